@@ -1,0 +1,189 @@
+"""Plain-loop affine layer, activations, dropout and losses; read and import them through cnnlib.naive."""
+
+import numpy as np
+
+
+def _float_dtype(*arrays):
+    """The dtype of a layer's results: that of its arrays together, and float64 for integers and bools."""
+    dtype = np.result_type(*(array for array in arrays if array is not None))
+    return np.dtype(np.float64) if dtype.kind in "iub" else dtype
+
+
+def affine_forward_naive(x, w, b):
+    """``out[n, m] = b[m] + sum over d of x[n, d] * w[d, m]``, x[n] laid out as one row.
+
+    Parameters
+    ----------
+    x : ndarray (N, d1, ..., dk)
+        ``D = d1 * ... * dk``.
+    w : ndarray (D, M)
+    b : ndarray (M,) or None
+
+    Returns
+    -------
+    out : ndarray (N, M)
+    cache : tuple
+        ``(x, w, b)``
+    """
+    D, M = w.shape
+    N = x.shape[0]
+    rows = x.reshape(N, D)
+    out = np.zeros((N, M), dtype=_float_dtype(x, w, b))
+    for n in range(N):
+        for m in range(M):
+            out[n, m] = np.sum(rows[n] * w[:, m])
+            if b is not None:
+                out[n, m] += b[m]
+    return out, (x, w, b)
+
+
+def affine_backward_naive(dout, cache):
+    """Gradients of :func:`affine_forward_naive`.
+
+    ``dx[n, d] = sum over m of dout[n, m] * w[d, m]``, ``dw[d, m] = sum over n of x[n, d] * dout[n, m]``,
+    ``db[m] = sum over n of dout[n, m]``.
+
+    Parameters
+    ----------
+    dout : ndarray (N, M)
+    cache : tuple
+        ``(x, w, b)``
+
+    Returns
+    -------
+    dx, dw, db : ndarray
+        In the shapes of x, w and b; ``db`` is None without a bias.
+    """
+    x, w, b = cache
+    D, M = w.shape
+    N = x.shape[0]
+    dtype = _float_dtype(x, w, b)
+    rows = x.reshape(N, D)
+    dx = np.zeros((N, D), dtype=dtype)
+    dw = np.zeros((D, M), dtype=dtype)
+    db = None if b is None else np.zeros(M, dtype=dtype)
+    for n in range(N):
+        for m in range(M):
+            dx[n] += dout[n, m] * w[:, m]
+            dw[:, m] += dout[n, m] * rows[n]
+            if b is not None:
+                db[m] += dout[n, m]
+    return dx.reshape(x.shape), dw, db
+
+
+def relu_forward_naive(x):
+    """``out = max(x, 0)``, x of any shape; NaN stays NaN. The cache is x."""
+    return np.maximum(x, 0).astype(_float_dtype(x)), x
+
+
+def relu_backward_naive(dout, cache):
+    """Gradient of :func:`relu_forward_naive`: dout where x > 0, else 0 (dout where x is NaN, to keep NaN)."""
+    x = cache
+    return np.where(x <= 0, 0, dout).astype(_float_dtype(x))
+
+
+def leaky_relu_forward_naive(x, alpha=0.01):
+    """``out = x where x > 0, else alpha * x``, x of any shape. The cache is ``(x, alpha)``."""
+    return np.where(x > 0, x, alpha * x).astype(_float_dtype(x)), (x, alpha)
+
+
+def leaky_relu_backward_naive(dout, cache):
+    """Gradient of :func:`leaky_relu_forward_naive`: dout where x > 0, else alpha * dout."""
+    x, alpha = cache
+    return np.where(x > 0, dout, alpha * dout).astype(_float_dtype(x))
+
+
+def dropout_forward_naive(x, dropout_param):
+    """Set each value to 0 with probability p and scale the others by 1 / (1 - p) ("inverted" dropout).
+
+    The scaling keeps the expected value of each output, so nothing is left to do in test mode.
+
+    Parameters
+    ----------
+    x : ndarray, any shape
+    dropout_param : dict
+        ``p``: probability of dropping a value, 0 <= p < 1. ``mode``: 'train', or 'test' for out = x.
+        ``seed`` (optional): makes the mask repeatable; without it ``np.random`` draws.
+
+    Returns
+    -------
+    out : ndarray in the shape of x
+    cache : tuple
+        ``(dropout_param, mask)``, where ``out = x * mask``: the mask holds 0 and 1 / (1 - p). None in test
+        mode.
+    """
+    dtype = _float_dtype(x)
+    if dropout_param["mode"] == "test":
+        return np.array(x, dtype=dtype), (dropout_param, None)
+    seed = dropout_param.get("seed")
+    random = np.random if seed is None else np.random.RandomState(seed)
+    keep = 1 - dropout_param["p"]
+    mask = ((random.rand(*x.shape) < keep) / keep).astype(dtype)
+    return x * mask, (dropout_param, mask)
+
+
+def dropout_backward_naive(dout, cache):
+    """Gradient of :func:`dropout_forward_naive`: ``dout * mask``, or dout in test mode."""
+    _, mask = cache
+    return dout.copy() if mask is None else dout * mask
+
+
+def softmax_loss_naive(x, y):
+    """Mean cross-entropy of the softmax probabilities.
+
+    ``p[n, c] = exp(x[n, c]) / sum over k of exp(x[n, k])``, ``loss = mean over n of -log p[n, y[n]]``.
+    Its gradient is simple: ``dx[n, c] = (p[n, c] - [c == y[n]]) / N``.
+
+    Parameters
+    ----------
+    x : ndarray (N, C)
+        A score for each image and class.
+    y : ndarray (N,)
+        The right classes, integers in 0 .. C - 1.
+
+    Returns
+    -------
+    loss : float
+    dx : ndarray (N, C)
+    """
+    N, C = x.shape
+    loss = 0.0
+    dx = np.zeros((N, C), dtype=_float_dtype(x))
+    for n in range(N):
+        shifted = x[n] - np.max(x[n])  # the same probabilities, and exp cannot overflow
+        total = np.sum(np.exp(shifted))
+        loss += (np.log(total) - shifted[y[n]]) / N
+        dx[n] = np.exp(shifted) / total / N
+        dx[n, y[n]] -= 1 / N
+    return float(loss), dx
+
+
+def svm_loss_naive(x, y):
+    """Multi-class hinge loss: each wrong class should score at least 1 below the right one.
+
+    ``margin[n, c] = max(0, x[n, c] - x[n, y[n]] + 1)`` for ``c != y[n]``, ``loss = sum of margins / N``. A
+    positive margin pushes its class down and the right class up by ``1 / N``.
+
+    Parameters
+    ----------
+    x : ndarray (N, C)
+        A score for each image and class.
+    y : ndarray (N,)
+        The right classes, integers in 0 .. C - 1.
+
+    Returns
+    -------
+    loss : float
+    dx : ndarray (N, C)
+    """
+    N, C = x.shape
+    loss = 0.0
+    dx = np.zeros((N, C), dtype=_float_dtype(x))
+    for n in range(N):
+        for c in range(C):
+            margin = x[n, c] - x[n, y[n]] + 1
+            if c != y[n] and not margin <= 0:  # "not <=" rather than ">": a NaN has to reach the loss
+                loss += margin / N
+                dx[n, c] += 1 / N
+                dx[n, y[n]] -= 1 / N
+    return float(loss), dx

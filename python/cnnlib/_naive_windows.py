@@ -1,0 +1,72 @@
+"""Where the windows of convolution and pooling stand; shared by the plain-loop versions."""
+
+import numpy as np
+
+
+def _pair(value):
+    """An int is meant for both directions; otherwise (vertical, horizontal)."""
+    return (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+
+
+def _pads(pad, size, extent, stride):
+    """Spell any form of `pad` out as ((top, bottom), (left, right)).
+
+    `size` is (H, W) and `extent` the rows and columns that a window spans. 'same' pads as little as
+    makes the output ceil(size / stride); of an odd number of rows or columns, the extra one goes below
+    or to the right.
+    """
+    if isinstance(pad, str):
+        if pad == "valid":
+            return (0, 0), (0, 0)
+        pads = []
+        for length, span, step in zip(size, extent, stride, strict=True):
+            windows = -(-length // step)
+            total = max((windows - 1) * step + span - length, 0)
+            pads.append((total // 2, total - total // 2))
+        return tuple(pads)
+    vertical, horizontal = _pair(pad)
+    return _pair(vertical), _pair(horizontal)
+
+
+def _geometry(param, size, kernel, default_stride=1):
+    """Read stride, dilation and pads; return them with `extent`, what a window spans, in pairs."""
+    stride = _pair(param.get("stride", default_stride))
+    dilation = _pair(param.get("dilation", 1))
+    extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    pads = _pads(param.get("pad", 0), size, extent, stride)
+    return stride, dilation, pads, extent
+
+
+def _output_size(length, pads, span, step, ceil_mode=False):
+    """1 + (length + pads - span) // step, or with ceil_mode the division rounded up.
+
+    A window that ceil_mode adds has to start inside the image or its leading padding.
+    """
+    room = length + sum(pads) - span
+    if not ceil_mode:
+        return 1 + room // step
+    windows = 1 + -(-room // step)
+    if (windows - 1) * step >= length + pads[0]:
+        windows -= 1
+    return windows
+
+
+def _taps(start, span, dilation):
+    """Slice of the positions of a window that starts at `start`."""
+    return slice(start, start + span, dilation)
+
+
+def _taps_inside(start, span, dilation, length):
+    """The same, but only those of the positions that lie inside 0 .. length - 1."""
+    first = start if start >= 0 else start % dilation
+    return slice(first, min(max(start + span, 0), length), dilation)
+
+
+def _pool_geometry(pool_param, H, W):
+    """Stride (by default the pool's size), dilation, pads, extent, OH and OW."""
+    pool = pool_param["pool_height"], pool_param["pool_width"]
+    stride, dilation, pads, extent = _geometry(pool_param, (H, W), pool, default_stride=pool)
+    ceil_mode = pool_param.get("ceil_mode", False)
+    OH = _output_size(H, pads[0], extent[0], stride[0], ceil_mode)
+    OW = _output_size(W, pads[1], extent[1], stride[1], ceil_mode)
+    return stride, dilation, pads, extent, OH, OW
