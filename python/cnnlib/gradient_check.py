@@ -1,0 +1,213 @@
+"""Check a gradient against numbers: move one value a little, and see how the loss moves.
+
+``df/dx[i] = (f(x with x[i] + h) - f(x with x[i] - h)) / (2 * h)``, the central difference, whose error
+shrinks with the square of ``h``. Below about ``h = 1e-6`` the rounding of float64 takes over.
+
+All three functions change ``x`` in place while they work, so ``f`` may ignore its argument and read the
+array it knows (a model's parameter, say). They put every value back, also if ``f`` raises. ``x`` has to be
+float64: beside the rounding of float32 nothing would be left of a difference this small.
+"""
+
+import numpy as np
+
+__all__ = ["eval_numerical_gradient", "eval_numerical_gradient_array", "grad_check_sparse", "rel_error"]
+
+
+def eval_numerical_gradient(f, x, verbose=False, h=1e-5):
+    """Numerical gradient of a function that returns a number.
+
+    Parameters
+    ----------
+    f : callable
+        Called as ``f(x)``; returns a number.
+    x : ndarray of float64, any shape
+        Where to take the gradient; changed during the work, restored after it.
+    verbose : bool
+        Print the index and the derivative of every value.
+    h : float
+        Step, above 0.
+
+    Returns
+    -------
+    ndarray in the shape of x
+
+    Raises
+    ------
+    TypeError
+        x is not a float64 array.
+    ValueError
+        x is read-only, h is not positive or too small to change x, or f does not return a number.
+    """
+    _check("eval_numerical_gradient", x, h)
+    gradient = np.zeros(x.shape)
+    for index in np.ndindex(x.shape):
+        gradient[index] = _slope("eval_numerical_gradient", f, x, index, h)
+        if verbose:
+            print(index, gradient[index])
+    return gradient
+
+
+def eval_numerical_gradient_array(f, x, df, h=1e-5):
+    """Numerical gradient of ``sum(f(x) * df)``, for a function that returns an array.
+
+    With ``df = dout`` this is what a layer's backward pass computes.
+
+    Parameters
+    ----------
+    f : callable
+        Called as ``f(x)``; returns an array.
+    x : ndarray of float64, any shape
+        Where to take the gradient; changed during the work, restored after it.
+    df : ndarray
+        Gradient of the loss with respect to ``f(x)``, in its shape.
+    h : float
+        Step, above 0.
+
+    Returns
+    -------
+    ndarray in the shape of x
+
+    Raises
+    ------
+    TypeError
+        x is not a float64 array.
+    ValueError
+        x is read-only, h is not positive or too small to change x, or df has another shape than f(x).
+    """
+    _check("eval_numerical_gradient_array", x, h)
+    df = np.asarray(df, dtype=np.float64)
+
+    def output(x):
+        # A copy, because f may hand out the same memory at every call.
+        out = np.array(f(x), dtype=np.float64)
+        if out.shape != df.shape:
+            raise ValueError(
+                f"eval_numerical_gradient_array: df has shape {df.shape}, but f(x) has shape {out.shape}"
+            )
+        return out
+
+    gradient = np.zeros(x.shape)
+    for index in np.ndindex(x.shape):
+        upper, lower, step = _two_sides("eval_numerical_gradient_array", output, x, index, h)
+        # Subtract before summing: the other way round the difference drowns in the sum.
+        gradient[index] = np.sum((upper - lower) * df) / step
+    return gradient
+
+
+def grad_check_sparse(f, x, analytic_grad, num_checks=10, h=1e-5):
+    """Compare a gradient with numerical ones at a few random places, where all would take too long.
+
+    Prints a line for each place: both values and their relative error. ``np.random`` draws the places,
+    so ``np.random.seed`` repeats them.
+
+    Parameters
+    ----------
+    f : callable
+        Called as ``f(x)``; returns a number.
+    x : ndarray of float64, any shape
+        Where the gradient was taken; changed during the work, restored after it.
+    analytic_grad : ndarray in the shape of x
+        The gradient to check.
+    num_checks : int
+        How many places.
+    h : float
+        Step, above 0.
+
+    Returns
+    -------
+    ndarray (num_checks,)
+        The relative errors (:func:`rel_error`) that were printed.
+
+    Raises
+    ------
+    TypeError
+        x is not a float64 array.
+    ValueError
+        x is read-only or empty, h is not positive or too small to change x, f does not return a number, or
+        analytic_grad has another shape than x.
+    """
+    _check("grad_check_sparse", x, h)
+    analytic_grad = np.asarray(analytic_grad)
+    if analytic_grad.shape != x.shape:
+        raise ValueError(
+            f"grad_check_sparse: analytic_grad has shape {analytic_grad.shape}, but x has shape {x.shape}"
+        )
+    if x.size == 0:
+        raise ValueError(f"grad_check_sparse: x of shape {x.shape} has no value to check")
+
+    errors = np.zeros(num_checks)
+    for k in range(num_checks):
+        index = tuple(np.random.randint(length) for length in x.shape)
+        numerical = _slope("grad_check_sparse", f, x, index, h)
+        analytic = float(analytic_grad[index])
+        errors[k] = rel_error(numerical, analytic)
+        print(f"numerical: {numerical:f} analytic: {analytic:f}, relative error: {errors[k]:e}")
+    return errors
+
+
+def rel_error(x, y):
+    """Largest relative difference: ``max(|x - y| / max(1e-8, |x| + |y|))``.
+
+    0 means equal, 1 that one of them is 0 or has the wrong sign. Good gradients in float64 come below
+    1e-6. NaN if either holds a NaN.
+
+    Parameters
+    ----------
+    x, y : array_like of one shape
+
+    Returns
+    -------
+    float
+        0.0 for empty arrays.
+
+    Raises
+    ------
+    ValueError
+        The shapes differ.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    y = np.asarray(y, dtype=np.float64)
+    if x.shape != y.shape:
+        raise ValueError(f"rel_error: x has shape {x.shape}, but y has shape {y.shape}")
+    with np.errstate(invalid="ignore"):  # infinities give NaN; that says enough
+        errors = np.abs(x - y) / np.maximum(1e-8, np.abs(x) + np.abs(y))
+    return float(np.max(errors, initial=0.0))
+
+
+def _check(function, x, h):
+    if not isinstance(x, np.ndarray):
+        raise TypeError(
+            f"{function}: x has to be an ndarray, which is changed in place, not {type(x).__name__}"
+        )
+    if x.dtype != np.float64:
+        raise TypeError(
+            f"{function}: x has to be float64, not {x.dtype}, whose rounding would hide the difference; "
+            "use x.astype(np.float64)"
+        )
+    if not x.flags.writeable:
+        raise ValueError(f"{function}: x is read-only, but is changed in place and restored; pass a copy")
+    if not h > 0:
+        raise ValueError(f"{function}: h has to be above 0, not {h}")
+
+
+def _two_sides(function, f, x, index, h):
+    """f with x[index] moved up and down by h, and the step between the two as float64 holds it."""
+    middle = x[index]
+    above, below = middle + h, middle - h
+    if above == below:
+        raise ValueError(f"{function}: h = {h} is too small to change x{list(index)} = {middle}")
+    try:
+        x[index] = above
+        upper = f(x)
+        x[index] = below
+        lower = f(x)
+    finally:
+        x[index] = middle
+    return upper, lower, above - below
+
+
+def _slope(function, f, x, index, h):
+    upper, lower, step = _two_sides(function, f, x, index, h)
+    if np.size(upper) != 1 or np.size(lower) != 1:
+        raise ValueError(f"{function}: f has to return a number, not an array of shape {np.shape(upper)}")
+    return (float(np.reshape(upper, ())) - float(np.reshape(lower, ()))) / step
