@@ -1,0 +1,102 @@
+// What every binding does: check, view, allocate, unlock, call.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "../buffers.hpp"
+#include "../kernels.hpp"
+#include "../parallel.hpp"
+
+namespace cnnlib {
+
+namespace py = pybind11;
+
+// Contiguous and of exactly this type: layers.py has made it so, and noconvert() holds it to that.
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+template <class T>
+using MaybeArray = std::optional<Array<T>>;
+
+inline std::string text(const std::vector<Index>& shape) {
+  std::string s = "(";
+  for (std::size_t i = 0; i < shape.size(); ++i) s += (i > 0 ? ", " : "") + std::to_string(shape[i]);
+  return s + (shape.size() == 1 ? ",)" : ")");
+}
+
+inline std::vector<Index> shape_of(const py::array& a) { return {a.shape(), a.shape() + a.ndim()}; }
+inline std::string text(const py::array& a) { return text(shape_of(a)); }
+
+template <class Message>  // a function that makes the text, called only on failure
+inline void require(bool condition, const Message& message) {
+  if (!condition) throw py::value_error(message());
+}
+
+inline void require_shape(const char* function, const char* argument, const py::array& a,
+                          const std::vector<Index>& shape) {
+  const bool same = a.ndim() == static_cast<Index>(shape.size()) && std::equal(shape.begin(), shape.end(), a.shape());
+  require(same, [&] {
+    return std::string(function) + ": " + argument + " must have shape " + text(shape) + ", got " + text(a);
+  });
+}
+
+// The number of elements of a result, refused where no array could hold them.
+template <class T>
+Index result_size(const char* function, const std::vector<Index>& shape) {
+  Index size = 1;
+  bool fits = true;
+  for (Index n : shape) fits = fits && !__builtin_mul_overflow(size, n, &size);
+  fits = fits && size <= PTRDIFF_MAX / 16 / static_cast<Index>(sizeof(T));
+  require(fits, [&] { return std::string(function) + ": a result of shape " + text(shape) + " is too large"; });
+  return size;
+}
+
+// A new array; from a few pages on its memory is recycled when it dies.
+template <class T>
+Array<T> new_array(const char* function, const std::vector<Index>& shape) {
+  constexpr Index recycled_bytes = 1 << 16;
+  const Index bytes = result_size<T>(function, shape) * static_cast<Index>(sizeof(T));
+  if (bytes < recycled_bytes) return Array<T>(shape);
+  void* buffer = acquire_buffer(static_cast<std::size_t>(bytes));
+  py::capsule owner(buffer, [](void* p) { release_buffer(p); });
+  return Array<T>(shape, static_cast<T*>(buffer), owner);
+}
+
+// The caller's buffer when it fits, else a new array.
+template <class T>
+Array<T> result_array(const char* function, const std::vector<Index>& shape, const MaybeArray<T>& out) {
+  if (!out) return new_array<T>(function, shape);
+  require_shape(function, "out", *out, shape);
+  return *out;
+}
+
+template <class T>
+const T* data_or_null(const MaybeArray<T>& a) {
+  return a ? a->data() : nullptr;
+}
+
+// Runs a kernel without the interpreter's lock.
+template <class F>
+void unlocked(F&& kernel) {
+  const py::gil_scoped_release release;
+  run_after_fork_check([](void* data) { (*static_cast<std::remove_reference_t<F>*>(data))(); }, &kernel);
+}
+
+// One family of layers each: adds the overloads for T to the module.
+template <class T>
+void bind_conv(py::module_& m);
+template <class T>
+void bind_pool(py::module_& m);
+template <class T>
+void bind_norm(py::module_& m);
+template <class T>
+void bind_dense(py::module_& m);
+template <class T>
+void bind_update(py::module_& m);
+
+}  // namespace cnnlib

@@ -1,0 +1,218 @@
+#include <array>
+
+#include "arrays.hpp"
+
+namespace cnnlib {
+namespace {
+
+// stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups
+using Geometry = std::array<Index, 9>;
+
+constexpr Index largest = Index{1} << 40;  // of any size or step, so that sums of products cannot overflow
+
+void check_steps(const char* function, const Geometry& g) {
+  static constexpr const char* names[] = {"stride", "stride", "pad",      "pad",     "pad",
+                                          "pad",    "dilation", "dilation", "groups"};
+  for (int i = 0; i < 9; ++i) {
+    const Index least = i >= 2 && i <= 5 ? 0 : 1;
+    require(g[i] >= least && g[i] < (Index{1} << 31), [&] {
+      return std::string(function) + ": " + names[i] + " must be between " + std::to_string(least) +
+             " and 2**31 - 1, got " + std::to_string(g[i]);
+    });
+  }
+}
+
+Algorithm algorithm_named(const char* function, const std::string& name) {
+  if (name == "auto") return Algorithm::automatic;
+  if (name == "direct") return Algorithm::direct;
+  throw py::value_error(std::string(function) + ": algorithm must be 'auto' or 'direct', got '" + name + "'");
+}
+
+// Steps and kernel size; w is (F, C / groups, KH, KW) seen from the convolution.
+template <class T>
+ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
+                       const std::string& algorithm) {
+  check_steps(function, g);
+  const auto four = [&](const Array<T>& a, const char* name, const char* axes) {
+    require(a.ndim() == 4, [&] {
+      return std::string(function) + ": " + name + " must have 4 dimensions " + axes + ", got shape " + text(a);
+    });
+    for (int i = name[0] == 'x' ? 1 : 0; i < 4; ++i)
+      require(a.shape(i) >= 1, [&] {
+        return std::string(function) + ": " + name + " has an empty dimension: its shape is " + text(a);
+      });
+  };
+  four(x, "x", "(N, C, H, W)");
+  four(w, "w", "(F, C / groups, KH, KW)");
+  ConvShape s{};
+  s.N = x.shape(0);
+  s.KH = w.shape(2);
+  s.KW = w.shape(3);
+  s.stride_h = g[0];
+  s.stride_w = g[1];
+  s.pad_top = g[2];
+  s.pad_left = g[4];
+  s.dilation_h = g[6];
+  s.dilation_w = g[7];
+  s.groups = g[8];
+  s.algorithm = algorithm_named(function, algorithm);
+  return s;
+}
+
+void check_groups(const char* function, const char* what, Index channels, Index groups) {
+  require(channels % groups == 0, [&] {
+    return std::string(function) + ": groups must divide the number of " + what + ": " + std::to_string(channels) +
+           " by " + std::to_string(groups);
+  });
+}
+
+// The output size of one axis.
+Index windows(const char* function, const char* axis, Index size, Index K, Index stride, Index pads, Index dilation) {
+  const Index window = dilation * (K - 1) + 1;
+  require(window <= size + pads, [&] {
+    return std::string(function) + ": the window is larger than the padded input along " + axis + ": " +
+           std::to_string(window) + " > " + std::to_string(size + pads);
+  });
+  return 1 + (size + pads - window) / stride;
+}
+
+template <class T>
+ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
+                     const std::string& algorithm) {
+  ConvShape s = common_shape(function, x, w, g, algorithm);
+  s.C = x.shape(1);
+  s.H = x.shape(2);
+  s.W = x.shape(3);
+  s.F = w.shape(0);
+  check_groups(function, "input channels", s.C, s.groups);
+  check_groups(function, "filters", s.F, s.groups);
+  require(w.shape(1) * s.groups == s.C, [&] {
+    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " + text(w) +
+           ", groups is " + std::to_string(s.groups) + " (w needs C / groups = " + std::to_string(s.C / s.groups) + ")";
+  });
+  s.OH = windows(function, "H", s.H, s.KH, s.stride_h, g[2] + g[3], s.dilation_h);
+  s.OW = windows(function, "W", s.W, s.KW, s.stride_w, g[4] + g[5], s.dilation_w);
+  return s;
+}
+
+// The convolution whose input gradient a transposed convolution of x computes: their sizes swap roles.
+template <class T>
+ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
+                               const std::array<Index, 2>& output_pad, const std::string& algorithm) {
+  ConvShape s = common_shape(function, x, w, g, algorithm);
+  s.F = x.shape(1);
+  s.OH = x.shape(2);
+  s.OW = x.shape(3);
+  check_groups(function, "input channels", s.F, s.groups);
+  require(w.shape(0) == s.F, [&] {
+    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " + text(w) +
+           " (w is (C, F / groups, KH, KW))";
+  });
+  s.C = w.shape(1) * s.groups;
+  const auto size = [&](const char* axis, Index n, Index K, Index stride, Index pads, Index dilation, Index extra) {
+    require(extra >= 0 && extra < std::max(stride, dilation), [&] {
+      return std::string(function) + ": output_pad must be at least 0 and smaller than stride or dilation, got " +
+             std::to_string(extra) + " along " + axis;
+    });
+    require(n < largest / stride, [&] { return std::string(function) + ": the result is too large along " + axis; });
+    const Index out = (n - 1) * stride - pads + dilation * (K - 1) + 1 + extra;
+    require(out >= 1, [&] {
+      return std::string(function) + ": pad leaves no output along " + axis + ": its size would be " +
+             std::to_string(out);
+    });
+    return out;
+  };
+  s.H = size("H", s.OH, s.KH, s.stride_h, g[2] + g[3], s.dilation_h, output_pad[0]);
+  s.W = size("W", s.OW, s.KW, s.stride_w, g[4] + g[5], s.dilation_w, output_pad[1]);
+  return s;
+}
+
+template <class T>
+py::array conv_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b, const Geometry& g,
+                       const std::string& algorithm, bool relu, const MaybeArray<T>& out_buffer) {
+  const ConvShape s = conv_shape("conv_forward", x, w, g, algorithm);
+  if (b) require_shape("conv_forward", "b", *b, {s.F});
+  Array<T> out = result_array<T>("conv_forward", {s.N, s.F, s.OH, s.OW}, out_buffer);
+  T* y = out.mutable_data();
+  unlocked([&] { kernels<T>().conv_forward(x.data(), w.data(), data_or_null(b), y, s, relu); });
+  return out;
+}
+
+// (dx, dw, db), each None unless needed.
+template <class T>
+py::tuple conv_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w, const Geometry& g,
+                        const std::string& algorithm, bool need_dx, bool need_dw, bool need_db) {
+  const ConvShape s = conv_shape("conv_backward", x, w, g, algorithm);
+  require_shape("conv_backward", "dout", dout, {s.N, s.F, s.OH, s.OW});
+  MaybeArray<T> dx, dw, db;
+  if (need_dx) dx = new_array<T>("conv_backward", shape_of(x));
+  if (need_dw) dw = new_array<T>("conv_backward", shape_of(w));
+  if (need_db) db = new_array<T>("conv_backward", {s.F});
+  T* dx_data = dx ? dx->mutable_data() : nullptr;
+  T* dw_data = dw ? dw->mutable_data() : nullptr;
+  T* db_data = db ? db->mutable_data() : nullptr;
+  unlocked([&] {
+    const Kernels<T>& k = kernels<T>();
+    if (dx_data) k.conv_backward_input(dout.data(), w.data(), nullptr, dx_data, s);
+    if (dw_data) k.conv_backward_weights(x.data(), dout.data(), dw_data, s);
+    if (db_data) k.conv_backward_bias(dout.data(), db_data, s.N, s.F, s.OH * s.OW);
+  });
+  return py::make_tuple(dx, dw, db);
+}
+
+template <class T>
+py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b, const Geometry& g,
+                                 const std::array<Index, 2>& output_pad, const std::string& algorithm,
+                                 const MaybeArray<T>& out_buffer) {
+  const ConvShape s = conv_transpose_shape("conv_transpose_forward", x, w, g, output_pad, algorithm);
+  if (b) require_shape("conv_transpose_forward", "b", *b, {s.C});
+  Array<T> out = result_array<T>("conv_transpose_forward", {s.N, s.C, s.H, s.W}, out_buffer);
+  T* y = out.mutable_data();
+  unlocked([&] { kernels<T>().conv_backward_input(x.data(), w.data(), data_or_null(b), y, s); });
+  return out;
+}
+
+template <class T>
+py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w, const Geometry& g,
+                                  const std::array<Index, 2>& output_pad, const std::string& algorithm, bool need_dx,
+                                  bool need_dw, bool need_db) {
+  const ConvShape s = conv_transpose_shape("conv_transpose_backward", x, w, g, output_pad, algorithm);
+  require_shape("conv_transpose_backward", "dout", dout, {s.N, s.C, s.H, s.W});
+  MaybeArray<T> dx, dw, db;
+  if (need_dx) dx = new_array<T>("conv_transpose_backward", shape_of(x));
+  if (need_dw) dw = new_array<T>("conv_transpose_backward", shape_of(w));
+  if (need_db) db = new_array<T>("conv_transpose_backward", {s.C});
+  T* dx_data = dx ? dx->mutable_data() : nullptr;
+  T* dw_data = dw ? dw->mutable_data() : nullptr;
+  T* db_data = db ? db->mutable_data() : nullptr;
+  unlocked([&] {
+    const Kernels<T>& k = kernels<T>();
+    if (dx_data) k.conv_forward(dout.data(), w.data(), nullptr, dx_data, s, false);
+    if (dw_data) k.conv_backward_weights(dout.data(), x.data(), dw_data, s);
+    if (db_data) k.conv_backward_bias(dout.data(), db_data, s.N, s.C, s.H * s.W);
+  });
+  return py::make_tuple(dx, dw, db);
+}
+
+}  // namespace
+
+template <class T>
+void bind_conv(py::module_& m) {
+  const auto out = py::arg("out").noconvert() = py::none();
+  const auto b = py::arg("b").noconvert().none(true);
+  m.def("conv_forward", &conv_forward<T>, py::arg("x").noconvert(), py::arg("w").noconvert(), b, py::arg("geometry"),
+        py::arg("algorithm"), py::arg("relu") = false, out);
+  m.def("conv_backward", &conv_backward<T>, py::arg("dout").noconvert(), py::arg("x").noconvert(),
+        py::arg("w").noconvert(), py::arg("geometry"), py::arg("algorithm"), py::arg("need_dx"), py::arg("need_dw"),
+        py::arg("need_db"));
+  m.def("conv_transpose_forward", &conv_transpose_forward<T>, py::arg("x").noconvert(), py::arg("w").noconvert(), b,
+        py::arg("geometry"), py::arg("output_pad"), py::arg("algorithm"), out);
+  m.def("conv_transpose_backward", &conv_transpose_backward<T>, py::arg("dout").noconvert(),
+        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"), py::arg("output_pad"),
+        py::arg("algorithm"), py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+}
+
+template void bind_conv<float>(py::module_&);
+template void bind_conv<double>(py::module_&);
+
+}  // namespace cnnlib

@@ -1,0 +1,41 @@
+#include <Eigen/src/Core/util/Macros.h>
+
+#include "../dispatch.hpp"
+#include "arrays.hpp"
+
+namespace cnnlib {
+namespace {
+
+template <class T>
+void bind(py::module_& m) {
+  bind_conv<T>(m);
+  bind_pool<T>(m);
+  bind_norm<T>(m);
+  bind_dense<T>(m);
+  bind_update<T>(m);
+}
+
+std::string eigen_version() {
+  return std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
+         std::to_string(EIGEN_MINOR_VERSION);
+}
+
+}  // namespace
+}  // namespace cnnlib
+
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+  using namespace cnnlib;
+  m.doc() = "Compiled kernels behind cnnlib.layers and cnnlib.optim.";
+  watch_for_fork();
+  active_isa();  // a wrong CNNLIB_ISA is an error of the import
+  bind<float>(m);
+  bind<double>(m);
+  m.def("active_isa", [] { return std::string(active_isa().name); });
+  m.def("available_isas", &available_isas);
+  m.def("use_isa", &use_isa, py::arg("name"));
+  m.def("get_num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.attr("__version__") = CNNLIB_VERSION;
+  m.attr("eigen_version") = eigen_version();
+  m.attr("compiler") = __VERSION__;
+}

@@ -1,0 +1,126 @@
+#include <cmath>
+
+#include "arrays.hpp"
+
+namespace cnnlib {
+namespace {
+
+using Stats = Array<double>;
+
+// x (N, C) or (N, C, H, W).
+template <class T>
+BatchNormShape batchnorm_shape(const char* function, const Array<T>& x, int ndim) {
+  require(x.ndim() == ndim, [&] {
+    return std::string(function) + ": x must have " + (ndim == 2 ? "2 dimensions (N, D)" : "4 dimensions (N, C, H, W)") +
+           ", got shape " + text(x);
+  });
+  return {x.shape(0), x.shape(1), ndim == 2 ? 1 : x.shape(2) * x.shape(3)};
+}
+
+// (mean, var), each (C,) in double.
+template <class T>
+py::tuple batchnorm_statistics(const char* function, const Array<T>& x, int ndim) {
+  const BatchNormShape s = batchnorm_shape(function, x, ndim);
+  require(s.N * s.S > 0, [&] {
+    return std::string(function) + ": mode 'train' needs at least one value a channel, got shape " + text(x);
+  });
+  Stats mean({s.C}), var({s.C});
+  double *m = mean.mutable_data(), *v = var.mutable_data();
+  unlocked([&] { kernels<T>().batchnorm_statistics(x.data(), m, v, s); });
+  return py::make_tuple(mean, var);
+}
+
+template <class T>
+py::array batchnorm_normalize(const char* function, const Array<T>& x, int ndim, const Stats& mean,
+                              const Stats& inv_std, const Array<T>& gamma, const Array<T>& beta, bool relu,
+                              const MaybeArray<T>& out_buffer) {
+  const BatchNormShape s = batchnorm_shape(function, x, ndim);
+  require_shape(function, "gamma", gamma, {s.C});
+  require_shape(function, "beta", beta, {s.C});
+  require_shape(function, "mean", mean, {s.C});
+  require_shape(function, "inv_std", inv_std, {s.C});
+  Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
+  T* y = out.mutable_data();
+  unlocked([&] {
+    kernels<T>().batchnorm_normalize(x.data(), mean.data(), inv_std.data(), gamma.data(), beta.data(), y, s, relu);
+  });
+  return out;
+}
+
+template <class T>
+py::tuple batchnorm_backward(const char* function, const Array<T>& dout, const Array<T>& x, int ndim,
+                             const Stats& mean, const Stats& inv_std, const Array<T>& gamma, bool from_batch) {
+  const BatchNormShape s = batchnorm_shape(function, x, ndim);
+  require_shape(function, "dout", dout, shape_of(x));
+  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma({s.C}), dbeta({s.C});
+  T *dx_data = dx.mutable_data(), *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
+  unlocked([&] {
+    kernels<T>().batchnorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(), dx_data,
+                                    dgamma_data, dbeta_data, s, from_batch);
+  });
+  return py::make_tuple(dx, dgamma, dbeta);
+}
+
+// x (N, D) in one group, or (N, C, H, W) in G groups of channels.
+template <class T>
+RowNormShape rownorm_shape(const char* function, const Array<T>& x, int ndim, Index groups) {
+  const BatchNormShape s = batchnorm_shape(function, x, ndim);
+  require(groups >= 1 && s.C >= 1 && s.C % groups == 0, [&] {
+    return std::string(function) + ": G must divide the channels: x is " + text(x) + ", G is " + std::to_string(groups);
+  });
+  require(s.S >= 1, [&] { return std::string(function) + ": x has an empty image: its shape is " + text(x); });
+  return {s.N * groups, s.C / groups, s.S, s.C};
+}
+
+// (y, mean, inv_std), the latter two (N * G,) in double.
+template <class T>
+py::tuple rownorm_forward(const char* function, const Array<T>& x, int ndim, const Array<T>& gamma,
+                          const Array<T>& beta, Index groups, double eps, const MaybeArray<T>& out_buffer) {
+  const RowNormShape s = rownorm_shape(function, x, ndim, groups);
+  require_shape(function, "gamma", gamma, {s.C});
+  require_shape(function, "beta", beta, {s.C});
+  Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
+  Stats mean({s.rows}), inv_std({s.rows});
+  T* y = out.mutable_data();
+  double *m = mean.mutable_data(), *i = inv_std.mutable_data();
+  unlocked([&] { kernels<T>().rownorm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, s); });
+  return py::make_tuple(out, mean, inv_std);
+}
+
+template <class T>
+py::tuple rownorm_backward(const char* function, const Array<T>& dout, const Array<T>& x, int ndim, const Stats& mean,
+                           const Stats& inv_std, const Array<T>& gamma, Index groups) {
+  const RowNormShape s = rownorm_shape(function, x, ndim, groups);
+  require_shape(function, "dout", dout, shape_of(x));
+  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma({s.C}), dbeta({s.C});
+  T *dx_data = dx.mutable_data(), *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
+  unlocked([&] {
+    kernels<T>().rownorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(), dx_data,
+                                  dgamma_data, dbeta_data, s);
+  });
+  return py::make_tuple(dx, dgamma, dbeta);
+}
+
+}  // namespace
+
+template <class T>
+void bind_norm(py::module_& m) {
+  const auto function = py::arg("function"), ndim = py::arg("ndim");
+  const auto x = py::arg("x").noconvert(), dout = py::arg("dout").noconvert();
+  const auto gamma = py::arg("gamma").noconvert(), beta = py::arg("beta").noconvert();
+  const auto mean = py::arg("mean").noconvert(), inv_std = py::arg("inv_std").noconvert();
+  const auto out = py::arg("out").noconvert() = py::none();
+  m.def("batchnorm_statistics", &batchnorm_statistics<T>, function, x, ndim);
+  m.def("batchnorm_normalize", &batchnorm_normalize<T>, function, x, ndim, mean, inv_std, gamma, beta,
+        py::arg("relu") = false, out);
+  m.def("batchnorm_backward", &batchnorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma,
+        py::arg("from_batch"));
+  m.def("rownorm_forward", &rownorm_forward<T>, function, x, ndim, gamma, beta, py::arg("groups"), py::arg("eps"),
+        out);
+  m.def("rownorm_backward", &rownorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma, py::arg("groups"));
+}
+
+template void bind_norm<float>(py::module_&);
+template void bind_norm<double>(py::module_&);
+
+}  // namespace cnnlib

@@ -1,0 +1,181 @@
+#include <array>
+
+#include "arrays.hpp"
+
+namespace cnnlib {
+namespace {
+
+// PH, PW, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w
+using Geometry = std::array<Index, 10>;
+
+// The output size of one axis. With ceil_mode a last window may hang over the end, provided that it
+// starts inside the image or its leading padding.
+Index windows(const char* function, const char* axis, Index size, Index window, Index stride, Index before,
+              Index after, bool ceil_mode) {
+  const Index room = size + before + after - window;
+  require(room >= 0, [&] {
+    return std::string(function) + ": the window is larger than the padded input along " + axis + ": " +
+           std::to_string(window) + " > " + std::to_string(size + before + after);
+  });
+  Index count = room / stride + 1;
+  if (ceil_mode && room % stride != 0 && count * stride < size + before) ++count;
+  return count;
+}
+
+PoolShape pool_shape(const char* function, const py::array& x, const Geometry& g, bool ceil_mode,
+                     bool count_include_pad) {
+  require(x.ndim() == 4, [&] {
+    return std::string(function) + ": x must have 4 dimensions (N, C, H, W), got shape " + text(x);
+  });
+  require(x.shape(2) >= 1 && x.shape(3) >= 1,
+          [&] { return std::string(function) + ": x has an empty image: its shape is " + text(x); });
+  static constexpr const char* names[] = {"pool_height", "pool_width", "stride", "stride",   "pad",
+                                          "pad",         "pad",        "pad",    "dilation", "dilation"};
+  for (int i = 0; i < 10; ++i) {
+    const Index least = i >= 4 && i <= 7 ? 0 : 1;
+    const Index window = i >= 4 && i <= 7 ? (g[i < 6 ? 0 : 1] - 1) * g[i < 6 ? 8 : 9] + 1 : Index{1} << 31;
+    require(g[i] >= least && g[i] < window, [&] {
+      return std::string(function) + ": " + names[i] + " must be at least " + std::to_string(least) +
+             " and smaller than " + (window == Index{1} << 31 ? "2**31" : "the window (" + std::to_string(window) + ")") +
+             ", got " + std::to_string(g[i]);
+    });
+  }
+  PoolShape s{};
+  s.planes = x.shape(0) * x.shape(1);
+  s.H = x.shape(2);
+  s.W = x.shape(3);
+  s.PH = g[0];
+  s.PW = g[1];
+  s.stride_h = g[2];
+  s.stride_w = g[3];
+  s.pad_top = g[4];
+  s.pad_bottom = g[5];
+  s.pad_left = g[6];
+  s.pad_right = g[7];
+  s.dilation_h = g[8];
+  s.dilation_w = g[9];
+  s.count_include_pad = count_include_pad;
+  s.OH = windows(function, "H", s.H, (s.PH - 1) * s.dilation_h + 1, s.stride_h, g[4], g[5], ceil_mode);
+  s.OW = windows(function, "W", s.W, (s.PW - 1) * s.dilation_w + 1, s.stride_w, g[6], g[7], ceil_mode);
+  require(s.PH * s.PW < UINT32_MAX, [&] { return std::string(function) + ": the window is too large"; });
+  return s;
+}
+
+bool wide_window(const PoolShape& s) { return s.PH * s.PW >= UINT8_MAX; }
+
+template <class T>
+void run_forward(const T* x, T* out, void* arg, const PoolShape& s) {
+  if (wide_window(s))
+    kernels<T>().max_pool_forward_wide(x, out, static_cast<std::uint32_t*>(arg), s);
+  else
+    kernels<T>().max_pool_forward(x, out, static_cast<std::uint8_t*>(arg), s);
+}
+
+template <class T>
+void run_backward(const T* dout, const void* arg, T* dx, const PoolShape& s) {
+  if (wide_window(s))
+    kernels<T>().max_pool_backward_wide(dout, static_cast<const std::uint32_t*>(arg), dx, s);
+  else
+    kernels<T>().max_pool_backward(dout, static_cast<const std::uint8_t*>(arg), dx, s);
+}
+
+// (out, argmax): the winner of each window as kh * PW + kw, the type's largest number where there is none.
+template <class T>
+py::tuple max_pool_forward(const Array<T>& x, const Geometry& g, bool ceil_mode, const MaybeArray<T>& out_buffer) {
+  const PoolShape s = pool_shape("max_pool_forward", x, g, ceil_mode, false);
+  const std::vector<Index> shape = {x.shape(0), x.shape(1), s.OH, s.OW};
+  Array<T> out = result_array<T>("max_pool_forward", shape, out_buffer);
+  T* y = out.mutable_data();
+  py::array arg;
+  if (wide_window(s))
+    arg = new_array<std::uint32_t>("max_pool_forward", shape);
+  else
+    arg = new_array<std::uint8_t>("max_pool_forward", shape);
+  void* a = arg.mutable_data();
+  unlocked([&] { run_forward<T>(x.data(), y, a, s); });
+  return py::make_tuple(out, arg);
+}
+
+// Without an argmax plane it is found again from x.
+template <class T>
+py::array max_pool_backward(const Array<T>& dout, const Array<T>& x, const Geometry& g, bool ceil_mode,
+                            const std::optional<py::array>& argmax) {
+  const PoolShape s = pool_shape("max_pool_backward", x, g, ceil_mode, false);
+  require_shape("max_pool_backward", "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
+  Array<T> dx = new_array<T>("max_pool_backward", shape_of(x));
+  T* to = dx.mutable_data();
+  const Index outputs = s.planes * s.OH * s.OW;
+  unlocked([&] {
+    if (argmax) return run_backward<T>(dout.data(), argmax->data(), to, s);
+    const Scratch arg(static_cast<std::size_t>(outputs) * (wide_window(s) ? 4 : 1));
+    const Scratch out(static_cast<std::size_t>(outputs) * sizeof(T));
+    run_forward<T>(x.data(), static_cast<T*>(out.data()), arg.data(), s);
+    run_backward<T>(dout.data(), arg.data(), to, s);
+  });
+  return dx;
+}
+
+template <class T>
+py::array avg_pool_forward(const Array<T>& x, const Geometry& g, bool ceil_mode, bool count_include_pad,
+                           const MaybeArray<T>& out_buffer) {
+  const PoolShape s = pool_shape("avg_pool_forward", x, g, ceil_mode, count_include_pad);
+  Array<T> out = result_array<T>("avg_pool_forward", {x.shape(0), x.shape(1), s.OH, s.OW}, out_buffer);
+  T* y = out.mutable_data();
+  unlocked([&] { kernels<T>().avg_pool_forward(x.data(), y, s); });
+  return out;
+}
+
+template <class T>
+py::array avg_pool_backward(const Array<T>& dout, const Array<T>& x, const Geometry& g, bool ceil_mode,
+                            bool count_include_pad) {
+  const PoolShape s = pool_shape("avg_pool_backward", x, g, ceil_mode, count_include_pad);
+  require_shape("avg_pool_backward", "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
+  Array<T> dx = new_array<T>("avg_pool_backward", shape_of(x));
+  T* to = dx.mutable_data();
+  unlocked([&] { kernels<T>().avg_pool_backward(dout.data(), to, s); });
+  return dx;
+}
+
+template <class T>
+py::array global_avg_pool_forward(const Array<T>& x, const MaybeArray<T>& out_buffer) {
+  require(x.ndim() == 4 && x.shape(2) >= 1 && x.shape(3) >= 1, [&] {
+    return "global_avg_pool_forward: x must be (N, C, H, W) with H, W >= 1, got shape " + text(x);
+  });
+  Array<T> out = result_array<T>("global_avg_pool_forward", {x.shape(0), x.shape(1)}, out_buffer);
+  T* y = out.mutable_data();
+  unlocked([&] {
+    kernels<T>().global_avg_pool_forward(x.data(), y, x.shape(0) * x.shape(1), x.shape(2) * x.shape(3));
+  });
+  return out;
+}
+
+template <class T>
+py::array global_avg_pool_backward(const Array<T>& dout, const std::array<Index, 4>& shape) {
+  require_shape("global_avg_pool_backward", "dout", dout, {shape[0], shape[1]});
+  Array<T> dx = new_array<T>("global_avg_pool_backward", {shape.begin(), shape.end()});
+  T* to = dx.mutable_data();
+  unlocked([&] {
+    kernels<T>().global_avg_pool_backward(dout.data(), to, shape[0] * shape[1], shape[2] * shape[3]);
+  });
+  return dx;
+}
+
+}  // namespace
+
+template <class T>
+void bind_pool(py::module_& m) {
+  const auto x = py::arg("x").noconvert(), dout = py::arg("dout").noconvert();
+  const auto out = py::arg("out").noconvert() = py::none();
+  const auto geometry = py::arg("geometry"), ceil_mode = py::arg("ceil_mode"), count = py::arg("count_include_pad");
+  m.def("max_pool_forward", &max_pool_forward<T>, x, geometry, ceil_mode, out);
+  m.def("max_pool_backward", &max_pool_backward<T>, dout, x, geometry, ceil_mode, py::arg("argmax") = py::none());
+  m.def("avg_pool_forward", &avg_pool_forward<T>, x, geometry, ceil_mode, count, out);
+  m.def("avg_pool_backward", &avg_pool_backward<T>, dout, x, geometry, ceil_mode, count);
+  m.def("global_avg_pool_forward", &global_avg_pool_forward<T>, x, out);
+  m.def("global_avg_pool_backward", &global_avg_pool_backward<T>, dout, py::arg("shape"));
+}
+
+template void bind_pool<float>(py::module_&);
+template void bind_pool<double>(py::module_&);
+
+}  // namespace cnnlib

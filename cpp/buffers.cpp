@@ -1,0 +1,105 @@
+#include "buffers.hpp"
+
+#include <pthread.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace cnnlib {
+namespace {
+
+constexpr std::size_t pool_limit = std::size_t{512} << 20;
+constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+// Stands in front of every buffer, in its own cache line.
+struct Header {
+  std::size_t capacity;
+};
+static_assert(sizeof(Header) <= buffer_alignment);
+
+Header* header_of(void* buffer) {
+  return reinterpret_cast<Header*>(static_cast<char*>(buffer) - buffer_alignment);
+}
+
+// Rounded up to steps of an eighth of the size, so that similar requests share buffers.
+std::size_t size_class(std::size_t bytes) {
+  std::size_t step = 4096;
+  while (step * 16 <= bytes) step *= 2;
+  return (bytes + step - 1) / step * step;
+}
+
+struct Pool {
+  std::mutex mutex;
+  std::vector<Header*> free;  // the most recently released last
+  std::size_t bytes = 0;
+};
+
+// Never destroyed: arrays can outlive the module's static objects. A fork waits for the lock, so that
+// the child never inherits it held.
+Pool& pool() {
+  static Pool* instance = [] {
+    pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
+    return new Pool;
+  }();
+  return *instance;
+}
+
+}  // namespace
+
+std::size_t checked_product(std::size_t a, std::size_t b) {
+  std::size_t product;
+  if (__builtin_mul_overflow(a, b, &product) || product > static_cast<std::size_t>(PTRDIFF_MAX) / 2)
+    throw std::bad_alloc();
+  return product;
+}
+
+void* acquire_buffer(std::size_t bytes) {
+  const std::size_t capacity = size_class(checked_product(std::max<std::size_t>(bytes, 1), 1));
+  {
+    Pool& p = pool();
+    const std::lock_guard<std::mutex> lock(p.mutex);
+    const auto found = std::find_if(p.free.rbegin(), p.free.rend(),
+                                    [&](const Header* h) { return h->capacity == capacity; });
+    if (found != p.free.rend()) {
+      Header* header = *found;
+      p.free.erase(std::next(found).base());
+      p.bytes -= capacity;
+      return reinterpret_cast<char*>(header) + buffer_alignment;
+    }
+  }
+  const bool large = capacity >= 2 * huge_page;
+  const std::size_t alignment = large ? huge_page : buffer_alignment;
+  const std::size_t total = (capacity + buffer_alignment + alignment - 1) / alignment * alignment;
+  void* block = std::aligned_alloc(alignment, total);
+  if (block == nullptr) throw std::bad_alloc();
+#ifdef MADV_HUGEPAGE
+  if (large) madvise(block, total, MADV_HUGEPAGE);
+#endif
+  static_cast<Header*>(block)->capacity = capacity;
+  return static_cast<char*>(block) + buffer_alignment;
+}
+
+void release_buffer(void* buffer) noexcept {
+  Header* header = header_of(buffer);
+  Pool& p = pool();
+  const std::lock_guard<std::mutex> lock(p.mutex);
+  if (header->capacity > pool_limit) return std::free(header);
+  while (p.bytes + header->capacity > pool_limit) {  // the oldest goes first
+    p.bytes -= p.free.front()->capacity;
+    std::free(p.free.front());
+    p.free.erase(p.free.begin());
+  }
+  try {
+    p.free.push_back(header);
+    p.bytes += header->capacity;
+  } catch (...) {
+    std::free(header);
+  }
+}
+
+}  // namespace cnnlib

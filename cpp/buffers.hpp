@@ -1,0 +1,31 @@
+// Memory for scratch and for large results: 64-byte aligned, recycled through a bounded pool, since
+// fresh pages from the system cost a page fault each.
+#pragma once
+
+#include <cstddef>
+
+namespace cnnlib {
+
+constexpr std::size_t buffer_alignment = 64;
+
+// A buffer of at least `bytes`, with unspecified contents; throws std::bad_alloc.
+void* acquire_buffer(std::size_t bytes);
+void release_buffer(void* buffer) noexcept;
+
+// a * b as a size, or std::bad_alloc when no machine could hold it.
+std::size_t checked_product(std::size_t a, std::size_t b);
+
+// One allocation for a kernel call, released on every way out.
+class Scratch {
+ public:
+  explicit Scratch(std::size_t bytes) : data_(acquire_buffer(bytes)) {}
+  ~Scratch() { release_buffer(data_); }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  void* data() const { return data_; }
+
+ private:
+  void* data_;
+};
+
+}  // namespace cnnlib

@@ -1,0 +1,48 @@
+// Compiled once per instruction set, with CNNLIB_ISA naming the set; fills that set's table.
+#include "kernels.hpp"
+
+#include "kernels/conv_weights.hpp"
+#include "kernels/dense.hpp"
+#include "kernels/norm.hpp"
+#include "kernels/pool.hpp"
+#include "kernels/update.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+template <class T>
+constexpr Kernels<T> kernels_of() {
+  return {
+      &conv_forward<T>,
+      &conv_backward_input<T>,
+      &conv_backward_weights<T>,
+      &conv_backward_bias<T>,
+      &max_pool_forward<T, std::uint8_t>,
+      &max_pool_forward<T, std::uint32_t>,
+      &max_pool_backward<T, std::uint8_t>,
+      &max_pool_backward<T, std::uint32_t>,
+      &avg_pool_forward<T>,
+      &avg_pool_backward<T>,
+      &global_avg_pool_forward<T>,
+      &global_avg_pool_backward<T>,
+      &batchnorm_statistics<T>,
+      &batchnorm_normalize<T>,
+      &batchnorm_backward<T>,
+      &rownorm_forward<T>,
+      &rownorm_backward<T>,
+      &affine_forward<T>,
+      &affine_backward<T>,
+      &relu_forward<T>,
+      &relu_backward<T>,
+      &leaky_relu_forward<T>,
+      &leaky_relu_backward<T>,
+      &sgd_step<T>,
+      &momentum_step<T>,
+      &rmsprop_step<T>,
+      &adam_step<T>,
+  };
+}
+
+extern const Isa isa;
+constexpr Isa isa = {CNNLIB_ISA_NAME, kernels_of<float>(), kernels_of<double>()};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,74 @@
+// The border between what is compiled for the baseline and what is compiled once per instruction set:
+// tables of functions on raw pointers and plain shapes.
+#pragma once
+
+#include <cstdint>
+
+#include "shapes.hpp"
+
+namespace cnnlib {
+
+template <class T>
+struct Kernels {
+  void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);
+  void (*conv_backward_input)(const T* dout, const T* w, const T* b, T* dx, const ConvShape&);
+  void (*conv_backward_weights)(const T* x, const T* dout, T* dw, const ConvShape&);
+  void (*conv_backward_bias)(const T* dout, T* db, Index N, Index F, Index plane);
+
+  // The argmax plane is bytes for windows of up to 255 positions, 32-bit numbers for larger ones.
+  void (*max_pool_forward)(const T* x, T* out, std::uint8_t* arg, const PoolShape&);
+  void (*max_pool_forward_wide)(const T* x, T* out, std::uint32_t* arg, const PoolShape&);
+  void (*max_pool_backward)(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape&);
+  void (*max_pool_backward_wide)(const T* dout, const std::uint32_t* arg, T* dx, const PoolShape&);
+  void (*avg_pool_forward)(const T* x, T* out, const PoolShape&);
+  void (*avg_pool_backward)(const T* dout, T* dx, const PoolShape&);
+  void (*global_avg_pool_forward)(const T* x, T* out, Index planes, Index size);
+  void (*global_avg_pool_backward)(const T* dout, T* dx, Index planes, Index size);
+
+  void (*batchnorm_statistics)(const T* x, double* mean, double* var, const BatchNormShape&);
+  void (*batchnorm_normalize)(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
+                              T* y, const BatchNormShape&, bool relu);
+  void (*batchnorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                             T* dx, T* dgamma, T* dbeta, const BatchNormShape&, bool from_batch);
+  void (*rownorm_forward)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean, double* inv_std,
+                          const RowNormShape&);
+  void (*rownorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                           T* dx, T* dgamma, T* dbeta, const RowNormShape&);
+
+  void (*affine_forward)(const T* x, const T* w, const T* b, T* out, const DenseShape&, bool relu);
+  void (*affine_backward)(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape&);
+
+  void (*relu_forward)(const T* x, T* out, Index n);
+  void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
+  void (*leaky_relu_forward)(const T* x, T* out, T alpha, Index n);
+  void (*leaky_relu_backward)(const T* dout, const T* x, T* dx, T alpha, Index n);
+
+  void (*sgd_step)(T* w, const T* dw, double rate, Index n);
+  void (*momentum_step)(T* w, const T* dw, T* velocity, double rate, double momentum, bool nesterov, Index n);
+  void (*rmsprop_step)(T* w, const T* dw, T* a, double rate, double decay, double epsilon, Index n);
+  void (*adam_step)(T* w, const T* dw, T* v, T* a, double rate, double beta1, double beta2, double epsilon,
+                    double weight_decay, Index t, Index n);
+};
+
+// The kernels of one instruction set.
+struct Isa {
+  const char* name;
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+// The set in use, chosen at load time or by use_isa.
+const Isa& active_isa();
+
+template <class T>
+const Kernels<T>& kernels();
+template <>
+inline const Kernels<float>& kernels<float>() {
+  return active_isa().f32;
+}
+template <>
+inline const Kernels<double>& kernels<double>() {
+  return active_isa().f64;
+}
+
+}  // namespace cnnlib

@@ -1,0 +1,325 @@
+// Gradients of the weights and of the bias.
+//
+// dw[f, c, a, b] = sum over images and output positions of dout[n, f, i, j] * x[n, c](tap a, b of i, j).
+// Positions are the long inner dimension k of the matrix kernel. Its vector lanes are channels, when
+// there are enough of them, so that a tap is a shift of the staged image; else they are filters.
+#pragma once
+
+#include "conv.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The output positions of a call cut into blocks, and the blocks into groups whose partial sums are
+// added in order. Both depend on the shape alone, so that the number of threads changes no bit.
+struct PositionBlocks {
+  Index images, rows, cols;     // of one block
+  Index row_blocks, col_blocks; // of an image
+  Index blocks;                 // in all
+  Index groups;
+
+  static PositionBlocks choose(Index N, Index OH, Index OW, Index most_positions) {
+    PositionBlocks b;
+    b.cols = CorrelationBlocks::even(OW, most_positions);
+    b.rows = CorrelationBlocks::even(OH, std::max<Index>(1, most_positions / b.cols));
+    b.row_blocks = (OH + b.rows - 1) / b.rows;
+    b.col_blocks = (OW + b.cols - 1) / b.cols;
+    b.images = b.row_blocks * b.col_blocks > 1 ? 1 : std::clamp<Index>(most_positions / (OH * OW), 1, N);
+    b.blocks = (N + b.images - 1) / b.images * b.row_blocks * b.col_blocks;
+    return b;
+  }
+};
+
+// Copies `channels` planes (H, W) of one image to staged[position][width], the channels being lanes.
+template <class T>
+void stage_channels_last(const T* planes, Index channels, Index H, Index W, const Staging& s, Index oh, Index ow,
+                         Index width, T* line_buffer, T* staged) {
+  s.each_row(oh, ow, H, [&](Index to, Index line, Index start) {
+    T* dst = staged + to * width;
+    const Inside inside = line < 0 ? Inside(0, 1, 0, s.pitch) : Inside(start, s.stride_w, W, s.pitch);
+    if (channels < width || inside.first > 0 || inside.last < s.pitch)
+      std::memset(dst, 0, s.pitch * width * sizeof(T));
+    const Index count = inside.last - inside.first;
+    if (count <= 0) return;
+    const T* src = planes + line * W + start + inside.first * s.stride_w;
+    dst += inside.first * width;
+    if (s.stride_w == 1) return transpose(src, H * W, channels, count, dst, width);
+    for (Index c = 0; c < channels; ++c)
+      for (Index j = 0; j < count; ++j) line_buffer[c * count + j] = src[c * H * W + j * s.stride_w];
+    transpose(line_buffer, count, channels, count, dst, width);
+  });
+}
+
+// One call's sizes, shared by both ways to choose the lanes.
+template <class T>
+struct WeightGradient {
+  ConvShape s;
+  Index C, F, taps;  // of one group
+  Index H, W, OH, OW;
+  Staging staging;
+  PositionBlocks positions;
+
+  template <class Body>  // body(image, oh, ow, rows, cols, first position in the block)
+  void each_image(Index block, const Body& body) const {
+    const Index per_image = positions.row_blocks * positions.col_blocks;
+    const Index first = block / per_image * positions.images, part = block % per_image;
+    const Index oh = part / positions.col_blocks * positions.rows, ow = part % positions.col_blocks * positions.cols;
+    const Index rows = std::min(positions.rows, OH - oh), cols = std::min(positions.cols, OW - ow);
+    for (Index i = 0; i < positions.images && first + i < s.N; ++i)
+      body(first + i, i, oh, ow, rows, cols, i * rows * cols);
+  }
+};
+
+template <class T>
+void add_tile(const T* tile, Index size, bool start, T* sum) {
+  if (start)
+    std::memcpy(sum, tile, size * sizeof(T));
+  else
+    for (Index i = 0; i < size; ++i) sum[i] += tile[i];
+}
+
+// Lanes are channels: sums[part][group][channel block][panel of filters][tap][filter][lane].
+template <class T, int V>
+void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
+  constexpr Index lanes = V * Simd<T>::size, wide_enough = 288;
+  const ConvShape& s = g.s;
+  const Panels panels(g.F);
+  const Index lane_blocks = (g.C + lanes - 1) / lanes;
+  // With few taps several lane blocks share the packed dout.
+  const Index most = std::clamp<Index>(wide_enough / (g.taps * lanes), 1, lane_blocks);
+  const Index blocks_per_task = CorrelationBlocks::even(lane_blocks, most);
+  const Index channel_blocks = (lane_blocks + blocks_per_task - 1) / blocks_per_task;
+  const Index width = blocks_per_task * lanes;
+  PositionBlocks positions = g.positions;
+  positions.groups = std::clamp<Index>(16 / (s.groups * channel_blocks), 1, positions.blocks);
+  const int threads = threads_for(2.0 / 16 * s.N * s.F * g.C * g.taps * g.OH * g.OW);
+
+  const Index most_positions = positions.images * positions.rows * positions.cols;
+  const Index staged_size = positions.images * g.staging.channel_size * width;
+  const Index packed_size = g.F * most_positions;
+  const Index line_size = width * g.staging.pitch;
+  const Index sum_size = g.F * g.taps * width;  // of one task
+  Layout layout;
+  const auto staged_piece = layout.array<T>(threads * staged_size);
+  const auto packed_piece = layout.array<T>(threads * packed_size);
+  const auto line_piece = layout.array<T>(threads * line_size);
+  const auto offset_piece = layout.array<Index>(threads * most_positions);
+  const auto tile_piece = layout.array<T>(threads * max_rows * lanes);
+  const auto sum_piece =
+      layout.array<T>(checked_product(positions.groups * s.groups * channel_blocks, sum_size));
+  const Scratch scratch(layout.bytes());
+  T* sums = sum_piece.in(scratch.data());
+
+  parallel_for(positions.groups * s.groups * channel_blocks, threads, [&](Index task, int slot) {
+    const Index channel_block = task % channel_blocks, group = task / channel_blocks % s.groups;
+    const Index part = task / channel_blocks / s.groups;
+    const Index c0 = channel_block * width, channels = std::min(width, g.C - c0);
+    T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
+    T* packed = packed_piece.in(scratch.data()) + slot * packed_size;
+    T* line = line_piece.in(scratch.data()) + slot * line_size;
+    T* tile = tile_piece.in(scratch.data()) + slot * max_rows * lanes;
+    Index* offset = offset_piece.in(scratch.data()) + slot * most_positions;
+    T* sum = sums + task * sum_size;
+    const Index last = (part + 1) * positions.blocks / positions.groups;
+    for (Index first = part * positions.blocks / positions.groups, block = first; block < last; ++block) {
+      Index K = 0;
+      g.each_image(block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) { K = at + rows * cols; });
+      g.each_image(block, [&](Index n, Index image, Index oh, Index ow, Index rows, Index cols, Index at) {
+        stage_channels_last(x + ((n * s.groups + group) * g.C + c0) * g.H * g.W, channels, g.H, g.W, g.staging, oh, ow,
+                            width, line, staged + image * g.staging.channel_size * width);
+        for (Index i = 0; i < rows; ++i)
+          for (Index j = 0; j < cols; ++j)
+            offset[at + i * cols + j] = (image * g.staging.channel_size + i * g.staging.pitch + j) * width;
+        const T* grad = dout + (n * s.groups + group) * g.F * g.OH * g.OW + oh * g.OW + ow;
+        for (Index panel = 0; panel < panels.count; ++panel) {
+          const Index height = panels.rows(panel), f = panels.first(panel);
+          for (Index i = 0; i < rows; ++i)
+            pack_panel<T>([&](Index m) { return grad + (f + m) * g.OH * g.OW + i * g.OW; }, height, cols,
+                          packed + f * K + (at + i * cols) * height);
+        }
+      });
+      for (Index v = 0; v < blocks_per_task; ++v)
+        for (Index panel = 0; panel < panels.count; ++panel) {
+          const Index rows = panels.rows(panel), f = panels.first(panel);
+          const auto kernel = tile_kernel<T, V>(rows);
+          T* to = sum + (v * g.F + f) * g.taps * lanes;
+          for (Index a = 0; a < s.KH; ++a)
+            for (Index k = 0; k < s.KW; ++k, to += rows * lanes) {
+              const T* base = staged + g.staging.tap_offset(a, k) * width + v * lanes;
+              const T* source[V];
+              for (int u = 0; u < V; ++u) source[u] = base + u * Simd<T>::size;
+              kernel(K, packed + f * K, offset, source, tile);
+              add_tile(tile, rows * lanes, block == first, to);
+            }
+        }
+    }
+  });
+
+  const Index all_sums = s.groups * channel_blocks * sum_size;
+  parallel_for(s.groups * lane_blocks * panels.count, threads, [&](Index task, int) {
+    const Index panel = task % panels.count, lane_block = task / panels.count % lane_blocks;
+    const Index group = task / panels.count / lane_blocks;
+    const Index rows = panels.rows(panel), f = panels.first(panel);
+    T* sum = sums + (group * channel_blocks + lane_block / blocks_per_task) * sum_size +
+             (lane_block % blocks_per_task * g.F + f) * g.taps * lanes;
+    for (Index part = 1; part < positions.groups; ++part)
+      add_tile(sum + part * all_sums, rows * g.taps * lanes, false, sum);
+    const Index c0 = lane_block * lanes, channels = std::min(lanes, g.C - c0);
+    for (Index m = 0; m < rows; ++m)
+      for (Index c = 0; c < channels; ++c)
+        for (Index t = 0; t < g.taps; ++t)
+          dw[((group * g.F + f + m) * g.C + c0 + c) * g.taps + t] = sum[(t * rows + m) * lanes + c];
+  });
+}
+
+// Lanes are filters, rows the (channel, tap) pairs: sums[part][group][lane block][panel][row][lane].
+template <class T>
+void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
+  constexpr Index lanes = tile_lanes<T>;
+  const ConvShape& s = g.s;
+  const Index products = g.C * g.taps;
+  const Panels panels(products);
+  const Index lane_blocks = (g.F + lanes - 1) / lanes, width = lane_blocks * lanes;
+  PositionBlocks positions = g.positions;
+  positions.groups = std::clamp<Index>(16 / s.groups, 1, positions.blocks);
+  const int threads = threads_for(2.0 / 16 * s.N * s.F * products * g.OH * g.OW);
+
+  const Index most_positions = positions.images * positions.rows * positions.cols;
+  const Index staged_size = g.C * g.staging.channel_size + lanes;
+  const Index grad_size = most_positions * width;
+  const Index packed_size = products * most_positions;
+  const Index sum_size = products * width;
+  Layout layout;
+  const auto staged_piece = layout.array<T>(threads * staged_size);
+  const auto grad_piece = layout.array<T>(threads * grad_size);
+  const auto packed_piece = layout.array<T>(threads * packed_size);
+  const auto offset_piece = layout.array<Index>(most_positions + products);
+  const auto tile_piece = layout.array<T>(threads * max_rows * lanes);
+  const auto sum_piece = layout.array<T>(checked_product(positions.groups * s.groups, sum_size));
+  const Scratch scratch(layout.bytes());
+  T* sums = sum_piece.in(scratch.data());
+  Index* offset = offset_piece.in(scratch.data());
+  Index* product_offset = offset + most_positions;
+  for (Index k = 0; k < most_positions; ++k) offset[k] = k * width;
+  for (Index c = 0; c < g.C; ++c)
+    for (Index a = 0; a < s.KH; ++a)
+      for (Index k = 0; k < s.KW; ++k)
+        product_offset[(c * s.KH + a) * s.KW + k] = c * g.staging.channel_size + g.staging.tap_offset(a, k);
+
+  parallel_for(positions.groups * s.groups, threads, [&](Index task, int slot) {
+    const Index group = task % s.groups, part = task / s.groups;
+    T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
+    T* grads = grad_piece.in(scratch.data()) + slot * grad_size;
+    T* packed = packed_piece.in(scratch.data()) + slot * packed_size;
+    T* tile = tile_piece.in(scratch.data()) + slot * max_rows * lanes;
+    T* sum = sums + task * sum_size;
+    if (g.F < width) std::memset(grads, 0, grad_size * sizeof(T));
+    const Index last = (part + 1) * positions.blocks / positions.groups;
+    for (Index first = part * positions.blocks / positions.groups, block = first; block < last; ++block) {
+      Index K = 0;
+      g.each_image(block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) { K = at + rows * cols; });
+      g.each_image(block, [&](Index n, Index, Index oh, Index ow, Index rows, Index cols, Index at) {
+        const Index image = n * s.groups + group;
+        for (Index c = 0; c < g.C; ++c)
+          stage_plane(x + (image * g.C + c) * g.H * g.W, g.H, g.W, g.staging, oh, ow,
+                      staged + c * g.staging.channel_size);
+        const T* grad = dout + image * g.F * g.OH * g.OW + oh * g.OW + ow;
+        for (Index i = 0; i < rows; ++i) {
+          transpose(grad + i * g.OW, g.OH * g.OW, g.F, cols, grads + (at + i * cols) * width, width);
+          for (Index panel = 0; panel < panels.count; ++panel) {
+            const Index height = panels.rows(panel), r = panels.first(panel);
+            const T* row = staged + i * g.staging.pitch;
+            pack_panel<T>([&](Index m) { return row + product_offset[r + m]; }, height, cols,
+                          packed + r * K + (at + i * cols) * height);
+          }
+        }
+      });
+      for (Index v = 0; v < lane_blocks; ++v)
+        for (Index panel = 0; panel < panels.count; ++panel) {
+          const Index rows = panels.rows(panel), r = panels.first(panel);
+          const T* source[tile_vectors];
+          for (int u = 0; u < tile_vectors; ++u) source[u] = grads + v * lanes + u * Simd<T>::size;
+          tile_kernel<T>(rows)(K, packed + r * K, offset, source, tile);
+          add_tile(tile, rows * lanes, block == first, sum + (v * products + r) * lanes);
+        }
+    }
+  });
+
+  const Index all_sums = s.groups * sum_size;
+  parallel_for(s.groups * lane_blocks, threads, [&](Index task, int) {
+    const Index group = task / lane_blocks, v = task % lane_blocks;
+    T* sum = sums + group * sum_size + v * products * lanes;
+    for (Index part = 1; part < positions.groups; ++part)
+      add_tile(sum + part * all_sums, products * lanes, false, sum);
+    const Index filters = std::min(lanes, g.F - v * lanes);
+    for (Index f = 0; f < filters; ++f)
+      for (Index r = 0; r < products; ++r) dw[(group * g.F + v * lanes + f) * products + r] = sum[r * lanes + f];
+  });
+}
+
+template <class T>
+void conv_backward_weights(const T* x, const T* dout, T* dw, const ConvShape& s) {
+  constexpr Index most_positions = 256;
+  WeightGradient<T> g;
+  g.s = s;
+  g.C = s.C / s.groups;
+  g.F = s.F / s.groups;
+  g.taps = s.KH * s.KW;
+  if (s.N == 0 || s.OH == 0 || s.OW == 0) {
+    std::fill_n(dw, s.F * g.C * g.taps, T(0));
+    return;
+  }
+  const bool flat = pointwise(s);
+  g.H = flat ? 1 : s.H;
+  g.W = flat ? s.H * s.W : s.W;
+  g.OH = flat ? 1 : s.OH;
+  g.OW = flat ? s.H * s.W : s.OW;
+
+  Layout layout;
+  const auto piece = layout.array<Index>(5 * (s.KH + s.KW));
+  const Scratch scratch(layout.bytes());
+  Index* rows = piece.in(scratch.data());
+  Index* cols = rows + 5 * s.KH;
+  ForwardTaps::fill(s.KH, s.dilation_h, s.pad_top, s.KW, rows, rows + s.KH);
+  ForwardTaps::fill(s.KW, s.dilation_w, s.pad_left, 1, cols, cols + s.KW);
+  g.staging.y.assign(rows + 2 * s.KH, s.KH);
+  g.staging.x.assign(cols + 2 * s.KW, s.KW);
+  g.staging.plan({s.KH, s.stride_h, rows, rows + s.KH}, {s.KW, s.stride_w, cols, cols + s.KW});
+  g.positions = PositionBlocks::choose(s.N, g.OH, g.OW, most_positions);
+  g.staging.set_block(g.positions.rows, g.positions.cols);
+
+  // Multiplications that either choice spends on whole vectors; packing (channel, tap) rows costs
+  // about as much as half a vector of filters.
+  const auto vectors = [](Index n) { return (n + Simd<T>::size - 1) / Simd<T>::size; };
+  const double by_channel = double(g.F) * g.taps * vectors(g.C);
+  const double by_filter = double(g.C) * g.taps * (vectors(g.F) + vectors(g.F) % 2 + 1);
+  if (by_filter < by_channel)
+    weights_with_filter_lanes(g, x, dout, dw);
+  else if (g.C <= Simd<T>::size)
+    weights_with_channel_lanes<T, 1>(g, x, dout, dw);
+  else
+    weights_with_channel_lanes<T, tile_vectors>(g, x, dout, dw);
+}
+
+// db[f] = sum over n and positions of dout[n, f].
+template <class T>
+void conv_backward_bias(const T* dout, T* db, Index N, Index F, Index plane) {
+  using S = Simd<T>;
+  parallel_for(F, threads_for(double(N) * F * plane), [&](Index f, int) {
+    double total = 0;
+    for (Index n = 0; n < N; ++n) {
+      const T* p = dout + (n * F + f) * plane;
+      for (Index begin = 0; begin < plane; begin += 4096) {  // short sums in T, long ones in double
+        const Index end = std::min(plane, begin + 4096);
+        Index i = begin;
+        auto sum = S::zero();
+        for (; i + S::size <= end; i += S::size) sum = S::add(sum, S::load(p + i));
+        T rest = 0;
+        for (; i < end; ++i) rest += p[i];
+        total += double(S::sum(sum)) + double(rest);
+      }
+    }
+    db[f] = static_cast<T>(total);
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,72 @@
+// The register-blocked micro-kernel on which convolution and dense layers stand, and its packing.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "simd.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// tile[m][lane] = sum_k a[k * R + m] * b[lane / size][offset[k] + lane % size], m < R, lane < V * size.
+// The sum over k starts at zero, so that adding it to an earlier partial sum rounds once.
+template <class T, int R, int V>
+void multiply_tile(Index K, const T* a, const Index* offset, const T* const* b, T* tile) {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  Packet sum[R][V];
+#pragma GCC unroll 16
+  for (int m = 0; m < R; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[m][v] = S::zero();
+  const T* base[V];
+#pragma GCC unroll 4
+  for (int v = 0; v < V; ++v) base[v] = b[v];
+  for (Index k = 0; k < K; ++k) {
+    const Index at = offset[k];
+    Packet bv[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) bv[v] = S::load(base[v] + at);
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m) {
+      const Packet am = S::fill(a[m]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[m][v] = S::fma(am, bv[v], sum[m][v]);
+    }
+    a += R;
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < R; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) S::store(tile + (m * V + v) * S::size, sum[m][v]);
+}
+
+template <class T>
+using TileKernel = void (*)(Index K, const T* a, const Index* offset, const T* const* b, T* tile);
+
+template <class T, int V, int... R>
+constexpr std::array<TileKernel<T>, sizeof...(R)> tile_kernels(std::integer_sequence<int, R...>) {
+  return {&multiply_tile<T, R + 1, V>...};
+}
+
+// The kernel for `rows` rows (1 to max_rows) of V vectors.
+template <class T, int V = tile_vectors>
+TileKernel<T> tile_kernel(Index rows) {
+  static constexpr auto table = tile_kernels<T, V>(std::make_integer_sequence<int, max_rows>());
+  return table[rows - 1];
+}
+
+// `total` rows cut into equal panels of at most max_rows: the first `longer` have one row more.
+struct Panels {
+  Index count, height, longer;
+
+  explicit Panels(Index total)
+      : count((total + max_rows - 1) / max_rows),
+        height(count > 0 ? total / count : 0),
+        longer(count > 0 ? total % count : 0) {}
+  Index rows(Index panel) const { return height + (panel < longer ? 1 : 0); }
+  Index first(Index panel) const { return panel * height + std::min(panel, longer); }
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

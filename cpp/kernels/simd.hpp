@@ -1,0 +1,87 @@
+// One vector type per scalar type, for the instruction set that this file is compiled for. The only
+// place that names Eigen's packet operations.
+#pragma once
+
+#include <Eigen/Core>
+
+#include "../shapes.hpp"
+
+// A vector type as a template argument loses its alignment attribute, which loads and stores here
+// do not rely on.
+#pragma GCC diagnostic ignored "-Wignored-attributes"
+
+namespace cnnlib::CNNLIB_ISA {
+
+template <class T>
+struct Simd {
+  using Packet = typename Eigen::internal::packet_traits<T>::type;
+  static constexpr int size = Eigen::internal::packet_traits<T>::size;
+
+  static Packet zero() { return Eigen::internal::pset1<Packet>(T(0)); }
+  static Packet fill(T value) { return Eigen::internal::pset1<Packet>(value); }
+  static Packet load(const T* p) { return Eigen::internal::ploadu<Packet>(p); }
+  static void store(T* p, Packet v) { Eigen::internal::pstoreu(p, v); }
+  static Packet add(Packet a, Packet b) { return Eigen::internal::padd(a, b); }
+  static Packet sub(Packet a, Packet b) { return Eigen::internal::psub(a, b); }
+  static Packet mul(Packet a, Packet b) { return Eigen::internal::pmul(a, b); }
+  static Packet fma(Packet a, Packet b, Packet c) { return Eigen::internal::pmadd(a, b, c); }
+  // max(v, 0), where NaN stays NaN.
+  static Packet relu(Packet v) { return Eigen::internal::pmax<Eigen::PropagateNaN>(v, zero()); }
+  static T sum(Packet v) { return Eigen::internal::predux(v); }
+};
+
+// The largest register block of the matrix kernel: broadcast rows times vectors.
+#if defined(__AVX512F__)
+constexpr int max_rows = 14;
+#elif defined(__aarch64__)
+constexpr int max_rows = 8;
+#else
+constexpr int max_rows = 6;
+#endif
+constexpr int tile_vectors = 2;
+
+template <class T>
+constexpr int tile_lanes = tile_vectors * Simd<T>::size;
+
+// dst[j * dst_stride + i] = row(i)[j] for a square of Simd<T>::size.
+template <class T, class Row>
+inline void transpose_square(const Row& row, T* dst, Index dst_stride) {
+  constexpr int n = Simd<T>::size;
+  Eigen::internal::PacketBlock<typename Simd<T>::Packet, n> block;
+#pragma GCC unroll 16
+  for (int i = 0; i < n; ++i) block.packet[i] = Simd<T>::load(row(i));
+  Eigen::internal::ptranspose(block);
+#pragma GCC unroll 16
+  for (int i = 0; i < n; ++i) Simd<T>::store(dst + i * dst_stride, block.packet[i]);
+}
+
+// dst[j * dst_stride + i] = src[i * src_stride + j], i < rows, j < cols.
+template <class T>
+void transpose(const T* src, Index src_stride, Index rows, Index cols, T* dst, Index dst_stride) {
+  constexpr Index n = Simd<T>::size;
+  const Index square_rows = rows / n * n, square_cols = cols / n * n;
+  for (Index i = 0; i < square_rows; i += n)
+    for (Index j = 0; j < square_cols; j += n)
+      transpose_square<T>([&](Index r) { return src + (i + r) * src_stride + j; }, dst + j * dst_stride + i,
+                          dst_stride);
+  for (Index i = 0; i < square_rows; ++i)
+    for (Index j = square_cols; j < cols; ++j) dst[j * dst_stride + i] = src[i * src_stride + j];
+  for (Index i = square_rows; i < rows; ++i)
+    for (Index j = 0; j < cols; ++j) dst[j * dst_stride + i] = src[i * src_stride + j];
+}
+
+// dst[j * rows + i] = row(i)[j], i < rows, j < cols: a panel for the matrix kernel. Whole squares are
+// stored over the following columns, which are then written anew, so the last columns go one by one.
+template <class T, class Row>
+void pack_panel(const Row& row, Index rows, Index cols, T* dst) {
+  constexpr Index n = Simd<T>::size;
+  const Index padded = (rows + n - 1) / n * n, spare = (padded - rows + rows - 1) / rows;
+  Index j = 0;
+  for (; j + n + spare <= cols; j += n)
+    for (Index i = padded - n; i >= 0; i -= n)
+      transpose_square<T>([&](Index r) { return row(i + r < rows ? i + r : rows - 1) + j; }, dst + j * rows + i, rows);
+  for (; j < cols; ++j)
+    for (Index i = 0; i < rows; ++i) dst[j * rows + i] = row(i)[j];
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,54 @@
+// Sums that lose no precision: short runs in T, long ones in double.
+#pragma once
+
+#include "simd.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Values added up in T before double takes over.
+constexpr Index short_run = 2048;
+
+// sum of f(i) over [0, n), where f(i, Packet tag) gives Simd<T>::size values from i on and f(i, T tag) one.
+template <class T, class F>
+double sum_over(Index n, const F& f) {
+  using S = Simd<T>;
+  double total = 0;
+  for (Index begin = 0; begin < n; begin += short_run) {
+    const Index end = std::min(n, begin + short_run);
+    Index i = begin;
+    auto a = S::zero(), b = S::zero();
+    for (; i + 2 * S::size <= end; i += 2 * S::size) {
+      a = S::add(a, f(i, S::zero()));
+      b = S::add(b, f(i + S::size, S::zero()));
+    }
+    T rest = 0;
+    for (; i < end; ++i) rest += f(i, T(0));
+    total += double(S::sum(S::add(a, b))) + double(rest);
+  }
+  return total;
+}
+
+// Packet and scalar loads under one name, for functions handed to sum_over.
+template <class T>
+typename Simd<T>::Packet at(const T* p, typename Simd<T>::Packet) {
+  return Simd<T>::load(p);
+}
+template <class T>
+T at(const T* p, T) {
+  return *p;
+}
+
+template <class T>
+double sum(const T* p, Index n) {
+  return sum_over<T>(n, [&](Index i, auto tag) { return at<T>(p + i, tag); });
+}
+
+// sums[j] = sum over rows i of x[i * cols + j].
+template <class T>
+void column_sums(const T* x, Index rows, Index cols, double* sums) {
+  std::fill_n(sums, cols, 0.0);
+  for (Index i = 0; i < rows; ++i)
+    for (Index j = 0; j < cols; ++j) sums[j] += double(x[i * cols + j]);
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,87 @@
+#include "parallel.hpp"
+
+#include <pthread.h>
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <exception>
+#include <fstream>
+#include <string>
+#include <thread>
+
+namespace cnnlib {
+namespace {
+
+// Below this many operations a thread costs more to wake than it saves.
+constexpr double work_per_thread = 60e3;
+
+std::atomic<bool> forked{false};
+
+// CPUs that a cgroup quota grants (rounded up), or 0 without one.
+int cgroup_cpus() {
+  double quota = 0, period = 0;
+  std::string text;
+  std::ifstream v2("/sys/fs/cgroup/cpu.max");
+  if (v2 >> text >> period && text != "max") quota = std::atof(text.c_str());
+  if (quota <= 0) {
+    std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    if (!(v1_quota >> quota) || !(v1_period >> period)) return 0;
+  }
+  return quota > 0 && period > 0 ? std::max(1, static_cast<int>((quota + period - 1) / period)) : 0;
+}
+
+int default_threads() {
+  // The runtime has already read OMP_NUM_THREADS, which wins over every guess.
+  if (std::getenv("OMP_NUM_THREADS") != nullptr) return omp_get_max_threads();
+  int n = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+#ifdef __linux__
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) n = std::min(n, CPU_COUNT(&set));
+#endif
+  const int quota = cgroup_cpus();
+  return quota > 0 ? std::min(n, quota) : n;
+}
+
+std::atomic<int>& limit() {
+  static std::atomic<int> threads{default_threads()};
+  return threads;
+}
+
+}  // namespace
+
+// omp_get_max_threads carries what threadpoolctl and omp_set_num_threads asked of this thread.
+int num_threads() { return std::max(1, std::min(limit().load(), omp_get_max_threads())); }
+
+void set_num_threads(int n) {
+  limit() = n;
+  omp_set_num_threads(n);
+}
+
+int threads_for(double work) {
+  const int most = num_threads();
+  return work >= work_per_thread * most ? most : std::max(1, static_cast<int>(work / work_per_thread));
+}
+
+void watch_for_fork() {
+  pthread_atfork(nullptr, nullptr, [] { forked = true; });
+}
+
+void run_after_fork_check(void (*f)(void*), void* data) {
+  if (!forked) return f(data);
+  const int threads = omp_get_max_threads();
+  std::exception_ptr error;
+  std::thread helper([&] {
+    omp_set_num_threads(threads);
+    try {
+      f(data);
+    } catch (...) {
+      error = std::current_exception();
+    }
+  });
+  helper.join();
+  if (error) std::rethrow_exception(error);
+}
+
+}  // namespace cnnlib

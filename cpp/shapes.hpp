@@ -1,0 +1,55 @@
+// Plain data that crosses the border between the bindings and the kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cnnlib {
+
+using Index = std::ptrdiff_t;
+
+enum class Algorithm { automatic, direct, winograd };
+
+// out (N, F, OH, OW) = x (N, C, H, W) correlated with w (F, C / groups, KH, KW).
+// Tap kh of output row oh reads input row oh * stride_h + kh * dilation_h - pad_top.
+struct ConvShape {
+  Index N, C, H, W;
+  Index F, KH, KW;
+  Index OH, OW;
+  Index stride_h, stride_w;
+  Index pad_top, pad_left;
+  Index dilation_h, dilation_w;
+  Index groups;
+  Algorithm algorithm;
+};
+
+// A window of PH x PW slides over every plane of x (N, C, H, W); `planes` is N * C.
+struct PoolShape {
+  Index planes, H, W;
+  Index PH, PW;
+  Index OH, OW;
+  Index stride_h, stride_w;
+  Index pad_top, pad_left;
+  Index pad_bottom, pad_right;
+  Index dilation_h, dilation_w;
+  bool count_include_pad;
+};
+
+// x seen as (N, C, S): statistics over N and S for each of C channels (batch norm), where a
+// fully connected layer has S = 1 and an image layer has S = H * W.
+struct BatchNormShape {
+  Index N, C, S;
+};
+
+// x seen as (rows, channels, S): statistics over each row's channels * S values (layer and group
+// norm); channel c of row r has the affine parameters (r * channels + c) % C.
+struct RowNormShape {
+  Index rows, channels, S, C;
+};
+
+// out (N, M) = x (N, D) * w (D, M).
+struct DenseShape {
+  Index N, D, M;
+};
+
+}  // namespace cnnlib
