@@ -210,9 +210,9 @@ def _checked_labels(path, labels):
 
 
 class _PickledArray:
-    """Stands in for ``numpy.ndarray``, and for the function that makes an empty one to be filled by its state.
+    """Stands in for ``numpy.ndarray`` and for the function that makes an empty one.
 
-    It keeps the state and builds nothing.
+    It keeps the state that would fill the array, and builds nothing.
     """
 
     state = None

@@ -4,11 +4,14 @@ Built on pooch (``pip install cnnlib[data]``), which checks the sums and puts th
 transfer itself is :class:`ResumingDownloader`, plugged into it.
 """
 
+import gzip
 import os
 import shutil
 import sys
 import tarfile
 import tempfile
+import time
+import zlib
 from pathlib import Path, PurePosixPath
 
 from cnnlib.cifar10 import batch_files, default_data_dir
@@ -101,15 +104,19 @@ class ResumingDownloader:
         The file that survives a broken transfer. It becomes pooch's output file when it is complete.
     progress : bool
         Report progress on stderr.
+    pause : float
+        Seconds to wait before another attempt.
     """
 
-    def __init__(self, part, progress=True):
+    def __init__(self, part, progress=True, pause=1.0):
         self.part = Path(part)
         self.progress = progress
+        self.pause = pause
 
     def __call__(self, url, output_file, pooch):
         """Fetch `url`, in a few attempts as long as each brings something, and move it to `output_file`."""
         import requests
+        from urllib3.exceptions import HTTPError as TransferError
 
         failures = 0
         while True:
@@ -117,16 +124,14 @@ class ResumingDownloader:
             try:
                 self._transfer(url)
                 break
-            except (requests.RequestException, OSError) as error:
+            except (requests.RequestException, TransferError, ConnectionError) as error:
                 failures = 1 if self._size() > had else failures + 1
-                refused = isinstance(error, requests.HTTPError)
-                if refused or failures >= _ATTEMPTS:
-                    kept = (
-                        f"; {self.part} keeps {self._size()} bytes: call again to go on"
-                        if self._size()
-                        else ""
-                    )
-                    raise ConnectionError(f"cannot download {url}: {error}{kept}") from error
+                if failures == _ATTEMPTS or isinstance(error, requests.HTTPError):
+                    message = f"cannot download {url}: {error}"
+                    if self._size():
+                        message += f"; {self.part} keeps {self._size()} bytes, call again to go on"
+                    raise ConnectionError(message) from error
+                time.sleep(self.pause)
         os.replace(self.part, output_file)
 
     def _size(self):
@@ -226,8 +231,8 @@ def unpack(archive, dest, wanted):
                     target = Path(dest, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(scratch, name), target)
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ValueError(f"{archive}: cannot unpack: {error}") from error
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{archive}: the archive is damaged: {error}") from error
 
 
 def _harmless_files(tar, archive, folder):

@@ -1,0 +1,79 @@
+"""Small stand-ins for CIFAR-10's files, in both published layouts."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+FOLDER = {"python": "cifar-10-batches-py", "binary": "cifar-10-batches-bin"}
+IMAGES = 20  # a batch; the real ones have 10,000
+
+
+def batch(name):
+    """The images (IMAGES, 3072) and labels of one batch: any bytes, the same whenever they are asked for."""
+    rng = np.random.default_rng(list(name.encode()))
+    return rng.integers(0, 256, (IMAGES, 3072), dtype=np.uint8), rng.integers(0, 10, IMAGES, dtype=np.uint8)
+
+
+def write_binary(path, pixels, labels):
+    np.concatenate([np.asarray(labels, dtype=np.uint8)[:, None], pixels], axis=1).tofile(path)
+
+
+def write_pickle(path, pixels, labels):
+    path.write_bytes(python2_pickle({b"labels": [int(n) for n in labels], b"data": pixels}))
+
+
+def python2_pickle(value):
+    """`value` in protocol 2 as Python 2 writes it: its strings are bytes, and NumPy's names are the old ones.
+
+    Python 3 cannot write these (it pickles bytes as a call of ``_codecs.encode``), so the opcodes are
+    spelled out.
+    """
+    return b"\x80\x02" + _opcodes(value) + b"."
+
+
+def _opcodes(value):
+    if isinstance(value, bytes):
+        return b"T" + struct.pack("<i", len(value)) + value
+    if isinstance(value, int):
+        return b"J" + struct.pack("<i", value)
+    if isinstance(value, tuple):
+        return b"(" + b"".join(_opcodes(item) for item in value) + b"t"
+    if isinstance(value, list):
+        return b"](" + b"".join(_opcodes(item) for item in value) + b"e"
+    if isinstance(value, dict):
+        return b"}(" + b"".join(_opcodes(key) + _opcodes(item) for key, item in value.items()) + b"u"
+    kind = value.dtype.str[1:].encode()
+    dtype = call(b"numpy", b"dtype", _opcodes((kind, 0, 1))) + state(
+        b"(J\x03\0\0\0" + _opcodes(b"|") + b"NNNK\0K\0K\0t"
+    )
+    array = call(
+        b"numpy.core.multiarray",
+        b"_reconstruct",
+        b"(cnumpy\nndarray\n" + _opcodes((0,)) + _opcodes(b"b") + b"t",
+    )
+    return array + state(
+        b"(K\x01" + _opcodes(value.shape) + dtype + b"\x89" + _opcodes(value.tobytes()) + b"t"
+    )
+
+
+def call(module, name, arguments):
+    """Opcodes of ``module.name(*arguments)``, with `arguments` the opcodes of a tuple."""
+    return b"c" + module + b"\n" + name + b"\n" + arguments + b"R"
+
+
+def state(opcodes):
+    return opcodes + b"b"
+
+
+def write_layout(root, layout):
+    """Write all six batches of a layout below `root`; returns their folder."""
+    folder = Path(root, FOLDER[layout])
+    folder.mkdir(parents=True)
+    for name in BATCHES:
+        if layout == "python":
+            write_pickle(folder / name, *batch(name))
+        else:
+            write_binary(folder / f"{name}.bin", *batch(name))
+    return folder

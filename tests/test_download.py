@@ -1,0 +1,321 @@
+"""Fetching CIFAR-10 from a server of our own: checksum, broken transfers, and archives meant to do harm."""
+
+import functools
+import hashlib
+import io
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import cifar_files
+import numpy as np
+import pytest
+
+from cnnlib import cifar10
+from cnnlib.data import download_CIFAR10, load_CIFAR10
+from cnnlib.download import ResumingDownloader, unpack
+
+WANTED = [f"cifar-10-batches-bin/{name}.bin" for name in cifar_files.BATCHES]
+
+
+class Server:
+    """Serves `files` on the loopback; `break_after` bytes of a reply it hangs up, once."""
+
+    def __init__(self):
+        self.files, self.requests = {}, []
+        self.ranges, self.break_after = True, None
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                server.reply(self)
+
+            def log_message(self, *args):
+                """The tests look at `requests` instead."""
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_port}/"
+        self._thread = threading.Thread(
+            target=functools.partial(self._http.serve_forever, poll_interval=0.01)
+        )
+        self._thread.start()
+
+    def reply(self, handler):
+        wanted = handler.headers.get("Range")
+        self.requests.append(wanted)
+        content = self.files.get(handler.path.lstrip("/"))
+        if content is None:
+            return handler.send_error(404)
+        start = int(wanted[len("bytes=") :].rstrip("-")) if wanted and self.ranges else 0
+        if start >= len(content):
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(content)}")
+            handler.send_header("Content-Length", "0")
+            return handler.end_headers()
+        handler.send_response(206 if start else 200)
+        if start:
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        handler.send_header("Content-Length", str(len(content) - start))
+        handler.end_headers()
+        stop, self.break_after = self.break_after, None
+        handler.wfile.write(content[start : None if stop is None else start + stop])
+
+    def close(self):
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    pytest.importorskip("pooch", reason="download_CIFAR10 is built on pooch")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", cifar_files.IMAGES)
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Small CIFAR-10 archives as bytes: archive(layout)."""
+
+    def archive(layout):
+        folder = cifar_files.write_layout(tmp_path / "source" / layout, layout)
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w:gz") as tar:
+            tar.add(folder, folder.name)
+        return content.getvalue()
+
+    return archive
+
+
+def md5(content):
+    return hashlib.md5(content).hexdigest()
+
+
+class TestDownload:
+    @pytest.mark.parametrize("layout", ["python", "binary"])
+    def test_whole_way(self, server, archive, tmp_path, layout):
+        name = f"cifar-10-{layout}.tar.gz"
+        server.files[f"mirror/{name}"] = content = archive(layout)
+        dest = tmp_path / "new" / "data"
+        got = download_CIFAR10(dest, layout, base_url=server.url + "mirror", md5=md5(content), progress=False)
+        assert got == dest / cifar_files.FOLDER[layout]
+        assert [path.name for path in dest.iterdir()] == [got.name]  # no archive, no scratch is left
+        X_train, *_ = load_CIFAR10(dest)
+        np.testing.assert_array_equal(X_train[:20].reshape(20, -1), cifar_files.batch("data_batch_1")[0])
+
+        assert download_CIFAR10(dest, layout, base_url=server.url + "mirror", progress=False) == got
+        assert len(server.requests) == 1  # what is there is not fetched again
+
+    def test_default_place(self, server, archive, tmp_path, monkeypatch):
+        server.files["cifar-10-python.tar.gz"] = content = archive("python")
+        monkeypatch.setenv("CNNLIB_DATA", str(tmp_path / "default"))
+        download_CIFAR10(base_url=server.url, md5=md5(content), progress=False)
+        assert load_CIFAR10(tmp_path / "default")[0].shape == (100, 3, 32, 32)
+
+    def test_published_checksum_is_asked_for(self, server, archive, tmp_path):
+        server.files["cifar-10-binary.tar.gz"] = archive("binary")
+        with pytest.raises(
+            ValueError, match=r"cifar-10-binary.tar.gz from http.*c32a1d4ab5d03f1284b67883e8d87530"
+        ):
+            download_CIFAR10(tmp_path / "data", "binary", base_url=server.url, progress=False)
+        assert list((tmp_path / "data").iterdir()) == []
+        server.files["cifar-10-python.tar.gz"] = archive("python")
+        with pytest.raises(ValueError, match="c58f30108f718f92721af3b95e74349a"):
+            download_CIFAR10(tmp_path / "data", base_url=server.url, progress=False)
+
+    def test_missing_on_the_server(self, server, tmp_path):
+        with pytest.raises(ConnectionError, match=r"cannot download http://.*404"):
+            download_CIFAR10(tmp_path, base_url=server.url, progress=False)
+        assert len(server.requests) == 1
+
+    def test_no_server(self, server, tmp_path):
+        server.close()
+        with pytest.raises(ConnectionError, match="cannot download"):
+            download_CIFAR10(tmp_path, base_url=server.url, progress=False)
+
+    def test_unknown_layout(self, tmp_path):
+        with pytest.raises(ValueError, match="layout must be 'python' or 'binary', got 'matlab'"):
+            download_CIFAR10(tmp_path, "matlab")
+
+    def test_progress_is_reported(self, server, archive, tmp_path, capsys, monkeypatch):
+        server.files["cifar-10-python.tar.gz"] = content = archive("python")
+        monkeypatch.setitem(__import__("sys").modules, "tqdm", None)
+        download_CIFAR10(tmp_path / "data", base_url=server.url, md5=md5(content))
+        out, err = capsys.readouterr()
+        assert not out
+        assert err.startswith("cifar-10-python.tar.gz: ")
+        assert err.endswith(f"of {len(content) / 1e6:.0f} MB\n")
+
+
+class TestResume:
+    CONTENT = np.random.default_rng(0).bytes(1_000_000)
+
+    @pytest.fixture
+    def fetch(self, server, tmp_path):
+        server.files["file"] = self.CONTENT
+        part, whole = tmp_path / "file.part", tmp_path / "file"
+
+        def fetch():
+            ResumingDownloader(part, progress=False)(server.url + "file", whole, None)
+            assert not part.exists()
+            assert whole.read_bytes() == self.CONTENT
+
+        return fetch
+
+    def test_goes_on_at_once_after_a_break(self, server, fetch):
+        server.break_after = 300_000
+        fetch()
+        assert server.requests == [None, "bytes=300000-"]
+
+    def test_goes_on_in_a_later_call(self, server, fetch, tmp_path):
+        (tmp_path / "file.part").write_bytes(self.CONTENT[:123_456])
+        fetch()
+        assert server.requests == ["bytes=123456-"]
+
+    def test_complete_part_needs_no_transfer(self, server, fetch, tmp_path):
+        (tmp_path / "file.part").write_bytes(self.CONTENT)
+        fetch()
+        assert server.requests == ["bytes=1000000-"]
+
+    def test_part_that_is_too_long_is_dropped(self, server, fetch, tmp_path):
+        (tmp_path / "file.part").write_bytes(self.CONTENT + b"more")
+        fetch()
+        assert server.requests == ["bytes=1000004-", None]
+
+    def test_server_without_ranges(self, server, fetch, tmp_path):
+        server.ranges = False
+        (tmp_path / "file.part").write_bytes(b"something else")
+        fetch()
+
+    def test_gives_up_and_keeps_the_part(self, server, fetch, tmp_path, monkeypatch):
+        reply = server.reply
+
+        def broken(handler):
+            server.break_after = 0 if server.requests else 1000
+            reply(handler)
+
+        monkeypatch.setattr(server, "reply", broken)
+        with pytest.raises(ConnectionError, match=r"file\.part keeps 1000 bytes, call again to go on"):
+            fetch()
+        assert (tmp_path / "file.part").read_bytes() == self.CONTENT[:1000]
+        monkeypatch.setattr(server, "reply", reply)
+        fetch()
+        assert server.requests[-1] == "bytes=1000-"
+
+    def test_stale_part_of_another_file_fails_the_checksum_once(self, server, archive, tmp_path):
+        server.files["cifar-10-binary.tar.gz"] = content = archive("binary")
+        (tmp_path / "cifar-10-binary.tar.gz.part").write_bytes(b"not the same")
+
+        def download():
+            return download_CIFAR10(tmp_path, "binary", base_url=server.url, md5=md5(content), progress=False)
+
+        with pytest.raises(ValueError, match="does not match the known hash"):
+            download()
+        assert download().is_dir()
+
+
+def tar_of(path, *members, content=b"x"):
+    """Write a tar.gz with the six wanted files and `members`: TarInfo objects or names."""
+    with tarfile.open(path, "w:gz") as tar:
+        for member in (*WANTED, *members):
+            info = tarfile.TarInfo(member) if isinstance(member, str) else member
+            info.size = len(content) if info.isfile() else 0
+            tar.addfile(info, io.BytesIO(content) if info.isfile() else None)
+    return path
+
+
+def special(name, kind, target=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, target
+    return info
+
+
+class TestUnpack:
+    @pytest.fixture
+    def dest(self, tmp_path):
+        (tmp_path / "dest").mkdir()
+        return tmp_path / "dest"
+
+    def test_plain_archive(self, tmp_path, dest):
+        odd = tarfile.TarInfo("./cifar-10-batches-bin/readme.html")
+        odd.mode, odd.uid = 0o6777, 12345
+        unpack(tar_of(tmp_path / "a.tar.gz", odd), dest, WANTED)
+        files = sorted(path.relative_to(dest).as_posix() for path in dest.rglob("*") if path.is_file())
+        assert files == sorted([*WANTED, "cifar-10-batches-bin/readme.html"])
+        assert all((dest / name).read_bytes() == b"x" for name in files)
+        assert not (dest / "cifar-10-batches-bin/readme.html").stat().st_mode & 0o6111
+
+    @pytest.mark.parametrize(
+        ("member", "complaint"),
+        [
+            ("../escaped", "points outside"),
+            ("cifar-10-batches-bin/../../escaped", "points outside"),
+            ("/tmp/escaped", "points outside"),
+            ("cifar-10-batches-bin\\..\\..\\escaped", "points outside"),
+            ("C:/escaped", "points outside"),
+            ("other-folder/file", "is not in cifar-10-batches-bin"),
+            ("file", "is not in cifar-10-batches-bin"),
+            (WANTED[0], "occurs twice"),
+            ("cifar-10-batches-bin/./data_batch_1.bin", "occurs twice"),
+            (special("cifar-10-batches-bin/link", tarfile.SYMTYPE, "/etc"), "link or a special file"),
+            (special("cifar-10-batches-bin/hard", tarfile.LNKTYPE, "../../target"), "link or a special file"),
+            (special("cifar-10-batches-bin/fifo", tarfile.FIFOTYPE), "link or a special file"),
+            (special("cifar-10-batches-bin/device", tarfile.CHRTYPE), "link or a special file"),
+        ],
+        ids=str,
+    )
+    def test_harmful_member(self, tmp_path, dest, member, complaint):
+        archive = tar_of(tmp_path / "a.tar.gz", member)
+        with pytest.raises(ValueError, match=f"a.tar.gz: member .*{complaint}"):
+            unpack(archive, dest, WANTED)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "dest"]
+        assert list(dest.iterdir()) == []
+
+    def test_bomb(self, tmp_path, dest):
+        huge = tarfile.TarInfo("cifar-10-batches-bin/huge")
+        huge.size = 1 << 40
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+            tar.addfile(tarfile.TarInfo(WANTED[0]))
+            tar.fileobj.write(huge.tobuf())
+        with pytest.raises(ValueError, match="unpacks to more than CIFAR-10 holds"):
+            unpack(tmp_path / "a.tar.gz", dest, WANTED)
+
+    def test_too_many_members(self, tmp_path, dest):
+        archive = tar_of(tmp_path / "a.tar.gz", *[f"cifar-10-batches-bin/{i}" for i in range(200)])
+        with pytest.raises(ValueError, match="unpacks to more than CIFAR-10 holds"):
+            unpack(archive, dest, WANTED)
+
+    def test_archive_without_a_batch(self, tmp_path, dest):
+        with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+            for name in WANTED[:-1]:
+                tar.addfile(tarfile.TarInfo(name))
+        with pytest.raises(ValueError, match=r"the archive lacks cifar-10-batches-bin/test_batch\.bin"):
+            unpack(tmp_path / "a.tar.gz", dest, WANTED)
+
+    @pytest.mark.parametrize(
+        "damage", [lambda c: c[: len(c) // 2], lambda c: b"plain text", lambda c: c[:40] + bytes(40) + c[80:]]
+    )
+    def test_damaged_archive(self, tmp_path, dest, damage):
+        path = tar_of(tmp_path / "a.tar.gz", content=np.random.default_rng(0).bytes(5000))
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(ValueError, match=r"a\.tar\.gz: the archive is damaged"):
+            unpack(path, dest, WANTED)
+        assert list(dest.iterdir()) == []
+
+    def test_older_files_are_replaced(self, tmp_path, dest):
+        (dest / "cifar-10-batches-bin").mkdir()
+        (dest / WANTED[2]).write_bytes(b"old and short")
+        unpack(tar_of(tmp_path / "a.tar.gz"), dest, WANTED)
+        assert (dest / WANTED[2]).read_bytes() == b"x"
