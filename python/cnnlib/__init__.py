@@ -1,0 +1,24 @@
+"""Convolutional-network layers for NumPy: forward and backward, compiled, on the CPU."""
+
+import importlib
+
+from cnnlib import _core, layers
+from cnnlib._config import get_num_threads, set_num_threads, show_config
+from cnnlib.layers import *  # noqa: F403
+
+__version__ = _core.__version__
+
+# Imported when first asked for: the layers alone start faster.
+_SUBMODULES = ("data", "fast_layers", "gradient_check", "models", "naive", "optim", "plots", "solver")
+
+__all__ = [*layers.__all__, *_SUBMODULES, "get_num_threads", "layers", "set_num_threads", "show_config"]
+
+
+def __getattr__(name):
+    if name in _SUBMODULES:
+        return importlib.import_module(f"cnnlib.{name}")
+    raise AttributeError(f"module 'cnnlib' has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_SUBMODULES})

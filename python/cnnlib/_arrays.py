@@ -1,0 +1,91 @@
+"""The dtype rule: what the layers accept, compute in and return."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_HALVES = ("float16", "bfloat16")
+
+
+def _as_array(function, name, value):
+    if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{function}: {name} is not an array: {error}") from None
+
+
+def _compute_dtype(function, names, arrays):
+    """The floating dtype of the result and the one to compute in (float32 for 16-bit floats)."""
+    for name, array in zip(names, arrays):
+        kind = array.dtype.kind
+        if not (kind in "iub" or array.dtype.name in (*_HALVES, "float32", "float64")):
+            raise TypeError(
+                f"{function}: {name} has dtype {array.dtype}; float32, float64, float16, bfloat16, integers and "
+                "booleans are supported"
+            )
+    result = np.result_type(*(array.dtype for array in arrays)).newbyteorder("=")
+    if result.kind in "iub":
+        result = np.dtype(np.float64)
+    return result, np.dtype(np.float32) if result.name in _HALVES else result
+
+
+def prepare(function, names, *values):
+    """
+    Return `values` as C-contiguous arrays of one floating dtype, and the dtype that results have.
+
+    A value of None stays None. An array is copied only where its dtype, byte order, strides or
+    alignment ask for it.
+    """
+    first = values[0]
+    if type(first) is np.ndarray and first.dtype in (np.float32, np.float64):
+        dtype = first.dtype
+        for value in values:
+            if value is None:
+                continue
+            if type(value) is not np.ndarray or value.dtype is not dtype:
+                break
+            flags = value.flags
+            if not (flags.c_contiguous and flags.aligned):
+                break
+        else:
+            return values, dtype
+    arrays = [None if v is None else _as_array(function, n, v) for n, v in zip(names, values)]
+    present = [(n, a) for n, a in zip(names, arrays) if a is not None]
+    result, compute = _compute_dtype(function, *zip(*present))
+    return tuple(None if a is None else np.require(a, compute, ("C", "A")) for a in arrays), result
+
+
+def prepare_out(function, out, dtype):
+    """Check a caller's buffer: it must take the result as it is."""
+    if out is None:
+        return None
+    if not isinstance(out, np.ndarray):
+        raise TypeError(f"{function}: out must be a NumPy array, got {type(out).__name__}")
+    if out.dtype != dtype or dtype.name in _HALVES:
+        raise ValueError(f"{function}: out must have dtype {_computed(dtype)}, got {out.dtype}")
+    if not (out.flags.carray and out.dtype.isnative):
+        raise ValueError(f"{function}: out must be C-contiguous, aligned and writable")
+    return out
+
+
+def _computed(dtype):
+    return "float32 or float64 (16-bit results take no out)" if dtype.name in _HALVES else dtype
+
+
+def result(array, dtype):
+    """A computed array in the dtype of the result."""
+    return array if array is None or array.dtype == dtype else array.astype(dtype)
+
+
+def labels(function, y, N, classes):
+    """`y` as an array of N integer labels in [0, classes)."""
+    y = np.asarray(y)
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"{function}: y must hold integer labels, got dtype {y.dtype}")
+    if y.shape != (N,):
+        raise ValueError(f"{function}: y must have shape ({N},), got {y.shape}")
+    if N and (y.min() < 0 or y.max() >= classes):
+        raise ValueError(f"{function}: y must lie in [0, {classes}), got values from {y.min()} to {y.max()}")
+    return y

@@ -1,0 +1,70 @@
+"""What the compiled core runs with."""
+
+from __future__ import annotations
+
+import platform
+
+import numpy as np
+
+from cnnlib import _core
+from cnnlib._params import integer
+
+
+def set_num_threads(n):
+    """
+    Let kernels use up to `n` threads, for calls from any Python thread.
+
+    Parameters
+    ----------
+    n : int
+        At least 1. The default is `OMP_NUM_THREADS`, else the smallest of the CPUs that this process may
+        run on and its cgroup's quota. Results are the same bits whatever the number.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Not an integer from 1 to 1024.
+    """
+    n = integer("set_num_threads", "n", n)
+    if not 1 <= n <= 1024:
+        raise ValueError(f"set_num_threads: n must be from 1 to 1024, got {n}")
+    _core.set_num_threads(n)
+
+
+def get_num_threads():
+    """
+    Return the most threads that the calling thread's next kernel may use.
+
+    It is `set_num_threads`' number or what OpenMP was told (by threadpoolctl, say), whichever is less.
+    """
+    return _core.get_num_threads()
+
+
+def show_config():
+    """Print versions, instruction sets and threads, and return them as a dict."""
+    config = {
+        "cnnlib": _core.__version__,
+        "instruction set": _core.active_isa(),
+        "available": ", ".join(_core.available_isas()),
+        "threads": get_num_threads(),
+        "eigen": _core.eigen_version,
+        "compiler": _core.compiler,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "processor": _processor(),
+    }
+    width = max(map(len, config))
+    for name, value in config.items():
+        print(f"{name:{width}}  {value}")
+    return config
+
+
+def _processor():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as info:
+            for line in info:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,181 @@
+"""Convolution and transposed convolution."""
+
+from __future__ import annotations
+
+from cnnlib import _core
+from cnnlib._arrays import prepare, prepare_out, result
+from cnnlib._params import check_keys, choice, integer, pads, pair, wanted
+
+_KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
+_ALGORITHMS = ("auto", "direct")
+_GRADIENTS = ("dx", "dw", "db")
+
+
+def _geometry(function, param, x, w, keys=_KEYS, same=True):
+    """The compiled layers' geometry tuple, and the algorithm."""
+    check_keys(function, "conv_param", param, keys)
+    get = param.get
+    sh, sw = pair(function, "stride", get("stride", 1))
+    dh, dw = pair(function, "dilation", get("dilation", 1))
+    size = window = None
+    if x.ndim == w.ndim == 4:
+        window = (dh * (w.shape[2] - 1) + 1, dw * (w.shape[3] - 1) + 1)
+        size = x.shape[2:] if same else None
+    top, bottom, left, right = pads(function, get("pad", 0), size, window, (sh, sw))
+    groups = integer(function, "groups", get("groups", 1))
+    algorithm = choice(function, "algorithm", get("algorithm", "auto"), _ALGORITHMS)
+    return (sh, sw, top, bottom, left, right, dh, dw, groups), algorithm
+
+
+def conv_forward(x, w, b, conv_param, *, out=None):
+    """
+    Convolve (cross-correlate) images with filters.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    w : array, (F, C / groups, KH, KW)
+        Filters.
+    b : array, (F,), or None
+        Biases.
+    conv_param : dict
+        `stride` (1), `pad` (0), `dilation` (1): an int or (vertical, horizontal); `pad` may also be
+        ((top, bottom), (left, right)), 'same' or 'valid'. `groups` (1) divides C and F.
+        `algorithm` ('auto'): 'auto' or 'direct'.
+    out : array, (N, F, OH, OW), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, F, OH, OW)
+        OH = 1 + (H + pad_top + pad_bottom - dilation * (KH - 1) - 1) // stride, OW alike.
+    cache : tuple
+        (x, w, b, conv_param), for `conv_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, a window larger than the padded image, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+    """
+    out = _conv("conv_forward", x, w, b, conv_param, out=out)
+    return out, (x, w, b, conv_param)
+
+
+def _conv(function, x, w, b, conv_param, relu=False, out=None):
+    (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
+    geometry, algorithm = _geometry(function, conv_param, x, w)
+    out = prepare_out(function, out, dtype)
+    return result(_core.conv_forward(x, w, b, geometry, algorithm, relu, out), dtype)
+
+
+def conv_backward(dout, cache, *, needs=None):
+    """
+    Gradients of `conv_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, F, OH, OW)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        (x, w, b, conv_param).
+    needs : tuple of 'dx', 'dw', 'db', optional
+        The gradients wanted, all by default; the others come back as None and cost nothing.
+
+    Returns
+    -------
+    dx, dw, db : arrays of the shapes of x, w and b
+        `db` is None where b was.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv_forward`, or `dout` of another shape than the output.
+    """
+    x, w, b, conv_param = cache
+    need_dx, need_dw, need_db = wanted("conv_backward", needs, _GRADIENTS)
+    (dout, x, w), dtype = prepare("conv_backward", ("dout", "x", "w"), dout, x, w)
+    geometry, algorithm = _geometry("conv_backward", conv_param, x, w)
+    need_db = need_db and b is not None
+    grads = _core.conv_backward(dout, x, w, geometry, algorithm, need_dx, need_dw, need_db)
+    return tuple(result(grad, dtype) for grad in grads)
+
+
+def _transpose_arguments(function, conv_param, x, w):
+    geometry, algorithm = _geometry(function, conv_param, x, w, (*_KEYS, "output_pad"), same=False)
+    return geometry, pair(function, "output_pad", conv_param.get("output_pad", 0)), algorithm
+
+
+def conv_transpose_forward(x, w, b, conv_param, *, out=None):
+    """
+    Transposed convolution: the input gradient of a convolution, used as a layer.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    w : array, (C, F / groups, KH, KW)
+        Filters.
+    b : array, (F,), or None
+        Biases.
+    conv_param : dict
+        As in `conv_forward`, except that `pad` (cut off the result) cannot be 'same'; and `output_pad`
+        (0), rows and columns added below and right, smaller than stride or dilation.
+    out : array, (N, F, OH, OW), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, F, OH, OW)
+        OH = (H - 1) * stride - pad_top - pad_bottom + dilation * (KH - 1) + 1 + output_pad, OW alike.
+    cache : tuple
+        (x, w, b, conv_param), for `conv_transpose_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, padding that leaves no output, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+    """
+    function = "conv_transpose_forward"
+    cache = (x, w, b, conv_param)
+    (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
+    arguments = _transpose_arguments(function, conv_param, x, w)
+    out = _core.conv_transpose_forward(x, w, b, *arguments, prepare_out(function, out, dtype))
+    return result(out, dtype), cache
+
+
+def conv_transpose_backward(dout, cache, *, needs=None):
+    """
+    Gradients of `conv_transpose_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, F, OH, OW)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        (x, w, b, conv_param).
+    needs : tuple of 'dx', 'dw', 'db', optional
+        The gradients wanted, all by default; the others come back as None and cost nothing.
+
+    Returns
+    -------
+    dx, dw, db : arrays of the shapes of x, w and b
+        `db` is None where b was.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv_transpose_forward`, or `dout` of another shape than the output.
+    """
+    function = "conv_transpose_backward"
+    x, w, b, conv_param = cache
+    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
+    (dout, x, w), dtype = prepare(function, ("dout", "x", "w"), dout, x, w)
+    arguments = _transpose_arguments(function, conv_param, x, w)
+    need_db = need_db and b is not None
+    grads = _core.conv_transpose_backward(dout, x, w, *arguments, need_dx, need_dw, need_db)
+    return tuple(result(grad, dtype) for grad in grads)

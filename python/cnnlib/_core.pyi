@@ -1,0 +1,158 @@
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+compiler: str
+eigen_version: str
+
+# Each call takes arrays of one type, C-contiguous; both types are overloads of one function.
+_T = TypeVar("_T", np.float32, np.float64)
+_Stats: TypeAlias = NDArray[np.float64]
+_ConvGeometry: TypeAlias = tuple[int, int, int, int, int, int, int, int, int]
+_PoolGeometry: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int]
+_Gradients: TypeAlias = tuple[NDArray[_T] | None, NDArray[_T] | None, NDArray[_T] | None]
+
+def active_isa() -> str: ...
+def available_isas() -> list[str]: ...
+def use_isa(name: str) -> None: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int) -> None: ...
+def conv_forward(
+    x: NDArray[_T],
+    w: NDArray[_T],
+    b: NDArray[_T] | None,
+    geometry: _ConvGeometry,
+    algorithm: str,
+    relu: bool = False,
+    out: NDArray[_T] | None = None,
+) -> NDArray[_T]: ...
+def conv_backward(
+    dout: NDArray[_T],
+    x: NDArray[_T],
+    w: NDArray[_T],
+    geometry: _ConvGeometry,
+    algorithm: str,
+    need_dx: bool,
+    need_dw: bool,
+    need_db: bool,
+) -> _Gradients[_T]: ...
+def conv_transpose_forward(
+    x: NDArray[_T],
+    w: NDArray[_T],
+    b: NDArray[_T] | None,
+    geometry: _ConvGeometry,
+    output_pad: tuple[int, int],
+    algorithm: str,
+    out: NDArray[_T] | None = None,
+) -> NDArray[_T]: ...
+def conv_transpose_backward(
+    dout: NDArray[_T],
+    x: NDArray[_T],
+    w: NDArray[_T],
+    geometry: _ConvGeometry,
+    output_pad: tuple[int, int],
+    algorithm: str,
+    need_dx: bool,
+    need_dw: bool,
+    need_db: bool,
+) -> _Gradients[_T]: ...
+def max_pool_forward(
+    x: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool, out: NDArray[_T] | None = None
+) -> tuple[NDArray[_T], NDArray[np.unsignedinteger]]: ...
+def max_pool_backward(
+    dout: NDArray[_T],
+    x: NDArray[_T],
+    geometry: _PoolGeometry,
+    ceil_mode: bool,
+    argmax: NDArray[np.unsignedinteger] | None = None,
+) -> NDArray[_T]: ...
+def avg_pool_forward(
+    x: NDArray[_T],
+    geometry: _PoolGeometry,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    out: NDArray[_T] | None = None,
+) -> NDArray[_T]: ...
+def avg_pool_backward(
+    dout: NDArray[_T], x: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool, count_include_pad: bool
+) -> NDArray[_T]: ...
+def global_avg_pool_forward(x: NDArray[_T], out: NDArray[_T] | None = None) -> NDArray[_T]: ...
+def global_avg_pool_backward(dout: NDArray[_T], shape: tuple[int, int, int, int]) -> NDArray[_T]: ...
+def batchnorm_statistics(function: str, x: NDArray[_T], ndim: int) -> tuple[_Stats, _Stats]: ...
+def batchnorm_normalize(
+    function: str,
+    x: NDArray[_T],
+    ndim: int,
+    mean: _Stats,
+    inv_std: _Stats,
+    gamma: NDArray[_T],
+    beta: NDArray[_T],
+    relu: bool = False,
+    out: NDArray[_T] | None = None,
+) -> NDArray[_T]: ...
+def batchnorm_backward(
+    function: str,
+    dout: NDArray[_T],
+    x: NDArray[_T],
+    ndim: int,
+    mean: _Stats,
+    inv_std: _Stats,
+    gamma: NDArray[_T],
+    from_batch: bool,
+) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T]]: ...
+def rownorm_forward(
+    function: str,
+    x: NDArray[_T],
+    ndim: int,
+    gamma: NDArray[_T],
+    beta: NDArray[_T],
+    groups: int,
+    eps: float,
+    out: NDArray[_T] | None = None,
+) -> tuple[NDArray[_T], _Stats, _Stats]: ...
+def rownorm_backward(
+    function: str,
+    dout: NDArray[_T],
+    x: NDArray[_T],
+    ndim: int,
+    mean: _Stats,
+    inv_std: _Stats,
+    gamma: NDArray[_T],
+    groups: int,
+) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T]]: ...
+def affine_forward(
+    x: NDArray[_T], w: NDArray[_T], b: NDArray[_T] | None, relu: bool = False
+) -> NDArray[_T]: ...
+def affine_backward(
+    dout: NDArray[_T], x: NDArray[_T], w: NDArray[_T], need_dx: bool, need_dw: bool, need_db: bool
+) -> _Gradients[_T]: ...
+def relu_forward(x: NDArray[_T]) -> NDArray[_T]: ...
+def relu_backward(dout: NDArray[_T], x: NDArray[_T]) -> NDArray[_T]: ...
+def leaky_relu_forward(x: NDArray[_T], alpha: float) -> NDArray[_T]: ...
+def leaky_relu_backward(dout: NDArray[_T], x: NDArray[_T], alpha: float) -> NDArray[_T]: ...
+def sgd_step(w: NDArray[_T], dw: NDArray[_T], learning_rate: float) -> None: ...
+def momentum_step(
+    w: NDArray[_T],
+    dw: NDArray[_T],
+    velocity: NDArray[_T],
+    learning_rate: float,
+    momentum: float,
+    nesterov: bool,
+) -> None: ...
+def rmsprop_step(
+    w: NDArray[_T], dw: NDArray[_T], a: NDArray[_T], learning_rate: float, decay_rate: float, epsilon: float
+) -> None: ...
+def adam_step(
+    w: NDArray[_T],
+    dw: NDArray[_T],
+    v: NDArray[_T],
+    a: NDArray[_T],
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    epsilon: float,
+    weight_decay: float,
+    t: int,
+) -> None: ...

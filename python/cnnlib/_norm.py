@@ -1,0 +1,341 @@
+"""Batch, layer and group normalisation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cnnlib import _core
+from cnnlib._arrays import prepare, prepare_out, result
+from cnnlib._params import check_keys, choice, integer, number
+
+_BATCH_KEYS = ("mode", "eps", "momentum", "running_mean", "running_var")
+_ROW_KEYS = ("eps", "mode")  # 'mode' is accepted, and has no meaning here
+
+
+class _BatchCache(NamedTuple):
+    x: np.ndarray
+    gamma: np.ndarray
+    mean: np.ndarray
+    inv_std: np.ndarray
+    from_batch: bool
+
+
+class _RowCache(NamedTuple):
+    x: np.ndarray
+    gamma: np.ndarray
+    mean: np.ndarray
+    inv_std: np.ndarray
+    groups: int
+    shape: tuple  # of gamma and beta as they came
+
+
+def _running(function, name, bn_param, shape, dtype):
+    value = bn_param.get(name)
+    if value is None:
+        return np.zeros(shape, dtype)
+    value = np.asarray(value)
+    if value.shape != shape:
+        raise ValueError(f"{function}: {name} must have shape {shape}, got {value.shape}")
+    if value.dtype.kind not in "fiu":
+        raise TypeError(f"{function}: {name} must be real numbers, got dtype {value.dtype}")
+    return value.astype(dtype, copy=False)
+
+
+def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
+    (x, gamma, beta), dtype = prepare(function, ("x", "gamma", "beta"), x, gamma, beta)
+    check_keys(function, "bn_param", bn_param, _BATCH_KEYS, required=("mode",))
+    mode = choice(function, "mode", bn_param["mode"], ("train", "test"))
+    eps = number(function, "eps", bn_param.get("eps", 1e-5), 0)
+    momentum = number(function, "momentum", bn_param.get("momentum", 0.9), 0, 1)
+    out = prepare_out(function, out, dtype)
+    shape = x.shape[1:2]
+    running_mean = _running(function, "running_mean", bn_param, shape, x.dtype)
+    running_var = _running(function, "running_var", bn_param, shape, x.dtype)
+    from_batch = mode == "train" and x.size > 0
+    if from_batch:
+        mean, var = _core.batchnorm_statistics(function, x, ndim)
+    else:
+        mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inv_std = 1 / np.sqrt(var + eps)
+    out = _core.batchnorm_normalize(function, x, ndim, mean, inv_std, gamma, beta, relu, out)
+    if from_batch:
+        running_mean = (momentum * running_mean + (1 - momentum) * mean).astype(x.dtype)
+        running_var = (momentum * running_var + (1 - momentum) * var).astype(x.dtype)
+    if mode == "train":
+        bn_param["running_mean"], bn_param["running_var"] = running_mean, running_var
+    return result(out, dtype), _BatchCache(x, gamma, mean, inv_std, from_batch)
+
+
+def _batchnorm_backward(function, ndim, dout, cache):
+    (dout, x, gamma), dtype = prepare(function, ("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    grads = _core.batchnorm_backward(
+        function, dout, x, ndim, cache.mean, cache.inv_std, gamma, cache.from_batch
+    )
+    return tuple(result(grad, dtype) for grad in grads)
+
+
+def batchnorm_forward(x, gamma, beta, bn_param, *, out=None):
+    """
+    Normalise each feature over the batch [1]_.
+
+    In 'train' mode `bn_param` gets the running statistics
+    `running = momentum * running + (1 - momentum) * batch`, with the biased variance.
+
+    Parameters
+    ----------
+    x : array, (N, D)
+        Features.
+    gamma, beta : array, (D,)
+        Scale and shift.
+    bn_param : dict
+        `mode`: 'train' or 'test', required. `eps` (1e-5). `momentum` (0.9): the weight of the old
+        running value, in [0, 1]; PyTorch calls the complement so. `running_mean`, `running_var`: (D,),
+        zeros if missing.
+    out : array, (N, D), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, D)
+        gamma * (x - mean) / sqrt(var + eps) + beta; 'test' takes the running statistics.
+    cache : opaque
+        For `batchnorm_backward`.
+
+    Raises
+    ------
+    KeyError
+        No `mode`.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
+    References
+    ----------
+    .. [1] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
+       Internal Covariate Shift", 2015.
+    """
+    return _batchnorm("batchnorm_forward", 2, x, gamma, beta, bn_param, out=out)
+
+
+def batchnorm_backward(dout, cache):
+    """
+    Gradients of `batchnorm_forward`, after either mode.
+
+    Parameters
+    ----------
+    dout : array, (N, D)
+        Gradient of the loss with respect to the output.
+    cache : opaque
+        From `batchnorm_forward`.
+
+    Returns
+    -------
+    dx : array, (N, D)
+    dgamma, dbeta : array, (D,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    return _batchnorm_backward("batchnorm_backward", 2, dout, cache)
+
+
+def spatial_batchnorm_forward(x, gamma, beta, bn_param, *, out=None):
+    """
+    Normalise each channel over the batch and the image, as `batchnorm_forward` does a feature.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    gamma, beta : array, (C,)
+        Scale and shift.
+    bn_param : dict
+        As in `batchnorm_forward`; running statistics (C,).
+    out : array, (N, C, H, W), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, C, H, W)
+    cache : opaque
+        For `spatial_batchnorm_backward`.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As in `batchnorm_forward`.
+    """
+    return _batchnorm("spatial_batchnorm_forward", 4, x, gamma, beta, bn_param, out=out)
+
+
+def spatial_batchnorm_backward(dout, cache):
+    """
+    Gradients of `spatial_batchnorm_forward`, after either mode.
+
+    Parameters
+    ----------
+    dout : array, (N, C, H, W)
+        Gradient of the loss with respect to the output.
+    cache : opaque
+        From `spatial_batchnorm_forward`.
+
+    Returns
+    -------
+    dx : array, (N, C, H, W)
+    dgamma, dbeta : array, (C,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    return _batchnorm_backward("spatial_batchnorm_backward", 4, dout, cache)
+
+
+def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out):
+    (x, gamma, beta), dtype = prepare(function, ("x", "gamma", "beta"), x, gamma, beta)
+    check_keys(function, name, param, _ROW_KEYS)
+    eps = number(function, "eps", param.get("eps", 1e-5), 0)
+    out = prepare_out(function, out, dtype)
+    shape = gamma.shape
+    if ndim == 4 and x.ndim == 4 and shape == beta.shape == (1, x.shape[1], 1, 1):
+        gamma, beta = gamma.reshape(-1), beta.reshape(-1)
+    out, mean, inv_std = _core.rownorm_forward(function, x, ndim, gamma, beta, groups, eps, out)
+    return result(out, dtype), _RowCache(x, gamma, mean, inv_std, groups, shape)
+
+
+def _rownorm_backward(function, ndim, dout, cache):
+    (dout, x, gamma), dtype = prepare(function, ("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    dx, dgamma, dbeta = _core.rownorm_backward(
+        function, dout, x, ndim, cache.mean, cache.inv_std, gamma, cache.groups
+    )
+    shaped = dgamma.reshape(cache.shape), dbeta.reshape(cache.shape)
+    return tuple(result(grad, dtype) for grad in (dx, *shaped))
+
+
+def layernorm_forward(x, gamma, beta, ln_param, *, out=None):
+    """
+    Normalise each sample over its features [1]_.
+
+    Parameters
+    ----------
+    x : array, (N, D)
+        Features.
+    gamma, beta : array, (D,)
+        Scale and shift.
+    ln_param : dict
+        `eps` (1e-5). `mode` is accepted and ignored.
+    out : array, (N, D), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, D)
+        gamma * (x - mean) / sqrt(var + eps) + beta, with each row's mean and biased variance.
+    cache : opaque
+        For `layernorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
+    References
+    ----------
+    .. [1] J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016.
+    """
+    return _rownorm("layernorm_forward", 2, x, gamma, beta, 1, "ln_param", ln_param, out)
+
+
+def layernorm_backward(dout, cache):
+    """
+    Gradients of `layernorm_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, D)
+        Gradient of the loss with respect to the output.
+    cache : opaque
+        From `layernorm_forward`.
+
+    Returns
+    -------
+    dx : array, (N, D)
+    dgamma, dbeta : array, (D,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    return _rownorm_backward("layernorm_backward", 2, dout, cache)
+
+
+def spatial_groupnorm_forward(x, gamma, beta, G, gn_param, *, out=None):
+    """
+    Normalise each image over groups of its channels [1]_.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    gamma, beta : array, (C,) or (1, C, 1, 1)
+        Scale and shift of each channel.
+    G : int
+        Number of groups; divides C.
+    gn_param : dict
+        `eps` (1e-5). `mode` is accepted and ignored.
+    out : array, (N, C, H, W), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, C, H, W)
+    cache : opaque
+        For `spatial_groupnorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, G that does not divide C, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
+    References
+    ----------
+    .. [1] Y. Wu, K. He, "Group Normalization", 2018.
+    """
+    G = integer("spatial_groupnorm_forward", "G", G)
+    return _rownorm("spatial_groupnorm_forward", 4, x, gamma, beta, G, "gn_param", gn_param, out)
+
+
+def spatial_groupnorm_backward(dout, cache):
+    """
+    Gradients of `spatial_groupnorm_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, C, H, W)
+        Gradient of the loss with respect to the output.
+    cache : opaque
+        From `spatial_groupnorm_forward`.
+
+    Returns
+    -------
+    dx : array, (N, C, H, W)
+    dgamma, dbeta : arrays of the shape of gamma
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    return _rownorm_backward("spatial_groupnorm_backward", 4, dout, cache)

@@ -1,0 +1,119 @@
+"""Unpacking of the parameter dictionaries: every key known, every value of the right type and range."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+import operator
+from collections.abc import Mapping
+
+_LIMIT = 2**31  # of a step or a padding
+
+
+def check_keys(function, name, params, known, required=()):
+    """Refuse anything but a mapping with the keys in `known`, among them those in `required`."""
+    if not isinstance(params, Mapping):
+        raise TypeError(f"{function}: {name} must be a dict, got {type(params).__name__}")
+    for key in params:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            raise ValueError(f"{function}: unknown key {key!r} in {name}; {hint}")
+    missing = [key for key in required if key not in params]
+    if missing:
+        raise KeyError(f"{function}: {name} lacks {', '.join(map(repr, missing))}")
+
+
+def integer(function, key, value):
+    """An int (or NumPy integer) of moderate size, not a bool or float."""
+    if isinstance(value, bool):
+        raise TypeError(f"{function}: {key} must be an integer, got {value!r}")
+    try:
+        value = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{function}: {key} must be an integer, got {value!r}") from None
+    if not -_LIMIT < value < _LIMIT:
+        raise ValueError(f"{function}: {key} must be smaller than 2**31, got {value}")
+    return value
+
+
+def pair(function, key, value):
+    """An int for both axes, or (vertical, horizontal)."""
+    if type(value) is int and -_LIMIT < value < _LIMIT:
+        return value, value
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(f"{function}: {key} must be an integer or (vertical, horizontal), got {value!r}")
+        return integer(function, key, value[0]), integer(function, key, value[1])
+    value = integer(function, key, value)
+    return value, value
+
+
+def pads(function, value, size, window, stride):
+    """
+    Padding as (top, bottom, left, right).
+
+    `size`, `window` and `stride` are (vertical, horizontal), the window already dilated. 'same' gives
+    ceil(size / stride) outputs, the odd pixel going below and right; where `size` is None it is refused.
+    """
+    if type(value) is int and -_LIMIT < value < _LIMIT:
+        return value, value, value, value
+    if isinstance(value, str):
+        if value == "valid":
+            return 0, 0, 0, 0
+        if value == "same" and size is not None:
+            sides = []
+            for n, k, step in zip(size, window, stride):
+                total = max(0, (-(-n // step) - 1) * step + k - n) if step > 0 else 0
+                sides += [total // 2, total - total // 2]
+            return tuple(sides)
+        allowed = "'same' or 'valid'" if size is not None else "'valid' ('same' is not defined here)"
+        raise ValueError(f"{function}: pad must be an integer, a pair, two pairs, {allowed}, got {value!r}")
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(
+                f"{function}: pad must be an integer, (vertical, horizontal) or ((top, bottom), (left, right)), "
+                f"got {value!r}"
+            )
+        return (*pair(function, "pad", value[0]), *pair(function, "pad", value[1]))
+    return pads(function, integer(function, "pad", value), size, window, stride)
+
+
+def number(function, key, value, low=-math.inf, high=math.inf):
+    """A finite real number in [low, high]."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{function}: {key} must be a number, got {value!r}")
+    value = float(value)
+    if not (math.isfinite(value) and low <= value <= high):
+        bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"
+        raise ValueError(f"{function}: {key} must be {bounds}, got {value!r}")
+    return value
+
+
+def flag(function, key, value):
+    """True or False (NumPy's included)."""
+    if value is True or value is False or type(value).__name__ in ("bool", "bool_"):
+        return bool(value)
+    raise TypeError(f"{function}: {key} must be True or False, got {value!r}")
+
+
+def choice(function, key, value, allowed):
+    """One of a few strings."""
+    if not isinstance(value, str):
+        raise TypeError(f"{function}: {key} must be a string, got {value!r}")
+    if value not in allowed:
+        raise ValueError(f"{function}: {key} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return value
+
+
+def wanted(function, needs, names):
+    """Which of the gradients `names` are asked for, as booleans; `needs` None means all."""
+    if needs is None:
+        return [True] * len(names)
+    if isinstance(needs, str):
+        raise TypeError(f"{function}: needs must be a tuple of names, got {needs!r}")
+    for name in needs:
+        if name not in names:
+            raise ValueError(f"{function}: needs may name {', '.join(map(repr, names))}, got {name!r}")
+    return [name in needs for name in names]

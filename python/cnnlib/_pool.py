@@ -1,0 +1,227 @@
+"""Max, average and global average pooling."""
+
+from __future__ import annotations
+
+from cnnlib import _core
+from cnnlib._arrays import prepare, prepare_out, result
+from cnnlib._params import check_keys, flag, integer, pads, pair
+
+_MAX_KEYS = ("pool_height", "pool_width", "stride", "pad", "dilation", "ceil_mode")
+_AVG_KEYS = ("pool_height", "pool_width", "stride", "pad", "ceil_mode", "count_include_pad")
+
+
+class MaxPoolCache(tuple):
+    """(x, pool_param), and in `argmax` which position of each window won, to spare the search for it."""
+
+    argmax = None
+
+
+def _geometry(function, param, x, keys):
+    """The compiled layers' geometry tuple, and ceil_mode."""
+    check_keys(function, "pool_param", param, keys, required=("pool_height", "pool_width"))
+    get = param.get
+    PH = integer(function, "pool_height", param["pool_height"])
+    PW = integer(function, "pool_width", param["pool_width"])
+    stride = get("stride")
+    sh, sw = (PH, PW) if stride is None else pair(function, "stride", stride)
+    dh, dw = pair(function, "dilation", get("dilation", 1))
+    size = window = None
+    if x.ndim == 4:
+        size, window = x.shape[2:], (dh * (PH - 1) + 1, dw * (PW - 1) + 1)
+    top, bottom, left, right = pads(function, get("pad", 0), size, window, (sh, sw))
+    ceil_mode = flag(function, "ceil_mode", get("ceil_mode", False))
+    return (PH, PW, sh, sw, top, bottom, left, right, dh, dw), ceil_mode
+
+
+def max_pool_forward(x, pool_param, *, out=None):
+    """
+    Take the maximum of each window; NaN beats every number.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    pool_param : dict
+        `pool_height`, `pool_width`: the window, required. `stride` (the window's size), `dilation` (1):
+        an int or (vertical, horizontal). `pad` (0; less than the window): an int, (vertical,
+        horizontal), ((top, bottom), (left, right)), 'same' or 'valid'; padding counts as minus infinity.
+        `ceil_mode` (False): let a last window hang over the end if it starts inside the image or its
+        leading padding.
+    out : array, (N, C, OH, OW), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, C, OH, OW)
+        OH = 1 + (H + pads - dilation * (pool_height - 1) - 1) // stride, rounded up with `ceil_mode`;
+        OW alike.
+    cache : tuple
+        (x, pool_param), for `max_pool_backward`.
+
+    Raises
+    ------
+    KeyError
+        No `pool_height` or `pool_width`.
+    ValueError
+        A window larger than the padded image, padding as large as the window, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+    """
+    function = "max_pool_forward"
+    cache = MaxPoolCache((x, pool_param))
+    (x,), dtype = prepare(function, ("x",), x)
+    geometry, ceil_mode = _geometry(function, pool_param, x, _MAX_KEYS)
+    out, cache.argmax = _core.max_pool_forward(x, geometry, ceil_mode, prepare_out(function, out, dtype))
+    return result(out, dtype), cache
+
+
+def max_pool_backward(dout, cache):
+    """
+    Gradient of `max_pool_forward`.
+
+    Each window's gradient goes to its maximum, of equals to the first in row-major order; overlapping
+    windows add up; padding receives none.
+
+    Parameters
+    ----------
+    dout : array, (N, C, OH, OW)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        (x, pool_param).
+
+    Returns
+    -------
+    dx : array, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `max_pool_forward`, or `dout` of another shape than the output.
+    """
+    x, pool_param = cache
+    (dout, x), dtype = prepare("max_pool_backward", ("dout", "x"), dout, x)
+    geometry, ceil_mode = _geometry("max_pool_backward", pool_param, x, _MAX_KEYS)
+    argmax = getattr(cache, "argmax", None)
+    if argmax is not None and argmax.shape != dout.shape:  # let the search report the wrong dout
+        argmax = None
+    return result(_core.max_pool_backward(dout, x, geometry, ceil_mode, argmax), dtype)
+
+
+def _avg_arguments(function, pool_param, x):
+    geometry, ceil_mode = _geometry(function, pool_param, x, _AVG_KEYS)
+    return geometry, ceil_mode, flag(function, "count_include_pad", pool_param.get("count_include_pad", True))
+
+
+def avg_pool_forward(x, pool_param, *, out=None):
+    """
+    Take the mean of each window.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    pool_param : dict
+        As in `max_pool_forward`, without `dilation`; and `count_include_pad` (True): whether the mean
+        divides by the padding's pixels too. What `ceil_mode` lets hang over the end never counts.
+    out : array, (N, C, OH, OW), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, C, OH, OW)
+        Sizes as in `max_pool_forward`.
+    cache : tuple
+        (x, pool_param), for `avg_pool_backward`.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As in `max_pool_forward`.
+    """
+    function = "avg_pool_forward"
+    cache = (x, pool_param)
+    (x,), dtype = prepare(function, ("x",), x)
+    arguments = _avg_arguments(function, pool_param, x)
+    return result(_core.avg_pool_forward(x, *arguments, prepare_out(function, out, dtype)), dtype), cache
+
+
+def avg_pool_backward(dout, cache):
+    """
+    Gradient of `avg_pool_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, C, OH, OW)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        (x, pool_param).
+
+    Returns
+    -------
+    dx : array, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `avg_pool_forward`, or `dout` of another shape than the output.
+    """
+    x, pool_param = cache
+    (dout, x), dtype = prepare("avg_pool_backward", ("dout", "x"), dout, x)
+    return result(
+        _core.avg_pool_backward(dout, x, *_avg_arguments("avg_pool_backward", pool_param, x)), dtype
+    )
+
+
+def global_avg_pool_forward(x, *, out=None):
+    """
+    Take the mean of each channel's plane.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    out : array, (N, C), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, C)
+    cache : tuple
+        For `global_avg_pool_backward`.
+
+    Raises
+    ------
+    ValueError
+        x not (N, C, H, W), or an empty plane.
+    TypeError
+        An array of an unsupported type.
+    """
+    function = "global_avg_pool_forward"
+    (x,), dtype = prepare(function, ("x",), x)
+    out = _core.global_avg_pool_forward(x, prepare_out(function, out, dtype))
+    return result(out, dtype), (x.shape, dtype)
+
+
+def global_avg_pool_backward(dout, cache):
+    """
+    Gradient of `global_avg_pool_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, C)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        From `global_avg_pool_forward`.
+
+    Returns
+    -------
+    dx : array, (N, C, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    shape, _ = cache
+    (dout,), dtype = prepare("global_avg_pool_backward", ("dout",), dout)
+    return result(_core.global_avg_pool_backward(dout, shape), dtype)

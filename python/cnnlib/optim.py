@@ -1,0 +1,249 @@
+"""
+First-order update rules: `rule(w, dw, config=None) -> (next_w, config)`.
+
+`config` holds hyper-parameters and state, is updated in place and returned; pass it to the next call.
+`w` is updated in place where its memory allows (floating, contiguous, writable), so go on with the
+returned `next_w`; `dw` is never written. All arithmetic is in w's dtype, in one pass over memory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnlib import _core
+from cnnlib._params import check_keys, integer, number
+
+__all__ = ["adam", "adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov_momentum"]
+
+
+def _weights(rule, w, dw):
+    """w ready to be written to and dw in its dtype."""
+    w, dw = np.asarray(w), np.asarray(dw)
+    if w.dtype.kind not in "fiub" or dw.dtype.kind not in "fiub":
+        raise TypeError(f"{rule}: w and dw must be real arrays, got {w.dtype} and {dw.dtype}")
+    if w.shape != dw.shape:
+        raise ValueError(f"{rule}: dw must have w's shape {w.shape}, got {dw.shape}")
+    dtype = w.dtype if w.dtype in (np.float32, np.float64) and w.dtype.isnative else np.float64
+    return np.require(w, dtype, ("C", "A", "W")), np.require(dw, dtype, ("C", "A"))
+
+
+def _config(rule, config, state, **defaults):
+    """The caller's config (or a new one), with keys checked and defaults filled in."""
+    config = {} if config is None else config
+    check_keys(rule, "config", config, (*defaults, *state))
+    for key, value in defaults.items():
+        config.setdefault(key, value)
+    return config
+
+
+def _state(rule, config, key, w):
+    """The state array under `key`, writable and like w; zeros at first."""
+    value = config.get(key)
+    if value is None:
+        value = np.zeros(w.shape, w.dtype)
+    elif np.shape(value) != w.shape:
+        raise ValueError(f"{rule}: {key} must have w's shape {w.shape}, got {np.shape(value)}")
+    config[key] = np.require(value, w.dtype, ("C", "A", "W"))
+    return config[key]
+
+
+def _rate(rule, config):
+    return number(rule, "learning_rate", config["learning_rate"], 0)
+
+
+def sgd(w, dw, config=None):
+    """
+    Gradient descent: w -= learning_rate * dw.
+
+    Parameters
+    ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
+    config : dict, optional
+        `learning_rate` (1e-2).
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
+    """
+    config = _config("sgd", config, (), learning_rate=1e-2)
+    w, dw = _weights("sgd", w, dw)
+    _core.sgd_step(w, dw, _rate("sgd", config))
+    return w, config
+
+
+def _momentum(rule, w, dw, config, nesterov):
+    config = _config(rule, config, ("velocity",), learning_rate=1e-2, momentum=0.9)
+    w, dw = _weights(rule, w, dw)
+    momentum = number(rule, "momentum", config["momentum"], 0, 1)
+    _core.momentum_step(w, dw, _state(rule, config, "velocity", w), _rate(rule, config), momentum, nesterov)
+    return w, config
+
+
+def sgd_momentum(w, dw, config=None):
+    """
+    Momentum: velocity = momentum * velocity - learning_rate * dw; w += velocity.
+
+    Parameters
+    ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
+    config : dict, optional
+        `learning_rate` (1e-2), `momentum` (0.9, in [0, 1]); state `velocity`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
+    """
+    return _momentum("sgd_momentum", w, dw, config, nesterov=False)
+
+
+def sgd_nesterov_momentum(w, dw, config=None):
+    """
+    Nesterov momentum [1]_: v = momentum * velocity - learning_rate * dw; w += v + momentum * (v - velocity).
+
+    Parameters
+    ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
+    config : dict, optional
+        `learning_rate` (1e-2), `momentum` (0.9, in [0, 1]); state `velocity`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
+
+    References
+    ----------
+    .. [1] I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013,
+       in the form that keeps the weights at the look-ahead point.
+    """
+    return _momentum("sgd_nesterov_momentum", w, dw, config, nesterov=True)
+
+
+def rmsprop(w, dw, config=None):
+    """
+    RMSProp [1]_: a = decay_rate * a + (1 - decay_rate) * dw**2; w -= learning_rate * dw / (sqrt(a) + epsilon).
+
+    Parameters
+    ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
+    config : dict, optional
+        `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
+
+    References
+    ----------
+    .. [1] T. Tieleman, G. Hinton, "Lecture 6.5 - rmsprop", 2012.
+    """
+    rule = "rmsprop"
+    config = _config(rule, config, ("a",), learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
+    w, dw = _weights(rule, w, dw)
+    decay_rate = number(rule, "decay_rate", config["decay_rate"], 0, 1)
+    epsilon = number(rule, "epsilon", config["epsilon"], 0)
+    _core.rmsprop_step(w, dw, _state(rule, config, "a", w), _rate(rule, config), decay_rate, epsilon)
+    return w, config
+
+
+def _adam(rule, w, dw, config, **decay):
+    config = _config(
+        rule, config, ("v", "a", "t"), learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, **decay
+    )
+    w, dw = _weights(rule, w, dw)
+    beta1 = number(rule, "beta1", config["beta1"], 0, np.nextafter(1, 0))
+    beta2 = number(rule, "beta2", config["beta2"], 0, np.nextafter(1, 0))
+    epsilon = number(rule, "epsilon", config["epsilon"], 0)
+    weight_decay = number(rule, "weight_decay", config.get("weight_decay", 0.0), 0)
+    rate, v, a = _rate(rule, config), _state(rule, config, "v", w), _state(rule, config, "a", w)
+    steps = config.get("t")
+    config["t"] = 1 if steps is None else integer(rule, "t", steps) + 1
+    _core.adam_step(w, dw, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
+    return w, config
+
+
+def adam(w, dw, config=None):
+    """
+    Adam [1]_: steps by the mean of the gradient over the root of the mean of its square.
+
+    t += 1; v = beta1 * v + (1 - beta1) * dw; a = beta2 * a + (1 - beta2) * dw**2;
+    w -= learning_rate * v / (1 - beta1**t) / (sqrt(a / (1 - beta2**t)) + epsilon).
+
+    Parameters
+    ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
+    config : dict, optional
+        `learning_rate` (1e-3), `beta1` (0.9), `beta2` (0.999), both in [0, 1), `epsilon` (1e-8); state
+        `v`, `a`, `t`.
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
+
+    References
+    ----------
+    .. [1] D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2014.
+    """
+    return _adam("adam", w, dw, config)
+
+
+def adamw(w, dw, config=None):
+    """
+    Adam with decoupled weight decay [1]_: also w -= learning_rate * weight_decay * w, from the old w.
+
+    Parameters
+    ----------
+    w, dw : arrays of one shape
+        Weights and their gradient.
+    config : dict, optional
+        As in `adam`, and `weight_decay` (1e-2).
+
+    Returns
+    -------
+    next_w : array
+    config : dict
+
+    Raises
+    ------
+    ValueError, TypeError
+        Shapes that differ, values out of range or of the wrong type, unknown keys.
+
+    References
+    ----------
+    .. [1] I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2017.
+    """
+    return _adam("adamw", w, dw, config, weight_decay=1e-2)
