@@ -94,15 +94,15 @@ def leaky_relu_backward_naive(dout, cache):
 
 
 def dropout_forward_naive(x, dropout_param):
-    """Set each value to 0 with probability p and scale the others by 1 / (1 - p) ("inverted" dropout).
+    """Set each value to 0 with probability p and divide the others by 1 - p ("inverted" dropout).
 
-    The scaling keeps the expected value of each output, so nothing is left to do in test mode.
+    The division keeps the expected value of each output, so nothing is left to do in test mode.
 
     Parameters
     ----------
     x : ndarray, any shape
     dropout_param : dict
-        ``p``: probability of dropping a value, 0 <= p < 1. ``mode``: 'train', or 'test' for out = x.
+        ``p``: probability of dropping a value, 0 <= p <= 1. ``mode``: 'train', or 'test' for out = x.
         ``seed`` (optional): makes the mask repeatable; without it ``np.random`` draws.
 
     Returns
@@ -118,7 +118,9 @@ def dropout_forward_naive(x, dropout_param):
     seed = dropout_param.get("seed")
     random = np.random if seed is None else np.random.RandomState(seed)
     keep = 1 - dropout_param["p"]
-    mask = ((random.rand(*x.shape) < keep) / keep).astype(dtype)
+    mask = (random.rand(*x.shape) < keep).astype(dtype)
+    if keep > 0:
+        mask /= keep
     return x * mask, (dropout_param, mask)
 
 
@@ -181,9 +183,11 @@ def svm_loss_naive(x, y):
     dx = np.zeros((N, C), dtype=_float_dtype(x))
     for n in range(N):
         for c in range(C):
-            margin = x[n, c] - x[n, y[n]] + 1
-            if c != y[n] and not margin <= 0:  # "not <=" rather than ">": a NaN has to reach the loss
-                loss += margin / N
+            if c == y[n]:
+                continue
+            margin = np.maximum(0, x[n, c] - x[n, y[n]] + 1)
+            loss += margin / N
+            if margin > 0:
                 dx[n, c] += 1 / N
                 dx[n, y[n]] -= 1 / N
     return float(loss), dx

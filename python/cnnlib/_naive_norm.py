@@ -39,7 +39,7 @@ def batchnorm_forward_naive(x, gamma, beta, bn_param):
         ``mode``: 'train' normalises with the batch's own mean and biased variance, and moves the running
         ones: ``running = momentum * running + (1 - momentum) * batch``; 'test' normalises with the running
         ones. ``eps`` (1e-5), ``momentum`` (0.9: the weight of the old running value; PyTorch means the
-        complement), ``running_mean`` and ``running_var`` (D,) (zeros at first; written back).
+        complement), ``running_mean`` and ``running_var`` (D,) (zeros where missing; written back).
 
     Returns
     -------
@@ -64,7 +64,8 @@ def batchnorm_forward_naive(x, gamma, beta, bn_param):
         else:
             inv_std[d] = 1 / np.sqrt(running_var[d] + eps)
             x_hat[:, d] = (x[:, d] - running_mean[d]) * inv_std[d]
-    bn_param["running_mean"], bn_param["running_var"] = running_mean, running_var
+    if train:
+        bn_param["running_mean"], bn_param["running_var"] = running_mean, running_var
     out = (gamma * x_hat + beta).astype(dtype)
     return out, (x_hat, inv_std, gamma, train)
 

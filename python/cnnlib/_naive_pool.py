@@ -167,7 +167,7 @@ def global_avg_pool_forward_naive(x):
 
 
 def global_avg_pool_backward_naive(dout, cache):
-    """Gradient of :func:`global_avg_pool_forward_naive`: dout (N, C), shared out evenly over dx (N, C, H, W)."""
+    """Gradient of :func:`global_avg_pool_forward_naive`: dout (N, C) spread evenly over dx (N, C, H, W)."""
     x = cache
     N, C, H, W = x.shape
     dx = np.zeros(x.shape, dtype=_float_dtype(x))

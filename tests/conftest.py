@@ -1,0 +1,39 @@
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib import _core
+
+
+def pytest_report_header(config):
+    return (
+        f"cnnlib {cnnlib.__version__} from {cnnlib.__path__[0]}, {_core.active_isa()} "
+        f"of {_core.available_isas()}, {cnnlib.get_num_threads()} threads, numpy {np.__version__}"
+    )
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers of the test function's own: the same in every run, on every instruction set."""
+    return np.random.default_rng(list(request.node.originalname.encode()))
+
+
+@pytest.fixture(params=[np.float32, np.float64], ids=["float32", "float64"])
+def dtype(request):
+    return np.dtype(request.param)
+
+
+@pytest.fixture(params=_core.available_isas())
+def isa(request):
+    """The test runs once with each instruction set that was compiled and that this processor has."""
+    previous = _core.active_isa()
+    _core.use_isa(request.param)
+    yield request.param
+    _core.use_isa(previous)
+
+
+@pytest.fixture
+def num_threads():
+    """Call it to set the number of threads; the test's end restores it."""
+    previous = cnnlib.get_num_threads()
+    yield cnnlib.set_num_threads
+    cnnlib.set_num_threads(previous)

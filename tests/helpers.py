@@ -1,0 +1,172 @@
+"""What the layer tests share: tolerances, comparison, random arrays, and a call of each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cnnlib
+import numpy as np
+from cnnlib import naive
+
+# Largest absolute error, relative to the largest value expected.
+TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}
+
+
+def assert_close(got, want, dtype, tolerance=None, scale=0.0):
+    """`got` is a contiguous array of `dtype` and equals `want` (float64) to that dtype's tolerance.
+
+    The error is taken relative to the largest value expected, or to `scale` where that is larger.
+    """
+    dtype = np.dtype(dtype)
+    assert type(got) is np.ndarray
+    assert got.dtype == dtype
+    assert got.shape == want.shape
+    assert got.flags.c_contiguous
+    finite = np.abs(want[np.isfinite(want)])
+    scale = max(float(np.max(finite, initial=0.0)), scale)
+    tolerance = TOLERANCE[dtype] if tolerance is None else tolerance
+    np.testing.assert_allclose(got.astype(np.float64), want, rtol=0, atol=tolerance * scale)
+
+
+def assert_all_close(got, want, dtype, tolerance=None):
+    """The same for a tuple of results; None matches None."""
+    assert len(got) == len(want)
+    for g, w in zip(got, want, strict=True):
+        if w is None:
+            assert g is None
+        else:
+            assert_close(g, w, dtype, tolerance)
+
+
+def random_arrays(rng, *shapes):
+    """Standard normal float64 arrays whose values float32 holds too, so that both dtypes see the same."""
+    return [np.asarray(rng.standard_normal(shape, dtype=np.float32), dtype=np.float64) for shape in shapes]
+
+
+def cast(arrays, dtype):
+    return [None if a is None else a.astype(dtype) for a in arrays]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer with arrays that suit it, for tests that ask the same of all layers.
+
+    `shapes` are those of the array arguments, `names` their names, `rest` makes the arguments that follow.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    rest: Callable[[], tuple] = tuple
+
+    def __str__(self):
+        return self.name
+
+    @property
+    def forward(self):
+        return getattr(cnnlib, f"{self.name}_forward")
+
+    @property
+    def backward(self):
+        return getattr(cnnlib, f"{self.name}_backward")
+
+    @property
+    def naive_forward(self):
+        return getattr(naive, f"{self.name}_forward_naive")
+
+    @property
+    def naive_backward(self):
+        return getattr(naive, f"{self.name}_backward_naive")
+
+    def arrays(self, rng, dtype=np.float64):
+        return cast(random_arrays(rng, *self.shapes), dtype)
+
+    def run(self, arrays, dout):
+        """Forward and backward: [out, dx, dw, ...]."""
+        out, cache = self.forward(*arrays, *self.rest())
+        grads = self.backward(dout, cache)
+        return [out, *(grads if isinstance(grads, tuple) else (grads,))]
+
+
+def _conv(**conv_param):
+    return lambda: ({"stride": 1, "pad": 1, **conv_param},)
+
+
+def _pool(**pool_param):
+    return lambda: ({"pool_height": 2, "pool_width": 2, "stride": 2, **pool_param},)
+
+
+def _bn(mode):
+    def rest():
+        if mode == "train":
+            return ({"mode": "train"},)
+        return (
+            {"mode": "test", "running_mean": np.linspace(-1, 1, 4), "running_var": np.linspace(0.5, 2, 4)},
+        )
+
+    return rest
+
+
+_X, _XW, _XWB, _XGB = ("x",), ("x", "w"), ("x", "w", "b"), ("x", "gamma", "beta")
+_XWBGB = (*_XWB, "gamma", "beta")
+_IMAGE, _FILTERS = (3, 4, 6, 8), (4, 4, 3, 3)
+
+LAYERS = [
+    Layer("conv", _XWB, (_IMAGE, (5, 4, 3, 3), (5,)), _conv()),
+    Layer("max_pool", _X, (_IMAGE,), _pool()),
+    Layer("batchnorm", _XGB, ((9, 4), (4,), (4,)), _bn("train")),
+    Layer("spatial_batchnorm", _XGB, (_IMAGE, (4,), (4,)), _bn("train")),
+    Layer("affine", _XWB, ((3, 2, 5), (10, 7), (7,))),
+    Layer("relu", _X, (_IMAGE,)),
+    Layer("dropout", _X, (_IMAGE,), lambda: ({"mode": "train", "p": 0.3, "seed": 5},)),
+    Layer("affine_relu", _XWB, ((3, 2, 5), (10, 7), (7,))),
+    Layer("affine_bn_relu", _XWBGB, ((9, 2, 5), (10, 4), (4,), (4,), (4,)), _bn("train")),
+    Layer("conv_relu", _XWB, (_IMAGE, _FILTERS, (4,)), _conv()),
+    Layer(
+        "conv_bn_relu", _XWBGB, (_IMAGE, _FILTERS, (4,), (4,), (4,)), lambda: (*_conv()(), *_bn("train")())
+    ),
+    Layer("conv_relu_pool", _XWB, (_IMAGE, _FILTERS, (4,)), lambda: (*_conv()(), *_pool()())),
+    Layer(
+        "conv_bn_relu_pool",
+        _XWBGB,
+        (_IMAGE, _FILTERS, (4,), (4,), (4,)),
+        lambda: (*_conv()(), *_bn("train")(), *_pool()()),
+    ),
+    Layer("conv_transpose", _XWB, (_IMAGE, (4, 5, 3, 3), (5,)), _conv(stride=2)),
+    Layer("avg_pool", _X, (_IMAGE,), _pool(pad=1)),
+    Layer("global_avg_pool", _X, (_IMAGE,)),
+    Layer("layernorm", _XGB, ((5, 9), (9,), (9,)), lambda: ({},)),
+    Layer("spatial_groupnorm", _XGB, (_IMAGE, (4,), (4,)), lambda: (2, {})),
+    Layer("leaky_relu", _X, (_IMAGE,)),
+]
+
+
+@dataclass(frozen=True)
+class PoolCase:
+    """x (N, C, H, W), pool (pool_height, pool_width)."""
+
+    x: tuple
+    pool: tuple
+    stride: object = None
+    pad: object = 0
+    dilation: object = None
+    ceil_mode: bool = False
+    count_include_pad: bool = None
+
+    def __str__(self):
+        parts = ["x".join(map(str, self.x)), "x".join(map(str, self.pool))]
+        for name in ("stride", "pad", "dilation", "ceil_mode", "count_include_pad"):
+            if getattr(self, name) not in (None, 0):
+                parts.append(f"{name}={getattr(self, name)}".replace(" ", ""))
+        if self.count_include_pad is False:
+            parts.append("count_include_pad=False")
+        return "-".join(parts)
+
+    @property
+    def pool_param(self):
+        param = {"pool_height": self.pool[0], "pool_width": self.pool[1]}
+        for name in ("stride", "pad", "dilation", "ceil_mode", "count_include_pad"):
+            if getattr(self, name) is not None:
+                param[name] = getattr(self, name)
+        return param

@@ -1,0 +1,332 @@
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from cnnlib import conv_backward, conv_forward
+from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
+from cnnlib.naive import conv_backward_naive, conv_forward_naive
+from helpers import assert_all_close, assert_close, cast, random_arrays
+
+
+@dataclass(frozen=True)
+class Case:
+    """x (N, C, H, W), w (F, C / groups, KH, KW)."""
+
+    x: tuple
+    w: tuple
+    stride: object = 1
+    pad: object = 0
+    dilation: object = 1
+    groups: int = 1
+    bias: bool = True
+
+    def __str__(self):
+        parts = ["x".join(map(str, self.x)), "x".join(map(str, self.w))]
+        for name, default in (("stride", 1), ("pad", 0), ("dilation", 1), ("groups", 1), ("bias", True)):
+            value = getattr(self, name)
+            if value != default:
+                parts.append(f"{name}={value}".replace(" ", ""))
+        return "-".join(parts)
+
+    @property
+    def conv_param(self):
+        return {
+            "stride": self.stride,
+            "pad": self.pad,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+
+    def inputs(self):
+        rng = np.random.default_rng(list(str(self).encode()))
+        x, w, b = random_arrays(rng, self.x, self.w, self.w[:1])
+        return x, w, b if self.bias else None
+
+
+@functools.cache
+def reference(case):
+    """x, w, b, dout, and what the loops make of them: out, (dx, dw, db)."""
+    x, w, b = case.inputs()
+    out, cache = conv_forward_naive(x, w, b, case.conv_param)
+    (dout,) = random_arrays(np.random.default_rng(7), out.shape)
+    return x, w, b, dout, out, conv_backward_naive(dout, cache)
+
+
+CASES = [
+    # what a network is made of
+    Case((2, 3, 8, 8), (4, 3, 3, 3), pad=1),
+    Case((2, 3, 9, 7), (4, 3, 3, 3), stride=2, pad=1),
+    Case((2, 3, 8, 8), (4, 3, 5, 5), pad=2),
+    Case((2, 3, 10, 11), (4, 3, 7, 7), pad=3),
+    Case((2, 6, 5, 7), (4, 6, 1, 1)),
+    Case((2, 6, 5, 7), (4, 6, 1, 1), stride=2),
+    Case((2, 6, 5, 7), (4, 6, 1, 1), pad=1),
+    Case((2, 3, 8, 8), (4, 3, 3, 3), pad=1, bias=False),
+    # small to the point of vanishing
+    Case((1, 1, 1, 1), (1, 1, 1, 1)),
+    Case((0, 3, 5, 5), (2, 3, 3, 3), pad=1),
+    Case((0, 3, 5, 5), (2, 3, 3, 3), pad=1, bias=False),
+    Case((1, 1, 1, 1), (2, 1, 3, 3), pad=1),
+    Case((3, 2, 1, 1), (4, 2, 1, 1)),
+    Case((1, 1, 2, 3), (1, 1, 2, 3)),
+    Case((1, 5, 1, 9), (2, 5, 1, 3), pad=(0, 1)),
+    Case((1, 5, 9, 1), (2, 5, 3, 1), pad=(1, 0)),
+    # kernels as large as the padded image, and larger than the image itself
+    Case((2, 3, 5, 4), (3, 3, 5, 4)),
+    Case((2, 3, 5, 4), (3, 3, 7, 6), pad=1),
+    Case((1, 2, 3, 3), (2, 2, 7, 7), pad=2),
+    Case((1, 2, 3, 2), (2, 2, 6, 5), pad=((3, 0), (0, 3))),
+    # stride, also beyond the kernel or the image
+    Case((2, 3, 11, 9), (2, 3, 2, 2), stride=3),
+    Case((2, 3, 11, 9), (2, 3, 1, 1), stride=4),
+    Case((1, 2, 7, 10), (3, 2, 3, 3), stride=(1, 2), pad=1),
+    Case((1, 2, 10, 7), (3, 2, 3, 3), stride=(3, 1), pad=1),
+    Case((1, 2, 5, 5), (3, 2, 3, 3), stride=7, pad=1),
+    Case((2, 3, 16, 16), (5, 3, 4, 4), stride=2, pad=1),
+    Case((1, 3, 23, 21), (6, 3, 7, 7), stride=4, pad=2),
+    Case((1, 2, 9, 9), (2, 2, 3, 3), stride=2),
+    Case((1, 2, 10, 10), (2, 2, 3, 3), stride=2),
+    # padding in all its forms
+    Case((2, 3, 6, 7), (2, 3, 3, 3), pad=2),
+    Case((2, 3, 6, 7), (2, 3, 3, 3), pad=5),
+    Case((2, 3, 6, 7), (2, 3, 3, 3), pad=(0, 2)),
+    Case((2, 3, 6, 7), (2, 3, 3, 3), pad=((1, 0), (0, 1))),
+    Case((2, 3, 6, 7), (2, 3, 3, 3), pad=((0, 3), (2, 1)), stride=2),
+    Case((2, 3, 6, 7), (2, 3, 3, 3), pad="valid"),
+    Case((2, 3, 6, 7), (2, 3, 3, 3), pad="same"),
+    Case((2, 3, 6, 7), (2, 3, 4, 2), pad="same"),
+    Case((2, 3, 6, 7), (2, 3, 3, 5), pad="same", stride=2),
+    Case((2, 3, 7, 8), (2, 3, 4, 5), pad="same", stride=3),
+    Case((2, 3, 7, 8), (2, 3, 1, 2), pad="same", stride=3),
+    Case((2, 3, 9, 8), (2, 3, 3, 2), pad="same", stride=(1, 2), dilation=(3, 2)),
+    # flat kernels
+    Case((2, 3, 6, 9), (4, 3, 1, 5), pad=(0, 2)),
+    Case((2, 3, 9, 6), (4, 3, 5, 1), pad=(2, 0)),
+    Case((2, 3, 6, 9), (4, 3, 1, 4), stride=(2, 1)),
+    Case((2, 3, 9, 6), (4, 3, 4, 1), stride=(1, 2)),
+    # dilation
+    Case((2, 3, 9, 9), (2, 3, 3, 3), dilation=2),
+    Case((2, 3, 9, 9), (2, 3, 3, 3), dilation=2, pad=2),
+    Case((1, 2, 12, 11), (3, 2, 3, 2), dilation=(3, 4), pad=2, stride=2),
+    Case((1, 2, 12, 11), (3, 2, 2, 3), dilation=(2, 1), stride=(3, 2)),
+    Case((1, 2, 4, 4), (3, 2, 3, 3), dilation=4, pad=4),
+    Case((1, 2, 5, 5), (2, 2, 2, 2), dilation=4),
+    # groups, depthwise, depthwise with a multiplier
+    Case((2, 4, 6, 6), (6, 2, 3, 3), groups=2, pad=1),
+    Case((2, 6, 6, 5), (3, 2, 3, 3), groups=3, pad=1, stride=2),
+    Case((2, 6, 5, 6), (6, 3, 1, 1), groups=2),
+    Case((1, 34, 5, 5), (38, 17, 3, 3), groups=2, pad=1),
+    Case((2, 5, 7, 8), (5, 1, 3, 3), groups=5, pad=1),
+    Case((2, 5, 7, 8), (5, 1, 3, 3), groups=5, pad=1, bias=False),
+    Case((2, 5, 9, 8), (5, 1, 3, 3), groups=5, pad=1, stride=2),
+    Case((2, 33, 7, 6), (33, 1, 5, 5), groups=33, pad=2),
+    Case((1, 17, 9, 9), (17, 1, 3, 3), groups=17, dilation=2, pad=2),
+    Case((1, 3, 20, 35), (3, 1, 7, 7), groups=3, pad="same"),
+    Case((2, 4, 6, 7), (8, 1, 3, 3), groups=4, pad=1),
+    Case((2, 3, 6, 7), (15, 1, 2, 3), groups=3, stride=(2, 1)),
+    Case((0, 4, 6, 7), (4, 1, 3, 3), groups=4, pad=1),
+    # channel and filter counts on both sides of every register block
+    Case((1, 13, 4, 5), (14, 13, 3, 3), pad=1),
+    Case((1, 15, 4, 5), (16, 15, 3, 3), pad=1),
+    Case((1, 16, 5, 4), (17, 16, 3, 3), pad=1),
+    Case((1, 29, 4, 4), (31, 29, 3, 3), pad=1),
+    Case((1, 31, 4, 4), (32, 31, 3, 3), pad=1),
+    Case((1, 33, 3, 5), (33, 33, 3, 3), pad=1),
+    Case((1, 64, 4, 4), (64, 64, 3, 3), pad=1),
+    Case((1, 70, 3, 3), (67, 70, 3, 3), pad=1),
+    Case((1, 1, 6, 6), (69, 1, 3, 3), pad=1),
+    Case((1, 69, 6, 6), (1, 69, 3, 3), pad=1),
+    Case((1, 130, 3, 3), (5, 130, 3, 3), pad=1),
+    Case((1, 300, 2, 3), (9, 300, 1, 1)),
+    Case((1, 3, 3, 3), (260, 3, 1, 1)),
+    # widths on both sides of every vector, images with many rows, batches of any size
+    Case((1, 2, 3, 13), (3, 2, 3, 3), pad=1),
+    Case((1, 2, 3, 16), (3, 2, 3, 3), pad=1),
+    Case((1, 2, 3, 17), (3, 2, 3, 3), pad=1),
+    Case((1, 2, 2, 31), (3, 2, 1, 3), pad=(0, 1)),
+    Case((1, 2, 2, 33), (3, 2, 1, 3), pad=(0, 1)),
+    Case((1, 2, 1, 130), (3, 2, 1, 4)),
+    Case((1, 3, 40, 37), (5, 3, 3, 3), pad=1),
+    Case((1, 3, 40, 37), (5, 3, 3, 3), pad=1, stride=2),
+    Case((1, 2, 37, 40), (3, 2, 1, 1)),
+    Case((7, 2, 5, 5), (3, 2, 3, 3), pad=1),
+    Case((33, 2, 3, 3), (3, 2, 3, 3), pad=1),
+    Case((9, 14, 3, 4), (15, 14, 2, 2)),
+]
+
+# Shapes that two or more algorithms can do.
+ALGORITHM_CASES = [
+    Case((2, 3, 8, 8), (4, 3, 3, 3), pad=1),
+    Case((1, 17, 9, 13), (33, 17, 3, 3), pad=1),
+    Case((3, 16, 6, 5), (16, 16, 3, 3)),
+    Case((2, 8, 7, 7), (5, 8, 3, 3), pad=((2, 1), (0, 1)), bias=False),
+    Case((1, 5, 3, 3), (6, 5, 3, 3), pad="same"),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_forward_matches_naive(case, isa, dtype):
+    x, w, b, _, want, _ = reference(case)
+    got, _ = conv_forward(*cast((x, w, b), dtype), case.conv_param)
+    assert_close(got, want, dtype)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_backward_matches_naive(case, isa, dtype):
+    x, w, b, dout, _, want = reference(case)
+    _, cache = conv_forward(*cast((x, w, b), dtype), case.conv_param)
+    got = conv_backward(dout.astype(dtype), cache)
+    assert_all_close(got, want, dtype)
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "direct"])
+@pytest.mark.parametrize("case", ALGORITHM_CASES, ids=str)
+def test_algorithms_agree_with_naive(case, algorithm, isa, dtype):
+    x, w, b, dout, want, want_gradients = reference(case)
+    got, cache = conv_forward(*cast((x, w, b), dtype), {**case.conv_param, "algorithm": algorithm})
+    assert_close(got, want, dtype)
+    assert_all_close(conv_backward(dout.astype(dtype), cache), want_gradients, dtype)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((2, 3, 5, 4), (2, 3, 3, 2), stride=(1, 2), pad=1),
+        Case((1, 4, 6, 5), (4, 2, 2, 3), groups=2, dilation=2, pad=((1, 0), (2, 1))),
+        Case((2, 3, 5, 5), (6, 1, 3, 3), groups=3, pad="same", stride=2),
+    ],
+    ids=str,
+)
+def test_gradients_are_numerical_gradients(case, isa):
+    x, w, b, dout, _, _ = reference(case)
+    _, cache = conv_forward(x, w, b, case.conv_param)
+    gradients = conv_backward(dout, cache)
+    for array, gradient in zip((x, w, b), gradients, strict=True):
+        numerical = eval_numerical_gradient_array(
+            lambda _: conv_forward(x, w, b, case.conv_param)[0], array, dout
+        )
+        assert rel_error(gradient, numerical) < 1e-6
+
+
+def test_empty_dict_means_stride_1_and_no_padding(rng):
+    x, w, b = random_arrays(rng, (2, 3, 6, 5), (4, 3, 3, 2), (4,))
+    np.testing.assert_array_equal(
+        conv_forward(x, w, b, {})[0], conv_forward(x, w, b, {"stride": 1, "pad": 0})[0]
+    )
+
+
+def test_numpy_integers_serve_as_parameters(rng):
+    x, w, b = random_arrays(rng, (2, 4, 6, 5), (4, 2, 3, 3), (4,))
+    param = {"stride": np.int64(2), "pad": np.int32(1), "dilation": np.uint8(1), "groups": np.int16(2)}
+    got, cache = conv_forward(x, w, b, param)
+    want, _ = conv_forward(x, w, b, {"stride": 2, "pad": 1, "groups": 2})
+    np.testing.assert_array_equal(got, want)
+    assert conv_backward(got, cache)[0].shape == x.shape
+
+
+def test_caller_keeps_its_parameter_dict(rng):
+    x, w, b = random_arrays(rng, (1, 3, 6, 5), (4, 3, 3, 3), (4,))
+    param = {"stride": (1, 2), "pad": "same"}
+    out, cache = conv_forward(x, w, b, param)
+    conv_backward(out, cache)
+    assert param == {"stride": (1, 2), "pad": "same"}
+
+
+def test_cache_unpacks_to_the_arguments(rng):
+    x, w, b = random_arrays(rng, (2, 3, 6, 5), (4, 3, 3, 3), (4,))
+    _, cache = conv_forward(x, w, b, {"stride": 1, "pad": 1})
+    assert isinstance(cache, tuple)
+    cached_x, cached_w, cached_b, param = cache
+    for cached, array in ((cached_x, x), (cached_w, w), (cached_b, b)):
+        np.testing.assert_array_equal(cached, array)
+    assert (param["stride"], param["pad"]) == (1, 1)
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_caches_are_interchangeable_with_naive(bias, rng, dtype):
+    x, w, b, dout = cast(random_arrays(rng, (2, 4, 6, 5), (4, 2, 3, 3), (4,), (2, 4, 3, 5)), dtype)
+    param = {"stride": (2, 1), "pad": 1, "groups": 2}
+    b = b if bias else None
+    _, cache = conv_forward(x, w, b, param)
+    _, naive_cache = conv_forward_naive(x, w, b, param)
+    want = conv_backward_naive(*cast((dout,), np.float64), (*cast((x, w, b), np.float64), param))
+    assert_all_close(conv_backward_naive(dout, cache), want, dtype)
+    assert_all_close(conv_backward(dout, naive_cache), want, dtype)
+    assert_all_close(conv_backward(dout, tuple(cache)), want, dtype)
+    cached_x, cached_w, cached_b, cached_param = cache
+    assert_all_close(conv_backward(dout, (cached_x, cached_w, cached_b, cached_param)), want, dtype)
+
+
+def test_backward_twice_gives_the_same(rng):
+    x, w, b, dout = random_arrays(rng, (2, 3, 6, 5), (4, 3, 3, 3), (4,), (2, 4, 4, 3))
+    _, cache = conv_forward(x, w, b, {})
+    for first, second in zip(conv_backward(dout, cache), conv_backward(dout, cache), strict=True):
+        assert not np.shares_memory(first, second)
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((2, 3, 7, 9), (5, 3, 3, 3), pad=1),
+        Case((2, 3, 7, 9), (5, 3, 3, 3), stride=2, pad=1),
+        Case((2, 3, 7, 9), (5, 3, 1, 1)),
+        Case((2, 5, 7, 9), (5, 1, 3, 3), groups=5, pad=1),
+    ],
+    ids=str,
+)
+def test_a_value_that_is_not_finite_reaches_its_outputs_and_no_others(case, value, isa, dtype):
+    x, w, b, dout, _, _ = reference(case)
+    x, dout = x.copy(), dout.copy()
+    x[1, 2, 3, 4] = value
+    with np.errstate(invalid="ignore"):
+        want, _ = conv_forward_naive(x, w, b, case.conv_param)
+    got, _ = conv_forward(*cast((x, w, b), dtype), {**case.conv_param, "algorithm": "direct"})
+    assert_close(got, want, dtype)
+
+    x, w, b, *_ = reference(case)
+    dout[1, 2, 2, 1] = value
+    with np.errstate(invalid="ignore"):
+        dx, _, db = conv_backward_naive(dout, (x, w, b, case.conv_param))
+    cache = (*cast((x, w, b), dtype), {**case.conv_param, "algorithm": "direct"})
+    got_dx, got_dw, got_db = conv_backward(dout.astype(dtype), cache)
+    assert_close(got_dx, dx, dtype)
+    assert_close(got_db, db, dtype)
+    # Whether a padding pixel (0 times infinity) spoils its weight is left open; the others must show it.
+    assert not np.isfinite(got_dw[2, 0, case.w[2] // 2, case.w[3] // 2])
+    assert np.isfinite(np.delete(got_dw, 2, axis=0)).all()
+
+
+def test_infinity_times_a_zero_weight_is_nan(isa, dtype):
+    x = np.zeros((1, 2, 5, 5), dtype)
+    x[0, 1, 2, 2] = np.inf
+    w = np.zeros((3, 2, 3, 3), dtype)
+    out, _ = conv_forward(x, w, None, {"pad": 1, "algorithm": "direct"})
+    assert np.isnan(out[:, :, 1:4, 1:4]).all()
+    assert np.isnan(out).sum() == 3 * 9
+
+
+@pytest.mark.parametrize("algorithm", ["auto", "direct"])
+def test_a_nan_never_vanishes(algorithm, isa, dtype, rng):
+    x, w, b = cast(random_arrays(rng, (2, 16, 12, 12), (16, 16, 3, 3), (16,)), dtype)
+    x[1, 3, 5, 6] = np.nan
+    out, _ = conv_forward(x, w, b, {"pad": 1, "algorithm": algorithm})
+    assert np.isnan(out[1, :, 4:7, 5:8]).all()
+    assert np.isfinite(out[0]).all()
+
+
+def test_long_sums_keep_float32_accuracy(isa, rng):
+    """dw sums 2 * 60 * 60 products; the error has to stay near that of one rounding."""
+    x, w, dout = random_arrays(rng, (2, 2, 62, 62), (2, 2, 3, 3), (2, 2, 60, 60))
+    x += 1
+    dout += 1
+    cache = (*cast((x, w, None), np.float32), {})
+    windows = np.lib.stride_tricks.sliding_window_view(
+        x.astype(np.float32).astype(np.float64), (3, 3), (2, 3)
+    )
+    dout = dout.astype(np.float32)
+    want = np.einsum("nfij,ncijpq->fcpq", dout.astype(np.float64), windows)
+    _, dw, _ = conv_backward(dout, cache)
+    assert rel_error(dw, want) < 2e-6

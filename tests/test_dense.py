@@ -1,0 +1,210 @@
+"""Affine, relu and dropout."""
+
+import functools
+
+import numpy as np
+import pytest
+from cnnlib import (
+    affine_backward,
+    affine_forward,
+    dropout_backward,
+    dropout_forward,
+    relu_backward,
+    relu_forward,
+)
+from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
+from cnnlib.naive import (
+    affine_backward_naive,
+    affine_forward_naive,
+    dropout_backward_naive,
+    dropout_forward_naive,
+    relu_backward_naive,
+    relu_forward_naive,
+)
+from helpers import assert_all_close, assert_close, cast, random_arrays
+
+# Shape of x, M
+AFFINE_CASES = [
+    ((3, 4), 5),
+    ((1, 1), 1),
+    ((1, 7), 3),
+    ((7, 1), 3),
+    ((5, 9), 1),
+    ((2, 3, 4, 5), 6),
+    ((2, 1, 1, 1), 2),
+    ((4, 2, 3), 13),
+    ((0, 4), 3),
+    ((0, 2, 3), 4),
+    ((13, 14), 15),
+    ((16, 17), 29),
+    ((31, 33), 16),
+    ((33, 31), 70),
+    ((70, 5), 67),
+    ((2, 1500), 3),
+    ((3, 4), 300),
+    ((150, 3), 4),
+]
+# Lengths on both sides of every vector.
+LENGTHS = [0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 70]
+
+
+@functools.cache
+def affine_reference(shape, M):
+    rng = np.random.default_rng([*shape, M])
+    N, D = shape[0], int(np.prod(shape[1:]))
+    x, w, b, dout = random_arrays(rng, shape, (D, M), (M,), (N, M))
+    out, cache = affine_forward_naive(x, w, b)
+    return x, w, b, dout, out, affine_backward_naive(dout, cache)
+
+
+@pytest.mark.parametrize(("shape", "M"), AFFINE_CASES, ids=str)
+def test_affine_matches_naive(shape, M, isa, dtype):
+    x, w, b, dout, want, want_gradients = affine_reference(shape, M)
+    out, cache = affine_forward(*cast((x, w, b), dtype))
+    assert_close(out, want, dtype)
+    assert_all_close(affine_backward(dout.astype(dtype), cache), want_gradients, dtype)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (0, 4), (2, 3, 5)], ids=str)
+def test_affine_without_bias(shape, isa, dtype):
+    x, w, b, dout, want, (dx, dw, _) = affine_reference(shape, 6)
+    out, cache = affine_forward(*cast((x, w), dtype), None)
+    assert_close(out, want - b, dtype)
+    assert_all_close(affine_backward(dout.astype(dtype), cache), (dx, dw, None), dtype)
+
+
+def test_affine_caches_are_interchangeable_with_naive(dtype):
+    x, w, b, dout, _, want = affine_reference((2, 3, 4, 5), 6)
+    x, w, b, dout = cast((x, w, b, dout), dtype)
+    _, cache = affine_forward(x, w, b)
+    for cached, array in zip(cache, (x, w, b), strict=True):
+        np.testing.assert_array_equal(cached, array)
+    assert_all_close(affine_backward_naive(dout, cache), want, dtype)
+    assert_all_close(affine_backward(dout, affine_forward_naive(x, w, b)[1]), want, dtype)
+
+
+def test_affine_gradients_are_numerical_gradients(isa):
+    x, w, b, dout, _, _ = affine_reference((2, 3, 4, 5), 6)
+    x, w, b = x.copy(), w.copy(), b.copy()
+    _, cache = affine_forward(x, w, b)
+    for array, gradient in zip((x, w, b), affine_backward(dout, cache), strict=True):
+        numerical = eval_numerical_gradient_array(lambda _: affine_forward(x, w, b)[0], array, dout)
+        assert rel_error(gradient, numerical) < 1e-6
+
+
+def test_affine_keeps_nan_and_infinity(isa, dtype, rng):
+    x, w, b = cast(random_arrays(rng, (3, 20), (20, 9), (9,)), dtype)
+    x[1, 3], x[2, 19] = np.nan, np.inf
+    w[19, 4] = 0
+    out, _ = affine_forward(x, w, b)
+    assert np.isfinite(out[0]).all()
+    assert np.isnan(out[1]).all()
+    np.testing.assert_array_equal(np.isnan(out[2]), np.arange(9) == 4)
+    assert np.isinf(np.delete(out[2], 4)).all()
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_relu_matches_naive(length, isa, dtype, rng):
+    x, dout = cast(random_arrays(rng, (length,), (length,)), dtype)
+    out, cache = relu_forward(x)
+    assert_close(out, relu_forward_naive(x)[0], dtype, tolerance=0)
+    assert_close(relu_backward(dout, cache), relu_backward_naive(dout, x), dtype, tolerance=0)
+    np.testing.assert_array_equal(cache, x)
+    assert_close(relu_backward(dout, x), relu_backward_naive(dout, cache), dtype, tolerance=0)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (3, 4), (), (2, 0, 3), (1, 1, 1, 1, 5)], ids=str)
+def test_relu_takes_any_shape(shape, dtype, rng):
+    x = np.asarray(rng.standard_normal(shape)).astype(dtype)
+    out, cache = relu_forward(x)
+    np.testing.assert_array_equal(out, np.maximum(x, 0))
+    assert out.shape == relu_backward(out, cache).shape == shape
+
+
+def test_relu_on_special_values(isa, dtype):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, -1e-40, 1.0, -1.0] * 5, dtype)
+    dout = np.repeat(np.array([1, np.nan, np.inf, -2, 3], dtype), 9)
+    out, cache = relu_forward(x)
+    np.testing.assert_array_equal(out, np.maximum(x, 0))
+    dx = relu_backward(dout, cache)
+    np.testing.assert_array_equal(dx, relu_backward_naive(dout, x))
+    # Neither NaN nor infinity of dout may leak past a gate that is shut.
+    np.testing.assert_array_equal(dx[x <= 0], 0)
+
+
+def test_relu_gradient_is_the_numerical_gradient(isa, rng):
+    x, dout = random_arrays(rng, (3, 7), (3, 7))
+    x += 0.1 * np.sign(x)
+    numerical = eval_numerical_gradient_array(lambda x: relu_forward(x)[0], x, dout)
+    assert rel_error(relu_backward(dout, relu_forward(x)[1]), numerical) < 1e-9
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 5, 7), (0, 4), (17,)], ids=str)
+@pytest.mark.parametrize("p", [0, 0.25, 0.9])
+def test_dropout_with_a_seed(p, shape, dtype, rng):
+    x, dout = cast(random_arrays(rng, shape, shape), dtype)
+    param = {"mode": "train", "p": p, "seed": 123}
+    state = np.random.get_state()
+    out, cache = dropout_forward(x, param)
+    np.testing.assert_array_equal(np.random.get_state()[1], state[1])
+    assert np.random.get_state()[2] == state[2]
+
+    keep = np.random.RandomState(123).rand(*shape) < 1 - p
+    want = np.where(keep, x / (1 - p), 0)
+    np.testing.assert_allclose(out, want, rtol=1e-6)
+    np.testing.assert_array_equal(out != 0, keep)
+    dx = dropout_backward(dout, cache)
+    np.testing.assert_allclose(dx, np.where(keep, dout / (1 - p), 0), rtol=1e-6)
+    assert out.dtype == dx.dtype == dtype
+
+    cached_param, mask = cache
+    assert cached_param["p"] == p
+    np.testing.assert_allclose(mask, keep / (1 - p), rtol=1e-6)
+    np.testing.assert_array_equal(dropout_forward(x, param)[0], out)
+    np.testing.assert_allclose(dropout_forward_naive(x, param)[0], out, rtol=1e-6)
+
+
+def test_dropout_without_a_seed_follows_numpys_global_state(dtype):
+    x = np.ones((40, 50), dtype)
+    np.random.seed(7)
+    out, _ = dropout_forward(x, {"mode": "train", "p": 0.4})
+    after = np.random.rand()
+    np.random.seed(7)
+    np.testing.assert_array_equal(out != 0, np.random.rand(40, 50) < 0.6)
+    assert np.random.rand() == after
+    assert np.mean(out) == pytest.approx(1, abs=0.06)
+
+
+def test_dropout_in_test_mode_passes_everything(dtype, rng):
+    x, dout = cast(random_arrays(rng, (3, 4), (3, 4)), dtype)
+    out, cache = dropout_forward(x, {"mode": "test", "p": 0.5})
+    np.testing.assert_array_equal(out, x)
+    assert out.dtype == dtype
+    assert not np.shares_memory(out, x)
+    assert cache[1] is None
+    np.testing.assert_array_equal(dropout_backward(dout, cache), dout)
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_dropout_caches_are_interchangeable_with_naive(mode, dtype, rng):
+    x, dout = cast(random_arrays(rng, (3, 4), (3, 4)), dtype)
+    param = {"mode": mode, "p": 0.5, "seed": 1}
+    _, cache = dropout_forward(x, param)
+    _, naive_cache = dropout_forward_naive(x, param)
+    want = dropout_backward(dout, cache)
+    np.testing.assert_allclose(dropout_backward(dout, naive_cache), want, rtol=1e-6)
+    np.testing.assert_allclose(dropout_backward_naive(dout, cache), want, rtol=1e-6)
+
+
+@pytest.mark.parametrize("forward", [dropout_forward, dropout_forward_naive])
+def test_dropout_of_everything(forward, dtype, rng):
+    out, cache = forward(np.ones((3, 4), dtype), {"mode": "train", "p": 1})
+    np.testing.assert_array_equal(out, np.zeros((3, 4)))
+    np.testing.assert_array_equal(dropout_backward(np.ones((3, 4), dtype), cache), np.zeros((3, 4)))
+
+
+def test_dropout_gradient_is_the_numerical_gradient(rng):
+    x, dout = random_arrays(rng, (5, 6), (5, 6))
+    param = {"mode": "train", "p": 0.4, "seed": 3}
+    numerical = eval_numerical_gradient_array(lambda x: dropout_forward(x, param)[0], x, dout)
+    assert rel_error(dropout_backward(dout, dropout_forward(x, param)[1]), numerical) < 1e-8

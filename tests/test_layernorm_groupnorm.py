@@ -1,0 +1,173 @@
+import functools
+
+import numpy as np
+import pytest
+from cnnlib import (
+    layernorm_backward,
+    layernorm_forward,
+    spatial_groupnorm_backward,
+    spatial_groupnorm_forward,
+)
+from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
+from cnnlib.naive import (
+    layernorm_backward_naive,
+    layernorm_forward_naive,
+    spatial_groupnorm_backward_naive,
+    spatial_groupnorm_forward_naive,
+)
+from helpers import assert_close, cast, random_arrays
+
+LAYERNORM_SHAPES = [(4, 3), (1, 1), (3, 1), (1, 2), (5, 13), (2, 17), (3, 64), (33, 5), (2, 300), (0, 4)]
+
+# x (N, C, H, W) and G
+GROUPNORM_CASES = [
+    ((2, 6, 4, 5), 2),
+    ((2, 6, 4, 5), 3),
+    ((2, 6, 4, 5), 1),
+    ((2, 6, 4, 5), 6),
+    ((1, 1, 1, 1), 1),
+    ((2, 4, 1, 1), 2),
+    ((3, 4, 1, 1), 4),
+    ((0, 4, 3, 3), 2),
+    ((1, 33, 3, 3), 11),
+    ((1, 2, 40, 37), 1),
+    ((17, 2, 3, 2), 2),
+    ((2, 3, 7, 1), 3),
+]
+
+
+@functools.cache
+def layernorm_reference(shape):
+    rng = np.random.default_rng(list(shape))
+    x, gamma, beta, dout = random_arrays(rng, shape, shape[1:], shape[1:], shape)
+    x = 3 * x + 2
+    out, cache = layernorm_forward_naive(x, gamma, beta, {})
+    return x, gamma, beta, dout, (out, *layernorm_backward_naive(dout, cache))
+
+
+@functools.cache
+def groupnorm_reference(shape, G):
+    rng = np.random.default_rng([*shape, G])
+    x, gamma, beta, dout = random_arrays(rng, shape, shape[1:2], shape[1:2], shape)
+    x = 3 * x + 2
+    out, cache = spatial_groupnorm_forward_naive(x, gamma, beta, G, {})
+    return x, gamma, beta, dout, (out, *spatial_groupnorm_backward_naive(dout, cache))
+
+
+def dx_scale(rows, gamma, dout, eps=1e-5):
+    """Size of the terms whose difference is dx; of one or two values nothing but rounding is left."""
+    if rows.size == 0:
+        return 0.0
+    return np.max(np.abs(gamma)) * np.max(np.abs(dout)) / np.sqrt(np.min(np.var(rows, axis=1)) + eps)
+
+
+@pytest.mark.parametrize("shape", LAYERNORM_SHAPES, ids=str)
+def test_layernorm_matches_naive(shape, isa, dtype):
+    x, gamma, beta, dout, (want, want_dx, want_dgamma, want_dbeta) = layernorm_reference(shape)
+    out, cache = layernorm_forward(*cast((x, gamma, beta), dtype), {})
+    assert_close(out, want, dtype)
+    dx, dgamma, dbeta = layernorm_backward(dout.astype(dtype), cache)
+    assert_close(dx, want_dx, dtype, scale=dx_scale(x, gamma, dout))
+    assert_close(dgamma, want_dgamma, dtype, scale=np.max(np.abs(dout), initial=0.0))
+    assert_close(dbeta, want_dbeta, dtype)
+
+
+@pytest.mark.parametrize("gamma_shape", ["C", "1C11"])
+@pytest.mark.parametrize(("shape", "G"), GROUPNORM_CASES, ids=str)
+def test_groupnorm_matches_naive(shape, G, gamma_shape, isa, dtype):
+    x, gamma, beta, dout, (want, want_dx, want_dgamma, want_dbeta) = groupnorm_reference(shape, G)
+    to_shape = (shape[1],) if gamma_shape == "C" else (1, shape[1], 1, 1)
+    x, gamma, beta = cast((x, gamma.reshape(to_shape), beta.reshape(to_shape)), dtype)
+    out, cache = spatial_groupnorm_forward(x, gamma, beta, G, {})
+    assert_close(out, want, dtype)
+    dx, dgamma, dbeta = spatial_groupnorm_backward(dout.astype(dtype), cache)
+    scale = dx_scale(x.reshape(shape[0] * G, -1) if x.size else x, gamma, dout)
+    assert_close(dx, want_dx, dtype, scale=scale)
+    assert_close(dgamma, want_dgamma.reshape(to_shape), dtype, scale=np.max(np.abs(dout), initial=0.0))
+    assert_close(dbeta, want_dbeta.reshape(to_shape), dtype)
+
+
+def test_gamma_and_beta_may_differ_in_form(isa, dtype):
+    x, gamma, beta, dout, (want, _, _, want_dbeta) = groupnorm_reference((2, 6, 4, 5), 2)
+    x, gamma, beta = cast((x, gamma.reshape(1, 6, 1, 1), beta), dtype)
+    out, cache = spatial_groupnorm_forward(x, gamma, beta, 2, {})
+    assert_close(out, want, dtype)
+    _, dgamma, dbeta = spatial_groupnorm_backward(dout.astype(dtype), cache)
+    assert dgamma.shape == (1, 6, 1, 1)
+    assert_close(dbeta, want_dbeta, dtype)
+
+
+def test_layernorm_gradients_are_numerical_gradients(isa):
+    x, gamma, beta, dout, _ = layernorm_reference((4, 3))
+    x, gamma, beta = x.copy(), gamma.copy(), beta.copy()
+    _, cache = layernorm_forward(x, gamma, beta, {})
+    for array, gradient in zip((x, gamma, beta), layernorm_backward(dout, cache), strict=True):
+        numerical = eval_numerical_gradient_array(
+            lambda _: layernorm_forward(x, gamma, beta, {})[0], array, dout
+        )
+        assert rel_error(gradient, numerical) < 1e-6
+
+
+@pytest.mark.parametrize("G", [1, 2, 6])
+def test_groupnorm_gradients_are_numerical_gradients(G, isa):
+    x, gamma, beta, dout, _ = groupnorm_reference((2, 6, 4, 5), G)
+    x, gamma, beta = x.copy(), gamma.copy(), beta.copy()
+    _, cache = spatial_groupnorm_forward(x, gamma, beta, G, {})
+    for array, gradient in zip((x, gamma, beta), spatial_groupnorm_backward(dout, cache), strict=True):
+        numerical = eval_numerical_gradient_array(
+            lambda _: spatial_groupnorm_forward(x, gamma, beta, G, {})[0], array, dout
+        )
+        assert rel_error(gradient, numerical) < 1e-6
+
+
+def test_eps(isa, dtype):
+    x = np.array([[1, 3]], dtype)
+    one, zero = np.ones(2, dtype), np.zeros(2, dtype)
+    out, _ = layernorm_forward(x, one, zero, {"eps": 3})
+    np.testing.assert_allclose(out, [[-0.5, 0.5]], rtol=1e-6)
+    out, _ = spatial_groupnorm_forward(x.reshape(1, 2, 1, 1), one, zero, 1, {"eps": 3})
+    np.testing.assert_allclose(out.ravel(), [-0.5, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+def test_mode_is_accepted_and_ignored(mode, rng):
+    x, gamma, beta = random_arrays(rng, (3, 4), (4,), (4,))
+    np.testing.assert_array_equal(
+        layernorm_forward(x, gamma, beta, {"mode": mode})[0], layernorm_forward(x, gamma, beta, {})[0]
+    )
+    x = x.reshape(3, 4, 1, 1)
+    np.testing.assert_array_equal(
+        spatial_groupnorm_forward(x, gamma, beta, 2, {"mode": mode})[0],
+        spatial_groupnorm_forward(x, gamma, beta, 2, {})[0],
+    )
+
+
+def test_large_mean_costs_no_accuracy(isa, rng):
+    """float32 data around 1e4: E[x²] - E[x]² would leave nothing of a variance of 1."""
+    x, gamma, beta, dout = random_arrays(rng, (4, 400), (400,), (400,), (4, 400))
+    x = (x + 1e4).astype(np.float32)
+    want, want_cache = layernorm_forward_naive(x.astype(np.float64), gamma, beta, {})
+    want_dx, _, _ = layernorm_backward_naive(dout, want_cache)
+    out, cache = layernorm_forward(x, *cast((gamma, beta), np.float32), {})
+    assert_close(out, want, np.float32, tolerance=1e-4)
+    assert_close(layernorm_backward(dout.astype(np.float32), cache)[0], want_dx, np.float32, tolerance=1e-4)
+
+    x, dout, gamma, beta = x.reshape(4, 4, 10, 10), dout.reshape(4, 4, 10, 10), gamma[:4], beta[:4]
+    want, want_cache = spatial_groupnorm_forward_naive(x.astype(np.float64), gamma, beta, 2, {})
+    want_dx, _, _ = spatial_groupnorm_backward_naive(dout, want_cache)
+    out, cache = spatial_groupnorm_forward(x, *cast((gamma, beta), np.float32), 2, {})
+    assert_close(out, want, np.float32, tolerance=1e-4)
+    got_dx, _, _ = spatial_groupnorm_backward(dout.astype(np.float32), cache)
+    assert_close(got_dx, want_dx, np.float32, tolerance=1e-4)
+
+
+def test_nan_spoils_its_own_set_alone(isa, dtype, rng):
+    x, gamma, beta = cast(random_arrays(rng, (3, 4), (4,), (4,)), dtype)
+    x[1, 2] = np.nan
+    out, _ = layernorm_forward(x, gamma, beta, {})
+    np.testing.assert_array_equal(np.isnan(out).all(axis=1), [False, True, False])
+    np.testing.assert_array_equal(np.isnan(out).any(axis=1), [False, True, False])
+    out, _ = spatial_groupnorm_forward(x.reshape(3, 4, 1, 1), gamma, beta, 2, {})
+    want = np.zeros((3, 4), bool)
+    want[1, 2:] = True
+    np.testing.assert_array_equal(np.isnan(out[:, :, 0, 0]), want)

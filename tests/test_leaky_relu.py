@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from cnnlib import leaky_relu_backward, leaky_relu_forward
+from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
+from cnnlib.naive import leaky_relu_backward_naive, leaky_relu_forward_naive
+from helpers import assert_close, random_arrays
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.2, 0, 1, 2.5, -0.5])
+@pytest.mark.parametrize("shape", [(1,), (7,), (17,), (2, 3, 4, 5), (3, 33), (0, 4), ()], ids=str)
+def test_matches_naive(shape, alpha, isa, dtype, rng):
+    x, dout = random_arrays(rng, shape, shape)
+    want, naive_cache = leaky_relu_forward_naive(x, alpha)
+    out, cache = leaky_relu_forward(x.astype(dtype), alpha)
+    assert_close(out, want, dtype)
+    want_dx = leaky_relu_backward_naive(dout, naive_cache)
+    assert_close(leaky_relu_backward(dout.astype(dtype), cache), want_dx, dtype)
+
+
+def test_alpha_is_a_hundredth_by_default(dtype):
+    x = np.array([-1, 2], dtype)
+    out, cache = leaky_relu_forward(x)
+    np.testing.assert_allclose(out, [-0.01, 2], rtol=1e-6)
+    np.testing.assert_allclose(leaky_relu_backward(np.ones(2, dtype), cache), [0.01, 1], rtol=1e-6)
+
+
+def test_special_values(isa, dtype):
+    x = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0] * 5, dtype)
+    dout = np.repeat(np.array([1, np.nan, np.inf, -2, 3], dtype), 7)
+    out, cache = leaky_relu_forward(x, 0.25)
+    np.testing.assert_array_equal(out, np.where(x > 0, x, x * dtype.type(0.25)))
+    dx = leaky_relu_backward(dout, cache)
+    np.testing.assert_array_equal(dx, np.where(x > 0, dout, dout * dtype.type(0.25)))
+
+
+def test_gradient_is_the_numerical_gradient(isa, rng):
+    x, dout = random_arrays(rng, (3, 7), (3, 7))
+    x += 0.1 * np.sign(x)
+    numerical = eval_numerical_gradient_array(lambda x: leaky_relu_forward(x, 0.1)[0], x, dout)
+    assert rel_error(leaky_relu_backward(dout, leaky_relu_forward(x, 0.1)[1]), numerical) < 1e-8

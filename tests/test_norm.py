@@ -1,0 +1,219 @@
+import functools
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib import naive
+from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
+from helpers import TOLERANCE, assert_close, cast, random_arrays
+
+# x (N, D) goes to batchnorm, x (N, C, H, W) to spatial_batchnorm.
+SHAPES = [
+    (5, 3),
+    (1, 1),
+    (1, 5),
+    (2, 1),
+    (4, 33),
+    (7, 16),
+    (100, 17),
+    (300, 70),
+    (3, 130),
+    (2, 3, 4, 5),
+    (1, 1, 1, 1),
+    (1, 4, 1, 1),
+    (2, 5, 1, 1),
+    (3, 5, 7, 1),
+    (2, 33, 3, 3),
+    (4, 2, 13, 17),
+    (1, 2, 40, 37),
+    (33, 3, 2, 2),
+]
+MODES = ["train", "test"]
+
+
+def layer(shape):
+    """forward, backward, and the naive pair, for x of this shape."""
+    name = "batchnorm" if len(shape) == 2 else "spatial_batchnorm"
+    return (
+        getattr(cnnlib, f"{name}_forward"),
+        getattr(cnnlib, f"{name}_backward"),
+        getattr(naive, f"{name}_forward_naive"),
+        getattr(naive, f"{name}_backward_naive"),
+    )
+
+
+def bn_param(mode, shape, dtype=np.float64, **more):
+    C = shape[1]
+    mean, var = np.linspace(-1, 3, C, dtype=np.float32), np.linspace(0.5, 4, C, dtype=np.float32)
+    return {"mode": mode, "running_mean": mean.astype(dtype), "running_var": var.astype(dtype), **more}
+
+
+@functools.cache
+def reference(shape, mode):
+    """x, gamma, beta, dout, what the loops make of them (out, dx, dgamma, dbeta), and the bn_param after it."""
+    rng = np.random.default_rng([*shape, len(mode)])
+    x, gamma, beta, dout = random_arrays(rng, shape, shape[1:2], shape[1:2], shape)
+    x = 3 * x + 2
+    _, _, forward, backward = layer(shape)
+    param = bn_param(mode, shape)
+    out, cache = forward(x, gamma, beta, param)
+    return x, gamma, beta, dout, (out, *backward(dout, cache)), param
+
+
+def dx_scale(x, gamma, dout, eps=1e-5):
+    """Size of the terms whose difference is dx; of one or two samples nothing but rounding is left."""
+    axes = (0, *range(2, x.ndim))
+    return np.max(np.abs(gamma)) * np.max(np.abs(dout)) / np.sqrt(np.min(np.var(x, axis=axes)) + eps)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_matches_naive(shape, mode, isa, dtype):
+    x, gamma, beta, dout, (want, want_dx, want_dgamma, want_dbeta), want_param = reference(shape, mode)
+    forward, backward, _, _ = layer(shape)
+    param = bn_param(mode, shape, dtype)
+    out, cache = forward(*cast((x, gamma, beta), dtype), param)
+    assert_close(out, want, dtype)
+    dx, dgamma, dbeta = backward(dout.astype(dtype), cache)
+    assert_close(dx, want_dx, dtype, scale=dx_scale(x, gamma, dout))
+    assert_close(dgamma, want_dgamma, dtype, scale=np.max(np.abs(dout)))
+    assert_close(dbeta, want_dbeta, dtype)
+    for name in ("running_mean", "running_var"):
+        assert param[name].shape == (shape[1],)
+        scale = np.max(np.abs(want_param[name]))
+        np.testing.assert_allclose(param[name], want_param[name], rtol=0, atol=TOLERANCE[dtype] * scale)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (4, 2, 3, 2)], ids=str)
+@pytest.mark.parametrize("mode", MODES)
+def test_gradients_are_numerical_gradients(shape, mode, isa):
+    x, gamma, beta, dout, *_ = reference(shape, mode)
+    forward, backward, _, _ = layer(shape)
+    x, gamma, beta = x.copy(), gamma.copy(), beta.copy()
+    _, cache = forward(x, gamma, beta, bn_param(mode, shape))
+    for array, gradient in zip((x, gamma, beta), backward(dout, cache), strict=True):
+        numerical = eval_numerical_gradient_array(
+            lambda _: forward(x, gamma, beta, bn_param(mode, shape))[0], array, dout
+        )
+        assert rel_error(gradient, numerical) < 1e-6
+
+
+@pytest.mark.parametrize("shape", [(50, 3), (4, 3, 5, 6)], ids=str)
+def test_training_output_has_mean_beta_and_deviation_gamma(shape, isa, dtype, rng):
+    x, _ = random_arrays(rng, shape, shape)
+    forward, *_ = layer(shape)
+    gamma, beta = np.array([1, 2, 3], dtype), np.array([11, 12, 13], dtype)
+    out, _ = forward((5 * x + 12).astype(dtype), gamma, beta, {"mode": "train"})
+    axes = (0, *range(2, len(shape)))
+    np.testing.assert_allclose(out.mean(axis=axes), beta, rtol=1e-5)
+    np.testing.assert_allclose(out.std(axis=axes), gamma, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(20, 3), (4, 3, 5, 6)], ids=str)
+def test_running_statistics_follow_the_formula(shape, isa, dtype, rng):
+    """running = momentum * running + (1 - momentum) * batch, with the biased variance, from zeros on."""
+    forward, *_ = layer(shape)
+    param = {"mode": "train", "momentum": 0.75}
+    mean, var = np.zeros(3), np.zeros(3)
+    axes = (0, *range(2, len(shape)))
+    for _ in range(4):
+        (x,) = random_arrays(rng, shape)
+        forward(x.astype(dtype), np.ones(3, dtype), np.zeros(3, dtype), param)
+        mean = 0.75 * mean + 0.25 * x.mean(axis=axes)
+        var = 0.75 * var + 0.25 * x.var(axis=axes)
+        np.testing.assert_allclose(param["running_mean"], mean, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(param["running_var"], var, rtol=1e-5)
+    assert param["mode"] == "train"
+    assert param["momentum"] == 0.75
+
+
+@pytest.mark.parametrize("shape", [(20, 3), (4, 3, 5, 6)], ids=str)
+def test_test_mode_leaves_the_running_statistics_alone(shape, isa, dtype, rng):
+    forward, *_ = layer(shape)
+    (x,) = random_arrays(rng, shape)
+    param = bn_param("test", shape, dtype)
+    before = {name: np.copy(value) for name, value in param.items()}
+    forward(x.astype(dtype), np.ones(3, dtype), np.zeros(3, dtype), param)
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_array_equal(param[name], before[name])
+
+
+def test_the_array_of_running_statistics_given_is_not_written(rng):
+    """bn_param gets new arrays; one that the caller holds elsewhere (a best model's, say) stays as it was."""
+    x, running_mean = random_arrays(rng, (8, 3), (3,))
+    kept = running_mean.copy()
+    param = {"mode": "train", "running_mean": running_mean, "running_var": np.ones(3)}
+    cnnlib.batchnorm_forward(x, np.ones(3), np.zeros(3), param)
+    np.testing.assert_array_equal(running_mean, kept)
+    assert not np.array_equal(param["running_mean"], kept)
+
+
+def test_missing_running_statistics_are_zeros(isa, dtype):
+    param = {"mode": "test"}
+    x = np.array([[1, -2]], dtype)
+    out, _ = cnnlib.batchnorm_forward(x, np.ones(2, dtype), np.zeros(2, dtype), param)
+    np.testing.assert_allclose(out, x / np.sqrt(1e-5), rtol=1e-5)
+
+
+def test_eps(isa, dtype):
+    x = np.array([[1], [3]], dtype)
+    out, _ = cnnlib.batchnorm_forward(x, np.ones(1, dtype), np.zeros(1, dtype), {"mode": "train", "eps": 3})
+    np.testing.assert_allclose(out, [[-0.5], [0.5]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 2), (2, 2, 3, 4)], ids=str)
+def test_constant_features_give_beta_and_no_nan(shape, isa, dtype):
+    forward, backward, *_ = layer(shape)
+    gamma, beta = np.array([2, 3], dtype), np.array([0.5, -1], dtype)
+    out, cache = forward(np.full(shape, 7, dtype), gamma, beta, {"mode": "train"})
+    np.testing.assert_array_equal(
+        np.moveaxis(out, 1, -1), np.broadcast_to(beta, np.moveaxis(out, 1, -1).shape)
+    )
+    for gradient in backward(np.ones(shape, dtype), cache):
+        assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("shape", [(0, 3), (0, 3, 4, 5)], ids=str)
+def test_empty_batch(shape, mode, isa, dtype):
+    forward, backward, *_ = layer(shape)
+    param = bn_param(mode, shape, dtype)
+    out, cache = forward(np.zeros(shape, dtype), np.ones(3, dtype), np.zeros(3, dtype), param)
+    dx, dgamma, dbeta = backward(np.zeros(shape, dtype), cache)
+    assert out.shape == dx.shape == shape
+    np.testing.assert_array_equal(dgamma, np.zeros(3))
+    np.testing.assert_array_equal(dbeta, np.zeros(3))
+    want = bn_param(mode, shape, dtype)
+    for name in ("running_mean", "running_var"):
+        np.testing.assert_array_equal(param[name], want[name])
+
+
+@pytest.mark.parametrize("shape", [(400, 3), (8, 3, 20, 20)], ids=str)
+def test_large_mean_costs_no_accuracy(shape, isa, rng):
+    """float32 data around 1e4: E[x²] - E[x]² would leave nothing of a variance of 1."""
+    x, gamma, beta, dout = random_arrays(rng, shape, shape[1:2], shape[1:2], shape)
+    x = (x + 1e4).astype(np.float32)
+    forward, backward, naive_forward, naive_backward = layer(shape)
+    param, want_param = {"mode": "train"}, {"mode": "train"}
+    want, want_cache = naive_forward(x.astype(np.float64), gamma, beta, want_param)
+    want_dx, want_dgamma, _ = naive_backward(dout, want_cache)
+    out, cache = forward(x, *cast((gamma, beta), np.float32), param)
+    dx, dgamma, _ = backward(dout.astype(np.float32), cache)
+    assert_close(out, want, np.float32, tolerance=1e-4)
+    assert_close(dx, want_dx, np.float32, tolerance=1e-4)
+    assert_close(dgamma, want_dgamma, np.float32, tolerance=1e-4)
+    np.testing.assert_allclose(param["running_var"], want_param["running_var"], rtol=1e-4)
+    np.testing.assert_allclose(param["running_mean"], want_param["running_mean"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (2, 3, 3, 4)], ids=str)
+def test_nan_spoils_its_own_feature_alone(shape, isa, dtype, rng):
+    x, gamma, beta, dout = cast(random_arrays(rng, shape, (3,), (3,), shape), dtype)
+    x[(1, 2, *[0] * (len(shape) - 2))] = np.nan
+    forward, backward, *_ = layer(shape)
+    out, cache = forward(x, gamma, beta, {"mode": "train"})
+    dx, dgamma, _ = backward(dout, cache)
+    for array in (out, dx):
+        assert np.isnan(array[:, 2]).all()
+        assert np.isfinite(array[:, :2]).all()
+    np.testing.assert_array_equal(np.isnan(dgamma), [False, False, True])

@@ -1,0 +1,201 @@
+import functools
+
+import numpy as np
+import pytest
+from cnnlib import max_pool_backward, max_pool_forward
+from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
+from cnnlib.naive import max_pool_backward_naive, max_pool_forward_naive
+from helpers import PoolCase, assert_close, random_arrays
+
+Case = PoolCase
+
+CASES = [
+    # windows that tile the image, also one of several shapes
+    Case((2, 3, 8, 8), (2, 2), stride=2),
+    Case((2, 3, 8, 6), (2, 2)),
+    Case((2, 3, 9, 6), (3, 2)),
+    Case((2, 3, 9, 8), (3, 4), stride=(3, 4)),
+    Case((2, 3, 7, 5), (1, 1)),
+    Case((2, 3, 7, 5), (1, 1), stride=2),
+    # windows that leave a rest, or gaps between them
+    Case((2, 3, 9, 7), (2, 2), stride=2),
+    Case((2, 3, 10, 11), (3, 3), stride=4),
+    Case((2, 3, 10, 11), (2, 3), stride=(5, 4)),
+    Case((2, 3, 5, 5), (2, 2), stride=9),
+    # overlapping windows
+    Case((2, 3, 7, 8), (2, 2), stride=1),
+    Case((2, 3, 13, 13), (3, 3), stride=2),
+    Case((2, 3, 9, 8), (5, 4), stride=(1, 2)),
+    Case((2, 3, 9, 8), (4, 5), stride=(3, 1)),
+    # small and large
+    Case((0, 3, 4, 4), (2, 2)),
+    Case((1, 1, 1, 1), (1, 1)),
+    Case((1, 1, 1, 1), (3, 3), stride=1, pad=1),
+    Case((2, 2, 5, 4), (5, 4)),
+    Case((2, 2, 1, 9), (1, 3), stride=1),
+    Case((2, 2, 9, 1), (3, 1), stride=1),
+    Case((2, 31, 4, 4), (2, 2)),
+    Case((17, 1, 4, 5), (2, 2), stride=1),
+    Case((1, 2, 40, 37), (2, 2)),
+    Case((1, 2, 37, 40), (3, 3), stride=2, pad=1),
+    Case((1, 2, 3, 130), (2, 2), stride=1),
+    Case((1, 2, 20, 20), (17, 18), stride=1),
+    # padding, up to the window's size minus one
+    Case((2, 3, 8, 8), (3, 3), stride=2, pad=1),
+    Case((2, 3, 8, 7), (3, 4), stride=1, pad=(2, 3)),
+    Case((2, 3, 8, 7), (3, 2), stride=2, pad=(1, 0)),
+    Case((2, 3, 6, 7), (3, 3), stride=2, pad=((0, 1), (2, 1))),
+    Case((2, 3, 6, 7), (3, 3), stride=1, pad="same"),
+    Case((2, 3, 6, 7), (2, 2), stride=1, pad="same"),
+    Case((2, 3, 6, 7), (3, 2), stride=2, pad="same"),
+    Case((2, 3, 7, 8), (2, 5), stride=3, pad="same"),
+    Case((2, 3, 6, 7), (3, 3), stride=2, pad="valid"),
+    # ceil_mode
+    Case((2, 3, 8, 8), (3, 3), stride=2, ceil_mode=True),
+    Case((2, 3, 8, 7), (2, 2), stride=2, ceil_mode=True),
+    Case((2, 3, 7, 10), (3, 2), stride=(3, 4), pad=1, ceil_mode=True),
+    Case(
+        (2, 3, 6, 5), (2, 2), stride=3, pad=1, ceil_mode=True
+    ),  # a window that would start in the right padding
+    Case((2, 3, 4, 4), (1, 1), stride=3, ceil_mode=True),
+    Case((2, 3, 5, 5), (3, 3), stride=5, pad=((2, 2), (0, 2)), ceil_mode=True),
+    Case((2, 3, 7, 7), (3, 3), stride=2, pad="same", ceil_mode=True),
+    # dilation
+    Case((2, 3, 9, 9), (2, 2), stride=2, dilation=2),
+    Case((2, 3, 9, 8), (3, 2), stride=1, dilation=(2, 3), pad=(1, 1)),
+    Case((2, 3, 9, 8), (3, 3), stride=(2, 1), dilation=2, pad=1, ceil_mode=True),
+    Case((2, 3, 9, 8), (2, 3), dilation=(3, 1)),
+    Case((2, 3, 9, 8), (3, 3), stride=2, dilation=2, pad="same"),
+]
+
+# Few values, so that most windows hold their maximum more than once.
+TIES = ["distinct", "ties"]
+
+
+@functools.cache
+def reference(case, values):
+    """x, dout, and what the loops make of them: out, dx."""
+    rng = np.random.default_rng(list(f"{case} {values}".encode()))
+    (x,) = random_arrays(rng, case.x)
+    if values == "ties":
+        x = np.round(x / 2)
+    out, cache = max_pool_forward_naive(x, case.pool_param)
+    (dout,) = random_arrays(rng, out.shape)
+    return x, dout, out, max_pool_backward_naive(dout, cache)
+
+
+@pytest.mark.parametrize("values", TIES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_matches_naive(case, values, isa, dtype):
+    x, dout, want, want_dx = reference(case, values)
+    out, cache = max_pool_forward(x.astype(dtype), case.pool_param)
+    assert_close(out, want, dtype, tolerance=0)
+    assert_close(max_pool_backward(dout.astype(dtype), cache), want_dx, dtype)
+
+
+@pytest.mark.parametrize("values", TIES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_caches_are_interchangeable_with_naive(case, values, isa, dtype):
+    x, dout, _, want = reference(case, values)
+    x, dout = x.astype(dtype), dout.astype(dtype)
+    _, cache = max_pool_forward(x, case.pool_param)
+    assert isinstance(cache, tuple)
+    cached_x, cached_param = cache
+    np.testing.assert_array_equal(cached_x, x)
+    assert_close(max_pool_backward_naive(dout, cache), want, dtype)
+    assert_close(max_pool_backward(dout, (x, case.pool_param)), want, dtype)
+    assert_close(max_pool_backward(dout, (cached_x, cached_param)), want, dtype)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((2, 2, 5, 4), (2, 2), stride=1),
+        Case((2, 2, 5, 6), (3, 3), stride=2, pad=((1, 0), (0, 2)), ceil_mode=True),
+        Case((1, 2, 7, 6), (2, 2), stride=2, dilation=(1, 2), pad=1),
+    ],
+    ids=str,
+)
+def test_gradient_is_the_numerical_gradient(case, isa):
+    x, dout, _, _ = reference(case, "distinct")
+    _, cache = max_pool_forward(x, case.pool_param)
+    numerical = eval_numerical_gradient_array(
+        lambda x: max_pool_forward(x, case.pool_param)[0], x.copy(), dout
+    )
+    assert rel_error(max_pool_backward(dout, cache), numerical) < 1e-8
+
+
+def test_first_of_equal_maxima_gets_the_gradient(isa, dtype):
+    x = np.array([[1, 5, 5, 2], [5, 5, 0, 5], [0, 0, 0, 0], [0, 0, 0, 0]], dtype).reshape(1, 1, 4, 4)
+    _, cache = max_pool_forward(x, {"pool_height": 2, "pool_width": 2, "stride": 2})
+    dx = max_pool_backward(np.array([[1, 2], [3, 4]], dtype).reshape(1, 1, 2, 2), cache)
+    want = [[0, 1, 2, 0], [0, 0, 0, 0], [3, 0, 4, 0], [0, 0, 0, 0]]
+    np.testing.assert_array_equal(dx[0, 0], want)
+
+
+def test_signed_zeros_are_equal(isa, dtype):
+    x = np.array([-0.0, 0.0, 0.0, -0.0], dtype).reshape(1, 1, 2, 2)
+    _, cache = max_pool_forward(x, {"pool_height": 2, "pool_width": 2})
+    dx = max_pool_backward(np.ones((1, 1, 1, 1), dtype), cache)
+    np.testing.assert_array_equal(dx.ravel(), [1, 0, 0, 0])
+
+
+def test_overlapping_windows_add_up(isa, dtype):
+    x = np.array([[0, 0, 0], [0, 9, 0], [0, 0, 0]], dtype).reshape(1, 1, 3, 3)
+    _, cache = max_pool_forward(x, {"pool_height": 2, "pool_width": 2, "stride": 1})
+    dx = max_pool_backward(np.array([[1, 2], [4, 8]], dtype).reshape(1, 1, 2, 2), cache)
+    np.testing.assert_array_equal(dx[0, 0], [[0, 0, 0], [0, 15, 0], [0, 0, 0]])
+
+
+def test_padding_is_minus_infinity_and_gets_no_gradient(isa, dtype):
+    x = np.full((1, 1, 2, 2), -5, dtype)
+    x[0, 0, 0, 0] = -np.inf
+    out, cache = max_pool_forward(x, {"pool_height": 2, "pool_width": 2, "stride": 2, "pad": 1})
+    np.testing.assert_array_equal(out[0, 0], [[-np.inf, -5], [-5, -5]])
+    dx = max_pool_backward(np.array([[1, 2], [3, 4]], dtype).reshape(1, 1, 2, 2), cache)
+    np.testing.assert_array_equal(dx[0, 0], [[1, 2], [3, 4]])
+
+
+@pytest.mark.parametrize("position", range(9))
+@pytest.mark.parametrize("others", [0.0, np.inf], ids=["finite", "infinite"])
+def test_nan_wins_its_window(position, others, isa, dtype):
+    x = np.full((1, 1, 3, 3), others, dtype)
+    x.ravel()[position] = np.nan
+    out, cache = max_pool_forward(x, {"pool_height": 3, "pool_width": 3})
+    assert np.isnan(out).all()
+    dx = max_pool_backward(np.ones((1, 1, 1, 1), dtype), cache)
+    np.testing.assert_array_equal(np.flatnonzero(dx), [position])
+
+
+def test_first_of_several_nan_gets_the_gradient(isa, dtype):
+    x = np.array([[1, np.nan, 2], [np.nan, np.inf, 3], [4, 5, np.nan]], dtype).reshape(1, 1, 3, 3)
+    for pool_param in ({"pool_height": 3, "pool_width": 3}, {"pool_height": 2, "pool_width": 2, "stride": 1}):
+        _, cache = max_pool_forward(x, pool_param)
+        dout = np.ones_like(cache[0][:, :, : 4 - pool_param["pool_height"], : 4 - pool_param["pool_width"]])
+        want = max_pool_backward_naive(dout, cache)
+        np.testing.assert_array_equal(max_pool_backward(dout, cache), want)
+        np.testing.assert_array_equal(max_pool_backward(dout, tuple(cache)), want)
+
+
+def test_windows_wider_than_a_byte_can_count(isa, dtype, rng):
+    """The winner of a 20 x 20 window may stand at a place beyond 255."""
+    (x,) = random_arrays(rng, (1, 1, 21, 40))
+    x[0, 0, 19, 19] = x[0, 0, 20, 39] = 100
+    pool_param = {"pool_height": 20, "pool_width": 20, "stride": (1, 20)}
+    out, cache = max_pool_forward(x.astype(dtype), pool_param)
+    want, naive_cache = max_pool_forward_naive(x, pool_param)
+    assert_close(out, want, dtype, tolerance=0)
+    dout = np.arange(1.0, 5.0).reshape(1, 1, 2, 2)
+    assert_close(
+        max_pool_backward(dout.astype(dtype), cache), max_pool_backward_naive(dout, naive_cache), dtype
+    )
+
+
+def test_nan_in_dout_reaches_dx(isa, dtype):
+    x = np.arange(16, dtype=dtype).reshape(1, 1, 4, 4)
+    _, cache = max_pool_forward(x, {"pool_height": 2, "pool_width": 2})
+    dout = np.array([[np.nan, 1], [np.inf, 2]], dtype).reshape(1, 1, 2, 2)
+    dx = max_pool_backward(dout, cache)
+    np.testing.assert_array_equal(
+        dx[0, 0], [[0, 0, 0, 0], [0, np.nan, 0, 1], [0, 0, 0, 0], [0, np.inf, 0, 2]]
+    )
