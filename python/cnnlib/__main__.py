@@ -1,0 +1,219 @@
+"""The command ``cnnlib``: training, evaluation, prediction, benchmarks and information."""
+
+import argparse
+import importlib
+import os
+import sys
+
+import cnnlib
+from cnnlib.commands.settings import DATA_NAMES, MODEL_OPTIONS, UPDATE_RULES, defaults
+
+_TRAIN_EPILOG = """\
+The run folder holds the newest checkpoint, history.csv, config.json and, where matplotlib is installed,
+curves.png, filters.png, confusion.png and mistakes.png. Without --out it is runs/<data>-<number>, with the
+next number; a folder given with --out must be empty or new, unless --overwrite says otherwise.
+
+defaults by data set and model:
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        """One line, and status 2, like any other error of the command."""
+        _complain(message)
+        raise SystemExit(2)
+
+
+def main(arguments=None):
+    """Run the command line `arguments` (by default the process's own); returns the exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        status = importlib.import_module(f"cnnlib.commands.{options.module}").run(options)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("cnnlib: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read our output has had enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ArithmeticError, ImportError, MemoryError, OSError, ValueError) as error:
+        _complain(str(error) or type(error).__name__)
+        return 2
+
+
+def _complain(message):
+    print(f"cnnlib: error: {' '.join(message.split())}", file=sys.stderr)
+
+
+def _parser():
+    parser = _Parser(
+        prog="cnnlib", description="Convolutional networks on the CPU: train, evaluate, predict."
+    )
+    parser.add_argument("--version", action="version", version=f"cnnlib {cnnlib.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    _add_train(commands)
+    _add_eval(commands)
+    _add_predict(commands)
+    _add_bench(commands)
+    info = commands.add_parser("info", help="versions, instruction set, threads, optional packages")
+    info.set_defaults(module="info")
+    return parser
+
+
+def _add_train(commands):
+    train = commands.add_parser(
+        "train",
+        help="train a model, leave a run folder",
+        description="Train a model, report its accuracy on the test split, leave a run folder.",
+        epilog=_TRAIN_EPILOG + _defaults_table(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.set_defaults(module="train")
+    _add_data(train, "the embedded digits (the default), or CIFAR-10 from DIR ($CNNLIB_DATA or ./data)")
+    train.add_argument("--model", choices=MODEL_OPTIONS, help="default: three-layer")
+    train.add_argument("--out", metavar="FOLDER", help="the run folder")
+    train.add_argument("--overwrite", action="store_true", help="replace the run that is in the --out folder")
+    train.add_argument(
+        "--resume", metavar="RUN|FILE", help="go on with the run in this folder, or from this checkpoint"
+    )
+    train.add_argument(
+        "--keep-checkpoints", action="store_true", help="keep every epoch's, not only the newest"
+    )
+    _add_threads(train)
+
+    how = train.add_argument_group("training")
+    how.add_argument("--update-rule", choices=UPDATE_RULES)
+    how.add_argument("--learning-rate", type=_positive_number, metavar="X")
+    how.add_argument(
+        "--lr-decay", type=_positive_number, metavar="X", help="factor on the learning rate after each epoch"
+    )
+    how.add_argument("--epochs", type=_positive_int, metavar="N", help="with --resume: the run's new end")
+    how.add_argument("--batch-size", type=_positive_int, metavar="N")
+    how.add_argument("--seed", type=_seed, metavar="N", help="makes the run repeatable")
+
+    what = train.add_argument_group("model")
+    what.add_argument("--num-filters", type=_positive_int, metavar="N")
+    what.add_argument("--filter-size", type=_positive_int, metavar="N")
+    what.add_argument(
+        "--hidden-dim", type=_sizes, metavar="N[,N...]", help="several for a fully-connected model"
+    )
+    what.add_argument("--reg", type=_number, metavar="X", help="strength of L2 regularisation")
+    what.add_argument(
+        "--weight-scale", type=_number, metavar="X", help="standard deviation of the first weights"
+    )
+    what.add_argument("--batchnorm", action=argparse.BooleanOptionalAction, help="use batch normalisation")
+    what.add_argument("--dtype", choices=("float32", "float64"))
+
+
+def _add_eval(commands):
+    evaluate = commands.add_parser("eval", help="accuracy of a run's model")
+    evaluate.set_defaults(module="evaluate")
+    _add_run(evaluate)
+    _add_data(evaluate, "where the run's data set lies, if it has moved")
+    evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    evaluate.add_argument(
+        "--which", choices=("best", "last"), default="best", help="parameters; default: best"
+    )
+    _add_threads(evaluate)
+
+
+def _add_predict(commands):
+    predict = commands.add_parser(
+        "predict",
+        help="classes of image files",
+        description="Print the class of each image file and its probability. Photographs are cropped to the "
+        "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
+    )
+    predict.set_defaults(module="predict")
+    _add_run(predict)
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or what else Pillow reads")
+    predict.add_argument(
+        "--top", type=_positive_int, default=1, metavar="K", help="print the K likeliest classes"
+    )
+    _add_threads(predict)
+
+
+def _add_bench(commands):
+    bench = commands.add_parser(
+        "bench",
+        help="speed of the kernels",
+        description="Time the compiled kernels, the loop versions and, if it is installed, PyTorch on the "
+        "speed cells of the course notebook. The loops take half a minute.",
+    )
+    bench.set_defaults(module="bench")
+    bench.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
+    bench.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="default: float64")
+    bench.add_argument(
+        "--quick", action="store_true", help="2 images instead of 100: a try, not a measurement"
+    )
+    _add_threads(bench)
+
+
+def _add_run(parser):
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or a checkpoint in it")
+
+
+def _add_data(parser, help):
+    parser.add_argument("--data", metavar=f"{'|'.join(DATA_NAMES)}[:DIR]", help=help)
+
+
+def _add_threads(parser):
+    parser.add_argument(
+        "--threads", type=_positive_int, metavar="N", help="threads of the kernels; default: all cores"
+    )
+
+
+def _defaults_table():
+    lines = []
+    for data in DATA_NAMES:
+        for model in MODEL_OPTIONS:
+            pairs = [
+                f"{name.replace('_', '-')} {_plain(value)}" for name, value in defaults(data, model).items()
+            ]
+            lines.append(f"  {data}, {model}:")
+            lines += ["    " + ", ".join(pairs[start : start + 5]) for start in range(0, len(pairs), 5)]
+    return "\n".join(lines)
+
+
+def _plain(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ",".join(map(str, value)) if isinstance(value, list) else f"{value}"
+
+
+def _positive_int(text):
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer above 0, got {text!r}")
+    return int(text)
+
+
+def _seed(text):
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 4294967295, got {text!r}")
+    return int(text)
+
+
+def _sizes(text):
+    return [_positive_int(part) for part in text.split(",")]
+
+
+def _number(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
+    return value
+
+
+def _positive_number(text):
+    value = _number(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""``cnnlib bench``: the compiled kernels beside the loop versions, on the course notebook's speed cells."""
+
+import importlib.util
+import json
+import time
+
+import numpy as np
+
+import cnnlib
+from cnnlib import layers, naive
+from cnnlib.gradient_check import rel_error
+
+_SECONDS, _REPEATS = 0.5, 1000  # of each fast version: whichever is reached first, after three calls
+_QUICK_IMAGES, _IMAGES = 2, 100
+
+
+def run(options):
+    """Run the subcommand; returns the exit status."""
+    if options.threads is not None:
+        cnnlib.set_num_threads(options.threads)
+    images = _QUICK_IMAGES if options.quick else _IMAGES
+    rows = _own_rows(images, options.dtype)
+    if importlib.util.find_spec("torch") is not None:
+        _add_torch(rows, images, options.dtype)
+    _print_table(rows)
+    if options.json is not None:
+        result = {
+            "cnnlib": cnnlib.__version__,
+            "instruction set": cnnlib._core.active_isa(),
+            "threads": cnnlib.get_num_threads(),
+            "dtype": options.dtype,
+            "images": images,
+            "rows": rows,
+        }
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=2)
+            file.write("\n")
+    return 0
+
+
+def _conv_arrays(images, dtype):
+    random = np.random.RandomState(0)
+    shapes = ((images, 3, 31, 31), (25, 3, 3, 3), (25,), (images, 25, 16, 16))
+    return [random.randn(*shape).astype(dtype) for shape in shapes], {"stride": 2, "pad": 1}
+
+
+def _pool_arrays(images, dtype):
+    random = np.random.RandomState(0)
+    shapes = ((images, 3, 32, 32), (images, 3, 16, 16))
+    arrays = [random.randn(*shape).astype(dtype) for shape in shapes]
+    return arrays, {"pool_height": 2, "pool_width": 2, "stride": 2}
+
+
+def _own_rows(images, dtype):
+    (x, w, b, dout), conv_param = _conv_arrays(images, dtype)
+    conv = (x, w, b, conv_param)
+    (xp, doutp), pool_param = _pool_arrays(images, dtype)
+    pool = (xp, pool_param)
+    conv_cache, pool_cache = layers.conv_forward(*conv)[1], layers.max_pool_forward(*pool)[1]
+    cells = [
+        ("conv_forward", ("out",), naive.conv_forward_naive, layers.conv_forward, conv),
+        (
+            "conv_backward",
+            ("dx", "dw", "db"),
+            naive.conv_backward_naive,
+            layers.conv_backward,
+            (dout, conv_cache),
+        ),
+        ("max_pool_forward", ("out",), naive.max_pool_forward_naive, layers.max_pool_forward, pool),
+        (
+            "max_pool_backward",
+            ("dx",),
+            naive.max_pool_backward_naive,
+            layers.max_pool_backward,
+            (doutp, pool_cache),
+        ),
+    ]
+    rows = []
+    for name, results, slow, fast, arguments in cells:
+        started = time.perf_counter()
+        want = slow(*arguments)
+        naive_seconds = time.perf_counter() - started
+        got = fast(*arguments)
+        if name.endswith("_forward"):
+            want, got = want[:1], got[:1]
+        elif len(results) == 1:
+            want, got = (want,), (got,)
+        seconds = _shortest(lambda fast=fast, arguments=arguments: fast(*arguments))
+        rows.append(
+            {
+                "name": name,
+                "naive_s": naive_seconds,
+                "fast_s": seconds,
+                "speed_up": naive_seconds / seconds,
+                "difference": {r: float(rel_error(g, n)) for r, g, n in zip(results, got, want, strict=True)},
+            }
+        )
+    return rows
+
+
+def _add_torch(rows, images, dtype):
+    """Time the same cells in PyTorch, on the same arrays and as many threads."""
+    import torch
+    import torch.nn.functional as F
+
+    torch.set_num_threads(cnnlib.get_num_threads())
+    (x, w, b, dout), _ = _conv_arrays(images, dtype)
+    (xp, doutp), _ = _pool_arrays(images, dtype)
+    x, w, b, dout, xp, doutp = map(torch.from_numpy, (x, w, b, dout, xp, doutp))
+
+    def conv():
+        return F.conv2d(x, w, b, stride=2, padding=1)
+
+    def pool():
+        return F.max_pool2d(xp, 2, stride=2)
+
+    with torch.no_grad():
+        forward = _shortest(conv), _shortest(pool)
+    for leaf in (x, w, b, xp):
+        leaf.requires_grad_(True)
+    y, yp = conv(), pool()
+    backward = (
+        _shortest(lambda: torch.autograd.grad(y, (x, w, b), dout, retain_graph=True)),
+        _shortest(lambda: torch.autograd.grad(yp, xp, doutp, retain_graph=True)),
+    )
+    for row, seconds in zip(rows, (forward[0], backward[0], forward[1], backward[1]), strict=True):
+        row["torch_s"] = seconds
+
+
+def _shortest(call):
+    """The shortest of many runs, in seconds: what the work takes when nothing else disturbs it."""
+    best, total, runs = float("inf"), 0.0, 0
+    while runs < 3 or (total < _SECONDS and runs < _REPEATS):
+        started = time.perf_counter()
+        call()
+        seconds = time.perf_counter() - started
+        best, total, runs = min(best, seconds), total + seconds, runs + 1
+    return best
+
+
+def _print_table(rows):
+    torch = "torch_s" in rows[0]
+    header = f"{'':18}{'naive s':>10}{'fast s':>11}{'speed-up':>10}"
+    print(header + (f"{'torch s':>11}{'torch/fast':>11}" if torch else "") + "  difference")
+    for row in rows:
+        line = f"{row['name']:18}{row['naive_s']:10.4f}{row['fast_s']:11.6f}{row['speed_up']:9.0f}x"
+        if torch:
+            line += f"{row['torch_s']:11.6f}{row['torch_s'] / row['fast_s']:10.2f}x"
+        difference = row["difference"]
+        line += "  " + ", ".join(
+            f"{value:.1e}" if len(difference) == 1 else f"{name} {value:.1e}"
+            for name, value in difference.items()
+        )
+        print(line)

@@ -1,0 +1,24 @@
+"""``cnnlib eval``: the accuracy of a run's model on a split of a data set."""
+
+import cnnlib
+from cnnlib.commands import networks
+from cnnlib.commands.runs import Run
+
+
+def run(options):
+    """Run the subcommand; returns the exit status."""
+    if options.threads is not None:
+        cnnlib.set_num_threads(options.threads)
+    run = Run.open(options.run)
+    model = run.load_model(options.run, options.which)
+    data = run.load_data(options.data, (options.split,))
+    X, y = run.preprocessing.apply(data[f"X_{options.split}"]), data[f"y_{options.split}"]
+    right = networks.scores_of(model, X).argmax(axis=1) == y
+    classes = run.data_set.classes
+    width = max(map(len, classes))
+    for k, name in enumerate(classes):
+        of_class = right[y == k]
+        share = of_class.sum() / max(len(of_class), 1)
+        print(f"{name:{width}}  {of_class.sum():5d} of {len(of_class):5d}  {share:.4f}")
+    print(f"{options.split} accuracy: {right.mean():.4f}")
+    return 0

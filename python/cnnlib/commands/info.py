@@ -1,0 +1,20 @@
+"""``cnnlib info``: what is installed and what it runs with."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+import cnnlib
+
+_OPTIONAL = ("matplotlib", "tqdm", "pooch", "Pillow")
+
+
+def run(options):
+    """Run the subcommand; returns the exit status."""
+    cnnlib.show_config()
+    found = []
+    for package in _OPTIONAL:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"{package} not installed")
+    print(f"optional packages: {', '.join(found)}")
+    return 0

@@ -1,0 +1,79 @@
+"""What ``cnnlib train`` can be told, and what it assumes; light, so that ``--help`` is quick.
+
+`TRAINING` and each model's `MODEL_OPTIONS` are the settings that make up a run: they are recorded in its
+config.json, and fixed once it has begun.
+"""
+
+TRAINING = ("update_rule", "learning_rate", "lr_decay", "batch_size", "epochs", "seed")
+MODEL_OPTIONS = {
+    "three-layer": ("num_filters", "filter_size", "hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
+    "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
+}
+DATA_NAMES = ("digits", "cifar10")
+UPDATE_RULES = ("sgd", "sgd_momentum", "sgd_nesterov_momentum", "rmsprop", "adam", "adamw")
+
+_COMMON = {"seed": 0, "dtype": "float32", "batch_size": 100, "update_rule": "adam"}
+_DEFAULTS = {
+    ("digits", "three-layer"): {
+        "learning_rate": 1e-3,
+        "lr_decay": 0.95,
+        "epochs": 40,
+        "num_filters": 32,
+        "filter_size": 3,
+        "hidden_dim": [100],
+        "reg": 1e-3,
+        "weight_scale": 5e-2,
+        "batchnorm": True,
+    },
+    ("digits", "fully-connected"): {
+        "learning_rate": 1e-3,
+        "lr_decay": 0.95,
+        "epochs": 40,
+        "hidden_dim": [100],
+        "reg": 1e-3,
+        "weight_scale": 1e-1,
+        "batchnorm": True,
+    },
+    ("cifar10", "three-layer"): {
+        "learning_rate": 1e-3,
+        "lr_decay": 0.8,
+        "epochs": 8,
+        "num_filters": 32,
+        "filter_size": 5,
+        "hidden_dim": [256],
+        "reg": 1e-3,
+        "weight_scale": 1e-2,
+        "batchnorm": True,
+    },
+    ("cifar10", "fully-connected"): {
+        "learning_rate": 1e-3,
+        "lr_decay": 0.8,
+        "epochs": 10,
+        "hidden_dim": [500, 200],
+        "reg": 1e-3,
+        "weight_scale": 1e-2,
+        "batchnorm": True,
+    },
+}
+
+
+def defaults(data_name, model_name):
+    """Every setting of a run on a data set with a model, as a dict."""
+    return {**_COMMON, **_DEFAULTS[data_name, model_name]}
+
+
+def flag(name):
+    """The option of the command line that gives the setting `name`."""
+    return "--" + name.replace("_", "-")
+
+
+def parse_data(text):
+    """``'digits'``, ``'cifar10'`` or ``'cifar10:DIR'`` as (name, DIR or None)."""
+    name, colon, folder = text.partition(":")
+    if name not in DATA_NAMES:
+        raise ValueError(f"--data must be digits or cifar10:DIR, got {text!r}")
+    if name == "digits" and colon:
+        raise ValueError(f"--data digits is embedded and takes no folder, got {text!r}")
+    if colon and not folder:
+        raise ValueError(f"--data {text} lacks the folder after the colon")
+    return name, folder or None

@@ -1,0 +1,151 @@
+"""``cnnlib train``: train a model, report on the test split, leave a run folder."""
+
+import platform
+import shlex
+import sys
+
+import numpy as np
+
+import cnnlib
+from cnnlib.commands import networks, report
+from cnnlib.commands.datasets import DATA_SETS, Preprocessing, data_folder
+from cnnlib.commands.runs import Run
+from cnnlib.commands.settings import MODEL_OPTIONS, TRAINING, defaults, flag, parse_data
+from cnnlib.solver import Solver
+
+_PARTS = ("train", "val", "test")
+
+
+def run(options):
+    """Run the subcommand; returns the exit status."""
+    if options.threads is not None:
+        cnnlib.set_num_threads(options.threads)
+    start = _resume if options.resume else _begin
+    run, solver, data = start(options)
+    print(f"run folder: {run.folder}")
+    try:
+        solver.train()
+    except KeyboardInterrupt:
+        return _interrupted(run)
+    checkpoint = run.newest_checkpoint()
+    model = solver.model
+    scores = networks.scores_of(model, data["X_test"])
+    accuracy = np.mean(scores.argmax(axis=1) == data["y_test"])
+    print(
+        f"best validation accuracy: {solver.best_val_acc:.4f} (epoch {solver.best_epoch}); "
+        f"{sum(solver.epoch_seconds):.1f} s of training"
+    )
+    print(f"checkpoint: {checkpoint}")
+    report.draw(run, solver, model, data["X_test"], data["y_test"], scores)
+    print(f"test accuracy: {accuracy:.4f}")
+    return 0
+
+
+def _begin(options):
+    """A new run: its folder with config.json, a Solver, the data."""
+    name, folder = parse_data(options.data or "digits")
+    settings = defaults(name, options.model or "three-layer")
+    model_name = options.model or "three-layer"
+    for option in _given(options):
+        if option not in settings:
+            raise ValueError(f"{flag(option)} means nothing to a {model_name} model")
+        settings[option] = getattr(options, option)
+    data_set, folder = DATA_SETS[name], data_folder(name, folder)
+    description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes))
+    model = networks.build(description)
+    data = data_set.load(folder, _PARTS)
+    preprocessing = Preprocessing.fit(data["X_train"])
+    _preprocess(data, preprocessing)
+
+    run = Run.create(options.out, options.overwrite, name)
+    run.write_config(
+        {
+            "data": {"name": name, "folder": folder},
+            "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
+            "classes": data_set.classes,
+            "model": description,
+            "training": {option: settings[option] for option in TRAINING},
+            "threads": cnnlib.get_num_threads(),
+            "versions": {
+                "cnnlib": cnnlib.__version__,
+                "instruction set": cnnlib._core.active_isa(),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+            },
+        }
+    )
+    solver = Solver(
+        model,
+        data,
+        update_rule=settings["update_rule"],
+        optim_config={"learning_rate": settings["learning_rate"]},
+        lr_decay=settings["lr_decay"],
+        batch_size=settings["batch_size"],
+        num_epochs=settings["epochs"],
+        seed=settings["seed"],
+        print_every=100,
+        checkpoint_name=run.checkpoint_name(),
+        on_epoch=_after_epoch(run, options),
+    )
+    size = sum(w.size for w in model.params.values())
+    print(
+        f"{name}: {len(data['X_train'])} training, {len(data['X_val'])} validation, "
+        f"{len(data['X_test'])} test images; {model_name} model with {size:,} parameters; "
+        f"{cnnlib.get_num_threads()} threads"
+    )
+    return run, solver, data
+
+
+def _resume(options):
+    """The run that is to go on, a Solver that stands where it stood, the data."""
+    run = Run.open(options.resume)
+    fixed = [option for option in _given(options) if option != "epochs"]
+    fixed += [option for option in ("model", "out") if getattr(options, option) is not None]
+    if fixed:
+        raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(fixed[0])}")
+    checkpoint = run.checkpoint(options.resume)
+    data = run.load_data(options.data, _PARTS)
+    _preprocess(data, run.preprocessing)
+    solver = Solver.resume(
+        checkpoint,
+        run.build_model(),
+        data,
+        num_epochs=options.epochs,
+        checkpoint_name=run.checkpoint_name(),
+        on_epoch=_after_epoch(run, options),
+    )
+    if options.epochs is not None:
+        if options.epochs < solver.epoch:
+            raise ValueError(f"--epochs {options.epochs}: the run has {solver.epoch} epochs behind it")
+        run.write_config({**run.config, "training": {**run.config["training"], "epochs": options.epochs}})
+    print(f"going on after epoch {solver.epoch} of {solver.num_epochs}")
+    return run, solver, data
+
+
+def _given(options):
+    """The settings that the command line names, of all that a run can have."""
+    names = dict.fromkeys((*TRAINING, *(option for model in MODEL_OPTIONS.values() for option in model)))
+    return [name for name in names if getattr(options, name) is not None]
+
+
+def _preprocess(data, preprocessing):
+    for part in _PARTS:
+        preprocessing.apply(data[f"X_{part}"])
+
+
+def _after_epoch(run, options):
+    return lambda solver: run.after_epoch(solver, options.keep_checkpoints)
+
+
+def _interrupted(run):
+    checkpoint = run.newest_checkpoint()
+    if checkpoint is None:
+        print(
+            "cnnlib: interrupted before the first epoch was complete: there is nothing to resume",
+            file=sys.stderr,
+        )
+    else:
+        command = f"cnnlib train --resume {shlex.quote(str(run.folder))}"
+        print(f"cnnlib: interrupted; {checkpoint} is kept, resume with: {command}", file=sys.stderr)
+    return 130

@@ -1,0 +1,258 @@
+"""Pictures of a training run, for notebooks and files; they need matplotlib (``pip install cnnlib[plots]``).
+
+Each function draws into the axes or the figure that it is given, or else into a new one of
+``matplotlib.pyplot``, and returns it; nothing is shown or saved. Matplotlib is imported when one is called.
+"""
+
+import math
+
+import numpy as np
+
+__all__ = [
+    "image_grid",
+    "plot_accuracy",
+    "plot_confusion_matrix",
+    "plot_filters",
+    "plot_loss",
+    "plot_mistakes",
+]
+
+_TRAIN, _VAL = "#1f77b4", "#d95f02"  # blue and orange: told apart by colour-blind readers too
+_INK = "#333333"
+
+
+def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
+    """Draw the loss of every iteration, and its running mean.
+
+    Parameters
+    ----------
+    loss_history : sequence of float
+        As a Solver keeps it.
+    iterations_per_epoch : int, optional
+        Label the horizontal axis in epochs, and average over an epoch (else over a fiftieth of the run).
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    loss = np.asarray(loss_history, dtype=np.float64)
+    steps = np.arange(1, len(loss) + 1) / (iterations_per_epoch or 1)
+    ax.plot(steps, loss, color=_TRAIN, alpha=0.35, linewidth=0.8, label="each minibatch")
+    window = min(iterations_per_epoch or max(len(loss) // 50, 1), len(loss))
+    if window > 1:
+        sums = np.concatenate([[0.0], np.cumsum(loss)])
+        mean = (sums[window:] - sums[:-window]) / window
+        ax.plot(steps[window - 1 :], mean, color=_TRAIN, linewidth=1.8, label=f"mean of {window}")
+        ax.legend(frameon=False)
+    if len(loss) and loss.min() > 0 and loss.max() > 30 * np.median(loss):
+        ax.set_yscale("log")  # else the first iterations flatten all the others
+    else:
+        ax.set_ylim(bottom=0)
+    ax.set(title="Training loss", xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
+    return _open_frame(ax)
+
+
+def plot_accuracy(train_acc_history, val_acc_history, ax=None):
+    """Draw training and validation accuracy by epoch, and mark the best validation accuracy.
+
+    Parameters
+    ----------
+    train_acc_history, val_acc_history : sequence of float
+        In 0..1, an entry before the first epoch and one after each, as a Solver keeps them.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    ax.plot(100 * np.asarray(train_acc_history), color=_TRAIN, marker=".", linewidth=1.5, label="training")
+    val = 100 * np.asarray(val_acc_history)
+    ax.plot(val, color=_VAL, marker=".", linewidth=1.5, label="validation")
+    if len(val):
+        best = int(np.argmax(val))
+        label = f"best: {val[best]:.1f} % (epoch {best})"
+        ax.plot(best, val[best], "o", markersize=9, markerfacecolor="none", color=_VAL, label=label)
+    ax.set_ylim(0, 102)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(frameon=False, loc="lower right")
+    ax.set(title="Accuracy", xlabel="epoch", ylabel="accuracy (%)")
+    return _open_frame(ax)
+
+
+def plot_filters(weights, max_filters=64, ax=None):
+    """Draw filters side by side, each stretched to its own smallest and largest weight.
+
+    Parameters
+    ----------
+    weights : ndarray (F, C, KH, KW)
+        With C = 3 in colour, otherwise the mean over C in grey.
+    max_filters : int
+        Draw the first so many.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    weights = np.asarray(weights)
+    shown = weights[:max_filters]
+    ax.imshow(image_grid(shown), interpolation="nearest")
+    ax.set_axis_off()
+    count = f"{len(shown)} of {len(weights)}" if len(shown) < len(weights) else str(len(weights))
+    ax.set_title(f"First-layer filters ({count})")
+    return ax
+
+
+def plot_confusion_matrix(y_true, y_pred, classes=None, ax=None):
+    """Draw how many samples of each true class (rows) were taken for each class (columns).
+
+    Parameters
+    ----------
+    y_true, y_pred : array of int (N,)
+    classes : sequence of str, optional
+        The classes' names; by default their numbers.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    if classes is None:
+        classes = [str(k) for k in range(1 + max(y_true.max(initial=0), y_pred.max(initial=0)))]
+    K = len(classes)
+    counts = np.zeros((K, K), dtype=np.int64)
+    np.add.at(counts, (y_true, y_pred), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    ax = _axes(ax)
+    # The square root lets rare mistakes be seen beside the many right answers.
+    ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
+    size = 9 if K <= 12 else max(4, 100 // K)
+    for row, column in np.argwhere(counts):
+        dark = math.sqrt(share[row, column]) > 0.6
+        colour = "white" if dark else _INK
+        ax.text(column, row, counts[row, column], ha="center", va="center", fontsize=size, color=colour)
+    longest = max(map(len, classes))
+    ax.set_xticks(
+        range(K), classes, rotation=45 if longest > 2 else 0, ha="right" if longest > 2 else "center"
+    )
+    ax.set_yticks(range(K), classes)
+    ax.tick_params(length=0)
+    accuracy = np.trace(counts) / max(counts.sum(), 1)
+    ax.set(
+        title=f"{np.trace(counts)} of {counts.sum()} right ({100 * accuracy:.1f} %)",
+        xlabel="predicted",
+        ylabel="true class",
+    )
+    return ax
+
+
+def plot_mistakes(images, y_true, scores, classes=None, max_images=25, fig=None):
+    """Draw the wrongly classified images of which the model was surest, with what it saw in them.
+
+    Parameters
+    ----------
+    images : ndarray (N, C, H, W)
+        C = 3 in colour, else grey; each is stretched to its own darkest and brightest pixel.
+    y_true : array of int (N,)
+    scores : ndarray (N, K)
+        A model's scores, before the softmax.
+    classes : sequence of str, optional
+    max_images : int
+        Draw at most so many.
+    fig : matplotlib.figure.Figure, optional
+        An empty figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    scores, y_true = np.asarray(scores), np.asarray(y_true)
+    classes = classes or [str(k) for k in range(scores.shape[1])]
+    probability = softmax(scores)
+    predicted = scores.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != y_true)
+    sureness = probability[wrong, predicted[wrong]]
+    worst = wrong[np.argsort(-sureness, kind="stable")][:max_images]
+
+    if fig is None:
+        fig = _pyplot().figure(layout="constrained")
+    columns = max(math.ceil(math.sqrt(len(worst))), 1)
+    rows = max(math.ceil(len(worst) / columns), 1)
+    fig.set_size_inches(max(1.5 * columns, 5), 1.75 * rows + 0.7)
+    shown = f"the {len(worst)} surest" if len(worst) < len(wrong) else "surest first"
+    fig.suptitle(
+        f"{len(wrong)} of {len(y_true)} wrong, {shown}" if len(wrong) else f"None of {len(y_true)} wrong"
+    )
+    for i, n in enumerate(worst):
+        ax = fig.add_subplot(rows, columns, i + 1)
+        ax.imshow(image_grid(images[n : n + 1], padding=0), interpolation="nearest")
+        taken_for = f"{classes[predicted[n]]} {100 * probability[n, predicted[n]]:.0f} %"
+        ax.set_title(f"{taken_for}\nis {classes[y_true[n]]}", fontsize=8, color=_INK)
+        ax.set_axis_off()
+    return fig
+
+
+def image_grid(images, padding=1):
+    """Lay images out in a near-square grid, each stretched to its own range.
+
+    Parameters
+    ----------
+    images : ndarray (N, C, H, W)
+        C = 3 gives colours, any other C the grey mean over C.
+    padding : int
+        White pixels between images.
+
+    Returns
+    -------
+    ndarray (rows * (H + padding) - padding, columns * (W + padding) - padding, 3)
+        Float, in [0, 1]: what ``imshow`` takes.
+    """
+    images = np.asarray(images, dtype=np.float64)
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"image_grid: images must be (N, C, H, W) with N > 0, got shape {images.shape}")
+    if images.shape[1] != 3:
+        images = np.repeat(images.mean(axis=1, keepdims=True), 3, axis=1)
+    low = images.min(axis=(1, 2, 3), keepdims=True)
+    span = images.max(axis=(1, 2, 3), keepdims=True) - low
+    images = (images - low) / np.where(span > 0, span, 1)
+    N, _, H, W = images.shape
+    columns = math.ceil(math.sqrt(N))
+    rows = math.ceil(N / columns)
+    grid = np.ones((rows, H + padding, columns, W + padding, 3))
+    for n in range(N):
+        grid[n // columns, :H, n % columns, :W] = images[n].transpose(1, 2, 0)
+    return grid.reshape(rows * (H + padding), columns * (W + padding), 3)[
+        : rows * (H + padding) - padding, : columns * (W + padding) - padding
+    ]
+
+
+def softmax(scores):
+    """Probabilities (N, K) of scores (N, K): ``exp(scores)``, divided by its sum over the classes."""
+    scores = np.asarray(scores, dtype=np.float64)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _pyplot():
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError("cnnlib.plots needs matplotlib: pip install cnnlib[plots]") from error
+    return plt
+
+
+def _axes(ax):
+    return _pyplot().subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _open_frame(ax):
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(color="#dddddd", linewidth=0.6)
+    ax.set_axisbelow(True)
+    return ax
