@@ -1,0 +1,181 @@
+"""The checkpoint file: an ``.npz`` that ``np.load`` reads without pickle.
+
+Parameters stand under their own names. Everything else stands under names that begin with
+``__cnnlib__/``, which no parameter may: ``__cnnlib__/state`` is a JSON text with the settings, counters and
+random state, and points to the arrays that belong to it (optimizer state, batch-norm statistics, best
+parameters, histories), which are entries of their own.
+"""
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import zipfile
+
+import numpy as np
+
+__all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]
+
+RESERVED_PREFIX = "__cnnlib__/"
+_STATE = RESERVED_PREFIX + "state"
+_FORMAT, _VERSION = "cnnlib checkpoint", 1
+
+
+def save_checkpoint(path, params, state):
+    """Write `params` and `state` to `path`, all or nothing.
+
+    The file is written under a temporary name in the same folder (made if missing), flushed to the disk
+    and then renamed, so at every moment `path` is either the complete new file or what it was before.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+    params : dict of str -> ndarray
+    state : dict
+        Nested dicts (with str keys), lists and tuples of arrays, NumPy scalars and what JSON can hold.
+
+    Raises
+    ------
+    ValueError
+        If a parameter's name begins with the reserved prefix, or something cannot be stored without pickle.
+    OSError
+        If the file cannot be written; nothing is left behind then.
+    """
+    for name in params:
+        check_name(name)
+    entries = {name: np.asarray(value) for name, value in params.items()}
+    tree = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "params": list(params),
+        "state": _pack(state, "", entries),
+    }
+    entries[_STATE] = np.array(json.dumps(tree))
+    for name, value in entries.items():
+        if value.dtype.hasobject or value.dtype.kind == "V":
+            raise ValueError(
+                f"checkpoint {os.fspath(path)}: {name} has dtype {value.dtype}, which needs pickle"
+            )
+
+    path = os.fspath(path)
+    folder, name = os.path.split(path)
+    os.makedirs(folder or ".", exist_ok=True)
+    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "xb") as file:
+            _write_npz(file, entries)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    _sync_folder(folder or ".")
+
+
+def load_checkpoint(path):
+    """Read what :func:`save_checkpoint` wrote.
+
+    Returns
+    -------
+    params : dict of str -> ndarray
+    state : dict
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, cut short, or not a checkpoint of this library; the message names it.
+    OSError
+        If it cannot be read.
+    """
+    path = os.fspath(path)
+    try:
+        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+            entries = {name.removesuffix(".npy"): _read_array(archive, name) for name in archive.namelist()}
+    except OSError:
+        raise
+    except Exception as error:  # a damaged zip or array header fails in many ways
+        raise ValueError(f"{path} is damaged, or not a checkpoint: {error}") from error
+    if _STATE not in entries:
+        raise ValueError(f"{path} is not a cnnlib checkpoint: it has no entry {_STATE!r}")
+    try:
+        tree = json.loads(str(entries[_STATE]))
+        if tree["format"] != _FORMAT:
+            raise ValueError(f"its format is {tree['format']!r}")
+        if tree["version"] > _VERSION:
+            raise ValueError(f"it has version {tree['version']}, this cnnlib reads up to {_VERSION}")
+        return {name: entries[name] for name in tree["params"]}, _unpack(tree["state"], entries)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or not a cnnlib checkpoint: {error}") from error
+
+
+def check_name(name):
+    """Refuse a parameter name that a checkpoint could not hold beside its own entries."""
+    if not isinstance(name, str) or not name or name.startswith(RESERVED_PREFIX):
+        raise ValueError(
+            f"parameter names must be non-empty strings not beginning with {RESERVED_PREFIX!r}, got {name!r}"
+        )
+
+
+def _pack(value, place, entries):
+    """`value` as JSON can hold it; arrays move to `entries` and leave the name of their entry behind."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        name = RESERVED_PREFIX + place
+        while name in entries or name == _STATE:
+            name += "'"
+        entries[name] = np.asarray(value)
+        return {"@array": name}
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str) or key.startswith("@"):
+                raise ValueError(
+                    f"checkpoint: key {key!r} of {place or 'the state'} must be a string without '@'"
+                )
+        return {key: _pack(item, f"{place}/{key}".lstrip("/"), entries) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        items = [_pack(item, f"{place}/{i}", entries) for i, item in enumerate(value)]
+        return {"@tuple": items} if isinstance(value, tuple) else items
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ValueError(
+        f"checkpoint: {place} is a {type(value).__name__}, which cannot be stored without pickle"
+    )
+
+
+def _unpack(value, entries):
+    """The inverse of :func:`_pack`; a zero-dimensional array comes back as a NumPy scalar."""
+    if isinstance(value, list):
+        return [_unpack(item, entries) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "@array" in value:
+        array = entries[value["@array"]]
+        return array if array.ndim else array[()]
+    if "@tuple" in value:
+        return tuple(_unpack(item, entries) for item in value["@tuple"])
+    return {key: _unpack(item, entries) for key, item in value.items()}
+
+
+def _write_npz(file, entries):
+    """What ``np.savez`` does, but for any names and never with pickle."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in entries.items():
+            with archive.open(name + ".npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+
+
+def _read_array(archive, name):
+    # The whole entry first: its checksum is verified at its end, before any of it is believed.
+    return np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+
+
+def _sync_folder(folder):
+    """Make the renaming itself durable, where the system lets a folder be opened."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,193 @@
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cnnlib.checkpoint import load_checkpoint, save_checkpoint
+from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.solver import Solver, load_weights
+from training import LinearModel, assert_same_bits, digits_like, quiet_solver
+
+PARAMS = {
+    "W": np.arange(6.0).reshape(2, 3),
+    "file": np.float32([1, 2]),
+    "a/b": np.zeros((0, 3)),
+    "s": np.array(3.0),
+}
+STATE = {
+    "t": 3,
+    "rates": [1e-3, float("inf"), None, True, "text"],
+    "pair": (1, (2.5, np.arange(3))),
+    "big": 2**100,
+    "optim": {"a": {"b/c": np.ones(2)}, "a/b": {"c": np.zeros(2)}},
+    "scalar": np.float32(0.1),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "new folder" / "run_epoch_1.npz"
+    save_checkpoint(path, PARAMS, STATE)
+    return path
+
+
+@pytest.fixture
+def solver_file(tmp_path):
+    model = FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True, seed=0)
+    solver = quiet_solver(model, digits_like(), update_rule="adam", checkpoint_name=tmp_path / "run", seed=1)
+    solver.train()
+    return str(tmp_path / "run_epoch_2.npz"), solver
+
+
+def test_round_trip(path):
+    params, state = load_checkpoint(path)
+    assert_same_bits(params, PARAMS)
+    assert_same_bits(state, STATE)
+
+
+def test_np_load_reads_it_without_pickle(path):
+    with np.load(path, allow_pickle=False) as file:
+        for name, value in PARAMS.items():
+            assert_same_bits(file[name], value)
+        others = set(file.files) - set(PARAMS)
+        assert all(name.startswith("__cnnlib__/") for name in others)
+        for name in others:
+            assert file[name].dtype.kind != "O"
+        assert json.loads(str(file["__cnnlib__/state"]))["state"]["t"] == 3
+
+
+def test_permissions_follow_the_umask(path):
+    if os.name == "nt":
+        pytest.skip("POSIX permissions")
+    other = path.parent / "other"
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+
+
+@pytest.mark.parametrize("where", ["write_array", "fsync", "replace"])
+def test_failed_write_leaves_nothing_behind(where, path, monkeypatch):
+    before = path.read_bytes()
+
+    def fail(*args, **kwargs):
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np.lib.format if where == "write_array" else os, where, fail)
+        for target in (path, path.with_name("run_epoch_2.npz")):
+            with pytest.raises(OSError, match="no space left"):
+                save_checkpoint(target, PARAMS, {"t": 4})
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == before
+
+
+def test_interrupted_write_leaves_nothing_behind(path, monkeypatch):
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_checkpoint(path.with_name("other.npz"), PARAMS, {})
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ["__cnnlib__/state", "", 3])
+def test_refuses_reserved_names(name, tmp_path):
+    with pytest.raises(ValueError, match="parameter names must be"):
+        save_checkpoint(tmp_path / "x.npz", {name: np.zeros(1)}, {})
+
+
+def test_refuses_what_needs_pickle(tmp_path):
+    with pytest.raises(ValueError, match="dtype object, which needs pickle"):
+        save_checkpoint(tmp_path / "x.npz", {"W": np.array([None])}, {})
+    with pytest.raises(ValueError, match="config/f is a set, which cannot be stored without pickle"):
+        save_checkpoint(tmp_path / "x.npz", {}, {"config": {"f": set()}})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_refused_by_name(solver_file, tmp_path):
+    """Cut short or with a flipped byte at many places: the error names the file, or nothing was lost."""
+    path, _ = solver_file
+    good = load_checkpoint(path)
+    content = Path(path).read_bytes()
+    damaged = tmp_path / "damaged.npz"
+    refused = 0
+    rng = np.random.RandomState(0)
+    for cut in rng.randint(len(content), size=40):
+        damaged.write_bytes(content[:cut])
+        with pytest.raises(ValueError, match=r"damaged\.npz"):
+            load_checkpoint(damaged)
+    for place in rng.randint(len(content), size=200):
+        damaged.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        try:
+            loaded = load_checkpoint(damaged)
+        except ValueError as error:
+            assert "damaged.npz" in str(error)  # noqa: PT017
+            refused += 1
+        else:  # a byte that means nothing, such as a time stamp
+            assert_same_bits(loaded, good)
+    assert refused > 150
+
+
+def foreign_files(folder):
+    (folder / "empty.npz").write_bytes(b"")
+    (folder / "text.npz").write_text("not a zip")
+    np.savez(folder / "arrays.npz", W=np.zeros(2))
+    np.save(folder / "array.npy", np.zeros(2))
+    with zipfile.ZipFile(folder / "zip.npz", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with open(folder / "pickle.npz", "wb") as file:
+        np.savez(file, W=np.array([None], dtype=object))
+    np.savez(folder / "json.npz", **{"__cnnlib__/state": np.array("[1, 2]")})
+    state = json.dumps({"format": "cnnlib checkpoint", "version": 99, "params": [], "state": {}})
+    np.savez(folder / "newer.npz", **{"__cnnlib__/state": np.array(state)})
+    save_checkpoint(folder / "other.npz", {}, {"hello": 1})
+
+
+@pytest.mark.parametrize(
+    "name", ["empty", "text", "arrays", "array.npy", "zip", "pickle", "json", "newer", "other", "absent"]
+)
+def test_a_foreign_file_is_refused_by_name(name, tmp_path):
+    foreign_files(tmp_path)
+    path = tmp_path / (name if "." in name else name + ".npz")
+    model = LinearModel(36, 4)
+    for call in (lambda: Solver.resume(path, model, digits_like()), lambda: load_weights(path, model)):
+        with pytest.raises((ValueError, OSError)) as caught:
+            call()
+        assert path.name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (FullyConnectedNet((6,), input_dim=36, num_classes=4), "has the parameters"),
+        (FullyConnectedNet((7,), input_dim=36, num_classes=4, use_batchnorm=True), "W1 is"),
+        (
+            FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True, dtype=np.float64),
+            "float64",
+        ),
+        (ThreeLayerConvNet((1, 6, 6)), "has the parameters"),
+    ],
+)
+def test_another_model_is_refused_and_left_alone(model, message, solver_file):
+    path, _ = solver_file
+    before = {name: value.copy() for name, value in model.params.items()}
+    for call in (lambda: Solver.resume(path, model, digits_like()), lambda: load_weights(path, model)):
+        with pytest.raises(ValueError, match=message) as caught:
+            call()
+        assert path in str(caught.value)
+    assert_same_bits(model.params, before)
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_load_weights(which, solver_file):
+    path, solver = solver_file
+    model = FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True, seed=9)
+    load_weights(path, model, which)
+    assert_same_bits(model.params, solver.best_params if which == "best" else solver.last_params)
+    if which == "best":
+        X = digits_like()["X_val"]
+        np.testing.assert_array_equal(model.loss(X), solver.model.loss(X))
+    with pytest.raises(ValueError, match="which must be"):
+        load_weights(path, model, "first")

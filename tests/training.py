@@ -1,0 +1,84 @@
+"""What the training tests share: small data, a model that is not the library's, comparison of runs."""
+
+import numpy as np
+from cnnlib.solver import Solver
+
+
+def digits_like(num_train=60, num_val=20, seed=0):
+    """Images (N, 1, 6, 6) of noise, each brighter in the quarter that its label (0..3) names."""
+    rng = np.random.RandomState(seed)
+    data = {}
+    for part, N in (("train", num_train), ("val", num_val)):
+        X = rng.randn(N, 1, 6, 6).astype(np.float32)
+        y = rng.randint(4, size=N)
+        for image, label in zip(X, y, strict=True):
+            image[0, 3 * (label // 2) :, 3 * (label % 2) :][:3, :3] += 1
+        data |= {f"X_{part}": X, f"y_{part}": y}
+    return data
+
+
+class LinearModel:
+    """A user's model: nothing but params and loss; it counts the samples that it is trained on."""
+
+    def __init__(self, D, num_classes):
+        self.params = {"weights": np.zeros((D, num_classes))}
+        self.seen = []
+
+    def loss(self, X, y=None):
+        rows = X.reshape(len(X), -1)
+        scores = rows @ self.params["weights"]
+        if y is None:
+            return scores
+        self.seen.append(rows[:, 0].copy())
+        p = np.exp(scores - scores.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        loss = -np.log(p[np.arange(len(y)), y]).mean()
+        p[np.arange(len(y)), y] -= 1
+        return loss, {"weights": rows.T @ p / len(y)}
+
+
+class NoisyModel(LinearModel):
+    """The same with noise on its inputs from np.random, as a user's dropout would draw it."""
+
+    def loss(self, X, y=None):
+        return super().loss(X if y is None else X + 0.1 * np.random.randn(*X.shape), y)
+
+
+def quiet_solver(model, data, **settings):
+    return Solver(model, data, **{"batch_size": 16, "num_epochs": 2, "verbose": False, **settings})
+
+
+def assert_same_bits(got, want):
+    """Two trees of dicts, lists and arrays are equal in every bit, dtypes included."""
+    assert type(got) is type(want)
+    if isinstance(want, dict):
+        assert got.keys() == want.keys()
+        for key in want:
+            assert_same_bits(got[key], want[key])
+    elif isinstance(want, list | tuple):
+        assert len(got) == len(want)
+        for g, w in zip(got, want, strict=True):
+            assert_same_bits(g, w)
+    elif isinstance(want, np.ndarray | np.generic):
+        assert got.dtype == want.dtype
+        assert got.shape == want.shape
+        assert got.tobytes() == want.tobytes()
+    else:
+        assert got == want
+
+
+def assert_same_run(got, want):
+    """Two Solvers went the same way, and their models ended in the same state."""
+    for name in (
+        *("loss_history", "train_acc_history", "val_acc_history", "epoch", "best_val_acc", "best_epoch"),
+        *("best_params", "last_params", "optim_configs"),
+    ):
+        assert_same_bits(getattr(got, name), getattr(want, name))
+    assert_same_bits(got.model.params, want.model.params)
+    assert_same_bits(running_statistics(got.model), running_statistics(want.model))
+
+
+def running_statistics(model):
+    """The arrays of each batch norm."""
+    bn_params = getattr(model, "bn_params", [])
+    return [{name: value for name, value in p.items() if isinstance(value, np.ndarray)} for p in bn_params]
