@@ -403,10 +403,14 @@ def test_resume_refuses_what_does_not_fit(tmp_path):
         Solver.resume(path, model, digits_like(num_train=61), update_rule=my_rule)
 
 
-def test_a_renamed_checkpoint_and_other_settings(tmp_path):
+def test_a_moved_or_renamed_checkpoint_and_other_settings(tmp_path):
     data = digits_like()
     quiet_solver(dense_net(), data, num_epochs=1, seed=1, checkpoint_name=tmp_path / "run").train()
-    (tmp_path / "run_epoch_1.npz").rename(tmp_path / "kept.npz")
+    tmp_path.joinpath("moved").mkdir()
+    (tmp_path / "run_epoch_1.npz").rename(tmp_path / "moved" / "run_epoch_1.npz")
+    solver = Solver.resume(tmp_path / "moved" / "run_epoch_1.npz", dense_net(), data)
+    assert solver.checkpoint_name == str(tmp_path / "moved" / "run")
+    (tmp_path / "moved" / "run_epoch_1.npz").rename(tmp_path / "kept.npz")
     assert Solver.resume(tmp_path / "kept.npz", dense_net(), data).checkpoint_name == str(tmp_path / "run")
     solver = Solver.resume(
         tmp_path / "kept.npz",
