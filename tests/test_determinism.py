@@ -1,0 +1,140 @@
+"""Results are the same bits whatever the number of threads, and an image's do not depend on its batch."""
+
+import cnnlib
+import numpy as np
+import pytest
+from helpers import LAYERS, Layer, cast, random_arrays
+
+
+def conv(**conv_param):
+    return lambda: (dict(conv_param),)
+
+
+def pool(**pool_param):
+    return lambda: ({"pool_height": 3, "pool_width": 3, **pool_param},)
+
+
+def batchnorm(mode, C):
+    statistics = {"running_mean": np.linspace(-1, 1, C), "running_var": np.linspace(0.5, 2, C)}
+    return lambda: ({"mode": mode, **statistics},)
+
+
+X, XWB, XGB = ("x",), ("x", "w", "b"), ("x", "gamma", "beta")
+
+# Large enough that several threads are worth their while.
+LARGE = {
+    "conv 3x3": Layer("conv", XWB, ((7, 16, 19, 18), (33, 16, 3, 3), (33,)), conv(pad=1)),
+    "conv 3x3 direct": Layer(
+        "conv", XWB, ((7, 16, 19, 18), (33, 16, 3, 3), (33,)), conv(pad=1, algorithm="direct")
+    ),
+    "conv stride": Layer("conv", XWB, ((7, 16, 19, 18), (33, 16, 3, 3), (33,)), conv(stride=2, pad=1)),
+    "conv 1x1": Layer("conv", XWB, ((5, 70, 13, 11), (67, 70, 1, 1), (67,)), conv()),
+    "conv deep": Layer("conv", XWB, ((3, 150, 7, 7), (80, 150, 3, 3), (80,)), conv(pad=1)),
+    "conv one image": Layer("conv", XWB, ((1, 32, 40, 37), (48, 32, 3, 3), (48,)), conv(pad=1)),
+    "conv 7x7": Layer("conv", XWB, ((3, 3, 40, 40), (16, 3, 7, 7), (16,)), conv(stride=2, pad=3)),
+    "conv groups": Layer("conv", XWB, ((7, 16, 19, 18), (32, 4, 3, 3), (32,)), conv(pad=1, groups=4)),
+    "conv depthwise": Layer("conv", XWB, ((7, 33, 19, 18), (33, 1, 3, 3), (33,)), conv(pad=1, groups=33)),
+    "conv_transpose": Layer(
+        "conv_transpose", XWB, ((5, 24, 11, 10), (24, 17, 4, 4), (17,)), conv(stride=2, pad=1)
+    ),
+    "max_pool": Layer("max_pool", X, ((7, 16, 19, 18),), pool(stride=2, pad=1)),
+    "avg_pool": Layer("avg_pool", X, ((7, 16, 19, 18),), pool(stride=2, pad=1)),
+    "global_avg_pool": Layer("global_avg_pool", X, ((7, 60, 19, 18),)),
+    "batchnorm": Layer("batchnorm", XGB, ((700, 301), (301,), (301,)), batchnorm("train", 301)),
+    "batchnorm test": Layer("batchnorm", XGB, ((700, 301), (301,), (301,)), batchnorm("test", 301)),
+    "spatial_batchnorm": Layer(
+        "spatial_batchnorm", XGB, ((7, 33, 29, 28), (33,), (33,)), batchnorm("train", 33)
+    ),
+    "spatial_batchnorm test": Layer(
+        "spatial_batchnorm", XGB, ((7, 33, 29, 28), (33,), (33,)), batchnorm("test", 33)
+    ),
+    "layernorm": Layer("layernorm", XGB, ((301, 700), (700,), (700,)), lambda: ({},)),
+    "spatial_groupnorm": Layer("spatial_groupnorm", XGB, ((7, 33, 29, 28), (33,), (33,)), lambda: (3, {})),
+    "affine": Layer("affine", XWB, ((65, 3, 10, 10), (300, 129), (129,))),
+    "affine narrow": Layer("affine", XWB, ((200, 1000), (1000, 10), (10,))),
+    "affine few rows": Layer("affine", XWB, ((3, 2000), (2000, 130), (130,))),
+    "relu": Layer("relu", X, ((7, 33, 40, 37),)),
+    "leaky_relu": Layer("leaky_relu", X, ((7, 33, 40, 37),)),
+    "conv_bn_relu_pool": Layer(
+        "conv_bn_relu_pool",
+        (*XWB, "gamma", "beta"),
+        ((7, 16, 19, 18), (33, 16, 3, 3), (33,), (33,), (33,)),
+        lambda: ({"pad": 1}, {"mode": "train"}, {"pool_height": 2, "pool_width": 2}),
+    ),
+}
+MIX_THE_BATCH = {"batchnorm", "spatial_batchnorm", "conv_bn_relu_pool"}
+ONE_BY_ONE = [name for name in LARGE if name not in MIX_THE_BATCH]
+
+
+def bits(arrays):
+    return [array.tobytes() for array in arrays]
+
+
+def run(layer, dtype):
+    """All results of a layer, and the arrays and dout that led to them."""
+    rng = np.random.default_rng(1)
+    arrays = layer.arrays(rng, dtype)
+    out, _ = layer.forward(*arrays, *layer.rest())
+    (dout,) = cast(random_arrays(rng, out.shape), dtype)
+    return layer.run(arrays, dout), arrays, dout
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads):
+    num_threads(1)
+    want, arrays, dout = run(LARGE[name], dtype)
+    for threads in (2, 3, 5):
+        num_threads(threads)
+        assert bits(LARGE[name].run(arrays, dout)) == bits(want)
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_same_bits_every_time(name, dtype):
+    want, arrays, dout = run(LARGE[name], dtype)
+    for _ in range(3):
+        assert bits(LARGE[name].run(arrays, dout)) == bits(want)
+
+
+@pytest.mark.parametrize("name", ONE_BY_ONE)
+def test_an_image_does_not_depend_on_its_batch(name, isa, dtype):
+    """Out and dx of some images alone, or with others, are those of the whole batch."""
+    layer = LARGE[name]
+    (out, dx, *_), arrays, dout = run(layer, dtype)
+    N = len(dx)
+    x, rest = arrays[0], arrays[1:]
+    for chosen in (
+        slice(0, 1),
+        slice(N - 1, N),
+        slice(N // 2, N // 2 + 2),
+        slice(1, None),
+        slice(None, None, 2),
+    ):
+        part, part_dx, *_ = layer.run([x[chosen], *rest], dout[chosen])
+        assert part.tobytes() == out[chosen].tobytes()
+        assert part_dx.tobytes() == dx[chosen].tobytes()
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_every_layer_is_among_those_tested(layer):
+    tested = {large.name for large in LARGE.values()}
+    # These two draw on nothing compiled of their own, or repeat what the longest sandwich runs.
+    assert layer.name in tested | {
+        "dropout",
+        "affine_relu",
+        "affine_bn_relu",
+        "conv_relu",
+        "conv_bn_relu",
+        "conv_relu_pool",
+    }
+
+
+def test_the_running_statistics_too(isa, dtype, num_threads):
+    (x,) = cast(random_arrays(np.random.default_rng(2), (9, 33, 29, 28)), dtype)
+    one, zero = np.ones(33, dtype), np.zeros(33, dtype)
+    found = set()
+    for threads in (1, 2, 3):
+        num_threads(threads)
+        param = {"mode": "train"}
+        cnnlib.spatial_batchnorm_forward(x, one, zero, param)
+        found.add((param["running_mean"].tobytes(), param["running_var"].tobytes()))
+    assert len(found) == 1

@@ -1,0 +1,201 @@
+"""Threads: how many, from many Python threads at once, and after fork."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import cnnlib
+import numpy as np
+import pytest
+from helpers import LAYERS, random_arrays
+
+
+def run_python(code, **environment):
+    """Run code in a new interpreter, which has a minute; return what it printed."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "CNNLIB_"))}
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
+        env={**env, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout.strip()
+
+
+fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+
+
+@fork_only
+@pytest.mark.parametrize("threads", ["1", "2", "4"])
+def test_conv_works_in_a_forked_child(threads):
+    """OpenMP's threads do not survive fork: a child that waits for them would hang."""
+    printed = run_python(
+        """
+        import os
+        import numpy as np
+        import cnnlib
+        rng = np.random.default_rng(0)
+        x, w, b = rng.standard_normal((8, 16, 24, 24)), rng.standard_normal((32, 16, 3, 3)), np.zeros(32)
+        want, cache = cnnlib.conv_forward(x, w, b, {"pad": 1})
+        dx, dw, db = cnnlib.conv_backward(want, cache)
+        for generation in range(2):
+            child = os.fork()
+            if child == 0:
+                got, cache = cnnlib.conv_forward(x, w, b, {"pad": 1})
+                gradients = cnnlib.conv_backward(got, cache)
+                good = np.array_equal(got, want) and all(map(np.array_equal, gradients, (dx, dw, db)))
+                grandchild = os.fork()
+                if grandchild == 0:
+                    os._exit(0 if np.array_equal(cnnlib.conv_forward(x, w, b, {"pad": 1})[0], want) else 1)
+                good = good and os.waitpid(grandchild, 0)[1] == 0
+                os._exit(0 if good else 1)
+            assert os.waitpid(child, 0)[1] == 0, "the child's results differ"
+            assert np.array_equal(cnnlib.conv_forward(x, w, b, {"pad": 1})[0], want)
+        print("finished")
+        """,
+        OMP_NUM_THREADS=threads,
+    )
+    assert printed == "finished"
+
+
+@fork_only
+def test_multiprocessing_pool_after_a_parallel_call():
+    printed = run_python(
+        """
+        import multiprocessing
+        import numpy as np
+        import cnnlib
+        x, w = np.ones((4, 16, 24, 24)), np.ones((32, 16, 3, 3))
+        def total(_):
+            return float(cnnlib.conv_forward(x, w, None, {"pad": 1})[0].sum())
+        want = total(0)
+        with multiprocessing.get_context("fork").Pool(3) as pool:
+            assert pool.map(total, range(6)) == [want] * 6
+        print("finished")
+        """,
+        OMP_NUM_THREADS="3",
+    )
+    assert printed == "finished"
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_many_python_threads_at_once(layer, rng):
+    """Eight threads run a layer on arrays of their own; each gets what it would get alone."""
+    jobs = []
+    for _ in range(8):
+        arrays = layer.arrays(rng)
+        out, _ = layer.forward(*arrays, *layer.rest())
+        (dout,) = random_arrays(rng, out.shape)
+        jobs.append((arrays, dout, layer.run(arrays, dout)))
+    failures = []
+    barrier = threading.Barrier(len(jobs))
+
+    def work(arrays, dout, want):
+        barrier.wait(timeout=30)
+        try:
+            for _ in range(10):
+                for got, expected in zip(layer.run(arrays, dout), want, strict=True):
+                    np.testing.assert_array_equal(got, expected)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+
+
+def test_large_convolutions_from_many_python_threads(num_threads, rng):
+    num_threads(3)
+    w, b = random_arrays(rng, (33, 16, 3, 3), (33,))
+    xs = random_arrays(rng, *[(n, 16, 19, 18) for n in (1, 2, 3, 5, 7, 4)])
+    want = [cnnlib.conv_forward(x, w, b, {"pad": 1})[0] for x in xs]
+    got = [[] for _ in xs]
+
+    def work(i):
+        for _ in range(5):
+            out, cache = cnnlib.conv_forward(xs[i], w, b, {"pad": 1})
+            cnnlib.conv_backward(out, cache)
+            got[i].append(out)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(xs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for outs, expected in zip(got, want, strict=True):
+        assert len(outs) == 5
+        for out in outs:
+            np.testing.assert_array_equal(out, expected)
+
+
+def test_number_of_threads_can_be_set(num_threads):
+    for n in (1, 2, 3):
+        num_threads(n)
+        assert cnnlib.get_num_threads() == n
+
+
+def test_number_of_threads_holds_in_other_python_threads(num_threads):
+    num_threads(1)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(cnnlib.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert seen == [1]
+
+
+@pytest.mark.parametrize("value", [0, -1, 10**9, 2**70])
+def test_impossible_number_of_threads_is_refused(value):
+    with pytest.raises(ValueError, match=r"set_num_threads: n must be .*"):
+        cnnlib.set_num_threads(value)
+
+
+@pytest.mark.parametrize("value", [1.5, "2", None, True])
+def test_number_of_threads_of_a_wrong_type_is_refused(value):
+    with pytest.raises(TypeError, match=r"set_num_threads: n must be an integer, got"):
+        cnnlib.set_num_threads(value)
+
+
+def test_omp_num_threads_is_the_default():
+    assert run_python("import cnnlib; print(cnnlib.get_num_threads())", OMP_NUM_THREADS="3") == "3"
+    assert run_python("import cnnlib; print(cnnlib.get_num_threads())", OMP_NUM_THREADS="1") == "1"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+def test_default_stays_within_the_cpus_that_the_process_may_use():
+    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import cnnlib; "
+    assert run_python(code + "print(cnnlib.get_num_threads())") == "1"
+
+
+def test_threadpoolctl_sees_and_limits_us(num_threads):
+    threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    num_threads(3)
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "openmp"]
+    assert pools
+    assert 3 in [pool["num_threads"] for pool in pools]
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        assert cnnlib.get_num_threads() == 1
+    assert cnnlib.get_num_threads() == 3
+
+
+def test_instruction_set_can_be_chosen_by_the_environment():
+    from cnnlib import _core
+
+    for name in _core.available_isas():
+        assert run_python("from cnnlib import _core; print(_core.active_isa())", CNNLIB_ISA=name) == name
+    code = """
+        try:
+            import cnnlib
+        except Exception as error:
+            print(error)
+        """
+    printed = run_python(code, CNNLIB_ISA="sse9")
+    assert "CNNLIB_ISA" in printed
+    assert "sse9" in printed
+    assert "base" in printed

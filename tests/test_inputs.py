@@ -1,0 +1,257 @@
+"""What the layers take as arrays, and what they give back."""
+
+import cnnlib
+import numpy as np
+import pytest
+from helpers import LAYERS, TOLERANCE, cast, random_arrays
+
+every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
+
+
+def case(layer, rng, dtype):
+    """Arrays for a layer, a dout, and its results from them."""
+    arrays = layer.arrays(rng, dtype)
+    out, _ = layer.forward(*arrays, *layer.rest())
+    (dout,) = cast(random_arrays(rng, out.shape), dtype)
+    return arrays, dout, layer.run(arrays, dout)
+
+
+def assert_same(got, want):
+    for g, w in zip(got, want, strict=True):
+        assert type(g) is np.ndarray
+        assert g.dtype == w.dtype
+        np.testing.assert_array_equal(g, w)
+
+
+class Wrapper:
+    """An array that NumPy knows only through a protocol."""
+
+    def __init__(self, array):
+        self._array = array
+
+
+class ArrayProtocol(Wrapper):
+    def __array__(self, dtype=None, copy=None):
+        return self._array if dtype is None else self._array.astype(dtype)
+
+
+class DLPackProtocol(Wrapper):
+    def __dlpack__(self, **keywords):
+        return self._array.__dlpack__(**keywords)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
+def transposed(a):
+    """The same values, the last axis the slowest in memory."""
+    return np.ascontiguousarray(a.T).T
+
+
+def reversed_axes(a):
+    """The same values, negative strides."""
+    flipped = (slice(None, None, -1),) * a.ndim
+    return np.ascontiguousarray(a[flipped])[flipped]
+
+
+def spread(a):
+    """The same values with a gap after each, in every axis."""
+    wide = np.full([2 * n for n in a.shape], np.nan, a.dtype)
+    view = wide[(slice(None, None, 2),) * a.ndim]
+    view[...] = a
+    return view
+
+
+def read_only(a):
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def swapped_bytes(a):
+    return a.astype(a.dtype.newbyteorder())
+
+
+def unaligned(a):
+    """The same values one byte off the dtype's alignment."""
+    buffer = np.zeros(a.nbytes + 1, np.uint8)[1:]
+    view = buffer.view(a.dtype).reshape(a.shape)
+    view[...] = a
+    return view
+
+
+def memory_mapped(a, path):
+    mapped = np.memmap(path, a.dtype, "w+", shape=a.shape)
+    mapped[...] = a
+    return mapped
+
+
+FORMS = [
+    transposed,
+    reversed_axes,
+    spread,
+    read_only,
+    swapped_bytes,
+    unaligned,
+    np.asfortranarray,
+    ArrayProtocol,
+    DLPackProtocol,
+]
+
+
+@every_layer
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_any_form_of_array_gives_the_same_bits(layer, form, dtype, rng):
+    arrays, dout, want = case(layer, rng, dtype)
+    assert_same(layer.run([form(a) for a in arrays], form(dout)), want)
+
+
+@every_layer
+def test_memory_mapped_arrays(layer, dtype, rng, tmp_path):
+    arrays, dout, want = case(layer, rng, dtype)
+    arrays = [memory_mapped(a, tmp_path / f"{i}.bin") for i, a in enumerate(arrays)]
+    assert_same(layer.run(arrays, dout), want)
+
+
+@every_layer
+def test_torch_tensors(layer, dtype, rng):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    arrays, dout, want = case(layer, rng, dtype)
+    assert_same(layer.run([torch.from_numpy(a) for a in arrays], torch.from_numpy(dout)), want)
+
+
+@every_layer
+def test_nested_lists(layer, rng):
+    arrays, dout, want = case(layer, rng, np.float64)
+    assert_same(layer.run([a.tolist() for a in arrays], dout.tolist()), want)
+
+
+@every_layer
+def test_arrays_that_repeat_one_value(layer, dtype, rng):
+    """broadcast_to gives strides of 0."""
+    shapes = layer.shapes
+    arrays = [np.broadcast_to(dtype.type(0.5), shape) for shape in shapes]
+    out, _ = layer.forward(*[np.ascontiguousarray(a) for a in arrays], *layer.rest())
+    dout = np.broadcast_to(dtype.type(2), out.shape)
+    want = layer.run([np.ascontiguousarray(a) for a in arrays], np.ascontiguousarray(dout))
+    assert_same(layer.run(arrays, dout), want)
+
+
+@every_layer
+def test_inputs_are_never_written(layer, dtype, rng):
+    arrays, dout, _ = case(layer, rng, dtype)
+    kept = [a.copy() for a in (*arrays, dout)]
+    layer.run(arrays, dout)
+    for array, copy in zip((*arrays, dout), kept, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+@every_layer
+def test_results_are_fresh_contiguous_writable_arrays(layer, dtype, rng):
+    arrays, dout, results = case(layer, rng, dtype)
+    for result, shape in zip(results[1:], layer.shapes, strict=True):
+        assert result.shape == shape
+    for i, result in enumerate(results):
+        assert type(result) is np.ndarray
+        assert result.dtype == dtype
+        assert result.flags.c_contiguous
+        assert result.flags.writeable
+        assert result.flags.aligned
+        for other in (*arrays, dout, *results[:i]):
+            assert not np.shares_memory(result, other)
+
+
+@every_layer
+@pytest.mark.parametrize("kind", [np.int64, np.int8, np.uint16, np.bool_], ids=lambda kind: kind.__name__)
+def test_integers_and_bools_become_float64(layer, kind, rng):
+    arrays = [(rng.integers(0, 2, shape)).astype(kind) for shape in layer.shapes]
+    out, _ = layer.forward(*arrays, *layer.rest())
+    dout = rng.integers(0, 2, out.shape).astype(kind)
+    got = layer.run(arrays, dout)
+    assert_same(got, layer.run([a.astype(np.float64) for a in arrays], dout.astype(np.float64)))
+
+
+def half_types():
+    types = [np.dtype(np.float16)]
+    try:
+        import ml_dtypes
+    except ImportError:
+        return types
+    return [*types, np.dtype(ml_dtypes.bfloat16)]
+
+
+@every_layer
+@pytest.mark.parametrize("half", half_types(), ids=str)
+def test_half_precision_is_computed_in_float32(layer, half, rng):
+    arrays, dout, _ = case(layer, rng, np.float32)
+    arrays, dout = [a.astype(half) for a in arrays], dout.astype(half)
+    got = layer.run(arrays, dout)
+    want = layer.run([a.astype(np.float32) for a in arrays], dout.astype(np.float32))
+    # Two roundings may differ where a forward result was rounded before the backward took it up.
+    step = 2.0**-10 if half == np.float16 else 2.0**-7
+    for g, w in zip(got, want, strict=True):
+        assert type(g) is np.ndarray
+        assert g.dtype == half
+        np.testing.assert_allclose(g.astype(np.float32), w, rtol=step, atol=4 * step * np.max(np.abs(w)))
+
+
+@pytest.mark.skipif(len(half_types()) == 1, reason="ml_dtypes is not installed")
+def test_bfloat16_was_tested():
+    assert half_types()[1].name == "bfloat16"
+
+
+@every_layer
+@pytest.mark.parametrize(
+    ("kinds", "want"),
+    [
+        ((np.float32, np.float64), np.float64),
+        ((np.float64, np.float32), np.float64),
+        ((np.float16, np.float32), np.float32),
+        ((np.int64, np.float32), np.float64),
+        ((np.float32, np.int64), np.float64),
+    ],
+    ids=lambda kinds: "-".join(k.__name__ for k in kinds) if isinstance(kinds, tuple) else "",
+)
+def test_mixed_dtypes_promote_as_numpy_does(layer, kinds, want, rng):
+    if len(layer.shapes) == 1:
+        return  # nothing to mix
+    arrays = layer.arrays(rng)
+    arrays = [arrays[0].astype(kinds[0]), *cast(arrays[1:], kinds[1])]
+    out, cache = layer.forward(*arrays, *layer.rest())
+    assert out.dtype == want
+    gradients = layer.backward(np.ones_like(out), cache)
+    for gradient in gradients if isinstance(gradients, tuple) else (gradients,):
+        assert gradient.dtype == want
+    exact, _ = layer.forward(*cast(arrays, np.float64), *layer.rest())
+    tolerance = TOLERANCE[np.dtype(want)]
+    np.testing.assert_allclose(out, exact, rtol=0, atol=tolerance * np.max(np.abs(exact)))
+
+
+@every_layer
+def test_gradients_have_the_dtype_of_the_result_whatever_dout_is(layer, dtype, rng):
+    other = np.float32 if dtype == np.float64 else np.float64
+    arrays, dout, want = case(layer, rng, dtype)
+    got = layer.run(arrays, dout.astype(other))
+    for g, w in zip(got, want, strict=True):
+        assert g.dtype == dtype
+        np.testing.assert_allclose(g, w, rtol=0, atol=1e-5 * np.max(np.abs(w)))
+
+
+@pytest.mark.parametrize("loss", [cnnlib.softmax_loss, cnnlib.svm_loss])
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+def test_losses_take_any_form_of_array(loss, form, dtype, rng):
+    (x,) = cast(random_arrays(rng, (5, 4)), dtype)
+    y = np.array([0, 3, 1, 1, 2])
+    value, dx = loss(x, y)
+    got, got_dx = loss(form(x), y if form is spread or form is DLPackProtocol else form(y))
+    assert got == value
+    assert_same([got_dx], [dx])
+
+
+@pytest.mark.parametrize("form", [transposed, reversed_axes, swapped_bytes, ArrayProtocol])
+def test_batchnorm_takes_any_form_of_running_statistics(form, dtype, rng):
+    x, gamma, beta, mean = cast(random_arrays(rng, (5, 4), (4,), (4,), (4,)), dtype)
+    param = {"mode": "test", "running_mean": mean, "running_var": mean**2}
+    want, _ = cnnlib.batchnorm_forward(x, gamma, beta, param)
+    other = {"mode": "test", "running_mean": form(mean), "running_var": form(mean**2)}
+    assert_same([cnnlib.batchnorm_forward(x, gamma, beta, other)[0]], [want])

@@ -1,0 +1,193 @@
+import functools
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib import naive
+from cnnlib.gradient_check import eval_numerical_gradient_array
+from helpers import assert_all_close, assert_close, cast, random_arrays
+
+CONV, POOL = {"stride": 1, "pad": 1}, {"pool_height": 2, "pool_width": 2, "stride": 2}
+STRIDED, OVERLAP = (
+    {"stride": (2, 1), "pad": ((1, 0), (2, 1))},
+    {"pool_height": 3, "pool_width": 2, "stride": 1},
+)
+SAME, PADDED = {"pad": "same", "groups": 2}, {"pool_height": 3, "pool_width": 3, "stride": 2, "pad": 1}
+
+# Layer, shapes of x and w, and the parameter dicts that follow the arrays; "bn" stands for bn_param.
+CASES = [
+    ("affine_relu", (3, 4), (4, 5), ()),
+    ("affine_relu", (2, 3, 4, 5), (60, 33), ()),
+    ("affine_relu", (17, 13), (13, 1), ()),
+    ("affine_bn_relu", (5, 4), (4, 3), ("bn",)),
+    ("affine_bn_relu", (9, 2, 3, 2), (12, 17), ("bn",)),
+    ("conv_relu", (2, 3, 6, 5), (4, 3, 3, 3), (CONV,)),
+    ("conv_relu", (2, 4, 6, 7), (6, 2, 3, 2), (SAME,)),
+    ("conv_relu", (2, 3, 7, 6), (17, 3, 3, 3), (STRIDED,)),
+    ("conv_bn_relu", (2, 3, 6, 5), (4, 3, 3, 3), (CONV, "bn")),
+    ("conv_bn_relu", (3, 4, 6, 7), (6, 2, 3, 2), (SAME, "bn")),
+    ("conv_bn_relu", (2, 3, 7, 6), (17, 3, 3, 3), (STRIDED, "bn")),
+    ("conv_relu_pool", (2, 3, 6, 8), (4, 3, 3, 3), (CONV, POOL)),
+    ("conv_relu_pool", (2, 4, 6, 7), (6, 2, 3, 2), (SAME, OVERLAP)),
+    ("conv_relu_pool", (2, 3, 9, 6), (17, 3, 3, 3), (STRIDED, PADDED)),
+    ("conv_bn_relu_pool", (2, 3, 6, 8), (4, 3, 3, 3), (CONV, "bn", POOL)),
+    ("conv_bn_relu_pool", (2, 4, 6, 7), (6, 2, 3, 2), (SAME, "bn", OVERLAP)),
+    ("conv_bn_relu_pool", (2, 3, 9, 6), (17, 3, 3, 3), (STRIDED, "bn", PADDED)),
+]
+# Those with batch norm run in both modes.
+RUNS = [
+    (index, mode) for index, case in enumerate(CASES) for mode in ("train", "test")[: 1 + ("bn" in case[0])]
+]
+
+
+def parameters(rest, F, mode):
+    """The parameter dicts, with a new bn_param."""
+    bn_param = {
+        "mode": mode,
+        "running_mean": np.linspace(-0.5, 0.5, F),
+        "running_var": np.linspace(0.5, 2, F),
+    }
+    return [bn_param if item == "bn" else item for item in rest]
+
+
+def inputs(name, x_shape, w_shape):
+    """x, w, b, and gamma, beta for layers with batch norm."""
+    rng = np.random.default_rng(list(f"{name}{x_shape}{w_shape}".encode()))
+    F = w_shape[1] if name.startswith("affine") else w_shape[0]
+    shapes = [x_shape, w_shape, (F,)] + ([(F,), (F,)] if "bn" in name else [])
+    return random_arrays(rng, *shapes), F
+
+
+@functools.cache
+def reference(index, mode, bias):
+    """Arrays, dout, what the loops make of them: out, gradients; and the parameters after the forward."""
+    name, x_shape, w_shape, rest = CASES[index]
+    arrays, F = inputs(name, x_shape, w_shape)
+    if not bias:
+        arrays[2] = None
+    params = parameters(rest, F, mode)
+    out, cache = getattr(naive, f"{name}_forward_naive")(*arrays, *params)
+    (dout,) = random_arrays(np.random.default_rng(index), out.shape)
+    return arrays, dout, out, getattr(naive, f"{name}_backward_naive")(dout, cache), params
+
+
+def run_id(run):
+    index, mode = run
+    name, x_shape, *_ = CASES[index]
+    return f"{name}-{'x'.join(map(str, x_shape))}-{mode}"
+
+
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+@pytest.mark.parametrize("run", RUNS, ids=run_id)
+def test_matches_naive(run, bias, isa, dtype):
+    index, mode = run
+    name, _, w_shape, rest = CASES[index]
+    arrays, dout, want, want_gradients, want_params = reference(index, mode, bias)
+    F = w_shape[1] if name.startswith("affine") else w_shape[0]
+    params = parameters(rest, F, mode)
+    out, cache = getattr(cnnlib, f"{name}_forward")(*cast(arrays, dtype), *params)
+    assert_close(out, want, dtype)
+    got = getattr(cnnlib, f"{name}_backward")(dout.astype(dtype), cache)
+    # Batch norm takes the mean away, so that a bias before it has no gradient but rounding.
+    scale = np.max(np.abs(dout)) if "bn" in name else 0.0
+    for gradient, want_gradient in zip(got, want_gradients, strict=True):
+        if want_gradient is None:
+            assert gradient is None
+        else:
+            assert_close(gradient, want_gradient, dtype, scale=scale)
+    for param, want_param in zip(params, want_params, strict=True):
+        for key in ("running_mean", "running_var"):
+            if key in want_param:
+                np.testing.assert_allclose(param[key], want_param[key], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("run", [run for run in RUNS if run[0] in (0, 3, 5, 9, 11, 15)], ids=run_id)
+def test_gradients_are_numerical_gradients(run, isa):
+    index, mode = run
+    name, _, w_shape, rest = CASES[index]
+    arrays, dout, *_ = reference(index, mode, True)
+    arrays = [array.copy() for array in arrays]
+    F = w_shape[1] if name.startswith("affine") else w_shape[0]
+    forward, backward = getattr(cnnlib, f"{name}_forward"), getattr(cnnlib, f"{name}_backward")
+    _, cache = forward(*arrays, *parameters(rest, F, mode))
+    for position, gradient in enumerate(backward(dout, cache)):
+        numerical = eval_numerical_gradient_array(
+            lambda _: forward(*arrays, *parameters(rest, F, mode))[0], arrays[position], dout
+        )
+        scale = max(np.max(np.abs(numerical)), 1e-2)
+        np.testing.assert_allclose(gradient, numerical, rtol=0, atol=1e-6 * scale)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=run_id)
+def test_equals_its_layers_one_after_the_other(run, dtype):
+    """Fusing changes nothing but, at most, roundings."""
+    index, mode = run
+    name, _, w_shape, rest = CASES[index]
+    arrays, dout, *_ = reference(index, mode, True)
+    arrays, dout = cast(arrays, dtype), dout.astype(dtype)
+    affine = name.startswith("affine")
+    F = w_shape[1] if affine else w_shape[0]
+    params = iter(parameters(rest, F, mode))
+    stages = []
+    layer = "affine" if affine else "conv"
+    out, cache = getattr(cnnlib, f"{layer}_forward")(*arrays[:3], *([] if affine else [next(params)]))
+    stages.append((layer, cache))
+    if "bn" in name:
+        layer = "batchnorm" if affine else "spatial_batchnorm"
+        out, cache = getattr(cnnlib, f"{layer}_forward")(out, *arrays[3:], next(params))
+        stages.append((layer, cache))
+    out, cache = cnnlib.relu_forward(out)
+    stages.append(("relu", cache))
+    if "pool" in name:
+        out, cache = cnnlib.max_pool_forward(out, next(params))
+        stages.append(("max_pool", cache))
+    gradient, own = dout, ()
+    for layer, cache in reversed(stages):
+        gradient = getattr(cnnlib, f"{layer}_backward")(gradient, cache)
+        if isinstance(gradient, tuple):
+            gradient, own = gradient[0], (*gradient[1:], *own)
+
+    got, cache = getattr(cnnlib, f"{name}_forward")(*arrays, *parameters(rest, F, mode))
+    assert_close(got, out.astype(np.float64), dtype)
+    got = getattr(cnnlib, f"{name}_backward")(dout, cache)
+    want = [g.astype(np.float64) for g in (gradient, *own)]
+    scale = np.max(np.abs(dout)) if "bn" in name else 0.0
+    for g, w in zip(got, want, strict=True):
+        assert_close(g, w, dtype, scale=scale)
+
+
+def test_nan_passes_through(isa, dtype):
+    x = np.ones((2, 3, 6, 6), dtype)
+    x[1, 0, 2, 3] = np.nan
+    w, b = np.ones((4, 3, 3, 3), dtype), np.zeros(4, dtype)
+    out, cache = cnnlib.conv_relu_pool_forward(x, w, b, CONV, POOL)
+    assert np.isnan(out[1, :, 1, 1]).all()
+    assert np.isfinite(out[0]).all()
+    out, _ = cnnlib.affine_relu_forward(x, np.ones((108, 5), dtype), np.zeros(5, dtype))
+    assert np.isnan(out[1]).all()
+    assert np.isfinite(out[0]).all()
+
+
+@pytest.mark.parametrize("index", [3, 5, 8, 11, 14])
+def test_unknown_keys_are_refused(index):
+    name, x_shape, w_shape, rest = CASES[index]
+    arrays, F = inputs(name, x_shape, w_shape)
+    for position in range(len(rest)):
+        params = [dict(param) for param in parameters(rest, F, "train")]
+        params[position]["strides"] = 1
+        with pytest.raises(ValueError, match="strides"):
+            getattr(cnnlib, f"{name}_forward")(*arrays, *params)
+
+
+def test_empty_batch(dtype):
+    arrays, F = inputs("conv_bn_relu_pool", (0, 3, 6, 6), (4, 3, 3, 3))
+    arrays = cast(arrays, dtype)
+    out, cache = cnnlib.conv_relu_pool_forward(*arrays[:3], CONV, POOL)
+    assert out.shape == (0, 4, 3, 3)
+    assert_all_close(
+        cnnlib.conv_relu_pool_backward(out, cache), [np.zeros(a.shape) for a in arrays[:3]], dtype
+    )
+    out, cache = cnnlib.conv_bn_relu_pool_forward(*arrays, *parameters((CONV, "bn", POOL), F, "train"))
+    assert out.shape == (0, 4, 3, 3)
+    gradients = cnnlib.conv_bn_relu_pool_backward(out, cache)
+    assert_all_close(gradients, [np.zeros(a.shape) for a in arrays], dtype)
