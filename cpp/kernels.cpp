@@ -1,7 +1,7 @@
 // Compiled once per instruction set, with CNNLIB_ISA naming the set; fills that set's table.
 #include "kernels.hpp"
 
-#include "kernels/conv_weights.hpp"
+#include "kernels/conv.hpp"
 #include "kernels/dense.hpp"
 #include "kernels/norm.hpp"
 #include "kernels/pool.hpp"

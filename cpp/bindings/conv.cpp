@@ -25,7 +25,8 @@ void check_steps(const char* function, const Geometry& g) {
 Algorithm algorithm_named(const char* function, const std::string& name) {
   if (name == "auto") return Algorithm::automatic;
   if (name == "direct") return Algorithm::direct;
-  throw py::value_error(std::string(function) + ": algorithm must be 'auto' or 'direct', got '" + name + "'");
+  if (name == "winograd") return Algorithm::winograd;
+  throw py::value_error(std::string(function) + ": algorithm must be 'auto', 'direct' or 'winograd', got '" + name + "'");
 }
 
 // Steps and kernel size; w is (F, C / groups, KH, KW) seen from the convolution.
@@ -66,6 +67,13 @@ void check_groups(const char* function, const char* what, Index channels, Index 
   });
 }
 
+void check_algorithm(const char* function, const ConvShape& s) {
+  require(s.algorithm != Algorithm::winograd || winograd_fits(s), [&] {
+    return std::string(function) +
+           ": algorithm 'winograd' needs a 3x3 kernel, stride 1, dilation 1, groups 1 and pad at most 2";
+  });
+}
+
 // The output size of one axis.
 Index windows(const char* function, const char* axis, Index size, Index K, Index stride, Index pads, Index dilation) {
   const Index window = dilation * (K - 1) + 1;
@@ -92,6 +100,7 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
   });
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, g[2] + g[3], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, g[4] + g[5], s.dilation_w);
+  check_algorithm(function, s);
   return s;
 }
 
@@ -124,6 +133,7 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
   };
   s.H = size("H", s.OH, s.KH, s.stride_h, g[2] + g[3], s.dilation_h, output_pad[0]);
   s.W = size("W", s.OW, s.KW, s.stride_w, g[4] + g[5], s.dilation_w, output_pad[1]);
+  check_algorithm(function, s);
   return s;
 }
 

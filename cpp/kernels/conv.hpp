@@ -1,125 +1,36 @@
-// Convolution (cross-correlation) with stride, padding, dilation and groups: forward and dx.
+// Convolution forward, dx and dw: chooses the algorithm.
 #pragma once
 
-#include "correlate.hpp"
+#include "winograd_weights.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A 1x1 kernel at stride 1 without padding sees each plane as one long row.
-inline bool pointwise(const ConvShape& s) {
-  return s.KH == 1 && s.KW == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 && s.pad_left == 0 &&
-         s.OH == s.H && s.OW == s.W;
+// Winograd's method saves three multiplications of four and pays for it with transforms of the image,
+// the result and the weights, which weigh less the more channels, filters and tiles share them.
+inline bool use_winograd(const ConvShape& s) {
+  if (s.algorithm != Algorithm::automatic) return s.algorithm == Algorithm::winograd;
+  if (!winograd_fits(s)) return false;
+  const Index tiles = TileGrid(s.N, s.OH, s.OW).count;
+  return s.C >= 12 && s.F >= 12 && tiles * 512 >= s.C * s.F;
 }
-
-// The taps of one axis: kernel position k reads input position o * stride + k * dilation - pad.
-struct ForwardTaps {
-  static void fill(Index K, Index dilation, Index pad, Index weight_step, Index* at, Index* weight) {
-    for (Index k = 0; k < K; ++k) {
-      at[k] = k * dilation - pad;
-      weight[k] = k * weight_step;
-    }
-  }
-};
 
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
-  const bool flat = pointwise(s);
-  Layout layout;
-  const auto piece = layout.array<Index>(2 * (s.KH + s.KW));
-  const Scratch scratch(layout.bytes());
-  Index* at_h = piece.in(scratch.data());
-  Index* at_w = at_h + 2 * s.KH;
-  ForwardTaps::fill(s.KH, s.dilation_h, s.pad_top, s.KW, at_h, at_h + s.KH);
-  ForwardTaps::fill(s.KW, s.dilation_w, s.pad_left, 1, at_w, at_w + s.KW);
-
-  Correlation<T> p;
-  p.N = s.N;
-  p.groups = s.groups;
-  p.C = s.C / s.groups;
-  p.F = s.F / s.groups;
-  p.H = flat ? 1 : s.H;
-  p.W = flat ? s.H * s.W : s.W;
-  p.OH = flat ? 1 : s.OH;
-  p.OW = flat ? s.H * s.W : s.OW;
-  p.rows = {s.KH, s.stride_h, at_h, at_h + s.KH};
-  p.cols = {s.KW, s.stride_w, at_w, at_w + s.KW};
-  p.x = x;
-  p.w = w;
-  p.w_channel = s.KH * s.KW;
-  p.w_filter = p.C * p.w_channel;
-  p.w_group = p.F * p.w_filter;
-  p.bias = b;
-  p.relu = relu;
-  p.out = out;
-  p.out_plane = s.OH * s.OW;
-  p.out_row = p.OW;
-  p.out_col = 1;
-  correlate(p);
+  if (s.N == 0 || !use_winograd(s)) return forward_direct(x, w, b, out, s, relu);
+  correlate_tiles<T>({s.N, s.C, s.F, s.H, s.W, s.OH, s.OW, s.pad_top, s.pad_left, x, w, s.C * 9, 9, false, b, relu, out});
 }
 
-// The taps that reach input positions congruent to `phase` modulo the stride, seen from there: kernel
-// position k contributes dout position (phase + pad - k * dilation) / stride.
-struct BackwardTaps {
-  static Index fill(Index K, Index stride, Index dilation, Index pad, Index phase, Index weight_step, Index* at,
-                    Index* weight) {
-    Index count = 0;
-    for (Index k = 0; k < K; ++k) {
-      const Index position = phase + pad - k * dilation;
-      if (position % stride != 0) continue;
-      at[count] = position / stride;
-      weight[count++] = k * weight_step;
-    }
-    return count;
-  }
-};
-
-// dx: every residue class of input positions modulo the stride is a correlation of dout, at stride 1,
-// with the taps that reach it. With a bias (C,) this is the transposed convolution of dout.
 template <class T>
 void conv_backward_input(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
-  if (s.N == 0) return;
-  Layout layout;
-  const auto piece = layout.array<Index>(2 * (s.KH + s.KW));
-  const Scratch scratch(layout.bytes());
-  Index* at_h = piece.in(scratch.data());
-  Index* at_w = at_h + 2 * s.KH;
+  if (s.N == 0 || !use_winograd(s)) return input_gradient_direct(dout, w, b, dx, s);
+  correlate_tiles<T>({s.N, s.F, s.C, s.OH, s.OW, s.H, s.W, 2 - s.pad_top, 2 - s.pad_left, dout, w, 9, s.C * 9, true, b,
+                      false, dx});
+}
 
-  Correlation<T> p;
-  p.N = s.N;
-  p.groups = s.groups;
-  p.C = s.F / s.groups;
-  p.F = s.C / s.groups;
-  p.H = s.OH;
-  p.W = s.OW;
-  p.x = dout;
-  p.w = w;
-  p.w_filter = s.KH * s.KW;
-  p.w_channel = p.F * p.w_filter;
-  p.w_group = p.C * p.w_channel;
-  p.bias = b;
-  p.relu = false;
-  p.out_plane = s.H * s.W;
-  p.out_row = s.stride_h * s.W;
-  p.out_col = s.stride_w;
-  for (Index ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
-    for (Index pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
-      const Index rows = BackwardTaps::fill(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, s.KW, at_h, at_h + s.KH);
-      const Index cols = BackwardTaps::fill(s.KW, s.stride_w, s.dilation_w, s.pad_left, pw, 1, at_w, at_w + s.KW);
-      p.OH = (s.H - ph + s.stride_h - 1) / s.stride_h;
-      p.OW = (s.W - pw + s.stride_w - 1) / s.stride_w;
-      p.out = dx + ph * s.W + pw;
-      if (rows > 0 && cols > 0) {
-        p.rows = {rows, 1, at_h, at_h + s.KH};
-        p.cols = {cols, 1, at_w, at_w + s.KW};
-        correlate(p);
-        continue;
-      }
-      parallel_for(s.N * s.C, threads_for(1.0 * s.N * s.C * p.OH * p.OW), [&](Index plane, int) {
-        const T value = b != nullptr ? b[plane % s.C] : T(0);
-        for (Index i = 0; i < p.OH; ++i)
-          for (Index j = 0; j < p.OW; ++j) p.out[plane * p.out_plane + i * p.out_row + j * p.out_col] = value;
-      });
-    }
+template <class T>
+void conv_backward_weights(const T* x, const T* dout, T* dw, const ConvShape& s) {
+  if (s.N == 0 || !use_winograd(s)) return weights_direct(x, dout, dw, s);
+  weights_by_tiles(x, dout, dw, s);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -5,7 +5,7 @@
 // there are enough of them, so that a tap is a shift of the staged image; else they are filters.
 #pragma once
 
-#include "conv.hpp"
+#include "conv_direct.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -147,7 +147,7 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
               const T* base = staged + g.staging.tap_offset(a, k) * width + v * lanes;
               const T* source[V];
               for (int u = 0; u < V; ++u) source[u] = base + u * Simd<T>::size;
-              kernel(K, packed + f * K, offset, source, tile);
+              kernel(K, packed + f * K, rows, offset, source, tile);
               add_tile(tile, rows * lanes, block == first, to);
             }
         }
@@ -238,7 +238,7 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
           const Index rows = panels.rows(panel), r = panels.first(panel);
           const T* source[tile_vectors];
           for (int u = 0; u < tile_vectors; ++u) source[u] = grads + v * lanes + u * Simd<T>::size;
-          tile_kernel<T>(rows)(K, packed + r * K, offset, source, tile);
+          tile_kernel<T>(rows)(K, packed + r * K, rows, offset, source, tile);
           add_tile(tile, rows * lanes, block == first, sum + (v * products + r) * lanes);
         }
     }
@@ -257,7 +257,7 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
 }
 
 template <class T>
-void conv_backward_weights(const T* x, const T* dout, T* dw, const ConvShape& s) {
+void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
   constexpr Index most_positions = 256;
   WeightGradient<T> g;
   g.s = s;

@@ -225,7 +225,7 @@ void correlate(const Correlation<T>& p) {
           const T* source[tile_vectors];
           for (Index u = 0; u < tile_vectors; ++u)
             source[u] = staged + lane_plan.source[std::min(v + u, lane_plan.vectors - 1)];
-          kernel(channels * taps, chunk_filters + f * channels * taps, offset, source, tile);
+          kernel(channels * taps, chunk_filters + f * channels * taps, rows, offset, source, tile);
           for (Index u = 0; u < tile_vectors && v + u < lane_plan.vectors; ++u)
             for (Index s = lane_plan.first[v + u]; s < lane_plan.first[v + u + 1]; ++s)
               store_lanes(p, tile + u * lanes, tile_lanes<T>, rows, group * p.F + f, lane_plan.segments[s],

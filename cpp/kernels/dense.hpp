@@ -74,7 +74,7 @@ void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bia
         for (Index j = 0; j < cols; j += lanes) {
           const T* source[tile_vectors];
           for (int u = 0; u < tile_vectors; ++u) source[u] = packed_b + j * terms + u * S::size;
-          kernel(terms, packed_a + m * terms, offset, source, tile);
+          kernel(terms, packed_a + m * terms, height, offset, source, tile);
           const Index width = std::min(lanes, cols - j);
           const bool last = k0 + depth >= K;
           for (Index i = 0; i < height; ++i) {

@@ -9,10 +9,10 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// tile[m][lane] = sum_k a[k * R + m] * b[lane / size][offset[k] + lane % size], m < R, lane < V * size.
+// tile[m][lane] = sum_k a[k * step + m] * b[lane / size][offset[k] + lane % size], m < R, lane < V * size.
 // The sum over k starts at zero, so that adding it to an earlier partial sum rounds once.
 template <class T, int R, int V>
-void multiply_tile(Index K, const T* a, const Index* offset, const T* const* b, T* tile) {
+void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T* const* b, T* tile) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   Packet sum[R][V];
@@ -34,7 +34,7 @@ void multiply_tile(Index K, const T* a, const Index* offset, const T* const* b, 
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[m][v] = S::fma(am, bv[v], sum[m][v]);
     }
-    a += R;
+    a += step;
   }
 #pragma GCC unroll 16
   for (int m = 0; m < R; ++m)
@@ -43,7 +43,7 @@ void multiply_tile(Index K, const T* a, const Index* offset, const T* const* b, 
 }
 
 template <class T>
-using TileKernel = void (*)(Index K, const T* a, const Index* offset, const T* const* b, T* tile);
+using TileKernel = void (*)(Index K, const T* a, Index step, const Index* offset, const T* const* b, T* tile);
 
 template <class T, int V, int... R>
 constexpr std::array<TileKernel<T>, sizeof...(R)> tile_kernels(std::integer_sequence<int, R...>) {

@@ -7,7 +7,7 @@ from cnnlib._arrays import prepare, prepare_out, result
 from cnnlib._params import check_keys, choice, integer, pads, pair, wanted
 
 _KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
-_ALGORITHMS = ("auto", "direct")
+_ALGORITHMS = ("auto", "direct", "winograd")
 _GRADIENTS = ("dx", "dw", "db")
 
 
@@ -42,7 +42,8 @@ def conv_forward(x, w, b, conv_param, *, out=None):
     conv_param : dict
         `stride` (1), `pad` (0), `dilation` (1): an int or (vertical, horizontal); `pad` may also be
         ((top, bottom), (left, right)), 'same' or 'valid'. `groups` (1) divides C and F.
-        `algorithm` ('auto'): 'auto' or 'direct'.
+        `algorithm` ('auto'): 'auto', 'direct' or
+        'winograd' (3x3 at stride 1 only).
     out : array, (N, F, OH, OW), optional
         C-contiguous buffer of the result's dtype to write the result to.
 

@@ -1,0 +1,104 @@
+// The weights' gradient by Winograd's method, as the adjoint of the forward pass:
+//
+//   dw = G' [ sum over tiles of (A dy A') . (B' d B) ] G
+//
+// Chunks of tiles are transformed by all threads, then multiplied by all threads, each product being
+// one (point, channels) pair, so that every sum has a fixed order.
+#pragma once
+
+#include "conv_weights.hpp"
+#include "winograd.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// A dy A' of `tiles` tiles of staged rows, for one vector of filters.
+template <class T>
+void transform_gradients(const T* staged, Index width, Index tiles, T* values, Index tile_stride, Index point_stride) {
+  constexpr Index lanes = Simd<T>::size;
+  for (Index t = 0; t < tiles; ++t) {
+    const T* from = staged + t * tile_out * lanes;
+    T* to = values + t * tile_stride;
+    transform_2d<T, tile_out, tile_in>(
+        [](const auto& in, const auto& out) { Winograd<T>::gradient(in, out); },
+        [&](int i, int j) { return Simd<T>::load(from + (i * width + j) * lanes); },
+        [&](int i, int j, auto v) { Simd<T>::store(to + (i * tile_in + j) * point_stride, v); });
+  }
+}
+
+template <class T>
+void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
+  using S = Simd<T>;
+  constexpr Index lanes = S::size, width = tile_lanes<T>, chunk_bytes = 8 << 20;
+  const Index channel_blocks = (s.C + width - 1) / width * tile_vectors, channels = channel_blocks * lanes;
+  const Index filter_blocks = (s.F + lanes - 1) / lanes, filters = filter_blocks * lanes;
+  const TileGrid grid(s.N, s.OH, s.OW);
+  const int threads = threads_for(2.0 / 16 * grid.count * tile_points * channels * s.F);
+  Index chunk = std::clamp<Index>(chunk_bytes / (tile_points * (channels + filters) * Index(sizeof(T))), 32, 512);
+  chunk = CorrelationBlocks::even(grid.count, chunk);
+  const Panels panels(s.F);
+
+  const Index x_stride = channels * chunk, y_stride = chunk * filters, sum_stride = channels * s.F;
+  const Index staged_size = tile_in * (grid.cols * tile_out + 2) * lanes;
+  Layout layout;
+  const auto x_piece = layout.array<T>(tile_points * x_stride);     // [point][c block][tile][c]
+  const auto y_piece = layout.array<T>(tile_points * y_stride);     // [point][tile][filter]
+  const auto sum_piece = layout.array<T>(checked_product(tile_points, sum_stride));  // [point][pair][panel][f][c]
+  const auto staged_piece = layout.array<T>(threads * staged_size);
+  const auto tile_piece = layout.array<T>(threads * max_rows * width);
+  const auto offset_piece = layout.array<Index>(chunk);
+  const Scratch scratch(layout.bytes());
+  T* x_values = x_piece.in(scratch.data());
+  T* y_values = y_piece.in(scratch.data());
+  T* sums = sum_piece.in(scratch.data());
+  Index* offset = offset_piece.in(scratch.data());
+  for (Index t = 0; t < chunk; ++t) offset[t] = t * lanes;
+
+  for (Index begin = 0; begin < grid.count; begin += chunk) {
+    const Index end = std::min(grid.count, begin + chunk), tiles_in_chunk = end - begin;
+    const Index x_blocks = (s.C + lanes - 1) / lanes;
+    parallel_for(x_blocks + filter_blocks, threads, [&](Index task, int slot) {
+      T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
+      grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
+        if (task < x_blocks) {
+          const Index q = task, patch = tiles * tile_out + 2;
+          stage_patch(x + (image * s.C + q * lanes) * s.H * s.W, s.C - q * lanes, s.H, s.W,
+                      row * tile_out - s.pad_top, col * tile_out - s.pad_left, tile_in, patch, staged);
+          transform_inputs(staged, patch, tiles, x_values + (q * chunk + at) * lanes, lanes, x_stride);
+        } else {
+          const Index q = task - x_blocks, patch = tiles * tile_out;
+          stage_patch(dout + (image * s.F + q * lanes) * s.OH * s.OW, s.F - q * lanes, s.OH, s.OW, row * tile_out,
+                      col * tile_out, tile_out, patch, staged);
+          transform_gradients(staged, patch, tiles, y_values + at * filters + q * lanes, filters, y_stride);
+        }
+      });
+    });
+    const Index pairs = channel_blocks / tile_vectors;
+    parallel_for(tile_points * pairs, threads, [&](Index task, int slot) {
+      const Index pair = task % pairs, point = task / pairs;
+      T* tile = tile_piece.in(scratch.data()) + slot * max_rows * width;
+      const T* source[tile_vectors];
+      for (int v = 0; v < tile_vectors; ++v)  // a last vector without channels repeats the one before
+        source[v] = x_values + point * x_stride + std::min(pair * tile_vectors + v, x_blocks - 1) * chunk * lanes;
+      for (Index panel = 0; panel < panels.count; ++panel) {
+        const Index rows = panels.rows(panel), f = panels.first(panel);
+        tile_kernel<T>(rows)(tiles_in_chunk, y_values + point * y_stride + f, filters, offset, source, tile);
+        add_tile(tile, rows * width, begin == 0, sums + point * sum_stride + (pair * s.F + f) * width);
+      }
+    });
+  }
+
+  parallel_for(s.F, threads, [&](Index f, int) {
+    T taps[9 * lanes];
+    for (Index c0 = 0; c0 < s.C; c0 += lanes) {
+      const T* from = sums + (c0 / width * s.F + f) * width + c0 % width;
+      transform_2d<T, tile_in, 3>(
+          [](const auto& in, const auto& out) { Winograd<T>::filter_gradient(in, out); },
+          [&](int i, int j) { return S::load(from + (i * tile_in + j) * sum_stride); },
+          [&](int i, int j, auto v) { S::store(taps + (i * 3 + j) * lanes, v); });
+      for (Index c = 0; c < std::min(lanes, s.C - c0); ++c)
+        for (Index t = 0; t < 9; ++t) dw[(f * s.C + c0 + c) * 9 + t] = taps[t * lanes + c];
+    }
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
