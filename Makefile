@@ -1,0 +1,116 @@
+# Everything happens in .venv; stamp files there and in dist/ keep finished work from being done again.
+#   PYTHON=python3.12   another interpreter (3.10 or later); .venv is made anew for it
+#   PEERS=1             also install torch and onnx, for the comparisons in `test` and `bench`
+#   WERROR=ON           compiler warnings stop the build, as in CI
+#   CXX=clang++         another compiler
+PYTHON ?= python3
+PEERS ?=
+WERROR ?= OFF
+TRAIN_ARGS ?=
+BENCH_ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+ENVIRONMENT := $(VENV)/.python-$(VERSION)
+WHEEL := dist/.wheel-$(VERSION)
+PEER_STAMP := $(if $(PEERS),$(VENV)/.peers)
+
+CPP := $(wildcard cpp/*.?pp cpp/*/*.?pp)
+SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE $(CPP) $(wildcard cmake/* licenses/*) \
+  $(shell find python -type f ! -name '*.so' ! -name '*.pyc')
+
+export CXX
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# The tests are to see the installed package alone.
+unexport PYTHONPATH
+
+.PHONY: help train test bench lint format wheel sanitize clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make train     install cnnlib into .venv and train a CNN on handwritten digits (TRAIN_ARGS=...)'
+	@echo 'make test      build the wheel, install it into .venv and run the tests (PEERS=1, PYTEST_ARGS=...)'
+	@echo 'make bench     time the layers against the plain NumPy ones, with PEERS=1 against torch too'
+	@echo 'make lint      check format, style and type stubs; `make format` mends the first'
+	@echo 'make wheel     build the wheel into dist/'
+	@echo 'make sanitize  run the core under the address and undefined-behaviour sanitizers'
+	@echo 'make clean     remove what the other targets made, .venv included'
+
+train: $(VENV)/.installed $(VENV)/.extras
+	$(BIN)/cnnlib train $(TRAIN_ARGS)
+
+test: $(VENV)/.installed $(VENV)/.test $(PEER_STAMP)
+	$(BIN)/pytest tests $(PYTEST_ARGS)
+
+bench: $(VENV)/.installed $(PEER_STAMP)
+	$(BIN)/cnnlib bench $(BENCH_ARGS)
+
+lint: $(VENV)/.installed $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CPP)
+	$(BIN)/stubtest cnnlib._core
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+wheel: $(WHEEL)
+	@ls -l dist/*.whl
+
+# What is missing is said in one line, with Debian's package for it.
+define need
+	@$(1) || { echo "cnnlib: $(2)" >&2; exit 1; }
+endef
+
+$(ENVIRONMENT):
+	$(call need,test -n "$(VERSION)",'$(PYTHON)' does not run: apt-get install python3)
+	$(call need,$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))',Python 3.10 or later is needed; '$(PYTHON)' is $(VERSION))
+	$(call need,$(PYTHON) -c 'import ensurepip$(comma) venv' 2>/dev/null,'$(PYTHON)' has no venv module: apt-get install python3-venv)
+	$(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+$(WHEEL): $(SOURCES) | $(ENVIRONMENT)
+	$(call need,command -v $(firstword $(CXX)) >/dev/null,no C++ compiler '$(firstword $(CXX))': apt-get install g++)
+	$(call need,test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h",the headers of '$(PYTHON)' are missing: apt-get install python3-dev)
+	@rm -rf dist && mkdir dist
+	$(PIP) wheel --no-deps --wheel-dir dist --config-settings=cmake.define.CNNLIB_WERROR=$(WERROR) .
+	@touch $@
+
+comma := ,
+
+$(VENV)/.installed: $(WHEEL) $(ENVIRONMENT)
+	$(PIP) install --quiet --force-reinstall --no-deps dist/*.whl
+	$(PIP) install --quiet dist/*.whl
+	@touch $@
+
+$(VENV)/.extras: $(VENV)/.installed
+	$(PIP) install --quiet "$$(echo dist/*.whl)[all]"
+	@touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.peers: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
+	$(PIP) install --quiet --group $*
+	@touch $@
+
+# The baseline kernels alone, in a folder that goes before the installed package. LD_PRELOAD, since Python itself
+# is not built with the sanitizers; Python's own allocations would drown a leak report.
+SANITIZED := build/sanitized
+SANITIZE_TESTS ?= tests
+$(SANITIZED)/.installed: $(SOURCES) | $(ENVIRONMENT)
+	@rm -rf $(SANITIZED)
+	$(PIP) install --quiet --no-deps --target $(SANITIZED) --config-settings='cmake.define.CNNLIB_SANITIZE=address;undefined' \
+	  --config-settings=cmake.build-type=RelWithDebInfo --config-settings=install.strip=false .
+	@touch $@
+
+sanitize: $(SANITIZED)/.installed $(VENV)/.installed $(VENV)/.test
+	PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
+	  $(BIN)/pytest -p no:cacheprovider $(SANITIZE_TESTS) $(PYTEST_ARGS)
+
+clean:
+	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .mypy_cache
