@@ -1,0 +1,156 @@
+"""What is installed: metadata, the compiled module's surface, what an import costs, the choice of kernels."""
+
+import ast
+import importlib.metadata
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cnnlib
+import pytest
+from cnnlib import _core
+
+
+def run_python(code, **environment):
+    """Run `code` in a fresh interpreter whose environment has these variables (None: without it)."""
+    variables = {name: value for name, value in environment.items() if value is not None}
+    inherited = {name: value for name, value in os.environ.items() if name not in environment}
+    return subprocess.run(
+        [sys.executable, "-c", code], env=inherited | variables, capture_output=True, text=True, timeout=60
+    )
+
+
+def test_numpy_is_the_only_required_dependency():
+    required = [line for line in importlib.metadata.requires("cnnlib") if "extra ==" not in line]
+    assert len(required) == 1
+    assert re.fullmatch(r"numpy *\(?>=[0-9.]+\)?", required[0])
+
+
+@pytest.mark.parametrize(
+    ("extra", "package"),
+    [("plots", "matplotlib"), ("progress", "tqdm"), ("data", "pooch"), ("images", "pillow")],
+)
+def test_each_extra_brings_its_package(extra, package):
+    lines = [
+        line.replace('"', "'").lower()
+        for line in importlib.metadata.requires("cnnlib")
+        if not line.startswith("cnnlib")
+    ]
+    assert any(line.startswith(package) and f"extra == '{extra}'" in line for line in lines)
+    assert extra in importlib.metadata.metadata("cnnlib").get_all("Provides-Extra")
+    everything = next(line for line in importlib.metadata.requires("cnnlib") if line.startswith("cnnlib["))
+    assert extra in everything
+
+
+def test_version_is_the_same_everywhere():
+    assert cnnlib.__version__ == _core.__version__ == importlib.metadata.version("cnnlib")
+
+
+def test_licences_are_installed():
+    names = [path.name for path in importlib.metadata.files("cnnlib") if "licenses" in path.parts]
+    assert {"LICENSE", "MPL-2.0.txt", "THIRD_PARTY.md", "digits.LICENSE.txt"} <= set(names)
+
+
+def test_command_is_an_entry_point():
+    (command,) = importlib.metadata.entry_points(group="console_scripts", name="cnnlib")
+    assert command.value == "cnnlib.__main__:main"
+
+
+def test_package_is_marked_as_typed():
+    assert Path(cnnlib.__file__).with_name("py.typed").is_file()
+
+
+def test_wheel_holds_no_test_and_one_compiled_module():
+    files = importlib.metadata.files("cnnlib")
+    assert not [path for path in files if path.name.startswith(("test_", "conftest"))]
+    assert len([path for path in files if path.name.endswith(".so")]) == 1
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the options are those of GNU nm")
+def test_module_exports_its_entry_point_alone():
+    listing = subprocess.run(
+        ["nm", "--dynamic", "--defined-only", _core.__file__], capture_output=True, text=True, check=True
+    )
+    assert [line.split()[-1] for line in listing.stdout.splitlines()] == ["PyInit__core"]
+
+
+def test_import_brings_in_no_optional_package():
+    heavy = ["matplotlib", "torch", "tqdm", "pooch", "PIL", "onnx", "sklearn", "importlib.metadata"]
+    code = f"import sys, cnnlib; print([name for name in {heavy!r} if name in sys.modules])"
+    baseline = run_python(code.replace("cnnlib", "numpy"))  # what NumPy itself imports is no fault of ours
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == baseline.stdout
+
+
+def test_layers_run_without_any_optional_package():
+    code = """
+import sys
+for name in ("matplotlib", "torch", "tqdm", "pooch", "PIL", "scipy"):
+    sys.modules[name] = None  # its import fails
+import cnnlib
+from cnnlib import data, fast_layers, gradient_check, models, naive, optim, solver
+out, _ = cnnlib.relu_forward([-1.0, 2.0])
+print(out)
+"""
+    result = run_python(code)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[0. 2.]"
+
+
+@pytest.mark.parametrize("name", ["unknown", "AVX2", "base "])
+def test_unknown_instruction_set_is_an_error_of_the_import(name):
+    result = run_python("import cnnlib", CNNLIB_ISA=name)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: CNNLIB_ISA")
+    assert repr(name) in last
+    assert all(isa in last for isa in _core.available_isas())
+
+
+@pytest.mark.parametrize("name", _core.available_isas())
+def test_instruction_set_can_be_forced(name):
+    result = run_python("import cnnlib; cnnlib.show_config()", CNNLIB_ISA=name)
+    assert result.returncode == 0, result.stderr
+    assert re.search(rf"^instruction set +{name}$", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [None, ""])
+def test_best_instruction_set_is_the_default(name):
+    result = run_python("from cnnlib import _core; print(_core.active_isa())", CNNLIB_ISA=name)
+    assert result.stdout.strip() == _core.available_isas()[0], result.stderr
+
+
+def test_use_isa_switches_and_refuses():
+    before = _core.active_isa()
+    try:
+        for name in _core.available_isas():
+            _core.use_isa(name)
+            assert _core.active_isa() == name
+        with pytest.raises(ValueError, match="'mmx'"):
+            _core.use_isa("mmx")
+        assert _core.active_isa() == name
+    finally:
+        _core.use_isa(before)
+
+
+def test_stubs_name_what_the_module_has():
+    stub = ast.parse(Path(cnnlib.__file__).with_name("_core.pyi").read_text(encoding="utf-8"))
+    stubbed = {node.name for node in stub.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    stubbed |= {
+        node.target.id
+        for node in stub.body
+        if isinstance(node, ast.AnnAssign) and not node.target.id.startswith("_")
+    }
+    assert stubbed == {name for name in vars(_core) if not name.startswith("_")}
+
+
+def test_public_names_exist():
+    assert len(set(cnnlib.__all__)) == len(cnnlib.__all__)
+    missing = [name for name in cnnlib.__all__ if not hasattr(cnnlib, name)]
+    assert not missing
+    assert set(cnnlib.__all__) <= set(dir(cnnlib))
