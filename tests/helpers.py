@@ -1,7 +1,11 @@
-"""What the layer tests share: tolerances, comparison, random arrays, and a call of each layer."""
+"""What the layer tests share: tolerances, comparison, random arrays, a call of each layer, a new process."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -170,3 +174,17 @@ class PoolCase:
             if getattr(self, name) is not None:
                 param[name] = getattr(self, name)
         return param
+
+
+def run_python(code, **environment):
+    """Run code in a new interpreter, which has a minute; return what it printed."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "CNNLIB_"))}
+    process = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
+        env={**env, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout.strip()

@@ -112,7 +112,7 @@ def test_backward_matches_naive(case, isa, dtype):
 
 
 def undone_by_convolution(case):
-    """Whether a convolution of these parameters has the size of x again: output_pad stays below the stride."""
+    """Whether a convolution of these parameters gives the size of x: output_pad is below the stride."""
     strides, extra = (np.broadcast_to(v, 2) for v in (case.stride, case.output_pad))
     return all(extra < strides)
 

@@ -1,30 +1,12 @@
 """Threads: how many, from many Python threads at once, and after fork."""
 
 import os
-import subprocess
-import sys
-import textwrap
 import threading
 
 import cnnlib
 import numpy as np
 import pytest
-from helpers import LAYERS, random_arrays
-
-
-def run_python(code, **environment):
-    """Run code in a new interpreter, which has a minute; return what it printed."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "CNNLIB_"))}
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code)],
-        env={**env, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert process.returncode == 0, process.stdout + process.stderr
-    return process.stdout.strip()
-
+from helpers import LAYERS, random_arrays, run_python
 
 fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 

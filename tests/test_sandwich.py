@@ -160,7 +160,7 @@ def test_nan_passes_through(isa, dtype):
     x = np.ones((2, 3, 6, 6), dtype)
     x[1, 0, 2, 3] = np.nan
     w, b = np.ones((4, 3, 3, 3), dtype), np.zeros(4, dtype)
-    out, cache = cnnlib.conv_relu_pool_forward(x, w, b, CONV, POOL)
+    out, _ = cnnlib.conv_relu_pool_forward(x, w, b, CONV, POOL)
     assert np.isnan(out[1, :, 1, 1]).all()
     assert np.isfinite(out[0]).all()
     out, _ = cnnlib.affine_relu_forward(x, np.ones((108, 5), dtype), np.zeros(5, dtype))
