@@ -52,6 +52,11 @@ def cast(arrays, dtype):
     return [None if a is None else a.astype(dtype) for a in arrays]
 
 
+def as_tuple(gradients):
+    """What a backward returns: several arrays in a tuple, or one."""
+    return gradients if isinstance(gradients, tuple) else (gradients,)
+
+
 @dataclass(frozen=True)
 class Layer:
     """One layer with arrays that suit it, for tests that ask the same of all layers.
@@ -89,8 +94,7 @@ class Layer:
     def run(self, arrays, dout):
         """Forward and backward: [out, dx, dw, ...]."""
         out, cache = self.forward(*arrays, *self.rest())
-        grads = self.backward(dout, cache)
-        return [out, *(grads if isinstance(grads, tuple) else (grads,))]
+        return [out, *as_tuple(self.backward(dout, cache))]
 
 
 def _conv(**conv_param):

@@ -3,7 +3,7 @@
 import cnnlib
 import numpy as np
 import pytest
-from helpers import LAYERS, TOLERANCE, cast, random_arrays
+from helpers import LAYERS, TOLERANCE, as_tuple, cast, random_arrays
 
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
 
@@ -219,8 +219,7 @@ def test_mixed_dtypes_promote_as_numpy_does(layer, kinds, want, rng):
     arrays = [arrays[0].astype(kinds[0]), *cast(arrays[1:], kinds[1])]
     out, cache = layer.forward(*arrays, *layer.rest())
     assert out.dtype == want
-    gradients = layer.backward(np.ones_like(out), cache)
-    for gradient in gradients if isinstance(gradients, tuple) else (gradients,):
+    for gradient in as_tuple(layer.backward(np.ones_like(out), cache)):
         assert gradient.dtype == want
     exact, _ = layer.forward(*cast(arrays, np.float64), *layer.rest())
     tolerance = TOLERANCE[np.dtype(want)]
