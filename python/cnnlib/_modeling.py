@@ -6,8 +6,18 @@ import zlib
 import numpy as np
 
 from cnnlib._params import integer, number
+from cnnlib.layers import softmax_loss
 
-__all__ = ["add_l2", "mask_seed", "positive_int", "probability", "random_stream", "real_dtype", "set_mode"]
+__all__ = [
+    "add_l2",
+    "mask_seed",
+    "positive_int",
+    "probability",
+    "random_stream",
+    "real_dtype",
+    "set_mode",
+    "smoothed_softmax_loss",
+]
 
 
 def random_stream(seed, where):
@@ -41,10 +51,26 @@ def add_l2(params, grads, reg):
     return 0.5 * reg * total
 
 
-def set_mode(bn_params, train):
-    """Put every batch-norm dict into 'train' or 'test' mode."""
-    for bn_param in bn_params:
-        bn_param["mode"] = "train" if train else "test"
+def smoothed_softmax_loss(scores, y, label_smoothing):
+    """Softmax loss for targets ``1 - label_smoothing`` at the label plus ``label_smoothing / C`` everywhere.
+
+    -log p[c] is the same for all c but for the score x[c], so against the plain loss only ``label_smoothing *
+    (x[y] - mean(x))`` comes in (Szegedy et al. 2015, arXiv:1512.00567, section 7).
+    """
+    loss, dscores = softmax_loss(scores, y)
+    if label_smoothing:
+        N, C = scores.shape
+        rows = np.arange(N)
+        loss += label_smoothing * float(np.mean(scores[rows, y] - scores.mean(axis=1), dtype=np.float64))
+        dscores[rows, y] += label_smoothing / N
+        dscores -= label_smoothing / (N * C)
+    return loss, dscores
+
+
+def set_mode(params, train):
+    """Put every batch-norm (or dropout) dict into 'train' or 'test' mode."""
+    for param in params:
+        param["mode"] = "train" if train else "test"
 
 
 def positive_int(where, name, value):

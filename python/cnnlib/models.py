@@ -6,12 +6,14 @@ A model is any object with
 - ``loss(X, y=None)``: scores (N, num_classes) without labels (test mode), ``(loss, grads)`` with them
   (training mode), ``grads`` being a dict with the keys and shapes of ``params``.
 
-A model with more state than its parameters shows it in two optional attributes, which the Solver keeps in
-its snapshots and checkpoints:
+A model may have further attributes that the Solver knows. Two hold state beyond the parameters, which it
+keeps in its snapshots and checkpoints:
 
 - ``bn_params``: a list (or dict) of batch-norm parameter dicts. The arrays in them (``running_mean``,
   ``running_var``) belong to the weights: they are saved, restored and kept as "best" together with these.
 - ``rng``: a ``np.random.Generator`` or ``np.random.RandomState`` that the model draws from while it trains.
+
+One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it.
 """
 
 import itertools
@@ -19,8 +21,18 @@ import math
 
 import numpy as np
 
-from cnnlib._modeling import add_l2, mask_seed, positive_int, probability, random_stream, real_dtype, set_mode
+from cnnlib._modeling import (
+    add_l2,
+    mask_seed,
+    positive_int,
+    probability,
+    random_stream,
+    real_dtype,
+    set_mode,
+    smoothed_softmax_loss,
+)
 from cnnlib._params import number
+from cnnlib.convnet import ConvNet
 from cnnlib.layers import (
     affine_backward,
     affine_bn_relu_backward,
@@ -34,10 +46,9 @@ from cnnlib.layers import (
     conv_relu_pool_forward,
     dropout_backward,
     dropout_forward,
-    softmax_loss,
 )
 
-__all__ = ["FullyConnectedNet", "ThreeLayerConvNet"]
+__all__ = ["ConvNet", "FullyConnectedNet", "ThreeLayerConvNet"]
 
 
 class ThreeLayerConvNet:
@@ -95,6 +106,7 @@ class ThreeLayerConvNet:
         self.dtype = real_dtype(where, dtype)
         self.reg = number(where, "reg", reg, 0)
         self.use_batchnorm = bool(use_batchnorm)
+        self.label_smoothing = 0.0
         C, H, W = _image_size(where, input_dim)
         F = positive_int(where, "num_filters", num_filters)
         size = positive_int(where, "filter_size", filter_size)
@@ -148,7 +160,7 @@ class ThreeLayerConvNet:
         if y is None:
             return scores
 
-        loss, dscores = softmax_loss(scores, y)
+        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
         g = {}
         dhidden, g["W3"], g["b3"] = affine_backward(dscores, cache3)
         if self.use_batchnorm:
@@ -220,6 +232,7 @@ class FullyConnectedNet:
         self.reg = number(where, "reg", reg, 0)
         self.dropout = probability(where, "dropout", dropout)
         self.use_batchnorm = bool(use_batchnorm)
+        self.label_smoothing = 0.0
         self.seed = seed
         scale = number(where, "weight_scale", weight_scale, 0)
         random = random_stream(seed, where)
@@ -269,7 +282,7 @@ class FullyConnectedNet:
         if not train:
             return scores
 
-        loss, dscores = softmax_loss(scores, y)
+        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
         grads = {}
         dhidden, grads[f"W{last}"], grads[f"b{last}"] = affine_backward(dscores, cache, needs=_needs(last))
         for i in range(last - 1, 0, -1):

@@ -1,0 +1,46 @@
+"""Specs of well-known small networks, for :class:`cnnlib.models.ConvNet`."""
+
+
+def _three_layer():
+    """The course's first convolutional net: 7x7 conv, pool, two affine layers (the last is ConvNet's own)."""
+    return [{"conv": 32, "size": 7}, "relu", {"max_pool": 2}, {"affine": 100}, "relu"]
+
+
+def _vgg_small():
+    """Pairs of 3x3 convolutions, halved by pools (after Simonyan and Zisserman 2014, arXiv:1409.1556)."""
+    spec = []
+    for F in (32, 64, 128):
+        for _ in range(2):
+            spec += [{"conv": F, "size": 3}, "batchnorm", "relu"]
+        spec.append({"max_pool": 2})
+    return [*spec, {"affine": 128}, "batchnorm", "relu", {"dropout": 0.3}]
+
+
+def _resnet(n):
+    """6n + 2 layers with 16, 32 and 64 filters (He et al. 2015, arXiv:1512.03385, section 4.2)."""
+    spec = [{"conv": 16, "size": 3}, "batchnorm", "relu"]
+    for F in (16, 32, 64):
+        for block in range(n):
+            stride = 2 if F > 16 and block == 0 else 1
+            body = [{"conv": F, "size": 3, "stride": stride}, "batchnorm", "relu"]
+            body += [{"conv": F, "size": 3}, "batchnorm"]
+            spec += [{"residual": body}, "relu"]
+    return [*spec, "global_avg_pool"]
+
+
+def _mobile_small():
+    """Depthwise separable convolutions (Howard et al. 2017, arXiv:1704.04861)."""
+    spec = [{"conv": 32, "size": 3}, "batchnorm", "relu"]
+    for F, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
+        spec += [{"depthwise": 3, "stride": stride}, "batchnorm", "relu"]
+        spec += [{"conv": F, "size": 1}, "batchnorm", "relu"]
+    return [*spec, "global_avg_pool"]
+
+
+NAMED_SPECS = {
+    "three-layer": _three_layer(),
+    "vgg-small": _vgg_small(),
+    "resnet8": _resnet(1),
+    "resnet20": _resnet(3),
+    "mobile-small": _mobile_small(),
+}

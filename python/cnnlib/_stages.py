@@ -1,0 +1,339 @@
+"""From a ConvNet's spec to its stages: parameters, shapes and costs, and how a stage runs.
+
+A stage is one line of the spec. A call is what runs: a stage, or several that the library has a sandwich
+layer for, or a residual block of calls.
+"""
+
+import difflib
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cnnlib import layers
+from cnnlib._modeling import positive_int, probability
+from cnnlib._params import check_keys, flag, number, pair
+
+_SANDWICHES = {
+    ("conv", "spatial_batchnorm", "relu", "max_pool"): "conv_bn_relu_pool",
+    ("conv", "spatial_batchnorm", "relu"): "conv_bn_relu",
+    ("conv", "relu", "max_pool"): "conv_relu_pool",
+    ("conv", "relu"): "conv_relu",
+    ("affine", "batchnorm", "relu"): "affine_bn_relu",
+    ("affine", "relu"): "affine_relu",
+}
+_POOL_OPTIONS = ("stride", "pad", "ceil_mode")
+_OPTIONS = {
+    "conv": ("size", "stride", "pad", "dilation", "groups", "bias"),
+    "depthwise": ("multiplier", "stride", "pad", "dilation", "bias"),
+    "affine": ("bias",),
+    "batchnorm": ("momentum", "eps"),
+    "groupnorm": ("eps",),
+    "relu": (),
+    "leaky_relu": (),
+    "max_pool": (*_POOL_OPTIONS, "dilation"),
+    "avg_pool": (*_POOL_OPTIONS, "count_include_pad"),
+    "global_avg_pool": (),
+    "dropout": (),
+    "residual": ("shortcut",),
+}
+_WITHOUT_VALUE = ("batchnorm", "relu", "leaky_relu", "global_avg_pool")
+
+
+@dataclass
+class Stage:
+    """One line of the spec.
+
+    `layer` names the layer in cnnlib.layers; `names` its parameters in the order of its arguments (None for
+    a bias that it does not have) and `args` what follows them. `shape` is that of one sample's output.
+    """
+
+    layer: str
+    label: str
+    shape: tuple
+    names: tuple = ()
+    args: tuple = ()
+    num_params: int = 0
+    multiply_adds: int = 0
+    parts: list = field(default_factory=list)  # of a residual block: the stages of body and shortcut
+
+
+class Builder:
+    """Walks a spec, collecting stages, parameters and the dicts that change from call to call.
+
+    Attributes
+    ----------
+    shape : tuple
+        Of one sample, behind the stages walked so far.
+    params : dict
+        Initial parameters, in `dtype`: weights normally distributed with the standard deviation
+        ``sqrt(2 / fan_in)`` that keeps the variance through relu layers (He et al. 2015,
+        arXiv:1502.01852), or `weight_scale` if that is given; biases 0, norms' scales 1.
+    bn_params, dropout_params : list of dict
+    """
+
+    def __init__(self, input_dim, random, weight_scale, dtype):
+        self.shape = tuple(input_dim)
+        self.random = random
+        self.weight_scale = weight_scale
+        self.dtype = dtype
+        self.params = {}
+        self.bn_params = []
+        self.dropout_params = []
+        self.weights = self.norms = 0
+
+    def walk(self, spec, place="stage"):
+        """The stages of a spec, with their calls: `(stages, calls)`."""
+        if isinstance(spec, (str, dict)) or not hasattr(spec, "__iter__"):
+            raise TypeError(f"ConvNet: {place}s must be a list, got {spec!r}")
+        parsed = [_parse(f"{place} {i}", entry) for i, entry in enumerate(spec, start=1)]
+        stages, residuals = [], {}
+        for i, (kind, value, options) in enumerate(parsed):
+            where = f"ConvNet: {place} {i + 1} ({kind})"
+            if kind in ("conv", "depthwise", "affine"):
+                before_norm = i + 1 < len(parsed) and parsed[i + 1][0] == "batchnorm"
+                options.setdefault("bias", not before_norm)  # the norm would subtract it again
+            try:
+                if kind == "residual":
+                    stage, residuals[i] = self.residual(where, f"{place} {i + 1}, ", value, options)
+                else:
+                    stage = getattr(self, kind)(where, value, options)
+            except (TypeError, ValueError) as error:
+                if str(error).startswith("ConvNet: "):
+                    raise
+                raise type(error)(f"{where}: {error}") from error
+            self.shape = stage.shape
+            stages.append(stage)
+        return stages, _fuse(stages, residuals)
+
+    # A method for each kind of stage ------------------------------------------------------------------
+
+    def conv(self, where, F, options, layer_name="conv"):
+        F = positive_int(where, "filters", F)
+        options = dict(options)
+        KH, KW = pair(where, "size", options.pop("size", 3))
+        KH, KW = positive_int(where, "size", KH), positive_int(where, "size", KW)
+        C, _, _ = self._image(where)
+        bias = flag(where, "bias", options.pop("bias"))
+        conv_param = {"stride": 1, "pad": "same", **options}
+        C_group = C // positive_int(where, "groups", conv_param.get("groups", 1))
+        names = self._weights((F, C_group, KH, KW), C_group * KH * KW, F, bias)
+        shape = self._shape_behind("conv", names, (conv_param,))
+        label = f"{layer_name} {F} {KH}x{KW}"
+        if conv_param["stride"] != 1:
+            label += f" stride {_text(conv_param['stride'])}"
+        cost = math.prod(shape) * C_group * KH * KW
+        return self._stage("conv", label, shape, names, (conv_param,), cost)
+
+    def depthwise(self, where, size, options):
+        C, _, _ = self._image(where)
+        options = dict(options)
+        multiplier = positive_int(where, "multiplier", options.pop("multiplier", 1))
+        return self.conv(where, C * multiplier, {"size": size, "groups": C, **options}, "depthwise")
+
+    def affine(self, where, M, options):
+        M = positive_int(where, "units", M)
+        D = math.prod(self.shape)
+        names = self._weights((D, M), D, M, flag(where, "bias", options["bias"]))
+        return self._stage("affine", f"affine {M}", (M,), names, (), D * M)
+
+    def batchnorm(self, where, value, options):
+        bn_param = {"mode": "train", **options}
+        for name, high in (("momentum", 1), ("eps", math.inf)):
+            if name in bn_param:
+                number(where, name, bn_param[name], 0, high)
+        self.bn_params.append(bn_param)
+        layer = "spatial_batchnorm" if len(self.shape) == 3 else "batchnorm"
+        return self._stage(layer, "batchnorm", self.shape, self._norm(), (bn_param,))
+
+    def groupnorm(self, where, G, options):
+        self._image(where)
+        names = self._norm()
+        args = (positive_int(where, "groups", G), dict(options))
+        self._shape_behind("spatial_groupnorm", names, args)
+        return self._stage("spatial_groupnorm", f"groupnorm {G}", self.shape, names, args)
+
+    def relu(self, where, value, options):
+        return self._stage("relu", "relu", self.shape)
+
+    def leaky_relu(self, where, alpha, options):
+        alpha = 0.01 if alpha is None else number(where, "slope", alpha)
+        return self._stage("leaky_relu", f"leaky_relu {alpha:g}", self.shape, (), (alpha,))
+
+    def max_pool(self, where, size, options, layer="max_pool"):
+        self._image(where)
+        height, width = pair(where, "size", size)
+        pool_param = {"pool_height": height, "pool_width": width, **options}
+        shape = self._shape_behind(layer, (), (pool_param,))
+        label = f"{layer} {height}x{width}"
+        if "stride" in options:
+            label += f" stride {_text(options['stride'])}"
+        return self._stage(layer, label, shape, (), (pool_param,))
+
+    def avg_pool(self, where, size, options):
+        return self.max_pool(where, size, options, "avg_pool")
+
+    def global_avg_pool(self, where, value, options):
+        C, _, _ = self._image(where)
+        return self._stage("global_avg_pool", "global_avg_pool", (C,))
+
+    def dropout(self, where, p, options):
+        dropout_param = {"p": probability(where, "dropout", p), "mode": "train"}
+        self.dropout_params.append(dropout_param)
+        return self._stage("dropout", f"dropout {p:g}", self.shape, (), (dropout_param,))
+
+    def residual(self, where, place, body, options):
+        """body(x) + shortcut(x); without a shortcut given, x itself or a 1x1 conv where shapes differ."""
+        before = self.shape
+        stages, body_calls = self.walk(body, f"{place}body stage")
+        after, self.shape = self.shape, before
+        shortcut = options.get("shortcut")
+        if shortcut is None:
+            shortcut = [] if after == before else _projection(where, before, after)
+        shortcut_stages, shortcut_calls = self.walk(shortcut, f"{place}shortcut stage")
+        if self.shape != after:
+            raise ValueError(f"{where}: the body gives {_text(after)}, the shortcut {_text(self.shape)}")
+        stage = Stage("residual", "residual", after, parts=[("", stages), ("shortcut: ", shortcut_stages)])
+        return stage, ResidualCall(body_calls, shortcut_calls)
+
+    # Their parts --------------------------------------------------------------------------------------
+
+    def _image(self, where):
+        if len(self.shape) != 3:
+            raise ValueError(f"{where}: needs images (C, H, W), but here a sample has shape {self.shape}")
+        return self.shape
+
+    def _weights(self, shape, fan_in, num_biases, bias):
+        self.weights += 1
+        names = f"W{self.weights}", f"b{self.weights}" if bias else None
+        scale = math.sqrt(2 / max(fan_in, 1)) if self.weight_scale is None else self.weight_scale
+        self.params[names[0]] = (scale * self.random.randn(*shape)).astype(self.dtype)
+        if bias:
+            self.params[names[1]] = np.zeros(num_biases, self.dtype)
+        return names
+
+    def _norm(self):
+        self.norms += 1
+        names = f"gamma{self.norms}", f"beta{self.norms}"
+        self.params[names[0]] = np.ones(self.shape[0], self.dtype)
+        self.params[names[1]] = np.zeros(self.shape[0], self.dtype)
+        return names
+
+    def _shape_behind(self, layer, names, args):
+        """Let the layer itself say what it makes of images of this size, by giving it none of them."""
+        x = np.empty((0, *self.shape), self.dtype)
+        out, _ = Call(layer, names, args).forward(self.params, x)
+        if 0 in out.shape[1:]:
+            raise ValueError(f"no pixels are left of {_text(self.shape)}")
+        return out.shape[1:]
+
+    def _stage(self, layer, label, shape, names=(), args=(), multiply_adds=0):
+        num_params = sum(self.params[name].size for name in names if name)
+        return Stage(layer, label, tuple(shape), names, args, num_params, multiply_adds)
+
+
+class Call:
+    """A layer or sandwich of cnnlib.layers with the names of its parameters and its other arguments."""
+
+    def __init__(self, layer, names, args):
+        self.layer, self.names, self.args = layer, names, args
+        self.skip_dx = False  # the network's first layer: nothing asks for the gradient of the images
+
+    def forward(self, params, x):
+        values = (params[name] if name else None for name in self.names)
+        return getattr(layers, f"{self.layer}_forward")(x, *values, *self.args)
+
+    def backward(self, dout, cache, grads):
+        """Write the parameters' gradients to `grads`; return that of x."""
+        backward = getattr(layers, f"{self.layer}_backward")
+        result = backward(dout, cache, needs=("dw", "db")) if self.skip_dx else backward(dout, cache)
+        if not self.names:
+            return result
+        dx, *values = result
+        grads.update((name, value) for name, value in zip(self.names, values, strict=True) if name)
+        return dx
+
+
+class ResidualCall:
+    """body(x) + shortcut(x)."""
+
+    def __init__(self, body, shortcut):
+        self.body, self.shortcut = body, shortcut
+
+    def forward(self, params, x):
+        out, body_caches = forward_all(self.body, params, x)
+        short, shortcut_caches = forward_all(self.shortcut, params, x)
+        return out + short, (body_caches, shortcut_caches)
+
+    def backward(self, dout, cache, grads):
+        body_caches, shortcut_caches = cache
+        dx = backward_all(self.body, dout, body_caches, grads)
+        return dx + backward_all(self.shortcut, dout, shortcut_caches, grads)
+
+
+def forward_all(calls, params, x):
+    """Run calls one after the other; return the last one's output and the list of their caches."""
+    caches = []
+    for call in calls:
+        x, cache = call.forward(params, x)
+        caches.append(cache)
+    return x, caches
+
+
+def backward_all(calls, dout, caches, grads):
+    """Run them backwards, using up `caches`, so that memory is free again as soon as possible."""
+    for call in reversed(calls):
+        dout = call.backward(dout, caches.pop(), grads)
+    return dout
+
+
+def _fuse(stages, residuals):
+    """The calls for a list of stages: the longest sandwich that fits, else the layer by itself."""
+    calls, i = [], 0
+    while i < len(stages):
+        if i in residuals:
+            calls.append(residuals[i])
+            i += 1
+            continue
+        for length in (4, 3, 2, 1):
+            run = stages[i : i + length]
+            name = _SANDWICHES.get(tuple(stage.layer for stage in run))
+            if name or length == 1:
+                break
+        names = sum((stage.names for stage in run), ())
+        calls.append(Call(name or run[0].layer, names, sum((stage.args for stage in run), ())))
+        i += len(run)
+    return calls
+
+
+def _parse(place, entry):
+    """A line of the spec as (kind, value, options)."""
+    if isinstance(entry, str):
+        kind, value, options = entry, None, {}
+        if kind in _OPTIONS and kind not in _WITHOUT_VALUE:
+            raise ValueError(f"ConvNet: {place}: {kind} needs a value: {{{kind!r}: ...}}")
+    elif isinstance(entry, dict) and entry:
+        kinds = [key for key in entry if key in _OPTIONS]
+        kind = kinds[0] if len(kinds) == 1 else next(iter(entry))
+        value, options = entry[kind], {key: item for key, item in entry.items() if key != kind}
+    else:
+        raise TypeError(f"ConvNet: {place} must be a name or a dict such as {{'conv': 16}}, got {entry!r}")
+    if kind not in _OPTIONS:
+        near = difflib.get_close_matches(str(kind), _OPTIONS, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_OPTIONS)}"
+        raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {hint}")
+    check_keys(f"ConvNet: {place}", kind, options, _OPTIONS[kind])
+    return kind, value, options
+
+
+def _projection(where, before, after):
+    """A shortcut that changes the shape: a strided 1x1 convolution, normalised (He et al. 2015, option B)."""
+    if len(before) != 3 or len(after) != 3:
+        raise ValueError(f"{where}: from {_text(before)} to {_text(after)} a shortcut has to be given")
+    stride = tuple(-(-b // a) for b, a in zip(before[1:], after[1:], strict=True))
+    stride = stride[0] if stride[0] == stride[1] else stride
+    return [{"conv": after[0], "size": 1, "stride": stride}, "batchnorm"]
+
+
+def _text(value):
+    return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -1,0 +1,243 @@
+import copy
+import json
+import re
+
+import numpy as np
+import pytest
+from cnnlib.convnet import NAMED_SPECS, ConvNet
+from cnnlib.data import load_digits
+from cnnlib.gradient_check import eval_numerical_gradient
+from cnnlib.models import ThreeLayerConvNet
+from cnnlib.solver import Solver
+from training import assert_same_bits, assert_same_run, digits_like, quiet_solver
+
+BLOCK = {"residual": [{"conv": 4, "size": 3}, "batchnorm", "relu", {"conv": 4}, "batchnorm"]}
+
+# One small net for each kind of stage and each sandwich.
+SPECS = {
+    "conv": [{"conv": 3, "size": (3, 2), "stride": (2, 1), "pad": 1, "bias": False}],
+    "dilated": [{"conv": 3, "size": 3, "dilation": 2}, "batchnorm"],
+    "groups": [{"conv": 4, "size": 1}, {"conv": 4, "size": 3, "groups": 2}],
+    "conv_relu": [{"conv": 3}, "relu"],
+    "conv_bn_relu": [{"conv": 3}, "batchnorm", "relu"],
+    "conv_relu_pool": [{"conv": 3}, "relu", {"max_pool": 2}],
+    "conv_bn_relu_pool": [{"conv": 3}, "batchnorm", "relu", {"max_pool": (3, 2), "stride": 1}],
+    "affine_relu": [{"affine": 5}, "relu", {"affine": 4, "bias": False}],
+    "affine_bn_relu": [{"affine": 5}, {"batchnorm": None, "momentum": 0.5, "eps": 1e-3}, "relu"],
+    "depthwise": [{"depthwise": 3, "stride": 2, "multiplier": 2}, "batchnorm", "relu"],
+    "groupnorm": [{"conv": 4, "size": 1}, {"groupnorm": 2}, "leaky_relu", {"leaky_relu": 0.2}],
+    "avg_pool": [{"conv": 3}, {"avg_pool": 3, "stride": 2, "pad": 1, "count_include_pad": False}],
+    "global_avg_pool": [{"conv": 3}, "relu", "global_avg_pool"],
+    "dropout": [{"dropout": 0.3}, {"conv": 3}, {"dropout": 0.5}, {"affine": 6}, {"dropout": 0.2}],
+    "pool_first": [{"max_pool": 2}, {"conv": 2}, "relu"],
+    "identity": [{"conv": 4, "size": 1}, BLOCK, "relu"],
+    "projection": [{"residual": [{"conv": 4, "stride": 2}, "relu", {"conv": 4}, "relu"]}, "relu"],
+    "shortcut": [{"residual": [{"conv": 3}], "shortcut": [{"conv": 3, "size": 1}, "relu"]}],
+    "nested": [{"residual": [{"conv": 2}, {"residual": [{"conv": 2}, "relu"]}, {"conv": 2}]}],
+    "flat_residual": [{"affine": 4}, {"residual": [{"affine": 4}, "relu"]}],
+    "nothing": [],
+}
+
+
+def build(spec, seed=1, **options):
+    return ConvNet(
+        spec, **{"input_dim": (2, 6, 5), "num_classes": 3, "dtype": np.float64, "seed": seed, **options}
+    )
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_gradients(name, rng):
+    net = build(SPECS[name], reg=0.1, weight_scale=0.4)
+    net.label_smoothing = 0.2
+    for param, value in net.params.items():
+        if param[0] in "bg":  # biases and norms away from their special initial values
+            value += 0.3 * rng.standard_normal(value.shape)
+    X, y = rng.standard_normal((4, 2, 6, 5)), np.array([0, 2, 1, 1])
+    _, grads = net.loss(X, y)
+    assert grads.keys() == net.params.keys()
+    for param, w in net.params.items():
+        want = eval_numerical_gradient(lambda _: net.loss(X, y)[0], w)
+        assert grads[param].shape == w.shape
+        np.testing.assert_allclose(grads[param], want, rtol=1e-5, atol=1e-8, err_msg=param)
+
+
+@pytest.mark.parametrize("name", NAMED_SPECS)
+def test_named_specs(name, rng):
+    net = ConvNet(name, (3, 16, 16), 7, seed=0)
+    X, y = rng.standard_normal((20, 3, 16, 16)), rng.integers(7, size=20)
+    loss, grads = net.loss(X, y)
+    assert loss == pytest.approx(np.log(7), abs=0.15)
+    assert grads.keys() == net.params.keys()
+    assert all(grad.dtype == np.float32 and grad.shape == net.params[k].shape for k, grad in grads.items())
+    assert net.loss(X).shape == (20, 7)
+    assert json.loads(json.dumps(net.spec)) == net.spec == NAMED_SPECS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "num_params", "multiply_adds"),
+    # resnet20: the figures that published lists of CIFAR-10 models give for projection shortcuts.
+    [("resnet20", 272_474, 40_813_184), ("resnet8", 78_042, 12_501_632), ("three-layer", 825_046, 5_637_096)],
+)
+def test_sizes(name, num_params, multiply_adds):
+    net = ConvNet(name)
+    assert (net.num_params, net.multiply_adds) == (num_params, multiply_adds)
+    assert sum(w.size for w in net.params.values()) == num_params
+
+
+def test_three_layer_is_the_three_layer_net(rng):
+    net = ConvNet("three-layer", (2, 8, 8), 4, reg=0.3, seed=0)
+    same = ThreeLayerConvNet((2, 8, 8), num_classes=4, reg=0.3)
+    same.params = {name: value.copy() for name, value in net.params.items()}
+    X, y = rng.standard_normal((6, 2, 8, 8)), np.arange(6) % 4
+    assert_same_bits(net.loss(X), same.loss(X))
+    assert_same_bits(net.loss(X, y), same.loss(X, y))
+
+
+def test_initial_weights_follow_he():
+    net = ConvNet([{"conv": 64, "size": 3}, "relu", {"affine": 50}], (3, 16, 16), 10, seed=0)
+    assert np.std(net.params["W1"]) == pytest.approx(np.sqrt(2 / 27), rel=0.05)
+    assert np.std(net.params["W2"]) == pytest.approx(np.sqrt(2 / (64 * 256)), rel=0.01)
+    assert np.std(net.params["W3"]) == pytest.approx(0.01, rel=0.1)
+    assert not net.params["b1"].any()
+    fixed = ConvNet([{"conv": 64, "size": 3}], (3, 16, 16), 10, weight_scale=0.5, seed=0)
+    assert np.std(fixed.params["W1"]) == pytest.approx(0.5, rel=0.05)
+    assert np.std(fixed.params["W2"]) == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_bias_before_batchnorm_is_left_out():
+    net = build(
+        [{"conv": 3}, "batchnorm", {"conv": 3}, "relu", "batchnorm", {"affine": 4, "bias": True}, "batchnorm"]
+    )
+    assert sorted(name for name in net.params if name[0] == "b" and name[1] != "e") == ["b2", "b3", "b4"]
+
+
+def test_label_smoothing(rng):
+    net = build([{"affine": 4}, "relu"])
+    X, y = rng.standard_normal((5, 2, 6, 5)), np.array([0, 2, 1, 1, 0])
+    net.label_smoothing = 0.3
+    scores = net.loss(X)
+    log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    target = 0.7 * np.eye(3)[y] + 0.1
+    assert net.loss(X, y)[0] == pytest.approx(-(target * log_p).sum(axis=1).mean(), rel=1e-12)
+
+
+def test_dropout_masks_of_layers_differ():
+    net = build([{"affine": 60}, {"dropout": 0.5}, {"affine": 60}, {"dropout": 0.5}], weight_scale=1.0)
+    _, grads = net.loss(np.ones((1, 2, 6, 5)), np.array([0]))
+    assert ((grads["b1"] == 0) != (grads["b2"] == 0)).any()
+    assert net.loss(np.ones((1, 2, 6, 5)), np.array([0]))[1]["b1"].tobytes() == grads["b1"].tobytes()
+
+
+def test_seed_and_global_state():
+    np.random.seed(1)
+    state = np.random.get_state()[1].copy()
+    assert_same_bits(build("resnet8", seed=2).params, build("resnet8", seed=2).params)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    by_global = build("resnet8", seed=None)
+    np.random.seed(1)
+    assert_same_bits(build("resnet8", seed=None).params, by_global.params)
+
+
+def test_the_spec_is_not_shared():
+    spec = [{"conv": 3}]
+    net = build(spec)
+    spec[0]["conv"] = 4
+    assert net.spec == [{"conv": 3}]
+    other = copy.deepcopy(net)
+    other.params["W1"][:] = 0
+    assert net.params["W1"].any()
+
+
+def test_summary():
+    text = build(
+        [{"conv": 4, "size": (3, 1), "stride": 2}, "batchnorm", "relu", BLOCK, {"affine": 5}]
+    ).summary()
+    rows = [re.split(r"\s{2,}", line.strip()) for line in text.splitlines()]
+    assert rows[0] == ["stage", "output", "parameters", "multiply-adds"]
+    assert rows[2:6] == [
+        ["input", "2x6x5"],
+        ["conv 4 3x1 stride 2", "4x3x3", "24", "216"],
+        ["batchnorm", "4x3x3", "8"],
+        ["relu", "4x3x3"],
+    ]
+    assert rows[7] == ["conv 4 3x3", "4x3x3", "144", "1,296"]
+    assert rows[-3] == ["affine 3", "3", "18", "15"]
+    assert rows[-1] == ["total", "539", "3,003"]
+
+
+@pytest.mark.parametrize("spec", ["resnet8", "mobile-small"])
+def test_learns_real_digits(spec):
+    data = load_digits()
+    net = ConvNet(spec, (1, 8, 8), 10, seed=0)
+    solver = Solver(
+        net,
+        data,
+        update_rule="adam",
+        optim_config={"learning_rate": 5e-3},
+        batch_size=64,
+        num_epochs=3,
+        num_train_samples=200,
+        verbose=False,
+        seed=0,
+    )
+    solver.train()
+    assert solver.check_accuracy(data["X_test"], data["y_test"]) > 0.93
+
+
+def test_resume_equals_uninterrupted(tmp_path):
+    spec = [{"conv": 4}, "batchnorm", "relu", {"dropout": 0.3}, BLOCK, "relu", {"dropout": 0.2}]
+
+    def net():
+        return ConvNet(spec, (1, 6, 6), 4, seed=3)
+
+    data = digits_like()
+    whole = quiet_solver(
+        net(), data, num_epochs=3, update_rule="adamw", seed=1, checkpoint_name=tmp_path / "run"
+    )
+    whole.train()
+    resumed = Solver.resume(tmp_path / "run_epoch_1.npz", net(), data)
+    resumed.train()
+    assert_same_run(resumed, whole)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("resnet9", "unknown spec 'resnet9'; did you mean 'resnet8'"),
+        (["rellu"], "stage 1: unknown kind 'rellu'; did you mean 'relu'"),
+        (["conv"], "stage 1: conv needs a value"),
+        ([{"conv": 3, "strid": 2}], "stage 1: unknown key 'strid' in conv; did you mean 'stride'"),
+        (["relu", {"conv": 0}], "stage 2 (conv): filters must be at least 1"),
+        ([{"conv": 3, "size": 9, "pad": 0}], "stage 1 (conv): "),
+        ([{"conv": 3, "groups": 2}], "stage 1 (conv): "),
+        ([{"conv": 3, "pad": "sane"}], "stage 1 (conv): "),
+        ([{"max_pool": 7}], "stage 1 (max_pool): "),
+        (
+            [{"affine": 3}, {"conv": 3}],
+            "stage 2 (conv): needs images (C, H, W), but here a sample has shape (3,)",
+        ),
+        (["global_avg_pool", {"max_pool": 2}], "stage 2 (max_pool): needs images"),
+        ([{"dropout": 1}], "stage 1 (dropout): dropout must be below 1"),
+        ([{"groupnorm": 3}], "stage 1 (groupnorm): "),
+        ([{"batchnorm": None, "momentum": 2}], "stage 1 (batchnorm): momentum must be"),
+        ([{"residual": ["relu", "rellu"]}], "stage 1, body stage 2: unknown kind 'rellu'"),
+        ([{"residual": ["relu"], "shortcut": [{"conv": 3}]}], "the body gives 2x6x5, the shortcut 3x6x5"),
+        ([{"residual": [{"affine": 4}]}], "from 2x6x5 to 4 a shortcut has to be given"),
+    ],
+)
+def test_refuses_bad_specs(spec, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build(spec)
+
+
+@pytest.mark.parametrize("spec", [[3], {"conv": 3}, [{}], [{"conv": "3"}], [{"conv": 3, "bias": 1}], 7])
+def test_refuses_wrong_types(spec):
+    with pytest.raises(TypeError, match="ConvNet: stage"):
+        build(spec)
+
+
+def test_refuses_other_images(rng):
+    with pytest.raises(ValueError, match=r"X must have shape \(N, 2, 6, 5\), got \(3, 1, 6, 5\)"):
+        build(SPECS["conv"]).loss(rng.standard_normal((3, 1, 6, 5)))
+    with pytest.raises(ValueError, match="input_dim must be"):
+        build([], input_dim=(2, 3))
