@@ -138,11 +138,11 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
 }
 
 template <class T>
-py::array conv_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b, const Geometry& g,
+py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b, const Geometry& g,
                        const std::string& algorithm, bool relu, const MaybeArray<T>& out_buffer) {
-  const ConvShape s = conv_shape("conv_forward", x, w, g, algorithm);
-  if (b) require_shape("conv_forward", "b", *b, {s.F});
-  Array<T> out = result_array<T>("conv_forward", {s.N, s.F, s.OH, s.OW}, out_buffer);
+  const ConvShape s = conv_shape(function, x, w, g, algorithm);
+  if (b) require_shape(function, "b", *b, {s.F});
+  Array<T> out = result_array<T>(function, {s.N, s.F, s.OH, s.OW}, out_buffer);
   T* y = out.mutable_data();
   unlocked([&] { kernels<T>().conv_forward(x.data(), w.data(), data_or_null(b), y, s, relu); });
   return out;
@@ -150,14 +150,14 @@ py::array conv_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>
 
 // (dx, dw, db), each None unless needed.
 template <class T>
-py::tuple conv_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w, const Geometry& g,
+py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w, const Geometry& g,
                         const std::string& algorithm, bool need_dx, bool need_dw, bool need_db) {
-  const ConvShape s = conv_shape("conv_backward", x, w, g, algorithm);
-  require_shape("conv_backward", "dout", dout, {s.N, s.F, s.OH, s.OW});
+  const ConvShape s = conv_shape(function, x, w, g, algorithm);
+  require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   MaybeArray<T> dx, dw, db;
-  if (need_dx) dx = new_array<T>("conv_backward", shape_of(x));
-  if (need_dw) dw = new_array<T>("conv_backward", shape_of(w));
-  if (need_db) db = new_array<T>("conv_backward", {s.F});
+  if (need_dx) dx = new_array<T>(function, shape_of(x));
+  if (need_dw) dw = new_array<T>(function, shape_of(w));
+  if (need_db) db = new_array<T>(function, {s.F});
   T* dx_data = dx ? dx->mutable_data() : nullptr;
   T* dw_data = dw ? dw->mutable_data() : nullptr;
   T* db_data = db ? db->mutable_data() : nullptr;
@@ -210,9 +210,9 @@ template <class T>
 void bind_conv(py::module_& m) {
   const auto out = py::arg("out").noconvert() = py::none();
   const auto b = py::arg("b").noconvert().none(true);
-  m.def("conv_forward", &conv_forward<T>, py::arg("x").noconvert(), py::arg("w").noconvert(), b, py::arg("geometry"),
+  m.def("conv_forward", &conv_forward<T>, py::arg("function"), py::arg("x").noconvert(), py::arg("w").noconvert(), b, py::arg("geometry"),
         py::arg("algorithm"), py::arg("relu") = false, out);
-  m.def("conv_backward", &conv_backward<T>, py::arg("dout").noconvert(), py::arg("x").noconvert(),
+  m.def("conv_backward", &conv_backward<T>, py::arg("function"), py::arg("dout").noconvert(), py::arg("x").noconvert(),
         py::arg("w").noconvert(), py::arg("geometry"), py::arg("algorithm"), py::arg("need_dx"), py::arg("need_dw"),
         py::arg("need_db"));
   m.def("conv_transpose_forward", &conv_transpose_forward<T>, py::arg("x").noconvert(), py::arg("w").noconvert(), b,

@@ -14,10 +14,10 @@ DenseShape dense_shape(const char* function, const Array<T>& x, const Array<T>& 
 }
 
 template <class T>
-py::array affine_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b, bool relu) {
-  const DenseShape s = dense_shape("affine_forward", x, w);
-  if (b) require_shape("affine_forward", "b", *b, {s.M});
-  Array<T> out = new_array<T>("affine_forward", {s.N, s.M});
+py::array affine_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b, bool relu) {
+  const DenseShape s = dense_shape(function, x, w);
+  if (b) require_shape(function, "b", *b, {s.M});
+  Array<T> out = new_array<T>(function, {s.N, s.M});
   T* y = out.mutable_data();
   unlocked([&] { kernels<T>().affine_forward(x.data(), w.data(), data_or_null(b), y, s, relu); });
   return out;
@@ -25,14 +25,14 @@ py::array affine_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<
 
 // (dx (N, D), dw, db), each None unless needed.
 template <class T>
-py::tuple affine_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w, bool need_dx, bool need_dw,
+py::tuple affine_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w, bool need_dx, bool need_dw,
                           bool need_db) {
-  const DenseShape s = dense_shape("affine_backward", x, w);
-  require_shape("affine_backward", "dout", dout, {s.N, s.M});
+  const DenseShape s = dense_shape(function, x, w);
+  require_shape(function, "dout", dout, {s.N, s.M});
   MaybeArray<T> dx, dw, db;
-  if (need_dx) dx = new_array<T>("affine_backward", {s.N, s.D});
-  if (need_dw) dw = new_array<T>("affine_backward", {s.D, s.M});
-  if (need_db) db = new_array<T>("affine_backward", {s.M});
+  if (need_dx) dx = new_array<T>(function, {s.N, s.D});
+  if (need_dw) dw = new_array<T>(function, {s.D, s.M});
+  if (need_db) db = new_array<T>(function, {s.M});
   T* dx_data = dx ? dx->mutable_data() : nullptr;
   T* dw_data = dw ? dw->mutable_data() : nullptr;
   T* db_data = db ? db->mutable_data() : nullptr;
@@ -49,9 +49,9 @@ py::array relu_forward(const Array<T>& x) {
 }
 
 template <class T>
-py::array relu_backward(const Array<T>& dout, const Array<T>& x) {
-  require_shape("relu_backward", "dout", dout, shape_of(x));
-  Array<T> dx = new_array<T>("relu_backward", shape_of(x));
+py::array relu_backward(const char* function, const Array<T>& dout, const Array<T>& x) {
+  require_shape(function, "dout", dout, shape_of(x));
+  Array<T> dx = new_array<T>(function, shape_of(x));
   T* to = dx.mutable_data();
   unlocked([&] { kernels<T>().relu_backward(dout.data(), x.data(), to, x.size()); });
   return dx;
@@ -80,11 +80,12 @@ template <class T>
 void bind_dense(py::module_& m) {
   const auto x = py::arg("x").noconvert(), w = py::arg("w").noconvert(), dout = py::arg("dout").noconvert();
   const auto b = py::arg("b").noconvert().none(true);
-  m.def("affine_forward", &affine_forward<T>, x, w, b, py::arg("relu") = false);
-  m.def("affine_backward", &affine_backward<T>, dout, x, w, py::arg("need_dx"), py::arg("need_dw"),
+  const auto function = py::arg("function");
+  m.def("affine_forward", &affine_forward<T>, function, x, w, b, py::arg("relu") = false);
+  m.def("affine_backward", &affine_backward<T>, function, dout, x, w, py::arg("need_dx"), py::arg("need_dw"),
         py::arg("need_db"));
   m.def("relu_forward", &relu_forward<T>, x);
-  m.def("relu_backward", &relu_backward<T>, dout, x);
+  m.def("relu_backward", &relu_backward<T>, function, dout, x);
   m.def("leaky_relu_forward", &leaky_relu_forward<T>, x, py::arg("alpha"));
   m.def("leaky_relu_backward", &leaky_relu_backward<T>, dout, x, py::arg("alpha"));
 }

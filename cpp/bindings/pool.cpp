@@ -81,16 +81,16 @@ void run_backward(const T* dout, const void* arg, T* dx, const PoolShape& s) {
 
 // (out, argmax): the winner of each window as kh * PW + kw, the type's largest number where there is none.
 template <class T>
-py::tuple max_pool_forward(const Array<T>& x, const Geometry& g, bool ceil_mode, const MaybeArray<T>& out_buffer) {
-  const PoolShape s = pool_shape("max_pool_forward", x, g, ceil_mode, false);
+py::tuple max_pool_forward(const char* function, const Array<T>& x, const Geometry& g, bool ceil_mode, const MaybeArray<T>& out_buffer) {
+  const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   const std::vector<Index> shape = {x.shape(0), x.shape(1), s.OH, s.OW};
-  Array<T> out = result_array<T>("max_pool_forward", shape, out_buffer);
+  Array<T> out = result_array<T>(function, shape, out_buffer);
   T* y = out.mutable_data();
   py::array arg;
   if (wide_window(s))
-    arg = new_array<std::uint32_t>("max_pool_forward", shape);
+    arg = new_array<std::uint32_t>(function, shape);
   else
-    arg = new_array<std::uint8_t>("max_pool_forward", shape);
+    arg = new_array<std::uint8_t>(function, shape);
   void* a = arg.mutable_data();
   unlocked([&] { run_forward<T>(x.data(), y, a, s); });
   return py::make_tuple(out, arg);
@@ -98,11 +98,17 @@ py::tuple max_pool_forward(const Array<T>& x, const Geometry& g, bool ceil_mode,
 
 // Without an argmax plane it is found again from x.
 template <class T>
-py::array max_pool_backward(const Array<T>& dout, const Array<T>& x, const Geometry& g, bool ceil_mode,
+py::array max_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Geometry& g, bool ceil_mode,
                             const std::optional<py::array>& argmax) {
-  const PoolShape s = pool_shape("max_pool_backward", x, g, ceil_mode, false);
-  require_shape("max_pool_backward", "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
-  Array<T> dx = new_array<T>("max_pool_backward", shape_of(x));
+  const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
+  require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
+  if (argmax) {
+    require_shape(function, "argmax", *argmax, shape_of(dout));
+    const bool right = wide_window(s) ? py::isinstance<Array<std::uint32_t>>(*argmax)
+                                      : py::isinstance<Array<std::uint8_t>>(*argmax);
+    require(right, [&] { return std::string(function) + ": argmax is not what the forward pass returned"; });
+  }
+  Array<T> dx = new_array<T>(function, shape_of(x));
   T* to = dx.mutable_data();
   const Index outputs = s.planes * s.OH * s.OW;
   unlocked([&] {
@@ -166,9 +172,10 @@ template <class T>
 void bind_pool(py::module_& m) {
   const auto x = py::arg("x").noconvert(), dout = py::arg("dout").noconvert();
   const auto out = py::arg("out").noconvert() = py::none();
+  const auto function = py::arg("function");
   const auto geometry = py::arg("geometry"), ceil_mode = py::arg("ceil_mode"), count = py::arg("count_include_pad");
-  m.def("max_pool_forward", &max_pool_forward<T>, x, geometry, ceil_mode, out);
-  m.def("max_pool_backward", &max_pool_backward<T>, dout, x, geometry, ceil_mode, py::arg("argmax") = py::none());
+  m.def("max_pool_forward", &max_pool_forward<T>, function, x, geometry, ceil_mode, out);
+  m.def("max_pool_backward", &max_pool_backward<T>, function, dout, x, geometry, ceil_mode, py::arg("argmax") = py::none());
   m.def("avg_pool_forward", &avg_pool_forward<T>, x, geometry, ceil_mode, count, out);
   m.def("avg_pool_backward", &avg_pool_backward<T>, dout, x, geometry, ceil_mode, count);
   m.def("global_avg_pool_forward", &global_avg_pool_forward<T>, x, out);

@@ -20,6 +20,7 @@ struct MatrixView {
 template <class T>
 void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bias, bool relu, T* c, Index M, Index N,
                     Index K) {
+  if (M == 0 || N == 0) return;
   using S = Simd<T>;
   constexpr Index lanes = tile_lanes<T>, depth = 256;
   const int threads = threads_for(2.0 / 16 * M * N * K);

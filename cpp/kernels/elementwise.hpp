@@ -15,11 +15,11 @@ void relu_forward(const T* x, T* out, Index n) {
   });
 }
 
-// dx = dout where x > 0, else 0.
+// dx = 0 where x <= 0, else dout.
 template <class T>
 void relu_backward(const T* dout, const T* x, T* dx, Index n) {
   parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) dx[i] = x[i] > T(0) ? dout[i] : T(0);
+    for (Index i = begin; i < end; ++i) dx[i] = x[i] <= T(0) ? T(0) : dout[i];
   });
 }
 

@@ -19,8 +19,8 @@ struct Moments {
 
 // mean and biased variance from the sums of d = x - rough and d * d over n values.
 inline Moments moments(double rough, double sum_d, double sum_dd, double n) {
-  const double shift = sum_d / n;
-  return {rough + shift, std::max(0.0, sum_dd / n - shift * shift)};
+  const double shift = sum_d / n, var = sum_dd / n - shift * shift;
+  return {rough + shift, var < 0 ? 0 : var};  // NaN stays NaN
 }
 
 // Sums over the S values of one plane, or of a row, that both passes need.

@@ -63,25 +63,31 @@ void max_pool_forward(const T* x, T* out, Arg* arg, const PoolShape& s) {
   });
 }
 
-// dx[winner of each window] += dout.
+// dx[winner of each window] += dout. A winner that lies outside the image adds to nothing.
 template <class T, class Arg>
 void max_pool_backward(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
-  constexpr Arg none = std::numeric_limits<Arg>::max();
+  const Index window = s.PH * s.PW;
   Layout layout;
-  const auto piece = layout.array<Index>(s.PH * s.PW);
+  const auto piece = layout.array<Index>(2 * window);
   const Scratch scratch(layout.bytes());
-  Index* offset = piece.in(scratch.data());
-  for (Index kh = 0; kh < s.PH; ++kh)
-    for (Index kw = 0; kw < s.PW; ++kw)
-      offset[kh * s.PW + kw] = (kh * s.dilation_h - s.pad_top) * s.W + kw * s.dilation_w - s.pad_left;
+  Index* line = piece.in(scratch.data());
+  Index* column = line + window;
+  for (Index k = 0; k < window; ++k) {
+    line[k] = k / s.PW * s.dilation_h - s.pad_top;
+    column[k] = k % s.PW * s.dilation_w - s.pad_left;
+  }
   const double work = double(s.planes) * (s.OH * s.OW + s.H * s.W);
   parallel_for(s.planes, threads_for(work), [&](Index plane, int) {
     T* image = dx + plane * s.H * s.W;
     std::fill_n(image, s.H * s.W, T(0));
     for (Index oh = 0; oh < s.OH; ++oh) {
-      const Index row = (plane * s.OH + oh) * s.OW, corner = oh * s.stride_h * s.W;
-      for (Index ow = 0; ow < s.OW; ++ow)
-        if (arg[row + ow] != none) image[corner + ow * s.stride_w + offset[arg[row + ow]]] += dout[row + ow];
+      const Index row = (plane * s.OH + oh) * s.OW;
+      for (Index ow = 0; ow < s.OW; ++ow) {
+        const Index winner = static_cast<Index>(arg[row + ow]);
+        if (winner >= window) continue;
+        const Index h = oh * s.stride_h + line[winner], w = ow * s.stride_w + column[winner];
+        if (h >= 0 && h < s.H && w >= 0 && w < s.W) image[h * s.W + w] += dout[row + ow];
+      }
     }
   });
 }

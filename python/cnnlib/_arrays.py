@@ -10,6 +10,8 @@ _HALVES = ("float16", "bfloat16")
 def _as_array(function, name, value):
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         return np.from_dlpack(value)
+    if value is None:
+        raise TypeError(f"{function}: {name} must be an array, got None")
     try:
         return np.asarray(value)
     except ValueError as error:
@@ -35,14 +37,14 @@ def prepare(function, names, *values):
     """
     Return `values` as C-contiguous arrays of one floating dtype, and the dtype that results have.
 
-    A value of None stays None. An array is copied only where its dtype, byte order, strides or
+    A bias of None stays None. An array is copied only where its dtype, byte order, strides or
     alignment ask for it.
     """
     first = values[0]
     if type(first) is np.ndarray and first.dtype in (np.float32, np.float64):
         dtype = first.dtype
-        for value in values:
-            if value is None:
+        for name, value in zip(names, values):
+            if value is None and name == "b":
                 continue
             if type(value) is not np.ndarray or value.dtype is not dtype:
                 break
@@ -51,14 +53,21 @@ def prepare(function, names, *values):
                 break
         else:
             return values, dtype
-    arrays = [None if v is None else _as_array(function, n, v) for n, v in zip(names, values)]
+    arrays = [None if v is None and n == "b" else _as_array(function, n, v) for n, v in zip(names, values)]
     present = [(n, a) for n, a in zip(names, arrays) if a is not None]
     result, compute = _compute_dtype(function, *zip(*present))
     return tuple(None if a is None else np.require(a, compute, ("C", "A")) for a in arrays), result
 
 
-def prepare_out(function, out, dtype):
-    """Check a caller's buffer: it must take the result as it is."""
+def prepare_backward(function, dout, names, *values):
+    """As `prepare` for what the forward pass took, and `dout` in the same dtype: it decides nothing."""
+    values, dtype = prepare(function, names, *values)
+    (dout,), _ = prepare(function, ("dout",), dout)
+    return (np.require(dout, values[0].dtype, ("C", "A")), *values), dtype
+
+
+def prepare_out(function, out, dtype, *inputs):
+    """Check a caller's buffer: it must take the result as it is, and hold none of the inputs."""
     if out is None:
         return None
     if not isinstance(out, np.ndarray):
@@ -67,6 +76,8 @@ def prepare_out(function, out, dtype):
         raise ValueError(f"{function}: out must have dtype {_computed(dtype)}, got {out.dtype}")
     if not (out.flags.carray and out.dtype.isnative):
         raise ValueError(f"{function}: out must be C-contiguous, aligned and writable")
+    if any(value is not None and np.may_share_memory(out, value) for value in inputs):
+        raise ValueError(f"{function}: out must not overlap an input")
     return out
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_out, result
+from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, choice, integer, pads, pair, wanted
 
 _KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
@@ -68,8 +68,8 @@ def conv_forward(x, w, b, conv_param, *, out=None):
 def _conv(function, x, w, b, conv_param, relu=False, out=None):
     (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
     geometry, algorithm = _geometry(function, conv_param, x, w)
-    out = prepare_out(function, out, dtype)
-    return result(_core.conv_forward(x, w, b, geometry, algorithm, relu, out), dtype)
+    out = prepare_out(function, out, dtype, x, w, b)
+    return result(_core.conv_forward(function, x, w, b, geometry, algorithm, relu, out), dtype)
 
 
 def conv_backward(dout, cache, *, needs=None):
@@ -95,12 +95,16 @@ def conv_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         As in `conv_forward`, or `dout` of another shape than the output.
     """
+    return _conv_backward("conv_backward", dout, cache, needs)
+
+
+def _conv_backward(function, dout, cache, needs):
     x, w, b, conv_param = cache
-    need_dx, need_dw, need_db = wanted("conv_backward", needs, _GRADIENTS)
-    (dout, x, w), dtype = prepare("conv_backward", ("dout", "x", "w"), dout, x, w)
-    geometry, algorithm = _geometry("conv_backward", conv_param, x, w)
+    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
+    (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
+    geometry, algorithm = _geometry(function, conv_param, x, w)
     need_db = need_db and b is not None
-    grads = _core.conv_backward(dout, x, w, geometry, algorithm, need_dx, need_dw, need_db)
+    grads = _core.conv_backward(function, dout, x, w, geometry, algorithm, need_dx, need_dw, need_db)
     return tuple(result(grad, dtype) for grad in grads)
 
 
@@ -145,7 +149,7 @@ def conv_transpose_forward(x, w, b, conv_param, *, out=None):
     cache = (x, w, b, conv_param)
     (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
     arguments = _transpose_arguments(function, conv_param, x, w)
-    out = _core.conv_transpose_forward(x, w, b, *arguments, prepare_out(function, out, dtype))
+    out = _core.conv_transpose_forward(x, w, b, *arguments, prepare_out(function, out, dtype, x, w, b))
     return result(out, dtype), cache
 
 
@@ -175,7 +179,7 @@ def conv_transpose_backward(dout, cache, *, needs=None):
     function = "conv_transpose_backward"
     x, w, b, conv_param = cache
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    (dout, x, w), dtype = prepare(function, ("dout", "x", "w"), dout, x, w)
+    (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
     arguments = _transpose_arguments(function, conv_param, x, w)
     need_db = need_db and b is not None
     grads = _core.conv_transpose_backward(dout, x, w, *arguments, need_dx, need_dw, need_db)

@@ -20,6 +20,7 @@ def use_isa(name: str) -> None: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
 def conv_forward(
+    function: str,
     x: NDArray[_T],
     w: NDArray[_T],
     b: NDArray[_T] | None,
@@ -29,6 +30,7 @@ def conv_forward(
     out: NDArray[_T] | None = None,
 ) -> NDArray[_T]: ...
 def conv_backward(
+    function: str,
     dout: NDArray[_T],
     x: NDArray[_T],
     w: NDArray[_T],
@@ -59,9 +61,14 @@ def conv_transpose_backward(
     need_db: bool,
 ) -> _Gradients[_T]: ...
 def max_pool_forward(
-    x: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool, out: NDArray[_T] | None = None
+    function: str,
+    x: NDArray[_T],
+    geometry: _PoolGeometry,
+    ceil_mode: bool,
+    out: NDArray[_T] | None = None,
 ) -> tuple[NDArray[_T], NDArray[np.unsignedinteger]]: ...
 def max_pool_backward(
+    function: str,
     dout: NDArray[_T],
     x: NDArray[_T],
     geometry: _PoolGeometry,
@@ -123,13 +130,19 @@ def rownorm_backward(
     groups: int,
 ) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T]]: ...
 def affine_forward(
-    x: NDArray[_T], w: NDArray[_T], b: NDArray[_T] | None, relu: bool = False
+    function: str, x: NDArray[_T], w: NDArray[_T], b: NDArray[_T] | None, relu: bool = False
 ) -> NDArray[_T]: ...
 def affine_backward(
-    dout: NDArray[_T], x: NDArray[_T], w: NDArray[_T], need_dx: bool, need_dw: bool, need_db: bool
+    function: str,
+    dout: NDArray[_T],
+    x: NDArray[_T],
+    w: NDArray[_T],
+    need_dx: bool,
+    need_dw: bool,
+    need_db: bool,
 ) -> _Gradients[_T]: ...
 def relu_forward(x: NDArray[_T]) -> NDArray[_T]: ...
-def relu_backward(dout: NDArray[_T], x: NDArray[_T]) -> NDArray[_T]: ...
+def relu_backward(function: str, dout: NDArray[_T], x: NDArray[_T]) -> NDArray[_T]: ...
 def leaky_relu_forward(x: NDArray[_T], alpha: float) -> NDArray[_T]: ...
 def leaky_relu_backward(dout: NDArray[_T], x: NDArray[_T], alpha: float) -> NDArray[_T]: ...
 def sgd_step(w: NDArray[_T], dw: NDArray[_T], learning_rate: float) -> None: ...

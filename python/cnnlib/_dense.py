@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, result
+from cnnlib._arrays import prepare, prepare_backward, result
 from cnnlib._params import check_keys, choice, integer, number, wanted
 
 _GRADIENTS = ("dx", "dw", "db")
@@ -49,7 +49,7 @@ def affine_forward(x, w, b):
 
 def _affine(function, x, w, b, relu=False):
     (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
-    return result(_core.affine_forward(_rows(x), w, b, relu), dtype)
+    return result(_core.affine_forward(function, _rows(x), w, b, relu), dtype)
 
 
 def affine_backward(dout, cache, *, needs=None):
@@ -75,10 +75,16 @@ def affine_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         As in `affine_forward`, or `dout` of another shape than the output.
     """
+    return _affine_backward("affine_backward", dout, cache, needs)
+
+
+def _affine_backward(function, dout, cache, needs):
     x, w, b = cache
-    need_dx, need_dw, need_db = wanted("affine_backward", needs, _GRADIENTS)
-    (dout, x, w), dtype = prepare("affine_backward", ("dout", "x", "w"), dout, x, w)
-    dx, dw, db = _core.affine_backward(dout, _rows(x), w, need_dx, need_dw, need_db and b is not None)
+    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
+    (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
+    dx, dw, db = _core.affine_backward(
+        function, dout, _rows(x), w, need_dx, need_dw, need_db and b is not None
+    )
     return result(dx if dx is None else dx.reshape(x.shape), dtype), result(dw, dtype), result(db, dtype)
 
 
@@ -108,7 +114,7 @@ def relu_forward(x):
 
 def relu_backward(dout, cache):
     """
-    Gradient of `relu_forward`: dout where x > 0, else 0.
+    Gradient of `relu_forward`: 0 where x <= 0, else dout.
 
     Parameters
     ----------
@@ -125,8 +131,12 @@ def relu_backward(dout, cache):
     ValueError, TypeError
         `dout` of another shape than x, or of an unsupported type.
     """
-    (dout, x), dtype = prepare("relu_backward", ("dout", "x"), dout, cache)
-    return result(_core.relu_backward(dout, x), dtype)
+    return _relu_backward("relu_backward", dout, cache)
+
+
+def _relu_backward(function, dout, x):
+    (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
+    return result(_core.relu_backward(function, dout, x), dtype)
 
 
 def leaky_relu_forward(x, alpha=0.01):
@@ -176,7 +186,7 @@ def leaky_relu_backward(dout, cache):
         `dout` of another shape than x, or of an unsupported type.
     """
     x, alpha = cache
-    (dout, x), dtype = prepare("leaky_relu_backward", ("dout", "x"), dout, x)
+    (dout, x), dtype = prepare_backward("leaky_relu_backward", dout, ("x",), x)
     return result(_core.leaky_relu_backward(dout, x, alpha), dtype)
 
 
@@ -248,7 +258,7 @@ def dropout_backward(dout, cache):
     if mask is None:
         (dout,), dtype = prepare("dropout_backward", ("dout",), dout)
         return result(dout.copy(), dtype)
-    (dout, mask), dtype = prepare("dropout_backward", ("dout", "mask"), dout, mask)
+    (dout, mask), dtype = prepare_backward("dropout_backward", dout, ("mask",), mask)
     if dout.shape != mask.shape:
         raise ValueError(f"dropout_backward: dout must have shape {mask.shape}, got {dout.shape}")
     return result(dout * mask, dtype)

@@ -7,28 +7,26 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_out, result
+from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, choice, integer, number
 
 _BATCH_KEYS = ("mode", "eps", "momentum", "running_mean", "running_var")
+_NAMES = ("x", "gamma", "beta")
 _ROW_KEYS = ("eps", "mode")  # 'mode' is accepted, and has no meaning here
 
 
 class _BatchCache(NamedTuple):
-    x: np.ndarray
-    gamma: np.ndarray
+    arrays: tuple  # x, gamma, beta as they came
     mean: np.ndarray
     inv_std: np.ndarray
     from_batch: bool
 
 
 class _RowCache(NamedTuple):
-    x: np.ndarray
-    gamma: np.ndarray
+    arrays: tuple  # x, gamma, beta as they came
     mean: np.ndarray
     inv_std: np.ndarray
     groups: int
-    shape: tuple  # of gamma and beta as they came
 
 
 def _running(function, name, bn_param, shape, dtype):
@@ -44,12 +42,13 @@ def _running(function, name, bn_param, shape, dtype):
 
 
 def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
-    (x, gamma, beta), dtype = prepare(function, ("x", "gamma", "beta"), x, gamma, beta)
+    arrays = (x, gamma, beta)
+    (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
     check_keys(function, "bn_param", bn_param, _BATCH_KEYS, required=("mode",))
     mode = choice(function, "mode", bn_param["mode"], ("train", "test"))
     eps = number(function, "eps", bn_param.get("eps", 1e-5), 0)
     momentum = number(function, "momentum", bn_param.get("momentum", 0.9), 0, 1)
-    out = prepare_out(function, out, dtype)
+    out = prepare_out(function, out, dtype, x, gamma, beta)
     shape = x.shape[1:2]
     running_mean = _running(function, "running_mean", bn_param, shape, x.dtype)
     running_var = _running(function, "running_var", bn_param, shape, x.dtype)
@@ -66,11 +65,11 @@ def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
         running_var = (momentum * running_var + (1 - momentum) * var).astype(x.dtype)
     if mode == "train":
         bn_param["running_mean"], bn_param["running_var"] = running_mean, running_var
-    return result(out, dtype), _BatchCache(x, gamma, mean, inv_std, from_batch)
+    return result(out, dtype), _BatchCache(arrays, mean, inv_std, from_batch)
 
 
 def _batchnorm_backward(function, ndim, dout, cache):
-    (dout, x, gamma), dtype = prepare(function, ("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    (dout, x, gamma, _), dtype = prepare_backward(function, dout, _NAMES, *cache.arrays)
     grads = _core.batchnorm_backward(
         function, dout, x, ndim, cache.mean, cache.inv_std, gamma, cache.from_batch
     )
@@ -199,23 +198,27 @@ def spatial_batchnorm_backward(dout, cache):
 
 
 def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out):
-    (x, gamma, beta), dtype = prepare(function, ("x", "gamma", "beta"), x, gamma, beta)
+    arrays = (x, gamma, beta)
+    (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
     check_keys(function, name, param, _ROW_KEYS)
     eps = number(function, "eps", param.get("eps", 1e-5), 0)
-    out = prepare_out(function, out, dtype)
-    shape = gamma.shape
-    if ndim == 4 and x.ndim == 4 and shape == beta.shape == (1, x.shape[1], 1, 1):
-        gamma, beta = gamma.reshape(-1), beta.reshape(-1)
+    out = prepare_out(function, out, dtype, x, gamma, beta)
+    gamma, beta = _flat(gamma, x), _flat(beta, x)
     out, mean, inv_std = _core.rownorm_forward(function, x, ndim, gamma, beta, groups, eps, out)
-    return result(out, dtype), _RowCache(x, gamma, mean, inv_std, groups, shape)
+    return result(out, dtype), _RowCache(arrays, mean, inv_std, groups)
+
+
+def _flat(parameter, x):
+    """gamma or beta (1, C, 1, 1) as (C,); any other shape is left to the check against x."""
+    return parameter.reshape(-1) if x.ndim == 4 and parameter.shape == (1, x.shape[1], 1, 1) else parameter
 
 
 def _rownorm_backward(function, ndim, dout, cache):
-    (dout, x, gamma), dtype = prepare(function, ("dout", "x", "gamma"), dout, cache.x, cache.gamma)
+    (dout, x, gamma, beta), dtype = prepare_backward(function, dout, _NAMES, *cache.arrays)
     dx, dgamma, dbeta = _core.rownorm_backward(
-        function, dout, x, ndim, cache.mean, cache.inv_std, gamma, cache.groups
+        function, dout, x, ndim, cache.mean, cache.inv_std, _flat(gamma, x), cache.groups
     )
-    shaped = dgamma.reshape(cache.shape), dbeta.reshape(cache.shape)
+    shaped = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
     return tuple(result(grad, dtype) for grad in (dx, *shaped))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_out, result
+from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, flag, integer, pads, pair
 
 _MAX_KEYS = ("pool_height", "pool_width", "stride", "pad", "dilation", "ceil_mode")
@@ -11,9 +11,9 @@ _AVG_KEYS = ("pool_height", "pool_width", "stride", "pad", "ceil_mode", "count_i
 
 
 class MaxPoolCache(tuple):
-    """(x, pool_param), and in `argmax` which position of each window won, to spare the search for it."""
+    """(x, pool_param), and in `winners` the windows' geometry and which position of each won."""
 
-    argmax = None
+    winners = None
 
 
 def _geometry(function, param, x, keys):
@@ -67,11 +67,15 @@ def max_pool_forward(x, pool_param, *, out=None):
     TypeError
         Arrays or parameters of an unsupported type.
     """
-    function = "max_pool_forward"
+    return _max_pool("max_pool_forward", x, pool_param, out)
+
+
+def _max_pool(function, x, pool_param, out=None):
     cache = MaxPoolCache((x, pool_param))
     (x,), dtype = prepare(function, ("x",), x)
-    geometry, ceil_mode = _geometry(function, pool_param, x, _MAX_KEYS)
-    out, cache.argmax = _core.max_pool_forward(x, geometry, ceil_mode, prepare_out(function, out, dtype))
+    geometry = _geometry(function, pool_param, x, _MAX_KEYS)
+    out, argmax = _core.max_pool_forward(function, x, *geometry, prepare_out(function, out, dtype, x))
+    cache.winners = geometry, argmax
     return result(out, dtype), cache
 
 
@@ -98,13 +102,17 @@ def max_pool_backward(dout, cache):
     ValueError, TypeError
         As in `max_pool_forward`, or `dout` of another shape than the output.
     """
+    return _max_pool_backward("max_pool_backward", dout, cache)
+
+
+def _max_pool_backward(function, dout, cache):
     x, pool_param = cache
-    (dout, x), dtype = prepare("max_pool_backward", ("dout", "x"), dout, x)
-    geometry, ceil_mode = _geometry("max_pool_backward", pool_param, x, _MAX_KEYS)
-    argmax = getattr(cache, "argmax", None)
-    if argmax is not None and argmax.shape != dout.shape:  # let the search report the wrong dout
+    (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
+    geometry = _geometry(function, pool_param, x, _MAX_KEYS)
+    then, argmax = getattr(cache, "winners", None) or (None, None)
+    if then != geometry:  # a plain tuple, or parameters changed since: search again
         argmax = None
-    return result(_core.max_pool_backward(dout, x, geometry, ceil_mode, argmax), dtype)
+    return result(_core.max_pool_backward(function, dout, x, *geometry, argmax), dtype)
 
 
 def _avg_arguments(function, pool_param, x):
@@ -142,7 +150,7 @@ def avg_pool_forward(x, pool_param, *, out=None):
     cache = (x, pool_param)
     (x,), dtype = prepare(function, ("x",), x)
     arguments = _avg_arguments(function, pool_param, x)
-    return result(_core.avg_pool_forward(x, *arguments, prepare_out(function, out, dtype)), dtype), cache
+    return result(_core.avg_pool_forward(x, *arguments, prepare_out(function, out, dtype, x)), dtype), cache
 
 
 def avg_pool_backward(dout, cache):
@@ -166,7 +174,7 @@ def avg_pool_backward(dout, cache):
         As in `avg_pool_forward`, or `dout` of another shape than the output.
     """
     x, pool_param = cache
-    (dout, x), dtype = prepare("avg_pool_backward", ("dout", "x"), dout, x)
+    (dout, x), dtype = prepare_backward("avg_pool_backward", dout, ("x",), x)
     return result(
         _core.avg_pool_backward(dout, x, *_avg_arguments("avg_pool_backward", pool_param, x)), dtype
     )
@@ -198,7 +206,7 @@ def global_avg_pool_forward(x, *, out=None):
     """
     function = "global_avg_pool_forward"
     (x,), dtype = prepare(function, ("x",), x)
-    out = _core.global_avg_pool_forward(x, prepare_out(function, out, dtype))
+    out = _core.global_avg_pool_forward(x, prepare_out(function, out, dtype, x))
     return result(out, dtype), (x.shape, dtype)
 
 
@@ -222,6 +230,6 @@ def global_avg_pool_backward(dout, cache):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    shape, _ = cache
-    (dout,), dtype = prepare("global_avg_pool_backward", ("dout",), dout)
-    return result(_core.global_avg_pool_backward(dout, shape), dtype)
+    shape, dtype = cache
+    (dout,), _ = prepare("global_avg_pool_backward", ("dout",), dout)
+    return _core.global_avg_pool_backward(dout, shape).astype(dtype, copy=False)

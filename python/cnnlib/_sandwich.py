@@ -2,10 +2,92 @@
 
 from __future__ import annotations
 
-from cnnlib._conv import _conv, conv_backward
-from cnnlib._dense import _affine, affine_backward, relu_backward
+from cnnlib._arrays import prepare, result
+from cnnlib._conv import _conv, _conv_backward
+from cnnlib._dense import _affine, _affine_backward, _relu_backward
 from cnnlib._norm import _batchnorm, _batchnorm_backward
-from cnnlib._pool import max_pool_backward, max_pool_forward
+from cnnlib._pool import _max_pool, _max_pool_backward
+
+_LAYER = ("x", "w", "b")
+_NORMED = ("x", "w", "b", "gamma", "beta")
+
+
+def _forward(function, names, chain, *arguments):
+    """Run a chain of layers on arrays (those in `names`) of one dtype; only its end is rounded to 16 bits."""
+    arrays, dtype = prepare(function, names, *arguments[: len(names)])
+    out, cache = chain(function, *arrays, *arguments[len(names) :])
+    return result(out, dtype), (cache, dtype)
+
+
+def _backward(function, chain, dout, cache, needs):
+    cache, dtype = cache
+    return tuple(result(grad, dtype) for grad in chain(function, dout, cache, needs))
+
+
+def _affine_relu(function, x, w, b):
+    out = _affine(function, x, w, b, relu=True)
+    return out, ((x, w, b), out)
+
+
+def _affine_relu_backward(function, dout, cache, needs):
+    affine_cache, out = cache
+    return _affine_backward(function, _relu_backward(function, dout, out), affine_cache, needs)
+
+
+def _affine_bn_relu(function, x, w, b, gamma, beta, bn_param):
+    a = _affine(function, x, w, b)
+    out, bn_cache = _batchnorm(function, 2, a, gamma, beta, bn_param, relu=True)
+    return out, ((x, w, b), bn_cache, out)
+
+
+def _affine_bn_relu_backward(function, dout, cache, needs):
+    affine_cache, bn_cache, out = cache
+    da, dgamma, dbeta = _batchnorm_backward(function, 2, _relu_backward(function, dout, out), bn_cache)
+    return (*_affine_backward(function, da, affine_cache, needs), dgamma, dbeta)
+
+
+def _conv_relu(function, x, w, b, conv_param):
+    out = _conv(function, x, w, b, conv_param, relu=True)
+    return out, ((x, w, b, conv_param), out)
+
+
+def _conv_relu_backward(function, dout, cache, needs):
+    conv_cache, out = cache
+    return _conv_backward(function, _relu_backward(function, dout, out), conv_cache, needs)
+
+
+def _conv_bn_relu(function, x, w, b, gamma, beta, conv_param, bn_param):
+    a = _conv(function, x, w, b, conv_param)
+    out, bn_cache = _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
+    return out, ((x, w, b, conv_param), bn_cache, out)
+
+
+def _conv_bn_relu_backward(function, dout, cache, needs):
+    conv_cache, bn_cache, out = cache
+    da, dgamma, dbeta = _batchnorm_backward(function, 4, _relu_backward(function, dout, out), bn_cache)
+    return (*_conv_backward(function, da, conv_cache, needs), dgamma, dbeta)
+
+
+def _conv_relu_pool(function, x, w, b, conv_param, pool_param):
+    a, conv_cache = _conv_relu(function, x, w, b, conv_param)
+    out, pool_cache = _max_pool(function, a, pool_param)
+    return out, (conv_cache, pool_cache)
+
+
+def _conv_relu_pool_backward(function, dout, cache, needs):
+    conv_cache, pool_cache = cache
+    return _conv_relu_backward(function, _max_pool_backward(function, dout, pool_cache), conv_cache, needs)
+
+
+def _conv_bn_relu_pool(function, x, w, b, gamma, beta, conv_param, bn_param, pool_param):
+    a, conv_cache = _conv_bn_relu(function, x, w, b, gamma, beta, conv_param, bn_param)
+    out, pool_cache = _max_pool(function, a, pool_param)
+    return out, (conv_cache, pool_cache)
+
+
+def _conv_bn_relu_pool_backward(function, dout, cache, needs):
+    conv_cache, pool_cache = cache
+    return _conv_bn_relu_backward(function, _max_pool_backward(function, dout, pool_cache), conv_cache, needs)
 
 
 def affine_relu_forward(x, w, b):
@@ -29,8 +111,7 @@ def affine_relu_forward(x, w, b):
     ValueError, TypeError
         As in `affine_forward`.
     """
-    out = _affine("affine_relu_forward", x, w, b, relu=True)
-    return out, ((x, w, b), out)
+    return _forward("affine_relu_forward", _LAYER, _affine_relu, x, w, b)
 
 
 def affine_relu_backward(dout, cache, *, needs=None):
@@ -53,8 +134,7 @@ def affine_relu_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    affine_cache, out = cache
-    return affine_backward(relu_backward(dout, out), affine_cache, needs=needs)
+    return _backward("affine_relu_backward", _affine_relu_backward, dout, cache, needs)
 
 
 def affine_bn_relu_forward(x, w, b, gamma, beta, bn_param):
@@ -81,9 +161,7 @@ def affine_bn_relu_forward(x, w, b, gamma, beta, bn_param):
     KeyError, ValueError, TypeError
         As in the layers.
     """
-    a = _affine("affine_bn_relu_forward", x, w, b)
-    out, bn_cache = _batchnorm("affine_bn_relu_forward", 2, a, gamma, beta, bn_param, relu=True)
-    return out, ((x, w, b), bn_cache, out)
+    return _forward("affine_bn_relu_forward", _NORMED, _affine_bn_relu, x, w, b, gamma, beta, bn_param)
 
 
 def affine_bn_relu_backward(dout, cache, *, needs=None):
@@ -106,9 +184,7 @@ def affine_bn_relu_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    affine_cache, bn_cache, out = cache
-    da, dgamma, dbeta = _batchnorm_backward("affine_bn_relu_backward", 2, relu_backward(dout, out), bn_cache)
-    return (*affine_backward(da, affine_cache, needs=needs), dgamma, dbeta)
+    return _backward("affine_bn_relu_backward", _affine_bn_relu_backward, dout, cache, needs)
 
 
 def conv_relu_forward(x, w, b, conv_param):
@@ -134,8 +210,7 @@ def conv_relu_forward(x, w, b, conv_param):
     ValueError, TypeError
         As in `conv_forward`.
     """
-    out = _conv("conv_relu_forward", x, w, b, conv_param, relu=True)
-    return out, ((x, w, b, conv_param), out)
+    return _forward("conv_relu_forward", _LAYER, _conv_relu, x, w, b, conv_param)
 
 
 def conv_relu_backward(dout, cache, *, needs=None):
@@ -158,8 +233,7 @@ def conv_relu_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    conv_cache, out = cache
-    return conv_backward(relu_backward(dout, out), conv_cache, needs=needs)
+    return _backward("conv_relu_backward", _conv_relu_backward, dout, cache, needs)
 
 
 def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
@@ -186,9 +260,9 @@ def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
     KeyError, ValueError, TypeError
         As in the layers.
     """
-    a = _conv("conv_bn_relu_forward", x, w, b, conv_param)
-    out, bn_cache = _batchnorm("conv_bn_relu_forward", 4, a, gamma, beta, bn_param, relu=True)
-    return out, ((x, w, b, conv_param), bn_cache, out)
+    return _forward(
+        "conv_bn_relu_forward", _NORMED, _conv_bn_relu, x, w, b, gamma, beta, conv_param, bn_param
+    )
 
 
 def conv_bn_relu_backward(dout, cache, *, needs=None):
@@ -211,9 +285,7 @@ def conv_bn_relu_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    conv_cache, bn_cache, out = cache
-    da, dgamma, dbeta = _batchnorm_backward("conv_bn_relu_backward", 4, relu_backward(dout, out), bn_cache)
-    return (*conv_backward(da, conv_cache, needs=needs), dgamma, dbeta)
+    return _backward("conv_bn_relu_backward", _conv_bn_relu_backward, dout, cache, needs)
 
 
 def conv_relu_pool_forward(x, w, b, conv_param, pool_param):
@@ -240,9 +312,7 @@ def conv_relu_pool_forward(x, w, b, conv_param, pool_param):
     KeyError, ValueError, TypeError
         As in the layers.
     """
-    a, conv_cache = conv_relu_forward(x, w, b, conv_param)
-    out, pool_cache = max_pool_forward(a, pool_param)
-    return out, (conv_cache, pool_cache)
+    return _forward("conv_relu_pool_forward", _LAYER, _conv_relu_pool, x, w, b, conv_param, pool_param)
 
 
 def conv_relu_pool_backward(dout, cache, *, needs=None):
@@ -265,8 +335,7 @@ def conv_relu_pool_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    conv_cache, pool_cache = cache
-    return conv_relu_backward(max_pool_backward(dout, pool_cache), conv_cache, needs=needs)
+    return _backward("conv_relu_pool_backward", _conv_relu_pool_backward, dout, cache, needs)
 
 
 def conv_bn_relu_pool_forward(x, w, b, gamma, beta, conv_param, bn_param, pool_param):
@@ -294,9 +363,19 @@ def conv_bn_relu_pool_forward(x, w, b, gamma, beta, conv_param, bn_param, pool_p
     KeyError, ValueError, TypeError
         As in the layers.
     """
-    a, conv_cache = conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param)
-    out, pool_cache = max_pool_forward(a, pool_param)
-    return out, (conv_cache, pool_cache)
+    return _forward(
+        "conv_bn_relu_pool_forward",
+        _NORMED,
+        _conv_bn_relu_pool,
+        x,
+        w,
+        b,
+        gamma,
+        beta,
+        conv_param,
+        bn_param,
+        pool_param,
+    )
 
 
 def conv_bn_relu_pool_backward(dout, cache, *, needs=None):
@@ -319,5 +398,4 @@ def conv_bn_relu_pool_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    conv_cache, pool_cache = cache
-    return conv_bn_relu_backward(max_pool_backward(dout, pool_cache), conv_cache, needs=needs)
+    return _backward("conv_bn_relu_pool_backward", _conv_bn_relu_pool_backward, dout, cache, needs)
