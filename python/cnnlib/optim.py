@@ -141,7 +141,9 @@ def sgd_nesterov_momentum(w, dw, config=None):
 
 def rmsprop(w, dw, config=None):
     """
-    RMSProp [1]_: a = decay_rate * a + (1 - decay_rate) * dw**2; w -= learning_rate * dw / (sqrt(a) + epsilon).
+    RMSProp [1]_: steps by the gradient over the root of the mean of its square.
+
+    a = decay_rate * a + (1 - decay_rate) * dw**2; w -= learning_rate * dw / (sqrt(a) + epsilon).
 
     Parameters
     ----------
