@@ -62,7 +62,7 @@ def test_histories_have_the_documented_lengths():
     solver.train()
     assert len(solver.loss_history) == 12
     assert len(solver.train_acc_history) == len(solver.val_acc_history) == 4
-    assert len(solver.epoch_seconds) == solver.epoch == 3
+    assert len(solver.epoch_seconds) == len(solver.learning_rate_history) == solver.epoch == 3
     assert all(type(value) is float for value in solver.loss_history + solver.val_acc_history)
 
 
@@ -95,6 +95,10 @@ def test_lr_decay_multiplies_after_each_epoch():
     solver.train()
     assert solver.optim_configs["weights"]["learning_rate"] == 0.0625
     assert solver.optim_config == {"learning_rate": 0.5}
+    assert solver.learning_rate_history == [0.5, 0.25, 0.125]
+    by_default = quiet_solver(model, data, lr_decay=0.5)
+    by_default.train()
+    assert by_default.learning_rate_history == [0.01, 0.005]
     with pytest.raises(ValueError, match="lr_decay needs a learning_rate"):
         quiet_solver(model, data, update_rule=lambda w, dw, config: (w, config), lr_decay=0.5).train()
 
@@ -439,7 +443,7 @@ def test_a_loss_that_is_not_finite_stops(value, tmp_path):
         return loss(X, y)
 
     model.loss = exploding_loss
-    with pytest.raises(FloatingPointError, match=rf"loss of iteration 6 \(epoch 2\) is {value}"):
+    with pytest.raises(FloatingPointError, match=rf"iteration 6 \(epoch 2\): the loss is {value}"):
         solver.train()
     assert np.isfinite(model.params["weights"]).all()
     assert len(solver.loss_history) == 5

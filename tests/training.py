@@ -69,10 +69,9 @@ def assert_same_bits(got, want):
 
 def assert_same_run(got, want):
     """Two Solvers went the same way, and their models ended in the same state."""
-    for name in (
-        *("loss_history", "train_acc_history", "val_acc_history", "epoch", "best_val_acc", "best_epoch"),
-        *("best_params", "last_params", "optim_configs"),
-    ):
+    names = ["loss_history", "train_acc_history", "val_acc_history", "learning_rate_history"]
+    names += ["epoch", "best_val_acc", "best_epoch", "best_params", "last_params", "optim_configs"]
+    for name in names:
         assert_same_bits(getattr(got, name), getattr(want, name))
     assert_same_bits(got.model.params, want.model.params)
     assert_same_bits(running_statistics(got.model), running_statistics(want.model))

@@ -1,8 +1,18 @@
 """A Solver's data: checks, and which samples make up which minibatch."""
 
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 
-__all__ = ["checked_data", "checked_split", "epoch_batches", "iterations_per_epoch", "subsample"]
+__all__ = [
+    "checked_data",
+    "checked_split",
+    "epoch_batches",
+    "iterations_per_epoch",
+    "prefetched",
+    "subsample",
+]
 
 _KEYS = ("X_train", "y_train", "X_val", "y_val")
 
@@ -68,3 +78,25 @@ def subsample(X, y, num_samples, random):
     if num_samples is None or num_samples >= len(X):
         return None
     return np.sort(random.choice(len(X), size=num_samples, replace=False))
+
+
+def prefetched(jobs, ahead):
+    """Yield what each of `jobs` (callables) returns, in their order, letting a thread run `ahead` of them.
+
+    The thread ends when the generator does, or is closed.
+    """
+    if ahead == 0:
+        for job in jobs:
+            yield job()
+        return
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cnnlib-prefetch")
+    try:
+        results = deque()
+        for job in jobs:
+            results.append(pool.submit(job))
+            if len(results) > ahead:
+                yield results.popleft().result()
+        while results:
+            yield results.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

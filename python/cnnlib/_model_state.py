@@ -4,7 +4,15 @@ import numpy as np
 
 from cnnlib.checkpoint import check_name
 
-__all__ = ["check_model", "check_state_fits", "random_state", "restore", "set_random_state", "snapshot"]
+__all__ = [
+    "average_into",
+    "check_model",
+    "check_state_fits",
+    "random_state",
+    "restore",
+    "set_random_state",
+    "snapshot",
+]
 
 
 def check_model(where, model):
@@ -39,6 +47,16 @@ def restore(model, state):
             if name not in state["bn_params"][key]:
                 del bn_param[name]
         bn_param.update({name: value.copy() for name, value in state["bn_params"][key].items()})
+
+
+def average_into(state, model, share):
+    """Move a snapshot's arrays towards the model's: ``value += share * (model's value - value)``."""
+    for name, value in model.params.items():
+        _move(state["params"], name, value, share)
+    for key, bn_param in _bn_items(model):
+        for name, value in bn_param.items():
+            if isinstance(value, np.ndarray):
+                _move(state["bn_params"][key], name, value, share)
 
 
 def check_state_fits(path, model, state):
@@ -83,6 +101,13 @@ def _bn_items(model):
     bn_params = getattr(model, "bn_params", None) or {}
     items = bn_params.items() if hasattr(bn_params, "items") else enumerate(bn_params)
     return [(str(key), bn_param) for key, bn_param in items]
+
+
+def _move(arrays, name, value, share):
+    if name in arrays:
+        arrays[name] += arrays[name].dtype.type(share) * (value - arrays[name])
+    else:  # statistics that the snapshot did not have yet
+        arrays[name] = value.copy()
 
 
 def _arrays(bn_param):

@@ -1,28 +1,28 @@
 """Training: minibatch gradient descent with accuracy checks, checkpoints and exact resumption."""
 
 import contextlib
-import copy
-import difflib
+import functools
 import math
 import os
-import re
 import time
 
 import numpy as np
 
-from cnnlib import optim
-from cnnlib._batches import checked_data, checked_split, epoch_batches, iterations_per_epoch, subsample
-from cnnlib._model_state import (
-    check_model,
-    check_state_fits,
-    random_state,
-    restore,
-    set_random_state,
-    snapshot,
+from cnnlib._batches import (
+    checked_data,
+    checked_split,
+    epoch_batches,
+    iterations_per_epoch,
+    prefetched,
+    subsample,
 )
-from cnnlib._modeling import positive_int, random_stream
-from cnnlib._params import integer, number
-from cnnlib.checkpoint import load_checkpoint, save_checkpoint
+from cnnlib._model_state import average_into, check_model, restore, set_random_state, snapshot
+from cnnlib._modeling import positive_int, probability, random_stream
+from cnnlib._params import integer
+from cnnlib._registry import OWN
+from cnnlib._run_file import checkpoint_prefix, load_weights, read_run, save_run, set_run
+from cnnlib._update import Updater, checked_gradients
+from cnnlib.augment import build_augmentation
 from cnnlib.progress import Progress
 
 __all__ = ["Solver", "load_weights"]
@@ -43,6 +43,27 @@ class Solver:
         The rule's hyperparameters, e.g. ``{'learning_rate': 1e-3}``.
     lr_decay : float
         Factor on the learning rate after each epoch.
+    schedule : str, dict, callable or None
+        A learning-rate schedule of :mod:`cnnlib.schedules` instead, at every iteration.
+    weight_decay : float or None
+        Decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101): before each update ``w -=
+        learning_rate * weight_decay * w`` for every parameter of two or more dimensions, so neither
+        biases nor norms' scales. With 'adamw' it replaces that rule's own, which decays all parameters.
+        (The models' ``reg`` is the other kind, a term of the loss.)
+    clip_norm : float or None
+        Gradients whose joint Euclidean norm is larger are scaled down to it.
+    label_smoothing : float or None
+        Sets the model's ``label_smoothing``, in [0, 1); None leaves it alone.
+    ema_decay : float or None
+        Keep an exponential moving average of parameters and batch-norm statistics, ``average =
+        d * average + (1 - d) * new`` after each iteration t = 1, 2, ... with ``d = min(ema_decay,
+        (1 + t) / (10 + t))``. Accuracies are then the average's, and so are the best parameters.
+    augment : str, dict, callable, list of these, or None
+        Changes of the training minibatches, see :mod:`cnnlib.augment`. Their randomness comes from a
+        stream for each iteration, whose seed the Solver draws once.
+    prefetch : int
+        Minibatches that a thread prepares ahead of the training where that pays: with `augment`, and
+        from memory maps. 0: no thread. The results are the same.
     batch_size, num_epochs : int
     num_train_samples, num_val_samples : int or None
         Samples (a random subset) that an epoch's accuracy check looks at; None for all of the split.
@@ -73,6 +94,8 @@ class Solver:
         An entry before the first epoch and one after each.
     epoch : int
         Epochs completed.
+    learning_rate_history : list of float
+        The learning rate of each epoch's last iteration (NaN if a rule of the user's own has none).
     epoch_seconds : list of float
         Wall-clock seconds of each epoch's iterations, without the accuracy checks.
     best_val_acc, best_epoch, best_params
@@ -80,7 +103,7 @@ class Solver:
         equals the earliest counts, but a trained model rather than the untrained one). Batch-norm
         statistics are kept along.
     last_params : dict
-        The parameters after the newest iteration.
+        The parameters after the newest iteration (themselves, not their average).
     optim_configs : dict
         The rule's config and state for each parameter.
 
@@ -98,6 +121,13 @@ class Solver:
         update_rule="sgd",
         optim_config=None,
         lr_decay=1.0,
+        schedule=None,
+        weight_decay=None,
+        clip_norm=None,
+        label_smoothing=None,
+        ema_decay=None,
+        augment=None,
+        prefetch=2,
         batch_size=100,
         num_epochs=10,
         num_train_samples=1000,
@@ -112,11 +142,19 @@ class Solver:
         check_model("Solver", model)
         self.model = model
         self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data)
-        self.update_rule, self._rule_name = _resolve_rule(update_rule)
         self.optim_config = dict(optim_config or {})
-        self.lr_decay = number("Solver", "lr_decay", lr_decay, 0)
+        updater = Updater(
+            model.params, update_rule, self.optim_config, lr_decay, schedule, weight_decay, clip_norm
+        )
+        self._updater = updater
+        self.update_rule, self.lr_decay, self.schedule = updater.rule, updater.lr_decay, updater.schedule
+        self.weight_decay, self.clip_norm = updater.weight_decay, updater.clip_norm
+        self.ema_decay = None if ema_decay is None else probability("Solver", "ema_decay", ema_decay)
+        self.label_smoothing = _set_label_smoothing(model, label_smoothing)
+        self.augment, self._augment_description = build_augmentation(augment)
+        self.prefetch = _at_least_0("prefetch", prefetch)
         self.batch_size = positive_int("Solver", "batch_size", batch_size)
-        self.num_epochs = _epochs(num_epochs)
+        self.num_epochs = _at_least_0("num_epochs", num_epochs)
         self.num_train_samples = _optional_count("num_train_samples", num_train_samples)
         self.num_val_samples = _optional_count("num_val_samples", num_val_samples)
         self.print_every = positive_int("Solver", "print_every", print_every)
@@ -132,14 +170,19 @@ class Solver:
 
         self.epoch = 0
         self.loss_history, self.train_acc_history, self.val_acc_history = [], [], []
-        self.epoch_seconds = []
+        self.learning_rate_history, self.epoch_seconds = [], []
         self.best_val_acc, self.best_epoch = 0.0, 0
-        self.optim_configs = {name: copy.deepcopy(self.optim_config) for name in model.params}
+        self._average = snapshot(model) if ema_decay is not None else None
         self._best = self._last = None  # snapshots; _last is set while the model holds the best parameters
         self._random = random_stream(seed, "Solver")
+        self._augment_seed = None  # drawn when the training starts
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
         self._pending = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
+
+    @property
+    def optim_configs(self):
+        return self._updater.configs
 
     @property
     def best_params(self):
@@ -174,6 +217,8 @@ class Solver:
             self._last = None
         total = self.num_epochs * self.iterations_per_epoch
         with Progress(total, len(self.loss_history), self.print_every, self.verbose) as progress:
+            if self.augment is not None and self._augment_seed is None:
+                self._augment_seed = int(self._random.randint(2**31))
             if not self.val_acc_history:
                 self._record_accuracy(progress)
             while self.epoch < self.num_epochs:
@@ -209,6 +254,8 @@ class Solver:
         *,
         num_epochs=None,
         update_rule=None,
+        schedule=None,
+        augment=None,
         print_every=None,
         verbose=None,
         checkpoint_name=None,
@@ -228,9 +275,10 @@ class Solver:
         data : dict
             The same data as before.
         num_epochs : int or None
-            Another end of the run; so a finished one can be continued.
-        update_rule : callable or None
-            Needed if the run's rule was a function of the user's own.
+            Another end of the run; so a finished one can be continued. (A schedule that depends on it
+            goes on from the new course.)
+        update_rule, schedule, augment : callable or None
+            Needed where the run's was a function of the user's own.
         print_every, verbose, checkpoint_name, on_epoch
             As in :class:`Solver`; None keeps the run's own settings. Checkpoints go on beside `path`.
 
@@ -243,23 +291,25 @@ class Solver:
             If it cannot be read.
         """
         path = os.fspath(path)
-        settings, run, current = _read_run(path, model)
-        if update_rule is not None:
-            settings["update_rule"] = update_rule
-        elif settings["update_rule"] is None:
-            raise ValueError(
-                f"{path}: the run's update rule was a function of its own; pass it as update_rule"
-            )
+        settings, run, current = read_run(path, model)
+        own = {"update_rule": update_rule, "schedule": schedule, "augment": augment}
+        for name, value in own.items():
+            if value is not None:
+                settings[name] = value
+            elif settings[name] == OWN or (isinstance(settings[name], list) and OWN in settings[name]):
+                raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
         changes = {"num_epochs": num_epochs, "print_every": print_every, "verbose": verbose}
         settings.update({name: value for name, value in changes.items() if value is not None})
-        settings["checkpoint_name"] = checkpoint_name or _checkpoint_name(path) or settings["checkpoint_name"]
+        settings["checkpoint_name"] = (
+            checkpoint_name or checkpoint_prefix(path) or settings["checkpoint_name"]
+        )
         solver = cls(model, data, **settings, on_epoch=on_epoch)
         if len(solver.X_train) != run["num_train"]:
             raise ValueError(
                 f"{path}: the run had {run['num_train']} training samples, data has {len(solver.X_train)}"
             )
         restore(model, current)
-        solver._set_run(run)
+        set_run(solver, run)
         return solver
 
     # The training loop --------------------------------------------------------------------------------
@@ -268,67 +318,90 @@ class Solver:
         if self._pending is None:
             self._pending = epoch_batches(len(self.X_train), self.batch_size, self.sampling, self._random)
             self._pending.reverse()  # popped from the end
+        done = len(self.loss_history)
+        jobs = [
+            functools.partial(self._minibatch, batch, done + i)
+            for i, batch in enumerate(reversed(self._pending))
+        ]
+        threaded = self.augment is not None or isinstance(self.X_train, np.memmap)
         started = time.perf_counter()
         try:
-            while self._pending:
-                self._step(self._pending[-1])
-                self._pending.pop()
-                progress.iteration(len(self.loss_history), self.loss_history[-1])
+            with contextlib.closing(prefetched(jobs, self.prefetch if threaded else 0)) as minibatches:
+                for X, y in minibatches:
+                    self._step(X, y)
+                    self._pending.pop()
+                    progress.iteration(len(self.loss_history), self.loss_history[-1])
         finally:
             self._seconds += time.perf_counter() - started
         self._record_accuracy(progress)
         if self.checkpoint_name is not None:
-            self._save_checkpoint()
+            save_run(self)
         if self.on_epoch is not None:
             self.on_epoch(self)
 
-    def _step(self, batch):
+    def _minibatch(self, batch, iteration):
+        """Images and labels of a minibatch; runs in the prefetching thread, so it changes no state."""
+        X, y = self.X_train[batch], self.y_train[batch]
+        if self.augment is not None:
+            shape = X.shape
+            X = self.augment(X, np.random.default_rng([self._augment_seed, iteration]))
+            if np.shape(X) != shape:
+                raise ValueError(f"Solver: augment made images of shape {np.shape(X)} from {shape}")
+        return X, y
+
+    def _step(self, X, y):
         """One iteration: the gradients of a minibatch, and an update of each parameter."""
         with self._stream():
-            loss, grads = self.model.loss(self.X_train[batch], self.y_train[batch])
+            loss, grads = self.model.loss(X, y)
         loss = float(loss)
-        if not math.isfinite(loss):
+        t = len(self.loss_history) + 1
+        try:
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss}")
+            grads = checked_gradients(self.model.params, grads)
+            self._updater.step(self.model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
+        except FloatingPointError as error:
             raise FloatingPointError(
-                f"the loss of iteration {len(self.loss_history) + 1} (epoch {self.epoch + 1}) is {loss}; "
-                "a lower learning rate may help"
-            )
-        for name, w in list(self.model.params.items()):
-            dw = grads.get(name)
-            if np.shape(dw) != w.shape:
-                came = "is missing" if dw is None else f"has shape {np.shape(dw)}"
-                raise ValueError(f"Solver: the model's gradient of {name} {came}, expected shape {w.shape}")
-            next_w, config = self.update_rule(w, dw, self.optim_configs[name])
-            self.model.params[name], self.optim_configs[name] = next_w, config
+                f"iteration {t} (epoch {self.epoch + 1}): {error}; a lower learning rate may help"
+            ) from None
         self.loss_history.append(loss)
+        if self._average is not None:
+            average_into(self._average, self.model, 1 - min(self.ema_decay, (1 + t) / (10 + t)))
+
+    @contextlib.contextmanager
+    def _averaged(self):
+        """Let the model hold the average, if there is one."""
+        if self._average is None:
+            yield
+            return
+        newest = snapshot(self.model)
+        restore(self.model, self._average)
+        try:
+            yield
+        finally:
+            restore(self.model, newest)
 
     def _record_accuracy(self, progress):
         """Check the accuracies at the start of the training or the end of an epoch; keep the best."""
-        train_acc = self.check_accuracy(self.X_train, self.y_train, self.num_train_samples)
-        val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
+        with self._averaged():
+            train_acc = self.check_accuracy(self.X_train, self.y_train, self.num_train_samples)
+            val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
+            untrained = self._best is None or self.best_epoch == 0
+            better = val_acc > self.best_val_acc or (untrained and val_acc == self.best_val_acc)
+            best = snapshot(self.model) if better else self._best
         if self._pending is not None:
             self._pending = None
             self.epoch += 1
             self.epoch_seconds.append(self._seconds)
             self._seconds = 0.0
-            self._decay_learning_rate()
+            self.learning_rate_history.append(self._updater.end_epoch())
         self.train_acc_history.append(train_acc)
         self.val_acc_history.append(val_acc)
-        untrained = self._best is None or self.best_epoch == 0
-        if val_acc > self.best_val_acc or (untrained and val_acc == self.best_val_acc):
-            self.best_val_acc, self.best_epoch, self._best = val_acc, self.epoch, snapshot(self.model)
+        if better:
+            self.best_val_acc, self.best_epoch, self._best = val_acc, self.epoch, best
         progress.message(
             f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}"
         )
-
-    def _decay_learning_rate(self):
-        if self.lr_decay == 1:
-            return
-        for name, config in self.optim_configs.items():
-            if "learning_rate" not in config:
-                raise ValueError(
-                    f"Solver: lr_decay needs a learning_rate in the update rule's config of {name}"
-                )
-            config["learning_rate"] *= self.lr_decay
 
     @contextlib.contextmanager
     def _stream(self):
@@ -344,126 +417,24 @@ class Solver:
             self._random.set_state(np.random.get_state(legacy=False))
             np.random.set_state(outside)
 
-    # The checkpoint -----------------------------------------------------------------------------------
 
-    def _save_checkpoint(self):
-        settings = {name: getattr(self, name) for name in _SETTINGS}
-        settings |= {"update_rule": self._rule_name, "verbose": bool(self.verbose)}
-        settings["seed"] = None if self.seed is None else int(self.seed)
-        run = {name: getattr(self, name) for name in _COUNTERS}
-        run |= {name: np.array(getattr(self, name), dtype=np.float64) for name in _HISTORIES}
-        run |= {
-            "num_train": len(self.X_train),
-            "bn_params": snapshot(self.model)["bn_params"],
-            "best": self._best,
-            "optim_configs": self.optim_configs,
-            "random_state": random_state(self._random),
-            "model_random_state": random_state(getattr(self.model, "rng", None)),
-        }
-        path = f"{self.checkpoint_name}_epoch_{self.epoch}.npz"
-        save_checkpoint(path, self.model.params, {"settings": settings, "run": run})
-
-    def _set_run(self, run):
-        """The inverse of the above, for all but the settings and the model's arrays."""
-        for name in _COUNTERS:
-            setattr(self, name, run[name])
-        for name in _HISTORIES:
-            setattr(self, name, run[name].tolist())
-        self._best = run["best"]
-        self.optim_configs = run["optim_configs"]
-        if self.seed is None:
-            self._resumed_random_state = run["random_state"]
-        else:
-            set_random_state(self._random, run["random_state"])
-        if run["model_random_state"] is not None:
-            set_random_state(getattr(self.model, "rng", None), run["model_random_state"])
-
-
-def load_weights(path, model, which="best"):
-    """Give `model` the parameters and batch-norm statistics in a Solver's checkpoint.
-
-    Parameters
-    ----------
-    path : str or path
-    model : object
-        With the same parameters (names, shapes, dtypes) as the one that was saved.
-    which : 'best' or 'last'
-        Those of the best epoch so far, or of the epoch after which the file was written.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, foreign or from another model; the message names it.
-    OSError
-        If it cannot be read.
-    """
-    if which not in ("best", "last"):
-        raise ValueError(f"load_weights: which must be 'best' or 'last', got {which!r}")
-    check_model("load_weights", model)
-    _, run, current = _read_run(os.fspath(path), model)
-    restore(model, run["best"] if which == "best" else current)
-
-
-_COUNTERS = ("epoch", "best_val_acc", "best_epoch")
-_HISTORIES = ("loss_history", "train_acc_history", "val_acc_history", "epoch_seconds")
-_SETTINGS = (
-    "optim_config",
-    "lr_decay",
-    "batch_size",
-    "num_epochs",
-    "num_train_samples",
-    "num_val_samples",
-    "print_every",
-    "checkpoint_name",
-    "sampling",
-)
-
-
-def _read_run(path, model):
-    """Settings, state and current snapshot in the checkpoint `path`, checked against the model."""
-    params, state = load_checkpoint(path)
-    try:
-        settings, run = state["settings"], state["run"]
-        current = {"params": params, "bn_params": run["bn_params"]}
-        missing = {*_COUNTERS, *_HISTORIES, "num_train", "optim_configs", "random_state"} - set(run)
-        if missing or "update_rule" not in settings:
-            raise KeyError(*missing)
-        best = run["best"]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no checkpoint of a Solver: {error!r}") from error
-    for saved in (current, best):
-        check_state_fits(path, model, saved)
-    return settings, run, current
-
-
-def _checkpoint_name(path):
-    """`folder/name` of `folder/name_epoch_K.npz`; None for a file that was given another name."""
-    match = re.fullmatch(r"(.+)_epoch_\d+\.npz", path, re.DOTALL)
-    return match and match[1]
-
-
-def _resolve_rule(update_rule):
-    """The rule's function, and its name if it is one of cnnlib.optim's (a checkpoint holds names only)."""
-    rules = {name: getattr(optim, name) for name in optim.__all__}
-    if isinstance(update_rule, str):
-        if update_rule not in rules:
-            near = difflib.get_close_matches(update_rule, rules, n=1, cutoff=0)[0]
-            raise ValueError(f"Solver: unknown update_rule {update_rule!r}; did you mean {near!r}?")
-        return rules[update_rule], update_rule
-    if not callable(update_rule):
-        raise TypeError(
-            f"Solver: update_rule must be a name in cnnlib.optim or callable, got {update_rule!r}"
-        )
-    return update_rule, next((name for name, rule in rules.items() if rule is update_rule), None)
-
-
-def _epochs(num_epochs):
-    """An integer of at least 0: with 0 epochs only the accuracies are checked."""
-    value = integer("Solver", "num_epochs", num_epochs)
+def _at_least_0(name, value):
+    value = integer("Solver", name, value)
     if value < 0:
-        raise ValueError(f"Solver: num_epochs must be at least 0, got {value}")
+        raise ValueError(f"Solver: {name} must be at least 0, got {value}")
     return value
 
 
 def _optional_count(name, value):
     return None if value is None else positive_int("Solver", name, value)
+
+
+def _set_label_smoothing(model, label_smoothing):
+    if label_smoothing is None:
+        return None
+    if not hasattr(model, "label_smoothing"):
+        raise ValueError(
+            f"Solver: label_smoothing is up to the model, and {type(model).__name__} does not know it"
+        )
+    model.label_smoothing = probability("Solver", "label_smoothing", label_smoothing)
+    return model.label_smoothing

@@ -1,0 +1,51 @@
+"""Small settings objects by name, so that command lines, checkpoints and config files can hold them."""
+
+import difflib
+from dataclasses import asdict, fields
+
+from cnnlib._params import check_keys
+
+__all__ = ["OWN", "Registry"]
+
+OWN = "(a function of the user's own)"  # stands for what a checkpoint cannot hold
+
+
+class Registry:
+    """Frozen dataclasses under names.
+
+    Parameters
+    ----------
+    what : str
+        For messages: what the classes are, in one word.
+    classes : dict of str -> dataclass
+    """
+
+    def __init__(self, what, classes):
+        self.what = what
+        self.classes = classes
+
+    def build(self, value):
+        """The object that `value` means: a name, a dict with 'name' and arguments, or a callable itself."""
+        if callable(value):
+            return value
+        arguments = {"name": value} if isinstance(value, str) else value
+        if not isinstance(arguments, dict) or "name" not in arguments:
+            raise TypeError(f"{self.what} must be a name, a dict with a 'name', or a callable, got {value!r}")
+        name = arguments["name"]
+        if name not in self.classes:
+            near = difflib.get_close_matches(str(name), self.classes, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.classes)}"
+            raise ValueError(f"unknown {self.what} {name!r}; {hint}")
+        known = [field.name for field in fields(self.classes[name])]
+        check_keys(self.what, name, arguments, ["name", *known])
+        try:
+            return self.classes[name](**{key: item for key, item in arguments.items() if key != "name"})
+        except TypeError as error:
+            raise TypeError(f"{self.what} {name!r}: {error}") from error
+
+    def describe(self, value):
+        """The inverse of :meth:`build`, in plain values; `OWN` for a callable that is not one of these."""
+        for name, kind in self.classes.items():
+            if type(value) is kind:
+                return {"name": name, **asdict(value)}
+        return OWN

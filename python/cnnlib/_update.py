@@ -1,0 +1,138 @@
+"""What a Solver does between the gradients and the new parameters."""
+
+import copy
+import difflib
+import math
+
+import numpy as np
+
+from cnnlib import optim
+from cnnlib._params import number
+from cnnlib.schedules import SCHEDULES
+
+__all__ = ["Updater", "checked_gradients"]
+
+
+class Updater:
+    """The update rule with its state for each parameter, and all that bears on the learning rate.
+
+    The arguments are the Solver's of the same names.
+
+    Attributes
+    ----------
+    rule : callable
+    rule_name : str or None
+        None for a function of the user's own.
+    configs : dict
+        The rule's config and state for each parameter.
+    """
+
+    def __init__(self, params, update_rule, optim_config, lr_decay, schedule, weight_decay, clip_norm):
+        self.rule, self.rule_name = _resolve_rule(update_rule)
+        self.lr_decay = number("Solver", "lr_decay", lr_decay, 0)
+        self.schedule = None if schedule is None else SCHEDULES.build(schedule)
+        self.weight_decay = _optional("weight_decay", weight_decay)
+        self.clip_norm = _optional("clip_norm", clip_norm)
+        self.base_rate = _base_rate(self.rule, self.rule_name, optim_config)
+        for name, used in (
+            ("lr_decay", self.lr_decay != 1),
+            ("schedule", self.schedule is not None),
+            ("weight_decay", self.weight_decay is not None),
+        ):
+            if used and self.base_rate is None:
+                raise ValueError(f"Solver: {name} needs a learning_rate in optim_config")
+        if self.lr_decay != 1 and self.schedule is not None:
+            raise ValueError("Solver: lr_decay and schedule exclude each other")
+
+        self.configs = {name: copy.deepcopy(optim_config) for name in params}
+        if self.weight_decay is not None and self.rule_name == "adamw":  # the rule decays all that it updates
+            for name, w in params.items():
+                self.configs[name]["weight_decay"] = self.weight_decay if _decays(w) else 0.0
+
+    def step(self, params, grads, epoch, num_epochs):
+        """Update `params`; `epoch` is how far the training has come.
+
+        Raises
+        ------
+        FloatingPointError
+            If gradients that should be clipped are not finite; nothing has changed then.
+        """
+        if self.clip_norm is not None:
+            grads = _clipped(grads, self.clip_norm)
+        rate = None if self.schedule is None else self.base_rate * self.schedule(epoch, num_epochs)
+        for name, dw in grads.items():
+            w, config = params[name], self.configs[name]
+            if rate is not None:
+                config["learning_rate"] = rate
+            if self.weight_decay is not None and self.rule_name != "adamw" and _decays(w):
+                shrink = config.get("learning_rate", self.base_rate) * self.weight_decay
+                w -= w.dtype.type(shrink) * w
+            params[name], self.configs[name] = self.rule(w, dw, config)
+
+    def end_epoch(self):
+        """Let the learning rate decay; return the one that the epoch's last step had (NaN if unknown)."""
+        config = next(iter(self.configs.values()), {})
+        rate = float(config.get("learning_rate", math.nan))
+        if self.lr_decay != 1:
+            for config in self.configs.values():
+                config["learning_rate"] = config.get("learning_rate", self.base_rate) * self.lr_decay
+        return rate
+
+
+def checked_gradients(params, grads):
+    """The gradient of each parameter, in their order, each of its parameter's shape."""
+    checked = {}
+    for name, w in params.items():
+        dw = grads.get(name)
+        if dw is None or np.shape(dw) != w.shape:
+            came = "is missing" if dw is None else f"has shape {np.shape(dw)}"
+            raise ValueError(f"Solver: the model's gradient of {name} {came}, expected shape {w.shape}")
+        checked[name] = dw
+    return checked
+
+
+def _resolve_rule(update_rule):
+    """The rule's function, and its name if it is one of cnnlib.optim's (a checkpoint holds names only)."""
+    rules = {name: getattr(optim, name) for name in optim.__all__}
+    if isinstance(update_rule, str):
+        if update_rule not in rules:
+            near = difflib.get_close_matches(update_rule, rules, n=1, cutoff=0)[0]
+            raise ValueError(f"Solver: unknown update_rule {update_rule!r}; did you mean {near!r}?")
+        return rules[update_rule], update_rule
+    if not callable(update_rule):
+        raise TypeError(
+            f"Solver: update_rule must be a name in cnnlib.optim or callable, got {update_rule!r}"
+        )
+    return update_rule, next((name for name, rule in rules.items() if rule is update_rule), None)
+
+
+def _base_rate(rule, name, config):
+    """The learning rate that a run starts with; None for a user's own rule that is given none."""
+    if "learning_rate" in config:
+        return config["learning_rate"]
+    if name is None:
+        return None
+    _, defaults = rule(np.zeros(1), np.zeros(1), {})
+    return defaults["learning_rate"]
+
+
+def _decays(w):
+    """Weight decay spares biases and norms' scales and shifts, which have one dimension."""
+    return w.ndim > 1
+
+
+def _clipped(grads, clip_norm):
+    """The gradients, scaled down together if need be: their joint Euclidean norm is `clip_norm` at most.
+
+    (Pascanu et al. 2012, arXiv:1211.5063.)
+    """
+    norm = math.sqrt(sum(float(np.sum(np.square(dw, dtype=np.float64))) for dw in grads.values()))
+    if not math.isfinite(norm):
+        raise FloatingPointError("the gradient is not finite")
+    if norm <= clip_norm:
+        return grads
+    return {name: dw * (clip_norm / norm) for name, dw in grads.items()}
+
+
+def _optional(name, value):
+    return None if value is None else number("Solver", name, value, 0)

@@ -1,0 +1,102 @@
+"""Learning-rate schedules for the Solver.
+
+A schedule is a callable ``schedule(epoch, num_epochs) -> factor`` on the learning rate, where `epoch` is how
+far the training has come, in epochs (2.5 is the middle of the third). Those defined here are plain values
+that a checkpoint can hold; a :class:`cnnlib.solver.Solver` also takes them by name, ``'cosine'``, or as a
+dict, ``{'name': 'cosine', 'warmup': 2}``.
+"""
+
+import math
+from dataclasses import dataclass
+
+from cnnlib._params import number
+from cnnlib._registry import Registry
+
+__all__ = ["SCHEDULES", "Cosine", "OneCycle", "Step"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """Multiply the learning rate by `factor` at each of `epochs`, or every so many if that is a number.
+
+    Parameters
+    ----------
+    epochs : number or tuple of numbers
+    factor : float
+    """
+
+    epochs: float | tuple[float, ...]
+    factor: float = 0.1
+
+    def __post_init__(self):
+        number("Step", "factor", self.factor, 0)
+        if isinstance(self.epochs, (list, tuple)):
+            object.__setattr__(self, "epochs", tuple(number("Step", "epochs", e, 0) for e in self.epochs))
+        elif number("Step", "epochs", self.epochs, 0) == 0:
+            raise ValueError("Step: epochs must be above 0")
+
+    def __call__(self, epoch, num_epochs):
+        if isinstance(self.epochs, tuple):
+            return self.factor ** sum(epoch >= milestone for milestone in self.epochs)
+        return self.factor ** int(epoch // self.epochs)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Fall from 1 to `final` along half a cosine wave (Loshchilov and Hutter 2016, arXiv:1608.03983).
+
+    Parameters
+    ----------
+    final : float
+        Factor at the end, in [0, 1].
+    warmup : float
+        Epochs of a linear rise from 0 before that.
+    """
+
+    final: float = 0.0
+    warmup: float = 0.0
+
+    def __post_init__(self):
+        number("Cosine", "final", self.final, 0, 1)
+        number("Cosine", "warmup", self.warmup, 0)
+
+    def __call__(self, epoch, num_epochs):
+        if epoch < self.warmup:
+            return epoch / self.warmup
+        return _cosine(1.0, self.final, (epoch - self.warmup) / max(num_epochs - self.warmup, 1e-12))
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """Warm up from `start` to 1, then fall to `final`, both along cosines (Smith 2017, arXiv:1708.07120).
+
+    Parameters
+    ----------
+    warmup : float
+        Share of the whole training that the rise takes, in [0, 1].
+    start, final : float
+        Factors at the beginning and at the end.
+    """
+
+    warmup: float = 0.3
+    start: float = 0.04
+    final: float = 4e-6
+
+    def __post_init__(self):
+        number("OneCycle", "warmup", self.warmup, 0, 1)
+        number("OneCycle", "start", self.start, 0)
+        number("OneCycle", "final", self.final, 0)
+
+    def __call__(self, epoch, num_epochs):
+        peak = self.warmup * num_epochs
+        if epoch < peak:
+            return _cosine(self.start, 1.0, epoch / peak)
+        return _cosine(1.0, self.final, (epoch - peak) / max(num_epochs - peak, 1e-12))
+
+
+def _cosine(first, last, share):
+    """From `first` at share 0 to `last` at share 1 and beyond."""
+    return last + (first - last) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
+
+
+SCHEDULES = Registry("schedule", {"step": Step, "cosine": Cosine, "one-cycle": OneCycle})

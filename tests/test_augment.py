@@ -1,0 +1,122 @@
+import json
+
+import numpy as np
+import pytest
+from cnnlib.augment import AUGMENTATIONS, Cutout, HorizontalFlip, RandomCrop, build_augmentation
+from training import LinearModel, digits_like, quiet_solver
+
+ALL = [HorizontalFlip(), RandomCrop(2), RandomCrop(2, "reflect"), Cutout(3)]
+
+
+@pytest.fixture
+def X(rng):
+    return rng.standard_normal((40, 2, 6, 5)) + 10  # no zeros
+
+
+@pytest.mark.parametrize("augmentation", ALL, ids=str)
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint8])
+def test_makes_new_images_and_leaves_the_old_ones(augmentation, kind, X):
+    X = X.astype(kind)
+    before = X.copy()
+    out = augmentation(X, np.random.default_rng(0))
+    assert out.dtype == kind
+    assert out.shape == X.shape
+    assert out.flags.c_contiguous
+    assert not np.shares_memory(out, X)
+    np.testing.assert_array_equal(X, before)
+    assert (out != X).any()
+    np.testing.assert_array_equal(augmentation(X, np.random.default_rng(0)), out)
+    assert (augmentation(X, np.random.default_rng(1)) != out).any()
+
+
+def test_flip(X):
+    out = HorizontalFlip()(X, np.random.default_rng(0))
+    flipped = [np.array_equal(image, old[:, :, ::-1]) for image, old in zip(out, X, strict=True)]
+    kept = [np.array_equal(image, old) for image, old in zip(out, X, strict=True)]
+    assert np.logical_xor(flipped, kept).all()
+    assert 10 < sum(flipped) < 30
+    np.testing.assert_array_equal(HorizontalFlip(1.0)(X, np.random.default_rng(0)), X[:, :, :, ::-1])
+    np.testing.assert_array_equal(HorizontalFlip(0.0)(X, np.random.default_rng(0)), X)
+
+
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_crop(mode, X):
+    out = RandomCrop(2, mode)(X, np.random.default_rng(0))
+    padded = np.pad(X, ((0, 0), (0, 0), (2, 2), (2, 2)), mode=mode)
+    places = set()
+    for n in range(len(X)):
+        found = [
+            (i, j)
+            for i in range(5)
+            for j in range(5)
+            if np.array_equal(out[n], padded[n, :, i : i + 6, j : j + 5])
+        ]
+        assert len(found) == 1
+        places.update(found)
+    assert {i for i, _ in places} == {j for _, j in places} == set(range(5))
+    assert len(places) > 12
+
+
+@pytest.mark.parametrize("size", [1, 3, 4])
+def test_cutout(size, X):
+    out = Cutout(size, fill=-7)(X, np.random.default_rng(0))
+    blank = out == -7
+    assert (blank == blank[:, :1]).all()  # the same pixels in every channel
+    np.testing.assert_array_equal(out[~blank], X[~blank])
+    tops = set()
+    for mask in blank[:, 0]:
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        assert mask.sum() == len(rows) * len(columns)  # a rectangle
+        assert size - size // 2 <= len(rows) <= size
+        assert size - size // 2 <= len(columns) <= size
+        tops.add(rows[0])
+    assert len(tops) > 3
+
+
+def test_by_name_and_back():
+    _, described = build_augmentation(["flip", {"name": "crop", "pad": 3}, Cutout(5)])
+    assert described == [
+        {"name": "flip", "p": 0.5},
+        {"name": "crop", "pad": 3, "mode": "constant"},
+        {"name": "cutout", "size": 5, "fill": 0.0},
+    ]
+    assert [AUGMENTATIONS.build(item) for item in json.loads(json.dumps(described))] == [
+        HorizontalFlip(),
+        RandomCrop(3),
+        Cutout(5),
+    ]
+
+
+def test_a_list_is_applied_in_turn(X):
+    chain, _ = build_augmentation(["flip", lambda X, rng: X + rng.integers(5), {"name": "cutout", "size": 2}])
+    rng = np.random.default_rng(3)
+    want = Cutout(2)(HorizontalFlip()(X, rng) + rng.integers(5), rng)
+    np.testing.assert_array_equal(chain(X, np.random.default_rng(3)), want)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        ("flop", ValueError, "unknown augmentation 'flop'; did you mean 'flip'"),
+        ({"name": "crop", "padding": 2}, ValueError, "unknown key 'padding' in crop; did you mean 'pad'"),
+        ({"name": "crop", "pad": 0}, ValueError, "pad must be at least 1"),
+        ({"name": "crop", "mode": "wrap"}, ValueError, "mode must be one of"),
+        (["flip", 3], TypeError, "augmentation must be a name"),
+        ({"name": "flip", "p": 2}, ValueError, "p must be"),
+        ({"name": "cutout", "size": 1.5}, TypeError, "size must be an integer"),
+    ],
+)
+def test_refuses(value, error, message):
+    with pytest.raises(error, match=message):
+        quiet_solver(LinearModel(36, 4), digits_like(), augment=value)
+
+
+def test_refuses_what_is_no_image():
+    for augmentation in ALL:
+        with pytest.raises(ValueError, match=r"X must be images \(N, C, H, W\), got shape \(3, 36\)"):
+            augmentation(np.zeros((3, 36)), np.random.default_rng(0))
+    with pytest.raises(ValueError, match="pad 5 is too much"):
+        RandomCrop(5, "reflect")(np.zeros((3, 1, 6, 5)), np.random.default_rng(0))
+    solver = quiet_solver(LinearModel(36, 4), digits_like(), augment=lambda X, rng: X[:, :, :3])
+    with pytest.raises(ValueError, match="augment made images of shape"):
+        solver.train()

@@ -1,0 +1,334 @@
+"""Weight decay, clipping, label smoothing, averaging, augmentation: what a Solver does beyond the course."""
+
+import threading
+
+import numpy as np
+import pytest
+from cnnlib import optim
+from cnnlib.convnet import ConvNet
+from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.solver import Solver, load_weights
+from training import (
+    LinearModel,
+    assert_same_bits,
+    assert_same_run,
+    digits_like,
+    quiet_solver,
+    running_statistics,
+)
+
+ALL = {
+    "schedule": {"name": "one-cycle", "warmup": 0.2},
+    "weight_decay": 0.1,
+    "clip_norm": 0.5,
+    "label_smoothing": 0.1,
+    "ema_decay": 0.9,
+    "augment": ["flip", {"name": "crop", "pad": 1}, {"name": "cutout", "size": 2}],
+}
+
+
+def conv_net():
+    spec = [
+        {"conv": 4},
+        "batchnorm",
+        "relu",
+        {"dropout": 0.3},
+        {"max_pool": 2},
+        {"affine": 8},
+        "batchnorm",
+        "relu",
+    ]
+    return ConvNet(spec, (1, 6, 6), 4, seed=3)
+
+
+class FixedGradients:
+    """A model of two parameters whose gradients are always the same."""
+
+    def __init__(self):
+        self.params = {"w": np.array([[3.0, 4.0]]), "b": np.array([2.0])}
+
+    def loss(self, X, y=None):
+        if y is None:
+            return np.zeros((len(X), 4))
+        return 1.0, {"w": np.array([[0.0, 3.0]]), "b": np.array([4.0])}
+
+
+def after_one_step(**settings):
+    model = FixedGradients()
+    solver = quiet_solver(model, digits_like(), num_epochs=1, batch_size=100, **settings)
+    solver.train()
+    return solver.last_params
+
+
+@pytest.mark.parametrize("rule", optim.__all__)
+def test_weight_decay_is_decoupled_and_spares_biases(rule):
+    config = {"learning_rate": 0.1}
+    plain = after_one_step(
+        update_rule=rule, optim_config=config | ({"weight_decay": 0.0} if rule == "adamw" else {})
+    )
+    decayed = after_one_step(update_rule=rule, optim_config=config, weight_decay=0.5)
+    np.testing.assert_allclose(decayed["w"], plain["w"] - 0.1 * 0.5 * np.array([[3.0, 4.0]]), rtol=1e-12)
+    assert_same_bits(decayed["b"], plain["b"])
+
+
+def test_weight_decay_follows_the_default_rate():
+    np.testing.assert_allclose(
+        after_one_step(weight_decay=0.5)["w"], [[3 * (1 - 0.005), 4 * (1 - 0.005) - 0.03]]
+    )
+
+
+@pytest.mark.parametrize(("clip_norm", "scale"), [(10, 1), (5, 1), (2.5, 0.5)])
+def test_clipping(clip_norm, scale):
+    params = after_one_step(optim_config={"learning_rate": 1.0}, clip_norm=clip_norm)
+    np.testing.assert_allclose(params["w"], [[3, 4 - 3 * scale]], rtol=1e-12)
+    np.testing.assert_allclose(params["b"], [2 - 4 * scale], rtol=1e-12)
+
+
+def test_clipping_stops_at_a_gradient_that_is_not_finite():
+    model = FixedGradients()
+    model.loss = lambda X, y=None: (
+        np.zeros((len(X), 4)) if y is None else (1.0, {"w": np.array([[np.nan, 0]]), "b": np.zeros(1)})
+    )
+    with pytest.raises(FloatingPointError, match=r"iteration 1 \(epoch 1\): the gradient is not finite"):
+        quiet_solver(model, digits_like(), clip_norm=1.0).train()
+    np.testing.assert_array_equal(model.params["w"], [[3, 4]])
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: FullyConnectedNet((5,), input_dim=36, num_classes=4, weight_scale=0.3, seed=0),
+        lambda: ThreeLayerConvNet((1, 6, 6), 3, 3, 5, 4, 0.3, seed=0),
+        conv_net,
+    ],
+)
+def test_label_smoothing_reaches_the_model(build):
+    data = digits_like()
+    plain = quiet_solver(build(), data, seed=0)
+    smoothed = quiet_solver(build(), data, seed=0, label_smoothing=0.2)
+    plain.train()
+    smoothed.train()
+    assert smoothed.model.label_smoothing == 0.2
+    assert smoothed.loss_history[0] != plain.loss_history[0]
+    model = build()
+    X, y = data["X_train"], data["y_train"]
+    scores = model.loss(X).astype(np.float64)
+    if not running_statistics(model):
+        model.label_smoothing = 0.2
+        log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        want = -((0.8 * np.eye(4)[y] + 0.05) * log_p).sum(axis=1).mean()
+        assert model.loss(X, y)[0] == pytest.approx(want, rel=1e-5)
+
+
+def test_label_smoothing_needs_a_model_that_knows_it():
+    with pytest.raises(ValueError, match="LinearModel does not know it"):
+        quiet_solver(LinearModel(36, 4), digits_like(), label_smoothing=0.1)
+
+
+def test_average_of_the_weights():
+    """The average after each iteration by its formula; accuracies and best parameters are the average's."""
+    model = conv_net()
+    solver = quiet_solver(model, digits_like(), num_epochs=3, ema_decay=0.5, update_rule="adam", seed=0)
+    average = {name: value.astype(np.float64) for name, value in model.params.items()}
+    statistics, checked = [], []
+    step = solver._step
+
+    def watched_step(X, y):
+        step(X, y)
+        d = min(0.5, (1 + len(solver.loss_history)) / (10 + len(solver.loss_history)))
+        for name, value in model.params.items():
+            average[name] = d * average[name] + (1 - d) * value
+        new = running_statistics(model)[0]["running_mean"].astype(np.float64)
+        statistics.append(new if not statistics else d * statistics[-1] + (1 - d) * new)
+
+    def after_epoch(solver):
+        checked.append(
+            {name: value.astype(np.float32) for name, value in average.items()} | {"mean": statistics[-1]}
+        )
+
+    solver._step, solver.on_epoch = watched_step, after_epoch
+    solver.train()
+    best = checked[solver.best_epoch - 1]
+    np.testing.assert_allclose(model.bn_params[0]["running_mean"], best.pop("mean"), rtol=1e-4, atol=1e-6)
+    for name, value in best.items():
+        np.testing.assert_allclose(solver.best_params[name], value, rtol=1e-4, atol=1e-6)
+    assert (solver.last_params["W1"] != checked[-1]["W1"]).any()
+    assert solver.check_accuracy(solver.X_val, solver.y_val) == solver.best_val_acc
+
+
+def test_averaging_does_not_change_the_training():
+    runs = [quiet_solver(conv_net(), digits_like(), seed=0, ema_decay=decay) for decay in (None, 0.0, 0.9)]
+    for run in runs:
+        run.train()
+    assert runs[0].loss_history == runs[1].loss_history == runs[2].loss_history
+    assert_same_bits(runs[2].last_params, runs[0].last_params)
+    # A decay of 0 makes the average the newest parameters.
+    assert runs[1].val_acc_history == runs[0].val_acc_history
+
+
+# Augmentation and prefetching ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, None])
+def test_prefetching_gives_the_same_bits(seed):
+    runs = []
+    for prefetch in (0, 1, 2, 50):
+        np.random.seed(7)
+        runs.append(quiet_solver(conv_net(), digits_like(), seed=seed, prefetch=prefetch, **ALL))
+        runs[-1].train()
+        assert_same_run(runs[-1], runs[0])
+
+
+def test_augmentation_changes_the_training_images_only():
+    seen = {True: [], False: []}
+    model = LinearModel(36, 4)
+    loss = model.loss
+    model.loss = lambda X, y=None: seen[y is not None].append(X) or loss(X, y)
+    data = digits_like()
+    before = data["X_train"].copy()
+
+    def add_3(X, rng):
+        X += 3  # even one that writes to its argument
+        return X
+
+    quiet_solver(model, data, augment=add_3).train()
+    assert min(X.mean() for X in seen[True]) > 2
+    assert max(X.mean() for X in seen[False]) < 1
+    np.testing.assert_array_equal(data["X_train"], before)
+
+
+def test_every_iteration_gets_a_stream_of_its_own():
+    numbers, threads = [], set()
+
+    def note(X, rng):
+        numbers.append(rng.integers(2**60))
+        threads.add(threading.current_thread())
+        return X
+
+    quiet_solver(LinearModel(36, 4), digits_like(), augment=note, seed=1).train()
+    assert len(set(numbers)) == 8
+    assert threading.current_thread() not in threads
+    again = numbers.copy()
+    numbers.clear()
+    quiet_solver(LinearModel(36, 4), digits_like(), augment=note, seed=1, prefetch=0).train()
+    assert numbers == again
+    assert threading.current_thread() in threads
+
+
+def test_the_thread_ends_with_the_training():
+    def fail(X, rng):
+        raise RuntimeError("augmentation failed")
+
+    def running():
+        return [thread for thread in threading.enumerate() if thread.name.startswith("cnnlib-prefetch")]
+
+    solver = quiet_solver(LinearModel(36, 4), digits_like(), augment=fail)
+    with pytest.raises(RuntimeError, match="augmentation failed"):
+        solver.train()
+    assert not running()
+    model = LinearModel(36, 4)
+    solver = quiet_solver(model, digits_like(), augment="flip")
+    solver.train()
+    assert not running()
+
+    def interrupt(X, y):
+        raise KeyboardInterrupt
+
+    solver._step, solver.num_epochs = interrupt, 3
+    with pytest.raises(KeyboardInterrupt):
+        solver.train()
+    assert not running()
+
+
+# Resumption ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, None])
+@pytest.mark.parametrize("rule", ["sgd_nesterov_momentum", "adamw"])
+def test_resume_equals_uninterrupted(rule, seed, tmp_path):
+    data = digits_like(num_train=50)
+    settings = {"num_epochs": 4, "num_train_samples": 20, "seed": seed, "update_rule": rule, **ALL}
+    np.random.seed(3)
+    whole = quiet_solver(conv_net(), data, **settings)
+    whole.train()
+
+    def die(solver):
+        if solver.epoch == 2:
+            raise KeyboardInterrupt
+
+    np.random.seed(3)
+    with pytest.raises(KeyboardInterrupt):
+        quiet_solver(conv_net(), data, checkpoint_name=tmp_path / "run", on_epoch=die, **settings).train()
+    np.random.seed(99)
+    resumed = Solver.resume(tmp_path / "run_epoch_2.npz", conv_net(), data)
+    resumed.train()
+    assert_same_run(resumed, whole)
+    assert resumed.model.label_smoothing == 0.1
+
+    model = conv_net()
+    load_weights(tmp_path / "run_epoch_4.npz", model)
+    assert_same_bits(model.loss(data["X_val"]), whole.model.loss(data["X_val"]))
+
+
+def test_interrupted_and_continued_with_a_prefetching_thread():
+    data = digits_like()
+    whole = quiet_solver(conv_net(), data, num_epochs=3, seed=1, **ALL)
+    whole.train()
+    solver = quiet_solver(conv_net(), data, num_epochs=3, seed=1, **ALL)
+    step, stops = solver._step, [2, 6]
+
+    def interrupted_step(X, y):
+        if stops and len(solver.loss_history) == stops[0]:
+            stops.pop(0)
+            raise KeyboardInterrupt
+        step(X, y)
+
+    solver._step = interrupted_step
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            solver.train()
+    solver.train()
+    assert_same_run(solver, whole)
+
+
+def half(epoch, num_epochs):
+    return 0.5
+
+
+def brighter(X, rng):
+    return X + 0.1 * rng.random()
+
+
+def test_functions_of_ones_own_are_handed_over_again(tmp_path):
+    data = digits_like()
+    settings = {
+        "schedule": half,
+        "augment": ["flip", brighter],
+        "seed": 1,
+        "checkpoint_name": tmp_path / "run",
+    }
+    whole = quiet_solver(conv_net(), data, **settings)
+    whole.train()
+    path = tmp_path / "run_epoch_1.npz"
+    with pytest.raises(ValueError, match="pass it as schedule"):
+        Solver.resume(path, conv_net(), data, augment=["flip", brighter])
+    with pytest.raises(ValueError, match="pass it as augment"):
+        Solver.resume(path, conv_net(), data, schedule=half)
+    resumed = Solver.resume(path, conv_net(), data, schedule=half, augment=["flip", brighter])
+    resumed.train()
+    assert_same_run(resumed, whole)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"weight_decay": -1}, "weight_decay must be"),
+        ({"clip_norm": -1}, "clip_norm must be"),
+        ({"ema_decay": 1}, "ema_decay must be below 1"),
+        ({"label_smoothing": 1}, "label_smoothing must be below 1"),
+        ({"prefetch": -1}, "prefetch must be at least 0"),
+    ],
+)
+def test_refuses_bad_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        quiet_solver(conv_net(), digits_like(), **settings)
