@@ -5,10 +5,20 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A 1x1 kernel at stride 1 without padding sees each plane as one long row.
+// A 1x1 kernel at stride 1 without padding: positions have no neighbours.
 inline bool pointwise(const ConvShape& s) {
   return s.KH == 1 && s.KW == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 && s.pad_left == 0 &&
          s.OH == s.H && s.OW == s.W;
+}
+
+// Positions without neighbours: a plane is one long row, and the batch the rows of one image.
+template <class T>
+void flatten(Correlation<T>& p) {
+  p.W = p.OW = p.x_plane;
+  p.H = p.OH = p.N;
+  p.x_row = p.x_image;
+  p.out_row = p.out_image;
+  p.N = 1;
 }
 
 // The taps of one axis: kernel position k reads input position o * stride + k * dilation - pad.
@@ -23,7 +33,6 @@ struct ForwardTaps {
 
 template <class T>
 void forward_direct(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
-  const bool flat = pointwise(s);
   Layout layout;
   const auto piece = layout.array<Index>(2 * (s.KH + s.KW));
   const Scratch scratch(layout.bytes());
@@ -33,14 +42,20 @@ void forward_direct(const T* x, const T* w, const T* b, T* out, const ConvShape&
   ForwardTaps::fill(s.KW, s.dilation_w, s.pad_left, 1, at_w, at_w + s.KW);
 
   Correlation<T> p;
-  p.N = s.N;
   p.groups = s.groups;
   p.C = s.C / s.groups;
   p.F = s.F / s.groups;
-  p.H = flat ? 1 : s.H;
-  p.W = flat ? s.H * s.W : s.W;
-  p.OH = flat ? 1 : s.OH;
-  p.OW = flat ? s.H * s.W : s.OW;
+  p.x_image = s.C * s.H * s.W;
+  p.x_plane = s.H * s.W;
+  p.out_image = s.F * s.OH * s.OW;
+  p.out_plane = s.OH * s.OW;
+  p.N = s.N;
+  p.H = s.H;
+  p.W = s.W;
+  p.OH = s.OH;
+  p.OW = s.OW;
+  p.x_row = s.W;
+  p.out_row = s.OW;
   p.rows = {s.KH, s.stride_h, at_h, at_h + s.KH};
   p.cols = {s.KW, s.stride_w, at_w, at_w + s.KW};
   p.x = x;
@@ -51,9 +66,8 @@ void forward_direct(const T* x, const T* w, const T* b, T* out, const ConvShape&
   p.bias = b;
   p.relu = relu;
   p.out = out;
-  p.out_plane = s.OH * s.OW;
-  p.out_row = p.OW;
   p.out_col = 1;
+  if (pointwise(s)) flatten(p);
   correlate(p);
 }
 
@@ -98,6 +112,10 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
   p.w_group = p.C * p.w_channel;
   p.bias = b;
   p.relu = false;
+  p.x_image = s.F * s.OH * s.OW;
+  p.x_plane = s.OH * s.OW;
+  p.x_row = s.OW;
+  p.out_image = s.C * s.H * s.W;
   p.out_plane = s.H * s.W;
   p.out_row = s.stride_h * s.W;
   p.out_col = s.stride_w;
@@ -111,6 +129,7 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
       if (rows > 0 && cols > 0) {
         p.rows = {rows, 1, at_h, at_h + s.KH};
         p.cols = {cols, 1, at_w, at_w + s.KW};
+        if (pointwise(s)) flatten(p);
         correlate(p);
         continue;
       }

@@ -134,7 +134,7 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
           const Index height = panels.rows(panel), f = panels.first(panel);
           for (Index i = 0; i < rows; ++i)
             pack_panel<T>([&](Index m) { return grad + (f + m) * g.OH * g.OW + i * g.OW; }, height, cols,
-                          packed + f * K + (at + i * cols) * height);
+                          packed + f * K + (at + i * cols) * height, K - at - (i + 1) * cols);
         }
       });
       for (Index v = 0; v < blocks_per_task; ++v)
@@ -185,7 +185,8 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
 
   const Index most_positions = positions.images * positions.rows * positions.cols;
   const Index staged_size = g.C * g.staging.channel_size + lanes;
-  const Index grad_size = most_positions * width;
+  const Index grad_size = (most_positions + Simd<T>::size) * width;
+  const T* dout_end = dout + s.N * s.F * g.OH * g.OW;
   const Index packed_size = products * most_positions;
   const Index sum_size = products * width;
   Layout layout;
@@ -220,16 +221,16 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
       g.each_image(block, [&](Index n, Index, Index oh, Index ow, Index rows, Index cols, Index at) {
         const Index image = n * s.groups + group;
         for (Index c = 0; c < g.C; ++c)
-          stage_plane(x + (image * g.C + c) * g.H * g.W, g.H, g.W, g.staging, oh, ow,
+          stage_plane(x + (image * g.C + c) * g.H * g.W, g.H, g.W, g.W, g.staging, oh, ow,
                       staged + c * g.staging.channel_size);
         const T* grad = dout + image * g.F * g.OH * g.OW + oh * g.OW + ow;
         for (Index i = 0; i < rows; ++i) {
-          transpose(grad + i * g.OW, g.OH * g.OW, g.F, cols, grads + (at + i * cols) * width, width);
+          transpose_freely(grad + i * g.OW, g.OH * g.OW, g.F, cols, dout_end, grads + (at + i * cols) * width, width);
           for (Index panel = 0; panel < panels.count; ++panel) {
             const Index height = panels.rows(panel), r = panels.first(panel);
             const T* row = staged + i * g.staging.pitch;
             pack_panel<T>([&](Index m) { return row + product_offset[r + m]; }, height, cols,
-                          packed + r * K + (at + i * cols) * height);
+                          packed + r * K + (at + i * cols) * height, K - at - (i + 1) * cols);
           }
         }
       });

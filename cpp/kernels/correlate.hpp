@@ -9,20 +9,21 @@ namespace cnnlib::CNNLIB_ISA {
 
 // out[n, g*F + f](i, j) = bias[g*F + f]
 //     + sum_{c, a, b} w[g, f, c, a, b] * x[n, g*C + c](i * stride_h + y.at[a], j * stride_w + x.at[b])
-// with zeros outside the image; C and F count one group. Output position (i, j) is stored at
-// out + plane * out_plane + i * out_row + j * out_col.
+// with zeros outside the image; C and F count one group. Rows, planes and images of x and out may lie
+// at any distance, and so may the columns of out.
 template <class T>
 struct Correlation {
   Index N, groups, C, F;
   Index H, W, OH, OW;
   TapAxis rows, cols;
   const T* x;
+  Index x_image, x_plane, x_row;
   const T* w;
   Index w_group, w_filter, w_channel;
   const T* bias;  // or null
   bool relu;
   T* out;
-  Index out_plane, out_row, out_col;
+  Index out_image, out_plane, out_row, out_col;
 };
 
 // A run of vector lanes and where its outputs go.
@@ -86,6 +87,10 @@ void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Inde
       auto v = S::add(S::load(from), start ? S::fill(initial) : S::load(to));
       if (relu) v = S::relu(v);
       S::store(to, v);
+    } else if (p.out_col == 1) {
+      auto v = S::add(S::load(from - s.lane), start ? S::fill(initial) : S::load_lanes(to - s.lane, s.lane, s.count));
+      if (relu) v = S::relu(v);
+      S::store_lanes(to - s.lane, v, s.lane, s.count);
     } else {
       for (Index l = 0; l < s.count; ++l) {
         const T v = from[l] + (start ? initial : to[l * p.out_col]);
@@ -109,7 +114,7 @@ struct CorrelationBlocks {
 
 template <class T>
 CorrelationBlocks choose_blocks(const Correlation<T>& p, Staging& staging, const Panels& panels) {
-  constexpr Index products = 512, staged_bytes = 256 << 10, widest = 512;
+  constexpr Index products = 512, staged_bytes = 512 << 10, widest = 512;
   const Index taps = p.rows.count * p.cols.count;
   CorrelationBlocks b;
   b.threads = threads_for(2.0 / 16 * p.N * p.groups * p.F * p.OH * p.OW * p.C * taps);
@@ -200,8 +205,7 @@ void correlate(const Correlation<T>& p) {
   const Index blocks = b.row_blocks * b.col_blocks;
   parallel_for(p.N * p.groups * blocks * b.filter_parts, b.threads, [&](Index task, int slot) {
     const Index part = task % b.filter_parts, block = task / b.filter_parts % blocks;
-    const Index plane = task / b.filter_parts / blocks;  // of N * groups
-    const Index group = plane % p.groups;
+    const Index group = task / b.filter_parts / blocks % p.groups, image = task / b.filter_parts / blocks / p.groups;
     const Index oh = block / b.col_blocks * staging.rows, ow = block % b.col_blocks * staging.cols;
     T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
     T* tile = tile_piece.in(scratch.data()) + slot * max_rows * tile_lanes<T>;
@@ -210,12 +214,12 @@ void correlate(const Correlation<T>& p) {
                        segment_piece.in(scratch.data()) + slot * plan_segments};
     lane_plan.plan(std::min(staging.rows, p.OH - oh), std::min(staging.cols, p.OW - ow), staging.pitch, lanes,
                    p.out_row, p.out_col);
-    T* out = p.out + plane * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
+    const T* x = p.x + image * p.x_image + group * p.C * p.x_plane;
+    T* out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
     for (Index chunk = 0; chunk < b.chunks; ++chunk) {
       const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
       for (Index c = 0; c < channels; ++c)
-        stage_plane(p.x + (plane * p.C + c0 + c) * p.H * p.W, p.H, p.W, staging, oh, ow,
-                    staged + c * staging.channel_size);
+        stage_plane(x + (c0 + c) * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
       const T* chunk_filters = packed + (group * p.C + c0) * p.F * taps;
       const Index last_panel = (part + 1) * panels.count / b.filter_parts;
       for (Index panel = part * panels.count / b.filter_parts; panel < last_panel; ++panel) {

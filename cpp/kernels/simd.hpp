@@ -3,6 +3,7 @@
 #pragma once
 
 #include <Eigen/Core>
+#include <algorithm>
 
 #include "../shapes.hpp"
 
@@ -28,7 +29,45 @@ struct Simd {
   // max(v, 0), where NaN stays NaN.
   static Packet relu(Packet v) { return Eigen::internal::pmax<Eigen::PropagateNaN>(v, zero()); }
   static T sum(Packet v) { return Eigen::internal::predux(v); }
+
+  // Lanes [first, first + count) of the vector at p: memory of the other lanes is not touched.
+  static Packet load_lanes(const T* p, Index first, Index count);
+  static void store_lanes(T* p, Packet v, Index first, Index count);
 };
+
+#if defined(__AVX512F__)
+inline unsigned lane_mask(Index first, Index count) { return ((1u << count) - 1) << first; }
+
+template <>
+inline __m512 Simd<float>::load_lanes(const float* p, Index first, Index count) {
+  return _mm512_maskz_loadu_ps(static_cast<__mmask16>(lane_mask(first, count)), p);
+}
+template <>
+inline void Simd<float>::store_lanes(float* p, Packet v, Index first, Index count) {
+  _mm512_mask_storeu_ps(p, static_cast<__mmask16>(lane_mask(first, count)), v);
+}
+template <>
+inline __m512d Simd<double>::load_lanes(const double* p, Index first, Index count) {
+  return _mm512_maskz_loadu_pd(static_cast<__mmask8>(lane_mask(first, count)), p);
+}
+template <>
+inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index count) {
+  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(lane_mask(first, count)), v);
+}
+#else
+template <class T>
+typename Simd<T>::Packet Simd<T>::load_lanes(const T* p, Index first, Index count) {
+  T lanes[size] = {};
+  for (Index l = first; l < first + count; ++l) lanes[l] = p[l];
+  return load(lanes);
+}
+template <class T>
+void Simd<T>::store_lanes(T* p, Packet v, Index first, Index count) {
+  T lanes[size];
+  store(lanes, v);
+  for (Index l = first; l < first + count; ++l) p[l] = lanes[l];
+}
+#endif
 
 // The largest register block of the matrix kernel: broadcast rows times vectors.
 #if defined(__AVX512F__)
@@ -59,25 +98,44 @@ inline void transpose_square(const Row& row, T* dst, Index dst_stride) {
 template <class T>
 void transpose(const T* src, Index src_stride, Index rows, Index cols, T* dst, Index dst_stride) {
   constexpr Index n = Simd<T>::size;
-  const Index square_rows = rows / n * n, square_cols = cols / n * n;
+  const Index square_rows = rows / n * n, tail = cols % n;
+  const bool overlap = cols >= n && tail > n / 8;  // a last square over the one before beats single steps
+  const Index square_cols = overlap ? cols : cols - tail;
   for (Index i = 0; i < square_rows; i += n)
-    for (Index j = 0; j < square_cols; j += n)
+    for (Index at = 0; at < square_cols; at += n) {
+      const Index j = std::min(at, cols - n);
       transpose_square<T>([&](Index r) { return src + (i + r) * src_stride + j; }, dst + j * dst_stride + i,
                           dst_stride);
+    }
   for (Index i = 0; i < square_rows; ++i)
     for (Index j = square_cols; j < cols; ++j) dst[j * dst_stride + i] = src[i * src_stride + j];
   for (Index i = square_rows; i < rows; ++i)
     for (Index j = 0; j < cols; ++j) dst[j * dst_stride + i] = src[i * src_stride + j];
 }
 
+// The same where the caller lets whole vectors be read and written: src may be read up to `end`, and
+// dst may be filled with anything in lanes from `rows` to the next full vector, and in n columns after
+// the last.
+template <class T>
+void transpose_freely(const T* src, Index src_stride, Index rows, Index cols, const T* end, T* dst, Index dst_stride) {
+  constexpr Index n = Simd<T>::size;
+  if (src + (rows - 1) * src_stride + (cols + n - 1) / n * n > end)
+    return transpose(src, src_stride, rows, cols, dst, dst_stride);
+  for (Index j = 0; j < cols; j += n)
+    for (Index i = 0; i < rows; i += n)
+      transpose_square<T>([&](Index r) { return src + std::min(i + r, rows - 1) * src_stride + j; },
+                          dst + j * dst_stride + i, dst_stride);
+}
+
 // dst[j * rows + i] = row(i)[j], i < rows, j < cols: a panel for the matrix kernel. Whole squares are
-// stored over the following columns, which are then written anew, so the last columns go one by one.
+// stored over the following columns, which are then written anew; `room` says how many columns follow
+// that the caller writes later (and may be read ahead), and what does not fit there goes one by one.
 template <class T, class Row>
-void pack_panel(const Row& row, Index rows, Index cols, T* dst) {
+void pack_panel(const Row& row, Index rows, Index cols, T* dst, Index room = 0) {
   constexpr Index n = Simd<T>::size;
   const Index padded = (rows + n - 1) / n * n, spare = (padded - rows + rows - 1) / rows;
   Index j = 0;
-  for (; j + n + spare <= cols; j += n)
+  for (; j < cols && j + n + spare <= cols + room; j += n)
     for (Index i = padded - n; i >= 0; i -= n)
       transpose_square<T>([&](Index r) { return row(i + r < rows ? i + r : rows - 1) + j; }, dst + j * rows + i, rows);
   for (; j < cols; ++j)

@@ -97,9 +97,10 @@ struct Inside {
         last(start >= W ? first : std::max(first, std::min(pitch, (W - 1 - start) / stride + 1))) {}
 };
 
-// Copies one channel plane (H, W) into its staging planes, for the block that starts at (oh, ow).
+// Copies one channel plane (H, W), whose rows lie `stride` apart, into its staging planes, for the block
+// that starts at (oh, ow).
 template <class T>
-void stage_plane(const T* plane, Index H, Index W, const Staging& s, Index oh, Index ow, T* staged) {
+void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& s, Index oh, Index ow, T* staged) {
   s.each_row(oh, ow, H, [&](Index to, Index line, Index start) {
     T* dst = staged + to;
     if (line < 0) {
@@ -107,7 +108,7 @@ void stage_plane(const T* plane, Index H, Index W, const Staging& s, Index oh, I
       return;
     }
     const Inside inside(start, s.stride_w, W, s.pitch);
-    const T* src = plane + line * W + start;
+    const T* src = plane + line * stride + start;
     for (Index j = 0; j < inside.first; ++j) dst[j] = T(0);
     if (s.stride_w == 1)
       std::memcpy(dst + inside.first, src + inside.first, (inside.last - inside.first) * sizeof(T));

@@ -127,21 +127,26 @@ struct TileGrid {
   }
 };
 
-// Copies rows [top, top + height) x columns [left, left + width) of `lanes` planes to [position][lane],
-// zero outside the image.
+// Copies rows [top, top + height) x columns [left, left + width) of up to `lanes` planes to
+// [position][lane], zero outside the image; lanes without a channel repeat one. `end` is the end of all
+// images, and staged has room for another vector of positions.
 template <class T>
 void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, Index left, Index height, Index width,
-                 T* staged) {
+                 const T* end, T* staged) {
   constexpr Index lanes = Simd<T>::size;
   const Index first = std::clamp<Index>(-left, 0, width), last = std::clamp<Index>(W - left, first, width);
   for (Index i = 0; i < height; ++i) {
     T* to = staged + i * width * lanes;
     const Index line = top + i;
-    const bool inside = line >= 0 && line < H;
-    if (!inside || first > 0 || last < width || channels < lanes) std::memset(to, 0, width * lanes * sizeof(T));
-    if (inside)
-      transpose(planes + line * W + left + first, H * W, std::min(channels, lanes), last - first, to + first * lanes,
-                lanes);
+    if (line < 0 || line >= H) {
+      std::memset(to, 0, width * lanes * sizeof(T));
+      continue;
+    }
+    std::memset(to, 0, first * lanes * sizeof(T));
+    if (last > first)
+      transpose_freely(planes + line * W + left + first, H * W, std::min(channels, lanes), last - first, end,
+                       to + first * lanes, lanes);
+    std::memset(to + last * lanes, 0, (width - last) * lanes * sizeof(T));
   }
 }
 
@@ -214,36 +219,38 @@ struct TileProblem {
   T* out;
 };
 
-// packed[panel of filters][point][c][filter in the panel], channels and filters filled up with zeros.
+// Values of scratch that transform_filters needs: [c][tap][filter] of one square.
 template <class T>
-void transform_filters(const TileProblem<T>& p, Index channel_blocks, Index panels, int threads, T* packed) {
+constexpr Index filter_taps = (9 * Simd<T>::size + 2 * Simd<T>::size) * Simd<T>::size;
+
+// packed[point][c][filter]: G g G' of one vector of filters (f0 on) and of channels (c0 on); rows of
+// `width` filters, zero for channels that do not exist.
+template <class T>
+void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* packed, Index width,
+                       Index point_stride) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, width = tile_lanes<T>;
-  const Index channels = channel_blocks * lanes, point_stride = channels * width;
-  Layout layout;
-  const auto piece = layout.array<T>(threads * 9 * lanes * lanes);
-  const Scratch scratch(layout.bytes());
-  parallel_for(panels * tile_vectors * channel_blocks, threads, [&](Index task, int slot) {
-    const Index block = task % channel_blocks, part = task / channel_blocks;
-    const Index f0 = part * lanes, c0 = block * lanes;
-    const Index filters = std::clamp<Index>(p.F - f0, 0, lanes), cs = std::min(lanes, p.C - c0);
-    T* taps = piece.in(scratch.data()) + slot * 9 * lanes * lanes;  // [c][tap][filter]
-    if (filters < lanes || cs < lanes) std::fill_n(taps, 9 * lanes * lanes, T(0));
-    if (filters > 0 && p.w_channel == 9)
-      transpose(p.w + f0 * p.w_filter + c0 * 9, p.w_filter, filters, cs * 9, taps, lanes);
-    else if (filters > 0)
-      for (Index c = 0; c < cs; ++c)
-        for (Index f = 0; f < filters; ++f)
-          for (Index t = 0; t < 9; ++t) taps[(c * 9 + t) * lanes + f] = p.w[(f0 + f) * p.w_filter + (c0 + c) * p.w_channel + t];
-    for (Index c = 0; c < lanes; ++c) {
-      const T* g = taps + c * 9 * lanes;
-      T* to = packed + part / tile_vectors * tile_points * point_stride + (c0 + c) * width + part % tile_vectors * lanes;
-      transform_2d<T, 3, tile_in>(
-          [](const auto& in, const auto& out) { Winograd<T>::filter(in, out); },
-          [&](int i, int j) { return S::load(g + (p.flipped ? 8 - i * 3 - j : i * 3 + j) * lanes); },
-          [&](int i, int j, auto v) { S::store(to + (i * tile_in + j) * point_stride, v); });
+  constexpr Index lanes = S::size;
+  const Index filters = std::clamp<Index>(p.F - f0, 0, lanes), channels = std::clamp<Index>(p.C - c0, 0, lanes);
+  if (filters == 0) std::fill_n(taps, filter_taps<T>, T(0));
+  const T* end = p.w + p.F * p.C * 9;
+  if (filters > 0 && p.w_channel == 9)
+    transpose_freely(p.w + f0 * p.w_filter + c0 * 9, p.w_filter, filters, channels * 9, end, taps, lanes);
+  else if (filters > 0)
+    for (Index c = 0; c < channels; ++c)
+      transpose_freely(p.w + f0 * p.w_filter + (c0 + c) * p.w_channel, p.w_filter, filters, 9, end,
+                       taps + c * 9 * lanes, lanes);
+  for (Index c = 0; c < lanes; ++c) {
+    const T* g = taps + c * 9 * lanes;
+    T* to = packed + (c0 + c) * width;
+    if (c >= channels) {
+      for (Index point = 0; point < tile_points; ++point) S::store(to + point * point_stride, S::zero());
+      continue;
     }
-  });
+    transform_2d<T, 3, tile_in>(
+        [](const auto& in, const auto& out) { Winograd<T>::filter(in, out); },
+        [&](int i, int j) { return S::load(g + (p.flipped ? 8 - i * 3 - j : i * 3 + j) * lanes); },
+        [&](int i, int j, auto v) { S::store(to + (i * tile_in + j) * point_stride, v); });
+  }
 }
 
 // A' m A of `tiles` tiles of one row and one vector of filters, written to the planes of the filters.
@@ -288,61 +295,133 @@ void write_outputs(const TileProblem<T>& p, const T* points, Index point_stride,
   }
 }
 
+// How a call is cut up, and its scratch.
 template <class T>
-void correlate_tiles(const TileProblem<T>& p) {
-  constexpr Index lanes = Simd<T>::size, width = tile_lanes<T>, cache_bytes = 1 << 20;
-  const Index channel_blocks = (p.C + lanes - 1) / lanes, channels = channel_blocks * lanes;
-  const Index panels = (p.F + width - 1) / width;
-  const TileGrid grid(p.N, p.OH, p.OW);
-  const int threads = threads_for(2.0 / 16 * grid.count * tile_points * channels * panels * width);
-  // Transformed tiles of a block stay in the second-level cache while all filters pass over them.
-  Index block = cache_bytes / (tile_points * (channels + width) * Index(sizeof(T))) / max_rows * max_rows;
-  block = std::clamp<Index>(block, max_rows, 4 * max_rows);
-  if (threads > 1)
-    while (block > max_rows && (grid.count + block - 1) / block < 2 * threads) block -= max_rows;
-  block = CorrelationBlocks::even(grid.count, block);
-  const Index blocks = (grid.count + block - 1) / block;
-  const Index parts = threads == 1 || blocks >= 2 * threads ? 1 : std::min(panels, (2 * threads + blocks - 1) / blocks);
+struct TilePlan {
+  static constexpr Index lanes = Simd<T>::size, width = tile_lanes<T>;
+  Index channel_blocks, channels;  // filled up to whole vectors
+  Index panels;                    // of `width` filters
+  Index filter_stride;             // between points of a panel
+  TileGrid grid;
+  int threads;
+  Index staged_size;
 
-  const Index staged_size = tile_in * (grid.cols * tile_out + 2) * lanes;
-  const Index point_stride = channels * block, product_stride = block * width;
-  Layout layout;
-  const auto filter_piece = layout.array<T>(checked_product(panels * width * tile_points, channels));
-  const auto staged_piece = layout.array<T>(threads * staged_size);
-  const auto value_piece = layout.array<T>(threads * tile_points * point_stride);
-  const auto product_piece = layout.array<T>(threads * tile_points * product_stride);
-  const Scratch scratch(layout.bytes());
-  T* filters = filter_piece.in(scratch.data());
-  transform_filters(p, channel_blocks, panels, threads, filters);
+  explicit TilePlan(const TileProblem<T>& p)
+      : channel_blocks((p.C + lanes - 1) / lanes),
+        channels(channel_blocks * lanes),
+        panels((p.F + width - 1) / width),
+        filter_stride(channels * width),
+        grid(p.N, p.OH, p.OW),
+        threads(threads_for(2.0 / 16 * grid.count * tile_points * channels * panels * width)),
+        staged_size((tile_in * (grid.cols * tile_out + 2) + lanes) * lanes) {}
 
-  parallel_for(blocks * parts, threads, [&](Index task, int slot) {
-    const Index part = task % parts, begin = task / parts * block, end = std::min(grid.count, begin + block);
-    T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
-    T* values = value_piece.in(scratch.data()) + slot * tile_points * point_stride;  // [point][c block][tile][c]
-    T* products = product_piece.in(scratch.data()) + slot * tile_points * product_stride;  // [point][tile][filter]
+  // values[point][c block][tile][c] of tiles [begin, end) for one block of channels.
+  void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values, Index tiles_stride) const {
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       const Index patch = tiles * tile_out + 2;
-      for (Index q = 0; q < channel_blocks; ++q) {
-        stage_patch(p.x + (image * p.C + q * lanes) * p.H * p.W, p.C - q * lanes, p.H, p.W, row * tile_out - p.pad_top,
-                    col * tile_out - p.pad_left, tile_in, patch, staged);
-        transform_inputs(staged, patch, tiles, values + (q * block + at) * lanes, lanes, point_stride);
-      }
+      stage_patch(p.x + (image * p.C + q * lanes) * p.H * p.W, p.C - q * lanes, p.H, p.W, row * tile_out - p.pad_top,
+                  col * tile_out - p.pad_left, tile_in, patch, p.x + p.N * p.C * p.H * p.W, staged);
+      transform_inputs(staged, patch, tiles, values + (q * tiles_stride + at) * lanes, lanes, channels * tiles_stride);
     });
+  }
+
+  // Multiplies tiles [begin, end) with one panel of filters and writes the outputs. `values` belongs to
+  // tile `begin`, `products` is [point][tile][filter] for `most` tiles.
+  void multiply(const TileProblem<T>& p, Index begin, Index end, Index panel, const T* values, Index tiles_stride,
+                const T* filters, T* products, Index most) const {
     const Panels tile_panels(end - begin);
-    for (Index panel = part * panels / parts; panel < (part + 1) * panels / parts; ++panel) {
-      for (Index point = 0; point < tile_points; ++point)
-        for (Index i = 0; i < tile_panels.count; ++i)
-          point_kernel<T>(tile_panels.rows(i))(channel_blocks,
-                                               values + point * point_stride + tile_panels.first(i) * lanes,
-                                               block * lanes, filters + (panel * tile_points + point) * channels * width,
-                                               products + point * product_stride + tile_panels.first(i) * width);
-      for (Index v = 0; v < tile_vectors && panel * width + v * lanes < p.F; ++v)
-        grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
-          write_outputs(p, products + at * width + v * lanes, product_stride, tiles, image, row, col,
-                        panel * width + v * lanes);
-        });
-    }
+    for (Index point = 0; point < tile_points; ++point)
+      for (Index i = 0; i < tile_panels.count; ++i)
+        point_kernel<T>(tile_panels.rows(i))(
+            channel_blocks, values + (point * channels * tiles_stride) + tile_panels.first(i) * lanes,
+            tiles_stride * lanes, filters + point * filter_stride,
+            products + (point * most + tile_panels.first(i)) * width);
+    for (Index v = 0; v < tile_vectors && panel * width + v * lanes < p.F; ++v)
+      grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
+        write_outputs(p, products + at * width + v * lanes, most * width, tiles, image, row, col,
+                      panel * width + v * lanes);
+      });
+  }
+};
+
+constexpr Index most_tiles = 4 * max_rows;  // of a block
+
+// Many tiles: every thread takes blocks of them, whose transforms stay in its second-level cache while
+// all filters, transformed beforehand, pass over them.
+template <class T>
+void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
+  constexpr Index cache_bytes = 1 << 20;
+  const Index panel_size = tile_points * plan.filter_stride;
+  Index block = cache_bytes / (tile_points * (plan.channels + plan.width) * Index(sizeof(T))) / max_rows * max_rows;
+  block = std::clamp<Index>(block, max_rows, most_tiles);
+  if (plan.threads > 1)
+    while (block > max_rows && (plan.grid.count + block - 1) / block < 2 * plan.threads) block -= max_rows;
+  block = CorrelationBlocks::even(plan.grid.count, block);
+  const Index blocks = (plan.grid.count + block - 1) / block;
+
+  Layout layout;
+  const auto filter_piece = layout.array<T>(checked_product(plan.panels, panel_size));
+  const auto taps_piece = layout.array<T>(plan.threads * filter_taps<T>);
+  const auto staged_piece = layout.array<T>(plan.threads * plan.staged_size);
+  const auto value_piece = layout.array<T>(plan.threads * tile_points * plan.channels * block);
+  const auto product_piece = layout.array<T>(plan.threads * tile_points * block * plan.width);
+  const Scratch scratch(layout.bytes());
+  T* filters = filter_piece.in(scratch.data());
+  parallel_for(plan.panels * tile_vectors * plan.channel_blocks, plan.threads, [&](Index task, int slot) {
+    const Index q = task % plan.channel_blocks, part = task / plan.channel_blocks;
+    transform_filters(p, part * plan.lanes, q * plan.lanes, taps_piece.in(scratch.data()) + slot * filter_taps<T>,
+                      filters + part / tile_vectors * panel_size + part % tile_vectors * plan.lanes, plan.width,
+                      plan.filter_stride);
   });
+  parallel_for(blocks, plan.threads, [&](Index task, int slot) {
+    const Index begin = task * block, end = std::min(plan.grid.count, begin + block);
+    T* values = value_piece.in(scratch.data()) + slot * tile_points * plan.channels * block;
+    T* products = product_piece.in(scratch.data()) + slot * tile_points * block * plan.width;
+    for (Index q = 0; q < plan.channel_blocks; ++q)
+      plan.transform(p, begin, end, q, staged_piece.in(scratch.data()) + slot * plan.staged_size, values, block);
+    for (Index panel = 0; panel < plan.panels; ++panel)
+      plan.multiply(p, begin, end, panel, values, block, filters + panel * panel_size, products, block);
+  });
+}
+
+// Few tiles: all are transformed first, then every thread takes panels of filters, whose transforms
+// never leave its cache.
+template <class T>
+void filters_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
+  const Index count = plan.grid.count, block = CorrelationBlocks::even(count, most_tiles);
+  Layout layout;
+  const auto filter_piece = layout.array<T>(plan.threads * tile_points * plan.filter_stride);
+  const auto taps_piece = layout.array<T>(plan.threads * filter_taps<T>);
+  const auto staged_piece = layout.array<T>(plan.threads * plan.staged_size);
+  const auto value_piece = layout.array<T>(checked_product(tile_points * plan.channels, count));
+  const auto product_piece = layout.array<T>(plan.threads * tile_points * block * plan.width);
+  const Scratch scratch(layout.bytes());
+  T* values = value_piece.in(scratch.data());
+  parallel_for(plan.channel_blocks, plan.threads, [&](Index q, int slot) {
+    plan.transform(p, 0, count, q, staged_piece.in(scratch.data()) + slot * plan.staged_size, values, count);
+  });
+  parallel_for(plan.panels, plan.threads, [&](Index panel, int slot) {
+    T* filters = filter_piece.in(scratch.data()) + slot * tile_points * plan.filter_stride;
+    T* products = product_piece.in(scratch.data()) + slot * tile_points * block * plan.width;
+    for (Index v = 0; v < tile_vectors; ++v)
+      for (Index q = 0; q < plan.channel_blocks; ++q)
+        transform_filters(p, panel * plan.width + v * plan.lanes, q * plan.lanes,
+                          taps_piece.in(scratch.data()) + slot * filter_taps<T>, filters + v * plan.lanes, plan.width,
+                          plan.filter_stride);
+    for (Index begin = 0; begin < count; begin += block)
+      plan.multiply(p, begin, std::min(count, begin + block), panel, values + begin * plan.lanes, count, filters,
+                    products, block);
+  });
+}
+
+template <class T>
+void correlate_tiles(const TileProblem<T>& p) {
+  const TilePlan<T> plan(p);
+  // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.
+  if (plan.grid.count <= p.F && plan.panels >= plan.threads)
+    filters_outside(p, plan);
+  else
+    tiles_outside(p, plan);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -38,7 +38,7 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
   const Panels panels(s.F);
 
   const Index x_stride = channels * chunk, y_stride = chunk * filters, sum_stride = channels * s.F;
-  const Index staged_size = tile_in * (grid.cols * tile_out + 2) * lanes;
+  const Index staged_size = (tile_in * (grid.cols * tile_out + 2) + lanes) * lanes;
   Layout layout;
   const auto x_piece = layout.array<T>(tile_points * x_stride);     // [point][c block][tile][c]
   const auto y_piece = layout.array<T>(tile_points * y_stride);     // [point][tile][filter]
@@ -62,12 +62,12 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
         if (task < x_blocks) {
           const Index q = task, patch = tiles * tile_out + 2;
           stage_patch(x + (image * s.C + q * lanes) * s.H * s.W, s.C - q * lanes, s.H, s.W,
-                      row * tile_out - s.pad_top, col * tile_out - s.pad_left, tile_in, patch, staged);
+                      row * tile_out - s.pad_top, col * tile_out - s.pad_left, tile_in, patch, x + s.N * s.C * s.H * s.W, staged);
           transform_inputs(staged, patch, tiles, x_values + (q * chunk + at) * lanes, lanes, x_stride);
         } else {
           const Index q = task - x_blocks, patch = tiles * tile_out;
           stage_patch(dout + (image * s.F + q * lanes) * s.OH * s.OW, s.F - q * lanes, s.OH, s.OW, row * tile_out,
-                      col * tile_out, tile_out, patch, staged);
+                      col * tile_out, tile_out, patch, dout + s.N * s.F * s.OH * s.OW, staged);
           transform_gradients(staged, patch, tiles, y_values + at * filters + q * lanes, filters, y_stride);
         }
       });
