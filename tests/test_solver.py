@@ -360,6 +360,15 @@ def test_interrupt_in_on_epoch_leaves_the_checkpoint(tmp_path):
     assert_same_run(resumed, whole)
 
 
+def test_on_epoch_can_end_the_training():
+    data = digits_like()
+    short = quiet_solver(dense_net(), data, num_epochs=2, seed=1)
+    short.train()
+    solver = quiet_solver(dense_net(), data, num_epochs=9, seed=1, on_epoch=lambda solver: solver.epoch == 2)
+    solver.train()
+    assert_same_run(solver, short)
+
+
 def test_a_failed_checkpoint_keeps_the_older_ones(tmp_path, monkeypatch):
     import os
 

@@ -128,14 +128,14 @@ def test_label_smoothing_needs_a_model_that_knows_it():
 def test_average_of_the_weights():
     """The average after each iteration by its formula; accuracies and best parameters are the average's."""
     model = conv_net()
-    solver = quiet_solver(model, digits_like(), num_epochs=3, ema_decay=0.5, update_rule="adam", seed=0)
+    solver = quiet_solver(model, digits_like(), num_epochs=3, ema_decay=0.9, update_rule="adam", seed=0)
     average = {name: value.astype(np.float64) for name, value in model.params.items()}
     statistics, checked = [], []
     step = solver._step
 
     def watched_step(X, y):
         step(X, y)
-        d = min(0.5, (1 + len(solver.loss_history)) / (10 + len(solver.loss_history)))
+        d = min(0.9, (1 + len(solver.loss_history)) / (10 + len(solver.loss_history)))
         for name, value in model.params.items():
             average[name] = d * average[name] + (1 - d) * value
         new = running_statistics(model)[0]["running_mean"].astype(np.float64)
@@ -154,6 +154,25 @@ def test_average_of_the_weights():
         np.testing.assert_allclose(solver.best_params[name], value, rtol=1e-4, atol=1e-6)
     assert (solver.last_params["W1"] != checked[-1]["W1"]).any()
     assert solver.check_accuracy(solver.X_val, solver.y_val) == solver.best_val_acc
+
+
+def test_statistics_that_a_model_updates_in_place_are_averaged():
+    class InPlace(LinearModel):
+        bn_params = [{}]  # noqa: RUF012
+
+        def loss(self, X, y=None):
+            if y is not None:
+                mean = self.bn_params[0].setdefault("running_mean", np.zeros(1))
+                mean += 1
+            return super().loss(X, y)
+
+    model = InPlace(36, 4)
+    solver = quiet_solver(model, digits_like(), num_epochs=1, batch_size=30, ema_decay=0.9)
+    newest = []
+    solver.on_epoch = lambda solver: newest.append(model.bn_params[0]["running_mean"].copy())
+    solver.train()
+    assert newest[0] == 2
+    assert solver._average["bn_params"]["0"]["running_mean"] == pytest.approx(1 + 0.75)
 
 
 def test_averaging_does_not_change_the_training():
@@ -226,6 +245,7 @@ def test_the_thread_ends_with_the_training():
     with pytest.raises(RuntimeError, match="augmentation failed"):
         solver.train()
     assert not running()
+
     model = LinearModel(36, 4)
     solver = quiet_solver(model, digits_like(), augment="flip")
     solver.train()
@@ -235,9 +255,10 @@ def test_the_thread_ends_with_the_training():
         raise KeyboardInterrupt
 
     solver._step, solver.num_epochs = interrupt, 3
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as caught:  # keeps the frames of the training alive
         solver.train()
     assert not running()
+    assert caught.traceback
 
 
 # Resumption ---------------------------------------------------------------------------------------------

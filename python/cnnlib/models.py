@@ -82,6 +82,9 @@ class ThreeLayerConvNet:
         (hidden_dim,).
     bn_params : list of dict
         Of the two batch norms; holds the running statistics. Empty without batch norm.
+    label_smoothing : float
+        Share of each label's probability that is spread over all classes, as in
+        :class:`cnnlib.convnet.ConvNet`; 0 at first.
 
     Raises
     ------
@@ -208,6 +211,9 @@ class FullyConnectedNet:
         ``betai`` (fan_out,) for each but the last.
     bn_params : list of dict
         One for each batch norm; holds the running statistics. Empty without batch norm.
+    label_smoothing : float
+        Share of each label's probability that is spread over all classes, as in
+        :class:`cnnlib.convnet.ConvNet`; 0 at first.
 
     Raises
     ------

@@ -84,7 +84,8 @@ class Solver:
         minibatches of ``batch_size`` samples drawn independently, as in the course.
     on_epoch : callable or None
         Called with the Solver after each epoch, when its accuracies are known and its checkpoint is
-        written. An exception raised in it (KeyboardInterrupt, say) ends the training there.
+        written. If it returns True, the training ends there as if that epoch had been the last (early
+        stopping); if it raises, as :meth:`train` describes.
 
     Attributes
     ----------
@@ -200,7 +201,8 @@ class Solver:
         """Train until `num_epochs` epochs are complete; the model then holds the best parameters.
 
         An exception (Ctrl-C too) leaves the model with the parameters of the newest iteration, and the
-        checkpoints as they are; calling ``train()`` again goes on with the next minibatch. After the end,
+        checkpoints as they are; calling ``train()`` again goes on with the next minibatch. (Ctrl-C may
+        fall into the update itself, and then some parameters have taken the step twice.) After the end,
         a raised ``num_epochs`` and another call go on from the last parameters, not from the best.
 
         Raises
@@ -221,8 +223,9 @@ class Solver:
                 self._augment_seed = int(self._random.randint(2**31))
             if not self.val_acc_history:
                 self._record_accuracy(progress)
-            while self.epoch < self.num_epochs:
-                self._train_epoch(progress)
+            stopped = False
+            while self.epoch < self.num_epochs and not stopped:
+                stopped = self._train_epoch(progress)
         self._last = snapshot(self.model)
         restore(self.model, self._best)
 
@@ -315,6 +318,7 @@ class Solver:
     # The training loop --------------------------------------------------------------------------------
 
     def _train_epoch(self, progress):
+        """An epoch, or what is left of it; return whether the training should end behind it."""
         if self._pending is None:
             self._pending = epoch_batches(len(self.X_train), self.batch_size, self.sampling, self._random)
             self._pending.reverse()  # popped from the end
@@ -336,8 +340,7 @@ class Solver:
         self._record_accuracy(progress)
         if self.checkpoint_name is not None:
             save_run(self)
-        if self.on_epoch is not None:
-            self.on_epoch(self)
+        return self.on_epoch is not None and self.on_epoch(self) is True
 
     def _minibatch(self, batch, iteration):
         """Images and labels of a minibatch; runs in the prefetching thread, so it changes no state."""
