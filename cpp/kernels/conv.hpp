@@ -1,6 +1,7 @@
 // Convolution forward, dx and dw: chooses the algorithm.
 #pragma once
 
+#include "depthwise.hpp"
 #include "winograd_weights.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -29,8 +30,9 @@ void conv_backward_input(const T* dout, const T* w, const T* b, T* dx, const Con
 
 template <class T>
 void conv_backward_weights(const T* x, const T* dout, T* dw, const ConvShape& s) {
-  if (s.N == 0 || !use_winograd(s)) return weights_direct(x, dout, dw, s);
-  weights_by_tiles(x, dout, dw, s);
+  if (s.N > 0 && use_winograd(s)) return weights_by_tiles(x, dout, dw, s);
+  if (s.N > 0 && s.groups == s.C) return weights_depthwise(x, dout, dw, s);
+  weights_direct(x, dout, dw, s);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

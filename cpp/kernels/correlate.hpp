@@ -34,17 +34,21 @@ struct Segment {
 // The vectors that cover a block of output positions: vector v reads the staging planes from source[v]
 // on; its useful lanes are segments first[v] to first[v + 1].
 struct LanePlan {
+  Index rows, cols;  // of the block that the plan is for
   Index vectors;
   Index* source;
   Index* first;
   Segment* segments;
 
   static Index most_vectors(Index rows, Index cols, Index pitch, Index lanes) {
-    return std::max(rows * ((cols + lanes - 1) / lanes), (rows * pitch + lanes - 1) / lanes) + tile_vectors;
+    return std::max(rows * ((cols + lanes - 1) / lanes), (rows * pitch + lanes - 1) / lanes) + 1;
   }
 
   // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
-  void plan(Index rows, Index cols, Index pitch, Index lanes, Index out_row, Index out_col) {
+  void plan(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col) {
+    if (rows == block_rows && cols == block_cols) return;
+    rows = block_rows;
+    cols = block_cols;
     const Index per_row = (cols + lanes - 1) / lanes;
     const Index running = ((rows - 1) * pitch + cols + lanes - 1) / lanes;
     vectors = 0;
@@ -187,7 +191,8 @@ void correlate(const Correlation<T>& p) {
   const auto packed_piece = layout.array<T>(checked_product(p.groups * p.F, p.C * taps));
   const auto offset_piece = layout.array<Index>(b.channels * taps);
   const auto staged_piece = layout.array<T>(checked_product(b.threads, staged_size));
-  const auto tile_piece = layout.array<T>(b.threads * max_rows * tile_lanes<T>);
+  const auto tile_piece = layout.array<T>(b.threads * tile_size<T>);
+  const auto plan_piece = layout.array<LanePlan>(b.threads);
   const auto source_piece = layout.array<Index>(b.threads * plan_vectors);
   const auto first_piece = layout.array<Index>(b.threads * (plan_vectors + 1));
   const Index plan_segments = plan_vectors * 2 + staging.rows;
@@ -196,6 +201,11 @@ void correlate(const Correlation<T>& p) {
   T* packed = packed_piece.in(scratch.data());
   Index* offset = offset_piece.in(scratch.data());
 
+  LanePlan* plans = plan_piece.in(scratch.data());
+  for (int slot = 0; slot < b.threads; ++slot)
+    plans[slot] = {0, 0, 0, source_piece.in(scratch.data()) + slot * plan_vectors,
+                   first_piece.in(scratch.data()) + slot * (plan_vectors + 1),
+                   segment_piece.in(scratch.data()) + slot * plan_segments};
   pack_filters(p, panels, b, packed);
   for (Index c = 0; c < b.channels; ++c)
     for (Index a = 0; a < p.rows.count; ++a)
@@ -208,10 +218,8 @@ void correlate(const Correlation<T>& p) {
     const Index group = task / b.filter_parts / blocks % p.groups, image = task / b.filter_parts / blocks / p.groups;
     const Index oh = block / b.col_blocks * staging.rows, ow = block % b.col_blocks * staging.cols;
     T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
-    T* tile = tile_piece.in(scratch.data()) + slot * max_rows * tile_lanes<T>;
-    LanePlan lane_plan{0, source_piece.in(scratch.data()) + slot * plan_vectors,
-                       first_piece.in(scratch.data()) + slot * (plan_vectors + 1),
-                       segment_piece.in(scratch.data()) + slot * plan_segments};
+    T* tile = tile_piece.in(scratch.data()) + slot * tile_size<T>;
+    LanePlan& lane_plan = plans[slot];
     lane_plan.plan(std::min(staging.rows, p.OH - oh), std::min(staging.cols, p.OW - ow), staging.pitch, lanes,
                    p.out_row, p.out_col);
     const T* x = p.x + image * p.x_image + group * p.C * p.x_plane;
@@ -224,15 +232,16 @@ void correlate(const Correlation<T>& p) {
       const Index last_panel = (part + 1) * panels.count / b.filter_parts;
       for (Index panel = part * panels.count / b.filter_parts; panel < last_panel; ++panel) {
         const Index rows = panels.rows(panel), f = panels.first(panel);
-        const auto kernel = tile_kernel<T>(rows);
-        for (Index v = 0; v < lane_plan.vectors; v += tile_vectors) {
-          const T* source[tile_vectors];
-          for (Index u = 0; u < tile_vectors; ++u)
+        const auto kernel = wide_tile_kernel<T>(rows);
+        const Index together = vectors_for(rows);
+        for (Index v = 0; v < lane_plan.vectors; v += together) {
+          const T* source[most_vectors];
+          for (Index u = 0; u < together; ++u)
             source[u] = staged + lane_plan.source[std::min(v + u, lane_plan.vectors - 1)];
           kernel(channels * taps, chunk_filters + f * channels * taps, rows, offset, source, tile);
-          for (Index u = 0; u < tile_vectors && v + u < lane_plan.vectors; ++u)
+          for (Index u = 0; u < together && v + u < lane_plan.vectors; ++u)
             for (Index s = lane_plan.first[v + u]; s < lane_plan.first[v + u + 1]; ++s)
-              store_lanes(p, tile + u * lanes, tile_lanes<T>, rows, group * p.F + f, lane_plan.segments[s],
+              store_lanes(p, tile + u * lanes, together * lanes, rows, group * p.F + f, lane_plan.segments[s],
                           chunk == 0, chunk == b.chunks - 1, out + f * p.out_plane);
         }
       }

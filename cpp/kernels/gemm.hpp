@@ -57,6 +57,23 @@ TileKernel<T> tile_kernel(Index rows) {
   return table[rows - 1];
 }
 
+// Few rows need more vectors to keep the arithmetic units busy.
+constexpr int most_vectors = 8;
+inline int vectors_for(Index rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : tile_vectors; }
+
+// The kernel for `rows` rows of vectors_for(rows) vectors.
+template <class T>
+TileKernel<T> wide_tile_kernel(Index rows) {
+  if (rows == 1) return &multiply_tile<T, 1, 8>;
+  if (rows == 2) return &multiply_tile<T, 2, 4>;
+  if (rows == 3) return &multiply_tile<T, 3, 4>;
+  return tile_kernel<T>(rows);
+}
+
+// Values of the largest tile of any kernel.
+template <class T>
+constexpr Index tile_size = Index{Simd<T>::size} * (max_rows * tile_vectors > 12 ? max_rows * tile_vectors : 12);
+
 // `total` rows cut into equal panels of at most max_rows: the first `longer` have one row more.
 struct Panels {
   Index count, height, longer;
