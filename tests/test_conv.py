@@ -155,8 +155,22 @@ CASES = [
     Case((9, 14, 3, 4), (15, 14, 2, 2)),
 ]
 
-# Shapes that two or more algorithms can do.
+ALGORITHMS = ["auto", "direct", "winograd"]
+# Shapes that every algorithm can do: 3x3 kernels at stride 1, padding up to 2, no dilation, no groups.
 ALGORITHM_CASES = [
+    Case((1, 1, 3, 3), (1, 1, 3, 3)),
+    Case((1, 1, 1, 1), (1, 1, 3, 3), pad=1),
+    Case((1, 2, 1, 1), (3, 2, 3, 3), pad=2),
+    Case((0, 2, 5, 5), (3, 2, 3, 3), pad=1),
+    Case((2, 3, 4, 4), (4, 3, 3, 3), pad=1),
+    Case((2, 3, 6, 6), (4, 3, 3, 3)),
+    Case((2, 3, 7, 9), (4, 3, 3, 3)),
+    Case((2, 3, 5, 13), (4, 3, 3, 3), pad=2),
+    Case((9, 13, 4, 5), (14, 13, 3, 3), pad=1),
+    Case((1, 31, 5, 4), (29, 31, 3, 3), pad=(0, 1)),
+    Case((1, 64, 4, 4), (65, 64, 3, 3), pad=1),
+    Case((1, 2, 40, 37), (3, 2, 3, 3), pad="same"),
+    Case((2, 16, 9, 17), (15, 16, 3, 3), pad="valid"),
     Case((2, 3, 8, 8), (4, 3, 3, 3), pad=1),
     Case((1, 17, 9, 13), (33, 17, 3, 3), pad=1),
     Case((3, 16, 6, 5), (16, 16, 3, 3)),
@@ -180,7 +194,7 @@ def test_backward_matches_naive(case, isa, dtype):
     assert_all_close(got, want, dtype)
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "direct"])
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("case", ALGORITHM_CASES, ids=str)
 def test_algorithms_agree_with_naive(case, algorithm, isa, dtype):
     x, w, b, dout, want, want_gradients = reference(case)
@@ -308,13 +322,65 @@ def test_infinity_times_a_zero_weight_is_nan(isa, dtype):
     assert np.isnan(out).sum() == 3 * 9
 
 
-@pytest.mark.parametrize("algorithm", ["auto", "direct"])
-def test_a_nan_never_vanishes(algorithm, isa, dtype, rng):
-    x, w, b = cast(random_arrays(rng, (2, 16, 12, 12), (16, 16, 3, 3), (16,)), dtype)
-    x[1, 3, 5, 6] = np.nan
-    out, _ = conv_forward(x, w, b, {"pad": 1, "algorithm": algorithm})
-    assert np.isnan(out[1, :, 4:7, 5:8]).all()
-    assert np.isfinite(out[0]).all()
+@pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_what_is_not_finite_never_vanishes(algorithm, value, isa, dtype, rng):
+    """Winograd may spread it over the 4x4 outputs of a tile that it touches, and no further."""
+    x, w, b = cast(random_arrays(rng, (2, 16, 21, 22), (16, 16, 3, 3), (16,)), dtype)
+    param = {"pad": 1, "algorithm": algorithm}
+    x[1, 3, 9, 10] = value
+    out, _ = conv_forward(x, w, b, param)
+    assert not np.isfinite(out[1, :, 8:11, 9:12]).any()
+    out[1, :, 8:12, 8:12] = 0
+    assert np.isfinite(out).all()
+
+    finite, cache = conv_forward(np.ones_like(x), w, b, param)
+    dout = np.ones_like(finite)
+    dout[1, 3, 9, 10] = value
+    dx, dw, db = conv_backward(dout, cache)
+    assert not np.isfinite(dx[1, :, 8:11, 9:12]).any()
+    dx[1, :, 8:12, 8:12] = 0
+    assert np.isfinite(dx).all()
+    assert not np.isfinite(dw[3]).any()
+    assert np.isfinite(np.delete(dw, 3, axis=0)).all()
+    np.testing.assert_array_equal(np.isfinite(db), np.arange(16) != 3)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2),
+        Case((1, 2, 8, 8), (3, 2, 3, 3), stride=(1, 2)),
+        Case((1, 2, 8, 8), (3, 2, 5, 5)),
+        Case((1, 2, 8, 8), (3, 2, 1, 3)),
+        Case((1, 2, 8, 8), (3, 2, 3, 3), dilation=2),
+        Case((1, 2, 8, 8), (2, 1, 3, 3), groups=2),
+    ],
+    ids=str,
+)
+def test_winograd_refuses_what_it_cannot_do(case):
+    x, w, b = case.inputs()
+    with pytest.raises(ValueError, match=r"conv_forward: algorithm 'winograd' needs"):
+        conv_forward(x, w, b, {**case.conv_param, "algorithm": "winograd"})
+    out, (x, w, b, param) = conv_forward(x, w, b, case.conv_param)
+    with pytest.raises(ValueError, match=r"conv_backward: algorithm 'winograd' needs"):
+        conv_backward(out, (x, w, b, {**param, "algorithm": "winograd"}))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_many_channels_keep_accuracy(algorithm, isa, dtype, rng):
+    """Sums over 200 channels, against the same sums in float64 written as one product."""
+    x, w, dout = random_arrays(rng, (2, 200, 11, 10), (150, 200, 3, 3), (2, 150, 9, 8))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
+    param = {"algorithm": algorithm}
+    out, _ = conv_forward(*cast((x, w), dtype), None, param)
+    assert_close(out, np.einsum("ncijpq,fcpq->nfij", windows, w, optimize=True), dtype)
+    dx, dw, _ = conv_backward(dout.astype(dtype), (*cast((x, w), dtype), None, param))
+    padded = np.pad(dout, ((0, 0), (0, 0), (2, 2), (2, 2)))
+    windows_of_dout = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
+    turned = w[:, :, ::-1, ::-1]
+    assert_close(dx, np.einsum("nfijpq,fcpq->ncij", windows_of_dout, turned, optimize=True), dtype)
+    assert_close(dw, np.einsum("nfij,ncijpq->fcpq", dout, windows, optimize=True), dtype)
 
 
 def test_long_sums_keep_float32_accuracy(isa, rng):

@@ -27,6 +27,9 @@ LARGE = {
     "conv 3x3 direct": Layer(
         "conv", XWB, ((7, 16, 19, 18), (33, 16, 3, 3), (33,)), conv(pad=1, algorithm="direct")
     ),
+    # Where the whole batch is worth another algorithm than a single image.
+    "conv 3x3 deep": Layer("conv", XWB, ((5, 64, 8, 8), (64, 64, 3, 3), (64,)), conv(pad=1)),
+    "conv 3x3 deeper": Layer("conv", XWB, ((6, 130, 5, 6), (120, 130, 3, 3), (120,)), conv(pad=1)),
     "conv stride": Layer("conv", XWB, ((7, 16, 19, 18), (33, 16, 3, 3), (33,)), conv(stride=2, pad=1)),
     "conv 1x1": Layer("conv", XWB, ((5, 70, 13, 11), (67, 70, 1, 1), (67,)), conv()),
     "conv deep": Layer("conv", XWB, ((3, 150, 7, 7), (80, 150, 3, 3), (80,)), conv(pad=1)),

@@ -192,7 +192,9 @@ def test_half_precision_is_computed_in_float32(layer, half, rng):
     for g, w in zip(got, want, strict=True):
         assert type(g) is np.ndarray
         assert g.dtype == half
-        np.testing.assert_allclose(g.astype(np.float32), w, rtol=step, atol=4 * step * np.max(np.abs(w)))
+        # Batch norm takes the mean away, so that a bias before it has no gradient but rounding.
+        scale = max(np.max(np.abs(w)), 1e-4)
+        np.testing.assert_allclose(g.astype(np.float32), w, rtol=step, atol=4 * step * scale)
 
 
 @pytest.mark.skipif(len(half_types()) == 1, reason="ml_dtypes is not installed")

@@ -15,7 +15,7 @@ from cnnlib.naive import (
     spatial_groupnorm_backward_naive,
     spatial_groupnorm_forward_naive,
 )
-from helpers import assert_close, cast, random_arrays
+from helpers import assert_all_close, assert_close, cast, random_arrays
 
 LAYERNORM_SHAPES = [(4, 3), (1, 1), (3, 1), (1, 2), (5, 13), (2, 17), (3, 64), (33, 5), (2, 300), (0, 4)]
 
@@ -142,23 +142,27 @@ def test_mode_is_accepted_and_ignored(mode, rng):
     )
 
 
-def test_large_mean_costs_no_accuracy(isa, rng):
-    """float32 data around 1e4: E[x²] - E[x]² would leave nothing of a variance of 1."""
+@pytest.mark.parametrize(
+    ("offset", "kind"), [(1e4, np.float32), (1e8, np.float64)], ids=["float32", "float64"]
+)
+def test_large_mean_costs_no_accuracy(offset, kind, isa, rng):
+    """Of a variance of 1 around such a mean E[x²] - E[x]² would leave nothing."""
     x, gamma, beta, dout = random_arrays(rng, (4, 400), (400,), (400,), (4, 400))
-    x = (x + 1e4).astype(np.float32)
-    want, want_cache = layernorm_forward_naive(x.astype(np.float64), gamma, beta, {})
-    want_dx, _, _ = layernorm_backward_naive(dout, want_cache)
-    out, cache = layernorm_forward(x, *cast((gamma, beta), np.float32), {})
-    assert_close(out, want, np.float32)
-    assert_close(layernorm_backward(dout.astype(np.float32), cache)[0], want_dx, np.float32)
+    x = (x + offset).astype(kind)
+    easy = x.astype(np.float64) - offset  # exact
+    tolerance = 2e-5 if kind == np.float32 else 1e-7
+    want, want_cache = layernorm_forward_naive(easy, gamma, beta, {})
+    out, cache = layernorm_forward(x, *cast((gamma, beta), kind), {})
+    assert_close(out, want, kind, tolerance)
+    want_gradients = layernorm_backward_naive(dout, want_cache)
+    assert_all_close(layernorm_backward(dout.astype(kind), cache), want_gradients, kind, tolerance)
 
-    x, dout, gamma, beta = x.reshape(4, 4, 10, 10), dout.reshape(4, 4, 10, 10), gamma[:4], beta[:4]
-    want, want_cache = spatial_groupnorm_forward_naive(x.astype(np.float64), gamma, beta, 2, {})
-    want_dx, _, _ = spatial_groupnorm_backward_naive(dout, want_cache)
-    out, cache = spatial_groupnorm_forward(x, *cast((gamma, beta), np.float32), 2, {})
-    assert_close(out, want, np.float32)
-    got_dx, _, _ = spatial_groupnorm_backward(dout.astype(np.float32), cache)
-    assert_close(got_dx, want_dx, np.float32)
+    x, easy, dout = (a.reshape(4, 4, 10, 10) for a in (x, easy, dout))
+    want, want_cache = spatial_groupnorm_forward_naive(easy, gamma[:4], beta[:4], 2, {})
+    out, cache = spatial_groupnorm_forward(x, *cast((gamma[:4], beta[:4]), kind), 2, {})
+    assert_close(out, want, kind, tolerance)
+    want_gradients = spatial_groupnorm_backward_naive(dout, want_cache)
+    assert_all_close(spatial_groupnorm_backward(dout.astype(kind), cache), want_gradients, kind, tolerance)
 
 
 def test_nan_spoils_its_own_set_alone(isa, dtype, rng):
