@@ -228,6 +228,8 @@ void correlate(const Correlation<T>& p) {
       const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
       for (Index c = 0; c < channels; ++c)
         stage_plane(x + (c0 + c) * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
+      // Lanes without an output read on: whatever old bits lie there may be denormal, and slow.
+      std::fill_n(staged + channels * staging.channel_size, 2 * tile_lanes<T>, T(0));
       const T* chunk_filters = packed + (group * p.C + c0) * p.F * taps;
       const Index last_panel = (part + 1) * panels.count / b.filter_parts;
       for (Index panel = part * panels.count / b.filter_parts; panel < last_panel; ++panel) {
