@@ -18,54 +18,128 @@ struct OutputRange {
         last(offset >= size ? first : std::max(first, std::min(outputs, (size - 1 - offset) / stride + 1))) {}
 };
 
-// out = max over the window, where NaN beats every number; arg (or null) = the winning tap's index
-// kh * PW + kw, the first of equals, or `none` for a window that holds padding alone.
+// NaN beats every number, and of equals the first stays.
+template <class T>
+bool beats(T v, T best) {
+  return !(v <= best) & (best == best);
+}
+
+// Outputs [first, last) of a row whose windows of PH x PW, `Stride` apart, lie inside the image: the
+// window of output 0 starts at `corner`. One pass keeps the maximum and its place in registers.
+template <class T, class Arg, int PH, int PW, int Stride>
+void max_pool_row(const T* corner, Index W, Index first, Index last, T* best, Arg* winner) {
+  for (Index ow = first; ow < last; ++ow) {
+    const T* window = corner + ow * Stride;
+    T most = window[0];
+    int place = 0;
+#pragma GCC unroll 9
+    for (int k = 1; k < PH * PW; ++k) {
+      const T v = window[k / PW * W + k % PW];
+      const bool wins = beats(v, most);
+      most = wins ? v : most;
+      place = wins ? k : place;
+    }
+    best[ow] = most;
+    winner[ow] = static_cast<Arg>(place);
+  }
+}
+
+template <class T, class Arg>
+using MaxPoolRow = void (*)(const T* corner, Index W, Index first, Index last, T* best, Arg* winner);
+
+// A row function for the windows that networks use, or null.
+template <class T, class Arg>
+MaxPoolRow<T, Arg> max_pool_row_for(const PoolShape& s) {
+  if (s.dilation_h != 1 || s.dilation_w != 1) return nullptr;
+  if (s.PH == 2 && s.PW == 2 && s.stride_w == 2) return &max_pool_row<T, Arg, 2, 2, 2>;
+  if (s.PH == 3 && s.PW == 3 && s.stride_w == 2) return &max_pool_row<T, Arg, 3, 3, 2>;
+  if (s.PH == 3 && s.PW == 3 && s.stride_w == 1) return &max_pool_row<T, Arg, 3, 3, 1>;
+  return nullptr;
+}
+
+// Outputs [begin, end) of row oh for any window, a pass for each tap.
+template <class T, class Arg>
+void max_pool_taps(const T* image, const PoolShape& s, Index oh, Index begin, Index end, T* best, Arg* winner) {
+  constexpr Arg none = std::numeric_limits<Arg>::max();
+  if (begin >= end) return;
+  std::fill(best + begin, best + end, -std::numeric_limits<T>::infinity());
+  std::fill(winner + begin, winner + end, none);
+  for (Index kh = 0; kh < s.PH; ++kh) {
+    const Index line = oh * s.stride_h + kh * s.dilation_h - s.pad_top;
+    if (line < 0 || line >= s.H) continue;
+    for (Index kw = 0; kw < s.PW; ++kw) {
+      const Index offset = kw * s.dilation_w - s.pad_left;
+      const OutputRange range(offset, s.stride_w, s.W, s.OW);
+      const Arg tap = static_cast<Arg>(kh * s.PW + kw);
+      const T* row = image + line * s.W + offset;
+      for (Index ow = std::max(begin, range.first); ow < std::min(end, range.last); ++ow) {
+        const T v = row[ow * s.stride_w], old = best[ow];
+        const bool wins = (winner[ow] == none) | beats(v, old);
+        best[ow] = wins ? v : old;
+        winner[ow] = wins ? tap : winner[ow];
+      }
+    }
+  }
+}
+
+// out = max over the window, where NaN beats every number; arg = the winning tap's index kh * PW + kw,
+// the first of equals, or the type's largest number for a window that holds padding alone.
 template <class T, class Arg>
 void max_pool_forward(const T* x, T* out, Arg* arg, const PoolShape& s) {
-  constexpr Arg none = std::numeric_limits<Arg>::max();
+  const auto whole_windows = max_pool_row_for<T, Arg>(s);
+  // Columns whose windows lie inside the image.
+  const Index first = std::min(s.OW, (s.pad_left + s.stride_w - 1) / s.stride_w);
+  const Index last = s.W + s.pad_left < s.PW
+                         ? first
+                         : std::max(first, std::min(s.OW, (s.W + s.pad_left - s.PW) / s.stride_w + 1));
   const double work = double(s.planes) * s.OH * s.OW * s.PH * s.PW;
-  const int threads = threads_for(work / 4);
-  Layout layout;
-  const auto piece = layout.array<Arg>(threads * s.OW);
-  const Scratch scratch(layout.bytes());
-  parallel_for(s.planes, threads, [&](Index plane, int slot) {
+  parallel_for(s.planes, threads_for(work / 4), [&](Index plane, int) {
     const T* image = x + plane * s.H * s.W;
     for (Index oh = 0; oh < s.OH; ++oh) {
       T* best = out + (plane * s.OH + oh) * s.OW;
-      Arg* winner = arg != nullptr ? arg + (plane * s.OH + oh) * s.OW : piece.in(scratch.data()) + slot * s.OW;
-      std::fill_n(best, s.OW, -std::numeric_limits<T>::infinity());
-      std::fill_n(winner, s.OW, none);
-      for (Index kh = 0; kh < s.PH; ++kh) {
-        const Index line = oh * s.stride_h + kh * s.dilation_h - s.pad_top;
-        if (line < 0 || line >= s.H) continue;
-        for (Index kw = 0; kw < s.PW; ++kw) {
-          const Index offset = kw * s.dilation_w - s.pad_left;
-          const OutputRange range(offset, s.stride_w, s.W, s.OW);
-          const Arg tap = static_cast<Arg>(kh * s.PW + kw);
-          const T* row = image + line * s.W + offset;
-          const auto pass = [&](Index stride) {
-            for (Index ow = range.first; ow < range.last; ++ow) {
-              const T v = row[ow * stride], old = best[ow];
-              const bool wins = v > old || winner[ow] == none || (v != v && old == old);
-              best[ow] = wins ? v : old;
-              winner[ow] = wins ? tap : winner[ow];
-            }
-          };
-          if (s.stride_w == 1)
-            pass(1);
-          else if (s.stride_w == 2)
-            pass(2);
-          else
-            pass(s.stride_w);
-        }
+      Arg* winner = arg + (plane * s.OH + oh) * s.OW;
+      const Index top = oh * s.stride_h - s.pad_top;
+      if (whole_windows == nullptr || top < 0 || top + s.PH > s.H) {
+        max_pool_taps(image, s, oh, 0, s.OW, best, winner);
+        continue;
       }
+      max_pool_taps(image, s, oh, 0, first, best, winner);
+      whole_windows(image + top * s.W - s.pad_left, s.W, first, last, best, winner);
+      max_pool_taps(image, s, oh, last, s.OW, best, winner);
     }
+  });
+}
+
+// 2x2 windows side by side: every position of dx belongs to at most one window and is written once.
+template <class T, class Arg>
+void max_pool_backward_2x2(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
+  parallel_for(s.planes, threads_for(double(s.planes) * s.H * s.W / 2), [&](Index plane, int) {
+    for (Index oh = 0; oh < s.OH; ++oh) {
+      const T* grad = dout + (plane * s.OH + oh) * s.OW;
+      const Arg* winner = arg + (plane * s.OH + oh) * s.OW;
+      T* upper = dx + (plane * s.H + 2 * oh) * s.W;
+      T* lower = upper + s.W;
+      for (Index ow = 0; ow < s.OW; ++ow) {
+        const T g = grad[ow];
+        const int place = winner[ow];
+        upper[2 * ow] = place == 0 ? g : T(0);
+        upper[2 * ow + 1] = place == 1 ? g : T(0);
+        lower[2 * ow] = place == 2 ? g : T(0);
+        lower[2 * ow + 1] = place == 3 ? g : T(0);
+      }
+      if (2 * s.OW < s.W) upper[2 * s.OW] = lower[2 * s.OW] = T(0);
+    }
+    if (2 * s.OH < s.H) std::fill_n(dx + (plane * s.H + 2 * s.OH) * s.W, s.W, T(0));
   });
 }
 
 // dx[winner of each window] += dout. A winner that lies outside the image adds to nothing.
 template <class T, class Arg>
 void max_pool_backward(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
+  const bool side_by_side = s.PH == 2 && s.PW == 2 && s.stride_h == 2 && s.stride_w == 2 && s.dilation_h == 1 &&
+                            s.dilation_w == 1 && s.pad_top == 0 && s.pad_left == 0 && s.OH == s.H / 2 &&
+                            s.OW == s.W / 2;
+  if (side_by_side) return max_pool_backward_2x2(dout, arg, dx, s);
   const Index window = s.PH * s.PW;
   Layout layout;
   const auto piece = layout.array<Index>(2 * window);
