@@ -9,7 +9,20 @@ from cnnlib.layers import *  # noqa: F403
 __version__ = _core.__version__
 
 # Imported when first asked for: the layers alone start faster.
-_SUBMODULES = ("data", "fast_layers", "gradient_check", "models", "naive", "optim", "plots", "solver")
+_SUBMODULES = (
+    "augment",
+    "checkpoint",
+    "convnet",
+    "data",
+    "fast_layers",
+    "gradient_check",
+    "models",
+    "naive",
+    "optim",
+    "plots",
+    "schedules",
+    "solver",
+)
 
 __all__ = [*layers.__all__, *_SUBMODULES, "get_num_threads", "layers", "set_num_threads", "show_config"]
 

@@ -227,8 +227,12 @@ def dropout_forward(x, dropout_param):
     keep = 1 - number(function, "p", dropout_param["p"], 0, 1)
     if choice(function, "mode", dropout_param["mode"], ("train", "test")) == "test":
         return result(x.copy(), dtype), (dropout_param, None)
-    seed = dropout_param.get("seed")
-    draw = np.random if seed is None else np.random.RandomState(integer(function, "seed", seed))
+    draw = np.random
+    if dropout_param.get("seed") is not None:
+        seed = integer(function, "seed", dropout_param["seed"], 2**32)
+        if seed < 0:
+            raise ValueError(f"{function}: seed must be at least 0, got {seed}")
+        draw = np.random.RandomState(seed)
     mask = (draw.rand(*x.shape) < keep).astype(x.dtype)
     if keep > 0:
         mask /= x.dtype.type(keep)

@@ -25,16 +25,16 @@ def check_keys(function, name, params, known, required=()):
         raise KeyError(f"{function}: {name} lacks {', '.join(map(repr, missing))}")
 
 
-def integer(function, key, value):
-    """An int (or NumPy integer) of moderate size, not a bool or float."""
+def integer(function, key, value, limit=_LIMIT):
+    """An int (or NumPy integer) between -limit and limit, not a bool or float."""
     if isinstance(value, bool):
         raise TypeError(f"{function}: {key} must be an integer, got {value!r}")
     try:
         value = operator.index(value)
     except TypeError:
         raise TypeError(f"{function}: {key} must be an integer, got {value!r}") from None
-    if not -_LIMIT < value < _LIMIT:
-        raise ValueError(f"{function}: {key} must be smaller than 2**31, got {value}")
+    if not -limit < value < limit:
+        raise ValueError(f"{function}: {key} must be smaller than {limit}, got {value}")
     return value
 
 
