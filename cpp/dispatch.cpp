@@ -26,8 +26,9 @@ namespace {
 std::vector<const Isa*> runnable() {
   std::vector<const Isa*> sets;
 #ifdef CNNLIB_HAVE_AVX512
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
     sets.push_back(&avx512::isa);
 #endif
 #ifdef CNNLIB_HAVE_AVX2
@@ -43,7 +44,8 @@ const Isa& named(const std::string& name) {
     if (name == set->name) return *set;
     known += known.empty() ? set->name : std::string(", ") + set->name;
   }
-  throw std::invalid_argument("instruction set '" + name + "' is not available here; choose one of: " + known);
+  throw std::invalid_argument("instruction set '" + name +
+                              "' is not available here; choose one of: " + known);
 }
 
 const Isa& initial() {

@@ -26,14 +26,15 @@ struct Kernels {
   void (*global_avg_pool_backward)(const T* dout, T* dx, Index planes, Index size);
 
   void (*batchnorm_statistics)(const T* x, double* mean, double* var, const BatchNormShape&);
-  void (*batchnorm_normalize)(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
-                              T* y, const BatchNormShape&, bool relu);
-  void (*batchnorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
-                             T* dx, T* dgamma, T* dbeta, const BatchNormShape&, bool from_batch);
-  void (*rownorm_forward)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean, double* inv_std,
-                          const RowNormShape&);
-  void (*rownorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
-                           T* dx, T* dgamma, T* dbeta, const RowNormShape&);
+  void (*batchnorm_normalize)(const T* x, const double* mean, const double* inv_std, const T* gamma,
+                              const T* beta, T* y, const BatchNormShape&, bool relu);
+  void (*batchnorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
+                             const T* gamma, T* dx, T* dgamma, T* dbeta, const BatchNormShape&,
+                             bool from_batch);
+  void (*rownorm_forward)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
+                          double* inv_std, const RowNormShape&);
+  void (*rownorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
+                           const T* gamma, T* dx, T* dgamma, T* dbeta, const RowNormShape&);
 
   void (*affine_forward)(const T* x, const T* w, const T* b, T* out, const DenseShape&, bool relu);
   void (*affine_backward)(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape&);

@@ -26,7 +26,8 @@ int cgroup_cpus() {
   std::ifstream v2("/sys/fs/cgroup/cpu.max");
   if (v2 >> text >> period && text != "max") quota = std::atof(text.c_str());
   if (quota <= 0) {
-    std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
+    std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
+        v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
     if (!(v1_quota >> quota) || !(v1_period >> period)) return 0;
   }
   return quota > 0 && period > 0 ? std::max(1, static_cast<int>((quota + period - 1) / period)) : 0;

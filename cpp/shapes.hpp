@@ -25,8 +25,9 @@ struct ConvShape {
 
 // Whether Winograd's F(4x4, 3x3) can compute a convolution and both its gradients.
 inline bool winograd_fits(const ConvShape& s) {
-  return s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 && s.dilation_w == 1 &&
-         s.groups == 1 && s.pad_top <= 2 && s.pad_left <= 2 && s.OH <= s.H + 2 && s.OW <= s.W + 2;
+  return s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
+         s.dilation_w == 1 && s.groups == 1 && s.pad_top <= 2 && s.pad_left <= 2 && s.OH <= s.H + 2 &&
+         s.OW <= s.W + 2;
 }
 
 // A window of PH x PW slides over every plane of x (N, C, H, W); `planes` is N * C.

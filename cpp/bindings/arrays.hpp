@@ -39,7 +39,8 @@ inline void require(bool condition, const Message& message) {
 
 inline void require_shape(const char* function, const char* argument, const py::array& a,
                           const std::vector<Index>& shape) {
-  const bool same = a.ndim() == static_cast<Index>(shape.size()) && std::equal(shape.begin(), shape.end(), a.shape());
+  const bool same =
+      a.ndim() == static_cast<Index>(shape.size()) && std::equal(shape.begin(), shape.end(), a.shape());
   require(same, [&] {
     return std::string(function) + ": " + argument + " must have shape " + text(shape) + ", got " + text(a);
   });
@@ -52,7 +53,8 @@ Index result_size(const char* function, const std::vector<Index>& shape) {
   bool fits = true;
   for (Index n : shape) fits = fits && !__builtin_mul_overflow(size, n, &size);
   fits = fits && size <= PTRDIFF_MAX / 16 / static_cast<Index>(sizeof(T));
-  require(fits, [&] { return std::string(function) + ": a result of shape " + text(shape) + " is too large"; });
+  require(fits,
+          [&] { return std::string(function) + ": a result of shape " + text(shape) + " is too large"; });
   return size;
 }
 

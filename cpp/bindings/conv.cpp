@@ -11,7 +11,7 @@ using Geometry = std::array<Index, 9>;
 constexpr Index largest = Index{1} << 40;  // of any size or step, so that sums of products cannot overflow
 
 void check_steps(const char* function, const Geometry& g) {
-  static constexpr const char* names[] = {"stride", "stride", "pad",      "pad",     "pad",
+  static constexpr const char* names[] = {"stride", "stride",   "pad",      "pad",   "pad",
                                           "pad",    "dilation", "dilation", "groups"};
   for (int i = 0; i < 9; ++i) {
     const Index least = i >= 2 && i <= 5 ? 0 : 1;
@@ -26,7 +26,8 @@ Algorithm algorithm_named(const char* function, const std::string& name) {
   if (name == "auto") return Algorithm::automatic;
   if (name == "direct") return Algorithm::direct;
   if (name == "winograd") return Algorithm::winograd;
-  throw py::value_error(std::string(function) + ": algorithm must be 'auto', 'direct' or 'winograd', got '" + name + "'");
+  throw py::value_error(std::string(function) + ": algorithm must be 'auto', 'direct' or 'winograd', got '" +
+                        name + "'");
 }
 
 // Steps and kernel size; w is (F, C / groups, KH, KW) seen from the convolution.
@@ -36,7 +37,8 @@ ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& 
   check_steps(function, g);
   const auto four = [&](const Array<T>& a, const char* name, const char* axes) {
     require(a.ndim() == 4, [&] {
-      return std::string(function) + ": " + name + " must have 4 dimensions " + axes + ", got shape " + text(a);
+      return std::string(function) + ": " + name + " must have 4 dimensions " + axes + ", got shape " +
+             text(a);
     });
     for (int i = name[0] == 'x' ? 1 : 0; i < 4; ++i)
       require(a.shape(i) >= 1, [&] {
@@ -62,8 +64,8 @@ ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& 
 
 void check_groups(const char* function, const char* what, Index channels, Index groups) {
   require(channels % groups == 0, [&] {
-    return std::string(function) + ": groups must divide the number of " + what + ": " + std::to_string(channels) +
-           " by " + std::to_string(groups);
+    return std::string(function) + ": groups must divide the number of " + what + ": " +
+           std::to_string(channels) + " by " + std::to_string(groups);
   });
 }
 
@@ -75,7 +77,8 @@ void check_algorithm(const char* function, const ConvShape& s) {
 }
 
 // The output size of one axis.
-Index windows(const char* function, const char* axis, Index size, Index K, Index stride, Index pads, Index dilation) {
+Index windows(const char* function, const char* axis, Index size, Index K, Index stride, Index pads,
+              Index dilation) {
   const Index window = dilation * (K - 1) + 1;
   require(window <= size + pads, [&] {
     return std::string(function) + ": the window is larger than the padded input along " + axis + ": " +
@@ -95,8 +98,9 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
   check_groups(function, "input channels", s.C, s.groups);
   check_groups(function, "filters", s.F, s.groups);
   require(w.shape(1) * s.groups == s.C, [&] {
-    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " + text(w) +
-           ", groups is " + std::to_string(s.groups) + " (w needs C / groups = " + std::to_string(s.C / s.groups) + ")";
+    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " +
+           text(w) + ", groups is " + std::to_string(s.groups) +
+           " (w needs C / groups = " + std::to_string(s.C / s.groups) + ")";
   });
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, g[2] + g[3], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, g[4] + g[5], s.dilation_w);
@@ -114,16 +118,19 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
   s.OW = x.shape(3);
   check_groups(function, "input channels", s.F, s.groups);
   require(w.shape(0) == s.F, [&] {
-    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " + text(w) +
-           " (w is (C, F / groups, KH, KW))";
+    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " +
+           text(w) + " (w is (C, F / groups, KH, KW))";
   });
   s.C = w.shape(1) * s.groups;
-  const auto size = [&](const char* axis, Index n, Index K, Index stride, Index pads, Index dilation, Index extra) {
+  const auto size = [&](const char* axis, Index n, Index K, Index stride, Index pads, Index dilation,
+                        Index extra) {
     require(extra >= 0 && extra < std::max(stride, dilation), [&] {
-      return std::string(function) + ": output_pad must be at least 0 and smaller than stride or dilation, got " +
+      return std::string(function) +
+             ": output_pad must be at least 0 and smaller than stride or dilation, got " +
              std::to_string(extra) + " along " + axis;
     });
-    require(n < largest / stride, [&] { return std::string(function) + ": the result is too large along " + axis; });
+    require(n < largest / stride,
+            [&] { return std::string(function) + ": the result is too large along " + axis; });
     const Index out = (n - 1) * stride - pads + dilation * (K - 1) + 1 + extra;
     require(out >= 1, [&] {
       return std::string(function) + ": pad leaves no output along " + axis + ": its size would be " +
@@ -138,8 +145,9 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
 }
 
 template <class T>
-py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b, const Geometry& g,
-                       const std::string& algorithm, bool relu, const MaybeArray<T>& out_buffer) {
+py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
+                       const Geometry& g, const std::string& algorithm, bool relu,
+                       const MaybeArray<T>& out_buffer) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   if (b) require_shape(function, "b", *b, {s.F});
   Array<T> out = result_array<T>(function, {s.N, s.F, s.OH, s.OW}, out_buffer);
@@ -150,8 +158,9 @@ py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& 
 
 // (dx, dw, db), each None unless needed.
 template <class T>
-py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                        const std::string& algorithm, bool need_dx, bool need_dw, bool need_db) {
+py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w,
+                        const Geometry& g, const std::string& algorithm, bool need_dx, bool need_dw,
+                        bool need_db) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   MaybeArray<T> dx, dw, db;
@@ -171,9 +180,9 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
 }
 
 template <class T>
-py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b, const Geometry& g,
-                                 const std::array<Index, 2>& output_pad, const std::string& algorithm,
-                                 const MaybeArray<T>& out_buffer) {
+py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
+                                 const Geometry& g, const std::array<Index, 2>& output_pad,
+                                 const std::string& algorithm, const MaybeArray<T>& out_buffer) {
   const ConvShape s = conv_transpose_shape("conv_transpose_forward", x, w, g, output_pad, algorithm);
   if (b) require_shape("conv_transpose_forward", "b", *b, {s.C});
   Array<T> out = result_array<T>("conv_transpose_forward", {s.N, s.C, s.H, s.W}, out_buffer);
@@ -183,9 +192,9 @@ py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const May
 }
 
 template <class T>
-py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                                  const std::array<Index, 2>& output_pad, const std::string& algorithm, bool need_dx,
-                                  bool need_dw, bool need_db) {
+py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w,
+                                  const Geometry& g, const std::array<Index, 2>& output_pad,
+                                  const std::string& algorithm, bool need_dx, bool need_dw, bool need_db) {
   const ConvShape s = conv_transpose_shape("conv_transpose_backward", x, w, g, output_pad, algorithm);
   require_shape("conv_transpose_backward", "dout", dout, {s.N, s.C, s.H, s.W});
   MaybeArray<T> dx, dw, db;
@@ -210,13 +219,13 @@ template <class T>
 void bind_conv(py::module_& m) {
   const auto out = py::arg("out").noconvert() = py::none();
   const auto b = py::arg("b").noconvert().none(true);
-  m.def("conv_forward", &conv_forward<T>, py::arg("function"), py::arg("x").noconvert(), py::arg("w").noconvert(), b, py::arg("geometry"),
-        py::arg("algorithm"), py::arg("relu") = false, out);
-  m.def("conv_backward", &conv_backward<T>, py::arg("function"), py::arg("dout").noconvert(), py::arg("x").noconvert(),
-        py::arg("w").noconvert(), py::arg("geometry"), py::arg("algorithm"), py::arg("need_dx"), py::arg("need_dw"),
-        py::arg("need_db"));
-  m.def("conv_transpose_forward", &conv_transpose_forward<T>, py::arg("x").noconvert(), py::arg("w").noconvert(), b,
-        py::arg("geometry"), py::arg("output_pad"), py::arg("algorithm"), out);
+  m.def("conv_forward", &conv_forward<T>, py::arg("function"), py::arg("x").noconvert(),
+        py::arg("w").noconvert(), b, py::arg("geometry"), py::arg("algorithm"), py::arg("relu") = false, out);
+  m.def("conv_backward", &conv_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
+        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"), py::arg("algorithm"),
+        py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+  m.def("conv_transpose_forward", &conv_transpose_forward<T>, py::arg("x").noconvert(),
+        py::arg("w").noconvert(), b, py::arg("geometry"), py::arg("output_pad"), py::arg("algorithm"), out);
   m.def("conv_transpose_backward", &conv_transpose_backward<T>, py::arg("dout").noconvert(),
         py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"), py::arg("output_pad"),
         py::arg("algorithm"), py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));

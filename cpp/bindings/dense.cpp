@@ -7,14 +7,15 @@ namespace {
 template <class T>
 DenseShape dense_shape(const char* function, const Array<T>& x, const Array<T>& w) {
   require(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == w.shape(0), [&] {
-    return std::string(function) + ": x with D = d1 * ... * dk values a row needs w (D, M); x as (N, D) is " + text(x) +
-           ", w is " + text(w);
+    return std::string(function) + ": x with D = d1 * ... * dk values a row needs w (D, M); x as (N, D) is " +
+           text(x) + ", w is " + text(w);
   });
   return {x.shape(0), x.shape(1), w.shape(1)};
 }
 
 template <class T>
-py::array affine_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b, bool relu) {
+py::array affine_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
+                         bool relu) {
   const DenseShape s = dense_shape(function, x, w);
   if (b) require_shape(function, "b", *b, {s.M});
   Array<T> out = new_array<T>(function, {s.N, s.M});
@@ -25,8 +26,8 @@ py::array affine_forward(const char* function, const Array<T>& x, const Array<T>
 
 // (dx (N, D), dw, db), each None unless needed.
 template <class T>
-py::tuple affine_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w, bool need_dx, bool need_dw,
-                          bool need_db) {
+py::tuple affine_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w,
+                          bool need_dx, bool need_dw, bool need_db) {
   const DenseShape s = dense_shape(function, x, w);
   require_shape(function, "dout", dout, {s.N, s.M});
   MaybeArray<T> dx, dw, db;
@@ -36,7 +37,8 @@ py::tuple affine_backward(const char* function, const Array<T>& dout, const Arra
   T* dx_data = dx ? dx->mutable_data() : nullptr;
   T* dw_data = dw ? dw->mutable_data() : nullptr;
   T* db_data = db ? db->mutable_data() : nullptr;
-  unlocked([&] { kernels<T>().affine_backward(dout.data(), x.data(), w.data(), dx_data, dw_data, db_data, s); });
+  unlocked(
+      [&] { kernels<T>().affine_backward(dout.data(), x.data(), w.data(), dx_data, dw_data, db_data, s); });
   return py::make_tuple(dx, dw, db);
 }
 
@@ -70,7 +72,8 @@ py::array leaky_relu_backward(const Array<T>& dout, const Array<T>& x, double al
   require_shape("leaky_relu_backward", "dout", dout, shape_of(x));
   Array<T> dx = new_array<T>("leaky_relu_backward", shape_of(x));
   T* to = dx.mutable_data();
-  unlocked([&] { kernels<T>().leaky_relu_backward(dout.data(), x.data(), to, static_cast<T>(alpha), x.size()); });
+  unlocked(
+      [&] { kernels<T>().leaky_relu_backward(dout.data(), x.data(), to, static_cast<T>(alpha), x.size()); });
   return dx;
 }
 

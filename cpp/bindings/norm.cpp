@@ -11,8 +11,8 @@ using Stats = Array<double>;
 template <class T>
 BatchNormShape batchnorm_shape(const char* function, const Array<T>& x, int ndim) {
   require(x.ndim() == ndim, [&] {
-    return std::string(function) + ": x must have " + (ndim == 2 ? "2 dimensions (N, D)" : "4 dimensions (N, C, H, W)") +
-           ", got shape " + text(x);
+    return std::string(function) + ": x must have " +
+           (ndim == 2 ? "2 dimensions (N, D)" : "4 dimensions (N, C, H, W)") + ", got shape " + text(x);
   });
   return {x.shape(0), x.shape(1), ndim == 2 ? 1 : x.shape(2) * x.shape(3)};
 }
@@ -42,14 +42,16 @@ py::array batchnorm_normalize(const char* function, const Array<T>& x, int ndim,
   Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
   T* y = out.mutable_data();
   unlocked([&] {
-    kernels<T>().batchnorm_normalize(x.data(), mean.data(), inv_std.data(), gamma.data(), beta.data(), y, s, relu);
+    kernels<T>().batchnorm_normalize(x.data(), mean.data(), inv_std.data(), gamma.data(), beta.data(), y, s,
+                                     relu);
   });
   return out;
 }
 
 template <class T>
 py::tuple batchnorm_backward(const char* function, const Array<T>& dout, const Array<T>& x, int ndim,
-                             const Stats& mean, const Stats& inv_std, const Array<T>& gamma, bool from_batch) {
+                             const Stats& mean, const Stats& inv_std, const Array<T>& gamma,
+                             bool from_batch) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
   require_shape(function, "dout", dout, shape_of(x));
   Array<T> dx = new_array<T>(function, shape_of(x)), dgamma({s.C}), dbeta({s.C});
@@ -66,9 +68,11 @@ template <class T>
 RowNormShape rownorm_shape(const char* function, const Array<T>& x, int ndim, Index groups) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
   require(groups >= 1 && s.C >= 1 && s.C % groups == 0, [&] {
-    return std::string(function) + ": G must divide the channels: x is " + text(x) + ", G is " + std::to_string(groups);
+    return std::string(function) + ": G must divide the channels: x is " + text(x) + ", G is " +
+           std::to_string(groups);
   });
-  require(s.S >= 1, [&] { return std::string(function) + ": x has an empty image: its shape is " + text(x); });
+  require(s.S >= 1,
+          [&] { return std::string(function) + ": x has an empty image: its shape is " + text(x); });
   return {s.N * groups, s.C / groups, s.S, s.C};
 }
 
@@ -88,8 +92,8 @@ py::tuple rownorm_forward(const char* function, const Array<T>& x, int ndim, con
 }
 
 template <class T>
-py::tuple rownorm_backward(const char* function, const Array<T>& dout, const Array<T>& x, int ndim, const Stats& mean,
-                           const Stats& inv_std, const Array<T>& gamma, Index groups) {
+py::tuple rownorm_backward(const char* function, const Array<T>& dout, const Array<T>& x, int ndim,
+                           const Stats& mean, const Stats& inv_std, const Array<T>& gamma, Index groups) {
   const RowNormShape s = rownorm_shape(function, x, ndim, groups);
   require_shape(function, "dout", dout, shape_of(x));
   Array<T> dx = new_array<T>(function, shape_of(x)), dgamma({s.C}), dbeta({s.C});
@@ -115,9 +119,10 @@ void bind_norm(py::module_& m) {
         py::arg("relu") = false, out);
   m.def("batchnorm_backward", &batchnorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma,
         py::arg("from_batch"));
-  m.def("rownorm_forward", &rownorm_forward<T>, function, x, ndim, gamma, beta, py::arg("groups"), py::arg("eps"),
-        out);
-  m.def("rownorm_backward", &rownorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma, py::arg("groups"));
+  m.def("rownorm_forward", &rownorm_forward<T>, function, x, ndim, gamma, beta, py::arg("groups"),
+        py::arg("eps"), out);
+  m.def("rownorm_backward", &rownorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma,
+        py::arg("groups"));
 }
 
 template void bind_norm<float>(py::module_&);

@@ -36,8 +36,9 @@ PoolShape pool_shape(const char* function, const py::array& x, const Geometry& g
     const Index window = i >= 4 && i <= 7 ? (g[i < 6 ? 0 : 1] - 1) * g[i < 6 ? 8 : 9] + 1 : Index{1} << 31;
     require(g[i] >= least && g[i] < window, [&] {
       return std::string(function) + ": " + names[i] + " must be at least " + std::to_string(least) +
-             " and smaller than " + (window == Index{1} << 31 ? "2**31" : "the window (" + std::to_string(window) + ")") +
-             ", got " + std::to_string(g[i]);
+             " and smaller than " +
+             (window == Index{1} << 31 ? "2**31" : "the window (" + std::to_string(window) + ")") + ", got " +
+             std::to_string(g[i]);
     });
   }
   PoolShape s{};
@@ -81,7 +82,8 @@ void run_backward(const T* dout, const void* arg, T* dx, const PoolShape& s) {
 
 // (out, argmax): the winner of each window as kh * PW + kw, the type's largest number where there is none.
 template <class T>
-py::tuple max_pool_forward(const char* function, const Array<T>& x, const Geometry& g, bool ceil_mode, const MaybeArray<T>& out_buffer) {
+py::tuple max_pool_forward(const char* function, const Array<T>& x, const Geometry& g, bool ceil_mode,
+                           const MaybeArray<T>& out_buffer) {
   const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   const std::vector<Index> shape = {x.shape(0), x.shape(1), s.OH, s.OW};
   Array<T> out = result_array<T>(function, shape, out_buffer);
@@ -98,8 +100,8 @@ py::tuple max_pool_forward(const char* function, const Array<T>& x, const Geomet
 
 // Without an argmax plane it is found again from x.
 template <class T>
-py::array max_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Geometry& g, bool ceil_mode,
-                            const std::optional<py::array>& argmax) {
+py::array max_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Geometry& g,
+                            bool ceil_mode, const std::optional<py::array>& argmax) {
   const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
   if (argmax) {
@@ -173,9 +175,11 @@ void bind_pool(py::module_& m) {
   const auto x = py::arg("x").noconvert(), dout = py::arg("dout").noconvert();
   const auto out = py::arg("out").noconvert() = py::none();
   const auto function = py::arg("function");
-  const auto geometry = py::arg("geometry"), ceil_mode = py::arg("ceil_mode"), count = py::arg("count_include_pad");
+  const auto geometry = py::arg("geometry"), ceil_mode = py::arg("ceil_mode"),
+             count = py::arg("count_include_pad");
   m.def("max_pool_forward", &max_pool_forward<T>, function, x, geometry, ceil_mode, out);
-  m.def("max_pool_backward", &max_pool_backward<T>, function, dout, x, geometry, ceil_mode, py::arg("argmax") = py::none());
+  m.def("max_pool_backward", &max_pool_backward<T>, function, dout, x, geometry, ceil_mode,
+        py::arg("argmax") = py::none());
   m.def("avg_pool_forward", &avg_pool_forward<T>, x, geometry, ceil_mode, count, out);
   m.def("avg_pool_backward", &avg_pool_backward<T>, dout, x, geometry, ceil_mode, count);
   m.def("global_avg_pool_forward", &global_avg_pool_forward<T>, x, out);

@@ -13,7 +13,8 @@ void sgd_step(Array<T>& w, const Array<T>& dw, double rate) {
 }
 
 template <class T>
-void momentum_step(Array<T>& w, const Array<T>& dw, Array<T>& velocity, double rate, double momentum, bool nesterov) {
+void momentum_step(Array<T>& w, const Array<T>& dw, Array<T>& velocity, double rate, double momentum,
+                   bool nesterov) {
   require_shape("sgd_momentum", "dw", dw, shape_of(w));
   require_shape("sgd_momentum", "velocity", velocity, shape_of(w));
   T *to = w.mutable_data(), *v = velocity.mutable_data();
@@ -29,14 +30,15 @@ void rmsprop_step(Array<T>& w, const Array<T>& dw, Array<T>& a, double rate, dou
 }
 
 template <class T>
-void adam_step(Array<T>& w, const Array<T>& dw, Array<T>& v, Array<T>& a, double rate, double beta1, double beta2,
-               double epsilon, double weight_decay, Index t) {
+void adam_step(Array<T>& w, const Array<T>& dw, Array<T>& v, Array<T>& a, double rate, double beta1,
+               double beta2, double epsilon, double weight_decay, Index t) {
   require_shape("adam", "dw", dw, shape_of(w));
   require_shape("adam", "v", v, shape_of(w));
   require_shape("adam", "a", a, shape_of(w));
   T *to = w.mutable_data(), *first = v.mutable_data(), *second = a.mutable_data();
   unlocked([&] {
-    kernels<T>().adam_step(to, dw.data(), first, second, rate, beta1, beta2, epsilon, weight_decay, t, dw.size());
+    kernels<T>().adam_step(to, dw.data(), first, second, rate, beta1, beta2, epsilon, weight_decay, t,
+                           dw.size());
   });
 }
 

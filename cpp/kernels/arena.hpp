@@ -22,7 +22,8 @@ class Layout {
   template <class T>
   Piece<T> array(Index count) {
     const Piece<T> piece{bytes_};
-    const std::size_t bytes = checked_product(static_cast<std::size_t>(count), sizeof(T)) + 2 * buffer_alignment;
+    const std::size_t bytes =
+        checked_product(static_cast<std::size_t>(count), sizeof(T)) + 2 * buffer_alignment;
     bytes_ = checked_product(bytes_ + bytes / buffer_alignment * buffer_alignment, 1);
     return piece;
   }

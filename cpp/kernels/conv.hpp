@@ -18,14 +18,15 @@ inline bool use_winograd(const ConvShape& s) {
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
   if (s.N == 0 || !use_winograd(s)) return forward_direct(x, w, b, out, s, relu);
-  correlate_tiles<T>({s.N, s.C, s.F, s.H, s.W, s.OH, s.OW, s.pad_top, s.pad_left, x, w, s.C * 9, 9, false, b, relu, out});
+  correlate_tiles<T>(
+      {s.N, s.C, s.F, s.H, s.W, s.OH, s.OW, s.pad_top, s.pad_left, x, w, s.C * 9, 9, false, b, relu, out});
 }
 
 template <class T>
 void conv_backward_input(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
   if (s.N == 0 || !use_winograd(s)) return input_gradient_direct(dout, w, b, dx, s);
-  correlate_tiles<T>({s.N, s.F, s.C, s.OH, s.OW, s.H, s.W, 2 - s.pad_top, 2 - s.pad_left, dout, w, 9, s.C * 9, true, b,
-                      false, dx});
+  correlate_tiles<T>({s.N, s.F, s.C, s.OH, s.OW, s.H, s.W, 2 - s.pad_top, 2 - s.pad_left, dout, w, 9, s.C * 9,
+                      true, b, false, dx});
 }
 
 template <class T>

@@ -74,8 +74,8 @@ void forward_direct(const T* x, const T* w, const T* b, T* out, const ConvShape&
 // The taps that reach input positions congruent to `phase` modulo the stride, seen from there: kernel
 // position k contributes dout position (phase + pad - k * dilation) / stride.
 struct BackwardTaps {
-  static Index fill(Index K, Index stride, Index dilation, Index pad, Index phase, Index weight_step, Index* at,
-                    Index* weight) {
+  static Index fill(Index K, Index stride, Index dilation, Index pad, Index phase, Index weight_step,
+                    Index* at, Index* weight) {
     Index count = 0;
     for (Index k = 0; k < K; ++k) {
       const Index position = phase + pad - k * dilation;
@@ -121,8 +121,10 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
   p.out_col = s.stride_w;
   for (Index ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
     for (Index pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
-      const Index rows = BackwardTaps::fill(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, s.KW, at_h, at_h + s.KH);
-      const Index cols = BackwardTaps::fill(s.KW, s.stride_w, s.dilation_w, s.pad_left, pw, 1, at_w, at_w + s.KW);
+      const Index rows =
+          BackwardTaps::fill(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, s.KW, at_h, at_h + s.KH);
+      const Index cols =
+          BackwardTaps::fill(s.KW, s.stride_w, s.dilation_w, s.pad_left, pw, 1, at_w, at_w + s.KW);
       p.OH = (s.H - ph + s.stride_h - 1) / s.stride_h;
       p.OW = (s.W - pw + s.stride_w - 1) / s.stride_w;
       p.out = dx + ph * s.W + pw;

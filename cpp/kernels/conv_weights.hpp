@@ -12,9 +12,9 @@ namespace cnnlib::CNNLIB_ISA {
 // The output positions of a call cut into blocks, and the blocks into groups whose partial sums are
 // added in order. Both depend on the shape alone, so that the number of threads changes no bit.
 struct PositionBlocks {
-  Index images, rows, cols;     // of one block
-  Index row_blocks, col_blocks; // of an image
-  Index blocks;                 // in all
+  Index images, rows, cols;      // of one block
+  Index row_blocks, col_blocks;  // of an image
+  Index blocks;                  // in all
   Index groups;
 
   static PositionBlocks choose(Index N, Index OH, Index OW, Index most_positions) {
@@ -31,8 +31,8 @@ struct PositionBlocks {
 
 // Copies `channels` planes (H, W) of one image to staged[position][width], the channels being lanes.
 template <class T>
-void stage_channels_last(const T* planes, Index channels, Index H, Index W, const Staging& s, Index oh, Index ow,
-                         Index width, T* line_buffer, T* staged) {
+void stage_channels_last(const T* planes, Index channels, Index H, Index W, const Staging& s, Index oh,
+                         Index ow, Index width, T* line_buffer, T* staged) {
   s.each_row(oh, ow, H, [&](Index to, Index line, Index start) {
     T* dst = staged + to * width;
     const Inside inside = line < 0 ? Inside(0, 1, 0, s.pitch) : Inside(start, s.stride_w, W, s.pitch);
@@ -62,7 +62,8 @@ struct WeightGradient {
   void each_image(Index block, const Body& body) const {
     const Index per_image = positions.row_blocks * positions.col_blocks;
     const Index first = block / per_image * positions.images, part = block % per_image;
-    const Index oh = part / positions.col_blocks * positions.rows, ow = part % positions.col_blocks * positions.cols;
+    const Index oh = part / positions.col_blocks * positions.rows,
+                ow = part % positions.col_blocks * positions.cols;
     const Index rows = std::min(positions.rows, OH - oh), cols = std::min(positions.cols, OW - ow);
     for (Index i = 0; i < positions.images && first + i < s.N; ++i)
       body(first + i, i, oh, ow, rows, cols, i * rows * cols);
@@ -122,10 +123,11 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
     const Index last = (part + 1) * positions.blocks / positions.groups;
     for (Index first = part * positions.blocks / positions.groups, block = first; block < last; ++block) {
       Index K = 0;
-      g.each_image(block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) { K = at + rows * cols; });
+      g.each_image(
+          block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) { K = at + rows * cols; });
       g.each_image(block, [&](Index n, Index image, Index oh, Index ow, Index rows, Index cols, Index at) {
-        stage_channels_last(x + ((n * s.groups + group) * g.C + c0) * g.H * g.W, channels, g.H, g.W, g.staging, oh, ow,
-                            width, line, staged + image * g.staging.channel_size * width);
+        stage_channels_last(x + ((n * s.groups + group) * g.C + c0) * g.H * g.W, channels, g.H, g.W,
+                            g.staging, oh, ow, width, line, staged + image * g.staging.channel_size * width);
         for (Index i = 0; i < rows; ++i)
           for (Index j = 0; j < cols; ++j)
             offset[at + i * cols + j] = (image * g.staging.channel_size + i * g.staging.pitch + j) * width;
@@ -217,7 +219,8 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
     const Index last = (part + 1) * positions.blocks / positions.groups;
     for (Index first = part * positions.blocks / positions.groups, block = first; block < last; ++block) {
       Index K = 0;
-      g.each_image(block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) { K = at + rows * cols; });
+      g.each_image(
+          block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) { K = at + rows * cols; });
       g.each_image(block, [&](Index n, Index, Index oh, Index ow, Index rows, Index cols, Index at) {
         const Index image = n * s.groups + group;
         for (Index c = 0; c < g.C; ++c)
@@ -225,7 +228,8 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
                       staged + c * g.staging.channel_size);
         const T* grad = dout + image * g.F * g.OH * g.OW + oh * g.OW + ow;
         for (Index i = 0; i < rows; ++i) {
-          transpose_freely(grad + i * g.OW, g.OH * g.OW, g.F, cols, dout_end, grads + (at + i * cols) * width, width);
+          transpose_freely(grad + i * g.OW, g.OH * g.OW, g.F, cols, dout_end, grads + (at + i * cols) * width,
+                           width);
           for (Index panel = 0; panel < panels.count; ++panel) {
             const Index height = panels.rows(panel), r = panels.first(panel);
             const T* row = staged + i * g.staging.pitch;
@@ -253,7 +257,8 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
       add_tile(sum + part * all_sums, products * lanes, false, sum);
     const Index filters = std::min(lanes, g.F - v * lanes);
     for (Index f = 0; f < filters; ++f)
-      for (Index r = 0; r < products; ++r) dw[(group * g.F + v * lanes + f) * products + r] = sum[r * lanes + f];
+      for (Index r = 0; r < products; ++r)
+        dw[(group * g.F + v * lanes + f) * products + r] = sum[r * lanes + f];
   });
 }
 

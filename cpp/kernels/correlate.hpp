@@ -92,7 +92,8 @@ void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Inde
       if (relu) v = S::relu(v);
       S::store(to, v);
     } else if (p.out_col == 1) {
-      auto v = S::add(S::load(from - s.lane), start ? S::fill(initial) : S::load_lanes(to - s.lane, s.lane, s.count));
+      auto v = S::add(S::load(from - s.lane),
+                      start ? S::fill(initial) : S::load_lanes(to - s.lane, s.lane, s.count));
       if (relu) v = S::relu(v);
       S::store_lanes(to - s.lane, v, s.lane, s.count);
     } else {
@@ -106,7 +107,7 @@ void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Inde
 
 // How the work of a correlation is cut into blocks that stay in the caches.
 struct CorrelationBlocks {
-  Index channels, chunks;       // channels of a chunk
+  Index channels, chunks;  // channels of a chunk
   Index row_blocks, col_blocks, filter_parts;
   int threads;
 
@@ -134,14 +135,16 @@ CorrelationBlocks choose_blocks(const Correlation<T>& p, Staging& staging, const
   // Enough blocks for every thread to have two, as long as a block fills a tile's lanes.
   const Index wanted = 2 * b.threads, images = p.N * p.groups * ((p.OW + cols - 1) / cols);
   if (b.threads > 1)
-    while (rows > 1 && images * ((p.OH + rows - 1) / rows) < wanted && rows / 2 * cols >= tile_lanes<T>) rows /= 2;
+    while (rows > 1 && images * ((p.OH + rows - 1) / rows) < wanted && rows / 2 * cols >= tile_lanes<T>)
+      rows /= 2;
   rows = CorrelationBlocks::even(p.OH, rows);
   staging.set_block(rows, cols);
   b.chunks = (p.C + b.channels - 1) / b.channels;
   b.row_blocks = (p.OH + rows - 1) / rows;
   b.col_blocks = (p.OW + cols - 1) / cols;
   const Index blocks = images * b.row_blocks;
-  b.filter_parts = blocks >= wanted || b.threads == 1 ? 1 : std::min(panels.count, (wanted + blocks - 1) / blocks);
+  b.filter_parts =
+      blocks >= wanted || b.threads == 1 ? 1 : std::min(panels.count, (wanted + blocks - 1) / blocks);
   return b;
 }
 
@@ -203,19 +206,24 @@ void correlate(const Correlation<T>& p) {
 
   LanePlan* plans = plan_piece.in(scratch.data());
   for (int slot = 0; slot < b.threads; ++slot)
-    plans[slot] = {0, 0, 0, source_piece.in(scratch.data()) + slot * plan_vectors,
+    plans[slot] = {0,
+                   0,
+                   0,
+                   source_piece.in(scratch.data()) + slot * plan_vectors,
                    first_piece.in(scratch.data()) + slot * (plan_vectors + 1),
                    segment_piece.in(scratch.data()) + slot * plan_segments};
   pack_filters(p, panels, b, packed);
   for (Index c = 0; c < b.channels; ++c)
     for (Index a = 0; a < p.rows.count; ++a)
       for (Index k = 0; k < p.cols.count; ++k)
-        offset[(c * p.rows.count + a) * p.cols.count + k] = c * staging.channel_size + staging.tap_offset(a, k);
+        offset[(c * p.rows.count + a) * p.cols.count + k] =
+            c * staging.channel_size + staging.tap_offset(a, k);
 
   const Index blocks = b.row_blocks * b.col_blocks;
   parallel_for(p.N * p.groups * blocks * b.filter_parts, b.threads, [&](Index task, int slot) {
     const Index part = task % b.filter_parts, block = task / b.filter_parts % blocks;
-    const Index group = task / b.filter_parts / blocks % p.groups, image = task / b.filter_parts / blocks / p.groups;
+    const Index group = task / b.filter_parts / blocks % p.groups,
+                image = task / b.filter_parts / blocks / p.groups;
     const Index oh = block / b.col_blocks * staging.rows, ow = block % b.col_blocks * staging.cols;
     T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
     T* tile = tile_piece.in(scratch.data()) + slot * tile_size<T>;
@@ -227,7 +235,8 @@ void correlate(const Correlation<T>& p) {
     for (Index chunk = 0; chunk < b.chunks; ++chunk) {
       const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
       for (Index c = 0; c < channels; ++c)
-        stage_plane(x + (c0 + c) * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
+        stage_plane(x + (c0 + c) * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow,
+                    staged + c * staging.channel_size);
       // Lanes without an output read on: whatever old bits lie there may be denormal, and slow.
       std::fill_n(staged + channels * staging.channel_size, 2 * tile_lanes<T>, T(0));
       const T* chunk_filters = packed + (group * p.C + c0) * p.F * taps;

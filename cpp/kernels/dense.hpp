@@ -18,8 +18,8 @@ struct MatrixView {
 // c (M, N) = a (M, K) * b (K, N) + bias (N,), then ReLU if asked. The sum over K runs in chunks of a
 // fixed length, so neither the threads nor the other rows change an element's bits.
 template <class T>
-void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bias, bool relu, T* c, Index M, Index N,
-                    Index K) {
+void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bias, bool relu, T* c, Index M,
+                    Index N, Index K) {
   if (M == 0 || N == 0) return;
   using S = Simd<T>;
   constexpr Index lanes = tile_lanes<T>, depth = 256;

@@ -36,7 +36,7 @@ void add_tap_products(const T* grad, Index grad_row, const T* staged, Index pitc
 // dw[c * m + f, 0, tap] = sum over images and positions of dout[n, c * m + f] * x[n, c](tap).
 template <class T>
 void weights_depthwise(const T* x, const T* dout, T* dw, const ConvShape& s) {
-  constexpr int together = 9;  // taps of a 3x3 kernel
+  constexpr int together = 9;         // taps of a 3x3 kernel
   constexpr Index row_values = 8192;  // staged at once, so that float sums stay short
   const Index taps = s.KH * s.KW, multiplier = s.F / s.groups;
   Layout axes;
@@ -77,7 +77,8 @@ void weights_depthwise(const T* x, const T* dout, T* dw, const ConvShape& s) {
             add_tap_products<T, together>(grad, s.OW, staged, staging.pitch, height, s.OW, offset + t,
                                           sum + f * taps + t);
           for (; t < taps; ++t)
-            add_tap_products<T, 1>(grad, s.OW, staged, staging.pitch, height, s.OW, offset + t, sum + f * taps + t);
+            add_tap_products<T, 1>(grad, s.OW, staged, staging.pitch, height, s.OW, offset + t,
+                                   sum + f * taps + t);
         }
       }
     for (Index k = 0; k < multiplier * taps; ++k) dw[c * multiplier * taps + k] = T(sum[k]);

@@ -72,7 +72,8 @@ TileKernel<T> wide_tile_kernel(Index rows) {
 
 // Values of the largest tile of any kernel.
 template <class T>
-constexpr Index tile_size = Index{Simd<T>::size} * (max_rows * tile_vectors > 12 ? max_rows * tile_vectors : 12);
+constexpr Index tile_size =
+    Index{Simd<T>::size} * (max_rows * tile_vectors > 12 ? max_rows * tile_vectors : 12);
 
 // `total` rows cut into equal panels of at most max_rows: the first `longer` have one row more.
 struct Panels {

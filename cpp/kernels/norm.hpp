@@ -37,7 +37,8 @@ struct PlaneSums {
     });
   }
   static double dot(const T* dout, const T* x, T rough, Index n) {
-    return sum_over<T>(n, [&](Index i, auto tag) { return multiply(at<T>(dout + i, tag), lift(x, rough, i, tag)); });
+    return sum_over<T>(
+        n, [&](Index i, auto tag) { return multiply(at<T>(dout + i, tag), lift(x, rough, i, tag)); });
   }
 
  private:
@@ -123,8 +124,8 @@ void batchnorm_statistics(const T* x, double* mean, double* var, const BatchNorm
 
 // y from given statistics; inv_std (C,) = 1 / sqrt(var + eps).
 template <class T>
-void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta, T* y,
-                         const BatchNormShape& s, bool relu) {
+void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
+                         T* y, const BatchNormShape& s, bool relu) {
   const double work = double(s.N) * s.C * s.S;
   if (s.S == 1) {
     parallel_for((s.C + column_block - 1) / column_block, threads_for(work), [&](Index block, int) {
@@ -171,8 +172,8 @@ struct NormGradient {
 // dgamma = sum dout * xhat, dbeta = sum dout; dx with the statistics' own gradient when they came from
 // the batch.
 template <class T>
-void batchnorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma, T* dx,
-                        T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch) {
+void batchnorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                        T* dx, T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch) {
   const double n_values = double(s.N) * s.S, work = 2 * n_values * s.C;
   const auto finish = [&](Index c, double sum_dout, double sum_dot) {
     dbeta[c] = T(sum_dout);
@@ -217,8 +218,8 @@ void batchnorm_backward(const T* dout, const T* x, const double* mean, const dou
 // Layer and group norm: statistics of each row of channels * S values; mean and inv_std (rows,) are
 // filled for the backward pass.
 template <class T>
-void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean, double* inv_std,
-                     const RowNormShape& s) {
+void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
+                     double* inv_std, const RowNormShape& s) {
   const Index size = s.channels * s.S;
   parallel_for(s.rows, threads_for(double(s.rows) * size), [&](Index r, int) {
     const T* row = x + r * size;
@@ -227,7 +228,8 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
     inv_std[r] = 1 / std::sqrt(m.var + eps);
     if (s.S == 1 && s.channels == s.C) {  // layer norm: each column has its own gamma
       const Affine<T> a(m.mean, inv_std[r], 0);
-      for (Index c = 0; c < size; ++c) y[r * size + c] = ((row[c] - a.high) * a.scale + a.shift) * gamma[c] + beta[c];
+      for (Index c = 0; c < size; ++c)
+        y[r * size + c] = ((row[c] - a.high) * a.scale + a.shift) * gamma[c] + beta[c];
       return;
     }
     for (Index c = 0; c < s.channels; ++c) {
@@ -240,8 +242,8 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
 
 // Gradients of layer norm, where every column has its own gamma: rows for dx, columns for the rest.
 template <class T>
-void layernorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma, T* dx,
-                        T* dgamma, T* dbeta, Index N, Index D) {
+void layernorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                        T* dx, T* dgamma, T* dbeta, Index N, Index D) {
   const int threads = threads_for(2.0 * N * D);
   parallel_for(N, threads, [&](Index n, int) {
     const T *row = x + n * D, *grad = dout + n * D;
@@ -272,8 +274,8 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
 }
 
 template <class T>
-void rownorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma, T* dx,
-                      T* dgamma, T* dbeta, const RowNormShape& s) {
+void rownorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                      T* dx, T* dgamma, T* dbeta, const RowNormShape& s) {
   const Index size = s.channels * s.S;
   if (s.S == 1 && s.channels == s.C)
     return layernorm_backward(dout, x, mean, inv_std, gamma, dx, dgamma, dbeta, s.rows, size);
@@ -291,8 +293,9 @@ void rownorm_backward(const T* dout, const T* x, const double* mean, const doubl
     for (Index c = 0; c < s.channels; ++c) {
       const Index at = r * size + c * s.S, k = r * s.channels + c, channel = k % s.C;
       sum_dout[k] = sum(dout + at, s.S);
-      sum_dot[k] = (PlaneSums<T>::dot(dout + at, x + at, high, s.S) - sum_dout[k] * (mean[r] - double(high))) *
-                   inv_std[r];
+      sum_dot[k] =
+          (PlaneSums<T>::dot(dout + at, x + at, high, s.S) - sum_dout[k] * (mean[r] - double(high))) *
+          inv_std[r];
       mean_dout += sum_dout[k] * double(gamma[channel]) / double(size);
       mean_dot += sum_dot[k] * double(gamma[channel]) / double(size);
     }

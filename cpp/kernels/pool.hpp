@@ -59,7 +59,8 @@ MaxPoolRow<T, Arg> max_pool_row_for(const PoolShape& s) {
 
 // Outputs [begin, end) of row oh for any window, a pass for each tap.
 template <class T, class Arg>
-void max_pool_taps(const T* image, const PoolShape& s, Index oh, Index begin, Index end, T* best, Arg* winner) {
+void max_pool_taps(const T* image, const PoolShape& s, Index oh, Index begin, Index end, T* best,
+                   Arg* winner) {
   constexpr Arg none = std::numeric_limits<Arg>::max();
   if (begin >= end) return;
   std::fill(best + begin, best + end, -std::numeric_limits<T>::infinity());
@@ -136,9 +137,9 @@ void max_pool_backward_2x2(const T* dout, const Arg* arg, T* dx, const PoolShape
 // dx[winner of each window] += dout. A winner that lies outside the image adds to nothing.
 template <class T, class Arg>
 void max_pool_backward(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
-  const bool side_by_side = s.PH == 2 && s.PW == 2 && s.stride_h == 2 && s.stride_w == 2 && s.dilation_h == 1 &&
-                            s.dilation_w == 1 && s.pad_top == 0 && s.pad_left == 0 && s.OH == s.H / 2 &&
-                            s.OW == s.W / 2;
+  const bool side_by_side = s.PH == 2 && s.PW == 2 && s.stride_h == 2 && s.stride_w == 2 &&
+                            s.dilation_h == 1 && s.dilation_w == 1 && s.pad_top == 0 && s.pad_left == 0 &&
+                            s.OH == s.H / 2 && s.OW == s.W / 2;
   if (side_by_side) return max_pool_backward_2x2(dout, arg, dx, s);
   const Index window = s.PH * s.PW;
   Layout layout;
@@ -221,7 +222,8 @@ void avg_pool_backward(const T* dout, T* dx, const PoolShape& s) {
     for (Index oh = 0; oh < s.OH; ++oh) {
       const T* from = dout + (plane * s.OH + oh) * s.OW;
       each_average_tap(s, oh, weight, [&](Index at, const OutputRange& range) {
-        for (Index ow = range.first; ow < range.last; ++ow) image[at + ow * s.stride_w] += from[ow] * weight[ow];
+        for (Index ow = range.first; ow < range.last; ++ow)
+          image[at + ow * s.stride_w] += from[ow] * weight[ow];
       });
     }
   });
@@ -231,14 +233,16 @@ void avg_pool_backward(const T* dout, T* dx, const PoolShape& s) {
 template <class T>
 void global_avg_pool_forward(const T* x, T* out, Index planes, Index size) {
   parallel_ranges(planes, 16, double(size), [&](Index begin, Index end) {
-    for (Index plane = begin; plane < end; ++plane) out[plane] = T(sum(x + plane * size, size) / double(size));
+    for (Index plane = begin; plane < end; ++plane)
+      out[plane] = T(sum(x + plane * size, size) / double(size));
   });
 }
 
 template <class T>
 void global_avg_pool_backward(const T* dout, T* dx, Index planes, Index size) {
   parallel_ranges(planes, 16, double(size), [&](Index begin, Index end) {
-    for (Index plane = begin; plane < end; ++plane) std::fill_n(dx + plane * size, size, dout[plane] / T(size));
+    for (Index plane = begin; plane < end; ++plane)
+      std::fill_n(dx + plane * size, size, dout[plane] / T(size));
   });
 }
 

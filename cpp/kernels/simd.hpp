@@ -117,7 +117,8 @@ void transpose(const T* src, Index src_stride, Index rows, Index cols, T* dst, I
 // dst may be filled with anything in lanes from `rows` to the next full vector, and in n columns after
 // the last.
 template <class T>
-void transpose_freely(const T* src, Index src_stride, Index rows, Index cols, const T* end, T* dst, Index dst_stride) {
+void transpose_freely(const T* src, Index src_stride, Index rows, Index cols, const T* end, T* dst,
+                      Index dst_stride) {
   constexpr Index n = Simd<T>::size;
   if (src + (rows - 1) * src_stride + (cols + n - 1) / n * n > end)
     return transpose(src, src_stride, rows, cols, dst, dst_stride);
@@ -137,7 +138,8 @@ void pack_panel(const Row& row, Index rows, Index cols, T* dst, Index room = 0) 
   Index j = 0;
   for (; j < cols && j + n + spare <= cols + room; j += n)
     for (Index i = padded - n; i >= 0; i -= n)
-      transpose_square<T>([&](Index r) { return row(i + r < rows ? i + r : rows - 1) + j; }, dst + j * rows + i, rows);
+      transpose_square<T>([&](Index r) { return row(i + r < rows ? i + r : rows - 1) + j; },
+                          dst + j * rows + i, rows);
   for (; j < cols; ++j)
     for (Index i = 0; i < rows; ++i) dst[j * rows + i] = row(i)[j];
 }

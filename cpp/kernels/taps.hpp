@@ -100,7 +100,8 @@ struct Inside {
 // Copies one channel plane (H, W), whose rows lie `stride` apart, into its staging planes, for the block
 // that starts at (oh, ow).
 template <class T>
-void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& s, Index oh, Index ow, T* staged) {
+void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& s, Index oh, Index ow,
+                 T* staged) {
   s.each_row(oh, ow, H, [&](Index to, Index line, Index start) {
     T* dst = staged + to;
     if (line < 0) {

@@ -56,7 +56,8 @@ void adam_step(T* w, const T* dw, T* v, T* a, double rate_, double beta1_, doubl
                double weight_decay, Index t, Index n) {
   const T beta1 = T(beta1_), fresh1 = T(1 - beta1_), beta2 = T(beta2_), fresh2 = T(1 - beta2_);
   const T epsilon = T(epsilon_), keep = T(1 - rate_ * weight_decay);
-  const T rate = T(rate_ / (1 - std::pow(beta1_, double(t)))), scale = T(1 / (1 - std::pow(beta2_, double(t))));
+  const T rate = T(rate_ / (1 - std::pow(beta1_, double(t)))),
+          scale = T(1 / (1 - std::pow(beta2_, double(t))));
   parallel_ranges(n, elementwise_slice, 4, [=](Index begin, Index end) {
     for (Index i = begin; i < end; ++i) {
       v[i] = beta1 * v[i] + fresh1 * dw[i];

@@ -67,7 +67,8 @@ struct Winograd {
     out(5, y3);
   }
 
-  static constexpr double scale_0 = 1 / (aa * bb), scale_a = 1 / (2 * aa * (aa - bb)), scale_b = 1 / (2 * bb * (bb - aa));
+  static constexpr double scale_0 = 1 / (aa * bb), scale_a = 1 / (2 * aa * (aa - bb)),
+                          scale_b = 1 / (2 * bb * (bb - aa));
 
   // G g: three taps to six points.
   template <class In, class Out>
@@ -131,8 +132,8 @@ struct TileGrid {
 // [position][lane], zero outside the image; lanes without a channel repeat one. `end` is the end of all
 // images, and staged has room for another vector of positions.
 template <class T>
-void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, Index left, Index height, Index width,
-                 const T* end, T* staged) {
+void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, Index left, Index height,
+                 Index width, const T* end, T* staged) {
   constexpr Index lanes = Simd<T>::size;
   const Index first = std::clamp<Index>(-left, 0, width), last = std::clamp<Index>(W - left, first, width);
   for (Index i = 0; i < height; ++i) {
@@ -152,7 +153,8 @@ void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, I
 
 // values[point * point_stride + tile * tile_stride + lane]: B' d B of `tiles` tiles of staged rows.
 template <class T>
-void transform_inputs(const T* staged, Index width, Index tiles, T* values, Index tile_stride, Index point_stride) {
+void transform_inputs(const T* staged, Index width, Index tiles, T* values, Index tile_stride,
+                      Index point_stride) {
   constexpr Index lanes = Simd<T>::size;
   for (Index t = 0; t < tiles; ++t) {
     const T* from = staged + t * tile_out * lanes;
@@ -230,7 +232,8 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* 
                        Index point_stride) {
   using S = Simd<T>;
   constexpr Index lanes = S::size;
-  const Index filters = std::clamp<Index>(p.F - f0, 0, lanes), channels = std::clamp<Index>(p.C - c0, 0, lanes);
+  const Index filters = std::clamp<Index>(p.F - f0, 0, lanes),
+              channels = std::clamp<Index>(p.C - c0, 0, lanes);
   if (filters == 0) std::fill_n(taps, filter_taps<T>, T(0));
   const T* end = p.w + p.F * p.C * 9;
   if (filters > 0 && p.w_channel == 9)
@@ -255,8 +258,8 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* 
 
 // A' m A of `tiles` tiles of one row and one vector of filters, written to the planes of the filters.
 template <class T>
-void write_outputs(const TileProblem<T>& p, const T* points, Index point_stride, Index tiles, Index image, Index row,
-                   Index col, Index f0) {
+void write_outputs(const TileProblem<T>& p, const T* points, Index point_stride, Index tiles, Index image,
+                   Index row, Index col, Index f0) {
   using S = Simd<T>;
   constexpr Index lanes = S::size, together = lanes / tile_out > 0 ? lanes / tile_out : 1;
   constexpr Index span = together * tile_out;  // pixels of a row that are written at once
@@ -316,19 +319,22 @@ struct TilePlan {
         staged_size((tile_in * (grid.cols * tile_out + 2) + lanes) * lanes) {}
 
   // values[point][c block][tile][c] of tiles [begin, end) for one block of channels.
-  void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values, Index tiles_stride) const {
+  void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values,
+                 Index tiles_stride) const {
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       const Index patch = tiles * tile_out + 2;
-      stage_patch(p.x + (image * p.C + q * lanes) * p.H * p.W, p.C - q * lanes, p.H, p.W, row * tile_out - p.pad_top,
-                  col * tile_out - p.pad_left, tile_in, patch, p.x + p.N * p.C * p.H * p.W, staged);
-      transform_inputs(staged, patch, tiles, values + (q * tiles_stride + at) * lanes, lanes, channels * tiles_stride);
+      stage_patch(p.x + (image * p.C + q * lanes) * p.H * p.W, p.C - q * lanes, p.H, p.W,
+                  row * tile_out - p.pad_top, col * tile_out - p.pad_left, tile_in, patch,
+                  p.x + p.N * p.C * p.H * p.W, staged);
+      transform_inputs(staged, patch, tiles, values + (q * tiles_stride + at) * lanes, lanes,
+                       channels * tiles_stride);
     });
   }
 
   // Multiplies tiles [begin, end) with one panel of filters and writes the outputs. `values` belongs to
   // tile `begin`, `products` is [point][tile][filter] for `most` tiles.
-  void multiply(const TileProblem<T>& p, Index begin, Index end, Index panel, const T* values, Index tiles_stride,
-                const T* filters, T* products, Index most) const {
+  void multiply(const TileProblem<T>& p, Index begin, Index end, Index panel, const T* values,
+                Index tiles_stride, const T* filters, T* products, Index most) const {
     const Panels tile_panels(end - begin);
     for (Index point = 0; point < tile_points; ++point)
       for (Index i = 0; i < tile_panels.count; ++i)
@@ -352,7 +358,8 @@ template <class T>
 void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
   constexpr Index cache_bytes = 1 << 20;
   const Index panel_size = tile_points * plan.filter_stride;
-  Index block = cache_bytes / (tile_points * (plan.channels + plan.width) * Index(sizeof(T))) / max_rows * max_rows;
+  Index block =
+      cache_bytes / (tile_points * (plan.channels + plan.width) * Index(sizeof(T))) / max_rows * max_rows;
   block = std::clamp<Index>(block, max_rows, most_tiles);
   if (plan.threads > 1)
     while (block > max_rows && (plan.grid.count + block - 1) / block < 2 * plan.threads) block -= max_rows;
@@ -369,16 +376,18 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
   T* filters = filter_piece.in(scratch.data());
   parallel_for(plan.panels * tile_vectors * plan.channel_blocks, plan.threads, [&](Index task, int slot) {
     const Index q = task % plan.channel_blocks, part = task / plan.channel_blocks;
-    transform_filters(p, part * plan.lanes, q * plan.lanes, taps_piece.in(scratch.data()) + slot * filter_taps<T>,
-                      filters + part / tile_vectors * panel_size + part % tile_vectors * plan.lanes, plan.width,
-                      plan.filter_stride);
+    transform_filters(p, part * plan.lanes, q * plan.lanes,
+                      taps_piece.in(scratch.data()) + slot * filter_taps<T>,
+                      filters + part / tile_vectors * panel_size + part % tile_vectors * plan.lanes,
+                      plan.width, plan.filter_stride);
   });
   parallel_for(blocks, plan.threads, [&](Index task, int slot) {
     const Index begin = task * block, end = std::min(plan.grid.count, begin + block);
     T* values = value_piece.in(scratch.data()) + slot * tile_points * plan.channels * block;
     T* products = product_piece.in(scratch.data()) + slot * tile_points * block * plan.width;
     for (Index q = 0; q < plan.channel_blocks; ++q)
-      plan.transform(p, begin, end, q, staged_piece.in(scratch.data()) + slot * plan.staged_size, values, block);
+      plan.transform(p, begin, end, q, staged_piece.in(scratch.data()) + slot * plan.staged_size, values,
+                     block);
     for (Index panel = 0; panel < plan.panels; ++panel)
       plan.multiply(p, begin, end, panel, values, block, filters + panel * panel_size, products, block);
   });
@@ -406,11 +415,11 @@ void filters_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
     for (Index v = 0; v < tile_vectors; ++v)
       for (Index q = 0; q < plan.channel_blocks; ++q)
         transform_filters(p, panel * plan.width + v * plan.lanes, q * plan.lanes,
-                          taps_piece.in(scratch.data()) + slot * filter_taps<T>, filters + v * plan.lanes, plan.width,
-                          plan.filter_stride);
+                          taps_piece.in(scratch.data()) + slot * filter_taps<T>, filters + v * plan.lanes,
+                          plan.width, plan.filter_stride);
     for (Index begin = 0; begin < count; begin += block)
-      plan.multiply(p, begin, std::min(count, begin + block), panel, values + begin * plan.lanes, count, filters,
-                    products, block);
+      plan.multiply(p, begin, std::min(count, begin + block), panel, values + begin * plan.lanes, count,
+                    filters, products, block);
   });
 }
 

@@ -13,7 +13,8 @@ namespace cnnlib::CNNLIB_ISA {
 
 // A dy A' of `tiles` tiles of staged rows, for one vector of filters.
 template <class T>
-void transform_gradients(const T* staged, Index width, Index tiles, T* values, Index tile_stride, Index point_stride) {
+void transform_gradients(const T* staged, Index width, Index tiles, T* values, Index tile_stride,
+                         Index point_stride) {
   constexpr Index lanes = Simd<T>::size;
   for (Index t = 0; t < tiles; ++t) {
     const T* from = staged + t * tile_out * lanes;
@@ -33,16 +34,18 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
   const Index filter_blocks = (s.F + lanes - 1) / lanes, filters = filter_blocks * lanes;
   const TileGrid grid(s.N, s.OH, s.OW);
   const int threads = threads_for(2.0 / 16 * grid.count * tile_points * channels * s.F);
-  Index chunk = std::clamp<Index>(chunk_bytes / (tile_points * (channels + filters) * Index(sizeof(T))), 32, 512);
+  Index chunk =
+      std::clamp<Index>(chunk_bytes / (tile_points * (channels + filters) * Index(sizeof(T))), 32, 512);
   chunk = CorrelationBlocks::even(grid.count, chunk);
   const Panels panels(s.F);
 
   const Index x_stride = channels * chunk, y_stride = chunk * filters, sum_stride = channels * s.F;
   const Index staged_size = (tile_in * (grid.cols * tile_out + 2) + lanes) * lanes;
   Layout layout;
-  const auto x_piece = layout.array<T>(tile_points * x_stride);     // [point][c block][tile][c]
-  const auto y_piece = layout.array<T>(tile_points * y_stride);     // [point][tile][filter]
-  const auto sum_piece = layout.array<T>(checked_product(tile_points, sum_stride));  // [point][pair][panel][f][c]
+  const auto x_piece = layout.array<T>(tile_points * x_stride);  // [point][c block][tile][c]
+  const auto y_piece = layout.array<T>(tile_points * y_stride);  // [point][tile][filter]
+  const auto sum_piece =
+      layout.array<T>(checked_product(tile_points, sum_stride));  // [point][pair][panel][f][c]
   const auto staged_piece = layout.array<T>(threads * staged_size);
   const auto tile_piece = layout.array<T>(threads * max_rows * width);
   const auto offset_piece = layout.array<Index>(chunk);
@@ -62,12 +65,14 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
         if (task < x_blocks) {
           const Index q = task, patch = tiles * tile_out + 2;
           stage_patch(x + (image * s.C + q * lanes) * s.H * s.W, s.C - q * lanes, s.H, s.W,
-                      row * tile_out - s.pad_top, col * tile_out - s.pad_left, tile_in, patch, x + s.N * s.C * s.H * s.W, staged);
+                      row * tile_out - s.pad_top, col * tile_out - s.pad_left, tile_in, patch,
+                      x + s.N * s.C * s.H * s.W, staged);
           transform_inputs(staged, patch, tiles, x_values + (q * chunk + at) * lanes, lanes, x_stride);
         } else {
           const Index q = task - x_blocks, patch = tiles * tile_out;
-          stage_patch(dout + (image * s.F + q * lanes) * s.OH * s.OW, s.F - q * lanes, s.OH, s.OW, row * tile_out,
-                      col * tile_out, tile_out, patch, dout + s.N * s.F * s.OH * s.OW, staged);
+          stage_patch(dout + (image * s.F + q * lanes) * s.OH * s.OW, s.F - q * lanes, s.OH, s.OW,
+                      row * tile_out, col * tile_out, tile_out, patch, dout + s.N * s.F * s.OH * s.OW,
+                      staged);
           transform_gradients(staged, patch, tiles, y_values + at * filters + q * lanes, filters, y_stride);
         }
       });
@@ -78,7 +83,8 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
       T* tile = tile_piece.in(scratch.data()) + slot * max_rows * width;
       const T* source[tile_vectors];
       for (int v = 0; v < tile_vectors; ++v)  // a last vector without channels repeats the one before
-        source[v] = x_values + point * x_stride + std::min(pair * tile_vectors + v, x_blocks - 1) * chunk * lanes;
+        source[v] =
+            x_values + point * x_stride + std::min(pair * tile_vectors + v, x_blocks - 1) * chunk * lanes;
       for (Index panel = 0; panel < panels.count; ++panel) {
         const Index rows = panels.rows(panel), f = panels.first(panel);
         tile_kernel<T>(rows)(tiles_in_chunk, y_values + point * y_stride + f, filters, offset, source, tile);
