@@ -367,20 +367,28 @@ def test_winograd_refuses_what_it_cannot_do(case):
         conv_backward(out, (x, w, b, {**param, "algorithm": "winograd"}))
 
 
+@functools.cache
+def many_channels():
+    """x, w, dout with sums over 200 channels or 150 filters, and out, dx, dw written as products."""
+    rng = np.random.default_rng(3)
+    x, w, dout = random_arrays(rng, (2, 200, 9, 8), (150, 200, 3, 3), (2, 150, 7, 6))
+    windows = np.lib.stride_tricks.sliding_window_view
+    x_windows = windows(x, (3, 3), (2, 3))
+    dout_windows = windows(np.pad(dout, ((0, 0), (0, 0), (2, 2), (2, 2))), (3, 3), (2, 3))
+    out = np.einsum("ncijpq,fcpq->nfij", x_windows, w, optimize=True)
+    dx = np.einsum("nfijpq,fcpq->ncij", dout_windows, w[:, :, ::-1, ::-1], optimize=True)
+    dw = np.einsum("nfij,ncijpq->fcpq", dout, x_windows, optimize=True)
+    return x, w, dout, out, dx, dw
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_many_channels_keep_accuracy(algorithm, isa, dtype, rng):
-    """Sums over 200 channels, against the same sums in float64 written as one product."""
-    x, w, dout = random_arrays(rng, (2, 200, 11, 10), (150, 200, 3, 3), (2, 150, 9, 8))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), (2, 3))
-    param = {"algorithm": algorithm}
-    out, _ = conv_forward(*cast((x, w), dtype), None, param)
-    assert_close(out, np.einsum("ncijpq,fcpq->nfij", windows, w, optimize=True), dtype)
-    dx, dw, _ = conv_backward(dout.astype(dtype), (*cast((x, w), dtype), None, param))
-    padded = np.pad(dout, ((0, 0), (0, 0), (2, 2), (2, 2)))
-    windows_of_dout = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (2, 3))
-    turned = w[:, :, ::-1, ::-1]
-    assert_close(dx, np.einsum("nfijpq,fcpq->ncij", windows_of_dout, turned, optimize=True), dtype)
-    assert_close(dw, np.einsum("nfij,ncijpq->fcpq", dout, windows, optimize=True), dtype)
+def test_many_channels_keep_accuracy(algorithm, isa, dtype):
+    x, w, dout, want, want_dx, want_dw = many_channels()
+    out, cache = conv_forward(*cast((x, w), dtype), None, {"algorithm": algorithm})
+    assert_close(out, want, dtype)
+    dx, dw, _ = conv_backward(dout.astype(dtype), cache)
+    assert_close(dx, want_dx, dtype)
+    assert_close(dw, want_dw, dtype)
 
 
 def test_long_sums_keep_float32_accuracy(isa, rng):
@@ -396,3 +404,20 @@ def test_long_sums_keep_float32_accuracy(isa, rng):
     want = np.einsum("nfij,ncijpq->fcpq", dout.astype(np.float64), windows)
     _, dw, _ = conv_backward(dout, cache)
     assert rel_error(dw, want) < 2e-6
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("case", ALGORITHM_CASES, ids=str)
+def test_nothing_of_an_earlier_call_shows(case, algorithm, isa, dtype):
+    """After calls on NaN alone, memory that is used again is full of them."""
+    x, w, b, dout, want, want_gradients = reference(case)
+    x, w, b, dout = cast((x, w, b, dout), dtype)
+    param = {**case.conv_param, "algorithm": algorithm}
+    larger = np.full((3, 70, 20, 20), np.nan, dtype), np.full((70, 70, 3, 3), np.nan, dtype), None
+    with np.errstate(invalid="ignore"):
+        for arrays, p in ((larger, {"pad": 1, "algorithm": algorithm}), ((np.nan * x, np.nan * w, b), param)):
+            out, cache = conv_forward(*arrays, p)
+            conv_backward(out, cache)
+    out, cache = conv_forward(x, w, b, param)
+    assert_close(out, want, dtype)
+    assert_all_close(conv_backward(dout, cache), want_gradients, dtype)

@@ -29,12 +29,12 @@ LARGE = {
     ),
     # Where the whole batch is worth another algorithm than a single image.
     "conv 3x3 deep": Layer("conv", XWB, ((5, 64, 8, 8), (64, 64, 3, 3), (64,)), conv(pad=1)),
-    "conv 3x3 deeper": Layer("conv", XWB, ((6, 130, 5, 6), (120, 130, 3, 3), (120,)), conv(pad=1)),
+    "conv 3x3 deeper": Layer("conv", XWB, ((6, 70, 5, 6), (60, 70, 3, 3), (60,)), conv(pad=1)),
     "conv stride": Layer("conv", XWB, ((7, 16, 19, 18), (33, 16, 3, 3), (33,)), conv(stride=2, pad=1)),
     "conv 1x1": Layer("conv", XWB, ((5, 70, 13, 11), (67, 70, 1, 1), (67,)), conv()),
-    "conv deep": Layer("conv", XWB, ((3, 150, 7, 7), (80, 150, 3, 3), (80,)), conv(pad=1)),
+    "conv deep": Layer("conv", XWB, ((3, 150, 5, 5), (40, 150, 3, 3), (40,)), conv(pad=1)),
     "conv one image": Layer("conv", XWB, ((1, 32, 40, 37), (48, 32, 3, 3), (48,)), conv(pad=1)),
-    "conv 7x7": Layer("conv", XWB, ((3, 3, 40, 40), (16, 3, 7, 7), (16,)), conv(stride=2, pad=3)),
+    "conv 7x7": Layer("conv", XWB, ((3, 3, 30, 30), (16, 3, 7, 7), (16,)), conv(stride=2, pad=3)),
     "conv groups": Layer("conv", XWB, ((7, 16, 19, 18), (32, 4, 3, 3), (32,)), conv(pad=1, groups=4)),
     "conv depthwise": Layer("conv", XWB, ((7, 33, 19, 18), (33, 1, 3, 3), (33,)), conv(pad=1, groups=33)),
     "conv_transpose": Layer(
@@ -86,16 +86,19 @@ def run(layer, dtype):
 def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads):
     num_threads(1)
     want, arrays, dout = run(LARGE[name], dtype)
-    for threads in (2, 3, 5):
+    for threads in (2, 3, 3):
         num_threads(threads)
         assert bits(LARGE[name].run(arrays, dout)) == bits(want)
 
 
 @pytest.mark.parametrize("name", LARGE)
-def test_same_bits_every_time(name, dtype):
-    want, arrays, dout = run(LARGE[name], dtype)
-    for _ in range(3):
-        assert bits(LARGE[name].run(arrays, dout)) == bits(want)
+def test_nothing_of_an_earlier_call_shows(name, isa, dtype):
+    """Memory is used again: what a call on NaN alone left there must not reach the next result."""
+    layer = LARGE[name]
+    want, arrays, dout = run(layer, dtype)
+    for _ in range(2):
+        layer.run([np.full_like(a, np.nan) for a in arrays], np.full_like(dout, np.nan))
+        assert bits(layer.run(arrays, dout)) == bits(want)
 
 
 @pytest.mark.parametrize("name", ONE_BY_ONE)
