@@ -6,13 +6,14 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Winograd's method saves three multiplications of four and pays for it with transforms of the image,
-// the result and the weights, which weigh less the more channels, filters and tiles share them.
+// Winograd's method saves up to three multiplications of four and pays for it with transforms, which
+// weigh less the more channels and filters share them. The batch has no say: an image's result must not
+// depend on the images beside it.
 inline bool use_winograd(const ConvShape& s) {
   if (s.algorithm != Algorithm::automatic) return s.algorithm == Algorithm::winograd;
-  if (!winograd_fits(s)) return false;
-  const Index tiles = TileGrid(s.N, s.OH, s.OW).count;
-  return s.C >= 12 && s.F >= 12 && tiles * 512 >= s.C * s.F;
+  if (!winograd_fits(s) || s.C < 12 || s.F < 12) return false;
+  const Index direct = s.OH * s.OW * 9, by_tiles = TileGrid(1, s.OH, s.OW).count * tile_points;
+  return direct >= 2 * by_tiles;
 }
 
 template <class T>
