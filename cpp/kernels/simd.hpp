@@ -113,15 +113,20 @@ void transpose(const T* src, Index src_stride, Index rows, Index cols, T* dst, I
     for (Index j = 0; j < cols; ++j) dst[j * dst_stride + i] = src[i * src_stride + j];
 }
 
-// The same where the caller lets whole vectors be read and written: src may be read up to `end`, and
-// dst may be filled with anything in lanes from `rows` to the next full vector, and in n columns after
-// the last.
+// The same where the caller lets whole vectors be read and written: src may be read up to `end`, and n
+// columns after the last may be filled with anything. Lanes from `rows` to the next full vector repeat
+// the last row or are zero.
 template <class T>
 void transpose_freely(const T* src, Index src_stride, Index rows, Index cols, const T* end, T* dst,
                       Index dst_stride) {
   constexpr Index n = Simd<T>::size;
-  if (src + (rows - 1) * src_stride + (cols + n - 1) / n * n > end)
-    return transpose(src, src_stride, rows, cols, dst, dst_stride);
+  const Index padded = (rows + n - 1) / n * n;
+  if (src + (rows - 1) * src_stride + (cols + n - 1) / n * n > end) {
+    transpose(src, src_stride, rows, cols, dst, dst_stride);
+    if (rows < padded)
+      for (Index j = 0; j < cols; ++j) std::fill_n(dst + j * dst_stride + rows, padded - rows, T(0));
+    return;
+  }
   for (Index j = 0; j < cols; j += n)
     for (Index i = 0; i < rows; i += n)
       transpose_square<T>([&](Index r) { return src + std::min(i + r, rows - 1) * src_stride + j; },
