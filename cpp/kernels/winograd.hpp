@@ -166,9 +166,10 @@ void transform_inputs(const T* staged, Index width, Index tiles, T* values, Inde
   }
 }
 
-// tile[m][v] = sum over blocks q and lanes c of a[q * block + m * lanes + c] * u[q * lanes + c][v].
+// tile[m][v] = (add ? tile[m][v] : 0) + sum over blocks q and lanes c of
+//     a[q * block + m * lanes + c] * u[q * lanes + c][v].
 template <class T, int R, int V>
-void multiply_points(Index blocks, const T* a, Index block, const T* u, T* tile) {
+void multiply_points(Index blocks, const T* a, Index block, const T* u, T* tile, bool add) {
   using S = Simd<T>;
   typename S::Packet sum[R][V];
 #pragma GCC unroll 16
@@ -187,6 +188,12 @@ void multiply_points(Index blocks, const T* a, Index block, const T* u, T* tile)
         for (int v = 0; v < V; ++v) sum[m][v] = S::fma(am, uv[v], sum[m][v]);
       }
     }
+  if (add) {
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(tile + (m * V + v) * S::size));
+  }
 #pragma GCC unroll 16
   for (int m = 0; m < R; ++m)
 #pragma GCC unroll 4
@@ -194,7 +201,7 @@ void multiply_points(Index blocks, const T* a, Index block, const T* u, T* tile)
 }
 
 template <class T>
-using PointKernel = void (*)(Index blocks, const T* a, Index block, const T* u, T* tile);
+using PointKernel = void (*)(Index blocks, const T* a, Index block, const T* u, T* tile, bool add);
 
 template <class T, int... R>
 constexpr std::array<PointKernel<T>, sizeof...(R)> point_kernels(std::integer_sequence<int, R...>) {
@@ -336,12 +343,16 @@ struct TilePlan {
   void multiply(const TileProblem<T>& p, Index begin, Index end, Index panel, const T* values,
                 Index tiles_stride, const T* filters, T* products, Index most) const {
     const Panels tile_panels(end - begin);
+    // Sums over many channels are taken in parts, which keeps their rounding errors apart.
+    constexpr Index blocks_together = (128 + lanes - 1) / lanes;
     for (Index point = 0; point < tile_points; ++point)
-      for (Index i = 0; i < tile_panels.count; ++i)
-        point_kernel<T>(tile_panels.rows(i))(
-            channel_blocks, values + (point * channels * tiles_stride) + tile_panels.first(i) * lanes,
-            tiles_stride * lanes, filters + point * filter_stride,
-            products + (point * most + tile_panels.first(i)) * width);
+      for (Index q = 0; q < channel_blocks; q += blocks_together)
+        for (Index i = 0; i < tile_panels.count; ++i)
+          point_kernel<T>(tile_panels.rows(i))(
+              std::min(blocks_together, channel_blocks - q),
+              values + (point * channels + q * lanes) * tiles_stride + tile_panels.first(i) * lanes,
+              tiles_stride * lanes, filters + point * filter_stride + q * lanes * width,
+              products + (point * most + tile_panels.first(i)) * width, q > 0);
     for (Index v = 0; v < tile_vectors && panel * width + v * lanes < p.F; ++v)
       grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
         write_outputs(p, products + at * width + v * lanes, most * width, tiles, image, row, col,
