@@ -1,0 +1,91 @@
+"""Rounding errors of 3x3 convolution by algorithm and dtype, next to PyTorch's, against long double.
+
+    python bench/accuracy.py
+
+Standard normal data. Each entry is the norm of the error over the norm of the result, then the largest
+error over the largest result.
+"""
+
+import argparse
+
+import numpy as np
+
+import cnnlib
+
+
+def truth(x, w, dout):
+    """Forward, dx and dw of a 3x3 convolution with pad 1, in long double."""
+    x, w, dout = (a.astype(np.longdouble) for a in (x, w, dout))
+    F, C = w.shape[:2]
+    H, W = x.shape[2:]
+
+    def columns(images):
+        padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)))
+        taps = [padded[:, :, i : i + H, j : j + W] for i in range(3) for j in range(3)]
+        return np.stack(taps, 2).transpose(1, 2, 0, 3, 4).reshape(-1, len(images) * H * W)
+
+    def planes(matrix):
+        return matrix.reshape(len(matrix), len(x), H, W).swapaxes(0, 1)
+
+    rows = dout.swapaxes(0, 1).reshape(F, -1)
+    back = w[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(C, -1)
+    return (
+        planes(w.reshape(F, -1) @ columns(x)),
+        planes(back @ columns(dout)),
+        (rows @ columns(x).T).reshape(w.shape),
+    )
+
+
+def errors(got, want):
+    difference = np.abs(got - want)
+    norm = np.sqrt((difference**2).sum() / (want**2).sum())
+    return f"{float(norm):.1e} {float(difference.max() / np.abs(want).max()):.1e}"
+
+
+def with_cnnlib(algorithm):
+    def run(x, w, dout):
+        out, cache = cnnlib.conv_forward(x, w, None, {"pad": 1, "algorithm": algorithm})
+        return out, *cnnlib.conv_backward(dout, cache, needs=("dx", "dw"))[:2]
+
+    return run
+
+
+def with_torch(x, w, dout):
+    import torch
+
+    x, w, dout = map(torch.from_numpy, (x, w, dout))
+    out = torch.nn.functional.conv2d(x, w, padding=1)
+    options = (None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, [True, True, False])
+    dx, dw, _ = torch.ops.aten.convolution_backward(dout, x, w, *options)
+    return out.numpy(), dx.numpy(), dw.numpy()
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--channels", type=int, nargs="+", default=[16, 64, 256], help="C = F (16 64 256)")
+    args = parser.parse_args()
+    peers = {"direct": with_cnnlib("direct"), "winograd": with_cnnlib("winograd")}
+    try:
+        import torch  # noqa: F401
+
+        peers["torch"] = with_torch
+    except ImportError:
+        print("torch is not installed: its rows are left out")
+    cnnlib.show_config()
+    print(f"{'channels':>8} {'dtype':8} {'':9} {'forward':17} {'dx':17} dw")
+    rng = np.random.default_rng(0)
+    for C in args.channels:
+        size = 16 if C <= 64 else 8
+        shapes = (2, C, size, size), (C, C, 3, 3), (2, C, size, size)
+        for dtype in (np.float32, np.float64):
+            arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+            want = truth(*arrays)
+            for name, run in peers.items():
+                cells = [errors(got, exact) for got, exact in zip(run(*arrays), want, strict=True)]
+                print(f"{C:8} {np.dtype(dtype).name:8} {name:9} {'   '.join(cells)}")
+
+
+if __name__ == "__main__":
+    main()

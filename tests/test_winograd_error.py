@@ -1,0 +1,26 @@
+"""Winograd's rounding errors stay within what docs/conventions.md promises."""
+
+import numpy as np
+import pytest
+
+import cnnlib
+
+BOUNDS = {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)}  # of the norm, of the largest value
+
+
+@pytest.mark.parametrize("C", [16, 64, 512])
+@pytest.mark.parametrize("dtype", BOUNDS)
+def test_errors_stay_within_the_documented_bound(C, dtype, isa, rng):
+    x, dout = rng.standard_normal((2, 1, C, 9, 10)).astype(dtype)
+    w = rng.standard_normal((C, C, 3, 3)).astype(dtype)
+
+    def run(algorithm, real):
+        arrays = (a.astype(real) for a in (x, w))
+        out, cache = cnnlib.conv_forward(*arrays, None, {"pad": 1, "algorithm": algorithm})
+        return out, *cnnlib.conv_backward(dout.astype(real), cache)[:2]
+
+    norm, largest = BOUNDS[dtype]
+    for got, want in zip(run("winograd", dtype), run("direct", np.float64), strict=True):
+        error = got - want
+        assert np.linalg.norm(error) < norm * np.linalg.norm(want)
+        assert np.abs(error).max() < largest * np.abs(want).max()
