@@ -29,6 +29,8 @@ unexport PYTHONPATH
 
 .PHONY: help train test bench lint format wheel sanitize clean
 .DELETE_ON_ERROR:
+# One pip at a time in .venv; the compilation itself uses all cores.
+.NOTPARALLEL:
 
 help:
 	@echo 'make train     install cnnlib into .venv and train a CNN on handwritten digits (TRAIN_ARGS=...)'
