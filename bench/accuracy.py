@@ -8,9 +8,8 @@ error over the largest result.
 
 import argparse
 
-import numpy as np
-
 import cnnlib
+import numpy as np
 
 
 def truth(x, w, dout):

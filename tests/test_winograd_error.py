@@ -1,9 +1,8 @@
 """Winograd's rounding errors stay within what docs/conventions.md promises."""
 
+import cnnlib
 import numpy as np
 import pytest
-
-import cnnlib
 
 BOUNDS = {np.float32: (2e-6, 5e-6), np.float64: (6e-15, 2e-14)}  # of the norm, of the largest value
 
