@@ -6,7 +6,7 @@ import os
 import sys
 
 import cnnlib
-from cnnlib.commands.settings import DATA_NAMES, MODEL_OPTIONS, UPDATE_RULES, defaults
+from cnnlib.commands.settings import DATA_NAMES, MODEL_OPTIONS, SPECS, UPDATE_RULES, defaults
 
 _TRAIN_EPILOG = """\
 The run folder holds the newest checkpoint, history.csv, config.json and, where matplotlib is installed,
@@ -37,7 +37,7 @@ def main(arguments=None):
     except BrokenPipeError:  # whoever read our output has had enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ArithmeticError, ImportError, MemoryError, OSError, ValueError) as error:
+    except (ArithmeticError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         _complain(str(error) or type(error).__name__)
         return 2
 
@@ -88,6 +88,24 @@ def _add_train(commands):
     how.add_argument(
         "--lr-decay", type=_positive_number, metavar="X", help="factor on the learning rate after each epoch"
     )
+    how.add_argument(
+        "--schedule",
+        type=_named,
+        metavar="NAME[:K=X...]",
+        help="step, cosine or one-cycle, say cosine:warmup=2",
+    )
+    how.add_argument(
+        "--weight-decay", type=_number, metavar="X", help="decoupled: w -= learning rate * X * w"
+    )
+    how.add_argument("--clip-norm", type=_positive_number, metavar="X", help="largest norm of all gradients")
+    how.add_argument("--label-smoothing", type=_number, metavar="X", help="share of a label spread evenly")
+    how.add_argument("--ema-decay", type=_number, metavar="X", help="average the weights over training")
+    how.add_argument(
+        "--augment",
+        type=_named_list,
+        metavar="NAME[:K=X...][,...]",
+        help="flip, crop, cutout, say flip,crop:pad=4; none for a data set's images as they are",
+    )
     how.add_argument("--epochs", type=_positive_int, metavar="N", help="with --resume: the run's new end")
     how.add_argument("--batch-size", type=_positive_int, metavar="N")
     how.add_argument("--seed", type=_seed, metavar="N", help="makes the run repeatable")
@@ -104,6 +122,7 @@ def _add_train(commands):
     )
     what.add_argument("--batchnorm", action=argparse.BooleanOptionalAction, help="use batch normalisation")
     what.add_argument("--dtype", choices=("float32", "float64"))
+    what.add_argument("--summary", action="store_true", help="print shapes, parameters and multiply-adds")
 
 
 def _add_eval(commands):
@@ -168,10 +187,15 @@ def _defaults_table():
     lines = []
     for data in DATA_NAMES:
         for model in MODEL_OPTIONS:
+            if model in SPECS[1:]:  # as the first of them
+                continue
             pairs = [
-                f"{name.replace('_', '-')} {_plain(value)}" for name, value in defaults(data, model).items()
+                f"{name.replace('_', '-')} {_plain(value)}"
+                for name, value in defaults(data, model).items()
+                if value is not None
             ]
-            lines.append(f"  {data}, {model}:")
+            names = ", ".join(SPECS) if model in SPECS else model
+            lines.append(f"  {data}, {names}:")
             lines += ["    " + ", ".join(pairs[start : start + 5]) for start in range(0, len(pairs), 5)]
     return "\n".join(lines)
 
@@ -179,7 +203,9 @@ def _defaults_table():
 def _plain(value):
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return ",".join(map(str, value)) if isinstance(value, list) else f"{value}"
+    if isinstance(value, dict):
+        return ":".join([value["name"], *(f"{k}={v}" for k, v in value.items() if k != "name")])
+    return ",".join(map(_plain, value)) if isinstance(value, list) else f"{value}"
 
 
 def _positive_int(text):
@@ -196,6 +222,25 @@ def _seed(text):
 
 def _sizes(text):
     return [_positive_int(part) for part in text.split(",")]
+
+
+def _named(text):
+    """``name:key=value:key=value`` as a dict with 'name'; numbers become numbers."""
+    name, *pairs = text.split(":")
+    settings = {"name": name}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise argparse.ArgumentTypeError(f"expected NAME:KEY=VALUE, got {text!r}")
+        try:
+            settings[key] = int(value) if value.isdigit() else float(value)
+        except ValueError:
+            settings[key] = value
+    return settings
+
+
+def _named_list(text):
+    return [] if text == "none" else [_named(part) for part in text.split(",")]
 
 
 def _number(text):

@@ -24,8 +24,8 @@ def _compute_dtype(function, names, arrays):
         kind = array.dtype.kind
         if not (kind in "iub" or array.dtype.name in (*_HALVES, "float32", "float64")):
             raise TypeError(
-                f"{function}: {name} has dtype {array.dtype}; float32, float64, float16, bfloat16, integers and "
-                "booleans are supported"
+                f"{function}: {name} has dtype {array.dtype}; float32, float64, float16, bfloat16, integers "
+                "and booleans are supported"
             )
     result = np.result_type(*(array.dtype for array in arrays)).newbyteorder("=")
     if result.kind in "iub":

@@ -73,8 +73,8 @@ def pads(function, value, size, window, stride):
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
             raise ValueError(
-                f"{function}: pad must be an integer, (vertical, horizontal) or ((top, bottom), (left, right)), "
-                f"got {value!r}"
+                f"{function}: pad must be an integer, (vertical, horizontal) or "
+                f"((top, bottom), (left, right)), got {value!r}"
             )
         return (*pair(function, "pad", value[0]), *pair(function, "pad", value[1]))
     return pads(function, integer(function, "pad", value), size, window, stride)

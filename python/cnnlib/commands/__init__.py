@@ -1,1 +1,1 @@
-"""The subcommands of ``cnnlib``, a module each; ``cnnlib.__main__`` reads the command line and calls `run`."""
+"""The subcommands of ``cnnlib``, a module each; ``cnnlib.__main__`` reads the options and calls `run`."""

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cnnlib.commands.settings import MODEL_OPTIONS
+from cnnlib.commands.settings import MODEL_OPTIONS, SPECS
+from cnnlib.convnet import ConvNet
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
 
 _CLASSES = {"three-layer": ThreeLayerConvNet, "fully-connected": FullyConnectedNet}
@@ -11,14 +12,15 @@ _CLASSES = {"three-layer": ThreeLayerConvNet, "fully-connected": FullyConnectedN
 def describe(name, settings, shape, num_classes):
     """What config.json says about a model: its name and the arguments to build it with, in plain values."""
     arguments = {option: settings[option] for option in MODEL_OPTIONS[name]}
-    arguments["use_batchnorm"] = arguments.pop("batchnorm")
-    hidden = arguments.pop("hidden_dim")
-    if name == "fully-connected":
-        arguments["hidden_dims"] = hidden
-    elif len(hidden) == 1:
-        arguments["hidden_dim"] = hidden[0]
-    else:
-        raise ValueError(f"--hidden-dim: a {name} model has one hidden layer, got {len(hidden)} sizes")
+    if name not in SPECS:
+        arguments["use_batchnorm"] = arguments.pop("batchnorm")
+        hidden = arguments.pop("hidden_dim")
+        if name == "fully-connected":
+            arguments["hidden_dims"] = hidden
+        elif len(hidden) == 1:
+            arguments["hidden_dim"] = hidden[0]
+        else:
+            raise ValueError(f"--hidden-dim: a {name} model has one hidden layer, got {len(hidden)} sizes")
     return {
         "name": name,
         "arguments": {
@@ -36,6 +38,8 @@ def build(description):
     arguments["dtype"] = np.dtype(arguments["dtype"])
     if "input_dim" in arguments:
         arguments["input_dim"] = tuple(arguments["input_dim"])
+    if description["name"] in SPECS:
+        return ConvNet(description["name"], **arguments)
     return _CLASSES[description["name"]](**arguments)
 
 

@@ -179,7 +179,7 @@ def history_rows(solver):
             np.mean(solver.loss_history[(k - 1) * steps : k * steps]),
             solver.train_acc_history[k],
             solver.val_acc_history[k],
-            solver.optim_config["learning_rate"] * solver.lr_decay ** (k - 1),
+            solver.learning_rate_history[k - 1],
             seconds,
             len(solver.X_train) / max(seconds, 1e-9),
         )

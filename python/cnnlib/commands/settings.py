@@ -4,15 +4,42 @@
 config.json, and fixed once it has begun.
 """
 
-TRAINING = ("update_rule", "learning_rate", "lr_decay", "batch_size", "epochs", "seed")
+TRAINING = (
+    "update_rule",
+    "learning_rate",
+    "lr_decay",
+    "schedule",
+    "weight_decay",
+    "clip_norm",
+    "label_smoothing",
+    "ema_decay",
+    "augment",
+    "batch_size",
+    "epochs",
+    "seed",
+)
+SPECS = ("vgg-small", "resnet8", "resnet20", "mobile-small")  # of cnnlib.convnet.NAMED_SPECS
 MODEL_OPTIONS = {
     "three-layer": ("num_filters", "filter_size", "hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
     "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
+    **dict.fromkeys(SPECS, ("reg", "dtype")),
 }
 DATA_NAMES = ("digits", "cifar10")
 UPDATE_RULES = ("sgd", "sgd_momentum", "sgd_nesterov_momentum", "rmsprop", "adam", "adamw")
 
-_COMMON = {"seed": 0, "dtype": "float32", "batch_size": 100, "update_rule": "adam"}
+_COMMON = {
+    "seed": 0,
+    "dtype": "float32",
+    "batch_size": 100,
+    "update_rule": "adam",
+    "lr_decay": 1.0,
+    "schedule": None,
+    "weight_decay": None,
+    "clip_norm": None,
+    "label_smoothing": None,
+    "ema_decay": None,
+    "augment": None,
+}
 _DEFAULTS = {
     ("digits", "three-layer"): {
         "learning_rate": 1e-3,
@@ -55,6 +82,23 @@ _DEFAULTS = {
         "batchnorm": True,
     },
 }
+
+
+for _name in SPECS:
+    _DEFAULTS["digits", _name] = {
+        "learning_rate": 2e-3,
+        "schedule": {"name": "one-cycle"},
+        "epochs": 12,
+        "reg": 1e-4,
+    }
+    _DEFAULTS["cifar10", _name] = {
+        "update_rule": "sgd_nesterov_momentum",
+        "learning_rate": 0.1,
+        "schedule": {"name": "one-cycle"},
+        "augment": [{"name": "flip"}, {"name": "crop", "pad": 4}],
+        "epochs": 20,
+        "reg": 5e-4,
+    }
 
 
 def defaults(data_name, model_name):

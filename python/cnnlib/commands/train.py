@@ -10,10 +10,19 @@ import cnnlib
 from cnnlib.commands import networks, report
 from cnnlib.commands.datasets import DATA_SETS, Preprocessing, data_folder
 from cnnlib.commands.runs import Run
-from cnnlib.commands.settings import MODEL_OPTIONS, TRAINING, defaults, flag, parse_data
+from cnnlib.commands.settings import MODEL_OPTIONS, SPECS, TRAINING, defaults, flag, parse_data
 from cnnlib.solver import Solver
 
 _PARTS = ("train", "val", "test")
+_SOLVER_OPTIONS = (
+    "lr_decay",
+    "schedule",
+    "weight_decay",
+    "clip_norm",
+    "label_smoothing",
+    "ema_decay",
+    "augment",
+)
 
 
 def run(options):
@@ -57,6 +66,18 @@ def _begin(options):
     preprocessing = Preprocessing.fit(data["X_train"])
     _preprocess(data, preprocessing)
 
+    solver = Solver(
+        model,
+        data,
+        update_rule=settings["update_rule"],
+        optim_config={"learning_rate": settings["learning_rate"]},
+        **{name: settings[name] for name in _SOLVER_OPTIONS},
+        batch_size=settings["batch_size"],
+        num_epochs=settings["epochs"],
+        seed=settings["seed"],
+        print_every=100,
+    )
+
     run = Run.create(options.out, options.overwrite, name)
     run.write_config(
         {
@@ -75,25 +96,18 @@ def _begin(options):
             },
         }
     )
-    solver = Solver(
-        model,
-        data,
-        update_rule=settings["update_rule"],
-        optim_config={"learning_rate": settings["learning_rate"]},
-        lr_decay=settings["lr_decay"],
-        batch_size=settings["batch_size"],
-        num_epochs=settings["epochs"],
-        seed=settings["seed"],
-        print_every=100,
-        checkpoint_name=run.checkpoint_name(),
-        on_epoch=_after_epoch(run, options),
-    )
+    solver.checkpoint_name = run.checkpoint_name()
+    solver.on_epoch = _after_epoch(run, options)
     size = sum(w.size for w in model.params.values())
     print(
         f"{name}: {len(data['X_train'])} training, {len(data['X_val'])} validation, "
         f"{len(data['X_test'])} test images; {model_name} model with {size:,} parameters; "
         f"{cnnlib.get_num_threads()} threads"
     )
+    if options.summary:
+        if not hasattr(model, "summary"):
+            raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
+        print(model.summary())
     return run, solver, data
 
 
