@@ -111,7 +111,7 @@ class Jax:
 
 def shares_pool(name):
     """Whether the side computes on the same threads as cnnlib: those of the one OpenMP runtime loaded."""
-    return name == "torch" and len(openmp_runtimes()) <= 1
+    return name.startswith("torch") and len(openmp_runtimes()) <= 1
 
 
 def openmp_runtimes():

@@ -56,7 +56,7 @@ def print_machine(machine, bullet=""):
 
 def line(row, peaks):
     """A row as a line of text: minima and medians, rate and share, each peer with the ratio, difference."""
-    text = f"{row['group']:11} {row['name']:34} {row['dtype']} {row['direction']:8}"
+    text = f"{row['group']:15} {row['name']:34} {row['dtype']} {row['direction']:8}"
     if row.get("error"):
         return f"{text} FAILED: {row['error']}"
     number, unit = rate(row)
@@ -125,10 +125,10 @@ def finish(title, machine, rows, options, complete):
     valid = [row for row in rows if not row.get("error")]
     entries = summary(valid)
     for text, members in groupby(entries, _title):
-        print(f"\n{text}\n{'':12} cells  geometric mean  behind  minimum")
+        print(f"\n{text}\n{'':15} cells  geometric mean  behind  minimum")
         for e in members:
             print(
-                f"{e['group']:12} {e['cells']:5}  {e['mean']:14.2f}  {e['behind']:6}  "
+                f"{e['group']:15} {e['cells']:5}  {e['mean']:14.2f}  {e['behind']:6}  "
                 f"{e['minimum']:.2f} {e['slowest']}"
             )
     faults = [row for row in rows if row.get("error") or row["wrong"]]

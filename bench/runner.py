@@ -100,7 +100,7 @@ def collect(options, show):
                             rows.append(json.loads(line))
                             show(rows[-1])
                         else:
-                            print(line, end="", file=sys.stderr)
+                            print(line, end="", flush=True)
                 except KeyboardInterrupt:
                     child.terminate()
                     print("interrupted", file=sys.stderr)

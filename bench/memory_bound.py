@@ -1,0 +1,73 @@
+"""Pools, norms, activations, affine layers, the loss and the updates: cnnlib beside PyTorch.
+
+Each result is checked against PyTorch's before it is timed; calls alternate. GB/s count what has to be read
+and written at least, and stand next to what a plain copy of as many bytes reaches here; affine layers are
+given in GF/s. README.md in this folder says more.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import memory_cells
+import peers
+import report
+import runner
+
+_QUICK_SECONDS = 0.03
+_CELLS = 48  # of each dtype, for the estimate of a run's length
+
+
+def main():
+    """Run the command line; returns the exit status."""
+    parser = runner.parser(__doc__, ("torch",))
+    groups = memory_cells.GROUPS
+    parser.add_argument("--group", nargs="+", choices=groups, default=list(groups), help="only these")
+    options = parser.parse_args()
+    if options.quick:
+        options.seconds = min(options.seconds, _QUICK_SECONDS)
+    child = runner.child_of(options)
+    if child:
+        return _measure(options, *child)
+    if options.peers != ["torch"]:
+        sys.exit("this comparison needs torch")
+    runner.prepare(options)
+    machine = runner.machine(options)
+    report.print_machine(machine)
+    processes = len(options.threads) * len(options.conditions)
+    minutes = processes * len(options.dtypes) * _CELLS * (options.seconds + 0.1) / 60
+    print(f"\nabout {minutes:.1f} minutes in all", flush=True)
+    rows, complete = runner.collect(
+        options, lambda row: print(report.line(row, machine["peaks"]), flush=True)
+    )
+    return report.finish("Memory-bound layers", machine, rows, options, complete)
+
+
+def _measure(options, condition, threads):
+    """The child's part: print a row for each cell."""
+    _, others = peers.sides(["torch"], threads)
+    torch = others["torch"].torch
+    for dtype in options.dtypes:
+        cells = memory_cells.Cells(torch, dtype)
+        for group in options.group:
+            with torch.inference_mode():
+                for cell in cells.make(group):
+                    if options.only and not options.only.search(f"{group} {cell.name} {cell.direction}"):
+                        continue
+                    row = {
+                        "group": group,
+                        "name": cell.name,
+                        "dtype": dtype,
+                        "direction": cell.direction,
+                        "threads": threads,
+                        "condition": condition,
+                        "flops": cell.flops,
+                        "bytes": cell.bytes,
+                    }
+                    runner.emit(
+                        row | runner.time_cell(cell.own, {"torch": cell.torch}, options.seconds, dtype)
+                    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

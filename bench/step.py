@@ -1,0 +1,101 @@
+"""Whole training steps: the same network, minibatch and update rule in cnnlib and PyTorch, in turn.
+
+A step goes from a minibatch in NumPy arrays to updated weights and the loss as a number. Before timing, both
+sides make a few steps from the same weights (without dropout) and have to report the same losses. PyTorch
+runs eagerly with a fused optimizer; --compile adds torch.compile. GF/s suppose that forward, dx and dw take
+the same number of operations. README.md in this folder says more.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+import peers
+import report
+import runner
+
+NETWORKS = ("three-layer", "vgg-small", "resnet20", "mobile-small")
+_RULES = ("sgd_momentum", "sgd_nesterov_momentum", "adam")
+_CHECKED_STEPS = 3
+_TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # of the losses of so many steps, relative
+
+
+def main():
+    """Run the command line; returns the exit status."""
+    parser = runner.parser(__doc__, ("torch",))
+    add = parser.add_argument
+    add("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="only these")
+    add("--batch", type=int, default=100, help="images in a minibatch")
+    add("--rule", choices=_RULES, default="sgd_nesterov_momentum", help="update rule")
+    add("--compile", action="store_true", help="also time torch.compile")
+    add("--profile", action="store_true", help="print where the time of a step goes, on both sides")
+    parser.set_defaults(seconds=3.0)
+    options = parser.parse_args()
+    if options.quick:
+        options.seconds = min(options.seconds, 0.3)
+    child = runner.child_of(options)
+    if child:
+        return _measure(options, *child)
+    if options.peers != ["torch"]:
+        sys.exit("this comparison needs torch")
+    runner.prepare(options)
+    machine = runner.machine(options)
+    report.print_machine(machine)
+    cells = len(options.threads) * len(options.conditions) * len(options.network) * len(options.dtypes)
+    each = 3 + options.seconds + options.compile * (40 + options.seconds)
+    print(f"\nabout {cells * each / 60:.1f} minutes in all", flush=True)
+    rows, complete = runner.collect(options, lambda row: _show(row, machine["peaks"]))
+    return report.finish("Training steps", machine, rows, options, complete)
+
+
+def _show(row, peaks):
+    faults = ", ".join(f"{name} {count:.0f}" for name, count in row["page_faults"].items())
+    print(f"{report.line(row, peaks)} | page faults a step: {faults}", flush=True)
+
+
+def _measure(options, condition, threads):
+    """The child's part: print a row for each network and dtype."""
+    _, others = peers.sides(["torch"], threads)
+    torch = others["torch"].torch
+    import step_profile
+    import step_sides
+
+    for name in options.network:
+        for dtype in options.dtypes:
+            if options.only and not options.only.search(f"{name} {dtype}"):
+                continue
+            make = partial(step_sides.Pair, torch, name, dtype, options.batch, options.rule)
+            difference = step_sides.loss_difference(make(dropout=False), _CHECKED_STEPS)
+            pair = make()
+            steps = {"torch": pair.torch_step}
+            if options.compile:
+                steps["torch-compile"] = make(compiled=True).torch_step
+            row = {
+                "group": "step",
+                "name": f"{name} N={options.batch}",
+                "dtype": dtype,
+                "direction": "step",
+                "threads": threads,
+                "condition": condition,
+                "flops": 6 * options.batch * pair.multiply_adds,
+                "bytes": 0,
+            }
+            agreed = difference <= _TOLERANCE[dtype]
+            timed = {name: (step, _nothing) for name, step in steps.items() if agreed}
+            row |= runner.time_cell((pair.own_step, _nothing), timed, options.seconds, dtype)
+            row |= {"difference": difference, "wrong": [] if agreed else list(steps)}
+            row["page_faults"] = {"cnnlib": step_sides.page_faults(pair.own_step)}
+            row["page_faults"] |= {peer: step_sides.page_faults(step) for peer, step in steps.items()}
+            runner.emit(row)
+            if options.profile:
+                step_profile.print_own(pair.own_step)
+                step_profile.print_torch(torch, pair.torch_step)
+
+
+def _nothing(result):
+    return ()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""A training step in cnnlib and in PyTorch, from the same weights on the same minibatch."""
+
+from __future__ import annotations
+
+import resource
+
+import cnnlib.convnet
+import cnnlib.models
+import cnnlib.optim
+import numpy as np
+import step_torch
+import timing
+
+_INPUT_DIM, _CLASSES = (3, 32, 32), 10
+_RATE = 1e-3
+_FAULT_STEPS = 5
+
+
+class Pair:
+    """Both sides of one network.
+
+    Parameters
+    ----------
+    torch : module
+    name : str
+        A key of cnnlib.convnet.NAMED_SPECS; 'three-layer' is cnnlib.models.ThreeLayerConvNet.
+    dtype : 'float32' or 'float64'
+    batch : int
+    rule : str
+        'adam', 'sgd_momentum' or 'sgd_nesterov_momentum'.
+    dropout, compiled : bool
+        Whether to keep the dropout stages; whether PyTorch compiles its network.
+
+    Attributes
+    ----------
+    own_step, torch_step : callable
+        Make a step and return the loss, a float.
+    multiply_adds : int
+        Of convolutions and affine layers for one image, forward.
+    """
+
+    def __init__(self, torch, name, dtype, batch, rule, *, dropout=True, compiled=False):
+        spec = [*cnnlib.convnet.NAMED_SPECS[name], {"affine": _CLASSES}]
+        twin = step_torch.twin(torch, spec, _INPUT_DIM, dropout)
+        model = cnnlib.models.ConvNet(twin.spec[:-1], _INPUT_DIM, _CLASSES, dtype=dtype, seed=0)
+        self.multiply_adds = model.multiply_adds
+        if name == "three-layer":
+            model = cnnlib.models.ThreeLayerConvNet(_INPUT_DIM, weight_scale=1e-2, dtype=dtype, seed=0)
+        twin.module.to(getattr(torch, dtype))
+        twin.load(model.params)
+
+        (X,) = timing.Normals()(dtype, (batch, *_INPUT_DIM))
+        y = np.random.default_rng(0).integers(_CLASSES, size=batch)
+        self.own_step = OwnStep(model, X, y, rule)
+        self.torch_step = TorchStep(torch, twin.module, X, y, rule, compiled)
+
+
+class OwnStep:
+    """cnnlib's step: the model's loss and gradients, then the rule for each parameter, as Solver does it."""
+
+    def __init__(self, model, X, y, rule):
+        self.model, self.X, self.y = model, X, y
+        self.rule = getattr(cnnlib.optim, rule)
+        self.configs = {name: {"learning_rate": _RATE} for name in model.params}
+
+    def __call__(self):
+        loss, grads = self.model.loss(self.X, self.y)
+        self.update(grads)
+        return loss
+
+    def update(self, grads):
+        params, rule, configs = self.model.params, self.rule, self.configs
+        for name, w in params.items():
+            params[name], configs[name] = rule(w, grads[name], configs[name])
+
+
+class TorchStep:
+    def __init__(self, torch, module, X, y, rule, compiled):
+        self.X, self.y = torch.from_numpy(X), torch.from_numpy(y)
+        self.network = torch.compile(module) if compiled else module
+        self.loss = torch.nn.functional.cross_entropy
+        parameters = list(module.parameters())
+        if rule == "adam":
+            self.optimizer = torch.optim.Adam(parameters, lr=_RATE, fused=True)
+        else:
+            nesterov = rule == "sgd_nesterov_momentum"
+            self.optimizer = torch.optim.SGD(
+                parameters, lr=_RATE, momentum=0.9, nesterov=nesterov, fused=True
+            )
+
+    def __call__(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.network(self.X), self.y)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+def loss_difference(pair, steps):
+    """Largest relative difference between the two sides' losses in the first steps."""
+    worst = 0.0
+    for _ in range(steps):
+        ours, theirs = pair.own_step(), pair.torch_step()
+        worst = max(worst, abs(ours - theirs) / abs(theirs))
+    return worst
+
+
+def page_faults(step):
+    """Page faults of a step in the steady state."""
+    step()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(_FAULT_STEPS):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / _FAULT_STEPS
