@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cnnlib
@@ -67,6 +68,11 @@ def test_wheel_holds_no_test_and_one_compiled_module():
     files = importlib.metadata.files("cnnlib")
     assert not [path for path in files if path.name.startswith(("test_", "conftest"))]
     assert len([path for path in files if path.name.endswith(".so")]) == 1
+
+
+def test_package_stays_below_three_megabytes_compressed():
+    files = [path.locate() for path in importlib.metadata.files("cnnlib") if path.suffix != ".pyc"]
+    assert sum(len(zlib.compress(Path(path).read_bytes())) for path in files) < 3e6
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
