@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 _HALVES = ("float16", "bfloat16")
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_IN_ORDER = 0x0001 | 0x0100  # NumPy's flags C_CONTIGUOUS and ALIGNED
 
 
 def _as_array(function, name, value):
@@ -41,15 +43,14 @@ def prepare(function, names, *values):
     alignment ask for it.
     """
     first = values[0]
-    if type(first) is np.ndarray and first.dtype in (np.float32, np.float64):
-        dtype = first.dtype
+    dtype = first.dtype if type(first) is np.ndarray else None
+    if dtype is _FLOAT32 or dtype is _FLOAT64:  # most calls need nothing done
         for name, value in zip(names, values):
             if value is None and name == "b":
                 continue
             if type(value) is not np.ndarray or value.dtype is not dtype:
                 break
-            flags = value.flags
-            if not (flags.c_contiguous and flags.aligned):
+            if value.flags.num & _IN_ORDER != _IN_ORDER:
                 break
         else:
             return values, dtype
@@ -87,7 +88,7 @@ def _computed(dtype):
 
 def result(array, dtype):
     """A computed array in the dtype of the result."""
-    return array if array is None or array.dtype == dtype else array.astype(dtype)
+    return array if array is None or array.dtype is dtype or array.dtype == dtype else array.astype(dtype)
 
 
 def labels(function, y, N, classes):

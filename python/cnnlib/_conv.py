@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
-from cnnlib._params import check_keys, choice, integer, pads, pair, wanted
+from cnnlib._params import LIMIT, check_keys, choice, integer, pads, pair, wanted
 
 _KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
 _ALGORITHMS = ("auto", "direct", "winograd")
@@ -13,6 +13,10 @@ _GRADIENTS = ("dx", "dw", "db")
 
 def _geometry(function, param, x, w, keys=_KEYS, same=True):
     """The compiled layers' geometry tuple, and the algorithm."""
+    if type(param) is dict and len(param) == 2:  # the usual case, at a third of the cost
+        stride, pad = param.get("stride"), param.get("pad")
+        if type(stride) is int and type(pad) is int and 0 < stride < LIMIT and 0 <= pad < LIMIT:
+            return (stride, stride, pad, pad, pad, pad, 1, 1, 1), "auto"
     check_keys(function, "conv_param", param, keys)
     get = param.get
     sh, sw = pair(function, "stride", get("stride", 1))

@@ -8,7 +8,7 @@ import numbers
 import operator
 from collections.abc import Mapping
 
-_LIMIT = 2**31  # of a step or a padding
+LIMIT = 2**31  # of a step or a padding
 
 
 def check_keys(function, name, params, known, required=()):
@@ -25,7 +25,7 @@ def check_keys(function, name, params, known, required=()):
         raise KeyError(f"{function}: {name} lacks {', '.join(map(repr, missing))}")
 
 
-def integer(function, key, value, limit=_LIMIT):
+def integer(function, key, value, limit=LIMIT):
     """An int (or NumPy integer) between -limit and limit, not a bool or float."""
     if isinstance(value, bool):
         raise TypeError(f"{function}: {key} must be an integer, got {value!r}")
@@ -40,7 +40,7 @@ def integer(function, key, value, limit=_LIMIT):
 
 def pair(function, key, value):
     """An int for both axes, or (vertical, horizontal)."""
-    if type(value) is int and -_LIMIT < value < _LIMIT:
+    if type(value) is int and -LIMIT < value < LIMIT:
         return value, value
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
@@ -57,7 +57,7 @@ def pads(function, value, size, window, stride):
     `size`, `window` and `stride` are (vertical, horizontal), the window already dilated. 'same' gives
     ceil(size / stride) outputs, the odd pixel going below and right; where `size` is None it is refused.
     """
-    if type(value) is int and -_LIMIT < value < _LIMIT:
+    if type(value) is int and -LIMIT < value < LIMIT:
         return value, value, value, value
     if isinstance(value, str):
         if value == "valid":
