@@ -49,9 +49,23 @@ def main():
 def _options():
     parser = runner.parser(__doc__, ("torch", "jax"))
     add = parser.add_argument
-    add("--group", nargs="+", choices=shapes.GROUPS, help="only these groups of shapes")
-    add("--batches", type=int, nargs="+", default=[1, 8, 32], help="for the shapes that do not fix their own")
-    add("--directions", nargs="+", choices=("forward", "backward"), default=["forward", "backward"])
+    directions, batches = ("forward", "backward"), [1, 8, 32]
+    add(
+        "--group",
+        nargs="+",
+        choices=shapes.GROUPS,
+        metavar="NAME",
+        help=f"only of {', '.join(shapes.GROUPS)}",
+    )
+    add("--batches", type=int, nargs="+", metavar="N", default=batches, help="where the shape fixes none")
+    add(
+        "--directions",
+        nargs="+",
+        choices=directions,
+        metavar="NAME",
+        default=list(directions),
+        help="of the pass",
+    )
     add("--largest", type=float, metavar="GFLOP", help="leave out the cells whose forward pass takes more")
     add(
         "--algorithms",

@@ -22,7 +22,9 @@ def main():
     """Run the command line; returns the exit status."""
     parser = runner.parser(__doc__, ("torch",))
     groups = memory_cells.GROUPS
-    parser.add_argument("--group", nargs="+", choices=groups, default=list(groups), help="only these")
+    parser.add_argument(
+        "--group", nargs="+", choices=groups, metavar="NAME", default=list(groups), help="only these"
+    )
     options = parser.parse_args()
     if options.quick:
         options.seconds = min(options.seconds, _QUICK_SECONDS)

@@ -34,8 +34,14 @@ def main():
         help="the shapes, see compare.py",
     )
     add("--batch", type=int, default=8, help="for the shapes that do not fix their own")
-    add("--threads", type=int, default=2)
-    add("--dtypes", nargs="+", choices=("float32", "float64"), default=["float32", "float64"])
+    add("--threads", type=int, default=2, help="of both sides")
+    add(
+        "--dtypes",
+        nargs="+",
+        choices=("float32", "float64"),
+        default=["float32", "float64"],
+        help="of the arrays",
+    )
     add("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     cases = shapes.select([options.batch], only=options.only)

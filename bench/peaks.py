@@ -196,7 +196,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (1 2)")
     parser.add_argument("--isa", default="avx512", choices=tuple(_X86_SETS), help="instruction set (avx512)")
     options = parser.parse_args()
     print("\n".join(describe(measure(options.threads, tuple(_REAL), options.isa))))

@@ -11,6 +11,7 @@ import contextlib
 import gzip
 import json
 from itertools import groupby, product
+from pathlib import Path
 
 import peaks as machine_peaks
 import timing
@@ -142,12 +143,19 @@ def finish(title, machine, rows, options, complete):
 
 
 def _write_json(path, machine, rows, entries, complete):
-    """All figures in one object, a row a line."""
+    """All figures in one object, a cell a line with its runs (numbers of threads and conditions)."""
+    shared, cells = ("group", "name", "dtype", "direction", "flops", "bytes"), {}
+    for row in rows:
+        run = {key: value for key, value in row.items() if key not in shared and value != []}
+        cells.setdefault(tuple(row[key] for key in shared), []).append(_rounded(run))
+    lines = [
+        json.dumps(dict(zip(shared, cell)) | {"runs": runs}, separators=(",", ":"))
+        for cell, runs in cells.items()
+    ]
     head = json.dumps({"machine": machine, "complete": complete, "summary": entries}, indent=1)
-    body = ",\n".join(json.dumps(_rounded(row), separators=(",", ":")) for row in rows)
     opened = gzip.open if path.endswith(".gz") else open
     with opened(path, "wt", encoding="utf-8") as file:
-        file.write(head.removesuffix("\n}") + f',\n "rows": [\n{body}\n]}}\n')
+        file.write(head.removesuffix("\n}") + ',\n "cells": [\n' + ",\n".join(lines) + "\n]}\n")
 
 
 def _rounded(value):
@@ -159,11 +167,15 @@ def _rounded(value):
 
 
 def _write_markdown(path, title, machine, rows, entries, complete):
-    """The machine, the summaries and all rows, as tables."""
+    """The machine and the summaries in one file, all cells of each dtype in another beside it."""
+    path = Path(path)
+    dtypes = dict.fromkeys(row["dtype"] for row in rows)
+    tables = {dtype: path.with_stem(f"{path.stem}-{dtype}") for dtype in dtypes}
     with open(path, "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
         print(
-            f"# {title}\n\nWritten by the scripts of this folder; README.md says what they measure and how.\n"
+            f"# {title}\n\nWritten by the scripts of this folder; README.md says what they measure and how."
         )
+        print(f"All cells: {', '.join(f'[{dtype}]({table.name})' for dtype, table in tables.items())}.\n")
         print_machine(machine, "- ")
         if not complete:
             print("- **This run is incomplete.**")
@@ -178,19 +190,21 @@ def _write_markdown(path, title, machine, rows, entries, complete):
                     f"| {e['group']} | {e['cells']} | {e['mean']:.2f} | {e['behind']} | {e['minimum']:.2f} "
                     f"| {e['slowest']} |"
                 )
-        for dtype, direction in _distinct(rows, ("dtype", "direction")):
-            print(f"\n## {dtype} {direction}\n")
-            _print_rows(
-                [row for row in rows if (row["dtype"], row["direction"]) == (dtype, direction)], machine
+    for dtype, table in tables.items():
+        with open(table, "w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+            print(f"# {title}, {dtype}\n\nThe machine and the summary: [{path.name}]({path.name}).\n")
+            print(
+                "cnnlib's minimum in ms (median), 10^9 operations or bytes a second, share of the machine's"
             )
+            print("best; the peer's minimum in ms and the **ratio** of the minima (of the medians).")
+            members = [row for row in rows if row["dtype"] == dtype]
+            for direction in dict.fromkeys(row["direction"] for row in members):
+                print(f"\n## {direction}\n")
+                _print_rows([row for row in members if row["direction"] == direction], machine["peaks"])
 
 
-def _print_rows(rows, machine):
+def _print_rows(rows, peaks):
     """A line for each cell; for each number of threads our figures, then each peer's under each condition."""
-    print(
-        "cnnlib's minimum in ms (median), 10^9 operations or bytes a second, share of the machine's best; the"
-    )
-    print("peer's minimum in ms and the **ratio** of the minima (of the medians).\n")
     threads = sorted({row["threads"] for row in rows})
     conditions = list(dict.fromkeys(row["condition"] for row in rows))
     columns = [pair for pair in product(_peers(rows), conditions) if any(_has(row, *pair) for row in rows)]
@@ -204,7 +218,7 @@ def _print_rows(rows, machine):
         cells = [f"{group} {name}"]
         for n in threads:
             by_condition = {condition: found.get((group, name, n, condition)) for condition in conditions}
-            cells += _own_cells(next(filter(None, by_condition.values()), None), machine["peaks"])
+            cells += _own_cells(next(filter(None, by_condition.values()), None), peaks)
             cells += [_peer_cell(by_condition[condition], peer) for peer, condition in columns]
         print(f"|{'|'.join(cells)}|")
 

@@ -17,6 +17,7 @@ import json
 import os
 import platform
 import re
+import signal
 import subprocess
 import sys
 from importlib import metadata
@@ -34,16 +35,16 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS
 
 def parser(description, peers):
     """An argument parser with the options that all benchmarks share."""
-    result = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    result = argparse.ArgumentParser(description=description, formatter_class=_Help)
     add = result.add_argument
-    add("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads, each timed by itself")
-    add("--dtypes", nargs="+", choices=("float32", "float64"), default=["float32", "float64"])
+    dtypes = ("float32", "float64")
+    add("--threads", type=int, nargs="+", metavar="N", default=[1, 2], help="each number is timed by itself")
+    add("--dtypes", nargs="+", choices=dtypes, metavar="TYPE", default=list(dtypes), help="of the arrays")
     add(
         "--conditions",
         nargs="+",
         choices=tuple(CONDITIONS),
+        metavar="NAME",
         default=list(CONDITIONS),
         help="memory as PyTorch finds it when installed, or with glibc told to reuse what was freed",
     )
@@ -53,13 +54,27 @@ def parser(description, peers):
         default=0.2,
         help="time of the calls for each cell and peer; slow cells take at least a few calls",
     )
-    add("--peers", nargs="*", choices=peers, default=[p for p in peers if importlib.util.find_spec(p)])
+    add(
+        "--peers",
+        nargs="*",
+        choices=peers,
+        metavar="NAME",
+        default=[name for name in peers if importlib.util.find_spec(name)],
+        help=f"of {', '.join(peers)}: which to compare with, those that are installed by default",
+    )
     add("--only", type=re.compile, metavar="REGEX", help="only the cells whose text matches")
     add("--quick", action="store_true", help="a short look: few cells, little time for each")
     add("--json", metavar="FILE", help="write all figures here (gzip where the name ends in .gz)")
-    add("--markdown", metavar="FILE", help="write the tables here")
+    add("--markdown", metavar="FILE", help="write the summary here, and the tables of each dtype beside it")
     add("--child", nargs=2, help=argparse.SUPPRESS)
     return result
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, False) else super()._get_help_string(action)
 
 
 def environment_of(condition, threads):
@@ -102,6 +117,7 @@ def collect(options, show):
                         else:
                             print(line, end="", flush=True)
                 except KeyboardInterrupt:
+                    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do is to save the rows
                     child.terminate()
                     print("interrupted", file=sys.stderr)
                     return rows, False
@@ -113,7 +129,10 @@ def collect(options, show):
 
 def child_of(options):
     """(condition, threads) in a child, None in the process that the user started."""
-    return None if options.child is None else (options.child[0], int(options.child[1]))
+    if options.child is None:
+        return None
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its children, and keeps their rows
+    return options.child[0], int(options.child[1])
 
 
 def emit(row):

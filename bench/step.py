@@ -25,7 +25,7 @@ def main():
     """Run the command line; returns the exit status."""
     parser = runner.parser(__doc__, ("torch",))
     add = parser.add_argument
-    add("--network", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="only these")
+    add("--network", nargs="+", choices=NETWORKS, metavar="NAME", default=list(NETWORKS), help="only these")
     add("--batch", type=int, default=100, help="images in a minibatch")
     add("--rule", choices=_RULES, default="sgd_nesterov_momentum", help="update rule")
     add("--compile", action="store_true", help="also time torch.compile")
