@@ -35,15 +35,21 @@ void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bia
   const auto a_piece = layout.array<T>(threads * row_block * depth);
   const auto b_piece = layout.array<T>(threads * col_block * depth);
   const auto tile_piece = layout.array<T>(threads * max_rows * lanes);
-  const auto offset_piece = layout.array<Index>(depth);
+  const auto offset_piece = layout.array<Index>(2 * depth);
   const Scratch scratch(layout.bytes());
   Index* offset = offset_piece.in(scratch.data());
-  for (Index k = 0; k < depth; ++k) offset[k] = k * lanes;
+  Index* row_offset = offset + depth;
+  for (Index k = 0; k < depth; ++k) {
+    offset[k] = k * lanes;
+    row_offset[k] = k * b.row;
+  }
 
   parallel_for(tasks(), threads, [&](Index task, int slot) {
     const Index m0 = task % row_blocks * row_block, n0 = task / row_blocks * col_block;
     const Index rows = std::min(row_block, M - m0), cols = std::min(col_block, N - n0);
     const Panels panels(rows);
+    // A few rows do not repay a copy of b, whose own rows serve as well.
+    const bool in_place = b.col == 1 && rows <= 2 * max_rows;
     T* packed_a = a_piece.in(scratch.data()) + slot * row_block * depth;
     T* packed_b = b_piece.in(scratch.data()) + slot * col_block * depth;
     T* tile = tile_piece.in(scratch.data()) + slot * max_rows * lanes;
@@ -63,6 +69,7 @@ void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bia
         const T* from = b.data + k0 * b.row + (n0 + j) * b.col;
         T* to = packed_b + j * terms;
         const Index width = std::min(lanes, cols - j);
+        if (in_place && width == lanes) continue;
         if (width < lanes) std::fill_n(to, lanes * terms, T(0));
         if (b.col == 1)
           for (Index k = 0; k < terms; ++k) std::copy_n(from + k * b.row, width, to + k * lanes);
@@ -74,9 +81,11 @@ void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bia
         const auto kernel = tile_kernel<T>(height);
         for (Index j = 0; j < cols; j += lanes) {
           const T* source[tile_vectors];
-          for (int u = 0; u < tile_vectors; ++u) source[u] = packed_b + j * terms + u * S::size;
-          kernel(terms, packed_a + m * terms, height, offset, source, tile);
           const Index width = std::min(lanes, cols - j);
+          const bool direct = in_place && width == lanes;
+          const T* from = direct ? b.data + k0 * b.row + n0 + j : packed_b + j * terms;
+          for (int u = 0; u < tile_vectors; ++u) source[u] = from + u * S::size;
+          kernel(terms, packed_a + m * terms, height, direct ? row_offset : offset, source, tile);
           const bool last = k0 + depth >= K;
           for (Index i = 0; i < height; ++i) {
             T* to = c + (m0 + m + i) * N + n0 + j;

@@ -19,7 +19,10 @@ void relu_forward(const T* x, T* out, Index n) {
 template <class T>
 void relu_backward(const T* dout, const T* x, T* dx, Index n) {
   parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) dx[i] = x[i] <= T(0) ? T(0) : dout[i];
+    for (Index i = begin; i < end; ++i) {
+      const T g = dout[i];  // read in any case, or the loop branches
+      dx[i] = x[i] <= T(0) ? T(0) : g;
+    }
   });
 }
 

@@ -41,6 +41,12 @@ struct PlaneSums {
         n, [&](Index i, auto tag) { return multiply(at<T>(dout + i, tag), lift(x, rough, i, tag)); });
   }
 
+  static double weighted_dot(const T* dout, const T* gamma, const T* x, T rough, Index n) {
+    return sum_over<T>(n, [&](Index i, auto tag) {
+      return multiply(multiply(at<T>(dout + i, tag), at<T>(gamma + i, tag)), lift(x, rough, i, tag));
+    });
+  }
+
  private:
   using Packet = typename S::Packet;
   static Packet lift(const T* x, T rough, Index i, Packet) { return S::sub(S::load(x + i), S::fill(rough)); }
@@ -191,9 +197,19 @@ void batchnorm_backward(const T* dout, const T* x, const double* mean, const dou
           sum_dout[j] += double(dout[i]);
           sum_dot[j] += double(dout[i]) * (double(x[i]) - mean[c + j]);
         }
+      T high[column_block], by_dout[column_block], by_x[column_block], constant[column_block];
       for (Index j = 0; j < count; ++j) {
         const NormGradient<T> g = finish(c + j, sum_dout[j], sum_dot[j] * inv_std[c + j]);
-        for (Index n = 0; n < s.N; ++n) dx[n * s.C + c + j] = g(dout[n * s.C + c + j], x[n * s.C + c + j]);
+        high[j] = g.high;
+        by_dout[j] = g.by_dout;
+        by_x[j] = g.by_x;
+        constant[j] = g.constant;
+      }
+      for (Index n = 0; n < s.N; ++n) {
+        const T *grad = dout + n * s.C + c, *row = x + n * s.C + c;
+        T* to = dx + n * s.C + c;
+        for (Index j = 0; j < count; ++j)
+          to[j] = grad[j] * by_dout[j] + ((row[j] - high[j]) * by_x[j] + constant[j]);
       }
     });
     return;
@@ -248,12 +264,9 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   parallel_for(N, threads, [&](Index n, int) {
     const T *row = x + n * D, *grad = dout + n * D;
     const T high = T(mean[n]);
-    double sum_dout = 0, sum_dot = 0;
-    for (Index j = 0; j < D; ++j) {
-      const double weighted = double(grad[j]) * double(gamma[j]);
-      sum_dout += weighted;
-      sum_dot += weighted * (double(row[j] - high) - (mean[n] - double(high)));
-    }
+    const double sum_dout = PlaneSums<T>::dot(grad, gamma, T(0), D);
+    const double sum_dot =
+        PlaneSums<T>::weighted_dot(grad, gamma, row, high, D) - sum_dout * (mean[n] - double(high));
     const NormGradient<T> g(mean[n], inv_std[n], 1, sum_dout / D, sum_dot * inv_std[n] / D);
     for (Index j = 0; j < D; ++j) dx[n * D + j] = g(grad[j] * gamma[j], row[j]);
   });
