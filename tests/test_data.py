@@ -6,7 +6,6 @@ import pickle
 import cifar_files
 import numpy as np
 import pytest
-
 from cnnlib import cifar10
 from cnnlib.data import get_CIFAR10_data, load_CIFAR10, load_digits
 

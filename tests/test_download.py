@@ -10,7 +10,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cifar_files
 import numpy as np
 import pytest
-
 from cnnlib import cifar10
 from cnnlib.data import download_CIFAR10, load_CIFAR10
 from cnnlib.download import ResumingDownloader, unpack

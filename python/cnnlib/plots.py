@@ -44,12 +44,14 @@ def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
     if window > 1:
         sums = np.concatenate([[0.0], np.cumsum(loss)])
         mean = (sums[window:] - sums[:-window]) / window
-        ax.plot(steps[window - 1 :], mean, color=_TRAIN, linewidth=1.8, label=f"mean of {window}")
+        middle = (steps[window - 1 :] + steps[: len(loss) - window + 1]) / 2
+        ax.plot(middle, mean, color=_TRAIN, linewidth=1.8, label=f"running mean of {window}")
         ax.legend(frameon=False)
     if len(loss) and loss.min() > 0 and loss.max() > 30 * np.median(loss):
         ax.set_yscale("log")  # else the first iterations flatten all the others
     else:
         ax.set_ylim(bottom=0)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.set(title="Training loss", xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
     return _open_frame(ax)
 
@@ -192,8 +194,8 @@ def plot_mistakes(images, y_true, scores, classes=None, max_images=25, fig=None)
     for i, n in enumerate(worst):
         ax = fig.add_subplot(rows, columns, i + 1)
         ax.imshow(image_grid(images[n : n + 1], padding=0), interpolation="nearest")
-        taken_for = f"{classes[predicted[n]]} {100 * probability[n, predicted[n]]:.0f} %"
-        ax.set_title(f"{taken_for}\nis {classes[y_true[n]]}", fontsize=8, color=_INK)
+        seen = f"seen: {classes[predicted[n]]}, {100 * probability[n, predicted[n]]:.0f} %"
+        ax.set_title(f"{seen}\ntrue: {classes[y_true[n]]}", fontsize=8, color=_INK)
         ax.set_axis_off()
     return fig
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -10,18 +11,22 @@ import cnnlib
 from cnnlib import layers, naive
 from cnnlib.gradient_check import rel_error
 
-_SECONDS, _REPEATS = 0.5, 1000  # of each fast version: whichever is reached first, after three calls
-_QUICK_IMAGES, _IMAGES = 2, 100
+_IMAGES, _SECONDS = 100, 0.5  # in each cell; to spend on each fast version
+_QUICK_IMAGES, _QUICK_SECONDS = 2, 0.01
 
 
 def run(options):
     """Run the subcommand; returns the exit status."""
     if options.threads is not None:
         cnnlib.set_num_threads(options.threads)
-    images = _QUICK_IMAGES if options.quick else _IMAGES
-    rows = _own_rows(images, options.dtype)
+    if options.json is not None and not Path(options.json).resolve().parent.is_dir():
+        raise FileNotFoundError(
+            f"--json {options.json}: there is no such folder"
+        )  # now, not after the timings
+    images, seconds = (_QUICK_IMAGES, _QUICK_SECONDS) if options.quick else (_IMAGES, _SECONDS)
+    rows = _own_rows(images, options.dtype, seconds)
     if importlib.util.find_spec("torch") is not None:
-        _add_torch(rows, images, options.dtype)
+        _add_torch(rows, images, options.dtype, seconds)
     _print_table(rows)
     if options.json is not None:
         result = {
@@ -51,7 +56,7 @@ def _pool_arrays(images, dtype):
     return arrays, {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 
-def _own_rows(images, dtype):
+def _own_rows(images, dtype, budget):
     (x, w, b, dout), conv_param = _conv_arrays(images, dtype)
     conv = (x, w, b, conv_param)
     (xp, doutp), pool_param = _pool_arrays(images, dtype)
@@ -85,7 +90,7 @@ def _own_rows(images, dtype):
             want, got = want[:1], got[:1]
         elif len(results) == 1:
             want, got = (want,), (got,)
-        seconds = _shortest(lambda fast=fast, arguments=arguments: fast(*arguments))
+        seconds = _shortest(lambda fast=fast, arguments=arguments: fast(*arguments), budget)
         rows.append(
             {
                 "name": name,
@@ -98,7 +103,7 @@ def _own_rows(images, dtype):
     return rows
 
 
-def _add_torch(rows, images, dtype):
+def _add_torch(rows, images, dtype, budget):
     """Time the same cells in PyTorch, on the same arrays and as many threads."""
     import torch
     import torch.nn.functional as F
@@ -115,22 +120,22 @@ def _add_torch(rows, images, dtype):
         return F.max_pool2d(xp, 2, stride=2)
 
     with torch.no_grad():
-        forward = _shortest(conv), _shortest(pool)
+        forward = _shortest(conv, budget), _shortest(pool, budget)
     for leaf in (x, w, b, xp):
         leaf.requires_grad_(True)
     y, yp = conv(), pool()
     backward = (
-        _shortest(lambda: torch.autograd.grad(y, (x, w, b), dout, retain_graph=True)),
-        _shortest(lambda: torch.autograd.grad(yp, xp, doutp, retain_graph=True)),
+        _shortest(lambda: torch.autograd.grad(y, (x, w, b), dout, retain_graph=True), budget),
+        _shortest(lambda: torch.autograd.grad(yp, xp, doutp, retain_graph=True), budget),
     )
     for row, seconds in zip(rows, (forward[0], backward[0], forward[1], backward[1]), strict=True):
         row["torch_s"] = seconds
 
 
-def _shortest(call):
-    """The shortest of many runs, in seconds: what the work takes when nothing else disturbs it."""
+def _shortest(call, budget):
+    """The shortest of the runs in `budget` seconds (three at least): the work where nothing disturbs it."""
     best, total, runs = float("inf"), 0.0, 0
-    while runs < 3 or (total < _SECONDS and runs < _REPEATS):
+    while runs < 3 or total < budget:
         started = time.perf_counter()
         call()
         seconds = time.perf_counter() - started

@@ -8,6 +8,7 @@ import numpy as np
 
 from cnnlib.data import CIFAR10_CLASSES, default_data_dir, get_CIFAR10_data, load_digits
 
+_CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
 _CHUNK = 1000  # images: bounds the memory that float64 copies take
 
 
@@ -33,9 +34,9 @@ def _load_digits(folder, parts):
 
 def _load_cifar10(folder, parts):
     counts = {
-        "num_training": 49000 if {"train", "val"} & set(parts) else 0,
-        "num_validation": 1000 if "val" in parts else 0,
-        "num_test": 10000 if "test" in parts else 0,
+        "num_training": _CIFAR10["train"] if {"train", "val"} & set(parts) else 0,
+        "num_validation": _CIFAR10["val"] if "val" in parts else 0,
+        "num_test": _CIFAR10["test"] if "test" in parts else 0,
     }
     data = get_CIFAR10_data(folder, **counts, subtract_mean=False)
     return {key: values for key, values in data.items() if key.partition("_")[2] in parts}

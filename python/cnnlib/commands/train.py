@@ -62,6 +62,8 @@ def _begin(options):
     data_set, folder = DATA_SETS[name], data_folder(name, folder)
     description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes))
     model = networks.build(description)
+    if options.summary and not hasattr(model, "summary"):
+        raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
     data = data_set.load(folder, _PARTS)
     preprocessing = Preprocessing.fit(data["X_train"])
     _preprocess(data, preprocessing)
@@ -105,8 +107,6 @@ def _begin(options):
         f"{cnnlib.get_num_threads()} threads"
     )
     if options.summary:
-        if not hasattr(model, "summary"):
-            raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
         print(model.summary())
     return run, solver, data
 

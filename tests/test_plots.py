@@ -1,0 +1,149 @@
+"""The pictures: what is drawn where, without a display."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cnnlib import plots
+
+pytest.importorskip("matplotlib", reason="cnnlib.plots draws with matplotlib")
+
+
+@pytest.fixture
+def ax():
+    from matplotlib.figure import Figure
+
+    figure = Figure()
+    yield figure.subplots()
+    figure.canvas.draw()  # whatever was put there can be drawn
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+class TestCurves:
+    def test_loss_in_epochs_with_centred_mean(self, ax):
+        loss = [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]
+        assert plots.plot_loss(loss, 2, ax=ax) is ax
+        raw, mean = ax.lines
+        np.testing.assert_allclose(raw.get_xydata(), np.column_stack([np.arange(1, 7) / 2, loss]))
+        np.testing.assert_allclose(mean.get_xydata()[0], [0.75, 3.5])
+        np.testing.assert_allclose(mean.get_xydata()[-1], [2.75, 1.0])
+        assert ax.get_xlabel() == "epoch"
+
+    def test_huge_first_losses_get_a_log_scale(self, ax):
+        plots.plot_loss([1e4, 50.0] + [1.0] * 50, ax=ax)
+        assert ax.get_yscale() == "log"
+        assert ax.get_xlabel() == "iteration"
+
+    @pytest.mark.parametrize("loss", [[], [2.3], [0.0, 0.0]])
+    def test_short_histories(self, ax, loss):
+        plots.plot_loss(loss, ax=ax)
+        plots.plot_loss(loss, 1, ax=ax)
+        assert ax.get_yscale() == "linear"
+
+    def test_accuracy_marks_the_first_best(self, ax):
+        assert plots.plot_accuracy([0.1, 0.5, 0.7], [0.1, 0.6, 0.6], ax=ax) is ax
+        training, validation, best = ax.lines
+        np.testing.assert_allclose(training.get_ydata(), [10, 50, 70])
+        np.testing.assert_allclose(validation.get_ydata(), [10, 60, 60])
+        assert best.get_label() == "best: 60.0 % (epoch 1)"
+        assert (best.get_xdata()[0], best.get_ydata()[0]) == (1, 60)
+
+
+class TestFilters:
+    def test_each_filter_uses_the_whole_range(self, rng):
+        weights = rng.standard_normal((5, 3, 4, 2)) * 10.0 ** np.arange(5)[:, None, None, None]
+        grid = plots.image_grid(weights)
+        assert grid.shape == (2 * 5 - 1, 3 * 3 - 1, 3)
+        for n in range(5):
+            top, left = n // 3 * 5, n % 3 * 3
+            tile = grid[top : top + 4, left : left + 2]
+            span = weights[n].max() - weights[n].min()
+            np.testing.assert_allclose(tile, (weights[n].transpose(1, 2, 0) - weights[n].min()) / span)
+        assert (grid[4] == 1).all()  # the white line between the rows
+        assert (grid[5:, 6:] == 1).all()  # the place that no filter takes
+
+    def test_other_channels_are_averaged_to_grey(self):
+        weights = np.zeros((1, 2, 1, 3))
+        weights[0, 0], weights[0, 1] = [[0, 1, 4]], [[0, 3, 4]]
+        np.testing.assert_allclose(plots.image_grid(weights, padding=0)[0], [[0] * 3, [0.5] * 3, [1] * 3])
+
+    def test_constant_image_is_black_not_nan(self):
+        assert (plots.image_grid(np.full((1, 1, 2, 2), 7.0)) == 0).all()
+
+    @pytest.mark.parametrize("shape", [(0, 3, 5, 5), (3, 5, 5)])
+    def test_shape_is_checked(self, shape):
+        with pytest.raises(ValueError, match=r"image_grid: images must be \(N, C, H, W\)"):
+            plots.image_grid(np.zeros(shape))
+
+    def test_only_the_first_are_drawn(self, ax, rng):
+        assert plots.plot_filters(rng.standard_normal((70, 3, 5, 5)), ax=ax) is ax
+        assert ax.images[0].get_array().shape == (8 * 6 - 1, 8 * 6 - 1, 3)
+        assert ax.get_title() == "First-layer filters (64 of 70)"
+
+
+class TestConfusion:
+    def test_counts_stand_in_their_cells(self, ax):
+        plots.plot_confusion_matrix([0, 0, 0, 1, 2], [0, 0, 2, 1, 2], ["cat", "dog", "frog"], ax=ax)
+        counts = {text.get_position(): text.get_text() for text in ax.texts}
+        assert counts == {(0, 0): "2", (2, 0): "1", (1, 1): "1", (2, 2): "1"}  # (predicted, true)
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog", "frog"]
+        assert ax.get_title() == "4 of 5 right (80.0 %)"
+        assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true class")
+
+    def test_classes_without_samples_or_names(self, ax):
+        plots.plot_confusion_matrix([0, 3], [0, 0], ax=ax)
+        assert ax.images[0].get_array().shape == (4, 4)
+        assert [label.get_text() for label in ax.get_xticklabels()] == ["0", "1", "2", "3"]
+
+
+class TestMistakes:
+    SCORES = np.array([[0.0, 3.0], [5.0, 0.0], [0.0, 1.0], [0.0, 9.0]])
+
+    def test_surest_first(self):
+        images = np.arange(4)[:, None, None, None] + np.zeros((4, 1, 2, 2))
+        images[:, 0, 0, 0] = -1
+        figure = plots.plot_mistakes(images, [0, 0, 0, 0], self.SCORES, ["cat", "dog"], max_images=2)
+        assert figure.get_suptitle() == "3 of 4 wrong, the 2 surest"
+        assert [ax.get_title() for ax in figure.axes] == [
+            "seen: dog, 100 %\ntrue: cat",
+            "seen: dog, 95 %\ntrue: cat",
+        ]
+        assert figure.axes[0].images[0].get_array().shape == (2, 2, 3)
+        figure.canvas.draw()
+
+    def test_none_wrong(self):
+        figure = plots.plot_mistakes(np.zeros((4, 3, 2, 2)), [1, 0, 1, 1], self.SCORES)
+        assert figure.get_suptitle() == "None of 4 wrong"
+        assert not figure.axes
+
+    def test_softmax_survives_large_scores(self):
+        np.testing.assert_allclose(plots.softmax([[1e4, 1e4], [0, -1e4]]), [[0.5, 0.5], [1, 0]])
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+def test_new_figures_are_those_of_pyplot():
+    """So a notebook shows them; and no display is needed."""
+    done = run_python(
+        "import matplotlib.pyplot as plt; from cnnlib import plots\n"
+        "ax = plots.plot_accuracy([0, 1], [0, 1]); assert ax.figure is plt.gcf()\n"
+        "print(len(plt.get_fignums()))"
+    )
+    assert done.stdout == "1\n", done.stderr
+
+
+def test_without_matplotlib_the_message_says_what_to_install():
+    done = run_python(
+        "import sys; sys.modules['matplotlib'] = None\nfrom cnnlib import plots\nplots.plot_loss([1.0])"
+    )
+    assert "ImportError: cnnlib.plots needs matplotlib: pip install cnnlib[plots]" in done.stderr
