@@ -24,23 +24,58 @@ bool beats(T v, T best) {
   return !(v <= best) & (best == best);
 }
 
-// Outputs [first, last) of a row whose windows of PH x PW, `Stride` apart, lie inside the image: the
-// window of output 0 starts at `corner`. One pass keeps the maximum and its place in registers.
+// One vector of outputs whose windows of PH x PW, `Stride` (1 or 2) apart, lie inside the image; reads one
+// value past the last window where the stride is 2 and PW odd.
+template <class T, class Arg, int PH, int PW, int Stride>
+void max_pool_vector(const T* corner, Index W, T* best, Arg* winner) {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  Packet most = S::zero(), place = S::zero();
+#pragma GCC unroll 3
+  for (int kh = 0; kh < PH; ++kh) {
+    const T* row = corner + kh * W;
+    Packet tap[PW + 1];
+    if constexpr (Stride == 1) {
+#pragma GCC unroll 3
+      for (int kw = 0; kw < PW; ++kw) tap[kw] = S::load(row + kw);
+    } else {
+#pragma GCC unroll 3
+      for (int kw = 0; kw < PW; kw += 2) S::load_pairs(row + kw, tap[kw], tap[kw + 1]);
+    }
+#pragma GCC unroll 3
+    for (int kw = 0; kw < PW; ++kw) {
+      if (kh == 0 && kw == 0) {
+        most = tap[0];
+        continue;
+      }
+      const auto wins = S::beats(tap[kw], most);
+      most = S::select(wins, tap[kw], most);
+      place = S::select(wins, S::fill(T(kh * PW + kw)), place);
+    }
+  }
+  S::store(best, most);
+  T places[S::size];
+  S::store(places, place);
+  for (int i = 0; i < S::size; ++i) winner[i] = static_cast<Arg>(static_cast<int>(places[i]));
+}
+
+// Outputs [first, last) of a row; the window of output 0 starts at `corner`.
 template <class T, class Arg, int PH, int PW, int Stride>
 void max_pool_row(const T* corner, Index W, Index first, Index last, T* best, Arg* winner) {
-  for (Index ow = first; ow < last; ++ow) {
-    const T* window = corner + ow * Stride;
-    T most = window[0];
-    int place = 0;
-#pragma GCC unroll 9
-    for (int k = 1; k < PH * PW; ++k) {
-      const T v = window[k / PW * W + k % PW];
-      const bool wins = beats(v, most);
-      most = wins ? v : most;
-      place = wins ? k : place;
-    }
-    best[ow] = most;
-    winner[ow] = static_cast<Arg>(place);
+  constexpr Index n = Simd<T>::size, past = Stride == 2 && PW % 2 == 1;
+  constexpr Index width = n * Stride + PW;
+  Index ow = first;
+  for (; ow + n + past <= last; ow += n)
+    max_pool_vector<T, Arg, PH, PW, Stride>(corner + ow * Stride, W, best + ow, winner + ow);
+  for (; ow < last; ow += n) {  // the rest of the row, from a copy with room
+    const Index count = std::min(n, last - ow);
+    T rows[PH * width] = {}, most[n];
+    Arg place[n];
+    for (int kh = 0; kh < PH; ++kh)
+      std::copy_n(corner + ow * Stride + kh * W, (count - 1) * Stride + PW, rows + kh * width);
+    max_pool_vector<T, Arg, PH, PW, Stride>(rows, width, most, place);
+    std::copy_n(most, count, best + ow);
+    std::copy_n(place, count, winner + ow);
   }
 }
 
@@ -114,13 +149,23 @@ void max_pool_forward(const T* x, T* out, Arg* arg, const PoolShape& s) {
 // 2x2 windows side by side: every position of dx belongs to at most one window and is written once.
 template <class T, class Arg>
 void max_pool_backward_2x2(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
+  using S = Simd<T>;
   parallel_for(s.planes, threads_for(double(s.planes) * s.H * s.W / 2), [&](Index plane, int) {
     for (Index oh = 0; oh < s.OH; ++oh) {
       const T* grad = dout + (plane * s.OH + oh) * s.OW;
       const Arg* winner = arg + (plane * s.OH + oh) * s.OW;
       T* upper = dx + (plane * s.H + 2 * oh) * s.W;
       T* lower = upper + s.W;
-      for (Index ow = 0; ow < s.OW; ++ow) {
+      Index ow = 0;
+      for (; ow + S::size <= s.OW; ow += S::size) {
+        T places[S::size];
+        for (int i = 0; i < S::size; ++i) places[i] = static_cast<T>(static_cast<int>(winner[ow + i]));
+        const auto place = S::load(places), g = S::load(grad + ow);
+        const auto given = [&](int k) { return S::select(S::equal(place, S::fill(T(k))), g, S::zero()); };
+        S::store_pairs(upper + 2 * ow, given(0), given(1));
+        S::store_pairs(lower + 2 * ow, given(2), given(3));
+      }
+      for (; ow < s.OW; ++ow) {
         const T g = grad[ow];
         const int place = winner[ow];
         upper[2 * ow] = place == 0 ? g : T(0);

@@ -4,6 +4,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <type_traits>
 
 #include "../shapes.hpp"
 
@@ -33,6 +34,20 @@ struct Simd {
   // Lanes [first, first + count) of the vector at p: memory of the other lanes is not touched.
   static Packet load_lanes(const T* p, Index first, Index count);
   static void store_lanes(T* p, Packet v, Index first, Index count);
+
+  // even[i] = p[2 * i] and odd[i] = p[2 * i + 1], read and written.
+  static void load_pairs(const T* p, Packet& even, Packet& odd);
+  static void store_pairs(T* p, Packet even, Packet odd);
+
+#if defined(__AVX512F__)
+  using Mask = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;
+#else
+  using Mask = Packet;
+#endif
+  static Mask equal(Packet a, Packet b);
+  // v is greater than best, or v is NaN and best is not.
+  static Mask beats(Packet v, Packet best);
+  static Packet select(Mask mask, Packet yes, Packet no);
 };
 
 #if defined(__AVX512F__)
@@ -54,7 +69,122 @@ template <>
 inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index count) {
   _mm512_mask_storeu_pd(p, static_cast<__mmask8>(lane_mask(first, count)), v);
 }
+
+inline __m512i pair_index(int first, int step,
+                          int jump) {  // of 16 lanes: first, first + jump, then a step on
+  alignas(64) int lanes[16];
+  for (int i = 0; i < 16; ++i) lanes[i] = first + i / 2 * step + i % 2 * jump;
+  return _mm512_load_si512(lanes);
+}
+template <>
+inline void Simd<float>::load_pairs(const float* p, Packet& even, Packet& odd) {
+  const Packet a = load(p), b = load(p + 16);
+  even = _mm512_permutex2var_ps(a, pair_index(0, 4, 2), b);
+  odd = _mm512_permutex2var_ps(a, pair_index(1, 4, 2), b);
+}
+template <>
+inline void Simd<float>::store_pairs(float* p, Packet even, Packet odd) {
+  store(p, _mm512_permutex2var_ps(even, pair_index(0, 1, 16), odd));
+  store(p + 16, _mm512_permutex2var_ps(even, pair_index(8, 1, 16), odd));
+}
+template <>
+inline void Simd<double>::load_pairs(const double* p, Packet& even, Packet& odd) {
+  const Packet a = load(p), b = load(p + 8);
+  even = _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
+  odd = _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
+}
+template <>
+inline void Simd<double>::store_pairs(double* p, Packet even, Packet odd) {
+  store(p, _mm512_permutex2var_pd(even, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), odd));
+  store(p + 8, _mm512_permutex2var_pd(even, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), odd));
+}
+template <>
+inline __mmask16 Simd<float>::equal(Packet a, Packet b) {
+  return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
+}
+template <>
+inline __mmask8 Simd<double>::equal(Packet a, Packet b) {
+  return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ);
+}
+template <>
+inline __mmask16 Simd<float>::beats(Packet v, Packet best) {
+  return _mm512_mask_cmp_ps_mask(equal(best, best), v, best, _CMP_NLE_UQ);
+}
+template <>
+inline __mmask8 Simd<double>::beats(Packet v, Packet best) {
+  return _mm512_mask_cmp_pd_mask(equal(best, best), v, best, _CMP_NLE_UQ);
+}
+template <>
+inline __m512 Simd<float>::select(__mmask16 mask, Packet yes, Packet no) {
+  return _mm512_mask_blend_ps(mask, no, yes);
+}
+template <>
+inline __m512d Simd<double>::select(__mmask8 mask, Packet yes, Packet no) {
+  return _mm512_mask_blend_pd(mask, no, yes);
+}
 #else
+#if defined(__AVX2__)
+template <>
+inline void Simd<float>::load_pairs(const float* p, Packet& even, Packet& odd) {
+  const Packet a = load(p), b = load(p + 8);
+  const auto sorted = [](__m256 v) {
+    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xD8));
+  };
+  even = sorted(_mm256_shuffle_ps(a, b, 0x88));
+  odd = sorted(_mm256_shuffle_ps(a, b, 0xDD));
+}
+template <>
+inline void Simd<float>::store_pairs(float* p, Packet even, Packet odd) {
+  const Packet low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
+  store(p, _mm256_permute2f128_ps(low, high, 0x20));
+  store(p + 8, _mm256_permute2f128_ps(low, high, 0x31));
+}
+template <>
+inline void Simd<double>::load_pairs(const double* p, Packet& even, Packet& odd) {
+  const Packet a = load(p), b = load(p + 4);
+  even = _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xD8);
+  odd = _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xD8);
+}
+template <>
+inline void Simd<double>::store_pairs(double* p, Packet even, Packet odd) {
+  const Packet low = _mm256_unpacklo_pd(even, odd), high = _mm256_unpackhi_pd(even, odd);
+  store(p, _mm256_permute2f128_pd(low, high, 0x20));
+  store(p + 4, _mm256_permute2f128_pd(low, high, 0x31));
+}
+#else
+template <class T>
+void Simd<T>::load_pairs(const T* p, Packet& even, Packet& odd) {
+  T evens[size], odds[size];
+  for (int i = 0; i < size; ++i) {
+    evens[i] = p[2 * i];
+    odds[i] = p[2 * i + 1];
+  }
+  even = load(evens);
+  odd = load(odds);
+}
+template <class T>
+void Simd<T>::store_pairs(T* p, Packet even, Packet odd) {
+  T evens[size], odds[size];
+  store(evens, even);
+  store(odds, odd);
+  for (int i = 0; i < size; ++i) {
+    p[2 * i] = evens[i];
+    p[2 * i + 1] = odds[i];
+  }
+}
+#endif
+template <class T>
+typename Simd<T>::Mask Simd<T>::equal(Packet a, Packet b) {
+  return Eigen::internal::pcmp_eq(a, b);
+}
+template <class T>
+typename Simd<T>::Mask Simd<T>::beats(Packet v, Packet best) {
+  return Eigen::internal::pandnot(equal(best, best), Eigen::internal::pcmp_le(v, best));
+}
+template <class T>
+typename Simd<T>::Packet Simd<T>::select(Mask mask, Packet yes, Packet no) {
+  return Eigen::internal::pselect(mask, yes, no);
+}
 template <class T>
 typename Simd<T>::Packet Simd<T>::load_lanes(const T* p, Index first, Index count) {
   T lanes[size] = {};
