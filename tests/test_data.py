@@ -156,6 +156,12 @@ class TestPickles:
         X, *_ = read(self.batch_with(filenames=names, batch_label=b"training batch 3 of 5"))
         np.testing.assert_array_equal(X, images_of(*TRAIN)[0])
 
+    def test_column_major_array(self, read):
+        pixels = images_of("data_batch_3")[0].reshape(20, 3072)
+        content = self.batch_with(data=pixels.T.reshape(20, 3072))
+        X, *_ = read(content.replace(b"\x89T", b"\x88T", 1))  # the flag before the array's content
+        np.testing.assert_array_equal(X[40:60].reshape(20, 3072), pixels)
+
     @pytest.mark.parametrize("protocol", [0, 2, 4])
     def test_code_is_not_run(self, read, tmp_path, protocol):
         marker = tmp_path / "written"
