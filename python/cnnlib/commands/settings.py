@@ -64,8 +64,9 @@ _DEFAULTS = {
         "batchnorm": True,
     },
     ("cifar10", "three-layer"): {
-        "learning_rate": 1e-3,
-        "lr_decay": 0.8,
+        "learning_rate": 3e-3,
+        "schedule": {"name": "one-cycle"},
+        "augment": [{"name": "flip"}],
         "epochs": 8,
         "num_filters": 32,
         "filter_size": 5,
@@ -76,7 +77,8 @@ _DEFAULTS = {
     },
     ("cifar10", "fully-connected"): {
         "learning_rate": 1e-3,
-        "lr_decay": 0.8,
+        "schedule": {"name": "one-cycle"},
+        "augment": [{"name": "flip"}],
         "epochs": 10,
         "hidden_dim": [500, 200],
         "reg": 1e-3,
