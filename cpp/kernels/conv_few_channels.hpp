@@ -22,14 +22,6 @@ void each_lane_run(Index at, Index lanes, Index OW, const Run& run) {
   }
 }
 
-// Whether the product pays: rows for whole tiles, and outputs for whole vectors.
-template <class T>
-bool few_channels(const ConvShape& s) {
-  const Index C = s.C / s.groups;
-  return C <= 6 && C * s.KH * s.KW >= max_rows / 2 && s.OH * s.OW >= tile_lanes<T> && s.F / s.groups >= 8 &&
-         s.dilation_h * s.KH < 64 && s.dilation_w * s.KW < 64;
-}
-
 template <class T>
 void input_gradient_few_channels(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
   using S = Simd<T>;

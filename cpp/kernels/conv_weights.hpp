@@ -5,29 +5,10 @@
 // there are enough of them, so that a tap is a shift of the staged image; else they are filters.
 #pragma once
 
-#include "conv_direct.hpp"
+#include "sums.hpp"
+#include "weights_few_channels.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// The output positions of a call cut into blocks, and the blocks into groups whose partial sums are
-// added in order. Both depend on the shape alone, so that the number of threads changes no bit.
-struct PositionBlocks {
-  Index images, rows, cols;      // of one block
-  Index row_blocks, col_blocks;  // of an image
-  Index blocks;                  // in all
-  Index groups;
-
-  static PositionBlocks choose(Index N, Index OH, Index OW, Index most_positions) {
-    PositionBlocks b;
-    b.cols = CorrelationBlocks::even(OW, most_positions);
-    b.rows = CorrelationBlocks::even(OH, std::max<Index>(1, most_positions / b.cols));
-    b.row_blocks = (OH + b.rows - 1) / b.rows;
-    b.col_blocks = (OW + b.cols - 1) / b.cols;
-    b.images = b.row_blocks * b.col_blocks > 1 ? 1 : std::clamp<Index>(most_positions / (OH * OW), 1, N);
-    b.blocks = (N + b.images - 1) / b.images * b.row_blocks * b.col_blocks;
-    return b;
-  }
-};
 
 // Copies `channels` planes (H, W) of one image to staged[position][width], the channels being lanes.
 template <class T>
@@ -48,27 +29,6 @@ void stage_channels_last(const T* planes, Index channels, Index H, Index W, cons
     transpose(line_buffer, count, channels, count, dst, width);
   });
 }
-
-// One call's sizes, shared by both ways to choose the lanes.
-template <class T>
-struct WeightGradient {
-  ConvShape s;
-  Index C, F, taps;  // of one group
-  Index H, W, OH, OW;
-  Staging staging;
-  PositionBlocks positions;
-
-  template <class Body>  // body(image, oh, ow, rows, cols, first position in the block)
-  void each_image(Index block, const Body& body) const {
-    const Index per_image = positions.row_blocks * positions.col_blocks;
-    const Index first = block / per_image * positions.images, part = block % per_image;
-    const Index oh = part / positions.col_blocks * positions.rows,
-                ow = part % positions.col_blocks * positions.cols;
-    const Index rows = std::min(positions.rows, OH - oh), cols = std::min(positions.cols, OW - ow);
-    for (Index i = 0; i < positions.images && first + i < s.N; ++i)
-      body(first + i, i, oh, ow, rows, cols, i * rows * cols);
-  }
-};
 
 template <class T>
 void add_tile(const T* tile, Index size, bool start, T* sum) {
@@ -203,10 +163,7 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
   Index* offset = offset_piece.in(scratch.data());
   Index* product_offset = offset + most_positions;
   for (Index k = 0; k < most_positions; ++k) offset[k] = k * width;
-  for (Index c = 0; c < g.C; ++c)
-    for (Index a = 0; a < s.KH; ++a)
-      for (Index k = 0; k < s.KW; ++k)
-        product_offset[(c * s.KH + a) * s.KW + k] = c * g.staging.channel_size + g.staging.tap_offset(a, k);
+  g.pair_offsets(product_offset);
 
   parallel_for(positions.groups * s.groups, threads, [&](Index task, int slot) {
     const Index group = task % s.groups, part = task / s.groups;
@@ -290,6 +247,7 @@ void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
   g.staging.y.assign(rows + 2 * s.KH, s.KH);
   g.staging.x.assign(cols + 2 * s.KW, s.KW);
   g.staging.plan({s.KH, s.stride_h, rows, rows + s.KH}, {s.KW, s.stride_w, cols, cols + s.KW});
+  if (few_channels<T>(s) && g.OW >= Simd<T>::size) return weights_few_channels(g, x, dout, dw);
   g.positions = PositionBlocks::choose(s.N, g.OH, g.OW, most_positions);
   g.staging.set_block(g.positions.rows, g.positions.cols);
 
@@ -309,21 +267,9 @@ void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
 // db[f] = sum over n and positions of dout[n, f].
 template <class T>
 void conv_backward_bias(const T* dout, T* db, Index N, Index F, Index plane) {
-  using S = Simd<T>;
   parallel_for(F, threads_for(double(N) * F * plane), [&](Index f, int) {
     double total = 0;
-    for (Index n = 0; n < N; ++n) {
-      const T* p = dout + (n * F + f) * plane;
-      for (Index begin = 0; begin < plane; begin += 4096) {  // short sums in T, long ones in double
-        const Index end = std::min(plane, begin + 4096);
-        Index i = begin;
-        auto sum = S::zero();
-        for (; i + S::size <= end; i += S::size) sum = S::add(sum, S::load(p + i));
-        T rest = 0;
-        for (; i < end; ++i) rest += p[i];
-        total += double(S::sum(sum)) + double(rest);
-      }
-    }
+    for (Index n = 0; n < N; ++n) total += sum(dout + (n * F + f) * plane, plane);
     db[f] = static_cast<T>(total);
   });
 }
