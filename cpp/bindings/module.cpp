@@ -1,5 +1,3 @@
-#include <Eigen/src/Core/util/Macros.h>
-
 #include "../dispatch.hpp"
 #include "arrays.hpp"
 
@@ -13,11 +11,6 @@ void bind(py::module_& m) {
   bind_norm<T>(m);
   bind_dense<T>(m);
   bind_update<T>(m);
-}
-
-std::string eigen_version() {
-  return std::to_string(EIGEN_WORLD_VERSION) + "." + std::to_string(EIGEN_MAJOR_VERSION) + "." +
-         std::to_string(EIGEN_MINOR_VERSION);
 }
 
 }  // namespace
@@ -36,6 +29,6 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.def("get_num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.attr("__version__") = CNNLIB_VERSION;
-  m.attr("eigen_version") = eigen_version();
+  m.attr("eigen_version") = CNNLIB_EIGEN_VERSION;
   m.attr("compiler") = __VERSION__;
 }

@@ -24,7 +24,7 @@ py::tuple batchnorm_statistics(const char* function, const Array<T>& x, int ndim
   require(s.N * s.S > 0, [&] {
     return std::string(function) + ": mode 'train' needs at least one value a channel, got shape " + text(x);
   });
-  Stats mean({s.C}), var({s.C});
+  Stats mean(s.C), var(s.C);
   double *m = mean.mutable_data(), *v = var.mutable_data();
   unlocked([&] { kernels<T>().batchnorm_statistics(x.data(), m, v, s); });
   return py::make_tuple(mean, var);
@@ -84,7 +84,7 @@ py::tuple rownorm_forward(const char* function, const Array<T>& x, int ndim, con
   require_shape(function, "gamma", gamma, {s.C});
   require_shape(function, "beta", beta, {s.C});
   Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
-  Stats mean({s.rows}), inv_std({s.rows});
+  Stats mean(s.rows), inv_std(s.rows);
   T* y = out.mutable_data();
   double *m = mean.mutable_data(), *i = inv_std.mutable_data();
   unlocked([&] { kernels<T>().rownorm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, s); });
