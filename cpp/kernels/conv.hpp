@@ -26,11 +26,11 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
 
 template <class T>
 void conv_backward_input(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
-  if (s.N > 0 && !use_winograd(s) && few_channels<T>(s))
-    return input_gradient_few_channels(dout, w, b, dx, s);
-  if (s.N == 0 || !use_winograd(s)) return input_gradient_direct(dout, w, b, dx, s);
-  correlate_tiles<T>({s.N, s.F, s.C, s.OH, s.OW, s.H, s.W, 2 - s.pad_top, 2 - s.pad_left, dout, w, 9, s.C * 9,
-                      true, b, false, dx});
+  if (s.N > 0 && use_winograd(s))
+    return correlate_tiles<T>({s.N, s.F, s.C, s.OH, s.OW, s.H, s.W, 2 - s.pad_top, 2 - s.pad_left, dout, w, 9,
+                               s.C * 9, true, b, false, dx});
+  if (s.N > 0 && few_channels<T>(s)) return input_gradient_few_channels(dout, w, b, dx, s);
+  input_gradient_direct(dout, w, b, dx, s);
 }
 
 template <class T>

@@ -43,12 +43,4 @@ double sum(const T* p, Index n) {
   return sum_over<T>(n, [&](Index i, auto tag) { return at<T>(p + i, tag); });
 }
 
-// sums[j] = sum over rows i of x[i * cols + j].
-template <class T>
-void column_sums(const T* x, Index rows, Index cols, double* sums) {
-  std::fill_n(sums, cols, 0.0);
-  for (Index i = 0; i < rows; ++i)
-    for (Index j = 0; j < cols; ++j) sums[j] += double(x[i * cols + j]);
-}
-
 }  // namespace cnnlib::CNNLIB_ISA
