@@ -13,9 +13,8 @@ template <class T>
 constexpr Kernels<T> kernels_of() {
   return {
       &conv_forward<T>,
-      &conv_backward_input<T>,
-      &conv_backward_weights<T>,
-      &conv_backward_bias<T>,
+      &conv_backward<T>,
+      &bias_gradient<T>,
       &max_pool_forward<T, std::uint8_t>,
       &max_pool_forward<T, std::uint32_t>,
       &max_pool_backward<T, std::uint8_t>,

@@ -11,9 +11,10 @@ namespace cnnlib {
 template <class T>
 struct Kernels {
   void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);
-  void (*conv_backward_input)(const T* dout, const T* w, const T* b, T* dx, const ConvShape&);
-  void (*conv_backward_weights)(const T* x, const T* dout, T* dw, const ConvShape&);
-  void (*conv_backward_bias)(const T* dout, T* db, Index N, Index F, Index plane);
+  // dx, dw and db may be null; dx starts from b (C,) unless that is null.
+  void (*conv_backward)(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
+                        const ConvShape&);
+  void (*bias_gradient)(const T* dout, T* db, Index N, Index F, Index plane);
 
   // The argmax plane is bytes for windows of up to 255 positions, 32-bit numbers for larger ones.
   void (*max_pool_forward)(const T* x, T* out, std::uint8_t* arg, const PoolShape&);

@@ -153,6 +153,17 @@ CASES = [
     Case((7, 2, 5, 5), (3, 2, 3, 3), pad=1),
     Case((33, 2, 3, 3), (3, 2, 3, 3), pad=1),
     Case((9, 14, 3, 4), (15, 14, 2, 2)),
+    # first layers: few channels, more filters, rows of at least a vector, enough images for several sums
+    Case((2, 3, 16, 16), (8, 3, 3, 3), pad=1),
+    Case((30, 3, 9, 33), (9, 3, 3, 3), pad=1, stride=2),
+    Case((3, 3, 19, 37), (11, 3, 3, 3), stride=2),
+    Case((2, 1, 20, 34), (8, 1, 5, 5), pad=2),
+    Case((2, 6, 8, 70), (10, 6, 4, 3), pad=(1, 2), stride=(1, 3)),
+    Case((2, 2, 23, 67), (13, 2, 3, 5), pad=(4, 3), stride=(3, 4), dilation=(2, 1)),
+    Case((2, 3, 40, 43), (8, 3, 7, 7), pad=3, stride=2),
+    Case((1, 3, 70, 67), (8, 3, 3, 3), pad=1, stride=(2, 1)),
+    Case((3, 6, 12, 20), (20, 3, 3, 3), pad=1, groups=2),
+    Case((2, 3, 12, 19), (9, 3, 3, 2), pad=((0, 1), (2, 0)), stride=2, bias=False),
 ]
 
 ALGORITHMS = ["auto", "direct", "winograd"]

@@ -65,6 +65,25 @@ def test_only_the_gradients_asked_for_come_back_and_they_are_the_same(layer, nee
         np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("needs", SUBSETS, ids=lambda needs: "-".join(needs) or "none")
+def test_gradients_of_a_first_layer_are_the_same_alone(needs, isa, dtype, rng):
+    """Images with few channels have kernels that share one pass over dout."""
+    x, w, dout = (
+        array.astype(dtype) for array in random_arrays(rng, (5, 3, 19, 37), (9, 3, 3, 3), (5, 9, 10, 19))
+    )
+    _, cache = cnnlib.conv_forward(x, w, np.zeros(9, dtype), {"stride": 2, "pad": 1})
+    for name, got, want in zip(
+        WEIGHTED,
+        cnnlib.conv_backward(dout, cache, needs=needs),
+        cnnlib.conv_backward(dout, cache),
+        strict=True,
+    ):
+        if name in needs:
+            np.testing.assert_array_equal(got, want)
+        else:
+            assert got is None
+
+
 @pytest.mark.parametrize("layer", WITH_NEEDS, ids=str)
 def test_needs_is_none_or_names(layer, rng):
     _, dout, _, cache = prepared(layer, rng)

@@ -171,10 +171,7 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
   T* dw_data = dw ? dw->mutable_data() : nullptr;
   T* db_data = db ? db->mutable_data() : nullptr;
   unlocked([&] {
-    const Kernels<T>& k = kernels<T>();
-    if (dx_data) k.conv_backward_input(dout.data(), w.data(), nullptr, dx_data, s);
-    if (dw_data) k.conv_backward_weights(x.data(), dout.data(), dw_data, s);
-    if (db_data) k.conv_backward_bias(dout.data(), db_data, s.N, s.F, s.OH * s.OW);
+    kernels<T>().conv_backward(x.data(), w.data(), dout.data(), nullptr, dx_data, dw_data, db_data, s);
   });
   return py::make_tuple(dx, dw, db);
 }
@@ -187,7 +184,9 @@ py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const May
   if (b) require_shape("conv_transpose_forward", "b", *b, {s.C});
   Array<T> out = result_array<T>("conv_transpose_forward", {s.N, s.C, s.H, s.W}, out_buffer);
   T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().conv_backward_input(x.data(), w.data(), data_or_null(b), y, s); });
+  unlocked([&] {
+    kernels<T>().conv_backward(nullptr, w.data(), x.data(), data_or_null(b), y, nullptr, nullptr, s);
+  });
   return out;
 }
 
@@ -207,8 +206,8 @@ py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const
   unlocked([&] {
     const Kernels<T>& k = kernels<T>();
     if (dx_data) k.conv_forward(dout.data(), w.data(), nullptr, dx_data, s, false);
-    if (dw_data) k.conv_backward_weights(dout.data(), x.data(), dw_data, s);
-    if (db_data) k.conv_backward_bias(dout.data(), db_data, s.N, s.C, s.H * s.W);
+    if (dw_data) k.conv_backward(dout.data(), nullptr, x.data(), nullptr, nullptr, dw_data, nullptr, s);
+    if (db_data) k.bias_gradient(dout.data(), db_data, s.N, s.C, s.H * s.W);
   });
   return py::make_tuple(dx, dw, db);
 }

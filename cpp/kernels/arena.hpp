@@ -9,12 +9,23 @@ namespace cnnlib::CNNLIB_ISA {
 // Adds up what a kernel needs, then hands the pieces out in the same order:
 //   Layout layout;
 //   const auto panel = layout.array<T>(n);      // reserves, with room for vectors past the end
+//   const auto tile = layout.per_thread<T>(threads, n);
 //   Scratch scratch(layout.bytes());
 //   T* p = panel.in(scratch.data());
+//   T* q = tile.of(scratch.data(), slot);
 template <class T>
 struct Piece {
   std::size_t offset;
   T* in(void* base) const { return reinterpret_cast<T*>(static_cast<char*>(base) + offset); }
+};
+
+// The same for every thread, on cache lines of its own.
+template <class T>
+struct ThreadPiece {
+  std::size_t offset, stride;
+  T* of(void* base, int slot) const {
+    return reinterpret_cast<T*>(static_cast<char*>(base) + offset + slot * stride);
+  }
 };
 
 class Layout {
@@ -26,6 +37,14 @@ class Layout {
         checked_product(static_cast<std::size_t>(count), sizeof(T)) + 2 * buffer_alignment;
     bytes_ = checked_product(bytes_ + bytes / buffer_alignment * buffer_alignment, 1);
     return piece;
+  }
+  template <class T>
+  ThreadPiece<T> per_thread(int threads, Index count) {
+    const std::size_t start = bytes_;
+    array<T>(count);
+    const std::size_t stride = bytes_ - start;
+    bytes_ = checked_product(start + checked_product(stride, static_cast<std::size_t>(threads)), 1);
+    return {start, stride};
   }
   std::size_t bytes() const { return bytes_; }
 

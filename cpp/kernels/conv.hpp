@@ -1,8 +1,8 @@
 // Convolution forward, dx and dw: chooses the algorithm.
 #pragma once
 
-#include "conv_few_channels.hpp"
 #include "depthwise.hpp"
+#include "few_channels.hpp"
 #include "winograd_weights.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -25,19 +25,29 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
 }
 
 template <class T>
-void conv_backward_input(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
+void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
   if (s.N > 0 && use_winograd(s))
     return correlate_tiles<T>({s.N, s.F, s.C, s.OH, s.OW, s.H, s.W, 2 - s.pad_top, 2 - s.pad_left, dout, w, 9,
                                s.C * 9, true, b, false, dx});
-  if (s.N > 0 && few_channels<T>(s)) return input_gradient_few_channels(dout, w, b, dx, s);
   input_gradient_direct(dout, w, b, dx, s);
 }
 
 template <class T>
-void conv_backward_weights(const T* x, const T* dout, T* dw, const ConvShape& s) {
+void weight_gradient(const T* x, const T* dout, T* dw, const ConvShape& s) {
   if (s.N > 0 && use_winograd(s)) return weights_by_tiles(x, dout, dw, s);
   if (s.N > 0 && s.groups == s.C) return weights_depthwise(x, dout, dw, s);
   weights_direct(x, dout, dw, s);
+}
+
+// Any of dx, dw and db may be null: not wanted. With a bias (C,), dx is the transposed convolution of dout.
+template <class T>
+void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
+                   const ConvShape& s) {
+  if (s.N > 0 && few_channels<T>(s) && !use_winograd(s))
+    return gradients_few_channels(x, w, dout, b, dx, dw, db, s);
+  if (dx != nullptr) input_gradient(dout, w, b, dx, s);
+  if (dw != nullptr) weight_gradient(x, dout, dw, s);
+  if (db != nullptr) bias_gradient(dout, db, s.N, s.F, s.OH * s.OW);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -143,13 +143,4 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
     }
 }
 
-// Whether the gradients have few channels to share the work of a staged image, as in a first layer, yet
-// enough taps and filters for methods of their own.
-template <class T>
-bool few_channels(const ConvShape& s) {
-  const Index C = s.C / s.groups;
-  return C <= 6 && C * s.KH * s.KW >= max_rows / 2 && s.OH * s.OW >= tile_lanes<T> && s.F / s.groups >= 8 &&
-         s.dilation_h * s.KH < 64 && s.dilation_w * s.KW < 64;
-}
-
 }  // namespace cnnlib::CNNLIB_ISA

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "sums.hpp"
-#include "weights_few_channels.hpp"
+#include "weight_gradient.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -14,13 +14,12 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 void stage_channels_last(const T* planes, Index channels, Index H, Index W, const Staging& s, Index oh,
                          Index ow, Index width, T* line_buffer, T* staged) {
-  s.each_row(oh, ow, H, [&](Index to, Index line, Index start) {
+  s.each_row(oh, ow, H, W, [&](Index to, Index line, Index start, const Inside& inside) {
     T* dst = staged + to * width;
-    const Inside inside = line < 0 ? Inside(0, 1, 0, s.pitch) : Inside(start, s.stride_w, W, s.pitch);
-    if (channels < width || inside.first > 0 || inside.last < s.pitch)
+    if (line < 0 || channels < width || inside.first > 0 || inside.last < s.width)
       std::memset(dst, 0, s.pitch * width * sizeof(T));
     const Index count = inside.last - inside.first;
-    if (count <= 0) return;
+    if (line < 0 || count <= 0) return;
     const T* src = planes + line * W + start + inside.first * s.stride_w;
     dst += inside.first * width;
     if (s.stride_w == 1) return transpose(src, H * W, channels, count, dst, width);
@@ -31,11 +30,8 @@ void stage_channels_last(const T* planes, Index channels, Index H, Index W, cons
 }
 
 template <class T>
-void add_tile(const T* tile, Index size, bool start, T* sum) {
-  if (start)
-    std::memcpy(sum, tile, size * sizeof(T));
-  else
-    for (Index i = 0; i < size; ++i) sum[i] += tile[i];
+void add_to(T* sum, const T* part, Index size) {
+  for (Index i = 0; i < size; ++i) sum[i] += part[i];
 }
 
 // Lanes are channels: sums[part][group][channel block][panel of filters][tap][filter][lane].
@@ -60,11 +56,10 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
   const Index line_size = width * g.staging.pitch;
   const Index sum_size = g.F * g.taps * width;  // of one task
   Layout layout;
-  const auto staged_piece = layout.array<T>(threads * staged_size);
-  const auto packed_piece = layout.array<T>(threads * packed_size);
-  const auto line_piece = layout.array<T>(threads * line_size);
-  const auto offset_piece = layout.array<Index>(threads * most_positions);
-  const auto tile_piece = layout.array<T>(threads * max_rows * lanes);
+  const auto staged_piece = layout.per_thread<T>(threads, staged_size);
+  const auto packed_piece = layout.per_thread<T>(threads, packed_size);
+  const auto line_piece = layout.per_thread<T>(threads, line_size);
+  const auto offset_piece = layout.per_thread<Index>(threads, most_positions);
   const auto sum_piece =
       layout.array<T>(checked_product(positions.groups * s.groups * channel_blocks, sum_size));
   const Scratch scratch(layout.bytes());
@@ -74,11 +69,10 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
     const Index channel_block = task % channel_blocks, group = task / channel_blocks % s.groups;
     const Index part = task / channel_blocks / s.groups;
     const Index c0 = channel_block * width, channels = std::min(width, g.C - c0);
-    T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
-    T* packed = packed_piece.in(scratch.data()) + slot * packed_size;
-    T* line = line_piece.in(scratch.data()) + slot * line_size;
-    T* tile = tile_piece.in(scratch.data()) + slot * max_rows * lanes;
-    Index* offset = offset_piece.in(scratch.data()) + slot * most_positions;
+    T* staged = staged_piece.of(scratch.data(), slot);
+    T* packed = packed_piece.of(scratch.data(), slot);
+    T* line = line_piece.of(scratch.data(), slot);
+    Index* offset = offset_piece.of(scratch.data(), slot);
     T* sum = sums + task * sum_size;
     const Index last = (part + 1) * positions.blocks / positions.groups;
     for (Index first = part * positions.blocks / positions.groups, block = first; block < last; ++block) {
@@ -109,8 +103,9 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
               const T* base = staged + g.staging.tap_offset(a, k) * width + v * lanes;
               const T* source[V];
               for (int u = 0; u < V; ++u) source[u] = base + u * Simd<T>::size;
-              kernel(K, packed + f * K, rows, offset, source, tile);
-              add_tile(tile, rows * lanes, block == first, to);
+              auto target = Target<T>::rows(to, V);
+              target.add = block > first;
+              kernel(K, packed + f * K, rows, offset, source, target);
             }
         }
     }
@@ -124,7 +119,7 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
     T* sum = sums + (group * channel_blocks + lane_block / blocks_per_task) * sum_size +
              (lane_block % blocks_per_task * g.F + f) * g.taps * lanes;
     for (Index part = 1; part < positions.groups; ++part)
-      add_tile(sum + part * all_sums, rows * g.taps * lanes, false, sum);
+      add_to(sum, sum + part * all_sums, rows * g.taps * lanes);
     const Index c0 = lane_block * lanes, channels = std::min(lanes, g.C - c0);
     for (Index m = 0; m < rows; ++m)
       for (Index c = 0; c < channels; ++c)
@@ -152,11 +147,10 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
   const Index packed_size = products * most_positions;
   const Index sum_size = products * width;
   Layout layout;
-  const auto staged_piece = layout.array<T>(threads * staged_size);
-  const auto grad_piece = layout.array<T>(threads * grad_size);
-  const auto packed_piece = layout.array<T>(threads * packed_size);
+  const auto staged_piece = layout.per_thread<T>(threads, staged_size);
+  const auto grad_piece = layout.per_thread<T>(threads, grad_size);
+  const auto packed_piece = layout.per_thread<T>(threads, packed_size);
   const auto offset_piece = layout.array<Index>(most_positions + products);
-  const auto tile_piece = layout.array<T>(threads * max_rows * lanes);
   const auto sum_piece = layout.array<T>(checked_product(positions.groups * s.groups, sum_size));
   const Scratch scratch(layout.bytes());
   T* sums = sum_piece.in(scratch.data());
@@ -167,10 +161,9 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
 
   parallel_for(positions.groups * s.groups, threads, [&](Index task, int slot) {
     const Index group = task % s.groups, part = task / s.groups;
-    T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
-    T* grads = grad_piece.in(scratch.data()) + slot * grad_size;
-    T* packed = packed_piece.in(scratch.data()) + slot * packed_size;
-    T* tile = tile_piece.in(scratch.data()) + slot * max_rows * lanes;
+    T* staged = staged_piece.of(scratch.data(), slot);
+    T* grads = grad_piece.of(scratch.data(), slot);
+    T* packed = packed_piece.of(scratch.data(), slot);
     T* sum = sums + task * sum_size;
     if (g.F < width) std::memset(grads, 0, grad_size * sizeof(T));
     const Index last = (part + 1) * positions.blocks / positions.groups;
@@ -200,8 +193,9 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
           const Index rows = panels.rows(panel), r = panels.first(panel);
           const T* source[tile_vectors];
           for (int u = 0; u < tile_vectors; ++u) source[u] = grads + v * lanes + u * Simd<T>::size;
-          tile_kernel<T>(rows)(K, packed + r * K, rows, offset, source, tile);
-          add_tile(tile, rows * lanes, block == first, sum + (v * products + r) * lanes);
+          auto target = Target<T>::rows(sum + (v * products + r) * lanes, tile_vectors);
+          target.add = block > first;
+          tile_kernel<T>(rows)(K, packed + r * K, rows, offset, source, target);
         }
     }
   });
@@ -211,7 +205,7 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
     const Index group = task / lane_blocks, v = task % lane_blocks;
     T* sum = sums + group * sum_size + v * products * lanes;
     for (Index part = 1; part < positions.groups; ++part)
-      add_tile(sum + part * all_sums, products * lanes, false, sum);
+      add_to(sum, sum + part * all_sums, products * lanes);
     const Index filters = std::min(lanes, g.F - v * lanes);
     for (Index f = 0; f < filters; ++f)
       for (Index r = 0; r < products; ++r)
@@ -222,34 +216,15 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
 template <class T>
 void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
   constexpr Index most_positions = 256;
-  WeightGradient<T> g;
-  g.s = s;
-  g.C = s.C / s.groups;
-  g.F = s.F / s.groups;
-  g.taps = s.KH * s.KW;
+  Layout layout;
+  const auto piece = layout.array<Index>(WeightGradient<T>::axis_indices(s));
+  const Scratch scratch(layout.bytes());
+  WeightGradient<T> g(s, piece.in(scratch.data()));
   if (s.N == 0 || s.OH == 0 || s.OW == 0) {
     std::fill_n(dw, s.F * g.C * g.taps, T(0));
     return;
   }
-  const bool flat = pointwise(s);
-  g.H = flat ? 1 : s.H;
-  g.W = flat ? s.H * s.W : s.W;
-  g.OH = flat ? 1 : s.OH;
-  g.OW = flat ? s.H * s.W : s.OW;
-
-  Layout layout;
-  const auto piece = layout.array<Index>(5 * (s.KH + s.KW));
-  const Scratch scratch(layout.bytes());
-  Index* rows = piece.in(scratch.data());
-  Index* cols = rows + 5 * s.KH;
-  ForwardTaps::fill(s.KH, s.dilation_h, s.pad_top, s.KW, rows, rows + s.KH);
-  ForwardTaps::fill(s.KW, s.dilation_w, s.pad_left, 1, cols, cols + s.KW);
-  g.staging.y.assign(rows + 2 * s.KH, s.KH);
-  g.staging.x.assign(cols + 2 * s.KW, s.KW);
-  g.staging.plan({s.KH, s.stride_h, rows, rows + s.KH}, {s.KW, s.stride_w, cols, cols + s.KW});
-  if (few_channels<T>(s) && g.OW >= Simd<T>::size) return weights_few_channels(g, x, dout, dw);
-  g.positions = PositionBlocks::choose(s.N, g.OH, g.OW, most_positions);
-  g.staging.set_block(g.positions.rows, g.positions.cols);
+  g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_positions));
 
   // Multiplications that either choice spends on whole vectors; packing (channel, tap) rows costs
   // about as much as half a vector of filters.
@@ -266,7 +241,7 @@ void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
 
 // db[f] = sum over n and positions of dout[n, f].
 template <class T>
-void conv_backward_bias(const T* dout, T* db, Index N, Index F, Index plane) {
+void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
   parallel_for(F, threads_for(double(N) * F * plane), [&](Index f, int) {
     double total = 0;
     for (Index n = 0; n < N; ++n) total += sum(dout + (n * F + f) * plane, plane);

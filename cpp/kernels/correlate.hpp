@@ -44,6 +44,14 @@ struct LanePlan {
     return std::max(rows * ((cols + lanes - 1) / lanes), (rows * pitch + lanes - 1) / lanes) + 1;
   }
 
+  // Whether vectors [v, v + count) are useful in every lane, each in one row.
+  bool whole(Index v, Index count, Index lanes) const {
+    if (v + count > vectors) return false;
+    for (Index u = v; u < v + count; ++u)
+      if (first[u + 1] != first[u] + 1 || segments[first[u]].count != lanes) return false;
+    return true;
+  }
+
   // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
   void plan(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col) {
     if (rows == block_rows && cols == block_cols) return;
@@ -193,13 +201,13 @@ void correlate(const Correlation<T>& p) {
   Layout layout;
   const auto packed_piece = layout.array<T>(checked_product(p.groups * p.F, p.C * taps));
   const auto offset_piece = layout.array<Index>(b.channels * taps);
-  const auto staged_piece = layout.array<T>(checked_product(b.threads, staged_size));
-  const auto tile_piece = layout.array<T>(b.threads * tile_size<T>);
+  const auto staged_piece = layout.per_thread<T>(b.threads, staged_size);
+  const auto tile_piece = layout.per_thread<T>(b.threads, tile_size<T>);
   const auto plan_piece = layout.array<LanePlan>(b.threads);
-  const auto source_piece = layout.array<Index>(b.threads * plan_vectors);
-  const auto first_piece = layout.array<Index>(b.threads * (plan_vectors + 1));
+  const auto source_piece = layout.per_thread<Index>(b.threads, plan_vectors);
+  const auto first_piece = layout.per_thread<Index>(b.threads, (plan_vectors + 1));
   const Index plan_segments = plan_vectors * 2 + staging.rows;
-  const auto segment_piece = layout.array<Segment>(b.threads * plan_segments);
+  const auto segment_piece = layout.per_thread<Segment>(b.threads, plan_segments);
   const Scratch scratch(layout.bytes());
   T* packed = packed_piece.in(scratch.data());
   Index* offset = offset_piece.in(scratch.data());
@@ -209,9 +217,9 @@ void correlate(const Correlation<T>& p) {
     plans[slot] = {0,
                    0,
                    0,
-                   source_piece.in(scratch.data()) + slot * plan_vectors,
-                   first_piece.in(scratch.data()) + slot * (plan_vectors + 1),
-                   segment_piece.in(scratch.data()) + slot * plan_segments};
+                   source_piece.of(scratch.data(), slot),
+                   first_piece.of(scratch.data(), slot),
+                   segment_piece.of(scratch.data(), slot)};
   pack_filters(p, panels, b, packed);
   for (Index c = 0; c < b.channels; ++c)
     for (Index a = 0; a < p.rows.count; ++a)
@@ -225,8 +233,8 @@ void correlate(const Correlation<T>& p) {
     const Index group = task / b.filter_parts / blocks % p.groups,
                 image = task / b.filter_parts / blocks / p.groups;
     const Index oh = block / b.col_blocks * staging.rows, ow = block % b.col_blocks * staging.cols;
-    T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
-    T* tile = tile_piece.in(scratch.data()) + slot * tile_size<T>;
+    T* staged = staged_piece.of(scratch.data(), slot);
+    T* tile = tile_piece.of(scratch.data(), slot);
     LanePlan& lane_plan = plans[slot];
     lane_plan.plan(std::min(staging.rows, p.OH - oh), std::min(staging.cols, p.OW - ow), staging.pitch, lanes,
                    p.out_row, p.out_col);
@@ -249,7 +257,19 @@ void correlate(const Correlation<T>& p) {
           const T* source[most_vectors];
           for (Index u = 0; u < together; ++u)
             source[u] = staged + lane_plan.source[std::min(v + u, lane_plan.vectors - 1)];
-          kernel(channels * taps, chunk_filters + f * channels * taps, rows, offset, source, tile);
+          const T* filters = chunk_filters + f * channels * taps;
+          auto target = Target<T>::rows(tile, together);
+          if (p.out_col == 1 && lane_plan.whole(v, together, lanes)) {
+            for (Index u = 0; u < together; ++u)
+              target.to[u] = out + f * p.out_plane + lane_plan.segments[lane_plan.first[v + u]].to;
+            target.step = p.out_plane;
+            target.add = chunk > 0;
+            target.bias = chunk == 0 && p.bias != nullptr ? p.bias + group * p.F + f : nullptr;
+            target.relu = p.relu && chunk == b.chunks - 1;
+            kernel(channels * taps, filters, rows, offset, source, target);
+            continue;
+          }
+          kernel(channels * taps, filters, rows, offset, source, target);
           for (Index u = 0; u < together && v + u < lane_plan.vectors; ++u)
             for (Index s = lane_plan.first[v + u]; s < lane_plan.first[v + u + 1]; ++s)
               store_lanes(p, tile + u * lanes, together * lanes, rows, group * p.F + f, lane_plan.segments[s],

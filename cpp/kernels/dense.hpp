@@ -32,9 +32,9 @@ void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bia
   const Index row_blocks = (M + row_block - 1) / row_block;
 
   Layout layout;
-  const auto a_piece = layout.array<T>(threads * row_block * depth);
-  const auto b_piece = layout.array<T>(threads * col_block * depth);
-  const auto tile_piece = layout.array<T>(threads * max_rows * lanes);
+  const auto a_piece = layout.per_thread<T>(threads, row_block * depth);
+  const auto b_piece = layout.per_thread<T>(threads, col_block * depth);
+  const auto tile_piece = layout.per_thread<T>(threads, max_rows * lanes);
   const auto offset_piece = layout.array<Index>(2 * depth);
   const Scratch scratch(layout.bytes());
   Index* offset = offset_piece.in(scratch.data());
@@ -50,9 +50,9 @@ void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bia
     const Panels panels(rows);
     // A few rows do not repay a copy of b, whose own rows serve as well.
     const bool in_place = b.col == 1 && rows <= 2 * max_rows;
-    T* packed_a = a_piece.in(scratch.data()) + slot * row_block * depth;
-    T* packed_b = b_piece.in(scratch.data()) + slot * col_block * depth;
-    T* tile = tile_piece.in(scratch.data()) + slot * max_rows * lanes;
+    T* packed_a = a_piece.of(scratch.data(), slot);
+    T* packed_b = b_piece.of(scratch.data(), slot);
+    T* tile = tile_piece.of(scratch.data(), slot);
     for (Index k0 = 0; k0 < K || k0 == 0; k0 += depth) {
       const Index terms = std::min(depth, K - k0);
       for (Index panel = 0; panel < panels.count; ++panel) {
@@ -85,17 +85,26 @@ void matrix_product(const MatrixView<T>& a, const MatrixView<T>& b, const T* bia
           const bool direct = in_place && width == lanes;
           const T* from = direct ? b.data + k0 * b.row + n0 + j : packed_b + j * terms;
           for (int u = 0; u < tile_vectors; ++u) source[u] = from + u * S::size;
-          kernel(terms, packed_a + m * terms, height, direct ? row_offset : offset, source, tile);
-          const bool last = k0 + depth >= K;
-          for (Index i = 0; i < height; ++i) {
-            T* to = c + (m0 + m + i) * N + n0 + j;
-            for (Index l = 0; l < width; ++l) {
-              T v = tile[i * lanes + l];
-              if (k0 > 0) v += to[l];
-              if (last && bias != nullptr) v += bias[n0 + j + l];
-              to[l] = last && relu && v < T(0) ? T(0) : v;
-            }
+          const bool whole = width == lanes, last_relu = relu && k0 + depth >= K;
+          T* out = c + (m0 + m) * N + n0 + j;
+          const auto start = [&](Index i, Index l) {
+            return k0 > 0 ? out[i * N + l] : bias != nullptr ? bias[n0 + j + l] : T(0);
+          };
+          auto target = Target<T>::rows(whole ? out : tile, tile_vectors);
+          if (whole) {
+            target.step = N;
+            target.add = k0 > 0 || bias != nullptr;
+            target.relu = last_relu;
+            if (k0 == 0 && bias != nullptr)
+              for (Index i = 0; i < height; ++i) std::copy_n(bias + n0 + j, lanes, out + i * N);
           }
+          kernel(terms, packed_a + m * terms, height, direct ? row_offset : offset, source, target);
+          if (whole) continue;
+          for (Index i = 0; i < height; ++i)
+            for (Index l = 0; l < width; ++l) {
+              const T v = tile[i * lanes + l] + start(i, l);
+              out[i * N + l] = last_relu && v < T(0) ? T(0) : v;
+            }
         }
       }
     }

@@ -59,12 +59,12 @@ void weights_depthwise(const T* x, const T* dout, T* dw, const ConvShape& s) {
 
   const int threads = threads_for(2.0 / 16 * s.N * s.F * taps * s.OH * s.OW);
   Layout layout;
-  const auto staged_piece = layout.array<T>(checked_product(threads, staging.channel_size + Simd<T>::size));
-  const auto sum_piece = layout.array<double>(threads * multiplier * taps);
+  const auto staged_piece = layout.per_thread<T>(threads, staging.channel_size + Simd<T>::size);
+  const auto sum_piece = layout.per_thread<double>(threads, multiplier * taps);
   const Scratch scratch(layout.bytes());
   parallel_for(s.C, threads, [&](Index c, int slot) {
-    T* staged = staged_piece.in(scratch.data()) + slot * (staging.channel_size + Simd<T>::size);
-    double* sum = sum_piece.in(scratch.data()) + slot * multiplier * taps;
+    T* staged = staged_piece.of(scratch.data(), slot);
+    double* sum = sum_piece.of(scratch.data(), slot);
     std::fill_n(sum, multiplier * taps, 0.0);
     for (Index n = 0; n < s.N; ++n)
       for (Index oh = 0; oh < s.OH; oh += block_rows) {

@@ -9,41 +9,83 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// tile[m][lane] = sum_k a[k * step + m] * b[lane / size][offset[k] + lane % size], m < R, lane < V * size.
-// The sum over k starts at zero, so that adding it to an earlier partial sum rounds once.
+constexpr int most_vectors = 8;  // of a tile
+
+// Where a tile goes: row m of vector v to to[v] + m * step, added to what lies there or started from
+// bias[m], then through ReLU.
+template <class T>
+struct Target {
+  T* to[most_vectors];
+  Index step;
+  const T* bias = nullptr;
+  bool add = false, relu = false;
+
+  // Rows of V vectors, one after the other.
+  static Target rows(T* tile, int V) {
+    Target target;
+    for (int v = 0; v < V; ++v) target.to[v] = tile + v * Simd<T>::size;
+    target.step = V * Simd<T>::size;
+    return target;
+  }
+};
+
+// target row m, lane <- sum_k a[k * step + m] * b[lane / size][offset[k] + lane % size], m < R, lane < V *
+// size. The sum over k starts at zero, so that adding it to an earlier partial sum rounds once.
 template <class T, int R, int V>
-void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T* const* b, T* tile) {
+void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T* const* b,
+                   const Target<T>& target) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   Packet sum[R][V];
 #pragma GCC unroll 16
   for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) sum[m][v] = S::zero();
   const T* base[V];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int v = 0; v < V; ++v) base[v] = b[v];
   for (Index k = 0; k < K; ++k) {
     const Index at = offset[k];
     Packet bv[V];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) bv[v] = S::load(base[v] + at);
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m) {
       const Packet am = S::fill(a[m]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[m][v] = S::fma(am, bv[v], sum[m][v]);
     }
     a += step;
   }
+  if (target.add) {
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(target.to[v] + m * target.step));
+  }
+  if (target.bias != nullptr) {
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m) {
+      const Packet bias = S::fill(target.bias[m]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], bias);
+    }
+  }
+  if (target.relu) {
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[m][v] = S::relu(sum[m][v]);
+  }
 #pragma GCC unroll 16
   for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) S::store(tile + (m * V + v) * S::size, sum[m][v]);
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) S::store(target.to[v] + m * target.step, sum[m][v]);
 }
 
 template <class T>
-using TileKernel = void (*)(Index K, const T* a, Index step, const Index* offset, const T* const* b, T* tile);
+using TileKernel = void (*)(Index K, const T* a, Index step, const Index* offset, const T* const* b,
+                            const Target<T>& target);
 
 template <class T, int V, int... R>
 constexpr std::array<TileKernel<T>, sizeof...(R)> tile_kernels(std::integer_sequence<int, R...>) {
@@ -58,7 +100,6 @@ TileKernel<T> tile_kernel(Index rows) {
 }
 
 // Few rows need more vectors to keep the arithmetic units busy.
-constexpr int most_vectors = 8;
 inline int vectors_for(Index rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : tile_vectors; }
 
 // The kernel for `rows` rows of vectors_for(rows) vectors.

@@ -238,11 +238,11 @@ template <class T>
 void avg_pool_forward(const T* x, T* out, const PoolShape& s) {
   const int threads = threads_for(double(s.planes) * s.OH * s.OW * s.PH * s.PW / 4);
   Layout layout;
-  const auto piece = layout.array<T>(threads * s.OW);
+  const auto piece = layout.per_thread<T>(threads, s.OW);
   const Scratch scratch(layout.bytes());
   parallel_for(s.planes, threads, [&](Index plane, int slot) {
     const T* image = x + plane * s.H * s.W;
-    T* weight = piece.in(scratch.data()) + slot * s.OW;
+    T* weight = piece.of(scratch.data(), slot);
     for (Index oh = 0; oh < s.OH; ++oh) {
       T* to = out + (plane * s.OH + oh) * s.OW;
       std::fill_n(to, s.OW, T(0));
@@ -258,11 +258,11 @@ template <class T>
 void avg_pool_backward(const T* dout, T* dx, const PoolShape& s) {
   const int threads = threads_for(double(s.planes) * s.OH * s.OW * s.PH * s.PW / 4);
   Layout layout;
-  const auto piece = layout.array<T>(threads * s.OW);
+  const auto piece = layout.per_thread<T>(threads, s.OW);
   const Scratch scratch(layout.bytes());
   parallel_for(s.planes, threads, [&](Index plane, int slot) {
     T* image = dx + plane * s.H * s.W;
-    T* weight = piece.in(scratch.data()) + slot * s.OW;
+    T* weight = piece.of(scratch.data(), slot);
     std::fill_n(image, s.H * s.W, T(0));
     for (Index oh = 0; oh < s.OH; ++oh) {
       const T* from = dout + (plane * s.OH + oh) * s.OW;

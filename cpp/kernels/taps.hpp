@@ -46,13 +46,22 @@ struct AxisPhases {
   }
 };
 
+// The columns [first, last) of a staged row that lie inside an image of width W, when column j reads
+// input position start + j * stride.
+struct Inside {
+  Index first, last;
+  Inside(Index start, Index stride, Index W, Index width)
+      : first(start >= 0 ? 0 : std::min(width, (-start + stride - 1) / stride)),
+        last(start >= W ? first : std::max(first, std::min(width, (W - 1 - start) / stride + 1))) {}
+};
+
 // The part of an image that a block of `rows` x `cols` output positions reads, for some channels:
 // [channel][row phase][column phase][rows + reach][pitch], zero outside the image.
 struct Staging {
   AxisPhases y, x;
   Index stride_h, stride_w;
   Index rows, cols;  // of the largest block
-  Index height, pitch, phase_size, channel_size;
+  Index height, width, pitch, phase_size, channel_size;
 
   void plan(const TapAxis& row_taps, const TapAxis& col_taps) {
     stride_h = row_taps.stride;
@@ -61,11 +70,13 @@ struct Staging {
     x.plan(col_taps);
   }
 
-  void set_block(Index block_rows, Index block_cols) {
+  // Rows begin at multiples of `align` values.
+  void set_block(Index block_rows, Index block_cols, Index align = 1) {
     rows = block_rows;
     cols = block_cols;
     height = rows + y.reach;
-    pitch = cols + x.reach;
+    width = cols + x.reach;
+    pitch = (width + align - 1) / align * align;
     phase_size = height * pitch;
     channel_size = y.count * x.count * phase_size;
   }
@@ -74,27 +85,59 @@ struct Staging {
     return (y.phase_of[a] * x.count + x.phase_of[b]) * phase_size + y.shift[a] * pitch + x.shift[b];
   }
 
-  // Calls row(destination offset, input row or -1, first input column) for each staged row of a block.
+  // Calls row(destination offset, input row or -1, first input column, columns inside the image) for each
+  // staged row of a block of an image (H, W).
   template <class Row>
-  void each_row(Index oh, Index ow, Index H, const Row& row) const {
-    for (Index p = 0; p < y.count; ++p)
-      for (Index q = 0; q < x.count; ++q) {
-        const Index column = ow * stride_w + x.lowest + x.remainder[q];
+  void each_row(Index oh, Index ow, Index H, Index W, const Row& row) const {
+    for (Index q = 0; q < x.count; ++q) {
+      const Index column = ow * stride_w + x.lowest + x.remainder[q];
+      const Inside inside(column, stride_w, W, width);
+      for (Index p = 0; p < y.count; ++p)
         for (Index r = 0; r < height; ++r) {
           const Index line = (oh + r) * stride_h + y.lowest + y.remainder[p];
-          row((p * x.count + q) * phase_size + r * pitch, line >= 0 && line < H ? line : -1, column);
+          row((p * x.count + q) * phase_size + r * pitch, line >= 0 && line < H ? line : -1, column, inside);
         }
-      }
+    }
   }
 };
 
-// The columns [first, last) of a staged row that lie inside an image of width W, when column j reads
-// input position start + j * stride.
-struct Inside {
-  Index first, last;
-  Inside(Index start, Index stride, Index W, Index pitch)
-      : first(start >= 0 ? 0 : std::min(pitch, (-start + stride - 1) / stride)),
-        last(start >= W ? first : std::max(first, std::min(pitch, (W - 1 - start) / stride + 1))) {}
+// Splits rows of a plane into columns of even and of odd distance from column `start`:
+// even[j] = row[start + 2 * j] and odd[j] = row[start + 2 * j + 1], j < n, zero outside [0, W).
+template <class T>
+class RowSplitter {
+  using S = Simd<T>;
+
+ public:
+  RowSplitter(Index start_column, Index width, Index count)
+      : start(start_column),
+        W(width),
+        n(count),
+        first(start < 0 ? std::min(n, (1 - start) / 2) : 0),
+        last(std::clamp((W - start) / 2, first, n)) {}
+
+  void operator()(const T* row, T* even, T* odd) const {
+    for (Index j = 0; j < first; ++j) edge(row, even, odd, j);
+    Index j = first;
+    for (; j + S::size <= last; j += S::size) inside(row, even, odd, j);
+    if (j < last && last - first >= S::size) inside(row, even, odd, last - S::size), j = last;
+    for (; j < n; ++j) edge(row, even, odd, j);
+  }
+
+ private:
+  void inside(const T* row, T* even, T* odd, Index j) const {
+    typename S::Packet a, b;
+    S::load_pairs(row + start + 2 * j, a, b);
+    S::store(even + j, a);
+    S::store(odd + j, b);
+  }
+  void edge(const T* row, T* even, T* odd, Index j) const {
+    const Index i = start + 2 * j;
+    even[j] = i >= 0 && i < W ? row[i] : T(0);
+    odd[j] = i + 1 >= 0 && i + 1 < W ? row[i + 1] : T(0);
+  }
+
+  Index start, W, n;
+  Index first, last;  // the columns where both lie inside
 };
 
 // Copies one channel plane (H, W), whose rows lie `stride` apart, into its staging planes, for the block
@@ -102,22 +145,36 @@ struct Inside {
 template <class T>
 void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& s, Index oh, Index ow,
                  T* staged) {
-  s.each_row(oh, ow, H, [&](Index to, Index line, Index start) {
+  if (s.stride_w == 2 && s.x.count == 2) {
+    const RowSplitter<T> split(2 * ow + s.x.lowest, W, s.width);
+    T* even = staged + (s.x.remainder[0] == 0 ? 0 : s.phase_size);
+    T* odd = staged + (s.x.remainder[0] == 0 ? s.phase_size : 0);
+    for (Index p = 0; p < s.y.count; ++p)
+      for (Index r = 0; r < s.height; ++r) {
+        const Index line = (oh + r) * s.stride_h + s.y.lowest + s.y.remainder[p];
+        const Index to = p * 2 * s.phase_size + r * s.pitch;
+        if (line >= 0 && line < H) {
+          split(plane + line * stride, even + to, odd + to);
+        } else {
+          std::fill_n(even + to, s.width, T(0));
+          std::fill_n(odd + to, s.width, T(0));
+        }
+      }
+    return;
+  }
+  s.each_row(oh, ow, H, W, [&](Index to, Index line, Index start, const Inside& inside) {
     T* dst = staged + to;
     if (line < 0) {
-      std::memset(dst, 0, s.pitch * sizeof(T));
+      std::memset(dst, 0, s.width * sizeof(T));
       return;
     }
-    const Inside inside(start, s.stride_w, W, s.pitch);
     const T* src = plane + line * stride + start;
     for (Index j = 0; j < inside.first; ++j) dst[j] = T(0);
     if (s.stride_w == 1)
       std::memcpy(dst + inside.first, src + inside.first, (inside.last - inside.first) * sizeof(T));
-    else if (s.stride_w == 2)
-      for (Index j = inside.first; j < inside.last; ++j) dst[j] = src[2 * j];
     else
       for (Index j = inside.first; j < inside.last; ++j) dst[j] = src[j * s.stride_w];
-    for (Index j = inside.last; j < s.pitch; ++j) dst[j] = T(0);
+    for (Index j = inside.last; j < s.width; ++j) dst[j] = T(0);
   });
 }
 

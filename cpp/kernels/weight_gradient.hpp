@@ -34,6 +34,29 @@ struct WeightGradient {
   Staging staging;
   PositionBlocks positions;
 
+  static Index axis_indices(const ConvShape& s) { return 5 * (s.KH + s.KW); }
+
+  // `axes` has room for axis_indices() and lives as long as this.
+  WeightGradient(const ConvShape& shape, Index* axes)
+      : s(shape), C(s.C / s.groups), F(s.F / s.groups), taps(s.KH * s.KW) {
+    const bool flat = pointwise(s);
+    H = flat ? 1 : s.H;
+    W = flat ? s.H * s.W : s.W;
+    OH = flat ? 1 : s.OH;
+    OW = flat ? s.H * s.W : s.OW;
+    Index *rows = axes, *cols = axes + 5 * s.KH;
+    ForwardTaps::fill(s.KH, s.dilation_h, s.pad_top, s.KW, rows, rows + s.KH);
+    ForwardTaps::fill(s.KW, s.dilation_w, s.pad_left, 1, cols, cols + s.KW);
+    staging.y.assign(rows + 2 * s.KH, s.KH);
+    staging.x.assign(cols + 2 * s.KW, s.KW);
+    staging.plan({s.KH, s.stride_h, rows, rows + s.KH}, {s.KW, s.stride_w, cols, cols + s.KW});
+  }
+
+  void set_blocks(const PositionBlocks& blocks, Index align = 1) {
+    positions = blocks;
+    staging.set_block(blocks.rows, blocks.cols, align);
+  }
+
   // Where the staged planes of a (channel, tap) pair begin.
   void pair_offsets(Index* offset) const {
     for (Index c = 0; c < C; ++c)

@@ -379,26 +379,24 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
 
   Layout layout;
   const auto filter_piece = layout.array<T>(checked_product(plan.panels, panel_size));
-  const auto taps_piece = layout.array<T>(plan.threads * filter_taps<T>);
-  const auto staged_piece = layout.array<T>(plan.threads * plan.staged_size);
-  const auto value_piece = layout.array<T>(plan.threads * tile_points * plan.channels * block);
-  const auto product_piece = layout.array<T>(plan.threads * tile_points * block * plan.width);
+  const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T>);
+  const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
+  const auto value_piece = layout.per_thread<T>(plan.threads, tile_points * plan.channels * block);
+  const auto product_piece = layout.per_thread<T>(plan.threads, tile_points * block * plan.width);
   const Scratch scratch(layout.bytes());
   T* filters = filter_piece.in(scratch.data());
   parallel_for(plan.panels * tile_vectors * plan.channel_blocks, plan.threads, [&](Index task, int slot) {
     const Index q = task % plan.channel_blocks, part = task / plan.channel_blocks;
-    transform_filters(p, part * plan.lanes, q * plan.lanes,
-                      taps_piece.in(scratch.data()) + slot * filter_taps<T>,
+    transform_filters(p, part * plan.lanes, q * plan.lanes, taps_piece.of(scratch.data(), slot),
                       filters + part / tile_vectors * panel_size + part % tile_vectors * plan.lanes,
                       plan.width, plan.filter_stride);
   });
   parallel_for(blocks, plan.threads, [&](Index task, int slot) {
     const Index begin = task * block, end = std::min(plan.grid.count, begin + block);
-    T* values = value_piece.in(scratch.data()) + slot * tile_points * plan.channels * block;
-    T* products = product_piece.in(scratch.data()) + slot * tile_points * block * plan.width;
+    T* values = value_piece.of(scratch.data(), slot);
+    T* products = product_piece.of(scratch.data(), slot);
     for (Index q = 0; q < plan.channel_blocks; ++q)
-      plan.transform(p, begin, end, q, staged_piece.in(scratch.data()) + slot * plan.staged_size, values,
-                     block);
+      plan.transform(p, begin, end, q, staged_piece.of(scratch.data(), slot), values, block);
     for (Index panel = 0; panel < plan.panels; ++panel)
       plan.multiply(p, begin, end, panel, values, block, filters + panel * panel_size, products, block);
   });
@@ -410,24 +408,24 @@ template <class T>
 void filters_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
   const Index count = plan.grid.count, block = CorrelationBlocks::even(count, most_tiles);
   Layout layout;
-  const auto filter_piece = layout.array<T>(plan.threads * tile_points * plan.filter_stride);
-  const auto taps_piece = layout.array<T>(plan.threads * filter_taps<T>);
-  const auto staged_piece = layout.array<T>(plan.threads * plan.staged_size);
+  const auto filter_piece = layout.per_thread<T>(plan.threads, tile_points * plan.filter_stride);
+  const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T>);
+  const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
   const auto value_piece = layout.array<T>(checked_product(tile_points * plan.channels, count));
-  const auto product_piece = layout.array<T>(plan.threads * tile_points * block * plan.width);
+  const auto product_piece = layout.per_thread<T>(plan.threads, tile_points * block * plan.width);
   const Scratch scratch(layout.bytes());
   T* values = value_piece.in(scratch.data());
   parallel_for(plan.channel_blocks, plan.threads, [&](Index q, int slot) {
-    plan.transform(p, 0, count, q, staged_piece.in(scratch.data()) + slot * plan.staged_size, values, count);
+    plan.transform(p, 0, count, q, staged_piece.of(scratch.data(), slot), values, count);
   });
   parallel_for(plan.panels, plan.threads, [&](Index panel, int slot) {
-    T* filters = filter_piece.in(scratch.data()) + slot * tile_points * plan.filter_stride;
-    T* products = product_piece.in(scratch.data()) + slot * tile_points * block * plan.width;
+    T* filters = filter_piece.of(scratch.data(), slot);
+    T* products = product_piece.of(scratch.data(), slot);
     for (Index v = 0; v < tile_vectors; ++v)
       for (Index q = 0; q < plan.channel_blocks; ++q)
         transform_filters(p, panel * plan.width + v * plan.lanes, q * plan.lanes,
-                          taps_piece.in(scratch.data()) + slot * filter_taps<T>, filters + v * plan.lanes,
-                          plan.width, plan.filter_stride);
+                          taps_piece.of(scratch.data(), slot), filters + v * plan.lanes, plan.width,
+                          plan.filter_stride);
     for (Index begin = 0; begin < count; begin += block)
       plan.multiply(p, begin, std::min(count, begin + block), panel, values + begin * plan.lanes, count,
                     filters, products, block);

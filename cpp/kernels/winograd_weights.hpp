@@ -46,8 +46,7 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
   const auto y_piece = layout.array<T>(tile_points * y_stride);  // [point][tile][filter]
   const auto sum_piece =
       layout.array<T>(checked_product(tile_points, sum_stride));  // [point][pair][panel][f][c]
-  const auto staged_piece = layout.array<T>(threads * staged_size);
-  const auto tile_piece = layout.array<T>(threads * max_rows * width);
+  const auto staged_piece = layout.per_thread<T>(threads, staged_size);
   const auto offset_piece = layout.array<Index>(chunk);
   const Scratch scratch(layout.bytes());
   T* x_values = x_piece.in(scratch.data());
@@ -60,7 +59,7 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
     const Index end = std::min(grid.count, begin + chunk), tiles_in_chunk = end - begin;
     const Index x_blocks = (s.C + lanes - 1) / lanes;
     parallel_for(x_blocks + filter_blocks, threads, [&](Index task, int slot) {
-      T* staged = staged_piece.in(scratch.data()) + slot * staged_size;
+      T* staged = staged_piece.of(scratch.data(), slot);
       grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
         if (task < x_blocks) {
           const Index q = task, patch = tiles * tile_out + 2;
@@ -78,17 +77,18 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
       });
     });
     const Index pairs = channel_blocks / tile_vectors;
-    parallel_for(tile_points * pairs, threads, [&](Index task, int slot) {
+    parallel_for(tile_points * pairs, threads, [&](Index task, int) {
       const Index pair = task % pairs, point = task / pairs;
-      T* tile = tile_piece.in(scratch.data()) + slot * max_rows * width;
       const T* source[tile_vectors];
       for (int v = 0; v < tile_vectors; ++v)  // a last vector without channels repeats the one before
         source[v] =
             x_values + point * x_stride + std::min(pair * tile_vectors + v, x_blocks - 1) * chunk * lanes;
       for (Index panel = 0; panel < panels.count; ++panel) {
         const Index rows = panels.rows(panel), f = panels.first(panel);
-        tile_kernel<T>(rows)(tiles_in_chunk, y_values + point * y_stride + f, filters, offset, source, tile);
-        add_tile(tile, rows * width, begin == 0, sums + point * sum_stride + (pair * s.F + f) * width);
+        auto target = Target<T>::rows(sums + point * sum_stride + (pair * s.F + f) * width, tile_vectors);
+        target.add = begin > 0;
+        tile_kernel<T>(rows)(tiles_in_chunk, y_values + point * y_stride + f, filters, offset, source,
+                             target);
       }
     });
   }
