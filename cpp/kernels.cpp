@@ -1,10 +1,11 @@
 // Compiled once per instruction set, with CNNLIB_ISA naming the set; fills that set's table.
 #include "kernels.hpp"
 
+#include "kernels/avg_pool.hpp"
 #include "kernels/conv.hpp"
 #include "kernels/dense.hpp"
+#include "kernels/max_pool.hpp"
 #include "kernels/norm.hpp"
-#include "kernels/pool.hpp"
 #include "kernels/update.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

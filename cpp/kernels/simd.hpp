@@ -4,6 +4,7 @@
 
 #include <Eigen/Core>
 #include <algorithm>
+#include <cstdint>
 #include <type_traits>
 
 #include "../shapes.hpp"
@@ -35,9 +36,36 @@ struct Simd {
   static Packet load_lanes(const T* p, Index first, Index count);
   static void store_lanes(T* p, Packet v, Index first, Index count);
 
-  // even[i] = p[2 * i] and odd[i] = p[2 * i + 1], read and written.
-  static void load_pairs(const T* p, Packet& even, Packet& odd);
-  static void store_pairs(T* p, Packet even, Packet odd);
+  // row[start + i] for each lane i, where `outside` stands for what is not in [0, size of the row).
+  static Packet load_within(const T* row, Index row_size, Index start, T outside) {
+    if (start >= 0 && start + size <= row_size) return load(row + start);
+    const Index first = start < 0 ? std::min<Index>(-start, size) : 0;
+    const Index last = std::clamp<Index>(row_size - start, first, size);
+    return load_some(row + start, first, last - first, outside);
+  }
+  // load_lanes with a value for the other lanes.
+  static Packet load_some(const T* p, Index first, Index count, T other);
+
+  // The lower and the upper half of the lanes at addresses of their own.
+  static Packet load_halves(const T* low, const T* high);
+  static void store_halves(T* low, T* high, Packet v);
+
+  // Whole numbers from 0 to 255, one byte for each of lanes [first, first + count); 0 in the other lanes.
+  static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size);
+  static void store_bytes(std::uint8_t* p, Packet v, Index count = size);
+
+  // even[i] = p[2 * i] and odd[i] = p[2 * i + 1], where p is the lanes of `low`, then those of `high`.
+  static void split_pairs(Packet low, Packet high, Packet& even, Packet& odd);
+  static void join_pairs(Packet even, Packet odd, Packet& low, Packet& high);
+  static void load_pairs(const T* p, Packet& even, Packet& odd) {
+    split_pairs(load(p), load(p + size), even, odd);
+  }
+  static void store_pairs(T* p, Packet even, Packet odd) {
+    Packet low, high;
+    join_pairs(even, odd, low, high);
+    store(p, low);
+    store(p + size, high);
+  }
 
 #if defined(__AVX512F__)
   using Mask = std::conditional_t<sizeof(T) == 4, __mmask16, __mmask8>;
@@ -48,6 +76,7 @@ struct Simd {
   // v is greater than best, or v is NaN and best is not.
   static Mask beats(Packet v, Packet best);
   static Packet select(Mask mask, Packet yes, Packet no);
+  static bool any(Mask mask);
 };
 
 #if defined(__AVX512F__)
@@ -60,6 +89,52 @@ inline __m512 Simd<float>::load_lanes(const float* p, Index first, Index count) 
 template <>
 inline void Simd<float>::store_lanes(float* p, Packet v, Index first, Index count) {
   _mm512_mask_storeu_ps(p, static_cast<__mmask16>(lane_mask(first, count)), v);
+}
+template <>
+inline __m512 Simd<float>::load_some(const float* p, Index first, Index count, float other) {
+  return _mm512_mask_loadu_ps(fill(other), static_cast<__mmask16>(lane_mask(first, count)), p);
+}
+template <>
+inline __m512d Simd<double>::load_some(const double* p, Index first, Index count, double other) {
+  return _mm512_mask_loadu_pd(fill(other), static_cast<__mmask8>(lane_mask(first, count)), p);
+}
+template <>
+inline __m512 Simd<float>::load_halves(const float* low, const float* high) {
+  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(low)), _mm256_loadu_ps(high), 1);
+}
+template <>
+inline void Simd<float>::store_halves(float* low, float* high, Packet v) {
+  _mm256_storeu_ps(low, _mm512_castps512_ps256(v));
+  _mm256_storeu_ps(high, _mm512_extractf32x8_ps(v, 1));
+}
+template <>
+inline __m512d Simd<double>::load_halves(const double* low, const double* high) {
+  return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(low)), _mm256_loadu_pd(high), 1);
+}
+template <>
+inline void Simd<double>::store_halves(double* low, double* high, Packet v) {
+  _mm256_storeu_pd(low, _mm512_castpd512_pd256(v));
+  _mm256_storeu_pd(high, _mm512_extractf64x4_pd(v, 1));
+}
+template <>
+inline __m512 Simd<float>::load_bytes(const std::uint8_t* p, Index first, Index count) {
+  const auto mask = static_cast<__mmask16>(lane_mask(first, count));
+  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, p)));
+}
+template <>
+inline __m512d Simd<double>::load_bytes(const std::uint8_t* p, Index first, Index count) {
+  const auto mask = static_cast<__mmask16>(lane_mask(first, count));
+  return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, p)));
+}
+template <>
+inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
+  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v));
+  _mm_mask_storeu_epi8(p, static_cast<__mmask16>(lane_mask(0, count)), bytes);
+}
+template <>
+inline void Simd<double>::store_bytes(std::uint8_t* p, Packet v, Index count) {
+  const __m128i bytes = _mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(v));
+  _mm_mask_storeu_epi8(p, static_cast<__mmask16>(lane_mask(0, count)), bytes);
 }
 template <>
 inline __m512d Simd<double>::load_lanes(const double* p, Index first, Index count) {
@@ -77,26 +152,24 @@ inline __m512i pair_index(int first, int step,
   return _mm512_load_si512(lanes);
 }
 template <>
-inline void Simd<float>::load_pairs(const float* p, Packet& even, Packet& odd) {
-  const Packet a = load(p), b = load(p + 16);
-  even = _mm512_permutex2var_ps(a, pair_index(0, 4, 2), b);
-  odd = _mm512_permutex2var_ps(a, pair_index(1, 4, 2), b);
+inline void Simd<float>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
+  even = _mm512_permutex2var_ps(low, pair_index(0, 4, 2), high);
+  odd = _mm512_permutex2var_ps(low, pair_index(1, 4, 2), high);
 }
 template <>
-inline void Simd<float>::store_pairs(float* p, Packet even, Packet odd) {
-  store(p, _mm512_permutex2var_ps(even, pair_index(0, 1, 16), odd));
-  store(p + 16, _mm512_permutex2var_ps(even, pair_index(8, 1, 16), odd));
+inline void Simd<float>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
+  low = _mm512_permutex2var_ps(even, pair_index(0, 1, 16), odd);
+  high = _mm512_permutex2var_ps(even, pair_index(8, 1, 16), odd);
 }
 template <>
-inline void Simd<double>::load_pairs(const double* p, Packet& even, Packet& odd) {
-  const Packet a = load(p), b = load(p + 8);
-  even = _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), b);
-  odd = _mm512_permutex2var_pd(a, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), b);
+inline void Simd<double>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
+  even = _mm512_permutex2var_pd(low, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), high);
+  odd = _mm512_permutex2var_pd(low, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), high);
 }
 template <>
-inline void Simd<double>::store_pairs(double* p, Packet even, Packet odd) {
-  store(p, _mm512_permutex2var_pd(even, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), odd));
-  store(p + 8, _mm512_permutex2var_pd(even, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), odd));
+inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
+  low = _mm512_permutex2var_pd(even, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), odd);
+  high = _mm512_permutex2var_pd(even, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), odd);
 }
 template <>
 inline __mmask16 Simd<float>::equal(Packet a, Packet b) {
@@ -115,6 +188,14 @@ inline __mmask8 Simd<double>::beats(Packet v, Packet best) {
   return _mm512_mask_cmp_pd_mask(equal(best, best), v, best, _CMP_NLE_UQ);
 }
 template <>
+inline bool Simd<float>::any(__mmask16 mask) {
+  return mask != 0;
+}
+template <>
+inline bool Simd<double>::any(__mmask8 mask) {
+  return mask != 0;
+}
+template <>
 inline __m512 Simd<float>::select(__mmask16 mask, Packet yes, Packet no) {
   return _mm512_mask_blend_ps(mask, no, yes);
 }
@@ -125,52 +206,70 @@ inline __m512d Simd<double>::select(__mmask8 mask, Packet yes, Packet no) {
 #else
 #if defined(__AVX2__)
 template <>
-inline void Simd<float>::load_pairs(const float* p, Packet& even, Packet& odd) {
-  const Packet a = load(p), b = load(p + 8);
+inline void Simd<float>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
   const auto sorted = [](__m256 v) {
     return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xD8));
   };
-  even = sorted(_mm256_shuffle_ps(a, b, 0x88));
-  odd = sorted(_mm256_shuffle_ps(a, b, 0xDD));
+  even = sorted(_mm256_shuffle_ps(low, high, 0x88));
+  odd = sorted(_mm256_shuffle_ps(low, high, 0xDD));
 }
 template <>
-inline void Simd<float>::store_pairs(float* p, Packet even, Packet odd) {
-  const Packet low = _mm256_unpacklo_ps(even, odd), high = _mm256_unpackhi_ps(even, odd);
-  store(p, _mm256_permute2f128_ps(low, high, 0x20));
-  store(p + 8, _mm256_permute2f128_ps(low, high, 0x31));
+inline void Simd<float>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
+  const Packet a = _mm256_unpacklo_ps(even, odd), b = _mm256_unpackhi_ps(even, odd);
+  low = _mm256_permute2f128_ps(a, b, 0x20);
+  high = _mm256_permute2f128_ps(a, b, 0x31);
 }
 template <>
-inline void Simd<double>::load_pairs(const double* p, Packet& even, Packet& odd) {
-  const Packet a = load(p), b = load(p + 4);
-  even = _mm256_permute4x64_pd(_mm256_unpacklo_pd(a, b), 0xD8);
-  odd = _mm256_permute4x64_pd(_mm256_unpackhi_pd(a, b), 0xD8);
+inline void Simd<double>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
+  even = _mm256_permute4x64_pd(_mm256_unpacklo_pd(low, high), 0xD8);
+  odd = _mm256_permute4x64_pd(_mm256_unpackhi_pd(low, high), 0xD8);
 }
 template <>
-inline void Simd<double>::store_pairs(double* p, Packet even, Packet odd) {
-  const Packet low = _mm256_unpacklo_pd(even, odd), high = _mm256_unpackhi_pd(even, odd);
-  store(p, _mm256_permute2f128_pd(low, high, 0x20));
-  store(p + 4, _mm256_permute2f128_pd(low, high, 0x31));
+inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
+  const Packet a = _mm256_unpacklo_pd(even, odd), b = _mm256_unpackhi_pd(even, odd);
+  low = _mm256_permute2f128_pd(a, b, 0x20);
+  high = _mm256_permute2f128_pd(a, b, 0x31);
 }
-#else
+template <>
+inline Eigen::internal::Packet8f Simd<float>::load_bytes(const std::uint8_t* p, Index first, Index count) {
+  std::uint8_t bytes[8] = {};
+  if (count < size) std::copy_n(p + first, count, bytes + first);
+  const auto* from = reinterpret_cast<const __m128i*>(count < size ? bytes : p);
+  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from)));
+}
+template <>
+inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
+  const __m256i whole = _mm256_cvttps_epi32(v);
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+  std::uint8_t bytes[16];
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm_packus_epi16(words, words));
+  count == size ? std::copy_n(bytes, size, p) : std::copy_n(bytes, count, p);
+}
+#endif
+#if !defined(__AVX2__)
 template <class T>
-void Simd<T>::load_pairs(const T* p, Packet& even, Packet& odd) {
-  T evens[size], odds[size];
+void Simd<T>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
+  T pairs[2 * size], evens[size], odds[size];
+  store(pairs, low);
+  store(pairs + size, high);
   for (int i = 0; i < size; ++i) {
-    evens[i] = p[2 * i];
-    odds[i] = p[2 * i + 1];
+    evens[i] = pairs[2 * i];
+    odds[i] = pairs[2 * i + 1];
   }
   even = load(evens);
   odd = load(odds);
 }
 template <class T>
-void Simd<T>::store_pairs(T* p, Packet even, Packet odd) {
-  T evens[size], odds[size];
+void Simd<T>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
+  T evens[size], odds[size], pairs[2 * size];
   store(evens, even);
   store(odds, odd);
   for (int i = 0; i < size; ++i) {
-    p[2 * i] = evens[i];
-    p[2 * i + 1] = odds[i];
+    pairs[2 * i] = evens[i];
+    pairs[2 * i + 1] = odds[i];
   }
+  low = load(pairs);
+  high = load(pairs + size);
 }
 #endif
 template <class T>
@@ -182,6 +281,10 @@ typename Simd<T>::Mask Simd<T>::beats(Packet v, Packet best) {
   return Eigen::internal::pandnot(equal(best, best), Eigen::internal::pcmp_le(v, best));
 }
 template <class T>
+bool Simd<T>::any(Mask mask) {
+  return Eigen::internal::predux_any(mask);
+}
+template <class T>
 typename Simd<T>::Packet Simd<T>::select(Mask mask, Packet yes, Packet no) {
   return Eigen::internal::pselect(mask, yes, no);
 }
@@ -190,6 +293,38 @@ typename Simd<T>::Packet Simd<T>::load_lanes(const T* p, Index first, Index coun
   T lanes[size] = {};
   for (Index l = first; l < first + count; ++l) lanes[l] = p[l];
   return load(lanes);
+}
+template <class T>
+typename Simd<T>::Packet Simd<T>::load_some(const T* p, Index first, Index count, T other) {
+  T lanes[size];
+  for (Index l = 0; l < size; ++l) lanes[l] = l >= first && l < first + count ? p[l] : other;
+  return load(lanes);
+}
+template <class T>
+typename Simd<T>::Packet Simd<T>::load_halves(const T* low, const T* high) {
+  T lanes[size];
+  std::copy_n(low, size / 2, lanes);
+  std::copy_n(high, size / 2, lanes + size / 2);
+  return load(lanes);
+}
+template <class T>
+void Simd<T>::store_halves(T* low, T* high, Packet v) {
+  T lanes[size];
+  store(lanes, v);
+  std::copy_n(lanes, size / 2, low);
+  std::copy_n(lanes + size / 2, size / 2, high);
+}
+template <class T>
+typename Simd<T>::Packet Simd<T>::load_bytes(const std::uint8_t* p, Index first, Index count) {
+  T lanes[size] = {};
+  for (Index l = first; l < first + count; ++l) lanes[l] = static_cast<T>(static_cast<int>(p[l]));
+  return load(lanes);
+}
+template <class T>
+void Simd<T>::store_bytes(std::uint8_t* p, Packet v, Index count) {
+  T lanes[size];
+  store(lanes, v);
+  for (Index l = 0; l < count; ++l) p[l] = static_cast<std::uint8_t>(static_cast<int>(lanes[l]));
 }
 template <class T>
 void Simd<T>::store_lanes(T* p, Packet v, Index first, Index count) {

@@ -1,0 +1,127 @@
+// Rows of pooling windows 2 or 3 wide, 1 or 2 apart, in whole vectors up to the edges of the image.
+#pragma once
+
+#include "../parallel.hpp"
+#include "arena.hpp"
+#include "simd.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The taps of one vector of windows, of which the first begins at `corner`.
+template <class T, int PW, int Stride>
+void load_taps(const T* corner, typename Simd<T>::Packet* tap) {
+  using S = Simd<T>;
+  if constexpr (Stride == 1) {
+#pragma GCC unroll 3
+    for (int kw = 0; kw < PW; ++kw) tap[kw] = S::load(corner + kw);
+  } else {
+    S::load_pairs(corner, tap[0], tap[1]);
+    typename S::Packet unused;
+    if constexpr (PW == 3) S::load_pairs(corner + 2, tap[2], unused);
+  }
+}
+
+// Writes columns [at, at + lanes) of a row of W values, as far as they exist.
+template <class T>
+void store_within(T* row, Index W, Index at, typename Simd<T>::Packet v) {
+  using S = Simd<T>;
+  if (at >= 0 && at + S::size <= W) return S::store(row + at, v);
+  const Index first = at < 0 ? std::min<Index>(-at, S::size) : 0;
+  const Index last = std::clamp<Index>(W - at, first, S::size);
+  if (last > first) S::store_lanes(row + at, v, first, last - first);
+}
+
+// The outputs [first, last) for which position o * stride + offset lies in [0, size).
+struct OutputRange {
+  Index first, last;
+  OutputRange(Index offset, Index stride, Index size, Index outputs)
+      : first(offset >= 0 ? 0 : std::min(outputs, (-offset + stride - 1) / stride)),
+        last(offset >= size ? first : std::max(first, std::min(outputs, (size - 1 - offset) / stride + 1))) {}
+};
+
+// Slices of the planes for a parallel loop.
+struct PlaneSlices {
+  Index planes, grain;
+  int threads;
+
+  explicit PlaneSlices(const PoolShape& s)
+      : planes(s.planes),
+        grain(std::max<Index>(1, 16384 / (s.H * s.W))),
+        threads(threads_for(double(s.planes) * (s.H * s.W + s.OH * s.OW * s.PH * s.PW) / 4)) {}
+
+  template <class Body>  // body(begin, end, slot)
+  void each_slice(const Body& body) const {
+    parallel_for((planes + grain - 1) / grain, threads, [&](Index slice, int slot) {
+      body(slice * grain, std::min(planes, (slice + 1) * grain), slot);
+    });
+  }
+
+  // begin(slot) once for a slice, then body(plane, slot).
+  template <class Begin, class Body>
+  void each_plane(const Begin& begin, const Body& body) const {
+    each_slice([&](Index first, Index last, int slot) {
+      begin(slot);
+      for (Index plane = first; plane < last; ++plane) body(plane, slot);
+    });
+  }
+};
+
+// Rows of `columns` values between margins, so that every vector that is needed can be loaded whole.
+template <class T>
+struct PaddedRows {
+  using S = Simd<T>;
+  Index columns, pitch;
+
+  // For reads from one vector before column 0 to `last`, exclusive.
+  PaddedRows(Index row_columns, Index last)
+      : columns(row_columns), pitch((std::max(columns, last) + 2 * S::size - 1) / S::size * S::size) {}
+  Index size(Index rows) const { return rows * pitch; }
+  T* row(T* rows, Index h) const { return rows + h * pitch + S::size; }
+
+  // vector(j, count): columns [j, j + count), the last time fewer than a whole vector.
+  template <class Vector>
+  void fill(T* to, const Vector& vector) const {
+    Index j = 0;
+    for (; j + S::size <= columns; j += S::size) S::store(to + j, vector(j, S::size));
+    if (j < columns) S::store_lanes(to + j, vector(j, columns - j), 0, columns - j);
+  }
+};
+
+// The first lanes of the vector at p.
+template <class T>
+typename Simd<T>::Packet load_first(const T* p, Index count) {
+  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count);
+}
+
+// The output rows whose windows reach input row h: calls row(oh, kh), kh being the row of the window.
+template <class Row>
+void each_window_row(const PoolShape& s, Index h, const Row& row) {
+  const Index reach = h + s.pad_top, last = reach / s.stride_h;
+  for (Index oh = last, kh = reach - last * s.stride_h; oh >= 0 && kh < s.PH; --oh, kh += s.stride_h)
+    if (oh < s.OH) row(oh, kh);
+}
+
+// Whether this file's functions serve these windows.
+inline bool small_windows(const PoolShape& s) {
+  return s.dilation_h == 1 && s.dilation_w == 1 && s.PH <= 3 && (s.PW == 2 || s.PW == 3) && s.stride_w <= 2;
+}
+
+// Whether every window holds at least one row of the image.
+inline bool every_window_has_rows(const PoolShape& s) {
+  return s.pad_top < s.PH && (s.OH - 1) * s.stride_h - s.pad_top < s.H;
+}
+
+// Calls body with PW and the horizontal stride as compile-time constants.
+template <class Body>
+void with_window(const PoolShape& s, const Body& body) {
+  using std::integral_constant;
+  using Two = integral_constant<int, 2>;
+  using Three = integral_constant<int, 3>;
+  using One = integral_constant<int, 1>;
+  if (s.PW == 2)
+    s.stride_w == 1 ? body(Two{}, One{}) : body(Two{}, Two{});
+  else
+    s.stride_w == 1 ? body(Three{}, One{}) : body(Three{}, Two{});
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
