@@ -2,10 +2,11 @@
 #include "kernels.hpp"
 
 #include "kernels/avg_pool.hpp"
+#include "kernels/batch_norm.hpp"
 #include "kernels/conv.hpp"
 #include "kernels/dense.hpp"
 #include "kernels/max_pool.hpp"
-#include "kernels/norm.hpp"
+#include "kernels/row_norm.hpp"
 #include "kernels/update.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -24,7 +25,7 @@ constexpr Kernels<T> kernels_of() {
       &avg_pool_backward<T>,
       &global_avg_pool_forward<T>,
       &global_avg_pool_backward<T>,
-      &batchnorm_statistics<T>,
+      &batchnorm_train<T>,
       &batchnorm_normalize<T>,
       &batchnorm_backward<T>,
       &rownorm_forward<T>,

@@ -26,7 +26,8 @@ struct Kernels {
   void (*global_avg_pool_forward)(const T* x, T* out, Index planes, Index size);
   void (*global_avg_pool_backward)(const T* dout, T* dx, Index planes, Index size);
 
-  void (*batchnorm_statistics)(const T* x, double* mean, double* var, const BatchNormShape&);
+  void (*batchnorm_train)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
+                          double* var, double* inv_std, const BatchNormShape&, bool relu);
   void (*batchnorm_normalize)(const T* x, const double* mean, const double* inv_std, const T* gamma,
                               const T* beta, T* y, const BatchNormShape&, bool relu);
   void (*batchnorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,

@@ -17,17 +17,23 @@ BatchNormShape batchnorm_shape(const char* function, const Array<T>& x, int ndim
   return {x.shape(0), x.shape(1), ndim == 2 ? 1 : x.shape(2) * x.shape(3)};
 }
 
-// (mean, var), each (C,) in double.
+// (y, mean, var, inv_std), the latter three (C,) in double.
 template <class T>
-py::tuple batchnorm_statistics(const char* function, const Array<T>& x, int ndim) {
+py::tuple batchnorm_train(const char* function, const Array<T>& x, int ndim, const Array<T>& gamma,
+                          const Array<T>& beta, double eps, bool relu, const MaybeArray<T>& out_buffer) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
   require(s.N * s.S > 0, [&] {
     return std::string(function) + ": mode 'train' needs at least one value a channel, got shape " + text(x);
   });
-  Stats mean(s.C), var(s.C);
-  double *m = mean.mutable_data(), *v = var.mutable_data();
-  unlocked([&] { kernels<T>().batchnorm_statistics(x.data(), m, v, s); });
-  return py::make_tuple(mean, var);
+  require_shape(function, "gamma", gamma, {s.C});
+  require_shape(function, "beta", beta, {s.C});
+  Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
+  Stats mean(s.C), var(s.C), inv_std(s.C);
+  T* y = out.mutable_data();
+  double *m = mean.mutable_data(), *v = var.mutable_data(), *i = inv_std.mutable_data();
+  unlocked(
+      [&] { kernels<T>().batchnorm_train(x.data(), gamma.data(), beta.data(), eps, y, m, v, i, s, relu); });
+  return py::make_tuple(out, mean, var, inv_std);
 }
 
 template <class T>
@@ -114,7 +120,8 @@ void bind_norm(py::module_& m) {
   const auto gamma = py::arg("gamma").noconvert(), beta = py::arg("beta").noconvert();
   const auto mean = py::arg("mean").noconvert(), inv_std = py::arg("inv_std").noconvert();
   const auto out = py::arg("out").noconvert() = py::none();
-  m.def("batchnorm_statistics", &batchnorm_statistics<T>, function, x, ndim);
+  m.def("batchnorm_train", &batchnorm_train<T>, function, x, ndim, gamma, beta, py::arg("eps"),
+        py::arg("relu") = false, out);
   m.def("batchnorm_normalize", &batchnorm_normalize<T>, function, x, ndim, mean, inv_std, gamma, beta,
         py::arg("relu") = false, out);
   m.def("batchnorm_backward", &batchnorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma,

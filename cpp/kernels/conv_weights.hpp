@@ -96,7 +96,7 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
       for (Index v = 0; v < blocks_per_task; ++v)
         for (Index panel = 0; panel < panels.count; ++panel) {
           const Index rows = panels.rows(panel), f = panels.first(panel);
-          const auto kernel = tile_kernel<T, V>(rows);
+          const auto kernel = packed_tile_kernel<T, V>(rows);
           T* to = sum + (v * g.F + f) * g.taps * lanes;
           for (Index a = 0; a < s.KH; ++a)
             for (Index k = 0; k < s.KW; ++k, to += rows * lanes) {
@@ -195,7 +195,7 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
           for (int u = 0; u < tile_vectors; ++u) source[u] = grads + v * lanes + u * Simd<T>::size;
           auto target = Target<T>::rows(sum + (v * products + r) * lanes, tile_vectors);
           target.add = block > first;
-          tile_kernel<T>(rows)(K, packed + r * K, rows, offset, source, target);
+          packed_tile_kernel<T>(rows)(K, packed + r * K, rows, offset, source, target);
         }
     }
   });

@@ -2,59 +2,10 @@
 // staged image, neither of which has to be turned.
 #pragma once
 
+#include "dots.hpp"
 #include "weight_gradient.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// Filters and (channel, tap) pairs whose dot products are taken together.
-#if defined(__AVX512F__)
-constexpr int dots = 5;
-#else
-constexpr int dots = 3;
-#endif
-
-// Where a vector of output positions lies in dout and in the staged image.
-struct VectorAt {
-  Index grad, image;
-};
-
-// sums[r][v] (+)= over the vectors of grad[r] * image[v], lane by lane. The last `partial` vectors have
-// `lanes` lanes each.
-template <class T>
-void add_dot_products(const T* const* grad, const T* const* image, const VectorAt* at, Index whole,
-                      Index partial, Index lanes, bool start, T* sums) {
-  using S = Simd<T>;
-  typename S::Packet sum[dots][dots];
-  const T *g[dots], *x[dots];
-#pragma GCC unroll 5
-  for (int r = 0; r < dots; ++r) {
-    g[r] = grad[r];
-    x[r] = image[r];
-#pragma GCC unroll 5
-    for (int v = 0; v < dots; ++v) sum[r][v] = S::zero();
-  }
-  const auto step = [&](const auto& load, const VectorAt& p) {
-    typename S::Packet xv[dots];
-#pragma GCC unroll 5
-    for (int v = 0; v < dots; ++v) xv[v] = load(x[v] + p.image);
-#pragma GCC unroll 5
-    for (int r = 0; r < dots; ++r) {
-      const auto gv = load(g[r] + p.grad);
-#pragma GCC unroll 5
-      for (int v = 0; v < dots; ++v) sum[r][v] = S::fma(gv, xv[v], sum[r][v]);
-    }
-  };
-  for (Index i = 0; i < whole; ++i) step([](const T* p) { return S::load(p); }, at[i]);
-  for (Index i = whole; i < whole + partial; ++i)
-    step([&](const T* p) { return S::load_lanes(p, 0, lanes); }, at[i]);
-#pragma GCC unroll 5
-  for (int r = 0; r < dots; ++r)
-#pragma GCC unroll 5
-    for (int v = 0; v < dots; ++v) {
-      T* to = sums + (r * dots + v) * S::size;
-      S::store(to, start ? sum[r][v] : S::add(S::load(to), sum[r][v]));
-    }
-}
 
 // The sums of a part of the work run lane by lane, [block of filters][block of pairs][filter][pair][lane],
 // until the part is closed.
@@ -89,10 +40,10 @@ class WeightGradientFewChannels {
     for (Index f = 0; f < g.F; f += dots)
       for (Index k = 0; k < pairs; k += dots, sum += block_size) {
         // The next filters' rows arrive while these are multiplied.
-        const Index ahead = (f + dots) * positions, bytes = dots * positions * Index(sizeof(T));
-        for (Index at_byte = k / dots * bytes / pair_blocks / 64 * 64;
-             at_byte < (k / dots + 1) * bytes / pair_blocks; at_byte += 64)
-          __builtin_prefetch(reinterpret_cast<const char*>(grad + ahead) + at_byte);
+        const Index share = rows * g.OW / pair_blocks + 1;
+        for (Index i = 0; i < dots; ++i)
+          for (Index j = 0; j < share; j += 64 / Index(sizeof(T)))
+            __builtin_prefetch(grad + (f + dots + i) * positions + k / dots * share + j);
         const T *from_grad[dots], *from_image[dots];  // a last block repeats its last member
         for (Index i = 0; i < dots; ++i) {
           from_grad[i] = grad + std::min(f + i, g.F - 1) * positions;

@@ -29,9 +29,10 @@ struct Target {
   }
 };
 
-// target row m, lane <- sum_k a[k * step + m] * b[lane / size][offset[k] + lane % size], m < R, lane < V *
-// size. The sum over k starts at zero, so that adding it to an earlier partial sum rounds once.
-template <class T, int R, int V>
+// Row m, lane l of the target <- sum over k of a[k * step + m] * b[l / size][offset[k] + l % size], for m < R
+// and l < V * size. The sum starts at zero, so that adding it to an earlier partial sum rounds once. `Ahead`
+// values of b past those in use are asked for, which pays where b comes from the second-level cache in a run.
+template <class T, int R, int V, int Ahead = 0>
 void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T* const* b,
                    const Target<T>& target) {
   using S = Simd<T>;
@@ -44,11 +45,18 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
   const T* base[V];
 #pragma GCC unroll 8
   for (int v = 0; v < V; ++v) base[v] = b[v];
+  if (target.add)  // what is added to arrives in the meantime
+    for (int m = 0; m < R; ++m)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) __builtin_prefetch(target.to[v] + m * target.step, 1);
   for (Index k = 0; k < K; ++k) {
     const Index at = offset[k];
     Packet bv[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) bv[v] = S::load(base[v] + at);
+    for (int v = 0; v < V; ++v) {
+      bv[v] = S::load(base[v] + at);
+      if constexpr (Ahead > 0) __builtin_prefetch(base[v] + at + Ahead);
+    }
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m) {
       const Packet am = S::fill(a[m]);
@@ -87,16 +95,22 @@ template <class T>
 using TileKernel = void (*)(Index K, const T* a, Index step, const Index* offset, const T* const* b,
                             const Target<T>& target);
 
-template <class T, int V, int... R>
+template <class T, int V, int Ahead, int... R>
 constexpr std::array<TileKernel<T>, sizeof...(R)> tile_kernels(std::integer_sequence<int, R...>) {
-  return {&multiply_tile<T, R + 1, V>...};
+  return {&multiply_tile<T, R + 1, V, Ahead>...};
 }
 
 // The kernel for `rows` rows (1 to max_rows) of V vectors.
-template <class T, int V = tile_vectors>
+template <class T, int V = tile_vectors, int Ahead = 0>
 TileKernel<T> tile_kernel(Index rows) {
-  static constexpr auto table = tile_kernels<T, V>(std::make_integer_sequence<int, max_rows>());
+  static constexpr auto table = tile_kernels<T, V, Ahead>(std::make_integer_sequence<int, max_rows>());
   return table[rows - 1];
+}
+
+// The same for b in one run of packed vectors.
+template <class T, int V = tile_vectors>
+TileKernel<T> packed_tile_kernel(Index rows) {
+  return tile_kernel<T, V, 1024 / sizeof(T)>(rows);
 }
 
 // Few rows need more vectors to keep the arithmetic units busy.

@@ -87,8 +87,8 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
         const Index rows = panels.rows(panel), f = panels.first(panel);
         auto target = Target<T>::rows(sums + point * sum_stride + (pair * s.F + f) * width, tile_vectors);
         target.add = begin > 0;
-        tile_kernel<T>(rows)(tiles_in_chunk, y_values + point * y_stride + f, filters, offset, source,
-                             target);
+        packed_tile_kernel<T>(rows)(tiles_in_chunk, y_values + point * y_stride + f, filters, offset, source,
+                                    target);
       }
     });
   }

@@ -87,7 +87,16 @@ def avg_pool_backward(
 ) -> NDArray[_T]: ...
 def global_avg_pool_forward(x: NDArray[_T], out: NDArray[_T] | None = None) -> NDArray[_T]: ...
 def global_avg_pool_backward(dout: NDArray[_T], shape: tuple[int, int, int, int]) -> NDArray[_T]: ...
-def batchnorm_statistics(function: str, x: NDArray[_T], ndim: int) -> tuple[_Stats, _Stats]: ...
+def batchnorm_train(
+    function: str,
+    x: NDArray[_T],
+    ndim: int,
+    gamma: NDArray[_T],
+    beta: NDArray[_T],
+    eps: float,
+    relu: bool = False,
+    out: NDArray[_T] | None = None,
+) -> tuple[NDArray[_T], _Stats, _Stats, _Stats]: ...
 def batchnorm_normalize(
     function: str,
     x: NDArray[_T],

@@ -54,12 +54,12 @@ def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
     running_var = _running(function, "running_var", bn_param, shape, x.dtype)
     from_batch = mode == "train" and x.size > 0
     if from_batch:
-        mean, var = _core.batchnorm_statistics(function, x, ndim)
+        out, mean, var, inv_std = _core.batchnorm_train(function, x, ndim, gamma, beta, eps, relu, out)
     else:
         mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inv_std = 1 / np.sqrt(var + eps)
-    out = _core.batchnorm_normalize(function, x, ndim, mean, inv_std, gamma, beta, relu, out)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inv_std = 1 / np.sqrt(var + eps)
+        out = _core.batchnorm_normalize(function, x, ndim, mean, inv_std, gamma, beta, relu, out)
     if from_batch:
         running_mean = (momentum * running_mean + (1 - momentum) * mean).astype(x.dtype)
         running_var = (momentum * running_var + (1 - momentum) * var).astype(x.dtype)
