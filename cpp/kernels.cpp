@@ -5,6 +5,7 @@
 #include "kernels/batch_norm.hpp"
 #include "kernels/conv.hpp"
 #include "kernels/dense.hpp"
+#include "kernels/loss.hpp"
 #include "kernels/max_pool.hpp"
 #include "kernels/row_norm.hpp"
 #include "kernels/update.hpp"
@@ -32,6 +33,7 @@ constexpr Kernels<T> kernels_of() {
       &rownorm_backward<T>,
       &affine_forward<T>,
       &affine_backward<T>,
+      &softmax_loss<T>,
       &relu_forward<T>,
       &relu_backward<T>,
       &leaky_relu_forward<T>,

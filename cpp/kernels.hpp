@@ -41,6 +41,8 @@ struct Kernels {
   void (*affine_forward)(const T* x, const T* w, const T* b, T* out, const DenseShape&, bool relu);
   void (*affine_backward)(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape&);
 
+  void (*softmax_loss)(const T* x, const std::int64_t* y, T* dx, double* losses, Index N, Index C);
+
   void (*relu_forward)(const T* x, T* out, Index n);
   void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
   void (*leaky_relu_forward)(const T* x, T* out, T alpha, Index n);

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "arrays.hpp"
 
 namespace cnnlib {
@@ -40,6 +42,22 @@ py::tuple affine_backward(const char* function, const Array<T>& dout, const Arra
   unlocked(
       [&] { kernels<T>().affine_backward(dout.data(), x.data(), w.data(), dx_data, dw_data, db_data, s); });
   return py::make_tuple(dx, dw, db);
+}
+
+// (loss of each sample, dx) for labels (N,) in [0, C).
+template <class T>
+py::tuple softmax_loss(const Array<T>& x, const Array<std::int64_t>& y) {
+  require(x.ndim() == 2 && y.ndim() == 1 && y.shape(0) == x.shape(0),
+          [&] { return "softmax_loss: x is " + text(x) + ", y is " + text(y); });
+  const Index N = x.shape(0), C = x.shape(1);
+  require(std::all_of(y.data(), y.data() + N, [&](std::int64_t label) { return label >= 0 && label < C; }),
+          [&] { return "softmax_loss: y must lie in [0, " + std::to_string(C) + ")"; });
+  Array<T> dx = new_array<T>("softmax_loss", {N, C});
+  Array<double> losses(N);
+  T* to = dx.mutable_data();
+  double* each = losses.mutable_data();
+  unlocked([&] { kernels<T>().softmax_loss(x.data(), y.data(), to, each, N, C); });
+  return py::make_tuple(losses, dx);
 }
 
 template <class T>
@@ -87,6 +105,7 @@ void bind_dense(py::module_& m) {
   m.def("affine_forward", &affine_forward<T>, function, x, w, b, py::arg("relu") = false);
   m.def("affine_backward", &affine_backward<T>, function, dout, x, w, py::arg("need_dx"), py::arg("need_dw"),
         py::arg("need_db"));
+  m.def("softmax_loss", &softmax_loss<T>, x, py::arg("y").noconvert());
   m.def("relu_forward", &relu_forward<T>, x);
   m.def("relu_backward", &relu_backward<T>, function, dout, x);
   m.def("leaky_relu_forward", &leaky_relu_forward<T>, x, py::arg("alpha"));

@@ -31,6 +31,9 @@ struct Simd {
   // max(v, 0), where NaN stays NaN.
   static Packet relu(Packet v) { return Eigen::internal::pmax<Eigen::PropagateNaN>(v, zero()); }
   static T sum(Packet v) { return Eigen::internal::predux(v); }
+  static Packet max(Packet a, Packet b) { return Eigen::internal::pmax(a, b); }
+  static T greatest(Packet v) { return Eigen::internal::predux_max(v); }
+  static Packet exp(Packet v) { return Eigen::internal::pexp(v); }  // finite v
 
   // Lanes [first, first + count) of the vector at p: memory of the other lanes is not touched.
   static Packet load_lanes(const T* p, Index first, Index count);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnnlib import _core
 from cnnlib._arrays import labels, prepare, result
 
 
@@ -42,15 +43,8 @@ def softmax_loss(x, y):
     N = len(x)
     if N == 0:
         return 0.0, np.zeros(x.shape, dtype)
-    with np.errstate(invalid="ignore", over="ignore"):
-        shifted = x - x.max(axis=1, keepdims=True)
-        dx = np.exp(shifted)
-        total = dx.sum(axis=1, keepdims=True)
-        loss = (np.log(total[:, 0]) - shifted[np.arange(N), y]).mean(dtype=np.float64)
-        dx /= total
-    dx[np.arange(N), y] -= 1
-    dx /= N
-    return float(loss), result(dx, dtype)
+    losses, dx = _core.softmax_loss(x, np.ascontiguousarray(y, dtype=np.int64))
+    return float(losses.mean()), result(dx, dtype)
 
 
 def svm_loss(x, y):
