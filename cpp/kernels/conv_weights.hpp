@@ -43,7 +43,7 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
   const Index lane_blocks = (g.C + lanes - 1) / lanes;
   // With few taps several lane blocks share the packed dout.
   const Index most = std::clamp<Index>(wide_enough / (g.taps * lanes), 1, lane_blocks);
-  const Index blocks_per_task = CorrelationBlocks::even(lane_blocks, most);
+  const Index blocks_per_task = even_part(lane_blocks, most);
   const Index channel_blocks = (lane_blocks + blocks_per_task - 1) / blocks_per_task;
   const Index width = blocks_per_task * lanes;
   PositionBlocks positions = g.positions;

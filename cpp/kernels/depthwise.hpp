@@ -51,7 +51,7 @@ void weights_depthwise(const T* x, const T* dout, T* dw, const ConvShape& s) {
   staging.y.assign(rows + 2 * s.KH, s.KH);
   staging.x.assign(cols + 2 * s.KW, s.KW);
   staging.plan({s.KH, s.stride_h, rows, rows + s.KH}, {s.KW, s.stride_w, cols, cols + s.KW});
-  const Index block_rows = CorrelationBlocks::even(s.OH, std::max<Index>(1, row_values / s.OW));
+  const Index block_rows = even_part(s.OH, std::max<Index>(1, row_values / s.OW));
   staging.set_block(block_rows, s.OW);
   Index* offset = offset_piece.in(axis_scratch.data());
   for (Index a = 0; a < s.KH; ++a)

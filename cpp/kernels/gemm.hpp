@@ -130,12 +130,12 @@ template <class T>
 constexpr Index tile_size =
     Index{Simd<T>::size} * (max_rows * tile_vectors > 12 ? max_rows * tile_vectors : 12);
 
-// `total` rows cut into equal panels of at most max_rows: the first `longer` have one row more.
+// `total` rows cut into equal panels of at most `most`: the first `longer` have one row more.
 struct Panels {
   Index count, height, longer;
 
-  explicit Panels(Index total)
-      : count((total + max_rows - 1) / max_rows),
+  explicit Panels(Index total, Index most = max_rows)
+      : count((total + most - 1) / most),
         height(count > 0 ? total / count : 0),
         longer(count > 0 ? total % count : 0) {}
   Index rows(Index panel) const { return height + (panel < longer ? 1 : 0); }

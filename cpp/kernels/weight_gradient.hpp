@@ -15,8 +15,8 @@ struct PositionBlocks {
 
   static PositionBlocks choose(Index N, Index OH, Index OW, Index most_positions) {
     PositionBlocks b;
-    b.cols = CorrelationBlocks::even(OW, most_positions);
-    b.rows = CorrelationBlocks::even(OH, std::max<Index>(1, most_positions / b.cols));
+    b.cols = even_part(OW, most_positions);
+    b.rows = even_part(OH, std::max<Index>(1, most_positions / b.cols));
     b.row_blocks = (OH + b.rows - 1) / b.rows;
     b.col_blocks = (OW + b.cols - 1) / b.cols;
     b.images = b.row_blocks * b.col_blocks > 1 ? 1 : std::clamp<Index>(most_positions / (OH * OW), 1, N);

@@ -374,7 +374,7 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
   block = std::clamp<Index>(block, max_rows, most_tiles);
   if (plan.threads > 1)
     while (block > max_rows && (plan.grid.count + block - 1) / block < 2 * plan.threads) block -= max_rows;
-  block = CorrelationBlocks::even(plan.grid.count, block);
+  block = even_part(plan.grid.count, block);
   const Index blocks = (plan.grid.count + block - 1) / block;
 
   Layout layout;
@@ -406,7 +406,7 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
 // never leave its cache.
 template <class T>
 void filters_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
-  const Index count = plan.grid.count, block = CorrelationBlocks::even(count, most_tiles);
+  const Index count = plan.grid.count, block = even_part(count, most_tiles);
   Layout layout;
   const auto filter_piece = layout.per_thread<T>(plan.threads, tile_points * plan.filter_stride);
   const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T>);

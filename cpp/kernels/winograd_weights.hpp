@@ -36,7 +36,7 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
   const int threads = threads_for(2.0 / 16 * grid.count * tile_points * channels * s.F);
   Index chunk =
       std::clamp<Index>(chunk_bytes / (tile_points * (channels + filters) * Index(sizeof(T))), 32, 512);
-  chunk = CorrelationBlocks::even(grid.count, chunk);
+  chunk = even_part(grid.count, chunk);
   const Panels panels(s.F);
 
   const Index x_stride = channels * chunk, y_stride = chunk * filters, sum_stride = channels * s.F;

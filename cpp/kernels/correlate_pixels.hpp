@@ -1,0 +1,256 @@
+// Correlation with filters as the rows of a tile and output positions as its vector lanes.
+#pragma once
+
+#include "correlation.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// A run of vector lanes and where its outputs go.
+struct Segment {
+  Index lane, count, to;
+};
+
+// The vectors that cover a block of output positions: vector v reads the staging planes from source[v]
+// on; its useful lanes are segments first[v] to first[v + 1].
+struct LanePlan {
+  Index rows, cols;  // of the block that the plan is for
+  Index vectors;
+  Index* source;
+  Index* first;
+  Segment* segments;
+
+  static Index most_vectors(Index rows, Index cols, Index pitch, Index lanes) {
+    return std::max(rows * ((cols + lanes - 1) / lanes), (rows * pitch + lanes - 1) / lanes) + 1;
+  }
+
+  // Whether vectors [v, v + count) are useful in every lane, each in one row.
+  bool whole(Index v, Index count, Index lanes) const {
+    if (v + count > vectors) return false;
+    for (Index u = v; u < v + count; ++u)
+      if (first[u + 1] != first[u] + 1 || segments[first[u]].count != lanes) return false;
+    return true;
+  }
+
+  // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
+  void plan(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col) {
+    if (rows == block_rows && cols == block_cols) return;
+    rows = block_rows;
+    cols = block_cols;
+    const Index per_row = (cols + lanes - 1) / lanes;
+    const Index running = ((rows - 1) * pitch + cols + lanes - 1) / lanes;
+    vectors = 0;
+    Index n = 0;
+    if (rows * per_row <= running) {
+      for (Index i = 0; i < rows; ++i)
+        for (Index j = 0; j < cols; j += lanes) {
+          source[vectors] = i * pitch + j;
+          first[vectors++] = n;
+          segments[n++] = {0, std::min(lanes, cols - j), i * out_row + j * out_col};
+        }
+    } else {
+      for (Index v = 0; v < running; ++v) {
+        source[vectors] = v * lanes;
+        first[vectors++] = n;
+        for (Index lane = 0; lane < lanes;) {
+          const Index i = (v * lanes + lane) / pitch, j = (v * lanes + lane) % pitch;
+          if (i >= rows) break;
+          const Index left = std::min(lanes - lane, pitch - j), useful = std::min(left, cols - j);
+          if (useful > 0) segments[n++] = {lane, useful, i * out_row + j * out_col};
+          lane += left;
+        }
+      }
+    }
+    first[vectors] = n;
+  }
+};
+
+// Adds the useful lanes of one vector of a tile to the output, or starts it from the bias.
+template <class T>
+void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Index rows, Index filter,
+                 const Segment& s, bool start, bool finish, T* out) {
+  using S = Simd<T>;
+  const bool relu = finish && p.relu;
+  for (Index m = 0; m < rows; ++m) {
+    const T* from = tile + m * tile_stride + s.lane;
+    T* to = out + m * p.out_plane + s.to;
+    const T initial = start && p.bias != nullptr ? p.bias[filter + m] : T(0);
+    if (s.count == S::size && p.out_col == 1) {
+      auto v = S::add(S::load(from), start ? S::fill(initial) : S::load(to));
+      if (relu) v = S::relu(v);
+      S::store(to, v);
+    } else if (p.out_col == 1) {
+      auto v = S::add(S::load(from - s.lane),
+                      start ? S::fill(initial) : S::load_lanes(to - s.lane, s.lane, s.count));
+      if (relu) v = S::relu(v);
+      S::store_lanes(to - s.lane, v, s.lane, s.count);
+    } else {
+      for (Index l = 0; l < s.count; ++l) {
+        const T v = from[l] + (start ? initial : to[l * p.out_col]);
+        to[l * p.out_col] = relu && v < T(0) ? T(0) : v;
+      }
+    }
+  }
+}
+
+// How the work of a correlation is cut into blocks that stay in the caches.
+struct PixelBlocks {
+  Index channels, chunks;  // channels of a chunk
+  Index row_blocks, col_blocks, filter_parts;
+  int threads;
+};
+
+template <class T>
+PixelBlocks choose_blocks(const Correlation<T>& p, Staging& staging, const Panels& panels) {
+  constexpr Index products = 512, staged_bytes = 512 << 10, widest = 512;
+  const Index taps = p.rows.count * p.cols.count;
+  PixelBlocks b;
+  b.threads = threads_for(2.0 / 16 * p.N * p.groups * p.F * p.OH * p.OW * p.C * taps);
+  b.channels = even_part(p.C, std::clamp<Index>(products / taps, 1, p.C));
+  const Index cols = even_part(p.OW, widest);
+  Index rows = 1;
+  const auto bytes = [&](Index r) {
+    staging.set_block(r, cols);
+    return double(b.channels) * staging.channel_size * sizeof(T);
+  };
+  while (b.channels > 1 && bytes(1) > staged_bytes) b.channels = (b.channels + 1) / 2;
+  while (rows < p.OH && bytes(std::min(2 * rows, p.OH)) <= staged_bytes) rows = std::min(2 * rows, p.OH);
+  // Enough blocks for every thread to have two, as long as a block fills a tile's lanes.
+  const Index wanted = 2 * b.threads, images = p.N * p.groups * ((p.OW + cols - 1) / cols);
+  if (b.threads > 1)
+    while (rows > 1 && images * ((p.OH + rows - 1) / rows) < wanted && rows / 2 * cols >= tile_lanes<T>)
+      rows /= 2;
+  rows = even_part(p.OH, rows);
+  staging.set_block(rows, cols);
+  b.chunks = (p.C + b.channels - 1) / b.channels;
+  b.row_blocks = (p.OH + rows - 1) / rows;
+  b.col_blocks = (p.OW + cols - 1) / cols;
+  const Index blocks = images * b.row_blocks;
+  b.filter_parts =
+      blocks >= wanted || b.threads == 1 ? 1 : std::min(panels.count, (wanted + blocks - 1) / blocks);
+  return b;
+}
+
+// Copies the weights to packed[group][chunk][panel][c, a, b][row of the panel].
+template <class T>
+void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBlocks& b, T* packed) {
+  const Index taps = p.rows.count * p.cols.count;
+  parallel_for(p.groups * b.chunks * panels.count, b.threads, [&](Index task, int) {
+    const Index panel = task % panels.count, chunk = task / panels.count % b.chunks;
+    const Index group = task / panels.count / b.chunks;
+    const Index c0 = chunk * b.channels, c1 = std::min(p.C, c0 + b.channels);
+    const Index rows = panels.rows(panel), first = panels.first(panel);
+    T* to = packed + (group * p.C + c0) * p.F * taps + first * (c1 - c0) * taps;
+    const T* w = p.w + group * p.w_group + first * p.w_filter;
+    if (p.w_channel == taps && p.cols.weight[p.cols.count - 1] == p.cols.count - 1) {  // in memory order
+      pack_panel<T>([&](Index m) { return w + m * p.w_filter + c0 * taps; }, rows, (c1 - c0) * taps, to);
+      return;
+    }
+    for (Index c = c0; c < c1; ++c)
+      for (Index a = 0; a < p.rows.count; ++a)
+        for (Index k = 0; k < p.cols.count; ++k) {
+          const T* from = w + c * p.w_channel + p.rows.weight[a] + p.cols.weight[k];
+          for (Index m = 0; m < rows; ++m) *to++ = from[m * p.w_filter];
+        }
+  });
+}
+
+template <class T>
+void correlate_pixels(const Correlation<T>& p) {
+  constexpr Index lanes = Simd<T>::size;
+  const Index taps = p.rows.count * p.cols.count;
+  const Panels panels(p.F);
+
+  Layout axes;
+  const auto axis_indices = axes.array<Index>(3 * (p.rows.count + p.cols.count));
+  const Scratch axis_scratch(axes.bytes());
+  Staging staging;
+  staging.y.assign(axis_indices.in(axis_scratch.data()), p.rows.count);
+  staging.x.assign(axis_indices.in(axis_scratch.data()) + 3 * p.rows.count, p.cols.count);
+  staging.plan(p.rows, p.cols);
+  const PixelBlocks b = choose_blocks(p, staging, panels);
+
+  const Index plan_vectors = LanePlan::most_vectors(staging.rows, staging.cols, staging.pitch, lanes);
+  const Index staged_size = b.channels * staging.channel_size + 2 * tile_lanes<T>;
+  Layout layout;
+  const auto packed_piece = layout.array<T>(checked_product(p.groups * p.F, p.C * taps));
+  const auto offset_piece = layout.array<Index>(b.channels * taps);
+  const auto staged_piece = layout.per_thread<T>(b.threads, staged_size);
+  const auto tile_piece = layout.per_thread<T>(b.threads, tile_size<T>);
+  const auto plan_piece = layout.array<LanePlan>(b.threads);
+  const auto source_piece = layout.per_thread<Index>(b.threads, plan_vectors);
+  const auto first_piece = layout.per_thread<Index>(b.threads, (plan_vectors + 1));
+  const Index plan_segments = plan_vectors * 2 + staging.rows;
+  const auto segment_piece = layout.per_thread<Segment>(b.threads, plan_segments);
+  const Scratch scratch(layout.bytes());
+  T* packed = packed_piece.in(scratch.data());
+  Index* offset = offset_piece.in(scratch.data());
+
+  LanePlan* plans = plan_piece.in(scratch.data());
+  for (int slot = 0; slot < b.threads; ++slot)
+    plans[slot] = {0,
+                   0,
+                   0,
+                   source_piece.of(scratch.data(), slot),
+                   first_piece.of(scratch.data(), slot),
+                   segment_piece.of(scratch.data(), slot)};
+  pack_filters(p, panels, b, packed);
+  for (Index c = 0; c < b.channels; ++c)
+    for (Index a = 0; a < p.rows.count; ++a)
+      for (Index k = 0; k < p.cols.count; ++k)
+        offset[(c * p.rows.count + a) * p.cols.count + k] =
+            c * staging.channel_size + staging.tap_offset(a, k);
+
+  const Index blocks = b.row_blocks * b.col_blocks;
+  parallel_for(p.N * p.groups * blocks * b.filter_parts, b.threads, [&](Index task, int slot) {
+    const Index part = task % b.filter_parts, block = task / b.filter_parts % blocks;
+    const Index group = task / b.filter_parts / blocks % p.groups,
+                image = task / b.filter_parts / blocks / p.groups;
+    const Index oh = block / b.col_blocks * staging.rows, ow = block % b.col_blocks * staging.cols;
+    T* staged = staged_piece.of(scratch.data(), slot);
+    T* tile = tile_piece.of(scratch.data(), slot);
+    LanePlan& lane_plan = plans[slot];
+    lane_plan.plan(std::min(staging.rows, p.OH - oh), std::min(staging.cols, p.OW - ow), staging.pitch, lanes,
+                   p.out_row, p.out_col);
+    const T* x = p.x + image * p.x_image + group * p.C * p.x_plane;
+    T* out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
+    for (Index chunk = 0; chunk < b.chunks; ++chunk) {
+      const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
+      for (Index c = 0; c < channels; ++c)
+        stage_plane(x + (c0 + c) * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow,
+                    staged + c * staging.channel_size);
+      // Lanes without an output read on: whatever old bits lie there may be denormal, and slow.
+      std::fill_n(staged + channels * staging.channel_size, 2 * tile_lanes<T>, T(0));
+      const T* chunk_filters = packed + (group * p.C + c0) * p.F * taps;
+      const Index last_panel = (part + 1) * panels.count / b.filter_parts;
+      for (Index panel = part * panels.count / b.filter_parts; panel < last_panel; ++panel) {
+        const Index rows = panels.rows(panel), f = panels.first(panel);
+        const auto kernel = wide_tile_kernel<T>(rows);
+        const Index together = vectors_for(rows);
+        for (Index v = 0; v < lane_plan.vectors; v += together) {
+          const T* source[most_vectors];
+          for (Index u = 0; u < together; ++u)
+            source[u] = staged + lane_plan.source[std::min(v + u, lane_plan.vectors - 1)];
+          const T* filters = chunk_filters + f * channels * taps;
+          auto target = Target<T>::rows(tile, together);
+          if (p.out_col == 1 && lane_plan.whole(v, together, lanes)) {
+            for (Index u = 0; u < together; ++u)
+              target.to[u] = out + f * p.out_plane + lane_plan.segments[lane_plan.first[v + u]].to;
+            target.step = p.out_plane;
+            target.add = chunk > 0;
+            target.bias = chunk == 0 && p.bias != nullptr ? p.bias + group * p.F + f : nullptr;
+            target.relu = p.relu && chunk == b.chunks - 1;
+            kernel(channels * taps, filters, rows, offset, source, target);
+            continue;
+          }
+          kernel(channels * taps, filters, rows, offset, source, target);
+          for (Index u = 0; u < together && v + u < lane_plan.vectors; ++u)
+            for (Index s = lane_plan.first[v + u]; s < lane_plan.first[v + u + 1]; ++s)
+              store_lanes(p, tile + u * lanes, together * lanes, rows, group * p.F + f, lane_plan.segments[s],
+                          chunk == 0, chunk == b.chunks - 1, out + f * p.out_plane);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,35 @@
+// What a correlation is. It runs as an implicit matrix product: no column matrix is ever built, since in
+// the staging planes each tap is a constant offset.
+#pragma once
+
+#include "../parallel.hpp"
+#include "taps.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// out[n, g*F + f](i, j) = bias[g*F + f]
+//     + sum_{c, a, b} w[g, f, c, a, b] * x[n, g*C + c](i * stride_h + y.at[a], j * stride_w + x.at[b])
+// with zeros outside the image; C and F count one group. Rows, planes and images of x and out may lie
+// at any distance, and so may the columns of out.
+template <class T>
+struct Correlation {
+  Index N, groups, C, F;
+  Index H, W, OH, OW;
+  TapAxis rows, cols;
+  const T* x;
+  Index x_image, x_plane, x_row;
+  const T* w;
+  Index w_group, w_filter, w_channel;
+  const T* bias;  // or null
+  bool relu;
+  T* out;
+  Index out_image, out_plane, out_row, out_col;
+};
+
+// The size of equal parts of `total` that are no larger than `most`.
+inline Index even_part(Index total, Index most) {
+  const Index parts = (total + most - 1) / most;
+  return (total + parts - 1) / parts;
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
