@@ -11,16 +11,6 @@ inline bool pointwise(const ConvShape& s) {
          s.OH == s.H && s.OW == s.W;
 }
 
-// Positions without neighbours: a plane is one long row, and the batch the rows of one image.
-template <class T>
-void flatten(Correlation<T>& p) {
-  p.W = p.OW = p.x_plane;
-  p.H = p.OH = p.N;
-  p.x_row = p.x_image;
-  p.out_row = p.out_image;
-  p.N = 1;
-}
-
 // The taps of one axis: kernel position k reads input position o * stride + k * dilation - pad.
 struct ForwardTaps {
   static void fill(Index K, Index dilation, Index pad, Index weight_step, Index* at, Index* weight) {
@@ -67,8 +57,7 @@ void forward_direct(const T* x, const T* w, const T* b, T* out, const ConvShape&
   p.relu = relu;
   p.out = out;
   p.out_col = 1;
-  if (pointwise(s)) flatten(p);
-  correlate(p);
+  correlate(p, pointwise(s));
 }
 
 // The taps that reach input positions congruent to `phase` modulo the stride, seen from there: kernel
@@ -131,8 +120,7 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
       if (rows > 0 && cols > 0) {
         p.rows = {rows, 1, at_h, at_h + s.KH};
         p.cols = {cols, 1, at_w, at_w + s.KW};
-        if (pointwise(s)) flatten(p);
-        correlate(p);
+        correlate(p, pointwise(s));
         continue;
       }
       parallel_for(s.N * s.C, threads_for(1.0 * s.N * s.C * p.OH * p.OW), [&](Index plane, int) {

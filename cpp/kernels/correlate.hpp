@@ -20,10 +20,23 @@ bool filters_in_lanes(const Correlation<T>& p) {
   return by_filter < by_position;
 }
 
+// Positions without neighbours: a plane is one long row, and the batch the rows of one image.
 template <class T>
-void correlate(const Correlation<T>& p) {
+void flatten(Correlation<T>& p) {
+  p.W = p.OW = p.x_plane;
+  p.H = p.OH = p.N;
+  p.x_row = p.x_image;
+  p.out_row = p.out_image;
+  p.N = 1;
+}
+
+// `pointwise`: a 1x1 kernel at stride 1 without padding.
+template <class T>
+void correlate(Correlation<T> p, bool pointwise) {
   if (p.N == 0 || p.F == 0 || p.OH == 0 || p.OW == 0) return;
-  if (filters_in_lanes(p))
+  const bool by_filters = filters_in_lanes(p);  // has to see one image: no result depends on the batch
+  if (pointwise) flatten(p);
+  if (by_filters)
     correlate_filters(p);
   else
     correlate_pixels(p);

@@ -2,105 +2,10 @@
 // that fit no vector waste nothing.
 #pragma once
 
-#include "correlation.hpp"
+#include "block_input.hpp"
+#include "position_tile.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-constexpr int tile_registers = max_rows * tile_vectors;
-
-// tile[m][v] = (add ? tile[m][v] : 0) + sum over k of x[offset[k] + m] * w[k][v], m < R, v < V vectors.
-template <class T, int R, int V>
-void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, bool add) {
-  using S = Simd<T>;
-  typename S::Packet sum[R][V];
-#pragma GCC unroll 16
-  for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[m][v] = S::zero();
-  for (Index k = 0; k < K; ++k, w += V * S::size) {
-    const T* xk = x + offset[k];
-    typename S::Packet wk[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) wk[v] = S::load(w + v * S::size);
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m) {
-      const auto xm = S::fill(xk[m]);
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[m][v] = S::fma(xm, wk[v], sum[m][v]);
-    }
-  }
-  if (add) {
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(tile + (m * V + v) * S::size));
-  }
-#pragma GCC unroll 16
-  for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) S::store(tile + (m * V + v) * S::size, sum[m][v]);
-}
-
-template <class T>
-using PositionKernel = void (*)(Index K, const T* x, const Index* offset, const T* w, T* tile, bool add);
-
-template <class T, int V, int... R>
-constexpr std::array<PositionKernel<T>, sizeof...(R)> position_kernels(std::integer_sequence<int, R...>) {
-  return {&multiply_positions<T, R + 1, V>...};
-}
-
-// The kernel for `rows` positions of `vectors` vectors, as vectors_beside() allows.
-template <class T>
-PositionKernel<T> position_kernel(Index rows, Index vectors) {
-  const auto up_to = [](int V) { return std::min(max_rows, tile_registers / V); };
-  static constexpr auto one = position_kernels<T, 1>(std::make_integer_sequence<int, up_to(1)>());
-  static constexpr auto two = position_kernels<T, 2>(std::make_integer_sequence<int, up_to(2)>());
-  static constexpr auto three = position_kernels<T, 3>(std::make_integer_sequence<int, up_to(3)>());
-  static constexpr auto four = position_kernels<T, 4>(std::make_integer_sequence<int, up_to(4)>());
-  return vectors == 1   ? one[rows - 1]
-         : vectors == 2 ? two[rows - 1]
-         : vectors == 3 ? three[rows - 1]
-                        : four[rows - 1];
-}
-
-// The vectors of a tile of at most `rows` positions.
-inline Index vectors_beside(Index rows) { return std::clamp<Index>(tile_registers / rows, 1, 4); }
-
-// out[filter][position] <- bias + tile[position][filter], through ReLU if asked; `bias` for these filters.
-template <class T>
-void write_positions(const Correlation<T>& p, const T* tile, Index width, Index positions, Index filters,
-                     const T* bias, T* out) {
-  using S = Simd<T>;
-  constexpr int lanes = S::size;
-  for (Index f = 0; f < filters; f += lanes) {
-    const Index count = std::min<Index>(lanes, filters - f);
-    const auto start = bias != nullptr ? S::load_lanes(bias + f, 0, count) : S::zero();
-    const auto finished = [&](Index position) {
-      const auto v = S::add(S::load(tile + position * width + f), start);
-      return p.relu ? S::relu(v) : v;
-    };
-    T* to = out + f * p.out_plane;
-    for (Index first = 0; first < positions; first += lanes) {
-      const Index rows = std::min<Index>(lanes, positions - first);
-      Eigen::internal::PacketBlock<typename S::Packet, lanes> square;
-#pragma GCC unroll 16
-      for (int i = 0; i < lanes; ++i) square.packet[i] = finished(first + std::min<Index>(i, rows - 1));
-      Eigen::internal::ptranspose(square);
-      if (p.out_col == 1) {
-#pragma GCC unroll 16
-        for (int i = 0; i < lanes; ++i)
-          if (i < count) S::store_lanes(to + i * p.out_plane + first, square.packet[i], 0, rows);
-        continue;
-      }
-      T turned[lanes * lanes];
-#pragma GCC unroll 16
-      for (int i = 0; i < lanes; ++i) S::store(turned + i * lanes, square.packet[i]);
-      for (Index i = 0; i < count; ++i)
-        for (Index j = 0; j < rows; ++j)
-          to[i * p.out_plane + (first + j) * p.out_col] = turned[i * lanes + j];
-    }
-  }
-}
 
 // How the work is cut: into blocks whose input stays in the second-level cache for all filters, and into
 // panels of filters and chunks of channels whose weights stay in the first-level cache for all tiles.
@@ -125,12 +30,14 @@ FilterBlocks choose_filter_blocks(const Correlation<T>& p, Staging& staging) {
   };
   while (cols > max_rows && !fits(1, cols)) cols = even_part(p.OW, (cols + 1) / 2);
   while (rows < p.OH && fits(std::min(2 * rows, p.OH), cols)) rows = std::min(2 * rows, p.OH);
-  // Enough blocks for every thread to have two, as long as they are worth a panel's way to the cache.
+  // Enough work for every thread to have two pieces: parts of the filters, which read the same input, where
+  // the weights are the larger operand; else smaller blocks, as long as they are worth a panel's way to the
+  // cache.
   const auto blocks = [&] {
     return p.N * p.groups * ((p.OW + cols - 1) / cols) * ((p.OH + rows - 1) / rows);
   };
   const Index wanted = b.threads > 1 ? 2 * b.threads : 1;
-  while (blocks() < wanted && rows * cols >= 8 * max_rows) {
+  while (blocks() < wanted && rows * cols >= 8 * max_rows && p.F * taps < p.N * p.OH * p.OW) {
     if (rows > 1)
       rows = (rows + 1) / 2;
     else
@@ -152,7 +59,7 @@ FilterBlocks choose_filter_blocks(const Correlation<T>& p, Staging& staging) {
 }
 
 // The weights of filters [first, first + filters) and channels [c0, c0 + channels) of a group, to
-// packed[c, a, b][width], zero where there is no filter. `turned` has room for (w_filter + size) * width.
+// packed[a][c][b][width], zero where there is no filter. `turned` is scratch.
 template <class T>
 void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters, Index width, Index c0,
                 Index channels, T* turned, T* packed) {
@@ -161,86 +68,51 @@ void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters
   if (filters < width)
     for (Index k = 0; k < channels * taps; ++k)
       std::fill(packed + k * width + filters, packed + (k + 1) * width, T(0));
-  if (p.w_channel == taps) return transpose(w, p.w_filter, filters, channels * taps, packed, width);
+  const bool in_order = p.w_channel == taps;
+  if (in_order && p.rows.count == 1) return transpose(w, p.w_filter, filters, channels * taps, packed, width);
+  if (in_order) transpose(w, p.w_filter, filters, channels * taps, turned, width);
   const T* end = p.w + p.groups * p.w_group;
   for (Index c = 0; c < channels; ++c, w += p.w_channel) {
-    if (p.w_filter > 1) transpose_freely(w, p.w_filter, filters, p.w_filter, end, turned, width);
-    const T* from = p.w_filter > 1 ? turned : w;
+    const T* from = w;  // [tap][filter]
+    if (in_order) {
+      from = turned + c * taps * width;
+    } else if (p.w_filter > 1) {
+      transpose_freely(w, p.w_filter, filters, p.w_filter, end, turned, width);
+      from = turned;
+    }
     for (Index a = 0; a < p.rows.count; ++a)
-      for (Index k = 0; k < p.cols.count; ++k, packed += width)
-        std::copy_n(from + (p.rows.weight[a] + p.cols.weight[k]) * width, filters, packed);
+      for (Index k = 0; k < p.cols.count; ++k)
+        std::copy_n(from + (p.rows.weight[a] + p.cols.weight[k]) * width, filters,
+                    packed + ((a * channels + c) * p.cols.count + k) * width);
   }
 }
 
-// The input of a block as tiles read it. With several taps these are the staging planes, whose neighbouring
-// positions share them; a single tap gets panels[tile][channel][position], which are read in one run.
-template <class T>
-class BlockInput {
-  static constexpr Index lanes = Simd<T>::size;
+// The taps [first, last) of the vertical axis that read row `oh` of the output from inside the image.
+struct RowsInside {
+  Index first = 0, last;
+  RowsInside(const TapAxis& taps, Index oh, Index H) : last(taps.count) {
+    const auto outside = [&](Index a) {
+      const Index line = oh * taps.stride + taps.at[a];
+      return line < 0 || line >= H;
+    };
+    while (first < last && outside(first)) ++first;
+    while (last > first && outside(last - 1)) --last;
+  }
+};
 
+// Asks for the weights of the next step for the second-level cache, a part with each tile.
+class PrefetchAhead {
  public:
-  BlockInput(const Correlation<T>& correlation, const Staging& planes)
-      : p(correlation),
-        staging(planes),
-        single(p.rows.count * p.cols.count == 1),
-        pitch(Panels(staging.cols).rows(0)),
-        panel_size(p.C * pitch + lanes) {}
-
-  Index size() const {
-    return single ? staging.rows * Panels(staging.cols).count * panel_size : p.C * staging.channel_size;
-  }
-  Index offset(Index c, Index a, Index k) const {
-    return single ? c * pitch : c * staging.channel_size + staging.tap_offset(a, k);
-  }
-  // Where tile number `tile`, which begins at (row, col) of the block, reads channels from c0 on.
-  const T* at(const T* staged, Index tile, Index row, Index col, Index c0) const {
-    return single ? staged + tile * panel_size + c0 * pitch
-                  : staged + c0 * staging.channel_size + row * staging.pitch + col;
-  }
-
-  void stage(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
-    for (Index c = 0; c < p.C; ++c, x += p.x_plane) {
-      if (!single) {
-        stage_plane(x, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
-        continue;
-      }
-      T* to = staged + c * pitch;
-      for (Index i = 0; i < rows; ++i) {
-        const Index line = (oh + i) * p.rows.stride + p.rows.at[0];
-        const T* row = line >= 0 && line < p.H ? x + line * p.x_row : nullptr;
-        for (Index s = 0; s < segments.count; ++s, to += panel_size)
-          stage_segment(row, (ow + segments.first(s)) * p.cols.stride + p.cols.at[0], segments.rows(s), to);
-      }
-    }
+  PrefetchAhead(const void* data, Index bytes, Index parts)
+      : data_(static_cast<const char*>(data)), lines_(data != nullptr ? bytes / 64 : 0), parts_(parts) {}
+  void part(Index i) const {
+    for (Index line = i * lines_ / parts_; line < (i + 1) * lines_ / parts_; ++line)
+      __builtin_prefetch(data_ + line * 64, 0, 2);
   }
 
  private:
-  // Whole vectors are written: what follows belongs to the next channel, which comes later, or to nobody.
-  void stage_segment(const T* row, Index start, Index count, T* to) const {
-    using S = Simd<T>;
-    const Index stride = p.cols.stride;
-    if (row != nullptr && stride <= 2 && start >= 0) {
-      Index j = 0;
-      for (; j < count && start + stride * (j + lanes) <= p.W; j += lanes) {
-        typename S::Packet even, odd;
-        if (stride == 1)
-          even = S::load(row + start + j);
-        else
-          S::load_pairs(row + start + 2 * j, even, odd);
-        S::store(to + j, even);
-      }
-      if (j >= count) return;
-    }
-    for (Index j = 0; j < count; ++j) {
-      const Index column = start + j * stride;
-      to[j] = row != nullptr && column >= 0 && column < p.W ? row[column] : T(0);
-    }
-  }
-
-  const Correlation<T>& p;
-  const Staging& staging;
-  bool single;
-  Index pitch, panel_size;
+  const char* data_;
+  Index lines_, parts_;
 };
 
 template <class T>
@@ -261,19 +133,23 @@ void correlate_filters(const Correlation<T>& p) {
 
   Layout layout;
   const auto packed_piece = layout.array<T>(checked_product(p.groups * b.vectors * lanes, p.C * taps));
-  const auto turned_piece = layout.per_thread<T>(b.threads, (p.w_filter + lanes) * width);
-  const auto offset_piece = layout.array<Index>(b.channels * taps);
+  const auto turned_piece =
+      layout.per_thread<T>(b.threads, std::max(p.w_filter + lanes, b.channels * taps) * width);
+  const auto offset_piece = layout.array<Index>(2 * b.channels * taps);
   const auto staged_piece = layout.per_thread<T>(b.threads, input.size());
   const auto sum_piece = layout.per_thread<T>(b.threads, (b.chunks > 1 ? positions : max_rows) * width);
   const Scratch scratch(layout.bytes());
   T* packed = packed_piece.in(scratch.data());
-  Index* offset = offset_piece.in(scratch.data());
-  for (Index c = 0; c < b.channels; ++c)
+  // offsets[0 or 1][a][c][b], for a chunk and for the last one
+  Index* offsets = offset_piece.in(scratch.data());
+  const Index last_channels = p.C - (b.chunks - 1) * b.channels;
+  for (const Index channels : {b.channels, last_channels})
     for (Index a = 0; a < p.rows.count; ++a)
-      for (Index k = 0; k < p.cols.count; ++k) *offset++ = input.offset(c, a, k);
-  offset = offset_piece.in(scratch.data());
+      for (Index c = 0; c < channels; ++c)
+        for (Index k = 0; k < p.cols.count; ++k) *offsets++ = input.offset(c, a, k);
+  offsets = offset_piece.in(scratch.data());
 
-  // packed[group][chunk][panel][c, a, b][filter of the panel]
+  // packed[group][chunk][panel][a][c][b][filter of the panel]
   const auto panel_weights = [&](Index group, Index c0, Index channels, Index panel) {
     return packed + ((group * p.C + c0) * b.vectors + panels.first(panel) * channels) * lanes * taps;
   };
@@ -299,24 +175,38 @@ void correlate_filters(const Correlation<T>& p) {
     const T* x = p.x + image * p.x_image + group * p.C * p.x_plane;
     input.stage(x, oh, ow, rows, segments, staged);
     T* out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
-    const Index last_panel = (part + 1) * panels.count / b.filter_parts;
-    for (Index panel = part * panels.count / b.filter_parts; panel < last_panel; ++panel) {
+    const Index first_panel = part * panels.count / b.filter_parts,
+                last_panel = (part + 1) * panels.count / b.filter_parts;
+    for (Index step = first_panel * b.chunks; step < last_panel * b.chunks; ++step) {
+      const Index panel = step / b.chunks, chunk = step % b.chunks;
       const Index size = panels.rows(panel) * lanes, f = panels.first(panel) * lanes;
       const T* bias = p.bias != nullptr ? p.bias + group * p.F + f : nullptr;
-      for (Index chunk = 0; chunk < b.chunks; ++chunk) {
-        const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
-        const T* weights = panel_weights(group, c0, channels, panel);
-        T* sum = sums;
-        for (Index i = 0, tile = 0; i < rows; ++i)
-          for (Index s = 0; s < segments.count; ++s, ++tile) {
-            const Index j = segments.first(s), count = segments.rows(s);
-            position_kernel<T>(count, panels.rows(panel))(channels * taps, input.at(staged, tile, i, j, c0),
-                                                          offset, weights, sum, chunk > 0);
-            if (chunk == b.chunks - 1)
-              write_positions(p, sum, size, count, std::min(size, p.F - f), bias,
-                              out + f * p.out_plane + i * p.out_row + j * p.out_col);
-            if (b.chunks > 1) sum += count * size;
-          }
+      const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
+      const T* weights = panel_weights(group, c0, channels, panel);
+      const bool last_chunk = chunk == b.chunks - 1;
+      const Index* offset = last_chunk && b.chunks > 1 ? offsets + b.channels * taps : offsets;
+      const Index next_c0 = last_chunk ? 0 : c0 + b.channels;
+      const PrefetchAhead ahead(step + 1 < last_panel * b.chunks
+                                    ? panel_weights(group, next_c0, std::min(b.channels, p.C - next_c0),
+                                                    panel + (last_chunk ? 1 : 0))
+                                    : nullptr,
+                                b.channels * taps * size * Index(sizeof(T)), rows * segments.count);
+      T* sum = sums;
+      for (Index i = 0, tile = 0; i < rows; ++i) {
+        const RowsInside inside(p.rows, oh + i, p.H);
+        const Index skipped = inside.first * channels * p.cols.count;
+        const Index products = (inside.last - inside.first) * channels * p.cols.count;
+        for (Index s = 0; s < segments.count; ++s, ++tile) {
+          const Index j = segments.first(s), count = segments.rows(s);
+          ahead.part(tile);
+          position_kernel<T>(count, panels.rows(panel))(products, input.at(staged, tile, i, j, c0),
+                                                        offset + skipped, weights + skipped * size, sum,
+                                                        chunk > 0);
+          if (last_chunk)
+            write_positions(p, sum, size, count, std::min(size, p.F - f), bias,
+                            out + f * p.out_plane + i * p.out_row + j * p.out_col);
+          if (b.chunks > 1) sum += count * size;
+        }
       }
     }
   });

@@ -1,0 +1,86 @@
+// What a block of output positions reads, laid out for tiles of consecutive positions.
+#pragma once
+
+#include "correlation.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The input of a block as tiles read it. With several taps these are the staging planes, whose neighbouring
+// positions share them; a single tap gets panels[tile][channel][position], which are read in one run.
+template <class T>
+class BlockInput {
+  static constexpr Index lanes = Simd<T>::size;
+
+ public:
+  BlockInput(const Correlation<T>& correlation, const Staging& planes)
+      : p(correlation),
+        staging(planes),
+        single(p.rows.count * p.cols.count == 1),
+        pitch(Panels(staging.cols).rows(0)),
+        panel_size(p.C * pitch + lanes) {}
+
+  Index size() const {
+    return single ? staging.rows * Panels(staging.cols).count * panel_size : p.C * staging.channel_size;
+  }
+  Index offset(Index c, Index a, Index k) const {
+    return single ? c * pitch : c * staging.channel_size + staging.tap_offset(a, k);
+  }
+  // Where tile number `tile`, which begins at (row, col) of the block, reads channels from c0 on.
+  const T* at(const T* staged, Index tile, Index row, Index col, Index c0) const {
+    return single ? staged + tile * panel_size + c0 * pitch
+                  : staged + c0 * staging.channel_size + row * staging.pitch + col;
+  }
+
+  void stage(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
+    if (!single) {
+      for (Index c = 0; c < p.C; ++c)
+        stage_plane(x + c * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
+      return;
+    }
+    const Index start = ow * p.cols.stride + p.cols.at[0];
+    const Index vectors = (pitch + lanes - 1) / lanes, reach = vectors * lanes * p.cols.stride;
+    Index whole = 0;  // segments that can be read in whole vectors
+    if (p.cols.stride <= 2 && start >= 0)
+      while (whole < segments.count && start + segments.first(whole) * p.cols.stride + reach <= p.W) ++whole;
+    for (Index c = 0; c < p.C; ++c)
+      for (Index i = 0; i < rows; ++i) {
+        const Index line = (oh + i) * p.rows.stride + p.rows.at[0];
+        const T* row = line >= 0 && line < p.H ? x + c * p.x_plane + line * p.x_row : nullptr;
+        T* to = staged + i * segments.count * panel_size + c * pitch;
+        const Index fast = row != nullptr ? whole : 0;
+        if (p.cols.stride == 1)
+          copy_segments(segments, fast, vectors, [&](Index j) { return S::load(row + start + j); }, to);
+        else
+          copy_segments(
+              segments, fast, vectors,
+              [&](Index j) {
+                typename S::Packet even, odd;
+                S::load_pairs(row + start + 2 * j, even, odd);
+                return even;
+              },
+              to);
+        for (Index s = fast; s < segments.count; ++s)
+          for (Index j = 0; j < segments.rows(s); ++j) {
+            const Index column = start + (segments.first(s) + j) * p.cols.stride;
+            to[s * panel_size + j] = row != nullptr && column >= 0 && column < p.W ? row[column] : T(0);
+          }
+      }
+  }
+
+ private:
+  using S = Simd<T>;
+
+  // Whole vectors are written: what follows belongs to the next channel, which comes later, or to nobody.
+  template <class Load>
+  void copy_segments(const Panels& segments, Index count, Index vectors, const Load& load, T* to) const {
+    for (Index s = 0; s < count; ++s, to += panel_size)
+      for (Index v = 0; v < vectors; ++v) S::store(to + v * lanes, load(segments.first(s) + v * lanes));
+  }
+
+  const Correlation<T>& p;
+  const Staging& staging;
+  bool single;
+  Index pitch, panel_size;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

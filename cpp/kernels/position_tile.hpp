@@ -1,0 +1,104 @@
+// The micro-kernel whose rows are output positions and whose vector lanes are filters.
+#pragma once
+
+#include "correlation.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+constexpr int tile_registers = max_rows * tile_vectors;
+
+// tile[m][v] = (add ? tile[m][v] : 0) + sum over k of x[offset[k] + m] * w[k][v], m < R, v < V vectors.
+template <class T, int R, int V>
+void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, bool add) {
+  using S = Simd<T>;
+  typename S::Packet sum[R][V];
+#pragma GCC unroll 16
+  for (int m = 0; m < R; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum[m][v] = S::zero();
+  for (Index k = 0; k < K; ++k, w += V * S::size) {
+    const T* xk = x + offset[k];
+    typename S::Packet wk[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) wk[v] = S::load(w + v * S::size);
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m) {
+      const auto xm = S::fill(xk[m]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[m][v] = S::fma(xm, wk[v], sum[m][v]);
+    }
+  }
+  if (add) {
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(tile + (m * V + v) * S::size));
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < R; ++m)
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) S::store(tile + (m * V + v) * S::size, sum[m][v]);
+}
+
+template <class T>
+using PositionKernel = void (*)(Index K, const T* x, const Index* offset, const T* w, T* tile, bool add);
+
+template <class T, int V, int... R>
+constexpr std::array<PositionKernel<T>, sizeof...(R)> position_kernels(std::integer_sequence<int, R...>) {
+  return {&multiply_positions<T, R + 1, V>...};
+}
+
+// The kernel for `rows` positions of `vectors` vectors, as vectors_beside() allows.
+template <class T>
+PositionKernel<T> position_kernel(Index rows, Index vectors) {
+  const auto up_to = [](int V) { return std::min(max_rows, tile_registers / V); };
+  static constexpr auto one = position_kernels<T, 1>(std::make_integer_sequence<int, up_to(1)>());
+  static constexpr auto two = position_kernels<T, 2>(std::make_integer_sequence<int, up_to(2)>());
+  static constexpr auto three = position_kernels<T, 3>(std::make_integer_sequence<int, up_to(3)>());
+  static constexpr auto four = position_kernels<T, 4>(std::make_integer_sequence<int, up_to(4)>());
+  return vectors == 1   ? one[rows - 1]
+         : vectors == 2 ? two[rows - 1]
+         : vectors == 3 ? three[rows - 1]
+                        : four[rows - 1];
+}
+
+// The vectors of a tile of at most `rows` positions.
+inline Index vectors_beside(Index rows) { return std::clamp<Index>(tile_registers / rows, 1, 4); }
+
+// out[filter][position] <- bias + tile[position][filter], through ReLU if asked; `bias` for these filters.
+template <class T>
+void write_positions(const Correlation<T>& p, const T* tile, Index width, Index positions, Index filters,
+                     const T* bias, T* out) {
+  using S = Simd<T>;
+  constexpr int lanes = S::size;
+  for (Index f = 0; f < filters; f += lanes) {
+    const Index count = std::min<Index>(lanes, filters - f);
+    const auto start = bias != nullptr ? S::load_lanes(bias + f, 0, count) : S::zero();
+    const auto finished = [&](Index position) {
+      const auto v = S::add(S::load(tile + position * width + f), start);
+      return p.relu ? S::relu(v) : v;
+    };
+    T* to = out + f * p.out_plane;
+    for (Index first = 0; first < positions; first += lanes) {
+      const Index rows = std::min<Index>(lanes, positions - first);
+      Eigen::internal::PacketBlock<typename S::Packet, lanes> square;
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) square.packet[i] = finished(first + std::min<Index>(i, rows - 1));
+      Eigen::internal::ptranspose(square);
+      if (p.out_col == 1) {
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i)
+          if (i < count) S::store_lanes(to + i * p.out_plane + first, square.packet[i], 0, rows);
+        continue;
+      }
+      T turned[lanes * lanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) S::store(turned + i * lanes, square.packet[i]);
+      for (Index i = 0; i < count; ++i)
+        for (Index j = 0; j < rows; ++j)
+          to[i * p.out_plane + (first + j) * p.out_col] = turned[i * lanes + j];
+    }
+  }
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
