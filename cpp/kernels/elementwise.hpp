@@ -2,27 +2,37 @@
 #pragma once
 
 #include "../parallel.hpp"
+#include "vectors.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index elementwise_slice = 1 << 15;
 
+// out[i] = value(i, lanes) for all vectors of [0, n), in parallel.
+template <class T, class Value>
+void elementwise(T* out, Index n, const Value& value) {
+  const bool past = past_caches<T>(n);
+  parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
+    write_vectors(out + begin, end - begin, past,
+                  [&](Index i, Index count) { return value(begin + i, count); });
+    Simd<T>::fence();
+  });
+}
+
 // out = x where x > 0 or NaN, else 0.
 template <class T>
 void relu_forward(const T* x, T* out, Index n) {
-  parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) out[i] = x[i] < T(0) ? T(0) : x[i];
-  });
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) { return S::relu(load_counted(x + i, count)); });
 }
 
 // dx = 0 where x <= 0, else dout.
 template <class T>
 void relu_backward(const T* dout, const T* x, T* dx, Index n) {
-  parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) {
-      const T g = dout[i];  // read in any case, or the loop branches
-      dx[i] = x[i] <= T(0) ? T(0) : g;
-    }
+  using S = Simd<T>;
+  elementwise(dx, n, [=](Index i, Index count) {
+    return S::select(S::not_above(load_counted(x + i, count), S::zero()), S::zero(),
+                     load_counted(dout + i, count));
   });
 }
 

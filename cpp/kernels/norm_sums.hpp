@@ -1,9 +1,8 @@
 // What the norms share: y = (x - mean) / sqrt(var + eps) * gamma + beta.
 //
-// Statistics are double. Deviations and their squares are summed around a rough mean, that of the first
-// values; where it turns out to lie far from the mean, once more around that, which is as exact as the
-// textbook's two passes. Means are split into a T and the rest, so that x - mean stays exact where x is
-// large.
+// Statistics are double, from one pass over x: in short runs deviations from the run's first values and
+// their squares are added up in T, and the runs' sums in double, which is as exact as the textbook's two
+// passes. Means are split into a T and the rest, so that x - mean stays exact where x is large.
 #pragma once
 
 #include <cmath>
@@ -11,77 +10,85 @@
 #include "../parallel.hpp"
 #include "arena.hpp"
 #include "sums.hpp"
+#include "vectors.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// The vector at p, of which `count` lanes count and the others are `other`.
-template <class T>
-typename Simd<T>::Packet load_counted(const T* p, Index count, T other) {
-  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_some(p, 0, count, other);
-}
 
 struct TwoSums {
   double a = 0, b = 0;
 };
 
-// Two sums over `planes` runs of `size` values that lie `stride` apart: body(position, lanes, a, b) adds a
-// vector's share to the packets a and b.
+// run(position, planes, size) for parts of at most short_run values of `planes` planes of `size` values that
+// lie `stride` apart.
+template <class Run>
+void each_run(Index planes, Index size, Index stride, const Run& run) {
+  if (size < short_run) {
+    const Index together = short_run / std::max<Index>(1, size);
+    for (Index n = 0; n < planes; n += together) run(n * stride, std::min(together, planes - n), size);
+    return;
+  }
+  for (Index n = 0; n < planes; ++n)
+    for (Index i = 0; i < size; i += short_run) run(n * stride + i, Index(1), std::min(short_run, size - i));
+}
+
+// Two sums over a run: body(position, lanes, a, b) adds a vector's share to the packets a and b.
 template <class T, class Body>
-TwoSums two_sums(Index planes, Index size, Index stride, const Body& body) {
+[[gnu::always_inline]] inline TwoSums run_sums(Index planes, Index size, Index stride, const Body& body) {
   using S = Simd<T>;
-  TwoSums total;
-  typename S::Packet a[2] = {S::zero(), S::zero()}, b[2] = {S::zero(), S::zero()};
-  Index count = 0;
-  for (Index plane = 0; plane < planes; ++plane)
-    for (Index begin = 0; begin < size; begin += short_run) {
-      Index i = plane * stride + begin;
-      const Index last = plane * stride + std::min(size, begin + short_run);
-      count += last - i;
-      for (; i + 2 * S::size <= last; i += 2 * S::size) {
-        body(i, S::size, a[0], b[0]);
-        body(i + S::size, S::size, a[1], b[1]);
-      }
-      for (; i < last; i += S::size) body(i, std::min<Index>(S::size, last - i), a[0], b[0]);
-      if (count < short_run && (plane + 1 < planes || begin + short_run < size)) continue;
-      total.a += double(S::sum(S::add(a[0], a[1])));
-      total.b += double(S::sum(S::add(b[0], b[1])));
-      a[0] = a[1] = b[0] = b[1] = S::zero();
-      count = 0;
-    }
-  return total;
+  constexpr int chains = 4;
+  typename S::Packet a[chains], b[chains];
+  for (int k = 0; k < chains; ++k) a[k] = b[k] = S::zero();
+  for (Index n = 0; n < planes; ++n) {
+    Index i = n * stride;
+    const Index last = i + size;
+    for (; i + chains * S::size <= last; i += chains * S::size)
+#pragma GCC unroll 4
+      for (int k = 0; k < chains; ++k) body(i + k * S::size, S::size, a[k], b[k]);
+    for (; i < last; i += S::size) body(i, std::min<Index>(S::size, last - i), a[0], b[0]);
+  }
+  return {double(S::sum(S::add(S::add(a[0], a[1]), S::add(a[2], a[3])))),
+          double(S::sum(S::add(S::add(b[0], b[1]), S::add(b[2], b[3]))))};
 }
 
 struct Moments {
   double mean, var;
 };
 
-// mean and biased variance from the sums of d = x - rough and d * d over n values; `far` if the rough mean
-// was no good.
-inline Moments moments(double rough, const TwoSums& sums, double n, bool& far) {
-  const double shift = sums.a / n, var = sums.b / n - shift * shift;
-  far = shift * shift > var;
-  return {rough + shift, var < 0 ? 0 : var};  // NaN stays NaN
-}
+// How many values there are, and the sums of d = x - origin and of d * d.
+struct Deviations {
+  double count = 0, origin = 0;
+  TwoSums sums;
 
-// Over `planes` runs of `size` values that lie `stride` apart.
+  void add(const Deviations& more) {
+    if (count == 0) origin = more.origin;
+    const double shift = more.origin - origin;
+    count += more.count;
+    sums.a += more.sums.a + more.count * shift;
+    sums.b += more.sums.b + shift * (2 * more.sums.a + more.count * shift);
+  }
+  Moments moments() const {  // the variance is the biased one
+    const double shift = sums.a / count, var = sums.b / count - shift * shift;
+    return {origin + shift, var < 0 ? 0 : var};  // NaN stays NaN
+  }
+};
+
 template <class T>
-Moments moments_of(const T* x, Index planes, Index size, Index stride) {
+Deviations deviations_of(const T* x, Index planes, Index size, Index stride) {
   using S = Simd<T>;
-  const double n = double(planes) * double(size);
-  const auto around = [&](T rough, bool& far) {
-    const auto middle = S::fill(rough);
-    const auto sums = two_sums<T>(planes, size, stride, [&](Index at, Index count, auto& a, auto& b) {
-      const auto d = S::sub(load_counted(x + at, count, rough), middle);
+  Deviations total;
+  each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
+    const T* p = x + at;
+    const Index first = std::min<Index>(S::size, run_size);
+    const T origin = S::sum(S::mul(load_counted(p, first, T(0)), S::fill(T(1) / T(first))));
+    const auto middle = S::fill(origin);
+    const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
+      const auto d = S::sub(load_counted(p + i, count, origin), middle);
       a = S::add(a, d);
       b = S::fma(d, d, b);
     });
-    return moments(double(rough), sums, n, far);
-  };
-  const Index first = std::min<Index>(size, 64);
-  bool far;
-  Moments m = around(T(sum(x, first) / double(first)), far);
-  if (far) m = around(T(m.mean), far);
-  return m;
+    total.add({double(run_planes) * double(run_size), double(origin), sums});
+  });
+  return total;
 }
 
 // y = (x - high) * scale + shift, with the low part of the mean folded into shift.
@@ -91,16 +98,13 @@ struct Affine {
   Affine(double mean, double scale_, double shift_)
       : high(T(mean)), scale(T(scale_)), shift(T(shift_ - (mean - double(T(mean))) * scale_)) {}
   template <bool Relu>
-  void apply(const T* x, T* y, Index n) const {
+  void apply(const T* x, T* y, Index n, bool past_caches) const {
     using S = Simd<T>;
     const auto h = S::fill(high), by = S::fill(scale), plus = S::fill(shift);
-    const auto value = [&](auto v) {
-      v = S::fma(S::sub(v, h), by, plus);
+    write_vectors(y, n, past_caches, [&](Index i, Index count) {
+      const auto v = S::fma(S::sub(load_counted(x + i, count, T(0)), h), by, plus);
       return Relu ? S::relu(v) : v;
-    };
-    Index i = 0;
-    for (; i + S::size <= n; i += S::size) S::store(y + i, value(S::load(x + i)));
-    if (i < n) S::store_lanes(y + i, value(S::load_lanes(x + i, 0, n - i)), 0, n - i);
+    });
   }
 };
 
@@ -117,17 +121,13 @@ struct NormGradient {
     constant = T(-gamma * inv_std * mean_dout + gamma * inv_std * inv_std * mean_dot * low);
   }
 
-  T operator()(T dout, T x) const { return dout * by_dout + ((x - high) * by_x + constant); }
-
-  void apply(const T* dout, const T* x, T* dx, Index n) const {
+  void apply(const T* dout, const T* x, T* dx, Index n, bool past_caches) const {
     using S = Simd<T>;
     const auto h = S::fill(high), bd = S::fill(by_dout), bx = S::fill(by_x), c = S::fill(constant);
-    const auto value = [&](auto g, auto v) { return S::fma(g, bd, S::fma(S::sub(v, h), bx, c)); };
-    Index i = 0;
-    for (; i + S::size <= n; i += S::size) S::store(dx + i, value(S::load(dout + i), S::load(x + i)));
-    if (i == n) return;
-    const auto rest = value(S::load_lanes(dout + i, 0, n - i), S::load_lanes(x + i, 0, n - i));
-    S::store_lanes(dx + i, rest, 0, n - i);
+    write_vectors(dx, n, past_caches, [&](Index i, Index count) {
+      const auto d = S::sub(load_counted(x + i, count, T(0)), h);
+      return S::fma(load_counted(dout + i, count, T(0)), bd, S::fma(d, bx, c));
+    });
   }
 };
 
@@ -137,13 +137,19 @@ TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Inde
   using S = Simd<T>;
   const T high = T(mean);
   const auto middle = S::fill(high);
-  auto sums = two_sums<T>(planes, size, stride, [&](Index at, Index count, auto& a, auto& b) {
-    const auto g = load_counted(dout + at, count, T(0));
-    a = S::add(a, g);
-    b = S::fma(g, S::sub(load_counted(x + at, count, high), middle), b);
+  TwoSums total;
+  each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
+    const T *grad = dout + at, *from = x + at;
+    const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
+      const auto g = load_counted(grad + i, count, T(0));
+      a = S::add(a, g);
+      b = S::fma(g, S::sub(load_counted(from + i, count, high), middle), b);
+    });
+    total.a += sums.a;
+    total.b += sums.b;
   });
-  sums.b -= sums.a * (mean - double(high));
-  return sums;
+  total.b -= total.a * (mean - double(high));
+  return total;
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -6,11 +6,12 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // body(row) for all rows of `size` values, in parallel.
-template <class Body>
+template <class T, class Body>
 void each_norm_row(Index rows, Index size, const Body& body) {
   parallel_ranges(rows, std::max<Index>(1, 8192 / std::max<Index>(1, size)), 2.0 * double(size),
                   [&](Index begin, Index end) {
                     for (Index row = begin; row < end; ++row) body(row);
+                    Simd<T>::fence();
                   });
 }
 
@@ -18,22 +19,27 @@ void each_norm_row(Index rows, Index size, const Body& body) {
 template <class T>
 void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
                      double* inv_std, const RowNormShape& s) {
+  using S = Simd<T>;
   const Index size = s.channels * s.S;
-  each_norm_row(s.rows, size, [&](Index r) {
+  const bool past = past_caches<T>(s.rows * size) && s.S % S::size == 0;
+  const bool past_by_row = past_caches<T>(s.rows * size) && size % S::size == 0;
+  each_norm_row<T>(s.rows, size, [&](Index r) {
     const T* row = x + r * size;
-    const Moments m = moments_of(row, 1, size, size);
+    const Moments m = deviations_of(row, 1, size, size).moments();
     mean[r] = m.mean;
     inv_std[r] = 1 / std::sqrt(m.var + eps);
     if (s.S == 1 && s.channels == s.C) {  // layer norm: each column has its own gamma
       const Affine<T> a(m.mean, inv_std[r], 0);
-      for (Index c = 0; c < size; ++c)
-        y[r * size + c] = ((row[c] - a.high) * a.scale + a.shift) * gamma[c] + beta[c];
-      return;
+      const auto high = S::fill(a.high), scale = S::fill(a.scale), shift = S::fill(a.shift);
+      return write_vectors(y + r * size, size, past_by_row, [&](Index c, Index count) {
+        const auto normal = S::fma(S::sub(load_counted(row + c, count), high), scale, shift);
+        return S::fma(normal, load_counted(gamma + c, count), load_counted(beta + c, count));
+      });
     }
     for (Index c = 0; c < s.channels; ++c) {
       const Index channel = (r * s.channels + c) % s.C;
       const Affine<T> a(m.mean, inv_std[r] * double(gamma[channel]), double(beta[channel]));
-      a.template apply<false>(row + c * s.S, y + r * size + c * s.S, s.S);
+      a.template apply<false>(row + c * s.S, y + r * size + c * s.S, s.S, past);
     }
   });
 }
@@ -46,61 +52,48 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   using S = Simd<T>;
   constexpr Index run = 16;
   const int threads = threads_for(3.0 * N * D);
+  const bool past = past_caches<T>(N * D) && D % S::size == 0;
   const Index parts = std::clamp<Index>(N / run, 1, 16);
   Layout layout;
   const auto total_piece = layout.array<double>(checked_product(2 * parts, D));
+  const auto run_piece = layout.per_thread<T>(threads, checked_product(2, D));
   const Scratch scratch(layout.bytes());
   double* totals = total_piece.in(scratch.data());  // [part][dgamma, dbeta][D]
   std::fill_n(totals, 2 * parts * D, 0.0);
-  parallel_for(parts, threads, [&](Index part, int) {
-    double *sum_gamma = totals + 2 * part * D, *sum_beta = sum_gamma + D;
+  parallel_for(parts, threads, [&](Index part, int slot) {
+    T *run_gamma = run_piece.of(scratch.data(), slot), *run_beta = run_gamma + D;
+    double* total = totals + 2 * part * D;
     const Index last = (part + 1) * N / parts;
     for (Index first = part * N / parts; first < last; first += run) {
-      const Index rows = std::min(run, last - first);
-      T high[run], by_dout[run], by_x[run], constant[run], scale[run], shift[run];
-      for (Index r = 0; r < rows; ++r) {
-        const Index n = first + r;
+      std::fill_n(run_gamma, 2 * D, T(0));
+      for (Index n = first; n < std::min(first + run, last); ++n) {
         const T *row = x + n * D, *grad = dout + n * D;
-        high[r] = T(mean[n]);
-        const auto middle = S::fill(high[r]);
-        auto sums = two_sums<T>(1, D, D, [&](Index at, Index count, auto& a, auto& b) {
-          const auto g = S::mul(load_counted(grad + at, count, T(0)), load_counted(gamma + at, count, T(0)));
-          a = S::add(a, g);
-          b = S::fma(g, S::sub(load_counted(row + at, count, T(0)), middle), b);
-        });
-        sums.b -= sums.a * (mean[n] - double(high[r]));
-        const NormGradient<T> g(mean[n], inv_std[n], 1, sums.a / D, sums.b * inv_std[n] / D);
-        by_dout[r] = g.by_dout;
-        by_x[r] = g.by_x;
-        constant[r] = g.constant;
         const Affine<T> normal(mean[n], inv_std[n], 0);
-        scale[r] = normal.scale;
-        shift[r] = normal.shift;
+        const auto high = S::fill(normal.high), scale = S::fill(normal.scale), shift = S::fill(normal.shift);
+        TwoSums sums;
+        each_run(1, D, D, [&](Index at, Index, Index size) {
+          const auto part = run_sums<T>(1, size, size, [&](Index i, Index count, auto& a, auto& b) {
+            const auto g = S::mul(load_counted(grad + at + i, count), load_counted(gamma + at + i, count));
+            a = S::add(a, g);
+            b = S::fma(g, S::sub(load_counted(row + at + i, count), high), b);
+          });
+          sums.a += part.a;
+          sums.b += part.b;
+        });
+        sums.b -= sums.a * (mean[n] - double(normal.high));
+        const NormGradient<T> of(mean[n], inv_std[n], 1, sums.a / double(D), sums.b * inv_std[n] / double(D));
+        const auto by_dout = S::fill(of.by_dout), by_x = S::fill(of.by_x), constant = S::fill(of.constant);
+        write_vectors(dx + n * D, D, past, [&](Index j, Index count) {
+          const auto g = load_counted(grad + j, count), d = S::sub(load_counted(row + j, count), high);
+          store_counted(run_beta + j, count, S::add(load_counted(run_beta + j, count), g));
+          store_counted(run_gamma + j, count,
+                        S::fma(g, S::fma(d, scale, shift), load_counted(run_gamma + j, count)));
+          return S::fma(S::mul(g, load_counted(gamma + j, count)), by_dout, S::fma(d, by_x, constant));
+        });
       }
-      // These rows once more, column by column.
-      for (Index j = 0; j < D; j += S::size) {
-        const Index count = std::min<Index>(S::size, D - j);
-        const auto weight = load_counted(gamma + j, count, T(0));
-        auto d_gamma = S::zero(), d_beta = S::zero();
-        for (Index r = 0; r < rows; ++r) {
-          const Index at = (first + r) * D + j;
-          const auto g = load_counted(dout + at, count, T(0));
-          const auto d = S::sub(load_counted(x + at, count, T(0)), S::fill(high[r]));
-          d_beta = S::add(d_beta, g);
-          d_gamma = S::fma(g, S::fma(d, S::fill(scale[r]), S::fill(shift[r])), d_gamma);
-          const auto value = S::fma(S::mul(g, weight), S::fill(by_dout[r]),
-                                    S::fma(d, S::fill(by_x[r]), S::fill(constant[r])));
-          count == S::size ? S::store(dx + at, value) : S::store_lanes(dx + at, value, 0, count);
-        }
-        T part_gamma[S::size], part_beta[S::size];
-        S::store(part_gamma, d_gamma);
-        S::store(part_beta, d_beta);
-        for (Index i = 0; i < count; ++i) {
-          sum_gamma[j + i] += double(part_gamma[i]);
-          sum_beta[j + i] += double(part_beta[i]);
-        }
-      }
+      for (Index j = 0; j < 2 * D; ++j) total[j] += double(run_gamma[j]);
     }
+    S::fence();
   });
   for (Index part = 1; part < parts; ++part)
     for (Index j = 0; j < 2 * D; ++j) totals[j] += totals[2 * part * D + j];
@@ -121,7 +114,8 @@ void rownorm_backward(const T* dout, const T* x, const double* mean, const doubl
   const auto piece = layout.array<TwoSums>(s.rows * s.channels);
   const Scratch scratch(layout.bytes());
   TwoSums* sums = piece.in(scratch.data());
-  each_norm_row(s.rows, size, [&](Index r) {
+  const bool past = past_caches<T>(s.rows * size) && s.S % Simd<T>::size == 0;
+  each_norm_row<T>(s.rows, size, [&](Index r) {
     double mean_dout = 0, mean_dot = 0;
     for (Index c = 0; c < s.channels; ++c) {
       const Index at = r * size + c * s.S, k = r * s.channels + c;
@@ -135,7 +129,7 @@ void rownorm_backward(const T* dout, const T* x, const double* mean, const doubl
       const Index at = r * size + c * s.S;
       NormGradient<T> g(mean[r], inv_std[r], 1, mean_dout, mean_dot);
       g.by_dout = T(inv_std[r] * scale);
-      g.apply(dout + at, x + at, dx + at, s.S);
+      g.apply(dout + at, x + at, dx + at, s.S, past);
     }
   });
   const Index images = s.rows * s.channels / s.C;

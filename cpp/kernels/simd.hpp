@@ -35,6 +35,14 @@ struct Simd {
   static T greatest(Packet v) { return Eigen::internal::predux_max(v); }
   static Packet exp(Packet v) { return Eigen::internal::pexp(v); }  // finite v
 
+  // Stores past the caches to an address that is a multiple of the vector's size; fence() ends a series.
+  static void stream(T* p, Packet v);
+  static void fence() {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+  }
+
   // Lanes [first, first + count) of the vector at p: memory of the other lanes is not touched.
   static Packet load_lanes(const T* p, Index first, Index count);
   static void store_lanes(T* p, Packet v, Index first, Index count);
@@ -78,9 +86,23 @@ struct Simd {
   static Mask equal(Packet a, Packet b);
   // v is greater than best, or v is NaN and best is not.
   static Mask beats(Packet v, Packet best);
+  static Mask not_above(Packet a, Packet b);  // a <= b; false where one is NaN
   static Packet select(Mask mask, Packet yes, Packet no);
   static bool any(Mask mask);
 };
+
+template <class T>
+void Simd<T>::stream(T* p, Packet v) {
+#if defined(__AVX512F__)
+  _mm512_stream_si512(reinterpret_cast<__m512i*>(p), Eigen::numext::bit_cast<__m512i>(v));
+#elif defined(__AVX2__)
+  _mm256_stream_si256(reinterpret_cast<__m256i*>(p), Eigen::numext::bit_cast<__m256i>(v));
+#elif defined(__SSE2__)
+  _mm_stream_si128(reinterpret_cast<__m128i*>(p), Eigen::numext::bit_cast<__m128i>(v));
+#else
+  store(p, v);
+#endif
+}
 
 #if defined(__AVX512F__)
 inline unsigned lane_mask(Index first, Index count) { return ((1u << count) - 1) << first; }
@@ -183,6 +205,14 @@ inline __mmask8 Simd<double>::equal(Packet a, Packet b) {
   return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ);
 }
 template <>
+inline __mmask16 Simd<float>::not_above(Packet a, Packet b) {
+  return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ);
+}
+template <>
+inline __mmask8 Simd<double>::not_above(Packet a, Packet b) {
+  return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ);
+}
+template <>
 inline __mmask16 Simd<float>::beats(Packet v, Packet best) {
   return _mm512_mask_cmp_ps_mask(equal(best, best), v, best, _CMP_NLE_UQ);
 }
@@ -278,6 +308,10 @@ void Simd<T>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
 template <class T>
 typename Simd<T>::Mask Simd<T>::equal(Packet a, Packet b) {
   return Eigen::internal::pcmp_eq(a, b);
+}
+template <class T>
+typename Simd<T>::Mask Simd<T>::not_above(Packet a, Packet b) {
+  return Eigen::internal::pcmp_le(a, b);
 }
 template <class T>
 typename Simd<T>::Mask Simd<T>::beats(Packet v, Packet best) {

@@ -1,0 +1,163 @@
+// Batch norm of the columns of a matrix (N, C), row by row.
+#pragma once
+
+#include "norm_sums.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+constexpr Index column_run = 64;  // rows whose values are added up in T
+
+inline Index column_runs(Index N) { return (N + column_run - 1) / column_run; }
+
+// Two sums down each column of every run of rows: body(first position of the column in the run, position,
+// lanes, column, a, b) adds a row's share of a vector of columns. partial (runs, 2, C).
+template <class T, class Body>
+void column_run_sums(Index N, Index C, const Body& body, T* partial) {
+  using S = Simd<T>;
+  constexpr Index vectors = 4, width = vectors * S::size;
+  const Index blocks = (C + width - 1) / width, tasks = column_runs(N) * blocks;
+  parallel_for(tasks, threads_for(2.0 * N * C), [&](Index task, int) {
+    const Index run = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
+    const Index top = run * column_run, bottom = std::min(N, top + column_run);
+    T* to = partial + run * 2 * C + c;
+    typename S::Packet a[vectors], b[vectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; ++v) a[v] = b[v] = S::zero();
+    if (count == width) {
+      for (Index n = top; n < bottom; ++n)
+#pragma GCC unroll 4
+        for (int v = 0; v < vectors; ++v)
+          body(top * C + c + v * S::size, n * C + c + v * S::size, S::size, c + v * S::size, a[v], b[v]);
+#pragma GCC unroll 4
+      for (int v = 0; v < vectors; ++v) {
+        S::store(to + v * S::size, a[v]);
+        S::store(to + C + v * S::size, b[v]);
+      }
+      return;
+    }
+    for (Index j = 0; j < count; j += S::size) {
+      const Index lanes = std::min<Index>(S::size, count - j);
+      a[0] = b[0] = S::zero();
+      for (Index n = top; n < bottom; ++n) body(top * C + c + j, n * C + c + j, lanes, c + j, a[0], b[0]);
+      S::store_lanes(to + j, a[0], 0, lanes);
+      S::store_lanes(to + C + j, b[0], 0, lanes);
+    }
+  });
+}
+
+// mean and biased variance of each column.
+template <class T>
+void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
+  using S = Simd<T>;
+  Layout layout;
+  const auto piece = layout.array<T>(checked_product(column_runs(N), 2 * C));
+  const Scratch scratch(layout.bytes());
+  T* partial = piece.in(scratch.data());
+  column_run_sums(
+      N, C,
+      [&](Index first, Index at, Index lanes, Index, auto& a, auto& b) {
+        const auto d = S::sub(load_counted(x + at, lanes), load_counted(x + first, lanes));
+        a = S::add(a, d);
+        b = S::fma(d, d, b);
+      },
+      partial);
+  std::fill_n(mean, C, 0.0);
+  std::fill_n(var, C, 0.0);
+  for (Index run = 0; run < column_runs(N); ++run) {
+    const T *a = partial + run * 2 * C, *b = a + C, *origin = x + run * column_run * C;
+    const double rows = double(std::min(column_run, N - run * column_run));
+    for (Index c = 0; c < C; ++c) {
+      const double shift = double(origin[c]) - double(x[c]);
+      mean[c] += double(a[c]) + rows * shift;
+      var[c] += double(b[c]) + shift * (2 * double(a[c]) + rows * shift);
+    }
+  }
+  for (Index c = 0; c < C; ++c) {
+    const double shift = mean[c] / double(N), v = var[c] / double(N) - shift * shift;
+    mean[c] = double(x[c]) + shift;
+    var[c] = v < 0 ? 0 : v;
+  }
+}
+
+// body(row) for all rows, the last ones first: those are still in the cache.
+template <class T, class Body>
+void each_column_row(Index N, Index C, const Body& body) {
+  parallel_ranges(N, std::max<Index>(1, 16384 / std::max<Index>(1, C)), double(C),
+                  [&](Index begin, Index end) {
+                    for (Index n = N - end; n < N - begin; ++n) body(n);
+                    Simd<T>::fence();
+                  });
+}
+
+template <class T>
+void column_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
+                      T* y, Index N, Index C, bool relu) {
+  using S = Simd<T>;
+  Layout layout;
+  const auto piece = layout.array<T>(checked_product(3, C));
+  const Scratch scratch(layout.bytes());
+  T *high = piece.in(scratch.data()), *scale = high + C, *shift = scale + C;
+  for (Index c = 0; c < C; ++c) {
+    const Affine<T> a(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
+    high[c] = a.high;
+    scale[c] = a.scale;
+    shift[c] = a.shift;
+  }
+  const bool past = past_caches<T>(N * C) && C % S::size == 0;
+  each_column_row<T>(N, C, [&](Index n) {
+    const T* row = x + n * C;
+    const auto value = [&](Index j, Index count) {
+      const auto d = S::sub(load_counted(row + j, count), load_counted(high + j, count));
+      return S::fma(d, load_counted(scale + j, count), load_counted(shift + j, count));
+    };
+    if (relu)
+      write_vectors(y + n * C, C, past, [&](Index j, Index count) { return S::relu(value(j, count)); });
+    else
+      write_vectors(y + n * C, C, past, value);
+  });
+}
+
+// gradient(column, sums of dout and of dout * (x - mean)) completes a column and returns its NormGradient.
+template <class T, class Gradient>
+void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index N, Index C,
+                     const Gradient& gradient) {
+  using S = Simd<T>;
+  const Index runs = column_runs(N);
+  Layout layout;
+  const auto partial_piece = layout.array<T>(checked_product(runs, 2 * C));
+  const auto total_piece = layout.array<double>(checked_product(2, C));
+  const auto factor_piece = layout.array<T>(checked_product(4, C));
+  const Scratch scratch(layout.bytes());
+  T* partial = partial_piece.in(scratch.data());
+  double *sum = total_piece.in(scratch.data()), *dot = sum + C;
+  T *high = factor_piece.in(scratch.data()), *by_dout = high + C, *by_x = by_dout + C, *constant = by_x + C;
+  for (Index c = 0; c < C; ++c) high[c] = T(mean[c]);
+  column_run_sums(
+      N, C,
+      [&](Index, Index at, Index lanes, Index c, auto& a, auto& b) {
+        const auto g = load_counted(dout + at, lanes);
+        a = S::add(a, g);
+        b = S::fma(g, S::sub(load_counted(x + at, lanes), load_counted(high + c, lanes)), b);
+      },
+      partial);
+  std::fill_n(sum, 2 * C, 0.0);
+  for (Index run = 0; run < runs; ++run)
+    for (Index c = 0; c < 2 * C; ++c) sum[c] += double(partial[run * 2 * C + c]);
+  for (Index c = 0; c < C; ++c) {
+    const NormGradient<T> g = gradient(c, TwoSums{sum[c], dot[c] - sum[c] * (mean[c] - double(high[c]))});
+    by_dout[c] = g.by_dout;
+    by_x[c] = g.by_x;
+    constant[c] = g.constant;
+  }
+  const bool past = past_caches<T>(N * C) && C % S::size == 0;
+  each_column_row<T>(N, C, [&](Index n) {
+    const T *grad = dout + n * C, *row = x + n * C;
+    write_vectors(dx + n * C, C, past, [&](Index j, Index count) {
+      const auto d = S::sub(load_counted(row + j, count), load_counted(high + j, count));
+      return S::fma(load_counted(grad + j, count), load_counted(by_dout + j, count),
+                    S::fma(d, load_counted(by_x + j, count), load_counted(constant + j, count)));
+    });
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
