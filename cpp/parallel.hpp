@@ -3,6 +3,7 @@
 
 #include <omp.h>
 
+#include "buffers.hpp"
 #include "shapes.hpp"
 
 namespace cnnlib {
@@ -24,26 +25,48 @@ void watch_for_fork();
 #ifdef CNNLIB_ISA
 namespace CNNLIB_ISA {
 
-// body(task, slot) for every task in [0, tasks); slot < threads tells which scratch to use. Tasks are
-// handed out dynamically, so a result must not depend on the slot that computes it.
+enum class Order { forward, backward };
+
+// The tasks that one thread takes first, in a cache line of its own.
+struct alignas(64) TaskRange {
+  Index first, last, taken;
+};
+
+// body(task, slot) for every task in [0, tasks); slot < threads tells which scratch to use. Each thread
+// starts with a range of its own, the same for every loop over as many tasks, so that it finds in its caches
+// what it left there before, most of all if it goes backward; then it helps the others. Which slot computes a
+// task is not certain, and a result must not depend on it.
 template <class Body>
-void parallel_for(Index tasks, int threads, const Body& body) {
+void parallel_for(Index tasks, int threads, const Body& body, Order order = Order::forward) {
   if (threads <= 1 || tasks <= 1) {
-    for (Index task = 0; task < tasks; ++task) body(task, 0);
+    for (Index i = 0; i < tasks; ++i) body(order == Order::forward ? i : tasks - 1 - i, 0);
     return;
   }
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-  for (Index task = 0; task < tasks; ++task) body(task, omp_get_thread_num());
+  const Scratch scratch(checked_product(sizeof(TaskRange), static_cast<std::size_t>(threads)));
+  auto* ranges = static_cast<TaskRange*>(scratch.data());
+  for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0};
+#pragma omp parallel num_threads(threads)
+  {
+    const int slot = omp_get_thread_num();
+    for (int k = 0; k < threads; ++k) {
+      TaskRange& range = ranges[(slot + k) % threads];
+      const Index count = range.last - range.first;
+      for (Index i; (i = __atomic_fetch_add(&range.taken, 1, __ATOMIC_RELAXED)) < count;)
+        body(order == Order::forward ? range.first + i : range.last - 1 - i, slot);
+    }
+  }
 }
 
 // body(begin, end) for slices of [0, n) whose bounds are multiples of `grain`.
 template <class Body>
-void parallel_ranges(Index n, Index grain, double work_per_item, const Body& body) {
+void parallel_ranges(Index n, Index grain, double work_per_item, const Body& body,
+                     Order order = Order::forward) {
   const Index slices = (n + grain - 1) / grain;
-  parallel_for(slices, threads_for(work_per_item * static_cast<double>(n)), [&](Index slice, int) {
-    const Index begin = slice * grain;
+  const auto slice = [&](Index i, int) {
+    const Index begin = i * grain;
     body(begin, begin + grain < n ? begin + grain : n);
-  });
+  };
+  parallel_for(slices, threads_for(work_per_item * static_cast<double>(n)), slice, order);
 }
 
 }  // namespace CNNLIB_ISA

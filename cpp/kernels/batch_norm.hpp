@@ -24,15 +24,16 @@ void each_channel_run(const BatchNormShape& s, double cost, const Partial& parti
 // body(channel, position) for all planes, the last ones first: those are still in the cache.
 template <class T, class Body>
 void each_plane(const BatchNormShape& s, double cost, const Body& body) {
-  const Index planes = s.N * s.C;
-  parallel_ranges(planes, std::max<Index>(1, 16384 / std::max<Index>(1, s.S)), cost * double(s.S),
-                  [&](Index begin, Index end) {
-                    for (Index k = planes - end, c = k % s.C; k < planes - begin; ++k) {
-                      body(c, k * s.S);
-                      if (++c == s.C) c = 0;
-                    }
-                    Simd<T>::fence();
-                  });
+  parallel_ranges(
+      s.N * s.C, std::max<Index>(1, 16384 / std::max<Index>(1, s.S)), cost * double(s.S),
+      [&](Index begin, Index end) {
+        for (Index k = begin, c = k % s.C; k < end; ++k) {
+          body(c, k * s.S);
+          if (++c == s.C) c = 0;
+        }
+        Simd<T>::fence();
+      },
+      Order::backward);
 }
 
 // Whole vectors of a large result, which may then be written past the caches.

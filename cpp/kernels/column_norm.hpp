@@ -82,11 +82,13 @@ void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
 // body(row) for all rows, the last ones first: those are still in the cache.
 template <class T, class Body>
 void each_column_row(Index N, Index C, const Body& body) {
-  parallel_ranges(N, std::max<Index>(1, 16384 / std::max<Index>(1, C)), double(C),
-                  [&](Index begin, Index end) {
-                    for (Index n = N - end; n < N - begin; ++n) body(n);
-                    Simd<T>::fence();
-                  });
+  parallel_ranges(
+      N, std::max<Index>(1, 16384 / std::max<Index>(1, C)), double(C),
+      [&](Index begin, Index end) {
+        for (Index n = begin; n < end; ++n) body(n);
+        Simd<T>::fence();
+      },
+      Order::backward);
 }
 
 template <class T>

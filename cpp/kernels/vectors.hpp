@@ -7,7 +7,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 // A result of so many bytes is not found in the caches when it is used; writing it past them saves
 // reading its old contents.
-constexpr Index past_caches_bytes = 8 << 20;
+constexpr Index past_caches_bytes = 64 << 20;
 
 template <class T>
 bool past_caches(Index n) {
