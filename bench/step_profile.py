@@ -2,66 +2,20 @@
 
 from __future__ import annotations
 
-import functools
-import sys
+import textwrap
 import time
-from collections import defaultdict
-
-import numpy as np
 
 _STEPS = 5
 _OPERATORS = 25
 
 
 def print_own(step):
-    """Print the time in each public layer function, for each shape of its first array; and the rest.
+    """Print the time of each layer in the order of the forward pass, of loss and update, and the rest."""
+    from cnnlib._profile import profile_step, table
 
-    The functions are replaced by timed ones wherever cnnlib's modules hold them, for as long as this takes.
-    """
-    from cnnlib import layers
-
-    seconds, calls = defaultdict(float), defaultdict(int)
-
-    def timed(name, function):
-        @functools.wraps(function)
-        def wrapper(x, *rest, **options):
-            started = time.perf_counter()
-            result = function(x, *rest, **options)
-            key = name, np.shape(x)
-            seconds[key] += time.perf_counter() - started
-            calls[key] += 1
-            return result
-
-        return wrapper
-
-    wrappers = {getattr(layers, name): timed(name, getattr(layers, name)) for name in layers.__all__}
-    replaced = []
-    for module in [m for name, m in sys.modules.items() if name.split(".")[0] == "cnnlib"]:
-        for name, value in list(vars(module).items()):
-            if callable(value) and not isinstance(value, type) and value in wrappers:
-                replaced.append((module, name, value))
-                setattr(module, name, wrappers[value])
-    try:
-        step()
-        seconds.clear()
-        calls.clear()
-        update = 0.0
-        started = time.perf_counter()
-        for _ in range(_STEPS):
-            _, grads = step.model.loss(step.X, step.y)
-            before = time.perf_counter()
-            step.update(grads)
-            update += time.perf_counter() - before
-        total = time.perf_counter() - started
-    finally:
-        for module, name, value in replaced:
-            setattr(module, name, value)
-    rows = [(f"{name} {_text(shape)}", spent, calls[name, shape]) for (name, shape), spent in seconds.items()]
-    rows.append((f"update of {len(step.configs)} parameters", update, _STEPS))
-    rows.append(
-        ("the rest: Python, sums of branches, regularisation", total - sum(r[1] for r in rows), _STEPS)
-    )
-    _print("cnnlib, by layer (shape of its first array: x, or dout)", rows, total)
+    profile = profile_step(step.model, step.X, step.y, step.update, _STEPS)
+    print(f"\n  cnnlib, by layer and shape of x: {1e3 * profile.total:.3g} ms a step")
+    print(textwrap.indent(table(profile), "  "))
 
 
 def print_torch(torch, step):

@@ -36,12 +36,15 @@ constexpr Kernels<T> kernels_of() {
       &softmax_loss<T>,
       &relu_forward<T>,
       &relu_backward<T>,
+      &add<T>,
+      &multiply<T>,
       &leaky_relu_forward<T>,
       &leaky_relu_backward<T>,
       &sgd_step<T>,
       &momentum_step<T>,
       &rmsprop_step<T>,
       &adam_step<T>,
+      &sum_of_squares<T>,
   };
 }
 

@@ -45,14 +45,19 @@ struct Kernels {
 
   void (*relu_forward)(const T* x, T* out, Index n);
   void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
+  void (*add)(const T* a, const T* b, T* out, Index n);
+  void (*multiply)(const T* a, const T* b, T* out, Index n);
   void (*leaky_relu_forward)(const T* x, T* out, T alpha, Index n);
   void (*leaky_relu_backward)(const T* dout, const T* x, T* dx, T alpha, Index n);
 
-  void (*sgd_step)(T* w, const T* dw, double rate, Index n);
-  void (*momentum_step)(T* w, const T* dw, T* velocity, double rate, double momentum, bool nesterov, Index n);
-  void (*rmsprop_step)(T* w, const T* dw, T* a, double rate, double decay, double epsilon, Index n);
-  void (*adam_step)(T* w, const T* dw, T* v, T* a, double rate, double beta1, double beta2, double epsilon,
-                    double weight_decay, Index t, Index n);
+  void (*sgd_step)(T* w, const T* dw, double scale, double rate, Index n);
+  void (*momentum_step)(T* w, const T* dw, double scale, T* velocity, double rate, double momentum,
+                        bool nesterov, Index n);
+  void (*rmsprop_step)(T* w, const T* dw, double scale, T* a, double rate, double decay, double epsilon,
+                       Index n);
+  void (*adam_step)(T* w, const T* dw, double scale, T* v, T* a, double rate, double beta1, double beta2,
+                    double epsilon, double weight_decay, Index t, Index n);
+  double (*sum_of_squares)(const T* x, Index n);
 };
 
 // The kernels of one instruction set.

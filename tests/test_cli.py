@@ -436,6 +436,9 @@ class TestErrors:
             ["eval", "."],
             ["predict", "no/such/run", "image.png"],
             ["bench", "--json", "no/such/folder/file.json", "--quick"],
+            ["bench", "--network", "resnet8"],
+            ["bench", "--batch-size", "3", "--quick"],
+            ["bench", "--profile", "--network", "no-such-network"],
         ],
         ids=" ".join,
     )
@@ -536,3 +539,36 @@ class TestBench:
             assert max(max(row["difference"].values()) for row in rows.values()) < 1e-7
         assert rows["max_pool_forward"]["difference"] == {"out": 0}
         assert rows["max_pool_backward"]["difference"] == {"dx": 0}
+
+    @pytest.mark.parametrize("network", ["resnet8", "vgg-small"])
+    def test_profile(self, tmp_path, capsys, network):
+        file = tmp_path / "profile.json"
+        arguments = ["bench", "--profile", "--quick", "--network", network, "--batch-size", "3"]
+        assert main([*arguments, "--json", str(file), "--threads", "1"]) == 0
+        out = capsys.readouterr().out
+        result = json.loads(file.read_text())
+        assert (result["network"], result["images"], result["dtype"]) == (network, 3, "float32")
+        profile = result["profile"]
+        names = [layer["name"] for layer in profile["layers"]]
+        assert names[0] == "conv_bn_relu"
+        assert profile["layers"][0]["shape"] == [3, 3, 32, 32]
+        assert names[-1] == "affine"
+        assert "softmax_loss" not in names
+        for layer in profile["layers"]:
+            assert f"{layer['name']} {'x'.join(map(str, layer['shape']))}" in out
+            assert layer["forward"] > 0
+            assert layer["backward"] > 0
+        spent = sum(layer["forward"] + layer["backward"] for layer in profile["layers"])
+        assert 0 < profile["loss"] < profile["total"]
+        assert 0 < profile["update"] < profile["total"]
+        assert spent + profile["loss"] + profile["update"] < profile["total"]
+        shares = [float(line.split()[-1].rstrip("%")) for line in out.splitlines() if line.endswith("%")]
+        assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
+        assert f"page faults per step: {profile['page_faults']:.1f}" in out
+
+    def test_profile_leaves_the_layers_alone(self):
+        from cnnlib import _modeling, layers
+
+        before = [getattr(layers, name) for name in layers.__all__], _modeling.softmax_loss
+        assert main(["bench", "--profile", "--quick", "--network", "resnet8", "--batch-size", "2"]) == 0
+        assert before == ([getattr(layers, name) for name in layers.__all__], _modeling.softmax_loss)

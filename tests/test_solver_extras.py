@@ -84,6 +84,25 @@ def test_clipping(clip_norm, scale):
     np.testing.assert_allclose(params["b"], [2 - 4 * scale], rtol=1e-12)
 
 
+@pytest.mark.parametrize("rule", [*optim.__all__, lambda w, dw, config: (w - 0.1 * dw, config)])
+def test_clipping_goes_with_every_rule_and_spares_the_gradients(rule):
+    model = FixedGradients()
+    grads = model.loss(np.zeros((1, 2)), np.zeros(1))[1]
+    model.loss = lambda X, y=None: np.zeros((len(X), 4)) if y is None else (1.0, grads)
+    config = {"learning_rate": 0.1}
+    settings = {"num_epochs": 1, "update_rule": rule, "optim_config": config, "clip_norm": 0.5}
+    solver = quiet_solver(model, digits_like(), **settings)
+    solver.train()
+    np.testing.assert_array_equal(grads["w"], [[0, 3]])
+    np.testing.assert_array_equal(grads["b"], [4])
+    by_hand = {"w": np.array([[3.0, 4.0]]), "b": np.array([2.0])}
+    for name in by_hand:
+        step, state = (getattr(optim, rule) if isinstance(rule, str) else rule), {"learning_rate": 0.1}
+        for _ in solver.loss_history:
+            by_hand[name], state = step(by_hand[name], 0.1 * grads[name], state)
+        np.testing.assert_allclose(solver.last_params[name], by_hand[name], rtol=1e-12)
+
+
 def test_clipping_stops_at_a_gradient_that_is_not_finite():
     model = FixedGradients()
     model.loss = lambda X, y=None: (

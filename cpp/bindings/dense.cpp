@@ -77,6 +77,27 @@ py::array relu_backward(const char* function, const Array<T>& dout, const Array<
   return dx;
 }
 
+// out = a + b or a * b.
+template <class T>
+py::array combined(const char* function, const Array<T>& a, const Array<T>& b,
+                   void (*Kernels<T>::*kernel)(const T*, const T*, T*, Index)) {
+  require_shape(function, "b", b, shape_of(a));
+  Array<T> out = new_array<T>(function, shape_of(a));
+  T* to = out.mutable_data();
+  unlocked([&] { (kernels<T>().*kernel)(a.data(), b.data(), to, a.size()); });
+  return out;
+}
+
+template <class T>
+py::array add(const char* function, const Array<T>& a, const Array<T>& b) {
+  return combined(function, a, b, &Kernels<T>::add);
+}
+
+template <class T>
+py::array multiply(const char* function, const Array<T>& a, const Array<T>& b) {
+  return combined(function, a, b, &Kernels<T>::multiply);
+}
+
 template <class T>
 py::array leaky_relu_forward(const Array<T>& x, double alpha) {
   Array<T> out = new_array<T>("leaky_relu_forward", shape_of(x));
@@ -108,6 +129,9 @@ void bind_dense(py::module_& m) {
   m.def("softmax_loss", &softmax_loss<T>, x, py::arg("y").noconvert());
   m.def("relu_forward", &relu_forward<T>, x);
   m.def("relu_backward", &relu_backward<T>, function, dout, x);
+  const auto a = py::arg("a").noconvert(), other = py::arg("b").noconvert();
+  m.def("add", &add<T>, function, a, other);
+  m.def("multiply", &multiply<T>, function, a, other);
   m.def("leaky_relu_forward", &leaky_relu_forward<T>, x, py::arg("alpha"));
   m.def("leaky_relu_backward", &leaky_relu_backward<T>, dout, x, py::arg("alpha"));
 }

@@ -3,43 +3,51 @@
 namespace cnnlib {
 namespace {
 
-// In-place updates: w and the state arrays have dw's shape and are writable (optim.py sees to both;
-// mutable_data() refuses a read-only array).
+// In-place updates by scale * dw: w and the state arrays have dw's shape and are writable (optim.py sees to
+// both; mutable_data() refuses a read-only array).
 template <class T>
-void sgd_step(Array<T>& w, const Array<T>& dw, double rate) {
+void sgd_step(Array<T>& w, const Array<T>& dw, double scale, double rate) {
   require_shape("sgd", "dw", dw, shape_of(w));
   T* to = w.mutable_data();
-  unlocked([&] { kernels<T>().sgd_step(to, dw.data(), rate, dw.size()); });
+  unlocked([&] { kernels<T>().sgd_step(to, dw.data(), scale, rate, dw.size()); });
 }
 
 template <class T>
-void momentum_step(Array<T>& w, const Array<T>& dw, Array<T>& velocity, double rate, double momentum,
-                   bool nesterov) {
+void momentum_step(Array<T>& w, const Array<T>& dw, double scale, Array<T>& velocity, double rate,
+                   double momentum, bool nesterov) {
   require_shape("sgd_momentum", "dw", dw, shape_of(w));
   require_shape("sgd_momentum", "velocity", velocity, shape_of(w));
   T *to = w.mutable_data(), *v = velocity.mutable_data();
-  unlocked([&] { kernels<T>().momentum_step(to, dw.data(), v, rate, momentum, nesterov, dw.size()); });
+  unlocked([&] { kernels<T>().momentum_step(to, dw.data(), scale, v, rate, momentum, nesterov, dw.size()); });
 }
 
 template <class T>
-void rmsprop_step(Array<T>& w, const Array<T>& dw, Array<T>& a, double rate, double decay, double epsilon) {
+void rmsprop_step(Array<T>& w, const Array<T>& dw, double scale, Array<T>& a, double rate, double decay,
+                  double epsilon) {
   require_shape("rmsprop", "dw", dw, shape_of(w));
   require_shape("rmsprop", "a", a, shape_of(w));
   T *to = w.mutable_data(), *second = a.mutable_data();
-  unlocked([&] { kernels<T>().rmsprop_step(to, dw.data(), second, rate, decay, epsilon, dw.size()); });
+  unlocked([&] { kernels<T>().rmsprop_step(to, dw.data(), scale, second, rate, decay, epsilon, dw.size()); });
 }
 
 template <class T>
-void adam_step(Array<T>& w, const Array<T>& dw, Array<T>& v, Array<T>& a, double rate, double beta1,
-               double beta2, double epsilon, double weight_decay, Index t) {
+void adam_step(Array<T>& w, const Array<T>& dw, double scale, Array<T>& v, Array<T>& a, double rate,
+               double beta1, double beta2, double epsilon, double weight_decay, Index t) {
   require_shape("adam", "dw", dw, shape_of(w));
   require_shape("adam", "v", v, shape_of(w));
   require_shape("adam", "a", a, shape_of(w));
   T *to = w.mutable_data(), *first = v.mutable_data(), *second = a.mutable_data();
   unlocked([&] {
-    kernels<T>().adam_step(to, dw.data(), first, second, rate, beta1, beta2, epsilon, weight_decay, t,
+    kernels<T>().adam_step(to, dw.data(), scale, first, second, rate, beta1, beta2, epsilon, weight_decay, t,
                            dw.size());
   });
+}
+
+template <class T>
+double sum_of_squares(const Array<T>& x) {
+  double sum = 0;
+  unlocked([&] { sum = kernels<T>().sum_of_squares(x.data(), x.size()); });
+  return sum;
 }
 
 }  // namespace
@@ -49,12 +57,14 @@ void bind_update(py::module_& m) {
   const auto w = py::arg("w").noconvert(), dw = py::arg("dw").noconvert();
   const auto v = py::arg("v").noconvert(), a = py::arg("a").noconvert();
   const auto rate = py::arg("learning_rate"), epsilon = py::arg("epsilon");
-  m.def("sgd_step", &sgd_step<T>, w, dw, rate);
-  m.def("momentum_step", &momentum_step<T>, w, dw, py::arg("velocity").noconvert(), rate, py::arg("momentum"),
-        py::arg("nesterov"));
-  m.def("rmsprop_step", &rmsprop_step<T>, w, dw, a, rate, py::arg("decay_rate"), epsilon);
-  m.def("adam_step", &adam_step<T>, w, dw, v, a, rate, py::arg("beta1"), py::arg("beta2"), epsilon,
+  const auto scale = py::arg("scale");
+  m.def("sgd_step", &sgd_step<T>, w, dw, scale, rate);
+  m.def("momentum_step", &momentum_step<T>, w, dw, scale, py::arg("velocity").noconvert(), rate,
+        py::arg("momentum"), py::arg("nesterov"));
+  m.def("rmsprop_step", &rmsprop_step<T>, w, dw, scale, a, rate, py::arg("decay_rate"), epsilon);
+  m.def("adam_step", &adam_step<T>, w, dw, scale, v, a, rate, py::arg("beta1"), py::arg("beta2"), epsilon,
         py::arg("weight_decay"), py::arg("t"));
+  m.def("sum_of_squares", &sum_of_squares<T>, py::arg("x").noconvert());
 }
 
 template void bind_update<float>(py::module_&);

@@ -36,6 +36,24 @@ void relu_backward(const T* dout, const T* x, T* dx, Index n) {
   });
 }
 
+// out = a + b
+template <class T>
+void add(const T* a, const T* b, T* out, Index n) {
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    return S::add(load_counted(a + i, count), load_counted(b + i, count));
+  });
+}
+
+// out = a * b, element by element.
+template <class T>
+void multiply(const T* a, const T* b, T* out, Index n) {
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    return S::mul(load_counted(a + i, count), load_counted(b + i, count));
+  });
+}
+
 // out = x where x > 0, else alpha * x.
 template <class T>
 void leaky_relu_forward(const T* x, T* out, T alpha, Index n) {

@@ -27,6 +27,8 @@ struct Simd {
   static Packet add(Packet a, Packet b) { return Eigen::internal::padd(a, b); }
   static Packet sub(Packet a, Packet b) { return Eigen::internal::psub(a, b); }
   static Packet mul(Packet a, Packet b) { return Eigen::internal::pmul(a, b); }
+  static Packet div(Packet a, Packet b) { return Eigen::internal::pdiv(a, b); }
+  static Packet sqrt(Packet v) { return Eigen::internal::psqrt(v); }
   static Packet fma(Packet a, Packet b, Packet c) { return Eigen::internal::pmadd(a, b, c); }
   // max(v, 0), where NaN stays NaN.
   static Packet relu(Packet v) { return Eigen::internal::pmax<Eigen::PropagateNaN>(v, zero()); }

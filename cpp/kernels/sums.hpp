@@ -16,14 +16,17 @@ double sum_over(Index n, const F& f) {
   for (Index begin = 0; begin < n; begin += short_run) {
     const Index end = std::min(n, begin + short_run);
     Index i = begin;
-    auto a = S::zero(), b = S::zero();
-    for (; i + 2 * S::size <= end; i += 2 * S::size) {
+    auto a = S::zero(), b = S::zero(), c = S::zero(), d = S::zero();
+    for (; i + 4 * S::size <= end; i += 4 * S::size) {
       a = S::add(a, f(i, S::zero()));
       b = S::add(b, f(i + S::size, S::zero()));
+      c = S::add(c, f(i + 2 * S::size, S::zero()));
+      d = S::add(d, f(i + 3 * S::size, S::zero()));
     }
+    for (; i + S::size <= end; i += S::size) a = S::add(a, f(i, S::zero()));
     T rest = 0;
     for (; i < end; ++i) rest += f(i, T(0));
-    total += double(S::sum(S::add(a, b))) + double(rest);
+    total += double(S::sum(S::add(S::add(a, b), S::add(c, d)))) + double(rest);
   }
   return total;
 }

@@ -158,13 +158,25 @@ def _add_bench(commands):
         "bench",
         help="speed of the kernels",
         description="Time the compiled kernels, the loop versions and, if it is installed, PyTorch on the "
-        "speed cells of the course notebook. The loops take half a minute.",
+        "speed cells of the course notebook. The loops take half a minute. With --profile instead: where a "
+        "training step of a network goes, on random images.",
     )
     bench.set_defaults(module="bench")
     bench.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
-    bench.add_argument("--dtype", choices=("float32", "float64"), default="float64", help="default: float64")
     bench.add_argument(
-        "--quick", action="store_true", help="2 images instead of 100: a try, not a measurement"
+        "--dtype", choices=("float32", "float64"), help="default: float64, with --profile float32"
+    )
+    bench.add_argument(
+        "--quick", action="store_true", help="2 images instead of 100, 2 steps: a try, not a measurement"
+    )
+    bench.add_argument(
+        "--profile",
+        action="store_true",
+        help="time, share and page faults of a step's layers, loss and update",
+    )
+    bench.add_argument("--network", choices=SPECS, help="with --profile; default: vgg-small")
+    bench.add_argument(
+        "--batch-size", type=_positive_int, metavar="N", help="with --profile: images; default: 64"
     )
     _add_threads(bench)
 

@@ -236,7 +236,7 @@ def dropout_forward(x, dropout_param):
     mask = (draw.rand(*x.shape) < keep).astype(x.dtype)
     if keep > 0:
         mask /= x.dtype.type(keep)
-    return result(x * mask, dtype), (dropout_param, result(mask, dtype))
+    return result(_core.multiply(function, x, mask), dtype), (dropout_param, result(mask, dtype))
 
 
 def dropout_backward(dout, cache):
@@ -265,4 +265,4 @@ def dropout_backward(dout, cache):
     (dout, mask), dtype = prepare_backward("dropout_backward", dout, ("mask",), mask)
     if dout.shape != mask.shape:
         raise ValueError(f"dropout_backward: dout must have shape {mask.shape}, got {dout.shape}")
-    return result(dout * mask, dtype)
+    return result(_core.multiply("dropout_backward", dout, mask), dtype)

@@ -82,6 +82,8 @@ def pads(function, value, size, window, stride):
 
 def number(function, key, value, low=-math.inf, high=math.inf):
     """A finite real number in [low, high]."""
+    if type(value) is float and low <= value <= high and math.isfinite(value):  # most calls
+        return value
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{function}: {key} must be a number, got {value!r}")
     value = float(value)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cnnlib import layers
+from cnnlib import _core, layers
 from cnnlib._modeling import positive_int, probability
 from cnnlib._params import check_keys, flag, number, pair
 
@@ -261,12 +261,12 @@ class ResidualCall:
     def forward(self, params, x):
         out, body_caches = forward_all(self.body, params, x)
         short, shortcut_caches = forward_all(self.shortcut, params, x)
-        return out + short, (body_caches, shortcut_caches)
+        return _core.add("ConvNet", out, np.ascontiguousarray(short)), (body_caches, shortcut_caches)
 
     def backward(self, dout, cache, grads):
         body_caches, shortcut_caches = cache
         dx = backward_all(self.body, dout, body_caches, grads)
-        return dx + backward_all(self.shortcut, dout, shortcut_caches, grads)
+        return _core.add("ConvNet", dx, backward_all(self.shortcut, dout, shortcut_caches, grads))
 
 
 def forward_all(calls, params, x):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from cnnlib import optim
+from cnnlib import _core, optim
 from cnnlib._params import number
 from cnnlib.schedules import SCHEDULES
 
@@ -57,8 +57,7 @@ class Updater:
         FloatingPointError
             If gradients that should be clipped are not finite; nothing has changed then.
         """
-        if self.clip_norm is not None:
-            grads = _clipped(grads, self.clip_norm)
+        scale = 1.0 if self.clip_norm is None else _clipping(grads, self.clip_norm)
         rate = None if self.schedule is None else self.base_rate * self.schedule(epoch, num_epochs)
         for name, dw in grads.items():
             w, config = params[name], self.configs[name]
@@ -67,7 +66,12 @@ class Updater:
             if self.weight_decay is not None and self.rule_name != "adamw" and _decays(w):
                 shrink = config.get("learning_rate", self.base_rate) * self.weight_decay
                 w -= w.dtype.type(shrink) * w
-            params[name], self.configs[name] = self.rule(w, dw, config)
+            params[name], self.configs[name] = self._update(w, dw, config, scale)
+
+    def _update(self, w, dw, config, scale):
+        if self.rule_name is not None:
+            return self.rule(w, dw, config, scale=scale)
+        return self.rule(w, dw if scale == 1 else dw * scale, config)
 
     def end_epoch(self):
         """Let the learning rate decay; return the one that the epoch's last step had (NaN if unknown)."""
@@ -121,17 +125,22 @@ def _decays(w):
     return w.ndim > 1
 
 
-def _clipped(grads, clip_norm):
-    """The gradients, scaled down together if need be: their joint Euclidean norm is `clip_norm` at most.
+def _clipping(grads, clip_norm):
+    """The factor, 1 at most, that brings the gradients' joint Euclidean norm down to `clip_norm`.
 
     (Pascanu et al. 2012, arXiv:1211.5063.)
     """
-    norm = math.sqrt(sum(float(np.sum(np.square(dw, dtype=np.float64))) for dw in grads.values()))
+    norm = math.sqrt(sum(map(_sum_of_squares, grads.values())))
     if not math.isfinite(norm):
         raise FloatingPointError("the gradient is not finite")
-    if norm <= clip_norm:
-        return grads
-    return {name: dw * (clip_norm / norm) for name, dw in grads.items()}
+    return 1.0 if norm <= clip_norm else clip_norm / norm
+
+
+def _sum_of_squares(dw):
+    """In float64."""
+    dw = np.asarray(dw)
+    dtype = dw.dtype if dw.dtype in (np.float32, np.float64) and dw.dtype.isnative else np.float64
+    return _core.sum_of_squares(np.require(dw, dtype, ("C", "A")))
 
 
 def _optional(name, value):

@@ -1,9 +1,10 @@
 """
-First-order update rules: `rule(w, dw, config=None) -> (next_w, config)`.
+First-order update rules: `rule(w, dw, config=None, *, scale=1.0) -> (next_w, config)`.
 
 `config` holds hyper-parameters and state, is updated in place and returned; pass it to the next call.
 `w` is updated in place where its memory allows (floating, contiguous, writable), so go on with the
-returned `next_w`; `dw` is never written. All arithmetic is in w's dtype, in one pass over memory.
+returned `next_w`; `dw` is never written, and `scale` is a factor on it. All arithmetic is in w's dtype, in
+one pass over memory.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from cnnlib._params import check_keys, integer, number
 
 __all__ = ["adam", "adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov_momentum"]
 
+_BELOW_1 = float(np.nextafter(1, 0))
+
 
 def _weights(rule, w, dw):
     """w ready to be written to and dw in its dtype."""
@@ -23,8 +26,17 @@ def _weights(rule, w, dw):
         raise TypeError(f"{rule}: w and dw must be real arrays, got {w.dtype} and {dw.dtype}")
     if w.shape != dw.shape:
         raise ValueError(f"{rule}: dw must have w's shape {w.shape}, got {dw.shape}")
-    dtype = w.dtype if w.dtype in (np.float32, np.float64) and w.dtype.isnative else np.float64
-    return np.require(w, dtype, ("C", "A", "W")), np.require(dw, dtype, ("C", "A"))
+    dtype = w.dtype if w.dtype in (np.float32, np.float64) and w.dtype.isnative else np.dtype(np.float64)
+    if not (dw.dtype == dtype and dw.flags.c_contiguous and dw.flags.aligned):
+        dw = np.require(dw, dtype, ("C", "A"))
+    return _writable(w, dtype), dw
+
+
+def _writable(array, dtype):
+    """The array itself where it can be written to in place, else a copy."""
+    if type(array) is np.ndarray and array.dtype == dtype and array.flags.carray:
+        return array
+    return np.require(array, dtype, ("C", "A", "W"))
 
 
 def _config(rule, config, state, **defaults):
@@ -43,15 +55,15 @@ def _state(rule, config, key, w):
         value = np.zeros(w.shape, w.dtype)
     elif np.shape(value) != w.shape:
         raise ValueError(f"{rule}: {key} must have w's shape {w.shape}, got {np.shape(value)}")
-    config[key] = np.require(value, w.dtype, ("C", "A", "W"))
-    return config[key]
+    config[key] = value = _writable(value, w.dtype)
+    return value
 
 
 def _rate(rule, config):
     return number(rule, "learning_rate", config["learning_rate"], 0)
 
 
-def sgd(w, dw, config=None):
+def sgd(w, dw, config=None, *, scale=1.0):
     """
     Gradient descent: w -= learning_rate * dw.
 
@@ -61,6 +73,8 @@ def sgd(w, dw, config=None):
         Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2).
+    scale : float, optional
+        Factor on `dw`.
 
     Returns
     -------
@@ -74,19 +88,20 @@ def sgd(w, dw, config=None):
     """
     config = _config("sgd", config, (), learning_rate=1e-2)
     w, dw = _weights("sgd", w, dw)
-    _core.sgd_step(w, dw, _rate("sgd", config))
+    _core.sgd_step(w, dw, scale, _rate("sgd", config))
     return w, config
 
 
-def _momentum(rule, w, dw, config, nesterov):
+def _momentum(rule, w, dw, config, scale, nesterov):
     config = _config(rule, config, ("velocity",), learning_rate=1e-2, momentum=0.9)
     w, dw = _weights(rule, w, dw)
     momentum = number(rule, "momentum", config["momentum"], 0, 1)
-    _core.momentum_step(w, dw, _state(rule, config, "velocity", w), _rate(rule, config), momentum, nesterov)
+    velocity, rate = _state(rule, config, "velocity", w), _rate(rule, config)
+    _core.momentum_step(w, dw, scale, velocity, rate, momentum, nesterov)
     return w, config
 
 
-def sgd_momentum(w, dw, config=None):
+def sgd_momentum(w, dw, config=None, *, scale=1.0):
     """
     Momentum: velocity = momentum * velocity - learning_rate * dw; w += velocity.
 
@@ -96,6 +111,8 @@ def sgd_momentum(w, dw, config=None):
         Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2), `momentum` (0.9, in [0, 1]); state `velocity`.
+    scale : float, optional
+        Factor on `dw`.
 
     Returns
     -------
@@ -107,10 +124,10 @@ def sgd_momentum(w, dw, config=None):
     ValueError, TypeError
         Shapes that differ, values out of range or of the wrong type, unknown keys.
     """
-    return _momentum("sgd_momentum", w, dw, config, nesterov=False)
+    return _momentum("sgd_momentum", w, dw, config, scale, nesterov=False)
 
 
-def sgd_nesterov_momentum(w, dw, config=None):
+def sgd_nesterov_momentum(w, dw, config=None, *, scale=1.0):
     """
     Nesterov momentum [1]_: v = momentum * velocity - learning_rate * dw; w += v + momentum * (v - velocity).
 
@@ -120,6 +137,8 @@ def sgd_nesterov_momentum(w, dw, config=None):
         Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2), `momentum` (0.9, in [0, 1]); state `velocity`.
+    scale : float, optional
+        Factor on `dw`.
 
     Returns
     -------
@@ -136,10 +155,10 @@ def sgd_nesterov_momentum(w, dw, config=None):
     .. [1] I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013,
        in the form that keeps the weights at the look-ahead point.
     """
-    return _momentum("sgd_nesterov_momentum", w, dw, config, nesterov=True)
+    return _momentum("sgd_nesterov_momentum", w, dw, config, scale, nesterov=True)
 
 
-def rmsprop(w, dw, config=None):
+def rmsprop(w, dw, config=None, *, scale=1.0):
     """
     RMSProp [1]_: steps by the gradient over the root of the mean of its square.
 
@@ -151,6 +170,8 @@ def rmsprop(w, dw, config=None):
         Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`.
+    scale : float, optional
+        Factor on `dw`.
 
     Returns
     -------
@@ -171,27 +192,28 @@ def rmsprop(w, dw, config=None):
     w, dw = _weights(rule, w, dw)
     decay_rate = number(rule, "decay_rate", config["decay_rate"], 0, 1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
-    _core.rmsprop_step(w, dw, _state(rule, config, "a", w), _rate(rule, config), decay_rate, epsilon)
+    a, rate = _state(rule, config, "a", w), _rate(rule, config)
+    _core.rmsprop_step(w, dw, scale, a, rate, decay_rate, epsilon)
     return w, config
 
 
-def _adam(rule, w, dw, config, **decay):
+def _adam(rule, w, dw, config, scale, **decay):
     config = _config(
         rule, config, ("v", "a", "t"), learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, **decay
     )
     w, dw = _weights(rule, w, dw)
-    beta1 = number(rule, "beta1", config["beta1"], 0, np.nextafter(1, 0))
-    beta2 = number(rule, "beta2", config["beta2"], 0, np.nextafter(1, 0))
+    beta1 = number(rule, "beta1", config["beta1"], 0, _BELOW_1)
+    beta2 = number(rule, "beta2", config["beta2"], 0, _BELOW_1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
     weight_decay = number(rule, "weight_decay", config.get("weight_decay", 0.0), 0)
     rate, v, a = _rate(rule, config), _state(rule, config, "v", w), _state(rule, config, "a", w)
     steps = config.get("t")
     config["t"] = 1 if steps is None else integer(rule, "t", steps) + 1
-    _core.adam_step(w, dw, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
+    _core.adam_step(w, dw, scale, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
     return w, config
 
 
-def adam(w, dw, config=None):
+def adam(w, dw, config=None, *, scale=1.0):
     """
     Adam [1]_: steps by the mean of the gradient over the root of the mean of its square.
 
@@ -205,6 +227,8 @@ def adam(w, dw, config=None):
     config : dict, optional
         `learning_rate` (1e-3), `beta1` (0.9), `beta2` (0.999), both in [0, 1), `epsilon` (1e-8); state
         `v`, `a`, `t`.
+    scale : float, optional
+        Factor on `dw`.
 
     Returns
     -------
@@ -220,10 +244,10 @@ def adam(w, dw, config=None):
     ----------
     .. [1] D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2014.
     """
-    return _adam("adam", w, dw, config)
+    return _adam("adam", w, dw, config, scale)
 
 
-def adamw(w, dw, config=None):
+def adamw(w, dw, config=None, *, scale=1.0):
     """
     Adam with decoupled weight decay [1]_: also w -= learning_rate * weight_decay * w, from the old w.
 
@@ -233,6 +257,8 @@ def adamw(w, dw, config=None):
         Weights and their gradient.
     config : dict, optional
         As in `adam`, and `weight_decay` (1e-2).
+    scale : float, optional
+        Factor on `dw`.
 
     Returns
     -------
@@ -248,4 +274,4 @@ def adamw(w, dw, config=None):
     ----------
     .. [1] I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2017.
     """
-    return _adam("adamw", w, dw, config, weight_decay=1e-2)
+    return _adam("adamw", w, dw, config, scale, weight_decay=1e-2)

@@ -1,18 +1,24 @@
-"""``cnnlib bench``: the compiled kernels beside the loop versions, on the course notebook's speed cells."""
+"""``cnnlib bench``: the kernels beside the loop versions; with --profile, a training step layer by layer."""
 
 import importlib.util
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 import cnnlib
 from cnnlib import layers, naive
+from cnnlib._profile import profile_step, table
+from cnnlib._update import Updater
+from cnnlib.convnet import ConvNet
 from cnnlib.gradient_check import rel_error
 
 _IMAGES, _SECONDS = 100, 0.5  # in each cell; to spend on each fast version
 _QUICK_IMAGES, _QUICK_SECONDS = 2, 0.01
+_STEPS, _QUICK_STEPS = 50, 2  # of a profile
+_NETWORK, _BATCH_SIZE = "vgg-small", 64
 
 
 def run(options):
@@ -23,24 +29,51 @@ def run(options):
         raise FileNotFoundError(
             f"--json {options.json}: there is no such folder"
         )  # now, not after the timings
-    images, seconds = (_QUICK_IMAGES, _QUICK_SECONDS) if options.quick else (_IMAGES, _SECONDS)
-    rows = _own_rows(images, options.dtype, seconds)
-    if importlib.util.find_spec("torch") is not None:
-        _add_torch(rows, images, options.dtype, seconds)
-    _print_table(rows)
+    result = (_profiled if options.profile else _compared)(options)
     if options.json is not None:
         result = {
             "cnnlib": cnnlib.__version__,
             "instruction set": cnnlib._core.active_isa(),
             "threads": cnnlib.get_num_threads(),
-            "dtype": options.dtype,
-            "images": images,
-            "rows": rows,
+            **result,
         }
         with open(options.json, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=2)
             file.write("\n")
     return 0
+
+
+def _compared(options):
+    """Print the speed cells; returns what --json holds of them."""
+    for name in ("network", "batch_size"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name.replace('_', '-')} goes with --profile")
+    dtype = options.dtype or "float64"
+    images, seconds = (_QUICK_IMAGES, _QUICK_SECONDS) if options.quick else (_IMAGES, _SECONDS)
+    rows = _own_rows(images, dtype, seconds)
+    if importlib.util.find_spec("torch") is not None:
+        _add_torch(rows, images, dtype, seconds)
+    _print_table(rows)
+    return {"dtype": dtype, "images": images, "rows": rows}
+
+
+def _profiled(options):
+    """Print where a training step of a network on random images goes; returns what --json holds of it."""
+    network, images = options.network or _NETWORK, options.batch_size or _BATCH_SIZE
+    dtype = options.dtype or "float32"
+    model = ConvNet(network, dtype=dtype, seed=0)
+    random = np.random.default_rng(0)
+    X = random.standard_normal((images, *model.input_dim)).astype(dtype)
+    y = random.integers(model.num_classes, size=images)
+    updater = Updater(model.params, "adam", {}, 1.0, None, None, None)
+    steps = _QUICK_STEPS if options.quick else _STEPS
+    profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, 0, 1), steps)
+    print(
+        f"{network}, {images} images of {'x'.join(map(str, model.input_dim))}, {dtype}, adam, "
+        f"{cnnlib.get_num_threads()} threads: {1e3 * profile.total:.3g} ms a step (mean of {steps})"
+    )
+    print(table(profile))
+    return {"dtype": dtype, "images": images, "network": network, "profile": asdict(profile)}
 
 
 def _conv_arrays(images, dtype):

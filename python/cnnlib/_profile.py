@@ -1,0 +1,162 @@
+"""Where the time of a training step goes: layer by layer, in the order of the forward pass."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cnnlib import layers
+
+_LOSSES = ("softmax_loss", "svm_loss")
+
+
+@dataclass
+class LayerTime:
+    """One call of a layer in the forward pass, with the shape of its x."""
+
+    name: str
+    shape: tuple
+    forward: float = 0.0
+    backward: float = 0.0
+
+
+@dataclass
+class Profile:
+    """Seconds that a step takes, and where: `rest` is Python, sums of branches, regularisation."""
+
+    total: float
+    loss: float
+    update: float
+    page_faults: float | None  # of a step; None where the system does not count them
+    layers: list[LayerTime] = field(default_factory=list)
+
+    @property
+    def rest(self):
+        spent = sum(layer.forward + layer.backward for layer in self.layers)
+        return self.total - spent - self.loss - self.update
+
+
+def profile_step(model, X, y, update, steps):
+    """
+    Make a step to warm up and `steps` that are measured.
+
+    Parameters
+    ----------
+    model : object with ``loss(X, y)``
+        Anything that computes with the functions of cnnlib.layers.
+    X, y : arrays
+        The minibatch.
+    update : callable
+        Called with the gradients.
+    steps : int
+
+    Returns
+    -------
+    Profile
+        Means over the steps.
+    """
+    update(model.loss(X, y)[1])
+    calls, order = {}, []
+    with _watched(lambda *event: _note(calls, order, *event)):
+        faults, started, updating = _page_faults(), time.perf_counter(), 0.0
+        for _ in range(steps):
+            order.clear()
+            _, grads = model.loss(X, y)
+            before = time.perf_counter()
+            update(grads)
+            updating += time.perf_counter() - before
+        total = time.perf_counter() - started
+    faults = None if faults is None else (_page_faults() - faults) / steps
+    for call in calls.values():
+        call.forward /= steps
+        call.backward /= steps
+    loss = sum(call.forward for call in calls.values() if call.name in _LOSSES)
+    shown = [call for call in calls.values() if call.name not in _LOSSES]
+    return Profile(total / steps, loss, updating / steps, faults, shown)
+
+
+def table(profile):
+    """The profile as text: a line for each layer, then loss, update, rest and the page faults."""
+    rows = [(f"{layer.name} {_text(layer.shape)}", layer.forward, layer.backward) for layer in profile.layers]
+    rows += [("loss", profile.loss, None), ("update", profile.update, None), ("rest", profile.rest, None)]
+    width = max(len(name) for name, _, _ in rows)
+    lines = [f"{'':{width}}  forward ms  backward ms   share"]
+    for name, forward, backward in rows:
+        share = (forward + (backward or 0.0)) / profile.total
+        back = "" if backward is None else f"{1e3 * backward:.3f}"
+        lines.append(f"{name:{width}}  {1e3 * forward:10.3f}  {back:>11}  {share:6.1%}")
+    if profile.page_faults is not None:
+        lines.append(f"page faults per step: {profile.page_faults:.1f}")
+    return "\n".join(lines)
+
+
+def _note(calls, order, function, x, arguments, result, seconds):
+    """Add what a call took to its layer's: a backward call is known by the cache that it is given.
+
+    `order` holds the caches of this step's forward calls, so that none of their ids is used twice.
+    """
+    if function.endswith("_backward"):
+        k = next((k for k, cache in enumerate(order) if cache is arguments[0]), None)
+        if k is not None:
+            calls[k].backward += seconds
+        return
+    k = len(order)
+    order.append(result[1] if function.endswith("_forward") else None)
+    name = function.removesuffix("_forward")
+    calls.setdefault(k, LayerTime(name, np.shape(x))).forward += seconds
+
+
+@contextlib.contextmanager
+def _watched(note):
+    """Replace the public layer functions, wherever cnnlib's modules hold them, by ones that report calls.
+
+    `note(name, first argument, the others, result, seconds)`; calls inside of calls are not reported.
+    """
+    inside = False
+
+    def watched(name, function):
+        @functools.wraps(function)
+        def wrapper(x, *arguments, **options):
+            nonlocal inside
+            if inside:
+                return function(x, *arguments, **options)
+            inside = True
+            try:
+                started = time.perf_counter()
+                result = function(x, *arguments, **options)
+                note(name, x, arguments, result, time.perf_counter() - started)
+            finally:
+                inside = False
+            return result
+
+        return wrapper
+
+    wrappers = {getattr(layers, name): watched(name, getattr(layers, name)) for name in layers.__all__}
+    replaced = []
+    for module in [m for name, m in sys.modules.items() if name.split(".")[0] == "cnnlib"]:
+        for name, value in list(vars(module).items()):
+            if callable(value) and not isinstance(value, type) and value in wrappers:
+                replaced.append((module, name, value))
+                setattr(module, name, wrappers[value])
+    try:
+        yield
+    finally:
+        for module, name, value in replaced:
+            setattr(module, name, value)
+
+
+def _page_faults():
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def _text(shape):
+    return "x".join(map(str, shape))
