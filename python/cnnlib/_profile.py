@@ -43,7 +43,7 @@ class Profile:
 
 def profile_step(model, X, y, update, steps):
     """
-    Make a step to warm up and `steps` that are measured.
+    Make two steps to warm up and `steps` that are measured.
 
     Parameters
     ----------
@@ -60,16 +60,22 @@ def profile_step(model, X, y, update, steps):
     Profile
         Means over the steps.
     """
-    update(model.loss(X, y)[1])
-    calls, order = {}, []
-    with _watched(lambda *event: _note(calls, order, *event)):
-        faults, started, updating = _page_faults(), time.perf_counter(), 0.0
-        for _ in range(steps):
-            order.clear()
-            _, grads = model.loss(X, y)
-            before = time.perf_counter()
-            update(grads)
-            updating += time.perf_counter() - before
+    calls, caches = {}, []
+
+    def step():
+        """Make a step; return the seconds of its update."""
+        caches.clear()
+        _, grads = model.loss(X, y)
+        started = time.perf_counter()
+        update(grads)
+        return time.perf_counter() - started
+
+    with _watched(lambda *event: _note(calls, caches, *event)):
+        for _ in range(2):
+            step()
+        calls.clear()
+        faults, started = _page_faults(), time.perf_counter()
+        updating = sum(step() for _ in range(steps))
         total = time.perf_counter() - started
     faults = None if faults is None else (_page_faults() - faults) / steps
     for call in calls.values():
@@ -95,18 +101,19 @@ def table(profile):
     return "\n".join(lines)
 
 
-def _note(calls, order, function, x, arguments, result, seconds):
+def _note(calls, caches, function, x, arguments, result, seconds):
     """Add what a call took to its layer's: a backward call is known by the cache that it is given.
 
-    `order` holds the caches of this step's forward calls, so that none of their ids is used twice.
+    `caches` are those of this step's forward calls, None once they have served.
     """
     if function.endswith("_backward"):
-        k = next((k for k, cache in enumerate(order) if cache is arguments[0]), None)
+        k = next((k for k, cache in enumerate(caches) if cache is arguments[0]), None)
         if k is not None:
             calls[k].backward += seconds
+            caches[k] = None
         return
-    k = len(order)
-    order.append(result[1] if function.endswith("_forward") else None)
+    k = len(caches)
+    caches.append(result[1] if function.endswith("_forward") else None)
     name = function.removesuffix("_forward")
     calls.setdefault(k, LayerTime(name, np.shape(x))).forward += seconds
 
