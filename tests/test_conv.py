@@ -161,6 +161,10 @@ CASES = [
     Case((1, 33, 13, 13), (34, 33, 1, 1), stride=2, pad=1),
     Case((2, 130, 9, 9), (66, 65, 3, 3), groups=2, pad=1, stride=2),
     Case((1, 70, 3, 3), (100, 70, 3, 3)),
+    # long kernel rows, whose taps are the rows of a tile in dw
+    Case((3, 3, 29, 31), (30, 3, 7, 11), stride=(2, 3), pad=(3, 4), dilation=(2, 1)),
+    Case((20, 10, 6, 7), (32, 5, 3, 5), groups=2, pad=(1, 2)),
+    Case((2, 7, 23, 20), (16, 7, 5, 5), pad=2, bias=False),
     # first layers: few channels, more filters, rows of at least a vector, enough images for several sums
     Case((2, 3, 16, 16), (8, 3, 3, 3), pad=1),
     Case((30, 3, 9, 33), (9, 3, 3, 3), pad=1, stride=2),

@@ -43,8 +43,11 @@ void weight_gradient(const T* x, const T* dout, T* dw, const ConvShape& s) {
 template <class T>
 void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
                    const ConvShape& s) {
-  if (s.N > 0 && few_channels<T>(s) && !use_winograd(s))
-    return gradients_few_channels(x, w, dout, b, dx, dw, db, s);
+  if (s.N > 0 && few_channels<T>(s) && !use_winograd(s)) {
+    if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), s);
+    if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);
+    return;
+  }
   if (dx != nullptr) input_gradient(dout, w, b, dx, s);
   if (dw != nullptr) weight_gradient(x, dout, dw, s);
   if (db != nullptr) bias_gradient(dout, db, s.N, s.F, s.OH * s.OW);

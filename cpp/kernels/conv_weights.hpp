@@ -6,7 +6,7 @@
 #pragma once
 
 #include "sums.hpp"
-#include "weight_gradient.hpp"
+#include "weights_tap_rows.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -29,15 +29,10 @@ void stage_channels_last(const T* planes, Index channels, Index H, Index W, cons
   });
 }
 
-template <class T>
-void add_to(T* sum, const T* part, Index size) {
-  for (Index i = 0; i < size; ++i) sum[i] += part[i];
-}
-
 // Lanes are channels: sums[part][group][channel block][panel of filters][tap][filter][lane].
 template <class T, int V>
 void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
-  constexpr Index lanes = V * Simd<T>::size, wide_enough = 288;
+  constexpr Index size = Simd<T>::size, lanes = V * size, wide_enough = 288;
   const ConvShape& s = g.s;
   const Panels panels(g.F);
   const Index lane_blocks = (g.C + lanes - 1) / lanes;
@@ -93,21 +88,23 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
                           packed + f * K + (at + i * cols) * height, K - at - (i + 1) * cols);
         }
       });
-      for (Index v = 0; v < blocks_per_task; ++v)
+      for (Index v = 0; v < blocks_per_task; ++v) {
+        const bool narrow = channels <= v * lanes + size;  // a last block of one vector
         for (Index panel = 0; panel < panels.count; ++panel) {
           const Index rows = panels.rows(panel), f = panels.first(panel);
-          const auto kernel = packed_tile_kernel<T, V>(rows);
+          const auto kernel = narrow ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T, V>(rows);
           T* to = sum + (v * g.F + f) * g.taps * lanes;
           for (Index a = 0; a < s.KH; ++a)
             for (Index k = 0; k < s.KW; ++k, to += rows * lanes) {
               const T* base = staged + g.staging.tap_offset(a, k) * width + v * lanes;
               const T* source[V];
-              for (int u = 0; u < V; ++u) source[u] = base + u * Simd<T>::size;
+              for (int u = 0; u < V; ++u) source[u] = base + u * size;
               auto target = Target<T>::rows(to, V);
               target.add = block > first;
               kernel(K, packed + f * K, rows, offset, source, target);
             }
         }
+      }
     }
   });
 
@@ -224,6 +221,7 @@ void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
     std::fill_n(dw, s.F * g.C * g.taps, T(0));
     return;
   }
+  if (tap_rows_suit<T>(s)) return weights_with_tap_rows(g, x, dout, dw);
   g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_positions));
 
   // Multiplications that either choice spends on whole vectors; packing (channel, tap) rows costs

@@ -76,4 +76,9 @@ struct WeightGradient {
   }
 };
 
+template <class T>
+void add_to(T* sum, const T* part, Index size) {
+  for (Index i = 0; i < size; ++i) sum[i] += part[i];
+}
+
 }  // namespace cnnlib::CNNLIB_ISA
