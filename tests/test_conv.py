@@ -126,6 +126,19 @@ CASES = [
     Case((2, 4, 6, 7), (8, 1, 3, 3), groups=4, pad=1),
     Case((2, 3, 6, 7), (15, 1, 2, 3), groups=3, stride=(2, 1)),
     Case((0, 4, 6, 7), (4, 1, 3, 3), groups=4, pad=1),
+    # depthwise along the rows: whole vectors and ends of several images, bands, strides, multipliers
+    Case((3, 5, 6, 35), (5, 1, 3, 3), groups=5, pad=1),
+    Case((2, 2, 90, 150), (2, 1, 3, 3), groups=2, pad=1, stride=2),
+    Case((1, 2, 70, 130), (2, 1, 3, 3), groups=2, pad=1),
+    Case((2, 2, 13, 45), (4, 1, 3, 4), groups=2, stride=(2, 3), pad=(1, 2), dilation=(2, 1)),
+    Case((2, 2, 7, 67), (6, 1, 3, 3), groups=2, stride=(1, 2), pad=((0, 2), (1, 0))),
+    # depthwise across channels: rests of lanes, bands, planes smaller than a vector, strides, multipliers
+    Case((2, 20, 12, 11), (20, 1, 3, 3), groups=20, pad=1),
+    Case((1, 9, 130, 20), (9, 1, 3, 3), groups=9, pad=1),
+    Case((2, 17, 3, 3), (17, 1, 3, 3), groups=17, pad=1),
+    Case((2, 9, 13, 12), (9, 1, 3, 2), groups=9, stride=(3, 2), pad=2, dilation=(1, 2)),
+    Case((2, 10, 9, 10), (30, 1, 3, 3), groups=10, stride=2, pad=1),
+    Case((3, 18, 14, 14), (18, 1, 5, 5), groups=18, stride=2, pad="same", bias=False),
     # channel and filter counts on both sides of every register block
     Case((1, 13, 4, 5), (14, 13, 3, 3), pad=1),
     Case((1, 15, 4, 5), (16, 15, 3, 3), pad=1),

@@ -1,7 +1,8 @@
 // Convolution forward, dx and dw: chooses the algorithm.
 #pragma once
 
-#include "depthwise.hpp"
+#include "conv_weights.hpp"
+#include "depthwise_gradients.hpp"
 #include "few_channels.hpp"
 #include "winograd_weights.hpp"
 
@@ -17,8 +18,26 @@ inline bool use_winograd(const ConvShape& s) {
   return direct >= 2 * by_tiles;
 }
 
+// Whether every channel has filters of its own. (A single channel with many filters is a matrix product.)
+inline bool depthwise(const ConvShape& s) {
+  return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1) && !use_winograd(s);
+}
+
+// Calls body with the kind of vectors that suits the images: rows of less than two cache lines leave too many
+// lanes and too much work at their ends.
+template <class T, class Body>
+void with_depthwise_lanes(const ConvShape& s, const Body& body) {
+  if (s.W * Index{sizeof(T)} < 128 && s.C > Simd<T>::size / 2)
+    body(ChannelLanes<T>());
+  else
+    body(RowLanes<T>());
+}
+
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
+  if (depthwise(s))
+    return with_depthwise_lanes<T>(
+        s, [&](auto lanes) { forward_depthwise<T, decltype(lanes)>(x, w, b, out, s, relu); });
   if (s.N == 0 || !use_winograd(s)) return forward_direct(x, w, b, out, s, relu);
   correlate_tiles<T>(
       {s.N, s.C, s.F, s.H, s.W, s.OH, s.OW, s.pad_top, s.pad_left, x, w, s.C * 9, 9, false, b, relu, out});
@@ -35,7 +54,6 @@ void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShap
 template <class T>
 void weight_gradient(const T* x, const T* dout, T* dw, const ConvShape& s) {
   if (s.N > 0 && use_winograd(s)) return weights_by_tiles(x, dout, dw, s);
-  if (s.N > 0 && s.groups == s.C) return weights_depthwise(x, dout, dw, s);
   weights_direct(x, dout, dw, s);
 }
 
@@ -43,6 +61,9 @@ void weight_gradient(const T* x, const T* dout, T* dw, const ConvShape& s) {
 template <class T>
 void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
                    const ConvShape& s) {
+  if (depthwise(s))
+    return with_depthwise_lanes<T>(
+        s, [&](auto lanes) { gradients_depthwise<T, decltype(lanes)>(x, w, dout, b, dx, dw, db, s); });
   if (s.N > 0 && few_channels<T>(s) && !use_winograd(s)) {
     if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), s);
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);

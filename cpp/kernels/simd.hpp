@@ -23,6 +23,14 @@ struct Simd {
   static Packet zero() { return Eigen::internal::pset1<Packet>(T(0)); }
   static Packet fill(T value) { return Eigen::internal::pset1<Packet>(value); }
   static Packet load(const T* p) { return Eigen::internal::ploadu<Packet>(p); }
+  // The same in a register from then on: g++ takes a value with several uses from memory each time.
+  static Packet load_once(const T* p) {
+    Packet v = load(p);
+#if defined(__x86_64__)
+    asm("" : "+v"(v));
+#endif
+    return v;
+  }
   static void store(T* p, Packet v) { Eigen::internal::pstoreu(p, v); }
   static Packet add(Packet a, Packet b) { return Eigen::internal::padd(a, b); }
   static Packet sub(Packet a, Packet b) { return Eigen::internal::psub(a, b); }
@@ -386,16 +394,34 @@ constexpr int tile_vectors = 2;
 template <class T>
 constexpr int tile_lanes = tile_vectors * Simd<T>::size;
 
-// dst[j * dst_stride + i] = row(i)[j] for a square of Simd<T>::size.
-template <class T, class Row>
-inline void transpose_square(const Row& row, T* dst, Index dst_stride) {
+// p + step, in an order of steps that the compiler may not undo: from an unrolled loop g++ would work out
+// every address beforehand, which takes more registers than there are.
+template <class T>
+inline T* next_row(T* p, Index step) {
+  p += step;
+#if defined(__GNUC__)
+  asm("" : "+r"(p));
+#endif
+  return p;
+}
+
+// place(j)[i] = load(i)[j] for a square of Simd<T>::size.
+template <class T, class Load, class Place>
+inline void transpose_vectors(const Load& load, const Place& place) {
   constexpr int n = Simd<T>::size;
   Eigen::internal::PacketBlock<typename Simd<T>::Packet, n> block;
 #pragma GCC unroll 16
-  for (int i = 0; i < n; ++i) block.packet[i] = Simd<T>::load(row(i));
+  for (int i = 0; i < n; ++i) block.packet[i] = load(i);
   Eigen::internal::ptranspose(block);
 #pragma GCC unroll 16
-  for (int i = 0; i < n; ++i) Simd<T>::store(dst + i * dst_stride, block.packet[i]);
+  for (int i = 0; i < n; ++i) Simd<T>::store(place(i), block.packet[i]);
+}
+
+// dst[j * dst_stride + i] = row(i)[j] for a square of Simd<T>::size.
+template <class T, class Row>
+inline void transpose_square(const Row& row, T* dst, Index dst_stride) {
+  transpose_vectors<T>([&](int i) { return Simd<T>::load(row(i)); },
+                       [&](int i) { return dst + i * dst_stride; });
 }
 
 // dst[j * dst_stride + i] = src[i * src_stride + j], i < rows, j < cols.
