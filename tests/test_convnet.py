@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from cnnlib import conv_forward, layers
 from cnnlib.convnet import NAMED_SPECS, ConvNet
 from cnnlib.data import load_digits
 from cnnlib.gradient_check import eval_numerical_gradient
@@ -35,6 +36,11 @@ SPECS = {
     "shortcut": [{"residual": [{"conv": 3}], "shortcut": [{"conv": 3, "size": 1}, "relu"]}],
     "nested": [{"residual": [{"conv": 2}, {"residual": [{"conv": 2}, "relu"]}, {"conv": 2}]}],
     "flat_residual": [{"affine": 4}, {"residual": [{"affine": 4}, "relu"]}],
+    "dirac": [{"conv": 4, "init": "dirac"}, {"scale": 0.7}, {"batchnorm": None, "scale": False}, "relu"],
+    "frozen": [{"conv": 3, "frozen": True}, {"batchnorm": None, "scale": False}, "relu", {"affine": 4}],
+    "frozen_filters": [{"conv": 3, "frozen": "filters"}, "relu", {"conv": 3, "frozen": True}, "relu"],
+    "frozen_branch": [{"residual": [{"conv": 2, "frozen": True}], "shortcut": [{"conv": 2}]}],
+    "global_max_pool": [{"conv": 3}, "global_max_pool", {"scale": 2}],
     "nothing": [],
 }
 
@@ -54,8 +60,9 @@ def test_gradients(name, rng):
             value += 0.3 * rng.standard_normal(value.shape)
     X, y = rng.standard_normal((4, 2, 6, 5)), np.array([0, 2, 1, 1])
     _, grads = net.loss(X, y)
-    assert grads.keys() == net.params.keys()
-    for param, w in net.params.items():
+    assert grads.keys() == net.params.keys() - set(net.frozen)
+    for param in grads:
+        w = net.params[param]
         want = eval_numerical_gradient(lambda _: net.loss(X, y)[0], w)
         assert grads[param].shape == w.shape
         np.testing.assert_allclose(grads[param], want, rtol=1e-5, atol=1e-8, err_msg=param)
@@ -65,18 +72,120 @@ def test_gradients(name, rng):
 def test_named_specs(name, rng):
     net = ConvNet(name, (3, 16, 16), 7, seed=0)
     X, y = rng.standard_normal((20, 3, 16, 16)), rng.integers(7, size=20)
+    net.initialize(X)
     loss, grads = net.loss(X, y)
     assert loss == pytest.approx(np.log(7), abs=0.15)
-    assert grads.keys() == net.params.keys()
+    assert grads.keys() == net.params.keys() - set(net.frozen)
     assert all(grad.dtype == np.float32 and grad.shape == net.params[k].shape for k, grad in grads.items())
     assert net.loss(X).shape == (20, 7)
     assert json.loads(json.dumps(net.spec)) == net.spec == NAMED_SPECS[name]
 
 
+def whitening_net(filters=24, **options):
+    first = {"conv": filters, "size": 2, "pad": 0, "init": "whiten", "frozen": "filters"}
+    return ConvNet([first, "relu"], (3, 8, 7), 4, dtype=np.float64, seed=0, **options)
+
+
+def photo_like(rng, N=60):
+    """Images whose neighbours and channels are correlated."""
+    noise = rng.standard_normal((N, 3, 10, 9))
+    noise[:, 1] += noise[:, 0]
+    return (noise[:, :, 1:-1, 1:-1] + noise[:, :, 2:, 1:-1] + 2 * noise[:, :, 1:-1, 2:]) + [
+        [[2]],
+        [[-1]],
+        [[0]],
+    ]
+
+
+def test_whitening(rng):
+    net, X = whitening_net(), photo_like(rng)
+    net.initialize(X, eps=0)
+    w = net.params["W1"]
+    out, _ = conv_forward(X, w[:12], None, {})
+    covariance = np.cov(out.transpose(1, 0, 2, 3).reshape(12, -1), bias=True)
+    np.testing.assert_allclose(covariance, np.eye(12), atol=1e-9)
+    np.testing.assert_array_equal(w[12:], -w[:12])
+    lengths = (w[:12] ** 2).sum(axis=(1, 2, 3))  # one over the eigenvalue
+    assert (np.diff(lengths) > 0).all()
+
+    few = whitening_net(6)
+    few.initialize(X, eps=0)
+    np.testing.assert_array_equal(few.params["W1"][:3], w[:3])
+    damped = whitening_net()
+    damped.initialize(X, eps=0.5)
+    want = 1 / (1 / lengths + 0.5)
+    np.testing.assert_allclose((damped.params["W1"][:12] ** 2).sum(axis=(1, 2, 3)), want)
+
+
+def test_whitening_happens_once(rng):
+    net, X = whitening_net(), photo_like(rng)
+    with pytest.raises(ValueError, match=r"stage 1 waits for images to whiten: call initialize\(X\) first"):
+        net.loss(X)
+    data = {"X_train": X, "y_train": np.arange(60) % 4, "X_val": X[:8], "y_val": np.arange(8) % 4}
+    quiet_solver(net, data, seed=0).train()
+    want = whitening_net()
+    want.initialize(X)
+    assert_same_bits(net.params["W1"], want.params["W1"])
+    net.initialize(3 * X)
+    assert_same_bits(net.params["W1"], want.params["W1"])
+
+
+def test_dirac_filters_pass_channels_on(rng):
+    net = build([{"conv": 5, "init": "dirac", "bias": False}])
+    w, X = net.params["W1"], rng.standard_normal((3, 2, 6, 5))
+    np.testing.assert_array_equal(conv_forward(X, w, None, {"pad": 1})[0][:, :2], X)
+    wide = ConvNet([{"conv": 200, "init": "dirac"}], (8, 4, 4), seed=0).params["W1"]
+    assert (wide[8:] ** 2).sum(axis=(1, 2, 3)).mean() == pytest.approx(1 / 3, rel=0.05)
+
+
+def test_frozen_parameters_stay_and_cost_nothing(monkeypatch):
+    called = []
+
+    def noted(name):
+        backward = getattr(layers, name)
+
+        def wrapper(dout, cache, **options):
+            called.append((name, *options.get("needs", ())))
+            return backward(dout, cache, **options)
+
+        return wrapper
+
+    for name in ("conv_relu_backward", "conv_backward", "affine_backward", "avg_pool_backward"):
+        monkeypatch.setattr(layers, name, noted(name))
+    for frozen, want in (
+        (True, [("affine_backward", "dx", "dw", "db"), ("conv_backward", "dw", "db")]),
+        (
+            "filters",
+            [
+                ("affine_backward", "dx", "dw", "db"),
+                ("conv_backward", "dx", "dw", "db"),
+                ("avg_pool_backward",),
+                ("conv_relu_backward", "db"),
+            ],
+        ),
+    ):
+        spec = [{"conv": 3, "frozen": frozen}, "relu", {"avg_pool": 1}, {"conv": 2}]
+        net = ConvNet(spec, (1, 6, 6), 4, reg=0.1, seed=0)
+        before = {name: value.copy() for name, value in net.params.items()}
+        called.clear()
+        net.loss(digits_like()["X_train"], digits_like()["y_train"])
+        assert called == want
+        solver = quiet_solver(net, digits_like(), update_rule="adam", weight_decay=0.1, seed=0)
+        solver.train()
+        still = {name for name, value in net.params.items() if (value == before[name]).all()}
+        assert still == set(net.frozen) == ({"W1", "b1"} if frozen is True else {"W1"})
+        assert solver.optim_configs.keys() == net.params.keys() - still
+
+
 @pytest.mark.parametrize(
     ("name", "num_params", "multiply_adds"),
     # resnet20: the figures that published lists of CIFAR-10 models give for projection shortcuts.
-    [("resnet20", 272_474, 40_813_184), ("resnet8", 78_042, 12_501_632), ("three-layer", 825_046, 5_637_096)],
+    [
+        ("resnet20", 272_474, 40_813_184),
+        ("resnet8", 78_042, 12_501_632),
+        ("three-layer", 825_046, 5_637_096),
+        ("vgg-whitened", 1_972_802, 118_147_360),
+    ],
 )
 def test_sizes(name, num_params, multiply_adds):
     net = ConvNet(name)
@@ -192,7 +301,12 @@ def test_learns_real_digits():
 
 
 def test_resume_equals_uninterrupted(tmp_path):
-    spec = [{"conv": 4}, "batchnorm", "relu", {"dropout": 0.3}, BLOCK, "relu", {"dropout": 0.2}]
+    spec = [
+        {"conv": 6, "size": 2, "init": "whiten", "frozen": "filters"},
+        "relu",
+        {"conv": 4, "init": "dirac"},
+    ]
+    spec += [{"batchnorm": None, "scale": False}, "relu", {"dropout": 0.3}, BLOCK, "relu", {"dropout": 0.2}]
 
     def net():
         return ConvNet(spec, (1, 6, 6), 4, seed=3)
@@ -224,6 +338,12 @@ def test_resume_equals_uninterrupted(tmp_path):
             "stage 2 (conv): needs images (C, H, W), but here a sample has shape (3,)",
         ),
         (["global_avg_pool", {"max_pool": 2}], "stage 2 (max_pool): needs images"),
+        ([{"conv": 4, "init": "diracs"}], "stage 1 (conv): init must be one of 'normal', 'dirac', 'whiten'"),
+        ([{"conv": 4, "size": 2, "init": "dirac"}], "a dirac filter needs a middle, and 2x2 has none"),
+        (["relu", {"conv": 4}, {"conv": 4, "init": "whiten"}], "only a first convolution, without groups"),
+        ([{"conv": 4, "groups": 2, "init": "whiten"}], "only a first convolution, without groups"),
+        ([{"conv": 5, "size": 2, "init": "whiten"}], "an even number of filters, 16 at most, got 5"),
+        ([{"conv": 18, "size": 2, "init": "whiten"}], "an even number of filters, 16 at most, got 18"),
         ([{"dropout": 1}], "stage 1 (dropout): dropout must be below 1"),
         ([{"groupnorm": 3}], "stage 1 (groupnorm): "),
         ([{"batchnorm": None, "momentum": 2}], "stage 1 (batchnorm): momentum must be"),
@@ -237,7 +357,9 @@ def test_refuses_bad_specs(spec, message):
         build(spec)
 
 
-@pytest.mark.parametrize("spec", [[3], {"conv": 3}, [{}], [{"conv": "3"}], [{"conv": 3, "bias": 1}], 7])
+@pytest.mark.parametrize(
+    "spec", [[3], {"conv": 3}, [{}], [{"conv": "3"}], [{"conv": 3, "bias": 1}], [{"conv": 3, "frozen": 1}], 7]
+)
 def test_refuses_wrong_types(spec):
     with pytest.raises(TypeError, match="ConvNet: stage"):
         build(spec)

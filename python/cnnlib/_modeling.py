@@ -40,12 +40,12 @@ def mask_seed(seed, X, layer):
 
 
 def add_l2(params, grads, reg):
-    """Add ``reg * W`` to the gradient of each ``W*``; return ``reg / 2 * sum(W**2)`` over them."""
+    """Add ``reg * W`` to the gradient of each ``W*`` in `grads`; return ``reg / 2 * sum(W**2)`` over them."""
     if reg == 0:
         return 0.0
     total = 0.0
     for name, w in params.items():
-        if name.startswith("W"):
+        if name.startswith("W") and name in grads:
             grads[name] = grads[name] + reg * w
             total += float(np.sum(w * w, dtype=np.float64))
     return 0.5 * reg * total

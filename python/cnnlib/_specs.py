@@ -37,9 +37,23 @@ def _mobile_small():
     return [*spec, "global_avg_pool"]
 
 
+def _vgg_whitened():
+    """A whitening layer, then three pairs of 3x3 convolutions that start as the identity.
+
+    After the network of Jordan 2024, arXiv:2404.00498.
+    """
+    norm = {"batchnorm": None, "momentum": 0.6, "scale": False}
+    spec = [{"conv": 24, "size": 2, "pad": 0, "init": "whiten", "frozen": "filters"}, "relu"]
+    for F in (64, 256, 256):
+        conv = {"conv": F, "size": 3, "init": "dirac", "bias": False}
+        spec += [dict(conv), {"max_pool": 2}, dict(norm), "relu", dict(conv), dict(norm), "relu"]
+    return [*spec, "global_max_pool", {"scale": 1 / 9}]
+
+
 NAMED_SPECS = {
     "three-layer": _three_layer(),
     "vgg-small": _vgg_small(),
+    "vgg-whitened": _vgg_whitened(),
     "resnet8": _resnet(1),
     "resnet20": _resnet(3),
     "mobile-small": _mobile_small(),

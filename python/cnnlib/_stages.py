@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnlib import _core, layers
 from cnnlib._modeling import positive_int, probability
-from cnnlib._params import check_keys, flag, number, pair
+from cnnlib._params import check_keys, choice, flag, number, pair
 
 _SANDWICHES = {
     ("conv", "spatial_batchnorm", "relu", "max_pool"): "conv_bn_relu_pool",
@@ -24,20 +24,22 @@ _SANDWICHES = {
 }
 _POOL_OPTIONS = ("stride", "pad", "ceil_mode")
 _OPTIONS = {
-    "conv": ("size", "stride", "pad", "dilation", "groups", "bias"),
+    "conv": ("size", "stride", "pad", "dilation", "groups", "bias", "init", "frozen"),
     "depthwise": ("multiplier", "stride", "pad", "dilation", "bias"),
     "affine": ("bias",),
-    "batchnorm": ("momentum", "eps"),
+    "batchnorm": ("momentum", "eps", "scale"),
     "groupnorm": ("eps",),
     "relu": (),
     "leaky_relu": (),
+    "scale": (),
     "max_pool": (*_POOL_OPTIONS, "dilation"),
     "avg_pool": (*_POOL_OPTIONS, "count_include_pad"),
     "global_avg_pool": (),
+    "global_max_pool": (),
     "dropout": (),
     "residual": ("shortcut",),
 }
-_WITHOUT_VALUE = ("batchnorm", "relu", "leaky_relu", "global_avg_pool")
+_WITHOUT_VALUE = ("batchnorm", "relu", "leaky_relu", "global_avg_pool", "global_max_pool")
 
 
 @dataclass
@@ -68,7 +70,12 @@ class Builder:
     params : dict
         Initial parameters, in `dtype`: weights normally distributed with the standard deviation
         ``sqrt(2 / fan_in)`` that keeps the variance through relu layers (He et al. 2015,
-        arXiv:1502.01852), or `weight_scale` if that is given; biases 0, norms' scales 1.
+        arXiv:1502.01852), or `weight_scale` if that is given; biases 0, norms' scales 1. Filters that
+        are to whiten images are NaN.
+    frozen : set of str
+        The parameters that training leaves alone.
+    whitening : str or None
+        The name of the filters that are to whiten the images.
     bn_params, dropout_params : list of dict
     """
 
@@ -77,7 +84,10 @@ class Builder:
         self.random = random
         self.weight_scale = weight_scale
         self.dtype = dtype
+        self.input_dim = tuple(input_dim)
         self.params = {}
+        self.frozen = set()
+        self.whitening = None
         self.bn_params = []
         self.dropout_params = []
         self.weights = self.norms = 0
@@ -104,7 +114,7 @@ class Builder:
                 raise type(error)(f"{where}: {error}") from error
             self.shape = stage.shape
             stages.append(stage)
-        return stages, _fuse(stages, residuals)
+        return stages, _fuse(stages, residuals, self.frozen)
 
     # A method for each kind of stage ------------------------------------------------------------------
 
@@ -115,9 +125,19 @@ class Builder:
         KH, KW = positive_int(where, "size", KH), positive_int(where, "size", KW)
         C, _, _ = self._image(where)
         bias = flag(where, "bias", options.pop("bias"))
+        init = choice(where, "init", options.pop("init", "normal"), ("normal", "dirac", "whiten"))
+        frozen = options.pop("frozen", False)
+        frozen = frozen if frozen == "filters" else flag(where, "frozen", frozen)
         conv_param = {"stride": 1, "pad": "same", **options}
         C_group = C // positive_int(where, "groups", conv_param.get("groups", 1))
-        names = self._weights((F, C_group, KH, KW), C_group * KH * KW, F, bias)
+        gain = 1 / 3 if init == "dirac" else 2  # then the drawn filters are about as long as the others
+        names = self._weights((F, C_group, KH, KW), C_group * KH * KW, F, bias, gain)
+        if init == "dirac":
+            set_dirac(self.params[names[0]], where)
+        elif init == "whiten":
+            self._whiten(where, names[0], C_group)
+        if frozen:
+            self.frozen.update(name for name in names[: 1 if frozen == "filters" else 2] if name)
         shape = self._shape_behind("conv", names, (conv_param,))
         label = f"{layer_name} {F} {KH}x{KW}"
         if conv_param["stride"] != 1:
@@ -138,13 +158,18 @@ class Builder:
         return self._stage("affine", f"affine {M}", (M,), names, (), D * M)
 
     def batchnorm(self, where, value, options):
+        options = dict(options)
+        scaled = flag(where, "scale", options.pop("scale", True))
         bn_param = {"mode": "train", **options}
         for name, high in (("momentum", 1), ("eps", math.inf)):
             if name in bn_param:
                 number(where, name, bn_param[name], 0, high)
         self.bn_params.append(bn_param)
         layer = "spatial_batchnorm" if len(self.shape) == 3 else "batchnorm"
-        return self._stage(layer, "batchnorm", self.shape, self._norm(), (bn_param,))
+        names = self._norm()
+        if not scaled:
+            self.frozen.add(names[0])
+        return self._stage(layer, "batchnorm", self.shape, names, (bn_param,))
 
     def groupnorm(self, where, G, options):
         self._image(where)
@@ -159,6 +184,10 @@ class Builder:
     def leaky_relu(self, where, alpha, options):
         alpha = 0.01 if alpha is None else number(where, "slope", alpha)
         return self._stage("leaky_relu", f"leaky_relu {alpha:g}", self.shape, (), (alpha,))
+
+    def scale(self, where, factor, options):
+        factor = number(where, "factor", factor)
+        return self._stage("scale", f"scale {factor:g}", self.shape, (), (factor,))
 
     def max_pool(self, where, size, options, layer="max_pool"):
         self._image(where)
@@ -176,6 +205,11 @@ class Builder:
     def global_avg_pool(self, where, value, options):
         C, _, _ = self._image(where)
         return self._stage("global_avg_pool", "global_avg_pool", (C,))
+
+    def global_max_pool(self, where, value, options):
+        C, H, W = self._image(where)
+        pool_param = {"pool_height": H, "pool_width": W}
+        return self._stage("max_pool", "global_max_pool", (C, 1, 1), (), (pool_param,))
 
     def dropout(self, where, p, options):
         dropout_param = {"p": probability(where, "dropout", p), "mode": "train"}
@@ -203,14 +237,27 @@ class Builder:
             raise ValueError(f"{where}: needs images (C, H, W), but here a sample has shape {self.shape}")
         return self.shape
 
-    def _weights(self, shape, fan_in, num_biases, bias):
+    def _weights(self, shape, fan_in, num_biases, bias, gain=2):
         self.weights += 1
         names = f"W{self.weights}", f"b{self.weights}" if bias else None
-        scale = math.sqrt(2 / max(fan_in, 1)) if self.weight_scale is None else self.weight_scale
+        scale = math.sqrt(gain / max(fan_in, 1)) if self.weight_scale is None else self.weight_scale
         self.params[names[0]] = (scale * self.random.randn(*shape)).astype(self.dtype)
         if bias:
             self.params[names[1]] = np.zeros(num_biases, self.dtype)
         return names
+
+    def _whiten(self, where, name, C):
+        """Note the filters `name` as those that :meth:`cnnlib.convnet.ConvNet.initialize` has to set."""
+        if self.weights > 1 or self.shape != self.input_dim or C != self.shape[0]:
+            raise ValueError(f"{where}: only a first convolution, without groups, can whiten the images")
+        F, *patch = self.params[name].shape
+        if F % 2 or F > 2 * math.prod(patch):
+            raise ValueError(
+                f"{where}: to whiten patches of {_text(patch)} takes an even number of filters, "
+                f"{2 * math.prod(patch)} at most, got {F}"
+            )
+        self.params[name][:] = np.nan
+        self.whitening = name
 
     def _norm(self):
         self.norms += 1
@@ -233,23 +280,44 @@ class Builder:
 class Call:
     """A layer or sandwich of cnnlib.layers with the names of its parameters and its other arguments."""
 
-    def __init__(self, layer, names, args):
-        self.layer, self.names, self.args = layer, names, args
-        self.skip_dx = False  # the network's first layer: nothing asks for the gradient of the images
+    def __init__(self, layer, names, args, frozen=frozenset()):
+        self.layer, self.names, self.args, self.frozen = layer, names, args, frozen
+        self.skip_dx = False  # nothing before this call is trained
+
+    @property
+    def trained(self):
+        """Whether it has parameters that are trained."""
+        return any(name and name not in self.frozen for name in self.names)
 
     def forward(self, params, x):
         values = (params[name] if name else None for name in self.names)
         return getattr(layers, f"{self.layer}_forward")(x, *values, *self.args)
 
     def backward(self, dout, cache, grads):
-        """Write the parameters' gradients to `grads`; return that of x."""
+        """Write the gradients of the parameters that are trained to `grads`; return that of x."""
         backward = getattr(layers, f"{self.layer}_backward")
-        result = backward(dout, cache, needs=("dw", "db")) if self.skip_dx else backward(dout, cache)
         if not self.names:
-            return result
-        dx, *values = result
-        grads.update((name, value) for name, value in zip(self.names, values, strict=True) if name)
+            return backward(dout, cache)
+        if self.layer.startswith(("conv", "affine")):
+            weights = zip(("dw", "db"), self.names, strict=False)
+            needs = [need for need, name in weights if name and name not in self.frozen]
+            dx, *values = backward(dout, cache, needs=needs if self.skip_dx else ["dx", *needs])
+        else:
+            dx, *values = backward(dout, cache)
+        for name, value in zip(self.names, values, strict=True):
+            if name and name not in self.frozen:
+                grads[name] = value
         return dx
+
+
+class ScaleCall(Call):
+    """factor * x, the one stage that is no layer of the library."""
+
+    def forward(self, params, x):
+        return x * x.dtype.type(self.args[0]), None
+
+    def backward(self, dout, cache, grads):
+        return dout * dout.dtype.type(self.args[0])
 
 
 class ResidualCall:
@@ -257,6 +325,11 @@ class ResidualCall:
 
     def __init__(self, body, shortcut):
         self.body, self.shortcut = body, shortcut
+        self.skip_dx = False  # of no use here: the sum is trained in two places
+
+    @property
+    def trained(self):
+        return any(call.trained for call in (*self.body, *self.shortcut))
 
     def forward(self, params, x):
         out, body_caches = forward_all(self.body, params, x)
@@ -285,7 +358,54 @@ def backward_all(calls, dout, caches, grads):
     return dout
 
 
-def _fuse(stages, residuals):
+def skip_untrained(calls):
+    """Drop what nobody asks for from a network's backward pass; return how many calls it can do without.
+
+    That is the gradient of the images, and everything before the first call that is trained.
+    """
+    for i, call in enumerate(calls):
+        if call.trained:
+            call.skip_dx = True
+            return i
+    return len(calls)
+
+
+def set_dirac(w, where):
+    """Let the first C of the filters w (F, C, KH, KW) pass on a channel each (arXiv:1706.00388)."""
+    F, C, KH, KW = w.shape
+    if KH % 2 == 0 or KW % 2 == 0:
+        raise ValueError(f"{where}: a dirac filter needs a middle, and {KH}x{KW} has none")
+    rows = np.arange(min(F, C))
+    w[rows] = 0
+    w[rows, rows, KH // 2, KW // 2] = 1
+
+
+def whitening_filters(X, w, eps):
+    """Filters like w (2k, C, KH, KW) that make uncorrelated outputs of variance 1 from the images X.
+
+    They are the k eigenvectors of largest eigenvalue of the covariance matrix of X's patches, each divided by
+    the root of its eigenvalue (plus `eps`), and the same with the opposite sign.
+    """
+    F, C, KH, KW = w.shape
+    patches = np.lib.stride_tricks.sliding_window_view(X, (KH, KW), axis=(2, 3))
+    D = C * KH * KW
+    total, square, count = np.zeros(D), np.zeros((D, D)), 0
+    for some in np.array_split(patches, max(1, len(X) // 100)):  # bounds the memory of the copies
+        rows = some.transpose(0, 2, 3, 1, 4, 5).reshape(-1, D).astype(np.float64)
+        total += rows.sum(axis=0)
+        square += rows.T @ rows
+        count += len(rows)
+    mean = total / count
+    values, vectors = np.linalg.eigh(square / count - np.outer(mean, mean))
+    chosen = np.argsort(values)[::-1][: F // 2]
+    vectors = vectors[:, chosen].T
+    largest = np.abs(vectors).argmax(axis=1)
+    vectors *= np.sign(vectors[np.arange(len(vectors)), largest])[:, None]  # LAPACKs differ in the sign
+    filters = vectors / np.sqrt(np.maximum(values[chosen], 0) + eps)[:, None]
+    return np.concatenate([filters, -filters]).reshape(w.shape).astype(w.dtype)
+
+
+def _fuse(stages, residuals, frozen):
     """The calls for a list of stages: the longest sandwich that fits, else the layer by itself."""
     calls, i = [], 0
     while i < len(stages):
@@ -299,7 +419,8 @@ def _fuse(stages, residuals):
             if name or length == 1:
                 break
         names = sum((stage.names for stage in run), ())
-        calls.append(Call(name or run[0].layer, names, sum((stage.args for stage in run), ())))
+        kind = ScaleCall if run[0].layer == "scale" else Call
+        calls.append(kind(name or run[0].layer, names, sum((stage.args for stage in run), ()), frozen))
         i += len(run)
     return calls
 

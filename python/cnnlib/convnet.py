@@ -16,10 +16,11 @@ from cnnlib._modeling import (
 )
 from cnnlib._params import number
 from cnnlib._specs import NAMED_SPECS
-from cnnlib._stages import Builder, Call, backward_all, forward_all
+from cnnlib._stages import Builder, backward_all, forward_all, skip_untrained, whitening_filters
 
 __all__ = ["NAMED_SPECS", "ConvNet"]
 
+_WHITENING_IMAGES = 5000
 _CLASSIFIER_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
 
 
@@ -35,15 +36,18 @@ class ConvNet:
 
         - ``{'conv': F, 'size': 3, 'stride': 1, 'pad': 'same', 'dilation': 1, 'groups': 1, 'bias': ...}``: F
           filters of `size` (an int or (height, width)). `bias` defaults to True, but to False right
-          before a batch norm, which would take it out again; so it does below.
+          before a batch norm, which would take it out again; so it does below. ``'init': 'dirac'`` makes
+          the first filters pass on a channel each; ``'init': 'whiten'``, for a first convolution, sets them
+          by the images (see :meth:`initialize`). ``'frozen': True`` keeps filters and biases out of the
+          training, ``'frozen': 'filters'`` the filters.
         - ``{'depthwise': 3, 'stride': 1, 'multiplier': 1, ...}``: a 3x3 filter (or `multiplier` of them)
           for each channel alone; `pad`, `dilation`, `bias` as for conv.
         - ``{'affine': M, 'bias': ...}``: images are flattened.
-        - ``'batchnorm'`` or ``{'batchnorm': None, 'momentum': 0.9, 'eps': 1e-5}``, per channel of images;
-          ``{'groupnorm': G, 'eps': 1e-5}``.
-        - ``'relu'``, ``'leaky_relu'`` or ``{'leaky_relu': slope}``.
+        - ``'batchnorm'`` or ``{'batchnorm': None, 'momentum': 0.9, 'eps': 1e-5, 'scale': True}``, per
+          channel of images; without `scale` the gammas stay 1. ``{'groupnorm': G, 'eps': 1e-5}``.
+        - ``'relu'``, ``'leaky_relu'`` or ``{'leaky_relu': slope}``; ``{'scale': factor}``.
         - ``{'max_pool': 2, 'stride': ..., 'pad': 0, 'ceil_mode': False}``, ``{'avg_pool': ...}`` with
-          `count_include_pad`, ``'global_avg_pool'``.
+          `count_include_pad`, ``'global_avg_pool'``, ``'global_max_pool'``.
         - ``{'dropout': p}``: drops with probability p.
         - ``{'residual': [stages], 'shortcut': [stages]}``: the sum of both branches. Without a `shortcut`
           that is the identity, or, where the body changes the shape, a strided 1x1 convolution with
@@ -67,6 +71,8 @@ class ConvNet:
     params : dict
         ``W1 b1 W2 b2 ...`` in the order of the convolutions and affine layers (in a residual block the body
         first), and ``gamma1 beta1 ...`` in the order of the norms.
+    frozen : tuple of str
+        The names of the parameters that are not trained: :meth:`loss` gives no gradient of them.
     bn_params : list of dict
         Of the batch norms; holds the running statistics.
     label_smoothing : float
@@ -119,10 +125,10 @@ class ConvNet:
             builder.weight_scale = _CLASSIFIER_SCALE
         stages, calls = builder.walk([{"affine": self.num_classes}], "classifier")
         self._stages, self._calls = self._stages + stages, self._calls + calls
-        first = self._calls[0]
-        if isinstance(first, Call) and any(name and name.startswith("W") for name in first.names):
-            first.skip_dx = True
+        self._untrained = skip_untrained(self._calls)
         self.params = builder.params
+        self.frozen = tuple(name for name in builder.params if name in builder.frozen)
+        self._whitening = builder.whitening
         self.bn_params = builder.bn_params
         self._dropout_params = builder.dropout_params
 
@@ -134,6 +140,19 @@ class ConvNet:
     def multiply_adds(self):
         return sum(stage.multiply_adds for _, stage in _listed(self._stages))
 
+    def initialize(self, X, eps=5e-4):
+        """Set the weights that depend on training images X (N, C, H, W), where they have not been set yet.
+
+        These are filters with ``'init': 'whiten'``: the eigenvectors of the covariance of X's patches, each
+        divided by ``sqrt(eigenvalue + eps)``, and the same with the opposite sign (Jordan 2024,
+        arXiv:2404.00498, section 3.2). The first 5000 images are enough. A Solver calls this.
+        """
+        name = self._whitening
+        if name is None or not np.isnan(self.params[name]).any():
+            return
+        X = self._images(X[:_WHITENING_IMAGES])
+        self.params[name] = whitening_filters(X, self.params[name], number("ConvNet", "eps", eps, 0))
+
     def loss(self, X, y=None):
         """Scores of X (N, C, H, W), or with labels y (N,) the loss and the gradients of all parameters.
 
@@ -144,11 +163,9 @@ class ConvNet:
         loss, grads : float, dict
             Otherwise.
         """
-        X = np.asarray(X, dtype=self.dtype)
-        if X.shape[1:] != self.input_dim:
-            raise ValueError(
-                f"ConvNet: X must have shape (N, {', '.join(map(str, self.input_dim))}), got {X.shape}"
-            )
+        X = self._images(X)
+        if self._whitening is not None and np.isnan(self.params[self._whitening]).any():
+            raise ValueError("ConvNet: stage 1 waits for images to whiten: call initialize(X) first")
         train = y is not None
         set_mode(self.bn_params, train)
         set_mode(self._dropout_params, train)
@@ -161,8 +178,17 @@ class ConvNet:
             return scores
         loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
         grads = {}
-        backward_all(self._calls, dscores, caches, grads)
+        trained = slice(self._untrained, None)
+        backward_all(self._calls[trained], dscores, caches[trained], grads)
         return loss + add_l2(self.params, grads, self.reg), grads
+
+    def _images(self, X):
+        X = np.asarray(X, dtype=self.dtype)
+        if X.shape[1:] != self.input_dim:
+            raise ValueError(
+                f"ConvNet: X must have shape (N, {', '.join(map(str, self.input_dim))}), got {X.shape}"
+            )
+        return X
 
     def summary(self):
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""
