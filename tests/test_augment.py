@@ -2,7 +2,16 @@ import json
 
 import numpy as np
 import pytest
-from cnnlib.augment import AUGMENTATIONS, Cutout, HorizontalFlip, RandomCrop, build_augmentation
+from cnnlib.augment import (
+    AUGMENTATIONS,
+    AlternatingFlip,
+    Cutout,
+    HorizontalFlip,
+    RandomCrop,
+    Samples,
+    averaged_scores,
+    build_augmentation,
+)
 from training import LinearModel, digits_like, quiet_solver
 
 ALL = [HorizontalFlip(), RandomCrop(2), RandomCrop(2, "reflect"), Cutout(3)]
@@ -37,6 +46,77 @@ def test_flip(X):
     assert 10 < sum(flipped) < 30
     np.testing.assert_array_equal(HorizontalFlip(1.0)(X, np.random.default_rng(0)), X[:, :, :, ::-1])
     np.testing.assert_array_equal(HorizontalFlip(0.0)(X, np.random.default_rng(0)), X)
+
+
+def flips(X, rows, epoch, seed=5):
+    """Which of the images AlternatingFlip mirrors; the others have to stay as they are."""
+    out = AlternatingFlip()(X, np.random.default_rng(epoch), Samples(rows, epoch, seed))
+    flipped = np.array([np.array_equal(image, old[:, :, ::-1]) for image, old in zip(out, X, strict=True)])
+    kept = np.array([np.array_equal(image, old) for image, old in zip(out, X, strict=True)])
+    assert np.logical_xor(flipped, kept).all()
+    return flipped
+
+
+def test_alternating_flip(X):
+    before, rows = X.copy(), np.arange(40) + 7
+    first = flips(X, rows, 0)
+    assert 10 < first.sum() < 30
+    np.testing.assert_array_equal(flips(X, rows, 1), ~first)
+    np.testing.assert_array_equal(flips(X, rows, 4), first)
+    order = np.random.default_rng(2).permutation(40)  # the sample decides, not its place in the minibatch
+    np.testing.assert_array_equal(flips(X[order], rows[order], 0), first[order])
+    assert (flips(X, rows, 0, seed=6) != first).any()
+    np.testing.assert_array_equal(X, before)
+
+
+def test_the_solver_says_which_samples_these_are():
+    data = digits_like()
+    data["X_train"] = np.arange(60)[:, None, None, None] * np.full((1, 6, 6), 1e-3)
+    seen = []
+
+    class Note:
+        knows_samples = True
+
+        def __call__(self, X, rng, samples):
+            np.testing.assert_array_equal(np.rint(1e3 * X[:, 0, 0, 0]), samples.rows)
+            seen.append((samples.epoch, samples.seed, *samples.rows))
+            return X
+
+    quiet_solver(LinearModel(36, 4), data, num_epochs=3, augment=["alternating-flip", Note()], seed=0).train()
+    assert [epoch for epoch, *_ in seen] == [0] * 4 + [1] * 4 + [2] * 4
+    assert len({seed for _, seed, *_ in seen}) == 1
+    for epoch in range(3):
+        assert sorted(row for place, _, *rows in seen if place == epoch for row in rows) == list(range(60))
+
+
+def test_averaged_scores(X):
+    def scores_of(images):
+        assert images.flags.c_contiguous
+        return images[:, 0, :2, 1] ** 2
+
+    padded = np.pad(X, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    views = [X, padded[:, :, :-2, :-2], padded[:, :, 2:, 2:]]
+    mirrored = [(view[:, 0, :2, 1] ** 2 + view[:, 0, :2, -2] ** 2) / 2 for view in views]
+    np.testing.assert_array_equal(averaged_scores(scores_of, X), scores_of(X))
+    np.testing.assert_allclose(averaged_scores(scores_of, X, "mirror"), mirrored[0], rtol=1e-12)
+    want = mirrored[0] / 2 + (mirrored[1] + mirrored[2]) / 4
+    np.testing.assert_allclose(averaged_scores(scores_of, X, "mirror-shift"), want, rtol=1e-12)
+    with pytest.raises(ValueError, match="tta must be one of 'mirror', 'mirror-shift', got 'mirrors'"):
+        averaged_scores(scores_of, X, "mirrors")
+    with pytest.raises(ValueError, match="X must be images"):
+        averaged_scores(scores_of, X[0], "mirror")
+
+
+def test_the_solver_averages_scores():
+    """A model that is right about the mirror image alone, and surer then."""
+    model = LinearModel(36, 4)
+    model.loss = lambda X, y=None: np.eye(4)[[3, 0]][(X[:, 0, 0, 0] > 0).astype(int)] * (1 + X[:, 0, :1, 0])
+    X = np.zeros((5, 1, 6, 6))
+    X[:, 0, 0, -1] = 1
+    solver = quiet_solver(model, digits_like())
+    y = np.zeros(5, int)
+    assert solver.check_accuracy(X, y) == 0
+    assert solver.check_accuracy(X, y, tta="mirror", batch_size=2) == 1
 
 
 @pytest.mark.parametrize("mode", ["constant", "reflect"])
@@ -112,6 +192,8 @@ def test_refuses(value, error, message):
 
 
 def test_refuses_what_is_no_image():
+    with pytest.raises(ValueError, match=r"AlternatingFlip: X must be images"):
+        AlternatingFlip()(np.zeros((3, 36)), None, Samples(np.arange(3), 0, 0))
     for augmentation in ALL:
         with pytest.raises(ValueError, match=r"X must be images \(N, C, H, W\), got shape \(3, 36\)"):
             augmentation(np.zeros((3, 36)), np.random.default_rng(0))

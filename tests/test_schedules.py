@@ -3,7 +3,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from cnnlib.schedules import SCHEDULES, Cosine, OneCycle, Step
+from cnnlib.schedules import SCHEDULES, Cosine, OneCycle, Step, Triangle
 from training import LinearModel, digits_like, quiet_solver
 
 
@@ -28,6 +28,13 @@ def test_one_cycle():
     assert factors(OneCycle(warmup=1), [0, 5, 9.999]) == pytest.approx([0.04, 0.52, 1], abs=1e-3)
 
 
+def test_triangle():
+    schedule = Triangle(peak=0.4, start=0.2, final=0.1)
+    assert factors(schedule, [0, 2, 4, 7, 10, 11]) == pytest.approx([0.2, 0.6, 1, 0.55, 0.1, 0.1])
+    assert factors(Triangle(peak=0), [0, 5, 10]) == pytest.approx([1, 0.5, 0])
+    assert factors(Triangle(peak=1), [0, 5, 10]) == pytest.approx([0.2, 0.6, 1])
+
+
 @pytest.mark.parametrize("name", SCHEDULES.classes)
 def test_by_name_and_back(name):
     arguments = {"epochs": (1.0, 3.0)} if name == "step" else {"final": 0.5}
@@ -48,6 +55,7 @@ def test_by_name_and_back(name):
         ({"name": "step", "epochs": 0}, ValueError, "epochs must be above 0"),
         ({"name": "cosine", "final": 2}, ValueError, "final must be"),
         ({"name": "one-cycle", "warmup": -0.1}, ValueError, "warmup must be"),
+        ({"name": "triangle", "peak": 1.5}, ValueError, "peak must be"),
     ],
 )
 def test_refuses(value, error, message):

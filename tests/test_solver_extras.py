@@ -77,6 +77,43 @@ def test_weight_decay_follows_the_default_rate():
     )
 
 
+def test_rate_factors():
+    """By kind, and by name where both are given; weight decay and the history go along."""
+    settings = {"optim_config": {"learning_rate": 0.1}, "weight_decay": 0.5}
+    plain = after_one_step(**settings)
+    np.testing.assert_allclose(plain["w"], [[3 - 0.15, 4 - 0.2 - 0.3]])
+    np.testing.assert_allclose(plain["b"], [2 - 0.4])
+    for schedule in (None, lambda epoch, num_epochs: 1.0):
+        factors = {"w": 2, "b": 0.5}
+        params = after_one_step(rate_factors=factors, schedule=schedule, **settings)
+        np.testing.assert_allclose(params["w"], [[3 - 0.3, 4 - 0.4 - 0.6]])
+        np.testing.assert_allclose(params["b"], [2 - 0.2])
+
+    net = conv_net()
+    solver = quiet_solver(
+        net,
+        digits_like(),
+        rate_factors={"W": 3, "W2": 0.5},
+        optim_config={"learning_rate": 0.1},
+        lr_decay=0.5,
+    )
+    solver.train()
+    rates = {name: config["learning_rate"] for name, config in solver.optim_configs.items()}
+    assert {name: rates[name] for name in ("W1", "W2", "W3", "b3", "beta1")} == pytest.approx(
+        {"W1": 0.075, "W2": 0.0125, "W3": 0.075, "b3": 0.025, "beta1": 0.025}
+    )
+    assert solver.learning_rate_history == pytest.approx([0.1, 0.05])
+
+
+def test_rate_factors_name_parameters():
+    with pytest.raises(ValueError, match="the model has no parameter 'bta'; did you mean 'beta'"):
+        quiet_solver(conv_net(), digits_like(), rate_factors={"bta": 2})
+    with pytest.raises(ValueError, match="rate_factors needs a learning_rate"):
+        quiet_solver(
+            conv_net(), digits_like(), rate_factors={"beta": 2}, update_rule=lambda w, dw, config: None
+        )
+
+
 @pytest.mark.parametrize(("clip_norm", "scale"), [(10, 1), (5, 1), (2.5, 0.5)])
 def test_clipping(clip_norm, scale):
     params = after_one_step(optim_config={"learning_rate": 1.0}, clip_norm=clip_norm)
@@ -204,6 +241,82 @@ def test_averaging_does_not_change_the_training():
     assert runs[1].val_acc_history == runs[0].val_acc_history
 
 
+def test_lookahead():
+    """Every two iterations the slow weights by their formula, and training goes on from them."""
+    settings = {"num_epochs": 2, "update_rule": "adam", "seed": 0, "prefetch": 0}
+    solver = quiet_solver(
+        conv_net(), digits_like(), lookahead={"steps": 2, "decay": 0.9, "power": 2}, **settings
+    )
+    slow = {name: value.copy() for name, value in solver.model.params.items()}
+    compute, reached, checked = solver.model.loss, [], []
+
+    def watched_loss(X, y=None):
+        if y is None:
+            checked.append({name: value.copy() for name, value in solver.model.params.items()})
+        return compute(X, y)
+
+    restored = solver._look_ahead
+
+    def watched_look_ahead(t):
+        new = {name: value.copy() for name, value in solver.model.params.items()}
+        restored(t)
+        if t % 2:
+            assert_same_bits(solver.model.params, new)
+            return
+        d = 0.9**2 * (t / 8) ** 2
+        for name, value in slow.items():
+            slow[name] = d * value + (1 - d) * new[name]
+            np.testing.assert_allclose(solver.model.params[name], slow[name], rtol=1e-5, atol=1e-7)
+        reached.append(t)
+
+    solver.model.loss, solver._look_ahead = watched_loss, watched_look_ahead
+    solver.train()
+    assert reached == [2, 4, 6, 8]
+    for name, value in slow.items():
+        np.testing.assert_allclose(checked[-1][name], value, rtol=1e-5, atol=1e-7)
+    plain = quiet_solver(conv_net(), digits_like(), **settings)
+    plain.train()
+    assert plain.loss_history[:2] == solver.loss_history[:2]
+    assert plain.loss_history[3:] != solver.loss_history[3:]
+
+
+def test_lookahead_statistics_are_slow_too():
+    lookahead = {"steps": 4, "power": 0}
+    solver = quiet_solver(conv_net(), digits_like(), num_epochs=1, lookahead=lookahead, keep="last", seed=0)
+    newest = []
+    restored = solver._look_ahead
+    solver._look_ahead = lambda t: newest.append(running_statistics(solver.model)) or restored(t)
+    solver.train()
+    # There are none at the start, so the first average is the newest.
+    assert_same_bits(solver._average["bn_params"]["0"]["running_mean"], newest[-1][0]["running_mean"])
+    assert_same_bits(running_statistics(solver.model)[0]["running_mean"], newest[-1][0]["running_mean"])
+
+
+def test_keep_last():
+    """With a model whose first weight falls by 4 in an epoch, and that is right at -2 alone."""
+    kept = {}
+    for keep in ("best", "last"):
+        model = FixedGradients()
+        model.loss = lambda X, y=None, model=model: (
+            np.eye(4)[digits_like()["y_val"] * (model.params["b"][0] == -2)]
+            if y is None
+            else (1.0, {"w": np.zeros((1, 2)), "b": np.array([4.0])})
+        )
+        solver = quiet_solver(
+            model,
+            digits_like(),
+            num_epochs=3,
+            batch_size=100,
+            optim_config={"learning_rate": 1.0},
+            keep=keep,
+            num_train_samples=20,
+        )
+        solver.train()
+        kept[keep] = solver.best_epoch, solver.best_val_acc == 1, float(model.params["b"][0])
+        assert solver.best_params["b"] == model.params["b"]
+    assert kept == {"best": (1, True, -2.0), "last": (3, False, -10.0)}
+
+
 # Augmentation and prefetching ---------------------------------------------------------------------------
 
 
@@ -283,11 +396,22 @@ def test_the_thread_ends_with_the_training():
 # Resumption ---------------------------------------------------------------------------------------------
 
 
+FAST = {
+    **ALL,
+    "ema_decay": None,
+    "lookahead": {"steps": 3},
+    "rate_factors": {"beta": 4},
+    "keep": "last",
+    "augment": ["alternating-flip", {"name": "crop", "pad": 1}],
+}
+
+
 @pytest.mark.parametrize("seed", [1, None])
+@pytest.mark.parametrize("how", [ALL, FAST], ids=["all", "fast"])
 @pytest.mark.parametrize("rule", ["sgd_nesterov_momentum", "adamw"])
-def test_resume_equals_uninterrupted(rule, seed, tmp_path):
+def test_resume_equals_uninterrupted(rule, how, seed, tmp_path):
     data = digits_like(num_train=50)
-    settings = {"num_epochs": 4, "num_train_samples": 20, "seed": seed, "update_rule": rule, **ALL}
+    settings = {"num_epochs": 4, "num_train_samples": 20, "seed": seed, "update_rule": rule, **how}
     np.random.seed(3)
     whole = quiet_solver(conv_net(), data, **settings)
     whole.train()
@@ -367,6 +491,10 @@ def test_functions_of_ones_own_are_handed_over_again(tmp_path):
         ({"ema_decay": 1}, "ema_decay must be below 1"),
         ({"label_smoothing": 1}, "label_smoothing must be below 1"),
         ({"prefetch": -1}, "prefetch must be at least 0"),
+        ({"keep": "first"}, "keep must be one of"),
+        ({"lookahead": {"step": 5}}, "unknown key 'step' in lookahead; did you mean 'steps'"),
+        ({"lookahead": {"decay": 2}}, "lookahead decay must be"),
+        ({"lookahead": {}, "ema_decay": 0.9}, "ema_decay and lookahead exclude each other"),
     ],
 )
 def test_refuses_bad_settings(settings, message):

@@ -27,27 +27,43 @@ class Updater:
         The rule's config and state for each parameter.
     """
 
-    def __init__(self, params, update_rule, optim_config, lr_decay, schedule, weight_decay, clip_norm):
+    def __init__(
+        self,
+        params,
+        update_rule,
+        optim_config,
+        lr_decay,
+        schedule,
+        weight_decay,
+        clip_norm,
+        rate_factors,
+        frozen=(),
+    ):
         self.rule, self.rule_name = _resolve_rule(update_rule)
         self.lr_decay = number("Solver", "lr_decay", lr_decay, 0)
         self.schedule = None if schedule is None else SCHEDULES.build(schedule)
         self.weight_decay = _optional("weight_decay", weight_decay)
         self.clip_norm = _optional("clip_norm", clip_norm)
+        self.rate_factors = _checked_factors(rate_factors, params)
         self.base_rate = _base_rate(self.rule, self.rule_name, optim_config)
         for name, used in (
             ("lr_decay", self.lr_decay != 1),
             ("schedule", self.schedule is not None),
             ("weight_decay", self.weight_decay is not None),
+            ("rate_factors", bool(self.rate_factors)),
         ):
             if used and self.base_rate is None:
                 raise ValueError(f"Solver: {name} needs a learning_rate in optim_config")
         if self.lr_decay != 1 and self.schedule is not None:
             raise ValueError("Solver: lr_decay and schedule exclude each other")
 
-        self.configs = {name: copy.deepcopy(optim_config) for name in params}
+        self.configs = {name: copy.deepcopy(optim_config) for name in params if name not in frozen}
+        for name, config in self.configs.items():
+            if self._factor(name) != 1:
+                config["learning_rate"] = self.base_rate * self._factor(name)
         if self.weight_decay is not None and self.rule_name == "adamw":  # the rule decays all that it updates
-            for name, w in params.items():
-                self.configs[name]["weight_decay"] = self.weight_decay if _decays(w) else 0.0
+            for name, config in self.configs.items():
+                config["weight_decay"] = self.weight_decay if _decays(params[name]) else 0.0
 
     def step(self, params, grads, epoch, num_epochs):
         """Update `params`; `epoch` is how far the training has come.
@@ -62,7 +78,7 @@ class Updater:
         for name, dw in grads.items():
             w, config = params[name], self.configs[name]
             if rate is not None:
-                config["learning_rate"] = rate
+                config["learning_rate"] = rate * self._factor(name)
             if self.weight_decay is not None and self.rule_name != "adamw" and _decays(w):
                 shrink = config.get("learning_rate", self.base_rate) * self.weight_decay
                 w -= w.dtype.type(shrink) * w
@@ -75,18 +91,23 @@ class Updater:
 
     def end_epoch(self):
         """Let the learning rate decay; return the one that the epoch's last step had (NaN if unknown)."""
-        config = next(iter(self.configs.values()), {})
-        rate = float(config.get("learning_rate", math.nan))
+        name, config = next(iter(self.configs.items()), ("", {}))
+        rate = float(config.get("learning_rate", math.nan)) / self._factor(name)
         if self.lr_decay != 1:
             for config in self.configs.values():
                 config["learning_rate"] = config.get("learning_rate", self.base_rate) * self.lr_decay
         return rate
 
+    def _factor(self, name):
+        return self.rate_factors.get(name, self.rate_factors.get(_kind(name), 1.0))
 
-def checked_gradients(params, grads):
-    """The gradient of each parameter, in their order, each of its parameter's shape."""
+
+def checked_gradients(params, grads, frozen=()):
+    """The gradient of each parameter that is not frozen, in their order, each of its parameter's shape."""
     checked = {}
     for name, w in params.items():
+        if name in frozen:
+            continue
         dw = grads.get(name)
         if dw is None or np.shape(dw) != w.shape:
             came = "is missing" if dw is None else f"has shape {np.shape(dw)}"
@@ -118,6 +139,27 @@ def _base_rate(rule, name, config):
         return None
     _, defaults = rule(np.zeros(1), np.zeros(1), {})
     return defaults["learning_rate"]
+
+
+def _kind(name):
+    """What a parameter is: ``beta`` for ``beta12``."""
+    return name.rstrip("0123456789")
+
+
+def _checked_factors(rate_factors, params):
+    if rate_factors is None:
+        return {}
+    if not isinstance(rate_factors, dict):
+        raise TypeError(f"Solver: rate_factors must be a dict, got {rate_factors!r}")
+    known = {*params, *map(_kind, params)}
+    for name in rate_factors:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"Solver: rate_factors: the model has no parameter {name!r}{hint}")
+    return {
+        name: number("Solver", f"rate_factors[{name!r}]", value, 0) for name, value in rate_factors.items()
+    }
 
 
 def _decays(w):

@@ -4,6 +4,11 @@ An augmentation is a callable ``augment(X, rng) -> X``: from images (N, C, H, W)
 ``np.random.Generator`` it makes new images of the same shape and dtype, and leaves X alone. Those defined
 here are plain values that a checkpoint can hold; the Solver also takes them by name, ``'flip'``, or as a
 dict, ``{'name': 'crop', 'pad': 4}``, and lists of any of these, applied in turn.
+
+An augmentation with a true attribute ``knows_samples`` gets a third argument, :class:`Samples`: which images
+of the training set these are, and how often they have been seen.
+
+:func:`averaged_scores` is test-time augmentation: the scores of several views of an image, averaged.
 """
 
 from dataclasses import dataclass
@@ -14,7 +19,29 @@ from cnnlib._modeling import positive_int
 from cnnlib._params import choice, number
 from cnnlib._registry import Registry
 
-__all__ = ["AUGMENTATIONS", "Cutout", "HorizontalFlip", "RandomCrop"]
+__all__ = [
+    "AUGMENTATIONS",
+    "TTA",
+    "AlternatingFlip",
+    "Cutout",
+    "HorizontalFlip",
+    "RandomCrop",
+    "Samples",
+    "averaged_scores",
+]
+
+TTA = ("mirror", "mirror-shift")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The images of a minibatch: their `rows` (N,) in the training set, the `epoch` (0 is the first), and the
+    run's `seed`, the same in every minibatch.
+    """
+
+    rows: np.ndarray
+    epoch: int
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -29,6 +56,24 @@ class HorizontalFlip:
     def __call__(self, X, rng):
         N = _images("HorizontalFlip", X)[0]
         flipped = rng.random(N) < self.p
+        out = X.copy()
+        out[flipped] = X[flipped, :, :, ::-1]
+        return out
+
+
+@dataclass(frozen=True)
+class AlternatingFlip:
+    """Mirror each image, left to right, in every other epoch (Jordan 2024, arXiv:2404.00498, section 3.6).
+
+    Half of the images, chosen at random, are mirrored in the first epoch. So in two epochs the network sees
+    every image in both ways, which random flips leave to chance.
+    """
+
+    knows_samples = True
+
+    def __call__(self, X, rng, samples):
+        _images("AlternatingFlip", X)
+        flipped = (_random_bits(samples.rows, samples.seed) + samples.epoch) % 2 == 1
         out = X.copy()
         out[flipped] = X[flipped, :, :, ::-1]
         return out
@@ -98,12 +143,14 @@ class Cutout:
 class Chain:
     """Augmentations one after the other."""
 
+    knows_samples = True
+
     def __init__(self, augmentations):
         self.augmentations = augmentations
 
-    def __call__(self, X, rng):
+    def __call__(self, X, rng, samples=None):
         for augmentation in self.augmentations:
-            X = augmentation(X, rng)
+            X = augmentation(X, rng, samples) if _knows_samples(augmentation) else augmentation(X, rng)
         return X
 
 
@@ -118,10 +165,55 @@ def build_augmentation(value):
     return Chain(chain), [AUGMENTATIONS.describe(item) for item in chain]
 
 
+def averaged_scores(scores_of, X, tta=None):
+    """Scores of the images X (N, C, H, W), averaged over several views of each.
+
+    Parameters
+    ----------
+    scores_of : callable
+        From images to scores (N, K), such as a model's ``loss``.
+    X : ndarray (N, C, H, W)
+    tta : None, 'mirror' or 'mirror-shift'
+        None: the images as they are. 'mirror': also their mirror images, left to right. 'mirror-shift': the
+        mean of that and of the same for the images shifted by one pixel along both diagonals, up and left
+        and down and right, with the edge reflected (Jordan 2024, arXiv:2404.00498): six views.
+    """
+    if tta is None:
+        return scores_of(X)
+    if choice("averaged_scores", "tta", tta, TTA) == "mirror":
+        _images("averaged_scores", X)
+        return (scores_of(X) + scores_of(np.ascontiguousarray(X[:, :, :, ::-1]))) / 2
+    _, _, H, W = _images("averaged_scores", X)
+    padded = np.pad(X, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    shifted = (np.ascontiguousarray(padded[:, :, i : i + H, i : i + W]) for i in (0, 2))
+    first, second = (averaged_scores(scores_of, view, "mirror") for view in shifted)
+    return averaged_scores(scores_of, X, "mirror") / 2 + (first + second) / 4
+
+
+def _knows_samples(augmentation):
+    return getattr(augmentation, "knows_samples", False)
+
+
+def _random_bits(rows, seed):
+    """A bit (0 or 1) for each of `rows`, always the same for a `seed`: the first of SplitMix64's output."""
+    z = np.asarray(rows).astype(np.uint64) + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((z ^ (z >> np.uint64(31))) & np.uint64(1)).astype(np.int64)
+
+
 def _images(where, X):
     if X.ndim != 4:
         raise ValueError(f"{where}: X must be images (N, C, H, W), got shape {X.shape}")
     return X.shape
 
 
-AUGMENTATIONS = Registry("augmentation", {"flip": HorizontalFlip, "crop": RandomCrop, "cutout": Cutout})
+AUGMENTATIONS = Registry(
+    "augmentation",
+    {
+        "flip": HorizontalFlip,
+        "alternating-flip": AlternatingFlip,
+        "crop": RandomCrop,
+        "cutout": Cutout,
+    },
+)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cnnlib._params import number
 from cnnlib._registry import Registry
 
-__all__ = ["SCHEDULES", "Cosine", "OneCycle", "Step"]
+__all__ = ["SCHEDULES", "Cosine", "OneCycle", "Step", "Triangle"]
 
 
 @dataclass(frozen=True)
@@ -94,9 +94,39 @@ class OneCycle:
         return _cosine(1.0, self.final, (epoch - peak) / max(num_epochs - peak, 1e-12))
 
 
+@dataclass(frozen=True)
+class Triangle:
+    """Rise from `start` to 1 along a line, then fall to `final` along another.
+
+    Parameters
+    ----------
+    peak : float
+        Share of the whole training that the rise takes, in [0, 1].
+    start, final : float
+        Factors at the beginning and at the end.
+    """
+
+    peak: float = 0.25
+    start: float = 0.2
+    final: float = 0.0
+
+    def __post_init__(self):
+        number("Triangle", "peak", self.peak, 0, 1)
+        number("Triangle", "start", self.start, 0)
+        number("Triangle", "final", self.final, 0)
+
+    def __call__(self, epoch, num_epochs):
+        share = min(epoch / num_epochs, 1.0)
+        if share < self.peak:
+            return self.start + (1.0 - self.start) * share / self.peak
+        return 1.0 + (self.final - 1.0) * (share - self.peak) / max(1.0 - self.peak, 1e-12)
+
+
 def _cosine(first, last, share):
     """From `first` at share 0 to `last` at share 1 and beyond."""
     return last + (first - last) * (1 + math.cos(math.pi * min(share, 1.0))) / 2
 
 
-SCHEDULES = Registry("schedule", {"step": Step, "cosine": Cosine, "one-cycle": OneCycle})
+SCHEDULES = Registry(
+    "schedule", {"step": Step, "cosine": Cosine, "one-cycle": OneCycle, "triangle": Triangle}
+)

@@ -18,11 +18,11 @@ from cnnlib._batches import (
 )
 from cnnlib._model_state import average_into, check_model, restore, set_random_state, snapshot
 from cnnlib._modeling import positive_int, probability, random_stream
-from cnnlib._params import integer
+from cnnlib._params import check_keys, choice, integer, number
 from cnnlib._registry import OWN
 from cnnlib._run_file import checkpoint_prefix, load_weights, read_run, save_run, set_run
 from cnnlib._update import Updater, checked_gradients
-from cnnlib.augment import build_augmentation
+from cnnlib.augment import Samples, averaged_scores, build_augmentation
 from cnnlib.progress import Progress
 
 __all__ = ["Solver", "load_weights"]
@@ -45,6 +45,9 @@ class Solver:
         Factor on the learning rate after each epoch.
     schedule : str, dict, callable or None
         A learning-rate schedule of :mod:`cnnlib.schedules` instead, at every iteration.
+    rate_factors : dict or None
+        Factors on the learning rate of some parameters, say ``{'beta': 64}`` for all of ``beta1 beta2 ...``,
+        or ``{'W3': 0.1}`` for one.
     weight_decay : float or None
         Decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101): before each update ``w -=
         learning_rate * weight_decay * w`` for every parameter of two or more dimensions, so neither
@@ -58,6 +61,11 @@ class Solver:
         Keep an exponential moving average of parameters and batch-norm statistics, ``average =
         d * average + (1 - d) * new`` after each iteration t = 1, 2, ... with ``d = min(ema_decay,
         (1 + t) / (10 + t))``. Accuracies are then the average's, and so are the best parameters.
+    lookahead : dict or None
+        ``{'steps': 5, 'decay': 0.95, 'power': 3}``: keep slow weights, and after every `steps` iterations
+        let ``slow = d * slow + (1 - d) * new`` and go on from ``new = slow`` (Zhang et al. 2019,
+        arXiv:1907.08610), where ``d = decay**steps * (t / T)**power`` grows with the iterations t of all T
+        (Jordan 2024, arXiv:2404.00498). Batch-norm statistics take part. Accuracies are the slow weights'.
     augment : str, dict, callable, list of these, or None
         Changes of the training minibatches, see :mod:`cnnlib.augment`. Their randomness comes from a
         stream for each iteration, whose seed the Solver draws once.
@@ -67,6 +75,10 @@ class Solver:
     batch_size, num_epochs : int
     num_train_samples, num_val_samples : int or None
         Samples (a random subset) that an epoch's accuracy check looks at; None for all of the split.
+    keep : 'best' or 'last'
+        Which epoch's parameters count as the best ones: that of the highest validation accuracy, or the
+        newest. (With a learning rate that ends near 0 the last are the best, and choosing by a small
+        validation set only adds noise.)
     print_every : int
         Iterations between two reports of the loss.
     verbose : bool
@@ -123,16 +135,19 @@ class Solver:
         optim_config=None,
         lr_decay=1.0,
         schedule=None,
+        rate_factors=None,
         weight_decay=None,
         clip_norm=None,
         label_smoothing=None,
         ema_decay=None,
+        lookahead=None,
         augment=None,
         prefetch=2,
         batch_size=100,
         num_epochs=10,
         num_train_samples=1000,
         num_val_samples=None,
+        keep="best",
         print_every=10,
         verbose=True,
         checkpoint_name=None,
@@ -144,13 +159,28 @@ class Solver:
         self.model = model
         self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data)
         self.optim_config = dict(optim_config or {})
+        if hasattr(model, "initialize"):
+            model.initialize(self.X_train)
+        self._frozen = tuple(getattr(model, "frozen", ()))
         updater = Updater(
-            model.params, update_rule, self.optim_config, lr_decay, schedule, weight_decay, clip_norm
+            model.params,
+            update_rule,
+            self.optim_config,
+            lr_decay,
+            schedule,
+            weight_decay,
+            clip_norm,
+            rate_factors,
+            self._frozen,
         )
         self._updater = updater
         self.update_rule, self.lr_decay, self.schedule = updater.rule, updater.lr_decay, updater.schedule
         self.weight_decay, self.clip_norm = updater.weight_decay, updater.clip_norm
+        self.rate_factors = updater.rate_factors or None
         self.ema_decay = None if ema_decay is None else probability("Solver", "ema_decay", ema_decay)
+        self.lookahead = _checked_lookahead(lookahead)
+        if self.lookahead is not None and ema_decay is not None:
+            raise ValueError("Solver: ema_decay and lookahead exclude each other")
         self.label_smoothing = _set_label_smoothing(model, label_smoothing)
         self.augment, self._augment_description = build_augmentation(augment)
         self.prefetch = _at_least_0("prefetch", prefetch)
@@ -158,6 +188,7 @@ class Solver:
         self.num_epochs = _at_least_0("num_epochs", num_epochs)
         self.num_train_samples = _optional_count("num_train_samples", num_train_samples)
         self.num_val_samples = _optional_count("num_val_samples", num_val_samples)
+        self.keep = choice("Solver", "keep", keep, ("best", "last"))
         self.print_every = positive_int("Solver", "print_every", print_every)
         self.verbose = verbose
         self.checkpoint_name = None if checkpoint_name is None else os.fspath(checkpoint_name)
@@ -173,7 +204,8 @@ class Solver:
         self.loss_history, self.train_acc_history, self.val_acc_history = [], [], []
         self.learning_rate_history, self.epoch_seconds = [], []
         self.best_val_acc, self.best_epoch = 0.0, 0
-        self._average = snapshot(model) if ema_decay is not None else None
+        averages = ema_decay is not None or lookahead is not None
+        self._average = snapshot(model) if averages else None
         self._best = self._last = None  # snapshots; _last is set while the model holds the best parameters
         self._random = random_stream(seed, "Solver")
         self._augment_seed = None  # drawn when the training starts
@@ -229,11 +261,12 @@ class Solver:
         self._last = snapshot(self.model)
         restore(self.model, self._best)
 
-    def check_accuracy(self, X, y, num_samples=None, batch_size=100):
+    def check_accuracy(self, X, y, num_samples=None, batch_size=100, tta=None):
         """Share of the samples X (N, ...) whose highest score is that of their label y (N,), in 0..1.
 
         The model runs in test mode. With `num_samples` below N a random subset of that size is looked at;
-        `batch_size` bounds the memory in use.
+        `batch_size` bounds the memory in use. With `tta` the scores are averaged over several views of each
+        image, see :func:`cnnlib.augment.averaged_scores`.
         """
         X, y = checked_split("check_accuracy", X, y)
         num_samples = _optional_count("num_samples", num_samples)
@@ -244,7 +277,7 @@ class Solver:
         for start in range(0, total, batch_size):
             rows = slice(start, start + batch_size) if chosen is None else chosen[start : start + batch_size]
             with self._stream():
-                scores = self.model.loss(X[rows])
+                scores = averaged_scores(self.model.loss, X[rows], tta)
             correct += int(np.count_nonzero(np.argmax(scores, axis=1) == y[rows]))
         return correct / total
 
@@ -347,7 +380,12 @@ class Solver:
         X, y = self.X_train[batch], self.y_train[batch]
         if self.augment is not None:
             shape = X.shape
-            X = self.augment(X, np.random.default_rng([self._augment_seed, iteration]))
+            rng = np.random.default_rng([self._augment_seed, iteration])
+            if getattr(self.augment, "knows_samples", False):
+                epoch = iteration // self.iterations_per_epoch
+                X = self.augment(X, rng, Samples(batch, epoch, self._augment_seed))
+            else:
+                X = self.augment(X, rng)
             if np.shape(X) != shape:
                 raise ValueError(f"Solver: augment made images of shape {np.shape(X)} from {shape}")
         return X, y
@@ -361,15 +399,25 @@ class Solver:
         try:
             if not math.isfinite(loss):
                 raise FloatingPointError(f"the loss is {loss}")
-            grads = checked_gradients(self.model.params, grads)
+            grads = checked_gradients(self.model.params, grads, self._frozen)
             self._updater.step(self.model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
         except FloatingPointError as error:
             raise FloatingPointError(
                 f"iteration {t} (epoch {self.epoch + 1}): {error}; a lower learning rate may help"
             ) from None
         self.loss_history.append(loss)
-        if self._average is not None:
+        if self.lookahead is not None:
+            self._look_ahead(t)
+        elif self._average is not None:
             average_into(self._average, self.model, 1 - min(self.ema_decay, (1 + t) / (10 + t)))
+
+    def _look_ahead(self, t):
+        """Every few iterations, move the slow weights towards the new ones, and these onto the slow ones."""
+        steps, decay, power = (self.lookahead[name] for name in ("steps", "decay", "power"))
+        if t % steps == 0:
+            total = self.num_epochs * self.iterations_per_epoch
+            average_into(self._average, self.model, 1 - decay**steps * min(t / total, 1.0) ** power)
+            restore(self.model, self._average)
 
     @contextlib.contextmanager
     def _averaged(self):
@@ -391,6 +439,7 @@ class Solver:
             val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
             untrained = self._best is None or self.best_epoch == 0
             better = val_acc > self.best_val_acc or (untrained and val_acc == self.best_val_acc)
+            better = better or self.keep == "last"
             best = snapshot(self.model) if better else self._best
         if self._pending is not None:
             self._pending = None
@@ -430,6 +479,18 @@ def _at_least_0(name, value):
 
 def _optional_count(name, value):
     return None if value is None else positive_int("Solver", name, value)
+
+
+def _checked_lookahead(lookahead):
+    if lookahead is None:
+        return None
+    settings = {"steps": 5, "decay": 0.95, "power": 3}
+    check_keys("Solver", "lookahead", lookahead, tuple(settings))
+    settings.update(lookahead)
+    positive_int("Solver", "lookahead steps", settings["steps"])
+    number("Solver", "lookahead decay", settings["decay"], 0, 1)
+    number("Solver", "lookahead power", settings["power"], 0)
+    return settings
 
 
 def _set_label_smoothing(model, label_smoothing):
