@@ -1,8 +1,21 @@
-"""``cnnlib train --model`` with the named deep networks."""
+"""``cnnlib train --model`` with the named deep networks, and ``--recipe``."""
 
 import json
 import subprocess
 import sys
+
+import cifar_files
+import numpy as np
+import pytest
+from cnnlib import cifar10
+from cnnlib.__main__ import main
+from cnnlib.commands import datasets
+from cnnlib.commands.runs import Run
+from cnnlib.convnet import ConvNet
+from cnnlib.recipes import RECIPES
+from cnnlib.solver import Solver
+
+PARTS = ("train", "val", "test")
 
 
 def cnnlib_command(*arguments):
@@ -42,3 +55,133 @@ def test_summary_is_for_networks_that_have_one(tmp_path):
     refused = cnnlib_command("train", "--summary", "--epochs", 1, "--out", tmp_path / "run")
     assert refused.returncode == 2
     assert "--summary" in refused.stderr
+
+
+class TestRecipe:
+    """On a data set in CIFAR-10's layout, smaller by a factor of 500."""
+
+    @pytest.fixture
+    def data(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", cifar_files.IMAGES)
+        monkeypatch.setattr(datasets, "_CIFAR10", {"train": 80, "val": 20, "test": 20})
+        return f"cifar10:{cifar_files.write_layout(tmp_path / 'data', 'binary').parent}"
+
+    def train(self, data, run, capsys, *options):
+        status = main(["train", "--recipe", "cifar10-fast", "--data", data, "--out", str(run), *options])
+        out, err = capsys.readouterr()
+        assert status == 0, err
+        return out.splitlines()[-1], json.loads((run / "config.json").read_text())
+
+    def test_the_run_has_its_settings(self, data, tmp_path, capsys, num_threads):
+        run, recipe = tmp_path / "run", dict(RECIPES["cifar10-fast"])
+        options = [
+            "--epochs",
+            "2",
+            "--batch-size",
+            "40",
+            "--learning-rate",
+            "0.1",
+            "--rate-factors",
+            "W=2,b=3",
+        ]
+        last, config = self.train(data, run, capsys, *options)
+        assert config["recipe"] == "cifar10-fast"
+        assert config["data"]["name"] == recipe.pop("data")
+        assert config["model"]["name"] == recipe.pop("model")
+        assert config["model"]["arguments"]["reg"] == recipe.pop("reg")
+        recipe |= {"epochs": 2, "batch_size": 40, "learning_rate": 0.1, "rate_factors": {"W": 2, "b": 3}}
+        assert {name: config["training"][name] for name in recipe} == recipe
+
+        with np.load(run / "checkpoint_epoch_2.npz") as checkpoint:
+            filters = checkpoint["W1"]
+        assert np.isfinite(filters).all()
+        np.testing.assert_array_equal(filters[12:], -filters[:12])  # still the whitening ones
+
+        solver = Solver.resume(
+            run / "checkpoint_epoch_2.npz", Run.open(run).build_model(), Run.open(run).load_data(None, PARTS)
+        )
+        assert solver.optim_config == {"learning_rate": 0.1, "momentum": recipe["momentum"]}
+        assert solver.lookahead == recipe["lookahead"]
+        assert solver.keep == "last"
+
+        # eval looks at the images as the run did, in six views, unless it is told otherwise.
+        assert main(["eval", str(run)]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == last
+        seen = self.views(run, capsys)
+        assert [seen(), seen("--tta", "none"), seen("--tta", "mirror")] == [6, 1, 2]
+
+    def views(self, run, capsys):
+        def seen(*options):
+            calls, loss = [], ConvNet.loss
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(ConvNet, "loss", lambda self, X: calls.append(len(X)) or loss(self, X))
+                assert main(["eval", str(run), *options]) == 0
+            capsys.readouterr()
+            assert set(calls) == {20}
+            return len(calls)
+
+        return seen
+
+    def test_resume_and_predict(self, data, tmp_path, capsys, num_threads):
+        whole, halved = tmp_path / "whole", tmp_path / "halved"
+        options = ["--epochs", "2", "--batch-size", "40"]
+        last, _ = self.train(data, whole, capsys, *options)
+        assert main(["train", "--recipe", "cifar10-fast", "--resume", str(whole)]) == 2
+        assert "it does not take --recipe" in capsys.readouterr().err
+        self.train(data, halved, capsys, *options, "--keep-checkpoints")
+        (halved / "checkpoint_epoch_2.npz").unlink()
+        assert main(["train", "--resume", str(halved)]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == last
+        with (
+            np.load(whole / "checkpoint_epoch_2.npz") as want,
+            np.load(halved / "checkpoint_epoch_2.npz") as got,
+        ):
+            for name in (name for name in want.files if name[0] in "Wbg"):
+                np.testing.assert_array_equal(got[name], want[name])
+
+        image = pytest.importorskip("PIL.Image", reason="cnnlib predict reads images with Pillow")
+        image.new("RGB", (40, 32), "navy").save(tmp_path / "sea.png")
+        assert main(["predict", str(whole), str(tmp_path / "sea.png"), "--top", "10"]) == 0
+        parts = capsys.readouterr().out.split(": ")[1].split(", ")
+        assert sum(float(part.split()[1]) for part in parts) == pytest.approx(1, abs=1e-3)
+
+    def test_what_it_names_can_be_turned_off(self, data, tmp_path, capsys, num_threads):
+        off = ["--lookahead", "none", "--rate-factors", "none", "--tta", "none", "--augment", "none"]
+        off += ["--update-rule", "adam", "--model", "resnet8", "--epochs", "1", "--keep", "best"]
+        _, config = self.train(data, tmp_path / "run", capsys, *off)
+        training = config["training"]
+        assert config["model"]["name"] == "resnet8"
+        assert [training[name] for name in ("lookahead", "rate_factors", "tta", "momentum")] == [None] * 4
+        assert training["augment"] == []
+        assert training["label_smoothing"] == 0.2
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--recipe", "cifar10-fst"], "invalid choice: 'cifar10-fst'"),
+            (["--recipe", "cifar10-fast", "--data", "digits"], "is for --data cifar10, not for digits"),
+            (["--recipe", "cifar10-fast", "--model", "three-layer"], "fits models such as"),
+            (["--model", "vgg-whitened"], "the images of digits are too small for a vgg-whitened model"),
+            (["--momentum", "0.9"], "--momentum means nothing to adam"),
+            (["--lookahead", "5"], "expected KEY=VALUE, got '5'"),
+            (["--rate-factors", "beta"], "expected NAME=NUMBER, got 'beta'"),
+            (["--rate-factors", "bta=2"], "the model has no parameter 'bta'; did you mean 'beta'"),
+            (["--lookahead", "stps=5"], "unknown key 'stps' in lookahead; did you mean 'steps'"),
+        ],
+    )
+    def test_errors(self, options, message, tmp_path, capsys):
+        try:
+            status = main(["train", "--out", str(tmp_path / "run"), *options])
+        except SystemExit as stop:
+            status = stop.code
+        assert status == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+
+    def test_help_lists_them(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["train", "--help"])
+        out = capsys.readouterr().out
+        assert "recipe cifar10-fast:" in out
+        assert "lookahead steps=5:decay=0.95:power=3" in out

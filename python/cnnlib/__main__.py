@@ -4,16 +4,28 @@ import argparse
 import importlib
 import os
 import sys
+import textwrap
 
 import cnnlib
-from cnnlib.commands.settings import DATA_NAMES, MODEL_OPTIONS, SPECS, UPDATE_RULES, defaults
+from cnnlib.commands.settings import (
+    DATA_NAMES,
+    KEEP,
+    MODEL_OPTIONS,
+    SPECS,
+    TTA,
+    UPDATE_RULES,
+    defaults,
+    has_defaults,
+)
+from cnnlib.recipes import RECIPES
 
 _TRAIN_EPILOG = """\
 The run folder holds the newest checkpoint, history.csv, config.json and, where matplotlib is installed,
 curves.png, filters.png, confusion.png and mistakes.png. Without --out it is runs/<data>-<number>, with the
 next number; a folder given with --out must be empty or new, unless --overwrite says otherwise.
 
-defaults by data set and model:
+A recipe is a set of settings that belong together, which the other options override.
+
 """
 
 
@@ -66,12 +78,13 @@ def _add_train(commands):
         "train",
         help="train a model, leave a run folder",
         description="Train a model, report its accuracy on the test split, leave a run folder.",
-        epilog=_TRAIN_EPILOG + _defaults_table(),
+        epilog=_TRAIN_EPILOG + _recipe_table() + "\n\ndefaults by data set and model:\n" + _defaults_table(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.set_defaults(module="train")
     _add_data(train, "the embedded digits (the default), or CIFAR-10 from DIR ($CNNLIB_DATA or ./data)")
-    train.add_argument("--model", choices=MODEL_OPTIONS, help="default: three-layer")
+    train.add_argument("--recipe", choices=RECIPES, help="settings that belong together, see below")
+    train.add_argument("--model", choices=MODEL_OPTIONS, help="default: three-layer, or the recipe's")
     train.add_argument("--out", metavar="FOLDER", help="the run folder")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is in the --out folder")
     train.add_argument(
@@ -85,6 +98,13 @@ def _add_train(commands):
     how = train.add_argument_group("training")
     how.add_argument("--update-rule", choices=UPDATE_RULES)
     how.add_argument("--learning-rate", type=_positive_number, metavar="X")
+    how.add_argument("--momentum", type=_number, metavar="X", help="of the momentum rules; default: 0.9")
+    how.add_argument(
+        "--rate-factors",
+        type=_factors,
+        metavar="NAME=X[,...]",
+        help="factors on the learning rate of some parameters, say beta=64,W1=0.1; or none",
+    )
     how.add_argument(
         "--lr-decay", type=_positive_number, metavar="X", help="factor on the learning rate after each epoch"
     )
@@ -92,7 +112,7 @@ def _add_train(commands):
         "--schedule",
         type=_named,
         metavar="NAME[:K=X...]",
-        help="step, cosine or one-cycle, say cosine:warmup=2",
+        help="step, cosine, one-cycle or triangle, say cosine:warmup=2",
     )
     how.add_argument(
         "--weight-decay", type=_number, metavar="X", help="decoupled: w -= learning rate * X * w"
@@ -101,11 +121,21 @@ def _add_train(commands):
     how.add_argument("--label-smoothing", type=_number, metavar="X", help="share of a label spread evenly")
     how.add_argument("--ema-decay", type=_number, metavar="X", help="average the weights over training")
     how.add_argument(
+        "--lookahead",
+        type=_lookahead,
+        metavar="K=X[:K=X...]",
+        help="slow weights that the others return to, say steps=5:decay=0.95:power=3; or none",
+    )
+    how.add_argument(
         "--augment",
         type=_named_list,
         metavar="NAME[:K=X...][,...]",
-        help="flip, crop, cutout, say flip,crop:pad=4; none for a data set's images as they are",
+        help="flip, alternating-flip, crop, cutout, say flip,crop:pad=4; none for the images as they are",
     )
+    how.add_argument(
+        "--tta", choices=("none", *TTA), help="average the test images' scores over views, and eval's alike"
+    )
+    how.add_argument("--keep", choices=KEEP, help="the epoch whose weights count; default: best")
     how.add_argument("--epochs", type=_positive_int, metavar="N", help="with --resume: the run's new end")
     how.add_argument("--batch-size", type=_positive_int, metavar="N")
     how.add_argument("--seed", type=_seed, metavar="N", help="makes the run repeatable")
@@ -133,6 +163,9 @@ def _add_eval(commands):
     evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
     evaluate.add_argument(
         "--which", choices=("best", "last"), default="best", help="parameters; default: best"
+    )
+    evaluate.add_argument(
+        "--tta", choices=("none", *TTA), help="average the scores over views; default: as the run did"
     )
     _add_threads(evaluate)
 
@@ -195,28 +228,37 @@ def _add_threads(parser):
     )
 
 
+def _recipe_table():
+    return "\n".join(line for name, recipe in RECIPES.items() for line in _table(f"recipe {name}", recipe))
+
+
 def _defaults_table():
     lines = []
     for data in DATA_NAMES:
         for model in MODEL_OPTIONS:
             if model in SPECS[1:]:  # as the first of them
                 continue
-            pairs = [
-                f"{name.replace('_', '-')} {_plain(value)}"
-                for name, value in defaults(data, model).items()
-                if value is not None
-            ]
-            names = ", ".join(SPECS) if model in SPECS else model
-            lines.append(f"  {data}, {names}:")
-            lines += ["    " + ", ".join(pairs[start : start + 5]) for start in range(0, len(pairs), 5)]
+            names = [name for name in (SPECS if model in SPECS else [model]) if has_defaults(data, name)]
+            lines += _table(f"  {data}, {', '.join(names)}", defaults(data, model))
     return "\n".join(lines)
+
+
+def _table(title, settings):
+    pairs = [
+        f"{name.replace('_', '-')} {_plain(value)}" for name, value in settings.items() if value is not None
+    ]
+    indent = " " * (len(title) - len(title.lstrip()) + 2)
+    text = ", ".join(pair.replace(" ", "\xa0") for pair in pairs)  # no line ends within a pair
+    rows = textwrap.wrap(text, 104, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return [f"{title}:", *(row.replace("\xa0", " ") for row in rows)]
 
 
 def _plain(value):
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ":".join([value["name"], *(f"{k}={v}" for k, v in value.items() if k != "name")])
+        name = [value["name"]] if "name" in value else []
+        return ":".join([*name, *(f"{k}={v}" for k, v in value.items() if k != "name")])
     return ",".join(map(_plain, value)) if isinstance(value, list) else f"{value}"
 
 
@@ -239,11 +281,23 @@ def _sizes(text):
 def _named(text):
     """``name:key=value:key=value`` as a dict with 'name'; numbers become numbers."""
     name, *pairs = text.split(":")
-    settings = {"name": name}
+    return {"name": name, **_pairs(pairs, "NAME:KEY=VALUE", text)}
+
+
+def _lookahead(text):
+    return text if text == "none" else _pairs(text.split(":"), "KEY=VALUE", text)
+
+
+def _factors(text):
+    return text if text == "none" else _pairs(text.split(","), "NAME=NUMBER", text)
+
+
+def _pairs(pairs, expected, text):
+    settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not (key and equals and value):
-            raise argparse.ArgumentTypeError(f"expected NAME:KEY=VALUE, got {text!r}")
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
         try:
             settings[key] = int(value) if value.isdigit() else float(value)
         except ValueError:

@@ -13,7 +13,8 @@ def run(options):
     model = run.load_model(options.run, options.which)
     data = run.load_data(options.data, (options.split,))
     X, y = run.preprocessing.apply(data[f"X_{options.split}"]), data[f"y_{options.split}"]
-    right = networks.scores_of(model, X).argmax(axis=1) == y
+    tta = run.tta if options.tta is None else None if options.tta == "none" else options.tta
+    right = networks.scores_of(model, X, tta=tta).argmax(axis=1) == y
     classes = run.data_set.classes
     width = max(map(len, classes))
     for k, name in enumerate(classes):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from cnnlib.augment import averaged_scores
 from cnnlib.commands.settings import MODEL_OPTIONS, SPECS
 from cnnlib.convnet import ConvNet
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
@@ -49,8 +50,7 @@ def first_layer_images(model, shape):
     return weights if weights.ndim == 4 else weights.T.reshape(-1, *shape)
 
 
-def scores_of(model, X, batch_size=500):
-    """Scores (N, num_classes) of X in test mode, batch by batch."""
-    return np.concatenate(
-        [model.loss(X[start : start + batch_size]) for start in range(0, len(X), batch_size)]
-    )
+def scores_of(model, X, batch_size=500, tta=None):
+    """Scores (N, num_classes) of X in test mode, batch by batch; see cnnlib.augment for `tta`."""
+    batches = (X[start : start + batch_size] for start in range(0, len(X), batch_size))
+    return np.concatenate([averaged_scores(model.loss, batch, tta) for batch in batches])

@@ -3,6 +3,7 @@
 import numpy as np
 
 import cnnlib
+from cnnlib.commands import networks
 from cnnlib.commands.runs import Run
 from cnnlib.plots import softmax
 
@@ -18,7 +19,7 @@ def run(options):
     data_set = run.data_set
     # All images first: a wrong name among many stops the command before it prints half of them.
     images = np.stack([read_image(path, data_set) for path in options.images])
-    probabilities = softmax(model.loss(run.preprocessing.apply(images)))
+    probabilities = softmax(networks.scores_of(model, run.preprocessing.apply(images), tta=run.tta))
     for path, probability in zip(options.images, probabilities, strict=True):
         best = np.argsort(-probability, kind="stable")[: options.top]
         print(f"{path}: " + ", ".join(f"{data_set.classes[k]} {probability[k]:.4f}" for k in best))

@@ -91,6 +91,11 @@ class Run:
     def preprocessing(self):
         return Preprocessing(**{key: tuple(value) for key, value in self.config["preprocessing"].items()})
 
+    @property
+    def tta(self):
+        """How the run's model is to be tested, see cnnlib.augment.averaged_scores."""
+        return self.config["training"].get("tta")
+
     def build_model(self):
         """The run's model, untrained."""
         try:

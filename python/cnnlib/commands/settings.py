@@ -4,41 +4,56 @@
 config.json, and fixed once it has begun.
 """
 
+from cnnlib.recipes import RECIPES
+
 TRAINING = (
     "update_rule",
     "learning_rate",
+    "momentum",
+    "rate_factors",
     "lr_decay",
     "schedule",
     "weight_decay",
     "clip_norm",
     "label_smoothing",
     "ema_decay",
+    "lookahead",
     "augment",
+    "tta",
+    "keep",
     "batch_size",
     "epochs",
     "seed",
 )
-SPECS = ("vgg-small", "resnet8", "resnet20", "mobile-small")  # of cnnlib.convnet.NAMED_SPECS
+SPECS = ("vgg-small", "vgg-whitened", "resnet8", "resnet20", "mobile-small")  # of cnnlib.convnet.NAMED_SPECS
 MODEL_OPTIONS = {
     "three-layer": ("num_filters", "filter_size", "hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
     "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
     **dict.fromkeys(SPECS, ("reg", "dtype")),
 }
 DATA_NAMES = ("digits", "cifar10")
-UPDATE_RULES = ("sgd", "sgd_momentum", "sgd_nesterov_momentum", "rmsprop", "adam", "adamw")
+MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
+UPDATE_RULES = ("sgd", *MOMENTUM_RULES, "rmsprop", "adam", "adamw")
+TTA = ("mirror", "mirror-shift")  # cnnlib.augment.TTA
+KEEP = ("best", "last")
 
 _COMMON = {
     "seed": 0,
     "dtype": "float32",
     "batch_size": 100,
     "update_rule": "adam",
+    "momentum": None,
+    "rate_factors": None,
     "lr_decay": 1.0,
     "schedule": None,
     "weight_decay": None,
     "clip_norm": None,
     "label_smoothing": None,
     "ema_decay": None,
+    "lookahead": None,
     "augment": None,
+    "tta": None,
+    "keep": "best",
 }
 _DEFAULTS = {
     ("digits", "three-layer"): {
@@ -89,12 +104,13 @@ _DEFAULTS = {
 
 
 for _name in SPECS:
-    _DEFAULTS["digits", _name] = {
-        "learning_rate": 2e-3,
-        "schedule": {"name": "one-cycle"},
-        "epochs": 12,
-        "reg": 1e-4,
-    }
+    if _name != "vgg-whitened":  # the digits are too small for it
+        _DEFAULTS["digits", _name] = {
+            "learning_rate": 2e-3,
+            "schedule": {"name": "one-cycle"},
+            "epochs": 12,
+            "reg": 1e-4,
+        }
     _DEFAULTS["cifar10", _name] = {
         "update_rule": "sgd_nesterov_momentum",
         "learning_rate": 0.1,
@@ -105,9 +121,28 @@ for _name in SPECS:
     }
 
 
+def has_defaults(data_name, model_name):
+    """Whether a model can be trained on a data set."""
+    return (data_name, model_name) in _DEFAULTS
+
+
 def defaults(data_name, model_name):
     """Every setting of a run on a data set with a model, as a dict."""
+    if not has_defaults(data_name, model_name):
+        raise ValueError(f"the images of {data_name} are too small for a {model_name} model")
     return {**_COMMON, **_DEFAULTS[data_name, model_name]}
+
+
+def recipe_settings(name, data_name, model_name):
+    """The same as a recipe has it; `model_name` may be another than the recipe's, built alike."""
+    recipe = RECIPES[name]
+    if data_name != recipe["data"]:
+        raise ValueError(f"--recipe {name} is for --data {recipe['data']}, not for {data_name}")
+    if MODEL_OPTIONS[model_name] != MODEL_OPTIONS[recipe["model"]]:
+        raise ValueError(f"--recipe {name} fits models such as {', '.join(SPECS)}, not {model_name}")
+    settings = {**defaults(data_name, model_name), **recipe}
+    del settings["data"], settings["model"]
+    return settings
 
 
 def flag(name):

@@ -10,18 +10,31 @@ import cnnlib
 from cnnlib.commands import networks, report
 from cnnlib.commands.datasets import DATA_SETS, Preprocessing, data_folder
 from cnnlib.commands.runs import Run
-from cnnlib.commands.settings import MODEL_OPTIONS, SPECS, TRAINING, defaults, flag, parse_data
+from cnnlib.commands.settings import (
+    MODEL_OPTIONS,
+    MOMENTUM_RULES,
+    SPECS,
+    TRAINING,
+    defaults,
+    flag,
+    parse_data,
+    recipe_settings,
+)
+from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 
 _PARTS = ("train", "val", "test")
 _SOLVER_OPTIONS = (
+    "rate_factors",
     "lr_decay",
     "schedule",
     "weight_decay",
     "clip_norm",
     "label_smoothing",
     "ema_decay",
+    "lookahead",
     "augment",
+    "keep",
 )
 
 
@@ -38,7 +51,7 @@ def run(options):
         return _interrupted(run)
     checkpoint = run.newest_checkpoint()
     model = solver.model
-    scores = networks.scores_of(model, data["X_test"])
+    scores = networks.scores_of(model, data["X_test"], tta=run.tta)
     accuracy = np.mean(scores.argmax(axis=1) == data["y_test"])
     print(
         f"best validation accuracy: {solver.best_val_acc:.4f} (epoch {solver.best_epoch}); "
@@ -52,13 +65,22 @@ def run(options):
 
 def _begin(options):
     """A new run: its folder with config.json, a Solver, the data."""
-    name, folder = parse_data(options.data or "digits")
-    settings = defaults(name, options.model or "three-layer")
-    model_name = options.model or "three-layer"
+    recipe = RECIPES.get(options.recipe, {"data": "digits", "model": "three-layer"})
+    name, folder = parse_data(options.data or recipe["data"])
+    model_name = options.model or recipe["model"]
+    if options.recipe is None:
+        settings = defaults(name, model_name)
+    else:
+        settings = recipe_settings(options.recipe, name, model_name)
     for option in _given(options):
         if option not in settings:
             raise ValueError(f"{flag(option)} means nothing to a {model_name} model")
-        settings[option] = getattr(options, option)
+        value = getattr(options, option)
+        settings[option] = None if value == "none" else value
+    if settings["update_rule"] not in MOMENTUM_RULES:
+        if options.momentum is not None:
+            raise ValueError(f"--momentum means nothing to {settings['update_rule']}")
+        settings["momentum"] = None
     data_set, folder = DATA_SETS[name], data_folder(name, folder)
     description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes))
     model = networks.build(description)
@@ -72,7 +94,11 @@ def _begin(options):
         model,
         data,
         update_rule=settings["update_rule"],
-        optim_config={"learning_rate": settings["learning_rate"]},
+        optim_config={
+            option: settings[option]
+            for option in ("learning_rate", "momentum")
+            if settings[option] is not None
+        },
         **{name: settings[name] for name in _SOLVER_OPTIONS},
         batch_size=settings["batch_size"],
         num_epochs=settings["epochs"],
@@ -87,6 +113,7 @@ def _begin(options):
             "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
             "classes": data_set.classes,
             "model": description,
+            "recipe": options.recipe,
             "training": {option: settings[option] for option in TRAINING},
             "threads": cnnlib.get_num_threads(),
             "versions": {
@@ -115,7 +142,7 @@ def _resume(options):
     """The run that is to go on, a Solver that stands where it stood, the data."""
     run = Run.open(options.resume)
     fixed = [option for option in _given(options) if option != "epochs"]
-    fixed += [option for option in ("model", "out") if getattr(options, option) is not None]
+    fixed += [option for option in ("recipe", "model", "out") if getattr(options, option) is not None]
     if fixed:
         raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(fixed[0])}")
     checkpoint = run.checkpoint(options.resume)
