@@ -197,7 +197,7 @@ def machine(options):
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
         "cnnlib": config["cnnlib"],
-        "commit": _commit(),
+        "commit": commit(),
         "isa": isa,
         "compiler": config["compiler"],
         "python": platform.python_version(),
@@ -207,7 +207,7 @@ def machine(options):
     }
 
 
-def _commit():
+def commit():
     """The commit of the tree that this script stands in, with a + where files differ from it."""
     command = ["git", "-C", os.path.dirname(os.path.abspath(__file__)), "describe", "--always", "--dirty=+"]
     with contextlib.suppress(OSError):

@@ -103,6 +103,7 @@ def test_rate_factors():
         {"W1": 0.075, "W2": 0.0125, "W3": 0.075, "b3": 0.025, "beta1": 0.025}
     )
     assert solver.learning_rate_history == pytest.approx([0.1, 0.05])
+    assert_same_bits(after_one_step(rate_factors={"w": 0})["w"], FixedGradients().params["w"])
 
 
 def test_rate_factors_name_parameters():

@@ -91,8 +91,12 @@ class Updater:
 
     def end_epoch(self):
         """Let the learning rate decay; return the one that the epoch's last step had (NaN if unknown)."""
-        name, config = next(iter(self.configs.items()), ("", {}))
-        rate = float(config.get("learning_rate", math.nan)) / self._factor(name)
+        rates = (
+            float(config.get("learning_rate", math.nan)) / self._factor(name)
+            for name, config in self.configs.items()
+            if self._factor(name)
+        )
+        rate = next(rates, math.nan)
         if self.lr_decay != 1:
             for config in self.configs.values():
                 config["learning_rate"] = config.get("learning_rate", self.base_rate) * self.lr_decay

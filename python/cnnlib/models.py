@@ -13,7 +13,11 @@ keeps in its snapshots and checkpoints:
   ``running_var``) belong to the weights: they are saved, restored and kept as "best" together with these.
 - ``rng``: a ``np.random.Generator`` or ``np.random.RandomState`` that the model draws from while it trains.
 
-One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it.
+One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it. Two let a model begin otherwise:
+
+- ``frozen``: names of parameters that are not trained; ``loss`` need not give their gradients.
+- ``initialize(X)``: called with the training images before the training, to set the weights that depend on
+  them and have not been set yet.
 """
 
 import itertools

@@ -25,6 +25,7 @@ from cnnlib.solver import Solver
 
 _PARTS = ("train", "val", "test")
 _SOLVER_OPTIONS = (
+    "update_rule",
     "rate_factors",
     "lr_decay",
     "schedule",
@@ -35,6 +36,8 @@ _SOLVER_OPTIONS = (
     "lookahead",
     "augment",
     "keep",
+    "batch_size",
+    "seed",
 )
 
 
@@ -61,6 +64,16 @@ def run(options):
     report.draw(run, solver, model, data["X_test"], data["y_test"], scores)
     print(f"test accuracy: {accuracy:.4f}")
     return 0
+
+
+def solver_arguments(settings):
+    """The Solver's arguments that a run's settings stand for."""
+    config = {name: settings[name] for name in ("learning_rate", "momentum")}
+    return {
+        **{name: settings[name] for name in _SOLVER_OPTIONS},
+        "optim_config": {name: value for name, value in config.items() if value is not None},
+        "num_epochs": settings["epochs"],
+    }
 
 
 def _begin(options):
@@ -90,21 +103,7 @@ def _begin(options):
     preprocessing = Preprocessing.fit(data["X_train"])
     _preprocess(data, preprocessing)
 
-    solver = Solver(
-        model,
-        data,
-        update_rule=settings["update_rule"],
-        optim_config={
-            option: settings[option]
-            for option in ("learning_rate", "momentum")
-            if settings[option] is not None
-        },
-        **{name: settings[name] for name in _SOLVER_OPTIONS},
-        batch_size=settings["batch_size"],
-        num_epochs=settings["epochs"],
-        seed=settings["seed"],
-        print_every=100,
-    )
+    solver = Solver(model, data, **solver_arguments(settings), print_every=100)
 
     run = Run.create(options.out, options.overwrite, name)
     run.write_config(
