@@ -1,6 +1,7 @@
 import functools
 from dataclasses import dataclass
 
+import cnnlib
 import numpy as np
 import pytest
 from cnnlib import conv_backward, conv_forward
@@ -401,6 +402,39 @@ def test_winograd_refuses_what_it_cannot_do(case):
     out, (x, w, b, param) = conv_forward(x, w, b, case.conv_param)
     with pytest.raises(ValueError, match=r"conv_backward: algorithm 'winograd' needs"):
         conv_backward(out, (x, w, b, {**param, "algorithm": "winograd"}))
+
+
+@pytest.fixture
+def conv_algorithm():
+    """Call it to choose the process's algorithm; the test's end restores it."""
+    previous = cnnlib.get_conv_algorithm()
+    yield cnnlib.set_conv_algorithm
+    cnnlib.set_conv_algorithm(previous)
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "winograd"])
+def test_algorithm_of_the_process(algorithm, conv_algorithm):
+    # Large enough for "auto" to take Winograd's; four channels in groups, which it cannot do.
+    shapes = [((1, 3, 8, 8), (4, 3, 3, 3)), ((1, 32, 16, 16), (32, 32, 3, 3))]
+    rng = np.random.default_rng(4)
+    calls = [(*cast(random_arrays(rng, *pair), np.float32), None) for pair in shapes]
+    named = [both_passes(*call, {"pad": 1, "algorithm": algorithm}) for call in calls]
+    autos = [both_passes(*call, {"pad": 1, "algorithm": "auto"}) for call in calls]
+    assert any(not np.array_equal(a, b) for pair in zip(named, autos) for a, b in zip(*pair))
+    conv_algorithm(algorithm)
+    assert cnnlib.get_conv_algorithm() == algorithm
+    for call, want in zip(calls, named):
+        for param in ({"pad": 1}, {"stride": 1, "pad": 1}, {"pad": 1, "algorithm": "auto"}):
+            for a, b in zip(both_passes(*call, param), want):
+                np.testing.assert_array_equal(a, b)
+    strided, _ = conv_forward(*calls[1], {"pad": 1, "stride": 2})
+    conv_algorithm("auto")
+    np.testing.assert_array_equal(strided, conv_forward(*calls[1], {"pad": 1, "stride": 2})[0])
+
+
+def both_passes(x, w, b, param):
+    out, cache = conv_forward(x, w, b, param)
+    return out, *conv_backward(out, cache)[:2]
 
 
 @functools.cache

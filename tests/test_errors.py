@@ -206,7 +206,8 @@ VALUE_ERRORS = [
         lambda: cnnlib.affine_bn_relu_forward(ROWS, np.zeros((4, 5)), None, G4, G4, BN),
         ["gamma", "(5,)", "(4,)"],
     ),
-    # numbers of threads
+    # settings of the process
+    (lambda: cnnlib.set_conv_algorithm("fft"), ["set_conv_algorithm", "name", "'auto'", "'fft'"]),
     (lambda: cnnlib.set_num_threads(0), ["set_num_threads", "n", "0"]),
 ]
 
@@ -222,6 +223,7 @@ TYPE_ERRORS = [
     (lambda: conv(dilation=[1, None]), ["conv_forward", "dilation", "None"]),
     (lambda: conv(groups=(1, 1)), ["conv_forward", "groups", "(1, 1)"]),
     (lambda: conv(algorithm=1), ["conv_forward", "algorithm", "1"]),
+    (lambda: cnnlib.set_conv_algorithm(None), ["set_conv_algorithm", "name", "None"]),
     (lambda: cnnlib.conv_forward(X, W, B, None), ["conv_forward", "conv_param", "dict", "NoneType"]),
     (lambda: cnnlib.conv_forward(X, W, B, [("stride", 1)]), ["conv_forward", "conv_param", "dict", "list"]),
     (lambda: cnnlib.max_pool_forward(X, 2), ["max_pool_forward", "pool_param", "dict", "int"]),

@@ -92,6 +92,7 @@ void unlocked(F&& kernel) {
 // One family of layers each: adds the overloads for T to the module.
 template <class T>
 void bind_conv(py::module_& m);
+void bind_conv_algorithm(py::module_& m);
 template <class T>
 void bind_pool(py::module_& m);
 template <class T>

@@ -1,4 +1,5 @@
 #include <array>
+#include <atomic>
 
 #include "arrays.hpp"
 
@@ -22,10 +23,14 @@ void check_steps(const char* function, const Geometry& g) {
   }
 }
 
+constexpr const char* algorithm_names[] = {"auto", "direct", "winograd"};  // in the enumeration's order
+
+// What 'auto' stands for in the whole process, wherever it fits.
+std::atomic<Algorithm> process_algorithm{Algorithm::automatic};
+
 Algorithm algorithm_named(const char* function, const std::string& name) {
-  if (name == "auto") return Algorithm::automatic;
-  if (name == "direct") return Algorithm::direct;
-  if (name == "winograd") return Algorithm::winograd;
+  for (int i = 0; i < 3; ++i)
+    if (name == algorithm_names[i]) return static_cast<Algorithm>(i);
   throw py::value_error(std::string(function) + ": algorithm must be 'auto', 'direct' or 'winograd', got '" +
                         name + "'");
 }
@@ -69,7 +74,12 @@ void check_groups(const char* function, const char* what, Index channels, Index 
   });
 }
 
-void check_algorithm(const char* function, const ConvShape& s) {
+void settle_algorithm(const char* function, ConvShape& s) {
+  if (s.algorithm == Algorithm::automatic) {
+    const Algorithm wanted = process_algorithm;
+    if (wanted == Algorithm::direct || winograd_fits(s)) s.algorithm = wanted;
+    return;
+  }
   require(s.algorithm != Algorithm::winograd || winograd_fits(s), [&] {
     return std::string(function) +
            ": algorithm 'winograd' needs a 3x3 kernel, stride 1, dilation 1, groups 1 and pad at most 2";
@@ -104,7 +114,7 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
   });
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, g[2] + g[3], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, g[4] + g[5], s.dilation_w);
-  check_algorithm(function, s);
+  settle_algorithm(function, s);
   return s;
 }
 
@@ -140,7 +150,7 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
   };
   s.H = size("H", s.OH, s.KH, s.stride_h, g[2] + g[3], s.dilation_h, output_pad[0]);
   s.W = size("W", s.OW, s.KW, s.stride_w, g[4] + g[5], s.dilation_w, output_pad[1]);
-  check_algorithm(function, s);
+  settle_algorithm(function, s);
   return s;
 }
 
@@ -228,6 +238,14 @@ void bind_conv(py::module_& m) {
   m.def("conv_transpose_backward", &conv_transpose_backward<T>, py::arg("dout").noconvert(),
         py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"), py::arg("output_pad"),
         py::arg("algorithm"), py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+}
+
+void bind_conv_algorithm(py::module_& m) {
+  m.def("get_conv_algorithm", [] { return algorithm_names[static_cast<int>(process_algorithm.load())]; });
+  m.def(
+      "set_conv_algorithm",
+      [](const std::string& name) { process_algorithm = algorithm_named("set_conv_algorithm", name); },
+      py::arg("name"));
 }
 
 template void bind_conv<float>(py::module_&);

@@ -23,6 +23,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   active_isa();  // a wrong CNNLIB_ISA is an error of the import
   bind<float>(m);
   bind<double>(m);
+  bind_conv_algorithm(m);
   m.def("active_isa", [] { return std::string(active_isa().name); });
   m.def("available_isas", &available_isas);
   m.def("use_isa", &use_isa, py::arg("name"));

@@ -3,7 +3,13 @@
 import importlib
 
 from cnnlib import _core, layers
-from cnnlib._config import get_num_threads, set_num_threads, show_config
+from cnnlib._config import (
+    get_conv_algorithm,
+    get_num_threads,
+    set_conv_algorithm,
+    set_num_threads,
+    show_config,
+)
 from cnnlib.layers import *  # noqa: F403
 
 __version__ = _core.__version__
@@ -24,7 +30,16 @@ _SUBMODULES = (
     "solver",
 )
 
-__all__ = [*layers.__all__, *_SUBMODULES, "get_num_threads", "layers", "set_num_threads", "show_config"]
+__all__ = [
+    *layers.__all__,
+    *_SUBMODULES,
+    "get_conv_algorithm",
+    "get_num_threads",
+    "layers",
+    "set_conv_algorithm",
+    "set_num_threads",
+    "show_config",
+]
 
 
 def __getattr__(name):

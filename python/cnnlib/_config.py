@@ -7,7 +7,9 @@ import platform
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import integer
+from cnnlib._params import choice, integer
+
+CONV_ALGORITHMS = ("auto", "direct", "winograd")
 
 
 def set_num_threads(n):
@@ -40,6 +42,30 @@ def get_num_threads():
     return _core.get_num_threads()
 
 
+def set_conv_algorithm(name):
+    """
+    Choose how convolutions are computed whose `conv_param` names no algorithm, in the whole process.
+
+    Parameters
+    ----------
+    name : str
+        'auto' (the default): the one that is faster for the shape. 'direct': sums of products, as
+        defined. 'winograd': Winograd's F(4x4, 3x3) for every 3x3 convolution at stride 1 that it can
+        compute, direct for the others.
+
+    Raises
+    ------
+    ValueError, TypeError
+        None of these.
+    """
+    _core.set_conv_algorithm(choice("set_conv_algorithm", "name", name, CONV_ALGORITHMS))
+
+
+def get_conv_algorithm():
+    """Return what `set_conv_algorithm` was told last, 'auto' at first."""
+    return _core.get_conv_algorithm()
+
+
 def show_config():
     """Print versions, instruction sets and threads, and return them as a dict."""
     config = {
@@ -47,6 +73,7 @@ def show_config():
         "instruction set": _core.active_isa(),
         "available": ", ".join(_core.available_isas()),
         "threads": get_num_threads(),
+        "convolution": get_conv_algorithm(),
         "eigen": _core.eigen_version,
         "compiler": _core.compiler,
         "numpy": np.__version__,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
+from cnnlib._config import CONV_ALGORITHMS
 from cnnlib._params import LIMIT, check_keys, choice, integer, pads, pair, wanted
 
 _KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
-_ALGORITHMS = ("auto", "direct", "winograd")
 _GRADIENTS = ("dx", "dw", "db")
 
 
@@ -27,7 +27,7 @@ def _geometry(function, param, x, w, keys=_KEYS, same=True):
         size = x.shape[2:] if same else None
     top, bottom, left, right = pads(function, get("pad", 0), size, window, (sh, sw))
     groups = integer(function, "groups", get("groups", 1))
-    algorithm = choice(function, "algorithm", get("algorithm", "auto"), _ALGORITHMS)
+    algorithm = choice(function, "algorithm", get("algorithm", "auto"), CONV_ALGORITHMS)
     return (sh, sw, top, bottom, left, right, dh, dw, groups), algorithm
 
 
