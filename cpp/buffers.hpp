@@ -15,17 +15,19 @@ void release_buffer(void* buffer) noexcept;
 // a * b as a size, or std::bad_alloc when no machine could hold it.
 std::size_t checked_product(std::size_t a, std::size_t b);
 
-// One allocation for a kernel call, released on every way out.
+// One allocation for a kernel call, released on every way out; a small one lies on a stack that each thread
+// has, since the pool's lock takes a while. Lives in one scope of one thread.
 class Scratch {
  public:
-  explicit Scratch(std::size_t bytes) : data_(acquire_buffer(bytes)) {}
-  ~Scratch() { release_buffer(data_); }
+  explicit Scratch(std::size_t bytes);
+  ~Scratch();
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   void* data() const { return data_; }
 
  private:
   void* data_;
+  std::size_t stacked_;  // bytes on the thread's stack, 0 for a buffer
 };
 
 }  // namespace cnnlib

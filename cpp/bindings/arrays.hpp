@@ -17,9 +17,22 @@ namespace cnnlib {
 
 namespace py = pybind11;
 
-// Contiguous and of exactly this type: layers.py has made it so, and noconvert() holds it to that.
+// Contiguous and of exactly this type: cnnlib._arrays has made it so. A class of its own, because pybind11
+// hands an array_t through NumPy's conversion even where there is nothing to convert.
 template <class T>
-using Array = py::array_t<T, py::array::c_style>;
+class Array : public py::array_t<T, py::array::c_style> {
+ public:
+  using py::array_t<T, py::array::c_style>::array_t;
+};
+
+}  // namespace cnnlib
+
+template <class T>
+struct pybind11::detail::handle_type_name<cnnlib::Array<T>>
+    : pybind11::detail::handle_type_name<pybind11::array_t<T, pybind11::array::c_style>> {};
+
+namespace cnnlib {
+
 template <class T>
 using MaybeArray = std::optional<Array<T>>;
 
@@ -88,6 +101,8 @@ void unlocked(F&& kernel) {
   const py::gil_scoped_release release;
   run_after_fork_check([](void* data) { (*static_cast<std::remove_reference_t<F>*>(data))(); }, &kernel);
 }
+
+void bind_inputs(py::module_& m);
 
 // One family of layers each: adds the overloads for T to the module.
 template <class T>

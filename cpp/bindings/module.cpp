@@ -21,6 +21,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.doc() = "Compiled kernels behind cnnlib.layers and cnnlib.optim.";
   watch_for_fork();
   active_isa();  // a wrong CNNLIB_ISA is an error of the import
+  bind_inputs(m);
   bind<float>(m);
   bind<double>(m);
   bind_conv_algorithm(m);

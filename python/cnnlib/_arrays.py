@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnnlib import _core
+
 _HALVES = ("float16", "bfloat16")
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_IN_ORDER = 0x0001 | 0x0100  # NumPy's flags C_CONTIGUOUS and ALIGNED
 
 
 def _as_array(function, name, value):
@@ -42,18 +42,9 @@ def prepare(function, names, *values):
     A bias of None stays None. An array is copied only where its dtype, byte order, strides or
     alignment ask for it.
     """
-    first = values[0]
-    dtype = first.dtype if type(first) is np.ndarray else None
-    if dtype is _FLOAT32 or dtype is _FLOAT64:  # most calls need nothing done
-        for name, value in zip(names, values):
-            if value is None and name == "b":
-                continue
-            if type(value) is not np.ndarray or value.dtype is not dtype:
-                break
-            if value.flags.num & _IN_ORDER != _IN_ORDER:
-                break
-        else:
-            return values, dtype
+    dtype = _core.ready_dtype(values)
+    if dtype is not None and (values[-1] is not None or names[-1] == "b"):  # most calls
+        return values, dtype
     arrays = [None if v is None and n == "b" else _as_array(function, n, v) for n, v in zip(names, values)]
     present = [(n, a) for n, a in zip(names, arrays) if a is not None]
     result, compute = _compute_dtype(function, *zip(*present))
@@ -62,6 +53,9 @@ def prepare(function, names, *values):
 
 def prepare_backward(function, dout, names, *values):
     """As `prepare` for what the forward pass took, and `dout` in the same dtype: it decides nothing."""
+    dtype = _core.ready_dtype((dout, *values))
+    if dtype is not None and (values[-1] is not None or names[-1] == "b"):
+        return (dout, *values), dtype
     values, dtype = prepare(function, names, *values)
     (dout,), _ = prepare(function, ("dout",), dout)
     return (np.require(dout, values[0].dtype, ("C", "A")), *values), dtype
