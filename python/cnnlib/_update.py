@@ -36,7 +36,7 @@ class Updater:
         schedule,
         weight_decay,
         clip_norm,
-        rate_factors,
+        rate_factors=None,
         frozen=(),
     ):
         self.rule, self.rule_name = _resolve_rule(update_rule)
