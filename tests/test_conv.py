@@ -175,6 +175,9 @@ CASES = [
     Case((1, 33, 13, 13), (34, 33, 1, 1), stride=2, pad=1),
     Case((2, 130, 9, 9), (66, 65, 3, 3), groups=2, pad=1, stride=2),
     Case((1, 70, 3, 3), (100, 70, 3, 3)),
+    # the last block of columns is narrower, but its tiles are wider
+    Case((1, 500, 17, 17), (32, 500, 1, 1)),
+    Case((1, 1000, 17, 17), (32, 1000, 1, 1), bias=False),
     # long kernel rows, whose taps are the rows of a tile in dw
     Case((3, 3, 29, 31), (30, 3, 7, 11), stride=(2, 3), pad=(3, 4), dilation=(2, 1)),
     Case((20, 10, 6, 7), (32, 5, 3, 5), groups=2, pad=(1, 2)),

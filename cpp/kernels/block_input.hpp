@@ -5,6 +5,13 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// The most positions of a tile where `total` columns are cut into blocks of `cols`: the last block has fewer
+// columns, but may have wider tiles.
+inline Index widest_tile(Index total, Index cols) {
+  const Index last = total - (total - 1) / cols * cols;
+  return std::max(Panels(cols).rows(0), Panels(last).rows(0));
+}
+
 // The input of a block as tiles read it. With several taps these are the staging planes, whose neighbouring
 // positions share them; a single tap gets panels[tile][channel][position], which are read in one run.
 template <class T>
@@ -16,7 +23,7 @@ class BlockInput {
       : p(correlation),
         staging(planes),
         single(p.rows.count * p.cols.count == 1),
-        pitch(Panels(staging.cols).rows(0)),
+        pitch(widest_tile(p.OW, staging.cols)),
         panel_size(p.C * pitch + lanes) {}
 
   Index size() const {

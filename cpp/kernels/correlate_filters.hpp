@@ -49,7 +49,7 @@ FilterBlocks choose_filter_blocks(const Correlation<T>& p, Staging& staging) {
   b.row_blocks = (p.OH + rows - 1) / rows;
   b.col_blocks = (p.OW + cols - 1) / cols;
   b.vectors = (p.F + lanes - 1) / lanes;
-  b.most_vectors = std::min(b.vectors, vectors_beside(Panels(cols).rows(0)));
+  b.most_vectors = std::min(b.vectors, vectors_beside(widest_tile(p.OW, cols)));
   const Index panels = Panels(b.vectors, b.most_vectors).count;
   b.filter_parts = std::min(panels, (wanted + blocks() - 1) / blocks());
   const Index products = weight_bytes / (b.most_vectors * lanes * Index(sizeof(T)));
