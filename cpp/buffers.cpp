@@ -51,7 +51,11 @@ Pool& pool() {
 
 // The small scratch of a thread's calls, one upon the other.
 struct Stack {
+#ifdef __SANITIZE_ADDRESS__  // which sees no overlap of what lies on a stack
+  static constexpr std::size_t size = buffer_alignment;
+#else
   static constexpr std::size_t size = std::size_t{32} << 10;
+#endif
   alignas(buffer_alignment) char bytes[size];
   std::size_t used;
 };

@@ -43,7 +43,7 @@ def softmax_loss(x, y):
     N = len(x)
     if N == 0:
         return 0.0, np.zeros(x.shape, dtype)
-    losses, dx = _core.softmax_loss(x, np.ascontiguousarray(y, dtype=np.int64))
+    losses, dx = _core.softmax_loss(x, np.require(y, np.int64, ("C", "A")))
     return float(losses.mean()), result(dx, dtype)
 
 
