@@ -2,6 +2,7 @@
 #pragma once
 
 #include "correlation.hpp"
+#include "spread_tile.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -10,34 +11,9 @@ constexpr int tile_registers = max_rows * tile_vectors;
 // tile[m][v] = (add ? tile[m][v] : 0) + sum over k of x[offset[k] + m] * w[k][v], m < R, v < V vectors.
 template <class T, int R, int V>
 void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, bool add) {
-  using S = Simd<T>;
-  typename S::Packet sum[R][V];
-#pragma GCC unroll 16
-  for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[m][v] = S::zero();
-  for (Index k = 0; k < K; ++k, w += V * S::size) {
-    const T* xk = x + offset[k];
-    typename S::Packet wk[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) wk[v] = S::load(w + v * S::size);
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m) {
-      const auto xm = S::fill(xk[m]);
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[m][v] = S::fma(xm, wk[v], sum[m][v]);
-    }
-  }
-  if (add) {
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(tile + (m * V + v) * S::size));
-  }
-#pragma GCC unroll 16
-  for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) S::store(tile + (m * V + v) * S::size, sum[m][v]);
+  SpreadTile<T, R, V> sums;
+  for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) sums.add_product(x + offset[k], 1, w);
+  sums.store(tile, add);
 }
 
 template <class T>

@@ -197,13 +197,24 @@ struct RowKernels {
 template <class T>
 constexpr RowKernels<T> row_kernels = RowKernels<T>::make();
 
+// Rows as `blocks` blocks of `together` and the rest, which is less than a block.
+struct RowParts {
+  Index together, blocks, done;
+  explicit RowParts(Index rows) {
+    const Index parts = (rows + rows_together - 1) / rows_together;
+    together = (rows + parts - 1) / parts;
+    blocks = rows / together;
+    done = blocks * together;
+  }
+};
+
 template <class T>
 void sum_rows(const TapSums<T>& p, Index rows, const T* staged, T* out) {
   const auto& kernel = p.taps->three_rows(p.step) ? row_kernels<T>.three : row_kernels<T>.any;
-  const Index parts = (rows + rows_together - 1) / rows_together, together = (rows + parts - 1) / parts;
-  const Index blocks = rows / together, done = blocks * together;
-  kernel[together - 1](p, blocks, staged, out);
-  if (done < rows) kernel[rows - done - 1](p, 1, staged + done * p.step, out + done * p.out_step);
+  const RowParts parts(rows);
+  kernel[parts.together - 1](p, parts.blocks, staged, out);
+  if (parts.done < rows)
+    kernel[rows - parts.done - 1](p, 1, staged + parts.done * p.step, out + parts.done * p.out_step);
 }
 
 // Adds the products of `rows` rows in each line to the sums.
@@ -211,11 +222,12 @@ template <class T>
 void add_rows(const TapProducts<T>& p, Index rows, const T* grad, const T* staged, T* sums) {
   using S = Simd<T>;
   if (p.taps->three_rows(p.step)) {
-    const Index parts = (rows + rows_together - 1) / rows_together, together = (rows + parts - 1) / parts;
-    const Index blocks = rows / together, done = blocks * together;
-    row_kernels<T>.add[together - 1](p, blocks, grad, staged, sums);
-    if (done < rows)
-      row_kernels<T>.add[rows - done - 1](p, 1, grad + done * p.grad_step, staged + done * p.step, sums);
+    const RowParts parts(rows);
+    const auto& kernel = row_kernels<T>.add;
+    kernel[parts.together - 1](p, parts.blocks, grad, staged, sums);
+    if (parts.done < rows)
+      kernel[rows - parts.done - 1](p, 1, grad + parts.done * p.grad_step, staged + parts.done * p.step,
+                                    sums);
     return;
   }
   typename S::Packet total = S::zero();

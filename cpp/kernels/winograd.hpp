@@ -11,6 +11,7 @@
 
 #include "../parallel.hpp"
 #include "correlate.hpp"
+#include "spread_tile.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -170,34 +171,11 @@ void transform_inputs(const T* staged, Index width, Index tiles, T* values, Inde
 //     a[q * block + m * lanes + c] * u[q * lanes + c][v].
 template <class T, int R, int V>
 void multiply_points(Index blocks, const T* a, Index block, const T* u, T* tile, bool add) {
-  using S = Simd<T>;
-  typename S::Packet sum[R][V];
-#pragma GCC unroll 16
-  for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) sum[m][v] = S::zero();
+  constexpr int size = Simd<T>::size;
+  SpreadTile<T, R, V> sums;
   for (Index q = 0; q < blocks; ++q, a += block)
-    for (int c = 0; c < S::size; ++c, u += V * S::size) {
-      typename S::Packet uv[V];
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) uv[v] = S::load(u + v * S::size);
-#pragma GCC unroll 16
-      for (int m = 0; m < R; ++m) {
-        const auto am = S::fill(a[m * S::size + c]);
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sum[m][v] = S::fma(am, uv[v], sum[m][v]);
-      }
-    }
-  if (add) {
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(tile + (m * V + v) * S::size));
-  }
-#pragma GCC unroll 16
-  for (int m = 0; m < R; ++m)
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) S::store(tile + (m * V + v) * S::size, sum[m][v]);
+    for (int c = 0; c < size; ++c, u += V * size) sums.add_product(a + c, size, u);
+  sums.store(tile, add);
 }
 
 template <class T>

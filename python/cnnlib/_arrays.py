@@ -35,6 +35,11 @@ def _compute_dtype(function, names, arrays):
     return result, np.dtype(np.float32) if result.name in _HALVES else result
 
 
+def _ready_dtype(names, values):
+    """The dtype of arrays that need nothing done; None for others. The last may be None if it is a bias."""
+    return _core.ready_dtype(values) if values[-1] is not None or names[-1] == "b" else None
+
+
 def prepare(function, names, *values):
     """
     Return `values` as C-contiguous arrays of one floating dtype, and the dtype that results have.
@@ -42,8 +47,8 @@ def prepare(function, names, *values):
     A bias of None stays None. An array is copied only where its dtype, byte order, strides or
     alignment ask for it.
     """
-    dtype = _core.ready_dtype(values)
-    if dtype is not None and (values[-1] is not None or names[-1] == "b"):  # most calls
+    dtype = _ready_dtype(names, values)
+    if dtype is not None:  # most calls
         return values, dtype
     arrays = [None if v is None and n == "b" else _as_array(function, n, v) for n, v in zip(names, values)]
     present = [(n, a) for n, a in zip(names, arrays) if a is not None]
@@ -53,8 +58,8 @@ def prepare(function, names, *values):
 
 def prepare_backward(function, dout, names, *values):
     """As `prepare` for what the forward pass took, and `dout` in the same dtype: it decides nothing."""
-    dtype = _core.ready_dtype((dout, *values))
-    if dtype is not None and (values[-1] is not None or names[-1] == "b"):
+    dtype = _ready_dtype(names, (dout, *values))
+    if dtype is not None:
         return (dout, *values), dtype
     values, dtype = prepare(function, names, *values)
     (dout,), _ = prepare(function, ("dout",), dout)

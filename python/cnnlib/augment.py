@@ -150,7 +150,7 @@ class Chain:
 
     def __call__(self, X, rng, samples=None):
         for augmentation in self.augmentations:
-            X = augmentation(X, rng, samples) if _knows_samples(augmentation) else augmentation(X, rng)
+            X = augmented(augmentation, X, rng, samples)
         return X
 
 
@@ -190,8 +190,10 @@ def averaged_scores(scores_of, X, tta=None):
     return averaged_scores(scores_of, X, "mirror") / 2 + (first + second) / 4
 
 
-def _knows_samples(augmentation):
-    return getattr(augmentation, "knows_samples", False)
+def augmented(augmentation, X, rng, samples):
+    """What `augmentation` makes of X; it is given the samples if it wants to know them."""
+    wanted = getattr(augmentation, "knows_samples", False)
+    return augmentation(X, rng, samples) if wanted else augmentation(X, rng)
 
 
 def _random_bits(rows, seed):

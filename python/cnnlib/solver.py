@@ -22,7 +22,7 @@ from cnnlib._params import check_keys, choice, integer, number
 from cnnlib._registry import OWN
 from cnnlib._run_file import checkpoint_prefix, load_weights, read_run, save_run, set_run
 from cnnlib._update import Updater, checked_gradients
-from cnnlib.augment import Samples, averaged_scores, build_augmentation
+from cnnlib.augment import Samples, augmented, averaged_scores, build_augmentation
 from cnnlib.progress import Progress
 
 __all__ = ["Solver", "load_weights"]
@@ -381,11 +381,8 @@ class Solver:
         if self.augment is not None:
             shape = X.shape
             rng = np.random.default_rng([self._augment_seed, iteration])
-            if getattr(self.augment, "knows_samples", False):
-                epoch = iteration // self.iterations_per_epoch
-                X = self.augment(X, rng, Samples(batch, epoch, self._augment_seed))
-            else:
-                X = self.augment(X, rng)
+            epoch = iteration // self.iterations_per_epoch
+            X = augmented(self.augment, X, rng, Samples(batch, epoch, self._augment_seed))
             if np.shape(X) != shape:
                 raise ValueError(f"Solver: augment made images of shape {np.shape(X)} from {shape}")
         return X, y
