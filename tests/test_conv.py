@@ -178,6 +178,18 @@ CASES = [
     # the last block of columns is narrower, but its tiles are wider
     Case((1, 500, 17, 17), (32, 500, 1, 1)),
     Case((1, 1000, 17, 17), (32, 1000, 1, 1), bias=False),
+    # large results: panels of dout that all channels share, several blocks of positions, rests of lanes
+    Case((2, 130, 25, 23), (33, 130, 1, 1)),
+    Case((3, 62, 41, 39), (9, 62, 3, 3), pad=1, stride=2),
+    Case((1, 224, 33, 33), (26, 112, 3, 1), groups=2),
+    Case((12, 64, 5, 4), (15, 64, 3, 3), pad=2, dilation=2, bias=False),
+    Case((2, 64, 12, 11), (10, 64, 1, 7), pad=(0, 3)),
+    # the kernel covers the image: an affine layer
+    Case((5, 16, 5, 5), (20, 16, 5, 5)),
+    Case((70, 3, 4, 6), (9, 3, 4, 6), bias=False),
+    Case((0, 3, 2, 2), (4, 3, 2, 2)),
+    Case((3, 40, 3, 2), (70, 40, 3, 2), pad=((0, 1), (0, 1)), stride=2),
+    Case((1, 600, 1, 1), (33, 600, 1, 1), dilation=2),
     # long kernel rows, whose taps are the rows of a tile in dw
     Case((3, 3, 29, 31), (30, 3, 7, 11), stride=(2, 3), pad=(3, 4), dilation=(2, 1)),
     Case((20, 10, 6, 7), (32, 5, 3, 5), groups=2, pad=(1, 2)),

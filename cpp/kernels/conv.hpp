@@ -4,6 +4,7 @@
 #include "conv_weights.hpp"
 #include "depthwise_gradients.hpp"
 #include "few_channels.hpp"
+#include "matrix_product.hpp"
 #include "winograd_weights.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -23,6 +24,15 @@ inline bool depthwise(const ConvShape& s) {
   return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1) && !use_winograd(s);
 }
 
+// Whether the kernel covers the whole image, once: the convolution is an affine layer.
+inline bool covers_image(const ConvShape& s) {
+  const auto whole = [](Index out, Index size, Index K, Index pad, Index dilation) {
+    return out == 1 && size == K && pad == 0 && (K == 1 || dilation == 1);
+  };
+  return s.groups == 1 && s.algorithm != Algorithm::winograd &&
+         whole(s.OH, s.H, s.KH, s.pad_top, s.dilation_h) && whole(s.OW, s.W, s.KW, s.pad_left, s.dilation_w);
+}
+
 // Calls body with the kind of vectors that suits the images: rows of less than two cache lines leave too many
 // lanes and too much work at their ends.
 template <class T, class Body>
@@ -38,6 +48,10 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
   if (depthwise(s))
     return with_depthwise_lanes<T>(
         s, [&](auto lanes) { forward_depthwise<T, decltype(lanes)>(x, w, b, out, s, relu); });
+  if (covers_image(s)) {
+    const Index D = s.C * s.KH * s.KW;
+    return matrix_product<T>({{x, D, 1}, {w, 1, D}, b, relu, out, s.N, s.F, D});
+  }
   if (s.N == 0 || !use_winograd(s)) return forward_direct(x, w, b, out, s, relu);
   correlate_tiles<T>(
       {s.N, s.C, s.F, s.H, s.W, s.OH, s.OW, s.pad_top, s.pad_left, x, w, s.C * 9, 9, false, b, relu, out});
@@ -64,6 +78,13 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
   if (depthwise(s))
     return with_depthwise_lanes<T>(
         s, [&](auto lanes) { gradients_depthwise<T, decltype(lanes)>(x, w, dout, b, dx, dw, db, s); });
+  if (covers_image(s) && b == nullptr) {
+    const Index D = s.C * s.KH * s.KW;
+    if (dx != nullptr) matrix_product<T>({{dout, s.F, 1}, {w, D, 1}, nullptr, false, dx, s.N, D, s.F});
+    if (dw != nullptr) matrix_product<T>({{dout, 1, s.F}, {x, D, 1}, nullptr, false, dw, s.F, D, s.N});
+    if (db != nullptr) bias_gradient(dout, db, s.N, s.F, 1);
+    return;
+  }
   if (s.N > 0 && few_channels<T>(s) && !use_winograd(s)) {
     if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), s);
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);

@@ -6,28 +6,10 @@
 #pragma once
 
 #include "sums.hpp"
+#include "weights_shared_panels.hpp"
 #include "weights_tap_rows.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// Copies `channels` planes (H, W) of one image to staged[position][width], the channels being lanes.
-template <class T>
-void stage_channels_last(const T* planes, Index channels, Index H, Index W, const Staging& s, Index oh,
-                         Index ow, Index width, T* line_buffer, T* staged) {
-  s.each_row(oh, ow, H, W, [&](Index to, Index line, Index start, const Inside& inside) {
-    T* dst = staged + to * width;
-    if (line < 0 || channels < width || inside.first > 0 || inside.last < s.width)
-      std::memset(dst, 0, s.pitch * width * sizeof(T));
-    const Index count = inside.last - inside.first;
-    if (line < 0 || count <= 0) return;
-    const T* src = planes + line * W + start + inside.first * s.stride_w;
-    dst += inside.first * width;
-    if (s.stride_w == 1) return transpose(src, H * W, channels, count, dst, width);
-    for (Index c = 0; c < channels; ++c)
-      for (Index j = 0; j < count; ++j) line_buffer[c * count + j] = src[c * H * W + j * s.stride_w];
-    transpose(line_buffer, count, channels, count, dst, width);
-  });
-}
 
 // Lanes are channels: sums[part][group][channel block][panel of filters][tap][filter][lane].
 template <class T, int V>
@@ -71,9 +53,7 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
     T* sum = sums + task * sum_size;
     const Index last = (part + 1) * positions.blocks / positions.groups;
     for (Index first = part * positions.blocks / positions.groups, block = first; block < last; ++block) {
-      Index K = 0;
-      g.each_image(
-          block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) { K = at + rows * cols; });
+      const Index K = g.positions_of(block);
       g.each_image(block, [&](Index n, Index image, Index oh, Index ow, Index rows, Index cols, Index at) {
         stage_channels_last(x + ((n * s.groups + group) * g.C + c0) * g.H * g.W, channels, g.H, g.W,
                             g.staging, oh, ow, width, line, staged + image * g.staging.channel_size * width);
@@ -165,9 +145,7 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
     if (g.F < width) std::memset(grads, 0, grad_size * sizeof(T));
     const Index last = (part + 1) * positions.blocks / positions.groups;
     for (Index first = part * positions.blocks / positions.groups, block = first; block < last; ++block) {
-      Index K = 0;
-      g.each_image(
-          block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) { K = at + rows * cols; });
+      const Index K = g.positions_of(block);
       g.each_image(block, [&](Index n, Index, Index oh, Index ow, Index rows, Index cols, Index at) {
         const Index image = n * s.groups + group;
         for (Index c = 0; c < g.C; ++c)
@@ -210,9 +188,19 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
   });
 }
 
+// Whether the channels fill their vectors and are enough to pay for packed panels of dout, which other
+// threads have written, and the result is large enough to be worth a loop over the threads for every block.
+template <class T>
+bool shared_panels_suit(const WeightGradient<T>& g) {
+  constexpr Index lanes = tile_lanes<T>, fewest_products = 128, smallest_result = 4096;
+  const Index filled = (g.C + lanes - 1) / lanes * lanes;
+  return g.C > lanes && 8 * g.C >= 7 * filled && g.C * g.taps >= fewest_products &&
+         g.F * g.C * g.taps >= smallest_result;
+}
+
 template <class T>
 void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
-  constexpr Index most_positions = 256;
+  constexpr Index most_positions = 256, most_shared_positions = 1024;
   Layout layout;
   const auto piece = layout.array<Index>(WeightGradient<T>::axis_indices(s));
   const Scratch scratch(layout.bytes());
@@ -221,14 +209,17 @@ void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
     std::fill_n(dw, s.F * g.C * g.taps, T(0));
     return;
   }
-  if (tap_rows_suit<T>(s)) return weights_with_tap_rows(g, x, dout, dw);
-  g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_positions));
-
   // Multiplications that either choice spends on whole vectors; packing (channel, tap) rows costs
   // about as much as half a vector of filters.
   const auto vectors = [](Index n) { return (n + Simd<T>::size - 1) / Simd<T>::size; };
   const double by_channel = double(g.F) * g.taps * vectors(g.C);
   const double by_filter = double(g.C) * g.taps * (vectors(g.F) + vectors(g.F) % 2 + 1);
+  if (by_filter >= by_channel && shared_panels_suit(g)) {
+    g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_shared_positions));
+    return weights_with_shared_panels<T, tile_vectors>(g, x, dout, dw);
+  }
+  if (tap_rows_suit<T>(s)) return weights_with_tap_rows(g, x, dout, dw);
+  g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_positions));
   if (by_filter < by_channel)
     weights_with_filter_lanes(g, x, dout, dw);
   else if (g.C <= Simd<T>::size)

@@ -74,6 +74,14 @@ struct WeightGradient {
     for (Index i = 0; i < positions.images && first + i < s.N; ++i)
       body(first + i, i, oh, ow, rows, cols, i * rows * cols);
   }
+
+  Index positions_of(Index block) const {
+    Index count = 0;
+    each_image(block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) {
+      count = at + rows * cols;
+    });
+    return count;
+  }
 };
 
 template <class T>
