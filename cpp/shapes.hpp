@@ -23,11 +23,11 @@ struct ConvShape {
   Algorithm algorithm;
 };
 
-// Whether Winograd's F(4x4, 3x3) can compute a convolution and both its gradients.
+// Whether Winograd's method can compute a convolution and both its gradients.
 inline bool winograd_fits(const ConvShape& s) {
-  return s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
-         s.dilation_w == 1 && s.groups == 1 && s.pad_top <= 2 && s.pad_left <= 2 && s.OH <= s.H + 2 &&
-         s.OW <= s.W + 2;
+  const Index margin_h = s.dilation_h * (s.KH - 1), margin_w = s.dilation_w * (s.KW - 1);
+  return (s.KH == 3 || s.KH == 5) && s.KW == s.KH && s.stride_h == 1 && s.stride_w == 1 &&
+         s.pad_top <= margin_h && s.pad_left <= margin_w && s.OH <= s.H + margin_h && s.OW <= s.W + margin_w;
 }
 
 // A window of PH x PW slides over every plane of x (N, C, H, W); `planes` is N * C.

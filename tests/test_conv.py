@@ -208,7 +208,7 @@ CASES = [
 ]
 
 ALGORITHMS = ["auto", "direct", "winograd"]
-# Shapes that every algorithm can do: 3x3 kernels at stride 1, padding up to 2, no dilation, no groups.
+# Shapes that every algorithm can do: 3x3 and 5x5 kernels at stride 1, padded by less than a kernel.
 ALGORITHM_CASES = [
     Case((1, 1, 3, 3), (1, 1, 3, 3)),
     Case((1, 1, 1, 1), (1, 1, 3, 3), pad=1),
@@ -228,6 +228,20 @@ ALGORITHM_CASES = [
     Case((3, 16, 6, 5), (16, 16, 3, 3)),
     Case((2, 8, 7, 7), (5, 8, 3, 3), pad=((2, 1), (0, 1)), bias=False),
     Case((1, 5, 3, 3), (6, 5, 3, 3), pad="same"),
+    Case((1, 1, 5, 5), (1, 1, 5, 5)),
+    Case((1, 2, 1, 1), (3, 2, 5, 5), pad=4),
+    Case((2, 3, 7, 9), (4, 3, 5, 5), pad=2),
+    Case((1, 17, 9, 12), (33, 17, 5, 5), pad=((4, 0), (1, 3))),
+    Case((3, 8, 8, 21), (35, 8, 5, 5), pad="same", bias=False),
+    # groups
+    Case((2, 6, 7, 6), (4, 3, 3, 3), groups=2, pad=1),
+    Case((2, 3, 7, 6), (3, 1, 5, 5), groups=3, pad=2),
+    Case((1, 36, 5, 9), (34, 18, 3, 3), groups=2),
+    # dilation: phases of equal and of unequal size, some without an output
+    Case((2, 3, 9, 11), (4, 3, 3, 3), dilation=2, pad=2),
+    Case((1, 2, 10, 7), (3, 2, 3, 3), dilation=(3, 1), pad=(4, 1)),
+    Case((2, 3, 4, 5), (4, 3, 3, 3), dilation=4, pad=(8, 3)),
+    Case((1, 4, 17, 12), (6, 2, 5, 5), groups=2, dilation=(2, 3), pad=((3, 8), (0, 12))),
 ]
 
 
@@ -403,10 +417,12 @@ def test_what_is_not_finite_never_vanishes(algorithm, value, isa, dtype, rng):
     [
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2),
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=(1, 2)),
-        Case((1, 2, 8, 8), (3, 2, 5, 5)),
+        Case((1, 2, 8, 8), (3, 2, 4, 4)),
         Case((1, 2, 8, 8), (3, 2, 1, 3)),
-        Case((1, 2, 8, 8), (3, 2, 3, 3), dilation=2),
-        Case((1, 2, 8, 8), (2, 1, 3, 3), groups=2),
+        Case((1, 2, 8, 8), (3, 2, 3, 5)),
+        Case((1, 2, 8, 8), (3, 2, 3, 3), pad=3),
+        Case((1, 2, 8, 8), (3, 2, 3, 3), pad=((0, 5), (0, 0))),
+        Case((1, 2, 8, 8), (3, 2, 3, 3), pad=5, dilation=2),
     ],
     ids=str,
 )

@@ -82,7 +82,7 @@ void settle_algorithm(const char* function, ConvShape& s) {
   }
   require(s.algorithm != Algorithm::winograd || winograd_fits(s), [&] {
     return std::string(function) +
-           ": algorithm 'winograd' needs a 3x3 kernel, stride 1, dilation 1, groups 1 and pad at most 2";
+           ": algorithm 'winograd' needs a 3x3 or 5x5 kernel, stride 1 and pads less than the kernel";
   });
 }
 

@@ -5,23 +5,33 @@
 #include "depthwise_gradients.hpp"
 #include "few_channels.hpp"
 #include "matrix_product.hpp"
-#include "winograd_weights.hpp"
+#include "winograd_conv.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
+enum class Pass { forward, input_gradient, weight_gradient };
+
 // Winograd's method saves up to three multiplications of four and pays for it with transforms, which
-// weigh less the more channels and filters share them. The batch has no say: an image's result must not
-// depend on the images beside it.
-inline bool use_winograd(const ConvShape& s) {
+// weigh less the more channels and filters share them; lanes without a channel or a filter cost as much as
+// others. The batch has no say: an image's result must not depend on the images beside it.
+template <class T>
+bool use_winograd(const ConvShape& s, Pass pass) {
+  constexpr Index lanes = Simd<T>::size;
   if (s.algorithm != Algorithm::automatic) return s.algorithm == Algorithm::winograd;
-  if (!winograd_fits(s) || s.C < 12 || s.F < 12) return false;
-  const Index direct = s.OH * s.OW * 9, by_tiles = TileGrid(1, s.OH, s.OW).count * tile_points;
-  return direct >= 2 * by_tiles;
+  if (!winograd_fits(s)) return false;
+  const auto filled = [](Index n, Index width) { return (n + width - 1) / width * width; };
+  const Index C = s.C / s.groups, F = s.F / s.groups;
+  const Index narrow = pass == Pass::forward ? C : F, wide = pass == Pass::forward ? F : C;
+  const TileGrid grid(1, s.OH, s.OW, tile_in - s.KH + 1, s.dilation_h, s.dilation_w);
+  const double gain = double(s.OH * s.OW * s.KH * s.KW * C * F) /
+                      double(grid.count * tile_points * filled(narrow, lanes) * filled(wide, tile_lanes<T>));
+  const Index fewest_pairs = pass != Pass::weight_gradient ? 256 : s.KH == 3 ? 576 : 2048;
+  return gain >= (s.KH == 3 ? 2.05 : 1.5) && C * F >= fewest_pairs;
 }
 
 // Whether every channel has filters of its own. (A single channel with many filters is a matrix product.)
 inline bool depthwise(const ConvShape& s) {
-  return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1) && !use_winograd(s);
+  return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1) && s.algorithm != Algorithm::winograd;
 }
 
 // Whether the kernel covers the whole image, once: the convolution is an affine layer.
@@ -52,22 +62,19 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
     const Index D = s.C * s.KH * s.KW;
     return matrix_product<T>({{x, D, 1}, {w, 1, D}, b, relu, out, s.N, s.F, D});
   }
-  if (s.N == 0 || !use_winograd(s)) return forward_direct(x, w, b, out, s, relu);
-  correlate_tiles<T>(
-      {s.N, s.C, s.F, s.H, s.W, s.OH, s.OW, s.pad_top, s.pad_left, x, w, s.C * 9, 9, false, b, relu, out});
+  if (s.N == 0 || !use_winograd<T>(s, Pass::forward)) return forward_direct(x, w, b, out, s, relu);
+  forward_winograd(x, w, b, out, s, relu);
 }
 
 template <class T>
 void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
-  if (s.N > 0 && use_winograd(s))
-    return correlate_tiles<T>({s.N, s.F, s.C, s.OH, s.OW, s.H, s.W, 2 - s.pad_top, 2 - s.pad_left, dout, w, 9,
-                               s.C * 9, true, b, false, dx});
+  if (s.N > 0 && use_winograd<T>(s, Pass::input_gradient)) return input_gradient_winograd(dout, w, b, dx, s);
   input_gradient_direct(dout, w, b, dx, s);
 }
 
 template <class T>
 void weight_gradient(const T* x, const T* dout, T* dw, const ConvShape& s) {
-  if (s.N > 0 && use_winograd(s)) return weights_by_tiles(x, dout, dw, s);
+  if (s.N > 0 && use_winograd<T>(s, Pass::weight_gradient)) return weight_gradient_winograd(x, dout, dw, s);
   weights_direct(x, dout, dw, s);
 }
 
@@ -85,7 +92,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     if (db != nullptr) bias_gradient(dout, db, s.N, s.F, 1);
     return;
   }
-  if (s.N > 0 && few_channels<T>(s) && !use_winograd(s)) {
+  if (s.N > 0 && few_channels<T>(s) && s.algorithm != Algorithm::winograd) {
     if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), s);
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);
     return;

@@ -1,121 +1,33 @@
-// Winograd's minimal filtering F(4x4, 3x3): 3x3 convolutions at stride 1 with 36 multiplications for 16
-// outputs instead of 144. Lavin, Gray: "Fast Algorithms for Convolutional Neural Networks", 2015.
-//
-//   out tile (4x4) = A' [ (G g G') . (B' d B) ] A    summed over channels inside the brackets,
-//
-// where d is a 6x6 input tile and g a filter. The matrices come from interpolation at 0, +-a, +-b and
-// infinity. a = 5/8 and b = 5/4 are exact in binary and lose several times less precision than the
-// usual 1 and 2. Vectors run along channels (input side) and filters (output side), so that no
-// transform needs a shuffle.
+// Convolutions by Winograd's minimal filtering: transformed tiles of the input times transformed filters.
+// Vectors run along channels (input side) and filters (output side), so that no transform needs a shuffle.
 #pragma once
 
 #include "../parallel.hpp"
 #include "correlate.hpp"
 #include "spread_tile.hpp"
+#include "winograd_transforms.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr Index tile_out = 4, tile_in = 6, tile_points = tile_in * tile_in;
-
-// The one-dimensional transforms, on vectors of independent values.
-template <class T>
-struct Winograd {
-  using S = Simd<T>;
-  using Packet = typename S::Packet;
-  static constexpr double a = 0.625, b = 1.25;
-  static constexpr double aa = a * a, bb = b * b;
-
-  static Packet fma(double k, Packet x, Packet y) { return S::fma(S::fill(T(k)), x, y); }
-  static Packet mul(double k, Packet x) { return S::mul(S::fill(T(k)), x); }
-
-  // B' d: six inputs to six points.
-  template <class In, class Out>
-  static void input(const In& d, const Out& out) {
-    const Packet d0 = d(0), d1 = d(1), d2 = d(2), d3 = d(3), d4 = d(4), d5 = d(5);
-    const Packet even_a = fma(-bb, d2, d4), odd_a = fma(-bb, d1, d3);
-    const Packet even_b = fma(-aa, d2, d4), odd_b = fma(-aa, d1, d3);
-    out(0, fma(aa * bb, d0, fma(-(aa + bb), d2, d4)));
-    out(1, fma(a, odd_a, even_a));
-    out(2, fma(-a, odd_a, even_a));
-    out(3, fma(b, odd_b, even_b));
-    out(4, fma(-b, odd_b, even_b));
-    out(5, fma(aa * bb, d1, fma(-(aa + bb), d3, d5)));
-  }
-
-  // A' m: six points to four outputs.
-  template <class In, class Out>
-  static void output(const In& m, const Out& out) {
-    const Packet m1 = m(1), m2 = m(2), m3 = m(3), m4 = m(4);
-    const Packet sum_a = S::add(m1, m2), sum_b = S::add(m3, m4);
-    const Packet diff_a = S::sub(m1, m2), diff_b = S::sub(m3, m4);
-    out(0, S::add(m(0), S::add(sum_a, sum_b)));
-    out(1, fma(a, diff_a, mul(b, diff_b)));
-    out(2, fma(aa, sum_a, mul(bb, sum_b)));
-    out(3, fma(a * aa, diff_a, fma(b * bb, diff_b, m(5))));
-  }
-
-  // A y, the adjoint of `output`: four output gradients to six points.
-  template <class In, class Out>
-  static void gradient(const In& y, const Out& out) {
-    const Packet y0 = y(0), y1 = y(1), y2 = y(2), y3 = y(3);
-    const Packet even_a = fma(aa, y2, y0), odd_a = fma(aa, y3, y1);
-    const Packet even_b = fma(bb, y2, y0), odd_b = fma(bb, y3, y1);
-    out(0, y0);
-    out(1, fma(a, odd_a, even_a));
-    out(2, fma(-a, odd_a, even_a));
-    out(3, fma(b, odd_b, even_b));
-    out(4, fma(-b, odd_b, even_b));
-    out(5, y3);
-  }
-
-  static constexpr double scale_0 = 1 / (aa * bb), scale_a = 1 / (2 * aa * (aa - bb)),
-                          scale_b = 1 / (2 * bb * (bb - aa));
-
-  // G g: three taps to six points.
-  template <class In, class Out>
-  static void filter(const In& g, const Out& out) {
-    const Packet g0 = g(0), g1 = g(1), g2 = g(2);
-    const Packet even_a = mul(scale_a, fma(aa, g2, g0)), odd_a = mul(scale_a * a, g1);
-    const Packet even_b = mul(scale_b, fma(bb, g2, g0)), odd_b = mul(scale_b * b, g1);
-    out(0, mul(scale_0, g0));
-    out(1, S::add(even_a, odd_a));
-    out(2, S::sub(even_a, odd_a));
-    out(3, S::add(even_b, odd_b));
-    out(4, S::sub(even_b, odd_b));
-    out(5, g2);
-  }
-
-  // G' s, the adjoint of `filter`: six points to three taps.
-  template <class In, class Out>
-  static void filter_gradient(const In& s, const Out& out) {
-    const Packet s1 = s(1), s2 = s(2), s3 = s(3), s4 = s(4);
-    const Packet sum_a = mul(scale_a, S::add(s1, s2)), sum_b = mul(scale_b, S::add(s3, s4));
-    out(0, fma(scale_0, s(0), S::add(sum_a, sum_b)));
-    out(1, fma(scale_a * a, S::sub(s1, s2), mul(scale_b * b, S::sub(s3, s4))));
-    out(2, fma(aa, sum_a, fma(bb, sum_b, s(5))));
-  }
-};
-
-// A two-dimensional transform from its one-dimensional step: columns, then rows.
-template <class T, int In, int Out, class Step, class Load, class Store>
-inline void transform_2d(const Step& step, const Load& load, const Store& store) {
-  typename Simd<T>::Packet half[Out][In];
-#pragma GCC unroll 6
-  for (int j = 0; j < In; ++j)
-    step([&](int i) { return load(i, j); }, [&](int i, typename Simd<T>::Packet v) { half[i][j] = v; });
-#pragma GCC unroll 6
-  for (int i = 0; i < Out; ++i)
-    step([&](int j) { return half[i][j]; }, [&](int j, typename Simd<T>::Packet v) { store(i, j, v); });
-}
-
-// Output tiles in the order image, row, column.
+// Output tiles of `size` x `size` in the order image, row, column. With dilation, rows that agree modulo the
+// dilation are a convolution of their own, and so are columns: a tile takes every dilation-th one, and the
+// tiles that interleave are neighbours.
 struct TileGrid {
+  Index size, dilation_h, dilation_w;
   Index rows, cols, per_image, count;
-  TileGrid(Index N, Index OH, Index OW)
-      : rows((OH + tile_out - 1) / tile_out),
-        cols((OW + tile_out - 1) / tile_out),
+
+  TileGrid(Index N, Index OH, Index OW, Index tile_size, Index row_dilation, Index col_dilation)
+      : size(tile_size),
+        dilation_h(row_dilation),
+        dilation_w(col_dilation),
+        rows((OH + size * dilation_h - 1) / (size * dilation_h) * dilation_h),
+        cols((OW + size * dilation_w - 1) / (size * dilation_w) * dilation_w),
         per_image(rows * cols),
         count(N * per_image) {}
+
+  // The first row and column of the output in a tile.
+  Index top(Index row) const { return row / dilation_h * dilation_h * size + row % dilation_h; }
+  Index left(Index col) const { return col / dilation_w * dilation_w * size + col % dilation_w; }
 
   // Calls run(image, row, first column, tiles, first tile - begin) for each run of tiles in one row.
   template <class Run>
@@ -127,19 +39,53 @@ struct TileGrid {
       t += tiles;
     }
   }
+
+  // From the first column of a run of tiles to the last, where a tile takes `extent`.
+  Index run_width(Index col, Index tiles, Index extent) const {
+    return left(col + tiles - 1) - left(col) + (extent - 1) * dilation_w + 1;
+  }
+  Index most_width(Index extent) const { return (cols / dilation_w * size + extent - size) * dilation_w; }
 };
 
-// Copies rows [top, top + height) x columns [left, left + width) of up to `lanes` planes to
-// [position][lane], zero outside the image; lanes without a channel repeat one. `end` is the end of all
+// body(step), where a step of 1 is known when the body is compiled.
+template <class Body>
+void with_step(Index step, const Body& body) {
+  if (step == 1)
+    body(std::integral_constant<Index, 1>());
+  else
+    body(step);
+}
+
+// Where the tiles of a run begin, counted from the first one: without the divisions of TileGrid::left.
+class TileColumn {
+ public:
+  TileColumn(const TileGrid& grid, Index col)
+      : neighbours_(grid.dilation_w), skip_((grid.size - 1) * neighbours_), phase_(col % neighbours_) {}
+  Index operator*() const { return at_; }
+  TileColumn& operator++() {
+    ++at_;
+    if (++phase_ == neighbours_) {
+      phase_ = 0;
+      at_ += skip_;
+    }
+    return *this;
+  }
+
+ private:
+  Index neighbours_, skip_, phase_, at_ = 0;
+};
+
+// Copies `height` rows from `top` on, `step` apart, of columns [left, left + width) of up to `lanes` planes
+// to [position][lane], zero outside the image; lanes without a channel repeat one. `end` is the end of all
 // images, and staged has room for another vector of positions.
 template <class T>
-void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, Index left, Index height,
-                 Index width, const T* end, T* staged) {
+void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, Index step, Index left,
+                 Index height, Index width, const T* end, T* staged) {
   constexpr Index lanes = Simd<T>::size;
   const Index first = std::clamp<Index>(-left, 0, width), last = std::clamp<Index>(W - left, first, width);
   for (Index i = 0; i < height; ++i) {
     T* to = staged + i * width * lanes;
-    const Index line = top + i;
+    const Index line = top + i * step;
     if (line < 0 || line >= H) {
       std::memset(to, 0, width * lanes * sizeof(T));
       continue;
@@ -152,19 +98,23 @@ void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, I
   }
 }
 
-// values[point * point_stride + tile * tile_stride + lane]: B' d B of `tiles` tiles of staged rows.
-template <class T>
-void transform_inputs(const T* staged, Index width, Index tiles, T* values, Index tile_stride,
-                      Index point_stride) {
+// values[point * point_stride + tile * tile_stride + lane]: B' d B of the tiles of a run in staged rows.
+template <class T, int K>
+void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
+                      Index tile_stride, Index point_stride) {
   constexpr Index lanes = Simd<T>::size;
-  for (Index t = 0; t < tiles; ++t) {
-    const T* from = staged + t * tile_out * lanes;
-    T* to = values + t * tile_stride;
-    transform_2d<T, tile_in, tile_in>(
-        [](const auto& in, const auto& out) { Winograd<T>::input(in, out); },
-        [&](int i, int j) { return Simd<T>::load(from + (i * width + j) * lanes); },
-        [&](int i, int j, auto v) { Simd<T>::store(to + (i * tile_in + j) * point_stride, v); });
-  }
+  const Index width = grid.run_width(col, tiles, tile_in);
+  with_step(grid.dilation_w, [&](auto step) {
+    TileColumn column(grid, col);
+    for (Index t = 0; t < tiles; ++t, ++column) {
+      const T* from = staged + *column * lanes;
+      T* to = values + t * tile_stride;
+      transform_2d<T, tile_in, tile_in>(
+          [](const auto& in, const auto& out) { Winograd<T, K>::input(in, out); },
+          [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
+          [&](int i, int j, auto v) { Simd<T>::store(to + (i * tile_in + j) * point_stride, v); });
+    }
+  });
 }
 
 // tile[m][v] = (add ? tile[m][v] : 0) + sum over blocks q and lanes c of
@@ -192,101 +142,116 @@ PointKernel<T> point_kernel(Index rows) {
   return table[rows - 1];
 }
 
-// A 3x3 correlation at stride 1: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
-// backwards if flipped.
+// A KxK correlation at stride 1: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
+// backwards if flipped. Images begin x_image and out_image values apart.
 template <class T>
 struct TileProblem {
-  Index N, C, F, H, W, OH, OW, pad_top, pad_left;
+  Index N, C, F, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
   const T* x;
+  Index x_image;
   const T* w;
   Index w_filter, w_channel;
   bool flipped;
   const T* bias;
   bool relu;
   T* out;
+  Index out_image;
+
+  const T* x_end() const { return x + (N - 1) * x_image + C * H * W; }
 };
 
 // Values of scratch that transform_filters needs: [c][tap][filter] of one square.
-template <class T>
-constexpr Index filter_taps = (9 * Simd<T>::size + 2 * Simd<T>::size) * Simd<T>::size;
+template <class T, int K>
+constexpr Index filter_taps = (K * K * Simd<T>::size + 2 * Simd<T>::size) * Simd<T>::size;
 
 // packed[point][c][filter]: G g G' of one vector of filters (f0 on) and of channels (c0 on); rows of
 // `width` filters, zero for channels that do not exist.
-template <class T>
+template <class T, int K>
 void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* packed, Index width,
                        Index point_stride) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size;
+  constexpr Index lanes = S::size, all = K * K;
   const Index filters = std::clamp<Index>(p.F - f0, 0, lanes),
               channels = std::clamp<Index>(p.C - c0, 0, lanes);
-  if (filters == 0) std::fill_n(taps, filter_taps<T>, T(0));
-  const T* end = p.w + p.F * p.C * 9;
-  if (filters > 0 && p.w_channel == 9)
-    transpose_freely(p.w + f0 * p.w_filter + c0 * 9, p.w_filter, filters, channels * 9, end, taps, lanes);
+  if (filters == 0) std::fill_n(taps, filter_taps<T, K>, T(0));
+  const T* end = p.w + p.F * p.C * all;
+  if (filters > 0 && p.w_channel == all)
+    transpose_freely(p.w + f0 * p.w_filter + c0 * all, p.w_filter, filters, channels * all, end, taps, lanes);
   else if (filters > 0)
     for (Index c = 0; c < channels; ++c)
-      transpose_freely(p.w + f0 * p.w_filter + (c0 + c) * p.w_channel, p.w_filter, filters, 9, end,
-                       taps + c * 9 * lanes, lanes);
+      transpose_freely(p.w + f0 * p.w_filter + (c0 + c) * p.w_channel, p.w_filter, filters, all, end,
+                       taps + c * all * lanes, lanes);
   for (Index c = 0; c < lanes; ++c) {
-    const T* g = taps + c * 9 * lanes;
+    const T* g = taps + c * all * lanes;
     T* to = packed + (c0 + c) * width;
     if (c >= channels) {
       for (Index point = 0; point < tile_points; ++point) S::store(to + point * point_stride, S::zero());
       continue;
     }
-    transform_2d<T, 3, tile_in>(
-        [](const auto& in, const auto& out) { Winograd<T>::filter(in, out); },
-        [&](int i, int j) { return S::load(g + (p.flipped ? 8 - i * 3 - j : i * 3 + j) * lanes); },
+    transform_2d<T, K, tile_in>(
+        [](const auto& in, const auto& out) { Winograd<T, K>::filter(in, out); },
+        [&](int i, int j) { return S::load(g + (p.flipped ? all - 1 - i * K - j : i * K + j) * lanes); },
         [&](int i, int j, auto v) { S::store(to + (i * tile_in + j) * point_stride, v); });
   }
 }
 
-// A' m A of `tiles` tiles of one row and one vector of filters, written to the planes of the filters.
-template <class T>
-void write_outputs(const TileProblem<T>& p, const T* points, Index point_stride, Index tiles, Index image,
-                   Index row, Index col, Index f0) {
+// A' m A of the tiles of a run and one vector of filters, written to the planes of the filters.
+template <class T, int K>
+void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* points, Index point_stride,
+                   Index tiles, Index image, Index row, Index col, Index f0) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, together = lanes / tile_out > 0 ? lanes / tile_out : 1;
-  constexpr Index span = together * tile_out;  // pixels of a row that are written at once
-  const Index filters = std::min(lanes, p.F - f0), plane = p.OH * p.OW;
+  constexpr Index lanes = S::size, side = tile_out<K>, most = lanes / side > 0 ? lanes / side : 1;
+  constexpr Index span = most * side;  // pixels of a row that are written at once
+  const Index filters = std::min(lanes, p.F - f0), plane = p.OH * p.OW, step = p.dilation_w;
   T bias[lanes] = {};
   if (p.bias != nullptr) std::copy_n(p.bias + f0, filters, bias);
   const auto start = S::load(bias);
-  T pixels[tile_out * span * lanes];  // [row][pixel][filter]
+  T pixels[side * span * lanes];  // [row][pixel][filter]
   T turned[lanes * span];
-  T* out = p.out + (image * p.F + f0) * plane + row * tile_out * p.OW;
-  const Index rows = std::min(tile_out, p.OH - row * tile_out);
-  for (Index t = 0; t < tiles; t += together) {
-    const Index group = std::min(together, tiles - t);
-    for (Index g = 0; g < group; ++g) {
-      const T* from = points + (t + g) * tile_lanes<T>;
-      transform_2d<T, tile_in, tile_out>(
-          [](const auto& in, const auto& o) { Winograd<T>::output(in, o); },
-          [&](int i, int j) { return S::load(from + (i * tile_in + j) * point_stride); },
-          [&](int i, int j, auto v) {
-            v = S::add(v, start);
-            S::store(pixels + (i * span + g * tile_out + j) * lanes, p.relu ? S::relu(v) : v);
-          });
-    }
-    const Index left = (col + t) * tile_out, width = std::min(group * tile_out, p.OW - left);
+  T* out = p.out + image * p.out_image + f0 * plane + grid.top(row) * p.OW;
+  const Index rows = std::min(side, (p.OH - grid.top(row) + p.dilation_h - 1) / p.dilation_h);
+  // Tiles that interleave fill their columns together, if all of them are there.
+  const Index together = step <= most ? most / step * step : 1;
+  for (Index t = 0, group; t < tiles; t += group) {
+    const bool whole = step == 1 || (step <= most && (col + t) % step == 0 && tiles - t >= step);
+    group = !whole      ? 1
+            : step == 1 ? std::min(most, tiles - t)
+                        : std::min(together, (tiles - t) / step * step);
+    const Index inside = whole ? step : 1, outside = whole ? 1 : step;  // steps between a tile's columns
+    with_step(inside, [&](auto apart) {
+      TileColumn column(grid, 0);
+      for (Index g = 0; g < group; ++g, ++column) {
+        const T* from = points + (t + g) * tile_lanes<T>;
+        T* to = pixels + *column * lanes;
+        transform_2d<T, tile_in, side>(
+            [](const auto& in, const auto& o) { Winograd<T, K>::output(in, o); },
+            [&](int i, int j) { return S::load(from + (i * tile_in + j) * point_stride); },
+            [&](int i, int j, auto v) {
+              v = S::add(v, start);
+              S::store(to + (i * span + j * apart) * lanes, p.relu ? S::relu(v) : v);
+            });
+      }
+    });
+    const Index left = step == 1 ? (col + t) * side : grid.left(col + t);
+    const Index width = std::min(group * side, (p.OW - left + outside - 1) / outside);
     for (Index r = 0; r < rows; ++r) {
-      T* to = out + r * p.OW + left;
+      T* to = out + r * p.dilation_h * p.OW + left;
       const T* from = pixels + r * span * lanes;
-      if (width == lanes && filters == lanes) {
+      if (width == lanes && filters == lanes && outside == 1) {
         transpose_square<T>([&](Index i) { return from + i * lanes; }, to, plane);
         continue;
       }
       transpose(from, lanes, span, lanes, turned, span);
       for (Index f = 0; f < filters; ++f)
-        for (Index j = 0; j < width; ++j) to[f * plane + j] = turned[f * span + j];
+        for (Index j = 0; j < width; ++j) to[f * plane + j * outside] = turned[f * span + j];
     }
   }
 }
 
 // How a call is cut up, and its scratch.
-template <class T>
+template <class T, int K>
 struct TilePlan {
-  static constexpr Index lanes = Simd<T>::size, width = tile_lanes<T>;
+  static constexpr Index side = tile_out<K>, lanes = Simd<T>::size, width = tile_lanes<T>;
   Index channel_blocks, channels;  // filled up to whole vectors
   Index panels;                    // of `width` filters
   Index filter_stride;             // between points of a panel
@@ -299,20 +264,19 @@ struct TilePlan {
         channels(channel_blocks * lanes),
         panels((p.F + width - 1) / width),
         filter_stride(channels * width),
-        grid(p.N, p.OH, p.OW),
+        grid(p.N, p.OH, p.OW, side, p.dilation_h, p.dilation_w),
         threads(threads_for(2.0 / 16 * grid.count * tile_points * channels * panels * width)),
-        staged_size((tile_in * (grid.cols * tile_out + 2) + lanes) * lanes) {}
+        staged_size((tile_in * grid.most_width(tile_in) + lanes) * lanes) {}
 
   // values[point][c block][tile][c] of tiles [begin, end) for one block of channels.
   void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values,
                  Index tiles_stride) const {
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
-      const Index patch = tiles * tile_out + 2;
-      stage_patch(p.x + (image * p.C + q * lanes) * p.H * p.W, p.C - q * lanes, p.H, p.W,
-                  row * tile_out - p.pad_top, col * tile_out - p.pad_left, tile_in, patch,
-                  p.x + p.N * p.C * p.H * p.W, staged);
-      transform_inputs(staged, patch, tiles, values + (q * tiles_stride + at) * lanes, lanes,
-                       channels * tiles_stride);
+      stage_patch(p.x + image * p.x_image + q * lanes * p.H * p.W, p.C - q * lanes, p.H, p.W,
+                  grid.top(row) - p.pad_top, p.dilation_h, grid.left(col) - p.pad_left, tile_in,
+                  grid.run_width(col, tiles, tile_in), p.x_end(), staged);
+      transform_inputs<T, K>(grid, col, tiles, staged, values + (q * tiles_stride + at) * lanes, lanes,
+                             channels * tiles_stride);
     });
   }
 
@@ -333,8 +297,8 @@ struct TilePlan {
               products + (point * most + tile_panels.first(i)) * width, q > 0);
     for (Index v = 0; v < tile_vectors && panel * width + v * lanes < p.F; ++v)
       grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
-        write_outputs(p, products + at * width + v * lanes, most * width, tiles, image, row, col,
-                      panel * width + v * lanes);
+        write_outputs<T, K>(p, grid, products + at * width + v * lanes, most * width, tiles, image, row, col,
+                            panel * width + v * lanes);
       });
   }
 };
@@ -343,8 +307,8 @@ constexpr Index most_tiles = 4 * max_rows;  // of a block
 
 // Many tiles: every thread takes blocks of them, whose transforms stay in its second-level cache while
 // all filters, transformed beforehand, pass over them.
-template <class T>
-void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
+template <class T, int K>
+void tiles_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   constexpr Index cache_bytes = 1 << 20;
   const Index panel_size = tile_points * plan.filter_stride;
   Index block =
@@ -357,7 +321,7 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
 
   Layout layout;
   const auto filter_piece = layout.array<T>(checked_product(plan.panels, panel_size));
-  const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T>);
+  const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T, K>);
   const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
   const auto value_piece = layout.per_thread<T>(plan.threads, tile_points * plan.channels * block);
   const auto product_piece = layout.per_thread<T>(plan.threads, tile_points * block * plan.width);
@@ -365,9 +329,9 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
   T* filters = filter_piece.in(scratch.data());
   parallel_for(plan.panels * tile_vectors * plan.channel_blocks, plan.threads, [&](Index task, int slot) {
     const Index q = task % plan.channel_blocks, part = task / plan.channel_blocks;
-    transform_filters(p, part * plan.lanes, q * plan.lanes, taps_piece.of(scratch.data(), slot),
-                      filters + part / tile_vectors * panel_size + part % tile_vectors * plan.lanes,
-                      plan.width, plan.filter_stride);
+    transform_filters<T, K>(p, part * plan.lanes, q * plan.lanes, taps_piece.of(scratch.data(), slot),
+                            filters + part / tile_vectors * panel_size + part % tile_vectors * plan.lanes,
+                            plan.width, plan.filter_stride);
   });
   parallel_for(blocks, plan.threads, [&](Index task, int slot) {
     const Index begin = task * block, end = std::min(plan.grid.count, begin + block);
@@ -382,12 +346,12 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
 
 // Few tiles: all are transformed first, then every thread takes panels of filters, whose transforms
 // never leave its cache.
-template <class T>
-void filters_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
+template <class T, int K>
+void filters_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   const Index count = plan.grid.count, block = even_part(count, most_tiles);
   Layout layout;
   const auto filter_piece = layout.per_thread<T>(plan.threads, tile_points * plan.filter_stride);
-  const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T>);
+  const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T, K>);
   const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
   const auto value_piece = layout.array<T>(checked_product(tile_points * plan.channels, count));
   const auto product_piece = layout.per_thread<T>(plan.threads, tile_points * block * plan.width);
@@ -401,18 +365,18 @@ void filters_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
     T* products = product_piece.of(scratch.data(), slot);
     for (Index v = 0; v < tile_vectors; ++v)
       for (Index q = 0; q < plan.channel_blocks; ++q)
-        transform_filters(p, panel * plan.width + v * plan.lanes, q * plan.lanes,
-                          taps_piece.of(scratch.data(), slot), filters + v * plan.lanes, plan.width,
-                          plan.filter_stride);
+        transform_filters<T, K>(p, panel * plan.width + v * plan.lanes, q * plan.lanes,
+                                taps_piece.of(scratch.data(), slot), filters + v * plan.lanes, plan.width,
+                                plan.filter_stride);
     for (Index begin = 0; begin < count; begin += block)
       plan.multiply(p, begin, std::min(count, begin + block), panel, values + begin * plan.lanes, count,
                     filters, products, block);
   });
 }
 
-template <class T>
+template <class T, int K>
 void correlate_tiles(const TileProblem<T>& p) {
-  const TilePlan<T> plan(p);
+  const TilePlan<T, K> plan(p);
   // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.
   if (plan.grid.count <= p.F && plan.panels >= plan.threads)
     filters_outside(p, plan);

@@ -6,33 +6,47 @@
 // one (point, channels) pair, so that every sum has a fixed order.
 #pragma once
 
-#include "conv_weights.hpp"
 #include "winograd.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A dy A' of `tiles` tiles of staged rows, for one vector of filters.
-template <class T>
-void transform_gradients(const T* staged, Index width, Index tiles, T* values, Index tile_stride,
-                         Index point_stride) {
+// A dy A' of the tiles of a run in staged rows, for one vector of filters.
+template <class T, int K>
+void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
+                         Index tile_stride, Index point_stride) {
   constexpr Index lanes = Simd<T>::size;
-  for (Index t = 0; t < tiles; ++t) {
-    const T* from = staged + t * tile_out * lanes;
-    T* to = values + t * tile_stride;
-    transform_2d<T, tile_out, tile_in>(
-        [](const auto& in, const auto& out) { Winograd<T>::gradient(in, out); },
-        [&](int i, int j) { return Simd<T>::load(from + (i * width + j) * lanes); },
-        [&](int i, int j, auto v) { Simd<T>::store(to + (i * tile_in + j) * point_stride, v); });
-  }
+  const Index width = grid.run_width(col, tiles, tile_out<K>);
+  with_step(grid.dilation_w, [&](auto step) {
+    TileColumn column(grid, col);
+    for (Index t = 0; t < tiles; ++t, ++column) {
+      const T* from = staged + *column * lanes;
+      T* to = values + t * tile_stride;
+      transform_2d<T, tile_out<K>, tile_in>(
+          [](const auto& in, const auto& out) { Winograd<T, K>::gradient(in, out); },
+          [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
+          [&](int i, int j, auto v) { Simd<T>::store(to + (i * tile_in + j) * point_stride, v); });
+    }
+  });
 }
 
+// dw of a KxK correlation at stride 1. Images begin x_image and dout_image values apart.
 template <class T>
-void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
+struct TileGradient {
+  Index N, C, F, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
+  const T* x;
+  Index x_image;
+  const T* dout;
+  Index dout_image;
+  T* dw;
+};
+
+template <class T, int K>
+void weights_by_tiles(const TileGradient<T>& s) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, width = tile_lanes<T>, chunk_bytes = 8 << 20;
+  constexpr Index lanes = S::size, side = tile_out<K>, width = tile_lanes<T>, chunk_bytes = 8 << 20;
   const Index channel_blocks = (s.C + width - 1) / width * tile_vectors, channels = channel_blocks * lanes;
   const Index filter_blocks = (s.F + lanes - 1) / lanes, filters = filter_blocks * lanes;
-  const TileGrid grid(s.N, s.OH, s.OW);
+  const TileGrid grid(s.N, s.OH, s.OW, side, s.dilation_h, s.dilation_w);
   const int threads = threads_for(2.0 / 16 * grid.count * tile_points * channels * s.F);
   Index chunk =
       std::clamp<Index>(chunk_bytes / (tile_points * (channels + filters) * Index(sizeof(T))), 32, 512);
@@ -40,7 +54,7 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
   const Panels panels(s.F);
 
   const Index x_stride = channels * chunk, y_stride = chunk * filters, sum_stride = channels * s.F;
-  const Index staged_size = (tile_in * (grid.cols * tile_out + 2) + lanes) * lanes;
+  const Index staged_size = (tile_in * grid.most_width(tile_in) + lanes) * lanes;
   Layout layout;
   const auto x_piece = layout.array<T>(tile_points * x_stride);  // [point][c block][tile][c]
   const auto y_piece = layout.array<T>(tile_points * y_stride);  // [point][tile][filter]
@@ -62,17 +76,20 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
       T* staged = staged_piece.of(scratch.data(), slot);
       grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
         if (task < x_blocks) {
-          const Index q = task, patch = tiles * tile_out + 2;
-          stage_patch(x + (image * s.C + q * lanes) * s.H * s.W, s.C - q * lanes, s.H, s.W,
-                      row * tile_out - s.pad_top, col * tile_out - s.pad_left, tile_in, patch,
-                      x + s.N * s.C * s.H * s.W, staged);
-          transform_inputs(staged, patch, tiles, x_values + (q * chunk + at) * lanes, lanes, x_stride);
-        } else {
-          const Index q = task - x_blocks, patch = tiles * tile_out;
-          stage_patch(dout + (image * s.F + q * lanes) * s.OH * s.OW, s.F - q * lanes, s.OH, s.OW,
-                      row * tile_out, col * tile_out, tile_out, patch, dout + s.N * s.F * s.OH * s.OW,
+          const Index q = task;
+          stage_patch(s.x + image * s.x_image + q * lanes * s.H * s.W, s.C - q * lanes, s.H, s.W,
+                      grid.top(row) - s.pad_top, s.dilation_h, grid.left(col) - s.pad_left, tile_in,
+                      grid.run_width(col, tiles, tile_in), s.x + (s.N - 1) * s.x_image + s.C * s.H * s.W,
                       staged);
-          transform_gradients(staged, patch, tiles, y_values + at * filters + q * lanes, filters, y_stride);
+          transform_inputs<T, K>(grid, col, tiles, staged, x_values + (q * chunk + at) * lanes, lanes,
+                                 x_stride);
+        } else {
+          const Index q = task - x_blocks;
+          stage_patch(s.dout + image * s.dout_image + q * lanes * s.OH * s.OW, s.F - q * lanes, s.OH, s.OW,
+                      grid.top(row), s.dilation_h, grid.left(col), side, grid.run_width(col, tiles, side),
+                      s.dout + (s.N - 1) * s.dout_image + s.F * s.OH * s.OW, staged);
+          transform_gradients<T, K>(grid, col, tiles, staged, y_values + at * filters + q * lanes, filters,
+                                    y_stride);
         }
       });
     });
@@ -94,15 +111,15 @@ void weights_by_tiles(const T* x, const T* dout, T* dw, const ConvShape& s) {
   }
 
   parallel_for(s.F, threads, [&](Index f, int) {
-    T taps[9 * lanes];
+    T taps[K * K * lanes];
     for (Index c0 = 0; c0 < s.C; c0 += lanes) {
       const T* from = sums + (c0 / width * s.F + f) * width + c0 % width;
-      transform_2d<T, tile_in, 3>(
-          [](const auto& in, const auto& out) { Winograd<T>::filter_gradient(in, out); },
+      transform_2d<T, tile_in, K>(
+          [](const auto& in, const auto& out) { Winograd<T, K>::filter_gradient(in, out); },
           [&](int i, int j) { return S::load(from + (i * tile_in + j) * sum_stride); },
-          [&](int i, int j, auto v) { S::store(taps + (i * 3 + j) * lanes, v); });
+          [&](int i, int j, auto v) { S::store(taps + (i * K + j) * lanes, v); });
       for (Index c = 0; c < std::min(lanes, s.C - c0); ++c)
-        for (Index t = 0; t < 9; ++t) dw[(f * s.C + c0 + c) * 9 + t] = taps[t * lanes + c];
+        for (Index t = 0; t < K * K; ++t) s.dw[(f * s.C + c0 + c) * K * K + t] = taps[t * lanes + c];
     }
   });
 }

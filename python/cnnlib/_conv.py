@@ -47,7 +47,7 @@ def conv_forward(x, w, b, conv_param, *, out=None):
         `stride` (1), `pad` (0), `dilation` (1): an int or (vertical, horizontal); `pad` may also be
         ((top, bottom), (left, right)), 'same' or 'valid'. `groups` (1) divides C and F.
         `algorithm` ('auto'): 'auto', 'direct' or
-        'winograd' (3x3 at stride 1 only).
+        'winograd' (3x3 and 5x5 at stride 1 only).
     out : array, (N, F, OH, OW), optional
         C-contiguous buffer of the result's dtype to write the result to.
 
