@@ -81,19 +81,21 @@ struct Winograd {
   static constexpr double scale_0 = 1 / (aa * bb), scale_a = 1 / (2 * aa * (aa - bb)),
                           scale_b = 1 / (2 * bb * (bb - aa));
 
+  // Sums of two products name the one that rounds: left to the compiler, two copies of a loop may differ.
+
   // G g: K taps to six points.
   template <class In, class Out>
   static void filter(const In& g, const Out& out) {
     const Packet g0 = g(0), g1 = g(1), g2 = g(2);
-    Packet even_a = fma(aa, g2, g0), odd_a = g1, even_b = fma(bb, g2, g0), odd_b = g1, last = g2;
+    Packet even_a = fma(scale_a * aa, g2, mul(scale_a, g0)), odd_a = mul(scale_a * a, g1);
+    Packet even_b = fma(scale_b * bb, g2, mul(scale_b, g0)), odd_b = mul(scale_b * b, g1);
+    Packet last = g2;
     if constexpr (K == 5) {
       const Packet g3 = g(3), g4 = g(4);
-      even_a = fma(aa * aa, g4, even_a), odd_a = fma(aa, g3, g1);
-      even_b = fma(bb * bb, g4, even_b), odd_b = fma(bb, g3, g1);
+      even_a = fma(scale_a * aa * aa, g4, even_a), odd_a = fma(scale_a * aa * a, g3, odd_a);
+      even_b = fma(scale_b * bb * bb, g4, even_b), odd_b = fma(scale_b * bb * b, g3, odd_b);
       last = g4;
     }
-    even_a = mul(scale_a, even_a), odd_a = mul(scale_a * a, odd_a);
-    even_b = mul(scale_b, even_b), odd_b = mul(scale_b * b, odd_b);
     out(0, mul(scale_0, g0));
     out(1, S::add(even_a, odd_a));
     out(2, S::sub(even_a, odd_a));
@@ -106,16 +108,16 @@ struct Winograd {
   template <class In, class Out>
   static void filter_gradient(const In& s, const Out& out) {
     const Packet s1 = s(1), s2 = s(2), s3 = s(3), s4 = s(4);
-    const Packet sum_a = mul(scale_a, S::add(s1, s2)), sum_b = mul(scale_b, S::add(s3, s4));
-    const Packet diff_a = mul(scale_a * a, S::sub(s1, s2)), diff_b = mul(scale_b * b, S::sub(s3, s4));
-    out(0, fma(scale_0, s(0), S::add(sum_a, sum_b)));
-    out(1, S::add(diff_a, diff_b));
+    const Packet sum_a = S::add(s1, s2), sum_b = S::add(s3, s4);
+    const Packet diff_a = S::sub(s1, s2), diff_b = S::sub(s3, s4);
+    out(0, fma(scale_0, s(0), fma(scale_a, sum_a, mul(scale_b, sum_b))));
+    out(1, fma(scale_a * a, diff_a, mul(scale_b * b, diff_b)));
     if constexpr (K == 3) {
-      out(2, fma(aa, sum_a, fma(bb, sum_b, s(5))));
+      out(2, fma(scale_a * aa, sum_a, fma(scale_b * bb, sum_b, s(5))));
     } else {
-      out(2, fma(aa, sum_a, mul(bb, sum_b)));
-      out(3, fma(aa, diff_a, mul(bb, diff_b)));
-      out(4, fma(aa * aa, sum_a, fma(bb * bb, sum_b, s(5))));
+      out(2, fma(scale_a * aa, sum_a, mul(scale_b * bb, sum_b)));
+      out(3, fma(scale_a * aa * a, diff_a, mul(scale_b * bb * b, diff_b)));
+      out(4, fma(scale_a * aa * aa, sum_a, fma(scale_b * bb * bb, sum_b, s(5))));
     }
   }
 };
