@@ -188,14 +188,15 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
   });
 }
 
-// Whether the channels fill their vectors and are enough to pay for packed panels of dout, which other
-// threads have written, and the result is large enough to be worth a loop over the threads for every block.
+// Whether the channels fill their vectors, channels and filters are enough to pay for packing dout, which
+// other threads read, and for staging, and the result is large enough to be worth a loop over the threads for
+// every block.
 template <class T>
 bool shared_panels_suit(const WeightGradient<T>& g) {
-  constexpr Index lanes = tile_lanes<T>, fewest_products = 128, smallest_result = 4096;
+  constexpr Index lanes = tile_lanes<T>, fewest_products = 128, fewest_uses = 64, smallest_result = 4096;
   const Index filled = (g.C + lanes - 1) / lanes * lanes;
   return g.C > lanes && 8 * g.C >= 7 * filled && g.C * g.taps >= fewest_products &&
-         g.F * g.C * g.taps >= smallest_result;
+         g.F * g.taps >= fewest_uses && g.F * g.C * g.taps >= smallest_result;
 }
 
 template <class T>

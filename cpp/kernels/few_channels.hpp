@@ -11,12 +11,12 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // Whether the gradients have few channels to share the work of a staged image, as in a first layer, yet
-// enough taps, filters and columns for methods of their own.
+// enough taps and columns for methods of their own.
 template <class T>
 bool few_channels(const ConvShape& s) {
   const Index C = s.C / s.groups;
-  return C <= 6 && C * s.KH * s.KW >= max_rows / 2 && s.F / s.groups >= 8 && s.OW >= Simd<T>::size &&
-         s.OH * s.OW >= tile_lanes<T> && s.dilation_h * s.KH < 64 && s.dilation_w * s.KW < 64;
+  return C <= 6 && C * s.KH * s.KW >= max_rows / 2 && s.OW >= Simd<T>::size && s.OH * s.OW >= tile_lanes<T> &&
+         s.dilation_h * s.KH < 64 && s.dilation_w * s.KW < 64;
 }
 
 // Any of dx, dw and db may be null: not wanted. dx starts from `bias` (C,) unless that is null.

@@ -66,7 +66,11 @@ void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T*
   const Index together =
       std::clamp<Index>(std::min(wide_enough / row_size, most_staged / staged_size), 1, lane_blocks);
   const Index runs = (lane_blocks + together - 1) / together;
-  const Index parts = std::clamp<Index>(8 * threads / (s.groups * runs), 1, panels.count);
+  // Whole runs, whose input the thread that needs it stages itself; parts of the filters, which share it,
+  // where runs would leave threads idle.
+  const Index rounds = (s.groups * runs + threads - 1) / threads;
+  const bool balanced = 10 * s.groups * runs >= 9 * rounds * threads;
+  const Index parts = balanced ? 1 : std::clamp<Index>(8 * threads / (s.groups * runs), 1, panels.count);
   Layout layout;
   const auto packed_piece = layout.array<T>(checked_product(s.F, most_positions));
   const auto staged_piece = layout.array<T>(checked_product(s.groups * lane_blocks, staged_size));
@@ -81,28 +85,33 @@ void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T*
   for (Index block = 0; block < positions.blocks; ++block) {
     const Index K = g.positions_of(block);
     staged_positions(g, block, lanes, offset);
-    parallel_for(s.groups * (lane_blocks + panels.count), threads, [&](Index task, int slot) {
-      const Index group = task % s.groups, piece = task / s.groups;
-      if (piece >= lane_blocks) {
-        const Index panel = piece - lane_blocks, f = panels.first(panel);
-        return pack_filters(g, block, group, f, panels.rows(panel), K, dout, packed + (group * g.F + f) * K);
-      }
-      const Index c0 = piece * lanes;
-      T* to = staged + (group * lane_blocks + piece) * staged_size;
+    const auto stage = [&](Index group, Index lane_block, int slot) {
+      const Index c0 = lane_block * lanes;
+      T* to = staged + (group * lane_blocks + lane_block) * staged_size;
       g.each_image(block, [&](Index n, Index image, Index oh, Index ow, Index, Index, Index) {
         stage_channels_last(x + ((n * s.groups + group) * g.C + c0) * g.H * g.W, std::min(lanes, g.C - c0),
                             g.H, g.W, g.staging, oh, ow, lanes, line_piece.of(scratch.data(), slot),
                             to + image * g.staging.channel_size * lanes);
       });
+    };
+    const Index shared_blocks = parts > 1 ? lane_blocks : 0;
+    parallel_for(s.groups * (shared_blocks + panels.count), threads, [&](Index task, int slot) {
+      const Index group = task % s.groups, piece = task / s.groups;
+      if (piece < shared_blocks) return stage(group, piece, slot);
+      const Index panel = piece - shared_blocks, f = panels.first(panel);
+      pack_filters(g, block, group, f, panels.rows(panel), K, dout, packed + (group * g.F + f) * K);
     });
     parallel_for(s.groups * runs * parts, threads, [&](Index task, int slot) {
       const Index part = task % parts, run = task / parts % runs, group = task / parts / runs;
       T* tile = tile_piece.of(scratch.data(), slot);  // [filter][tap][lane]
       T* turned = tile + max_rows * row_size;
+      const Index first_block = run * lane_blocks / runs, last_block = (run + 1) * lane_blocks / runs;
+      if (parts == 1)
+        for (Index lane_block = first_block; lane_block < last_block; ++lane_block)
+          stage(group, lane_block, slot);
       for (Index panel = part * panels.count / parts; panel < (part + 1) * panels.count / parts; ++panel) {
         const Index rows = panels.rows(panel), f = group * g.F + panels.first(panel);
-        for (Index lane_block = run * lane_blocks / runs; lane_block < (run + 1) * lane_blocks / runs;
-             ++lane_block) {
+        for (Index lane_block = first_block; lane_block < last_block; ++lane_block) {
           const Index c0 = lane_block * lanes, channels = std::min(lanes, g.C - c0);
           const T* image = staged + (group * lane_blocks + lane_block) * staged_size;
           const bool narrow = channels <= size;  // a last block of one vector
