@@ -5,6 +5,7 @@
 #include "depthwise_gradients.hpp"
 #include "few_channels.hpp"
 #include "matrix_product.hpp"
+#include "strided_points.hpp"
 #include "winograd_conv.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -43,6 +44,14 @@ inline bool covers_image(const ConvShape& s) {
          whole(s.OH, s.H, s.KH, s.pad_top, s.dilation_h) && whole(s.OW, s.W, s.KW, s.pad_left, s.dilation_w);
 }
 
+// Whether the weights fill the second-level cache, and whether an image has too few positions to make use of
+// them there: the batch's positions, gathered, lie side by side.
+template <class T>
+bool many_weights(const ConvShape& s) {
+  return s.C / s.groups * s.F * Index{sizeof(T)} >= 1 << 20;
+}
+inline bool few_points(const ConvShape& s) { return s.OH * s.OW < 64; }
+
 // Calls body with the kind of vectors that suits the images: rows of less than two cache lines leave too many
 // lanes and too much work at their ends.
 template <class T, class Body>
@@ -55,6 +64,14 @@ void with_depthwise_lanes(const ConvShape& s, const Body& body) {
 
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
+  if (strided_points(s) && few_points(s) && many_weights<T>(s)) {
+    Layout layout;
+    const auto piece = layout.array<T>(checked_product(s.N * s.C, s.OH * s.OW));
+    const Scratch scratch(layout.bytes());
+    T* points = piece.in(scratch.data());
+    gather_points(x, s, points);
+    return conv_forward<T>(points, w, b, out, gathered(s), relu);
+  }
   if (depthwise(s))
     return with_depthwise_lanes<T>(
         s, [&](auto lanes) { forward_depthwise<T, decltype(lanes)>(x, w, b, out, s, relu); });
@@ -85,6 +102,20 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
   if (depthwise(s))
     return with_depthwise_lanes<T>(
         s, [&](auto lanes) { gradients_depthwise<T, decltype(lanes)>(x, w, dout, b, dx, dw, db, s); });
+  if (strided_points(s) && (many_weights<T>(s) || !few_points(s))) {
+    Layout layout;
+    const auto piece = layout.array<T>(checked_product(s.N * s.C, s.OH * s.OW));
+    const Scratch scratch(layout.bytes());
+    T* points = piece.in(scratch.data());
+    if (dw != nullptr && many_weights<T>(s)) {
+      gather_points(x, s, points);
+      weight_gradient(points, dout, std::exchange(dw, nullptr), gathered(s));
+    }
+    if (dx != nullptr) {
+      input_gradient(dout, w, b, points, gathered(s));
+      spread_points(points, b, s, std::exchange(dx, nullptr));
+    }
+  }
   if (covers_image(s) && b == nullptr) {
     const Index D = s.C * s.KH * s.KW;
     if (dx != nullptr) matrix_product<T>({{dout, s.F, 1}, {w, D, 1}, nullptr, false, dx, s.N, D, s.F});

@@ -1,6 +1,8 @@
 // Convolution as an implicit matrix product, for every stride, padding, dilation and grouping.
 #pragma once
 
+#include <optional>
+
 #include "correlate.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -76,6 +78,33 @@ struct BackwardTaps {
   }
 };
 
+// w (F, C, taps) of one group or all, turned to [tap][f][C], C filled up to whole vectors.
+template <class T>
+class TurnedWeights {
+  static constexpr Index lanes = Simd<T>::size;
+  static Index filled(Index n) { return (n + lanes - 1) / lanes * lanes; }
+
+ public:
+  TurnedWeights(const T* w, Index filters, Index channels, Index kernel_taps)
+      : F(filters), C(channels), taps(kernel_taps), scratch(layout.bytes()) {
+    const T* end = w + F * C * taps;
+    parallel_ranges(F, 16, double(C) * taps / 4, [&](Index begin, Index last) {
+      for (Index f = begin; f < last; ++f)
+        transpose_freely(w + f * C * taps, taps, C, taps, end, data() + f * filter_step(), tap_step());
+    });
+  }
+  const T* data() const { return piece.in(scratch.data()); }
+  T* data() { return piece.in(scratch.data()); }
+  Index filter_step() const { return filled(C); }
+  Index tap_step() const { return F * filled(C); }
+
+ private:
+  Index F, C, taps;
+  Layout layout;
+  Piece<T> piece = layout.array<T>(checked_product(filled(taps), F* filled(C)));
+  Scratch scratch;
+};
+
 // dx: every residue class of input positions modulo the stride is a correlation of dout, at stride 1,
 // with the taps that reach it. With a bias (C,) this is the transposed convolution of dout.
 template <class T>
@@ -86,6 +115,7 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
   const Scratch scratch(layout.bytes());
   Index* at_h = piece.in(scratch.data());
   Index* at_w = at_h + 2 * s.KH;
+  const Index taps = s.KH * s.KW;
 
   Correlation<T> p;
   p.N = s.N;
@@ -96,9 +126,20 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
   p.W = s.OW;
   p.x = dout;
   p.w = w;
-  p.w_filter = s.KH * s.KW;
+  p.w_filter = taps;
   p.w_channel = p.F * p.w_filter;
   p.w_group = p.C * p.w_channel;
+  Index row_weight = s.KW, col_weight = 1;
+  std::optional<TurnedWeights<T>> turned;  // for all the classes, where there are several
+  if (taps > 1 && s.stride_h * s.stride_w > 1) {
+    turned.emplace(w, s.F, p.F, taps);
+    p.w = turned->data();
+    p.w_filter = 1;
+    p.w_channel = turned->filter_step();
+    p.w_group = p.C * p.w_channel;
+    col_weight = turned->tap_step();
+    row_weight = s.KW * col_weight;
+  }
   p.bias = b;
   p.relu = false;
   p.x_image = s.F * s.OH * s.OW;
@@ -111,9 +152,9 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
   for (Index ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
     for (Index pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
       const Index rows =
-          BackwardTaps::fill(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, s.KW, at_h, at_h + s.KH);
+          BackwardTaps::fill(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, row_weight, at_h, at_h + s.KH);
       const Index cols =
-          BackwardTaps::fill(s.KW, s.stride_w, s.dilation_w, s.pad_left, pw, 1, at_w, at_w + s.KW);
+          BackwardTaps::fill(s.KW, s.stride_w, s.dilation_w, s.pad_left, pw, col_weight, at_w, at_w + s.KW);
       p.OH = (s.H - ph + s.stride_h - 1) / s.stride_h;
       p.OW = (s.W - pw + s.stride_w - 1) / s.stride_w;
       p.out = dx + ph * s.W + pw;

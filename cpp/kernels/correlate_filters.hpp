@@ -68,12 +68,13 @@ void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters
   if (filters < width)
     for (Index k = 0; k < channels * taps; ++k)
       std::fill(packed + k * width + filters, packed + (k + 1) * width, T(0));
-  const bool in_order = p.w_channel == taps;
+  const bool in_order = p.w_filter > 1 && p.w_channel == taps;
   if (in_order && p.rows.count == 1) return transpose(w, p.w_filter, filters, channels * taps, packed, width);
   if (in_order) transpose(w, p.w_filter, filters, channels * taps, turned, width);
   const T* end = p.w + p.groups * p.w_group;
   for (Index c = 0; c < channels; ++c, w += p.w_channel) {
     const T* from = w;  // [tap][filter]
+    const Index step = p.w_filter > 1 ? width : 1;
     if (in_order) {
       from = turned + c * taps * width;
     } else if (p.w_filter > 1) {
@@ -82,7 +83,7 @@ void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters
     }
     for (Index a = 0; a < p.rows.count; ++a)
       for (Index k = 0; k < p.cols.count; ++k)
-        std::copy_n(from + (p.rows.weight[a] + p.cols.weight[k]) * width, filters,
+        std::copy_n(from + (p.rows.weight[a] + p.cols.weight[k]) * step, filters,
                     packed + ((a * channels + c) * p.cols.count + k) * width);
   }
 }

@@ -33,6 +33,11 @@ struct LanePlan {
 
   // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
   void plan(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col) {
+    if (pitch == block_cols && out_row == block_cols &&
+        out_col == 1) {  // rows without margins are one long row
+      block_cols *= block_rows;
+      block_rows = 1;
+    }
     if (rows == block_rows && cols == block_cols) return;
     rows = block_rows;
     cols = block_cols;
@@ -141,7 +146,8 @@ void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBloc
     const Index rows = panels.rows(panel), first = panels.first(panel);
     T* to = packed + (group * p.C + c0) * p.F * taps + first * (c1 - c0) * taps;
     const T* w = p.w + group * p.w_group + first * p.w_filter;
-    if (p.w_channel == taps && p.cols.weight[p.cols.count - 1] == p.cols.count - 1) {  // in memory order
+    if (p.w_filter > 1 && p.w_channel == taps &&
+        p.cols.weight[p.cols.count - 1] == p.cols.count - 1) {  // in memory order
       pack_panel<T>([&](Index m) { return w + m * p.w_filter + c0 * taps; }, rows, (c1 - c0) * taps, to);
       return;
     }
@@ -224,9 +230,13 @@ void correlate_pixels(const Correlation<T>& p) {
       const Index last_panel = (part + 1) * panels.count / b.filter_parts;
       for (Index panel = part * panels.count / b.filter_parts; panel < last_panel; ++panel) {
         const Index rows = panels.rows(panel), f = panels.first(panel);
-        const auto kernel = wide_tile_kernel<T>(rows);
-        const Index together = vectors_for(rows);
+        auto kernel = wide_tile_kernel<T>(rows);
+        Index together = vectors_for(rows);
         for (Index v = 0; v < lane_plan.vectors; v += together) {
+          if (together == tile_vectors && v + 1 == lane_plan.vectors) {  // a last vector on its own
+            kernel = tile_kernel<T, 1>(rows);
+            together = 1;
+          }
           const T* source[most_vectors];
           for (Index u = 0; u < together; ++u)
             source[u] = staged + lane_plan.source[std::min(v + u, lane_plan.vectors - 1)];

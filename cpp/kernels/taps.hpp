@@ -140,6 +140,20 @@ class RowSplitter {
   Index first, last;  // the columns where both lie inside
 };
 
+// to[j] = from[j * step], j < n; nothing from `end` on is read.
+template <class T>
+void copy_strided(const T* from, Index n, Index step, const T* end, T* to) {
+  using S = Simd<T>;
+  Index j = 0;
+  if (step == 2)
+    for (; j + S::size <= n && from + 2 * (j + S::size) <= end; j += S::size) {
+      typename S::Packet even, odd;
+      S::load_pairs(from + 2 * j, even, odd);
+      S::store(to + j, even);
+    }
+  for (; j < n; ++j) to[j] = from[j * step];
+}
+
 // Copies one channel plane (H, W), whose rows lie `stride` apart, into its staging planes, for the block
 // that starts at (oh, ow).
 template <class T>
@@ -173,7 +187,8 @@ void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& 
     if (s.stride_w == 1)
       std::memcpy(dst + inside.first, src + inside.first, (inside.last - inside.first) * sizeof(T));
     else
-      for (Index j = inside.first; j < inside.last; ++j) dst[j] = src[j * s.stride_w];
+      copy_strided(src + inside.first * s.stride_w, inside.last - inside.first, s.stride_w,
+                   plane + line * stride + W, dst + inside.first);
     for (Index j = inside.last; j < s.width; ++j) dst[j] = T(0);
   });
 }
