@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -13,7 +14,7 @@
 namespace cnnlib {
 namespace {
 
-constexpr std::size_t pool_limit = std::size_t{512} << 20;
+constexpr std::size_t least_pool = std::size_t{512} << 20;
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 
 // Stands in front of every buffer, in its own cache line.
@@ -24,6 +25,15 @@ static_assert(sizeof(Header) <= buffer_alignment);
 
 Header* header_of(void* buffer) {
   return reinterpret_cast<Header*>(static_cast<char*>(buffer) - buffer_alignment);
+}
+
+// Most bytes of free buffers: an eighth of the machine's memory, which holds the activations of a training step.
+std::size_t pool_limit() {
+  static const std::size_t limit = [] {
+    const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? std::max(least_pool, std::size_t(pages) * std::size_t(size) / 8) : least_pool;
+  }();
+  return limit;
 }
 
 // Rounded up to steps of an eighth of the size, so that similar requests share buffers.
@@ -120,8 +130,8 @@ void release_buffer(void* buffer) noexcept {
   Header* header = header_of(buffer);
   Pool& p = pool();
   const std::lock_guard<std::mutex> lock(p.mutex);
-  if (header->capacity > pool_limit) return std::free(header);
-  while (p.bytes + header->capacity > pool_limit) {  // the oldest goes first
+  if (header->capacity > pool_limit()) return std::free(header);
+  while (p.bytes + header->capacity > pool_limit()) {  // the oldest goes first
     p.bytes -= p.free.front()->capacity;
     std::free(p.free.front());
     p.free.erase(p.free.begin());
