@@ -73,16 +73,29 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
         for (Index panel = 0; panel < panels.count; ++panel) {
           const Index rows = panels.rows(panel), f = panels.first(panel);
           const auto kernel = narrow ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T, V>(rows);
+          const T* filters = packed + f * K;
+          const T* base = staged + v * lanes;
           T* to = sum + (v * g.F + f) * g.taps * lanes;
-          for (Index a = 0; a < s.KH; ++a)
-            for (Index k = 0; k < s.KW; ++k, to += rows * lanes) {
-              const T* base = staged + g.staging.tap_offset(a, k) * width + v * lanes;
-              const T* source[V];
-              for (int u = 0; u < V; ++u) source[u] = base + u * size;
-              auto target = Target<T>::rows(to, V);
+          for (Index t = 0; t < g.taps; ++t, to += rows * lanes) {
+            const T* from = base + g.tap_offset(t) * width;
+            if (V == 1 && t + 1 < g.taps) {  // two taps fill a tile better than one
+              const T* source[2] = {from, base + g.tap_offset(t + 1) * width};
+              Target<T> target;
+              target.to[0] = to;
+              target.to[1] = to + rows * lanes;
+              target.step = lanes;
               target.add = block > first;
-              kernel(K, packed + f * K, rows, offset, source, target);
+              packed_tile_kernel<T, 2>(rows)(K, filters, rows, offset, source, target);
+              ++t;
+              to += rows * lanes;
+              continue;
             }
+            const T* source[V];
+            for (int u = 0; u < V; ++u) source[u] = from + u * size;
+            auto target = Target<T>::rows(to, V);
+            target.add = block > first;
+            kernel(K, filters, rows, offset, source, target);
+          }
         }
       }
     }

@@ -57,6 +57,8 @@ struct WeightGradient {
     staging.set_block(blocks.rows, blocks.cols, align);
   }
 
+  Index tap_offset(Index tap) const { return staging.tap_offset(tap / s.KW, tap % s.KW); }
+
   // Where the staged planes of a (channel, tap) pair begin.
   void pair_offsets(Index* offset) const {
     for (Index c = 0; c < C; ++c)
