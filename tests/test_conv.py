@@ -184,6 +184,9 @@ CASES = [
     Case((1, 224, 33, 33), (26, 112, 3, 1), groups=2),
     Case((12, 64, 5, 4), (15, 64, 3, 3), pad=2, dilation=2, bias=False),
     Case((2, 64, 12, 11), (10, 64, 1, 7), pad=(0, 3)),
+    # 1x1 kernels on large planes: long dot products
+    Case((3, 24, 27, 25), (33, 24, 1, 1)),
+    Case((2, 14, 40, 37), (4, 7, 1, 1), groups=2, bias=False),
     # the kernel covers the image: an affine layer
     Case((5, 16, 5, 5), (20, 16, 5, 5)),
     Case((70, 3, 4, 6), (9, 3, 4, 6), bias=False),

@@ -44,6 +44,16 @@ inline bool covers_image(const ConvShape& s) {
          whole(s.OH, s.H, s.KH, s.pad_top, s.dilation_h) && whole(s.OW, s.W, s.KW, s.pad_left, s.dilation_w);
 }
 
+// Whether dw of a 1x1 kernel is a small matrix of long dot products, for which nothing has to be turned. In
+// float64 memory is slower still, and nothing is gained.
+template <class T>
+bool long_dots(const ConvShape& s) {
+  constexpr Index most_filters = 64, most_pairs = 4800, fewest_positions = 512;
+  const Index C = s.C / s.groups, F = s.F / s.groups;
+  return sizeof(T) == 4 && s.N > 0 && pointwise(s) && C > 1 && F <= most_filters && C * F <= most_pairs &&
+         s.OH * s.OW >= fewest_positions;
+}
+
 // Whether the weights fill the second-level cache, and whether an image has too few positions to make use of
 // them there: the batch's positions, gathered, lie side by side.
 template <class T>
@@ -129,6 +139,9 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);
     return;
   }
+  if (dw != nullptr && long_dots<T>(s))
+    gradients_few_channels<T>(x, w, dout, b, nullptr, std::exchange(dw, nullptr), std::exchange(db, nullptr),
+                              s);
   if (dx != nullptr) input_gradient(dout, w, b, dx, s);
   if (dw != nullptr) weight_gradient(x, dout, dw, s);
   if (db != nullptr) bias_gradient(dout, db, s.N, s.F, s.OH * s.OW);
