@@ -27,11 +27,13 @@ Header* header_of(void* buffer) {
   return reinterpret_cast<Header*>(static_cast<char*>(buffer) - buffer_alignment);
 }
 
-// Most bytes of free buffers: an eighth of the machine's memory, which holds the activations of a training step.
+// Most bytes of free buffers: an eighth of the machine's memory, which holds the activations of a training
+// step.
 std::size_t pool_limit() {
   static const std::size_t limit = [] {
     const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? std::max(least_pool, std::size_t(pages) * std::size_t(size) / 8) : least_pool;
+    return pages > 0 && size > 0 ? std::max(least_pool, std::size_t(pages) * std::size_t(size) / 8)
+                                 : least_pool;
   }();
   return limit;
 }

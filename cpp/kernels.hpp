@@ -31,7 +31,7 @@ struct Kernels {
   void (*batchnorm_normalize)(const T* x, const double* mean, const double* inv_std, const T* gamma,
                               const T* beta, T* y, const BatchNormShape&, bool relu);
   void (*batchnorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
-                             const T* gamma, T* dx, T* dgamma, T* dbeta, const BatchNormShape&,
+                             const T* gamma, const T* beta, T* dx, T* dgamma, T* dbeta, const BatchNormShape&,
                              bool from_batch);
   void (*rownorm_forward)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
                           double* inv_std, const RowNormShape&);

@@ -57,14 +57,14 @@ py::array batchnorm_normalize(const char* function, const Array<T>& x, int ndim,
 template <class T>
 py::tuple batchnorm_backward(const char* function, const Array<T>& dout, const Array<T>& x, int ndim,
                              const Stats& mean, const Stats& inv_std, const Array<T>& gamma,
-                             bool from_batch) {
+                             const MaybeArray<T>& beta, bool from_batch) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
   require_shape(function, "dout", dout, shape_of(x));
   Array<T> dx = new_array<T>(function, shape_of(x)), dgamma({s.C}), dbeta({s.C});
   T *dx_data = dx.mutable_data(), *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
   unlocked([&] {
-    kernels<T>().batchnorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(), dx_data,
-                                    dgamma_data, dbeta_data, s, from_batch);
+    kernels<T>().batchnorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(),
+                                    data_or_null(beta), dx_data, dgamma_data, dbeta_data, s, from_batch);
   });
   return py::make_tuple(dx, dgamma, dbeta);
 }
@@ -125,7 +125,7 @@ void bind_norm(py::module_& m) {
   m.def("batchnorm_normalize", &batchnorm_normalize<T>, function, x, ndim, mean, inv_std, gamma, beta,
         py::arg("relu") = false, out);
   m.def("batchnorm_backward", &batchnorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma,
-        py::arg("from_batch"));
+        py::arg("beta").noconvert().none(true), py::arg("from_batch"));
   m.def("rownorm_forward", &rownorm_forward<T>, function, x, ndim, gamma, beta, py::arg("groups"),
         py::arg("eps"), out);
   m.def("rownorm_backward", &rownorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma,

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "column_norm.hpp"
+#include "elementwise.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -61,6 +62,23 @@ void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* va
   }
 }
 
+// What the normalization of a channel amounts to.
+template <class T>
+Affine<T> forward_affine(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index c) {
+  return Affine<T>(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
+}
+
+// dgamma and dbeta of a channel from the sums of dout and of dout * (x - mean), and what dx amounts to;
+// n_values is zero where the statistics did not come from the batch.
+template <class T>
+NormGradient<T> finish_sums(Index c, const TwoSums& sums, const double* mean, const double* inv_std,
+                            const T* gamma, T* dgamma, T* dbeta, double n_values) {
+  const double sum_dot = sums.b * inv_std[c], scale = n_values > 0 ? 1 / n_values : 0;
+  dbeta[c] = T(sums.a);
+  dgamma[c] = T(sum_dot);
+  return NormGradient<T>(mean[c], inv_std[c], double(gamma[c]), sums.a * scale, sum_dot * scale);
+}
+
 // y from given statistics; inv_std (C,) = 1 / sqrt(var + eps).
 template <class T>
 void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
@@ -70,8 +88,7 @@ void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, 
   const auto piece = layout.array<Affine<T>>(s.C);
   const Scratch scratch(layout.bytes());
   Affine<T>* affine = piece.in(scratch.data());
-  for (Index c = 0; c < s.C; ++c)
-    affine[c] = Affine<T>(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
+  for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
   const bool past = past_caches<T>(s);
   each_plane<T>(s, 1, [&](Index c, Index at) {
     relu ? affine[c].template apply<true>(x + at, y + at, s.S, past)
@@ -93,17 +110,11 @@ void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y
 
 // dgamma = sum dout * xhat, dbeta = sum dout; dx with the statistics' own gradient when they came from
 // the batch.
-template <class T>
-void batchnorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
-                        T* dx, T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch) {
+template <class T, class Through>  // through(channel) says what of dout reaches y
+void plane_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                    T* dx, T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch,
+                    const Through& through) {
   const double n_values = double(s.N) * s.S;
-  const auto finish = [&](Index c, const TwoSums& sums) {
-    const double sum_dot = sums.b * inv_std[c], scale = from_batch ? 1 / n_values : 0;
-    dbeta[c] = T(sums.a);
-    dgamma[c] = T(sum_dot);
-    return NormGradient<T>(mean[c], inv_std[c], double(gamma[c]), sums.a * scale, sum_dot * scale);
-  };
-  if (s.S == 1) return column_backward(dout, x, mean, dx, s.N, s.C, finish);
   Layout layout;
   const auto partial_piece = layout.array<TwoSums>(s.N * s.C), total_piece = layout.array<TwoSums>(s.C);
   const auto gradient_piece = layout.array<NormGradient<T>>(s.C);
@@ -114,15 +125,44 @@ void batchnorm_backward(const T* dout, const T* x, const double* mean, const dou
   each_channel_run(
       s, 2,
       [&](Index k, Index at, Index planes) {
-        partial[k] = gradient_sums(dout + at, x + at, mean[k % s.C], planes, s.S, s.C * s.S);
+        const Index c = k % s.C;
+        partial[k] = gradient_sums(dout + at, x + at, mean[c], planes, s.S, s.C * s.S, through(c));
       },
       [&](Index c, Index k) {
         total[c].a += partial[k].a;
         total[c].b += partial[k].b;
       });
-  for (Index c = 0; c < s.C; ++c) gradient[c] = finish(c, total[c]);
+  for (Index c = 0; c < s.C; ++c)
+    gradient[c] = finish_sums(c, total[c], mean, inv_std, gamma, dgamma, dbeta, from_batch ? n_values : 0);
   const bool past = past_caches<T>(s);
-  each_plane<T>(s, 1, [&](Index c, Index at) { gradient[c].apply(dout + at, x + at, dx + at, s.S, past); });
+  each_plane<T>(
+      s, 1, [&](Index c, Index at) { gradient[c].apply(dout + at, x + at, dx + at, s.S, past, through(c)); });
+}
+
+// `beta` where a ReLU followed, through which dout has to pass, else null.
+template <class T>
+void batchnorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                        const T* beta, T* dx, T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch) {
+  if (s.S == 1) {
+    if (beta != nullptr) {  // dx holds what passed through ReLU in the meantime
+      column_normalize(x, mean, inv_std, gamma, beta, dx, s.N, s.C, true);
+      relu_backward(dout, dx, dx, s.N * s.C);
+      dout = dx;
+    }
+    return column_backward(dout, x, mean, dx, s.N, s.C, [&](Index c, const TwoSums& sums) {
+      return finish_sums(c, sums, mean, inv_std, gamma, dgamma, dbeta, from_batch ? double(s.N) : 0);
+    });
+  }
+  if (beta == nullptr)
+    return plane_backward(dout, x, mean, inv_std, gamma, dx, dgamma, dbeta, s, from_batch,
+                          [](Index) { return Straight(); });
+  Layout layout;
+  const auto piece = layout.array<Affine<T>>(s.C);
+  const Scratch scratch(layout.bytes());
+  Affine<T>* affine = piece.in(scratch.data());
+  for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
+  plane_backward(dout, x, mean, inv_std, gamma, dx, dgamma, dbeta, s, from_batch,
+                 [&](Index c) { return ThroughRelu<T>(affine[c]); });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

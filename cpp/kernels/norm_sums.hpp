@@ -108,6 +108,30 @@ struct Affine {
   }
 };
 
+// What of dout reaches y, where y is the result.
+struct Straight {
+  template <class Packet>
+  Packet operator()(Packet dout, Packet) const {
+    return dout;
+  }
+};
+
+// The same where y went through ReLU. It is computed anew: reading it would cost as much as reading x.
+template <class T>
+class ThroughRelu {
+  using S = Simd<T>;
+
+ public:
+  explicit ThroughRelu(const Affine<T>& affine) : by(S::fill(affine.scale)), plus(S::fill(affine.shift)) {}
+  // `d` is x - high.
+  typename S::Packet operator()(typename S::Packet dout, typename S::Packet d) const {
+    return S::select(S::not_above(S::fma(d, by, plus), S::zero()), S::zero(), dout);
+  }
+
+ private:
+  typename S::Packet by, plus;
+};
+
 // dx = dout * by_dout + (x - high) * by_x + constant.
 template <class T>
 struct NormGradient {
@@ -121,19 +145,22 @@ struct NormGradient {
     constant = T(-gamma * inv_std * mean_dout + gamma * inv_std * inv_std * mean_dot * low);
   }
 
-  void apply(const T* dout, const T* x, T* dx, Index n, bool past_caches) const {
+  template <class Through = Straight>
+  void apply(const T* dout, const T* x, T* dx, Index n, bool past_caches,
+             const Through& through = Through()) const {
     using S = Simd<T>;
     const auto h = S::fill(high), bd = S::fill(by_dout), bx = S::fill(by_x), c = S::fill(constant);
     write_vectors(dx, n, past_caches, [&](Index i, Index count) {
       const auto d = S::sub(load_counted(x + i, count, T(0)), h);
-      return S::fma(load_counted(dout + i, count, T(0)), bd, S::fma(d, bx, c));
+      return S::fma(through(load_counted(dout + i, count, T(0)), d), bd, S::fma(d, bx, c));
     });
   }
 };
 
 // sum dout and sum dout * (x - mean), from the sums around the T nearest to the mean.
-template <class T>
-TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Index size, Index stride) {
+template <class T, class Through = Straight>
+TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Index size, Index stride,
+                      const Through& through = Through()) {
   using S = Simd<T>;
   const T high = T(mean);
   const auto middle = S::fill(high);
@@ -141,9 +168,10 @@ TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Inde
   each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
     const T *grad = dout + at, *from = x + at;
     const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
-      const auto g = load_counted(grad + i, count, T(0));
+      const auto d = S::sub(load_counted(from + i, count, high), middle);
+      const auto g = through(load_counted(grad + i, count, T(0)), d);
       a = S::add(a, g);
-      b = S::fma(g, S::sub(load_counted(from + i, count, high), middle), b);
+      b = S::fma(g, d, b);
     });
     total.a += sums.a;
     total.b += sums.b;

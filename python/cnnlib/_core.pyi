@@ -119,6 +119,7 @@ def batchnorm_backward(
     mean: _Stats,
     inv_std: _Stats,
     gamma: NDArray[_T],
+    beta: NDArray[_T] | None,
     from_batch: bool,
 ) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T]]: ...
 def rownorm_forward(

@@ -68,10 +68,10 @@ def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
     return result(out, dtype), _BatchCache(arrays, mean, inv_std, from_batch)
 
 
-def _batchnorm_backward(function, ndim, dout, cache):
-    (dout, x, gamma, _), dtype = prepare_backward(function, dout, _NAMES, *cache.arrays)
+def _batchnorm_backward(function, ndim, dout, cache, relu=False):
+    (dout, x, gamma, beta), dtype = prepare_backward(function, dout, _NAMES, *cache.arrays)
     grads = _core.batchnorm_backward(
-        function, dout, x, ndim, cache.mean, cache.inv_std, gamma, cache.from_batch
+        function, dout, x, ndim, cache.mean, cache.inv_std, gamma, beta if relu else None, cache.from_batch
     )
     return tuple(result(grad, dtype) for grad in grads)
 

@@ -37,12 +37,12 @@ def _affine_relu_backward(function, dout, cache, needs):
 def _affine_bn_relu(function, x, w, b, gamma, beta, bn_param):
     a = _affine(function, x, w, b)
     out, bn_cache = _batchnorm(function, 2, a, gamma, beta, bn_param, relu=True)
-    return out, ((x, w, b), bn_cache, out)
+    return out, ((x, w, b), bn_cache)
 
 
 def _affine_bn_relu_backward(function, dout, cache, needs):
-    affine_cache, bn_cache, out = cache
-    da, dgamma, dbeta = _batchnorm_backward(function, 2, _relu_backward(function, dout, out), bn_cache)
+    affine_cache, bn_cache = cache
+    da, dgamma, dbeta = _batchnorm_backward(function, 2, dout, bn_cache, relu=True)
     return (*_affine_backward(function, da, affine_cache, needs), dgamma, dbeta)
 
 
@@ -59,12 +59,12 @@ def _conv_relu_backward(function, dout, cache, needs):
 def _conv_bn_relu(function, x, w, b, gamma, beta, conv_param, bn_param):
     a = _conv(function, x, w, b, conv_param)
     out, bn_cache = _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
-    return out, ((x, w, b, conv_param), bn_cache, out)
+    return out, ((x, w, b, conv_param), bn_cache)
 
 
 def _conv_bn_relu_backward(function, dout, cache, needs):
-    conv_cache, bn_cache, out = cache
-    da, dgamma, dbeta = _batchnorm_backward(function, 4, _relu_backward(function, dout, out), bn_cache)
+    conv_cache, bn_cache = cache
+    da, dgamma, dbeta = _batchnorm_backward(function, 4, dout, bn_cache, relu=True)
     return (*_conv_backward(function, da, conv_cache, needs), dgamma, dbeta)
 
 
