@@ -24,9 +24,10 @@ bool use_winograd(const ConvShape& s, Pass pass) {
   const Index C = s.C / s.groups, F = s.F / s.groups;
   const Index narrow = pass == Pass::forward ? C : F, wide = pass == Pass::forward ? F : C;
   const TileGrid grid(1, s.OH, s.OW, tile_in - s.KH + 1, s.dilation_h, s.dilation_w);
-  const double gain = double(s.OH * s.OW * s.KH * s.KW * C * F) /
-                      double(grid.count * tile_points * filled(narrow, lanes) * filled(wide, tile_lanes<T>));
-  const Index fewest_pairs = pass != Pass::weight_gradient ? 256 : s.KH == 3 ? 576 : 2048;
+  const double gain =
+      double(s.OH * s.OW * s.KH * s.KW * C * F) / double(grid.count * tile_points * filled(narrow, lanes) *
+                                                         filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
+  const Index fewest_pairs = pass != Pass::weight_gradient ? (s.KH == 3 ? 256 : 512) : s.KH == 3 ? 576 : 2048;
   return gain >= (s.KH == 3 ? 2.05 : 1.5) && C * F >= fewest_pairs;
 }
 

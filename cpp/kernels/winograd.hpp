@@ -135,15 +135,16 @@ void multiply_points(Index blocks, const T* a, Index block, const T* u, T* tile,
 template <class T>
 using PointKernel = void (*)(Index blocks, const T* a, Index block, const T* u, T* tile, bool add);
 
-template <class T, int... R>
+template <class T, int V, int... R>
 constexpr std::array<PointKernel<T>, sizeof...(R)> point_kernels(std::integer_sequence<int, R...>) {
-  return {&multiply_points<T, R + 1, tile_vectors>...};
+  return {&multiply_points<T, R + 1, V>...};
 }
 
 template <class T>
-PointKernel<T> point_kernel(Index rows) {
-  static constexpr auto table = point_kernels<T>(std::make_integer_sequence<int, max_rows>());
-  return table[rows - 1];
+PointKernel<T> point_kernel(Index rows, Index vectors) {
+  static constexpr auto one = point_kernels<T, 1>(std::make_integer_sequence<int, max_rows>());
+  static constexpr auto all = point_kernels<T, tile_vectors>(std::make_integer_sequence<int, max_rows>());
+  return vectors == 1 ? one[rows - 1] : all[rows - 1];
 }
 
 // A KxK correlation at stride 1: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
@@ -201,8 +202,8 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* 
 
 // A' m A of the tiles of a run and one vector of filters, written to the planes of the filters.
 template <class T, int K>
-void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* points, Index point_stride,
-                   Index tiles, Index image, Index row, Index col, Index f0) {
+void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* points, Index tile_stride,
+                   Index point_stride, Index tiles, Index image, Index row, Index col, Index f0) {
   using S = Simd<T>;
   constexpr Index lanes = S::size, side = tile_out<K>, most = lanes / side > 0 ? lanes / side : 1;
   constexpr Index span = most * side;  // pixels of a row that are written at once
@@ -225,7 +226,7 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
     with_step(inside, [&](auto apart) {
       TileColumn column(grid, 0);
       for (Index g = 0; g < group; ++g, ++column) {
-        const T* from = points + (t + g) * tile_lanes<T>;
+        const T* from = points + (t + g) * tile_stride;
         T* to = pixels + *column * lanes;
         transform_2d<T, tile_in, side>(
             [](const auto& in, const auto& o) { Winograd<T, K>::output(in, o); },
@@ -255,16 +256,19 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
 // How a call is cut up, and its scratch.
 template <class T, int K>
 struct TilePlan {
-  static constexpr Index side = tile_out<K>, lanes = Simd<T>::size, width = tile_lanes<T>;
+  static constexpr Index side = tile_out<K>, lanes = Simd<T>::size;
+  Index vectors, width;            // of a panel of filters: a single vector where there are few
   Index channel_blocks, channels;  // filled up to whole vectors
-  Index panels;                    // of `width` filters
-  Index filter_stride;             // between points of a panel
+  Index panels;
+  Index filter_stride;  // between points of a panel
   TileGrid grid;
   int threads;
   Index staged_size;
 
   explicit TilePlan(const TileProblem<T>& p)
-      : channel_blocks((p.C + lanes - 1) / lanes),
+      : vectors(p.F <= lanes ? 1 : tile_vectors),
+        width(vectors * lanes),
+        channel_blocks((p.C + lanes - 1) / lanes),
         channels(channel_blocks * lanes),
         panels((p.F + width - 1) / width),
         filter_stride(channels * width),
@@ -294,15 +298,15 @@ struct TilePlan {
     for (Index point = 0; point < tile_points; ++point)
       for (Index q = 0; q < channel_blocks; q += blocks_together)
         for (Index i = 0; i < tile_panels.count; ++i)
-          point_kernel<T>(tile_panels.rows(i))(
+          point_kernel<T>(tile_panels.rows(i), vectors)(
               std::min(blocks_together, channel_blocks - q),
               values + (point * channels + q * lanes) * tiles_stride + tile_panels.first(i) * lanes,
               tiles_stride * lanes, filters + point * filter_stride + q * lanes * width,
               products + (point * most + tile_panels.first(i)) * width, q > 0);
-    for (Index v = 0; v < tile_vectors && panel * width + v * lanes < p.F; ++v)
+    for (Index v = 0; v < vectors && panel * width + v * lanes < p.F; ++v)
       grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
-        write_outputs<T, K>(p, grid, products + at * width + v * lanes, most * width, tiles, image, row, col,
-                            panel * width + v * lanes);
+        write_outputs<T, K>(p, grid, products + at * width + v * lanes, width, most * width, tiles, image,
+                            row, col, panel * width + v * lanes);
       });
   }
 };
@@ -331,10 +335,10 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   const auto product_piece = layout.per_thread<T>(plan.threads, tile_points * block * plan.width);
   const Scratch scratch(layout.bytes());
   T* filters = filter_piece.in(scratch.data());
-  parallel_for(plan.panels * tile_vectors * plan.channel_blocks, plan.threads, [&](Index task, int slot) {
+  parallel_for(plan.panels * plan.vectors * plan.channel_blocks, plan.threads, [&](Index task, int slot) {
     const Index q = task % plan.channel_blocks, part = task / plan.channel_blocks;
     transform_filters<T, K>(p, part * plan.lanes, q * plan.lanes, taps_piece.of(scratch.data(), slot),
-                            filters + part / tile_vectors * panel_size + part % tile_vectors * plan.lanes,
+                            filters + part / plan.vectors * panel_size + part % plan.vectors * plan.lanes,
                             plan.width, plan.filter_stride);
   });
   parallel_for(blocks, plan.threads, [&](Index task, int slot) {
@@ -367,7 +371,7 @@ void filters_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   parallel_for(plan.panels, plan.threads, [&](Index panel, int slot) {
     T* filters = filter_piece.of(scratch.data(), slot);
     T* products = product_piece.of(scratch.data(), slot);
-    for (Index v = 0; v < tile_vectors; ++v)
+    for (Index v = 0; v < plan.vectors; ++v)
       for (Index q = 0; q < plan.channel_blocks; ++q)
         transform_filters<T, K>(p, panel * plan.width + v * plan.lanes, q * plan.lanes,
                                 taps_piece.of(scratch.data(), slot), filters + v * plan.lanes, plan.width,

@@ -43,8 +43,9 @@ struct TileGradient {
 template <class T, int K>
 void weights_by_tiles(const TileGradient<T>& s) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, side = tile_out<K>, width = tile_lanes<T>, chunk_bytes = 8 << 20;
-  const Index channel_blocks = (s.C + width - 1) / width * tile_vectors, channels = channel_blocks * lanes;
+  constexpr Index lanes = S::size, side = tile_out<K>, chunk_bytes = 8 << 20;
+  const Index vectors = s.C <= lanes ? 1 : tile_vectors, width = vectors * lanes;
+  const Index channel_blocks = (s.C + width - 1) / width * vectors, channels = channel_blocks * lanes;
   const Index filter_blocks = (s.F + lanes - 1) / lanes, filters = filter_blocks * lanes;
   const TileGrid grid(s.N, s.OH, s.OW, side, s.dilation_h, s.dilation_w);
   const int threads = threads_for(2.0 / 16 * grid.count * tile_points * channels * s.F);
@@ -93,19 +94,18 @@ void weights_by_tiles(const TileGradient<T>& s) {
         }
       });
     });
-    const Index pairs = channel_blocks / tile_vectors;
+    const Index pairs = channel_blocks / vectors;
     parallel_for(tile_points * pairs, threads, [&](Index task, int) {
       const Index pair = task % pairs, point = task / pairs;
       const T* source[tile_vectors];
-      for (int v = 0; v < tile_vectors; ++v)  // a last vector without channels repeats the one before
-        source[v] =
-            x_values + point * x_stride + std::min(pair * tile_vectors + v, x_blocks - 1) * chunk * lanes;
+      for (int v = 0; v < vectors; ++v)  // a last vector without channels repeats the one before
+        source[v] = x_values + point * x_stride + std::min(pair * vectors + v, x_blocks - 1) * chunk * lanes;
       for (Index panel = 0; panel < panels.count; ++panel) {
         const Index rows = panels.rows(panel), f = panels.first(panel);
-        auto target = Target<T>::rows(sums + point * sum_stride + (pair * s.F + f) * width, tile_vectors);
+        auto target = Target<T>::rows(sums + point * sum_stride + (pair * s.F + f) * width, vectors);
         target.add = begin > 0;
-        packed_tile_kernel<T>(rows)(tiles_in_chunk, y_values + point * y_stride + f, filters, offset, source,
-                                    target);
+        const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T>(rows);
+        kernel(tiles_in_chunk, y_values + point * y_stride + f, filters, offset, source, target);
       }
     });
   }
