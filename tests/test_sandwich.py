@@ -33,6 +33,9 @@ CASES = [
     ("conv_bn_relu_pool", (2, 3, 6, 8), (4, 3, 3, 3), (CONV, "bn", POOL)),
     ("conv_bn_relu_pool", (2, 4, 6, 7), (6, 2, 3, 2), (SAME, "bn", OVERLAP)),
     ("conv_bn_relu_pool", (2, 3, 9, 6), (17, 3, 3, 3), (STRIDED, "bn", PADDED)),
+    # images of one value, which are columns, and planes of several vectors and a rest
+    ("conv_bn_relu", (6, 3, 3, 3), (18, 3, 3, 3), ({"stride": 1, "pad": 0}, "bn")),
+    ("conv_bn_relu", (3, 2, 11, 9), (5, 2, 3, 3), (CONV, "bn")),
 ]
 # Those with batch norm run in both modes.
 RUNS = [

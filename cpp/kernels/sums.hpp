@@ -6,7 +6,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // Values added up in T before double takes over.
-constexpr Index short_run = 512;
+constexpr Index short_run = 2048;
 
 // sum of f(i) over [0, n), where f(i, Packet tag) gives Simd<T>::size values from i on and f(i, T tag) one.
 template <class T, class F>
