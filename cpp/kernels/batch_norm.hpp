@@ -62,12 +62,6 @@ void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* va
   }
 }
 
-// What the normalization of a channel amounts to.
-template <class T>
-Affine<T> forward_affine(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index c) {
-  return Affine<T>(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
-}
-
 // dgamma and dbeta of a channel from the sums of dout and of dout * (x - mean), and what dx amounts to;
 // n_values is zero where the statistics did not come from the batch.
 template <class T>

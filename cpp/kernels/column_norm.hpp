@@ -100,7 +100,7 @@ void column_normalize(const T* x, const double* mean, const double* inv_std, con
   const Scratch scratch(layout.bytes());
   T *high = piece.in(scratch.data()), *scale = high + C, *shift = scale + C;
   for (Index c = 0; c < C; ++c) {
-    const Affine<T> a(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
+    const Affine<T> a = forward_affine(mean, inv_std, gamma, beta, c);
     high[c] = a.high;
     scale[c] = a.scale;
     shift[c] = a.shift;

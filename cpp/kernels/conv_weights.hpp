@@ -54,20 +54,14 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
     const Index last = (part + 1) * positions.blocks / positions.groups;
     for (Index first = part * positions.blocks / positions.groups, block = first; block < last; ++block) {
       const Index K = g.positions_of(block);
-      g.each_image(block, [&](Index n, Index image, Index oh, Index ow, Index rows, Index cols, Index at) {
+      g.each_image(block, [&](Index n, Index image, Index oh, Index ow, Index, Index, Index) {
         stage_channels_last(x + ((n * s.groups + group) * g.C + c0) * g.H * g.W, channels, g.H, g.W,
                             g.staging, oh, ow, width, line, staged + image * g.staging.channel_size * width);
-        for (Index i = 0; i < rows; ++i)
-          for (Index j = 0; j < cols; ++j)
-            offset[at + i * cols + j] = (image * g.staging.channel_size + i * g.staging.pitch + j) * width;
-        const T* grad = dout + (n * s.groups + group) * g.F * g.OH * g.OW + oh * g.OW + ow;
-        for (Index panel = 0; panel < panels.count; ++panel) {
-          const Index height = panels.rows(panel), f = panels.first(panel);
-          for (Index i = 0; i < rows; ++i)
-            pack_panel<T>([&](Index m) { return grad + (f + m) * g.OH * g.OW + i * g.OW; }, height, cols,
-                          packed + f * K + (at + i * cols) * height, K - at - (i + 1) * cols);
-        }
       });
+      staged_positions(g, block, width, offset);
+      for (Index panel = 0; panel < panels.count; ++panel)
+        pack_filters(g, block, group, panels.first(panel), panels.rows(panel), K, dout,
+                     packed + panels.first(panel) * K);
       for (Index v = 0; v < blocks_per_task; ++v) {
         const bool narrow = channels <= v * lanes + size;  // a last block of one vector
         for (Index panel = 0; panel < panels.count; ++panel) {
@@ -230,7 +224,7 @@ void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
   const double by_filter = double(g.C) * g.taps * (vectors(g.F) + vectors(g.F) % 2 + 1);
   if (by_filter >= by_channel && shared_panels_suit(g)) {
     g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_shared_positions));
-    return weights_with_shared_panels<T, tile_vectors>(g, x, dout, dw);
+    return weights_with_shared_panels(g, x, dout, dw);
   }
   if (tap_rows_suit<T>(s)) return weights_with_tap_rows(g, x, dout, dw);
   g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_positions));

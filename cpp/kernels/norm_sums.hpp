@@ -108,6 +108,12 @@ struct Affine {
   }
 };
 
+// What batch norm makes of a channel.
+template <class T>
+Affine<T> forward_affine(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index c) {
+  return Affine<T>(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
+}
+
 // What of dout reaches y, where y is the result.
 struct Straight {
   template <class Packet>

@@ -20,7 +20,8 @@ void stage_channels_last(const T* planes, Index channels, Index H, Index W, cons
     dst += inside.first * width;
     if (s.stride_w == 1) return transpose(src, H * W, channels, count, dst, width);
     for (Index c = 0; c < channels; ++c)
-      for (Index j = 0; j < count; ++j) line_buffer[c * count + j] = src[c * H * W + j * s.stride_w];
+      copy_strided(src + c * H * W, count, s.stride_w, planes + (c * H + line + 1) * W,
+                   line_buffer + c * count);
     transpose(line_buffer, count, channels, count, dst, width);
   });
 }
@@ -50,8 +51,9 @@ void pack_filters(const WeightGradient<T>& g, Index block, Index group, Index f,
   });
 }
 
-template <class T, int V>
+template <class T>
 void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
+  constexpr int V = tile_vectors;
   constexpr Index size = Simd<T>::size, lanes = V * size, wide_enough = 288,
                   most_staged = (512 << 10) / sizeof(T);
   const ConvShape& s = g.s;
@@ -115,12 +117,12 @@ void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T*
           const Index c0 = lane_block * lanes, channels = std::min(lanes, g.C - c0);
           const T* image = staged + (group * lane_blocks + lane_block) * staged_size;
           const bool narrow = channels <= size;  // a last block of one vector
-          const auto kernel = narrow ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T, V>(rows);
-          const auto multiply = [&](Index tap_offset, T* to, Index step, bool add) {
+          const auto kernel = narrow ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T>(rows);
+          const auto multiply = [&](Index tap, T* to, Index step, bool add) {
             const T* source[V];
             Target<T> target;
             for (int v = 0; v < V; ++v) {
-              source[v] = image + tap_offset * lanes + v * size;
+              source[v] = image + g.tap_offset(tap) * lanes + v * size;
               target.to[v] = to + v * size;
             }
             target.step = step;
@@ -129,12 +131,10 @@ void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T*
           };
           T* to = dw + (f * g.C + c0) * g.taps;
           if (g.taps == 1 && channels == lanes) {
-            multiply(g.staging.tap_offset(0, 0), to, g.C, block > 0);
+            multiply(0, to, g.C, block > 0);
             continue;
           }
-          for (Index a = 0; a < s.KH; ++a)
-            for (Index b = 0; b < s.KW; ++b)
-              multiply(g.staging.tap_offset(a, b), tile + (a * s.KW + b) * lanes, row_size, false);
+          for (Index t = 0; t < g.taps; ++t) multiply(t, tile + t * lanes, row_size, false);
           for (Index m = 0; m < rows; ++m, to += g.C * g.taps) {
             const T* from = tile + m * row_size;
             if (g.taps > 1) {

@@ -147,11 +147,38 @@ PointKernel<T> point_kernel(Index rows, Index vectors) {
   return vectors == 1 ? one[rows - 1] : all[rows - 1];
 }
 
+// The sizes of a convolution at stride 1, of one group.
+struct TileShape {
+  Index N, C, F, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
+
+  explicit TileShape(const ConvShape& s)
+      : N(s.N),
+        C(s.C / s.groups),
+        F(s.F / s.groups),
+        H(s.H),
+        W(s.W),
+        OH(s.OH),
+        OW(s.OW),
+        pad_top(s.pad_top),
+        pad_left(s.pad_left),
+        dilation_h(s.dilation_h),
+        dilation_w(s.dilation_w) {}
+  // Those of the correlation of dout with the flipped filters of size K, which is dx.
+  TileShape transposed(Index K) const {
+    TileShape t = *this;
+    std::swap(t.C, t.F);
+    std::swap(t.H, t.OH);
+    std::swap(t.W, t.OW);
+    t.pad_top = dilation_h * (K - 1) - pad_top;
+    t.pad_left = dilation_w * (K - 1) - pad_left;
+    return t;
+  }
+};
+
 // A KxK correlation at stride 1: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
 // backwards if flipped. Images begin x_image and out_image values apart.
 template <class T>
-struct TileProblem {
-  Index N, C, F, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
+struct TileProblem : TileShape {
   const T* x;
   Index x_image;
   const T* w;

@@ -19,87 +19,36 @@ void each_winograd_group(const ConvShape& s, const Body& body) {
 
 template <class T>
 void forward_winograd(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
-  const Index C = s.C / s.groups, F = s.F / s.groups, taps = s.KH * s.KW;
+  const TileShape shape(s);
+  const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
   each_winograd_group(s, [&](auto K, Index group) {
-    TileProblem<T> p;
-    p.N = s.N;
-    p.C = C;
-    p.F = F;
-    p.H = s.H;
-    p.W = s.W;
-    p.OH = s.OH;
-    p.OW = s.OW;
-    p.pad_top = s.pad_top;
-    p.pad_left = s.pad_left;
-    p.dilation_h = s.dilation_h;
-    p.dilation_w = s.dilation_w;
-    p.x = x + group * C * s.H * s.W;
-    p.x_image = s.C * s.H * s.W;
-    p.w = w + group * F * C * taps;
-    p.w_filter = C * taps;
-    p.w_channel = taps;
-    p.flipped = false;
-    p.bias = b != nullptr ? b + group * F : nullptr;
-    p.relu = relu;
-    p.out = out + group * F * s.OH * s.OW;
-    p.out_image = s.F * s.OH * s.OW;
-    correlate_tiles<T, K>(p);
+    const Index c0 = group * shape.C, f0 = group * shape.F;
+    correlate_tiles<T, K>({shape, x + c0 * plane, s.C * plane, w + f0 * shape.C * taps, shape.C * taps, taps,
+                           false, b != nullptr ? b + f0 : nullptr, relu, out + f0 * out_plane,
+                           s.F * out_plane});
   });
 }
 
-// The correlation of dout with the flipped filters, channels and filters in each other's place.
 template <class T>
 void input_gradient_winograd(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
-  const Index C = s.C / s.groups, F = s.F / s.groups, taps = s.KH * s.KW;
+  const TileShape shape(s);
+  const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
   each_winograd_group(s, [&](auto K, Index group) {
-    TileProblem<T> p;
-    p.N = s.N;
-    p.C = F;
-    p.F = C;
-    p.H = s.OH;
-    p.W = s.OW;
-    p.OH = s.H;
-    p.OW = s.W;
-    p.pad_top = s.dilation_h * (s.KH - 1) - s.pad_top;
-    p.pad_left = s.dilation_w * (s.KW - 1) - s.pad_left;
-    p.dilation_h = s.dilation_h;
-    p.dilation_w = s.dilation_w;
-    p.x = dout + group * F * s.OH * s.OW;
-    p.x_image = s.F * s.OH * s.OW;
-    p.w = w + group * F * C * taps;
-    p.w_filter = taps;
-    p.w_channel = C * taps;
-    p.flipped = true;
-    p.bias = b != nullptr ? b + group * C : nullptr;
-    p.relu = false;
-    p.out = dx + group * C * s.H * s.W;
-    p.out_image = s.C * s.H * s.W;
-    correlate_tiles<T, K>(p);
+    const Index c0 = group * shape.C, f0 = group * shape.F;
+    correlate_tiles<T, K>({shape.transposed(K), dout + f0 * out_plane, s.F * out_plane,
+                           w + f0 * shape.C * taps, taps, shape.C * taps, true,
+                           b != nullptr ? b + c0 : nullptr, false, dx + c0 * plane, s.C * plane});
   });
 }
 
 template <class T>
 void weight_gradient_winograd(const T* x, const T* dout, T* dw, const ConvShape& s) {
-  const Index C = s.C / s.groups, F = s.F / s.groups;
+  const TileShape shape(s);
+  const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
   each_winograd_group(s, [&](auto K, Index group) {
-    TileGradient<T> p;
-    p.N = s.N;
-    p.C = C;
-    p.F = F;
-    p.H = s.H;
-    p.W = s.W;
-    p.OH = s.OH;
-    p.OW = s.OW;
-    p.pad_top = s.pad_top;
-    p.pad_left = s.pad_left;
-    p.dilation_h = s.dilation_h;
-    p.dilation_w = s.dilation_w;
-    p.x = x + group * C * s.H * s.W;
-    p.x_image = s.C * s.H * s.W;
-    p.dout = dout + group * F * s.OH * s.OW;
-    p.dout_image = s.F * s.OH * s.OW;
-    p.dw = dw + group * F * C * s.KH * s.KW;
-    weights_by_tiles<T, K>(p);
+    const Index c0 = group * shape.C, f0 = group * shape.F;
+    weights_by_tiles<T, K>({shape, x + c0 * plane, s.C * plane, dout + f0 * out_plane, s.F * out_plane,
+                            dw + f0 * shape.C * taps});
   });
 }
 

@@ -31,8 +31,7 @@ void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* 
 
 // dw of a KxK correlation at stride 1. Images begin x_image and dout_image values apart.
 template <class T>
-struct TileGradient {
-  Index N, C, F, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
+struct TileGradient : TileShape {
   const T* x;
   Index x_image;
   const T* dout;
