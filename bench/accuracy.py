@@ -1,4 +1,4 @@
-"""Rounding errors of 3x3 and 5x5 convolution by algorithm and dtype, next to PyTorch's, against long double.
+"""Rounding errors of convolution by algorithm and dtype, next to PyTorch's, against long double.
 
     python bench/accuracy.py
 
@@ -12,17 +12,18 @@ import itertools
 import cnnlib
 import numpy as np
 
+KERNELS = ((3, 3), (5, 5), (1, 3), (1, 5), (1, 7))
+
 
 def truth(x, w, dout):
     """Forward, dx and dw of a convolution at stride 1 that keeps the size, in long double."""
     x, w, dout = (a.astype(np.longdouble) for a in (x, w, dout))
-    F, C, K = w.shape[:3]
+    F, C, KH, KW = w.shape
     H, W = x.shape[2:]
-    pad = K // 2
 
     def columns(images):
-        padded = np.pad(images, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
-        taps = [padded[:, :, i : i + H, j : j + W] for i in range(K) for j in range(K)]
+        padded = np.pad(images, ((0, 0), (0, 0), (KH // 2, KH // 2), (KW // 2, KW // 2)))
+        taps = [padded[:, :, i : i + H, j : j + W] for i in range(KH) for j in range(KW)]
         return np.stack(taps, 2).transpose(1, 2, 0, 3, 4).reshape(-1, len(images) * H * W)
 
     def planes(matrix):
@@ -45,7 +46,7 @@ def errors(got, want):
 
 def with_cnnlib(algorithm):
     def run(x, w, dout):
-        out, cache = cnnlib.conv_forward(x, w, None, {"pad": w.shape[2] // 2, "algorithm": algorithm})
+        out, cache = cnnlib.conv_forward(x, w, None, {"pad": "same", "algorithm": algorithm})
         return out, *cnnlib.conv_backward(dout, cache, needs=("dx", "dw"))[:2]
 
     return run
@@ -55,9 +56,9 @@ def with_torch(x, w, dout):
     import torch
 
     x, w, dout = map(torch.from_numpy, (x, w, dout))
-    pad = w.shape[2] // 2
-    out = torch.nn.functional.conv2d(x, w, padding=pad)
-    options = (None, [1, 1], [pad, pad], [1, 1], False, [0, 0], 1, [True, True, False])
+    pads = [w.shape[2] // 2, w.shape[3] // 2]
+    out = torch.nn.functional.conv2d(x, w, padding=pads)
+    options = (None, [1, 1], pads, [1, 1], False, [0, 0], 1, [True, True, False])
     dx, dw, _ = torch.ops.aten.convolution_backward(dout, x, w, *options)
     return out.numpy(), dx.numpy(), dw.numpy()
 
@@ -78,15 +79,15 @@ def main():
     cnnlib.show_config()
     print(f"{'channels':>8} {'kernel':6} {'dtype':8} {'':9} {'forward':17} {'dx':17} dw")
     rng = np.random.default_rng(0)
-    for C, K in itertools.product(args.channels, (3, 5)):
+    for C, (KH, KW) in itertools.product(args.channels, KERNELS):
         size = 16 if C <= 64 else 8
-        shapes = (2, C, size, size), (C, C, K, K), (2, C, size, size)
+        shapes = (2, C, size, size), (C, C, KH, KW), (2, C, size, size)
         for dtype in (np.float32, np.float64):
             arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
             want = truth(*arrays)
             for name, run in peers.items():
                 cells = [errors(got, exact) for got, exact in zip(run(*arrays), want, strict=True)]
-                print(f"{C:8} {K}x{K}    {np.dtype(dtype).name:8} {name:9} {'   '.join(cells)}")
+                print(f"{C:8} {KH}x{KW}    {np.dtype(dtype).name:8} {name:9} {'   '.join(cells)}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 // Plain data that crosses the border between the bindings and the kernels.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -25,9 +26,12 @@ struct ConvShape {
 
 // Whether Winograd's method can compute a convolution and both its gradients.
 inline bool winograd_fits(const ConvShape& s) {
+  const bool square = s.KH == s.KW && (s.KH == 3 || s.KH == 5);
+  const Index K = std::max(s.KH, s.KW);
+  const bool line = std::min(s.KH, s.KW) == 1 && (K == 3 || K == 5 || K == 7);
   const Index margin_h = s.dilation_h * (s.KH - 1), margin_w = s.dilation_w * (s.KW - 1);
-  return (s.KH == 3 || s.KH == 5) && s.KW == s.KH && s.stride_h == 1 && s.stride_w == 1 &&
-         s.pad_top <= margin_h && s.pad_left <= margin_w && s.OH <= s.H + margin_h && s.OW <= s.W + margin_w;
+  return (square || line) && s.stride_h == 1 && s.stride_w == 1 && s.pad_top <= margin_h &&
+         s.pad_left <= margin_w && s.OH <= s.H + margin_h && s.OW <= s.W + margin_w;
 }
 
 // A window of PH x PW slides over every plane of x (N, C, H, W); `planes` is N * C.

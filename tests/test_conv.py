@@ -215,7 +215,7 @@ CASES = [
 ]
 
 ALGORITHMS = ["auto", "direct", "winograd"]
-# Shapes that every algorithm can do: 3x3 and 5x5 kernels at stride 1, padded by less than a kernel.
+# Shapes that every algorithm can do: kernels of 3x3, 5x5 and lines at stride 1, padded by less than a kernel.
 ALGORITHM_CASES = [
     Case((1, 1, 3, 3), (1, 1, 3, 3)),
     Case((1, 1, 1, 1), (1, 1, 3, 3), pad=1),
@@ -240,6 +240,17 @@ ALGORITHM_CASES = [
     Case((2, 3, 7, 9), (4, 3, 5, 5), pad=2),
     Case((1, 17, 9, 12), (33, 17, 5, 5), pad=((4, 0), (1, 3))),
     Case((3, 8, 8, 21), (35, 8, 5, 5), pad="same", bias=False),
+    # lines
+    Case((2, 3, 4, 9), (4, 3, 1, 3), pad=(0, 1)),
+    Case((2, 3, 9, 4), (4, 3, 3, 1), pad=((1, 2), 0)),
+    Case((1, 2, 3, 1), (3, 2, 1, 5), pad=(0, 4)),
+    Case((2, 18, 5, 21), (34, 18, 1, 5), pad="same"),
+    Case((3, 17, 13, 6), (16, 17, 5, 1), bias=False),
+    Case((1, 1, 1, 7), (1, 1, 1, 7)),
+    Case((2, 33, 4, 17), (19, 33, 1, 7), pad="same"),
+    Case((2, 19, 17, 17), (33, 19, 7, 1), pad=((6, 1), 0)),
+    Case((1, 4, 20, 9), (6, 2, 7, 1), groups=2, dilation=(2, 1), pad=(5, 0)),
+    Case((2, 3, 5, 23), (4, 3, 1, 7), dilation=(1, 3), pad=(0, 9)),
     # groups
     Case((2, 6, 7, 6), (4, 3, 3, 3), groups=2, pad=1),
     Case((2, 3, 7, 6), (3, 1, 5, 5), groups=3, pad=2),
@@ -425,8 +436,13 @@ def test_what_is_not_finite_never_vanishes(algorithm, value, isa, dtype, rng):
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2),
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=(1, 2)),
         Case((1, 2, 8, 8), (3, 2, 4, 4)),
-        Case((1, 2, 8, 8), (3, 2, 1, 3)),
+        Case((1, 2, 8, 8), (3, 2, 1, 4)),
+        Case((1, 2, 8, 9), (3, 2, 1, 9)),
+        Case((1, 2, 8, 8), (3, 2, 7, 7)),
         Case((1, 2, 8, 8), (3, 2, 3, 5)),
+        Case((1, 2, 8, 8), (3, 2, 1, 1)),
+        Case((1, 2, 8, 8), (3, 2, 7, 1), stride=(2, 1)),
+        Case((1, 2, 8, 8), (3, 2, 1, 7), pad=((0, 0), (7, 0))),
         Case((1, 2, 8, 8), (3, 2, 3, 3), pad=3),
         Case((1, 2, 8, 8), (3, 2, 3, 3), pad=((0, 5), (0, 0))),
         Case((1, 2, 8, 8), (3, 2, 3, 3), pad=5, dilation=2),

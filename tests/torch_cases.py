@@ -181,7 +181,10 @@ def draw_conv_depthwise(rng):
 
 
 def draw_conv_winograd(rng):
-    return conv_case(rng, channels(rng), channels(rng), (3, 3), (1, 1), (1, 1), 1, (2, 2), "winograd")
+    kernels = [(3, 3), (5, 5), (1, 3), (3, 1), (1, 5), (5, 1), (1, 7), (7, 1)]
+    KH, KW = kernels[rng.integers(len(kernels))]
+    pads = KH - 1, KW - 1
+    return conv_case(rng, channels(rng), channels(rng), (KH, KW), (1, 1), (1, 1), 1, pads, "winograd")
 
 
 def draw_conv_transpose(rng):

@@ -82,7 +82,9 @@ void settle_algorithm(const char* function, ConvShape& s) {
   }
   require(s.algorithm != Algorithm::winograd || winograd_fits(s), [&] {
     return std::string(function) +
-           ": algorithm 'winograd' needs a 3x3 or 5x5 kernel, stride 1 and pads less than the kernel";
+           ": algorithm 'winograd' needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 "
+           "and pads "
+           "less than the kernel";
   });
 }
 

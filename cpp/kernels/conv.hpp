@@ -23,12 +23,20 @@ bool use_winograd(const ConvShape& s, Pass pass) {
   const auto filled = [](Index n, Index width) { return (n + width - 1) / width * width; };
   const Index C = s.C / s.groups, F = s.F / s.groups;
   const Index narrow = pass == Pass::forward ? C : F, wide = pass == Pass::forward ? F : C;
-  const TileGrid grid(1, s.OH, s.OW, tile_in - s.KH + 1, s.dilation_h, s.dilation_w);
+  double products = 0;  // for each channel and filter
+  with_tile(s, [&](auto tile) {
+    const TileGrid grid(1, s.OH, s.OW, tile.out_h, tile.out_w, s.dilation_h, s.dilation_w);
+    products = double(grid.count * tile.points);
+  });
   const double gain =
-      double(s.OH * s.OW * s.KH * s.KW * C * F) / double(grid.count * tile_points * filled(narrow, lanes) *
-                                                         filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
-  const Index fewest_pairs = pass != Pass::weight_gradient ? (s.KH == 3 ? 256 : 512) : s.KH == 3 ? 576 : 2048;
-  return gain >= (s.KH == 3 ? 2.05 : 1.5) && C * F >= fewest_pairs;
+      double(s.OH * s.OW * s.KH * s.KW * C * F) /
+      (products * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
+  const bool three = s.KH == 3 && s.KW == 3, line = s.KH == 1 || s.KW == 1;
+  const Index fewest_pairs = line                            ? 128 * lanes
+                             : pass != Pass::weight_gradient ? (three ? 256 : 512)
+                             : three                         ? 576
+                                                             : 2048;
+  return gain >= (three ? 2.05 : 1.5) && C * F >= fewest_pairs;
 }
 
 // Whether every channel has filters of its own. (A single channel with many filters is a matrix product.)

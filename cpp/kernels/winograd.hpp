@@ -9,25 +9,27 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Output tiles of `size` x `size` in the order image, row, column. With dilation, rows that agree modulo the
-// dilation are a convolution of their own, and so are columns: a tile takes every dilation-th one, and the
-// tiles that interleave are neighbours.
+// Output tiles of `height` x `width` in the order image, row, column. With dilation, rows that agree modulo
+// the dilation are a convolution of their own, and so are columns: a tile takes every dilation-th one, and
+// the tiles that interleave are neighbours.
 struct TileGrid {
-  Index size, dilation_h, dilation_w;
+  Index height, width, dilation_h, dilation_w;
   Index rows, cols, per_image, count;
 
-  TileGrid(Index N, Index OH, Index OW, Index tile_size, Index row_dilation, Index col_dilation)
-      : size(tile_size),
+  TileGrid(Index N, Index OH, Index OW, Index tile_height, Index tile_width, Index row_dilation,
+           Index col_dilation)
+      : height(tile_height),
+        width(tile_width),
         dilation_h(row_dilation),
         dilation_w(col_dilation),
-        rows((OH + size * dilation_h - 1) / (size * dilation_h) * dilation_h),
-        cols((OW + size * dilation_w - 1) / (size * dilation_w) * dilation_w),
+        rows((OH + height * dilation_h - 1) / (height * dilation_h) * dilation_h),
+        cols((OW + width * dilation_w - 1) / (width * dilation_w) * dilation_w),
         per_image(rows * cols),
         count(N * per_image) {}
 
   // The first row and column of the output in a tile.
-  Index top(Index row) const { return row / dilation_h * dilation_h * size + row % dilation_h; }
-  Index left(Index col) const { return col / dilation_w * dilation_w * size + col % dilation_w; }
+  Index top(Index row) const { return row / dilation_h * dilation_h * height + row % dilation_h; }
+  Index left(Index col) const { return col / dilation_w * dilation_w * width + col % dilation_w; }
 
   // Calls run(image, row, first column, tiles, first tile - begin) for each run of tiles in one row.
   template <class Run>
@@ -44,7 +46,7 @@ struct TileGrid {
   Index run_width(Index col, Index tiles, Index extent) const {
     return left(col + tiles - 1) - left(col) + (extent - 1) * dilation_w + 1;
   }
-  Index most_width(Index extent) const { return (cols / dilation_w * size + extent - size) * dilation_w; }
+  Index most_width(Index extent) const { return (cols / dilation_w * width + extent - width) * dilation_w; }
 };
 
 // body(step), where a step of 1 is known when the body is compiled.
@@ -60,7 +62,7 @@ void with_step(Index step, const Body& body) {
 class TileColumn {
  public:
   TileColumn(const TileGrid& grid, Index col)
-      : neighbours_(grid.dilation_w), skip_((grid.size - 1) * neighbours_), phase_(col % neighbours_) {}
+      : neighbours_(grid.dilation_w), skip_((grid.width - 1) * neighbours_), phase_(col % neighbours_) {}
   Index operator*() const { return at_; }
   TileColumn& operator++() {
     ++at_;
@@ -103,20 +105,19 @@ void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, I
 }
 
 // values[point * point_stride + tile * tile_stride + lane]: B' d B of the tiles of a run in staged rows.
-template <class T, int K>
+template <class T, class K>
 void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
                       Index tile_stride, Index point_stride) {
   constexpr Index lanes = Simd<T>::size;
-  const Index width = grid.run_width(col, tiles, tile_in);
+  const Index width = grid.run_width(col, tiles, K::in_w);
   with_step(grid.dilation_w, [&](auto step) {
     TileColumn column(grid, col);
     for (Index t = 0; t < tiles; ++t, ++column) {
       const T* from = staged + *column * lanes;
       T* to = values + t * tile_stride;
-      transform_2d<T, tile_in, tile_in>(
-          [](const auto& in, const auto& out) { Winograd<T, K>::input(in, out); },
+      TileTransforms<T, K>::input(
           [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
-          [&](int i, int j, auto v) { Simd<T>::store(to + (i * tile_in + j) * point_stride, v); });
+          [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::in_w + j) * point_stride, v); });
     }
   });
 }
@@ -163,19 +164,19 @@ struct TileShape {
         pad_left(s.pad_left),
         dilation_h(s.dilation_h),
         dilation_w(s.dilation_w) {}
-  // Those of the correlation of dout with the flipped filters of size K, which is dx.
-  TileShape transposed(Index K) const {
+  // Those of the correlation of dout with the flipped filters, which is dx.
+  TileShape transposed(Index KH, Index KW) const {
     TileShape t = *this;
     std::swap(t.C, t.F);
     std::swap(t.H, t.OH);
     std::swap(t.W, t.OW);
-    t.pad_top = dilation_h * (K - 1) - pad_top;
-    t.pad_left = dilation_w * (K - 1) - pad_left;
+    t.pad_top = dilation_h * (KH - 1) - pad_top;
+    t.pad_left = dilation_w * (KW - 1) - pad_left;
     return t;
   }
 };
 
-// A KxK correlation at stride 1: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
+// A correlation at stride 1: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
 // backwards if flipped. Images begin x_image and out_image values apart.
 template <class T>
 struct TileProblem : TileShape {
@@ -193,16 +194,16 @@ struct TileProblem : TileShape {
 };
 
 // Values of scratch that transform_filters needs: [c][tap][filter] of one square.
-template <class T, int K>
-constexpr Index filter_taps = (K * K * Simd<T>::size + 2 * Simd<T>::size) * Simd<T>::size;
+template <class T, class K>
+constexpr Index filter_taps = (K::taps * Simd<T>::size + 2 * Simd<T>::size) * Simd<T>::size;
 
 // packed[point][c][filter]: G g G' of one vector of filters (f0 on) and of channels (c0 on); rows of
 // `width` filters, zero for channels that do not exist.
-template <class T, int K>
+template <class T, class K>
 void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* packed, Index width,
                        Index point_stride) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, all = K * K;
+  constexpr Index lanes = S::size, all = K::taps;
   const Index filters = std::clamp<Index>(p.F - f0, 0, lanes),
               channels = std::clamp<Index>(p.C - c0, 0, lanes);
   if (filters == 0) std::fill_n(taps, filter_taps<T, K>, T(0));
@@ -217,31 +218,32 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* 
     const T* g = taps + c * all * lanes;
     T* to = packed + (c0 + c) * width;
     if (c >= channels) {
-      for (Index point = 0; point < tile_points; ++point) S::store(to + point * point_stride, S::zero());
+      for (Index point = 0; point < K::points; ++point) S::store(to + point * point_stride, S::zero());
       continue;
     }
-    transform_2d<T, K, tile_in>(
-        [](const auto& in, const auto& out) { Winograd<T, K>::filter(in, out); },
-        [&](int i, int j) { return S::load(g + (p.flipped ? all - 1 - i * K - j : i * K + j) * lanes); },
-        [&](int i, int j, auto v) { S::store(to + (i * tile_in + j) * point_stride, v); });
+    TileTransforms<T, K>::filter(
+        [&](int i, int j) {
+          return S::load(g + (p.flipped ? all - 1 - i * K::KW - j : i * K::KW + j) * lanes);
+        },
+        [&](int i, int j, auto v) { S::store(to + (i * K::in_w + j) * point_stride, v); });
   }
 }
 
 // A' m A of the tiles of a run and one vector of filters, written to the planes of the filters.
-template <class T, int K>
+template <class T, class K>
 void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* points, Index tile_stride,
                    Index point_stride, Index tiles, Index image, Index row, Index col, Index f0) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, side = tile_out<K>, most = lanes / side > 0 ? lanes / side : 1;
-  constexpr Index span = most * side;  // pixels of a row that are written at once
+  constexpr Index lanes = S::size, most = lanes / K::out_w > 0 ? lanes / K::out_w : 1;
+  constexpr Index span = most * K::out_w;  // pixels of a row that are written at once
   const Index filters = std::min(lanes, p.F - f0), plane = p.OH * p.OW, step = p.dilation_w;
   T bias[lanes] = {};
   if (p.bias != nullptr) std::copy_n(p.bias + f0, filters, bias);
   const auto start = S::load(bias);
-  T pixels[side * span * lanes];  // [row][pixel][filter]
+  T pixels[K::out_h * span * lanes];  // [row][pixel][filter]
   T turned[lanes * span];
   T* out = p.out + image * p.out_image + f0 * plane + grid.top(row) * p.OW;
-  const Index rows = std::min(side, (p.OH - grid.top(row) + p.dilation_h - 1) / p.dilation_h);
+  const Index rows = std::min<Index>(K::out_h, (p.OH - grid.top(row) + p.dilation_h - 1) / p.dilation_h);
   // Tiles that interleave fill their columns together, if all of them are there.
   const Index together = step <= most ? most / step * step : 1;
   for (Index t = 0, group; t < tiles; t += group) {
@@ -255,17 +257,16 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
       for (Index g = 0; g < group; ++g, ++column) {
         const T* from = points + (t + g) * tile_stride;
         T* to = pixels + *column * lanes;
-        transform_2d<T, tile_in, side>(
-            [](const auto& in, const auto& o) { Winograd<T, K>::output(in, o); },
-            [&](int i, int j) { return S::load(from + (i * tile_in + j) * point_stride); },
+        TileTransforms<T, K>::output(
+            [&](int i, int j) { return S::load(from + (i * K::in_w + j) * point_stride); },
             [&](int i, int j, auto v) {
               v = S::add(v, start);
               S::store(to + (i * span + j * apart) * lanes, p.relu ? S::relu(v) : v);
             });
       }
     });
-    const Index left = step == 1 ? (col + t) * side : grid.left(col + t);
-    const Index width = std::min(group * side, (p.OW - left + outside - 1) / outside);
+    const Index left = step == 1 ? (col + t) * K::out_w : grid.left(col + t);
+    const Index width = std::min(group * K::out_w, (p.OW - left + outside - 1) / outside);
     for (Index r = 0; r < rows; ++r) {
       T* to = out + r * p.dilation_h * p.OW + left;
       const T* from = pixels + r * span * lanes;
@@ -281,9 +282,9 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
 }
 
 // How a call is cut up, and its scratch.
-template <class T, int K>
+template <class T, class K>
 struct TilePlan {
-  static constexpr Index side = tile_out<K>, lanes = Simd<T>::size;
+  static constexpr Index lanes = Simd<T>::size;
   Index vectors, width;            // of a panel of filters: a single vector where there are few
   Index channel_blocks, channels;  // filled up to whole vectors
   Index panels;
@@ -299,17 +300,17 @@ struct TilePlan {
         channels(channel_blocks * lanes),
         panels((p.F + width - 1) / width),
         filter_stride(channels * width),
-        grid(p.N, p.OH, p.OW, side, p.dilation_h, p.dilation_w),
-        threads(threads_for(2.0 / 16 * grid.count * tile_points * channels * panels * width)),
-        staged_size((tile_in * grid.most_width(tile_in) + lanes) * lanes) {}
+        grid(p.N, p.OH, p.OW, K::out_h, K::out_w, p.dilation_h, p.dilation_w),
+        threads(threads_for(2.0 / 16 * grid.count * K::points * channels * panels * width)),
+        staged_size((K::in_h * grid.most_width(K::in_w) + lanes) * lanes) {}
 
   // values[point][c block][tile][c] of tiles [begin, end) for one block of channels.
   void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values,
                  Index tiles_stride) const {
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       stage_patch(p.x + image * p.x_image + q * lanes * p.H * p.W, p.C - q * lanes, p.H, p.W,
-                  grid.top(row) - p.pad_top, p.dilation_h, grid.left(col) - p.pad_left, tile_in,
-                  grid.run_width(col, tiles, tile_in), p.x_end(), staged);
+                  grid.top(row) - p.pad_top, p.dilation_h, grid.left(col) - p.pad_left, K::in_h,
+                  grid.run_width(col, tiles, K::in_w), p.x_end(), staged);
       transform_inputs<T, K>(grid, col, tiles, staged, values + (q * tiles_stride + at) * lanes, lanes,
                              channels * tiles_stride);
     });
@@ -321,8 +322,8 @@ struct TilePlan {
                 Index tiles_stride, const T* filters, T* products, Index most) const {
     const Panels tile_panels(end - begin);
     // Sums over many channels are taken in parts, which keeps their rounding errors apart.
-    constexpr Index blocks_together = (128 + lanes - 1) / lanes;
-    for (Index point = 0; point < tile_points; ++point)
+    constexpr Index blocks_together = (K::most_taps > 5 ? 64 : 128) / lanes;
+    for (Index point = 0; point < K::points; ++point)
       for (Index q = 0; q < channel_blocks; q += blocks_together)
         for (Index i = 0; i < tile_panels.count; ++i)
           point_kernel<T>(tile_panels.rows(i), vectors)(
@@ -342,12 +343,12 @@ constexpr Index most_tiles = 4 * max_rows;  // of a block
 
 // Many tiles: every thread takes blocks of them, whose transforms stay in its second-level cache while
 // all filters, transformed beforehand, pass over them.
-template <class T, int K>
+template <class T, class K>
 void tiles_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   constexpr Index cache_bytes = 1 << 20;
-  const Index panel_size = tile_points * plan.filter_stride;
+  const Index panel_size = K::points * plan.filter_stride;
   Index block =
-      cache_bytes / (tile_points * (plan.channels + plan.width) * Index(sizeof(T))) / max_rows * max_rows;
+      cache_bytes / (K::points * (plan.channels + plan.width) * Index(sizeof(T))) / max_rows * max_rows;
   block = std::clamp<Index>(block, max_rows, most_tiles);
   if (plan.threads > 1)
     while (block > max_rows && (plan.grid.count + block - 1) / block < 2 * plan.threads) block -= max_rows;
@@ -358,8 +359,8 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   const auto filter_piece = layout.array<T>(checked_product(plan.panels, panel_size));
   const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T, K>);
   const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  const auto value_piece = layout.per_thread<T>(plan.threads, tile_points * plan.channels * block);
-  const auto product_piece = layout.per_thread<T>(plan.threads, tile_points * block * plan.width);
+  const auto value_piece = layout.per_thread<T>(plan.threads, K::points * plan.channels * block);
+  const auto product_piece = layout.per_thread<T>(plan.threads, K::points * block * plan.width);
   const Scratch scratch(layout.bytes());
   T* filters = filter_piece.in(scratch.data());
   parallel_for(plan.panels * plan.vectors * plan.channel_blocks, plan.threads, [&](Index task, int slot) {
@@ -381,15 +382,15 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
 
 // Few tiles: all are transformed first, then every thread takes panels of filters, whose transforms
 // never leave its cache.
-template <class T, int K>
+template <class T, class K>
 void filters_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   const Index count = plan.grid.count, block = even_part(count, most_tiles);
   Layout layout;
-  const auto filter_piece = layout.per_thread<T>(plan.threads, tile_points * plan.filter_stride);
+  const auto filter_piece = layout.per_thread<T>(plan.threads, K::points * plan.filter_stride);
   const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T, K>);
   const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  const auto value_piece = layout.array<T>(checked_product(tile_points * plan.channels, count));
-  const auto product_piece = layout.per_thread<T>(plan.threads, tile_points * block * plan.width);
+  const auto value_piece = layout.array<T>(checked_product(K::points * plan.channels, count));
+  const auto product_piece = layout.per_thread<T>(plan.threads, K::points * block * plan.width);
   const Scratch scratch(layout.bytes());
   T* values = value_piece.in(scratch.data());
   parallel_for(plan.channel_blocks, plan.threads, [&](Index q, int slot) {
@@ -409,7 +410,7 @@ void filters_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   });
 }
 
-template <class T, int K>
+template <class T, class K>
 void correlate_tiles(const TileProblem<T>& p) {
   const TilePlan<T, K> plan(p);
   // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.

@@ -7,25 +7,46 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// body(std::integral_constant<int, K>, group) for the kernel's size K and every group.
+// body(Tile<KH, KW>()) for a kernel that has one.
+template <class Body>
+void with_tile(const ConvShape& s, const Body& body) {
+  switch (10 * s.KH + s.KW) {
+    case 33:
+      return body(Tile<3, 3>());
+    case 55:
+      return body(Tile<5, 5>());
+    case 13:
+      return body(Tile<1, 3>());
+    case 31:
+      return body(Tile<3, 1>());
+    case 15:
+      return body(Tile<1, 5>());
+    case 51:
+      return body(Tile<5, 1>());
+    case 17:
+      return body(Tile<1, 7>());
+    case 71:
+      return body(Tile<7, 1>());
+  }
+}
+
+// body(Tile<KH, KW>(), group) for every group.
 template <class Body>
 void each_winograd_group(const ConvShape& s, const Body& body) {
-  for (Index group = 0; group < s.groups; ++group)
-    if (s.KH == 3)
-      body(std::integral_constant<int, 3>(), group);
-    else
-      body(std::integral_constant<int, 5>(), group);
+  with_tile(s, [&](auto tile) {
+    for (Index group = 0; group < s.groups; ++group) body(tile, group);
+  });
 }
 
 template <class T>
 void forward_winograd(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
-  each_winograd_group(s, [&](auto K, Index group) {
+  each_winograd_group(s, [&](auto tile, Index group) {
     const Index c0 = group * shape.C, f0 = group * shape.F;
-    correlate_tiles<T, K>({shape, x + c0 * plane, s.C * plane, w + f0 * shape.C * taps, shape.C * taps, taps,
-                           false, b != nullptr ? b + f0 : nullptr, relu, out + f0 * out_plane,
-                           s.F * out_plane});
+    correlate_tiles<T, decltype(tile)>({shape, x + c0 * plane, s.C * plane, w + f0 * shape.C * taps,
+                                        shape.C * taps, taps, false, b != nullptr ? b + f0 : nullptr, relu,
+                                        out + f0 * out_plane, s.F * out_plane});
   });
 }
 
@@ -33,11 +54,11 @@ template <class T>
 void input_gradient_winograd(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
-  each_winograd_group(s, [&](auto K, Index group) {
+  each_winograd_group(s, [&](auto tile, Index group) {
     const Index c0 = group * shape.C, f0 = group * shape.F;
-    correlate_tiles<T, K>({shape.transposed(K), dout + f0 * out_plane, s.F * out_plane,
-                           w + f0 * shape.C * taps, taps, shape.C * taps, true,
-                           b != nullptr ? b + c0 : nullptr, false, dx + c0 * plane, s.C * plane});
+    correlate_tiles<T, decltype(tile)>(
+        {shape.transposed(s.KH, s.KW), dout + f0 * out_plane, s.F * out_plane, w + f0 * shape.C * taps, taps,
+         shape.C * taps, true, b != nullptr ? b + c0 : nullptr, false, dx + c0 * plane, s.C * plane});
   });
 }
 
@@ -45,10 +66,10 @@ template <class T>
 void weight_gradient_winograd(const T* x, const T* dout, T* dw, const ConvShape& s) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
-  each_winograd_group(s, [&](auto K, Index group) {
+  each_winograd_group(s, [&](auto tile, Index group) {
     const Index c0 = group * shape.C, f0 = group * shape.F;
-    weights_by_tiles<T, K>({shape, x + c0 * plane, s.C * plane, dout + f0 * out_plane, s.F * out_plane,
-                            dw + f0 * shape.C * taps});
+    weights_by_tiles<T, decltype(tile)>({shape, x + c0 * plane, s.C * plane, dout + f0 * out_plane,
+                                         s.F * out_plane, dw + f0 * shape.C * taps});
   });
 }
 

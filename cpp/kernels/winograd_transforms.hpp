@@ -1,137 +1,260 @@
-// The transforms of Winograd's minimal filtering F(M x M, K x K) with M + K = 7: KxK convolutions at stride 1
-// with 36 multiplications for M * M outputs, 3x3 for 16 (instead of 144) and 5x5 for 4 (instead of 100).
+// The transforms of Winograd's minimal filtering at stride 1: F(M, K) gets M outputs of K taps from M + K - 1
+// multiplications instead of M * K; F(MH x MW, KH x KW) is one of them in each dimension.
 // Lavin, Gray: "Fast Algorithms for Convolutional Neural Networks", 2015.
 //
-//   out tile (MxM) = A' [ (G g G') . (B' d B) ] A    summed over channels inside the brackets,
+//   out tile = A' [ (G g G') . (B' d B) ] A    summed over channels inside the brackets,
 //
-// where d is a 6x6 input tile and g a filter. The matrices come from interpolation at 0, +-a, +-b and
-// infinity. a = 5/8 and b = 5/4 are exact in binary and lose several times less precision than the
-// usual 1 and 2.
+// where d is an input tile and g a filter. The matrices come from interpolation at 0, +-a, +-b, ... and
+// infinity.
 #pragma once
+
+#include <array>
 
 #include "simd.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr Index tile_in = 6, tile_points = tile_in * tile_in;
-template <int K>
-constexpr Index tile_out = tile_in - K + 1;
+// a, b, ... for a number of pairs +-a: short in binary, and several times more precise than 1, 2, ...
+template <int pairs>
+constexpr std::array<double, pairs> interpolation_points() {
+  static_assert(pairs >= 2 && pairs <= 4);
+  if constexpr (pairs == 2)
+    return {0.625, 1.25};
+  else if constexpr (pairs == 3)
+    return {0.5, 1, 2};
+  else
+    return {0.40625, 0.8125, 1.25, 2.5};
+}
 
-// The one-dimensional transforms, on vectors of independent values.
-template <class T, int K>
-struct Winograd {
-  static_assert(K == 3 || K == 5);
+// The constants of F(M, K).
+template <int K, int M>
+struct Interpolation {
+  static constexpr int points = K + M - 1, pairs = (points - 2) / 2, most_values = K > M ? K : M;
+  static_assert(points == 2 * pairs + 2);
+  static constexpr auto a = interpolation_points<pairs>();
+
+  // The product of (x^2 - a_j^2) over all j but `without`: the coefficients of x^0, x^2, ...
+  using Polynomial = std::array<double, pairs + 1>;
+  static constexpr Polynomial product(int without) {
+    Polynomial c{1};
+    for (int j = 0, degree = 0; j < pairs; ++j) {
+      if (j == without) continue;
+      ++degree;
+      for (int i = degree; i >= 0; --i) c[i] = (i > 0 ? c[i - 1] : 0) - a[j] * a[j] * c[i];
+    }
+    return c;
+  }
+  static constexpr double at(const Polynomial& c, double xx) {
+    double value = 0;
+    for (int i = pairs; i >= 0; --i) value = value * xx + c[i];
+    return value;
+  }
+
+  struct Tables {
+    Polynomial all = product(-1);
+    Polynomial but[pairs] = {};                // all pairs but one
+    double powers[pairs][most_values] = {};    // of each a
+    double weighted[pairs][most_values] = {};  // the same times the weight of the values at +-a
+    double weight_0 = 1 / product(-1)[0];      // of the value at 0
+    constexpr Tables() {
+      for (int k = 0; k < pairs; ++k) {
+        but[k] = product(k);
+        const double weight = 1 / (2 * a[k] * a[k] * at(but[k], a[k] * a[k]));
+        double power = 1;
+        for (int j = 0; j < most_values; ++j, power *= a[k]) {
+          powers[k][j] = power;
+          weighted[k][j] = weight * power;
+        }
+      }
+    }
+  };
+  static constexpr Tables tables = {};
+};
+
+// The one-dimensional transforms of F(M, K), on vectors of independent values. A pair of points +-a shares
+// its sums over even and over odd powers. Every step is a named operation: left to the compiler, two copies
+// of a loop may round differently.
+template <class T, int K, int M>
+class Winograd {
   using S = Simd<T>;
   using Packet = typename S::Packet;
-  static constexpr double a = 0.625, b = 1.25;
-  static constexpr double aa = a * a, bb = b * b;
+  using Constants = Interpolation<K, M>;
+  static constexpr int points = Constants::points, pairs = Constants::pairs;
+  static constexpr const auto& a = Constants::a;
+  static constexpr const auto& tables = Constants::tables;
 
-  static Packet fma(double k, Packet x, Packet y) { return S::fma(S::fill(T(k)), x, y); }
-  static Packet mul(double k, Packet x) { return S::mul(S::fill(T(k)), x); }
-
-  // B' d: six inputs to six points.
-  template <class In, class Out>
-  static void input(const In& d, const Out& out) {
-    const Packet d0 = d(0), d1 = d(1), d2 = d(2), d3 = d(3), d4 = d(4), d5 = d(5);
-    const Packet even_a = fma(-bb, d2, d4), odd_a = fma(-bb, d1, d3);
-    const Packet even_b = fma(-aa, d2, d4), odd_b = fma(-aa, d1, d3);
-    out(0, fma(aa * bb, d0, fma(-(aa + bb), d2, d4)));
-    out(1, fma(a, odd_a, even_a));
-    out(2, fma(-a, odd_a, even_a));
-    out(3, fma(b, odd_b, even_b));
-    out(4, fma(-b, odd_b, even_b));
-    out(5, fma(aa * bb, d1, fma(-(aa + bb), d3, d5)));
+  // sum + the sum over i < count of constant(i) * value(i)
+  template <int count, class Constant, class Value>
+  [[gnu::always_inline]] static Packet add_products(Packet sum, const Constant& constant,
+                                                    const Value& value) {
+#pragma GCC unroll 8
+    for (int i = count - 1; i >= 0; --i)
+      sum = constant(i) == 1 ? S::add(value(i), sum) : S::fma(S::fill(T(constant(i))), value(i), sum);
+    return sum;
+  }
+  template <int count, class Constant, class Value>
+  [[gnu::always_inline]] static Packet products(const Constant& constant, const Value& value) {
+    constexpr int last = count - 1;
+    const Packet first = constant(last) == 1 ? value(last) : S::mul(S::fill(T(constant(last))), value(last));
+    return add_products<last>(first, constant, value);
   }
 
-  // A' m: six points to M outputs.
-  template <class In, class Out>
-  static void output(const In& m, const Out& out) {
-    const Packet m1 = m(1), m2 = m(2), m3 = m(3), m4 = m(4);
-    const Packet sum_a = S::add(m1, m2), sum_b = S::add(m3, m4);
-    const Packet diff_a = S::sub(m1, m2), diff_b = S::sub(m3, m4);
-    out(0, S::add(m(0), S::add(sum_a, sum_b)));
-    if constexpr (K == 5) {
-      out(1, fma(a, diff_a, fma(b, diff_b, m(5))));
-    } else {
-      out(1, fma(a, diff_a, mul(b, diff_b)));
-      out(2, fma(aa, sum_a, mul(bb, sum_b)));
-      out(3, fma(a * aa, diff_a, fma(b * bb, diff_b, m(5))));
+  // The values at +-a_k.
+  template <class Out>
+  [[gnu::always_inline]] static void both(int k, Packet even, Packet odd, const Out& out) {
+    out(2 * k + 1, S::fma(S::fill(T(a[k])), odd, even));
+    out(2 * k + 2, S::fma(S::fill(T(-a[k])), odd, even));
+  }
+
+  // The values at all points of a polynomial with the coefficients y, weighted or not.
+  template <int count, bool weighted, class In, class Out>
+  [[gnu::always_inline]] static void evaluate(const In& y, const Out& out) {
+    Packet values[count];
+#pragma GCC unroll 8
+    for (int i = 0; i < count; ++i) values[i] = y(i);
+    out(0, weighted ? S::mul(S::fill(T(tables.weight_0)), values[0]) : values[0]);
+#pragma GCC unroll 4
+    for (int k = 0; k < pairs; ++k) {
+      const auto& powers = weighted ? tables.weighted[k] : tables.powers[k];
+      const auto constant = [&](int i) { return powers[2 * i]; };
+      both(k, products<(count + 1) / 2>(constant, [&](int i) { return values[2 * i]; }),
+           products<count / 2>(constant, [&](int i) { return values[2 * i + 1]; }), out);
+    }
+    out(points - 1, values[count - 1]);
+  }
+
+  // The adjoint of `evaluate`.
+  template <int count, bool weighted, class In, class Out>
+  [[gnu::always_inline]] static void accumulate(const In& m, const Out& out) {
+    Packet sums[pairs], differences[pairs];
+#pragma GCC unroll 4
+    for (int k = 0; k < pairs; ++k) {
+      const Packet plus = m(2 * k + 1), minus = m(2 * k + 2);
+      sums[k] = S::add(plus, minus);
+      differences[k] = S::sub(plus, minus);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < count; ++j) {
+      const auto constant = [&](int k) { return weighted ? tables.weighted[k][j] : tables.powers[k][j]; };
+      const auto value = [&](int k) { return j % 2 == 0 ? sums[k] : differences[k]; };
+      if (j == 0)
+        out(j, add_products<pairs>(weighted ? S::mul(S::fill(T(tables.weight_0)), m(0)) : m(0), constant,
+                                   value));
+      else if (j == count - 1)
+        out(j, add_products<pairs>(m(points - 1), constant, value));
+      else
+        out(j, products<pairs>(constant, value));
     }
   }
 
-  // A y, the adjoint of `output`: M output gradients to six points.
+ public:
+  // B' d: inputs to points.
   template <class In, class Out>
-  static void gradient(const In& y, const Out& out) {
-    const Packet y0 = y(0), y1 = y(1);
-    Packet even_a = y0, even_b = y0, odd_a = y1, odd_b = y1, last = y1;
-    if constexpr (K == 3) {
-      const Packet y2 = y(2), y3 = y(3);
-      even_a = fma(aa, y2, y0), odd_a = fma(aa, y3, y1);
-      even_b = fma(bb, y2, y0), odd_b = fma(bb, y3, y1);
-      last = y3;
+  [[gnu::always_inline]] static void input(const In& d, const Out& out) {
+    Packet values[points];
+#pragma GCC unroll 10
+    for (int i = 0; i < points; ++i) values[i] = d(i);
+    const auto even = [&](int i) { return values[2 * i]; };
+    const auto odd = [&](int i) { return values[2 * i + 1]; };
+    const auto inner = [&](int i) { return values[2 * i + 2]; };
+    const auto all = [&](int i) { return tables.all[i]; };
+    out(0, products<pairs + 1>(all, even));
+#pragma GCC unroll 4
+    for (int k = 0; k < pairs; ++k) {
+      const auto but = [&](int i) { return tables.but[k][i]; };
+      both(k, products<pairs>(but, inner), products<pairs>(but, odd), out);
     }
-    out(0, y0);
-    out(1, fma(a, odd_a, even_a));
-    out(2, fma(-a, odd_a, even_a));
-    out(3, fma(b, odd_b, even_b));
-    out(4, fma(-b, odd_b, even_b));
-    out(5, last);
+    out(points - 1, products<pairs + 1>(all, odd));
   }
 
-  static constexpr double scale_0 = 1 / (aa * bb), scale_a = 1 / (2 * aa * (aa - bb)),
-                          scale_b = 1 / (2 * bb * (bb - aa));
-
-  // Sums of two products name the one that rounds: left to the compiler, two copies of a loop may differ.
-
-  // G g: K taps to six points.
+  // A' m: points to outputs.
   template <class In, class Out>
-  static void filter(const In& g, const Out& out) {
-    const Packet g0 = g(0), g1 = g(1), g2 = g(2);
-    Packet even_a = fma(scale_a * aa, g2, mul(scale_a, g0)), odd_a = mul(scale_a * a, g1);
-    Packet even_b = fma(scale_b * bb, g2, mul(scale_b, g0)), odd_b = mul(scale_b * b, g1);
-    Packet last = g2;
-    if constexpr (K == 5) {
-      const Packet g3 = g(3), g4 = g(4);
-      even_a = fma(scale_a * aa * aa, g4, even_a), odd_a = fma(scale_a * aa * a, g3, odd_a);
-      even_b = fma(scale_b * bb * bb, g4, even_b), odd_b = fma(scale_b * bb * b, g3, odd_b);
-      last = g4;
-    }
-    out(0, mul(scale_0, g0));
-    out(1, S::add(even_a, odd_a));
-    out(2, S::sub(even_a, odd_a));
-    out(3, S::add(even_b, odd_b));
-    out(4, S::sub(even_b, odd_b));
-    out(5, last);
+  [[gnu::always_inline]] static void output(const In& m, const Out& out) {
+    accumulate<M, false>(m, out);
   }
 
-  // G' s, the adjoint of `filter`: six points to K taps.
+  // A y, the adjoint of `output`: gradients of outputs to points.
   template <class In, class Out>
-  static void filter_gradient(const In& s, const Out& out) {
-    const Packet s1 = s(1), s2 = s(2), s3 = s(3), s4 = s(4);
-    const Packet sum_a = S::add(s1, s2), sum_b = S::add(s3, s4);
-    const Packet diff_a = S::sub(s1, s2), diff_b = S::sub(s3, s4);
-    out(0, fma(scale_0, s(0), fma(scale_a, sum_a, mul(scale_b, sum_b))));
-    out(1, fma(scale_a * a, diff_a, mul(scale_b * b, diff_b)));
-    if constexpr (K == 3) {
-      out(2, fma(scale_a * aa, sum_a, fma(scale_b * bb, sum_b, s(5))));
-    } else {
-      out(2, fma(scale_a * aa, sum_a, mul(scale_b * bb, sum_b)));
-      out(3, fma(scale_a * aa * a, diff_a, mul(scale_b * bb * b, diff_b)));
-      out(4, fma(scale_a * aa * aa, sum_a, fma(scale_b * bb * bb, sum_b, s(5))));
-    }
+  [[gnu::always_inline]] static void gradient(const In& y, const Out& out) {
+    evaluate<M, false>(y, out);
+  }
+
+  // G g: taps to points.
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter(const In& g, const Out& out) {
+    evaluate<K, true>(g, out);
+  }
+
+  // G' s, the adjoint of `filter`: points to taps.
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter_gradient(const In& s, const Out& out) {
+    accumulate<K, true>(s, out);
   }
 };
 
-// A two-dimensional transform from its one-dimensional step: columns, then rows.
-template <class T, int In, int Out, class Step, class Load, class Store>
-inline void transform_2d(const Step& step, const Load& load, const Store& store) {
-  typename Simd<T>::Packet half[Out][In];
-#pragma GCC unroll 6
-  for (int j = 0; j < In; ++j)
-    step([&](int i) { return load(i, j); }, [&](int i, typename Simd<T>::Packet v) { half[i][j] = v; });
-#pragma GCC unroll 6
-  for (int i = 0; i < Out; ++i)
-    step([&](int j) { return half[i][j]; }, [&](int j, typename Simd<T>::Packet v) { store(i, j, v); });
-}
+// The tile of a KH x KW kernel: F(4x4, 3x3) and F(2x2, 5x5) on six points in each dimension, and F(4, K) for
+// kernels of one row or column.
+template <int rows, int cols>
+struct Tile {
+  static constexpr int KH = rows, KW = cols, taps = KH * KW, most_taps = KH > KW ? KH : KW;
+  static constexpr int extent(int K, int across) { return K == 1 ? 1 : across == 1 ? 4 : 7 - K; }
+  static constexpr int out_h = extent(KH, KW), out_w = extent(KW, KH);
+  static constexpr int in_h = out_h + KH - 1, in_w = out_w + KW - 1, points = in_h * in_w;
+};
+
+// The transforms of a tile: load(i, j) and store(i, j, packet).
+template <class T, class K>
+class TileTransforms {
+  using Packet = typename Simd<T>::Packet;
+  using Down = Winograd<T, K::KH, K::out_h>;
+  using Across = Winograd<T, K::KW, K::out_w>;
+
+  // step(transforms, in, out) for each column, then for each row.
+  template <int from_h, int from_w, int to_h, class Step, class Load, class Store>
+  [[gnu::always_inline]] static void both(const Step& step, const Load& load, const Store& store) {
+    Packet half[to_h][from_w];
+#pragma GCC unroll 10
+    for (int j = 0; j < from_w; ++j) {
+      if constexpr (K::KH > 1)
+        step(Down(), [&](int i) { return load(i, j); }, [&](int i, Packet v) { half[i][j] = v; });
+      else
+        half[0][j] = load(0, j);
+    }
+#pragma GCC unroll 10
+    for (int i = 0; i < to_h; ++i) {
+      if constexpr (K::KW > 1)
+        step(Across(), [&](int j) { return half[i][j]; }, [&](int j, Packet v) { store(i, j, v); });
+      else
+        store(i, 0, half[i][0]);
+    }
+  }
+
+ public:
+  template <class Load, class Store>
+  static void input(const Load& load, const Store& store) {
+    both<K::in_h, K::in_w, K::in_h>([](auto line, const auto& d, const auto& out) { line.input(d, out); },
+                                    load, store);
+  }
+  template <class Load, class Store>
+  static void output(const Load& load, const Store& store) {
+    both<K::in_h, K::in_w, K::out_h>([](auto line, const auto& m, const auto& out) { line.output(m, out); },
+                                     load, store);
+  }
+  template <class Load, class Store>
+  static void gradient(const Load& load, const Store& store) {
+    both<K::out_h, K::out_w, K::in_h>(
+        [](auto line, const auto& y, const auto& out) { line.gradient(y, out); }, load, store);
+  }
+  template <class Load, class Store>
+  static void filter(const Load& load, const Store& store) {
+    both<K::KH, K::KW, K::in_h>([](auto line, const auto& g, const auto& out) { line.filter(g, out); }, load,
+                                store);
+  }
+  template <class Load, class Store>
+  static void filter_gradient(const Load& load, const Store& store) {
+    both<K::in_h, K::in_w, K::KH>(
+        [](auto line, const auto& s, const auto& out) { line.filter_gradient(s, out); }, load, store);
+  }
+};
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -11,25 +11,24 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // A dy A' of the tiles of a run in staged rows, for one vector of filters.
-template <class T, int K>
+template <class T, class K>
 void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
                          Index tile_stride, Index point_stride) {
   constexpr Index lanes = Simd<T>::size;
-  const Index width = grid.run_width(col, tiles, tile_out<K>);
+  const Index width = grid.run_width(col, tiles, K::out_w);
   with_step(grid.dilation_w, [&](auto step) {
     TileColumn column(grid, col);
     for (Index t = 0; t < tiles; ++t, ++column) {
       const T* from = staged + *column * lanes;
       T* to = values + t * tile_stride;
-      transform_2d<T, tile_out<K>, tile_in>(
-          [](const auto& in, const auto& out) { Winograd<T, K>::gradient(in, out); },
+      TileTransforms<T, K>::gradient(
           [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
-          [&](int i, int j, auto v) { Simd<T>::store(to + (i * tile_in + j) * point_stride, v); });
+          [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::in_w + j) * point_stride, v); });
     }
   });
 }
 
-// dw of a KxK correlation at stride 1. Images begin x_image and dout_image values apart.
+// dw of a correlation at stride 1. Images begin x_image and dout_image values apart.
 template <class T>
 struct TileGradient : TileShape {
   const T* x;
@@ -39,27 +38,27 @@ struct TileGradient : TileShape {
   T* dw;
 };
 
-template <class T, int K>
+template <class T, class K>
 void weights_by_tiles(const TileGradient<T>& s) {
   using S = Simd<T>;
-  constexpr Index lanes = S::size, side = tile_out<K>, chunk_bytes = 8 << 20;
+  constexpr Index lanes = S::size, chunk_bytes = 8 << 20;
   const Index vectors = s.C <= lanes ? 1 : tile_vectors, width = vectors * lanes;
   const Index channel_blocks = (s.C + width - 1) / width * vectors, channels = channel_blocks * lanes;
   const Index filter_blocks = (s.F + lanes - 1) / lanes, filters = filter_blocks * lanes;
-  const TileGrid grid(s.N, s.OH, s.OW, side, s.dilation_h, s.dilation_w);
-  const int threads = threads_for(2.0 / 16 * grid.count * tile_points * channels * s.F);
+  const TileGrid grid(s.N, s.OH, s.OW, K::out_h, K::out_w, s.dilation_h, s.dilation_w);
+  const int threads = threads_for(2.0 / 16 * grid.count * K::points * channels * s.F);
   Index chunk =
-      std::clamp<Index>(chunk_bytes / (tile_points * (channels + filters) * Index(sizeof(T))), 32, 512);
+      std::clamp<Index>(chunk_bytes / (K::points * (channels + filters) * Index(sizeof(T))), 32, 512);
   chunk = even_part(grid.count, chunk);
   const Panels panels(s.F);
 
   const Index x_stride = channels * chunk, y_stride = chunk * filters, sum_stride = channels * s.F;
-  const Index staged_size = (tile_in * grid.most_width(tile_in) + lanes) * lanes;
+  const Index staged_size = (K::in_h * grid.most_width(K::in_w) + lanes) * lanes;
   Layout layout;
-  const auto x_piece = layout.array<T>(tile_points * x_stride);  // [point][c block][tile][c]
-  const auto y_piece = layout.array<T>(tile_points * y_stride);  // [point][tile][filter]
+  const auto x_piece = layout.array<T>(K::points * x_stride);  // [point][c block][tile][c]
+  const auto y_piece = layout.array<T>(K::points * y_stride);  // [point][tile][filter]
   const auto sum_piece =
-      layout.array<T>(checked_product(tile_points, sum_stride));  // [point][pair][panel][f][c]
+      layout.array<T>(checked_product(K::points, sum_stride));  // [point][pair][panel][f][c]
   const auto staged_piece = layout.per_thread<T>(threads, staged_size);
   const auto offset_piece = layout.array<Index>(chunk);
   const Scratch scratch(layout.bytes());
@@ -78,15 +77,16 @@ void weights_by_tiles(const TileGradient<T>& s) {
         if (task < x_blocks) {
           const Index q = task;
           stage_patch(s.x + image * s.x_image + q * lanes * s.H * s.W, s.C - q * lanes, s.H, s.W,
-                      grid.top(row) - s.pad_top, s.dilation_h, grid.left(col) - s.pad_left, tile_in,
-                      grid.run_width(col, tiles, tile_in), s.x + (s.N - 1) * s.x_image + s.C * s.H * s.W,
+                      grid.top(row) - s.pad_top, s.dilation_h, grid.left(col) - s.pad_left, K::in_h,
+                      grid.run_width(col, tiles, K::in_w), s.x + (s.N - 1) * s.x_image + s.C * s.H * s.W,
                       staged);
           transform_inputs<T, K>(grid, col, tiles, staged, x_values + (q * chunk + at) * lanes, lanes,
                                  x_stride);
         } else {
           const Index q = task - x_blocks;
           stage_patch(s.dout + image * s.dout_image + q * lanes * s.OH * s.OW, s.F - q * lanes, s.OH, s.OW,
-                      grid.top(row), s.dilation_h, grid.left(col), side, grid.run_width(col, tiles, side),
+                      grid.top(row), s.dilation_h, grid.left(col), K::out_h,
+                      grid.run_width(col, tiles, K::out_w),
                       s.dout + (s.N - 1) * s.dout_image + s.F * s.OH * s.OW, staged);
           transform_gradients<T, K>(grid, col, tiles, staged, y_values + at * filters + q * lanes, filters,
                                     y_stride);
@@ -94,7 +94,7 @@ void weights_by_tiles(const TileGradient<T>& s) {
       });
     });
     const Index pairs = channel_blocks / vectors;
-    parallel_for(tile_points * pairs, threads, [&](Index task, int) {
+    parallel_for(K::points * pairs, threads, [&](Index task, int) {
       const Index pair = task % pairs, point = task / pairs;
       const T* source[tile_vectors];
       for (int v = 0; v < vectors; ++v)  // a last vector without channels repeats the one before
@@ -110,15 +110,14 @@ void weights_by_tiles(const TileGradient<T>& s) {
   }
 
   parallel_for(s.F, threads, [&](Index f, int) {
-    T taps[K * K * lanes];
+    T taps[K::taps * lanes];
     for (Index c0 = 0; c0 < s.C; c0 += lanes) {
       const T* from = sums + (c0 / width * s.F + f) * width + c0 % width;
-      transform_2d<T, tile_in, K>(
-          [](const auto& in, const auto& out) { Winograd<T, K>::filter_gradient(in, out); },
-          [&](int i, int j) { return S::load(from + (i * tile_in + j) * sum_stride); },
-          [&](int i, int j, auto v) { S::store(taps + (i * K + j) * lanes, v); });
+      TileTransforms<T, K>::filter_gradient(
+          [&](int i, int j) { return S::load(from + (i * K::in_w + j) * sum_stride); },
+          [&](int i, int j, auto v) { S::store(taps + (i * K::KW + j) * lanes, v); });
       for (Index c = 0; c < std::min(lanes, s.C - c0); ++c)
-        for (Index t = 0; t < K * K; ++t) s.dw[(f * s.C + c0 + c) * K * K + t] = taps[t * lanes + c];
+        for (Index t = 0; t < K::taps; ++t) s.dw[(f * s.C + c0 + c) * K::taps + t] = taps[t * lanes + c];
     }
   });
 }
