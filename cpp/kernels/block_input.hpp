@@ -40,8 +40,13 @@ class BlockInput {
 
   void stage(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
     if (!single) {
-      for (Index c = 0; c < p.C; ++c)
-        stage_plane(x + c * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
+      const Index top = std::max<Index>(oh * p.rows.stride + staging.y.lowest, 0);
+      const Index bottom = std::min(top + staging.height * p.rows.stride, p.H);
+      for (Index c = 0; c < p.C; ++c) {
+        const T* plane = x + c * p.x_plane;
+        if (c + 1 < p.C) prefetch(plane + p.x_plane + top * p.x_row, (bottom - top) * p.x_row);
+        stage_plane(plane, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
+      }
       return;
     }
     const Index start = ow * p.cols.stride + p.cols.at[0];
@@ -76,6 +81,10 @@ class BlockInput {
 
  private:
   using S = Simd<T>;
+
+  static void prefetch(const T* begin, Index count) {
+    for (Index i = 0; i < count; i += 64 / Index(sizeof(T))) __builtin_prefetch(begin + i);
+  }
 
   // Whole vectors are written: what follows belongs to the next channel, which comes later, or to nobody.
   template <class Load>

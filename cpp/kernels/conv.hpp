@@ -109,9 +109,9 @@ void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShap
 }
 
 template <class T>
-void weight_gradient(const T* x, const T* dout, T* dw, const ConvShape& s) {
+void weight_gradient(const T* x, const T* dout, T* dw, T*& db, const ConvShape& s) {
   if (s.N > 0 && use_winograd<T>(s, Pass::weight_gradient)) return weight_gradient_winograd(x, dout, dw, s);
-  weights_direct(x, dout, dw, s);
+  weights_direct(x, dout, dw, db, s);
 }
 
 // Any of dx, dw and db may be null: not wanted. With a bias (C,), dx is the transposed convolution of dout.
@@ -128,7 +128,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     T* points = piece.in(scratch.data());
     if (dw != nullptr && many_weights<T>(s)) {
       gather_points(x, s, points);
-      weight_gradient(points, dout, std::exchange(dw, nullptr), gathered(s));
+      weight_gradient(points, dout, std::exchange(dw, nullptr), db, gathered(s));
     }
     if (dx != nullptr) {
       input_gradient(dout, w, b, points, gathered(s));
@@ -143,7 +143,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     return;
   }
   if (s.N > 0 && few_channels<T>(s) && s.algorithm != Algorithm::winograd) {
-    if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), s);
+    if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), db, s);
     if (dx != nullptr && s.F < 6 * s.groups) input_gradient(dout, w, b, std::exchange(dx, nullptr), s);
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);
     return;
@@ -152,7 +152,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     gradients_few_channels<T>(x, w, dout, b, nullptr, std::exchange(dw, nullptr), std::exchange(db, nullptr),
                               s);
   if (dx != nullptr) input_gradient(dout, w, b, dx, s);
-  if (dw != nullptr) weight_gradient(x, dout, dw, s);
+  if (dw != nullptr) weight_gradient(x, dout, dw, db, s);
   if (db != nullptr) bias_gradient(dout, db, s.N, s.F, s.OH * s.OW);
 }
 

@@ -206,8 +206,9 @@ bool shared_panels_suit(const WeightGradient<T>& g) {
          g.F * g.taps >= fewest_uses && g.F * g.C * g.taps >= smallest_result;
 }
 
+// With db where that costs least on the way: it is null from then on.
 template <class T>
-void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
+void weights_direct(const T* x, const T* dout, T* dw, T*& db, const ConvShape& s) {
   constexpr Index most_positions = 256, most_shared_positions = 1024;
   Layout layout;
   const auto piece = layout.array<Index>(WeightGradient<T>::axis_indices(s));
@@ -226,7 +227,7 @@ void weights_direct(const T* x, const T* dout, T* dw, const ConvShape& s) {
     g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_shared_positions));
     return weights_with_shared_panels(g, x, dout, dw);
   }
-  if (tap_rows_suit<T>(s)) return weights_with_tap_rows(g, x, dout, dw);
+  if (tap_rows_suit<T>(s)) return weights_with_tap_rows(g, x, dout, dw, std::exchange(db, nullptr));
   g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_positions));
   if (by_filter < by_channel)
     weights_with_filter_lanes(g, x, dout, dw);

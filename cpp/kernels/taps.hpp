@@ -116,10 +116,11 @@ class RowSplitter {
         last(std::clamp((W - start) / 2, first, n)) {}
 
   void operator()(const T* row, T* even, T* odd) const {
+    if (last - first < S::size) return narrow(row, even, odd);
     for (Index j = 0; j < first; ++j) edge(row, even, odd, j);
     Index j = first;
     for (; j + S::size <= last; j += S::size) inside(row, even, odd, j);
-    if (j < last && last - first >= S::size) inside(row, even, odd, last - S::size), j = last;
+    if (j < last) inside(row, even, odd, last - S::size), j = last;
     for (; j < n; ++j) edge(row, even, odd, j);
   }
 
@@ -129,6 +130,20 @@ class RowSplitter {
     S::load_pairs(row + start + 2 * j, a, b);
     S::store(even + j, a);
     S::store(odd + j, b);
+  }
+  void narrow(const T* row, T* even, T* odd) const {
+    for (Index j = 0; j < n; j += S::size) {
+      const Index at = start + 2 * j;
+      const auto part = [&](Index from) {
+        const Index begin = std::clamp<Index>(-from, 0, S::size),
+                    end = std::clamp<Index>(W - from, begin, S::size);
+        return S::load_lanes(row + from, begin, end - begin);
+      };
+      typename S::Packet a, b;
+      S::split_pairs(part(at), part(at + S::size), a, b);
+      S::store_lanes(even + j, a, 0, std::min<Index>(S::size, n - j));
+      S::store_lanes(odd + j, b, 0, std::min<Index>(S::size, n - j));
+    }
   }
   void edge(const T* row, T* even, T* odd, Index j) const {
     const Index i = start + 2 * j;
@@ -144,11 +159,19 @@ class RowSplitter {
 template <class T>
 void copy_strided(const T* from, Index n, Index step, const T* end, T* to) {
   using S = Simd<T>;
+  const auto every_second = [](const T* p) {
+    typename S::Packet even, odd;
+    S::load_pairs(p, even, odd);
+    return even;
+  };
   Index j = 0;
   if (step == 2)
-    for (; j + S::size <= n && from + 2 * (j + S::size) <= end; j += S::size) {
+    for (; j + S::size <= n && from + 2 * (j + S::size) <= end; j += S::size)
+      S::store(to + j, every_second(from + 2 * j));
+  if (step == 4)
+    for (; j + S::size <= n && from + 4 * (j + S::size) <= end; j += S::size) {
       typename S::Packet even, odd;
-      S::load_pairs(from + 2 * j, even, odd);
+      S::split_pairs(every_second(from + 4 * j), every_second(from + 4 * j + 2 * S::size), even, odd);
       S::store(to + j, even);
     }
   for (; j < n; ++j) to[j] = from[j * step];
@@ -183,12 +206,17 @@ void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& 
       return;
     }
     const T* src = plane + line * stride + start;
+    if (s.stride_w == 1 && s.width <= Simd<T>::size) {
+      const auto v = Simd<T>::load_lanes(src, inside.first, inside.last - inside.first);
+      Simd<T>::store_lanes(dst, v, 0, s.width);
+      return;
+    }
     for (Index j = 0; j < inside.first; ++j) dst[j] = T(0);
     if (s.stride_w == 1)
       std::memcpy(dst + inside.first, src + inside.first, (inside.last - inside.first) * sizeof(T));
     else
       copy_strided(src + inside.first * s.stride_w, inside.last - inside.first, s.stride_w,
-                   plane + line * stride + W, dst + inside.first);
+                   plane + (H - 1) * stride + W, dst + inside.first);
     for (Index j = inside.last; j < s.width; ++j) dst[j] = T(0);
   });
 }

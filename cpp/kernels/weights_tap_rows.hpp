@@ -33,9 +33,27 @@ struct TapRows {
         most_positions(grad_bytes / (width * Index(sizeof(T)))) {}
 };
 
-// sums[part][group][panel][c, a, b][filter of the panel]
+// totals[f] += the sum over k < K of grads[k][f], for `width` filters.
 template <class T>
-void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
+void add_columns(const T* grads, Index K, Index width, double* totals) {
+  using S = Simd<T>;
+  for (Index f = 0; f < width; f += S::size) {
+    auto even = S::zero(), odd = S::zero();
+    Index k = 0;
+    for (; k + 2 <= K; k += 2) {
+      even = S::add(even, S::load(grads + k * width + f));
+      odd = S::add(odd, S::load(grads + (k + 1) * width + f));
+    }
+    if (k < K) even = S::add(even, S::load(grads + k * width + f));
+    T sums[S::size];
+    S::store(sums, S::add(even, odd));
+    for (Index i = 0; i < S::size; ++i) totals[f + i] += sums[i];
+  }
+}
+
+// sums[part][group][panel][c, a, b][filter of the panel]; db may be null.
+template <class T>
+void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* dw, T* db) {
   constexpr Index lanes = Simd<T>::size;
   const ConvShape& s = g.s;
   const TapRows<T> t(g);
@@ -56,10 +74,14 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
   const auto grad_piece = layout.per_thread<T>(threads, t.panels.count * grad_size);
   const auto offset_piece = layout.per_thread<Index>(threads, most_positions);
   const auto sum_piece = layout.array<T>(checked_product(positions.groups * s.groups, sum_size));
+  const Index tasks = positions.groups * s.groups, filters = t.vectors * lanes;
+  const auto bias_piece = layout.array<double>(db != nullptr ? tasks * filters : 0);
   const Scratch scratch(layout.bytes());
   T* sums = sum_piece.in(scratch.data());
+  double* bias_sums = bias_piece.in(scratch.data());
+  if (db != nullptr) std::fill_n(bias_sums, tasks * filters, 0.0);
 
-  parallel_for(positions.groups * s.groups, threads, [&](Index task, int slot) {
+  parallel_for(tasks, threads, [&](Index task, int slot) {
     const Index group = task % s.groups, part = task / s.groups;
     T* staged = staged_piece.of(scratch.data(), slot);
     T* grads = grad_piece.of(scratch.data(), slot);
@@ -85,13 +107,34 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
                              dout_end, grads + panel * grad_size + (at + r * cols) * size, size);
         }
       });
+      // The next block's gradients arrive while these are multiplied.
+      const T* next = nullptr;
+      Index next_values = 0;
+      if (block + 1 < last)
+        g.each_image(block + 1, [&](Index n, Index i, Index oh, Index ow, Index rows, Index cols, Index) {
+          if (i > 0) return;
+          next = dout + (n * s.groups + group) * g.F * g.OH * g.OW + oh * g.OW + ow;
+          next_values = (rows - 1) * g.OW + cols;
+        });
+      const Index products = t.panels.count * g.C * s.KH * t.columns.count;
+      Index product = 0;
+      const auto prefetch = [&] {
+        const Index begin = product * g.F / products, end = ++product * g.F / products;
+        for (Index f = next != nullptr ? begin : end; f < end; ++f)
+          for (Index i = 0; i < next_values; i += 64 / Index(sizeof(T)))
+            __builtin_prefetch(next + f * g.OH * g.OW + i, 0, 2);
+      };
       for (Index panel = 0; panel < t.panels.count; ++panel) {
         const Index panel_vectors = t.panels.rows(panel), size = panel_vectors * lanes;
+        if (db != nullptr)
+          add_columns(grads + panel * grad_size, K, size,
+                      bias_sums + task * filters + t.panels.first(panel) * lanes);
         T* sum = sums + task * sum_size + t.panels.first(panel) * lanes * g.C * g.taps;
         for (Index c = 0; c < g.C; ++c)
           for (Index a = 0; a < s.KH; ++a)
             for (Index q = 0; q < t.columns.count; ++q) {
               const Index count = t.columns.rows(q);
+              prefetch();
               position_kernel<T>(count, panel_vectors)(
                   K, staged + (c * height + a * s.dilation_h) * pitch + t.columns.first(q), offset,
                   grads + panel * grad_size, sum, block > first);
@@ -109,6 +152,12 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
     T* sum = sums + group * sum_size + f * products;
     for (Index part = 1; part < positions.groups; ++part) add_to(sum, sum + part * all_sums, size * products);
     transpose(sum, size, products, std::min(size, g.F - f), dw + (group * g.F + f) * products, products);
+    for (Index i = f; db != nullptr && i < std::min(f + size, g.F); ++i) {
+      double total = 0;
+      for (Index part = 0; part < positions.groups; ++part)
+        total += bias_sums[(part * s.groups + group) * filters + i];
+      db[group * g.F + i] = static_cast<T>(total);
+    }
   });
 }
 
