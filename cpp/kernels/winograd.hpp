@@ -299,10 +299,15 @@ struct TilePlan {
         channel_blocks((p.C + lanes - 1) / lanes),
         channels(channel_blocks * lanes),
         panels((p.F + width - 1) / width),
-        filter_stride(channels * width),
+        filter_stride(channels * width + lanes),
         grid(p.N, p.OH, p.OW, K::out_h, K::out_w, p.dilation_h, p.dilation_w),
         threads(threads_for(2.0 / 16 * grid.count * K::points * channels * panels * width)),
         staged_size((K::in_h * grid.most_width(K::in_w) + lanes) * lanes) {}
+
+  // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
+  // meet in one set of the first-level cache.
+  Index value_stride(Index tiles) const { return channels * tiles + lanes; }
+  Index product_stride(Index tiles) const { return width * tiles + lanes; }
 
   // values[point][c block][tile][c] of tiles [begin, end) for one block of channels.
   void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values,
@@ -312,7 +317,7 @@ struct TilePlan {
                   grid.top(row) - p.pad_top, p.dilation_h, grid.left(col) - p.pad_left, K::in_h,
                   grid.run_width(col, tiles, K::in_w), p.x_end(), staged);
       transform_inputs<T, K>(grid, col, tiles, staged, values + (q * tiles_stride + at) * lanes, lanes,
-                             channels * tiles_stride);
+                             value_stride(tiles_stride));
     });
   }
 
@@ -328,13 +333,14 @@ struct TilePlan {
         for (Index i = 0; i < tile_panels.count; ++i)
           point_kernel<T>(tile_panels.rows(i), vectors)(
               std::min(blocks_together, channel_blocks - q),
-              values + (point * channels + q * lanes) * tiles_stride + tile_panels.first(i) * lanes,
+              values + point * value_stride(tiles_stride) + q * lanes * tiles_stride +
+                  tile_panels.first(i) * lanes,
               tiles_stride * lanes, filters + point * filter_stride + q * lanes * width,
-              products + (point * most + tile_panels.first(i)) * width, q > 0);
+              products + point * product_stride(most) + tile_panels.first(i) * width, q > 0);
     for (Index v = 0; v < vectors && panel * width + v * lanes < p.F; ++v)
       grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
-        write_outputs<T, K>(p, grid, products + at * width + v * lanes, width, most * width, tiles, image,
-                            row, col, panel * width + v * lanes);
+        write_outputs<T, K>(p, grid, products + at * width + v * lanes, width, product_stride(most), tiles,
+                            image, row, col, panel * width + v * lanes);
       });
   }
 };
@@ -359,8 +365,8 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   const auto filter_piece = layout.array<T>(checked_product(plan.panels, panel_size));
   const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T, K>);
   const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  const auto value_piece = layout.per_thread<T>(plan.threads, K::points * plan.channels * block);
-  const auto product_piece = layout.per_thread<T>(plan.threads, K::points * block * plan.width);
+  const auto value_piece = layout.per_thread<T>(plan.threads, K::points * plan.value_stride(block));
+  const auto product_piece = layout.per_thread<T>(plan.threads, K::points * plan.product_stride(block));
   const Scratch scratch(layout.bytes());
   T* filters = filter_piece.in(scratch.data());
   parallel_for(plan.panels * plan.vectors * plan.channel_blocks, plan.threads, [&](Index task, int slot) {
@@ -389,8 +395,8 @@ void filters_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   const auto filter_piece = layout.per_thread<T>(plan.threads, K::points * plan.filter_stride);
   const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T, K>);
   const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  const auto value_piece = layout.array<T>(checked_product(K::points * plan.channels, count));
-  const auto product_piece = layout.per_thread<T>(plan.threads, K::points * block * plan.width);
+  const auto value_piece = layout.array<T>(checked_product(K::points, plan.value_stride(count)));
+  const auto product_piece = layout.per_thread<T>(plan.threads, K::points * plan.product_stride(block));
   const Scratch scratch(layout.bytes());
   T* values = value_piece.in(scratch.data());
   parallel_for(plan.channel_blocks, plan.threads, [&](Index q, int slot) {
