@@ -72,6 +72,18 @@ struct TileGradientPlan {
   Index tile_bytes() const { return K::points * (channels + filters) * Index(sizeof(T)); }
   Index sum_size() const { return checked_product(K::points, sum_stride); }
 
+  // The filters of a block whose sums with a panel of channels stay in the second-level cache, or fewer to
+  // keep many threads busy.
+  Index filters_of_block() const {
+    constexpr Index sum_bytes = 512 << 10, blocks = 16;
+    const Index most = sum_bytes / (K::points * width * Index(sizeof(T)));
+    const Index wanted = s.F * channel_blocks / vectors / blocks;
+    return even_part(s.F, std::max<Index>(std::min(most, wanted) / max_rows, 1) * max_rows);
+  }
+  Index filter_channel_blocks() const {
+    return channel_blocks / vectors * ((s.F + filters_of_block() - 1) / filters_of_block());
+  }
+
   // Transforms block q of the channels, or of the filters behind them, of tiles [begin, end).
   void transform(Index q, Index begin, Index end, Index chunk, T* staged, T* x_values, T* y_values) const {
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
@@ -93,41 +105,43 @@ struct TileGradientPlan {
     });
   }
 
-  // Adds the products of `count` tiles at one point, for one panel of channels, to the sums or starts them.
-  void multiply(Index point, Index panel, Index count, Index chunk, const Index* offset, const T* x_values,
-                const T* y_values, bool add, T* sums) const {
+  // Adds the products of `count` tiles at one point, for one panel of channels and filters [first, first +
+  // rows), to sums[f - first][c], or starts them.
+  void multiply(Index point, Index panel, Index first, Index rows, Index count, Index chunk,
+                const Index* offset, const T* x_values, const T* y_values, bool add, T* sums) const {
     const T* source[tile_vectors];
     for (int v = 0; v < vectors; ++v)  // a last vector without channels repeats the one before
       source[v] =
           x_values + point * x_stride(chunk) + std::min(panel * vectors + v, x_blocks - 1) * lanes * chunk;
-    const Panels rows(s.F);
-    for (Index i = 0; i < rows.count; ++i) {
-      const Index f = rows.first(i);
-      auto target = Target<T>::rows(sums + point * sum_stride + (panel * s.F + f) * width, vectors);
+    const Panels panels_of_rows(rows);
+    for (Index i = 0; i < panels_of_rows.count; ++i) {
+      const Index f = panels_of_rows.first(i), height = panels_of_rows.rows(i);
+      auto target = Target<T>::rows(sums + f * width, vectors);
       target.add = add;
-      const auto kernel =
-          vectors == 1 ? packed_tile_kernel<T, 1>(rows.rows(i)) : packed_tile_kernel<T>(rows.rows(i));
-      kernel(count, y_values + point * y_stride(chunk) + f, filters, offset, source, target);
+      const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(height) : packed_tile_kernel<T>(height);
+      kernel(count, y_values + point * y_stride(chunk) + first + f, filters, offset, source, target);
     }
   }
 
-  // dw from the sums of `parts` parts.
+  // dw of filter f and a vector of channels from its sums, `point_step` apart, of parts `part_step` apart.
+  void write(Index f, Index c0, const T* sums, Index point_step, Index parts, Index part_step) const {
+    T taps[K::taps * lanes];
+    TileTransforms<T, K>::filter_gradient(
+        [&](int i, int j) {
+          const T* value = sums + (i * K::in_w + j) * point_step;
+          auto sum = S::load(value);
+          for (Index part = 1; part < parts; ++part) sum = S::add(sum, S::load(value += part_step));
+          return sum;
+        },
+        [&](int i, int j, auto v) { S::store(taps + (i * K::KW + j) * lanes, v); });
+    for (Index c = 0; c < std::min(lanes, s.C - c0); ++c)
+      for (Index t = 0; t < K::taps; ++t) s.dw[(f * s.C + c0 + c) * K::taps + t] = taps[t * lanes + c];
+  }
+  // All of dw from the sums of `parts` parts.
   void finish(const T* sums, Index parts) const {
     parallel_for(s.F, threads, [&](Index f, int) {
-      T taps[K::taps * lanes];
-      for (Index c0 = 0; c0 < s.C; c0 += lanes) {
-        const T* from = sums + (c0 / width * s.F + f) * width + c0 % width;
-        TileTransforms<T, K>::filter_gradient(
-            [&](int i, int j) {
-              const T* value = from + (i * K::in_w + j) * sum_stride;
-              auto sum = S::load(value);
-              for (Index part = 1; part < parts; ++part) sum = S::add(sum, S::load(value += sum_size()));
-              return sum;
-            },
-            [&](int i, int j, auto v) { S::store(taps + (i * K::KW + j) * lanes, v); });
-        for (Index c = 0; c < std::min(lanes, s.C - c0); ++c)
-          for (Index t = 0; t < K::taps; ++t) s.dw[(f * s.C + c0 + c) * K::taps + t] = taps[t * lanes + c];
-      }
+      for (Index c0 = 0; c0 < s.C; c0 += lanes)
+        write(f, c0, sums + (c0 / width * s.F + f) * width + c0 % width, sum_stride, parts, sum_size());
     });
   }
 };
@@ -161,8 +175,9 @@ void weights_by_points(const TileGradientPlan<T, K>& plan) {
     });
     const Index panels = plan.channel_blocks / plan.vectors;
     parallel_for(K::points * panels, plan.threads, [&](Index task, int) {
-      plan.multiply(task / panels, task % panels, end - begin, chunk, offset, x_values, y_values, begin > 0,
-                    sums);
+      const Index point = task / panels, panel = task % panels;
+      plan.multiply(point, panel, 0, plan.s.F, end - begin, chunk, offset, x_values, y_values, begin > 0,
+                    sums + point * plan.sum_stride + panel * plan.s.F * plan.width);
     });
   }
   plan.finish(sums, 1);
@@ -196,21 +211,61 @@ void weights_by_parts(const TileGradientPlan<T, K>& plan, Index parts) {
         plan.transform(q, begin, end, chunk, staged_piece.of(scratch.data(), slot), x_values, y_values);
       for (Index point = 0; point < K::points; ++point)
         for (Index panel = 0; panel < plan.channel_blocks / plan.vectors; ++panel)
-          plan.multiply(point, panel, end - begin, chunk, offset, x_values, y_values, begin > first,
-                        sums + part * plan.sum_size());
+          plan.multiply(
+              point, panel, 0, plan.s.F, end - begin, chunk, offset, x_values, y_values, begin > first,
+              sums + part * plan.sum_size() + point * plan.sum_stride + panel * plan.s.F * plan.width);
     }
   });
   plan.finish(sums, parts);
 }
 
+// All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
+template <class T, class K>
+void weights_by_channels(const TileGradientPlan<T, K>& plan) {
+  constexpr Index lanes = Simd<T>::size;
+  const Index count = plan.grid.count, panels = plan.channel_blocks / plan.vectors;
+  const Index rows = plan.filters_of_block(), row_blocks = (plan.s.F + rows - 1) / rows;
+  const Index point_step = rows * plan.width + lanes;
+  Layout layout;
+  const auto x_piece = layout.array<T>(K::points * plan.x_stride(count));
+  const auto y_piece = layout.array<T>(K::points * plan.y_stride(count));
+  const auto sum_piece = layout.per_thread<T>(plan.threads, K::points * point_step);
+  const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
+  const auto offset_piece = layout.array<Index>(count);
+  const Scratch scratch(layout.bytes());
+  T* x_values = x_piece.in(scratch.data());
+  T* y_values = y_piece.in(scratch.data());
+  Index* offset = offset_piece.in(scratch.data());
+  fill_offsets(offset, count, lanes);
+  parallel_for(plan.x_blocks + plan.filter_blocks, plan.threads, [&](Index q, int slot) {
+    plan.transform(q, 0, count, count, staged_piece.of(scratch.data(), slot), x_values, y_values);
+  });
+  parallel_for(panels * row_blocks, plan.threads, [&](Index task, int slot) {
+    const Index panel = task / row_blocks, first = task % row_blocks * rows;
+    const Index filters = std::min(rows, plan.s.F - first);
+    T* sums = sum_piece.of(scratch.data(), slot);
+    for (Index point = 0; point < K::points; ++point)
+      plan.multiply(point, panel, first, filters, count, count, offset, x_values, y_values, false,
+                    sums + point * point_step);
+    for (Index f = 0; f < filters; ++f)
+      for (Index v = 0; v < plan.vectors && panel * plan.width + v * lanes < plan.s.C; ++v)
+        plan.write(first + f, panel * plan.width + v * lanes, sums + f * plan.width + v * lanes, point_step,
+                   1, 0);
+  });
+}
+
 template <class T, class K>
 void weights_by_tiles(const TileGradient<T>& s) {
   constexpr Index fewest_parts = 4, most_parts = 16, fewest_tiles = 400, tiles_of_part = 250,
-                  sum_bytes = 640 << 10;
+                  most_sums = 640 << 10;
+  constexpr Index fewest_blocks = 8, most_values = 12 << 20;
   const TileGradientPlan<T, K> plan(s);
-  const Index parts = std::clamp(plan.grid.count / tiles_of_part, fewest_parts, most_parts);
-  if (plan.grid.count >= fewest_tiles && plan.sum_size() * Index(sizeof(T)) <= sum_bytes)
-    weights_by_parts(plan, parts);
+  const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T)),
+              values = tiles * plan.tile_bytes();
+  if (tiles >= fewest_tiles && sums <= most_sums)
+    weights_by_parts(plan, std::clamp(tiles / tiles_of_part, fewest_parts, most_parts));
+  else if (values <= std::max(most_values, sums) && plan.filter_channel_blocks() >= fewest_blocks)
+    weights_by_channels(plan);
   else
     weights_by_points(plan);
 }
