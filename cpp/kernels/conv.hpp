@@ -32,10 +32,7 @@ bool use_winograd(const ConvShape& s, Pass pass) {
       double(s.OH * s.OW * s.KH * s.KW * C * F) /
       (products * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
   const bool three = s.KH == 3 && s.KW == 3, line = s.KH == 1 || s.KW == 1;
-  const Index fewest_pairs = line                            ? 128 * lanes
-                             : pass != Pass::weight_gradient ? (three ? 256 : 512)
-                             : three                         ? 576
-                                                             : 2048;
+  const Index fewest_pairs = line ? 128 * lanes : three || pass == Pass::weight_gradient ? 256 : 512;
   return gain >= (three ? 2.05 : 1.5) && C * F >= fewest_pairs;
 }
 

@@ -256,13 +256,13 @@ void weights_by_channels(const TileGradientPlan<T, K>& plan) {
 
 template <class T, class K>
 void weights_by_tiles(const TileGradient<T>& s) {
-  constexpr Index fewest_parts = 4, most_parts = 16, fewest_tiles = 400, tiles_of_part = 250,
-                  most_sums = 640 << 10;
-  constexpr Index fewest_blocks = 8, most_values = 12 << 20;
+  constexpr Index fewest_parts = 4, most_parts = 16, most_sums = 640 << 10, fewest_blocks = 8,
+                  most_values = 12 << 20;
   const TileGradientPlan<T, K> plan(s);
   const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T)),
               values = tiles * plan.tile_bytes();
-  if (tiles >= fewest_tiles && sums <= most_sums)
+  const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
+  if (tiles >= tiles_of_part && sums <= most_sums)
     weights_by_parts(plan, std::clamp(tiles / tiles_of_part, fewest_parts, most_parts));
   else if (values <= std::max(most_values, sums) && plan.filter_channel_blocks() >= fewest_blocks)
     weights_by_channels(plan);
