@@ -2,8 +2,7 @@
 #include "kernels.hpp"
 
 #include "kernels/avg_pool.hpp"
-#include "kernels/batch_norm.hpp"
-#include "kernels/conv.hpp"
+#include "kernels/conv_norm.hpp"
 #include "kernels/dense.hpp"
 #include "kernels/loss.hpp"
 #include "kernels/max_pool.hpp"
@@ -17,6 +16,7 @@ constexpr Kernels<T> kernels_of() {
   return {
       &conv_forward<T>,
       &conv_backward<T>,
+      &conv_bn_relu_backward<T>,
       &bias_gradient<T>,
       &max_pool_forward<T, std::uint8_t>,
       &max_pool_forward<T, std::uint32_t>,

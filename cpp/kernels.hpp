@@ -8,12 +8,24 @@
 
 namespace cnnlib {
 
+// Gradients through ReLU, batch norm and convolution: of a batch norm with these statistics of `a`, the
+// convolution's output. dx, dw and db may be null: not wanted.
+template <class T>
+struct ConvNormGradients {
+  const T *dout, *x, *w, *a;
+  const double *mean, *inv_std;
+  const T *gamma, *beta;
+  bool from_batch;
+  T *dx, *dw, *db, *dgamma, *dbeta;
+};
+
 template <class T>
 struct Kernels {
   void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);
   // dx, dw and db may be null; dx starts from b (C,) unless that is null.
   void (*conv_backward)(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
                         const ConvShape&);
+  void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
   void (*bias_gradient)(const T* dout, T* db, Index N, Index F, Index plane);
 
   // The argmax plane is bytes for windows of up to 255 positions, 32-bit numbers for larger ones.

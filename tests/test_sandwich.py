@@ -194,3 +194,37 @@ def test_empty_batch(dtype):
     assert out.shape == (0, 4, 3, 3)
     gradients = cnnlib.conv_bn_relu_pool_backward(out, cache)
     assert_all_close(gradients, [np.zeros(a.shape) for a in arrays], dtype)
+
+
+@pytest.mark.parametrize("needs", [None, ("dw",), ("dx", "db")], ids=str)
+@pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize(
+    ("F", "param"), [(41, {"stride": 1, "pad": 0}), (40, {"stride": 2, "pad": (1, 0), "groups": 5})], ids=str
+)
+def test_conv_bn_relu_of_a_large_batch(F, param, mode, needs, isa, dtype, rng):
+    """Large enough for the gradients to be computed a few images at a time."""
+    groups = param.get("groups", 1)
+    size = 24 * param["stride"]
+    x, w, b, gamma, beta = cast(
+        random_arrays(rng, (50, 5, size, size), (F, 5 // groups, 1, 1), (F,), (F,), (F,)), dtype
+    )
+    bn_param = parameters(("bn",), F, mode)[0]
+    out, cache = cnnlib.conv_bn_relu_forward(x, w, b, gamma, beta, param, dict(bn_param))
+    a, conv_cache = cnnlib.conv_forward(x, w, b, param)
+    normed, bn_cache = cnnlib.spatial_batchnorm_forward(a, gamma, beta, dict(bn_param))
+    want, relu_cache = cnnlib.relu_forward(normed)
+    assert_all_close((out,), (want.astype(np.float64),), dtype)
+
+    dout = random_arrays(rng, out.shape)[0].astype(dtype)
+    got = cnnlib.conv_bn_relu_backward(dout, cache, needs=needs)
+    da, dgamma, dbeta = cnnlib.spatial_batchnorm_backward(cnnlib.relu_backward(dout, relu_cache), bn_cache)
+    wants = (*cnnlib.conv_backward(da, conv_cache, needs=needs), dgamma, dbeta)
+    for name, grad, want in zip(("dx", "dw", "db", "dgamma", "dbeta"), got, wants, strict=True):
+        if want is None:
+            assert grad is None
+        elif (
+            name == "db" and mode == "train"
+        ):  # batch norm takes the bias out again: rounding errors are left
+            assert np.abs(grad).max() < 1e-3 * np.abs(dout).sum() / F
+        else:
+            assert_close(grad, want.astype(np.float64), dtype, scale=1.0)

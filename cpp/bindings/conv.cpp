@@ -188,6 +188,43 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
   return py::make_tuple(dx, dw, db);
 }
 
+// (dx, dw, db, dgamma, dbeta), the first three None unless needed; `a` is the convolution's output.
+template <class T>
+py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, const Array<T>& x,
+                                const Array<T>& w, const Array<T>& a, const Array<double>& mean,
+                                const Array<double>& inv_std, const Array<T>& gamma, const Array<T>& beta,
+                                bool from_batch, const Geometry& g, const std::string& algorithm,
+                                bool need_dx, bool need_dw, bool need_db) {
+  const ConvShape s = conv_shape(function, x, w, g, algorithm);
+  require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
+  require_shape(function, "a", a, {s.N, s.F, s.OH, s.OW});
+  require_shape(function, "mean", mean, {s.F});
+  require_shape(function, "inv_std", inv_std, {s.F});
+  require_shape(function, "gamma", gamma, {s.F});
+  require_shape(function, "beta", beta, {s.F});
+  MaybeArray<T> dx, dw, db;
+  if (need_dx) dx = new_array<T>(function, shape_of(x));
+  if (need_dw) dw = new_array<T>(function, shape_of(w));
+  if (need_db) db = new_array<T>(function, {s.F});
+  Array<T> dgamma({s.F}), dbeta({s.F});
+  const ConvNormGradients<T> gradients{dout.data(),
+                                       x.data(),
+                                       w.data(),
+                                       a.data(),
+                                       mean.data(),
+                                       inv_std.data(),
+                                       gamma.data(),
+                                       beta.data(),
+                                       from_batch,
+                                       dx ? dx->mutable_data() : nullptr,
+                                       dw ? dw->mutable_data() : nullptr,
+                                       db ? db->mutable_data() : nullptr,
+                                       dgamma.mutable_data(),
+                                       dbeta.mutable_data()};
+  unlocked([&] { kernels<T>().conv_bn_relu_backward(gradients, s); });
+  return py::make_tuple(dx, dw, db, dgamma, dbeta);
+}
+
 template <class T>
 py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
                                  const Geometry& g, const std::array<Index, 2>& output_pad,
@@ -234,6 +271,11 @@ void bind_conv(py::module_& m) {
         py::arg("w").noconvert(), b, py::arg("geometry"), py::arg("algorithm"), py::arg("relu") = false, out);
   m.def("conv_backward", &conv_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
         py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"), py::arg("algorithm"),
+        py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+  m.def("conv_bn_relu_backward", &conv_bn_relu_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
+        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("a").noconvert(),
+        py::arg("mean").noconvert(), py::arg("inv_std").noconvert(), py::arg("gamma").noconvert(),
+        py::arg("beta").noconvert(), py::arg("from_batch"), py::arg("geometry"), py::arg("algorithm"),
         py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
   m.def("conv_transpose_forward", &conv_transpose_forward<T>, py::arg("x").noconvert(),
         py::arg("w").noconvert(), b, py::arg("geometry"), py::arg("output_pad"), py::arg("algorithm"), out);

@@ -102,19 +102,17 @@ void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y
   batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
 }
 
-// dgamma = sum dout * xhat, dbeta = sum dout; dx with the statistics' own gradient when they came from
-// the batch.
+// dgamma = sum dout * xhat, dbeta = sum dout, and what dx amounts to in each channel, with the statistics'
+// own gradient when they came from the batch.
 template <class T, class Through>  // through(channel) says what of dout reaches y
-void plane_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
-                    T* dx, T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch,
-                    const Through& through) {
+void plane_sums(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch, const Through& through,
+                NormGradient<T>* gradient) {
   const double n_values = double(s.N) * s.S;
   Layout layout;
   const auto partial_piece = layout.array<TwoSums>(s.N * s.C), total_piece = layout.array<TwoSums>(s.C);
-  const auto gradient_piece = layout.array<NormGradient<T>>(s.C);
   const Scratch scratch(layout.bytes());
   TwoSums *partial = partial_piece.in(scratch.data()), *total = total_piece.in(scratch.data());
-  auto* gradient = gradient_piece.in(scratch.data());
   std::fill_n(total, s.C, TwoSums{});
   each_channel_run(
       s, 2,
@@ -128,9 +126,27 @@ void plane_backward(const T* dout, const T* x, const double* mean, const double*
       });
   for (Index c = 0; c < s.C; ++c)
     gradient[c] = finish_sums(c, total[c], mean, inv_std, gamma, dgamma, dbeta, from_batch ? n_values : 0);
+}
+
+template <class T, class Through>
+void plane_input_gradient(const T* dout, const T* x, const NormGradient<T>* gradient, T* dx,
+                          const BatchNormShape& s, const Through& through) {
   const bool past = past_caches<T>(s);
   each_plane<T>(
       s, 1, [&](Index c, Index at) { gradient[c].apply(dout + at, x + at, dx + at, s.S, past, through(c)); });
+}
+
+// body(through): through(channel) for a batch norm whose y went through ReLU, if `beta` is given.
+template <class T, class Body>
+void with_through(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index C,
+                  const Body& body) {
+  if (beta == nullptr) return body([](Index) { return Straight(); });
+  Layout layout;
+  const auto piece = layout.array<Affine<T>>(C);
+  const Scratch scratch(layout.bytes());
+  Affine<T>* affine = piece.in(scratch.data());
+  for (Index c = 0; c < C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
+  body([&](Index c) { return ThroughRelu<T>(affine[c]); });
 }
 
 // `beta` where a ReLU followed, through which dout has to pass, else null.
@@ -147,16 +163,14 @@ void batchnorm_backward(const T* dout, const T* x, const double* mean, const dou
       return finish_sums(c, sums, mean, inv_std, gamma, dgamma, dbeta, from_batch ? double(s.N) : 0);
     });
   }
-  if (beta == nullptr)
-    return plane_backward(dout, x, mean, inv_std, gamma, dx, dgamma, dbeta, s, from_batch,
-                          [](Index) { return Straight(); });
   Layout layout;
-  const auto piece = layout.array<Affine<T>>(s.C);
+  const auto piece = layout.array<NormGradient<T>>(s.C);
   const Scratch scratch(layout.bytes());
-  Affine<T>* affine = piece.in(scratch.data());
-  for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
-  plane_backward(dout, x, mean, inv_std, gamma, dx, dgamma, dbeta, s, from_batch,
-                 [&](Index c) { return ThroughRelu<T>(affine[c]); });
+  auto* gradient = piece.in(scratch.data());
+  with_through(mean, inv_std, gamma, beta, s.C, [&](const auto& through) {
+    plane_sums(dout, x, mean, inv_std, gamma, dgamma, dbeta, s, from_batch, through, gradient);
+    plane_input_gradient(dout, x, gradient, dx, s, through);
+  });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -63,6 +63,23 @@ def conv_transpose_backward(
     need_dw: bool,
     need_db: bool,
 ) -> _Gradients[_T]: ...
+def conv_bn_relu_backward(
+    function: str,
+    dout: NDArray[_T],
+    x: NDArray[_T],
+    w: NDArray[_T],
+    a: NDArray[_T],
+    mean: _Stats,
+    inv_std: _Stats,
+    gamma: NDArray[_T],
+    beta: NDArray[_T],
+    from_batch: bool,
+    geometry: _ConvGeometry,
+    algorithm: str,
+    need_dx: bool,
+    need_dw: bool,
+    need_db: bool,
+) -> tuple[NDArray[_T] | None, NDArray[_T] | None, NDArray[_T] | None, NDArray[_T], NDArray[_T]]: ...
 def max_pool_forward(
     function: str,
     x: NDArray[_T],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnlib._arrays import prepare, result
-from cnnlib._conv import _conv, _conv_backward
+from cnnlib._conv import _conv, _conv_backward, _conv_bn_relu_gradients
 from cnnlib._dense import _affine, _affine_backward, _relu_backward
 from cnnlib._norm import _batchnorm, _batchnorm_backward
 from cnnlib._pool import _max_pool, _max_pool_backward
@@ -63,9 +63,7 @@ def _conv_bn_relu(function, x, w, b, gamma, beta, conv_param, bn_param):
 
 
 def _conv_bn_relu_backward(function, dout, cache, needs):
-    conv_cache, bn_cache = cache
-    da, dgamma, dbeta = _batchnorm_backward(function, 4, dout, bn_cache, relu=True)
-    return (*_conv_backward(function, da, conv_cache, needs), dgamma, dbeta)
+    return _conv_bn_relu_gradients(function, dout, *cache, needs)
 
 
 def _conv_relu_pool(function, x, w, b, conv_param, pool_param):
