@@ -16,6 +16,7 @@ constexpr Kernels<T> kernels_of() {
   return {
       &conv_forward<T>,
       &conv_backward<T>,
+      &conv_bn_relu_train<T>,
       &conv_bn_relu_backward<T>,
       &bias_gradient<T>,
       &max_pool_forward<T, std::uint8_t>,

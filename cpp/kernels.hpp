@@ -8,6 +8,15 @@
 
 namespace cnnlib {
 
+// y = ReLU of the batch norm of `a`, the convolution's output; all but x, w, b, gamma and beta are results.
+template <class T>
+struct ConvNormTraining {
+  const T *x, *w, *b, *gamma, *beta;
+  double eps;
+  T *a, *y;
+  double *mean, *var, *inv_std;
+};
+
 // Gradients through ReLU, batch norm and convolution: of a batch norm with these statistics of `a`, the
 // convolution's output. dx, dw and db may be null: not wanted.
 template <class T>
@@ -25,6 +34,7 @@ struct Kernels {
   // dx, dw and db may be null; dx starts from b (C,) unless that is null.
   void (*conv_backward)(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
                         const ConvShape&);
+  void (*conv_bn_relu_train)(const ConvNormTraining<T>&, const ConvShape&);
   void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
   void (*bias_gradient)(const T* dout, T* db, Index N, Index F, Index plane);
 

@@ -18,6 +18,7 @@ namespace {
 constexpr double work_per_thread = 60e3;
 
 std::atomic<bool> forked{false};
+thread_local int single_thread = 0;
 
 // CPUs that a cgroup quota grants (rounded up), or 0 without one.
 int cgroup_cpus() {
@@ -53,7 +54,12 @@ std::atomic<int>& limit() {
 }  // namespace
 
 // omp_get_max_threads carries what threadpoolctl and omp_set_num_threads asked of this thread.
-int num_threads() { return std::max(1, std::min(limit().load(), omp_get_max_threads())); }
+int num_threads() {
+  return single_thread > 0 ? 1 : std::max(1, std::min(limit().load(), omp_get_max_threads()));
+}
+
+SingleThread::SingleThread() { ++single_thread; }
+SingleThread::~SingleThread() { --single_thread; }
 
 void set_num_threads(int n) {
   limit() = n;

@@ -12,6 +12,15 @@ namespace cnnlib {
 int num_threads();
 void set_num_threads(int n);
 
+// While one exists, the kernels that its thread calls run on that thread alone.
+class SingleThread {
+ public:
+  SingleThread();
+  ~SingleThread();
+  SingleThread(const SingleThread&) = delete;
+  SingleThread& operator=(const SingleThread&) = delete;
+};
+
 // Threads worth starting for `work`, counted in scalar operations (1 when it is small).
 int threads_for(double work);
 

@@ -95,6 +95,21 @@ def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads):
         assert bits(LARGE[name].run(arrays, dout)) == bits(want)
 
 
+def test_same_bits_of_a_batch_cut_into_slices(isa, dtype, num_threads):
+    rng = np.random.default_rng(3)
+    N = 400 // np.dtype(dtype).itemsize
+    arrays = cast(random_arrays(rng, (N, 5, 24, 24), (40, 5, 1, 1), (40,), (40,), (40,)), dtype)
+    (dout,) = cast(random_arrays(rng, (N, 40, 24, 24)), dtype)
+    found = set()
+    for threads in (1, 2, 3):
+        num_threads(threads)
+        bn_param = {"mode": "train"}
+        out, cache = cnnlib.conv_bn_relu_forward(*arrays, {}, bn_param)
+        grads = cnnlib.conv_bn_relu_backward(dout, cache)
+        found.add(tuple(bits((out, *grads, bn_param["running_mean"], bn_param["running_var"]))))
+    assert len(found) == 1
+
+
 @pytest.mark.parametrize("name", LARGE)
 def test_nothing_of_an_earlier_call_shows(name, isa, dtype):
     """Memory is used again: what a call on NaN alone left there must not reach the next result."""

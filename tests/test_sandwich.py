@@ -202,11 +202,12 @@ def test_empty_batch(dtype):
     ("F", "param"), [(41, {"stride": 1, "pad": 0}), (40, {"stride": 2, "pad": (1, 0), "groups": 5})], ids=str
 )
 def test_conv_bn_relu_of_a_large_batch(F, param, mode, needs, isa, dtype, rng):
-    """Large enough for the gradients to be computed a few images at a time."""
+    """Large enough for the batch to be cut into slices."""
+    N = 400 // np.dtype(dtype).itemsize
     groups = param.get("groups", 1)
     size = 24 * param["stride"]
     x, w, b, gamma, beta = cast(
-        random_arrays(rng, (50, 5, size, size), (F, 5 // groups, 1, 1), (F,), (F,), (F,)), dtype
+        random_arrays(rng, (N, 5, size, size), (F, 5 // groups, 1, 1), (F,), (F,), (F,)), dtype
     )
     bn_param = parameters(("bn",), F, mode)[0]
     out, cache = cnnlib.conv_bn_relu_forward(x, w, b, gamma, beta, param, dict(bn_param))
@@ -227,4 +228,6 @@ def test_conv_bn_relu_of_a_large_batch(F, param, mode, needs, isa, dtype, rng):
         ):  # batch norm takes the bias out again: rounding errors are left
             assert np.abs(grad).max() < 1e-3 * np.abs(dout).sum() / F
         else:
-            assert_close(grad, want.astype(np.float64), dtype, scale=1.0)
+            # In float32 a value next to 0 may pass ReLU on one side alone.
+            tolerance = 1e-3 if dtype == np.float32 else None
+            assert_close(grad, want.astype(np.float64), dtype, tolerance, scale=1.0)

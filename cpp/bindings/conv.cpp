@@ -188,6 +188,27 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
   return py::make_tuple(dx, dw, db);
 }
 
+// (y, a, mean, var, inv_std): the result, the convolution's output and its statistics.
+template <class T>
+py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Array<T>& w,
+                             const MaybeArray<T>& b, const Array<T>& gamma, const Array<T>& beta, double eps,
+                             const Geometry& g, const std::string& algorithm) {
+  const ConvShape s = conv_shape(function, x, w, g, algorithm);
+  if (b) require_shape(function, "b", *b, {s.F});
+  require_shape(function, "gamma", gamma, {s.F});
+  require_shape(function, "beta", beta, {s.F});
+  require(s.N > 0, [&] {
+    return std::string(function) + ": mode 'train' needs at least one image, got shape " + text(x);
+  });
+  Array<T> a = new_array<T>(function, {s.N, s.F, s.OH, s.OW}), y = new_array<T>(function, shape_of(a));
+  Array<double> mean({s.F}), var({s.F}), inv_std({s.F});
+  const ConvNormTraining<T> training{
+      x.data(),         w.data(),         data_or_null(b),     gamma.data(),       beta.data(),           eps,
+      a.mutable_data(), y.mutable_data(), mean.mutable_data(), var.mutable_data(), inv_std.mutable_data()};
+  unlocked([&] { kernels<T>().conv_bn_relu_train(training, s); });
+  return py::make_tuple(y, a, mean, var, inv_std);
+}
+
 // (dx, dw, db, dgamma, dbeta), the first three None unless needed; `a` is the convolution's output.
 template <class T>
 py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, const Array<T>& x,
@@ -272,6 +293,9 @@ void bind_conv(py::module_& m) {
   m.def("conv_backward", &conv_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
         py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"), py::arg("algorithm"),
         py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+  m.def("conv_bn_relu_train", &conv_bn_relu_train<T>, py::arg("function"), py::arg("x").noconvert(),
+        py::arg("w").noconvert(), b, py::arg("gamma").noconvert(), py::arg("beta").noconvert(),
+        py::arg("eps"), py::arg("geometry"), py::arg("algorithm"));
   m.def("conv_bn_relu_backward", &conv_bn_relu_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
         py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("a").noconvert(),
         py::arg("mean").noconvert(), py::arg("inv_std").noconvert(), py::arg("gamma").noconvert(),

@@ -43,19 +43,29 @@ bool past_caches(const BatchNormShape& s) {
   return past_caches<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
 }
 
-// mean and biased variance of each channel.
+// Adds each channel's values to its total.
 template <class T>
-void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* var) {
+void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
   Layout layout;
-  const auto partial_piece = layout.array<Deviations>(s.N * s.C), total_piece = layout.array<Deviations>(s.C);
+  const auto partial_piece = layout.array<Deviations>(s.N * s.C);
   const Scratch scratch(layout.bytes());
-  Deviations *partial = partial_piece.in(scratch.data()), *total = total_piece.in(scratch.data());
-  std::fill_n(total, s.C, Deviations{});
+  Deviations* partial = partial_piece.in(scratch.data());
   each_channel_run(
       s, 2,
       [&](Index k, Index at, Index planes) { partial[k] = deviations_of(x + at, planes, s.S, s.C * s.S); },
       [&](Index c, Index k) { total[c].add(partial[k]); });
-  for (Index c = 0; c < s.C; ++c) {
+}
+
+// mean and biased variance of each channel; add(totals) adds up what there is.
+template <class Add>
+void plane_moments(Index C, double* mean, double* var, const Add& add) {
+  Layout layout;
+  const auto piece = layout.array<Deviations>(C);
+  const Scratch scratch(layout.bytes());
+  Deviations* total = piece.in(scratch.data());
+  std::fill_n(total, C, Deviations{});
+  add(total);
+  for (Index c = 0; c < C; ++c) {
     const Moments m = total[c].moments();
     mean[c] = m.mean;
     var[c] = m.var;
@@ -97,7 +107,7 @@ void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y
   if (s.S == 1)
     column_moments(x, s.N, s.C, mean, var);
   else
-    plane_moments(x, s, mean, var);
+    plane_moments(s.C, mean, var, [&](Deviations* total) { add_deviations(x, s, total); });
   for (Index c = 0; c < s.C; ++c) inv_std[c] = 1 / std::sqrt(var[c] + eps);
   batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
 }

@@ -1,5 +1,6 @@
-// The gradients of convolution, batch norm and ReLU in a row: batch norm's goes to the convolution a few
-// images at a time, while it lies in the caches.
+// Convolution, batch norm and ReLU in a row. The batch is cut into slices, each of which a thread takes
+// through the convolution and batch norm's sums, or through batch norm's gradient and the convolution's,
+// while it lies in that thread's cache.
 #pragma once
 
 #include "batch_norm.hpp"
@@ -7,32 +8,88 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// The images of a slice. It depends on the shape alone, since the slices' parts of dw are added up; large
-// weights would have to be packed and added for each.
+// The slices of a batch; a single one where they do not pay. They depend on the shape alone, since their
+// parts of dw are added up; large weights would have to be packed and added for each.
+struct BatchSlices {
+  Index N, count;
+
+  template <class T>
+  static BatchSlices choose(const ConvShape& s) {
+    constexpr Index fewest = 16;
+    constexpr double smallest_batch = 8 << 20, largest_slice = 1 << 20, most_weights = 256 << 10;
+    const double batch = double(s.N) * std::max(s.C * s.H * s.W, s.F * s.OH * s.OW) * sizeof(T);
+    const double weights = double(s.F) * (s.C / s.groups) * s.KH * s.KW * sizeof(T);
+    if (s.OH * s.OW == 1 || batch < smallest_batch || weights > most_weights || s.N < fewest) return {s.N, 1};
+    const Index rounds = Index(batch / (fewest * largest_slice)) + 1;
+    return {s.N, std::min(fewest * rounds, s.N)};
+  }
+  Index first(Index slice) const { return N * slice / count; }
+  Index most_images() const { return (N + count - 1) / count; }
+
+  // body(slice, first image, shape of the slice) for all slices, each on one thread.
+  template <class Body>
+  void each(const ConvShape& s, double work, const Body& body) const {
+    parallel_for(count, threads_for(work), [&](Index slice, int) {
+      const SingleThread scope;
+      ConvShape part = s;
+      part.N = first(slice + 1) - first(slice);
+      body(slice, first(slice), part);
+    });
+  }
+};
+
+inline double conv_work(const ConvShape& s) {
+  return 2.0 / 16 * s.N * s.F * (s.C / s.groups) * s.KH * s.KW * s.OH * s.OW;
+}
+
+// With the batch's own statistics.
 template <class T>
-Index images_of_slice(const ConvShape& s) {
-  constexpr double smallest = 2 << 20, largest = 4 << 20, most_weights = 256 << 10;
-  const double image = double(s.F) * s.OH * s.OW * sizeof(T), all = s.N * image;
-  const double weights = double(s.F) * (s.C / s.groups) * s.KH * s.KW * sizeof(T);
-  if (s.OH * s.OW == 1 || all < 2 * smallest || weights > most_weights) return s.N;
-  return even_part(s.N, std::max<Index>(1, Index(std::clamp(all / 4, smallest, largest) / image)));
+void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
+  const auto slices = BatchSlices::choose<T>(s);
+  const BatchNormShape n{s.N, s.F, s.OH * s.OW};
+  if (slices.count == 1) {
+    conv_forward<T>(c.x, c.w, c.b, c.a, s, false);
+    return batchnorm_train(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, n, true);
+  }
+  Layout layout;
+  const auto piece = layout.array<Deviations>(slices.count * s.F);
+  const Scratch scratch(layout.bytes());
+  Deviations* parts = piece.in(scratch.data());
+  std::fill_n(parts, slices.count * s.F, Deviations{});
+  slices.each(s, conv_work(s), [&](Index slice, Index first, const ConvShape& part) {
+    T* a = c.a + first * n.C * n.S;
+    conv_forward<T>(c.x + first * s.C * s.H * s.W, c.w, c.b, a, part, false);
+    add_deviations<T>(a, {part.N, n.C, n.S}, parts + slice * s.F);
+  });
+  plane_moments(s.F, c.mean, c.var, [&](Deviations* total) {
+    for (Index i = 0; i < slices.count * s.F; ++i) total[i % s.F].add(parts[i]);
+  });
+  for (Index f = 0; f < s.F; ++f) c.inv_std[f] = 1 / std::sqrt(c.var[f] + c.eps);
+  batchnorm_normalize<T>(c.a, c.mean, c.inv_std, c.gamma, c.beta, c.y, n, true);
+}
+
+// total = the sum of `count` parts that lie one after the other, in this order; `total` may be null.
+template <class T>
+void add_parts(const T* parts, Index count, Index size, T* total) {
+  if (total == nullptr) return;
+  std::copy_n(parts, size, total);
+  for (Index i = 1; i < count; ++i) add_to(total, parts + i * size, size);
 }
 
 // dx, dw and db may be null: not wanted. c.a is the convolution's output.
 template <class T>
 void conv_bn_relu_backward(const ConvNormGradients<T>& c, const ConvShape& s) {
-  const Index image = s.F * s.OH * s.OW, images = images_of_slice<T>(s);
-  const Index weights = s.F * (s.C / s.groups) * s.KH * s.KW;
-  const bool slices = images < s.N;
+  const auto slices = BatchSlices::choose<T>(s);
+  const BatchNormShape n{s.N, s.F, s.OH * s.OW};
+  const Index weights = s.F * (s.C / s.groups) * s.KH * s.KW, parts = slices.count > 1 ? slices.count : 0;
   Layout layout;
   const auto gradient_piece = layout.array<NormGradient<T>>(s.F);
-  const auto da_piece = layout.array<T>(checked_product(images, image));
-  const auto dw_piece = layout.array<T>(slices ? weights : 0);
-  const auto db_piece = layout.array<T>(slices ? s.F : 0);
+  const auto dw_piece = layout.array<T>(c.dw != nullptr ? parts * weights : 0);
+  const auto db_piece = layout.array<T>(c.db != nullptr ? parts * s.F : 0);
+  const auto da_piece = layout.array<T>(slices.count == 1 ? checked_product(s.N * s.F, n.S) : 0);
   const Scratch scratch(layout.bytes());
-  T* da = da_piece.in(scratch.data());
-  const BatchNormShape n{s.N, s.F, s.OH * s.OW};
-  if (!slices) {
+  if (slices.count == 1) {
+    T* da = da_piece.in(scratch.data());
     batchnorm_backward(c.dout, c.a, c.mean, c.inv_std, c.gamma, c.beta, da, c.dgamma, c.dbeta, n,
                        c.from_batch);
     return conv_backward<T>(c.x, c.w, da, nullptr, c.dx, c.dw, c.db, s);
@@ -42,19 +99,21 @@ void conv_bn_relu_backward(const ConvNormGradients<T>& c, const ConvShape& s) {
   with_through(c.mean, c.inv_std, c.gamma, c.beta, s.F, [&](const auto& through) {
     plane_sums(c.dout, c.a, c.mean, c.inv_std, c.gamma, c.dgamma, c.dbeta, n, c.from_batch, through,
                gradient);
-    for (Index first = 0; first < s.N; first += images) {
-      ConvShape slice = s;
-      slice.N = std::min(images, s.N - first);
-      plane_input_gradient(c.dout + first * image, c.a + first * image, gradient, da, {slice.N, n.C, n.S},
-                           through);
-      T* slice_dx = c.dx != nullptr ? c.dx + first * s.C * s.H * s.W : nullptr;
-      T* slice_dw = c.dw != nullptr && first > 0 ? dw : c.dw;
-      T* slice_db = c.db != nullptr && first > 0 ? db : c.db;
-      conv_backward<T>(c.x + first * s.C * s.H * s.W, c.w, da, nullptr, slice_dx, slice_dw, slice_db, slice);
-      if (slice_dw != c.dw) add_to(c.dw, dw, weights);
-      if (slice_db != c.db) add_to(c.db, db, s.F);
-    }
+    slices.each(s, 2 * conv_work(s), [&](Index slice, Index first, const ConvShape& part) {
+      Layout own;
+      const auto piece = own.array<T>(slices.most_images() * n.C * n.S);
+      const Scratch own_scratch(own.bytes());
+      T* da = piece.in(own_scratch.data());
+      plane_input_gradient<T>(c.dout + first * n.C * n.S, c.a + first * n.C * n.S, gradient, da,
+                              {part.N, n.C, n.S}, through);
+      conv_backward<T>(c.x + first * s.C * s.H * s.W, c.w, da, nullptr,
+                       c.dx != nullptr ? c.dx + first * s.C * s.H * s.W : nullptr,
+                       c.dw != nullptr ? dw + slice * weights : nullptr,
+                       c.db != nullptr ? db + slice * s.F : nullptr, part);
+    });
   });
+  add_parts(dw, parts, weights, c.dw);
+  add_parts(db, parts, s.F, c.db);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -112,22 +112,6 @@ def _conv_backward(function, dout, cache, needs):
     return tuple(result(grad, dtype) for grad in grads)
 
 
-def _conv_bn_relu_gradients(function, dout, conv_cache, bn_cache, needs):
-    """dx, dw, db, dgamma, dbeta; batch norm's cache says what the convolution's output was."""
-    x, w, b, conv_param = conv_cache
-    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    arrays = (x, w, b, *bn_cache.arrays)
-    names = ("x", "w", "b", "a", "gamma", "beta")
-    (dout, x, w, b, a, gamma, beta), dtype = prepare_backward(function, dout, names, *arrays)
-    grads = _core.conv_bn_relu_backward(
-        function,
-        *(dout, x, w, a, bn_cache.mean, bn_cache.inv_std, gamma, beta, bn_cache.from_batch),
-        *_geometry(function, conv_param, x, w),
-        *(need_dx, need_dw, need_db and b is not None),
-    )
-    return tuple(result(grad, dtype) for grad in grads)
-
-
 def _transpose_arguments(function, conv_param, x, w):
     geometry, algorithm = _geometry(function, conv_param, x, w, (*_KEYS, "output_pad"), same=False)
     return geometry, pair(function, "output_pad", conv_param.get("output_pad", 0)), algorithm

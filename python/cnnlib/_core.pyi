@@ -63,6 +63,17 @@ def conv_transpose_backward(
     need_dw: bool,
     need_db: bool,
 ) -> _Gradients[_T]: ...
+def conv_bn_relu_train(
+    function: str,
+    x: NDArray[_T],
+    w: NDArray[_T],
+    b: NDArray[_T] | None,
+    gamma: NDArray[_T],
+    beta: NDArray[_T],
+    eps: float,
+    geometry: _ConvGeometry,
+    algorithm: str,
+) -> tuple[NDArray[_T], NDArray[_T], _Stats, _Stats, _Stats]: ...
 def conv_bn_relu_backward(
     function: str,
     dout: NDArray[_T],

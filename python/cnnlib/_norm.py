@@ -41,30 +41,44 @@ def _running(function, name, bn_param, shape, dtype):
     return value.astype(dtype, copy=False)
 
 
-def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
-    arrays = (x, gamma, beta)
-    (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
+def _batch_options(function, bn_param):
+    """mode, eps and momentum."""
     check_keys(function, "bn_param", bn_param, _BATCH_KEYS, required=("mode",))
     mode = choice(function, "mode", bn_param["mode"], ("train", "test"))
     eps = number(function, "eps", bn_param.get("eps", 1e-5), 0)
-    momentum = number(function, "momentum", bn_param.get("momentum", 0.9), 0, 1)
+    return mode, eps, number(function, "momentum", bn_param.get("momentum", 0.9), 0, 1)
+
+
+def _running_statistics(function, bn_param, shape, dtype):
+    return [_running(function, name, bn_param, shape, dtype) for name in ("running_mean", "running_var")]
+
+
+def _moved(running, statistics, momentum):
+    """The running mean and variance after a batch that had these statistics."""
+    return [
+        (momentum * old + (1 - momentum) * new).astype(old.dtype)
+        for old, new in zip(running, statistics, strict=True)
+    ]
+
+
+def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
+    arrays = (x, gamma, beta)
+    (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
+    mode, eps, momentum = _batch_options(function, bn_param)
     out = prepare_out(function, out, dtype, x, gamma, beta)
-    shape = x.shape[1:2]
-    running_mean = _running(function, "running_mean", bn_param, shape, x.dtype)
-    running_var = _running(function, "running_var", bn_param, shape, x.dtype)
+    running = _running_statistics(function, bn_param, x.shape[1:2], x.dtype)
     from_batch = mode == "train" and x.size > 0
     if from_batch:
         out, mean, var, inv_std = _core.batchnorm_train(function, x, ndim, gamma, beta, eps, relu, out)
     else:
-        mean, var = running_mean.astype(np.float64), running_var.astype(np.float64)
+        mean, var = (statistic.astype(np.float64) for statistic in running)
         with np.errstate(divide="ignore", invalid="ignore"):
             inv_std = 1 / np.sqrt(var + eps)
         out = _core.batchnorm_normalize(function, x, ndim, mean, inv_std, gamma, beta, relu, out)
     if from_batch:
-        running_mean = (momentum * running_mean + (1 - momentum) * mean).astype(x.dtype)
-        running_var = (momentum * running_var + (1 - momentum) * var).astype(x.dtype)
+        running = _moved(running, (mean, var), momentum)
     if mode == "train":
-        bn_param["running_mean"], bn_param["running_var"] = running_mean, running_var
+        bn_param["running_mean"], bn_param["running_var"] = running
     return result(out, dtype), _BatchCache(arrays, mean, inv_std, from_batch)
 
 

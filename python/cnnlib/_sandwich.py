@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cnnlib._arrays import prepare, result
-from cnnlib._conv import _conv, _conv_backward, _conv_bn_relu_gradients
+from cnnlib._conv import _conv, _conv_backward
+from cnnlib._conv_norm import _conv_bn_relu, _conv_bn_relu_backward
 from cnnlib._dense import _affine, _affine_backward, _relu_backward
 from cnnlib._norm import _batchnorm, _batchnorm_backward
 from cnnlib._pool import _max_pool, _max_pool_backward
@@ -54,16 +55,6 @@ def _conv_relu(function, x, w, b, conv_param):
 def _conv_relu_backward(function, dout, cache, needs):
     conv_cache, out = cache
     return _conv_backward(function, _relu_backward(function, dout, out), conv_cache, needs)
-
-
-def _conv_bn_relu(function, x, w, b, gamma, beta, conv_param, bn_param):
-    a = _conv(function, x, w, b, conv_param)
-    out, bn_cache = _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
-    return out, ((x, w, b, conv_param), bn_cache)
-
-
-def _conv_bn_relu_backward(function, dout, cache, needs):
-    return _conv_bn_relu_gradients(function, dout, *cache, needs)
 
 
 def _conv_relu_pool(function, x, w, b, conv_param, pool_param):
