@@ -38,6 +38,7 @@ constexpr Kernels<T> kernels_of() {
       &relu_forward<T>,
       &relu_backward<T>,
       &add<T>,
+      &add_relu<T>,
       &multiply<T>,
       &leaky_relu_forward<T>,
       &leaky_relu_backward<T>,

@@ -68,6 +68,7 @@ struct Kernels {
   void (*relu_forward)(const T* x, T* out, Index n);
   void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
   void (*add)(const T* a, const T* b, T* out, Index n);
+  void (*add_relu)(const T* a, const T* b, T* out, Index n);
   void (*multiply)(const T* a, const T* b, T* out, Index n);
   void (*leaky_relu_forward)(const T* x, T* out, T alpha, Index n);
   void (*leaky_relu_backward)(const T* dout, const T* x, T* dx, T alpha, Index n);

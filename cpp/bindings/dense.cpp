@@ -94,6 +94,11 @@ py::array add(const char* function, const Array<T>& a, const Array<T>& b) {
 }
 
 template <class T>
+py::array add_relu(const char* function, const Array<T>& a, const Array<T>& b) {
+  return combined(function, a, b, &Kernels<T>::add_relu);
+}
+
+template <class T>
 py::array multiply(const char* function, const Array<T>& a, const Array<T>& b) {
   return combined(function, a, b, &Kernels<T>::multiply);
 }
@@ -131,6 +136,7 @@ void bind_dense(py::module_& m) {
   m.def("relu_backward", &relu_backward<T>, function, dout, x);
   const auto a = py::arg("a").noconvert(), other = py::arg("b").noconvert();
   m.def("add", &add<T>, function, a, other);
+  m.def("add_relu", &add_relu<T>, function, a, other);
   m.def("multiply", &multiply<T>, function, a, other);
   m.def("leaky_relu_forward", &leaky_relu_forward<T>, x, py::arg("alpha"));
   m.def("leaky_relu_backward", &leaky_relu_backward<T>, dout, x, py::arg("alpha"));

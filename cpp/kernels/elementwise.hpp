@@ -45,6 +45,14 @@ void add(const T* a, const T* b, T* out, Index n) {
   });
 }
 
+template <class T>
+void add_relu(const T* a, const T* b, T* out, Index n) {
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    return S::relu(S::add(load_counted(a + i, count), load_counted(b + i, count)));
+  });
+}
+
 // out = a * b, element by element.
 template <class T>
 void multiply(const T* a, const T* b, T* out, Index n) {

@@ -321,10 +321,11 @@ class ScaleCall(Call):
 
 
 class ResidualCall:
-    """body(x) + shortcut(x)."""
+    """body(x) + shortcut(x), and the relu stage behind it if there is one."""
 
     def __init__(self, body, shortcut):
         self.body, self.shortcut = body, shortcut
+        self.relu = False
         self.skip_dx = False  # of no use here: the sum is trained in two places
 
     @property
@@ -334,10 +335,14 @@ class ResidualCall:
     def forward(self, params, x):
         out, body_caches = forward_all(self.body, params, x)
         short, shortcut_caches = forward_all(self.shortcut, params, x)
-        return _core.add("ConvNet", out, np.ascontiguousarray(short)), (body_caches, shortcut_caches)
+        add = _core.add_relu if self.relu else _core.add
+        out = add("ConvNet", out, np.ascontiguousarray(short))
+        return out, (body_caches, shortcut_caches, out if self.relu else None)
 
     def backward(self, dout, cache, grads):
-        body_caches, shortcut_caches = cache
+        body_caches, shortcut_caches, out = cache
+        if self.relu:
+            dout = layers.relu_backward(dout, out)
         dx = backward_all(self.body, dout, body_caches, grads)
         return _core.add("ConvNet", dx, backward_all(self.shortcut, dout, shortcut_caches, grads))
 
@@ -412,6 +417,9 @@ def _fuse(stages, residuals, frozen):
         if i in residuals:
             calls.append(residuals[i])
             i += 1
+            if i < len(stages) and stages[i].layer == "relu":
+                residuals[i - 1].relu = True
+                i += 1
             continue
         for length in (4, 3, 2, 1):
             run = stages[i : i + length]
