@@ -58,6 +58,16 @@ int num_threads() {
   return single_thread > 0 ? 1 : std::max(1, std::min(limit().load(), omp_get_max_threads()));
 }
 
+CaughtError::CaughtError() = default;
+CaughtError::~CaughtError() = default;
+void CaughtError::keep() {
+  const std::lock_guard<std::mutex> lock(access_);
+  error_ = std::current_exception();
+}
+void CaughtError::rethrow() {
+  if (error_) std::rethrow_exception(error_);
+}
+
 SingleThread::SingleThread() { ++single_thread; }
 SingleThread::~SingleThread() { --single_thread; }
 

@@ -3,6 +3,9 @@
 
 #include <omp.h>
 
+#include <exception>
+#include <mutex>
+
 #include "buffers.hpp"
 #include "shapes.hpp"
 
@@ -19,6 +22,19 @@ class SingleThread {
   ~SingleThread();
   SingleThread(const SingleThread&) = delete;
   SingleThread& operator=(const SingleThread&) = delete;
+};
+
+// Carries an exception from the threads of a loop to the one that started it.
+class CaughtError {
+ public:
+  CaughtError();
+  ~CaughtError();
+  void keep();     // the exception that is being handled
+  void rethrow();  // if there was one
+
+ private:
+  std::exception_ptr error_;
+  std::mutex access_;
 };
 
 // Threads worth starting for `work`, counted in scalar operations (1 when it is small).

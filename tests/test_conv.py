@@ -251,6 +251,10 @@ ALGORITHM_CASES = [
     Case((2, 19, 17, 17), (33, 19, 7, 1), pad=((6, 1), 0)),
     Case((1, 4, 20, 9), (6, 2, 7, 1), groups=2, dilation=(2, 1), pad=(5, 0)),
     Case((2, 3, 5, 23), (4, 3, 1, 7), dilation=(1, 3), pad=(0, 9)),
+    # one row of many tiles, and tiles of many rows
+    Case((1, 5, 1, 400), (6, 5, 1, 7)),
+    Case((1, 5, 2, 300), (6, 5, 3, 3), pad=1),
+    Case((3, 5, 60, 31), (6, 5, 3, 3)),
     # groups
     Case((2, 6, 7, 6), (4, 3, 3, 3), groups=2, pad=1),
     Case((2, 3, 7, 6), (3, 1, 5, 5), groups=3, pad=2),

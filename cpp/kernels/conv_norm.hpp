@@ -29,12 +29,18 @@ struct BatchSlices {
   // body(slice, first image, shape of the slice) for all slices, each on one thread.
   template <class Body>
   void each(const ConvShape& s, double work, const Body& body) const {
+    CaughtError error;  // a slice asks for memory of its own
     parallel_for(count, threads_for(work), [&](Index slice, int) {
       const SingleThread scope;
       ConvShape part = s;
       part.N = first(slice + 1) - first(slice);
-      body(slice, first(slice), part);
+      try {
+        body(slice, first(slice), part);
+      } catch (...) {
+        error.keep();
+      }
     });
+    error.rethrow();
   }
 };
 

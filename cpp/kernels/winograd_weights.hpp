@@ -184,10 +184,10 @@ void weights_by_points(const TileGradientPlan<T, K>& plan) {
 }
 
 // Each thread transforms and multiplies tiles of its own, and nothing leaves its cache but the sums of a
-// part.
+// part. There are at most as many parts as rows of tiles.
 template <class T, class K>
 void weights_by_parts(const TileGradientPlan<T, K>& plan, Index parts) {
-  constexpr Index chunk_bytes = 1024 << 10, lanes = Simd<T>::size;
+  constexpr Index chunk_bytes = 1 << 20, lanes = Simd<T>::size;
   const Index cols = plan.grid.cols, rows = plan.grid.count / cols;  // whole rows of tiles, where they fit
   const Index most = std::clamp<Index>(chunk_bytes / plan.tile_bytes(), 32, 512);
   const Index chunk = cols <= most ? even_part((rows + parts - 1) / parts, most / cols) * cols : most;
@@ -262,8 +262,9 @@ void weights_by_tiles(const TileGradient<T>& s) {
   const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T)),
               values = tiles * plan.tile_bytes();
   const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
-  if (tiles >= tiles_of_part && sums <= most_sums)
-    weights_by_parts(plan, std::clamp(tiles / tiles_of_part, fewest_parts, most_parts));
+  const Index parts = std::clamp(tiles / tiles_of_part, fewest_parts, most_parts);
+  if (tiles >= tiles_of_part && tiles / plan.grid.cols >= parts && sums <= most_sums)
+    weights_by_parts(plan, parts);
   else if (values <= std::max(most_values, sums) && plan.filter_channel_blocks() >= fewest_blocks)
     weights_by_channels(plan);
   else
