@@ -95,6 +95,17 @@ const T* data_or_null(const MaybeArray<T>& a) {
   return a ? a->data() : nullptr;
 }
 
+template <class T>
+T* mutable_or_null(MaybeArray<T>& a) {
+  return a ? a->mutable_data() : nullptr;
+}
+
+// A new array where it is needed.
+template <class T>
+MaybeArray<T> array_if(bool needed, const char* function, const std::vector<Index>& shape) {
+  return needed ? MaybeArray<T>(new_array<T>(function, shape)) : std::nullopt;
+}
+
 // Runs a kernel without the interpreter's lock.
 template <class F>
 void unlocked(F&& kernel) {

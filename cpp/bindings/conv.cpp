@@ -83,8 +83,7 @@ void settle_algorithm(const char* function, ConvShape& s) {
   require(s.algorithm != Algorithm::winograd || winograd_fits(s), [&] {
     return std::string(function) +
            ": algorithm 'winograd' needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 "
-           "and pads "
-           "less than the kernel";
+           "and pads less than the kernel";
   });
 }
 
@@ -175,13 +174,11 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
                         bool need_db) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
-  MaybeArray<T> dx, dw, db;
-  if (need_dx) dx = new_array<T>(function, shape_of(x));
-  if (need_dw) dw = new_array<T>(function, shape_of(w));
-  if (need_db) db = new_array<T>(function, {s.F});
-  T* dx_data = dx ? dx->mutable_data() : nullptr;
-  T* dw_data = dw ? dw->mutable_data() : nullptr;
-  T* db_data = db ? db->mutable_data() : nullptr;
+  MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
+                dw = array_if<T>(need_dw, function, shape_of(w)), db = array_if<T>(need_db, function, {s.F});
+  T* dx_data = mutable_or_null(dx);
+  T* dw_data = mutable_or_null(dw);
+  T* db_data = mutable_or_null(db);
   unlocked([&] {
     kernels<T>().conv_backward(x.data(), w.data(), dout.data(), nullptr, dx_data, dw_data, db_data, s);
   });
@@ -223,10 +220,8 @@ py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, cons
   require_shape(function, "inv_std", inv_std, {s.F});
   require_shape(function, "gamma", gamma, {s.F});
   require_shape(function, "beta", beta, {s.F});
-  MaybeArray<T> dx, dw, db;
-  if (need_dx) dx = new_array<T>(function, shape_of(x));
-  if (need_dw) dw = new_array<T>(function, shape_of(w));
-  if (need_db) db = new_array<T>(function, {s.F});
+  MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
+                dw = array_if<T>(need_dw, function, shape_of(w)), db = array_if<T>(need_db, function, {s.F});
   Array<T> dgamma({s.F}), dbeta({s.F});
   const ConvNormGradients<T> gradients{dout.data(),
                                        x.data(),
@@ -237,9 +232,9 @@ py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, cons
                                        gamma.data(),
                                        beta.data(),
                                        from_batch,
-                                       dx ? dx->mutable_data() : nullptr,
-                                       dw ? dw->mutable_data() : nullptr,
-                                       db ? db->mutable_data() : nullptr,
+                                       mutable_or_null(dx),
+                                       mutable_or_null(dw),
+                                       mutable_or_null(db),
                                        dgamma.mutable_data(),
                                        dbeta.mutable_data()};
   unlocked([&] { kernels<T>().conv_bn_relu_backward(gradients, s); });
@@ -266,13 +261,12 @@ py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const
                                   const std::string& algorithm, bool need_dx, bool need_dw, bool need_db) {
   const ConvShape s = conv_transpose_shape("conv_transpose_backward", x, w, g, output_pad, algorithm);
   require_shape("conv_transpose_backward", "dout", dout, {s.N, s.C, s.H, s.W});
-  MaybeArray<T> dx, dw, db;
-  if (need_dx) dx = new_array<T>("conv_transpose_backward", shape_of(x));
-  if (need_dw) dw = new_array<T>("conv_transpose_backward", shape_of(w));
-  if (need_db) db = new_array<T>("conv_transpose_backward", {s.C});
-  T* dx_data = dx ? dx->mutable_data() : nullptr;
-  T* dw_data = dw ? dw->mutable_data() : nullptr;
-  T* db_data = db ? db->mutable_data() : nullptr;
+  const char* function = "conv_transpose_backward";
+  MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
+                dw = array_if<T>(need_dw, function, shape_of(w)), db = array_if<T>(need_db, function, {s.C});
+  T* dx_data = mutable_or_null(dx);
+  T* dw_data = mutable_or_null(dw);
+  T* db_data = mutable_or_null(db);
   unlocked([&] {
     const Kernels<T>& k = kernels<T>();
     if (dx_data) k.conv_forward(dout.data(), w.data(), nullptr, dx_data, s, false);

@@ -19,9 +19,11 @@ struct Piece {
   T* in(void* base) const { return reinterpret_cast<T*>(static_cast<char*>(base) + offset); }
 };
 
-// The same for every thread. What prefetchers fetch behind one thread's piece must not be another's, or lines
-// wander between their caches: 8 KB apart that still shows, 16 KB apart it does not.
+// What prefetchers fetch behind one thread's piece must not be another's, or lines wander between their
+// caches: 8 KB apart that still shows, 16 KB apart it does not.
 constexpr std::size_t thread_gap = 16 << 10;
+
+// The same for every thread.
 template <class T>
 struct ThreadPiece {
   std::size_t offset, stride;

@@ -100,6 +100,14 @@ void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, 
   });
 }
 
+// y from these moments; fills inv_std.
+template <class T>
+void normalize_batch(const T* x, const T* gamma, const T* beta, double eps, T* y, const double* mean,
+                     const double* var, double* inv_std, const BatchNormShape& s, bool relu) {
+  for (Index c = 0; c < s.C; ++c) inv_std[c] = 1 / std::sqrt(var[c] + eps);
+  batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
+}
+
 // y with the batch's own statistics; fills mean, var and inv_std (C,).
 template <class T>
 void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean, double* var,
@@ -108,8 +116,7 @@ void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y
     column_moments(x, s.N, s.C, mean, var);
   else
     plane_moments(s.C, mean, var, [&](Deviations* total) { add_deviations(x, s, total); });
-  for (Index c = 0; c < s.C; ++c) inv_std[c] = 1 / std::sqrt(var[c] + eps);
-  batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
+  normalize_batch(x, gamma, beta, eps, y, mean, var, inv_std, s, relu);
 }
 
 // dgamma = sum dout * xhat, dbeta = sum dout, and what dx amounts to in each channel, with the statistics'

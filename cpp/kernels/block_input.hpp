@@ -82,10 +82,6 @@ class BlockInput {
  private:
   using S = Simd<T>;
 
-  static void prefetch(const T* begin, Index count) {
-    for (Index i = 0; i < count; i += 64 / Index(sizeof(T))) __builtin_prefetch(begin + i);
-  }
-
   // Whole vectors are written: what follows belongs to the next channel, which comes later, or to nobody.
   template <class Load>
   void copy_segments(const Panels& segments, Index count, Index vectors, const Load& load, T* to) const {

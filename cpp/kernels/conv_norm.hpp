@@ -70,8 +70,7 @@ void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
   plane_moments(s.F, c.mean, c.var, [&](Deviations* total) {
     for (Index i = 0; i < slices.count * s.F; ++i) total[i % s.F].add(parts[i]);
   });
-  for (Index f = 0; f < s.F; ++f) c.inv_std[f] = 1 / std::sqrt(c.var[f] + c.eps);
-  batchnorm_normalize<T>(c.a, c.mean, c.inv_std, c.gamma, c.beta, c.y, n, true);
+  normalize_batch<T>(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, n, true);
 }
 
 // total = the sum of `count` parts that lie one after the other, in this order; `total` may be null.

@@ -107,8 +107,8 @@ class PrefetchAhead {
   PrefetchAhead(const void* data, Index bytes, Index parts)
       : data_(static_cast<const char*>(data)), lines_(data != nullptr ? bytes / 64 : 0), parts_(parts) {}
   void part(Index i) const {
-    for (Index line = i * lines_ / parts_; line < (i + 1) * lines_ / parts_; ++line)
-      __builtin_prefetch(data_ + line * 64, 0, 2);
+    const Index first = i * lines_ / parts_, last = (i + 1) * lines_ / parts_;
+    prefetch<2>(data_ + first * 64, (last - first) * 64);
   }
 
  private:

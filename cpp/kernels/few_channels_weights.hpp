@@ -42,8 +42,7 @@ class WeightGradientFewChannels {
         // The next filters' rows arrive while these are multiplied.
         const Index share = rows * g.OW / pair_blocks + 1;
         for (Index i = 0; i < dots; ++i)
-          for (Index j = 0; j < share; j += 64 / Index(sizeof(T)))
-            __builtin_prefetch(grad + (f + dots + i) * positions + k / dots * share + j);
+          prefetch(grad + (f + dots + i) * positions + k / dots * share, share);
         const T *from_grad[dots], *from_image[dots];  // a last block repeats its last member
         for (Index i = 0; i < dots; ++i) {
           from_grad[i] = grad + std::min(f + i, g.F - 1) * positions;

@@ -394,6 +394,12 @@ constexpr int tile_vectors = 2;
 template <class T>
 constexpr int tile_lanes = tile_vectors * Simd<T>::size;
 
+// Asks for the cache lines of p[0], ..., p[n - 1]; a locality of 2 is for the second-level cache.
+template <int locality = 3, class T>
+void prefetch(const T* p, Index n) {
+  for (Index i = 0; i < n; i += 64 / Index(sizeof(T))) __builtin_prefetch(p + i, 0, locality);
+}
+
 // p + step, in an order of steps that the compiler may not undo: from an unrolled loop g++ would work out
 // every address beforehand, which takes more registers than there are.
 template <class T>

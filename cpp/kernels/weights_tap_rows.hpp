@@ -118,11 +118,10 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
         });
       const Index products = t.panels.count * g.C * s.KH * t.columns.count;
       Index product = 0;
-      const auto prefetch = [&] {
+      const auto prefetch_share = [&] {
         const Index begin = product * g.F / products, end = ++product * g.F / products;
         for (Index f = next != nullptr ? begin : end; f < end; ++f)
-          for (Index i = 0; i < next_values; i += 64 / Index(sizeof(T)))
-            __builtin_prefetch(next + f * g.OH * g.OW + i, 0, 2);
+          prefetch<2>(next + f * g.OH * g.OW, next_values);
       };
       for (Index panel = 0; panel < t.panels.count; ++panel) {
         const Index panel_vectors = t.panels.rows(panel), size = panel_vectors * lanes;
@@ -134,7 +133,7 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
           for (Index a = 0; a < s.KH; ++a)
             for (Index q = 0; q < t.columns.count; ++q) {
               const Index count = t.columns.rows(q);
-              prefetch();
+              prefetch_share();
               position_kernel<T>(count, panel_vectors)(
                   K, staged + (c * height + a * s.dilation_h) * pitch + t.columns.first(q), offset,
                   grads + panel * grad_size, sum, block > first);

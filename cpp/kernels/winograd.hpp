@@ -98,8 +98,7 @@ void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, I
                        to + first * lanes, lanes);
     if (step == 1 && line + height < H)  // rows of the tiles below
       for (Index c = 0; c < std::min(channels, lanes); ++c)
-        for (Index j = first; j < last; j += 64 / Index(sizeof(T)))
-          __builtin_prefetch(planes + c * H * W + (line + height) * W + left + j);
+        prefetch(planes + c * H * W + (line + height) * W + left + first, last - first);
     std::memset(to + last * lanes, 0, (width - last) * lanes * sizeof(T));
   }
 }

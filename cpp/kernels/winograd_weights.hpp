@@ -150,34 +150,56 @@ inline void fill_offsets(Index* offset, Index count, Index step) {
   for (Index i = 0; i < count; ++i) offset[i] = i * step;
 }
 
+// Room for the transforms of `chunk` tiles, which all threads make and then read.
+template <class T, class K>
+class SharedTiles {
+ public:
+  SharedTiles(const TileGradientPlan<T, K>& tile_plan, Index most_tiles)
+      : plan(tile_plan), chunk(most_tiles) {
+    fill_offsets(offset_piece.in(scratch.data()), chunk, Simd<T>::size);
+  }
+  void transform(Index begin, Index end) {
+    parallel_for(plan.x_blocks + plan.filter_blocks, plan.threads, [&](Index q, int slot) {
+      plan.transform(q, begin, end, chunk, staged_piece.of(scratch.data(), slot), x_piece.in(scratch.data()),
+                     y_piece.in(scratch.data()));
+    });
+  }
+  // As TileGradientPlan::multiply.
+  void multiply(Index point, Index panel, Index first, Index rows, Index count, bool add, T* sums) {
+    plan.multiply(point, panel, first, rows, count, chunk, offset_piece.in(scratch.data()),
+                  x_piece.in(scratch.data()), y_piece.in(scratch.data()), add, sums);
+  }
+
+ private:
+  const TileGradientPlan<T, K>& plan;
+  Index chunk;
+  Layout layout;
+  Piece<T> x_piece = layout.array<T>(K::points * plan.x_stride(chunk));
+  Piece<T> y_piece = layout.array<T>(K::points * plan.y_stride(chunk));
+  ThreadPiece<T> staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
+  Piece<Index> offset_piece = layout.array<Index>(chunk);
+  Scratch scratch{layout.bytes()};
+};
+
 // All threads transform a chunk of tiles, then each multiplies some points of all of them.
 template <class T, class K>
 void weights_by_points(const TileGradientPlan<T, K>& plan) {
-  constexpr Index chunk_bytes = 8 << 20, lanes = Simd<T>::size;
+  constexpr Index chunk_bytes = 8 << 20;
   const Index count = plan.grid.count;
   const Index chunk = even_part(count, std::clamp<Index>(chunk_bytes / plan.tile_bytes(), 32, 512));
+  SharedTiles<T, K> tiles(plan, chunk);
   Layout layout;
-  const auto x_piece = layout.array<T>(K::points * plan.x_stride(chunk));
-  const auto y_piece = layout.array<T>(K::points * plan.y_stride(chunk));
   const auto sum_piece = layout.array<T>(plan.sum_size());
-  const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  const auto offset_piece = layout.array<Index>(chunk);
   const Scratch scratch(layout.bytes());
-  T* x_values = x_piece.in(scratch.data());
-  T* y_values = y_piece.in(scratch.data());
   T* sums = sum_piece.in(scratch.data());
-  Index* offset = offset_piece.in(scratch.data());
-  fill_offsets(offset, chunk, lanes);
   for (Index begin = 0; begin < count; begin += chunk) {
     const Index end = std::min(count, begin + chunk);
-    parallel_for(plan.x_blocks + plan.filter_blocks, plan.threads, [&](Index q, int slot) {
-      plan.transform(q, begin, end, chunk, staged_piece.of(scratch.data(), slot), x_values, y_values);
-    });
+    tiles.transform(begin, end);
     const Index panels = plan.channel_blocks / plan.vectors;
     parallel_for(K::points * panels, plan.threads, [&](Index task, int) {
       const Index point = task / panels, panel = task % panels;
-      plan.multiply(point, panel, 0, plan.s.F, end - begin, chunk, offset, x_values, y_values, begin > 0,
-                    sums + point * plan.sum_stride + panel * plan.s.F * plan.width);
+      tiles.multiply(point, panel, 0, plan.s.F, end - begin, begin > 0,
+                     sums + point * plan.sum_stride + panel * plan.s.F * plan.width);
     });
   }
   plan.finish(sums, 1);
@@ -226,27 +248,17 @@ void weights_by_channels(const TileGradientPlan<T, K>& plan) {
   const Index count = plan.grid.count, panels = plan.channel_blocks / plan.vectors;
   const Index rows = plan.filters_of_block(), row_blocks = (plan.s.F + rows - 1) / rows;
   const Index point_step = rows * plan.width + lanes;
+  SharedTiles<T, K> tiles(plan, count);
   Layout layout;
-  const auto x_piece = layout.array<T>(K::points * plan.x_stride(count));
-  const auto y_piece = layout.array<T>(K::points * plan.y_stride(count));
   const auto sum_piece = layout.per_thread<T>(plan.threads, K::points * point_step);
-  const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  const auto offset_piece = layout.array<Index>(count);
   const Scratch scratch(layout.bytes());
-  T* x_values = x_piece.in(scratch.data());
-  T* y_values = y_piece.in(scratch.data());
-  Index* offset = offset_piece.in(scratch.data());
-  fill_offsets(offset, count, lanes);
-  parallel_for(plan.x_blocks + plan.filter_blocks, plan.threads, [&](Index q, int slot) {
-    plan.transform(q, 0, count, count, staged_piece.of(scratch.data(), slot), x_values, y_values);
-  });
+  tiles.transform(0, count);
   parallel_for(panels * row_blocks, plan.threads, [&](Index task, int slot) {
     const Index panel = task / row_blocks, first = task % row_blocks * rows;
     const Index filters = std::min(rows, plan.s.F - first);
     T* sums = sum_piece.of(scratch.data(), slot);
     for (Index point = 0; point < K::points; ++point)
-      plan.multiply(point, panel, first, filters, count, count, offset, x_values, y_values, false,
-                    sums + point * point_step);
+      tiles.multiply(point, panel, first, filters, count, false, sums + point * point_step);
     for (Index f = 0; f < filters; ++f)
       for (Index v = 0; v < plan.vectors && panel * plan.width + v * lanes < plan.s.C; ++v)
         plan.write(first + f, panel * plan.width + v * lanes, sums + f * plan.width + v * lanes, point_step,
