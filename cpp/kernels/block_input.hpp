@@ -12,8 +12,9 @@ inline Index widest_tile(Index total, Index cols) {
   return std::max(Panels(cols).rows(0), Panels(last).rows(0));
 }
 
-// The input of a block as tiles read it. With several taps these are the staging planes, whose neighbouring
-// positions share them; a single tap gets panels[tile][channel][position], which are read in one run.
+// The input of a block as tiles read it: where it lies if that can be; else, with several taps, the staging
+// planes, whose neighbouring positions share them; else panels[tile][channel][position], which are read in
+// one run.
 template <class T>
 class BlockInput {
   static constexpr Index lanes = Simd<T>::size;
@@ -23,22 +24,31 @@ class BlockInput {
       : p(correlation),
         staging(planes),
         single(p.rows.count * p.cols.count == 1),
+        in_place(reads_in_place(p)),
         pitch(widest_tile(p.OW, staging.cols)),
         panel_size(p.C * pitch + lanes) {}
 
   Index size() const {
+    if (in_place) return 0;
     return single ? staging.rows * Panels(staging.cols).count * panel_size : p.C * staging.channel_size;
   }
   Index offset(Index c, Index a, Index k) const {
+    if (in_place) return c * p.x_plane;
     return single ? c * pitch : c * staging.channel_size + staging.tap_offset(a, k);
   }
-  // Where tile number `tile`, which begins at (row, col) of the block, reads channels from c0 on.
-  const T* at(const T* staged, Index tile, Index row, Index col, Index c0) const {
+  // Whether tiles ask for what the next ones read: rows of channels too far apart for a processor to guess.
+  bool scattered() const { return in_place && p.x_plane * Index(sizeof(T)) >= 512; }
+  // Where tile number `tile` of the block at (oh, ow), which begins at (row, col) there, reads channels from
+  // c0 on; x of this image and group.
+  const T* at(const T* x, Index oh, Index ow, const T* staged, Index tile, Index row, Index col,
+              Index c0) const {
+    if (in_place) return x + c0 * p.x_plane + (oh + row + p.rows.at[0]) * p.x_row + ow + col + p.cols.at[0];
     return single ? staged + tile * panel_size + c0 * pitch
                   : staged + c0 * staging.channel_size + row * staging.pitch + col;
   }
 
   void stage(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
+    if (in_place) return;
     if (!single) {
       const Index top = std::max<Index>(oh * p.rows.stride + staging.y.lowest, 0);
       const Index bottom = std::min(top + staging.height * p.rows.stride, p.H);
@@ -91,7 +101,7 @@ class BlockInput {
 
   const Correlation<T>& p;
   const Staging& staging;
-  bool single;
+  bool single, in_place;
   Index pitch, panel_size;
 };
 

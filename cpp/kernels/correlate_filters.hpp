@@ -200,9 +200,11 @@ void correlate_filters(const Correlation<T>& p) {
         for (Index s = 0; s < segments.count; ++s, ++tile) {
           const Index j = segments.first(s), count = segments.rows(s);
           ahead.part(tile);
-          position_kernel<T>(count, panels.rows(panel))(products, input.at(staged, tile, i, j, c0),
-                                                        offset + skipped, weights + skipped * size, sum,
-                                                        chunk > 0);
+          const auto kernel = panel == first_panel && input.scattered()
+                                  ? position_kernel<T, true>(count, panels.rows(panel))
+                                  : position_kernel<T>(count, panels.rows(panel));
+          kernel(products, input.at(x, oh, ow, staged, tile, i, j, c0), offset + skipped,
+                 weights + skipped * size, sum, chunk > 0);
           if (last_chunk)
             write_positions(p, sum, size, count, std::min(size, p.F - f), bias,
                             out + f * p.out_plane + i * p.out_row + j * p.out_col);

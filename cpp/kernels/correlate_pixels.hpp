@@ -10,8 +10,8 @@ struct Segment {
   Index lane, count, to;
 };
 
-// The vectors that cover a block of output positions: vector v reads the staging planes from source[v]
-// on; its useful lanes are segments first[v] to first[v + 1].
+// The vectors that cover a block of output positions: vector v reads the block's input from source[v] on; its
+// useful lanes are segments first[v] to first[v + 1].
 struct LanePlan {
   Index rows, cols;  // of the block that the plan is for
   Index vectors;
@@ -29,6 +29,24 @@ struct LanePlan {
     for (Index u = v; u < v + count; ++u)
       if (first[u + 1] != first[u] + 1 || segments[first[u]].count != lanes) return false;
     return true;
+  }
+
+  // Each row starts a vector and nothing outside it is read: the last one, where it is not full, begins
+  // earlier.
+  void plan_inside(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row,
+                   Index out_col) {
+    if (rows == block_rows && cols == block_cols) return;
+    rows = block_rows;
+    cols = block_cols;
+    vectors = 0;
+    for (Index i = 0; i < rows; ++i)
+      for (Index j = 0; j < cols; j += lanes) {
+        const Index count = std::min(lanes, cols - j), before = lanes - count;
+        source[vectors] = i * pitch + j - before;
+        first[vectors] = vectors;
+        segments[vectors++] = {before, count, i * out_row + j * out_col};
+      }
+    first[vectors] = vectors;
   }
 
   // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
@@ -106,12 +124,12 @@ struct PixelBlocks {
 
 template <class T>
 PixelBlocks choose_blocks(const Correlation<T>& p, Staging& staging, const Panels& panels) {
-  constexpr Index products = 512, staged_bytes = 512 << 10, widest = 512;
+  constexpr Index lanes = Simd<T>::size, products = 512, staged_bytes = 512 << 10, widest = 512;
   const Index taps = p.rows.count * p.cols.count;
   PixelBlocks b;
   b.threads = threads_for(2.0 / 16 * p.N * p.groups * p.F * p.OH * p.OW * p.C * taps);
   b.channels = even_part(p.C, std::clamp<Index>(products / taps, 1, p.C));
-  const Index cols = even_part(p.OW, widest);
+  const Index cols = even_part(p.OW, widest, lanes);
   Index rows = 1;
   const auto bytes = [&](Index r) {
     staging.set_block(r, cols);
@@ -174,9 +192,10 @@ void correlate_pixels(const Correlation<T>& p) {
   staging.x.assign(axis_indices.in(axis_scratch.data()) + 3 * p.rows.count, p.cols.count);
   staging.plan(p.rows, p.cols);
   const PixelBlocks b = choose_blocks(p, staging, panels);
+  const bool in_place = p.OW >= lanes && reads_in_place(p);
 
   const Index plan_vectors = LanePlan::most_vectors(staging.rows, staging.cols, staging.pitch, lanes);
-  const Index staged_size = b.channels * staging.channel_size + 2 * tile_lanes<T>;
+  const Index staged_size = in_place ? 0 : b.channels * staging.channel_size + 2 * tile_lanes<T>;
   Layout layout;
   const auto packed_piece = layout.array<T>(checked_product(p.groups * p.F, p.C * taps));
   const auto offset_piece = layout.array<Index>(b.channels * taps);
@@ -204,7 +223,7 @@ void correlate_pixels(const Correlation<T>& p) {
     for (Index a = 0; a < p.rows.count; ++a)
       for (Index k = 0; k < p.cols.count; ++k)
         offset[(c * p.rows.count + a) * p.cols.count + k] =
-            c * staging.channel_size + staging.tap_offset(a, k);
+            in_place ? c * p.x_plane : c * staging.channel_size + staging.tap_offset(a, k);
 
   const Index blocks = b.row_blocks * b.col_blocks;
   parallel_for(p.N * p.groups * blocks * b.filter_parts, b.threads, [&](Index task, int slot) {
@@ -215,23 +234,35 @@ void correlate_pixels(const Correlation<T>& p) {
     T* staged = staged_piece.of(scratch.data(), slot);
     T* tile = tile_piece.of(scratch.data(), slot);
     LanePlan& lane_plan = plans[slot];
-    lane_plan.plan(std::min(staging.rows, p.OH - oh), std::min(staging.cols, p.OW - ow), staging.pitch, lanes,
-                   p.out_row, p.out_col);
+    const Index rows_here = std::min(staging.rows, p.OH - oh), cols_here = std::min(staging.cols, p.OW - ow);
+    if (in_place)
+      lane_plan.plan_inside(rows_here, cols_here, p.x_row, lanes, p.out_row, p.out_col);
+    else
+      lane_plan.plan(rows_here, cols_here, staging.pitch, lanes, p.out_row, p.out_col);
     const T* x = p.x + image * p.x_image + group * p.C * p.x_plane;
     T* out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
     for (Index chunk = 0; chunk < b.chunks; ++chunk) {
       const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
-      for (Index c = 0; c < channels; ++c)
-        stage_plane(x + (c0 + c) * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow,
-                    staged + c * staging.channel_size);
-      // Lanes without an output read on: whatever old bits lie there may be denormal, and slow.
-      std::fill_n(staged + channels * staging.channel_size, 2 * tile_lanes<T>, T(0));
+      const T* input = staged;
+      if (in_place) {
+        input = x + c0 * p.x_plane + (oh + p.rows.at[0]) * p.x_row + ow + p.cols.at[0];
+      } else {
+        for (Index c = 0; c < channels; ++c)
+          stage_plane(x + (c0 + c) * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow,
+                      staged + c * staging.channel_size);
+        // Lanes without an output read on: whatever old bits lie there may be denormal, and slow.
+        std::fill_n(staged + channels * staging.channel_size, 2 * tile_lanes<T>, T(0));
+      }
       const T* chunk_filters = packed + (group * p.C + c0) * p.F * taps;
-      const Index last_panel = (part + 1) * panels.count / b.filter_parts;
-      for (Index panel = part * panels.count / b.filter_parts; panel < last_panel; ++panel) {
+      const Index first_panel = part * panels.count / b.filter_parts,
+                  last_panel = (part + 1) * panels.count / b.filter_parts;
+      for (Index panel = first_panel; panel < last_panel; ++panel) {
         const Index rows = panels.rows(panel), f = panels.first(panel);
-        auto kernel = wide_tile_kernel<T>(rows);
         Index together = vectors_for(rows);
+        // Rows of channels lie too far apart for a processor to guess what comes next.
+        auto kernel = in_place && panel == first_panel && together == tile_vectors
+                          ? tile_kernel<T, tile_vectors, tile_lanes<T>>(rows)
+                          : wide_tile_kernel<T>(rows);
         for (Index v = 0; v < lane_plan.vectors; v += together) {
           if (together == tile_vectors && v + 1 == lane_plan.vectors) {  // a last vector on its own
             kernel = tile_kernel<T, 1>(rows);
@@ -239,7 +270,7 @@ void correlate_pixels(const Correlation<T>& p) {
           }
           const T* source[most_vectors];
           for (Index u = 0; u < together; ++u)
-            source[u] = staged + lane_plan.source[std::min(v + u, lane_plan.vectors - 1)];
+            source[u] = input + lane_plan.source[std::min(v + u, lane_plan.vectors - 1)];
           const T* filters = chunk_filters + f * channels * taps;
           auto target = Target<T>::rows(tile, together);
           if (p.out_col == 1 && lane_plan.whole(v, together, lanes)) {

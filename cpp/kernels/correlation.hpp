@@ -26,10 +26,20 @@ struct Correlation {
   Index out_image, out_plane, out_row, out_col;
 };
 
-// The size of equal parts of `total` that are no larger than `most`.
-inline Index even_part(Index total, Index most) {
-  const Index parts = (total + most - 1) / most;
-  return (total + parts - 1) / parts;
+// Whether tiles can read x where it lies: a single tap at stride 1 that stays inside the image.
+template <class T>
+bool reads_in_place(const Correlation<T>& p) {
+  const auto stays = [](const TapAxis& taps, Index positions, Index size) {
+    return taps.count == 1 && taps.stride == 1 && taps.at[0] >= 0 && taps.at[0] + positions <= size;
+  };
+  return stays(p.rows, p.OH, p.H) && stays(p.cols, p.OW, p.W);
+}
+
+// The size of equal parts of `total`, of whole `unit`s where there are several, that are no larger than
+// `most`.
+inline Index even_part(Index total, Index most, Index unit = 1) {
+  const Index parts = (total + most - 1) / most, part = (total + parts - 1) / parts;
+  return parts == 1 ? total : (part + unit - 1) / unit * unit;
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

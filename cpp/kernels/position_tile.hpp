@@ -9,29 +9,33 @@ namespace cnnlib::CNNLIB_ISA {
 constexpr int tile_registers = max_rows * tile_vectors;
 
 // tile[m][v] = (add ? tile[m][v] : 0) + sum over k of x[offset[k] + m] * w[k][v], m < R, v < V vectors.
-template <class T, int R, int V>
+// `Ahead` asks for what the next positions read.
+template <class T, int R, int V, bool Ahead>
 void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, bool add) {
   SpreadTile<T, R, V> sums;
-  for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) sums.add_product(x + offset[k], 1, w);
+  for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) {
+    if constexpr (Ahead) __builtin_prefetch(x + offset[k] + 2 * R);
+    sums.add_product(x + offset[k], 1, w);
+  }
   sums.store(tile, add);
 }
 
 template <class T>
 using PositionKernel = void (*)(Index K, const T* x, const Index* offset, const T* w, T* tile, bool add);
 
-template <class T, int V, int... R>
+template <class T, int V, bool Ahead, int... R>
 constexpr std::array<PositionKernel<T>, sizeof...(R)> position_kernels(std::integer_sequence<int, R...>) {
-  return {&multiply_positions<T, R + 1, V>...};
+  return {&multiply_positions<T, R + 1, V, Ahead>...};
 }
 
 // The kernel for `rows` positions of `vectors` vectors, as vectors_beside() allows.
-template <class T>
+template <class T, bool Ahead = false>
 PositionKernel<T> position_kernel(Index rows, Index vectors) {
   const auto up_to = [](int V) { return std::min(max_rows, tile_registers / V); };
-  static constexpr auto one = position_kernels<T, 1>(std::make_integer_sequence<int, up_to(1)>());
-  static constexpr auto two = position_kernels<T, 2>(std::make_integer_sequence<int, up_to(2)>());
-  static constexpr auto three = position_kernels<T, 3>(std::make_integer_sequence<int, up_to(3)>());
-  static constexpr auto four = position_kernels<T, 4>(std::make_integer_sequence<int, up_to(4)>());
+  static constexpr auto one = position_kernels<T, 1, Ahead>(std::make_integer_sequence<int, up_to(1)>());
+  static constexpr auto two = position_kernels<T, 2, Ahead>(std::make_integer_sequence<int, up_to(2)>());
+  static constexpr auto three = position_kernels<T, 3, Ahead>(std::make_integer_sequence<int, up_to(3)>());
+  static constexpr auto four = position_kernels<T, 4, Ahead>(std::make_integer_sequence<int, up_to(4)>());
   return vectors == 1   ? one[rows - 1]
          : vectors == 2 ? two[rows - 1]
          : vectors == 3 ? three[rows - 1]
