@@ -60,11 +60,10 @@ bool long_dots(const ConvShape& s) {
          s.OH * s.OW >= fewest_positions;
 }
 
-// Whether the weights fill the second-level cache, and whether an image has too few positions to make use of
-// them there: the batch's positions, gathered, lie side by side.
+// Whether the weights take so many bytes that the input is worth gathering for them.
 template <class T>
-bool many_weights(const ConvShape& s) {
-  return s.C / s.groups * s.F * Index{sizeof(T)} >= 1 << 20;
+bool many_weights(const ConvShape& s, Index bytes) {
+  return s.C / s.groups * s.F * Index{sizeof(T)} >= bytes;
 }
 inline bool few_points(const ConvShape& s) { return s.OH * s.OW < 64; }
 
@@ -80,7 +79,7 @@ void with_depthwise_lanes(const ConvShape& s, const Body& body) {
 
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
-  if (strided_points(s) && few_points(s) && many_weights<T>(s)) {
+  if (strided_points(s) && many_weights<T>(s, 1 << 19)) {
     Layout layout;
     const auto piece = layout.array<T>(checked_product(s.N * s.C, s.OH * s.OW));
     const Scratch scratch(layout.bytes());
@@ -118,16 +117,18 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
   if (depthwise(s))
     return with_depthwise_lanes<T>(
         s, [&](auto lanes) { gradients_depthwise<T, decltype(lanes)>(x, w, dout, b, dx, dw, db, s); });
-  if (strided_points(s) && (many_weights<T>(s) || !few_points(s))) {
+  const bool gather = dw != nullptr && strided_points(s) && many_weights<T>(s, 1 << 20);
+  const bool spread = dx != nullptr && strided_points(s) && !few_points(s);
+  if (gather || spread) {
     Layout layout;
     const auto piece = layout.array<T>(checked_product(s.N * s.C, s.OH * s.OW));
     const Scratch scratch(layout.bytes());
     T* points = piece.in(scratch.data());
-    if (dw != nullptr && many_weights<T>(s)) {
+    if (gather) {
       gather_points(x, s, points);
       weight_gradient(points, dout, std::exchange(dw, nullptr), db, gathered(s));
     }
-    if (dx != nullptr) {
+    if (spread) {
       input_gradient(dout, w, b, points, gathered(s));
       spread_points(points, b, s, std::exchange(dx, nullptr));
     }
