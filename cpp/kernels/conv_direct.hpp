@@ -88,9 +88,11 @@ class TurnedWeights {
   TurnedWeights(const T* w, Index filters, Index channels, Index kernel_taps)
       : F(filters), C(channels), taps(kernel_taps), scratch(layout.bytes()) {
     const T* end = w + F * C * taps;
-    parallel_ranges(F, 16, double(C) * taps / 4, [&](Index begin, Index last) {
-      for (Index f = begin; f < last; ++f)
-        transpose_freely(w + f * C * taps, taps, C, taps, end, data() + f * filter_step(), tap_step());
+    // Ranges of channels, as each thread packs and then multiplies those of a range.
+    parallel_ranges(C, 64, double(F) * taps / 4, [&](Index begin, Index last) {
+      for (Index f = 0; f < F; ++f)
+        transpose_freely(w + (f * C + begin) * taps, taps, last - begin, taps, end,
+                         data() + f * filter_step() + begin, tap_step());
     });
   }
   const T* data() const { return piece.in(scratch.data()); }

@@ -155,8 +155,8 @@ void correlate_filters(const Correlation<T>& p) {
     return packed + ((group * p.C + c0) * b.vectors + panels.first(panel) * channels) * lanes * taps;
   };
   parallel_for(p.groups * b.chunks * panels.count, b.threads, [&](Index task, int slot) {
-    const Index panel = task % panels.count, chunk = task / panels.count % b.chunks;
-    const Index group = task / panels.count / b.chunks;
+    const Index chunk = task % b.chunks, panel = task / b.chunks % panels.count;  // a part's panels in a run
+    const Index group = task / b.chunks / panels.count;
     const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
     const Index first = panels.first(panel) * lanes, size = panels.rows(panel) * lanes;
     pack_lanes(p, group, first, std::min(size, p.F - first), size, c0, channels,

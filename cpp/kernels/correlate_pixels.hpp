@@ -158,8 +158,8 @@ template <class T>
 void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBlocks& b, T* packed) {
   const Index taps = p.rows.count * p.cols.count;
   parallel_for(p.groups * b.chunks * panels.count, b.threads, [&](Index task, int) {
-    const Index panel = task % panels.count, chunk = task / panels.count % b.chunks;
-    const Index group = task / panels.count / b.chunks;
+    const Index chunk = task % b.chunks, panel = task / b.chunks % panels.count;  // a part's panels in a run
+    const Index group = task / b.chunks / panels.count;
     const Index c0 = chunk * b.channels, c1 = std::min(p.C, c0 + b.channels);
     const Index rows = panels.rows(panel), first = panels.first(panel);
     T* to = packed + (group * p.C + c0) * p.F * taps + first * (c1 - c0) * taps;
