@@ -82,6 +82,22 @@ void parallel_for(Index tasks, int threads, const Body& body, Order order = Orde
   }
 }
 
+// body(task) for every task, on one thread each; kernels that it calls start no others, and may run out of
+// memory.
+template <class Body>
+void each_on_its_own(Index tasks, int threads, const Body& body) {
+  CaughtError error;
+  parallel_for(tasks, threads, [&](Index task, int) {
+    const SingleThread scope;
+    try {
+      body(task);
+    } catch (...) {
+      error.keep();
+    }
+  });
+  error.rethrow();
+}
+
 // body(begin, end) for slices of [0, n) whose bounds are multiples of `grain`.
 template <class Body>
 void parallel_ranges(Index n, Index grain, double work_per_item, const Body& body,

@@ -29,18 +29,11 @@ struct BatchSlices {
   // body(slice, first image, shape of the slice) for all slices, each on one thread.
   template <class Body>
   void each(const ConvShape& s, double work, const Body& body) const {
-    CaughtError error;  // a slice asks for memory of its own
-    parallel_for(count, threads_for(work), [&](Index slice, int) {
-      const SingleThread scope;
+    each_on_its_own(count, threads_for(work), [&](Index slice) {
       ConvShape part = s;
       part.N = first(slice + 1) - first(slice);
-      try {
-        body(slice, first(slice), part);
-      } catch (...) {
-        error.keep();
-      }
+      body(slice, first(slice), part);
     });
-    error.rethrow();
   }
 };
 

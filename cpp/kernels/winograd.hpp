@@ -289,6 +289,7 @@ struct TilePlan {
   Index panels;
   Index filter_stride;  // between points of a panel
   TileGrid grid;
+  Index first, count;  // of the tiles to do
   int threads;
   Index staged_size;
 
@@ -300,8 +301,27 @@ struct TilePlan {
         panels((p.F + width - 1) / width),
         filter_stride(channels * width + lanes),
         grid(p.N, p.OH, p.OW, K::out_h, K::out_w, p.dilation_h, p.dilation_w),
+        first(0),
+        count(grid.count),
         threads(threads_for(2.0 / 16 * grid.count * K::points * channels * panels * width)),
         staged_size((K::in_h * grid.most_width(K::in_w) + lanes) * lanes) {}
+
+  // Whether every thread had better transform all filters for itself than read what others transformed: it
+  // has tiles enough to make up for that, and the copies are not too large.
+  bool threads_apart() const {
+    constexpr double least_tiles = 32, most_bytes = 80 << 20;
+    const double bytes = 1.0 * K::points * filter_stride * panels * sizeof(T);
+    return threads > 1 && count >= least_tiles * (threads - 1) && panels * width <= 8 * count &&
+           bytes * threads <= most_bytes;
+  }
+  // One of `parts` equal parts, for one thread.
+  TilePlan part(Index i, Index parts) const {
+    TilePlan own = *this;
+    own.first = first + i * count / parts;
+    own.count = first + (i + 1) * count / parts - own.first;
+    own.threads = 1;
+    return own;
+  }
 
   // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
   // meet in one set of the first-level cache.
@@ -356,9 +376,9 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
       cache_bytes / (K::points * (plan.channels + plan.width) * Index(sizeof(T))) / max_rows * max_rows;
   block = std::clamp<Index>(block, max_rows, most_tiles);
   if (plan.threads > 1)
-    while (block > max_rows && (plan.grid.count + block - 1) / block < 2 * plan.threads) block -= max_rows;
-  block = even_part(plan.grid.count, block);
-  const Index blocks = (plan.grid.count + block - 1) / block;
+    while (block > max_rows && (plan.count + block - 1) / block < 2 * plan.threads) block -= max_rows;
+  block = even_part(plan.count, block);
+  const Index blocks = (plan.count + block - 1) / block;
 
   Layout layout;
   const auto filter_piece = layout.array<T>(checked_product(plan.panels, panel_size));
@@ -375,7 +395,7 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
                             plan.width, plan.filter_stride);
   });
   parallel_for(blocks, plan.threads, [&](Index task, int slot) {
-    const Index begin = task * block, end = std::min(plan.grid.count, begin + block);
+    const Index begin = plan.first + task * block, end = std::min(plan.first + plan.count, begin + block);
     T* values = value_piece.of(scratch.data(), slot);
     T* products = product_piece.of(scratch.data(), slot);
     for (Index q = 0; q < plan.channel_blocks; ++q)
@@ -389,7 +409,7 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
 // never leave its cache.
 template <class T, class K>
 void filters_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
-  const Index count = plan.grid.count, block = even_part(count, most_tiles);
+  const Index count = plan.count, block = even_part(count, most_tiles);
   Layout layout;
   const auto filter_piece = layout.per_thread<T>(plan.threads, K::points * plan.filter_stride);
   const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T, K>);
@@ -399,7 +419,8 @@ void filters_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
   const Scratch scratch(layout.bytes());
   T* values = value_piece.in(scratch.data());
   parallel_for(plan.channel_blocks, plan.threads, [&](Index q, int slot) {
-    plan.transform(p, 0, count, q, staged_piece.of(scratch.data(), slot), values, count);
+    plan.transform(p, plan.first, plan.first + count, q, staged_piece.of(scratch.data(), slot), values,
+                   count);
   });
   parallel_for(plan.panels, plan.threads, [&](Index panel, int slot) {
     T* filters = filter_piece.of(scratch.data(), slot);
@@ -410,19 +431,26 @@ void filters_outside(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
                                 taps_piece.of(scratch.data(), slot), filters + v * plan.lanes, plan.width,
                                 plan.filter_stride);
     for (Index begin = 0; begin < count; begin += block)
-      plan.multiply(p, begin, std::min(count, begin + block), panel, values + begin * plan.lanes, count,
-                    filters, products, block);
+      plan.multiply(p, plan.first + begin, plan.first + std::min(count, begin + block), panel,
+                    values + begin * plan.lanes, count, filters, products, block);
   });
+}
+
+template <class T, class K>
+void correlate_tiles(const TileProblem<T>& p, const TilePlan<T, K>& plan) {
+  // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.
+  if (plan.count <= p.F && plan.panels >= plan.threads)
+    filters_outside(p, plan);
+  else
+    tiles_outside(p, plan);
 }
 
 template <class T, class K>
 void correlate_tiles(const TileProblem<T>& p) {
   const TilePlan<T, K> plan(p);
-  // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.
-  if (plan.grid.count <= p.F && plan.panels >= plan.threads)
-    filters_outside(p, plan);
-  else
-    tiles_outside(p, plan);
+  if (!plan.threads_apart()) return correlate_tiles(p, plan);
+  each_on_its_own(plan.threads, plan.threads,
+                  [&](Index part) { correlate_tiles(p, plan.part(part, plan.threads)); });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
