@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <exception>
 #include <fstream>
@@ -51,7 +52,53 @@ std::atomic<int>& limit() {
   return threads;
 }
 
+using Clock = std::chrono::steady_clock;
+
+std::atomic<bool> sharing_expensive{false};
+std::atomic<Clock::rep> measure_sharing_at{1};  // 0: never
+
+// The least time that a cache line takes from the first thread to the last one and back.
+Clock::duration round_trip(int threads) {
+  constexpr int trips = 12;
+  alignas(128) std::atomic<int> line{0};
+  auto least = Clock::duration::zero();
+#pragma omp parallel num_threads(threads)
+  {
+    const int slot = omp_get_thread_num(), last = omp_get_num_threads() - 1;
+    if (last > 0 && slot == last)
+      for (int i = 0; i < trips; ++i) {
+        while (line.load(std::memory_order_acquire) != 2 * i + 1) {
+        }
+        line.store(2 * i + 2, std::memory_order_release);
+      }
+    if (last > 0 && slot == 0)
+      for (int i = 0; i < trips; ++i) {
+        const auto start = Clock::now();
+        line.store(2 * i + 1, std::memory_order_release);
+        while (line.load(std::memory_order_acquire) != 2 * i + 2) {
+        }
+        const auto trip = Clock::now() - start;
+        least = i > 0 ? std::min(least, trip) : trip;
+      }
+  }
+  return least;
+}
+
 }  // namespace
+
+bool sharing_is_expensive(int threads) {
+  constexpr Clock::duration expensive = std::chrono::nanoseconds(180), valid = std::chrono::milliseconds(100);
+  if (measure_sharing_at > 0 && Clock::now().time_since_epoch().count() >= measure_sharing_at) {
+    sharing_expensive = round_trip(threads) > expensive;
+    measure_sharing_at = (Clock::now().time_since_epoch() + valid).count();
+  }
+  return sharing_expensive;
+}
+
+void assume_sharing(std::optional<bool> expensive) {
+  measure_sharing_at = expensive ? 0 : 1;
+  sharing_expensive = expensive.value_or(false);
+}
 
 // omp_get_max_threads carries what threadpoolctl and omp_set_num_threads asked of this thread.
 int num_threads() {

@@ -5,6 +5,7 @@
 
 #include <exception>
 #include <mutex>
+#include <optional>
 
 #include "buffers.hpp"
 #include "shapes.hpp"
@@ -39,6 +40,12 @@ class CaughtError {
 
 // Threads worth starting for `work`, counted in scalar operations (1 when it is small).
 int threads_for(double work);
+
+// Whether data that one of the threads wrote is expensive for another to read, as where their cores share no
+// cache. It is measured, now and then: a virtual machine's cores move.
+bool sharing_is_expensive(int threads);
+// From now on it is, or is not, or is measured again. No result depends on it, and tests try both.
+void assume_sharing(std::optional<bool> expensive);
 
 // Calls f(data) so that OpenMP works: directly, or from a fresh thread in a forked child, where the
 // calling thread's OpenMP pool died with the parent.

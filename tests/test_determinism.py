@@ -3,6 +3,7 @@
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib import _core
 from helpers import LAYERS, Layer, cast, random_arrays
 
 
@@ -86,8 +87,16 @@ def run(layer, dtype):
     return layer.run(arrays, dout), arrays, dout
 
 
+@pytest.fixture(params=[False, True], ids=["near cores", "far cores"])
+def sharing(request):
+    """Whether kernels take it that data of one thread is expensive for another."""
+    _core.assume_sharing(request.param)
+    yield
+    _core.assume_sharing(None)
+
+
 @pytest.mark.parametrize("name", LARGE)
-def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads):
+def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads, sharing):
     num_threads(1)
     want, arrays, dout = run(LARGE[name], dtype)
     for threads in (2, 3, 3):

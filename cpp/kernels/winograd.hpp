@@ -312,7 +312,7 @@ struct TilePlan {
     constexpr double least_tiles = 32, most_bytes = 80 << 20;
     const double bytes = 1.0 * K::points * filter_stride * panels * sizeof(T);
     return threads > 1 && count >= least_tiles * (threads - 1) && panels * width <= 8 * count &&
-           bytes * threads <= most_bytes;
+           bytes * threads <= most_bytes && sharing_is_expensive(threads);
   }
   // One of `parts` equal parts, for one thread.
   TilePlan part(Index i, Index parts) const {
