@@ -11,12 +11,47 @@ _KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
 _GRADIENTS = ("dx", "dw", "db")
 
 
+def _plain(stride=1, pad=0, dilation=1, groups=1, algorithm="auto"):
+    """What `_geometry` returns, at a third of the cost; None for what is not plain, or refused there."""
+    vertical = horizontal = pad
+    if type(pad) is tuple and len(pad) == 2:
+        vertical, horizontal = pad
+    if (
+        type(stride) is type(vertical) is type(horizontal) is type(dilation) is type(groups) is int
+        and 0 < stride < LIMIT
+        and 0 <= vertical < LIMIT
+        and 0 <= horizontal < LIMIT
+        and 0 < dilation < LIMIT
+        and 0 < groups < LIMIT
+        and algorithm in CONV_ALGORITHMS
+    ):
+        return (
+            stride,
+            stride,
+            vertical,
+            vertical,
+            horizontal,
+            horizontal,
+            dilation,
+            dilation,
+            groups,
+        ), algorithm
+    return None
+
+
 def _geometry(function, param, x, w, keys=_KEYS, same=True):
     """The compiled layers' geometry tuple, and the algorithm."""
-    if type(param) is dict and len(param) == 2:  # the usual case, at a third of the cost
-        stride, pad = param.get("stride"), param.get("pad")
-        if type(stride) is int and type(pad) is int and 0 < stride < LIMIT and 0 <= pad < LIMIT:
-            return (stride, stride, pad, pad, pad, pad, 1, 1, 1), "auto"
+    if type(param) is dict:
+        if len(param) == 2:  # the usual case, faster still
+            stride, pad = param.get("stride"), param.get("pad")
+            if type(stride) is int and type(pad) is int and 0 < stride < LIMIT and 0 <= pad < LIMIT:
+                return (stride, stride, pad, pad, pad, pad, 1, 1, 1), "auto"
+        try:
+            plain = _plain(**param)
+        except TypeError:  # a key that is not among the arguments
+            plain = None
+        if plain is not None:
+            return plain
     check_keys(function, "conv_param", param, keys)
     get = param.get
     sh, sw = pair(function, "stride", get("stride", 1))
