@@ -31,6 +31,9 @@ struct MatrixProduct {
   static constexpr Index lanes = tile_lanes<T>, depth = 512;
   Index chunks() const { return std::max<Index>(1, (K + depth - 1) / depth); }
   Index terms(Index chunk) const { return std::min(depth, K - chunk * depth); }
+  Index most_terms() const { return std::min(depth, K); }
+  // Values of `rows` packed rows of a chunk; the last vector may be written beyond them.
+  Index packed_rows(Index rows) const { return rows * most_terms() + Simd<T>::size; }
   int threads() const { return threads_for(2.0 / 16 * M * N * K); }
 };
 
@@ -138,16 +141,16 @@ void product_by_rows(const MatrixProduct<T>& p) {
                         std::min<Index>(4, panels), panels);
 
   Layout layout;
-  const auto a_piece = layout.per_thread<T>(threads, rows * p.depth);
+  const auto a_piece = layout.per_thread<T>(threads, p.packed_rows(rows));
   const auto tile_piece = layout.per_thread<T>(threads, tile_size<T>);
-  const auto b_piece = layout.array<T>(checked_product(together * p.lanes, p.chunks() * p.depth));
-  const auto offset_piece = layout.array<Index>(p.depth);
+  const auto b_piece = layout.array<T>(checked_product(together * p.lanes, p.chunks() * p.most_terms()));
+  const auto offset_piece = layout.array<Index>(p.most_terms());
   const Scratch scratch(layout.bytes());
   T* packed_b = b_piece.in(scratch.data());  // [panel][chunk][k][lanes]
   Index* offset = offset_piece.in(scratch.data());
-  for (Index k = 0; k < p.depth; ++k) offset[k] = k * p.lanes;
+  for (Index k = 0; k < p.most_terms(); ++k) offset[k] = k * p.lanes;
   const auto columns = [&](Index panel, Index chunk) {
-    return packed_b + (panel * p.chunks() + chunk) * p.depth * p.lanes;
+    return packed_b + (panel * p.chunks() + chunk) * p.most_terms() * p.lanes;
   };
 
   for (Index first = 0; first < panels; first += together) {
@@ -182,27 +185,27 @@ void product_by_columns(const MatrixProduct<T>& p) {
   const int threads = p.threads();
   const Index panels = (p.N + p.lanes - 1) / p.lanes;
   Layout layout;
-  const auto a_piece = layout.array<T>(checked_product(p.M, p.chunks() * p.depth));
-  const auto b_piece = layout.per_thread<T>(threads, p.lanes * p.depth);
+  const auto a_piece = layout.array<T>(checked_product(p.chunks(), p.packed_rows(p.M)));
+  const auto b_piece = layout.per_thread<T>(threads, p.lanes * p.most_terms());
   const auto tile_piece = layout.per_thread<T>(threads, tile_size<T>);
-  const auto offset_piece = layout.array<Index>(2 * p.depth);
+  const auto offset_piece = layout.array<Index>(2 * p.most_terms());
   const Scratch scratch(layout.bytes());
   T* packed_a = a_piece.in(scratch.data());  // [chunk][panel][k][row]
   Index* offset = offset_piece.in(scratch.data());
-  Index* row_offset = offset + p.depth;
-  for (Index k = 0; k < p.depth; ++k) {
+  Index* row_offset = offset + p.most_terms();
+  for (Index k = 0; k < p.most_terms(); ++k) {
     offset[k] = k * p.lanes;
     row_offset[k] = k * p.b.row;
   }
   parallel_for(p.chunks(), threads,
-               [&](Index chunk, int) { pack_a(p, 0, p.M, chunk, packed_a + chunk * p.depth * p.M); });
+               [&](Index chunk, int) { pack_a(p, 0, p.M, chunk, packed_a + chunk * p.packed_rows(p.M)); });
   parallel_for(panels, threads, [&](Index panel, int slot) {
     const Index n = panel * p.lanes, width = std::min(p.lanes, p.N - n);
     const bool in_place = p.b.col == 1 && width == p.lanes && p.M <= 2 * max_rows;
     T* packed_b = b_piece.of(scratch.data(), slot);
     for (Index chunk = 0; chunk < p.chunks(); ++chunk) {
       if (!in_place) pack_b(p, n, chunk, packed_b);
-      multiply_panel<T>(packed_a + chunk * p.depth * p.M, p.M, p.terms(chunk),
+      multiply_panel<T>(packed_a + chunk * p.packed_rows(p.M), p.M, p.terms(chunk),
                         in_place ? p.b.data + chunk * p.depth * p.b.row + n : packed_b,
                         in_place ? row_offset : offset,
                         {p.c + n, p.N, width, chunk == 0 && p.bias != nullptr ? p.bias + n : nullptr,
@@ -220,15 +223,15 @@ void product_by_chunks(const MatrixProduct<T>& p) {
   const Index size = p.M * p.N;
   Layout layout;
   const auto part_piece = layout.array<T>(checked_product(p.chunks(), size));
-  const auto a_piece = layout.per_thread<T>(threads, p.M * p.depth);
-  const auto b_piece = layout.per_thread<T>(threads, p.lanes * p.depth);
+  const auto a_piece = layout.per_thread<T>(threads, p.packed_rows(p.M));
+  const auto b_piece = layout.per_thread<T>(threads, p.lanes * p.most_terms());
   const auto tile_piece = layout.per_thread<T>(threads, tile_size<T>);
-  const auto offset_piece = layout.array<Index>(2 * p.depth);
+  const auto offset_piece = layout.array<Index>(2 * p.most_terms());
   const Scratch scratch(layout.bytes());
   T* parts = part_piece.in(scratch.data());
   Index* offset = offset_piece.in(scratch.data());
-  Index* row_offset = offset + p.depth;
-  for (Index k = 0; k < p.depth; ++k) {
+  Index* row_offset = offset + p.most_terms();
+  for (Index k = 0; k < p.most_terms(); ++k) {
     offset[k] = k * p.lanes;
     row_offset[k] = k * p.b.row;
   }

@@ -13,29 +13,18 @@ _GRADIENTS = ("dx", "dw", "db")
 
 def _plain(stride=1, pad=0, dilation=1, groups=1, algorithm="auto"):
     """What `_geometry` returns, at a third of the cost; None for what is not plain, or refused there."""
-    vertical = horizontal = pad
-    if type(pad) is tuple and len(pad) == 2:
-        vertical, horizontal = pad
+    top, left = pad if type(pad) is tuple and len(pad) == 2 else (pad, pad)
     if (
-        type(stride) is type(vertical) is type(horizontal) is type(dilation) is type(groups) is int
+        type(stride) is type(top) is type(left) is type(dilation) is type(groups) is int
         and 0 < stride < LIMIT
-        and 0 <= vertical < LIMIT
-        and 0 <= horizontal < LIMIT
+        and 0 <= top < LIMIT
+        and 0 <= left < LIMIT
         and 0 < dilation < LIMIT
         and 0 < groups < LIMIT
+        and type(algorithm) is str
         and algorithm in CONV_ALGORITHMS
     ):
-        return (
-            stride,
-            stride,
-            vertical,
-            vertical,
-            horizontal,
-            horizontal,
-            dilation,
-            dilation,
-            groups,
-        ), algorithm
+        return (stride, stride, top, top, left, left, dilation, dilation, groups), algorithm
     return None
 
 
