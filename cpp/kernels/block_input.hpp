@@ -38,27 +38,38 @@ class BlockInput {
   }
   // Whether tiles ask for what the next ones read: rows of channels too far apart for a processor to guess.
   bool scattered() const { return in_place && p.x_plane * Index(sizeof(T)) >= 512; }
-  // Where tile number `tile` of the block at (oh, ow), which begins at (row, col) there, reads channels from
-  // c0 on; x of this image and group.
-  const T* at(const T* x, Index oh, Index ow, const T* staged, Index tile, Index row, Index col,
-              Index c0) const {
-    if (in_place) return x + c0 * p.x_plane + (oh + row + p.rows.at[0]) * p.x_row + ow + col + p.cols.at[0];
-    return single ? staged + tile * panel_size + c0 * pitch
-                  : staged + c0 * staging.channel_size + row * staging.pitch + col;
+  // Where tile number `tile`, which begins at (row, col) of the block, reads channels from c0 on; `block` is
+  // what stage() returned.
+  const T* at(const T* block, Index tile, Index row, Index col, Index c0) const {
+    if (in_place) return block + c0 * p.x_plane + row * p.x_row + col;
+    return single ? block + tile * panel_size + c0 * pitch
+                  : block + c0 * staging.channel_size + row * staging.pitch + col;
   }
 
-  void stage(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
-    if (in_place) return;
-    if (!single) {
-      const Index top = std::max<Index>(oh * p.rows.stride + staging.y.lowest, 0);
-      const Index bottom = std::min(top + staging.height * p.rows.stride, p.H);
-      for (Index c = 0; c < p.C; ++c) {
-        const T* plane = x + c * p.x_plane;
-        if (c + 1 < p.C) prefetch(plane + p.x_plane + top * p.x_row, (bottom - top) * p.x_row);
-        stage_plane(plane, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
-      }
-      return;
+  // Where the block at (oh, ow) of an image x, of one group, lies: in `staged`, if it had to be copied.
+  const T* stage(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
+    if (in_place) return x + (oh + p.rows.at[0]) * p.x_row + ow + p.cols.at[0];
+    if (single)
+      stage_panels(x, oh, ow, rows, segments, staged);
+    else
+      stage_planes(x, oh, ow, staged);
+    return staged;
+  }
+
+ private:
+  using S = Simd<T>;
+
+  void stage_planes(const T* x, Index oh, Index ow, T* staged) const {
+    const Index top = std::max<Index>(oh * p.rows.stride + staging.y.lowest, 0);
+    const Index bottom = std::min(top + staging.height * p.rows.stride, p.H);
+    for (Index c = 0; c < p.C; ++c) {
+      const T* plane = x + c * p.x_plane;
+      if (c + 1 < p.C) prefetch(plane + p.x_plane + top * p.x_row, (bottom - top) * p.x_row);
+      stage_plane(plane, p.H, p.W, p.x_row, staging, oh, ow, staged + c * staging.channel_size);
     }
+  }
+
+  void stage_panels(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
     const Index start = ow * p.cols.stride + p.cols.at[0];
     const Index vectors = (pitch + lanes - 1) / lanes, reach = vectors * lanes * p.cols.stride;
     Index whole = 0;  // segments that can be read in whole vectors
@@ -88,9 +99,6 @@ class BlockInput {
           }
       }
   }
-
- private:
-  using S = Simd<T>;
 
   // Whole vectors are written: what follows belongs to the next channel, which comes later, or to nobody.
   template <class Load>

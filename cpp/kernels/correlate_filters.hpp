@@ -171,10 +171,9 @@ void correlate_filters(const Correlation<T>& p) {
     const Index oh = block / b.col_blocks * staging.rows, ow = block % b.col_blocks * staging.cols;
     const Index rows = std::min(staging.rows, p.OH - oh);
     const Panels segments(std::min(staging.cols, p.OW - ow));
-    T* staged = staged_piece.of(scratch.data(), slot);
     T* sums = sum_piece.of(scratch.data(), slot);
     const T* x = p.x + image * p.x_image + group * p.C * p.x_plane;
-    input.stage(x, oh, ow, rows, segments, staged);
+    const T* base = input.stage(x, oh, ow, rows, segments, staged_piece.of(scratch.data(), slot));
     T* out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
     const Index first_panel = part * panels.count / b.filter_parts,
                 last_panel = (part + 1) * panels.count / b.filter_parts;
@@ -203,8 +202,8 @@ void correlate_filters(const Correlation<T>& p) {
           const auto kernel = panel == first_panel && input.scattered()
                                   ? position_kernel<T, true>(count, panels.rows(panel))
                                   : position_kernel<T>(count, panels.rows(panel));
-          kernel(products, input.at(x, oh, ow, staged, tile, i, j, c0), offset + skipped,
-                 weights + skipped * size, sum, chunk > 0);
+          kernel(products, input.at(base, tile, i, j, c0), offset + skipped, weights + skipped * size, sum,
+                 chunk > 0);
           if (last_chunk)
             write_positions(p, sum, size, count, std::min(size, p.F - f), bias,
                             out + f * p.out_plane + i * p.out_row + j * p.out_col);
