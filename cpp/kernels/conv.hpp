@@ -77,16 +77,32 @@ void with_depthwise_lanes(const ConvShape& s, const Body& body) {
     body(RowLanes<T>());
 }
 
+inline double conv_work(const ConvShape& s) {
+  return 2.0 / 16 * s.N * s.F * (s.C / s.groups) * s.KH * s.KW * s.OH * s.OW;
+}
+
+// body(shape, first image) for the batch, or for a part of it on each thread, which then packs all weights
+// for itself: where it is expensive to read what others packed, and the parts are large enough.
+template <class T, class Body>
+void by_images(const ConvShape& s, const Body& body) {
+  constexpr Index fewest_positions = 64;
+  constexpr double most_bytes = 8 << 20;
+  const int threads = threads_for(conv_work(s));
+  const double bytes = 1.0 * s.F * (s.C / s.groups) * s.KH * s.KW * sizeof(T);
+  const bool even = s.N % threads == 0 || s.N >= 8 * threads;
+  if (threads == 1 || !even || s.N / threads * s.OH * s.OW < fewest_positions || bytes > most_bytes ||
+      !sharing_is_expensive(threads))
+    return body(s, 0);
+  each_on_its_own(threads, threads, [&](Index part) {
+    ConvShape own = s;
+    const Index first = s.N * part / threads;
+    own.N = s.N * (part + 1) / threads - first;
+    body(own, first);
+  });
+}
+
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
-  if (strided_points(s) && many_weights<T>(s, 1 << 19)) {
-    Layout layout;
-    const auto piece = layout.array<T>(checked_product(s.N * s.C, s.OH * s.OW));
-    const Scratch scratch(layout.bytes());
-    T* points = piece.in(scratch.data());
-    gather_points(x, s, points);
-    return conv_forward<T>(points, w, b, out, gathered(s), relu);
-  }
   if (depthwise(s))
     return with_depthwise_lanes<T>(
         s, [&](auto lanes) { forward_depthwise<T, decltype(lanes)>(x, w, b, out, s, relu); });
@@ -94,14 +110,27 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
     const Index D = s.C * s.KH * s.KW;
     return matrix_product<T>({{x, D, 1}, {w, 1, D}, b, relu, out, s.N, s.F, D});
   }
-  if (s.N == 0 || !use_winograd<T>(s, Pass::forward)) return forward_direct(x, w, b, out, s, relu);
-  forward_winograd(x, w, b, out, s, relu);
+  if (s.N > 0 && use_winograd<T>(s, Pass::forward)) return forward_winograd(x, w, b, out, s, relu);
+  by_images<T>(s, [&](const ConvShape& part, Index first) {
+    const T* images = x + first * s.C * s.H * s.W;
+    T* to = out + first * s.F * s.OH * s.OW;
+    if (!strided_points(s) || !many_weights<T>(s, 1 << 19))
+      return forward_direct(images, w, b, to, part, relu);
+    Layout layout;
+    const auto piece = layout.array<T>(checked_product(part.N * s.C, s.OH * s.OW));
+    const Scratch scratch(layout.bytes());
+    T* points = piece.in(scratch.data());
+    gather_points(images, part, points);
+    conv_forward<T>(points, w, b, to, gathered(part), relu);
+  });
 }
 
 template <class T>
 void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
   if (s.N > 0 && use_winograd<T>(s, Pass::input_gradient)) return input_gradient_winograd(dout, w, b, dx, s);
-  input_gradient_direct(dout, w, b, dx, s);
+  by_images<T>(s, [&](const ConvShape& part, Index first) {
+    input_gradient_direct(dout + first * s.F * s.OH * s.OW, w, b, dx + first * s.C * s.H * s.W, part);
+  });
 }
 
 template <class T>

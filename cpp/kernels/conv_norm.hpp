@@ -37,10 +37,6 @@ struct BatchSlices {
   }
 };
 
-inline double conv_work(const ConvShape& s) {
-  return 2.0 / 16 * s.N * s.F * (s.C / s.groups) * s.KH * s.KW * s.OH * s.OW;
-}
-
 // With the batch's own statistics.
 template <class T>
 void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
