@@ -81,8 +81,26 @@ inline double conv_work(const ConvShape& s) {
   return 2.0 / 16 * s.N * s.F * (s.C / s.groups) * s.KH * s.KW * s.OH * s.OW;
 }
 
-// body(shape, first image) for the batch, or for a part of it on each thread, which then packs all weights
-// for itself: where it is expensive to read what others packed, and the parts are large enough.
+// A batch cut into slices.
+struct BatchSlices {
+  Index N, count;
+
+  Index first(Index slice) const { return N * slice / count; }
+  Index most_images() const { return (N + count - 1) / count; }
+
+  // body(slice, first image, shape of the slice) for all slices, each on one thread.
+  template <class Body>
+  void each(const ConvShape& s, double work, const Body& body) const {
+    each_on_its_own(count, threads_for(work), [&](Index slice) {
+      ConvShape part = s;
+      part.N = first(slice + 1) - first(slice);
+      body(slice, first(slice), part);
+    });
+  }
+};
+
+// body(first image, shape) for the batch, or for a slice of it on each thread, which then packs all weights
+// for itself: where it is expensive to read what others packed, the slices are large and the weights are not.
 template <class T, class Body>
 void by_images(const ConvShape& s, const Body& body) {
   constexpr Index fewest_positions = 64;
@@ -92,13 +110,9 @@ void by_images(const ConvShape& s, const Body& body) {
   const bool even = s.N % threads == 0 || s.N >= 8 * threads;
   if (threads == 1 || !even || s.N / threads * s.OH * s.OW < fewest_positions || bytes > most_bytes ||
       !sharing_is_expensive(threads))
-    return body(s, 0);
-  each_on_its_own(threads, threads, [&](Index part) {
-    ConvShape own = s;
-    const Index first = s.N * part / threads;
-    own.N = s.N * (part + 1) / threads - first;
-    body(own, first);
-  });
+    return body(0, s);
+  BatchSlices{s.N, threads}.each(s, conv_work(s),
+                                 [&](Index, Index first, const ConvShape& part) { body(first, part); });
 }
 
 template <class T>
@@ -111,7 +125,7 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
     return matrix_product<T>({{x, D, 1}, {w, 1, D}, b, relu, out, s.N, s.F, D});
   }
   if (s.N > 0 && use_winograd<T>(s, Pass::forward)) return forward_winograd(x, w, b, out, s, relu);
-  by_images<T>(s, [&](const ConvShape& part, Index first) {
+  by_images<T>(s, [&](Index first, const ConvShape& part) {
     const T* images = x + first * s.C * s.H * s.W;
     T* to = out + first * s.F * s.OH * s.OW;
     if (!strided_points(s) || !many_weights<T>(s, 1 << 19))
@@ -128,7 +142,7 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
 template <class T>
 void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
   if (s.N > 0 && use_winograd<T>(s, Pass::input_gradient)) return input_gradient_winograd(dout, w, b, dx, s);
-  by_images<T>(s, [&](const ConvShape& part, Index first) {
+  by_images<T>(s, [&](Index first, const ConvShape& part) {
     input_gradient_direct(dout + first * s.F * s.OH * s.OW, w, b, dx + first * s.C * s.H * s.W, part);
   });
 }

@@ -8,39 +8,23 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// The slices of a batch; a single one where they do not pay. They depend on the shape alone, since their
-// parts of dw are added up; large weights would have to be packed and added for each.
-struct BatchSlices {
-  Index N, count;
-
-  template <class T>
-  static BatchSlices choose(const ConvShape& s) {
-    constexpr Index fewest = 16;
-    constexpr double smallest_batch = 8 << 20, largest_slice = 1 << 20, most_weights = 256 << 10;
-    const double batch = double(s.N) * std::max(s.C * s.H * s.W, s.F * s.OH * s.OW) * sizeof(T);
-    const double weights = double(s.F) * (s.C / s.groups) * s.KH * s.KW * sizeof(T);
-    if (s.OH * s.OW == 1 || batch < smallest_batch || weights > most_weights || s.N < fewest) return {s.N, 1};
-    const Index rounds = Index(batch / (fewest * largest_slice)) + 1;
-    return {s.N, std::min(fewest * rounds, s.N)};
-  }
-  Index first(Index slice) const { return N * slice / count; }
-  Index most_images() const { return (N + count - 1) / count; }
-
-  // body(slice, first image, shape of the slice) for all slices, each on one thread.
-  template <class Body>
-  void each(const ConvShape& s, double work, const Body& body) const {
-    each_on_its_own(count, threads_for(work), [&](Index slice) {
-      ConvShape part = s;
-      part.N = first(slice + 1) - first(slice);
-      body(slice, first(slice), part);
-    });
-  }
-};
+// A single slice where they do not pay. They depend on the shape alone, since their parts of dw are added up;
+// large weights would have to be packed and added for each.
+template <class T>
+BatchSlices choose_slices(const ConvShape& s) {
+  constexpr Index fewest = 16;
+  constexpr double smallest_batch = 8 << 20, largest_slice = 1 << 20, most_weights = 256 << 10;
+  const double batch = double(s.N) * std::max(s.C * s.H * s.W, s.F * s.OH * s.OW) * sizeof(T);
+  const double weights = double(s.F) * (s.C / s.groups) * s.KH * s.KW * sizeof(T);
+  if (s.OH * s.OW == 1 || batch < smallest_batch || weights > most_weights || s.N < fewest) return {s.N, 1};
+  const Index rounds = Index(batch / (fewest * largest_slice)) + 1;
+  return {s.N, std::min(fewest * rounds, s.N)};
+}
 
 // With the batch's own statistics.
 template <class T>
 void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
-  const auto slices = BatchSlices::choose<T>(s);
+  const auto slices = choose_slices<T>(s);
   const BatchNormShape n{s.N, s.F, s.OH * s.OW};
   if (slices.count == 1) {
     conv_forward<T>(c.x, c.w, c.b, c.a, s, false);
@@ -73,7 +57,7 @@ void add_parts(const T* parts, Index count, Index size, T* total) {
 // dx, dw and db may be null: not wanted. c.a is the convolution's output.
 template <class T>
 void conv_bn_relu_backward(const ConvNormGradients<T>& c, const ConvShape& s) {
-  const auto slices = BatchSlices::choose<T>(s);
+  const auto slices = choose_slices<T>(s);
   const BatchNormShape n{s.N, s.F, s.OH * s.OW};
   const Index weights = s.F * (s.C / s.groups) * s.KH * s.KW, parts = slices.count > 1 ? slices.count : 0;
   Layout layout;

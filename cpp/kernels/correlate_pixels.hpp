@@ -31,26 +31,10 @@ struct LanePlan {
     return true;
   }
 
-  // Each row starts a vector and nothing outside it is read: the last one, where it is not full, begins
-  // earlier.
-  void plan_inside(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row,
-                   Index out_col) {
-    if (rows == block_rows && cols == block_cols) return;
-    rows = block_rows;
-    cols = block_cols;
-    vectors = 0;
-    for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < cols; j += lanes) {
-        const Index count = std::min(lanes, cols - j), before = lanes - count;
-        source[vectors] = i * pitch + j - before;
-        first[vectors] = vectors;
-        segments[vectors++] = {before, count, i * out_row + j * out_col};
-      }
-    first[vectors] = vectors;
-  }
-
   // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
-  void plan(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col) {
+  // `inside`: nothing outside a row may be read, so the last vector, where it is not full, begins earlier.
+  void plan(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col,
+            bool inside) {
     if (pitch == block_cols && out_row == block_cols &&
         out_col == 1) {  // rows without margins are one long row
       block_cols *= block_rows;
@@ -63,12 +47,13 @@ struct LanePlan {
     const Index running = ((rows - 1) * pitch + cols + lanes - 1) / lanes;
     vectors = 0;
     Index n = 0;
-    if (rows * per_row <= running) {
+    if (inside || rows * per_row <= running) {
       for (Index i = 0; i < rows; ++i)
         for (Index j = 0; j < cols; j += lanes) {
-          source[vectors] = i * pitch + j;
+          const Index count = std::min(lanes, cols - j), earlier = inside ? lanes - count : 0;
+          source[vectors] = i * pitch + j - earlier;
           first[vectors++] = n;
-          segments[n++] = {0, std::min(lanes, cols - j), i * out_row + j * out_col};
+          segments[n++] = {earlier, count, i * out_row + j * out_col};
         }
     } else {
       for (Index v = 0; v < running; ++v) {
@@ -234,11 +219,8 @@ void correlate_pixels(const Correlation<T>& p) {
     T* staged = staged_piece.of(scratch.data(), slot);
     T* tile = tile_piece.of(scratch.data(), slot);
     LanePlan& lane_plan = plans[slot];
-    const Index rows_here = std::min(staging.rows, p.OH - oh), cols_here = std::min(staging.cols, p.OW - ow);
-    if (in_place)
-      lane_plan.plan_inside(rows_here, cols_here, p.x_row, lanes, p.out_row, p.out_col);
-    else
-      lane_plan.plan(rows_here, cols_here, staging.pitch, lanes, p.out_row, p.out_col);
+    lane_plan.plan(std::min(staging.rows, p.OH - oh), std::min(staging.cols, p.OW - ow),
+                   in_place ? p.x_row : staging.pitch, lanes, p.out_row, p.out_col, in_place);
     const T* x = p.x + image * p.x_image + group * p.C * p.x_plane;
     T* out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
     for (Index chunk = 0; chunk < b.chunks; ++chunk) {
