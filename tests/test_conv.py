@@ -260,6 +260,7 @@ ALGORITHM_CASES = [
     Case((2, 3, 7, 6), (3, 1, 5, 5), groups=3, pad=2),
     Case((1, 36, 5, 9), (34, 18, 3, 3), groups=2),
     # dilation: phases of equal and of unequal size, some without an output
+    Case((1, 5, 19, 28), (6, 5, 3, 3), dilation=2, pad=2),
     Case((2, 3, 9, 11), (4, 3, 3, 3), dilation=2, pad=2),
     Case((1, 2, 10, 7), (3, 2, 3, 3), dilation=(3, 1), pad=(4, 1)),
     Case((2, 3, 4, 5), (4, 3, 3, 3), dilation=4, pad=(8, 3)),
@@ -412,14 +413,15 @@ def test_infinity_times_a_zero_weight_is_nan(isa, dtype):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf], ids=str)
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_what_is_not_finite_never_vanishes(algorithm, value, isa, dtype, rng):
-    """Winograd may spread it over the 4x4 outputs of a tile that it touches, and no further."""
-    x, w, b = cast(random_arrays(rng, (2, 16, 21, 22), (16, 16, 3, 3), (16,)), dtype)
+@pytest.mark.parametrize(("size", "tiles"), [((21, 22), (8, 12)), ((14, 15), (5, 15))], ids=str)
+def test_what_is_not_finite_never_vanishes(algorithm, value, size, tiles, isa, dtype, rng):
+    """Winograd may spread it over the 4x4 or 5x5 outputs of a tile that it touches, and no further."""
+    x, w, b = cast(random_arrays(rng, (2, 16, *size), (16, 16, 3, 3), (16,)), dtype)
     param = {"pad": 1, "algorithm": algorithm}
     x[1, 3, 9, 10] = value
     out, _ = conv_forward(x, w, b, param)
     assert not np.isfinite(out[1, :, 8:11, 9:12]).any()
-    out[1, :, 8:12, 8:12] = 0
+    out[1, :, slice(*tiles), slice(*tiles)] = 0
     assert np.isfinite(out).all()
 
     finite, cache = conv_forward(np.ones_like(x), w, b, param)
@@ -427,7 +429,7 @@ def test_what_is_not_finite_never_vanishes(algorithm, value, isa, dtype, rng):
     dout[1, 3, 9, 10] = value
     dx, dw, db = conv_backward(dout, cache)
     assert not np.isfinite(dx[1, :, 8:11, 9:12]).any()
-    dx[1, :, 8:12, 8:12] = 0
+    dx[1, :, slice(*tiles), slice(*tiles)] = 0
     assert np.isfinite(dx).all()
     assert not np.isfinite(dw[3]).any()
     assert np.isfinite(np.delete(dw, 3, axis=0)).all()

@@ -23,17 +23,16 @@ bool use_winograd(const ConvShape& s, Pass pass) {
   const auto filled = [](Index n, Index width) { return (n + width - 1) / width * width; };
   const Index C = s.C / s.groups, F = s.F / s.groups;
   const Index narrow = pass == Pass::forward ? C : F, wide = pass == Pass::forward ? F : C;
-  double products = 0;  // for each channel and filter
-  with_tile(s, [&](auto tile) {
-    const TileGrid grid(1, s.OH, s.OW, tile.out_h, tile.out_w, s.dilation_h, s.dilation_w);
-    products = double(grid.count * tile.points);
-  });
+  const bool dx = pass == Pass::input_gradient;
+  const Index rows = dx ? s.H : s.OH, cols = dx ? s.W : s.OW;
+  Index products = 0;  // for each channel and filter
+  with_tile(s, rows, cols, [&](auto tile) { products = tile_products(s, rows, cols, tile); });
   const double gain =
-      double(s.OH * s.OW * s.KH * s.KW * C * F) /
-      (products * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
-  const bool three = s.KH == 3 && s.KW == 3, line = s.KH == 1 || s.KW == 1;
-  const Index fewest_pairs = line ? 128 * lanes : three || pass == Pass::weight_gradient ? 256 : 512;
-  return gain >= (three ? 2.05 : 1.5) && C * F >= fewest_pairs;
+      double(rows * cols * s.KH * s.KW * C * F) /
+      (double(products) * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
+  if (s.KH == 1 || s.KW == 1) return gain >= 1.5 && C * F >= 128 * lanes;
+  if (s.KH == 3) return gain >= 2.05 && C * F >= 256 && std::min(C, F) > 3;
+  return gain >= (pass == Pass::forward ? 1.9 : 1.7) && C * F >= 64;
 }
 
 // Whether every channel has filters of its own. (A single channel with many filters is a matrix product.)
@@ -183,7 +182,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     if (db != nullptr) bias_gradient(dout, db, s.N, s.F, 1);
     return;
   }
-  if (s.N > 0 && few_channels<T>(s) && s.algorithm != Algorithm::winograd) {
+  if (s.N > 0 && few_channels<T>(s) && !use_winograd<T>(s, Pass::input_gradient)) {
     if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), db, s);
     if (dx != nullptr && s.F < 6 * s.groups) input_gradient(dout, w, b, std::exchange(dx, nullptr), s);
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);

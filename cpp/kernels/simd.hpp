@@ -288,6 +288,37 @@ inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm_packus_epi16(words, words));
   count == size ? std::copy_n(bytes, size, p) : std::copy_n(bytes, count, p);
 }
+
+inline __m256i lane_mask(Index first, Index count, __m256i lanes) {
+  const auto every = [](Index i) { return _mm256_set1_epi32(static_cast<int>(i)); };
+  return _mm256_and_si256(_mm256_cmpgt_epi32(lanes, every(first - 1)),
+                          _mm256_cmpgt_epi32(every(first + count), lanes));
+}
+template <>
+inline Eigen::internal::Packet8f Simd<float>::load_lanes(const float* p, Index first, Index count) {
+  return _mm256_maskload_ps(p, lane_mask(first, count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
+}
+template <>
+inline Eigen::internal::Packet4d Simd<double>::load_lanes(const double* p, Index first, Index count) {
+  return _mm256_maskload_pd(p, lane_mask(first, count, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)));
+}
+#endif
+#if defined(__SSE2__) && !defined(__AVX2__)
+template <>
+inline Eigen::internal::Packet4f Simd<float>::load_lanes(const float* p, Index first, Index count) {
+  const auto pair = [&](Index i) {  // lanes i and i + 1
+    const bool even = first <= i && i < first + count, odd = first <= i + 1 && i + 1 < first + count;
+    if (even && odd) return _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p + i)));
+    if (even) return _mm_load_ss(p + i);
+    return odd ? _mm_unpacklo_ps(_mm_setzero_ps(), _mm_load_ss(p + i + 1)) : _mm_setzero_ps();
+  };
+  return _mm_movelh_ps(pair(0), pair(2));
+}
+template <>
+inline Eigen::internal::Packet2d Simd<double>::load_lanes(const double* p, Index first, Index count) {
+  if (first == 0) return count == 2 ? _mm_loadu_pd(p) : count == 1 ? _mm_load_sd(p) : _mm_setzero_pd();
+  return first == 1 && count == 1 ? _mm_loadh_pd(_mm_setzero_pd(), p + 1) : _mm_setzero_pd();
+}
 #endif
 #if !defined(__AVX2__)
 template <class T>

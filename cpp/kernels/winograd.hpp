@@ -346,7 +346,7 @@ struct TilePlan {
                 Index tiles_stride, const T* filters, T* products, Index most) const {
     const Panels tile_panels(end - begin);
     // Sums over many channels are taken in parts, which keeps their rounding errors apart.
-    constexpr Index blocks_together = (K::most_taps > 5 ? 64 : 128) / lanes;
+    constexpr Index blocks_together = (K::most_points > 6 ? 32 : 128) / lanes;
     for (Index point = 0; point < K::points; ++point)
       for (Index q = 0; q < channel_blocks; q += blocks_together)
         for (Index i = 0; i < tile_panels.count; ++i)

@@ -7,33 +7,47 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// body(Tile<KH, KW>()) for a kernel that has one.
+// The products that the tiles of an OH x OW image take for each channel and filter.
+template <class K>
+Index tile_products(const ConvShape& s, Index OH, Index OW, K) {
+  return TileGrid(1, OH, OW, K::out_h, K::out_w, s.dilation_h, s.dilation_w).count * K::points;
+}
+
+// body(tile) with the tile of the kernel, if it has one, for an OH x OW result. The larger of two tiles
+// rounds more, and has to take clearly fewer products.
 template <class Body>
-void with_tile(const ConvShape& s, const Body& body) {
+void with_tile(const ConvShape& s, Index OH, Index OW, const Body& body) {
+  const auto choose = [&](auto small, auto large) {
+    constexpr double least_gain = 1.25;
+    if (double(tile_products(s, OH, OW, small)) >= least_gain * double(tile_products(s, OH, OW, large)))
+      body(large);
+    else
+      body(small);
+  };
   switch (10 * s.KH + s.KW) {
     case 33:
-      return body(Tile<3, 3>());
+      return choose(Tile<3, 3, 4>(), Tile<3, 3, 5>());
     case 55:
-      return body(Tile<5, 5>());
+      return choose(Tile<5, 5, 2>(), Tile<5, 5, 4>());
     case 13:
-      return body(Tile<1, 3>());
+      return body(Tile<1, 3, 4>());
     case 31:
-      return body(Tile<3, 1>());
+      return body(Tile<3, 1, 4>());
     case 15:
-      return body(Tile<1, 5>());
+      return body(Tile<1, 5, 4>());
     case 51:
-      return body(Tile<5, 1>());
+      return body(Tile<5, 1, 4>());
     case 17:
-      return body(Tile<1, 7>());
+      return body(Tile<1, 7, 4>());
     case 71:
-      return body(Tile<7, 1>());
+      return body(Tile<7, 1, 4>());
   }
 }
 
-// body(Tile<KH, KW>(), group) for every group.
+// body(tile, group) for every group.
 template <class Body>
-void each_winograd_group(const ConvShape& s, const Body& body) {
-  with_tile(s, [&](auto tile) {
+void each_winograd_group(const ConvShape& s, Index OH, Index OW, const Body& body) {
+  with_tile(s, OH, OW, [&](auto tile) {
     for (Index group = 0; group < s.groups; ++group) body(tile, group);
   });
 }
@@ -42,7 +56,7 @@ template <class T>
 void forward_winograd(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
-  each_winograd_group(s, [&](auto tile, Index group) {
+  each_winograd_group(s, s.OH, s.OW, [&](auto tile, Index group) {
     const Index c0 = group * shape.C, f0 = group * shape.F;
     correlate_tiles<T, decltype(tile)>({shape, x + c0 * plane, s.C * plane, w + f0 * shape.C * taps,
                                         shape.C * taps, taps, false, b != nullptr ? b + f0 : nullptr, relu,
@@ -54,7 +68,7 @@ template <class T>
 void input_gradient_winograd(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
-  each_winograd_group(s, [&](auto tile, Index group) {
+  each_winograd_group(s, s.H, s.W, [&](auto tile, Index group) {
     const Index c0 = group * shape.C, f0 = group * shape.F;
     correlate_tiles<T, decltype(tile)>(
         {shape.transposed(s.KH, s.KW), dout + f0 * out_plane, s.F * out_plane, w + f0 * shape.C * taps, taps,
@@ -66,7 +80,7 @@ template <class T>
 void weight_gradient_winograd(const T* x, const T* dout, T* dw, const ConvShape& s) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
-  each_winograd_group(s, [&](auto tile, Index group) {
+  each_winograd_group(s, s.OH, s.OW, [&](auto tile, Index group) {
     const Index c0 = group * shape.C, f0 = group * shape.F;
     weights_by_tiles<T, decltype(tile)>({shape, x + c0 * plane, s.C * plane, dout + f0 * out_plane,
                                          s.F * out_plane, dw + f0 * shape.C * taps});

@@ -4,8 +4,8 @@
 //
 //   out tile = A' [ (G g G') . (B' d B) ] A    summed over channels inside the brackets,
 //
-// where d is an input tile and g a filter. The matrices come from interpolation at 0, +-a, +-b, ... and
-// infinity.
+// where d is an input tile and g a filter. The matrices come from interpolation at 0, +-a, +-b, ... and,
+// where their number is even, infinity.
 #pragma once
 
 #include <array>
@@ -14,24 +14,25 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// a, b, ... for a number of pairs +-a: short in binary, and several times more precise than 1, 2, ...
-template <int pairs>
-constexpr std::array<double, pairs> interpolation_points() {
-  static_assert(pairs >= 2 && pairs <= 4);
-  if constexpr (pairs == 2)
-    return {0.625, 1.25};
-  else if constexpr (pairs == 3)
-    return {0.5, 1, 2};
-  else
-    return {0.40625, 0.8125, 1.25, 2.5};
+// a, b, ... of a number of points: short in binary, and up to several times more precise than 1, 2, ...
+template <int points>
+constexpr auto interpolation_points() {
+  if constexpr (points == 6)
+    return std::array<double, 2>{0.625, 1.25};
+  else if constexpr (points == 7)
+    return std::array<double, 3>{0.5625, 1.125, 2.375};
+  else if constexpr (points == 8)
+    return std::array<double, 3>{0.5, 1, 2};
+  else if constexpr (points == 10)
+    return std::array<double, 4>{0.40625, 0.8125, 1.25, 2.5};
 }
 
 // The constants of F(M, K).
 template <int K, int M>
 struct Interpolation {
-  static constexpr int points = K + M - 1, pairs = (points - 2) / 2, most_values = K > M ? K : M;
-  static_assert(points == 2 * pairs + 2);
-  static constexpr auto a = interpolation_points<pairs>();
+  static constexpr int points = K + M - 1, pairs = (points - 1) / 2, most_values = K > M ? K : M;
+  static constexpr bool infinity = points % 2 == 0;
+  static constexpr auto a = interpolation_points<points>();
 
   // The product of (x^2 - a_j^2) over all j but `without`: the coefficients of x^0, x^2, ...
   using Polynomial = std::array<double, pairs + 1>;
@@ -80,6 +81,7 @@ class Winograd {
   using Packet = typename S::Packet;
   using Constants = Interpolation<K, M>;
   static constexpr int points = Constants::points, pairs = Constants::pairs;
+  static constexpr bool infinity = Constants::infinity;
   static constexpr const auto& a = Constants::a;
   static constexpr const auto& tables = Constants::tables;
 
@@ -120,7 +122,7 @@ class Winograd {
       both(k, products<(count + 1) / 2>(constant, [&](int i) { return values[2 * i]; }),
            products<count / 2>(constant, [&](int i) { return values[2 * i + 1]; }), out);
     }
-    out(points - 1, values[count - 1]);
+    if constexpr (infinity) out(points - 1, values[count - 1]);
   }
 
   // The adjoint of `evaluate`.
@@ -140,7 +142,7 @@ class Winograd {
       if (j == 0)
         out(j, add_products<pairs>(weighted ? S::mul(S::fill(T(tables.weight_0)), m(0)) : m(0), constant,
                                    value));
-      else if (j == count - 1)
+      else if (infinity && j == count - 1)
         out(j, add_products<pairs>(m(points - 1), constant, value));
       else
         out(j, products<pairs>(constant, value));
@@ -164,7 +166,7 @@ class Winograd {
       const auto but = [&](int i) { return tables.but[k][i]; };
       both(k, products<pairs>(but, inner), products<pairs>(but, odd), out);
     }
-    out(points - 1, products<pairs + 1>(all, odd));
+    if constexpr (infinity) out(points - 1, products<pairs + 1>(all, odd));
   }
 
   // A' m: points to outputs.
@@ -192,14 +194,13 @@ class Winograd {
   }
 };
 
-// The tile of a KH x KW kernel: F(4x4, 3x3) and F(2x2, 5x5) on six points in each dimension, and F(4, K) for
-// kernels of one row or column.
-template <int rows, int cols>
+// The tile of a KH x KW kernel with `outs` outputs along every side of more than one tap.
+template <int rows, int cols, int outs>
 struct Tile {
-  static constexpr int KH = rows, KW = cols, taps = KH * KW, most_taps = KH > KW ? KH : KW;
-  static constexpr int extent(int K, int across) { return K == 1 ? 1 : across == 1 ? 4 : 7 - K; }
-  static constexpr int out_h = extent(KH, KW), out_w = extent(KW, KH);
+  static constexpr int KH = rows, KW = cols, taps = KH * KW;
+  static constexpr int out_h = KH == 1 ? 1 : outs, out_w = KW == 1 ? 1 : outs;
   static constexpr int in_h = out_h + KH - 1, in_w = out_w + KW - 1, points = in_h * in_w;
+  static constexpr int most_points = in_h > in_w ? in_h : in_w;
 };
 
 // The transforms of a tile: load(i, j) and store(i, j, packet).
