@@ -61,19 +61,19 @@ void write_positions(const Correlation<T>& p, const T* tile, Index width, Index 
     T* to = out + f * p.out_plane;
     for (Index first = 0; first < positions; first += lanes) {
       const Index rows = std::min<Index>(lanes, positions - first);
-      Eigen::internal::PacketBlock<typename S::Packet, lanes> square;
+      typename S::Packet square[lanes];
 #pragma GCC unroll 16
-      for (int i = 0; i < lanes; ++i) square.packet[i] = finished(first + std::min<Index>(i, rows - 1));
-      Eigen::internal::ptranspose(square);
+      for (int i = 0; i < lanes; ++i) square[i] = finished(first + std::min<Index>(i, rows - 1));
+      transpose_packets(square);
       if (p.out_col == 1) {
 #pragma GCC unroll 16
         for (int i = 0; i < lanes; ++i)
-          if (i < count) S::store_lanes(to + i * p.out_plane + first, square.packet[i], 0, rows);
+          if (i < count) S::store_lanes(to + i * p.out_plane + first, square[i], 0, rows);
         continue;
       }
       T turned[lanes * lanes];
 #pragma GCC unroll 16
-      for (int i = 0; i < lanes; ++i) S::store(turned + i * lanes, square.packet[i]);
+      for (int i = 0; i < lanes; ++i) S::store(turned + i * lanes, square[i]);
       for (Index i = 0; i < count; ++i)
         for (Index j = 0; j < rows; ++j)
           to[i * p.out_plane + (first + j) * p.out_col] = turned[i * lanes + j];

@@ -101,58 +101,65 @@ struct Staging {
   }
 };
 
+// first[i] = row[2 * i], i < (n + 1) / 2, and second[i] = row[2 * i + 1], i < n / 2: nothing else is read or
+// written.
+template <class T>
+void split_row(const T* row, Index n, T* first, T* second) {
+  using S = Simd<T>;
+  Index i = 0;
+  typename S::Packet a, b;
+  for (; 2 * (i + S::size) <= n; i += S::size) {
+    S::load_pairs(row + 2 * i, a, b);
+    S::store(first + i, a);
+    S::store(second + i, b);
+  }
+  const Index left = n - 2 * i;
+  if (left == 0) return;
+  const T* p = row + 2 * i;
+  S::split_pairs(S::load_lanes(p, 0, std::min<Index>(left, S::size)),
+                 left > S::size ? S::load_lanes(p + S::size, 0, left - S::size) : S::zero(), a, b);
+  S::store_lanes(first + i, a, 0, (left + 1) / 2);
+  S::store_lanes(second + i, b, 0, left / 2);
+}
+
 // Splits rows of a plane into columns of even and of odd distance from column `start`:
 // even[j] = row[start + 2 * j] and odd[j] = row[start + 2 * j + 1], j < n, zero outside [0, W).
-template <class T>
 class RowSplitter {
-  using S = Simd<T>;
-
  public:
-  RowSplitter(Index start_column, Index width, Index count)
-      : start(start_column),
-        W(width),
-        n(count),
-        first(start < 0 ? std::min(n, (1 - start) / 2) : 0),
-        last(std::clamp((W - start) / 2, first, n)) {}
+  RowSplitter(Index start, Index W, Index count)
+      : n(count),
+        from(std::max<Index>(start, 0)),
+        length(std::max<Index>(std::min(start + 2 * n, W) - from, 0)),
+        swapped((from - start) % 2 != 0) {
+    const Index distance = from - start;  // of the first column inside
+    even = {std::min(n, (distance + 1) / 2), (length + (swapped ? 0 : 1)) / 2};
+    odd = {std::min(n, distance / 2), (length + (swapped ? 1 : 0)) / 2};
+  }
 
-  void operator()(const T* row, T* even, T* odd) const {
-    if (last - first < S::size) return narrow(row, even, odd);
-    for (Index j = 0; j < first; ++j) edge(row, even, odd, j);
-    Index j = first;
-    for (; j + S::size <= last; j += S::size) inside(row, even, odd, j);
-    if (j < last) inside(row, even, odd, last - S::size), j = last;
-    for (; j < n; ++j) edge(row, even, odd, j);
+  template <class T>
+  void operator()(const T* row, T* evens, T* odds) const {
+    T *to_even = evens + even.first, *to_odd = odds + odd.first;
+    if (swapped)
+      split_row(row + from, length, to_odd, to_even);
+    else
+      split_row(row + from, length, to_even, to_odd);
+    even.clear_rest(evens, n);
+    odd.clear_rest(odds, n);
   }
 
  private:
-  void inside(const T* row, T* even, T* odd, Index j) const {
-    typename S::Packet a, b;
-    S::load_pairs(row + start + 2 * j, a, b);
-    S::store(even + j, a);
-    S::store(odd + j, b);
-  }
-  void narrow(const T* row, T* even, T* odd) const {
-    for (Index j = 0; j < n; j += S::size) {
-      const Index at = start + 2 * j;
-      const auto part = [&](Index from) {
-        const Index begin = std::clamp<Index>(-from, 0, S::size),
-                    end = std::clamp<Index>(W - from, begin, S::size);
-        return S::load_lanes(row + from, begin, end - begin);
-      };
-      typename S::Packet a, b;
-      S::split_pairs(part(at), part(at + S::size), a, b);
-      S::store_lanes(even + j, a, 0, std::min<Index>(S::size, n - j));
-      S::store_lanes(odd + j, b, 0, std::min<Index>(S::size, n - j));
+  // The columns with a value from inside the row.
+  struct Filled {
+    Index first, count;
+    template <class T>
+    void clear_rest(T* to, Index n) const {
+      for (Index j = 0; j < first; ++j) to[j] = T(0);
+      for (Index j = first + count; j < n; ++j) to[j] = T(0);
     }
-  }
-  void edge(const T* row, T* even, T* odd, Index j) const {
-    const Index i = start + 2 * j;
-    even[j] = i >= 0 && i < W ? row[i] : T(0);
-    odd[j] = i + 1 >= 0 && i + 1 < W ? row[i + 1] : T(0);
-  }
-
-  Index start, W, n;
-  Index first, last;  // the columns where both lie inside
+  };
+  Index n, from, length;
+  bool swapped;  // the first column inside is one of the odd ones
+  Filled even, odd;
 };
 
 // to[j] = from[j * step], j < n; nothing from `end` on is read.
@@ -174,6 +181,14 @@ void copy_strided(const T* from, Index n, Index step, const T* end, T* to) {
       S::split_pairs(every_second(from + 4 * j), every_second(from + 4 * j + 2 * S::size), even, odd);
       S::store(to + j, even);
     }
+  if (step == 2 && j < n) {
+    const Index left = n - j, values = 2 * left - 1;
+    typename S::Packet even, odd;
+    S::split_pairs(S::load_lanes(from + 2 * j, 0, std::min<Index>(values, S::size)),
+                   values > S::size ? S::load_lanes(from + 2 * j + S::size, 0, values - S::size) : S::zero(),
+                   even, odd);
+    return S::store_lanes(to + j, even, 0, left);
+  }
   for (; j < n; ++j) to[j] = from[j * step];
 }
 
@@ -183,7 +198,7 @@ template <class T>
 void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& s, Index oh, Index ow,
                  T* staged) {
   if (s.stride_w == 2 && s.x.count == 2) {
-    const RowSplitter<T> split(2 * ow + s.x.lowest, W, s.width);
+    const RowSplitter split(2 * ow + s.x.lowest, W, s.width);
     T* even = staged + (s.x.remainder[0] == 0 ? 0 : s.phase_size);
     T* odd = staged + (s.x.remainder[0] == 0 ? s.phase_size : 0);
     for (Index p = 0; p < s.y.count; ++p)

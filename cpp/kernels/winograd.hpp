@@ -103,6 +103,39 @@ void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, I
   }
 }
 
+// The staged rows of the tiles of one run after the other. Of a run right below the last one the rows that
+// both read are moved, not turned again.
+template <class T, class K>
+class StagedRuns {
+  static constexpr Index lanes = Simd<T>::size, shared = K::in_h - K::out_h;
+
+ public:
+  StagedRuns(const TileGrid& tiles, T* memory) : grid(tiles), staged(memory) {}
+
+  // Of planes (H, W) of an image that is padded by (pad_top, pad_left); `end` is the end of all images.
+  const T* stage(const T* planes, Index channels, Index H, Index W, Index pad_top, Index pad_left,
+                 const T* end, Index row, Index col, Index tiles) {
+    const Index width = grid.run_width(col, tiles, K::in_w), top = grid.top(row) - pad_top;
+    const bool below = grid.dilation_h == 1 && planes == last_planes && row == last_row + 1 &&
+                       col == last_col && tiles == last_tiles;
+    const Index moved = below ? shared : 0;
+    if (below) std::memcpy(staged, staged + K::out_h * width * lanes, shared * width * lanes * sizeof(T));
+    stage_patch(planes, channels, H, W, top + moved, grid.dilation_h, grid.left(col) - pad_left,
+                K::in_h - moved, width, end, staged + moved * width * lanes);
+    last_planes = planes;
+    last_row = row;
+    last_col = col;
+    last_tiles = tiles;
+    return staged;
+  }
+
+ private:
+  const TileGrid& grid;
+  T* staged;
+  const T* last_planes = nullptr;
+  Index last_row = 0, last_col = 0, last_tiles = 0;
+};
+
 // values[point * point_stride + tile * tile_stride + lane]: B' d B of the tiles of a run in staged rows.
 template <class T, class K>
 void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
@@ -331,11 +364,11 @@ struct TilePlan {
   // values[point][c block][tile][c] of tiles [begin, end) for one block of channels.
   void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values,
                  Index tiles_stride) const {
+    StagedRuns<T, K> runs(grid, staged);
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
-      stage_patch(p.x + image * p.x_image + q * lanes * p.H * p.W, p.C - q * lanes, p.H, p.W,
-                  grid.top(row) - p.pad_top, p.dilation_h, grid.left(col) - p.pad_left, K::in_h,
-                  grid.run_width(col, tiles, K::in_w), p.x_end(), staged);
-      transform_inputs<T, K>(grid, col, tiles, staged, values + (q * tiles_stride + at) * lanes, lanes,
+      const T* rows = runs.stage(p.x + image * p.x_image + q * lanes * p.H * p.W, p.C - q * lanes, p.H, p.W,
+                                 p.pad_top, p.pad_left, p.x_end(), row, col, tiles);
+      transform_inputs<T, K>(grid, col, tiles, rows, values + (q * tiles_stride + at) * lanes, lanes,
                              value_stride(tiles_stride));
     });
   }

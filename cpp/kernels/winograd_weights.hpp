@@ -86,13 +86,13 @@ struct TileGradientPlan {
 
   // Transforms block q of the channels, or of the filters behind them, of tiles [begin, end).
   void transform(Index q, Index begin, Index end, Index chunk, T* staged, T* x_values, T* y_values) const {
+    StagedRuns<T, K> runs(grid, staged);
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       if (q < x_blocks) {
-        stage_patch(s.x + image * s.x_image + q * lanes * s.H * s.W, s.C - q * lanes, s.H, s.W,
-                    grid.top(row) - s.pad_top, s.dilation_h, grid.left(col) - s.pad_left, K::in_h,
-                    grid.run_width(col, tiles, K::in_w), s.x + (s.N - 1) * s.x_image + s.C * s.H * s.W,
-                    staged);
-        transform_inputs<T, K>(grid, col, tiles, staged, x_values + (q * chunk + at) * lanes, lanes,
+        const T* rows =
+            runs.stage(s.x + image * s.x_image + q * lanes * s.H * s.W, s.C - q * lanes, s.H, s.W, s.pad_top,
+                       s.pad_left, s.x + (s.N - 1) * s.x_image + s.C * s.H * s.W, row, col, tiles);
+        transform_inputs<T, K>(grid, col, tiles, rows, x_values + (q * chunk + at) * lanes, lanes,
                                x_stride(chunk));
       } else {
         const Index f = (q - x_blocks) * lanes;
