@@ -35,11 +35,6 @@ def _compute_dtype(function, names, arrays):
     return result, np.dtype(np.float32) if result.name in _HALVES else result
 
 
-def _ready_dtype(names, values):
-    """The dtype of arrays that need nothing done; None for others. The last may be None if it is a bias."""
-    return _core.ready_dtype(values) if values[-1] is not None or names[-1] == "b" else None
-
-
 def prepare(function, names, *values):
     """
     Return `values` as C-contiguous arrays of one floating dtype, and the dtype that results have.
@@ -47,7 +42,7 @@ def prepare(function, names, *values):
     A bias of None stays None. An array is copied only where its dtype, byte order, strides or
     alignment ask for it.
     """
-    dtype = _ready_dtype(names, values)
+    dtype = _core.ready_dtype(names, values)
     if dtype is not None:  # most calls
         return values, dtype
     arrays = [None if v is None and n == "b" else _as_array(function, n, v) for n, v in zip(names, values)]
@@ -58,7 +53,7 @@ def prepare(function, names, *values):
 
 def prepare_backward(function, dout, names, *values):
     """As `prepare` for what the forward pass took, and `dout` in the same dtype: it decides nothing."""
-    dtype = _ready_dtype(names, (dout, *values))
+    dtype = _core.ready_dtype(names, (dout, *values))
     if dtype is not None:
         return (dout, *values), dtype
     values, dtype = prepare(function, names, *values)
