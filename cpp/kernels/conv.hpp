@@ -12,9 +12,10 @@ namespace cnnlib::CNNLIB_ISA {
 
 enum class Pass { forward, input_gradient, weight_gradient };
 
-// Winograd's method saves up to three multiplications of four and pays for it with transforms, which
-// weigh less the more channels and filters share them; lanes without a channel or a filter cost as much as
-// others. The batch has no say: an image's result must not depend on the images beside it.
+// Winograd's method saves up to five multiplications of six and pays for it with transforms, which weigh
+// less the more channels and filters share them; lanes without a channel or a filter cost as much as others.
+// The limits are measured ones. The batch has no say: an image's result must not depend on the images beside
+// it.
 template <class T>
 bool use_winograd(const ConvShape& s, Pass pass) {
   constexpr Index lanes = Simd<T>::size;
@@ -30,9 +31,12 @@ bool use_winograd(const ConvShape& s, Pass pass) {
   const double gain =
       double(rows * cols * s.KH * s.KW * C * F) /
       (double(products) * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
-  if (s.KH == 1 || s.KW == 1) return gain >= 1.5 && C * F >= 128 * lanes;
-  if (s.KH == 3) return gain >= 2.05 && C * F >= 256 && std::min(C, F) > 3;
-  return gain >= (pass == Pass::forward ? 1.9 : 1.7) && C * F >= 64;
+  const Index pairs = C * F;
+  if (s.KH == 1 || s.KW == 1) return gain >= 1.5 && pairs >= 128 * lanes;
+  if (pairs < 64 || 2 * std::min(C, F) < lanes) return false;
+  if (s.KH == 5) return gain >= (pass == Pass::forward ? 1.9 : 1.7);
+  if (pass == Pass::weight_gradient) return gain >= (pairs < 256 ? 1.7 : 1);
+  return gain >= (pairs < 256 ? 3 : 1.59);
 }
 
 // Whether every channel has filters of its own. (A single channel with many filters is a matrix product.)
