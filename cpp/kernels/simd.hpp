@@ -302,6 +302,14 @@ template <>
 inline Eigen::internal::Packet4d Simd<double>::load_lanes(const double* p, Index first, Index count) {
   return _mm256_maskload_pd(p, lane_mask(first, count, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)));
 }
+template <>
+inline void Simd<float>::store_lanes(float* p, Packet v, Index first, Index count) {
+  _mm256_maskstore_ps(p, lane_mask(first, count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), v);
+}
+template <>
+inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index count) {
+  _mm256_maskstore_pd(p, lane_mask(first, count, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)), v);
+}
 #endif
 #if defined(__SSE2__) && !defined(__AVX2__)
 template <>

@@ -101,10 +101,19 @@ struct Staging {
   }
 };
 
+// to[i] = 0, i < n, for few values: g++ would make a call of a plain loop.
+template <class T>
+void clear_few(T* to, Index n) {
+  using S = Simd<T>;
+  if (n <= 0) return;
+  for (; n > S::size; n -= S::size, to += S::size) S::store(to, S::zero());
+  S::store_lanes(to, S::zero(), 0, n);
+}
+
 // first[i] = row[2 * i], i < (n + 1) / 2, and second[i] = row[2 * i + 1], i < n / 2: nothing else is read or
 // written.
 template <class T>
-void split_row(const T* row, Index n, T* first, T* second) {
+[[gnu::always_inline]] inline void split_row(const T* row, Index n, T* first, T* second) {
   using S = Simd<T>;
   Index i = 0;
   typename S::Packet a, b;
@@ -137,7 +146,7 @@ class RowSplitter {
   }
 
   template <class T>
-  void operator()(const T* row, T* evens, T* odds) const {
+  [[gnu::always_inline]] void operator()(const T* row, T* evens, T* odds) const {
     T *to_even = evens + even.first, *to_odd = odds + odd.first;
     if (swapped)
       split_row(row + from, length, to_odd, to_even);
@@ -153,8 +162,8 @@ class RowSplitter {
     Index first, count;
     template <class T>
     void clear_rest(T* to, Index n) const {
-      for (Index j = 0; j < first; ++j) to[j] = T(0);
-      for (Index j = first + count; j < n; ++j) to[j] = T(0);
+      clear_few(to, first);
+      clear_few(to + first + count, n - first - count);
     }
   };
   Index n, from, length;
@@ -226,13 +235,13 @@ void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& 
       Simd<T>::store_lanes(dst, v, 0, s.width);
       return;
     }
-    for (Index j = 0; j < inside.first; ++j) dst[j] = T(0);
+    clear_few(dst, inside.first);
     if (s.stride_w == 1)
       std::memcpy(dst + inside.first, src + inside.first, (inside.last - inside.first) * sizeof(T));
     else
       copy_strided(src + inside.first * s.stride_w, inside.last - inside.first, s.stride_w,
                    plane + (H - 1) * stride + W, dst + inside.first);
-    for (Index j = inside.last; j < s.width; ++j) dst[j] = T(0);
+    clear_few(dst + inside.last, s.width - inside.last);
   });
 }
 
