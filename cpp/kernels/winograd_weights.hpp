@@ -113,13 +113,18 @@ struct TileGradientPlan {
     for (int v = 0; v < vectors; ++v)  // a last vector without channels repeats the one before
       source[v] =
           x_values + point * x_stride(chunk) + std::min(panel * vectors + v, x_blocks - 1) * lanes * chunk;
+    // Many tiles are taken in parts, as many channels are in TilePlan::multiply.
+    constexpr Index tiles_together = K::most_points > 7 ? 64 : 512;
     const Panels panels_of_rows(rows);
     for (Index i = 0; i < panels_of_rows.count; ++i) {
       const Index f = panels_of_rows.first(i), height = panels_of_rows.rows(i);
       auto target = Target<T>::rows(sums + f * width, vectors);
       target.add = add;
       const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(height) : packed_tile_kernel<T>(height);
-      kernel(count, y_values + point * y_stride(chunk) + first + f, filters, offset, source, target);
+      for (Index t = 0; t < count; t += tiles_together, target.add = true)
+        kernel(std::min(tiles_together, count - t),
+               y_values + point * y_stride(chunk) + t * filters + first + f, filters, offset + t, source,
+               target);
     }
   }
 
