@@ -24,6 +24,7 @@ inline ConvShape gathered(ConvShape s) {
 template <class T>
 void gather_points(const T* x, const ConvShape& s, T* points) {
   const Inside inside(-s.pad_left, s.stride_w, s.W, s.OW);
+  const T* end = x + s.N * s.C * s.H * s.W;
   parallel_for(s.N * s.C, threads_for(double(s.N * s.C) * s.OH * s.OW / 2), [&](Index plane, int) {
     T* to = points + plane * s.OH * s.OW;
     for (Index i = 0; i < s.OH; ++i, to += s.OW) {
@@ -34,8 +35,8 @@ void gather_points(const T* x, const ConvShape& s, T* points) {
       }
       const T* row = x + (plane * s.H + line) * s.W;
       std::fill_n(to, inside.first, T(0));
-      copy_strided(row - s.pad_left + inside.first * s.stride_w, inside.last - inside.first, s.stride_w,
-                   row + s.W, to + inside.first);
+      copy_strided(row - s.pad_left + inside.first * s.stride_w, inside.last - inside.first, s.stride_w, end,
+                   to + inside.first);
       std::fill_n(to + inside.last, s.OW - inside.last, T(0));
     }
   });

@@ -110,10 +110,21 @@ void clear_few(T* to, Index n) {
   S::store_lanes(to, S::zero(), 0, n);
 }
 
-// first[i] = row[2 * i], i < (n + 1) / 2, and second[i] = row[2 * i + 1], i < n / 2: nothing else is read or
-// written.
+// The values p[0], p[2], ... and p[1], p[3], ... of p[0, n), n <= 2 * S::size, and zeros or, before `end`,
+// what follows: masked loads hold up the processor where the values are in none of its caches.
 template <class T>
-[[gnu::always_inline]] inline void split_row(const T* row, Index n, T* first, T* second) {
+void load_pairs_before(const T* p, Index n, const T* end, typename Simd<T>::Packet& even,
+                       typename Simd<T>::Packet& odd) {
+  using S = Simd<T>;
+  if (p + 2 * S::size <= end) return S::load_pairs(p, even, odd);
+  S::split_pairs(S::load_lanes(p, 0, std::min<Index>(n, S::size)),
+                 n > S::size ? S::load_lanes(p + S::size, 0, n - S::size) : S::zero(), even, odd);
+}
+
+// first[i] = row[2 * i], i < (n + 1) / 2, and second[i] = row[2 * i + 1], i < n / 2; nothing from `end` on is
+// read.
+template <class T>
+[[gnu::always_inline]] inline void split_row(const T* row, Index n, const T* end, T* first, T* second) {
   using S = Simd<T>;
   Index i = 0;
   typename S::Packet a, b;
@@ -124,9 +135,7 @@ template <class T>
   }
   const Index left = n - 2 * i;
   if (left == 0) return;
-  const T* p = row + 2 * i;
-  S::split_pairs(S::load_lanes(p, 0, std::min<Index>(left, S::size)),
-                 left > S::size ? S::load_lanes(p + S::size, 0, left - S::size) : S::zero(), a, b);
+  load_pairs_before(row + 2 * i, left, end, a, b);
   S::store_lanes(first + i, a, 0, (left + 1) / 2);
   S::store_lanes(second + i, b, 0, left / 2);
 }
@@ -146,12 +155,12 @@ class RowSplitter {
   }
 
   template <class T>
-  [[gnu::always_inline]] void operator()(const T* row, T* evens, T* odds) const {
+  [[gnu::always_inline]] void operator()(const T* row, const T* end, T* evens, T* odds) const {
     T *to_even = evens + even.first, *to_odd = odds + odd.first;
     if (swapped)
-      split_row(row + from, length, to_odd, to_even);
+      split_row(row + from, length, end, to_odd, to_even);
     else
-      split_row(row + from, length, to_even, to_odd);
+      split_row(row + from, length, end, to_even, to_odd);
     even.clear_rest(evens, n);
     odd.clear_rest(odds, n);
   }
@@ -191,12 +200,9 @@ void copy_strided(const T* from, Index n, Index step, const T* end, T* to) {
       S::store(to + j, even);
     }
   if (step == 2 && j < n) {
-    const Index left = n - j, values = 2 * left - 1;
     typename S::Packet even, odd;
-    S::split_pairs(S::load_lanes(from + 2 * j, 0, std::min<Index>(values, S::size)),
-                   values > S::size ? S::load_lanes(from + 2 * j + S::size, 0, values - S::size) : S::zero(),
-                   even, odd);
-    return S::store_lanes(to + j, even, 0, left);
+    load_pairs_before(from + 2 * j, 2 * (n - j) - 1, end, even, odd);
+    return S::store_lanes(to + j, even, 0, n - j);
   }
   for (; j < n; ++j) to[j] = from[j * step];
 }
@@ -215,7 +221,7 @@ void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& 
         const Index line = (oh + r) * s.stride_h + s.y.lowest + s.y.remainder[p];
         const Index to = p * 2 * s.phase_size + r * s.pitch;
         if (line >= 0 && line < H) {
-          split(plane + line * stride, even + to, odd + to);
+          split(plane + line * stride, plane + (H - 1) * stride + W, even + to, odd + to);
         } else {
           std::fill_n(even + to, s.width, T(0));
           std::fill_n(odd + to, s.width, T(0));

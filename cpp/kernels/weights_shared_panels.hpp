@@ -20,8 +20,7 @@ void stage_channels_last(const T* planes, Index channels, Index H, Index W, cons
     dst += inside.first * width;
     if (s.stride_w == 1) return transpose(src, H * W, channels, count, dst, width);
     for (Index c = 0; c < channels; ++c)
-      copy_strided(src + c * H * W, count, s.stride_w, planes + (c * H + line + 1) * W,
-                   line_buffer + c * count);
+      copy_strided(src + c * H * W, count, s.stride_w, planes + channels * H * W, line_buffer + c * count);
     transpose(line_buffer, count, channels, count, dst, width);
   });
 }
