@@ -316,7 +316,7 @@ template <>
 inline Eigen::internal::Packet4f Simd<float>::load_lanes(const float* p, Index first, Index count) {
   const auto pair = [&](Index i) {  // lanes i and i + 1
     const bool even = first <= i && i < first + count, odd = first <= i + 1 && i + 1 < first + count;
-    if (even && odd) return _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(p + i)));
+    if (even && odd) return _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + i)));
     if (even) return _mm_load_ss(p + i);
     return odd ? _mm_unpacklo_ps(_mm_setzero_ps(), _mm_load_ss(p + i + 1)) : _mm_setzero_ps();
   };
