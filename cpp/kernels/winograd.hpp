@@ -119,7 +119,7 @@ class StagedRuns {
     const bool below = grid.dilation_h == 1 && planes == last_planes && row == last_row + 1 &&
                        col == last_col && tiles == last_tiles;
     const Index moved = below ? shared : 0;
-    if (below) std::memcpy(staged, staged + K::out_h * width * lanes, shared * width * lanes * sizeof(T));
+    if (below) std::memmove(staged, staged + K::out_h * width * lanes, shared * width * lanes * sizeof(T));
     stage_patch(planes, channels, H, W, top + moved, grid.dilation_h, grid.left(col) - pad_left,
                 K::in_h - moved, width, end, staged + moved * width * lanes);
     last_planes = planes;
