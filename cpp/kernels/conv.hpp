@@ -26,11 +26,11 @@ bool use_winograd(const ConvShape& s, Pass pass) {
   const Index narrow = pass == Pass::forward ? C : F, wide = pass == Pass::forward ? F : C;
   const bool dx = pass == Pass::input_gradient;
   const Index rows = dx ? s.H : s.OH, cols = dx ? s.W : s.OW;
-  Index products = 0;  // for each channel and filter
+  double products = 0;  // for each channel and filter
   with_tile(s, rows, cols, [&](auto tile) { products = tile_products(s, rows, cols, tile); });
   const double gain =
       double(rows * cols * s.KH * s.KW * C * F) /
-      (double(products) * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
+      (products * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
   const Index pairs = C * F;
   if (s.KH == 1 || s.KW == 1) return gain >= 1.5 && pairs >= 128 * lanes;
   if (pairs < 64 || 2 * std::min(C, F) < lanes) return false;

@@ -9,26 +9,23 @@ namespace cnnlib::CNNLIB_ISA {
 
 // The products that the tiles of an OH x OW image take for each channel and filter.
 template <class K>
-Index tile_products(const ConvShape& s, Index OH, Index OW, K) {
-  return TileGrid(1, OH, OW, K::out_h, K::out_w, s.dilation_h, s.dilation_w).count * K::points;
+double tile_products(const ConvShape& s, Index OH, Index OW, K) {
+  return 1.0 * TileGrid(1, OH, OW, K::out_h, K::out_w, s.dilation_h, s.dilation_w).count * K::points;
 }
 
-// body(tile) with the tile of the kernel, if it has one, for an OH x OW result. The larger of two tiles
-// rounds more, and has to take clearly fewer products.
+// body(tile) with the tile of the kernel, if it has one, for an OH x OW result.
 template <class Body>
-void with_tile(const ConvShape& s, Index OH, Index OW, const Body& body) {
-  const auto choose = [&](auto small, auto large) {
-    constexpr double least_gain = 1.25;
-    if (double(tile_products(s, OH, OW, small)) >= least_gain * double(tile_products(s, OH, OW, large)))
-      body(large);
-    else
-      body(small);
-  };
+void with_tile(const ConvShape& s, [[maybe_unused]] Index OH, [[maybe_unused]] Index OW, const Body& body) {
   switch (10 * s.KH + s.KW) {
     case 33:
-      return choose(Tile<3, 3, 4>(), Tile<3, 3, 5>());
+#if defined(__AVX512F__)  // elsewhere it is not worth its size
+      // The larger tile rounds more, and has to take clearly fewer products.
+      if (tile_products(s, OH, OW, Tile<3, 3, 4>()) >= 1.25 * tile_products(s, OH, OW, Tile<3, 3, 5>()))
+        return body(Tile<3, 3, 5>());
+#endif
+      return body(Tile<3, 3, 4>());
     case 55:
-      return choose(Tile<5, 5, 2>(), Tile<5, 5, 4>());
+      return body(Tile<5, 5, 4>());
     case 13:
       return body(Tile<1, 3, 4>());
     case 31:

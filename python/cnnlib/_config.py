@@ -50,7 +50,7 @@ def set_conv_algorithm(name):
     ----------
     name : str
         'auto' (the default): the one that is faster for the shape. 'direct': sums of products, as
-        defined. 'winograd': Winograd's F(4x4, 3x3), F(5x5, 3x3), F(4x4, 5x5), F(2x2, 5x5) and F(4, 3),
+        defined. 'winograd': Winograd's F(4x4, 3x3), F(5x5, 3x3), F(4x4, 5x5) and F(4, 3),
         F(4, 5), F(4, 7) (one row or column) for every convolution at stride 1 that they can compute,
         direct for the others.
 
