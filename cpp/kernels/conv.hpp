@@ -21,19 +21,18 @@ bool use_winograd(const ConvShape& s, Pass pass) {
   constexpr Index lanes = Simd<T>::size;
   if (s.algorithm != Algorithm::automatic) return s.algorithm == Algorithm::winograd;
   if (!winograd_fits(s)) return false;
+  const Index C = s.C / s.groups, F = s.F / s.groups, pairs = C * F;
+  const bool line = s.KH == 1 || s.KW == 1, dx = pass == Pass::input_gradient;
+  if (line ? pairs < 128 * lanes : pairs < 64 || 2 * std::min(C, F) < lanes) return false;
   const auto filled = [](Index n, Index width) { return (n + width - 1) / width * width; };
-  const Index C = s.C / s.groups, F = s.F / s.groups;
   const Index narrow = pass == Pass::forward ? C : F, wide = pass == Pass::forward ? F : C;
-  const bool dx = pass == Pass::input_gradient;
   const Index rows = dx ? s.H : s.OH, cols = dx ? s.W : s.OW;
   double products = 0;  // for each channel and filter
   with_tile(s, rows, cols, [&](auto tile) { products = tile_products(s, rows, cols, tile); });
   const double gain =
-      double(rows * cols * s.KH * s.KW * C * F) /
+      double(rows * cols * s.KH * s.KW * pairs) /
       (products * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
-  const Index pairs = C * F;
-  if (s.KH == 1 || s.KW == 1) return gain >= 1.5 && pairs >= 128 * lanes;
-  if (pairs < 64 || 2 * std::min(C, F) < lanes) return false;
+  if (line) return gain >= 1.5;
   if (s.KH == 5) return gain >= (pass == Pass::forward ? 1.9 : 1.7);
   if (pass == Pass::weight_gradient) return gain >= (pairs < 256 ? 1.7 : 1);
   return gain >= (pairs < 256 ? 3 : 1.59);

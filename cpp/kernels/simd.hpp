@@ -289,26 +289,29 @@ inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
   count == size ? std::copy_n(bytes, size, p) : std::copy_n(bytes, count, p);
 }
 
-inline __m256i lane_mask(Index first, Index count, __m256i lanes) {
+template <class T>
+__m256i lane_mask(Index first, Index count) {
+  const __m256i lanes =
+      sizeof(T) == 4 ? _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7) : _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3);
   const auto every = [](Index i) { return _mm256_set1_epi32(static_cast<int>(i)); };
   return _mm256_and_si256(_mm256_cmpgt_epi32(lanes, every(first - 1)),
                           _mm256_cmpgt_epi32(every(first + count), lanes));
 }
 template <>
 inline Eigen::internal::Packet8f Simd<float>::load_lanes(const float* p, Index first, Index count) {
-  return _mm256_maskload_ps(p, lane_mask(first, count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)));
+  return _mm256_maskload_ps(p, lane_mask<float>(first, count));
 }
 template <>
 inline Eigen::internal::Packet4d Simd<double>::load_lanes(const double* p, Index first, Index count) {
-  return _mm256_maskload_pd(p, lane_mask(first, count, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)));
+  return _mm256_maskload_pd(p, lane_mask<double>(first, count));
 }
 template <>
 inline void Simd<float>::store_lanes(float* p, Packet v, Index first, Index count) {
-  _mm256_maskstore_ps(p, lane_mask(first, count, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), v);
+  _mm256_maskstore_ps(p, lane_mask<float>(first, count), v);
 }
 template <>
 inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index count) {
-  _mm256_maskstore_pd(p, lane_mask(first, count, _mm256_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3)), v);
+  _mm256_maskstore_pd(p, lane_mask<double>(first, count), v);
 }
 #endif
 #if defined(__SSE2__) && !defined(__AVX2__)

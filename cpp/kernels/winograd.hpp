@@ -103,39 +103,6 @@ void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, I
   }
 }
 
-// The staged rows of the tiles of one run after the other. Of a run right below the last one the rows that
-// both read are moved, not turned again.
-template <class T, class K>
-class StagedRuns {
-  static constexpr Index lanes = Simd<T>::size, shared = K::in_h - K::out_h;
-
- public:
-  StagedRuns(const TileGrid& tiles, T* memory) : grid(tiles), staged(memory) {}
-
-  // Of planes (H, W) of an image that is padded by (pad_top, pad_left); `end` is the end of all images.
-  const T* stage(const T* planes, Index channels, Index H, Index W, Index pad_top, Index pad_left,
-                 const T* end, Index row, Index col, Index tiles) {
-    const Index width = grid.run_width(col, tiles, K::in_w), top = grid.top(row) - pad_top;
-    const bool below = grid.dilation_h == 1 && planes == last_planes && row == last_row + 1 &&
-                       col == last_col && tiles == last_tiles;
-    const Index moved = below ? shared : 0;
-    if (below) std::memmove(staged, staged + K::out_h * width * lanes, shared * width * lanes * sizeof(T));
-    stage_patch(planes, channels, H, W, top + moved, grid.dilation_h, grid.left(col) - pad_left,
-                K::in_h - moved, width, end, staged + moved * width * lanes);
-    last_planes = planes;
-    last_row = row;
-    last_col = col;
-    last_tiles = tiles;
-    return staged;
-  }
-
- private:
-  const TileGrid& grid;
-  T* staged;
-  const T* last_planes = nullptr;
-  Index last_row = 0, last_col = 0, last_tiles = 0;
-};
-
 // values[point * point_stride + tile * tile_stride + lane]: B' d B of the tiles of a run in staged rows.
 template <class T, class K>
 void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
@@ -208,12 +175,53 @@ struct TileShape {
   }
 };
 
-// A correlation at stride 1: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
-// backwards if flipped. Images begin x_image and out_image values apart.
+// The images that tiles are cut from, x_image values apart.
 template <class T>
-struct TileProblem : TileShape {
+struct TileInput : TileShape {
   const T* x;
   Index x_image;
+
+  const T* x_end() const { return x + (N - 1) * x_image + C * H * W; }
+};
+
+// The staged rows of the tiles of one run after the other, for one block of channels. Of a run right below
+// the last one the rows that both read are moved, not turned again.
+template <class T, class K>
+class StagedRuns {
+  static constexpr Index lanes = Simd<T>::size, shared = K::in_h - K::out_h;
+
+ public:
+  StagedRuns(const TileGrid& tiles, const TileInput<T>& images, Index channel_block, T* memory)
+      : grid(tiles), input(images), c0(channel_block * lanes), staged(memory) {}
+
+  const T* stage(Index image, Index row, Index col, Index tiles) {
+    const Index width = grid.run_width(col, tiles, K::in_w);
+    const bool below = grid.dilation_h == 1 && image == last_image && row == last_row + 1 &&
+                       col == last_col && tiles == last_tiles;
+    const Index moved = below ? shared : 0;
+    if (below) std::memmove(staged, staged + K::out_h * width * lanes, shared * width * lanes * sizeof(T));
+    stage_patch(input.x + image * input.x_image + c0 * input.H * input.W, input.C - c0, input.H, input.W,
+                grid.top(row) - input.pad_top + moved, grid.dilation_h, grid.left(col) - input.pad_left,
+                K::in_h - moved, width, input.x_end(), staged + moved * width * lanes);
+    last_image = image;
+    last_row = row;
+    last_col = col;
+    last_tiles = tiles;
+    return staged;
+  }
+
+ private:
+  const TileGrid& grid;
+  const TileInput<T>& input;
+  Index c0;
+  T* staged;
+  Index last_image = -1, last_row = 0, last_col = 0, last_tiles = 0;
+};
+
+// A correlation at stride 1: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
+// backwards if flipped. Images of the result begin out_image values apart.
+template <class T>
+struct TileProblem : TileInput<T> {
   const T* w;
   Index w_filter, w_channel;
   bool flipped;
@@ -221,8 +229,6 @@ struct TileProblem : TileShape {
   bool relu;
   T* out;
   Index out_image;
-
-  const T* x_end() const { return x + (N - 1) * x_image + C * H * W; }
 };
 
 // Values of scratch that transform_filters needs: [c][tap][filter] of one square.
@@ -364,10 +370,9 @@ struct TilePlan {
   // values[point][c block][tile][c] of tiles [begin, end) for one block of channels.
   void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values,
                  Index tiles_stride) const {
-    StagedRuns<T, K> runs(grid, staged);
+    StagedRuns<T, K> runs(grid, p, q, staged);
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
-      const T* rows = runs.stage(p.x + image * p.x_image + q * lanes * p.H * p.W, p.C - q * lanes, p.H, p.W,
-                                 p.pad_top, p.pad_left, p.x_end(), row, col, tiles);
+      const T* rows = runs.stage(image, row, col, tiles);
       transform_inputs<T, K>(grid, col, tiles, rows, values + (q * tiles_stride + at) * lanes, lanes,
                              value_stride(tiles_stride));
     });

@@ -55,9 +55,15 @@ void forward_winograd(const T* x, const T* w, const T* b, T* out, const ConvShap
   const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
   each_winograd_group(s, s.OH, s.OW, [&](auto tile, Index group) {
     const Index c0 = group * shape.C, f0 = group * shape.F;
-    correlate_tiles<T, decltype(tile)>({shape, x + c0 * plane, s.C * plane, w + f0 * shape.C * taps,
-                                        shape.C * taps, taps, false, b != nullptr ? b + f0 : nullptr, relu,
-                                        out + f0 * out_plane, s.F * out_plane});
+    correlate_tiles<T, decltype(tile)>({{shape, x + c0 * plane, s.C * plane},
+                                        w + f0 * shape.C * taps,
+                                        shape.C * taps,
+                                        taps,
+                                        false,
+                                        b != nullptr ? b + f0 : nullptr,
+                                        relu,
+                                        out + f0 * out_plane,
+                                        s.F * out_plane});
   });
 }
 
@@ -68,8 +74,15 @@ void input_gradient_winograd(const T* dout, const T* w, const T* b, T* dx, const
   each_winograd_group(s, s.H, s.W, [&](auto tile, Index group) {
     const Index c0 = group * shape.C, f0 = group * shape.F;
     correlate_tiles<T, decltype(tile)>(
-        {shape.transposed(s.KH, s.KW), dout + f0 * out_plane, s.F * out_plane, w + f0 * shape.C * taps, taps,
-         shape.C * taps, true, b != nullptr ? b + c0 : nullptr, false, dx + c0 * plane, s.C * plane});
+        {{shape.transposed(s.KH, s.KW), dout + f0 * out_plane, s.F * out_plane},
+         w + f0 * shape.C * taps,
+         taps,
+         shape.C * taps,
+         true,
+         b != nullptr ? b + c0 : nullptr,
+         false,
+         dx + c0 * plane,
+         s.C * plane});
   });
 }
 
@@ -79,8 +92,10 @@ void weight_gradient_winograd(const T* x, const T* dout, T* dw, const ConvShape&
   const Index taps = s.KH * s.KW, plane = s.H * s.W, out_plane = s.OH * s.OW;
   each_winograd_group(s, s.OH, s.OW, [&](auto tile, Index group) {
     const Index c0 = group * shape.C, f0 = group * shape.F;
-    weights_by_tiles<T, decltype(tile)>({shape, x + c0 * plane, s.C * plane, dout + f0 * out_plane,
-                                         s.F * out_plane, dw + f0 * shape.C * taps});
+    weights_by_tiles<T, decltype(tile)>({{shape, x + c0 * plane, s.C * plane},
+                                         dout + f0 * out_plane,
+                                         s.F * out_plane,
+                                         dw + f0 * shape.C * taps});
   });
 }
 

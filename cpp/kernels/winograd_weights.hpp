@@ -27,11 +27,9 @@ void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* 
   });
 }
 
-// dw of a correlation at stride 1. Images begin x_image and dout_image values apart.
+// dw of a correlation at stride 1. Images of dout begin dout_image values apart.
 template <class T>
-struct TileGradient : TileShape {
-  const T* x;
-  Index x_image;
+struct TileGradient : TileInput<T> {
   const T* dout;
   Index dout_image;
   T* dw;
@@ -86,12 +84,10 @@ struct TileGradientPlan {
 
   // Transforms block q of the channels, or of the filters behind them, of tiles [begin, end).
   void transform(Index q, Index begin, Index end, Index chunk, T* staged, T* x_values, T* y_values) const {
-    StagedRuns<T, K> runs(grid, staged);
+    StagedRuns<T, K> runs(grid, s, q, staged);
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       if (q < x_blocks) {
-        const T* rows =
-            runs.stage(s.x + image * s.x_image + q * lanes * s.H * s.W, s.C - q * lanes, s.H, s.W, s.pad_top,
-                       s.pad_left, s.x + (s.N - 1) * s.x_image + s.C * s.H * s.W, row, col, tiles);
+        const T* rows = runs.stage(image, row, col, tiles);
         transform_inputs<T, K>(grid, col, tiles, rows, x_values + (q * chunk + at) * lanes, lanes,
                                x_stride(chunk));
       } else {
