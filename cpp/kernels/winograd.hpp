@@ -194,7 +194,8 @@ class StagedRuns {
   StagedRuns(const TileGrid& tiles, const TileInput<T>& images, Index channel_block, T* memory)
       : grid(tiles), input(images), c0(channel_block * lanes), staged(memory) {}
 
-  const T* stage(Index image, Index row, Index col, Index tiles) {
+  // Inlined, it would swell every caller of every tile's.
+  [[gnu::noinline]] const T* stage(Index image, Index row, Index col, Index tiles) {
     const Index width = grid.run_width(col, tiles, K::in_w);
     const bool below = grid.dilation_h == 1 && image == last_image && row == last_row + 1 &&
                        col == last_col && tiles == last_tiles;
