@@ -151,12 +151,19 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
   p.out_plane = s.H * s.W;
   p.out_row = s.stride_h * s.W;
   p.out_col = s.stride_w;
-  for (Index ph = 0; ph < std::min(s.stride_h, s.H); ++ph)
+  for (Index ph = 0; ph < std::min(s.stride_h, s.H); ++ph) {
+    const Index rows =
+        BackwardTaps::fill(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, row_weight, at_h, at_h + s.KH);
     for (Index pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
-      const Index rows =
-          BackwardTaps::fill(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, row_weight, at_h, at_h + s.KH);
-      const Index cols =
-          BackwardTaps::fill(s.KW, s.stride_w, s.dilation_w, s.pad_left, pw, col_weight, at_w, at_w + s.KW);
+      const auto col_taps = [&](Index phase, Index first) {
+        return BackwardTaps::fill(s.KW, s.stride_w, s.dilation_w, s.pad_left, phase, col_weight, at_w + first,
+                                  at_w + s.KW + first);
+      };
+      Index cols = col_taps(pw, 0);
+      const bool paired = s.stride_w == 2 && s.W > 1 && rows > 0 && cols > 0 && cols < s.KW;
+      p.even_taps = paired ? cols : 0;
+      p.columns = s.W;
+      if (paired) cols += col_taps(1, cols);
       p.OH = (s.H - ph + s.stride_h - 1) / s.stride_h;
       p.OW = (s.W - pw + s.stride_w - 1) / s.stride_w;
       p.out = dx + ph * s.W + pw;
@@ -164,6 +171,7 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
         p.rows = {rows, 1, at_h, at_h + s.KH};
         p.cols = {cols, 1, at_w, at_w + s.KW};
         correlate(p, pointwise(s));
+        if (paired) break;
         continue;
       }
       parallel_for(s.N * s.C, threads_for(1.0 * s.N * s.C * p.OH * p.OW), [&](Index plane, int) {
@@ -172,6 +180,7 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
           for (Index j = 0; j < p.OW; ++j) p.out[plane * p.out_plane + i * p.out_row + j * p.out_col] = value;
       });
     }
+  }
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -59,7 +59,7 @@ FilterBlocks choose_filter_blocks(const Correlation<T>& p, Staging& staging) {
 }
 
 // The weights of filters [first, first + filters) and channels [c0, c0 + channels) of a group, to
-// packed[a][c][b][width], zero where there is no filter. `turned` is scratch.
+// packed[kind of columns][a][c][b][width], zero where there is no filter. `turned` is scratch.
 template <class T>
 void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters, Index width, Index c0,
                 Index channels, T* turned, T* packed) {
@@ -68,7 +68,7 @@ void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters
   if (filters < width)
     for (Index k = 0; k < channels * taps; ++k)
       std::fill(packed + k * width + filters, packed + (k + 1) * width, T(0));
-  const bool in_order = p.w_filter > 1 && p.w_channel == taps;
+  const bool in_order = p.w_filter > 1 && p.w_channel == taps && p.kinds() == 1;
   if (in_order && p.rows.count == 1) return transpose(w, p.w_filter, filters, channels * taps, packed, width);
   if (in_order) transpose(w, p.w_filter, filters, channels * taps, turned, width);
   const T* end = p.w + p.groups * p.w_group;
@@ -81,10 +81,16 @@ void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters
       transpose_freely(w, p.w_filter, filters, p.w_filter, end, turned, width);
       from = turned;
     }
-    for (Index a = 0; a < p.rows.count; ++a)
-      for (Index k = 0; k < p.cols.count; ++k)
-        std::copy_n(from + (p.rows.weight[a] + p.cols.weight[k]) * step, filters,
-                    packed + ((a * channels + c) * p.cols.count + k) * width);
+    T* to = packed;
+    for (Index kind = 0; kind < p.kinds(); ++kind) {
+      const Index count = p.taps_of(kind);
+      const Index* weight = p.cols.weight + p.first_tap(kind);
+      for (Index a = 0; a < p.rows.count; ++a)
+        for (Index k = 0; k < count; ++k)
+          std::copy_n(from + (p.rows.weight[a] + weight[k]) * step, filters,
+                      to + ((a * channels + c) * count + k) * width);
+      to += p.rows.count * channels * count * width;
+    }
   }
 }
 
@@ -138,19 +144,22 @@ void correlate_filters(const Correlation<T>& p) {
       layout.per_thread<T>(b.threads, std::max(p.w_filter + lanes, b.channels * taps) * width);
   const auto offset_piece = layout.array<Index>(2 * b.channels * taps);
   const auto staged_piece = layout.per_thread<T>(b.threads, input.size());
-  const auto sum_piece = layout.per_thread<T>(b.threads, (b.chunks > 1 ? positions : max_rows) * width);
+  const Index kinds = p.kinds();
+  const auto sum_piece =
+      layout.per_thread<T>(b.threads, (b.chunks > 1 ? positions : max_rows) * kinds * width);
   const Scratch scratch(layout.bytes());
   T* packed = packed_piece.in(scratch.data());
-  // offsets[0 or 1][a][c][b], for a chunk and for the last one
+  // offsets[chunk, or the last one][kind of columns][a][c][b]
   Index* offsets = offset_piece.in(scratch.data());
   const Index last_channels = p.C - (b.chunks - 1) * b.channels;
   for (const Index channels : {b.channels, last_channels})
-    for (Index a = 0; a < p.rows.count; ++a)
-      for (Index c = 0; c < channels; ++c)
-        for (Index k = 0; k < p.cols.count; ++k) *offsets++ = input.offset(c, a, k);
+    for (Index kind = 0; kind < kinds; ++kind)
+      for (Index a = 0; a < p.rows.count; ++a)
+        for (Index c = 0; c < channels; ++c)
+          for (Index k = 0; k < p.taps_of(kind); ++k) *offsets++ = input.offset(c, a, p.first_tap(kind) + k);
   offsets = offset_piece.in(scratch.data());
 
-  // packed[group][chunk][panel][a][c][b][filter of the panel]
+  // packed[group][chunk][panel][kind of columns][a][c][b][filter of the panel]
   const auto panel_weights = [&](Index group, Index c0, Index channels, Index panel) {
     return packed + ((group * p.C + c0) * b.vectors + panels.first(panel) * channels) * lanes * taps;
   };
@@ -194,20 +203,25 @@ void correlate_filters(const Correlation<T>& p) {
       T* sum = sums;
       for (Index i = 0, tile = 0; i < rows; ++i) {
         const RowsInside inside(p.rows, oh + i, p.H);
-        const Index skipped = inside.first * channels * p.cols.count;
-        const Index products = (inside.last - inside.first) * channels * p.cols.count;
         for (Index s = 0; s < segments.count; ++s, ++tile) {
           const Index j = segments.first(s), count = segments.rows(s);
           ahead.part(tile);
           const auto kernel = panel == first_panel && input.scattered()
                                   ? position_kernel<T, true>(count, panels.rows(panel))
                                   : position_kernel<T>(count, panels.rows(panel));
-          kernel(products, input.at(base, tile, i, j, c0), offset + skipped, weights + skipped * size, sum,
-                 chunk > 0);
+          const T* from = input.at(base, tile, i, j, c0);
+          Index before = 0;  // products of other kinds
+          for (Index kind = 0; kind < kinds; ++kind) {
+            const Index each = channels * p.taps_of(kind), skipped = before + inside.first * each;
+            kernel((inside.last - inside.first) * each, from, offset + skipped, weights + skipped * size,
+                   sum + kind * size, kinds * size, chunk > 0);
+            before += p.rows.count * each;
+          }
           if (last_chunk)
-            write_positions(p, sum, size, count, std::min(size, p.F - f), bias,
+            write_positions(p, sum, size, kinds == 1 ? count : std::min(2 * count, p.columns - 2 * (ow + j)),
+                            std::min(size, p.F - f), bias,
                             out + f * p.out_plane + i * p.out_row + j * p.out_col);
-          if (b.chunks > 1) sum += count * size;
+          if (b.chunks > 1) sum += count * kinds * size;
         }
       }
     }

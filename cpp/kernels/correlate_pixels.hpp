@@ -100,6 +100,30 @@ void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Inde
   }
 }
 
+// The same for two tiles, of the even and of the odd columns, of which `columns` are left from the segment's
+// first on.
+template <class T>
+void store_pairs(const Correlation<T>& p, const T* even, const T* odd, Index tile_stride, Index rows,
+                 Index filter, const Segment& s, Index columns, bool start, bool finish, T* out) {
+  using S = Simd<T>;
+  constexpr Index lanes = S::size;
+  const Index last = 2 * s.lane + std::min(2 * s.count, columns);  // of the joined lanes
+  const auto part = [&](auto v, T* to, Index half, T initial) {
+    const Index begin = std::max(2 * s.lane - half, Index{0}), count = std::min(last - half, lanes) - begin;
+    if (count <= 0) return;
+    v = S::add(v, start ? S::fill(initial) : S::load_lanes(to + half, begin, count));
+    S::store_lanes(to + half, finish && p.relu ? S::relu(v) : v, begin, count);
+  };
+  for (Index m = 0; m < rows; ++m) {
+    T* to = out + m * p.out_plane + s.to - 2 * s.lane;
+    const T initial = start && p.bias != nullptr ? p.bias[filter + m] : T(0);
+    typename S::Packet low, high;
+    S::join_pairs(S::load(even + m * tile_stride), S::load(odd + m * tile_stride), low, high);
+    part(low, to, 0, initial);
+    part(high, to, lanes, initial);
+  }
+}
+
 // How the work of a correlation is cut into blocks that stay in the caches.
 struct PixelBlocks {
   Index channels, chunks;  // channels of a chunk
@@ -138,7 +162,7 @@ PixelBlocks choose_blocks(const Correlation<T>& p, Staging& staging, const Panel
   return b;
 }
 
-// Copies the weights to packed[group][chunk][panel][c, a, b][row of the panel].
+// Copies the weights to packed[group][chunk][panel][kind of columns][c, a, b][row of the panel].
 template <class T>
 void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBlocks& b, T* packed) {
   const Index taps = p.rows.count * p.cols.count;
@@ -149,17 +173,18 @@ void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBloc
     const Index rows = panels.rows(panel), first = panels.first(panel);
     T* to = packed + (group * p.C + c0) * p.F * taps + first * (c1 - c0) * taps;
     const T* w = p.w + group * p.w_group + first * p.w_filter;
-    if (p.w_filter > 1 && p.w_channel == taps &&
+    if (p.kinds() == 1 && p.w_filter > 1 && p.w_channel == taps &&
         p.cols.weight[p.cols.count - 1] == p.cols.count - 1) {  // in memory order
       pack_panel<T>([&](Index m) { return w + m * p.w_filter + c0 * taps; }, rows, (c1 - c0) * taps, to);
       return;
     }
-    for (Index c = c0; c < c1; ++c)
-      for (Index a = 0; a < p.rows.count; ++a)
-        for (Index k = 0; k < p.cols.count; ++k) {
-          const T* from = w + c * p.w_channel + p.rows.weight[a] + p.cols.weight[k];
-          for (Index m = 0; m < rows; ++m) *to++ = from[m * p.w_filter];
-        }
+    for (Index kind = 0; kind < p.kinds(); ++kind)
+      for (Index c = c0; c < c1; ++c)
+        for (Index a = 0; a < p.rows.count; ++a)
+          for (Index k = 0; k < p.taps_of(kind); ++k) {
+            const T* from = w + c * p.w_channel + p.rows.weight[a] + p.cols.weight[p.first_tap(kind) + k];
+            for (Index m = 0; m < rows; ++m) *to++ = from[m * p.w_filter];
+          }
   });
 }
 
@@ -185,7 +210,7 @@ void correlate_pixels(const Correlation<T>& p) {
   const auto packed_piece = layout.array<T>(checked_product(p.groups * p.F, p.C * taps));
   const auto offset_piece = layout.array<Index>(b.channels * taps);
   const auto staged_piece = layout.per_thread<T>(b.threads, staged_size);
-  const auto tile_piece = layout.per_thread<T>(b.threads, tile_size<T>);
+  const auto tile_piece = layout.per_thread<T>(b.threads, p.kinds() * tile_size<T>);
   const auto plan_piece = layout.array<LanePlan>(b.threads);
   const auto source_piece = layout.per_thread<Index>(b.threads, plan_vectors);
   const auto first_piece = layout.per_thread<Index>(b.threads, (plan_vectors + 1));
@@ -204,11 +229,13 @@ void correlate_pixels(const Correlation<T>& p) {
                    first_piece.of(scratch.data(), slot),
                    segment_piece.of(scratch.data(), slot)};
   pack_filters(p, panels, b, packed);
-  for (Index c = 0; c < b.channels; ++c)
-    for (Index a = 0; a < p.rows.count; ++a)
-      for (Index k = 0; k < p.cols.count; ++k)
-        offset[(c * p.rows.count + a) * p.cols.count + k] =
-            in_place ? c * p.x_plane : c * staging.channel_size + staging.tap_offset(a, k);
+  // offset[kind of columns][c][a][b], the second kind after all channels of the first
+  for (Index kind = 0, n = 0; kind < p.kinds(); ++kind)
+    for (Index c = 0; c < b.channels; ++c)
+      for (Index a = 0; a < p.rows.count; ++a)
+        for (Index k = 0; k < p.taps_of(kind); ++k)
+          offset[n++] = in_place ? c * p.x_plane
+                                 : c * staging.channel_size + staging.tap_offset(a, p.first_tap(kind) + k);
 
   const Index blocks = b.row_blocks * b.col_blocks;
   parallel_for(p.N * p.groups * blocks * b.filter_parts, b.threads, [&](Index task, int slot) {
@@ -263,6 +290,21 @@ void correlate_pixels(const Correlation<T>& p) {
             target.bias = chunk == 0 && p.bias != nullptr ? p.bias + group * p.F + f : nullptr;
             target.relu = p.relu && chunk == b.chunks - 1;
             kernel(channels * taps, filters, rows, offset, source, target);
+            continue;
+          }
+          if (p.kinds() == 2) {
+            const Index even = channels * p.rows.count * p.even_taps;
+            kernel(even, filters, rows, offset, source, target);
+            for (Index u = 0; u < together; ++u) target.to[u] += tile_size<T>;
+            kernel(channels * taps - even, filters + even * rows, rows,
+                   offset + b.channels * p.rows.count * p.even_taps, source, target);
+            for (Index u = 0; u < together && v + u < lane_plan.vectors; ++u)
+              for (Index s = lane_plan.first[v + u]; s < lane_plan.first[v + u + 1]; ++s) {
+                const Segment& segment = lane_plan.segments[s];
+                store_pairs(p, tile + u * lanes, tile + tile_size<T> + u * lanes, together * lanes, rows,
+                            group * p.F + f, segment, p.columns - 2 * ow - segment.to % p.out_row, chunk == 0,
+                            chunk == b.chunks - 1, out + f * p.out_plane);
+              }
             continue;
           }
           kernel(channels * taps, filters, rows, offset, source, target);

@@ -11,11 +11,15 @@ namespace cnnlib::CNNLIB_ISA {
 //     + sum_{c, a, b} w[g, f, c, a, b] * x[n, g*C + c](i * stride_h + y.at[a], j * stride_w + x.at[b])
 // with zeros outside the image; C and F count one group. Rows, planes and images of x and out may lie
 // at any distance, and so may the columns of out.
+//
+// Paired columns: j counts pairs of the `columns` of out; taps [0, even_taps) of `cols` make the even ones
+// and the other taps the odd ones, so that rows are written in one run.
 template <class T>
 struct Correlation {
   Index N, groups, C, F;
   Index H, W, OH, OW;
   TapAxis rows, cols;
+  Index even_taps = 0, columns = 0;  // where columns are paired
   const T* x;
   Index x_image, x_plane, x_row;
   const T* w;
@@ -24,6 +28,13 @@ struct Correlation {
   bool relu;
   T* out;
   Index out_image, out_plane, out_row, out_col;
+
+  Index kinds() const { return even_taps > 0 ? 2 : 1; }  // of columns
+  // The taps of `cols` that make a kind of columns.
+  Index first_tap(Index kind) const { return kind == 0 ? 0 : even_taps; }
+  Index taps_of(Index kind) const {
+    return kinds() == 1 ? cols.count : kind == 0 ? even_taps : cols.count - even_taps;
+  }
 };
 
 // Whether tiles can read x where it lies: a single tap at stride 1 that stays inside the image.

@@ -8,20 +8,21 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr int tile_registers = max_rows * tile_vectors;
 
-// tile[m][v] = (add ? tile[m][v] : 0) + sum over k of x[offset[k] + m] * w[k][v], m < R, v < V vectors.
-// `Ahead` asks for what the next positions read.
+// Sums over k of x[offset[k] + m] * w[k][v], m < R, v < V vectors, started in or added to a tile whose rows
+// lie `step` values apart. `Ahead` asks for what the next positions read.
 template <class T, int R, int V, bool Ahead>
-void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, bool add) {
+void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step, bool add) {
   SpreadTile<T, R, V> sums;
   for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) {
     if constexpr (Ahead) __builtin_prefetch(x + offset[k] + 2 * R);
     sums.add_product(x + offset[k], 1, w);
   }
-  sums.store(tile, add);
+  sums.store(tile, step, add);
 }
 
 template <class T>
-using PositionKernel = void (*)(Index K, const T* x, const Index* offset, const T* w, T* tile, bool add);
+using PositionKernel = void (*)(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step,
+                                bool add);
 
 template <class T, int V, bool Ahead, int... R>
 constexpr std::array<PositionKernel<T>, sizeof...(R)> position_kernels(std::integer_sequence<int, R...>) {
@@ -46,6 +47,7 @@ PositionKernel<T> position_kernel(Index rows, Index vectors) {
 inline Index vectors_beside(Index rows) { return std::clamp<Index>(tile_registers / rows, 1, 4); }
 
 // out[filter][position] <- bias + tile[position][filter], through ReLU if asked; `bias` for these filters.
+// The positions of a pair of columns are positions of their own.
 template <class T>
 void write_positions(const Correlation<T>& p, const T* tile, Index width, Index positions, Index filters,
                      const T* bias, T* out) {
@@ -65,7 +67,7 @@ void write_positions(const Correlation<T>& p, const T* tile, Index width, Index 
 #pragma GCC unroll 16
       for (int i = 0; i < lanes; ++i) square[i] = finished(first + std::min<Index>(i, rows - 1));
       transpose_packets(square);
-      if (p.out_col == 1) {
+      if (p.out_col == 1 || p.kinds() == 2) {
 #pragma GCC unroll 16
         for (int i = 0; i < lanes; ++i)
           if (i < count) S::store_lanes(to + i * p.out_plane + first, square[i], 0, rows);

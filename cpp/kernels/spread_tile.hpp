@@ -31,18 +31,18 @@ struct SpreadTile {
     }
   }
 
-  // tile[m][v] = (add ? tile[m][v] : 0) + sum[m][v]
-  [[gnu::always_inline]] void store(T* tile, bool add) {
+  // Adds the sums to a tile whose rows lie `step` values apart, or starts it with them.
+  [[gnu::always_inline]] void store(T* tile, Index step, bool add) {
     if (add) {
 #pragma GCC unroll 16
       for (int m = 0; m < R; ++m)
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(tile + (m * V + v) * S::size));
+        for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(tile + m * step + v * S::size));
     }
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) S::store(tile + (m * V + v) * S::size, sum[m][v]);
+      for (int v = 0; v < V; ++v) S::store(tile + m * step + v * S::size, sum[m][v]);
   }
 };
 

@@ -129,7 +129,7 @@ void multiply_points(Index blocks, const T* a, Index block, const T* u, T* tile,
   SpreadTile<T, R, V> sums;
   for (Index q = 0; q < blocks; ++q, a += block)
     for (int c = 0; c < size; ++c, u += V * size) sums.add_product(a + c, size, u);
-  sums.store(tile, add);
+  sums.store(tile, V * Simd<T>::size, add);
 }
 
 template <class T>
