@@ -175,6 +175,11 @@ CASES = [
     Case((1, 33, 13, 13), (34, 33, 1, 1), stride=2, pad=1),
     Case((2, 130, 9, 9), (66, 65, 3, 3), groups=2, pad=1, stride=2),
     Case((1, 70, 3, 3), (100, 70, 3, 3)),
+    # dx at a column stride of two, whose even and odd columns are made together, over several chunks
+    Case((2, 20, 9, 13), (210, 20, 3, 3), pad=1, stride=2),
+    Case((1, 9, 12, 41), (190, 9, 3, 3), pad=1, stride=2),
+    Case((2, 44, 11, 8), (280, 22, 4, 3), groups=2, stride=(1, 2), bias=False),
+    Case((1, 5, 7, 70), (130, 5, 2, 5), pad=(0, 3), stride=(2, 2)),
     # the last block of columns is narrower, but its tiles are wider
     Case((1, 500, 17, 17), (32, 500, 1, 1)),
     Case((1, 1000, 17, 17), (32, 1000, 1, 1), bias=False),

@@ -132,8 +132,8 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
   p.w_channel = p.F * p.w_filter;
   p.w_group = p.C * p.w_channel;
   Index row_weight = s.KW, col_weight = 1;
-  std::optional<TurnedWeights<T>> turned;  // for all the classes, where there are several
-  if (taps > 1 && s.stride_h * s.stride_w > 1) {
+  std::optional<TurnedWeights<T>> turned;  // once for all, where more than two classes would do it
+  if (taps > 1 && s.stride_h * (s.stride_w == 2 ? 1 : s.stride_w) > 2) {
     turned.emplace(w, s.F, p.F, taps);
     p.w = turned->data();
     p.w_filter = 1;

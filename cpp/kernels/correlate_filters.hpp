@@ -68,7 +68,7 @@ void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters
   if (filters < width)
     for (Index k = 0; k < channels * taps; ++k)
       std::fill(packed + k * width + filters, packed + (k + 1) * width, T(0));
-  const bool in_order = p.w_filter > 1 && p.w_channel == taps && p.kinds() == 1;
+  const bool in_order = p.weights_in_order();
   if (in_order && p.rows.count == 1) return transpose(w, p.w_filter, filters, channels * taps, packed, width);
   if (in_order) transpose(w, p.w_filter, filters, channels * taps, turned, width);
   const T* end = p.w + p.groups * p.w_group;
@@ -87,8 +87,8 @@ void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters
       const Index* weight = p.cols.weight + p.first_tap(kind);
       for (Index a = 0; a < p.rows.count; ++a)
         for (Index k = 0; k < count; ++k)
-          std::copy_n(from + (p.rows.weight[a] + weight[k]) * step, filters,
-                      to + ((a * channels + c) * count + k) * width);
+          copy_vectors(from + (p.rows.weight[a] + weight[k]) * step, filters,
+                       to + ((a * channels + c) * count + k) * width);
       to += p.rows.count * channels * count * width;
     }
   }

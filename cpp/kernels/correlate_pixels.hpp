@@ -162,29 +162,44 @@ PixelBlocks choose_blocks(const Correlation<T>& p, Staging& staging, const Panel
   return b;
 }
 
-// Copies the weights to packed[group][chunk][panel][kind of columns][c, a, b][row of the panel].
+// Copies the weights to packed[group][chunk][panel][kind of columns][c, a, b][row of the panel]. Those of
+// several classes of dx lie in no such order.
 template <class T>
 void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBlocks& b, T* packed) {
+  constexpr Index lanes = Simd<T>::size, padded = (max_rows + lanes - 1) / lanes * lanes;
   const Index taps = p.rows.count * p.cols.count;
-  parallel_for(p.groups * b.chunks * panels.count, b.threads, [&](Index task, int) {
+  const bool turn = p.w_filter > 1 && !p.weights_in_order();
+  const T* end = p.w + p.groups * p.w_group;
+  Layout layout;
+  const auto turned_piece = layout.per_thread<T>(b.threads, turn ? (p.w_filter + lanes) * padded : 0);
+  const Scratch scratch(layout.bytes());
+  parallel_for(p.groups * b.chunks * panels.count, b.threads, [&](Index task, int slot) {
     const Index chunk = task % b.chunks, panel = task / b.chunks % panels.count;  // a part's panels in a run
     const Index group = task / b.chunks / panels.count;
     const Index c0 = chunk * b.channels, c1 = std::min(p.C, c0 + b.channels);
     const Index rows = panels.rows(panel), first = panels.first(panel);
     T* to = packed + (group * p.C + c0) * p.F * taps + first * (c1 - c0) * taps;
     const T* w = p.w + group * p.w_group + first * p.w_filter;
-    if (p.kinds() == 1 && p.w_filter > 1 && p.w_channel == taps &&
-        p.cols.weight[p.cols.count - 1] == p.cols.count - 1) {  // in memory order
+    if (p.weights_in_order()) {
       pack_panel<T>([&](Index m) { return w + m * p.w_filter + c0 * taps; }, rows, (c1 - c0) * taps, to);
       return;
     }
-    for (Index kind = 0; kind < p.kinds(); ++kind)
-      for (Index c = c0; c < c1; ++c)
+    T* turned = turned_piece.of(scratch.data(), slot);
+    for (Index c = c0; c < c1; ++c) {
+      const T* from = w + c * p.w_channel;
+      if (turn) transpose_freely(from, p.w_filter, rows, p.w_filter, end, turned, padded);
+      T* place = to;
+      for (Index kind = 0; kind < p.kinds(); ++kind) {
+        const Index count = p.taps_of(kind);
         for (Index a = 0; a < p.rows.count; ++a)
-          for (Index k = 0; k < p.taps_of(kind); ++k) {
-            const T* from = w + c * p.w_channel + p.rows.weight[a] + p.cols.weight[p.first_tap(kind) + k];
-            for (Index m = 0; m < rows; ++m) *to++ = from[m * p.w_filter];
+          for (Index k = 0; k < count; ++k) {
+            const Index weight = p.rows.weight[a] + p.cols.weight[p.first_tap(kind) + k];
+            copy_vectors(turn ? turned + weight * padded : from + weight, rows,
+                         place + (((c - c0) * p.rows.count + a) * count + k) * rows);
           }
+        place += (c1 - c0) * p.rows.count * count * rows;
+      }
+    }
   });
 }
 

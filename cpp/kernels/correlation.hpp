@@ -29,6 +29,10 @@ struct Correlation {
   T* out;
   Index out_image, out_plane, out_row, out_col;
 
+  // Whether the weights of a filter lie in the order of their use.
+  bool weights_in_order() const {
+    return w_filter > 1 && w_channel == rows.count * cols.count && kinds() == 1;
+  }
   Index kinds() const { return even_taps > 0 ? 2 : 1; }  // of columns
   // The taps of `cols` that make a kind of columns.
   Index first_tap(Index kind) const { return kind == 0 ? 0 : even_taps; }
@@ -44,6 +48,14 @@ bool reads_in_place(const Correlation<T>& p) {
     return taps.count == 1 && taps.stride == 1 && taps.at[0] >= 0 && taps.at[0] + positions <= size;
   };
   return stays(p.rows, p.OH, p.H) && stays(p.cols, p.OW, p.W);
+}
+
+// to[i] = from[i], i < n, for a few vectors.
+template <class T>
+void copy_vectors(const T* from, Index n, T* to) {
+  using S = Simd<T>;
+  for (; n >= S::size; n -= S::size, from += S::size, to += S::size) S::store(to, S::load(from));
+  if (n > 0) S::store_lanes(to, S::load_lanes(from, 0, n), 0, n);
 }
 
 // The size of equal parts of `total`, of whole `unit`s where there are several, that are no larger than
