@@ -1,4 +1,5 @@
 import functools
+import types
 from dataclasses import dataclass
 
 import cnnlib
@@ -324,13 +325,26 @@ def test_empty_dict_means_stride_1_and_no_padding(rng):
     )
 
 
-def test_numpy_integers_serve_as_parameters(rng):
-    x, w, b = random_arrays(rng, (2, 4, 6, 5), (4, 2, 3, 3), (4,))
-    param = {"stride": np.int64(2), "pad": np.int32(1), "dilation": np.uint8(1), "groups": np.int16(2)}
-    got, cache = conv_forward(x, w, b, param)
-    want, _ = conv_forward(x, w, b, {"stride": 2, "pad": 1, "groups": 2})
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        {"stride": np.int64(2), "pad": np.int32(1), "dilation": np.uint8(1), "groups": np.int16(2)},
+        {"stride": (2, 2), "pad": ((1, 1), (1, 1)), "groups": 2},
+        {"stride": 2, "pad": [1, 1], "dilation": [1, 1], "groups": 2},
+        {"stride": 2, "pad": 1, "groups": 2, "algorithm": "auto"},
+        types.MappingProxyType({"stride": 2, "pad": 1, "groups": 2}),
+    ],
+    ids=["numpy integers", "pairs", "lists", "algorithm", "a mapping"],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_parameter_means_the_same_however_it_is_spelled(rng, spelled, dtype):
+    x, w, b = cast(random_arrays(rng, (2, 4, 6, 5), (4, 2, 3, 3), (4,)), dtype)
+    plain = {"stride": 2, "pad": 1, "groups": 2}
+    got, cache = conv_forward(x, w, b, spelled)
+    want, plain_cache = conv_forward(x, w, b, plain)
     np.testing.assert_array_equal(got, want)
-    assert conv_backward(got, cache)[0].shape == x.shape
+    for g, p in zip(conv_backward(got, cache), conv_backward(want, plain_cache)):
+        np.testing.assert_array_equal(g, p)
 
 
 def test_caller_keeps_its_parameter_dict(rng):

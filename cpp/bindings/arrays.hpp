@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
 #include <optional>
 #include <string>
 #include <vector>
@@ -106,12 +107,19 @@ MaybeArray<T> array_if(bool needed, const char* function, const std::vector<Inde
   return needed ? MaybeArray<T>(new_array<T>(function, shape)) : std::nullopt;
 }
 
-// Runs a kernel without the interpreter's lock.
+// Runs a kernel of so many products without the interpreter's lock, unless it ends before another thread
+// would have got far with it.
 template <class F>
-void unlocked(F&& kernel) {
-  const py::gil_scoped_release release;
+void unlocked(F&& kernel, double products = HUGE_VAL) {
+  constexpr double few = 100e3;
+  std::optional<py::gil_scoped_release> release;
+  if (products > few) release.emplace();
   run_after_fork_check([](void* data) { (*static_cast<std::remove_reference_t<F>*>(data))(); }, &kernel);
 }
+
+// The one dtype, float32 or float64, of `count` arrays that the kernels can take as they are; null where any
+// of them needs a look at its type, dtype, strides or alignment.
+PyObject* ready_dtype(const py::handle* arrays, Index count);
 
 void bind_inputs(py::module_& m);
 
@@ -119,6 +127,7 @@ void bind_inputs(py::module_& m);
 template <class T>
 void bind_conv(py::module_& m);
 void bind_conv_algorithm(py::module_& m);
+void bind_plain_conv(py::module_& m);
 template <class T>
 void bind_pool(py::module_& m);
 template <class T>

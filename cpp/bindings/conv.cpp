@@ -155,6 +155,10 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
   return s;
 }
 
+double products(const ConvShape& s) {
+  return double(s.N) * s.F * s.OH * s.OW * (s.C / s.groups) * s.KH * s.KW;
+}
+
 template <class T>
 py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
                        const Geometry& g, const std::string& algorithm, bool relu,
@@ -163,7 +167,7 @@ py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& 
   if (b) require_shape(function, "b", *b, {s.F});
   Array<T> out = result_array<T>(function, {s.N, s.F, s.OH, s.OW}, out_buffer);
   T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().conv_forward(x.data(), w.data(), data_or_null(b), y, s, relu); });
+  unlocked([&] { kernels<T>().conv_forward(x.data(), w.data(), data_or_null(b), y, s, relu); }, products(s));
   return out;
 }
 
@@ -179,9 +183,11 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
   T* dx_data = mutable_or_null(dx);
   T* dw_data = mutable_or_null(dw);
   T* db_data = mutable_or_null(db);
-  unlocked([&] {
-    kernels<T>().conv_backward(x.data(), w.data(), dout.data(), nullptr, dx_data, dw_data, db_data, s);
-  });
+  unlocked(
+      [&] {
+        kernels<T>().conv_backward(x.data(), w.data(), dout.data(), nullptr, dx_data, dw_data, db_data, s);
+      },
+      2 * products(s));
   return py::make_tuple(dx, dw, db);
 }
 
@@ -276,7 +282,81 @@ py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const
   return py::make_tuple(dx, dw, db);
 }
 
+// The geometry of a conv_param of nothing but whole numbers, as most are; nothing for others.
+std::optional<Geometry> plain_geometry(py::handle param) {
+  if (!PyDict_CheckExact(param.ptr())) return std::nullopt;
+  static PyObject* const keys[] = {PyUnicode_InternFromString("stride"), PyUnicode_InternFromString("pad"),
+                                   PyUnicode_InternFromString("dilation"),
+                                   PyUnicode_InternFromString("groups")};
+  Index values[] = {1, 0, 1, 1};
+  Py_ssize_t left = PyDict_GET_SIZE(param.ptr());
+  for (int i = 0; i < 4 && left > 0; ++i) {
+    PyObject* value = PyDict_GetItemWithError(param.ptr(), keys[i]);
+    if (value == nullptr) continue;
+    int overflow = 0;
+    if (!PyLong_CheckExact(value)) return std::nullopt;
+    values[i] = PyLong_AsLongLongAndOverflow(value, &overflow);
+    if (overflow != 0) return std::nullopt;
+    --left;
+  }
+  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  if (left > 0) return std::nullopt;  // a key that is none of these
+  const auto [stride, pad, dilation, groups] = values;
+  return Geometry{stride, stride, pad, pad, pad, pad, dilation, dilation, groups};
+}
+
+template <class T>
+Array<T> borrowed(py::handle array) {
+  return py::reinterpret_borrow<Array<T>>(array);
+}
+template <class T>
+MaybeArray<T> borrowed_or_null(py::handle array) {
+  return array.is_none() ? std::nullopt : MaybeArray<T>(borrowed<T>(array));
+}
+
+// body(T(), geometry) for the dtype T of `arrays` and b, which may be None; None where they or conv_param
+// need a closer look, which cnnlib._conv takes.
+template <std::size_t count, class Body>
+py::object if_plain(const std::array<py::handle, count>& arrays, py::handle b, py::handle param,
+                    const Body& body) {
+  PyObject* dtype = ready_dtype(arrays.data(), count);
+  if (dtype == nullptr || (!b.is_none() && ready_dtype(&b, 1) != dtype)) return py::none();
+  const auto geometry = plain_geometry(param);
+  if (!geometry) return py::none();
+  static const PyObject* const single = py::dtype::of<float>().release().ptr();
+  return dtype == single ? body(float(), *geometry) : body(double(), *geometry);
+}
+
+const std::string automatic = algorithm_names[0];
+
+py::object plain_conv_forward(const char* function, py::handle x, py::handle w, py::handle b,
+                              py::handle conv_param, bool relu) {
+  return if_plain(std::array{x, w}, b, conv_param, [&](auto zero, const Geometry& g) -> py::object {
+    using T = decltype(zero);
+    return conv_forward<T>(function, borrowed<T>(x), borrowed<T>(w), borrowed_or_null<T>(b), g, automatic,
+                           relu, std::nullopt);
+  });
+}
+
+py::object plain_conv_backward(const char* function, py::handle dout, py::handle x, py::handle w,
+                               py::handle b, py::handle conv_param, bool need_dx, bool need_dw,
+                               bool need_db) {
+  return if_plain(std::array{dout, x, w}, b, conv_param, [&](auto zero, const Geometry& g) -> py::object {
+    using T = decltype(zero);
+    return conv_backward<T>(function, borrowed<T>(dout), borrowed<T>(x), borrowed<T>(w), g, automatic,
+                            need_dx, need_dw, need_db && !b.is_none());
+  });
+}
+
 }  // namespace
+
+void bind_plain_conv(py::module_& m) {
+  m.def("plain_conv_forward", &plain_conv_forward, py::arg("function"), py::arg("x"), py::arg("w"),
+        py::arg("b"), py::arg("conv_param"), py::arg("relu"));
+  m.def("plain_conv_backward", &plain_conv_backward, py::arg("function"), py::arg("dout"), py::arg("x"),
+        py::arg("w"), py::arg("b"), py::arg("conv_param"), py::arg("need_dx"), py::arg("need_dw"),
+        py::arg("need_db"));
+}
 
 template <class T>
 void bind_conv(py::module_& m) {

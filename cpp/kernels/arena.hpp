@@ -46,7 +46,7 @@ class Layout {
   ThreadPiece<T> per_thread(int threads, Index count) {
     const std::size_t start = bytes_;
     array<T>(count);
-    bytes_ = checked_product(bytes_ + thread_gap, 1);
+    if (threads > 1) bytes_ = checked_product(bytes_ + thread_gap, 1);
     const std::size_t stride = bytes_ - start;
     bytes_ = checked_product(start + checked_product(stride, static_cast<std::size_t>(threads)), 1);
     return {start, stride};

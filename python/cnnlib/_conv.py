@@ -5,42 +5,14 @@ from __future__ import annotations
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._config import CONV_ALGORITHMS
-from cnnlib._params import LIMIT, check_keys, choice, integer, pads, pair, wanted
+from cnnlib._params import check_keys, choice, integer, pads, pair, wanted
 
 _KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
 _GRADIENTS = ("dx", "dw", "db")
 
 
-def _plain(stride=1, pad=0, dilation=1, groups=1, algorithm="auto"):
-    """What `_geometry` returns, at a third of the cost; None for what is not plain, or refused there."""
-    top, left = pad if type(pad) is tuple and len(pad) == 2 else (pad, pad)
-    if (
-        type(stride) is type(top) is type(left) is type(dilation) is type(groups) is int
-        and 0 < stride < LIMIT
-        and 0 <= top < LIMIT
-        and 0 <= left < LIMIT
-        and 0 < dilation < LIMIT
-        and 0 < groups < LIMIT
-        and type(algorithm) is str
-        and algorithm in CONV_ALGORITHMS
-    ):
-        return (stride, stride, top, top, left, left, dilation, dilation, groups), algorithm
-    return None
-
-
 def _geometry(function, param, x, w, keys=_KEYS, same=True):
     """The compiled layers' geometry tuple, and the algorithm."""
-    if type(param) is dict:
-        if len(param) == 2:  # the usual case, faster still
-            stride, pad = param.get("stride"), param.get("pad")
-            if type(stride) is int and type(pad) is int and 0 < stride < LIMIT and 0 <= pad < LIMIT:
-                return (stride, stride, pad, pad, pad, pad, 1, 1, 1), "auto"
-        try:
-            plain = _plain(**param)
-        except TypeError:  # a key that is not among the arguments
-            plain = None
-        if plain is not None:
-            return plain
     check_keys(function, "conv_param", param, keys)
     get = param.get
     sh, sw = pair(function, "stride", get("stride", 1))
@@ -94,6 +66,10 @@ def conv_forward(x, w, b, conv_param, *, out=None):
 
 
 def _conv(function, x, w, b, conv_param, relu=False, out=None):
+    if out is None:
+        y = _core.plain_conv_forward(function, x, w, b, conv_param, relu)
+        if y is not None:  # most calls
+            return y
     (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
     geometry, algorithm = _geometry(function, conv_param, x, w)
     out = prepare_out(function, out, dtype, x, w, b)
@@ -129,6 +105,9 @@ def conv_backward(dout, cache, *, needs=None):
 def _conv_backward(function, dout, cache, needs):
     x, w, b, conv_param = cache
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
+    plain = _core.plain_conv_backward(function, dout, x, w, b, conv_param, need_dx, need_dw, need_db)
+    if plain is not None:  # most calls
+        return plain
     (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
     geometry, algorithm = _geometry(function, conv_param, x, w)
     need_db = need_db and b is not None

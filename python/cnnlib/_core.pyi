@@ -25,6 +25,20 @@ def set_conv_algorithm(name: str) -> None: ...
 def ready_dtype(
     names: tuple[str, ...], arrays: tuple[object, ...]
 ) -> np.dtype[np.float32] | np.dtype[np.float64] | None: ...
+def plain_conv_forward(
+    function: str, x: object, w: object, b: object, conv_param: object, relu: bool
+) -> NDArray[np.float32] | NDArray[np.float64] | None: ...
+def plain_conv_backward(
+    function: str,
+    dout: object,
+    x: object,
+    w: object,
+    b: object,
+    conv_param: object,
+    need_dx: bool,
+    need_dw: bool,
+    need_db: bool,
+) -> _Gradients[np.float32] | _Gradients[np.float64] | None: ...
 def conv_forward(
     function: str,
     x: NDArray[_T],
