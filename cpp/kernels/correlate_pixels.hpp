@@ -33,8 +33,9 @@ struct LanePlan {
 
   // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
   // `inside`: nothing outside a row may be read, so the last vector, where it is not full, begins earlier.
+  // `once`: nothing is added to an output later, so that one may be made twice.
   void plan(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col,
-            bool inside) {
+            bool inside, bool once) {
     if (pitch == block_cols && out_row == block_cols &&
         out_col == 1) {  // rows without margins are one long row
       block_cols *= block_rows;
@@ -48,12 +49,14 @@ struct LanePlan {
     vectors = 0;
     Index n = 0;
     if (inside || rows * per_row <= running) {
+      const bool twice = once && out_col == 1 && cols >= lanes;
       for (Index i = 0; i < rows; ++i)
         for (Index j = 0; j < cols; j += lanes) {
-          const Index count = std::min(lanes, cols - j), earlier = inside ? lanes - count : 0;
+          const Index count = std::min(lanes, cols - j), earlier = inside || twice ? lanes - count : 0;
           source[vectors] = i * pitch + j - earlier;
           first[vectors++] = n;
-          segments[n++] = {earlier, count, i * out_row + j * out_col};
+          segments[n++] = twice ? Segment{0, lanes, i * out_row + j - earlier}
+                                : Segment{earlier, count, i * out_row + j * out_col};
         }
     } else {
       for (Index v = 0; v < running; ++v) {
@@ -262,7 +265,7 @@ void correlate_pixels(const Correlation<T>& p) {
     T* tile = tile_piece.of(scratch.data(), slot);
     LanePlan& lane_plan = plans[slot];
     lane_plan.plan(std::min(staging.rows, p.OH - oh), std::min(staging.cols, p.OW - ow),
-                   in_place ? p.x_row : staging.pitch, lanes, p.out_row, p.out_col, in_place);
+                   in_place ? p.x_row : staging.pitch, lanes, p.out_row, p.out_col, in_place, b.chunks == 1);
     const T* x = p.x + image * p.x_image + group * p.C * p.x_plane;
     T* out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
     for (Index chunk = 0; chunk < b.chunks; ++chunk) {
