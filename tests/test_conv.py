@@ -204,6 +204,9 @@ CASES = [
     Case((20, 10, 6, 7), (32, 5, 3, 5), groups=2, pad=(1, 2)),
     Case((2, 7, 23, 20), (16, 7, 5, 5), pad=2, bias=False),
     # first layers: few channels, more filters, rows of at least a vector, enough images for several sums
+    Case((2, 5, 18, 23), (70, 5, 3, 3), pad=1),
+    Case((3, 10, 18, 23), (58, 5, 3, 3), groups=2, pad=1, bias=False),
+    Case((2, 3, 19, 21), (12, 3, 3, 3), pad=1),
     Case((2, 3, 16, 16), (8, 3, 3, 3), pad=1),
     Case((30, 3, 9, 33), (9, 3, 3, 3), pad=1, stride=2),
     Case((3, 3, 19, 37), (11, 3, 3, 3), stride=2),

@@ -187,7 +187,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
   }
   if (s.N > 0 && few_channels<T>(s) && !use_winograd<T>(s, Pass::input_gradient)) {
     if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), db, s);
-    if (dx != nullptr && s.F < 6 * s.groups) input_gradient(dout, w, b, std::exchange(dx, nullptr), s);
+    if (dx != nullptr && few_filters(s)) input_gradient(dout, w, b, std::exchange(dx, nullptr), s);
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);
     return;
   }

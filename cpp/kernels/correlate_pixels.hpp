@@ -136,11 +136,11 @@ struct PixelBlocks {
 
 template <class T>
 PixelBlocks choose_blocks(const Correlation<T>& p, Staging& staging, const Panels& panels) {
-  constexpr Index lanes = Simd<T>::size, products = 512, staged_bytes = 512 << 10, widest = 512;
+  constexpr Index lanes = Simd<T>::size, panel_size = 512 * max_rows, staged_bytes = 512 << 10, widest = 512;
   const Index taps = p.rows.count * p.cols.count;
   PixelBlocks b;
   b.threads = threads_for(2.0 / 16 * p.N * p.groups * p.F * p.OH * p.OW * p.C * taps);
-  b.channels = even_part(p.C, std::clamp<Index>(products / taps, 1, p.C));
+  b.channels = even_part(p.C, std::clamp<Index>(panel_size / panels.rows(0) / taps, 1, p.C));
   const Index cols = even_part(p.OW, widest, lanes);
   Index rows = 1;
   const auto bytes = [&](Index r) {

@@ -19,6 +19,13 @@ bool few_channels(const ConvShape& s) {
          s.dilation_h * s.KH < 64 && s.dilation_w * s.KW < 64;
 }
 
+// Whether filters are so few that dx is a sum over them for each tap, at once: gathering what every tap
+// received costs the same for any number of filters. The limits are measured ones.
+inline bool few_filters(const ConvShape& s) {
+  const Index C = s.C / s.groups, F = s.F / s.groups;
+  return F < 6 || (s.stride_h == 1 && s.stride_w == 1 && C > 1 && F <= (C * s.KH * s.KW >= 45 ? 32 : 4 * C));
+}
+
 // Any of dx, dw and db may be null: not wanted. dx starts from `bias` (C,) unless that is null.
 template <class T>
 void gradients_few_channels(const T* x, const T* w, const T* dout, const T* bias, T* dx, T* dw, T* db,

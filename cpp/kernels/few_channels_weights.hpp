@@ -3,6 +3,7 @@
 #pragma once
 
 #include "dots.hpp"
+#include "sums.hpp"
 #include "weight_gradient.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -37,36 +38,38 @@ class WeightGradientFewChannels {
     const Index positions = g.OH * g.OW;
     const T* grad = dout + image * g.F * positions + oh * g.OW + ow;
     T* sum = running_piece.of(scratch.data(), slot);
-    for (Index f = 0; f < g.F; f += dots)
-      for (Index k = 0; k < pairs; k += dots, sum += block_size) {
+    for (Index block = 0; block < filters.count; ++block) {
+      const Index f = filters.first(block), height = filters.rows(block);
+      const auto kernel = dot_kernel<T>(height);
+      for (Index k = 0; k < pairs; k += dots, sum += height * dots * S::size) {
         // The next filters' rows arrive while these are multiplied.
         const Index share = rows * g.OW / pair_blocks + 1;
-        for (Index i = 0; i < dots; ++i)
-          prefetch(grad + (f + dots + i) * positions + k / dots * share, share);
-        const T *from_grad[dots], *from_image[dots];  // a last block repeats its last member
-        for (Index i = 0; i < dots; ++i) {
-          from_grad[i] = grad + std::min(f + i, g.F - 1) * positions;
-          from_image[i] = staged + offset[std::min(k + i, pairs - 1)];
-        }
-        add_dot_products(from_grad, from_image, at, rows * whole, partial, cols % S::size, start, sum);
+        for (Index i = 0; i < height; ++i)
+          prefetch(grad + (f + height + i) * positions + k / dots * share, share);
+        const T *from_grad[dots], *from_image[dots];  // a last block of pairs repeats its last member
+        for (Index i = 0; i < height; ++i) from_grad[i] = grad + (f + i) * positions;
+        for (Index i = 0; i < dots; ++i) from_image[i] = staged + offset[std::min(k + i, pairs - 1)];
+        kernel(from_grad, from_image, at, rows * whole, partial, cols % S::size, start, sum);
       }
+    }
   }
 
   // Adds the lanes up: these are the sums of the part from now on.
   void close(Index part, Index group, int slot) const {
-    const T* running = running_piece.of(scratch.data(), slot);
-    T* to = sums + (part * g.s.groups + group) * g.F * pairs;
-    for (Index f = 0; f < g.F; ++f)
-      for (Index k = 0; k < pairs; ++k)
-        *to++ = S::sum(S::load(running + (f / dots * pair_blocks + k / dots) * block_size +
-                               (f % dots * dots + k % dots) * S::size));
+    sum_each(running_piece.of(scratch.data(), slot), sum_count,
+             sums + (part * g.s.groups + group) * sum_count);
   }
 
   void finish(T* dw) const {
-    const Index size = g.s.F * pairs;
-    std::copy_n(sums, size, dw);
     for (Index part = 1; part < parts; ++part)
-      for (Index i = 0; i < size; ++i) dw[i] += sums[part * size + i];
+      add_to(sums, sums + part * g.s.groups * sum_count, g.s.groups * sum_count);
+    for (Index group = 0; group < g.s.groups; ++group)
+      for (Index block = 0; block < filters.count; ++block) {
+        const Index height = filters.rows(block);
+        const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dots;
+        for (Index i = 0; i < height; ++i)
+          for (Index k = 0; k < pairs; ++k) *dw++ = sum[(k / dots * height + i) * dots + k % dots];
+      }
   }
 
  private:
@@ -74,16 +77,17 @@ class WeightGradientFewChannels {
   Index parts;
   int threads;
   Index pairs = g.C * g.taps;
-  Index filter_blocks = (g.F + dots - 1) / dots, pair_blocks = (pairs + dots - 1) / dots;
-  Index block_size = dots * dots * S::size, running_size = filter_blocks * pair_blocks * block_size;
+  Index pair_blocks = (pairs + dots - 1) / dots;
+  Panels filters{g.F, dots};
+  Index sum_count = g.F * pair_blocks * dots;  // [block of filters][block of pairs][filter][pair]
   Index staged_size = g.C * g.staging.channel_size + S::size;
   Index most_vectors_of_block = g.positions.rows * (g.positions.cols / S::size + 1);
 
   Layout layout;
   ThreadPiece<T> staged_piece = layout.per_thread<T>(threads, staged_size);
   ThreadPiece<VectorAt> vector_piece = layout.per_thread<VectorAt>(threads, most_vectors_of_block);
-  ThreadPiece<T> running_piece = layout.per_thread<T>(threads, running_size);
-  Piece<T> sum_piece = layout.array<T>(checked_product(parts, g.s.F* pairs));
+  ThreadPiece<T> running_piece = layout.per_thread<T>(threads, sum_count* S::size);
+  Piece<T> sum_piece = layout.array<T>(checked_product(parts, g.s.groups* sum_count));
   Piece<Index> offset_piece = layout.array<Index>(pairs);
   Scratch scratch{layout.bytes()};
   T* sums = sum_piece.in(scratch.data());

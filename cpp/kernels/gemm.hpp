@@ -113,15 +113,18 @@ TileKernel<T> packed_tile_kernel(Index rows) {
   return tile_kernel<T, V, 1024 / sizeof(T)>(rows);
 }
 
-// Few rows need more vectors to keep the arithmetic units busy.
-inline int vectors_for(Index rows) { return rows == 1 ? 8 : rows <= 3 ? 4 : tile_vectors; }
+// Few rows need more vectors to keep the arithmetic units busy, as far as there are registers.
+constexpr int vectors_of_three = max_rows > 6 ? 4 : 3;
+inline int vectors_for(Index rows) {
+  return rows == 1 ? 8 : rows == 2 ? 4 : rows == 3 ? vectors_of_three : tile_vectors;
+}
 
 // The kernel for `rows` rows of vectors_for(rows) vectors.
 template <class T>
 TileKernel<T> wide_tile_kernel(Index rows) {
   if (rows == 1) return &multiply_tile<T, 1, 8>;
   if (rows == 2) return &multiply_tile<T, 2, 4>;
-  if (rows == 3) return &multiply_tile<T, 3, 4>;
+  if (rows == 3) return &multiply_tile<T, 3, vectors_of_three>;
   return tile_kernel<T>(rows);
 }
 

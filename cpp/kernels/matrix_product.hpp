@@ -291,7 +291,7 @@ void product_by_dots(const MatrixProduct<T>& p) {
       right[i] = columns + std::min(n0 + i, p.N - 1) * p.K;
     }
     T sums[dots * dots * S::size];
-    add_dot_products(left, right, at, vectors, rest > 0 ? 1 : 0, rest, true, sums);
+    add_dot_products<T, dots>(left, right, at, vectors, rest > 0 ? 1 : 0, rest, true, sums);
     for (Index m = m0; m < std::min(m0 + dots, p.M); ++m)
       for (Index n = n0; n < std::min(n0 + dots, p.N); ++n) {
         const T v = S::sum(S::load(sums + ((m - m0) * dots + n - n0) * S::size)) +

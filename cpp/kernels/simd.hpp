@@ -518,6 +518,25 @@ inline void transpose_vectors(const Load& load, const Place& place) {
   for (int i = 0; i < n; ++i) Simd<T>::store(place(i), row[i]);
 }
 
+// to[i] = the sum of the lanes of vector i, i < n; `to` may be where the vectors begin.
+template <class T>
+void sum_each(const T* vectors, Index n, T* to) {
+  using S = Simd<T>;
+  constexpr Index size = S::size;
+  for (Index i = 0; i < n; i += size) {
+    const Index count = std::min(size, n - i);
+    typename S::Packet row[size];
+#pragma GCC unroll 16
+    for (Index k = 0; k < size; ++k) row[k] = S::load(vectors + (i + std::min(k, count - 1)) * size);
+    transpose_packets(row);
+#pragma GCC unroll 4
+    for (Index step = 1; step < size; step *= 2)
+#pragma GCC unroll 8
+      for (Index k = 0; k < size; k += 2 * step) row[k] = S::add(row[k], row[k + step]);
+    S::store_lanes(to + i, row[0], 0, count);
+  }
+}
+
 // dst[j * dst_stride + i] = row(i)[j] for a square of Simd<T>::size.
 template <class T, class Row>
 inline void transpose_square(const Row& row, T* dst, Index dst_stride) {
