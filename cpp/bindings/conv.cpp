@@ -28,17 +28,35 @@ constexpr const char* algorithm_names[] = {"auto", "direct", "winograd"};  // in
 // What 'auto' stands for in the whole process, wherever it fits.
 std::atomic<Algorithm> process_algorithm{Algorithm::automatic};
 
-Algorithm algorithm_named(const char* function, const std::string& name) {
+std::optional<Algorithm> algorithm_named(py::handle name) {
+  if (!PyUnicode_Check(name.ptr())) return std::nullopt;
   for (int i = 0; i < 3; ++i)
-    if (name == algorithm_names[i]) return static_cast<Algorithm>(i);
-  throw py::value_error(std::string(function) + ": algorithm must be 'auto', 'direct' or 'winograd', got '" +
-                        name + "'");
+    if (PyUnicode_CompareWithASCIIString(name.ptr(), algorithm_names[i]) == 0)
+      return static_cast<Algorithm>(i);
+  return std::nullopt;
 }
+
+}  // namespace
+}  // namespace cnnlib
+
+// Algorithms go by their names, which cnnlib has checked.
+template <>
+struct pybind11::detail::type_caster<cnnlib::Algorithm> {
+  PYBIND11_TYPE_CASTER(cnnlib::Algorithm, const_name("str"));
+  bool load(handle source, bool) {
+    const auto named = cnnlib::algorithm_named(source);
+    if (named) value = *named;
+    return named.has_value();
+  }
+};
+
+namespace cnnlib {
+namespace {
 
 // Steps and kernel size; w is (F, C / groups, KH, KW) seen from the convolution.
 template <class T>
 ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                       const std::string& algorithm) {
+                       Algorithm algorithm) {
   check_steps(function, g);
   const auto four = [&](const Array<T>& a, const char* name, const char* axes) {
     require(a.ndim() == 4, [&] {
@@ -63,7 +81,7 @@ ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& 
   s.dilation_h = g[6];
   s.dilation_w = g[7];
   s.groups = g[8];
-  s.algorithm = algorithm_named(function, algorithm);
+  s.algorithm = algorithm;
   return s;
 }
 
@@ -100,7 +118,7 @@ Index windows(const char* function, const char* axis, Index size, Index K, Index
 
 template <class T>
 ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                     const std::string& algorithm) {
+                     Algorithm algorithm) {
   ConvShape s = common_shape(function, x, w, g, algorithm);
   s.C = x.shape(1);
   s.H = x.shape(2);
@@ -122,7 +140,7 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
 // The convolution whose input gradient a transposed convolution of x computes: their sizes swap roles.
 template <class T>
 ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                               const std::array<Index, 2>& output_pad, const std::string& algorithm) {
+                               const std::array<Index, 2>& output_pad, Algorithm algorithm) {
   ConvShape s = common_shape(function, x, w, g, algorithm);
   s.F = x.shape(1);
   s.OH = x.shape(2);
@@ -161,8 +179,7 @@ double products(const ConvShape& s) {
 
 template <class T>
 py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
-                       const Geometry& g, const std::string& algorithm, bool relu,
-                       const MaybeArray<T>& out_buffer) {
+                       const Geometry& g, Algorithm algorithm, bool relu, const MaybeArray<T>& out_buffer) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   if (b) require_shape(function, "b", *b, {s.F});
   Array<T> out = result_array<T>(function, {s.N, s.F, s.OH, s.OW}, out_buffer);
@@ -174,8 +191,7 @@ py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& 
 // (dx, dw, db), each None unless needed.
 template <class T>
 py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w,
-                        const Geometry& g, const std::string& algorithm, bool need_dx, bool need_dw,
-                        bool need_db) {
+                        const Geometry& g, Algorithm algorithm, bool need_dx, bool need_dw, bool need_db) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
@@ -195,7 +211,7 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
 template <class T>
 py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Array<T>& w,
                              const MaybeArray<T>& b, const Array<T>& gamma, const Array<T>& beta, double eps,
-                             const Geometry& g, const std::string& algorithm) {
+                             const Geometry& g, Algorithm algorithm) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   if (b) require_shape(function, "b", *b, {s.F});
   require_shape(function, "gamma", gamma, {s.F});
@@ -217,8 +233,8 @@ template <class T>
 py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, const Array<T>& x,
                                 const Array<T>& w, const Array<T>& a, const Array<double>& mean,
                                 const Array<double>& inv_std, const Array<T>& gamma, const Array<T>& beta,
-                                bool from_batch, const Geometry& g, const std::string& algorithm,
-                                bool need_dx, bool need_dw, bool need_db) {
+                                bool from_batch, const Geometry& g, Algorithm algorithm, bool need_dx,
+                                bool need_dw, bool need_db) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   require_shape(function, "a", a, {s.N, s.F, s.OH, s.OW});
@@ -250,7 +266,7 @@ py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, cons
 template <class T>
 py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
                                  const Geometry& g, const std::array<Index, 2>& output_pad,
-                                 const std::string& algorithm, const MaybeArray<T>& out_buffer) {
+                                 Algorithm algorithm, const MaybeArray<T>& out_buffer) {
   const ConvShape s = conv_transpose_shape("conv_transpose_forward", x, w, g, output_pad, algorithm);
   if (b) require_shape("conv_transpose_forward", "b", *b, {s.C});
   Array<T> out = result_array<T>("conv_transpose_forward", {s.N, s.C, s.H, s.W}, out_buffer);
@@ -264,7 +280,7 @@ py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const May
 template <class T>
 py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w,
                                   const Geometry& g, const std::array<Index, 2>& output_pad,
-                                  const std::string& algorithm, bool need_dx, bool need_dw, bool need_db) {
+                                  Algorithm algorithm, bool need_dx, bool need_dw, bool need_db) {
   const ConvShape s = conv_transpose_shape("conv_transpose_backward", x, w, g, output_pad, algorithm);
   require_shape("conv_transpose_backward", "dout", dout, {s.N, s.C, s.H, s.W});
   const char* function = "conv_transpose_backward";
@@ -282,27 +298,58 @@ py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const
   return py::make_tuple(dx, dw, db);
 }
 
-// The geometry of a conv_param of nothing but whole numbers, as most are; nothing for others.
-std::optional<Geometry> plain_geometry(py::handle param) {
+struct PlainParam {
+  Geometry geometry;
+  Algorithm algorithm;
+};
+
+// A whole number for both axes or a pair of them: false for anything else.
+bool read_pair(PyObject* value, Index& vertical, Index& horizontal) {
+  const auto read = [](PyObject* number, Index& to) {
+    int overflow = 0;
+    if (!PyLong_CheckExact(number)) return false;
+    to = PyLong_AsLongLongAndOverflow(number, &overflow);
+    return overflow == 0;
+  };
+  if (!PyTuple_CheckExact(value)) {
+    const bool good = read(value, vertical);
+    horizontal = vertical;
+    return good;
+  }
+  return PyTuple_GET_SIZE(value) == 2 && read(PyTuple_GET_ITEM(value, 0), vertical) &&
+         read(PyTuple_GET_ITEM(value, 1), horizontal);
+}
+
+// A conv_param of nothing but whole numbers, pairs of them and a name, as most are; nothing for others.
+std::optional<PlainParam> plain_param(py::handle param) {
   if (!PyDict_CheckExact(param.ptr())) return std::nullopt;
   static PyObject* const keys[] = {PyUnicode_InternFromString("stride"), PyUnicode_InternFromString("pad"),
                                    PyUnicode_InternFromString("dilation"),
-                                   PyUnicode_InternFromString("groups")};
-  Index values[] = {1, 0, 1, 1};
+                                   PyUnicode_InternFromString("groups"),
+                                   PyUnicode_InternFromString("algorithm")};
+  Index values[4][2] = {{1, 1}, {0, 0}, {1, 1}, {1, 1}};
+  PlainParam plain{{}, Algorithm::automatic};
   Py_ssize_t left = PyDict_GET_SIZE(param.ptr());
-  for (int i = 0; i < 4 && left > 0; ++i) {
+  for (int i = 0; i < 5 && left > 0; ++i) {
     PyObject* value = PyDict_GetItemWithError(param.ptr(), keys[i]);
     if (value == nullptr) continue;
-    int overflow = 0;
-    if (!PyLong_CheckExact(value)) return std::nullopt;
-    values[i] = PyLong_AsLongLongAndOverflow(value, &overflow);
-    if (overflow != 0) return std::nullopt;
     --left;
+    if (i < 4) {
+      const bool both_axes = i < 3;
+      if ((PyTuple_Check(value) && !both_axes) || !read_pair(value, values[i][0], values[i][1]))
+        return std::nullopt;
+      continue;
+    }
+    const auto algorithm = algorithm_named(value);
+    if (!algorithm) return std::nullopt;
+    plain.algorithm = *algorithm;
   }
   if (PyErr_Occurred() != nullptr) throw py::error_already_set();
+  const auto& [stride, pad, dilation, groups] = values;
   if (left > 0) return std::nullopt;  // a key that is none of these
-  const auto [stride, pad, dilation, groups] = values;
-  return Geometry{stride, stride, pad, pad, pad, pad, dilation, dilation, groups};
+  plain.geometry = {stride[0], stride[1],   pad[0],      pad[0],   pad[1],
+                    pad[1],    dilation[0], dilation[1], groups[0]};
+  return plain;
 }
 
 template <class T>
@@ -314,38 +361,37 @@ MaybeArray<T> borrowed_or_null(py::handle array) {
   return array.is_none() ? std::nullopt : MaybeArray<T>(borrowed<T>(array));
 }
 
-// body(T(), geometry) for the dtype T of `arrays` and b, which may be None; None where they or conv_param
+// body(T(), conv_param) for the dtype T of `arrays` and b, which may be None; None where they or conv_param
 // need a closer look, which cnnlib._conv takes.
 template <std::size_t count, class Body>
 py::object if_plain(const std::array<py::handle, count>& arrays, py::handle b, py::handle param,
                     const Body& body) {
   PyObject* dtype = ready_dtype(arrays.data(), count);
   if (dtype == nullptr || (!b.is_none() && ready_dtype(&b, 1) != dtype)) return py::none();
-  const auto geometry = plain_geometry(param);
-  if (!geometry) return py::none();
+  const auto plain = plain_param(param);
+  if (!plain) return py::none();
   static const PyObject* const single = py::dtype::of<float>().release().ptr();
-  return dtype == single ? body(float(), *geometry) : body(double(), *geometry);
+  return dtype == single ? body(float(), *plain) : body(double(), *plain);
 }
-
-const std::string automatic = algorithm_names[0];
 
 py::object plain_conv_forward(const char* function, py::handle x, py::handle w, py::handle b,
                               py::handle conv_param, bool relu) {
-  return if_plain(std::array{x, w}, b, conv_param, [&](auto zero, const Geometry& g) -> py::object {
+  return if_plain(std::array{x, w}, b, conv_param, [&](auto zero, const PlainParam& param) -> py::object {
     using T = decltype(zero);
-    return conv_forward<T>(function, borrowed<T>(x), borrowed<T>(w), borrowed_or_null<T>(b), g, automatic,
-                           relu, std::nullopt);
+    return conv_forward<T>(function, borrowed<T>(x), borrowed<T>(w), borrowed_or_null<T>(b), param.geometry,
+                           param.algorithm, relu, std::nullopt);
   });
 }
 
 py::object plain_conv_backward(const char* function, py::handle dout, py::handle x, py::handle w,
                                py::handle b, py::handle conv_param, bool need_dx, bool need_dw,
                                bool need_db) {
-  return if_plain(std::array{dout, x, w}, b, conv_param, [&](auto zero, const Geometry& g) -> py::object {
-    using T = decltype(zero);
-    return conv_backward<T>(function, borrowed<T>(dout), borrowed<T>(x), borrowed<T>(w), g, automatic,
-                            need_dx, need_dw, need_db && !b.is_none());
-  });
+  return if_plain(
+      std::array{dout, x, w}, b, conv_param, [&](auto zero, const PlainParam& param) -> py::object {
+        using T = decltype(zero);
+        return conv_backward<T>(function, borrowed<T>(dout), borrowed<T>(x), borrowed<T>(w), param.geometry,
+                                param.algorithm, need_dx, need_dw, need_db && !b.is_none());
+      });
 }
 
 }  // namespace
@@ -384,10 +430,7 @@ void bind_conv(py::module_& m) {
 
 void bind_conv_algorithm(py::module_& m) {
   m.def("get_conv_algorithm", [] { return algorithm_names[static_cast<int>(process_algorithm.load())]; });
-  m.def(
-      "set_conv_algorithm",
-      [](const std::string& name) { process_algorithm = algorithm_named("set_conv_algorithm", name); },
-      py::arg("name"));
+  m.def("set_conv_algorithm", [](Algorithm name) { process_algorithm = name; }, py::arg("name"));
 }
 
 template void bind_conv<float>(py::module_&);
