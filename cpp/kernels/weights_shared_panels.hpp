@@ -50,15 +50,23 @@ void pack_filters(const WeightGradient<T>& g, Index block, Index group, Index f,
   });
 }
 
+// Panels of filters and blocks of channels of a result, in every group.
+struct WeightsPart {
+  Index first_panel, last_panel, first_block, last_block;
+
+  Index panels() const { return last_panel - first_panel; }
+  Index blocks() const { return last_block - first_block; }
+};
+
 template <class T>
-void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
+void weights_of_part(const WeightGradient<T>& g, const WeightsPart& of, const T* x, const T* dout, T* dw) {
   constexpr int V = tile_vectors;
   constexpr Index size = Simd<T>::size, lanes = V * size, wide_enough = 288,
                   most_staged = (512 << 10) / sizeof(T);
   const ConvShape& s = g.s;
   const PositionBlocks& positions = g.positions;
   const Panels panels(g.F);
-  const Index lane_blocks = (g.C + lanes - 1) / lanes;
+  const Index lane_blocks = of.blocks();
   const int threads = threads_for(2.0 / 16 * s.N * s.F * g.C * g.taps * g.OH * g.OW);
   const Index most_positions = positions.images * positions.rows * positions.cols;
   const Index staged_size = positions.images * g.staging.channel_size * lanes;
@@ -71,7 +79,7 @@ void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T*
   // where runs would leave threads idle.
   const Index rounds = (s.groups * runs + threads - 1) / threads;
   const bool balanced = 10 * s.groups * runs >= 9 * rounds * threads;
-  const Index parts = balanced ? 1 : std::clamp<Index>(8 * threads / (s.groups * runs), 1, panels.count);
+  const Index parts = balanced ? 1 : std::clamp<Index>(8 * threads / (s.groups * runs), 1, of.panels());
   Layout layout;
   const auto packed_piece = layout.array<T>(checked_product(s.F, most_positions));
   const auto staged_piece = layout.array<T>(checked_product(s.groups * lane_blocks, staged_size));
@@ -87,7 +95,7 @@ void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T*
     const Index K = g.positions_of(block);
     staged_positions(g, block, lanes, offset);
     const auto stage = [&](Index group, Index lane_block, int slot) {
-      const Index c0 = lane_block * lanes;
+      const Index c0 = (of.first_block + lane_block) * lanes;
       T* to = staged + (group * lane_blocks + lane_block) * staged_size;
       g.each_image(block, [&](Index n, Index image, Index oh, Index ow, Index, Index, Index) {
         stage_channels_last(x + ((n * s.groups + group) * g.C + c0) * g.H * g.W, std::min(lanes, g.C - c0),
@@ -96,10 +104,10 @@ void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T*
       });
     };
     const Index shared_blocks = parts > 1 ? lane_blocks : 0;
-    parallel_for(s.groups * (shared_blocks + panels.count), threads, [&](Index task, int slot) {
+    parallel_for(s.groups * (shared_blocks + of.panels()), threads, [&](Index task, int slot) {
       const Index group = task % s.groups, piece = task / s.groups;
       if (piece < shared_blocks) return stage(group, piece, slot);
-      const Index panel = piece - shared_blocks, f = panels.first(panel);
+      const Index panel = of.first_panel + piece - shared_blocks, f = panels.first(panel);
       pack_filters(g, block, group, f, panels.rows(panel), K, dout, packed + (group * g.F + f) * K);
     });
     parallel_for(s.groups * runs * parts, threads, [&](Index task, int slot) {
@@ -110,10 +118,12 @@ void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T*
       if (parts == 1)
         for (Index lane_block = first_block; lane_block < last_block; ++lane_block)
           stage(group, lane_block, slot);
-      for (Index panel = part * panels.count / parts; panel < (part + 1) * panels.count / parts; ++panel) {
+      const Index first_panel = of.first_panel + part * of.panels() / parts,
+                  last_panel = of.first_panel + (part + 1) * of.panels() / parts;
+      for (Index panel = first_panel; panel < last_panel; ++panel) {
         const Index rows = panels.rows(panel), f = group * g.F + panels.first(panel);
         for (Index lane_block = first_block; lane_block < last_block; ++lane_block) {
-          const Index c0 = lane_block * lanes, channels = std::min(lanes, g.C - c0);
+          const Index c0 = (of.first_block + lane_block) * lanes, channels = std::min(lanes, g.C - c0);
           const T* image = staged + (group * lane_blocks + lane_block) * staged_size;
           const bool narrow = channels <= size;  // a last block of one vector
           const auto kernel = narrow ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T>(rows);
@@ -146,6 +156,34 @@ void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T*
       }
     });
   }
+}
+
+// Where it is expensive to read what others packed, every thread packs and stages all that its part of the
+// result needs: all of the input, or all of dout where that is less. The parts are tiles of their own, so
+// that no bit depends on them.
+template <class T>
+void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
+  const ConvShape& s = g.s;
+  const double work = 2.0 / 16 * s.N * s.F * g.C * g.taps * g.OH * g.OW;
+  const int threads = threads_for(work);
+  const WeightsPart all{0, Panels(g.F).count, 0, (g.C + tile_lanes<T> - 1) / tile_lanes<T>};
+  const auto even = [&](Index count) {  // parts that keep the threads busy for nine tenths of the time
+    return 10 * count >= 9 * ((count + threads - 1) / threads * threads);
+  };
+  const PositionBlocks& positions = g.positions;
+  const bool little_input = g.C * g.staging.channel_size <= g.F * positions.rows * positions.cols;
+  const bool by_filters = even(all.panels()) && (little_input || !even(all.blocks()));
+  if (threads == 1 || !(by_filters || even(all.blocks())) || !sharing_is_expensive(threads))
+    return weights_of_part(g, all, x, dout, dw);
+  each_on_its_own(threads, threads, [&](Index task) {
+    WeightsPart part = all;
+    Index& first = by_filters ? part.first_panel : part.first_block;
+    Index& last = by_filters ? part.last_panel : part.last_block;
+    const Index count = last;
+    first = count * task / threads;
+    last = count * (task + 1) / threads;
+    weights_of_part(g, part, x, dout, dw);
+  });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
