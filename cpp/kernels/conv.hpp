@@ -103,15 +103,20 @@ struct BatchSlices {
 
 // body(first image, shape) for the batch, or for a slice of it on each thread, which then packs all weights
 // for itself: where it is expensive to read what others packed, the slices are large and the weights are not.
+// Where these outweigh the input, the threads share out the filters instead, unless it has to be gathered.
 template <class T, class Body>
-void by_images(const ConvShape& s, const Body& body) {
+void by_images(const ConvShape& s, Pass pass, const Body& body) {
   constexpr Index fewest_positions = 64;
   constexpr double most_bytes = 8 << 20;
   const int threads = threads_for(conv_work(s));
   const double bytes = 1.0 * s.F * (s.C / s.groups) * s.KH * s.KW * sizeof(T);
+  const bool outweighed =
+      s.groups == 1 && !strided_points(s) &&
+      (pass == Pass::forward ? filters_outweigh_input<T>(s.F, s.KH * s.KW, s.N * s.H * s.W, threads)
+                             : filters_outweigh_input<T>(s.C, s.KH * s.KW, s.N * s.OH * s.OW, threads));
   const bool even = s.N % threads == 0 || s.N >= 8 * threads;
   if (threads == 1 || !even || s.N / threads * s.OH * s.OW < fewest_positions || bytes > most_bytes ||
-      !sharing_is_expensive(threads))
+      outweighed || !sharing_is_expensive(threads))
     return body(0, s);
   BatchSlices{s.N, threads}.each(s, conv_work(s),
                                  [&](Index, Index first, const ConvShape& part) { body(first, part); });
@@ -127,7 +132,7 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
     return matrix_product<T>({{x, D, 1}, {w, 1, D}, b, relu, out, s.N, s.F, D});
   }
   if (s.N > 0 && use_winograd<T>(s, Pass::forward)) return forward_winograd(x, w, b, out, s, relu);
-  by_images<T>(s, [&](Index first, const ConvShape& part) {
+  by_images<T>(s, Pass::forward, [&](Index first, const ConvShape& part) {
     const T* images = x + first * s.C * s.H * s.W;
     T* to = out + first * s.F * s.OH * s.OW;
     if (!strided_points(s) || !many_weights<T>(s, 1 << 19))
@@ -144,7 +149,7 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
 template <class T>
 void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
   if (s.N > 0 && use_winograd<T>(s, Pass::input_gradient)) return input_gradient_winograd(dout, w, b, dx, s);
-  by_images<T>(s, [&](Index first, const ConvShape& part) {
+  by_images<T>(s, Pass::input_gradient, [&](Index first, const ConvShape& part) {
     input_gradient_direct(dout + first * s.F * s.OH * s.OW, w, b, dx + first * s.C * s.H * s.W, part);
   });
 }

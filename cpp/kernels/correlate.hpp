@@ -30,16 +30,47 @@ void flatten(Correlation<T>& p) {
   p.N = 1;
 }
 
+// Whether the weights of one channel outweigh its input, `positions` in all images, and every thread has
+// whole panels of filters.
+template <class T>
+bool filters_outweigh_input(Index filters, Index taps, Index positions, int threads) {
+  return filters >= threads * 8 * Simd<T>::size && filters * taps > positions;
+}
+
+// body(correlation) for p, or for some of its filters on each thread, which then packs none that another
+// uses: where it is expensive to read what others packed, and there are many filters.
+template <class T, class Body>
+void by_filters(const Correlation<T>& p, const Body& body) {
+  constexpr Index unit = 4 * Simd<T>::size;  // the widest panel, so that all panels stay the same
+  const Index taps = p.rows.count * p.cols.count;
+  const int threads = threads_for(2.0 / 16 * p.N * p.F * p.OH * p.OW * p.C * taps);
+  if (threads == 1 || p.groups > 1 || !filters_outweigh_input<T>(p.F, taps, p.N * p.H * p.W, threads) ||
+      !sharing_is_expensive(threads))
+    return body(p);
+  const Panels parts(p.F / unit, (p.F / unit + threads - 1) / threads);
+  each_on_its_own(parts.count, threads, [&](Index part) {
+    Correlation<T> q = p;
+    const Index first = parts.first(part) * unit;
+    q.F = part + 1 < parts.count ? parts.rows(part) * unit : p.F - first;
+    q.w += first * p.w_filter;
+    q.out += first * p.out_plane;
+    if (q.bias != nullptr) q.bias += first;
+    body(q);
+  });
+}
+
 // `pointwise`: a 1x1 kernel at stride 1 without padding.
 template <class T>
 void correlate(Correlation<T> p, bool pointwise) {
   if (p.N == 0 || p.F == 0 || p.OH == 0 || p.OW == 0) return;
-  const bool by_filters = filters_in_lanes(p);  // has to see one image: no result depends on the batch
+  const bool lanes_are_filters = filters_in_lanes(p);  // has to see one image: no result depends on the batch
   if (pointwise) flatten(p);
-  if (by_filters)
-    correlate_filters(p);
-  else
-    correlate_pixels(p);
+  by_filters(p, [&](const Correlation<T>& part) {
+    if (lanes_are_filters)
+      correlate_filters(part);
+    else
+      correlate_pixels(part);
+  });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

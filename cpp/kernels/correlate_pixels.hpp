@@ -140,7 +140,7 @@ PixelBlocks choose_blocks(const Correlation<T>& p, Staging& staging, const Panel
   const Index taps = p.rows.count * p.cols.count;
   PixelBlocks b;
   b.threads = threads_for(2.0 / 16 * p.N * p.groups * p.F * p.OH * p.OW * p.C * taps);
-  b.channels = even_part(p.C, std::clamp<Index>(panel_size / panels.rows(0) / taps, 1, p.C));
+  b.channels = even_part(p.C, std::clamp<Index>(panel_size / std::min<Index>(p.F, max_rows) / taps, 1, p.C));
   const Index cols = even_part(p.OW, widest, lanes);
   Index rows = 1;
   const auto bytes = [&](Index r) {
