@@ -122,110 +122,201 @@ class PrefetchAhead {
   Index lines_, parts_;
 };
 
+// A correlation whose work is cut, and its tables.
 template <class T>
-void correlate_filters(const Correlation<T>& p) {
-  constexpr Index lanes = Simd<T>::size;
-  const Index taps = p.rows.count * p.cols.count;
-  Layout axes;
-  const auto axis_indices = axes.array<Index>(3 * (p.rows.count + p.cols.count));
-  const Scratch axis_scratch(axes.bytes());
-  Staging staging;
-  staging.y.assign(axis_indices.in(axis_scratch.data()), p.rows.count);
-  staging.x.assign(axis_indices.in(axis_scratch.data()) + 3 * p.rows.count, p.cols.count);
-  staging.plan(p.rows, p.cols);
-  const FilterBlocks b = choose_filter_blocks(p, staging);
-  const BlockInput<T> input(p, staging);
-  const Panels panels(b.vectors, b.most_vectors);
-  const Index width = b.most_vectors * lanes, positions = staging.rows * staging.cols;
+class FilterCorrelation {
+  static constexpr Index lanes = Simd<T>::size;
 
-  Layout layout;
-  const auto packed_piece = layout.array<T>(checked_product(p.groups * b.vectors * lanes, p.C * taps));
-  const auto turned_piece =
-      layout.per_thread<T>(b.threads, std::max(p.w_filter + lanes, b.channels * taps) * width);
-  const auto offset_piece = layout.array<Index>(2 * b.channels * taps);
-  const auto staged_piece = layout.per_thread<T>(b.threads, input.size());
-  const Index kinds = p.kinds();
-  const auto sum_piece =
-      layout.per_thread<T>(b.threads, (b.chunks > 1 ? positions : max_rows) * kinds * width);
-  const Scratch scratch(layout.bytes());
-  T* packed = packed_piece.in(scratch.data());
-  // offsets[chunk, or the last one][kind of columns][a][c][b]
-  Index* offsets = offset_piece.in(scratch.data());
-  const Index last_channels = p.C - (b.chunks - 1) * b.channels;
-  for (const Index channels : {b.channels, last_channels})
-    for (Index kind = 0; kind < kinds; ++kind)
-      for (Index a = 0; a < p.rows.count; ++a)
-        for (Index c = 0; c < channels; ++c)
-          for (Index k = 0; k < p.taps_of(kind); ++k) *offsets++ = input.offset(c, a, p.first_tap(kind) + k);
-  offsets = offset_piece.in(scratch.data());
+ public:
+  explicit FilterCorrelation(const Correlation<T>& correlation)
+      : p(correlation),
+        staging(staging_of(p, axis_piece.in(axis_scratch.data()))),
+        b(choose_filter_blocks(p, staging)) {
+    // offsets[chunk, or the last one][kind of columns][a][c][b]
+    Index* offset = offset_piece.in(scratch.data());
+    for (const Index channels : {b.channels, p.C - (b.chunks - 1) * b.channels})
+      for (Index kind = 0; kind < kinds; ++kind)
+        for (Index a = 0; a < p.rows.count; ++a)
+          for (Index c = 0; c < channels; ++c)
+            for (Index k = 0; k < p.taps_of(kind); ++k) *offset++ = input.offset(c, a, p.first_tap(kind) + k);
+  }
 
-  // packed[group][chunk][panel][kind of columns][a][c][b][filter of the panel]
-  const auto panel_weights = [&](Index group, Index c0, Index channels, Index panel) {
-    return packed + ((group * p.C + c0) * b.vectors + panels.first(panel) * channels) * lanes * taps;
+  void run() {
+    if (weights_pass_by())
+      each_panel();
+    else
+      each_block();
+  }
+
+ private:
+  // A block of output positions.
+  struct Block {
+    Index group, oh, ow, rows;
+    Panels segments;
+    const T* base;  // of its input
+    T* out;
   };
-  parallel_for(p.groups * b.chunks * panels.count, b.threads, [&](Index task, int slot) {
-    const Index chunk = task % b.chunks, panel = task / b.chunks % panels.count;  // a part's panels in a run
-    const Index group = task / b.chunks / panels.count;
-    const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
-    const Index first = panels.first(panel) * lanes, size = panels.rows(panel) * lanes;
-    pack_lanes(p, group, first, std::min(size, p.F - first), size, c0, channels,
-               turned_piece.of(scratch.data(), slot), panel_weights(group, c0, channels, panel));
-  });
 
-  const Index blocks = b.row_blocks * b.col_blocks;
-  parallel_for(p.N * p.groups * blocks * b.filter_parts, b.threads, [&](Index task, int slot) {
-    const Index part = task % b.filter_parts, block = task / b.filter_parts % blocks;
-    const Index group = task / b.filter_parts / blocks % p.groups,
-                image = task / b.filter_parts / blocks / p.groups;
-    const Index oh = block / b.col_blocks * staging.rows, ow = block % b.col_blocks * staging.cols;
-    const Index rows = std::min(staging.rows, p.OH - oh);
-    const Panels segments(std::min(staging.cols, p.OW - ow));
-    T* sums = sum_piece.of(scratch.data(), slot);
-    const T* x = p.x + image * p.x_image + group * p.C * p.x_plane;
-    const T* base = input.stage(x, oh, ow, rows, segments, staged_piece.of(scratch.data(), slot));
-    T* out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
-    const Index first_panel = part * panels.count / b.filter_parts,
-                last_panel = (part + 1) * panels.count / b.filter_parts;
-    for (Index step = first_panel * b.chunks; step < last_panel * b.chunks; ++step) {
-      const Index panel = step / b.chunks, chunk = step % b.chunks;
-      const Index size = panels.rows(panel) * lanes, f = panels.first(panel) * lanes;
-      const T* bias = p.bias != nullptr ? p.bias + group * p.F + f : nullptr;
-      const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
-      const T* weights = panel_weights(group, c0, channels, panel);
-      const bool last_chunk = chunk == b.chunks - 1;
-      const Index* offset = last_chunk && b.chunks > 1 ? offsets + b.channels * taps : offsets;
-      const Index next_c0 = last_chunk ? 0 : c0 + b.channels;
-      const PrefetchAhead ahead(step + 1 < last_panel * b.chunks
-                                    ? panel_weights(group, next_c0, std::min(b.channels, p.C - next_c0),
-                                                    panel + (last_chunk ? 1 : 0))
-                                    : nullptr,
-                                b.channels * taps * size * Index(sizeof(T)), rows * segments.count);
-      T* sum = sums;
-      for (Index i = 0, tile = 0; i < rows; ++i) {
-        const RowsInside inside(p.rows, oh + i, p.H);
-        for (Index s = 0; s < segments.count; ++s, ++tile) {
-          const Index j = segments.first(s), count = segments.rows(s);
-          ahead.part(tile);
-          const auto kernel = panel == first_panel && input.scattered()
-                                  ? position_kernel<T, true>(count, panels.rows(panel))
-                                  : position_kernel<T>(count, panels.rows(panel));
-          const T* from = input.at(base, tile, i, j, c0);
-          Index before = 0;  // products of other kinds
-          for (Index kind = 0; kind < kinds; ++kind) {
-            const Index each = channels * p.taps_of(kind), skipped = before + inside.first * each;
-            kernel((inside.last - inside.first) * each, from, offset + skipped, weights + skipped * size,
-                   sum + kind * size, kinds * size, chunk > 0);
-            before += p.rows.count * each;
-          }
-          if (last_chunk)
-            write_positions(p, sum, size, kinds == 1 ? count : std::min(2 * count, p.columns - 2 * (ow + j)),
-                            std::min(size, p.F - f), bias,
-                            out + f * p.out_plane + i * p.out_row + j * p.out_col);
-          if (b.chunks > 1) sum += count * kinds * size;
+  // Whether the weights had better be packed panel by panel, each for all positions, than all beforehand: the
+  // sums of a panel stay in the second-level cache, the input need not be copied or is less than the weights,
+  // and the panels keep every thread busy.
+  bool weights_pass_by() const {
+    constexpr Index most_positions = 2048, most_staged = (8 << 20) / sizeof(T);
+    const Index tasks = p.groups * panels.count, rounds = (tasks + b.threads - 1) / b.threads;
+    return b.chunks > 1 && p.N * blocks * positions <= most_positions &&
+           (input.size() == 0 || p.F * taps > p.N * p.H * p.W) &&
+           p.N * p.groups * blocks * input.size() <= most_staged && 10 * tasks >= 9 * rounds * b.threads;
+  }
+
+  Index channels_of(Index chunk) const { return std::min(b.channels, p.C - chunk * b.channels); }
+
+  // Block number `task` of [group][image][block]; `staged` is where its input goes if it has to be copied.
+  Block block_at(Index task) const {
+    const Index group = task / (blocks * p.N), oh = task % blocks / b.col_blocks * staging.rows,
+                ow = task % b.col_blocks * staging.cols;
+    const Index image = task / blocks % p.N;
+    return {group,
+            oh,
+            ow,
+            std::min(staging.rows, p.OH - oh),
+            Panels(std::min(staging.cols, p.OW - ow)),
+            p.x + image * p.x_image + group * p.C * p.x_plane,
+            p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col};
+  }
+  void stage(Block& block, T* staged) const {
+    block.base = input.stage(block.base, block.oh, block.ow, block.rows, block.segments, staged);
+  }
+
+  void pack(Index group, Index chunk, Index panel, T* turned, T* to) const {
+    const Index first = panels.first(panel) * lanes, size = panels.rows(panel) * lanes;
+    pack_lanes(p, group, first, std::min(size, p.F - first), size, chunk * b.channels, channels_of(chunk),
+               turned, to);
+  }
+
+  // Adds the products of a chunk of channels to the sums of a block and a panel, and writes them after the
+  // last chunk. `ahead` asks for what comes next.
+  void multiply(const Block& block, Index panel, Index chunk, const T* weights, T* sum, bool scattered,
+                const PrefetchAhead& ahead) const {
+    const Index size = panels.rows(panel) * lanes, f = panels.first(panel) * lanes;
+    const Index channels = channels_of(chunk);
+    const bool last_chunk = chunk == b.chunks - 1;
+    const T* bias = p.bias != nullptr ? p.bias + block.group * p.F + f : nullptr;
+    const Index* offset =
+        offset_piece.in(scratch.data()) + (last_chunk && b.chunks > 1 ? b.channels * taps : 0);
+    for (Index i = 0, tile = 0; i < block.rows; ++i) {
+      const RowsInside inside(p.rows, block.oh + i, p.H);
+      for (Index s = 0; s < block.segments.count; ++s, ++tile) {
+        const Index j = block.segments.first(s), count = block.segments.rows(s);
+        ahead.part(tile);
+        const auto kernel = scattered ? position_kernel<T, true>(count, panels.rows(panel))
+                                      : position_kernel<T>(count, panels.rows(panel));
+        const T* from = input.at(block.base, tile, i, j, chunk * b.channels);
+        Index before = 0;  // products of other kinds
+        for (Index kind = 0; kind < kinds; ++kind) {
+          const Index each = channels * p.taps_of(kind), skipped = before + inside.first * each;
+          kernel((inside.last - inside.first) * each, from, offset + skipped, weights + skipped * size,
+                 sum + kind * size, kinds * size, chunk > 0);
+          before += p.rows.count * each;
         }
+        if (last_chunk)
+          write_positions(
+              p, sum, size, kinds == 1 ? count : std::min(2 * count, p.columns - 2 * (block.ow + j)),
+              std::min(size, p.F - f), bias, block.out + f * p.out_plane + i * p.out_row + j * p.out_col);
+        if (b.chunks > 1) sum += count * kinds * size;
       }
     }
-  });
+  }
+
+  // All weights are packed, then every thread takes blocks, or parts of the filters for them.
+  void each_block() {
+    Layout layout;
+    const auto packed_piece = layout.array<T>(checked_product(p.groups * b.vectors * lanes, p.C * taps));
+    const auto turned_piece = layout.per_thread<T>(b.threads, turned_size);
+    const auto staged_piece = layout.per_thread<T>(b.threads, input.size());
+    const auto sum_piece =
+        layout.per_thread<T>(b.threads, (b.chunks > 1 ? positions : max_rows) * kinds * width);
+    const Scratch memory(layout.bytes());
+    T* packed = packed_piece.in(memory.data());
+    // packed[group][chunk][panel][kind of columns][a][c][b][filter of the panel]
+    const auto panel_weights = [&](Index group, Index chunk, Index panel) {
+      return packed +
+             ((group * p.C + chunk * b.channels) * b.vectors + panels.first(panel) * channels_of(chunk)) *
+                 lanes * taps;
+    };
+    parallel_for(p.groups * b.chunks * panels.count, b.threads, [&](Index task, int slot) {
+      const Index chunk = task % b.chunks,
+                  panel = task / b.chunks % panels.count;  // a part's panels in a run
+      const Index group = task / b.chunks / panels.count;
+      pack(group, chunk, panel, turned_piece.of(memory.data(), slot), panel_weights(group, chunk, panel));
+    });
+    parallel_for(p.N * p.groups * blocks * b.filter_parts, b.threads, [&](Index task, int slot) {
+      const Index part = task % b.filter_parts;
+      // Images outside, groups inside.
+      const Index at = task / b.filter_parts, group = at / blocks % p.groups, image = at / blocks / p.groups;
+      Block block = block_at((group * p.N + image) * blocks + at % blocks);
+      stage(block, staged_piece.of(memory.data(), slot));
+      const Index first = part * panels.count / b.filter_parts * b.chunks,
+                  last = (part + 1) * panels.count / b.filter_parts * b.chunks;
+      for (Index step = first; step < last; ++step) {
+        const Index panel = step / b.chunks, chunk = step % b.chunks, next = step + 1;
+        const PrefetchAhead ahead(
+            next < last ? panel_weights(group, next % b.chunks, next / b.chunks) : nullptr,
+            b.channels * taps * panels.rows(panel) * lanes * Index(sizeof(T)),
+            block.rows * block.segments.count);
+        multiply(block, panel, chunk, panel_weights(group, chunk, panel), sum_piece.of(memory.data(), slot),
+                 input.scattered() && step < first + b.chunks, ahead);
+      }
+    });
+  }
+
+  // All input is staged, then every thread takes panels of filters, whose weights never leave its cache.
+  void each_panel() {
+    const Index images = p.N * blocks;  // blocks of a group
+    Layout layout;
+    const auto weight_piece = layout.per_thread<T>(b.threads, b.channels * taps * width);
+    const auto turned_piece = layout.per_thread<T>(b.threads, turned_size);
+    const auto staged_piece = layout.array<T>(checked_product(p.groups * images, input.size()));
+    const auto sum_piece = layout.per_thread<T>(b.threads, images * positions * kinds * width);
+    const auto block_piece = layout.array<Block>(p.groups * images);
+    const Scratch memory(layout.bytes());
+    Block* all = block_piece.in(memory.data());
+    parallel_for(p.groups * images, input.size() > 0 ? b.threads : 1, [&](Index task, int) {
+      all[task] = block_at(task);
+      stage(all[task], staged_piece.in(memory.data()) + task * input.size());
+    });
+    parallel_for(p.groups * panels.count, b.threads, [&](Index task, int slot) {
+      const Index group = task / panels.count, panel = task % panels.count;
+      T* weights = weight_piece.of(memory.data(), slot);
+      for (Index chunk = 0; chunk < b.chunks; ++chunk) {
+        pack(group, chunk, panel, turned_piece.of(memory.data(), slot), weights);
+        for (Index i = 0; i < images; ++i)
+          multiply(all[group * images + i], panel, chunk, weights,
+                   sum_piece.of(memory.data(), slot) + i * positions * kinds * width, input.scattered(),
+                   PrefetchAhead(nullptr, 0, 1));
+      }
+    });
+  }
+
+  const Correlation<T>& p;
+  Layout axes;
+  Piece<Index> axis_piece = axes.array<Index>(staging_indices(p));
+  Scratch axis_scratch{axes.bytes()};
+  Staging staging;
+  FilterBlocks b;
+  BlockInput<T> input{p, staging};
+  Panels panels{b.vectors, b.most_vectors};
+  Index taps = p.rows.count * p.cols.count, kinds = p.kinds();
+  Index width = b.most_vectors * lanes, positions = staging.rows * staging.cols;
+  Index blocks = b.row_blocks * b.col_blocks;  // of an image
+  Index turned_size = std::max(p.w_filter + lanes, b.channels* taps) * width;
+  Layout layout;
+  Piece<Index> offset_piece = layout.array<Index>(2 * b.channels * taps);
+  Scratch scratch{layout.bytes()};
+};
+
+template <class T>
+void correlate_filters(const Correlation<T>& p) {
+  FilterCorrelation<T>(p).run();
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -213,12 +213,9 @@ void correlate_pixels(const Correlation<T>& p) {
   const Panels panels(p.F);
 
   Layout axes;
-  const auto axis_indices = axes.array<Index>(3 * (p.rows.count + p.cols.count));
+  const auto axis_indices = axes.array<Index>(staging_indices(p));
   const Scratch axis_scratch(axes.bytes());
-  Staging staging;
-  staging.y.assign(axis_indices.in(axis_scratch.data()), p.rows.count);
-  staging.x.assign(axis_indices.in(axis_scratch.data()) + 3 * p.rows.count, p.cols.count);
-  staging.plan(p.rows, p.cols);
+  Staging staging = staging_of(p, axis_indices.in(axis_scratch.data()));
   const PixelBlocks b = choose_blocks(p, staging, panels);
   const bool in_place = p.OW >= lanes && reads_in_place(p);
 
