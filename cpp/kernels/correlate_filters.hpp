@@ -107,19 +107,32 @@ struct RowsInside {
   }
 };
 
-// Asks for the weights of the next step for the second-level cache, a part with each tile.
+// Asks for the weights of the next step, rows of bytes, for the second-level cache, a part with each tile.
 class PrefetchAhead {
  public:
-  PrefetchAhead(const void* data, Index bytes, Index parts)
-      : data_(static_cast<const char*>(data)), lines_(data != nullptr ? bytes / 64 : 0), parts_(parts) {}
+  PrefetchAhead() = default;
+  template <class T>
+  PrefetchAhead(const T* data, Index rows, Index row_step, Index row_size, Index parts)
+      : data_(reinterpret_cast<const char*>(data)),
+        step_(row_step * Index(sizeof(T))),
+        row_lines_((row_size * Index(sizeof(T)) + 63) / 64),
+        lines_(rows * row_lines_),
+        parts_(parts) {}
   void part(Index i) const {
-    const Index first = i * lines_ / parts_, last = (i + 1) * lines_ / parts_;
-    prefetch<2>(data_ + first * 64, (last - first) * 64);
+    const Index last = (done_ + i + 1) * lines_ / parts_;
+    for (Index line = (done_ + i) * lines_ / parts_; line < last; ++line)
+      __builtin_prefetch(data_ + line / row_lines_ * step_ + line % row_lines_ * 64, 0, 2);
+  }
+  // The same without its first parts.
+  PrefetchAhead after(Index parts) const {
+    PrefetchAhead rest = *this;
+    rest.done_ += parts;
+    return rest;
   }
 
  private:
-  const char* data_;
-  Index lines_, parts_;
+  const char* data_ = nullptr;
+  Index step_ = 0, row_lines_ = 1, lines_ = 0, parts_ = 1, done_ = 0;
 };
 
 // A correlation whose work is cut, and its tables.
@@ -155,6 +168,8 @@ class FilterCorrelation {
     Panels segments;
     const T* base;  // of its input
     T* out;
+
+    Index tiles() const { return rows * segments.count; }
   };
 
   // Whether the weights had better be packed panel by panel, each for all positions, than all beforehand: the
@@ -191,6 +206,20 @@ class FilterCorrelation {
     const Index first = panels.first(panel) * lanes, size = panels.rows(panel) * lanes;
     pack_lanes(p, group, first, std::min(size, p.F - first), size, chunk * b.channels, channels_of(chunk),
                turned, to);
+  }
+
+  // Asks for weights before they are packed.
+  PrefetchAhead raw_weights(Index group, Index chunk, Index panel, Index tiles) const {
+    if (chunk == b.chunks) {
+      chunk = 0;
+      ++panel;
+    }
+    if (panel == panels.count) return {};
+    const Index first = panels.first(panel) * lanes,
+                filters = std::min(panels.rows(panel) * lanes, p.F - first);
+    const T* w = p.w + group * p.w_group + first * p.w_filter + chunk * b.channels * p.w_channel;
+    if (p.w_filter > p.w_channel) return {w, filters, p.w_filter, channels_of(chunk) * p.w_channel, tiles};
+    return {w, channels_of(chunk), p.w_channel, filters * p.w_filter, tiles};
   }
 
   // Adds the products of a chunk of channels to the sums of a block and a panel, and writes them after the
@@ -259,10 +288,10 @@ class FilterCorrelation {
                   last = (part + 1) * panels.count / b.filter_parts * b.chunks;
       for (Index step = first; step < last; ++step) {
         const Index panel = step / b.chunks, chunk = step % b.chunks, next = step + 1;
-        const PrefetchAhead ahead(
-            next < last ? panel_weights(group, next % b.chunks, next / b.chunks) : nullptr,
-            b.channels * taps * panels.rows(panel) * lanes * Index(sizeof(T)),
-            block.rows * block.segments.count);
+        PrefetchAhead ahead;
+        if (next < last)
+          ahead = {panel_weights(group, next % b.chunks, next / b.chunks), 1, 0,
+                   b.channels * taps * panels.rows(panel) * lanes, block.tiles()};
         multiply(block, panel, chunk, panel_weights(group, chunk, panel), sum_piece.of(memory.data(), slot),
                  input.scattered() && step < first + b.chunks, ahead);
       }
@@ -287,12 +316,18 @@ class FilterCorrelation {
     parallel_for(p.groups * panels.count, b.threads, [&](Index task, int slot) {
       const Index group = task / panels.count, panel = task % panels.count;
       T* weights = weight_piece.of(memory.data(), slot);
+      Index tiles = 0;
+      for (Index i = 0; i < images; ++i) tiles += all[group * images + i].tiles();
       for (Index chunk = 0; chunk < b.chunks; ++chunk) {
         pack(group, chunk, panel, turned_piece.of(memory.data(), slot), weights);
-        for (Index i = 0; i < images; ++i)
-          multiply(all[group * images + i], panel, chunk, weights,
+        PrefetchAhead ahead = raw_weights(group, chunk + 1, panel, tiles);
+        for (Index i = 0; i < images; ++i) {
+          const Block& block = all[group * images + i];
+          multiply(block, panel, chunk, weights,
                    sum_piece.of(memory.data(), slot) + i * positions * kinds * width, input.scattered(),
-                   PrefetchAhead(nullptr, 0, 1));
+                   ahead);
+          ahead = ahead.after(block.tiles());
+        }
       }
     });
   }
