@@ -119,9 +119,12 @@ class PrefetchAhead {
         lines_(rows * row_lines_),
         parts_(parts) {}
   void part(Index i) const {
-    const Index last = (done_ + i + 1) * lines_ / parts_;
-    for (Index line = (done_ + i) * lines_ / parts_; line < last; ++line)
-      __builtin_prefetch(data_ + line / row_lines_ * step_ + line % row_lines_ * 64, 0, 2);
+    Index line = (done_ + i) * lines_ / parts_, left = (done_ + i + 1) * lines_ / parts_ - line;
+    if (left == 0) return;
+    const Index row = line / row_lines_;
+    line -= row * row_lines_;
+    for (const char* at = data_ + row * step_; left > 0; at += step_, line = 0)
+      for (; line < row_lines_ && left > 0; ++line, --left) __builtin_prefetch(at + line * 64, 0, 2);
   }
   // The same without its first parts.
   PrefetchAhead after(Index parts) const {
