@@ -240,8 +240,9 @@ class FilterCorrelation {
       for (Index s = 0; s < block.segments.count; ++s, ++tile) {
         const Index j = block.segments.first(s), count = block.segments.rows(s);
         ahead.part(tile);
-        const auto kernel = scattered ? position_kernel<T, true>(count, panels.rows(panel))
-                                      : position_kernel<T>(count, panels.rows(panel));
+        const auto kernel = scattered && panels.rows(panel) == tile_vectors
+                                ? position_kernel_ahead<T>(count)
+                                : position_kernel<T>(count, panels.rows(panel));
         const T* from = input.at(block.base, tile, i, j, chunk * b.channels);
         Index before = 0;  // products of other kinds
         for (Index kind = 0; kind < kinds; ++kind) {
@@ -327,8 +328,7 @@ class FilterCorrelation {
         for (Index i = 0; i < images; ++i) {
           const Block& block = all[group * images + i];
           multiply(block, panel, chunk, weights,
-                   sum_piece.of(memory.data(), slot) + i * positions * kinds * width, input.scattered(),
-                   ahead);
+                   sum_piece.of(memory.data(), slot) + i * positions * kinds * width, false, ahead);
           ahead = ahead.after(block.tiles());
         }
       }
@@ -353,7 +353,7 @@ class FilterCorrelation {
 };
 
 template <class T>
-void correlate_filters(const Correlation<T>& p) {
+[[gnu::noinline]] void correlate_filters(const Correlation<T>& p) {
   FilterCorrelation<T>(p).run();
 }
 

@@ -207,7 +207,7 @@ void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBloc
 }
 
 template <class T>
-void correlate_pixels(const Correlation<T>& p) {
+[[gnu::noinline]] void correlate_pixels(const Correlation<T>& p) {
   constexpr Index lanes = Simd<T>::size;
   const Index taps = p.rows.count * p.cols.count;
   const Panels panels(p.F);

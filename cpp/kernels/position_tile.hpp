@@ -30,17 +30,25 @@ constexpr std::array<PositionKernel<T>, sizeof...(R)> position_kernels(std::inte
 }
 
 // The kernel for `rows` positions of `vectors` vectors, as vectors_beside() allows.
-template <class T, bool Ahead = false>
+template <class T>
 PositionKernel<T> position_kernel(Index rows, Index vectors) {
   const auto up_to = [](int V) { return std::min(max_rows, tile_registers / V); };
-  static constexpr auto one = position_kernels<T, 1, Ahead>(std::make_integer_sequence<int, up_to(1)>());
-  static constexpr auto two = position_kernels<T, 2, Ahead>(std::make_integer_sequence<int, up_to(2)>());
-  static constexpr auto three = position_kernels<T, 3, Ahead>(std::make_integer_sequence<int, up_to(3)>());
-  static constexpr auto four = position_kernels<T, 4, Ahead>(std::make_integer_sequence<int, up_to(4)>());
+  static constexpr auto one = position_kernels<T, 1, false>(std::make_integer_sequence<int, up_to(1)>());
+  static constexpr auto two = position_kernels<T, 2, false>(std::make_integer_sequence<int, up_to(2)>());
+  static constexpr auto three = position_kernels<T, 3, false>(std::make_integer_sequence<int, up_to(3)>());
+  static constexpr auto four = position_kernels<T, 4, false>(std::make_integer_sequence<int, up_to(4)>());
   return vectors == 1   ? one[rows - 1]
          : vectors == 2 ? two[rows - 1]
          : vectors == 3 ? three[rows - 1]
                         : four[rows - 1];
+}
+
+// The one that asks ahead, for the tiles of long rows: `rows` positions of tile_vectors vectors.
+template <class T>
+PositionKernel<T> position_kernel_ahead(Index rows) {
+  static constexpr auto table =
+      position_kernels<T, tile_vectors, true>(std::make_integer_sequence<int, max_rows>());
+  return table[rows - 1];
 }
 
 // The vectors of a tile of at most `rows` positions.

@@ -59,7 +59,8 @@ struct WeightsPart {
 };
 
 template <class T>
-void weights_of_part(const WeightGradient<T>& g, const WeightsPart& of, const T* x, const T* dout, T* dw) {
+[[gnu::noinline]] void weights_of_part(const WeightGradient<T>& g, const WeightsPart& of, const T* x,
+                                       const T* dout, T* dw) {
   constexpr int V = tile_vectors;
   constexpr Index size = Simd<T>::size, lanes = V * size, wide_enough = 288,
                   most_staged = (512 << 10) / sizeof(T);

@@ -369,8 +369,8 @@ struct TilePlan {
   Index product_stride(Index tiles) const { return width * tiles + lanes; }
 
   // values[point][c block][tile][c] of tiles [begin, end) for one block of channels.
-  void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values,
-                 Index tiles_stride) const {
+  [[gnu::noinline]] void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged,
+                                   T* values, Index tiles_stride) const {
     StagedRuns<T, K> runs(grid, p, q, staged);
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       const T* rows = runs.stage(image, row, col, tiles);
@@ -381,8 +381,9 @@ struct TilePlan {
 
   // Multiplies tiles [begin, end) with one panel of filters and writes the outputs. `values` belongs to
   // tile `begin`, `products` is [point][tile][filter] for `most` tiles.
-  void multiply(const TileProblem<T>& p, Index begin, Index end, Index panel, const T* values,
-                Index tiles_stride, const T* filters, T* products, Index most) const {
+  [[gnu::noinline]] void multiply(const TileProblem<T>& p, Index begin, Index end, Index panel,
+                                  const T* values, Index tiles_stride, const T* filters, T* products,
+                                  Index most) const {
     const Panels tile_panels(end - begin);
     // Sums over many channels are taken in parts, which keeps their rounding errors apart.
     constexpr Index blocks_together = (K::most_points > 6 ? 32 : 128) / lanes;

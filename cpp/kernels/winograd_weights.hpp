@@ -83,7 +83,8 @@ struct TileGradientPlan {
   }
 
   // Transforms block q of the channels, or of the filters behind them, of tiles [begin, end).
-  void transform(Index q, Index begin, Index end, Index chunk, T* staged, T* x_values, T* y_values) const {
+  [[gnu::noinline]] void transform(Index q, Index begin, Index end, Index chunk, T* staged, T* x_values,
+                                   T* y_values) const {
     StagedRuns<T, K> runs(grid, s, q, staged);
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       if (q < x_blocks) {
@@ -125,7 +126,8 @@ struct TileGradientPlan {
   }
 
   // dw of filter f and a vector of channels from its sums, `point_step` apart, of parts `part_step` apart.
-  void write(Index f, Index c0, const T* sums, Index point_step, Index parts, Index part_step) const {
+  [[gnu::noinline]] void write(Index f, Index c0, const T* sums, Index point_step, Index parts,
+                               Index part_step) const {
     T taps[K::taps * lanes];
     TileTransforms<T, K>::filter_gradient(
         [&](int i, int j) {
