@@ -55,6 +55,7 @@ void forward_direct(const T* x, const T* w, const T* b, T* out, const ConvShape&
   p.w_channel = s.KH * s.KW;
   p.w_filter = p.C * p.w_channel;
   p.w_group = p.F * p.w_filter;
+  p.w_end = w + s.F * p.w_filter;
   p.bias = b;
   p.relu = relu;
   p.out = out;
@@ -131,6 +132,7 @@ void input_gradient_direct(const T* dout, const T* w, const T* b, T* dx, const C
   p.w_filter = taps;
   p.w_channel = p.F * p.w_filter;
   p.w_group = p.C * p.w_channel;
+  p.w_end = w + s.F * p.w_channel;
   Index row_weight = s.KW, col_weight = 1;
   std::optional<TurnedWeights<T>> turned;  // once for all, where more than two classes would do it
   if (taps > 1 && s.stride_h * (s.stride_w == 2 ? 1 : s.stride_w) > 2) {

@@ -71,14 +71,13 @@ void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters
   const bool in_order = p.weights_in_order();
   if (in_order && p.rows.count == 1) return transpose(w, p.w_filter, filters, channels * taps, packed, width);
   if (in_order) transpose(w, p.w_filter, filters, channels * taps, turned, width);
-  const T* end = p.w + p.groups * p.w_group;
   for (Index c = 0; c < channels; ++c, w += p.w_channel) {
     const T* from = w;  // [tap][filter]
     const Index step = p.w_filter > 1 ? width : 1;
     if (in_order) {
       from = turned + c * taps * width;
     } else if (p.w_filter > 1) {
-      transpose_freely(w, p.w_filter, filters, p.w_filter, end, turned, width);
+      transpose_freely(w, p.w_filter, filters, p.w_filter, p.w_end, turned, width);
       from = turned;
     }
     T* to = packed;

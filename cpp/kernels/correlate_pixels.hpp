@@ -172,7 +172,6 @@ void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBloc
   constexpr Index lanes = Simd<T>::size, padded = (max_rows + lanes - 1) / lanes * lanes;
   const Index taps = p.rows.count * p.cols.count;
   const bool turn = p.w_filter > 1 && !p.weights_in_order();
-  const T* end = p.w + p.groups * p.w_group;
   Layout layout;
   const auto turned_piece = layout.per_thread<T>(b.threads, turn ? (p.w_filter + lanes) * padded : 0);
   const Scratch scratch(layout.bytes());
@@ -190,7 +189,7 @@ void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBloc
     T* turned = turned_piece.of(scratch.data(), slot);
     for (Index c = c0; c < c1; ++c) {
       const T* from = w + c * p.w_channel;
-      if (turn) transpose_freely(from, p.w_filter, rows, p.w_filter, end, turned, padded);
+      if (turn) transpose_freely(from, p.w_filter, rows, p.w_filter, p.w_end, turned, padded);
       T* place = to;
       for (Index kind = 0; kind < p.kinds(); ++kind) {
         const Index count = p.taps_of(kind);

@@ -22,7 +22,7 @@ struct Correlation {
   Index even_taps = 0, columns = 0;  // where columns are paired
   const T* x;
   Index x_image, x_plane, x_row;
-  const T* w;
+  const T *w, *w_end;
   Index w_group, w_filter, w_channel;
   const T* bias;  // or null
   bool relu;
