@@ -178,7 +178,9 @@ class FilterCorrelation {
   // sums of a panel stay in the second-level cache, the input need not be copied or is less than the weights,
   // and the panels keep every thread busy.
   bool weights_pass_by() const {
-    constexpr Index most_positions = 2048, most_staged = (8 << 20) / sizeof(T);
+    constexpr Index most_positions = 2048;
+    // A thread on its own may have others beside it that stage as much.
+    const Index most_staged = (b.threads > 1 ? 8 << 20 : 3 << 20) / Index(sizeof(T));
     const Index tasks = p.groups * panels.count, rounds = (tasks + b.threads - 1) / b.threads;
     return b.chunks > 1 && p.N * blocks * positions <= most_positions &&
            (input.size() == 0 || p.F * taps > p.N * p.H * p.W) &&
