@@ -2,6 +2,7 @@
 #pragma once
 
 #include "depthwise_columns.hpp"
+#include "transpose.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

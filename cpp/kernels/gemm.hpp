@@ -5,7 +5,7 @@
 #include <array>
 #include <utility>
 
-#include "simd.hpp"
+#include "transpose.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
