@@ -41,6 +41,11 @@ class CaughtError {
 // Threads worth starting for `work`, counted in scalar operations (1 when it is small).
 int threads_for(double work);
 
+// Whether so many equal tasks keep the threads busy for nine tenths of the time.
+inline bool keep_busy(Index tasks, int threads) {
+  return 10 * tasks >= 9 * ((tasks + threads - 1) / threads * threads);
+}
+
 // Whether data that one of the threads wrote is expensive for another to read, as where their cores share no
 // cache. It is measured, now and then: a virtual machine's cores move.
 bool sharing_is_expensive(int threads);

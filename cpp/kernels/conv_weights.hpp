@@ -25,7 +25,7 @@ void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T*
   const Index width = blocks_per_task * lanes;
   PositionBlocks positions = g.positions;
   positions.groups = std::clamp<Index>(16 / (s.groups * channel_blocks), 1, positions.blocks);
-  const int threads = threads_for(2.0 / 16 * s.N * s.F * g.C * g.taps * g.OH * g.OW);
+  const int threads = threads_for(g.work());
 
   const Index most_positions = positions.images * positions.rows * positions.cols;
   const Index staged_size = positions.images * g.staging.channel_size * width;
@@ -122,7 +122,7 @@ void weights_with_filter_lanes(const WeightGradient<T>& g, const T* x, const T* 
   const Index lane_blocks = (g.F + lanes - 1) / lanes, width = lane_blocks * lanes;
   PositionBlocks positions = g.positions;
   positions.groups = std::clamp<Index>(16 / s.groups, 1, positions.blocks);
-  const int threads = threads_for(2.0 / 16 * s.N * s.F * products * g.OH * g.OW);
+  const int threads = threads_for(g.work());
 
   const Index most_positions = positions.images * positions.rows * positions.cols;
   const Index staged_size = g.C * g.staging.channel_size + lanes;

@@ -43,7 +43,7 @@ template <class T, class Body>
 void by_filters(const Correlation<T>& p, const Body& body) {
   constexpr Index unit = 4 * Simd<T>::size;  // the widest panel, so that all panels stay the same
   const Index taps = p.rows.count * p.cols.count;
-  const int threads = threads_for(2.0 / 16 * p.N * p.F * p.OH * p.OW * p.C * taps);
+  const int threads = threads_for(p.work());
   if (threads == 1 || p.groups > 1 || !filters_outweigh_input<T>(p.F, taps, p.N * p.H * p.W, threads) ||
       !sharing_is_expensive(threads))
     return body(p);

@@ -22,7 +22,7 @@ FilterBlocks choose_filter_blocks(const Correlation<T>& p, Staging& staging) {
                   most_positions = 1024;
   const Index taps = p.rows.count * p.cols.count;
   FilterBlocks b;
-  b.threads = threads_for(2.0 / 16 * p.N * p.groups * p.F * p.OH * p.OW * p.C * taps);
+  b.threads = threads_for(p.work());
   Index cols = even_part(p.OW, most_positions), rows = 1;
   const auto fits = [&](Index r, Index c) {
     staging.set_block(r, c);
@@ -181,10 +181,10 @@ class FilterCorrelation {
     constexpr Index most_positions = 2048;
     // A thread on its own may have others beside it that stage as much.
     const Index most_staged = (b.threads > 1 ? 8 << 20 : 3 << 20) / Index(sizeof(T));
-    const Index tasks = p.groups * panels.count, rounds = (tasks + b.threads - 1) / b.threads;
     return b.chunks > 1 && p.N * blocks * positions <= most_positions &&
            (input.size() == 0 || p.F * taps > p.N * p.H * p.W) &&
-           p.N * p.groups * blocks * input.size() <= most_staged && 10 * tasks >= 9 * rounds * b.threads;
+           p.N * p.groups * blocks * input.size() <= most_staged &&
+           keep_busy(p.groups * panels.count, b.threads);
   }
 
   Index channels_of(Index chunk) const { return std::min(b.channels, p.C - chunk * b.channels); }

@@ -139,7 +139,7 @@ PixelBlocks choose_blocks(const Correlation<T>& p, Staging& staging, const Panel
   constexpr Index lanes = Simd<T>::size, panel_size = 512 * max_rows, staged_bytes = 512 << 10, widest = 512;
   const Index taps = p.rows.count * p.cols.count;
   PixelBlocks b;
-  b.threads = threads_for(2.0 / 16 * p.N * p.groups * p.F * p.OH * p.OW * p.C * taps);
+  b.threads = threads_for(p.work());
   b.channels = even_part(p.C, std::clamp<Index>(panel_size / std::min<Index>(p.F, max_rows) / taps, 1, p.C));
   const Index cols = even_part(p.OW, widest, lanes);
   Index rows = 1;

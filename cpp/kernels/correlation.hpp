@@ -29,6 +29,7 @@ struct Correlation {
   T* out;
   Index out_image, out_plane, out_row, out_col;
 
+  double work() const { return 2.0 / 16 * N * groups * F * OH * OW * C * rows.count * cols.count; }
   // Whether the weights of a filter lie in the order of their use.
   bool weights_in_order() const {
     return w_filter > 1 && w_channel == rows.count * cols.count && kinds() == 1;

@@ -52,6 +52,8 @@ struct WeightGradient {
     staging.plan({s.KH, s.stride_h, rows, rows + s.KH}, {s.KW, s.stride_w, cols, cols + s.KW});
   }
 
+  double work() const { return 2.0 / 16 * s.N * s.F * C * taps * OH * OW; }
+
   void set_blocks(const PositionBlocks& blocks, Index align = 1) {
     positions = blocks;
     staging.set_block(blocks.rows, blocks.cols, align);

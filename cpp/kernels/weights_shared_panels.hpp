@@ -68,7 +68,7 @@ template <class T>
   const PositionBlocks& positions = g.positions;
   const Panels panels(g.F);
   const Index lane_blocks = of.blocks();
-  const int threads = threads_for(2.0 / 16 * s.N * s.F * g.C * g.taps * g.OH * g.OW);
+  const int threads = threads_for(g.work());
   const Index most_positions = positions.images * positions.rows * positions.cols;
   const Index staged_size = positions.images * g.staging.channel_size * lanes;
   const Index row_size = g.taps * lanes;
@@ -78,9 +78,9 @@ template <class T>
   const Index runs = (lane_blocks + together - 1) / together;
   // Whole runs, whose input the thread that needs it stages itself; parts of the filters, which share it,
   // where runs would leave threads idle.
-  const Index rounds = (s.groups * runs + threads - 1) / threads;
-  const bool balanced = 10 * s.groups * runs >= 9 * rounds * threads;
-  const Index parts = balanced ? 1 : std::clamp<Index>(8 * threads / (s.groups * runs), 1, of.panels());
+  const Index parts = keep_busy(s.groups * runs, threads)
+                          ? 1
+                          : std::clamp<Index>(8 * threads / (s.groups * runs), 1, of.panels());
   Layout layout;
   const auto packed_piece = layout.array<T>(checked_product(s.F, most_positions));
   const auto staged_piece = layout.array<T>(checked_product(s.groups * lane_blocks, staged_size));
@@ -164,17 +164,13 @@ template <class T>
 // that no bit depends on them.
 template <class T>
 void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
-  const ConvShape& s = g.s;
-  const double work = 2.0 / 16 * s.N * s.F * g.C * g.taps * g.OH * g.OW;
-  const int threads = threads_for(work);
+  const int threads = threads_for(g.work());
   const WeightsPart all{0, Panels(g.F).count, 0, (g.C + tile_lanes<T> - 1) / tile_lanes<T>};
-  const auto even = [&](Index count) {  // parts that keep the threads busy for nine tenths of the time
-    return 10 * count >= 9 * ((count + threads - 1) / threads * threads);
-  };
+  const bool panels_suit = keep_busy(all.panels(), threads), blocks_suit = keep_busy(all.blocks(), threads);
   const PositionBlocks& positions = g.positions;
   const bool little_input = g.C * g.staging.channel_size <= g.F * positions.rows * positions.cols;
-  const bool by_filters = even(all.panels()) && (little_input || !even(all.blocks()));
-  if (threads == 1 || !(by_filters || even(all.blocks())) || !sharing_is_expensive(threads))
+  const bool by_filters = panels_suit && (little_input || !blocks_suit);
+  if (threads == 1 || !(by_filters || blocks_suit) || !sharing_is_expensive(threads))
     return weights_of_part(g, all, x, dout, dw);
   each_on_its_own(threads, threads, [&](Index task) {
     WeightsPart part = all;

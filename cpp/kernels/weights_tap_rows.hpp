@@ -60,7 +60,7 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
   g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, t.most_positions));
   PositionBlocks positions = g.positions;
   positions.groups = std::clamp<Index>(16 / s.groups, 1, positions.blocks);
-  const int threads = threads_for(2.0 / 16 * s.N * s.F * g.C * g.taps * g.OH * g.OW);
+  const int threads = threads_for(g.work());
 
   // The staged region keeps the columns as they lie, whatever the stride.
   const Index height = (positions.rows - 1) * s.stride_h + (s.KH - 1) * s.dilation_h + 1;
