@@ -346,7 +346,9 @@ def test_a_parameter_means_the_same_however_it_is_spelled(rng, spelled, dtype):
     got, cache = conv_forward(x, w, b, spelled)
     want, plain_cache = conv_forward(x, w, b, plain)
     np.testing.assert_array_equal(got, want)
-    for g, p in zip(conv_backward(got, cache), conv_backward(want, plain_cache)):
+    gradients = conv_backward(got, cache)
+    assert gradients[0].shape == x.shape
+    for g, p in zip(gradients, conv_backward(want, plain_cache)):
         np.testing.assert_array_equal(g, p)
 
 
