@@ -12,11 +12,11 @@ import itertools
 import cnnlib
 import numpy as np
 
-KERNELS = ((3, 3), (5, 5), (1, 3), (1, 5), (1, 7))
+KERNELS = ((3, 3, 1), (5, 5, 1), (1, 3, 1), (1, 5, 1), (1, 7, 1), (3, 3, 2))  # height, width, stride
 
 
-def truth(x, w, dout):
-    """Forward, dx and dw of a convolution at stride 1 that keeps the size, in long double."""
+def truth(x, w, dout, stride):
+    """Forward, dx and dw of a convolution with pads of half a kernel, in long double."""
     x, w, dout = (a.astype(np.longdouble) for a in (x, w, dout))
     F, C, KH, KW = w.shape
     H, W = x.shape[2:]
@@ -29,11 +29,14 @@ def truth(x, w, dout):
     def planes(matrix):
         return matrix.reshape(len(matrix), len(x), H, W).swapaxes(0, 1)
 
-    rows = dout.swapaxes(0, 1).reshape(F, -1)
+    # The gradients of the outputs that a stride leaves out are zero.
+    every = np.zeros((len(x), F, H, W), np.longdouble)
+    every[:, :, ::stride, ::stride] = dout
+    rows = every.swapaxes(0, 1).reshape(F, -1)
     back = w[:, :, ::-1, ::-1].swapaxes(0, 1).reshape(C, -1)
     return (
-        planes(w.reshape(F, -1) @ columns(x)),
-        planes(back @ columns(dout)),
+        planes(w.reshape(F, -1) @ columns(x))[:, :, ::stride, ::stride],
+        planes(back @ columns(every)),
         (rows @ columns(x).T).reshape(w.shape),
     )
 
@@ -45,20 +48,21 @@ def errors(got, want):
 
 
 def with_cnnlib(algorithm):
-    def run(x, w, dout):
-        out, cache = cnnlib.conv_forward(x, w, None, {"pad": "same", "algorithm": algorithm})
+    def run(x, w, dout, stride):
+        pads = (w.shape[2] // 2, w.shape[3] // 2)
+        out, cache = cnnlib.conv_forward(x, w, None, {"stride": stride, "pad": pads, "algorithm": algorithm})
         return out, *cnnlib.conv_backward(dout, cache, needs=("dx", "dw"))[:2]
 
     return run
 
 
-def with_torch(x, w, dout):
+def with_torch(x, w, dout, stride):
     import torch
 
     x, w, dout = map(torch.from_numpy, (x, w, dout))
     pads = [w.shape[2] // 2, w.shape[3] // 2]
-    out = torch.nn.functional.conv2d(x, w, padding=pads)
-    options = (None, [1, 1], pads, [1, 1], False, [0, 0], 1, [True, True, False])
+    out = torch.nn.functional.conv2d(x, w, stride=stride, padding=pads)
+    options = (None, [stride, stride], pads, [1, 1], False, [0, 0], 1, [True, True, False])
     dx, dw, _ = torch.ops.aten.convolution_backward(dout, x, w, *options)
     return out.numpy(), dx.numpy(), dw.numpy()
 
@@ -79,15 +83,17 @@ def main():
     cnnlib.show_config()
     print(f"{'channels':>8} {'kernel':6} {'dtype':8} {'':9} {'forward':17} {'dx':17} dw")
     rng = np.random.default_rng(0)
-    for C, (KH, KW) in itertools.product(args.channels, KERNELS):
+    for C, (KH, KW, stride) in itertools.product(args.channels, KERNELS):
         size = 16 if C <= 64 else 8
-        shapes = (2, C, size, size), (C, C, KH, KW), (2, C, size, size)
+        shapes = (2, C, size, size), (C, C, KH, KW), (2, C, size // stride, size // stride)
         for dtype in (np.float32, np.float64):
             arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
-            want = truth(*arrays)
+            want = truth(*arrays, stride)
             for name, run in peers.items():
-                cells = [errors(got, exact) for got, exact in zip(run(*arrays), want, strict=True)]
-                print(f"{C:8} {KH}x{KW}    {np.dtype(dtype).name:8} {name:9} {'   '.join(cells)}")
+                cells = [errors(got, exact) for got, exact in zip(run(*arrays, stride), want, strict=True)]
+                print(
+                    f"{C:8} {f'{KH}x{KW}' + (' s2' if stride == 2 else ''):6} {np.dtype(dtype).name:8} {name:9} {'   '.join(cells)}"
+                )
 
 
 if __name__ == "__main__":

@@ -30,8 +30,11 @@ inline bool winograd_fits(const ConvShape& s) {
   const Index K = std::max(s.KH, s.KW);
   const bool line = std::min(s.KH, s.KW) == 1 && (K == 3 || K == 5 || K == 7);
   const Index margin_h = s.dilation_h * (s.KH - 1), margin_w = s.dilation_w * (s.KW - 1);
-  return (square || line) && s.stride_h == 1 && s.stride_w == 1 && s.pad_top <= margin_h &&
-         s.pad_left <= margin_w && s.OH <= s.H + margin_h && s.OW <= s.W + margin_w;
+  const bool strides =
+      (s.stride_h == 1 && s.stride_w == 1) || (s.stride_h == 2 && s.stride_w == 2 && s.KH == 3 && s.KW == 3 &&
+                                               s.dilation_h == 1 && s.dilation_w == 1);
+  return (square || line) && strides && s.pad_top <= margin_h && s.pad_left <= margin_w &&
+         (s.OH - 1) * s.stride_h < s.H + margin_h && (s.OW - 1) * s.stride_w < s.W + margin_w;
 }
 
 // A window of PH x PW slides over every plane of x (N, C, H, W); `planes` is N * C.

@@ -224,7 +224,8 @@ CASES = [
 ]
 
 ALGORITHMS = ["auto", "direct", "winograd"]
-# Shapes that every algorithm can do: kernels of 3x3, 5x5 and lines at stride 1, padded by less than a kernel.
+# Shapes that every algorithm can do: kernels of 3x3, 5x5 and lines at stride 1, and 3x3 at stride 2, padded by
+# less than a kernel.
 ALGORITHM_CASES = [
     Case((1, 1, 3, 3), (1, 1, 3, 3)),
     Case((1, 1, 1, 1), (1, 1, 3, 3), pad=1),
@@ -249,6 +250,15 @@ ALGORITHM_CASES = [
     Case((2, 3, 7, 9), (4, 3, 5, 5), pad=2),
     Case((1, 17, 9, 12), (33, 17, 5, 5), pad=((4, 0), (1, 3))),
     Case((3, 8, 8, 21), (35, 8, 5, 5), pad="same", bias=False),
+    # stride 2
+    Case((1, 1, 3, 3), (1, 1, 3, 3), stride=2),
+    Case((1, 2, 1, 1), (3, 2, 3, 3), stride=2, pad=1),
+    Case((2, 3, 9, 10), (4, 3, 3, 3), stride=2, pad=1),
+    Case((2, 17, 18, 33), (35, 17, 3, 3), stride=2),
+    Case((1, 33, 17, 16), (15, 33, 3, 3), stride=2, pad=2),
+    Case((3, 8, 8, 7), (34, 8, 3, 3), stride=2, pad=((0, 1), (1, 0)), bias=False),
+    Case((2, 6, 7, 24), (8, 3, 3, 3), stride=2, pad=((2, 1), (1, 2)), groups=2),
+    Case((1, 64, 34, 5), (65, 64, 3, 3), stride=2, pad=1),
     # lines
     Case((2, 3, 4, 9), (4, 3, 1, 3), pad=(0, 1)),
     Case((2, 3, 9, 4), (4, 3, 3, 1), pad=((1, 2), 0)),
@@ -463,8 +473,12 @@ def test_what_is_not_finite_never_vanishes(algorithm, value, size, tiles, isa, d
 @pytest.mark.parametrize(
     "case",
     [
-        Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2),
+        Case((1, 2, 8, 8), (3, 2, 3, 3), stride=3),
         Case((1, 2, 8, 8), (3, 2, 3, 3), stride=(1, 2)),
+        Case((1, 2, 8, 8), (3, 2, 5, 5), stride=2),
+        Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2, dilation=2),
+        Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2, pad=3),
+        Case((1, 2, 8, 8), (3, 2, 3, 3), stride=2, pad=((0, 5), (0, 0))),
         Case((1, 2, 8, 8), (3, 2, 4, 4)),
         Case((1, 2, 8, 8), (3, 2, 1, 4)),
         Case((1, 2, 8, 9), (3, 2, 1, 9)),
@@ -511,9 +525,9 @@ def test_algorithm_of_the_process(algorithm, conv_algorithm):
         for param in ({"pad": 1}, {"stride": 1, "pad": 1}, {"pad": 1, "algorithm": "auto"}):
             for a, b in zip(both_passes(*call, param), want):
                 np.testing.assert_array_equal(a, b)
-    strided, _ = conv_forward(*calls[1], {"pad": 1, "stride": 2})
+    strided, _ = conv_forward(*calls[1], {"pad": 1, "stride": 3})
     conv_algorithm("auto")
-    np.testing.assert_array_equal(strided, conv_forward(*calls[1], {"pad": 1, "stride": 2})[0])
+    np.testing.assert_array_equal(strided, conv_forward(*calls[1], {"pad": 1, "stride": 3})[0])
 
 
 def both_passes(x, w, b, param):

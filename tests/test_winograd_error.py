@@ -9,20 +9,24 @@ MORE_TAPS = {  # the same
     (5, 5): {np.float32: (4e-6, 1.5e-5), np.float64: (1e-14, 2e-14)},
     (7, 1): {np.float32: (3e-6, 1e-5), np.float64: (6e-15, 2e-14)},
 }
-KERNELS = [(3, 3), (5, 5), (1, 3), (1, 5), (7, 1)]
+KERNELS = [((3, 3), 1), ((5, 5), 1), ((1, 3), 1), ((1, 5), 1), ((7, 1), 1), ((3, 3), 2)]
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=str)
+@pytest.mark.parametrize("kernel, stride", KERNELS, ids=str)
 @pytest.mark.parametrize("C", [16, 64, 512])
 @pytest.mark.parametrize("size", [(9, 10), (7, 8)], ids=str)  # suits tiles of 5x5 and of 4x4
 @pytest.mark.parametrize("dtype", BOUNDS)
-def test_errors_stay_within_the_documented_bound(C, kernel, size, dtype, isa, rng):
-    x, dout = rng.standard_normal((2, 1, C, *size)).astype(dtype)
+def test_errors_stay_within_the_documented_bound(C, kernel, stride, size, dtype, isa, rng):
+    x = rng.standard_normal((1, C, *size)).astype(dtype)
+    dout = rng.standard_normal((1, C, *(-(-n // stride) for n in size))).astype(dtype)
     w = rng.standard_normal((C, C, *kernel)).astype(dtype)
 
     def run(algorithm, real):
         arrays = (a.astype(real) for a in (x, w))
-        out, cache = cnnlib.conv_forward(*arrays, None, {"pad": "same", "algorithm": algorithm})
+        pads = tuple(k // 2 for k in kernel)
+        out, cache = cnnlib.conv_forward(
+            *arrays, None, {"stride": stride, "pad": pads, "algorithm": algorithm}
+        )
         return out, *cnnlib.conv_backward(dout.astype(real), cache)[:2]
 
     norm, largest = MORE_TAPS.get(kernel, BOUNDS)[dtype]

@@ -183,8 +183,9 @@ def draw_conv_depthwise(rng):
 def draw_conv_winograd(rng):
     kernels = [(3, 3), (5, 5), (1, 3), (3, 1), (1, 5), (5, 1), (1, 7), (7, 1)]
     KH, KW = kernels[rng.integers(len(kernels))]
-    pads = KH - 1, KW - 1
-    return conv_case(rng, channels(rng), channels(rng), (KH, KW), (1, 1), (1, 1), 1, pads, "winograd")
+    strides = [(1, 1), (2, 2)] if KH == KW == 3 else [(1, 1)]
+    stride, pads = strides[rng.integers(len(strides))], (KH - 1, KW - 1)
+    return conv_case(rng, channels(rng), channels(rng), (KH, KW), stride, (1, 1), 1, pads, "winograd")
 
 
 def draw_conv_transpose(rng):

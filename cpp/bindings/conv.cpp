@@ -101,7 +101,7 @@ void settle_algorithm(const char* function, ConvShape& s) {
   require(s.algorithm != Algorithm::winograd || winograd_fits(s), [&] {
     return std::string(function) +
            ": algorithm 'winograd' needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 "
-           "and pads less than the kernel";
+           "(3x3 also stride 2 without dilation) and pads less than the kernel";
   });
 }
 

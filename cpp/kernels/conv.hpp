@@ -10,31 +10,36 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-enum class Pass { forward, input_gradient, weight_gradient };
-
 // Winograd's method saves up to five multiplications of six and pays for it with transforms, which weigh
 // less the more channels and filters share them; lanes without a channel or a filter cost as much as others.
 // The limits are measured ones. The batch has no say: an image's result must not depend on the images beside
 // it.
-template <class T>
-bool use_winograd(const ConvShape& s, Pass pass) {
+template <class T, Pass pass>
+bool use_winograd(const ConvShape& s) {
   constexpr Index lanes = Simd<T>::size;
   if (s.algorithm != Algorithm::automatic) return s.algorithm == Algorithm::winograd;
   if (!winograd_fits(s)) return false;
   const Index C = s.C / s.groups, F = s.F / s.groups, pairs = C * F;
-  const bool line = s.KH == 1 || s.KW == 1, dx = pass == Pass::input_gradient;
+  const bool line = s.KH == 1 || s.KW == 1;
+  constexpr bool forward = pass == Pass::forward, dw = pass == Pass::weight_gradient;
   if (line ? pairs < 128 * lanes : pairs < 64 || 2 * std::min(C, F) < lanes) return false;
   const auto filled = [](Index n, Index width) { return (n + width - 1) / width * width; };
-  const Index narrow = pass == Pass::forward ? C : F, wide = pass == Pass::forward ? F : C;
-  const Index rows = dx ? s.H : s.OH, cols = dx ? s.W : s.OW;
-  double products = 0;  // for each channel and filter
-  with_tile(s, rows, cols, [&](auto tile) { products = tile_products(s, rows, cols, tile); });
+  const Index narrow = forward ? C : F, wide = forward ? F : C;
+  const TileShape shape = tile_shape<pass>(s);
+  double tiles = 0, direct = 1.0 * shape.OH * shape.OW * s.KH * s.KW;  // products for each channel and filter
+  if (pass == Pass::input_gradient) direct /= s.stride_h * s.stride_w;
+  with_tile<pass>(s, [&](auto tile) { tiles = tile_products(shape, tile.sizes); });
   const double gain =
-      double(rows * cols * s.KH * s.KW * pairs) /
-      (products * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
+      direct * pairs / (tiles * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
   if (line) return gain >= 1.5;
-  if (s.KH == 5) return gain >= (pass == Pass::forward ? 1.9 : 1.7);
-  if (pass == Pass::weight_gradient) return gain >= (pairs < 256 ? 1.7 : 1);
+  if (s.stride_h ==
+      2) {  // the products, the transforms of tiles and those of filters against direct products
+    const double of_tiles = (dw ? 9 : 6) * (1.0 / C + 1.0 / F),
+                 of_filters = (dw ? 16.0 : 4.0) / (s.OH * s.OW);
+    return 1 / gain + of_tiles + of_filters < 0.95;
+  }
+  if (s.KH == 5) return gain >= (forward ? 1.9 : 1.7);
+  if (dw) return gain >= (pairs < 256 ? 1.7 : 1);
   return gain >= (pairs < 256 ? 3 : 1.59);
 }
 
@@ -131,7 +136,7 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
     const Index D = s.C * s.KH * s.KW;
     return matrix_product<T>({{x, D, 1}, {w, 1, D}, b, relu, out, s.N, s.F, D});
   }
-  if (s.N > 0 && use_winograd<T>(s, Pass::forward)) return forward_winograd(x, w, b, out, s, relu);
+  if (s.N > 0 && use_winograd<T, Pass::forward>(s)) return forward_winograd(x, w, b, out, s, relu);
   by_images<T>(s, Pass::forward, [&](Index first, const ConvShape& part) {
     const T* images = x + first * s.C * s.H * s.W;
     T* to = out + first * s.F * s.OH * s.OW;
@@ -148,7 +153,7 @@ void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s
 
 template <class T>
 void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShape& s) {
-  if (s.N > 0 && use_winograd<T>(s, Pass::input_gradient)) return input_gradient_winograd(dout, w, b, dx, s);
+  if (s.N > 0 && use_winograd<T, Pass::input_gradient>(s)) return input_gradient_winograd(dout, w, b, dx, s);
   by_images<T>(s, Pass::input_gradient, [&](Index first, const ConvShape& part) {
     input_gradient_direct(dout + first * s.F * s.OH * s.OW, w, b, dx + first * s.C * s.H * s.W, part);
   });
@@ -156,7 +161,7 @@ void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShap
 
 template <class T>
 void weight_gradient(const T* x, const T* dout, T* dw, T*& db, const ConvShape& s) {
-  if (s.N > 0 && use_winograd<T>(s, Pass::weight_gradient)) return weight_gradient_winograd(x, dout, dw, s);
+  if (s.N > 0 && use_winograd<T, Pass::weight_gradient>(s)) return weight_gradient_winograd(x, dout, dw, s);
   weights_direct(x, dout, dw, db, s);
 }
 
@@ -190,7 +195,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     if (db != nullptr) bias_gradient(dout, db, s.N, s.F, 1);
     return;
   }
-  if (s.N > 0 && few_channels<T>(s) && !use_winograd<T>(s, Pass::input_gradient)) {
+  if (s.N > 0 && few_channels<T>(s) && !use_winograd<T, Pass::input_gradient>(s)) {
     if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), db, s);
     if (dx != nullptr && few_filters(s)) input_gradient(dout, w, b, std::exchange(dx, nullptr), s);
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);

@@ -1,6 +1,9 @@
-// The transforms of Winograd's minimal filtering at stride 1: F(M, K) gets M outputs of K taps from M + K - 1
-// multiplications instead of M * K; F(MH x MW, KH x KW) is one of them in each dimension.
-// Lavin, Gray: "Fast Algorithms for Convolutional Neural Networks", 2015.
+// The transforms of Winograd's minimal filtering: at stride 1, F(M, K) gets M outputs of K taps from M + K -
+// 1 multiplications instead of M * K; F(MH x MW, KH x KW) is one of them in each dimension. Lavin, Gray:
+// "Fast Algorithms for Convolutional Neural Networks", 2015.
+//
+// At stride 2 two of three taps meet even inputs only, a convolution at stride 1 for which F(M, 2) takes M +
+// 1 multiplications; the other tap takes M: 2 * M + 1 instead of 3 * M.
 //
 //   out tile = A' [ (G g G') . (B' d B) ] A    summed over channels inside the brackets,
 //
@@ -8,6 +11,7 @@
 // where their number is even, infinity.
 #pragma once
 
+#include <algorithm>
 #include <array>
 
 #include "simd.hpp"
@@ -17,7 +21,9 @@ namespace cnnlib::CNNLIB_ISA {
 // a, b, ... of a number of points: short in binary, and up to several times more precise than 1, 2, ...
 template <int points>
 constexpr auto interpolation_points() {
-  if constexpr (points == 6)
+  if constexpr (points == 5)
+    return std::array<double, 2>{0.75, 2};
+  else if constexpr (points == 6)
     return std::array<double, 2>{0.625, 1.25};
   else if constexpr (points == 7)
     return std::array<double, 3>{0.5625, 1.125, 2.375};
@@ -194,21 +200,152 @@ class Winograd {
   }
 };
 
-// The tile of a KH x KW kernel with `outs` outputs along every side of more than one tap.
-template <int rows, int cols, int outs>
-struct Tile {
-  static constexpr int KH = rows, KW = cols, taps = KH * KW;
-  static constexpr int out_h = KH == 1 ? 1 : outs, out_w = KW == 1 ? 1 : outs;
-  static constexpr int in_h = out_h + KH - 1, in_w = out_w + KW - 1, points = in_h * in_w;
-  static constexpr int most_points = in_h > in_w ? in_h : in_w;
+// F(M, 3) at stride 2. The values of F(M, 2) at even inputs are followed by the odd inputs as they are, which
+// all meet the same tap.
+template <class T, int M>
+class StridedWinograd {
+  using Even = Winograd<T, 2, M>;
+  using Packet = typename Simd<T>::Packet;
+  static constexpr int odd = M + 1;
+
+ public:
+  template <class In, class Out>
+  [[gnu::always_inline]] static void input(const In& d, const Out& out) {
+    Even::input([&](int i) { return d(2 * i); }, out);
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) out(odd + i, d(2 * i + 1));
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void output(const In& m, const Out& out) {
+    Even::output(m, [&](int i, Packet v) { out(i, Simd<T>::add(v, m(odd + i))); });
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void gradient(const In& y, const Out& out) {
+    Even::gradient(y, out);
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) out(odd + i, y(i));
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter(const In& g, const Out& out) {
+    Even::filter([&](int i) { return g(2 * i); }, out);
+    out(odd, g(1));
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter_gradient(const In& s, const Out& out) {
+    Even::filter_gradient(s, [&](int i, Packet v) { out(2 * i, v); });
+    out(1, s(odd));
+  }
 };
+
+// The correlation that is dx at stride 2: of two neighbours one is reached by a single tap, the next by two.
+template <class T, int M>
+class StridedInputWinograd : public StridedWinograd<T, M> {
+  using Two = Winograd<T, 2, M>;
+  using Packet = typename Simd<T>::Packet;
+  static constexpr int one = M + 1;
+
+ public:
+  template <class In, class Out>
+  [[gnu::always_inline]] static void input(const In& d, const Out& out) {
+    Two::input(d, out);
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) out(one + i, d(i));
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void output(const In& m, const Out& out) {
+    Two::output(m, [&](int i, Packet v) { out(2 * i + 1, v); });
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) out(2 * i, m(one + i));
+  }
+};
+
+// One axis of a tile: `outs` outputs of `taps` taps from `ins` inputs, which move on by `step` to the next
+// tile. The last points may share their filter.
+template <int K, int M>
+struct Axis {
+  static constexpr int taps = K, outs = K == 1 ? 1 : M, ins = outs + K - 1, step = outs, points = ins,
+                       filters = points, interpolated = points;
+  template <class T>
+  using Transform = Winograd<T, K, outs>;
+};
+template <int M>
+struct StridedAxis {
+  static constexpr int taps = 3, outs = M, ins = 2 * M + 1, step = 2 * M, points = 2 * M + 1, filters = M + 2,
+                       interpolated = M + 1;
+  template <class T>
+  using Transform = StridedWinograd<T, M>;
+};
+template <int M>
+struct StridedInputAxis {
+  static constexpr int taps = 3, outs = 2 * M, ins = M + 1, step = M, points = 2 * M + 1, filters = M + 2,
+                       interpolated = M + 1;
+  template <class T>
+  using Transform = StridedInputWinograd<T, M>;
+};
+
+// What the loops around the transforms have to know of a tile.
+struct TileSizes {
+  Index KH, KW, out_h, out_w, in_h, in_w, step_h, step_w, points_h, points_w, filters_h, filters_w;
+  Index interpolated;  // the points of its largest F(M, K)
+
+  Index taps() const { return KH * KW; }
+  Index points() const { return points_h * points_w; }
+  Index filters() const { return filters_h * filters_w; }
+  // Calls run(point, whether it is the first) for the points that have filter (h, w).
+  template <class Run>
+  void each_point_of(Index h, Index w, const Run& run) const {
+    const Index last_i = h + 1 < filters_h ? h + 1 : points_h, last_j = w + 1 < filters_w ? w + 1 : points_w;
+    for (Index i = h; i < last_i; ++i)
+      for (Index j = w; j < last_j; ++j) run(i * points_w + j, i == h && j == w);
+  }
+  // Calls run(point, its filter, whether it is the first that has this filter) for all points.
+  template <class Run>
+  void each_point(const Run& run) const {
+    for (Index h = 0; h < filters_h; ++h)
+      for (Index w = 0; w < filters_w; ++w)
+        each_point_of(h, w, [&](Index point, bool first) { run(point, h * filters_w + w, first); });
+  }
+};
+
+template <class Down, class Across>
+struct TileOf {
+  using DownAxis = Down;
+  using AcrossAxis = Across;
+  static constexpr int KH = Down::taps, KW = Across::taps, taps = KH * KW;
+  static constexpr int out_h = Down::outs, out_w = Across::outs, in_h = Down::ins, in_w = Across::ins;
+  static constexpr int points_h = Down::points, points_w = Across::points;
+  static constexpr int filters_h = Down::filters, filters_w = Across::filters;
+  static constexpr bool strided = Down::step != Down::outs;
+  static constexpr TileSizes sizes = {KH,
+                                      KW,
+                                      out_h,
+                                      out_w,
+                                      in_h,
+                                      in_w,
+                                      Down::step,
+                                      Across::step,
+                                      points_h,
+                                      points_w,
+                                      filters_h,
+                                      filters_w,
+                                      std::max(Down::interpolated, Across::interpolated)};
+};
+
+// The tile of a KH x KW kernel at stride 1 with `outs` outputs along every side of more than one tap.
+template <int KH, int KW, int outs>
+using Tile = TileOf<Axis<KH, outs>, Axis<KW, outs>>;
+// Those of a 3x3 kernel at stride 2.
+template <int outs>
+using StridedTile = TileOf<StridedAxis<outs>, StridedAxis<outs>>;
+template <int outs>
+using StridedInputTile = TileOf<StridedInputAxis<outs>, StridedInputAxis<outs>>;
 
 // The transforms of a tile: load(i, j) and store(i, j, packet).
 template <class T, class K>
 class TileTransforms {
   using Packet = typename Simd<T>::Packet;
-  using Down = Winograd<T, K::KH, K::out_h>;
-  using Across = Winograd<T, K::KW, K::out_w>;
+  using Down = typename K::DownAxis::template Transform<T>;
+  using Across = typename K::AcrossAxis::template Transform<T>;
 
   // step(transforms, in, out) for each column, then for each row.
   template <int from_h, int from_w, int to_h, class Step, class Load, class Store>
@@ -233,27 +370,27 @@ class TileTransforms {
  public:
   template <class Load, class Store>
   static void input(const Load& load, const Store& store) {
-    both<K::in_h, K::in_w, K::in_h>([](auto line, const auto& d, const auto& out) { line.input(d, out); },
-                                    load, store);
+    both<K::in_h, K::in_w, K::points_h>([](auto line, const auto& d, const auto& out) { line.input(d, out); },
+                                        load, store);
   }
   template <class Load, class Store>
   static void output(const Load& load, const Store& store) {
-    both<K::in_h, K::in_w, K::out_h>([](auto line, const auto& m, const auto& out) { line.output(m, out); },
-                                     load, store);
+    both<K::points_h, K::points_w, K::out_h>(
+        [](auto line, const auto& m, const auto& out) { line.output(m, out); }, load, store);
   }
   template <class Load, class Store>
   static void gradient(const Load& load, const Store& store) {
-    both<K::out_h, K::out_w, K::in_h>(
+    both<K::out_h, K::out_w, K::points_h>(
         [](auto line, const auto& y, const auto& out) { line.gradient(y, out); }, load, store);
   }
   template <class Load, class Store>
   static void filter(const Load& load, const Store& store) {
-    both<K::KH, K::KW, K::in_h>([](auto line, const auto& g, const auto& out) { line.filter(g, out); }, load,
-                                store);
+    both<K::KH, K::KW, K::filters_h>([](auto line, const auto& g, const auto& out) { line.filter(g, out); },
+                                     load, store);
   }
   template <class Load, class Store>
   static void filter_gradient(const Load& load, const Store& store) {
-    both<K::in_h, K::in_w, K::KH>(
+    both<K::filters_h, K::filters_w, K::KH>(
         [](auto line, const auto& s, const auto& out) { line.filter_gradient(s, out); }, load, store);
   }
 };

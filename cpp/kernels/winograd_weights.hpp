@@ -9,25 +9,7 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A dy A' of the tiles of a run in staged rows, for one vector of filters.
-template <class T, class K>
-void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
-                         Index tile_stride, Index point_stride) {
-  constexpr Index lanes = Simd<T>::size;
-  const Index width = grid.run_width(col, tiles, K::out_w);
-  with_step(grid.dilation_w, [&](auto step) {
-    TileColumn column(grid, col);
-    for (Index t = 0; t < tiles; ++t, ++column) {
-      const T* from = staged + *column * lanes;
-      T* to = values + t * tile_stride;
-      TileTransforms<T, K>::gradient(
-          [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
-          [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::in_w + j) * point_stride, v); });
-    }
-  });
-}
-
-// dw of a correlation at stride 1. Images of dout begin dout_image values apart.
+// dw of a correlation. Images of dout begin dout_image values apart.
 template <class T>
 struct TileGradient : TileInput<T> {
   const T* dout;
@@ -36,11 +18,13 @@ struct TileGradient : TileInput<T> {
 };
 
 // The sizes of a call and its steps. Transformed tiles are x_values[point][c block][tile][c] and
-// y_values[point][tile][filter], with room for `chunk` tiles; sums are [point][panel of channels][f][c].
-template <class T, class K>
+// y_values[point][tile][filter], with room for `chunk` tiles; sums are [filter][panel of
+// channels][f][c], where points with the same filter add up.
+template <class T>
 struct TileGradientPlan {
   using S = Simd<T>;
   static constexpr Index lanes = S::size;
+  const GradientTile<T>& tile;
   const TileGradient<T>& s;
   Index vectors, width;            // of a panel of channels: a single vector where there are few
   Index x_blocks, channel_blocks;  // vectors with channels, and filled up to whole panels
@@ -49,8 +33,9 @@ struct TileGradientPlan {
   int threads;
   Index staged_size, sum_stride;
 
-  explicit TileGradientPlan(const TileGradient<T>& gradient)
-      : s(gradient),
+  TileGradientPlan(const GradientTile<T>& method, const TileGradient<T>& gradient)
+      : tile(method),
+        s(gradient),
         vectors(s.C <= lanes ? 1 : tile_vectors),
         width(vectors * lanes),
         x_blocks((s.C + lanes - 1) / lanes),
@@ -58,23 +43,23 @@ struct TileGradientPlan {
         channels(channel_blocks * lanes),
         filter_blocks((s.F + lanes - 1) / lanes),
         filters(filter_blocks * lanes),
-        grid(s.N, s.OH, s.OW, K::out_h, K::out_w, s.dilation_h, s.dilation_w),
-        threads(threads_for(2.0 / 16 * grid.count * K::points * channels * s.F)),
-        staged_size((K::in_h * grid.most_width(K::in_w) + lanes) * lanes),
+        grid(s.grid(tile)),
+        threads(threads_for(2.0 / 16 * grid.count * tile.points() * channels * s.F)),
+        staged_size((tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes),
         sum_stride(channels * s.F + lanes) {}
 
   // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
   // meet in one set of the first-level cache.
   Index x_stride(Index chunk) const { return channels * chunk + lanes; }
   Index y_stride(Index chunk) const { return filters * chunk + lanes; }
-  Index tile_bytes() const { return K::points * (channels + filters) * Index(sizeof(T)); }
-  Index sum_size() const { return checked_product(K::points, sum_stride); }
+  Index tile_bytes() const { return tile.points() * (channels + filters) * Index(sizeof(T)); }
+  Index sum_size() const { return checked_product(tile.filters(), sum_stride); }
 
   // The filters of a block whose sums with a panel of channels stay in the second-level cache, or fewer to
   // keep many threads busy.
   Index filters_of_block() const {
     constexpr Index sum_bytes = 512 << 10, blocks = 16;
-    const Index most = sum_bytes / (K::points * width * Index(sizeof(T)));
+    const Index most = sum_bytes / (tile.filters() * width * Index(sizeof(T)));
     const Index wanted = s.F * channel_blocks / vectors / blocks;
     return even_part(s.F, std::max<Index>(std::min(most, wanted) / max_rows, 1) * max_rows);
   }
@@ -83,21 +68,21 @@ struct TileGradientPlan {
   }
 
   // Transforms block q of the channels, or of the filters behind them, of tiles [begin, end).
-  [[gnu::noinline]] void transform(Index q, Index begin, Index end, Index chunk, T* staged, T* x_values,
-                                   T* y_values) const {
-    StagedRuns<T, K> runs(grid, s, q, staged);
+  void transform(Index q, Index begin, Index end, Index chunk, T* staged, T* x_values, T* y_values) const {
+    StagedRuns<T> runs(tile, grid, s, q, staged);
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       if (q < x_blocks) {
         const T* rows = runs.stage(image, row, col, tiles);
-        transform_inputs<T, K>(grid, col, tiles, rows, x_values + (q * chunk + at) * lanes, lanes,
-                               x_stride(chunk));
+        tile.transform_inputs(grid, col, tiles, rows, x_values + (q * chunk + at) * lanes, lanes,
+                              x_stride(chunk));
       } else {
         const Index f = (q - x_blocks) * lanes;
         stage_patch(s.dout + image * s.dout_image + f * s.OH * s.OW, s.F - f, s.OH, s.OW, grid.top(row),
-                    s.dilation_h, grid.left(col), K::out_h, grid.run_width(col, tiles, K::out_w),
+                    s.dilation_h, grid.left(col), tile.out_h,
+                    grid.run_width(col, tiles, tile.out_w, tile.out_w),
                     s.dout + (s.N - 1) * s.dout_image + s.F * s.OH * s.OW, staged);
-        transform_gradients<T, K>(grid, col, tiles, staged, y_values + at * filters + f, filters,
-                                  y_stride(chunk));
+        tile.transform_gradients(grid, col, tiles, staged, y_values + at * filters + f, filters,
+                                 y_stride(chunk));
       }
     });
   }
@@ -111,7 +96,7 @@ struct TileGradientPlan {
       source[v] =
           x_values + point * x_stride(chunk) + std::min(panel * vectors + v, x_blocks - 1) * lanes * chunk;
     // Many tiles are taken in parts, as many channels are in TilePlan::multiply.
-    constexpr Index tiles_together = K::most_points > 7 ? 64 : 512;
+    const Index tiles_together = tile.interpolated > 7 ? 64 : 512;
     const Panels panels_of_rows(rows);
     for (Index i = 0; i < panels_of_rows.count; ++i) {
       const Index f = panels_of_rows.first(i), height = panels_of_rows.rows(i);
@@ -125,20 +110,10 @@ struct TileGradientPlan {
     }
   }
 
-  // dw of filter f and a vector of channels from its sums, `point_step` apart, of parts `part_step` apart.
-  [[gnu::noinline]] void write(Index f, Index c0, const T* sums, Index point_step, Index parts,
-                               Index part_step) const {
-    T taps[K::taps * lanes];
-    TileTransforms<T, K>::filter_gradient(
-        [&](int i, int j) {
-          const T* value = sums + (i * K::in_w + j) * point_step;
-          auto sum = S::load(value);
-          for (Index part = 1; part < parts; ++part) sum = S::add(sum, S::load(value += part_step));
-          return sum;
-        },
-        [&](int i, int j, auto v) { S::store(taps + (i * K::KW + j) * lanes, v); });
-    for (Index c = 0; c < std::min(lanes, s.C - c0); ++c)
-      for (Index t = 0; t < K::taps; ++t) s.dw[(f * s.C + c0 + c) * K::taps + t] = taps[t * lanes + c];
+  // dw of filter f and a vector of channels from its sums, `filter_step` apart, of parts `part_step` apart.
+  void write(Index f, Index c0, const T* sums, Index filter_step, Index parts, Index part_step) const {
+    tile.write_taps(sums, filter_step, parts, part_step, std::min(lanes, s.C - c0),
+                    s.dw + (f * s.C + c0) * tile.taps());
   }
   // All of dw from the sums of `parts` parts.
   void finish(const T* sums, Index parts) const {
@@ -154,11 +129,10 @@ inline void fill_offsets(Index* offset, Index count, Index step) {
 }
 
 // Room for the transforms of `chunk` tiles, which all threads make and then read.
-template <class T, class K>
+template <class T>
 class SharedTiles {
  public:
-  SharedTiles(const TileGradientPlan<T, K>& tile_plan, Index most_tiles)
-      : plan(tile_plan), chunk(most_tiles) {
+  SharedTiles(const TileGradientPlan<T>& tile_plan, Index most_tiles) : plan(tile_plan), chunk(most_tiles) {
     fill_offsets(offset_piece.in(scratch.data()), chunk, Simd<T>::size);
   }
   void transform(Index begin, Index end) {
@@ -174,35 +148,39 @@ class SharedTiles {
   }
 
  private:
-  const TileGradientPlan<T, K>& plan;
+  const TileGradientPlan<T>& plan;
   Index chunk;
   Layout layout;
-  Piece<T> x_piece = layout.array<T>(K::points * plan.x_stride(chunk));
-  Piece<T> y_piece = layout.array<T>(K::points * plan.y_stride(chunk));
+  Piece<T> x_piece = layout.array<T>(plan.tile.points() * plan.x_stride(chunk));
+  Piece<T> y_piece = layout.array<T>(plan.tile.points() * plan.y_stride(chunk));
   ThreadPiece<T> staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
   Piece<Index> offset_piece = layout.array<Index>(chunk);
   Scratch scratch{layout.bytes()};
 };
 
 // All threads transform a chunk of tiles, then each multiplies some points of all of them.
-template <class T, class K>
-void weights_by_points(const TileGradientPlan<T, K>& plan) {
+template <class T>
+void weights_by_points(const TileGradientPlan<T>& plan) {
   constexpr Index chunk_bytes = 8 << 20;
   const Index count = plan.grid.count;
   const Index chunk = even_part(count, std::clamp<Index>(chunk_bytes / plan.tile_bytes(), 32, 512));
-  SharedTiles<T, K> tiles(plan, chunk);
+  SharedTiles<T> tiles(plan, chunk);
   Layout layout;
   const auto sum_piece = layout.array<T>(plan.sum_size());
   const Scratch scratch(layout.bytes());
   T* sums = sum_piece.in(scratch.data());
+  const Index panels = plan.channel_blocks / plan.vectors;
   for (Index begin = 0; begin < count; begin += chunk) {
     const Index end = std::min(count, begin + chunk);
     tiles.transform(begin, end);
-    const Index panels = plan.channel_blocks / plan.vectors;
-    parallel_for(K::points * panels, plan.threads, [&](Index task, int) {
-      const Index point = task / panels, panel = task % panels;
-      tiles.multiply(point, panel, 0, plan.s.F, end - begin, begin > 0,
-                     sums + point * plan.sum_stride + panel * plan.s.F * plan.width);
+    // The filters of many points are the last ones, and begin.
+    parallel_for(plan.tile.filters() * panels, plan.threads, [&](Index task, int) {
+      const Index filter = plan.tile.filters() - 1 - task / panels, panel = task % panels;
+      const Index h = filter / plan.tile.filters_w, w = filter % plan.tile.filters_w;
+      plan.tile.each_point_of(h, w, [&](Index point, bool start) {
+        tiles.multiply(point, panel, 0, plan.s.F, end - begin, begin > 0 || !start,
+                       sums + filter * plan.sum_stride + panel * plan.s.F * plan.width);
+      });
     });
   }
   plan.finish(sums, 1);
@@ -210,15 +188,15 @@ void weights_by_points(const TileGradientPlan<T, K>& plan) {
 
 // Each thread transforms and multiplies tiles of its own, and nothing leaves its cache but the sums of a
 // part. There are at most as many parts as rows of tiles.
-template <class T, class K>
-void weights_by_parts(const TileGradientPlan<T, K>& plan, Index parts) {
+template <class T>
+void weights_by_parts(const TileGradientPlan<T>& plan, Index parts) {
   constexpr Index chunk_bytes = 1 << 20, lanes = Simd<T>::size;
   const Index cols = plan.grid.cols, rows = plan.grid.count / cols;  // whole rows of tiles, where they fit
   const Index most = std::clamp<Index>(chunk_bytes / plan.tile_bytes(), 32, 512);
   const Index chunk = cols <= most ? even_part((rows + parts - 1) / parts, most / cols) * cols : most;
   Layout layout;
-  const auto x_piece = layout.per_thread<T>(plan.threads, K::points * plan.x_stride(chunk));
-  const auto y_piece = layout.per_thread<T>(plan.threads, K::points * plan.y_stride(chunk));
+  const auto x_piece = layout.per_thread<T>(plan.threads, plan.tile.points() * plan.x_stride(chunk));
+  const auto y_piece = layout.per_thread<T>(plan.threads, plan.tile.points() * plan.y_stride(chunk));
   const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
   const auto sum_piece = layout.array<T>(checked_product(parts, plan.sum_size()));
   const auto offset_piece = layout.array<Index>(chunk);
@@ -234,46 +212,49 @@ void weights_by_parts(const TileGradientPlan<T, K>& plan, Index parts) {
       const Index end = std::min(last, begin + chunk);
       for (Index q = 0; q < plan.x_blocks + plan.filter_blocks; ++q)
         plan.transform(q, begin, end, chunk, staged_piece.of(scratch.data(), slot), x_values, y_values);
-      for (Index point = 0; point < K::points; ++point)
+      plan.tile.each_point([&](Index point, Index filter, bool start) {
         for (Index panel = 0; panel < plan.channel_blocks / plan.vectors; ++panel)
           plan.multiply(
-              point, panel, 0, plan.s.F, end - begin, chunk, offset, x_values, y_values, begin > first,
-              sums + part * plan.sum_size() + point * plan.sum_stride + panel * plan.s.F * plan.width);
+              point, panel, 0, plan.s.F, end - begin, chunk, offset, x_values, y_values,
+              begin > first || !start,
+              sums + part * plan.sum_size() + filter * plan.sum_stride + panel * plan.s.F * plan.width);
+      });
     }
   });
   plan.finish(sums, parts);
 }
 
 // All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
-template <class T, class K>
-void weights_by_channels(const TileGradientPlan<T, K>& plan) {
+template <class T>
+void weights_by_channels(const TileGradientPlan<T>& plan) {
   constexpr Index lanes = Simd<T>::size;
   const Index count = plan.grid.count, panels = plan.channel_blocks / plan.vectors;
   const Index rows = plan.filters_of_block(), row_blocks = (plan.s.F + rows - 1) / rows;
-  const Index point_step = rows * plan.width + lanes;
-  SharedTiles<T, K> tiles(plan, count);
+  const Index filter_step = rows * plan.width + lanes;
+  SharedTiles<T> tiles(plan, count);
   Layout layout;
-  const auto sum_piece = layout.per_thread<T>(plan.threads, K::points * point_step);
+  const auto sum_piece = layout.per_thread<T>(plan.threads, plan.tile.filters() * filter_step);
   const Scratch scratch(layout.bytes());
   tiles.transform(0, count);
   parallel_for(panels * row_blocks, plan.threads, [&](Index task, int slot) {
     const Index panel = task / row_blocks, first = task % row_blocks * rows;
     const Index filters = std::min(rows, plan.s.F - first);
     T* sums = sum_piece.of(scratch.data(), slot);
-    for (Index point = 0; point < K::points; ++point)
-      tiles.multiply(point, panel, first, filters, count, false, sums + point * point_step);
+    plan.tile.each_point([&](Index point, Index filter, bool start) {
+      tiles.multiply(point, panel, first, filters, count, !start, sums + filter * filter_step);
+    });
     for (Index f = 0; f < filters; ++f)
       for (Index v = 0; v < plan.vectors && panel * plan.width + v * lanes < plan.s.C; ++v)
-        plan.write(first + f, panel * plan.width + v * lanes, sums + f * plan.width + v * lanes, point_step,
+        plan.write(first + f, panel * plan.width + v * lanes, sums + f * plan.width + v * lanes, filter_step,
                    1, 0);
   });
 }
 
-template <class T, class K>
-void weights_by_tiles(const TileGradient<T>& s) {
+template <class T>
+void weights_by_tiles(const GradientTile<T>& tile, const TileGradient<T>& s) {
   constexpr Index fewest_parts = 4, most_parts = 16, most_sums = 640 << 10, fewest_blocks = 8,
                   most_values = 12 << 20;
-  const TileGradientPlan<T, K> plan(s);
+  const TileGradientPlan<T> plan(tile, s);
   const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T)),
               values = tiles * plan.tile_bytes();
   const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
