@@ -91,9 +91,8 @@ def main():
             want = truth(*arrays, stride)
             for name, run in peers.items():
                 cells = [errors(got, exact) for got, exact in zip(run(*arrays, stride), want, strict=True)]
-                print(
-                    f"{C:8} {f'{KH}x{KW}' + (' s2' if stride == 2 else ''):6} {np.dtype(dtype).name:8} {name:9} {'   '.join(cells)}"
-                )
+                kernel = f"{KH}x{KW}" + (f" s{stride}" if stride > 1 else "")
+                print(f"{C:8} {kernel:6} {np.dtype(dtype).name:8} {name:9} {'   '.join(cells)}")
 
 
 if __name__ == "__main__":

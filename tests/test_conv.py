@@ -224,8 +224,8 @@ CASES = [
 ]
 
 ALGORITHMS = ["auto", "direct", "winograd"]
-# Shapes that every algorithm can do: kernels of 3x3, 5x5 and lines at stride 1, and 3x3 at stride 2, padded by
-# less than a kernel.
+# Shapes that every algorithm can do: kernels of 3x3, 5x5 and lines at stride 1, and 3x3 at stride 2, padded
+# by less than a kernel.
 ALGORITHM_CASES = [
     Case((1, 1, 3, 3), (1, 1, 3, 3)),
     Case((1, 1, 1, 1), (1, 1, 3, 3), pad=1),
