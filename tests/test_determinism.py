@@ -31,6 +31,13 @@ LARGE = {
     # Where the whole batch is worth another algorithm than a single image.
     "conv 3x3 deep": Layer("conv", XWB, ((5, 64, 8, 8), (64, 64, 3, 3), (64,)), conv(pad=1)),
     "conv 3x3 deeper": Layer("conv", XWB, ((6, 70, 5, 6), (60, 70, 3, 3), (60,)), conv(pad=1)),
+    "conv 3x3 many filters": Layer("conv", XWB, ((2, 40, 9, 9), (200, 40, 3, 3), (200,)), conv(pad=1)),
+    "conv 3x3 stride 2": Layer(
+        "conv", XWB, ((5, 40, 19, 18), (70, 40, 3, 3), (70,)), conv(stride=2, pad=1, algorithm="winograd")
+    ),
+    "conv 3x3 stride 2 many filters": Layer(
+        "conv", XWB, ((2, 200, 9, 8), (210, 200, 3, 3), (210,)), conv(stride=2, algorithm="winograd")
+    ),
     "conv stride": Layer("conv", XWB, ((7, 16, 19, 18), (33, 16, 3, 3), (33,)), conv(stride=2, pad=1)),
     "conv 1x1": Layer("conv", XWB, ((5, 70, 13, 11), (67, 70, 1, 1), (67,)), conv()),
     "conv deep": Layer("conv", XWB, ((3, 150, 5, 5), (40, 150, 3, 3), (40,)), conv(pad=1)),

@@ -107,6 +107,11 @@ struct TilePlan {
     return threads > 1 && count >= least_tiles * (threads - 1) && panels * width <= 8 * count &&
            bytes * threads <= most_bytes && sharing_is_expensive(threads);
   }
+  // Or, with fewer tiles, transform all of them for itself and take some of the filters.
+  bool filters_apart(Index F) const {
+    constexpr Index least_filters = 64;
+    return threads > 1 && F >= least_filters * threads && sharing_is_expensive(threads);
+  }
   // One of `parts` equal parts, for one thread.
   TilePlan part(Index i, Index parts) const {
     TilePlan own = *this;
@@ -269,9 +274,17 @@ void correlate_tiles(const TileProblem<T>& p, const TilePlan<T>& plan) {
 template <class T>
 void correlate_tiles(const CorrelationTile<T>& tile, const TileProblem<T>& p) {
   const TilePlan<T> plan(tile, p);
-  if (!plan.threads_apart()) return correlate_tiles(p, plan);
-  each_on_its_own(plan.threads, plan.threads,
-                  [&](Index part) { correlate_tiles(p, plan.part(part, plan.threads)); });
+  const int threads = plan.threads;
+  if (plan.threads_apart())
+    each_on_its_own(threads, threads, [&](Index part) { correlate_tiles(p, plan.part(part, threads)); });
+  else if (plan.filters_apart(p.F))
+    each_on_its_own(threads, threads, [&](Index part) {
+      const auto first = [&](Index i) { return std::min(p.F, plan.panels * i / threads * plan.width); };
+      const TileProblem<T> some = p.filters(first(part), first(part + 1));
+      correlate_tiles(some, TilePlan<T>(tile, some));
+    });
+  else
+    correlate_tiles(p, plan);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -71,6 +71,7 @@ void forward_winograd(const T* x, const T* w, const T* b, T* out, const ConvShap
     const Index c0 = group * shape.C, f0 = group * shape.F;
     correlate_tiles<T>(correlation_tile<T, decltype(tile)>, {{shape, x + c0 * plane, s.C * plane},
                                                              w + f0 * shape.C * taps,
+                                                             w + (f0 + shape.F) * shape.C * taps,
                                                              shape.C * taps,
                                                              taps,
                                                              false,
@@ -90,6 +91,7 @@ void input_gradient_winograd(const T* dout, const T* w, const T* b, T* dx, const
     correlate_tiles<T>(correlation_tile<T, decltype(tile)>,
                        {{tile_shape<Pass::input_gradient>(s), dout + f0 * out_plane, s.F * out_plane},
                         w + f0 * shape.C * taps,
+                        w + (f0 + shape.F) * shape.C * taps,
                         taps,
                         shape.C * taps,
                         true,

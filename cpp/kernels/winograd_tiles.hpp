@@ -153,12 +153,24 @@ void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, I
 template <class T>
 struct TileProblem : TileInput<T> {
   const T* w;
+  const T* w_end;  // of all weights that may be read
   Index w_filter, w_channel;
   bool flipped;
   const T* bias;
   bool relu;
   T* out;
   Index out_image;
+
+  // The same with filters [begin, end) only.
+  TileProblem filters(Index begin, Index end) const {
+    TileProblem some = *this;
+    some.F = end - begin;
+    some.w += begin * w_filter;
+    if (bias != nullptr) some.bias += begin;
+
+    some.out += begin * this->OH * this->OW;
+    return some;
+  }
 };
 
 // body(step), where a step of 1 is known when the body is compiled. At larger strides there is no other.
@@ -204,12 +216,12 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* 
   const Index filters = std::clamp<Index>(p.F - f0, 0, lanes),
               channels = std::clamp<Index>(p.C - c0, 0, lanes);
   if (filters == 0) std::fill_n(taps, filter_taps<T>(all), T(0));
-  const T* end = p.w + p.F * p.C * all;
   if (filters > 0 && p.w_channel == all)
-    transpose_freely(p.w + f0 * p.w_filter + c0 * all, p.w_filter, filters, channels * all, end, taps, lanes);
+    transpose_freely(p.w + f0 * p.w_filter + c0 * all, p.w_filter, filters, channels * all, p.w_end, taps,
+                     lanes);
   else if (filters > 0)
     for (Index c = 0; c < channels; ++c)
-      transpose_freely(p.w + f0 * p.w_filter + (c0 + c) * p.w_channel, p.w_filter, filters, all, end,
+      transpose_freely(p.w + f0 * p.w_filter + (c0 + c) * p.w_channel, p.w_filter, filters, all, p.w_end,
                        taps + c * all * lanes, lanes);
   for (Index c = 0; c < lanes; ++c) {
     const T* g = taps + c * all * lanes;
