@@ -3,6 +3,7 @@
 #pragma once
 
 #include <optional>
+#include <utility>
 
 #include "few_channels_input.hpp"
 #include "few_channels_weights.hpp"
@@ -50,6 +51,7 @@ void gradients_few_channels(const T* x, const T* w, const T* dout, const T* bias
   std::optional<WeightGradientFewChannels<T>> weights;
   if (dx != nullptr) input.emplace(w, s, threads);
   if (dw != nullptr) weights.emplace(g, parts, threads);
+  T* const db_of_weights = weights && weights->has_bias() ? std::exchange(db, nullptr) : nullptr;
   Layout layout;
   const auto bias_piece = layout.array<double>(db != nullptr ? parts * s.F : 0);
   const Scratch scratch(layout.bytes());
@@ -71,7 +73,7 @@ void gradients_few_channels(const T* x, const T* w, const T* dout, const T* bias
     if (weights) weights->close(part, group, slot);
   });
 
-  if (weights) weights->finish(dw);
+  if (weights) weights->finish(dw, db_of_weights);
   if (db != nullptr)
     for (Index f = 0; f < s.F; ++f) {
       double total = 0;

@@ -9,7 +9,8 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // The sums of a part of the work run lane by lane, [block of filters][block of pairs][filter][pair][lane],
-// until the part is closed.
+// until the part is closed. Where the pairs leave room in their last block, db is one of them, with ones for
+// the image.
 template <class T>
 class WeightGradientFewChannels {
   using S = Simd<T>;
@@ -18,7 +19,11 @@ class WeightGradientFewChannels {
   WeightGradientFewChannels(const WeightGradient<T>& gradient, Index most_parts, int most_threads)
       : g(gradient), parts(most_parts), threads(most_threads) {
     g.pair_offsets(offset);
+    for (int slot = 0; slot < threads; ++slot)
+      std::fill_n(staged_piece.of(scratch.data(), slot) + ones_at, has_bias() ? ones_size : 0, T(1));
   }
+
+  bool has_bias() const { return pairs % dots != 0; }
 
   // Adds one block of output positions of an image (of one group) to the running sums, or starts them.
   void add(Index image, Index oh, Index ow, Index rows, Index cols, bool start, int slot, const T* x,
@@ -46,9 +51,9 @@ class WeightGradientFewChannels {
         const Index share = rows * g.OW / pair_blocks + 1;
         for (Index i = 0; i < height; ++i)
           prefetch(grad + (f + height + i) * positions + k / dots * share, share);
-        const T *from_grad[dots], *from_image[dots];  // a last block of pairs repeats its last member
+        const T *from_grad[dots], *from_image[dots];
         for (Index i = 0; i < height; ++i) from_grad[i] = grad + (f + i) * positions;
-        for (Index i = 0; i < dots; ++i) from_image[i] = staged + offset[std::min(k + i, pairs - 1)];
+        for (Index i = 0; i < dots; ++i) from_image[i] = staged + (k + i < pairs ? offset[k + i] : ones_at);
         kernel(from_grad, from_image, at, rows * whole, partial, cols % S::size, start, sum);
       }
     }
@@ -60,15 +65,19 @@ class WeightGradientFewChannels {
              sums + (part * g.s.groups + group) * sum_count);
   }
 
-  void finish(T* dw) const {
+  // db may be null.
+  void finish(T* dw, T* db) const {
     for (Index part = 1; part < parts; ++part)
       add_to(sums, sums + part * g.s.groups * sum_count, g.s.groups * sum_count);
     for (Index group = 0; group < g.s.groups; ++group)
       for (Index block = 0; block < filters.count; ++block) {
         const Index height = filters.rows(block);
         const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dots;
-        for (Index i = 0; i < height; ++i)
-          for (Index k = 0; k < pairs; ++k) *dw++ = sum[(k / dots * height + i) * dots + k % dots];
+        const auto total = [&](Index i, Index k) { return sum[(k / dots * height + i) * dots + k % dots]; };
+        for (Index i = 0; i < height; ++i) {
+          for (Index k = 0; k < pairs; ++k) *dw++ = total(i, k);
+          if (db != nullptr) *db++ = total(i, pairs);
+        }
       }
   }
 
@@ -80,7 +89,9 @@ class WeightGradientFewChannels {
   Index pair_blocks = (pairs + dots - 1) / dots;
   Panels filters{g.F, dots};
   Index sum_count = g.F * pair_blocks * dots;  // [block of filters][block of pairs][filter][pair]
-  Index staged_size = g.C * g.staging.channel_size + S::size;
+  Index ones_at = g.C * g.staging.channel_size + S::size;
+  Index ones_size = g.positions.rows * g.staging.pitch + S::size;
+  Index staged_size = ones_at + (has_bias() ? ones_size : 0);
   Index most_vectors_of_block = g.positions.rows * (g.positions.cols / S::size + 1);
 
   Layout layout;

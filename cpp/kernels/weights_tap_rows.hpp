@@ -12,7 +12,7 @@ template <class T>
 bool tap_rows_suit(const ConvShape& s) {
   constexpr Index lanes = Simd<T>::size;
   const Index F = s.F / s.groups, filled = (F + lanes - 1) / lanes * lanes;
-  return s.KW >= 5 && s.dilation_w == 1 && 4 * F >= 3 * filled;
+  return s.KW >= 6 && s.dilation_w == 1 && 4 * F >= 3 * filled;
 }
 
 // Sizes of one call. A task is a part of the positions of one group.

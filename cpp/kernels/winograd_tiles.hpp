@@ -167,7 +167,6 @@ struct TileProblem : TileInput<T> {
     some.F = end - begin;
     some.w += begin * w_filter;
     if (bias != nullptr) some.bias += begin;
-
     some.out += begin * this->OH * this->OW;
     return some;
   }
