@@ -35,6 +35,11 @@ SPECS = {
     "projection": [{"residual": [{"conv": 4, "stride": 2}, "relu", {"conv": 4}, "relu"]}, "relu"],
     "shortcut": [{"residual": [{"conv": 3}], "shortcut": [{"conv": 3, "size": 1}, "relu"]}],
     "nested": [{"residual": [{"conv": 2}, {"residual": [{"conv": 2}, "relu"]}, {"conv": 2}]}],
+    "bodies_that_hand_on": [
+        {"conv": 2},
+        {"residual": [{"residual": []}], "shortcut": [{"conv": 2}]},
+        {"residual": []},
+    ],
     "flat_residual": [{"affine": 4}, {"residual": [{"affine": 4}, "relu"]}],
     "dirac": [{"conv": 4, "init": "dirac"}, {"scale": 0.7}, {"batchnorm": None, "scale": False}, "relu"],
     "frozen": [{"conv": 3, "frozen": True}, {"batchnorm": None, "scale": False}, "relu", {"affine": 4}],

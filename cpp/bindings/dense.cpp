@@ -93,6 +93,14 @@ py::array add(const char* function, const Array<T>& a, const Array<T>& b) {
   return combined(function, a, b, &Kernels<T>::add);
 }
 
+// a += b
+template <class T>
+void add_to(const char* function, Array<T>& a, const Array<T>& b) {
+  require_shape(function, "b", b, shape_of(a));
+  T* to = a.mutable_data();
+  unlocked([&] { kernels<T>().add(to, b.data(), to, a.size()); });
+}
+
 template <class T>
 py::array add_relu(const char* function, const Array<T>& a, const Array<T>& b) {
   return combined(function, a, b, &Kernels<T>::add_relu);
@@ -136,6 +144,7 @@ void bind_dense(py::module_& m) {
   m.def("relu_backward", &relu_backward<T>, function, dout, x);
   const auto a = py::arg("a").noconvert(), other = py::arg("b").noconvert();
   m.def("add", &add<T>, function, a, other);
+  m.def("add_to", &add_to<T>, function, a, other);
   m.def("add_relu", &add_relu<T>, function, a, other);
   m.def("multiply", &multiply<T>, function, a, other);
   m.def("leaky_relu_forward", &leaky_relu_forward<T>, x, py::arg("alpha"));
