@@ -201,7 +201,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);
     return;
   }
-  if (dw != nullptr && long_dots<T>(s))
+  if ((dw != nullptr || db != nullptr) && long_dots<T>(s))
     gradients_few_channels<T>(x, w, dout, b, nullptr, std::exchange(dw, nullptr), std::exchange(db, nullptr),
                               s);
   if (dx != nullptr) input_gradient(dout, w, b, dx, s);

@@ -50,8 +50,10 @@ void gradients_few_channels(const T* x, const T* w, const T* dout, const T* bias
   std::optional<InputGradientFewChannels<T>> input;
   std::optional<WeightGradientFewChannels<T>> weights;
   if (dx != nullptr) input.emplace(w, s, threads);
-  if (dw != nullptr) weights.emplace(g, parts, threads);
-  T* const db_of_weights = weights && weights->has_bias() ? std::exchange(db, nullptr) : nullptr;
+  // db is the same bits with dw and without.
+  T* const db_of_weights =
+      WeightGradientFewChannels<T>::leaves_room(g) ? std::exchange(db, nullptr) : nullptr;
+  if (dw != nullptr || db_of_weights != nullptr) weights.emplace(g, dw != nullptr, parts, threads);
   Layout layout;
   const auto bias_piece = layout.array<double>(db != nullptr ? parts * s.F : 0);
   const Scratch scratch(layout.bytes());

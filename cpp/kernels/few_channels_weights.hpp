@@ -10,26 +10,28 @@ namespace cnnlib::CNNLIB_ISA {
 
 // The sums of a part of the work run lane by lane, [block of filters][block of pairs][filter][pair][lane],
 // until the part is closed. Where the pairs leave room in their last block, db is one of them, with ones for
-// the image.
+// the image. Without dw that is all there is to do; x is not read then.
 template <class T>
 class WeightGradientFewChannels {
   using S = Simd<T>;
 
  public:
-  WeightGradientFewChannels(const WeightGradient<T>& gradient, Index most_parts, int most_threads)
-      : g(gradient), parts(most_parts), threads(most_threads) {
+  WeightGradientFewChannels(const WeightGradient<T>& gradient, bool want_dw, Index most_parts,
+                            int most_threads)
+      : g(gradient), with_dw(want_dw), parts(most_parts), threads(most_threads) {
     g.pair_offsets(offset);
     for (int slot = 0; slot < threads; ++slot)
       std::fill_n(staged_piece.of(scratch.data(), slot) + ones_at, has_bias() ? ones_size : 0, T(1));
   }
 
-  bool has_bias() const { return pairs % dots != 0; }
+  bool has_bias() const { return leaves_room(g); }
+  static bool leaves_room(const WeightGradient<T>& g) { return g.C * g.taps % dots != 0; }
 
   // Adds one block of output positions of an image (of one group) to the running sums, or starts them.
   void add(Index image, Index oh, Index ow, Index rows, Index cols, bool start, int slot, const T* x,
            const T* dout) const {
     T* staged = staged_piece.of(scratch.data(), slot);
-    for (Index c = 0; c < g.C; ++c)
+    for (Index c = 0; with_dw && c < g.C; ++c)
       stage_plane(x + (image * g.C + c) * g.H * g.W, g.H, g.W, g.W, g.staging, oh, ow,
                   staged + c * g.staging.channel_size);
     VectorAt* at = vector_piece.of(scratch.data(), slot);
@@ -46,14 +48,15 @@ class WeightGradientFewChannels {
     for (Index block = 0; block < filters.count; ++block) {
       const Index f = filters.first(block), height = filters.rows(block);
       const auto kernel = dot_kernel<T>(height);
-      for (Index k = 0; k < pairs; k += dots, sum += height * dots * S::size) {
+      for (Index k = 0; k < pair_blocks * dots; k += dots, sum += height * dots * S::size) {
         // The next filters' rows arrive while these are multiplied.
         const Index share = rows * g.OW / pair_blocks + 1;
         for (Index i = 0; i < height; ++i)
           prefetch(grad + (f + height + i) * positions + k / dots * share, share);
         const T *from_grad[dots], *from_image[dots];
         for (Index i = 0; i < height; ++i) from_grad[i] = grad + (f + i) * positions;
-        for (Index i = 0; i < dots; ++i) from_image[i] = staged + (k + i < pairs ? offset[k + i] : ones_at);
+        for (Index i = 0; i < dots; ++i)
+          from_image[i] = staged + (with_dw && k + i < pairs ? offset[k + i] : ones_at);
         kernel(from_grad, from_image, at, rows * whole, partial, cols % S::size, start, sum);
       }
     }
@@ -65,7 +68,7 @@ class WeightGradientFewChannels {
              sums + (part * g.s.groups + group) * sum_count);
   }
 
-  // db may be null.
+  // Either may be null, dw as agreed.
   void finish(T* dw, T* db) const {
     for (Index part = 1; part < parts; ++part)
       add_to(sums, sums + part * g.s.groups * sum_count, g.s.groups * sum_count);
@@ -75,18 +78,19 @@ class WeightGradientFewChannels {
         const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dots;
         const auto total = [&](Index i, Index k) { return sum[(k / dots * height + i) * dots + k % dots]; };
         for (Index i = 0; i < height; ++i) {
-          for (Index k = 0; k < pairs; ++k) *dw++ = total(i, k);
-          if (db != nullptr) *db++ = total(i, pairs);
+          for (Index k = 0; with_dw && k < pairs; ++k) *dw++ = total(i, k);
+          if (db != nullptr) *db++ = total(i, with_dw ? pairs : 0);
         }
       }
   }
 
  private:
   WeightGradient<T> g;
+  bool with_dw;
   Index parts;
   int threads;
   Index pairs = g.C * g.taps;
-  Index pair_blocks = (pairs + dots - 1) / dots;
+  Index pair_blocks = with_dw ? (pairs + dots - 1) / dots : 1;
   Panels filters{g.F, dots};
   Index sum_count = g.F * pair_blocks * dots;  // [block of filters][block of pairs][filter][pair]
   Index ones_at = g.C * g.staging.channel_size + S::size;
