@@ -66,12 +66,17 @@ def test_only_the_gradients_asked_for_come_back_and_they_are_the_same(layer, nee
 
 
 @pytest.mark.parametrize("needs", SUBSETS, ids=lambda needs: "-".join(needs) or "none")
-def test_gradients_of_a_first_layer_are_the_same_alone(needs, isa, dtype, rng):
-    """Images with few channels have kernels that share one pass over dout."""
+@pytest.mark.parametrize(
+    ("C", "F", "size"), [(3, 9, 3), (3, 16, 5), (3, 32, 7), (8, 32, 7), (16, 16, 1)], ids=str
+)
+def test_gradients_of_a_first_layer_are_the_same_alone(C, F, size, needs, isa, dtype, rng):
+    """Images with few channels share one pass over dout, and large kernels one for dw and db."""
+    stride = min(size, 2)
+    out = (5, F, -(-19 // stride), -(-37 // stride))
     x, w, dout = (
-        array.astype(dtype) for array in random_arrays(rng, (5, 3, 19, 37), (9, 3, 3, 3), (5, 9, 10, 19))
+        array.astype(dtype) for array in random_arrays(rng, (5, C, 19, 37), (F, C, size, size), out)
     )
-    _, cache = cnnlib.conv_forward(x, w, np.zeros(9, dtype), {"stride": 2, "pad": 1})
+    _, cache = cnnlib.conv_forward(x, w, np.zeros(F, dtype), {"stride": stride, "pad": size // 2})
     for name, got, want in zip(
         WEIGHTED,
         cnnlib.conv_backward(dout, cache, needs=needs),

@@ -161,7 +161,10 @@ void input_gradient(const T* dout, const T* w, const T* b, T* dx, const ConvShap
 
 template <class T>
 void weight_gradient(const T* x, const T* dout, T* dw, T*& db, const ConvShape& s) {
-  if (s.N > 0 && use_winograd<T, Pass::weight_gradient>(s)) return weight_gradient_winograd(x, dout, dw, s);
+  if (s.N > 0 && use_winograd<T, Pass::weight_gradient>(s)) {
+    if (dw != nullptr) weight_gradient_winograd(x, dout, dw, s);
+    return;
+  }
   weights_direct(x, dout, dw, db, s);
 }
 
@@ -196,7 +199,8 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     return;
   }
   if (s.N > 0 && few_channels<T>(s) && !use_winograd<T, Pass::input_gradient>(s)) {
-    if (dw != nullptr && tap_rows_suit<T>(s)) weights_direct(x, dout, std::exchange(dw, nullptr), db, s);
+    if ((dw != nullptr || db != nullptr) && tap_rows_suit<T>(s))
+      weights_direct(x, dout, std::exchange(dw, nullptr), db, s);
     if (dx != nullptr && few_filters(s)) input_gradient(dout, w, b, std::exchange(dx, nullptr), s);
     if (dx != nullptr || dw != nullptr || db != nullptr) gradients_few_channels(x, w, dout, b, dx, dw, db, s);
     return;
@@ -205,7 +209,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     gradients_few_channels<T>(x, w, dout, b, nullptr, std::exchange(dw, nullptr), std::exchange(db, nullptr),
                               s);
   if (dx != nullptr) input_gradient(dout, w, b, dx, s);
-  if (dw != nullptr) weight_gradient(x, dout, dw, db, s);
+  if (dw != nullptr || (db != nullptr && tap_rows_suit<T>(s))) weight_gradient(x, dout, dw, db, s);
   if (db != nullptr) bias_gradient(dout, db, s.N, s.F, s.OH * s.OW);
 }
 

@@ -206,7 +206,8 @@ bool shared_panels_suit(const WeightGradient<T>& g) {
          g.F * g.taps >= fewest_uses && g.F * g.C * g.taps >= smallest_result;
 }
 
-// With db where that costs least on the way: it is null from then on.
+// With db where that costs least on the way: it is null from then on. Without dw, db is made where it would
+// be made with dw, so that it is the same bits.
 template <class T>
 void weights_direct(const T* x, const T* dout, T* dw, T*& db, const ConvShape& s) {
   constexpr Index most_positions = 256, most_shared_positions = 1024;
@@ -215,7 +216,7 @@ void weights_direct(const T* x, const T* dout, T* dw, T*& db, const ConvShape& s
   const Scratch scratch(layout.bytes());
   WeightGradient<T> g(s, piece.in(scratch.data()));
   if (s.N == 0 || s.OH == 0 || s.OW == 0) {
-    std::fill_n(dw, s.F * g.C * g.taps, T(0));
+    if (dw != nullptr) std::fill_n(dw, s.F * g.C * g.taps, T(0));
     return;
   }
   // Multiplications that either choice spends on whole vectors; packing (channel, tap) rows costs
@@ -224,10 +225,12 @@ void weights_direct(const T* x, const T* dout, T* dw, T*& db, const ConvShape& s
   const double by_channel = double(g.F) * g.taps * vectors(g.C);
   const double by_filter = double(g.C) * g.taps * (vectors(g.F) + vectors(g.F) % 2 + 1);
   if (by_filter >= by_channel && shared_panels_suit(g)) {
+    if (dw == nullptr) return;
     g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_shared_positions));
     return weights_with_shared_panels(g, x, dout, dw);
   }
   if (tap_rows_suit<T>(s)) return weights_with_tap_rows(g, x, dout, dw, std::exchange(db, nullptr));
+  if (dw == nullptr) return;
   g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_positions));
   if (by_filter < by_channel)
     weights_with_filter_lanes(g, x, dout, dw);

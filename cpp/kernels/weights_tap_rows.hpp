@@ -51,7 +51,7 @@ void add_columns(const T* grads, Index K, Index width, double* totals) {
   }
 }
 
-// sums[part][group][panel][c, a, b][filter of the panel]; db may be null.
+// sums[part][group][panel][c, a, b][filter of the panel]; dw or db may be null.
 template <class T>
 void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* dw, T* db) {
   constexpr Index lanes = Simd<T>::size;
@@ -92,7 +92,7 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
       Index K = 0;
       g.each_image(block, [&](Index n, Index i, Index oh, Index ow, Index rows, Index cols, Index at) {
         K = at + rows * cols;
-        for (Index c = 0; c < g.C; ++c)
+        for (Index c = 0; dw != nullptr && c < g.C; ++c)
           copy_region(x + ((n * s.groups + group) * g.C + c) * s.H * s.W, s.H, s.W,
                       oh * s.stride_h - s.pad_top, ow * s.stride_w - s.pad_left, height, pitch,
                       staged + i * image_size + c * height * pitch);
@@ -129,7 +129,7 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
           add_columns(grads + panel * grad_size, K, size,
                       bias_sums + task * filters + t.panels.first(panel) * lanes);
         T* sum = sums + task * sum_size + t.panels.first(panel) * lanes * g.C * g.taps;
-        for (Index c = 0; c < g.C; ++c)
+        for (Index c = 0; dw != nullptr && c < g.C; ++c)
           for (Index a = 0; a < s.KH; ++a)
             for (Index q = 0; q < t.columns.count; ++q) {
               const Index count = t.columns.rows(q);
@@ -149,8 +149,11 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
     const Index f = t.panels.first(panel) * lanes, size = t.panels.rows(panel) * lanes,
                 products = g.C * g.taps;
     T* sum = sums + group * sum_size + f * products;
-    for (Index part = 1; part < positions.groups; ++part) add_to(sum, sum + part * all_sums, size * products);
-    transpose(sum, size, products, std::min(size, g.F - f), dw + (group * g.F + f) * products, products);
+    if (dw != nullptr) {
+      for (Index part = 1; part < positions.groups; ++part)
+        add_to(sum, sum + part * all_sums, size * products);
+      transpose(sum, size, products, std::min(size, g.F - f), dw + (group * g.F + f) * products, products);
+    }
     for (Index i = f; db != nullptr && i < std::min(f + size, g.F); ++i) {
       double total = 0;
       for (Index part = 0; part < positions.groups; ++part)
