@@ -71,6 +71,13 @@ class StagedRuns {
   Index last_image = -1, last_row = 0, last_col = 0, last_tiles = 0;
 };
 
+// Whether every thread had better take some of the filters and transform all tiles for them itself than read
+// what others transformed.
+inline bool filters_apart(Index F, int threads) {
+  constexpr Index least_filters = 64;
+  return threads > 1 && F >= least_filters * threads && sharing_is_expensive(threads);
+}
+
 // How a call is cut up, and its scratch.
 template <class T>
 struct TilePlan {
@@ -106,11 +113,6 @@ struct TilePlan {
     const double bytes = 1.0 * tile.filters() * filter_stride * panels * sizeof(T);
     return threads > 1 && count >= least_tiles * (threads - 1) && panels * width <= 8 * count &&
            bytes * threads <= most_bytes && sharing_is_expensive(threads);
-  }
-  // Or, with fewer tiles, transform all of them for itself and take some of the filters.
-  bool filters_apart(Index F) const {
-    constexpr Index least_filters = 64;
-    return threads > 1 && F >= least_filters * threads && sharing_is_expensive(threads);
   }
   // One of `parts` equal parts, for one thread.
   TilePlan part(Index i, Index parts) const {
@@ -277,7 +279,7 @@ void correlate_tiles(const CorrelationTile<T>& tile, const TileProblem<T>& p) {
   const int threads = plan.threads;
   if (plan.threads_apart())
     each_on_its_own(threads, threads, [&](Index part) { correlate_tiles(p, plan.part(part, threads)); });
-  else if (plan.filters_apart(p.F))
+  else if (filters_apart(p.F, threads))
     each_on_its_own(threads, threads, [&](Index part) {
       const auto first = [&](Index i) { return std::min(p.F, plan.panels * i / threads * plan.width); };
       const TileProblem<T> some = p.filters(first(part), first(part + 1));

@@ -181,22 +181,40 @@ void with_step(Index step, const Body& body) {
     body(step);
 }
 
-// values[point * point_stride + tile * tile_stride + lane]: B' d B of the tiles of a run in staged rows.
-template <class T, class K>
-void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
-                      Index tile_stride, Index point_stride) {
+// values[point * point_stride + tile * tile_stride + lane]: transform(load, store) of the tiles of a run in
+// staged rows, where a tile takes `extent` columns and the next one begins `tile_step` farther on.
+template <class T, class K, class Transform>
+[[gnu::always_inline]] inline void transform_run(const TileGrid& grid, Index col, Index tiles,
+                                                 Index tile_step, Index extent, const T* staged, T* values,
+                                                 Index tile_stride, Index point_stride,
+                                                 const Transform& transform) {
   constexpr Index lanes = Simd<T>::size;
-  const Index width = grid.run_width(col, tiles, K::sizes.step_w, K::in_w);
+  const Index width = grid.run_width(col, tiles, tile_step, extent);
   with_step<K>(grid.dilation_w, [&](auto step) {
-    TileColumn column(grid, col, K::sizes.step_w);
+    TileColumn column(grid, col, tile_step);
     for (Index t = 0; t < tiles; ++t, ++column) {
       const T* from = staged + *column * lanes;
       T* to = values + t * tile_stride;
-      TileTransforms<T, K>::input(
-          [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
-          [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::points_w + j) * point_stride, v); });
+      transform([&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
+                [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::points_w + j) * point_stride, v); });
     }
   });
+}
+
+// B' d B of the tiles of a run, for one vector of channels.
+template <class T, class K>
+void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
+                      Index tile_stride, Index point_stride) {
+  transform_run<T, K>(grid, col, tiles, K::sizes.step_w, K::in_w, staged, values, tile_stride, point_stride,
+                      [](const auto& load, const auto& store) { TileTransforms<T, K>::input(load, store); });
+}
+// A dy A' of the tiles of a run, for one vector of filters.
+template <class T, class K>
+void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
+                         Index tile_stride, Index point_stride) {
+  transform_run<T, K>(
+      grid, col, tiles, K::out_w, K::out_w, staged, values, tile_stride, point_stride,
+      [](const auto& load, const auto& store) { TileTransforms<T, K>::gradient(load, store); });
 }
 
 // Values of scratch that transform_filters needs: [c][tap][filter] of one square.
@@ -289,24 +307,6 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
         for (Index j = begin; j < width; ++j) to[f * plane + j * outside] = turned[f * span + j];
     }
   }
-}
-
-// A dy A' of the tiles of a run in staged rows, for one vector of filters.
-template <class T, class K>
-void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
-                         Index tile_stride, Index point_stride) {
-  constexpr Index lanes = Simd<T>::size;
-  const Index width = grid.run_width(col, tiles, K::out_w, K::out_w);
-  with_step<K>(grid.dilation_w, [&](auto step) {
-    TileColumn column(grid, col, K::out_w);
-    for (Index t = 0; t < tiles; ++t, ++column) {
-      const T* from = staged + *column * lanes;
-      T* to = values + t * tile_stride;
-      TileTransforms<T, K>::gradient(
-          [&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
-          [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::points_w + j) * point_stride, v); });
-    }
-  });
 }
 
 // dw of one filter and up to `lanes` channels, [channel][tap], from sums `filter_step` apart, of parts

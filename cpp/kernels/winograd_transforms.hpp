@@ -200,62 +200,66 @@ class Winograd {
   }
 };
 
-// F(M, 3) at stride 2. The values of F(M, 2) at even inputs are followed by the odd inputs as they are, which
-// all meet the same tap.
+// F(M, 3) at stride 2. The values of F(M, 2), which two taps meet, are followed by the inputs that all meet
+// the other tap, as they are.
 template <class T, int M>
 class StridedWinograd {
-  using Even = Winograd<T, 2, M>;
+ protected:
+  using Two = Winograd<T, 2, M>;
   using Packet = typename Simd<T>::Packet;
-  static constexpr int odd = M + 1;
+  static constexpr int one = M + 1;
+
+  template <class In, class Out>
+  [[gnu::always_inline]] static void follow(const In& value, const Out& out) {
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) out(one + i, value(i));
+  }
 
  public:
   template <class In, class Out>
   [[gnu::always_inline]] static void input(const In& d, const Out& out) {
-    Even::input([&](int i) { return d(2 * i); }, out);
-#pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) out(odd + i, d(2 * i + 1));
+    Two::input([&](int i) { return d(2 * i); }, out);
+    follow([&](int i) { return d(2 * i + 1); }, out);
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void output(const In& m, const Out& out) {
-    Even::output(m, [&](int i, Packet v) { out(i, Simd<T>::add(v, m(odd + i))); });
+    Two::output(m, [&](int i, Packet v) { out(i, Simd<T>::add(v, m(one + i))); });
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void gradient(const In& y, const Out& out) {
-    Even::gradient(y, out);
-#pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) out(odd + i, y(i));
+    Two::gradient(y, out);
+    follow(y, out);
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void filter(const In& g, const Out& out) {
-    Even::filter([&](int i) { return g(2 * i); }, out);
-    out(odd, g(1));
+    Two::filter([&](int i) { return g(2 * i); }, out);
+    out(one, g(1));
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void filter_gradient(const In& s, const Out& out) {
-    Even::filter_gradient(s, [&](int i, Packet v) { out(2 * i, v); });
-    out(1, s(odd));
+    Two::filter_gradient(s, [&](int i, Packet v) { out(2 * i, v); });
+    out(1, s(one));
   }
 };
 
 // The correlation that is dx at stride 2: of two neighbours one is reached by a single tap, the next by two.
 template <class T, int M>
 class StridedInputWinograd : public StridedWinograd<T, M> {
-  using Two = Winograd<T, 2, M>;
-  using Packet = typename Simd<T>::Packet;
-  static constexpr int one = M + 1;
+  using Base = StridedWinograd<T, M>;
+  using typename Base::Packet;
+  using typename Base::Two;
 
  public:
   template <class In, class Out>
   [[gnu::always_inline]] static void input(const In& d, const Out& out) {
     Two::input(d, out);
-#pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) out(one + i, d(i));
+    Base::follow(d, out);
   }
   template <class In, class Out>
   [[gnu::always_inline]] static void output(const In& m, const Out& out) {
     Two::output(m, [&](int i, Packet v) { out(2 * i + 1, v); });
 #pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) out(2 * i, m(one + i));
+    for (int i = 0; i < M; ++i) out(2 * i, m(Base::one + i));
   }
 };
 

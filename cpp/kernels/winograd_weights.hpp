@@ -234,12 +234,11 @@ void weights_by_parts(const TileGradientPlan<T>& plan, Index parts) {
 }
 
 // All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
-// Where it is expensive to read what others wrote, every thread transforms the tiles for its filters itself.
 template <class T>
 void weights_by_channels(const TileGradientPlan<T>& plan) {
-  constexpr Index lanes = Simd<T>::size, least_filters = 64;
+  constexpr Index lanes = Simd<T>::size;
   const int threads = plan.threads;
-  if (threads > 1 && plan.s.F >= least_filters * threads && sharing_is_expensive(threads))
+  if (filters_apart(plan.s.F, threads))
     return each_on_its_own(threads, threads, [&](Index part) {
       const auto some =
           plan.s.filters(plan.s.F * part / threads, plan.s.F * (part + 1) / threads, plan.tile.taps());
