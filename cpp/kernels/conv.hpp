@@ -209,7 +209,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     gradients_few_channels<T>(x, w, dout, b, nullptr, std::exchange(dw, nullptr), std::exchange(db, nullptr),
                               s);
   if (dx != nullptr) input_gradient(dout, w, b, dx, s);
-  if (dw != nullptr || (db != nullptr && tap_rows_suit<T>(s))) weight_gradient(x, dout, dw, db, s);
+  if (dw != nullptr || db != nullptr) weight_gradient(x, dout, dw, db, s);
   if (db != nullptr) bias_gradient(dout, db, s.N, s.F, s.OH * s.OW);
 }
 

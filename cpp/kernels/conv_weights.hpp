@@ -224,13 +224,14 @@ void weights_direct(const T* x, const T* dout, T* dw, T*& db, const ConvShape& s
   const auto vectors = [](Index n) { return (n + Simd<T>::size - 1) / Simd<T>::size; };
   const double by_channel = double(g.F) * g.taps * vectors(g.C);
   const double by_filter = double(g.C) * g.taps * (vectors(g.F) + vectors(g.F) % 2 + 1);
-  if (by_filter >= by_channel && shared_panels_suit(g)) {
-    if (dw == nullptr) return;
+  const bool shared = by_filter >= by_channel && shared_panels_suit(g);
+  if (!shared && tap_rows_suit<T>(s))
+    return weights_with_tap_rows(g, x, dout, dw, std::exchange(db, nullptr));
+  if (dw == nullptr) return;
+  if (shared) {
     g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_shared_positions));
     return weights_with_shared_panels(g, x, dout, dw);
   }
-  if (tap_rows_suit<T>(s)) return weights_with_tap_rows(g, x, dout, dw, std::exchange(db, nullptr));
-  if (dw == nullptr) return;
   g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most_positions));
   if (by_filter < by_channel)
     weights_with_filter_lanes(g, x, dout, dw);

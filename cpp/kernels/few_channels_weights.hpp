@@ -20,17 +20,15 @@ class WeightGradientFewChannels {
                             int most_threads)
       : g(gradient), with_dw(want_dw), parts(most_parts), threads(most_threads) {
     g.pair_offsets(offset);
-    for (int slot = 0; slot < threads; ++slot)
-      std::fill_n(staged_piece.of(scratch.data(), slot) + ones_at, has_bias() ? ones_size : 0, T(1));
   }
 
-  bool has_bias() const { return leaves_room(g); }
   static bool leaves_room(const WeightGradient<T>& g) { return g.C * g.taps % dots != 0; }
 
   // Adds one block of output positions of an image (of one group) to the running sums, or starts them.
   void add(Index image, Index oh, Index ow, Index rows, Index cols, bool start, int slot, const T* x,
            const T* dout) const {
     T* staged = staged_piece.of(scratch.data(), slot);
+    if (start) std::fill_n(staged + ones_at, ones_size, T(1));
     for (Index c = 0; with_dw && c < g.C; ++c)
       stage_plane(x + (image * g.C + c) * g.H * g.W, g.H, g.W, g.W, g.staging, oh, ow,
                   staged + c * g.staging.channel_size);
@@ -55,8 +53,7 @@ class WeightGradientFewChannels {
           prefetch(grad + (f + height + i) * positions + k / dots * share, share);
         const T *from_grad[dots], *from_image[dots];
         for (Index i = 0; i < height; ++i) from_grad[i] = grad + (f + i) * positions;
-        for (Index i = 0; i < dots; ++i)
-          from_image[i] = staged + (with_dw && k + i < pairs ? offset[k + i] : ones_at);
+        for (Index i = 0; i < dots; ++i) from_image[i] = staged + (k + i < pairs ? offset[k + i] : ones_at);
         kernel(from_grad, from_image, at, rows * whole, partial, cols % S::size, start, sum);
       }
     }
@@ -78,8 +75,8 @@ class WeightGradientFewChannels {
         const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dots;
         const auto total = [&](Index i, Index k) { return sum[(k / dots * height + i) * dots + k % dots]; };
         for (Index i = 0; i < height; ++i) {
-          for (Index k = 0; with_dw && k < pairs; ++k) *dw++ = total(i, k);
-          if (db != nullptr) *db++ = total(i, with_dw ? pairs : 0);
+          for (Index k = 0; k < pairs; ++k) *dw++ = total(i, k);
+          if (db != nullptr) *db++ = total(i, pairs);
         }
       }
   }
@@ -89,13 +86,13 @@ class WeightGradientFewChannels {
   bool with_dw;
   Index parts;
   int threads;
-  Index pairs = g.C * g.taps;
-  Index pair_blocks = with_dw ? (pairs + dots - 1) / dots : 1;
+  Index pairs = with_dw ? g.C * g.taps : 0;
+  Index pair_blocks = (pairs + leaves_room(g) + dots - 1) / dots;
   Panels filters{g.F, dots};
   Index sum_count = g.F * pair_blocks * dots;  // [block of filters][block of pairs][filter][pair]
   Index ones_at = g.C * g.staging.channel_size + S::size;
-  Index ones_size = g.positions.rows * g.staging.pitch + S::size;
-  Index staged_size = ones_at + (has_bias() ? ones_size : 0);
+  Index ones_size = leaves_room(g) ? g.positions.rows * g.staging.pitch + S::size : 0;
+  Index staged_size = ones_at + ones_size;
   Index most_vectors_of_block = g.positions.rows * (g.positions.cols / S::size + 1);
 
   Layout layout;
@@ -103,7 +100,7 @@ class WeightGradientFewChannels {
   ThreadPiece<VectorAt> vector_piece = layout.per_thread<VectorAt>(threads, most_vectors_of_block);
   ThreadPiece<T> running_piece = layout.per_thread<T>(threads, sum_count* S::size);
   Piece<T> sum_piece = layout.array<T>(checked_product(parts, g.s.groups* sum_count));
-  Piece<Index> offset_piece = layout.array<Index>(pairs);
+  Piece<Index> offset_piece = layout.array<Index>(g.C * g.taps);
   Scratch scratch{layout.bytes()};
   T* sums = sum_piece.in(scratch.data());
   Index* offset = offset_piece.in(scratch.data());
