@@ -205,6 +205,25 @@ void pack_filters(const Correlation<T>& p, const Panels& panels, const PixelBloc
   });
 }
 
+// Blocks of output positions, in the order in which they are worked off.
+template <class T>
+struct BlockOrder {
+  const Correlation<T>& p;
+  Index rows, cols, row_blocks, col_blocks;  // of a block; blocks of an image
+
+  Index each() const { return row_blocks * col_blocks; }
+  Index count() const { return p.N * p.groups * each(); }
+  Index group(Index i) const { return i / each() % p.groups; }
+  Index image(Index i) const { return i / each() / p.groups; }
+  Index oh(Index i) const { return i % each() / col_blocks * rows; }
+  Index ow(Index i) const { return i % col_blocks * cols; }
+  // The channels of a block from c0 on, where tiles read them where they lie.
+  const T* input(Index i, Index c0) const {
+    return p.x + image(i) * p.x_image + (group(i) * p.C + c0) * p.x_plane + (oh(i) + p.rows.at[0]) * p.x_row +
+           ow(i) + p.cols.at[0];
+  }
+};
+
 template <class T>
 [[gnu::noinline]] void correlate_pixels(const Correlation<T>& p) {
   constexpr Index lanes = Simd<T>::size;
@@ -216,7 +235,15 @@ template <class T>
   const Scratch axis_scratch(axes.bytes());
   Staging staging = staging_of(p, axis_indices.in(axis_scratch.data()));
   const PixelBlocks b = choose_blocks(p, staging, panels);
+  const BlockOrder<T> blocks{p, staging.rows, staging.cols, b.row_blocks, b.col_blocks};
   const bool in_place = p.OW >= lanes && reads_in_place(p);
+  // Where tiles read x where it lies, its rows of channels are too far apart for a processor to guess what
+  // comes next, and on more pages than it has addresses at hand: the first panel of filters writes them down
+  // in one run for the others, and all panels ask for those of the next block. Few channels are not worth it.
+  constexpr Index few_channels = 24;
+  const bool fetches =
+      in_place && p.C >= few_channels && vectors_for(panels.rows(panels.count - 1)) == tile_vectors;
+  const bool packs = fetches && panels.count > b.filter_parts;
 
   const Index plan_vectors = LanePlan::most_vectors(staging.rows, staging.cols, staging.pitch, lanes);
   const Index staged_size = in_place ? 0 : b.channels * staging.channel_size + 2 * tile_lanes<T>;
@@ -224,6 +251,8 @@ template <class T>
   const auto packed_piece = layout.array<T>(checked_product(p.groups * p.F, p.C * taps));
   const auto offset_piece = layout.array<Index>(b.channels * taps);
   const auto staged_piece = layout.per_thread<T>(b.threads, staged_size);
+  const auto run_piece = layout.per_thread<T>(b.threads, packs ? plan_vectors * lanes * b.channels : 0);
+  const auto run_offset_piece = layout.array<Index>(packs ? b.channels : 0);
   const auto tile_piece = layout.per_thread<T>(b.threads, p.kinds() * tile_size<T>);
   const auto plan_piece = layout.array<LanePlan>(b.threads);
   const auto source_piece = layout.per_thread<Index>(b.threads, plan_vectors);
@@ -251,13 +280,18 @@ template <class T>
           offset[n++] = in_place ? c * p.x_plane
                                  : c * staging.channel_size + staging.tap_offset(a, p.first_tap(kind) + k);
 
-  const Index blocks = b.row_blocks * b.col_blocks;
-  parallel_for(p.N * p.groups * blocks * b.filter_parts, b.threads, [&](Index task, int slot) {
-    const Index part = task % b.filter_parts, block = task / b.filter_parts % blocks;
-    const Index group = task / b.filter_parts / blocks % p.groups,
-                image = task / b.filter_parts / blocks / p.groups;
-    const Index oh = block / b.col_blocks * staging.rows, ow = block % b.col_blocks * staging.cols;
+  Index* run_offset = run_offset_piece.in(scratch.data());
+  if (packs)
+    for (Index c = 0; c < b.channels; ++c) run_offset[c] = c * tile_lanes<T>;
+
+  parallel_for(blocks.count() * b.filter_parts, b.threads, [&](Index task, int slot) {
+    const Index part = task % b.filter_parts, block = task / b.filter_parts;
+    const Index group = blocks.group(block), image = blocks.image(block);
+    const Index oh = blocks.oh(block), ow = blocks.ow(block);
+    const Index first_panel = part * panels.count / b.filter_parts,
+                last_panel = (part + 1) * panels.count / b.filter_parts;
     T* staged = staged_piece.of(scratch.data(), slot);
+    T* run = run_piece.of(scratch.data(), slot);
     T* tile = tile_piece.of(scratch.data(), slot);
     LanePlan& lane_plan = plans[slot];
     lane_plan.plan(std::min(staging.rows, p.OH - oh), std::min(staging.cols, p.OW - ow),
@@ -266,9 +300,13 @@ template <class T>
     T* out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
     for (Index chunk = 0; chunk < b.chunks; ++chunk) {
       const Index c0 = chunk * b.channels, channels = std::min(b.channels, p.C - c0);
-      const T* input = staged;
+      const T *input = staged, *next = nullptr;
       if (in_place) {
-        input = x + c0 * p.x_plane + (oh + p.rows.at[0]) * p.x_row + ow + p.cols.at[0];
+        input = next = blocks.input(block, c0);
+        if (chunk + 1 < b.chunks)
+          next = blocks.input(block, c0 + b.channels);
+        else if (block + 1 < blocks.count() && b.filter_parts == 1)
+          next = blocks.input(block + 1, 0);
       } else {
         for (Index c = 0; c < channels; ++c)
           stage_plane(x + (c0 + c) * p.x_plane, p.H, p.W, p.x_row, staging, oh, ow,
@@ -277,15 +315,13 @@ template <class T>
         std::fill_n(staged + channels * staging.channel_size, 2 * tile_lanes<T>, T(0));
       }
       const T* chunk_filters = packed + (group * p.C + c0) * p.F * taps;
-      const Index first_panel = part * panels.count / b.filter_parts,
-                  last_panel = (part + 1) * panels.count / b.filter_parts;
       for (Index panel = first_panel; panel < last_panel; ++panel) {
         const Index rows = panels.rows(panel), f = panels.first(panel);
         Index together = vectors_for(rows);
-        // Rows of channels lie too far apart for a processor to guess what comes next.
-        auto kernel = in_place && panel == first_panel && together == tile_vectors
-                          ? tile_kernel<T, tile_vectors, tile_lanes<T>>(rows)
-                          : wide_tile_kernel<T>(rows);
+        const bool from_run = packs && panel > first_panel;
+        auto kernel = packs && !from_run ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
+                      : fetches          ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
+                                         : wide_tile_kernel<T>(rows);
         for (Index v = 0; v < lane_plan.vectors; v += together) {
           if (together == tile_vectors && v + 1 == lane_plan.vectors) {  // a last vector on its own
             kernel = tile_kernel<T, 1>(rows);
@@ -296,6 +332,16 @@ template <class T>
             source[u] = input + lane_plan.source[std::min(v + u, lane_plan.vectors - 1)];
           const T* filters = chunk_filters + f * channels * taps;
           auto target = Target<T>::rows(tile, together);
+          const Index* at = offset;
+          if (fetches && together == tile_vectors) {
+            const Index parts = last_panel - first_panel;  // of a tile's channels
+            target.fetch = {next + lane_plan.source[v], offset + channels * (panel - first_panel) / parts,
+                            parts, run + v * lanes * channels};
+            if (from_run) {
+              at = run_offset;
+              for (Index u = 0; u < together; ++u) source[u] = target.fetch.packed + u * lanes;
+            }
+          }
           if (p.out_col == 1 && lane_plan.whole(v, together, lanes)) {
             for (Index u = 0; u < together; ++u)
               target.to[u] = out + f * p.out_plane + lane_plan.segments[lane_plan.first[v + u]].to;
@@ -303,7 +349,7 @@ template <class T>
             target.add = chunk > 0;
             target.bias = chunk == 0 && p.bias != nullptr ? p.bias + group * p.F + f : nullptr;
             target.relu = p.relu && chunk == b.chunks - 1;
-            kernel(channels * taps, filters, rows, offset, source, target);
+            kernel(channels * taps, filters, rows, at, source, target);
             continue;
           }
           if (p.kinds() == 2) {
@@ -321,7 +367,7 @@ template <class T>
               }
             continue;
           }
-          kernel(channels * taps, filters, rows, offset, source, target);
+          kernel(channels * taps, filters, rows, at, source, target);
           for (Index u = 0; u < together && v + u < lane_plan.vectors; ++u)
             for (Index s = lane_plan.first[v + u]; s < lane_plan.first[v + u + 1]; ++s)
               store_lanes(p, tile + u * lanes, together * lanes, rows, group * p.F + f, lane_plan.segments[s],

@@ -11,6 +11,22 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr int most_vectors = 8;  // of a tile
 
+// Input besides that of a product, brought while its arithmetic units are busy: rows of a later b, as many as
+// that takes if several calls share the work, for the second-level cache.
+template <class T>
+struct Fetch {
+  const T* next;  // b[0] of the later one
+  const Index* offset;
+  Index every;  // one row of it for so many of this one
+  T* packed;    // where Ahead::pack writes this b, in one run
+};
+
+// How a product gets b: as it comes; in one run from the second-level cache, asked for some time ahead
+// (`run`); or so that it also fetches what comes later, from scattered rows that it writes down in one run
+// for others
+// (`pack`) or from such a run (`fetch`).
+enum class Ahead { none, run, fetch, pack };
+
 // Where a tile goes: row m of vector v to to[v] + m * step, added to what lies there or started from
 // bias[m], then through ReLU.
 template <class T>
@@ -19,6 +35,7 @@ struct Target {
   Index step;
   const T* bias = nullptr;
   bool add = false, relu = false;
+  Fetch<T> fetch{};
 
   // Rows of V vectors, one after the other.
   static Target rows(T* tile, int V) {
@@ -30,9 +47,8 @@ struct Target {
 };
 
 // Row m, lane l of the target <- sum over k of a[k * step + m] * b[l / size][offset[k] + l % size], for m < R
-// and l < V * size. The sum starts at zero, so that adding it to an earlier partial sum rounds once. `Ahead`
-// values of b past those in use are asked for, which pays where b comes from the second-level cache in a run.
-template <class T, int R, int V, int Ahead = 0>
+// and l < V * size. The sum starts at zero, so that adding it to an earlier partial sum rounds once.
+template <class T, int R, int V, Ahead ahead = Ahead::none>
 void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T* const* b,
                    const Target<T>& target) {
   using S = Simd<T>;
@@ -49,13 +65,23 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) __builtin_prefetch(target.to[v] + m * target.step, 1);
+  Fetch<T> fetch = target.fetch;
+  Index until_next = 1;
   for (Index k = 0; k < K; ++k) {
     const Index at = offset[k];
+    if constexpr (ahead == Ahead::fetch || ahead == Ahead::pack) {
+      if (--until_next == 0) {
+        until_next = fetch.every;
+        prefetch<2>(fetch.next + *fetch.offset++, V * S::size);
+      }
+    }
     Packet bv[V];
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       bv[v] = S::load(base[v] + at);
-      if constexpr (Ahead > 0) __builtin_prefetch(base[v] + at + Ahead);
+      if constexpr (ahead == Ahead::run || ahead == Ahead::fetch)
+        __builtin_prefetch(base[v] + at + 1024 / sizeof(T));
+      if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv[v]);
     }
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m) {
@@ -64,6 +90,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
       for (int v = 0; v < V; ++v) sum[m][v] = S::fma(am, bv[v], sum[m][v]);
     }
     a += step;
+    if constexpr (ahead == Ahead::pack) fetch.packed += V * S::size;
   }
   if (target.add) {
 #pragma GCC unroll 16
@@ -95,22 +122,22 @@ template <class T>
 using TileKernel = void (*)(Index K, const T* a, Index step, const Index* offset, const T* const* b,
                             const Target<T>& target);
 
-template <class T, int V, int Ahead, int... R>
+template <class T, int V, Ahead ahead, int... R>
 constexpr std::array<TileKernel<T>, sizeof...(R)> tile_kernels(std::integer_sequence<int, R...>) {
-  return {&multiply_tile<T, R + 1, V, Ahead>...};
+  return {&multiply_tile<T, R + 1, V, ahead>...};
 }
 
 // The kernel for `rows` rows (1 to max_rows) of V vectors.
-template <class T, int V = tile_vectors, int Ahead = 0>
+template <class T, int V = tile_vectors, Ahead ahead = Ahead::none>
 TileKernel<T> tile_kernel(Index rows) {
-  static constexpr auto table = tile_kernels<T, V, Ahead>(std::make_integer_sequence<int, max_rows>());
+  static constexpr auto table = tile_kernels<T, V, ahead>(std::make_integer_sequence<int, max_rows>());
   return table[rows - 1];
 }
 
 // The same for b in one run of packed vectors.
 template <class T, int V = tile_vectors>
 TileKernel<T> packed_tile_kernel(Index rows) {
-  return tile_kernel<T, V, 1024 / sizeof(T)>(rows);
+  return tile_kernel<T, V, Ahead::run>(rows);
 }
 
 // Few rows need more vectors to keep the arithmetic units busy, as far as there are registers.
