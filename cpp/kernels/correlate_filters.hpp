@@ -125,6 +125,13 @@ class PrefetchAhead {
     for (const char* at = data_ + row * step_; left > 0; at += step_, line = 0)
       for (; line < row_lines_ && left > 0; ++line, --left) __builtin_prefetch(at + line * 64, 0, 2);
   }
+  bool in_one_run() const { return lines_ > 0 && lines_ == row_lines_; }
+  // Where part i of a single run begins, and its lines.
+  template <class T>
+  std::pair<const T*, Index> run(Index i) const {
+    const Index first = (done_ + i) * lines_ / parts_, last = (done_ + i + 1) * lines_ / parts_;
+    return {reinterpret_cast<const T*>(data_ + first * 64), last - first};
+  }
   // The same without its first parts.
   PrefetchAhead after(Index parts) const {
     PrefetchAhead rest = *this;
@@ -235,6 +242,11 @@ class FilterCorrelation {
     const Index size = panels.rows(panel) * lanes, f = panels.first(panel) * lanes;
     const Index channels = channels_of(chunk);
     const bool last_chunk = chunk == b.chunks - 1;
+    // Tiles of two vectors ask for something themselves: of scattered input, what the next ones read, else
+    // the run of weights that comes next, line by line, as a processor would wait for many at once.
+    const bool two = panels.rows(panel) == tile_vectors;
+    scattered = scattered && two;
+    const bool asks_itself = two && !scattered && kinds == 1 && ahead.in_one_run();
     const T* bias = p.bias != nullptr ? p.bias + block.group * p.F + f : nullptr;
     const Index* offset =
         offset_piece.in(scratch.data()) + (last_chunk && b.chunks > 1 ? b.channels * taps : 0);
@@ -242,16 +254,18 @@ class FilterCorrelation {
       const RowsInside inside(p.rows, block.oh + i, p.H);
       for (Index s = 0; s < block.segments.count; ++s, ++tile) {
         const Index j = block.segments.first(s), count = block.segments.rows(s);
-        ahead.part(tile);
-        const auto kernel = scattered && panels.rows(panel) == tile_vectors
-                                ? position_kernel_ahead<T>(count)
-                                : position_kernel<T>(count, panels.rows(panel));
+        const auto kernel = asks_itself ? asking_position_kernel<T, Asks::later>(count)
+                            : scattered ? asking_position_kernel<T, Asks::next_positions>(count)
+                                        : position_kernel<T>(count, panels.rows(panel));
+        if (!asks_itself) ahead.part(tile);
+        const auto [later, lines] = ahead.template run<T>(tile);
         const T* from = input.at(block.base, tile, i, j, chunk * b.channels);
         Index before = 0;  // products of other kinds
         for (Index kind = 0; kind < kinds; ++kind) {
           const Index each = channels * p.taps_of(kind), skipped = before + inside.first * each;
-          kernel((inside.last - inside.first) * each, from, offset + skipped, weights + skipped * size,
-                 sum + kind * size, kinds * size, chunk > 0);
+          const Index K = (inside.last - inside.first) * each;
+          kernel(K, from, offset + skipped, weights + skipped * size, sum + kind * size, kinds * size,
+                 chunk > 0, later, lines > 0 ? std::max(K / lines, Index{1}) : K);
           before += p.rows.count * each;
         }
         if (last_chunk)

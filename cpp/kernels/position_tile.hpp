@@ -8,13 +8,26 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr int tile_registers = max_rows * tile_vectors;
 
+// What a product of positions asks for while it runs: nothing, what the next positions read, or lines from
+// `later` on for the second-level cache, one for `every` rows.
+enum class Asks { nothing, next_positions, later };
+
 // Sums over k of x[offset[k] + m] * w[k][v], m < R, v < V vectors, started in or added to a tile whose rows
-// lie `step` values apart. `Ahead` asks for what the next positions read.
-template <class T, int R, int V, bool Ahead>
-void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step, bool add) {
+// lie `step` values apart.
+template <class T, int R, int V, Asks asks>
+void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step, bool add,
+                        const T* later, Index every) {
   SpreadTile<T, R, V> sums;
+  Index until_next = 1;
   for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) {
-    if constexpr (Ahead) __builtin_prefetch(x + offset[k] + 2 * R);
+    if constexpr (asks == Asks::next_positions) __builtin_prefetch(x + offset[k] + 2 * R);
+    if constexpr (asks == Asks::later) {
+      if (--until_next == 0) {
+        until_next = every;
+        __builtin_prefetch(later, 0, 2);
+        later += 64 / sizeof(T);
+      }
+    }
     sums.add_product(x + offset[k], 1, w);
   }
   sums.store(tile, step, add);
@@ -22,32 +35,36 @@ void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T*
 
 template <class T>
 using PositionKernel = void (*)(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step,
-                                bool add);
+                                bool add, const T* later, Index every);
 
-template <class T, int V, bool Ahead, int... R>
+template <class T, int V, Asks asks, int... R>
 constexpr std::array<PositionKernel<T>, sizeof...(R)> position_kernels(std::integer_sequence<int, R...>) {
-  return {&multiply_positions<T, R + 1, V, Ahead>...};
+  return {&multiply_positions<T, R + 1, V, asks>...};
 }
 
 // The kernel for `rows` positions of `vectors` vectors, as vectors_beside() allows.
 template <class T>
 PositionKernel<T> position_kernel(Index rows, Index vectors) {
   const auto up_to = [](int V) { return std::min(max_rows, tile_registers / V); };
-  static constexpr auto one = position_kernels<T, 1, false>(std::make_integer_sequence<int, up_to(1)>());
-  static constexpr auto two = position_kernels<T, 2, false>(std::make_integer_sequence<int, up_to(2)>());
-  static constexpr auto three = position_kernels<T, 3, false>(std::make_integer_sequence<int, up_to(3)>());
-  static constexpr auto four = position_kernels<T, 4, false>(std::make_integer_sequence<int, up_to(4)>());
+  static constexpr auto one =
+      position_kernels<T, 1, Asks::nothing>(std::make_integer_sequence<int, up_to(1)>());
+  static constexpr auto two =
+      position_kernels<T, 2, Asks::nothing>(std::make_integer_sequence<int, up_to(2)>());
+  static constexpr auto three =
+      position_kernels<T, 3, Asks::nothing>(std::make_integer_sequence<int, up_to(3)>());
+  static constexpr auto four =
+      position_kernels<T, 4, Asks::nothing>(std::make_integer_sequence<int, up_to(4)>());
   return vectors == 1   ? one[rows - 1]
          : vectors == 2 ? two[rows - 1]
          : vectors == 3 ? three[rows - 1]
                         : four[rows - 1];
 }
 
-// The one that asks ahead, for the tiles of long rows: `rows` positions of tile_vectors vectors.
-template <class T>
-PositionKernel<T> position_kernel_ahead(Index rows) {
+// The one for `rows` positions of tile_vectors vectors that asks.
+template <class T, Asks asks>
+PositionKernel<T> asking_position_kernel(Index rows) {
   static constexpr auto table =
-      position_kernels<T, tile_vectors, true>(std::make_integer_sequence<int, max_rows>());
+      position_kernels<T, tile_vectors, asks>(std::make_integer_sequence<int, max_rows>());
   return table[rows - 1];
 }
 

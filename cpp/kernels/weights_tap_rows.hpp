@@ -136,7 +136,7 @@ void weights_with_tap_rows(WeightGradient<T>& g, const T* x, const T* dout, T* d
               prefetch_share();
               position_kernel<T>(count, panel_vectors)(
                   K, staged + (c * height + a * s.dilation_h) * pitch + t.columns.first(q), offset,
-                  grads + panel * grad_size, sum, size, block > first);
+                  grads + panel * grad_size, sum, size, block > first, nullptr, 0);
               sum += count * size;
             }
       }
