@@ -8,19 +8,22 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// tile[m][v] = (add ? tile[m][v] : 0) + sum over blocks q and lanes c of
-//     a[q * block + m * lanes + c] * u[q * lanes + c][v].
+// tile[m][v] = (add ? tile[m][v] : 0) + sum over blocks q and lanes c of a[(q * R + m) * lanes + c] *
+// u[q * lanes + c][v]; the next a is asked for meanwhile.
 template <class T, int R, int V>
-void multiply_points(Index blocks, const T* a, Index block, const T* u, T* tile, bool add) {
+void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next) {
   constexpr int size = Simd<T>::size;
   SpreadTile<T, R, V> sums;
-  for (Index q = 0; q < blocks; ++q, a += block)
-    for (int c = 0; c < size; ++c, u += V * size) sums.add_product(a + c, size, u);
+  for (Index q = 0; q < blocks; ++q, a += R * size, next += R * size)
+    for (int c = 0; c < size; ++c, u += V * size) {
+      if (c < R) __builtin_prefetch(next + c * size, 0, 2);
+      sums.add_product(a + c, size, u);
+    }
   sums.store(tile, V * Simd<T>::size, add);
 }
 
 template <class T>
-using PointKernel = void (*)(Index blocks, const T* a, Index block, const T* u, T* tile, bool add);
+using PointKernel = void (*)(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next);
 
 template <class T, int V, int... R>
 constexpr std::array<PointKernel<T>, sizeof...(R)> point_kernels(std::integer_sequence<int, R...>) {
@@ -128,36 +131,51 @@ struct TilePlan {
   Index value_stride(Index tiles) const { return channels * tiles + lanes; }
   Index product_stride(Index tiles) const { return width * tiles + lanes; }
 
-  // values[point][c block][tile][c] of tiles [begin, end) for one block of channels.
-  void transform(const TileProblem<T>& p, Index begin, Index end, Index q, T* staged, T* values,
-                 Index tiles_stride) const {
+  // values[point][panel of tiles][c block][tile][c] of tiles [begin, end) for one block of channels, with
+  // room for `room` tiles. Blocks of `block` tiles are cut into panels, so that a product reads a panel in
+  // one run. `places` is scratch.
+  void transform(const TileProblem<T>& p, Index begin, Index end, Index block, Index q, T* staged, T* values,
+                 Index room, Index* places) const {
+    for (Index i = begin, n = 0; i < end; i += block) {
+      const Panels tile_panels(std::min(block, end - i));
+      for (Index panel = 0; panel < tile_panels.count; ++panel)
+        for (Index t = 0; t < tile_panels.rows(panel); ++t)
+          places[n++] =
+              (i - begin + tile_panels.first(panel)) * channels + (q * tile_panels.rows(panel) + t) * lanes;
+    }
     StagedRuns<T> runs(tile, grid, p, q, staged);
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       const T* rows = runs.stage(image, row, col, tiles);
-      tile.transform_inputs(grid, col, tiles, rows, values + (q * tiles_stride + at) * lanes, lanes,
-                            value_stride(tiles_stride));
+      tile.transform_inputs(grid, col, tiles, rows, values, TilePlaces{0, places + at}, value_stride(room));
     });
   }
 
   // Sums over many channels are taken in parts of so many blocks, which keeps their rounding errors apart.
   Index blocks_together() const { return (tile.interpolated > 6 ? 32 : 128) / lanes; }
 
-  // Multiplies tiles [begin, end) with one panel of filters, or adds the products of channel blocks [first,
-  // last) to those before. `values` belongs to tile `begin`, `products` is [point][tile][filter] for `most`
-  // tiles; `filters` begin with block `first`, `stride` from one point to the next.
-  void multiply(Index begin, Index end, Index first, Index last, const T* values, Index tiles_stride,
+  // Multiplies a block of tiles [begin, end) with one panel of filters, or adds the products of channel
+  // blocks [first, last) to those before. `values`, with room for `room` tiles, begin with tile `begin`,
+  // `products` is [point][tile][filter] for `most` tiles; `filters` begin with block `first`, `stride` from
+  // one point to the next.
+  void multiply(Index begin, Index end, Index first, Index last, const T* values, Index room,
                 const T* filters, Index stride, T* products, Index most) const {
     const Panels tile_panels(end - begin);
     const Index together = blocks_together();
+    const auto at = [&](Index point, Index panel, Index q) {
+      return values + point * value_stride(room) + tile_panels.first(panel) * channels +
+             q * tile_panels.rows(panel) * lanes;
+    };
     tile.each_point([&](Index point, Index filter, bool) {
       for (Index q = first; q < last; q += together)
-        for (Index i = 0; i < tile_panels.count; ++i)
+        for (Index i = 0; i < tile_panels.count; ++i) {
+          const T* next = i + 1 < tile_panels.count ? at(point, i + 1, q)
+                          : q + together < last     ? at(point, 0, q + together)
+                                                    : at(point + 1, 0, first);
           point_kernel<T>(tile_panels.rows(i), vectors)(
-              std::min(together, last - q),
-              values + point * value_stride(tiles_stride) + q * lanes * tiles_stride +
-                  tile_panels.first(i) * lanes,
-              tiles_stride * lanes, filters + filter * stride + (q - first) * lanes * width,
-              products + point * product_stride(most) + tile_panels.first(i) * width, q > 0);
+              std::min(together, last - q), at(point, i, q),
+              filters + filter * stride + (q - first) * lanes * width,
+              products + point * product_stride(most) + tile_panels.first(i) * width, q > 0, next);
+        }
     });
   }
   // Writes the outputs of tiles [begin, end) and one panel of filters.
@@ -191,6 +209,7 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
   const auto filter_piece = layout.array<T>(checked_product(plan.panels, panel_size));
   const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T>(plan.tile.taps()));
   const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
+  const auto places_piece = layout.per_thread<Index>(plan.threads, block);
   const auto value_piece = layout.per_thread<T>(plan.threads, plan.tile.points() * plan.value_stride(block));
   const auto product_piece =
       layout.per_thread<T>(plan.threads, plan.tile.points() * plan.product_stride(block));
@@ -207,7 +226,8 @@ void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
     T* values = value_piece.of(scratch.data(), slot);
     T* products = product_piece.of(scratch.data(), slot);
     for (Index q = 0; q < plan.channel_blocks; ++q)
-      plan.transform(p, begin, end, q, staged_piece.of(scratch.data(), slot), values, block);
+      plan.transform(p, begin, end, block, q, staged_piece.of(scratch.data(), slot), values, block,
+                     places_piece.of(scratch.data(), slot));
     for (Index panel = 0; panel < plan.panels; ++panel) {
       plan.multiply(begin, end, 0, plan.channel_blocks, values, block, filters + panel * panel_size,
                     plan.filter_stride, products, block);
@@ -234,14 +254,15 @@ void filters_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
   const auto filter_piece = layout.per_thread<T>(plan.threads, plan.tile.filters() * stride);
   const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T>(plan.tile.taps()));
   const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
+  const auto places_piece = layout.per_thread<Index>(plan.threads, count);
   const auto value_piece = layout.array<T>(checked_product(plan.tile.points(), plan.value_stride(count)));
   const auto product_piece =
       layout.per_thread<T>(plan.threads, plan.tile.points() * plan.product_stride(block));
   const Scratch scratch(layout.bytes());
   T* values = value_piece.in(scratch.data());
   parallel_for(plan.channel_blocks, plan.threads, [&](Index q, int slot) {
-    plan.transform(p, plan.first, plan.first + count, q, staged_piece.of(scratch.data(), slot), values,
-                   count);
+    plan.transform(p, plan.first, plan.first + count, block, q, staged_piece.of(scratch.data(), slot), values,
+                   count, places_piece.of(scratch.data(), slot));
   });
   parallel_for(plan.panels, plan.threads, [&](Index panel, int slot) {
     T* filters = filter_piece.of(scratch.data(), slot);
@@ -255,8 +276,8 @@ void filters_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
               filters + v * plan.lanes - first * plan.lanes * plan.width, plan.width, stride);
       for (Index begin = 0; begin < count; begin += block) {
         const Index end = std::min(count, begin + block);
-        plan.multiply(begin, end, first, last, values + begin * plan.lanes, count, filters, stride, products,
-                      block);
+        plan.multiply(begin, end, first, last, values + begin * plan.channels, count, filters, stride,
+                      products, block);
         if (last == plan.channel_blocks)
           plan.write(p, plan.first + begin, plan.first + end, panel, products, block);
       }

@@ -181,12 +181,20 @@ void with_step(Index step, const Body& body) {
     body(step);
 }
 
-// values[point * point_stride + tile * tile_stride + lane]: transform(load, store) of the tiles of a run in
-// staged rows, where a tile takes `extent` columns and the next one begins `tile_step` farther on.
+// Where the values of the tiles of a run go: to places of their own, or `stride` apart.
+struct TilePlaces {
+  Index stride = 0;
+  const Index* at = nullptr;
+
+  Index operator[](Index tile) const { return at != nullptr ? at[tile] : tile * stride; }
+};
+
+// values[point * point_stride + places[tile] + lane]: transform(load, store) of the tiles of a run in staged
+// rows, where a tile takes `extent` columns and the next one begins `tile_step` farther on.
 template <class T, class K, class Transform>
 [[gnu::always_inline]] inline void transform_run(const TileGrid& grid, Index col, Index tiles,
                                                  Index tile_step, Index extent, const T* staged, T* values,
-                                                 Index tile_stride, Index point_stride,
+                                                 const TilePlaces& places, Index point_stride,
                                                  const Transform& transform) {
   constexpr Index lanes = Simd<T>::size;
   const Index width = grid.run_width(col, tiles, tile_step, extent);
@@ -194,7 +202,7 @@ template <class T, class K, class Transform>
     TileColumn column(grid, col, tile_step);
     for (Index t = 0; t < tiles; ++t, ++column) {
       const T* from = staged + *column * lanes;
-      T* to = values + t * tile_stride;
+      T* to = values + places[t];
       transform([&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
                 [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::points_w + j) * point_stride, v); });
     }
@@ -204,16 +212,16 @@ template <class T, class K, class Transform>
 // B' d B of the tiles of a run, for one vector of channels.
 template <class T, class K>
 void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
-                      Index tile_stride, Index point_stride) {
-  transform_run<T, K>(grid, col, tiles, K::sizes.step_w, K::in_w, staged, values, tile_stride, point_stride,
+                      const TilePlaces& places, Index point_stride) {
+  transform_run<T, K>(grid, col, tiles, K::sizes.step_w, K::in_w, staged, values, places, point_stride,
                       [](const auto& load, const auto& store) { TileTransforms<T, K>::input(load, store); });
 }
 // A dy A' of the tiles of a run, for one vector of filters.
 template <class T, class K>
 void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
-                         Index tile_stride, Index point_stride) {
+                         const TilePlaces& places, Index point_stride) {
   transform_run<T, K>(
-      grid, col, tiles, K::out_w, K::out_w, staged, values, tile_stride, point_stride,
+      grid, col, tiles, K::out_w, K::out_w, staged, values, places, point_stride,
       [](const auto& load, const auto& store) { TileTransforms<T, K>::gradient(load, store); });
 }
 

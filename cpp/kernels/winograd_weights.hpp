@@ -82,7 +82,7 @@ struct TileGradientPlan {
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       if (q < x_blocks) {
         const T* rows = runs.stage(image, row, col, tiles);
-        tile.transform_inputs(grid, col, tiles, rows, x_values + (q * chunk + at) * lanes, lanes,
+        tile.transform_inputs(grid, col, tiles, rows, x_values + (q * chunk + at) * lanes, TilePlaces{lanes},
                               x_stride(chunk));
       } else {
         const Index f = (q - x_blocks) * lanes;
@@ -90,7 +90,7 @@ struct TileGradientPlan {
                     s.dilation_h, grid.left(col), tile.out_h,
                     grid.run_width(col, tiles, tile.out_w, tile.out_w),
                     s.dout + (s.N - 1) * s.dout_image + s.F * s.OH * s.OW, staged);
-        tile.transform_gradients(grid, col, tiles, staged, y_values + at * filters + f, filters,
+        tile.transform_gradients(grid, col, tiles, staged, y_values + at * filters + f, TilePlaces{filters},
                                  y_stride(chunk));
       }
     });
