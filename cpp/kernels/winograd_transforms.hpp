@@ -295,6 +295,8 @@ struct TileSizes {
   Index taps() const { return KH * KW; }
   Index points() const { return points_h * points_w; }
   Index filters() const { return filters_h * filters_w; }
+  // The first point that has a filter.
+  Index first_point(Index filter) const { return filter / filters_w * points_w + filter % filters_w; }
   // Calls run(point, whether it is the first) for the points that have filter (h, w).
   template <class Run>
   void each_point_of(Index h, Index w, const Run& run) const {

@@ -98,8 +98,11 @@ struct TileGradientPlan {
 
   // Adds the products of `count` tiles at one point, for one panel of channels and filters [first, first +
   // rows), to sums[f - first][c], or starts them.
+  // Where there is a `next` point, its values are asked for meanwhile. `offset` has the tiles of a vector,
+  // then those of two.
   void multiply(Index point, Index panel, Index first, Index rows, Index count, Index chunk,
-                const Index* offset, const T* x_values, const T* y_values, bool add, T* sums) const {
+                const Index* offset, const T* x_values, const T* y_values, bool add, T* sums,
+                Index next = -1) const {
     const T* source[tile_vectors];
     for (int v = 0; v < vectors; ++v)  // a last vector without channels repeats the one before
       source[v] =
@@ -111,7 +114,18 @@ struct TileGradientPlan {
       const Index f = panels_of_rows.first(i), height = panels_of_rows.rows(i);
       auto target = Target<T>::rows(sums + f * width, vectors);
       target.add = add;
-      const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(height) : packed_tile_kernel<T>(height);
+      const Index* steps = offset + chunk;
+      const bool asks = next >= 0 && vectors == tile_vectors && count <= tiles_together;
+      const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(height)
+                          : asks       ? tile_kernel<T, tile_vectors, Ahead::fetch>(height)
+                                       : packed_tile_kernel<T>(height);
+      if (asks && i == 0) {  // for x, and the other panels of filters for y, in steps of two vectors
+        target.fetch = {source[0] + (next - point) * x_stride(chunk), steps, 1, nullptr};
+      } else if (asks) {
+        const Index share = std::max<Index>(count * filters / width / (panels_of_rows.count - 1), 1);
+        target.fetch = {y_values + next * y_stride(chunk) + (i - 1) * share * width, steps,
+                        std::max<Index>(count / share, 1), nullptr};
+      }
       for (Index t = 0; t < count; t += tiles_together, target.add = true)
         kernel(std::min(tiles_together, count - t),
                y_values + point * y_stride(chunk) + t * filters + first + f, filters, offset + t, source,
@@ -143,6 +157,7 @@ class SharedTiles {
  public:
   SharedTiles(const TileGradientPlan<T>& tile_plan, Index most_tiles) : plan(tile_plan), chunk(most_tiles) {
     fill_offsets(offset_piece.in(scratch.data()), chunk, Simd<T>::size);
+    fill_offsets(offset_piece.in(scratch.data()) + chunk, chunk, tile_lanes<T>);
   }
   void transform(Index begin, Index end) {
     parallel_for(plan.x_blocks + plan.filter_blocks, plan.threads, [&](Index q, int slot) {
@@ -151,9 +166,10 @@ class SharedTiles {
     });
   }
   // As TileGradientPlan::multiply.
-  void multiply(Index point, Index panel, Index first, Index rows, Index count, bool add, T* sums) {
+  void multiply(Index point, Index panel, Index first, Index rows, Index count, bool add, T* sums,
+                Index next = -1) {
     plan.multiply(point, panel, first, rows, count, chunk, offset_piece.in(scratch.data()),
-                  x_piece.in(scratch.data()), y_piece.in(scratch.data()), add, sums);
+                  x_piece.in(scratch.data()), y_piece.in(scratch.data()), add, sums, next);
   }
 
  private:
@@ -163,7 +179,7 @@ class SharedTiles {
   Piece<T> x_piece = layout.array<T>(plan.tile.points() * plan.x_stride(chunk));
   Piece<T> y_piece = layout.array<T>(plan.tile.points() * plan.y_stride(chunk));
   ThreadPiece<T> staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  Piece<Index> offset_piece = layout.array<Index>(chunk);
+  Piece<Index> offset_piece = layout.array<Index>(2 * chunk);
   Scratch scratch{layout.bytes()};
 };
 
@@ -186,10 +202,16 @@ void weights_by_points(const TileGradientPlan<T>& plan) {
     parallel_for(plan.tile.filters() * panels, plan.threads, [&](Index task, int) {
       const Index filter = plan.tile.filters() - 1 - task / panels, panel = task % panels;
       const Index h = filter / plan.tile.filters_w, w = filter % plan.tile.filters_w;
-      plan.tile.each_point_of(h, w, [&](Index point, bool start) {
-        tiles.multiply(point, panel, 0, plan.s.F, end - begin, begin > 0 || !start,
-                       sums + filter * plan.sum_stride + panel * plan.s.F * plan.width);
-      });
+      Index point = -1;  // a point is multiplied when the next one is known
+      const auto multiply_before = [&](Index next) {
+        if (point >= 0)
+          tiles.multiply(point, panel, 0, plan.s.F, end - begin,
+                         begin > 0 || point != plan.tile.first_point(filter),
+                         sums + filter * plan.sum_stride + panel * plan.s.F * plan.width, next);
+        point = next;
+      };
+      plan.tile.each_point_of(h, w, [&](Index next, bool) { multiply_before(next); });
+      multiply_before(filter > 0 ? plan.tile.first_point(filter - 1) : -1);
     });
   }
   plan.finish(sums, 1);
