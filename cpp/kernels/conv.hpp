@@ -34,7 +34,7 @@ bool use_winograd(const ConvShape& s) {
   if (line) return gain >= 1.5;
   if (s.stride_h == 2) {
     // The products, the transforms of tiles and those of filters, as parts of the direct products.
-    const double of_tiles = (dw ? 9 : 6) * (1.0 / C + 1.0 / F),
+    const double of_tiles = (dw ? 12 : 6) * (1.0 / C + 1.0 / F),
                  of_filters = (dw ? 16.0 : 4.0) / (s.OH * s.OW);
     return 1 / gain + of_tiles + of_filters < 0.95;
   }
