@@ -18,9 +18,10 @@ struct FilterBlocks {
 
 template <class T>
 FilterBlocks choose_filter_blocks(const Correlation<T>& p, Staging& staging) {
-  constexpr Index lanes = Simd<T>::size, staged_bytes = 512 << 10, weight_bytes = 32 << 10,
-                  most_positions = 1024;
+  constexpr Index lanes = Simd<T>::size, staged_bytes = 512 << 10, most_positions = 1024;
   const Index taps = p.rows.count * p.cols.count;
+  // Beside weights of one tap there has to be room for the lines of x, which no other tap shares.
+  const Index weight_bytes = (taps == 1 ? 16 : 32) << 10;
   FilterBlocks b;
   b.threads = threads_for(p.work());
   Index cols = even_part(p.OW, most_positions), rows = 1;

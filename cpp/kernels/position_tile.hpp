@@ -20,7 +20,7 @@ void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T*
   SpreadTile<T, R, V> sums;
   Index until_next = 1;
   for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) {
-    if constexpr (asks == Asks::next_positions) __builtin_prefetch(x + offset[k] + 2 * R);
+    if constexpr (asks == Asks::next_positions) prefetch(x + offset[k] + 2 * R, R);
     if constexpr (asks == Asks::later) {
       if (--until_next == 0) {
         until_next = every;
