@@ -33,10 +33,11 @@ bool use_winograd(const ConvShape& s) {
       direct * pairs / (tiles * filled(narrow, lanes) * filled(wide, wide <= lanes ? lanes : tile_lanes<T>));
   if (line) return gain >= 1.5;
   if (s.stride_h == 2) {
-    // The products, the transforms of tiles and those of filters, as parts of the direct products.
+    // The products, the transforms of tiles and those of filters, as parts of the direct products. Transforms
+    // of doubles outgrow the second-level cache sooner.
     const double of_tiles = (dw ? 12 : 6) * (1.0 / C + 1.0 / F),
                  of_filters = (dw ? 16.0 : 4.0) / (s.OH * s.OW);
-    return 1 / gain + of_tiles + of_filters < 0.95;
+    return 1 / gain + of_tiles + of_filters < (sizeof(T) == 4 ? 0.95 : 0.8);
   }
   if (s.KH == 5) return gain >= (forward ? 1.9 : 1.7);
   if (dw) return gain >= (pairs < 256 ? 1.7 : 1);
