@@ -34,10 +34,12 @@ bool use_winograd(const ConvShape& s) {
   if (line) return gain >= 1.5;
   if (s.stride_h == 2) {
     // The products, the transforms of tiles and those of filters, as parts of the direct products. Transforms
-    // of doubles outgrow the second-level cache sooner.
+    // of doubles outgrow the second-level cache sooner, but so does direct convolution with the largest
+    // weights.
     const double of_tiles = (dw ? 12 : 6) * (1.0 / C + 1.0 / F),
                  of_filters = (dw ? 16.0 : 4.0) / (s.OH * s.OW);
-    return 1 / gain + of_tiles + of_filters < (sizeof(T) == 4 ? 0.95 : 0.8);
+    const bool cached = pairs * s.KH * s.KW * Index(sizeof(T)) <= 16 << 20;
+    return 1 / gain + of_tiles + of_filters < (sizeof(T) == 8 && cached ? 0.8 : 0.95);
   }
   if (s.KH == 5) return gain >= (forward ? 1.9 : 1.7);
   if (dw) return gain >= (pairs < 256 ? 1.7 : 1);
