@@ -22,9 +22,8 @@ struct Fetch {
 };
 
 // How a product gets b: as it comes; in one run from the second-level cache, asked for some time ahead
-// (`run`); or so that it also fetches what comes later, from scattered rows that it writes down in one run
-// for others
-// (`pack`) or from such a run (`fetch`).
+// (`run`); or it also fetches what comes later, while it reads such a run (`fetch`) or scattered rows, which
+// it writes down in one run for others (`pack`).
 enum class Ahead { none, run, fetch, pack };
 
 // Where a tile goes: row m of vector v to to[v] + m * step, added to what lies there or started from
