@@ -119,7 +119,7 @@ class PrefetchAhead {
         lines_(rows * row_lines_),
         parts_(parts) {}
   void part(Index i) const {
-    Index line = (done_ + i) * lines_ / parts_, left = (done_ + i + 1) * lines_ / parts_ - line;
+    Index line = first_line(i), left = first_line(i + 1) - line;
     if (left == 0) return;
     const Index row = line / row_lines_;
     line -= row * row_lines_;
@@ -130,8 +130,8 @@ class PrefetchAhead {
   // Where part i of a single run begins, and its lines.
   template <class T>
   std::pair<const T*, Index> run(Index i) const {
-    const Index first = (done_ + i) * lines_ / parts_, last = (done_ + i + 1) * lines_ / parts_;
-    return {reinterpret_cast<const T*>(data_ + first * 64), last - first};
+    const Index first = first_line(i);
+    return {reinterpret_cast<const T*>(data_ + first * 64), first_line(i + 1) - first};
   }
   // The same without its first parts.
   PrefetchAhead after(Index parts) const {
@@ -141,6 +141,8 @@ class PrefetchAhead {
   }
 
  private:
+  Index first_line(Index i) const { return (done_ + i) * lines_ / parts_; }
+
   const char* data_ = nullptr;
   Index step_ = 0, row_lines_ = 1, lines_ = 0, parts_ = 1, done_ = 0;
 };
@@ -258,15 +260,18 @@ class FilterCorrelation {
         const auto kernel = asks_itself ? asking_position_kernel<T, Asks::later>(count)
                             : scattered ? asking_position_kernel<T, Asks::next_positions>(count)
                                         : position_kernel<T>(count, panels.rows(panel));
-        if (!asks_itself) ahead.part(tile);
-        const auto [later, lines] = ahead.template run<T>(tile);
+        std::pair<const T*, Index> later{nullptr, 0};  // and its lines
+        if (asks_itself)
+          later = ahead.template run<T>(tile);
+        else
+          ahead.part(tile);
         const T* from = input.at(block.base, tile, i, j, chunk * b.channels);
         Index before = 0;  // products of other kinds
         for (Index kind = 0; kind < kinds; ++kind) {
           const Index each = channels * p.taps_of(kind), skipped = before + inside.first * each;
           const Index K = (inside.last - inside.first) * each;
           kernel(K, from, offset + skipped, weights + skipped * size, sum + kind * size, kinds * size,
-                 chunk > 0, later, lines > 0 ? std::max(K / lines, Index{1}) : K);
+                 chunk > 0, later.first, later.second > 0 ? std::max(K / later.second, Index{1}) : K);
           before += p.rows.count * each;
         }
         if (last_chunk)

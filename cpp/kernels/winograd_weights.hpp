@@ -110,12 +110,12 @@ struct TileGradientPlan {
     // Many tiles are taken in parts, as many channels are in TilePlan::multiply.
     const Index tiles_together = tile.interpolated > 7 ? 64 : 512;
     const Panels panels_of_rows(rows);
+    const bool asks = next >= 0 && vectors == tile_vectors && count <= tiles_together;
+    const Index* steps = offset + chunk;
     for (Index i = 0; i < panels_of_rows.count; ++i) {
       const Index f = panels_of_rows.first(i), height = panels_of_rows.rows(i);
       auto target = Target<T>::rows(sums + f * width, vectors);
       target.add = add;
-      const Index* steps = offset + chunk;
-      const bool asks = next >= 0 && vectors == tile_vectors && count <= tiles_together;
       const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(height)
                           : asks       ? tile_kernel<T, tile_vectors, Ahead::fetch>(height)
                                        : packed_tile_kernel<T>(height);
