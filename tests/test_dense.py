@@ -7,6 +7,7 @@ import pytest
 from cnnlib import (
     affine_backward,
     affine_forward,
+    affine_relu_forward,
     dropout_backward,
     dropout_forward,
     relu_backward,
@@ -43,6 +44,13 @@ AFFINE_CASES = [
     ((2, 1500), 3),
     ((3, 4), 300),
     ((150, 3), 4),
+    ((1, 1100), 530),
+    ((2, 700), 67),
+    ((3, 530), 131),
+    ((4, 2, 35), 66),
+    ((4, 610), 450),
+    ((610, 3), 450),
+    ((700, 40), 390),
 ]
 # Lengths on both sides of every vector.
 LENGTHS = [0, 1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 64, 70]
@@ -81,6 +89,15 @@ def test_affine_caches_are_interchangeable_with_naive(dtype):
         np.testing.assert_array_equal(cached, array)
     assert_all_close(affine_backward_naive(dout, cache), want, dtype)
     assert_all_close(affine_backward(dout, affine_forward_naive(x, w, b)[1]), want, dtype)
+
+
+@pytest.mark.parametrize(("shape", "M"), [((1, 1100), 530), ((610, 3), 450), ((40, 70), 66)], ids=str)
+def test_fused_relu_cuts_off_the_same_values(shape, M, isa, dtype):
+    x, w, b, *_ = affine_reference(shape, M)
+    arrays = cast((x, w, b), dtype)
+    want = np.maximum(affine_forward(*arrays)[0], 0)
+    assert 0.3 < np.mean(want > 0) < 0.7
+    assert affine_relu_forward(*arrays)[0].tobytes() == want.tobytes()
 
 
 def test_affine_gradients_are_numerical_gradients(isa):

@@ -68,6 +68,7 @@ LARGE = {
     "affine": Layer("affine", XWB, ((65, 3, 10, 10), (300, 129), (129,))),
     "affine narrow": Layer("affine", XWB, ((200, 1000), (1000, 10), (10,))),
     "affine few rows": Layer("affine", XWB, ((3, 2000), (2000, 130), (130,))),
+    "affine of rows": Layer("affine", XWB, ((70, 1100), (1100, 530), (530,))),
     "relu": Layer("relu", X, ((7, 33, 40, 37),)),
     "leaky_relu": Layer("leaky_relu", X, ((7, 33, 40, 37),)),
     "conv_bn_relu_pool": Layer(

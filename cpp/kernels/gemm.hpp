@@ -26,13 +26,13 @@ struct Fetch {
 // it writes down in one run for others (`pack`).
 enum class Ahead { none, run, fetch, pack };
 
-// Where a tile goes: row m of vector v to to[v] + m * step, added to what lies there or started from
-// bias[m], then through ReLU.
+// Where a tile goes: row m of vector v to to[v] + m * step, added to what lies there, to `row` in
+// every row and to bias[m], as far as they are given, then through ReLU.
 template <class T>
 struct Target {
   T* to[most_vectors];
   Index step;
-  const T* bias = nullptr;
+  const T *bias = nullptr, *row = nullptr;
   bool add = false, relu = false;
   Fetch<T> fetch{};
 
@@ -66,7 +66,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
       for (int v = 0; v < V; ++v) __builtin_prefetch(target.to[v] + m * target.step, 1);
   Fetch<T> fetch = target.fetch;
   Index until_next = 1;
-  for (Index k = 0; k < K; ++k) {
+  const auto multiply = [&](Index k, const T* a_row) {
     const Index at = offset[k];
     if constexpr (ahead == Ahead::fetch || ahead == Ahead::pack) {
       if (--until_next == 0) {
@@ -84,18 +84,31 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
     }
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m) {
-      const Packet am = S::fill(a[m]);
+      const Packet am = S::fill(a_row[m]);
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[m][v] = S::fma(am, bv[v], sum[m][v]);
     }
-    a += step;
     if constexpr (ahead == Ahead::pack) fetch.packed += V * S::size;
+  };
+  Index k = 0;
+  for (; k + 2 <= K; k += 2, a += 2 * step) {  // two at a time: less to count
+    multiply(k, a);
+    multiply(k + 1, a + step);
   }
+  if (k < K) multiply(k, a);
   if (target.add) {
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(target.to[v] + m * target.step));
+  }
+  if (target.row != nullptr) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      const Packet row = S::load(target.row + v * S::size);
+#pragma GCC unroll 16
+      for (int m = 0; m < R; ++m) sum[m][v] = S::add(sum[m][v], row);
+    }
   }
   if (target.bias != nullptr) {
 #pragma GCC unroll 16

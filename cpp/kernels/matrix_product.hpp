@@ -4,38 +4,10 @@
 // neither the number of threads nor the other rows change its bits.
 #pragma once
 
-#include "../parallel.hpp"
-#include "arena.hpp"
 #include "dots.hpp"
-#include "gemm.hpp"
-#include "sums.hpp"
+#include "matrix_streams.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// An operand: element (i, j) at data[i * row + j * col]; one of the steps is 1.
-template <class T>
-struct MatrixView {
-  const T* data;
-  Index row, col;
-};
-
-// c (M, N) = a (M, K) * b (K, N) + bias (N,), then ReLU if asked.
-template <class T>
-struct MatrixProduct {
-  MatrixView<T> a, b;
-  const T* bias;  // or null
-  bool relu;
-  T* c;
-  Index M, N, K;
-
-  static constexpr Index lanes = tile_lanes<T>, depth = 512;
-  Index chunks() const { return std::max<Index>(1, (K + depth - 1) / depth); }
-  Index terms(Index chunk) const { return std::min(depth, K - chunk * depth); }
-  Index most_terms() const { return std::min(depth, K); }
-  // Values of `rows` packed rows of a chunk; the last vector may be written beyond them.
-  Index packed_rows(Index rows) const { return rows * most_terms() + Simd<T>::size; }
-  int threads() const { return threads_for(2.0 / 16 * M * N * K); }
-};
 
 // Rows [m0, m0 + rows) of a chunk of a, as panels one after the other.
 template <class T>
@@ -107,10 +79,9 @@ void multiply_panel(const T* packed_a, Index rows, Index terms, const T* columns
     auto direct = Target<T>::rows(whole ? out : tile, narrow ? 1 : tile_vectors);
     if (whole) {
       direct.step = target.row;
-      direct.add = target.add || target.bias != nullptr;
+      direct.add = target.add;
+      direct.row = target.bias;
       direct.relu = target.relu;
-      if (!target.add && target.bias != nullptr)
-        for (Index i = 0; i < height; ++i) std::copy_n(target.bias, tile_lanes<T>, out + i * target.row);
     }
     const auto kernel = narrow ? packed_tile_kernel<T, 1>(height) : packed_tile_kernel<T>(height);
     kernel(terms, packed_a + first * terms, height, offset, source, direct);
@@ -131,6 +102,7 @@ void multiply_panel(const T* packed_a, Index rows, Index terms, const T* columns
 template <class T>
 void product_by_rows(const MatrixProduct<T>& p) {
   constexpr Index block_rows = 20 * max_rows, shared_bytes = 4 << 20;
+  constexpr Index most_terms_of_row = 64, most_bytes_of_row = 512 << 10;
   const int threads = p.threads();
   const Index wanted = std::min<Index>(2 * threads, (p.M + max_rows - 1) / max_rows);
   const Index blocks = std::max((p.M + block_rows - 1) / block_rows, wanted);
@@ -153,6 +125,8 @@ void product_by_rows(const MatrixProduct<T>& p) {
     return packed_b + (panel * p.chunks() + chunk) * p.most_terms() * p.lanes;
   };
 
+  // Where little is added up, writing the result is the work, and goes on along its rows.
+  const bool row_by_row = p.K <= most_terms_of_row && p.K * p.N * Index(sizeof(T)) <= most_bytes_of_row;
   for (Index first = 0; first < panels; first += together) {
     const Index count = std::min(together, panels - first);
     parallel_for(count * p.chunks(), threads, [&](Index task, int) {
@@ -165,13 +139,21 @@ void product_by_rows(const MatrixProduct<T>& p) {
       T* packed_a = a_piece.of(scratch.data(), slot);
       for (Index chunk = 0; chunk < p.chunks(); ++chunk) {
         pack_a(p, m0, height, chunk, packed_a);
-        for (Index panel = 0; panel < count; ++panel) {
+        const auto multiply = [&](Index row, Index rows, Index panel) {
           const Index n = (first + panel) * p.lanes;
-          multiply_panel<T>(packed_a, height, p.terms(chunk), columns(panel, chunk), offset,
-                            {p.c + m0 * p.N + n, p.N, std::min(p.lanes, p.N - n),
+          multiply_panel<T>(packed_a + row * p.terms(chunk), rows, p.terms(chunk), columns(panel, chunk),
+                            offset,
+                            {p.c + (m0 + row) * p.N + n, p.N, std::min(p.lanes, p.N - n),
                              chunk == 0 && p.bias != nullptr ? p.bias + n : nullptr, chunk > 0,
                              p.relu && chunk == p.chunks() - 1},
                             tile_piece.of(scratch.data(), slot));
+        };
+        if (row_by_row) {
+          const Panels of(height);
+          for (Index i = 0; i < of.count; ++i)
+            for (Index panel = 0; panel < count; ++panel) multiply(of.first(i), of.rows(i), panel);
+        } else {
+          for (Index panel = 0; panel < count; ++panel) multiply(0, height, panel);
         }
       }
     });
@@ -218,7 +200,6 @@ void product_by_columns(const MatrixProduct<T>& p) {
 // A small result of a long sum: the threads take chunks of it, whose results are added up in order.
 template <class T>
 void product_by_chunks(const MatrixProduct<T>& p) {
-  using S = Simd<T>;
   const int threads = p.threads();
   const Index size = p.M * p.N;
   Layout layout;
@@ -243,27 +224,13 @@ void product_by_chunks(const MatrixProduct<T>& p) {
       const Index width = std::min(p.lanes, p.N - n);
       const bool in_place = p.b.col == 1 && width == p.lanes && p.M <= 2 * max_rows;
       if (!in_place) pack_b(p, n, chunk, packed_b);
-      multiply_panel<T>(packed_a, p.M, p.terms(chunk),
-                        in_place ? p.b.data + chunk * p.depth * p.b.row + n : packed_b,
-                        in_place ? row_offset : offset,
-                        {parts + chunk * size + n, p.N, width,
-                         chunk == 0 && p.bias != nullptr ? p.bias + n : nullptr, false, false},
-                        tile_piece.of(scratch.data(), slot));
+      multiply_panel<T>(
+          packed_a, p.M, p.terms(chunk), in_place ? p.b.data + chunk * p.depth * p.b.row + n : packed_b,
+          in_place ? row_offset : offset, {parts + chunk * size + n, p.N, width, nullptr, false, false},
+          tile_piece.of(scratch.data(), slot));
     }
   });
-  parallel_ranges(size, 4096, double(p.chunks()) / 8, [&](Index begin, Index end) {
-    Index i = begin;
-    for (; i + S::size <= end; i += S::size) {
-      auto sum = S::load(parts + i);
-      for (Index chunk = 1; chunk < p.chunks(); ++chunk) sum = S::add(sum, S::load(parts + chunk * size + i));
-      S::store(p.c + i, p.relu ? S::relu(sum) : sum);
-    }
-    for (; i < end; ++i) {
-      T sum = parts[i];
-      for (Index chunk = 1; chunk < p.chunks(); ++chunk) sum += parts[chunk * size + i];
-      p.c[i] = p.relu && sum < T(0) ? T(0) : sum;
-    }
-  });
+  add_chunks(p, parts);
 }
 
 // Few columns: dot products of a's rows, in place, with b's columns, which are turned for it.
@@ -334,6 +301,8 @@ void matrix_product(const MatrixProduct<T>& p) {
   if (p.M == 0 || p.N == 0) return;
   if (p.a.col == 1 && p.b.col == 1 && p.N <= few_columns && p.K >= 8 * Simd<T>::size)
     return product_by_dots(p);
+  if (streams_rows(p)) return product_of_few_rows(p);
+  if (streams_result(p)) return product_of_few_terms(p);
   if (p.a.row == 1 && p.b.col == 1 && p.N <= max_rows && p.M >= tile_lanes<T> && p.bias == nullptr && !p.relu)
     return product_turned(p);
   const bool small_result = p.M <= 2 * block_rows && p.M * p.N <= p.depth / 2 * (p.M + p.N);
