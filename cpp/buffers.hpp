@@ -15,6 +15,10 @@ void release_buffer(void* buffer) noexcept;
 // a * b as a size, or std::bad_alloc when no machine could hold it.
 std::size_t checked_product(std::size_t a, std::size_t b);
 
+// A result of so many bytes is written past the caches, which saves reading its old contents, where those are
+// too small, or too slow, to have it ready for whoever uses it.
+std::size_t past_caches_bytes();
+
 // One allocation for a kernel call, released on every way out; a small one lies on a stack that each thread
 // has, since the pool's lock takes a while. Lives in one scope of one thread.
 class Scratch {

@@ -1,17 +1,14 @@
 // Loops over vectors: loads and stores with tails, and results that go past the caches.
 #pragma once
 
+#include "../buffers.hpp"
 #include "simd.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A result of so many bytes is not found in the caches when it is used; writing it past them saves
-// reading its old contents.
-constexpr Index past_caches_bytes = 64 << 20;
-
 template <class T>
 bool past_caches(Index n) {
-  return n * Index(sizeof(T)) >= past_caches_bytes;
+  return n * Index(sizeof(T)) >= Index(past_caches_bytes());
 }
 
 // The vector at p, of which `count` lanes count and the others are `other`.
