@@ -91,11 +91,12 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
     if constexpr (ahead == Ahead::pack) fetch.packed += V * S::size;
   };
   Index k = 0;
-  for (; k + 2 <= K; k += 2, a += 2 * step) {  // two at a time: less to count
-    multiply(k, a);
-    multiply(k + 1, a + step);
-  }
-  if (k < K) multiply(k, a);
+  if constexpr (ahead == Ahead::none || ahead == Ahead::run)
+    for (; k + 2 <= K; k += 2, a += 2 * step) {  // two at a time: less to count
+      multiply(k, a);
+      multiply(k + 1, a + step);
+    }
+  for (; k < K; ++k, a += step) multiply(k, a);
   if (target.add) {
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
