@@ -101,7 +101,7 @@ void multiply_panel(const T* packed_a, Index rows, Index terms, const T* columns
 // Many rows: the threads take blocks of them, and share packed columns.
 template <class T>
 void product_by_rows(const MatrixProduct<T>& p) {
-  constexpr Index block_rows = 20 * max_rows, shared_bytes = 4 << 20;
+  constexpr Index block_rows = 10 * max_rows, shared_bytes = 4 << 20;
   constexpr Index most_terms_of_row = 64, most_bytes_of_row = 512 << 10;
   const int threads = p.threads();
   const Index wanted = std::min<Index>(2 * threads, (p.M + max_rows - 1) / max_rows);
