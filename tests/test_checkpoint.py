@@ -59,8 +59,6 @@ def test_np_load_reads_it_without_pickle(path):
 
 
 def test_permissions_follow_the_umask(path):
-    if os.name == "nt":
-        pytest.skip("POSIX permissions")
     other = path.parent / "other"
     other.touch()
     assert path.stat().st_mode == other.stat().st_mode
