@@ -4,6 +4,7 @@
 #include "../parallel.hpp"
 #include "arena.hpp"
 #include "gemm.hpp"
+#include "vectors.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -30,6 +31,13 @@ struct MatrixProduct {
   // Values of `rows` packed rows of a chunk; the last vector may be written beyond them.
   Index packed_rows(Index rows) const { return rows * most_terms() + Simd<T>::size; }
   int threads() const { return threads_for(2.0 / 16 * M * N * K); }
+
+  // What becomes of `count` columns from n on: the first chunk's sum gets the bias, the last one ReLU.
+  using Packet = typename Simd<T>::Packet;
+  Packet begun(Packet sum, Index n, Index count) const {
+    return bias != nullptr ? Simd<T>::add(sum, load_counted(bias + n, count)) : sum;
+  }
+  Packet finished(Packet sum) const { return relu ? Simd<T>::relu(sum) : sum; }
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

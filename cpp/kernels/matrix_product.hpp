@@ -139,22 +139,17 @@ void product_by_rows(const MatrixProduct<T>& p) {
       T* packed_a = a_piece.of(scratch.data(), slot);
       for (Index chunk = 0; chunk < p.chunks(); ++chunk) {
         pack_a(p, m0, height, chunk, packed_a);
-        const auto multiply = [&](Index row, Index rows, Index panel) {
-          const Index n = (first + panel) * p.lanes;
-          multiply_panel<T>(packed_a + row * p.terms(chunk), rows, p.terms(chunk), columns(panel, chunk),
-                            offset,
-                            {p.c + (m0 + row) * p.N + n, p.N, std::min(p.lanes, p.N - n),
-                             chunk == 0 && p.bias != nullptr ? p.bias + n : nullptr, chunk > 0,
-                             p.relu && chunk == p.chunks() - 1},
-                            tile_piece.of(scratch.data(), slot));
-        };
-        if (row_by_row) {
-          const Panels of(height);
-          for (Index i = 0; i < of.count; ++i)
-            for (Index panel = 0; panel < count; ++panel) multiply(of.first(i), of.rows(i), panel);
-        } else {
-          for (Index panel = 0; panel < count; ++panel) multiply(0, height, panel);
-        }
+        const Panels of(height, row_by_row ? max_rows : height);
+        for (Index i = 0; i < of.count; ++i)
+          for (Index panel = 0; panel < count; ++panel) {
+            const Index m = of.first(i), n = (first + panel) * p.lanes;
+            multiply_panel<T>(packed_a + m * p.terms(chunk), of.rows(i), p.terms(chunk),
+                              columns(panel, chunk), offset,
+                              {p.c + (m0 + m) * p.N + n, p.N, std::min(p.lanes, p.N - n),
+                               chunk == 0 && p.bias != nullptr ? p.bias + n : nullptr, chunk > 0,
+                               p.relu && chunk == p.chunks() - 1},
+                              tile_piece.of(scratch.data(), slot));
+          }
       }
     });
   }

@@ -3,26 +3,23 @@
 #pragma once
 
 #include "matrix_operands.hpp"
-#include "vectors.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr int few_rows = 4, result_rows = 8;
+constexpr int few_rows = 4;
 
 // c from the chunks' results, parts (chunks, M, N), added up in order.
 template <class T>
 void add_chunks(const MatrixProduct<T>& p, const T* parts) {
   using S = Simd<T>;
   const Index size = p.M * p.N;
-  parallel_ranges(p.M, 1, double(p.chunks()) * double(p.N) / 8, [&](Index begin, Index end) {
-    for (Index m = begin; m < end; ++m)
-      write_vectors(p.c + m * p.N, p.N, false, [&](Index n, Index count) {
-        auto sum = load_counted(parts + m * p.N + n, count);
-        if (p.bias != nullptr) sum = S::add(sum, load_counted(p.bias + n, count));
-        for (Index chunk = 1; chunk < p.chunks(); ++chunk)
-          sum = S::add(sum, load_counted(parts + chunk * size + m * p.N + n, count));
-        return p.relu ? S::relu(sum) : sum;
-      });
+  parallel_ranges(p.M, 1, double(p.chunks()) * double(p.N) / 8, [&](Index m, Index) {
+    write_vectors(p.c + m * p.N, p.N, false, [&](Index n, Index count) {
+      auto sum = p.begun(load_counted(parts + m * p.N + n, count), n, count);
+      for (Index chunk = 1; chunk < p.chunks(); ++chunk)
+        sum = S::add(sum, load_counted(parts + chunk * size + m * p.N + n, count));
+      return p.finished(sum);
+    });
   });
 }
 
@@ -30,7 +27,7 @@ void add_chunks(const MatrixProduct<T>& p, const T* parts) {
 template <class T, int M>
 void add_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index first, Index last, T* to) {
   using S = Simd<T>;
-  constexpr Index together = 8 / ((M + 1) / 2);
+  constexpr Index together = M <= 2 ? 8 : 4;
   const T* a = p.a.data + chunk * p.depth * p.a.col;
   const T* b = p.b.data + chunk * p.depth * p.b.row;
   const auto add = [&](Index k, Index rows) {
@@ -59,7 +56,7 @@ void product_with_rows(const MatrixProduct<T>& p) {
   const int threads = threads_for(double(p.K) * double(p.N) / 4);
   const Index wanted = threads > 1 ? (2 * threads + p.chunks() - 1) / p.chunks() : 1;
   const Index strips =
-      std::clamp<Index>((p.N + most_columns - 1) / most_columns, wanted, (p.N + size - 1) / size);
+      std::min(std::max((p.N + most_columns - 1) / most_columns, wanted), (p.N + size - 1) / size);
   const Index columns = (p.N + strips * size - 1) / (strips * size) * size;
   Layout layout;
   const auto part_piece = layout.array<T>(checked_product(p.chunks(), M * p.N));
@@ -78,42 +75,37 @@ void product_with_columns(const MatrixProduct<T>& p) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   constexpr Index size = S::size;
-  parallel_ranges((p.N + size - 1) / size, 1, double(p.K) * double(size) / 4, [&](Index begin, Index end) {
-    for (Index n = begin * size; n < end * size; n += size) {
-      const Index columns = std::min(size, p.N - n);
-      Packet total[M];
-      for (int m = 0; m < M; ++m) total[m] = S::zero();
-      for (Index chunk = 0; chunk < p.chunks(); ++chunk) {
-        const T* a = p.a.data + chunk * p.depth * p.a.col;
-        const T* b = p.b.data + chunk * p.depth + n * p.b.col;
-        const Index terms = p.terms(chunk);
-        Packet sum[M];
-        for (int m = 0; m < M; ++m) sum[m] = S::zero();
-        const auto add = [&](Index k, Packet bv) {
-          for (int m = 0; m < M; ++m) sum[m] = S::fma(S::fill(a[m * p.a.row + k * p.a.col]), bv, sum[m]);
-        };
-        Index k = 0;
-        for (; k + size <= terms; k += size) {
-          Packet block[size];
+  parallel_ranges(p.N, size, double(p.K) / 4, [&](Index n, Index end) {
+    const Index columns = end - n;
+    Packet total[M];
+    for (int m = 0; m < M; ++m) total[m] = S::zero();
+    for (Index chunk = 0; chunk < p.chunks(); ++chunk) {
+      const T* a = p.a.data + chunk * p.depth * p.a.col;
+      const T* b = p.b.data + chunk * p.depth + n * p.b.col;
+      const Index terms = p.terms(chunk);
+      Packet sum[M];
+      for (int m = 0; m < M; ++m) sum[m] = S::zero();
+      const auto add = [&](Index k, Packet bv) {
+        for (int m = 0; m < M; ++m) sum[m] = S::fma(S::fill(a[m * p.a.row + k * p.a.col]), bv, sum[m]);
+      };
+      Index k = 0;
+      for (; k + size <= terms; k += size) {
+        Packet block[size];
 #pragma GCC unroll 16
-          for (Index i = 0; i < size; ++i) block[i] = S::load(b + std::min(i, columns - 1) * p.b.col + k);
-          transpose_packets(block);
+        for (Index i = 0; i < size; ++i) block[i] = S::load(b + std::min(i, columns - 1) * p.b.col + k);
+        transpose_packets(block);
 #pragma GCC unroll 16
-          for (Index i = 0; i < size; ++i) add(k + i, block[i]);
-        }
-        for (; k < terms; ++k) {
-          T column[size] = {};
-          for (Index i = 0; i < columns; ++i) column[i] = b[i * p.b.col + k];
-          add(k, S::load(column));
-        }
-        for (int m = 0; m < M; ++m)
-          total[m] = chunk > 0           ? S::add(total[m], sum[m])
-                     : p.bias != nullptr ? S::add(sum[m], load_counted(p.bias + n, columns))
-                                         : sum[m];
+        for (Index i = 0; i < size; ++i) add(k + i, block[i]);
+      }
+      for (; k < terms; ++k) {
+        T column[size] = {};
+        for (Index i = 0; i < columns; ++i) column[i] = b[i * p.b.col + k];
+        add(k, S::load(column));
       }
       for (int m = 0; m < M; ++m)
-        store_counted(p.c + m * p.N + n, columns, p.relu ? S::relu(total[m]) : total[m]);
+        total[m] = chunk > 0 ? S::add(total[m], sum[m]) : p.begun(sum[m], n, columns);
     }
+    for (int m = 0; m < M; ++m) store_counted(p.c + m * p.N + n, columns, p.finished(total[m]));
   });
 }
 
@@ -158,10 +150,8 @@ void rows_of_few_terms(const MatrixProduct<T>& p, Index m) {
       for (int r = 0; r < R; ++r) sum[r] = S::fma(S::fill(a[r * p.a.row + k * p.a.col]), bv, sum[r]);
     }
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-      if (p.bias != nullptr) sum[r] = S::add(sum[r], load_counted(p.bias + n, count));
-      store_counted(p.c + (m + r) * p.N + n, count, p.relu ? S::relu(sum[r]) : sum[r]);
-    }
+    for (int r = 0; r < R; ++r)
+      store_counted(p.c + (m + r) * p.N + n, count, p.finished(p.begun(sum[r], n, count)));
   }
 }
 
@@ -174,8 +164,9 @@ bool streams_result(const MatrixProduct<T>& p) {
 
 template <class T>
 void product_of_few_terms(const MatrixProduct<T>& p) {
-  parallel_ranges(p.M, result_rows, double(p.N) * double(p.K + 4) / 8, [&](Index begin, Index end) {
-    if (end - begin == result_rows) return rows_of_few_terms<T, result_rows>(p, begin);
+  constexpr Index together = 8;
+  parallel_ranges(p.M, together, double(p.N) * double(p.K + 4) / 8, [&](Index begin, Index end) {
+    if (end - begin == together) return rows_of_few_terms<T, together>(p, begin);
     for (Index m = begin; m < end; ++m) rows_of_few_terms<T, 1>(p, m);
   });
 }
