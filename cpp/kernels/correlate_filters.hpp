@@ -186,16 +186,18 @@ class FilterCorrelation {
 
   // Whether the weights had better be packed panel by panel, each for all positions, than all beforehand: the
   // sums of a panel stay in the second-level cache, the input need not be copied or is less than the weights,
-  // it stays there too or is read for the panels less often than the weights would be for the blocks, and the
-  // panels keep every thread busy.
+  // it stays there too, or is less than the weights or read less often for the panels than the weights would
+  // be for the blocks, and the panels keep every thread busy.
   bool weights_pass_by() const {
+    const Index all_positions = p.N * blocks * positions;
     constexpr Index most_positions = 2048, most_input = (1 << 20) / sizeof(T);
     // A thread on its own may have others beside it that stage as much.
     const Index most_staged = (b.threads > 1 ? 8 << 20 : 3 << 20) / Index(sizeof(T));
-    return b.chunks > 1 && p.N * blocks * positions <= most_positions &&
+    return b.chunks > 1 && all_positions <= most_positions &&
            (input.size() == 0 || p.F * taps > p.N * p.H * p.W) &&
            p.N * p.groups * blocks * input.size() <= most_staged &&
-           (p.N * p.groups * blocks * positions * p.C <= most_input || positions < width * taps) &&
+           (all_positions * p.groups * p.C <= most_input || all_positions < p.F * taps ||
+            positions < width * taps) &&
            keep_busy(p.groups * panels.count, b.threads);
   }
 

@@ -238,12 +238,15 @@ template <class T>
   const BlockOrder<T> blocks{p, staging.rows, staging.cols, b.row_blocks, b.col_blocks};
   const bool in_place = p.OW >= lanes && reads_in_place(p);
   // Where tiles read x where it lies, its rows of channels are too far apart for a processor to guess what
-  // comes next, and on more pages than it has addresses at hand: the first panel of filters writes them down
-  // in one run for the others, and all panels ask for those of the next block. Few channels are not worth it.
-  constexpr Index few_channels = 24;
-  const bool fetches =
-      in_place && p.C >= few_channels && vectors_for(panels.rows(panels.count - 1)) == tile_vectors;
-  const bool packs = fetches && panels.count > b.filter_parts;
+  // comes next, and on more pages than it has addresses at hand. Tiles of the first panel of filters ask for
+  // what the next ones read; but if much of many channels would be read again for the others, they write it
+  // down in one run for those, and all panels ask for what the next block reads.
+  constexpr Index many_channels = 48;
+  constexpr double much = 3.5e6;  // bytes
+  const Index panels_at_once = panels.count / b.filter_parts;
+  const double read_again = double(panels_at_once - 1) * p.C * p.x_plane * sizeof(T);
+  const bool wide = vectors_for(panels.rows(panels.count - 1)) == tile_vectors;
+  const bool packs = in_place && wide && p.C >= many_channels && read_again >= much;
 
   const Index plan_vectors = LanePlan::most_vectors(staging.rows, staging.cols, staging.pitch, lanes);
   const Index staged_size = in_place ? 0 : b.channels * staging.channel_size + 2 * tile_lanes<T>;
@@ -319,9 +322,11 @@ template <class T>
         const Index rows = panels.rows(panel), f = panels.first(panel);
         Index together = vectors_for(rows);
         const bool from_run = packs && panel > first_panel;
-        auto kernel = packs && !from_run ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
-                      : fetches          ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
-                                         : wide_tile_kernel<T>(rows);
+        const bool asks = in_place && wide && panel == first_panel;
+        auto kernel = from_run ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
+                      : packs  ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
+                      : asks   ? tile_kernel<T, tile_vectors, Ahead::next>(rows)
+                               : wide_tile_kernel<T>(rows);
         for (Index v = 0; v < lane_plan.vectors; v += together) {
           if (together == tile_vectors && v + 1 == lane_plan.vectors) {  // a last vector on its own
             kernel = tile_kernel<T, 1>(rows);
@@ -333,7 +338,7 @@ template <class T>
           const T* filters = chunk_filters + f * channels * taps;
           auto target = Target<T>::rows(tile, together);
           const Index* at = offset;
-          if (fetches && together == tile_vectors) {
+          if (packs && together == tile_vectors) {
             const Index parts = last_panel - first_panel;  // of a tile's channels
             target.fetch = {next + lane_plan.source[v], offset + channels * (panel - first_panel) / parts,
                             parts, run + v * lanes * channels};

@@ -22,9 +22,10 @@ struct Fetch {
 };
 
 // How a product gets b: as it comes; in one run from the second-level cache, asked for some time ahead
-// (`run`); or it also fetches what comes later, while it reads such a run (`fetch`) or scattered rows, which
-// it writes down in one run for others (`pack`).
-enum class Ahead { none, run, fetch, pack };
+// (`run`); from scattered rows, asking for what follows in each (`next`); or it also fetches what comes
+// later, while it reads such a run (`fetch`) or scattered rows, which it writes down in one run for others
+// (`pack`).
+enum class Ahead { none, run, next, fetch, pack };
 
 // Where a tile goes: row m of vector v to to[v] + m * step, added to what lies there, to `row` in
 // every row and to bias[m], as far as they are given, then through ReLU.
@@ -80,6 +81,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
       bv[v] = S::load(base[v] + at);
       if constexpr (ahead == Ahead::run || ahead == Ahead::fetch)
         __builtin_prefetch(base[v] + at + 1024 / sizeof(T));
+      if constexpr (ahead == Ahead::next) __builtin_prefetch(base[v] + at + V * S::size);
       if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv[v]);
     }
 #pragma GCC unroll 16
