@@ -60,14 +60,15 @@ inline bool covers_image(const ConvShape& s) {
          whole(s.OH, s.H, s.KH, s.pad_top, s.dilation_h) && whole(s.OW, s.W, s.KW, s.pad_left, s.dilation_w);
 }
 
-// Whether dw of a 1x1 kernel is a small matrix of long dot products, for which nothing has to be turned. In
-// float64 memory is slower still, and nothing is gained.
+// Whether dw of a 1x1 kernel is a small matrix of long dot products, for which nothing has to be turned, and
+// whose blocks of positions keep every thread busy. In float64 memory is slower still, and nothing is gained.
 template <class T>
 bool long_dots(const ConvShape& s) {
-  constexpr Index most_filters = 64, most_pairs = 4800, fewest_positions = 512;
-  const Index C = s.C / s.groups, F = s.F / s.groups;
-  return sizeof(T) == 4 && s.N > 0 && pointwise(s) && C > 1 && F <= most_filters && C * F <= most_pairs &&
-         s.OH * s.OW >= fewest_positions;
+  constexpr Index most = 64, most_beside = 256, fewest_positions = 512, fewest_in_all = 2048;
+  const Index C = s.C / s.groups, F = s.F / s.groups, positions = s.OH * s.OW;
+  const bool small = C <= most ? F <= most_beside : F <= most && C * F <= 4800;
+  return sizeof(T) == 4 && s.N > 0 && pointwise(s) && C > 1 && small && positions >= fewest_positions &&
+         s.N * positions >= fewest_in_all;
 }
 
 // Whether the weights take so many bytes that the input is worth gathering for them.

@@ -44,8 +44,7 @@ void gradients_few_channels(const T* x, const T* w, const T* dout, const T* bias
   const Index pieces = g.positions.row_blocks * g.positions.col_blocks, blocks = s.N * pieces;
   // The sums' parts depend on the shape alone; without sums every image may go its own way.
   const bool sums = dw != nullptr || db != nullptr;
-  const Index most_parts = sums ? std::max<Index>(1, 24 / s.groups) : blocks;
-  const Index per_part = (blocks + most_parts - 1) / most_parts, parts = (blocks + per_part - 1) / per_part;
+  const Index parts = sums ? std::clamp<Index>(24 / s.groups, 1, blocks) : blocks;
 
   std::optional<InputGradientFewChannels<T>> input;
   std::optional<WeightGradientFewChannels<T>> weights;
@@ -61,8 +60,9 @@ void gradients_few_channels(const T* x, const T* w, const T* dout, const T* bias
   if (db != nullptr) std::fill_n(bias_sums, parts * s.F, 0.0);
 
   parallel_for(parts * s.groups, threads, [&](Index task, int slot) {
-    const Index group = task % s.groups, part = task / s.groups, first = part * per_part;
-    for (Index block = first; block < std::min(first + per_part, blocks); ++block)
+    const Index group = task % s.groups, part = task / s.groups;
+    const Index first = part * blocks / parts, last = (part + 1) * blocks / parts;
+    for (Index block = first; block < last; ++block)
       g.each_image(block, [&](Index n, Index, Index oh, Index ow, Index rows, Index cols, Index) {
         const Index image = n * s.groups + group;
         if (weights) weights->add(image, oh, ow, rows, cols, block == first, slot, x, dout);

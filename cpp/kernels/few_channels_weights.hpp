@@ -4,6 +4,7 @@
 
 #include "dots.hpp"
 #include "sums.hpp"
+#include "vectors.hpp"
 #include "weight_gradient.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -47,10 +48,11 @@ class WeightGradientFewChannels {
       const Index f = filters.first(block), height = filters.rows(block);
       const auto kernel = dot_kernel<T>(height);
       for (Index k = 0; k < pair_blocks * dots; k += dots, sum += height * dots * S::size) {
-        // The next filters' rows arrive while these are multiplied.
-        const Index share = rows * g.OW / pair_blocks + 1;
-        for (Index i = 0; i < height; ++i)
-          prefetch(grad + (f + height + i) * positions + k / dots * share, share);
+        if (fetches) {  // the next filters' rows arrive while these are multiplied
+          const Index share = rows * g.OW / pair_blocks + 1;
+          for (Index i = 0; i < height; ++i)
+            prefetch(grad + (f + height + i) * positions + k / dots * share, share);
+        }
         const T *from_grad[dots], *from_image[dots];
         for (Index i = 0; i < height; ++i) from_grad[i] = grad + (f + i) * positions;
         for (Index i = 0; i < dots; ++i) from_image[i] = staged + (k + i < pairs ? offset[k + i] : ones_at);
@@ -89,6 +91,8 @@ class WeightGradientFewChannels {
   Index pairs = with_dw ? g.C * g.taps : 0;
   Index pair_blocks = (pairs + leaves_room(g) + dots - 1) / dots;
   Panels filters{g.F, dots};
+  // What comes from a cache costs less than asking for it; so does what few products share, from memory too.
+  bool fetches = g.taps > 1 && past_caches<T>(4 * g.s.N * g.s.F * g.OH * g.OW);
   Index sum_count = g.F * pair_blocks * dots;  // [block of filters][block of pairs][filter][pair]
   Index ones_at = g.C * g.staging.channel_size + S::size;
   Index ones_size = leaves_room(g) ? g.positions.rows * g.staging.pitch + S::size : 0;
