@@ -148,6 +148,16 @@ def test_the_array_of_running_statistics_given_is_not_written(rng):
     assert not np.array_equal(param["running_mean"], kept)
 
 
+def test_running_statistics_may_lie_apart(rng):
+    x, means, gamma, beta = random_arrays(rng, (8, 3), (3, 2), (3,), (3,))
+    apart = {"mode": "train", "running_mean": means[:, 1]}
+    together = {"mode": "train", "running_mean": means[:, 1].copy()}
+    for param in (apart, together):
+        cnnlib.batchnorm_forward(x, gamma, beta, param)
+    np.testing.assert_array_equal(apart["running_mean"], together["running_mean"])
+    np.testing.assert_allclose(apart["running_mean"], 0.9 * means[:, 1] + 0.1 * x.mean(0), rtol=1e-12)
+
+
 def test_missing_running_statistics_are_zeros(isa, dtype):
     param = {"mode": "test"}
     x = np.array([[1, -2]], dtype)

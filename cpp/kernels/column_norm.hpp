@@ -14,21 +14,22 @@ inline Index column_runs(Index N) { return (N + column_run - 1) / column_run; }
 template <class T, class Body>
 void column_run_sums(Index N, Index C, const Body& body, T* partial) {
   using S = Simd<T>;
-  constexpr Index vectors = 4, width = vectors * S::size;
+  constexpr Index vectors = S::size * sizeof(T) == 64 ? 8 : 4;  // as many as there are registers for
+  constexpr Index width = vectors * S::size;
   const Index blocks = (C + width - 1) / width, tasks = column_runs(N) * blocks;
   parallel_for(tasks, threads_for(2.0 * N * C), [&](Index task, int) {
     const Index run = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
     const Index top = run * column_run, bottom = std::min(N, top + column_run);
     T* to = partial + run * 2 * C + c;
     typename S::Packet a[vectors], b[vectors];
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) a[v] = b[v] = S::zero();
     if (count == width) {
       for (Index n = top; n < bottom; ++n)
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int v = 0; v < vectors; ++v)
           body(top * C + c + v * S::size, n * C + c + v * S::size, S::size, c + v * S::size, a[v], b[v]);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
       for (int v = 0; v < vectors; ++v) {
         S::store(to + v * S::size, a[v]);
         S::store(to + C + v * S::size, b[v]);
@@ -79,16 +80,40 @@ void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
   }
 }
 
-// body(row) for all rows, the last ones first: those are still in the cache.
+// body(first row, rows) for slices of all rows, the last ones first: those are still in the cache.
 template <class T, class Body>
-void each_column_row(Index N, Index C, const Body& body) {
+void each_slice_of_rows(Index N, Index C, const Body& body) {
   parallel_ranges(
       N, std::max<Index>(1, 16384 / std::max<Index>(1, C)), double(C),
       [&](Index begin, Index end) {
-        for (Index n = begin; n < end; ++n) body(n);
+        body(begin, end - begin);
         Simd<T>::fence();
       },
       Order::backward);
+}
+
+// to[r * C + j] = value(factors(j, lanes), r * C + j, lanes) in `rows` rows of C columns. Some rows together
+// share the factors of a column, unless they go past the caches.
+template <class T, class Factors, class Value>
+[[gnu::always_inline]] inline void write_rows(T* to, Index rows, Index C, bool past, const Factors& factors,
+                                              const Value& value) {
+  using S = Simd<T>;
+  constexpr Index together = 4;
+  Index r = 0;
+  for (; !past && r + together <= rows; r += together) {
+    const auto column = [&](Index j, Index count) {
+      const auto f = factors(j, count);
+#pragma GCC unroll 4
+      for (Index at = r * C + j, k = 0; k < together; ++k, at += C)
+        store_counted(to + at, count, value(f, at, count));
+    };
+    Index j = 0;
+    for (; j + S::size <= C; j += S::size) column(j, S::size);
+    if (j < C) column(j, C - j);
+  }
+  for (; r < rows; ++r)
+    write_vectors(to + r * C, C, past,
+                  [&](Index j, Index count) { return value(factors(j, count), r * C + j, count); });
 }
 
 template <class T>
@@ -106,16 +131,23 @@ void column_normalize(const T* x, const double* mean, const double* inv_std, con
     shift[c] = a.shift;
   }
   const bool past = past_caches<T>(N * C) && C % S::size == 0;
-  each_column_row<T>(N, C, [&](Index n) {
-    const T* row = x + n * C;
-    const auto value = [&](Index j, Index count) {
-      const auto d = S::sub(load_counted(row + j, count), load_counted(high + j, count));
-      return S::fma(d, load_counted(scale + j, count), load_counted(shift + j, count));
+  struct Factors {
+    typename S::Packet high, scale, shift;
+  };
+  each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
+    const T* from = x + n * C;
+    const auto factors = [=](Index j, Index count) {
+      return Factors{load_counted(high + j, count), load_counted(scale + j, count),
+                     load_counted(shift + j, count)};
+    };
+    const auto value = [=](const Factors& f, Index at, Index count) {
+      return S::fma(S::sub(load_counted(from + at, count), f.high), f.scale, f.shift);
     };
     if (relu)
-      write_vectors(y + n * C, C, past, [&](Index j, Index count) { return S::relu(value(j, count)); });
+      write_rows(y + n * C, rows, C, past, factors,
+                 [=](const Factors& f, Index at, Index count) { return S::relu(value(f, at, count)); });
     else
-      write_vectors(y + n * C, C, past, value);
+      write_rows(y + n * C, rows, C, past, factors, value);
   });
 }
 
@@ -152,13 +184,21 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
     constant[c] = g.constant;
   }
   const bool past = past_caches<T>(N * C) && C % S::size == 0;
-  each_column_row<T>(N, C, [&](Index n) {
-    const T *grad = dout + n * C, *row = x + n * C;
-    write_vectors(dx + n * C, C, past, [&](Index j, Index count) {
-      const auto d = S::sub(load_counted(row + j, count), load_counted(high + j, count));
-      return S::fma(load_counted(grad + j, count), load_counted(by_dout + j, count),
-                    S::fma(d, load_counted(by_x + j, count), load_counted(constant + j, count)));
-    });
+  struct Factors {
+    typename S::Packet high, by_dout, by_x, constant;
+  };
+  each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
+    const T *grad = dout + n * C, *from = x + n * C;
+    write_rows(
+        dx + n * C, rows, C, past,
+        [=](Index j, Index count) {
+          return Factors{load_counted(high + j, count), load_counted(by_dout + j, count),
+                         load_counted(by_x + j, count), load_counted(constant + j, count)};
+        },
+        [=](const Factors& f, Index at, Index count) {
+          const auto d = S::sub(load_counted(from + at, count), f.high);
+          return S::fma(load_counted(grad + at, count), f.by_dout, S::fma(d, f.by_x, f.constant));
+        });
   });
 }
 

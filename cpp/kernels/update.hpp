@@ -11,9 +11,10 @@ namespace cnnlib::CNNLIB_ISA {
 
 // step(i, lanes) for all vectors of [0, n), in parallel.
 template <class T, class Step>
-void each_vector(Index n, double work_per_item, const Step& step) {
+void each_vector(Index n, double work_per_item, const Step& shared) {
   using S = Simd<T>;
   parallel_ranges(n, elementwise_slice, work_per_item, [=](Index begin, Index end) {
+    const Step step = shared;  // a copy that no store can change stays in registers
     Index i = begin;
     for (; i + S::size <= end; i += S::size) step(i, S::size);
     if (i < end) step(i, end - i);
@@ -23,9 +24,11 @@ void each_vector(Index n, double work_per_item, const Step& step) {
 // w -= rate * dw
 template <class T>
 void sgd_step(T* w, const T* dw, double scale_, double rate_, Index n) {
-  const T scale = T(scale_), rate = T(rate_);
-  parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) w[i] -= rate * (scale * dw[i]);
+  using S = Simd<T>;
+  const auto scale = S::fill(T(scale_)), rate = S::fill(T(rate_));
+  each_vector<T>(n, 1, [=](Index i, Index count) {
+    const auto g = S::mul(load_counted(dw + i, count), scale);
+    store_counted(w + i, count, S::sub(load_counted(w + i, count), S::mul(rate, g)));
   });
 }
 
@@ -35,22 +38,14 @@ template <class T>
 void momentum_step(T* w, const T* dw, double scale_, T* velocity, double rate_, double momentum_,
                    bool nesterov, Index n) {
   using S = Simd<T>;
-  const T scale = T(scale_), rate = T(rate_), momentum = T(momentum_);
-  if (nesterov)
-    return each_vector<T>(n, 2, [=](Index i, Index count) {
-      const auto g = S::mul(load_counted(dw + i, count), S::fill(scale));
-      const auto old = load_counted(velocity + i, count), by = S::fill(momentum);
-      const auto v = S::sub(S::mul(by, old), S::mul(S::fill(rate), g));
-      const auto step = S::fma(by, S::sub(v, old), v);
-      store_counted(w + i, count, S::add(load_counted(w + i, count), step));
-      store_counted(velocity + i, count, v);
-    });
-  parallel_ranges(n, elementwise_slice, 2, [=](Index begin, Index end) {  // faster than in packets
-    for (Index i = begin; i < end; ++i) {
-      const T v = momentum * velocity[i] - rate * (scale * dw[i]);
-      w[i] += v;
-      velocity[i] = v;
-    }
+  const auto scale = S::fill(T(scale_)), rate = S::fill(T(rate_)), momentum = S::fill(T(momentum_));
+  each_vector<T>(n, 2, [=](Index i, Index count) {
+    const auto g = S::mul(load_counted(dw + i, count), scale);
+    const auto old = load_counted(velocity + i, count);
+    const auto v = S::sub(S::mul(momentum, old), S::mul(rate, g));
+    const auto step = nesterov ? S::fma(momentum, S::sub(v, old), v) : v;
+    store_counted(w + i, count, S::add(load_counted(w + i, count), step));
+    store_counted(velocity + i, count, v);
   });
 }
 

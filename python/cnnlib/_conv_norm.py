@@ -23,7 +23,7 @@ def _conv_bn_relu(function, x, w, b, gamma, beta, conv_param, bn_param):
     out, a, mean, var, inv_std = _core.conv_bn_relu_train(
         function, x, w, b, gamma, beta, eps, geometry, algorithm
     )
-    bn_param["running_mean"], bn_param["running_var"] = _moved(running, (mean, var), momentum)
+    bn_param["running_mean"], bn_param["running_var"] = _moved(function, running, (mean, var), momentum)
     return out, (conv_cache, _BatchCache((a, gamma, beta), mean, inv_std, from_batch=True))
 
 

@@ -145,6 +145,9 @@ def batchnorm_train(
     relu: bool = False,
     out: NDArray[_T] | None = None,
 ) -> tuple[NDArray[_T], _Stats, _Stats, _Stats]: ...
+def moved_statistic(
+    function: str, running: NDArray[_T], statistic: _Stats, momentum: float
+) -> NDArray[_T]: ...
 def batchnorm_normalize(
     function: str,
     x: NDArray[_T],

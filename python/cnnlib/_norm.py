@@ -38,7 +38,7 @@ def _running(function, name, bn_param, shape, dtype):
         raise ValueError(f"{function}: {name} must have shape {shape}, got {value.shape}")
     if value.dtype.kind not in "fiu":
         raise TypeError(f"{function}: {name} must be real numbers, got dtype {value.dtype}")
-    return value.astype(dtype, copy=False)
+    return np.ascontiguousarray(value, dtype)
 
 
 def _batch_options(function, bn_param):
@@ -53,10 +53,10 @@ def _running_statistics(function, bn_param, shape, dtype):
     return [_running(function, name, bn_param, shape, dtype) for name in ("running_mean", "running_var")]
 
 
-def _moved(running, statistics, momentum):
+def _moved(function, running, statistics, momentum):
     """The running mean and variance after a batch that had these statistics."""
     return [
-        (momentum * old + (1 - momentum) * new).astype(old.dtype)
+        _core.moved_statistic(function, old, new, momentum)
         for old, new in zip(running, statistics, strict=True)
     ]
 
@@ -76,7 +76,7 @@ def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
             inv_std = 1 / np.sqrt(var + eps)
         out = _core.batchnorm_normalize(function, x, ndim, mean, inv_std, gamma, beta, relu, out)
     if from_batch:
-        running = _moved(running, (mean, var), momentum)
+        running = _moved(function, running, (mean, var), momentum)
     if mode == "train":
         bn_param["running_mean"], bn_param["running_var"] = running
     return result(out, dtype), _BatchCache(arrays, mean, inv_std, from_batch)
