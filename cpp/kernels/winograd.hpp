@@ -81,6 +81,12 @@ inline bool filters_apart(Index F, int threads) {
   return threads > 1 && F >= least_filters * threads && sharing_is_expensive(threads);
 }
 
+// Threads for the products of so many transformed values a channel, and for their transforms, which take some
+// five operations each.
+inline int tile_threads(Index values, Index channels, Index filters) {
+  return threads_for(2.0 / 16 * double(values) * (double(channels) * filters + 5.0 * (channels + filters)));
+}
+
 // How a call is cut up, and its scratch.
 template <class T>
 struct TilePlan {
@@ -106,7 +112,7 @@ struct TilePlan {
         grid(p.grid(tile)),
         first(0),
         count(grid.count),
-        threads(threads_for(2.0 / 16 * grid.count * tile.points() * channels * panels * width)),
+        threads(tile_threads(grid.count * tile.points(), channels, panels * width)),
         staged_size((tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes) {}
 
   // Whether every thread had better transform all filters for itself than read what others transformed: it

@@ -53,7 +53,7 @@ struct TileGradientPlan {
         filter_blocks((s.F + lanes - 1) / lanes),
         filters(filter_blocks * lanes),
         grid(s.grid(tile)),
-        threads(threads_for(2.0 / 16 * grid.count * tile.points() * channels * s.F)),
+        threads(tile_threads(grid.count * tile.points(), channels, s.F)),
         staged_size((tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes),
         sum_stride(channels * s.F + lanes) {}
 
