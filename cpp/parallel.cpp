@@ -16,7 +16,7 @@ namespace cnnlib {
 namespace {
 
 // Below this many operations a thread costs more to wake than it saves.
-constexpr double work_per_thread = 60e3;
+constexpr double work_per_thread = 40e3;
 
 std::atomic<bool> forked{false};
 thread_local int single_thread = 0;
