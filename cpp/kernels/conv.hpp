@@ -64,9 +64,10 @@ inline bool covers_image(const ConvShape& s) {
 // whose blocks of positions keep every thread busy. In float64 memory is slower still, and nothing is gained.
 template <class T>
 bool long_dots(const ConvShape& s) {
-  constexpr Index most = 64, most_beside = 256, fewest_positions = 512, fewest_in_all = 2048;
+  constexpr Index most = 64, most_beside = 256, most_pairs = 4800, fewest_positions = 512,
+                  fewest_in_all = 2048;
   const Index C = s.C / s.groups, F = s.F / s.groups, positions = s.OH * s.OW;
-  const bool small = C <= most ? F <= most_beside : F <= most && C * F <= 4800;
+  const bool small = C <= most ? F <= most_beside : F <= most && C * F <= most_pairs;
   return sizeof(T) == 4 && s.N > 0 && pointwise(s) && C > 1 && small && positions >= fewest_positions &&
          s.N * positions >= fewest_in_all;
 }

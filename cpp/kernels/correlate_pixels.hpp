@@ -245,8 +245,8 @@ template <class T>
   constexpr double much = 3.5e6;  // bytes
   const Index panels_at_once = panels.count / b.filter_parts;
   const double read_again = double(panels_at_once - 1) * p.C * p.x_plane * sizeof(T);
-  const bool wide = vectors_for(panels.rows(panels.count - 1)) == tile_vectors;
-  const bool packs = in_place && wide && p.C >= many_channels && read_again >= much;
+  const bool scattered = in_place && vectors_for(panels.rows(panels.count - 1)) == tile_vectors;
+  const bool packs = scattered && p.C >= many_channels && read_again >= much;
 
   const Index plan_vectors = LanePlan::most_vectors(staging.rows, staging.cols, staging.pitch, lanes);
   const Index staged_size = in_place ? 0 : b.channels * staging.channel_size + 2 * tile_lanes<T>;
@@ -306,9 +306,9 @@ template <class T>
       const T *input = staged, *next = nullptr;
       if (in_place) {
         input = next = blocks.input(block, c0);
-        if (chunk + 1 < b.chunks)
+        if (packs && chunk + 1 < b.chunks)
           next = blocks.input(block, c0 + b.channels);
-        else if (block + 1 < blocks.count() && b.filter_parts == 1)
+        else if (packs && block + 1 < blocks.count() && b.filter_parts == 1)
           next = blocks.input(block + 1, 0);
       } else {
         for (Index c = 0; c < channels; ++c)
@@ -322,7 +322,7 @@ template <class T>
         const Index rows = panels.rows(panel), f = panels.first(panel);
         Index together = vectors_for(rows);
         const bool from_run = packs && panel > first_panel;
-        const bool asks = in_place && wide && panel == first_panel;
+        const bool asks = scattered && panel == first_panel;
         auto kernel = from_run ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
                       : packs  ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
                       : asks   ? tile_kernel<T, tile_vectors, Ahead::next>(rows)

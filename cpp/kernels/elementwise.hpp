@@ -10,10 +10,9 @@ constexpr Index elementwise_slice = 1 << 15;
 
 // out[i] = value(i, lanes) for all vectors of [0, n), in parallel.
 template <class T, class Value>
-void elementwise(T* out, Index n, const Value& shared) {
+void elementwise(T* out, Index n, const Value& value) {
   const bool past = past_caches<T>(n);
   parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
-    const Value value = shared;  // a copy that no store can change stays in registers
     write_vectors(out + begin, end - begin, past,
                   [&](Index i, Index count) { return value(begin + i, count); });
     Simd<T>::fence();

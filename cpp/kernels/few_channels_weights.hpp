@@ -91,7 +91,8 @@ class WeightGradientFewChannels {
   Index pairs = with_dw ? g.C * g.taps : 0;
   Index pair_blocks = (pairs + leaves_room(g) + dots - 1) / dots;
   Panels filters{g.F, dots};
-  // What comes from a cache costs less than asking for it; so does what few products share, from memory too.
+  // What comes from a cache (up to a quarter of what is written past them) costs less than asking for it; so
+  // does what few products share, from memory too.
   bool fetches = g.taps > 1 && past_caches<T>(4 * g.s.N * g.s.F * g.OH * g.OW);
   Index sum_count = g.F * pair_blocks * dots;  // [block of filters][block of pairs][filter][pair]
   Index ones_at = g.C * g.staging.channel_size + S::size;

@@ -11,10 +11,9 @@ namespace cnnlib::CNNLIB_ISA {
 
 // step(i, lanes) for all vectors of [0, n), in parallel.
 template <class T, class Step>
-void each_vector(Index n, double work_per_item, const Step& shared) {
+void each_vector(Index n, double work_per_item, const Step& step) {
   using S = Simd<T>;
   parallel_ranges(n, elementwise_slice, work_per_item, [=](Index begin, Index end) {
-    const Step step = shared;  // a copy that no store can change stays in registers
     Index i = begin;
     for (; i + S::size <= end; i += S::size) step(i, S::size);
     if (i < end) step(i, end - i);
