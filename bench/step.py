@@ -51,7 +51,11 @@ def main():
 
 def _show(row, peaks):
     faults = ", ".join(f"{name} {count:.0f}" for name, count in row["page_faults"].items())
-    print(f"{report.line(row, peaks)} | page faults a step: {faults}", flush=True)
+    buffers, fresh = row["buffers"]
+    allocations = ", ".join(f"{name} {count}" for name, count in row["allocations"].items())
+    print(report.line(row, peaks))
+    print(f"    page faults of a step: {faults}", end="; ")
+    print(f"allocations: cnnlib {fresh:.0f} (of {buffers:.0f} buffers), {allocations}", flush=True)
 
 
 def _measure(options, condition, threads):
@@ -87,6 +91,10 @@ def _measure(options, condition, threads):
             row |= {"difference": difference, "wrong": [] if agreed else list(steps)}
             row["page_faults"] = {"cnnlib": step_sides.page_faults(pair.own_step)}
             row["page_faults"] |= {peer: step_sides.page_faults(step) for peer, step in steps.items()}
+            row["buffers"] = step_sides.own_buffers(pair.own_step)
+            row["allocations"] = {
+                peer: step_sides.torch_allocations(torch, step) for peer, step in steps.items()
+            }
             runner.emit(row)
             if options.profile:
                 step_profile.print_own(pair.own_step)

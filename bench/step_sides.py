@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import resource
+import tempfile
+from pathlib import Path
 
 import cnnlib.convnet
 import cnnlib.models
@@ -103,6 +106,30 @@ def loss_difference(pair, steps):
         ours, theirs = pair.own_step(), pair.torch_step()
         worst = max(worst, abs(ours - theirs) / abs(theirs))
     return worst
+
+
+def own_buffers(step):
+    """Buffers that a step takes in the steady state, and those among them that the system had to give."""
+    step()
+    before = cnnlib._core.buffer_counts()
+    for _ in range(_FAULT_STEPS):
+        step()
+    after = cnnlib._core.buffer_counts()
+    return [(b - a) / _FAULT_STEPS for a, b in zip(before, after, strict=True)]
+
+
+def torch_allocations(torch, step):
+    """What a step of PyTorch's allocates in the steady state, as its profiler tells."""
+    step()
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "trace.json")
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    return sum(event["name"] == "[memory]" and event["args"]["Bytes"] > 0 for event in events)
 
 
 def page_faults(step):

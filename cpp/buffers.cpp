@@ -49,6 +49,7 @@ struct Pool {
   std::mutex mutex;
   std::vector<Header*> free;  // the most recently released last
   std::size_t bytes = 0;
+  BufferCounts counts;
 };
 
 // Never destroyed: arrays can outlive the module's static objects. A fork waits for the lock, so that
@@ -119,6 +120,7 @@ void* acquire_buffer(std::size_t bytes) {
   {
     Pool& p = pool();
     const std::lock_guard<std::mutex> lock(p.mutex);
+    ++p.counts.acquired;
     const auto found = std::find_if(p.free.rbegin(), p.free.rend(),
                                     [&](const Header* h) { return h->capacity == capacity; });
     if (found != p.free.rend()) {
@@ -127,6 +129,7 @@ void* acquire_buffer(std::size_t bytes) {
       p.bytes -= capacity;
       return reinterpret_cast<char*>(header) + buffer_alignment;
     }
+    ++p.counts.fresh;
   }
   const bool large = capacity >= 2 * huge_page;
   const std::size_t alignment = large ? huge_page : buffer_alignment;
@@ -138,6 +141,12 @@ void* acquire_buffer(std::size_t bytes) {
 #endif
   static_cast<Header*>(block)->capacity = capacity;
   return static_cast<char*>(block) + buffer_alignment;
+}
+
+BufferCounts buffer_counts() {
+  Pool& p = pool();
+  const std::lock_guard<std::mutex> lock(p.mutex);
+  return p.counts;
 }
 
 void release_buffer(void* buffer) noexcept {

@@ -12,6 +12,13 @@ constexpr std::size_t buffer_alignment = 64;
 void* acquire_buffer(std::size_t bytes);
 void release_buffer(void* buffer) noexcept;
 
+// Of the whole process so far: how many buffers were acquired, and how many of them the system had to give
+// because the pool had none of the size.
+struct BufferCounts {
+  std::size_t acquired = 0, fresh = 0;
+};
+BufferCounts buffer_counts();
+
 // a * b as a size, or std::bad_alloc when no machine could hold it.
 std::size_t checked_product(std::size_t a, std::size_t b);
 

@@ -565,6 +565,11 @@ class TestBench:
         assert spent + profile["loss"] + profile["update"] < profile["total"]
         shares = [float(line.split()[-1].rstrip("%")) for line in out.splitlines() if line.endswith("%")]
         assert sum(shares) == pytest.approx(100, abs=0.1 * len(shares))
+        counts = (
+            f"buffers per step: {profile['buffers']:.0f}, from the system: {profile['fresh_buffers']:.1f}"
+        )
+        assert counts in out
+        assert profile["buffers"] > len(names) > profile["fresh_buffers"]
         assert f"page faults per step: {profile['page_faults']:.1f}" in out
 
     def test_profile_leaves_the_layers_alone(self):

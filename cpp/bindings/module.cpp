@@ -32,6 +32,10 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.def("get_num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
+  m.def("buffer_counts", [] {
+    const BufferCounts counts = buffer_counts();
+    return std::make_pair(counts.acquired, counts.fresh);
+  });
   m.attr("__version__") = CNNLIB_VERSION;
   m.attr("eigen_version") = CNNLIB_EIGEN_VERSION;
   m.attr("compiler") = __VERSION__;

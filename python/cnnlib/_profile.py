@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cnnlib import layers
+from cnnlib import _core, layers
 
 _LOSSES = ("softmax_loss", "svm_loss")
 
@@ -27,12 +27,18 @@ class LayerTime:
 
 @dataclass
 class Profile:
-    """Seconds that a step takes, and where: `rest` is Python, sums of branches, regularisation."""
+    """Seconds that a step takes, and where: `rest` is Python, sums of branches, regularisation.
+
+    Memory is counted for a step: the buffers that kernels and large results took, those among them that were
+    not there yet from earlier steps, and page faults (None where the system does not count them).
+    """
 
     total: float
     loss: float
     update: float
-    page_faults: float | None  # of a step; None where the system does not count them
+    buffers: float
+    fresh_buffers: float
+    page_faults: float | None
     layers: list[LayerTime] = field(default_factory=list)
 
     @property
@@ -74,20 +80,23 @@ def profile_step(model, X, y, update, steps):
         for _ in range(2):
             step()
         calls.clear()
-        faults, started = _page_faults(), time.perf_counter()
+        memory, started = _memory_counts(), time.perf_counter()
         updating = sum(step() for _ in range(steps))
         total = time.perf_counter() - started
-    faults = None if faults is None else (_page_faults() - faults) / steps
+        memory = [
+            None if before is None else (after - before) / steps
+            for before, after in zip(memory, _memory_counts(), strict=True)
+        ]
     for call in calls.values():
         call.forward /= steps
         call.backward /= steps
     loss = sum(call.forward for call in calls.values() if call.name in _LOSSES)
     shown = [call for call in calls.values() if call.name not in _LOSSES]
-    return Profile(total / steps, loss, updating / steps, faults, shown)
+    return Profile(total / steps, loss, updating / steps, *memory, shown)
 
 
 def table(profile):
-    """The profile as text: a line for each layer, then loss, update, rest and the page faults."""
+    """The profile as text: a line for each layer, then loss, update, rest and the counts of memory."""
     rows = [(f"{layer.name} {_text(layer.shape)}", layer.forward, layer.backward) for layer in profile.layers]
     rows += [("loss", profile.loss, None), ("update", profile.update, None), ("rest", profile.rest, None)]
     width = max(len(name) for name, _, _ in rows)
@@ -96,6 +105,7 @@ def table(profile):
         share = (forward + (backward or 0.0)) / profile.total
         back = "" if backward is None else f"{1e3 * backward:.3f}"
         lines.append(f"{name:{width}}  {1e3 * forward:10.3f}  {back:>11}  {share:6.1%}")
+    lines.append(f"buffers per step: {profile.buffers:.0f}, from the system: {profile.fresh_buffers:.1f}")
     if profile.page_faults is not None:
         lines.append(f"page faults per step: {profile.page_faults:.1f}")
     return "\n".join(lines)
@@ -157,12 +167,13 @@ def _watched(note):
             setattr(module, name, value)
 
 
-def _page_faults():
+def _memory_counts():
+    """Buffers acquired so far, those that came from the system, and page faults."""
     try:
         import resource
     except ImportError:  # Windows
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        return *_core.buffer_counts(), None
+    return *_core.buffer_counts(), resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def _text(shape):
