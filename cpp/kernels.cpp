@@ -6,6 +6,7 @@
 #include "kernels/dense.hpp"
 #include "kernels/loss.hpp"
 #include "kernels/max_pool.hpp"
+#include "kernels/max_pool_gradient.hpp"
 #include "kernels/row_norm.hpp"
 #include "kernels/update.hpp"
 

@@ -93,6 +93,33 @@ def test_matches_naive(case, values, isa, dtype):
     assert_close(max_pool_backward(dout.astype(dtype), cache), want_dx, dtype)
 
 
+WIDTHS = [*range(2, 21), *range(30, 36), 47, *range(62, 68)]
+WINDOWS = {
+    "tiles": {"pool": (2, 2)},
+    "tiles_ceil": {"pool": (2, 2), "ceil_mode": True},
+    "2x2_pad": {"pool": (2, 2), "stride": 2, "pad": 1},
+    "3x3": {"pool": (3, 3), "stride": 2},
+    "3x3_pad": {"pool": (3, 3), "stride": 2, "pad": 1},
+    "3x3_ceil": {"pool": (3, 3), "stride": 2, "pad": 1, "ceil_mode": True},
+    "3x3_same": {"pool": (3, 3), "stride": 2, "pad": "same"},
+    "2x3": {"pool": (2, 3), "stride": 2, "pad": (0, 1)},
+    "3x2": {"pool": (3, 2), "stride": 2, "pad": (2, 1)},
+    "close": {"pool": (3, 3), "stride": 1, "pad": 1},
+}
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+def test_rows_of_any_length(window, isa, dtype):
+    """Whole vectors, their ends, and what they leave over, for several planes one behind the other."""
+    for W in WIDTHS:
+        for H in (3, 6, 7):
+            case = Case((1, 3, H, max(W, 3)), **WINDOWS[window])
+            x, dout, want, want_dx = reference(case, "ties")
+            out, cache = max_pool_forward(x.astype(dtype), case.pool_param)
+            np.testing.assert_array_equal(out, want.astype(dtype), err_msg=str(case))
+            assert_close(max_pool_backward(dout.astype(dtype), cache), want_dx, dtype)
+
+
 @pytest.mark.parametrize("values", TIES)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_caches_are_interchangeable_with_naive(case, values, isa, dtype):

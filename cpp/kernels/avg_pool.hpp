@@ -33,38 +33,38 @@ void avg_pool_small_windows(const T* x, const T* weight, T* out, const PoolShape
   Layout layout;
   const auto piece = layout.per_thread<T>(slices.threads, padded.size(s.H));
   const Scratch scratch(layout.bytes());
-  slices.each_plane([&](int slot) { std::fill_n(piece.of(scratch.data(), slot), padded.size(s.H), T(0)); },
-                    [&](Index plane, int slot) {
-                      T* rows = piece.of(scratch.data(), slot);
-                      for (Index h = 0; h < s.H; ++h)
-                        padded.fill(padded.row(rows, h), [&](Index j, Index count) {
-                          return load_first(x + (plane * s.H + h) * s.W + j, count);
-                        });
-                      for (Index oh = 0; oh < s.OH; ++oh) {
-                        const Index top = oh * s.stride_h - s.pad_top;
-                        const Index begin = std::max<Index>(top, 0), end = std::min(top + s.PH, s.H);
-                        for (Index ow = 0; ow < s.OW; ow += S::size) {
-                          auto sum = S::zero();
-                          for (Index h = begin; h < end; ++h) {
-                            typename S::Packet tap[PW];
-                            load_taps<T, PW, Stride>(padded.row(rows, h) + ow * Stride - s.pad_left, tap);
+  const auto clear = [&](int slot) { std::fill_n(piece.of(scratch.data(), slot), padded.size(s.H), T(0)); };
+  slices.each_plane(clear, [&](Index plane, int slot) {
+    T* rows = piece.of(scratch.data(), slot);
+    for (Index h = 0; h < s.H; ++h)
+      padded.fill(padded.row(rows, h),
+                  [&](Index j, Index count) { return load_first(x + (plane * s.H + h) * s.W + j, count); });
+    for (Index oh = 0; oh < s.OH; ++oh) {
+      const Index top = oh * s.stride_h - s.pad_top;
+      const Index begin = std::max<Index>(top, 0), end = std::min(top + s.PH, s.H);
+      for (Index ow = 0; ow < s.OW; ow += S::size) {
+        auto sum = S::zero();
+        for (Index h = begin; h < end; ++h) {
+          typename S::Packet tap[PW];
+          load_taps<T, PW, Stride>(padded.row(rows, h) + ow * Stride - s.pad_left, tap);
 #pragma GCC unroll 3
-                            for (int kw = 0; kw < PW; ++kw) sum = S::add(sum, tap[kw]);
-                          }
-                          sum = S::mul(sum, S::load_within(weight + oh * s.OW, s.OW, ow, T(0)));
-                          store_within(out + (plane * s.OH + oh) * s.OW, s.OW, ow, sum);
-                        }
-                      }
-                    });
+          for (int kw = 0; kw < PW; ++kw) sum = S::add(sum, tap[kw]);
+        }
+        sum = S::mul(sum, S::load_within(weight + oh * s.OW, s.OW, ow, T(0)));
+        store_in_plane(out + (plane * s.OH + oh) * s.OW, s.OW, ow, out + (plane + 1) * s.OH * s.OW, sum);
+      }
+    }
+  });
 }
 
-// Row h of dx, gathered from the windows that reach it: `shares` is dout / divisor, between margins of zeros.
+// A row of dx, gathered from the windows that reach it: `shares` is dout / divisor, between margins of zeros.
 template <class T, int PW, int Stride>
-void avg_pool_backward_line(const PaddedRows<T>& padded, T* shares, const PoolShape& s, Index h, T* to) {
+void avg_pool_backward_line(const PaddedRows<T>& padded, T* shares, const PoolShape& s,
+                            const ReachingRows& reaching, T* to, const T* plane_end) {
   using S = Simd<T>;
   const T* row[3];
-  int rows = 0;
-  each_window_row(s, h, [&](Index oh, Index) { row[rows++] = padded.row(shares, oh); });
+  const int rows = reaching.count;
+  for (int r = 0; r < rows; ++r) row[r] = padded.row(shares, reaching.oh[r]);
   const auto given = [&](Index at) {  // what the windows from `at` on give to each of their columns
     auto sum = S::zero();
     for (int r = 0; r < rows; ++r) sum = S::add(sum, S::load(row[r] + at));
@@ -76,7 +76,7 @@ void avg_pool_backward_line(const PaddedRows<T>& padded, T* shares, const PoolSh
       auto sum = given(w + pad);
 #pragma GCC unroll 2
       for (int kw = 1; kw < PW; ++kw) sum = S::add(sum, given(w + pad - kw));
-      store_within(to, W, w, sum);
+      store_in_plane(to, W, w, plane_end, sum);
     }
   } else {
     for (Index w = 0, j = pad / 2; w < W; w += 2 * S::size, j += S::size) {
@@ -91,8 +91,8 @@ void avg_pool_backward_line(const PaddedRows<T>& padded, T* shares, const PoolSh
       }
       typename S::Packet low, high;
       S::join_pairs(first, second, low, high);
-      store_within(to, W, w, low);
-      store_within(to, W, w + S::size, high);
+      store_in_plane(to, W, w, plane_end, low);
+      store_in_plane(to, W, w + S::size, plane_end, high);
     }
   }
 }
@@ -104,20 +104,22 @@ void avg_pool_backward_small_windows(const T* dout, const T* weight, T* dx, cons
   const PaddedRows<T> padded(s.OW, (s.W + s.pad_left) / Stride + S::size + 2);
   Layout layout;
   const auto piece = layout.per_thread<T>(slices.threads, padded.size(s.OH));
+  const auto reaching_piece = layout.array<ReachingRows>(s.H);
   const Scratch scratch(layout.bytes());
-  slices.each_plane([&](int slot) { std::fill_n(piece.of(scratch.data(), slot), padded.size(s.OH), T(0)); },
-                    [&](Index plane, int slot) {
-                      T* shares = piece.of(scratch.data(), slot);
-                      for (Index oh = 0; oh < s.OH; ++oh) {
-                        const T *grad = dout + (plane * s.OH + oh) * s.OW, *scale = weight + oh * s.OW;
-                        padded.fill(padded.row(shares, oh), [&](Index j, Index count) {
-                          return S::mul(load_first(grad + j, count), load_first(scale + j, count));
-                        });
-                      }
-                      for (Index h = 0; h < s.H; ++h)
-                        avg_pool_backward_line<T, PW, Stride>(padded, shares, s, h,
-                                                              dx + (plane * s.H + h) * s.W);
-                    });
+  const ReachingRows* reaching = reaching_rows(s, reaching_piece.in(scratch.data()));
+  const auto clear = [&](int slot) { std::fill_n(piece.of(scratch.data(), slot), padded.size(s.OH), T(0)); };
+  slices.each_plane(clear, [&](Index plane, int slot) {
+    T* shares = piece.of(scratch.data(), slot);
+    for (Index oh = 0; oh < s.OH; ++oh) {
+      const T *grad = dout + (plane * s.OH + oh) * s.OW, *scale = weight + oh * s.OW;
+      padded.fill(padded.row(shares, oh), [&](Index j, Index count) {
+        return S::mul(load_first(grad + j, count), load_first(scale + j, count));
+      });
+    }
+    for (Index h = 0; h < s.H; ++h)
+      avg_pool_backward_line<T, PW, Stride>(padded, shares, s, reaching[h], dx + (plane * s.H + h) * s.W,
+                                            dx + (plane + 1) * s.H * s.W);
+  });
 }
 
 // row(position in the image of output 0's tap, outputs) for every tap of row oh of any windows.
@@ -141,19 +143,17 @@ void avg_pool_forward(const T* x, T* out, const PoolShape& s) {
   if (small_windows(s))
     return with_window(
         s, [&](auto width, auto stride) { avg_pool_small_windows<T, width(), stride()>(x, weight, out, s); });
-  PlaneSlices(s).each_plane([](int) {},
-                            [&](Index plane, int) {
-                              const T* image = x + plane * s.H * s.W;
-                              for (Index oh = 0; oh < s.OH; ++oh) {
-                                T* to = out + (plane * s.OH + oh) * s.OW;
-                                std::fill_n(to, s.OW, T(0));
-                                each_average_tap(s, oh, [&](Index at, const OutputRange& range) {
-                                  for (Index ow = range.first; ow < range.last; ++ow)
-                                    to[ow] += image[at + ow * s.stride_w];
-                                });
-                                for (Index ow = 0; ow < s.OW; ++ow) to[ow] *= weight[oh * s.OW + ow];
-                              }
-                            });
+  PlaneSlices(s).each_plane([&](Index plane, int) {
+    const T* image = x + plane * s.H * s.W;
+    for (Index oh = 0; oh < s.OH; ++oh) {
+      T* to = out + (plane * s.OH + oh) * s.OW;
+      std::fill_n(to, s.OW, T(0));
+      each_average_tap(s, oh, [&](Index at, const OutputRange& range) {
+        for (Index ow = range.first; ow < range.last; ++ow) to[ow] += image[at + ow * s.stride_w];
+      });
+      for (Index ow = 0; ow < s.OW; ++ow) to[ow] *= weight[oh * s.OW + ow];
+    }
+  });
 }
 
 template <class T>
@@ -167,19 +167,17 @@ void avg_pool_backward(const T* dout, T* dx, const PoolShape& s) {
     return with_window(s, [&](auto width, auto stride) {
       avg_pool_backward_small_windows<T, width(), stride()>(dout, weight, dx, s);
     });
-  PlaneSlices(s).each_plane([](int) {},
-                            [&](Index plane, int) {
-                              T* image = dx + plane * s.H * s.W;
-                              std::fill_n(image, s.H * s.W, T(0));
-                              for (Index oh = 0; oh < s.OH; ++oh) {
-                                const T *from = dout + (plane * s.OH + oh) * s.OW,
-                                        *scale = weight + oh * s.OW;
-                                each_average_tap(s, oh, [&](Index at, const OutputRange& range) {
-                                  for (Index ow = range.first; ow < range.last; ++ow)
-                                    image[at + ow * s.stride_w] += from[ow] * scale[ow];
-                                });
-                              }
-                            });
+  PlaneSlices(s).each_plane([&](Index plane, int) {
+    T* image = dx + plane * s.H * s.W;
+    std::fill_n(image, s.H * s.W, T(0));
+    for (Index oh = 0; oh < s.OH; ++oh) {
+      const T *from = dout + (plane * s.OH + oh) * s.OW, *scale = weight + oh * s.OW;
+      each_average_tap(s, oh, [&](Index at, const OutputRange& range) {
+        for (Index ow = range.first; ow < range.last; ++ow)
+          image[at + ow * s.stride_w] += from[ow] * scale[ow];
+      });
+    }
+  });
 }
 
 // out[plane] = mean of the plane.

@@ -21,14 +21,15 @@ void load_taps(const T* corner, typename Simd<T>::Packet* tap) {
   }
 }
 
-// Writes columns [at, at + lanes) of a row of W values, as far as they exist.
+// Writes columns [at, at + lanes) of a row of W values, as far as they exist. Other lanes spill over into the
+// next row of the plane, which has to be written after this one; the last row ends at plane_end.
 template <class T>
-void store_within(T* row, Index W, Index at, typename Simd<T>::Packet v) {
+void store_in_plane(T* row, Index W, Index at, const T* plane_end, typename Simd<T>::Packet v) {
   using S = Simd<T>;
-  if (at >= 0 && at + S::size <= W) return S::store(row + at, v);
-  const Index first = at < 0 ? std::min<Index>(-at, S::size) : 0;
-  const Index last = std::clamp<Index>(W - at, first, S::size);
-  if (last > first) S::store_lanes(row + at, v, first, last - first);
+  if (row + at + S::size <= plane_end)
+    S::store(row + at, v);
+  else if (at < W)
+    S::store_lanes(row + at, v, 0, std::min<Index>(S::size, W - at));
 }
 
 // The outputs [first, last) for which position o * stride + offset lies in [0, size).
@@ -54,6 +55,11 @@ struct PlaneSlices {
     parallel_for((planes + grain - 1) / grain, threads, [&](Index slice, int slot) {
       body(slice * grain, std::min(planes, (slice + 1) * grain), slot);
     });
+  }
+
+  template <class Body>  // body(plane, slot)
+  void each_plane(const Body& body) const {
+    each_plane([](int) {}, body);
   }
 
   // begin(slot) once for a slice, then body(plane, slot).
@@ -93,12 +99,25 @@ typename Simd<T>::Packet load_first(const T* p, Index count) {
   return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count);
 }
 
-// The output rows whose windows reach input row h: calls row(oh, kh), kh being the row of the window.
-template <class Row>
-void each_window_row(const PoolShape& s, Index h, const Row& row) {
-  const Index reach = h + s.pad_top, last = reach / s.stride_h;
-  for (Index oh = last, kh = reach - last * s.stride_h; oh >= 0 && kh < s.PH; --oh, kh += s.stride_h)
-    if (oh < s.OH) row(oh, kh);
+// The output rows whose windows reach an input row, and with which of their rows.
+struct ReachingRows {
+  int count = 0;
+  Index oh[3], kh[3];
+
+  ReachingRows(const PoolShape& s, Index h) {
+    const Index reach = h + s.pad_top, last = reach / s.stride_h;
+    for (Index o = last, k = reach - last * s.stride_h; o >= 0 && k < s.PH; --o, k += s.stride_h)
+      if (o < s.OH) {
+        oh[count] = o;
+        kh[count++] = k;
+      }
+  }
+};
+
+// Those of all input rows, written to `to`.
+inline const ReachingRows* reaching_rows(const PoolShape& s, ReachingRows* to) {
+  for (Index h = 0; h < s.H; ++h) to[h] = ReachingRows(s, h);
+  return to;
 }
 
 // Whether this file's functions serve these windows.

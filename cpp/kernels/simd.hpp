@@ -78,6 +78,10 @@ struct Simd {
   // even[i] = p[2 * i] and odd[i] = p[2 * i + 1], where p is the lanes of `low`, then those of `high`.
   static void split_pairs(Packet low, Packet high, Packet& even, Packet& odd);
   static void join_pairs(Packet even, Packet odd, Packet& low, Packet& high);
+  // The lanes of v a place further, behind the last one of `before`; and a place back, before the first one
+  // of `after`.
+  static Packet shift_up(Packet before, Packet v);
+  static Packet shift_down(Packet v, Packet after);
   static void load_pairs(const T* p, Packet& even, Packet& odd) {
     split_pairs(load(p), load(p + size), even, odd);
   }
@@ -207,6 +211,22 @@ inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packe
   high = _mm512_permutex2var_pd(even, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), odd);
 }
 template <>
+inline __m512 Simd<float>::shift_up(Packet before, Packet v) {
+  return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(v), _mm512_castps_si512(before), 15));
+}
+template <>
+inline __m512 Simd<float>::shift_down(Packet v, Packet after) {
+  return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(after), _mm512_castps_si512(v), 1));
+}
+template <>
+inline __m512d Simd<double>::shift_up(Packet before, Packet v) {
+  return _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(v), _mm512_castpd_si512(before), 7));
+}
+template <>
+inline __m512d Simd<double>::shift_down(Packet v, Packet after) {
+  return _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(after), _mm512_castpd_si512(v), 1));
+}
+template <>
 inline __mmask16 Simd<float>::equal(Packet a, Packet b) {
   return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
 }
@@ -274,6 +294,24 @@ inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packe
   high = _mm256_permute2f128_pd(a, b, 0x31);
 }
 template <>
+inline Eigen::internal::Packet8f Simd<float>::shift_up(Packet before, Packet v) {
+  const __m256 middle = _mm256_permute2f128_ps(before, v, 0x21);
+  return _mm256_castsi256_ps(_mm256_alignr_epi8(_mm256_castps_si256(v), _mm256_castps_si256(middle), 12));
+}
+template <>
+inline Eigen::internal::Packet8f Simd<float>::shift_down(Packet v, Packet after) {
+  const __m256 middle = _mm256_permute2f128_ps(v, after, 0x21);
+  return _mm256_castsi256_ps(_mm256_alignr_epi8(_mm256_castps_si256(middle), _mm256_castps_si256(v), 4));
+}
+template <>
+inline Eigen::internal::Packet4d Simd<double>::shift_up(Packet before, Packet v) {
+  return _mm256_shuffle_pd(_mm256_permute2f128_pd(before, v, 0x21), v, 0b0101);
+}
+template <>
+inline Eigen::internal::Packet4d Simd<double>::shift_down(Packet v, Packet after) {
+  return _mm256_shuffle_pd(v, _mm256_permute2f128_pd(v, after, 0x21), 0b0101);
+}
+template <>
 inline Eigen::internal::Packet8f Simd<float>::load_bytes(const std::uint8_t* p, Index first, Index count) {
   std::uint8_t bytes[8] = {};
   if (count < size) std::copy_n(p + first, count, bytes + first);
@@ -332,6 +370,20 @@ inline Eigen::internal::Packet2d Simd<double>::load_lanes(const double* p, Index
 }
 #endif
 #if !defined(__AVX2__)
+template <class T>
+typename Simd<T>::Packet Simd<T>::shift_up(Packet before, Packet v) {
+  T lanes[2 * size];
+  store(lanes, before);
+  store(lanes + size, v);
+  return load(lanes + size - 1);
+}
+template <class T>
+typename Simd<T>::Packet Simd<T>::shift_down(Packet v, Packet after) {
+  T lanes[2 * size];
+  store(lanes, v);
+  store(lanes + size, after);
+  return load(lanes + 1);
+}
 template <class T>
 void Simd<T>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
   T pairs[2 * size], evens[size], odds[size];
