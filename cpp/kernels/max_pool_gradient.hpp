@@ -67,12 +67,8 @@ void max_pool_backward_close(const T* dout, const std::uint8_t* arg, T* dx, cons
       });
 }
 
-inline bool paired_windows(const PoolShape& s) {
-  return small_windows(s) && s.stride_h == 2 && s.stride_w == 2 && s.PH >= 2 && s.pad_left <= 1;
-}
-
-// Windows that are 2 apart both ways, 2 or 3 high. They lie on pairs of columns: what a vector of windows
-// gives goes to a vector of pairs, and a column of theirs to the pairs beside.
+// Windows for paired_windows. What a vector of them gives goes to a vector of pairs of columns, and a column
+// of theirs to the pairs beside.
 template <class T, int PW, int Pad>
 class PairedWindows {
   using S = Simd<T>;
@@ -95,16 +91,14 @@ class PairedWindows {
     };
     Index line = -s.pad_top;
     for (Index oh = 0; oh < s.OH; ++oh, line += 2, dout += s.OW, arg += s.OW, room -= s.OW) {
-      Packet beside = S::zero(), below = S::zero();
-      each_vector(dout, arg, room, [&](Index j, Packet g, Packet tap) {
-        const Pairs pairs = given(g, tap, 0, beside), before = carried(j);
+      each_vector(dout, arg, room, [&](Index j, const Windows& here, const Windows& beside) {
+        const Pairs pairs = given(here, beside, 0), before = carried(j);
         write(dx, line, j, end, {S::add(before.even, pairs.even), S::add(before.odd, pairs.odd)});
       });
-      beside = S::zero();
-      each_vector(dout, arg, room, [&](Index j, Packet g, Packet tap) {
-        write(dx, line + 1, j, end, given(g, tap, PW, beside));
+      each_vector(dout, arg, room, [&](Index j, const Windows& here, const Windows& beside) {
+        write(dx, line + 1, j, end, given(here, beside, PW));
         if (s.PH == 2) return;
-        const Pairs pairs = given(g, tap, 2 * PW, below);
+        const Pairs pairs = given(here, beside, 2 * PW);
         S::store(scratch + 2 * j, pairs.even);
         S::store(scratch + 2 * j + n, pairs.odd);
       });
@@ -116,35 +110,42 @@ class PairedWindows {
   }
 
  private:
+  struct Windows {
+    Packet dout, winner;
+  };
   struct Pairs {
     Packet even, odd;
   };
 
-  // vector(window, dout, winners) along a row of windows, towards where their columns beside go.
+  // vector(window, windows from there on, the vector beside that reaches their pairs) along a row.
   template <class Vector>
   void each_vector(const T* dout, const std::uint8_t* arg, Index room, const Vector& vector) const {
-    for (Index k = 0; k <= last; k += n) {
-      const Index j = Pad == 0 ? k : last - k, count = std::clamp<Index>(s.OW - j, 0, n);
-      vector(j, count == n ? S::load(dout + j) : S::load_lanes(dout + j, 0, count),
-             j + n <= room ? S::load_bytes(arg + j) : S::load_bytes(arg + j, 0, count));
+    const auto windows = [=, this](Index j) {
+      const Index count = std::clamp<Index>(s.OW - j, 0, n);
+      return Windows{count == n ? S::load(dout + j) : S::load_lanes(dout + j, 0, count),
+                     j + n <= room ? S::load_bytes(arg + j) : S::load_bytes(arg + j, 0, count)};
+    };
+    const Windows none{S::zero(), S::zero()};
+    Windows before = none, here = windows(0);
+    for (Index j = 0; j <= last; j += n) {
+      const Windows after = j < last ? windows(j + n) : none;
+      vector(j, here, Pad == 0 ? before : after);
+      before = here;
+      here = after;
     }
   }
 
-  // What goes to the columns of a row whose first tap is `first`, also from the vector before, `beside`.
-  static Pairs given(Packet dout, Packet winner, int first, Packet& beside) {
-    const auto tap = [&](int kw) {
-      return S::select(S::equal(winner, S::fill(T(first + kw))), dout, S::zero());
+  // What goes to the columns of a row whose first tap is `first`.
+  static Pairs given(const Windows& here, const Windows& beside, int first) {
+    const auto tap = [&](const Windows& w, int kw) {
+      return S::select(S::equal(w.winner, S::fill(T(first + kw))), w.dout, S::zero());
     };
-    const Packet before = beside;
     if constexpr (Pad == 1) {
-      beside = tap(0);
-      const auto odd = S::shift_down(beside, before);
-      return {tap(1), PW == 3 ? S::add(tap(2), odd) : odd};
-    } else if constexpr (PW == 3) {
-      beside = tap(2);
-      return {S::add(tap(0), S::shift_up(before, beside)), tap(1)};
+      const auto odd = S::shift_down(tap(here, 0), tap(beside, 0));
+      return {tap(here, 1), PW == 3 ? S::add(tap(here, 2), odd) : odd};
     } else {
-      return {tap(0), tap(1)};
+      const auto even = tap(here, 0);
+      return {PW == 3 ? S::add(even, S::shift_up(tap(beside, 2), tap(here, 2))) : even, tap(here, 1)};
     }
   }
 

@@ -125,9 +125,9 @@ inline bool small_windows(const PoolShape& s) {
   return s.dilation_h == 1 && s.dilation_w == 1 && s.PH <= 3 && (s.PW == 2 || s.PW == 3) && s.stride_w <= 2;
 }
 
-// Whether every window holds at least one row of the image.
-inline bool every_window_has_rows(const PoolShape& s) {
-  return s.pad_top < s.PH && (s.OH - 1) * s.stride_h - s.pad_top < s.H;
+// Those of them that are 2 apart both ways, 2 or 3 high, and begin at the image's edge or a column before it.
+inline bool paired_windows(const PoolShape& s) {
+  return small_windows(s) && s.stride_h == 2 && s.stride_w == 2 && s.PH >= 2 && s.pad_left <= 1;
 }
 
 // Calls body with PW and the horizontal stride as compile-time constants.

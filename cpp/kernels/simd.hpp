@@ -344,6 +344,18 @@ inline Eigen::internal::Packet4d Simd<double>::load_lanes(const double* p, Index
   return _mm256_maskload_pd(p, lane_mask<double>(first, count));
 }
 template <>
+inline Eigen::internal::Packet8f Simd<float>::load_some(const float* p, Index first, Index count,
+                                                        float other) {
+  const __m256i mask = lane_mask<float>(first, count);
+  return _mm256_blendv_ps(fill(other), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
+}
+template <>
+inline Eigen::internal::Packet4d Simd<double>::load_some(const double* p, Index first, Index count,
+                                                         double other) {
+  const __m256i mask = lane_mask<double>(first, count);
+  return _mm256_blendv_pd(fill(other), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
+}
+template <>
 inline void Simd<float>::store_lanes(float* p, Packet v, Index first, Index count) {
   _mm256_maskstore_ps(p, lane_mask<float>(first, count), v);
 }
