@@ -15,6 +15,13 @@ void each_norm_row(Index rows, Index size, const Body& body) {
                   });
 }
 
+// Whether a pass over long rows should ask for the next one meanwhile: where they come from memory.
+template <class T>
+bool rows_from_memory(Index size, Index all) {
+  constexpr Index long_row = 2 << 10, caches = 8 << 20;
+  return size * Index(sizeof(T)) >= long_row && all * Index(sizeof(T)) >= caches;
+}
+
 // mean and inv_std (rows,) are filled for the backward pass.
 template <class T>
 void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
@@ -52,7 +59,7 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   using S = Simd<T>;
   constexpr Index run = 16;
   const int threads = threads_for(3.0 * N * D);
-  const bool past = past_caches<T>(N * D) && D % S::size == 0;
+  const bool past = past_caches<T>(N * D) && D % S::size == 0, requests = rows_from_memory<T>(D, N * D);
   const Index parts = std::clamp<Index>(N / run, 1, 16);
   Layout layout;
   const auto total_piece = layout.array<double>(checked_product(2 * parts, D));
@@ -81,6 +88,10 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
           sums.b += part.b;
         });
         sums.b -= sums.a * (mean[n] - double(normal.high));
+        if (requests && n + 1 < last) {
+          prefetch(grad + D, D);
+          prefetch(row + D, D);
+        }
         const NormGradient<T> of(mean[n], inv_std[n], 1, sums.a / double(D), sums.b * inv_std[n] / double(D));
         const auto by_dout = S::fill(of.by_dout), by_x = S::fill(of.by_x), constant = S::fill(of.constant);
         write_vectors(dx + n * D, D, past, [&](Index j, Index count) {
@@ -111,39 +122,45 @@ void rownorm_backward(const T* dout, const T* x, const double* mean, const doubl
     return layernorm_backward(dout, x, mean, inv_std, gamma, dx, dgamma, dbeta, s.rows, size);
   // Sums of each (row, channel), from which both the row's and the channel's totals come.
   Layout layout;
-  const auto piece = layout.array<TwoSums>(s.rows * s.channels);
+  const auto piece = layout.array<TwoSums>(s.rows * s.channels), total_piece = layout.array<TwoSums>(s.C);
   const Scratch scratch(layout.bytes());
   TwoSums* sums = piece.in(scratch.data());
   const bool past = past_caches<T>(s.rows * size) && s.S % Simd<T>::size == 0;
+  const bool requests = rows_from_memory<T>(size, s.rows * size);
   each_norm_row<T>(s.rows, size, [&](Index r) {
-    double mean_dout = 0, mean_dot = 0;
+    const Index first = r * s.channels;
+    const T* scales = gamma + first % s.C;  // of the row's channels
+    TwoSums total;
     for (Index c = 0; c < s.channels; ++c) {
-      const Index at = r * size + c * s.S, k = r * s.channels + c;
-      sums[k] = gradient_sums(dout + at, x + at, mean[r], 1, s.S, s.S);
-      sums[k].b *= inv_std[r];
-      mean_dout += sums[k].a * double(gamma[k % s.C]) / double(size);
-      mean_dot += sums[k].b * double(gamma[k % s.C]) / double(size);
+      const Index at = (first + c) * s.S;
+      TwoSums& own = sums[first + c];
+      own = gradient_sums(dout + at, x + at, mean[r], 1, s.S, s.S);
+      own.b *= inv_std[r];
+      total.a += own.a * double(scales[c]);
+      total.b += own.b * double(scales[c]);
     }
+    NormGradient<T> gradient(mean[r], inv_std[r], 1, total.a / double(size), total.b / double(size));
     for (Index c = 0; c < s.channels; ++c) {
-      const double scale = double(gamma[(r * s.channels + c) % s.C]);
-      const Index at = r * size + c * s.S;
-      NormGradient<T> g(mean[r], inv_std[r], 1, mean_dout, mean_dot);
-      g.by_dout = T(inv_std[r] * scale);
-      g.apply(dout + at, x + at, dx + at, s.S, past);
-    }
-  });
-  const Index images = s.rows * s.channels / s.C;
-  parallel_ranges(s.C, 64, double(images), [&](Index begin, Index end) {
-    for (Index c = begin; c < end; ++c) {
-      TwoSums total;
-      for (Index n = 0; n < images; ++n) {
-        total.a += sums[n * s.C + c].a;
-        total.b += sums[n * s.C + c].b;
+      const Index at = (first + c) * s.S;
+      if (requests && r + 1 < s.rows) {
+        prefetch(dout + at + size, s.S);
+        prefetch(x + at + size, s.S);
       }
-      dbeta[c] = T(total.a);
-      dgamma[c] = T(total.b);
+      gradient.by_dout = T(inv_std[r] * double(scales[c]));
+      gradient.apply(dout + at, x + at, dx + at, s.S, past);
     }
   });
+  TwoSums* total = total_piece.in(scratch.data());
+  std::fill_n(total, s.C, TwoSums{});
+  for (Index k = 0; k < s.rows * s.channels; k += s.C)
+    for (Index c = 0; c < s.C; ++c) {
+      total[c].a += sums[k + c].a;
+      total[c].b += sums[k + c].b;
+    }
+  for (Index c = 0; c < s.C; ++c) {
+    dbeta[c] = T(total[c].a);
+    dgamma[c] = T(total[c].b);
+  }
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
