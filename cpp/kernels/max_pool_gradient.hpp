@@ -120,7 +120,7 @@ class PairedWindows {
   // vector(window, windows from there on, the vector beside that reaches their pairs) along a row.
   template <class Vector>
   void each_vector(const T* dout, const std::uint8_t* arg, Index room, const Vector& vector) const {
-    const auto windows = [=, this](Index j) {
+    const auto windows = [=](Index j) {
       const Index count = std::clamp<Index>(s.OW - j, 0, n);
       return Windows{count == n ? S::load(dout + j) : S::load_lanes(dout + j, 0, count),
                      j + n <= room ? S::load_bytes(arg + j) : S::load_bytes(arg + j, 0, count)};

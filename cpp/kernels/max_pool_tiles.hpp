@@ -45,7 +45,7 @@ class TileRows {
     const auto nothing = [](Index, auto) {};
     each_row(
         planes,
-        [=, this](Index from, Index at, Index col, auto room) {
+        [=](Index from, Index at, Index col, auto room) {
           Packet tap[4], most, place;
           for (int line = 0; line < 2; ++line)
             load_pairs(x + from + line * W + 2 * col, room, tap[2 * line], tap[2 * line + 1]);
@@ -64,7 +64,7 @@ class TileRows {
   void backward(const T* dout, const std::uint8_t* arg, T* dx, Index planes) const {
     each_row(
         planes,
-        [=, this](Index to, Index at, Index col, auto room) {
+        [=](Index to, Index at, Index col, auto room) {
           const auto g = Short ? S::load_lanes(dout + at, 0, cols) : S::load(dout + at + col);
           const auto place = room ? S::load_bytes(arg + at + col) : S::load_bytes(arg + at, 0, cols);
           for (int line = 0; line < 2; ++line) {
@@ -75,7 +75,7 @@ class TileRows {
             if (!Short && W > 2 * cols) row[W - 1] = T(0);
           }
         },
-        [=, this](Index to, auto room) {  // the row that is left over
+        [=](Index to, auto room) {  // the row that is left over
           Short ? store_pairs(dx + to, room, S::zero(), S::zero()) : void(std::fill_n(dx + to, W, T(0)));
         });
   }
