@@ -1,11 +1,21 @@
 """The pool of buffers: what a step has released serves the next one."""
 
+import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core, layers
 from cnnlib.convnet import NAMED_SPECS, ConvNet
 
 SIZES = 1 << 20, 3 << 20, 5 << 20  # bytes
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """How many buffers several threads hold at a time is a matter of chance."""
+    previous = cnnlib.get_num_threads()
+    cnnlib.set_num_threads(1)
+    yield
+    cnnlib.set_num_threads(previous)
 
 
 def counted(run):
