@@ -58,12 +58,13 @@ class Cells:
     def max_pool(self, group):
         forward = self.aten.max_pool2d_with_indices.default
         backward = self.aten.max_pool2d_with_indices_backward.default
-        odd = [((64, 64, 28, 28), (2, 2, 0)), ((64, 256, 15, 15), (2, 2, 0)), ((64, 192, 27, 27), (3, 2, 0))]
         for shape, (size, stride, pad) in [
             (LARGE, (2, 2, 0)),
             (LARGE, (3, 2, 1)),
             (SMALL, (2, 2, 0)),
-            *odd,
+            ((64, 64, 28, 28), (2, 2, 0)),
+            ((64, 256, 15, 15), (2, 2, 0)),
+            ((64, 192, 27, 27), (3, 2, 0)),
         ]:
             param, window = _pool_windows(size, stride, pad)
             (x, dout), (tx, tdout) = self._arrays(shape, _pooled(shape, size, stride, pad))

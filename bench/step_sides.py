@@ -16,7 +16,7 @@ import timing
 
 _INPUT_DIM, _CLASSES = (3, 32, 32), 10
 _RATE = 1e-3
-_FAULT_STEPS = 5
+_COUNTED_STEPS = 5
 
 
 class Pair:
@@ -108,16 +108,6 @@ def loss_difference(pair, steps):
     return worst
 
 
-def own_buffers(step):
-    """Buffers that a step takes in the steady state, and those among them that the system had to give."""
-    step()
-    before = cnnlib._core.buffer_counts()
-    for _ in range(_FAULT_STEPS):
-        step()
-    after = cnnlib._core.buffer_counts()
-    return [(b - a) / _FAULT_STEPS for a, b in zip(before, after, strict=True)]
-
-
 def torch_allocations(torch, step):
     """What a step of PyTorch's allocates in the steady state, as its profiler tells."""
     step()
@@ -132,10 +122,20 @@ def torch_allocations(torch, step):
     return sum(event["name"] == "[memory]" and event["args"]["Bytes"] > 0 for event in events)
 
 
+def own_buffers(step):
+    """Buffers that a step takes in the steady state, and those among them that the system had to give."""
+    return _counted(step, cnnlib._core.buffer_counts)
+
+
 def page_faults(step):
     """Page faults of a step in the steady state."""
+    return _counted(step, lambda: (resource.getrusage(resource.RUSAGE_SELF).ru_minflt,))[0]
+
+
+def _counted(step, counts):
+    """By how much a step raises each of `counts()`, in the mean of some, when one has been made."""
     step()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(_FAULT_STEPS):
+    before = counts()
+    for _ in range(_COUNTED_STEPS):
         step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / _FAULT_STEPS
+    return [(b - a) / _COUNTED_STEPS for a, b in zip(before, counts(), strict=True)]

@@ -1,6 +1,5 @@
 """The pool of buffers: what a step has released serves the next one."""
 
-import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core, layers
@@ -10,12 +9,9 @@ SIZES = 1 << 20, 3 << 20, 5 << 20  # bytes
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread(num_threads):
     """How many buffers several threads hold at a time is a matter of chance."""
-    previous = cnnlib.get_num_threads()
-    cnnlib.set_num_threads(1)
-    yield
-    cnnlib.set_num_threads(previous)
+    num_threads(1)
 
 
 def counted(run):

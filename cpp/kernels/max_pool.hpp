@@ -207,15 +207,11 @@ class PairedMaxima {
 
 template <class T, int PW, int Pad>
 void max_pool_forward_paired(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
-  const PlaneSlices slices(s);
   const PairedMaxima<T, PW, Pad> windows(s);
-  Layout layout;
-  const auto piece = layout.per_thread<T>(slices.threads, windows.scratch_size());
-  const Scratch scratch(layout.bytes());
-  slices.each_plane([&](Index plane, int slot) {
+  each_plane_with_scratch<T>(s, windows.scratch_size(), [&](Index plane, T* scratch) {
     const Index at = plane * s.OH * s.OW;
     const auto own = windows;  // a copy that no store of a byte can change
-    own.forward(x + plane * s.H * s.W, out + at, arg + at, piece.of(scratch.data(), slot));
+    own.forward(x + plane * s.H * s.W, out + at, arg + at, scratch);
   });
 }
 
@@ -234,10 +230,8 @@ void max_pool_forward(const T* x, T* out, Arg* arg, const PoolShape& s) {
     if (with_tiles<T>(s, run_tiles)) return;
     if constexpr (Simd<T>::size * sizeof(T) >= 32)
       if (paired_windows(s))
-        return with_window(s, [&](auto width, auto) {
-          s.pad_left == 0 ? max_pool_forward_paired<T, width(), 0>(x, out, arg, s)
-                          : max_pool_forward_paired<T, width(), 1>(x, out, arg, s);
-        });
+        return with_paired_window(
+            s, [&](auto width, auto pad) { max_pool_forward_paired<T, width(), pad()>(x, out, arg, s); });
     if (small_windows(s))
       return with_window(
           s, [&](auto width, auto stride) { max_pool_small_windows<T, width(), stride()>(x, out, arg, s); });

@@ -164,15 +164,10 @@ class PairedWindows {
 
 template <class T, int PW, int Pad>
 void max_pool_backward_paired(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape& s) {
-  const PlaneSlices slices(s);
   const PairedWindows<T, PW, Pad> windows(s);
-  Layout layout;
-  const auto piece = layout.per_thread<T>(slices.threads, windows.scratch_size());
-  const Scratch scratch(layout.bytes());
-  slices.each_plane([&](Index plane, int slot) {
+  each_plane_with_scratch<T>(s, windows.scratch_size(), [&](Index plane, T* scratch) {
     const Index at = plane * s.OH * s.OW;
-    windows.backward(dout + at, arg + at, s.planes * s.OH * s.OW - at, dx + plane * s.H * s.W,
-                     piece.of(scratch.data(), slot));
+    windows.backward(dout + at, arg + at, s.planes * s.OH * s.OW - at, dx + plane * s.H * s.W, scratch);
   });
 }
 
@@ -193,7 +188,7 @@ void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s) 
   // Windows [first, last) of a row that lie inside the image.
   const Index last_line = line[window - 1], last_column = column[window - 1];
   const OutputRange left(column[0], s.stride_w, s.W, s.OW), right(last_column, s.stride_w, s.W, s.OW);
-  const Index first = left.first, last = std::max(first, std::min(right.last, s.OW));
+  const Index first = left.first, last = std::max(first, right.last);
   PlaneSlices(s).each_plane([&](Index plane, int) {
     T* image = dx + plane * s.H * s.W;
     std::fill_n(image, s.H * s.W, T(0));
@@ -236,10 +231,8 @@ void max_pool_backward(const T* dout, const Arg* arg, T* dx, const PoolShape& s)
     constexpr Index n = Simd<T>::size, bytes = n * sizeof(T);
     if constexpr (bytes >= 32)
       if (paired_windows(s) && (n >= 8 || s.W >= 8 * n))
-        return with_window(s, [&](auto width, auto) {
-          s.pad_left == 0 ? max_pool_backward_paired<T, width(), 0>(dout, arg, dx, s)
-                          : max_pool_backward_paired<T, width(), 1>(dout, arg, dx, s);
-        });
+        return with_paired_window(
+            s, [&](auto width, auto pad) { max_pool_backward_paired<T, width(), pad()>(dout, arg, dx, s); });
     if constexpr (n >= 16)
       if (small_windows(s) && s.stride_w == 1)
         return with_window(s,

@@ -130,6 +130,16 @@ inline bool paired_windows(const PoolShape& s) {
   return small_windows(s) && s.stride_h == 2 && s.stride_w == 2 && s.PH >= 2 && s.pad_left <= 1;
 }
 
+// body(plane, scratch): so many values, of the thread that runs it.
+template <class T, class Body>
+void each_plane_with_scratch(const PoolShape& s, Index values, const Body& body) {
+  const PlaneSlices slices(s);
+  Layout layout;
+  const auto piece = layout.per_thread<T>(slices.threads, values);
+  const Scratch scratch(layout.bytes());
+  slices.each_plane([&](Index plane, int slot) { body(plane, piece.of(scratch.data(), slot)); });
+}
+
 // Calls body with PW and the horizontal stride as compile-time constants.
 template <class Body>
 void with_window(const PoolShape& s, const Body& body) {
@@ -141,6 +151,14 @@ void with_window(const PoolShape& s, const Body& body) {
     s.stride_w == 1 ? body(Two{}, One{}) : body(Two{}, Two{});
   else
     s.stride_w == 1 ? body(Three{}, One{}) : body(Three{}, Two{});
+}
+
+// Calls body with PW and the horizontal padding of paired_windows as compile-time constants.
+template <class Body>
+void with_paired_window(const PoolShape& s, const Body& body) {
+  using Zero = std::integral_constant<int, 0>;
+  using One = std::integral_constant<int, 1>;
+  with_window(s, [&](auto width, auto) { s.pad_left == 0 ? body(width, Zero{}) : body(width, One{}); });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
