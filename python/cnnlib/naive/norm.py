@@ -1,4 +1,4 @@
-"""Plain-loop normalisation layers; read and import them through cnnlib.naive.
+"""Plain-loop normalisation layers.
 
 All four do the same to a set of values v: ``x_hat = (v - mean(v)) / sqrt(var(v) + eps)``, then
 ``out = gamma * x_hat + beta``. They differ in which values make up a set: a feature over the batch
@@ -8,7 +8,7 @@ image's channels (spatial_groupnorm).
 
 import numpy as np
 
-from cnnlib._naive_dense import _float_dtype
+from cnnlib.naive.dtypes import _float_dtype
 
 
 def _normalise(values, eps):

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cnnlib import _core, layers
-from cnnlib._modeling import positive_int, probability
-from cnnlib._params import check_keys, choice, flag, number, pair
+from cnnlib._params import check_keys, choice, flag, number, pair, positive_int, probability
 
 _SANDWICHES = {
     ("conv", "spatial_batchnorm", "relu", "max_pool"): "conv_bn_relu_pool",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cnnlib._arrays import prepare, result
-from cnnlib._conv import _conv, _conv_backward
-from cnnlib._conv_norm import _conv_bn_relu, _conv_bn_relu_backward
-from cnnlib._dense import _affine, _affine_backward, _relu_backward
-from cnnlib._norm import _batchnorm, _batchnorm_backward
-from cnnlib._pool import _max_pool, _max_pool_backward
+from cnnlib.layers.conv import _conv, _conv_backward
+from cnnlib.layers.conv_norm import _conv_bn_relu, _conv_bn_relu_backward
+from cnnlib.layers.dense import _affine, _affine_backward, _relu_backward
+from cnnlib.layers.norm import _batchnorm, _batchnorm_backward
+from cnnlib.layers.pool import _max_pool, _max_pool_backward
 
 _LAYER = ("x", "w", "b")
 _NORMED = ("x", "w", "b", "gamma", "beta")

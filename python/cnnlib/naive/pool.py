@@ -1,9 +1,9 @@
-"""Plain-loop pooling layers; read and import them through cnnlib.naive."""
+"""Plain-loop pooling layers."""
 
 import numpy as np
 
-from cnnlib._naive_dense import _float_dtype
-from cnnlib._naive_windows import _pool_geometry, _taps_inside
+from cnnlib.naive.dtypes import _float_dtype
+from cnnlib.naive.windows import _pool_geometry, _taps_inside
 
 
 def max_pool_forward_naive(x, pool_param):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, result
-from cnnlib._conv import _GRADIENTS, _conv, _geometry
-from cnnlib._norm import _batch_options, _BatchCache, _batchnorm, _moved, _running_statistics
 from cnnlib._params import wanted
+from cnnlib.layers.conv import _GRADIENTS, _conv, _geometry
+from cnnlib.layers.norm import _batch_options, _BatchCache, _batchnorm, _moved, _running_statistics
 
 
 def _conv_bn_relu(function, x, w, b, gamma, beta, conv_param, bn_param):
