@@ -1,15 +1,17 @@
 """ConvNet: a deep network from a readable list of stages."""
 
 import copy
-import difflib
 
 import numpy as np
 
 from cnnlib._params import number, positive_int
 from cnnlib._random import mask_seed, random_stream
+from cnnlib.models.builder import Builder
+from cnnlib.models.calls import backward_all, forward_all, skip_untrained
 from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
-from cnnlib.models.named_specs import NAMED_SPECS
-from cnnlib.models.stages import Builder, backward_all, forward_all, skip_untrained, whitening_filters
+from cnnlib.models.initialization import whitening_filters
+from cnnlib.models.spec import resolve
+from cnnlib.models.summary import listed, table
 
 _WHITENING_IMAGES = 5000
 _CLASSIFIER_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
@@ -96,7 +98,7 @@ class ConvNet:
         seed=None,
     ):
         where = "ConvNet"
-        self.spec = copy.deepcopy(_resolve(spec))
+        self.spec = copy.deepcopy(resolve(spec))
         self.input_dim = tuple(
             positive_int(where, "input_dim", size) for size in np.atleast_1d(input_dim).tolist()
         )
@@ -129,7 +131,7 @@ class ConvNet:
 
     @property
     def multiply_adds(self):
-        return sum(stage.multiply_adds for _, stage in _listed(self._stages))
+        return sum(stage.multiply_adds for _, stage in listed(self._stages))
 
     def initialize(self, X, eps=5e-4):
         """Set the weights that depend on training images X (N, C, H, W), where they have not been set yet.
@@ -183,45 +185,4 @@ class ConvNet:
 
     def summary(self):
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""
-        rows = [("stage", "output", "parameters", "multiply-adds")]
-        rows.append(("input", _shape_text(self.input_dim), "", ""))
-        for label, stage in _listed(self._stages):
-            rows.append(
-                (label, _shape_text(stage.shape), _count(stage.num_params), _count(stage.multiply_adds))
-            )
-        rows.append(("total", "", _count(self.num_params), _count(self.multiply_adds)))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(map(_aligned, row, widths, "<<>>")).rstrip() for row in rows]
-        rule = "-" * (sum(widths) + 6)
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
-
-
-def _resolve(spec):
-    """The spec itself, or the ready one of that name."""
-    if not isinstance(spec, str):
-        return spec
-    if spec not in NAMED_SPECS:
-        near = difflib.get_close_matches(spec, NAMED_SPECS, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(NAMED_SPECS)}"
-        raise ValueError(f"ConvNet: unknown spec {spec!r}; {hint}")
-    return NAMED_SPECS[spec]
-
-
-def _listed(stages, indent="", prefix=""):
-    """Pairs of a label and a stage, the stages of residual blocks indented below them."""
-    for stage in stages:
-        yield f"{indent}{prefix}{stage.label}", stage
-        for name, parts in stage.parts:
-            yield from _listed(parts, indent + "  ", name)
-
-
-def _shape_text(shape):
-    return "x".join(map(str, shape))
-
-
-def _aligned(text, width, side):
-    return f"{text:{side}{width}}"
-
-
-def _count(number):
-    return f"{number:,}" if number else ""
+        return table(self._stages, self.input_dim, self.num_params, self.multiply_adds)
