@@ -84,10 +84,11 @@ class ResidualCall:
         body_caches, shortcut_caches, out = cache
         if self.relu:
             dout = layers.relu_backward(dout, out)
-        # In this order nobody needs dout any more when the sum is written, which a body may have handed on.
-        short = backward_all(self.shortcut, dout, shortcut_caches, grads)
+        short = np.ascontiguousarray(backward_all(self.shortcut, dout, shortcut_caches, grads))
         dx = backward_all(self.body, dout, body_caches, grads)
-        _core.add_to("ConvNet", dx, np.ascontiguousarray(short))
+        if dx is dout:  # an identity handed it on, and an outer block's shortcut may hold it too
+            return _core.add("ConvNet", dx, short)
+        _core.add_to("ConvNet", dx, short)
         return dx
 
 
