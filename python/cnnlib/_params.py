@@ -92,9 +92,10 @@ def number(function, key, value, low=-math.inf, high=math.inf):
     """A finite real number in [low, high]."""
     if type(value) is float and low <= value <= high and math.isfinite(value):  # most calls
         return value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    plain = value.item() if getattr(value, "shape", None) == () else value  # an array of one number will do
+    if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
         raise TypeError(f"{function}: {key} must be a number, got {value!r}")
-    value = float(value)
+    value = float(plain)
     if not (math.isfinite(value) and low <= value <= high):
         bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"
         raise ValueError(f"{function}: {key} must be {bounds}, got {value!r}")

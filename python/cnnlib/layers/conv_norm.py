@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_backward, result
+from cnnlib._arrays import prepare_sandwich_backward, result
 from cnnlib._params import wanted
-from cnnlib.layers.conv import _GRADIENTS, _conv, _geometry
-from cnnlib.layers.norm import _batch_options, _BatchCache, _batchnorm, _moved, _running_statistics
+from cnnlib.layers.caches import unpack
+from cnnlib.layers.conv import _CACHE, _GRADIENTS, _conv, _geometry
+from cnnlib.layers.norm import (
+    _batch_options,
+    _batchnorm,
+    _moved,
+    _running_statistics,
+    _unpack_batchnorm,
+)
 
 
-def _conv_bn_relu(function, x, w, b, gamma, beta, conv_param, bn_param):
+def _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, bn_param):
+    """`given` are the five arrays as the caller has them, the others those that `prepare` made of them."""
     mode, eps, momentum = _batch_options(function, bn_param)
-    conv_cache = x, w, b, conv_param
+    conv_cache = *given[:3], conv_param
     if mode == "test" or len(x) == 0:
         a = _conv(function, x, w, b, conv_param)
-        out, bn_cache = _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
-        return out, (conv_cache, bn_cache)
-    names = ("x", "w", "b", "gamma", "beta")
-    (x, w, b, gamma, beta), _ = prepare(function, names, x, w, b, gamma, beta)
+        out, (_, *statistics) = _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
+        return out, (conv_cache, ((a, *given[3:]), *statistics))
     geometry, algorithm = _geometry(function, conv_param, x, w)
     running = _running_statistics(function, bn_param, w.shape[:1], x.dtype)
     out, a, mean, var, inv_std = _core.conv_bn_relu_train(
         function, x, w, b, gamma, beta, eps, geometry, algorithm
     )
     bn_param["running_mean"], bn_param["running_var"] = _moved(function, running, (mean, var), momentum)
-    return out, (conv_cache, _BatchCache((a, gamma, beta), mean, inv_std, from_batch=True))
+    return out, (conv_cache, ((a, *given[3:]), mean, inv_std, True))
 
 
 def _conv_bn_relu_backward(function, dout, cache, needs):
-    (x, w, b, conv_param), (arrays, mean, inv_std, from_batch) = cache
+    conv_cache, bn_cache = unpack(function, cache, "conv's cache", "batch norm's cache")
+    x, w, b, conv_param = unpack(function, conv_cache, *_CACHE)
+    (a, gamma, beta), mean, inv_std, from_batch = _unpack_batchnorm(function, bn_cache)
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    names = ("x", "w", "b", "a", "gamma", "beta")
-    (dout, x, w, b, a, gamma, beta), dtype = prepare_backward(function, dout, names, x, w, b, *arrays)
+    names = ("x", "w", "b", "gamma", "beta")
+    arrays, dtype = prepare_sandwich_backward(function, dout, a, names, x, w, b, gamma, beta)
+    dout, a, x, w, b, gamma, beta = arrays
     geometry, algorithm = _geometry(function, conv_param, x, w)
     norm = mean, inv_std, gamma, beta, from_batch
     needs = need_dx, need_dw, need_db and b is not None

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnnlib.naive.dtypes import _float_dtype
-from cnnlib.naive.windows import _geometry, _output_size, _pair, _taps
+from cnnlib.naive.windows import _conv_geometry, _output_size, _pair, _taps
 
 
 def conv_forward_naive(x, w, b, conv_param):
@@ -30,11 +30,11 @@ def conv_forward_naive(x, w, b, conv_param):
         ``(x, w, b, conv_param)``
     """
     N, _, H, W = x.shape
-    F, C_group, KH, KW = w.shape
-    stride, dilation, pads, extent = _geometry(conv_param, (H, W), (KH, KW))
+    F, C_group, _, _ = w.shape
+    stride, dilation, pads, extent = _conv_geometry("conv_forward_naive", conv_param, x, w)
     F_group = F // conv_param.get("groups", 1)
-    OH = _output_size(H, pads[0], extent[0], stride[0])
-    OW = _output_size(W, pads[1], extent[1], stride[1])
+    OH = _output_size("conv_forward_naive", H, pads[0], extent[0], stride[0])
+    OW = _output_size("conv_forward_naive", W, pads[1], extent[1], stride[1])
 
     padded = np.pad(x, ((0, 0), (0, 0), *pads))
     out = np.zeros((N, F, OH, OW), dtype=_float_dtype(x, w, b))
@@ -71,9 +71,9 @@ def conv_backward_naive(dout, cache):
     """
     x, w, b, conv_param = cache
     N, _, H, W = x.shape
-    F, C_group, KH, KW = w.shape
+    F, C_group, _, _ = w.shape
     _, _, OH, OW = dout.shape
-    stride, dilation, pads, extent = _geometry(conv_param, (H, W), (KH, KW))
+    stride, dilation, pads, extent = _conv_geometry("conv_backward_naive", conv_param, x, w)
     F_group = F // conv_param.get("groups", 1)
 
     dtype = _float_dtype(x, w, b)
@@ -122,14 +122,17 @@ def conv_transpose_forward_naive(x, w, b, conv_param):
         ``(x, w, b, conv_param)``
     """
     N, C, H, W = x.shape
-    _, F_group, KH, KW = w.shape
-    stride, dilation, pads, extent = _geometry(conv_param, (H, W), (KH, KW))
+    _, F_group, _, _ = w.shape
+    stride, dilation, pads, extent = _conv_geometry("conv_transpose_forward_naive", conv_param, x, w)
     output_pad = _pair(conv_param.get("output_pad", 0))
     groups = conv_param.get("groups", 1)
     C_group, F = C // groups, F_group * groups
 
     canvas_height = (H - 1) * stride[0] + extent[0] + output_pad[0]
     canvas_width = (W - 1) * stride[1] + extent[1] + output_pad[1]
+    (top, bottom), (left, right) = pads
+    if canvas_height <= top + bottom or canvas_width <= left + right:
+        raise ValueError(f"conv_transpose_forward_naive: pad {pads} leaves nothing of the output")
     canvas = np.zeros((N, F, canvas_height, canvas_width), dtype=_float_dtype(x, w, b))
     for n in range(N):
         for c in range(C):
@@ -140,7 +143,6 @@ def conv_transpose_forward_naive(x, w, b, conv_param):
                 for j in range(W):
                     cols = _taps(j * stride[1], extent[1], dilation[1])
                     canvas[n, filters, rows, cols] += x[n, c, i, j] * w[c]
-    (top, bottom), (left, right) = pads
     out = canvas[:, :, top : canvas_height - bottom, left : canvas_width - right].copy()
     if b is not None:
         out += b.reshape(1, F, 1, 1)
@@ -166,8 +168,8 @@ def conv_transpose_backward_naive(dout, cache):
     """
     x, w, b, conv_param = cache
     N, C, H, W = x.shape
-    _, F_group, KH, KW = w.shape
-    stride, dilation, pads, extent = _geometry(conv_param, (H, W), (KH, KW))
+    _, F_group, _, _ = w.shape
+    stride, dilation, pads, extent = _conv_geometry("conv_transpose_backward_naive", conv_param, x, w)
     C_group = C // conv_param.get("groups", 1)
 
     dtype = _float_dtype(x, w, b)

@@ -69,7 +69,7 @@ def affine_backward_naive(dout, cache):
 
 def relu_forward_naive(x):
     """``out = max(x, 0)``, x of any shape; NaN stays NaN. The cache is x."""
-    return np.maximum(x, 0).astype(_float_dtype(x)), x
+    return np.asarray(np.maximum(x, 0), dtype=_float_dtype(x)), x
 
 
 def relu_backward_naive(dout, cache):
@@ -114,13 +114,13 @@ def dropout_forward_naive(x, dropout_param):
     seed = dropout_param.get("seed")
     random = np.random if seed is None else np.random.RandomState(seed)
     keep = 1 - dropout_param["p"]
-    mask = (random.rand(*x.shape) < keep).astype(dtype)
+    mask = np.asarray(random.rand(*x.shape) < keep).astype(dtype)
     if keep > 0:
         mask /= keep
-    return x * mask, (dropout_param, mask)
+    return np.asarray(x * mask), (dropout_param, mask)
 
 
 def dropout_backward_naive(dout, cache):
     """Gradient of :func:`dropout_forward_naive`: ``dout * mask``, or dout in test mode."""
     _, mask = cache
-    return dout.copy() if mask is None else dout * mask
+    return np.array(dout) if mask is None else np.asarray(dout * mask)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from cnnlib.naive.dtypes import _float_dtype
+from cnnlib.naive.windows import _refuse_empty
 
 
 def softmax_loss_naive(x, y):
@@ -23,6 +24,7 @@ def softmax_loss_naive(x, y):
     loss : float
     dx : ndarray (N, C)
     """
+    _refuse_empty("softmax_loss_naive", "x", x)
     N, C = x.shape
     loss = 0.0
     dx = np.zeros((N, C), dtype=_float_dtype(x))
@@ -53,6 +55,7 @@ def svm_loss_naive(x, y):
     loss : float
     dx : ndarray (N, C)
     """
+    _refuse_empty("svm_loss_naive", "x", x)
     N, C = x.shape
     loss = 0.0
     dx = np.zeros((N, C), dtype=_float_dtype(x))

@@ -3,20 +3,21 @@
 All four do the same to a set of values v: ``x_hat = (v - mean(v)) / sqrt(var(v) + eps)``, then
 ``out = gamma * x_hat + beta``. They differ in which values make up a set: a feature over the batch
 (batchnorm), a channel over batch and pixels (spatial_batchnorm), a sample (layernorm), or a group of an
-image's channels (spatial_groupnorm).
+image's channels (spatial_groupnorm). A cache holds the arrays, and a mean and an ``inv_std = 1 / sqrt(var +
+eps)`` in float64 for each set.
 """
 
 import numpy as np
 
 from cnnlib.naive.dtypes import _float_dtype
+from cnnlib.naive.windows import _refuse_empty
 
 
-def _normalise(values, eps):
-    """Return x_hat, 1 / sqrt(var + eps), mean and (biased) variance of a set of values of any shape."""
-    mean = np.mean(values)
+def _statistics(values, eps):
+    """Mean, (biased) variance and 1 / sqrt(var + eps) of a set of values of any shape."""
+    mean = np.mean(values, dtype=np.float64)
     var = np.mean((values - mean) ** 2)
-    inv_std = 1 / np.sqrt(var + eps)
-    return (values - mean) * inv_std, inv_std, mean, var
+    return mean, var, 1 / np.sqrt(var + eps)
 
 
 def _normalise_backward(dx_hat, x_hat, inv_std):
@@ -45,29 +46,36 @@ def batchnorm_forward_naive(x, gamma, beta, bn_param):
     -------
     out : ndarray (N, D)
     cache : tuple
+        ``((x, gamma, beta), mean, inv_std, from_batch)``
     """
+    _refuse_empty("batchnorm_forward_naive", "x", x)
     N, D = x.shape
     dtype = _float_dtype(x, gamma, beta)
     train = bn_param["mode"] == "train"
+    from_batch = train and N > 0
     eps = bn_param.get("eps", 1e-5)
     momentum = bn_param.get("momentum", 0.9)
     running_mean = np.array(bn_param.get("running_mean", np.zeros(D, dtype=dtype)))
     running_var = np.array(bn_param.get("running_var", np.zeros(D, dtype=dtype)))
 
-    x_hat = np.zeros((N, D), dtype=dtype)
-    inv_std = np.zeros(D, dtype=dtype)
+    mean, inv_std = np.zeros(D), np.zeros(D)
     for d in range(D):
-        if train and N > 0:
-            x_hat[:, d], inv_std[d], mean, var = _normalise(x[:, d], eps)
-            running_mean[d] = momentum * running_mean[d] + (1 - momentum) * mean
+        if from_batch:
+            mean[d], var, inv_std[d] = _statistics(x[:, d], eps)
+            running_mean[d] = momentum * running_mean[d] + (1 - momentum) * mean[d]
             running_var[d] = momentum * running_var[d] + (1 - momentum) * var
         else:
-            inv_std[d] = 1 / np.sqrt(running_var[d] + eps)
-            x_hat[:, d] = (x[:, d] - running_mean[d]) * inv_std[d]
+            mean[d], inv_std[d] = running_mean[d], 1 / np.sqrt(float(running_var[d]) + eps)
     if train:
         bn_param["running_mean"], bn_param["running_var"] = running_mean, running_var
-    out = (gamma * x_hat + beta).astype(dtype)
-    return out, (x_hat, inv_std, gamma, train)
+    cache = (x, gamma, beta), mean, inv_std, from_batch
+    return batchnorm_output(cache), cache
+
+
+def batchnorm_output(cache):
+    """``gamma * x_hat + beta``, which the cache of :func:`batchnorm_forward_naive` does not hold."""
+    (x, gamma, beta), mean, inv_std, _ = cache
+    return (gamma * ((x - mean) * inv_std) + beta).astype(_float_dtype(x, gamma, beta))
 
 
 def batchnorm_backward_naive(dout, cache):
@@ -80,25 +88,37 @@ def batchnorm_backward_naive(dout, cache):
     ----------
     dout : ndarray (N, D)
     cache : tuple
+        ``((x, gamma, beta), mean, inv_std, from_batch)``
 
     Returns
     -------
     dx : ndarray (N, D)
     dgamma, dbeta : ndarray (D,)
     """
-    x_hat, inv_std, gamma, train = cache
-    N, D = x_hat.shape
-    dx = np.zeros_like(x_hat)
-    dgamma = np.zeros(D, dtype=x_hat.dtype)
-    dbeta = np.zeros(D, dtype=x_hat.dtype)
-    if N == 0:
-        return dx, dgamma, dbeta
+    (x, gamma, beta), mean, inv_std, from_batch = cache
+    N, D = x.shape
+    dtype = _float_dtype(x, gamma, beta)
+    dx = np.zeros((N, D), dtype=dtype)
+    dgamma = np.zeros(D, dtype=dtype)
+    dbeta = np.zeros(D, dtype=dtype)
     for d in range(D):
+        x_hat = (x[:, d] - mean[d]) * inv_std[d]
         dbeta[d] = np.sum(dout[:, d])
-        dgamma[d] = np.sum(dout[:, d] * x_hat[:, d])
+        dgamma[d] = np.sum(dout[:, d] * x_hat)
         dx_hat = dout[:, d] * gamma[d]
-        dx[:, d] = _normalise_backward(dx_hat, x_hat[:, d], inv_std[d]) if train else dx_hat * inv_std[d]
+        dx[:, d] = _normalise_backward(dx_hat, x_hat, inv_std[d]) if from_batch else dx_hat * inv_std[d]
     return dx, dgamma, dbeta
+
+
+def _samples(x):
+    """Images (N, C, H, W) as samples (N * H * W, C): every pixel of every image is one."""
+    N, C, H, W = x.shape
+    return x.transpose(0, 2, 3, 1).reshape(N * H * W, C)
+
+
+def _images(samples, shape):
+    N, C, H, W = shape
+    return samples.reshape(N, H, W, C).transpose(0, 3, 1, 2).copy()
 
 
 def spatial_batchnorm_forward_naive(x, gamma, beta, bn_param):
@@ -115,19 +135,25 @@ def spatial_batchnorm_forward_naive(x, gamma, beta, bn_param):
     -------
     out : ndarray (N, C, H, W)
     cache : tuple
+        ``((x, gamma, beta), mean, inv_std, from_batch)``
     """
-    N, C, H, W = x.shape
-    samples = x.transpose(0, 2, 3, 1).reshape(N * H * W, C)
-    out, cache = batchnorm_forward_naive(samples, gamma, beta, bn_param)
-    return out.reshape(N, H, W, C).transpose(0, 3, 1, 2).copy(), cache
+    _refuse_empty("spatial_batchnorm_forward_naive", "x", x)
+    out, (_, *statistics) = batchnorm_forward_naive(_samples(x), gamma, beta, bn_param)
+    return _images(out, x.shape), ((x, gamma, beta), *statistics)
+
+
+def spatial_batchnorm_output(cache):
+    """The output that belongs to a cache of :func:`spatial_batchnorm_forward_naive`."""
+    (x, gamma, beta), *statistics = cache
+    return _images(batchnorm_output(((_samples(x), gamma, beta), *statistics)), x.shape)
 
 
 def spatial_batchnorm_backward_naive(dout, cache):
     """Gradients dx (N, C, H, W), dgamma and dbeta (C,) of :func:`spatial_batchnorm_forward_naive`."""
-    N, C, H, W = dout.shape
-    samples = dout.transpose(0, 2, 3, 1).reshape(N * H * W, C)
-    dx, dgamma, dbeta = batchnorm_backward_naive(samples, cache)
-    return dx.reshape(N, H, W, C).transpose(0, 3, 1, 2).copy(), dgamma, dbeta
+    (x, gamma, beta), *statistics = cache
+    cache = (_samples(x), gamma, beta), *statistics
+    dx, dgamma, dbeta = batchnorm_backward_naive(_samples(dout), cache)
+    return _images(dx, x.shape), dgamma, dbeta
 
 
 def layernorm_forward_naive(x, gamma, beta, ln_param):
@@ -144,16 +170,17 @@ def layernorm_forward_naive(x, gamma, beta, ln_param):
     -------
     out : ndarray (N, D)
     cache : tuple
+        ``((x, gamma, beta), mean, inv_std, 1)``: one group of values in a sample.
     """
+    _refuse_empty("layernorm_forward_naive", "x", x)
     N, D = x.shape
-    dtype = _float_dtype(x, gamma, beta)
     eps = ln_param.get("eps", 1e-5)
-    x_hat = np.zeros((N, D), dtype=dtype)
-    inv_std = np.zeros(N, dtype=dtype)
+    out = np.zeros((N, D), dtype=_float_dtype(x, gamma, beta))
+    mean, inv_std = np.zeros(N), np.zeros(N)
     for n in range(N):
-        x_hat[n], inv_std[n], _, _ = _normalise(x[n], eps)
-    out = (gamma * x_hat + beta).astype(dtype)
-    return out, (x_hat, inv_std, gamma)
+        mean[n], _, inv_std[n] = _statistics(x[n], eps)
+        out[n] = gamma * ((x[n] - mean[n]) * inv_std[n]) + beta
+    return out, ((x, gamma, beta), mean, inv_std, 1)
 
 
 def layernorm_backward_naive(dout, cache):
@@ -163,22 +190,25 @@ def layernorm_backward_naive(dout, cache):
     ----------
     dout : ndarray (N, D)
     cache : tuple
+        ``((x, gamma, beta), mean, inv_std, 1)``
 
     Returns
     -------
     dx : ndarray (N, D)
     dgamma, dbeta : ndarray (D,)
     """
-    x_hat, inv_std, gamma = cache
-    N, D = x_hat.shape
-    dx = np.zeros_like(x_hat)
-    dgamma = np.zeros(D, dtype=x_hat.dtype)
-    dbeta = np.zeros(D, dtype=x_hat.dtype)
+    (x, gamma, beta), mean, inv_std, _ = cache
+    N, D = x.shape
+    dtype = _float_dtype(x, gamma, beta)
+    dx = np.zeros((N, D), dtype=dtype)
+    dgamma = np.zeros(D)
+    dbeta = np.zeros(D)
     for n in range(N):
+        x_hat = (x[n] - mean[n]) * inv_std[n]
         dbeta += dout[n]
-        dgamma += dout[n] * x_hat[n]
-        dx[n] = _normalise_backward(dout[n] * gamma, x_hat[n], inv_std[n])
-    return dx, dgamma, dbeta
+        dgamma += dout[n] * x_hat
+        dx[n] = _normalise_backward(dout[n] * gamma, x_hat, inv_std[n])
+    return dx, dgamma.astype(dtype), dbeta.astype(dtype)
 
 
 def spatial_groupnorm_forward_naive(x, gamma, beta, G, gn_param):
@@ -197,19 +227,24 @@ def spatial_groupnorm_forward_naive(x, gamma, beta, G, gn_param):
     -------
     out : ndarray (N, C, H, W)
     cache : tuple
+        ``((x, gamma, beta), mean, inv_std, G)``, the statistics (N * G,).
     """
-    N, C, H, W = x.shape
-    dtype = _float_dtype(x, gamma, beta)
+    _refuse_empty("spatial_groupnorm_forward_naive", "x", x)
+    N, C, _, _ = x.shape
     eps = gn_param.get("eps", 1e-5)
-    size = C // G
-    x_hat = np.zeros((N, C, H, W), dtype=dtype)
-    inv_std = np.zeros((N, G), dtype=dtype)
-    for n in range(N):
-        for g in range(G):
-            channels = slice(g * size, (g + 1) * size)
-            x_hat[n, channels], inv_std[n, g], _, _ = _normalise(x[n, channels], eps)
-    out = (gamma.reshape(1, C, 1, 1) * x_hat + beta.reshape(1, C, 1, 1)).astype(dtype)
-    return out, (x_hat, inv_std, gamma, beta.shape, G)
+    mean, inv_std = np.zeros(N * G), np.zeros(N * G)
+    x_hat = np.zeros(x.shape)
+    for row, values in enumerate(_groups(x, G)):
+        mean[row], _, inv_std[row] = _statistics(values, eps)
+        _groups(x_hat, G)[row] = (values - mean[row]) * inv_std[row]
+    out = gamma.reshape(1, C, 1, 1) * x_hat + beta.reshape(1, C, 1, 1)
+    return out.astype(_float_dtype(x, gamma, beta)), ((x, gamma, beta), mean, inv_std, G)
+
+
+def _groups(x, G):
+    """Images (N, C, H, W) as groups of channels (N * G, C / G, H, W)."""
+    N, C, H, W = x.shape
+    return x.reshape(N * G, C // G, H, W)
 
 
 def spatial_groupnorm_backward_naive(dout, cache):
@@ -219,6 +254,7 @@ def spatial_groupnorm_backward_naive(dout, cache):
     ----------
     dout : ndarray (N, C, H, W)
     cache : tuple
+        ``((x, gamma, beta), mean, inv_std, G)``
 
     Returns
     -------
@@ -226,15 +262,14 @@ def spatial_groupnorm_backward_naive(dout, cache):
     dgamma, dbeta : ndarray
         In the shapes of gamma and beta.
     """
-    x_hat, inv_std, gamma, beta_shape, G = cache
-    N, C, _, _ = x_hat.shape
-    size = C // G
-    dx_hat = dout * gamma.reshape(1, C, 1, 1)
-    dx = np.zeros_like(x_hat)
-    for n in range(N):
-        for g in range(G):
-            channels = slice(g * size, (g + 1) * size)
-            dx[n, channels] = _normalise_backward(dx_hat[n, channels], x_hat[n, channels], inv_std[n, g])
-    dgamma = np.sum(dout * x_hat, axis=(0, 2, 3)).astype(x_hat.dtype).reshape(gamma.shape)
-    dbeta = np.sum(dout, axis=(0, 2, 3)).astype(x_hat.dtype).reshape(beta_shape)
-    return dx, dgamma, dbeta
+    (x, gamma, beta), mean, inv_std, G = cache
+    dtype = _float_dtype(x, gamma, beta)
+    dx_hat = _groups(dout * gamma.reshape(1, -1, 1, 1), G)
+    x_hat, dx = np.zeros(x.shape), np.zeros(x.shape)
+    for row, values in enumerate(_groups(x, G)):
+        normed = (values - mean[row]) * inv_std[row]
+        _groups(x_hat, G)[row] = normed
+        _groups(dx, G)[row] = _normalise_backward(dx_hat[row], normed, inv_std[row])
+    dgamma = np.sum(dout * x_hat, axis=(0, 2, 3)).reshape(gamma.shape)
+    dbeta = np.sum(dout, axis=(0, 2, 3)).reshape(beta.shape)
+    return dx.astype(dtype), dgamma.astype(dtype), dbeta.astype(dtype)

@@ -13,8 +13,10 @@ from cnnlib.naive.dense import (
 from cnnlib.naive.norm import (
     batchnorm_backward_naive,
     batchnorm_forward_naive,
+    batchnorm_output,
     spatial_batchnorm_backward_naive,
     spatial_batchnorm_forward_naive,
+    spatial_batchnorm_output,
 )
 from cnnlib.naive.pool import (
     max_pool_backward_naive,
@@ -39,14 +41,14 @@ def affine_bn_relu_forward_naive(x, w, b, gamma, beta, bn_param):
     """relu(batchnorm(affine(x))); gamma and beta (M,) for w (D, M)."""
     scores, affine_cache = affine_forward_naive(x, w, b)
     normed, bn_cache = batchnorm_forward_naive(scores, gamma, beta, bn_param)
-    out, relu_cache = relu_forward_naive(normed)
-    return out, (affine_cache, bn_cache, relu_cache)
+    out, _ = relu_forward_naive(normed)
+    return out, (affine_cache, bn_cache)
 
 
 def affine_bn_relu_backward_naive(dout, cache):
     """Gradients dx, dw, db, dgamma, dbeta of :func:`affine_bn_relu_forward_naive`."""
-    affine_cache, bn_cache, relu_cache = cache
-    dnormed = relu_backward_naive(dout, relu_cache)
+    affine_cache, bn_cache = cache
+    dnormed = relu_backward_naive(dout, batchnorm_output(bn_cache))
     dscores, dgamma, dbeta = batchnorm_backward_naive(dnormed, bn_cache)
     dx, dw, db = affine_backward_naive(dscores, affine_cache)
     return dx, dw, db, dgamma, dbeta
@@ -69,14 +71,14 @@ def conv_bn_relu_forward_naive(x, w, b, gamma, beta, conv_param, bn_param):
     """relu(spatial_batchnorm(conv(x))); gamma and beta (F,) for w (F, C // groups, KH, KW)."""
     maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
     normed, bn_cache = spatial_batchnorm_forward_naive(maps, gamma, beta, bn_param)
-    out, relu_cache = relu_forward_naive(normed)
-    return out, (conv_cache, bn_cache, relu_cache)
+    out, _ = relu_forward_naive(normed)
+    return out, (conv_cache, bn_cache)
 
 
 def conv_bn_relu_backward_naive(dout, cache):
     """Gradients dx, dw, db, dgamma, dbeta of :func:`conv_bn_relu_forward_naive`."""
-    conv_cache, bn_cache, relu_cache = cache
-    dnormed = relu_backward_naive(dout, relu_cache)
+    conv_cache, bn_cache = cache
+    dnormed = relu_backward_naive(dout, spatial_batchnorm_output(bn_cache))
     dmaps, dgamma, dbeta = spatial_batchnorm_backward_naive(dnormed, bn_cache)
     dx, dw, db = conv_backward_naive(dmaps, conv_cache)
     return dx, dw, db, dgamma, dbeta
