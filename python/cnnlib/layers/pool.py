@@ -115,10 +115,19 @@ def _max_pool_backward(function, dout, cache):
     x, pool_param = unpack(function, cache, *_CACHE)
     (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
     geometry = _geometry(function, pool_param, x, _MAX_KEYS)
-    then, argmax = getattr(cache, "winners", None) or (None, None)
-    if then != geometry:  # a plain tuple, or parameters changed since: search again
-        argmax = None
+    argmax = _remembered(cache, geometry)
     return result(_core.max_pool_backward(function, dout, x, *geometry, argmax), dtype)
+
+
+def _remembered(cache, geometry):
+    """Which position of each window won; None where it has to be searched again.
+
+    That is so for a plain tuple, and if `pool_param` has changed since the forward pass.
+    """
+    winners = getattr(cache, "winners", None)
+    if isinstance(winners, tuple) and len(winners) == 2 and winners[0] == geometry:
+        return winners[1] if isinstance(winners[1], np.ndarray) else None
+    return None
 
 
 def _avg_arguments(function, pool_param, x):
