@@ -2,17 +2,19 @@
 
 import ast
 import importlib.metadata
+import inspect
 import os
 import re
 import shutil
 import subprocess
 import sys
+import typing
 import zlib
 from pathlib import Path
 
 import cnnlib
 import pytest
-from cnnlib import _core
+from cnnlib import _core, layers, models, naive
 
 
 def run_python(code, **environment):
@@ -160,3 +162,15 @@ def test_public_names_exist():
     missing = [name for name in cnnlib.__all__ if not hasattr(cnnlib, name)]
     assert not missing
     assert set(cnnlib.__all__) <= set(dir(cnnlib))
+
+
+def test_public_functions_say_their_types():
+    functions = [getattr(layers, name) for name in layers.__all__] + [
+        getattr(naive, name) for name in naive.__all__
+    ]
+    for model in (models.ConvNet, models.FullyConnectedNet, models.ThreeLayerConvNet):
+        functions += [model.__init__, model.loss]
+    for function in functions:
+        hints = typing.get_type_hints(function)
+        names = set(inspect.signature(function).parameters) - {"self"} | {"return"}
+        assert names == set(hints), function

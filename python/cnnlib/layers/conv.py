@@ -6,6 +6,7 @@ from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._config import CONV_ALGORITHMS
 from cnnlib._params import check_keys, choice, integer, pads, pair, wanted
+from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
 from cnnlib.layers.caches import unpack
 
 _KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
@@ -29,7 +30,9 @@ def _geometry(function, param, x, w, keys=_KEYS, same=True):
     return (sh, sw, top, bottom, left, right, dh, dw, groups), algorithm
 
 
-def conv_forward(x, w, b, conv_param, *, out=None):
+def conv_forward(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param, *, out: Array | None = None
+) -> tuple[Array, Cache]:
     """
     Convolve (cross-correlate) images with filters.
 
@@ -78,7 +81,7 @@ def _conv(function, x, w, b, conv_param, relu=False, out=None):
     return result(_core.conv_forward(function, x, w, b, geometry, algorithm, relu, out), dtype)
 
 
-def conv_backward(dout, cache, *, needs=None):
+def conv_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tuple[Wanted, Wanted, Wanted]:
     """
     Gradients of `conv_forward`.
 
@@ -122,7 +125,9 @@ def _transpose_arguments(function, conv_param, x, w):
     return geometry, pair(function, "output_pad", conv_param.get("output_pad", 0)), algorithm
 
 
-def conv_transpose_forward(x, w, b, conv_param, *, out=None):
+def conv_transpose_forward(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param, *, out: Array | None = None
+) -> tuple[Array, Cache]:
     """
     Transposed convolution: the input gradient of a convolution, used as a layer.
 
@@ -155,14 +160,17 @@ def conv_transpose_forward(x, w, b, conv_param, *, out=None):
         Arrays or parameters of an unsupported type.
     """
     function = "conv_transpose_forward"
-    cache = (x, w, b, conv_param)
-    (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
-    arguments = _transpose_arguments(function, conv_param, x, w)
-    out = _core.conv_transpose_forward(x, w, b, *arguments, prepare_out(function, out, dtype, x, w, b))
-    return result(out, dtype), cache
+    arrays, dtype = prepare(function, ("x", "w", "b"), x, w, b)
+    images, filters, bias = arrays
+    geometry, output_pad, algorithm = _transpose_arguments(function, conv_param, images, filters)
+    buffer = prepare_out(function, out, dtype, *arrays)
+    y = _core.conv_transpose_forward(images, filters, bias, geometry, output_pad, algorithm, buffer)
+    return result(y, dtype), (x, w, b, conv_param)
 
 
-def conv_transpose_backward(dout, cache, *, needs=None):
+def conv_transpose_backward(
+    dout: ArrayLike, cache: Cache, *, needs: Needs = None
+) -> tuple[Wanted, Wanted, Wanted]:
     """
     Gradients of `conv_transpose_forward`.
 
@@ -188,8 +196,10 @@ def conv_transpose_backward(dout, cache, *, needs=None):
     function = "conv_transpose_backward"
     x, w, b, conv_param = unpack(function, cache, *_CACHE)
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
-    arguments = _transpose_arguments(function, conv_param, x, w)
+    (dy, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
+    geometry, output_pad, algorithm = _transpose_arguments(function, conv_param, x, w)
     need_db = need_db and b is not None
-    grads = _core.conv_transpose_backward(dout, x, w, *arguments, need_dx, need_dw, need_db)
-    return tuple(result(grad, dtype) for grad in grads)
+    dx, dw, db = _core.conv_transpose_backward(
+        dy, x, w, geometry, output_pad, algorithm, need_dx, need_dw, need_db
+    )
+    return result(dx, dtype), result(dw, dtype), result(db, dtype)

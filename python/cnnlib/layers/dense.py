@@ -10,6 +10,7 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, result
 from cnnlib._params import check_keys, choice, integer, number, wanted
+from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
 from cnnlib.layers.caches import unpack
 
 _GRADIENTS = ("dx", "dw", "db")
@@ -20,7 +21,7 @@ def _rows(x):
     return x.reshape(x.shape[0], math.prod(x.shape[1:])) if x.ndim else x
 
 
-def affine_forward(x, w, b):
+def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Array, Cache]:
     """
     Multiply each sample's values, taken as one row, by a matrix and add a bias.
 
@@ -54,7 +55,7 @@ def _affine(function, x, w, b, relu=False):
     return result(_core.affine_forward(function, _rows(x), w, b, relu), dtype)
 
 
-def affine_backward(dout, cache, *, needs=None):
+def affine_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tuple[Wanted, Wanted, Wanted]:
     """
     Gradients of `affine_forward`.
 
@@ -90,7 +91,7 @@ def _affine_backward(function, dout, cache, needs):
     return result(dx if dx is None else dx.reshape(x.shape), dtype), result(dw, dtype), result(db, dtype)
 
 
-def relu_forward(x):
+def relu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
     Rectify: max(x, 0) of each element; NaN stays NaN.
 
@@ -109,12 +110,11 @@ def relu_forward(x):
     TypeError
         An array of an unsupported type.
     """
-    cache = x
-    (x,), dtype = prepare("relu_forward", ("x",), x)
-    return result(_core.relu_forward(x), dtype), cache
+    (array,), dtype = prepare("relu_forward", ("x",), x)
+    return result(_core.relu_forward(array), dtype), x
 
 
-def relu_backward(dout, cache):
+def relu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     """
     Gradient of `relu_forward`: 0 where x <= 0, else dout.
 
@@ -141,7 +141,7 @@ def _relu_backward(function, dout, x):
     return result(_core.relu_backward(function, dout, x), dtype)
 
 
-def leaky_relu_forward(x, alpha=0.01):
+def leaky_relu_forward(x: ArrayLike, alpha: float = 0.01) -> tuple[Array, Cache]:
     """
     Leaky rectifier: x where x > 0, else alpha * x.
 
@@ -163,12 +163,11 @@ def leaky_relu_forward(x, alpha=0.01):
         An array or slope of an unsupported type, a slope that is not finite.
     """
     alpha = number("leaky_relu_forward", "alpha", alpha)
-    cache = (x, alpha)
-    (x,), dtype = prepare("leaky_relu_forward", ("x",), x)
-    return result(_core.leaky_relu_forward(x, alpha), dtype), cache
+    (array,), dtype = prepare("leaky_relu_forward", ("x",), x)
+    return result(_core.leaky_relu_forward(array, alpha), dtype), (x, alpha)
 
 
-def leaky_relu_backward(dout, cache):
+def leaky_relu_backward(dout: ArrayLike, cache: Cache) -> Array:
     """
     Gradient of `leaky_relu_forward`: dout where x > 0, else alpha * dout.
 
@@ -190,11 +189,11 @@ def leaky_relu_backward(dout, cache):
     function = "leaky_relu_backward"
     x, alpha = unpack(function, cache, "x", "alpha")
     alpha = number(function, "alpha in cache", alpha)
-    (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
-    return result(_core.leaky_relu_backward(dout, x, alpha), dtype)
+    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
+    return result(_core.leaky_relu_backward(dy, x, alpha), dtype)
 
 
-def dropout_forward(x, dropout_param):
+def dropout_forward(x: ArrayLike, dropout_param: Param) -> tuple[Array, Cache]:
     """
     Zero each element with probability p and divide the others by 1 - p (inverted dropout [1]_).
 
@@ -226,24 +225,29 @@ def dropout_forward(x, dropout_param):
     .. [1] N. Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
     """
     function = "dropout_forward"
-    (x,), dtype = prepare(function, ("x",), x)
+    (array,), dtype = prepare(function, ("x",), x)
     check_keys(function, "dropout_param", dropout_param, ("p", "mode", "seed"), required=("p", "mode"))
     keep = 1 - number(function, "p", dropout_param["p"], 0, 1)
     if choice(function, "mode", dropout_param["mode"], ("train", "test")) == "test":
-        return result(x.copy(), dtype), (dropout_param, None)
-    draw = np.random
-    if dropout_param.get("seed") is not None:
-        seed = integer(function, "seed", dropout_param["seed"], 2**32)
-        if seed < 0:
-            raise ValueError(f"{function}: seed must be at least 0, got {seed}")
-        draw = np.random.RandomState(seed)
-    mask = np.asarray(draw.rand(*x.shape) < keep).astype(x.dtype)
+        return result(array.copy(), dtype), (dropout_param, None)
+    draw = _uniform(function, dropout_param.get("seed"), array.shape)
+    mask = np.asarray(draw < keep).astype(array.dtype)
     if keep > 0:
-        mask /= x.dtype.type(keep)
-    return result(_core.multiply(function, x, mask), dtype), (dropout_param, result(mask, dtype))
+        mask /= array.dtype.type(keep)
+    return result(_core.multiply(function, array, mask), dtype), (dropout_param, result(mask, dtype))
 
 
-def dropout_backward(dout, cache):
+def _uniform(function, seed, shape):
+    """Numbers from 0 to 1, of a stream of their own if there is a seed."""
+    if seed is None:
+        return np.random.rand(*shape)
+    seed = integer(function, "seed", seed, 2**32)
+    if seed < 0:
+        raise ValueError(f"{function}: seed must be at least 0, got {seed}")
+    return np.random.RandomState(seed).rand(*shape)
+
+
+def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:
     """
     Gradient of `dropout_forward`: dout times the mask.
 
@@ -268,9 +272,9 @@ def dropout_backward(dout, cache):
         kind = type(dropout_param).__name__
         raise TypeError(f"{function}: dropout_param in cache must be a dict, got {kind}")
     if mask is None:
-        (dout,), dtype = prepare(function, ("dout",), dout)
-        return result(dout.copy(), dtype)
-    (dout, mask), dtype = prepare_backward(function, dout, ("mask",), mask)
-    if dout.shape != mask.shape:
-        raise ValueError(f"{function}: dout must have shape {mask.shape}, got {dout.shape}")
-    return result(_core.multiply(function, dout, mask), dtype)
+        (dy,), dtype = prepare(function, ("dout",), dout)
+        return result(dy.copy(), dtype)
+    (dy, mask), dtype = prepare_backward(function, dout, ("mask",), mask)
+    if dy.shape != mask.shape:
+        raise ValueError(f"{function}: dout must have shape {mask.shape}, got {dy.shape}")
+    return result(_core.multiply(function, dy, mask), dtype)

@@ -6,6 +6,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._arrays import labels, prepare, result
+from cnnlib._typing import Array, ArrayLike
 
 
 def _scores(function, x, y):
@@ -15,7 +16,7 @@ def _scores(function, x, y):
     return x, labels(function, y, *x.shape), dtype
 
 
-def softmax_loss(x, y):
+def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     """
     Mean cross-entropy of the softmax of the scores.
 
@@ -39,15 +40,15 @@ def softmax_loss(x, y):
     TypeError
         Labels that are not integers, scores of an unsupported type.
     """
-    x, y, dtype = _scores("softmax_loss", x, y)
-    N = len(x)
+    scores, right, dtype = _scores("softmax_loss", x, y)
+    N = len(scores)
     if N == 0:
-        return 0.0, np.zeros(x.shape, dtype)
-    losses, dx = _core.softmax_loss(x, np.require(y, np.int64, ("C", "A")))
+        return 0.0, np.zeros(scores.shape, dtype)
+    losses, dx = _core.softmax_loss(scores, np.require(right, np.int64, ("C", "A")))
     return float(losses.mean()), result(dx, dtype)
 
 
-def svm_loss(x, y):
+def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     """
     Mean multiclass hinge loss with margin 1 [1]_.
 
@@ -75,15 +76,15 @@ def svm_loss(x, y):
     ----------
     .. [1] J. Weston, C. Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", 1999.
     """
-    x, y, dtype = _scores("svm_loss", x, y)
-    N = len(x)
+    scores, right, dtype = _scores("svm_loss", x, y)
+    N = len(scores)
     if N == 0:
-        return 0.0, np.zeros(x.shape, dtype)
+        return 0.0, np.zeros(scores.shape, dtype)
     rows = np.arange(N)
     with np.errstate(invalid="ignore"):
-        margins = np.maximum(0, x - x[rows, y][:, None] + 1)
-    margins[rows, y] = 0
-    dx = (margins > 0).astype(x.dtype)
-    dx[rows, y] -= dx.sum(axis=1)
+        margins = np.maximum(0, scores - scores[rows, right][:, None] + 1)
+    margins[rows, right] = 0
+    dx = (margins > 0).astype(scores.dtype)
+    dx[rows, right] -= dx.sum(axis=1)
     dx /= N
     return float(margins.sum(dtype=np.float64) / N), result(dx, dtype)

@@ -7,6 +7,7 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, choice, flag, integer, number
+from cnnlib._typing import Array, ArrayLike, Cache, Param, State
 from cnnlib.layers.caches import statistics, unpack
 
 _BATCH_KEYS = ("mode", "eps", "momentum", "running_mean", "running_var")
@@ -93,7 +94,9 @@ def _batchnorm_backward(function, ndim, dout, cache, relu=False):
     return tuple(result(grad, dtype) for grad in grads)
 
 
-def batchnorm_forward(x, gamma, beta, bn_param, *, out=None):
+def batchnorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: State, *, out: Array | None = None
+) -> tuple[Array, Cache]:
     """
     Normalise each feature over the batch [1]_.
 
@@ -137,7 +140,7 @@ def batchnorm_forward(x, gamma, beta, bn_param, *, out=None):
     return _batchnorm("batchnorm_forward", 2, x, gamma, beta, bn_param, out=out)
 
 
-def batchnorm_backward(dout, cache):
+def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """
     Gradients of `batchnorm_forward`, after either mode.
 
@@ -161,7 +164,9 @@ def batchnorm_backward(dout, cache):
     return _batchnorm_backward("batchnorm_backward", 2, dout, cache)
 
 
-def spatial_batchnorm_forward(x, gamma, beta, bn_param, *, out=None):
+def spatial_batchnorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: State, *, out: Array | None = None
+) -> tuple[Array, Cache]:
     """
     Normalise each channel over the batch and the image, as `batchnorm_forward` does a feature.
 
@@ -190,7 +195,7 @@ def spatial_batchnorm_forward(x, gamma, beta, bn_param, *, out=None):
     return _batchnorm("spatial_batchnorm_forward", 4, x, gamma, beta, bn_param, out=out)
 
 
-def spatial_batchnorm_backward(dout, cache):
+def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """
     Gradients of `spatial_batchnorm_forward`, after either mode.
 
@@ -245,7 +250,9 @@ def _rownorm_backward(function, ndim, dout, cache):
     return tuple(result(grad, dtype) for grad in (dx, *shaped))
 
 
-def layernorm_forward(x, gamma, beta, ln_param, *, out=None):
+def layernorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: Param, *, out: Array | None = None
+) -> tuple[Array, Cache]:
     """
     Normalise each sample over its features [1]_.
 
@@ -281,7 +288,7 @@ def layernorm_forward(x, gamma, beta, ln_param, *, out=None):
     return _rownorm("layernorm_forward", 2, x, gamma, beta, 1, "ln_param", ln_param, out)
 
 
-def layernorm_backward(dout, cache):
+def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """
     Gradients of `layernorm_forward`.
 
@@ -305,7 +312,9 @@ def layernorm_backward(dout, cache):
     return _rownorm_backward("layernorm_backward", 2, dout, cache)
 
 
-def spatial_groupnorm_forward(x, gamma, beta, G, gn_param, *, out=None):
+def spatial_groupnorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, G: int, gn_param: Param, *, out: Array | None = None
+) -> tuple[Array, Cache]:
     """
     Normalise each image over groups of its channels [1]_.
 
@@ -343,7 +352,7 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param, *, out=None):
     return _rownorm("spatial_groupnorm_forward", 4, x, gamma, beta, G, "gn_param", gn_param, out)
 
 
-def spatial_groupnorm_backward(dout, cache):
+def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """
     Gradients of `spatial_groupnorm_forward`.
 

@@ -7,6 +7,7 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, flag, integer, pads, pair
+from cnnlib._typing import Array, ArrayLike, Cache, Param
 from cnnlib.layers.caches import unpack
 
 _MAX_KEYS = ("pool_height", "pool_width", "stride", "pad", "dilation", "ceil_mode")
@@ -39,7 +40,7 @@ def _geometry(function, param, x, keys):
     return (PH, PW, sh, sw, top, bottom, left, right, dh, dw), ceil_mode
 
 
-def max_pool_forward(x, pool_param, *, out=None):
+def max_pool_forward(x: ArrayLike, pool_param: Param, *, out: Array | None = None) -> tuple[Array, Cache]:
     """
     Take the maximum of each window; NaN beats every number.
 
@@ -85,7 +86,7 @@ def _max_pool(function, x, pool_param, out=None):
     return result(out, dtype), cache
 
 
-def max_pool_backward(dout, cache):
+def max_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     """
     Gradient of `max_pool_forward`.
 
@@ -135,7 +136,7 @@ def _avg_arguments(function, pool_param, x):
     return geometry, ceil_mode, flag(function, "count_include_pad", pool_param.get("count_include_pad", True))
 
 
-def avg_pool_forward(x, pool_param, *, out=None):
+def avg_pool_forward(x: ArrayLike, pool_param: Param, *, out: Array | None = None) -> tuple[Array, Cache]:
     """
     Take the mean of each window.
 
@@ -162,13 +163,14 @@ def avg_pool_forward(x, pool_param, *, out=None):
         As in `max_pool_forward`.
     """
     function = "avg_pool_forward"
-    cache = (x, pool_param)
-    (x,), dtype = prepare(function, ("x",), x)
-    arguments = _avg_arguments(function, pool_param, x)
-    return result(_core.avg_pool_forward(x, *arguments, prepare_out(function, out, dtype, x)), dtype), cache
+    (array,), dtype = prepare(function, ("x",), x)
+    geometry, ceil_mode, count_include_pad = _avg_arguments(function, pool_param, array)
+    buffer = prepare_out(function, out, dtype, array)
+    y = _core.avg_pool_forward(array, geometry, ceil_mode, count_include_pad, buffer)
+    return result(y, dtype), (x, pool_param)
 
 
-def avg_pool_backward(dout, cache):
+def avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     """
     Gradient of `avg_pool_forward`.
 
@@ -190,11 +192,11 @@ def avg_pool_backward(dout, cache):
     """
     function = "avg_pool_backward"
     x, pool_param = unpack(function, cache, *_CACHE)
-    (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
-    return result(_core.avg_pool_backward(dout, x, *_avg_arguments(function, pool_param, x)), dtype)
+    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
+    return result(_core.avg_pool_backward(dy, x, *_avg_arguments(function, pool_param, x)), dtype)
 
 
-def global_avg_pool_forward(x, *, out=None):
+def global_avg_pool_forward(x: ArrayLike, *, out: Array | None = None) -> tuple[Array, Cache]:
     """
     Take the mean of each channel's plane.
 
@@ -219,14 +221,14 @@ def global_avg_pool_forward(x, *, out=None):
         An array of an unsupported type.
     """
     function = "global_avg_pool_forward"
-    (x,), dtype = prepare(function, ("x",), x)
-    if 0 in x.shape[1:]:
-        raise ValueError(f"{function}: x must be (N, C, H, W) with C, H, W >= 1, got shape {x.shape}")
-    out = _core.global_avg_pool_forward(x, prepare_out(function, out, dtype, x))
-    return result(out, dtype), (x.shape, dtype)
+    (array,), dtype = prepare(function, ("x",), x)
+    if 0 in array.shape[1:]:
+        raise ValueError(f"{function}: x must be (N, C, H, W) with C, H, W >= 1, got shape {array.shape}")
+    y = _core.global_avg_pool_forward(array, prepare_out(function, out, dtype, array))
+    return result(y, dtype), (array.shape, dtype)
 
 
-def global_avg_pool_backward(dout, cache):
+def global_avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     """
     Gradient of `global_avg_pool_forward`.
 
@@ -254,5 +256,5 @@ def global_avg_pool_backward(dout, cache):
     N, C, H, W = (integer(function, "shape in cache", size) for size in shape)
     if min(C, H, W) < 1 or N < 0:
         raise ValueError(f"{function}: shape in cache must be that of images, got {shape}")
-    (dout,), _ = prepare(function, ("dout",), dout)
-    return _core.global_avg_pool_backward(dout, (N, C, H, W)).astype(dtype, copy=False)
+    (dy,), _ = prepare(function, ("dout",), dout)
+    return result(_core.global_avg_pool_backward(dy, (N, C, H, W)), dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnnlib._arrays import prepare, prepare_sandwich_backward, result
+from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, State, Wanted
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.conv import _conv, _conv_backward
 from cnnlib.layers.conv_norm import _conv_bn_relu, _conv_bn_relu_backward
@@ -85,7 +86,7 @@ def _conv_bn_relu_pool_backward(function, dout, cache, needs):
     return _conv_bn_relu_backward(function, _max_pool_backward(function, dout, pool_cache), conv_cache, needs)
 
 
-def affine_relu_forward(x, w, b):
+def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Array, Cache]:
     """
     `affine_forward`, then `relu_forward`.
 
@@ -109,7 +110,9 @@ def affine_relu_forward(x, w, b):
     return _forward("affine_relu_forward", _LAYER, _affine_relu, x, w, b)
 
 
-def affine_relu_backward(dout, cache, *, needs=None):
+def affine_relu_backward(
+    dout: ArrayLike, cache: Cache, *, needs: Needs = None
+) -> tuple[Wanted, Wanted, Wanted]:
     """
     Gradients of `affine_relu_forward`.
 
@@ -133,7 +136,9 @@ def affine_relu_backward(dout, cache, *, needs=None):
     return _affine_relu_backward("affine_relu_backward", dout, cache, needs)
 
 
-def affine_bn_relu_forward(x, w, b, gamma, beta, bn_param):
+def affine_bn_relu_forward(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, gamma: ArrayLike, beta: ArrayLike, bn_param: State
+) -> tuple[Array, Cache]:
     """
     `affine_forward`, `batchnorm_forward`, then `relu_forward`.
 
@@ -160,7 +165,9 @@ def affine_bn_relu_forward(x, w, b, gamma, beta, bn_param):
     return _forward("affine_bn_relu_forward", _NORMED, _affine_bn_relu, x, w, b, gamma, beta, bn_param)
 
 
-def affine_bn_relu_backward(dout, cache, *, needs=None):
+def affine_bn_relu_backward(
+    dout: ArrayLike, cache: Cache, *, needs: Needs = None
+) -> tuple[Wanted, Wanted, Wanted, Array, Array]:
     """
     Gradients of `affine_bn_relu_forward`.
 
@@ -184,7 +191,9 @@ def affine_bn_relu_backward(dout, cache, *, needs=None):
     return _affine_bn_relu_backward("affine_bn_relu_backward", dout, cache, needs)
 
 
-def conv_relu_forward(x, w, b, conv_param):
+def conv_relu_forward(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param
+) -> tuple[Array, Cache]:
     """
     `conv_forward`, then `relu_forward`.
 
@@ -210,7 +219,9 @@ def conv_relu_forward(x, w, b, conv_param):
     return _forward("conv_relu_forward", _LAYER, _conv_relu, x, w, b, conv_param)
 
 
-def conv_relu_backward(dout, cache, *, needs=None):
+def conv_relu_backward(
+    dout: ArrayLike, cache: Cache, *, needs: Needs = None
+) -> tuple[Wanted, Wanted, Wanted]:
     """
     Gradients of `conv_relu_forward`.
 
@@ -234,7 +245,15 @@ def conv_relu_backward(dout, cache, *, needs=None):
     return _conv_relu_backward("conv_relu_backward", dout, cache, needs)
 
 
-def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
+def conv_bn_relu_forward(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    conv_param: Param,
+    bn_param: State,
+) -> tuple[Array, Cache]:
     """
     `conv_forward`, `spatial_batchnorm_forward`, then `relu_forward`.
 
@@ -263,7 +282,9 @@ def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
     )
 
 
-def conv_bn_relu_backward(dout, cache, *, needs=None):
+def conv_bn_relu_backward(
+    dout: ArrayLike, cache: Cache, *, needs: Needs = None
+) -> tuple[Wanted, Wanted, Wanted, Array, Array]:
     """
     Gradients of `conv_bn_relu_forward`.
 
@@ -287,7 +308,9 @@ def conv_bn_relu_backward(dout, cache, *, needs=None):
     return _conv_bn_relu_backward("conv_bn_relu_backward", dout, cache, needs)
 
 
-def conv_relu_pool_forward(x, w, b, conv_param, pool_param):
+def conv_relu_pool_forward(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param, pool_param: Param
+) -> tuple[Array, Cache]:
     """
     `conv_relu_forward`, then `max_pool_forward`.
 
@@ -314,7 +337,9 @@ def conv_relu_pool_forward(x, w, b, conv_param, pool_param):
     return _forward("conv_relu_pool_forward", _LAYER, _conv_relu_pool, x, w, b, conv_param, pool_param)
 
 
-def conv_relu_pool_backward(dout, cache, *, needs=None):
+def conv_relu_pool_backward(
+    dout: ArrayLike, cache: Cache, *, needs: Needs = None
+) -> tuple[Wanted, Wanted, Wanted]:
     """
     Gradients of `conv_relu_pool_forward`.
 
@@ -338,7 +363,16 @@ def conv_relu_pool_backward(dout, cache, *, needs=None):
     return _conv_relu_pool_backward("conv_relu_pool_backward", dout, cache, needs)
 
 
-def conv_bn_relu_pool_forward(x, w, b, gamma, beta, conv_param, bn_param, pool_param):
+def conv_bn_relu_pool_forward(
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    conv_param: Param,
+    bn_param: State,
+    pool_param: Param,
+) -> tuple[Array, Cache]:
     """
     `conv_bn_relu_forward`, then `max_pool_forward`.
 
@@ -378,7 +412,9 @@ def conv_bn_relu_pool_forward(x, w, b, gamma, beta, conv_param, bn_param, pool_p
     )
 
 
-def conv_bn_relu_pool_backward(dout, cache, *, needs=None):
+def conv_bn_relu_pool_backward(
+    dout: ArrayLike, cache: Cache, *, needs: Needs = None
+) -> tuple[Wanted, Wanted, Wanted, Array, Array]:
     """
     Gradients of `conv_bn_relu_pool_forward`.
 

@@ -1,11 +1,17 @@
 """ConvNet: a deep network from a readable list of stages."""
 
+from __future__ import annotations
+
 import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
 from cnnlib._random import mask_seed, random_stream
+from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.models.builder import Builder
 from cnnlib.models.calls import backward_all, forward_all, skip_untrained
 from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
@@ -88,15 +94,15 @@ class ConvNet:
 
     def __init__(
         self,
-        spec,
-        input_dim=(3, 32, 32),
-        num_classes=10,
+        spec: str | Iterable[str | Mapping[str, Any]],
+        input_dim: int | Sequence[int] = (3, 32, 32),
+        num_classes: int = 10,
         *,
-        reg=0.0,
-        weight_scale=None,
-        dtype=np.float32,
-        seed=None,
-    ):
+        reg: float = 0.0,
+        weight_scale: float | None = None,
+        dtype: DTypeLike = np.float32,
+        seed: int | None = None,
+    ) -> None:
         where = "ConvNet"
         self.spec = copy.deepcopy(resolve(spec))
         self.input_dim = tuple(
@@ -119,21 +125,21 @@ class ConvNet:
         stages, calls = builder.walk([{"affine": self.num_classes}], "classifier")
         self._stages, self._calls = self._stages + stages, self._calls + calls
         self._untrained = skip_untrained(self._calls)
-        self.params = builder.params
+        self.params: Params = builder.params
         self.frozen = tuple(name for name in builder.params if name in builder.frozen)
         self._whitening = builder.whitening
-        self.bn_params = builder.bn_params
+        self.bn_params: list[State] = builder.bn_params
         self._dropout_params = builder.dropout_params
 
     @property
-    def num_params(self):
+    def num_params(self) -> int:
         return sum(value.size for value in self.params.values())
 
     @property
-    def multiply_adds(self):
+    def multiply_adds(self) -> int:
         return sum(stage.multiply_adds for _, stage in listed(self._stages))
 
-    def initialize(self, X, eps=5e-4):
+    def initialize(self, X: Array, eps: float = 5e-4) -> None:
         """Set the weights that depend on training images X (N, C, H, W), where they have not been set yet.
 
         These are filters with ``'init': 'whiten'``: the eigenvectors of the covariance of X's patches, each
@@ -146,7 +152,11 @@ class ConvNet:
         X = self._images(X[:_WHITENING_IMAGES])
         self.params[name] = whitening_filters(X, self.params[name], number("ConvNet", "eps", eps, 0))
 
-    def loss(self, X, y=None):
+    @overload
+    def loss(self, X: ArrayLike, y: None = None) -> Array: ...
+    @overload
+    def loss(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]: ...
+    def loss(self, X: ArrayLike, y: ArrayLike | None = None) -> Array | tuple[float, Gradients]:
         """Scores of X (N, C, H, W), or with labels y (N,) the loss and the gradients of all parameters.
 
         Returns
@@ -170,7 +180,7 @@ class ConvNet:
         if not train:
             return scores
         loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
-        grads = {}
+        grads: Gradients = {}
         trained = slice(self._untrained, None)
         backward_all(self._calls[trained], dscores, caches[trained], grads)
         return loss + add_l2(self.params, grads, self.reg), grads
@@ -183,6 +193,6 @@ class ConvNet:
             )
         return X
 
-    def summary(self):
+    def summary(self) -> str:
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""
         return table(self._stages, self.input_dim, self.num_params, self.multiply_adds)

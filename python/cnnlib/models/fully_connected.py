@@ -1,12 +1,18 @@
 """FullyConnectedNet: the course's network of affine layers."""
 
+from __future__ import annotations
+
 import itertools
 import math
+from collections.abc import Iterable, Sequence
+from typing import overload
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int, probability
 from cnnlib._random import mask_seed, random_stream
+from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.layers import (
     affine_backward,
     affine_bn_relu_backward,
@@ -66,16 +72,16 @@ class FullyConnectedNet:
 
     def __init__(
         self,
-        hidden_dims,
-        input_dim=3 * 32 * 32,
-        num_classes=10,
-        dropout=0,
-        use_batchnorm=False,
-        reg=0.0,
-        weight_scale=1e-2,
-        dtype=np.float32,
-        seed=None,
-    ):
+        hidden_dims: Iterable[int],
+        input_dim: int | Sequence[int] = 3 * 32 * 32,
+        num_classes: int = 10,
+        dropout: float = 0,
+        use_batchnorm: bool = False,
+        reg: float = 0.0,
+        weight_scale: float = 1e-2,
+        dtype: DTypeLike = np.float32,
+        seed: int | None = None,
+    ) -> None:
         where = "FullyConnectedNet"
         self.dtype = real_dtype(where, dtype)
         self.reg = number(where, "reg", reg, 0)
@@ -92,7 +98,7 @@ class FullyConnectedNet:
         sizes = [D, *hidden, positive_int(where, "num_classes", num_classes)]
         self.num_layers = len(sizes) - 1
 
-        self.params = {}
+        self.params: Params = {}
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
             self.params[f"W{i}"] = scale * random.randn(fan_in, fan_out)
             self.params[f"b{i}"] = np.zeros(fan_out)
@@ -100,9 +106,13 @@ class FullyConnectedNet:
                 self.params[f"gamma{i}"] = np.ones(fan_out)
                 self.params[f"beta{i}"] = np.zeros(fan_out)
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
-        self.bn_params = [{"mode": "train"} for _ in hidden] if self.use_batchnorm else []
+        self.bn_params: list[State] = [{"mode": "train"} for _ in hidden] if self.use_batchnorm else []
 
-    def loss(self, X, y=None):
+    @overload
+    def loss(self, X: ArrayLike, y: None = None) -> Array: ...
+    @overload
+    def loss(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]: ...
+    def loss(self, X: ArrayLike, y: ArrayLike | None = None) -> Array | tuple[float, Gradients]:
         """Scores of X (N, d1, ..., dk), or with labels y (N,) the loss and the gradients of all parameters.
 
         Returns
@@ -132,7 +142,7 @@ class FullyConnectedNet:
             return scores
 
         loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
-        grads = {}
+        grads: Gradients = {}
         dhidden, grads[f"W{last}"], grads[f"b{last}"] = affine_backward(dscores, cache, needs=_needs(last))
         for i in range(last - 1, 0, -1):
             layer_cache, dropout_cache = caches[i - 1]

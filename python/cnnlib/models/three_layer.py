@@ -1,9 +1,16 @@
 """ThreeLayerConvNet: the course's convolutional network."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream
+from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.layers import (
     affine_backward,
     affine_bn_relu_backward,
@@ -62,17 +69,17 @@ class ThreeLayerConvNet:
 
     def __init__(
         self,
-        input_dim=(3, 32, 32),
-        num_filters=32,
-        filter_size=7,
-        hidden_dim=100,
-        num_classes=10,
-        weight_scale=1e-3,
-        reg=0.0,
-        dtype=np.float32,
-        use_batchnorm=False,
-        seed=None,
-    ):
+        input_dim: Sequence[int] = (3, 32, 32),
+        num_filters: int = 32,
+        filter_size: int = 7,
+        hidden_dim: int = 100,
+        num_classes: int = 10,
+        weight_scale: float = 1e-3,
+        reg: float = 0.0,
+        dtype: DTypeLike = np.float32,
+        use_batchnorm: bool = False,
+        seed: int | None = None,
+    ) -> None:
         where = "ThreeLayerConvNet"
         self.dtype = real_dtype(where, dtype)
         self.reg = number(where, "reg", reg, 0)
@@ -86,7 +93,7 @@ class ThreeLayerConvNet:
         scale = number(where, "weight_scale", weight_scale, 0)
         random = random_stream(seed, where)
 
-        self.params = {
+        self.params: Params = {
             "W1": scale * random.randn(F, C, size, size),
             "b1": np.zeros(F),
             "W2": scale * random.randn(F * (H // 2) * (W // 2), hidden),
@@ -94,7 +101,7 @@ class ThreeLayerConvNet:
             "W3": scale * random.randn(hidden, classes),
             "b3": np.zeros(classes),
         }
-        self.bn_params = []
+        self.bn_params: list[State] = []
         if self.use_batchnorm:
             self.params |= {"gamma1": np.ones(F), "beta1": np.zeros(F)}
             self.params |= {"gamma2": np.ones(hidden), "beta2": np.zeros(hidden)}
@@ -103,7 +110,11 @@ class ThreeLayerConvNet:
         self.conv_param = {"stride": 1, "pad": "same"}
         self.pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
-    def loss(self, X, y=None):
+    @overload
+    def loss(self, X: ArrayLike, y: None = None) -> Array: ...
+    @overload
+    def loss(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]: ...
+    def loss(self, X: ArrayLike, y: ArrayLike | None = None) -> Array | tuple[float, Gradients]:
         """Scores of X (N, C, H, W), or with labels y (N,) the loss and the gradients of all parameters.
 
         Returns
@@ -132,7 +143,7 @@ class ThreeLayerConvNet:
             return scores
 
         loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
-        g = {}
+        g: Gradients = {}
         dhidden, g["W3"], g["b3"] = affine_backward(dscores, cache3)
         if self.use_batchnorm:
             dpooled, g["W2"], g["b2"], g["gamma2"], g["beta2"] = affine_bn_relu_backward(dhidden, cache2)

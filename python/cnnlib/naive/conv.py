@@ -1,12 +1,15 @@
 """Plain-loop convolution and transposed convolution."""
 
+from __future__ import annotations
+
 import numpy as np
 
+from cnnlib._typing import Array, Cache, Param, Wanted
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _conv_geometry, _output_size, _pair, _taps
 
 
-def conv_forward_naive(x, w, b, conv_param):
+def conv_forward_naive(x: Array, w: Array, b: Array | None, conv_param: Param) -> tuple[Array, Cache]:
     """Slide the filters over the padded images (cross-correlation, as all neural networks mean it).
 
     ``out[n, f, i, j] = b[f] + sum over c, p, q of
@@ -52,7 +55,7 @@ def conv_forward_naive(x, w, b, conv_param):
     return out, (x, w, b, conv_param)
 
 
-def conv_backward_naive(dout, cache):
+def conv_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients of :func:`conv_forward_naive`.
 
     Each output was a window times a filter, so each ``dout[n, f, i, j]`` sends ``dout * w[f]`` back to
@@ -91,14 +94,16 @@ def conv_backward_naive(dout, cache):
                     cols = _taps(j * stride[1], extent[1], dilation[1])
                     dpadded[n, channels, rows, cols] += dout[n, f, i, j] * w[f]
                     dw[f] += dout[n, f, i, j] * padded[n, channels, rows, cols]
-                    if b is not None:
+                    if db is not None:
                         db[f] += dout[n, f, i, j]
     (top, _), (left, _) = pads
     dx = dpadded[:, :, top : top + H, left : left + W].copy()
     return dx, dw, db
 
 
-def conv_transpose_forward_naive(x, w, b, conv_param):
+def conv_transpose_forward_naive(
+    x: Array, w: Array, b: Array | None, conv_param: Param
+) -> tuple[Array, Cache]:
     """Convolution run backwards: each input pixel paints a copy of its filters onto the output.
 
     ``canvas[n, f, i * stride + p * dilation, j * stride + q * dilation] += x[n, c, i, j] * w[c, f, p, q]``,
@@ -149,7 +154,7 @@ def conv_transpose_forward_naive(x, w, b, conv_param):
     return out, (x, w, b, conv_param)
 
 
-def conv_transpose_backward_naive(dout, cache):
+def conv_transpose_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients of :func:`conv_transpose_forward_naive`.
 
     Pixel ``x[n, c, i, j]`` painted a window of the output with ``w[c]``; so its gradient is that window of

@@ -1,11 +1,14 @@
 """Plain-loop affine layer, activations and dropout."""
 
+from __future__ import annotations
+
 import numpy as np
 
+from cnnlib._typing import Array, Cache, Param, Wanted
 from cnnlib.naive.dtypes import _float_dtype
 
 
-def affine_forward_naive(x, w, b):
+def affine_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
     """``out[n, m] = b[m] + sum over d of x[n, d] * w[d, m]``, x[n] laid out as one row.
 
     Parameters
@@ -33,7 +36,7 @@ def affine_forward_naive(x, w, b):
     return out, (x, w, b)
 
 
-def affine_backward_naive(dout, cache):
+def affine_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients of :func:`affine_forward_naive`.
 
     ``dx[n, d] = sum over m of dout[n, m] * w[d, m]``, ``dw[d, m] = sum over n of x[n, d] * dout[n, m]``,
@@ -62,34 +65,34 @@ def affine_backward_naive(dout, cache):
         for m in range(M):
             dx[n] += dout[n, m] * w[:, m]
             dw[:, m] += dout[n, m] * rows[n]
-            if b is not None:
+            if db is not None:
                 db[m] += dout[n, m]
     return dx.reshape(x.shape), dw, db
 
 
-def relu_forward_naive(x):
+def relu_forward_naive(x: Array) -> tuple[Array, Array]:
     """``out = max(x, 0)``, x of any shape; NaN stays NaN. The cache is x."""
     return np.asarray(np.maximum(x, 0), dtype=_float_dtype(x)), x
 
 
-def relu_backward_naive(dout, cache):
+def relu_backward_naive(dout: Array, cache: Array) -> Array:
     """Gradient of :func:`relu_forward_naive`: dout where x > 0, else 0 (dout where x is NaN, to keep NaN)."""
     x = cache
     return np.where(x <= 0, 0, dout).astype(_float_dtype(x))
 
 
-def leaky_relu_forward_naive(x, alpha=0.01):
+def leaky_relu_forward_naive(x: Array, alpha: float = 0.01) -> tuple[Array, Cache]:
     """``out = x where x > 0, else alpha * x``, x of any shape. The cache is ``(x, alpha)``."""
     return np.where(x > 0, x, alpha * x).astype(_float_dtype(x)), (x, alpha)
 
 
-def leaky_relu_backward_naive(dout, cache):
+def leaky_relu_backward_naive(dout: Array, cache: Cache) -> Array:
     """Gradient of :func:`leaky_relu_forward_naive`: dout where x > 0, else alpha * dout."""
     x, alpha = cache
     return np.where(x > 0, dout, alpha * dout).astype(_float_dtype(x))
 
 
-def dropout_forward_naive(x, dropout_param):
+def dropout_forward_naive(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
     """Set each value to 0 with probability p and divide the others by 1 - p ("inverted" dropout).
 
     The division keeps the expected value of each output, so nothing is left to do in test mode.
@@ -120,7 +123,7 @@ def dropout_forward_naive(x, dropout_param):
     return np.asarray(x * mask), (dropout_param, mask)
 
 
-def dropout_backward_naive(dout, cache):
+def dropout_backward_naive(dout: Array, cache: Cache) -> Array:
     """Gradient of :func:`dropout_forward_naive`: ``dout * mask``, or dout in test mode."""
     _, mask = cache
     return np.array(dout) if mask is None else np.asarray(dout * mask)

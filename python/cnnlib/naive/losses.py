@@ -1,12 +1,18 @@
 """Plain-loop losses."""
 
-import numpy as np
+from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlib._typing import Array
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _refuse_empty
 
 
-def softmax_loss_naive(x, y):
+def softmax_loss_naive(x: Array, y: NDArray[np.integer[Any]]) -> tuple[float, Array]:
     """Mean cross-entropy of the softmax probabilities.
 
     ``p[n, c] = exp(x[n, c]) / sum over k of exp(x[n, k])``, ``loss = mean over n of -log p[n, y[n]]``.
@@ -37,7 +43,7 @@ def softmax_loss_naive(x, y):
     return float(loss), dx
 
 
-def svm_loss_naive(x, y):
+def svm_loss_naive(x: Array, y: NDArray[np.integer[Any]]) -> tuple[float, Array]:
     """Multi-class hinge loss: each wrong class should score at least 1 below the right one.
 
     ``margin[n, c] = max(0, x[n, c] - x[n, y[n]] + 1)`` for ``c != y[n]``, ``loss = sum of margins / N``. A

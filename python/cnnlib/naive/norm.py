@@ -7,8 +7,11 @@ image's channels (spatial_groupnorm). A cache holds the arrays, and a mean and a
 eps)`` in float64 for each set.
 """
 
+from __future__ import annotations
+
 import numpy as np
 
+from cnnlib._typing import Array, Cache, Param, State
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _refuse_empty
 
@@ -29,7 +32,7 @@ def _normalise_backward(dx_hat, x_hat, inv_std):
     return inv_std * (dx_hat - np.mean(dx_hat) - x_hat * np.mean(dx_hat * x_hat))
 
 
-def batchnorm_forward_naive(x, gamma, beta, bn_param):
+def batchnorm_forward_naive(x: Array, gamma: Array, beta: Array, bn_param: State) -> tuple[Array, Cache]:
     """Normalise each feature over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
     Parameters
@@ -78,7 +81,7 @@ def batchnorm_output(cache):
     return (gamma * ((x - mean) * inv_std) + beta).astype(_float_dtype(x, gamma, beta))
 
 
-def batchnorm_backward_naive(dout, cache):
+def batchnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradients of :func:`batchnorm_forward_naive`, in either mode.
 
     ``dbeta = sum of dout``, ``dgamma = sum of dout * x_hat`` over the batch. After a 'test' forward mean and
@@ -121,7 +124,9 @@ def _images(samples, shape):
     return samples.reshape(N, H, W, C).transpose(0, 3, 1, 2).copy()
 
 
-def spatial_batchnorm_forward_naive(x, gamma, beta, bn_param):
+def spatial_batchnorm_forward_naive(
+    x: Array, gamma: Array, beta: Array, bn_param: State
+) -> tuple[Array, Cache]:
     """Batch normalisation of each channel: every pixel of every image is a sample of its channel.
 
     Parameters
@@ -148,7 +153,7 @@ def spatial_batchnorm_output(cache):
     return _images(batchnorm_output(((_samples(x), gamma, beta), *statistics)), x.shape)
 
 
-def spatial_batchnorm_backward_naive(dout, cache):
+def spatial_batchnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradients dx (N, C, H, W), dgamma and dbeta (C,) of :func:`spatial_batchnorm_forward_naive`."""
     (x, gamma, beta), *statistics = cache
     cache = (_samples(x), gamma, beta), *statistics
@@ -156,7 +161,7 @@ def spatial_batchnorm_backward_naive(dout, cache):
     return _images(dx, x.shape), dgamma, dbeta
 
 
-def layernorm_forward_naive(x, gamma, beta, ln_param):
+def layernorm_forward_naive(x: Array, gamma: Array, beta: Array, ln_param: Param) -> tuple[Array, Cache]:
     """Normalise each sample over its features (Ba, Kiros and Hinton 2016, arXiv:1607.06450).
 
     Parameters
@@ -183,7 +188,7 @@ def layernorm_forward_naive(x, gamma, beta, ln_param):
     return out, ((x, gamma, beta), mean, inv_std, 1)
 
 
-def layernorm_backward_naive(dout, cache):
+def layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradients of :func:`layernorm_forward_naive`.
 
     Parameters
@@ -211,7 +216,9 @@ def layernorm_backward_naive(dout, cache):
     return dx, dgamma.astype(dtype), dbeta.astype(dtype)
 
 
-def spatial_groupnorm_forward_naive(x, gamma, beta, G, gn_param):
+def spatial_groupnorm_forward_naive(
+    x: Array, gamma: Array, beta: Array, G: int, gn_param: Param
+) -> tuple[Array, Cache]:
     """Normalise each group of channels of each image (Wu and He 2018, arXiv:1803.08494).
 
     Parameters
@@ -247,7 +254,7 @@ def _groups(x, G):
     return x.reshape(N * G, C // G, H, W)
 
 
-def spatial_groupnorm_backward_naive(dout, cache):
+def spatial_groupnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
     """Gradients of :func:`spatial_groupnorm_forward_naive`.
 
     Parameters

@@ -1,12 +1,15 @@
 """Plain-loop pooling layers."""
 
+from __future__ import annotations
+
 import numpy as np
 
+from cnnlib._typing import Array, Cache, Param
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _pool_geometry, _refuse_empty, _taps_inside
 
 
-def max_pool_forward_naive(x, pool_param):
+def max_pool_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
     """The largest value of each window: ``out[n, c, i, j] = max of x[n, c, window(i, j)]``.
 
     Parameters
@@ -41,7 +44,7 @@ def max_pool_forward_naive(x, pool_param):
     return out, (x, pool_param)
 
 
-def max_pool_backward_naive(dout, cache):
+def max_pool_backward_naive(dout: Array, cache: Cache) -> Array:
     """Gradient of :func:`max_pool_forward_naive`.
 
     The maximum alone mattered, so it gets the whole of ``dout[n, c, i, j]``: of equal maxima the first in
@@ -86,7 +89,7 @@ def _divisor(start, span, length, pads, count_include_pad):
     return min(start + span, end) - max(start, first)
 
 
-def avg_pool_forward_naive(x, pool_param):
+def avg_pool_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
     """The mean of each window: ``out[n, c, i, j] = sum of x[n, c, window(i, j)] / count(i, j)``.
 
     Parameters
@@ -123,7 +126,7 @@ def avg_pool_forward_naive(x, pool_param):
     return out, (x, pool_param)
 
 
-def avg_pool_backward_naive(dout, cache):
+def avg_pool_backward_naive(dout: Array, cache: Cache) -> Array:
     """Gradient of :func:`avg_pool_forward_naive`: every pixel of a window gets dout / count.
 
     Parameters
@@ -156,7 +159,7 @@ def avg_pool_backward_naive(dout, cache):
     return dx
 
 
-def global_avg_pool_forward_naive(x):
+def global_avg_pool_forward_naive(x: Array) -> tuple[Array, Cache]:
     """The mean of each channel of each image: x (N, C, H, W) -> out (N, C). The cache is (shape, dtype)."""
     _refuse_empty("global_avg_pool_forward_naive", "x", x)
     N, C, H, W = x.shape
@@ -167,7 +170,7 @@ def global_avg_pool_forward_naive(x):
     return out, (x.shape, out.dtype)
 
 
-def global_avg_pool_backward_naive(dout, cache):
+def global_avg_pool_backward_naive(dout: Array, cache: Cache) -> Array:
     """Gradient of :func:`global_avg_pool_forward_naive`: dout (N, C) spread evenly over dx (N, C, H, W)."""
     (N, C, H, W), dtype = cache
     dx = np.zeros((N, C, H, W), dtype=dtype)

@@ -1,5 +1,8 @@
 """Layers that often come together, one after the other."""
 
+from __future__ import annotations
+
+from cnnlib._typing import Array, Cache, Param, State, Wanted
 from cnnlib.naive.conv import (
     conv_backward_naive,
     conv_forward_naive,
@@ -24,20 +27,22 @@ from cnnlib.naive.pool import (
 )
 
 
-def affine_relu_forward_naive(x, w, b):
+def affine_relu_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
     """relu(affine(x)); shapes as in :func:`affine_forward_naive`."""
     scores, affine_cache = affine_forward_naive(x, w, b)
     out, relu_cache = relu_forward_naive(scores)
     return out, (affine_cache, relu_cache)
 
 
-def affine_relu_backward_naive(dout, cache):
+def affine_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients dx, dw, db of :func:`affine_relu_forward_naive`."""
     affine_cache, relu_cache = cache
     return affine_backward_naive(relu_backward_naive(dout, relu_cache), affine_cache)
 
 
-def affine_bn_relu_forward_naive(x, w, b, gamma, beta, bn_param):
+def affine_bn_relu_forward_naive(
+    x: Array, w: Array, b: Array | None, gamma: Array, beta: Array, bn_param: State
+) -> tuple[Array, Cache]:
     """relu(batchnorm(affine(x))); gamma and beta (M,) for w (D, M)."""
     scores, affine_cache = affine_forward_naive(x, w, b)
     normed, bn_cache = batchnorm_forward_naive(scores, gamma, beta, bn_param)
@@ -45,7 +50,7 @@ def affine_bn_relu_forward_naive(x, w, b, gamma, beta, bn_param):
     return out, (affine_cache, bn_cache)
 
 
-def affine_bn_relu_backward_naive(dout, cache):
+def affine_bn_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted, Array, Array]:
     """Gradients dx, dw, db, dgamma, dbeta of :func:`affine_bn_relu_forward_naive`."""
     affine_cache, bn_cache = cache
     dnormed = relu_backward_naive(dout, batchnorm_output(bn_cache))
@@ -54,20 +59,22 @@ def affine_bn_relu_backward_naive(dout, cache):
     return dx, dw, db, dgamma, dbeta
 
 
-def conv_relu_forward_naive(x, w, b, conv_param):
+def conv_relu_forward_naive(x: Array, w: Array, b: Array | None, conv_param: Param) -> tuple[Array, Cache]:
     """relu(conv(x)); shapes as in :func:`conv_forward_naive`."""
     maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
     out, relu_cache = relu_forward_naive(maps)
     return out, (conv_cache, relu_cache)
 
 
-def conv_relu_backward_naive(dout, cache):
+def conv_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients dx, dw, db of :func:`conv_relu_forward_naive`."""
     conv_cache, relu_cache = cache
     return conv_backward_naive(relu_backward_naive(dout, relu_cache), conv_cache)
 
 
-def conv_bn_relu_forward_naive(x, w, b, gamma, beta, conv_param, bn_param):
+def conv_bn_relu_forward_naive(
+    x: Array, w: Array, b: Array | None, gamma: Array, beta: Array, conv_param: Param, bn_param: State
+) -> tuple[Array, Cache]:
     """relu(spatial_batchnorm(conv(x))); gamma and beta (F,) for w (F, C // groups, KH, KW)."""
     maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
     normed, bn_cache = spatial_batchnorm_forward_naive(maps, gamma, beta, bn_param)
@@ -75,7 +82,7 @@ def conv_bn_relu_forward_naive(x, w, b, gamma, beta, conv_param, bn_param):
     return out, (conv_cache, bn_cache)
 
 
-def conv_bn_relu_backward_naive(dout, cache):
+def conv_bn_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted, Array, Array]:
     """Gradients dx, dw, db, dgamma, dbeta of :func:`conv_bn_relu_forward_naive`."""
     conv_cache, bn_cache = cache
     dnormed = relu_backward_naive(dout, spatial_batchnorm_output(bn_cache))
@@ -84,27 +91,38 @@ def conv_bn_relu_backward_naive(dout, cache):
     return dx, dw, db, dgamma, dbeta
 
 
-def conv_relu_pool_forward_naive(x, w, b, conv_param, pool_param):
+def conv_relu_pool_forward_naive(
+    x: Array, w: Array, b: Array | None, conv_param: Param, pool_param: Param
+) -> tuple[Array, Cache]:
     """max_pool(relu(conv(x))); shapes as in the three layers."""
     maps, conv_relu_cache = conv_relu_forward_naive(x, w, b, conv_param)
     out, pool_cache = max_pool_forward_naive(maps, pool_param)
     return out, (conv_relu_cache, pool_cache)
 
 
-def conv_relu_pool_backward_naive(dout, cache):
+def conv_relu_pool_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients dx, dw, db of :func:`conv_relu_pool_forward_naive`."""
     conv_relu_cache, pool_cache = cache
     return conv_relu_backward_naive(max_pool_backward_naive(dout, pool_cache), conv_relu_cache)
 
 
-def conv_bn_relu_pool_forward_naive(x, w, b, gamma, beta, conv_param, bn_param, pool_param):
+def conv_bn_relu_pool_forward_naive(
+    x: Array,
+    w: Array,
+    b: Array | None,
+    gamma: Array,
+    beta: Array,
+    conv_param: Param,
+    bn_param: State,
+    pool_param: Param,
+) -> tuple[Array, Cache]:
     """max_pool(relu(spatial_batchnorm(conv(x)))); shapes as in the four layers."""
     maps, conv_bn_relu_cache = conv_bn_relu_forward_naive(x, w, b, gamma, beta, conv_param, bn_param)
     out, pool_cache = max_pool_forward_naive(maps, pool_param)
     return out, (conv_bn_relu_cache, pool_cache)
 
 
-def conv_bn_relu_pool_backward_naive(dout, cache):
+def conv_bn_relu_pool_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted, Array, Array]:
     """Gradients dx, dw, db, dgamma, dbeta of :func:`conv_bn_relu_pool_forward_naive`."""
     conv_bn_relu_cache, pool_cache = cache
     return conv_bn_relu_backward_naive(max_pool_backward_naive(dout, pool_cache), conv_bn_relu_cache)

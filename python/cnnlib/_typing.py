@@ -1,0 +1,21 @@
+"""The types in the signatures of layers and models."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, MutableMapping
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Array", "ArrayLike", "Cache", "Gradients", "Needs", "Param", "Params", "State", "Wanted"]
+
+Array: TypeAlias = NDArray[np.floating[Any]]
+Cache: TypeAlias = tuple[Any, ...]
+Needs: TypeAlias = Collection[str] | None
+Param: TypeAlias = Mapping[str, Any]  # a layer's parameters
+State: TypeAlias = MutableMapping[str, Any]  # those of a batch norm: running statistics are written back
+Params: TypeAlias = dict[str, Array]  # a model's
+Gradients: TypeAlias = dict[str, Array]
+# None where `needs` leaves a gradient out or there is no bias; callers know which without an assertion.
+Wanted: TypeAlias = Array | Any
