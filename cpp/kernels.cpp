@@ -10,6 +10,7 @@ template <class T>
 Kernels<T> kernels_of() {
   Kernels<T> kernels{};
   fill_conv(kernels);
+  fill_conv_norm(kernels);
   fill_pool(kernels);
   fill_norm(kernels);
   fill_dense(kernels);

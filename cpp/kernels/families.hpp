@@ -9,6 +9,8 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 void fill_conv(Kernels<T>&);
 template <class T>
+void fill_conv_norm(Kernels<T>&);
+template <class T>
 void fill_pool(Kernels<T>&);
 template <class T>
 void fill_norm(Kernels<T>&);

@@ -9,7 +9,7 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._params import choice, integer
 
-CONV_ALGORITHMS = ("auto", "direct", "winograd")
+CONV_ALGORITHMS = _core.conv_methods
 
 
 def set_num_threads(n):

@@ -3,6 +3,7 @@
 // while it lies in that thread's cache.
 #pragma once
 
+#include "kernels.hpp"
 #include "kernels/conv/conv.hpp"
 #include "kernels/norm/batch_norm.hpp"
 

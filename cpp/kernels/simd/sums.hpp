@@ -46,4 +46,10 @@ double sum(const T* p, Index n) {
   return sum_over<T>(n, [&](Index i, auto tag) { return at<T>(p + i, tag); });
 }
 
+// sum[i] += part[i], i < size
+template <class T>
+void add_to(T* sum, const T* part, Index size) {
+  for (Index i = 0; i < size; ++i) sum[i] += part[i];
+}
+
 }  // namespace cnnlib::CNNLIB_ISA

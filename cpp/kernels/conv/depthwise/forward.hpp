@@ -76,6 +76,9 @@ struct Depthwise {
   }
 };
 
+// Of the forward pass, or of one gradient.
+inline double depthwise_work(const ConvShape& s) { return 2.0 / 16 * s.N * s.F * s.KH * s.KW * s.OH * s.OW; }
+
 template <class T, class L>
 void forward_depthwise(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
   constexpr Index vector = Simd<T>::size;
@@ -91,7 +94,7 @@ void forward_depthwise(const T* x, const T* w, const T* b, T* out, const ConvSha
   typename L::Staged staged(d.x_shape(band_rows));
   d.list_x_taps(staged.pitch, staged.phase_size);
 
-  const int threads = threads_for(2.0 / 16 * s.N * s.F * d.taps * s.OH * s.OW);
+  const int threads = threads_for(depthwise_work(s));
   const Index weight_size = (d.taps + 1) * vector, filters = d.per_task * d.multiplier;
   Layout layout;
   const auto place_piece = layout.array<Index>(L::Staged::places(staged.rows, s.W));

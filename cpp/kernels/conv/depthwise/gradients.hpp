@@ -118,7 +118,7 @@ void gradients_depthwise(const T* x, const T* w, const T* dout, const T* bias, T
   // The sums' parts depend on the shape alone; without sums every band may go its own way.
   const Index blocks = s.N * bands, most_parts = sums ? std::max<Index>(1, 24 / d.tasks) : blocks;
   const Index per_part = divide_up(blocks, most_parts), parts = divide_up(blocks, per_part);
-  const int threads = threads_for(2.0 / 16 * s.N * s.F * d.taps * s.OH * s.OW * ((dx != nullptr) + sums));
+  const int threads = threads_for(depthwise_work(s) * ((dx != nullptr) + sums));
   const Index weight_size = (multiplier * d.taps + 1) * vector, sum_size = L::sum_parts * values * vector;
   Layout layout;
   const auto x_place_piece = layout.array<Index>(L::Staged::places(x_staged.rows, s.W));

@@ -8,6 +8,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 inline Index floor_divide(Index a, Index b) { return a >= 0 ? a / b : -((b - 1 - a) / b); }
+// ceil_div of a number that may be negative.
 inline Index divide_up(Index a, Index b) { return floor_divide(a + b - 1, b); }
 
 // The taps along the columns: tap k of output column j reads column (j + shift[k]) * stride +

@@ -23,11 +23,12 @@ class BlockInput {
   BlockInput(const Correlation<T>& correlation, const Staging& planes)
       : p(correlation),
         staging(planes),
-        single(p.rows.count * p.cols.count == 1),
+        single(p.taps() == 1),
         in_place(reads_in_place(p)),
         pitch(widest_tile(p.OW, staging.cols)),
         panel_size(p.C * pitch + lanes) {}
 
+  Index widest() const { return pitch; }  // tile, in positions
   Index size() const {
     if (in_place) return 0;
     return single ? staging.rows * Panels(staging.cols).count * panel_size : p.C * staging.channel_size;
@@ -36,7 +37,7 @@ class BlockInput {
     if (in_place) return c * p.x_plane;
     return single ? c * pitch : c * staging.channel_size + staging.tap_offset(a, k);
   }
-  // Whether tiles ask for what the next ones read: rows of channels too far apart for a processor to guess.
+  // Whether tiles prefetch what the next ones read: rows of channels too far apart for a processor to guess.
   bool scattered() const { return in_place && p.x_plane * Index(sizeof(T)) >= 512; }
   // Where tile number `tile`, which begins at (row, col) of the block, reads channels from c0 on; `block` is
   // what stage() returned.
@@ -71,7 +72,7 @@ class BlockInput {
 
   void stage_panels(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
     const Index start = ow * p.cols.stride + p.cols.at[0];
-    const Index vectors = (pitch + lanes - 1) / lanes, reach = vectors * lanes * p.cols.stride;
+    const Index vectors = ceil_div(pitch, lanes), reach = vectors * lanes * p.cols.stride;
     Index whole = 0;  // segments that can be read in whole vectors
     if (p.cols.stride <= 2 && start >= 0)
       while (whole < segments.count && start + segments.first(whole) * p.cols.stride + reach <= p.W) ++whole;

@@ -20,20 +20,19 @@ struct Correlation {
   Index H, W, OH, OW;
   TapAxis rows, cols;
   Index even_taps = 0, columns = 0;  // where columns are paired
-  const T* x;
+  const T* x = nullptr;
   Index x_image, x_plane, x_row;
-  const T *w, *w_end;
-  Index w_group, w_filter, w_channel;
-  const T* bias;  // or null
-  bool relu;
-  T* out;
+  const T *w = nullptr, *w_end = nullptr;
+  Index w_group, w_filter, w_channel, weights;  // of all groups
+  Epilogue<T> epilogue;
+  T* out = nullptr;
+  Index out_first;  // position in a plane
   Index out_image, out_plane, out_row, out_col;
 
-  double work() const { return 2.0 / 16 * N * groups * F * OH * OW * C * rows.count * cols.count; }
+  Index taps() const { return rows.count * cols.count; }
+  double work() const { return 2.0 / 16 * N * groups * F * OH * OW * C * taps(); }
   // Whether the weights of a filter lie in the order of their use.
-  bool weights_in_order() const {
-    return w_filter > 1 && w_channel == rows.count * cols.count && kinds() == 1;
-  }
+  bool weights_in_order() const { return w_filter > 1 && w_channel == taps() && kinds() == 1; }
   Index kinds() const { return even_taps > 0 ? 2 : 1; }  // of columns
   // The taps of `cols` that make a kind of columns.
   Index first_tap(Index kind) const { return kind == 0 ? 0 : even_taps; }
@@ -71,13 +70,6 @@ void copy_vectors(const T* from, Index n, T* to) {
   using S = Simd<T>;
   for (; n >= S::size; n -= S::size, from += S::size, to += S::size) S::store(to, S::load(from));
   if (n > 0) S::store_lanes(to, S::load_lanes(from, 0, n), 0, n);
-}
-
-// The size of equal parts of `total`, of whole `unit`s where there are several, that are no larger than
-// `most`.
-inline Index even_part(Index total, Index most, Index unit = 1) {
-  const Index parts = (total + most - 1) / most, part = (total + parts - 1) / parts;
-  return parts == 1 ? total : (part + unit - 1) / unit * unit;
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/conv/direct/implicit_gemm.hpp"
+#include "kernels/simd/sums.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -17,10 +18,10 @@ struct PositionBlocks {
     PositionBlocks b;
     b.cols = even_part(OW, most_positions);
     b.rows = even_part(OH, std::max<Index>(1, most_positions / b.cols));
-    b.row_blocks = (OH + b.rows - 1) / b.rows;
-    b.col_blocks = (OW + b.cols - 1) / b.cols;
+    b.row_blocks = ceil_div(OH, b.rows);
+    b.col_blocks = ceil_div(OW, b.cols);
     b.images = b.row_blocks * b.col_blocks > 1 ? 1 : std::clamp<Index>(most_positions / (OH * OW), 1, N);
-    b.blocks = (N + b.images - 1) / b.images * b.row_blocks * b.col_blocks;
+    b.blocks = ceil_div(N, b.images) * b.row_blocks * b.col_blocks;
     return b;
   }
 };
@@ -45,11 +46,10 @@ struct WeightGradient {
     OH = flat ? 1 : s.OH;
     OW = flat ? s.H * s.W : s.OW;
     Index *rows = axes, *cols = axes + 5 * s.KH;
-    ForwardTaps::fill(s.KH, s.dilation_h, s.pad_top, s.KW, rows, rows + s.KH);
-    ForwardTaps::fill(s.KW, s.dilation_w, s.pad_left, 1, cols, cols + s.KW);
     staging.y.assign(rows + 2 * s.KH, s.KH);
     staging.x.assign(cols + 2 * s.KW, s.KW);
-    staging.plan({s.KH, s.stride_h, rows, rows + s.KH}, {s.KW, s.stride_w, cols, cols + s.KW});
+    staging.plan(forward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, s.KW, rows, rows + s.KH),
+                 forward_taps(s.KW, s.stride_w, s.dilation_w, s.pad_left, 1, cols, cols + s.KW));
   }
 
   double work() const { return 2.0 / 16 * s.N * s.F * C * taps * OH * OW; }
@@ -87,10 +87,5 @@ struct WeightGradient {
     return count;
   }
 };
-
-template <class T>
-void add_to(T* sum, const T* part, Index size) {
-  for (Index i = 0; i < size; ++i) sum[i] += part[i];
-}
 
 }  // namespace cnnlib::CNNLIB_ISA

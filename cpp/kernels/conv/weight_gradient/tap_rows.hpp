@@ -7,14 +7,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Whether a kernel's rows are long enough to keep the arithmetic units busy, and filters fill their vectors.
-template <class T>
-bool tap_rows_suit(const ConvShape& s) {
-  constexpr Index lanes = Simd<T>::size;
-  const Index F = s.F / s.groups, filled = (F + lanes - 1) / lanes * lanes;
-  return s.KW >= 6 && s.dilation_w == 1 && 4 * F >= 3 * filled;
-}
-
 // Sizes of one call. A task is a part of the positions of one group.
 template <class T>
 struct TapRows {

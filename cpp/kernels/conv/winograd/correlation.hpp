@@ -1,15 +1,16 @@
 // Convolutions by Winograd's minimal filtering: transformed tiles of the input times transformed filters.
 #pragma once
 
-#include "kernels/conv/direct/correlate.hpp"
+#include "kernels/conv/method.hpp"
 #include "kernels/conv/winograd/tiles.hpp"
 #include "kernels/gemm/broadcast_tile.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
 #include "parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 // tile[m][v] = (add ? tile[m][v] : 0) + sum over blocks q and lanes c of a[(q * R + m) * lanes + c] *
-// u[q * lanes + c][v]; the next a is asked for meanwhile.
+// u[q * lanes + c][v]; the next a is prefetched meanwhile.
 template <class T, int R, int V>
 void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next) {
   constexpr int size = Simd<T>::size;
@@ -74,22 +75,15 @@ class StagedRuns {
   Index last_image = -1, last_row = 0, last_col = 0, last_tiles = 0;
 };
 
-// Whether every thread had better take some of the filters and transform all tiles for them itself than read
-// what others transformed.
-inline bool filters_apart(Index F, int threads) {
-  constexpr Index least_filters = 64;
-  return threads > 1 && F >= least_filters * threads && sharing_is_expensive(threads);
-}
-
 // Threads for the products of so many transformed values a channel, and for their transforms, which take some
 // five operations each.
 inline int tile_threads(Index values, Index channels, Index filters) {
   return threads_for(2.0 / 16 * double(values) * (double(channels) * filters + 5.0 * (channels + filters)));
 }
 
-// How a call is cut up, and its scratch.
+// The sizes of a correlation, and its steps.
 template <class T>
-struct TilePlan {
+struct WinogradSizes {
   static constexpr Index lanes = Simd<T>::size;
   const CorrelationTile<T>& tile;
   Index vectors, width;            // of a panel of filters: a single vector where there are few
@@ -97,40 +91,20 @@ struct TilePlan {
   Index panels;
   Index filter_stride;  // between the filters of a panel that belong to different points
   TileGrid grid;
-  Index first, count;  // of the tiles to do
   int threads;
   Index staged_size;
 
-  TilePlan(const CorrelationTile<T>& method, const TileProblem<T>& p)
+  WinogradSizes(const CorrelationTile<T>& method, const TileProblem<T>& p)
       : tile(method),
         vectors(p.F <= lanes ? 1 : tile_vectors),
         width(vectors * lanes),
-        channel_blocks((p.C + lanes - 1) / lanes),
+        channel_blocks(ceil_div(p.C, lanes)),
         channels(channel_blocks * lanes),
-        panels((p.F + width - 1) / width),
+        panels(ceil_div(p.F, width)),
         filter_stride(channels * width + lanes),
         grid(p.grid(tile)),
-        first(0),
-        count(grid.count),
         threads(tile_threads(grid.count * tile.points(), channels, panels * width)),
         staged_size((tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes) {}
-
-  // Whether every thread had better transform all filters for itself than read what others transformed: it
-  // has tiles enough to make up for that, and the copies are not too large.
-  bool threads_apart() const {
-    constexpr double least_tiles = 32, most_bytes = 80 << 20;
-    const double bytes = 1.0 * tile.filters() * filter_stride * panels * sizeof(T);
-    return threads > 1 && count >= least_tiles * (threads - 1) && panels * width <= 8 * count &&
-           bytes * threads <= most_bytes && sharing_is_expensive(threads);
-  }
-  // One of `parts` equal parts, for one thread.
-  TilePlan part(Index i, Index parts) const {
-    TilePlan own = *this;
-    own.first = first + i * count / parts;
-    own.count = first + (i + 1) * count / parts - own.first;
-    own.threads = 1;
-    return own;
-  }
 
   // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
   // meet in one set of the first-level cache.
@@ -157,7 +131,7 @@ struct TilePlan {
   }
 
   // Sums over many channels are taken in parts of so many blocks, which keeps their rounding errors apart.
-  Index blocks_together() const { return (tile.interpolated > 6 ? 32 : 128) / lanes; }
+  Index channel_blocks_of_sum() const { return (tile.interpolated > 6 ? 32 : 128) / lanes; }
 
   // Multiplies a block of tiles [begin, end) with one panel of filters, or adds the products of channel
   // blocks [first, last) to those before. `values`, with room for `room` tiles, begin with tile `begin`,
@@ -166,19 +140,19 @@ struct TilePlan {
   void multiply(Index begin, Index end, Index first, Index last, const T* values, Index room,
                 const T* filters, Index stride, T* products, Index most) const {
     const Panels tile_panels(end - begin);
-    const Index together = blocks_together();
+    const Index part = channel_blocks_of_sum();
     const auto at = [&](Index point, Index panel, Index q) {
       return values + point * value_stride(room) + tile_panels.first(panel) * channels +
              q * tile_panels.rows(panel) * lanes;
     };
     tile.each_point([&](Index point, Index filter, bool) {
-      for (Index q = first; q < last; q += together)
+      for (Index q = first; q < last; q += part)
         for (Index i = 0; i < tile_panels.count; ++i) {
           const T* next = i + 1 < tile_panels.count ? at(point, i + 1, q)
-                          : q + together < last     ? at(point, 0, q + together)
+                          : q + part < last         ? at(point, 0, q + part)
                                                     : at(point + 1, 0, first);
           point_kernel<T>(tile_panels.rows(i), vectors)(
-              std::min(together, last - q), at(point, i, q),
+              std::min(part, last - q), at(point, i, q),
               filters + filter * stride + (q - first) * lanes * width,
               products + point * product_stride(most) + tile_panels.first(i) * width, q > 0, next);
         }
@@ -195,125 +169,163 @@ struct TilePlan {
   }
 };
 
-constexpr Index most_tiles = 4 * max_rows;  // of a block
-
-// Many tiles: every thread takes blocks of them, whose transforms stay in its second-level cache while
-// all filters, transformed beforehand, pass over them.
+// A correlation by Winograd's method. The filters are transformed beforehand,
+//
+//   packed[panel of filters][filter point][c][filter of the panel]
+//
+// or, where there are fewer tiles than filters, panel by panel when their turn comes.
 template <class T>
-void tiles_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
-  constexpr Index cache_bytes = 1 << 20;
-  const Index panel_size = plan.tile.filters() * plan.filter_stride;
-  Index block = cache_bytes / (plan.tile.points() * (plan.channels + plan.width) * Index(sizeof(T))) /
-                max_rows * max_rows;
-  block = std::clamp<Index>(block, max_rows, most_tiles);
-  if (plan.threads > 1)
-    while (block > max_rows && (plan.count + block - 1) / block < 2 * plan.threads) block -= max_rows;
-  block = even_part(plan.count, block);
-  const Index blocks = (plan.count + block - 1) / block;
+class WinogradCorrelation {
+  static constexpr Index lanes = Simd<T>::size, most_tiles = 4 * max_rows;  // of a block
 
-  Layout layout;
-  const auto filter_piece = layout.array<T>(checked_product(plan.panels, panel_size));
-  const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T>(plan.tile.taps()));
-  const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  const auto places_piece = layout.per_thread<Index>(plan.threads, block);
-  const auto value_piece = layout.per_thread<T>(plan.threads, plan.tile.points() * plan.value_stride(block));
-  const auto product_piece =
-      layout.per_thread<T>(plan.threads, plan.tile.points() * plan.product_stride(block));
-  const Scratch scratch(layout.bytes());
-  T* filters = filter_piece.in(scratch.data());
-  parallel_for(plan.panels * plan.vectors * plan.channel_blocks, plan.threads, [&](Index task, int slot) {
-    const Index q = task % plan.channel_blocks, part = task / plan.channel_blocks;
-    plan.tile.transform_filters(p, part * plan.lanes, q * plan.lanes, taps_piece.of(scratch.data(), slot),
-                                filters + part / plan.vectors * panel_size + part % plan.vectors * plan.lanes,
-                                plan.width, plan.filter_stride);
-  });
-  parallel_for(blocks, plan.threads, [&](Index task, int slot) {
-    const Index begin = plan.first + task * block, end = std::min(plan.first + plan.count, begin + block);
-    T* values = value_piece.of(scratch.data(), slot);
-    T* products = product_piece.of(scratch.data(), slot);
-    for (Index q = 0; q < plan.channel_blocks; ++q)
-      plan.transform(p, begin, end, block, q, staged_piece.of(scratch.data(), slot), values, block,
-                     places_piece.of(scratch.data(), slot));
-    for (Index panel = 0; panel < plan.panels; ++panel) {
-      plan.multiply(begin, end, 0, plan.channel_blocks, values, block, filters + panel * panel_size,
-                    plan.filter_stride, products, block);
-      plan.write(p, begin, end, panel, products, block);
+ public:
+  WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem)
+      : p(problem), sizes(method, p), panel_size(method.filters() * sizes.filter_stride) {
+    // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.
+    packs_by_panel =
+        method.points() * sizes.grid.count <= method.filters() * p.F && sizes.panels >= sizes.threads;
+    block = packs_by_panel ? even_part(sizes.grid.count, most_tiles) : block_of_tiles();
+  }
+
+  Index packed_size() const { return packs_by_panel ? 0 : checked_product(sizes.panels, panel_size); }
+
+  void pack(T* packed) const {
+    if (packs_by_panel) return;
+    Layout layout;
+    const auto taps_piece = layout.per_thread<T>(sizes.threads, filter_taps<T>(sizes.tile.taps()));
+    const Scratch scratch(layout.bytes());
+    parallel_for(sizes.panels * sizes.vectors * sizes.channel_blocks, sizes.threads,
+                 [&](Index task, int slot) {
+                   const Index q = task % sizes.channel_blocks, part = task / sizes.channel_blocks;
+                   sizes.tile.transform_filters(
+                       p, part * lanes, q * lanes, taps_piece.of(scratch.data(), slot),
+                       packed + part / sizes.vectors * panel_size + part % sizes.vectors * lanes, sizes.width,
+                       sizes.filter_stride);
+                 });
+  }
+
+  void run(const T* packed) const { packs_by_panel ? run_by_panel() : run_by_block(packed); }
+
+  void describe(ConvPlan& plan) const {
+    plan.tile_rows = sizes.tile.out_h;
+    plan.tile_columns = sizes.tile.out_w;
+    plan.threads = sizes.threads;
+    name_blocks(plan, {{"tiles", block},
+                       {"channels", packs_by_panel ? chunk_of_channels() * lanes : sizes.channels},
+                       {"filters", sizes.width},
+                       {"transformed by panel", packs_by_panel}});
+    Layout layout;
+    packs_by_panel ? void(PanelMemory(*this, layout)) : void(BlockMemory(*this, layout));
+    plan.scratch_bytes = layout.bytes();
+  }
+
+ private:
+  // Tiles whose transforms stay in the second-level cache.
+  Index block_of_tiles() const {
+    constexpr Index cache_bytes = 1 << 20;
+    Index tiles = cache_bytes / (sizes.tile.points() * (sizes.channels + sizes.width) * Index(sizeof(T))) /
+                  max_rows * max_rows;
+    tiles = std::clamp<Index>(tiles, max_rows, most_tiles);
+    if (sizes.threads > 1)
+      while (tiles > max_rows && ceil_div(sizes.grid.count, tiles) < 2 * sizes.threads) tiles -= max_rows;
+    return even_part(sizes.grid.count, tiles);
+  }
+
+  struct BlockMemory {
+    ThreadPiece<T> staged, values, products;
+    ThreadPiece<Index> places;
+    BlockMemory(const WinogradCorrelation& m, Layout& layout) {
+      const auto& s = m.sizes;
+      staged = layout.per_thread<T>(s.threads, s.staged_size);
+      places = layout.per_thread<Index>(s.threads, m.block);
+      values = layout.per_thread<T>(s.threads, s.tile.points() * s.value_stride(m.block));
+      products = layout.per_thread<T>(s.threads, s.tile.points() * s.product_stride(m.block));
     }
-  });
-}
+  };
 
-// Few tiles: all are transformed first, then every thread takes panels of filters, whose transforms
-// never leave its cache.
-template <class T>
-void filters_outside(const TileProblem<T>& p, const TilePlan<T>& plan) {
-  constexpr Index cache_bytes = 512 << 10;  // for filters
-  const Index count = plan.count, block = even_part(count, most_tiles);
-  // Where one block has all tiles, the filters of some channels pass over it at a time.
-  const Index together = plan.blocks_together();
-  const Index block_bytes = plan.tile.filters() * plan.lanes * plan.width * Index(sizeof(T));
-  const Index chunk = block < count
-                          ? plan.channel_blocks
-                          : std::min(plan.channel_blocks,
-                                     std::max<Index>(cache_bytes / block_bytes / together, 1) * together);
-  const Index stride = chunk * plan.lanes * plan.width + plan.lanes;
-  Layout layout;
-  const auto filter_piece = layout.per_thread<T>(plan.threads, plan.tile.filters() * stride);
-  const auto taps_piece = layout.per_thread<T>(plan.threads, filter_taps<T>(plan.tile.taps()));
-  const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  const auto places_piece = layout.per_thread<Index>(plan.threads, count);
-  const auto value_piece = layout.array<T>(checked_product(plan.tile.points(), plan.value_stride(count)));
-  const auto product_piece =
-      layout.per_thread<T>(plan.threads, plan.tile.points() * plan.product_stride(block));
-  const Scratch scratch(layout.bytes());
-  T* values = value_piece.in(scratch.data());
-  parallel_for(plan.channel_blocks, plan.threads, [&](Index q, int slot) {
-    plan.transform(p, plan.first, plan.first + count, block, q, staged_piece.of(scratch.data(), slot), values,
-                   count, places_piece.of(scratch.data(), slot));
-  });
-  parallel_for(plan.panels, plan.threads, [&](Index panel, int slot) {
-    T* filters = filter_piece.of(scratch.data(), slot);
-    T* products = product_piece.of(scratch.data(), slot);
-    for (Index first = 0; first < plan.channel_blocks; first += chunk) {
-      const Index last = std::min(plan.channel_blocks, first + chunk);
-      for (Index v = 0; v < plan.vectors; ++v)
-        for (Index q = first; q < last; ++q)
-          plan.tile.transform_filters(
-              p, panel * plan.width + v * plan.lanes, q * plan.lanes, taps_piece.of(scratch.data(), slot),
-              filters + v * plan.lanes - first * plan.lanes * plan.width, plan.width, stride);
-      for (Index begin = 0; begin < count; begin += block) {
-        const Index end = std::min(count, begin + block);
-        plan.multiply(begin, end, first, last, values + begin * plan.channels, count, filters, stride,
-                      products, block);
-        if (last == plan.channel_blocks)
-          plan.write(p, plan.first + begin, plan.first + end, panel, products, block);
+  // Many tiles: every thread takes blocks of them, whose transforms stay in its second-level cache while
+  // all filters pass over them.
+  void run_by_block(const T* packed) const {
+    Layout layout;
+    const BlockMemory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    parallel_for(ceil_div(sizes.grid.count, block), sizes.threads, [&](Index task, int slot) {
+      const Index begin = task * block, end = std::min(sizes.grid.count, begin + block);
+      T* values = memory.values.of(scratch.data(), slot);
+      T* products = memory.products.of(scratch.data(), slot);
+      for (Index q = 0; q < sizes.channel_blocks; ++q)
+        sizes.transform(p, begin, end, block, q, memory.staged.of(scratch.data(), slot), values, block,
+                        memory.places.of(scratch.data(), slot));
+      for (Index panel = 0; panel < sizes.panels; ++panel) {
+        sizes.multiply(begin, end, 0, sizes.channel_blocks, values, block, packed + panel * panel_size,
+                       sizes.filter_stride, products, block);
+        sizes.write(p, begin, end, panel, products, block);
       }
-    }
-  });
-}
-
-template <class T>
-void correlate_tiles(const TileProblem<T>& p, const TilePlan<T>& plan) {
-  // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.
-  if (plan.tile.points() * plan.count <= plan.tile.filters() * p.F && plan.panels >= plan.threads)
-    filters_outside(p, plan);
-  else
-    tiles_outside(p, plan);
-}
-
-template <class T>
-void correlate_tiles(const CorrelationTile<T>& tile, const TileProblem<T>& p) {
-  const TilePlan<T> plan(tile, p);
-  const int threads = plan.threads;
-  if (plan.threads_apart())
-    each_on_its_own(threads, threads, [&](Index part) { correlate_tiles(p, plan.part(part, threads)); });
-  else if (filters_apart(p.F, threads))
-    each_on_its_own(threads, threads, [&](Index part) {
-      const auto first = [&](Index i) { return std::min(p.F, plan.panels * i / threads * plan.width); };
-      const TileProblem<T> some = p.filters(first(part), first(part + 1));
-      correlate_tiles(some, TilePlan<T>(tile, some));
     });
-  else
-    correlate_tiles(p, plan);
-}
+  }
+
+  // Blocks of channels whose filters pass over all tiles at a time, where one block has all of these.
+  Index chunk_of_channels() const {
+    constexpr Index cache_bytes = 512 << 10;  // for filters
+    if (block < sizes.grid.count) return sizes.channel_blocks;
+    const Index part = sizes.channel_blocks_of_sum();
+    const Index bytes = sizes.tile.filters() * lanes * sizes.width * Index(sizeof(T));
+    return std::min(sizes.channel_blocks, std::max<Index>(cache_bytes / bytes / part, 1) * part);
+  }
+
+  struct PanelMemory {
+    ThreadPiece<T> filters, taps, staged, products;
+    Piece<T> values;
+    ThreadPiece<Index> places;
+    PanelMemory(const WinogradCorrelation& m, Layout& layout) {
+      const auto& s = m.sizes;
+      const Index tiles = s.grid.count;
+      filters = layout.per_thread<T>(s.threads, s.tile.filters() * m.panel_stride());
+      taps = layout.per_thread<T>(s.threads, filter_taps<T>(s.tile.taps()));
+      staged = layout.per_thread<T>(s.threads, s.staged_size);
+      places = layout.per_thread<Index>(s.threads, tiles);
+      values = layout.array<T>(checked_product(s.tile.points(), s.value_stride(tiles)));
+      products = layout.per_thread<T>(s.threads, s.tile.points() * s.product_stride(m.block));
+    }
+  };
+  Index panel_stride() const { return chunk_of_channels() * lanes * sizes.width + lanes; }
+
+  // Few tiles: all are transformed first, then every thread takes panels of filters, whose transforms
+  // never leave its cache.
+  void run_by_panel() const {
+    const Index count = sizes.grid.count, chunk = chunk_of_channels(), stride = panel_stride();
+    Layout layout;
+    const PanelMemory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    T* values = memory.values.in(scratch.data());
+    parallel_for(sizes.channel_blocks, sizes.threads, [&](Index q, int slot) {
+      sizes.transform(p, 0, count, block, q, memory.staged.of(scratch.data(), slot), values, count,
+                      memory.places.of(scratch.data(), slot));
+    });
+    parallel_for(sizes.panels, sizes.threads, [&](Index panel, int slot) {
+      T* filters = memory.filters.of(scratch.data(), slot);
+      T* products = memory.products.of(scratch.data(), slot);
+      for (Index first = 0; first < sizes.channel_blocks; first += chunk) {
+        const Index last = std::min(sizes.channel_blocks, first + chunk);
+        for (Index v = 0; v < sizes.vectors; ++v)
+          for (Index q = first; q < last; ++q)
+            sizes.tile.transform_filters(
+                p, panel * sizes.width + v * lanes, q * lanes, memory.taps.of(scratch.data(), slot),
+                filters + v * lanes - first * lanes * sizes.width, sizes.width, stride);
+        for (Index begin = 0; begin < count; begin += block) {
+          const Index end = std::min(count, begin + block);
+          sizes.multiply(begin, end, first, last, values + begin * sizes.channels, count, filters, stride,
+                         products, block);
+          if (last == sizes.channel_blocks) sizes.write(p, begin, end, panel, products, block);
+        }
+      }
+    });
+  }
+
+  TileProblem<T> p;
+  WinogradSizes<T> sizes;
+  Index panel_size, block;  // values of a packed panel; tiles of a block
+  bool packs_by_panel;
+};
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -2,6 +2,7 @@
 // Vectors run along channels (input side) and filters (output side), so that no transform needs a shuffle.
 #pragma once
 
+#include "kernels/conv/epilogue.hpp"
 #include "kernels/conv/winograd/transforms.hpp"
 #include "kernels/simd/transpose.hpp"
 
@@ -20,8 +21,8 @@ struct TileGrid {
         width(tile_width),
         dilation_h(row_dilation),
         dilation_w(col_dilation),
-        rows((OH + height * dilation_h - 1) / (height * dilation_h) * dilation_h),
-        cols((OW + width * dilation_w - 1) / (width * dilation_w) * dilation_w),
+        rows(ceil_div(OH, height * dilation_h) * dilation_h),
+        cols(ceil_div(OW, width * dilation_w) * dilation_w),
         per_image(rows * cols),
         count(N * per_image) {}
 
@@ -156,20 +157,9 @@ struct TileProblem : TileInput<T> {
   const T* w_end;  // of all weights that may be read
   Index w_filter, w_channel;
   bool flipped;
-  const T* bias;
-  bool relu;
+  Epilogue<T> epilogue;
   T* out;
   Index out_image;
-
-  // The same with filters [begin, end) only.
-  TileProblem filters(Index begin, Index end) const {
-    TileProblem some = *this;
-    some.F = end - begin;
-    some.w += begin * w_filter;
-    if (bias != nullptr) some.bias += begin;
-    some.out += begin * this->OH * this->OW;
-    return some;
-  }
 };
 
 // body(step), where a step of 1 is known when the body is compiled. At larger strides there is no other.
@@ -272,7 +262,7 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
   constexpr Index span = most * K::out_w;  // pixels of a row that are written at once
   const Index filters = std::min(lanes, p.F - f0), plane = p.OH * p.OW, step = p.dilation_w;
   T bias[lanes] = {};
-  if (p.bias != nullptr) std::copy_n(p.bias + f0, filters, bias);
+  if (p.epilogue.bias != nullptr) std::copy_n(p.epilogue.bias + f0, filters, bias);
   const auto start = S::load(bias);
   T pixels[K::out_h * span * lanes];  // [row][pixel][filter]
   T turned[lanes * span];
@@ -296,7 +286,7 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
             [&](int i, int j) { return S::load(from + (i * K::points_w + j) * point_stride); },
             [&](int i, int j, auto v) {
               v = S::add(v, start);
-              S::store(to + (i * span + j * apart) * lanes, p.relu ? S::relu(v) : v);
+              S::store(to + (i * span + j * apart) * lanes, p.epilogue.relu ? S::relu(v) : v);
             });
       }
     });

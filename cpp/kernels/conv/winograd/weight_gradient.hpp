@@ -15,15 +15,6 @@ struct TileGradient : TileInput<T> {
   const T* dout;
   Index dout_image;
   T* dw;
-
-  // The same with filters [begin, end) only.
-  TileGradient filters(Index begin, Index end, Index taps) const {
-    TileGradient some = *this;
-    some.F = end - begin;
-    some.dout += begin * this->OH * this->OW;
-    some.dw += begin * this->C * taps;
-    return some;
-  }
 };
 
 // The sizes of a call and its steps. Transformed tiles are x_values[point][c block][tile][c] and
@@ -259,13 +250,6 @@ void weights_by_parts(const TileGradientPlan<T>& plan, Index parts) {
 template <class T>
 void weights_by_channels(const TileGradientPlan<T>& plan) {
   constexpr Index lanes = Simd<T>::size;
-  const int threads = plan.threads;
-  if (filters_apart(plan.s.F, threads))
-    return each_on_its_own(threads, threads, [&](Index part) {
-      const auto some =
-          plan.s.filters(plan.s.F * part / threads, plan.s.F * (part + 1) / threads, plan.tile.taps());
-      weights_by_channels(TileGradientPlan<T>(plan.tile, some));
-    });
   const Index count = plan.grid.count, panels = plan.channel_blocks / plan.vectors;
   const Index rows = plan.filters_of_block(), row_blocks = (plan.s.F + rows - 1) / rows;
   const Index filter_step = rows * plan.width + lanes;
@@ -288,21 +272,51 @@ void weights_by_channels(const TileGradientPlan<T>& plan) {
   });
 }
 
+// dw by Winograd's method, in one of three orders. Their sums differ in order, so that only the shape
+// chooses.
 template <class T>
-void weights_by_tiles(const GradientTile<T>& tile, const TileGradient<T>& s) {
-  constexpr Index fewest_parts = 4, most_parts = 16, most_sums = 640 << 10, fewest_blocks = 8,
-                  most_values = 12 << 20;
-  const TileGradientPlan<T> plan(tile, s);
-  const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T)),
-              values = tiles * plan.tile_bytes();
-  const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
-  const Index parts = std::clamp(tiles / tiles_of_part, fewest_parts, most_parts);
-  if (tiles >= tiles_of_part && tiles / plan.grid.cols >= parts && sums <= most_sums)
-    weights_by_parts(plan, parts);
-  else if (values <= std::max(most_values, sums) && plan.filter_channel_blocks() >= fewest_blocks)
-    weights_by_channels(plan);
-  else
-    weights_by_points(plan);
-}
+class WinogradWeightGradient {
+ public:
+  WinogradWeightGradient(const GradientTile<T>& tile, const TileGradient<T>& gradient)
+      : s(gradient), plan(tile, s) {
+    constexpr Index fewest_parts = 4, most_parts = 16, most_sums = 640 << 10, fewest_blocks = 8,
+                    most_values = 12 << 20;
+    const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T)),
+                values = tiles * plan.tile_bytes();
+    const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
+    parts = std::clamp(tiles / tiles_of_part, fewest_parts, most_parts);
+    order = tiles >= tiles_of_part && tiles / plan.grid.cols >= parts && sums <= most_sums ? Order::parts
+            : values <= std::max(most_values, sums) && plan.filter_channel_blocks() >= fewest_blocks
+                ? Order::channels
+                : Order::points;
+  }
+
+  void run() const {
+    switch (order) {
+      case Order::parts:
+        return weights_by_parts(plan, parts);
+      case Order::channels:
+        return weights_by_channels(plan);
+      case Order::points:
+        return weights_by_points(plan);
+    }
+  }
+
+  void describe(ConvPlan& to) const {
+    to.tile_rows = plan.tile.out_h;
+    to.tile_columns = plan.tile.out_w;
+    to.threads = plan.threads;
+    name_blocks(to, {{"channels", plan.width},
+                     {"filters", order == Order::channels ? plan.filters_of_block() : s.F},
+                     {"partial sums", order == Order::parts ? parts : 1}});
+  }
+
+ private:
+  enum class Order { parts, channels, points };
+  TileGradient<T> s;
+  TileGradientPlan<T> plan;
+  Index parts;
+  Order order;
+};
 
 }  // namespace cnnlib::CNNLIB_ISA
