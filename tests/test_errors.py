@@ -5,6 +5,7 @@ import re
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib import naive
 from helpers import LAYERS, run_python
 
 X = np.zeros((2, 4, 6, 5))
@@ -444,32 +445,55 @@ def test_changing_pool_param_after_the_forward_cannot_crash_the_backward():
 
 
 def test_a_forged_cache_cannot_reach_memory_outside_dx():
-    """The pool's cache may carry which tap won each window; whatever someone puts there."""
+    """The pool's cache carries which position of each window won; whatever someone puts there."""
     printed = run_python(
         """
         import numpy as np
         import cnnlib
-        x = np.zeros((1, 1, 4, 4))
+        x = np.zeros((1, 2, 4, 4))
         pool_param = {"pool_height": 2, "pool_width": 2}
         out, cache = cnnlib.max_pool_forward(x, pool_param)
-        carried = {k: v for k, v in getattr(cache, "__dict__", {}).items() if isinstance(v, np.ndarray)}
-        for name, array in carried.items():
-            for forged in (
-                np.full_like(array, 200),
-                array.astype(np.int64),
-                array[:, :, ::-1],
-                np.zeros(3, array.dtype),
-                np.full(array.shape, -10**6),
-                np.full(array.shape, 10**9, np.uint32),
-            ):
-                setattr(cache, name, forged)
-                try:
-                    dx = cnnlib.max_pool_backward(np.ones_like(out), cache)
-                except (ValueError, TypeError):
-                    continue
-                assert dx.shape == x.shape
-                assert dx.sum() <= out.size
+        geometry, argmax = cache.winners
+        assert argmax.size == out.size
+        dout = np.ones_like(out)
+        refused = 0
+        for forged in (
+            np.full_like(argmax, 200),
+            np.full_like(argmax, 4),
+            argmax.astype(np.int64),
+            argmax[:, :, ::-1],
+            argmax.ravel(),
+            argmax[:, :1],
+            np.zeros(3, argmax.dtype),
+            np.full(argmax.shape, -10**6),
+            np.full(argmax.shape, 10**9, np.uint32),
+        ):
+            cache.winners = geometry, forged
+            try:
+                dx = cnnlib.max_pool_backward(dout, cache)
+            except (ValueError, TypeError):
+                refused += 1
+                continue
+            assert dx.shape == x.shape
+            assert dx.sum() <= out.size, dx.sum()
+        assert refused >= 5, refused
+        for cache.winners in (None, 3, "ab", (geometry, "a"), ("a", argmax), (geometry, argmax, 1)):
+            assert cnnlib.max_pool_backward(dout, cache).sum() == out.size
+        cache.winners = geometry, argmax + 1
+        dx = cnnlib.max_pool_backward(dout, cache)
+        assert dx[0, 0, 0, 1] == 1, "the argmax is not read at all"
         print("finished")
         """
     )
     assert printed == "finished"
+
+
+def test_parameters_may_be_arrays_of_one_number():
+    param = {"stride": np.array(2), "pad": (np.array(1), np.int64(0)), "dilation": np.array([1, 1])[0]}
+    out, _ = cnnlib.conv_forward(X, W, B, param)
+    assert out.shape == naive.conv_forward_naive(X, W, B, param)[0].shape == (2, 6, 3, 2)
+    rows = np.random.default_rng(0).standard_normal((3, 4))
+    want, _ = cnnlib.layernorm_forward(rows, G4 + 1, G4, {"eps": 0.1})
+    np.testing.assert_array_equal(cnnlib.layernorm_forward(rows, G4 + 1, G4, {"eps": np.array(0.1)})[0], want)
+    with pytest.raises(TypeError, match=r"eps must be a number, got array\(True\)"):
+        cnnlib.layernorm_forward(rows, G4, G4, {"eps": np.array(True)})
