@@ -6,8 +6,7 @@ import pickle
 import cifar_files
 import numpy as np
 import pytest
-from cnnlib import cifar10
-from cnnlib.data import get_CIFAR10_data, load_CIFAR10, load_digits
+from cnnlib.data import cifar10, get_CIFAR10_data, load_CIFAR10, load_digits
 
 TRAIN, TEST = cifar_files.BATCHES[:5], cifar_files.BATCHES[5]
 

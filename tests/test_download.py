@@ -10,9 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cifar_files
 import numpy as np
 import pytest
-from cnnlib import cifar10
-from cnnlib.data import download_CIFAR10, load_CIFAR10
-from cnnlib.download import ResumingDownloader, unpack
+from cnnlib.data import cifar10, download_CIFAR10, load_CIFAR10
+from cnnlib.data.download import ResumingDownloader, unpack
 
 WANTED = [f"cifar-10-batches-bin/{name}.bin" for name in cifar_files.BATCHES]
 

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 
 import cnnlib
-from cnnlib.commands import networks, report
-from cnnlib.commands.datasets import DATA_SETS, Preprocessing, data_folder
-from cnnlib.commands.runs import Run
-from cnnlib.commands.settings import (
+from cnnlib.cli import networks, report
+from cnnlib.cli.datasets import DATA_SETS, Preprocessing, data_folder
+from cnnlib.cli.runs import Run
+from cnnlib.cli.settings import (
     MODEL_OPTIONS,
     MOMENTUM_RULES,
     SPECS,

@@ -3,8 +3,8 @@
 import numpy as np
 
 import cnnlib
-from cnnlib.commands import networks
-from cnnlib.commands.runs import Run
+from cnnlib.cli import networks
+from cnnlib.cli.runs import Run
 from cnnlib.plots import softmax
 
 _INK = 0.2  # of full brightness: what counts as part of a digit

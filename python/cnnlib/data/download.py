@@ -14,7 +14,7 @@ import time
 import zlib
 from pathlib import Path, PurePosixPath
 
-from cnnlib.cifar10 import batch_files, default_data_dir
+from cnnlib.data.cifar10 import batch_files, default_data_dir
 
 CIFAR10_PAGE = "https://www.cs.toronto.edu/~kriz/"
 

@@ -5,7 +5,10 @@ import re
 
 import numpy as np
 
-from cnnlib._model_state import (
+from cnnlib._registry import OWN
+from cnnlib.checkpoint import load_checkpoint, save_checkpoint
+from cnnlib.schedules import SCHEDULES
+from cnnlib.solver.model_state import (
     check_model,
     check_state_fits,
     random_state,
@@ -13,9 +16,6 @@ from cnnlib._model_state import (
     set_random_state,
     snapshot,
 )
-from cnnlib._registry import OWN
-from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.schedules import SCHEDULES
 
 __all__ = ["checkpoint_prefix", "load_weights", "read_run", "save_run", "set_run"]
 

@@ -1,8 +1,8 @@
 """``cnnlib eval``: the accuracy of a run's model on a split of a data set."""
 
 import cnnlib
-from cnnlib.commands import networks
-from cnnlib.commands.runs import Run
+from cnnlib.cli import networks
+from cnnlib.cli.runs import Run
 
 
 def run(options):

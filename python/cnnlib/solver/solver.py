@@ -8,7 +8,11 @@ import time
 
 import numpy as np
 
-from cnnlib._batches import (
+from cnnlib._modeling import positive_int, probability, random_stream
+from cnnlib._params import check_keys, choice, integer, number
+from cnnlib._registry import OWN
+from cnnlib.augment import Samples, augmented, averaged_scores, build_augmentation
+from cnnlib.solver.minibatches import (
     checked_data,
     checked_split,
     epoch_batches,
@@ -16,16 +20,12 @@ from cnnlib._batches import (
     prefetched,
     subsample,
 )
-from cnnlib._model_state import average_into, check_model, restore, set_random_state, snapshot
-from cnnlib._modeling import positive_int, probability, random_stream
-from cnnlib._params import check_keys, choice, integer, number
-from cnnlib._registry import OWN
-from cnnlib._run_file import checkpoint_prefix, load_weights, read_run, save_run, set_run
-from cnnlib._update import Updater, checked_gradients
-from cnnlib.augment import Samples, augmented, averaged_scores, build_augmentation
-from cnnlib.progress import Progress
+from cnnlib.solver.model_state import average_into, check_model, restore, set_random_state, snapshot
+from cnnlib.solver.progress import Progress
+from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_run, set_run
+from cnnlib.solver.update import Updater, checked_gradients
 
-__all__ = ["Solver", "load_weights"]
+__all__ = ["Solver"]
 
 
 class Solver:

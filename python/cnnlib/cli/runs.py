@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlib.commands import networks
-from cnnlib.commands.datasets import DATA_SETS, Preprocessing
-from cnnlib.commands.settings import parse_data
+from cnnlib.cli import networks
+from cnnlib.cli.datasets import DATA_SETS, Preprocessing
+from cnnlib.cli.settings import parse_data
 from cnnlib.solver import load_weights
 
 FORMAT = "cnnlib run"

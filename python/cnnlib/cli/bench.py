@@ -10,10 +10,10 @@ import numpy as np
 
 import cnnlib
 from cnnlib import layers, naive
-from cnnlib._profile import profile_step, table
-from cnnlib._update import Updater
+from cnnlib.cli.step_profile import profile_step, table
 from cnnlib.convnet import ConvNet
 from cnnlib.gradient_check import rel_error
+from cnnlib.solver.update import Updater
 
 _IMAGES, _SECONDS = 100, 0.5  # in each cell; to spend on each fast version
 _QUICK_IMAGES, _QUICK_SECONDS = 2, 0.01
