@@ -155,14 +155,17 @@ class Chain:
 
 
 def build_augmentation(value):
-    """The callable for a Solver's `augment`, and its description in plain values; (None, None) for None."""
-    if value is None:
-        return None, None
-    if not isinstance(value, (list, tuple)):
-        augmentation = AUGMENTATIONS.build(value)
-        return augmentation, AUGMENTATIONS.describe(augmentation)
-    chain = [AUGMENTATIONS.build(item) for item in value]
-    return Chain(chain), [AUGMENTATIONS.describe(item) for item in chain]
+    """The callable that a Solver's `augment` means."""
+    if isinstance(value, (list, tuple)):
+        return Chain([AUGMENTATIONS.build(item) for item in value])
+    return AUGMENTATIONS.build(value)
+
+
+def describe_augmentation(augmentation):
+    """The inverse of :func:`build_augmentation`, in plain values; None for None."""
+    if isinstance(augmentation, Chain):
+        return [AUGMENTATIONS.describe(item) for item in augmentation.augmentations]
+    return None if augmentation is None else AUGMENTATIONS.describe(augmentation)
 
 
 def averaged_scores(scores_of, X, tta=None):

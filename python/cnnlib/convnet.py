@@ -7,10 +7,10 @@ import numpy as np
 
 from cnnlib._modeling import (
     add_l2,
-    mask_seed,
     positive_int,
     random_stream,
     real_dtype,
+    set_mask_seed,
     set_mode,
     smoothed_softmax_loss,
 )
@@ -115,7 +115,7 @@ class ConvNet:
         self.reg = number(where, "reg", reg, 0)
         self.dtype = real_dtype(where, dtype)
         self.label_smoothing = 0.0
-        self.seed = seed
+        self.seed, self.rng = seed, None
         if weight_scale is not None:
             weight_scale = number(where, "weight_scale", weight_scale, 0)
 
@@ -169,9 +169,9 @@ class ConvNet:
         train = y is not None
         set_mode(self.bn_params, train)
         set_mode(self._dropout_params, train)
-        if train and self.seed is not None:
+        if train:
             for layer, dropout_param in enumerate(self._dropout_params):
-                dropout_param["seed"] = mask_seed(self.seed, X, layer)
+                set_mask_seed(dropout_param, self, X, layer)
 
         scores, caches = forward_all(self._calls, self.params, X)
         if not train:

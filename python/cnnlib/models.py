@@ -12,6 +12,7 @@ keeps in its snapshots and checkpoints:
 - ``bn_params``: a list (or dict) of batch-norm parameter dicts. The arrays in them (``running_mean``,
   ``running_var``) belong to the weights: they are saved, restored and kept as "best" together with these.
 - ``rng``: a ``np.random.Generator`` or ``np.random.RandomState`` that the model draws from while it trains.
+  None: ``np.random``, and during a seeded run the stream that the Solver then puts there.
 
 One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it. Two let a model begin otherwise:
 
@@ -27,11 +28,11 @@ import numpy as np
 
 from cnnlib._modeling import (
     add_l2,
-    mask_seed,
     positive_int,
     probability,
     random_stream,
     real_dtype,
+    set_mask_seed,
     set_mode,
     smoothed_softmax_loss,
 )
@@ -114,6 +115,7 @@ class ThreeLayerConvNet:
         self.reg = number(where, "reg", reg, 0)
         self.use_batchnorm = bool(use_batchnorm)
         self.label_smoothing = 0.0
+        self.rng = None  # nothing is drawn in training
         C, H, W = _image_size(where, input_dim)
         F = positive_int(where, "num_filters", num_filters)
         size = positive_int(where, "filter_size", filter_size)
@@ -243,7 +245,7 @@ class FullyConnectedNet:
         self.dropout = probability(where, "dropout", dropout)
         self.use_batchnorm = bool(use_batchnorm)
         self.label_smoothing = 0.0
-        self.seed = seed
+        self.seed, self.rng = seed, None
         scale = number(where, "weight_scale", weight_scale, 0)
         random = random_stream(seed, where)
 
@@ -283,8 +285,7 @@ class FullyConnectedNet:
             dropout_cache = None
             if self.dropout > 0 and train:
                 dropout_param = {"p": self.dropout, "mode": "train"}
-                if self.seed is not None:
-                    dropout_param["seed"] = mask_seed(self.seed, X, i)
+                set_mask_seed(dropout_param, self, X, i)
                 hidden, dropout_cache = dropout_forward(hidden, dropout_param)
             caches.append((layer_cache, dropout_cache))
         last = self.num_layers

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib import layers, naive
+from cnnlib import layers, naive, optim
 from cnnlib.cli.step_profile import profile_step, table
 from cnnlib.convnet import ConvNet
 from cnnlib.gradient_check import rel_error
@@ -65,7 +65,7 @@ def _profiled(options):
     random = np.random.default_rng(0)
     X = random.standard_normal((images, *model.input_dim)).astype(dtype)
     y = random.integers(model.num_classes, size=images)
-    updater = Updater(model.params, "adam", {}, 1.0, None, None, None)
+    updater = Updater(model.params, update_rule=optim.adam, optim_config={})
     steps = _QUICK_STEPS if options.quick else _STEPS
     profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, 0, 1), steps)
     print(
