@@ -9,7 +9,7 @@ __all__ = ["load_digits"]
 _DIGITS_VAL_SHARE, _DIGITS_TEST_SHARE = 0.10, 0.20
 
 
-def load_digits():
+def load_digits() -> dict[str, np.ndarray]:
     """Load 1,797 real images of handwritten digits, embedded in the package.
 
     The split is fixed and stratified: of each digit's images, shuffled once and for all, a fifth is
