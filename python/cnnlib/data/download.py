@@ -236,14 +236,17 @@ def unpack(archive: str | os.PathLike, dest: str | os.PathLike, wanted: Sequence
             _check_places(archive, dest, files)
             with tempfile.TemporaryDirectory(dir=dest, prefix=".unpacking-") as scratch:
                 for name, member in files.items():
-                    target = Path(scratch, name)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with tar.extractfile(member) as source, open(target, "xb") as copy:
-                        shutil.copyfileobj(source, copy)
+                    _copy_out(tar, member, Path(scratch, name))
                 for name in files:  # whole files only, and only once all are there
                     target = Path(dest, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(scratch, name), target)
+
+
+def _copy_out(tar, member, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tar.extractfile(member) as source, open(target, "xb") as copy:
+        shutil.copyfileobj(source, copy)
 
 
 class _Refused(ValueError):

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -195,17 +195,25 @@ class Solver:
         )
 
         self.epoch = 0
-        self.loss_history, self.train_acc_history, self.val_acc_history = [], [], []
-        self.learning_rate_history, self.epoch_seconds = [], []
+        self.loss_history: list[float] = []
+        self.train_acc_history: list[float] = []
+        self.val_acc_history: list[float] = []
+        self.learning_rate_history: list[float] = []
+        self.epoch_seconds: list[float] = []
         self.best_val_acc, self.best_epoch = 0.0, 0
         averages = self.ema_decay is not None or self.lookahead is not None
         self._average = snapshot(model) if averages else None
         self._best = self._last = None  # snapshots; _last is set while the model holds the best parameters
         self._random = random_stream(self.seed, "Solver")
-        self._augment_seed = None  # drawn when the training starts
+        self._augment_seed: int | None = None  # drawn when the training starts
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
         self._pending = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The options, each under its own name."""
 
     @property
     def optim_configs(self) -> dict[str, dict[str, Any]]:
@@ -269,18 +277,18 @@ class Solver:
         `batch_size` bounds the memory in use. With `tta` the scores are averaged over several views of each
         image, see :func:`cnnlib.augment.averaged_scores`.
         """
-        X, y = checked_split("check_accuracy", X, y)
+        images, labels = checked_split("check_accuracy", X, y)
         if num_samples is not None:
             num_samples = positive_int("check_accuracy", "num_samples", num_samples)
         batch_size = positive_int("check_accuracy", "batch_size", batch_size)
-        chosen = subsample(X, y, num_samples, self._random)
-        total = len(X) if chosen is None else len(chosen)
+        chosen = subsample(images, num_samples, self._random)
+        total = len(images) if chosen is None else len(chosen)
         correct = 0
         for start in range(0, total, batch_size):
             rows = slice(start, start + batch_size) if chosen is None else chosen[start : start + batch_size]
             with self._drawing():
-                scores = averaged_scores(self.model.loss, X[rows], tta)
-            correct += int(np.count_nonzero(np.argmax(scores, axis=1) == y[rows]))
+                scores = averaged_scores(self.model.loss, images[rows], tta)
+            correct += int(np.count_nonzero(np.argmax(scores, axis=1) == labels[rows]))
         return correct / total
 
     @classmethod
