@@ -189,10 +189,10 @@ def _solver(options, side, seed):
 
         torch.set_num_threads(options.threads)
     import cnnlib
-    from cnnlib.commands import networks
-    from cnnlib.commands.datasets import DATA_SETS, Preprocessing
-    from cnnlib.commands.settings import recipe_settings
-    from cnnlib.commands.train import solver_arguments
+    from cnnlib.cli import networks
+    from cnnlib.cli.datasets import DATA_SETS, Preprocessing
+    from cnnlib.cli.settings import recipe_settings
+    from cnnlib.cli.train import solver_arguments
     from cnnlib.recipes import RECIPES
     from cnnlib.solver import Solver
 

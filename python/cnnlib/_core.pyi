@@ -224,7 +224,13 @@ def momentum_step(
     nesterov: bool,
 ) -> None: ...
 def rmsprop_step(
-    w: NDArray[_T], dw: NDArray[_T], a: NDArray[_T], learning_rate: float, decay_rate: float, epsilon: float
+    w: NDArray[_T],
+    dw: NDArray[_T],
+    scale: float,
+    a: NDArray[_T],
+    learning_rate: float,
+    decay_rate: float,
+    epsilon: float,
 ) -> None: ...
 def adam_step(
     w: NDArray[_T],

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from cnnlib._params import number, positive_int, probability
-from cnnlib._random import mask_seed, random_stream
+from cnnlib._random import random_stream, set_mask_seed
 from cnnlib.layers import (
     affine_backward,
     affine_bn_relu_backward,
@@ -82,7 +82,7 @@ class FullyConnectedNet:
         self.dropout = probability(where, "dropout", dropout)
         self.use_batchnorm = bool(use_batchnorm)
         self.label_smoothing = 0.0
-        self.seed = seed
+        self.seed, self.rng = seed, None
         scale = number(where, "weight_scale", weight_scale, 0)
         random = random_stream(seed, where)
 
@@ -122,8 +122,7 @@ class FullyConnectedNet:
             dropout_cache = None
             if self.dropout > 0 and train:
                 dropout_param = {"p": self.dropout, "mode": "train"}
-                if self.seed is not None:
-                    dropout_param["seed"] = mask_seed(self.seed, X, i)
+                set_mask_seed(dropout_param, self, X, i)
                 hidden, dropout_cache = dropout_forward(hidden, dropout_param)
             caches.append((layer_cache, dropout_cache))
         last = self.num_layers

@@ -1,8 +1,26 @@
 """``cnnlib eval``: the accuracy of a run's model on a split of a data set."""
 
 import cnnlib
-from cnnlib.commands import networks
-from cnnlib.commands.runs import Run
+from cnnlib.augment import TTA
+from cnnlib.cli import networks
+from cnnlib.cli.arguments import add_data, add_run, add_threads
+from cnnlib.cli.runs import Run
+
+
+def add_to(commands):
+    """Add the command and its options."""
+    evaluate = commands.add_parser("eval", help="accuracy of a run's model")
+    evaluate.set_defaults(execute=run)
+    add_run(evaluate)
+    add_data(evaluate, "where the run's data set lies, if it has moved")
+    evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    evaluate.add_argument(
+        "--which", choices=("best", "last"), default="best", help="parameters; default: best"
+    )
+    evaluate.add_argument(
+        "--tta", choices=("none", *TTA), help="average the scores over views; default: as the run did"
+    )
+    add_threads(evaluate)
 
 
 def run(options):

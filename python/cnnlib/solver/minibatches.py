@@ -73,7 +73,7 @@ def epoch_batches(num_samples, batch_size, sampling, random):
     return list(random.choice(num_samples, size=(count, batch_size)))
 
 
-def subsample(X, y, num_samples, random):
+def subsample(X, num_samples, random):
     """Sorted indices of `num_samples` different samples, or None for all of them."""
     if num_samples is None or num_samples >= len(X):
         return None

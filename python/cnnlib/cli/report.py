@@ -1,8 +1,8 @@
 """The pictures in a run's folder."""
 
 from cnnlib import plots
-from cnnlib.commands import networks
-from cnnlib.commands.runs import PICTURES
+from cnnlib.cli import networks
+from cnnlib.cli.runs import PICTURES
 
 
 def draw(run, solver, model, X, y, scores):

@@ -3,11 +3,29 @@
 import numpy as np
 
 import cnnlib
-from cnnlib.commands import networks
-from cnnlib.commands.runs import Run
+from cnnlib.cli import networks
+from cnnlib.cli.arguments import add_run, add_threads, positive_int
+from cnnlib.cli.runs import Run
 from cnnlib.plots import softmax
 
 _INK = 0.2  # of full brightness: what counts as part of a digit
+
+
+def add_to(commands):
+    """Add the command and its options."""
+    predict = commands.add_parser(
+        "predict",
+        help="classes of image files",
+        description="Print the class of each image file and its probability. Photographs are cropped to the "
+        "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
+    )
+    predict.set_defaults(execute=run)
+    add_run(predict)
+    predict.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or what else Pillow reads")
+    predict.add_argument(
+        "--top", type=positive_int, default=1, metavar="K", help="print the K likeliest classes"
+    )
+    add_threads(predict)
 
 
 def run(options):

@@ -59,24 +59,33 @@ def average_into(state, model, share):
                 _move(state["bn_params"][key], name, value, share)
 
 
-def check_state_fits(path, model, state):
-    """Refuse a snapshot read from `path` whose parameters are not those of the model."""
+def check_state_fits(where, model, state):
+    """Refuse a snapshot that is not one of this model; the message begins with `where`."""
+    if not isinstance(state, dict) or not all(
+        isinstance(state.get(part), dict) for part in ("params", "bn_params")
+    ):
+        raise ValueError(f"{where}: parameters and bn_params must be dicts")
     for what, saved, own in (
         ("parameters", state["params"], model.params),
         ("bn_params", state["bn_params"], dict(_bn_items(model))),
     ):
         if saved.keys() != own.keys():
             raise ValueError(
-                f"{path} was written for another model: it has the {what} {', '.join(saved) or 'none'}, "
+                f"{where} was written for another model: it has the {what} {', '.join(saved) or 'none'}, "
                 f"the model has {', '.join(own) or 'none'}"
             )
     for name, value in model.params.items():
         saved = state["params"][name]
+        if not isinstance(saved, np.ndarray):
+            raise ValueError(f"{where}: {name} must be an array, got a {type(saved).__name__}")
         if saved.shape != value.shape or saved.dtype != value.dtype:
             raise ValueError(
-                f"{path} was written for another model: its {name} is {saved.shape} {saved.dtype}, "
+                f"{where} was written for another model: its {name} is {saved.shape} {saved.dtype}, "
                 f"the model's is {value.shape} {value.dtype}"
             )
+    for key, saved in state["bn_params"].items():
+        if not isinstance(saved, dict) or not all(isinstance(value, np.ndarray) for value in saved.values()):
+            raise ValueError(f"{where}: bn_params {key} must be a dict of arrays")
 
 
 def random_state(stream):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlib.commands import networks
-from cnnlib.commands.datasets import DATA_SETS, Preprocessing
-from cnnlib.commands.settings import parse_data
+from cnnlib.augment import TTA
+from cnnlib.cli import networks
+from cnnlib.cli.datasets import DATA_SETS, Preprocessing
+from cnnlib.cli.folder_lock import locked
+from cnnlib.cli.settings import parse_data
 from cnnlib.solver import load_weights
 
 FORMAT = "cnnlib run"
@@ -42,20 +44,24 @@ class Run:
     def __init__(self, folder, config=None):
         self.folder = Path(folder)
         self.config = config
+        self._superfluous = None  # the checkpoint that the next one replaces
 
     @classmethod
-    def create(cls, out, overwrite, data_name):
+    def create(cls, out, overwrite, data_name, held):
         """A new run in the folder `out`, or, if that is None, in the next free ``runs/<data>-<number>``.
 
         A folder that is not empty is refused; with `overwrite` the files of the earlier run in it go, and
-        no others.
+        no others. The folder is locked as long as `held`, a ``contextlib.ExitStack``, is open.
         """
         if out is None:
-            return cls(_next_free(Path("runs"), data_name))
+            run = cls(_next_free(Path("runs"), data_name))
+            held.enter_context(locked(run.folder))
+            return run
         run = cls(out)
         if run.folder.exists() and not run.folder.is_dir():
             raise ValueError(f"--out {out} is a file")
         run.folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(run.folder))
         if any(run.folder.iterdir()):
             if not overwrite:
                 raise ValueError(f"--out {out} exists and is not empty; --overwrite replaces the run in it")
@@ -74,14 +80,25 @@ class Run:
             config = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.json") from None
-        except ValueError as error:
+        except (RecursionError, ValueError) as error:
             raise ValueError(f"{file} is damaged: {error}") from error
         if not isinstance(config, dict) or config.get("format") != FORMAT:
             raise ValueError(f"{file} is not the config.json of a cnnlib run")
-        missing = [key for key in ("data", "preprocessing", "model", "training") if key not in config]
-        if missing:
-            raise ValueError(f"{file} is damaged: it lacks {', '.join(missing)}")
+        _check_config(file, config)
         return cls(folder, config)
+
+    def go_on_from(self, checkpoint, held):
+        """Get ready for the run to go on from a checkpoint; returns the later epochs that have one.
+
+        Those files stay until they are overwritten, and so do the earlier ones: only a lone checkpoint makes
+        room for its successor. The folder is locked as long as `held`, a ``contextlib.ExitStack``, is open.
+        """
+        held.enter_context(locked(self.folder))
+        files = self._checkpoints()
+        epoch = next((epoch for epoch, path in files.items() if path == checkpoint), None)
+        if len(files) == 1 and epoch is not None:
+            self._superfluous = checkpoint
+        return [] if epoch is None else sorted(later for later in files if later > epoch)
 
     @property
     def data_set(self):
@@ -100,16 +117,21 @@ class Run:
         """The run's model, untrained."""
         try:
             return networks.build(self.config["model"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{self.folder / 'config.json'} does not describe a model: {error}") from error
 
     def checkpoint_name(self):
         return str(self.folder / CHECKPOINT)
 
-    def newest_checkpoint(self):
-        """The checkpoint of the latest epoch, or None."""
+    def newest_checkpoint(self, epoch=None):
+        """The checkpoint of the latest epoch, or None.
+
+        That is `epoch`, or else the one that history.csv ends with: files of later ones may be left from
+        before the run went on from an older checkpoint.
+        """
         files = self._checkpoints()
-        return files[max(files)] if files else None
+        known = (latest for latest in (epoch, self._last_epoch()) if latest in files)
+        return files[next(known, max(files))] if files else None
 
     def checkpoint(self, path):
         """The file `path` if it is one, else (the run's folder was named) the newest checkpoint."""
@@ -144,16 +166,26 @@ class Run:
         lines = [",".join(HISTORY)]
         lines += [",".join(f"{value:.6g}" for value in row) for row in history_rows(solver)]
         self._write("history.csv", "\n".join(lines) + "\n")
-        if not keep_checkpoints:
-            files = self._checkpoints()
-            for epoch in sorted(files)[:-1]:
-                files[epoch].unlink()
+        newest = Path(f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
+        if self._superfluous not in (None, newest):
+            self._superfluous.unlink(missing_ok=True)
+        self._superfluous = None if keep_checkpoints else newest
 
     def history(self):
         """history.csv as a dict of columns (arrays)."""
-        with open(self.folder / "history.csv", newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        return {name: np.array([float(row[name]) for row in rows]) for name in HISTORY}
+        path = self.folder / "history.csv"
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            return {name: np.array([float(row[name]) for row in rows]) for name in HISTORY}
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from error
+
+    def _last_epoch(self):
+        try:
+            return int(self.history()["epoch"][-1])
+        except (FileNotFoundError, IndexError, OverflowError, ValueError):
+            return None
 
     def _checkpoints(self):
         pattern = re.compile(rf"{CHECKPOINT}_epoch_(\d+)\.npz")
@@ -188,6 +220,31 @@ def history_rows(solver):
             seconds,
             len(solver.X_train) / max(seconds, 1e-9),
         )
+
+
+def _check_config(file, config):
+    """Refuse a config.json whose parts are not what the commands read from it."""
+    for key in ("data", "preprocessing", "model", "training"):
+        if not isinstance(config.get(key), dict):
+            came = f"is {json.dumps(config[key])[:40]}" if key in config else "is missing"
+            raise ValueError(f"{file} is damaged: {key} {came}, expected an object")
+    name, folder = config["data"].get("name"), config["data"].get("folder")
+    if not isinstance(name, str) or name not in DATA_SETS:
+        raise ValueError(f"{file} is damaged, or newer than this cnnlib: there is no data set {name!r}")
+    if not (folder is None or isinstance(folder, str)):
+        raise ValueError(f"{file} is damaged: the data's folder is {folder!r}")
+    channels = DATA_SETS[name].shape[0]
+    for key in ("mean", "std"):
+        values = config["preprocessing"].get(key)
+        if not isinstance(values, list) or len(values) != channels or not all(map(_is_number, values)):
+            raise ValueError(f"{file} is damaged: preprocessing has no {key} of {channels} numbers")
+    tta = config["training"].get("tta")
+    if tta is not None and tta not in TTA:
+        raise ValueError(f"{file} is damaged: training's tta is {tta!r}, expected one of {', '.join(TTA)}")
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 def _next_free(parent, name):

@@ -1,29 +1,15 @@
-"""Data sets: the embedded handwritten digits, and CIFAR-10 as published.
-
-Every data set comes as a dict ``X_train, y_train, X_val, y_val, X_test, y_test``: what
-:class:`cnnlib.solver.Solver` takes, and the test split beside it.
-"""
+"""The embedded handwritten digits."""
 
 from pathlib import Path
 
 import numpy as np
 
-from cnnlib.cifar10 import CIFAR10_CLASSES, default_data_dir, get_CIFAR10_data, load_CIFAR10
-from cnnlib.download import download_CIFAR10
-
-__all__ = [
-    "CIFAR10_CLASSES",
-    "default_data_dir",
-    "download_CIFAR10",
-    "get_CIFAR10_data",
-    "load_CIFAR10",
-    "load_digits",
-]
+__all__ = ["load_digits"]
 
 _DIGITS_VAL_SHARE, _DIGITS_TEST_SHARE = 0.10, 0.20
 
 
-def load_digits():
+def load_digits() -> dict[str, np.ndarray]:
     """Load 1,797 real images of handwritten digits, embedded in the package.
 
     The split is fixed and stratified: of each digit's images, shuffled once and for all, a fifth is

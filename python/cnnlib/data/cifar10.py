@@ -4,10 +4,13 @@ A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Fi
 test batch of 10,000 images each; an image is 3,072 bytes, the planes red, green and blue of 32x32 pixels.
 """
 
+from __future__ import annotations
+
 import io
 import operator
 import os
 import pickle
+import pickletools
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +25,12 @@ _IMAGES_PER_BATCH = 10_000
 _PIXELS = 3 * 32 * 32
 
 
-def default_data_dir():
+def default_data_dir() -> Path:
     """Folder where data sets are sought by default: ``$CNNLIB_DATA``, else ``./data``."""
     return Path(os.environ.get("CNNLIB_DATA") or "data")
 
 
-def load_CIFAR10(root):
+def load_CIFAR10(root: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Read all of CIFAR-10.
 
     Parameters
@@ -56,8 +59,12 @@ def load_CIFAR10(root):
 
 
 def get_CIFAR10_data(
-    cifar10_dir=None, num_training=49000, num_validation=1000, num_test=1000, subtract_mean=True
-):
+    cifar10_dir: str | os.PathLike | None = None,
+    num_training: int = 49000,
+    num_validation: int = 1000,
+    num_test: int = 1000,
+    subtract_mean: bool = True,
+) -> dict[str, np.ndarray]:
     """Read CIFAR-10, split it and centre it.
 
     Parameters
@@ -185,7 +192,9 @@ def _read_pickle(path):
             f"{path} is not a pickled batch of CIFAR-10: it has {size} bytes, expected about {want}"
         )
     try:
-        batch = _BatchUnpickler(io.BytesIO(path.read_bytes())).load()
+        content = path.read_bytes()
+        _check_sizes(content)
+        batch = _BatchUnpickler(io.BytesIO(content)).load()
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise ValueError(f"{path} is not a pickled batch of CIFAR-10, or is damaged: {error}") from error
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
@@ -198,6 +207,15 @@ def _read_pickle(path):
     if not isinstance(labels, list) or len(labels) != len(pixels) or {type(n) for n in labels} != {int}:
         raise ValueError(f"{path}: 'labels' is not a list of {len(pixels)} integers")
     return pixels, _checked_labels(path, labels)
+
+
+def _check_sizes(content):
+    """Refuse a pickle that names sizes beyond its own: the unpickler believes them, and takes the memory."""
+    for opcode, argument, _ in pickletools.genops(
+        content
+    ):  # strings: it finds those that are cut short itself
+        if "PUT" in opcode.name and int(argument) > len(content):
+            raise ValueError(f"it numbers an object {argument}")
 
 
 def _checked_labels(path, labels):

@@ -7,6 +7,12 @@ import cnnlib
 _OPTIONAL = ("matplotlib", "tqdm", "pooch", "Pillow")
 
 
+def add_to(commands):
+    """Add the command."""
+    info = commands.add_parser("info", help="versions, instruction set, threads, optional packages")
+    info.set_defaults(execute=run)
+
+
 def run(options):
     """Run the subcommand; returns the exit status."""
     cnnlib.show_config()

@@ -9,16 +9,47 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib import layers, naive
-from cnnlib._profile import profile_step, table
-from cnnlib._update import Updater
+from cnnlib import layers, naive, optim
+from cnnlib.cli.arguments import add_threads, positive_int
+from cnnlib.cli.settings import SPECS
+from cnnlib.cli.step_profile import profile_step, table
 from cnnlib.convnet import ConvNet
 from cnnlib.gradient_check import rel_error
+from cnnlib.solver.update import Updater
 
 _IMAGES, _SECONDS = 100, 0.5  # in each cell; to spend on each fast version
 _QUICK_IMAGES, _QUICK_SECONDS = 2, 0.01
 _STEPS, _QUICK_STEPS = 50, 2  # of a profile
 _NETWORK, _BATCH_SIZE = "vgg-small", 64
+
+
+def add_to(commands):
+    """Add the command and its options."""
+    bench = commands.add_parser(
+        "bench",
+        help="speed of the kernels",
+        description="Time the compiled kernels, the loop versions and, if it is installed, PyTorch on the "
+        "speed cells of the course notebook. The loops take half a minute. With --profile instead: where a "
+        "training step of a network goes, on random images.",
+    )
+    bench.set_defaults(execute=run)
+    bench.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
+    bench.add_argument(
+        "--dtype", choices=("float32", "float64"), help="default: float64, with --profile float32"
+    )
+    bench.add_argument(
+        "--quick", action="store_true", help="2 images instead of 100, 2 steps: a try, not a measurement"
+    )
+    bench.add_argument(
+        "--profile",
+        action="store_true",
+        help="time, share and page faults of a step's layers, loss and update",
+    )
+    bench.add_argument("--network", choices=SPECS, help="with --profile; default: vgg-small")
+    bench.add_argument(
+        "--batch-size", type=positive_int, metavar="N", help="with --profile: images; default: 64"
+    )
+    add_threads(bench)
 
 
 def run(options):
@@ -65,7 +96,7 @@ def _profiled(options):
     random = np.random.default_rng(0)
     X = random.standard_normal((images, *model.input_dim)).astype(dtype)
     y = random.integers(model.num_classes, size=images)
-    updater = Updater(model.params, "adam", {}, 1.0, None, None, None)
+    updater = Updater(model.params, update_rule=optim.adam, optim_config={})
     steps = _QUICK_STEPS if options.quick else _STEPS
     profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, 0, 1), steps)
     print(

@@ -1,14 +1,15 @@
 """What a Solver does between the gradients and the new parameters."""
 
+from __future__ import annotations
+
 import copy
 import difflib
 import math
 
 import numpy as np
 
-from cnnlib import _core, optim
-from cnnlib._params import number
-from cnnlib.schedules import SCHEDULES
+from cnnlib import _core
+from cnnlib.solver.options import rule_name
 
 __all__ = ["Updater", "checked_gradients"]
 
@@ -16,13 +17,11 @@ __all__ = ["Updater", "checked_gradients"]
 class Updater:
     """The update rule with its state for each parameter, and all that bears on the learning rate.
 
-    The arguments are the Solver's of the same names.
+    The arguments are the Solver's of the same names, checked (see :mod:`cnnlib.solver.options`); `frozen` are
+    the names of the parameters that stay as they are.
 
     Attributes
     ----------
-    rule : callable
-    rule_name : str or None
-        None for a function of the user's own.
     configs : dict
         The rule's config and state for each parameter.
     """
@@ -30,40 +29,38 @@ class Updater:
     def __init__(
         self,
         params,
+        *,
         update_rule,
         optim_config,
-        lr_decay,
-        schedule,
-        weight_decay,
-        clip_norm,
+        lr_decay=1.0,
+        schedule=None,
+        weight_decay=None,
+        clip_norm=None,
         rate_factors=None,
         frozen=(),
     ):
-        self.rule, self.rule_name = _resolve_rule(update_rule)
-        self.lr_decay = number("Solver", "lr_decay", lr_decay, 0)
-        self.schedule = None if schedule is None else SCHEDULES.build(schedule)
-        self.weight_decay = _optional("weight_decay", weight_decay)
-        self.clip_norm = _optional("clip_norm", clip_norm)
-        self.rate_factors = _checked_factors(rate_factors, params)
+        self.rule, self.rule_name = update_rule, rule_name(update_rule)
+        self.lr_decay, self.schedule = lr_decay, schedule
+        self.weight_decay, self.clip_norm = weight_decay, clip_norm
+        self.rate_factors = rate_factors or {}
+        _check_names(self.rate_factors, params)
         self.base_rate = _base_rate(self.rule, self.rule_name, optim_config)
         for name, used in (
-            ("lr_decay", self.lr_decay != 1),
-            ("schedule", self.schedule is not None),
-            ("weight_decay", self.weight_decay is not None),
-            ("rate_factors", bool(self.rate_factors)),
+            ("lr_decay", lr_decay != 1),
+            ("schedule", schedule is not None),
+            ("weight_decay", weight_decay is not None),
+            ("rate_factors", bool(rate_factors)),
         ):
             if used and self.base_rate is None:
                 raise ValueError(f"Solver: {name} needs a learning_rate in optim_config")
-        if self.lr_decay != 1 and self.schedule is not None:
-            raise ValueError("Solver: lr_decay and schedule exclude each other")
 
         self.configs = {name: copy.deepcopy(optim_config) for name in params if name not in frozen}
         for name, config in self.configs.items():
             if self._factor(name) != 1:
                 config["learning_rate"] = self.base_rate * self._factor(name)
-        if self.weight_decay is not None and self.rule_name == "adamw":  # the rule decays all that it updates
+        if weight_decay is not None and self.rule_name == "adamw":  # the rule decays all that it updates
             for name, config in self.configs.items():
-                config["weight_decay"] = self.weight_decay if _decays(params[name]) else 0.0
+                config["weight_decay"] = weight_decay if _decays(params[name]) else 0.0
 
     def step(self, params, grads, epoch, num_epochs):
         """Update `params`; `epoch` is how far the training has come.
@@ -82,7 +79,8 @@ class Updater:
             if self.weight_decay is not None and self.rule_name != "adamw" and _decays(w):
                 shrink = config.get("learning_rate", self.base_rate) * self.weight_decay
                 w -= w.dtype.type(shrink) * w
-            params[name], self.configs[name] = self._update(w, dw, config, scale)
+            new, self.configs[name] = self._update(w, dw, config, scale)
+            params[name] = np.asanyarray(new)  # arithmetic on arrays of no dimension gives scalars
 
     def _update(self, w, dw, config, scale):
         if self.rule_name is not None:
@@ -120,21 +118,6 @@ def checked_gradients(params, grads, frozen=()):
     return checked
 
 
-def _resolve_rule(update_rule):
-    """The rule's function, and its name if it is one of cnnlib.optim's (a checkpoint holds names only)."""
-    rules = {name: getattr(optim, name) for name in optim.__all__}
-    if isinstance(update_rule, str):
-        if update_rule not in rules:
-            near = difflib.get_close_matches(update_rule, rules, n=1, cutoff=0)[0]
-            raise ValueError(f"Solver: unknown update_rule {update_rule!r}; did you mean {near!r}?")
-        return rules[update_rule], update_rule
-    if not callable(update_rule):
-        raise TypeError(
-            f"Solver: update_rule must be a name in cnnlib.optim or callable, got {update_rule!r}"
-        )
-    return update_rule, next((name for name, rule in rules.items() if rule is update_rule), None)
-
-
 def _base_rate(rule, name, config):
     """The learning rate that a run starts with; None for a user's own rule that is given none."""
     if "learning_rate" in config:
@@ -150,20 +133,13 @@ def _kind(name):
     return name.rstrip("0123456789")
 
 
-def _checked_factors(rate_factors, params):
-    if rate_factors is None:
-        return {}
-    if not isinstance(rate_factors, dict):
-        raise TypeError(f"Solver: rate_factors must be a dict, got {rate_factors!r}")
+def _check_names(rate_factors, params):
     known = {*params, *map(_kind, params)}
     for name in rate_factors:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"Solver: rate_factors: the model has no parameter {name!r}{hint}")
-    return {
-        name: number("Solver", f"rate_factors[{name!r}]", value, 0) for name, value in rate_factors.items()
-    }
 
 
 def _decays(w):
@@ -187,7 +163,3 @@ def _sum_of_squares(dw):
     dw = np.asarray(dw)
     dtype = dw.dtype if dw.dtype in (np.float32, np.float64) and dw.dtype.isnative else np.float64
     return _core.sum_of_squares(np.require(dw, dtype, ("C", "A")))
-
-
-def _optional(name, value):
-    return None if value is None else number("Solver", name, value, 0)

@@ -1,30 +1,17 @@
-"""What ``cnnlib train`` can be told, and what it assumes; light, so that ``--help`` is quick.
+"""What ``cnnlib train`` can be told, and what it assumes.
 
 `TRAINING` and each model's `MODEL_OPTIONS` are the settings that make up a run: they are recorded in its
-config.json, and fixed once it has begun.
+config.json, and fixed once it has begun. Those of the training are the Solver's options, see
+:mod:`cnnlib.solver.options`.
 """
 
-from cnnlib.recipes import RECIPES
+import inspect
 
-TRAINING = (
-    "update_rule",
-    "learning_rate",
-    "momentum",
-    "rate_factors",
-    "lr_decay",
-    "schedule",
-    "weight_decay",
-    "clip_norm",
-    "label_smoothing",
-    "ema_decay",
-    "lookahead",
-    "augment",
-    "tta",
-    "keep",
-    "batch_size",
-    "epochs",
-    "seed",
-)
+from cnnlib.recipes import RECIPES
+from cnnlib.solver import Solver
+from cnnlib.solver.options import OPTIONS
+
+TRAINING = (*(setting.name for option in OPTIONS.values() for setting in option.flags), "tta")
 SPECS = ("vgg-small", "vgg-whitened", "resnet8", "resnet20", "mobile-small")  # of cnnlib.convnet.NAMED_SPECS
 MODEL_OPTIONS = {
     "three-layer": ("num_filters", "filter_size", "hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
@@ -33,27 +20,29 @@ MODEL_OPTIONS = {
 }
 DATA_NAMES = ("digits", "cifar10")
 MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
-UPDATE_RULES = ("sgd", *MOMENTUM_RULES, "rmsprop", "adam", "adamw")
-TTA = ("mirror", "mirror-shift")  # cnnlib.augment.TTA
-KEEP = ("best", "last")
 
+MODEL_SETTINGS = {  # the form of each, and help
+    "num_filters": ("count", None),
+    "filter_size": ("count", None),
+    "hidden_dim": ("counts", "several for a fully-connected model"),
+    "reg": ("number", "strength of L2 regularisation"),
+    "weight_scale": ("number", "standard deviation of the first weights"),
+    "batchnorm": ("flag", "use batch normalisation"),
+    "dtype": (("float32", "float64"), None),
+}
+
+# The Solver's own defaults, but for a seed and a rule that needs less tuning.
+_ARGUMENTS = inspect.signature(Solver).parameters
 _COMMON = {
-    "seed": 0,
-    "dtype": "float32",
-    "batch_size": 100,
-    "update_rule": "adam",
-    "momentum": None,
-    "rate_factors": None,
-    "lr_decay": 1.0,
-    "schedule": None,
-    "weight_decay": None,
-    "clip_norm": None,
-    "label_smoothing": None,
-    "ema_decay": None,
-    "lookahead": None,
-    "augment": None,
+    **{
+        setting.name: _ARGUMENTS[name].default if name != "optim_config" else None
+        for name, option in OPTIONS.items()
+        for setting in option.flags
+    },
     "tta": None,
-    "keep": "best",
+    "seed": 0,
+    "update_rule": "adam",
+    "dtype": "float32",
 }
 _DEFAULTS = {
     ("digits", "three-layer"): {

@@ -1,14 +1,23 @@
-"""Training: minibatch gradient descent with accuracy checks, checkpoints and exact resumption."""
+"""The Solver: minibatch gradient descent with accuracy checks, checkpoints and exact resumption."""
+
+from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import math
 import os
 import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from cnnlib._batches import (
+from cnnlib._params import positive_int
+from cnnlib._random import random_stream
+from cnnlib.augment import Samples, augmented, averaged_scores
+from cnnlib.solver.minibatches import (
     checked_data,
     checked_split,
     epoch_batches,
@@ -16,16 +25,31 @@ from cnnlib._batches import (
     prefetched,
     subsample,
 )
-from cnnlib._model_state import average_into, check_model, restore, set_random_state, snapshot
-from cnnlib._params import check_keys, choice, integer, number, positive_int, probability
-from cnnlib._random import random_stream
-from cnnlib._registry import OWN
-from cnnlib._run_file import checkpoint_prefix, load_weights, read_run, save_run, set_run
-from cnnlib._update import Updater, checked_gradients
-from cnnlib.augment import Samples, augmented, averaged_scores, build_augmentation
-from cnnlib.progress import Progress
+from cnnlib.solver.model_state import (
+    average_into,
+    check_model,
+    random_state,
+    restore,
+    set_random_state,
+    snapshot,
+)
+from cnnlib.solver.options import OPTIONS, check_options, is_own
+from cnnlib.solver.progress import Progress
+from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_run
+from cnnlib.solver.run_state import COUNTERS, HISTORIES, check_state
+from cnnlib.solver.update import Updater, checked_gradients
 
-__all__ = ["Solver", "load_weights"]
+__all__ = ["Solver"]
+
+_UPDATE = (
+    "update_rule",
+    "optim_config",
+    "lr_decay",
+    "schedule",
+    "weight_decay",
+    "clip_norm",
+    "rate_factors",
+)
 
 
 class Solver:
@@ -87,8 +111,9 @@ class Solver:
         ``'folder/name'`` makes every epoch K leave ``folder/name_epoch_K.npz``, in the format of
         :mod:`cnnlib.checkpoint`.
     seed : int or None
-        Makes the run repeatable and leaves NumPy's global random state alone: shuffling, subsets, and
-        whatever the model draws from ``np.random`` during the run come from a stream of the Solver's own.
+        Makes the run repeatable and leaves NumPy's global random state alone: shuffling, subsets, and what
+        the model draws during the run come from a stream of the Solver's own. (A model gets it as its
+        ``rng``, see :mod:`cnnlib.models`; for one that has none it stands in for ``np.random``.)
         None: all of it comes from ``np.random``, so that ``np.random.seed`` governs.
     sampling : 'epoch' or 'replacement'
         'epoch': each epoch visits every sample once, in a new order, in ``ceil(N / batch_size)``
@@ -97,7 +122,9 @@ class Solver:
     on_epoch : callable or None
         Called with the Solver after each epoch, when its accuracies are known and its checkpoint is
         written. If it returns True, the training ends there as if that epoch had been the last (early
-        stopping); if it raises, as :meth:`train` describes.
+        stopping); if it raises, as :meth:`train` describes. The Solver's random stream (``np.random``
+        without a seed) is put back behind it, so that a resumed run goes the same way whatever it draws, by
+        :meth:`check_accuracy` say.
 
     Attributes
     ----------
@@ -128,108 +155,84 @@ class Solver:
 
     def __init__(
         self,
-        model,
-        data,
+        model: Any,
+        data: Mapping[str, ArrayLike],
         *,
-        update_rule="sgd",
-        optim_config=None,
-        lr_decay=1.0,
-        schedule=None,
-        rate_factors=None,
-        weight_decay=None,
-        clip_norm=None,
-        label_smoothing=None,
-        ema_decay=None,
-        lookahead=None,
-        augment=None,
-        prefetch=2,
-        batch_size=100,
-        num_epochs=10,
-        num_train_samples=1000,
-        num_val_samples=None,
-        keep="best",
-        print_every=10,
-        verbose=True,
-        checkpoint_name=None,
-        seed=None,
-        sampling="epoch",
-        on_epoch=None,
-    ):
+        update_rule: str | Callable = "sgd",
+        optim_config: Mapping[str, Any] | None = None,
+        lr_decay: float = 1.0,
+        schedule: str | Mapping[str, Any] | Callable | None = None,
+        rate_factors: Mapping[str, float] | None = None,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        label_smoothing: float | None = None,
+        ema_decay: float | None = None,
+        lookahead: Mapping[str, float] | None = None,
+        augment: str | Mapping[str, Any] | Callable | list | tuple | None = None,
+        prefetch: int = 2,
+        batch_size: int = 100,
+        num_epochs: int = 10,
+        num_train_samples: int | None = 1000,
+        num_val_samples: int | None = None,
+        keep: str = "best",
+        print_every: int = 10,
+        verbose: bool = True,
+        checkpoint_name: str | os.PathLike | None = None,
+        seed: int | None = None,
+        sampling: str = "epoch",
+        on_epoch: Callable[[Solver], Any] | None = None,
+    ) -> None:
+        settings = check_options(locals())
         check_model("Solver", model)
         self.model = model
         self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data)
-        self.optim_config = dict(optim_config or {})
+        vars(self).update(settings)  # each under its own name
         if hasattr(model, "initialize"):
             model.initialize(self.X_train)
+        _set_label_smoothing(model, self.label_smoothing)
         self._frozen = tuple(getattr(model, "frozen", ()))
-        updater = Updater(
-            model.params,
-            update_rule,
-            self.optim_config,
-            lr_decay,
-            schedule,
-            weight_decay,
-            clip_norm,
-            rate_factors,
-            self._frozen,
+        self._updater = Updater(
+            model.params, **{name: settings[name] for name in _UPDATE}, frozen=self._frozen
         )
-        self._updater = updater
-        self.update_rule, self.lr_decay, self.schedule = updater.rule, updater.lr_decay, updater.schedule
-        self.weight_decay, self.clip_norm = updater.weight_decay, updater.clip_norm
-        self.rate_factors = updater.rate_factors or None
-        self.ema_decay = None if ema_decay is None else probability("Solver", "ema_decay", ema_decay)
-        self.lookahead = _checked_lookahead(lookahead)
-        if self.lookahead is not None and ema_decay is not None:
-            raise ValueError("Solver: ema_decay and lookahead exclude each other")
-        self.label_smoothing = _set_label_smoothing(model, label_smoothing)
-        self.augment, self._augment_description = build_augmentation(augment)
-        self.prefetch = _at_least_0("prefetch", prefetch)
-        self.batch_size = positive_int("Solver", "batch_size", batch_size)
-        self.num_epochs = _at_least_0("num_epochs", num_epochs)
-        self.num_train_samples = _optional_count("num_train_samples", num_train_samples)
-        self.num_val_samples = _optional_count("num_val_samples", num_val_samples)
-        self.keep = choice("Solver", "keep", keep, ("best", "last"))
-        self.print_every = positive_int("Solver", "print_every", print_every)
-        self.verbose = verbose
-        self.checkpoint_name = None if checkpoint_name is None else os.fspath(checkpoint_name)
-        self.seed = seed
-        if sampling not in ("epoch", "replacement"):
-            raise ValueError(f"Solver: sampling must be 'epoch' or 'replacement', got {sampling!r}")
-        self.sampling = sampling
-        if on_epoch is not None and not callable(on_epoch):
-            raise TypeError(f"Solver: on_epoch must be callable, got {on_epoch!r}")
-        self.on_epoch = on_epoch
 
         self.epoch = 0
-        self.loss_history, self.train_acc_history, self.val_acc_history = [], [], []
-        self.learning_rate_history, self.epoch_seconds = [], []
+        self.loss_history: list[float] = []
+        self.train_acc_history: list[float] = []
+        self.val_acc_history: list[float] = []
+        self.learning_rate_history: list[float] = []
+        self.epoch_seconds: list[float] = []
         self.best_val_acc, self.best_epoch = 0.0, 0
-        averages = ema_decay is not None or lookahead is not None
+        averages = self.ema_decay is not None or self.lookahead is not None
         self._average = snapshot(model) if averages else None
         self._best = self._last = None  # snapshots; _last is set while the model holds the best parameters
-        self._random = random_stream(seed, "Solver")
-        self._augment_seed = None  # drawn when the training starts
+        self._random = random_stream(self.seed, "Solver")
+        self._augment_seed: int | None = None  # drawn when the training starts
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
         self._pending = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The options, each under its own name."""
+
     @property
-    def optim_configs(self):
+    def optim_configs(self) -> dict[str, dict[str, Any]]:
         return self._updater.configs
 
     @property
-    def best_params(self):
+    def best_params(self) -> dict[str, np.ndarray]:
         return {} if self._best is None else self._best["params"]
 
     @property
-    def last_params(self):
+    def last_params(self) -> dict[str, np.ndarray]:
         return dict(self.model.params) if self._last is None else self._last["params"]
 
     @property
-    def iterations_per_epoch(self):
+    def iterations_per_epoch(self) -> int:
         return iterations_per_epoch(len(self.X_train), self.batch_size, self.sampling)
 
-    def train(self):
+    def train(self) -> None:
         """Train until `num_epochs` epochs are complete; the model then holds the best parameters.
 
         An exception (Ctrl-C too) leaves the model with the parameters of the newest iteration, and the
@@ -261,42 +264,50 @@ class Solver:
         self._last = snapshot(self.model)
         restore(self.model, self._best)
 
-    def check_accuracy(self, X, y, num_samples=None, batch_size=100, tta=None):
+    def check_accuracy(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        num_samples: int | None = None,
+        batch_size: int = 100,
+        tta: str | None = None,
+    ) -> float:
         """Share of the samples X (N, ...) whose highest score is that of their label y (N,), in 0..1.
 
         The model runs in test mode. With `num_samples` below N a random subset of that size is looked at;
         `batch_size` bounds the memory in use. With `tta` the scores are averaged over several views of each
         image, see :func:`cnnlib.augment.averaged_scores`.
         """
-        X, y = checked_split("check_accuracy", X, y)
-        num_samples = _optional_count("num_samples", num_samples)
+        images, labels = checked_split("check_accuracy", X, y)
+        if num_samples is not None:
+            num_samples = positive_int("check_accuracy", "num_samples", num_samples)
         batch_size = positive_int("check_accuracy", "batch_size", batch_size)
-        chosen = subsample(X, y, num_samples, self._random)
-        total = len(X) if chosen is None else len(chosen)
+        chosen = subsample(images, num_samples, self._random)
+        total = len(images) if chosen is None else len(chosen)
         correct = 0
         for start in range(0, total, batch_size):
             rows = slice(start, start + batch_size) if chosen is None else chosen[start : start + batch_size]
-            with self._stream():
-                scores = averaged_scores(self.model.loss, X[rows], tta)
-            correct += int(np.count_nonzero(np.argmax(scores, axis=1) == y[rows]))
+            with self._drawing():
+                scores = averaged_scores(self.model.loss, images[rows], tta)
+            correct += int(np.count_nonzero(np.argmax(scores, axis=1) == labels[rows]))
         return correct / total
 
     @classmethod
     def resume(
         cls,
-        path,
-        model,
-        data,
+        path: str | os.PathLike,
+        model: Any,
+        data: Mapping[str, ArrayLike],
         *,
-        num_epochs=None,
-        update_rule=None,
-        schedule=None,
-        augment=None,
-        print_every=None,
-        verbose=None,
-        checkpoint_name=None,
-        on_epoch=None,
-    ):
+        num_epochs: int | None = None,
+        update_rule: Callable | None = None,
+        schedule: Callable | None = None,
+        augment: Callable | list | tuple | None = None,
+        print_every: int | None = None,
+        verbose: bool | None = None,
+        checkpoint_name: str | os.PathLike | None = None,
+        on_epoch: Callable[[Solver], Any] | None = None,
+    ) -> Solver:
         """A Solver that stands where the one that wrote the checkpoint `path` stood.
 
         Its ``train()`` goes on to the same bits as the uninterrupted run: parameters, histories,
@@ -326,27 +337,80 @@ class Solver:
         OSError
             If it cannot be read.
         """
+        given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
         path = os.fspath(path)
-        settings, run, current = read_run(path, model)
-        own = {"update_rule": update_rule, "schedule": schedule, "augment": augment}
-        for name, value in own.items():
-            if value is not None:
-                settings[name] = value
-            elif settings[name] == OWN or (isinstance(settings[name], list) and OWN in settings[name]):
+        settings, state = read_run(path, model)
+        for name, value in settings.items():
+            if is_own(value) and name not in given:
                 raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
-        changes = {"num_epochs": num_epochs, "print_every": print_every, "verbose": verbose}
-        settings.update({name: value for name, value in changes.items() if value is not None})
-        settings["checkpoint_name"] = (
-            checkpoint_name or checkpoint_prefix(path) or settings["checkpoint_name"]
-        )
-        solver = cls(model, data, **settings, on_epoch=on_epoch)
-        if len(solver.X_train) != run["num_train"]:
+        num_train = len(checked_data(data)[0])
+        if num_train != state["num_train"]:
             raise ValueError(
-                f"{path}: the run had {run['num_train']} training samples, data has {len(solver.X_train)}"
+                f"{path}: the run had {state['num_train']} training samples, data has {num_train}"
             )
-        restore(model, current)
-        set_run(solver, run)
+        settings["checkpoint_name"] = checkpoint_prefix(path) or settings.get("checkpoint_name")
+        solver = cls(model, data, **{**settings, **given})
+        solver.load_state(state)
         return solver
+
+    def state(self) -> dict[str, Any]:
+        """What the run has come to: all that :meth:`load_state` needs to go on from here, copied.
+
+        Returns
+        -------
+        dict
+            ``params`` and ``bn_params`` (after the newest iteration), counters, histories, the best
+            parameters, averages, the optimizer's state, random streams, what is left of an epoch that is
+            under way: what :func:`cnnlib.checkpoint.save_checkpoint` can store.
+        """
+        state = {
+            **(snapshot(self.model) if self._last is None else self._last),
+            **{name: getattr(self, name) for name in COUNTERS},
+            **{name: np.array(getattr(self, name), dtype=np.float64) for name in HISTORIES},
+            "num_train": len(self.X_train),
+            "best": self._best,
+            "average": self._average,
+            "augment_seed": self._augment_seed,
+            "optim_configs": self.optim_configs,
+            "random_state": self._resumed_random_state or random_state(self._random),
+            "model_random_state": random_state(getattr(self.model, "rng", None)),
+            "pending": self._pending,
+            "seconds": self._seconds,
+        }
+        return copy.deepcopy(state)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Stand where the Solver stood whose :meth:`state` this is; the model gets its parameters.
+
+        With the same data and settings, ``train()`` then goes on to the same bits.
+
+        Raises
+        ------
+        ValueError
+            If it is no state, or one of another model or number of training samples; nothing has changed
+            then.
+        """
+        check_state("load_state", state, self.model)
+        if state["num_train"] != len(self.X_train):
+            raise ValueError(
+                f"load_state: the run had {state['num_train']} training samples, this one {len(self.X_train)}"
+            )
+        state = copy.deepcopy(state)
+        restore(self.model, state)
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        for name in HISTORIES:
+            setattr(self, name, state[name].tolist())
+        self._best, self._average, self._last = state["best"], state["average"], None
+        self._augment_seed = state["augment_seed"]
+        self._updater.configs = state["optim_configs"]
+        self._pending, self._seconds = state.get("pending"), state.get("seconds", 0.0)
+        if self.seed is None:
+            self._resumed_random_state = state["random_state"]
+        else:
+            set_random_state(self._random, state["random_state"])
+        if state["model_random_state"] is not None:
+            set_random_state(getattr(self.model, "rng", None), state["model_random_state"])
 
     # The training loop --------------------------------------------------------------------------------
 
@@ -373,7 +437,17 @@ class Solver:
         self._record_accuracy(progress)
         if self.checkpoint_name is not None:
             save_run(self)
-        return self.on_epoch is not None and self.on_epoch(self) is True
+        return self.on_epoch is not None and self._call_on_epoch() is True
+
+    def _call_on_epoch(self):
+        """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
+        streams = [self._random, getattr(self.model, "rng", None)]
+        states = [random_state(stream) for stream in streams]
+        try:
+            return self.on_epoch(self)
+        finally:
+            for stream, state in zip(streams, states, strict=True):
+                set_random_state(stream, state)
 
     def _minibatch(self, batch, iteration):
         """Images and labels of a minibatch; runs in the prefetching thread, so it changes no state."""
@@ -389,7 +463,7 @@ class Solver:
 
     def _step(self, X, y):
         """One iteration: the gradients of a minibatch, and an update of each parameter."""
-        with self._stream():
+        with self._drawing():
             loss, grads = self.model.loss(X, y)
         loss = float(loss)
         t = len(self.loss_history) + 1
@@ -453,10 +527,21 @@ class Solver:
         )
 
     @contextlib.contextmanager
-    def _stream(self):
-        """With a seed, let the Solver's own stream stand in for that of ``np.random``."""
+    def _drawing(self):
+        """With a seed, let the model draw from the Solver's own stream.
+
+        A model with an `rng` that is None is given the stream for the time being. For any other it stands in
+        for that of ``np.random``, which is the only way to what a user's model draws from there.
+        """
         if self.seed is None:
             yield
+            return
+        if getattr(self.model, "rng", self) is None:
+            self.model.rng = self._random
+            try:
+                yield
+            finally:
+                self.model.rng = None
             return
         outside = np.random.get_state(legacy=False)
         np.random.set_state(self._random.get_state(legacy=False))
@@ -467,35 +552,11 @@ class Solver:
             np.random.set_state(outside)
 
 
-def _at_least_0(name, value):
-    value = integer("Solver", name, value)
-    if value < 0:
-        raise ValueError(f"Solver: {name} must be at least 0, got {value}")
-    return value
-
-
-def _optional_count(name, value):
-    return None if value is None else positive_int("Solver", name, value)
-
-
-def _checked_lookahead(lookahead):
-    if lookahead is None:
-        return None
-    settings = {"steps": 5, "decay": 0.95, "power": 3}
-    check_keys("Solver", "lookahead", lookahead, tuple(settings))
-    settings.update(lookahead)
-    positive_int("Solver", "lookahead steps", settings["steps"])
-    number("Solver", "lookahead decay", settings["decay"], 0, 1)
-    number("Solver", "lookahead power", settings["power"], 0)
-    return settings
-
-
 def _set_label_smoothing(model, label_smoothing):
     if label_smoothing is None:
-        return None
+        return
     if not hasattr(model, "label_smoothing"):
         raise ValueError(
             f"Solver: label_smoothing is up to the model, and {type(model).__name__} does not know it"
         )
-    model.label_smoothing = probability("Solver", "label_smoothing", label_smoothing)
-    return model.label_smoothing
+    model.label_smoothing = label_smoothing

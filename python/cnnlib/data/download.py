@@ -4,7 +4,10 @@ Built on pooch (``pip install cnnlib[data]``), which checks the sums and puts th
 transfer itself is :class:`ResumingDownloader`, plugged into it.
 """
 
-import gzip
+from __future__ import annotations
+
+import contextlib
+import errno
 import os
 import shutil
 import sys
@@ -12,9 +15,10 @@ import tarfile
 import tempfile
 import time
 import zlib
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from cnnlib.cifar10 import batch_files, default_data_dir
+from cnnlib.data.cifar10 import batch_files, default_data_dir
 
 CIFAR10_PAGE = "https://www.cs.toronto.edu/~kriz/"
 
@@ -25,11 +29,18 @@ _ARCHIVES = {
 }
 _MAX_UNPACKED = 400_000_000  # the real archives hold 186 MB
 _MAX_MEMBERS = 100  # and eight files
+_MAX_NAME = 255  # bytes, as file systems have it
 _CHUNK = 1 << 16
 _ATTEMPTS = 3
 
 
-def download_CIFAR10(dest=None, layout="python", base_url=CIFAR10_PAGE, md5=None, progress=True):
+def download_CIFAR10(
+    dest: str | os.PathLike | None = None,
+    layout: str = "python",
+    base_url: str = CIFAR10_PAGE,
+    md5: str | None = None,
+    progress: bool = True,
+) -> Path:
     """Download CIFAR-10 (about 170 MB), check it and unpack it.
 
     A broken transfer leaves a ``.part`` file in `dest`; the next attempt, or the next call, goes on from
@@ -196,7 +207,7 @@ class _ProgressLines:
             print(f"{self.name}: {self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB", file=sys.stderr)
 
 
-def unpack(archive, dest, wanted):
+def unpack(archive: str | os.PathLike, dest: str | os.PathLike, wanted: Sequence[str]) -> None:
     """Unpack a ``.tar.gz`` below `dest`, provided that it is harmless and holds the files `wanted`.
 
     Every member is looked at before anything is written: only regular files and folders below the folder
@@ -212,46 +223,94 @@ def unpack(archive, dest, wanted):
     Raises
     ------
     ValueError
-        A damaged archive, a member that is not admitted, or a wanted file that is missing.
+        A damaged archive, a member that is not admitted, a wanted file that is missing, or something below
+        `dest` that stands in a file's way.
     """
     folder = PurePosixPath(wanted[0]).parts[0]
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
+    with open(archive, "rb") as file, _damage_named(archive):
+        with tarfile.open(fileobj=file, mode="r:gz") as tar:
             files = _harmless_files(tar, archive, folder)
             missing = sorted(set(wanted) - files.keys())
             if missing:
-                raise ValueError(f"{archive}: the archive lacks {', '.join(missing)}")
+                raise _Refused(f"{archive}: the archive lacks {', '.join(missing)}")
+            _check_places(archive, dest, files)
             with tempfile.TemporaryDirectory(dir=dest, prefix=".unpacking-") as scratch:
                 for name, member in files.items():
-                    target = Path(scratch, name)
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    with tar.extractfile(member) as source, open(target, "xb") as copy:
-                        shutil.copyfileobj(source, copy)
+                    _copy_out(tar, member, Path(scratch, name))
                 for name in files:  # whole files only, and only once all are there
                     target = Path(dest, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(scratch, name), target)
-    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+
+
+def _copy_out(tar, member, target):
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tar.extractfile(member) as source, open(target, "xb") as copy:
+        shutil.copyfileobj(source, copy)
+
+
+class _Refused(ValueError):
+    """Says already which archive is refused, and why."""
+
+
+@contextlib.contextmanager
+def _damage_named(archive):
+    """Turn what a damaged or contrived archive makes of its readers into a ValueError that names it."""
+    try:
+        yield
+    except _Refused:
+        raise
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # the disk's trouble, not the archive's
+            raise
+        raise ValueError(f"{archive}: the archive is damaged: {error}") from error
+    except (tarfile.TarError, zlib.error, EOFError, OverflowError, RecursionError, ValueError) as error:
         raise ValueError(f"{archive}: the archive is damaged: {error}") from error
 
 
+def _check_places(archive, dest, files):
+    """Refuse to unpack `files` where folders are in the way of files, or files in that of folders."""
+    for name in files:
+        for place in (Path(dest, name), *(Path(dest, parent) for parent in PurePosixPath(name).parents)):
+            is_folder = place.is_dir()
+            if is_folder if place == Path(dest, name) else os.path.lexists(place) and not is_folder:
+                raise _Refused(f"{archive}: {place} is in the way of {name}")
+
+
 def _harmless_files(tar, archive, folder):
-    """The regular files of `tar` by their plain names; ValueError for a member that could do harm."""
-    files, total = {}, 0
+    """The regular files of `tar` by their plain names; refuses a member that could do harm."""
+    files, folders, total = {}, set(), 0
     for count, member in enumerate(tar, start=1):
         name = PurePosixPath(member.name)
-        plain = "/".join(part for part in name.parts if part != ".")
-        if name.is_absolute() or ".." in name.parts or "\\" in member.name or ":" in member.name:
-            raise ValueError(f"{archive}: member {member.name!r} points outside the folder")
-        if not (member.isfile() or member.isdir()) or member.issparse():
-            raise ValueError(f"{archive}: member {member.name!r} is a link or a special file")
-        if plain and PurePosixPath(plain).parts[0] != folder:
-            raise ValueError(f"{archive}: member {member.name!r} is not in {folder}")
+        plain = PurePosixPath(*(part for part in name.parts if part != "."))
+        fault = _fault(member, name, plain, folder)
+        if fault is None and member.isfile() and plain.as_posix() in files:
+            fault = "occurs twice"
+        if fault is not None:
+            raise _Refused(f"{archive}: member {member.name!r} {fault}")
         total += member.size
         if total > _MAX_UNPACKED or count > _MAX_MEMBERS:
-            raise ValueError(f"{archive}: it unpacks to more than CIFAR-10 holds")
+            raise _Refused(f"{archive}: it unpacks to more than CIFAR-10 holds")
+        folders.update(parent.as_posix() for parent in plain.parents)
         if member.isfile():
-            if plain in files:
-                raise ValueError(f"{archive}: member {member.name!r} occurs twice")
-            files[plain] = member
+            files[plain.as_posix()] = member
+        else:
+            folders.add(plain.as_posix())
+    for name in folders & files.keys():
+        raise _Refused(f"{archive}: member {name!r} is both a file and a folder")
     return files
+
+
+def _fault(member, name, plain, folder):
+    """What is wrong with a member of an archive, if anything."""
+    if name.is_absolute() or ".." in name.parts or any(sign in member.name for sign in "\\:"):
+        return "points outside the folder"
+    if not (member.isfile() or member.isdir()) or member.issparse():
+        return "is a link or a special file"
+    if (plain.parts or member.isfile()) and plain.parts[:1] != (folder,):
+        return f"is not in {folder}"
+    if "\0" in member.name or any(len(os.fsencode(part)) > _MAX_NAME for part in plain.parts):
+        return "has a name that no file can have"
+    if member.size < 0:
+        return f"claims a size of {member.size} bytes"
+    return None
