@@ -12,10 +12,7 @@ import sys
 
 import algorithms
 import numpy as np
-import peers
-import report
-import runner
-import shapes
+from support import memory, peers, report, runner, shapes
 
 _QUICK_SECONDS = 0.05
 _SPEED = {"float32": 0.5, "float64": 0.3}  # of the peak: supposed for the estimate of a run's length
@@ -86,22 +83,7 @@ def _cells(options):
     cases = shapes.select(options.batches, options.group, options.only, options.quick)
     if options.largest:
         cases = [case for case in cases if case.flops("forward") <= 1e9 * options.largest]
-    itemsize = max(np.dtype(name).itemsize for name in options.dtypes)
-    budget = _free_memory() / 2
-    fitting = [case for case in cases if case.footprint() * itemsize <= budget]
-    if len(fitting) < len(cases) and not options.child:
-        left_out = [f"{case.name} N={case.N}" for case in cases if case not in fitting]
-        print(f"left out, too large for the memory here: {', '.join(left_out)}", file=sys.stderr)
-    return fitting
-
-
-def _free_memory():
-    """Bytes that could be allocated without swapping, or 8 GB where the system does not say."""
-    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as info:
-        for line in info:
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return 8e9
+    return cases if options.child else memory.fitting(cases, options.dtypes)
 
 
 def _measure(cells, options, condition, threads):

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import sys
 
-import memory_cells
-import peers
-import report
-import runner
+from support import memory_cells, peers, report, runner
 
 _QUICK_SECONDS = 0.03
 _CELLS = 48  # of each dtype, for the estimate of a run's length

@@ -11,12 +11,8 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-import peers
-import report
-import runner
+from support import peers, report, runner, step_own
 
-NETWORKS = ("three-layer", "vgg-small", "resnet20", "mobile-small")
-_RULES = ("sgd_momentum", "sgd_nesterov_momentum", "adam")
 _CHECKED_STEPS = 3
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # of the losses of so many steps, relative
 
@@ -25,9 +21,10 @@ def main():
     """Run the command line; returns the exit status."""
     parser = runner.parser(__doc__, ("torch",))
     add = parser.add_argument
-    add("--network", nargs="+", choices=NETWORKS, metavar="NAME", default=list(NETWORKS), help="only these")
+    names = step_own.NETWORKS
+    add("--network", nargs="+", choices=names, metavar="NAME", default=list(names), help="only these")
     add("--batch", type=int, default=100, help="images in a minibatch")
-    add("--rule", choices=_RULES, default="sgd_nesterov_momentum", help="update rule")
+    add("--rule", choices=step_own.RULES, default="sgd_nesterov_momentum", help="update rule")
     add("--compile", action="store_true", help="also time torch.compile")
     add("--profile", action="store_true", help="print where the time of a step goes, on both sides")
     parser.set_defaults(seconds=3.0)
@@ -62,8 +59,7 @@ def _measure(options, condition, threads):
     """The child's part: print a row for each network and dtype."""
     _, others = peers.sides(["torch"], threads)
     torch = others["torch"].torch
-    import step_profile
-    import step_sides
+    from support import step_profile, step_sides
 
     for name in options.network:
         for dtype in options.dtypes:

@@ -22,9 +22,9 @@ import subprocess
 import sys
 from importlib import metadata
 
-import peaks as machine_peaks
-import timing
-from peers import shares_pool
+from support import peaks as machine_peaks
+from support import timing
+from support.peers import shares_pool
 
 CONDITIONS = {
     "reused": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184",
@@ -217,9 +217,13 @@ def commit():
 
 def prepare(options):
     """Say what speaks against trusting the figures, and leave out a condition that this system cannot set."""
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"warning: the load is {load:.1f}; other processes distort the figures", file=sys.stderr)
+    warn_of_load()
     if platform.libc_ver()[0] != "glibc" and "reused" in options.conditions:
         options.conditions = ["installed"]
         print("not glibc: memory can only be measured as installed", file=sys.stderr)
+
+
+def warn_of_load():
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"warning: the load is {load:.1f}; other processes distort the figures", file=sys.stderr)

@@ -13,8 +13,8 @@ import json
 from itertools import groupby, product
 from pathlib import Path
 
-import peaks as machine_peaks
-import timing
+from support import peaks as machine_peaks
+from support import timing
 
 CONDITION_TEXT = {"reused": "memory reused", "installed": "as installed"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import timing
+from support import timing
 
 
 @dataclass(frozen=True)
