@@ -5,9 +5,10 @@
 
 DIR is a folder that holds the package `cnnlib`. Each build lives in a process of its own; the two take turns
 on every cell, old, new, new, old and so on, and wait without using a processor in between. Results are
-compared before they are timed. A cell on which the new build has less than 0.93 of the old one's speed is
-measured once more at the end, for three times as long. The exit status is 1 if a result differed or a cell
-failed.
+compared before they are timed. Each turn is set beside the other build's turn next to it, and the median of
+these ratios of minima is the cell's: a processor that changes its pace meets neighbours alike. A cell on
+which the new build has less than 0.93 of the old one's speed is measured once more at the end, for three
+times as long, and that counts. The exit status is 1 if a result differed or a cell failed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import itertools
 import json
 import re
 import shutil
+import statistics
 import sys
 import tempfile
 from pathlib import Path
@@ -118,7 +120,7 @@ def _measure(options, cells, isa, threads, rows, about):
             raise SystemExit(f"the builds run different instruction sets: {running}")
         seconds = options.seconds * (_STEPS_TIMES if options.steps else 1)
         base = {"isa": running.pop(), "threads": threads}
-        print(f"\n{base['isa']}, threads {threads}; ms old, ms new, old / new of the minima (of the medians)")
+        print(f"\n{base['isa']}, threads {threads}; minima in ms, old / new by turns (of all minima)")
         suspects = []
         for cell in cells:
             row = base | _row(cell) | _time(sides, cell, seconds, threads, Path(folder, "results"))
@@ -132,7 +134,8 @@ def _measure(options, cells, isa, threads, rows, about):
         for row, cell in suspects:
             again = _time(sides, cell, _AGAIN * seconds, threads, Path(folder, "results"))
             if not again.get("error"):
-                row["again"] = {name: again[name] for name in ("old", "new")}
+                row["first"] = {name: row[name] for name in ("old", "new", "ratios")}
+                row |= again
             print("again:", _line(row), flush=True)
     return True
 
@@ -157,7 +160,14 @@ def _row(cell):
 
 
 def _time(sides, cell, seconds, threads, file):
-    """Check and time a cell: the largest difference, and [minimum, median, calls] of both sides."""
+    """Check and time a cell.
+
+    Returns
+    -------
+    dict
+        `difference`: the largest between results; `old`, `new`: [minimum, median, calls] in seconds;
+        `ratios`: old over new of the minima of turns next to each other. Or only `error`, a message.
+    """
     order, arguments = cell
     try:
         old = sides["old"].order(order, **arguments, file=str(file), write=True)
@@ -165,18 +175,19 @@ def _time(sides, cell, seconds, threads, file):
         rounds = _ROUNDS.get(threads, _ROUNDS_ELSE)
         while rounds > 1 and max(old["seconds"], new["seconds"]) > seconds / rounds:
             rounds -= 1
+        turns = []
         for name, parts in [("old", 1), *(rounds - 1) * [("new", 2), ("old", 2)], ("new", 2), ("old", 1)]:
-            sides[name].order("turn", seconds=parts * seconds / (2 * rounds), calls=parts)
+            answer = sides[name].order("turn", seconds=parts * seconds / (2 * rounds), calls=parts)
+            turns.append(answer["minimum"])
         times = {name: side.order("close")["times"] for name, side in sides.items()}
     except RuntimeError as error:
         return {"error": str(error)}
-    return {"difference": new["difference"]} | times
+    ratios = [a / b if i % 2 == 0 else b / a for i, (a, b) in enumerate(itertools.pairwise(turns))]
+    return {"difference": new["difference"], "ratios": ratios} | times
 
 
-def _ratio(row, median=False):
-    """The old build's minimum over the new one's, of both measurements where there were two."""
-    runs = [row, row["again"]] if "again" in row else [row]
-    return min(run["old"][median] for run in runs) / min(run["new"][median] for run in runs)
+def _ratio(row):
+    return statistics.median(row["ratios"])
 
 
 def _differs(row):
@@ -188,9 +199,8 @@ def _line(row):
     text = f"{row['group']:11} {row['name']:32} {row['dtype']} {row['direction']:8}"
     if row.get("error"):
         return f"{text} FAILED: {row['error']}"
-    runs = [row, row["again"]] if "again" in row else [row]
-    old, new = (1e3 * min(run[name][0] for run in runs) for name in ("old", "new"))
-    text += f" {old:9.4g} {new:9.4g} {_ratio(row):6.3f} ({_ratio(row, median=True):.3f})"
+    old, new = (1e3 * row[name][0] for name in ("old", "new"))
+    text += f" {old:9.4g} {new:9.4g} {_ratio(row):6.3f} ({old / new:.3f})"
     return text + (f"  DIFFERS by {row['difference']:.1e}" if _differs(row) else "")
 
 

@@ -172,8 +172,8 @@ class _Worker:
         return {"seconds": elapsed}
 
     def turn(self, seconds, calls=1):
-        """Time calls for so many seconds, at least `calls` of them."""
-        clock, call, note = time.perf_counter, self._call, self._samples.append
+        """Time calls for so many seconds, at least `calls` of them; the answer has the minimum."""
+        clock, call, samples = time.perf_counter, self._call, []
         if self._threads > 1:
             time.sleep(_QUIET)
         if not self._long:
@@ -184,10 +184,11 @@ class _Worker:
             result = call()
             ended = clock()
             del result
-            note(ended - started)
-            calls -= 1
-            if ended >= until and calls <= 0:
+            samples.append(ended - started)
+            if ended >= until and len(samples) >= calls:
                 break
+        self._samples += samples
+        return {"minimum": min(samples)}
 
     def close(self):
         """Give up the cell; the answer has the figures of all its turns."""
