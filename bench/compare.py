@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import sys
 
-import algorithms
 import numpy as np
 from support import memory, peers, report, runner, shapes
 
@@ -24,8 +23,7 @@ def main():
     cells = _cells(options)
     child = runner.child_of(options)
     if child:
-        measure = algorithms.measure if options.algorithms else _measure
-        return measure(cells, options, *child)
+        return _measure(cells, options, *child)
     if not cells:
         sys.exit("no cell matches")
     runner.prepare(options)
@@ -35,8 +33,6 @@ def main():
     if options.list:
         print("\n".join(f"{case.group:11} {case.name} N={case.N}" for case in cells))
         return 0
-    if options.algorithms:
-        return algorithms.show(options)
     rows, complete = runner.collect(
         options, lambda row: print(report.line(row, machine["peaks"]), flush=True)
     )
@@ -64,17 +60,10 @@ def _options():
         help="of the pass",
     )
     add("--largest", type=float, metavar="GFLOP", help="leave out the cells whose forward pass takes more")
-    add(
-        "--algorithms",
-        action="store_true",
-        help="time cnnlib's own algorithms and name the cells where 'auto' loses by over 10 %%",
-    )
     add("--list", action="store_true", help="print the cells and how long they would take, and stop")
     options = parser.parse_args()
     if options.quick:
         options.batches, options.seconds = [8], min(options.seconds, _QUICK_SECONDS)
-    if options.algorithms:
-        options.peers, options.conditions = [], options.conditions[:1]
     return options
 
 

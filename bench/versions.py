@@ -52,6 +52,8 @@ def main():
     try:
         for isa, threads in settings:
             complete &= _measure(options, cells, isa, threads, rows, about)
+    except RuntimeError as error:  # a build that does not start
+        sys.exit(str(error))
     except KeyboardInterrupt:
         complete = False
         print("interrupted", file=sys.stderr)
@@ -117,7 +119,7 @@ def _measure(options, cells, isa, threads, rows, about):
             about[name] = {key: value for key, value in sides[name].about.items() if key != "isa"}
         running = {side.about["isa"] for side in sides.values()}
         if len(running) > 1:
-            raise SystemExit(f"the builds run different instruction sets: {running}")
+            sys.exit(f"the builds run different instruction sets: {running}")
         seconds = options.seconds * (_STEPS_TIMES if options.steps else 1)
         base = {"isa": running.pop(), "threads": threads}
         print(f"\n{base['isa']}, threads {threads}; minima in ms, old / new by turns (of all minima)")

@@ -1,13 +1,11 @@
 """What this machine can do at best: multiply-adds and copies a second, for the fractions in the tables.
 
-Run by itself it prints them. The rate of multiply-adds comes from a loop in C over registers alone, built
-with the compiler at hand ($CC, cc, gcc or clang); without one, from NumPy's matrix product, which is no peak
-and is labelled so.
+The rate of multiply-adds comes from a loop in C over registers alone, built with the compiler at hand ($CC,
+cc, gcc or clang); without one, from NumPy's matrix product, which is no peak and is labelled so.
 """
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import functools
 import os
@@ -39,6 +37,15 @@ double multiply_add(long rounds, double m_, double c_) {
 }
 """
 _CHAINS = 12
+# A rotation takes a cycle on every processor, and each one needs the one before.
+_CLOCK_SOURCE = r"""
+#define ROTATE x = (x << 7) | (x >> 57); __asm__ volatile("" : "+r"(x));
+unsigned long long rotate(long rounds, unsigned long long x) {
+  for (long r = 0; r < rounds; ++r) { ROTATE ROTATE ROTATE ROTATE ROTATE ROTATE ROTATE ROTATE }
+  return x;
+}
+"""
+_ROTATIONS = 8
 _X86_SETS = {
     "avx512": (64, ["-mavx512f", "-mfma"]),
     "avx2": (32, ["-mavx2", "-mfma"]),
@@ -57,9 +64,10 @@ def multiply_add_peak(dtype, threads, isa):
     dtype : 'float32' or 'float64'
     threads : int
     isa : str
-        The instruction set, by cnnlib's name. 'base' multiplies and adds in two instructions.
+        The instruction set, by cnnlib's name; the processor has to have it. 'base' multiplies and adds in two
+        instructions.
     """
-    function, width = _compiled(dtype, isa)
+    function, width = _multiply_add(dtype, isa)
     if function is None:
         source = "NumPy's matrix product, for want of a C compiler: not a peak"
         return _matmul_peak(dtype, threads), source
@@ -74,27 +82,57 @@ def multiply_add_peak(dtype, threads, isa):
     return threads * flops / best / 1e9, f"multiply-adds on registers in C, {isa}"
 
 
+def clock():
+    """GHz of one core at this moment, from a chain of rotations; None without a C compiler."""
+    rotate = _rotate()
+    if rotate is None:
+        return None
+    rounds, best = 20_000, float("inf")
+    for _ in range(_REPEATS):
+        started = time.perf_counter()
+        rotate(rounds, 1)
+        best = min(best, time.perf_counter() - started)
+    return _ROTATIONS * rounds / best / 1e9
+
+
 @functools.cache
-def _compiled(dtype, isa):
+def _multiply_add(dtype, isa):
     """The loop as a C function, and the numbers in one of its vectors; (None, 0) where it cannot be built."""
-    candidates = (os.environ.get("CC", ""), "cc", "gcc", "clang")
-    compiler = next((path for name in candidates if name and (path := shutil.which(name))), None)
     x86 = platform.machine().lower() in ("x86_64", "amd64")
     vector_bytes, flags = _X86_SETS.get(isa, (16, [])) if x86 else (16, [])
     real, size = _REAL[dtype]
-    if compiler is None:
+    library = _built(_SOURCE, "-ffp-contract=fast", *flags, f"-DREAL={real}", f"-DBYTES={vector_bytes}")
+    if library is None:
         return None, 0
-    with tempfile.TemporaryDirectory() as folder:
-        source, library = Path(folder, "peak.c"), Path(folder, "peak.so")
-        source.write_text(_SOURCE)
-        defines = [f"-DREAL={real}", f"-DBYTES={vector_bytes}"]
-        command = [compiler, "-O2", "-ffp-contract=fast", "-fPIC", "-shared", *flags, *defines, str(source)]
-        if subprocess.run([*command, "-o", str(library)], capture_output=True).returncode:
-            return None, 0
-        function = ctypes.CDLL(str(library)).multiply_add
+    function = library.multiply_add
     function.argtypes = [ctypes.c_long, ctypes.c_double, ctypes.c_double]
     function.restype = ctypes.c_double
     return function, vector_bytes // size
+
+
+@functools.cache
+def _rotate():
+    library = _built(_CLOCK_SOURCE)
+    if library is None:
+        return None
+    library.rotate.argtypes = [ctypes.c_long, ctypes.c_ulonglong]
+    library.rotate.restype = ctypes.c_ulonglong
+    return library.rotate
+
+
+def _built(source, *flags):
+    """The C source as a loaded library, or None where it cannot be built."""
+    candidates = (os.environ.get("CC", ""), "cc", "gcc", "clang")
+    compiler = next((path for name in candidates if name and (path := shutil.which(name))), None)
+    if compiler is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        file, library = Path(folder, "peak.c"), Path(folder, "peak.so")
+        file.write_text(source)
+        command = [compiler, "-O2", "-fPIC", "-shared", *flags, str(file), "-o", str(library)]
+        if subprocess.run(command, capture_output=True).returncode:
+            return None
+        return ctypes.CDLL(str(library))
 
 
 def _matmul_peak(dtype, threads):
@@ -190,13 +228,3 @@ def describe(peaks):
         copies = ", ".join(f"{size >> 20} MiB {rate:.0f}" for size, rate in peaks["copy"][n].items())
         lines.append(f"{n} thread{'s' if n > 1 else ''}: {fma}; copy GB/s: {copies}")
     return [*lines, f"peak from: {peaks['source']}"]
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="numbers of threads (1 2)")
-    parser.add_argument("--isa", default="avx512", choices=tuple(_X86_SETS), help="instruction set (avx512)")
-    options = parser.parse_args()
-    print("\n".join(describe(measure(options.threads, tuple(_REAL), options.isa))))

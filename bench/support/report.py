@@ -51,8 +51,9 @@ def print_machine(machine, bullet=""):
     for key, value in machine.items():
         if key != "peaks":
             print(f"{bullet}{key}: {value}")
-    for text in machine_peaks.describe(machine["peaks"]):
-        print(f"{bullet}{text}")
+    if "peaks" in machine:
+        for text in machine_peaks.describe(machine["peaks"]):
+            print(f"{bullet}{text}")
 
 
 def line(row, peaks):

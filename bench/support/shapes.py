@@ -219,6 +219,7 @@ def _table():
 
 CASES = list(dict.fromkeys(_table()))  # each layer once, in the order of the table
 GROUPS = list(dict.fromkeys(case.group for case in CASES))
+NETWORKS = [group for group in GROUPS if group not in ("course", "odd", "dilated", "tiny")]
 
 
 def select(batches, groups=None, only=None, quick=False):
