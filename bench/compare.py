@@ -33,10 +33,11 @@ def main():
     if options.list:
         print("\n".join(f"{case.group:11} {case.name} N={case.N}" for case in cells))
         return 0
+    title = f"Convolutions, batch {', '.join(map(str, options.batches))}"
     rows, complete = runner.collect(
         options, lambda row: print(report.line(row, machine["peaks"]), flush=True)
     )
-    return report.finish("Convolutions", machine, rows, options, complete)
+    return runner.finish(title, machine, rows, options, complete)
 
 
 def _options():

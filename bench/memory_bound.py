@@ -39,7 +39,7 @@ def main():
     rows, complete = runner.collect(
         options, lambda row: print(report.line(row, machine["peaks"]), flush=True)
     )
-    return report.finish("Memory-bound layers", machine, rows, options, complete)
+    return runner.finish("Memory-bound layers", machine, rows, options, complete)
 
 
 def _measure(options, condition, threads):

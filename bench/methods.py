@@ -16,7 +16,7 @@ import os
 import sys
 from pathlib import Path
 
-from support import memory, method_tables, peaks, peers, report, runner, shapes, timing
+from support import memory, method_tables, peaks, peers, report, results, runner, shapes, timing
 
 PASSES = {"forward": "forward", "dx": "input_gradient", "dw": "weight_gradient"}  # in the plan's words
 _HOPELESS = 3  # times as slow as the best: two calls tell enough
@@ -163,7 +163,8 @@ def _candidates(rows):
 def _load(files):
     machine, rows, complete = {}, [], True
     for file in files:
-        read = json.loads(Path(file).read_text(encoding="utf-8"))
+        with results.opened(file, "rt") as opened:
+            read = json.load(opened)
         machine = machine or read["machine"]
         rows += read["rows"]
         complete &= read["complete"]
@@ -173,7 +174,8 @@ def _load(files):
 def _write_json(path, machine, rows, complete):
     head = json.dumps({"machine": machine, "complete": complete})
     lines = ",\n".join(map(json.dumps, rows))
-    Path(path).write_text(f'{head[:-1]}, "rows": [\n{lines}\n]}}\n', encoding="utf-8")
+    with results.opened(path, "wt") as file:
+        file.write(f'{head[:-1]}, "rows": [\n{lines}\n]}}\n')
 
 
 _MARKDOWN = """# Convolution methods

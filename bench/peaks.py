@@ -1,6 +1,6 @@
 """Print what this machine can do at best: multiply-adds and copies a second, and the clock.
 
-The instruction set is the one that cnnlib runs, which CNNLIB_ISA may lower, or another that the processor has.
+The instruction set is the one that cnnlib runs (CNNLIB_ISA may lower it), or another that the processor has.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def main():
     each = 3 + options.seconds + options.compile * (40 + options.seconds)
     print(f"\nabout {cells * each / 60:.1f} minutes in all", flush=True)
     rows, complete = runner.collect(options, lambda row: _show(row, machine["peaks"]))
-    return report.finish("Training steps", machine, rows, options, complete)
+    return runner.finish("Training steps", machine, rows, options, complete)
 
 
 def _show(row, peaks):

@@ -25,7 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from support import build_side, memory, runner, shapes, step_own, timing
+from support import build_side, memory, results, runner, shapes, step_own, timing
 
 _SUSPECT = 0.93  # old over new: below it a cell is measured again
 _AGAIN = 3  # times as long
@@ -59,7 +59,8 @@ def main():
         print("interrupted", file=sys.stderr)
     if options.json:
         head = {"complete": complete, "builds": about, "rows": rows}
-        Path(options.json).write_text(json.dumps(head, indent=1) + "\n", encoding="utf-8")
+        with results.opened(options.json, "wt") as file:
+            json.dump(head, file, indent=1)
     return _finish(rows, complete)
 
 
@@ -83,7 +84,7 @@ def _options():
     add("--seconds", type=float, default=0.06, help="of each build and cell (0.06; for steps tenfold)")
     add("--steps", action="store_true", help="training steps of four networks instead of convolutions")
     add("--batch", type=int, default=100, help="images of a training step (100)")
-    add("--json", metavar="FILE", help="write all figures here")
+    add("--json", metavar="FILE", help="write all figures here (gzip where the name ends in .gz)")
     return parser.parse_args()
 
 

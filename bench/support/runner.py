@@ -21,9 +21,10 @@ import signal
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
+from support import page, processor, report, results, timing
 from support import peaks as machine_peaks
-from support import timing
 from support.peers import shares_pool
 
 CONDITIONS = {
@@ -205,6 +206,7 @@ def facts(peers=()):
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"),
         "processor": config["processor"],
+        "class": processor.name(),
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
         "cnnlib": config["cnnlib"],
@@ -237,3 +239,17 @@ def warn_of_load():
     load = os.getloadavg()[0]
     if load > 0.5:
         print(f"warning: the load is {load:.1f}; other processes distort the figures", file=sys.stderr)
+
+
+def finish(title, machine, rows, options, complete):
+    """Print the summary and the cells that failed, write the files asked for; returns the exit status."""
+    report.print_summary(report.summary(report.valid(rows)))
+    faults = [row for row in rows if row.get("error") or row["wrong"]]
+    for row in faults:
+        print(f"not compared: {report.line(row, machine['peaks'])}")
+    run = results.run(title, machine, rows, complete)
+    if options.json:
+        results.write(options.json, [run])
+    if options.markdown:
+        Path(options.markdown).write_text(page.text([run]), encoding="utf-8")
+    return 0 if complete and not faults else 1
