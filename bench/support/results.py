@@ -1,7 +1,7 @@
 """Files of figures: runs as JSON.
 
 A file holds `runs`, each a dict with `title`, `machine` (what `runner.machine` says), `complete` and `cells`.
-A cell is what `report` calls a row, with the figures of each number of threads and memory condition in `runs`.
+A cell is a row of `report`; the figures of each number of threads and memory condition are in `runs`.
 """
 
 from __future__ import annotations
