@@ -30,17 +30,22 @@ def main():
     if child:
         return _measure(options, *child)
     machine, rows, complete = _load(options.load) if options.load else _collect(options)
-    if not rows:
-        sys.exit("no cell matches")
-    _print_tables(rows, options)
+    valid = [row for row in rows if "error" not in row]
+    if not valid:
+        sys.exit("no cell matches, or all failed")
+    _print_tables(valid, options)
     if options.json:
         _write_json(options.json, machine, rows, complete)
     if options.markdown:
-        _write_markdown(options.markdown, machine, rows, complete)
-    wrong = [row for row in rows if row["difference"] > _TOLERANCE * timing.TOLERANCE[row["dtype"]]]
-    for row in wrong:
-        print(f"the methods differ by {row['difference']:.1e}: {row['isa']} {row['pass']}, {_line(row)}")
-    return 0 if complete and not wrong else 1
+        _write_markdown(options.markdown, machine, valid, complete)
+    faults = [row for row in rows if _faulty(row)]
+    for row in faults:
+        print(f"fault: {row['isa']} {_line(row)}")
+    return 0 if complete and not faults else 1
+
+
+def _faulty(row):
+    return "error" in row or row["difference"] > _TOLERANCE * timing.TOLERANCE[row["dtype"]]
 
 
 def _options():
@@ -67,6 +72,8 @@ def _collect(options):
         found, whole = runner.collect(options, lambda row: print(_line(row), flush=True))
         rows += found
         complete &= whole
+        if not whole:
+            break
     return machine, rows, complete
 
 
@@ -81,15 +88,20 @@ def _measure(options, condition, threads):
         for name in options.passes:
             if name == "dx" and "dx" not in case.needs:
                 continue
-            costs = _costs(cnnlib, case, dtype, name)
-            calls = {method: _call(own, case, arrays, name, method) for method in costs}
             row = {"group": case.group, "name": case.name, "N": case.N, "dtype": dtype, "isa": isa}
-            row |= {"pass": name, "threads": threads, "auto": next(iter(costs)), "cost": costs}
-            runner.emit(row | _time(calls, options.seconds, own.arrays_of))
+            row |= {"pass": name, "threads": threads}
+            try:
+                costs = _costs(cnnlib, case, dtype, name)
+                calls = {method: _call(own, case, arrays, name, method) for method in costs}
+                row |= {"auto": next(iter(costs)), "cost": costs}
+                row |= _time(calls, options.seconds, own.arrays_of)
+            except Exception as error:  # the other cells are still worth having
+                row["error"] = f"{type(error).__name__}: {error}".splitlines()[0]
+            runner.emit(row)
 
 
 def _costs(cnnlib, case, dtype, name):
-    """Method -> cost in cycles, the chosen one first; only of methods that do run when they are forced."""
+    """Method -> cost in cycles, the chosen one first; each of them has to be what runs when it is forced."""
     x_shape, w_shape, _, _ = case.shapes
 
     def plan(method):
@@ -97,7 +109,10 @@ def _costs(cnnlib, case, dtype, name):
         return getattr(cnnlib.explain(x_shape, w_shape, param, dtype), PASSES[name])
 
     auto = plan("auto")
-    costs = {method: cost for method, cost in auto.alternatives if plan(method).method == method}
+    costs = dict(auto.alternatives)
+    for method in costs:
+        if plan(method).method != method:
+            raise RuntimeError(f"{method} is listed, but forced it gives {plan(method).method}")
     return {auto.method: costs[auto.method]} | costs
 
 
@@ -134,12 +149,15 @@ def _minima(calls, seconds):
 
 
 def _line(row):
-    seconds = sorted(row["seconds"].items(), key=lambda item: item[1])
     text = f"{method_tables.cell(row):44} {row['dtype']} {row['pass']:7} {row['threads']} "
+    if "error" in row:
+        return f"{text} FAILED: {row['error']}"
+    seconds = sorted(row["seconds"].items(), key=lambda item: item[1])
     for method, value in seconds:
         text += f" {'*' if method == row['auto'] else ''}{method} {1e3 * value:.3g}"
     lost = method_tables.loss(row)
-    return text + (f"  LOSES {lost:.2f}" if lost > method_tables.BAR else "")
+    text += f"  LOSES {lost:.2f}" if lost > method_tables.BAR else ""
+    return text + (f"  DIFFER by {row['difference']:.1e}" if _faulty(row) else "")
 
 
 def _print_tables(rows, options):
