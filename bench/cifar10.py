@@ -210,7 +210,7 @@ def _solver(options, side, seed):
     )
     model.initialize(data["X_train"])
     if side == "torch":
-        from support import torch_net
+        from support.training import torch_net
 
         model = torch_net.TorchNet(torch, model)
     solver = Solver(model, data, **solver_arguments(settings), num_train_samples=100, verbose=False)

@@ -25,7 +25,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from support import build_side, memory, results, runner, shapes, step_own, timing
+from support import build_side, memory, results, runner, shapes, timing
+from support.training import own
 
 _SUSPECT = 0.93  # old over new: below it a cell is measured again
 _AGAIN = 3  # times as long
@@ -95,7 +96,7 @@ def _cells(options):
         return [
             ("open_step", {"network": name, "dtype": dtype} | rest)
             for dtype in options.dtypes
-            for name in step_own.NETWORKS
+            for name in own.NETWORKS
             if not options.only or options.only.search(name)
         ]
     cases = shapes.select(options.batches, options.group, options.only)

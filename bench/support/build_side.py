@@ -17,8 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from support import peers, shapes, step_own, timing
+from support import peers, shapes, timing
 from support.runner import environment_of
+from support.training.own import OwnStep, minibatch, model
 
 # Idle threads of an OpenMP runtime spin for some milliseconds before they sleep (GNU's 300,000 turns of a
 # pause instruction are 5 to 17 ms), on the processors of the process whose turn is next. So a turn begins
@@ -146,21 +147,21 @@ class _Worker:
 
         Both builds start from the weights of the one that writes.
         """
-        X, y = step_own.minibatch(dtype, batch)
-        checked = step_own.model(network, dtype, dropout=False)
+        X, y = minibatch(dtype, batch)
+        checked = model(network, dtype, dropout=False)
         if write:
             weights = {name: value.copy() for name, value in checked.params.items()}
         else:
             weights, losses = _read(file)
             checked.params.update(weights)
-        step = step_own.OwnStep(checked, X, y, rule)
+        step = OwnStep(checked, X, y, rule)
         own = [float(step()) for _ in range(CHECKED_STEPS)]
         difference = 0.0
         if write:
             _write((weights, own), file)
         else:
             difference = max(abs(a - b) / abs(b) for a, b in zip(own, losses, strict=True))
-        self._call = step_own.OwnStep(step_own.model(network, dtype), X, y, rule)
+        self._call = OwnStep(model(network, dtype), X, y, rule)
         self._call()
         started = time.perf_counter()
         self._call()

@@ -10,7 +10,7 @@ from pathlib import Path
 import cnnlib.convnet
 import cnnlib.models
 
-from support import step_own, step_torch
+from support.training import own, twin
 
 _COUNTED_STEPS = 5
 
@@ -39,19 +39,19 @@ class Pair:
     """
 
     def __init__(self, torch, name, dtype, batch, rule, *, dropout=True, compiled=False):
-        spec = [*cnnlib.convnet.NAMED_SPECS[name], {"affine": step_own.CLASSES}]
-        twin = step_torch.twin(torch, spec, step_own.INPUT_DIM, dropout)
-        sizes = step_own.INPUT_DIM, step_own.CLASSES
-        model = cnnlib.models.ConvNet(twin.spec[:-1], *sizes, dtype=dtype, seed=0)
+        spec = [*cnnlib.convnet.NAMED_SPECS[name], {"affine": own.CLASSES}]
+        other = twin.twin(torch, spec, own.INPUT_DIM, dropout)
+        sizes = own.INPUT_DIM, own.CLASSES
+        model = cnnlib.models.ConvNet(other.spec[:-1], *sizes, dtype=dtype, seed=0)
         self.multiply_adds = model.multiply_adds
         if name == "three-layer":
-            model = step_own.model(name, dtype)
-        twin.module.to(getattr(torch, dtype))
-        twin.load(model.params)
+            model = own.model(name, dtype)
+        other.module.to(getattr(torch, dtype))
+        other.load(model.params)
 
-        X, y = step_own.minibatch(dtype, batch)
-        self.own_step = step_own.OwnStep(model, X, y, rule)
-        self.torch_step = TorchStep(torch, twin.module, X, y, rule, compiled)
+        X, y = own.minibatch(dtype, batch)
+        self.own_step = own.OwnStep(model, X, y, rule)
+        self.torch_step = TorchStep(torch, other.module, X, y, rule, compiled)
 
 
 class TorchStep:
@@ -61,11 +61,11 @@ class TorchStep:
         self.loss = torch.nn.functional.cross_entropy
         parameters = list(module.parameters())
         if rule == "adam":
-            self.optimizer = torch.optim.Adam(parameters, lr=step_own.RATE, fused=True)
+            self.optimizer = torch.optim.Adam(parameters, lr=own.RATE, fused=True)
         else:
             nesterov = rule == "sgd_nesterov_momentum"
             self.optimizer = torch.optim.SGD(
-                parameters, lr=step_own.RATE, momentum=0.9, nesterov=nesterov, fused=True
+                parameters, lr=own.RATE, momentum=0.9, nesterov=nesterov, fused=True
             )
 
     def __call__(self):
