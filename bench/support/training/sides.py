@@ -9,13 +9,9 @@ from pathlib import Path
 
 import cnnlib.convnet
 import cnnlib.models
-import cnnlib.optim
-import numpy as np
-import step_torch
-import timing
 
-_INPUT_DIM, _CLASSES = (3, 32, 32), 10
-_RATE = 1e-3
+from support.training import own, twin
+
 _COUNTED_STEPS = 5
 
 
@@ -43,38 +39,19 @@ class Pair:
     """
 
     def __init__(self, torch, name, dtype, batch, rule, *, dropout=True, compiled=False):
-        spec = [*cnnlib.convnet.NAMED_SPECS[name], {"affine": _CLASSES}]
-        twin = step_torch.twin(torch, spec, _INPUT_DIM, dropout)
-        model = cnnlib.models.ConvNet(twin.spec[:-1], _INPUT_DIM, _CLASSES, dtype=dtype, seed=0)
+        spec = [*cnnlib.convnet.NAMED_SPECS[name], {"affine": own.CLASSES}]
+        other = twin.twin(torch, spec, own.INPUT_DIM, dropout)
+        sizes = own.INPUT_DIM, own.CLASSES
+        model = cnnlib.models.ConvNet(other.spec[:-1], *sizes, dtype=dtype, seed=0)
         self.multiply_adds = model.multiply_adds
         if name == "three-layer":
-            model = cnnlib.models.ThreeLayerConvNet(_INPUT_DIM, weight_scale=1e-2, dtype=dtype, seed=0)
-        twin.module.to(getattr(torch, dtype))
-        twin.load(model.params)
+            model = own.model(name, dtype)
+        other.module.to(getattr(torch, dtype))
+        other.load(model.params)
 
-        (X,) = timing.Normals()(dtype, (batch, *_INPUT_DIM))
-        y = np.random.default_rng(0).integers(_CLASSES, size=batch)
-        self.own_step = OwnStep(model, X, y, rule)
-        self.torch_step = TorchStep(torch, twin.module, X, y, rule, compiled)
-
-
-class OwnStep:
-    """cnnlib's step: the model's loss and gradients, then the rule for each parameter, as Solver does it."""
-
-    def __init__(self, model, X, y, rule):
-        self.model, self.X, self.y = model, X, y
-        self.rule = getattr(cnnlib.optim, rule)
-        self.configs = {name: {"learning_rate": _RATE} for name in model.params}
-
-    def __call__(self):
-        loss, grads = self.model.loss(self.X, self.y)
-        self.update(grads)
-        return loss
-
-    def update(self, grads):
-        params, rule, configs = self.model.params, self.rule, self.configs
-        for name, w in params.items():
-            params[name], configs[name] = rule(w, grads[name], configs[name])
+        X, y = own.minibatch(dtype, batch)
+        self.own_step = own.OwnStep(model, X, y, rule)
+        self.torch_step = TorchStep(torch, other.module, X, y, rule, compiled)
 
 
 class TorchStep:
@@ -84,11 +61,11 @@ class TorchStep:
         self.loss = torch.nn.functional.cross_entropy
         parameters = list(module.parameters())
         if rule == "adam":
-            self.optimizer = torch.optim.Adam(parameters, lr=_RATE, fused=True)
+            self.optimizer = torch.optim.Adam(parameters, lr=own.RATE, fused=True)
         else:
             nesterov = rule == "sgd_nesterov_momentum"
             self.optimizer = torch.optim.SGD(
-                parameters, lr=_RATE, momentum=0.9, nesterov=nesterov, fused=True
+                parameters, lr=own.RATE, momentum=0.9, nesterov=nesterov, fused=True
             )
 
     def __call__(self):

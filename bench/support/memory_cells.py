@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import timing
+
+from support import timing
 
 LARGE, SMALL = (64, 64, 32, 32), (64, 256, 8, 8)
 _EPS = 1e-5

@@ -33,9 +33,9 @@ class Cnnlib:
         conv_forward, param = self.layers.conv_forward, {**case.conv_param, "algorithm": algorithm}
         return lambda: conv_forward(x, w, b, param)[0]
 
-    def backward(self, case, arrays, algorithm="auto"):
+    def backward(self, case, arrays, algorithm="auto", needs=None):
         x, w, b, dout = arrays
-        cache, needs = (x, w, b, {**case.conv_param, "algorithm": algorithm}), case.needs
+        cache, needs = (x, w, b, {**case.conv_param, "algorithm": algorithm}), needs or case.needs
         conv_backward = self.layers.conv_backward
         return lambda: conv_backward(dout, cache, needs=needs)
 

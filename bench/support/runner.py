@@ -21,10 +21,11 @@ import signal
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
-import peaks as machine_peaks
-import timing
-from peers import shares_pool
+from support import page, processor, report, results, timing
+from support import peaks as machine_peaks
+from support.peers import shares_pool
 
 CONDITIONS = {
     "reused": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184",
@@ -33,13 +34,31 @@ CONDITIONS = {
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NPROC", "PJRT_NPROC")
 
 
-def parser(description, peers):
-    """An argument parser with the options that all benchmarks share."""
+def parser(description, peers=()):
+    """An argument parser with the options that all benchmarks share; with `peers` also those about them."""
     result = argparse.ArgumentParser(description=description, formatter_class=_Help)
     add = result.add_argument
     dtypes = ("float32", "float64")
     add("--threads", type=int, nargs="+", metavar="N", default=[1, 2], help="each number is timed by itself")
     add("--dtypes", nargs="+", choices=dtypes, metavar="TYPE", default=list(dtypes), help="of the arrays")
+    add(
+        "--seconds",
+        type=float,
+        default=0.2,
+        help="time of the calls for each cell (and peer); slow cells take at least a few calls",
+    )
+    add("--only", type=re.compile, metavar="REGEX", help="only the cells whose text matches")
+    add("--quick", action="store_true", help="a short look: few cells, little time for each")
+    add("--json", metavar="FILE", help="write all figures here (gzip where the name ends in .gz)")
+    add("--markdown", metavar="FILE", help="write the summary here")
+    add("--child", nargs=2, help=argparse.SUPPRESS)
+    result.set_defaults(peers=[], conditions=["installed"])
+    if peers:
+        _add_peers(add, peers)
+    return result
+
+
+def _add_peers(add, peers):
     add(
         "--conditions",
         nargs="+",
@@ -49,12 +68,6 @@ def parser(description, peers):
         help="memory as PyTorch finds it when installed, or with glibc told to reuse what was freed",
     )
     add(
-        "--seconds",
-        type=float,
-        default=0.2,
-        help="time of the calls for each cell and peer; slow cells take at least a few calls",
-    )
-    add(
         "--peers",
         nargs="*",
         choices=peers,
@@ -62,12 +75,6 @@ def parser(description, peers):
         default=[name for name in peers if importlib.util.find_spec(name)],
         help=f"of {', '.join(peers)}: which to compare with, those that are installed by default",
     )
-    add("--only", type=re.compile, metavar="REGEX", help="only the cells whose text matches")
-    add("--quick", action="store_true", help="a short look: few cells, little time for each")
-    add("--json", metavar="FILE", help="write all figures here (gzip where the name ends in .gz)")
-    add("--markdown", metavar="FILE", help="write the summary here, and the tables of each dtype beside it")
-    add("--child", nargs=2, help=argparse.SUPPRESS)
-    return result
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter):
@@ -185,25 +192,30 @@ def _time_pairs(own, peers, seconds, dtype, row):
 
 def machine(options):
     """What a results file says about where its figures come from, with the peaks measured now."""
+    found = facts(options.peers)
+    return found | {"peaks": machine_peaks.measure(options.threads, options.dtypes, found["isa"])}
+
+
+def facts(peers=()):
+    """The same without the peaks."""
     import cnnlib
 
     with contextlib.redirect_stdout(io.StringIO()):
         config = cnnlib.show_config()
-    isa = config["instruction set"]
-    packages = ["numpy", *options.peers]
+    packages = ["numpy", *peers]
     return {
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="minutes"),
         "processor": config["processor"],
+        "class": processor.name(),
         "cpus": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}, {' '.join(platform.libc_ver())}",
         "cnnlib": config["cnnlib"],
         "commit": commit(),
-        "isa": isa,
+        "isa": config["instruction set"],
         "compiler": config["compiler"],
         "python": platform.python_version(),
         **{name: metadata.version(name) for name in packages},
         "load": round(os.getloadavg()[0], 2),
-        "peaks": machine_peaks.measure(options.threads, options.dtypes, isa),
     }
 
 
@@ -217,9 +229,27 @@ def commit():
 
 def prepare(options):
     """Say what speaks against trusting the figures, and leave out a condition that this system cannot set."""
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"warning: the load is {load:.1f}; other processes distort the figures", file=sys.stderr)
+    warn_of_load()
     if platform.libc_ver()[0] != "glibc" and "reused" in options.conditions:
         options.conditions = ["installed"]
         print("not glibc: memory can only be measured as installed", file=sys.stderr)
+
+
+def warn_of_load():
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"warning: the load is {load:.1f}; other processes distort the figures", file=sys.stderr)
+
+
+def finish(title, machine, rows, options, complete):
+    """Print the summary and the cells that failed, write the files asked for; returns the exit status."""
+    report.print_summary(report.summary(report.valid(rows)))
+    faults = [row for row in rows if row.get("error") or row["wrong"]]
+    for row in faults:
+        print(f"not compared: {report.line(row, machine['peaks'])}")
+    run = results.run(title, machine, rows, complete)
+    if options.json:
+        results.write(options.json, [run])
+    if options.markdown:
+        Path(options.markdown).write_text(page.text([run]), encoding="utf-8")
+    return 0 if complete and not faults else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-import timing
+from support import timing
 
 
 @dataclass(frozen=True)
@@ -219,6 +219,7 @@ def _table():
 
 CASES = list(dict.fromkeys(_table()))  # each layer once, in the order of the table
 GROUPS = list(dict.fromkeys(case.group for case in CASES))
+NETWORKS = [group for group in GROUPS if group not in ("course", "odd", "dilated", "tiny")]
 
 
 def select(batches, groups=None, only=None, quick=False):

@@ -63,6 +63,15 @@ def interleave(calls, seconds):
     return {name: Times.of(values) for name, values in samples.items()}
 
 
+def once(call):
+    """Seconds of one call."""
+    started = time.perf_counter()
+    result = call()
+    elapsed = time.perf_counter() - started
+    del result
+    return elapsed
+
+
 def take_turns(calls, seconds):
     """Time calls of different thread pools: several of one in a row, a pause, then the next one's turn.
 
