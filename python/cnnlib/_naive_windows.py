@@ -43,6 +43,8 @@ def _output_size(length, pads, span, step, ceil_mode=False):
     A window that ceil_mode adds has to start inside the image or its leading padding.
     """
     room = length + sum(pads) - span
+    if room < 0:
+        raise ValueError(f"the window is larger than the padded input: {span} > {length + sum(pads)}")
     if not ceil_mode:
         return 1 + room // step
     windows = 1 + -(-room // step)
