@@ -40,6 +40,8 @@ SPECS = {
         {"residual": [{"residual": []}], "shortcut": [{"conv": 2}]},
         {"residual": []},
     ],
+    "nested_identities": [{"conv": 2}, {"residual": [{"residual": []}]}],
+    "nested_identities_last": [{"conv": 2}, {"residual": [{"conv": 2}, {"residual": [{"residual": []}]}]}],
     "flat_residual": [{"affine": 4}, {"residual": [{"affine": 4}, "relu"]}],
     "dirac": [{"conv": 4, "init": "dirac"}, {"scale": 0.7}, {"batchnorm": None, "scale": False}, "relu"],
     "frozen": [{"conv": 3, "frozen": True}, {"batchnorm": None, "scale": False}, "relu", {"affine": 4}],

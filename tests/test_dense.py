@@ -203,6 +203,27 @@ def test_dropout_in_test_mode_passes_everything(dtype, rng):
 
 
 @pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize("seed", [None, 3])
+def test_dropout_of_an_array_without_axes(mode, seed, dtype):
+    x, param = np.asarray(3, dtype), {"p": 0.5, "mode": mode, "seed": seed}
+    for forward, backward in (
+        (dropout_forward, dropout_backward),
+        (dropout_forward_naive, dropout_backward_naive),
+    ):
+        np.random.seed(1)
+        out, cache = forward(x, param)
+        dx = backward(x, cache)
+        np.random.seed(1)
+        keep = mode == "test" or (np.random if seed is None else np.random.RandomState(seed)).rand() < 0.5
+        want = x * (keep * 2 if mode == "train" else 1)
+        for result in (out, dx):
+            assert type(result) is np.ndarray
+            assert result.shape == ()
+            assert result.dtype == dtype
+            assert result == want
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
 def test_dropout_caches_are_interchangeable_with_naive(mode, dtype, rng):
     x, dout = cast(random_arrays(rng, (3, 4), (3, 4)), dtype)
     param = {"mode": mode, "p": 0.5, "seed": 1}

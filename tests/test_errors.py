@@ -5,6 +5,7 @@ import re
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib import naive
 from helpers import LAYERS, run_python
 
 X = np.zeros((2, 4, 6, 5))
@@ -480,3 +481,14 @@ def test_a_forged_cache_cannot_reach_memory_outside_dx():
         """
     )
     assert printed == "finished"
+
+
+def test_parameters_may_be_arrays_of_one_number():
+    param = {"stride": np.array(2), "pad": (np.array(1), np.int64(0)), "dilation": np.array([1, 1])[0]}
+    out, _ = cnnlib.conv_forward(X, W, B, param)
+    assert out.shape == naive.conv_forward_naive(X, W, B, param)[0].shape == (2, 6, 3, 2)
+    rows = np.random.default_rng(0).standard_normal((3, 4))
+    want, _ = cnnlib.layernorm_forward(rows, G4 + 1, G4, {"eps": 0.1})
+    np.testing.assert_array_equal(cnnlib.layernorm_forward(rows, G4 + 1, G4, {"eps": np.array(0.1)})[0], want)
+    with pytest.raises(TypeError, match=r"eps must be a number, got array\(True\)"):
+        cnnlib.layernorm_forward(rows, G4, G4, {"eps": np.array(True)})

@@ -368,7 +368,7 @@ MaybeArray<T> borrowed_or_null(py::handle array) {
 }
 
 // body(T(), conv_param) for the dtype T of `arrays` and b, which may be None; None where they or conv_param
-// need a closer look, which cnnlib._conv takes.
+// need a closer look, which cnnlib.layers.conv takes.
 template <std::size_t count, class Body>
 py::object if_plain(const std::array<py::handle, count>& arrays, py::handle b, py::handle param,
                     const Body& body) {

@@ -9,7 +9,8 @@ from cnnlib import _core
 _HALVES = ("float16", "bfloat16")
 
 
-def _as_array(function, name, value):
+def as_array(function, name, value):
+    """`value` as an array, whatever protocol it has."""
     if not hasattr(value, "__array__") and hasattr(value, "__dlpack__"):
         return np.from_dlpack(value)
     if value is None:
@@ -45,8 +46,16 @@ def prepare(function, names, *values):
     dtype = _core.ready_dtype(names, values)
     if dtype is not None:  # most calls
         return values, dtype
-    arrays = [None if v is None and n == "b" else _as_array(function, n, v) for n, v in zip(names, values)]
-    present = [(n, a) for n, a in zip(names, arrays) if a is not None]
+    return _prepared(function, names, values)
+
+
+def _prepared(function, names, values, where=""):
+    shown = [name + where for name in names]
+    arrays = [
+        None if value is None and name == "b" else as_array(function, text, value)
+        for name, text, value in zip(names, shown, values)
+    ]
+    present = [(text, array) for text, array in zip(shown, arrays) if array is not None]
     result, compute = _compute_dtype(function, *zip(*present))
     return tuple(None if a is None else np.require(a, compute, ("C", "A")) for a in arrays), result
 
@@ -56,9 +65,24 @@ def prepare_backward(function, dout, names, *values):
     dtype = _core.ready_dtype(names, (dout, *values))
     if dtype is not None:
         return (dout, *values), dtype
-    values, dtype = prepare(function, names, *values)
-    (dout,), _ = prepare(function, ("dout",), dout)
-    return (np.require(dout, values[0].dtype, ("C", "A")), *values), dtype
+    values, dtype = _prepared(function, names, values, " in cache")
+    return (_in_dtype(function, "dout", dout, values[0].dtype), *values), dtype
+
+
+def prepare_sandwich_backward(function, dout, between, names, *values):
+    """As `prepare_backward`; `between`, a result inside of the sandwich, decides nothing either."""
+    dtype = _core.ready_dtype(names, (dout, between, *values))
+    if dtype is not None:
+        return (dout, between, *values), dtype
+    values, dtype = _prepared(function, names, values, " in cache")
+    compute = values[0].dtype
+    between = _in_dtype(function, "the norm's x in cache", between, compute)
+    return (_in_dtype(function, "dout", dout, compute), between, *values), dtype
+
+
+def _in_dtype(function, name, value, dtype):
+    (array,), _ = prepare(function, (name,), value)
+    return np.require(array, dtype, ("C", "A"))
 
 
 def prepare_out(function, out, dtype, *inputs):

@@ -38,6 +38,14 @@ def integer(function, key, value, limit=LIMIT):
     return value
 
 
+def positive_int(where, name, value):
+    """`value` as an int of at least 1."""
+    value = integer(where, name, value)
+    if value < 1:
+        raise ValueError(f"{where}: {name} must be at least 1, got {value}")
+    return value
+
+
 def pair(function, key, value):
     """An int for both axes, or (vertical, horizontal)."""
     if type(value) is int and -LIMIT < value < LIMIT:
@@ -84,12 +92,21 @@ def number(function, key, value, low=-math.inf, high=math.inf):
     """A finite real number in [low, high]."""
     if type(value) is float and low <= value <= high and math.isfinite(value):  # most calls
         return value
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+    plain = value.item() if getattr(value, "shape", None) == () else value  # an array of one number will do
+    if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
         raise TypeError(f"{function}: {key} must be a number, got {value!r}")
-    value = float(value)
+    value = float(plain)
     if not (math.isfinite(value) and low <= value <= high):
         bounds = f"in [{low:g}, {high:g}]" if math.isfinite(high) else f"finite and at least {low:g}"
         raise ValueError(f"{function}: {key} must be {bounds}, got {value!r}")
+    return value
+
+
+def probability(where, name, value):
+    """`value` as a float in [0, 1)."""
+    value = number(where, name, value, 0, 1)
+    if value == 1:
+        raise ValueError(f"{where}: {name} must be below 1, got {value}")
     return value
 
 

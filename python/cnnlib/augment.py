@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnlib._modeling import positive_int
-from cnnlib._params import choice, number
+from cnnlib._params import choice, number, positive_int
 from cnnlib._registry import Registry
 
 __all__ = [

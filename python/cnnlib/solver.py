@@ -17,8 +17,8 @@ from cnnlib._batches import (
     subsample,
 )
 from cnnlib._model_state import average_into, check_model, restore, set_random_state, snapshot
-from cnnlib._modeling import positive_int, probability, random_stream
-from cnnlib._params import check_keys, choice, integer, number
+from cnnlib._params import check_keys, choice, integer, number, positive_int, probability
+from cnnlib._random import random_stream
 from cnnlib._registry import OWN
 from cnnlib._run_file import checkpoint_prefix, load_weights, read_run, save_run, set_run
 from cnnlib._update import Updater, checked_gradients

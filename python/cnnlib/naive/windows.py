@@ -5,7 +5,7 @@ import numpy as np
 
 def _pair(value):
     """An int is meant for both directions; otherwise (vertical, horizontal)."""
-    return (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    return (int(value), int(value)) if np.ndim(value) == 0 else tuple(value)
 
 
 def _pads(pad, size, extent, stride):
@@ -24,7 +24,7 @@ def _pads(pad, size, extent, stride):
             total = max((windows - 1) * step + span - length, 0)
             pads.append((total // 2, total - total // 2))
         return tuple(pads)
-    vertical, horizontal = _pair(pad)
+    vertical, horizontal = pad if isinstance(pad, (tuple, list)) else _pair(pad)
     return _pair(vertical), _pair(horizontal)
 
 
@@ -37,14 +37,30 @@ def _geometry(param, size, kernel, default_stride=1):
     return stride, dilation, pads, extent
 
 
-def _output_size(length, pads, span, step, ceil_mode=False):
+def _refuse_empty(function, name, x):
+    """N = 0 is an empty batch; images, samples and filters without values make no sense."""
+    if 0 in x.shape[1:]:
+        raise ValueError(f"{function}: {name} has an empty dimension: its shape is {x.shape}")
+
+
+def _conv_geometry(function, conv_param, x, w):
+    """Stride, dilation, pads and extent."""
+    _refuse_empty(function, "x", x)
+    if 0 in w.shape:
+        raise ValueError(f"{function}: w has an empty dimension: its shape is {w.shape}")
+    return _geometry(conv_param, x.shape[2:], w.shape[2:])
+
+
+def _output_size(function, length, pads, span, step, ceil_mode=False):
     """1 + (length + pads - span) // step, or with ceil_mode the division rounded up.
 
     A window that ceil_mode adds has to start inside the image or its leading padding.
     """
     room = length + sum(pads) - span
     if room < 0:
-        raise ValueError(f"the window is larger than the padded input: {span} > {length + sum(pads)}")
+        raise ValueError(
+            f"{function}: the window is larger than the padded input: {span} > {length + sum(pads)}"
+        )
     if not ceil_mode:
         return 1 + room // step
     windows = 1 + -(-room // step)
@@ -64,11 +80,13 @@ def _taps_inside(start, span, dilation, length):
     return slice(first, min(max(start + span, 0), length), dilation)
 
 
-def _pool_geometry(pool_param, H, W):
+def _pool_geometry(function, pool_param, x):
     """Stride (by default the pool's size), dilation, pads, extent, OH and OW."""
+    _refuse_empty(function, "x", x)
+    H, W = x.shape[2:]
     pool = pool_param["pool_height"], pool_param["pool_width"]
     stride, dilation, pads, extent = _geometry(pool_param, (H, W), pool, default_stride=pool)
     ceil_mode = pool_param.get("ceil_mode", False)
-    OH = _output_size(H, pads[0], extent[0], stride[0], ceil_mode)
-    OW = _output_size(W, pads[1], extent[1], stride[1], ceil_mode)
+    OH = _output_size(function, H, pads[0], extent[0], stride[0], ceil_mode)
+    OW = _output_size(function, W, pads[1], extent[1], stride[1], ceil_mode)
     return stride, dilation, pads, extent, OH, OW

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, flag, integer, pads, pair
+from cnnlib.layers.caches import unpack
 
 _MAX_KEYS = ("pool_height", "pool_width", "stride", "pad", "dilation", "ceil_mode")
 _AVG_KEYS = ("pool_height", "pool_width", "stride", "pad", "ceil_mode", "count_include_pad")
+_CACHE = ("x", "pool_param")
 
 
 class MaxPoolCache(tuple):
@@ -19,6 +23,8 @@ class MaxPoolCache(tuple):
 def _geometry(function, param, x, keys):
     """The compiled layers' geometry tuple, and ceil_mode."""
     check_keys(function, "pool_param", param, keys, required=("pool_height", "pool_width"))
+    if x.ndim == 4 and 0 in x.shape[1:]:
+        raise ValueError(f"{function}: x has an empty image: its shape is {x.shape}")
     get = param.get
     PH = integer(function, "pool_height", param["pool_height"])
     PW = integer(function, "pool_width", param["pool_width"])
@@ -106,7 +112,7 @@ def max_pool_backward(dout, cache):
 
 
 def _max_pool_backward(function, dout, cache):
-    x, pool_param = cache
+    x, pool_param = unpack(function, cache, *_CACHE)
     (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
     geometry = _geometry(function, pool_param, x, _MAX_KEYS)
     then, argmax = getattr(cache, "winners", None) or (None, None)
@@ -173,11 +179,10 @@ def avg_pool_backward(dout, cache):
     ValueError, TypeError
         As in `avg_pool_forward`, or `dout` of another shape than the output.
     """
-    x, pool_param = cache
-    (dout, x), dtype = prepare_backward("avg_pool_backward", dout, ("x",), x)
-    return result(
-        _core.avg_pool_backward(dout, x, *_avg_arguments("avg_pool_backward", pool_param, x)), dtype
-    )
+    function = "avg_pool_backward"
+    x, pool_param = unpack(function, cache, *_CACHE)
+    (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
+    return result(_core.avg_pool_backward(dout, x, *_avg_arguments(function, pool_param, x)), dtype)
 
 
 def global_avg_pool_forward(x, *, out=None):
@@ -195,17 +200,19 @@ def global_avg_pool_forward(x, *, out=None):
     -------
     out : array, (N, C)
     cache : tuple
-        For `global_avg_pool_backward`.
+        (shape of x, dtype of the result), for `global_avg_pool_backward`.
 
     Raises
     ------
     ValueError
-        x not (N, C, H, W), or an empty plane.
+        x not (N, C, H, W), or empty images.
     TypeError
         An array of an unsupported type.
     """
     function = "global_avg_pool_forward"
     (x,), dtype = prepare(function, ("x",), x)
+    if 0 in x.shape[1:]:
+        raise ValueError(f"{function}: x must be (N, C, H, W) with C, H, W >= 1, got shape {x.shape}")
     out = _core.global_avg_pool_forward(x, prepare_out(function, out, dtype, x))
     return result(out, dtype), (x.shape, dtype)
 
@@ -219,7 +226,7 @@ def global_avg_pool_backward(dout, cache):
     dout : array, (N, C)
         Gradient of the loss with respect to the output.
     cache : tuple
-        From `global_avg_pool_forward`.
+        (shape of x, dtype of dx).
 
     Returns
     -------
@@ -230,6 +237,13 @@ def global_avg_pool_backward(dout, cache):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    shape, dtype = cache
-    (dout,), _ = prepare("global_avg_pool_backward", ("dout",), dout)
-    return _core.global_avg_pool_backward(dout, shape).astype(dtype, copy=False)
+    function = "global_avg_pool_backward"
+    shape, dtype = unpack(function, cache, "shape", "dtype")
+    if not (isinstance(shape, tuple) and len(shape) == 4 and isinstance(dtype, np.dtype)):
+        kinds = f"{type(shape).__name__}, {type(dtype).__name__}"
+        raise TypeError(f"{function}: cache must be ((N, C, H, W), dtype), got {kinds}")
+    N, C, H, W = (integer(function, "shape in cache", size) for size in shape)
+    if min(C, H, W) < 1 or N < 0:
+        raise ValueError(f"{function}: shape in cache must be that of images, got {shape}")
+    (dout,), _ = prepare(function, ("dout",), dout)
+    return _core.global_avg_pool_backward(dout, (N, C, H, W)).astype(dtype, copy=False)

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
-from cnnlib._params import check_keys, choice, integer, number
+from cnnlib._params import check_keys, choice, flag, integer, number
+from cnnlib.layers.caches import statistics, unpack
 
 _BATCH_KEYS = ("mode", "eps", "momentum", "running_mean", "running_var")
 _NAMES = ("x", "gamma", "beta")
+_BATCH_CACHE = ("(x, gamma, beta)", "mean", "inv_std", "from_batch")
+_ROW_CACHE = ("(x, gamma, beta)", "mean", "inv_std", "G")
 _ROW_KEYS = ("eps", "mode")  # 'mode' is accepted, and has no meaning here
-
-
-class _BatchCache(NamedTuple):
-    arrays: tuple  # x, gamma, beta as they came
-    mean: np.ndarray
-    inv_std: np.ndarray
-    from_batch: bool
-
-
-class _RowCache(NamedTuple):
-    arrays: tuple  # x, gamma, beta as they came
-    mean: np.ndarray
-    inv_std: np.ndarray
-    groups: int
 
 
 def _running(function, name, bn_param, shape, dtype):
@@ -61,9 +48,16 @@ def _moved(function, running, statistics, momentum):
     ]
 
 
+def _refuse_empty(function, x):
+    """N = 0 has empty results; samples without values have no statistics."""
+    if 0 in x.shape[1:]:
+        raise ValueError(f"{function}: x has an empty dimension: its shape is {x.shape}")
+
+
 def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
     arrays = (x, gamma, beta)
     (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
+    _refuse_empty(function, x)
     mode, eps, momentum = _batch_options(function, bn_param)
     out = prepare_out(function, out, dtype, x, gamma, beta)
     running = _running_statistics(function, bn_param, x.shape[1:2], x.dtype)
@@ -79,13 +73,22 @@ def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
         running = _moved(function, running, (mean, var), momentum)
     if mode == "train":
         bn_param["running_mean"], bn_param["running_var"] = running
-    return result(out, dtype), _BatchCache(arrays, mean, inv_std, from_batch)
+    return result(out, dtype), (arrays, mean, inv_std, from_batch)
+
+
+def _unpack_batchnorm(function, cache):
+    """(x, gamma, beta), mean, inv_std and from_batch: whether the two came from x, or were running ones."""
+    arrays, mean, inv_std, from_batch = unpack(function, cache, *_BATCH_CACHE)
+    unpack(function, arrays, *_NAMES)
+    return arrays, *statistics(function, mean, inv_std), flag(function, "from_batch in cache", from_batch)
 
 
 def _batchnorm_backward(function, ndim, dout, cache, relu=False):
-    (dout, x, gamma, beta), dtype = prepare_backward(function, dout, _NAMES, *cache.arrays)
+    arrays, mean, inv_std, from_batch = _unpack_batchnorm(function, cache)
+    (dout, x, gamma, beta), dtype = prepare_backward(function, dout, _NAMES, *arrays)
+    _refuse_empty(function, x)
     grads = _core.batchnorm_backward(
-        function, dout, x, ndim, cache.mean, cache.inv_std, gamma, beta if relu else None, cache.from_batch
+        function, dout, x, ndim, mean, inv_std, gamma, beta if relu else None, from_batch
     )
     return tuple(result(grad, dtype) for grad in grads)
 
@@ -114,8 +117,8 @@ def batchnorm_forward(x, gamma, beta, bn_param, *, out=None):
     -------
     out : array, (N, D)
         gamma * (x - mean) / sqrt(var + eps) + beta; 'test' takes the running statistics.
-    cache : opaque
-        For `batchnorm_backward`.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, from_batch), for `batchnorm_backward`.
 
     Raises
     ------
@@ -142,8 +145,8 @@ def batchnorm_backward(dout, cache):
     ----------
     dout : array, (N, D)
         Gradient of the loss with respect to the output.
-    cache : opaque
-        From `batchnorm_forward`.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, from_batch), the statistics (D,) in float64.
 
     Returns
     -------
@@ -176,8 +179,8 @@ def spatial_batchnorm_forward(x, gamma, beta, bn_param, *, out=None):
     Returns
     -------
     out : array, (N, C, H, W)
-    cache : opaque
-        For `spatial_batchnorm_backward`.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, from_batch), for `spatial_batchnorm_backward`.
 
     Raises
     ------
@@ -195,8 +198,8 @@ def spatial_batchnorm_backward(dout, cache):
     ----------
     dout : array, (N, C, H, W)
         Gradient of the loss with respect to the output.
-    cache : opaque
-        From `spatial_batchnorm_forward`.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, from_batch), the statistics (C,) in float64.
 
     Returns
     -------
@@ -214,12 +217,13 @@ def spatial_batchnorm_backward(dout, cache):
 def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out):
     arrays = (x, gamma, beta)
     (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
+    _refuse_empty(function, x)
     check_keys(function, name, param, _ROW_KEYS)
     eps = number(function, "eps", param.get("eps", 1e-5), 0)
     out = prepare_out(function, out, dtype, x, gamma, beta)
     gamma, beta = _flat(gamma, x), _flat(beta, x)
     out, mean, inv_std = _core.rownorm_forward(function, x, ndim, gamma, beta, groups, eps, out)
-    return result(out, dtype), _RowCache(arrays, mean, inv_std, groups)
+    return result(out, dtype), (arrays, mean, inv_std, groups)
 
 
 def _flat(parameter, x):
@@ -228,9 +232,14 @@ def _flat(parameter, x):
 
 
 def _rownorm_backward(function, ndim, dout, cache):
-    (dout, x, gamma, beta), dtype = prepare_backward(function, dout, _NAMES, *cache.arrays)
+    arrays, mean, inv_std, groups = unpack(function, cache, *_ROW_CACHE)
+    unpack(function, arrays, *_NAMES)
+    mean, inv_std = statistics(function, mean, inv_std)
+    groups = integer(function, "G in cache", groups)
+    (dout, x, gamma, beta), dtype = prepare_backward(function, dout, _NAMES, *arrays)
+    _refuse_empty(function, x)
     dx, dgamma, dbeta = _core.rownorm_backward(
-        function, dout, x, ndim, cache.mean, cache.inv_std, _flat(gamma, x), cache.groups
+        function, dout, x, ndim, mean, inv_std, _flat(gamma, x), groups
     )
     shaped = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
     return tuple(result(grad, dtype) for grad in (dx, *shaped))
@@ -255,8 +264,8 @@ def layernorm_forward(x, gamma, beta, ln_param, *, out=None):
     -------
     out : array, (N, D)
         gamma * (x - mean) / sqrt(var + eps) + beta, with each row's mean and biased variance.
-    cache : opaque
-        For `layernorm_backward`.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, 1), for `layernorm_backward`.
 
     Raises
     ------
@@ -280,8 +289,8 @@ def layernorm_backward(dout, cache):
     ----------
     dout : array, (N, D)
         Gradient of the loss with respect to the output.
-    cache : opaque
-        From `layernorm_forward`.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, 1), the statistics (N,) in float64.
 
     Returns
     -------
@@ -316,8 +325,8 @@ def spatial_groupnorm_forward(x, gamma, beta, G, gn_param, *, out=None):
     Returns
     -------
     out : array, (N, C, H, W)
-    cache : opaque
-        For `spatial_groupnorm_backward`.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, G), for `spatial_groupnorm_backward`.
 
     Raises
     ------
@@ -342,8 +351,8 @@ def spatial_groupnorm_backward(dout, cache):
     ----------
     dout : array, (N, C, H, W)
         Gradient of the loss with respect to the output.
-    cache : opaque
-        From `spatial_groupnorm_forward`.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, G), the statistics (N * G,) in float64.
 
     Returns
     -------

@@ -6,9 +6,11 @@ from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._config import CONV_ALGORITHMS
 from cnnlib._params import check_keys, choice, integer, pads, pair, wanted
+from cnnlib.layers.caches import unpack
 
 _KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
 _GRADIENTS = ("dx", "dw", "db")
+_CACHE = ("x", "w", "b", "conv_param")
 
 
 def _geometry(function, param, x, w, keys=_KEYS, same=True):
@@ -103,7 +105,7 @@ def conv_backward(dout, cache, *, needs=None):
 
 
 def _conv_backward(function, dout, cache, needs):
-    x, w, b, conv_param = cache
+    x, w, b, conv_param = unpack(function, cache, *_CACHE)
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
     plain = _core.plain_conv_backward(function, dout, x, w, b, conv_param, need_dx, need_dw, need_db)
     if plain is not None:  # most calls
@@ -184,7 +186,7 @@ def conv_transpose_backward(dout, cache, *, needs=None):
         As in `conv_transpose_forward`, or `dout` of another shape than the output.
     """
     function = "conv_transpose_backward"
-    x, w, b, conv_param = cache
+    x, w, b, conv_param = unpack(function, cache, *_CACHE)
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
     (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
     arguments = _transpose_arguments(function, conv_param, x, w)

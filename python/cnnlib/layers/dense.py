@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, result
 from cnnlib._params import check_keys, choice, integer, number, wanted
+from cnnlib.layers.caches import unpack
 
 _GRADIENTS = ("dx", "dw", "db")
 
@@ -79,7 +81,7 @@ def affine_backward(dout, cache, *, needs=None):
 
 
 def _affine_backward(function, dout, cache, needs):
-    x, w, b = cache
+    x, w, b = unpack(function, cache, "x", "w", "b")
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
     (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
     dx, dw, db = _core.affine_backward(
@@ -153,7 +155,7 @@ def leaky_relu_forward(x, alpha=0.01):
     -------
     out : array of the shape of x
     cache : tuple
-        For `leaky_relu_backward`.
+        (x, alpha), for `leaky_relu_backward`.
 
     Raises
     ------
@@ -174,7 +176,7 @@ def leaky_relu_backward(dout, cache):
     ----------
     dout : array of the shape of x
     cache : tuple
-        From `leaky_relu_forward`.
+        (x, alpha).
 
     Returns
     -------
@@ -185,8 +187,10 @@ def leaky_relu_backward(dout, cache):
     ValueError, TypeError
         `dout` of another shape than x, or of an unsupported type.
     """
-    x, alpha = cache
-    (dout, x), dtype = prepare_backward("leaky_relu_backward", dout, ("x",), x)
+    function = "leaky_relu_backward"
+    x, alpha = unpack(function, cache, "x", "alpha")
+    alpha = number(function, "alpha in cache", alpha)
+    (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
     return result(_core.leaky_relu_backward(dout, x, alpha), dtype)
 
 
@@ -233,7 +237,7 @@ def dropout_forward(x, dropout_param):
         if seed < 0:
             raise ValueError(f"{function}: seed must be at least 0, got {seed}")
         draw = np.random.RandomState(seed)
-    mask = (draw.rand(*x.shape) < keep).astype(x.dtype)
+    mask = np.asarray(draw.rand(*x.shape) < keep).astype(x.dtype)
     if keep > 0:
         mask /= x.dtype.type(keep)
     return result(_core.multiply(function, x, mask), dtype), (dropout_param, result(mask, dtype))
@@ -258,11 +262,15 @@ def dropout_backward(dout, cache):
     ValueError, TypeError
         `dout` of another shape than x, or of an unsupported type.
     """
-    _, mask = cache
+    function = "dropout_backward"
+    dropout_param, mask = unpack(function, cache, "dropout_param", "mask")
+    if not isinstance(dropout_param, Mapping):
+        kind = type(dropout_param).__name__
+        raise TypeError(f"{function}: dropout_param in cache must be a dict, got {kind}")
     if mask is None:
-        (dout,), dtype = prepare("dropout_backward", ("dout",), dout)
+        (dout,), dtype = prepare(function, ("dout",), dout)
         return result(dout.copy(), dtype)
-    (dout, mask), dtype = prepare_backward("dropout_backward", dout, ("mask",), mask)
+    (dout, mask), dtype = prepare_backward(function, dout, ("mask",), mask)
     if dout.shape != mask.shape:
-        raise ValueError(f"dropout_backward: dout must have shape {mask.shape}, got {dout.shape}")
-    return result(_core.multiply("dropout_backward", dout, mask), dtype)
+        raise ValueError(f"{function}: dout must have shape {mask.shape}, got {dout.shape}")
+    return result(_core.multiply(function, dout, mask), dtype)

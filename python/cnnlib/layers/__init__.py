@@ -8,13 +8,13 @@ float32. Any strides, byte order and read-only memory are accepted; inputs are n
 loop versions of all of them, to read, are in `cnnlib.naive`.
 """
 
-from cnnlib._conv import (
+from cnnlib.layers.conv import (
     conv_backward,
     conv_forward,
     conv_transpose_backward,
     conv_transpose_forward,
 )
-from cnnlib._dense import (
+from cnnlib.layers.dense import (
     affine_backward,
     affine_forward,
     dropout_backward,
@@ -24,11 +24,11 @@ from cnnlib._dense import (
     relu_backward,
     relu_forward,
 )
-from cnnlib._loss import (
+from cnnlib.layers.losses import (
     softmax_loss,
     svm_loss,
 )
-from cnnlib._norm import (
+from cnnlib.layers.norm import (
     batchnorm_backward,
     batchnorm_forward,
     layernorm_backward,
@@ -38,7 +38,7 @@ from cnnlib._norm import (
     spatial_groupnorm_backward,
     spatial_groupnorm_forward,
 )
-from cnnlib._pool import (
+from cnnlib.layers.pool import (
     avg_pool_backward,
     avg_pool_forward,
     global_avg_pool_backward,
@@ -46,7 +46,7 @@ from cnnlib._pool import (
     max_pool_backward,
     max_pool_forward,
 )
-from cnnlib._sandwich import (
+from cnnlib.layers.sandwiches import (
     affine_bn_relu_backward,
     affine_bn_relu_forward,
     affine_relu_backward,

@@ -1,9 +1,9 @@
-"""Plain-loop pooling layers; read and import them through cnnlib.naive."""
+"""Plain-loop pooling layers."""
 
 import numpy as np
 
-from cnnlib._naive_dense import _float_dtype
-from cnnlib._naive_windows import _pool_geometry, _taps_inside
+from cnnlib.naive.dtypes import _float_dtype
+from cnnlib.naive.windows import _pool_geometry, _refuse_empty, _taps_inside
 
 
 def max_pool_forward_naive(x, pool_param):
@@ -25,7 +25,7 @@ def max_pool_forward_naive(x, pool_param):
         ``(x, pool_param)``
     """
     N, C, H, W = x.shape
-    stride, dilation, pads, extent, OH, OW = _pool_geometry(pool_param, H, W)
+    stride, dilation, pads, extent, OH, OW = _pool_geometry("max_pool_forward_naive", pool_param, x)
     (top, _), (left, _) = pads
 
     out = np.zeros((N, C, OH, OW), dtype=_float_dtype(x))
@@ -60,7 +60,7 @@ def max_pool_backward_naive(dout, cache):
     """
     x, pool_param = cache
     N, C, H, W = x.shape
-    stride, dilation, pads, extent, OH, OW = _pool_geometry(pool_param, H, W)
+    stride, dilation, pads, extent, OH, OW = _pool_geometry("max_pool_backward_naive", pool_param, x)
     (top, _), (left, _) = pads
 
     dx = np.zeros(x.shape, dtype=_float_dtype(x))
@@ -105,7 +105,7 @@ def avg_pool_forward_naive(x, pool_param):
         ``(x, pool_param)``
     """
     N, C, H, W = x.shape
-    stride, _, pads, extent, OH, OW = _pool_geometry(pool_param, H, W)
+    stride, _, pads, extent, OH, OW = _pool_geometry("avg_pool_forward_naive", pool_param, x)
     count_include_pad = pool_param.get("count_include_pad", True)
 
     out = np.zeros((N, C, OH, OW), dtype=_float_dtype(x))
@@ -138,7 +138,7 @@ def avg_pool_backward_naive(dout, cache):
     """
     x, pool_param = cache
     N, C, H, W = x.shape
-    stride, _, pads, extent, OH, OW = _pool_geometry(pool_param, H, W)
+    stride, _, pads, extent, OH, OW = _pool_geometry("avg_pool_backward_naive", pool_param, x)
     count_include_pad = pool_param.get("count_include_pad", True)
 
     dx = np.zeros(x.shape, dtype=_float_dtype(x))
@@ -157,20 +157,20 @@ def avg_pool_backward_naive(dout, cache):
 
 
 def global_avg_pool_forward_naive(x):
-    """The mean of each channel of each image: x (N, C, H, W) -> out (N, C). The cache is x."""
+    """The mean of each channel of each image: x (N, C, H, W) -> out (N, C). The cache is (shape, dtype)."""
+    _refuse_empty("global_avg_pool_forward_naive", "x", x)
     N, C, H, W = x.shape
     out = np.zeros((N, C), dtype=_float_dtype(x))
     for n in range(N):
         for c in range(C):
             out[n, c] = np.sum(x[n, c]) / (H * W)
-    return out, x
+    return out, (x.shape, out.dtype)
 
 
 def global_avg_pool_backward_naive(dout, cache):
     """Gradient of :func:`global_avg_pool_forward_naive`: dout (N, C) spread evenly over dx (N, C, H, W)."""
-    x = cache
-    N, C, H, W = x.shape
-    dx = np.zeros(x.shape, dtype=_float_dtype(x))
+    (N, C, H, W), dtype = cache
+    dx = np.zeros((N, C, H, W), dtype=dtype)
     for n in range(N):
         for c in range(C):
             dx[n, c] = dout[n, c] / (H * W)

@@ -2,80 +2,86 @@
 
 from __future__ import annotations
 
-from cnnlib._arrays import prepare, result
-from cnnlib._conv import _conv, _conv_backward
-from cnnlib._conv_norm import _conv_bn_relu, _conv_bn_relu_backward
-from cnnlib._dense import _affine, _affine_backward, _relu_backward
-from cnnlib._norm import _batchnorm, _batchnorm_backward
-from cnnlib._pool import _max_pool, _max_pool_backward
+from cnnlib._arrays import prepare, prepare_sandwich_backward, result
+from cnnlib.layers.caches import unpack
+from cnnlib.layers.conv import _conv, _conv_backward
+from cnnlib.layers.conv_norm import _conv_bn_relu, _conv_bn_relu_backward
+from cnnlib.layers.dense import _affine, _affine_backward, _relu_backward
+from cnnlib.layers.norm import _batchnorm, _batchnorm_backward, _unpack_batchnorm
+from cnnlib.layers.pool import _max_pool, _max_pool_backward
 
 _LAYER = ("x", "w", "b")
 _NORMED = ("x", "w", "b", "gamma", "beta")
 
 
 def _forward(function, names, chain, *arguments):
-    """Run a chain of layers on arrays (those in `names`) of one dtype; only its end is rounded to 16 bits."""
-    arrays, dtype = prepare(function, names, *arguments[: len(names)])
-    out, cache = chain(function, *arrays, *arguments[len(names) :])
-    return result(out, dtype), (cache, dtype)
+    """Run a chain of layers on arrays (those in `names`) of one dtype; only its end is rounded to 16 bits.
+
+    The chain gets the arrays as given, for its cache, and as prepared.
+    """
+    given = arguments[: len(names)]
+    arrays, dtype = prepare(function, names, *given)
+    out, cache = chain(function, given, *arrays, *arguments[len(names) :])
+    return result(out, dtype), cache
 
 
-def _backward(function, chain, dout, cache, needs):
-    cache, dtype = cache
-    return tuple(result(grad, dtype) for grad in chain(function, dout, cache, needs))
-
-
-def _affine_relu(function, x, w, b):
+def _affine_relu(function, given, x, w, b):
     out = _affine(function, x, w, b, relu=True)
-    return out, ((x, w, b), out)
+    return out, (given, out)
 
 
 def _affine_relu_backward(function, dout, cache, needs):
-    affine_cache, out = cache
+    affine_cache, out = unpack(function, cache, "affine's cache", "relu's cache")
     return _affine_backward(function, _relu_backward(function, dout, out), affine_cache, needs)
 
 
-def _affine_bn_relu(function, x, w, b, gamma, beta, bn_param):
+def _affine_bn_relu(function, given, x, w, b, gamma, beta, bn_param):
     a = _affine(function, x, w, b)
-    out, bn_cache = _batchnorm(function, 2, a, gamma, beta, bn_param, relu=True)
-    return out, ((x, w, b), bn_cache)
+    out, (_, *statistics) = _batchnorm(function, 2, a, gamma, beta, bn_param, relu=True)
+    return out, (given[:3], ((a, *given[3:]), *statistics))
 
 
 def _affine_bn_relu_backward(function, dout, cache, needs):
-    affine_cache, bn_cache = cache
+    affine_cache, bn_cache = unpack(function, cache, "affine's cache", "batch norm's cache")
+    x, w, b = unpack(function, affine_cache, *_LAYER)
+    (a, gamma, beta), *statistics = _unpack_batchnorm(function, bn_cache)
+    arrays, dtype = prepare_sandwich_backward(function, dout, a, _NORMED, x, w, b, gamma, beta)
+    dout, a, x, w, b, gamma, beta = arrays
+    bn_cache = (a, gamma, beta), *statistics
     da, dgamma, dbeta = _batchnorm_backward(function, 2, dout, bn_cache, relu=True)
-    return (*_affine_backward(function, da, affine_cache, needs), dgamma, dbeta)
+    grads = *_affine_backward(function, da, (x, w, b), needs), dgamma, dbeta
+    return tuple(result(grad, dtype) for grad in grads)
 
 
-def _conv_relu(function, x, w, b, conv_param):
+def _conv_relu(function, given, x, w, b, conv_param):
     out = _conv(function, x, w, b, conv_param, relu=True)
-    return out, ((x, w, b, conv_param), out)
+    return out, ((*given, conv_param), out)
 
 
 def _conv_relu_backward(function, dout, cache, needs):
-    conv_cache, out = cache
+    conv_cache, out = unpack(function, cache, "conv's cache", "relu's cache")
     return _conv_backward(function, _relu_backward(function, dout, out), conv_cache, needs)
 
 
-def _conv_relu_pool(function, x, w, b, conv_param, pool_param):
-    a, conv_cache = _conv_relu(function, x, w, b, conv_param)
+def _conv_relu_pool(function, given, x, w, b, conv_param, pool_param):
+    a, conv_cache = _conv_relu(function, given, x, w, b, conv_param)
     out, pool_cache = _max_pool(function, a, pool_param)
     return out, (conv_cache, pool_cache)
 
 
 def _conv_relu_pool_backward(function, dout, cache, needs):
-    conv_cache, pool_cache = cache
+    conv_cache, pool_cache = unpack(function, cache, "conv_relu's cache", "max_pool's cache")
     return _conv_relu_backward(function, _max_pool_backward(function, dout, pool_cache), conv_cache, needs)
 
 
-def _conv_bn_relu_pool(function, x, w, b, gamma, beta, conv_param, bn_param, pool_param):
-    a, conv_cache = _conv_bn_relu(function, x, w, b, gamma, beta, conv_param, bn_param)
+def _conv_bn_relu_pool(function, given, x, w, b, gamma, beta, conv_param, bn_param, pool_param):
+    a, conv_cache = _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, bn_param)
     out, pool_cache = _max_pool(function, a, pool_param)
     return out, (conv_cache, pool_cache)
 
 
 def _conv_bn_relu_pool_backward(function, dout, cache, needs):
-    conv_cache, pool_cache = cache
+    conv_cache, pool_cache = unpack(function, cache, "conv_bn_relu's cache", "max_pool's cache")
     return _conv_bn_relu_backward(function, _max_pool_backward(function, dout, pool_cache), conv_cache, needs)
 
 
@@ -92,8 +98,8 @@ def affine_relu_forward(x, w, b):
     Returns
     -------
     out : array, (N, M)
-    cache : opaque
-        For `affine_relu_backward`.
+    cache : tuple
+        (affine's cache, relu's cache), for `affine_relu_backward`.
 
     Raises
     ------
@@ -110,7 +116,8 @@ def affine_relu_backward(dout, cache, *, needs=None):
     Parameters
     ----------
     dout : array, (N, M)
-    cache : opaque
+    cache : tuple
+        (affine's cache, relu's cache).
     needs : tuple of 'dx', 'dw', 'db', optional
         The gradients wanted, all by default; the others come back as None.
 
@@ -123,7 +130,7 @@ def affine_relu_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _backward("affine_relu_backward", _affine_relu_backward, dout, cache, needs)
+    return _affine_relu_backward("affine_relu_backward", dout, cache, needs)
 
 
 def affine_bn_relu_forward(x, w, b, gamma, beta, bn_param):
@@ -142,8 +149,8 @@ def affine_bn_relu_forward(x, w, b, gamma, beta, bn_param):
     Returns
     -------
     out : array, (N, M)
-    cache : opaque
-        For `affine_bn_relu_backward`.
+    cache : tuple
+        (affine's cache, batchnorm's cache), for `affine_bn_relu_backward`.
 
     Raises
     ------
@@ -160,7 +167,8 @@ def affine_bn_relu_backward(dout, cache, *, needs=None):
     Parameters
     ----------
     dout : array, (N, M)
-    cache : opaque
+    cache : tuple
+        (affine's cache, batchnorm's cache).
     needs : tuple of 'dx', 'dw', 'db', optional
         Which of these are wanted, all by default; the others come back as None.
 
@@ -173,7 +181,7 @@ def affine_bn_relu_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _backward("affine_bn_relu_backward", _affine_bn_relu_backward, dout, cache, needs)
+    return _affine_bn_relu_backward("affine_bn_relu_backward", dout, cache, needs)
 
 
 def conv_relu_forward(x, w, b, conv_param):
@@ -191,8 +199,8 @@ def conv_relu_forward(x, w, b, conv_param):
     Returns
     -------
     out : array, (N, F, OH, OW)
-    cache : opaque
-        For `conv_relu_backward`.
+    cache : tuple
+        (conv's cache, relu's cache), for `conv_relu_backward`.
 
     Raises
     ------
@@ -209,7 +217,8 @@ def conv_relu_backward(dout, cache, *, needs=None):
     Parameters
     ----------
     dout : array, (N, F, OH, OW)
-    cache : opaque
+    cache : tuple
+        (conv's cache, relu's cache).
     needs : tuple of 'dx', 'dw', 'db', optional
         The gradients wanted, all by default; the others come back as None.
 
@@ -222,7 +231,7 @@ def conv_relu_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _backward("conv_relu_backward", _conv_relu_backward, dout, cache, needs)
+    return _conv_relu_backward("conv_relu_backward", dout, cache, needs)
 
 
 def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
@@ -241,8 +250,8 @@ def conv_bn_relu_forward(x, w, b, gamma, beta, conv_param, bn_param):
     Returns
     -------
     out : array, (N, F, OH, OW)
-    cache : opaque
-        For `conv_bn_relu_backward`.
+    cache : tuple
+        (conv's cache, spatial_batchnorm's cache), for `conv_bn_relu_backward`.
 
     Raises
     ------
@@ -261,7 +270,8 @@ def conv_bn_relu_backward(dout, cache, *, needs=None):
     Parameters
     ----------
     dout : array, (N, F, OH, OW)
-    cache : opaque
+    cache : tuple
+        (conv's cache, spatial_batchnorm's cache).
     needs : tuple of 'dx', 'dw', 'db', optional
         Which of these are wanted, all by default; the others come back as None.
 
@@ -274,7 +284,7 @@ def conv_bn_relu_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _backward("conv_bn_relu_backward", _conv_bn_relu_backward, dout, cache, needs)
+    return _conv_bn_relu_backward("conv_bn_relu_backward", dout, cache, needs)
 
 
 def conv_relu_pool_forward(x, w, b, conv_param, pool_param):
@@ -293,8 +303,8 @@ def conv_relu_pool_forward(x, w, b, conv_param, pool_param):
     -------
     out : array, (N, F, PH, PW)
         The pool's output.
-    cache : opaque
-        For `conv_relu_pool_backward`.
+    cache : tuple
+        (conv_relu's cache, max_pool's cache), for `conv_relu_pool_backward`.
 
     Raises
     ------
@@ -311,7 +321,8 @@ def conv_relu_pool_backward(dout, cache, *, needs=None):
     Parameters
     ----------
     dout : array of the shape of the output
-    cache : opaque
+    cache : tuple
+        (conv_relu's cache, max_pool's cache).
     needs : tuple of 'dx', 'dw', 'db', optional
         The gradients wanted, all by default; the others come back as None.
 
@@ -324,7 +335,7 @@ def conv_relu_pool_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _backward("conv_relu_pool_backward", _conv_relu_pool_backward, dout, cache, needs)
+    return _conv_relu_pool_backward("conv_relu_pool_backward", dout, cache, needs)
 
 
 def conv_bn_relu_pool_forward(x, w, b, gamma, beta, conv_param, bn_param, pool_param):
@@ -344,8 +355,8 @@ def conv_bn_relu_pool_forward(x, w, b, gamma, beta, conv_param, bn_param, pool_p
     -------
     out : array
         The pool's output.
-    cache : opaque
-        For `conv_bn_relu_pool_backward`.
+    cache : tuple
+        (conv_bn_relu's cache, max_pool's cache), for `conv_bn_relu_pool_backward`.
 
     Raises
     ------
@@ -374,7 +385,8 @@ def conv_bn_relu_pool_backward(dout, cache, *, needs=None):
     Parameters
     ----------
     dout : array of the shape of the output
-    cache : opaque
+    cache : tuple
+        (conv_bn_relu's cache, max_pool's cache).
     needs : tuple of 'dx', 'dw', 'db', optional
         Which of these are wanted, all by default; the others come back as None.
 
@@ -387,4 +399,4 @@ def conv_bn_relu_pool_backward(dout, cache, *, needs=None):
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _backward("conv_bn_relu_pool_backward", _conv_bn_relu_pool_backward, dout, cache, needs)
+    return _conv_bn_relu_pool_backward("conv_bn_relu_pool_backward", dout, cache, needs)

@@ -1,45 +1,14 @@
-"""From a ConvNet's spec to its stages: parameters, shapes and costs, and how a stage runs.
+"""From a spec to its stages: shapes, parameters and costs."""
 
-A stage is one line of the spec. A call is what runs: a stage, or several that the library has a sandwich
-layer for, or a residual block of calls.
-"""
-
-import difflib
 import math
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from cnnlib import _core, layers
-from cnnlib._modeling import positive_int, probability
-from cnnlib._params import check_keys, choice, flag, number, pair
-
-_SANDWICHES = {
-    ("conv", "spatial_batchnorm", "relu", "max_pool"): "conv_bn_relu_pool",
-    ("conv", "spatial_batchnorm", "relu"): "conv_bn_relu",
-    ("conv", "relu", "max_pool"): "conv_relu_pool",
-    ("conv", "relu"): "conv_relu",
-    ("affine", "batchnorm", "relu"): "affine_bn_relu",
-    ("affine", "relu"): "affine_relu",
-}
-_POOL_OPTIONS = ("stride", "pad", "ceil_mode")
-_OPTIONS = {
-    "conv": ("size", "stride", "pad", "dilation", "groups", "bias", "init", "frozen"),
-    "depthwise": ("multiplier", "stride", "pad", "dilation", "bias"),
-    "affine": ("bias",),
-    "batchnorm": ("momentum", "eps", "scale"),
-    "groupnorm": ("eps",),
-    "relu": (),
-    "leaky_relu": (),
-    "scale": (),
-    "max_pool": (*_POOL_OPTIONS, "dilation"),
-    "avg_pool": (*_POOL_OPTIONS, "count_include_pad"),
-    "global_avg_pool": (),
-    "global_max_pool": (),
-    "dropout": (),
-    "residual": ("shortcut",),
-}
-_WITHOUT_VALUE = ("batchnorm", "relu", "leaky_relu", "global_avg_pool", "global_max_pool")
+from cnnlib._params import choice, flag, number, pair, positive_int, probability
+from cnnlib.models.calls import Call, ResidualCall, fuse
+from cnnlib.models.initialization import set_dirac
+from cnnlib.models.spec import parse
 
 
 @dataclass
@@ -96,7 +65,7 @@ class Builder:
         """The stages of a spec, with their calls: `(stages, calls)`."""
         if isinstance(spec, (str, dict)) or not hasattr(spec, "__iter__"):
             raise TypeError(f"ConvNet: {place}s must be a list, got {spec!r}")
-        parsed = [_parse(f"{place} {i}", entry) for i, entry in enumerate(spec, start=1)]
+        parsed = [parse(f"{place} {i}", entry) for i, entry in enumerate(spec, start=1)]
         stages, residuals = [], {}
         for i, (kind, value, options) in enumerate(parsed):
             where = f"ConvNet: {place} {i + 1} ({kind})"
@@ -114,7 +83,7 @@ class Builder:
                 raise type(error)(f"{where}: {error}") from error
             self.shape = stage.shape
             stages.append(stage)
-        return stages, _fuse(stages, residuals, self.frozen)
+        return stages, fuse(stages, residuals, self.frozen)
 
     # A method for each kind of stage ------------------------------------------------------------------
 
@@ -275,185 +244,6 @@ class Builder:
     def _stage(self, layer, label, shape, names=(), args=(), multiply_adds=0):
         num_params = sum(self.params[name].size for name in names if name)
         return Stage(layer, label, tuple(shape), names, args, num_params, multiply_adds)
-
-
-class Call:
-    """A layer or sandwich of cnnlib.layers with the names of its parameters and its other arguments."""
-
-    def __init__(self, layer, names, args, frozen=frozenset()):
-        self.layer, self.names, self.args, self.frozen = layer, names, args, frozen
-        self.skip_dx = False  # nothing before this call is trained
-
-    @property
-    def trained(self):
-        """Whether it has parameters that are trained."""
-        return any(name and name not in self.frozen for name in self.names)
-
-    def forward(self, params, x):
-        values = (params[name] if name else None for name in self.names)
-        return getattr(layers, f"{self.layer}_forward")(x, *values, *self.args)
-
-    def backward(self, dout, cache, grads):
-        """Write the gradients of the parameters that are trained to `grads`; return that of x."""
-        backward = getattr(layers, f"{self.layer}_backward")
-        if not self.names:
-            return backward(dout, cache)
-        if self.layer.startswith(("conv", "affine")):
-            weights = zip(("dw", "db"), self.names, strict=False)
-            needs = [need for need, name in weights if name and name not in self.frozen]
-            dx, *values = backward(dout, cache, needs=needs if self.skip_dx else ["dx", *needs])
-        else:
-            dx, *values = backward(dout, cache)
-        for name, value in zip(self.names, values, strict=True):
-            if name and name not in self.frozen:
-                grads[name] = value
-        return dx
-
-
-class ScaleCall(Call):
-    """factor * x, the one stage that is no layer of the library."""
-
-    def forward(self, params, x):
-        return x * x.dtype.type(self.args[0]), None
-
-    def backward(self, dout, cache, grads):
-        return dout * dout.dtype.type(self.args[0])
-
-
-class ResidualCall:
-    """body(x) + shortcut(x), and the relu stage behind it if there is one."""
-
-    def __init__(self, body, shortcut):
-        self.body, self.shortcut = body, shortcut
-        self.relu = False
-        self.skip_dx = False  # of no use here: the sum is trained in two places
-
-    @property
-    def trained(self):
-        return any(call.trained for call in (*self.body, *self.shortcut))
-
-    def forward(self, params, x):
-        out, body_caches = forward_all(self.body, params, x)
-        short, shortcut_caches = forward_all(self.shortcut, params, x)
-        add = _core.add_relu if self.relu else _core.add
-        out = add("ConvNet", out, np.ascontiguousarray(short))
-        return out, (body_caches, shortcut_caches, out if self.relu else None)
-
-    def backward(self, dout, cache, grads):
-        body_caches, shortcut_caches, out = cache
-        if self.relu:
-            dout = layers.relu_backward(dout, out)
-        # In this order nobody needs dout any more when the sum is written, which a body may have handed on.
-        short = backward_all(self.shortcut, dout, shortcut_caches, grads)
-        dx = backward_all(self.body, dout, body_caches, grads)
-        _core.add_to("ConvNet", dx, np.ascontiguousarray(short))
-        return dx
-
-
-def forward_all(calls, params, x):
-    """Run calls one after the other; return the last one's output and the list of their caches."""
-    caches = []
-    for call in calls:
-        x, cache = call.forward(params, x)
-        caches.append(cache)
-    return x, caches
-
-
-def backward_all(calls, dout, caches, grads):
-    """Run them backwards, using up `caches`, so that memory is free again as soon as possible."""
-    for call in reversed(calls):
-        dout = call.backward(dout, caches.pop(), grads)
-    return dout
-
-
-def skip_untrained(calls):
-    """Drop what nobody asks for from a network's backward pass; return how many calls it can do without.
-
-    That is the gradient of the images, and everything before the first call that is trained.
-    """
-    for i, call in enumerate(calls):
-        if call.trained:
-            call.skip_dx = True
-            return i
-    return len(calls)
-
-
-def set_dirac(w, where):
-    """Let the first C of the filters w (F, C, KH, KW) pass on a channel each (arXiv:1706.00388)."""
-    F, C, KH, KW = w.shape
-    if KH % 2 == 0 or KW % 2 == 0:
-        raise ValueError(f"{where}: a dirac filter needs a middle, and {KH}x{KW} has none")
-    rows = np.arange(min(F, C))
-    w[rows] = 0
-    w[rows, rows, KH // 2, KW // 2] = 1
-
-
-def whitening_filters(X, w, eps):
-    """Filters like w (2k, C, KH, KW) that make uncorrelated outputs of variance 1 from the images X.
-
-    They are the k eigenvectors of largest eigenvalue of the covariance matrix of X's patches, each divided by
-    the root of its eigenvalue (plus `eps`), and the same with the opposite sign.
-    """
-    F, C, KH, KW = w.shape
-    patches = np.lib.stride_tricks.sliding_window_view(X, (KH, KW), axis=(2, 3))
-    D = C * KH * KW
-    total, square, count = np.zeros(D), np.zeros((D, D)), 0
-    for some in np.array_split(patches, max(1, len(X) // 100)):  # bounds the memory of the copies
-        rows = some.transpose(0, 2, 3, 1, 4, 5).reshape(-1, D).astype(np.float64)
-        total += rows.sum(axis=0)
-        square += rows.T @ rows
-        count += len(rows)
-    mean = total / count
-    values, vectors = np.linalg.eigh(square / count - np.outer(mean, mean))
-    chosen = np.argsort(values)[::-1][: F // 2]
-    vectors = vectors[:, chosen].T
-    largest = np.abs(vectors).argmax(axis=1)
-    vectors *= np.sign(vectors[np.arange(len(vectors)), largest])[:, None]  # LAPACKs differ in the sign
-    filters = vectors / np.sqrt(np.maximum(values[chosen], 0) + eps)[:, None]
-    return np.concatenate([filters, -filters]).reshape(w.shape).astype(w.dtype)
-
-
-def _fuse(stages, residuals, frozen):
-    """The calls for a list of stages: the longest sandwich that fits, else the layer by itself."""
-    calls, i = [], 0
-    while i < len(stages):
-        if i in residuals:
-            calls.append(residuals[i])
-            i += 1
-            if i < len(stages) and stages[i].layer == "relu":
-                residuals[i - 1].relu = True
-                i += 1
-            continue
-        for length in (4, 3, 2, 1):
-            run = stages[i : i + length]
-            name = _SANDWICHES.get(tuple(stage.layer for stage in run))
-            if name or length == 1:
-                break
-        names = sum((stage.names for stage in run), ())
-        kind = ScaleCall if run[0].layer == "scale" else Call
-        calls.append(kind(name or run[0].layer, names, sum((stage.args for stage in run), ()), frozen))
-        i += len(run)
-    return calls
-
-
-def _parse(place, entry):
-    """A line of the spec as (kind, value, options)."""
-    if isinstance(entry, str):
-        kind, value, options = entry, None, {}
-        if kind in _OPTIONS and kind not in _WITHOUT_VALUE:
-            raise ValueError(f"ConvNet: {place}: {kind} needs a value: {{{kind!r}: ...}}")
-    elif isinstance(entry, dict) and entry:
-        kinds = [key for key in entry if key in _OPTIONS]
-        kind = kinds[0] if len(kinds) == 1 else next(iter(entry))
-        value, options = entry[kind], {key: item for key, item in entry.items() if key != kind}
-    else:
-        raise TypeError(f"ConvNet: {place} must be a name or a dict such as {{'conv': 16}}, got {entry!r}")
-    if kind not in _OPTIONS:
-        near = difflib.get_close_matches(str(kind), _OPTIONS, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_OPTIONS)}"
-        raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {hint}")
-    check_keys(f"ConvNet: {place}", kind, options, _OPTIONS[kind])
-    return kind, value, options
 
 
 def _projection(where, before, after):

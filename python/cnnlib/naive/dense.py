@@ -1,12 +1,8 @@
-"""Plain-loop affine layer, activations, dropout and losses; read and import them through cnnlib.naive."""
+"""Plain-loop affine layer, activations and dropout."""
 
 import numpy as np
 
-
-def _float_dtype(*arrays):
-    """The dtype of a layer's results: that of its arrays together, and float64 for integers and bools."""
-    dtype = np.result_type(*(array for array in arrays if array is not None))
-    return np.dtype(np.float64) if dtype.kind in "iub" else dtype
+from cnnlib.naive.dtypes import _float_dtype
 
 
 def affine_forward_naive(x, w, b):
@@ -73,7 +69,7 @@ def affine_backward_naive(dout, cache):
 
 def relu_forward_naive(x):
     """``out = max(x, 0)``, x of any shape; NaN stays NaN. The cache is x."""
-    return np.maximum(x, 0).astype(_float_dtype(x)), x
+    return np.asarray(np.maximum(x, 0), dtype=_float_dtype(x)), x
 
 
 def relu_backward_naive(dout, cache):
@@ -118,76 +114,13 @@ def dropout_forward_naive(x, dropout_param):
     seed = dropout_param.get("seed")
     random = np.random if seed is None else np.random.RandomState(seed)
     keep = 1 - dropout_param["p"]
-    mask = (random.rand(*x.shape) < keep).astype(dtype)
+    mask = np.asarray(random.rand(*x.shape) < keep).astype(dtype)
     if keep > 0:
         mask /= keep
-    return x * mask, (dropout_param, mask)
+    return np.asarray(x * mask), (dropout_param, mask)
 
 
 def dropout_backward_naive(dout, cache):
     """Gradient of :func:`dropout_forward_naive`: ``dout * mask``, or dout in test mode."""
     _, mask = cache
-    return dout.copy() if mask is None else dout * mask
-
-
-def softmax_loss_naive(x, y):
-    """Mean cross-entropy of the softmax probabilities.
-
-    ``p[n, c] = exp(x[n, c]) / sum over k of exp(x[n, k])``, ``loss = mean over n of -log p[n, y[n]]``.
-    Its gradient is simple: ``dx[n, c] = (p[n, c] - [c == y[n]]) / N``.
-
-    Parameters
-    ----------
-    x : ndarray (N, C)
-        A score for each image and class.
-    y : ndarray (N,)
-        The right classes, integers in 0 .. C - 1.
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray (N, C)
-    """
-    N, C = x.shape
-    loss = 0.0
-    dx = np.zeros((N, C), dtype=_float_dtype(x))
-    for n in range(N):
-        shifted = x[n] - np.max(x[n])  # the same probabilities, and exp cannot overflow
-        total = np.sum(np.exp(shifted))
-        loss += (np.log(total) - shifted[y[n]]) / N
-        dx[n] = np.exp(shifted) / total / N
-        dx[n, y[n]] -= 1 / N
-    return float(loss), dx
-
-
-def svm_loss_naive(x, y):
-    """Multi-class hinge loss: each wrong class should score at least 1 below the right one.
-
-    ``margin[n, c] = max(0, x[n, c] - x[n, y[n]] + 1)`` for ``c != y[n]``, ``loss = sum of margins / N``. A
-    positive margin pushes its class down and the right class up by ``1 / N``.
-
-    Parameters
-    ----------
-    x : ndarray (N, C)
-        A score for each image and class.
-    y : ndarray (N,)
-        The right classes, integers in 0 .. C - 1.
-
-    Returns
-    -------
-    loss : float
-    dx : ndarray (N, C)
-    """
-    N, C = x.shape
-    loss = 0.0
-    dx = np.zeros((N, C), dtype=_float_dtype(x))
-    for n in range(N):
-        for c in range(C):
-            if c == y[n]:
-                continue
-            margin = np.maximum(0, x[n, c] - x[n, y[n]] + 1)
-            loss += margin / N
-            if margin > 0:
-                dx[n, c] += 1 / N
-                dx[n, y[n]] -= 1 / N
-    return float(loss), dx
+    return np.array(dout) if mask is None else np.asarray(dout * mask)

@@ -1,0 +1,25 @@
+"""Random streams that leave NumPy's global one alone."""
+
+import numbers
+import zlib
+
+import numpy as np
+
+
+def random_stream(seed, where):
+    """``np.random`` itself for None, otherwise a stream of its own, which leaves the global one alone."""
+    if seed is None:
+        return np.random
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
+        raise ValueError(f"{where}: seed must be None or an integer in 0 .. 2**32 - 1, got {seed!r}")
+    return np.random.RandomState(int(seed))
+
+
+def mask_seed(seed, X, layer):
+    """Seed of a dropout layer's mask for the minibatch X: the same X gives the same mask, another X another.
+
+    So the loss of a seeded model is a function of its parameters, which numeric gradients need, while
+    every minibatch of a training run still gets masks of its own, in any order and after any restart.
+    """
+    content = zlib.crc32(np.ascontiguousarray(X))
+    return int(np.random.SeedSequence([int(seed), content, layer]).generate_state(1)[0] >> 1)

@@ -1,0 +1,47 @@
+"""What the models share: regularisation, label smoothing, modes, the dtype."""
+
+import numpy as np
+
+from cnnlib.layers import softmax_loss
+
+
+def add_l2(params, grads, reg):
+    """Add ``reg * W`` to the gradient of each ``W*`` in `grads`; return ``reg / 2 * sum(W**2)`` over them."""
+    if reg == 0:
+        return 0.0
+    total = 0.0
+    for name, w in params.items():
+        if name.startswith("W") and name in grads:
+            grads[name] = grads[name] + reg * w
+            total += float(np.sum(w * w, dtype=np.float64))
+    return 0.5 * reg * total
+
+
+def smoothed_softmax_loss(scores, y, label_smoothing):
+    """Softmax loss for targets ``1 - label_smoothing`` at the label plus ``label_smoothing / C`` everywhere.
+
+    -log p[c] is the same for all c but for the score x[c], so against the plain loss only ``label_smoothing *
+    (x[y] - mean(x))`` comes in (Szegedy et al. 2015, arXiv:1512.00567, section 7).
+    """
+    loss, dscores = softmax_loss(scores, y)
+    if label_smoothing:
+        N, C = scores.shape
+        rows = np.arange(N)
+        loss += label_smoothing * float(np.mean(scores[rows, y] - scores.mean(axis=1), dtype=np.float64))
+        dscores[rows, y] += label_smoothing / N
+        dscores -= label_smoothing / (N * C)
+    return loss, dscores
+
+
+def set_mode(params, train):
+    """Put every batch-norm (or dropout) dict into 'train' or 'test' mode."""
+    for param in params:
+        param["mode"] = "train" if train else "test"
+
+
+def real_dtype(where, dtype):
+    """`dtype` as float32 or float64, the dtypes that training is meant for."""
+    dtype = np.dtype(dtype)
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"{where}: dtype must be float32 or float64, got {dtype}")
+    return dtype

@@ -1,0 +1,188 @@
+"""ConvNet: a deep network from a readable list of stages."""
+
+import copy
+
+import numpy as np
+
+from cnnlib._params import number, positive_int
+from cnnlib._random import mask_seed, random_stream
+from cnnlib.models.builder import Builder
+from cnnlib.models.calls import backward_all, forward_all, skip_untrained
+from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.initialization import whitening_filters
+from cnnlib.models.spec import resolve
+from cnnlib.models.summary import listed, table
+
+_WHITENING_IMAGES = 5000
+_CLASSIFIER_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
+
+
+class ConvNet:
+    """A network of the stages in `spec`, then an affine layer to the class scores and softmax.
+
+    Parameters
+    ----------
+    spec : list or str
+        One entry for each stage, or the name of a ready one: a key of ``cnnlib.convnet.NAMED_SPECS``
+        ('three-layer', 'vgg-small', 'resnet8', 'resnet20', 'mobile-small'). An entry is a name, or a dict
+        whose first key names the stage and whose other keys are options:
+
+        - ``{'conv': F, 'size': 3, 'stride': 1, 'pad': 'same', 'dilation': 1, 'groups': 1, 'bias': ...}``: F
+          filters of `size` (an int or (height, width)). `bias` defaults to True, but to False right
+          before a batch norm, which would take it out again; so it does below. ``'init': 'dirac'`` makes
+          the first filters pass on a channel each; ``'init': 'whiten'``, for a first convolution, sets them
+          by the images (see :meth:`initialize`). ``'frozen': True`` keeps filters and biases out of the
+          training, ``'frozen': 'filters'`` the filters.
+        - ``{'depthwise': 3, 'stride': 1, 'multiplier': 1, ...}``: a 3x3 filter (or `multiplier` of them)
+          for each channel alone; `pad`, `dilation`, `bias` as for conv.
+        - ``{'affine': M, 'bias': ...}``: images are flattened.
+        - ``'batchnorm'`` or ``{'batchnorm': None, 'momentum': 0.9, 'eps': 1e-5, 'scale': True}``, per
+          channel of images; without `scale` the gammas stay 1. ``{'groupnorm': G, 'eps': 1e-5}``.
+        - ``'relu'``, ``'leaky_relu'`` or ``{'leaky_relu': slope}``; ``{'scale': factor}``.
+        - ``{'max_pool': 2, 'stride': ..., 'pad': 0, 'ceil_mode': False}``, ``{'avg_pool': ...}`` with
+          `count_include_pad`, ``'global_avg_pool'``, ``'global_max_pool'``.
+        - ``{'dropout': p}``: drops with probability p.
+        - ``{'residual': [stages], 'shortcut': [stages]}``: the sum of both branches. Without a `shortcut`
+          that is the identity, or, where the body changes the shape, a strided 1x1 convolution with
+          batch norm (He et al. 2015, arXiv:1512.03385, option B). A relu behind
+          the sum is a stage of its own.
+
+    input_dim : (int, int, int)
+        C, H, W of the images; or (D,) for a net without images.
+    num_classes : int
+    reg : float
+        Strength of L2 regularisation: ``reg / 2 * sum(W**2)``, summed over the ``W*``, is added to the loss.
+    weight_scale : float or None
+        Standard deviation of the normally distributed initial weights; None: ``sqrt(2 / fan_in)`` for each
+        layer (He et al. 2015, arXiv:1502.01852) and 0.01 for the last.
+    dtype : np.float32 or np.float64
+    seed : int or None
+        Governs the weights and the dropout masks as in :class:`cnnlib.models.FullyConnectedNet`.
+
+    Attributes
+    ----------
+    params : dict
+        ``W1 b1 W2 b2 ...`` in the order of the convolutions and affine layers (in a residual block the body
+        first), and ``gamma1 beta1 ...`` in the order of the norms.
+    frozen : tuple of str
+        The names of the parameters that are not trained: :meth:`loss` gives no gradient of them.
+    bn_params : list of dict
+        Of the batch norms; holds the running statistics.
+    label_smoothing : float
+        Share of each label's probability that is spread evenly over all classes (Szegedy et al. 2015,
+        arXiv:1512.00567); 0 at first.
+    num_params, multiply_adds : int
+        Of the whole network; multiply-adds of convolutions and affine layers for one image, forward.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a spec that cannot be built: the message names the stage, and the nearest known name if one
+        is unknown. For settings out of range.
+
+    Examples
+    --------
+    >>> net = ConvNet([{'conv': 16}, 'batchnorm', 'relu', {'max_pool': 2}, {'dropout': 0.2}], (1, 8, 8), 10)
+    >>> print(net.summary())
+    """
+
+    def __init__(
+        self,
+        spec,
+        input_dim=(3, 32, 32),
+        num_classes=10,
+        *,
+        reg=0.0,
+        weight_scale=None,
+        dtype=np.float32,
+        seed=None,
+    ):
+        where = "ConvNet"
+        self.spec = copy.deepcopy(resolve(spec))
+        self.input_dim = tuple(
+            positive_int(where, "input_dim", size) for size in np.atleast_1d(input_dim).tolist()
+        )
+        if len(self.input_dim) not in (1, 3):
+            raise ValueError(f"{where}: input_dim must be (C, H, W) or (D,), got {input_dim!r}")
+        self.num_classes = positive_int(where, "num_classes", num_classes)
+        self.reg = number(where, "reg", reg, 0)
+        self.dtype = real_dtype(where, dtype)
+        self.label_smoothing = 0.0
+        self.seed = seed
+        if weight_scale is not None:
+            weight_scale = number(where, "weight_scale", weight_scale, 0)
+
+        builder = Builder(self.input_dim, random_stream(seed, where), weight_scale, self.dtype)
+        self._stages, self._calls = builder.walk(self.spec)
+        if weight_scale is None:
+            builder.weight_scale = _CLASSIFIER_SCALE
+        stages, calls = builder.walk([{"affine": self.num_classes}], "classifier")
+        self._stages, self._calls = self._stages + stages, self._calls + calls
+        self._untrained = skip_untrained(self._calls)
+        self.params = builder.params
+        self.frozen = tuple(name for name in builder.params if name in builder.frozen)
+        self._whitening = builder.whitening
+        self.bn_params = builder.bn_params
+        self._dropout_params = builder.dropout_params
+
+    @property
+    def num_params(self):
+        return sum(value.size for value in self.params.values())
+
+    @property
+    def multiply_adds(self):
+        return sum(stage.multiply_adds for _, stage in listed(self._stages))
+
+    def initialize(self, X, eps=5e-4):
+        """Set the weights that depend on training images X (N, C, H, W), where they have not been set yet.
+
+        These are filters with ``'init': 'whiten'``: the eigenvectors of the covariance of X's patches, each
+        divided by ``sqrt(eigenvalue + eps)``, and the same with the opposite sign (Jordan 2024,
+        arXiv:2404.00498, section 3.2). The first 5000 images are enough. A Solver calls this.
+        """
+        name = self._whitening
+        if name is None or not np.isnan(self.params[name]).any():
+            return
+        X = self._images(X[:_WHITENING_IMAGES])
+        self.params[name] = whitening_filters(X, self.params[name], number("ConvNet", "eps", eps, 0))
+
+    def loss(self, X, y=None):
+        """Scores of X (N, C, H, W), or with labels y (N,) the loss and the gradients of all parameters.
+
+        Returns
+        -------
+        scores : ndarray (N, num_classes)
+            If y is None; nothing is dropped then, and batch norm uses its running statistics.
+        loss, grads : float, dict
+            Otherwise.
+        """
+        X = self._images(X)
+        if self._whitening is not None and np.isnan(self.params[self._whitening]).any():
+            raise ValueError("ConvNet: stage 1 waits for images to whiten: call initialize(X) first")
+        train = y is not None
+        set_mode(self.bn_params, train)
+        set_mode(self._dropout_params, train)
+        if train and self.seed is not None:
+            for layer, dropout_param in enumerate(self._dropout_params):
+                dropout_param["seed"] = mask_seed(self.seed, X, layer)
+
+        scores, caches = forward_all(self._calls, self.params, X)
+        if not train:
+            return scores
+        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
+        grads = {}
+        trained = slice(self._untrained, None)
+        backward_all(self._calls[trained], dscores, caches[trained], grads)
+        return loss + add_l2(self.params, grads, self.reg), grads
+
+    def _images(self, X):
+        X = np.asarray(X, dtype=self.dtype)
+        if X.shape[1:] != self.input_dim:
+            raise ValueError(
+                f"ConvNet: X must have shape (N, {', '.join(map(str, self.input_dim))}), got {X.shape}"
+            )
+        return X
+
+    def summary(self):
+        """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""
+        return table(self._stages, self.input_dim, self.num_params, self.multiply_adds)

@@ -1,0 +1,165 @@
+"""FullyConnectedNet: the course's network of affine layers."""
+
+import itertools
+import math
+
+import numpy as np
+
+from cnnlib._params import number, positive_int, probability
+from cnnlib._random import mask_seed, random_stream
+from cnnlib.layers import (
+    affine_backward,
+    affine_bn_relu_backward,
+    affine_bn_relu_forward,
+    affine_forward,
+    affine_relu_backward,
+    affine_relu_forward,
+    dropout_backward,
+    dropout_forward,
+)
+from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+
+
+class FullyConnectedNet:
+    """{affine - [batch norm] - relu - [dropout]} for each hidden layer, then affine - softmax.
+
+    Parameters
+    ----------
+    hidden_dims : sequence of int
+        Sizes of the hidden layers; empty for a linear classifier.
+    input_dim : int or sequence of int
+        Size D of an input, or its shape; inputs (N, d1, ..., dk) are flattened.
+    num_classes : int
+    dropout : float
+        Probability of dropping a hidden value, in [0, 1); 0 for no dropout.
+    use_batchnorm : bool
+        Batch norm between each hidden affine layer and its relu.
+    reg : float
+        Strength of L2 regularisation: ``reg / 2 * sum(W**2)`` over the ``W*`` is added to the loss.
+    weight_scale : float
+        Standard deviation of the normally distributed initial weights; biases start at 0, batch-norm
+        scales at 1.
+    dtype : np.float32 or np.float64
+        Of the parameters and of all computation.
+    seed : int or None
+        Governs the initial weights and the dropout masks, and leaves ``np.random`` alone. A layer's mask
+        then depends on the seed and on the minibatch's content: the same minibatch meets the same mask
+        (so that gradients can be checked numerically), another minibatch another. None: ``np.random``
+        draws the weights, and a new mask at every call.
+
+    Attributes
+    ----------
+    params : dict
+        For layer i = 1 .. L: ``Wi`` (fan_in, fan_out), ``bi`` (fan_out,); with batch norm ``gammai``,
+        ``betai`` (fan_out,) for each but the last.
+    bn_params : list of dict
+        One for each batch norm; holds the running statistics. Empty without batch norm.
+    label_smoothing : float
+        Share of each label's probability that is spread over all classes, as in
+        :class:`cnnlib.convnet.ConvNet`; 0 at first.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For sizes below 1, ``dropout`` outside [0, 1), negative ``reg`` or ``weight_scale``, another dtype.
+    """
+
+    def __init__(
+        self,
+        hidden_dims,
+        input_dim=3 * 32 * 32,
+        num_classes=10,
+        dropout=0,
+        use_batchnorm=False,
+        reg=0.0,
+        weight_scale=1e-2,
+        dtype=np.float32,
+        seed=None,
+    ):
+        where = "FullyConnectedNet"
+        self.dtype = real_dtype(where, dtype)
+        self.reg = number(where, "reg", reg, 0)
+        self.dropout = probability(where, "dropout", dropout)
+        self.use_batchnorm = bool(use_batchnorm)
+        self.label_smoothing = 0.0
+        self.seed = seed
+        scale = number(where, "weight_scale", weight_scale, 0)
+        random = random_stream(seed, where)
+
+        input_shape = np.atleast_1d(np.asarray(input_dim, dtype=object))
+        D = math.prod(positive_int(where, "input_dim", d) for d in input_shape)
+        hidden = [positive_int(where, "hidden_dims", d) for d in hidden_dims]
+        sizes = [D, *hidden, positive_int(where, "num_classes", num_classes)]
+        self.num_layers = len(sizes) - 1
+
+        self.params = {}
+        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
+            self.params[f"W{i}"] = scale * random.randn(fan_in, fan_out)
+            self.params[f"b{i}"] = np.zeros(fan_out)
+            if self.use_batchnorm and i < self.num_layers:
+                self.params[f"gamma{i}"] = np.ones(fan_out)
+                self.params[f"beta{i}"] = np.zeros(fan_out)
+        self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
+        self.bn_params = [{"mode": "train"} for _ in hidden] if self.use_batchnorm else []
+
+    def loss(self, X, y=None):
+        """Scores of X (N, d1, ..., dk), or with labels y (N,) the loss and the gradients of all parameters.
+
+        Returns
+        -------
+        scores : ndarray (N, num_classes)
+            If y is None; nothing is dropped then, and batch norm uses its running statistics.
+        loss, grads : float, dict
+            Otherwise.
+        """
+        X = np.asarray(X, dtype=self.dtype)
+        train = y is not None
+        set_mode(self.bn_params, train)
+
+        hidden, caches = X, []
+        for i in range(1, self.num_layers):
+            hidden, layer_cache = self._hidden_forward(i, hidden)
+            dropout_cache = None
+            if self.dropout > 0 and train:
+                dropout_param = {"p": self.dropout, "mode": "train"}
+                if self.seed is not None:
+                    dropout_param["seed"] = mask_seed(self.seed, X, i)
+                hidden, dropout_cache = dropout_forward(hidden, dropout_param)
+            caches.append((layer_cache, dropout_cache))
+        last = self.num_layers
+        scores, cache = affine_forward(hidden, self.params[f"W{last}"], self.params[f"b{last}"])
+        if not train:
+            return scores
+
+        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
+        grads = {}
+        dhidden, grads[f"W{last}"], grads[f"b{last}"] = affine_backward(dscores, cache, needs=_needs(last))
+        for i in range(last - 1, 0, -1):
+            layer_cache, dropout_cache = caches[i - 1]
+            if dropout_cache is not None:
+                dhidden = dropout_backward(dhidden, dropout_cache)
+            dhidden = self._hidden_backward(i, dhidden, layer_cache, grads)
+        return loss + add_l2(self.params, grads, self.reg), grads
+
+    def _hidden_forward(self, i, x):
+        w, b = self.params[f"W{i}"], self.params[f"b{i}"]
+        if self.use_batchnorm:
+            gamma, beta = self.params[f"gamma{i}"], self.params[f"beta{i}"]
+            return affine_bn_relu_forward(x, w, b, gamma, beta, self.bn_params[i - 1])
+        return affine_relu_forward(x, w, b)
+
+    def _hidden_backward(self, i, dout, cache, grads):
+        """Write the gradients of layer i into `grads`; return that of its input."""
+        if self.use_batchnorm:
+            dx, *grads_of_layer = affine_bn_relu_backward(dout, cache, needs=_needs(i))
+            names = (f"W{i}", f"b{i}", f"gamma{i}", f"beta{i}")
+        else:
+            dx, *grads_of_layer = affine_relu_backward(dout, cache, needs=_needs(i))
+            names = (f"W{i}", f"b{i}")
+        grads.update(zip(names, grads_of_layer, strict=True))
+        return dx
+
+
+def _needs(i):
+    """Gradients that layer i has to deliver: nothing asks the first one for dx."""
+    return ("dw", "db") if i == 1 else None

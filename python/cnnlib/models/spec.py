@@ -1,0 +1,56 @@
+"""Reading a ConvNet's spec: what kinds of stages there are, and which options each has."""
+
+import difflib
+
+from cnnlib._params import check_keys
+from cnnlib.models.named_specs import NAMED_SPECS
+
+_POOL_OPTIONS = ("stride", "pad", "ceil_mode")
+_OPTIONS = {
+    "conv": ("size", "stride", "pad", "dilation", "groups", "bias", "init", "frozen"),
+    "depthwise": ("multiplier", "stride", "pad", "dilation", "bias"),
+    "affine": ("bias",),
+    "batchnorm": ("momentum", "eps", "scale"),
+    "groupnorm": ("eps",),
+    "relu": (),
+    "leaky_relu": (),
+    "scale": (),
+    "max_pool": (*_POOL_OPTIONS, "dilation"),
+    "avg_pool": (*_POOL_OPTIONS, "count_include_pad"),
+    "global_avg_pool": (),
+    "global_max_pool": (),
+    "dropout": (),
+    "residual": ("shortcut",),
+}
+_WITHOUT_VALUE = ("batchnorm", "relu", "leaky_relu", "global_avg_pool", "global_max_pool")
+
+
+def resolve(spec):
+    """The spec itself, or the ready one of that name."""
+    if not isinstance(spec, str):
+        return spec
+    if spec not in NAMED_SPECS:
+        near = difflib.get_close_matches(spec, NAMED_SPECS, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(NAMED_SPECS)}"
+        raise ValueError(f"ConvNet: unknown spec {spec!r}; {hint}")
+    return NAMED_SPECS[spec]
+
+
+def parse(place, entry):
+    """A line of the spec as (kind, value, options)."""
+    if isinstance(entry, str):
+        kind, value, options = entry, None, {}
+        if kind in _OPTIONS and kind not in _WITHOUT_VALUE:
+            raise ValueError(f"ConvNet: {place}: {kind} needs a value: {{{kind!r}: ...}}")
+    elif isinstance(entry, dict) and entry:
+        kinds = [key for key in entry if key in _OPTIONS]
+        kind = kinds[0] if len(kinds) == 1 else next(iter(entry))
+        value, options = entry[kind], {key: item for key, item in entry.items() if key != kind}
+    else:
+        raise TypeError(f"ConvNet: {place} must be a name or a dict such as {{'conv': 16}}, got {entry!r}")
+    if kind not in _OPTIONS:
+        near = difflib.get_close_matches(str(kind), _OPTIONS, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_OPTIONS)}"
+        raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {hint}")
+    check_keys(f"ConvNet: {place}", kind, options, _OPTIONS[kind])
+    return kind, value, options

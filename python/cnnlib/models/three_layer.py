@@ -1,0 +1,157 @@
+"""ThreeLayerConvNet: the course's convolutional network."""
+
+import numpy as np
+
+from cnnlib._params import number, positive_int
+from cnnlib._random import random_stream
+from cnnlib.layers import (
+    affine_backward,
+    affine_bn_relu_backward,
+    affine_bn_relu_forward,
+    affine_forward,
+    affine_relu_backward,
+    affine_relu_forward,
+    conv_bn_relu_pool_backward,
+    conv_bn_relu_pool_forward,
+    conv_relu_pool_backward,
+    conv_relu_pool_forward,
+)
+from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+
+
+class ThreeLayerConvNet:
+    """conv - [batch norm] - relu - 2x2 max pool - affine - [batch norm] - relu - affine - softmax.
+
+    The convolution has stride 1 and keeps the image's size; the pool halves it (rounding down).
+
+    Parameters
+    ----------
+    input_dim : (int, int, int)
+        C, H, W of the images; H and W at least 2.
+    num_filters, filter_size, hidden_dim, num_classes : int
+    weight_scale : float
+        Standard deviation of the normally distributed initial weights; biases start at 0, batch-norm
+        scales at 1.
+    reg : float
+        Strength of L2 regularisation: ``reg / 2 * sum(W**2)``, summed over the ``W*``, is added to the
+        loss.
+    dtype : np.float32 or np.float64
+        Of the parameters and of all computation.
+    use_batchnorm : bool
+        Batch norm after the convolution (per channel) and after the hidden affine layer.
+    seed : int or None
+        Governs the initial weights; None lets ``np.random`` draw them.
+
+    Attributes
+    ----------
+    params : dict
+        ``W1`` (F, C, size, size), ``b1`` (F,), ``W2`` (F * (H//2) * (W//2), hidden_dim), ``b2``, ``W3``
+        (hidden_dim, num_classes), ``b3``; with batch norm ``gamma1 beta1`` (F,), ``gamma2 beta2``
+        (hidden_dim,).
+    bn_params : list of dict
+        Of the two batch norms; holds the running statistics. Empty without batch norm.
+    label_smoothing : float
+        Share of each label's probability that is spread over all classes, as in
+        :class:`cnnlib.convnet.ConvNet`; 0 at first.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For sizes below 1, images too small to pool, negative ``reg`` or ``weight_scale``, or another dtype.
+    """
+
+    def __init__(
+        self,
+        input_dim=(3, 32, 32),
+        num_filters=32,
+        filter_size=7,
+        hidden_dim=100,
+        num_classes=10,
+        weight_scale=1e-3,
+        reg=0.0,
+        dtype=np.float32,
+        use_batchnorm=False,
+        seed=None,
+    ):
+        where = "ThreeLayerConvNet"
+        self.dtype = real_dtype(where, dtype)
+        self.reg = number(where, "reg", reg, 0)
+        self.use_batchnorm = bool(use_batchnorm)
+        self.label_smoothing = 0.0
+        C, H, W = _image_size(where, input_dim)
+        F = positive_int(where, "num_filters", num_filters)
+        size = positive_int(where, "filter_size", filter_size)
+        hidden = positive_int(where, "hidden_dim", hidden_dim)
+        classes = positive_int(where, "num_classes", num_classes)
+        scale = number(where, "weight_scale", weight_scale, 0)
+        random = random_stream(seed, where)
+
+        self.params = {
+            "W1": scale * random.randn(F, C, size, size),
+            "b1": np.zeros(F),
+            "W2": scale * random.randn(F * (H // 2) * (W // 2), hidden),
+            "b2": np.zeros(hidden),
+            "W3": scale * random.randn(hidden, classes),
+            "b3": np.zeros(classes),
+        }
+        self.bn_params = []
+        if self.use_batchnorm:
+            self.params |= {"gamma1": np.ones(F), "beta1": np.zeros(F)}
+            self.params |= {"gamma2": np.ones(hidden), "beta2": np.zeros(hidden)}
+            self.bn_params = [{"mode": "train"}, {"mode": "train"}]
+        self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
+        self.conv_param = {"stride": 1, "pad": "same"}
+        self.pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+
+    def loss(self, X, y=None):
+        """Scores of X (N, C, H, W), or with labels y (N,) the loss and the gradients of all parameters.
+
+        Returns
+        -------
+        scores : ndarray (N, num_classes)
+            If y is None; batch norm then uses its running statistics.
+        loss, grads : float, dict
+            Otherwise; batch norm uses, and learns from, the batch's own statistics.
+        """
+        p = self.params
+        X = np.asarray(X, dtype=self.dtype)
+        set_mode(self.bn_params, train=y is not None)
+
+        conv, pool = self.conv_param, self.pool_param
+        if self.use_batchnorm:
+            bn1, bn2 = self.bn_params
+            pooled, cache1 = conv_bn_relu_pool_forward(
+                X, p["W1"], p["b1"], p["gamma1"], p["beta1"], conv, bn1, pool
+            )
+            hidden, cache2 = affine_bn_relu_forward(pooled, p["W2"], p["b2"], p["gamma2"], p["beta2"], bn2)
+        else:
+            pooled, cache1 = conv_relu_pool_forward(X, p["W1"], p["b1"], conv, pool)
+            hidden, cache2 = affine_relu_forward(pooled, p["W2"], p["b2"])
+        scores, cache3 = affine_forward(hidden, p["W3"], p["b3"])
+        if y is None:
+            return scores
+
+        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
+        g = {}
+        dhidden, g["W3"], g["b3"] = affine_backward(dscores, cache3)
+        if self.use_batchnorm:
+            dpooled, g["W2"], g["b2"], g["gamma2"], g["beta2"] = affine_bn_relu_backward(dhidden, cache2)
+            _, g["W1"], g["b1"], g["gamma1"], g["beta1"] = conv_bn_relu_pool_backward(
+                dpooled, cache1, needs=("dw", "db")
+            )
+        else:
+            dpooled, g["W2"], g["b2"] = affine_relu_backward(dhidden, cache2)
+            _, g["W1"], g["b1"] = conv_relu_pool_backward(dpooled, cache1, needs=("dw", "db"))
+        return loss + add_l2(p, g, self.reg), g
+
+
+def _image_size(where, input_dim):
+    """`input_dim` as C, H, W, large enough for a 2x2 pool."""
+    if np.ndim(input_dim) != 1 or len(input_dim) != 3:
+        raise ValueError(f"{where}: input_dim must be (C, H, W), got {input_dim!r}")
+    C, H, W = (positive_int(where, "input_dim", size) for size in input_dim)
+    if min(H, W) < 2:
+        raise ValueError(
+            f"{where}: a 2x2 pool needs images of at least 2x2 pixels, got input_dim {input_dim!r}"
+        )
+    return C, H, W

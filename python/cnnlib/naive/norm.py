@@ -1,0 +1,275 @@
+"""Plain-loop normalisation layers.
+
+All four do the same to a set of values v: ``x_hat = (v - mean(v)) / sqrt(var(v) + eps)``, then
+``out = gamma * x_hat + beta``. They differ in which values make up a set: a feature over the batch
+(batchnorm), a channel over batch and pixels (spatial_batchnorm), a sample (layernorm), or a group of an
+image's channels (spatial_groupnorm). A cache holds the arrays, and a mean and an ``inv_std = 1 / sqrt(var +
+eps)`` in float64 for each set.
+"""
+
+import numpy as np
+
+from cnnlib.naive.dtypes import _float_dtype
+from cnnlib.naive.windows import _refuse_empty
+
+
+def _statistics(values, eps):
+    """Mean, (biased) variance and 1 / sqrt(var + eps) of a set of values of any shape."""
+    mean = np.mean(values, dtype=np.float64)
+    var = np.mean((values - mean) ** 2)
+    return mean, var, 1 / np.sqrt(var + eps)
+
+
+def _normalise_backward(dx_hat, x_hat, inv_std):
+    """Gradient of the values: dx_hat less its mean and less its part along x_hat, divided by the deviation.
+
+    Mean and variance depend on every value of the set, so two of the three paths from a value to x_hat
+    lead through them; the two subtracted terms are these.
+    """
+    return inv_std * (dx_hat - np.mean(dx_hat) - x_hat * np.mean(dx_hat * x_hat))
+
+
+def batchnorm_forward_naive(x, gamma, beta, bn_param):
+    """Normalise each feature over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167).
+
+    Parameters
+    ----------
+    x : ndarray (N, D)
+    gamma, beta : ndarray (D,)
+    bn_param : dict
+        ``mode``: 'train' normalises with the batch's own mean and biased variance, and moves the running
+        ones: ``running = momentum * running + (1 - momentum) * batch``; 'test' normalises with the running
+        ones. ``eps`` (1e-5), ``momentum`` (0.9: the weight of the old running value; PyTorch means the
+        complement), ``running_mean`` and ``running_var`` (D,) (zeros where missing; written back).
+
+    Returns
+    -------
+    out : ndarray (N, D)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, from_batch)``
+    """
+    _refuse_empty("batchnorm_forward_naive", "x", x)
+    N, D = x.shape
+    dtype = _float_dtype(x, gamma, beta)
+    train = bn_param["mode"] == "train"
+    from_batch = train and N > 0
+    eps = bn_param.get("eps", 1e-5)
+    momentum = bn_param.get("momentum", 0.9)
+    running_mean = np.array(bn_param.get("running_mean", np.zeros(D, dtype=dtype)))
+    running_var = np.array(bn_param.get("running_var", np.zeros(D, dtype=dtype)))
+
+    mean, inv_std = np.zeros(D), np.zeros(D)
+    for d in range(D):
+        if from_batch:
+            mean[d], var, inv_std[d] = _statistics(x[:, d], eps)
+            running_mean[d] = momentum * running_mean[d] + (1 - momentum) * mean[d]
+            running_var[d] = momentum * running_var[d] + (1 - momentum) * var
+        else:
+            mean[d], inv_std[d] = running_mean[d], 1 / np.sqrt(float(running_var[d]) + eps)
+    if train:
+        bn_param["running_mean"], bn_param["running_var"] = running_mean, running_var
+    cache = (x, gamma, beta), mean, inv_std, from_batch
+    return batchnorm_output(cache), cache
+
+
+def batchnorm_output(cache):
+    """``gamma * x_hat + beta``, which the cache of :func:`batchnorm_forward_naive` does not hold."""
+    (x, gamma, beta), mean, inv_std, _ = cache
+    return (gamma * ((x - mean) * inv_std) + beta).astype(_float_dtype(x, gamma, beta))
+
+
+def batchnorm_backward_naive(dout, cache):
+    """Gradients of :func:`batchnorm_forward_naive`, in either mode.
+
+    ``dbeta = sum of dout``, ``dgamma = sum of dout * x_hat`` over the batch. After a 'test' forward mean and
+    deviation are constants and ``dx = gamma * dout * inv_std``.
+
+    Parameters
+    ----------
+    dout : ndarray (N, D)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, from_batch)``
+
+    Returns
+    -------
+    dx : ndarray (N, D)
+    dgamma, dbeta : ndarray (D,)
+    """
+    (x, gamma, beta), mean, inv_std, from_batch = cache
+    N, D = x.shape
+    dtype = _float_dtype(x, gamma, beta)
+    dx = np.zeros((N, D), dtype=dtype)
+    dgamma = np.zeros(D, dtype=dtype)
+    dbeta = np.zeros(D, dtype=dtype)
+    for d in range(D):
+        x_hat = (x[:, d] - mean[d]) * inv_std[d]
+        dbeta[d] = np.sum(dout[:, d])
+        dgamma[d] = np.sum(dout[:, d] * x_hat)
+        dx_hat = dout[:, d] * gamma[d]
+        dx[:, d] = _normalise_backward(dx_hat, x_hat, inv_std[d]) if from_batch else dx_hat * inv_std[d]
+    return dx, dgamma, dbeta
+
+
+def _samples(x):
+    """Images (N, C, H, W) as samples (N * H * W, C): every pixel of every image is one."""
+    N, C, H, W = x.shape
+    return x.transpose(0, 2, 3, 1).reshape(N * H * W, C)
+
+
+def _images(samples, shape):
+    N, C, H, W = shape
+    return samples.reshape(N, H, W, C).transpose(0, 3, 1, 2).copy()
+
+
+def spatial_batchnorm_forward_naive(x, gamma, beta, bn_param):
+    """Batch normalisation of each channel: every pixel of every image is a sample of its channel.
+
+    Parameters
+    ----------
+    x : ndarray (N, C, H, W)
+    gamma, beta : ndarray (C,)
+    bn_param : dict
+        As in :func:`batchnorm_forward_naive`, running statistics (C,).
+
+    Returns
+    -------
+    out : ndarray (N, C, H, W)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, from_batch)``
+    """
+    _refuse_empty("spatial_batchnorm_forward_naive", "x", x)
+    out, (_, *statistics) = batchnorm_forward_naive(_samples(x), gamma, beta, bn_param)
+    return _images(out, x.shape), ((x, gamma, beta), *statistics)
+
+
+def spatial_batchnorm_output(cache):
+    """The output that belongs to a cache of :func:`spatial_batchnorm_forward_naive`."""
+    (x, gamma, beta), *statistics = cache
+    return _images(batchnorm_output(((_samples(x), gamma, beta), *statistics)), x.shape)
+
+
+def spatial_batchnorm_backward_naive(dout, cache):
+    """Gradients dx (N, C, H, W), dgamma and dbeta (C,) of :func:`spatial_batchnorm_forward_naive`."""
+    (x, gamma, beta), *statistics = cache
+    cache = (_samples(x), gamma, beta), *statistics
+    dx, dgamma, dbeta = batchnorm_backward_naive(_samples(dout), cache)
+    return _images(dx, x.shape), dgamma, dbeta
+
+
+def layernorm_forward_naive(x, gamma, beta, ln_param):
+    """Normalise each sample over its features (Ba, Kiros and Hinton 2016, arXiv:1607.06450).
+
+    Parameters
+    ----------
+    x : ndarray (N, D)
+    gamma, beta : ndarray (D,)
+    ln_param : dict
+        ``eps`` (1e-5). Samples do not mix, so training and test are the same.
+
+    Returns
+    -------
+    out : ndarray (N, D)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, 1)``: one group of values in a sample.
+    """
+    _refuse_empty("layernorm_forward_naive", "x", x)
+    N, D = x.shape
+    eps = ln_param.get("eps", 1e-5)
+    out = np.zeros((N, D), dtype=_float_dtype(x, gamma, beta))
+    mean, inv_std = np.zeros(N), np.zeros(N)
+    for n in range(N):
+        mean[n], _, inv_std[n] = _statistics(x[n], eps)
+        out[n] = gamma * ((x[n] - mean[n]) * inv_std[n]) + beta
+    return out, ((x, gamma, beta), mean, inv_std, 1)
+
+
+def layernorm_backward_naive(dout, cache):
+    """Gradients of :func:`layernorm_forward_naive`.
+
+    Parameters
+    ----------
+    dout : ndarray (N, D)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, 1)``
+
+    Returns
+    -------
+    dx : ndarray (N, D)
+    dgamma, dbeta : ndarray (D,)
+    """
+    (x, gamma, beta), mean, inv_std, _ = cache
+    N, D = x.shape
+    dtype = _float_dtype(x, gamma, beta)
+    dx = np.zeros((N, D), dtype=dtype)
+    dgamma = np.zeros(D)
+    dbeta = np.zeros(D)
+    for n in range(N):
+        x_hat = (x[n] - mean[n]) * inv_std[n]
+        dbeta += dout[n]
+        dgamma += dout[n] * x_hat
+        dx[n] = _normalise_backward(dout[n] * gamma, x_hat, inv_std[n])
+    return dx, dgamma.astype(dtype), dbeta.astype(dtype)
+
+
+def spatial_groupnorm_forward_naive(x, gamma, beta, G, gn_param):
+    """Normalise each group of channels of each image (Wu and He 2018, arXiv:1803.08494).
+
+    Parameters
+    ----------
+    x : ndarray (N, C, H, W)
+    gamma, beta : ndarray (C,) or (1, C, 1, 1)
+    G : int
+        Number of groups; C is a multiple of it. The first C / G channels make the first group.
+    gn_param : dict
+        ``eps`` (1e-5)
+
+    Returns
+    -------
+    out : ndarray (N, C, H, W)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, G)``, the statistics (N * G,).
+    """
+    _refuse_empty("spatial_groupnorm_forward_naive", "x", x)
+    N, C, _, _ = x.shape
+    eps = gn_param.get("eps", 1e-5)
+    mean, inv_std = np.zeros(N * G), np.zeros(N * G)
+    x_hat = np.zeros(x.shape)
+    for row, values in enumerate(_groups(x, G)):
+        mean[row], _, inv_std[row] = _statistics(values, eps)
+        _groups(x_hat, G)[row] = (values - mean[row]) * inv_std[row]
+    out = gamma.reshape(1, C, 1, 1) * x_hat + beta.reshape(1, C, 1, 1)
+    return out.astype(_float_dtype(x, gamma, beta)), ((x, gamma, beta), mean, inv_std, G)
+
+
+def _groups(x, G):
+    """Images (N, C, H, W) as groups of channels (N * G, C / G, H, W)."""
+    N, C, H, W = x.shape
+    return x.reshape(N * G, C // G, H, W)
+
+
+def spatial_groupnorm_backward_naive(dout, cache):
+    """Gradients of :func:`spatial_groupnorm_forward_naive`.
+
+    Parameters
+    ----------
+    dout : ndarray (N, C, H, W)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, G)``
+
+    Returns
+    -------
+    dx : ndarray (N, C, H, W)
+    dgamma, dbeta : ndarray
+        In the shapes of gamma and beta.
+    """
+    (x, gamma, beta), mean, inv_std, G = cache
+    dtype = _float_dtype(x, gamma, beta)
+    dx_hat = _groups(dout * gamma.reshape(1, -1, 1, 1), G)
+    x_hat, dx = np.zeros(x.shape), np.zeros(x.shape)
+    for row, values in enumerate(_groups(x, G)):
+        normed = (values - mean[row]) * inv_std[row]
+        _groups(x_hat, G)[row] = normed
+        _groups(dx, G)[row] = _normalise_backward(dx_hat[row], normed, inv_std[row])
+    dgamma = np.sum(dout * x_hat, axis=(0, 2, 3)).reshape(gamma.shape)
+    dbeta = np.sum(dout, axis=(0, 2, 3)).reshape(beta.shape)
+    return dx.astype(dtype), dgamma.astype(dtype), dbeta.astype(dtype)

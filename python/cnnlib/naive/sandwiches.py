@@ -1,0 +1,110 @@
+"""Layers that often come together, one after the other."""
+
+from cnnlib.naive.conv import (
+    conv_backward_naive,
+    conv_forward_naive,
+)
+from cnnlib.naive.dense import (
+    affine_backward_naive,
+    affine_forward_naive,
+    relu_backward_naive,
+    relu_forward_naive,
+)
+from cnnlib.naive.norm import (
+    batchnorm_backward_naive,
+    batchnorm_forward_naive,
+    batchnorm_output,
+    spatial_batchnorm_backward_naive,
+    spatial_batchnorm_forward_naive,
+    spatial_batchnorm_output,
+)
+from cnnlib.naive.pool import (
+    max_pool_backward_naive,
+    max_pool_forward_naive,
+)
+
+
+def affine_relu_forward_naive(x, w, b):
+    """relu(affine(x)); shapes as in :func:`affine_forward_naive`."""
+    scores, affine_cache = affine_forward_naive(x, w, b)
+    out, relu_cache = relu_forward_naive(scores)
+    return out, (affine_cache, relu_cache)
+
+
+def affine_relu_backward_naive(dout, cache):
+    """Gradients dx, dw, db of :func:`affine_relu_forward_naive`."""
+    affine_cache, relu_cache = cache
+    return affine_backward_naive(relu_backward_naive(dout, relu_cache), affine_cache)
+
+
+def affine_bn_relu_forward_naive(x, w, b, gamma, beta, bn_param):
+    """relu(batchnorm(affine(x))); gamma and beta (M,) for w (D, M)."""
+    scores, affine_cache = affine_forward_naive(x, w, b)
+    normed, bn_cache = batchnorm_forward_naive(scores, gamma, beta, bn_param)
+    out, _ = relu_forward_naive(normed)
+    return out, (affine_cache, bn_cache)
+
+
+def affine_bn_relu_backward_naive(dout, cache):
+    """Gradients dx, dw, db, dgamma, dbeta of :func:`affine_bn_relu_forward_naive`."""
+    affine_cache, bn_cache = cache
+    dnormed = relu_backward_naive(dout, batchnorm_output(bn_cache))
+    dscores, dgamma, dbeta = batchnorm_backward_naive(dnormed, bn_cache)
+    dx, dw, db = affine_backward_naive(dscores, affine_cache)
+    return dx, dw, db, dgamma, dbeta
+
+
+def conv_relu_forward_naive(x, w, b, conv_param):
+    """relu(conv(x)); shapes as in :func:`conv_forward_naive`."""
+    maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
+    out, relu_cache = relu_forward_naive(maps)
+    return out, (conv_cache, relu_cache)
+
+
+def conv_relu_backward_naive(dout, cache):
+    """Gradients dx, dw, db of :func:`conv_relu_forward_naive`."""
+    conv_cache, relu_cache = cache
+    return conv_backward_naive(relu_backward_naive(dout, relu_cache), conv_cache)
+
+
+def conv_bn_relu_forward_naive(x, w, b, gamma, beta, conv_param, bn_param):
+    """relu(spatial_batchnorm(conv(x))); gamma and beta (F,) for w (F, C // groups, KH, KW)."""
+    maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
+    normed, bn_cache = spatial_batchnorm_forward_naive(maps, gamma, beta, bn_param)
+    out, _ = relu_forward_naive(normed)
+    return out, (conv_cache, bn_cache)
+
+
+def conv_bn_relu_backward_naive(dout, cache):
+    """Gradients dx, dw, db, dgamma, dbeta of :func:`conv_bn_relu_forward_naive`."""
+    conv_cache, bn_cache = cache
+    dnormed = relu_backward_naive(dout, spatial_batchnorm_output(bn_cache))
+    dmaps, dgamma, dbeta = spatial_batchnorm_backward_naive(dnormed, bn_cache)
+    dx, dw, db = conv_backward_naive(dmaps, conv_cache)
+    return dx, dw, db, dgamma, dbeta
+
+
+def conv_relu_pool_forward_naive(x, w, b, conv_param, pool_param):
+    """max_pool(relu(conv(x))); shapes as in the three layers."""
+    maps, conv_relu_cache = conv_relu_forward_naive(x, w, b, conv_param)
+    out, pool_cache = max_pool_forward_naive(maps, pool_param)
+    return out, (conv_relu_cache, pool_cache)
+
+
+def conv_relu_pool_backward_naive(dout, cache):
+    """Gradients dx, dw, db of :func:`conv_relu_pool_forward_naive`."""
+    conv_relu_cache, pool_cache = cache
+    return conv_relu_backward_naive(max_pool_backward_naive(dout, pool_cache), conv_relu_cache)
+
+
+def conv_bn_relu_pool_forward_naive(x, w, b, gamma, beta, conv_param, bn_param, pool_param):
+    """max_pool(relu(spatial_batchnorm(conv(x)))); shapes as in the four layers."""
+    maps, conv_bn_relu_cache = conv_bn_relu_forward_naive(x, w, b, gamma, beta, conv_param, bn_param)
+    out, pool_cache = max_pool_forward_naive(maps, pool_param)
+    return out, (conv_bn_relu_cache, pool_cache)
+
+
+def conv_bn_relu_pool_backward_naive(dout, cache):
+    """Gradients dx, dw, db, dgamma, dbeta of :func:`conv_bn_relu_pool_forward_naive`."""
+    conv_bn_relu_cache, pool_cache = cache
+    return conv_bn_relu_backward_naive(max_pool_backward_naive(dout, pool_cache), conv_bn_relu_cache)

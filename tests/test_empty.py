@@ -1,0 +1,89 @@
+"""An empty batch has empty results; anything else that is empty is refused, by the loops as well."""
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib import naive
+from helpers import LAYERS, as_tuple
+
+POOL = {"pool_height": 2, "pool_width": 2}
+
+
+def both(name):
+    return [getattr(cnnlib, f"{name}_forward"), getattr(naive, f"{name}_forward_naive")]
+
+
+def arguments(name, shape, mode="train"):
+    """What a layer takes for x of this shape."""
+    x, C = np.zeros(shape), shape[1]
+    if name == "conv":
+        return x, np.zeros((4, 3, 2, 2)), None, {}
+    if name == "conv_transpose":
+        return x, np.zeros((3, 4, 2, 2)), None, {}
+    if name.endswith("batchnorm"):
+        return x, np.ones(C), np.ones(C), {"mode": mode}
+    if name == "layernorm":
+        return x, np.ones(C), np.ones(C), {}
+    if name == "spatial_groupnorm":
+        return x, np.ones(C), np.ones(C), 1, {}
+    return (x,) if name == "global_avg_pool" else (x, POOL)
+
+
+IMAGE_LAYERS = ["conv", "conv_transpose", "max_pool", "avg_pool", "global_avg_pool"]
+IMAGE_LAYERS += ["spatial_batchnorm", "spatial_groupnorm"]
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=str)
+def test_an_empty_batch_has_empty_results(layer, rng):
+    arrays = layer.arrays(rng)
+    arrays[0] = arrays[0][:0]
+    out, cache = layer.forward(*arrays, *layer.rest())
+    want, naive_cache = layer.naive_forward(*arrays, *layer.rest())
+    assert out.shape == want.shape
+    assert len(out) == 0
+    grads = as_tuple(layer.backward(out, cache))
+    wants = as_tuple(layer.naive_backward(want, naive_cache))
+    for grad, want_grad, array in zip(grads, wants, arrays, strict=True):
+        np.testing.assert_array_equal(grad, np.zeros(array.shape))
+        np.testing.assert_array_equal(want_grad, np.zeros(array.shape))
+
+
+@pytest.mark.parametrize("mode", ["train", "test"])
+@pytest.mark.parametrize("shape", [(2, 3, 0, 5), (2, 3, 4, 0), (2, 0, 4, 5), (0, 3, 0, 5)], ids=str)
+@pytest.mark.parametrize("name", IMAGE_LAYERS)
+def test_empty_images_are_refused(name, shape, mode):
+    for forward in both(name):
+        with pytest.raises(ValueError, match=f"{forward.__name__}: x .*{shape[1]}, {shape[2]}, {shape[3]}"):
+            forward(*arguments(name, shape, mode))
+
+
+@pytest.mark.parametrize("name", ["batchnorm", "layernorm"])
+@pytest.mark.parametrize("shape", [(2, 0), (0, 0), (2**40, 0)], ids=str)
+def test_samples_without_features_have_no_statistics(name, shape):
+    for forward in both(name):
+        with pytest.raises(ValueError, match=f"{forward.__name__}: x .*empty.*, 0"):
+            forward(*arguments(name, shape))
+
+
+@pytest.mark.parametrize("N", [0, 2])
+@pytest.mark.parametrize("name", ["conv", "max_pool", "avg_pool"])
+@pytest.mark.parametrize("size", [(1, 4), (4, 1)], ids=str)
+def test_a_window_that_does_not_fit_is_refused_in_an_empty_batch_too(name, N, size):
+    for forward in both(name):
+        with pytest.raises(ValueError, match=rf"{forward.__name__}: the window is larger .*2 > 1"):
+            forward(*arguments(name, (N, 3, *size)))
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 2, 2), (4, 0, 2, 2), (4, 3, 0, 2), (4, 3, 2, 0)], ids=str)
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+def test_empty_filters_are_refused(name, shape):
+    w = np.zeros(shape if name == "conv" else (shape[1], shape[0], *shape[2:]))
+    for forward in both(name):
+        with pytest.raises(ValueError, match=f"{forward.__name__}: .*w"):
+            forward(np.zeros((2, 3, 4, 5)), w, None, {})
+
+
+def test_padding_that_leaves_nothing_of_a_transposed_convolution_is_refused():
+    for forward in both("conv_transpose"):
+        with pytest.raises(ValueError, match=f"{forward.__name__}: .*pad"):
+            forward(np.zeros((1, 1, 2, 2)), np.zeros((1, 1, 3, 3)), None, {"pad": 2})
