@@ -117,10 +117,16 @@ void settle_algorithm(const char* function, ConvShape& s) {
   s.algorithm = Method::automatic;
 }
 
+// What a dilated kernel covers of an axis; PTRDIFF_MAX where that is more than any axis has.
+Index window_size(Index K, Index dilation) {
+  Index reach;
+  return __builtin_mul_overflow(dilation, K - 1, &reach) || reach > largest ? PTRDIFF_MAX : reach + 1;
+}
+
 // The output size of one axis.
 Index windows(const char* function, const char* axis, Index size, Index K, Index stride, Index pads,
               Index dilation) {
-  const Index window = dilation * (K - 1) + 1;
+  const Index window = window_size(K, dilation);
   require(window <= size + pads, [&] {
     return std::string(function) + ": the window is larger than the padded input along " + axis + ": " +
            std::to_string(window) + " > " + std::to_string(size + pads);
@@ -170,9 +176,9 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
              ": output_pad must be at least 0 and smaller than stride or dilation, got " +
              std::to_string(extra) + " along " + axis;
     });
-    require(n < largest / stride,
+    require(n < largest / stride && window_size(K, dilation) <= largest,
             [&] { return std::string(function) + ": the result is too large along " + axis; });
-    const Index out = (n - 1) * stride - pads + dilation * (K - 1) + 1 + extra;
+    const Index out = (n - 1) * stride - pads + window_size(K, dilation) + extra;
     require(out >= 1, [&] {
       return std::string(function) + ": pad leaves no output along " + axis + ": its size would be " +
              std::to_string(out);

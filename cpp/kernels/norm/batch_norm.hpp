@@ -77,10 +77,12 @@ void plane_moments(Index C, double* mean, double* var, const Add& add) {
 template <class T>
 NormGradient<T> finish_sums(Index c, const TwoSums& sums, const double* mean, const double* inv_std,
                             const T* gamma, T* dgamma, T* dbeta, double n_values) {
-  const double sum_dot = sums.b * inv_std[c], scale = n_values > 0 ? 1 / n_values : 0;
+  const double sum_dot = sums.b * inv_std[c];
   dbeta[c] = T(sums.a);
   dgamma[c] = T(sum_dot);
-  return NormGradient<T>(mean[c], inv_std[c], double(gamma[c]), sums.a * scale, sum_dot * scale);
+  const bool from_batch = n_values > 0;
+  return NormGradient<T>(mean[c], inv_std[c], double(gamma[c]), from_batch ? sums.a / n_values : 0,
+                         from_batch ? sum_dot / n_values : 0);
 }
 
 // y from given statistics; inv_std (C,) = 1 / sqrt(var + eps).

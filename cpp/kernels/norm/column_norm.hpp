@@ -178,12 +178,21 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
   for (Index run = 0; run < runs; ++run)
     for (Index c = 0; c < 2 * C; ++c) sum[c] += double(partial[run * 2 * C + c]);
   for (Index c = 0; c < C; ++c) {
-    const NormGradient<T> g = gradient(c, TwoSums{sum[c], dot[c] - sum[c] * (mean[c] - double(high[c]))});
+    const NormGradient<T> g = gradient(c, TwoSums{sum[c], dot[c] - low_part<T>(mean[c], sum[c])});
     by_dout[c] = g.by_dout;
     by_x[c] = g.by_x;
     constant[c] = g.constant;
   }
   const bool past = past_caches<T>(N * C) && C % S::size == 0;
+  const bool x_counts = std::any_of(by_x, by_x + 2 * C, [](T factor) { return factor != 0; });
+  if (!x_counts)  // nor does NaN in x
+    return each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
+      write_rows(
+          dx + n * C, rows, C, past, [=](Index j, Index count) { return load_counted(by_dout + j, count); },
+          [=](const auto& by, Index at, Index count) {
+            return S::mul(load_counted(dout + n * C + at, count), by);
+          });
+    });
   struct Factors {
     typename S::Packet high, by_dout, by_x, constant;
   };

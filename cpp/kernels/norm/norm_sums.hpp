@@ -91,12 +91,19 @@ Deviations deviations_of(const T* x, Index planes, Index size, Index stride) {
   return total;
 }
 
+// What the low part of a mean, mean - high, takes from a sum or a shift that is `by` times as large: nothing
+// where that is not finite, since it must not make NaN of what is infinite.
+template <class T>
+double low_part(double mean, double by) {
+  return std::isfinite(by) ? (mean - double(T(mean))) * by : 0;
+}
+
 // y = (x - high) * scale + shift, with the low part of the mean folded into shift.
 template <class T>
 struct Affine {
   T high, scale, shift;
   Affine(double mean, double scale_, double shift_)
-      : high(T(mean)), scale(T(scale_)), shift(T(shift_ - (mean - double(T(mean))) * scale_)) {}
+      : high(T(mean)), scale(T(scale_)), shift(T(shift_ - low_part<T>(mean, scale_))) {}
   template <bool Relu>
   void apply(const T* x, T* y, Index n, bool past_caches) const {
     using S = Simd<T>;
@@ -141,14 +148,15 @@ class ThroughRelu {
 // dx = dout * by_dout + (x - high) * by_x + constant.
 template <class T>
 struct NormGradient {
-  T high, by_dout, by_x, constant;
+  T high, by_dout, by_x = 0, constant = 0;
 
-  // sum_dout and sum_dot (of dout * xhat) are already divided by the number of values, or zero where
-  // the statistics did not depend on x.
+  // mean_dout and mean_dot (of dout * xhat) are both zero where the statistics did not depend on x.
   NormGradient(double mean, double inv_std, double gamma, double mean_dout, double mean_dot)
-      : high(T(mean)), by_dout(T(gamma * inv_std)), by_x(T(-gamma * inv_std * inv_std * mean_dot)) {
-    const double low = mean - double(high);
-    constant = T(-gamma * inv_std * mean_dout + gamma * inv_std * inv_std * mean_dot * low);
+      : high(T(mean)), by_dout(T(gamma * inv_std)) {
+    if (mean_dout == 0 && mean_dot == 0) return;  // and inv_std may be infinite
+    const double slope = gamma * inv_std * inv_std * mean_dot;
+    by_x = T(-slope);
+    constant = T(low_part<T>(mean, slope) - gamma * inv_std * mean_dout);
   }
 
   template <class Through = Straight>
@@ -156,9 +164,17 @@ struct NormGradient {
              const Through& through = Through()) const {
     using S = Simd<T>;
     const auto h = S::fill(high), bd = S::fill(by_dout), bx = S::fill(by_x), c = S::fill(constant);
+    const auto passed = [&](Index i, Index count, const auto& d) {
+      return through(load_counted(dout + i, count, T(0)), d);
+    };
+    const auto from_mean = [&](Index i, Index count) { return S::sub(load_counted(x + i, count, T(0)), h); };
+    if (by_x == 0)  // NaN in x has no part in dx
+      return write_vectors(dx, n, past_caches, [&](Index i, Index count) {
+        return S::fma(passed(i, count, from_mean(i, count)), bd, c);
+      });
     write_vectors(dx, n, past_caches, [&](Index i, Index count) {
-      const auto d = S::sub(load_counted(x + i, count, T(0)), h);
-      return S::fma(through(load_counted(dout + i, count, T(0)), d), bd, S::fma(d, bx, c));
+      const auto d = from_mean(i, count);
+      return S::fma(passed(i, count, d), bd, S::fma(d, bx, c));
     });
   }
 };
@@ -182,7 +198,7 @@ TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Inde
     total.a += sums.a;
     total.b += sums.b;
   });
-  total.b -= total.a * (mean - double(high));
+  total.b -= low_part<T>(mean, total.a);
   return total;
 }
 

@@ -87,7 +87,7 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
           sums.a += part.a;
           sums.b += part.b;
         });
-        sums.b -= sums.a * (mean[n] - double(normal.high));
+        sums.b -= low_part<T>(mean[n], sums.a);
         if (requests && n + 1 < last) {
           prefetch(grad + D, D);
           prefetch(row + D, D);

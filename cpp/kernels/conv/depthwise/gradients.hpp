@@ -29,15 +29,29 @@ struct GradientBand {
 // The largest of every kind.
 struct BandRows {
   Index out = 0, dx = 0, dout = 0;
-  BandRows(const ConvShape& s, Index bands, bool with_dx) {
-    for (Index i = 0; i < bands; ++i) {
-      const GradientBand band(s, i, bands, with_dx);
-      out = std::max(out, band.out_rows());
-      dx = std::max(dx, band.dx_rows());
-      dout = std::max(dout, band.dout_rows());
-    }
+  void add(const GradientBand& band) {
+    out = std::max(out, band.out_rows());
+    dx = std::max(dx, band.dx_rows());
+    dout = std::max(dout, band.dout_rows());
   }
 };
+
+// The least number of bands, but for rounding, of which bytes(rows) of the largest are at most `most_bytes`.
+// Every band has rows of dout, and as many as the window reaches, lest they are staged again and again.
+template <class Bytes>
+Index choose_bands(const ConvShape& s, bool with_dx, double most_bytes, const Bytes& bytes) {
+  const Index reach = (s.KH - 1) * s.dilation_h;
+  const Index most = std::clamp<Index>(s.OH * s.stride_h / std::max<Index>(1, reach), 1, s.OH);
+  const auto largest = [&](Index bands) {  // dx and dout are furthest apart in the first or the last
+    BandRows rows;
+    rows.add(GradientBand(s, 0, bands, with_dx));
+    rows.add(GradientBand(s, bands - 1, bands, with_dx));
+    return bytes(rows);
+  };
+  Index bands = 1;
+  while (bands < most && largest(bands) > most_bytes) bands = std::min(bands + divide_up(bands, 4), most);
+  return bands;
+}
 
 // How dout is read: dx is a correlation of dout for every residue of its rows and columns modulo the
 // stride, with the taps that reach it.
@@ -104,10 +118,9 @@ void gradients_depthwise(const T* x, const T* w, const T* dout, const T* bias, T
            (double(d.x_rows(rows.out)) * d.columns.phases * L::pitch(d.x_width()) +
             double(rows.dout) * multiplier * L::pitch(g.width(s)) + double(rows.dx) * phases * dx_pitch);
   };
-  Index bands = 1;
-  while (bands < std::max(s.H, s.OH) && bytes(BandRows(s, bands, dx != nullptr)) > L::staged_bytes)
-    bands = std::min(bands + divide_up(bands, 4), std::max(s.H, s.OH));
-  const BandRows most(s, bands, dx != nullptr);
+  const Index bands = choose_bands(s, dx != nullptr, L::staged_bytes, bytes);
+  BandRows most;
+  for (Index i = 0; i < bands; ++i) most.add(GradientBand(s, i, bands, dx != nullptr));
   typename L::Staged x_staged(d.x_shape(most.out));
   typename L::Staged dout_staged({s.OH, s.OW, 1, 1, &g.no_remainder, g.width(s), g.left, most.dout});
   d.list_x_taps(x_staged.pitch, x_staged.phase_size);

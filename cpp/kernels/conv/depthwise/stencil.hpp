@@ -1,6 +1,7 @@
 // Sums over the taps of a convolution and their adjoint, for channels that are on their own.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <utility>
 
@@ -197,12 +198,12 @@ struct RowKernels {
 template <class T>
 constexpr RowKernels<T> row_kernels = RowKernels<T>::make();
 
-// Rows as `blocks` blocks of `together` and the rest, which is less than a block.
+// Rows, or none at all, as `blocks` blocks of `together` and the rest, which is less than a block.
 struct RowParts {
   Index together, blocks, done;
   explicit RowParts(Index rows) {
-    const Index parts = (rows + rows_together - 1) / rows_together;
-    together = (rows + parts - 1) / parts;
+    const Index parts = std::max<Index>(1, (rows + rows_together - 1) / rows_together);
+    together = std::max<Index>(1, (rows + parts - 1) / parts);
     blocks = rows / together;
     done = blocks * together;
   }
