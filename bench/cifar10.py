@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import runner
+from support import runner
 
 _CHECKED = 2  # iterations whose losses the two sides have to agree on
 _TOLERANCE = 1e-3
@@ -30,9 +30,7 @@ def main():
     options = _parser().parse_args()
     if options.child:
         return _child(options, *options.child)
-    load = os.getloadavg()[0]
-    if load > 0.5:
-        print(f"warning: the load is {load:.1f}; other processes distort the times", file=sys.stderr)
+    runner.warn_of_load()
     result = {"machine": _machine(options), "recipe": options.recipe, "trainings": []}
     for key, value in result["machine"].items():
         print(f"{key}: {value}")
@@ -189,10 +187,10 @@ def _solver(options, side, seed):
 
         torch.set_num_threads(options.threads)
     import cnnlib
-    from cnnlib.commands import networks
-    from cnnlib.commands.datasets import DATA_SETS, Preprocessing
-    from cnnlib.commands.settings import recipe_settings
-    from cnnlib.commands.train import solver_arguments
+    from cnnlib.cli import networks
+    from cnnlib.cli.datasets import DATA_SETS, Preprocessing
+    from cnnlib.cli.settings import recipe_settings
+    from cnnlib.cli.train import solver_arguments
     from cnnlib.recipes import RECIPES
     from cnnlib.solver import Solver
 
@@ -212,7 +210,7 @@ def _solver(options, side, seed):
     )
     model.initialize(data["X_train"])
     if side == "torch":
-        import torch_net
+        from support.training import torch_net
 
         model = torch_net.TorchNet(torch, model)
     solver = Solver(model, data, **solver_arguments(settings), num_train_samples=100, verbose=False)

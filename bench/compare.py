@@ -10,12 +10,8 @@ from __future__ import annotations
 import contextlib
 import sys
 
-import algorithms
 import numpy as np
-import peers
-import report
-import runner
-import shapes
+from support import memory, peers, report, runner, shapes
 
 _QUICK_SECONDS = 0.05
 _SPEED = {"float32": 0.5, "float64": 0.3}  # of the peak: supposed for the estimate of a run's length
@@ -27,8 +23,7 @@ def main():
     cells = _cells(options)
     child = runner.child_of(options)
     if child:
-        measure = algorithms.measure if options.algorithms else _measure
-        return measure(cells, options, *child)
+        return _measure(cells, options, *child)
     if not cells:
         sys.exit("no cell matches")
     runner.prepare(options)
@@ -38,12 +33,11 @@ def main():
     if options.list:
         print("\n".join(f"{case.group:11} {case.name} N={case.N}" for case in cells))
         return 0
-    if options.algorithms:
-        return algorithms.show(options)
+    title = f"Convolutions, batch {', '.join(map(str, options.batches))}"
     rows, complete = runner.collect(
         options, lambda row: print(report.line(row, machine["peaks"]), flush=True)
     )
-    return report.finish("Convolutions", machine, rows, options, complete)
+    return runner.finish(title, machine, rows, options, complete)
 
 
 def _options():
@@ -67,17 +61,10 @@ def _options():
         help="of the pass",
     )
     add("--largest", type=float, metavar="GFLOP", help="leave out the cells whose forward pass takes more")
-    add(
-        "--algorithms",
-        action="store_true",
-        help="time cnnlib's own algorithms and name the cells where 'auto' loses by over 10 %%",
-    )
     add("--list", action="store_true", help="print the cells and how long they would take, and stop")
     options = parser.parse_args()
     if options.quick:
         options.batches, options.seconds = [8], min(options.seconds, _QUICK_SECONDS)
-    if options.algorithms:
-        options.peers, options.conditions = [], options.conditions[:1]
     return options
 
 
@@ -86,22 +73,7 @@ def _cells(options):
     cases = shapes.select(options.batches, options.group, options.only, options.quick)
     if options.largest:
         cases = [case for case in cases if case.flops("forward") <= 1e9 * options.largest]
-    itemsize = max(np.dtype(name).itemsize for name in options.dtypes)
-    budget = _free_memory() / 2
-    fitting = [case for case in cases if case.footprint() * itemsize <= budget]
-    if len(fitting) < len(cases) and not options.child:
-        left_out = [f"{case.name} N={case.N}" for case in cases if case not in fitting]
-        print(f"left out, too large for the memory here: {', '.join(left_out)}", file=sys.stderr)
-    return fitting
-
-
-def _free_memory():
-    """Bytes that could be allocated without swapping, or 8 GB where the system does not say."""
-    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="ascii") as info:
-        for line in info:
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return 8e9
+    return cases if options.child else memory.fitting(cases, options.dtypes)
 
 
 def _measure(cells, options, condition, threads):

@@ -9,10 +9,7 @@ from __future__ import annotations
 
 import sys
 
-import memory_cells
-import peers
-import report
-import runner
+from support import memory_cells, peers, report, runner
 
 _QUICK_SECONDS = 0.03
 _CELLS = 48  # of each dtype, for the estimate of a run's length
@@ -42,7 +39,7 @@ def main():
     rows, complete = runner.collect(
         options, lambda row: print(report.line(row, machine["peaks"]), flush=True)
     )
-    return report.finish("Memory-bound layers", machine, rows, options, complete)
+    return runner.finish("Memory-bound layers", machine, rows, options, complete)
 
 
 def _measure(options, condition, threads):

@@ -14,8 +14,7 @@ import subprocess
 import sys
 
 import numpy as np
-import peers
-import shapes
+from support import peers, shapes
 
 _SIDES = ("cnnlib", "torch")
 

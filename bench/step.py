@@ -11,12 +11,9 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-import peers
-import report
-import runner
+from support import peers, report, runner
+from support.training import own
 
-NETWORKS = ("three-layer", "vgg-small", "resnet20", "mobile-small")
-_RULES = ("sgd_momentum", "sgd_nesterov_momentum", "adam")
 _CHECKED_STEPS = 3
 _TOLERANCE = {"float32": 1e-4, "float64": 1e-10}  # of the losses of so many steps, relative
 
@@ -25,9 +22,10 @@ def main():
     """Run the command line; returns the exit status."""
     parser = runner.parser(__doc__, ("torch",))
     add = parser.add_argument
-    add("--network", nargs="+", choices=NETWORKS, metavar="NAME", default=list(NETWORKS), help="only these")
+    names = own.NETWORKS
+    add("--network", nargs="+", choices=names, metavar="NAME", default=list(names), help="only these")
     add("--batch", type=int, default=100, help="images in a minibatch")
-    add("--rule", choices=_RULES, default="sgd_nesterov_momentum", help="update rule")
+    add("--rule", choices=own.RULES, default="sgd_nesterov_momentum", help="update rule")
     add("--compile", action="store_true", help="also time torch.compile")
     add("--profile", action="store_true", help="print where the time of a step goes, on both sides")
     parser.set_defaults(seconds=3.0)
@@ -46,7 +44,7 @@ def main():
     each = 3 + options.seconds + options.compile * (40 + options.seconds)
     print(f"\nabout {cells * each / 60:.1f} minutes in all", flush=True)
     rows, complete = runner.collect(options, lambda row: _show(row, machine["peaks"]))
-    return report.finish("Training steps", machine, rows, options, complete)
+    return runner.finish("Training steps", machine, rows, options, complete)
 
 
 def _show(row, peaks):
@@ -62,15 +60,14 @@ def _measure(options, condition, threads):
     """The child's part: print a row for each network and dtype."""
     _, others = peers.sides(["torch"], threads)
     torch = others["torch"].torch
-    import step_profile
-    import step_sides
+    from support.training import profile, sides
 
     for name in options.network:
         for dtype in options.dtypes:
             if options.only and not options.only.search(f"{name} {dtype}"):
                 continue
-            make = partial(step_sides.Pair, torch, name, dtype, options.batch, options.rule)
-            difference = step_sides.loss_difference(make(dropout=False), _CHECKED_STEPS)
+            make = partial(sides.Pair, torch, name, dtype, options.batch, options.rule)
+            difference = sides.loss_difference(make(dropout=False), _CHECKED_STEPS)
             pair = make()
             steps = {"torch": pair.torch_step}
             if options.compile:
@@ -89,16 +86,14 @@ def _measure(options, condition, threads):
             timed = {name: (step, _nothing) for name, step in steps.items() if agreed}
             row |= runner.time_cell((pair.own_step, _nothing), timed, options.seconds, dtype)
             row |= {"difference": difference, "wrong": [] if agreed else list(steps)}
-            row["page_faults"] = {"cnnlib": step_sides.page_faults(pair.own_step)}
-            row["page_faults"] |= {peer: step_sides.page_faults(step) for peer, step in steps.items()}
-            row["buffers"] = step_sides.own_buffers(pair.own_step)
-            row["allocations"] = {
-                peer: step_sides.torch_allocations(torch, step) for peer, step in steps.items()
-            }
+            row["page_faults"] = {"cnnlib": sides.page_faults(pair.own_step)}
+            row["page_faults"] |= {peer: sides.page_faults(step) for peer, step in steps.items()}
+            row["buffers"] = sides.own_buffers(pair.own_step)
+            row["allocations"] = {peer: sides.torch_allocations(torch, step) for peer, step in steps.items()}
             runner.emit(row)
             if options.profile:
-                step_profile.print_own(pair.own_step)
-                step_profile.print_torch(torch, pair.torch_step)
+                profile.print_own(pair.own_step)
+                profile.print_torch(torch, pair.torch_step)
 
 
 def _nothing(result):

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -11,31 +10,34 @@
 #include <new>
 #include <vector>
 
+#include "memory_limit.hpp"
+
 namespace cnnlib {
 namespace {
 
-constexpr std::size_t least_pool = std::size_t{512} << 20;
+constexpr std::size_t page = 4096;  // at least: mappings begin at a multiple of it
 constexpr std::size_t huge_page = std::size_t{2} << 20;
+constexpr std::size_t always_kept = std::size_t{32} << 20;  // most that the pool keeps whatever was in use
+// Buffers acquired while a most is remembered: a few training steps of a deep network.
+constexpr std::size_t window = 4096;
+
+// From here on buffers are the system's own mappings, so that what the pool gives up is free at once: the
+// heap keeps what lies below a block in use. Sanitizers watch the heap alone.
+#ifdef __SANITIZE_ADDRESS__
+constexpr std::size_t least_mapping = SIZE_MAX;
+#else
+constexpr std::size_t least_mapping = std::size_t{128} << 10;
+#endif
 
 // Stands in front of every buffer, in its own cache line.
 struct Header {
   std::size_t capacity;
+  std::size_t mapped;  // bytes of the mapping that starts here, 0 for a block of the heap
 };
 static_assert(sizeof(Header) <= buffer_alignment);
 
 Header* header_of(void* buffer) {
   return reinterpret_cast<Header*>(static_cast<char*>(buffer) - buffer_alignment);
-}
-
-// Most bytes of free buffers: an eighth of the machine's memory, which holds the activations of a training
-// step.
-std::size_t pool_limit() {
-  static const std::size_t limit = [] {
-    const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? std::max(least_pool, std::size_t(pages) * std::size_t(size) / 8)
-                                 : least_pool;
-  }();
-  return limit;
 }
 
 // Rounded up to steps of an eighth of the size, so that similar requests share buffers.
@@ -45,11 +47,114 @@ std::size_t size_class(std::size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-struct Pool {
+// A mapping of `total` bytes at a multiple of `alignment`, or null.
+void* map_aligned(std::size_t total, std::size_t alignment) {
+  const std::size_t extra = alignment > page ? alignment : 0;
+  void* mapping = mmap(nullptr, total + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (mapping == MAP_FAILED) return nullptr;
+  if (extra == 0) return mapping;
+  char* start = static_cast<char*>(mapping);
+  const std::size_t before = (alignment - reinterpret_cast<std::uintptr_t>(start) % alignment) % alignment;
+  if (before > 0) munmap(start, before);
+  if (extra > before) munmap(start + before + total, extra - before);
+  return start + before;
+}
+
+// A buffer of the system's, or null.
+Header* fresh_buffer(std::size_t capacity) {
+  const bool large = capacity >= 2 * huge_page;
+  const std::size_t alignment = large ? huge_page : page;
+  const std::size_t total = (capacity + buffer_alignment + alignment - 1) / alignment * alignment;
+  Header* header;
+  if (capacity >= least_mapping) {
+    header = static_cast<Header*>(map_aligned(total, alignment));
+#ifdef MADV_HUGEPAGE
+    if (header != nullptr && large) madvise(header, total, MADV_HUGEPAGE);
+#endif
+  } else {
+    header = static_cast<Header*>(std::aligned_alloc(alignment, total));
+  }
+  if (header != nullptr) *header = {capacity, capacity >= least_mapping ? total : 0};
+  return header;
+}
+
+void destroy(Header* header) noexcept {
+  if (header->mapped > 0)
+    munmap(header, header->mapped);
+  else
+    std::free(header);
+}
+
+// The free buffers. Its lock is held in every call.
+class Pool {
+ public:
   std::mutex mutex;
-  std::vector<Header*> free;  // the most recently released last
-  std::size_t bytes = 0;
   BufferCounts counts;
+
+  // The smallest that is large enough and little larger, of these the one released last, since the caches may
+  // hold it; null where there is none.
+  Header* take(std::size_t capacity) {
+    auto best = free_.rend();
+    for (auto i = free_.rbegin(); i != free_.rend() && (best == free_.rend() || (*best)->capacity > capacity);
+         ++i)
+      if ((*i)->capacity >= capacity && (*i)->capacity <= capacity + capacity / 4 &&
+          (best == free_.rend() || (*i)->capacity < (*best)->capacity))
+        best = i;
+    if (best == free_.rend()) return nullptr;
+    Header* header = *best;
+    free_.erase(std::next(best).base());
+    free_bytes_ -= header->capacity;
+    return header;
+  }
+  void count_use(std::size_t capacity) {
+    used_bytes_ += capacity;
+    most_used_[0] = std::max(most_used_[0], used_bytes_);
+    if (++acquired_in_window_ < window) return;
+    acquired_in_window_ = 0;
+    most_used_[1] = most_used_[0];
+    most_used_[0] = used_bytes_;
+  }
+  void read_limit() { most_kept_ = memory_limit() / 8; }
+  void count_disuse(std::size_t capacity) { used_bytes_ -= capacity; }
+
+  void keep(Header* header) noexcept {
+    try {
+      free_.push_back(header);
+      free_bytes_ += header->capacity;
+    } catch (...) {
+      destroy(header);
+    }
+  }
+  // Gives back what is too much, the oldest first.
+  void trim() noexcept {
+    const std::size_t most = most_free();
+    std::size_t count = 0;
+    while (free_bytes_ > most) {
+      free_bytes_ -= free_[count]->capacity;
+      destroy(free_[count++]);
+    }
+    free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+  void clear() noexcept {
+    for (Header* header : free_) destroy(header);
+    free_.clear();
+    free_bytes_ = 0;
+  }
+
+ private:
+  std::vector<Header*> free_;  // the most recently released last
+  std::size_t free_bytes_ = 0, used_bytes_ = 0;
+  std::size_t most_used_[2] = {0, 0};  // in this window and in the one before
+  std::size_t acquired_in_window_ = 0;
+  std::size_t most_kept_ = 0;
+
+  // Free and used buffers together take a quarter more than was in use at a time lately, and free ones never
+  // more than an eighth of the memory.
+  std::size_t most_free() const noexcept {
+    const std::size_t most = std::max(most_used_[0], most_used_[1]), total = most + most / 4;
+    const std::size_t recent = std::max(total > used_bytes_ ? total - used_bytes_ : 0, always_kept);
+    return std::min(recent, most_kept_);
+  }
 };
 
 // Never destroyed: arrays can outlive the module's static objects. A fork waits for the lock, so that
@@ -117,30 +222,23 @@ std::size_t checked_product(std::size_t a, std::size_t b) {
 
 void* acquire_buffer(std::size_t bytes) {
   const std::size_t capacity = size_class(checked_product(std::max<std::size_t>(bytes, 1), 1));
-  {
-    Pool& p = pool();
-    const std::lock_guard<std::mutex> lock(p.mutex);
-    ++p.counts.acquired;
-    const auto found = std::find_if(p.free.rbegin(), p.free.rend(),
-                                    [&](const Header* h) { return h->capacity == capacity; });
-    if (found != p.free.rend()) {
-      Header* header = *found;
-      p.free.erase(std::next(found).base());
-      p.bytes -= capacity;
-      return reinterpret_cast<char*>(header) + buffer_alignment;
-    }
+  Pool& p = pool();
+  const std::lock_guard<std::mutex> lock(p.mutex);
+  ++p.counts.acquired;
+  Header* header = p.take(capacity);
+  if (header == nullptr) {
     ++p.counts.fresh;
+    p.read_limit();
+    header = fresh_buffer(capacity);
   }
-  const bool large = capacity >= 2 * huge_page;
-  const std::size_t alignment = large ? huge_page : buffer_alignment;
-  const std::size_t total = (capacity + buffer_alignment + alignment - 1) / alignment * alignment;
-  void* block = std::aligned_alloc(alignment, total);
-  if (block == nullptr) throw std::bad_alloc();
-#ifdef MADV_HUGEPAGE
-  if (large) madvise(block, total, MADV_HUGEPAGE);
-#endif
-  static_cast<Header*>(block)->capacity = capacity;
-  return static_cast<char*>(block) + buffer_alignment;
+  if (header == nullptr) {  // unless it is the pool that has the memory
+    p.clear();
+    header = fresh_buffer(capacity);
+  }
+  if (header == nullptr) throw std::bad_alloc();
+  p.count_use(header->capacity);
+  p.trim();
+  return reinterpret_cast<char*>(header) + buffer_alignment;
 }
 
 BufferCounts buffer_counts() {
@@ -153,18 +251,15 @@ void release_buffer(void* buffer) noexcept {
   Header* header = header_of(buffer);
   Pool& p = pool();
   const std::lock_guard<std::mutex> lock(p.mutex);
-  if (header->capacity > pool_limit()) return std::free(header);
-  while (p.bytes + header->capacity > pool_limit()) {  // the oldest goes first
-    p.bytes -= p.free.front()->capacity;
-    std::free(p.free.front());
-    p.free.erase(p.free.begin());
-  }
-  try {
-    p.free.push_back(header);
-    p.bytes += header->capacity;
-  } catch (...) {
-    std::free(header);
-  }
+  p.count_disuse(header->capacity);
+  p.keep(header);
+  p.trim();
+}
+
+void release_buffers() noexcept {
+  Pool& p = pool();
+  const std::lock_guard<std::mutex> lock(p.mutex);
+  p.clear();
 }
 
 }  // namespace cnnlib

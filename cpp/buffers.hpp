@@ -1,5 +1,6 @@
 // Memory for scratch and for large results: 64-byte aligned, recycled through a bounded pool, since
-// fresh pages from the system cost a page fault each.
+// fresh pages from the system cost a page fault each. The pool keeps no more than recent calls held at a
+// time, and a share of the memory that the process may have.
 #pragma once
 
 #include <cstddef>
@@ -11,6 +12,9 @@ constexpr std::size_t buffer_alignment = 64;
 // A buffer of at least `bytes`, with unspecified contents; throws std::bad_alloc.
 void* acquire_buffer(std::size_t bytes);
 void release_buffer(void* buffer) noexcept;
+
+// Gives all that the pool keeps back to the system.
+void release_buffers() noexcept;
 
 // Of the whole process so far: how many buffers were acquired, and how many of them the system had to give
 // because the pool had none of the size.

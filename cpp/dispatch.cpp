@@ -8,16 +8,16 @@ namespace cnnlib {
 
 #ifdef CNNLIB_HAVE_AVX512
 namespace avx512 {
-extern const Isa isa;
+const Isa& isa();
 }
 #endif
 #ifdef CNNLIB_HAVE_AVX2
 namespace avx2 {
-extern const Isa isa;
+const Isa& isa();
 }
 #endif
 namespace base {
-extern const Isa isa;
+const Isa& isa();
 }
 
 namespace {
@@ -29,12 +29,12 @@ std::vector<const Isa*> runnable() {
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
       __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    sets.push_back(&avx512::isa);
+    sets.push_back(&avx512::isa());
 #endif
 #ifdef CNNLIB_HAVE_AVX2
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(&avx2::isa);
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(&avx2::isa());
 #endif
-  sets.push_back(&base::isa);
+  sets.push_back(&base::isa());
   return sets;
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "conv_plan.hpp"
 #include "shapes.hpp"
 
 namespace cnnlib {
@@ -37,6 +38,11 @@ struct Kernels {
   void (*conv_bn_relu_train)(const ConvNormTraining<T>&, const ConvShape&);
   void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
   void (*bias_gradient)(const T* dout, T* db, Index N, Index F, Index plane);
+  // Whether a method can compute a pass; what a pass will do; and the methods that fit, from the cheapest on,
+  // of which it returns the number.
+  bool (*conv_fits)(const ConvShape&, Pass, Method);
+  ConvPlan (*conv_plan)(const ConvShape&, Pass);
+  int (*conv_costs)(const ConvShape&, Pass, ConvCost* costs, int most);
 
   // The argmax plane is bytes for windows of up to 255 positions, 32-bit numbers for larger ones.
   void (*max_pool_forward)(const T* x, T* out, std::uint8_t* arg, const PoolShape&);

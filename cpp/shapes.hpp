@@ -9,7 +9,44 @@ namespace cnnlib {
 
 using Index = std::ptrdiff_t;
 
-enum class Algorithm { automatic, direct, winograd };
+// The smallest whole number that is at least a / b, for a >= 0 and b > 0.
+constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+// The smallest multiple of b that is at least a.
+constexpr Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
+
+// The size of equal parts of `total`, of whole `unit`s where there are several, that are no larger than
+// `most`.
+inline Index even_part(Index total, Index most, Index unit = 1) {
+  const Index parts = ceil_div(total, most), part = ceil_div(total, parts);
+  return parts == 1 ? total : round_up(part, unit);
+}
+
+enum class Pass { forward, input_gradient, weight_gradient };
+
+// The ways to compute a convolution, and two wishes: `automatic`, the cheapest that fits, and `direct`, the
+// cheapest but Winograd's. kernels/conv/plan.hpp has the table of them.
+enum class Method {
+  automatic,
+  direct,
+  winograd,
+  matrix_product,
+  depthwise_rows,
+  depthwise_channels,
+  pixel_lanes,
+  filter_lanes,
+  gathered,
+  col2im,
+  dot_products,
+  tap_rows,
+  channel_lanes,
+  shared_panels,
+  count
+};
+constexpr const char* method_names[] = {
+    "auto",          "direct",       "winograd", "matrix-product", "depthwise-rows", "depthwise-channels",
+    "pixel-lanes",   "filter-lanes", "gathered", "col2im",         "dot-products",   "tap-rows",
+    "channel-lanes", "shared-panels"};
+static_assert(sizeof(method_names) / sizeof(*method_names) == static_cast<int>(Method::count));
 
 // out (N, F, OH, OW) = x (N, C, H, W) correlated with w (F, C / groups, KH, KW).
 // Tap kh of output row oh reads input row oh * stride_h + kh * dilation_h - pad_top.
@@ -21,7 +58,7 @@ struct ConvShape {
   Index pad_top, pad_left;
   Index dilation_h, dilation_w;
   Index groups;
-  Algorithm algorithm;
+  Method algorithm;  // that the caller wants
 };
 
 // Whether Winograd's method can compute a convolution and both its gradients.

@@ -11,6 +11,7 @@ from cnnlib.augment import (
     Samples,
     averaged_scores,
     build_augmentation,
+    describe_augmentation,
 )
 from training import LinearModel, digits_like, quiet_solver
 
@@ -154,7 +155,7 @@ def test_cutout(size, X):
 
 
 def test_by_name_and_back():
-    _, described = build_augmentation(["flip", {"name": "crop", "pad": 3}, Cutout(5)])
+    described = describe_augmentation(build_augmentation(["flip", {"name": "crop", "pad": 3}, Cutout(5)]))
     assert described == [
         {"name": "flip", "p": 0.5},
         {"name": "crop", "pad": 3, "mode": "constant"},
@@ -168,7 +169,7 @@ def test_by_name_and_back():
 
 
 def test_a_list_is_applied_in_turn(X):
-    chain, _ = build_augmentation(["flip", lambda X, rng: X + rng.integers(5), {"name": "cutout", "size": 2}])
+    chain = build_augmentation(["flip", lambda X, rng: X + rng.integers(5), {"name": "cutout", "size": 2}])
     rng = np.random.default_rng(3)
     want = Cutout(2)(HorizontalFlip()(X, rng) + rng.integers(5), rng)
     np.testing.assert_array_equal(chain(X, np.random.default_rng(3)), want)

@@ -1,9 +1,13 @@
 """The pool of buffers: what a step has released serves the next one."""
 
+import os
+
+import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core, layers
 from cnnlib.convnet import NAMED_SPECS, ConvNet
+from helpers import run_python
 
 SIZES = 1 << 20, 3 << 20, 5 << 20  # bytes
 
@@ -52,3 +56,103 @@ def test_training_steps_take_no_new_buffers(network):
     _, acquired, fresh = counted(lambda: net.loss(X, y))
     assert acquired > 0
     assert fresh == 0
+
+
+def test_a_little_larger_buffer_serves_too():
+    cnnlib.release_buffers()
+    layers.relu_forward(np.ones(5 << 20, np.uint8).view(np.float32))
+    _, _, fresh = counted(lambda: layers.relu_forward(np.ones(9 << 19, np.uint8).view(np.float32)))
+    assert fresh == 0
+    _, _, fresh = counted(lambda: layers.relu_forward(np.ones(5 << 19, np.uint8).view(np.float32)))
+    assert fresh >= 1
+
+
+def test_released_buffers_are_gone():
+    x = np.ones(1 << 20, np.float32)
+    layers.relu_forward(x)
+    cnnlib.release_buffers()
+    _, _, fresh = counted(lambda: layers.relu_forward(x))
+    assert fresh >= 1
+
+
+RESIDENT = """
+        def resident():
+            with open("/proc/self/statm") as file:
+                return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc here")
+def test_memory_does_not_grow_with_the_number_of_shapes():
+    printed = run_python(
+        f"""
+        import os
+        import cnnlib
+        import numpy as np
+        {RESIDENT}
+        rng = np.random.default_rng(0)
+        largest = np.ones((1, 1, 1000, 1000))
+        def run(x):
+            out, cache = cnnlib.relu_forward(x)
+            cnnlib.relu_backward(out, cache)
+        run(largest)
+        before = resident()
+        for _ in range(1000):
+            height, width = rng.integers(100, 1000, 2)
+            run(np.ones((1, 1, height, width)))
+        print(resident() - before)
+        cnnlib.release_buffers()
+        print(resident() - before)
+        """
+    )
+    grown, left = map(float, printed.split())
+    assert grown < 48  # MB; what is kept by size alone takes 400
+    assert left < 8
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc here")
+def test_memory_error_only_where_the_pool_has_none_either():
+    printed = run_python(
+        """
+        import resource
+        import cnnlib
+        import numpy as np
+        x = np.ones(40 << 18, np.float32)  # 40 MB
+        kept = [cnnlib.relu_forward(x)[0] for _ in range(4)]
+        del kept  # 160 MB, most of which the pool keeps
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (20 << 20),) * 2)
+        y = np.broadcast_to(np.float32(1), 60 << 18).reshape(60, -1)
+        from cnnlib import _core
+        out = _core.global_avg_pool_backward(np.ones((1, 1), np.float32), (1, 1, 60, 1 << 18))
+        assert out.nbytes == 60 << 20
+        try:
+            _core.global_avg_pool_backward(np.ones((1, 1), np.float32), (1, 1, 6000, 1 << 18))
+        except MemoryError:
+            print("refused")
+        print(cnnlib.relu_forward(np.ones(100, np.float32))[0].sum())
+        """,
+        OMP_NUM_THREADS="1",
+    )
+    assert printed == "refused\n100.0"
+
+
+def test_the_limits_of_nested_cgroups_are_found(tmp_path):
+    mount, membership = tmp_path / "cgroup", tmp_path / "membership"
+    (mount / "outer" / "inner").mkdir(parents=True)
+    (mount / "memory" / "job").mkdir(parents=True)
+    limit = lambda: _core.cgroup_memory_limit(str(membership), str(mount))  # noqa: E731
+    membership.write_text("0::/outer/inner\n")
+    assert limit() == 2**64 - 1
+    (mount / "outer" / "inner" / "memory.max").write_text("max\n")
+    (mount / "outer" / "memory.max").write_text("3000000\n")
+    assert limit() == 3000000
+    (mount / "outer" / "inner" / "memory.max").write_text("2000000\n")
+    assert limit() == 2000000
+    (mount / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (mount / "memory" / "job" / "memory.limit_in_bytes").write_text("1000000\n")
+    membership.write_text("12:cpu,cpuacct:/other\n5:memory:/job\n")
+    assert limit() == 1000000
+    membership.write_text("5:memory:/seen/from/outside\n")
+    assert limit() == 9223372036854771712

@@ -1,5 +1,6 @@
 import json
 import os
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -23,6 +24,7 @@ STATE = {
     "big": 2**100,
     "optim": {"a": {"b/c": np.ones(2)}, "a/b": {"c": np.zeros(2)}},
     "scalar": np.float32(0.1),
+    "no dimension": np.array(0.5),
 }
 
 
@@ -126,6 +128,85 @@ def test_a_damaged_file_is_refused_by_name(solver_file, tmp_path):
         else:  # a byte that means nothing, such as a time stamp
             assert_same_bits(loaded, good)
     assert refused > 150
+
+
+def test_bytes_missing_in_the_middle(solver_file, tmp_path):
+    """The zip's directory, at the end, then leads to places before the start of the file."""
+    content = Path(solver_file[0]).read_bytes()
+    damaged = tmp_path / "damaged.npz"
+    for missing in (1, 100, len(content) // 2, len(content) - 5000):
+        damaged.write_bytes(content[:50] + content[50 + missing :])
+        with pytest.raises(ValueError, match=r"damaged\.npz is damaged"):
+            load_checkpoint(damaged)
+
+
+def peak_of_refusal(path):
+    """The most memory that was taken to find out that `path` is no good."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=path.name):
+            load_checkpoint(path)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_is_bounded_by_the_files_size(tmp_path):
+    np.savez_compressed(tmp_path / "bomb.npz", W=np.zeros(10_000_000))
+    claims = tmp_path / "claims.npz"
+    with zipfile.ZipFile(claims, "w") as archive, archive.open("W.npy", "w") as entry:
+        header = {"shape": (10_000_000,), "fortran_order": False, "descr": "<f8"}
+        np.lib.format.write_array_header_1_0(entry, header)
+        entry.write(bytes(800))
+    lies = tmp_path / "lies.npz"
+    np.savez(lies, W=np.zeros(10))
+    content, size = lies.read_bytes(), (128 + 80).to_bytes(4, "little")
+    assert content.count(size * 2) >= 1
+    lies.write_bytes(content.replace(size * 2, (1 << 31).to_bytes(4, "little") * 2))
+    for path in (tmp_path / "bomb.npz", claims, lies):
+        assert peak_of_refusal(path) < 3_000_000
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"format": "cnnlib checkpoint", "version": 1, "params": 3}']
+)
+def test_odd_states(text, tmp_path):
+    np.savez(tmp_path / "odd.npz", **{"__cnnlib__/state": np.array(text)})
+    with pytest.raises(ValueError, match=r"odd\.npz is damaged"):
+        load_checkpoint(tmp_path / "odd.npz")
+
+
+def damaged_states(state, place=()):
+    """Copies of a Solver's state in which something is missing or of another kind, and where it is."""
+    for key, value in state.items():
+        yield (*place, key), {name: item for name, item in state.items() if name != key}
+        yield (*place, key), {**state, key: "x"}
+        if isinstance(value, dict):
+            yield from (
+                (where, {**state, key: damaged}) for where, damaged in damaged_states(value, (*place, key))
+            )
+
+
+def test_a_damaged_state_is_refused_or_serves(solver_file, tmp_path):
+    """Whatever is wrong in a checkpoint's content, there is an error that names the file, or none at all."""
+    path, _ = solver_file
+    params, state = load_checkpoint(path)
+    damaged, refused, served = tmp_path / "damaged.npz", 0, set()
+    data = digits_like()
+    for place, content in damaged_states(state):
+        save_checkpoint(damaged, params, content)
+        model = FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True)
+        try:
+            Solver.resume(damaged, model, data)
+        except ValueError as error:
+            assert "damaged.npz" in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            served.add(place)
+    assert refused > 60
+    # An option that is missing has its default; a rule checks its own settings and its state.
+    served = {place for place in served if place[0] == "run" and len(place) == 2}
+    assert served <= {("run", "pending"), ("run", "seconds")}
 
 
 def foreign_files(folder):

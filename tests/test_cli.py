@@ -12,10 +12,9 @@ import time
 import cifar_files
 import numpy as np
 import pytest
-from cnnlib import cifar10
 from cnnlib.__main__ import main
-from cnnlib.commands import datasets
-from cnnlib.data import load_digits
+from cnnlib.cli import datasets
+from cnnlib.data import cifar10, load_digits
 
 PICTURES = ["confusion.png", "curves.png", "filters.png", "mistakes.png"]
 TINY = ("--epochs", "2", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1")

@@ -7,11 +7,11 @@ import sys
 import cifar_files
 import numpy as np
 import pytest
-from cnnlib import cifar10
 from cnnlib.__main__ import main
-from cnnlib.commands import datasets
-from cnnlib.commands.runs import Run
+from cnnlib.cli import datasets
+from cnnlib.cli.runs import Run
 from cnnlib.convnet import ConvNet
+from cnnlib.data import cifar10
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 

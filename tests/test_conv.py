@@ -134,6 +134,13 @@ CASES = [
     Case((1, 2, 70, 130), (2, 1, 3, 3), groups=2, pad=1),
     Case((2, 2, 13, 45), (4, 1, 3, 4), groups=2, stride=(2, 3), pad=(1, 2), dilation=(2, 1)),
     Case((2, 2, 7, 67), (6, 1, 3, 3), groups=2, stride=(1, 2), pad=((0, 2), (1, 0))),
+    # more rows than rows of dout, rows so wide that a band has few of them
+    Case((1, 1, 12, 1130), (1, 1, 3, 3)),
+    Case((1, 2, 12, 1130), (2, 1, 3, 3), groups=2, stride=(1, 2)),
+    Case((1, 2, 12, 1130), (2, 1, 3, 3), groups=2, stride=(2, 1)),
+    Case((1, 1, 11, 1130), (2, 1, 5, 3), stride=(3, 1)),
+    # a window that reaches further than a band has rows
+    Case((1, 2, 300, 64), (2, 1, 3, 1), groups=2, dilation=(100, 1)),
     # depthwise across channels: rests of lanes, bands, planes smaller than a vector, strides, multipliers
     Case((2, 20, 12, 11), (20, 1, 3, 3), groups=20, pad=1),
     Case((1, 9, 130, 20), (9, 1, 3, 3), groups=9, pad=1),

@@ -2,12 +2,13 @@
 
 import os
 import pickle
+import subprocess
+import sys
 
 import cifar_files
 import numpy as np
 import pytest
-from cnnlib import cifar10
-from cnnlib.data import get_CIFAR10_data, load_CIFAR10, load_digits
+from cnnlib.data import cifar10, get_CIFAR10_data, load_CIFAR10, load_digits
 
 TRAIN, TEST = cifar_files.BATCHES[:5], cifar_files.BATCHES[5]
 
@@ -200,6 +201,34 @@ class TestPickles:
     def test_other_files(self, read, content):
         with pytest.raises(ValueError, match="data_batch_3 is not a pickled batch"):
             read(content)
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"\x80\x02]r\xff\xff\xff\x01.",  # the object's number: a table of that length
+            b"]p33554431\n.",
+            b"\x96\0\0\0\x10\0\0\0\0.",  # the length of a bytearray
+            b"\x80\x04\x95\0\0\0\x10\0\0\0\0.",  # of a frame
+        ],
+    )
+    def test_sizes_are_not_believed(self, tmp_path, content):
+        """A pickle of few bytes once took gigabytes. As a process of its own: the unpickler's tables are not
+        among what Python can count."""
+        folder = cifar_files.write_layout(tmp_path / "data", "python")
+        (folder / "data_batch_1").write_bytes(content)
+        code = (
+            "import resource, sys\n"
+            "from cnnlib.data import cifar10\n"
+            "cifar10._IMAGES_PER_BATCH = 20\n"
+            "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+            "resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))\n"
+            f"try:\n    cifar10.load_CIFAR10({str(folder)!r})\n"
+            "except ValueError as error:\n    assert 'data_batch_1' in str(error)\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        assert int(done.stdout) < 50_000  # KiB
 
     def test_too_large_a_file_is_not_read(self, read):
         with pytest.raises(ValueError, match="it has 200000 bytes"):

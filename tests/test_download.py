@@ -1,6 +1,7 @@
 """Fetching CIFAR-10 from a server of our own: checksum, broken transfers, and archives meant to do harm."""
 
 import functools
+import gzip
 import hashlib
 import io
 import tarfile
@@ -10,9 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cifar_files
 import numpy as np
 import pytest
-from cnnlib import cifar10
-from cnnlib.data import download_CIFAR10, load_CIFAR10
-from cnnlib.download import ResumingDownloader, unpack
+from cnnlib.data import cifar10, download_CIFAR10, load_CIFAR10
+from cnnlib.data.download import ResumingDownloader, unpack
 
 WANTED = [f"cifar-10-batches-bin/{name}.bin" for name in cifar_files.BATCHES]
 
@@ -272,6 +272,12 @@ class TestUnpack:
             (special("cifar-10-batches-bin/hard", tarfile.LNKTYPE, "../../target"), "link or a special file"),
             (special("cifar-10-batches-bin/fifo", tarfile.FIFOTYPE), "link or a special file"),
             (special("cifar-10-batches-bin/device", tarfile.CHRTYPE), "link or a special file"),
+            ("cifar-10-batches-bin", "is both a file and a folder"),
+            (f"{WANTED[0]}/inside", "is both a file and a folder"),
+            (special(WANTED[0], tarfile.DIRTYPE), "is both a file and a folder"),
+            (".", "is not in cifar-10-batches-bin"),
+            ("cifar-10-batches-bin/" + 300 * "x", "has a name that no file can have"),
+            ("", "is not in cifar-10-batches-bin"),
         ],
         ids=str,
     )
@@ -320,6 +326,39 @@ class TestUnpack:
         with pytest.raises(ValueError, match=r"a\.tar\.gz: the archive (is damaged|lacks)"):
             unpack(path, dest, WANTED)
         assert list(dest.iterdir()) == []
+
+    def test_headers_that_lead_astray(self, tmp_path, dest):
+        """A negative size, a pax header with a size that is no number, a chain of headers without an end."""
+        negative = tarfile.TarInfo("cifar-10-batches-bin/x")
+        negative.size = -1024
+        text = b"16 size=unknown\n"
+        pax = special("pax", tarfile.XHDTYPE)
+        pax.size = len(text)
+        link = special("longname", tarfile.GNUTYPE_LONGNAME)
+        for headers in (
+            negative.tobuf(tarfile.GNU_FORMAT),
+            pax.tobuf() + text.ljust(512, b"\0") + tarfile.TarInfo(WANTED[0]).tobuf(),
+            5000 * link.tobuf(),
+        ):
+            path = tmp_path / "a.tar.gz"
+            path.write_bytes(gzip.compress(headers + bytes(1024)))
+            with pytest.raises(ValueError, match=r"a\.tar\.gz: (the archive|member)"):
+                unpack(path, dest, WANTED)
+            assert list(dest.iterdir()) == []
+
+    @pytest.mark.parametrize("way", ["file", "folder", "dangling link"])
+    def test_what_is_in_the_way_is_named(self, tmp_path, dest, way):
+        folder = dest / "cifar-10-batches-bin"
+        if way == "file":
+            folder.write_text("mine")
+        elif way == "folder":
+            (folder / "data_batch_3.bin").mkdir(parents=True)
+        else:
+            folder.symlink_to(tmp_path / "nowhere")
+        before = sorted(dest.rglob("*"))
+        with pytest.raises(ValueError, match=r"a\.tar\.gz: .*cifar-10-batches-bin.* is in the way of"):
+            unpack(tar_of(tmp_path / "a.tar.gz"), dest, WANTED)
+        assert sorted(dest.rglob("*")) == before
 
     def test_older_files_are_replaced(self, tmp_path, dest):
         (dest / "cifar-10-batches-bin").mkdir()

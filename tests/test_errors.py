@@ -107,6 +107,7 @@ VALUE_ERRORS = [
     (lambda: conv(w=np.zeros((6, 4, 7, 3))), ["conv_forward", "window", "7", "6"]),
     (lambda: conv(w=np.zeros((6, 4, 3, 8)), pad=1), ["conv_forward", "window", "8", "7"]),
     (lambda: conv(dilation=3), ["conv_forward", "window", "7", "6"]),
+    (lambda: conv(x=X[:0], dilation=3), ["conv_forward", "window", "7", "6"]),
     # conv: parameters
     (lambda: conv(stride=0), ["conv_forward", "stride", "0"]),
     (lambda: conv(stride=-1), ["conv_forward", "stride", "-1"]),
@@ -150,6 +151,8 @@ VALUE_ERRORS = [
     (lambda: max_pool(pool_width=-1), ["max_pool_forward", "pool_width", "-1"]),
     (lambda: max_pool(stride=0), ["max_pool_forward", "stride", "0"]),
     (lambda: max_pool(pool_height=7), ["max_pool_forward", "window", "7", "6"]),
+    (lambda: max_pool(x=X[:0], pool_height=7), ["max_pool_forward", "window", "7", "6"]),
+    (lambda: avg_pool(x=X[:0], pool_height=7), ["avg_pool_forward", "window", "7", "6"]),
     (lambda: max_pool(dilation=0), ["max_pool_forward", "dilation", "0"]),
     (lambda: max_pool(pad=2), ["max_pool_forward", "pad", "2"]),
     (lambda: max_pool(pad=(0, 2)), ["max_pool_forward", "pad", "2"]),
@@ -173,6 +176,10 @@ VALUE_ERRORS = [
     (lambda: spatial_batchnorm(running_var=np.zeros((1, 4, 1, 1))), ["spatial_batchnorm", "running_var"]),
     (lambda: layernorm(gamma=np.zeros(3)), ["layernorm_forward", "gamma", "(4,)", "(3,)"]),
     (lambda: layernorm(x=X), ["layernorm_forward", "x", "(2, 4, 6, 5)"]),
+    (
+        lambda: layernorm(x=ROWS[:, :0], gamma=G4[:0], beta=G4[:0]),
+        ["layernorm_forward", "features", "(3, 0)"],
+    ),
     (lambda: layernorm(eps=-1e-5), ["layernorm_forward", "eps"]),
     (lambda: groupnorm(G=3), ["spatial_groupnorm_forward", "G", "3"]),
     (lambda: groupnorm(G=0), ["spatial_groupnorm_forward", "G", "0"]),

@@ -181,3 +181,37 @@ def test_instruction_set_can_be_chosen_by_the_environment():
     assert "CNNLIB_ISA" in printed
     assert "sse9" in printed
     assert "base" in printed
+
+
+@pytest.mark.parametrize("run", range(3))
+def test_the_interpreter_ends_while_daemon_threads_compute(run):
+    """Up to Python 3.13 a thread is then ended by unwinding its stack, wherever it waits for the GIL."""
+    printed = run_python(
+        """
+        import threading, time
+        import cnnlib
+        import numpy as np
+        x = np.ones((64, 512), np.float32)
+        def work():
+            while True:
+                cnnlib.relu_forward(x)
+        for _ in range(3):
+            threading.Thread(target=work, daemon=True).start()
+        time.sleep(0.2)
+        print("end")
+        """
+    )
+    assert printed == "end"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
+def test_sharing_is_not_awaited_where_one_thread_runs_at_a_time():
+    printed = run_python(
+        """
+        import os
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        from cnnlib import _core
+        print(sum(_core.sharing_round_trip(2) is None for _ in range(20)))
+        """
+    )
+    assert int(printed) >= 15  # it may happen that both run in turn within one measurement

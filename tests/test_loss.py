@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 from cnnlib import naive, softmax_loss, svm_loss
@@ -107,3 +109,22 @@ def test_empty_batch(loss, dtype):
     assert value == 0
     assert dx.shape == (0, 3)
     assert dx.dtype == dtype
+
+
+@pytest.mark.parametrize("loss", [softmax_loss, svm_loss])
+def test_labels_are_read_once(loss, monkeypatch, rng):
+    """Another thread that writes to y after its check changes nothing."""
+    x, y = rng.standard_normal((6, 4)), np.arange(6) % 4
+    want, want_dx = loss(x, y)
+    module = sys.modules[loss.__module__]
+    check = module.labels
+
+    def check_then_write(function, labels, *sizes):
+        checked = check(function, labels, *sizes)
+        labels[:] = 10**9
+        return checked
+
+    monkeypatch.setattr(module, "labels", check_then_write)
+    value, dx = loss(x, y)
+    assert value == want
+    np.testing.assert_array_equal(dx, want_dx)

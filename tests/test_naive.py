@@ -324,3 +324,12 @@ def test_float_results_of_integer_arrays():
     out, _ = naive.conv_forward_naive(x, w, np.array([0.5]), {})
     np.testing.assert_array_equal(out[0, 0], [[27.5, 37.5], [57.5, 67.5]])
     assert rel_error(naive.avg_pool_forward_naive(x, {"pool_height": 3, "pool_width": 3})[0], [[[[4]]]]) == 0
+
+
+@pytest.mark.parametrize("N", [0, 1])
+@pytest.mark.parametrize("name", ["conv", "max_pool", "avg_pool"])
+def test_a_window_that_does_not_fit_is_refused(name, N):
+    x, w = np.zeros((N, 1, 4, 4)), np.zeros((1, 1, 5, 5))
+    arguments = (w, None, {}) if name == "conv" else ({"pool_height": 5, "pool_width": 5},)
+    with pytest.raises(ValueError, match="window is larger than the padded input: 5 > 4"):
+        getattr(naive, f"{name}_forward_naive")(x, *arguments)

@@ -236,3 +236,101 @@ def test_nan_spoils_its_own_feature_alone(shape, isa, dtype, rng):
         assert np.isnan(array[:, 2]).all()
         assert np.isfinite(array[:, :2]).all()
     np.testing.assert_array_equal(np.isnan(dgamma), [False, False, True])
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 0, 5), (0, 3), (0, 3, 4, 4), (2**40, 0), (2**30, 0, 2**10, 2**10)], ids=str
+)
+def test_empty_images_have_empty_gradients(shape, mode):
+    """At once, too: no loop runs over the other dimensions."""
+    forward, backward, *_ = layer(shape)
+    x, ones = np.zeros(shape), np.ones(shape[1])
+    out, cache = forward(x, ones, ones, {"mode": mode})
+    dx, dgamma, dbeta = backward(out, cache)
+    assert dx.shape == shape
+    np.testing.assert_array_equal(dgamma, np.zeros(shape[1]))
+    np.testing.assert_array_equal(dbeta, np.zeros(shape[1]))
+
+
+ALTERED = [
+    ("batchnorm", ((9, 40), (40,), (40,)), ({"mode": "train"},)),
+    ("spatial_batchnorm", ((3, 40, 5, 5), (40,), (40,)), ({"mode": "train"},)),
+    ("layernorm", ((40, 9), (9,), (9,)), ({},)),
+    ("spatial_groupnorm", ((3, 40, 5, 5), (40,), (40,)), (20, {})),
+    ("affine_bn_relu", ((9, 6), (6, 40), None, (40,), (40,)), ({"mode": "train"},)),
+    ("conv_bn_relu", ((3, 2, 5, 5), (40, 2, 3, 3), None, (40,), (40,)), ({}, {"mode": "train"})),
+]
+
+
+def altered(cache, field):
+    """The cache with one array of its batch or row norm cut to two values; None where it has none such."""
+    if isinstance(cache, tuple) and hasattr(cache, "inv_std"):
+        if field in ("mean", "inv_std"):
+            return cache._replace(**{field: getattr(cache, field)[:2]})
+        place = ("x", "gamma", "beta").index(field)
+        return cache._replace(
+            arrays=(*cache.arrays[:place], cache.arrays[place][:2], *cache.arrays[place + 1 :])
+        )
+    if isinstance(cache, tuple):
+        for i, part in enumerate(cache):
+            inner = altered(part, field)
+            if inner is not None:
+                return (*cache[:i], inner, *cache[i + 1 :])
+    return None
+
+
+@pytest.mark.parametrize(("name", "shapes", "rest"), ALTERED, ids=[case[0] for case in ALTERED])
+@pytest.mark.parametrize("field", ["mean", "inv_std", "gamma", "beta"])
+def test_altered_caches_are_refused(name, shapes, rest, field, rng):
+    if field == "beta" and "relu" not in name:
+        return  # the gradients do not read it
+    arrays = [None if shape is None else rng.standard_normal(shape) for shape in shapes]
+    out, cache = getattr(cnnlib, f"{name}_forward")(*arrays, *rest)
+    wrong = altered(cache, field)
+    assert wrong is not None
+    with pytest.raises(ValueError, match=rf"{field} must have shape"):
+        getattr(cnnlib, f"{name}_backward")(out, wrong)
+
+
+@pytest.mark.parametrize("groups", [0, -1, 3, 40, 2**40, 2**62])
+def test_altered_groups_are_refused(groups, rng):
+    x = rng.standard_normal((2, 40, 3, 3))
+    out, cache = cnnlib.spatial_groupnorm_forward(x, np.ones(40), np.ones(40), 20, {})
+    with pytest.raises(ValueError, match=r"spatial_groupnorm_backward: (G|mean) must"):
+        cnnlib.spatial_groupnorm_backward(out, cache._replace(groups=groups))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("shape", [(9, 5), (3, 5, 4, 7)], ids=str)
+def test_dx_does_not_depend_on_x_in_test_mode(shape, value, dtype, rng):
+    forward, backward, *_ = layer(shape)
+    x, gamma, dout = cast(random_arrays(rng, shape, (5,), shape), dtype)
+    param = {"mode": "test", "running_mean": np.ones(5, dtype), "running_var": np.full(5, 2, dtype)}
+    want, *_ = backward(dout, forward(x, gamma, gamma, param)[1])
+    x[1, 2] = value
+    got, *_ = backward(dout, forward(x, gamma, gamma, param)[1])
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("infinite_dout", [False, True])
+@pytest.mark.parametrize("mode", ["train", "test", "test, variance 0"])
+@pytest.mark.parametrize("shape", [(9, 5), (3, 5, 4, 7)], ids=str)
+def test_infinities_are_where_the_loops_have_them(shape, mode, infinite_dout, dtype, rng):
+    x, gamma, beta, dout = cast(random_arrays(rng, shape, (5,), (5,), shape), dtype)
+    if infinite_dout:
+        dout[1, 2] = np.inf
+    variance = np.full(5, 0 if "0" in mode else 2, dtype)
+
+    def run(forward, backward):
+        param = {"mode": mode[:5].rstrip(","), "eps": 0.0}
+        if mode != "train":
+            param.update(running_mean=np.full(5, 0.1, dtype), running_var=variance)
+        out, cache = forward(x, gamma, beta, param)
+        dx, dgamma, dbeta = backward(dout, cache)
+        return (out, dx, dbeta) if "0" in mode else (out, dx, dgamma, dbeta)  # see docs/conventions.md
+
+    forward, backward, *naive_pair = layer(shape)
+    for got, want in zip(run(forward, backward), run(*naive_pair), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

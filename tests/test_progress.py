@@ -2,7 +2,7 @@ import builtins
 import sys
 
 import pytest
-from cnnlib.progress import Progress
+from cnnlib.solver.progress import Progress
 from training import LinearModel, digits_like, quiet_solver
 
 

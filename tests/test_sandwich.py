@@ -231,3 +231,21 @@ def test_conv_bn_relu_of_a_large_batch(F, param, mode, needs, isa, dtype, rng):
             # In float32 a value next to 0 may pass ReLU on one side alone.
             tolerance = 1e-3 if dtype == np.float32 else None
             assert_close(grad, want.astype(np.float64), dtype, tolerance, scale=1.0)
+
+
+def test_backward_of_wide_depthwise_layers_with_fewer_rows_of_dout(dtype, rng):
+    """One channel with one filter, unpadded: some bands of rows of dx had no rows of dout at all."""
+    x, w = cast(random_arrays(rng, (1, 1, 16, 1200), (1, 1, 3, 3)), dtype)
+    one = np.ones(1, dtype)
+    out, cache = cnnlib.conv_relu_forward(x, w, None, {})
+    dx, dw, _ = cnnlib.conv_relu_backward(np.ones_like(out), cache)
+    conv_out, conv_cache = cnnlib.conv_forward(x, w, None, {})
+    want = cnnlib.conv_backward((conv_out > 0).astype(dtype), conv_cache)
+    np.testing.assert_array_equal(dx, want[0])
+    np.testing.assert_array_equal(dw, want[1])
+    out, cache = cnnlib.conv_bn_relu_forward(x, w, None, one, one, {}, {"mode": "train"})
+    assert all(np.isfinite(g).all() for g in cnnlib.conv_bn_relu_backward(out, cache) if g is not None)
+    out, cache = cnnlib.conv_transpose_forward(x, w, None, {"pad": 0})
+    dx, dw, _ = cnnlib.conv_transpose_backward(np.ones_like(out), cache)
+    np.testing.assert_allclose(dx, np.full_like(x, w.sum()), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(dw, np.full_like(w, x.sum()), rtol=1e-3, atol=1e-3)

@@ -1,11 +1,13 @@
+import inspect
 import re
 
 import numpy as np
 import pytest
 from cnnlib import optim
 from cnnlib.data import load_digits
-from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
 from cnnlib.solver import Solver
+from cnnlib.solver.options import OPTIONS
 from training import LinearModel, NoisyModel, assert_same_bits, assert_same_run, digits_like, quiet_solver
 
 
@@ -495,7 +497,7 @@ def test_refuses_what_is_no_data_or_no_model():
         ({"lr_decay": -0.1}, "lr_decay must be"),
         ({"print_every": 0}, "print_every must be at least 1"),
         ({"num_train_samples": 0}, "num_train_samples must be at least 1"),
-        ({"sampling": "shuffle"}, "sampling must be 'epoch' or 'replacement'"),
+        ({"sampling": "shuffle"}, "sampling must be one of 'epoch', 'replacement'"),
         ({"seed": -1}, "seed must be"),
     ],
 )
@@ -537,3 +539,146 @@ def test_no_epochs_only_checks():
     solver.train()
     assert (len(solver.loss_history), len(solver.val_acc_history), solver.best_epoch) == (0, 1, 0)
     assert_same_bits(solver.best_params, solver.model.params)
+
+
+# State and streams --------------------------------------------------------------------------------------
+
+
+def test_state_goes_into_another_solver():
+    """Also in the middle of an epoch, and what happens to the first does not reach the second."""
+    data = digits_like()
+    settings = {"num_epochs": 3, "seed": 1, "num_train_samples": 20, "update_rule": "adam"}
+    whole = quiet_solver(dense_net(), data, **settings)
+    whole.train()
+
+    model = dense_net()
+    first, loss = quiet_solver(model, data, **settings), model.loss
+
+    def interrupted_loss(X, y=None):
+        if y is not None and len(first.loss_history) == 6:
+            raise KeyboardInterrupt
+        return loss(X, y)
+
+    model.loss = interrupted_loss
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    state = first.state()
+    model.loss = loss
+    first.train()
+    assert_same_run(first, whole)
+
+    model = dense_net()
+    model.params["W1"] *= 2
+    second = quiet_solver(model, data, **settings)
+    second.load_state(state)
+    assert (second.epoch, len(second.loss_history)) == (1, 6)
+    second.train()
+    assert_same_run(second, whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epoch": "1"}, "epoch must be an integer"),
+        ({"epoch": 5}, "entries after 5 epochs"),
+        ({"loss_history": [0.1]}, "loss_history must be a one-dimensional array"),
+        ({"params": {}}, "was written for another model"),
+        ({"best": None}, "no best parameters"),
+        ({"best": {"params": 3}}, "must be dicts"),
+        ({"optim_configs": {"W1": {}}}, "optim_configs must be a dict with W1, b1"),
+        ({"random_state": {"bit_generator": "MT19937"}}, "random_state is no state of such a stream"),
+        ({"num_train": 61}, "the run had 61 training samples"),
+        ({"pending": [3]}, "pending must be a list"),
+    ],
+    ids=str,
+)
+def test_a_state_that_does_not_fit_changes_nothing(change, message):
+    solver = quiet_solver(dense_net(), digits_like(), num_epochs=1, seed=1)
+    solver.train()
+    before = solver.state()
+    with pytest.raises(ValueError, match=f"load_state.*{message}"):
+        solver.load_state({**solver.state(), **change})
+    assert_same_bits(solver.state(), before)
+    with pytest.raises(ValueError, match="the state lacks epoch"):
+        solver.load_state({name: value for name, value in before.items() if name != "epoch"})
+
+
+def test_every_option_has_a_row_and_a_line_of_documentation():
+    arguments = [
+        parameter.name
+        for parameter in inspect.signature(Solver).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    assert sorted(arguments) == sorted(OPTIONS)
+    assert not [name for name in arguments if not re.search(rf"^    .*\b{name}\b.* : ", Solver.__doc__, re.M)]
+
+
+@pytest.mark.parametrize("seed", [1, None])
+def test_on_epoch_may_draw_from_the_streams(seed, tmp_path):
+    """A resumed run has not made the draws of the epochs before its checkpoint; both go the same way."""
+
+    def look(solver):
+        solver.check_accuracy(solver.X_val, solver.y_val, num_samples=5)
+        np.random.rand(3)
+
+    data = digits_like()
+    settings = {"num_epochs": 3, "num_train_samples": 20, "seed": seed, "on_epoch": look}
+    np.random.seed(3)
+    whole = quiet_solver(NoisyModel(36, 4), data, checkpoint_name=tmp_path / "run", **settings)
+    whole.train()
+    resumed = Solver.resume(tmp_path / "run_epoch_1.npz", NoisyModel(36, 4), data, on_epoch=look)
+    resumed.train()
+    assert_same_run(resumed, whole)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: FullyConnectedNet((8,), input_dim=36, num_classes=4, dropout=0.5),
+        lambda: ConvNet([{"affine": 8}, "relu", {"dropout": 0.5}], (1, 6, 6), 4),
+        lambda: ThreeLayerConvNet((1, 6, 6), 3, 3, 5, 4),
+    ],
+)
+def test_own_models_take_the_solvers_stream(build, monkeypatch):
+    """A seeded run does not even borrow the global state, and is repeatable all the same."""
+    data = digits_like()
+    np.random.seed(0)
+    models = [build(), build()]
+    models[1].params = {name: value.copy() for name, value in models[0].params.items()}
+    runs = [quiet_solver(model, data, seed=1) for model in models]
+    for name in ("set_state", "rand", "seed"):
+        monkeypatch.setattr(np.random, name, None)
+    for run in runs:
+        run.train()
+        assert run.model.rng is None
+    assert_same_run(*runs)
+
+
+def test_parameters_without_dimensions(tmp_path):
+    class Scaled(LinearModel):
+        """A scale for all scores, and a user's rule that gives back scalars."""
+
+        def __init__(self):
+            super().__init__(36, 4)
+            self.params["scale"] = np.array(1.0)
+
+        def loss(self, X, y=None):
+            scale = self.params["scale"]
+            if y is None:
+                return scale * super().loss(X)
+            loss, grads = super().loss(scale * X, y)
+            return loss, {**grads, "scale": np.float64(0.1)}
+
+    data = digits_like()
+    for rule in (*optim.__all__, my_rule):
+        settings = {"num_epochs": 3, "seed": 1, "update_rule": rule, "clip_norm": 10, "ema_decay": 0.9}
+        settings |= {"optim_config": {"learning_rate": 0.1}, "weight_decay": 1e-3}
+        whole = quiet_solver(Scaled(), data, checkpoint_name=tmp_path / "run", **settings)
+        whole.train()
+        assert whole.model.params["scale"] != 1
+        assert whole.model.params["scale"].shape == ()
+        resumed = Solver.resume(
+            tmp_path / "run_epoch_1.npz", Scaled(), data, update_rule=rule if rule is my_rule else None
+        )
+        resumed.train()
+        assert_same_run(resumed, whole)

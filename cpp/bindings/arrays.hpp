@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <optional>
@@ -107,12 +108,33 @@ MaybeArray<T> array_if(bool needed, const char* function, const std::vector<Inde
   return needed ? MaybeArray<T>(new_array<T>(function, shape)) : std::nullopt;
 }
 
+// The interpreter's lock is released while one exists. Where the interpreter ends meanwhile, taking the lock
+// again ends the thread, by unwinding its stack (until Python 3.13): through objects that must not be touched
+// without the lock, and destructors that must not be unwound. The thread stops here instead, for good, as
+// from Python 3.14 on.
+class Unlocked {
+ public:
+  Unlocked() : state_(PyEval_SaveThread()) {}
+  ~Unlocked() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {  // only the unwinding comes here, and may not be left
+      while (true) pause();
+    }
+  }
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
 // Runs a kernel of so many products without the interpreter's lock, unless it ends before another thread
 // would have got far with it.
 template <class F>
 void unlocked(F&& kernel, double products = HUGE_VAL) {
   constexpr double few = 100e3;
-  std::optional<py::gil_scoped_release> release;
+  std::optional<Unlocked> release;
   if (products > few) release.emplace();
   run_after_fork_check([](void* data) { (*static_cast<std::remove_reference_t<F>*>(data))(); }, &kernel);
 }

@@ -23,16 +23,13 @@ void check_steps(const char* function, const Geometry& g) {
   }
 }
 
-constexpr const char* algorithm_names[] = {"auto", "direct", "winograd"};  // in the enumeration's order
-
 // What 'auto' stands for in the whole process, wherever it fits.
-std::atomic<Algorithm> process_algorithm{Algorithm::automatic};
+std::atomic<Method> process_algorithm{Method::automatic};
 
-std::optional<Algorithm> algorithm_named(py::handle name) {
+std::optional<Method> algorithm_named(py::handle name) {
   if (!PyUnicode_Check(name.ptr())) return std::nullopt;
-  for (int i = 0; i < 3; ++i)
-    if (PyUnicode_CompareWithASCIIString(name.ptr(), algorithm_names[i]) == 0)
-      return static_cast<Algorithm>(i);
+  for (int i = 0; i < static_cast<int>(Method::count); ++i)
+    if (PyUnicode_CompareWithASCIIString(name.ptr(), method_names[i]) == 0) return static_cast<Method>(i);
   return std::nullopt;
 }
 
@@ -41,8 +38,8 @@ std::optional<Algorithm> algorithm_named(py::handle name) {
 
 // Algorithms go by their names, which cnnlib has checked.
 template <>
-struct pybind11::detail::type_caster<cnnlib::Algorithm> {
-  PYBIND11_TYPE_CASTER(cnnlib::Algorithm, const_name("str"));
+struct pybind11::detail::type_caster<cnnlib::Method> {
+  PYBIND11_TYPE_CASTER(cnnlib::Method, const_name("str"));
   bool load(handle source, bool) {
     const auto named = cnnlib::algorithm_named(source);
     if (named) value = *named;
@@ -56,7 +53,7 @@ namespace {
 // Steps and kernel size; w is (F, C / groups, KH, KW) seen from the convolution.
 template <class T>
 ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                       Algorithm algorithm) {
+                       Method algorithm) {
   check_steps(function, g);
   const auto four = [&](const Array<T>& a, const char* name, const char* axes) {
     require(a.ndim() == 4, [&] {
@@ -92,23 +89,44 @@ void check_groups(const char* function, const char* what, Index channels, Index 
   });
 }
 
+// Whether a method computes any pass of a convolution.
+template <class T>
+bool fits_any_pass(const ConvShape& s, Method method) {
+  const auto fits = kernels<T>().conv_fits;
+  return fits(s, Pass::forward, method) || fits(s, Pass::input_gradient, method) ||
+         fits(s, Pass::weight_gradient, method);
+}
+
+// A method that the caller names has to fit; the process's own wish holds where it fits. Of an empty batch
+// there is nothing to compute.
+template <class T>
 void settle_algorithm(const char* function, ConvShape& s) {
-  if (s.algorithm == Algorithm::automatic) {
-    const Algorithm wanted = process_algorithm;
-    if (wanted == Algorithm::direct || winograd_fits(s)) s.algorithm = wanted;
-    return;
-  }
-  require(s.algorithm != Algorithm::winograd || winograd_fits(s), [&] {
-    return std::string(function) +
-           ": algorithm 'winograd' needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 "
-           "(3x3 also stride 2 without dilation) and pads less than the kernel";
+  const bool named = s.algorithm != Method::automatic;
+  if (!named) s.algorithm = process_algorithm;
+  if (s.algorithm == Method::automatic || s.algorithm == Method::direct) return;
+  ConvShape one = s;
+  one.N = std::max<Index>(one.N, 1);
+  if (fits_any_pass<T>(one, s.algorithm)) return;
+  require(!named, [&] {
+    return std::string(function) + ": algorithm '" + method_names[static_cast<int>(s.algorithm)] + "' " +
+           (s.algorithm == Method::winograd
+                ? "needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 (3x3 also stride "
+                  "2 without dilation) and pads less than the kernel"
+                : "does not fit this convolution");
   });
+  s.algorithm = Method::automatic;
+}
+
+// What a dilated kernel covers of an axis; PTRDIFF_MAX where that is more than any axis has.
+Index window_size(Index K, Index dilation) {
+  Index reach;
+  return __builtin_mul_overflow(dilation, K - 1, &reach) || reach > largest ? PTRDIFF_MAX : reach + 1;
 }
 
 // The output size of one axis.
 Index windows(const char* function, const char* axis, Index size, Index K, Index stride, Index pads,
               Index dilation) {
-  const Index window = dilation * (K - 1) + 1;
+  const Index window = window_size(K, dilation);
   require(window <= size + pads, [&] {
     return std::string(function) + ": the window is larger than the padded input along " + axis + ": " +
            std::to_string(window) + " > " + std::to_string(size + pads);
@@ -118,7 +136,7 @@ Index windows(const char* function, const char* axis, Index size, Index K, Index
 
 template <class T>
 ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                     Algorithm algorithm) {
+                     Method algorithm) {
   ConvShape s = common_shape(function, x, w, g, algorithm);
   s.C = x.shape(1);
   s.H = x.shape(2);
@@ -133,14 +151,14 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
   });
   s.OH = windows(function, "H", s.H, s.KH, s.stride_h, g[2] + g[3], s.dilation_h);
   s.OW = windows(function, "W", s.W, s.KW, s.stride_w, g[4] + g[5], s.dilation_w);
-  settle_algorithm(function, s);
+  settle_algorithm<T>(function, s);
   return s;
 }
 
 // The convolution whose input gradient a transposed convolution of x computes: their sizes swap roles.
 template <class T>
 ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                               const std::array<Index, 2>& output_pad, Algorithm algorithm) {
+                               const std::array<Index, 2>& output_pad, Method algorithm) {
   ConvShape s = common_shape(function, x, w, g, algorithm);
   s.F = x.shape(1);
   s.OH = x.shape(2);
@@ -158,9 +176,9 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
              ": output_pad must be at least 0 and smaller than stride or dilation, got " +
              std::to_string(extra) + " along " + axis;
     });
-    require(n < largest / stride,
+    require(n < largest / stride && window_size(K, dilation) <= largest,
             [&] { return std::string(function) + ": the result is too large along " + axis; });
-    const Index out = (n - 1) * stride - pads + dilation * (K - 1) + 1 + extra;
+    const Index out = (n - 1) * stride - pads + window_size(K, dilation) + extra;
     require(out >= 1, [&] {
       return std::string(function) + ": pad leaves no output along " + axis + ": its size would be " +
              std::to_string(out);
@@ -169,7 +187,7 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
   };
   s.H = size("H", s.OH, s.KH, s.stride_h, g[2] + g[3], s.dilation_h, output_pad[0]);
   s.W = size("W", s.OW, s.KW, s.stride_w, g[4] + g[5], s.dilation_w, output_pad[1]);
-  settle_algorithm(function, s);
+  settle_algorithm<T>(function, s);
   return s;
 }
 
@@ -179,7 +197,7 @@ double products(const ConvShape& s) {
 
 template <class T>
 py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
-                       const Geometry& g, Algorithm algorithm, bool relu, const MaybeArray<T>& out_buffer) {
+                       const Geometry& g, Method algorithm, bool relu, const MaybeArray<T>& out_buffer) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   if (b) require_shape(function, "b", *b, {s.F});
   Array<T> out = result_array<T>(function, {s.N, s.F, s.OH, s.OW}, out_buffer);
@@ -191,7 +209,7 @@ py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& 
 // (dx, dw, db), each None unless needed.
 template <class T>
 py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w,
-                        const Geometry& g, Algorithm algorithm, bool need_dx, bool need_dw, bool need_db) {
+                        const Geometry& g, Method algorithm, bool need_dx, bool need_dw, bool need_db) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
@@ -211,7 +229,7 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
 template <class T>
 py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Array<T>& w,
                              const MaybeArray<T>& b, const Array<T>& gamma, const Array<T>& beta, double eps,
-                             const Geometry& g, Algorithm algorithm) {
+                             const Geometry& g, Method algorithm) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   if (b) require_shape(function, "b", *b, {s.F});
   require_shape(function, "gamma", gamma, {s.F});
@@ -233,7 +251,7 @@ template <class T>
 py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, const Array<T>& x,
                                 const Array<T>& w, const Array<T>& a, const Array<double>& mean,
                                 const Array<double>& inv_std, const Array<T>& gamma, const Array<T>& beta,
-                                bool from_batch, const Geometry& g, Algorithm algorithm, bool need_dx,
+                                bool from_batch, const Geometry& g, Method algorithm, bool need_dx,
                                 bool need_dw, bool need_db) {
   const ConvShape s = conv_shape(function, x, w, g, algorithm);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
@@ -265,8 +283,8 @@ py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, cons
 
 template <class T>
 py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
-                                 const Geometry& g, const std::array<Index, 2>& output_pad,
-                                 Algorithm algorithm, const MaybeArray<T>& out_buffer) {
+                                 const Geometry& g, const std::array<Index, 2>& output_pad, Method algorithm,
+                                 const MaybeArray<T>& out_buffer) {
   const ConvShape s = conv_transpose_shape("conv_transpose_forward", x, w, g, output_pad, algorithm);
   if (b) require_shape("conv_transpose_forward", "b", *b, {s.C});
   Array<T> out = result_array<T>("conv_transpose_forward", {s.N, s.C, s.H, s.W}, out_buffer);
@@ -279,8 +297,8 @@ py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const May
 
 template <class T>
 py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w,
-                                  const Geometry& g, const std::array<Index, 2>& output_pad,
-                                  Algorithm algorithm, bool need_dx, bool need_dw, bool need_db) {
+                                  const Geometry& g, const std::array<Index, 2>& output_pad, Method algorithm,
+                                  bool need_dx, bool need_dw, bool need_db) {
   const ConvShape s = conv_transpose_shape("conv_transpose_backward", x, w, g, output_pad, algorithm);
   require_shape("conv_transpose_backward", "dout", dout, {s.N, s.C, s.H, s.W});
   const char* function = "conv_transpose_backward";
@@ -300,7 +318,7 @@ py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const
 
 struct PlainParam {
   Geometry geometry;
-  Algorithm algorithm;
+  Method algorithm;
 };
 
 // A whole number for both axes or a pair of them: false for anything else.
@@ -328,7 +346,7 @@ std::optional<PlainParam> plain_param(py::handle param) {
                                    PyUnicode_InternFromString("groups"),
                                    PyUnicode_InternFromString("algorithm")};
   Index values[4][2] = {{1, 1}, {0, 0}, {1, 1}, {1, 1}};
-  PlainParam plain{{}, Algorithm::automatic};
+  PlainParam plain{{}, Method::automatic};
   Py_ssize_t left = PyDict_GET_SIZE(param.ptr());
   for (int i = 0; i < 5 && left > 0; ++i) {
     PyObject* value = PyDict_GetItemWithError(param.ptr(), keys[i]);
@@ -394,6 +412,31 @@ py::object plain_conv_backward(const char* function, py::handle dout, py::handle
       });
 }
 
+// (method, cost in cycles, tile, blocks, threads, scratch bytes, packed bytes, [(method, cycles), ...]) of a
+// pass, for arrays of these shapes.
+template <class T>
+py::tuple conv_plan(const ConvShape& s, Pass pass) {
+  const ConvPlan plan = kernels<T>().conv_plan(s, pass);
+  ConvCost costs[static_cast<int>(Method::count)];
+  const int count = kernels<T>().conv_costs(s, pass, costs, static_cast<int>(Method::count));
+  const auto name = [](Method method) { return method_names[static_cast<int>(method)]; };
+  py::list alternatives;
+  for (int i = 0; i < count; ++i) alternatives.append(py::make_tuple(name(costs[i].method), costs[i].cycles));
+  py::dict blocks;
+  for (const Block& block : plan.blocks)
+    if (block.name != nullptr) blocks[block.name] = block.size;
+  return py::make_tuple(name(plan.method), plan.cost, py::make_tuple(plan.tile_rows, plan.tile_columns),
+                        blocks, plan.threads, plan.scratch_bytes, plan.packed_bytes, alternatives);
+}
+
+// The plans of the forward pass, dx and dw.
+template <class T>
+py::tuple conv_plans(const Array<T>& x, const Array<T>& w, const Geometry& g, Method algorithm) {
+  const ConvShape s = conv_shape("explain", x, w, g, algorithm);
+  return py::make_tuple(conv_plan<T>(s, Pass::forward), conv_plan<T>(s, Pass::input_gradient),
+                        conv_plan<T>(s, Pass::weight_gradient));
+}
+
 }  // namespace
 
 void bind_plain_conv(py::module_& m) {
@@ -410,6 +453,8 @@ void bind_conv(py::module_& m) {
   const auto b = py::arg("b").noconvert().none(true);
   m.def("conv_forward", &conv_forward<T>, py::arg("function"), py::arg("x").noconvert(),
         py::arg("w").noconvert(), b, py::arg("geometry"), py::arg("algorithm"), py::arg("relu") = false, out);
+  m.def("conv_plans", &conv_plans<T>, py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"),
+        py::arg("algorithm"));
   m.def("conv_backward", &conv_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
         py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"), py::arg("algorithm"),
         py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
@@ -429,8 +474,11 @@ void bind_conv(py::module_& m) {
 }
 
 void bind_conv_algorithm(py::module_& m) {
-  m.def("get_conv_algorithm", [] { return algorithm_names[static_cast<int>(process_algorithm.load())]; });
-  m.def("set_conv_algorithm", [](Algorithm name) { process_algorithm = name; }, py::arg("name"));
+  py::list names;
+  for (const char* name : method_names) names.append(name);
+  m.attr("conv_methods") = py::tuple(names);
+  m.def("get_conv_algorithm", [] { return method_names[static_cast<int>(process_algorithm.load())]; });
+  m.def("set_conv_algorithm", [](Method name) { process_algorithm = name; }, py::arg("name"));
 }
 
 template void bind_conv<float>(py::module_&);

@@ -1,4 +1,5 @@
 #include "../dispatch.hpp"
+#include "../memory_limit.hpp"
 #include "arrays.hpp"
 
 namespace cnnlib {
@@ -32,6 +33,9 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.def("get_num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
+  m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
+  m.def("release_buffers", &release_buffers);
+  m.def("cgroup_memory_limit", &cgroup_memory_limit, py::arg("membership"), py::arg("mount"));
   m.def("buffer_counts", [] {
     const BufferCounts counts = buffer_counts();
     return std::make_pair(counts.acquired, counts.fresh);

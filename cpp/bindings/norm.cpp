@@ -1,4 +1,4 @@
-#include <cmath>
+#include <algorithm>
 
 #include "arrays.hpp"
 
@@ -17,6 +17,20 @@ BatchNormShape batchnorm_shape(const char* function, const Array<T>& x, int ndim
   return {x.shape(0), x.shape(1), ndim == 2 ? 1 : x.shape(2) * x.shape(3)};
 }
 
+// What the gradient of a parameter (C,) is where nothing adds to it.
+template <class T>
+Array<T> zeros(Index C) {
+  Array<T> array({C});
+  std::fill_n(array.mutable_data(), C, T(0));
+  return array;
+}
+
+// The kernels take no empty x: their loops may run over the other dimensions, however large.
+template <class T, class Kernel>
+void unless_empty(const Array<T>& x, Kernel&& kernel) {
+  if (x.size() > 0) unlocked(kernel);
+}
+
 // (y, mean, var, inv_std), the latter three (C,) in double.
 template <class T>
 py::tuple batchnorm_train(const char* function, const Array<T>& x, int ndim, const Array<T>& gamma,
@@ -31,8 +45,9 @@ py::tuple batchnorm_train(const char* function, const Array<T>& x, int ndim, con
   Stats mean(s.C), var(s.C), inv_std(s.C);
   T* y = out.mutable_data();
   double *m = mean.mutable_data(), *v = var.mutable_data(), *i = inv_std.mutable_data();
-  unlocked(
-      [&] { kernels<T>().batchnorm_train(x.data(), gamma.data(), beta.data(), eps, y, m, v, i, s, relu); });
+  unless_empty(x, [&] {
+    kernels<T>().batchnorm_train(x.data(), gamma.data(), beta.data(), eps, y, m, v, i, s, relu);
+  });
   return py::make_tuple(out, mean, var, inv_std);
 }
 
@@ -60,7 +75,7 @@ py::array batchnorm_normalize(const char* function, const Array<T>& x, int ndim,
   require_shape(function, "inv_std", inv_std, {s.C});
   Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
   T* y = out.mutable_data();
-  unlocked([&] {
+  unless_empty(x, [&] {
     kernels<T>().batchnorm_normalize(x.data(), mean.data(), inv_std.data(), gamma.data(), beta.data(), y, s,
                                      relu);
   });
@@ -73,9 +88,13 @@ py::tuple batchnorm_backward(const char* function, const Array<T>& dout, const A
                              const MaybeArray<T>& beta, bool from_batch) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
   require_shape(function, "dout", dout, shape_of(x));
-  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma({s.C}), dbeta({s.C});
+  require_shape(function, "mean", mean, {s.C});
+  require_shape(function, "inv_std", inv_std, {s.C});
+  require_shape(function, "gamma", gamma, {s.C});
+  if (beta) require_shape(function, "beta", *beta, {s.C});
+  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma = zeros<T>(s.C), dbeta = zeros<T>(s.C);
   T *dx_data = dx.mutable_data(), *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
-  unlocked([&] {
+  unless_empty(x, [&] {
     kernels<T>().batchnorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(),
                                     data_or_null(beta), dx_data, dgamma_data, dbeta_data, s, from_batch);
   });
@@ -86,12 +105,14 @@ py::tuple batchnorm_backward(const char* function, const Array<T>& dout, const A
 template <class T>
 RowNormShape rownorm_shape(const char* function, const Array<T>& x, int ndim, Index groups) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
-  require(groups >= 1 && s.C >= 1 && s.C % groups == 0, [&] {
+  require(s.C >= 1 && s.S >= 1, [&] {
+    return std::string(function) + ": x has " + (ndim == 2 ? "no features" : "an empty image") +
+           ": its shape is " + text(x);
+  });
+  require(groups >= 1 && s.C % groups == 0, [&] {
     return std::string(function) + ": G must divide the channels: x is " + text(x) + ", G is " +
            std::to_string(groups);
   });
-  require(s.S >= 1,
-          [&] { return std::string(function) + ": x has an empty image: its shape is " + text(x); });
   return {s.N * groups, s.C / groups, s.S, s.C};
 }
 
@@ -106,7 +127,8 @@ py::tuple rownorm_forward(const char* function, const Array<T>& x, int ndim, con
   Stats mean(s.rows), inv_std(s.rows);
   T* y = out.mutable_data();
   double *m = mean.mutable_data(), *i = inv_std.mutable_data();
-  unlocked([&] { kernels<T>().rownorm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, s); });
+  unless_empty(x,
+               [&] { kernels<T>().rownorm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, s); });
   return py::make_tuple(out, mean, inv_std);
 }
 
@@ -115,9 +137,12 @@ py::tuple rownorm_backward(const char* function, const Array<T>& dout, const Arr
                            const Stats& mean, const Stats& inv_std, const Array<T>& gamma, Index groups) {
   const RowNormShape s = rownorm_shape(function, x, ndim, groups);
   require_shape(function, "dout", dout, shape_of(x));
-  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma({s.C}), dbeta({s.C});
+  require_shape(function, "mean", mean, {s.rows});
+  require_shape(function, "inv_std", inv_std, {s.rows});
+  require_shape(function, "gamma", gamma, {s.C});
+  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma = zeros<T>(s.C), dbeta = zeros<T>(s.C);
   T *dx_data = dx.mutable_data(), *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
-  unlocked([&] {
+  unless_empty(x, [&] {
     kernels<T>().rownorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(), dx_data,
                                   dgamma_data, dbeta_data, s);
   });

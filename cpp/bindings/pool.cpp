@@ -31,7 +31,7 @@ PoolShape pool_shape(const char* function, const py::array& x, const Geometry& g
           [&] { return std::string(function) + ": x has an empty image: its shape is " + text(x); });
   static constexpr const char* names[] = {"pool_height", "pool_width", "stride", "stride",   "pad",
                                           "pad",         "pad",        "pad",    "dilation", "dilation"};
-  for (int i = 0; i < 10; ++i) {
+  for (const int i : {0, 1, 2, 3, 8, 9, 4, 5, 6, 7}) {  // pads after what the window consists of
     const Index least = i >= 4 && i <= 7 ? 0 : 1;
     const Index window = i >= 4 && i <= 7 ? (g[i < 6 ? 0 : 1] - 1) * g[i < 6 ? 8 : 9] + 1 : Index{1} << 31;
     require(g[i] >= least && g[i] < window, [&] {

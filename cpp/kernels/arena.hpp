@@ -1,8 +1,8 @@
 // Carves typed arrays out of one scratch allocation.
 #pragma once
 
-#include "../buffers.hpp"
-#include "../shapes.hpp"
+#include "buffers.hpp"
+#include "shapes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -6,6 +6,7 @@ from cnnlib import _core, layers
 from cnnlib._config import (
     get_conv_algorithm,
     get_num_threads,
+    release_buffers,
     set_conv_algorithm,
     set_num_threads,
     show_config,
@@ -36,6 +37,7 @@ __all__ = [
     "get_conv_algorithm",
     "get_num_threads",
     "layers",
+    "release_buffers",
     "set_conv_algorithm",
     "set_num_threads",
     "show_config",

@@ -110,8 +110,12 @@ def result(array, dtype):
 
 
 def labels(function, y, N, classes):
-    """`y` as an array of N integer labels in [0, classes)."""
-    y = np.asarray(y)
+    """
+    `y` as an array of N integer labels in [0, classes).
+
+    A copy: what is checked is what is used, even where another thread writes to `y`.
+    """
+    y = np.array(y)
     if y.dtype.kind not in "iu":
         raise TypeError(f"{function}: y must hold integer labels, got dtype {y.dtype}")
     if y.shape != (N,):

@@ -23,3 +23,13 @@ def mask_seed(seed, X, layer):
     """
     content = zlib.crc32(np.ascontiguousarray(X))
     return int(np.random.SeedSequence([int(seed), content, layer]).generate_state(1)[0] >> 1)
+
+
+def set_mask_seed(dropout_param, model, X, layer):
+    """Say where a dropout layer's next mask comes from: the model's `seed`, its `rng`, or ``np.random``."""
+    dropout_param.pop("seed", None)
+    if model.seed is not None:
+        dropout_param["seed"] = mask_seed(model.seed, X, layer)
+    elif model.rng is not None:
+        is_generator = isinstance(model.rng, np.random.Generator)
+        dropout_param["seed"] = int((model.rng.integers if is_generator else model.rng.randint)(2**31))

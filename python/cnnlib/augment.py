@@ -11,7 +11,11 @@ of the training set these are, and how often they have been seen.
 :func:`averaged_scores` is test-time augmentation: the scores of several views of an image, averaged.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +56,7 @@ class HorizontalFlip:
     def __post_init__(self):
         number("HorizontalFlip", "p", self.p, 0, 1)
 
-    def __call__(self, X, rng):
+    def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         N = _images("HorizontalFlip", X)[0]
         flipped = rng.random(N) < self.p
         out = X.copy()
@@ -70,7 +74,7 @@ class AlternatingFlip:
 
     knows_samples = True
 
-    def __call__(self, X, rng, samples):
+    def __call__(self, X: np.ndarray, rng: np.random.Generator, samples: Samples) -> np.ndarray:
         _images("AlternatingFlip", X)
         flipped = (_random_bits(samples.rows, samples.seed) + samples.epoch) % 2 == 1
         out = X.copy()
@@ -96,12 +100,13 @@ class RandomCrop:
         positive_int("RandomCrop", "pad", self.pad)
         choice("RandomCrop", "mode", self.mode, ("constant", "reflect"))
 
-    def __call__(self, X, rng):
+    def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         N, _, H, W = _images("RandomCrop", X)
         if self.mode == "reflect" and self.pad >= min(H, W):
             raise ValueError(f"RandomCrop: pad {self.pad} is too much to reflect images of {H}x{W}")
         margin = self.pad, self.pad
-        padded = np.pad(X, ((0, 0), (0, 0), margin, margin), mode=self.mode)
+        how: Any = self.mode  # one of two of the names that NumPy admits
+        padded = np.pad(X, ((0, 0), (0, 0), margin, margin), mode=how)
         windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))
         top, left = rng.integers(2 * self.pad + 1, size=(2, N))
         return np.ascontiguousarray(windows[np.arange(N), :, top, left])
@@ -126,7 +131,7 @@ class Cutout:
         positive_int("Cutout", "size", self.size)
         number("Cutout", "fill", self.fill)
 
-    def __call__(self, X, rng):
+    def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         N, _, H, W = _images("Cutout", X)
         rows = self._inside(rng.integers(H, size=N), H)
         columns = self._inside(rng.integers(W, size=N), W)
@@ -154,17 +159,22 @@ class Chain:
 
 
 def build_augmentation(value):
-    """The callable for a Solver's `augment`, and its description in plain values; (None, None) for None."""
-    if value is None:
-        return None, None
-    if not isinstance(value, (list, tuple)):
-        augmentation = AUGMENTATIONS.build(value)
-        return augmentation, AUGMENTATIONS.describe(augmentation)
-    chain = [AUGMENTATIONS.build(item) for item in value]
-    return Chain(chain), [AUGMENTATIONS.describe(item) for item in chain]
+    """The callable that a Solver's `augment` means."""
+    if isinstance(value, (list, tuple)):
+        return Chain([AUGMENTATIONS.build(item) for item in value])
+    return AUGMENTATIONS.build(value)
 
 
-def averaged_scores(scores_of, X, tta=None):
+def describe_augmentation(augmentation):
+    """The inverse of :func:`build_augmentation`, in plain values; None for None."""
+    if isinstance(augmentation, Chain):
+        return [AUGMENTATIONS.describe(item) for item in augmentation.augmentations]
+    return None if augmentation is None else AUGMENTATIONS.describe(augmentation)
+
+
+def averaged_scores(
+    scores_of: Callable[[np.ndarray], np.ndarray], X: np.ndarray, tta: str | None = None
+) -> np.ndarray:
     """Scores of the images X (N, C, H, W), averaged over several views of each.
 
     Parameters

@@ -6,12 +6,18 @@ random state, and points to the arrays that belong to it (optimizer state, batch
 parameters, histories), which are entries of their own.
 """
 
+from __future__ import annotations
+
 import contextlib
+import errno
 import io
 import json
+import math
 import os
 import secrets
 import zipfile
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +26,12 @@ __all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]
 RESERVED_PREFIX = "__cnnlib__/"
 _STATE = RESERVED_PREFIX + "state"
 _FORMAT, _VERSION = "cnnlib checkpoint", 1
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def save_checkpoint(path, params, state):
+def save_checkpoint(
+    path: str | os.PathLike, params: Mapping[str, np.ndarray], state: Mapping[str, Any]
+) -> None:
     """Write `params` and `state` to `path`, all or nothing.
 
     The file is written under a temporary name in the same folder (made if missing), flushed to the disk
@@ -75,7 +84,7 @@ def save_checkpoint(path, params, state):
     _sync_folder(folder or ".")
 
 
-def load_checkpoint(path):
+def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what :func:`save_checkpoint` wrote.
 
     Returns
@@ -91,13 +100,8 @@ def load_checkpoint(path):
         If it cannot be read.
     """
     path = os.fspath(path)
-    try:
-        with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            entries = {name.removesuffix(".npy"): _read_array(archive, name) for name in archive.namelist()}
-    except OSError:
-        raise
-    except Exception as error:  # a damaged zip or array header fails in many ways
-        raise ValueError(f"{path} is damaged, or not a checkpoint: {error}") from error
+    with open(path, "rb") as file:
+        entries = _read_npz(path, file)
     if _STATE not in entries:
         raise ValueError(f"{path} is not a cnnlib checkpoint: it has no entry {_STATE!r}")
     try:
@@ -107,7 +111,7 @@ def load_checkpoint(path):
         if tree["version"] > _VERSION:
             raise ValueError(f"it has version {tree['version']}, this cnnlib reads up to {_VERSION}")
         return {name: entries[name] for name in tree["params"]}, _unpack(tree["state"], entries)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or not a cnnlib checkpoint: {error}") from error
 
 
@@ -126,7 +130,8 @@ def _pack(value, place, entries):
         while name in entries or name == _STATE:
             name += "'"
         entries[name] = np.asarray(value)
-        return {"@array": name}
+        bare = isinstance(value, np.ndarray) and value.ndim == 0
+        return {"@zero-dimensional" if bare else "@array": name}
     if isinstance(value, dict):
         for key in value:
             if not isinstance(key, str) or key.startswith("@"):
@@ -145,14 +150,16 @@ def _pack(value, place, entries):
 
 
 def _unpack(value, entries):
-    """The inverse of :func:`_pack`; a zero-dimensional array comes back as a NumPy scalar."""
+    """The inverse of :func:`_pack`."""
     if isinstance(value, list):
         return [_unpack(item, entries) for item in value]
     if not isinstance(value, dict):
         return value
     if "@array" in value:
         array = entries[value["@array"]]
-        return array if array.ndim else array[()]
+        return array if array.ndim else array[()]  # NumPy's scalars are stored as arrays
+    if "@zero-dimensional" in value:
+        return entries[value["@zero-dimensional"]]
     if "@tuple" in value:
         return tuple(_unpack(item, entries) for item in value["@tuple"])
     return {key: _unpack(item, entries) for key, item in value.items()}
@@ -166,9 +173,39 @@ def _write_npz(file, entries):
                 np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
-def _read_array(archive, name):
+def _read_npz(path, file):
+    """The entries of an open ``.npz``; whatever it claims, no more memory is taken than it has bytes."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+                raise ValueError("its entries are compressed, which a checkpoint's are not")
+            total, size = sum(member.file_size for member in members), os.fstat(file.fileno()).st_size
+            if total > size:
+                raise ValueError(f"its entries claim {total} bytes, it has {size}")
+            return {member.filename.removesuffix(".npy"): _read_array(archive, member) for member in members}
+    except OSError as error:
+        if error.errno not in (None, errno.EINVAL):  # EINVAL: the zip's directory leads to before the start
+            raise OSError(error.errno, error.strerror, path) from error
+        raise ValueError(f"{path} is damaged, or not a checkpoint: {error}") from error
+    except Exception as error:  # a damaged zip or array header fails in many ways
+        raise ValueError(f"{path} is damaged, or not a checkpoint: {error}") from error
+
+
+def _read_array(archive, member):
     # The whole entry first: its checksum is verified at its end, before any of it is believed.
-    return np.lib.format.read_array(io.BytesIO(archive.read(name)), allow_pickle=False)
+    content = archive.read(member)
+    file = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    if version not in _HEADERS:
+        raise ValueError(f"{member.filename} has version {version} of the array format")
+    shape, is_fortran, dtype = _HEADERS[version](file)
+    want, start = math.prod(shape) * dtype.itemsize, file.tell()
+    if dtype.hasobject or dtype.itemsize == 0 or min(shape, default=0) < 0 or want != len(content) - start:
+        raise ValueError(
+            f"{member.filename} does not hold the {dtype} array {shape} that its header promises"
+        )
+    return np.ndarray(shape, dtype, content, start, order="F" if is_fortran else "C").copy(order="K")
 
 
 def _sync_folder(folder):

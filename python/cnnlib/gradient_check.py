@@ -8,12 +8,20 @@ array it knows (a model's parameter, say). They put every value back, also if ``
 float64: beside the rounding of float32 nothing would be left of a difference this small.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["eval_numerical_gradient", "eval_numerical_gradient_array", "grad_check_sparse", "rel_error"]
 
 
-def eval_numerical_gradient(f, x, verbose=False, h=1e-5):
+def eval_numerical_gradient(
+    f: Callable[[NDArray[np.float64]], Any], x: NDArray[np.float64], verbose: bool = False, h: float = 1e-5
+) -> NDArray[np.float64]:
     """Numerical gradient of a function that returns a number.
 
     Parameters
@@ -47,7 +55,9 @@ def eval_numerical_gradient(f, x, verbose=False, h=1e-5):
     return gradient
 
 
-def eval_numerical_gradient_array(f, x, df, h=1e-5):
+def eval_numerical_gradient_array(
+    f: Callable[[NDArray[np.float64]], Any], x: NDArray[np.float64], df: ArrayLike, h: float = 1e-5
+) -> NDArray[np.float64]:
     """Numerical gradient of ``sum(f(x) * df)``, for a function that returns an array.
 
     With ``df = dout`` this is what a layer's backward pass computes.
@@ -94,7 +104,13 @@ def eval_numerical_gradient_array(f, x, df, h=1e-5):
     return gradient
 
 
-def grad_check_sparse(f, x, analytic_grad, num_checks=10, h=1e-5):
+def grad_check_sparse(
+    f: Callable[[NDArray[np.float64]], Any],
+    x: NDArray[np.float64],
+    analytic_grad: ArrayLike,
+    num_checks: int = 10,
+    h: float = 1e-5,
+) -> NDArray[np.float64]:
     """Compare a gradient with numerical ones at a few random places, where all would take too long.
 
     Prints a line for each place: both values and their relative error. ``np.random`` draws the places,
@@ -145,7 +161,7 @@ def grad_check_sparse(f, x, analytic_grad, num_checks=10, h=1e-5):
     return errors
 
 
-def rel_error(x, y):
+def rel_error(x: ArrayLike, y: ArrayLike) -> float:
     """Largest relative difference: ``max(|x - y| / max(1e-8, |x| + |y|))``.
 
     0 means equal, 1 that one of them is 0 or has the wrong sign. Good gradients in float64 come below

@@ -9,7 +9,10 @@ one pass over memory.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cnnlib import _core
 from cnnlib._params import check_keys, integer, number
@@ -63,7 +66,9 @@ def _rate(rule, config):
     return number(rule, "learning_rate", config["learning_rate"], 0)
 
 
-def sgd(w, dw, config=None, *, scale=1.0):
+def sgd(
+    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
+) -> tuple[np.ndarray, dict[str, Any]]:
     """
     Gradient descent: w -= learning_rate * dw.
 
@@ -87,9 +92,9 @@ def sgd(w, dw, config=None, *, scale=1.0):
         Shapes that differ, values out of range or of the wrong type, unknown keys.
     """
     config = _config("sgd", config, (), learning_rate=1e-2)
-    w, dw = _weights("sgd", w, dw)
-    _core.sgd_step(w, dw, scale, _rate("sgd", config))
-    return w, config
+    next_w, gradient = _weights("sgd", w, dw)
+    _core.sgd_step(next_w, gradient, scale, _rate("sgd", config))
+    return next_w, config
 
 
 def _momentum(rule, w, dw, config, scale, nesterov):
@@ -101,7 +106,9 @@ def _momentum(rule, w, dw, config, scale, nesterov):
     return w, config
 
 
-def sgd_momentum(w, dw, config=None, *, scale=1.0):
+def sgd_momentum(
+    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
+) -> tuple[np.ndarray, dict[str, Any]]:
     """
     Momentum: velocity = momentum * velocity - learning_rate * dw; w += velocity.
 
@@ -127,7 +134,9 @@ def sgd_momentum(w, dw, config=None, *, scale=1.0):
     return _momentum("sgd_momentum", w, dw, config, scale, nesterov=False)
 
 
-def sgd_nesterov_momentum(w, dw, config=None, *, scale=1.0):
+def sgd_nesterov_momentum(
+    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
+) -> tuple[np.ndarray, dict[str, Any]]:
     """
     Nesterov momentum [1]_: v = momentum * velocity - learning_rate * dw; w += v + momentum * (v - velocity).
 
@@ -158,7 +167,9 @@ def sgd_nesterov_momentum(w, dw, config=None, *, scale=1.0):
     return _momentum("sgd_nesterov_momentum", w, dw, config, scale, nesterov=True)
 
 
-def rmsprop(w, dw, config=None, *, scale=1.0):
+def rmsprop(
+    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
+) -> tuple[np.ndarray, dict[str, Any]]:
     """
     RMSProp [1]_: steps by the gradient over the root of the mean of its square.
 
@@ -189,12 +200,12 @@ def rmsprop(w, dw, config=None, *, scale=1.0):
     """
     rule = "rmsprop"
     config = _config(rule, config, ("a",), learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
-    w, dw = _weights(rule, w, dw)
+    next_w, gradient = _weights(rule, w, dw)
     decay_rate = number(rule, "decay_rate", config["decay_rate"], 0, 1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
-    a, rate = _state(rule, config, "a", w), _rate(rule, config)
-    _core.rmsprop_step(w, dw, scale, a, rate, decay_rate, epsilon)
-    return w, config
+    a, rate = _state(rule, config, "a", next_w), _rate(rule, config)
+    _core.rmsprop_step(next_w, gradient, scale, a, rate, decay_rate, epsilon)
+    return next_w, config
 
 
 def _adam(rule, w, dw, config, scale, **decay):
@@ -213,7 +224,9 @@ def _adam(rule, w, dw, config, scale, **decay):
     return w, config
 
 
-def adam(w, dw, config=None, *, scale=1.0):
+def adam(
+    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
+) -> tuple[np.ndarray, dict[str, Any]]:
     """
     Adam [1]_: steps by the mean of the gradient over the root of the mean of its square.
 
@@ -247,7 +260,9 @@ def adam(w, dw, config=None, *, scale=1.0):
     return _adam("adam", w, dw, config, scale)
 
 
-def adamw(w, dw, config=None, *, scale=1.0):
+def adamw(
+    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
+) -> tuple[np.ndarray, dict[str, Any]]:
     """
     Adam with decoupled weight decay [1]_: also w -= learning_rate * weight_decay * w, from the old w.
 

@@ -35,7 +35,7 @@ class Step:
         elif number("Step", "epochs", self.epochs, 0) == 0:
             raise ValueError("Step: epochs must be above 0")
 
-    def __call__(self, epoch, num_epochs):
+    def __call__(self, epoch: float, num_epochs: float) -> float:
         if isinstance(self.epochs, tuple):
             return self.factor ** sum(epoch >= milestone for milestone in self.epochs)
         return self.factor ** int(epoch // self.epochs)
@@ -60,7 +60,7 @@ class Cosine:
         number("Cosine", "final", self.final, 0, 1)
         number("Cosine", "warmup", self.warmup, 0)
 
-    def __call__(self, epoch, num_epochs):
+    def __call__(self, epoch: float, num_epochs: float) -> float:
         if epoch < self.warmup:
             return epoch / self.warmup
         return _cosine(1.0, self.final, (epoch - self.warmup) / max(num_epochs - self.warmup, 1e-12))
@@ -87,7 +87,7 @@ class OneCycle:
         number("OneCycle", "start", self.start, 0)
         number("OneCycle", "final", self.final, 0)
 
-    def __call__(self, epoch, num_epochs):
+    def __call__(self, epoch: float, num_epochs: float) -> float:
         peak = self.warmup * num_epochs
         if epoch < peak:
             return _cosine(self.start, 1.0, epoch / peak)
@@ -115,7 +115,7 @@ class Triangle:
         number("Triangle", "start", self.start, 0)
         number("Triangle", "final", self.final, 0)
 
-    def __call__(self, epoch, num_epochs):
+    def __call__(self, epoch: float, num_epochs: float) -> float:
         share = min(epoch / num_epochs, 1.0)
         if share < self.peak:
             return self.start + (1.0 - self.start) * share / self.peak

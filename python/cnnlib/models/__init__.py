@@ -12,6 +12,7 @@ keeps in its snapshots and checkpoints:
 - ``bn_params``: a list (or dict) of batch-norm parameter dicts. The arrays in them (``running_mean``,
   ``running_var``) belong to the weights: they are saved, restored and kept as "best" together with these.
 - ``rng``: a ``np.random.Generator`` or ``np.random.RandomState`` that the model draws from while it trains.
+  None: ``np.random``, and during a seeded run the stream that the Solver then puts there.
 
 One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it. Two let a model begin otherwise:
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
-from cnnlib._random import mask_seed, random_stream
+from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.models.builder import Builder
 from cnnlib.models.calls import backward_all, forward_all, skip_untrained
@@ -114,7 +114,7 @@ class ConvNet:
         self.reg = number(where, "reg", reg, 0)
         self.dtype = real_dtype(where, dtype)
         self.label_smoothing = 0.0
-        self.seed = seed
+        self.seed, self.rng = seed, None
         if weight_scale is not None:
             weight_scale = number(where, "weight_scale", weight_scale, 0)
 
@@ -172,9 +172,9 @@ class ConvNet:
         train = y is not None
         set_mode(self.bn_params, train)
         set_mode(self._dropout_params, train)
-        if train and self.seed is not None:
+        if train:
             for layer, dropout_param in enumerate(self._dropout_params):
-                dropout_param["seed"] = mask_seed(self.seed, X, layer)
+                set_mask_seed(dropout_param, self, X, layer)
 
         scores, caches = forward_all(self._calls, self.params, X)
         if not train:

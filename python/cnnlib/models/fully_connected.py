@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int, probability
-from cnnlib._random import mask_seed, random_stream
+from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.layers import (
     affine_backward,
@@ -88,7 +88,7 @@ class FullyConnectedNet:
         self.dropout = probability(where, "dropout", dropout)
         self.use_batchnorm = bool(use_batchnorm)
         self.label_smoothing = 0.0
-        self.seed = seed
+        self.seed, self.rng = seed, None
         scale = number(where, "weight_scale", weight_scale, 0)
         random = random_stream(seed, where)
 
@@ -132,8 +132,7 @@ class FullyConnectedNet:
             dropout_cache = None
             if self.dropout > 0 and train:
                 dropout_param = {"p": self.dropout, "mode": "train"}
-                if self.seed is not None:
-                    dropout_param["seed"] = mask_seed(self.seed, X, i)
+                set_mask_seed(dropout_param, self, X, i)
                 hidden, dropout_cache = dropout_forward(hidden, dropout_param)
             caches.append((layer_cache, dropout_cache))
         last = self.num_layers

@@ -85,6 +85,7 @@ class ThreeLayerConvNet:
         self.reg = number(where, "reg", reg, 0)
         self.use_batchnorm = bool(use_batchnorm)
         self.label_smoothing = 0.0
+        self.rng = None  # nothing is drawn in training
         C, H, W = _image_size(where, input_dim)
         F = positive_int(where, "num_filters", num_filters)
         size = positive_int(where, "filter_size", filter_size)

@@ -1,0 +1,1 @@
+"""Training steps: cnnlib's alone, beside PyTorch's, and their profiles."""

@@ -1,0 +1,118 @@
+"""A training step in cnnlib and in PyTorch, from the same weights on the same minibatch."""
+
+from __future__ import annotations
+
+import json
+import resource
+import tempfile
+from pathlib import Path
+
+import cnnlib.convnet
+import cnnlib.models
+
+from support.training import own, twin
+
+_COUNTED_STEPS = 5
+
+
+class Pair:
+    """Both sides of one network.
+
+    Parameters
+    ----------
+    torch : module
+    name : str
+        A key of cnnlib.convnet.NAMED_SPECS; 'three-layer' is cnnlib.models.ThreeLayerConvNet.
+    dtype : 'float32' or 'float64'
+    batch : int
+    rule : str
+        'adam', 'sgd_momentum' or 'sgd_nesterov_momentum'.
+    dropout, compiled : bool
+        Whether to keep the dropout stages; whether PyTorch compiles its network.
+
+    Attributes
+    ----------
+    own_step, torch_step : callable
+        Make a step and return the loss, a float.
+    multiply_adds : int
+        Of convolutions and affine layers for one image, forward.
+    """
+
+    def __init__(self, torch, name, dtype, batch, rule, *, dropout=True, compiled=False):
+        spec = [*cnnlib.convnet.NAMED_SPECS[name], {"affine": own.CLASSES}]
+        other = twin.twin(torch, spec, own.INPUT_DIM, dropout)
+        sizes = own.INPUT_DIM, own.CLASSES
+        model = cnnlib.models.ConvNet(other.spec[:-1], *sizes, dtype=dtype, seed=0)
+        self.multiply_adds = model.multiply_adds
+        if name == "three-layer":
+            model = own.model(name, dtype)
+        other.module.to(getattr(torch, dtype))
+        other.load(model.params)
+
+        X, y = own.minibatch(dtype, batch)
+        self.own_step = own.OwnStep(model, X, y, rule)
+        self.torch_step = TorchStep(torch, other.module, X, y, rule, compiled)
+
+
+class TorchStep:
+    def __init__(self, torch, module, X, y, rule, compiled):
+        self.X, self.y = torch.from_numpy(X), torch.from_numpy(y)
+        self.network = torch.compile(module) if compiled else module
+        self.loss = torch.nn.functional.cross_entropy
+        parameters = list(module.parameters())
+        if rule == "adam":
+            self.optimizer = torch.optim.Adam(parameters, lr=own.RATE, fused=True)
+        else:
+            nesterov = rule == "sgd_nesterov_momentum"
+            self.optimizer = torch.optim.SGD(
+                parameters, lr=own.RATE, momentum=0.9, nesterov=nesterov, fused=True
+            )
+
+    def __call__(self):
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.loss(self.network(self.X), self.y)
+        loss.backward()
+        self.optimizer.step()
+        return loss.item()
+
+
+def loss_difference(pair, steps):
+    """Largest relative difference between the two sides' losses in the first steps."""
+    worst = 0.0
+    for _ in range(steps):
+        ours, theirs = pair.own_step(), pair.torch_step()
+        worst = max(worst, abs(ours - theirs) / abs(theirs))
+    return worst
+
+
+def torch_allocations(torch, step):
+    """What a step of PyTorch's allocates in the steady state, as its profiler tells."""
+    step()
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        step()
+    with tempfile.TemporaryDirectory() as folder:
+        trace = Path(folder, "trace.json")
+        profile.export_chrome_trace(str(trace))
+        events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    return sum(event["name"] == "[memory]" and event["args"]["Bytes"] > 0 for event in events)
+
+
+def own_buffers(step):
+    """Buffers that a step takes in the steady state, and those among them that the system had to give."""
+    return _counted(step, cnnlib._core.buffer_counts)
+
+
+def page_faults(step):
+    """Page faults of a step in the steady state."""
+    return _counted(step, lambda: (resource.getrusage(resource.RUSAGE_SELF).ru_minflt,))[0]
+
+
+def _counted(step, counts):
+    """By how much a step raises each of `counts()`, in the mean of some, when one has been made."""
+    step()
+    before = counts()
+    for _ in range(_COUNTED_STEPS):
+        step()
+    return [(b - a) / _COUNTED_STEPS for a, b in zip(before, counts(), strict=True)]

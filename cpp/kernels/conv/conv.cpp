@@ -1,0 +1,111 @@
+// The passes of a convolution by their plans, and the table's entries for convolution.
+#include "kernels/conv/conv.hpp"
+
+#include "kernels.hpp"
+#include "kernels/conv/plan.hpp"
+#include "kernels/families.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// `packed` null: packs the weights for itself.
+template <class T>
+void run_conv(const ConvPlan& plan, const ConvOperands<T>& operands) {
+  const auto run = [&](const auto& methods) {
+    for (const auto& m : methods)
+      if (m.method == plan.method) m.run(plan, operands);
+  };
+  plan.pass == Pass::forward ? run(forward_methods<T>) : run(input_gradient_methods<T>);
+}
+
+template <class T>
+void run_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& operands) {
+  const ConvShape& s = plan.shape;
+  for (const auto& m : weight_gradient_methods<T>) {
+    if (m.method != plan.method) continue;
+    m.run(plan, operands);
+    if (!m.makes_db && operands.db != nullptr)
+      bias_gradient(operands.dout, operands.db, s.N, s.F, s.OH * s.OW);
+  }
+}
+
+namespace {
+
+// Whether every thread had better pack all weights for itself, and take images of its own, than read what
+// others packed: the slices are large, the weights are not, nor do they outweigh the input.
+template <class T>
+bool images_for_each_thread(const ConvPlan& plan, int threads) {
+  constexpr Index fewest_positions = 64;
+  constexpr double most_bytes = 8 << 20;
+  const ConvShape& s = plan.shape;
+  const bool even = s.N % threads == 0 || s.N >= 8 * threads;
+  const double weights = double(s.F * (s.C / s.groups)) * double(s.KH * s.KW);
+  const Index in = plan.pass == Pass::forward ? s.H * s.W : s.OH * s.OW;
+  const double outweighed = double(s.F * s.KH * s.KW) > double(s.N * in);
+  return even && s.N / threads * s.OH * s.OW >= fewest_positions && weights * sizeof(T) <= most_bytes &&
+         !outweighed;
+}
+
+template <class T>
+void run_in_slices(const ConvPlan& plan, const ConvOperands<T>& operands) {
+  const ConvShape& s = plan.shape;
+  const int threads = threads_for(conv_work(s));
+  if (threads == 1 || !images_for_each_thread<T>(plan, threads) || !sharing_is_expensive(threads))
+    return run_conv(plan, operands);
+  const bool forward = plan.pass == Pass::forward;
+  const Index x_image = s.C * s.H * s.W, out_image = s.F * s.OH * s.OW;
+  BatchSlices{s.N, threads}.each(s, conv_work(s), [&](Index, Index first, const ConvShape& part) {
+    ConvPlan own = plan;
+    own.shape = part;
+    ConvOperands<T> images = operands;
+    images.in += first * (forward ? x_image : out_image);
+    images.out += first * (forward ? out_image : x_image);
+    run_conv(own, images);
+  });
+}
+
+}  // namespace
+
+template <class T>
+void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
+  if (s.N == 0) return;
+  run_in_slices<T>(plan_conv<T>(s, Pass::forward), {x, w, nullptr, {b, relu}, out});
+}
+
+template <class T>
+void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
+                   const ConvShape& s) {
+  if (s.N == 0) {
+    if (dw != nullptr) std::fill_n(dw, s.F * (s.C / s.groups) * s.KH * s.KW, T(0));
+    if (db != nullptr) std::fill_n(db, s.F, T(0));
+    return;
+  }
+  const bool weights = dw != nullptr || db != nullptr;
+  const ConvPlan input = plan_conv<T>(s, Pass::input_gradient),
+                 weight = plan_conv<T>(s, Pass::weight_gradient);
+  if (dx != nullptr && weights && fits_depthwise(s) && input.method == weight.method &&
+      (input.method == Method::depthwise_rows || input.method == Method::depthwise_channels))
+    return run_depthwise_backward<T>(input, {x, w, dout, b, dx, dw, db});
+  if (dx != nullptr) run_in_slices<T>(input, {dout, w, nullptr, {b, false}, dx});
+  if (weights) run_weight_gradient<T>(weight, {x, dout, dw, db});
+}
+
+template <class T>
+void fill_conv(Kernels<T>& kernels) {
+  kernels.conv_forward = &conv_forward<T>;
+  kernels.conv_backward = &conv_backward<T>;
+  kernels.bias_gradient = &bias_gradient<T>;
+  kernels.conv_fits = &fits<T>;
+  kernels.conv_plan = &describe_conv<T>;
+  kernels.conv_costs = &plan_costs<T>;
+}
+template void fill_conv(Kernels<float>&);
+template void fill_conv(Kernels<double>&);
+
+template void conv_forward(const float*, const float*, const float*, float*, const ConvShape&, bool);
+template void conv_forward(const double*, const double*, const double*, double*, const ConvShape&, bool);
+template void conv_backward(const float*, const float*, const float*, const float*, float*, float*, float*,
+                            const ConvShape&);
+template void conv_backward(const double*, const double*, const double*, const double*, double*, double*,
+                            double*, const ConvShape&);
+
+}  // namespace cnnlib::CNNLIB_ISA

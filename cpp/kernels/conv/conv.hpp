@@ -1,0 +1,24 @@
+// Convolution forward, dx, dw and db: plan, pack, run.
+//
+//   out[n, f] = b[f] + sum over c, kh, kw of w[f, c, kh, kw] * x[n, c](stride * o + dilation * k - pad)
+#pragma once
+
+#include "kernels/conv/batch_slices.hpp"
+#include "kernels/conv/bias_gradient.hpp"
+#include "kernels/conv/method.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// What a pass will do, as plan.hpp chooses.
+template <class T>
+ConvPlan plan_conv(const ConvShape&, Pass);
+
+// x (N, C, H, W), w (F, C / groups, KH, KW), b (F,) or null, out (N, F, OH, OW).
+template <class T>
+void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);
+
+// Any of dx, dw and db may be null: not wanted. With a bias (C,), dx is the transposed convolution of dout.
+template <class T>
+void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db, const ConvShape&);
+
+}  // namespace cnnlib::CNNLIB_ISA

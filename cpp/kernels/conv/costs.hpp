@@ -1,0 +1,215 @@
+// What each method fits, and what it costs for one image, in vector multiply-adds (rates.hpp).
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/conv/direct/implicit_gemm.hpp"
+#include "kernels/conv/rates.hpp"
+#include "kernels/conv/strided_1x1.hpp"
+#include "kernels/conv/winograd/tile_choice.hpp"
+#include "kernels/gemm/dot_product.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Sizes of one group, and vectors of them.
+template <class T>
+struct GroupSizes {
+  static constexpr Index lanes = Simd<T>::size;
+  Index C, F, taps, positions;
+  double groups;
+
+  explicit GroupSizes(const ConvShape& s)
+      : C(s.C / s.groups), F(s.F / s.groups), taps(s.KH * s.KW), positions(s.OH * s.OW), groups(s.groups) {}
+  static Index vectors(Index n) { return ceil_div(n, lanes); }
+};
+
+// A correlation as the forward pass or dx: `in` channels to `out` ones, on a grid of OH x OW outputs of which
+// dx at a stride has several.
+template <class T>
+struct CorrelationSizes : GroupSizes<T> {
+  Index in, out, OH, OW, pitch, in_plane, classes;
+
+  CorrelationSizes(const ConvShape& s, Pass pass) : GroupSizes<T>(s) {
+    const bool dx = pass == Pass::input_gradient;
+    const Index stride_h = dx ? s.stride_h : 1, stride_w = dx ? s.stride_w : 1;
+    in = dx ? this->F : this->C;
+    out = dx ? this->C : this->F;
+    OH = ceil_div(dx ? s.H : s.OH, stride_h);
+    OW = ceil_div(dx ? s.W : s.OW, stride_w);
+    pitch = OW + (s.KW - 1) * s.dilation_w / s.stride_w;
+    in_plane = dx ? s.OH * s.OW : s.H * s.W;
+    // Two neighbouring columns at stride 2 are one correlation.
+    classes = stride_h * (stride_w == 2 ? 1 : stride_w);
+  }
+  double products() const { return double(in) * this->taps; }  // of an output
+  // Vectors of positions of a plane: rows that start a vector each, or run on over their margins.
+  Index position_vectors() const {
+    return std::min(OH * this->vectors(OW), this->vectors((OH - 1) * pitch + OW));
+  }
+  double staging(bool in_place) const {
+    return in_place ? 0 : Rates::stage * double(in) * double(classes) * double(this->vectors(in_plane));
+  }
+  double packing() const {
+    return Rates::pack / Rates::reference_batch * products() * double(this->vectors(out));
+  }
+};
+
+inline bool fits_any(const ConvShape&) { return true; }
+
+template <class T, Pass pass>
+double cost_pixel_lanes(const ConvShape& s) {
+  const CorrelationSizes<T> c(s, pass);
+  const double rows = double(Panels(c.out).rows(0)), vectors = double(vectors_for(Panels(c.out).rows(0)));
+  const double loads = std::max(1.0, (rows + vectors) / (rows * vectors));  // for each multiply-add
+  return c.groups * (loads * c.products() * double(c.out * c.position_vectors()) + c.staging(pointwise(s)) +
+                     c.packing());
+}
+
+template <class T, Pass pass>
+double cost_filter_lanes(const ConvShape& s) {
+  const CorrelationSizes<T> c(s, pass);
+  const double vectors = double(c.OH * c.OW * c.vectors(c.out));
+  return c.groups * ((c.products() + Rates::transpose) * vectors + c.staging(pointwise(s)) + c.packing());
+}
+
+// The kernel covers the whole image, once: the convolution is an affine layer.
+inline bool fits_matrix_product(const ConvShape& s) {
+  const auto whole = [](Index out, Index size, Index K, Index pad, Index dilation) {
+    return out == 1 && size == K && pad == 0 && (K == 1 || dilation == 1);
+  };
+  return s.groups == 1 && whole(s.OH, s.H, s.KH, s.pad_top, s.dilation_h) &&
+         whole(s.OW, s.W, s.KW, s.pad_left, s.dilation_w);
+}
+template <class T>
+double cost_matrix_product(const ConvShape& s) {
+  const GroupSizes<T> g(s);
+  return double(g.C * g.taps) * double(g.vectors(g.F));
+}
+
+// Every channel has filters of its own. (A single channel with many filters is a matrix product.)
+inline bool fits_depthwise(const ConvShape& s) { return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1); }
+template <class T>
+double cost_depthwise_rows(const ConvShape& s) {
+  const GroupSizes<T> g(s);
+  const double in = double(s.C * s.H * g.vectors(s.W)), out = double(s.F * s.OH * g.vectors(s.OW));
+  return double(g.taps) * out + Rates::depthwise_stage * in + Rates::depthwise_row * double(s.C * s.H);
+}
+template <class T>
+double cost_depthwise_channels(const ConvShape& s) {
+  const GroupSizes<T> g(s);
+  const double in = double(g.vectors(s.C) * s.H * s.W),
+               out = double(g.vectors(s.C) * (s.F / s.C) * g.positions);
+  return double(g.taps) * out + Rates::depthwise_transpose * (in + out);
+}
+
+// 1x1 at a stride, as a convolution at stride 1 of the points that it reads.
+inline bool fits_gathered(const ConvShape& s) { return strided_points(s); }
+
+// Few channels share the work of a staged image, and there are enough taps and columns.
+template <class T>
+bool fits_first_layer(const ConvShape& s) {
+  constexpr Index most_channels = 6, longest_reach = 64;
+  const Index C = s.C / s.groups;
+  return s.N > 0 && C <= most_channels && C * s.KH * s.KW >= max_rows / 2 && s.OW >= Simd<T>::size &&
+         s.OH * s.OW >= tile_lanes<T> && s.dilation_h * s.KH < longest_reach &&
+         s.dilation_w * s.KW < longest_reach;
+}
+template <class T>
+double cost_col2im(const ConvShape& s) {
+  const GroupSizes<T> g(s);
+  const double pairs = double(g.C * g.taps);
+  const double gathered =
+      pairs * double(ceil_div(s.H, s.stride_h)) * double(g.vectors(ceil_div(s.W, s.stride_w)));
+  return g.groups * (pairs * double(g.F * s.OH) * double(g.vectors(s.OW)) + Rates::gather * gathered +
+                     Rates::pack / Rates::reference_batch * pairs * double(g.vectors(g.F)));
+}
+
+// dw as a small matrix of long dot products.
+template <class T>
+bool fits_dot_products(const ConvShape& s) {
+  constexpr Index most = 64, most_beside = 256, most_pairs = 4800, fewest_positions = 512;
+  const Index C = s.C / s.groups, F = s.F / s.groups;
+  const bool small = C <= most ? F <= most_beside : F <= most && C * F <= most_pairs;
+  return fits_first_layer<T>(s) ||
+         (s.N > 0 && pointwise(s) && C > 1 && small && s.OH * s.OW >= fewest_positions);
+}
+template <class T>
+double cost_dot_products(const ConvShape& s) {
+  constexpr double block_positions = 1024;
+  const GroupSizes<T> g(s);
+  const double sums = double(round_up(g.F, dots)) * double(round_up(g.C * g.taps + 1, dots));
+  const Index row_vectors = pointwise(s) ? g.vectors(g.positions) : s.OH * g.vectors(s.OW);
+  const double bytes = sums * sizeof(T) * Simd<T>::size;
+  const double blocks = std::max(1.0, double(g.positions) / block_positions);
+  return g.groups * (sums * double(row_vectors) +
+                     (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
+                     (pointwise(s) ? 0 : Rates::stage * double(g.C * g.vectors(s.H * s.W))));
+}
+
+template <class T>
+double cost_channel_lanes(const ConvShape& s) {
+  const GroupSizes<T> g(s);
+  const double blocks = double(ceil_div(g.C, tile_lanes<T>));
+  return g.groups * (double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
+                     Rates::pack * double(g.F) * double(g.vectors(g.positions)) * blocks);
+}
+// Channels fill their vectors, channels and filters are enough to pay for packing dout, which other threads
+// read, and for staging, and the result is large enough to be worth a loop over the threads for every block.
+template <class T>
+bool fits_shared_panels(const ConvShape& s) {
+  constexpr Index lanes = tile_lanes<T>, fewest_products = 128, fewest_uses = 64, smallest_result = 4096;
+  const GroupSizes<T> g(s);
+  return s.N > 0 && g.C > lanes && 8 * g.C >= 7 * round_up(g.C, lanes) && g.C * g.taps >= fewest_products &&
+         g.F * g.taps >= fewest_uses && g.F * g.C * g.taps >= smallest_result;
+}
+template <class T>
+double cost_shared_panels(const ConvShape& s) {
+  const GroupSizes<T> g(s);
+  return g.groups * (double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
+                     Rates::pack * double(g.F) * double(g.vectors(g.positions)));
+}
+template <class T>
+double cost_filter_lanes_dw(const ConvShape& s) {
+  const GroupSizes<T> g(s);
+  // Packing a (channel, tap) row costs about as much as half a vector pair of filters.
+  const double vectors = double(g.vectors(g.F) + g.vectors(g.F) % tile_vectors + 1);
+  return g.groups * double(g.C * g.taps) * vectors * double(g.positions);
+}
+// A kernel's rows are long enough to keep the arithmetic units busy, and filters fill their vectors.
+template <class T>
+bool fits_tap_rows(const ConvShape& s) {
+  const Index F = s.F / s.groups;
+  return s.N > 0 && s.KW >= 6 && s.dilation_w == 1 && 4 * F >= 3 * round_up(F, Simd<T>::size);
+}
+template <class T>
+double cost_tap_rows(const ConvShape& s) {
+  const GroupSizes<T> g(s);
+  return g.groups * (double(g.C * g.taps * g.vectors(g.F)) * double(g.positions) +
+                     Rates::pack * double(g.vectors(g.F)) * double(g.positions) / 2);
+}
+
+inline bool fits_winograd(const ConvShape& s) { return s.N > 0 && winograd_fits(s); }
+template <class T, Pass pass>
+double cost_winograd(const ConvShape& s) {
+  constexpr bool dw = pass == Pass::weight_gradient;
+  constexpr Index lanes = Simd<T>::size;
+  const GroupSizes<T> g(s);
+  // A panel of filters (in dw, of channels) has two vectors where there are more than one.
+  const Index narrow = pass == Pass::forward ? g.C : g.F, wide = pass == Pass::forward ? g.F : g.C;
+  const double pairs = double(round_up(narrow, lanes)) *
+                       double(round_up(wide, wide <= lanes ? lanes : Index{tile_lanes<T>})) / lanes;
+  double tiles = 0, points = 0, filters = 0;
+  with_tile<pass>(s, [&](auto tile) {
+    tiles = double(tile_shape<pass>(s).grid(tile.sizes).per_image);
+    points = double(tile.sizes.points());
+    filters = double(tile.sizes.filters());
+  });
+  const double point = s.KH == 1 || s.KW == 1 ? Rates::line_point : dw ? Rates::gradient_point : Rates::point;
+  const double filter = (dw ? Rates::gradient_filter_point : Rates::filter_point) / Rates::reference_batch;
+  return g.groups *
+         (Rates::winograd_products * tiles * points * pairs +
+          point * tiles * points * double(g.vectors(g.C) + g.vectors(g.F)) + filter * filters * pairs);
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

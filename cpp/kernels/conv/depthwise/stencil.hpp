@@ -1,0 +1,243 @@
+// Sums over the taps of a convolution and their adjoint, for channels that are on their own.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "kernels/simd/packet.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Rows computed together.
+#if defined(__AVX512F__)
+constexpr int rows_together = 8;
+#else
+constexpr int rows_together = 4;  // which leaves registers for the nine weights of a 3x3 kernel
+#endif
+
+// Where taps read, from the output's own place in the staged rows on, and which of a channel's weights they
+// take.
+struct TapList {
+  Index count;
+  Index *offset, *weight;
+
+  void add(Index tap_offset, Index tap_weight) {
+    offset[count] = tap_offset;
+    weight[count++] = tap_weight;
+  }
+  // Whether these are three rows of three taps, `step` apart.
+  bool three_rows(Index step) const {
+    for (Index t = 3; t < count; ++t)
+      if (offset[t] - offset[t - 3] != step) return false;
+    return count == 9;
+  }
+};
+
+// Rows of outputs in several lines, which begin `line` apart: out[i * out_step + j] = start[j % size] + sum
+// over taps t of weight[t][j % size] * staged[i * step + offset[t] + j] for the columns j of `vectors`
+// vectors.
+template <class T>
+struct TapSums {
+  const TapList* taps;
+  const T* weight;
+  const T* start;
+  Index vectors, step, out_step;
+  Index lines, line, out_line;
+  bool relu;
+};
+
+template <class T, int R>
+void finish_rows(bool relu, Index step, typename Simd<T>::Packet* sum, T* out) {
+  using S = Simd<T>;
+  if (relu)
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum[r] = S::relu(sum[r]);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r, out = next_row(out, step)) S::store(out, sum[r]);
+}
+
+// block(staged, out) for `blocks` blocks of R rows in each line.
+template <int R, class T, class Block>
+void each_block(const TapSums<T>& p, Index blocks, const T* staged, T* out, const Block& block) {
+  const Index columns = p.vectors * Simd<T>::size, step = R * p.step, out_step = R * p.out_step;
+  for (Index line = 0; line < p.lines; ++line, staged += p.line, out += p.out_line)
+    for (Index b = 0; b < blocks; ++b)
+      for (Index j = 0; j < columns; j += Simd<T>::size) block(staged + b * step + j, out + b * out_step + j);
+}
+
+// Computes `blocks` blocks of R rows in each line.
+template <class T, int R>
+void sum_taps(const TapSums<T>& p, Index blocks, const T* staged, T* out) {
+  using S = Simd<T>;
+  const auto start = S::load(p.start);
+  const Index count = p.taps->count, *offset = p.taps->offset, step = p.step;
+  each_block<R>(p, blocks, staged, out, [&](const T* from, T* to) {
+    typename S::Packet sum[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum[r] = start;
+    for (Index t = 0; t < count; ++t) {
+      const auto weight = S::load(p.weight + t * S::size);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) sum[r] = S::fma(weight, S::load(from + offset[t] + r * step), sum[r]);
+    }
+    finish_rows<T, R>(p.relu, p.out_step, sum, to);
+  });
+}
+
+// The same for three rows of three taps: a staged row is loaded once for all outputs that it reaches.
+template <class T, int R>
+void sum_three_rows(const TapSums<T>& p, Index blocks, const T* staged, T* out) {
+  using S = Simd<T>;
+  typename S::Packet weight[9];
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; ++t) weight[t] = S::load(p.weight + t * S::size);
+  const auto start = S::load(p.start);
+  const Index offset[3] = {p.taps->offset[0], p.taps->offset[1], p.taps->offset[2]};
+  const Index step = p.step;
+  each_block<R>(p, blocks, staged, out, [&](const T* from, T* to) {
+    typename S::Packet sum[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) sum[r] = start;
+#pragma GCC unroll 10
+    for (int h = 0; h < R + 2; ++h, from = next_row(from, step))
+#pragma GCC unroll 3
+      for (int k = 0; k < 3; ++k) {
+        const auto x = S::load_once(from + offset[k]);
+#pragma GCC unroll 3
+        for (int a = 0; a < 3; ++a)
+          if (h - a >= 0 && h - a < R) sum[h - a] = S::fma(weight[3 * a + k], x, sum[h - a]);
+      }
+    finish_rows<T, R>(p.relu, p.out_step, sum, to);
+  });
+}
+
+// sums[t] += grad[i * grad_step + j] * staged[i * step + offset[t] + j], lane by lane, and
+// sums[taps.count] += grad[i * grad_step + j], over rows i in several lines and `vectors` vectors j.
+template <class T>
+struct TapProducts {
+  const TapList* taps;
+  Index vectors, step, grad_step;
+  Index lines, line, grad_line;
+};
+
+// V taps from `first` on; returns the sum of grad.
+template <class T, int V>
+typename Simd<T>::Packet add_products(const TapProducts<T>& p, Index rows, const T* grad, const T* staged,
+                                      Index first, T* sums) {
+  using S = Simd<T>;
+  typename S::Packet sum[V], total = S::zero();
+  Index offset[V];
+#pragma GCC unroll 8
+  for (int t = 0; t < V; ++t) {
+    sum[t] = S::load(sums + (first + t) * S::size);
+    offset[t] = p.taps->offset[first + t];
+  }
+  for (Index line = 0; line < p.lines; ++line, grad += p.grad_line, staged += p.line)
+    for (Index i = 0; i < rows; ++i)
+      for (Index j = 0; j < p.vectors * S::size; j += S::size) {
+        const auto g = S::load_once(grad + i * p.grad_step + j);
+        const T* x = staged + i * p.step + j;
+        total = S::add(total, g);
+#pragma GCC unroll 8
+        for (int t = 0; t < V; ++t) sum[t] = S::fma(g, S::load(x + offset[t]), sum[t]);
+      }
+#pragma GCC unroll 8
+  for (int t = 0; t < V; ++t) S::store(sums + (first + t) * S::size, sum[t]);
+  return total;
+}
+
+// The nine taps of three rows, over `blocks` blocks of R rows in each line.
+template <class T, int R>
+void add_three_rows(const TapProducts<T>& p, Index blocks, const T* grad, const T* staged, T* sums) {
+  using S = Simd<T>;
+  typename S::Packet sum[9], total = S::load(sums + 9 * S::size);
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; ++t) sum[t] = S::load(sums + t * S::size);
+  const Index offset[3] = {p.taps->offset[0], p.taps->offset[1], p.taps->offset[2]};
+  const Index step = p.step, grad_step = p.grad_step, columns = p.vectors * S::size;
+  for (Index line = 0; line < p.lines; ++line, grad += p.grad_line, staged += p.line)
+    for (Index b = 0; b < blocks; ++b)
+      for (Index j = 0; j < columns; j += S::size) {
+        const T *g_from = grad + b * R * grad_step + j, *x_from = staged + b * R * step + j;
+        typename S::Packet g[R];
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r, g_from = next_row(g_from, grad_step)) {
+          g[r] = S::load_once(g_from);
+          total = S::add(total, g[r]);
+        }
+#pragma GCC unroll 10
+        for (int h = 0; h < R + 2; ++h, x_from = next_row(x_from, step))
+#pragma GCC unroll 3
+          for (int k = 0; k < 3; ++k) {
+            const auto x = S::load_once(x_from + offset[k]);
+#pragma GCC unroll 3
+            for (int a = 0; a < 3; ++a)
+              if (h - a >= 0 && h - a < R) sum[3 * a + k] = S::fma(g[h - a], x, sum[3 * a + k]);
+          }
+      }
+#pragma GCC unroll 9
+  for (int t = 0; t < 9; ++t) S::store(sums + t * S::size, sum[t]);
+  S::store(sums + 9 * S::size, total);
+}
+
+// The instances of a kernel for 1 to rows_together rows.
+template <class T>
+struct RowKernels {
+  using Sum = void (*)(const TapSums<T>&, Index, const T*, T*);
+  using Add = void (*)(const TapProducts<T>&, Index, const T*, const T*, T*);
+  std::array<Sum, rows_together> any, three;
+  std::array<Add, rows_together> add;
+
+  template <int... R>
+  static constexpr RowKernels make(std::integer_sequence<int, R...>) {
+    return {{&sum_taps<T, R + 1>...}, {&sum_three_rows<T, R + 1>...}, {&add_three_rows<T, R + 1>...}};
+  }
+  static constexpr RowKernels make() { return make(std::make_integer_sequence<int, rows_together>()); }
+};
+template <class T>
+constexpr RowKernels<T> row_kernels = RowKernels<T>::make();
+
+// Rows, or none at all, as `blocks` blocks of `together` and the rest, which is less than a block.
+struct RowParts {
+  Index together, blocks, done;
+  explicit RowParts(Index rows) {
+    const Index parts = std::max<Index>(1, (rows + rows_together - 1) / rows_together);
+    together = std::max<Index>(1, (rows + parts - 1) / parts);
+    blocks = rows / together;
+    done = blocks * together;
+  }
+};
+
+template <class T>
+void sum_rows(const TapSums<T>& p, Index rows, const T* staged, T* out) {
+  const auto& kernel = p.taps->three_rows(p.step) ? row_kernels<T>.three : row_kernels<T>.any;
+  const RowParts parts(rows);
+  kernel[parts.together - 1](p, parts.blocks, staged, out);
+  if (parts.done < rows)
+    kernel[rows - parts.done - 1](p, 1, staged + parts.done * p.step, out + parts.done * p.out_step);
+}
+
+// Adds the products of `rows` rows in each line to the sums.
+template <class T>
+void add_rows(const TapProducts<T>& p, Index rows, const T* grad, const T* staged, T* sums) {
+  using S = Simd<T>;
+  if (p.taps->three_rows(p.step)) {
+    const RowParts parts(rows);
+    const auto& kernel = row_kernels<T>.add;
+    kernel[parts.together - 1](p, parts.blocks, grad, staged, sums);
+    if (parts.done < rows)
+      kernel[rows - parts.done - 1](p, 1, grad + parts.done * p.grad_step, staged + parts.done * p.step,
+                                    sums);
+    return;
+  }
+  typename S::Packet total = S::zero();
+  Index t = 0;
+  for (; t + 8 <= p.taps->count; t += 8) total = add_products<T, 8>(p, rows, grad, staged, t, sums);
+  for (; t + 3 <= p.taps->count; t += 3) total = add_products<T, 3>(p, rows, grad, staged, t, sums);
+  for (; t < p.taps->count; ++t) total = add_products<T, 1>(p, rows, grad, staged, t, sums);
+  T* bias = sums + p.taps->count * S::size;
+  S::store(bias, S::add(S::load(bias), total));
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,45 @@
+#include "kernels/conv/direct/direct.hpp"
+
+#include "kernels/conv/direct/filter_lanes.hpp"
+#include "kernels/conv/direct/pixel_lanes.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+template <class T>
+void describe_pixel_lanes(ConvPlan& plan) {
+  describe_correlations<T, PixelLanes>(plan);
+}
+template <class T>
+void pack_pixel_lanes(const ConvPlan& plan, const T* w, T* packed) {
+  pack_correlations<T, PixelLanes>(plan, w, packed);
+}
+template <class T>
+void run_pixel_lanes(const ConvPlan& plan, const ConvOperands<T>& operands) {
+  run_correlations<T, PixelLanes>(plan, operands);
+}
+
+template <class T>
+void describe_filter_lanes(ConvPlan& plan) {
+  describe_correlations<T, FilterLanes>(plan);
+}
+template <class T>
+void pack_filter_lanes(const ConvPlan& plan, const T* w, T* packed) {
+  pack_correlations<T, FilterLanes>(plan, w, packed);
+}
+template <class T>
+void run_filter_lanes(const ConvPlan& plan, const ConvOperands<T>& operands) {
+  run_correlations<T, FilterLanes>(plan, operands);
+}
+
+#define INSTANTIATE(T)                                                    \
+  template void describe_pixel_lanes<T>(ConvPlan&);                       \
+  template void pack_pixel_lanes(const ConvPlan&, const T*, T*);          \
+  template void run_pixel_lanes(const ConvPlan&, const ConvOperands<T>&); \
+  template void describe_filter_lanes<T>(ConvPlan&);                      \
+  template void pack_filter_lanes(const ConvPlan&, const T*, T*);         \
+  template void run_filter_lanes(const ConvPlan&, const ConvOperands<T>&);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,424 @@
+// Implicit GEMM whose vector lanes are filters: output positions are the rows of a tile, so that rows of an
+// image that fit no vector waste nothing. Finished tiles are transposed when they are stored.
+//
+//   packed[group][chunk of channels][panel of filters][kind of columns][a][c][b][filter of the panel]
+//
+//              k = (a, c, b) ->                           filters ->
+//   positions  x x x x x x x   broadcast from         k   w w w w w w w w | w w w w w w w w
+//   (rows)     x x x x x x x   input at offset k      |   two vectors of a panel
+#pragma once
+
+#include <optional>
+
+#include "kernels/conv/direct/block_input.hpp"
+#include "kernels/conv/direct/implicit_gemm.hpp"
+#include "kernels/conv/direct/position_tile.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The weights of filters [first, first + filters) and channels [c0, c0 + channels) of a group, to
+// packed[kind of columns][a][c][b][width], zero where there is no filter. `turned` is scratch.
+template <class T>
+void pack_lanes(const Correlation<T>& p, Index group, Index first, Index filters, Index width, Index c0,
+                Index channels, T* turned, T* packed) {
+  const Index taps = p.taps();
+  const T* w = p.w + group * p.w_group + first * p.w_filter + c0 * p.w_channel;
+  if (filters < width)
+    for (Index k = 0; k < channels * taps; ++k)
+      std::fill(packed + k * width + filters, packed + (k + 1) * width, T(0));
+  const bool in_order = p.weights_in_order();
+  if (in_order && p.rows.count == 1) return transpose(w, p.w_filter, filters, channels * taps, packed, width);
+  if (in_order) transpose(w, p.w_filter, filters, channels * taps, turned, width);
+  for (Index c = 0; c < channels; ++c, w += p.w_channel) {
+    const T* from = w;  // [tap][filter]
+    const Index step = p.w_filter > 1 ? width : 1;
+    if (in_order) {
+      from = turned + c * taps * width;
+    } else if (p.w_filter > 1) {
+      transpose_freely(w, p.w_filter, filters, p.w_filter, p.w_end, turned, width);
+      from = turned;
+    }
+    T* to = packed;
+    for (Index kind = 0; kind < p.kinds(); ++kind) {
+      const Index count = p.taps_of(kind);
+      const Index* weight = p.cols.weight + p.first_tap(kind);
+      for (Index a = 0; a < p.rows.count; ++a)
+        for (Index k = 0; k < count; ++k)
+          copy_vectors(from + (p.rows.weight[a] + weight[k]) * step, filters,
+                       to + ((a * channels + c) * count + k) * width);
+      to += p.rows.count * channels * count * width;
+    }
+  }
+}
+
+// The taps [first, last) of the vertical axis that read row `oh` of the output from inside the image.
+struct RowsInside {
+  Index first = 0, last;
+  RowsInside(const TapAxis& taps, Index oh, Index H) : last(taps.count) {
+    const auto outside = [&](Index a) {
+      const Index line = oh * taps.stride + taps.at[a];
+      return line < 0 || line >= H;
+    };
+    while (first < last && outside(first)) ++first;
+    while (last > first && outside(last - 1)) --last;
+  }
+};
+
+// Prefetches the weights of the next step, rows of bytes, for the second-level cache, a part with each tile.
+class PrefetchAhead {
+ public:
+  PrefetchAhead() = default;
+  template <class T>
+  PrefetchAhead(const T* data, Index rows, Index row_step, Index row_size, Index parts)
+      : data_(reinterpret_cast<const char*>(data)),
+        step_(row_step * Index(sizeof(T))),
+        row_lines_(ceil_div(row_size * Index(sizeof(T)), 64)),
+        lines_(rows * row_lines_),
+        parts_(parts) {}
+  void part(Index i) const {
+    Index line = first_line(i), left = first_line(i + 1) - line;
+    if (left == 0) return;
+    const Index row = line / row_lines_;
+    line -= row * row_lines_;
+    for (const char* at = data_ + row * step_; left > 0; at += step_, line = 0)
+      for (; line < row_lines_ && left > 0; ++line, --left) __builtin_prefetch(at + line * 64, 0, 2);
+  }
+  bool contiguous() const { return lines_ > 0 && lines_ == row_lines_; }
+  // Where part i of a single run begins, and its lines.
+  template <class T>
+  std::pair<const T*, Index> run(Index i) const {
+    const Index first = first_line(i);
+    return {reinterpret_cast<const T*>(data_ + first * 64), first_line(i + 1) - first};
+  }
+  // The same without its first parts.
+  PrefetchAhead after(Index parts) const {
+    PrefetchAhead rest = *this;
+    rest.done_ += parts;
+    return rest;
+  }
+
+ private:
+  Index first_line(Index i) const { return (done_ + i) * lines_ / parts_; }
+
+  const char* data_ = nullptr;
+  Index step_ = 0, row_lines_ = 1, lines_ = 0, parts_ = 1, done_ = 0;
+};
+
+// The method; its blocks' input stays in the second-level cache for all filters, and the weights of a panel
+// of filters and a chunk of channels in the first-level cache for all tiles.
+template <class T>
+class FilterLanes {
+  static constexpr Index lanes = Simd<T>::size;
+
+ public:
+  explicit FilterLanes(const Correlation<T>& correlation)
+      : p(correlation), staging(staging_of(p, axis_piece.in(axis_scratch.data()))) {
+    choose_blocks();
+    input.emplace(p, staging);
+    panels = Panels(vectors, panel_vectors);
+    width = panel_vectors * lanes;
+    positions = staging.rows * staging.cols;
+    blocks = row_blocks * col_blocks;
+    turned_size = std::max(p.w_filter + lanes, channels * taps) * width;
+    packs_by_panel = choose_packing();
+  }
+
+  // None where each panel is packed when its turn comes.
+  Index packed_size() const {
+    return packs_by_panel ? 0 : checked_product(p.groups * vectors * lanes, p.C * taps);
+  }
+
+  void pack(T* packed) const {
+    if (packs_by_panel) return;
+    Layout layout;
+    const auto turned_piece = layout.per_thread<T>(threads, turned_size);
+    const Scratch scratch(layout.bytes());
+    parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int slot) {
+      const Index chunk = task % chunks, panel = task / chunks % panels.count;  // a part's panels in a run
+      const Index group = task / chunks / panels.count;
+      pack_panel_of(group, chunk, panel, turned_piece.of(scratch.data(), slot),
+                    packed + packed_at(group, chunk, panel));
+    });
+  }
+
+  void run(const T* packed) const {
+    Layout layout;
+    const auto offset_piece = layout.array<Index>(2 * channels * taps);
+    const Scratch scratch(layout.bytes());
+    Index* offset = offset_piece.in(scratch.data());
+    fill_offsets(offset);
+    packs_by_panel ? run_by_panel(offset) : run_by_block(offset, packed);
+  }
+
+  void describe(ConvPlan& plan) const {
+    plan.tile_rows = input->widest();
+    plan.tile_columns = width;
+    plan.threads = threads;
+    name_blocks(plan, {{"output rows", staging.rows},
+                       {"output columns", staging.cols},
+                       {"channels", channels},
+                       {"filters", width},
+                       {"parts of the filters", filter_parts},
+                       {"packed by panel", packs_by_panel}});
+    Layout layout;
+    packs_by_panel ? void(PanelMemory(*this, layout)) : void(BlockMemory(*this, layout));
+    plan.scratch_bytes = layout.bytes();
+  }
+
+ private:
+  void choose_blocks() {
+    constexpr Index staged_bytes = 512 << 10, most_positions = 1024;
+    // Beside weights of one tap there has to be room for the lines of x, which no other tap shares.
+    const Index weight_bytes = (taps == 1 ? 16 : 32) << 10;
+    threads = threads_for(p.work());
+    Index cols = even_part(p.OW, most_positions), rows = 1;
+    const auto fits = [&](Index r, Index c) {
+      staging.set_block(r, c);
+      return r * c <= most_positions && double(p.C) * staging.channel_size * sizeof(T) <= staged_bytes;
+    };
+    while (cols > max_rows && !fits(1, cols)) cols = even_part(p.OW, ceil_div(cols, 2));
+    while (rows < p.OH && fits(std::min(2 * rows, p.OH), cols)) rows = std::min(2 * rows, p.OH);
+    // Enough work for every thread to have two pieces: parts of the filters, which read the same input, where
+    // the weights are the larger operand; else smaller blocks, as long as they are worth a panel's way to the
+    // cache.
+    const auto count = [&] { return p.N * p.groups * ceil_div(p.OW, cols) * ceil_div(p.OH, rows); };
+    const Index wanted = threads > 1 ? 2 * threads : 1;
+    while (count() < wanted && rows * cols >= 8 * max_rows && p.F * taps < p.N * p.OH * p.OW) {
+      Index& longer = rows > 1 ? rows : cols;
+      longer = ceil_div(longer, 2);
+    }
+    rows = even_part(p.OH, rows);
+    cols = even_part(p.OW, cols);
+    staging.set_block(rows, cols);
+    row_blocks = ceil_div(p.OH, rows);
+    col_blocks = ceil_div(p.OW, cols);
+    vectors = ceil_div(p.F, lanes);
+    panel_vectors = std::min(vectors, vectors_beside(widest_tile(p.OW, cols)));
+    filter_parts = std::min(Panels(vectors, panel_vectors).count, ceil_div(wanted, count()));
+    const Index products = weight_bytes / (panel_vectors * lanes * Index(sizeof(T)));
+    channels = even_part(p.C, std::clamp<Index>(products / taps, 1, p.C));
+    chunks = ceil_div(p.C, channels);
+  }
+
+  // Whether the weights had better be packed panel by panel, each for all positions, than all beforehand: the
+  // sums of a panel stay in the second-level cache, the input need not be copied or is less than the weights,
+  // it stays there too, or is less than the weights or read less often for the panels than the weights would
+  // be for the blocks, and the panels keep every thread busy.
+  bool choose_packing() const {
+    const Index all_positions = p.N * blocks * positions;
+    constexpr Index most_positions = 2048, most_input = (1 << 20) / sizeof(T);
+    // A thread on its own may have others beside it that stage as much.
+    const Index most_staged = (threads > 1 ? 8 << 20 : 3 << 20) / Index(sizeof(T));
+    return chunks > 1 && all_positions <= most_positions &&
+           (input->size() == 0 || p.F * taps > p.N * p.H * p.W) &&
+           p.N * p.groups * blocks * input->size() <= most_staged &&
+           (all_positions * p.groups * p.C <= most_input || all_positions < p.F * taps ||
+            positions < width * taps) &&
+           keep_busy(p.groups * panels.count, threads);
+  }
+
+  Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
+  Index packed_at(Index group, Index chunk, Index panel) const {
+    return ((group * p.C + chunk * channels) * vectors + panels.first(panel) * channels_of(chunk)) * lanes *
+           taps;
+  }
+  void pack_panel_of(Index group, Index chunk, Index panel, T* turned, T* to) const {
+    const Index first = panels.first(panel) * lanes, size = panels.rows(panel) * lanes;
+    pack_lanes(p, group, first, std::min(size, p.F - first), size, chunk * channels, channels_of(chunk),
+               turned, to);
+  }
+
+  // offset[chunk, or the last one][kind of columns][a][c][b]
+  void fill_offsets(Index* offset) const {
+    for (const Index count : {channels, p.C - (chunks - 1) * channels})
+      for (Index kind = 0; kind < p.kinds(); ++kind)
+        for (Index a = 0; a < p.rows.count; ++a)
+          for (Index c = 0; c < count; ++c)
+            for (Index k = 0; k < p.taps_of(kind); ++k)
+              *offset++ = input->offset(c, a, p.first_tap(kind) + k);
+  }
+
+  // A block of output positions.
+  struct Block {
+    Index group, oh, ow, rows;
+    Panels segments;
+    const T* base;  // of its input
+    T* out;
+
+    Index tiles() const { return rows * segments.count; }
+  };
+
+  // Block number `task` of [group][image][block], its input in `staged` if it has to be copied.
+  Block block_at(Index task, T* staged) const {
+    const Index group = task / (blocks * p.N), oh = task % blocks / col_blocks * staging.rows,
+                ow = task % col_blocks * staging.cols;
+    const Index image = task / blocks % p.N;
+    Block block{group,
+                oh,
+                ow,
+                std::min(staging.rows, p.OH - oh),
+                Panels(std::min(staging.cols, p.OW - ow)),
+                p.x + image * p.x_image + group * p.C * p.x_plane,
+                p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col};
+    block.base = input->stage(block.base, oh, ow, block.rows, block.segments, staged);
+    return block;
+  }
+
+  // The weights before they are packed.
+  PrefetchAhead raw_weights(Index group, Index chunk, Index panel, Index tiles) const {
+    if (chunk == chunks) {
+      chunk = 0;
+      ++panel;
+    }
+    if (panel == panels.count) return {};
+    const Index first = panels.first(panel) * lanes,
+                filters = std::min(panels.rows(panel) * lanes, p.F - first);
+    const T* w = p.w + group * p.w_group + first * p.w_filter + chunk * channels * p.w_channel;
+    if (p.w_filter > p.w_channel) return {w, filters, p.w_filter, channels_of(chunk) * p.w_channel, tiles};
+    return {w, channels_of(chunk), p.w_channel, filters * p.w_filter, tiles};
+  }
+
+  // A chunk of channels of a panel of filters, its weights and what comes next.
+  struct Step {
+    Index panel, chunk;
+    const T* weights;
+    bool scattered;  // input that tiles prefetch for the next ones
+    PrefetchAhead ahead;
+  };
+
+  // Adds the products of a step to the sums of a block, and writes them after the last chunk.
+  void multiply(const Block& block, const Step& step, const Index* offset, T* sum) const {
+    const Index size = panels.rows(step.panel) * lanes, f = panels.first(step.panel) * lanes;
+    const Index count = channels_of(step.chunk);
+    const bool last_chunk = step.chunk == chunks - 1;
+    // Tiles of two vectors prefetch something themselves: of scattered input, what the next ones read, else
+    // the run of weights that comes next, line by line, as a processor would wait for many at once.
+    const bool two = panels.rows(step.panel) == tile_vectors, scattered = step.scattered && two;
+    const bool in_tiles = two && !scattered && p.kinds() == 1 && step.ahead.contiguous();
+    const T* bias = p.epilogue.from(block.group * p.F + f).bias;
+    offset += last_chunk && chunks > 1 ? channels * taps : 0;
+    for (Index i = 0, tile = 0; i < block.rows; ++i) {
+      const RowsInside inside(p.rows, block.oh + i, p.H);
+      for (Index s = 0; s < block.segments.count; ++s, ++tile) {
+        const Index j = block.segments.first(s), rows = block.segments.rows(s);
+        const auto kernel = in_tiles    ? prefetching_position_kernel<T, Prefetch::run>(rows)
+                            : scattered ? prefetching_position_kernel<T, Prefetch::next_positions>(rows)
+                                        : position_kernel<T>(rows, panels.rows(step.panel));
+        std::pair<const T*, Index> later{nullptr, 0};  // and its lines
+        if (in_tiles)
+          later = step.ahead.template run<T>(tile);
+        else
+          step.ahead.part(tile);
+        const T* from = input->at(block.base, tile, i, j, step.chunk * channels);
+        Index before = 0;  // products of other kinds
+        for (Index kind = 0; kind < p.kinds(); ++kind) {
+          const Index each = count * p.taps_of(kind), skipped = before + inside.first * each;
+          const Index K = (inside.last - inside.first) * each;
+          kernel(K, from, offset + skipped, step.weights + skipped * size, sum + kind * size,
+                 p.kinds() * size, step.chunk > 0, later.first,
+                 later.second > 0 ? std::max(K / later.second, Index{1}) : K);
+          before += p.rows.count * each;
+        }
+        if (last_chunk)
+          write_positions(
+              p, sum, size, p.kinds() == 1 ? rows : std::min(2 * rows, p.columns - 2 * (block.ow + j)),
+              std::min(size, p.F - f), bias, block.out + f * p.out_plane + i * p.out_row + j * p.out_col);
+        if (chunks > 1) sum += rows * p.kinds() * size;
+      }
+    }
+  }
+
+  struct BlockMemory {
+    ThreadPiece<T> staged, sum;
+    BlockMemory(const FilterLanes& m, Layout& layout)
+        : staged(layout.per_thread<T>(m.threads, m.input->size())),
+          sum(layout.per_thread<T>(m.threads,
+                                   (m.chunks > 1 ? m.positions : max_rows) * m.p.kinds() * m.width)) {}
+  };
+
+  // Every thread takes blocks, or parts of the filters for them; all weights are packed.
+  void run_by_block(const Index* offset, const T* packed) const {
+    Layout layout;
+    const BlockMemory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    parallel_for(p.N * p.groups * blocks * filter_parts, threads, [&](Index task, int slot) {
+      const Index part = task % filter_parts;
+      // Images outside, groups inside.
+      const Index at = task / filter_parts, group = at / blocks % p.groups, image = at / blocks / p.groups;
+      const Block block =
+          block_at((group * p.N + image) * blocks + at % blocks, memory.staged.of(scratch.data(), slot));
+      const Index first = part * panels.count / filter_parts * chunks,
+                  last = (part + 1) * panels.count / filter_parts * chunks;
+      for (Index i = first; i < last; ++i) {
+        const Index panel = i / chunks, chunk = i % chunks, next = i + 1;
+        PrefetchAhead ahead;
+        if (next < last)
+          ahead = {packed + packed_at(group, next % chunks, next / chunks), 1, 0,
+                   channels * taps * panels.rows(panel) * lanes, block.tiles()};
+        multiply(block,
+                 {panel, chunk, packed + packed_at(group, chunk, panel),
+                  input->scattered() && i < first + chunks, ahead},
+                 offset, memory.sum.of(scratch.data(), slot));
+      }
+    });
+  }
+
+  struct PanelMemory {
+    ThreadPiece<T> weights, turned, sum;
+    Piece<T> staged;
+    Piece<Block> blocks;
+    PanelMemory(const FilterLanes& m, Layout& layout) {
+      const Index images = m.p.N * m.blocks;
+      weights = layout.per_thread<T>(m.threads, m.channels * m.taps * m.width);
+      turned = layout.per_thread<T>(m.threads, m.turned_size);
+      staged = layout.array<T>(checked_product(m.p.groups * images, m.input->size()));
+      sum = layout.per_thread<T>(m.threads, images * m.positions * m.p.kinds() * m.width);
+      blocks = layout.array<Block>(m.p.groups * images);
+    }
+  };
+
+  // All input is staged, then every thread packs panels of filters, whose weights never leave its cache.
+  void run_by_panel(const Index* offset) const {
+    const Index images = p.N * blocks;  // blocks of a group
+    Layout layout;
+    const PanelMemory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    Block* all = memory.blocks.in(scratch.data());
+    parallel_for(p.groups * images, input->size() > 0 ? threads : 1, [&](Index task, int) {
+      all[task] = block_at(task, memory.staged.in(scratch.data()) + task * input->size());
+    });
+    parallel_for(p.groups * panels.count, threads, [&](Index task, int slot) {
+      const Index group = task / panels.count, panel = task % panels.count;
+      T* weights = memory.weights.of(scratch.data(), slot);
+      Index tiles = 0;
+      for (Index i = 0; i < images; ++i) tiles += all[group * images + i].tiles();
+      for (Index chunk = 0; chunk < chunks; ++chunk) {
+        pack_panel_of(group, chunk, panel, memory.turned.of(scratch.data(), slot), weights);
+        Step step{panel, chunk, weights, false, raw_weights(group, chunk + 1, panel, tiles)};
+        for (Index i = 0; i < images; ++i) {
+          const Block& block = all[group * images + i];
+          multiply(block, step, offset,
+                   memory.sum.of(scratch.data(), slot) + i * positions * p.kinds() * width);
+          step.ahead = step.ahead.after(block.tiles());
+        }
+      }
+    });
+  }
+
+  Correlation<T> p;
+  Layout axes;
+  Piece<Index> axis_piece = axes.array<Index>(staging_indices(p));
+  Scratch axis_scratch{axes.bytes()};
+  Staging staging;
+  std::optional<BlockInput<T>> input;
+  Panels panels{0};
+  Index taps = p.taps();
+  Index row_blocks, col_blocks, filter_parts, blocks;  // the last of an image
+  Index vectors, panel_vectors, width;                 // of all filters; of a panel, and its filters
+  Index channels, chunks;                              // channels of a chunk
+  Index positions, turned_size;
+  bool packs_by_panel;
+  int threads;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,201 @@
+// A convolution's forward pass and dx as correlations, for every stride, padding, dilation and grouping.
+#pragma once
+
+#include <utility>
+
+#include "kernels/conv/direct/correlation.hpp"
+#include "kernels/conv/method.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// A 1x1 kernel at stride 1 without padding: positions have no neighbours.
+inline bool pointwise(const ConvShape& s) {
+  return s.KH == 1 && s.KW == 1 && s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 0 && s.pad_left == 0 &&
+         s.OH == s.H && s.OW == s.W;
+}
+
+// The taps of one axis: kernel position k reads input position o * stride + k * dilation - pad.
+inline TapAxis forward_taps(Index K, Index stride, Index dilation, Index pad, Index weight_step, Index* at,
+                            Index* weight) {
+  for (Index k = 0; k < K; ++k) {
+    at[k] = k * dilation - pad;
+    weight[k] = k * weight_step;
+  }
+  return {K, stride, at, weight};
+}
+
+// The taps that reach input positions congruent to `phase` modulo the stride, seen from there: kernel
+// position k contributes dout position (phase + pad - k * dilation) / stride. Returns their number.
+inline Index backward_taps(Index K, Index stride, Index dilation, Index pad, Index phase, Index weight_step,
+                           Index* at, Index* weight) {
+  Index count = 0;
+  for (Index k = 0; k < K; ++k) {
+    const Index position = phase + pad - k * dilation;
+    if (position % stride != 0) continue;
+    at[count] = position / stride;
+    weight[count++] = k * weight_step;
+  }
+  return count;
+}
+
+// A plane as one long row, and the batch as the rows of one image, where positions have no neighbours.
+template <class T>
+void flatten(Correlation<T>& p) {
+  p.W = p.OW = p.x_plane;
+  p.H = p.OH = p.N;
+  p.x_row = p.x_image;
+  p.out_row = p.out_image;
+  p.N = 1;
+}
+
+// `at` has room for 2 * (KH + KW).
+template <class T>
+Correlation<T> forward_correlation(const ConvShape& s, Index* at) {
+  Correlation<T> p;
+  p.N = s.N;
+  p.groups = s.groups;
+  p.C = s.C / s.groups;
+  p.F = s.F / s.groups;
+  p.H = s.H;
+  p.W = s.W;
+  p.OH = s.OH;
+  p.OW = s.OW;
+  p.x_image = s.C * s.H * s.W;
+  p.x_plane = s.H * s.W;
+  p.x_row = s.W;
+  p.out_first = 0;
+  p.out_image = s.F * s.OH * s.OW;
+  p.out_plane = s.OH * s.OW;
+  p.out_row = s.OW;
+  p.out_col = 1;
+  Index* at_w = at + 2 * s.KH;
+  p.rows = forward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, s.KW, at, at + s.KH);
+  p.cols = forward_taps(s.KW, s.stride_w, s.dilation_w, s.pad_left, 1, at_w, at_w + s.KW);
+  p.w_channel = s.KH * s.KW;
+  p.w_filter = p.C * p.w_channel;
+  p.w_group = p.F * p.w_filter;
+  p.weights = s.groups * p.w_group;
+  if (pointwise(s)) flatten(p);
+  return p;
+}
+
+// body(p) for the correlations that make dx: every residue class of input positions modulo the stride is a
+// correlation of dout, at stride 1, with the taps that reach it. Some classes have none.
+template <class T, class Body>
+void each_input_gradient(const ConvShape& s, Index* at_h, const Body& body) {
+  Index* at_w = at_h + 2 * s.KH;
+  Correlation<T> p;
+  p.N = s.N;
+  p.groups = s.groups;
+  p.C = s.F / s.groups;
+  p.F = s.C / s.groups;
+  p.H = s.OH;
+  p.W = s.OW;
+  p.x_image = s.F * s.OH * s.OW;
+  p.x_plane = s.OH * s.OW;
+  p.x_row = s.OW;
+  p.out_image = s.C * s.H * s.W;
+  p.out_plane = s.H * s.W;
+  p.out_row = s.stride_h * s.W;
+  p.out_col = s.stride_w;
+  p.w_filter = s.KH * s.KW;
+  p.w_channel = p.F * p.w_filter;
+  p.w_group = p.C * p.w_channel;
+  p.weights = s.groups * p.w_group;
+  for (Index ph = 0; ph < std::min(s.stride_h, s.H); ++ph) {
+    const Index rows = backward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, ph, s.KW, at_h, at_h + s.KH);
+    for (Index pw = 0; pw < std::min(s.stride_w, s.W); ++pw) {
+      const auto col_taps = [&](Index phase, Index first) {
+        return backward_taps(s.KW, s.stride_w, s.dilation_w, s.pad_left, phase, 1, at_w + first,
+                             at_w + s.KW + first);
+      };
+      Index cols = col_taps(pw, 0);
+      const bool paired = s.stride_w == 2 && s.W > 1 && rows > 0 && cols > 0 && cols < s.KW;
+      p.even_taps = paired ? cols : 0;
+      p.columns = s.W;
+      if (paired) cols += col_taps(1, cols);
+      p.OH = ceil_div(s.H - ph, s.stride_h);
+      p.OW = ceil_div(s.W - pw, s.stride_w);
+      p.out_first = ph * s.W + pw;
+      p.rows = {rows, 1, at_h, at_h + s.KH};
+      p.cols = {cols, 1, at_w, at_w + s.KW};
+      Correlation<T> q = p;
+      if (pointwise(s)) flatten(q);
+      body(q);
+      if (paired) break;
+    }
+  }
+}
+
+// body(p) for every correlation of a pass, without its operands.
+template <class T, class Body>
+void each_correlation(const ConvShape& s, Pass pass, const Body& body) {
+  if (s.N == 0) return;
+  Layout layout;
+  const auto piece = layout.array<Index>(2 * (s.KH + s.KW));
+  const Scratch scratch(layout.bytes());
+  Index* at = piece.in(scratch.data());
+  if (pass == Pass::forward) return body(forward_correlation<T>(s, at));
+  each_input_gradient<T>(s, at, body);
+}
+
+// Outputs that no tap reaches are their bias.
+template <class T>
+void write_bias(const Correlation<T>& p) {
+  const Index planes = p.groups * p.F;
+  parallel_for(p.N * planes, threads_for(1.0 * p.N * planes * p.OH * p.OW), [&](Index plane, int) {
+    const T value = p.epilogue.bias != nullptr ? p.epilogue.bias[plane % planes] : T(0);
+    T* out = p.out + plane * p.out_plane;
+    for (Index i = 0; i < p.OH; ++i)
+      for (Index j = 0; j < p.OW; ++j) out[i * p.out_row + j * p.out_col] = value;
+  });
+}
+
+// pack and run of a method whose lanes are Lanes<T>: packed weights of the correlations of a pass lie one
+// after the other.
+template <class T, template <class> class Lanes>
+void pack_correlations(const ConvPlan& plan, const T* w, T* packed) {
+  each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
+    if (p.taps() == 0) return;
+    p.w = w;
+    p.w_end = w + p.weights;
+    const Lanes<T> lanes(p);
+    lanes.pack(packed);
+    packed += lanes.packed_size();
+  });
+}
+
+template <class T, template <class> class Lanes>
+void run_correlations(const ConvPlan& plan, const ConvOperands<T>& operands) {
+  const T* packed = operands.packed;
+  each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
+    p.x = operands.in;
+    p.w = operands.w;
+    p.w_end = operands.w + p.weights;
+    p.epilogue = operands.epilogue;
+    p.out = operands.out + p.out_first;
+    if (p.taps() == 0) return write_bias(p);
+    const Lanes<T> lanes(p);
+    if (packed != nullptr) {
+      lanes.run(packed);
+      packed += lanes.packed_size();
+      return;
+    }
+    pack_and_run<T>(lanes);
+  });
+}
+
+template <class T, template <class> class Lanes>
+void describe_correlations(ConvPlan& plan) {
+  Index packed = 0;
+  bool first = true;
+  each_correlation<T>(plan.shape, plan.pass, [&](const Correlation<T>& p) {
+    if (p.taps() == 0) return;
+    const Lanes<T> lanes(p);
+    packed += lanes.packed_size();
+    if (std::exchange(first, false)) lanes.describe(plan);  // the classes of dx are cut alike
+  });
+  plan.packed_bytes = packed * sizeof(T);
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,130 @@
+// The vectors that cover a block of output positions, and how their lanes are stored.
+#pragma once
+
+#include "kernels/conv/direct/correlation.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// A run of vector lanes and where its outputs go.
+struct Segment {
+  Index lane, count, to;
+};
+
+// The vectors that cover a block of output positions: vector v reads the block's input from source[v] on; its
+// useful lanes are segments first[v] to first[v + 1].
+struct LanePlan {
+  Index rows, cols;  // of the block that the plan is for
+  Index vectors;
+  Index* source;
+  Index* first;
+  Segment* segments;
+
+  static Index most_vectors(Index rows, Index cols, Index pitch, Index lanes) {
+    return std::max(rows * (ceil_div(cols, lanes)), ceil_div(rows * pitch, lanes)) + 1;
+  }
+
+  // Whether vectors [v, v + count) are useful in every lane, each in one row.
+  bool whole(Index v, Index count, Index lanes) const {
+    if (v + count > vectors) return false;
+    for (Index u = v; u < v + count; ++u)
+      if (first[u + 1] != first[u] + 1 || segments[first[u]].count != lanes) return false;
+    return true;
+  }
+
+  // Either each row starts a vector, or vectors run on over the rows' margins: whichever needs fewer.
+  // `inside`: nothing outside a row may be read, so the last vector, where it is not full, begins earlier.
+  // `once`: nothing is added to an output later, so that one may be made twice.
+  void plan(Index block_rows, Index block_cols, Index pitch, Index lanes, Index out_row, Index out_col,
+            bool inside, bool once) {
+    if (pitch == block_cols && out_row == block_cols &&
+        out_col == 1) {  // rows without margins are one long row
+      block_cols *= block_rows;
+      block_rows = 1;
+    }
+    if (rows == block_rows && cols == block_cols) return;
+    rows = block_rows;
+    cols = block_cols;
+    const Index per_row = ceil_div(cols, lanes);
+    const Index running = ceil_div((rows - 1) * pitch + cols, lanes);
+    vectors = 0;
+    Index n = 0;
+    if (inside || rows * per_row <= running) {
+      const bool twice = once && out_col == 1 && cols >= lanes;
+      for (Index i = 0; i < rows; ++i)
+        for (Index j = 0; j < cols; j += lanes) {
+          const Index count = std::min(lanes, cols - j), earlier = inside || twice ? lanes - count : 0;
+          source[vectors] = i * pitch + j - earlier;
+          first[vectors++] = n;
+          segments[n++] = twice ? Segment{0, lanes, i * out_row + j - earlier}
+                                : Segment{earlier, count, i * out_row + j * out_col};
+        }
+    } else {
+      for (Index v = 0; v < running; ++v) {
+        source[vectors] = v * lanes;
+        first[vectors++] = n;
+        for (Index lane = 0; lane < lanes;) {
+          const Index i = (v * lanes + lane) / pitch, j = (v * lanes + lane) % pitch;
+          if (i >= rows) break;
+          const Index left = std::min(lanes - lane, pitch - j), useful = std::min(left, cols - j);
+          if (useful > 0) segments[n++] = {lane, useful, i * out_row + j * out_col};
+          lane += left;
+        }
+      }
+    }
+    first[vectors] = n;
+  }
+};
+
+// Adds the useful lanes of one vector of a tile to the output, or starts it from the bias.
+template <class T>
+void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Index rows, Index filter,
+                 const Segment& s, bool start, bool finish, T* out) {
+  using S = Simd<T>;
+  const bool relu = finish && p.epilogue.relu;
+  for (Index m = 0; m < rows; ++m) {
+    const T* from = tile + m * tile_stride + s.lane;
+    T* to = out + m * p.out_plane + s.to;
+    const T initial = start && p.epilogue.bias != nullptr ? p.epilogue.bias[filter + m] : T(0);
+    if (s.count == S::size && p.out_col == 1) {
+      auto v = S::add(S::load(from), start ? S::fill(initial) : S::load(to));
+      if (relu) v = S::relu(v);
+      S::store(to, v);
+    } else if (p.out_col == 1) {
+      auto v = S::add(S::load(from - s.lane),
+                      start ? S::fill(initial) : S::load_lanes(to - s.lane, s.lane, s.count));
+      if (relu) v = S::relu(v);
+      S::store_lanes(to - s.lane, v, s.lane, s.count);
+    } else {
+      for (Index l = 0; l < s.count; ++l) {
+        const T v = from[l] + (start ? initial : to[l * p.out_col]);
+        to[l * p.out_col] = relu && v < T(0) ? T(0) : v;
+      }
+    }
+  }
+}
+
+// The same for two tiles, of the even and of the odd columns, of which `columns` are left from the segment's
+// first on.
+template <class T>
+void store_pairs(const Correlation<T>& p, const T* even, const T* odd, Index tile_stride, Index rows,
+                 Index filter, const Segment& s, Index columns, bool start, bool finish, T* out) {
+  using S = Simd<T>;
+  constexpr Index lanes = S::size;
+  const Index last = 2 * s.lane + std::min(2 * s.count, columns);  // of the joined lanes
+  const auto part = [&](auto v, T* to, Index half, T initial) {
+    const Index begin = std::max(2 * s.lane - half, Index{0}), count = std::min(last - half, lanes) - begin;
+    if (count <= 0) return;
+    v = S::add(v, start ? S::fill(initial) : S::load_lanes(to + half, begin, count));
+    S::store_lanes(to + half, finish && p.epilogue.relu ? S::relu(v) : v, begin, count);
+  };
+  for (Index m = 0; m < rows; ++m) {
+    T* to = out + m * p.out_plane + s.to - 2 * s.lane;
+    const T initial = start && p.epilogue.bias != nullptr ? p.epilogue.bias[filter + m] : T(0);
+    typename S::Packet low, high;
+    S::join_pairs(S::load(even + m * tile_stride), S::load(odd + m * tile_stride), low, high);
+    part(low, to, 0, initial);
+    part(high, to, lanes, initial);
+  }
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,351 @@
+// Implicit GEMM whose vector lanes are output positions: filters are the rows of a tile, and the columns of
+// its "matrix" are read from the staged input, where each tap is a constant offset.
+//
+//   packed[group][chunk of channels][panel of filters][kind of columns][c, a, b][row of the panel]
+//
+//            k = (c, a, b) ->                        positions ->
+//   filters  w w w w w w w        input at offset k  x x x x x x x x | x x x x x x x x
+//   (rows)   w w w w w w w   *                       two vectors of a tile
+#pragma once
+
+#include "kernels/conv/direct/implicit_gemm.hpp"
+#include "kernels/conv/direct/lane_plan.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+template <class T>
+class PixelLanes {
+  static constexpr Index lanes = Simd<T>::size;
+
+ public:
+  explicit PixelLanes(const Correlation<T>& correlation)
+      : p(correlation), staging(staging_of(p, axis_piece.in(axis_scratch.data()))) {
+    choose_blocks();
+    // Rows of channels that lie apart in x are too far from each other for a processor to guess what comes
+    // next, and on more pages than it has addresses at hand. Tiles of the first panel of filters prefetch
+    // what the next ones read; but if much of many channels would be read again for other panels, they copy
+    // it for those into one run, and all panels prefetch what the next block reads.
+    constexpr Index many_channels = 48;
+    constexpr double reread_bytes = 3.5e6;
+    const double again = double(panels.count / filter_parts - 1) * p.C * p.x_plane * sizeof(T);
+    scattered = in_place && vectors_for(panels.rows(panels.count - 1)) == tile_vectors;
+    copies = scattered && p.C >= many_channels && again >= reread_bytes;
+  }
+
+  Index packed_size() const { return checked_product(p.groups * p.F, p.C * taps); }
+
+  // Those of several classes of dx lie in no such order that they could be copied in one run.
+  void pack(T* packed) const {
+    constexpr Index padded = round_up(max_rows, lanes);
+    const bool turn = p.w_filter > 1 && !p.weights_in_order();
+    Layout layout;
+    const auto turned_piece = layout.per_thread<T>(threads, turn ? (p.w_filter + lanes) * padded : 0);
+    const Scratch scratch(layout.bytes());
+    parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int slot) {
+      const Index chunk = task % chunks, panel = task / chunks % panels.count;  // a part's panels in a run
+      const Index group = task / chunks / panels.count, rows = panels.rows(panel), f = panels.first(panel);
+      const Index c0 = chunk * channels, count = channels_of(chunk);
+      T* to = packed + packed_at(group, chunk, panel);
+      const T* w = p.w + group * p.w_group + f * p.w_filter;
+      if (p.weights_in_order())
+        pack_panel<T>([&](Index m) { return w + m * p.w_filter + c0 * taps; }, rows, count * taps, to);
+      else
+        pack_by_tap(w + c0 * p.w_channel, rows, count, turn ? turned_piece.of(scratch.data(), slot) : nullptr,
+                    to);
+    });
+  }
+
+  void run(const T* packed) const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    fill_offsets(memory.offset.in(scratch.data()));
+    for (int slot = 0; slot < threads; ++slot)
+      *memory.plan.of(scratch.data(), slot) = {0,
+                                               0,
+                                               0,
+                                               memory.source.of(scratch.data(), slot),
+                                               memory.first.of(scratch.data(), slot),
+                                               memory.segments.of(scratch.data(), slot)};
+    if (copies) fill_run_offsets(memory.run_offset.in(scratch.data()));
+    const BlockOrder blocks{*this};
+    parallel_for(blocks.count() * filter_parts, threads, [&](Index task, int slot) {
+      const Index part = task % filter_parts;
+      Worker(*this, memory, scratch.data(), slot, packed)
+          .block(task / filter_parts, part * panels.count / filter_parts,
+                 (part + 1) * panels.count / filter_parts);
+    });
+  }
+
+  void describe(ConvPlan& plan) const {
+    plan.tile_rows = panels.rows(0);
+    plan.tile_columns = vectors_for(panels.rows(0)) * lanes;
+    plan.threads = threads;
+    name_blocks(plan, {{"output rows", staging.rows},
+                       {"output columns", staging.cols},
+                       {"channels", channels},
+                       {"filters", panels.rows(0)},
+                       {"parts of the filters", filter_parts}});
+    Layout layout;
+    const Memory memory(*this, layout);
+    plan.scratch_bytes = layout.bytes();
+  }
+
+ private:
+  // Cuts the work into blocks that stay in the caches.
+  void choose_blocks() {
+    constexpr Index panel_size = 512 * max_rows, staged_bytes = 512 << 10, widest = 512;
+    threads = threads_for(p.work());
+    channels = even_part(p.C, std::clamp<Index>(panel_size / std::min<Index>(p.F, max_rows) / taps, 1, p.C));
+    const Index cols = even_part(p.OW, widest, lanes);
+    Index rows = 1;
+    const auto bytes = [&](Index r) {
+      staging.set_block(r, cols);
+      return double(channels) * staging.channel_size * sizeof(T);
+    };
+    while (channels > 1 && bytes(1) > staged_bytes) channels = ceil_div(channels, 2);
+    while (rows < p.OH && bytes(std::min(2 * rows, p.OH)) <= staged_bytes) rows = std::min(2 * rows, p.OH);
+    // Enough blocks for every thread to have two, as long as a block fills a tile's lanes.
+    const Index wanted = 2 * threads, images = p.N * p.groups * ceil_div(p.OW, cols);
+    if (threads > 1)
+      while (rows > 1 && images * ceil_div(p.OH, rows) < wanted && rows / 2 * cols >= tile_lanes<T>)
+        rows /= 2;
+    rows = even_part(p.OH, rows);
+    staging.set_block(rows, cols);
+    chunks = ceil_div(p.C, channels);
+    row_blocks = ceil_div(p.OH, rows);
+    col_blocks = ceil_div(p.OW, cols);
+    const Index blocks = images * row_blocks;
+    filter_parts = blocks >= wanted || threads == 1 ? 1 : std::min(panels.count, ceil_div(wanted, blocks));
+  }
+
+  Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
+  Index packed_at(Index group, Index chunk, Index panel) const {
+    return ((group * p.C + chunk * channels) * p.F + panels.first(panel) * channels_of(chunk)) * taps;
+  }
+
+  // [kind of columns][c, a, b][row] of `count` channels from w on.
+  void pack_by_tap(const T* w, Index rows, Index count, T* turned, T* to) const {
+    constexpr Index padded = round_up(max_rows, lanes);
+    for (Index c = 0; c < count; ++c) {
+      const T* from = w + c * p.w_channel;
+      if (turned != nullptr) transpose_freely(from, p.w_filter, rows, p.w_filter, p.w_end, turned, padded);
+      T* place = to;
+      for (Index kind = 0; kind < p.kinds(); ++kind) {
+        const Index kind_taps = p.taps_of(kind);
+        for (Index a = 0; a < p.rows.count; ++a)
+          for (Index k = 0; k < kind_taps; ++k) {
+            const Index weight = p.rows.weight[a] + p.cols.weight[p.first_tap(kind) + k];
+            copy_vectors(turned != nullptr ? turned + weight * padded : from + weight, rows,
+                         place + ((c * p.rows.count + a) * kind_taps + k) * rows);
+          }
+        place += count * p.rows.count * kind_taps * rows;
+      }
+    }
+  }
+
+  // Blocks of output positions, in the order in which they are worked off.
+  struct BlockOrder {
+    const PixelLanes& m;
+
+    Index each() const { return m.row_blocks * m.col_blocks; }
+    Index count() const { return m.p.N * m.p.groups * each(); }
+    Index group(Index i) const { return i / each() % m.p.groups; }
+    Index image(Index i) const { return i / each() / m.p.groups; }
+    Index oh(Index i) const { return i % each() / m.col_blocks * m.staging.rows; }
+    Index ow(Index i) const { return i % m.col_blocks * m.staging.cols; }
+    // The channels of a block from c0 on, where tiles read them where they lie.
+    const T* input(Index i, Index c0) const {
+      const auto& p = m.p;
+      return p.x + image(i) * p.x_image + (group(i) * p.C + c0) * p.x_plane +
+             (oh(i) + p.rows.at[0]) * p.x_row + ow(i) + p.cols.at[0];
+    }
+  };
+
+  struct Memory {
+    Piece<Index> offset, run_offset;
+    ThreadPiece<T> staged, run, tile;
+    ThreadPiece<Index> source, first;
+    ThreadPiece<Segment> segments;
+    ThreadPiece<LanePlan> plan;
+
+    Memory(const PixelLanes& m, Layout& layout) {
+      const Index vectors = LanePlan::most_vectors(m.staging.rows, m.staging.cols, m.staging.pitch, lanes);
+      offset = layout.array<Index>(m.channels * m.taps);
+      run_offset = layout.array<Index>(m.copies ? m.channels : 0);
+      staged = layout.per_thread<T>(m.threads,
+                                    m.in_place ? 0 : m.channels * m.staging.channel_size + 2 * tile_lanes<T>);
+      run = layout.per_thread<T>(m.threads, m.copies ? vectors * lanes * m.channels : 0);
+      tile = layout.per_thread<T>(m.threads, m.p.kinds() * tile_size<T>);
+      source = layout.per_thread<Index>(m.threads, vectors);
+      first = layout.per_thread<Index>(m.threads, vectors + 1);
+      segments = layout.per_thread<Segment>(m.threads, vectors * 2 + m.staging.rows);
+      plan = layout.per_thread<LanePlan>(m.threads, 1);
+    }
+  };
+
+  // offset[kind of columns][c][a][b], the second kind after all channels of the first
+  void fill_offsets(Index* offset) const {
+    for (Index kind = 0; kind < p.kinds(); ++kind)
+      for (Index c = 0; c < channels; ++c)
+        for (Index a = 0; a < p.rows.count; ++a)
+          for (Index k = 0; k < p.taps_of(kind); ++k)
+            *offset++ = in_place ? c * p.x_plane
+                                 : c * staging.channel_size + staging.tap_offset(a, p.first_tap(kind) + k);
+  }
+  void fill_run_offsets(Index* offset) const {
+    for (Index c = 0; c < channels; ++c) offset[c] = c * tile_lanes<T>;
+  }
+
+  // One thread's work on a block.
+  class Worker {
+   public:
+    Worker(const PixelLanes& method, const Memory& memory, void* scratch, int slot, const T* packed_weights)
+        : m(method),
+          p(method.p),
+          packed(packed_weights),
+          offset(memory.offset.in(scratch)),
+          run_offset(memory.run_offset.in(scratch)),
+          staged(memory.staged.of(scratch, slot)),
+          run(memory.run.of(scratch, slot)),
+          tile(memory.tile.of(scratch, slot)),
+          plan(*memory.plan.of(scratch, slot)) {}
+
+    // The outputs of a block for panels [first, last) of the filters.
+    void block(Index at, Index first, Index last) {
+      const BlockOrder order{m};
+      const Index oh = order.oh(at), ow = order.ow(at), image = order.image(at);
+      group = order.group(at);
+      columns_left = p.columns - 2 * ow;
+      first_panel = first;
+      last_panel = last;
+      plan.plan(std::min(m.staging.rows, p.OH - oh), std::min(m.staging.cols, p.OW - ow),
+                m.in_place ? p.x_row : m.staging.pitch, lanes, p.out_row, p.out_col, m.in_place,
+                m.chunks == 1);
+      out = p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col;
+      for (chunk = 0; chunk < m.chunks; ++chunk) {
+        const Index c0 = chunk * m.channels;
+        channels = m.channels_of(chunk);
+        if (m.in_place)
+          find_input(order, at, c0);
+        else
+          stage_input(image, oh, ow, c0);
+        for (Index panel = first; panel < last; ++panel) multiply_panel(panel);
+      }
+    }
+
+   private:
+    void find_input(const BlockOrder& order, Index at, Index c0) {
+      input = next = order.input(at, c0);
+      if (m.copies && chunk + 1 < m.chunks)
+        next = order.input(at, c0 + m.channels);
+      else if (m.copies && at + 1 < order.count() && m.filter_parts == 1)
+        next = order.input(at + 1, 0);
+    }
+    void stage_input(Index image, Index oh, Index ow, Index c0) {
+      const T* x = p.x + image * p.x_image + (group * p.C + c0) * p.x_plane;
+      for (Index c = 0; c < channels; ++c)
+        stage_plane(x + c * p.x_plane, p.H, p.W, p.x_row, m.staging, oh, ow,
+                    staged + c * m.staging.channel_size);
+      // Lanes without an output read on: whatever old bits lie there may be denormal, and slow.
+      std::fill_n(staged + channels * m.staging.channel_size, 2 * tile_lanes<T>, T(0));
+      input = staged;
+    }
+
+    void multiply_panel(Index panel) {
+      const Index rows = m.panels.rows(panel), wide = vectors_for(rows);
+      const bool from_run = m.copies && panel > first_panel;
+      auto kernel = from_run                              ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
+                    : m.copies                            ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
+                    : m.scattered && panel == first_panel ? tile_kernel<T, tile_vectors, Ahead::next>(rows)
+                                                          : wide_tile_kernel<T>(rows);
+      for (Index v = 0; v < plan.vectors; v += wide) {
+        if (wide == tile_vectors && v + 1 == plan.vectors)  // a last vector on its own
+          return multiply_tile_at(tile_kernel<T, 1>(rows), panel, v, 1, false);
+        multiply_tile_at(kernel, panel, v, wide, from_run);
+      }
+    }
+
+    // The products of `count` vectors from v on.
+    void multiply_tile_at(TileKernel<T> kernel, Index panel, Index v, Index count, bool from_run) {
+      const Index rows = m.panels.rows(panel), f = m.panels.first(panel);
+      const T* filters = packed + m.packed_at(group, chunk, panel);
+      const T* source[most_vectors];
+      for (Index u = 0; u < count; ++u) source[u] = input + plan.source[std::min(v + u, plan.vectors - 1)];
+      auto target = Target<T>::rows(tile, count);
+      const Index* at = offset;
+      if (m.copies && count == tile_vectors) {
+        const Index parts = last_panel - first_panel;  // of the channels that the panels' tiles prefetch
+        target.fetch = {next + plan.source[v], offset + channels * (panel - first_panel) / parts, parts,
+                        run + v * lanes * channels};
+        if (from_run) {
+          at = run_offset;
+          for (Index u = 0; u < count; ++u) source[u] = target.fetch.packed + u * lanes;
+        }
+      }
+      if (p.out_col == 1 && plan.whole(v, count, lanes)) {
+        for (Index u = 0; u < count; ++u)
+          target.to[u] = out + f * p.out_plane + plan.segments[plan.first[v + u]].to;
+        target.step = p.out_plane;
+        target.add = chunk > 0;
+        target.bias = chunk == 0 && p.epilogue.bias != nullptr ? p.epilogue.bias + group * p.F + f : nullptr;
+        target.relu = p.epilogue.relu && chunk == m.chunks - 1;
+        return kernel(channels * m.taps, filters, rows, at, source, target);
+      }
+      if (p.kinds() == 2) return multiply_pairs(kernel, panel, v, count, filters, source, target);
+      kernel(channels * m.taps, filters, rows, at, source, target);
+      each_segment(v, count, [&](Index u, const Segment& segment) {
+        store_lanes(p, tile + u * lanes, count * lanes, rows, group * p.F + f, segment, chunk == 0,
+                    chunk == m.chunks - 1, out + f * p.out_plane);
+      });
+    }
+
+    // A tile of even columns and one of odd ones.
+    void multiply_pairs(TileKernel<T> kernel, Index panel, Index v, Index count, const T* filters,
+                        const T* const* source, Target<T> target) {
+      const Index rows = m.panels.rows(panel), f = m.panels.first(panel);
+      const Index even = channels * p.rows.count * p.even_taps;
+      kernel(even, filters, rows, offset, source, target);
+      for (Index u = 0; u < count; ++u) target.to[u] += tile_size<T>;
+      kernel(channels * m.taps - even, filters + even * rows, rows,
+             offset + m.channels * p.rows.count * p.even_taps, source, target);
+      each_segment(v, count, [&](Index u, const Segment& segment) {
+        store_pairs(p, tile + u * lanes, tile + tile_size<T> + u * lanes, count * lanes, rows,
+                    group * p.F + f, segment, columns_left - segment.to % p.out_row, chunk == 0,
+                    chunk == m.chunks - 1, out + f * p.out_plane);
+      });
+    }
+
+    template <class Body>
+    void each_segment(Index v, Index count, const Body& body) const {
+      for (Index u = 0; u < count && v + u < plan.vectors; ++u)
+        for (Index s = plan.first[v + u]; s < plan.first[v + u + 1]; ++s) body(u, plan.segments[s]);
+    }
+
+    const PixelLanes& m;
+    const Correlation<T>& p;
+    const T* packed;
+    const Index *offset, *run_offset;
+    T *staged, *run, *tile;
+    LanePlan& plan;
+    // Of the block at hand.
+    Index group, columns_left, first_panel, last_panel, chunk, channels;
+    const T *input, *next = nullptr;
+    T* out;
+  };
+
+  Correlation<T> p;
+  Layout axes;
+  Piece<Index> axis_piece = axes.array<Index>(staging_indices(p));
+  Scratch axis_scratch{axes.bytes()};
+  Staging staging;
+  Panels panels{p.F};
+  Index taps = p.taps();
+  bool in_place = p.OW >= lanes && reads_in_place(p), scattered, copies;
+  Index channels, chunks;  // channels of a chunk
+  Index row_blocks, col_blocks, filter_parts;
+  int threads;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,111 @@
+// The micro-kernel whose rows are output positions and whose vector lanes are filters.
+#pragma once
+
+#include "kernels/conv/direct/correlation.hpp"
+#include "kernels/gemm/broadcast_tile.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+constexpr int tile_registers = max_rows * tile_vectors;
+
+// What a product of positions prefetches while it runs: nothing, what the next positions read, or a run of
+// lines from `later` on for the second-level cache, one for `every` rows.
+enum class Prefetch { nothing, next_positions, run };
+
+// Sums over k of x[offset[k] + m] * w[k][v], m < R, v < V vectors, started in or added to a tile whose rows
+// lie `step` values apart.
+template <class T, int R, int V, Prefetch ahead>
+void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step, bool add,
+                        const T* later, Index every) {
+  SpreadTile<T, R, V> sums;
+  Index until_next = 1;
+  for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) {
+    if constexpr (ahead == Prefetch::next_positions) prefetch(x + offset[k] + 2 * R, R);
+    if constexpr (ahead == Prefetch::run) {
+      if (--until_next == 0) {
+        until_next = every;
+        __builtin_prefetch(later, 0, 2);
+        later += 64 / sizeof(T);
+      }
+    }
+    sums.add_product(x + offset[k], 1, w);
+  }
+  sums.store(tile, step, add);
+}
+
+template <class T>
+using PositionKernel = void (*)(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step,
+                                bool add, const T* later, Index every);
+
+template <class T, int V, Prefetch ahead, int... R>
+constexpr std::array<PositionKernel<T>, sizeof...(R)> position_kernels(std::integer_sequence<int, R...>) {
+  return {&multiply_positions<T, R + 1, V, ahead>...};
+}
+
+// The kernel for `rows` positions of `vectors` vectors, as vectors_beside() allows.
+template <class T>
+PositionKernel<T> position_kernel(Index rows, Index vectors) {
+  const auto up_to = [](int V) { return std::min(max_rows, tile_registers / V); };
+  static constexpr auto one =
+      position_kernels<T, 1, Prefetch::nothing>(std::make_integer_sequence<int, up_to(1)>());
+  static constexpr auto two =
+      position_kernels<T, 2, Prefetch::nothing>(std::make_integer_sequence<int, up_to(2)>());
+  static constexpr auto three =
+      position_kernels<T, 3, Prefetch::nothing>(std::make_integer_sequence<int, up_to(3)>());
+  static constexpr auto four =
+      position_kernels<T, 4, Prefetch::nothing>(std::make_integer_sequence<int, up_to(4)>());
+  return vectors == 1   ? one[rows - 1]
+         : vectors == 2 ? two[rows - 1]
+         : vectors == 3 ? three[rows - 1]
+                        : four[rows - 1];
+}
+
+// The one for `rows` positions of tile_vectors vectors that prefetches.
+template <class T, Prefetch ahead>
+PositionKernel<T> prefetching_position_kernel(Index rows) {
+  static constexpr auto table =
+      position_kernels<T, tile_vectors, ahead>(std::make_integer_sequence<int, max_rows>());
+  return table[rows - 1];
+}
+
+// The vectors of a tile of at most `rows` positions.
+inline Index vectors_beside(Index rows) { return std::clamp<Index>(tile_registers / rows, 1, 4); }
+
+// out[filter][position] <- bias + tile[position][filter], through ReLU if wanted; `bias` for these filters.
+// The positions of a pair of columns are positions of their own.
+template <class T>
+void write_positions(const Correlation<T>& p, const T* tile, Index width, Index positions, Index filters,
+                     const T* bias, T* out) {
+  using S = Simd<T>;
+  constexpr int lanes = S::size;
+  for (Index f = 0; f < filters; f += lanes) {
+    const Index count = std::min<Index>(lanes, filters - f);
+    const auto start = bias != nullptr ? S::load_lanes(bias + f, 0, count) : S::zero();
+    const auto finished = [&](Index position) {
+      const auto v = S::add(S::load(tile + position * width + f), start);
+      return p.epilogue.relu ? S::relu(v) : v;
+    };
+    T* to = out + f * p.out_plane;
+    for (Index first = 0; first < positions; first += lanes) {
+      const Index rows = std::min<Index>(lanes, positions - first);
+      typename S::Packet square[lanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) square[i] = finished(first + std::min<Index>(i, rows - 1));
+      transpose_packets(square);
+      if (p.out_col == 1 || p.kinds() == 2) {
+#pragma GCC unroll 16
+        for (int i = 0; i < lanes; ++i)
+          if (i < count) S::store_lanes(to + i * p.out_plane + first, square[i], 0, rows);
+        continue;
+      }
+      T turned[lanes * lanes];
+#pragma GCC unroll 16
+      for (int i = 0; i < lanes; ++i) S::store(turned + i * lanes, square[i]);
+      for (Index i = 0; i < count; ++i)
+        for (Index j = 0; j < rows; ++j)
+          to[i * p.out_plane + (first + j) * p.out_col] = turned[i * lanes + j];
+    }
+  }
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

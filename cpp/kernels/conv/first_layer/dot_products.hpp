@@ -1,0 +1,156 @@
+// dw of few channels or few positions of a kernel: dot products along the rows of dout and of the staged
+// image, neither of which has to be transposed. db is one more row of the image, of ones.
+#pragma once
+
+#include "kernels/conv/weight_gradient/blocks.hpp"
+#include "kernels/gemm/dot_product.hpp"
+#include "kernels/simd/loops.hpp"
+#include "kernels/simd/sums.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The sums of a part of the work run lane by lane, [block of filters][block of pairs][filter][pair][lane],
+// until the part is closed. A pair is a (channel, tap), or the ones of db.
+template <class T>
+class DotProducts {
+  using S = Simd<T>;
+  static constexpr Index most_positions =
+      1024;                                // of a block, so that its part of the image stays in the caches
+  static constexpr Index most_parts = 24;  // of the sums, for threads to share
+
+ public:
+  // `axes` has room for WeightGradient<T>::axis_indices(s) and lives as long as this.
+  DotProducts(const ConvShape& s, bool with_dw, bool with_db, Index* axes) : g(s, axes) {
+    g.set_blocks(PositionBlocks::choose(1, g.OH, g.OW, most_positions), S::size);
+    pairs = with_dw ? g.C * g.taps : 0;
+    pair_blocks = ceil_div(pairs + with_db, dots);
+    pieces = g.positions.row_blocks * g.positions.col_blocks;
+    // The parts depend on the shape alone.
+    parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * pieces);
+    threads = threads_for(g.work() * (with_dw ? 1 : 1.0 / double(g.C * g.taps)));
+    filters = Panels(g.F, dots);
+    sum_count = g.F * pair_blocks * dots;
+    ones_at = g.C * g.staging.channel_size + S::size;
+    ones_size = with_db ? g.positions.rows * g.staging.pitch + S::size : 0;
+  }
+
+  void run(const WeightGradientOperands<T>& o) const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    Index* offset = memory.offset.in(scratch.data());
+    T* sums = memory.sums.in(scratch.data());
+    g.pair_offsets(offset);
+    const Index groups = g.s.groups, blocks = g.s.N * pieces;
+    parallel_for(parts * groups, threads, [&](Index task, int slot) {
+      const Index group = task % groups, part = task / groups;
+      const Work work{memory.staged.of(scratch.data(), slot), memory.running.of(scratch.data(), slot),
+                      memory.vectors.of(scratch.data(), slot), offset};
+      std::fill_n(work.staged + ones_at, ones_size, T(1));
+      const Index first = part * blocks / parts, last = (part + 1) * blocks / parts;
+      for (Index block = first; block < last; ++block)
+        g.each_image(block, [&](Index n, Index, Index oh, Index ow, Index rows, Index cols, Index) {
+          add(work, n * groups + group, oh, ow, rows, cols, block == first, o);
+        });
+      sum_each(work.running, sum_count, sums + task * sum_count);
+    });
+    finish(sums, o.dw, o.db);
+  }
+
+  void describe(ConvPlan& plan) const {
+    plan.tile_rows = plan.tile_columns = dots;
+    plan.threads = threads;
+    name_blocks(
+        plan,
+        {{"output rows", g.positions.rows}, {"output columns", g.positions.cols}, {"partial sums", parts}});
+    Layout layout;
+    const Memory memory(*this, layout);
+    plan.scratch_bytes = layout.bytes();
+  }
+
+ private:
+  struct Memory {
+    ThreadPiece<T> staged, running;
+    ThreadPiece<VectorAt> vectors;
+    Piece<T> sums;
+    Piece<Index> offset;
+    Memory(const DotProducts& m, Layout& layout) {
+      const WeightGradient<T>& g = m.g;
+      staged = layout.per_thread<T>(m.threads, m.ones_at + m.ones_size);
+      vectors = layout.per_thread<VectorAt>(m.threads, g.positions.rows * (g.positions.cols / S::size + 1));
+      running = layout.per_thread<T>(m.threads, m.sum_count * S::size);
+      sums = layout.array<T>(checked_product(m.parts, g.s.groups * m.sum_count));
+      offset = layout.array<Index>(g.C * g.taps);
+    }
+  };
+  struct Work {
+    T *staged, *running;
+    VectorAt* vectors;
+    const Index* offset;
+  };
+
+  // Adds one block of output positions of an image (of one group) to the running sums, or starts them.
+  void add(const Work& work, Index image, Index oh, Index ow, Index rows, Index cols, bool start,
+           const WeightGradientOperands<T>& o) const {
+    for (Index c = 0; pairs > 0 && c < g.C; ++c)
+      stage_plane(o.x + (image * g.C + c) * g.H * g.W, g.H, g.W, g.W, g.staging, oh, ow,
+                  work.staged + c * g.staging.channel_size);
+    const Index whole = cols / S::size, partial = cols % S::size > 0 ? rows : 0;
+    list_vectors(rows, whole, partial, work.vectors);
+    // What comes from a cache (up to a quarter of what is written past them) costs less than prefetching it;
+    // so does what few products share, from memory too.
+    const bool prefetches = g.taps > 1 && past_caches<T>(4 * g.s.N * g.s.F * g.OH * g.OW);
+    const Index positions = g.OH * g.OW;
+    const T* grad = o.dout + image * g.F * positions + oh * g.OW + ow;
+    T* sum = work.running;
+    for (Index block = 0; block < filters.count; ++block) {
+      const Index f = filters.first(block), height = filters.rows(block);
+      const auto kernel = dot_kernel<T>(height);
+      for (Index k = 0; k < pair_blocks * dots; k += dots, sum += height * dots * S::size) {
+        if (prefetches) {  // the next filters' rows
+          const Index share = rows * g.OW / pair_blocks + 1;
+          for (Index i = 0; i < height; ++i)
+            prefetch(grad + (f + height + i) * positions + k / dots * share, share);
+        }
+        const T *from_grad[dots], *from_image[dots];
+        for (Index i = 0; i < height; ++i) from_grad[i] = grad + (f + i) * positions;
+        for (Index i = 0; i < dots; ++i)
+          from_image[i] = work.staged + (k + i < pairs ? work.offset[k + i] : ones_size > 0 ? ones_at : 0);
+        kernel(from_grad, from_image, work.vectors, rows * whole, partial, cols % S::size, start, sum);
+      }
+    }
+  }
+
+  void list_vectors(Index rows, Index whole, Index partial, VectorAt* at) const {
+    for (Index i = 0; i < rows; ++i)
+      for (Index j = 0; j < whole; ++j) *at++ = {i * g.OW + j * S::size, i * g.staging.pitch + j * S::size};
+    for (Index i = 0; i < partial; ++i)
+      *at++ = {i * g.OW + whole * S::size, i * g.staging.pitch + whole * S::size};
+  }
+
+  // dw and db, as far as they are wanted, from the sums of the parts.
+  void finish(T* sums, T* dw, T* db) const {
+    const Index groups = g.s.groups;
+    for (Index part = 1; part < parts; ++part)
+      add_to(sums, sums + part * groups * sum_count, groups * sum_count);
+    for (Index group = 0; group < groups; ++group)
+      for (Index block = 0; block < filters.count; ++block) {
+        const Index height = filters.rows(block);
+        const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dots;
+        const auto total = [&](Index i, Index k) { return sum[(k / dots * height + i) * dots + k % dots]; };
+        for (Index i = 0; i < height; ++i) {
+          for (Index k = 0; k < pairs; ++k) *dw++ = total(i, k);
+          if (db != nullptr) *db++ = total(i, pairs);
+        }
+      }
+  }
+
+  WeightGradient<T> g;
+  Index pairs, pair_blocks, pieces, parts;  // pieces of an image
+  int threads;
+  Panels filters{0};
+  Index sum_count;  // [block of filters][block of pairs][filter][pair]
+  Index ones_at, ones_size;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

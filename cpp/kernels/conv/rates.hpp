@@ -1,0 +1,46 @@
+// What the work of a convolution costs, in the unit of a multiply-add of one vector. Of reference processors,
+// not of the one at hand: a choice, and with it the bits of a result, must not change from machine to
+// machine.
+#pragma once
+
+#include "kernels/simd/packet.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The evidence for a number is bench/METHODS.md, which lists measured beside estimated times of every method.
+struct Rates {
+  // Vector multiply-adds a cycle: two on Zen 2 to 5 and on Intel's cores; the baseline multiplies, then adds.
+#if defined(__FMA__) || defined(__aarch64__)
+  static constexpr double fmas_per_cycle = 2;
+#else
+  static constexpr double fmas_per_cycle = 1;
+#endif
+  // Images that share the packing of weights; results must not depend on the batch, so it is a usual one.
+  static constexpr double reference_batch = 8;
+
+  // A vector of an image copied to the staging planes, its row split or padded.
+  static constexpr double stage = 12;
+  // A vector of a finished tile transposed and stored.
+  static constexpr double transpose = 10;
+  // A vector of weights, or of dout, transposed into a panel.
+  static constexpr double pack = 8;
+  // A vector that col2im adds to a row of dx.
+  static constexpr double gather = 5.2;
+  // A vector of running sums read, added to and written, from the second-level cache or from beyond it.
+  static constexpr double sum = 3, far_sum = 10;
+  static constexpr double near_bytes = 512 << 10;
+
+  // A vector of channels at one point of a Winograd tile: staged, transformed, stored, read. The second is of
+  // kernels of one row or column, whose tiles are small; the third of dw, which transforms both operands.
+  static constexpr double point = 10.7, line_point = 40, gradient_point = 21;
+  // A vector of a transformed filter.
+  static constexpr double filter_point = 8, gradient_filter_point = 32;
+  // Winograd's products beside those of direct methods: they read their operands from further away.
+  static constexpr double winograd_products = 1.05;
+
+  // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, and a vector
+  // transposed twice with channels in the lanes.
+  static constexpr double depthwise_stage = 6, depthwise_row = 12, depthwise_transpose = 6;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,270 @@
+// Where the taps of a convolution read: staging planes in which every tap is one constant offset.
+#pragma once
+
+#include <cstring>
+
+#include "kernels/arena.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// One axis of the taps: tap a of output position i reads input position i * stride + at[a], and its
+// weight lies weight[a] elements into the filter.
+struct TapAxis {
+  Index count, stride;
+  const Index* at;
+  const Index* weight;
+};
+
+// The input positions of one axis split by their remainder modulo the stride. Tap a reads phase
+// number phase_of[a], shift[a] positions after the output's own; only phases that a tap reads exist.
+struct AxisPhases {
+  Index lowest = 0, reach = 0, count = 0;
+  Index* phase_of;
+  Index* shift;
+  Index* remainder;  // of each phase
+
+  void assign(Index* memory, Index taps) {  // of 3 * taps
+    phase_of = memory;
+    shift = memory + taps;
+    remainder = memory + 2 * taps;
+  }
+
+  void plan(const TapAxis& taps) {
+    if (taps.count == 0) return;
+    lowest = taps.at[0];
+    for (Index a = 1; a < taps.count; ++a) lowest = std::min(lowest, taps.at[a]);
+    for (Index a = 0; a < taps.count; ++a) {
+      const Index distance = taps.at[a] - lowest, rest = distance % taps.stride;
+      Index phase = 0;
+      while (phase < count && remainder[phase] != rest) ++phase;
+      if (phase == count) remainder[count++] = rest;
+      phase_of[a] = phase;
+      shift[a] = distance / taps.stride;
+      reach = std::max(reach, shift[a]);
+    }
+  }
+};
+
+// The columns [first, last) of a staged row that lie inside an image of width W, when column j reads
+// input position start + j * stride.
+struct Inside {
+  Index first, last;
+  Inside(Index start, Index stride, Index W, Index width)
+      : first(start >= 0 ? 0 : std::min(width, (-start + stride - 1) / stride)),
+        last(start >= W ? first : std::max(first, std::min(width, (W - 1 - start) / stride + 1))) {}
+};
+
+// The part of an image that a block of `rows` x `cols` output positions reads, for some channels:
+// [channel][row phase][column phase][rows + reach][pitch], zero outside the image.
+struct Staging {
+  AxisPhases y, x;
+  Index stride_h, stride_w;
+  Index rows, cols;  // of the largest block
+  Index height, width, pitch, phase_size, channel_size;
+
+  void plan(const TapAxis& row_taps, const TapAxis& col_taps) {
+    stride_h = row_taps.stride;
+    stride_w = col_taps.stride;
+    y.plan(row_taps);
+    x.plan(col_taps);
+  }
+
+  // Rows begin at multiples of `align` values.
+  void set_block(Index block_rows, Index block_cols, Index align = 1) {
+    rows = block_rows;
+    cols = block_cols;
+    height = rows + y.reach;
+    width = cols + x.reach;
+    pitch = (width + align - 1) / align * align;
+    phase_size = height * pitch;
+    channel_size = y.count * x.count * phase_size;
+  }
+
+  Index tap_offset(Index a, Index b) const {
+    return (y.phase_of[a] * x.count + x.phase_of[b]) * phase_size + y.shift[a] * pitch + x.shift[b];
+  }
+
+  // Calls row(destination offset, input row or -1, first input column, columns inside the image) for each
+  // staged row of a block of an image (H, W).
+  template <class Row>
+  void each_row(Index oh, Index ow, Index H, Index W, const Row& row) const {
+    for (Index q = 0; q < x.count; ++q) {
+      const Index column = ow * stride_w + x.lowest + x.remainder[q];
+      const Inside inside(column, stride_w, W, width);
+      for (Index p = 0; p < y.count; ++p)
+        for (Index r = 0; r < height; ++r) {
+          const Index line = (oh + r) * stride_h + y.lowest + y.remainder[p];
+          row((p * x.count + q) * phase_size + r * pitch, line >= 0 && line < H ? line : -1, column, inside);
+        }
+    }
+  }
+};
+
+// to[i] = 0, i < n, for few values: g++ would make a call of a plain loop.
+template <class T>
+void clear_few(T* to, Index n) {
+  using S = Simd<T>;
+  if (n <= 0) return;
+  for (; n > S::size; n -= S::size, to += S::size) S::store(to, S::zero());
+  S::store_lanes(to, S::zero(), 0, n);
+}
+
+// The values p[0], p[2], ... and p[1], p[3], ... of p[0, n), n <= 2 * S::size, and zeros or, before `end`,
+// what follows: masked loads hold up the processor where the values are in none of its caches.
+template <class T>
+void load_pairs_before(const T* p, Index n, const T* end, typename Simd<T>::Packet& even,
+                       typename Simd<T>::Packet& odd) {
+  using S = Simd<T>;
+  if (p + 2 * S::size <= end) return S::load_pairs(p, even, odd);
+  S::split_pairs(S::load_lanes(p, 0, std::min<Index>(n, S::size)),
+                 n > S::size ? S::load_lanes(p + S::size, 0, n - S::size) : S::zero(), even, odd);
+}
+
+// first[i] = row[2 * i], i < (n + 1) / 2, and second[i] = row[2 * i + 1], i < n / 2; nothing from `end` on is
+// read.
+template <class T>
+[[gnu::always_inline]] inline void split_row(const T* row, Index n, const T* end, T* first, T* second) {
+  using S = Simd<T>;
+  Index i = 0;
+  typename S::Packet a, b;
+  for (; 2 * (i + S::size) <= n; i += S::size) {
+    S::load_pairs(row + 2 * i, a, b);
+    S::store(first + i, a);
+    S::store(second + i, b);
+  }
+  const Index left = n - 2 * i;
+  if (left == 0) return;
+  load_pairs_before(row + 2 * i, left, end, a, b);
+  S::store_lanes(first + i, a, 0, (left + 1) / 2);
+  S::store_lanes(second + i, b, 0, left / 2);
+}
+
+// Splits rows of a plane into columns of even and of odd distance from column `start`:
+// even[j] = row[start + 2 * j] and odd[j] = row[start + 2 * j + 1], j < n, zero outside [0, W).
+class RowSplitter {
+ public:
+  RowSplitter(Index start, Index W, Index count)
+      : n(count),
+        from(std::max<Index>(start, 0)),
+        length(std::max<Index>(std::min(start + 2 * n, W) - from, 0)),
+        swapped((from - start) % 2 != 0) {
+    const Index distance = from - start;  // of the first column inside
+    even = {std::min(n, (distance + 1) / 2), (length + (swapped ? 0 : 1)) / 2};
+    odd = {std::min(n, distance / 2), (length + (swapped ? 1 : 0)) / 2};
+  }
+
+  template <class T>
+  [[gnu::always_inline]] void operator()(const T* row, const T* end, T* evens, T* odds) const {
+    T *to_even = evens + even.first, *to_odd = odds + odd.first;
+    if (swapped)
+      split_row(row + from, length, end, to_odd, to_even);
+    else
+      split_row(row + from, length, end, to_even, to_odd);
+    even.clear_rest(evens, n);
+    odd.clear_rest(odds, n);
+  }
+
+ private:
+  // The columns with a value from inside the row.
+  struct Filled {
+    Index first, count;
+    template <class T>
+    void clear_rest(T* to, Index n) const {
+      clear_few(to, first);
+      clear_few(to + first + count, n - first - count);
+    }
+  };
+  Index n, from, length;
+  bool swapped;  // the first column inside is one of the odd ones
+  Filled even, odd;
+};
+
+// to[j] = from[j * step], j < n; nothing from `end` on is read.
+template <class T>
+void copy_strided(const T* from, Index n, Index step, const T* end, T* to) {
+  using S = Simd<T>;
+  const auto every_second = [](const T* p) {
+    typename S::Packet even, odd;
+    S::load_pairs(p, even, odd);
+    return even;
+  };
+  Index j = 0;
+  if (step == 2)
+    for (; j + S::size <= n && from + 2 * (j + S::size) <= end; j += S::size)
+      S::store(to + j, every_second(from + 2 * j));
+  if (step == 4)
+    for (; j + S::size <= n && from + 4 * (j + S::size) <= end; j += S::size) {
+      typename S::Packet even, odd;
+      S::split_pairs(every_second(from + 4 * j), every_second(from + 4 * j + 2 * S::size), even, odd);
+      S::store(to + j, even);
+    }
+  if (step == 2 && j < n) {
+    typename S::Packet even, odd;
+    load_pairs_before(from + 2 * j, 2 * (n - j) - 1, end, even, odd);
+    return S::store_lanes(to + j, even, 0, n - j);
+  }
+  for (; j < n; ++j) to[j] = from[j * step];
+}
+
+// Copies one channel plane (H, W), whose rows lie `stride` apart, into its staging planes, for the block
+// that starts at (oh, ow).
+template <class T>
+void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& s, Index oh, Index ow,
+                 T* staged) {
+  if (s.stride_w == 2 && s.x.count == 2) {
+    const RowSplitter split(2 * ow + s.x.lowest, W, s.width);
+    T* even = staged + (s.x.remainder[0] == 0 ? 0 : s.phase_size);
+    T* odd = staged + (s.x.remainder[0] == 0 ? s.phase_size : 0);
+    for (Index p = 0; p < s.y.count; ++p)
+      for (Index r = 0; r < s.height; ++r) {
+        const Index line = (oh + r) * s.stride_h + s.y.lowest + s.y.remainder[p];
+        const Index to = p * 2 * s.phase_size + r * s.pitch;
+        if (line >= 0 && line < H) {
+          split(plane + line * stride, plane + (H - 1) * stride + W, even + to, odd + to);
+        } else {
+          std::fill_n(even + to, s.width, T(0));
+          std::fill_n(odd + to, s.width, T(0));
+        }
+      }
+    return;
+  }
+  s.each_row(oh, ow, H, W, [&](Index to, Index line, Index start, const Inside& inside) {
+    T* dst = staged + to;
+    if (line < 0) {
+      std::memset(dst, 0, s.width * sizeof(T));
+      return;
+    }
+    const T* src = plane + line * stride + start;
+    if (s.stride_w == 1 && s.width <= Simd<T>::size) {
+      const auto v = Simd<T>::load_lanes(src, inside.first, inside.last - inside.first);
+      Simd<T>::store_lanes(dst, v, 0, s.width);
+      return;
+    }
+    clear_few(dst, inside.first);
+    if (s.stride_w == 1)
+      std::memcpy(dst + inside.first, src + inside.first, (inside.last - inside.first) * sizeof(T));
+    else
+      copy_strided(src + inside.first * s.stride_w, inside.last - inside.first, s.stride_w,
+                   plane + (H - 1) * stride + W, dst + inside.first);
+    clear_few(dst + inside.last, s.width - inside.last);
+  });
+}
+
+// Copies rows [top, top + height) x columns [left, left + width) of a plane (H, W), zero outside the image.
+template <class T>
+void copy_region(const T* plane, Index H, Index W, Index top, Index left, Index height, Index width, T* to) {
+  const Inside inside(left, 1, W, width);
+  for (Index i = 0; i < height; ++i, to += width) {
+    const Index line = top + i;
+    if (line < 0 || line >= H || inside.first >= inside.last) {
+      std::fill_n(to, width, T(0));
+      continue;
+    }
+    std::fill_n(to, inside.first, T(0));
+    std::copy_n(plane + line * W + left + inside.first, inside.last - inside.first, to + inside.first);
+    std::fill_n(to + inside.last, width - inside.last, T(0));
+  }
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,331 @@
+// Convolutions by Winograd's minimal filtering: transformed tiles of the input times transformed filters.
+#pragma once
+
+#include "kernels/conv/method.hpp"
+#include "kernels/conv/winograd/tiles.hpp"
+#include "kernels/gemm/broadcast_tile.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
+#include "parallel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// tile[m][v] = (add ? tile[m][v] : 0) + sum over blocks q and lanes c of a[(q * R + m) * lanes + c] *
+// u[q * lanes + c][v]; the next a is prefetched meanwhile.
+template <class T, int R, int V>
+void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next) {
+  constexpr int size = Simd<T>::size;
+  SpreadTile<T, R, V> sums;
+  for (Index q = 0; q < blocks; ++q, a += R * size, next += R * size)
+    for (int c = 0; c < size; ++c, u += V * size) {
+      if (c < R) __builtin_prefetch(next + c * size, 0, 2);
+      sums.add_product(a + c, size, u);
+    }
+  sums.store(tile, V * Simd<T>::size, add);
+}
+
+template <class T>
+using PointKernel = void (*)(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next);
+
+template <class T, int V, int... R>
+constexpr std::array<PointKernel<T>, sizeof...(R)> point_kernels(std::integer_sequence<int, R...>) {
+  return {&multiply_points<T, R + 1, V>...};
+}
+
+template <class T>
+PointKernel<T> point_kernel(Index rows, Index vectors) {
+  static constexpr auto one = point_kernels<T, 1>(std::make_integer_sequence<int, max_rows>());
+  static constexpr auto all = point_kernels<T, tile_vectors>(std::make_integer_sequence<int, max_rows>());
+  return vectors == 1 ? one[rows - 1] : all[rows - 1];
+}
+
+// The staged rows of the tiles of one run after the other, for one block of channels. Of a run right below
+// the last one the rows that both read are moved, not turned again.
+template <class T>
+class StagedRuns {
+  static constexpr Index lanes = Simd<T>::size;
+
+ public:
+  StagedRuns(const TileSizes& sizes, const TileGrid& tiles, const TileInput<T>& images, Index channel_block,
+             T* memory)
+      : tile(sizes), grid(tiles), input(images), c0(channel_block * lanes), staged(memory) {}
+
+  const T* stage(Index image, Index row, Index col, Index tiles) {
+    const Index width = grid.run_width(col, tiles, tile.step_w, tile.in_w);
+    const bool below = grid.dilation_h == 1 && image == last_image && row == last_row + 1 &&
+                       col == last_col && tiles == last_tiles;
+    const Index shared = tile.in_h - tile.step_h, moved = below ? shared : 0;
+    if (below) std::memmove(staged, staged + tile.step_h * width * lanes, shared * width * lanes * sizeof(T));
+    stage_patch(input.x + image * input.x_image + c0 * input.H * input.W, input.C - c0, input.H, input.W,
+                grid.top(row, tile.step_h) - input.pad_top + moved, grid.dilation_h,
+                grid.left(col, tile.step_w) - input.pad_left, tile.in_h - moved, width, input.x_end(),
+                staged + moved * width * lanes);
+    last_image = image;
+    last_row = row;
+    last_col = col;
+    last_tiles = tiles;
+    return staged;
+  }
+
+ private:
+  const TileSizes& tile;
+  const TileGrid& grid;
+  const TileInput<T>& input;
+  Index c0;
+  T* staged;
+  Index last_image = -1, last_row = 0, last_col = 0, last_tiles = 0;
+};
+
+// Threads for the products of so many transformed values a channel, and for their transforms, which take some
+// five operations each.
+inline int tile_threads(Index values, Index channels, Index filters) {
+  return threads_for(2.0 / 16 * double(values) * (double(channels) * filters + 5.0 * (channels + filters)));
+}
+
+// The sizes of a correlation, and its steps.
+template <class T>
+struct WinogradSizes {
+  static constexpr Index lanes = Simd<T>::size;
+  const CorrelationTile<T>& tile;
+  Index vectors, width;            // of a panel of filters: a single vector where there are few
+  Index channel_blocks, channels;  // filled up to whole vectors
+  Index panels;
+  Index filter_stride;  // between the filters of a panel that belong to different points
+  TileGrid grid;
+  int threads;
+  Index staged_size;
+
+  WinogradSizes(const CorrelationTile<T>& method, const TileProblem<T>& p)
+      : tile(method),
+        vectors(p.F <= lanes ? 1 : tile_vectors),
+        width(vectors * lanes),
+        channel_blocks(ceil_div(p.C, lanes)),
+        channels(channel_blocks * lanes),
+        panels(ceil_div(p.F, width)),
+        filter_stride(channels * width + lanes),
+        grid(p.grid(tile)),
+        threads(tile_threads(grid.count * tile.points(), channels, panels * width)),
+        staged_size((tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes) {}
+
+  // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
+  // meet in one set of the first-level cache.
+  Index value_stride(Index tiles) const { return channels * tiles + lanes; }
+  Index product_stride(Index tiles) const { return width * tiles + lanes; }
+
+  // values[point][panel of tiles][c block][tile][c] of tiles [begin, end) for one block of channels, with
+  // room for `room` tiles. Blocks of `block` tiles are cut into panels, so that a product reads a panel in
+  // one run. `places` is scratch.
+  void transform(const TileProblem<T>& p, Index begin, Index end, Index block, Index q, T* staged, T* values,
+                 Index room, Index* places) const {
+    for (Index i = begin, n = 0; i < end; i += block) {
+      const Panels tile_panels(std::min(block, end - i));
+      for (Index panel = 0; panel < tile_panels.count; ++panel)
+        for (Index t = 0; t < tile_panels.rows(panel); ++t)
+          places[n++] =
+              (i - begin + tile_panels.first(panel)) * channels + (q * tile_panels.rows(panel) + t) * lanes;
+    }
+    StagedRuns<T> runs(tile, grid, p, q, staged);
+    grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
+      const T* rows = runs.stage(image, row, col, tiles);
+      tile.transform_inputs(grid, col, tiles, rows, values, TilePlaces{0, places + at}, value_stride(room));
+    });
+  }
+
+  // Sums over many channels are taken in parts of so many blocks, which keeps their rounding errors apart.
+  Index channel_blocks_of_sum() const { return (tile.interpolated > 6 ? 32 : 128) / lanes; }
+
+  // Multiplies a block of tiles [begin, end) with one panel of filters, or adds the products of channel
+  // blocks [first, last) to those before. `values`, with room for `room` tiles, begin with tile `begin`,
+  // `products` is [point][tile][filter] for `most` tiles; `filters` begin with block `first`, `stride` from
+  // one point to the next.
+  void multiply(Index begin, Index end, Index first, Index last, const T* values, Index room,
+                const T* filters, Index stride, T* products, Index most) const {
+    const Panels tile_panels(end - begin);
+    const Index part = channel_blocks_of_sum();
+    const auto at = [&](Index point, Index panel, Index q) {
+      return values + point * value_stride(room) + tile_panels.first(panel) * channels +
+             q * tile_panels.rows(panel) * lanes;
+    };
+    tile.each_point([&](Index point, Index filter, bool) {
+      for (Index q = first; q < last; q += part)
+        for (Index i = 0; i < tile_panels.count; ++i) {
+          const T* next = i + 1 < tile_panels.count ? at(point, i + 1, q)
+                          : q + part < last         ? at(point, 0, q + part)
+                                                    : at(point + 1, 0, first);
+          point_kernel<T>(tile_panels.rows(i), vectors)(
+              std::min(part, last - q), at(point, i, q),
+              filters + filter * stride + (q - first) * lanes * width,
+              products + point * product_stride(most) + tile_panels.first(i) * width, q > 0, next);
+        }
+    });
+  }
+  // Writes the outputs of tiles [begin, end) and one panel of filters.
+  void write(const TileProblem<T>& p, Index begin, Index end, Index panel, const T* products,
+             Index most) const {
+    for (Index v = 0; v < vectors && panel * width + v * lanes < p.F; ++v)
+      grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
+        tile.write_outputs(p, grid, products + at * width + v * lanes, width, product_stride(most), tiles,
+                           image, row, col, panel * width + v * lanes);
+      });
+  }
+};
+
+// A correlation by Winograd's method. The filters are transformed beforehand,
+//
+//   packed[panel of filters][filter point][c][filter of the panel]
+//
+// or, where there are fewer tiles than filters, panel by panel when their turn comes.
+template <class T>
+class WinogradCorrelation {
+  static constexpr Index lanes = Simd<T>::size, most_tiles = 4 * max_rows;  // of a block
+
+ public:
+  WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem)
+      : p(problem), sizes(method, p), panel_size(method.filters() * sizes.filter_stride) {
+    // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.
+    packs_by_panel =
+        method.points() * sizes.grid.count <= method.filters() * p.F && sizes.panels >= sizes.threads;
+    block = packs_by_panel ? even_part(sizes.grid.count, most_tiles) : block_of_tiles();
+  }
+
+  Index packed_size() const { return packs_by_panel ? 0 : checked_product(sizes.panels, panel_size); }
+
+  void pack(T* packed) const {
+    if (packs_by_panel) return;
+    Layout layout;
+    const auto taps_piece = layout.per_thread<T>(sizes.threads, filter_taps<T>(sizes.tile.taps()));
+    const Scratch scratch(layout.bytes());
+    parallel_for(sizes.panels * sizes.vectors * sizes.channel_blocks, sizes.threads,
+                 [&](Index task, int slot) {
+                   const Index q = task % sizes.channel_blocks, part = task / sizes.channel_blocks;
+                   sizes.tile.transform_filters(
+                       p, part * lanes, q * lanes, taps_piece.of(scratch.data(), slot),
+                       packed + part / sizes.vectors * panel_size + part % sizes.vectors * lanes, sizes.width,
+                       sizes.filter_stride);
+                 });
+  }
+
+  void run(const T* packed) const { packs_by_panel ? run_by_panel() : run_by_block(packed); }
+
+  void describe(ConvPlan& plan) const {
+    plan.tile_rows = sizes.tile.out_h;
+    plan.tile_columns = sizes.tile.out_w;
+    plan.threads = sizes.threads;
+    name_blocks(plan, {{"tiles", block},
+                       {"channels", packs_by_panel ? chunk_of_channels() * lanes : sizes.channels},
+                       {"filters", sizes.width},
+                       {"transformed by panel", packs_by_panel}});
+    Layout layout;
+    packs_by_panel ? void(PanelMemory(*this, layout)) : void(BlockMemory(*this, layout));
+    plan.scratch_bytes = layout.bytes();
+  }
+
+ private:
+  // Tiles whose transforms stay in the second-level cache.
+  Index block_of_tiles() const {
+    constexpr Index cache_bytes = 1 << 20;
+    Index tiles = cache_bytes / (sizes.tile.points() * (sizes.channels + sizes.width) * Index(sizeof(T))) /
+                  max_rows * max_rows;
+    tiles = std::clamp<Index>(tiles, max_rows, most_tiles);
+    if (sizes.threads > 1)
+      while (tiles > max_rows && ceil_div(sizes.grid.count, tiles) < 2 * sizes.threads) tiles -= max_rows;
+    return even_part(sizes.grid.count, tiles);
+  }
+
+  struct BlockMemory {
+    ThreadPiece<T> staged, values, products;
+    ThreadPiece<Index> places;
+    BlockMemory(const WinogradCorrelation& m, Layout& layout) {
+      const auto& s = m.sizes;
+      staged = layout.per_thread<T>(s.threads, s.staged_size);
+      places = layout.per_thread<Index>(s.threads, m.block);
+      values = layout.per_thread<T>(s.threads, s.tile.points() * s.value_stride(m.block));
+      products = layout.per_thread<T>(s.threads, s.tile.points() * s.product_stride(m.block));
+    }
+  };
+
+  // Many tiles: every thread takes blocks of them, whose transforms stay in its second-level cache while
+  // all filters pass over them.
+  void run_by_block(const T* packed) const {
+    Layout layout;
+    const BlockMemory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    parallel_for(ceil_div(sizes.grid.count, block), sizes.threads, [&](Index task, int slot) {
+      const Index begin = task * block, end = std::min(sizes.grid.count, begin + block);
+      T* values = memory.values.of(scratch.data(), slot);
+      T* products = memory.products.of(scratch.data(), slot);
+      for (Index q = 0; q < sizes.channel_blocks; ++q)
+        sizes.transform(p, begin, end, block, q, memory.staged.of(scratch.data(), slot), values, block,
+                        memory.places.of(scratch.data(), slot));
+      for (Index panel = 0; panel < sizes.panels; ++panel) {
+        sizes.multiply(begin, end, 0, sizes.channel_blocks, values, block, packed + panel * panel_size,
+                       sizes.filter_stride, products, block);
+        sizes.write(p, begin, end, panel, products, block);
+      }
+    });
+  }
+
+  // Blocks of channels whose filters pass over all tiles at a time, where one block has all of these.
+  Index chunk_of_channels() const {
+    constexpr Index cache_bytes = 512 << 10;  // for filters
+    if (block < sizes.grid.count) return sizes.channel_blocks;
+    const Index part = sizes.channel_blocks_of_sum();
+    const Index bytes = sizes.tile.filters() * lanes * sizes.width * Index(sizeof(T));
+    return std::min(sizes.channel_blocks, std::max<Index>(cache_bytes / bytes / part, 1) * part);
+  }
+
+  struct PanelMemory {
+    ThreadPiece<T> filters, taps, staged, products;
+    Piece<T> values;
+    ThreadPiece<Index> places;
+    PanelMemory(const WinogradCorrelation& m, Layout& layout) {
+      const auto& s = m.sizes;
+      const Index tiles = s.grid.count;
+      filters = layout.per_thread<T>(s.threads, s.tile.filters() * m.panel_stride());
+      taps = layout.per_thread<T>(s.threads, filter_taps<T>(s.tile.taps()));
+      staged = layout.per_thread<T>(s.threads, s.staged_size);
+      places = layout.per_thread<Index>(s.threads, tiles);
+      values = layout.array<T>(checked_product(s.tile.points(), s.value_stride(tiles)));
+      products = layout.per_thread<T>(s.threads, s.tile.points() * s.product_stride(m.block));
+    }
+  };
+  Index panel_stride() const { return chunk_of_channels() * lanes * sizes.width + lanes; }
+
+  // Few tiles: all are transformed first, then every thread takes panels of filters, whose transforms
+  // never leave its cache.
+  void run_by_panel() const {
+    const Index count = sizes.grid.count, chunk = chunk_of_channels(), stride = panel_stride();
+    Layout layout;
+    const PanelMemory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    T* values = memory.values.in(scratch.data());
+    parallel_for(sizes.channel_blocks, sizes.threads, [&](Index q, int slot) {
+      sizes.transform(p, 0, count, block, q, memory.staged.of(scratch.data(), slot), values, count,
+                      memory.places.of(scratch.data(), slot));
+    });
+    parallel_for(sizes.panels, sizes.threads, [&](Index panel, int slot) {
+      T* filters = memory.filters.of(scratch.data(), slot);
+      T* products = memory.products.of(scratch.data(), slot);
+      for (Index first = 0; first < sizes.channel_blocks; first += chunk) {
+        const Index last = std::min(sizes.channel_blocks, first + chunk);
+        for (Index v = 0; v < sizes.vectors; ++v)
+          for (Index q = first; q < last; ++q)
+            sizes.tile.transform_filters(
+                p, panel * sizes.width + v * lanes, q * lanes, memory.taps.of(scratch.data(), slot),
+                filters + v * lanes - first * lanes * sizes.width, sizes.width, stride);
+        for (Index begin = 0; begin < count; begin += block) {
+          const Index end = std::min(count, begin + block);
+          sizes.multiply(begin, end, first, last, values + begin * sizes.channels, count, filters, stride,
+                         products, block);
+          if (last == sizes.channel_blocks) sizes.write(p, begin, end, panel, products, block);
+        }
+      }
+    });
+  }
+
+  TileProblem<T> p;
+  WinogradSizes<T> sizes;
+  Index panel_size, block;  // values of a packed panel; tiles of a block
+  bool packs_by_panel;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,348 @@
+// What Winograd's method does to tiles: where they lie, staging, and the transforms of a run of them.
+// Vectors run along channels (input side) and filters (output side), so that no transform needs a shuffle.
+#pragma once
+
+#include "kernels/conv/epilogue.hpp"
+#include "kernels/conv/winograd/transforms.hpp"
+#include "kernels/simd/transpose.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Output tiles of `height` x `width` in the order image, row, column. With dilation, rows that agree modulo
+// the dilation are a convolution of their own, and so are columns: a tile takes every dilation-th one, and
+// the tiles that interleave are neighbours.
+struct TileGrid {
+  Index height, width, dilation_h, dilation_w;
+  Index rows, cols, per_image, count;
+
+  TileGrid(Index N, Index OH, Index OW, Index tile_height, Index tile_width, Index row_dilation,
+           Index col_dilation)
+      : height(tile_height),
+        width(tile_width),
+        dilation_h(row_dilation),
+        dilation_w(col_dilation),
+        rows(ceil_div(OH, height * dilation_h) * dilation_h),
+        cols(ceil_div(OW, width * dilation_w) * dilation_w),
+        per_image(rows * cols),
+        count(N * per_image) {}
+
+  // The first row and column of a tile, in the output or where tiles are `step` apart.
+  Index top(Index row, Index step) const { return row / dilation_h * dilation_h * step + row % dilation_h; }
+  Index left(Index col, Index step) const { return col / dilation_w * dilation_w * step + col % dilation_w; }
+  Index top(Index row) const { return top(row, height); }
+  Index left(Index col) const { return left(col, width); }
+
+  // Calls run(image, row, first column, tiles, first tile - begin) for each run of tiles in one row.
+  template <class Run>
+  void each_run(Index begin, Index end, const Run& run) const {
+    for (Index t = begin; t < end;) {
+      const Index image = t / per_image, row = t % per_image / cols, col = t % cols;
+      const Index tiles = std::min(end - t, cols - col);
+      run(image, row, col, tiles, t - begin);
+      t += tiles;
+    }
+  }
+
+  // From the first column of a run of tiles to the last, where a tile takes `extent` and the next one begins
+  // `step` farther on.
+  Index run_width(Index col, Index tiles, Index step, Index extent) const {
+    return left(col + tiles - 1, step) - left(col, step) + (extent - 1) * dilation_w + 1;
+  }
+  Index most_width(Index step, Index extent) const {
+    return (cols / dilation_w * step + extent - step) * dilation_w;
+  }
+};
+
+// Where the tiles of a run begin, counted from the first one: without the divisions of TileGrid::left.
+class TileColumn {
+ public:
+  TileColumn(const TileGrid& grid, Index col, Index step)
+      : neighbours_(grid.dilation_w), skip_((step - 1) * neighbours_), phase_(col % neighbours_) {}
+  Index operator*() const { return at_; }
+  TileColumn& operator++() {
+    ++at_;
+    if (++phase_ == neighbours_) {
+      phase_ = 0;
+      at_ += skip_;
+    }
+    return *this;
+  }
+
+ private:
+  Index neighbours_, skip_, phase_, at_ = 0;
+};
+
+// The sizes of a convolution at stride 1 or 2, of one group. Tiles cover the output from origin_top and
+// origin_left on, which may lie outside it.
+struct TileShape {
+  Index N, C, F, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
+  Index origin_top = 0, origin_left = 0;
+
+  explicit TileShape(const ConvShape& s)
+      : N(s.N),
+        C(s.C / s.groups),
+        F(s.F / s.groups),
+        H(s.H),
+        W(s.W),
+        OH(s.OH),
+        OW(s.OW),
+        pad_top(s.pad_top),
+        pad_left(s.pad_left),
+        dilation_h(s.dilation_h),
+        dilation_w(s.dilation_w) {}
+  // Those of the correlation of dout with the flipped filters, which is dx.
+  TileShape transposed(Index KH, Index KW) const {
+    TileShape t = *this;
+    std::swap(t.C, t.F);
+    std::swap(t.H, t.OH);
+    std::swap(t.W, t.OW);
+    t.pad_top = dilation_h * (KH - 1) - pad_top;
+    t.pad_left = dilation_w * (KW - 1) - pad_left;
+    return t;
+  }
+  // The same at stride 2, where tiles begin with a row and column that a single tap reaches.
+  TileShape transposed_strided() const {
+    TileShape t = transposed(1, 1);
+    t.origin_top = pad_top % 2 - 1;
+    t.origin_left = pad_left % 2 - 1;
+    t.pad_top = (1 - pad_top - t.origin_top) / 2;
+    t.pad_left = (1 - pad_left - t.origin_left) / 2;
+    return t;
+  }
+  TileGrid grid(const TileSizes& tile) const {
+    return {N, OH - origin_top, OW - origin_left, tile.out_h, tile.out_w, dilation_h, dilation_w};
+  }
+};
+
+// The images that tiles are cut from, x_image values apart.
+template <class T>
+struct TileInput : TileShape {
+  const T* x;
+  Index x_image;
+
+  const T* x_end() const { return x + (N - 1) * x_image + C * H * W; }
+};
+
+// Copies `height` rows from `top` on, `step` apart, of columns [left, left + width) of up to `lanes` planes
+// to [position][lane], zero outside the image; lanes without a channel repeat one. `end` is the end of all
+// images, and staged has room for another vector of positions.
+template <class T>
+void stage_patch(const T* planes, Index channels, Index H, Index W, Index top, Index step, Index left,
+                 Index height, Index width, const T* end, T* staged) {
+  constexpr Index lanes = Simd<T>::size;
+  const Index first = std::clamp<Index>(-left, 0, width), last = std::clamp<Index>(W - left, first, width);
+  for (Index i = 0; i < height; ++i) {
+    T* to = staged + i * width * lanes;
+    const Index line = top + i * step;
+    if (line < 0 || line >= H) {
+      std::memset(to, 0, width * lanes * sizeof(T));
+      continue;
+    }
+    std::memset(to, 0, first * lanes * sizeof(T));
+    if (last > first)
+      transpose_freely(planes + line * W + left + first, H * W, std::min(channels, lanes), last - first, end,
+                       to + first * lanes, lanes);
+    if (step == 1 && line + height < H)  // rows of the tiles below
+      for (Index c = 0; c < std::min(channels, lanes); ++c)
+        prefetch(planes + c * H * W + (line + height) * W + left + first, last - first);
+    std::memset(to + last * lanes, 0, (width - last) * lanes * sizeof(T));
+  }
+}
+
+// A correlation: weight (f, c, tap) at w[f * w_filter + c * w_channel + tap], the taps
+// backwards if flipped. Images of the result begin out_image values apart.
+template <class T>
+struct TileProblem : TileInput<T> {
+  const T* w;
+  const T* w_end;  // of all weights that may be read
+  Index w_filter, w_channel;
+  bool flipped;
+  Epilogue<T> epilogue;
+  T* out;
+  Index out_image;
+};
+
+// body(step), where a step of 1 is known when the body is compiled. At larger strides there is no other.
+template <class K, class Body>
+void with_step(Index step, const Body& body) {
+  if (K::strided || step == 1)
+    body(std::integral_constant<Index, 1>());
+  else
+    body(step);
+}
+
+// Where the values of the tiles of a run go: to places of their own, or `stride` apart.
+struct TilePlaces {
+  Index stride = 0;
+  const Index* at = nullptr;
+
+  Index operator[](Index tile) const { return at != nullptr ? at[tile] : tile * stride; }
+};
+
+// values[point * point_stride + places[tile] + lane]: transform(load, store) of the tiles of a run in staged
+// rows, where a tile takes `extent` columns and the next one begins `tile_step` farther on.
+template <class T, class K, class Transform>
+[[gnu::always_inline]] inline void transform_run(const TileGrid& grid, Index col, Index tiles,
+                                                 Index tile_step, Index extent, const T* staged, T* values,
+                                                 const TilePlaces& places, Index point_stride,
+                                                 const Transform& transform) {
+  constexpr Index lanes = Simd<T>::size;
+  const Index width = grid.run_width(col, tiles, tile_step, extent);
+  with_step<K>(grid.dilation_w, [&](auto step) {
+    TileColumn column(grid, col, tile_step);
+    for (Index t = 0; t < tiles; ++t, ++column) {
+      const T* from = staged + *column * lanes;
+      T* to = values + places[t];
+      transform([&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
+                [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::points_w + j) * point_stride, v); });
+    }
+  });
+}
+
+// B' d B of the tiles of a run, for one vector of channels.
+template <class T, class K>
+void transform_inputs(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
+                      const TilePlaces& places, Index point_stride) {
+  transform_run<T, K>(grid, col, tiles, K::sizes.step_w, K::in_w, staged, values, places, point_stride,
+                      [](const auto& load, const auto& store) { TileTransforms<T, K>::input(load, store); });
+}
+// A dy A' of the tiles of a run, for one vector of filters.
+template <class T, class K>
+void transform_gradients(const TileGrid& grid, Index col, Index tiles, const T* staged, T* values,
+                         const TilePlaces& places, Index point_stride) {
+  transform_run<T, K>(
+      grid, col, tiles, K::out_w, K::out_w, staged, values, places, point_stride,
+      [](const auto& load, const auto& store) { TileTransforms<T, K>::gradient(load, store); });
+}
+
+// Values of scratch that transform_filters needs: [c][tap][filter] of one square.
+template <class T>
+constexpr Index filter_taps(Index taps) {
+  return (taps * Simd<T>::size + 2 * Simd<T>::size) * Simd<T>::size;
+}
+
+// packed[filter][c][lane]: G g G' of one vector of filters (f0 on) and of channels (c0 on); rows of
+// `width` filters, zero for channels that do not exist.
+template <class T, class K>
+void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* packed, Index width,
+                       Index filter_stride) {
+  using S = Simd<T>;
+  constexpr Index lanes = S::size, all = K::taps;
+  const Index filters = std::clamp<Index>(p.F - f0, 0, lanes),
+              channels = std::clamp<Index>(p.C - c0, 0, lanes);
+  if (filters == 0) std::fill_n(taps, filter_taps<T>(all), T(0));
+  if (filters > 0 && p.w_channel == all)
+    transpose_freely(p.w + f0 * p.w_filter + c0 * all, p.w_filter, filters, channels * all, p.w_end, taps,
+                     lanes);
+  else if (filters > 0)
+    for (Index c = 0; c < channels; ++c)
+      transpose_freely(p.w + f0 * p.w_filter + (c0 + c) * p.w_channel, p.w_filter, filters, all, p.w_end,
+                       taps + c * all * lanes, lanes);
+  for (Index c = 0; c < lanes; ++c) {
+    const T* g = taps + c * all * lanes;
+    T* to = packed + (c0 + c) * width;
+    if (c >= channels) {
+      for (Index i = 0; i < K::filters_h * K::filters_w; ++i) S::store(to + i * filter_stride, S::zero());
+      continue;
+    }
+    TileTransforms<T, K>::filter(
+        [&](int i, int j) {
+          return S::load(g + (p.flipped ? all - 1 - i * K::KW - j : i * K::KW + j) * lanes);
+        },
+        [&](int i, int j, auto v) { S::store(to + (i * K::filters_w + j) * filter_stride, v); });
+  }
+}
+
+// A' m A of the tiles of a run and one vector of filters, written to the planes of the filters.
+template <class T, class K>
+void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* points, Index tile_stride,
+                   Index point_stride, Index tiles, Index image, Index row, Index col, Index f0) {
+  using S = Simd<T>;
+  constexpr Index lanes = S::size, most = lanes / K::out_w > 0 ? lanes / K::out_w : 1;
+  constexpr Index span = most * K::out_w;  // pixels of a row that are written at once
+  const Index filters = std::min(lanes, p.F - f0), plane = p.OH * p.OW, step = p.dilation_w;
+  T bias[lanes] = {};
+  if (p.epilogue.bias != nullptr) std::copy_n(p.epilogue.bias + f0, filters, bias);
+  const auto start = S::load(bias);
+  T pixels[K::out_h * span * lanes];  // [row][pixel][filter]
+  T turned[lanes * span];
+  const Index top = grid.top(row) + p.origin_top;
+  T* out = p.out + image * p.out_image + f0 * plane + top * p.OW;
+  const Index rows = std::min<Index>(K::out_h, (p.OH - top + p.dilation_h - 1) / p.dilation_h);
+  // Tiles that interleave fill their columns together, if all of them are there.
+  const Index together = step <= most ? most / step * step : 1;
+  for (Index t = 0, group; t < tiles; t += group) {
+    const bool whole = step == 1 || (step <= most && (col + t) % step == 0 && tiles - t >= step);
+    group = !whole      ? 1
+            : step == 1 ? std::min(most, tiles - t)
+                        : std::min(together, (tiles - t) / step * step);
+    const Index inside = whole ? step : 1, outside = whole ? 1 : step;  // steps between a tile's columns
+    with_step<K>(inside, [&](auto apart) {
+      TileColumn column(grid, 0, K::out_w);
+      for (Index g = 0; g < group; ++g, ++column) {
+        const T* from = points + (t + g) * tile_stride;
+        T* to = pixels + *column * lanes;
+        TileTransforms<T, K>::output(
+            [&](int i, int j) { return S::load(from + (i * K::points_w + j) * point_stride); },
+            [&](int i, int j, auto v) {
+              v = S::add(v, start);
+              S::store(to + (i * span + j * apart) * lanes, p.epilogue.relu ? S::relu(v) : v);
+            });
+      }
+    });
+    const Index left = (step == 1 ? (col + t) * K::out_w : grid.left(col + t)) + p.origin_left;
+    const Index width = std::min(group * K::out_w, (p.OW - left + outside - 1) / outside);
+    const Index begin = std::max<Index>(-left, 0);
+    for (Index r = std::max<Index>(-top, 0); r < rows; ++r) {
+      T* to = out + r * p.dilation_h * p.OW + left;
+      const T* from = pixels + r * span * lanes;
+      if (width == lanes && filters == lanes && outside == 1 && begin == 0) {
+        transpose_square<T>([&](Index i) { return from + i * lanes; }, to, plane);
+        continue;
+      }
+      transpose(from, lanes, span, lanes, turned, span);
+      for (Index f = 0; f < filters; ++f)
+        for (Index j = begin; j < width; ++j) to[f * plane + j * outside] = turned[f * span + j];
+    }
+  }
+}
+
+// dw of one filter and up to `lanes` channels, [channel][tap], from sums `filter_step` apart, of parts
+// `part_step` apart.
+template <class T, class K>
+void write_taps(const T* sums, Index filter_step, Index parts, Index part_step, Index channels, T* dw) {
+  using S = Simd<T>;
+  T taps[K::taps * S::size];
+  TileTransforms<T, K>::filter_gradient(
+      [&](int i, int j) {
+        const T* value = sums + (i * K::filters_w + j) * filter_step;
+        auto sum = S::load(value);
+        for (Index part = 1; part < parts; ++part) sum = S::add(sum, S::load(value += part_step));
+        return sum;
+      },
+      [&](int i, int j, auto v) { S::store(taps + (i * K::KW + j) * S::size, v); });
+  for (Index c = 0; c < channels; ++c)
+    for (Index t = 0; t < K::taps; ++t) dw[c * K::taps + t] = taps[t * S::size + c];
+}
+
+// The tiles of a method with their transforms, for the loops around them, which are the same for all.
+template <class T>
+struct CorrelationTile : TileSizes {
+  decltype(&transform_inputs<T, Tile<3, 3, 4>>) transform_inputs;
+  decltype(&transform_filters<T, Tile<3, 3, 4>>) transform_filters;
+  decltype(&write_outputs<T, Tile<3, 3, 4>>) write_outputs;
+};
+template <class T>
+struct GradientTile : TileSizes {
+  decltype(&transform_inputs<T, Tile<3, 3, 4>>) transform_inputs;
+  decltype(&transform_gradients<T, Tile<3, 3, 4>>) transform_gradients;
+  decltype(&write_taps<T, Tile<3, 3, 4>>) write_taps;
+};
+template <class T, class K>
+inline constexpr CorrelationTile<T> correlation_tile = {K::sizes, &transform_inputs<T, K>,
+                                                        &transform_filters<T, K>, &write_outputs<T, K>};
+template <class T, class K>
+inline constexpr GradientTile<T> gradient_tile = {K::sizes, &transform_inputs<T, K>,
+                                                  &transform_gradients<T, K>, &write_taps<T, K>};
+
+}  // namespace cnnlib::CNNLIB_ISA

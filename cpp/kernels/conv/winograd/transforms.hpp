@@ -1,0 +1,404 @@
+// The transforms of Winograd's minimal filtering: at stride 1, F(M, K) gets M outputs of K taps from M + K -
+// 1 multiplications instead of M * K; F(MH x MW, KH x KW) is one of them in each dimension. Lavin, Gray:
+// "Fast Algorithms for Convolutional Neural Networks", 2015.
+//
+// At stride 2 two of three taps meet even inputs only, a convolution at stride 1 for which F(M, 2) takes M +
+// 1 multiplications; the other tap takes M: 2 * M + 1 instead of 3 * M.
+//
+//   out tile = A' [ (G g G') . (B' d B) ] A    summed over channels inside the brackets,
+//
+// where d is an input tile and g a filter. The matrices come from interpolation at 0, +-a, +-b, ... and,
+// where their number is even, infinity.
+#pragma once
+
+#include <algorithm>
+#include <array>
+
+#include "kernels/simd/packet.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// a, b, ... of a number of points: short in binary, and up to several times more precise than 1, 2, ...
+template <int points>
+constexpr auto interpolation_points() {
+  if constexpr (points == 5)
+    return std::array<double, 2>{0.75, 2};
+  else if constexpr (points == 6)
+    return std::array<double, 2>{0.625, 1.25};
+  else if constexpr (points == 7)
+    return std::array<double, 3>{0.5625, 1.125, 2.375};
+  else if constexpr (points == 8)
+    return std::array<double, 3>{0.5, 1, 2};
+  else if constexpr (points == 10)
+    return std::array<double, 4>{0.40625, 0.8125, 1.25, 2.5};
+}
+
+// The constants of F(M, K).
+template <int K, int M>
+struct Interpolation {
+  static constexpr int points = K + M - 1, pairs = (points - 1) / 2, most_values = K > M ? K : M;
+  static constexpr bool infinity = points % 2 == 0;
+  static constexpr auto a = interpolation_points<points>();
+
+  // The product of (x^2 - a_j^2) over all j but `without`: the coefficients of x^0, x^2, ...
+  using Polynomial = std::array<double, pairs + 1>;
+  static constexpr Polynomial product(int without) {
+    Polynomial c{1};
+    for (int j = 0, degree = 0; j < pairs; ++j) {
+      if (j == without) continue;
+      ++degree;
+      for (int i = degree; i >= 0; --i) c[i] = (i > 0 ? c[i - 1] : 0) - a[j] * a[j] * c[i];
+    }
+    return c;
+  }
+  static constexpr double at(const Polynomial& c, double xx) {
+    double value = 0;
+    for (int i = pairs; i >= 0; --i) value = value * xx + c[i];
+    return value;
+  }
+
+  struct Tables {
+    Polynomial all = product(-1);
+    Polynomial but[pairs] = {};                // all pairs but one
+    double powers[pairs][most_values] = {};    // of each a
+    double weighted[pairs][most_values] = {};  // the same times the weight of the values at +-a
+    double weight_0 = 1 / product(-1)[0];      // of the value at 0
+    constexpr Tables() {
+      for (int k = 0; k < pairs; ++k) {
+        but[k] = product(k);
+        const double weight = 1 / (2 * a[k] * a[k] * at(but[k], a[k] * a[k]));
+        double power = 1;
+        for (int j = 0; j < most_values; ++j, power *= a[k]) {
+          powers[k][j] = power;
+          weighted[k][j] = weight * power;
+        }
+      }
+    }
+  };
+  static constexpr Tables tables = {};
+};
+
+// The one-dimensional transforms of F(M, K), on vectors of independent values. A pair of points +-a shares
+// its sums over even and over odd powers. Every step is a named operation: left to the compiler, two copies
+// of a loop may round differently.
+template <class T, int K, int M>
+class Winograd {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  using Constants = Interpolation<K, M>;
+  static constexpr int points = Constants::points, pairs = Constants::pairs;
+  static constexpr bool infinity = Constants::infinity;
+  static constexpr const auto& a = Constants::a;
+  static constexpr const auto& tables = Constants::tables;
+
+  // sum + the sum over i < count of constant(i) * value(i)
+  template <int count, class Constant, class Value>
+  [[gnu::always_inline]] static Packet add_products(Packet sum, const Constant& constant,
+                                                    const Value& value) {
+#pragma GCC unroll 8
+    for (int i = count - 1; i >= 0; --i)
+      sum = constant(i) == 1 ? S::add(value(i), sum) : S::fma(S::fill(T(constant(i))), value(i), sum);
+    return sum;
+  }
+  template <int count, class Constant, class Value>
+  [[gnu::always_inline]] static Packet products(const Constant& constant, const Value& value) {
+    constexpr int last = count - 1;
+    const Packet first = constant(last) == 1 ? value(last) : S::mul(S::fill(T(constant(last))), value(last));
+    return add_products<last>(first, constant, value);
+  }
+
+  // The values at +-a_k.
+  template <class Out>
+  [[gnu::always_inline]] static void both(int k, Packet even, Packet odd, const Out& out) {
+    out(2 * k + 1, S::fma(S::fill(T(a[k])), odd, even));
+    out(2 * k + 2, S::fma(S::fill(T(-a[k])), odd, even));
+  }
+
+  // The values at all points of a polynomial with the coefficients y, weighted or not.
+  template <int count, bool weighted, class In, class Out>
+  [[gnu::always_inline]] static void evaluate(const In& y, const Out& out) {
+    Packet values[count];
+#pragma GCC unroll 8
+    for (int i = 0; i < count; ++i) values[i] = y(i);
+    out(0, weighted ? S::mul(S::fill(T(tables.weight_0)), values[0]) : values[0]);
+#pragma GCC unroll 4
+    for (int k = 0; k < pairs; ++k) {
+      const auto& powers = weighted ? tables.weighted[k] : tables.powers[k];
+      const auto constant = [&](int i) { return powers[2 * i]; };
+      both(k, products<(count + 1) / 2>(constant, [&](int i) { return values[2 * i]; }),
+           products<count / 2>(constant, [&](int i) { return values[2 * i + 1]; }), out);
+    }
+    if constexpr (infinity) out(points - 1, values[count - 1]);
+  }
+
+  // The adjoint of `evaluate`.
+  template <int count, bool weighted, class In, class Out>
+  [[gnu::always_inline]] static void accumulate(const In& m, const Out& out) {
+    Packet sums[pairs], differences[pairs];
+#pragma GCC unroll 4
+    for (int k = 0; k < pairs; ++k) {
+      const Packet plus = m(2 * k + 1), minus = m(2 * k + 2);
+      sums[k] = S::add(plus, minus);
+      differences[k] = S::sub(plus, minus);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < count; ++j) {
+      const auto constant = [&](int k) { return weighted ? tables.weighted[k][j] : tables.powers[k][j]; };
+      const auto value = [&](int k) { return j % 2 == 0 ? sums[k] : differences[k]; };
+      if (j == 0)
+        out(j, add_products<pairs>(weighted ? S::mul(S::fill(T(tables.weight_0)), m(0)) : m(0), constant,
+                                   value));
+      else if (infinity && j == count - 1)
+        out(j, add_products<pairs>(m(points - 1), constant, value));
+      else
+        out(j, products<pairs>(constant, value));
+    }
+  }
+
+ public:
+  // B' d: inputs to points.
+  template <class In, class Out>
+  [[gnu::always_inline]] static void input(const In& d, const Out& out) {
+    Packet values[points];
+#pragma GCC unroll 10
+    for (int i = 0; i < points; ++i) values[i] = d(i);
+    const auto even = [&](int i) { return values[2 * i]; };
+    const auto odd = [&](int i) { return values[2 * i + 1]; };
+    const auto inner = [&](int i) { return values[2 * i + 2]; };
+    const auto all = [&](int i) { return tables.all[i]; };
+    out(0, products<pairs + 1>(all, even));
+#pragma GCC unroll 4
+    for (int k = 0; k < pairs; ++k) {
+      const auto but = [&](int i) { return tables.but[k][i]; };
+      both(k, products<pairs>(but, inner), products<pairs>(but, odd), out);
+    }
+    if constexpr (infinity) out(points - 1, products<pairs + 1>(all, odd));
+  }
+
+  // A' m: points to outputs.
+  template <class In, class Out>
+  [[gnu::always_inline]] static void output(const In& m, const Out& out) {
+    accumulate<M, false>(m, out);
+  }
+
+  // A y, the adjoint of `output`: gradients of outputs to points.
+  template <class In, class Out>
+  [[gnu::always_inline]] static void gradient(const In& y, const Out& out) {
+    evaluate<M, false>(y, out);
+  }
+
+  // G g: taps to points.
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter(const In& g, const Out& out) {
+    evaluate<K, true>(g, out);
+  }
+
+  // G' s, the adjoint of `filter`: points to taps.
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter_gradient(const In& s, const Out& out) {
+    accumulate<K, true>(s, out);
+  }
+};
+
+// F(M, 3) at stride 2. The values of F(M, 2), which two taps meet, are followed by the inputs that all meet
+// the other tap, as they are.
+template <class T, int M>
+class StridedWinograd {
+ protected:
+  using Two = Winograd<T, 2, M>;
+  using Packet = typename Simd<T>::Packet;
+  static constexpr int one = M + 1;
+
+  template <class In, class Out>
+  [[gnu::always_inline]] static void follow(const In& value, const Out& out) {
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) out(one + i, value(i));
+  }
+
+ public:
+  template <class In, class Out>
+  [[gnu::always_inline]] static void input(const In& d, const Out& out) {
+    Two::input([&](int i) { return d(2 * i); }, out);
+    follow([&](int i) { return d(2 * i + 1); }, out);
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void output(const In& m, const Out& out) {
+    Two::output(m, [&](int i, Packet v) { out(i, Simd<T>::add(v, m(one + i))); });
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void gradient(const In& y, const Out& out) {
+    Two::gradient(y, out);
+    follow(y, out);
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter(const In& g, const Out& out) {
+    Two::filter([&](int i) { return g(2 * i); }, out);
+    out(one, g(1));
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void filter_gradient(const In& s, const Out& out) {
+    Two::filter_gradient(s, [&](int i, Packet v) { out(2 * i, v); });
+    out(1, s(one));
+  }
+};
+
+// The correlation that is dx at stride 2: of two neighbours one is reached by a single tap, the next by two.
+template <class T, int M>
+class StridedInputWinograd : public StridedWinograd<T, M> {
+  using Base = StridedWinograd<T, M>;
+  using typename Base::Packet;
+  using typename Base::Two;
+
+ public:
+  template <class In, class Out>
+  [[gnu::always_inline]] static void input(const In& d, const Out& out) {
+    Two::input(d, out);
+    Base::follow(d, out);
+  }
+  template <class In, class Out>
+  [[gnu::always_inline]] static void output(const In& m, const Out& out) {
+    Two::output(m, [&](int i, Packet v) { out(2 * i + 1, v); });
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) out(2 * i, m(Base::one + i));
+  }
+};
+
+// One axis of a tile: `outs` outputs of `taps` taps from `ins` inputs, which move on by `step` to the next
+// tile. The last points may share their filter.
+template <int K, int M>
+struct Axis {
+  static constexpr int taps = K, outs = K == 1 ? 1 : M, ins = outs + K - 1, step = outs, points = ins,
+                       filters = points, interpolated = points;
+  template <class T>
+  using Transform = Winograd<T, K, outs>;
+};
+template <int M>
+struct StridedAxis {
+  static constexpr int taps = 3, outs = M, ins = 2 * M + 1, step = 2 * M, points = 2 * M + 1, filters = M + 2,
+                       interpolated = M + 1;
+  template <class T>
+  using Transform = StridedWinograd<T, M>;
+};
+template <int M>
+struct StridedInputAxis {
+  static constexpr int taps = 3, outs = 2 * M, ins = M + 1, step = M, points = 2 * M + 1, filters = M + 2,
+                       interpolated = M + 1;
+  template <class T>
+  using Transform = StridedInputWinograd<T, M>;
+};
+
+// What the loops around the transforms have to know of a tile.
+struct TileSizes {
+  Index KH, KW, out_h, out_w, in_h, in_w, step_h, step_w, points_h, points_w, filters_h, filters_w;
+  Index interpolated;  // the points of its largest F(M, K)
+
+  Index taps() const { return KH * KW; }
+  Index points() const { return points_h * points_w; }
+  Index filters() const { return filters_h * filters_w; }
+  // The first point that has a filter.
+  Index first_point(Index filter) const { return filter / filters_w * points_w + filter % filters_w; }
+  // Calls run(point, whether it is the first) for the points that have filter (h, w).
+  template <class Run>
+  void each_point_of(Index h, Index w, const Run& run) const {
+    const Index last_i = h + 1 < filters_h ? h + 1 : points_h, last_j = w + 1 < filters_w ? w + 1 : points_w;
+    for (Index i = h; i < last_i; ++i)
+      for (Index j = w; j < last_j; ++j) run(i * points_w + j, i == h && j == w);
+  }
+  // Calls run(point, its filter, whether it is the first that has this filter) for all points.
+  template <class Run>
+  void each_point(const Run& run) const {
+    for (Index h = 0; h < filters_h; ++h)
+      for (Index w = 0; w < filters_w; ++w)
+        each_point_of(h, w, [&](Index point, bool first) { run(point, h * filters_w + w, first); });
+  }
+};
+
+template <class Down, class Across>
+struct TileOf {
+  using DownAxis = Down;
+  using AcrossAxis = Across;
+  static constexpr int KH = Down::taps, KW = Across::taps, taps = KH * KW;
+  static constexpr int out_h = Down::outs, out_w = Across::outs, in_h = Down::ins, in_w = Across::ins;
+  static constexpr int points_h = Down::points, points_w = Across::points;
+  static constexpr int filters_h = Down::filters, filters_w = Across::filters;
+  static constexpr bool strided = Down::step != Down::outs;
+  static constexpr TileSizes sizes = {KH,
+                                      KW,
+                                      out_h,
+                                      out_w,
+                                      in_h,
+                                      in_w,
+                                      Down::step,
+                                      Across::step,
+                                      points_h,
+                                      points_w,
+                                      filters_h,
+                                      filters_w,
+                                      std::max(Down::interpolated, Across::interpolated)};
+};
+
+// The tile of a KH x KW kernel at stride 1 with `outs` outputs along every side of more than one tap.
+template <int KH, int KW, int outs>
+using Tile = TileOf<Axis<KH, outs>, Axis<KW, outs>>;
+// Those of a 3x3 kernel at stride 2.
+template <int outs>
+using StridedTile = TileOf<StridedAxis<outs>, StridedAxis<outs>>;
+template <int outs>
+using StridedInputTile = TileOf<StridedInputAxis<outs>, StridedInputAxis<outs>>;
+
+// The transforms of a tile: load(i, j) and store(i, j, packet).
+template <class T, class K>
+class TileTransforms {
+  using Packet = typename Simd<T>::Packet;
+  using Down = typename K::DownAxis::template Transform<T>;
+  using Across = typename K::AcrossAxis::template Transform<T>;
+
+  // step(transforms, in, out) for each column, then for each row.
+  template <int from_h, int from_w, int to_h, class Step, class Load, class Store>
+  [[gnu::always_inline]] static void both(const Step& step, const Load& load, const Store& store) {
+    Packet half[to_h][from_w];
+#pragma GCC unroll 10
+    for (int j = 0; j < from_w; ++j) {
+      if constexpr (K::KH > 1)
+        step(Down(), [&](int i) { return load(i, j); }, [&](int i, Packet v) { half[i][j] = v; });
+      else
+        half[0][j] = load(0, j);
+    }
+#pragma GCC unroll 10
+    for (int i = 0; i < to_h; ++i) {
+      if constexpr (K::KW > 1)
+        step(Across(), [&](int j) { return half[i][j]; }, [&](int j, Packet v) { store(i, j, v); });
+      else
+        store(i, 0, half[i][0]);
+    }
+  }
+
+ public:
+  template <class Load, class Store>
+  static void input(const Load& load, const Store& store) {
+    both<K::in_h, K::in_w, K::points_h>([](auto line, const auto& d, const auto& out) { line.input(d, out); },
+                                        load, store);
+  }
+  template <class Load, class Store>
+  static void output(const Load& load, const Store& store) {
+    both<K::points_h, K::points_w, K::out_h>(
+        [](auto line, const auto& m, const auto& out) { line.output(m, out); }, load, store);
+  }
+  template <class Load, class Store>
+  static void gradient(const Load& load, const Store& store) {
+    both<K::out_h, K::out_w, K::points_h>(
+        [](auto line, const auto& y, const auto& out) { line.gradient(y, out); }, load, store);
+  }
+  template <class Load, class Store>
+  static void filter(const Load& load, const Store& store) {
+    both<K::KH, K::KW, K::filters_h>([](auto line, const auto& g, const auto& out) { line.filter(g, out); },
+                                     load, store);
+  }
+  template <class Load, class Store>
+  static void filter_gradient(const Load& load, const Store& store) {
+    both<K::filters_h, K::filters_w, K::KH>(
+        [](auto line, const auto& s, const auto& out) { line.filter_gradient(s, out); }, load, store);
+  }
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,131 @@
+#include "kernels/conv/winograd/winograd.hpp"
+
+#include "kernels/conv/winograd/correlation.hpp"
+#include "kernels/conv/winograd/tile_choice.hpp"
+#include "kernels/conv/winograd/weight_gradient.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+namespace {
+
+// p + n, where there is a p: planning and packing have no images.
+template <class P>
+P* after(P* p, Index n) {
+  return p != nullptr ? p + n : nullptr;
+}
+
+// Group `group` of the forward pass, without its operands' beginnings but for what the caller gives.
+template <class T>
+TileProblem<T> forward_problem(const ConvShape& s, Index group, const ConvOperands<T>& o) {
+  const TileShape shape(s);
+  const Index taps = s.KH * s.KW, f0 = group * shape.F, c0 = group * shape.C;
+  return {{shape, after(o.in, c0 * s.H * s.W), s.C * s.H * s.W},
+          after(o.w, f0 * shape.C * taps),
+          after(o.w, (f0 + shape.F) * shape.C * taps),
+          shape.C * taps,
+          taps,
+          false,
+          o.epilogue.from(f0),
+          after(o.out, f0 * s.OH * s.OW),
+          s.F * s.OH * s.OW};
+}
+
+// dx is a correlation of dout with the flipped filters.
+template <class T>
+TileProblem<T> input_gradient_problem(const ConvShape& s, Index group, const ConvOperands<T>& o) {
+  const TileShape shape(s);
+  const Index taps = s.KH * s.KW, f0 = group * shape.F, c0 = group * shape.C;
+  return {{tile_shape<Pass::input_gradient>(s), after(o.in, f0 * s.OH * s.OW), s.F * s.OH * s.OW},
+          after(o.w, f0 * shape.C * taps),
+          after(o.w, (f0 + shape.F) * shape.C * taps),
+          taps,
+          shape.C * taps,
+          true,
+          o.epilogue.from(c0),
+          after(o.out, c0 * s.H * s.W),
+          s.C * s.H * s.W};
+}
+
+// body(correlation) for the groups of a pass.
+template <class T, class Body>
+void each_group(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
+  const ConvShape& s = plan.shape;
+  const auto groups = [&](const CorrelationTile<T>& tile, const auto& problem) {
+    for (Index group = 0; group < s.groups; ++group)
+      body(WinogradCorrelation<T>(tile, problem(s, group, operands)));
+  };
+  if (plan.pass == Pass::forward)
+    with_tile<Pass::forward>(
+        s, [&](auto tile) { groups(correlation_tile<T, decltype(tile)>, forward_problem<T>); });
+  else
+    with_tile<Pass::input_gradient>(
+        s, [&](auto tile) { groups(correlation_tile<T, decltype(tile)>, input_gradient_problem<T>); });
+}
+
+}  // namespace
+
+template <class T>
+void describe_winograd(ConvPlan& plan) {
+  Index packed = 0;
+  each_group<T>(plan, {}, [&](const WinogradCorrelation<T>& correlation) {
+    correlation.describe(plan);
+    packed += correlation.packed_size();
+  });
+  plan.packed_bytes = packed * sizeof(T);
+}
+
+template <class T>
+void pack_winograd(const ConvPlan& plan, const T* w, T* packed) {
+  ConvOperands<T> operands{};
+  operands.w = w;
+  each_group(plan, operands, [&](const WinogradCorrelation<T>& correlation) {
+    correlation.pack(packed);
+    packed = after(packed, correlation.packed_size());
+  });
+}
+
+template <class T>
+void run_winograd(const ConvPlan& plan, const ConvOperands<T>& operands) {
+  const T* packed = operands.packed;
+  each_group(plan, operands, [&](const WinogradCorrelation<T>& correlation) {
+    if (packed == nullptr) return pack_and_run<T>(correlation);
+    correlation.run(packed);
+    packed += correlation.packed_size();
+  });
+}
+
+template <class T>
+void describe_winograd_weight_gradient(ConvPlan& plan) {
+  with_tile<Pass::weight_gradient>(plan.shape, [&](auto tile) {
+    const TileGradient<T> gradient{{TileShape(plan.shape), nullptr, 0}, nullptr, 0, nullptr};
+    WinogradWeightGradient<T>(gradient_tile<T, decltype(tile)>, gradient).describe(plan);
+  });
+}
+
+template <class T>
+void run_winograd_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
+  if (o.dw == nullptr) return;
+  const ConvShape& s = plan.shape;
+  const TileShape shape(s);
+  const Index plane = s.H * s.W, out_plane = s.OH * s.OW;
+  with_tile<Pass::weight_gradient>(s, [&](auto tile) {
+    for (Index group = 0; group < s.groups; ++group) {
+      const TileGradient<T> gradient{{shape, o.x + group * shape.C * plane, s.C * plane},
+                                     o.dout + group * shape.F * out_plane,
+                                     s.F * out_plane,
+                                     o.dw + group * shape.F * shape.C * s.KH * s.KW};
+      WinogradWeightGradient<T>(gradient_tile<T, decltype(tile)>, gradient).run();
+    }
+  });
+}
+
+#define INSTANTIATE(T)                                                 \
+  template void describe_winograd<T>(ConvPlan&);                       \
+  template void pack_winograd(const ConvPlan&, const T*, T*);          \
+  template void run_winograd(const ConvPlan&, const ConvOperands<T>&); \
+  template void describe_winograd_weight_gradient<T>(ConvPlan&);       \
+  template void run_winograd_weight_gradient(const ConvPlan&, const WeightGradientOperands<T>&);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+}  // namespace cnnlib::CNNLIB_ISA

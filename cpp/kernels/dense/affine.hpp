@@ -1,0 +1,43 @@
+// The affine layer.
+#pragma once
+
+#include "kernels/gemm/operands.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// out (N, M) = x (N, D) * w (D, M) + b.
+template <class T>
+void affine_forward(const T* x, const T* w, const T* b, T* out, const DenseShape& s, bool relu) {
+  matrix_product<T>({{x, s.D, 1}, {w, s.M, 1}, b, relu, out, s.N, s.M, s.D});
+}
+
+// to[j] = sum over i of x[i, j], x (rows, columns): short runs of rows in T, their sums in double.
+template <class T>
+void column_sums(const T* x, Index rows, Index columns, T* to) {
+  using S = Simd<T>;
+  constexpr Index run = 64;
+  parallel_ranges(columns, S::size, double(rows) / 8, [&](Index begin, Index end) {
+    double totals[S::size] = {};
+    for (Index first = 0; first < rows; first += run) {
+      auto sum = S::zero();
+      for (Index i = first; i < std::min(rows, first + run); ++i)
+        sum = S::add(sum, end - begin == S::size ? S::load(x + i * columns + begin)
+                                                 : S::load_lanes(x + i * columns + begin, 0, end - begin));
+      T part[S::size];
+      S::store(part, sum);
+      for (Index j = 0; j < S::size; ++j) totals[j] += double(part[j]);
+    }
+    for (Index j = begin; j < end; ++j) to[j] = T(totals[j - begin]);
+  });
+}
+
+// dx (N, D) = dout (N, M) * w', dw (D, M) = x' * dout, db (M,) = column sums of dout; null = not wanted.
+template <class T>
+void affine_backward(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape& s) {
+  if (dx != nullptr) matrix_product<T>({{dout, s.M, 1}, {w, 1, s.M}, nullptr, false, dx, s.N, s.D, s.M});
+  if (dw != nullptr) matrix_product<T>({{x, 1, s.D}, {dout, s.M, 1}, nullptr, false, dw, s.D, s.M, s.N});
+  if (db == nullptr) return;
+  column_sums(dout, s.N, s.M, db);
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

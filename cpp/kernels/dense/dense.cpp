@@ -1,0 +1,18 @@
+// The table's entries for affine layers and the loss.
+#include "kernels.hpp"
+#include "kernels/dense/affine.hpp"
+#include "kernels/dense/softmax_loss.hpp"
+#include "kernels/families.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+template <class T>
+void fill_dense(Kernels<T>& kernels) {
+  kernels.affine_forward = &affine_forward<T>;
+  kernels.affine_backward = &affine_backward<T>;
+  kernels.softmax_loss = &softmax_loss<T>;
+}
+template void fill_dense(Kernels<float>&);
+template void fill_dense(Kernels<double>&);
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,80 @@
+// ReLU and its relatives. NaN stays NaN.
+#pragma once
+
+#include "kernels/simd/loops.hpp"
+#include "parallel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+constexpr Index elementwise_slice = 1 << 15;
+
+// out[i] = value(i, lanes) for all vectors of [0, n), in parallel.
+template <class T, class Value>
+void elementwise(T* out, Index n, const Value& value) {
+  const bool past = past_caches<T>(n);
+  parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
+    write_vectors(out + begin, end - begin, past,
+                  [&](Index i, Index count) { return value(begin + i, count); });
+    Simd<T>::fence();
+  });
+}
+
+// out = x where x > 0 or NaN, else 0.
+template <class T>
+void relu_forward(const T* x, T* out, Index n) {
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) { return S::relu(load_counted(x + i, count)); });
+}
+
+// dx = 0 where x <= 0, else dout.
+template <class T>
+void relu_backward(const T* dout, const T* x, T* dx, Index n) {
+  using S = Simd<T>;
+  elementwise(dx, n, [=](Index i, Index count) {
+    return S::select(S::not_above(load_counted(x + i, count), S::zero()), S::zero(),
+                     load_counted(dout + i, count));
+  });
+}
+
+// out = a + b
+template <class T>
+void add(const T* a, const T* b, T* out, Index n) {
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    return S::add(load_counted(a + i, count), load_counted(b + i, count));
+  });
+}
+
+template <class T>
+void add_relu(const T* a, const T* b, T* out, Index n) {
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    return S::relu(S::add(load_counted(a + i, count), load_counted(b + i, count)));
+  });
+}
+
+// out = a * b, element by element.
+template <class T>
+void multiply(const T* a, const T* b, T* out, Index n) {
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    return S::mul(load_counted(a + i, count), load_counted(b + i, count));
+  });
+}
+
+// out = x where x > 0, else alpha * x.
+template <class T>
+void leaky_relu_forward(const T* x, T* out, T alpha, Index n) {
+  parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) out[i] = x[i] > T(0) ? x[i] : alpha * x[i];
+  });
+}
+
+template <class T>
+void leaky_relu_backward(const T* dout, const T* x, T* dx, T alpha, Index n) {
+  parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) dx[i] = x[i] > T(0) ? dout[i] : alpha * dout[i];
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,27 @@
+// The table's entries for activations, sums and products of arrays, and updates.
+#include "kernels.hpp"
+#include "kernels/elementwise/activations.hpp"
+#include "kernels/elementwise/update.hpp"
+#include "kernels/families.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+template <class T>
+void fill_elementwise(Kernels<T>& kernels) {
+  kernels.relu_forward = &relu_forward<T>;
+  kernels.relu_backward = &relu_backward<T>;
+  kernels.add = &add<T>;
+  kernels.add_relu = &add_relu<T>;
+  kernels.multiply = &multiply<T>;
+  kernels.leaky_relu_forward = &leaky_relu_forward<T>;
+  kernels.leaky_relu_backward = &leaky_relu_backward<T>;
+  kernels.sgd_step = &sgd_step<T>;
+  kernels.momentum_step = &momentum_step<T>;
+  kernels.rmsprop_step = &rmsprop_step<T>;
+  kernels.adam_step = &adam_step<T>;
+  kernels.sum_of_squares = &sum_of_squares<T>;
+}
+template void fill_elementwise(Kernels<float>&);
+template void fill_elementwise(Kernels<double>&);
+
+}  // namespace cnnlib::CNNLIB_ISA

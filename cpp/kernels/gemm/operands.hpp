@@ -1,0 +1,47 @@
+// The operands of a matrix product, and the order of its sums.
+#pragma once
+
+#include "kernels/arena.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
+#include "kernels/simd/loops.hpp"
+#include "parallel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// An operand: element (i, j) at data[i * row + j * col]; one of the steps is 1.
+template <class T>
+struct MatrixView {
+  const T* data;
+  Index row, col;
+};
+
+// c (M, N) = a (M, K) * b (K, N) + bias (N,), then ReLU if asked.
+template <class T>
+struct MatrixProduct {
+  MatrixView<T> a, b;
+  const T* bias;  // or null
+  bool relu;
+  T* c;
+  Index M, N, K;
+
+  static constexpr Index lanes = tile_lanes<T>, depth = 512;
+  Index chunks() const { return std::max<Index>(1, (K + depth - 1) / depth); }
+  Index terms(Index chunk) const { return std::min(depth, K - chunk * depth); }
+  Index most_terms() const { return std::min(depth, K); }
+  // Values of `rows` packed rows of a chunk; the last vector may be written beyond them.
+  Index packed_rows(Index rows) const { return rows * most_terms() + Simd<T>::size; }
+  int threads() const { return threads_for(2.0 / 16 * M * N * K); }
+
+  // What becomes of `count` columns from n on: the first chunk's sum gets the bias, the last one ReLU.
+  using Packet = typename Simd<T>::Packet;
+  Packet begun(Packet sum, Index n, Index count) const {
+    return bias != nullptr ? Simd<T>::add(sum, load_counted(bias + n, count)) : sum;
+  }
+  Packet finished(Packet sum) const { return relu ? Simd<T>::relu(sum) : sum; }
+};
+
+// c = a * b + bias: compiled in a unit of its own (gemm.cpp).
+template <class T>
+void matrix_product(const MatrixProduct<T>&);
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,195 @@
+// Batch norm: of the planes of each channel, or of the columns of a matrix (S = 1).
+#pragma once
+
+#include "kernels/elementwise/activations.hpp"
+#include "kernels/norm/column_norm.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The planes of all channels in the order of memory: the planes of one channel alone lie a power of two
+// apart, often, and then drive each other out of the cache. partial(k) = sum over a run of the planes of a
+// channel, k = run * C + channel; add(channel, k) adds them up.
+template <class Partial, class Add>
+void each_channel_run(const BatchNormShape& s, double cost, const Partial& partial, const Add& add) {
+  const Index together = std::max<Index>(1, short_run / s.S), runs = (s.N + together - 1) / together;
+  parallel_ranges(runs * s.C, std::max<Index>(1, 8192 / (together * s.S)), cost * double(together * s.S),
+                  [&](Index begin, Index end) {
+                    for (Index k = begin; k < end; ++k) {
+                      const Index n = k / s.C * together;
+                      partial(k, (n * s.C + k % s.C) * s.S, std::min(together, s.N - n));
+                    }
+                  });
+  for (Index k = 0; k < runs * s.C; ++k) add(k % s.C, k);
+}
+
+// body(channel, position) for all planes, the last ones first: those are still in the cache.
+template <class T, class Body>
+void each_plane(const BatchNormShape& s, double cost, const Body& body) {
+  parallel_ranges(
+      s.N * s.C, std::max<Index>(1, 16384 / std::max<Index>(1, s.S)), cost * double(s.S),
+      [&](Index begin, Index end) {
+        for (Index k = begin, c = k % s.C; k < end; ++k) {
+          body(c, k * s.S);
+          if (++c == s.C) c = 0;
+        }
+        Simd<T>::fence();
+      },
+      Order::backward);
+}
+
+// Whole vectors of a large result, which may then be written past the caches.
+template <class T>
+bool past_caches(const BatchNormShape& s) {
+  return past_caches<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
+}
+
+// Adds each channel's values to its total.
+template <class T>
+void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
+  Layout layout;
+  const auto partial_piece = layout.array<Deviations>(s.N * s.C);
+  const Scratch scratch(layout.bytes());
+  Deviations* partial = partial_piece.in(scratch.data());
+  each_channel_run(
+      s, 2,
+      [&](Index k, Index at, Index planes) { partial[k] = deviations_of(x + at, planes, s.S, s.C * s.S); },
+      [&](Index c, Index k) { total[c].add(partial[k]); });
+}
+
+// mean and biased variance of each channel; add(totals) adds up what there is.
+template <class Add>
+void plane_moments(Index C, double* mean, double* var, const Add& add) {
+  Layout layout;
+  const auto piece = layout.array<Deviations>(C);
+  const Scratch scratch(layout.bytes());
+  Deviations* total = piece.in(scratch.data());
+  std::fill_n(total, C, Deviations{});
+  add(total);
+  for (Index c = 0; c < C; ++c) {
+    const Moments m = total[c].moments();
+    mean[c] = m.mean;
+    var[c] = m.var;
+  }
+}
+
+// dgamma and dbeta of a channel from the sums of dout and of dout * (x - mean), and what dx amounts to;
+// n_values is zero where the statistics did not come from the batch.
+template <class T>
+NormGradient<T> finish_sums(Index c, const TwoSums& sums, const double* mean, const double* inv_std,
+                            const T* gamma, T* dgamma, T* dbeta, double n_values) {
+  const double sum_dot = sums.b * inv_std[c];
+  dbeta[c] = T(sums.a);
+  dgamma[c] = T(sum_dot);
+  const bool from_batch = n_values > 0;
+  return NormGradient<T>(mean[c], inv_std[c], double(gamma[c]), from_batch ? sums.a / n_values : 0,
+                         from_batch ? sum_dot / n_values : 0);
+}
+
+// y from given statistics; inv_std (C,) = 1 / sqrt(var + eps).
+template <class T>
+void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
+                         T* y, const BatchNormShape& s, bool relu) {
+  if (s.S == 1) return column_normalize(x, mean, inv_std, gamma, beta, y, s.N, s.C, relu);
+  Layout layout;
+  const auto piece = layout.array<Affine<T>>(s.C);
+  const Scratch scratch(layout.bytes());
+  Affine<T>* affine = piece.in(scratch.data());
+  for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
+  const bool past = past_caches<T>(s);
+  each_plane<T>(s, 1, [&](Index c, Index at) {
+    relu ? affine[c].template apply<true>(x + at, y + at, s.S, past)
+         : affine[c].template apply<false>(x + at, y + at, s.S, past);
+  });
+}
+
+// y from these moments; fills inv_std.
+template <class T>
+void normalize_batch(const T* x, const T* gamma, const T* beta, double eps, T* y, const double* mean,
+                     const double* var, double* inv_std, const BatchNormShape& s, bool relu) {
+  for (Index c = 0; c < s.C; ++c) inv_std[c] = 1 / std::sqrt(var[c] + eps);
+  batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
+}
+
+// y with the batch's own statistics; fills mean, var and inv_std (C,).
+template <class T>
+void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean, double* var,
+                     double* inv_std, const BatchNormShape& s, bool relu) {
+  if (s.S == 1)
+    column_moments(x, s.N, s.C, mean, var);
+  else
+    plane_moments(s.C, mean, var, [&](Deviations* total) { add_deviations(x, s, total); });
+  normalize_batch(x, gamma, beta, eps, y, mean, var, inv_std, s, relu);
+}
+
+// dgamma = sum dout * xhat, dbeta = sum dout, and what dx amounts to in each channel, with the statistics'
+// own gradient when they came from the batch.
+template <class T, class Through>  // through(channel) says what of dout reaches y
+void plane_sums(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch, const Through& through,
+                NormGradient<T>* gradient) {
+  const double n_values = double(s.N) * s.S;
+  Layout layout;
+  const auto partial_piece = layout.array<TwoSums>(s.N * s.C), total_piece = layout.array<TwoSums>(s.C);
+  const Scratch scratch(layout.bytes());
+  TwoSums *partial = partial_piece.in(scratch.data()), *total = total_piece.in(scratch.data());
+  std::fill_n(total, s.C, TwoSums{});
+  each_channel_run(
+      s, 2,
+      [&](Index k, Index at, Index planes) {
+        const Index c = k % s.C;
+        partial[k] = gradient_sums(dout + at, x + at, mean[c], planes, s.S, s.C * s.S, through(c));
+      },
+      [&](Index c, Index k) {
+        total[c].a += partial[k].a;
+        total[c].b += partial[k].b;
+      });
+  for (Index c = 0; c < s.C; ++c)
+    gradient[c] = finish_sums(c, total[c], mean, inv_std, gamma, dgamma, dbeta, from_batch ? n_values : 0);
+}
+
+template <class T, class Through>
+void plane_input_gradient(const T* dout, const T* x, const NormGradient<T>* gradient, T* dx,
+                          const BatchNormShape& s, const Through& through) {
+  const bool past = past_caches<T>(s);
+  each_plane<T>(
+      s, 1, [&](Index c, Index at) { gradient[c].apply(dout + at, x + at, dx + at, s.S, past, through(c)); });
+}
+
+// body(through): through(channel) for a batch norm whose y went through ReLU, if `beta` is given.
+template <class T, class Body>
+void with_through(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index C,
+                  const Body& body) {
+  if (beta == nullptr) return body([](Index) { return Straight(); });
+  Layout layout;
+  const auto piece = layout.array<Affine<T>>(C);
+  const Scratch scratch(layout.bytes());
+  Affine<T>* affine = piece.in(scratch.data());
+  for (Index c = 0; c < C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
+  body([&](Index c) { return ThroughRelu<T>(affine[c]); });
+}
+
+// `beta` where a ReLU followed, through which dout has to pass, else null.
+template <class T>
+void batchnorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
+                        const T* beta, T* dx, T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch) {
+  if (s.S == 1) {
+    if (beta != nullptr) {  // dx holds what passed through ReLU in the meantime
+      column_normalize(x, mean, inv_std, gamma, beta, dx, s.N, s.C, true);
+      relu_backward(dout, dx, dx, s.N * s.C);
+      dout = dx;
+    }
+    return column_backward(dout, x, mean, dx, s.N, s.C, [&](Index c, const TwoSums& sums) {
+      return finish_sums(c, sums, mean, inv_std, gamma, dgamma, dbeta, from_batch ? double(s.N) : 0);
+    });
+  }
+  Layout layout;
+  const auto piece = layout.array<NormGradient<T>>(s.C);
+  const Scratch scratch(layout.bytes());
+  auto* gradient = piece.in(scratch.data());
+  with_through(mean, inv_std, gamma, beta, s.C, [&](const auto& through) {
+    plane_sums(dout, x, mean, inv_std, gamma, dgamma, dbeta, s, from_batch, through, gradient);
+    plane_input_gradient(dout, x, gradient, dx, s, through);
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,205 @@
+// What the norms share: y = (x - mean) / sqrt(var + eps) * gamma + beta.
+//
+// Statistics are double, from one pass over x: in short runs deviations from the run's first values and
+// their squares are added up in T, and the runs' sums in double, which is as exact as the textbook's two
+// passes. Means are split into a T and the rest, so that x - mean stays exact where x is large.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/arena.hpp"
+#include "kernels/simd/loops.hpp"
+#include "kernels/simd/sums.hpp"
+#include "parallel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+struct TwoSums {
+  double a = 0, b = 0;
+};
+
+// run(position, planes, size) for parts of at most short_run values of `planes` planes of `size` values that
+// lie `stride` apart.
+template <class Run>
+void each_run(Index planes, Index size, Index stride, const Run& run) {
+  if (size < short_run) {
+    const Index together = short_run / std::max<Index>(1, size);
+    for (Index n = 0; n < planes; n += together) run(n * stride, std::min(together, planes - n), size);
+    return;
+  }
+  for (Index n = 0; n < planes; ++n)
+    for (Index i = 0; i < size; i += short_run) run(n * stride + i, Index(1), std::min(short_run, size - i));
+}
+
+// Two sums over a run: body(position, lanes, a, b) adds a vector's share to the packets a and b.
+template <class T, class Body>
+[[gnu::always_inline]] inline TwoSums run_sums(Index planes, Index size, Index stride, const Body& body) {
+  using S = Simd<T>;
+  constexpr int chains = 4;
+  typename S::Packet a[chains], b[chains];
+  for (int k = 0; k < chains; ++k) a[k] = b[k] = S::zero();
+  for (Index n = 0; n < planes; ++n) {
+    Index i = n * stride;
+    const Index last = i + size;
+    for (; i + chains * S::size <= last; i += chains * S::size)
+#pragma GCC unroll 4
+      for (int k = 0; k < chains; ++k) body(i + k * S::size, S::size, a[k], b[k]);
+    for (; i < last; i += S::size) body(i, std::min<Index>(S::size, last - i), a[0], b[0]);
+  }
+  return {double(S::sum(S::add(S::add(a[0], a[1]), S::add(a[2], a[3])))),
+          double(S::sum(S::add(S::add(b[0], b[1]), S::add(b[2], b[3]))))};
+}
+
+struct Moments {
+  double mean, var;
+};
+
+// How many values there are, and the sums of d = x - origin and of d * d.
+struct Deviations {
+  double count = 0, origin = 0;
+  TwoSums sums;
+
+  void add(const Deviations& more) {
+    if (count == 0) origin = more.origin;
+    const double shift = more.origin - origin;
+    count += more.count;
+    sums.a += more.sums.a + more.count * shift;
+    sums.b += more.sums.b + shift * (2 * more.sums.a + more.count * shift);
+  }
+  Moments moments() const {  // the variance is the biased one
+    const double shift = sums.a / count, var = sums.b / count - shift * shift;
+    return {origin + shift, var < 0 ? 0 : var};  // NaN stays NaN
+  }
+};
+
+template <class T>
+Deviations deviations_of(const T* x, Index planes, Index size, Index stride) {
+  using S = Simd<T>;
+  Deviations total;
+  each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
+    const T* p = x + at;
+    const Index first = std::min<Index>(S::size, run_size);
+    const T origin = S::sum(S::mul(load_counted(p, first, T(0)), S::fill(T(1) / T(first))));
+    const auto middle = S::fill(origin);
+    const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
+      const auto d = S::sub(load_counted(p + i, count, origin), middle);
+      a = S::add(a, d);
+      b = S::fma(d, d, b);
+    });
+    total.add({double(run_planes) * double(run_size), double(origin), sums});
+  });
+  return total;
+}
+
+// What the low part of a mean, mean - high, takes from a sum or a shift that is `by` times as large: nothing
+// where that is not finite, since it must not make NaN of what is infinite.
+template <class T>
+double low_part(double mean, double by) {
+  return std::isfinite(by) ? (mean - double(T(mean))) * by : 0;
+}
+
+// y = (x - high) * scale + shift, with the low part of the mean folded into shift.
+template <class T>
+struct Affine {
+  T high, scale, shift;
+  Affine(double mean, double scale_, double shift_)
+      : high(T(mean)), scale(T(scale_)), shift(T(shift_ - low_part<T>(mean, scale_))) {}
+  template <bool Relu>
+  void apply(const T* x, T* y, Index n, bool past_caches) const {
+    using S = Simd<T>;
+    const auto h = S::fill(high), by = S::fill(scale), plus = S::fill(shift);
+    write_vectors(y, n, past_caches, [&](Index i, Index count) {
+      const auto v = S::fma(S::sub(load_counted(x + i, count, T(0)), h), by, plus);
+      return Relu ? S::relu(v) : v;
+    });
+  }
+};
+
+// What batch norm makes of a channel.
+template <class T>
+Affine<T> forward_affine(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index c) {
+  return Affine<T>(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
+}
+
+// What of dout reaches y, where y is the result.
+struct Straight {
+  template <class Packet>
+  Packet operator()(Packet dout, Packet) const {
+    return dout;
+  }
+};
+
+// The same where y went through ReLU. It is computed anew: reading it would cost as much as reading x.
+template <class T>
+class ThroughRelu {
+  using S = Simd<T>;
+
+ public:
+  explicit ThroughRelu(const Affine<T>& affine) : by(S::fill(affine.scale)), plus(S::fill(affine.shift)) {}
+  // `d` is x - high.
+  typename S::Packet operator()(typename S::Packet dout, typename S::Packet d) const {
+    return S::select(S::not_above(S::fma(d, by, plus), S::zero()), S::zero(), dout);
+  }
+
+ private:
+  typename S::Packet by, plus;
+};
+
+// dx = dout * by_dout + (x - high) * by_x + constant.
+template <class T>
+struct NormGradient {
+  T high, by_dout, by_x = 0, constant = 0;
+
+  // mean_dout and mean_dot (of dout * xhat) are both zero where the statistics did not depend on x.
+  NormGradient(double mean, double inv_std, double gamma, double mean_dout, double mean_dot)
+      : high(T(mean)), by_dout(T(gamma * inv_std)) {
+    if (mean_dout == 0 && mean_dot == 0) return;  // and inv_std may be infinite
+    const double slope = gamma * inv_std * inv_std * mean_dot;
+    by_x = T(-slope);
+    constant = T(low_part<T>(mean, slope) - gamma * inv_std * mean_dout);
+  }
+
+  template <class Through = Straight>
+  void apply(const T* dout, const T* x, T* dx, Index n, bool past_caches,
+             const Through& through = Through()) const {
+    using S = Simd<T>;
+    const auto h = S::fill(high), bd = S::fill(by_dout), bx = S::fill(by_x), c = S::fill(constant);
+    const auto passed = [&](Index i, Index count, const auto& d) {
+      return through(load_counted(dout + i, count, T(0)), d);
+    };
+    const auto from_mean = [&](Index i, Index count) { return S::sub(load_counted(x + i, count, T(0)), h); };
+    if (by_x == 0)  // NaN in x has no part in dx
+      return write_vectors(dx, n, past_caches, [&](Index i, Index count) {
+        return S::fma(passed(i, count, from_mean(i, count)), bd, c);
+      });
+    write_vectors(dx, n, past_caches, [&](Index i, Index count) {
+      const auto d = from_mean(i, count);
+      return S::fma(passed(i, count, d), bd, S::fma(d, bx, c));
+    });
+  }
+};
+
+// sum dout and sum dout * (x - mean), from the sums around the T nearest to the mean.
+template <class T, class Through = Straight>
+TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Index size, Index stride,
+                      const Through& through = Through()) {
+  using S = Simd<T>;
+  const T high = T(mean);
+  const auto middle = S::fill(high);
+  TwoSums total;
+  each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
+    const T *grad = dout + at, *from = x + at;
+    const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
+      const auto d = S::sub(load_counted(from + i, count, high), middle);
+      const auto g = through(load_counted(grad + i, count, T(0)), d);
+      a = S::add(a, g);
+      b = S::fma(g, d, b);
+    });
+    total.a += sums.a;
+    total.b += sums.b;
+  });
+  total.b -= low_part<T>(mean, total.a);
+  return total;
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,215 @@
+// Max pooling where 2x2 windows tile the images, but for a last row or column that may be left over.
+#pragma once
+
+#include "kernels/simd/packet.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The maxima of a vector of windows and the taps they come from: pairs in the row above, then below.
+template <class T>
+void greatest_of_tiles(const typename Simd<T>::Packet tap[4], typename Simd<T>::Packet& most,
+                       typename Simd<T>::Packet& place) {
+  using S = Simd<T>;
+  most = tap[0];
+  place = S::zero();
+#pragma GCC unroll 3
+  for (int k = 1; k < 4; ++k) {
+    const auto wins = S::beats(tap[k], most);
+    most = S::select(wins, tap[k], most);
+    place = S::select(wins, S::fill(T(k)), place);
+  }
+}
+
+// What a vector of windows gives to row `line` of its pairs, in the order of memory.
+template <class T>
+void given_to_pairs(typename Simd<T>::Packet dout, typename Simd<T>::Packet place, int line,
+                    typename Simd<T>::Packet& low, typename Simd<T>::Packet& high) {
+  using S = Simd<T>;
+  const auto given = [&](int k) { return S::select(S::equal(place, S::fill(T(k))), dout, S::zero()); };
+  S::join_pairs(given(2 * line), given(2 * line + 1), low, high);
+}
+
+// One row of windows after the other. The last vector of a long row overlaps the one before; that of a short
+// row, shorter than a vector, spills over into the next row, which is written after it, but where there is no
+// room behind.
+template <class T, bool Short>
+class TileRows {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  static constexpr Index n = S::size;
+
+ public:
+  explicit TileRows(const PoolShape& s) : H(s.H), W(s.W), rows(s.OH), cols(s.OW) {}
+
+  void forward(const T* x, T* out, std::uint8_t* arg, Index planes) const {
+    const auto nothing = [](Index, auto) {};
+    each_row(
+        planes,
+        [=](Index from, Index at, Index col, auto room) {
+          Packet tap[4], most, place;
+          for (int line = 0; line < 2; ++line)
+            load_pairs(x + from + line * W + 2 * col, room, tap[2 * line], tap[2 * line + 1]);
+          greatest_of_tiles<T>(tap, most, place);
+          if (room) {
+            S::store(out + at + col, most);
+            S::store_bytes(arg + at + col, place);
+          } else {
+            S::store_lanes(out + at, most, 0, cols);
+            S::store_bytes(arg + at, place, cols);
+          }
+        },
+        nothing);
+  }
+
+  void backward(const T* dout, const std::uint8_t* arg, T* dx, Index planes) const {
+    each_row(
+        planes,
+        [=](Index to, Index at, Index col, auto room) {
+          const auto g = Short ? S::load_lanes(dout + at, 0, cols) : S::load(dout + at + col);
+          const auto place = room ? S::load_bytes(arg + at + col) : S::load_bytes(arg + at, 0, cols);
+          for (int line = 0; line < 2; ++line) {
+            Packet low, high;
+            given_to_pairs<T>(g, place, line, low, high);
+            T* row = dx + to + line * W;
+            store_pairs(row + 2 * col, room, low, high);
+            if (!Short && W > 2 * cols) row[W - 1] = T(0);
+          }
+        },
+        [=](Index to, auto room) {  // the row that is left over
+          Short ? store_pairs(dx + to, room, S::zero(), S::zero()) : void(std::fill_n(dx + to, W, T(0)));
+        });
+  }
+
+ private:
+  // vector(position of the row in the images, in the outputs, window, whether there is room behind the row
+  // for whole vectors), and left_over(position, room) below the windows where there is such a row.
+  template <class Vector, class LeftOver>
+  void each_row(Index planes, const Vector& vector, const LeftOver& left_over) const {
+    const Index outputs = planes * rows * cols, inputs = planes * H * W;
+    Index at = 0, in = 0;
+    for (Index plane = 0; plane < planes; ++plane) {
+      for (Index r = 0; r < rows; ++r, at += cols, in += 2 * W) {
+        if constexpr (Short) {
+          vector(in, at, Index(0), at + n <= outputs && in + W + 2 * n <= inputs);
+        } else {
+          Index col = 0;
+          for (; col + n <= cols; col += n) vector(in, at, col, std::true_type());
+          if (col < cols) vector(in, at, cols - n, std::true_type());
+        }
+      }
+      if (H > 2 * rows) {
+        left_over(in, in + 2 * n <= inputs);
+        in += W;
+      }
+    }
+  }
+
+  void load_pairs(const T* row, bool room, Packet& even, Packet& odd) const {
+    const Index count = 2 * cols;
+    if (room) return S::load_pairs(row, even, odd);
+    const auto high = count > n ? S::load_lanes(row + n, 0, count - n) : S::zero();
+    S::split_pairs(S::load_lanes(row, 0, std::min(n, count)), high, even, odd);
+  }
+
+  // A short row is stored as a whole.
+  void store_pairs(T* row, bool room, Packet low, Packet high) const {
+    if (room) {
+      S::store(row, low);
+      if (!Short || W > n) S::store(row + n, high);
+    } else {
+      S::store_lanes(row, low, 0, std::min(n, W));
+      if (W > n) S::store_lanes(row + n, high, 0, W - n);
+    }
+  }
+
+  Index H, W, rows, cols;
+};
+
+// Images without anything left over whose rows of outputs fill half or a quarter of a vector: `Together` rows
+// in a vector. What it covers in the rows of the image above, or below, is two vectors.
+template <class T, int Together>
+class TogetherTiles {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  static constexpr Index cols = S::size / Together;
+
+ public:
+  explicit TogetherTiles(const PoolShape& s) : rows(s.OH) {}
+
+  void forward(const T* x, T* out, std::uint8_t* arg, Index planes) const {
+    each_vector(planes, [=](Index at, Index from) {
+      Packet tap[4], most, place;
+      for (int line = 0; line < 2; ++line) {
+        Packet low, high;
+        load(x + from + line * 2 * cols, low, high);
+        S::split_pairs(low, high, tap[2 * line], tap[2 * line + 1]);
+      }
+      greatest_of_tiles<T>(tap, most, place);
+      S::store(out + at, most);
+      S::store_bytes(arg + at, place);
+    });
+  }
+
+  void backward(const T* dout, const std::uint8_t* arg, T* dx, Index planes) const {
+    each_vector(planes, [=](Index at, Index to) {
+      const auto g = S::load(dout + at), place = S::load_bytes(arg + at);
+      for (int line = 0; line < 2; ++line) {
+        Packet low, high;
+        given_to_pairs<T>(g, place, line, low, high);
+        store(dx + to + line * 2 * cols, low, high);
+      }
+    });
+  }
+
+ private:
+  static constexpr Index step = 4 * cols;  // between the image's rows above
+
+  // vector(position in the outputs, in the images)
+  template <class Vector>
+  void each_vector(Index planes, const Vector& vector) const {
+    for (Index row = 0; row < planes * rows; row += Together) vector(row * cols, row * step);
+  }
+
+  static void load(const T* row, Packet& low, Packet& high) {
+    if constexpr (Together == 2) {
+      low = S::load(row);
+      high = S::load(row + step);
+    } else {
+      low = S::load_halves(row, row + step);
+      high = S::load_halves(row + 2 * step, row + 3 * step);
+    }
+  }
+
+  static void store(T* row, Packet low, Packet high) {
+    if constexpr (Together == 2) {
+      S::store(row, low);
+      S::store(row + step, high);
+    } else {
+      S::store_halves(row, row + step, low);
+      S::store_halves(row + 2 * step, row + 3 * step, high);
+    }
+  }
+
+  Index rows;
+};
+
+// Calls body with the tiles that suit the images, or returns false.
+template <class T, class Body>
+bool with_tiles(const PoolShape& s, const Body& body) {
+  constexpr Index n = Simd<T>::size;
+  if (s.PH != 2 || s.PW != 2 || s.stride_h != 2 || s.stride_w != 2 || s.dilation_h != 1 ||
+      s.dilation_w != 1 || s.pad_top != 0 || s.pad_left != 0 || s.H / 2 != s.OH || s.W / 2 != s.OW)
+    return false;
+  const bool nothing_over = s.H == 2 * s.OH && s.W == 2 * s.OW;
+  if (nothing_over && s.OW * 2 == n && s.OH % 2 == 0)
+    body(TogetherTiles<T, 2>(s));
+  else if (nothing_over && s.OW * 4 == n && s.OH % 4 == 0)
+    body(TogetherTiles<T, 4>(s));
+  else if (s.OW < n)
+    body(TileRows<T, true>(s));
+  else
+    body(TileRows<T, false>(s));
+  return true;
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

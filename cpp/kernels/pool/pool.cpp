@@ -1,0 +1,24 @@
+// The table's entries for pooling.
+#include "kernels.hpp"
+#include "kernels/families.hpp"
+#include "kernels/pool/avg_pool.hpp"
+#include "kernels/pool/max_pool.hpp"
+#include "kernels/pool/max_pool_gradient.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+template <class T>
+void fill_pool(Kernels<T>& kernels) {
+  kernels.max_pool_forward = &max_pool_forward<T, std::uint8_t>;
+  kernels.max_pool_forward_wide = &max_pool_forward<T, std::uint32_t>;
+  kernels.max_pool_backward = &max_pool_backward<T, std::uint8_t>;
+  kernels.max_pool_backward_wide = &max_pool_backward<T, std::uint32_t>;
+  kernels.avg_pool_forward = &avg_pool_forward<T>;
+  kernels.avg_pool_backward = &avg_pool_backward<T>;
+  kernels.global_avg_pool_forward = &global_avg_pool_forward<T>;
+  kernels.global_avg_pool_backward = &global_avg_pool_backward<T>;
+}
+template void fill_pool(Kernels<float>&);
+template void fill_pool(Kernels<double>&);
+
+}  // namespace cnnlib::CNNLIB_ISA

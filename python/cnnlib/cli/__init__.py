@@ -1,0 +1,1 @@
+"""The command line: `main` reads the options, and each command is a module with a function `run`."""

@@ -1,0 +1,116 @@
+"""What the commands' options have in common: the forms of their values, and options that several share."""
+
+from __future__ import annotations
+
+import argparse
+
+from cnnlib.cli.settings import DATA_NAMES, flag
+
+__all__ = [
+    "FORMS",
+    "add_data",
+    "add_run",
+    "add_setting",
+    "add_threads",
+    "positive_int",
+]
+
+
+def add_setting(parser, name, kind, help=None):
+    """Add the option that gives the setting `name`; `kind` is a key of `FORMS`, or the choices there are."""
+    if isinstance(kind, str):
+        form, metavar = FORMS[kind]
+        parser.add_argument(flag(name), type=form, metavar=metavar, help=help)
+    else:
+        parser.add_argument(flag(name), choices=kind, help=help)
+
+
+def add_run(parser):
+    parser.add_argument("run", metavar="RUN", help="a run's folder, or a checkpoint in it")
+
+
+def add_data(parser, help):
+    parser.add_argument("--data", metavar=f"{'|'.join(DATA_NAMES)}[:DIR]", help=help)
+
+
+def add_threads(parser):
+    parser.add_argument(
+        "--threads", type=positive_int, metavar="N", help="threads of the kernels; default: all cores"
+    )
+
+
+def positive_int(text):
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer above 0, got {text!r}")
+    return int(text)
+
+
+def _seed(text):
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 4294967295, got {text!r}")
+    return int(text)
+
+
+def _sizes(text):
+    return [positive_int(part) for part in text.split(",")]
+
+
+def _named(text):
+    """``name:key=value:key=value`` as a dict with 'name'; numbers become numbers."""
+    name, *pairs = text.split(":")
+    return {"name": name, **_pairs(pairs, "NAME:KEY=VALUE", text)}
+
+
+def _pairs_or_none(text):
+    return text if text == "none" else _pairs(text.split(":"), "KEY=VALUE", text)
+
+
+def _factors_or_none(text):
+    return text if text == "none" else _pairs(text.split(","), "NAME=NUMBER", text)
+
+
+def _pairs(pairs, expected, text):
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        try:
+            settings[key] = int(value) if value.isdigit() else float(value)
+        except ValueError:
+            settings[key] = value
+    return settings
+
+
+def _named_list(text):
+    return [] if text == "none" else [_named(part) for part in text.split(",")]
+
+
+def _number(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
+    return value
+
+
+def _positive_number(text):
+    value = _number(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+FORMS = {
+    "count": (positive_int, "N"),
+    "counts": (_sizes, "N[,N...]"),
+    "number": (_number, "X"),
+    "positive number": (_positive_number, "X"),
+    "seed": (_seed, "N"),
+    "factors": (_factors_or_none, "NAME=X[,...]"),
+    "pairs": (_pairs_or_none, "K=X[:K=X...]"),
+    "named": (_named, "NAME[:K=X...]"),
+    "list of named": (_named_list, "NAME[:K=X...][,...]"),
+}

@@ -1,0 +1,42 @@
+"""The settings of recipes and the defaults of data sets and models, as ``cnnlib train --help`` shows them."""
+
+import textwrap
+
+from cnnlib.cli.settings import DATA_NAMES, MODEL_OPTIONS, SPECS, defaults, has_defaults
+from cnnlib.recipes import RECIPES
+
+__all__ = ["defaults_table", "recipe_table"]
+
+
+def recipe_table():
+    return "\n".join(line for name, recipe in RECIPES.items() for line in _table(f"recipe {name}", recipe))
+
+
+def defaults_table():
+    lines = []
+    for data in DATA_NAMES:
+        for model in MODEL_OPTIONS:
+            if model in SPECS[1:]:  # as the first of them
+                continue
+            names = [name for name in (SPECS if model in SPECS else [model]) if has_defaults(data, name)]
+            lines += _table(f"  {data}, {', '.join(names)}", defaults(data, model))
+    return "\n".join(lines)
+
+
+def _table(title, settings):
+    pairs = [
+        f"{name.replace('_', '-')} {_plain(value)}" for name, value in settings.items() if value is not None
+    ]
+    indent = " " * (len(title) - len(title.lstrip()) + 2)
+    text = ", ".join(pair.replace(" ", "\xa0") for pair in pairs)  # no line ends within a pair
+    rows = textwrap.wrap(text, 104, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False)
+    return [f"{title}:", *(row.replace("\xa0", " ") for row in rows)]
+
+
+def _plain(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        name = [value["name"]] if "name" in value else []
+        return ":".join([*name, *(f"{k}={v}" for k, v in value.items() if k != "name")])
+    return ",".join(map(_plain, value)) if isinstance(value, list) else f"{value}"

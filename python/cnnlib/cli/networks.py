@@ -1,0 +1,56 @@
+"""The models that the command can build, from the settings of its options or from a run's config.json."""
+
+import numpy as np
+
+from cnnlib.augment import averaged_scores
+from cnnlib.cli.settings import MODEL_OPTIONS, SPECS
+from cnnlib.convnet import ConvNet
+from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+
+_CLASSES = {"three-layer": ThreeLayerConvNet, "fully-connected": FullyConnectedNet}
+
+
+def describe(name, settings, shape, num_classes):
+    """What config.json says about a model: its name and the arguments to build it with, in plain values."""
+    arguments = {option: settings[option] for option in MODEL_OPTIONS[name]}
+    if name not in SPECS:
+        arguments["use_batchnorm"] = arguments.pop("batchnorm")
+        hidden = arguments.pop("hidden_dim")
+        if name == "fully-connected":
+            arguments["hidden_dims"] = hidden
+        elif len(hidden) == 1:
+            arguments["hidden_dim"] = hidden[0]
+        else:
+            raise ValueError(f"--hidden-dim: a {name} model has one hidden layer, got {len(hidden)} sizes")
+    return {
+        "name": name,
+        "arguments": {
+            **arguments,
+            "input_dim": list(shape),
+            "num_classes": num_classes,
+            "seed": settings["seed"],
+        },
+    }
+
+
+def build(description):
+    """The model that :func:`describe` described."""
+    arguments = dict(description["arguments"])
+    arguments["dtype"] = np.dtype(arguments["dtype"])
+    if "input_dim" in arguments:
+        arguments["input_dim"] = tuple(arguments["input_dim"])
+    if description["name"] in SPECS:
+        return ConvNet(description["name"], **arguments)
+    return _CLASSES[description["name"]](**arguments)
+
+
+def first_layer_images(model, shape):
+    """The first layer's weights as images (count, C, KH, KW): filters, or what each hidden unit looks for."""
+    weights = model.params["W1"]
+    return weights if weights.ndim == 4 else weights.T.reshape(-1, *shape)
+
+
+def scores_of(model, X, batch_size=500, tta=None):
+    """Scores (N, num_classes) of X in test mode, batch by batch; see cnnlib.augment for `tta`."""
+    batches = (X[start : start + batch_size] for start in range(0, len(X), batch_size))
+    return np.concatenate([averaged_scores(model.loss, batch, tta) for batch in batches])

@@ -1,0 +1,261 @@
+"""The folder that a training run leaves: checkpoint, history.csv, config.json, pictures."""
+
+import contextlib
+import csv
+import json
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from cnnlib.augment import TTA
+from cnnlib.cli import networks
+from cnnlib.cli.datasets import DATA_SETS, Preprocessing
+from cnnlib.cli.folder_lock import locked
+from cnnlib.cli.settings import parse_data
+from cnnlib.solver import load_weights
+
+FORMAT = "cnnlib run"
+CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz
+PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
+HISTORY = (
+    "epoch",
+    "iteration",
+    "loss",
+    "train_accuracy",
+    "val_accuracy",
+    "learning_rate",
+    "seconds",
+    "samples_per_second",
+)
+
+
+class Run:
+    """A run's folder.
+
+    Attributes
+    ----------
+    folder : Path
+    config : dict
+        The content of config.json; None for a folder that has just been made.
+    """
+
+    def __init__(self, folder, config=None):
+        self.folder = Path(folder)
+        self.config = config
+        self._superfluous = None  # the checkpoint that the next one replaces
+
+    @classmethod
+    def create(cls, out, overwrite, data_name, held):
+        """A new run in the folder `out`, or, if that is None, in the next free ``runs/<data>-<number>``.
+
+        A folder that is not empty is refused; with `overwrite` the files of the earlier run in it go, and
+        no others. The folder is locked as long as `held`, a ``contextlib.ExitStack``, is open.
+        """
+        if out is None:
+            run = cls(_next_free(Path("runs"), data_name))
+            held.enter_context(locked(run.folder))
+            return run
+        run = cls(out)
+        if run.folder.exists() and not run.folder.is_dir():
+            raise ValueError(f"--out {out} is a file")
+        run.folder.mkdir(parents=True, exist_ok=True)
+        held.enter_context(locked(run.folder))
+        if any(run.folder.iterdir()):
+            if not overwrite:
+                raise ValueError(f"--out {out} exists and is not empty; --overwrite replaces the run in it")
+            run._remove_files()
+        return run
+
+    @classmethod
+    def open(cls, path):
+        """The run in the folder `path`, or around the checkpoint file `path`."""
+        path = Path(path)
+        folder = path.parent if path.is_file() else path
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no run {path}")
+        file = folder / "config.json"
+        try:
+            config = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{folder} is not the folder of a run: it has no config.json") from None
+        except (RecursionError, ValueError) as error:
+            raise ValueError(f"{file} is damaged: {error}") from error
+        if not isinstance(config, dict) or config.get("format") != FORMAT:
+            raise ValueError(f"{file} is not the config.json of a cnnlib run")
+        _check_config(file, config)
+        return cls(folder, config)
+
+    def go_on_from(self, checkpoint, held):
+        """Get ready for the run to go on from a checkpoint; returns the later epochs that have one.
+
+        Those files stay until they are overwritten, and so do the earlier ones: only a lone checkpoint makes
+        room for its successor. The folder is locked as long as `held`, a ``contextlib.ExitStack``, is open.
+        """
+        held.enter_context(locked(self.folder))
+        files = self._checkpoints()
+        epoch = next((epoch for epoch, path in files.items() if path == checkpoint), None)
+        if len(files) == 1 and epoch is not None:
+            self._superfluous = checkpoint
+        return [] if epoch is None else sorted(later for later in files if later > epoch)
+
+    @property
+    def data_set(self):
+        return DATA_SETS[self.config["data"]["name"]]
+
+    @property
+    def preprocessing(self):
+        return Preprocessing(**{key: tuple(value) for key, value in self.config["preprocessing"].items()})
+
+    @property
+    def tta(self):
+        """How the run's model is to be tested, see cnnlib.augment.averaged_scores."""
+        return self.config["training"].get("tta")
+
+    def build_model(self):
+        """The run's model, untrained."""
+        try:
+            return networks.build(self.config["model"])
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.folder / 'config.json'} does not describe a model: {error}") from error
+
+    def checkpoint_name(self):
+        return str(self.folder / CHECKPOINT)
+
+    def newest_checkpoint(self, epoch=None):
+        """The checkpoint of the latest epoch, or None.
+
+        That is `epoch`, or else the one that history.csv ends with: files of later ones may be left from
+        before the run went on from an older checkpoint.
+        """
+        files = self._checkpoints()
+        known = (latest for latest in (epoch, self._last_epoch()) if latest in files)
+        return files[next(known, max(files))] if files else None
+
+    def checkpoint(self, path):
+        """The file `path` if it is one, else (the run's folder was named) the newest checkpoint."""
+        if Path(path).is_file():
+            return Path(path)
+        newest = self.newest_checkpoint()
+        if newest is None:
+            raise FileNotFoundError(f"{self.folder} holds no checkpoint: its first epoch was never completed")
+        return newest
+
+    def load_model(self, path, which):
+        """The trained model: 'best' or 'last' of the checkpoint that `path` names."""
+        model = self.build_model()
+        load_weights(self.checkpoint(path), model, which)
+        return model
+
+    def load_data(self, option, parts):
+        """The run's data, not preprocessed; `option` (``--data``, or None) may say that it lies elsewhere."""
+        name, folder = self.config["data"]["name"], self.config["data"].get("folder")
+        if option is not None:
+            other, folder = parse_data(option)
+            if other != name:
+                raise ValueError(f"the run's model is for {name}, not for --data {option}")
+        return self.data_set.load(folder, parts)
+
+    def write_config(self, config):
+        self.config = {"format": FORMAT, **config}
+        self._write("config.json", json.dumps(self.config, indent=2) + "\n")
+
+    def after_epoch(self, solver, keep_checkpoints):
+        """Bring history.csv up to date; drop the checkpoints that the newest one makes superfluous."""
+        lines = [",".join(HISTORY)]
+        lines += [",".join(f"{value:.6g}" for value in row) for row in history_rows(solver)]
+        self._write("history.csv", "\n".join(lines) + "\n")
+        newest = Path(f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
+        if self._superfluous not in (None, newest):
+            self._superfluous.unlink(missing_ok=True)
+        self._superfluous = None if keep_checkpoints else newest
+
+    def history(self):
+        """history.csv as a dict of columns (arrays)."""
+        path = self.folder / "history.csv"
+        try:
+            with open(path, newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            return {name: np.array([float(row[name]) for row in rows]) for name in HISTORY}
+        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            raise ValueError(f"{path} is damaged: {error!r}") from error
+
+    def _last_epoch(self):
+        try:
+            return int(self.history()["epoch"][-1])
+        except (FileNotFoundError, IndexError, OverflowError, ValueError):
+            return None
+
+    def _checkpoints(self):
+        pattern = re.compile(rf"{CHECKPOINT}_epoch_(\d+)\.npz")
+        matches = ((pattern.fullmatch(path.name), path) for path in self.folder.iterdir())
+        return {int(match[1]): path for match, path in matches if match}
+
+    def _remove_files(self):
+        for path in (*self._checkpoints().values(), *(self.folder / name for name in PICTURES)):
+            path.unlink(missing_ok=True)
+        for name in ("config.json", "history.csv"):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def _write(self, name, text):
+        """Write a file whole or not at all."""
+        temporary = self.folder / f".{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, self.folder / name)
+
+
+def history_rows(solver):
+    """A row for each epoch of a Solver, in the order of `HISTORY`; the loss is the epoch's mean."""
+    steps = solver.iterations_per_epoch
+    for k in range(1, solver.epoch + 1):
+        seconds = solver.epoch_seconds[k - 1]
+        yield (
+            k,
+            k * steps,
+            np.mean(solver.loss_history[(k - 1) * steps : k * steps]),
+            solver.train_acc_history[k],
+            solver.val_acc_history[k],
+            solver.learning_rate_history[k - 1],
+            seconds,
+            len(solver.X_train) / max(seconds, 1e-9),
+        )
+
+
+def _check_config(file, config):
+    """Refuse a config.json whose parts are not what the commands read from it."""
+    for key in ("data", "preprocessing", "model", "training"):
+        if not isinstance(config.get(key), dict):
+            came = f"is {json.dumps(config[key])[:40]}" if key in config else "is missing"
+            raise ValueError(f"{file} is damaged: {key} {came}, expected an object")
+    name, folder = config["data"].get("name"), config["data"].get("folder")
+    if not isinstance(name, str) or name not in DATA_SETS:
+        raise ValueError(f"{file} is damaged, or newer than this cnnlib: there is no data set {name!r}")
+    if not (folder is None or isinstance(folder, str)):
+        raise ValueError(f"{file} is damaged: the data's folder is {folder!r}")
+    channels = DATA_SETS[name].shape[0]
+    for key in ("mean", "std"):
+        values = config["preprocessing"].get(key)
+        if not isinstance(values, list) or len(values) != channels or not all(map(_is_number, values)):
+            raise ValueError(f"{file} is damaged: preprocessing has no {key} of {channels} numbers")
+    tta = config["training"].get("tta")
+    if tta is not None and tta not in TTA:
+        raise ValueError(f"{file} is damaged: training's tta is {tta!r}, expected one of {', '.join(TTA)}")
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
+
+
+def _next_free(parent, name):
+    """Make and return the folder ``parent/name-K``, with K one more than the highest that is there."""
+    parent.mkdir(parents=True, exist_ok=True)
+    pattern = re.compile(rf"{name}-(\d+)")
+    taken = [int(match[1]) for path in parent.iterdir() if (match := pattern.fullmatch(path.name))]
+    number = max(taken, default=0)
+    while True:
+        number += 1
+        with contextlib.suppress(FileExistsError):  # another run that starts at the same time
+            folder = parent / f"{name}-{number}"
+            folder.mkdir()
+            return folder

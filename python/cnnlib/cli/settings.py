@@ -1,0 +1,151 @@
+"""What ``cnnlib train`` can be told, and what it assumes.
+
+`TRAINING` and each model's `MODEL_OPTIONS` are the settings that make up a run: they are recorded in its
+config.json, and fixed once it has begun. Those of the training are the Solver's options, see
+:mod:`cnnlib.solver.options`.
+"""
+
+import inspect
+
+from cnnlib.recipes import RECIPES
+from cnnlib.solver import Solver
+from cnnlib.solver.options import OPTIONS
+
+TRAINING = (*(setting.name for option in OPTIONS.values() for setting in option.flags), "tta")
+SPECS = ("vgg-small", "vgg-whitened", "resnet8", "resnet20", "mobile-small")  # of cnnlib.convnet.NAMED_SPECS
+MODEL_OPTIONS = {
+    "three-layer": ("num_filters", "filter_size", "hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
+    "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
+    **dict.fromkeys(SPECS, ("reg", "dtype")),
+}
+DATA_NAMES = ("digits", "cifar10")
+MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
+
+MODEL_SETTINGS = {  # the form of each, and help
+    "num_filters": ("count", None),
+    "filter_size": ("count", None),
+    "hidden_dim": ("counts", "several for a fully-connected model"),
+    "reg": ("number", "strength of L2 regularisation"),
+    "weight_scale": ("number", "standard deviation of the first weights"),
+    "batchnorm": ("flag", "use batch normalisation"),
+    "dtype": (("float32", "float64"), None),
+}
+
+# The Solver's own defaults, but for a seed and a rule that needs less tuning.
+_ARGUMENTS = inspect.signature(Solver).parameters
+_COMMON = {
+    **{
+        setting.name: _ARGUMENTS[name].default if name != "optim_config" else None
+        for name, option in OPTIONS.items()
+        for setting in option.flags
+    },
+    "tta": None,
+    "seed": 0,
+    "update_rule": "adam",
+    "dtype": "float32",
+}
+_DEFAULTS = {
+    ("digits", "three-layer"): {
+        "batch_size": 50,
+        "learning_rate": 1e-3,
+        "lr_decay": 0.95,
+        "epochs": 30,
+        "num_filters": 64,
+        "filter_size": 3,
+        "hidden_dim": [100],
+        "reg": 1e-2,
+        "weight_scale": 5e-2,
+        "batchnorm": True,
+    },
+    ("digits", "fully-connected"): {
+        "batch_size": 50,
+        "learning_rate": 1e-3,
+        "lr_decay": 0.95,
+        "epochs": 40,
+        "hidden_dim": [200],
+        "reg": 1e-2,
+        "weight_scale": 1e-1,
+        "batchnorm": True,
+    },
+    ("cifar10", "three-layer"): {
+        "learning_rate": 3e-3,
+        "schedule": {"name": "one-cycle"},
+        "augment": [{"name": "flip"}],
+        "epochs": 8,
+        "num_filters": 32,
+        "filter_size": 5,
+        "hidden_dim": [256],
+        "reg": 1e-3,
+        "weight_scale": 1e-2,
+        "batchnorm": True,
+    },
+    ("cifar10", "fully-connected"): {
+        "learning_rate": 1e-3,
+        "schedule": {"name": "one-cycle"},
+        "augment": [{"name": "flip"}],
+        "epochs": 10,
+        "hidden_dim": [500, 200],
+        "reg": 1e-3,
+        "weight_scale": 1e-2,
+        "batchnorm": True,
+    },
+}
+
+
+for _name in SPECS:
+    if _name != "vgg-whitened":  # the digits are too small for it
+        _DEFAULTS["digits", _name] = {
+            "learning_rate": 2e-3,
+            "schedule": {"name": "one-cycle"},
+            "epochs": 12,
+            "reg": 1e-4,
+        }
+    _DEFAULTS["cifar10", _name] = {
+        "update_rule": "sgd_nesterov_momentum",
+        "learning_rate": 0.1,
+        "schedule": {"name": "one-cycle"},
+        "augment": [{"name": "flip"}, {"name": "crop", "pad": 4}],
+        "epochs": 20,
+        "reg": 5e-4,
+    }
+
+
+def has_defaults(data_name, model_name):
+    """Whether a model can be trained on a data set."""
+    return (data_name, model_name) in _DEFAULTS
+
+
+def defaults(data_name, model_name):
+    """Every setting of a run on a data set with a model, as a dict."""
+    if not has_defaults(data_name, model_name):
+        raise ValueError(f"the images of {data_name} are too small for a {model_name} model")
+    return {**_COMMON, **_DEFAULTS[data_name, model_name]}
+
+
+def recipe_settings(name, data_name, model_name):
+    """The same as a recipe has it; `model_name` may be another than the recipe's, built alike."""
+    recipe = RECIPES[name]
+    if data_name != recipe["data"]:
+        raise ValueError(f"--recipe {name} is for --data {recipe['data']}, not for {data_name}")
+    if MODEL_OPTIONS[model_name] != MODEL_OPTIONS[recipe["model"]]:
+        raise ValueError(f"--recipe {name} fits models such as {', '.join(SPECS)}, not {model_name}")
+    settings = {**defaults(data_name, model_name), **recipe}
+    del settings["data"], settings["model"]
+    return settings
+
+
+def flag(name):
+    """The option of the command line that gives the setting `name`."""
+    return "--" + name.replace("_", "-")
+
+
+def parse_data(text):
+    """``'digits'``, ``'cifar10'`` or ``'cifar10:DIR'`` as (name, DIR or None)."""
+    name, colon, folder = text.partition(":")
+    if name not in DATA_NAMES:
+        raise ValueError(f"--data must be digits or cifar10:DIR, got {text!r}")
+    if name == "digits" and colon:
+        raise ValueError(f"--data digits is embedded and takes no folder, got {text!r}")
+    if colon and not folder:
+        raise ValueError(f"--data {text} lacks the folder after the colon")
+    return name, folder or None

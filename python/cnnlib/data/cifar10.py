@@ -1,0 +1,285 @@
+"""CIFAR-10 from its published files: the pickled batches of Python 2, or the binary records.
+
+A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Five training batches and a
+test batch of 10,000 images each; an image is 3,072 bytes, the planes red, green and blue of 32x32 pixels.
+"""
+
+from __future__ import annotations
+
+import io
+import operator
+import os
+import pickle
+import pickletools
+from pathlib import Path
+
+import numpy as np
+
+CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+_TRAIN_BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
+_TEST_BATCHES = ("test_batch",)
+_FOLDERS = {"binary": "cifar-10-batches-bin", "python": "cifar-10-batches-py"}  # in order of preference
+_SUFFIX = {"binary": ".bin", "python": ""}
+_IMAGES_PER_BATCH = 10_000
+_PIXELS = 3 * 32 * 32
+
+
+def default_data_dir() -> Path:
+    """Folder where data sets are sought by default: ``$CNNLIB_DATA``, else ``./data``."""
+    return Path(os.environ.get("CNNLIB_DATA") or "data")
+
+
+def load_CIFAR10(root: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Read all of CIFAR-10.
+
+    Parameters
+    ----------
+    root : path
+        The folder ``cifar-10-batches-py`` or ``cifar-10-batches-bin``, or the folder that holds it (where
+        both are present the binary records are read).
+
+    Returns
+    -------
+    X_train, y_train, X_test, y_test : ndarray
+        Images (50000, 3, 32, 32) and (10000, 3, 32, 32), float32 in 0..255; labels int64 in 0..9,
+        whose names are ``CIFAR10_CLASSES``. The images take 737 MB.
+
+    Raises
+    ------
+    FileNotFoundError
+        No such folder, or one of its files is missing.
+    ValueError
+        A file is short, damaged or something else than a batch of CIFAR-10; the message names it.
+    """
+    batches = _find_batches(root, "load_CIFAR10")
+    X_train, y_train = _read_images(batches["train"], len(_TRAIN_BATCHES) * _IMAGES_PER_BATCH)
+    X_test, y_test = _read_images(batches["test"], _IMAGES_PER_BATCH)
+    return X_train, y_train, X_test, y_test
+
+
+def get_CIFAR10_data(
+    cifar10_dir: str | os.PathLike | None = None,
+    num_training: int = 49000,
+    num_validation: int = 1000,
+    num_test: int = 1000,
+    subtract_mean: bool = True,
+) -> dict[str, np.ndarray]:
+    """Read CIFAR-10, split it and centre it.
+
+    Parameters
+    ----------
+    cifar10_dir : path, optional
+        As `root` of :func:`load_CIFAR10`; by default ``$CNNLIB_DATA``, else ``./data``.
+        ``cnnlib.data.download_CIFAR10()`` fetches the data to that same place.
+    num_training, num_validation : int
+        The first `num_training` of the 50,000 training images train, the next `num_validation` validate.
+    num_test : int
+        How many of the 10,000 test images to keep, from the first.
+    subtract_mean : bool
+        Subtract the mean image of the training part from all three parts.
+
+    Returns
+    -------
+    dict
+        ``X_train, y_train, X_val, y_val, X_test, y_test``: images (N, 3, 32, 32) float32, labels (N,) int64.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`load_CIFAR10`; ValueError also for more images than there are.
+    """
+    where = "get_CIFAR10_data"
+    num_training = _count(where, "num_training", num_training)
+    num_validation = _count(where, "num_validation", num_validation)
+    num_test = _count(where, "num_test", num_test)
+    total = len(_TRAIN_BATCHES) * _IMAGES_PER_BATCH
+    if num_training + num_validation > total:
+        raise ValueError(
+            f"{where}: num_training + num_validation is {num_training} + {num_validation}, "
+            f"but there are {total} training images"
+        )
+    if num_test > _IMAGES_PER_BATCH:
+        raise ValueError(f"{where}: num_test is {num_test}, but there are {_IMAGES_PER_BATCH} test images")
+    if subtract_mean and num_training == 0:
+        raise ValueError(f"{where}: subtract_mean needs training images, and num_training is 0")
+
+    batches = _find_batches(default_data_dir() if cifar10_dir is None else cifar10_dir, where)
+    X, y = _read_images(batches["train"], num_training + num_validation)
+    X_test, y_test = _read_images(batches["test"], num_test)
+    X_train, X_val = X[:num_training], X[num_training:]  # disjoint views: no second copy of the images
+    if subtract_mean:
+        mean_image = X_train.mean(axis=0, dtype=np.float64).astype(np.float32)
+        for images in (X_train, X_val, X_test):
+            images -= mean_image
+    return {
+        "X_train": X_train,
+        "y_train": y[:num_training],
+        "X_val": X_val,
+        "y_val": y[num_training:],
+        "X_test": X_test,
+        "y_test": y_test,
+    }
+
+
+def _count(where, name, value):
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{where}: {name} must be an integer, got {value!r}") from None
+    if count < 0:
+        raise ValueError(f"{where}: {name} must be 0 or more, got {count}")
+    return count
+
+
+def batch_files(layout):
+    """Names of the six files of a layout ('python' or 'binary'), below that layout's folder."""
+    return [f"{_FOLDERS[layout]}/{name}{_SUFFIX[layout]}" for name in (*_TRAIN_BATCHES, *_TEST_BATCHES)]
+
+
+def _find_batches(root, where):
+    """The batch files below `root`: {'train': paths, 'test': paths}; FileNotFoundError if one is missing."""
+    root = Path(root)
+    hint = f"cnnlib.data.download_CIFAR10({str(root)!r}) fetches the data set"
+    if not root.is_dir():
+        raise FileNotFoundError(f"{where}: there is no folder {root}; {hint}")
+    for layout, folder in _FOLDERS.items():
+        for place in (root, root / folder):
+            paths = [place / f"{name}{_SUFFIX[layout]}" for name in (*_TRAIN_BATCHES, *_TEST_BATCHES)]
+            if not any(path.exists() for path in paths):
+                continue
+            for path in paths:
+                if not path.is_file():
+                    raise FileNotFoundError(f"{where}: {path} is missing; {hint}")
+            return {"train": paths[: len(_TRAIN_BATCHES)], "test": paths[len(_TRAIN_BATCHES) :]}
+    folders = " nor ".join(_FOLDERS.values())
+    raise FileNotFoundError(f"{where}: {root} holds neither CIFAR-10's batches nor {folders}; {hint}")
+
+
+def _read_images(paths, count):
+    """The first `count` images of the batch files: float32 (count, 3, 32, 32), int64 labels (count,)."""
+    X = np.empty((count, 3, 32, 32), dtype=np.float32)
+    y = np.empty(count, dtype=np.int64)
+    start = 0
+    for path in paths:
+        if start >= count:
+            break
+        pixels, labels = _read_binary(path) if path.suffix == ".bin" else _read_pickle(path)
+        rows = min(len(labels), count - start)
+        X[start : start + rows] = pixels[:rows].reshape(rows, 3, 32, 32)
+        y[start : start + rows] = labels[:rows]
+        start += rows
+    return X, y
+
+
+def _read_binary(path):
+    """A file of records (label byte, 3072 pixel bytes): uint8 pixels (N, 3072) and labels (N,)."""
+    want, size = _IMAGES_PER_BATCH * (1 + _PIXELS), path.stat().st_size
+    if size != want:
+        raise ValueError(
+            f"{path} is not a binary batch of CIFAR-10: it has {size} bytes, "
+            f"expected {want} ({_IMAGES_PER_BATCH} records of 1 + {_PIXELS})"
+        )
+    records = np.fromfile(path, dtype=np.uint8).reshape(-1, 1 + _PIXELS)
+    return records[:, 1:], _checked_labels(path, records[:, 0])
+
+
+def _read_pickle(path):
+    """A batch pickled by Python 2: uint8 pixels (N, 3072) and labels (N,)."""
+    want, size = _IMAGES_PER_BATCH * _PIXELS, path.stat().st_size
+    if size > 2 * want:  # pixels, labels and file names need 1.01 times
+        raise ValueError(
+            f"{path} is not a pickled batch of CIFAR-10: it has {size} bytes, expected about {want}"
+        )
+    try:
+        content = path.read_bytes()
+        _check_sizes(content)
+        batch = _BatchUnpickler(io.BytesIO(content)).load()
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise ValueError(f"{path} is not a pickled batch of CIFAR-10, or is damaged: {error}") from error
+    if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
+        raise ValueError(f"{path} is not a pickled batch of CIFAR-10: no dict with 'data' and 'labels'")
+    shape = (_IMAGES_PER_BATCH, _PIXELS)
+    pixels = batch[b"data"].value() if isinstance(batch[b"data"], _PickledArray) else None
+    if pixels is None or pixels.shape != shape:
+        raise ValueError(f"{path} is not a pickled batch of CIFAR-10: 'data' is not a uint8 array {shape}")
+    labels = batch[b"labels"]
+    if not isinstance(labels, list) or len(labels) != len(pixels) or {type(n) for n in labels} != {int}:
+        raise ValueError(f"{path}: 'labels' is not a list of {len(pixels)} integers")
+    return pixels, _checked_labels(path, labels)
+
+
+def _check_sizes(content):
+    """Refuse a pickle that names sizes beyond its own: the unpickler believes them, and takes the memory."""
+    for opcode, argument, _ in pickletools.genops(
+        content
+    ):  # strings: it finds those that are cut short itself
+        if "PUT" in opcode.name and int(argument) > len(content):
+            raise ValueError(f"it numbers an object {argument}")
+
+
+def _checked_labels(path, labels):
+    low, high = min(labels), max(labels)
+    if low < 0 or high >= len(CIFAR10_CLASSES):
+        raise ValueError(
+            f"{path}: a label is {low if low < 0 else high}, expected 0..{len(CIFAR10_CLASSES) - 1}"
+        )
+    return np.asarray(labels, dtype=np.int64)
+
+
+class _PickledArray:
+    """Stands in for ``numpy.ndarray`` and for the function that makes an empty one.
+
+    It keeps the state that would fill the array, and builds nothing.
+    """
+
+    state = None
+
+    def __init__(self, _array_type, _shape, _typecode):
+        """The arguments say nothing: the state repeats what counts."""
+
+    def __setstate__(self, state):
+        self.state = state
+
+    def value(self):
+        """The uint8 array that was pickled, or None if it was another kind of array."""
+        try:
+            _version, shape, dtype, is_fortran, content = self.state
+            if dtype.code != b"u1":
+                return None
+            return np.frombuffer(content, dtype=np.uint8).reshape(shape, order="F" if is_fortran else "C")
+        except (AttributeError, TypeError, ValueError):
+            return None
+
+
+class _PickledDtype:
+    """Stands in for ``numpy.dtype`` while unpickling."""
+
+    def __init__(self, code, _align=0, _copy=1):
+        self.code = code
+
+    def __setstate__(self, state):
+        """Byte order and flags: without meaning for single bytes."""
+
+
+_ADMITTED = {
+    ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
+    ("numpy", "ndarray"): _PickledArray,
+    ("numpy", "dtype"): _PickledDtype,
+}
+
+
+class _BatchUnpickler(pickle.Unpickler):
+    """Reads what CIFAR-10's files contain, and cannot name any other function or class.
+
+    Not even NumPy's are called: a pickle may ask for arrays of any type and size.
+    """
+
+    def __init__(self, file):
+        super().__init__(file, encoding="bytes")
+
+    def find_class(self, module, name):
+        try:
+            return _ADMITTED[module, name]
+        except KeyError:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None

@@ -1,0 +1,128 @@
+"""How convolutions are computed: the method of each pass, what it would cost, and what else fits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnlib import _core
+
+__all__ = ["ConvExplanation", "PassPlan", "explain"]
+
+
+@dataclass(frozen=True)
+class PassPlan:
+    """What one pass of a convolution does.
+
+    Attributes
+    ----------
+    method : str
+        The method's name, which `conv_param['algorithm']` takes.
+    cost : float
+        Estimated cycles of one image on a reference processor of the instruction set, on one thread.
+    alternatives : list of (str, float)
+        All methods that fit and their costs, the cheapest first.
+    tile : (int, int)
+        Outputs of the micro-kernel (rows, columns), or of a Winograd tile.
+    blocks : dict of str to int
+        The sizes that the work is cut by.
+    scratch_bytes, packed_bytes : int
+        Memory of all threads, and of the packed weights (0 where they are read as they are or packed panel
+        by panel).
+    threads : int
+        For a batch of the shape's size.
+    """
+
+    method: str
+    cost: float
+    alternatives: list[tuple[str, float]]
+    tile: tuple[int, int]
+    blocks: dict[str, int]
+    scratch_bytes: int
+    packed_bytes: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class ConvExplanation:
+    """The plans of a convolution's passes; its `str` is a table."""
+
+    x_shape: tuple[int, ...]
+    w_shape: tuple[int, ...]
+    dtype: str
+    isa: str
+    forward: PassPlan
+    input_gradient: PassPlan
+    weight_gradient: PassPlan
+
+    def __str__(self) -> str:
+        lines = [f"x {self.x_shape}, w {self.w_shape}, {self.dtype}, {self.isa}"]
+        passes = {"forward": self.forward, "dx": self.input_gradient, "dw": self.weight_gradient}
+        for name, plan in passes.items():
+            best = ", ".join(f"{method} {_cycles(cost)}" for method, cost in plan.alternatives[:3])
+            blocks = ", ".join(f"{size} {what}" for what, size in plan.blocks.items())
+            lines += [
+                f"{name:8} {plan.method:19} tile {plan.tile[0]}x{plan.tile[1]}, {plan.threads} threads, "
+                f"scratch {_size(plan.scratch_bytes)}, packed weights {_size(plan.packed_bytes)}",
+                f"         cycles an image: {best}",
+                f"         blocks: {blocks or 'none'}",
+            ]
+        return "\n".join(lines)
+
+
+def explain(x_shape, w_shape, conv_param=None, dtype=np.float32) -> ConvExplanation:
+    """
+    Tell how `conv_forward` and `conv_backward` compute a convolution.
+
+    Parameters
+    ----------
+    x_shape : tuple of int, (N, C, H, W)
+    w_shape : tuple of int, (F, C / groups, KH, KW)
+    conv_param : dict, optional
+        As in `conv_forward`; an `algorithm` in it is obeyed.
+    dtype : dtype
+        float32 or float64.
+
+    Returns
+    -------
+    ConvExplanation
+        With `forward`, `input_gradient` and `weight_gradient`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv_forward`.
+    """
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"explain: dtype must be float32 or float64, got {dtype}")
+    plans = _core.conv_plans(
+        np.empty(_shape("x_shape", x_shape), dtype), np.empty(_shape("w_shape", w_shape), dtype), conv_param or {}
+    )
+    return ConvExplanation(
+        tuple(x_shape),
+        tuple(w_shape),
+        dtype.name,
+        _core.active_isa(),
+        *(_pass_plan(*plan) for plan in plans),
+    )
+
+
+def _shape(name, shape):
+    shape = tuple(shape)
+    if len(shape) != 4 or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
+        raise ValueError(f"explain: {name} must be four whole numbers, got {shape}")
+    return shape
+
+
+def _pass_plan(method, cost, tile, blocks, threads, scratch_bytes, packed_bytes, alternatives):
+    return PassPlan(method, cost, alternatives, tile, blocks, scratch_bytes, packed_bytes, threads)
+
+
+def _cycles(n):
+    return f"{n / 1e6:.3g}M" if n >= 1e6 else f"{n / 1e3:.3g}k" if n >= 1e3 else f"{n:.0f}"
+
+
+def _size(n):
+    return f"{n / 2**20:.1f} MB" if n >= 2**20 else f"{n / 2**10:.0f} KB" if n >= 2**10 else f"{n} B"

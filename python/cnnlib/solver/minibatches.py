@@ -1,0 +1,102 @@
+"""A Solver's data: checks, and which samples make up which minibatch."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+__all__ = [
+    "checked_data",
+    "checked_split",
+    "epoch_batches",
+    "iterations_per_epoch",
+    "prefetched",
+    "subsample",
+]
+
+_KEYS = ("X_train", "y_train", "X_val", "y_val")
+
+
+def checked_data(data):
+    """X_train, y_train, X_val, y_val of the dict `data`, none of them copied.
+
+    Raises
+    ------
+    TypeError
+        If `data` is no dict, or labels are not integers.
+    ValueError
+        If a key is missing, a split is empty, or images and labels differ in number.
+    """
+    if not hasattr(data, "keys"):
+        raise TypeError(f"Solver: data must be a dict with {', '.join(_KEYS)}, got a {type(data).__name__}")
+    missing = [key for key in _KEYS if key not in data]
+    if missing:
+        raise ValueError(
+            f"Solver: data lacks {', '.join(missing)}; it has {', '.join(map(str, data.keys()))}"
+        )
+    train = checked_split("Solver", data["X_train"], data["y_train"], "X_train", "y_train")
+    return *train, *checked_split("Solver", data["X_val"], data["y_val"], "X_val", "y_val")
+
+
+def checked_split(where, X, y, X_name="X", y_name="y"):
+    """X and y as arrays (arrays stay what they are, memory maps included) with a label for each sample."""
+    X = X if isinstance(X, np.ndarray) else np.asarray(X)
+    y = y if isinstance(y, np.ndarray) else np.asarray(y)
+    if X.ndim == 0 or len(X) == 0:
+        raise ValueError(f"{where}: {X_name} is empty (shape {X.shape})")
+    if y.ndim != 1 or len(y) != len(X):
+        raise ValueError(
+            f"{where}: {y_name} must have shape ({len(X)},) as {X_name} has {len(X)} samples, got {y.shape}"
+        )
+    if y.dtype.kind not in "iu":
+        raise TypeError(f"{where}: {y_name} must hold integer labels, got dtype {y.dtype}")
+    return X, y
+
+
+def iterations_per_epoch(num_samples, batch_size, sampling):
+    """Minibatches in an epoch: rounded up for 'epoch', so that no sample is missed, else down (but >= 1)."""
+    if sampling == "epoch":
+        return -(-num_samples // batch_size)
+    return max(num_samples // batch_size, 1)
+
+
+def epoch_batches(num_samples, batch_size, sampling, random):
+    """Indices of one epoch's minibatches, a list of arrays.
+
+    'epoch': a shuffled pass over all samples in minibatches whose sizes differ by one at most, so that
+    none is much smaller than `batch_size` (a last batch of one sample would upset batch norm).
+    'replacement': each minibatch draws `batch_size` samples independently, as the course does.
+    """
+    count = iterations_per_epoch(num_samples, batch_size, sampling)
+    if sampling == "epoch":
+        return np.array_split(random.permutation(num_samples), count)
+    return list(random.choice(num_samples, size=(count, batch_size)))
+
+
+def subsample(X, num_samples, random):
+    """Sorted indices of `num_samples` different samples, or None for all of them."""
+    if num_samples is None or num_samples >= len(X):
+        return None
+    return np.sort(random.choice(len(X), size=num_samples, replace=False))
+
+
+def prefetched(jobs, ahead):
+    """Yield what each of `jobs` (callables) returns, in their order, letting a thread run `ahead` of them.
+
+    The thread ends when the generator does, or is closed.
+    """
+    if ahead == 0:
+        for job in jobs:
+            yield job()
+        return
+    pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cnnlib-prefetch")
+    try:
+        results = deque()
+        for job in jobs:
+            results.append(pool.submit(job))
+            if len(results) > ahead:
+                yield results.popleft().result()
+        while results:
+            yield results.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,123 @@
+"""Copies of a model's state, and random streams as plain values; see the protocol in cnnlib.models."""
+
+import numpy as np
+
+from cnnlib.checkpoint import check_name
+
+__all__ = [
+    "average_into",
+    "check_model",
+    "check_state_fits",
+    "random_state",
+    "restore",
+    "set_random_state",
+    "snapshot",
+]
+
+
+def check_model(where, model):
+    """Refuse an object that is no model."""
+    params = getattr(model, "params", None)
+    if not callable(getattr(model, "loss", None)) or not hasattr(params, "items"):
+        raise TypeError(
+            f"{where}: a model needs a dict `params` and a method `loss`, got a {type(model).__name__}"
+        )
+    for name, value in params.items():
+        check_name(name)
+        if not isinstance(value, np.ndarray):
+            raise TypeError(
+                f"{where}: model.params[{name!r}] must be an ndarray, got a {type(value).__name__}"
+            )
+
+
+def snapshot(model):
+    """A copy of the parameters, and of the arrays in the batch-norm dicts."""
+    return {
+        "params": {name: value.copy() for name, value in model.params.items()},
+        "bn_params": {key: _arrays(bn_param) for key, bn_param in _bn_items(model)},
+    }
+
+
+def restore(model, state):
+    """Give the model copies of a snapshot's arrays."""
+    for name, value in state["params"].items():
+        model.params[name] = value.copy()
+    for key, bn_param in _bn_items(model):
+        for name in _arrays(bn_param):  # statistics that did not exist yet at the time of the snapshot
+            if name not in state["bn_params"][key]:
+                del bn_param[name]
+        bn_param.update({name: value.copy() for name, value in state["bn_params"][key].items()})
+
+
+def average_into(state, model, share):
+    """Move a snapshot's arrays towards the model's: ``value += share * (model's value - value)``."""
+    for name, value in model.params.items():
+        _move(state["params"], name, value, share)
+    for key, bn_param in _bn_items(model):
+        for name, value in bn_param.items():
+            if isinstance(value, np.ndarray):
+                _move(state["bn_params"][key], name, value, share)
+
+
+def check_state_fits(where, model, state):
+    """Refuse a snapshot that is not one of this model; the message begins with `where`."""
+    if not isinstance(state, dict) or not all(
+        isinstance(state.get(part), dict) for part in ("params", "bn_params")
+    ):
+        raise ValueError(f"{where}: parameters and bn_params must be dicts")
+    for what, saved, own in (
+        ("parameters", state["params"], model.params),
+        ("bn_params", state["bn_params"], dict(_bn_items(model))),
+    ):
+        if saved.keys() != own.keys():
+            raise ValueError(
+                f"{where} was written for another model: it has the {what} {', '.join(saved) or 'none'}, "
+                f"the model has {', '.join(own) or 'none'}"
+            )
+    for name, value in model.params.items():
+        saved = state["params"][name]
+        if not isinstance(saved, np.ndarray):
+            raise ValueError(f"{where}: {name} must be an array, got a {type(saved).__name__}")
+        if saved.shape != value.shape or saved.dtype != value.dtype:
+            raise ValueError(
+                f"{where} was written for another model: its {name} is {saved.shape} {saved.dtype}, "
+                f"the model's is {value.shape} {value.dtype}"
+            )
+    for key, saved in state["bn_params"].items():
+        if not isinstance(saved, dict) or not all(isinstance(value, np.ndarray) for value in saved.values()):
+            raise ValueError(f"{where}: bn_params {key} must be a dict of arrays")
+
+
+def random_state(stream):
+    """State of a Generator, a RandomState or ``np.random``, as a dict; None for None."""
+    if stream is None:
+        return None
+    if isinstance(stream, np.random.Generator):
+        return stream.bit_generator.state
+    return stream.get_state(legacy=False)
+
+
+def set_random_state(stream, state):
+    """The inverse of :func:`random_state`."""
+    if isinstance(stream, np.random.Generator):
+        stream.bit_generator.state = state
+    elif stream is not None:
+        stream.set_state(state)
+
+
+def _bn_items(model):
+    """Pairs of a key, as a str, and a batch-norm dict."""
+    bn_params = getattr(model, "bn_params", None) or {}
+    items = bn_params.items() if hasattr(bn_params, "items") else enumerate(bn_params)
+    return [(str(key), bn_param) for key, bn_param in items]
+
+
+def _move(arrays, name, value, share):
+    if name in arrays:
+        arrays[name] += arrays[name].dtype.type(share) * (value - arrays[name])
+    else:  # statistics that the snapshot did not have yet
+        arrays[name] = value.copy()
+
+
+def _arrays(bn_param):
+    return {name: value.copy() for name, value in bn_param.items() if isinstance(value, np.ndarray)}

@@ -1,0 +1,80 @@
+"""A Solver's checkpoints: its settings and its state in a file, and the way back."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from cnnlib.checkpoint import load_checkpoint, save_checkpoint
+from cnnlib.solver.model_state import check_model, restore
+from cnnlib.solver.options import OPTIONS, is_own
+from cnnlib.solver.run_state import check_state
+
+__all__ = ["checkpoint_prefix", "load_weights", "read_run", "save_run"]
+
+
+def save_run(solver):
+    """Write the checkpoint of the epoch that `solver` has completed."""
+    settings = {
+        name: option.saved(getattr(solver, name))
+        for name, option in OPTIONS.items()
+        if option.saved is not None
+    }
+    run = solver.state()
+    params = run.pop("params")
+    path = f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz"
+    save_checkpoint(path, params, {"settings": settings, "run": run})
+
+
+def read_run(path, model):
+    """Settings and state (see :meth:`Solver.state`) in the checkpoint `path`, checked against the model."""
+    params, content = load_checkpoint(path)
+    for part in ("settings", "run"):
+        if not isinstance(content, dict) or not isinstance(content.get(part), dict):
+            raise ValueError(f"{path} is no checkpoint of a Solver: it has no {part}")
+    settings, state = content["settings"], {"params": params, **content["run"]}
+    for name, value in settings.items():
+        if name not in OPTIONS:
+            raise ValueError(
+                f"{path} is damaged, or newer than this cnnlib: the Solver has no option {name!r}"
+            )
+        if not is_own(value):
+            try:
+                OPTIONS[name].check(name, value)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{path} is damaged: {error}") from error
+    check_state(path, state, model)
+    if state["best"] is None:
+        raise ValueError(f"{path} is no checkpoint of a Solver: it has no best parameters")
+    return settings, state
+
+
+def load_weights(path: str | os.PathLike, model, which: str = "best") -> None:
+    """Give `model` the parameters and batch-norm statistics in a Solver's checkpoint.
+
+    Parameters
+    ----------
+    path : str or path
+    model : object
+        With the same parameters (names, shapes, dtypes) as the one that was saved.
+    which : 'best' or 'last'
+        Those of the best epoch so far, or of the epoch after which the file was written.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, foreign or from another model; the message names it.
+    OSError
+        If it cannot be read.
+    """
+    if which not in ("best", "last"):
+        raise ValueError(f"load_weights: which must be 'best' or 'last', got {which!r}")
+    check_model("load_weights", model)
+    _, state = read_run(os.fspath(path), model)
+    restore(model, state["best"] if which == "best" else state)
+
+
+def checkpoint_prefix(path):
+    """`folder/name` of `folder/name_epoch_K.npz`; None for a file that was given another name."""
+    match = re.fullmatch(r"(.+)_epoch_\d+\.npz", path, re.DOTALL)
+    return match and match[1]

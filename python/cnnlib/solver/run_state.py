@@ -1,0 +1,116 @@
+"""A Solver's state as plain values and arrays: the names of its parts, and the checks of one to be loaded."""
+
+from __future__ import annotations
+
+import copy
+import math
+import numbers
+
+import numpy as np
+
+from cnnlib.solver.model_state import check_state_fits, set_random_state
+
+__all__ = ["COUNTERS", "HISTORIES", "check_state"]
+
+COUNTERS = ("epoch", "best_val_acc", "best_epoch")
+HISTORIES = (
+    "loss_history",
+    "train_acc_history",
+    "val_acc_history",
+    "learning_rate_history",
+    "epoch_seconds",
+)
+_OTHERS = (
+    "params",
+    "bn_params",
+    "num_train",
+    "best",
+    "average",
+    "augment_seed",
+    "optim_configs",
+    "random_state",
+    "model_random_state",
+)
+
+
+def check_state(where, state, model):
+    """Refuse a state that no Solver of such a model had; ValueError, whose message begins with `where`."""
+    if not isinstance(state, dict):
+        raise ValueError(f"{where}: the state must be a dict, got a {type(state).__name__}")
+    missing = [name for name in (*COUNTERS, *HISTORIES, *_OTHERS) if name not in state]
+    if missing:
+        raise ValueError(f"{where}: the state lacks {', '.join(missing)}")
+    check_state_fits(where, model, {name: state[name] for name in ("params", "bn_params")})
+    for name in ("best", "average"):
+        if state[name] is not None:
+            check_state_fits(where, model, state[name])
+    _check_numbers(where, state)
+    _check_histories(where, state)
+    _check_configs(where, state["optim_configs"], model)
+    _check_streams(where, state, model)
+
+
+def _check_numbers(where, state):
+    for name in ("epoch", "best_epoch", "num_train", "augment_seed"):
+        value = state[name]
+        if value is None and name == "augment_seed":
+            continue
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
+            raise ValueError(f"{where}: {name} must be an integer of at least 0, got {value!r}")
+    for name in ("best_val_acc", "seconds"):
+        value = state.get(name, 0.0)
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise ValueError(f"{where}: {name} must be a number, got {value!r}")
+    pending = state.get("pending")
+    if pending is not None and not (isinstance(pending, list) and all(map(_is_batch, pending))):
+        raise ValueError(f"{where}: pending must be a list of the indices of minibatches")
+
+
+def _is_batch(rows):
+    return isinstance(rows, np.ndarray) and rows.ndim == 1 and rows.dtype.kind in "iu"
+
+
+def _check_histories(where, state):
+    epoch, checked = (
+        state["epoch"],
+        len(state["val_acc_history"]) if _is_list(state["val_acc_history"]) else 0,
+    )
+    for name in HISTORIES:
+        history = state[name]
+        if not _is_list(history):
+            raise ValueError(f"{where}: {name} must be a one-dimensional array of float64")
+        if name == "loss_history":
+            continue
+        want = epoch
+        if name.endswith("acc_history"):  # one more, from before the first epoch, once training has begun
+            want = epoch + 1 if checked else 0
+        if len(history) != want:
+            raise ValueError(f"{where}: {name} has {len(history)} entries after {epoch} epochs")
+    if state["best"] is None and checked:
+        raise ValueError(f"{where}: there are accuracies, but no best parameters")
+
+
+def _is_list(history):
+    return isinstance(history, np.ndarray) and history.ndim == 1 and history.dtype == np.float64
+
+
+def _check_configs(where, configs, model):
+    trained = [name for name in model.params if name not in getattr(model, "frozen", ())]
+    if not isinstance(configs, dict) or set(configs) != set(trained):
+        raise ValueError(f"{where}: optim_configs must be a dict with {', '.join(trained)}")
+    for name, config in configs.items():
+        if not isinstance(config, dict):
+            raise ValueError(f"{where}: optim_configs[{name!r}] must be a dict, got {config!r}")
+
+
+def _check_streams(where, state, model):
+    streams = {"random_state": np.random.RandomState()}
+    if state["model_random_state"] is not None:
+        if getattr(model, "rng", None) is None:
+            raise ValueError(f"{where}: there is a model_random_state, but the model has no stream `rng`")
+        streams["model_random_state"] = copy.deepcopy(model.rng)
+    for name, stream in streams.items():
+        try:
+            set_random_state(stream, state[name])
+        except (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {name} is no state of such a stream: {error}") from error

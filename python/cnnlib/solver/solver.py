@@ -1,0 +1,562 @@
+"""The Solver: minibatch gradient descent with accuracy checks, checkpoints and exact resumption."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cnnlib._params import positive_int
+from cnnlib._random import random_stream
+from cnnlib.augment import Samples, augmented, averaged_scores
+from cnnlib.solver.minibatches import (
+    checked_data,
+    checked_split,
+    epoch_batches,
+    iterations_per_epoch,
+    prefetched,
+    subsample,
+)
+from cnnlib.solver.model_state import (
+    average_into,
+    check_model,
+    random_state,
+    restore,
+    set_random_state,
+    snapshot,
+)
+from cnnlib.solver.options import OPTIONS, check_options, is_own
+from cnnlib.solver.progress import Progress
+from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_run
+from cnnlib.solver.run_state import COUNTERS, HISTORIES, check_state
+from cnnlib.solver.update import Updater, checked_gradients
+
+__all__ = ["Solver"]
+
+_UPDATE = (
+    "update_rule",
+    "optim_config",
+    "lr_decay",
+    "schedule",
+    "weight_decay",
+    "clip_norm",
+    "rate_factors",
+)
+
+
+class Solver:
+    """Trains a model (see :mod:`cnnlib.models` for what one is) and remembers how it went.
+
+    Parameters
+    ----------
+    model : object with ``params`` and ``loss(X, y=None)``
+    data : dict
+        ``X_train`` (N, ...), ``y_train`` (N,), ``X_val``, ``y_val``; integer labels. Never copied as a whole:
+        each minibatch is gathered by itself, so memory maps (``np.load(..., mmap_mode='r')``) work.
+    update_rule : str or callable
+        A name in :mod:`cnnlib.optim`, or any ``rule(w, dw, config) -> (next_w, config)``.
+    optim_config : dict or None
+        The rule's hyperparameters, e.g. ``{'learning_rate': 1e-3}``.
+    lr_decay : float
+        Factor on the learning rate after each epoch.
+    schedule : str, dict, callable or None
+        A learning-rate schedule of :mod:`cnnlib.schedules` instead, at every iteration.
+    rate_factors : dict or None
+        Factors on the learning rate of some parameters, say ``{'beta': 64}`` for all of ``beta1 beta2 ...``,
+        or ``{'W3': 0.1}`` for one.
+    weight_decay : float or None
+        Decoupled weight decay (Loshchilov and Hutter 2017, arXiv:1711.05101): before each update ``w -=
+        learning_rate * weight_decay * w`` for every parameter of two or more dimensions, so neither
+        biases nor norms' scales. With 'adamw' it replaces that rule's own, which decays all parameters.
+        (The models' ``reg`` is the other kind, a term of the loss.)
+    clip_norm : float or None
+        Gradients whose joint Euclidean norm is larger are scaled down to it.
+    label_smoothing : float or None
+        Sets the model's ``label_smoothing``, in [0, 1); None leaves it alone.
+    ema_decay : float or None
+        Keep an exponential moving average of parameters and batch-norm statistics, ``average =
+        d * average + (1 - d) * new`` after each iteration t = 1, 2, ... with ``d = min(ema_decay,
+        (1 + t) / (10 + t))``. Accuracies are then the average's, and so are the best parameters.
+    lookahead : dict or None
+        ``{'steps': 5, 'decay': 0.95, 'power': 3}``: keep slow weights, and after every `steps` iterations
+        let ``slow = d * slow + (1 - d) * new`` and go on from ``new = slow`` (Zhang et al. 2019,
+        arXiv:1907.08610), where ``d = decay**steps * (t / T)**power`` grows with the iterations t of all T
+        (Jordan 2024, arXiv:2404.00498). Batch-norm statistics take part. Accuracies are the slow weights'.
+    augment : str, dict, callable, list of these, or None
+        Changes of the training minibatches, see :mod:`cnnlib.augment`. Their randomness comes from a
+        stream for each iteration, whose seed the Solver draws once.
+    prefetch : int
+        Minibatches that a thread prepares ahead of the training where that pays: with `augment`, and
+        from memory maps. 0: no thread. The results are the same.
+    batch_size, num_epochs : int
+    num_train_samples, num_val_samples : int or None
+        Samples (a random subset) that an epoch's accuracy check looks at; None for all of the split.
+    keep : 'best' or 'last'
+        Which epoch's parameters count as the best ones: that of the highest validation accuracy, or the
+        newest. (With a learning rate that ends near 0 the last are the best, and choosing by a small
+        validation set only adds noise.)
+    print_every : int
+        Iterations between two reports of the loss.
+    verbose : bool
+        Show a progress bar, or lines where no bar can be drawn; False: show nothing.
+    checkpoint_name : str, path or None
+        ``'folder/name'`` makes every epoch K leave ``folder/name_epoch_K.npz``, in the format of
+        :mod:`cnnlib.checkpoint`.
+    seed : int or None
+        Makes the run repeatable and leaves NumPy's global random state alone: shuffling, subsets, and what
+        the model draws during the run come from a stream of the Solver's own. (A model gets it as its
+        ``rng``, see :mod:`cnnlib.models`; for one that has none it stands in for ``np.random``.)
+        None: all of it comes from ``np.random``, so that ``np.random.seed`` governs.
+    sampling : 'epoch' or 'replacement'
+        'epoch': each epoch visits every sample once, in a new order, in ``ceil(N / batch_size)``
+        minibatches whose sizes differ by at most one. 'replacement': ``max(N // batch_size, 1)``
+        minibatches of ``batch_size`` samples drawn independently, as in the course.
+    on_epoch : callable or None
+        Called with the Solver after each epoch, when its accuracies are known and its checkpoint is
+        written. If it returns True, the training ends there as if that epoch had been the last (early
+        stopping); if it raises, as :meth:`train` describes. The Solver's random stream (``np.random``
+        without a seed) is put back behind it, so that a resumed run goes the same way whatever it draws, by
+        :meth:`check_accuracy` say.
+
+    Attributes
+    ----------
+    loss_history : list of float
+        An entry for each iteration.
+    train_acc_history, val_acc_history : list of float
+        An entry before the first epoch and one after each.
+    epoch : int
+        Epochs completed.
+    learning_rate_history : list of float
+        The learning rate of each epoch's last iteration (NaN if a rule of the user's own has none).
+    epoch_seconds : list of float
+        Wall-clock seconds of each epoch's iterations, without the accuracy checks.
+    best_val_acc, best_epoch, best_params
+        The highest validation accuracy, the epoch that first reached it, and the parameters it had (of
+        equals the earliest counts, but a trained model rather than the untrained one). Batch-norm
+        statistics are kept along.
+    last_params : dict
+        The parameters after the newest iteration (themselves, not their average).
+    optim_configs : dict
+        The rule's config and state for each parameter.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For unusable data, an unknown update rule (with the nearest known one), and settings out of range.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: Mapping[str, ArrayLike],
+        *,
+        update_rule: str | Callable = "sgd",
+        optim_config: Mapping[str, Any] | None = None,
+        lr_decay: float = 1.0,
+        schedule: str | Mapping[str, Any] | Callable | None = None,
+        rate_factors: Mapping[str, float] | None = None,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        label_smoothing: float | None = None,
+        ema_decay: float | None = None,
+        lookahead: Mapping[str, float] | None = None,
+        augment: str | Mapping[str, Any] | Callable | list | tuple | None = None,
+        prefetch: int = 2,
+        batch_size: int = 100,
+        num_epochs: int = 10,
+        num_train_samples: int | None = 1000,
+        num_val_samples: int | None = None,
+        keep: str = "best",
+        print_every: int = 10,
+        verbose: bool = True,
+        checkpoint_name: str | os.PathLike | None = None,
+        seed: int | None = None,
+        sampling: str = "epoch",
+        on_epoch: Callable[[Solver], Any] | None = None,
+    ) -> None:
+        settings = check_options(locals())
+        check_model("Solver", model)
+        self.model = model
+        self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data)
+        vars(self).update(settings)  # each under its own name
+        if hasattr(model, "initialize"):
+            model.initialize(self.X_train)
+        _set_label_smoothing(model, self.label_smoothing)
+        self._frozen = tuple(getattr(model, "frozen", ()))
+        self._updater = Updater(
+            model.params, **{name: settings[name] for name in _UPDATE}, frozen=self._frozen
+        )
+
+        self.epoch = 0
+        self.loss_history: list[float] = []
+        self.train_acc_history: list[float] = []
+        self.val_acc_history: list[float] = []
+        self.learning_rate_history: list[float] = []
+        self.epoch_seconds: list[float] = []
+        self.best_val_acc, self.best_epoch = 0.0, 0
+        averages = self.ema_decay is not None or self.lookahead is not None
+        self._average = snapshot(model) if averages else None
+        self._best = self._last = None  # snapshots; _last is set while the model holds the best parameters
+        self._random = random_stream(self.seed, "Solver")
+        self._augment_seed: int | None = None  # drawn when the training starts
+        self._resumed_random_state = None  # np.random's, to be put back when training goes on
+        self._pending = None  # minibatches left of the epoch that is under way
+        self._seconds = 0.0  # spent on that epoch so far
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The options, each under its own name."""
+
+    @property
+    def optim_configs(self) -> dict[str, dict[str, Any]]:
+        return self._updater.configs
+
+    @property
+    def best_params(self) -> dict[str, np.ndarray]:
+        return {} if self._best is None else self._best["params"]
+
+    @property
+    def last_params(self) -> dict[str, np.ndarray]:
+        return dict(self.model.params) if self._last is None else self._last["params"]
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        return iterations_per_epoch(len(self.X_train), self.batch_size, self.sampling)
+
+    def train(self) -> None:
+        """Train until `num_epochs` epochs are complete; the model then holds the best parameters.
+
+        An exception (Ctrl-C too) leaves the model with the parameters of the newest iteration, and the
+        checkpoints as they are; calling ``train()`` again goes on with the next minibatch. (Ctrl-C may
+        fall into the update itself, and then some parameters have taken the step twice.) After the end,
+        a raised ``num_epochs`` and another call go on from the last parameters, not from the best.
+
+        Raises
+        ------
+        FloatingPointError
+            If a loss is NaN or infinite; the message names the iteration. The parameters stay as they
+            were before it.
+        """
+        if self._resumed_random_state is not None:
+            set_random_state(self._random, self._resumed_random_state)
+            self._resumed_random_state = None
+        if self._last is not None:
+            restore(self.model, self._last)
+            self._last = None
+        total = self.num_epochs * self.iterations_per_epoch
+        with Progress(total, len(self.loss_history), self.print_every, self.verbose) as progress:
+            if self.augment is not None and self._augment_seed is None:
+                self._augment_seed = int(self._random.randint(2**31))
+            if not self.val_acc_history:
+                self._record_accuracy(progress)
+            stopped = False
+            while self.epoch < self.num_epochs and not stopped:
+                stopped = self._train_epoch(progress)
+        self._last = snapshot(self.model)
+        restore(self.model, self._best)
+
+    def check_accuracy(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        num_samples: int | None = None,
+        batch_size: int = 100,
+        tta: str | None = None,
+    ) -> float:
+        """Share of the samples X (N, ...) whose highest score is that of their label y (N,), in 0..1.
+
+        The model runs in test mode. With `num_samples` below N a random subset of that size is looked at;
+        `batch_size` bounds the memory in use. With `tta` the scores are averaged over several views of each
+        image, see :func:`cnnlib.augment.averaged_scores`.
+        """
+        images, labels = checked_split("check_accuracy", X, y)
+        if num_samples is not None:
+            num_samples = positive_int("check_accuracy", "num_samples", num_samples)
+        batch_size = positive_int("check_accuracy", "batch_size", batch_size)
+        chosen = subsample(images, num_samples, self._random)
+        total = len(images) if chosen is None else len(chosen)
+        correct = 0
+        for start in range(0, total, batch_size):
+            rows = slice(start, start + batch_size) if chosen is None else chosen[start : start + batch_size]
+            with self._drawing():
+                scores = averaged_scores(self.model.loss, images[rows], tta)
+            correct += int(np.count_nonzero(np.argmax(scores, axis=1) == labels[rows]))
+        return correct / total
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike,
+        model: Any,
+        data: Mapping[str, ArrayLike],
+        *,
+        num_epochs: int | None = None,
+        update_rule: Callable | None = None,
+        schedule: Callable | None = None,
+        augment: Callable | list | tuple | None = None,
+        print_every: int | None = None,
+        verbose: bool | None = None,
+        checkpoint_name: str | os.PathLike | None = None,
+        on_epoch: Callable[[Solver], Any] | None = None,
+    ) -> Solver:
+        """A Solver that stands where the one that wrote the checkpoint `path` stood.
+
+        Its ``train()`` goes on to the same bits as the uninterrupted run: parameters, histories,
+        batch-norm statistics, optimizer state, random streams. For a run without a `seed`, the global
+        state of ``np.random`` is put back when ``train()`` begins.
+
+        Parameters
+        ----------
+        path : str or path
+        model : object
+            With the same parameters (names, shapes, dtypes) as the one that was saved.
+        data : dict
+            The same data as before.
+        num_epochs : int or None
+            Another end of the run; so a finished one can be continued. (A schedule that depends on it
+            goes on from the new course.)
+        update_rule, schedule, augment : callable or None
+            Needed where the run's was a function of the user's own.
+        print_every, verbose, checkpoint_name, on_epoch
+            As in :class:`Solver`; None keeps the run's own settings. Checkpoints go on beside `path`.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, no checkpoint of a Solver, or from another model or number of training
+            samples; the message names it, and the model is left alone.
+        OSError
+            If it cannot be read.
+        """
+        given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
+        path = os.fspath(path)
+        settings, state = read_run(path, model)
+        for name, value in settings.items():
+            if is_own(value) and name not in given:
+                raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
+        num_train = len(checked_data(data)[0])
+        if num_train != state["num_train"]:
+            raise ValueError(
+                f"{path}: the run had {state['num_train']} training samples, data has {num_train}"
+            )
+        settings["checkpoint_name"] = checkpoint_prefix(path) or settings.get("checkpoint_name")
+        solver = cls(model, data, **{**settings, **given})
+        solver.load_state(state)
+        return solver
+
+    def state(self) -> dict[str, Any]:
+        """What the run has come to: all that :meth:`load_state` needs to go on from here, copied.
+
+        Returns
+        -------
+        dict
+            ``params`` and ``bn_params`` (after the newest iteration), counters, histories, the best
+            parameters, averages, the optimizer's state, random streams, what is left of an epoch that is
+            under way: what :func:`cnnlib.checkpoint.save_checkpoint` can store.
+        """
+        state = {
+            **(snapshot(self.model) if self._last is None else self._last),
+            **{name: getattr(self, name) for name in COUNTERS},
+            **{name: np.array(getattr(self, name), dtype=np.float64) for name in HISTORIES},
+            "num_train": len(self.X_train),
+            "best": self._best,
+            "average": self._average,
+            "augment_seed": self._augment_seed,
+            "optim_configs": self.optim_configs,
+            "random_state": self._resumed_random_state or random_state(self._random),
+            "model_random_state": random_state(getattr(self.model, "rng", None)),
+            "pending": self._pending,
+            "seconds": self._seconds,
+        }
+        return copy.deepcopy(state)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Stand where the Solver stood whose :meth:`state` this is; the model gets its parameters.
+
+        With the same data and settings, ``train()`` then goes on to the same bits.
+
+        Raises
+        ------
+        ValueError
+            If it is no state, or one of another model or number of training samples; nothing has changed
+            then.
+        """
+        check_state("load_state", state, self.model)
+        if state["num_train"] != len(self.X_train):
+            raise ValueError(
+                f"load_state: the run had {state['num_train']} training samples, this one {len(self.X_train)}"
+            )
+        state = copy.deepcopy(state)
+        restore(self.model, state)
+        for name in COUNTERS:
+            setattr(self, name, state[name])
+        for name in HISTORIES:
+            setattr(self, name, state[name].tolist())
+        self._best, self._average, self._last = state["best"], state["average"], None
+        self._augment_seed = state["augment_seed"]
+        self._updater.configs = state["optim_configs"]
+        self._pending, self._seconds = state.get("pending"), state.get("seconds", 0.0)
+        if self.seed is None:
+            self._resumed_random_state = state["random_state"]
+        else:
+            set_random_state(self._random, state["random_state"])
+        if state["model_random_state"] is not None:
+            set_random_state(getattr(self.model, "rng", None), state["model_random_state"])
+
+    # The training loop --------------------------------------------------------------------------------
+
+    def _train_epoch(self, progress):
+        """An epoch, or what is left of it; return whether the training should end behind it."""
+        if self._pending is None:
+            self._pending = epoch_batches(len(self.X_train), self.batch_size, self.sampling, self._random)
+            self._pending.reverse()  # popped from the end
+        done = len(self.loss_history)
+        jobs = [
+            functools.partial(self._minibatch, batch, done + i)
+            for i, batch in enumerate(reversed(self._pending))
+        ]
+        threaded = self.augment is not None or isinstance(self.X_train, np.memmap)
+        started = time.perf_counter()
+        try:
+            with contextlib.closing(prefetched(jobs, self.prefetch if threaded else 0)) as minibatches:
+                for X, y in minibatches:
+                    self._step(X, y)
+                    self._pending.pop()
+                    progress.iteration(len(self.loss_history), self.loss_history[-1])
+        finally:
+            self._seconds += time.perf_counter() - started
+        self._record_accuracy(progress)
+        if self.checkpoint_name is not None:
+            save_run(self)
+        return self.on_epoch is not None and self._call_on_epoch() is True
+
+    def _call_on_epoch(self):
+        """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
+        streams = [self._random, getattr(self.model, "rng", None)]
+        states = [random_state(stream) for stream in streams]
+        try:
+            return self.on_epoch(self)
+        finally:
+            for stream, state in zip(streams, states, strict=True):
+                set_random_state(stream, state)
+
+    def _minibatch(self, batch, iteration):
+        """Images and labels of a minibatch; runs in the prefetching thread, so it changes no state."""
+        X, y = self.X_train[batch], self.y_train[batch]
+        if self.augment is not None:
+            shape = X.shape
+            rng = np.random.default_rng([self._augment_seed, iteration])
+            epoch = iteration // self.iterations_per_epoch
+            X = augmented(self.augment, X, rng, Samples(batch, epoch, self._augment_seed))
+            if np.shape(X) != shape:
+                raise ValueError(f"Solver: augment made images of shape {np.shape(X)} from {shape}")
+        return X, y
+
+    def _step(self, X, y):
+        """One iteration: the gradients of a minibatch, and an update of each parameter."""
+        with self._drawing():
+            loss, grads = self.model.loss(X, y)
+        loss = float(loss)
+        t = len(self.loss_history) + 1
+        try:
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss}")
+            grads = checked_gradients(self.model.params, grads, self._frozen)
+            self._updater.step(self.model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"iteration {t} (epoch {self.epoch + 1}): {error}; a lower learning rate may help"
+            ) from None
+        self.loss_history.append(loss)
+        if self.lookahead is not None:
+            self._look_ahead(t)
+        elif self._average is not None:
+            average_into(self._average, self.model, 1 - min(self.ema_decay, (1 + t) / (10 + t)))
+
+    def _look_ahead(self, t):
+        """Every few iterations, move the slow weights towards the new ones, and these onto the slow ones."""
+        steps, decay, power = (self.lookahead[name] for name in ("steps", "decay", "power"))
+        if t % steps == 0:
+            total = self.num_epochs * self.iterations_per_epoch
+            average_into(self._average, self.model, 1 - decay**steps * min(t / total, 1.0) ** power)
+            restore(self.model, self._average)
+
+    @contextlib.contextmanager
+    def _averaged(self):
+        """Let the model hold the average, if there is one."""
+        if self._average is None:
+            yield
+            return
+        newest = snapshot(self.model)
+        restore(self.model, self._average)
+        try:
+            yield
+        finally:
+            restore(self.model, newest)
+
+    def _record_accuracy(self, progress):
+        """Check the accuracies at the start of the training or the end of an epoch; keep the best."""
+        with self._averaged():
+            train_acc = self.check_accuracy(self.X_train, self.y_train, self.num_train_samples)
+            val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
+            untrained = self._best is None or self.best_epoch == 0
+            better = val_acc > self.best_val_acc or (untrained and val_acc == self.best_val_acc)
+            better = better or self.keep == "last"
+            best = snapshot(self.model) if better else self._best
+        if self._pending is not None:
+            self._pending = None
+            self.epoch += 1
+            self.epoch_seconds.append(self._seconds)
+            self._seconds = 0.0
+            self.learning_rate_history.append(self._updater.end_epoch())
+        self.train_acc_history.append(train_acc)
+        self.val_acc_history.append(val_acc)
+        if better:
+            self.best_val_acc, self.best_epoch, self._best = val_acc, self.epoch, best
+        progress.message(
+            f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}"
+        )
+
+    @contextlib.contextmanager
+    def _drawing(self):
+        """With a seed, let the model draw from the Solver's own stream.
+
+        A model with an `rng` that is None is given the stream for the time being. For any other it stands in
+        for that of ``np.random``, which is the only way to what a user's model draws from there.
+        """
+        if self.seed is None:
+            yield
+            return
+        if getattr(self.model, "rng", self) is None:
+            self.model.rng = self._random
+            try:
+                yield
+            finally:
+                self.model.rng = None
+            return
+        outside = np.random.get_state(legacy=False)
+        np.random.set_state(self._random.get_state(legacy=False))
+        try:
+            yield
+        finally:
+            self._random.set_state(np.random.get_state(legacy=False))
+            np.random.set_state(outside)
+
+
+def _set_label_smoothing(model, label_smoothing):
+    if label_smoothing is None:
+        return
+    if not hasattr(model, "label_smoothing"):
+        raise ValueError(
+            f"Solver: label_smoothing is up to the model, and {type(model).__name__} does not know it"
+        )
+    model.label_smoothing = label_smoothing

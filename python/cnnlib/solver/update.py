@@ -1,0 +1,165 @@
+"""What a Solver does between the gradients and the new parameters."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import math
+
+import numpy as np
+
+from cnnlib import _core
+from cnnlib.solver.options import rule_name
+
+__all__ = ["Updater", "checked_gradients"]
+
+
+class Updater:
+    """The update rule with its state for each parameter, and all that bears on the learning rate.
+
+    The arguments are the Solver's of the same names, checked (see :mod:`cnnlib.solver.options`); `frozen` are
+    the names of the parameters that stay as they are.
+
+    Attributes
+    ----------
+    configs : dict
+        The rule's config and state for each parameter.
+    """
+
+    def __init__(
+        self,
+        params,
+        *,
+        update_rule,
+        optim_config,
+        lr_decay=1.0,
+        schedule=None,
+        weight_decay=None,
+        clip_norm=None,
+        rate_factors=None,
+        frozen=(),
+    ):
+        self.rule, self.rule_name = update_rule, rule_name(update_rule)
+        self.lr_decay, self.schedule = lr_decay, schedule
+        self.weight_decay, self.clip_norm = weight_decay, clip_norm
+        self.rate_factors = rate_factors or {}
+        _check_names(self.rate_factors, params)
+        self.base_rate = _base_rate(self.rule, self.rule_name, optim_config)
+        for name, used in (
+            ("lr_decay", lr_decay != 1),
+            ("schedule", schedule is not None),
+            ("weight_decay", weight_decay is not None),
+            ("rate_factors", bool(rate_factors)),
+        ):
+            if used and self.base_rate is None:
+                raise ValueError(f"Solver: {name} needs a learning_rate in optim_config")
+
+        self.configs = {name: copy.deepcopy(optim_config) for name in params if name not in frozen}
+        for name, config in self.configs.items():
+            if self._factor(name) != 1:
+                config["learning_rate"] = self.base_rate * self._factor(name)
+        if weight_decay is not None and self.rule_name == "adamw":  # the rule decays all that it updates
+            for name, config in self.configs.items():
+                config["weight_decay"] = weight_decay if _decays(params[name]) else 0.0
+
+    def step(self, params, grads, epoch, num_epochs):
+        """Update `params`; `epoch` is how far the training has come.
+
+        Raises
+        ------
+        FloatingPointError
+            If gradients that should be clipped are not finite; nothing has changed then.
+        """
+        scale = 1.0 if self.clip_norm is None else _clipping(grads, self.clip_norm)
+        rate = None if self.schedule is None else self.base_rate * self.schedule(epoch, num_epochs)
+        for name, dw in grads.items():
+            w, config = params[name], self.configs[name]
+            if rate is not None:
+                config["learning_rate"] = rate * self._factor(name)
+            if self.weight_decay is not None and self.rule_name != "adamw" and _decays(w):
+                shrink = config.get("learning_rate", self.base_rate) * self.weight_decay
+                w -= w.dtype.type(shrink) * w
+            new, self.configs[name] = self._update(w, dw, config, scale)
+            params[name] = np.asanyarray(new)  # arithmetic on arrays of no dimension gives scalars
+
+    def _update(self, w, dw, config, scale):
+        if self.rule_name is not None:
+            return self.rule(w, dw, config, scale=scale)
+        return self.rule(w, dw if scale == 1 else dw * scale, config)
+
+    def end_epoch(self):
+        """Let the learning rate decay; return the one that the epoch's last step had (NaN if unknown)."""
+        rates = (
+            float(config.get("learning_rate", math.nan)) / self._factor(name)
+            for name, config in self.configs.items()
+            if self._factor(name)
+        )
+        rate = next(rates, math.nan)
+        if self.lr_decay != 1:
+            for config in self.configs.values():
+                config["learning_rate"] = config.get("learning_rate", self.base_rate) * self.lr_decay
+        return rate
+
+    def _factor(self, name):
+        return self.rate_factors.get(name, self.rate_factors.get(_kind(name), 1.0))
+
+
+def checked_gradients(params, grads, frozen=()):
+    """The gradient of each parameter that is not frozen, in their order, each of its parameter's shape."""
+    checked = {}
+    for name, w in params.items():
+        if name in frozen:
+            continue
+        dw = grads.get(name)
+        if dw is None or np.shape(dw) != w.shape:
+            came = "is missing" if dw is None else f"has shape {np.shape(dw)}"
+            raise ValueError(f"Solver: the model's gradient of {name} {came}, expected shape {w.shape}")
+        checked[name] = dw
+    return checked
+
+
+def _base_rate(rule, name, config):
+    """The learning rate that a run starts with; None for a user's own rule that is given none."""
+    if "learning_rate" in config:
+        return config["learning_rate"]
+    if name is None:
+        return None
+    _, defaults = rule(np.zeros(1), np.zeros(1), {})
+    return defaults["learning_rate"]
+
+
+def _kind(name):
+    """What a parameter is: ``beta`` for ``beta12``."""
+    return name.rstrip("0123456789")
+
+
+def _check_names(rate_factors, params):
+    known = {*params, *map(_kind, params)}
+    for name in rate_factors:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"Solver: rate_factors: the model has no parameter {name!r}{hint}")
+
+
+def _decays(w):
+    """Weight decay spares biases and norms' scales and shifts, which have one dimension."""
+    return w.ndim > 1
+
+
+def _clipping(grads, clip_norm):
+    """The factor, 1 at most, that brings the gradients' joint Euclidean norm down to `clip_norm`.
+
+    (Pascanu et al. 2012, arXiv:1211.5063.)
+    """
+    norm = math.sqrt(sum(map(_sum_of_squares, grads.values())))
+    if not math.isfinite(norm):
+        raise FloatingPointError("the gradient is not finite")
+    return 1.0 if norm <= clip_norm else clip_norm / norm
+
+
+def _sum_of_squares(dw):
+    """In float64."""
+    dw = np.asarray(dw)
+    dtype = dw.dtype if dw.dtype in (np.float32, np.float64) and dw.dtype.isnative else np.float64
+    return _core.sum_of_squares(np.require(dw, dtype, ("C", "A")))

@@ -1,0 +1,173 @@
+"""A run's folder over its life: resumed from an older checkpoint, used by two at once, damaged."""
+
+import contextlib
+import csv
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cnnlib.cli.folder_lock import locked
+from cnnlib.cli.main import main
+from cnnlib.cli.settings import TRAINING
+from cnnlib.solver import Solver
+from cnnlib.solver.options import OPTIONS
+
+TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-size", "400")
+
+
+@pytest.fixture(autouse=True)
+def threads_put_back(num_threads):
+    """Options of the command that run in this process must not reach the other tests."""
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A run of four epochs with all their checkpoints."""
+    run = tmp_path_factory.mktemp("kept") / "run"
+    assert main(["train", "--out", str(run), "--epochs", "4", "--keep-checkpoints", *TINY]) == 0
+    return run
+
+
+@pytest.fixture
+def run(kept, tmp_path):
+    return shutil.copytree(kept, tmp_path / "run")
+
+
+def checkpoints(run):
+    return {path.name: path.read_bytes() for path in run.glob("*.npz")}
+
+
+class TestOlderCheckpoint:
+    def test_newer_files_stay_until_they_are_overwritten(self, run, capsys):
+        before = checkpoints(run)
+        resume = ["train", "--resume", str(run / "checkpoint_epoch_1.npz"), "--epochs", "2", "--threads", "1"]
+        assert main(resume) == 0
+        out = capsys.readouterr().out
+        assert "later epochs (2, 3, 4) stay until they are overwritten" in out
+        assert f"checkpoint: {run / 'checkpoint_epoch_2.npz'}" in out
+        after = checkpoints(run)
+        assert after.keys() == before.keys()
+        assert [name for name in after if after[name] != before[name]] == ["checkpoint_epoch_2.npz"]
+
+    def test_what_reads_the_run_takes_the_epoch_it_has_come_to(self, run, capsys):
+        resume = ["train", "--resume", str(run / "checkpoint_epoch_1.npz"), "--epochs", "2", "--threads", "1"]
+        assert main(resume) == 0
+        want = capsys.readouterr().out.splitlines()[-1]
+        (run / "checkpoint_epoch_4.npz").write_bytes(b"stale")
+        assert main(["eval", str(run)]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == want
+        assert main(["train", "--resume", str(run), "--threads", "1"]) == 0
+        assert "going on after epoch 2 of 2" in capsys.readouterr().out
+
+    def test_a_lone_checkpoint_makes_room_for_its_successor(self, tmp_path):
+        run = tmp_path / "run"
+        assert main(["train", "--out", str(run), "--epochs", "1", *TINY]) == 0
+        assert main(["train", "--resume", str(run), "--epochs", "3", "--threads", "1"]) == 0
+        assert list(checkpoints(run)) == ["checkpoint_epoch_3.npz"]
+        with open(run / "history.csv", newline="") as file:
+            assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+class TestLock:
+    def test_the_second_of_two_is_refused(self, run, tmp_path, capsys):
+        before = checkpoints(run)
+        for command in (
+            ["--out", str(tmp_path / "new")],
+            ["--out", str(run), "--overwrite"],
+            ["--resume", str(run)],
+        ):
+            folder = tmp_path / "new" if "new" in command[1] else run
+            folder.mkdir(exist_ok=True)
+            with locked(folder):
+                assert main(["train", *command]) == 2
+            err = capsys.readouterr().err
+            assert "is in use: another training is writing to it" in err
+            assert err.count("\n") == 1
+        assert checkpoints(run) == before
+        assert not list((tmp_path / "new").iterdir())
+
+    def test_started_together(self, tmp_path):
+        command = [sys.executable, "-m", "cnnlib", "train", "--out", str(tmp_path / "new"), "--epochs", "3"]
+        processes = [
+            subprocess.Popen([*command, "--seed", str(seed), *TINY], stderr=subprocess.PIPE, text=True)
+            for seed in (1, 2)
+        ]
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+        assert sorted(process.returncode for process in processes) == [0, 2]
+        (error,) = [error for error in errors if error]
+        assert error.count("\n") == 1
+
+    def test_it_is_given_back(self, tmp_path):
+        for _ in range(2):
+            with locked(tmp_path), pytest.raises(ValueError, match="is in use"), locked(tmp_path):
+                pass
+        assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocessing": None},
+        {"training": "x"},
+        {"model": 3},
+        {"data": []},
+        {"data": {}},
+        {"data": {"name": ["digits"]}},
+        {"data": {"name": "letters"}},
+        {"data": {"name": "digits", "folder": 3}},
+        {"preprocessing": {}},
+        {"preprocessing": {"mean": [0.1], "std": "x"}},
+        {"preprocessing": {"mean": [0.1, 0.2], "std": [1.0, 1.0]}},
+        {"preprocessing": {"mean": [None], "std": [1.0]}},
+        {"training": {"tta": "upside-down"}},
+        {"model": {"name": "three-layer"}},
+        {"model": {"arguments": {}}},
+        {"model": {"name": "three-layer", "arguments": 3}},
+        {"model": {"name": [], "arguments": {"dtype": "float32"}}},
+        {"model": {"name": "fully-connected", "arguments": {"hidden_dims": 3, "dtype": "float32"}}},
+        None,
+    ],
+    ids=str,
+)
+def test_damaged_config_is_named(change, run, capsys):
+    config = run / "config.json"
+    if change is None:
+        config.write_text('{"format": ' + "[" * 100_000)
+    else:
+        config.write_text(json.dumps({**json.loads(config.read_text()), **change}))
+    for command in (["eval"], ["predict"], ["train", "--resume"]):
+        assert main([*command, str(run), *(["x.png"] if command == ["predict"] else [])]) == 2
+        err = capsys.readouterr().err
+        assert "config.json" in err
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("content", ["", "epoch\n", "epoch,loss\nx,y\n", "\0"])
+def test_damaged_history_is_no_obstacle(content, run, capsys):
+    (run / "history.csv").write_text(content)
+    assert main(["eval", str(run)]) == 0
+    assert main(["train", "--resume", str(run), "--threads", "1"]) == 0
+    assert "going on after epoch 4 of 4" in capsys.readouterr().out
+
+
+def test_every_flag_of_the_solvers_table_is_an_option(capsys):
+    with contextlib.suppress(SystemExit):
+        main(["train", "--help"])
+    out = capsys.readouterr().out
+    settings = [setting.name for option in OPTIONS.values() for setting in option.flags]
+    assert all(f"--{name.replace('_', '-')} " in out for name in settings)
+    assert set(settings) | {"tta"} == set(TRAINING)
+    assert set(OPTIONS) < set(inspect.signature(Solver).parameters)
+
+
+def test_the_solver_gets_every_setting(kept):
+    with np.load(kept / "checkpoint_epoch_4.npz") as file:
+        settings = json.loads(str(file["__cnnlib__/state"]))["state"]["settings"]
+    assert settings["batch_size"] == 400
+    assert settings["num_epochs"] == 4
+    assert settings["optim_config"] == {"learning_rate": 1e-3}
+    assert settings["lr_decay"] == 0.95
