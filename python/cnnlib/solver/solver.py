@@ -394,6 +394,8 @@ class Solver:
             raise ValueError(
                 f"load_state: the run had {state['num_train']} training samples, this one {len(self.X_train)}"
             )
+        if (state["average"] is None) != (self._average is None):
+            raise ValueError("load_state: one run has averages (ema_decay, lookahead), the other none")
         state = copy.deepcopy(state)
         restore(self.model, state)
         for name in COUNTERS:
