@@ -589,6 +589,7 @@ def test_state_goes_into_another_solver():
         ({"random_state": {"bit_generator": "MT19937"}}, "random_state is no state of such a stream"),
         ({"num_train": 61}, "the run had 61 training samples"),
         ({"pending": [3]}, "pending must be a list"),
+        ({"average": {"params": dense_net().params, "bn_params": {"0": {}}}}, "the other none"),
     ],
     ids=str,
 )

@@ -229,7 +229,7 @@ def test_statistics_that_a_model_updates_in_place_are_averaged():
     solver.on_epoch = lambda solver: newest.append(model.bn_params[0]["running_mean"].copy())
     solver.train()
     assert newest[0] == 2
-    assert solver._average["bn_params"]["0"]["running_mean"] == pytest.approx(1 + 0.75)
+    assert solver._averages.state["bn_params"]["0"]["running_mean"] == pytest.approx(1 + 0.75)
 
 
 def test_averaging_does_not_change_the_training():
@@ -256,11 +256,11 @@ def test_lookahead():
             checked.append({name: value.copy() for name, value in solver.model.params.items()})
         return compute(X, y)
 
-    restored = solver._look_ahead
+    restored = solver._averages.after_iteration
 
-    def watched_look_ahead(t):
+    def watched_look_ahead(model, t, total):
         new = {name: value.copy() for name, value in solver.model.params.items()}
-        restored(t)
+        restored(model, t, total)
         if t % 2:
             assert_same_bits(solver.model.params, new)
             return
@@ -270,7 +270,7 @@ def test_lookahead():
             np.testing.assert_allclose(solver.model.params[name], slow[name], rtol=1e-5, atol=1e-7)
         reached.append(t)
 
-    solver.model.loss, solver._look_ahead = watched_loss, watched_look_ahead
+    solver.model.loss, solver._averages.after_iteration = watched_loss, watched_look_ahead
     solver.train()
     assert reached == [2, 4, 6, 8]
     for name, value in slow.items():
@@ -285,11 +285,16 @@ def test_lookahead_statistics_are_slow_too():
     lookahead = {"steps": 4, "power": 0}
     solver = quiet_solver(conv_net(), digits_like(), num_epochs=1, lookahead=lookahead, keep="last", seed=0)
     newest = []
-    restored = solver._look_ahead
-    solver._look_ahead = lambda t: newest.append(running_statistics(solver.model)) or restored(t)
+    restored = solver._averages.after_iteration
+
+    def watched_look_ahead(model, t, total):
+        newest.append(running_statistics(model))
+        restored(model, t, total)
+
+    solver._averages.after_iteration = watched_look_ahead
     solver.train()
     # There are none at the start, so the first average is the newest.
-    assert_same_bits(solver._average["bn_params"]["0"]["running_mean"], newest[-1][0]["running_mean"])
+    assert_same_bits(solver._averages.state["bn_params"]["0"]["running_mean"], newest[-1][0]["running_mean"])
     assert_same_bits(running_statistics(solver.model)[0]["running_mean"], newest[-1][0]["running_mean"])
 
 

@@ -100,7 +100,7 @@ def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dic
         If it cannot be read.
     """
     path = os.fspath(path)
-    with open(path, "rb") as file:
+    with _BoundedReader(open(path, "rb", buffering=0)) as file:
         entries = _read_npz(path, file)
     if _STATE not in entries:
         raise ValueError(f"{path} is not a cnnlib checkpoint: it has no entry {_STATE!r}")
@@ -173,6 +173,18 @@ def _write_npz(file, entries):
                 np.lib.format.write_array(entry, array, allow_pickle=False)
 
 
+class _BoundedReader(io.BufferedReader):
+    """Takes no memory for bytes that the file does not have, whatever number a zip's directory asks for."""
+
+    def __init__(self, raw):
+        super().__init__(raw)
+        self.size = os.fstat(raw.fileno()).st_size
+
+    def read(self, size=-1, /):
+        left = max(self.size - self.tell(), 0)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
 def _read_npz(path, file):
     """The entries of an open ``.npz``; whatever it claims, no more memory is taken than it has bytes."""
     try:
@@ -180,9 +192,9 @@ def _read_npz(path, file):
             members = archive.infolist()
             if any(member.compress_type != zipfile.ZIP_STORED for member in members):
                 raise ValueError("its entries are compressed, which a checkpoint's are not")
-            total, size = sum(member.file_size for member in members), os.fstat(file.fileno()).st_size
-            if total > size:
-                raise ValueError(f"its entries claim {total} bytes, it has {size}")
+            total = sum(member.file_size for member in members)
+            if total > file.size:
+                raise ValueError(f"its entries claim {total} bytes, it has {file.size}")
             return {member.filename.removesuffix(".npy"): _read_array(archive, member) for member in members}
     except OSError as error:
         if error.errno not in (None, errno.EINVAL):  # EINVAL: the zip's directory leads to before the start

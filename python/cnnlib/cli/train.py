@@ -34,7 +34,8 @@ _PARTS = ("train", "val", "test")
 _EPILOG = """\
 The run folder holds the newest checkpoint, history.csv, config.json and, where matplotlib is installed,
 curves.png, filters.png, confusion.png and mistakes.png. Without --out it is runs/<data>-<number>, with the
-next number; a folder given with --out must be empty or new, unless --overwrite says otherwise.
+next number; a folder given with --out must be empty or new, unless --overwrite says otherwise. A run that
+goes on from an older checkpoint leaves the other epochs' files, until it overwrites them.
 
 A recipe is a set of settings that belong together, which the other options override.
 

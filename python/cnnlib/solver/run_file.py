@@ -46,6 +46,9 @@ def read_run(path, model):
     check_state(path, state, model)
     if state["best"] is None:
         raise ValueError(f"{path} is no checkpoint of a Solver: it has no best parameters")
+    averages = any(settings.get(name) is not None for name in ("ema_decay", "lookahead"))
+    if averages != (state["average"] is not None):
+        raise ValueError(f"{path} is damaged: its options and its averages do not fit together")
     return settings, state
 
 

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from cnnlib._params import positive_int
 from cnnlib._random import random_stream
 from cnnlib.augment import Samples, augmented, averaged_scores
+from cnnlib.solver.averages import build_averages, held
 from cnnlib.solver.minibatches import (
     checked_data,
     checked_split,
@@ -26,7 +27,6 @@ from cnnlib.solver.minibatches import (
     subsample,
 )
 from cnnlib.solver.model_state import (
-    average_into,
     check_model,
     random_state,
     restore,
@@ -202,8 +202,7 @@ class Solver:
         self.learning_rate_history: list[float] = []
         self.epoch_seconds: list[float] = []
         self.best_val_acc, self.best_epoch = 0.0, 0
-        averages = self.ema_decay is not None or self.lookahead is not None
-        self._average = snapshot(model) if averages else None
+        self._averages = build_averages(model, self.ema_decay, self.lookahead)
         self._best = self._last = None  # snapshots; _last is set while the model holds the best parameters
         self._random = random_stream(self.seed, "Solver")
         self._augment_seed: int | None = None  # drawn when the training starts
@@ -369,7 +368,7 @@ class Solver:
             **{name: np.array(getattr(self, name), dtype=np.float64) for name in HISTORIES},
             "num_train": len(self.X_train),
             "best": self._best,
-            "average": self._average,
+            "average": None if self._averages is None else self._averages.state,
             "augment_seed": self._augment_seed,
             "optim_configs": self.optim_configs,
             "random_state": self._resumed_random_state or random_state(self._random),
@@ -395,13 +394,17 @@ class Solver:
             raise ValueError(
                 f"load_state: the run had {state['num_train']} training samples, this one {len(self.X_train)}"
             )
+        if (state["average"] is None) != (self._averages is None):
+            raise ValueError("load_state: one run has averages (ema_decay, lookahead), the other none")
         state = copy.deepcopy(state)
         restore(self.model, state)
         for name in COUNTERS:
             setattr(self, name, state[name])
         for name in HISTORIES:
             setattr(self, name, state[name].tolist())
-        self._best, self._average, self._last = state["best"], state["average"], None
+        self._best, self._last = state["best"], None
+        if self._averages is not None:
+            self._averages.state = state["average"]
         self._augment_seed = state["augment_seed"]
         self._updater.configs = state["optim_configs"]
         self._pending, self._seconds = state.get("pending"), state.get("seconds", 0.0)
@@ -477,35 +480,12 @@ class Solver:
                 f"iteration {t} (epoch {self.epoch + 1}): {error}; a lower learning rate may help"
             ) from None
         self.loss_history.append(loss)
-        if self.lookahead is not None:
-            self._look_ahead(t)
-        elif self._average is not None:
-            average_into(self._average, self.model, 1 - min(self.ema_decay, (1 + t) / (10 + t)))
-
-    def _look_ahead(self, t):
-        """Every few iterations, move the slow weights towards the new ones, and these onto the slow ones."""
-        steps, decay, power = (self.lookahead[name] for name in ("steps", "decay", "power"))
-        if t % steps == 0:
-            total = self.num_epochs * self.iterations_per_epoch
-            average_into(self._average, self.model, 1 - decay**steps * min(t / total, 1.0) ** power)
-            restore(self.model, self._average)
-
-    @contextlib.contextmanager
-    def _averaged(self):
-        """Let the model hold the average, if there is one."""
-        if self._average is None:
-            yield
-            return
-        newest = snapshot(self.model)
-        restore(self.model, self._average)
-        try:
-            yield
-        finally:
-            restore(self.model, newest)
+        if self._averages is not None:
+            self._averages.after_iteration(self.model, t, self.num_epochs * self.iterations_per_epoch)
 
     def _record_accuracy(self, progress):
         """Check the accuracies at the start of the training or the end of an epoch; keep the best."""
-        with self._averaged():
+        with held(self._averages, self.model):
             train_acc = self.check_accuracy(self.X_train, self.y_train, self.num_train_samples)
             val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
             untrained = self._best is None or self.best_epoch == 0
