@@ -63,8 +63,9 @@ def test_profile(tmp_path, capsys, network):
 
 
 def test_profile_leaves_the_layers_alone():
-    from cnnlib import _modeling, layers
+    from cnnlib import layers
+    from cnnlib.models import common
 
-    before = [getattr(layers, name) for name in layers.__all__], _modeling.softmax_loss
+    before = [getattr(layers, name) for name in layers.__all__], common.softmax_loss
     assert main(["bench", "--profile", "--quick", "--network", "resnet8", "--batch-size", "2"]) == 0
-    assert before == ([getattr(layers, name) for name in layers.__all__], _modeling.softmax_loss)
+    assert before == ([getattr(layers, name) for name in layers.__all__], common.softmax_loss)

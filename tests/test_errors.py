@@ -178,7 +178,7 @@ VALUE_ERRORS = [
     (lambda: layernorm(x=X), ["layernorm_forward", "x", "(2, 4, 6, 5)"]),
     (
         lambda: layernorm(x=ROWS[:, :0], gamma=G4[:0], beta=G4[:0]),
-        ["layernorm_forward", "features", "(3, 0)"],
+        ["layernorm_forward", "x", "empty", "(3, 0)"],
     ),
     (lambda: layernorm(eps=-1e-5), ["layernorm_forward", "eps"]),
     (lambda: groupnorm(G=3), ["spatial_groupnorm_forward", "G", "3"]),

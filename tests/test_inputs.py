@@ -1,5 +1,9 @@
 """What the layers take as arrays, and what they give back."""
 
+import collections
+import collections.abc
+import types
+
 import cnnlib
 import numpy as np
 import pytest
@@ -246,3 +250,71 @@ def test_batchnorm_takes_any_form_of_running_statistics(form, dtype, rng):
     want, _ = cnnlib.batchnorm_forward(x, gamma, beta, param)
     other = {"mode": "test", "running_mean": form(mean), "running_var": form(mean**2)}
     assert_same([cnnlib.batchnorm_forward(x, gamma, beta, other)[0]], [want])
+
+
+class Parameters(collections.abc.Mapping):
+    """A mapping that is no dict."""
+
+    def __init__(self, **values):
+        self._values = values
+
+    def __getitem__(self, key):
+        return self._values[key]
+
+    def __iter__(self):
+        return iter(self._values)
+
+    def __len__(self):
+        return len(self._values)
+
+
+@pytest.mark.parametrize(
+    "layer", [cnnlib.conv_forward, cnnlib.conv_transpose_forward], ids=["conv", "transpose"]
+)
+@pytest.mark.parametrize("kind", [dict, Parameters, collections.OrderedDict, types.SimpleNamespace])
+@pytest.mark.parametrize(
+    ("stride", "pad"),
+    [
+        (np.int32(2), np.uint8(1)),
+        ([2, np.int64(2)], [1, 1]),
+        ((2, 2), ((1, 1), [1, np.int8(1)])),
+        (np.array(2), np.array(1)),
+    ],
+    ids=["numpy", "lists", "nested", "0-d"],
+)
+def test_conv_param_in_any_form(layer, kind, stride, pad, rng):
+    x, w = random_arrays(rng, (2, 3, 7, 6), (3, 3, 3, 3))
+    want, _ = layer(x, w, None, {"stride": 2, "pad": 1})
+    param = {"stride": stride, "pad": pad, "dilation": (1, 1), "algorithm": np.str_("auto")}
+    if kind is types.SimpleNamespace:
+        with pytest.raises(TypeError, match="conv_param must be a dict, got SimpleNamespace"):
+            layer(x, w, None, kind(**param))
+        return
+    assert_same([layer(x, w, None, kind(**param))[0]], [want])
+
+
+@pytest.mark.parametrize("value", [True, np.True_, 1.0, None, "1", (1, True), [1, None]], ids=repr)
+def test_what_is_no_integer_is_no_step(value, rng):
+    x, w = random_arrays(rng, (2, 3, 7, 6), (3, 3, 3, 3))
+    for key in ("stride", "dilation", "pad"):
+        if key == "pad" and value == "1":
+            continue  # would have to be 'same' or 'valid'
+        with pytest.raises(TypeError, match=f"conv_forward: {key} must be an integer, got"):
+            cnnlib.conv_forward(x, w, None, {key: value})
+
+
+def test_conv_param_may_change_while_it_is_read(rng):
+    """Other threads, and the __index__ of a value, may write to it: what was read is held meanwhile."""
+    x, w = random_arrays(rng, (1, 1, 5, 5), (1, 1, 1, 1))
+    param = {}
+
+    class Two:
+        def __index__(self):
+            param.clear()
+            param["stride"] = 10**6
+            return 2
+
+    for _ in range(100):
+        param.clear()
+        param.update(stride=(Two(), 2), pad=[Two(), 1], dilation=(1, 1000 - 999))
+        assert cnnlib.conv_forward(x, w, None, param)[0].shape == (1, 1, 5, 4)

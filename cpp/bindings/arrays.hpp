@@ -149,7 +149,7 @@ void bind_inputs(py::module_& m);
 template <class T>
 void bind_conv(py::module_& m);
 void bind_conv_algorithm(py::module_& m);
-void bind_plain_conv(py::module_& m);
+void bind_ready_conv(py::module_& m);
 template <class T>
 void bind_pool(py::module_& m);
 template <class T>

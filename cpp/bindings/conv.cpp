@@ -2,59 +2,17 @@
 #include <atomic>
 
 #include "arrays.hpp"
+#include "conv_param.hpp"
 
 namespace cnnlib {
 namespace {
-
-// stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w, groups
-using Geometry = std::array<Index, 9>;
-
-constexpr Index largest = Index{1} << 40;  // of any size or step, so that sums of products cannot overflow
-
-void check_steps(const char* function, const Geometry& g) {
-  static constexpr const char* names[] = {"stride", "stride",   "pad",      "pad",   "pad",
-                                          "pad",    "dilation", "dilation", "groups"};
-  for (int i = 0; i < 9; ++i) {
-    const Index least = i >= 2 && i <= 5 ? 0 : 1;
-    require(g[i] >= least && g[i] < (Index{1} << 31), [&] {
-      return std::string(function) + ": " + names[i] + " must be between " + std::to_string(least) +
-             " and 2**31 - 1, got " + std::to_string(g[i]);
-    });
-  }
-}
 
 // What 'auto' stands for in the whole process, wherever it fits.
 std::atomic<Method> process_algorithm{Method::automatic};
 
-std::optional<Method> algorithm_named(py::handle name) {
-  if (!PyUnicode_Check(name.ptr())) return std::nullopt;
-  for (int i = 0; i < static_cast<int>(Method::count); ++i)
-    if (PyUnicode_CompareWithASCIIString(name.ptr(), method_names[i]) == 0) return static_cast<Method>(i);
-  return std::nullopt;
-}
-
-}  // namespace
-}  // namespace cnnlib
-
-// Algorithms go by their names, which cnnlib has checked.
-template <>
-struct pybind11::detail::type_caster<cnnlib::Method> {
-  PYBIND11_TYPE_CASTER(cnnlib::Method, const_name("str"));
-  bool load(handle source, bool) {
-    const auto named = cnnlib::algorithm_named(source);
-    if (named) value = *named;
-    return named.has_value();
-  }
-};
-
-namespace cnnlib {
-namespace {
-
 // Steps and kernel size; w is (F, C / groups, KH, KW) seen from the convolution.
 template <class T>
-ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                       Method algorithm) {
-  check_steps(function, g);
+ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& w, ConvParam& param) {
   const auto four = [&](const Array<T>& a, const char* name, const char* axes) {
     require(a.ndim() == 4, [&] {
       return std::string(function) + ": " + name + " must have 4 dimensions " + axes + ", got shape " +
@@ -71,14 +29,15 @@ ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& 
   s.N = x.shape(0);
   s.KH = w.shape(2);
   s.KW = w.shape(3);
-  s.stride_h = g[0];
-  s.stride_w = g[1];
-  s.pad_top = g[2];
-  s.pad_left = g[4];
-  s.dilation_h = g[6];
-  s.dilation_w = g[7];
-  s.groups = g[8];
-  s.algorithm = algorithm;
+  settle_steps(function, param, {x.shape(2), x.shape(3)}, {s.KH, s.KW});
+  s.stride_h = param.stride[0];
+  s.stride_w = param.stride[1];
+  s.pad_top = param.pad[0];
+  s.pad_left = param.pad[2];
+  s.dilation_h = param.dilation[0];
+  s.dilation_w = param.dilation[1];
+  s.groups = param.groups;
+  s.algorithm = param.algorithm;
   return s;
 }
 
@@ -108,19 +67,13 @@ void settle_algorithm(const char* function, ConvShape& s) {
   one.N = std::max<Index>(one.N, 1);
   if (fits_any_pass<T>(one, s.algorithm)) return;
   require(!named, [&] {
-    return std::string(function) + ": algorithm '" + method_names[static_cast<int>(s.algorithm)] + "' " +
+    return std::string(function) + ": algorithm '" + name_of(s.algorithm) + "' " +
            (s.algorithm == Method::winograd
                 ? "needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 (3x3 also stride "
                   "2 without dilation) and pads less than the kernel"
                 : "does not fit this convolution");
   });
   s.algorithm = Method::automatic;
-}
-
-// What a dilated kernel covers of an axis; PTRDIFF_MAX where that is more than any axis has.
-Index window_size(Index K, Index dilation) {
-  Index reach;
-  return __builtin_mul_overflow(dilation, K - 1, &reach) || reach > largest ? PTRDIFF_MAX : reach + 1;
 }
 
 // The output size of one axis.
@@ -135,9 +88,10 @@ Index windows(const char* function, const char* axis, Index size, Index K, Index
 }
 
 template <class T>
-ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                     Method algorithm) {
-  ConvShape s = common_shape(function, x, w, g, algorithm);
+ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
+                     const py::object& conv_param) {
+  ConvParam param = parse_conv_param(function, conv_param);
+  ConvShape s = common_shape(function, x, w, param);
   s.C = x.shape(1);
   s.H = x.shape(2);
   s.W = x.shape(3);
@@ -149,17 +103,18 @@ ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
            text(w) + ", groups is " + std::to_string(s.groups) +
            " (w needs C / groups = " + std::to_string(s.C / s.groups) + ")";
   });
-  s.OH = windows(function, "H", s.H, s.KH, s.stride_h, g[2] + g[3], s.dilation_h);
-  s.OW = windows(function, "W", s.W, s.KW, s.stride_w, g[4] + g[5], s.dilation_w);
+  s.OH = windows(function, "H", s.H, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h);
+  s.OW = windows(function, "W", s.W, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w);
   settle_algorithm<T>(function, s);
   return s;
 }
 
 // The convolution whose input gradient a transposed convolution of x computes: their sizes swap roles.
 template <class T>
-ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Array<T>& w, const Geometry& g,
-                               const std::array<Index, 2>& output_pad, Method algorithm) {
-  ConvShape s = common_shape(function, x, w, g, algorithm);
+ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Array<T>& w,
+                               const py::object& conv_param) {
+  ConvParam param = parse_conv_param(function, conv_param, Direction::transposed);
+  ConvShape s = common_shape(function, x, w, param);
   s.F = x.shape(1);
   s.OH = x.shape(2);
   s.OW = x.shape(3);
@@ -185,8 +140,8 @@ ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Ar
     });
     return out;
   };
-  s.H = size("H", s.OH, s.KH, s.stride_h, g[2] + g[3], s.dilation_h, output_pad[0]);
-  s.W = size("W", s.OW, s.KW, s.stride_w, g[4] + g[5], s.dilation_w, output_pad[1]);
+  s.H = size("H", s.OH, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h, param.output_pad[0]);
+  s.W = size("W", s.OW, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w, param.output_pad[1]);
   settle_algorithm<T>(function, s);
   return s;
 }
@@ -197,8 +152,8 @@ double products(const ConvShape& s) {
 
 template <class T>
 py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
-                       const Geometry& g, Method algorithm, bool relu, const MaybeArray<T>& out_buffer) {
-  const ConvShape s = conv_shape(function, x, w, g, algorithm);
+                       const py::object& conv_param, bool relu, const MaybeArray<T>& out_buffer) {
+  const ConvShape s = conv_shape(function, x, w, conv_param);
   if (b) require_shape(function, "b", *b, {s.F});
   Array<T> out = result_array<T>(function, {s.N, s.F, s.OH, s.OW}, out_buffer);
   T* y = out.mutable_data();
@@ -209,8 +164,8 @@ py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& 
 // (dx, dw, db), each None unless needed.
 template <class T>
 py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w,
-                        const Geometry& g, Method algorithm, bool need_dx, bool need_dw, bool need_db) {
-  const ConvShape s = conv_shape(function, x, w, g, algorithm);
+                        const py::object& conv_param, bool need_dx, bool need_dw, bool need_db) {
+  const ConvShape s = conv_shape(function, x, w, conv_param);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
                 dw = array_if<T>(need_dw, function, shape_of(w)), db = array_if<T>(need_db, function, {s.F});
@@ -229,8 +184,8 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
 template <class T>
 py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Array<T>& w,
                              const MaybeArray<T>& b, const Array<T>& gamma, const Array<T>& beta, double eps,
-                             const Geometry& g, Method algorithm) {
-  const ConvShape s = conv_shape(function, x, w, g, algorithm);
+                             const py::object& conv_param) {
+  const ConvShape s = conv_shape(function, x, w, conv_param);
   if (b) require_shape(function, "b", *b, {s.F});
   require_shape(function, "gamma", gamma, {s.F});
   require_shape(function, "beta", beta, {s.F});
@@ -251,9 +206,9 @@ template <class T>
 py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, const Array<T>& x,
                                 const Array<T>& w, const Array<T>& a, const Array<double>& mean,
                                 const Array<double>& inv_std, const Array<T>& gamma, const Array<T>& beta,
-                                bool from_batch, const Geometry& g, Method algorithm, bool need_dx,
-                                bool need_dw, bool need_db) {
-  const ConvShape s = conv_shape(function, x, w, g, algorithm);
+                                bool from_batch, const py::object& conv_param, bool need_dx, bool need_dw,
+                                bool need_db) {
+  const ConvShape s = conv_shape(function, x, w, conv_param);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   require_shape(function, "a", a, {s.N, s.F, s.OH, s.OW});
   require_shape(function, "mean", mean, {s.F});
@@ -283,9 +238,8 @@ py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, cons
 
 template <class T>
 py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
-                                 const Geometry& g, const std::array<Index, 2>& output_pad, Method algorithm,
-                                 const MaybeArray<T>& out_buffer) {
-  const ConvShape s = conv_transpose_shape("conv_transpose_forward", x, w, g, output_pad, algorithm);
+                                 const py::object& conv_param, const MaybeArray<T>& out_buffer) {
+  const ConvShape s = conv_transpose_shape("conv_transpose_forward", x, w, conv_param);
   if (b) require_shape("conv_transpose_forward", "b", *b, {s.C});
   Array<T> out = result_array<T>("conv_transpose_forward", {s.N, s.C, s.H, s.W}, out_buffer);
   T* y = out.mutable_data();
@@ -297,9 +251,8 @@ py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const May
 
 template <class T>
 py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w,
-                                  const Geometry& g, const std::array<Index, 2>& output_pad, Method algorithm,
-                                  bool need_dx, bool need_dw, bool need_db) {
-  const ConvShape s = conv_transpose_shape("conv_transpose_backward", x, w, g, output_pad, algorithm);
+                                  const py::object& conv_param, bool need_dx, bool need_dw, bool need_db) {
+  const ConvShape s = conv_transpose_shape("conv_transpose_backward", x, w, conv_param);
   require_shape("conv_transpose_backward", "dout", dout, {s.N, s.C, s.H, s.W});
   const char* function = "conv_transpose_backward";
   MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
@@ -316,60 +269,6 @@ py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const
   return py::make_tuple(dx, dw, db);
 }
 
-struct PlainParam {
-  Geometry geometry;
-  Method algorithm;
-};
-
-// A whole number for both axes or a pair of them: false for anything else.
-bool read_pair(PyObject* value, Index& vertical, Index& horizontal) {
-  const auto read = [](PyObject* number, Index& to) {
-    int overflow = 0;
-    if (!PyLong_CheckExact(number)) return false;
-    to = PyLong_AsLongLongAndOverflow(number, &overflow);
-    return overflow == 0;
-  };
-  if (!PyTuple_CheckExact(value)) {
-    const bool good = read(value, vertical);
-    horizontal = vertical;
-    return good;
-  }
-  return PyTuple_GET_SIZE(value) == 2 && read(PyTuple_GET_ITEM(value, 0), vertical) &&
-         read(PyTuple_GET_ITEM(value, 1), horizontal);
-}
-
-// A conv_param of nothing but whole numbers, pairs of them and a name, as most are; nothing for others.
-std::optional<PlainParam> plain_param(py::handle param) {
-  if (!PyDict_CheckExact(param.ptr())) return std::nullopt;
-  static PyObject* const keys[] = {PyUnicode_InternFromString("stride"), PyUnicode_InternFromString("pad"),
-                                   PyUnicode_InternFromString("dilation"),
-                                   PyUnicode_InternFromString("groups"),
-                                   PyUnicode_InternFromString("algorithm")};
-  Index values[4][2] = {{1, 1}, {0, 0}, {1, 1}, {1, 1}};
-  PlainParam plain{{}, Method::automatic};
-  Py_ssize_t left = PyDict_GET_SIZE(param.ptr());
-  for (int i = 0; i < 5 && left > 0; ++i) {
-    PyObject* value = PyDict_GetItemWithError(param.ptr(), keys[i]);
-    if (value == nullptr) continue;
-    --left;
-    if (i < 4) {
-      const bool both_axes = i < 3;
-      if ((PyTuple_Check(value) && !both_axes) || !read_pair(value, values[i][0], values[i][1]))
-        return std::nullopt;
-      continue;
-    }
-    const auto algorithm = algorithm_named(value);
-    if (!algorithm) return std::nullopt;
-    plain.algorithm = *algorithm;
-  }
-  if (PyErr_Occurred() != nullptr) throw py::error_already_set();
-  const auto& [stride, pad, dilation, groups] = values;
-  if (left > 0) return std::nullopt;  // a key that is none of these
-  plain.geometry = {stride[0], stride[1],   pad[0],      pad[0],   pad[1],
-                    pad[1],    dilation[0], dilation[1], groups[0]};
-  return plain;
-}
-
 template <class T>
 Array<T> borrowed(py::handle array) {
   return py::reinterpret_borrow<Array<T>>(array);
@@ -379,37 +278,33 @@ MaybeArray<T> borrowed_or_null(py::handle array) {
   return array.is_none() ? std::nullopt : MaybeArray<T>(borrowed<T>(array));
 }
 
-// body(T(), conv_param) for the dtype T of `arrays` and b, which may be None; None where they or conv_param
-// need a closer look, which cnnlib.layers.conv takes.
+// body(T()) for the dtype T of `arrays` and b, which may be None; None where they need a closer look, which
+// cnnlib.layers.conv takes.
 template <std::size_t count, class Body>
-py::object if_plain(const std::array<py::handle, count>& arrays, py::handle b, py::handle param,
-                    const Body& body) {
+py::object if_ready(const std::array<py::handle, count>& arrays, py::handle b, const Body& body) {
   PyObject* dtype = ready_dtype(arrays.data(), count);
   if (dtype == nullptr || (!b.is_none() && ready_dtype(&b, 1) != dtype)) return py::none();
-  const auto plain = plain_param(param);
-  if (!plain) return py::none();
   static const PyObject* const single = py::dtype::of<float>().release().ptr();
-  return dtype == single ? body(float(), *plain) : body(double(), *plain);
+  return dtype == single ? body(float()) : body(double());
 }
 
-py::object plain_conv_forward(const char* function, py::handle x, py::handle w, py::handle b,
-                              py::handle conv_param, bool relu) {
-  return if_plain(std::array{x, w}, b, conv_param, [&](auto zero, const PlainParam& param) -> py::object {
+py::object ready_conv_forward(const char* function, py::handle x, py::handle w, py::handle b,
+                              const py::object& conv_param, bool relu) {
+  return if_ready(std::array{x, w}, b, [&](auto zero) -> py::object {
     using T = decltype(zero);
-    return conv_forward<T>(function, borrowed<T>(x), borrowed<T>(w), borrowed_or_null<T>(b), param.geometry,
-                           param.algorithm, relu, std::nullopt);
+    return conv_forward<T>(function, borrowed<T>(x), borrowed<T>(w), borrowed_or_null<T>(b), conv_param, relu,
+                           std::nullopt);
   });
 }
 
-py::object plain_conv_backward(const char* function, py::handle dout, py::handle x, py::handle w,
-                               py::handle b, py::handle conv_param, bool need_dx, bool need_dw,
+py::object ready_conv_backward(const char* function, py::handle dout, py::handle x, py::handle w,
+                               py::handle b, const py::object& conv_param, bool need_dx, bool need_dw,
                                bool need_db) {
-  return if_plain(
-      std::array{dout, x, w}, b, conv_param, [&](auto zero, const PlainParam& param) -> py::object {
-        using T = decltype(zero);
-        return conv_backward<T>(function, borrowed<T>(dout), borrowed<T>(x), borrowed<T>(w), param.geometry,
-                                param.algorithm, need_dx, need_dw, need_db && !b.is_none());
-      });
+  return if_ready(std::array{dout, x, w}, b, [&](auto zero) -> py::object {
+    using T = decltype(zero);
+    return conv_backward<T>(function, borrowed<T>(dout), borrowed<T>(x), borrowed<T>(w), conv_param, need_dx,
+                            need_dw, need_db && !b.is_none());
+  });
 }
 
 // (method, cost in cycles, tile, blocks, threads, scratch bytes, packed bytes, [(method, cycles), ...]) of a
@@ -419,30 +314,29 @@ py::tuple conv_plan(const ConvShape& s, Pass pass) {
   const ConvPlan plan = kernels<T>().conv_plan(s, pass);
   ConvCost costs[static_cast<int>(Method::count)];
   const int count = kernels<T>().conv_costs(s, pass, costs, static_cast<int>(Method::count));
-  const auto name = [](Method method) { return method_names[static_cast<int>(method)]; };
   py::list alternatives;
-  for (int i = 0; i < count; ++i) alternatives.append(py::make_tuple(name(costs[i].method), costs[i].cycles));
+  for (int i = 0; i < count; ++i) alternatives.append(py::make_tuple(name_of(costs[i].method), costs[i].cycles));
   py::dict blocks;
   for (const Block& block : plan.blocks)
     if (block.name != nullptr) blocks[block.name] = block.size;
-  return py::make_tuple(name(plan.method), plan.cost, py::make_tuple(plan.tile_rows, plan.tile_columns),
+  return py::make_tuple(name_of(plan.method), plan.cost, py::make_tuple(plan.tile_rows, plan.tile_columns),
                         blocks, plan.threads, plan.scratch_bytes, plan.packed_bytes, alternatives);
 }
 
 // The plans of the forward pass, dx and dw.
 template <class T>
-py::tuple conv_plans(const Array<T>& x, const Array<T>& w, const Geometry& g, Method algorithm) {
-  const ConvShape s = conv_shape("explain", x, w, g, algorithm);
+py::tuple conv_plans(const Array<T>& x, const Array<T>& w, const py::object& conv_param) {
+  const ConvShape s = conv_shape("explain", x, w, conv_param);
   return py::make_tuple(conv_plan<T>(s, Pass::forward), conv_plan<T>(s, Pass::input_gradient),
                         conv_plan<T>(s, Pass::weight_gradient));
 }
 
 }  // namespace
 
-void bind_plain_conv(py::module_& m) {
-  m.def("plain_conv_forward", &plain_conv_forward, py::arg("function"), py::arg("x"), py::arg("w"),
+void bind_ready_conv(py::module_& m) {
+  m.def("ready_conv_forward", &ready_conv_forward, py::arg("function"), py::arg("x"), py::arg("w"),
         py::arg("b"), py::arg("conv_param"), py::arg("relu"));
-  m.def("plain_conv_backward", &plain_conv_backward, py::arg("function"), py::arg("dout"), py::arg("x"),
+  m.def("ready_conv_backward", &ready_conv_backward, py::arg("function"), py::arg("dout"), py::arg("x"),
         py::arg("w"), py::arg("b"), py::arg("conv_param"), py::arg("need_dx"), py::arg("need_dw"),
         py::arg("need_db"));
 }
@@ -452,33 +346,33 @@ void bind_conv(py::module_& m) {
   const auto out = py::arg("out").noconvert() = py::none();
   const auto b = py::arg("b").noconvert().none(true);
   m.def("conv_forward", &conv_forward<T>, py::arg("function"), py::arg("x").noconvert(),
-        py::arg("w").noconvert(), b, py::arg("geometry"), py::arg("algorithm"), py::arg("relu") = false, out);
-  m.def("conv_plans", &conv_plans<T>, py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"),
-        py::arg("algorithm"));
+        py::arg("w").noconvert(), b, py::arg("conv_param"), py::arg("relu") = false, out);
+  m.def("conv_plans", &conv_plans<T>, py::arg("x").noconvert(), py::arg("w").noconvert(),
+        py::arg("conv_param"));
   m.def("conv_backward", &conv_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
-        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"), py::arg("algorithm"),
-        py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("conv_param"), py::arg("need_dx"),
+        py::arg("need_dw"), py::arg("need_db"));
   m.def("conv_bn_relu_train", &conv_bn_relu_train<T>, py::arg("function"), py::arg("x").noconvert(),
         py::arg("w").noconvert(), b, py::arg("gamma").noconvert(), py::arg("beta").noconvert(),
-        py::arg("eps"), py::arg("geometry"), py::arg("algorithm"));
+        py::arg("eps"), py::arg("conv_param"));
   m.def("conv_bn_relu_backward", &conv_bn_relu_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
         py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("a").noconvert(),
         py::arg("mean").noconvert(), py::arg("inv_std").noconvert(), py::arg("gamma").noconvert(),
-        py::arg("beta").noconvert(), py::arg("from_batch"), py::arg("geometry"), py::arg("algorithm"),
-        py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+        py::arg("beta").noconvert(), py::arg("from_batch"), py::arg("conv_param"), py::arg("need_dx"),
+        py::arg("need_dw"), py::arg("need_db"));
   m.def("conv_transpose_forward", &conv_transpose_forward<T>, py::arg("x").noconvert(),
-        py::arg("w").noconvert(), b, py::arg("geometry"), py::arg("output_pad"), py::arg("algorithm"), out);
+        py::arg("w").noconvert(), b, py::arg("conv_param"), out);
   m.def("conv_transpose_backward", &conv_transpose_backward<T>, py::arg("dout").noconvert(),
-        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("geometry"), py::arg("output_pad"),
-        py::arg("algorithm"), py::arg("need_dx"), py::arg("need_dw"), py::arg("need_db"));
+        py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("conv_param"), py::arg("need_dx"),
+        py::arg("need_dw"), py::arg("need_db"));
 }
 
 void bind_conv_algorithm(py::module_& m) {
-  py::list names;
-  for (const char* name : method_names) names.append(name);
-  m.attr("conv_methods") = py::tuple(names);
-  m.def("get_conv_algorithm", [] { return method_names[static_cast<int>(process_algorithm.load())]; });
-  m.def("set_conv_algorithm", [](Method name) { process_algorithm = name; }, py::arg("name"));
+  m.def("get_conv_algorithm", [] { return name_of(process_algorithm); });
+  m.def(
+      "set_conv_algorithm",
+      [](const py::object& name) { process_algorithm = algorithm_named("set_conv_algorithm", "name", name); },
+      py::arg("name"));
 }
 
 template void bind_conv<float>(py::module_&);

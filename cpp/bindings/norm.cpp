@@ -105,10 +105,8 @@ py::tuple batchnorm_backward(const char* function, const Array<T>& dout, const A
 template <class T>
 RowNormShape rownorm_shape(const char* function, const Array<T>& x, int ndim, Index groups) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
-  require(s.C >= 1 && s.S >= 1, [&] {
-    return std::string(function) + ": x has " + (ndim == 2 ? "no features" : "an empty image") +
-           ": its shape is " + text(x);
-  });
+  require(s.C >= 1 && s.S >= 1,
+          [&] { return std::string(function) + ": x has an empty dimension: its shape is " + text(x); });
   require(groups >= 1 && s.C % groups == 0, [&] {
     return std::string(function) + ": G must divide the channels: x is " + text(x) + ", G is " +
            std::to_string(groups);

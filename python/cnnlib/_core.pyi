@@ -10,7 +10,6 @@ eigen_version: str
 # Each call takes arrays of one type, C-contiguous; both types are overloads of one function.
 _T = TypeVar("_T", np.float32, np.float64)
 _Stats: TypeAlias = NDArray[np.float64]
-_ConvGeometry: TypeAlias = tuple[int, int, int, int, int, int, int, int, int]
 _PoolGeometry: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, int]
 _Gradients: TypeAlias = tuple[NDArray[_T] | None, NDArray[_T] | None, NDArray[_T] | None]
 
@@ -25,14 +24,14 @@ def release_buffers() -> None: ...
 def cgroup_memory_limit(membership: str, mount: str) -> int: ...
 def buffer_counts() -> tuple[int, int]: ...
 def get_conv_algorithm() -> str: ...
-def set_conv_algorithm(name: str) -> None: ...
+def set_conv_algorithm(name: object) -> None: ...
 def ready_dtype(
     names: tuple[str, ...], arrays: tuple[object, ...]
 ) -> np.dtype[np.float32] | np.dtype[np.float64] | None: ...
-def plain_conv_forward(
+def ready_conv_forward(
     function: str, x: object, w: object, b: object, conv_param: object, relu: bool
 ) -> NDArray[np.float32] | NDArray[np.float64] | None: ...
-def plain_conv_backward(
+def ready_conv_backward(
     function: str,
     dout: object,
     x: object,
@@ -48,8 +47,7 @@ def conv_forward(
     x: NDArray[_T],
     w: NDArray[_T],
     b: NDArray[_T] | None,
-    geometry: _ConvGeometry,
-    algorithm: str,
+    conv_param: object,
     relu: bool = False,
     out: NDArray[_T] | None = None,
 ) -> NDArray[_T]: ...
@@ -58,8 +56,7 @@ def conv_backward(
     dout: NDArray[_T],
     x: NDArray[_T],
     w: NDArray[_T],
-    geometry: _ConvGeometry,
-    algorithm: str,
+    conv_param: object,
     need_dx: bool,
     need_dw: bool,
     need_db: bool,
@@ -68,18 +65,14 @@ def conv_transpose_forward(
     x: NDArray[_T],
     w: NDArray[_T],
     b: NDArray[_T] | None,
-    geometry: _ConvGeometry,
-    output_pad: tuple[int, int],
-    algorithm: str,
+    conv_param: object,
     out: NDArray[_T] | None = None,
 ) -> NDArray[_T]: ...
 def conv_transpose_backward(
     dout: NDArray[_T],
     x: NDArray[_T],
     w: NDArray[_T],
-    geometry: _ConvGeometry,
-    output_pad: tuple[int, int],
-    algorithm: str,
+    conv_param: object,
     need_dx: bool,
     need_dw: bool,
     need_db: bool,
@@ -92,8 +85,7 @@ def conv_bn_relu_train(
     gamma: NDArray[_T],
     beta: NDArray[_T],
     eps: float,
-    geometry: _ConvGeometry,
-    algorithm: str,
+    conv_param: object,
 ) -> tuple[NDArray[_T], NDArray[_T], _Stats, _Stats, _Stats]: ...
 def conv_bn_relu_backward(
     function: str,
@@ -106,8 +98,7 @@ def conv_bn_relu_backward(
     gamma: NDArray[_T],
     beta: NDArray[_T],
     from_batch: bool,
-    geometry: _ConvGeometry,
-    algorithm: str,
+    conv_param: object,
     need_dx: bool,
     need_dw: bool,
     need_db: bool,

@@ -4,30 +4,12 @@ from __future__ import annotations
 
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
-from cnnlib._config import CONV_ALGORITHMS
-from cnnlib._params import check_keys, choice, integer, pads, pair, wanted
+from cnnlib._params import wanted
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
 from cnnlib.layers.caches import unpack
 
-_KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
 _GRADIENTS = ("dx", "dw", "db")
 _CACHE = ("x", "w", "b", "conv_param")
-
-
-def _geometry(function, param, x, w, keys=_KEYS, same=True):
-    """The compiled layers' geometry tuple, and the algorithm."""
-    check_keys(function, "conv_param", param, keys)
-    get = param.get
-    sh, sw = pair(function, "stride", get("stride", 1))
-    dh, dw = pair(function, "dilation", get("dilation", 1))
-    size = window = None
-    if x.ndim == w.ndim == 4:
-        window = (dh * (w.shape[2] - 1) + 1, dw * (w.shape[3] - 1) + 1)
-        size = x.shape[2:] if same else None
-    top, bottom, left, right = pads(function, get("pad", 0), size, window, (sh, sw))
-    groups = integer(function, "groups", get("groups", 1))
-    algorithm = choice(function, "algorithm", get("algorithm", "auto"), CONV_ALGORITHMS)
-    return (sh, sw, top, bottom, left, right, dh, dw, groups), algorithm
 
 
 def conv_forward(
@@ -72,13 +54,12 @@ def conv_forward(
 
 def _conv(function, x, w, b, conv_param, relu=False, out=None):
     if out is None:
-        y = _core.plain_conv_forward(function, x, w, b, conv_param, relu)
+        y = _core.ready_conv_forward(function, x, w, b, conv_param, relu)
         if y is not None:  # most calls
             return y
     (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
-    geometry, algorithm = _geometry(function, conv_param, x, w)
     out = prepare_out(function, out, dtype, x, w, b)
-    return result(_core.conv_forward(function, x, w, b, geometry, algorithm, relu, out), dtype)
+    return result(_core.conv_forward(function, x, w, b, conv_param, relu, out), dtype)
 
 
 def conv_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tuple[Wanted, Wanted, Wanted]:
@@ -110,19 +91,13 @@ def conv_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tupl
 def _conv_backward(function, dout, cache, needs):
     x, w, b, conv_param = unpack(function, cache, *_CACHE)
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    plain = _core.plain_conv_backward(function, dout, x, w, b, conv_param, need_dx, need_dw, need_db)
-    if plain is not None:  # most calls
-        return plain
+    grads = _core.ready_conv_backward(function, dout, x, w, b, conv_param, need_dx, need_dw, need_db)
+    if grads is not None:  # most calls
+        return grads
     (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
-    geometry, algorithm = _geometry(function, conv_param, x, w)
     need_db = need_db and b is not None
-    grads = _core.conv_backward(function, dout, x, w, geometry, algorithm, need_dx, need_dw, need_db)
+    grads = _core.conv_backward(function, dout, x, w, conv_param, need_dx, need_dw, need_db)
     return tuple(result(grad, dtype) for grad in grads)
-
-
-def _transpose_arguments(function, conv_param, x, w):
-    geometry, algorithm = _geometry(function, conv_param, x, w, (*_KEYS, "output_pad"), same=False)
-    return geometry, pair(function, "output_pad", conv_param.get("output_pad", 0)), algorithm
 
 
 def conv_transpose_forward(
@@ -162,9 +137,8 @@ def conv_transpose_forward(
     function = "conv_transpose_forward"
     arrays, dtype = prepare(function, ("x", "w", "b"), x, w, b)
     images, filters, bias = arrays
-    geometry, output_pad, algorithm = _transpose_arguments(function, conv_param, images, filters)
     buffer = prepare_out(function, out, dtype, *arrays)
-    y = _core.conv_transpose_forward(images, filters, bias, geometry, output_pad, algorithm, buffer)
+    y = _core.conv_transpose_forward(images, filters, bias, conv_param, buffer)
     return result(y, dtype), (x, w, b, conv_param)
 
 
@@ -197,9 +171,6 @@ def conv_transpose_backward(
     x, w, b, conv_param = unpack(function, cache, *_CACHE)
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
     (dy, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
-    geometry, output_pad, algorithm = _transpose_arguments(function, conv_param, x, w)
     need_db = need_db and b is not None
-    dx, dw, db = _core.conv_transpose_backward(
-        dy, x, w, geometry, output_pad, algorithm, need_dx, need_dw, need_db
-    )
+    dx, dw, db = _core.conv_transpose_backward(dy, x, w, conv_param, need_dx, need_dw, need_db)
     return result(dx, dtype), result(dw, dtype), result(db, dtype)

@@ -6,7 +6,7 @@ from cnnlib import _core
 from cnnlib._arrays import prepare_sandwich_backward, result
 from cnnlib._params import wanted
 from cnnlib.layers.caches import unpack
-from cnnlib.layers.conv import _CACHE, _GRADIENTS, _conv, _geometry
+from cnnlib.layers.conv import _CACHE, _GRADIENTS, _conv
 from cnnlib.layers.norm import (
     _batch_options,
     _batchnorm,
@@ -24,11 +24,8 @@ def _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, bn_param):
         a = _conv(function, x, w, b, conv_param)
         out, (_, *statistics) = _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
         return out, (conv_cache, ((a, *given[3:]), *statistics))
-    geometry, algorithm = _geometry(function, conv_param, x, w)
     running = _running_statistics(function, bn_param, w.shape[:1], x.dtype)
-    out, a, mean, var, inv_std = _core.conv_bn_relu_train(
-        function, x, w, b, gamma, beta, eps, geometry, algorithm
-    )
+    out, a, mean, var, inv_std = _core.conv_bn_relu_train(function, x, w, b, gamma, beta, eps, conv_param)
     bn_param["running_mean"], bn_param["running_var"] = _moved(function, running, (mean, var), momentum)
     return out, (conv_cache, ((a, *given[3:]), mean, inv_std, True))
 
@@ -41,8 +38,7 @@ def _conv_bn_relu_backward(function, dout, cache, needs):
     names = ("x", "w", "b", "gamma", "beta")
     arrays, dtype = prepare_sandwich_backward(function, dout, a, names, x, w, b, gamma, beta)
     dout, a, x, w, b, gamma, beta = arrays
-    geometry, algorithm = _geometry(function, conv_param, x, w)
     norm = mean, inv_std, gamma, beta, from_batch
     needs = need_dx, need_dw, need_db and b is not None
-    grads = _core.conv_bn_relu_backward(function, dout, x, w, a, *norm, geometry, algorithm, *needs)
+    grads = _core.conv_bn_relu_backward(function, dout, x, w, a, *norm, conv_param, *needs)
     return tuple(result(grad, dtype) for grad in grads)
