@@ -15,7 +15,7 @@ void elementwise(T* out, Index n, const Value& value) {
   parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
     write_vectors(out + begin, end - begin, past,
                   [&](Index i, Index count) { return value(begin + i, count); });
-    Simd<T>::fence();
+    store_fence();
   });
 }
 
@@ -31,7 +31,7 @@ template <class T>
 void relu_backward(const T* dout, const T* x, T* dx, Index n) {
   using S = Simd<T>;
   elementwise(dx, n, [=](Index i, Index count) {
-    return S::select(S::not_above(load_counted(x + i, count), S::zero()), S::zero(),
+    return S::select(S::less_equal(load_counted(x + i, count), S::zero()), S::zero(),
                      load_counted(dout + i, count));
   });
 }

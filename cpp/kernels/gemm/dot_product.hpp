@@ -6,11 +6,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // How many vectors of either side are multiplied with each other together.
-#if defined(__AVX512F__)
-constexpr int dots = 5;
-#else
-constexpr int dots = 3;
-#endif
+constexpr int dots = InstructionSet::dot_block;
 
 // Where the next vectors lie from the beginnings of both sides.
 struct VectorAt {

@@ -9,6 +9,13 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// The largest register block: rows of single values times vectors.
+constexpr int max_rows = InstructionSet::tile_rows;
+constexpr int tile_vectors = 2;
+
+template <class T>
+constexpr int tile_lanes = tile_vectors * Simd<T>::size;
+
 constexpr int most_vectors = 8;  // of a tile
 
 // Input besides that of a product, brought while its arithmetic units are busy: rows of a later b, as many as

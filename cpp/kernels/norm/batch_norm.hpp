@@ -32,7 +32,7 @@ void each_plane(const BatchNormShape& s, double cost, const Body& body) {
           body(c, k * s.S);
           if (++c == s.C) c = 0;
         }
-        Simd<T>::fence();
+        store_fence();
       },
       Order::backward);
 }

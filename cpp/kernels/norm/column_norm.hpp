@@ -87,7 +87,7 @@ void each_slice_of_rows(Index N, Index C, const Body& body) {
       N, std::max<Index>(1, 16384 / std::max<Index>(1, C)), double(C),
       [&](Index begin, Index end) {
         body(begin, end - begin);
-        Simd<T>::fence();
+        store_fence();
       },
       Order::backward);
 }

@@ -131,7 +131,7 @@ class ThroughRelu {
   explicit ThroughRelu(const Affine<T>& affine) : by(S::fill(affine.scale)), plus(S::fill(affine.shift)) {}
   // `d` is x - high.
   typename S::Packet operator()(typename S::Packet dout, typename S::Packet d) const {
-    return S::select(S::not_above(S::fma(d, by, plus), S::zero()), S::zero(), dout);
+    return S::select(S::less_equal(S::fma(d, by, plus), S::zero()), S::zero(), dout);
   }
 
  private:

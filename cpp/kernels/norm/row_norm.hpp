@@ -11,7 +11,7 @@ void each_norm_row(Index rows, Index size, const Body& body) {
   parallel_ranges(rows, std::max<Index>(1, 8192 / std::max<Index>(1, size)), 2.0 * double(size),
                   [&](Index begin, Index end) {
                     for (Index row = begin; row < end; ++row) body(row);
-                    Simd<T>::fence();
+                    store_fence();
                   });
 }
 
@@ -104,7 +104,7 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
       }
       for (Index j = 0; j < 2 * D; ++j) total[j] += double(run_gamma[j]);
     }
-    S::fence();
+    store_fence();
   });
   for (Index part = 1; part < parts; ++part)
     for (Index j = 0; j < 2 * D; ++j) totals[j] += totals[2 * part * D + j];

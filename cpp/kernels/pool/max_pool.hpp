@@ -26,12 +26,12 @@ bool max_pool_line(const T* corner, Index pitch, Index rows, Index OW, Index fir
       auto best = tap[0], column = first;  // of this row
 #pragma GCC unroll 2
       for (int kw = 1; kw < PW; ++kw) {
-        const auto wins = S::beats(tap[kw], best);
+        const auto wins = S::greater_or_nan(tap[kw], best);
         best = S::select(wins, tap[kw], best);
         column = S::select(wins, S::add(first, S::fill(T(kw))), column);
       }
       first = S::add(first, S::fill(T(PW)));
-      const auto wins = S::beats(best, most);
+      const auto wins = S::greater_or_nan(best, most);
       most = S::select(wins, best, most);
       place = S::select(wins, column, place);
     }
@@ -150,7 +150,7 @@ class PairedMaxima {
         const Index next = line + kh + 2;
         if (long_lines && next < s.H) prefetch(x + next * s.W + 2 * j, std::min(2 * n, s.W - 2 * j));
         below = maxima(x, line + kh, j);
-        const auto wins = S::beats(below.most, best.most);
+        const auto wins = S::greater_or_nan(below.most, best.most);
         best.most = S::select(wins, below.most, best.most);
         best.place = S::select(wins, S::add(below.place, S::fill(T(kh * PW))), best.place);
       }
@@ -178,7 +178,7 @@ class PairedMaxima {
     Maxima best{tap[0], S::zero()};
 #pragma GCC unroll 2
     for (int kw = 1; kw < PW; ++kw) {
-      const auto wins = S::beats(tap[kw], best.most);
+      const auto wins = S::greater_or_nan(tap[kw], best.most);
       best = {S::select(wins, tap[kw], best.most), S::select(wins, S::fill(T(kw)), best.place)};
     }
     return best;
@@ -186,7 +186,7 @@ class PairedMaxima {
 
   Packet columns(const T* row, Index at) const {
     return at + n <= s.W ? S::load(row + at)
-                         : S::load_some(row + at, 0, std::clamp<Index>(s.W - at, 0, n), least);
+                         : S::load_lanes(row + at, 0, std::clamp<Index>(s.W - at, 0, n), least);
   }
 
   static Maxima nothing() { return {S::fill(least), S::zero()}; }

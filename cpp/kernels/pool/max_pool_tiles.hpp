@@ -14,7 +14,7 @@ void greatest_of_tiles(const typename Simd<T>::Packet tap[4], typename Simd<T>::
   place = S::zero();
 #pragma GCC unroll 3
   for (int k = 1; k < 4; ++k) {
-    const auto wins = S::beats(tap[k], most);
+    const auto wins = S::greater_or_nan(tap[k], most);
     most = S::select(wins, tap[k], most);
     place = S::select(wins, S::fill(T(k)), place);
   }

@@ -14,7 +14,7 @@ bool past_caches(Index n) {
 // The vector at p, of which `count` lanes count and the others are `other`.
 template <class T>
 typename Simd<T>::Packet load_counted(const T* p, Index count, T other = T(0)) {
-  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_some(p, 0, count, other);
+  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count, other);
 }
 
 template <class T>
@@ -32,7 +32,7 @@ template <class T, class Value>
     constexpr Index bytes = S::size * sizeof(T);
     const Index ahead = (bytes - Index(reinterpret_cast<std::uintptr_t>(to)) % bytes) % bytes / sizeof(T);
     if (ahead > 0) S::store_lanes(to, value(i, std::min(ahead, n)), 0, std::min(ahead, n));
-    for (i = ahead; i + S::size <= n; i += S::size) S::stream(to + i, value(i, S::size));
+    for (i = ahead; i + S::size <= n; i += S::size) S::store_non_temporal(to + i, value(i, S::size));
   } else {
     for (; i + S::size <= n; i += S::size) S::store(to + i, value(i, S::size));
   }
