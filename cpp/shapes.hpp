@@ -9,6 +9,10 @@ namespace cnnlib {
 
 using Index = std::ptrdiff_t;
 
+// a / b rounded up, and a rounded up to a multiple of b: a >= 0, b > 0.
+constexpr Index ceil_div(Index a, Index b) { return (a + b - 1) / b; }
+constexpr Index round_up(Index a, Index b) { return ceil_div(a, b) * b; }
+
 enum class Algorithm { automatic, direct, winograd };
 
 // out (N, F, OH, OW) = x (N, C, H, W) correlated with w (F, C / groups, KH, KW).

@@ -37,10 +37,10 @@ void each_plane(const BatchNormShape& s, double cost, const Body& body) {
       Order::backward);
 }
 
-// Whole vectors of a large result, which may then be written past the caches.
+// The same for whole vectors of planes.
 template <class T>
-bool past_caches(const BatchNormShape& s) {
-  return past_caches<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
+bool use_non_temporal(const BatchNormShape& s) {
+  return use_non_temporal<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
 }
 
 // Adds each channel's values to its total.
@@ -93,10 +93,10 @@ void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, 
   const Scratch scratch(layout.bytes());
   Affine<T>* affine = piece.in(scratch.data());
   for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
-  const bool past = past_caches<T>(s);
+  const bool non_temporal = use_non_temporal<T>(s);
   each_plane<T>(s, 1, [&](Index c, Index at) {
-    relu ? affine[c].template apply<true>(x + at, y + at, s.S, past)
-         : affine[c].template apply<false>(x + at, y + at, s.S, past);
+    relu ? affine[c].template apply<true>(x + at, y + at, s.S, non_temporal)
+         : affine[c].template apply<false>(x + at, y + at, s.S, non_temporal);
   });
 }
 
@@ -148,9 +148,10 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
 template <class T, class Through>
 void plane_input_gradient(const T* dout, const T* x, const NormGradient<T>* gradient, T* dx,
                           const BatchNormShape& s, const Through& through) {
-  const bool past = past_caches<T>(s);
-  each_plane<T>(
-      s, 1, [&](Index c, Index at) { gradient[c].apply(dout + at, x + at, dx + at, s.S, past, through(c)); });
+  const bool non_temporal = use_non_temporal<T>(s);
+  each_plane<T>(s, 1, [&](Index c, Index at) {
+    gradient[c].apply(dout + at, x + at, dx + at, s.S, non_temporal, through(c));
+  });
 }
 
 // body(through): through(channel) for a batch norm whose y went through ReLU, if `beta` is given.

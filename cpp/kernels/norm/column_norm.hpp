@@ -57,7 +57,7 @@ void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
   column_run_sums(
       N, C,
       [&](Index first, Index at, Index lanes, Index, auto& a, auto& b) {
-        const auto d = S::sub(load_counted(x + at, lanes), load_counted(x + first, lanes));
+        const auto d = S::sub(load_first(x + at, lanes), load_first(x + first, lanes));
         a = S::add(a, d);
         b = S::fma(d, d, b);
       },
@@ -93,26 +93,26 @@ void each_slice_of_rows(Index N, Index C, const Body& body) {
 }
 
 // to[r * C + j] = value(factors(j, lanes), r * C + j, lanes) in `rows` rows of C columns. Some rows together
-// share the factors of a column, unless they go past the caches.
+// share the factors of a column, unless the stores are non-temporal.
 template <class T, class Factors, class Value>
-[[gnu::always_inline]] inline void write_rows(T* to, Index rows, Index C, bool past, const Factors& factors,
-                                              const Value& value) {
+[[gnu::always_inline]] inline void write_rows(T* to, Index rows, Index C, bool non_temporal,
+                                              const Factors& factors, const Value& value) {
   using S = Simd<T>;
   constexpr Index together = 4;
   Index r = 0;
-  for (; !past && r + together <= rows; r += together) {
+  for (; !non_temporal && r + together <= rows; r += together) {
     const auto column = [&](Index j, Index count) {
       const auto f = factors(j, count);
 #pragma GCC unroll 4
       for (Index at = r * C + j, k = 0; k < together; ++k, at += C)
-        store_counted(to + at, count, value(f, at, count));
+        store_first(to + at, count, value(f, at, count));
     };
     Index j = 0;
     for (; j + S::size <= C; j += S::size) column(j, S::size);
     if (j < C) column(j, C - j);
   }
   for (; r < rows; ++r)
-    write_vectors(to + r * C, C, past,
+    write_vectors(to + r * C, C, non_temporal,
                   [&](Index j, Index count) { return value(factors(j, count), r * C + j, count); });
 }
 
@@ -130,24 +130,23 @@ void column_normalize(const T* x, const double* mean, const double* inv_std, con
     scale[c] = a.scale;
     shift[c] = a.shift;
   }
-  const bool past = past_caches<T>(N * C) && C % S::size == 0;
+  const bool non_temporal = use_non_temporal<T>(N * C) && C % S::size == 0;
   struct Factors {
     typename S::Packet high, scale, shift;
   };
   each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
     const T* from = x + n * C;
     const auto factors = [=](Index j, Index count) {
-      return Factors{load_counted(high + j, count), load_counted(scale + j, count),
-                     load_counted(shift + j, count)};
+      return Factors{load_first(high + j, count), load_first(scale + j, count), load_first(shift + j, count)};
     };
     const auto value = [=](const Factors& f, Index at, Index count) {
-      return S::fma(S::sub(load_counted(from + at, count), f.high), f.scale, f.shift);
+      return S::fma(S::sub(load_first(from + at, count), f.high), f.scale, f.shift);
     };
     if (relu)
-      write_rows(y + n * C, rows, C, past, factors,
+      write_rows(y + n * C, rows, C, non_temporal, factors,
                  [=](const Factors& f, Index at, Index count) { return S::relu(value(f, at, count)); });
     else
-      write_rows(y + n * C, rows, C, past, factors, value);
+      write_rows(y + n * C, rows, C, non_temporal, factors, value);
   });
 }
 
@@ -169,9 +168,9 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
   column_run_sums(
       N, C,
       [&](Index, Index at, Index lanes, Index c, auto& a, auto& b) {
-        const auto g = load_counted(dout + at, lanes);
+        const auto g = load_first(dout + at, lanes);
         a = S::add(a, g);
-        b = S::fma(g, S::sub(load_counted(x + at, lanes), load_counted(high + c, lanes)), b);
+        b = S::fma(g, S::sub(load_first(x + at, lanes), load_first(high + c, lanes)), b);
       },
       partial);
   std::fill_n(sum, 2 * C, 0.0);
@@ -183,21 +182,21 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
     by_x[c] = g.by_x;
     constant[c] = g.constant;
   }
-  const bool past = past_caches<T>(N * C) && C % S::size == 0;
+  const bool non_temporal = use_non_temporal<T>(N * C) && C % S::size == 0;
   struct Factors {
     typename S::Packet high, by_dout, by_x, constant;
   };
   each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
     const T *grad = dout + n * C, *from = x + n * C;
     write_rows(
-        dx + n * C, rows, C, past,
+        dx + n * C, rows, C, non_temporal,
         [=](Index j, Index count) {
-          return Factors{load_counted(high + j, count), load_counted(by_dout + j, count),
-                         load_counted(by_x + j, count), load_counted(constant + j, count)};
+          return Factors{load_first(high + j, count), load_first(by_dout + j, count),
+                         load_first(by_x + j, count), load_first(constant + j, count)};
         },
         [=](const Factors& f, Index at, Index count) {
-          const auto d = S::sub(load_counted(from + at, count), f.high);
-          return S::fma(load_counted(grad + at, count), f.by_dout, S::fma(d, f.by_x, f.constant));
+          const auto d = S::sub(load_first(from + at, count), f.high);
+          return S::fma(load_first(grad + at, count), f.by_dout, S::fma(d, f.by_x, f.constant));
         });
   });
 }

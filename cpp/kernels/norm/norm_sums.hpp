@@ -79,10 +79,10 @@ Deviations deviations_of(const T* x, Index planes, Index size, Index stride) {
   each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
     const T* p = x + at;
     const Index first = std::min<Index>(S::size, run_size);
-    const T origin = S::sum(S::mul(load_counted(p, first, T(0)), S::fill(T(1) / T(first))));
+    const T origin = S::sum(S::mul(load_first(p, first), S::fill(T(1) / T(first))));
     const auto middle = S::fill(origin);
     const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
-      const auto d = S::sub(load_counted(p + i, count, origin), middle);
+      const auto d = S::sub(load_first(p + i, count, origin), middle);
       a = S::add(a, d);
       b = S::fma(d, d, b);
     });
@@ -98,11 +98,11 @@ struct Affine {
   Affine(double mean, double scale_, double shift_)
       : high(T(mean)), scale(T(scale_)), shift(T(shift_ - (mean - double(T(mean))) * scale_)) {}
   template <bool Relu>
-  void apply(const T* x, T* y, Index n, bool past_caches) const {
+  void apply(const T* x, T* y, Index n, bool non_temporal) const {
     using S = Simd<T>;
     const auto h = S::fill(high), by = S::fill(scale), plus = S::fill(shift);
-    write_vectors(y, n, past_caches, [&](Index i, Index count) {
-      const auto v = S::fma(S::sub(load_counted(x + i, count, T(0)), h), by, plus);
+    write_vectors(y, n, non_temporal, [&](Index i, Index count) {
+      const auto v = S::fma(S::sub(load_first(x + i, count), h), by, plus);
       return Relu ? S::relu(v) : v;
     });
   }
@@ -152,13 +152,13 @@ struct NormGradient {
   }
 
   template <class Through = Straight>
-  void apply(const T* dout, const T* x, T* dx, Index n, bool past_caches,
+  void apply(const T* dout, const T* x, T* dx, Index n, bool non_temporal,
              const Through& through = Through()) const {
     using S = Simd<T>;
     const auto h = S::fill(high), bd = S::fill(by_dout), bx = S::fill(by_x), c = S::fill(constant);
-    write_vectors(dx, n, past_caches, [&](Index i, Index count) {
-      const auto d = S::sub(load_counted(x + i, count, T(0)), h);
-      return S::fma(through(load_counted(dout + i, count, T(0)), d), bd, S::fma(d, bx, c));
+    write_vectors(dx, n, non_temporal, [&](Index i, Index count) {
+      const auto d = S::sub(load_first(x + i, count), h);
+      return S::fma(through(load_first(dout + i, count), d), bd, S::fma(d, bx, c));
     });
   }
 };
@@ -174,8 +174,8 @@ TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Inde
   each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
     const T *grad = dout + at, *from = x + at;
     const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
-      const auto d = S::sub(load_counted(from + i, count, high), middle);
-      const auto g = through(load_counted(grad + i, count, T(0)), d);
+      const auto d = S::sub(load_first(from + i, count, high), middle);
+      const auto g = through(load_first(grad + i, count), d);
       a = S::add(a, g);
       b = S::fma(g, d, b);
     });

@@ -28,8 +28,8 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
                      double* inv_std, const RowNormShape& s) {
   using S = Simd<T>;
   const Index size = s.channels * s.S;
-  const bool past = past_caches<T>(s.rows * size) && s.S % S::size == 0;
-  const bool past_by_row = past_caches<T>(s.rows * size) && size % S::size == 0;
+  const bool non_temporal = use_non_temporal<T>(s.rows * size) && s.S % S::size == 0;
+  const bool past_by_row = use_non_temporal<T>(s.rows * size) && size % S::size == 0;
   each_norm_row<T>(s.rows, size, [&](Index r) {
     const T* row = x + r * size;
     const Moments m = deviations_of(row, 1, size, size).moments();
@@ -39,14 +39,14 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
       const Affine<T> a(m.mean, inv_std[r], 0);
       const auto high = S::fill(a.high), scale = S::fill(a.scale), shift = S::fill(a.shift);
       return write_vectors(y + r * size, size, past_by_row, [&](Index c, Index count) {
-        const auto normal = S::fma(S::sub(load_counted(row + c, count), high), scale, shift);
-        return S::fma(normal, load_counted(gamma + c, count), load_counted(beta + c, count));
+        const auto normal = S::fma(S::sub(load_first(row + c, count), high), scale, shift);
+        return S::fma(normal, load_first(gamma + c, count), load_first(beta + c, count));
       });
     }
     for (Index c = 0; c < s.channels; ++c) {
       const Index channel = (r * s.channels + c) % s.C;
       const Affine<T> a(m.mean, inv_std[r] * double(gamma[channel]), double(beta[channel]));
-      a.template apply<false>(row + c * s.S, y + r * size + c * s.S, s.S, past);
+      a.template apply<false>(row + c * s.S, y + r * size + c * s.S, s.S, non_temporal);
     }
   });
 }
@@ -59,7 +59,8 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   using S = Simd<T>;
   constexpr Index run = 16;
   const int threads = threads_for(3.0 * N * D);
-  const bool past = past_caches<T>(N * D) && D % S::size == 0, requests = rows_from_memory<T>(D, N * D);
+  const bool non_temporal = use_non_temporal<T>(N * D) && D % S::size == 0,
+             requests = rows_from_memory<T>(D, N * D);
   const Index parts = std::clamp<Index>(N / run, 1, 16);
   Layout layout;
   const auto total_piece = layout.array<double>(checked_product(2 * parts, D));
@@ -80,9 +81,9 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
         TwoSums sums;
         each_run(1, D, D, [&](Index at, Index, Index size) {
           const auto part = run_sums<T>(1, size, size, [&](Index i, Index count, auto& a, auto& b) {
-            const auto g = S::mul(load_counted(grad + at + i, count), load_counted(gamma + at + i, count));
+            const auto g = S::mul(load_first(grad + at + i, count), load_first(gamma + at + i, count));
             a = S::add(a, g);
-            b = S::fma(g, S::sub(load_counted(row + at + i, count), high), b);
+            b = S::fma(g, S::sub(load_first(row + at + i, count), high), b);
           });
           sums.a += part.a;
           sums.b += part.b;
@@ -94,12 +95,12 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
         }
         const NormGradient<T> of(mean[n], inv_std[n], 1, sums.a / double(D), sums.b * inv_std[n] / double(D));
         const auto by_dout = S::fill(of.by_dout), by_x = S::fill(of.by_x), constant = S::fill(of.constant);
-        write_vectors(dx + n * D, D, past, [&](Index j, Index count) {
-          const auto g = load_counted(grad + j, count), d = S::sub(load_counted(row + j, count), high);
-          store_counted(run_beta + j, count, S::add(load_counted(run_beta + j, count), g));
-          store_counted(run_gamma + j, count,
-                        S::fma(g, S::fma(d, scale, shift), load_counted(run_gamma + j, count)));
-          return S::fma(S::mul(g, load_counted(gamma + j, count)), by_dout, S::fma(d, by_x, constant));
+        write_vectors(dx + n * D, D, non_temporal, [&](Index j, Index count) {
+          const auto g = load_first(grad + j, count), d = S::sub(load_first(row + j, count), high);
+          store_first(run_beta + j, count, S::add(load_first(run_beta + j, count), g));
+          store_first(run_gamma + j, count,
+                      S::fma(g, S::fma(d, scale, shift), load_first(run_gamma + j, count)));
+          return S::fma(S::mul(g, load_first(gamma + j, count)), by_dout, S::fma(d, by_x, constant));
         });
       }
       for (Index j = 0; j < 2 * D; ++j) total[j] += double(run_gamma[j]);
@@ -125,7 +126,7 @@ void rownorm_backward(const T* dout, const T* x, const double* mean, const doubl
   const auto piece = layout.array<TwoSums>(s.rows * s.channels), total_piece = layout.array<TwoSums>(s.C);
   const Scratch scratch(layout.bytes());
   TwoSums* sums = piece.in(scratch.data());
-  const bool past = past_caches<T>(s.rows * size) && s.S % Simd<T>::size == 0;
+  const bool non_temporal = use_non_temporal<T>(s.rows * size) && s.S % Simd<T>::size == 0;
   const bool requests = rows_from_memory<T>(size, s.rows * size);
   each_norm_row<T>(s.rows, size, [&](Index r) {
     const Index first = r * s.channels;
@@ -147,7 +148,7 @@ void rownorm_backward(const T* dout, const T* x, const double* mean, const doubl
         prefetch(x + at + size, s.S);
       }
       gradient.by_dout = T(inv_std[r] * double(scales[c]));
-      gradient.apply(dout + at, x + at, dx + at, s.S, past);
+      gradient.apply(dout + at, x + at, dx + at, s.S, non_temporal);
     }
   });
   TwoSums* total = total_piece.in(scratch.data());

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/arena.hpp"
-#include "kernels/simd/packet.hpp"
+#include "kernels/simd/loops.hpp"
 #include "parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -92,12 +92,6 @@ struct PaddedRows {
     if (j < columns) S::store_lanes(to + j, vector(j, columns - j), 0, columns - j);
   }
 };
-
-// The first lanes of the vector at p.
-template <class T>
-typename Simd<T>::Packet load_first(const T* p, Index count) {
-  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count);
-}
 
 // The output rows whose windows reach an input row, and with which of their rows.
 struct ReachingRows {

@@ -1,5 +1,4 @@
-// Squares of vectors turned in registers, and what is made of them: matrices turned, panels packed, lanes
-// added up.
+// Transposes: squares of vectors in registers, and from them matrices, packed panels, and sums of lanes.
 #pragma once
 
 #include "kernels/simd/packet.hpp"
@@ -79,8 +78,8 @@ template <class T>
 void transpose_freely(const T* src, Index src_stride, Index rows, Index cols, const T* end, T* dst,
                       Index dst_stride) {
   constexpr Index n = Simd<T>::size;
-  const Index padded = (rows + n - 1) / n * n;
-  if (src + (rows - 1) * src_stride + (cols + n - 1) / n * n > end) {
+  const Index padded = round_up(rows, n);
+  if (src + (rows - 1) * src_stride + round_up(cols, n) > end) {
     transpose(src, src_stride, rows, cols, dst, dst_stride);
     if (rows < padded)
       for (Index j = 0; j < cols; ++j) std::fill_n(dst + j * dst_stride + rows, padded - rows, T(0));
@@ -92,13 +91,20 @@ void transpose_freely(const T* src, Index src_stride, Index rows, Index cols, co
                           dst + j * dst_stride + i, dst_stride);
 }
 
-// dst[j * rows + i] = row(i)[j], i < rows, j < cols: a panel for the matrix kernel. Whole squares are
-// stored over the following columns, which are then written anew; `room` says how many columns follow
-// that the caller writes later (and may be read ahead), and what does not fit there goes one by one.
+// Packs a panel for the micro-kernel: dst[j * rows + i] = row(i)[j], i < rows, j < cols, so that the values
+// that one step multiplies lie side by side:
+//
+//   row(0)  a0 a1 a2 ..
+//   row(1)  b0 b1 b2 ..    ->    a0 b0 c0 | a1 b1 c1 | a2 b2 c2 | ..
+//   row(2)  c0 c1 c2 ..
+//
+// Whole squares are stored over the following columns, which are then written anew; `room` says how many
+// columns follow that the caller writes later (and may be read ahead), and what does not fit there goes one
+// by one.
 template <class T, class Row>
 void pack_panel(const Row& row, Index rows, Index cols, T* dst, Index room = 0) {
   constexpr Index n = Simd<T>::size;
-  const Index padded = (rows + n - 1) / n * n, spare = (padded - rows + rows - 1) / rows;
+  const Index padded = round_up(rows, n), spare = ceil_div(padded - rows, rows);
   Index j = 0;
   for (; j < cols && j + n + spare <= cols + room; j += n)
     for (Index i = padded - n; i >= 0; i -= n)
