@@ -1,4 +1,5 @@
-// Softmax with cross-entropy.
+// Softmax with cross-entropy of x (N, C) and labels y (N,): losses[n] = log(sum_c exp(x[n, c])) - x[n, y[n]],
+// dx = (softmax(x) - one-hot(y)) / N.
 #pragma once
 
 #include <cmath>

@@ -91,7 +91,7 @@ void adam_step(T* w, const T* dw, double scale_, T* v, T* a, double rate_, doubl
 template <class T>
 double sum_of_squares(const T* x, Index n) {
   constexpr Index lanes = 32;
-  const Index slices = (n + elementwise_slice - 1) / elementwise_slice;
+  const Index slices = ceil_div(n, elementwise_slice);
   Layout layout;
   const auto piece = layout.array<double>(slices);
   const Scratch scratch(layout.bytes());

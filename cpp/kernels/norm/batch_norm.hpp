@@ -1,4 +1,7 @@
-// Batch norm: of the planes of each channel, or of the columns of a matrix (S = 1).
+// Batch norm of x (N, C, S): y = (x - mean) / sqrt(var + eps) * gamma + beta with statistics (C,) over N and
+// S, and dx = gamma / sqrt(var + eps) * (dout - mean of dout - xhat * mean of dout * xhat), where xhat is y
+// before gamma and beta. A plane of a channel is S values side by side; with S = 1 x is a matrix, of which
+// column_norm.hpp takes the columns.
 #pragma once
 
 #include "kernels/elementwise/activations.hpp"
@@ -11,12 +14,13 @@ namespace cnnlib::CNNLIB_ISA {
 // channel, k = run * C + channel; add(channel, k) adds them up.
 template <class Partial, class Add>
 void each_channel_run(const BatchNormShape& s, double cost, const Partial& partial, const Add& add) {
-  const Index together = std::max<Index>(1, short_run / s.S), runs = (s.N + together - 1) / together;
-  parallel_ranges(runs * s.C, std::max<Index>(1, 8192 / (together * s.S)), cost * double(together * s.S),
+  const Index planes = std::max<Index>(1, short_run / s.S), runs = ceil_div(s.N, planes);
+  const Index run_values = planes * s.S;
+  parallel_ranges(runs * s.C, std::max<Index>(1, sum_slice / run_values), cost * double(run_values),
                   [&](Index begin, Index end) {
                     for (Index k = begin; k < end; ++k) {
-                      const Index n = k / s.C * together;
-                      partial(k, (n * s.C + k % s.C) * s.S, std::min(together, s.N - n));
+                      const Index n = k / s.C * planes;
+                      partial(k, (n * s.C + k % s.C) * s.S, std::min(planes, s.N - n));
                     }
                   });
   for (Index k = 0; k < runs * s.C; ++k) add(k % s.C, k);
@@ -26,7 +30,7 @@ void each_channel_run(const BatchNormShape& s, double cost, const Partial& parti
 template <class T, class Body>
 void each_plane(const BatchNormShape& s, double cost, const Body& body) {
   parallel_ranges(
-      s.N * s.C, std::max<Index>(1, 16384 / std::max<Index>(1, s.S)), cost * double(s.S),
+      s.N * s.C, std::max<Index>(1, write_slice / std::max<Index>(1, s.S)), cost * double(s.S),
       [&](Index begin, Index end) {
         for (Index k = begin, c = k % s.C; k < end; ++k) {
           body(c, k * s.S);
@@ -137,10 +141,7 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
         const Index c = k % s.C;
         partial[k] = gradient_sums(dout + at, x + at, mean[c], planes, s.S, s.C * s.S, through(c));
       },
-      [&](Index c, Index k) {
-        total[c].a += partial[k].a;
-        total[c].b += partial[k].b;
-      });
+      [&](Index c, Index k) { total[c].add(partial[k]); });
   for (Index c = 0; c < s.C; ++c)
     gradient[c] = finish_sums(c, total[c], mean, inv_std, gamma, dgamma, dbeta, from_batch ? n_values : 0);
 }
@@ -158,13 +159,13 @@ void plane_input_gradient(const T* dout, const T* x, const NormGradient<T>* grad
 template <class T, class Body>
 void with_through(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index C,
                   const Body& body) {
-  if (beta == nullptr) return body([](Index) { return Straight(); });
+  if (beta == nullptr) return body([](Index) { return Identity(); });
   Layout layout;
   const auto piece = layout.array<Affine<T>>(C);
   const Scratch scratch(layout.bytes());
   Affine<T>* affine = piece.in(scratch.data());
   for (Index c = 0; c < C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
-  body([&](Index c) { return ThroughRelu<T>(affine[c]); });
+  body([&](Index c) { return ReluGradient<T>(affine[c]); });
 }
 
 // `beta` where a ReLU followed, through which dout has to pass, else null.

@@ -14,8 +14,16 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// Values of a task: many times what starting it costs.
+constexpr Index sum_slice = 8192, write_slice = 16384;
+
 struct TwoSums {
   double a = 0, b = 0;
+
+  void add(const TwoSums& more) {
+    a += more.a;
+    b += more.b;
+  }
 };
 
 // run(position, planes, size) for parts of at most short_run values of `planes` planes of `size` values that
@@ -23,8 +31,8 @@ struct TwoSums {
 template <class Run>
 void each_run(Index planes, Index size, Index stride, const Run& run) {
   if (size < short_run) {
-    const Index together = short_run / std::max<Index>(1, size);
-    for (Index n = 0; n < planes; n += together) run(n * stride, std::min(together, planes - n), size);
+    const Index run_planes = short_run / std::max<Index>(1, size);
+    for (Index n = 0; n < planes; n += run_planes) run(n * stride, std::min(run_planes, planes - n), size);
     return;
   }
   for (Index n = 0; n < planes; ++n)
@@ -35,7 +43,7 @@ void each_run(Index planes, Index size, Index stride, const Run& run) {
 template <class T, class Body>
 [[gnu::always_inline]] inline TwoSums run_sums(Index planes, Index size, Index stride, const Body& body) {
   using S = Simd<T>;
-  constexpr int chains = 4;
+  constexpr int chains = 4;  // of additions, which hide their latency
   typename S::Packet a[chains], b[chains];
   for (int k = 0; k < chains; ++k) a[k] = b[k] = S::zero();
   for (Index n = 0; n < planes; ++n) {
@@ -114,21 +122,22 @@ Affine<T> forward_affine(const double* mean, const double* inv_std, const T* gam
   return Affine<T>(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
 }
 
-// What of dout reaches y, where y is the result.
-struct Straight {
+// The gradient of x-hat * gamma + beta from that of the result, where that is the result itself.
+struct Identity {
   template <class Packet>
   Packet operator()(Packet dout, Packet) const {
     return dout;
   }
 };
 
-// The same where y went through ReLU. It is computed anew: reading it would cost as much as reading x.
+// The same where the result is its ReLU. Its sign is computed anew: reading it would cost as much as reading
+// x.
 template <class T>
-class ThroughRelu {
+class ReluGradient {
   using S = Simd<T>;
 
  public:
-  explicit ThroughRelu(const Affine<T>& affine) : by(S::fill(affine.scale)), plus(S::fill(affine.shift)) {}
+  explicit ReluGradient(const Affine<T>& affine) : by(S::fill(affine.scale)), plus(S::fill(affine.shift)) {}
   // `d` is x - high.
   typename S::Packet operator()(typename S::Packet dout, typename S::Packet d) const {
     return S::select(S::less_equal(S::fma(d, by, plus), S::zero()), S::zero(), dout);
@@ -151,7 +160,7 @@ struct NormGradient {
     constant = T(-gamma * inv_std * mean_dout + gamma * inv_std * inv_std * mean_dot * low);
   }
 
-  template <class Through = Straight>
+  template <class Through = Identity>
   void apply(const T* dout, const T* x, T* dx, Index n, bool non_temporal,
              const Through& through = Through()) const {
     using S = Simd<T>;
@@ -164,7 +173,7 @@ struct NormGradient {
 };
 
 // sum dout and sum dout * (x - mean), from the sums around the T nearest to the mean.
-template <class T, class Through = Straight>
+template <class T, class Through = Identity>
 TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Index size, Index stride,
                       const Through& through = Through()) {
   using S = Simd<T>;
@@ -179,8 +188,7 @@ TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Inde
       a = S::add(a, g);
       b = S::fma(g, d, b);
     });
-    total.a += sums.a;
-    total.b += sums.b;
+    total.add(sums);
   });
   total.b -= total.a * (mean - double(high));
   return total;
