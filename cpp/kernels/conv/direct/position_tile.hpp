@@ -17,7 +17,7 @@ enum class Asks { nothing, next_positions, later };
 template <class T, int R, int V, Asks asks>
 void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step, bool add,
                         const T* later, Index every) {
-  SpreadTile<T, R, V> sums;
+  BroadcastTile<T, R, V> sums;
   Index until_next = 1;
   for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) {
     if constexpr (asks == Asks::next_positions) prefetch(x + offset[k] + 2 * R, R);

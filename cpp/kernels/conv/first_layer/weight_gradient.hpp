@@ -23,7 +23,7 @@ class WeightGradientFewChannels {
     g.pair_offsets(offset);
   }
 
-  static bool leaves_room(const WeightGradient<T>& g) { return g.C * g.taps % dots != 0; }
+  static bool leaves_room(const WeightGradient<T>& g) { return g.C * g.taps % dot_block != 0; }
 
   // Adds one block of output positions of an image (of one group) to the running sums, or starts them.
   void add(Index image, Index oh, Index ow, Index rows, Index cols, bool start, int slot, const T* x,
@@ -47,15 +47,16 @@ class WeightGradientFewChannels {
     for (Index block = 0; block < filters.count; ++block) {
       const Index f = filters.first(block), height = filters.rows(block);
       const auto kernel = dot_kernel<T>(height);
-      for (Index k = 0; k < pair_blocks * dots; k += dots, sum += height * dots * S::size) {
+      for (Index k = 0; k < pair_blocks * dot_block; k += dot_block, sum += height * dot_block * S::size) {
         if (fetches) {  // the next filters' rows arrive while these are multiplied
           const Index share = rows * g.OW / pair_blocks + 1;
           for (Index i = 0; i < height; ++i)
-            prefetch(grad + (f + height + i) * positions + k / dots * share, share);
+            prefetch(grad + (f + height + i) * positions + k / dot_block * share, share);
         }
-        const T *from_grad[dots], *from_image[dots];
+        const T *from_grad[dot_block], *from_image[dot_block];
         for (Index i = 0; i < height; ++i) from_grad[i] = grad + (f + i) * positions;
-        for (Index i = 0; i < dots; ++i) from_image[i] = staged + (k + i < pairs ? offset[k + i] : ones_at);
+        for (Index i = 0; i < dot_block; ++i)
+          from_image[i] = staged + (k + i < pairs ? offset[k + i] : ones_at);
         kernel(from_grad, from_image, at, rows * whole, partial, cols % S::size, start, sum);
       }
     }
@@ -74,8 +75,10 @@ class WeightGradientFewChannels {
     for (Index group = 0; group < g.s.groups; ++group)
       for (Index block = 0; block < filters.count; ++block) {
         const Index height = filters.rows(block);
-        const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dots;
-        const auto total = [&](Index i, Index k) { return sum[(k / dots * height + i) * dots + k % dots]; };
+        const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dot_block;
+        const auto total = [&](Index i, Index k) {
+          return sum[(k / dot_block * height + i) * dot_block + k % dot_block];
+        };
         for (Index i = 0; i < height; ++i) {
           for (Index k = 0; k < pairs; ++k) *dw++ = total(i, k);
           if (db != nullptr) *db++ = total(i, pairs);
@@ -89,12 +92,12 @@ class WeightGradientFewChannels {
   Index parts;
   int threads;
   Index pairs = with_dw ? g.C * g.taps : 0;
-  Index pair_blocks = (pairs + leaves_room(g) + dots - 1) / dots;
-  Panels filters{g.F, dots};
+  Index pair_blocks = (pairs + leaves_room(g) + dot_block - 1) / dot_block;
+  Panels filters{g.F, dot_block};
   // What comes from a cache (up to a quarter of what is written past them) costs less than asking for it; so
   // does what few products share, from memory too.
-  bool fetches = g.taps > 1 && past_caches<T>(4 * g.s.N * g.s.F * g.OH * g.OW);
-  Index sum_count = g.F * pair_blocks * dots;  // [block of filters][block of pairs][filter][pair]
+  bool fetches = g.taps > 1 && use_non_temporal<T>(4 * g.s.N * g.s.F * g.OH * g.OW);
+  Index sum_count = g.F * pair_blocks * dot_block;  // [block of filters][block of pairs][filter][pair]
   Index ones_at = g.C * g.staging.channel_size + S::size;
   Index ones_size = leaves_room(g) ? g.positions.rows * g.staging.pitch + S::size : 0;
   Index staged_size = ones_at + ones_size;
