@@ -315,7 +315,8 @@ py::tuple conv_plan(const ConvShape& s, Pass pass) {
   ConvCost costs[static_cast<int>(Method::count)];
   const int count = kernels<T>().conv_costs(s, pass, costs, static_cast<int>(Method::count));
   py::list alternatives;
-  for (int i = 0; i < count; ++i) alternatives.append(py::make_tuple(name_of(costs[i].method), costs[i].cycles));
+  for (int i = 0; i < count; ++i)
+    alternatives.append(py::make_tuple(name_of(costs[i].method), costs[i].cycles));
   py::dict blocks;
   for (const Block& block : plan.blocks)
     if (block.name != nullptr) blocks[block.name] = block.size;

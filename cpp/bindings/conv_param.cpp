@@ -8,7 +8,7 @@
 namespace cnnlib {
 namespace {
 
-constexpr Index limit = Index{1} << 31;                                    // of a step or a padding
+constexpr Index limit = Index{1} << 31;  // of a step or a padding
 constexpr const char* keys[] = {"stride", "pad",       "dilation",
                                 "groups", "algorithm", "output_pad"};  // the last if transposed
 enum Key { stride, pad, dilation, groups, algorithm, output_pad, key_count };
@@ -173,9 +173,8 @@ Method algorithm_named(const char* function, const char* key, py::handle name) {
   if (!PyUnicode_Check(name.ptr()))
     throw py::type_error(std::string(function) + ": " + key + " must be a string, got " + shown(name));
   std::string known;
-  for (int i = 0; i < 3; ++i) {
-    if (PyUnicode_CompareWithASCIIString(name.ptr(), method_names[i]) == 0)
-      return static_cast<Method>(i);
+  for (int i = 0; i < static_cast<int>(Method::count); ++i) {
+    if (PyUnicode_CompareWithASCIIString(name.ptr(), method_names[i]) == 0) return static_cast<Method>(i);
     known += std::string(i > 0 ? ", '" : "'") + method_names[i] + "'";
   }
   refuse(function, std::string(key) + " must be one of " + known + ", got " + shown(name));

@@ -8,7 +8,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 // Adds up what a kernel needs, then hands the pieces out in the same order:
 //   Layout layout;
-//   const auto panel = layout.array<T>(n);      // reserves, with room for vectors past the end
+//   const auto panel = layout.array<T>(n);      // reserves, with room for a vector behind the last value
 //   const auto tile = layout.per_thread<T>(threads, n);
 //   Scratch scratch(layout.bytes());
 //   T* p = panel.in(scratch.data());

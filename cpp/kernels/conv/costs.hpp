@@ -138,7 +138,7 @@ template <class T>
 double cost_dot_products(const ConvShape& s) {
   constexpr double block_positions = 1024;
   const GroupSizes<T> g(s);
-  const double sums = double(round_up(g.F, dots)) * double(round_up(g.C * g.taps + 1, dots));
+  const double sums = double(round_up(g.F, dot_block)) * double(round_up(g.C * g.taps + 1, dot_block));
   const Index row_vectors = pointwise(s) ? g.vectors(g.positions) : s.OH * g.vectors(s.OW);
   const double bytes = sums * sizeof(T) * Simd<T>::size;
   const double blocks = std::max(1.0, double(g.positions) / block_positions);

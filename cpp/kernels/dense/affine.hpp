@@ -1,4 +1,4 @@
-// The affine layer.
+// The affine layer: out = x * w + b and its gradients, by the matrix product.
 #pragma once
 
 #include "kernels/gemm/operands.hpp"
@@ -15,14 +15,13 @@ void affine_forward(const T* x, const T* w, const T* b, T* out, const DenseShape
 template <class T>
 void column_sums(const T* x, Index rows, Index columns, T* to) {
   using S = Simd<T>;
-  constexpr Index run = 64;
+  constexpr Index run = 64;  // rows
   parallel_ranges(columns, S::size, double(rows) / 8, [&](Index begin, Index end) {
     double totals[S::size] = {};
     for (Index first = 0; first < rows; first += run) {
       auto sum = S::zero();
       for (Index i = first; i < std::min(rows, first + run); ++i)
-        sum = S::add(sum, end - begin == S::size ? S::load(x + i * columns + begin)
-                                                 : S::load_lanes(x + i * columns + begin, 0, end - begin));
+        sum = S::add(sum, load_first(x + i * columns + begin, end - begin));
       T part[S::size];
       S::store(part, sum);
       for (Index j = 0; j < S::size; ++j) totals[j] += double(part[j]);

@@ -1,4 +1,5 @@
-// Softmax with cross-entropy.
+// Softmax with cross-entropy of x (N, C) and labels y (N,): losses[n] = log(sum_c exp(x[n, c])) - x[n, y[n]],
+// dx = (softmax(x) - one-hot(y)) / N.
 #pragma once
 
 #include <cmath>
@@ -30,12 +31,12 @@ bool exponentials(const T* x, Index n, T& most, T* e, double& total) {
     check = S::fma(v, S::zero(), check);  // NaN from NaN and infinities
   }
   if (rest > 0) {
-    const auto v = S::load_some(x + whole, 0, rest, x[0]);
+    const auto v = S::load_lanes(x + whole, 0, rest, x[0]);
     highest = S::max(highest, v);
     check = S::fma(v, S::zero(), check);
   }
   if (S::sum(check) != T(0)) return false;
-  most = S::greatest(highest);
+  most = S::max_of_lanes(highest);
   const auto shift = S::fill(most);
   total = 0;
   for (Index begin = 0; begin < n; begin += short_run) {
@@ -48,7 +49,7 @@ bool exponentials(const T* x, Index n, T& most, T* e, double& total) {
       sum = S::add(sum, v);
     }
     if (c < end) {
-      const auto v = S::exp(S::sub(S::load_some(x + c, 0, end - c, most), shift));
+      const auto v = S::exp(S::sub(S::load_lanes(x + c, 0, end - c, most), shift));
       S::store_lanes(e + c, v, 0, end - c);
       sum = S::add(sum, S::load_lanes(e + c, 0, end - c));
     }

@@ -6,16 +6,16 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr Index elementwise_slice = 1 << 15;
+constexpr Index elementwise_slice = 1 << 15;  // values of a task: many times what starting it costs
 
 // out[i] = value(i, lanes) for all vectors of [0, n), in parallel.
 template <class T, class Value>
 void elementwise(T* out, Index n, const Value& value) {
-  const bool past = past_caches<T>(n);
+  const bool non_temporal = use_non_temporal<T>(n);
   parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
-    write_vectors(out + begin, end - begin, past,
+    write_vectors(out + begin, end - begin, non_temporal,
                   [&](Index i, Index count) { return value(begin + i, count); });
-    Simd<T>::fence();
+    store_fence();
   });
 }
 
@@ -23,7 +23,7 @@ void elementwise(T* out, Index n, const Value& value) {
 template <class T>
 void relu_forward(const T* x, T* out, Index n) {
   using S = Simd<T>;
-  elementwise(out, n, [=](Index i, Index count) { return S::relu(load_counted(x + i, count)); });
+  elementwise(out, n, [=](Index i, Index count) { return S::relu(load_first(x + i, count)); });
 }
 
 // dx = 0 where x <= 0, else dout.
@@ -31,8 +31,8 @@ template <class T>
 void relu_backward(const T* dout, const T* x, T* dx, Index n) {
   using S = Simd<T>;
   elementwise(dx, n, [=](Index i, Index count) {
-    return S::select(S::not_above(load_counted(x + i, count), S::zero()), S::zero(),
-                     load_counted(dout + i, count));
+    return S::select(S::less_equal(load_first(x + i, count), S::zero()), S::zero(),
+                     load_first(dout + i, count));
   });
 }
 
@@ -41,7 +41,7 @@ template <class T>
 void add(const T* a, const T* b, T* out, Index n) {
   using S = Simd<T>;
   elementwise(out, n, [=](Index i, Index count) {
-    return S::add(load_counted(a + i, count), load_counted(b + i, count));
+    return S::add(load_first(a + i, count), load_first(b + i, count));
   });
 }
 
@@ -49,7 +49,7 @@ template <class T>
 void add_relu(const T* a, const T* b, T* out, Index n) {
   using S = Simd<T>;
   elementwise(out, n, [=](Index i, Index count) {
-    return S::relu(S::add(load_counted(a + i, count), load_counted(b + i, count)));
+    return S::relu(S::add(load_first(a + i, count), load_first(b + i, count)));
   });
 }
 
@@ -58,7 +58,7 @@ template <class T>
 void multiply(const T* a, const T* b, T* out, Index n) {
   using S = Simd<T>;
   elementwise(out, n, [=](Index i, Index count) {
-    return S::mul(load_counted(a + i, count), load_counted(b + i, count));
+    return S::mul(load_first(a + i, count), load_first(b + i, count));
   });
 }
 

@@ -26,8 +26,8 @@ void sgd_step(T* w, const T* dw, double scale_, double rate_, Index n) {
   using S = Simd<T>;
   const auto scale = S::fill(T(scale_)), rate = S::fill(T(rate_));
   each_vector<T>(n, 1, [=](Index i, Index count) {
-    const auto g = S::mul(load_counted(dw + i, count), scale);
-    store_counted(w + i, count, S::sub(load_counted(w + i, count), S::mul(rate, g)));
+    const auto g = S::mul(load_first(dw + i, count), scale);
+    store_first(w + i, count, S::sub(load_first(w + i, count), S::mul(rate, g)));
   });
 }
 
@@ -39,12 +39,12 @@ void momentum_step(T* w, const T* dw, double scale_, T* velocity, double rate_, 
   using S = Simd<T>;
   const auto scale = S::fill(T(scale_)), rate = S::fill(T(rate_)), momentum = S::fill(T(momentum_));
   each_vector<T>(n, 2, [=](Index i, Index count) {
-    const auto g = S::mul(load_counted(dw + i, count), scale);
-    const auto old = load_counted(velocity + i, count);
+    const auto g = S::mul(load_first(dw + i, count), scale);
+    const auto old = load_first(velocity + i, count);
     const auto v = S::sub(S::mul(momentum, old), S::mul(rate, g));
     const auto step = nesterov ? S::fma(momentum, S::sub(v, old), v) : v;
-    store_counted(w + i, count, S::add(load_counted(w + i, count), step));
-    store_counted(velocity + i, count, v);
+    store_first(w + i, count, S::add(load_first(w + i, count), step));
+    store_first(velocity + i, count, v);
   });
 }
 
@@ -56,11 +56,11 @@ void rmsprop_step(T* w, const T* dw, double scale_, T* a, double rate_, double d
   const auto scale = S::fill(T(scale_)), rate = S::fill(T(rate_)), epsilon = S::fill(T(epsilon_));
   const auto decay = S::fill(T(decay_)), fresh = S::fill(T(1 - decay_));
   each_vector<T>(n, 4, [=](Index i, Index count) {
-    const auto g = S::mul(load_counted(dw + i, count), scale);
-    const auto second = S::fma(S::mul(fresh, g), g, S::mul(decay, load_counted(a + i, count)));
+    const auto g = S::mul(load_first(dw + i, count), scale);
+    const auto second = S::fma(S::mul(fresh, g), g, S::mul(decay, load_first(a + i, count)));
     const auto step = S::div(S::mul(rate, g), S::add(S::sqrt(second), epsilon));
-    store_counted(a + i, count, second);
-    store_counted(w + i, count, S::sub(load_counted(w + i, count), step));
+    store_first(a + i, count, second);
+    store_first(w + i, count, S::sub(load_first(w + i, count), step));
   });
 }
 
@@ -77,13 +77,13 @@ void adam_step(T* w, const T* dw, double scale_, T* v, T* a, double rate_, doubl
   const auto rate = S::fill(T(rate_ / (1 - std::pow(beta1_, double(t)))));
   const auto correction = S::fill(T(1 / (1 - std::pow(beta2_, double(t)))));
   each_vector<T>(n, 4, [=](Index i, Index count) {
-    const auto g = S::mul(load_counted(dw + i, count), scale);
-    const auto first = S::fma(fresh1, g, S::mul(beta1, load_counted(v + i, count)));
-    const auto second = S::fma(S::mul(fresh2, g), g, S::mul(beta2, load_counted(a + i, count)));
+    const auto g = S::mul(load_first(dw + i, count), scale);
+    const auto first = S::fma(fresh1, g, S::mul(beta1, load_first(v + i, count)));
+    const auto second = S::fma(S::mul(fresh2, g), g, S::mul(beta2, load_first(a + i, count)));
     const auto step = S::div(S::mul(rate, first), S::add(S::sqrt(S::mul(second, correction)), epsilon));
-    store_counted(v + i, count, first);
-    store_counted(a + i, count, second);
-    store_counted(w + i, count, S::sub(S::mul(keep, load_counted(w + i, count)), step));
+    store_first(v + i, count, first);
+    store_first(a + i, count, second);
+    store_first(w + i, count, S::sub(S::mul(keep, load_first(w + i, count)), step));
   });
 }
 
@@ -91,7 +91,7 @@ void adam_step(T* w, const T* dw, double scale_, T* v, T* a, double rate_, doubl
 template <class T>
 double sum_of_squares(const T* x, Index n) {
   constexpr Index lanes = 32;
-  const Index slices = (n + elementwise_slice - 1) / elementwise_slice;
+  const Index slices = ceil_div(n, elementwise_slice);
   Layout layout;
   const auto piece = layout.array<double>(slices);
   const Scratch scratch(layout.bytes());

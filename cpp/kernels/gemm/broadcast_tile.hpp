@@ -1,4 +1,5 @@
-// A tile in registers whose rows are single values, spread over the lanes of vectors.
+// A tile of sums in registers whose rows are broadcast values: the micro-kernel's step, for kernels that find
+// both operands themselves.
 #pragma once
 
 #include "kernels/simd/packet.hpp"
@@ -7,11 +8,11 @@ namespace cnnlib::CNNLIB_ISA {
 
 // sum[m][v], m < R, v < V vectors.
 template <class T, int R, int V>
-struct SpreadTile {
+struct BroadcastTile {
   using S = Simd<T>;
   typename S::Packet sum[R][V];
 
-  [[gnu::always_inline]] SpreadTile() {
+  [[gnu::always_inline]] BroadcastTile() {
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 4

@@ -1,47 +1,44 @@
-// Dot products of several vectors with several others, where both lie along the sum.
+// Dot products of several vectors with several others, both of which lie along the sum in memory: nothing has
+// to be packed, and the lanes of each sum are added up at the end (S::sum, sum_each).
 #pragma once
 
 #include "kernels/gemm/micro_kernel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// How many vectors of either side are multiplied with each other together.
-#if defined(__AVX512F__)
-constexpr int dots = 5;
-#else
-constexpr int dots = 3;
-#endif
+// A register block multiplies this number of vectors with as many others.
+constexpr int dot_block = InstructionSet::dot_block;
 
 // Where the next vectors lie from the beginnings of both sides.
 struct VectorAt {
   Index left, right;
 };
 
-// sums[r][v] (+)= over the vectors of left[r] * right[v], lane by lane, r < R, v < dots. The last `partial`
-// vectors have `lanes` lanes each.
+// sums[r][v] (+)= over the vectors of left[r] * right[v], lane by lane, r < R, v < dot_block. The last
+// `partial` vectors have `lanes` lanes each.
 template <class T, int R>
 void add_dot_products(const T* const* left, const T* const* right, const VectorAt* at, Index whole,
                       Index partial, Index lanes, bool start, T* sums) {
   using S = Simd<T>;
-  typename S::Packet sum[R][dots];
-  const T *g[R], *x[dots];
+  typename S::Packet sum[R][dot_block];
+  const T *g[R], *x[dot_block];
 #pragma GCC unroll 5
-  for (int v = 0; v < dots; ++v) x[v] = right[v];
+  for (int v = 0; v < dot_block; ++v) x[v] = right[v];
 #pragma GCC unroll 5
   for (int r = 0; r < R; ++r) {
     g[r] = left[r];
 #pragma GCC unroll 5
-    for (int v = 0; v < dots; ++v) sum[r][v] = S::zero();
+    for (int v = 0; v < dot_block; ++v) sum[r][v] = S::zero();
   }
   const auto step = [&](const auto& load, const VectorAt& p) {
-    typename S::Packet xv[dots];
+    typename S::Packet xv[dot_block];
 #pragma GCC unroll 5
-    for (int v = 0; v < dots; ++v) xv[v] = load(x[v] + p.right);
+    for (int v = 0; v < dot_block; ++v) xv[v] = load(x[v] + p.right);
 #pragma GCC unroll 5
     for (int r = 0; r < R; ++r) {
       const auto gv = load(g[r] + p.left);
 #pragma GCC unroll 5
-      for (int v = 0; v < dots; ++v) sum[r][v] = S::fma(gv, xv[v], sum[r][v]);
+      for (int v = 0; v < dot_block; ++v) sum[r][v] = S::fma(gv, xv[v], sum[r][v]);
     }
   };
   for (Index i = 0; i < whole; ++i) step([](const T* p) { return S::load(p); }, at[i]);
@@ -50,8 +47,8 @@ void add_dot_products(const T* const* left, const T* const* right, const VectorA
 #pragma GCC unroll 5
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 5
-    for (int v = 0; v < dots; ++v) {
-      T* to = sums + (r * dots + v) * S::size;
+    for (int v = 0; v < dot_block; ++v) {
+      T* to = sums + (r * dot_block + v) * S::size;
       S::store(to, start ? sum[r][v] : S::add(S::load(to), sum[r][v]));
     }
 }
@@ -65,10 +62,10 @@ constexpr std::array<DotKernel<T>, sizeof...(R)> dot_kernels(std::integer_sequen
   return {&add_dot_products<T, R + 1>...};
 }
 
-// The kernel for `rows` vectors of the left side, 1 to dots.
+// The kernel for `rows` vectors of the left side, 1 to dot_block.
 template <class T>
 DotKernel<T> dot_kernel(Index rows) {
-  static constexpr auto table = dot_kernels<T>(std::make_integer_sequence<int, dots>());
+  static constexpr auto table = dot_kernels<T>(std::make_integer_sequence<int, dot_block>());
   return table[rows - 1];
 }
 

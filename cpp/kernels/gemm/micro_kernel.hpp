@@ -1,4 +1,10 @@
-// The register-blocked micro-kernel on which convolution and dense layers stand, and its packing.
+// The micro-kernel on which convolution and matrix products stand: a tile of sums in registers, R rows of
+// single values times V vectors, and what it leaves in memory.
+//
+//   packed a, a panel of R rows:  [k][m]   a(0,0) a(1,0) .. a(R-1,0) | a(0,1) a(1,1) .. | ..
+//   b, V vectors of each row k:   [k][l]   wherever offset[k] says; packed: V * size values, row after row
+//
+// A step k broadcasts the R values of a one by one, and multiplies each with the V vectors of b.
 #pragma once
 
 #include <algorithm>
@@ -9,26 +15,38 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr int most_vectors = 8;  // of a tile
+// The usual tile: max_rows x tile_vectors sums are as many as the registers hold.
+constexpr int max_rows = InstructionSet::tile_rows;
+constexpr int tile_vectors = 2;
+constexpr int most_vectors = 8;  // of any tile
 
-// Input besides that of a product, brought while its arithmetic units are busy: rows of a later b, as many as
-// that takes if several calls share the work, for the second-level cache.
+template <class T>
+constexpr int tile_lanes = tile_vectors * Simd<T>::size;
+
+// The prefetch distance in packed b: 8 steps of the usual tile with AVX-512, in whose time the second-level
+// cache answers.
+constexpr Index prefetch_distance_bytes = 1024;
+
+// A later call's b, prefetched into the second-level cache meanwhile: a row of it for every so many rows of
+// this one, since several calls may share the work.
 template <class T>
 struct Fetch {
-  const T* next;  // b[0] of the later one
+  const T* next;  // b[0] of the later call
   const Index* offset;
-  Index every;  // one row of it for so many of this one
-  T* packed;    // where Ahead::pack writes this b, in one run
+  Index every;
+  T* packed;  // where Ahead::pack writes this call's b, packed
 };
 
-// How a product gets b: as it comes; in one run from the second-level cache, asked for some time ahead
-// (`run`); from scattered rows, asking for what follows in each (`next`); or it also fetches what comes
-// later, while it reads such a run (`fetch`) or scattered rows, which it writes down in one run for others
-// (`pack`).
+// What is prefetched, by the way b lies:
+//   none   nothing: b is in the first-level cache, or the processor's own prefetcher follows it
+//   run    b is packed, and comes from the second-level cache: prefetch_distance_bytes ahead
+//   next   b's rows are scattered: the vectors that follow in each row, for the next call
+//   fetch  as `run`, and a later call's b
+//   pack   b's rows are scattered: a later call's b, and this one is packed on the way
 enum class Ahead { none, run, next, fetch, pack };
 
-// Where a tile goes: row m of vector v to to[v] + m * step, added to what lies there, to `row` in
-// every row and to bias[m], as far as they are given, then through ReLU.
+// Where a tile goes: vector v of row m to to[v] + m * step, added to what lies there (`add`), to `row` (V
+// vectors) in every row and to bias[m], as far as they are given, then through ReLU.
 template <class T>
 struct Target {
   T* to[most_vectors];
@@ -45,6 +63,46 @@ struct Target {
     return target;
   }
 };
+
+// The end of multiply_tile: `sum` to its target.
+template <class T, int R, int V>
+[[gnu::always_inline]] inline void finish_tile(typename Simd<T>::Packet (&sum)[R][V],
+                                               const Target<T>& target) {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  if (target.add) {
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(target.to[v] + m * target.step));
+  }
+  if (target.row != nullptr) {
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) {
+      const Packet row = S::load(target.row + v * S::size);
+#pragma GCC unroll 16
+      for (int m = 0; m < R; ++m) sum[m][v] = S::add(sum[m][v], row);
+    }
+  }
+  if (target.bias != nullptr) {
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m) {
+      const Packet bias = S::fill(target.bias[m]);
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], bias);
+    }
+  }
+  if (target.relu) {
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[m][v] = S::relu(sum[m][v]);
+  }
+#pragma GCC unroll 16
+  for (int m = 0; m < R; ++m)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) S::store(target.to[v] + m * target.step, sum[m][v]);
+}
 
 // Row m, lane l of the target <- sum over k of a[k * step + m] * b[l / size][offset[k] + l % size], for m < R
 // and l < V * size. The sum starts at zero, so that adding it to an earlier partial sum rounds once.
@@ -80,7 +138,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
     for (int v = 0; v < V; ++v) {
       bv[v] = S::load(base[v] + at);
       if constexpr (ahead == Ahead::run || ahead == Ahead::fetch)
-        __builtin_prefetch(base[v] + at + 1024 / sizeof(T));
+        __builtin_prefetch(base[v] + at + prefetch_distance_bytes / Index(sizeof(T)));
       if constexpr (ahead == Ahead::next) __builtin_prefetch(base[v] + at + V * S::size);
       if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv[v]);
     }
@@ -99,38 +157,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
       multiply(k + 1, a + step);
     }
   for (; k < K; ++k, a += step) multiply(k, a);
-  if (target.add) {
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m)
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], S::load(target.to[v] + m * target.step));
-  }
-  if (target.row != nullptr) {
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) {
-      const Packet row = S::load(target.row + v * S::size);
-#pragma GCC unroll 16
-      for (int m = 0; m < R; ++m) sum[m][v] = S::add(sum[m][v], row);
-    }
-  }
-  if (target.bias != nullptr) {
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m) {
-      const Packet bias = S::fill(target.bias[m]);
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], bias);
-    }
-  }
-  if (target.relu) {
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m)
-#pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[m][v] = S::relu(sum[m][v]);
-  }
-#pragma GCC unroll 16
-  for (int m = 0; m < R; ++m)
-#pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) S::store(target.to[v] + m * target.step, sum[m][v]);
+  finish_tile<T, R, V>(sum, target);
 }
 
 template <class T>
@@ -155,8 +182,9 @@ TileKernel<T> packed_tile_kernel(Index rows) {
   return tile_kernel<T, V, Ahead::run>(rows);
 }
 
-// Few rows need more vectors to keep the arithmetic units busy, as far as there are registers.
-constexpr int vectors_of_three = max_rows > 6 ? 4 : 3;
+// Tiles of 1 to 3 rows need more vectors to keep the arithmetic units busy, as far as there are registers for
+// the sums, b and a value of a.
+constexpr int vectors_of_three = 3 * 4 + 4 + 1 <= InstructionSet::registers ? 4 : 3;
 inline int vectors_for(Index rows) {
   return rows == 1 ? 8 : rows == 2 ? 4 : rows == 3 ? vectors_of_three : tile_vectors;
 }
@@ -172,15 +200,14 @@ TileKernel<T> wide_tile_kernel(Index rows) {
 
 // Values of the largest tile of any kernel.
 template <class T>
-constexpr Index tile_size =
-    Index{Simd<T>::size} * (max_rows * tile_vectors > 12 ? max_rows * tile_vectors : 12);
+constexpr Index tile_size = Index{Simd<T>::size} * std::max(max_rows * tile_vectors, 3 * 4);
 
 // `total` rows cut into equal panels of at most `most`: the first `longer` have one row more.
 struct Panels {
   Index count, height, longer;
 
   explicit Panels(Index total, Index most = max_rows)
-      : count((total + most - 1) / most),
+      : count(ceil_div(total, most)),
         height(count > 0 ? total / count : 0),
         longer(count > 0 ? total % count : 0) {}
   Index rows(Index panel) const { return height + (panel < longer ? 1 : 0); }

@@ -1,4 +1,4 @@
-// The operands of a matrix product, and the order of its sums.
+// The operands of a matrix product c = a * b + bias, and the order of its sums.
 #pragma once
 
 #include "kernels/arena.hpp"
@@ -16,6 +16,10 @@ struct MatrixView {
 };
 
 // c (M, N) = a (M, K) * b (K, N) + bias (N,), then ReLU if asked.
+//
+// Every element is a sum over K in chunks of `depth` terms, each added up in order, and the chunks' sums in
+// their order, whichever way the work is cut: neither the number of threads nor the other rows or columns
+// change its bits.
 template <class T>
 struct MatrixProduct {
   MatrixView<T> a, b;
@@ -24,18 +28,26 @@ struct MatrixProduct {
   T* c;
   Index M, N, K;
 
+  // A panel of b is `lanes` columns of a chunk: at most 64 KB, from the second-level cache. A longer chunk
+  // would not fit; a shorter one would load and store c more often.
   static constexpr Index lanes = tile_lanes<T>, depth = 512;
-  Index chunks() const { return std::max<Index>(1, (K + depth - 1) / depth); }
+  Index chunks() const { return std::max<Index>(1, ceil_div(K, depth)); }
   Index terms(Index chunk) const { return std::min(depth, K - chunk * depth); }
   Index most_terms() const { return std::min(depth, K); }
+  Index panels() const { return ceil_div(N, lanes); }
   // Values of `rows` packed rows of a chunk; the last vector may be written beyond them.
   Index packed_rows(Index rows) const { return rows * most_terms() + Simd<T>::size; }
+  // Two operations a term, and 16 of them at a time.
   int threads() const { return threads_for(2.0 / 16 * M * N * K); }
+
+  // Where a chunk of a and of b begins.
+  const T* a_chunk(Index chunk) const { return a.data + chunk * depth * a.col; }
+  const T* b_chunk(Index chunk) const { return b.data + chunk * depth * b.row; }
 
   // What becomes of `count` columns from n on: the first chunk's sum gets the bias, the last one ReLU.
   using Packet = typename Simd<T>::Packet;
   Packet begun(Packet sum, Index n, Index count) const {
-    return bias != nullptr ? Simd<T>::add(sum, load_counted(bias + n, count)) : sum;
+    return bias != nullptr ? Simd<T>::add(sum, load_first(bias + n, count)) : sum;
   }
   Packet finished(Packet sum) const { return relu ? Simd<T>::relu(sum) : sum; }
 };

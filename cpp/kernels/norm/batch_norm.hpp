@@ -1,4 +1,7 @@
-// Batch norm: of the planes of each channel, or of the columns of a matrix (S = 1).
+// Batch norm of x (N, C, S): y = (x - mean) / sqrt(var + eps) * gamma + beta with statistics (C,) over N and
+// S, and dx = gamma / sqrt(var + eps) * (dout - mean of dout - xhat * mean of dout * xhat), where xhat is y
+// before gamma and beta. A plane of a channel is S values side by side; with S = 1 x is a matrix, of which
+// column_norm.hpp takes the columns.
 #pragma once
 
 #include "kernels/elementwise/activations.hpp"
@@ -11,12 +14,13 @@ namespace cnnlib::CNNLIB_ISA {
 // channel, k = run * C + channel; add(channel, k) adds them up.
 template <class Partial, class Add>
 void each_channel_run(const BatchNormShape& s, double cost, const Partial& partial, const Add& add) {
-  const Index together = std::max<Index>(1, short_run / s.S), runs = (s.N + together - 1) / together;
-  parallel_ranges(runs * s.C, std::max<Index>(1, 8192 / (together * s.S)), cost * double(together * s.S),
+  const Index planes = std::max<Index>(1, short_run / s.S), runs = ceil_div(s.N, planes);
+  const Index run_values = planes * s.S;
+  parallel_ranges(runs * s.C, std::max<Index>(1, sum_slice / run_values), cost * double(run_values),
                   [&](Index begin, Index end) {
                     for (Index k = begin; k < end; ++k) {
-                      const Index n = k / s.C * together;
-                      partial(k, (n * s.C + k % s.C) * s.S, std::min(together, s.N - n));
+                      const Index n = k / s.C * planes;
+                      partial(k, (n * s.C + k % s.C) * s.S, std::min(planes, s.N - n));
                     }
                   });
   for (Index k = 0; k < runs * s.C; ++k) add(k % s.C, k);
@@ -26,21 +30,21 @@ void each_channel_run(const BatchNormShape& s, double cost, const Partial& parti
 template <class T, class Body>
 void each_plane(const BatchNormShape& s, double cost, const Body& body) {
   parallel_ranges(
-      s.N * s.C, std::max<Index>(1, 16384 / std::max<Index>(1, s.S)), cost * double(s.S),
+      s.N * s.C, std::max<Index>(1, write_slice / std::max<Index>(1, s.S)), cost * double(s.S),
       [&](Index begin, Index end) {
         for (Index k = begin, c = k % s.C; k < end; ++k) {
           body(c, k * s.S);
           if (++c == s.C) c = 0;
         }
-        Simd<T>::fence();
+        store_fence();
       },
       Order::backward);
 }
 
-// Whole vectors of a large result, which may then be written past the caches.
+// The same for whole vectors of planes.
 template <class T>
-bool past_caches(const BatchNormShape& s) {
-  return past_caches<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
+bool use_non_temporal(const BatchNormShape& s) {
+  return use_non_temporal<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
 }
 
 // Adds each channel's values to its total.
@@ -95,10 +99,10 @@ void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, 
   const Scratch scratch(layout.bytes());
   Affine<T>* affine = piece.in(scratch.data());
   for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
-  const bool past = past_caches<T>(s);
+  const bool non_temporal = use_non_temporal<T>(s);
   each_plane<T>(s, 1, [&](Index c, Index at) {
-    relu ? affine[c].template apply<true>(x + at, y + at, s.S, past)
-         : affine[c].template apply<false>(x + at, y + at, s.S, past);
+    relu ? affine[c].template apply<true>(x + at, y + at, s.S, non_temporal)
+         : affine[c].template apply<false>(x + at, y + at, s.S, non_temporal);
   });
 }
 
@@ -139,10 +143,7 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
         const Index c = k % s.C;
         partial[k] = gradient_sums(dout + at, x + at, mean[c], planes, s.S, s.C * s.S, through(c));
       },
-      [&](Index c, Index k) {
-        total[c].a += partial[k].a;
-        total[c].b += partial[k].b;
-      });
+      [&](Index c, Index k) { total[c].add(partial[k]); });
   for (Index c = 0; c < s.C; ++c)
     gradient[c] = finish_sums(c, total[c], mean, inv_std, gamma, dgamma, dbeta, from_batch ? n_values : 0);
 }
@@ -150,22 +151,23 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
 template <class T, class Through>
 void plane_input_gradient(const T* dout, const T* x, const NormGradient<T>* gradient, T* dx,
                           const BatchNormShape& s, const Through& through) {
-  const bool past = past_caches<T>(s);
-  each_plane<T>(
-      s, 1, [&](Index c, Index at) { gradient[c].apply(dout + at, x + at, dx + at, s.S, past, through(c)); });
+  const bool non_temporal = use_non_temporal<T>(s);
+  each_plane<T>(s, 1, [&](Index c, Index at) {
+    gradient[c].apply(dout + at, x + at, dx + at, s.S, non_temporal, through(c));
+  });
 }
 
 // body(through): through(channel) for a batch norm whose y went through ReLU, if `beta` is given.
 template <class T, class Body>
 void with_through(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index C,
                   const Body& body) {
-  if (beta == nullptr) return body([](Index) { return Straight(); });
+  if (beta == nullptr) return body([](Index) { return Identity(); });
   Layout layout;
   const auto piece = layout.array<Affine<T>>(C);
   const Scratch scratch(layout.bytes());
   Affine<T>* affine = piece.in(scratch.data());
   for (Index c = 0; c < C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
-  body([&](Index c) { return ThroughRelu<T>(affine[c]); });
+  body([&](Index c) { return ReluGradient<T>(affine[c]); });
 }
 
 // `beta` where a ReLU followed, through which dout has to pass, else null.

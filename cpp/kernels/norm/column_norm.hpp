@@ -1,4 +1,4 @@
-// Batch norm of the columns of a matrix (N, C), row by row.
+// Batch norm of the columns of a matrix x (N, C), read row by row: mean and var (C,) over the rows.
 #pragma once
 
 #include "kernels/norm/norm_sums.hpp"
@@ -7,16 +7,16 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index column_run = 64;  // rows whose values are added up in T
 
-inline Index column_runs(Index N) { return (N + column_run - 1) / column_run; }
+inline Index column_runs(Index N) { return ceil_div(N, column_run); }
 
 // Two sums down each column of every run of rows: body(first position of the column in the run, position,
 // lanes, column, a, b) adds a row's share of a vector of columns. partial (runs, 2, C).
 template <class T, class Body>
 void column_run_sums(Index N, Index C, const Body& body, T* partial) {
   using S = Simd<T>;
-  constexpr Index vectors = S::size * sizeof(T) == 64 ? 8 : 4;  // as many as there are registers for
+  constexpr Index vectors = InstructionSet::registers / 4;  // two sums of each take half of the registers
   constexpr Index width = vectors * S::size;
-  const Index blocks = (C + width - 1) / width, tasks = column_runs(N) * blocks;
+  const Index blocks = ceil_div(C, width), tasks = column_runs(N) * blocks;
   parallel_for(tasks, threads_for(2.0 * N * C), [&](Index task, int) {
     const Index run = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
     const Index top = run * column_run, bottom = std::min(N, top + column_run);
@@ -57,7 +57,7 @@ void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
   column_run_sums(
       N, C,
       [&](Index first, Index at, Index lanes, Index, auto& a, auto& b) {
-        const auto d = S::sub(load_counted(x + at, lanes), load_counted(x + first, lanes));
+        const auto d = S::sub(load_first(x + at, lanes), load_first(x + first, lanes));
         a = S::add(a, d);
         b = S::fma(d, d, b);
       },
@@ -84,35 +84,35 @@ void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
 template <class T, class Body>
 void each_slice_of_rows(Index N, Index C, const Body& body) {
   parallel_ranges(
-      N, std::max<Index>(1, 16384 / std::max<Index>(1, C)), double(C),
+      N, std::max<Index>(1, write_slice / std::max<Index>(1, C)), double(C),
       [&](Index begin, Index end) {
         body(begin, end - begin);
-        Simd<T>::fence();
+        store_fence();
       },
       Order::backward);
 }
 
-// to[r * C + j] = value(factors(j, lanes), r * C + j, lanes) in `rows` rows of C columns. Some rows together
-// share the factors of a column, unless they go past the caches.
+// to[r * C + j] = value(factors(j, lanes), r * C + j, lanes) in `rows` rows of C columns. Blocks of rows
+// share the factors of a column, unless the stores are non-temporal.
 template <class T, class Factors, class Value>
-[[gnu::always_inline]] inline void write_rows(T* to, Index rows, Index C, bool past, const Factors& factors,
-                                              const Value& value) {
+[[gnu::always_inline]] inline void write_rows(T* to, Index rows, Index C, bool non_temporal,
+                                              const Factors& factors, const Value& value) {
   using S = Simd<T>;
-  constexpr Index together = 4;
+  constexpr Index block = 4;
   Index r = 0;
-  for (; !past && r + together <= rows; r += together) {
+  for (; !non_temporal && r + block <= rows; r += block) {
     const auto column = [&](Index j, Index count) {
       const auto f = factors(j, count);
 #pragma GCC unroll 4
-      for (Index at = r * C + j, k = 0; k < together; ++k, at += C)
-        store_counted(to + at, count, value(f, at, count));
+      for (Index at = r * C + j, k = 0; k < block; ++k, at += C)
+        store_first(to + at, count, value(f, at, count));
     };
     Index j = 0;
     for (; j + S::size <= C; j += S::size) column(j, S::size);
     if (j < C) column(j, C - j);
   }
   for (; r < rows; ++r)
-    write_vectors(to + r * C, C, past,
+    write_vectors(to + r * C, C, non_temporal,
                   [&](Index j, Index count) { return value(factors(j, count), r * C + j, count); });
 }
 
@@ -130,67 +130,69 @@ void column_normalize(const T* x, const double* mean, const double* inv_std, con
     scale[c] = a.scale;
     shift[c] = a.shift;
   }
-  const bool past = past_caches<T>(N * C) && C % S::size == 0;
+  const bool non_temporal = use_non_temporal<T>(N * C) && C % S::size == 0;
   struct Factors {
     typename S::Packet high, scale, shift;
   };
   each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
     const T* from = x + n * C;
     const auto factors = [=](Index j, Index count) {
-      return Factors{load_counted(high + j, count), load_counted(scale + j, count),
-                     load_counted(shift + j, count)};
+      return Factors{load_first(high + j, count), load_first(scale + j, count), load_first(shift + j, count)};
     };
     const auto value = [=](const Factors& f, Index at, Index count) {
-      return S::fma(S::sub(load_counted(from + at, count), f.high), f.scale, f.shift);
+      return S::fma(S::sub(load_first(from + at, count), f.high), f.scale, f.shift);
     };
     if (relu)
-      write_rows(y + n * C, rows, C, past, factors,
+      write_rows(y + n * C, rows, C, non_temporal, factors,
                  [=](const Factors& f, Index at, Index count) { return S::relu(value(f, at, count)); });
     else
-      write_rows(y + n * C, rows, C, past, factors, value);
+      write_rows(y + n * C, rows, C, non_temporal, factors, value);
   });
 }
 
-// gradient(column, sums of dout and of dout * (x - mean)) completes a column and returns its NormGradient.
-template <class T, class Gradient>
-void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index N, Index C,
-                     const Gradient& gradient) {
+// Sums down each column of dout, and of dout * (x - high): sum and dot (C,). `partial` has room for those of
+// the runs, (runs, 2, C).
+template <class T>
+void column_gradient_sums(const T* dout, const T* x, const T* high, Index N, Index C, T* partial, double* sum,
+                          double* dot) {
   using S = Simd<T>;
-  const Index runs = column_runs(N);
-  Layout layout;
-  const auto partial_piece = layout.array<T>(checked_product(runs, 2 * C));
-  const auto total_piece = layout.array<double>(checked_product(2, C));
-  const auto factor_piece = layout.array<T>(checked_product(4, C));
-  const Scratch scratch(layout.bytes());
-  T* partial = partial_piece.in(scratch.data());
-  double *sum = total_piece.in(scratch.data()), *dot = sum + C;
-  T *high = factor_piece.in(scratch.data()), *by_dout = high + C, *by_x = by_dout + C, *constant = by_x + C;
-  for (Index c = 0; c < C; ++c) high[c] = T(mean[c]);
   column_run_sums(
       N, C,
       [&](Index, Index at, Index lanes, Index c, auto& a, auto& b) {
-        const auto g = load_counted(dout + at, lanes);
+        const auto g = load_first(dout + at, lanes);
         a = S::add(a, g);
-        b = S::fma(g, S::sub(load_counted(x + at, lanes), load_counted(high + c, lanes)), b);
+        b = S::fma(g, S::sub(load_first(x + at, lanes), load_first(high + c, lanes)), b);
       },
       partial);
-  std::fill_n(sum, 2 * C, 0.0);
-  for (Index run = 0; run < runs; ++run)
-    for (Index c = 0; c < 2 * C; ++c) sum[c] += double(partial[run * 2 * C + c]);
-  for (Index c = 0; c < C; ++c) {
-    const NormGradient<T> g = gradient(c, TwoSums{sum[c], dot[c] - low_part<T>(mean[c], sum[c])});
-    by_dout[c] = g.by_dout;
-    by_x[c] = g.by_x;
-    constant[c] = g.constant;
+  std::fill_n(sum, C, 0.0);
+  std::fill_n(dot, C, 0.0);
+  for (Index run = 0; run < column_runs(N); ++run) {
+    const T *a = partial + run * 2 * C, *b = a + C;
+    for (Index c = 0; c < C; ++c) sum[c] += double(a[c]);
+    for (Index c = 0; c < C; ++c) dot[c] += double(b[c]);
   }
-  const bool past = past_caches<T>(N * C) && C % S::size == 0;
-  const bool x_counts = std::any_of(by_x, by_x + 2 * C, [](T factor) { return factor != 0; });
-  if (!x_counts)  // nor does NaN in x
+}
+
+// The fields of NormGradient, (C,) each.
+template <class T>
+struct ColumnFactors {
+  T *high, *by_dout, *by_x, *constant;
+};
+
+template <class T>
+void column_input_gradient(const T* dout, const T* x, const ColumnFactors<T>& columns, T* dx, Index N,
+                           Index C) {
+  using S = Simd<T>;
+  const bool non_temporal = use_non_temporal<T>(N * C) && C % S::size == 0;
+  const T *high = columns.high, *by_dout = columns.by_dout, *by_x = columns.by_x,
+          *constant = columns.constant;
+  if (std::all_of(by_x, by_x + C, [](T factor) { return factor == 0; }))  // nor has NaN in x a part in dx
     return each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
       write_rows(
-          dx + n * C, rows, C, past, [=](Index j, Index count) { return load_counted(by_dout + j, count); },
+          dx + n * C, rows, C, non_temporal,
+          [=](Index j, Index count) { return load_first(by_dout + j, count); },
           [=](const auto& by, Index at, Index count) {
-            return S::mul(load_counted(dout + n * C + at, count), by);
+            return S::mul(load_first(dout + n * C + at, count), by);
           });
     });
   struct Factors {
@@ -199,16 +201,39 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
   each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
     const T *grad = dout + n * C, *from = x + n * C;
     write_rows(
-        dx + n * C, rows, C, past,
+        dx + n * C, rows, C, non_temporal,
         [=](Index j, Index count) {
-          return Factors{load_counted(high + j, count), load_counted(by_dout + j, count),
-                         load_counted(by_x + j, count), load_counted(constant + j, count)};
+          return Factors{load_first(high + j, count), load_first(by_dout + j, count),
+                         load_first(by_x + j, count), load_first(constant + j, count)};
         },
         [=](const Factors& f, Index at, Index count) {
-          const auto d = S::sub(load_counted(from + at, count), f.high);
-          return S::fma(load_counted(grad + at, count), f.by_dout, S::fma(d, f.by_x, f.constant));
+          const auto d = S::sub(load_first(from + at, count), f.high);
+          return S::fma(load_first(grad + at, count), f.by_dout, S::fma(d, f.by_x, f.constant));
         });
   });
+}
+
+// gradient(column, sums of dout and of dout * (x - mean)) completes a column and returns its NormGradient.
+template <class T, class Gradient>
+void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index N, Index C,
+                     const Gradient& gradient) {
+  Layout layout;
+  const auto partial_piece = layout.array<T>(checked_product(column_runs(N), 2 * C));
+  const auto total_piece = layout.array<double>(checked_product(2, C));
+  const auto factor_piece = layout.array<T>(checked_product(4, C));
+  const Scratch scratch(layout.bytes());
+  double *sum = total_piece.in(scratch.data()), *dot = sum + C;
+  T* high = factor_piece.in(scratch.data());
+  const ColumnFactors<T> columns{high, high + C, high + 2 * C, high + 3 * C};
+  for (Index c = 0; c < C; ++c) high[c] = T(mean[c]);
+  column_gradient_sums(dout, x, high, N, C, partial_piece.in(scratch.data()), sum, dot);
+  for (Index c = 0; c < C; ++c) {
+    const NormGradient<T> g = gradient(c, TwoSums{sum[c], dot[c] - low_part<T>(mean[c], sum[c])});
+    columns.by_dout[c] = g.by_dout;
+    columns.by_x[c] = g.by_x;
+    columns.constant[c] = g.constant;
+  }
+  column_input_gradient(dout, x, columns, dx, N, C);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

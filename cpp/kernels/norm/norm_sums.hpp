@@ -14,8 +14,16 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// Values of a task: many times what starting it costs.
+constexpr Index sum_slice = 8192, write_slice = 16384;
+
 struct TwoSums {
   double a = 0, b = 0;
+
+  void add(const TwoSums& more) {
+    a += more.a;
+    b += more.b;
+  }
 };
 
 // run(position, planes, size) for parts of at most short_run values of `planes` planes of `size` values that
@@ -23,8 +31,8 @@ struct TwoSums {
 template <class Run>
 void each_run(Index planes, Index size, Index stride, const Run& run) {
   if (size < short_run) {
-    const Index together = short_run / std::max<Index>(1, size);
-    for (Index n = 0; n < planes; n += together) run(n * stride, std::min(together, planes - n), size);
+    const Index run_planes = short_run / std::max<Index>(1, size);
+    for (Index n = 0; n < planes; n += run_planes) run(n * stride, std::min(run_planes, planes - n), size);
     return;
   }
   for (Index n = 0; n < planes; ++n)
@@ -35,7 +43,7 @@ void each_run(Index planes, Index size, Index stride, const Run& run) {
 template <class T, class Body>
 [[gnu::always_inline]] inline TwoSums run_sums(Index planes, Index size, Index stride, const Body& body) {
   using S = Simd<T>;
-  constexpr int chains = 4;
+  constexpr int chains = 4;  // of additions, which hide their latency
   typename S::Packet a[chains], b[chains];
   for (int k = 0; k < chains; ++k) a[k] = b[k] = S::zero();
   for (Index n = 0; n < planes; ++n) {
@@ -79,10 +87,10 @@ Deviations deviations_of(const T* x, Index planes, Index size, Index stride) {
   each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
     const T* p = x + at;
     const Index first = std::min<Index>(S::size, run_size);
-    const T origin = S::sum(S::mul(load_counted(p, first, T(0)), S::fill(T(1) / T(first))));
+    const T origin = S::sum(S::mul(load_first(p, first), S::fill(T(1) / T(first))));
     const auto middle = S::fill(origin);
     const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
-      const auto d = S::sub(load_counted(p + i, count, origin), middle);
+      const auto d = S::sub(load_first(p + i, count, origin), middle);
       a = S::add(a, d);
       b = S::fma(d, d, b);
     });
@@ -105,11 +113,11 @@ struct Affine {
   Affine(double mean, double scale_, double shift_)
       : high(T(mean)), scale(T(scale_)), shift(T(shift_ - low_part<T>(mean, scale_))) {}
   template <bool Relu>
-  void apply(const T* x, T* y, Index n, bool past_caches) const {
+  void apply(const T* x, T* y, Index n, bool non_temporal) const {
     using S = Simd<T>;
     const auto h = S::fill(high), by = S::fill(scale), plus = S::fill(shift);
-    write_vectors(y, n, past_caches, [&](Index i, Index count) {
-      const auto v = S::fma(S::sub(load_counted(x + i, count, T(0)), h), by, plus);
+    write_vectors(y, n, non_temporal, [&](Index i, Index count) {
+      const auto v = S::fma(S::sub(load_first(x + i, count), h), by, plus);
       return Relu ? S::relu(v) : v;
     });
   }
@@ -121,24 +129,25 @@ Affine<T> forward_affine(const double* mean, const double* inv_std, const T* gam
   return Affine<T>(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
 }
 
-// What of dout reaches y, where y is the result.
-struct Straight {
+// The gradient of x-hat * gamma + beta from that of the result, where that is the result itself.
+struct Identity {
   template <class Packet>
   Packet operator()(Packet dout, Packet) const {
     return dout;
   }
 };
 
-// The same where y went through ReLU. It is computed anew: reading it would cost as much as reading x.
+// The same where the result is its ReLU. Its sign is computed anew: reading it would cost as much as reading
+// x.
 template <class T>
-class ThroughRelu {
+class ReluGradient {
   using S = Simd<T>;
 
  public:
-  explicit ThroughRelu(const Affine<T>& affine) : by(S::fill(affine.scale)), plus(S::fill(affine.shift)) {}
+  explicit ReluGradient(const Affine<T>& affine) : by(S::fill(affine.scale)), plus(S::fill(affine.shift)) {}
   // `d` is x - high.
   typename S::Packet operator()(typename S::Packet dout, typename S::Packet d) const {
-    return S::select(S::not_above(S::fma(d, by, plus), S::zero()), S::zero(), dout);
+    return S::select(S::less_equal(S::fma(d, by, plus), S::zero()), S::zero(), dout);
   }
 
  private:
@@ -159,28 +168,25 @@ struct NormGradient {
     constant = T(low_part<T>(mean, slope) - gamma * inv_std * mean_dout);
   }
 
-  template <class Through = Straight>
-  void apply(const T* dout, const T* x, T* dx, Index n, bool past_caches,
+  template <class Through = Identity>
+  void apply(const T* dout, const T* x, T* dx, Index n, bool non_temporal,
              const Through& through = Through()) const {
     using S = Simd<T>;
     const auto h = S::fill(high), bd = S::fill(by_dout), bx = S::fill(by_x), c = S::fill(constant);
-    const auto passed = [&](Index i, Index count, const auto& d) {
-      return through(load_counted(dout + i, count, T(0)), d);
-    };
-    const auto from_mean = [&](Index i, Index count) { return S::sub(load_counted(x + i, count, T(0)), h); };
+    const auto from_mean = [&](Index i, Index count) { return S::sub(load_first(x + i, count), h); };
     if (by_x == 0)  // NaN in x has no part in dx
-      return write_vectors(dx, n, past_caches, [&](Index i, Index count) {
-        return S::fma(passed(i, count, from_mean(i, count)), bd, c);
+      return write_vectors(dx, n, non_temporal, [&](Index i, Index count) {
+        return S::fma(through(load_first(dout + i, count), from_mean(i, count)), bd, c);
       });
-    write_vectors(dx, n, past_caches, [&](Index i, Index count) {
+    write_vectors(dx, n, non_temporal, [&](Index i, Index count) {
       const auto d = from_mean(i, count);
-      return S::fma(passed(i, count, d), bd, S::fma(d, bx, c));
+      return S::fma(through(load_first(dout + i, count), d), bd, S::fma(d, bx, c));
     });
   }
 };
 
 // sum dout and sum dout * (x - mean), from the sums around the T nearest to the mean.
-template <class T, class Through = Straight>
+template <class T, class Through = Identity>
 TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Index size, Index stride,
                       const Through& through = Through()) {
   using S = Simd<T>;
@@ -190,13 +196,12 @@ TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Inde
   each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
     const T *grad = dout + at, *from = x + at;
     const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
-      const auto d = S::sub(load_counted(from + i, count, high), middle);
-      const auto g = through(load_counted(grad + i, count, T(0)), d);
+      const auto d = S::sub(load_first(from + i, count, high), middle);
+      const auto g = through(load_first(grad + i, count), d);
       a = S::add(a, g);
       b = S::fma(g, d, b);
     });
-    total.a += sums.a;
-    total.b += sums.b;
+    total.add(sums);
   });
   total.b -= low_part<T>(mean, total.a);
   return total;

@@ -1,4 +1,6 @@
-// Layer and group norm: statistics of each row of channels * S values.
+// Layer and group norm of x (rows, channels, S): y = (x - mean) / sqrt(var + eps) * gamma + beta with
+// statistics (rows,) of each row of channels * S values; channel c of row r has the parameters (r * channels
+// + c) % C.
 #pragma once
 
 #include "kernels/norm/norm_sums.hpp"
@@ -8,18 +10,18 @@ namespace cnnlib::CNNLIB_ISA {
 // body(row) for all rows of `size` values, in parallel.
 template <class T, class Body>
 void each_norm_row(Index rows, Index size, const Body& body) {
-  parallel_ranges(rows, std::max<Index>(1, 8192 / std::max<Index>(1, size)), 2.0 * double(size),
+  parallel_ranges(rows, std::max<Index>(1, sum_slice / std::max<Index>(1, size)), 2.0 * double(size),
                   [&](Index begin, Index end) {
                     for (Index row = begin; row < end; ++row) body(row);
-                    Simd<T>::fence();
+                    store_fence();
                   });
 }
 
-// Whether a pass over long rows should ask for the next one meanwhile: where they come from memory.
+// Whether a pass over long rows should prefetch the next one meanwhile: where they come from memory.
 template <class T>
-bool rows_from_memory(Index size, Index all) {
-  constexpr Index long_row = 2 << 10, caches = 8 << 20;
-  return size * Index(sizeof(T)) >= long_row && all * Index(sizeof(T)) >= caches;
+bool prefetches_rows(Index size, Index all) {
+  constexpr Index long_row_bytes = 2 << 10, cached_bytes = 8 << 20;
+  return size * Index(sizeof(T)) >= long_row_bytes && all * Index(sizeof(T)) >= cached_bytes;
 }
 
 // mean and inv_std (rows,) are filled for the backward pass.
@@ -28,8 +30,8 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
                      double* inv_std, const RowNormShape& s) {
   using S = Simd<T>;
   const Index size = s.channels * s.S;
-  const bool past = past_caches<T>(s.rows * size) && s.S % S::size == 0;
-  const bool past_by_row = past_caches<T>(s.rows * size) && size % S::size == 0;
+  const bool non_temporal = use_non_temporal<T>(s.rows * size) && s.S % S::size == 0;
+  const bool non_temporal_rows = use_non_temporal<T>(s.rows * size) && size % S::size == 0;
   each_norm_row<T>(s.rows, size, [&](Index r) {
     const T* row = x + r * size;
     const Moments m = deviations_of(row, 1, size, size).moments();
@@ -38,29 +40,63 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
     if (s.S == 1 && s.channels == s.C) {  // layer norm: each column has its own gamma
       const Affine<T> a(m.mean, inv_std[r], 0);
       const auto high = S::fill(a.high), scale = S::fill(a.scale), shift = S::fill(a.shift);
-      return write_vectors(y + r * size, size, past_by_row, [&](Index c, Index count) {
-        const auto normal = S::fma(S::sub(load_counted(row + c, count), high), scale, shift);
-        return S::fma(normal, load_counted(gamma + c, count), load_counted(beta + c, count));
+      return write_vectors(y + r * size, size, non_temporal_rows, [&](Index c, Index count) {
+        const auto normal = S::fma(S::sub(load_first(row + c, count), high), scale, shift);
+        return S::fma(normal, load_first(gamma + c, count), load_first(beta + c, count));
       });
     }
     for (Index c = 0; c < s.channels; ++c) {
       const Index channel = (r * s.channels + c) % s.C;
       const Affine<T> a(m.mean, inv_std[r] * double(gamma[channel]), double(beta[channel]));
-      a.template apply<false>(row + c * s.S, y + r * size + c * s.S, s.S, past);
+      a.template apply<false>(row + c * s.S, y + r * size + c * s.S, s.S, non_temporal);
     }
   });
 }
 
-// Gradients of layer norm, where every column has its own gamma. The rows are cut into parts that depend on
-// the shape alone; each adds up dgamma and dbeta, short runs of rows in T and these in double.
+// Sums of dout * gamma and of dout * gamma * (x - mean) over a row of layer norm.
+template <class T>
+TwoSums layernorm_row_sums(const T* dout, const T* x, const T* gamma, double mean, Index D) {
+  using S = Simd<T>;
+  const auto high = S::fill(T(mean));
+  TwoSums sums;
+  each_run(1, D, D, [&](Index at, Index, Index size) {
+    sums.add(run_sums<T>(1, size, size, [&](Index i, Index count, auto& a, auto& b) {
+      const auto g = S::mul(load_first(dout + at + i, count), load_first(gamma + at + i, count));
+      a = S::add(a, g);
+      b = S::fma(g, S::sub(load_first(x + at + i, count), high), b);
+    }));
+  });
+  sums.b -= sums.a * (mean - double(T(mean)));
+  return sums;
+}
+
+// dx of a row, whose shares of dgamma and dbeta are added to those of its run.
+template <class T>
+void layernorm_row_gradient(const T* dout, const T* x, const T* gamma, const Affine<T>& normal,
+                            const NormGradient<T>& gradient, T* dx, T* run_gamma, T* run_beta, Index D,
+                            bool non_temporal) {
+  using S = Simd<T>;
+  const auto high = S::fill(normal.high), scale = S::fill(normal.scale), shift = S::fill(normal.shift);
+  const auto by_dout = S::fill(gradient.by_dout), by_x = S::fill(gradient.by_x);
+  const auto constant = S::fill(gradient.constant);
+  write_vectors(dx, D, non_temporal, [&](Index j, Index count) {
+    const auto g = load_first(dout + j, count), d = S::sub(load_first(x + j, count), high);
+    store_first(run_beta + j, count, S::add(load_first(run_beta + j, count), g));
+    store_first(run_gamma + j, count, S::fma(g, S::fma(d, scale, shift), load_first(run_gamma + j, count)));
+    return S::fma(S::mul(g, load_first(gamma + j, count)), by_dout, S::fma(d, by_x, constant));
+  });
+}
+
+// Gradients of layer norm, x (N, D), where every column has its own gamma. The rows are cut into parts that
+// depend on the shape alone; each adds up dgamma and dbeta, short runs of rows in T and these in double.
 template <class T>
 void layernorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
                         T* dx, T* dgamma, T* dbeta, Index N, Index D) {
-  using S = Simd<T>;
-  constexpr Index run = 16;
+  constexpr Index run = 16, most_parts = 16;
   const int threads = threads_for(3.0 * N * D);
-  const bool past = past_caches<T>(N * D) && D % S::size == 0, requests = rows_from_memory<T>(D, N * D);
-  const Index parts = std::clamp<Index>(N / run, 1, 16);
+  const bool non_temporal = use_non_temporal<T>(N * D) && D % Simd<T>::size == 0;
+  const bool prefetches = prefetches_rows<T>(D, N * D);
+  const Index parts = std::clamp<Index>(N / run, 1, most_parts);
   Layout layout;
   const auto total_piece = layout.array<double>(checked_product(2 * parts, D));
   const auto run_piece = layout.per_thread<T>(threads, checked_product(2, D));
@@ -75,36 +111,19 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
       std::fill_n(run_gamma, 2 * D, T(0));
       for (Index n = first; n < std::min(first + run, last); ++n) {
         const T *row = x + n * D, *grad = dout + n * D;
-        const Affine<T> normal(mean[n], inv_std[n], 0);
-        const auto high = S::fill(normal.high), scale = S::fill(normal.scale), shift = S::fill(normal.shift);
-        TwoSums sums;
-        each_run(1, D, D, [&](Index at, Index, Index size) {
-          const auto part = run_sums<T>(1, size, size, [&](Index i, Index count, auto& a, auto& b) {
-            const auto g = S::mul(load_counted(grad + at + i, count), load_counted(gamma + at + i, count));
-            a = S::add(a, g);
-            b = S::fma(g, S::sub(load_counted(row + at + i, count), high), b);
-          });
-          sums.a += part.a;
-          sums.b += part.b;
-        });
-        sums.b -= low_part<T>(mean[n], sums.a);
-        if (requests && n + 1 < last) {
+        const TwoSums sums = layernorm_row_sums(grad, row, gamma, mean[n], D);
+        if (prefetches && n + 1 < last) {
           prefetch(grad + D, D);
           prefetch(row + D, D);
         }
+        const Affine<T> normal(mean[n], inv_std[n], 0);
         const NormGradient<T> of(mean[n], inv_std[n], 1, sums.a / double(D), sums.b * inv_std[n] / double(D));
-        const auto by_dout = S::fill(of.by_dout), by_x = S::fill(of.by_x), constant = S::fill(of.constant);
-        write_vectors(dx + n * D, D, past, [&](Index j, Index count) {
-          const auto g = load_counted(grad + j, count), d = S::sub(load_counted(row + j, count), high);
-          store_counted(run_beta + j, count, S::add(load_counted(run_beta + j, count), g));
-          store_counted(run_gamma + j, count,
-                        S::fma(g, S::fma(d, scale, shift), load_counted(run_gamma + j, count)));
-          return S::fma(S::mul(g, load_counted(gamma + j, count)), by_dout, S::fma(d, by_x, constant));
-        });
+        layernorm_row_gradient(grad, row, gamma, normal, of, dx + n * D, run_gamma, run_beta, D,
+                               non_temporal);
       }
       for (Index j = 0; j < 2 * D; ++j) total[j] += double(run_gamma[j]);
     }
-    S::fence();
+    store_fence();
   });
   for (Index part = 1; part < parts; ++part)
     for (Index j = 0; j < 2 * D; ++j) totals[j] += totals[2 * part * D + j];
@@ -112,6 +131,13 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
     dgamma[j] = T(totals[j]);
     dbeta[j] = T(totals[D + j]);
   }
+}
+
+// total (C,) = the sums of each row and channel, added up over the rows in their order.
+inline void add_channel_sums(const TwoSums* sums, Index count, Index C, TwoSums* total) {
+  std::fill_n(total, C, TwoSums{});
+  for (Index k = 0; k < count; k += C)
+    for (Index c = 0; c < C; ++c) total[c].add(sums[k + c]);
 }
 
 template <class T>
@@ -125,8 +151,8 @@ void rownorm_backward(const T* dout, const T* x, const double* mean, const doubl
   const auto piece = layout.array<TwoSums>(s.rows * s.channels), total_piece = layout.array<TwoSums>(s.C);
   const Scratch scratch(layout.bytes());
   TwoSums* sums = piece.in(scratch.data());
-  const bool past = past_caches<T>(s.rows * size) && s.S % Simd<T>::size == 0;
-  const bool requests = rows_from_memory<T>(size, s.rows * size);
+  const bool non_temporal = use_non_temporal<T>(s.rows * size) && s.S % Simd<T>::size == 0;
+  const bool prefetches = prefetches_rows<T>(size, s.rows * size);
   each_norm_row<T>(s.rows, size, [&](Index r) {
     const Index first = r * s.channels;
     const T* scales = gamma + first % s.C;  // of the row's channels
@@ -142,21 +168,16 @@ void rownorm_backward(const T* dout, const T* x, const double* mean, const doubl
     NormGradient<T> gradient(mean[r], inv_std[r], 1, total.a / double(size), total.b / double(size));
     for (Index c = 0; c < s.channels; ++c) {
       const Index at = (first + c) * s.S;
-      if (requests && r + 1 < s.rows) {
+      if (prefetches && r + 1 < s.rows) {
         prefetch(dout + at + size, s.S);
         prefetch(x + at + size, s.S);
       }
       gradient.by_dout = T(inv_std[r] * double(scales[c]));
-      gradient.apply(dout + at, x + at, dx + at, s.S, past);
+      gradient.apply(dout + at, x + at, dx + at, s.S, non_temporal);
     }
   });
   TwoSums* total = total_piece.in(scratch.data());
-  std::fill_n(total, s.C, TwoSums{});
-  for (Index k = 0; k < s.rows * s.channels; k += s.C)
-    for (Index c = 0; c < s.C; ++c) {
-      total[c].a += sums[k + c].a;
-      total[c].b += sums[k + c].b;
-    }
+  add_channel_sums(sums, s.rows * s.channels, s.C, total);
   for (Index c = 0; c < s.C; ++c) {
     dbeta[c] = T(total[c].a);
     dgamma[c] = T(total[c].b);

@@ -1,4 +1,5 @@
-// Average pooling.
+// Average pooling: out[oh, ow] = sum of the window / divisor, where padding counts or not, and
+// dx[h, w] = sum of dout / divisor over the windows that cover it. x (planes, H, W), out (planes, OH, OW).
 #pragma once
 
 #include "kernels/pool/pool_rows.hpp"
@@ -25,11 +26,12 @@ void average_weights(const PoolShape& s, T* weight) {
   }
 }
 
+// `weight` (OH, OW) is 1 / divisor here and below.
 template <class T, int PW, int Stride>
 void avg_pool_small_windows(const T* x, const T* weight, T* out, const PoolShape& s) {
   using S = Simd<T>;
   const PlaneSlices slices(s);
-  const PaddedRows<T> padded(s.W, (s.OW + S::size - 1) / S::size * S::size * Stride + 2);
+  const PaddedRows<T> padded(s.W, round_up(s.OW, S::size) * Stride + 2);
   Layout layout;
   const auto piece = layout.per_thread<T>(slices.threads, padded.size(s.H));
   const Scratch scratch(layout.bytes());
@@ -59,13 +61,13 @@ void avg_pool_small_windows(const T* x, const T* weight, T* out, const PoolShape
 
 // A row of dx, gathered from the windows that reach it: `shares` is dout / divisor, between margins of zeros.
 template <class T, int PW, int Stride>
-void avg_pool_backward_line(const PaddedRows<T>& padded, T* shares, const PoolShape& s,
-                            const ReachingRows& reaching, T* to, const T* plane_end) {
+void avg_pool_backward_row(const PaddedRows<T>& padded, T* shares, const PoolShape& s,
+                           const ReachingRows& reaching, T* to, const T* plane_end) {
   using S = Simd<T>;
   const T* row[3];
   const int rows = reaching.count;
   for (int r = 0; r < rows; ++r) row[r] = padded.row(shares, reaching.oh[r]);
-  const auto given = [&](Index at) {  // what the windows from `at` on give to each of their columns
+  const auto share = [&](Index at) {  // of the windows from `at` on, for each of their columns
     auto sum = S::zero();
     for (int r = 0; r < rows; ++r) sum = S::add(sum, S::load(row[r] + at));
     return sum;
@@ -73,20 +75,20 @@ void avg_pool_backward_line(const PaddedRows<T>& padded, T* shares, const PoolSh
   const Index W = s.W, pad = s.pad_left;
   if constexpr (Stride == 1) {
     for (Index w = 0; w < W; w += S::size) {
-      auto sum = given(w + pad);
+      auto sum = share(w + pad);
 #pragma GCC unroll 2
-      for (int kw = 1; kw < PW; ++kw) sum = S::add(sum, given(w + pad - kw));
+      for (int kw = 1; kw < PW; ++kw) sum = S::add(sum, share(w + pad - kw));
       store_in_plane(to, W, w, plane_end, sum);
     }
   } else {
     for (Index w = 0, j = pad / 2; w < W; w += 2 * S::size, j += S::size) {
       // Of each pair of columns one is the middle of a window 3 wide, the other its neighbours' edge.
-      const auto own = given(j);
+      const auto own = share(j);
       auto first = own, second = own;
       if (pad % 2 == 0) {
-        if constexpr (PW == 3) first = S::add(own, given(j - 1));
+        if constexpr (PW == 3) first = S::add(own, share(j - 1));
       } else {
-        second = given(j + 1);
+        second = share(j + 1);
         if constexpr (PW == 3) second = S::add(second, own);
       }
       typename S::Packet low, high;
@@ -117,8 +119,8 @@ void avg_pool_backward_small_windows(const T* dout, const T* weight, T* dx, cons
       });
     }
     for (Index h = 0; h < s.H; ++h)
-      avg_pool_backward_line<T, PW, Stride>(padded, shares, s, reaching[h], dx + (plane * s.H + h) * s.W,
-                                            dx + (plane + 1) * s.H * s.W);
+      avg_pool_backward_row<T, PW, Stride>(padded, shares, s, reaching[h], dx + (plane * s.H + h) * s.W,
+                                           dx + (plane + 1) * s.H * s.W);
   });
 }
 
@@ -133,6 +135,7 @@ void each_average_tap(const PoolShape& s, Index oh, const Row& row) {
   }
 }
 
+// out (planes, OH, OW) from x (planes, H, W).
 template <class T>
 void avg_pool_forward(const T* x, T* out, const PoolShape& s) {
   Layout layout;
@@ -156,6 +159,7 @@ void avg_pool_forward(const T* x, T* out, const PoolShape& s) {
   });
 }
 
+// dx (planes, H, W) from dout (planes, OH, OW).
 template <class T>
 void avg_pool_backward(const T* dout, T* dx, const PoolShape& s) {
   Layout layout;
@@ -180,18 +184,21 @@ void avg_pool_backward(const T* dout, T* dx, const PoolShape& s) {
   });
 }
 
+constexpr Index global_pool_planes = 16;  // of a task: a cache line of results
+
 // out[plane] = mean of the plane.
 template <class T>
 void global_avg_pool_forward(const T* x, T* out, Index planes, Index size) {
-  parallel_ranges(planes, 16, double(size), [&](Index begin, Index end) {
+  parallel_ranges(planes, global_pool_planes, double(size), [&](Index begin, Index end) {
     for (Index plane = begin; plane < end; ++plane)
       out[plane] = T(sum(x + plane * size, size) / double(size));
   });
 }
 
+// dx[plane, i] = dout[plane] / size.
 template <class T>
 void global_avg_pool_backward(const T* dout, T* dx, Index planes, Index size) {
-  parallel_ranges(planes, 16, double(size), [&](Index begin, Index end) {
+  parallel_ranges(planes, global_pool_planes, double(size), [&](Index begin, Index end) {
     for (Index plane = begin; plane < end; ++plane)
       std::fill_n(dx + plane * size, size, dout[plane] / T(size));
   });

@@ -1,4 +1,5 @@
-// Max pooling. NaN beats every number, and of equals the first stays.
+// Max pooling: out[oh, ow] = max of the window, and arg its tap kh * PW + kw. NaN is greater than every
+// number, and of equals the first stays. x (planes, H, W), out and arg (planes, OH, OW).
 #pragma once
 
 #include <limits>
@@ -12,8 +13,8 @@ namespace cnnlib::CNNLIB_ISA {
 // between margins of minus infinity. False if some maximum is minus infinity, which may have been found in a
 // margin.
 template <class T, int PW, int Stride>
-bool max_pool_line(const T* corner, Index pitch, Index rows, Index OW, Index first_place, T* out,
-                   const T* plane_end, std::uint8_t* arg) {
+bool max_pool_row(const T* corner, Index pitch, Index rows, Index OW, Index first_place, T* out,
+                  const T* plane_end, std::uint8_t* arg) {
   using S = Simd<T>;
   const auto least = S::fill(-std::numeric_limits<T>::infinity());
   bool sure = true;
@@ -26,12 +27,12 @@ bool max_pool_line(const T* corner, Index pitch, Index rows, Index OW, Index fir
       auto best = tap[0], column = first;  // of this row
 #pragma GCC unroll 2
       for (int kw = 1; kw < PW; ++kw) {
-        const auto wins = S::beats(tap[kw], best);
+        const auto wins = S::greater_or_nan(tap[kw], best);
         best = S::select(wins, tap[kw], best);
         column = S::select(wins, S::add(first, S::fill(T(kw))), column);
       }
       first = S::add(first, S::fill(T(PW)));
-      const auto wins = S::beats(best, most);
+      const auto wins = S::greater_or_nan(best, most);
       most = S::select(wins, best, most);
       place = S::select(wins, column, place);
     }
@@ -46,9 +47,9 @@ bool max_pool_line(const T* corner, Index pitch, Index rows, Index OW, Index fir
   return sure;
 }
 
-// NaN beats every number, and of equals the first stays.
+// v is greater than best, or v is NaN and best is not.
 template <class T>
-bool beats(T v, T best) {
+bool greater_or_nan(T v, T best) {
   return !(v <= best) & (best == best);
 }
 
@@ -68,7 +69,7 @@ void max_pool_taps(const T* image, const PoolShape& s, Index oh, T* best, Arg* w
       const T* row = image + line * s.W + offset;
       for (Index ow = range.first; ow < range.last; ++ow) {
         const T v = row[ow * s.stride_w], old = best[ow];
-        const bool wins = (winner[ow] == none) | beats(v, old);
+        const bool wins = (winner[ow] == none) | greater_or_nan(v, old);
         best[ow] = wins ? v : old;
         winner[ow] = wins ? tap : winner[ow];
       }
@@ -80,7 +81,7 @@ template <class T, int PW, int Stride>
 void max_pool_small_windows(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
   using S = Simd<T>;
   const PlaneSlices slices(s);
-  const PaddedRows<T> padded(s.W, (s.OW + S::size - 1) / S::size * S::size * Stride + 2);
+  const PaddedRows<T> padded(s.W, round_up(s.OW, S::size) * Stride + 2);
   Layout layout;
   const auto piece = layout.per_thread<T>(slices.threads, padded.size(s.H));
   const Scratch scratch(layout.bytes());
@@ -97,26 +98,32 @@ void max_pool_small_windows(const T* x, T* out, std::uint8_t* arg, const PoolSha
         for (Index oh = 0; oh < s.OH; ++oh) {
           const Index top = oh * s.stride_h - s.pad_top, at = (plane * s.OH + oh) * s.OW;
           const Index begin = std::max<Index>(top, 0), end = std::min(top + s.PH, s.H);
-          if (!max_pool_line<T, PW, Stride>(padded.row(rows, begin) - s.pad_left, padded.pitch, end - begin,
-                                            s.OW, (begin - top) * PW, out + at,
-                                            out + (plane + 1) * s.OH * s.OW, arg + at))
+          if (!max_pool_row<T, PW, Stride>(padded.row(rows, begin) - s.pad_left, padded.pitch, end - begin,
+                                           s.OW, (begin - top) * PW, out + at,
+                                           out + (plane + 1) * s.OH * s.OW, arg + at))
             max_pool_taps(image, s, oh, out + at, arg + at);
         }
       });
 }
 
 // Windows for paired_windows. A vector of them takes from a vector of pairs of columns, and a column from the
-// pairs beside.
+// pairs beside:
+//
+//   pairs of columns (even odd)   [0 1] [2 3] [4 5] ..
+//   window 1, 3 wide, Pad == 0           2 3   4          even, odd, and the next pair's even
+//   window 1, 3 wide, Pad == 1       1   2 3              the odd of the pair before, even, odd
 template <class T, int PW, int Pad>
 class PairedMaxima {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   static constexpr Index n = S::size;
   static constexpr T least = -std::numeric_limits<T>::infinity();
+  // Of rows that are so long the processor's own prefetcher does not follow two or three at a time.
+  static constexpr Index long_row_bytes = 400;
 
  public:
   explicit PairedMaxima(const PoolShape& shape)
-      : s(shape), last((s.OW - 1) / n * n), long_lines(s.W * Index(sizeof(T)) >= 400) {
+      : s(shape), last((s.OW - 1) / n * n), prefetches(s.W * Index(sizeof(T)) >= long_row_bytes) {
     T lanes[n];
     for (Index i = 0; i < n; ++i) lanes[i] = last + i < s.OW ? least : T(0);
     beyond = S::load(lanes);
@@ -139,7 +146,7 @@ class PairedMaxima {
   };
 
   // Windows 3 high begin with the maxima of the line in scratch, and leave those of their last line there.
-  // False as for max_pool_line.
+  // False as for max_pool_row.
   bool forward_row(const T* x, Index oh, T* out, std::uint8_t* arg, T* scratch) const {
     const Index line = 2 * oh - s.pad_top, at = oh * s.OW;
     const int first = s.PH == 3 ? 1 : 0;
@@ -148,9 +155,9 @@ class PairedMaxima {
       Maxima best = s.PH == 3 ? kept(scratch, j) : nothing(), below = nothing();
       for (int kh = first; kh < s.PH; ++kh) {
         const Index next = line + kh + 2;
-        if (long_lines && next < s.H) prefetch(x + next * s.W + 2 * j, std::min(2 * n, s.W - 2 * j));
+        if (prefetches && next < s.H) prefetch(x + next * s.W + 2 * j, std::min(2 * n, s.W - 2 * j));
         below = maxima(x, line + kh, j);
-        const auto wins = S::beats(below.most, best.most);
+        const auto wins = S::greater_or_nan(below.most, best.most);
         best.most = S::select(wins, below.most, best.most);
         best.place = S::select(wins, S::add(below.place, S::fill(T(kh * PW))), best.place);
       }
@@ -178,7 +185,7 @@ class PairedMaxima {
     Maxima best{tap[0], S::zero()};
 #pragma GCC unroll 2
     for (int kw = 1; kw < PW; ++kw) {
-      const auto wins = S::beats(tap[kw], best.most);
+      const auto wins = S::greater_or_nan(tap[kw], best.most);
       best = {S::select(wins, tap[kw], best.most), S::select(wins, S::fill(T(kw)), best.place)};
     }
     return best;
@@ -186,7 +193,7 @@ class PairedMaxima {
 
   Packet columns(const T* row, Index at) const {
     return at + n <= s.W ? S::load(row + at)
-                         : S::load_some(row + at, 0, std::clamp<Index>(s.W - at, 0, n), least);
+                         : S::load_lanes(row + at, 0, std::clamp<Index>(s.W - at, 0, n), least);
   }
 
   static Maxima nothing() { return {S::fill(least), S::zero()}; }
@@ -201,7 +208,7 @@ class PairedMaxima {
 
   PoolShape s;
   Index last;       // the first window of the last vector
-  bool long_lines;  // of which two or three at a time need requests
+  bool prefetches;  // the rows of the next windows
   Packet beyond;    // above minus infinity in those of its lanes that are no windows
 };
 
@@ -228,7 +235,7 @@ void max_pool_forward(const T* x, T* out, Arg* arg, const PoolShape& s) {
       });
     };
     if (with_tiles<T>(s, run_tiles)) return;
-    if constexpr (Simd<T>::size * sizeof(T) >= 32)
+    if constexpr (Simd<T>::bytes >= least_paired_bytes)
       if (paired_windows(s))
         return with_paired_window(
             s, [&](auto width, auto pad) { max_pool_forward_paired<T, width(), pad()>(x, out, arg, s); });

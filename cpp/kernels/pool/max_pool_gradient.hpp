@@ -1,4 +1,5 @@
-// The gradient of max pooling.
+// The gradient of max pooling: dx[h, w] = sum of dout over the windows whose winner it is. dout and arg
+// (planes, OH, OW), dx (planes, H, W).
 #pragma once
 
 #include "kernels/pool/max_pool_tiles.hpp"
@@ -9,8 +10,8 @@ namespace cnnlib::CNNLIB_ISA {
 // A row of dx, gathered from the rows of windows that reach it: `grads` and `places` of the windows of an
 // image, between margins of zeros.
 template <class T, int PW>
-void max_pool_close_line(const PaddedRows<T>& padded, T* grads, T* places, const PoolShape& s,
-                         const ReachingRows& reaching, T* to, const T* plane_end) {
+void max_pool_backward_row(const PaddedRows<T>& padded, T* grads, T* places, const PoolShape& s,
+                           const ReachingRows& reaching, T* to, const T* plane_end) {
   using S = Simd<T>;
   const T *grad[3], *place[3];
   T first[3];
@@ -20,8 +21,8 @@ void max_pool_close_line(const PaddedRows<T>& padded, T* grads, T* places, const
     place[r] = padded.row(places, reaching.oh[r]);
     first[r] = T(reaching.kh[r] * PW);
   }
-  // What the windows from `at` on give to their column kw.
-  const auto given = [&](int row, Index at, int kw) {
+  // What reaches column kw of the windows from `at` on.
+  const auto share = [&](int row, Index at, int kw) {
     const auto mine = S::equal(S::load(place[row] + at), S::fill(first[row] + T(kw)));
     return S::select(mine, S::load(grad[row] + at), S::zero());
   };
@@ -30,14 +31,14 @@ void max_pool_close_line(const PaddedRows<T>& padded, T* grads, T* places, const
     auto sum = S::zero();
     for (int row = 0; row < rows; ++row)
 #pragma GCC unroll 3
-      for (int kw = 0; kw < PW; ++kw) sum = S::add(sum, given(row, w + pad - kw, kw));
+      for (int kw = 0; kw < PW; ++kw) sum = S::add(sum, share(row, w + pad - kw, kw));
     store_in_plane(to, W, w, plane_end, sum);
   }
 }
 
 // Windows that are 1 apart.
 template <class T, int PW>
-void max_pool_backward_close(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape& s) {
+void max_pool_backward_stride_1(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape& s) {
   using S = Simd<T>;
   const PlaneSlices slices(s);
   const PaddedRows<T> padded(s.OW, s.W + s.pad_left + S::size + 2);
@@ -62,8 +63,8 @@ void max_pool_backward_close(const T* dout, const std::uint8_t* arg, T* dx, cons
                       [&](Index j, Index count) { return S::load_bytes(arg + at + j, 0, count); });
         }
         for (Index h = 0; h < s.H; ++h)
-          max_pool_close_line<T, PW>(padded, grads, places, s, reaching[h], dx + (plane * s.H + h) * s.W,
-                                     dx + (plane + 1) * s.H * s.W);
+          max_pool_backward_row<T, PW>(padded, grads, places, s, reaching[h], dx + (plane * s.H + h) * s.W,
+                                       dx + (plane + 1) * s.H * s.W);
       });
 }
 
@@ -77,7 +78,7 @@ class PairedWindows {
 
  public:
   explicit PairedWindows(const PoolShape& shape)
-      : s(shape), last((std::max((s.W + 1) / 2, s.OW) - 1) / n * n) {}
+      : s(shape), last((std::max(ceil_div(s.W, 2), s.OW) - 1) / n * n) {}
 
   // Values in the scratch of a thread.
   Index scratch_size() const { return 2 * (last + n); }
@@ -171,23 +172,32 @@ void max_pool_backward_paired(const T* dout, const std::uint8_t* arg, T* dx, con
   });
 }
 
+// The taps of a window: line and column relative to its corner without padding, and the offset in the image.
+struct WindowTaps {
+  Index count, *line, *column, *offset;
+
+  // Where `memory` has room for 3 * PH * PW numbers.
+  WindowTaps(const PoolShape& s, Index* memory)
+      : count(s.PH * s.PW), line(memory), column(line + count), offset(column + count) {
+    for (Index k = 0; k < count; ++k) {
+      line[k] = k / s.PW * s.dilation_h - s.pad_top;
+      column[k] = k % s.PW * s.dilation_w - s.pad_left;
+      offset[k] = line[k] * s.W + column[k];
+    }
+  }
+};
+
 // dx[winner of each window] += dout, window by window. A winner that lies outside the image adds to nothing.
 template <class T, class Arg>
 void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
-  const Index window = s.PH * s.PW;
   Layout layout;
-  const auto piece = layout.array<Index>(3 * window);
+  const auto piece = layout.array<Index>(3 * s.PH * s.PW);
   const Scratch scratch(layout.bytes());
-  Index *line = piece.in(scratch.data()), *column = line + window, *offset = column + window;
-  for (Index k = 0; k < window; ++k) {
-    line[k] = k / s.PW * s.dilation_h - s.pad_top;
-    column[k] = k % s.PW * s.dilation_w - s.pad_left;
-    offset[k] = line[k] * s.W + column[k];
-  }
+  const WindowTaps taps(s, piece.in(scratch.data()));
+  const Index window = taps.count, *line = taps.line, *column = taps.column, *offset = taps.offset;
   const auto inside = [](Index at, Index size) { return at >= 0 && at < size; };
-  // Windows [first, last) of a row that lie inside the image.
-  const Index last_line = line[window - 1], last_column = column[window - 1];
-  const OutputRange left(column[0], s.stride_w, s.W, s.OW), right(last_column, s.stride_w, s.W, s.OW);
+  // Windows [first, last) of a row lie inside the image.
+  const OutputRange left(column[0], s.stride_w, s.W, s.OW), right(column[window - 1], s.stride_w, s.W, s.OW);
   const Index first = left.first, last = std::max(first, right.last);
   PlaneSlices(s).each_plane([&](Index plane, int) {
     T* image = dx + plane * s.H * s.W;
@@ -202,7 +212,7 @@ void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s) 
           if (inside(h, s.H) && inside(w, s.W)) image[h * s.W + w] += dout[at + ow];
         }
       };
-      if (!inside(top + line[0], s.H) || !inside(top + last_line, s.H)) {
+      if (!inside(top + line[0], s.H) || !inside(top + line[window - 1], s.H)) {
         checked(0, s.OW);
         continue;
       }
@@ -217,6 +227,7 @@ void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s) 
   });
 }
 
+// dx from dout and the taps that forward left in arg.
 template <class T, class Arg>
 void max_pool_backward(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
   if constexpr (sizeof(Arg) == 1) {
@@ -227,16 +238,16 @@ void max_pool_backward(const T* dout, const Arg* arg, T* dx, const PoolShape& s)
       });
     };
     if (with_tiles<T>(s, run_tiles)) return;
-    // Against the loop over windows, measured: few lanes win in long rows only, or not at all.
-    constexpr Index n = Simd<T>::size, bytes = n * sizeof(T);
-    if constexpr (bytes >= 32)
-      if (paired_windows(s) && (n >= 8 || s.W >= 8 * n))
+    // Measured against the loop over windows: vectors of few lanes win in long rows only, or not at all.
+    constexpr Index n = Simd<T>::size, enough_lanes = 8, long_row_vectors = 8, least_lanes_stride_1 = 16;
+    if constexpr (Simd<T>::bytes >= least_paired_bytes)
+      if (paired_windows(s) && (n >= enough_lanes || s.W >= long_row_vectors * n))
         return with_paired_window(
             s, [&](auto width, auto pad) { max_pool_backward_paired<T, width(), pad()>(dout, arg, dx, s); });
-    if constexpr (n >= 16)
+    if constexpr (n >= least_lanes_stride_1)
       if (small_windows(s) && s.stride_w == 1)
-        return with_window(s,
-                           [&](auto width, auto) { max_pool_backward_close<T, width()>(dout, arg, dx, s); });
+        return with_window(
+            s, [&](auto width, auto) { max_pool_backward_stride_1<T, width()>(dout, arg, dx, s); });
   }
   max_pool_scatter(dout, arg, dx, s);
 }

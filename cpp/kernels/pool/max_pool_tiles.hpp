@@ -1,4 +1,8 @@
-// Max pooling where 2x2 windows tile the images, but for a last row or column that may be left over.
+// Max pooling where 2x2 windows tile the images, but for a last row or column that may be left over, and its
+// gradient. Every value belongs to one window at most, so that whole rows go from vectors to vectors:
+//
+//   row 2r      a0 b0 a1 b1 ..   ->  tap 0: a0 a1 ..   tap 1: b0 b1 ..
+//   row 2r + 1  c0 d0 c1 d1 ..   ->  tap 2: c0 c1 ..   tap 3: d0 d1 ..
 #pragma once
 
 #include "kernels/simd/packet.hpp"
@@ -7,26 +11,26 @@ namespace cnnlib::CNNLIB_ISA {
 
 // The maxima of a vector of windows and the taps they come from: pairs in the row above, then below.
 template <class T>
-void greatest_of_tiles(const typename Simd<T>::Packet tap[4], typename Simd<T>::Packet& most,
-                       typename Simd<T>::Packet& place) {
+void max_of_tiles(const typename Simd<T>::Packet tap[4], typename Simd<T>::Packet& most,
+                  typename Simd<T>::Packet& place) {
   using S = Simd<T>;
   most = tap[0];
   place = S::zero();
 #pragma GCC unroll 3
   for (int k = 1; k < 4; ++k) {
-    const auto wins = S::beats(tap[k], most);
+    const auto wins = S::greater_or_nan(tap[k], most);
     most = S::select(wins, tap[k], most);
     place = S::select(wins, S::fill(T(k)), place);
   }
 }
 
-// What a vector of windows gives to row `line` of its pairs, in the order of memory.
+// The gradients of row `line` of a vector of windows, in the order of memory.
 template <class T>
-void given_to_pairs(typename Simd<T>::Packet dout, typename Simd<T>::Packet place, int line,
-                    typename Simd<T>::Packet& low, typename Simd<T>::Packet& high) {
+void gradient_of_pairs(typename Simd<T>::Packet dout, typename Simd<T>::Packet place, int line,
+                       typename Simd<T>::Packet& low, typename Simd<T>::Packet& high) {
   using S = Simd<T>;
-  const auto given = [&](int k) { return S::select(S::equal(place, S::fill(T(k))), dout, S::zero()); };
-  S::join_pairs(given(2 * line), given(2 * line + 1), low, high);
+  const auto tap = [&](int k) { return S::select(S::equal(place, S::fill(T(k))), dout, S::zero()); };
+  S::join_pairs(tap(2 * line), tap(2 * line + 1), low, high);
 }
 
 // One row of windows after the other. The last vector of a long row overlaps the one before; that of a short
@@ -49,7 +53,7 @@ class TileRows {
           Packet tap[4], most, place;
           for (int line = 0; line < 2; ++line)
             load_pairs(x + from + line * W + 2 * col, room, tap[2 * line], tap[2 * line + 1]);
-          greatest_of_tiles<T>(tap, most, place);
+          max_of_tiles<T>(tap, most, place);
           if (room) {
             S::store(out + at + col, most);
             S::store_bytes(arg + at + col, place);
@@ -69,7 +73,7 @@ class TileRows {
           const auto place = room ? S::load_bytes(arg + at + col) : S::load_bytes(arg + at, 0, cols);
           for (int line = 0; line < 2; ++line) {
             Packet low, high;
-            given_to_pairs<T>(g, place, line, low, high);
+            gradient_of_pairs<T>(g, place, line, low, high);
             T* row = dx + to + line * W;
             store_pairs(row + 2 * col, room, low, high);
             if (!Short && W > 2 * cols) row[W - 1] = T(0);
@@ -125,16 +129,16 @@ class TileRows {
   Index H, W, rows, cols;
 };
 
-// Images without anything left over whose rows of outputs fill half or a quarter of a vector: `Together` rows
-// in a vector. What it covers in the rows of the image above, or below, is two vectors.
-template <class T, int Together>
-class TogetherTiles {
+// Images without anything left over whose rows of outputs fill half or a quarter of a vector: `Rows` of them
+// in a vector. What it covers in the upper rows of the pairs is two vectors, and in the lower ones.
+template <class T, int Rows>
+class MultiRowTiles {
   using S = Simd<T>;
   using Packet = typename S::Packet;
-  static constexpr Index cols = S::size / Together;
+  static constexpr Index cols = S::size / Rows;
 
  public:
-  explicit TogetherTiles(const PoolShape& s) : rows(s.OH) {}
+  explicit MultiRowTiles(const PoolShape& s) : rows(s.OH) {}
 
   void forward(const T* x, T* out, std::uint8_t* arg, Index planes) const {
     each_vector(planes, [=](Index at, Index from) {
@@ -144,7 +148,7 @@ class TogetherTiles {
         load(x + from + line * 2 * cols, low, high);
         S::split_pairs(low, high, tap[2 * line], tap[2 * line + 1]);
       }
-      greatest_of_tiles<T>(tap, most, place);
+      max_of_tiles<T>(tap, most, place);
       S::store(out + at, most);
       S::store_bytes(arg + at, place);
     });
@@ -155,7 +159,7 @@ class TogetherTiles {
       const auto g = S::load(dout + at), place = S::load_bytes(arg + at);
       for (int line = 0; line < 2; ++line) {
         Packet low, high;
-        given_to_pairs<T>(g, place, line, low, high);
+        gradient_of_pairs<T>(g, place, line, low, high);
         store(dx + to + line * 2 * cols, low, high);
       }
     });
@@ -167,11 +171,11 @@ class TogetherTiles {
   // vector(position in the outputs, in the images)
   template <class Vector>
   void each_vector(Index planes, const Vector& vector) const {
-    for (Index row = 0; row < planes * rows; row += Together) vector(row * cols, row * step);
+    for (Index row = 0; row < planes * rows; row += Rows) vector(row * cols, row * step);
   }
 
   static void load(const T* row, Packet& low, Packet& high) {
-    if constexpr (Together == 2) {
+    if constexpr (Rows == 2) {
       low = S::load(row);
       high = S::load(row + step);
     } else {
@@ -181,7 +185,7 @@ class TogetherTiles {
   }
 
   static void store(T* row, Packet low, Packet high) {
-    if constexpr (Together == 2) {
+    if constexpr (Rows == 2) {
       S::store(row, low);
       S::store(row + step, high);
     } else {
@@ -202,9 +206,9 @@ bool with_tiles(const PoolShape& s, const Body& body) {
     return false;
   const bool nothing_over = s.H == 2 * s.OH && s.W == 2 * s.OW;
   if (nothing_over && s.OW * 2 == n && s.OH % 2 == 0)
-    body(TogetherTiles<T, 2>(s));
+    body(MultiRowTiles<T, 2>(s));
   else if (nothing_over && s.OW * 4 == n && s.OH % 4 == 0)
-    body(TogetherTiles<T, 4>(s));
+    body(MultiRowTiles<T, 4>(s));
   else if (s.OW < n)
     body(TileRows<T, true>(s));
   else

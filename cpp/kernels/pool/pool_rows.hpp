@@ -1,8 +1,12 @@
-// Rows of pooling windows 2 or 3 wide, 1 or 2 apart, in whole vectors up to the edges of the image.
+// What the poolings share. A window of PH x PW slides over every plane of x (planes, H, W) to outputs
+// (planes, OH, OW); output (oh, ow) covers rows oh * stride_h - pad_top + kh * dilation_h, kh < PH, and
+// columns ow * stride_w - pad_left + kw * dilation_w, kw < PW.
+//
+// Small windows, 2 or 3 wide and 1 or 2 apart, are computed in whole vectors up to the edges of the image.
 #pragma once
 
 #include "kernels/arena.hpp"
-#include "kernels/simd/packet.hpp"
+#include "kernels/simd/loops.hpp"
 #include "parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -36,23 +40,25 @@ void store_in_plane(T* row, Index W, Index at, const T* plane_end, typename Simd
 struct OutputRange {
   Index first, last;
   OutputRange(Index offset, Index stride, Index size, Index outputs)
-      : first(offset >= 0 ? 0 : std::min(outputs, (-offset + stride - 1) / stride)),
+      : first(offset >= 0 ? 0 : std::min(outputs, ceil_div(-offset, stride))),
         last(offset >= size ? first : std::max(first, std::min(outputs, (size - 1 - offset) / stride + 1))) {}
 };
 
 // Slices of the planes for a parallel loop.
 struct PlaneSlices {
+  static constexpr Index slice_values = 16384;  // of x in a task: many times what starting it costs
+  static constexpr double lanes = 4;            // operations at a time, cautiously
   Index planes, grain;
   int threads;
 
   explicit PlaneSlices(const PoolShape& s)
       : planes(s.planes),
-        grain(std::max<Index>(1, 16384 / (s.H * s.W))),
-        threads(threads_for(double(s.planes) * (s.H * s.W + s.OH * s.OW * s.PH * s.PW) / 4)) {}
+        grain(std::max<Index>(1, slice_values / (s.H * s.W))),
+        threads(threads_for(double(s.planes) * (s.H * s.W + s.OH * s.OW * s.PH * s.PW) / lanes)) {}
 
   template <class Body>  // body(begin, end, slot)
   void each_slice(const Body& body) const {
-    parallel_for((planes + grain - 1) / grain, threads, [&](Index slice, int slot) {
+    parallel_for(ceil_div(planes, grain), threads, [&](Index slice, int slot) {
       body(slice * grain, std::min(planes, (slice + 1) * grain), slot);
     });
   }
@@ -80,7 +86,7 @@ struct PaddedRows {
 
   // For reads from one vector before column 0 to `last`, exclusive.
   PaddedRows(Index row_columns, Index last)
-      : columns(row_columns), pitch((std::max(columns, last) + 2 * S::size - 1) / S::size * S::size) {}
+      : columns(row_columns), pitch(round_up(std::max(columns, last) + S::size, S::size)) {}
   Index size(Index rows) const { return rows * pitch; }
   T* row(T* rows, Index h) const { return rows + h * pitch + S::size; }
 
@@ -92,12 +98,6 @@ struct PaddedRows {
     if (j < columns) S::store_lanes(to + j, vector(j, columns - j), 0, columns - j);
   }
 };
-
-// The first lanes of the vector at p.
-template <class T>
-typename Simd<T>::Packet load_first(const T* p, Index count) {
-  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count);
-}
 
 // The output rows whose windows reach an input row, and with which of their rows.
 struct ReachingRows {
@@ -124,6 +124,9 @@ inline const ReachingRows* reaching_rows(const PoolShape& s, ReachingRows* to) {
 inline bool small_windows(const PoolShape& s) {
   return s.dilation_h == 1 && s.dilation_w == 1 && s.PH <= 3 && (s.PW == 2 || s.PW == 3) && s.stride_w <= 2;
 }
+
+// Vectors for which splitting rows into pairs of columns is worth its shuffles.
+constexpr int least_paired_bytes = 32;
 
 // Those of them that are 2 apart both ways, 2 or 3 high, and begin at the image's edge or a column before it.
 inline bool paired_windows(const PoolShape& s) {

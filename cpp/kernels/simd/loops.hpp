@@ -1,4 +1,4 @@
-// Loops over vectors: loads and stores with tails, and results that go past the caches.
+// Loops over vectors: the lanes at a loop's end, and results written around the caches.
 #pragma once
 
 #include "buffers.hpp"
@@ -6,33 +6,38 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// Whether a result of n values should be written with non-temporal stores.
 template <class T>
-bool past_caches(Index n) {
+bool use_non_temporal(Index n) {
   return n * Index(sizeof(T)) >= Index(past_caches_bytes());
 }
 
-// The vector at p, of which `count` lanes count and the others are `other`.
+// The first `count` lanes of the vector at p, and 0 or `other` in the rest.
 template <class T>
-typename Simd<T>::Packet load_counted(const T* p, Index count, T other = T(0)) {
-  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_some(p, 0, count, other);
+typename Simd<T>::Packet load_first(const T* p, Index count) {
+  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count);
+}
+template <class T>
+typename Simd<T>::Packet load_first(const T* p, Index count, T other) {
+  return count == Simd<T>::size ? Simd<T>::load(p) : Simd<T>::load_lanes(p, 0, count, other);
 }
 
 template <class T>
-void store_counted(T* p, Index count, typename Simd<T>::Packet v) {
+void store_first(T* p, Index count, typename Simd<T>::Packet v) {
   count == Simd<T>::size ? Simd<T>::store(p, v) : Simd<T>::store_lanes(p, v, 0, count);
 }
 
-// to[i], to[i + 1], ... = the first `count` lanes of value(i, count), for vectors that cover [0, n). Where
-// they go past the caches, a fence has to follow.
+// to[i], to[i + 1], ... = the first `count` lanes of value(i, count), for vectors that cover [0, n). After
+// non-temporal stores a store_fence() has to follow.
 template <class T, class Value>
-[[gnu::always_inline]] inline void write_vectors(T* to, Index n, bool past, const Value& value) {
+[[gnu::always_inline]] inline void write_vectors(T* to, Index n, bool non_temporal, const Value& value) {
   using S = Simd<T>;
   Index i = 0;
-  if (past) {
-    constexpr Index bytes = S::size * sizeof(T);
-    const Index ahead = (bytes - Index(reinterpret_cast<std::uintptr_t>(to)) % bytes) % bytes / sizeof(T);
-    if (ahead > 0) S::store_lanes(to, value(i, std::min(ahead, n)), 0, std::min(ahead, n));
-    for (i = ahead; i + S::size <= n; i += S::size) S::stream(to + i, value(i, S::size));
+  if (non_temporal) {
+    const Index misaligned = Index(reinterpret_cast<std::uintptr_t>(to)) % S::bytes;
+    const Index head = (S::bytes - misaligned) % S::bytes / Index(sizeof(T));  // values before whole vectors
+    if (head > 0) S::store_lanes(to, value(i, std::min(head, n)), 0, std::min(head, n));
+    for (i = head; i + S::size <= n; i += S::size) S::store_non_temporal(to + i, value(i, S::size));
   } else {
     for (; i + S::size <= n; i += S::size) S::store(to + i, value(i, S::size));
   }

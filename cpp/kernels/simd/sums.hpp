@@ -5,12 +5,13 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Values added up in T before double takes over.
+// Values added up in T before double takes over: few enough for rounding errors to stay small, and so many
+// that the conversions cost nothing.
 constexpr Index short_run = 2048;
 
-// sum of f(i) over [0, n), where f(i, Packet tag) gives Simd<T>::size values from i on and f(i, T tag) one.
-template <class T, class F>
-double sum_over(Index n, const F& f) {
+// p[0] + ... + p[n - 1]: four sums in vectors hide the latency of an addition.
+template <class T>
+double sum(const T* p, Index n) {
   using S = Simd<T>;
   double total = 0;
   for (Index begin = 0; begin < n; begin += short_run) {
@@ -18,32 +19,17 @@ double sum_over(Index n, const F& f) {
     Index i = begin;
     auto a = S::zero(), b = S::zero(), c = S::zero(), d = S::zero();
     for (; i + 4 * S::size <= end; i += 4 * S::size) {
-      a = S::add(a, f(i, S::zero()));
-      b = S::add(b, f(i + S::size, S::zero()));
-      c = S::add(c, f(i + 2 * S::size, S::zero()));
-      d = S::add(d, f(i + 3 * S::size, S::zero()));
+      a = S::add(a, S::load(p + i));
+      b = S::add(b, S::load(p + i + S::size));
+      c = S::add(c, S::load(p + i + 2 * S::size));
+      d = S::add(d, S::load(p + i + 3 * S::size));
     }
-    for (; i + S::size <= end; i += S::size) a = S::add(a, f(i, S::zero()));
+    for (; i + S::size <= end; i += S::size) a = S::add(a, S::load(p + i));
     T rest = 0;
-    for (; i < end; ++i) rest += f(i, T(0));
+    for (; i < end; ++i) rest += p[i];
     total += double(S::sum(S::add(S::add(a, b), S::add(c, d)))) + double(rest);
   }
   return total;
-}
-
-// Packet and scalar loads under one name, for functions handed to sum_over.
-template <class T>
-typename Simd<T>::Packet at(const T* p, typename Simd<T>::Packet) {
-  return Simd<T>::load(p);
-}
-template <class T>
-T at(const T* p, T) {
-  return *p;
-}
-
-template <class T>
-double sum(const T* p, Index n) {
-  return sum_over<T>(n, [&](Index i, auto tag) { return at<T>(p + i, tag); });
 }
 
 // sum[i] += part[i], i < size

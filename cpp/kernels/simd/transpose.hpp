@@ -1,5 +1,4 @@
-// Squares of vectors turned in registers, and what is made of them: matrices turned, panels packed, lanes
-// added up.
+// Transposes: squares of vectors in registers, and from them matrices, packed panels, and sums of lanes.
 #pragma once
 
 #include "kernels/simd/packet.hpp"
@@ -14,50 +13,6 @@ inline void transpose_packets(Packet (&row)[n]) {
   Eigen::internal::ptranspose(block);
   std::copy_n(block.packet, n, row);
 }
-#if defined(__AVX512F__)
-// row[k], row[step + k], ... <- the first quarters of the four, the second ones, ...
-template <int step, class Packet, class Even, class Odd>
-inline void transpose_quarters(Packet* row, const Even& even, const Odd& odd) {
-#pragma GCC unroll 4
-  for (int k = 0; k < step; ++k) {
-    const Packet a = row[k], b = row[step + k], c = row[2 * step + k], d = row[3 * step + k];
-    const Packet even_ab = even(a, b), odd_ab = odd(a, b), even_cd = even(c, d), odd_cd = odd(c, d);
-    row[k] = even(even_ab, even_cd);
-    row[step + k] = even(odd_ab, odd_cd);
-    row[2 * step + k] = odd(even_ab, even_cd);
-    row[3 * step + k] = odd(odd_ab, odd_cd);
-  }
-}
-// Squares within the quarters of vectors, then the quarters: two thirds of the shuffles that Eigen takes.
-inline void transpose_packets(__m512 (&row)[16]) {
-  const auto pairs = [](__m512 v) { return _mm512_castps_pd(v); };
-#pragma GCC unroll 4
-  for (int g = 0; g < 16; g += 4) {
-    const __m512d low_01 = pairs(_mm512_unpacklo_ps(row[g], row[g + 1])),
-                  high_01 = pairs(_mm512_unpackhi_ps(row[g], row[g + 1])),
-                  low_23 = pairs(_mm512_unpacklo_ps(row[g + 2], row[g + 3])),
-                  high_23 = pairs(_mm512_unpackhi_ps(row[g + 2], row[g + 3]));
-    row[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(low_01, low_23));
-    row[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low_01, low_23));
-    row[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high_01, high_23));
-    row[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high_01, high_23));
-  }
-  transpose_quarters<4>(
-      row, [](__m512 a, __m512 b) { return _mm512_shuffle_f32x4(a, b, 0x88); },
-      [](__m512 a, __m512 b) { return _mm512_shuffle_f32x4(a, b, 0xDD); });
-}
-inline void transpose_packets(__m512d (&row)[8]) {
-#pragma GCC unroll 4
-  for (int g = 0; g < 8; g += 2) {
-    const __m512d low = _mm512_unpacklo_pd(row[g], row[g + 1]);
-    row[g + 1] = _mm512_unpackhi_pd(row[g], row[g + 1]);
-    row[g] = low;
-  }
-  transpose_quarters<2>(
-      row, [](__m512d a, __m512d b) { return _mm512_shuffle_f64x2(a, b, 0x88); },
-      [](__m512d a, __m512d b) { return _mm512_shuffle_f64x2(a, b, 0xDD); });
-}
-#endif
 
 // place(j)[i] = load(i)[j] for a square of Simd<T>::size.
 template <class T, class Load, class Place>
@@ -123,8 +78,8 @@ template <class T>
 void transpose_freely(const T* src, Index src_stride, Index rows, Index cols, const T* end, T* dst,
                       Index dst_stride) {
   constexpr Index n = Simd<T>::size;
-  const Index padded = (rows + n - 1) / n * n;
-  if (src + (rows - 1) * src_stride + (cols + n - 1) / n * n > end) {
+  const Index padded = round_up(rows, n);
+  if (src + (rows - 1) * src_stride + round_up(cols, n) > end) {
     transpose(src, src_stride, rows, cols, dst, dst_stride);
     if (rows < padded)
       for (Index j = 0; j < cols; ++j) std::fill_n(dst + j * dst_stride + rows, padded - rows, T(0));
@@ -136,13 +91,20 @@ void transpose_freely(const T* src, Index src_stride, Index rows, Index cols, co
                           dst + j * dst_stride + i, dst_stride);
 }
 
-// dst[j * rows + i] = row(i)[j], i < rows, j < cols: a panel for the matrix kernel. Whole squares are
-// stored over the following columns, which are then written anew; `room` says how many columns follow
-// that the caller writes later (and may be read ahead), and what does not fit there goes one by one.
+// Packs a panel for the micro-kernel: dst[j * rows + i] = row(i)[j], i < rows, j < cols, so that the values
+// that one step multiplies lie side by side:
+//
+//   row(0)  a0 a1 a2 ..
+//   row(1)  b0 b1 b2 ..    ->    a0 b0 c0 | a1 b1 c1 | a2 b2 c2 | ..
+//   row(2)  c0 c1 c2 ..
+//
+// Whole squares are stored over the following columns, which are then written anew; `room` says how many
+// columns follow that the caller writes later (and may be read ahead), and what does not fit there goes one
+// by one.
 template <class T, class Row>
 void pack_panel(const Row& row, Index rows, Index cols, T* dst, Index room = 0) {
   constexpr Index n = Simd<T>::size;
-  const Index padded = (rows + n - 1) / n * n, spare = (padded - rows + rows - 1) / rows;
+  const Index padded = round_up(rows, n), spare = ceil_div(padded - rows, rows);
   Index j = 0;
   for (; j < cols && j + n + spare <= cols + room; j += n)
     for (Index i = padded - n; i >= 0; i -= n)

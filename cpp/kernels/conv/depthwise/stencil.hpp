@@ -9,12 +9,8 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Rows computed together.
-#if defined(__AVX512F__)
-constexpr int rows_together = 8;
-#else
-constexpr int rows_together = 4;  // which leaves registers for the nine weights of a 3x3 kernel
-#endif
+// Rows of sums in registers, beside the nine weights of a 3x3 kernel.
+constexpr int rows_together = InstructionSet::stencil_rows;
 
 // Where taps read, from the output's own place in the staged rows on, and which of a channel's weights they
 // take.

@@ -17,7 +17,7 @@ enum class Prefetch { nothing, next_positions, run };
 template <class T, int R, int V, Prefetch ahead>
 void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T* tile, Index step, bool add,
                         const T* later, Index every) {
-  SpreadTile<T, R, V> sums;
+  BroadcastTile<T, R, V> sums;
   Index until_next = 1;
   for (Index k = 0; k < K; ++k, w += V * Simd<T>::size) {
     if constexpr (ahead == Prefetch::next_positions) prefetch(x + offset[k] + 2 * R, R);

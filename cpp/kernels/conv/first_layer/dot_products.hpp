@@ -23,13 +23,13 @@ class DotProducts {
   DotProducts(const ConvShape& s, bool with_dw, bool with_db, Index* axes) : g(s, axes) {
     g.set_blocks(PositionBlocks::choose(1, g.OH, g.OW, most_positions), S::size);
     pairs = with_dw ? g.C * g.taps : 0;
-    pair_blocks = ceil_div(pairs + with_db, dots);
+    pair_blocks = ceil_div(pairs + with_db, dot_block);
     pieces = g.positions.row_blocks * g.positions.col_blocks;
     // The parts depend on the shape alone.
     parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * pieces);
     threads = threads_for(g.work() * (with_dw ? 1 : 1.0 / double(g.C * g.taps)));
-    filters = Panels(g.F, dots);
-    sum_count = g.F * pair_blocks * dots;
+    filters = Panels(g.F, dot_block);
+    sum_count = g.F * pair_blocks * dot_block;
     ones_at = g.C * g.staging.channel_size + S::size;
     ones_size = with_db ? g.positions.rows * g.staging.pitch + S::size : 0;
   }
@@ -58,7 +58,7 @@ class DotProducts {
   }
 
   void describe(ConvPlan& plan) const {
-    plan.tile_rows = plan.tile_columns = dots;
+    plan.tile_rows = plan.tile_columns = dot_block;
     plan.threads = threads;
     name_blocks(
         plan,
@@ -99,22 +99,22 @@ class DotProducts {
     list_vectors(rows, whole, partial, work.vectors);
     // What comes from a cache (up to a quarter of what is written past them) costs less than prefetching it;
     // so does what few products share, from memory too.
-    const bool prefetches = g.taps > 1 && past_caches<T>(4 * g.s.N * g.s.F * g.OH * g.OW);
+    const bool prefetches = g.taps > 1 && use_non_temporal<T>(4 * g.s.N * g.s.F * g.OH * g.OW);
     const Index positions = g.OH * g.OW;
     const T* grad = o.dout + image * g.F * positions + oh * g.OW + ow;
     T* sum = work.running;
     for (Index block = 0; block < filters.count; ++block) {
       const Index f = filters.first(block), height = filters.rows(block);
       const auto kernel = dot_kernel<T>(height);
-      for (Index k = 0; k < pair_blocks * dots; k += dots, sum += height * dots * S::size) {
+      for (Index k = 0; k < pair_blocks * dot_block; k += dot_block, sum += height * dot_block * S::size) {
         if (prefetches) {  // the next filters' rows
           const Index share = rows * g.OW / pair_blocks + 1;
           for (Index i = 0; i < height; ++i)
-            prefetch(grad + (f + height + i) * positions + k / dots * share, share);
+            prefetch(grad + (f + height + i) * positions + k / dot_block * share, share);
         }
-        const T *from_grad[dots], *from_image[dots];
+        const T *from_grad[dot_block], *from_image[dot_block];
         for (Index i = 0; i < height; ++i) from_grad[i] = grad + (f + i) * positions;
-        for (Index i = 0; i < dots; ++i)
+        for (Index i = 0; i < dot_block; ++i)
           from_image[i] = work.staged + (k + i < pairs ? work.offset[k + i] : ones_size > 0 ? ones_at : 0);
         kernel(from_grad, from_image, work.vectors, rows * whole, partial, cols % S::size, start, sum);
       }
@@ -136,8 +136,10 @@ class DotProducts {
     for (Index group = 0; group < groups; ++group)
       for (Index block = 0; block < filters.count; ++block) {
         const Index height = filters.rows(block);
-        const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dots;
-        const auto total = [&](Index i, Index k) { return sum[(k / dots * height + i) * dots + k % dots]; };
+        const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dot_block;
+        const auto total = [&](Index i, Index k) {
+          return sum[(k / dot_block * height + i) * dot_block + k % dot_block];
+        };
         for (Index i = 0; i < height; ++i) {
           for (Index k = 0; k < pairs; ++k) *dw++ = total(i, k);
           if (db != nullptr) *db++ = total(i, pairs);

@@ -14,7 +14,7 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T, int R, int V>
 void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next) {
   constexpr int size = Simd<T>::size;
-  SpreadTile<T, R, V> sums;
+  BroadcastTile<T, R, V> sums;
   for (Index q = 0; q < blocks; ++q, a += R * size, next += R * size)
     for (int c = 0; c < size; ++c, u += V * size) {
       if (c < R) __builtin_prefetch(next + c * size, 0, 2);

@@ -28,12 +28,12 @@ void with_tile(const ConvShape& s, const Body& body) {
   if (s.stride_h == 2) return body(std::conditional_t<dx, StridedInputTile<4>, StridedTile<4>>());
   switch (10 * s.KH + s.KW) {
     case 33: {
-#if defined(__AVX512F__)  // elsewhere it is not worth its size
-      // The larger tile rounds more, and has to take clearly fewer products.
-      const TileShape shape = tile_shape<pass>(s);
-      const auto products = [&](auto tile) { return tile_products(shape, tile.sizes); };
-      if (products(Tile<3, 3, 4>()) >= 1.25 * products(Tile<3, 3, 5>())) return body(Tile<3, 3, 5>());
-#endif
+      if constexpr (InstructionSet::large_winograd_tile) {
+        // The larger tile rounds more, and has to take clearly fewer products.
+        const TileShape shape = tile_shape<pass>(s);
+        const auto products = [&](auto tile) { return tile_products(shape, tile.sizes); };
+        if (products(Tile<3, 3, 4>()) >= 1.25 * products(Tile<3, 3, 5>())) return body(Tile<3, 3, 5>());
+      }
       return body(Tile<3, 3, 4>());
     }
     case 55:

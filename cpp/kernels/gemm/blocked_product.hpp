@@ -1,0 +1,219 @@
+// Products of large matrices by packing and the micro-kernel. What the threads share, and what each takes,
+// depends on the sides of c.
+#pragma once
+
+#include "kernels/gemm/packing.hpp"
+#include "kernels/gemm/skinny_product.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Where the results of some rows and one panel of columns go, and how they begin and end.
+template <class T>
+struct ProductTarget {
+  T* to;
+  Index row;      // step
+  Index width;    // columns, at most MatrixProduct<T>::lanes
+  const T* bias;  // to begin with, or null
+  bool add, relu;
+};
+
+// The target of a chunk in c, from row m and column n on.
+template <class T>
+ProductTarget<T> target_in_c(const MatrixProduct<T>& p, Index m, Index n, Index chunk) {
+  return {p.c + m * p.N + n,
+          p.N,
+          std::min(p.lanes, p.N - n),
+          chunk == 0 && p.bias != nullptr ? p.bias + n : nullptr,
+          chunk > 0,
+          p.relu && chunk == p.chunks() - 1};
+}
+
+// A tile of `height` rows to a target that is narrower than its rows, which lie `step` apart.
+template <class T>
+void store_narrow(const T* tile, Index step, Index height, const ProductTarget<T>& target, T* out) {
+  using S = Simd<T>;
+  for (Index i = 0; i < height; ++i)
+    for (Index l = 0; l < target.width; l += S::size) {
+      const Index count = std::min<Index>(S::size, target.width - l);
+      T* to = out + i * target.row + l;
+      auto v = S::load(tile + i * step + l);
+      if (target.add || target.bias != nullptr)
+        v = S::add(v, S::load_lanes(target.add ? to : target.bias + l, 0, count));
+      S::store_lanes(to, target.relu ? S::relu(v) : v, 0, count);
+    }
+}
+
+// One chunk of `rows` packed rows times one panel of columns, whose terms lie at `offset`.
+template <class T>
+void multiply_panel(const T* packed_a, Index rows, Index terms, const T* columns, const Index* offset,
+                    const ProductTarget<T>& target, T* tile) {
+  const Panels panels(rows);
+  const T* source[tile_vectors];
+  for (int u = 0; u < tile_vectors; ++u) source[u] = columns + u * Simd<T>::size;
+  const bool narrow = target.width <= Simd<T>::size, whole = target.width == tile_lanes<T>;
+  for (Index panel = 0; panel < panels.count; ++panel) {
+    const Index height = panels.rows(panel), first = panels.first(panel);
+    T* out = target.to + first * target.row;
+    auto direct = Target<T>::rows(whole ? out : tile, narrow ? 1 : tile_vectors);
+    if (whole) {
+      direct.step = target.row;
+      direct.add = target.add;
+      direct.row = target.bias;
+      direct.relu = target.relu;
+    }
+    const auto kernel = narrow ? packed_tile_kernel<T, 1>(height) : packed_tile_kernel<T>(height);
+    kernel(terms, packed_a + first * terms, height, offset, source, direct);
+    if (!whole) store_narrow(tile, direct.step, height, target, out);
+  }
+}
+
+// Blocks for a product of many rows: a block of rows is a thread's task; a group of panels of b is packed for
+// all of them.
+template <class T>
+struct RowBlocks {
+  Index rows, count;  // of a block; blocks
+  Index group;        // panels
+  // Multiply row panel by row panel instead of column panel by column panel: where the sums are short,
+  // writing c is the work, and goes on along its rows.
+  bool along_rows;
+
+  RowBlocks(const MatrixProduct<T>& p, int threads) {
+    constexpr Index block_rows = 10 * max_rows;  // whose packed chunk stays in the second-level cache
+    constexpr Index group_bytes = 4 << 20;       // of packed b, in the last-level cache
+    constexpr Index smallest_group = 4;          // panels, for which a is packed again
+    constexpr Index short_sum = 64;              // terms
+    constexpr Index cached_b_bytes = 512 << 10;  // of b, read anew for every row panel
+    const Index tasks = std::min<Index>(2 * threads, ceil_div(p.M, max_rows));
+    count = std::max(ceil_div(p.M, block_rows), tasks);
+    rows = ceil_div(p.M, count);
+    group = std::clamp<Index>(group_bytes / (std::max<Index>(1, p.K) * p.lanes * Index(sizeof(T))),
+                              std::min(smallest_group, p.panels()), p.panels());
+    along_rows = p.K <= short_sum && p.K * p.N * Index(sizeof(T)) <= cached_b_bytes;
+  }
+};
+
+// Many rows: the threads pack a group of b's panels, then take blocks of rows, which they pack themselves.
+template <class T>
+void product_by_row_blocks(const MatrixProduct<T>& p) {
+  const int threads = p.threads();
+  const RowBlocks<T> blocks(p, threads);
+  const Index chunks = p.chunks(), panel_size = p.most_terms() * p.lanes;
+  Layout layout;
+  const auto a_piece = layout.per_thread<T>(threads, p.packed_rows(blocks.rows));
+  const auto tile_piece = layout.per_thread<T>(threads, tile_size<T>);
+  const auto b_piece = layout.array<T>(checked_product(blocks.group * p.lanes, chunks * p.most_terms()));
+  const auto offset_piece = layout.array<Index>(p.most_terms());
+  const Scratch scratch(layout.bytes());
+  T* packed_b = b_piece.in(scratch.data());  // [panel][chunk][k][lane]
+  Index* offset = offset_piece.in(scratch.data());
+  for (Index k = 0; k < p.most_terms(); ++k) offset[k] = k * p.lanes;
+
+  for (Index first = 0; first < p.panels(); first += blocks.group) {
+    const Index panels = std::min(blocks.group, p.panels() - first);
+    parallel_for(panels * chunks, threads, [&](Index task, int) {
+      pack_b(p, (first + task / chunks) * p.lanes, task % chunks, packed_b + task * panel_size);
+    });
+    parallel_for(blocks.count, threads, [&](Index block, int slot) {
+      const Index m0 = block * blocks.rows, height = std::min(blocks.rows, p.M - m0);
+      if (height <= 0) return;
+      T *packed_a = a_piece.of(scratch.data(), slot), *tile = tile_piece.of(scratch.data(), slot);
+      for (Index chunk = 0; chunk < chunks; ++chunk) {
+        pack_a(p, m0, height, chunk, packed_a);
+        const Panels parts(height, blocks.along_rows ? max_rows : height);
+        for (Index part = 0; part < parts.count; ++part)
+          for (Index panel = 0; panel < panels; ++panel) {
+            const Index m = parts.first(part), n = (first + panel) * p.lanes;
+            multiply_panel<T>(packed_a + m * p.terms(chunk), parts.rows(part), p.terms(chunk),
+                              packed_b + (panel * chunks + chunk) * panel_size, offset,
+                              target_in_c(p, m0 + m, n, chunk), tile);
+          }
+      }
+    });
+  }
+}
+
+// Multiplies packed rows by panels of b's columns, which the thread packs just before. For few rows, columns
+// that lie side by side are read in place instead: a copy would not be used often.
+template <class T>
+class ColumnPanels {
+ public:
+  ColumnPanels(const MatrixProduct<T>& product, int threads, Layout& layout)
+      : p(product),
+        in_place(p.b.col == 1 && p.M <= 2 * max_rows),
+        b_piece(layout.per_thread<T>(threads, p.lanes * p.most_terms())),
+        tile_piece(layout.per_thread<T>(threads, tile_size<T>)),
+        offset_piece(layout.array<Index>(2 * p.most_terms())) {}
+
+  // To be called once, with the memory of the layout.
+  void place(void* memory) {
+    base = memory;
+    packed_offset = offset_piece.in(base);
+    row_offset = packed_offset + p.most_terms();
+    for (Index k = 0; k < p.most_terms(); ++k) {
+      packed_offset[k] = k * p.lanes;
+      row_offset[k] = k * p.b.row;
+    }
+  }
+
+  // A chunk of all rows times the panel of columns from n on.
+  void multiply(const T* packed_a, Index chunk, Index n, const ProductTarget<T>& target, int slot) const {
+    const bool direct = in_place && target.width == p.lanes;
+    T* packed_b = b_piece.of(base, slot);
+    if (!direct) pack_b(p, n, chunk, packed_b);
+    multiply_panel<T>(packed_a, p.M, p.terms(chunk), direct ? p.b_chunk(chunk) + n : packed_b,
+                      direct ? row_offset : packed_offset, target, tile_piece.of(base, slot));
+  }
+
+ private:
+  const MatrixProduct<T>& p;
+  bool in_place;
+  ThreadPiece<T> b_piece, tile_piece;
+  Piece<Index> offset_piece;
+  void* base = nullptr;
+  Index *packed_offset = nullptr, *row_offset = nullptr;
+};
+
+// Few rows: the threads pack all of them, then take panels of columns.
+template <class T>
+void product_by_column_panels(const MatrixProduct<T>& p) {
+  const int threads = p.threads();
+  const Index chunk_size = p.packed_rows(p.M);
+  Layout layout;
+  const auto a_piece = layout.array<T>(checked_product(p.chunks(), chunk_size));
+  ColumnPanels<T> columns(p, threads, layout);
+  const Scratch scratch(layout.bytes());
+  T* packed_a = a_piece.in(scratch.data());  // [chunk][panel][k][row]
+  columns.place(scratch.data());
+  parallel_for(p.chunks(), threads,
+               [&](Index chunk, int) { pack_a(p, 0, p.M, chunk, packed_a + chunk * chunk_size); });
+  parallel_for(p.panels(), threads, [&](Index panel, int slot) {
+    const Index n = panel * p.lanes;
+    for (Index chunk = 0; chunk < p.chunks(); ++chunk)
+      columns.multiply(packed_a + chunk * chunk_size, chunk, n, target_in_c(p, 0, n, chunk), slot);
+  });
+}
+
+// A small result of long sums (split K): the threads take chunks, whose results are added up in their order.
+template <class T>
+void product_by_chunks(const MatrixProduct<T>& p) {
+  const int threads = p.threads();
+  const Index size = p.M * p.N;
+  Layout layout;
+  const auto part_piece = layout.array<T>(checked_product(p.chunks(), size));
+  const auto a_piece = layout.per_thread<T>(threads, p.packed_rows(p.M));
+  ColumnPanels<T> columns(p, threads, layout);
+  const Scratch scratch(layout.bytes());
+  T* parts = part_piece.in(scratch.data());  // [chunk][M][N]
+  columns.place(scratch.data());
+  parallel_for(p.chunks(), threads, [&](Index chunk, int slot) {
+    T* packed_a = a_piece.of(scratch.data(), slot);
+    pack_a(p, 0, p.M, chunk, packed_a);
+    for (Index n = 0; n < p.N; n += p.lanes)
+      columns.multiply(packed_a, chunk, n,
+                       {parts + chunk * size + n, p.N, std::min(p.lanes, p.N - n), nullptr, false, false},
+                       slot);
+  });
+  add_chunks(p, parts);
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,38 @@
+// Hints about memory: prefetches, the end of non-temporal stores, addresses in a fixed order.
+#pragma once
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+#include "shapes.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+constexpr Index cache_line_bytes = 64;
+
+// Prefetches the cache lines of p[0], ..., p[n - 1]; a locality of 2 is for the second-level cache.
+template <int locality = 3, class T>
+void prefetch(const T* p, Index n) {
+  for (Index i = 0; i < n; i += cache_line_bytes / Index(sizeof(T))) __builtin_prefetch(p + i, 0, locality);
+}
+
+// Orders a thread's non-temporal stores before whatever it stores next.
+inline void store_fence() {
+#if defined(__x86_64__)
+  _mm_sfence();
+#endif
+}
+
+// p + step, in an order of steps that the compiler may not undo: from an unrolled loop g++ would work out
+// every address beforehand, which takes more registers than there are.
+template <class T>
+inline T* next_row(T* p, Index step) {
+  p += step;
+#if defined(__GNUC__)
+  asm("" : "+r"(p));
+#endif
+  return p;
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
