@@ -34,6 +34,7 @@ _SUBMODULES = (
 __all__ = [
     *layers.__all__,
     *_SUBMODULES,
+    "explain",
     "get_conv_algorithm",
     "get_num_threads",
     "layers",
@@ -47,8 +48,10 @@ __all__ = [
 def __getattr__(name):
     if name in _SUBMODULES:
         return importlib.import_module(f"cnnlib.{name}")
+    if name == "explain":
+        return importlib.import_module("cnnlib._explain").explain
     raise AttributeError(f"module 'cnnlib' has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *_SUBMODULES})
+    return sorted({*globals(), *__all__})

@@ -186,7 +186,8 @@ void column_input_gradient(const T* dout, const T* x, const ColumnFactors<T>& co
   const bool non_temporal = use_non_temporal<T>(N * C) && C % S::size == 0;
   const T *high = columns.high, *by_dout = columns.by_dout, *by_x = columns.by_x,
           *constant = columns.constant;
-  if (std::all_of(by_x, by_x + C, [](T factor) { return factor == 0; }))  // nor has NaN in x a part in dx
+  // Neither of both where the statistics did not come from the batch: x has no part in dx, nor has NaN in it.
+  if (std::all_of(by_x, by_x + 2 * C, [](T factor) { return factor == 0; }))
     return each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
       write_rows(
           dx + n * C, rows, C, non_temporal,

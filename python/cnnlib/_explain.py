@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from cnnlib import _core
 
@@ -71,7 +74,12 @@ class ConvExplanation:
         return "\n".join(lines)
 
 
-def explain(x_shape, w_shape, conv_param=None, dtype=np.float32) -> ConvExplanation:
+def explain(
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    conv_param: Mapping[str, Any] | None = None,
+    dtype: DTypeLike = np.float32,
+) -> ConvExplanation:
     """
     Tell how `conv_forward` and `conv_backward` compute a convolution.
 
@@ -97,9 +105,9 @@ def explain(x_shape, w_shape, conv_param=None, dtype=np.float32) -> ConvExplanat
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"explain: dtype must be float32 or float64, got {dtype}")
-    plans = _core.conv_plans(
-        np.empty(_shape("x_shape", x_shape), dtype), np.empty(_shape("w_shape", w_shape), dtype), conv_param or {}
-    )
+    # Arrays that nobody touches take no memory.
+    x, w = np.empty(_shape("x_shape", x_shape), dtype), np.empty(_shape("w_shape", w_shape), dtype)
+    plans = _core.conv_plans(x, w, {} if conv_param is None else conv_param)
     return ConvExplanation(
         tuple(x_shape),
         tuple(w_shape),
