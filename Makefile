@@ -18,7 +18,7 @@ ENVIRONMENT := $(VENV)/.python-$(VERSION)
 WHEEL := dist/.wheel-$(VERSION)
 PEER_STAMP := $(if $(PEERS),$(VENV)/.peers)
 
-CPP := $(wildcard cpp/*.?pp cpp/*/*.?pp)
+CPP := $(shell find cpp -name '*.?pp')
 SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE $(CPP) $(wildcard cmake/* licenses/*) \
   $(shell find python -type f ! -name '*.so' ! -name '*.pyc')
 
@@ -38,7 +38,7 @@ help:
 	@echo 'make bench     time the layers against the plain NumPy ones, with PEERS=1 against torch too'
 	@echo 'make lint      check format, style and type stubs; `make format` mends the first'
 	@echo 'make wheel     build the wheel into dist/'
-	@echo 'make sanitize  run the core under the address and undefined-behaviour sanitizers'
+	@echo 'make sanitize  run the core under the address and undefined-behaviour sanitizers (SANITIZE_ISA=base|avx2|avx512)'
 	@echo 'make clean     remove what the other targets made, .venv included'
 
 train: $(VENV)/.installed $(VENV)/.extras
@@ -99,18 +99,21 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.peers: $(VENV)/.%: pyproject.toml $(ENVIRON
 	$(PIP) install --quiet --group $*
 	@touch $@
 
-# The baseline kernels alone, in a folder that goes before the installed package. LD_PRELOAD, since Python itself
-# is not built with the sanitizers; Python's own allocations would drown a leak report.
-SANITIZED := build/sanitized
+# The kernels of one set, in a folder that goes before the installed package. LD_PRELOAD, since Python itself is not
+# built with the sanitizers; Python's own allocations would drown a leak report. g++ does not align the frames of
+# detect_stack_use_after_return for vectors.
+SANITIZE_ISA ?= avx2
+SANITIZED := build/sanitized-$(SANITIZE_ISA)
 SANITIZE_TESTS ?= tests
 $(SANITIZED)/.installed: $(SOURCES) | $(ENVIRONMENT)
 	@rm -rf $(SANITIZED)
 	$(PIP) install --quiet --no-deps --target $(SANITIZED) --config-settings='cmake.define.CNNLIB_SANITIZE=address;undefined' \
+	  --config-settings=cmake.define.CNNLIB_ISAS=$(SANITIZE_ISA) \
 	  --config-settings=cmake.build-type=RelWithDebInfo --config-settings=install.strip=false .
 	@touch $@
 
 sanitize: $(SANITIZED)/.installed $(VENV)/.installed $(VENV)/.test
-	PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
+	PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	  $(BIN)/pytest -p no:cacheprovider $(SANITIZE_TESTS) $(PYTEST_ARGS)
 

@@ -16,9 +16,11 @@ namespace avx2 {
 const Isa& isa();
 }
 #endif
+#ifdef CNNLIB_HAVE_BASE
 namespace base {
 const Isa& isa();
 }
+#endif
 
 namespace {
 
@@ -34,7 +36,11 @@ std::vector<const Isa*> runnable() {
 #ifdef CNNLIB_HAVE_AVX2
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(&avx2::isa());
 #endif
+#ifdef CNNLIB_HAVE_BASE
   sets.push_back(&base::isa());
+#endif
+  if (sets.empty())
+    throw std::runtime_error("cnnlib was built for an instruction set that this processor does not have");
   return sets;
 }
 

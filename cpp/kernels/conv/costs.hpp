@@ -62,15 +62,19 @@ double cost_pixel_lanes(const ConvShape& s) {
   const CorrelationSizes<T> c(s, pass);
   const double rows = double(Panels(c.out).rows(0)), vectors = double(vectors_for(Panels(c.out).rows(0)));
   const double loads = std::max(1.0, (rows + vectors) / (rows * vectors));  // for each multiply-add
-  return c.groups * (loads * c.products() * double(c.out * c.position_vectors()) + c.staging(pointwise(s)) +
-                     c.packing());
+  const double outputs = double(c.out * c.position_vectors());
+  const bool paired = pass == Pass::input_gradient && s.stride_w > 1;
+  const double stores = paired ? Rates::store_pairs * double(s.stride_h * s.stride_w) * outputs : 0;
+  return c.groups * (loads * c.products() * outputs + c.staging(pointwise(s)) + c.packing() + stores);
 }
 
 template <class T, Pass pass>
 double cost_filter_lanes(const ConvShape& s) {
   const CorrelationSizes<T> c(s, pass);
   const double vectors = double(c.OH * c.OW * c.vectors(c.out));
-  return c.groups * ((c.products() + Rates::transpose) * vectors + c.staging(pointwise(s)) + c.packing());
+  const bool scattered = pass == Pass::input_gradient && s.stride_w > 1 && !(s.stride_w == 2 && s.KW > 1);
+  const double stored = Rates::transpose + (scattered ? Rates::store_scattered : 0);
+  return c.groups * ((c.products() + stored) * vectors + c.staging(pointwise(s)) + c.packing());
 }
 
 // The kernel covers the whole image, once: the convolution is an affine layer.
@@ -125,24 +129,26 @@ double cost_col2im(const ConvShape& s) {
                      Rates::pack / Rates::reference_batch * pairs * double(g.vectors(g.F)));
 }
 
-// dw as a small matrix of long dot products.
+// dw as a small matrix of long dot products. In double, memory is slower still beside the products, and 1x1
+// kernels gain nothing by it.
 template <class T>
 bool fits_dot_products(const ConvShape& s) {
   constexpr Index most = 64, most_beside = 256, most_pairs = 4800, fewest_positions = 512;
   const Index C = s.C / s.groups, F = s.F / s.groups;
   const bool small = C <= most ? F <= most_beside : F <= most && C * F <= most_pairs;
   return fits_first_layer<T>(s) ||
-         (s.N > 0 && pointwise(s) && C > 1 && small && s.OH * s.OW >= fewest_positions);
+         (s.N > 0 && sizeof(T) == 4 && pointwise(s) && C > 1 && small && s.OH * s.OW >= fewest_positions);
 }
 template <class T>
 double cost_dot_products(const ConvShape& s) {
   constexpr double block_positions = 1024;
   const GroupSizes<T> g(s);
-  const double sums = double(round_up(g.F, dot_block)) * double(round_up(g.C * g.taps + 1, dot_block));
+  const double sums = double(g.F) * double(round_up(g.C * g.taps + 1, dot_block));
   const Index row_vectors = pointwise(s) ? g.vectors(g.positions) : s.OH * g.vectors(s.OW);
   const double bytes = sums * sizeof(T) * Simd<T>::size;
   const double blocks = std::max(1.0, double(g.positions) / block_positions);
-  return g.groups * (sums * double(row_vectors) +
+  const bool far = double(g.C) * block_positions * sizeof(T) > Rates::l1_bytes;  // the staged image
+  return g.groups * ((far ? Rates::l2_product : 1) * sums * double(row_vectors) +
                      (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
                      (pointwise(s) ? 0 : Rates::stage * double(g.C * g.vectors(s.H * s.W))));
 }
@@ -174,7 +180,8 @@ double cost_filter_lanes_dw(const ConvShape& s) {
   const GroupSizes<T> g(s);
   // Packing a (channel, tap) row costs about as much as half a vector pair of filters.
   const double vectors = double(g.vectors(g.F) + g.vectors(g.F) % tile_vectors + 1);
-  return g.groups * double(g.C * g.taps) * vectors * double(g.positions);
+  return g.groups * (Rates::packed_row_product * double(g.C * g.taps) * vectors * double(g.positions) +
+                     Rates::pack * double(g.F) * double(g.vectors(g.positions)));
 }
 // A kernel's rows are long enough to keep the arithmetic units busy, and filters fill their vectors.
 template <class T>
@@ -206,9 +213,10 @@ double cost_winograd(const ConvShape& s) {
     filters = double(tile.sizes.filters());
   });
   const double point = s.KH == 1 || s.KW == 1 ? Rates::line_point : dw ? Rates::gradient_point : Rates::point;
+  const double product = sizeof(T) == 8 ? Rates::winograd_double_product : Rates::winograd_product;
   const double filter = (dw ? Rates::gradient_filter_point : Rates::filter_point) / Rates::reference_batch;
   return g.groups *
-         (Rates::winograd_products * tiles * points * pairs +
+         (product * tiles * points * pairs +
           point * tiles * points * double(g.vectors(g.C) + g.vectors(g.F)) + filter * filters * pairs);
 }
 

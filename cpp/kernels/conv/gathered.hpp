@@ -28,9 +28,11 @@ Index images_at_once(const ConvShape& s) {
 
 template <class T, Pass pass>
 double cost_gathered(const ConvShape& s) {
-  const Index read = pass == Pass::input_gradient ? s.H * s.W : s.OH * s.OW;
+  const bool dx = pass == Pass::input_gradient;
+  const Index rows = dx ? s.H : s.OH, columns = dx ? s.W : s.OW;
   return choose_method<T>(gathered(s), pass).cycles * Rates::fmas_per_cycle +
-         Rates::stage * double(s.C) * double(ceil_div(read, Simd<T>::size));
+         double(s.C) * (Rates::points * double(ceil_div(rows * columns, Simd<T>::size)) +
+                        Rates::point_row * double(rows));
 }
 
 template <class T>

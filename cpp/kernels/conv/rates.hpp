@@ -27,16 +27,26 @@ struct Rates {
   // A vector that col2im adds to a row of dx.
   static constexpr double gather = 5.2;
   // A vector of running sums read, added to and written, from the second-level cache or from beyond it.
-  static constexpr double sum = 3, far_sum = 10;
+  static constexpr double sum = 3, far_sum = 16;
   static constexpr double near_bytes = 512 << 10;
+  // A product of dw beside others where an operand comes from the second-level cache for every few filters, and
+  // where (channel, tap) rows are packed for it.
+  static constexpr double l2_product = 1.3, packed_row_product = 1.35;
+  static constexpr double l1_bytes = 32 << 10;
+  // A vector of a tile stored to every second column, between those of another tile.
+  static constexpr double store_pairs = 12;
+  // The same value by value, a vector of it.
+  static constexpr double store_scattered = 30;
+  // A vector of points of a strided 1x1 kernel gathered or spread, and a row of them.
+  static constexpr double points = 14, point_row = 8;
 
   // A vector of channels at one point of a Winograd tile: staged, transformed, stored, read. The second is of
   // kernels of one row or column, whose tiles are small; the third of dw, which transforms both operands.
-  static constexpr double point = 10.7, line_point = 40, gradient_point = 21;
+  static constexpr double point = 10.7, line_point = 40, gradient_point = 14;
   // A vector of a transformed filter.
-  static constexpr double filter_point = 8, gradient_filter_point = 32;
-  // Winograd's products beside those of direct methods: they read their operands from further away.
-  static constexpr double winograd_products = 1.05;
+  static constexpr double filter_point = 8, gradient_filter_point = 28;
+  // Winograd's products beside those of direct methods: they read their operands from further away, doubles most.
+  static constexpr double winograd_product = 1.05, winograd_double_product = 1.12;
 
   // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, and a vector
   // transposed twice with channels in the lanes.

@@ -1,20 +1,40 @@
-"""``cnnlib info``: what is installed and what it runs with."""
+"""``cnnlib info``: what is installed and what it runs with, or how a convolution would be computed."""
 
+import argparse
 from importlib.metadata import PackageNotFoundError, version
 
 import cnnlib
 
 _OPTIONAL = ("matplotlib", "tqdm", "pooch", "Pillow")
+_PARAM = ("stride", "pad", "dilation", "groups", "algorithm")
 
 
 def add_to(commands):
     """Add the command."""
-    info = commands.add_parser("info", help="versions, instruction set, threads, optional packages")
+    info = commands.add_parser(
+        "info", help="versions, instruction set, threads, optional packages; plans of a convolution"
+    )
+    info.add_argument(
+        "--conv",
+        nargs=2,
+        type=_shape,
+        metavar=("N,C,H,W", "F,C,KH,KW"),
+        help="how a convolution of these shapes is computed: methods, costs, blocks, scratch, threads",
+    )
+    for name in _PARAM[:4]:
+        value = "N" if name != "pad" else "N|same"
+        info.add_argument(f"--{name}", type=_number_or_name, metavar=value, help="of that convolution")
+    info.add_argument("--algorithm", metavar="NAME", help="the method that it should take")
+    info.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of its arrays")
     info.set_defaults(execute=run)
 
 
 def run(options):
     """Run the subcommand; returns the exit status."""
+    if options.conv:
+        param = {name: getattr(options, name) for name in _PARAM if getattr(options, name) is not None}
+        print(cnnlib.explain(*options.conv, param, options.dtype))
+        return 0
     cnnlib.show_config()
     found = []
     for package in _OPTIONAL:
@@ -24,3 +44,14 @@ def run(options):
             found.append(f"{package} not installed")
     print(f"optional packages: {', '.join(found)}")
     return 0
+
+
+def _shape(text):
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not four whole numbers with commas between") from None
+
+
+def _number_or_name(text):
+    return int(text) if text.isdecimal() else text

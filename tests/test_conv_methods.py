@@ -1,0 +1,156 @@
+"""Every method of convolution, on every shape that it fits, and the plans that `explain` shows."""
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib import _core, naive
+from helpers import assert_close, cast, random_arrays
+
+PASSES = ("forward", "input_gradient", "weight_gradient")
+METHODS = _core.conv_methods[3:]  # behind the wishes 'auto' and 'direct', and 'winograd', which is one too
+
+# Between them every method fits some shape, in every instruction set and dtype.
+CASES = {
+    "3x3": ((2, 20, 14, 13), (18, 20, 3, 3), {"pad": 1}),
+    "3x3 many": ((2, 130, 9, 9), (66, 130, 3, 3), {"pad": (1, 0)}),
+    "3x3 stride 2": ((3, 70, 9, 8), (65, 70, 3, 3), {"stride": 2, "pad": 1}),
+    "3x3 stride 3": ((2, 5, 11, 13), (7, 5, 3, 3), {"stride": 3}),
+    "3x3 grouped": ((2, 12, 10, 9), (8, 6, 3, 3), {"pad": 1, "groups": 2}),
+    "3x3 dilated": ((2, 8, 12, 11), (9, 8, 3, 3), {"pad": 2, "dilation": 2}),
+    "5x5": ((2, 20, 12, 17), (20, 20, 5, 5), {"pad": 2}),
+    "1x7": ((2, 40, 10, 12), (33, 40, 1, 7), {"pad": (0, 3)}),
+    "7x1": ((2, 40, 12, 10), (33, 40, 7, 1), {"pad": (3, 0)}),
+    "1x1": ((2, 34, 23, 24), (21, 34, 1, 1), {}),
+    "1x1 stride 2": ((3, 34, 17, 18), (40, 34, 1, 1), {"stride": 2}),
+    "1x1 padded stride": ((2, 3, 7, 7), (5, 3, 1, 1), {"stride": (2, 3), "pad": 1}),
+    "first layer": ((2, 3, 33, 34), (20, 3, 3, 3), {"pad": 1}),
+    "first layer 7x7": ((2, 3, 40, 43), (32, 3, 7, 7), {"stride": 2, "pad": 3}),
+    "first layer stride 4": ((2, 3, 71, 75), (32, 3, 11, 11), {"stride": 4, "pad": 2}),
+    "depthwise": ((2, 33, 12, 13), (33, 1, 3, 3), {"pad": 1, "groups": 33}),
+    "depthwise wide": ((2, 5, 9, 70), (10, 1, 5, 3), {"pad": 1, "stride": (1, 2), "groups": 5}),
+    "covers the image": ((5, 9, 4, 3), (11, 9, 4, 3), {}),
+}
+
+
+@pytest.fixture(scope="module")
+def expected():
+    """Arrays and the loops' results of a case, computed once."""
+    known = {}
+
+    def of(name):
+        if name not in known:
+            x_shape, w_shape, param = CASES[name]
+            random = np.random.default_rng(list(name.encode()))
+            x, w, b = random_arrays(random, x_shape, w_shape, w_shape[:1])
+            out, cache = naive.conv_forward_naive(x, w, b, param)
+            (dout,) = random_arrays(random, out.shape)
+            known[name] = x, w, b, dout, (out, *naive.conv_backward_naive(dout, cache))
+        return known[name]
+
+    return of
+
+
+def methods_of(case, dtype):
+    x_shape, w_shape, param = CASES[case]
+    plans = cnnlib.explain(x_shape, w_shape, param, dtype)
+    return {name: [method for method, _ in getattr(plans, name).alternatives] for name in PASSES}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_method_on_every_shape_that_it_fits(isa, dtype, case, expected):
+    x, w, b, dout, want = expected(case)
+    x_shape, w_shape, param = CASES[case]
+    fitting = methods_of(case, dtype)
+    for method in sorted({m for methods in fitting.values() for m in methods}):
+        named = {**param, "algorithm": method}
+        plans = cnnlib.explain(x_shape, w_shape, named, dtype)
+        for name in PASSES:  # it is what runs, wherever it fits
+            assert (getattr(plans, name).method == method) == (method in fitting[name])
+        out, cache = cnnlib.conv_forward(*cast((x, w, b), dtype), named)
+        for got, right in zip((out, *cnnlib.conv_backward(dout.astype(dtype), cache)), want, strict=True):
+            assert_close(got, right, dtype, 4e-5 if dtype == np.float32 else None)
+
+
+@pytest.mark.parametrize("method", ("winograd", *METHODS))
+def test_every_method_fits_some_shape(isa, dtype, method):
+    assert any(method in methods for case in CASES for methods in methods_of(case, dtype).values())
+
+
+@pytest.mark.parametrize("method", ("winograd", *METHODS))
+def test_a_method_that_fits_no_pass_is_refused(dtype, method):
+    x, w = np.ones((1, 2, 5, 3), dtype), np.ones((3, 2, 2, 2), dtype)
+    param = {"algorithm": method, "stride": 2}
+    if any(method in m for m in _methods(x, w, {"stride": 2}).values()):
+        cnnlib.conv_forward(x, w, None, param)
+    else:
+        with pytest.raises(ValueError, match=f"conv_forward: algorithm '{method}'"):
+            cnnlib.conv_forward(x, w, None, param)
+
+
+def _methods(x, w, param):
+    plans = cnnlib.explain(x.shape, w.shape, param, x.dtype)
+    return {name: [m for m, _ in getattr(plans, name).alternatives] for name in PASSES}
+
+
+def test_auto_takes_the_cheapest_and_direct_anything_but_winograd(isa, dtype):
+    for case, (x_shape, w_shape, param) in CASES.items():
+        auto = cnnlib.explain(x_shape, w_shape, param, dtype)
+        direct = cnnlib.explain(x_shape, w_shape, {**param, "algorithm": "direct"}, dtype)
+        for name in PASSES:
+            plan = getattr(auto, name)
+            costs = [cost for _, cost in plan.alternatives]
+            assert costs == sorted(costs), case
+            assert (plan.method, plan.cost) == plan.alternatives[0], case
+            assert plan.cost > 0, case
+            others = [method for method, _ in plan.alternatives if method != "winograd"]
+            assert getattr(direct, name).method == others[0], case
+
+
+def test_neither_batch_nor_threads_choose_a_method(isa, dtype, num_threads):
+    for (_, *image), w_shape, param in CASES.values():
+        chosen = set()
+        for N, threads in [(1, 1), (2, 2), (64, 3)]:
+            num_threads(threads)
+            plans = cnnlib.explain((N, *image), w_shape, param, dtype)
+            chosen.add(tuple((getattr(plans, name).method, getattr(plans, name).cost) for name in PASSES))
+        assert len(chosen) == 1
+
+
+def test_the_process_can_be_told_a_method():
+    try:
+        cnnlib.set_conv_algorithm("filter-lanes")
+        assert cnnlib.explain((2, 3, 9, 9), (4, 3, 3, 3), {"pad": 1}).forward.method == "filter-lanes"
+        assert cnnlib.explain((2, 3, 9, 9), (4, 3, 3, 3), {"algorithm": "pixel-lanes"}).forward.method == (
+            "pixel-lanes"
+        )
+    finally:
+        cnnlib.set_conv_algorithm("auto")
+    with pytest.raises(ValueError, match="set_conv_algorithm: name must be one of 'auto', 'direct'"):
+        cnnlib.set_conv_algorithm("fastest")
+
+
+def test_explanation_reads_as_a_table():
+    lines = str(cnnlib.explain((8, 64, 56, 56), (64, 64, 3, 3), {"pad": 1})).splitlines()
+    assert lines[0].startswith("x (8, 64, 56, 56), w (64, 64, 3, 3), float32")
+    for name in ("forward", "dx", "dw"):
+        (line,) = [line for line in lines if line.startswith(f"{name} ")]
+        assert "threads" in line
+        assert "scratch" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((2, 3, 9), (4, 3, 3, 3)), "explain: x_shape must be four whole numbers"),
+        (((2, 3, 9, 9), (4, 2, 3, 3)), "explain: x and w disagree on the channels"),
+        (((2, 3, 9, 9), (4, 3, 3, 3), {"strid": 1}), "explain: unknown key 'strid'"),
+    ],
+)
+def test_explain_refuses_what_conv_forward_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        cnnlib.explain(*arguments)
+
+
+def test_explain_refuses_other_dtypes():
+    with pytest.raises(TypeError, match="explain: dtype must be float32 or float64, got int32"):
+        cnnlib.explain((2, 3, 9, 9), (4, 3, 3, 3), dtype=np.int32)
