@@ -153,12 +153,17 @@ double cost_dot_products(const ConvShape& s) {
                      (pointwise(s) ? 0 : Rates::stage * double(g.C * g.vectors(s.H * s.W))));
 }
 
+// With channels in the lanes, for which dout is packed so many times.
+template <class T>
+double cost_channels_last(const ConvShape& s, Index packings) {
+  const GroupSizes<T> g(s);
+  return g.groups * (double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
+                     Rates::stage_channels * double(g.vectors(g.C)) * double(s.H * s.W) +
+                     Rates::pack * double(g.F) * double(g.vectors(g.positions)) * double(packings));
+}
 template <class T>
 double cost_channel_lanes(const ConvShape& s) {
-  const GroupSizes<T> g(s);
-  const double blocks = double(ceil_div(g.C, tile_lanes<T>));
-  return g.groups * (double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
-                     Rates::pack * double(g.F) * double(g.vectors(g.positions)) * blocks);
+  return cost_channels_last<T>(s, ceil_div(s.C / s.groups, tile_lanes<T>));
 }
 // Channels fill their vectors, channels and filters are enough to pay for packing dout, which other threads
 // read, and for staging, and the result is large enough to be worth a loop over the threads for every block.
@@ -171,9 +176,7 @@ bool fits_shared_panels(const ConvShape& s) {
 }
 template <class T>
 double cost_shared_panels(const ConvShape& s) {
-  const GroupSizes<T> g(s);
-  return g.groups * (double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
-                     Rates::pack * double(g.F) * double(g.vectors(g.positions)));
+  return cost_channels_last<T>(s, 1);
 }
 template <class T>
 double cost_filter_lanes_dw(const ConvShape& s) {

@@ -24,6 +24,8 @@ struct Rates {
   static constexpr double transpose = 10;
   // A vector of weights, or of dout, transposed into a panel.
   static constexpr double pack = 8;
+  // A pixel of an image staged with channels last, a vector of them.
+  static constexpr double stage_channels = 4;
   // A vector that col2im adds to a row of dx.
   static constexpr double gather = 5.2;
   // A vector of running sums read, added to and written, from the second-level cache or from beyond it.
@@ -31,7 +33,7 @@ struct Rates {
   static constexpr double near_bytes = 512 << 10;
   // A product of dw beside others where an operand comes from the second-level cache for every few filters, and
   // where (channel, tap) rows are packed for it.
-  static constexpr double l2_product = 1.3, packed_row_product = 1.35;
+  static constexpr double l2_product = 1.45, packed_row_product = 1.35;
   static constexpr double l1_bytes = 32 << 10;
   // A vector of a tile stored to every second column, between those of another tile.
   static constexpr double store_pairs = 12;
