@@ -121,6 +121,9 @@ class _Worker:
         self._normals, self._samples, self._long = timing.Normals(), [], False
 
     def hello(self, threads):
+        # On the same processors as the other side: one may have a busy neighbour that another has not.
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         import cnnlib
 
         self._own, self._threads = peers.Cnnlib(threads), threads

@@ -178,14 +178,6 @@ template <class T>
 double cost_shared_panels(const ConvShape& s) {
   return cost_channels_last<T>(s, 1);
 }
-template <class T>
-double cost_filter_lanes_dw(const ConvShape& s) {
-  const GroupSizes<T> g(s);
-  // Packing a (channel, tap) row costs about as much as half a vector pair of filters.
-  const double vectors = double(g.vectors(g.F) + g.vectors(g.F) % tile_vectors + 1);
-  return g.groups * (Rates::packed_row_product * double(g.C * g.taps) * vectors * double(g.positions) +
-                     Rates::pack * double(g.F) * double(g.vectors(g.positions)));
-}
 // A kernel's rows are long enough to keep the arithmetic units busy, and filters fill their vectors.
 template <class T>
 bool fits_tap_rows(const ConvShape& s) {

@@ -11,8 +11,6 @@ ConvPlan plan_conv(const ConvShape&, Pass);
 template <class T>
 void run_conv(const ConvPlan&, const ConvOperands<T>&);
 template <class T>
-void run_weight_gradient(const ConvPlan&, const WeightGradientOperands<T>&);
-template <class T>
 ConvCost choose_method(const ConvShape&, Pass);
 
 template <class T>
@@ -76,22 +74,6 @@ void run_gathered_input_gradient(const ConvPlan& plan, const ConvOperands<T>& o)
     inner.out = points;
     run_conv(plan_conv<T>(gathered(s), plan.pass), inner);
     spread_points(points, o.epilogue.bias, s, o.out + n * s.C * s.H * s.W);
-  });
-}
-
-template <class T>
-void run_gathered_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-  if (o.dw == nullptr) return;
-  const Index weights = plan.shape.F * (plan.shape.C / plan.shape.groups);
-  Layout layout;
-  const auto piece = layout.array<T>(weights);
-  const Scratch scratch(layout.bytes());
-  each_gathered<T>(plan.shape, [&](Index n, const ConvShape& s, T* points) {
-    gather_points(o.x + n * s.C * s.H * s.W, s, points);
-    T* dw = n == 0 ? o.dw : piece.in(scratch.data());
-    run_weight_gradient<T>(plan_conv<T>(gathered(s), plan.pass),
-                           {points, o.dout + n * s.F * s.OH * s.OW, dw, nullptr});
-    for (Index i = 0; n > 0 && i < weights; ++i) o.dw[i] += dw[i];
   });
 }
 

@@ -71,10 +71,6 @@ inline constexpr WeightGradientMethod<T> weight_gradient_methods[] = {
      &run_channel_lanes<T>},
     {Method::shared_panels, &fits_shared_panels<T>, &cost_shared_panels<T>, &describe_shared_panels<T>, false,
      &run_shared_panels<T>},
-    {Method::filter_lanes, &fits_any, &cost_filter_lanes_dw<T>, &describe_filter_lanes_dw<T>, false,
-     &run_filter_lanes_dw<T>},
-    {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::weight_gradient>, &describe_gathered<T>, false,
-     &run_gathered_weight_gradient<T>},
 };
 
 // body(methods) with the table of a pass.

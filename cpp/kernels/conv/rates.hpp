@@ -31,9 +31,8 @@ struct Rates {
   // A vector of running sums read, added to and written, from the second-level cache or from beyond it.
   static constexpr double sum = 3, far_sum = 16;
   static constexpr double near_bytes = 512 << 10;
-  // A product of dw beside others where an operand comes from the second-level cache for every few filters, and
-  // where (channel, tap) rows are packed for it.
-  static constexpr double l2_product = 1.45, packed_row_product = 1.35;
+  // A product beside others where an operand comes from the second-level cache for every few filters.
+  static constexpr double l2_product = 1.45;
   static constexpr double l1_bytes = 32 << 10;
   // A vector of a tile stored to every second column, between those of another tile.
   static constexpr double store_pairs = 12;
@@ -47,7 +46,8 @@ struct Rates {
   static constexpr double point = 10.7, line_point = 40, gradient_point = 14;
   // A vector of a transformed filter.
   static constexpr double filter_point = 8, gradient_filter_point = 28;
-  // Winograd's products beside those of direct methods: they read their operands from further away, doubles most.
+  // Winograd's products beside those of direct methods: they read their operands from further away, doubles
+  // most.
   static constexpr double winograd_product = 1.05, winograd_double_product = 1.12;
 
   // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, and a vector

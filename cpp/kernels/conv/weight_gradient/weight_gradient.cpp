@@ -1,7 +1,6 @@
 #include "kernels/conv/weight_gradient/weight_gradient.hpp"
 
 #include "kernels/conv/weight_gradient/channel_lanes.hpp"
-#include "kernels/conv/weight_gradient/filter_lanes.hpp"
 #include "kernels/conv/weight_gradient/shared_panels.hpp"
 #include "kernels/conv/weight_gradient/tap_rows.hpp"
 
@@ -72,23 +71,6 @@ void describe_shared_panels(ConvPlan& plan) {
 }
 
 template <class T>
-void run_filter_lanes_dw(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-  if (o.dw == nullptr) return;
-  const ConvShape& s = plan.shape;
-  with_gradient<T>(s, [&](WeightGradient<T>& g) {
-    g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, block_positions));
-    weights_with_filter_lanes(g, o.x, o.dout, o.dw);
-  });
-}
-template <class T>
-void describe_filter_lanes_dw(ConvPlan& plan) {
-  with_gradient<T>(plan.shape, [&](WeightGradient<T>& g) {
-    g.set_blocks(PositionBlocks::choose(g.s.N, g.OH, g.OW, block_positions));
-    describe_blocks(plan, g, Panels(g.C * g.taps).rows(0), tile_lanes<T>);
-  });
-}
-
-template <class T>
 void run_tap_rows(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
   with_gradient<T>(plan.shape,
                    [&](WeightGradient<T>& g) { weights_with_tap_rows(g, o.x, o.dout, o.dw, o.db); });
@@ -102,14 +84,12 @@ void describe_tap_rows(ConvPlan& plan) {
   });
 }
 
-#define INSTANTIATE(T)                                                                  \
-  template void run_channel_lanes(const ConvPlan&, const WeightGradientOperands<T>&);   \
-  template void run_shared_panels(const ConvPlan&, const WeightGradientOperands<T>&);   \
-  template void run_filter_lanes_dw(const ConvPlan&, const WeightGradientOperands<T>&); \
-  template void run_tap_rows(const ConvPlan&, const WeightGradientOperands<T>&);        \
-  template void describe_channel_lanes<T>(ConvPlan&);                                   \
-  template void describe_shared_panels<T>(ConvPlan&);                                   \
-  template void describe_filter_lanes_dw<T>(ConvPlan&);                                 \
+#define INSTANTIATE(T)                                                                \
+  template void run_channel_lanes(const ConvPlan&, const WeightGradientOperands<T>&); \
+  template void run_shared_panels(const ConvPlan&, const WeightGradientOperands<T>&); \
+  template void run_tap_rows(const ConvPlan&, const WeightGradientOperands<T>&);      \
+  template void describe_channel_lanes<T>(ConvPlan&);                                 \
+  template void describe_shared_panels<T>(ConvPlan&);                                 \
   template void describe_tap_rows<T>(ConvPlan&);
 INSTANTIATE(float)
 INSTANTIATE(double)

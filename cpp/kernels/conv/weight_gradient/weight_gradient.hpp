@@ -15,9 +15,6 @@ void run_channel_lanes(const ConvPlan&, const WeightGradientOperands<T>&);
 // The same for large layers: dout is packed once for all channels.
 template <class T>
 void run_shared_panels(const ConvPlan&, const WeightGradientOperands<T>&);
-// Lanes are filters, rows (channel, tap) pairs.
-template <class T>
-void run_filter_lanes_dw(const ConvPlan&, const WeightGradientOperands<T>&);
 // Lanes are filters, rows the columns of a kernel, which read neighbouring input; makes db on the way.
 template <class T>
 void run_tap_rows(const ConvPlan&, const WeightGradientOperands<T>&);
@@ -26,8 +23,6 @@ template <class T>
 void describe_channel_lanes(ConvPlan&);
 template <class T>
 void describe_shared_panels(ConvPlan&);
-template <class T>
-void describe_filter_lanes_dw(ConvPlan&);
 template <class T>
 void describe_tap_rows(ConvPlan&);
 
