@@ -1,7 +1,7 @@
 """What the timings of cnnlib's convolution methods say: where 'auto' errs, and what each method is worth.
 
 A row is a dict with `group`, `name`, `N`, `dtype`, `isa`, `pass`, `threads`, `auto` (the method chosen),
-`seconds` (method -> s), `cost` (method -> cycles by the model), `difference` (the largest from the result of
+`seconds` (method -> s), `cost` (method -> cycles of an image by the model), `difference` (the largest from the result of
 `auto`) and `ghz` (the clock beside the timing, or None). Each table is a list of rows of text, the first one
 its head.
 """
@@ -100,7 +100,7 @@ def fit_table(rows, ghz=None):
     for (name, isa, dtype), members in _grouped(rows, "pass", "isa", "dtype"):
         for method in _methods(members):
             ratios = {
-                cell(row): row["seconds"][method] * 1e9 * (ghz or row["ghz"]) / row["cost"][method]
+                cell(row): row["seconds"][method] * 1e9 * (ghz or row["ghz"]) / row["N"] / row["cost"][method]
                 for row in members
                 if method in row["seconds"]
             }

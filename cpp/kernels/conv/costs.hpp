@@ -5,7 +5,7 @@
 
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/rates.hpp"
-#include "kernels/conv/strided_1x1.hpp"
+#include "kernels/conv/gathered.hpp"
 #include "kernels/conv/winograd/tile_choice.hpp"
 #include "kernels/gemm/dot_product.hpp"
 #include "kernels/gemm/micro_kernel.hpp"

@@ -2,9 +2,88 @@
 #pragma once
 
 #include "kernels/conv/method.hpp"
-#include "kernels/conv/strided_1x1.hpp"
+#include "kernels/conv/rates.hpp"
+#include "kernels/conv/staging.hpp"
+#include "parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
+
+inline bool strided_points(const ConvShape& s) {
+  return s.N > 0 && s.KH == 1 && s.KW == 1 && s.stride_h * s.stride_w > 1;
+}
+
+// The convolution of the gathered positions.
+inline ConvShape gathered(ConvShape s) {
+  s.H = s.OH;
+  s.W = s.OW;
+  s.stride_h = s.stride_w = 1;
+  s.pad_top = s.pad_left = 0;
+  return s;
+}
+
+// points[n, c, i, j] = x[n, c](the position that output i, j reads), zero outside.
+template <class T>
+void gather_points(const T* x, const ConvShape& s, T* points) {
+  using S = Simd<T>;
+  const Inside inside(-s.pad_left, s.stride_w, s.W, s.OW);
+  const T* end = x + s.N * s.C * s.H * s.W;
+  const bool narrow = s.stride_w == 2 && s.OW <= S::size && s.pad_left == 0 && inside.last == s.OW;
+  parallel_for(s.N * s.C, threads_for(double(s.N * s.C) * s.OH * s.OW / 2), [&](Index plane, int) {
+    T* to = points + plane * s.OH * s.OW;
+    for (Index i = 0; i < s.OH; ++i, to += s.OW) {
+      const Index line = i * s.stride_h - s.pad_top;
+      if (line < 0 || line >= s.H) {
+        std::fill_n(to, s.OW, T(0));
+        continue;
+      }
+      const T* row = x + (plane * s.H + line) * s.W;
+      if (narrow && row + 2 * S::size <= end) {
+        typename S::Packet even, odd;
+        S::load_pairs(row, even, odd);
+        if (i * s.OW + S::size <= s.OH * s.OW)  // what follows the row in this plane is written later
+          S::store(to, even);
+        else
+          S::store_lanes(to, even, 0, s.OW);
+        continue;
+      }
+      std::fill_n(to, inside.first, T(0));
+      copy_strided(row - s.pad_left + inside.first * s.stride_w, inside.last - inside.first, s.stride_w, end,
+                   to + inside.first);
+      std::fill_n(to + inside.last, s.OW - inside.last, T(0));
+    }
+  });
+}
+
+// The opposite: the positions that no output reads get the bias (C,), or zero where it is null.
+template <class T>
+void spread_points(const T* points, const T* bias, const ConvShape& s, T* x) {
+  using S = Simd<T>;
+  const Inside inside(-s.pad_left, s.stride_w, s.W, s.OW);
+  parallel_for(s.N * s.C, threads_for(double(s.N * s.C) * s.H * s.W / 4), [&](Index plane, int) {
+    const T background = bias != nullptr ? bias[plane % s.C] : T(0);
+    const auto empty = S::fill(background);
+    T *to = x + plane * s.H * s.W, *end = to + s.H * s.W;
+    for (Index i = 0; i < s.H; ++i, to += s.W) {
+      const Index out_row = (i + s.pad_top) / s.stride_h;
+      if ((i + s.pad_top) % s.stride_h != 0 || out_row >= s.OH || inside.first >= inside.last) {
+        std::fill_n(to, s.W, background);
+        continue;
+      }
+      const T* from = points + (plane * s.OH + out_row) * s.OW;
+      T* at = to - s.pad_left;
+      Index j = inside.first;
+      std::fill(to, at + j * s.stride_w, background);
+      if (s.stride_w == 2)  // the last vector may run into the next row, which is written later
+        for (; j + S::size <= inside.last && at + 2 * (j + S::size) <= end; j += S::size)
+          S::store_pairs(at + 2 * j, S::load(from + j), empty);
+      for (; j < inside.last; ++j) {
+        at[j * s.stride_w] = from[j];
+        std::fill(at + j * s.stride_w + 1, std::min(at + (j + 1) * s.stride_w, to + s.W), background);
+      }
+      if (at + j * s.stride_w < to + s.W) std::fill(at + j * s.stride_w, to + s.W, background);
+    }
+  });
+}
 
 template <class T>
 ConvPlan plan_conv(const ConvShape&, Pass);
