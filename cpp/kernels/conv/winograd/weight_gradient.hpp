@@ -15,6 +15,15 @@ struct TileGradient : TileInput<T> {
   const T* dout;
   Index dout_image;
   T* dw;
+
+  // The same with filters [begin, end) only.
+  TileGradient filters(Index begin, Index end, Index taps) const {
+    TileGradient some = *this;
+    some.F = end - begin;
+    some.dout += begin * this->OH * this->OW;
+    some.dw += begin * this->C * taps;
+    return some;
+  }
 };
 
 // The sizes of a call and its steps. Transformed tiles are x_values[point][c block][tile][c] and
@@ -247,9 +256,18 @@ void weights_by_parts(const TileGradientPlan<T>& plan, Index parts) {
 }
 
 // All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
+// Where it is expensive to read what others transformed, each transforms all tiles for some filters of its
+// own.
 template <class T>
 void weights_by_channels(const TileGradientPlan<T>& plan) {
-  constexpr Index lanes = Simd<T>::size;
+  constexpr Index lanes = Simd<T>::size, least_filters = 64;  // of a thread
+  const int threads = plan.threads;
+  if (threads > 1 && plan.s.F >= least_filters * threads && sharing_is_expensive(threads))
+    return each_on_its_own(threads, threads, [&](Index part) {
+      const auto some =
+          plan.s.filters(plan.s.F * part / threads, plan.s.F * (part + 1) / threads, plan.tile.taps());
+      weights_by_channels(TileGradientPlan<T>(plan.tile, some));
+    });
   const Index count = plan.grid.count, panels = plan.channel_blocks / plan.vectors;
   const Index rows = plan.filters_of_block(), row_blocks = (plan.s.F + rows - 1) / rows;
   const Index filter_step = rows * plan.width + lanes;
