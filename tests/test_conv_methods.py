@@ -106,6 +106,20 @@ def test_auto_takes_the_cheapest_and_direct_anything_but_winograd(isa, dtype):
             assert getattr(direct, name).method == others[0], case
 
 
+@pytest.mark.parametrize("method", ["depthwise-rows", "depthwise-channels"])
+def test_depthwise_plans_say_what_they_stage(isa, dtype, method, num_threads):
+    """Scratch holds at least a staged image; a tall one is staged in bands."""
+    num_threads(1)
+    channels = 8
+    w_shape, param = (channels, 1, 3, 3), {"pad": 1, "groups": channels, "algorithm": method}
+    small = cnnlib.explain((2, channels, 16, 16), w_shape, param, dtype)
+    tall = cnnlib.explain((2, channels, 1600, 16), w_shape, param, dtype)
+    for name in PASSES:
+        scratch, bands = getattr(small, name).scratch_bytes, getattr(tall, name).scratch_bytes
+        assert 16 * 16 * dtype.itemsize <= scratch < 2**20
+        assert scratch <= bands < 2**20
+
+
 def test_neither_batch_nor_threads_choose_a_method(isa, dtype, num_threads):
     for (_, *image), w_shape, param in CASES.values():
         chosen = set()
