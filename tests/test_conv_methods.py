@@ -9,6 +9,8 @@ from helpers import assert_close, cast, random_arrays
 PASSES = ("forward", "input_gradient", "weight_gradient")
 METHODS = _core.conv_methods[3:]  # behind the wishes 'auto' and 'direct', and 'winograd', which is one too
 
+WEIGHT_GRADIENTS = ("winograd", "dot-products", "tap-rows", "channel-lanes", "shared-panels")
+
 # Between them every method fits some shape, in every instruction set and dtype.
 CASES = {
     "3x3": ((2, 20, 14, 13), (18, 20, 3, 3), {"pad": 1}),
@@ -90,6 +92,28 @@ def test_a_method_that_fits_no_pass_is_refused(dtype, method):
 def _methods(x, w, param):
     plans = cnnlib.explain(x.shape, w.shape, param, x.dtype)
     return {name: [m for m, _ in getattr(plans, name).alternatives] for name in PASSES}
+
+
+@pytest.mark.parametrize("method", WEIGHT_GRADIENTS)
+def test_a_plan_tells_the_memory_of_its_weights_gradient(isa, dtype, method, num_threads):
+    for case, (x_shape, w_shape, param) in CASES.items():
+        if method not in methods_of(case, dtype)["weight_gradient"]:
+            continue
+        named, plans = {**param, "algorithm": method}, []
+        for threads in (1, 3):
+            num_threads(threads)
+            plans.append(cnnlib.explain((64, *x_shape[1:]), w_shape, named, dtype).weight_gradient)
+        one, three = plans
+        sums = one.blocks.get("partial sums", 1)
+        assert one.scratch_bytes > (sums * np.prod(w_shape) * dtype.itemsize if sums > 1 else 0), case
+        # Every thread stages for itself.
+        assert (three.scratch_bytes > one.scratch_bytes) == (three.threads > one.threads), case
+
+
+def test_plans_of_an_empty_batch(isa, dtype):
+    for x_shape, w_shape, param in CASES.values():
+        plans = cnnlib.explain((0, *x_shape[1:]), w_shape, param, dtype)
+        assert plans.weight_gradient.method == plans.weight_gradient.alternatives[0][0]
 
 
 def test_auto_takes_the_cheapest_and_direct_anything_but_winograd(isa, dtype):

@@ -80,6 +80,7 @@ LARGE = {
 }
 MIX_THE_BATCH = {"batchnorm", "spatial_batchnorm", "conv_bn_relu_pool"}
 ONE_BY_ONE = [name for name in LARGE if name not in MIX_THE_BATCH]
+SHARED_PANELS = {"pad": 1, "algorithm": "shared-panels"}
 
 
 def bits(arrays):
@@ -110,6 +111,25 @@ def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads, shar
     for threads in (2, 3, 3):
         num_threads(threads)
         assert bits(LARGE[name].run(arrays, dout)) == bits(want)
+
+
+def test_more_threads_than_blocks_of_channels(isa, dtype, num_threads):
+    """Nine tenths of ten threads have a block of channels each: the tenth has nothing to do."""
+    _, lanes = cnnlib.explain((5, 300, 16, 17), (16, 300, 3, 3), SHARED_PANELS, dtype).weight_gradient.tile
+    x_shape, w_shape = (5, 9 * lanes, 16, 17), (16, 9 * lanes, 3, 3)
+    assert cnnlib.explain(x_shape, w_shape, SHARED_PANELS, dtype).weight_gradient.method == "shared-panels"
+    arrays = cast(random_arrays(np.random.default_rng(4), x_shape, w_shape, w_shape[:1]), dtype)
+    found = set()
+    try:
+        for threads, far in [(1, False), (10, False), (10, True)]:
+            num_threads(threads)
+            assert cnnlib.explain(x_shape, w_shape, SHARED_PANELS, dtype).weight_gradient.threads == threads
+            _core.assume_sharing(far)
+            out, cache = cnnlib.conv_forward(*arrays, SHARED_PANELS)
+            found.add(cnnlib.conv_backward(out, cache)[1].tobytes())
+    finally:
+        _core.assume_sharing(None)
+    assert len(found) == 1
 
 
 def test_same_bits_of_a_batch_cut_into_slices(isa, dtype, num_threads):

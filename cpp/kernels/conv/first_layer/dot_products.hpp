@@ -19,8 +19,7 @@ class DotProducts {
   static constexpr Index most_parts = 24;  // of the sums, for threads to share
 
  public:
-  // `axes` has room for WeightGradient<T>::axis_indices(s) and lives as long as this.
-  DotProducts(const ConvShape& s, bool with_dw, bool with_db, Index* axes) : g(s, axes) {
+  DotProducts(const ConvShape& s, bool with_dw, bool with_db) : g(s) {
     g.set_blocks(PositionBlocks::choose(1, g.OH, g.OW, most_positions), S::size);
     pairs = with_dw ? g.C * g.taps : 0;
     pair_blocks = ceil_div(pairs + with_db, dot_block);
@@ -48,10 +47,10 @@ class DotProducts {
                       memory.vectors.of(scratch.data(), slot), offset};
       std::fill_n(work.staged + ones_at, ones_size, T(1));
       const Index first = part * blocks / parts, last = (part + 1) * blocks / parts;
-      for (Index block = first; block < last; ++block)
-        g.each_image(block, [&](Index n, Index, Index oh, Index ow, Index rows, Index cols, Index) {
-          add(work, n * groups + group, oh, ow, rows, cols, block == first, o);
-        });
+      for (Index i = first; i < last; ++i) {
+        const PositionBlock block = g.block(i);  // of one image
+        add(work, block.first_image * groups + group, block, i == first, o);
+      }
       sum_each(work.running, sum_count, sums + task * sum_count);
     });
     finish(sums, o.dw, o.db);
@@ -90,10 +89,11 @@ class DotProducts {
   };
 
   // Adds one block of output positions of an image (of one group) to the running sums, or starts them.
-  void add(const Work& work, Index image, Index oh, Index ow, Index rows, Index cols, bool start,
+  void add(const Work& work, Index image, const PositionBlock& of, bool start,
            const WeightGradientOperands<T>& o) const {
+    const Index rows = of.rows, cols = of.cols;
     for (Index c = 0; pairs > 0 && c < g.C; ++c)
-      stage_plane(o.x + (image * g.C + c) * g.H * g.W, g.H, g.W, g.W, g.staging, oh, ow,
+      stage_plane(o.x + (image * g.C + c) * g.H * g.W, g.H, g.W, g.W, g.staging, of.oh, of.ow,
                   work.staged + c * g.staging.channel_size);
     const Index whole = cols / S::size, partial = cols % S::size > 0 ? rows : 0;
     list_vectors(rows, whole, partial, work.vectors);
@@ -101,7 +101,7 @@ class DotProducts {
     // so does what few products share, from memory too.
     const bool prefetches = g.taps > 1 && use_non_temporal<T>(4 * g.s.N * g.s.F * g.OH * g.OW);
     const Index positions = g.OH * g.OW;
-    const T* grad = o.dout + image * g.F * positions + oh * g.OW + ow;
+    const T* grad = o.dout + image * g.F * positions + of.oh * g.OW + of.ow;
     T* sum = work.running;
     for (Index block = 0; block < filters.count; ++block) {
       const Index f = filters.first(block), height = filters.rows(block);

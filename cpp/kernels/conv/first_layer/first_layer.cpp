@@ -4,17 +4,6 @@
 #include "kernels/conv/first_layer/dot_products.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-namespace {
-
-template <class T, class Body>
-void with_dot_products(const ConvShape& s, bool with_dw, bool with_db, const Body& body) {
-  Layout layout;
-  const auto piece = layout.array<Index>(WeightGradient<T>::axis_indices(s));
-  const Scratch scratch(layout.bytes());
-  body(DotProducts<T>(s, with_dw, with_db, piece.in(scratch.data())));
-}
-
-}  // namespace
 
 template <class T>
 void describe_col2im(ConvPlan& plan) {
@@ -31,12 +20,11 @@ void run_col2im(const ConvPlan& plan, const ConvOperands<T>& operands) {
 
 template <class T>
 void describe_dot_products(ConvPlan& plan) {
-  with_dot_products<T>(plan.shape, true, true, [&](const DotProducts<T>& dots) { dots.describe(plan); });
+  DotProducts<T>(plan.shape, true, true).describe(plan);
 }
 template <class T>
 void run_dot_products(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-  with_dot_products<T>(plan.shape, o.dw != nullptr, o.db != nullptr,
-                       [&](const DotProducts<T>& dots) { dots.run(o); });
+  DotProducts<T>(plan.shape, o.dw != nullptr, o.db != nullptr).run(o);
 }
 
 #define INSTANTIATE(T)                                               \

@@ -1,4 +1,18 @@
-// What the ways to compute the weights' gradient share.
+// What the methods for the weights' gradient share: output positions, which the sum
+//
+//   dw[f, c, a, b] = sum over n, i, j of dout[n, f, i, j] * x[n, c](tap a, b of i, j)
+//
+// runs over, are cut into blocks whose operands stay in a cache, and the blocks into parts with sums of their
+// own, which are added in order:
+//
+//   outputs of an image         blocks of the batch
+//   +-------+-------+---+
+//   |   0   |   1   | 2 |       0  1  2  3 | 4  5  6  7 | 8  9 ..
+//   +-------+-------+---+       sums[0]      sums[1]      sums[2]
+//   |   3   |   4   | 5 |
+//   +-------+-------+---+
+//
+// or, where images are small, several images are a block.
 #pragma once
 
 #include "kernels/conv/direct/implicit_gemm.hpp"
@@ -6,13 +20,12 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// The output positions of a call cut into blocks, and the blocks into groups whose partial sums are
-// added in order. Both depend on the shape alone, so that the number of threads changes no bit.
+// Blocks and parts depend on the shape alone, so that the number of threads changes no bit.
 struct PositionBlocks {
   Index images, rows, cols;      // of one block
   Index row_blocks, col_blocks;  // of an image
   Index blocks;                  // in all
-  Index groups;
+  Index parts = 1;
 
   static PositionBlocks choose(Index N, Index OH, Index OW, Index most_positions) {
     PositionBlocks b;
@@ -20,10 +33,37 @@ struct PositionBlocks {
     b.rows = even_part(OH, std::max<Index>(1, most_positions / b.cols));
     b.row_blocks = ceil_div(OH, b.rows);
     b.col_blocks = ceil_div(OW, b.cols);
-    b.images = b.row_blocks * b.col_blocks > 1 ? 1 : std::clamp<Index>(most_positions / (OH * OW), 1, N);
+    b.images = b.row_blocks * b.col_blocks > 1
+                   ? 1
+                   : std::clamp<Index>(most_positions / (OH * OW), 1, std::max<Index>(N, 1));
     b.blocks = ceil_div(N, b.images) * b.row_blocks * b.col_blocks;
     return b;
   }
+
+  Index most_positions() const { return images * rows * cols; }  // of a block
+
+  void set_parts(Index most) { parts = std::clamp<Index>(most, 1, std::max<Index>(blocks, 1)); }
+  // Part p has the blocks [first_block(p), first_block(p + 1)).
+  Index first_block(Index part) const { return part * blocks / parts; }
+
+  // sums[i] += the sums of all other parts, i < n, which follow `step` values apart.
+  template <class T>
+  void add_parts(T* sums, Index step, Index n) const {
+    for (Index part = 1; part < parts; ++part) add_to(sums, sums + part * step, n);
+  }
+
+  void describe(ConvPlan& plan) const {
+    name_blocks(
+        plan, {{"images", images}, {"output rows", rows}, {"output columns", cols}, {"partial sums", parts}});
+  }
+};
+
+// Rows [oh, oh + rows) and columns [ow, ow + cols) of the outputs of some images, in this order.
+struct PositionBlock {
+  Index first_image, images, oh, ow, rows, cols;
+
+  Index image_positions() const { return rows * cols; }
+  Index positions() const { return images * image_positions(); }
 };
 
 // One call's sizes.
@@ -35,17 +75,14 @@ struct WeightGradient {
   Staging staging;
   PositionBlocks positions;
 
-  static Index axis_indices(const ConvShape& s) { return 5 * (s.KH + s.KW); }
-
-  // `axes` has room for axis_indices() and lives as long as this.
-  WeightGradient(const ConvShape& shape, Index* axes)
+  explicit WeightGradient(const ConvShape& shape)
       : s(shape), C(s.C / s.groups), F(s.F / s.groups), taps(s.KH * s.KW) {
     const bool flat = pointwise(s);
     H = flat ? 1 : s.H;
     W = flat ? s.H * s.W : s.W;
     OH = flat ? 1 : s.OH;
     OW = flat ? s.H * s.W : s.OW;
-    Index *rows = axes, *cols = axes + 5 * s.KH;
+    Index *rows = axis_piece.in(axis_scratch.data()), *cols = rows + 5 * s.KH;
     staging.y.assign(rows + 2 * s.KH, s.KH);
     staging.x.assign(cols + 2 * s.KW, s.KW);
     staging.plan(forward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, s.KW, rows, rows + s.KH),
@@ -68,24 +105,24 @@ struct WeightGradient {
         for (Index k = 0; k < s.KW; ++k) *offset++ = c * staging.channel_size + staging.tap_offset(a, k);
   }
 
-  template <class Body>  // body(image, oh, ow, rows, cols, first position in the block)
-  void each_image(Index block, const Body& body) const {
+  PositionBlock block(Index index) const {
     const Index per_image = positions.row_blocks * positions.col_blocks;
-    const Index first = block / per_image * positions.images, part = block % per_image;
-    const Index oh = part / positions.col_blocks * positions.rows,
-                ow = part % positions.col_blocks * positions.cols;
-    const Index rows = std::min(positions.rows, OH - oh), cols = std::min(positions.cols, OW - ow);
-    for (Index i = 0; i < positions.images && first + i < s.N; ++i)
-      body(first + i, i, oh, ow, rows, cols, i * rows * cols);
+    const Index first = index / per_image * positions.images, at = index % per_image;
+    const Index oh = at / positions.col_blocks * positions.rows,
+                ow = at % positions.col_blocks * positions.cols;
+    return {first, std::min(positions.images, s.N - first), oh,
+            ow,    std::min(positions.rows, OH - oh),       std::min(positions.cols, OW - ow)};
   }
 
-  Index positions_of(Index block) const {
-    Index count = 0;
-    each_image(block, [&](Index, Index, Index, Index, Index rows, Index cols, Index at) {
-      count = at + rows * cols;
-    });
-    return count;
+  // The outputs of a block in the plane of image `image` and filter f of a group.
+  const T* dout_of(const T* dout, const PositionBlock& block, Index image, Index group, Index f) const {
+    return dout + ((image * s.groups + group) * F + f) * OH * OW + block.oh * OW + block.ow;
   }
+
+ private:
+  Layout axes;
+  Piece<Index> axis_piece = axes.array<Index>(5 * (s.KH + s.KW));
+  Scratch axis_scratch{axes.bytes()};
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

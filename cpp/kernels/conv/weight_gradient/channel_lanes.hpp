@@ -1,111 +1,151 @@
-// dw whose vector lanes are channels, so that a tap is a shift of the staged image.
+// dw whose vector lanes are channels, so that a tap is a shift of the staged image, and whose rows are
+// filters:
+//
+//   dw[f, c, a, b] = sum over positions p of dout[f, p] * x[c, p shifted by tap (a, b)]
+//
+//   sums[part][group][channel block][lane block][panel of filters][tap][filter][lane]
+//
+//                positions ->                  channels (lanes) ->
+//   filters   d(f0) d(f0) d(f0) ..           x(c0) x(c1) .. | .. x(c15)    position p of a tap
+//   (rows)    d(f1) d(f1) d(f1) ..     *     x(c0) x(c1) .. | .. x(c15)    position p + 1
+//              packed, see channels_last.hpp        staged: two vectors of a tile
+//
+// A lane block is what a tile has of lanes, and a channel block is some of them that share the packed dout.
 #pragma once
 
-#include "kernels/conv/weight_gradient/blocks.hpp"
 #include "kernels/conv/weight_gradient/channels_last.hpp"
-#include "kernels/simd/sums.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Lanes are channels: sums[part][group][channel block][panel of filters][tap][filter][lane].
-template <class T, int V>
-void weights_with_channel_lanes(const WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
-  constexpr Index size = Simd<T>::size, lanes = V * size, wide_enough = 288;
-  const ConvShape& s = g.s;
-  const Panels panels(g.F);
-  const Index lane_blocks = (g.C + lanes - 1) / lanes;
-  // With few taps several lane blocks share the packed dout.
-  const Index most = std::clamp<Index>(wide_enough / (g.taps * lanes), 1, lane_blocks);
-  const Index blocks_per_task = even_part(lane_blocks, most);
-  const Index channel_blocks = (lane_blocks + blocks_per_task - 1) / blocks_per_task;
-  const Index width = blocks_per_task * lanes;
-  PositionBlocks positions = g.positions;
-  positions.groups = std::clamp<Index>(16 / (s.groups * channel_blocks), 1, positions.blocks);
-  const int threads = threads_for(g.work());
+template <class T>
+class ChannelLanes {
+  static constexpr Index size = Simd<T>::size;
+  static constexpr Index block_positions = 256;  // whose packed dout stays in the first-level cache
+  static constexpr Index most_columns = 288;     // taps * lanes that share it
+  static constexpr Index most_tasks = 16;        // of the first loop, by way of partial sums
 
-  const Index most_positions = positions.images * positions.rows * positions.cols;
-  const Index staged_size = positions.images * g.staging.channel_size * width;
-  const Index packed_size = g.F * most_positions;
-  const Index line_size = width * g.staging.pitch;
-  const Index sum_size = g.F * g.taps * width;  // of one task
-  Layout layout;
-  const auto staged_piece = layout.per_thread<T>(threads, staged_size);
-  const auto packed_piece = layout.per_thread<T>(threads, packed_size);
-  const auto line_piece = layout.per_thread<T>(threads, line_size);
-  const auto offset_piece = layout.per_thread<Index>(threads, most_positions);
-  const auto sum_piece =
-      layout.array<T>(checked_product(positions.groups * s.groups * channel_blocks, sum_size));
-  const Scratch scratch(layout.bytes());
-  T* sums = sum_piece.in(scratch.data());
+ public:
+  explicit ChannelLanes(const ConvShape& s) : g(s) {
+    g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, block_positions));
+    g.positions.set_parts(most_tasks / (s.groups * channel_blocks));
+  }
 
-  parallel_for(positions.groups * s.groups * channel_blocks, threads, [&](Index task, int slot) {
-    const Index channel_block = task % channel_blocks, group = task / channel_blocks % s.groups;
-    const Index part = task / channel_blocks / s.groups;
-    const Index c0 = channel_block * width, channels = std::min(width, g.C - c0);
-    T* staged = staged_piece.of(scratch.data(), slot);
-    T* packed = packed_piece.of(scratch.data(), slot);
-    T* line = line_piece.of(scratch.data(), slot);
-    Index* offset = offset_piece.of(scratch.data(), slot);
-    T* sum = sums + task * sum_size;
-    const Index last = (part + 1) * positions.blocks / positions.groups;
-    for (Index first = part * positions.blocks / positions.groups, block = first; block < last; ++block) {
-      const Index K = g.positions_of(block);
-      g.each_image(block, [&](Index n, Index image, Index oh, Index ow, Index, Index, Index) {
-        stage_channels_last(x + ((n * s.groups + group) * g.C + c0) * g.H * g.W, channels, g.H, g.W,
-                            g.staging, oh, ow, width, line, staged + image * g.staging.channel_size * width);
-      });
-      staged_positions(g, block, width, offset);
-      for (Index panel = 0; panel < panels.count; ++panel)
-        pack_filters(g, block, group, panels.first(panel), panels.rows(panel), K, dout,
-                     packed + panels.first(panel) * K);
-      for (Index v = 0; v < blocks_per_task; ++v) {
-        const bool narrow = channels <= v * lanes + size;  // a last block of one vector
-        for (Index panel = 0; panel < panels.count; ++panel) {
-          const Index rows = panels.rows(panel), f = panels.first(panel);
-          const auto kernel = narrow ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T, V>(rows);
-          const T* filters = packed + f * K;
-          const T* base = staged + v * lanes;
-          T* to = sum + (v * g.F + f) * g.taps * lanes;
-          for (Index t = 0; t < g.taps; ++t, to += rows * lanes) {
-            const T* from = base + g.tap_offset(t) * width;
-            if (V == 1 && t + 1 < g.taps) {  // two taps fill a tile better than one
-              const T* source[2] = {from, base + g.tap_offset(t + 1) * width};
-              Target<T> target;
-              target.to[0] = to;
-              target.to[1] = to + rows * lanes;
-              target.step = lanes;
-              target.add = block > first;
-              packed_tile_kernel<T, 2>(rows)(K, filters, rows, offset, source, target);
-              ++t;
-              to += rows * lanes;
-              continue;
-            }
-            const T* source[V];
-            for (int u = 0; u < V; ++u) source[u] = from + u * size;
-            auto target = Target<T>::rows(to, V);
-            target.add = block > first;
-            kernel(K, filters, rows, offset, source, target);
-          }
-        }
-      }
+  void run(const WeightGradientOperands<T>& o) const {
+    if (o.dw == nullptr) return;
+    Layout layout;
+    const Memory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    T* sums = memory.sums.in(scratch.data());
+    parallel_for(tasks(), threads, [&](Index task, int slot) {
+      const Work work{memory.staged.of(scratch.data(), slot), memory.packed.of(scratch.data(), slot),
+                      memory.line.of(scratch.data(), slot), memory.offset.of(scratch.data(), slot),
+                      sums + task * sum_size};
+      const Index channel_block = task % channel_blocks, group = task / channel_blocks % g.s.groups;
+      const Index part = task / channel_blocks / g.s.groups, first = g.positions.first_block(part);
+      for (Index block = first; block < g.positions.first_block(part + 1); ++block)
+        add_block(work, g.block(block), group, channel_block, block > first, o);
+    });
+    parallel_for(g.s.groups * lane_blocks * panels.count, threads, [&](Index task, int) {
+      write(task / panels.count / lane_blocks, task / panels.count % lane_blocks, task % panels.count, sums,
+            o.dw);
+    });
+  }
+
+  void describe(ConvPlan& plan) const {
+    plan.tile_rows = panels.rows(0);
+    plan.tile_columns = lanes;
+    plan.threads = threads;
+    g.positions.describe(plan);
+    Layout layout;
+    const Memory memory(*this, layout);
+    plan.scratch_bytes = layout.bytes();
+  }
+
+ private:
+  struct Memory {
+    ThreadPiece<T> staged, packed, line;
+    ThreadPiece<Index> offset;
+    Piece<T> sums;
+    Memory(const ChannelLanes& m, Layout& layout) {
+      const PositionBlocks& positions = m.g.positions;
+      const Staging& staging = m.g.staging;
+      staged = layout.per_thread<T>(m.threads, positions.images * staging.channel_size * m.width);
+      packed = layout.per_thread<T>(m.threads, m.g.F * positions.most_positions());
+      line = layout.per_thread<T>(m.threads, m.width * staging.pitch);
+      offset = layout.per_thread<Index>(m.threads, positions.most_positions());
+      sums = layout.array<T>(checked_product(m.tasks(), m.sum_size));
     }
-  });
+  };
+  struct Work {  // of one task
+    T *staged, *packed, *line;
+    Index* offset;
+    T* sums;
+  };
 
-  const Index all_sums = s.groups * channel_blocks * sum_size;
-  parallel_for(s.groups * lane_blocks * panels.count, threads, [&](Index task, int) {
-    const Index panel = task % panels.count, lane_block = task / panels.count % lane_blocks;
-    const Index group = task / panels.count / lane_blocks;
+  Index tasks() const { return g.positions.parts * g.s.groups * channel_blocks; }
+
+  // Adds the products of a block of positions to the sums of a channel block, or starts them.
+  void add_block(const Work& work, const PositionBlock& block, Index group, Index channel_block, bool add,
+                 const WeightGradientOperands<T>& o) const {
+    const Index K = block.positions(), c0 = channel_block * width;
+    stage_channels(g, block, group, c0, width, o.x, work.line, work.staged);
+    staged_positions(g, block, width, work.offset);
+    for (Index panel = 0; panel < panels.count; ++panel)
+      pack_filters(g, block, group, panels.first(panel), panels.rows(panel), o.dout,
+                   work.packed + panels.first(panel) * K);
+    for (Index lane_block = 0; lane_block < lane_blocks_of_task; ++lane_block) {
+      const bool half_empty = g.C - c0 <= lane_block * lanes + size;  // of two vectors
+      for (Index panel = 0; panel < panels.count; ++panel)
+        multiply(work, K, lane_block, panel, half_empty, add);
+    }
+  }
+
+  // All taps of one lane block and one panel of filters.
+  void multiply(const Work& work, Index K, Index lane_block, Index panel, bool half_empty, bool add) const {
     const Index rows = panels.rows(panel), f = panels.first(panel);
-    T* sum = sums + (group * channel_blocks + lane_block / blocks_per_task) * sum_size +
-             (lane_block % blocks_per_task * g.F + f) * g.taps * lanes;
-    for (Index part = 1; part < positions.groups; ++part)
-      add_to(sum, sum + part * all_sums, rows * g.taps * lanes);
+    const T* staged = work.staged + lane_block * lanes;
+    T* sums = work.sums + (lane_block * g.F + f) * g.taps * lanes;
+    // A tile has two vectors of a tap or, where there are few channels, one of each of two taps.
+    const Index taps_of_tile = tile_vectors / vectors, tap_of_vector = taps_of_tile - 1;
+    const Index lanes_of_vector = vectors == 1 ? 0 : size;
+    for (Index tap = 0; tap < g.taps; tap += taps_of_tile) {
+      const Index count =
+          vectors > 1 ? (half_empty ? 1 : tile_vectors) : std::min(taps_of_tile, g.taps - tap);
+      const T* source[tile_vectors];
+      Target<T> target;
+      for (Index v = 0; v < count; ++v) {
+        const Index t = tap + v * tap_of_vector, lane = v * lanes_of_vector;
+        source[v] = staged + g.tap_offset(t) * width + lane;
+        target.to[v] = sums + t * rows * lanes + lane;
+      }
+      target.step = lanes;
+      target.add = add;
+      channel_kernel<T>(rows, count)(K, work.packed + f * K, rows, work.offset, source, target);
+    }
+  }
+
+  // dw of one lane block and one panel of filters, from the sums of all parts.
+  void write(Index group, Index lane_block, Index panel, T* sums, T* dw) const {
+    const Index rows = panels.rows(panel), f = panels.first(panel);
+    T* sum = sums + (group * channel_blocks + lane_block / lane_blocks_of_task) * sum_size +
+             (lane_block % lane_blocks_of_task * g.F + f) * g.taps * lanes;
+    g.positions.add_parts(sum, g.s.groups * channel_blocks * sum_size, rows * g.taps * lanes);
     const Index c0 = lane_block * lanes, channels = std::min(lanes, g.C - c0);
     for (Index m = 0; m < rows; ++m)
       for (Index c = 0; c < channels; ++c)
         for (Index t = 0; t < g.taps; ++t)
           dw[((group * g.F + f + m) * g.C + c0 + c) * g.taps + t] = sum[(t * rows + m) * lanes + c];
-  });
-}
+  }
+
+  WeightGradient<T> g;
+  int threads = threads_for(g.work());
+  Panels panels{g.F};
+  Index vectors = g.C <= size ? 1 : tile_vectors, lanes = vectors * size;  // of a lane block
+  Index lane_blocks = ceil_div(g.C, lanes);
+  Index lane_blocks_of_task =
+      even_part(lane_blocks, std::clamp<Index>(most_columns / (g.taps * lanes), 1, lane_blocks));
+  Index channel_blocks = ceil_div(lane_blocks, lane_blocks_of_task), width = lane_blocks_of_task * lanes;
+  Index sum_size = g.F * g.taps * width;  // of one task
+};
 
 }  // namespace cnnlib::CNNLIB_ISA

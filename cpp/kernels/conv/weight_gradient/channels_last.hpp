@@ -1,7 +1,12 @@
-// Operands of the methods whose lanes are channels: images with channels last, and packed panels of dout.
+// Operands of the methods whose lanes are channels, for one block of output positions:
+//
+//   staged[image][position of x][lane]                   packed[panel of filters][position][filter]
+//
+//            x(c0) x(c1) x(c2) ..                                     d(f0) d(f1) ..
+//     (0, 0)   .     .     .                              (0, 0)        .     .
+//     (0, 1)   .     .     .                              (0, 1)        .     .
+//     ..     a tap is one constant offset of positions    ..
 #pragma once
-
-#include <utility>
 
 #include "kernels/conv/weight_gradient/blocks.hpp"
 
@@ -26,29 +31,47 @@ void stage_channels_last(const T* planes, Index channels, Index H, Index W, cons
   });
 }
 
-// Where the staged positions of a block begin, `width` values each.
+// Channels [c0, c0 + width) of a group, zero where there are none. `line_buffer` has room for a staged row.
 template <class T>
-void staged_positions(const WeightGradient<T>& g, Index block, Index width, Index* offset) {
-  g.each_image(block, [&](Index, Index image, Index, Index, Index rows, Index cols, Index at) {
-    for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < cols; ++j)
-        offset[at + i * cols + j] = (image * g.staging.channel_size + i * g.staging.pitch + j) * width;
-  });
+void stage_channels(const WeightGradient<T>& g, const PositionBlock& block, Index group, Index c0,
+                    Index width, const T* x, T* line_buffer, T* staged) {
+  for (Index i = 0; i < block.images; ++i) {
+    const Index image = block.first_image + i;
+    stage_channels_last(x + ((image * g.s.groups + group) * g.C + c0) * g.H * g.W, std::min(width, g.C - c0),
+                        g.H, g.W, g.staging, block.oh, block.ow, width, line_buffer,
+                        staged + i * g.staging.channel_size * width);
+  }
 }
 
-// The rows of dout's filters [f, f + height) for the `terms` positions of a block, packed for the matrix
-// kernel.
+// Where the staged positions of a block begin, `width` values each.
 template <class T>
-void pack_filters(const WeightGradient<T>& g, Index block, Index group, Index f, Index height, Index terms,
+void staged_positions(const WeightGradient<T>& g, const PositionBlock& block, Index width, Index* offset) {
+  for (Index image = 0; image < block.images; ++image)
+    for (Index i = 0; i < block.rows; ++i)
+      for (Index j = 0; j < block.cols; ++j)
+        *offset++ = (image * g.staging.channel_size + i * g.staging.pitch + j) * width;
+}
+
+// Filters [f, f + height) of dout, a panel of the matrix kernel.
+template <class T>
+void pack_filters(const WeightGradient<T>& g, const PositionBlock& block, Index group, Index f, Index height,
                   const T* dout, T* packed) {
-  const Index plane = g.OH * g.OW;
-  g.each_image(block, [&](Index n, Index, Index oh, Index ow, Index rows, Index cols, Index at) {
-    const T* grad = dout + ((n * g.s.groups + group) * g.F + f) * plane + oh * g.OW + ow;
-    if (cols == g.OW) cols *= std::exchange(rows, 1);  // rows lie one after the other
-    for (Index i = 0; i < rows; ++i)
-      pack_panel<T>([&](Index m) { return grad + m * plane + i * g.OW; }, height, cols,
-                    packed + (at + i * cols) * height, terms - at - (i + 1) * cols);
-  });
+  const bool in_one_run = block.cols == g.OW;  // rows lie one after the other
+  const Index runs = in_one_run ? 1 : block.rows, length = block.image_positions() / runs;
+  Index left = block.positions();
+  for (Index i = 0; i < block.images; ++i) {
+    const T* grad = g.dout_of(dout, block, block.first_image + i, group, f);
+    for (Index r = 0; r < runs; ++r, packed += length * height) {
+      left -= length;
+      pack_panel<T>([&](Index m) { return grad + m * g.OH * g.OW + r * g.OW; }, height, length, packed, left);
+    }
+  }
+}
+
+// The kernel for `rows` filters and one or two vectors of channels.
+template <class T>
+TileKernel<T> channel_kernel(Index rows, Index vectors) {
+  return vectors == 1 ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T, tile_vectors>(rows);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -1,142 +1,239 @@
-// The weights' gradient of large layers, channels being the vector lanes: the panels of dout are packed once
-// for all channels, and every block of positions is added to the result itself.
+// dw of large layers, channels being the vector lanes and filters the rows: the panels of dout are packed
+// once for all channels, and every block of positions is added to the result itself:
+//
+//   dw[f, c, a, b] += sum over positions p of a block of dout[f, p] * x[c, p shifted by tap (a, b)]
+//
+//   packed[group][panel of filters][position][filter]     staged[group][lane block][position of x][lane]
+//
+//                              lane blocks of channels ->
+//                            +---------+---------+---------+
+//   panels of filters   p0   |  tiles of a run   |         |    a run of lane blocks takes panel after panel
+//                            +---------+---------+---------+    of dout from the cache
+//                       p1   |         |         |         |
+//                            +---------+---------+---------+
 #pragma once
 
 #include "kernels/conv/weight_gradient/channels_last.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Panels of filters and blocks of channels of a result, in every group.
+// Panels of filters and lane blocks of a result, in every group.
 struct WeightsPart {
   Index first_panel, last_panel, first_block, last_block;
 
   Index panels() const { return last_panel - first_panel; }
-  Index blocks() const { return last_block - first_block; }
+  Index lane_blocks() const { return last_block - first_block; }
 };
 
+// dw of a part, by threads that share what they stage and pack.
 template <class T>
-[[gnu::noinline]] void weights_of_part(const WeightGradient<T>& g, const WeightsPart& of, const T* x,
-                                       const T* dout, T* dw) {
-  constexpr int V = tile_vectors;
-  constexpr Index size = Simd<T>::size, lanes = V * size, wide_enough = 288,
-                  most_staged = (512 << 10) / sizeof(T);
-  const ConvShape& s = g.s;
-  const PositionBlocks& positions = g.positions;
-  const Panels panels(g.F);
-  const Index lane_blocks = of.blocks();
-  const int threads = threads_for(g.work());
-  const Index most_positions = positions.images * positions.rows * positions.cols;
-  const Index staged_size = positions.images * g.staging.channel_size * lanes;
-  const Index row_size = g.taps * lanes;
-  // With few taps several lane blocks take a panel while it is in the cache.
-  const Index together =
-      std::clamp<Index>(std::min(wide_enough / row_size, most_staged / staged_size), 1, lane_blocks);
-  const Index runs = (lane_blocks + together - 1) / together;
-  // Whole runs, whose input the thread that needs it stages itself; parts of the filters, which share it,
-  // where runs would leave threads idle.
-  const Index parts = keep_busy(s.groups * runs, threads)
-                          ? 1
-                          : std::clamp<Index>(8 * threads / (s.groups * runs), 1, of.panels());
-  Layout layout;
-  const auto packed_piece = layout.array<T>(checked_product(s.F, most_positions));
-  const auto staged_piece = layout.array<T>(checked_product(s.groups * lane_blocks, staged_size));
-  const auto offset_piece = layout.array<Index>(most_positions);
-  const auto line_piece = layout.per_thread<T>(threads, lanes * g.staging.pitch);
-  const auto tile_piece = layout.per_thread<T>(threads, (max_rows + 1) * row_size + lanes * size);
-  const Scratch scratch(layout.bytes());
-  T* packed = packed_piece.in(scratch.data());  // [group][panel of filters][position][filter]
-  T* staged = staged_piece.in(scratch.data());  // [group][lane block][position][lane]
-  Index* offset = offset_piece.in(scratch.data());
+class SharedPanelsPart {
+  static constexpr Index size = Simd<T>::size, lanes = tile_lanes<T>;
+  static constexpr Index most_columns = 288;                     // taps * lanes of a run of lane blocks,
+  static constexpr Index most_staged = (512 << 10) / sizeof(T);  // and its staged values
+  static constexpr Index tasks_of_thread = 8;
 
-  for (Index block = 0; block < positions.blocks; ++block) {
-    const Index K = g.positions_of(block);
-    staged_positions(g, block, lanes, offset);
-    const auto stage = [&](Index group, Index lane_block, int slot) {
-      const Index c0 = (of.first_block + lane_block) * lanes;
-      T* to = staged + (group * lane_blocks + lane_block) * staged_size;
-      g.each_image(block, [&](Index n, Index image, Index oh, Index ow, Index, Index, Index) {
-        stage_channels_last(x + ((n * s.groups + group) * g.C + c0) * g.H * g.W, std::min(lanes, g.C - c0),
-                            g.H, g.W, g.staging, oh, ow, lanes, line_piece.of(scratch.data(), slot),
-                            to + image * g.staging.channel_size * lanes);
+ public:
+  // `gradient` lives as long as this.
+  SharedPanelsPart(const WeightGradient<T>& gradient, const WeightsPart& weights_part, int most_threads)
+      : g(gradient), part(weights_part), threads(most_threads) {
+    // With few taps several lane blocks take a panel while it is in the cache.
+    const Index lane_blocks_of_run =
+        std::clamp<Index>(std::min(most_columns / row_size, most_staged / staged_size), 1, lane_blocks);
+    runs = ceil_div(lane_blocks, lane_blocks_of_run);
+    // Whole runs, whose input the thread that needs it stages itself; parts of the filters, which share it,
+    // where runs would leave threads idle.
+    const Index tasks = g.s.groups * runs;
+    filter_parts = keep_busy(tasks, threads)
+                       ? 1
+                       : std::clamp<Index>(tasks_of_thread * threads / tasks, 1, part.panels());
+  }
+
+  void run(const WeightGradientOperands<T>& o) const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    for (Index i = 0; i < g.positions.blocks; ++i) {
+      const PositionBlock block = g.block(i);
+      staged_positions(g, block, lanes, memory.offset.in(scratch.data()));
+      prepare(memory, scratch.data(), block, o);
+      parallel_for(g.s.groups * runs * filter_parts, threads, [&](Index task, int slot) {
+        add_run(memory.work(scratch.data(), slot), block, task, i > 0, o);
       });
-    };
-    const Index shared_blocks = parts > 1 ? lane_blocks : 0;
-    parallel_for(s.groups * (shared_blocks + of.panels()), threads, [&](Index task, int slot) {
-      const Index group = task % s.groups, piece = task / s.groups;
-      if (piece < shared_blocks) return stage(group, piece, slot);
-      const Index panel = of.first_panel + piece - shared_blocks, f = panels.first(panel);
-      pack_filters(g, block, group, f, panels.rows(panel), K, dout, packed + (group * g.F + f) * K);
-    });
-    parallel_for(s.groups * runs * parts, threads, [&](Index task, int slot) {
-      const Index part = task % parts, run = task / parts % runs, group = task / parts / runs;
-      T* tile = tile_piece.of(scratch.data(), slot);  // [filter][tap][lane]
-      T* turned = tile + max_rows * row_size;
-      const Index first_block = run * lane_blocks / runs, last_block = (run + 1) * lane_blocks / runs;
-      if (parts == 1)
-        for (Index lane_block = first_block; lane_block < last_block; ++lane_block)
-          stage(group, lane_block, slot);
-      const Index first_panel = of.first_panel + part * of.panels() / parts,
-                  last_panel = of.first_panel + (part + 1) * of.panels() / parts;
-      for (Index panel = first_panel; panel < last_panel; ++panel) {
-        const Index rows = panels.rows(panel), f = group * g.F + panels.first(panel);
-        for (Index lane_block = first_block; lane_block < last_block; ++lane_block) {
-          const Index c0 = (of.first_block + lane_block) * lanes, channels = std::min(lanes, g.C - c0);
-          const T* image = staged + (group * lane_blocks + lane_block) * staged_size;
-          const bool narrow = channels <= size;  // a last block of one vector
-          const auto kernel = narrow ? packed_tile_kernel<T, 1>(rows) : packed_tile_kernel<T>(rows);
-          const auto multiply = [&](Index tap, T* to, Index step, bool add) {
-            const T* source[V];
-            Target<T> target;
-            for (int v = 0; v < V; ++v) {
-              source[v] = image + g.tap_offset(tap) * lanes + v * size;
-              target.to[v] = to + v * size;
-            }
-            target.step = step;
-            target.add = add;
-            kernel(K, packed + f * K, rows, offset, source, target);
-          };
-          T* to = dw + (f * g.C + c0) * g.taps;
-          if (g.taps == 1 && channels == lanes) {
-            multiply(0, to, g.C, block > 0);
-            continue;
-          }
-          for (Index t = 0; t < g.taps; ++t) multiply(t, tile + t * lanes, row_size, false);
-          for (Index m = 0; m < rows; ++m, to += g.C * g.taps) {
-            const T* from = tile + m * row_size;
-            if (g.taps > 1) {
-              pack_panel<T>([&](Index t) { return from + t * lanes; }, g.taps, channels, turned, 2 * size);
-              from = turned;
-            }
-            block > 0 ? add_to(to, from, channels * g.taps) : void(std::copy_n(from, channels * g.taps, to));
-          }
-        }
-      }
+    }
+  }
+
+  std::size_t scratch_bytes() const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    return layout.bytes();
+  }
+
+ private:
+  struct Work {  // of one thread
+    T *packed, *staged;
+    Index* offset;
+    T *line, *tile;
+  };
+  struct Memory {
+    Piece<T> packed, staged;
+    Piece<Index> offset;
+    ThreadPiece<T> line, tile;
+    Memory(const SharedPanelsPart& m, Layout& layout) {
+      const WeightGradient<T>& g = m.g;
+      packed = layout.array<T>(checked_product(g.s.F, g.positions.most_positions()));
+      staged = layout.array<T>(checked_product(g.s.groups * m.lane_blocks, m.staged_size));
+      offset = layout.array<Index>(g.positions.most_positions());
+      line = layout.per_thread<T>(m.threads, lanes * g.staging.pitch);
+      tile = layout.per_thread<T>(m.threads, (max_rows + 1) * m.row_size + lanes * size);
+    }
+    Work work(void* scratch, int slot) const {
+      return {packed.in(scratch), staged.in(scratch), offset.in(scratch), line.of(scratch, slot),
+              tile.of(scratch, slot)};
+    }
+  };
+
+  // Packs dout of a block of positions, and stages x where several tasks share it.
+  void prepare(const Memory& memory, void* scratch, const PositionBlock& block,
+               const WeightGradientOperands<T>& o) const {
+    const Index shared_blocks = filter_parts > 1 ? lane_blocks : 0;
+    parallel_for(g.s.groups * (shared_blocks + part.panels()), threads, [&](Index task, int slot) {
+      const Work work = memory.work(scratch, slot);
+      const Index group = task % g.s.groups, piece = task / g.s.groups;
+      if (piece < shared_blocks) return stage(work, block, group, piece, o.x);
+      const Index panel = part.first_panel + piece - shared_blocks, f = panels.first(panel);
+      pack_filters(g, block, group, f, panels.rows(panel), o.dout,
+                   work.packed + (group * g.F + f) * block.positions());
     });
   }
-}
+
+  Index first_channel(Index lane_block) const { return (part.first_block + lane_block) * lanes; }
+  T* staged_block(const Work& work, Index group, Index lane_block) const {
+    return work.staged + (group * lane_blocks + lane_block) * staged_size;
+  }
+  void stage(const Work& work, const PositionBlock& block, Index group, Index lane_block, const T* x) const {
+    stage_channels(g, block, group, first_channel(lane_block), lanes, x, work.line,
+                   staged_block(work, group, lane_block));
+  }
+
+  // Adds a block of positions to dw, or starts it, for a run of lane blocks and a part of the filters.
+  void add_run(const Work& work, const PositionBlock& block, Index task, bool add,
+               const WeightGradientOperands<T>& o) const {
+    const Index filter_part = task % filter_parts, run = task / filter_parts % runs;
+    const Index group = task / filter_parts / runs;
+    const Index first_block = run * lane_blocks / runs, last_block = (run + 1) * lane_blocks / runs;
+    if (filter_parts == 1)
+      for (Index lane_block = first_block; lane_block < last_block; ++lane_block)
+        stage(work, block, group, lane_block, o.x);
+    const Index last_panel = part.first_panel + (filter_part + 1) * part.panels() / filter_parts;
+    for (Index panel = part.first_panel + filter_part * part.panels() / filter_parts; panel < last_panel;
+         ++panel)
+      for (Index lane_block = first_block; lane_block < last_block; ++lane_block)
+        add_tiles(work, block.positions(), group, lane_block, panel, add, o.dw);
+  }
+
+  // The same for one lane block and one panel.
+  void add_tiles(const Work& work, Index K, Index group, Index lane_block, Index panel, bool add,
+                 T* dw) const {
+    const Index rows = panels.rows(panel), f = group * g.F + panels.first(panel);
+    const Index c0 = first_channel(lane_block), channels = std::min(lanes, g.C - c0);
+    const T* staged = staged_block(work, group, lane_block);
+    const auto kernel = channel_kernel<T>(rows, channels <= size ? 1 : tile_vectors);
+    const auto multiply = [&](Index tap, T* to, Index step, bool add_to_it) {
+      const T* source[tile_vectors];
+      Target<T> target;
+      for (int v = 0; v < tile_vectors; ++v) {
+        source[v] = staged + g.tap_offset(tap) * lanes + v * size;
+        target.to[v] = to + v * size;
+      }
+      target.step = step;
+      target.add = add_to_it;
+      kernel(K, work.packed + f * K, rows, work.offset, source, target);
+    };
+    T* to = dw + (f * g.C + c0) * g.taps;
+    if (g.taps == 1 && channels == lanes) return multiply(0, to, g.C, add);
+    for (Index t = 0; t < g.taps; ++t) multiply(t, work.tile + t * lanes, row_size, false);
+    for (Index m = 0; m < rows; ++m, to += g.C * g.taps)
+      add_row(work.tile + m * row_size, channels, add, work.tile + max_rows * row_size, to);
+  }
+
+  // to[c][tap] (+)= row[tap][lane], for the channels of a lane block.
+  void add_row(const T* row, Index channels, bool add, T* transposed, T* to) const {
+    if (g.taps > 1) {
+      pack_panel<T>([&](Index t) { return row + t * lanes; }, g.taps, channels, transposed, 2 * size);
+      row = transposed;
+    }
+    if (add)
+      add_to(to, row, channels * g.taps);
+    else
+      std::copy_n(row, channels * g.taps, to);
+  }
+
+  const WeightGradient<T>& g;
+  WeightsPart part;
+  int threads;
+  Panels panels{g.F};
+  Index lane_blocks = part.lane_blocks();
+  Index staged_size = g.positions.images * g.staging.channel_size * lanes;  // of a lane block
+  Index row_size = g.taps * lanes;  // of a filter's products with a lane block, [tap][lane]
+  Index runs, filter_parts;
+};
 
 // Where it is expensive to read what others packed, every thread packs and stages all that its part of the
 // result needs: all of the input, or all of dout where that is less. The parts are tiles of their own, so
 // that no bit depends on them.
 template <class T>
-void weights_with_shared_panels(const WeightGradient<T>& g, const T* x, const T* dout, T* dw) {
-  const int threads = threads_for(g.work());
-  const WeightsPart all{0, Panels(g.F).count, 0, (g.C + tile_lanes<T> - 1) / tile_lanes<T>};
-  const bool panels_suit = keep_busy(all.panels(), threads), blocks_suit = keep_busy(all.blocks(), threads);
-  const PositionBlocks& positions = g.positions;
-  const bool little_input = g.C * g.staging.channel_size <= g.F * positions.rows * positions.cols;
-  const bool by_filters = panels_suit && (little_input || !blocks_suit);
-  if (threads == 1 || !(by_filters || blocks_suit) || !sharing_is_expensive(threads))
-    return weights_of_part(g, all, x, dout, dw);
-  each_on_its_own(threads, threads, [&](Index task) {
-    WeightsPart part = all;
-    Index& first = by_filters ? part.first_panel : part.first_block;
-    Index& last = by_filters ? part.last_panel : part.last_block;
+class SharedPanels {
+  static constexpr Index block_positions = 1024;  // all channels share their packed dout
+
+ public:
+  explicit SharedPanels(const ConvShape& s) : g(s) {
+    g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, block_positions));
+    const bool little_input = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
+    panels_suit = keep_busy(all.panels(), threads);
+    blocks_suit = keep_busy(all.lane_blocks(), threads);
+    by_filters = panels_suit && (little_input || !blocks_suit);
+  }
+
+  void run(const WeightGradientOperands<T>& o) const {
+    if (o.dw == nullptr) return;
+    const Index parts = count_parts();
+    if (parts == 1) return SharedPanelsPart<T>(g, all, threads).run(o);
+    each_on_its_own(parts, threads, [&](Index i) { SharedPanelsPart<T>(g, part(i, parts), 1).run(o); });
+  }
+
+  void describe(ConvPlan& plan) const {
+    plan.tile_rows = panels.rows(0);
+    plan.tile_columns = tile_lanes<T>;
+    plan.threads = threads;
+    g.positions.describe(plan);
+    const Index parts = count_parts();
+    plan.scratch_bytes = 0;
+    for (Index i = 0; i < parts; ++i)
+      plan.scratch_bytes += SharedPanelsPart<T>(g, part(i, parts), parts == 1 ? threads : 1).scratch_bytes();
+  }
+
+ private:
+  // That threads compute on their own.
+  Index count_parts() const {
+    if (threads == 1 || !(panels_suit || blocks_suit) || !sharing_is_expensive(threads)) return 1;
+    return std::min<Index>(threads, by_filters ? all.panels() : all.lane_blocks());
+  }
+  WeightsPart part(Index i, Index parts) const {
+    WeightsPart of = all;
+    Index& first = by_filters ? of.first_panel : of.first_block;
+    Index& last = by_filters ? of.last_panel : of.last_block;
     const Index count = last;
-    first = count * task / threads;
-    last = count * (task + 1) / threads;
-    weights_of_part(g, part, x, dout, dw);
-  });
-}
+    first = count * i / parts;
+    last = count * (i + 1) / parts;
+    return of;
+  }
+
+  WeightGradient<T> g;
+  int threads = threads_for(g.work());
+  Panels panels{g.F};
+  WeightsPart all{0, panels.count, 0, ceil_div(g.C, tile_lanes<T>)};
+  bool panels_suit, blocks_suit, by_filters;
+};
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -39,7 +39,7 @@ PointKernel<T> point_kernel(Index rows, Index vectors) {
 }
 
 // The staged rows of the tiles of one run after the other, for one block of channels. Of a run right below
-// the last one the rows that both read are moved, not turned again.
+// the last one the rows that both read are moved, not transposed again.
 template <class T>
 class StagedRuns {
   static constexpr Index lanes = Simd<T>::size;

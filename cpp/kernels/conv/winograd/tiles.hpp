@@ -265,17 +265,17 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
   if (p.epilogue.bias != nullptr) std::copy_n(p.epilogue.bias + f0, filters, bias);
   const auto start = S::load(bias);
   T pixels[K::out_h * span * lanes];  // [row][pixel][filter]
-  T turned[lanes * span];
+  T transposed[lanes * span];
   const Index top = grid.top(row) + p.origin_top;
   T* out = p.out + image * p.out_image + f0 * plane + top * p.OW;
-  const Index rows = std::min<Index>(K::out_h, (p.OH - top + p.dilation_h - 1) / p.dilation_h);
-  // Tiles that interleave fill their columns together, if all of them are there.
-  const Index together = step <= most ? most / step * step : 1;
+  const Index rows = std::min<Index>(K::out_h, ceil_div(p.OH - top, p.dilation_h));
+  // Tiles that interleave fill their columns in one group, if all of them are there.
+  const Index most_interleaved = step <= most ? most / step * step : 1;
   for (Index t = 0, group; t < tiles; t += group) {
     const bool whole = step == 1 || (step <= most && (col + t) % step == 0 && tiles - t >= step);
     group = !whole      ? 1
             : step == 1 ? std::min(most, tiles - t)
-                        : std::min(together, (tiles - t) / step * step);
+                        : std::min(most_interleaved, (tiles - t) / step * step);
     const Index inside = whole ? step : 1, outside = whole ? 1 : step;  // steps between a tile's columns
     with_step<K>(inside, [&](auto apart) {
       TileColumn column(grid, 0, K::out_w);
@@ -291,7 +291,7 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
       }
     });
     const Index left = (step == 1 ? (col + t) * K::out_w : grid.left(col + t)) + p.origin_left;
-    const Index width = std::min(group * K::out_w, (p.OW - left + outside - 1) / outside);
+    const Index width = std::min(group * K::out_w, ceil_div(p.OW - left, outside));
     const Index begin = std::max<Index>(-left, 0);
     for (Index r = std::max<Index>(-top, 0); r < rows; ++r) {
       T* to = out + r * p.dilation_h * p.OW + left;
@@ -300,9 +300,9 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
         transpose_square<T>([&](Index i) { return from + i * lanes; }, to, plane);
         continue;
       }
-      transpose(from, lanes, span, lanes, turned, span);
+      transpose(from, lanes, span, lanes, transposed, span);
       for (Index f = 0; f < filters; ++f)
-        for (Index j = begin; j < width; ++j) to[f * plane + j * outside] = turned[f * span + j];
+        for (Index j = begin; j < width; ++j) to[f * plane + j * outside] = transposed[f * span + j];
     }
   }
 }

@@ -2,6 +2,13 @@
 //
 //   dw = G' [ sum over tiles of (A dy A') . (B' d B) ] G
 //
+//   x[point][c block][tile][c]   y[point][tile][filter]   sums[filter point][panel of channels][f][c]
+//
+//              tiles ->                 channels (lanes) ->
+//   filters    y(f0) y(f0) ..        x(c0) x(c1) .. | ..     tile 0      one such product for every point;
+//   (rows)     y(f1) y(f1) ..    *   x(c0) x(c1) .. | ..     tile 1      points with the same filter point
+//              ..                    ..                      ..          add up
+//
 // The order of every sum depends on the shape alone, whatever the number of threads.
 #pragma once
 
@@ -26,18 +33,29 @@ struct TileGradient : TileInput<T> {
   }
 };
 
-// The sizes of a call and its steps. Transformed tiles are x_values[point][c block][tile][c] and
-// y_values[point][tile][filter], with room for `chunk` tiles; sums are [filter][panel of
-// channels][f][c], where points with the same filter add up.
+// Transformed tiles x and y, with room for so many.
+template <class T>
+struct TransformedTiles {
+  Index room;
+  T *x, *y;
+  const Index* offset;  // of tiles of one vector, then of tiles of two where a next point is prefetched
+};
+
+inline void fill_offsets(Index* offset, Index count, Index step) {
+  for (Index i = 0; i < count; ++i) offset[i] = i * step;
+}
+
+// The sizes of a call and its steps.
 template <class T>
 struct TileGradientPlan {
   using S = Simd<T>;
   static constexpr Index lanes = S::size;
   const GradientTile<T>& tile;
   const TileGradient<T>& s;
-  Index vectors, width;            // of a panel of channels: a single vector where there are few
-  Index x_blocks, channel_blocks;  // vectors with channels, and filled up to whole panels
-  Index channels, filter_blocks, filters;
+  Index vectors, width;    // of a panel of channels: a single vector where there are few
+  Index x_blocks, panels;  // vectors with channels, and panels of them
+  Index channels;          // filled up to whole panels
+  Index filter_blocks, filters;
   TileGrid grid;
   int threads;
   Index staged_size, sum_stride;
@@ -47,10 +65,10 @@ struct TileGradientPlan {
         s(gradient),
         vectors(s.C <= lanes ? 1 : tile_vectors),
         width(vectors * lanes),
-        x_blocks((s.C + lanes - 1) / lanes),
-        channel_blocks((s.C + width - 1) / width * vectors),
-        channels(channel_blocks * lanes),
-        filter_blocks((s.F + lanes - 1) / lanes),
+        x_blocks(ceil_div(s.C, lanes)),
+        panels(ceil_div(s.C, width)),
+        channels(panels * width),
+        filter_blocks(ceil_div(s.F, lanes)),
         filters(filter_blocks * lanes),
         grid(s.grid(tile)),
         threads(tile_threads(grid.count * tile.points(), channels, s.F)),
@@ -59,77 +77,76 @@ struct TileGradientPlan {
 
   // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
   // meet in one set of the first-level cache.
-  Index x_stride(Index chunk) const { return channels * chunk + lanes; }
-  Index y_stride(Index chunk) const { return filters * chunk + lanes; }
+  Index x_stride(Index room) const { return channels * room + lanes; }
+  Index y_stride(Index room) const { return filters * room + lanes; }
+  Index x_size(Index room) const { return checked_product(tile.points(), x_stride(room)); }
+  Index y_size(Index room) const { return checked_product(tile.points(), y_stride(room)); }
   Index tile_bytes() const { return tile.points() * (channels + filters) * Index(sizeof(T)); }
   Index sum_size() const { return checked_product(tile.filters(), sum_stride); }
+  // The tiles whose transforms fill a cache of so many bytes.
+  Index tiles_in(Index bytes) const { return std::clamp<Index>(bytes / tile_bytes(), 32, 512); }
 
   // The filters of a block whose sums with a panel of channels stay in the second-level cache, or fewer to
   // keep many threads busy.
   Index filters_of_block() const {
     constexpr Index sum_bytes = 512 << 10, blocks = 16;
     const Index most = sum_bytes / (tile.filters() * width * Index(sizeof(T)));
-    const Index wanted = s.F * channel_blocks / vectors / blocks;
+    const Index wanted = s.F * panels / blocks;
     return even_part(s.F, std::max<Index>(std::min(most, wanted) / max_rows, 1) * max_rows);
   }
-  Index filter_channel_blocks() const {
-    return channel_blocks / vectors * ((s.F + filters_of_block() - 1) / filters_of_block());
-  }
+  Index filter_channel_blocks() const { return panels * ceil_div(s.F, filters_of_block()); }
 
   // Transforms block q of the channels, or of the filters behind them, of tiles [begin, end).
-  void transform(Index q, Index begin, Index end, Index chunk, T* staged, T* x_values, T* y_values) const {
+  void transform(Index q, Index begin, Index end, T* staged, const TransformedTiles<T>& to) const {
     StagedRuns<T> runs(tile, grid, s, q, staged);
     grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
       if (q < x_blocks) {
         const T* rows = runs.stage(image, row, col, tiles);
-        tile.transform_inputs(grid, col, tiles, rows, x_values + (q * chunk + at) * lanes, TilePlaces{lanes},
-                              x_stride(chunk));
+        tile.transform_inputs(grid, col, tiles, rows, to.x + (q * to.room + at) * lanes, TilePlaces{lanes},
+                              x_stride(to.room));
       } else {
         const Index f = (q - x_blocks) * lanes;
         stage_patch(s.dout + image * s.dout_image + f * s.OH * s.OW, s.F - f, s.OH, s.OW, grid.top(row),
                     s.dilation_h, grid.left(col), tile.out_h,
                     grid.run_width(col, tiles, tile.out_w, tile.out_w),
                     s.dout + (s.N - 1) * s.dout_image + s.F * s.OH * s.OW, staged);
-        tile.transform_gradients(grid, col, tiles, staged, y_values + at * filters + f, TilePlaces{filters},
-                                 y_stride(chunk));
+        tile.transform_gradients(grid, col, tiles, staged, to.y + at * filters + f, TilePlaces{filters},
+                                 y_stride(to.room));
       }
     });
   }
 
-  // Adds the products of `count` tiles at one point, for one panel of channels and filters [first, first +
-  // rows), to sums[f - first][c], or starts them.
-  // Where there is a `next` point, its values are asked for meanwhile. `offset` has the tiles of a vector,
-  // then those of two.
-  void multiply(Index point, Index panel, Index first, Index rows, Index count, Index chunk,
-                const Index* offset, const T* x_values, const T* y_values, bool add, T* sums,
-                Index next = -1) const {
+  // Adds the products of the first `count` tiles at one point, for one panel of channels and filters
+  // [first, first + rows), to sums[f - first][c], or starts them. Where there is a `next` point, its values
+  // are prefetched meanwhile.
+  void multiply(const TransformedTiles<T>& tiles, Index count, Index point, Index panel, Index first,
+                Index rows, bool add, T* sums, Index next = -1) const {
+    const Index x_step = x_stride(tiles.room), y_step = y_stride(tiles.room);
     const T* source[tile_vectors];
     for (int v = 0; v < vectors; ++v)  // a last vector without channels repeats the one before
-      source[v] =
-          x_values + point * x_stride(chunk) + std::min(panel * vectors + v, x_blocks - 1) * lanes * chunk;
-    // Many tiles are taken in parts, as many channels are in TilePlan::multiply.
-    const Index tiles_together = tile.interpolated > 7 ? 64 : 512;
-    const Panels panels_of_rows(rows);
-    const bool asks = next >= 0 && vectors == tile_vectors && count <= tiles_together;
-    const Index* steps = offset + chunk;
-    for (Index i = 0; i < panels_of_rows.count; ++i) {
-      const Index f = panels_of_rows.first(i), height = panels_of_rows.rows(i);
+      source[v] = tiles.x + point * x_step + std::min(panel * vectors + v, x_blocks - 1) * lanes * tiles.room;
+    // Many tiles are taken in parts, as many channels are in WinogradSizes::multiply.
+    const Index tiles_of_sum = tile.interpolated > 7 ? 64 : 512;
+    const Panels row_panels(rows);
+    const bool prefetches = next >= 0 && vectors == tile_vectors && count <= tiles_of_sum;
+    const Index* steps = tiles.offset + tiles.room;
+    for (Index i = 0; i < row_panels.count; ++i) {
+      const Index f = row_panels.first(i), height = row_panels.rows(i);
       auto target = Target<T>::rows(sums + f * width, vectors);
       target.add = add;
       const auto kernel = vectors == 1 ? packed_tile_kernel<T, 1>(height)
-                          : asks       ? tile_kernel<T, tile_vectors, Ahead::fetch>(height)
+                          : prefetches ? tile_kernel<T, tile_vectors, Ahead::fetch>(height)
                                        : packed_tile_kernel<T>(height);
-      if (asks && i == 0) {  // for x, and the other panels of filters for y, in steps of two vectors
-        target.fetch = {source[0] + (next - point) * x_stride(chunk), steps, 1, nullptr};
-      } else if (asks) {
-        const Index share = std::max<Index>(count * filters / width / (panels_of_rows.count - 1), 1);
-        target.fetch = {y_values + next * y_stride(chunk) + (i - 1) * share * width, steps,
+      if (prefetches && i == 0) {  // x, and for the other panels of filters y, in steps of two vectors
+        target.fetch = {source[0] + (next - point) * x_step, steps, 1, nullptr};
+      } else if (prefetches) {
+        const Index share = std::max<Index>(count * filters / width / (row_panels.count - 1), 1);
+        target.fetch = {tiles.y + next * y_step + (i - 1) * share * width, steps,
                         std::max<Index>(count / share, 1), nullptr};
       }
-      for (Index t = 0; t < count; t += tiles_together, target.add = true)
-        kernel(std::min(tiles_together, count - t),
-               y_values + point * y_stride(chunk) + t * filters + first + f, filters, offset + t, source,
-               target);
+      for (Index t = 0; t < count; t += tiles_of_sum, target.add = true)
+        kernel(std::min(tiles_of_sum, count - t), tiles.y + point * y_step + t * filters + first + f, filters,
+               tiles.offset + t, source, target);
     }
   }
 
@@ -147,148 +164,202 @@ struct TileGradientPlan {
   }
 };
 
-inline void fill_offsets(Index* offset, Index count, Index step) {
-  for (Index i = 0; i < count; ++i) offset[i] = i * step;
-}
-
-// Room for the transforms of `chunk` tiles, which all threads make and then read.
+// Transforms that all threads make and then read.
 template <class T>
-class SharedTiles {
- public:
-  SharedTiles(const TileGradientPlan<T>& tile_plan, Index most_tiles) : plan(tile_plan), chunk(most_tiles) {
-    fill_offsets(offset_piece.in(scratch.data()), chunk, Simd<T>::size);
-    fill_offsets(offset_piece.in(scratch.data()) + chunk, chunk, tile_lanes<T>);
-  }
-  void transform(Index begin, Index end) {
-    parallel_for(plan.x_blocks + plan.filter_blocks, plan.threads, [&](Index q, int slot) {
-      plan.transform(q, begin, end, chunk, staged_piece.of(scratch.data(), slot), x_piece.in(scratch.data()),
-                     y_piece.in(scratch.data()));
-    });
-  }
-  // As TileGradientPlan::multiply.
-  void multiply(Index point, Index panel, Index first, Index rows, Index count, bool add, T* sums,
-                Index next = -1) {
-    plan.multiply(point, panel, first, rows, count, chunk, offset_piece.in(scratch.data()),
-                  x_piece.in(scratch.data()), y_piece.in(scratch.data()), add, sums, next);
+struct SharedTiles {
+  Piece<T> x, y;
+  ThreadPiece<T> staged;
+  Piece<Index> offset;
+
+  SharedTiles(const TileGradientPlan<T>& plan, Index room, Layout& layout) {
+    x = layout.array<T>(plan.x_size(room));
+    y = layout.array<T>(plan.y_size(room));
+    staged = layout.per_thread<T>(plan.threads, plan.staged_size);
+    offset = layout.array<Index>(2 * room);
   }
 
- private:
-  const TileGradientPlan<T>& plan;
-  Index chunk;
-  Layout layout;
-  Piece<T> x_piece = layout.array<T>(plan.tile.points() * plan.x_stride(chunk));
-  Piece<T> y_piece = layout.array<T>(plan.tile.points() * plan.y_stride(chunk));
-  ThreadPiece<T> staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  Piece<Index> offset_piece = layout.array<Index>(2 * chunk);
-  Scratch scratch{layout.bytes()};
+  TransformedTiles<T> tiles(Index room, void* scratch) const {
+    fill_offsets(offset.in(scratch), room, Simd<T>::size);
+    fill_offsets(offset.in(scratch) + room, room, tile_lanes<T>);
+    return {room, x.in(scratch), y.in(scratch), offset.in(scratch)};
+  }
+  void transform(const TileGradientPlan<T>& plan, Index begin, Index end, const TransformedTiles<T>& to,
+                 void* scratch) const {
+    parallel_for(plan.x_blocks + plan.filter_blocks, plan.threads,
+                 [&](Index q, int slot) { plan.transform(q, begin, end, staged.of(scratch, slot), to); });
+  }
 };
 
 // All threads transform a chunk of tiles, then each multiplies some points of all of them.
 template <class T>
-void weights_by_points(const TileGradientPlan<T>& plan) {
-  constexpr Index chunk_bytes = 8 << 20;
-  const Index count = plan.grid.count;
-  const Index chunk = even_part(count, std::clamp<Index>(chunk_bytes / plan.tile_bytes(), 32, 512));
-  SharedTiles<T> tiles(plan, chunk);
-  Layout layout;
-  const auto sum_piece = layout.array<T>(plan.sum_size());
-  const Scratch scratch(layout.bytes());
-  T* sums = sum_piece.in(scratch.data());
-  const Index panels = plan.channel_blocks / plan.vectors;
-  for (Index begin = 0; begin < count; begin += chunk) {
-    const Index end = std::min(count, begin + chunk);
-    tiles.transform(begin, end);
-    // The filters of many points are the last ones, and begin.
-    parallel_for(plan.tile.filters() * panels, plan.threads, [&](Index task, int) {
-      const Index filter = plan.tile.filters() - 1 - task / panels, panel = task % panels;
-      const Index h = filter / plan.tile.filters_w, w = filter % plan.tile.filters_w;
-      Index point = -1;  // a point is multiplied when the next one is known
-      const auto multiply_before = [&](Index next) {
-        if (point >= 0)
-          tiles.multiply(point, panel, 0, plan.s.F, end - begin,
-                         begin > 0 || point != plan.tile.first_point(filter),
-                         sums + filter * plan.sum_stride + panel * plan.s.F * plan.width, next);
-        point = next;
-      };
-      plan.tile.each_point_of(h, w, [&](Index next, bool) { multiply_before(next); });
-      multiply_before(filter > 0 ? plan.tile.first_point(filter - 1) : -1);
-    });
+class GradientByPoints {
+ public:
+  explicit GradientByPoints(const TileGradientPlan<T>& tile_plan) : plan(tile_plan) {}
+
+  struct Memory {
+    SharedTiles<T> shared;
+    Piece<T> sums;
+    Memory(const GradientByPoints& m, Layout& layout)
+        : shared(m.plan, m.chunk, layout), sums(layout.array<T>(m.plan.sum_size())) {}
+  };
+
+  void run() const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    const TransformedTiles<T> tiles = memory.shared.tiles(chunk, scratch.data());
+    T* sums = memory.sums.in(scratch.data());
+    for (Index begin = 0; begin < plan.grid.count; begin += chunk) {
+      const Index end = std::min(plan.grid.count, begin + chunk);
+      memory.shared.transform(plan, begin, end, tiles, scratch.data());
+      // The filters of many points are the last ones, and begin.
+      parallel_for(plan.tile.filters() * plan.panels, plan.threads, [&](Index task, int) {
+        multiply_points(tiles, end - begin, plan.tile.filters() - 1 - task / plan.panels, task % plan.panels,
+                        begin > 0, sums);
+      });
+    }
+    plan.finish(sums, 1);
   }
-  plan.finish(sums, 1);
-}
+
+ private:
+  // The products of all points with one filter point and one panel of channels.
+  void multiply_points(const TransformedTiles<T>& tiles, Index count, Index filter, Index panel, bool add,
+                       T* sums) const {
+    const Index first = plan.tile.first_point(filter);
+    Index point = -1;  // a point is multiplied when the next one is known
+    const auto multiply_before = [&](Index next) {
+      if (point >= 0)
+        plan.multiply(tiles, count, point, panel, 0, plan.s.F, add || point != first,
+                      sums + filter * plan.sum_stride + panel * plan.s.F * plan.width, next);
+      point = next;
+    };
+    plan.tile.each_point_of(filter / plan.tile.filters_w, filter % plan.tile.filters_w,
+                            [&](Index next, bool) { multiply_before(next); });
+    multiply_before(filter > 0 ? plan.tile.first_point(filter - 1) : -1);
+  }
+
+  static constexpr Index chunk_bytes = 8 << 20;
+  const TileGradientPlan<T>& plan;
+  Index chunk = even_part(plan.grid.count, plan.tiles_in(chunk_bytes));
+};
 
 // Each thread transforms and multiplies tiles of its own, and nothing leaves its cache but the sums of a
 // part. There are at most as many parts as rows of tiles.
 template <class T>
-void weights_by_parts(const TileGradientPlan<T>& plan, Index parts) {
-  constexpr Index chunk_bytes = 1 << 20, lanes = Simd<T>::size;
-  const Index cols = plan.grid.cols, rows = plan.grid.count / cols;  // whole rows of tiles, where they fit
-  const Index most = std::clamp<Index>(chunk_bytes / plan.tile_bytes(), 32, 512);
-  const Index chunk = cols <= most ? even_part((rows + parts - 1) / parts, most / cols) * cols : most;
-  Layout layout;
-  const auto x_piece = layout.per_thread<T>(plan.threads, plan.tile.points() * plan.x_stride(chunk));
-  const auto y_piece = layout.per_thread<T>(plan.threads, plan.tile.points() * plan.y_stride(chunk));
-  const auto staged_piece = layout.per_thread<T>(plan.threads, plan.staged_size);
-  const auto sum_piece = layout.array<T>(checked_product(parts, plan.sum_size()));
-  const auto offset_piece = layout.array<Index>(chunk);
-  const Scratch scratch(layout.bytes());
-  T* sums = sum_piece.in(scratch.data());
-  Index* offset = offset_piece.in(scratch.data());
-  fill_offsets(offset, chunk, lanes);
-  parallel_for(parts, plan.threads, [&](Index part, int slot) {
-    T* x_values = x_piece.of(scratch.data(), slot);
-    T* y_values = y_piece.of(scratch.data(), slot);
-    const Index first = rows * part / parts * cols, last = rows * (part + 1) / parts * cols;
+class GradientByParts {
+ public:
+  GradientByParts(const TileGradientPlan<T>& tile_plan, Index part_count)
+      : plan(tile_plan), parts(part_count) {
+    constexpr Index chunk_bytes = 1 << 20;
+    const Index most = plan.tiles_in(chunk_bytes), cols = plan.grid.cols;
+    chunk = cols <= most ? even_part(ceil_div(rows, parts), most / cols) * cols : most;
+  }
+
+  struct Memory {
+    ThreadPiece<T> x, y, staged;
+    Piece<T> sums;
+    Piece<Index> offset;
+    Memory(const GradientByParts& m, Layout& layout) {
+      x = layout.per_thread<T>(m.plan.threads, m.plan.x_size(m.chunk));
+      y = layout.per_thread<T>(m.plan.threads, m.plan.y_size(m.chunk));
+      staged = layout.per_thread<T>(m.plan.threads, m.plan.staged_size);
+      sums = layout.array<T>(checked_product(m.parts, m.plan.sum_size()));
+      offset = layout.array<Index>(m.chunk);
+    }
+  };
+
+  void run() const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    T* sums = memory.sums.in(scratch.data());
+    Index* offset = memory.offset.in(scratch.data());
+    fill_offsets(offset, chunk, Simd<T>::size);
+    parallel_for(parts, plan.threads, [&](Index part, int slot) {
+      const TransformedTiles<T> tiles{chunk, memory.x.of(scratch.data(), slot),
+                                      memory.y.of(scratch.data(), slot), offset};
+      add_part(part, tiles, memory.staged.of(scratch.data(), slot), sums + part * plan.sum_size());
+    });
+    plan.finish(sums, parts);
+  }
+
+ private:
+  void add_part(Index part, const TransformedTiles<T>& tiles, T* staged, T* sums) const {
+    const Index first = rows * part / parts * plan.grid.cols,
+                last = rows * (part + 1) / parts * plan.grid.cols;
     for (Index begin = first; begin < last; begin += chunk) {
       const Index end = std::min(last, begin + chunk);
       for (Index q = 0; q < plan.x_blocks + plan.filter_blocks; ++q)
-        plan.transform(q, begin, end, chunk, staged_piece.of(scratch.data(), slot), x_values, y_values);
+        plan.transform(q, begin, end, staged, tiles);
       plan.tile.each_point([&](Index point, Index filter, bool start) {
-        for (Index panel = 0; panel < plan.channel_blocks / plan.vectors; ++panel)
-          plan.multiply(
-              point, panel, 0, plan.s.F, end - begin, chunk, offset, x_values, y_values,
-              begin > first || !start,
-              sums + part * plan.sum_size() + filter * plan.sum_stride + panel * plan.s.F * plan.width);
+        for (Index panel = 0; panel < plan.panels; ++panel)
+          plan.multiply(tiles, end - begin, point, panel, 0, plan.s.F, begin > first || !start,
+                        sums + filter * plan.sum_stride + panel * plan.s.F * plan.width);
       });
     }
-  });
-  plan.finish(sums, parts);
-}
+  }
+
+  const TileGradientPlan<T>& plan;
+  Index parts, rows = plan.grid.count / plan.grid.cols;  // of tiles
+  Index chunk;                                           // whole rows of tiles, where they fit
+};
 
 // All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
 // Where it is expensive to read what others transformed, each transforms all tiles for some filters of its
 // own.
 template <class T>
-void weights_by_channels(const TileGradientPlan<T>& plan) {
-  constexpr Index lanes = Simd<T>::size, least_filters = 64;  // of a thread
-  const int threads = plan.threads;
-  if (threads > 1 && plan.s.F >= least_filters * threads && sharing_is_expensive(threads))
-    return each_on_its_own(threads, threads, [&](Index part) {
-      const auto some =
-          plan.s.filters(plan.s.F * part / threads, plan.s.F * (part + 1) / threads, plan.tile.taps());
-      weights_by_channels(TileGradientPlan<T>(plan.tile, some));
+class GradientByChannels {
+  static constexpr Index lanes = Simd<T>::size;
+
+ public:
+  explicit GradientByChannels(const TileGradientPlan<T>& tile_plan) : plan(tile_plan) {}
+
+  struct Memory {
+    SharedTiles<T> shared;
+    ThreadPiece<T> sums;
+    Memory(const GradientByChannels& m, Layout& layout)
+        : shared(m.plan, m.plan.grid.count, layout),
+          sums(layout.per_thread<T>(m.plan.threads, m.plan.tile.filters() * m.filter_step)) {}
+  };
+
+  void run() const {
+    constexpr Index least_filters = 64;  // of a thread
+    const int threads = plan.threads;
+    if (threads > 1 && plan.s.F >= least_filters * threads && sharing_is_expensive(threads))
+      return each_on_its_own(threads, threads, [&](Index part) {
+        const TileGradient<T> some =
+            plan.s.filters(plan.s.F * part / threads, plan.s.F * (part + 1) / threads, plan.tile.taps());
+        const TileGradientPlan<T> own(plan.tile, some);
+        GradientByChannels(own).run();
+      });
+    Layout layout;
+    const Memory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    const TransformedTiles<T> tiles = memory.shared.tiles(plan.grid.count, scratch.data());
+    memory.shared.transform(plan, 0, plan.grid.count, tiles, scratch.data());
+    parallel_for(plan.filter_channel_blocks(), plan.threads, [&](Index task, int slot) {
+      const Index row_blocks = plan.filter_channel_blocks() / plan.panels;
+      write_block(tiles, task / row_blocks, task % row_blocks * rows, memory.sums.of(scratch.data(), slot));
     });
-  const Index count = plan.grid.count, panels = plan.channel_blocks / plan.vectors;
-  const Index rows = plan.filters_of_block(), row_blocks = (plan.s.F + rows - 1) / rows;
-  const Index filter_step = rows * plan.width + lanes;
-  SharedTiles<T> tiles(plan, count);
-  Layout layout;
-  const auto sum_piece = layout.per_thread<T>(plan.threads, plan.tile.filters() * filter_step);
-  const Scratch scratch(layout.bytes());
-  tiles.transform(0, count);
-  parallel_for(panels * row_blocks, plan.threads, [&](Index task, int slot) {
-    const Index panel = task / row_blocks, first = task % row_blocks * rows;
+  }
+
+ private:
+  // dw of a panel of channels and a block of filters from `first` on.
+  void write_block(const TransformedTiles<T>& tiles, Index panel, Index first, T* sums) const {
     const Index filters = std::min(rows, plan.s.F - first);
-    T* sums = sum_piece.of(scratch.data(), slot);
     plan.tile.each_point([&](Index point, Index filter, bool start) {
-      tiles.multiply(point, panel, first, filters, count, !start, sums + filter * filter_step);
+      plan.multiply(tiles, plan.grid.count, point, panel, first, filters, !start,
+                    sums + filter * filter_step);
     });
     for (Index f = 0; f < filters; ++f)
       for (Index v = 0; v < plan.vectors && panel * plan.width + v * lanes < plan.s.C; ++v)
         plan.write(first + f, panel * plan.width + v * lanes, sums + f * plan.width + v * lanes, filter_step,
                    1, 0);
-  });
-}
+  }
+
+  const TileGradientPlan<T>& plan;
+  Index rows = plan.filters_of_block(), filter_step = rows * plan.width + lanes;
+};
 
 // dw by Winograd's method, in one of three orders. Their sums differ in order, so that only the shape
 // chooses.
@@ -310,14 +381,7 @@ class WinogradWeightGradient {
   }
 
   void run() const {
-    switch (order) {
-      case Order::parts:
-        return weights_by_parts(plan, parts);
-      case Order::channels:
-        return weights_by_channels(plan);
-      case Order::points:
-        return weights_by_points(plan);
-    }
+    in_order([](const auto& method) { method.run(); });
   }
 
   void describe(ConvPlan& to) const {
@@ -327,10 +391,28 @@ class WinogradWeightGradient {
     name_blocks(to, {{"channels", plan.width},
                      {"filters", order == Order::channels ? plan.filters_of_block() : s.F},
                      {"partial sums", order == Order::parts ? parts : 1}});
+    in_order([&](const auto& method) {
+      Layout layout;
+      const typename std::decay_t<decltype(method)>::Memory memory(method, layout);
+      to.scratch_bytes = layout.bytes();
+    });
   }
 
  private:
   enum class Order { parts, channels, points };
+
+  template <class Body>
+  void in_order(const Body& body) const {
+    switch (order) {
+      case Order::parts:
+        return body(GradientByParts<T>(plan, parts));
+      case Order::channels:
+        return body(GradientByChannels<T>(plan));
+      case Order::points:
+        return body(GradientByPoints<T>(plan));
+    }
+  }
+
   TileGradient<T> s;
   TileGradientPlan<T> plan;
   Index parts;
