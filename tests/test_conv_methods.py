@@ -15,7 +15,7 @@ WEIGHT_GRADIENTS = ("winograd", "dot-products", "tap-rows", "channel-lanes", "sh
 CASES = {
     "3x3": ((2, 20, 14, 13), (18, 20, 3, 3), {"pad": 1}),
     "3x3 many": ((2, 130, 9, 9), (66, 130, 3, 3), {"pad": (1, 0)}),
-    "3x3 stride 2": ((3, 70, 9, 8), (65, 70, 3, 3), {"stride": 2, "pad": 1}),
+    "3x3 stride 2": ((3, 64, 9, 8), (65, 64, 3, 3), {"stride": 2, "pad": 1}),
     "3x3 stride 3": ((2, 5, 11, 13), (7, 5, 3, 3), {"stride": 3}),
     "3x3 grouped": ((2, 12, 10, 9), (8, 6, 3, 3), {"pad": 1, "groups": 2}),
     "3x3 dilated": ((2, 8, 12, 11), (9, 8, 3, 3), {"pad": 2, "dilation": 2}),
@@ -73,12 +73,12 @@ def test_every_method_on_every_shape_that_it_fits(isa, dtype, case, expected):
             assert_close(got, right, dtype, 4e-5 if dtype == np.float32 else None)
 
 
-@pytest.mark.parametrize("method", ("winograd", *METHODS))
+@pytest.mark.parametrize("method", ["winograd", *METHODS])
 def test_every_method_fits_some_shape(isa, dtype, method):
     assert any(method in methods for case in CASES for methods in methods_of(case, dtype).values())
 
 
-@pytest.mark.parametrize("method", ("winograd", *METHODS))
+@pytest.mark.parametrize("method", ["winograd", *METHODS])
 def test_a_method_that_fits_no_pass_is_refused(dtype, method):
     x, w = np.ones((1, 2, 5, 3), dtype), np.ones((3, 2, 2, 2), dtype)
     param = {"algorithm": method, "stride": 2}

@@ -369,6 +369,9 @@ void bind_conv(py::module_& m) {
 }
 
 void bind_conv_algorithm(py::module_& m) {
+  py::list names;
+  for (const char* name : method_names) names.append(name);
+  m.attr("conv_methods") = py::tuple(names);
   m.def("get_conv_algorithm", [] { return name_of(process_algorithm); });
   m.def(
       "set_conv_algorithm",

@@ -34,7 +34,7 @@ _SUBMODULES = (
 __all__ = [
     *layers.__all__,
     *_SUBMODULES,
-    "explain",
+    "explain",  # noqa: F405  (by __getattr__)
     "get_conv_algorithm",
     "get_num_threads",
     "layers",

@@ -27,14 +27,11 @@ def get_conv_algorithm() -> str: ...
 def set_conv_algorithm(name: object) -> None: ...
 
 # method, cost, tile, blocks, threads, scratch and packed bytes, alternatives
-_Plan: TypeAlias = tuple[
-    str, float, tuple[int, int], dict[str, int], int, int, int, list[tuple[str, float]]
-]
+_Plan: TypeAlias = tuple[str, float, tuple[int, int], dict[str, int], int, int, int, list[tuple[str, float]]]
 
 conv_methods: tuple[str, ...]
-def conv_plans(
-    x: NDArray[_T], w: NDArray[_T], conv_param: object
-) -> tuple[_Plan, _Plan, _Plan]: ...
+
+def conv_plans(x: NDArray[_T], w: NDArray[_T], conv_param: object) -> tuple[_Plan, _Plan, _Plan]: ...
 def ready_dtype(
     names: tuple[str, ...], arrays: tuple[object, ...]
 ) -> np.dtype[np.float32] | np.dtype[np.float64] | None: ...
