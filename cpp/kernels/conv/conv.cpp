@@ -31,7 +31,8 @@ void run_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& 
 namespace {
 
 // Whether every thread had better pack all weights for itself, and take images of its own, than read what
-// others packed: the slices are large, the weights are not, nor do they outweigh the input.
+// others packed: the slices are large, the weights are not, nor do they outweigh the input. (Winograd's cost
+// a tile as much as eight of an image's filters.)
 template <class T>
 bool images_for_each_thread(const ConvPlan& plan, int threads) {
   constexpr Index fewest_positions = 64;
@@ -40,7 +41,11 @@ bool images_for_each_thread(const ConvPlan& plan, int threads) {
   const bool even = s.N % threads == 0 || s.N >= 8 * threads;
   const double weights = double(s.F * (s.C / s.groups)) * double(s.KH * s.KW);
   const Index in = plan.pass == Pass::forward ? s.H * s.W : s.OH * s.OW;
-  const double outweighed = double(s.F * s.KH * s.KW) > double(s.N * in);
+  const Index out = plan.pass == Pass::forward ? s.F : s.C;
+  const bool outweighed = plan.method == Method::winograd
+                              ? out > 8 * s.N * ceil_div(s.OH, 4) * ceil_div(s.OW, 4)
+                              : s.groups == 1 && out >= threads * 8 * Simd<T>::size &&
+                                    double(out * s.KH * s.KW) > double(s.N * in);
   return even && s.N / threads * s.OH * s.OW >= fewest_positions && weights * sizeof(T) <= most_bytes &&
          !outweighed;
 }

@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "kernels/conv/direct/implicit_gemm.hpp"
-#include "kernels/conv/rates.hpp"
 #include "kernels/conv/gathered.hpp"
+#include "kernels/conv/rates.hpp"
 #include "kernels/conv/winograd/tile_choice.hpp"
 #include "kernels/gemm/dot_product.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
@@ -51,7 +51,7 @@ struct CorrelationSizes : GroupSizes<T> {
     return in_place ? 0 : Rates::stage * double(in) * double(classes) * double(this->vectors(in_plane));
   }
   double packing() const {
-    return Rates::pack / Rates::reference_batch * products() * double(this->vectors(out));
+    return (Rates::planning + Rates::pack * products() * double(this->vectors(out))) / Rates::reference_batch;
   }
 };
 
@@ -147,7 +147,7 @@ double cost_dot_products(const ConvShape& s) {
   const Index row_vectors = pointwise(s) ? g.vectors(g.positions) : s.OH * g.vectors(s.OW);
   const double bytes = sums * sizeof(T) * Simd<T>::size;
   const double blocks = std::max(1.0, double(g.positions) / block_positions);
-  const bool far = double(g.C) * block_positions * sizeof(T) > Rates::l1_bytes;  // the staged image
+  const bool far = pointwise(s) && double(g.C) * block_positions * sizeof(T) > Rates::l1_bytes;
   return g.groups * ((far ? Rates::l2_product : 1) * sums * double(row_vectors) +
                      (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
                      (pointwise(s) ? 0 : Rates::stage * double(g.C * g.vectors(s.H * s.W))));

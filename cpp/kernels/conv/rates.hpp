@@ -18,6 +18,8 @@ struct Rates {
   // Images that share the packing of weights; results must not depend on the batch, so it is a usual one.
   static constexpr double reference_batch = 8;
 
+  // Planning the blocks of an implicit GEMM and asking for its scratch, which small stencils do without.
+  static constexpr double planning = 800;
   // A vector of an image copied to the staging planes, its row split or padded.
   static constexpr double stage = 12;
   // A vector of a finished tile transposed and stored.

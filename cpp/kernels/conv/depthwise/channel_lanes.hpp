@@ -1,4 +1,6 @@
-// Depthwise convolution with vectors across channels: for small images, of which rows fill no vectors.
+// Depthwise convolution whose vector lanes are channels: for small images, whose rows fill no vectors.
+//
+//   staged x, dout, dx   [row][column][channel]
 #pragma once
 
 #include "kernels/conv/depthwise/staging.hpp"
@@ -11,29 +13,30 @@ struct ChannelLanes {
   using S = Simd<T>;
   static constexpr Index channels = S::size, column = S::size, sum_parts = 1;
   static constexpr bool split_columns = false;
-  static constexpr Index staged_bytes = 192
-                                        << 10;  // whole images where possible: their edges are staged once
+  // Whole images where possible, so that no halo of a band is staged twice.
+  static constexpr Index staged_bytes = 192 << 10;
 
   static Index pitch(Index columns) { return columns * S::size; }
 
   struct Staged : StagedShape {
     Index pitch, margin, phase_size;
-    const Index* place;  // of each pixel of consecutive rows
+    const Index* offset;  // of the pixels of consecutive rows, [row][column]
 
     explicit Staged(const StagedShape& shape)
         : StagedShape(shape),
           pitch(checked_product(width, S::size)),
           margin(left * S::size),
           phase_size(checked_product(rows, pitch)) {}
-    static Index places(Index rows, Index W) { return rows * W; }
-    void set_places(Index* memory) {
-      place = memory;
+    static Index pixel_offsets(Index rows, Index W) { return rows * W; }
+    void set_pixel_offsets(Index* memory) {
+      offset = memory;
       for (Index r = 0; r < rows; ++r)
         for (Index j = 0; j < W; ++j) *memory++ = r * pitch + j * S::size;
     }
     Index size() const { return margin + phase_size + S::size; }
 
-    // Copies rows [first, first + rows) of `planes` planes, `plane_step` apart. The zeros between rows stay.
+    // Transposes rows [first, first + count) of `planes` planes of stride `plane_step` to
+    // [row][column][channel]. The zeros between rows stay.
     void stage(const T* image, const T*, Index planes, Index plane_step, Index first, Index count,
                T* to) const {
       const Index above = std::clamp<Index>(-first, 0, count),
@@ -47,38 +50,42 @@ struct ChannelLanes {
       if (pixels < S::size) {
         if (pixels > 0)
           for (Index p = 0; p < S::size; ++p)
-            for (Index i = 0; i < pixels; ++i) to[place[i] + p] = plane(p)[i];
+            for (Index i = 0; i < pixels; ++i) to[offset[i] + p] = plane(p)[i];
         return;
       }
       for (Index next = 0; next < pixels; next += S::size) {
         const Index i = std::min(next, pixels - S::size);
         transpose_vectors<T>([&](Index p) { return S::load(plane(p) + i); },
-                             [&](Index j) { return to + place[i + j]; });
+                             [&](Index j) { return to + offset[i + j]; });
       }
     }
   };
 
-  // The values of `planes` channels, `each` apart, side by side.
-  static void spread(const T* from, Index each, Index planes, T* to) {
-    for (Index p = 0; p < S::size; ++p) to[p] = p < planes ? from[p * each] : T(0);
+  // to[lane] = from[lane * channel_step], or 0 from lane `planes` on.
+  static void gather(const T* from, Index channel_step, Index planes, T* to) {
+    for (Index p = 0; p < S::size; ++p) to[p] = p < planes ? from[p * channel_step] : T(0);
   }
 
-  // Output rows of `columns` pixels, `out_row` values apart and `out_step` pixels each, whose taps are `row`
-  // values and `step` pixels apart.
-  static void sum(const TapList& taps, const T* weight, const T* start, bool relu, Index rows, Index columns,
-                  const T* staged, Index row, Index step, T* out, Index out_row, Index out_step) {
+  // The stencil for `rows` rows of `columns` outputs. Strides of rows are in values, of columns in pixels:
+  // `row` and `step` in staged, `out_row` and `out_step` in out.
+  static void correlate(const TapList& taps, const T* weight, const T* start, bool relu, Index rows,
+                        Index columns, const T* staged, Index row, Index step, T* out, Index out_row,
+                        Index out_step) {
     sum_rows<T>({&taps, weight, start, 1, step * S::size, out_step * S::size, rows, row, out_row, relu},
                 columns, staged, out);
   }
-  static void add(const TapList& taps, Index rows, Index columns, const T* grad, Index grad_row,
-                  const T* staged, Index row, Index step, T* sums) {
+  // Adds the products of `rows` rows of grad with staged to sums [tap, then grad itself][channel].
+  static void accumulate(const TapList& taps, Index rows, Index columns, const T* grad, Index grad_row,
+                         const T* staged, Index row, Index step, T* sums) {
     add_rows<T>({&taps, 1, step * S::size, S::size, rows, row, grad_row}, columns, grad, staged, sums);
   }
-  static void close(const T* sums, Index values, Index, Index planes, Index each, double* total) {
+  // total[channel * channel_step + t] += sums[t][channel].
+  static void reduce(const T* sums, Index values, Index, Index planes, Index channel_step, double* total) {
     for (Index p = 0; p < planes; ++p)
-      for (Index t = 0; t < values; ++t) total[p * each + t] += double(sums[t * S::size + p]);
+      for (Index t = 0; t < values; ++t) total[p * channel_step + t] += double(sums[t * S::size + p]);
   }
 
+  // Transposes rows [row][column][channel] to consecutive rows of planes of stride `plane_step`.
   static void unstage(const T* from, Index, Index, Index rows, Index columns, Index planes, Index plane_step,
                       T* to) {
     const Index pixels = rows * columns;
@@ -87,11 +94,11 @@ struct ChannelLanes {
         for (Index i = 0; i < pixels; ++i) to[p * plane_step + i] = from[i * S::size + p];
       return;
     }
-    T other[S::size];  // where channels that do not exist go
+    T unused[S::size];  // receives the lanes without a channel
     for (Index next = 0; next < pixels; next += S::size) {
       const Index i = std::min(next, pixels - S::size);
       transpose_vectors<T>([&](Index j) { return S::load(from + (i + j) * S::size); },
-                           [&](Index p) { return p < planes ? to + p * plane_step + i : other; });
+                           [&](Index p) { return p < planes ? to + p * plane_step + i : unused; });
     }
   }
 };

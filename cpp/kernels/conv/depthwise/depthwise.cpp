@@ -19,27 +19,26 @@ void with_lanes(const ConvPlan& plan, const Body& body) {
 
 template <class T>
 void describe_depthwise(ConvPlan& plan) {
-  plan.tile_rows = rows_together;
-  plan.tile_columns = Simd<T>::size;
-  plan.threads = threads_for(depthwise_work(plan.shape));
   with_lanes<T>(plan, [&](auto lanes) {
-    name_blocks(plan,
-                {{"channels", decltype(lanes)::channels}, {"staged bytes", decltype(lanes)::staged_bytes}});
+    using L = decltype(lanes);
+    const bool dx = plan.pass == Pass::input_gradient;
+    if (plan.pass == Pass::forward)
+      DepthwiseForwardPass<T, L>(plan.shape).describe(plan);
+    else
+      DepthwiseGradientPass<T, L>(plan.shape, dx, !dx).describe(plan);
   });
 }
 
 template <class T>
 void run_depthwise_forward(const ConvPlan& plan, const ConvOperands<T>& o) {
-  with_lanes<T>(plan, [&](auto lanes) {
-    forward_depthwise<T, decltype(lanes)>(o.in, o.w, o.epilogue.bias, o.out, plan.shape, o.epilogue.relu);
-  });
+  with_lanes<T>(plan, [&](auto lanes) { DepthwiseForwardPass<T, decltype(lanes)>(plan.shape).run(o); });
 }
 
 template <class T>
-void run_depthwise_backward(const ConvPlan& plan, const DepthwiseGradients<T>& g) {
-  with_lanes<T>(plan, [&](auto lanes) {
-    gradients_depthwise<T, decltype(lanes)>(g.x, g.w, g.dout, g.bias, g.dx, g.dw, g.db, plan.shape);
-  });
+void run_depthwise_backward(const ConvPlan& plan, const DepthwiseGradients<T>& o) {
+  const bool dx = o.dx != nullptr, sums = o.dw != nullptr || o.db != nullptr;
+  with_lanes<T>(plan,
+                [&](auto lanes) { DepthwiseGradientPass<T, decltype(lanes)>(plan.shape, dx, sums).run(o); });
 }
 
 template <class T>

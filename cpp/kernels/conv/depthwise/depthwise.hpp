@@ -1,12 +1,16 @@
-// Convolution where every channel has filters of its own, compiled in a unit of its own. Lanes are the
-// columns of a row (row_lanes.hpp) or, for small images, channels (channel_lanes.hpp).
+// Depthwise convolution: every channel has F / C filters of its own.
+//
+//   x (N, C, H, W)   w (F, 1, KH, KW)   b (F,)   out, dout (N, F, OH, OW)
+//
+// Vector lanes are the columns of a row (row_lanes.hpp) or, for small images, channels (channel_lanes.hpp).
 #pragma once
 
 #include "kernels/conv/method.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Any of dx, dw and db may be null: not wanted. dx starts from `bias` (C,) unless that is null.
+// Operands of the gradients. Any of dx, dw and db may be null: not wanted. dx starts from `bias` (C,) unless
+// that is null.
 template <class T>
 struct DepthwiseGradients {
   const T *x, *w, *dout, *bias;

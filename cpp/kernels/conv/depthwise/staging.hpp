@@ -1,5 +1,7 @@
-// What the ways to stage images for depthwise convolution share. In staged rows every tap is a constant
-// distance from its output and reads zeros outside the image.
+// Staged rows [phase][row][column] of an image (H, W) for depthwise convolution: every tap lies a constant
+// distance from its output and reads zeros outside the image. row_lanes.hpp and channel_lanes.hpp fill them.
+//
+//   staged[q][r][j] = image[first + r][j * stride + remainder[q]], or 0 outside the image
 #pragma once
 
 #include "kernels/arena.hpp"
@@ -11,10 +13,10 @@ inline Index floor_divide(Index a, Index b) { return a >= 0 ? a / b : -((b - 1 -
 // ceil_div of a number that may be negative.
 inline Index divide_up(Index a, Index b) { return floor_divide(a + b - 1, b); }
 
-// The taps along the columns: tap k of output column j reads column (j + shift[k]) * stride +
-// remainder[phase[k]]. Only the remainders that a tap reads are phases.
+// The taps of K kernel columns: tap k of output column j reads column (j + shift[k]) * stride +
+// remainder[phase[k]] of an image. Only the remainders that a tap reads are phases.
 struct ColumnTaps {
-  Index stride, phases = 0, left = 0, right = 0;  // how far taps reach to either side
+  Index stride, phases = 0, left = 0, right = 0;  // halo: staged columns that taps read on either side
   Index *shift, *phase, *remainder;
 
   ColumnTaps(Index K, Index step, Index dilation, Index pad, Index* memory)  // of 3 * K
@@ -32,17 +34,17 @@ struct ColumnTaps {
   }
 };
 
-// How far ahead of their use values are asked for: planes are too short for the processor to see them coming.
+// Prefetch distance, in values: planes are too short for the processor's own prefetchers.
 template <class T>
-constexpr Index read_ahead = 8192 / sizeof(T);
+constexpr Index prefetch_distance = 8192 / sizeof(T);
 
-// Staged rows [phase][row][column]. What taps read before column 0 is the end of the row above, so that every
-// row ends with zeros, and a margin of zeros comes first.
+// The shape of staged rows. Taps left of column 0 read the end of the row above: every row ends with at least
+// `left` zeros, and as many precede the first row.
 struct StagedShape {
   Index H, W;            // of an image
   Index stride, phases;  // of the columns
   const Index* remainder;
-  Index width, left;  // columns of a row, and before it
+  Index width, left;  // columns of a row with its halo, and of the left halo alone
   Index rows;         // at most
 };
 

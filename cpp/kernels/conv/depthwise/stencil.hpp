@@ -1,4 +1,9 @@
-// Sums over the taps of a convolution and their adjoint, for channels that are on their own.
+// The stencil of a depthwise convolution on staged rows, where tap t lies a constant offset[t] from its
+// output, and its adjoint with respect to the weights. Lane by lane:
+//
+//   sum_rows   out[i] = relu(start + sum over t of weight[t] * staged[i + offset[t]])
+//   add_rows   sums[t] += sum over i of grad[i] * staged[i + offset[t]]
+//              sums[taps] += sum over i of grad[i]
 #pragma once
 
 #include <algorithm>
@@ -9,11 +14,11 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Rows of sums in registers, beside the nine weights of a 3x3 kernel.
-constexpr int rows_together = InstructionSet::stencil_rows;
+// Rows of a register block: their sums, beside the nine weights of a 3x3 kernel.
+constexpr int stencil_rows = InstructionSet::stencil_rows;
 
-// Where taps read, from the output's own place in the staged rows on, and which of a channel's weights they
-// take.
+// The taps of a stencil: tap t is the value `offset[t]` after its output's position in the staged rows, times
+// number `weight[t]` of the channel's weights.
 struct TapList {
   Index count;
   Index *offset, *weight;
@@ -22,7 +27,7 @@ struct TapList {
     offset[count] = tap_offset;
     weight[count++] = tap_weight;
   }
-  // Whether these are three rows of three taps, `step` apart.
+  // Whether these are the nine taps of a 3x3 kernel, in rows of three whose stride is `step`.
   bool three_rows(Index step) const {
     for (Index t = 3; t < count; ++t)
       if (offset[t] - offset[t - 3] != step) return false;
@@ -30,9 +35,10 @@ struct TapList {
   }
 };
 
-// Rows of outputs in several lines, which begin `line` apart: out[i * out_step + j] = start[j % size] + sum
-// over taps t of weight[t][j % size] * staged[i * step + offset[t] + j] for the columns j of `vectors`
-// vectors.
+// Outputs of a stencil, in `lines` lines of stride `line`. In each line, for rows i and the
+// columns j of `vectors` vectors of `size` lanes:
+//   out[i * out_step + j] = start[j % size]
+//                           + sum over t of weight[t][j % size] * staged[i * step + offset[t] + j]
 template <class T>
 struct TapSums {
   const TapList* taps;
@@ -81,7 +87,7 @@ void sum_taps(const TapSums<T>& p, Index blocks, const T* staged, T* out) {
   });
 }
 
-// The same for three rows of three taps: a staged row is loaded once for all outputs that it reaches.
+// The same for a 3x3 kernel (TapList::three_rows): a staged row is loaded once for all rows of the block.
 template <class T, int R>
 void sum_three_rows(const TapSums<T>& p, Index blocks, const T* staged, T* out) {
   using S = Simd<T>;
@@ -108,8 +114,10 @@ void sum_three_rows(const TapSums<T>& p, Index blocks, const T* staged, T* out) 
   });
 }
 
-// sums[t] += grad[i * grad_step + j] * staged[i * step + offset[t] + j], lane by lane, and
-// sums[taps.count] += grad[i * grad_step + j], over rows i in several lines and `vectors` vectors j.
+// Sums of products for the gradient of the weights, over `lines` lines, rows i and the columns j of `vectors`
+// vectors of `size` lanes:
+//   sums[t][j % size] += grad[i * grad_step + j] * staged[i * step + offset[t] + j]
+//   sums[taps.count][j % size] += grad[i * grad_step + j]
 template <class T>
 struct TapProducts {
   const TapList* taps;
@@ -143,7 +151,7 @@ typename Simd<T>::Packet add_products(const TapProducts<T>& p, Index rows, const
   return total;
 }
 
-// The nine taps of three rows, over `blocks` blocks of R rows in each line.
+// The nine taps of a 3x3 kernel (TapList::three_rows), over `blocks` blocks of R rows in each line.
 template <class T, int R>
 void add_three_rows(const TapProducts<T>& p, Index blocks, const T* grad, const T* staged, T* sums) {
   using S = Simd<T>;
@@ -177,41 +185,41 @@ void add_three_rows(const TapProducts<T>& p, Index blocks, const T* grad, const 
   S::store(sums + 9 * S::size, total);
 }
 
-// The instances of a kernel for 1 to rows_together rows.
+// The instances of a kernel for 1 to stencil_rows rows.
 template <class T>
 struct RowKernels {
   using Sum = void (*)(const TapSums<T>&, Index, const T*, T*);
   using Add = void (*)(const TapProducts<T>&, Index, const T*, const T*, T*);
-  std::array<Sum, rows_together> any, three;
-  std::array<Add, rows_together> add;
+  std::array<Sum, stencil_rows> any, three;
+  std::array<Add, stencil_rows> add;
 
   template <int... R>
   static constexpr RowKernels make(std::integer_sequence<int, R...>) {
     return {{&sum_taps<T, R + 1>...}, {&sum_three_rows<T, R + 1>...}, {&add_three_rows<T, R + 1>...}};
   }
-  static constexpr RowKernels make() { return make(std::make_integer_sequence<int, rows_together>()); }
+  static constexpr RowKernels make() { return make(std::make_integer_sequence<int, stencil_rows>()); }
 };
 template <class T>
 constexpr RowKernels<T> row_kernels = RowKernels<T>::make();
 
-// Rows, or none at all, as `blocks` blocks of `together` and the rest, which is less than a block.
-struct RowParts {
-  Index together, blocks, done;
-  explicit RowParts(Index rows) {
-    const Index parts = std::max<Index>(1, (rows + rows_together - 1) / rows_together);
-    together = std::max<Index>(1, (rows + parts - 1) / parts);
-    blocks = rows / together;
-    done = blocks * together;
+// Cuts `rows` >= 0 rows into `count` register blocks of `height` rows and a remainder of fewer rows.
+struct RowBlocks {
+  Index height, count, done;
+  explicit RowBlocks(Index rows) {
+    const Index blocks = std::max<Index>(1, ceil_div(rows, stencil_rows));
+    height = std::max<Index>(1, ceil_div(rows, blocks));
+    count = rows / height;
+    done = count * height;
   }
 };
 
 template <class T>
 void sum_rows(const TapSums<T>& p, Index rows, const T* staged, T* out) {
   const auto& kernel = p.taps->three_rows(p.step) ? row_kernels<T>.three : row_kernels<T>.any;
-  const RowParts parts(rows);
-  kernel[parts.together - 1](p, parts.blocks, staged, out);
-  if (parts.done < rows)
-    kernel[rows - parts.done - 1](p, 1, staged + parts.done * p.step, out + parts.done * p.out_step);
+  const RowBlocks blocks(rows);
+  kernel[blocks.height - 1](p, blocks.count, staged, out);
+  if (blocks.done < rows)
+    kernel[rows - blocks.done - 1](p, 1, staged + blocks.done * p.step, out + blocks.done * p.out_step);
 }
 
 // Adds the products of `rows` rows in each line to the sums.
@@ -219,12 +227,12 @@ template <class T>
 void add_rows(const TapProducts<T>& p, Index rows, const T* grad, const T* staged, T* sums) {
   using S = Simd<T>;
   if (p.taps->three_rows(p.step)) {
-    const RowParts parts(rows);
+    const RowBlocks blocks(rows);
     const auto& kernel = row_kernels<T>.add;
-    kernel[parts.together - 1](p, parts.blocks, grad, staged, sums);
-    if (parts.done < rows)
-      kernel[rows - parts.done - 1](p, 1, grad + parts.done * p.grad_step, staged + parts.done * p.step,
-                                    sums);
+    kernel[blocks.height - 1](p, blocks.count, grad, staged, sums);
+    if (blocks.done < rows)
+      kernel[rows - blocks.done - 1](p, 1, grad + blocks.done * p.grad_step, staged + blocks.done * p.step,
+                                     sums);
     return;
   }
   typename S::Packet total = S::zero();
