@@ -23,10 +23,11 @@ struct TileGradient : TileInput<T> {
   Index dout_image;
   T* dw;
 
-  // The same with filters [begin, end) only.
+  // The same with filters [begin, end) only; planning has no images.
   TileGradient filters(Index begin, Index end, Index taps) const {
     TileGradient some = *this;
     some.F = end - begin;
+    if (dw == nullptr) return some;
     some.dout += begin * this->OH * this->OW;
     some.dw += begin * this->C * taps;
     return some;
@@ -196,13 +197,6 @@ class GradientByPoints {
  public:
   explicit GradientByPoints(const TileGradientPlan<T>& tile_plan) : plan(tile_plan) {}
 
-  struct Memory {
-    SharedTiles<T> shared;
-    Piece<T> sums;
-    Memory(const GradientByPoints& m, Layout& layout)
-        : shared(m.plan, m.chunk, layout), sums(layout.array<T>(m.plan.sum_size())) {}
-  };
-
   void run() const {
     Layout layout;
     const Memory memory(*this, layout);
@@ -221,7 +215,20 @@ class GradientByPoints {
     plan.finish(sums, 1);
   }
 
+  std::size_t scratch_bytes() const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    return layout.bytes();
+  }
+
  private:
+  struct Memory {
+    SharedTiles<T> shared;
+    Piece<T> sums;
+    Memory(const GradientByPoints& m, Layout& layout)
+        : shared(m.plan, m.chunk, layout), sums(layout.array<T>(m.plan.sum_size())) {}
+  };
+
   // The products of all points with one filter point and one panel of channels.
   void multiply_points(const TransformedTiles<T>& tiles, Index count, Index filter, Index panel, bool add,
                        T* sums) const {
@@ -255,19 +262,6 @@ class GradientByParts {
     chunk = cols <= most ? even_part(ceil_div(rows, parts), most / cols) * cols : most;
   }
 
-  struct Memory {
-    ThreadPiece<T> x, y, staged;
-    Piece<T> sums;
-    Piece<Index> offset;
-    Memory(const GradientByParts& m, Layout& layout) {
-      x = layout.per_thread<T>(m.plan.threads, m.plan.x_size(m.chunk));
-      y = layout.per_thread<T>(m.plan.threads, m.plan.y_size(m.chunk));
-      staged = layout.per_thread<T>(m.plan.threads, m.plan.staged_size);
-      sums = layout.array<T>(checked_product(m.parts, m.plan.sum_size()));
-      offset = layout.array<Index>(m.chunk);
-    }
-  };
-
   void run() const {
     Layout layout;
     const Memory memory(*this, layout);
@@ -283,7 +277,26 @@ class GradientByParts {
     plan.finish(sums, parts);
   }
 
+  std::size_t scratch_bytes() const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    return layout.bytes();
+  }
+
  private:
+  struct Memory {
+    ThreadPiece<T> x, y, staged;
+    Piece<T> sums;
+    Piece<Index> offset;
+    Memory(const GradientByParts& m, Layout& layout) {
+      x = layout.per_thread<T>(m.plan.threads, m.plan.x_size(m.chunk));
+      y = layout.per_thread<T>(m.plan.threads, m.plan.y_size(m.chunk));
+      staged = layout.per_thread<T>(m.plan.threads, m.plan.staged_size);
+      sums = layout.array<T>(checked_product(m.parts, m.plan.sum_size()));
+      offset = layout.array<Index>(m.chunk);
+    }
+  };
+
   void add_part(Index part, const TransformedTiles<T>& tiles, T* staged, T* sums) const {
     const Index first = rows * part / parts * plan.grid.cols,
                 last = rows * (part + 1) / parts * plan.grid.cols;
@@ -309,11 +322,30 @@ class GradientByParts {
 // own.
 template <class T>
 class GradientByChannels {
-  static constexpr Index lanes = Simd<T>::size;
+  static constexpr Index lanes = Simd<T>::size, least_filters = 64;  // of a thread
 
  public:
   explicit GradientByChannels(const TileGradientPlan<T>& tile_plan) : plan(tile_plan) {}
 
+  void run() const {
+    if (!splits_filters()) return run_shared();
+    each_on_its_own(plan.threads, plan.threads, [&](Index part) {
+      with_part(part, [](const GradientByChannels& own) { own.run_shared(); });
+    });
+  }
+
+  std::size_t scratch_bytes() const {
+    std::size_t bytes = 0;
+    if (splits_filters()) {
+      const SingleThread scope;
+      for (Index part = 0; part < plan.threads; ++part)
+        with_part(part, [&](const GradientByChannels& own) { bytes += own.shared_bytes(); });
+      return bytes;
+    }
+    return shared_bytes();
+  }
+
+ private:
   struct Memory {
     SharedTiles<T> shared;
     ThreadPiece<T> sums;
@@ -322,16 +354,24 @@ class GradientByChannels {
           sums(layout.per_thread<T>(m.plan.threads, m.plan.tile.filters() * m.filter_step)) {}
   };
 
-  void run() const {
-    constexpr Index least_filters = 64;  // of a thread
-    const int threads = plan.threads;
-    if (threads > 1 && plan.s.F >= least_filters * threads && sharing_is_expensive(threads))
-      return each_on_its_own(threads, threads, [&](Index part) {
-        const TileGradient<T> some =
-            plan.s.filters(plan.s.F * part / threads, plan.s.F * (part + 1) / threads, plan.tile.taps());
-        const TileGradientPlan<T> own(plan.tile, some);
-        GradientByChannels(own).run();
-      });
+  bool splits_filters() const {
+    return plan.threads > 1 && plan.s.F >= least_filters * plan.threads && sharing_is_expensive(plan.threads);
+  }
+  // body(method) for the filters of one thread, on which it is called.
+  template <class Body>
+  void with_part(Index part, const Body& body) const {
+    const Index F = plan.s.F, threads = plan.threads;
+    const auto some = plan.s.filters(F * part / threads, F * (part + 1) / threads, plan.tile.taps());
+    const TileGradientPlan<T> own(plan.tile, some);
+    body(GradientByChannels(own));
+  }
+
+  std::size_t shared_bytes() const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    return layout.bytes();
+  }
+  void run_shared() const {
     Layout layout;
     const Memory memory(*this, layout);
     const Scratch scratch(layout.bytes());
@@ -343,7 +383,6 @@ class GradientByChannels {
     });
   }
 
- private:
   // dw of a panel of channels and a block of filters from `first` on.
   void write_block(const TransformedTiles<T>& tiles, Index panel, Index first, T* sums) const {
     const Index filters = std::min(rows, plan.s.F - first);
@@ -391,11 +430,7 @@ class WinogradWeightGradient {
     name_blocks(to, {{"channels", plan.width},
                      {"filters", order == Order::channels ? plan.filters_of_block() : s.F},
                      {"partial sums", order == Order::parts ? parts : 1}});
-    in_order([&](const auto& method) {
-      Layout layout;
-      const typename std::decay_t<decltype(method)>::Memory memory(method, layout);
-      to.scratch_bytes = layout.bytes();
-    });
+    in_order([&](const auto& method) { to.scratch_bytes = method.scratch_bytes(); });
   }
 
  private:
