@@ -1,9 +1,9 @@
 """What the timings of cnnlib's convolution methods say: where 'auto' errs, and what each method is worth.
 
 A row is a dict with `group`, `name`, `N`, `dtype`, `isa`, `pass`, `threads`, `auto` (the method chosen),
-`seconds` (method -> s), `cost` (method -> cycles of an image by the model), `difference` (the largest from the
-result of `auto`) and `ghz` (the clock beside the timing, or None). Each table is a list of rows of text, the first one
-its head.
+`seconds` (method -> s), `cost` (method -> cycles of an image by the model), `difference` (the largest
+from the result of `auto`) and `ghz` (the clock beside the timing, or None). Each table is a list of rows
+of text, the first one its head.
 """
 
 from __future__ import annotations
