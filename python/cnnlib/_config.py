@@ -44,7 +44,7 @@ def release_buffers():
     """
     Give the memory back that is kept for the next calls.
 
-    Large results and scratch are recycled: what is kept takes no more than a quarter over what was in use
+    Large results and scratch are recycled: what is kept takes no more than what was in use
     at a time lately, or 32 MB, and at most an eighth of the memory (of the machine, the cgroup or RLIMIT_AS).
     """
     _core.release_buffers()
