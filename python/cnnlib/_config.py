@@ -57,10 +57,9 @@ def set_conv_algorithm(name):
     Parameters
     ----------
     name : str
-        'auto' (the default): the one that is faster for the shape. 'direct': sums of products, as
-        defined. 'winograd': Winograd's F(4x4, 3x3), F(5x5, 3x3), F(4x4, 5x5) and F(4, 3),
-        F(4, 5), F(4, 7) (one row or column) at stride 1, and at stride 2 4x4 outputs of 3x3 filters
-        by F(4, 2), for every convolution that they can compute, direct for the others.
+        'auto' (the default): the cheapest for the shape. 'direct': sums of products, as defined.
+        'winograd', or another method that `cnnlib.explain` names: that one for every pass that it can
+        compute, 'auto' for the others.
 
     Raises
     ------

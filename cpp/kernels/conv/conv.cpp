@@ -87,7 +87,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
   const bool weights = dw != nullptr || db != nullptr;
   const ConvPlan input = plan_conv<T>(s, Pass::input_gradient),
                  weight = plan_conv<T>(s, Pass::weight_gradient);
-  if (dx != nullptr && weights && fits_depthwise(s) && input.method == weight.method &&
+  if (dx != nullptr && weights && input.method == weight.method &&
       (input.method == Method::depthwise_rows || input.method == Method::depthwise_channels))
     return run_depthwise_backward<T>(input, {x, w, dout, b, dx, dw, db});
   if (dx != nullptr) run_in_slices<T>(input, {dout, w, nullptr, {b, false}, dx});
