@@ -21,6 +21,7 @@ _SUBMODULES = (
     "checkpoint",
     "convnet",
     "data",
+    "distributed",
     "fast_layers",
     "gradient_check",
     "models",

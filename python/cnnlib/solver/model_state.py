@@ -10,8 +10,10 @@ __all__ = [
     "check_state_fits",
     "random_state",
     "restore",
+    "restore_statistics",
     "set_random_state",
     "snapshot",
+    "statistics",
 ]
 
 
@@ -34,19 +36,29 @@ def snapshot(model):
     """A copy of the parameters, and of the arrays in the batch-norm dicts."""
     return {
         "params": {name: value.copy() for name, value in model.params.items()},
-        "bn_params": {key: _arrays(bn_param) for key, bn_param in _bn_items(model)},
+        "bn_params": statistics(model),
     }
+
+
+def statistics(model):
+    """Copies of the arrays in the batch-norm dicts, under the keys of these."""
+    return {key: _arrays(bn_param) for key, bn_param in _bn_items(model)}
 
 
 def restore(model, state):
     """Give the model copies of a snapshot's arrays."""
     for name, value in state["params"].items():
         model.params[name] = value.copy()
+    restore_statistics(model, state["bn_params"])
+
+
+def restore_statistics(model, saved):
+    """Give the batch-norm dicts copies of the arrays that :func:`statistics` returned."""
     for key, bn_param in _bn_items(model):
-        for name in _arrays(bn_param):  # statistics that did not exist yet at the time of the snapshot
-            if name not in state["bn_params"][key]:
+        for name in _arrays(bn_param):  # statistics that did not exist yet at that time
+            if name not in saved[key]:
                 del bn_param[name]
-        bn_param.update({name: value.copy() for name, value in state["bn_params"][key].items()})
+        bn_param.update({name: value.copy() for name, value in saved[key].items()})
 
 
 def average_into(state, model, share):

@@ -18,6 +18,7 @@ from cnnlib._params import check_keys, choice, integer, number, positive_int, pr
 from cnnlib._random import random_stream
 from cnnlib._registry import OWN
 from cnnlib.augment import build_augmentation, describe_augmentation
+from cnnlib.distributed.communicator import as_communicator
 from cnnlib.schedules import SCHEDULES
 
 __all__ = ["OPTIONS", "Flag", "Option", "check_options", "is_own", "rule_name"]
@@ -243,6 +244,29 @@ _ROWS = (
     Option("checkpoint_name", _or_none(lambda name, value: os.fspath(value))),
     Option("seed", _seed, flags=(Flag("seed", "seed", "makes the run repeatable"),)),
     Option("sampling", _one_of("epoch", "replacement")),
+    Option("comm", as_communicator, saved=None),
+    Option(
+        "micro_batches",
+        _or_none(_count),
+        flags=(
+            Flag(
+                "micro_batches",
+                "count",
+                "cut each minibatch into N parts, whatever the number of ranks: the same bits on all",
+            ),
+        ),
+    ),
+    Option(
+        "batchnorm_statistics",
+        _one_of("local", "global"),
+        flags=(
+            Flag(
+                "batchnorm_statistics",
+                ("local", "global"),
+                "with --distributed: of each rank's share, or of the whole minibatch; default: local",
+            ),
+        ),
+    ),
     Option("on_epoch", _or_none(_callable), saved=None),
 )
 OPTIONS = {option.name: option for option in _ROWS}

@@ -17,7 +17,10 @@ from numpy.typing import ArrayLike
 from cnnlib._params import positive_int
 from cnnlib._random import random_stream
 from cnnlib.augment import Samples, augmented, averaged_scores
+from cnnlib.distributed.communicator import as_communicator
+from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.solver.averages import build_averages, held
+from cnnlib.solver.data_parallel import DataParallel
 from cnnlib.solver.minibatches import (
     checked_data,
     checked_split,
@@ -124,7 +127,20 @@ class Solver:
         written. If it returns True, the training ends there as if that epoch had been the last (early
         stopping); if it raises, as :meth:`train` describes. The Solver's random stream (``np.random``
         without a seed) is put back behind it, so that a resumed run goes the same way whatever it draws, by
-        :meth:`check_accuracy` say.
+        :meth:`check_accuracy` say. With several ranks each calls its own, and rank 0's result counts.
+    comm : communicator or None
+        Data-parallel training: an mpi4py communicator, or :func:`cnnlib.distributed.world`. Each rank
+        makes a Solver with the same arguments and takes its share of every minibatch (`batch_size` is
+        that of all ranks together); gradients, loss, running statistics and accuracies are averaged, so
+        all ranks hold the same model. Rank 0 gives the initial state, shows progress and writes the
+        checkpoints; the number of ranks may change when a run goes on. See docs/distributed.md.
+    micro_batches : int or None
+        Cut each minibatch into so many parts (fewer if it has fewer samples), compute their gradients one by
+        one and add them up in their order. The result is then the same bits at any number of ranks up to
+        this, one process included. Batch norm and dropout see a part at a time.
+    batchnorm_statistics : 'local' or 'global'
+        Whether batch norm normalises with the statistics of a rank's share, or of the whole minibatch (a
+        ConvNet's only; the ranks wait for each other in every such layer). One process: the same.
 
     Attributes
     ----------
@@ -150,7 +166,10 @@ class Solver:
     Raises
     ------
     ValueError, TypeError
-        For unusable data, an unknown update rule (with the nearest known one), and settings out of range.
+        For unusable data, an unknown update rule (with the nearest known one), settings out of range, and
+        minibatches with fewer samples than there are ranks.
+    OutOfStepError
+        On every rank, if the ranks' models, data, options or versions differ.
     """
 
     def __init__(
@@ -181,6 +200,9 @@ class Solver:
         seed: int | None = None,
         sampling: str = "epoch",
         on_epoch: Callable[[Solver], Any] | None = None,
+        comm: Any = None,
+        micro_batches: int | None = None,
+        batchnorm_statistics: str = "local",
     ) -> None:
         settings = check_options(locals())
         check_model("Solver", model)
@@ -209,6 +231,7 @@ class Solver:
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
         self._pending = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
+        self._parallel = DataParallel(self)
 
     if TYPE_CHECKING:
 
@@ -243,8 +266,15 @@ class Solver:
         ------
         FloatingPointError
             If a loss is NaN or infinite; the message names the iteration. The parameters stay as they
-            were before it.
+            were before it. With several ranks all raise it; any other exception ends the whole job.
+        OutOfStepError
+            On every rank, if the ranks do not train the same.
         """
+        with self.comm.guard(), self._parallel.batch_norms(self.model):
+            self._parallel.start(self)
+            self._train()
+
+    def _train(self):
         if self._resumed_random_state is not None:
             set_random_state(self._random, self._resumed_random_state)
             self._resumed_random_state = None
@@ -252,7 +282,8 @@ class Solver:
             restore(self.model, self._last)
             self._last = None
         total = self.num_epochs * self.iterations_per_epoch
-        with Progress(total, len(self.loss_history), self.print_every, self.verbose) as progress:
+        verbose = self.verbose and self._parallel.main
+        with Progress(total, len(self.loss_history), self.print_every, verbose) as progress:
             if self.augment is not None and self._augment_seed is None:
                 self._augment_seed = int(self._random.randint(2**31))
             if not self.val_acc_history:
@@ -275,7 +306,8 @@ class Solver:
 
         The model runs in test mode. With `num_samples` below N a random subset of that size is looked at;
         `batch_size` bounds the memory in use. With `tta` the scores are averaged over several views of each
-        image, see :func:`cnnlib.augment.averaged_scores`.
+        image, see :func:`cnnlib.augment.averaged_scores`. With several ranks each may call this by itself:
+        nothing is shared.
         """
         images, labels = checked_split("check_accuracy", X, y)
         if num_samples is not None:
@@ -306,6 +338,7 @@ class Solver:
         verbose: bool | None = None,
         checkpoint_name: str | os.PathLike | None = None,
         on_epoch: Callable[[Solver], Any] | None = None,
+        comm: Any = None,
     ) -> Solver:
         """A Solver that stands where the one that wrote the checkpoint `path` stood.
 
@@ -327,6 +360,8 @@ class Solver:
             Needed where the run's was a function of the user's own.
         print_every, verbose, checkpoint_name, on_epoch
             As in :class:`Solver`; None keeps the run's own settings. Checkpoints go on beside `path`.
+        comm
+            As in :class:`Solver`; rank 0 reads the file. The number of ranks need not be the run's.
 
         Raises
         ------
@@ -338,7 +373,8 @@ class Solver:
         """
         given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
         path = os.fspath(path)
-        settings, state = read_run(path, model)
+        comm = given["comm"] = as_communicator("comm", comm)
+        settings, state = comm.from_root(lambda: read_run(path, model))
         for name, value in settings.items():
             if is_own(value) and name not in given:
                 raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
@@ -438,9 +474,10 @@ class Solver:
         finally:
             self._seconds += time.perf_counter() - started
         self._record_accuracy(progress)
-        if self.checkpoint_name is not None:
+        self._parallel.check_parameters(self)
+        if self.checkpoint_name is not None and self._parallel.main:
             save_run(self)
-        return self.on_epoch is not None and self._call_on_epoch() is True
+        return self._parallel.agree(self.on_epoch is not None and self._call_on_epoch() is True)
 
     def _call_on_epoch(self):
         """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
@@ -453,21 +490,29 @@ class Solver:
                 set_random_state(stream, state)
 
     def _minibatch(self, batch, iteration):
-        """Images and labels of a minibatch; runs in the prefetching thread, so it changes no state."""
-        X, y = self.X_train[batch], self.y_train[batch]
+        """Images and labels of this rank's share of a minibatch.
+
+        Runs in the prefetching thread, so it changes no state.
+        """
+        rows = self._parallel.share(batch)
+        X, y = self.X_train[rows], self.y_train[rows]
         if self.augment is not None:
             shape = X.shape
-            rng = np.random.default_rng([self._augment_seed, iteration])
+            rng = self._parallel.generator([self._augment_seed, iteration], len(batch))
             epoch = iteration // self.iterations_per_epoch
-            X = augmented(self.augment, X, rng, Samples(batch, epoch, self._augment_seed))
+            X = augmented(self.augment, X, rng, Samples(rows, epoch, self._augment_seed))
             if np.shape(X) != shape:
                 raise ValueError(f"Solver: augment made images of shape {np.shape(X)} from {shape}")
         return X, y
 
     def _step(self, X, y):
-        """One iteration: the gradients of a minibatch, and an update of each parameter."""
-        with self._drawing():
-            loss, grads = self.model.loss(X, y)
+        """One iteration: the gradients of the newest minibatch, and an update of each parameter."""
+        if self._parallel.plain:
+            with self._drawing():
+                loss, grads = self.model.loss(X, y)
+        else:
+            total = len(self._pending[-1])
+            loss, grads = self._parallel.gradients(self, X, y, total)
         loss = float(loss)
         t = len(self.loss_history) + 1
         try:
@@ -476,9 +521,8 @@ class Solver:
             grads = checked_gradients(self.model.params, grads, self._frozen)
             self._updater.step(self.model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
         except FloatingPointError as error:
-            raise FloatingPointError(
-                f"iteration {t} (epoch {self.epoch + 1}): {error}; a lower learning rate may help"
-            ) from None
+            message = f"iteration {t} (epoch {self.epoch + 1}): {error}; a lower learning rate may help"
+            raise on_all_ranks(FloatingPointError(message)) from None  # loss and gradients are all ranks'
         self.loss_history.append(loss)
         if self._averages is not None:
             self._averages.after_iteration(self.model, t, self.num_epochs * self.iterations_per_epoch)
@@ -486,8 +530,8 @@ class Solver:
     def _record_accuracy(self, progress):
         """Check the accuracies at the start of the training or the end of an epoch; keep the best."""
         with held(self._averages, self.model):
-            train_acc = self.check_accuracy(self.X_train, self.y_train, self.num_train_samples)
-            val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
+            train_acc = self._accuracy(self.X_train, self.y_train, self.num_train_samples)
+            val_acc = self._accuracy(self.X_val, self.y_val, self.num_val_samples)
             untrained = self._best is None or self.best_epoch == 0
             better = val_acc > self.best_val_acc or (untrained and val_acc == self.best_val_acc)
             better = better or self.keep == "last"
@@ -505,6 +549,12 @@ class Solver:
         progress.message(
             f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}"
         )
+
+    def _accuracy(self, X, y, num_samples):
+        """:meth:`check_accuracy`, its work shared by the ranks."""
+        if self._parallel.plain:
+            return self.check_accuracy(X, y, num_samples)
+        return self._parallel.accuracy(self, X, y, num_samples, self._random)
 
     @contextlib.contextmanager
     def _drawing(self):

@@ -1,0 +1,144 @@
+"""Batch norm over the whole minibatch, of which each rank holds a share.
+
+The ranks exchange counts, means and variances, and combine them (Chan, Golub and LeVeque 1979); in the
+backward pass they exchange the sums that dx needs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+
+from cnnlib import _core, layers
+from cnnlib.layers.norm import _batch_options, _moved, _running_statistics
+from cnnlib.models.calls import Call, ResidualCall
+
+__all__ = ["SynchronizedNorm", "refuse_without_calls", "synchronized"]
+
+# Of the sandwiches that contain a batch norm: layers, and how many of the names and arguments each takes.
+_PARTS = {
+    "conv_bn_relu_pool": (("conv", 2, 1), ("spatial_batchnorm", 2, 1), ("relu", 0, 0), ("max_pool", 0, 1)),
+    "conv_bn_relu": (("conv", 2, 1), ("spatial_batchnorm", 2, 1), ("relu", 0, 0)),
+    "affine_bn_relu": (("affine", 2, 0), ("batchnorm", 2, 1), ("relu", 0, 0)),
+    "spatial_batchnorm": (("spatial_batchnorm", 2, 1),),
+    "batchnorm": (("batchnorm", 2, 1),),
+}
+
+
+def refuse_without_calls(model: Any) -> None:
+    """Refuse a model with batch norms that cannot be reached from here."""
+    if getattr(model, "bn_params", None) and not hasattr(model, "_calls"):
+        raise ValueError(
+            f"Solver: batchnorm_statistics='global' needs a ConvNet; the batch norms of a "
+            f"{type(model).__name__} are its own affair"
+        )
+
+
+@contextlib.contextmanager
+def synchronized(model: Any, comm: Any):
+    """Let the batch norms of a ConvNet take the statistics of the whole minibatch during the block."""
+    calls = getattr(model, "_calls", None)
+    if calls is None:
+        yield
+        return
+    plain, untrained = calls, model._untrained
+    trained = _with_synchronized(calls[untrained:], comm)
+    before = _with_synchronized(calls[:untrained], comm)
+    model._calls, model._untrained = before + trained, len(before)
+    try:
+        yield
+    finally:
+        model._calls, model._untrained = plain, untrained
+
+
+def _with_synchronized(calls, comm):
+    """The calls with sandwiches taken apart and their norms replaced."""
+    result = []
+    for call in calls:
+        if isinstance(call, ResidualCall):
+            branches = (_with_synchronized(branch, comm) for branch in (call.body, call.shortcut))
+            residual = ResidualCall(*branches)
+            residual.relu, residual.skip_dx = call.relu, call.skip_dx
+            result.append(residual)
+        elif call.layer in _PARTS:
+            result += _taken_apart(call, comm)
+        else:
+            result.append(call)
+    return result
+
+
+def _taken_apart(call, comm):
+    names, args, parts = list(call.names), list(call.args), []
+    for layer, num_names, num_args in _PARTS[call.layer]:
+        own = tuple(names[:num_names]), tuple(args[:num_args])
+        del names[:num_names], args[:num_args]
+        if layer.endswith("batchnorm"):
+            parts.append(SynchronizedNorm(layer, *own, call.frozen, comm))
+        else:
+            parts.append(Call(layer, *own, call.frozen))
+    parts[0].skip_dx = call.skip_dx
+    return parts
+
+
+class SynchronizedNorm(Call):
+    """A batch norm whose mean and variance are those of all ranks' samples together.
+
+    In test mode it is the ordinary one.
+    """
+
+    def __init__(self, layer, names, args, frozen, comm):
+        super().__init__(layer, names, args, frozen)
+        self.comm = comm
+        self.ndim = 4 if layer == "spatial_batchnorm" else 2
+
+    def forward(self, params, x):
+        gamma, beta = (params[name] for name in self.names)
+        (bn_param,) = self.args
+        mode, eps, momentum = _batch_options(self.layer, bn_param)
+        if mode == "test":
+            return getattr(layers, f"{self.layer}_forward")(x, gamma, beta, bn_param)
+        _, mean, var, _ = _core.batchnorm_train(self.layer, x, self.ndim, gamma, beta, eps)
+        count = x.size // x.shape[1]
+        mean, var = self._combined(count, mean, var)
+        inv_std = 1 / np.sqrt(var + eps)
+        out = _core.batchnorm_normalize(self.layer, x, self.ndim, mean, inv_std, gamma, beta)
+        running = _running_statistics(self.layer, bn_param, x.shape[1:2], x.dtype)
+        moved = _moved(self.layer, running, (mean, var), momentum)
+        bn_param["running_mean"], bn_param["running_var"] = moved
+        return out, (x, gamma, mean, inv_std, count)
+
+    def backward(self, dout, cache, grads):
+        """dx = gamma * inv_std * (dout - mean(dout) - xhat * mean(dout * xhat)), the means over all samples.
+
+        Each rank's loss is the mean over its own share, so its sums count in proportion to that.
+        """
+        x, gamma, mean, inv_std, count = cache
+        dx, dgamma, dbeta = _core.batchnorm_backward(
+            self.layer, dout, x, self.ndim, mean, inv_std, gamma, None, False
+        )
+        sums = np.concatenate([[1], dbeta, dgamma], dtype=np.float64) * count
+        self.comm.add(sums)
+        C = len(gamma)
+        sum_dout, sum_dout_xhat = sums[1 : C + 1] / sums[0] / count, sums[C + 1 :] / sums[0] / count
+        slope = gamma * inv_std * inv_std * sum_dout_xhat
+        offset = gamma * inv_std * sum_dout - slope * mean
+        per_channel = (1, C, 1, 1)[: self.ndim]
+        dx -= x * slope.astype(x.dtype).reshape(per_channel)
+        dx -= offset.astype(x.dtype).reshape(per_channel)
+        for name, value in zip(self.names, (dgamma, dbeta), strict=True):
+            if name not in self.frozen:
+                grads[name] = value
+        return dx
+
+    def _combined(self, count, mean, var):
+        """Mean and biased variance over all ranks of what each has `count` values of."""
+        C = len(mean)
+        rows = np.empty((self.comm.size, 1 + 2 * C))
+        rows[self.comm.rank] = np.concatenate([[count], mean, var])
+        self.comm.gather_rows(rows, [1] * self.comm.size)
+        counts, means, variances = rows[:, :1], rows[:, 1 : C + 1], rows[:, C + 1 :]
+        total = counts.sum()
+        mean = (counts * means).sum(axis=0) / total
+        return mean, (counts * (variances + (means - mean) ** 2)).sum(axis=0) / total

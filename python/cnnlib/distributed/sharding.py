@@ -1,0 +1,108 @@
+"""Which part of a minibatch a rank trains on, and random numbers that any number of ranks shares alike."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Piece", "ShareOfDraws", "pieces_of", "rows_of", "split"]
+
+Piece = tuple[int, slice]  # number of the piece, and its rows in the minibatch
+
+
+def split(total: int, parts: int) -> list[slice]:
+    """`total` rows in `parts` runs whose lengths differ by one at most, the longer ones first."""
+    bounds = [0]
+    for part in range(parts):
+        bounds.append(bounds[-1] + total // parts + (part < total % parts))
+    return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+
+
+def pieces_of(total: int, rank: int, size: int, micro_batches: int | None) -> list[Piece]:
+    """What a rank computes of a minibatch of `total` samples, piece by piece.
+
+    Without micro-batches that is one run of rows, with them several of the runs that the minibatch is cut
+    into, whatever the number of ranks.
+    """
+    if micro_batches is None:
+        return [(rank, split(total, size)[rank])]
+    runs = split(total, min(micro_batches, total))
+    own = split(len(runs), size)[rank]
+    return list(enumerate(runs))[own]
+
+
+def rows_of(pieces: list[Piece]) -> slice:
+    """All rows of adjoining pieces."""
+    return slice(pieces[0][1].start, pieces[-1][1].stop)
+
+
+class ShareOfDraws(np.random.Generator):
+    """Draws for a whole minibatch, and hands out the part that belongs to a share of it.
+
+    So a sample gets the same random numbers whichever rank it falls to. An array that is asked for counts as
+    one with an entry for each sample if the length of the share is that of its last axis (where it has two
+    at most) or of its first. Other draws are the same on all ranks.
+
+    Parameters
+    ----------
+    seed : sequence of int
+        As for ``np.random.default_rng``, whose stream this is for a share that is the whole minibatch.
+    total : int
+        Samples in the minibatch.
+    rows : slice
+        Those of the share.
+    """
+
+    def __init__(self, seed: Any, total: int, rows: slice) -> None:
+        super().__init__(np.random.default_rng(seed).bit_generator)
+        self._total, self._rows = total, rows
+
+    def _part(self, draw, size):
+        """``draw(size)``, or the share's part of a larger draw."""
+        length = self._rows.stop - self._rows.start
+        shape = (size,) if np.ndim(size) == 0 else tuple(size)
+        axes = [len(shape) - 1, 0] if len(shape) <= 2 else [0]
+        axis = next((axis for axis in axes if shape and shape[axis] == length), None)
+        if axis is None:
+            return draw(size)
+        drawn = draw((*shape[:axis], self._total, *shape[axis + 1 :]))
+        return drawn[(slice(None),) * axis + (self._rows,)]
+
+
+def _shared(name, place):
+    """The method `name` of Generator, whose argument number `place` is `size`."""
+    method = getattr(np.random.Generator, name)
+
+    def draw(self, *args, **kwargs):
+        args = list(args)
+        size = args[place] if len(args) > place else kwargs.pop("size", None)
+        if size is None or kwargs.get("out") is not None:
+            return method(self, *args, **kwargs)
+        before, after = args[:place], args[place + 1 :]
+        if after:
+            return self._part(lambda size: method(self, *before, size, *after, **kwargs), size)
+        return self._part(lambda size: method(self, *before, size=size, **kwargs), size)
+
+    draw.__name__, draw.__doc__ = name, method.__doc__
+    return draw
+
+
+for _name, _place in (
+    ("random", 0),
+    ("standard_normal", 0),
+    ("standard_exponential", 0),
+    ("choice", 1),
+    ("exponential", 1),
+    ("poisson", 1),
+    ("integers", 2),
+    ("normal", 2),
+    ("uniform", 2),
+    ("binomial", 2),
+    ("beta", 2),
+    ("gamma", 2),
+    ("laplace", 2),
+    ("lognormal", 2),
+):
+    setattr(ShareOfDraws, _name, _shared(_name, _place))
