@@ -2,16 +2,18 @@
 
 import argparse
 import contextlib
+import os
 import platform
 import shlex
 import sys
+import traceback
 
 import numpy as np
 
 import cnnlib
 from cnnlib.augment import TTA
 from cnnlib.cli import networks, report
-from cnnlib.cli.arguments import add_data, add_setting, add_threads
+from cnnlib.cli.arguments import FORMS, add_data, add_setting, add_threads
 from cnnlib.cli.datasets import DATA_SETS, Preprocessing, data_folder
 from cnnlib.cli.help_tables import defaults_table, recipe_table
 from cnnlib.cli.runs import Run
@@ -26,6 +28,7 @@ from cnnlib.cli.settings import (
     parse_data,
     recipe_settings,
 )
+from cnnlib.distributed import SerialComm, world
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
@@ -64,6 +67,7 @@ def add_to(commands):
         "--keep-checkpoints", action="store_true", help="keep every epoch's, not only the newest"
     )
     add_threads(train)
+    _add_distributed(train)
 
     how = train.add_argument_group("training")
     for option in OPTIONS.values():
@@ -81,22 +85,65 @@ def add_to(commands):
     what.add_argument("--summary", action="store_true", help="print shapes, parameters and multiply-adds")
 
 
+def _add_distributed(parser):
+    group = parser.add_argument_group("several processes")
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="data-parallel, as in: mpiexec -n 4 cnnlib train --distributed ...; --threads are each rank's, "
+        "by default its share of the cores",
+    )
+    group.add_argument(
+        "--comm-timeout",
+        type=FORMS["positive number"][0],
+        metavar="SECONDS",
+        help="that a rank waits for the others before it ends the job; default: 600",
+    )
+
+
 def run(options):
     """Run the subcommand; returns the exit status."""
+    comm = _communicator(options)
+    try:
+        with comm.guard(_complaint), contextlib.ExitStack() as held:  # the lock of the run's folder
+            if comm.rank != 0:
+                nowhere = held.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                held.enter_context(contextlib.redirect_stdout(nowhere))
+            start = _resume if options.resume else _begin
+            return _train(*start(options, comm, held))
+    except Exception:
+        if comm.rank != 0:  # all ranks have this error; the first reports it, and mpiexec returns its status
+            return 0
+        raise
+
+
+def _communicator(options):
+    if options.distributed:
+        given = {} if options.comm_timeout is None else {"timeout": options.comm_timeout}
+        return world(**given, threads=options.threads)
+    if options.comm_timeout is not None:
+        raise ValueError("--comm-timeout means nothing without --distributed")
     if options.threads is not None:
         cnnlib.set_num_threads(options.threads)
-    with contextlib.ExitStack() as held:  # the lock of the run's folder
-        start = _resume if options.resume else _begin
-        return _train(*start(options, held))
+    return SerialComm()
+
+
+def _complaint(error):
+    """An error as the command reports it; what is no user's error, with its traceback."""
+    if isinstance(error, (ArithmeticError, ImportError, MemoryError, OSError, TypeError, ValueError)):
+        return " ".join(f"error: {error or type(error).__name__}".split())
+    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def _train(run, solver, data):
     """Let the Solver train, and report; returns the exit status."""
-    print(f"run folder: {run.folder}")
+    print(f"run folder: {run.folder}", flush=True)
     try:
         solver.train()
     except KeyboardInterrupt:
         return _interrupted(run, solver)
+    if solver.comm.rank != 0:
+        return 0
     checkpoint = run.newest_checkpoint(solver.epoch)
     model = solver.model
     scores = networks.scores_of(model, data["X_test"], tta=run.tta)
@@ -123,7 +170,7 @@ def solver_arguments(settings):
     return arguments
 
 
-def _begin(options, held):
+def _begin(options, comm, held):
     """A new run: its folder with config.json, a Solver, the data."""
     name, folder, model_name, settings = _settings(options)
     data_set, folder = DATA_SETS[name], data_folder(name, folder)
@@ -135,10 +182,12 @@ def _begin(options, held):
     preprocessing = Preprocessing.fit(data["X_train"])
     _preprocess(data, preprocessing)
 
-    solver = Solver(model, data, **solver_arguments(settings), print_every=100)
+    solver = Solver(model, data, **solver_arguments(settings), print_every=100, comm=comm)
 
-    run = Run.create(options.out, options.overwrite, name, held)
-    run.write_config(
+    run = _shared_run(comm, lambda: Run.create(options.out, options.overwrite, name, held))
+    _write_config(
+        run,
+        comm,
         {
             "data": {"name": name, "folder": folder},
             "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
@@ -146,6 +195,7 @@ def _begin(options, held):
             "model": description,
             "recipe": options.recipe,
             "training": {option: settings[option] for option in TRAINING},
+            "ranks": comm.size,
             "threads": cnnlib.get_num_threads(),
             "versions": {
                 "cnnlib": cnnlib.__version__,
@@ -154,15 +204,15 @@ def _begin(options, held):
                 "python": platform.python_version(),
                 "platform": platform.platform(),
             },
-        }
+        },
     )
     solver.checkpoint_name = run.checkpoint_name()
-    solver.on_epoch = _after_epoch(run, options)
+    solver.on_epoch = _after_epoch(run, options, comm)
     size = sum(w.size for w in model.params.values())
     print(
         f"{name}: {len(data['X_train'])} training, {len(data['X_val'])} validation, "
         f"{len(data['X_test'])} test images; {model_name} model with {size:,} parameters; "
-        f"{cnnlib.get_num_threads()} threads"
+        f"{_workers(comm)}"
     )
     if options.summary:
         print(model.summary())
@@ -190,15 +240,37 @@ def _settings(options):
     return name, folder, model_name, settings
 
 
-def _resume(options, held):
+def _workers(comm):
+    threads = f"{cnnlib.get_num_threads()} threads"
+    return threads if comm.size == 1 else f"{comm.size} ranks with {threads} each"
+
+
+def _shared_run(comm, find):
+    """The Run that ``find()`` returns on rank 0, which alone uses the folder; on the others a twin."""
+    runs = []
+
+    def on_root():
+        runs.append(find())
+        return runs[0].folder, runs[0].config
+
+    folder, config = comm.from_root(on_root)
+    return runs[0] if runs else Run(folder, config)
+
+
+def _write_config(run, comm, config):
+    if comm.rank == 0:
+        run.write_config(config)
+
+
+def _resume(options, comm, held):
     """The run that is to go on, a Solver that stands where it stood, the data."""
-    run = Run.open(options.resume)
+    run = _shared_run(comm, lambda: Run.open(options.resume))
     fixed = [option for option in _given(options) if option != "epochs"]
     fixed += [option for option in ("recipe", "model", "out") if getattr(options, option) is not None]
     if fixed:
         raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(fixed[0])}")
-    checkpoint = run.checkpoint(options.resume)
-    later = run.go_on_from(checkpoint, held)
+    checkpoint = comm.from_root(lambda: run.checkpoint(options.resume))
+    later = comm.from_root(lambda: run.go_on_from(checkpoint, held))
     data = run.load_data(options.data, _PARTS)
     _preprocess(data, run.preprocessing)
     solver = Solver.resume(
@@ -207,12 +279,14 @@ def _resume(options, held):
         data,
         num_epochs=options.epochs,
         checkpoint_name=run.checkpoint_name(),
-        on_epoch=_after_epoch(run, options),
+        on_epoch=_after_epoch(run, options, comm),
+        comm=comm,
     )
     if options.epochs is not None:
         if options.epochs < solver.epoch:
             raise ValueError(f"--epochs {options.epochs}: the run has {solver.epoch} epochs behind it")
-        run.write_config({**run.config, "training": {**run.config["training"], "epochs": options.epochs}})
+        training = {**run.config["training"], "epochs": options.epochs}
+        _write_config(run, comm, {**run.config, "training": training})
     print(f"going on after epoch {solver.epoch} of {solver.num_epochs}")
     if later:
         print(
@@ -232,7 +306,9 @@ def _preprocess(data, preprocessing):
         preprocessing.apply(data[f"X_{part}"])
 
 
-def _after_epoch(run, options):
+def _after_epoch(run, options, comm):
+    if comm.rank != 0:
+        return None
     return lambda solver: run.after_epoch(solver, options.keep_checkpoints)
 
 

@@ -1,0 +1,310 @@
+"""What the ranks run in the tests of cnnlib.distributed: ``mpi_program.py FUNCTION FOLDER``."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from cnnlib.distributed import OutOfStepError, SerialComm, world
+from cnnlib.models import ConvNet, FullyConnectedNet
+from cnnlib.solver import Solver
+from training import LinearModel, NoisyModel, digits_like
+
+RESIDUAL = [
+    {"conv": 4},
+    "batchnorm",
+    "relu",
+    {"max_pool": 2},
+    {"residual": [{"conv": 6}, "batchnorm"], "shortcut": [{"conv": 6, "size": 1}]},
+    "relu",
+    "batchnorm",
+    {"affine": 8},
+    {"batchnorm": None, "scale": False},
+    "relu",
+]
+
+
+def dense():
+    return FullyConnectedNet((12,), input_dim=36, num_classes=4, seed=0, reg=1e-2, dtype=np.float64)
+
+
+def convolutional(spec=("relu",), dtype=np.float64):
+    return ConvNet([{"conv": 4}, *spec], (1, 6, 6), 4, seed=0, reg=1e-3, dtype=dtype)
+
+
+def residual(**options):
+    return ConvNet(RESIDUAL, (1, 6, 6), 4, seed=0, dtype=np.float64, **options)
+
+
+# Runs whose results must not depend on the number of ranks. 61 samples in minibatches of 15 and 16.
+CASES = {
+    "dense": (dense, {"update_rule": "sgd_momentum", "clip_norm": 0.5}),
+    "float32": (lambda: convolutional(dtype=np.float32), {"update_rule": "adam"}),
+    "replacement": (dense, {"sampling": "replacement", "num_train_samples": 33}),
+    "averaged": (
+        lambda: convolutional(({"max_pool": 2}, "relu")),
+        {"update_rule": "adamw", "ema_decay": 0.9, "schedule": "cosine", "weight_decay": 0.1},
+    ),
+    "augmented": (
+        convolutional,
+        {"augment": ["flip", {"name": "crop", "pad": 1}, {"name": "cutout", "size": 2}, "alternating-flip"]},
+    ),
+    "global": (residual, {"batchnorm_statistics": "global", "update_rule": "sgd_nesterov_momentum"}),
+    "exact": (
+        lambda: ConvNet([*RESIDUAL, {"dropout": 0.3}], (1, 6, 6), 4),
+        {"micro_batches": 5, "augment": ["flip"]},
+    ),
+    "exact-noisy": (lambda: NoisyModel(36, 4), {"micro_batches": 4, "seed": None}),
+    "local": (residual, {}),
+    "noisy": (lambda: NoisyModel(36, 4), {"seed": None}),
+}
+
+
+def train_case(name, comm, **settings):
+    """A trained Solver of one of the cases."""
+    build, options = CASES[name]
+    np.random.seed(5 if comm.rank == 0 else comm.rank)  # all have to go on as rank 0 begins
+    model = build()
+    defaults = {"batch_size": 16, "num_epochs": 3, "seed": 1, "verbose": False}
+    solver = Solver(model, digits_like(61), comm=comm, **{**defaults, **options, **settings})
+    solver.train()
+    return solver
+
+
+def result_of(solver):
+    """What a run has come to, as arrays."""
+    result = {name: np.array(getattr(solver, name)) for name in ("loss_history", "train_acc_history")}
+    result["val_acc_history"] = np.array(solver.val_acc_history)
+    result |= {f"best {name}": value for name, value in solver.best_params.items()}
+    result |= {f"last {name}": value for name, value in solver.last_params.items()}
+    for key, bn_param in enumerate(getattr(solver.model, "bn_params", [])):
+        result |= {f"{key} {name}": v for name, v in bn_param.items() if isinstance(v, np.ndarray)}
+    return result
+
+
+def same_on_all(comm, result):
+    """Every rank has come to the same bits."""
+    texts = comm.allgather({name: value.tobytes() for name, value in result.items()})
+    return all(text == texts[0] for text in texts)
+
+
+# The programs ---------------------------------------------------------------------------------------------
+
+
+def parity(comm, folder):
+    """Train every case; rank 0 writes what came of it."""
+    for name in CASES:
+        result = result_of(train_case(name, comm))
+        assert same_on_all(comm, result), name
+        if comm.rank == 0:
+            np.savez(folder / f"{name}-{comm.size}.npz", **result)
+
+
+def order(comm, folder):
+    """Which samples were in which minibatch; X lies in a file, of which each rank reads its share."""
+    data = digits_like(61)
+    if comm.rank == 0:
+        np.save(folder / "X.npy", data["X_train"])
+    comm.bcast(None)
+    X = np.load(folder / "X.npy", mmap_mode="r").view(Recorded)
+    model = LinearModel(36, 4)
+    solver = Solver(
+        model,
+        {**data, "X_train": X},
+        batch_size=16,
+        num_epochs=2,
+        num_train_samples=None,
+        seed=1,
+        comm=comm,
+        verbose=False,
+    )
+    solver.train()
+    read = [len(rows) for rows in Recorded.read]
+    seen = comm.allgather(model.seen)
+    if comm.rank == 0:
+        batches = [np.concatenate(shares) for shares in zip(*seen, strict=True)]
+        np.savez(folder / f"order-{comm.size}.npz", *batches)
+    print(f"rank {comm.rank} read {sum(read)} samples, {max(read)} at a time")
+
+
+class Recorded(np.memmap):
+    """Remembers which samples of the training set were read, but for the 61 that the start check reads."""
+
+    read: ClassVar = []
+
+    def __getitem__(self, index):
+        if isinstance(index, np.ndarray) and len(index) < 61:
+            Recorded.read.append(index)
+        return np.asarray(super().__getitem__(index))
+
+
+def whole(comm, folder):
+    train_case("exact", comm, num_epochs=5, checkpoint_name=folder / "whole")
+
+
+def half(comm, folder):
+    """The first epochs of `whole`; the last word is rank 1's: it dies in the fourth."""
+
+    def die(solver):
+        if solver.epoch == 3 and comm.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    train_case("exact", comm, num_epochs=5, checkpoint_name=folder / "half", on_epoch=die)
+
+
+def go_on(comm, folder):
+    """The rest of `half`, from the newest checkpoint."""
+    newest = max(folder.glob("half_epoch_*.npz"))
+    print(f"rank {comm.rank} goes on from {newest.name}")
+    solver = Solver.resume(newest, CASES["exact"][0](), digits_like(61), comm=comm)
+    solver.train()
+    result = result_of(solver)
+    assert same_on_all(comm, result)
+    if comm.rank == 0:
+        np.savez(folder / f"resumed-{comm.size}.npz", **result)
+
+
+class Failing(LinearModel):
+    """In the third minibatch it does what it was told."""
+
+    def __init__(self, action):
+        super().__init__(36, 4)
+        self.action = action
+
+    def loss(self, X, y=None):
+        if y is not None and len(self.seen) == 2:
+            self.action()
+        return super().loss(X, y)
+
+
+def failing(comm, action, rank, data=None):
+    """A run in which one rank does something out of the ordinary."""
+    model = Failing(action if comm.rank == rank else lambda: None)
+    data = digits_like(61) if data is None else data
+    return Solver(model, data, batch_size=16, num_epochs=3, seed=1, comm=comm, verbose=False)
+
+
+def raises(comm, folder):
+    def action():
+        raise RuntimeError("the disk has gone")
+
+    failing(comm, action, rank=comm.size - 1).train()
+
+
+def raises_outside(comm, folder):
+    """While the others are waiting for it to begin."""
+    solver = failing(comm, None, rank=-1)
+    if comm.rank == 1:
+        raise KeyError("no such column")
+    solver.train()
+
+
+def leaves(comm, folder):
+    failing(comm, lambda: sys.exit("enough"), rank=1).train()
+
+
+def vanishes(comm, folder):
+    failing(comm, lambda: os._exit(0), rank=1).train()
+
+
+def stops(comm, folder):
+    """A rank that neither goes on nor ends."""
+    comm = world(timeout=2)
+    failing(comm, lambda: os.kill(os.getpid(), signal.SIGSTOP), rank=1).train()
+
+
+def cannot_write(comm, folder):
+    if comm.rank == 0:
+        (folder / "file").write_text("")
+    comm.bcast(None)
+    train_case("dense", comm, checkpoint_name=folder / "file" / "run")
+
+
+def diverges(comm, folder):
+    """One rank has an infinite loss: an ordinary exception on all of them."""
+    data = digits_like(61)
+    solver = failing(comm, lambda: None, rank=-1, data=data)
+    if comm.rank == comm.size - 1:
+        solver.model.loss = lambda X, y=None: (
+            np.zeros((len(X), 4)) if y is None else (np.inf, {"weights": np.zeros((36, 4))})
+        )
+    try:
+        solver.train()
+    except FloatingPointError as error:
+        print(f"rank {comm.rank}: {error}")
+
+
+def out_of_step(comm, folder):
+    """Ranks that differ in one thing each; all are told which."""
+    last = comm.rank == comm.size - 1
+    other_label, other_image, fewer = digits_like(61), digits_like(61), digits_like(60 if last else 61)
+    other_label["y_train"][17] += last
+    other_image["X_val"][3, 0, 0, 0] += last
+    cases = {
+        "label": (dense(), other_label, {}),
+        "image": (dense(), other_image, {}),
+        "number": (dense(), fewer, {}),
+        "rate": (dense(), digits_like(61), {"optim_config": {"learning_rate": 0.1 + last}}),
+        "order": (dense(), digits_like(61), {"seed": int(last)}),
+        "model": (residual(reg=0.5 if last else 0), digits_like(61), {}),
+    }
+    for name, (model, data, settings) in cases.items():
+        try:
+            Solver(model, data, batch_size=16, comm=comm, **settings)
+        except OutOfStepError as error:
+            print(f"rank {comm.rank}: {name}: {error}")
+    import cnnlib
+
+    cnnlib.__version__ += ".1" if last else ""
+    Solver(dense(), digits_like(61), batch_size=16, comm=comm)
+
+
+def drifts(comm, folder):
+    """A callback changes one rank's parameters."""
+
+    def change(solver):
+        if comm.rank == 1:
+            solver.model.params["W1"] *= 1.5
+
+    try:
+        train_case("dense", comm, on_epoch=change)
+    except OutOfStepError as error:
+        print(f"rank {comm.rank}: {error}")
+
+
+def ends_early(comm, folder):
+    """Rank 0 decides, and alone shows how it goes and writes files."""
+    solver = train_case(
+        "dense",
+        comm,
+        verbose=True,
+        checkpoint_name=folder / f"rank-{comm.rank}",
+        on_epoch=lambda solver: comm.rank == 0 and solver.epoch == 2,
+    )
+    print(f"rank {comm.rank} ended after epoch {solver.epoch}")
+
+
+def raw(comm, folder):
+    """The Solver takes mpi4py's communicator as it is, also one with some of the ranks."""
+    from mpi4py import MPI
+
+    half = MPI.COMM_WORLD.Split(comm.rank % 2, comm.rank)
+    train_case("dense", SerialComm())
+    for mpi_comm in (MPI.COMM_WORLD, half):
+        solver = Solver(dense(), digits_like(61), batch_size=16, num_epochs=1, comm=mpi_comm, verbose=False)
+        solver.train()
+        print(f"rank {comm.rank}: {solver.comm.size} ranks")
+
+
+def too_many(comm, folder):
+    for settings in ({"batch_size": 3}, {"batch_size": 16, "micro_batches": 2}):
+        try:
+            Solver(dense(), digits_like(61), comm=comm, **settings)
+        except ValueError as error:
+            print(f"rank {comm.rank}: {error}")
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](world(), Path(sys.argv[2]))

@@ -1,0 +1,153 @@
+"""Ranks that die, raise, stop or differ: the job ends within seconds and says why, or all ranks are told."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+from mpi import mpiexec, needs_mpi, program, succeeded
+from training import assert_same_bits
+
+pytestmark = needs_mpi
+SECONDS = 30  # a job that ends by itself takes 2; the machine may be busy
+
+
+def failed(ranks, name, folder):
+    """The standard error of a job that has to end with a status that is not 0, soon."""
+    started = time.monotonic()
+    result = program(ranks, name, folder, timeout=SECONDS)
+    assert result.returncode != 0, result.stdout
+    assert time.monotonic() - started < SECONDS
+    return result.stderr
+
+
+class TestEnd:
+    def test_a_rank_that_raises(self, tmp_path):
+        error = failed(4, "raises", tmp_path)
+        assert "cnnlib: rank 3 of 4: Traceback" in error
+        assert "RuntimeError: the disk has gone" in error
+
+    def test_a_rank_that_raises_outside_the_training(self, tmp_path):
+        error = failed(3, "raises_outside", tmp_path)
+        assert "cnnlib: rank 1 of 3: Traceback" in error
+        assert "KeyError: 'no such column'" in error
+
+    def test_a_rank_that_calls_exit(self, tmp_path):
+        error = failed(2, "leaves", tmp_path)
+        assert "cnnlib: rank 1 of 2: " in error
+        assert "SystemExit: enough" in error
+
+    def test_a_rank_that_vanishes_with_status_0(self, tmp_path):
+        failed(3, "vanishes", tmp_path)
+
+    def test_a_rank_that_neither_goes_on_nor_ends(self, tmp_path):
+        error = failed(2, "stops", tmp_path)
+        assert "cnnlib: rank 0 of 2: waited 2 s for the other ranks in Allreduce" in error
+
+    def test_a_checkpoint_that_cannot_be_written(self, tmp_path):
+        error = failed(2, "cannot_write", tmp_path)
+        assert "cnnlib: rank 0 of 2: Traceback" in error
+        assert re.search(r"(NotADirectory|FileExists)Error: .*file", error)
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(tmp_path):
+    """With other numbers of ranks too, to the bits of the run that was never interrupted."""
+    succeeded(program(2, "whole", tmp_path))
+    with np.load(tmp_path / "whole_epoch_5.npz") as file:
+        want = {name: file[name] for name in file.files if not name.startswith("__")}
+    failed(4, "half", tmp_path)
+    left = sorted(path.name for path in tmp_path.glob("half*"))
+    assert left[:3] == [f"half_epoch_{epoch}.npz" for epoch in (1, 2, 3)]
+    assert len(left) <= 4
+    for path in list(tmp_path.glob("half_epoch_4*")):
+        path.unlink()  # rank 0 may or may not have come so far
+    for ranks in (2, 1, 3):
+        for path in tmp_path.glob("half_epoch_[45].npz"):
+            path.unlink()
+        out = succeeded(program(ranks, "go_on", tmp_path))
+        assert out.count("goes on from half_epoch_3.npz") == ranks
+        with np.load(tmp_path / f"resumed-{ranks}.npz") as file:
+            for name, value in want.items():
+                assert_same_bits(file[f"last {name}"], value)
+
+
+class TestToldToAll:
+    """Errors that all ranks raise, and may catch."""
+
+    def test_ranks_that_differ(self, tmp_path):
+        result = program(3, "out_of_step", tmp_path)
+        for name, words in {
+            "label": "y_train's checksum is",
+            "image": "X_val's checksum is",
+            "number": "X_train's shape is",
+            "rate": "optim_config is \"{'learning_rate': 1.1}\" there",
+            "order": "seed is '1' there, '0' on rank 0",
+            "model": "model.reg is '0.5' there, '0.0' on rank 0",
+        }.items():
+            pattern = rf"^rank (\d): {name}: Solver: rank 2 is out of step with rank 0: (.*)$"
+            lines = re.findall(pattern, result.stdout, re.M)
+            assert sorted(rank for rank, _ in lines) == ["0", "1", "2"], name
+            assert all(words in text for _, text in lines)
+        assert result.returncode != 0  # the last one is caught by nobody
+        last = "OutOfStepError: Solver: rank 2 is out of step with rank 0: cnnlib's version"
+        assert result.stderr.count(last) == 1
+
+    def test_parameters_that_drift_apart(self, tmp_path):
+        out = succeeded(program(3, "drifts", tmp_path))
+        assert out.count("Solver: the parameters of rank 1 have come to differ from rank 0's in epoch 2") == 3
+
+    def test_a_loss_that_is_not_finite(self, tmp_path):
+        out = succeeded(program(3, "diverges", tmp_path))
+        assert out.count("iteration 1 (epoch 1): the loss is inf") == 3
+
+    def test_more_ranks_than_samples(self, tmp_path):
+        out = succeeded(program(4, "too_many", tmp_path))
+        assert out.count("Solver: 2 samples in a minibatch are too few for 4 ranks") == 4
+        assert out.count("Solver: 2 micro_batches are too few for 4 ranks") == 4
+
+
+class TestCommand:
+    def test_an_error_is_one_line(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "file").write_text("")
+        result = mpiexec(
+            3, "-m", "cnnlib", "train", "--distributed", "--out", tmp_path / "run", "--epochs", "1"
+        )
+        assert result.returncode == 2
+        lines = [line for line in result.stderr.splitlines() if line.startswith("cnnlib")]
+        (line,) = lines
+        assert line.startswith(f"cnnlib: error: --out {tmp_path / 'run'} exists and is not empty")
+
+    def test_a_damaged_checkpoint(self, tmp_path):
+        run = tmp_path / "run"
+        train = ("-m", "cnnlib", "train", "--distributed")
+        tiny = ("--num-filters", "2", "--hidden-dim", "4", "--batch-size", "400", "--epochs", "1")
+        succeeded(mpiexec(2, *train, "--out", run, *tiny))
+        (run / "checkpoint_epoch_1.npz").write_bytes(b"nothing")
+        result = mpiexec(2, *train, "--resume", run, "--epochs", "2", timeout=SECONDS)
+        assert result.returncode == 2
+        lines = [line for line in result.stderr.splitlines() if line.startswith("cnnlib")]
+        assert len(lines) == 1
+        assert "checkpoint_epoch_1.npz" in lines[0]
+
+    def test_options_that_differ_between_ranks(self, tmp_path):
+        code = (
+            "import sys; from cnnlib.cli.main import main; from mpi4py import MPI; "
+            f"sys.exit(main(['train', '--distributed', '--out', {str(tmp_path / 'run')!r}, "
+            "'--batch-size', str(400 + MPI.COMM_WORLD.rank)]))"
+        )
+        result = mpiexec(2, "-c", code, timeout=SECONDS)
+        assert result.returncode == 2
+        assert (
+            "cnnlib: error: Solver: rank 1 is out of step with rank 0: batch_size is '401'" in result.stderr
+        )
+        assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["MPI_LOCALNRANKS", "PMI_SIZE"])
+def test_an_mpiexec_of_another_mpi_is_noticed(name):
+    """As if mpiexec had started four processes, each of which is alone."""
+    code = f"import os; os.environ[{name!r}] = '4'; import cnnlib.distributed; cnnlib.distributed.world()"
+    result = mpiexec(1, "-c", "from mpi4py import MPI; " + code, timeout=SECONDS)
+    assert result.returncode != 0
+    assert f"mpiexec has started 4 processes ({name}), but each is alone in its MPI" in result.stderr

@@ -1,0 +1,121 @@
+"""Training in several ranks, started by a real mpiexec: the same results as in one process."""
+
+import re
+
+import numpy as np
+import pytest
+from cnnlib.distributed import SerialComm
+from cnnlib.solver import Solver
+from mpi import mpiexec, needs_mpi, program, succeeded
+from mpi_program import CASES, result_of, train_case
+from training import LinearModel, assert_same_bits, digits_like
+
+pytestmark = needs_mpi
+TINY = ("--num-filters", "2", "--hidden-dim", "4", "--batch-size", "400")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """What each case came to: without MPI under 0, else under the number of ranks."""
+    folder = tmp_path_factory.mktemp("parity")
+    found = {(name, 0): result_of(train_case(name, SerialComm())) for name in CASES}
+    for ranks in (1, 2, 3, 4):
+        succeeded(program(ranks, "parity", folder))
+        for name in CASES:
+            with np.load(folder / f"{name}-{ranks}.npz") as file:
+                found[name, ranks] = dict(file)
+    return found
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_one_rank_is_the_run_without_mpi(name, results):
+    assert_same_bits(results[name, 1], results[name, 0])
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("name", ["dense", "float32", "replacement", "averaged", "augmented", "global"])
+def test_several_ranks_agree_with_one_process(name, ranks, results):
+    tolerance = 2e-5 if name == "float32" else 1e-12
+    got, want = results[name, ranks], results[name, 0]
+    assert got.keys() == want.keys()
+    for key, value in want.items():
+        np.testing.assert_allclose(got[key], value, rtol=tolerance, atol=tolerance, err_msg=key)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 4])
+@pytest.mark.parametrize("name", ["exact", "exact-noisy"])
+def test_micro_batches_give_the_same_bits(name, ranks, results):
+    assert_same_bits(results[name, ranks], results[name, 0])
+
+
+def test_local_statistics_are_those_of_a_share(results):
+    """So they depend on the number of ranks, unlike global ones."""
+    for ranks in (2, 4):
+        difference = results["local", ranks]["loss_history"] - results["local", 0]["loss_history"]
+        assert 1e-4 < abs(difference[0]) < 1
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_each_rank_reads_its_share_of_the_same_minibatches(ranks, tmp_path):
+    """From a memory map, two epochs of 61 samples."""
+    out = succeeded(program(ranks, "order", tmp_path))
+    model = LinearModel(36, 4)
+    Solver(model, digits_like(61), batch_size=16, num_epochs=2, seed=1, verbose=False).train()
+    with np.load(tmp_path / f"order-{ranks}.npz") as file:
+        assert len(file.files) == len(model.seen) == 8
+        for name, want in zip(file.files, model.seen, strict=True):
+            np.testing.assert_array_equal(file[name], want)
+    reads = re.findall(r"read (\d+) samples, (\d+) at a time", out)
+    assert len(reads) == ranks
+    assert sum(int(samples) for samples, _ in reads) == 2 * 61
+    assert {int(most) for _, most in reads} == {16 // ranks}
+
+
+def test_rank_0_decides_shows_and_writes(tmp_path):
+    out = succeeded(program(3, "ends_early", tmp_path))
+    assert sorted(re.findall(r"rank \d ended after epoch 2", out)) == [
+        f"rank {rank} ended after epoch 2" for rank in range(3)
+    ]
+    assert out.count("(Epoch 0 / 3)") == out.count("(Epoch 2 / 3)") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rank-0_epoch_1.npz", "rank-0_epoch_2.npz"]
+
+
+def test_communicators_of_mpi4py(tmp_path):
+    out = succeeded(program(4, "raw", tmp_path))
+    assert out.count(": 4 ranks") == out.count(": 2 ranks") == 4
+
+
+class TestCommand:
+    def test_a_run_that_goes_on_with_other_numbers_of_ranks(self, tmp_path):
+        run = tmp_path / "run"
+        train = ("-m", "cnnlib", "train", "--distributed")
+        common = ("--epochs", "1", "--micro-batches", "4", *TINY)
+        out = succeeded(mpiexec(2, *train, "--out", run, *common))
+        assert "2 ranks with 1 threads each" in out
+        assert out.count("test accuracy") == 1
+        for ranks, epochs in ((4, "2"), (1, "3")):
+            out = succeeded(mpiexec(ranks, *train, "--resume", run, "--epochs", epochs))
+            assert f"going on after epoch {int(epochs) - 1} of {epochs}" in out
+        whole = tmp_path / "whole"
+        succeeded(mpiexec(1, *train, "--out", whole, *common, "--epochs", "3"))
+        with (
+            np.load(run / "checkpoint_epoch_3.npz") as got,
+            np.load(whole / "checkpoint_epoch_3.npz") as want,
+        ):
+            for name in ("W1", "W2", "W3", "gamma1"):
+                assert_same_bits(got[name], want[name])
+        assert (run / "history.csv").read_text().count("\n") == 4
+
+    def test_threads_are_shared_by_the_ranks(self, tmp_path):
+        code = (
+            "import os, cnnlib; from cnnlib.distributed import world; "
+            "cpus = sorted(os.sched_getaffinity(0)); before = cnnlib.get_num_threads(); comm = world(); "
+            "sets = comm.allgather(cpus); "
+            "print(before, cnnlib.get_num_threads(), len(set().union(*map(set, sets))), flush=True)"
+        )
+        for ranks in (2, 4):
+            out = succeeded(mpiexec(ranks, "-c", code, OMP_NUM_THREADS=None))
+            rows = [tuple(map(int, line.split())) for line in out.splitlines()]
+            assert len(rows) == ranks
+            assert all(1 <= after <= before for before, after, _ in rows)
+            assert sum(after for _, after, _ in rows) <= max(ranks, rows[0][2])
