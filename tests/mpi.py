@@ -62,6 +62,15 @@ def program(ranks, name, folder, **options):
     return mpiexec(ranks, PROGRAM, name, folder, **options)
 
 
+def said(folder):
+    """The lines that the ranks left for the test, which are taken away."""
+    files = sorted(folder.glob("said-*.txt"))
+    text = "".join(file.read_text() for file in files)
+    for file in files:
+        file.unlink()
+    return text
+
+
 def succeeded(result):
     assert result.returncode == 0, result.stderr
     return result.stdout

@@ -84,6 +84,12 @@ def result_of(solver):
     return result
 
 
+def say(comm, folder, text):
+    """A line for the test to read: what several ranks print may be mixed up."""
+    with open(folder / f"said-{comm.rank}.txt", "a") as file:
+        file.write(f"{text}\n")
+
+
 def same_on_all(comm, result):
     """Every rank has come to the same bits."""
     texts = comm.allgather({name: value.tobytes() for name, value in result.items()})
@@ -126,7 +132,7 @@ def order(comm, folder):
     if comm.rank == 0:
         batches = [np.concatenate(shares) for shares in zip(*seen, strict=True)]
         np.savez(folder / f"order-{comm.size}.npz", *batches)
-    print(f"rank {comm.rank} read {sum(read)} samples, {max(read)} at a time")
+    say(comm, folder, f"rank {comm.rank} read {sum(read)} samples, {max(read)} at a time")
 
 
 class Recorded(np.memmap):
@@ -157,7 +163,7 @@ def half(comm, folder):
 def go_on(comm, folder):
     """The rest of `half`, from the newest checkpoint."""
     newest = max(folder.glob("half_epoch_*.npz"))
-    print(f"rank {comm.rank} goes on from {newest.name}")
+    say(comm, folder, f"rank {comm.rank} goes on from {newest.name}")
     solver = Solver.resume(newest, CASES["exact"][0](), digits_like(61), comm=comm)
     solver.train()
     result = result_of(solver)
@@ -207,6 +213,7 @@ def leaves(comm, folder):
 
 def vanishes(comm, folder):
     failing(comm, lambda: os._exit(0), rank=1).train()
+    say(comm, folder, "trained")
 
 
 def stops(comm, folder):
@@ -233,7 +240,7 @@ def diverges(comm, folder):
     try:
         solver.train()
     except FloatingPointError as error:
-        print(f"rank {comm.rank}: {error}")
+        say(comm, folder, f"rank {comm.rank}: {error}")
 
 
 def out_of_step(comm, folder):
@@ -254,7 +261,7 @@ def out_of_step(comm, folder):
         try:
             Solver(model, data, batch_size=16, comm=comm, **settings)
         except OutOfStepError as error:
-            print(f"rank {comm.rank}: {name}: {error}")
+            say(comm, folder, f"rank {comm.rank}: {name}: {error}")
     import cnnlib
 
     cnnlib.__version__ += ".1" if last else ""
@@ -271,7 +278,7 @@ def drifts(comm, folder):
     try:
         train_case("dense", comm, on_epoch=change)
     except OutOfStepError as error:
-        print(f"rank {comm.rank}: {error}")
+        say(comm, folder, f"rank {comm.rank}: {error}")
 
 
 def ends_early(comm, folder):
@@ -283,7 +290,7 @@ def ends_early(comm, folder):
         checkpoint_name=folder / f"rank-{comm.rank}",
         on_epoch=lambda solver: comm.rank == 0 and solver.epoch == 2,
     )
-    print(f"rank {comm.rank} ended after epoch {solver.epoch}")
+    say(comm, folder, f"rank {comm.rank} ended after epoch {solver.epoch}")
 
 
 def raw(comm, folder):
@@ -295,7 +302,7 @@ def raw(comm, folder):
     for mpi_comm in (MPI.COMM_WORLD, half):
         solver = Solver(dense(), digits_like(61), batch_size=16, num_epochs=1, comm=mpi_comm, verbose=False)
         solver.train()
-        print(f"rank {comm.rank}: {solver.comm.size} ranks")
+        say(comm, folder, f"rank {comm.rank}: {solver.comm.size} ranks")
 
 
 def too_many(comm, folder):
@@ -303,7 +310,7 @@ def too_many(comm, folder):
         try:
             Solver(dense(), digits_like(61), comm=comm, **settings)
         except ValueError as error:
-            print(f"rank {comm.rank}: {error}")
+            say(comm, folder, f"rank {comm.rank}: {error}")
 
 
 if __name__ == "__main__":
