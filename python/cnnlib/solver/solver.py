@@ -266,7 +266,9 @@ class Solver:
         ------
         FloatingPointError
             If a loss is NaN or infinite; the message names the iteration. The parameters stay as they
-            were before it. With several ranks all raise it; any other exception ends the whole job.
+            were before it. With several ranks all raise it.
+        OSError
+            If a checkpoint cannot be written; on all ranks. (What one rank alone raises ends the whole job.)
         OutOfStepError
             On every rank, if the ranks do not train the same.
         """
@@ -475,9 +477,12 @@ class Solver:
             self._seconds += time.perf_counter() - started
         self._record_accuracy(progress)
         self._parallel.check_parameters(self)
-        if self.checkpoint_name is not None and self._parallel.main:
-            save_run(self)
+        self.comm.from_root(self._save)
         return self._parallel.agree(self.on_epoch is not None and self._call_on_epoch() is True)
+
+    def _save(self):
+        if self.checkpoint_name is not None:
+            save_run(self)
 
     def _call_on_epoch(self):
         """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
