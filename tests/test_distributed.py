@@ -1,0 +1,243 @@
+"""The parts of cnnlib.distributed, in one process."""
+
+import itertools
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from cnnlib.augment import build_augmentation
+from cnnlib.distributed import OutOfStepError, SerialComm
+from cnnlib.distributed.batchnorm import synchronized
+from cnnlib.distributed.flat_buffer import FlatBuffer
+from cnnlib.distributed.random_streams import next_number, own_stream
+from cnnlib.distributed.sharding import ShareOfDraws, pieces_of, rows_of, split
+from cnnlib.distributed.start_checks import data_facts, refuse_different
+from cnnlib.distributed.threads import fair_share
+from cnnlib.models import ConvNet, FullyConnectedNet
+from cnnlib.solver import Solver
+from training import LinearModel, assert_same_bits, digits_like, quiet_solver
+
+
+class TestSharing:
+    @pytest.mark.parametrize(("total", "parts"), [(16, 4), (17, 4), (3, 3), (61, 7)])
+    def test_split(self, total, parts):
+        runs = split(total, parts)
+        sizes = [run.stop - run.start for run in runs]
+        assert sizes == [len(part) for part in np.array_split(np.arange(total), parts)]
+        assert runs[0].start == 0
+        assert all(run.stop == following.start for run, following in itertools.pairwise(runs))
+
+    @pytest.mark.parametrize("micro_batches", [None, 4, 9, 50])
+    @pytest.mark.parametrize("size", [1, 2, 3, 4])
+    def test_pieces_of_all_ranks_make_up_the_minibatch(self, size, micro_batches):
+        pieces = [pieces_of(22, rank, size, micro_batches) for rank in range(size)]
+        rows = np.concatenate([np.arange(22)[rows_of(own)] for own in pieces])
+        np.testing.assert_array_equal(rows, np.arange(22))
+        alone = pieces_of(22, 0, 1, micro_batches)
+        if micro_batches is not None:  # the cuts do not depend on the number of ranks
+            assert list(itertools.chain(*pieces)) == alone
+
+    def test_a_share_of_draws_is_a_part_of_all_of_them(self):
+        rows = slice(3, 7)
+        draws = [
+            lambda rng, N: rng.random(N),
+            lambda rng, N: rng.integers(9, size=(2, N)).T,
+            lambda rng, N: rng.integers(3, 9, N),
+            lambda rng, N: rng.standard_normal((N, 2, 3)),
+            lambda rng, N: rng.normal(1, 2, size=N),
+            lambda rng, N: rng.choice(5, N, False) if N < 5 else rng.choice(50, N, False),
+        ]
+        for draw in draws[:-1]:
+            whole = draw(np.random.default_rng([1, 2]), 11)
+            np.testing.assert_array_equal(draw(ShareOfDraws([1, 2], 11, rows), 4), whole[rows])
+        share, whole = ShareOfDraws([1, 2], 11, rows), np.random.default_rng([1, 2])
+        assert share.random() == whole.random()
+        np.testing.assert_array_equal(share.choice(50, 4, False), whole.choice(50, 11, False)[rows])
+
+    @pytest.mark.parametrize("augment", ["flip", "crop", "cutout"])
+    def test_images_are_augmented_alike_in_any_share(self, augment):
+        X = np.random.default_rng(0).standard_normal((10, 2, 6, 6))
+        augmentation = build_augmentation(augment)
+        whole = augmentation(X, np.random.default_rng([3, 4]))
+        for rows in (slice(0, 2), slice(2, 6), slice(6, 10)):
+            part = augmentation(X[rows], ShareOfDraws([3, 4], 10, rows))
+            np.testing.assert_array_equal(part, whole[rows])
+
+
+def test_flat_buffer_holds_weighted_rows_and_adds_them_up():
+    buffer = FlatBuffer({"W": (2, 3), "b": (3,), "loss": ()}, np.float32, rows=3)
+    values = [{"W": np.full((2, 3), k), "b": np.arange(3.0), "loss": float(k)} for k in (1, 2, 4)]
+    for row, value in enumerate(values):
+        buffer.put(row, value, 0.5)
+    assert np.shares_memory(buffer.views[1]["b"], buffer.data)
+    total = buffer.add_up(2)
+    np.testing.assert_array_equal(total["W"], np.full((2, 3), 1.5, np.float32))
+    np.testing.assert_array_equal(total["b"], [0, 1, 2])
+    assert total["loss"] == 1.5
+    np.testing.assert_array_equal(buffer.data[0], [1.5] * 6 + [0, 1, 2, 1.5])
+
+
+@pytest.mark.parametrize(
+    ("affinities", "own", "limit", "want"),
+    [
+        ([{0, 1, 2, 3}] * 2, 0, 4, 2),
+        ([{0, 1}] * 4, 3, 2, 1),
+        ([{0}, {1}], 0, 1, 1),
+        ([{0, 1}, {2, 3}], 1, 2, 2),
+        ([{*range(16)}] * 3, 0, 16, 5),
+        ([{*range(16)}] * 2, 0, 4, 2),
+    ],
+    ids=["shared", "more ranks than cores", "bound", "bound to two", "odd", "quota"],
+)
+def test_cores_are_shared(affinities, own, limit, want):
+    assert fair_share(affinities, own, limit) == want
+
+
+class TestStartChecks:
+    class Ranks(SerialComm):
+        def __init__(self, *facts):
+            self.facts = facts
+
+        def allgather(self, value):
+            return [value, *self.facts]
+
+    def test_equal_facts_pass(self):
+        refuse_different("f", self.Ranks({"a": 1}, {"a": 1}), {"a": 1})
+
+    def test_what_differs_or_is_missing_is_named(self):
+        with pytest.raises(OutOfStepError, match=r"f: rank 2 is out of step with rank 0: a is 3 there, 1 on"):
+            refuse_different("f", self.Ranks({"a": 1}, {"a": 3}), {"a": 1})
+        with pytest.raises(OutOfStepError, match="b is 'missing' there, 2 on rank 0"):
+            refuse_different("f", self.Ranks({"a": 1}), {"a": 1, "b": 2})
+
+    def test_checksums_see_any_label_and_some_of_many_images(self):
+        y, X = np.zeros(5000, np.int64), np.zeros((5000, 1, 2, 2), np.float32)
+        facts = data_facts({"X": X, "y": y})
+        y[4321] = 1
+        assert data_facts({"X": X, "y": y})["y's checksum"] != facts["y's checksum"]
+        X += 1
+        assert data_facts({"X": X, "y": y})["X's checksum"] != facts["X's checksum"]
+        assert data_facts({"X": X[:, :, ::-1], "y": y[::2]})["y's shape"] == (2500,)
+
+
+class TestStreams:
+    @pytest.mark.parametrize("stream", [np.random, np.random.RandomState(3), np.random.default_rng(3)])
+    def test_the_next_number_is_not_taken(self, stream):
+        draw = stream.integers if isinstance(stream, np.random.Generator) else stream.randint
+        assert next_number(stream) == next_number(stream) == draw(2**31)
+
+    @pytest.mark.parametrize("rng", [None, np.random.RandomState(3), np.random.default_rng(3)])
+    def test_a_model_draws_from_a_stream_of_its_own(self, rng):
+        model = LinearModel(2, 2)
+        model.rng = rng
+        before = np.random.get_state(legacy=False)
+        draws = []
+        for seed in ([1, 0], [1, 1], [1, 0]):
+            with own_stream(model, seed):
+                draws.append((np.random.rand(), model.rng.random()))
+                kind = np.random.RandomState if rng is None else type(rng)
+                assert type(model.rng) is kind
+        assert draws[0] == draws[2] != draws[1]
+        assert model.rng is rng
+        assert_same_bits(np.random.get_state(legacy=False), before)
+
+
+class TestMicroBatches:
+    def test_they_are_the_whole_minibatch_to_rounding(self):
+        runs = []
+        for micro_batches in (None, 1, 3, 100):
+            model = FullyConnectedNet((8,), input_dim=36, num_classes=4, reg=0.1, dtype=np.float64, seed=0)
+            solver = quiet_solver(model, digits_like(61), seed=1, micro_batches=micro_batches, augment="flip")
+            solver.train()
+            runs.append((solver.loss_history, model.params["W1"], solver.val_acc_history))
+        for losses, weights, accuracies in runs[1:]:
+            np.testing.assert_allclose(losses, runs[0][0], rtol=1e-12)
+            np.testing.assert_allclose(weights, runs[0][1], rtol=1e-12, atol=1e-14)
+            assert accuracies == runs[0][2]
+
+    def test_running_statistics_are_the_mean_of_the_parts(self):
+        """A norm of the images themselves: the mean of equal parts' means is the mean of all."""
+        data = digits_like(40)
+        model = ConvNet(["batchnorm"], (1, 6, 6), 4, dtype=np.float64, seed=0)
+        settings = {"batch_size": 40, "num_epochs": 1, "sampling": "epoch", "seed": 0}
+        quiet_solver(model, data, micro_batches=4, **settings).train()
+        order = np.random.RandomState(0)
+        order.permutation(40)
+        X = data["X_train"].astype(np.float64)
+        np.testing.assert_allclose(model.bn_params[0]["running_mean"], 0.1 * X.mean(), rtol=1e-12)
+        assert model.bn_params[0]["running_var"][0] < 0.1 * X.var()
+
+    def test_a_resumed_run_keeps_them(self, tmp_path):
+        def build():
+            return ConvNet([{"conv": 2}, "batchnorm", "relu", {"dropout": 0.5}], (1, 6, 6), 4)
+
+        settings = {"seed": 1, "num_epochs": 3, "micro_batches": 3}
+        np.random.seed(0)
+        whole = quiet_solver(build(), digits_like(), checkpoint_name=tmp_path / "run", **settings)
+        whole.train()
+        resumed = Solver.resume(tmp_path / "run_epoch_1.npz", build(), digits_like())
+        resumed.train()
+        assert resumed.micro_batches == 3
+        assert_same_bits(resumed.last_params, whole.last_params)
+
+
+class TestSynchronizedNorm:
+    SPEC = (
+        {"conv": 4},
+        "batchnorm",
+        "relu",
+        {"max_pool": 2},
+        {"residual": [{"conv": 6, "stride": 2}, "batchnorm", "relu", {"conv": 6}, "batchnorm"]},
+        "relu",
+        {"affine": 5},
+        {"batchnorm": None, "scale": False},
+        "relu",
+    )
+
+    def test_alone_it_is_the_models_own(self, rng):
+        X, y = rng.standard_normal((6, 1, 8, 8)), rng.integers(4, size=6)
+        nets = [ConvNet(list(self.SPEC), (1, 8, 8), 4, dtype=np.float64, seed=0, reg=0.1) for _ in range(2)]
+        loss, grads = nets[0].loss(X, y)
+        with synchronized(nets[1], SerialComm()):
+            got_loss, got = nets[1].loss(X, y)
+            scores = nets[1].loss(X)
+        assert got_loss == pytest.approx(loss, rel=1e-13)
+        assert got.keys() == grads.keys()
+        for name, value in grads.items():
+            np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
+        np.testing.assert_allclose(scores, nets[0].loss(X), rtol=1e-12)
+        assert_same_bits(nets[1].loss(X, y)[1].keys(), nets[0].loss(X, y)[1].keys())  # put back
+
+    def test_other_models_are_refused(self):
+        model = FullyConnectedNet((8,), input_dim=36, num_classes=4, use_batchnorm=True)
+        with pytest.raises(ValueError, match=r"needs a ConvNet; the batch norms of a FullyConnectedNet are"):
+            quiet_solver(model, digits_like(), batchnorm_statistics="global")
+
+    def test_micro_batches_have_statistics_of_their_own(self):
+        with pytest.raises(ValueError, match="micro_batches and batchnorm_statistics='global' exclude"):
+            quiet_solver(LinearModel(36, 4), digits_like(), batchnorm_statistics="global", micro_batches=2)
+
+
+def test_what_a_communicator_is():
+    with pytest.raises(TypeError, match="comm must be None, an mpi4py communicator, SerialComm or MPIComm"):
+        quiet_solver(LinearModel(36, 4), digits_like(), comm=3)
+    solver = quiet_solver(LinearModel(36, 4), digits_like(), comm=SerialComm())
+    assert (solver.comm.rank, solver.comm.size) == (0, 1)
+
+
+def test_without_mpi4py_the_extra_is_named():
+    code = (
+        "import sys; sys.modules['mpi4py'] = None; from cnnlib.cli.main import main; "
+        "sys.exit(main(['train', '--distributed']))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert result.returncode == 2
+    assert "cnnlib.distributed needs mpi4py and an MPI library: pip install 'cnnlib[mpi]'" in result.stderr
