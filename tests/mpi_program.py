@@ -306,6 +306,7 @@ def raw(comm, folder):
         solver = Solver(dense(), digits_like(61), batch_size=16, num_epochs=1, comm=mpi_comm, verbose=False)
         solver.train()
         say(comm, folder, f"rank {comm.rank}: {solver.comm.size} ranks")
+        assert Solver(dense(), digits_like(61), comm=mpi_comm, verbose=False).comm is solver.comm
 
 
 def too_many(comm, folder):

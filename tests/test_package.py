@@ -48,6 +48,12 @@ def test_each_extra_brings_its_package(extra, package):
     assert extra in everything
 
 
+def test_the_extra_for_mpi_is_asked_for_by_name():
+    """mpi4py needs an MPI library, which "all" could not bring."""
+    (line,) = [line for line in importlib.metadata.requires("cnnlib") if line.startswith("mpi4py")]
+    assert re.search("extra == ['\"]mpi['\"]", line)
+
+
 def test_version_is_the_same_everywhere():
     assert cnnlib.__version__ == _core.__version__ == importlib.metadata.version("cnnlib")
 

@@ -6,8 +6,10 @@ Every method is collective: all ranks call it, in the same order.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +22,7 @@ from cnnlib.distributed.threads import affinity, share_cores
 
 __all__ = ["MPIComm", "SerialComm", "as_communicator", "world"]
 
+_keyval = None  # under which a communicator of mpi4py remembers its wrapper
 _LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")  # set by Open MPI, by MPICH and its kin
 
 
@@ -134,7 +137,9 @@ class MPIComm:
         sys.stdout.flush()
         sys.stderr.flush()
         time.sleep(0.2)  # until mpiexec has passed on what was printed
-        if self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
+        faulthandler.dump_traceback_later(10, exit=True, file=sys.__stderr__)  # should MPI_Abort not return
+        own_thread = threading.current_thread() is threading.main_thread()
+        if own_thread or self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
             self._comm.Abort(1)
         end_process(1)
 
@@ -154,11 +159,23 @@ def as_communicator(name: str, value: Any) -> SerialComm | MPIComm:
     if isinstance(value, (SerialComm, MPIComm)):
         return value
     if type(value).__module__.partition(".")[0] == "mpi4py":
-        return MPIComm(value)
+        return _wrapped(value)
     raise TypeError(
         f"Solver: {name} must be None, an mpi4py communicator, SerialComm or MPIComm of cnnlib.distributed, "
         f"got {value!r}"
     )
+
+
+def _wrapped(comm):
+    """The MPIComm of an mpi4py communicator, the same for every Solver that is given it."""
+    global _keyval
+    if _keyval is None:
+        _keyval = type(comm).Create_keyval()
+    wrapper = comm.Get_attr(_keyval)
+    if wrapper is None:
+        wrapper = MPIComm(comm)
+        comm.Set_attr(_keyval, wrapper)
+    return wrapper
 
 
 def world(timeout: float = 600.0, threads: int | None = None) -> MPIComm:
