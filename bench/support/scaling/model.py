@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Line:
@@ -31,6 +33,22 @@ class Line:
         if fixed < 0:
             return cls(0.0, b1 / bb)
         return cls(a1 / aa, 0.0) if slope < 0 else cls(fixed, slope)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Seconds of a step of so many samples, interpolated between those that were measured."""
+
+    samples: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+    def __call__(self, samples):
+        return float(np.interp(samples, self.samples, self.seconds))
+
+    @classmethod
+    def of(cls, rows):
+        samples, seconds, _ = zip(*sorted(rows), strict=True)
+        return cls(samples, seconds)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import statistics
 import sys
 import time
 
-import cnnlib
 import numpy as np
 from cnnlib.convnet import ConvNet
 from cnnlib.distributed import MPIComm, SerialComm
@@ -35,42 +34,47 @@ class TimedComm(MPIComm):
         self.sums.append((time.perf_counter() - started, array.nbytes))
 
 
-def train(network, batch, steps, comm):
-    """Seconds of each of so many steps, behind a few that do not count."""
-    rng = np.random.default_rng(0)
-    X = rng.standard_normal((batch * (steps + 3), *SHAPE), dtype=np.float32)
-    data = {
-        "X_train": X,
-        "y_train": rng.integers(CLASSES, size=len(X)),
-        "X_val": X[:1],
-        "y_val": np.zeros(1, int),
-    }
-    solver = TimedSolver(
-        ConvNet(network, SHAPE, CLASSES, seed=0),
-        data,
-        update_rule="sgd_nesterov_momentum",
-        optim_config={"learning_rate": 1e-3},
-        batch_size=batch,
-        num_epochs=1,
-        num_train_samples=1,
-        verbose=False,
-        seed=0,
-        comm=comm,
-    )
-    solver.steps = []
-    solver.train()
-    return solver.steps[3:]
+class Training:
+    """A training that goes on epoch by epoch; the first does not count.
 
+    Attributes
+    ----------
+    times : list of float
+        Seconds of the steps so far.
+    """
 
-def compute(network, batches, seconds):
-    """(batch, median, spread) of the steps of a process by itself, one batch size after the other."""
-    rows = []
-    for batch in batches:
-        (once,) = train(network, batch, 1, SerialComm())
-        times = train(network, batch, max(5, min(200, int(seconds / once))), SerialComm())
-        middle = statistics.median(times)
-        rows.append((batch, middle, 1.4826 * statistics.median(abs(t - middle) for t in times)))
-    return rows
+    def __init__(self, network, batch, steps, comm):
+        rng = np.random.default_rng(0)
+        X = rng.standard_normal((batch * steps, *SHAPE), dtype=np.float32)
+        y = rng.integers(CLASSES, size=len(X))
+        self.batch = batch
+        self.solver = TimedSolver(
+            ConvNet(network, SHAPE, CLASSES, seed=0),
+            {"X_train": X, "y_train": y, "X_val": X[:1], "y_val": y[:1]},
+            update_rule="sgd_nesterov_momentum",
+            optim_config={"learning_rate": 1e-3},
+            batch_size=batch,
+            num_epochs=0,
+            num_train_samples=1,
+            verbose=False,
+            seed=0,
+            comm=comm,
+        )
+        self.solver.steps = []
+        self.go_on()
+        self.times = self.solver.steps = []
+
+    def go_on(self):
+        """Another epoch."""
+        self.solver.num_epochs += 1
+        self.solver.train()
+
+    def median(self):
+        return statistics.median(self.times)
+
+    def spread(self):
+        """The standard deviation of the times, from their median deviation: stray ones do not count."""
+        return 1.4826 * statistics.median(abs(seconds - self.median()) for seconds in self.times)
 
 
 def allreduce(comm, repeats=60):
@@ -89,21 +93,26 @@ def allreduce(comm, repeats=60):
 
 
 def main(options):
-    """Measure in one process, or as one rank of several."""
+    """Measure in one process, or as one rank of several; in rounds, so that all meet the same conditions."""
     from mpi4py import MPI
 
-    cnnlib.set_num_threads(options["threads"])
     comm = TimedComm(MPI.COMM_WORLD, threads=options["threads"])
     comm.sums = []
-    result = {"compute": compute(options["network"], options["batches"], options["seconds"])}
-    if comm.size > 1:
-        result["allreduce"] = allreduce(comm)
-        comm.sums = []
-        times = train(options["network"], options["batch"], options["steps"], comm)
-        sums = comm.sums[-len(times) - 2 : -2]  # the last two are the accuracies'
-        result["step"] = statistics.median(times)
+    network, steps = options["network"], options["steps"]
+    alone = [Training(network, batch, steps, SerialComm()) for batch in options["batches"]]
+    together = [Training(network, options["batch"], steps, comm)] if comm.size > 1 else []
+    comm.sums = []
+    for _ in range(options["rounds"]):
+        for training in (*alone, *together):
+            comm.bcast(None)
+            training.go_on()
+    result = {"compute": [(training.batch, training.median(), training.spread()) for training in alone]}
+    if together:
+        sums = [(seconds, size) for seconds, size in comm.sums if size > 8]  # others are the accuracies'
+        result["step"] = together[0].median()
         result["in_allreduce"] = statistics.median(seconds for seconds, _ in sums)
         result["bytes"] = sums[0][1]
+        result["allreduce"] = allreduce(comm)
     if comm.rank == 0:
         print("RESULT " + json.dumps(result), flush=True)
 
