@@ -104,7 +104,7 @@ def compare(measured):
         ((_, compute, spread),) = result["compute"]
         predicted = compute + model.slowest(ranks, spread) + network(size)
         print(
-            f"{ranks:5d} {compute * 1e3:8.2f} {network.fixed * 1e6:5.0f} us {1 / network.slope / 1e9:5.2f} GB/s "
+            f"{ranks:5d} {compute * 1e3:8.2f} {network.fixed * 1e6:5.0f} us {1e-9 / network.slope:5.2f} GB/s "
             f"{size / 1e6:5.2f} MB {network(size) * 1e3:10.2f} {result['in_allreduce'] * 1e3:6.2f} "
             f"{predicted * 1e3:10.2f} {step * 1e3:9.2f} {predicted / step - 1:+6.0%} {one / step:9.2f}"
         )
