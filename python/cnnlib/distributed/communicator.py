@@ -83,13 +83,14 @@ class MPIComm:
             raise ValueError("MPIComm: timeout must be above 0")
         self._mpi, self._comm = MPI, comm
         self.rank, self.size = comm.rank, comm.size
-        self._waiting = contextlib.nullcontext
+        self._waiting: Callable[[str], contextlib.AbstractContextManager] = contextlib.nullcontext
         if MPI.COMM_WORLD.size == 1:
             _refuse_strangers()
         if self.size > 1:
             abort_on_uncaught(self)
             self._waiting = Watchdog(self, timeout).waiting
-            share_cores(*self._affinities(), threads)
+            affinities, own = self._affinities()
+            share_cores(affinities, own, threads)
         elif threads is not None:
             share_cores([affinity()], 0, threads)
 
@@ -117,15 +118,16 @@ class MPIComm:
 
     def from_root(self, function: Callable[[], Any]) -> Any:
         """What ``function()`` returns, or raises, on rank 0; the others do not call it."""
-        outcome = None
+        value: Any = None
+        fault: Exception | None = None
         if self.rank == 0:
             try:
-                outcome = function(), None
+                value = function()
             except Exception as error:
-                outcome = None, error
-        value, error = self.bcast(outcome)
-        if error is not None:
-            raise on_all_ranks(error)
+                fault = error
+        value, fault = self.bcast((value, fault))
+        if fault is not None:
+            raise on_all_ranks(fault)
         return value
 
     def guard(self, report=None) -> contextlib.AbstractContextManager:
@@ -137,7 +139,7 @@ class MPIComm:
         sys.stdout.flush()
         sys.stderr.flush()
         time.sleep(0.2)  # until mpiexec has passed on what was printed
-        faulthandler.dump_traceback_later(10, exit=True, file=sys.__stderr__)  # should MPI_Abort not return
+        faulthandler.dump_traceback_later(10, exit=True, file=2)  # should MPI_Abort not return
         own_thread = threading.current_thread() is threading.main_thread()
         if own_thread or self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
             self._comm.Abort(1)

@@ -50,7 +50,7 @@ def version_facts() -> dict[str, str]:
 
 def model_facts(model: Any) -> dict[str, Any]:
     """The model's class, its parameters' shapes and dtypes, and settings that the library's models have."""
-    facts = {"the model": type(model).__qualname__}
+    facts: dict[str, Any] = {"the model": type(model).__qualname__}
     facts |= {
         f"model.params[{name!r}]": (value.shape, str(value.dtype)) for name, value in model.params.items()
     }
