@@ -228,8 +228,8 @@ Worth less than {little_network:.0f} % on every network and {little_cell:.0f} % 
 
 ## What the convolutions of a training step lose without each method
 
-Steps of 100 images (`--steps`): the time of all convolutions of the step, forward, dx and dw, if 'auto' took the
-next cheapest wherever it takes the method now; a first layer has no dx.
+Steps of 100 images (`--steps`): the time of all convolutions of the step, forward, dx and dw, if 'auto' took
+the next cheapest wherever it takes the method now; a first layer has no dx.
 
 {steps}
 

@@ -13,6 +13,7 @@
 #include "kernels/conv/direct/block_input.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/direct/position_tile.hpp"
+#include "machine.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -167,7 +168,8 @@ class FilterLanes {
 
  private:
   void choose_blocks() {
-    constexpr Index staged_bytes = 512 << 10, most_positions = 1024;
+    constexpr Index most_positions = 1024;
+    const Index staged_bytes = l2_for_blocks() / 2;
     // Beside weights of one tap there has to be room for the lines of x, which no other tap shares.
     const Index weight_bytes = (taps == 1 ? 16 : 32) << 10;
     threads = threads_for(p.work());
@@ -193,9 +195,14 @@ class FilterLanes {
     row_blocks = ceil_div(p.OH, rows);
     col_blocks = ceil_div(p.OW, cols);
     vectors = ceil_div(p.F, lanes);
-    panel_vectors = std::min(vectors, vectors_beside(widest_tile(p.OW, cols)));
+    const auto panel_for = [&](Index columns) {
+      return std::min(vectors, vectors_beside(widest_tile(p.OW, columns)));
+    };
+    panel_vectors = panel_for(cols);
     filter_parts = std::min(Panels(vectors, panel_vectors).count, ceil_div(wanted, count()));
-    const Index products = weight_bytes / (panel_vectors * lanes * Index(sizeof(T)));
+    // At the end of a chunk of channels sums are rounded: it follows from the shape, not from the blocks.
+    const Index products =
+        weight_bytes / (panel_for(even_part(p.OW, most_positions)) * lanes * Index(sizeof(T)));
     channels = even_part(p.C, std::clamp<Index>(products / taps, 1, p.C));
     chunks = ceil_div(p.C, channels);
   }

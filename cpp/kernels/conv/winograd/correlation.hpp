@@ -5,6 +5,7 @@
 #include "kernels/conv/winograd/tiles.hpp"
 #include "kernels/gemm/broadcast_tile.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
+#include "machine.hpp"
 #include "parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -222,9 +223,9 @@ class WinogradCorrelation {
  private:
   // Tiles whose transforms stay in the second-level cache.
   Index block_of_tiles() const {
-    constexpr Index cache_bytes = 1 << 20;
-    Index tiles = cache_bytes / (sizes.tile.points() * (sizes.channels + sizes.width) * Index(sizeof(T))) /
-                  max_rows * max_rows;
+    Index tiles = l2_for_blocks() /
+                  (sizes.tile.points() * (sizes.channels + sizes.width) * Index(sizeof(T))) / max_rows *
+                  max_rows;
     tiles = std::clamp<Index>(tiles, max_rows, most_tiles);
     if (sizes.threads > 1)
       while (tiles > max_rows && ceil_div(sizes.grid.count, tiles) < 2 * sizes.threads) tiles -= max_rows;
@@ -266,7 +267,7 @@ class WinogradCorrelation {
 
   // Blocks of channels whose filters pass over all tiles at a time, where one block has all of these.
   Index chunk_of_channels() const {
-    constexpr Index cache_bytes = 512 << 10;  // for filters
+    const Index cache_bytes = l2_for_blocks() / 2;  // for filters
     if (block < sizes.grid.count) return sizes.channel_blocks;
     const Index part = sizes.channel_blocks_of_sum();
     const Index bytes = sizes.tile.filters() * lanes * sizes.width * Index(sizeof(T));
