@@ -29,6 +29,9 @@ struct SixteenRegisters {
   static constexpr int dot_block = 3;
   // Rows of a depthwise stencil: 4 sums, the 9 weights of a 3x3 kernel and its input.
   static constexpr int stencil_rows = 4;
+  // Weights of a 1x1 kernel's panel, beside which the lines of x, which no other tap shares, need room in the
+  // first level: a quarter of 32 KB. It cuts sums, so that it may not follow from the processor at hand.
+  static constexpr int pointwise_panel_bytes = 8 << 10;
   // Whether Winograd's F(5x5, 3x3) is worth the size of its code.
   static constexpr bool large_winograd_tile = false;
 };

@@ -170,8 +170,7 @@ class FilterLanes {
   void choose_blocks() {
     constexpr Index most_positions = 1024;
     const Index staged_bytes = l2_for_blocks() / 2;
-    // Beside weights of one tap there has to be room for the lines of x, which no other tap shares.
-    const Index weight_bytes = (taps == 1 ? 16 : 32) << 10;
+    const Index weight_bytes = taps == 1 ? InstructionSet::pointwise_panel_bytes : 32 << 10;
     threads = threads_for(p.work());
     Index cols = even_part(p.OW, most_positions), rows = 1;
     const auto fits = [&](Index r, Index c) {
