@@ -29,6 +29,8 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bind<double>(m);
   bind_conv_algorithm(m);
   bind_ready_conv(m);
+  bind_prepared_conv<float>(m, "PreparedConvFloat");
+  bind_prepared_conv<double>(m, "PreparedConvDouble");
   m.def("active_isa", [] { return std::string(active_isa().name); });
   m.def("available_isas", &available_isas);
   m.def("use_isa", &use_isa, py::arg("name"));

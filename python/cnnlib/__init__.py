@@ -23,6 +23,7 @@ _SUBMODULES = (
     "data",
     "fast_layers",
     "gradient_check",
+    "inference",
     "models",
     "naive",
     "optim",
@@ -38,6 +39,7 @@ __all__ = [
     "get_conv_algorithm",
     "get_num_threads",
     "layers",
+    "prepare_conv",  # noqa: F405
     "release_buffers",
     "set_conv_algorithm",
     "set_num_threads",
@@ -50,6 +52,8 @@ def __getattr__(name):
         return importlib.import_module(f"cnnlib.{name}")
     if name == "explain":
         return importlib.import_module("cnnlib._explain").explain
+    if name == "prepare_conv":
+        return importlib.import_module("cnnlib.inference").prepare_conv
     raise AttributeError(f"module 'cnnlib' has no attribute {name!r}")
 
 

@@ -30,8 +30,8 @@ inline constexpr CorrelationMethod<T> forward_methods[] = {
      &pack_pixel_lanes<T>, &run_pixel_lanes<T>},
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T, Pass::forward>, &describe_filter_lanes<T>,
      &pack_filter_lanes<T>, &run_filter_lanes<T>},
-    {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::forward>, &describe_gathered<T>, nullptr,
-     &run_gathered<T>},
+    {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::forward>, &describe_gathered<T>,
+     &pack_gathered<T>, &run_gathered<T>},
 };
 
 template <class T>
@@ -49,7 +49,7 @@ inline constexpr CorrelationMethod<T> input_gradient_methods[] = {
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T, Pass::input_gradient>, &describe_filter_lanes<T>,
      &pack_filter_lanes<T>, &run_filter_lanes<T>},
     {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::input_gradient>, &describe_gathered<T>,
-     nullptr, &run_gathered_input_gradient<T>},
+     &pack_gathered<T>, &run_gathered_input_gradient<T>},
     {Method::col2im, &fits_first_layer<T>, &cost_col2im<T>, &describe_col2im<T>, &pack_col2im<T>,
      &run_col2im<T>},
 };
@@ -155,11 +155,10 @@ ConvPlan plan_conv(const ConvShape& s, Pass pass) {
   return plan;
 }
 
-// The same with tile, blocks, threads and bytes.
+// A plan with tile, blocks, threads and bytes.
 template <class T>
-ConvPlan describe_conv(const ConvShape& s, Pass pass) {
-  ConvPlan plan = plan_conv<T>(s, pass);
-  with_methods<T>(pass, [&](const auto& methods) {
+ConvPlan describe_conv(ConvPlan plan) {
+  with_methods<T>(plan.pass, [&](const auto& methods) {
     for (const auto& m : methods)
       if (m.method == plan.method) m.describe(plan);
     return 0;

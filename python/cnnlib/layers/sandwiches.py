@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cnnlib._arrays import prepare, prepare_sandwich_backward, result
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, State, Wanted
+from cnnlib.inference.prepared_conv import PreparedConv
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.conv import _conv, _conv_backward
 from cnnlib.layers.conv_norm import _conv_bn_relu, _conv_bn_relu_backward
@@ -192,7 +193,7 @@ def affine_bn_relu_backward(
 
 
 def conv_relu_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param
+    x: ArrayLike, w: ArrayLike | PreparedConv, b: ArrayLike | None, conv_param: Param | None
 ) -> tuple[Array, Cache]:
     """
     `conv_forward`, then `relu_forward`.
@@ -200,7 +201,7 @@ def conv_relu_forward(
     Parameters
     ----------
     x : array, (N, C, H, W)
-    w : array, (F, C / groups, KH, KW)
+    w : array, (F, C / groups, KH, KW), or PreparedConv
     b : array, (F,), or None
     conv_param : dict
         As in `conv_forward`.
@@ -216,6 +217,9 @@ def conv_relu_forward(
     ValueError, TypeError
         As in `conv_forward`.
     """
+    if isinstance(w, PreparedConv):
+        out = w.forward("conv_relu_forward", x, b, conv_param, relu=True)
+        return out, (w.cache(x), out)
     return _forward("conv_relu_forward", _LAYER, _conv_relu, x, w, b, conv_param)
 
 

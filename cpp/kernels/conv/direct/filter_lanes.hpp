@@ -197,11 +197,11 @@ class FilterLanes {
     const auto panel_for = [&](Index columns) {
       return std::min(vectors, vectors_beside(widest_tile(p.OW, columns)));
     };
-    panel_vectors = panel_for(cols);
+    const Index usual_panel = panel_for(even_part(p.OW, most_positions));
+    panel_vectors = p.prepacked ? usual_panel : panel_for(cols);
     filter_parts = std::min(Panels(vectors, panel_vectors).count, ceil_div(wanted, count()));
     // At the end of a chunk of channels sums are rounded: it follows from the shape, not from the blocks.
-    const Index products =
-        weight_bytes / (panel_for(even_part(p.OW, most_positions)) * lanes * Index(sizeof(T)));
+    const Index products = weight_bytes / (usual_panel * lanes * Index(sizeof(T)));
     channels = even_part(p.C, std::clamp<Index>(products / taps, 1, p.C));
     chunks = ceil_div(p.C, channels);
   }
@@ -215,7 +215,7 @@ class FilterLanes {
     constexpr Index most_positions = 2048, most_input = (1 << 20) / sizeof(T);
     // A thread on its own may have others beside it that stage as much.
     const Index most_staged = (threads > 1 ? 8 << 20 : 3 << 20) / Index(sizeof(T));
-    return chunks > 1 && all_positions <= most_positions &&
+    return !p.prepacked && chunks > 1 && all_positions <= most_positions &&
            (input->size() == 0 || p.F * taps > p.N * p.H * p.W) &&
            p.N * p.groups * blocks * input->size() <= most_staged &&
            (all_positions * p.groups * p.C <= most_input || all_positions < p.F * taps ||

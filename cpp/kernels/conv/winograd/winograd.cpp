@@ -14,7 +14,7 @@ P* after(P* p, Index n) {
 
 // Group `group` of the forward pass, without its operands' beginnings but for what the caller gives.
 template <class T>
-TileProblem<T> forward_problem(const ConvShape& s, Index group, const ConvOperands<T>& o) {
+TileProblem<T> forward_problem(const ConvShape& s, Index group, bool prepacked, const ConvOperands<T>& o) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, f0 = group * shape.F, c0 = group * shape.C;
   return {{shape, after(o.in, c0 * s.H * s.W), s.C * s.H * s.W},
@@ -23,6 +23,7 @@ TileProblem<T> forward_problem(const ConvShape& s, Index group, const ConvOperan
           shape.C * taps,
           taps,
           false,
+          prepacked,
           o.epilogue.from(f0),
           after(o.out, f0 * s.OH * s.OW),
           s.F * s.OH * s.OW};
@@ -30,7 +31,8 @@ TileProblem<T> forward_problem(const ConvShape& s, Index group, const ConvOperan
 
 // dx is a correlation of dout with the flipped filters.
 template <class T>
-TileProblem<T> input_gradient_problem(const ConvShape& s, Index group, const ConvOperands<T>& o) {
+TileProblem<T> input_gradient_problem(const ConvShape& s, Index group, bool prepacked,
+                                      const ConvOperands<T>& o) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, f0 = group * shape.F, c0 = group * shape.C;
   return {{tile_shape<Pass::input_gradient>(s), after(o.in, f0 * s.OH * s.OW), s.F * s.OH * s.OW},
@@ -39,6 +41,7 @@ TileProblem<T> input_gradient_problem(const ConvShape& s, Index group, const Con
           taps,
           shape.C * taps,
           true,
+          prepacked,
           o.epilogue.from(c0),
           after(o.out, c0 * s.H * s.W),
           s.C * s.H * s.W};
@@ -50,7 +53,7 @@ void each_group(const ConvPlan& plan, const ConvOperands<T>& operands, const Bod
   const ConvShape& s = plan.shape;
   const auto groups = [&](const CorrelationTile<T>& tile, const auto& problem) {
     for (Index group = 0; group < s.groups; ++group)
-      body(WinogradCorrelation<T>(tile, problem(s, group, operands)));
+      body(WinogradCorrelation<T>(tile, problem(s, group, plan.prepacked, operands)));
   };
   if (plan.pass == Pass::forward)
     with_tile<Pass::forward>(
