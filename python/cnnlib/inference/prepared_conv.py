@@ -47,7 +47,7 @@ class PreparedConv:
             raise TypeError(f"prepare_conv: dtype must be float32 or float64, got {own}")
         self.w, self.b = _frozen(w, own), _frozen(b, own)
         self.conv_param = {} if conv_param is None else dict(conv_param)
-        # What is wrong with weights and parameters is found without images; whether an algorithm fits, is not.
+        # What is wrong with weights and parameters shows without images, but for an algorithm that does not fit.
         groups = self.conv_param.get("groups", 1)
         channels = self.w.shape[1] * groups if self.w.ndim == 4 and isinstance(groups, int) else 1
         none = np.empty((0, channels, *_LARGE), own)
