@@ -154,13 +154,14 @@ def _decode(source, path, size, channels, verbose):
         except (OSError, ValueError) as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=os.cpu_count(), thread_name_prefix="cnnlib-decode") as pool:
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="cnnlib-decode") as pool:
         if channels is None:
             channels = 1 if all(pool.map(is_grey, paths)) else 3
         with open(path, "xb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), channels, *size)}
             np.lib.format.write_array_header_1_0(file, header)
-            for image in _reported(_in_order(pool, decoded, paths), len(paths), verbose):
+            for image in _reported(_in_order(pool, decoded, paths, 4 * workers), len(paths), verbose):
                 if isinstance(image, Exception):
                     failures.append(str(image))
                 elif not failures:
@@ -173,12 +174,12 @@ def _decode(source, path, size, channels, verbose):
     return channels
 
 
-def _in_order(pool, function, items):
-    """``pool.map``, but only a few items ahead of whoever takes the results."""
+def _in_order(pool, function, items, ahead):
+    """``pool.map``, but only so many items ahead of whoever takes the results."""
     pending = deque()
     for item in items:
         pending.append(pool.submit(function, item))
-        if len(pending) > 64:
+        if len(pending) > ahead:
             yield pending.popleft().result()
     while pending:
         yield pending.popleft().result()

@@ -15,7 +15,7 @@ __all__ = ["PREPROCESSING", "Normalization"]
 _CHUNK_IMAGES, _CHUNK_VALUES = 1000, 2**22  # at a time: bounds the memory that wider copies take
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Normalization:
     """Per channel: subtract `mean`, divide by `std`.
 
@@ -41,17 +41,19 @@ class Normalization:
     1.0
     """
 
-    mean: float | Sequence[float]
-    std: float | Sequence[float]
-    white: float = 255.0
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    white: float
 
-    def __post_init__(self) -> None:
-        means, stds = _numbers("mean", self.mean), _numbers("std", self.std)
+    def __init__(
+        self, mean: float | Sequence[float], std: float | Sequence[float], white: float = 255.0
+    ) -> None:
+        means, stds = _numbers("mean", mean), _numbers("std", std)
         if min(stds) <= 0:
-            raise ValueError(f"Normalization: std must be above 0, got {self.std!r}")
+            raise ValueError(f"Normalization: std must be above 0, got {std!r}")
         if len(means) != len(stds):
             raise ValueError(f"Normalization: mean has {len(means)} channels, std {len(stds)}")
-        white = number("Normalization", "white", self.white, 0)
+        white = number("Normalization", "white", white, 0)
         for name, value in (("mean", means), ("std", stds), ("white", white)):
             object.__setattr__(self, name, value)
 
