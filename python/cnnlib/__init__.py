@@ -30,11 +30,12 @@ _SUBMODULES = (
     "schedules",
     "solver",
 )
+_LATER = {"explain": "_explain", "load_model": "saved_model", "save_model": "saved_model"}
 
 __all__ = [
     *layers.__all__,
     *_SUBMODULES,
-    "explain",  # noqa: F405  (by __getattr__)
+    *_LATER,
     "get_conv_algorithm",
     "get_num_threads",
     "layers",
@@ -48,8 +49,8 @@ __all__ = [
 def __getattr__(name):
     if name in _SUBMODULES:
         return importlib.import_module(f"cnnlib.{name}")
-    if name == "explain":
-        return importlib.import_module("cnnlib._explain").explain
+    if name in _LATER:
+        return getattr(importlib.import_module(f"cnnlib.{_LATER[name]}"), name)
     raise AttributeError(f"module 'cnnlib' has no attribute {name!r}")
 
 
