@@ -89,10 +89,14 @@ class TestContent:
         assert np.stack([grey] * 3).tobytes() in by_content(data)
         assert data["X_train"].shape[1] == 3
 
-    def test_colours_can_be_chosen(self, root):
-        write_folder(root, {"a": 10, "b": 10}, mode="RGB")
-        assert load(root, channels=1)["X_train"].shape[1] == 1
-        assert load(root, channels=3)["X_train"].shape[1] == 3
+    @pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+    def test_colours_can_be_chosen(self, root, mode, channels):
+        """Whatever has been cached before."""
+        write_folder(root, {"a": 10, "b": 10}, mode=mode)
+        for chosen in (1, 3):
+            assert load(root, channels=chosen)["X_train"].shape[1] == chosen
+        assert load(root)["X_train"].shape[1] == channels
+        assert len(caches(root)) == 2
 
     def test_sixteen_bits_and_transparency(self, root):
         for name, image in (

@@ -31,7 +31,7 @@ _BUILDING = ".building-"
 _REPORT_SECONDS = 10
 _STALE_SECONDS = 24 * 3600  # a folder that a killed process left
 _NAMED = 10  # unreadable files in a message
-_COLOURS = {1: "grey", 3: "rgb", None: "auto"}
+_COLOURS = {1: "grey", 3: "rgb"}
 
 
 @dataclass(frozen=True)
@@ -54,27 +54,42 @@ class Source:
 
 
 def cached_images(source: Source, height: int, width: int, channels: int | None, verbose: bool) -> np.memmap:
-    """The images (N, C, height, width), uint8, in the source's order: mapped, after decoding if need be."""
+    """The images (N, C, height, width), uint8, in the source's order: mapped, after decoding if need be.
+
+    `channels` None: 1 if all files are grey, else 3.
+    """
     stamps = source.stamps()
-    prefix = f"{height}x{width}-{_COLOURS[channels]}-{source.seed}-"
     fingerprint = hashlib.sha256(json.dumps([_VERSION, source.classes, stamps]).encode()).hexdigest()
-    folder = _cache_root(source.root) / (prefix + fingerprint[:16])
-    shape = (len(stamps), channels, height, width)
-    images = _opened(folder, fingerprint, shape)
-    if images is not None:
-        return images
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = folder.with_name(_BUILDING + secrets.token_hex(4))
+    root = _cache_root(source.root)
+    wanted = [
+        _Cache(
+            root,
+            f"{height}x{width}-{_COLOURS[C]}-{source.seed}-",
+            fingerprint,
+            (len(stamps), C, height, width),
+            None if channels else C == 1,
+        )
+        for C in ([channels] if channels else (3, 1))
+    ]
+    for cache in wanted:
+        images = cache.opened()
+        if images is not None:
+            return images
+
+    root.mkdir(parents=True, exist_ok=True)
+    building = root / (_BUILDING + secrets.token_hex(4))
     building.mkdir()
     try:
-        channels = _decode(source, building / "images.npy", (height, width), channels, verbose)
+        grey = _decode(source, building / "images.npy", (height, width), channels, verbose)
         if source.stamps() != stamps:
             raise ValueError(f"the files in {source.root} changed while they were read; try again")
+        cache = next(cache for cache in wanted if cache.grey in (None, grey))
         index = {
             "format": _FORMAT,
             "version": _VERSION,
             "fingerprint": fingerprint,
-            "shape": [len(stamps), channels, height, width],
+            "shape": cache.shape,
+            "grey files": grey,
             "classes": source.classes,
             "labels": source.labels.tolist(),
             "files": stamps,
@@ -84,14 +99,43 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
             file.flush()
             os.fsync(file.fileno())
         sync_folder(building)
-        _put_in_place(building, folder, fingerprint, shape)
+        _put_in_place(building, cache)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    _remove_superseded(folder, prefix)
-    images = _opened(folder, fingerprint, shape)
+    _remove_superseded(cache)
+    images = cache.opened()
     if images is None:
-        raise OSError(f"{folder} was removed or damaged while it was read")
+        raise OSError(f"{cache.folder} was removed or damaged while it was read")
     return images
+
+
+@dataclass(frozen=True)
+class _Cache:
+    """A cache that is sought: the beginning of its name, what its array is, whether the files must be grey."""
+
+    root: Path
+    prefix: str
+    fingerprint: str
+    shape: tuple[int, int, int, int]
+    grey: bool | None
+
+    @property
+    def folder(self):
+        return self.root / (self.prefix + self.fingerprint[:16])
+
+    def opened(self):
+        """The array; None if there is none, or if it is not whole or not the one that is sought."""
+        try:
+            index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+            images = np.load(self.folder / "images.npy", mmap_mode="r", allow_pickle=False)
+            size = (self.folder / "images.npy").stat().st_size
+            known = [index[name] for name in ("format", "version", "fingerprint", "grey files")]
+        except (EOFError, KeyError, OSError, RecursionError, TypeError, ValueError):
+            return None
+        if known[:3] != [_FORMAT, _VERSION, self.fingerprint] or self.grey not in (None, known[3]):
+            return None
+        fits = isinstance(images, np.memmap) and images.dtype == np.uint8 and images.flags.c_contiguous
+        return images if fits and images.shape == self.shape and images.offset + images.size == size else None
 
 
 def _cache_root(root):
@@ -103,48 +147,30 @@ def _cache_root(root):
     return Path(elsewhere) / f"{root.name}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
 
 
-def _opened(folder, fingerprint, shape):
-    """The array of a cache; None if there is none, or if it is not whole or not the one that is sought."""
-    try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        images = np.load(folder / "images.npy", mmap_mode="r", allow_pickle=False)
-        known = (index["format"], index["version"], index["fingerprint"])
-        wanted = [n if m is None else m for m, n in zip(shape, index["shape"], strict=True)]
-    except (EOFError, KeyError, OSError, RecursionError, TypeError, ValueError):
-        return None
-    if known != (_FORMAT, _VERSION, fingerprint) or not isinstance(images, np.memmap):
-        return None
-    if images.dtype != np.uint8 or not images.flags.c_contiguous or list(images.shape) != wanted:
-        return None
-    # A file that a full disk or a copy cut short has no such size.
-    whole = images.offset + images.size == (folder / "images.npy").stat().st_size
-    return images if whole and images.shape[1] in (1, 3) else None
-
-
-def _put_in_place(building, folder, fingerprint, shape):
+def _put_in_place(building, cache):
     """Give the finished cache its name, unless another process was first; a damaged one has to go."""
     try:
-        os.rename(building, folder)
+        os.rename(building, cache.folder)
     except OSError:
-        if _opened(folder, fingerprint, shape) is not None:
+        if cache.opened() is not None:
             return
-        shutil.rmtree(folder, ignore_errors=True)
-        os.rename(building, folder)
-    sync_folder(folder.parent)
+        shutil.rmtree(cache.folder, ignore_errors=True)
+        os.rename(building, cache.folder)
+    sync_folder(cache.root)
 
 
-def _remove_superseded(folder, prefix):
+def _remove_superseded(cache):
     """Remove caches of files as they were before, and what killed processes left. (Maps stay readable.)"""
     with contextlib.suppress(OSError):
-        for other in folder.parent.iterdir():
-            superseded = other.name.startswith(prefix) and other != folder
+        for other in cache.root.iterdir():
+            superseded = other.name.startswith(cache.prefix) and other != cache.folder
             stale = other.name.startswith(_BUILDING) and time.time() - other.stat().st_mtime > _STALE_SECONDS
             if superseded or stale:
                 shutil.rmtree(other, ignore_errors=True)
 
 
 def _decode(source, path, size, channels, verbose):
-    """Write the images to the array file `path`, one after the other; returns the number of channels."""
+    """Write the images to the array file `path`, one after the other; returns whether all files are grey."""
     paths = [source.root / file for file in source.files]
     failures = []
 
@@ -156,8 +182,8 @@ def _decode(source, path, size, channels, verbose):
 
     workers = os.cpu_count() or 1
     with ThreadPoolExecutor(workers, thread_name_prefix="cnnlib-decode") as pool:
-        if channels is None:
-            channels = 1 if all(pool.map(is_grey, paths)) else 3
+        grey = all(pool.map(is_grey, paths))
+        channels = channels or (1 if grey else 3)
         with open(path, "xb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), channels, *size)}
             np.lib.format.write_array_header_1_0(file, header)
@@ -171,7 +197,7 @@ def _decode(source, path, size, channels, verbose):
     if failures:
         more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
         raise ValueError("; ".join(failures[:_NAMED]) + more)
-    return channels
+    return grey
 
 
 def _in_order(pool, function, items, ahead):
