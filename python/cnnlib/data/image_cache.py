@@ -111,7 +111,7 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
 
 @dataclass(frozen=True)
 class _Cache:
-    """A cache that is sought: the beginning of its name, what its array is, whether the files must be grey."""
+    """A cache that is sought: how its name begins, what its array is, whether the files must be grey."""
 
     root: Path
     prefix: str
