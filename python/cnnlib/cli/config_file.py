@@ -41,7 +41,7 @@ def arguments_in(path, known):
         elif value is False:
             arguments += [f"--no-{name.replace('_', '-')}"] if name in _NEGATABLE else []
         else:
-            arguments.append(f"{flag(name)}={plain(value)}")
+            arguments.append(f"{flag(name)}={plain(name, value)}")
     return arguments
 
 
@@ -56,7 +56,7 @@ def write_config_file(path, settings):
         elif isinstance(value, (int, float)):
             text = repr(value)
         else:
-            text = json.dumps(plain(value), ensure_ascii=False).replace("\x7f", "\\u007f")
+            text = json.dumps(plain(name, value), ensure_ascii=False).replace("\x7f", "\\u007f")
         lines.append(f"{name.replace('_', '-')} = {text}\n")
     with open(path, "w", encoding="utf-8") as file:
         file.write("# options of cnnlib train\n" + "".join(lines))

@@ -25,7 +25,7 @@ _TAGS = {
     "val_loss": "loss/validation",
     "train_accuracy": "accuracy/training",
     "val_accuracy": "accuracy/validation",
-    "learning_rate": "learning rate",
+    "learning_rate": "learning_rate",
 }
 
 

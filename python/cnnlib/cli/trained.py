@@ -61,7 +61,8 @@ class Trained:
 
 def open_trained(path, which="best"):
     """The model in a run's folder, in a checkpoint there, or in a file of :func:`cnnlib.save_model`."""
-    if Path(path).is_file() and is_saved_model(path):
+    file = Path(path)
+    if file.is_file() and (is_saved_model(file) or not file.with_name("config.json").exists()):
         return _saved(path, which)
     return _of_run(path, which)
 

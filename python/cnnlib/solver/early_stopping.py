@@ -48,7 +48,9 @@ def build_early_stopping(value: Any) -> EarlyStopping | None:
         return value
     if not isinstance(value, Mapping):
         return EarlyStopping(positive_int("Solver", "early_stopping", value))
-    check_keys("Solver", "early_stopping", value, ("patience", "monitor", "min_delta"), ("patience",))
+    check_keys("Solver", "early_stopping", value, ("patience", "monitor", "min_delta"))
+    if "patience" not in value:
+        raise ValueError("Solver: early_stopping lacks 'patience'")
     return EarlyStopping(**value)
 
 
