@@ -32,8 +32,8 @@ def plot_loss(loss_history, iterations_per_epoch=None, ax=None, val_loss_history
         Label the horizontal axis in epochs, and average over an epoch (else over a fiftieth of the run).
     ax : matplotlib.axes.Axes, optional
     val_loss_history : sequence of float, optional
-        An entry before the first epoch and one after each, as a Solver keeps it; it needs
-        `iterations_per_epoch`.
+        An entry before the first epoch, which is not drawn (an untrained batch norm makes it huge), and one
+        after each, as a Solver keeps it; it needs `iterations_per_epoch`.
 
     Returns
     -------
@@ -52,7 +52,9 @@ def plot_loss(loss_history, iterations_per_epoch=None, ax=None, val_loss_history
         middle = (steps[window - 1 :] + steps[: len(loss) - window + 1]) / 2
         ax.plot(middle, mean, color=_TRAIN, linewidth=1.8, label=f"running mean of {window}")
     if val_loss_history is not None:
-        ax.plot(val_loss_history, color=_VAL, marker=".", linewidth=1.5, label="validation, unregularised")
+        val = np.asarray(val_loss_history)[1:]
+        epochs = np.arange(1, len(val) + 1)
+        ax.plot(epochs, val, color=_VAL, marker=".", linewidth=1.5, label="validation, unregularised")
     if window > 1 or val_loss_history is not None:
         ax.legend(frameon=False)
     if len(loss) and loss.min() > 0 and loss.max() > 30 * np.median(loss):
@@ -60,7 +62,8 @@ def plot_loss(loss_history, iterations_per_epoch=None, ax=None, val_loss_history
     else:
         ax.set_ylim(bottom=0)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(title="Training loss", xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
+    title = "Training loss" if val_loss_history is None else "Loss"
+    ax.set(title=title, xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
     return _open_frame(ax)
 
 

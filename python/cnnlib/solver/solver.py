@@ -531,7 +531,7 @@ class Solver:
             self.best_val_acc, self.best_epoch, self._best = val_acc, self.epoch, best
         progress.message(
             f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}; "
-            f"val_loss: {val_loss:.4f}"
+            f"val_loss: {val_loss:{'.4f' if val_loss < 1e5 else '.4g'}}"
         )
 
     def _stops_early(self, progress):
