@@ -86,6 +86,7 @@ class TestTrain:
 
     def test_the_run_says_what_its_images_are(self, trained, photos):
         config = json.loads((trained[0] / "config.json").read_text())
+        assert len(config["data"].pop("names")) == 16
         assert config["data"] == {
             "name": "folder",
             "folder": str(photos),
@@ -186,7 +187,7 @@ class TestEval:
 
     def test_a_saved_model_without_what_it_needs(self, saved, photos, tmp_path, capsys):
         path, _ = saved
-        assert "--data has to" in refused(capsys, "eval", path)
+        assert "name one with --data" in refused(capsys, "eval", path)
         assert "has the parameters of one epoch" in refused(
             capsys, "eval", path, "--which", "last", "--data", f"folder:{photos}"
         )

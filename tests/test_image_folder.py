@@ -191,6 +191,14 @@ class TestSplit:
         assert len(data["X_test"]) == len(data["y_test"]) == 0
         assert len(data["X_train"]) + len(data["X_val"]) == 157
 
+    @pytest.mark.parametrize("counts", [{"a": 3}, {"a": 2, "b": 1}, {"a": 2, "b": 2, "c": 2}])
+    def test_a_few_images_leave_no_split_empty(self, root, counts):
+        write_folder(root, counts)
+        data = load(root)
+        sizes = [len(data[f"y_{part}"]) for part in PARTS]
+        assert min(sizes) >= 1
+        assert sum(sizes) == sum(counts.values()) == len(by_content(data))
+
     def test_images_are_in_no_order_of_classes(self, root):
         write_folder(root, {"a": 60, "b": 60})
         y = load(root)["y_train"]
@@ -391,7 +399,7 @@ class TestErrors:
             (["photos/x.png"], ValueError, "must hold a folder of images for each class"),
             (["photos/a/x.png", "photos/b/x.txt"], ValueError, "photos/b holds no images$"),
             (["photos/train/a/x.png"], ValueError, "photos/train the folder that is meant?"),
-            (["photos/a/x.png", "photos/b/x.png"], ValueError, "none falls into the test split"),
+            (["photos/a/x.png", "photos/b/x.png"], ValueError, "of 2 images none is left for training"),
         ],
     )
     def test_folders(self, root, made, error, message):

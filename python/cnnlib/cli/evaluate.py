@@ -1,5 +1,7 @@
 """``cnnlib eval``: the accuracy of a trained model on a split of a data set."""
 
+import numpy as np
+
 import cnnlib
 from cnnlib.augment import TTA
 from cnnlib.cli.arguments import add_data, add_run, add_threads
@@ -12,7 +14,12 @@ def add_to(commands):
     evaluate.set_defaults(execute=run)
     add_run(evaluate)
     add_data(evaluate, "where the run's data set lies, if it has moved; needed for a saved model")
-    evaluate.add_argument("--split", choices=("train", "val", "test"), default="test", help="default: test")
+    evaluate.add_argument(
+        "--split",
+        choices=("train", "val", "test", "all"),
+        default="test",
+        help="default: test; all for a data set that the run has not seen",
+    )
     evaluate.add_argument(
         "--which", choices=("best", "last"), default="best", help="parameters; default: best"
     )
@@ -27,12 +34,12 @@ def run(options):
     if options.threads is not None:
         cnnlib.set_num_threads(options.threads)
     trained = open_trained(options.run, options.which)
-    data, white = trained.load(options.data, (options.split,))
-    X, y = data[f"X_{options.split}"], data[f"y_{options.split}"]
-    if len(X) == 0:
+    pairs, white = trained.load(options.data, options.split)
+    if not pairs:
         raise ValueError(f"--split {options.split}: the run holds no images out for it")
     tta = trained.tta if options.tta is None else None if options.tta == "none" else options.tta
-    right = trained.scores(X, white, tta).argmax(axis=1) == y
+    right = np.concatenate([trained.scores(X, white, tta).argmax(axis=1) == y for X, y in pairs])
+    y = np.concatenate([y for _, y in pairs])
     width = max(map(len, trained.classes))
     for k, name in enumerate(trained.classes):
         of_class = right[y == k]

@@ -16,6 +16,7 @@ from cnnlib.cli.folder_lock import locked
 from cnnlib.cli.run_log import LOG_FILES, remove_event_files
 from cnnlib.cli.settings import parse_data
 from cnnlib.data import Normalization
+from cnnlib.data.image_folder import folder_digest
 from cnnlib.solver import load_weights
 
 FORMAT = "cnnlib run"
@@ -155,13 +156,23 @@ class Run:
         load_weights(self.checkpoint(path), model, which)
         return model
 
-    def load_data(self, option, parts):
-        """The run's data, not normalised; `option` (``--data``, or None) may say that it lies elsewhere."""
-        name, folder = self.config["data"]["name"], self.config["data"].get("folder")
+    def load_data(self, option, parts, any_images=False):
+        """The run's data, not normalised; `option` (``--data``, or None) may say that it lies elsewhere.
+
+        A folder must have the images of the run, by their names: with others the split is another, and the
+        test images are some that the model has learnt. `any_images` admits them.
+        """
+        data = self.config["data"]
+        name, folder = data["name"], data.get("folder")
         if option is not None:
             other, folder = parse_data(option)
             if other != name:
                 raise ValueError(f"the run's model is for {name}, not for --data {option}")
+        if not any_images and data.get("names") not in (None, name == "folder" and folder_digest(folder)):
+            raise ValueError(
+                f"{folder} no longer holds the run's images, so its split is another; "
+                "cnnlib eval --split all looks at all the images there are"
+            )
         return self.data_set.load(folder, parts)
 
     def write_config(self, config):

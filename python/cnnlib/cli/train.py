@@ -33,6 +33,7 @@ from cnnlib.cli.settings import (
     recipe_settings,
 )
 from cnnlib.data import Normalization
+from cnnlib.data.image_folder import folder_digest
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
@@ -175,7 +176,7 @@ def _begin(options, held):
     log = RunLog(run, options.log or [])
     run.write_config(
         {
-            "data": {"name": name, "folder": folder, **_images(name, data_set, settings)},
+            "data": {"name": name, "folder": folder, **_images(name, folder, data_set, settings)},
             "preprocessing": {
                 "mean": normalization.mean,
                 "std": normalization.std,
@@ -215,12 +216,13 @@ def _look_into(folder, settings):
     return look_into(folder, pixels(settings["image_size"]), channels, shares)
 
 
-def _images(name, data_set, settings):
+def _images(name, folder, data_set, settings):
     """What config.json says of a folder's images, beside their classes and normalisation."""
     if name != "folder":
         return {}
     C, *size = data_set.shape
-    return {"size": size, "channels": C, "validation": settings["validation"], "test": settings["test"]}
+    shares = {share: settings[share] for share in ("validation", "test")}
+    return {"size": size, "channels": C, **shares, "names": folder_digest(folder)}
 
 
 def _save_config(options, model_name, settings):

@@ -37,8 +37,8 @@ class Trained:
     tta : str or None
         See :func:`cnnlib.augment.averaged_scores`.
     load : callable
-        ``load(data, parts)``: images as they come, their labels, and the value of their white pixels; `data`
-        is what ``--data`` says, or None.
+        ``load(data, split)``: images as they come and their labels, of a split or of 'all', as a list of
+        (X, y), and the value of their white pixels; `data` is what ``--data`` says, or None.
     """
 
     model: Any
@@ -47,7 +47,7 @@ class Trained:
     shape: tuple[int, int, int]
     ink: bool
     tta: str | None
-    load: Callable[[str | None, tuple[str, ...]], tuple[dict[str, np.ndarray], float]]
+    load: Callable[[str | None, str], tuple[list[tuple[np.ndarray, np.ndarray]], float]]
 
     def scores(self, X, white, tta):
         """Scores (N, K) of images as they come, whose white pixels have that value."""
@@ -71,8 +71,9 @@ def _of_run(path, which):
     run = Run.open(path)
     data_set = run.data_set
 
-    def load(data, parts):
-        return run.load_data(data, parts), data_set.white
+    def load(data, split):
+        parts = _parts(split)
+        return _pairs(run.load_data(data, parts, any_images=split == "all"), parts), data_set.white
 
     return Trained(
         run.load_model(path, which),
@@ -99,12 +100,14 @@ def _saved(path, which):
         raise ValueError(f"{path}: the model takes arrays of shape {shape}, not images (C, H, W)")
     classes = model.classes or tuple(map(str, range(model.arguments["num_classes"])))
 
-    def load(data, parts):
+    def load(data, split):
         if data is None:
-            raise ValueError(f"{path} is a saved model and says of no data set; --data has to")
+            raise ValueError(f"{path} is a saved model, which belongs to no data set: name one with --data")
         name, folder = parse_data(data)
         if name == "folder":
             data_set = image_folder(classes, shape, _SHARES)
+            if split != "all":
+                print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
         else:
             data_set = DATA_SETS[name]
             if data_set.shape != shape or len(data_set.classes) != len(classes):
@@ -112,6 +115,16 @@ def _saved(path, which):
                     f"{path}: the model takes images {shape} of {len(classes)} classes; "
                     f"those of {name} are {data_set.shape} of {len(data_set.classes)}"
                 )
-        return data_set.load(folder, parts), data_set.white
+        parts = _parts(split)
+        return _pairs(data_set.load(folder, parts), parts), data_set.white
 
     return Trained(model, model.preprocess, classes, shape, False, None, load)
+
+
+def _parts(split):
+    return ("train", "val", "test") if split == "all" else (split,)
+
+
+def _pairs(data, parts):
+    """The parts that have images."""
+    return [(data[f"X_{part}"], data[f"y_{part}"]) for part in parts if len(data[f"X_{part}"])]

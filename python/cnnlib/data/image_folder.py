@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from cnnlib._random import random_stream
 from cnnlib.data.image_cache import CACHE_SUFFIX, Source, cached_images
 from cnnlib.data.image_files import find_images, needs_pillow
 
-__all__ = ["load_image_folder"]
+__all__ = ["folder_digest", "load_image_folder"]
 
 _WHERE = "load_image_folder"
 _GOLDEN = 0.6180339887498949
@@ -47,8 +48,8 @@ def load_image_folder(
         two sides is cut off. Photographs are turned upright as their EXIF data say, and transparent parts
         become white.
     validation, test : float
-        Shares of each class's images for these splits, in [0, 1), together below 1. The split is stratified
-        and depends on the files' names and `seed` alone.
+        Shares of each class's images for these splits, in [0, 1), together below 1; a share above 0 gets an
+        image at least. The split is stratified and depends on the files' names and `seed` alone.
     seed : int
         Governs which images fall into which split.
     channels : 1, 3 or None
@@ -69,7 +70,7 @@ def load_image_folder(
     FileNotFoundError
         There is no folder `root`.
     ValueError
-        A folder without images, files that cannot be read (they are named), or a split that gets no image.
+        A folder without images, files that cannot be read (they are named), or no image for training.
     """
     needs_pillow(_WHERE)
     height, width = _size(size)
@@ -89,6 +90,16 @@ def load_image_folder(
     source = Source(Path(root), classes, tuple(files[i] for i in order), labels[order], int(seed))
     X = cached_images(source, height, width, channels, verbose)
     return {**_splits(X, labels[order], place[order], validation, test), "classes": classes}
+
+
+def folder_digest(root: str | os.PathLike) -> str:
+    """A text that is the same as long as the folder holds the same classes and files, by their names.
+
+    The split depends on these: other files lead to other training images.
+    """
+    classes, files, _ = _scan(Path(root))
+    names = "\0".join([*classes, "", *(file.as_posix() for file in files)])
+    return hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
 
 
 def _size(size):
@@ -140,15 +151,15 @@ def _places(labels, random):
 def _splits(X, y, place, validation, test):
     """The parts of the images, which stand in the order of `place`: the test split comes first."""
     ends = np.searchsorted(place, [test, test + validation]).tolist()
+    ends[0] = max(ends[0], int(test > 0))
+    ends[1] = max(ends[1], ends[0] + int(validation > 0))
+    if ends[1] >= len(y):
+        raise ValueError(
+            f"{_WHERE}: of {len(y)} images none is left for training with validation {validation:g} and "
+            f"test {test:g}"
+        )
     slices = {"train": slice(ends[1], None), "val": slice(*ends), "test": slice(0, ends[0])}
-    shares = {"train": 1 - validation - test, "val": validation, "test": test}
     data = {}
     for part, rows in slices.items():
-        if shares[part] > 0 and len(y[rows]) == 0:
-            name = {"train": "training", "val": "validation"}.get(part, part)
-            raise ValueError(
-                f"{_WHERE}: of {len(y)} images none falls into the {name} split with validation "
-                f"{validation:g} and test {test:g}; more images or another share are needed"
-            )
         data |= {f"X_{part}": X[rows], f"y_{part}": y[rows]}
     return data
