@@ -173,7 +173,7 @@ class TestEval:
         moved = shutil.copytree(photos, tmp_path / "moved")
         assert lines(capsys, "eval", trained[0], "--data", f"folder:{moved}")[-1] == trained[1][-1]
         (moved / "bee").rename(moved / "wasp")
-        message = refused(capsys, "eval", trained[0], "--data", f"folder:{moved}")
+        message = refused(capsys, "eval", trained[0], "--data", f"folder:{moved}", "--split", "all")
         assert "has the classes ant, cat, wasp; the model's are ant, bee, cat" in message
         assert "the run's model is for folder, not for --data digits" in refused(
             capsys, "eval", trained[0], "--data", "digits"

@@ -598,8 +598,8 @@ def test_large_images_train_in_bounded_memory(tmp_path):
     assert peak < 0.9 * images.nbytes, f"{peak / 1e6:.0f} MB"
 
 
-def test_decoding_takes_bounded_memory(root):
-    """240 images of 512x512 are 189 MB as bytes."""
+def test_decoding_takes_bounded_memory(root, monkeypatch):
+    """240 images of 512x512 are 189 MB as bytes; the disk is slower than those who decode."""
     write_folder(root, {"a": 120, "b": 120}, size=(32, 32), suffix="jpg")
     sizes = []
 
@@ -608,6 +608,12 @@ def test_decoding_takes_bounded_memory(root):
         Normalization.fit(data["X_train"])
         sizes.extend(data[f"X_{part}"].nbytes for part in PARTS)
 
+    def slowly(items, *_):
+        for item in items:
+            time.sleep(0.01)
+            yield item
+
+    monkeypatch.setattr(image_cache, "_reported", slowly)
     workers = os.cpu_count() or 1
     assert traced_peak(read) < 40e6 + 8 * workers * 3 * 512 * 512
     assert sum(sizes) == 240 * 3 * 512 * 512
