@@ -34,7 +34,13 @@ def test_numpy_is_the_only_required_dependency():
 
 @pytest.mark.parametrize(
     ("extra", "package"),
-    [("plots", "matplotlib"), ("progress", "tqdm"), ("data", "pooch"), ("images", "pillow")],
+    [
+        ("plots", "matplotlib"),
+        ("progress", "tqdm"),
+        ("data", "pooch"),
+        ("images", "pillow"),
+        ("tensorboard", "tensorboardx"),
+    ],
 )
 def test_each_extra_brings_its_package(extra, package):
     lines = [
@@ -87,7 +93,17 @@ def test_module_exports_its_entry_point_alone():
 
 
 def test_import_brings_in_no_optional_package():
-    heavy = ["matplotlib", "torch", "tqdm", "pooch", "PIL", "onnx", "sklearn", "importlib.metadata"]
+    heavy = [
+        "matplotlib",
+        "torch",
+        "tqdm",
+        "pooch",
+        "PIL",
+        "onnx",
+        "sklearn",
+        "importlib.metadata",
+        "tensorboardX",
+    ]
     code = f"import sys, cnnlib; print([name for name in {heavy!r} if name in sys.modules])"
     baseline = run_python(code.replace("cnnlib", "numpy"))  # what NumPy itself imports is no fault of ours
     result = run_python(code)

@@ -37,6 +37,13 @@ class TestCurves:
         np.testing.assert_allclose(mean.get_xydata()[-1], [2.75, 1.0])
         assert ax.get_xlabel() == "epoch"
 
+    def test_validation_loss_without_the_untrained_model(self, ax):
+        plots.plot_loss([2.0, 1.0, 0.5, 0.4], 2, ax=ax, val_loss_history=[1e16, 1.5, 0.7])
+        np.testing.assert_allclose(ax.lines[-1].get_xydata(), [[1, 1.5], [2, 0.7]])
+        assert ax.get_ylim()[1] < 3
+        with pytest.raises(ValueError, match="val_loss_history needs iterations_per_epoch"):
+            plots.plot_loss([2.0, 1.0], ax=ax, val_loss_history=[1.5, 0.7])
+
     def test_huge_first_losses_get_a_log_scale(self, ax):
         plots.plot_loss([1e4, 50.0] + [1.0] * 50, ax=ax)
         assert ax.get_yscale() == "log"

@@ -31,15 +31,20 @@ _SUBMODULES = (
     "schedules",
     "solver",
 )
+_LATER = {
+    "explain": "_explain",
+    "load_model": "saved_model",
+    "prepare_conv": "inference",
+    "save_model": "saved_model",
+}
 
 __all__ = [
     *layers.__all__,
     *_SUBMODULES,
-    "explain",  # noqa: F405  (by __getattr__)
+    *_LATER,
     "get_conv_algorithm",
     "get_num_threads",
     "layers",
-    "prepare_conv",  # noqa: F405
     "release_buffers",
     "set_conv_algorithm",
     "set_num_threads",
@@ -50,10 +55,8 @@ __all__ = [
 def __getattr__(name):
     if name in _SUBMODULES:
         return importlib.import_module(f"cnnlib.{name}")
-    if name == "explain":
-        return importlib.import_module("cnnlib._explain").explain
-    if name == "prepare_conv":
-        return importlib.import_module("cnnlib.inference").prepare_conv
+    if name in _LATER:
+        return getattr(importlib.import_module(f"cnnlib.{_LATER[name]}"), name)
     raise AttributeError(f"module 'cnnlib' has no attribute {name!r}")
 
 

@@ -21,8 +21,8 @@ _TRAIN, _VAL = "#1f77b4", "#d95f02"  # blue and orange: told apart by colour-bli
 _INK = "#333333"
 
 
-def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
-    """Draw the loss of every iteration, and its running mean.
+def plot_loss(loss_history, iterations_per_epoch=None, ax=None, val_loss_history=None):
+    """Draw the loss of every iteration, and its running mean; beside it the validation loss.
 
     Parameters
     ----------
@@ -31,11 +31,16 @@ def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
     iterations_per_epoch : int, optional
         Label the horizontal axis in epochs, and average over an epoch (else over a fiftieth of the run).
     ax : matplotlib.axes.Axes, optional
+    val_loss_history : sequence of float, optional
+        An entry before the first epoch, which is not drawn (an untrained batch norm makes it huge), and one
+        after each, as a Solver keeps it; it needs `iterations_per_epoch`.
 
     Returns
     -------
     matplotlib.axes.Axes
     """
+    if val_loss_history is not None and iterations_per_epoch is None:
+        raise ValueError("plot_loss: val_loss_history needs iterations_per_epoch")
     ax = _axes(ax)
     loss = np.asarray(loss_history, dtype=np.float64)
     steps = np.arange(1, len(loss) + 1) / (iterations_per_epoch or 1)
@@ -46,13 +51,19 @@ def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
         mean = (sums[window:] - sums[:-window]) / window
         middle = (steps[window - 1 :] + steps[: len(loss) - window + 1]) / 2
         ax.plot(middle, mean, color=_TRAIN, linewidth=1.8, label=f"running mean of {window}")
+    if val_loss_history is not None:
+        val = np.asarray(val_loss_history)[1:]
+        epochs = np.arange(1, len(val) + 1)
+        ax.plot(epochs, val, color=_VAL, marker=".", linewidth=1.5, label="validation, unregularised")
+    if window > 1 or val_loss_history is not None:
         ax.legend(frameon=False)
     if len(loss) and loss.min() > 0 and loss.max() > 30 * np.median(loss):
         ax.set_yscale("log")  # else the first iterations flatten all the others
     else:
         ax.set_ylim(bottom=0)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(title="Training loss", xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
+    title = "Training loss" if val_loss_history is None else "Loss"
+    ax.set(title=title, xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
     return _open_frame(ax)
 
 

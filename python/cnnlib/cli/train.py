@@ -5,6 +5,7 @@ import contextlib
 import platform
 import shlex
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -12,32 +13,45 @@ import cnnlib
 from cnnlib.augment import TTA
 from cnnlib.cli import networks, report
 from cnnlib.cli.arguments import add_data, add_setting, add_threads
-from cnnlib.cli.datasets import DATA_SETS, Preprocessing, data_folder
+from cnnlib.cli.config_file import write_config_file
+from cnnlib.cli.datasets import DATA_SETS, data_folder, look_into
 from cnnlib.cli.help_tables import defaults_table, recipe_table
+from cnnlib.cli.run_log import LOG_KINDS, RunLog, check_kinds
 from cnnlib.cli.runs import Run
 from cnnlib.cli.settings import (
+    IMAGE_SETTINGS,
     MODEL_OPTIONS,
     MODEL_SETTINGS,
     MOMENTUM_RULES,
     SPECS,
     TRAINING,
+    default_model,
     defaults,
     flag,
     parse_data,
+    pixels,
     recipe_settings,
 )
+from cnnlib.data import Normalization
+from cnnlib.data.image_folder import folder_digest
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 
 _PARTS = ("train", "val", "test")
+_CAN_BE_NONE = ("lookahead", "rate_factors", "tta")  # on the command line, against a recipe
 _EPILOG = """\
 The run folder holds the newest checkpoint, history.csv, config.json and, where matplotlib is installed,
 curves.png, filters.png, confusion.png and mistakes.png. Without --out it is runs/<data>-<number>, with the
 next number; a folder given with --out must be empty or new, unless --overwrite says otherwise. A run that
 goes on from an older checkpoint leaves the other epochs' files, until it overwrites them.
 
-A recipe is a set of settings that belong together, which the other options override.
+Images of your own lie in a folder for each class: --data folder:photos reads photos/cat/*.jpg,
+photos/dog/*.jpg and so on, once, into a cache beside the folder (or below $CNNLIB_CACHE).
+
+A recipe is a set of settings that belong together, which the other options override. A --config file has a
+line for each option, such as learning-rate = 1e-3 or augment = "flip,crop:pad=4"; the command line overrides
+it.
 
 """
 
@@ -52,9 +66,12 @@ def add_to(commands):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.set_defaults(execute=run)
-    add_data(train, "the embedded digits (the default), or CIFAR-10 from DIR ($CNNLIB_DATA or ./data)")
+    where = "CIFAR-10 from DIR ($CNNLIB_DATA or ./data), or images in DIR by class"
+    add_data(train, f"the embedded digits (the default), {where}")
     train.add_argument("--recipe", choices=RECIPES, help="settings that belong together, see below")
-    train.add_argument("--model", choices=MODEL_OPTIONS, help="default: three-layer, or the recipe's")
+    train.add_argument(
+        "--model", choices=MODEL_OPTIONS, help="default: three-layer, for a folder resnet8, or the recipe's"
+    )
     train.add_argument("--out", metavar="FOLDER", help="the run folder")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is in the --out folder")
     train.add_argument(
@@ -63,8 +80,19 @@ def add_to(commands):
     train.add_argument(
         "--keep-checkpoints", action="store_true", help="keep every epoch's, not only the newest"
     )
+    train.add_argument("--config", metavar="FILE", help="read options from a TOML file")
+    train.add_argument("--save-config", metavar="FILE", help="write all settings of the run to a TOML file")
+    train.add_argument(
+        "--log",
+        type=_log_kinds,
+        metavar="KIND[,KIND]",
+        help=f"losses and accuracies for other programs, in the run folder: {', '.join(LOG_KINDS)}",
+    )
     add_threads(train)
 
+    images = train.add_argument_group("images of a folder")
+    for name, (kind, help) in IMAGE_SETTINGS.items():
+        add_setting(images, name, kind, help)
     how = train.add_argument_group("training")
     for option in OPTIONS.values():
         for setting in option.flags:
@@ -85,29 +113,33 @@ def run(options):
     """Run the subcommand; returns the exit status."""
     if options.threads is not None:
         cnnlib.set_num_threads(options.threads)
+    check_kinds(options.log or [])
     with contextlib.ExitStack() as held:  # the lock of the run's folder
         start = _resume if options.resume else _begin
         return _train(*start(options, held))
 
 
-def _train(run, solver, data):
+def _train(run, log, solver, data):
     """Let the Solver train, and report; returns the exit status."""
     print(f"run folder: {run.folder}")
+    log.start(solver.epoch)
     try:
         solver.train()
     except KeyboardInterrupt:
         return _interrupted(run, solver)
+    finally:
+        log.close()
     checkpoint = run.newest_checkpoint(solver.epoch)
-    model = solver.model
-    scores = networks.scores_of(model, data["X_test"], tta=run.tta)
-    accuracy = np.mean(scores.argmax(axis=1) == data["y_test"])
     print(
         f"best validation accuracy: {solver.best_val_acc:.4f} (epoch {solver.best_epoch}); "
         f"{sum(solver.epoch_seconds):.1f} s of training"
     )
     print(f"checkpoint: {checkpoint}")
-    report.draw(run, solver, model, data["X_test"], data["y_test"], scores)
-    print(f"test accuracy: {accuracy:.4f}")
+    part = "test" if len(data["X_test"]) else "val"  # a folder's test split may be empty
+    X, y = data[f"X_{part}"], data[f"y_{part}"]
+    scores = networks.scores_of(solver.model, X, solver.preprocess, run.tta)
+    report.draw(run, solver, solver.model, X, y, scores)
+    print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == y):.4f}")
     return 0
 
 
@@ -126,22 +158,30 @@ def solver_arguments(settings):
 def _begin(options, held):
     """A new run: its folder with config.json, a Solver, the data."""
     name, folder, model_name, settings = _settings(options)
-    data_set, folder = DATA_SETS[name], data_folder(name, folder)
+    folder = data_folder(name, folder)
+    data_set = DATA_SETS[name] if name != "folder" else _look_into(folder, settings)
     description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes))
     model = networks.build(description)
     if options.summary and not hasattr(model, "summary"):
         raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
     data = data_set.load(folder, _PARTS)
-    preprocessing = Preprocessing.fit(data["X_train"])
-    _preprocess(data, preprocessing)
+    fitted = Normalization.fit(data["X_train"])
+    normalization = Normalization(fitted.mean, fitted.std, data_set.white)
+    solver = Solver(model, data, **solver_arguments(settings), preprocess=normalization, print_every=100)
 
-    solver = Solver(model, data, **solver_arguments(settings), print_every=100)
-
-    run = Run.create(options.out, options.overwrite, name, held)
+    if options.save_config is not None:
+        _save_config(options, model_name, settings)
+    label = Path(folder).name if name == "folder" else name
+    run = Run.create(options.out, options.overwrite, label, held)
+    log = RunLog(run, options.log or [])
     run.write_config(
         {
-            "data": {"name": name, "folder": folder},
-            "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
+            "data": {"name": name, "folder": folder, **_images(name, folder, data_set, settings)},
+            "preprocessing": {
+                "mean": normalization.mean,
+                "std": normalization.std,
+                "white": normalization.white,
+            },
             "classes": data_set.classes,
             "model": description,
             "recipe": options.recipe,
@@ -157,30 +197,55 @@ def _begin(options, held):
         }
     )
     solver.checkpoint_name = run.checkpoint_name()
-    solver.on_epoch = _after_epoch(run, options)
+    solver.on_epoch = _after_epoch(run, log, options)
     size = sum(w.size for w in model.params.values())
     print(
-        f"{name}: {len(data['X_train'])} training, {len(data['X_val'])} validation, "
-        f"{len(data['X_test'])} test images; {model_name} model with {size:,} parameters; "
+        f"{label}: {len(data['X_train'])} training, {len(data['X_val'])} validation, "
+        f"{len(data['X_test'])} test images of {'x'.join(map(str, data_set.shape))} in "
+        f"{len(data_set.classes)} classes; {model_name} model with {size:,} parameters; "
         f"{cnnlib.get_num_threads()} threads"
     )
     if options.summary:
         print(model.summary())
-    return run, solver, data
+    return run, log, solver, data
+
+
+def _look_into(folder, settings):
+    channels = {None: None, "rgb": 3, "grey": 1}[settings["colours"]]
+    shares = {share: settings[share] for share in ("validation", "test")}
+    return look_into(folder, pixels(settings["image_size"]), channels, shares)
+
+
+def _images(name, folder, data_set, settings):
+    """What config.json says of a folder's images, beside their classes and normalisation."""
+    if name != "folder":
+        return {}
+    C, *size = data_set.shape
+    shares = {share: settings[share] for share in ("validation", "test")}
+    return {"size": size, "channels": C, **shares, "names": folder_digest(folder)}
+
+
+def _save_config(options, model_name, settings):
+    """Write what makes the same run again."""
+    recipe = RECIPES.get(options.recipe, {"data": "digits"})
+    named = {"recipe": options.recipe, "data": options.data or recipe["data"], "model": model_name}
+    off = {name: "none" for name in _CAN_BE_NONE if settings[name] is None and name in recipe}
+    write_config_file(options.save_config, {**named, "threads": options.threads, **settings, **off})
 
 
 def _settings(options):
     """Data set, its folder, model, and every setting: the recipe's or the defaults, overridden."""
-    recipe = RECIPES.get(options.recipe, {"data": "digits", "model": "three-layer"})
+    recipe = RECIPES.get(options.recipe, {"data": "digits"})
     name, folder = parse_data(options.data or recipe["data"])
-    model_name = options.model or recipe["model"]
+    model_name = options.model or recipe.get("model") or default_model(name)
     if options.recipe is None:
         settings = defaults(name, model_name)
     else:
         settings = recipe_settings(options.recipe, name, model_name)
     for option in _given(options):
         if option not in settings:
-            raise ValueError(f"{flag(option)} means nothing to a {model_name} model")
+            what = f"--data {name}" if option in IMAGE_SETTINGS else f"a {model_name} model"
+            raise ValueError(f"{flag(option)} means nothing to {what}")
         value = getattr(options, option)
         settings[option] = None if value == "none" else value
     if settings["update_rule"] not in MOMENTUM_RULES:
@@ -193,47 +258,62 @@ def _settings(options):
 def _resume(options, held):
     """The run that is to go on, a Solver that stands where it stood, the data."""
     run = Run.open(options.resume)
-    fixed = [option for option in _given(options) if option != "epochs"]
-    fixed += [option for option in ("recipe", "model", "out") if getattr(options, option) is not None]
+    fixed = [option for option in _given(options) if option not in ("epochs", "early_stopping")]
+    others = ("recipe", "model", "out", "save_config")
+    fixed += [option for option in others if getattr(options, option) is not None]
     if fixed:
         raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(fixed[0])}")
     checkpoint = run.checkpoint(options.resume)
     later = run.go_on_from(checkpoint, held)
     data = run.load_data(options.data, _PARTS)
-    _preprocess(data, run.preprocessing)
+    log = RunLog(run, options.log or [])
+    stopping = False if options.early_stopping == "none" else options.early_stopping
     solver = Solver.resume(
         checkpoint,
         run.build_model(),
         data,
         num_epochs=options.epochs,
+        preprocess=run.normalization,
+        early_stopping=stopping,
         checkpoint_name=run.checkpoint_name(),
-        on_epoch=_after_epoch(run, options),
+        on_epoch=_after_epoch(run, log, options),
     )
     if options.epochs is not None:
         if options.epochs < solver.epoch:
             raise ValueError(f"--epochs {options.epochs}: the run has {solver.epoch} epochs behind it")
-        run.write_config({**run.config, "training": {**run.config["training"], "epochs": options.epochs}})
+        run.write_training({"epochs": options.epochs})
+    if stopping is not None:
+        run.write_training({"early_stopping": stopping or None})
     print(f"going on after epoch {solver.epoch} of {solver.num_epochs}")
     if later:
         print(
             f"the checkpoints of later epochs ({', '.join(map(str, later))}) stay until they are overwritten"
         )
-    return run, solver, data
+    return run, log, solver, data
 
 
 def _given(options):
     """The settings that the command line names, of all that a run can have."""
-    names = dict.fromkeys((*TRAINING, *(option for model in MODEL_OPTIONS.values() for option in model)))
+    names = dict.fromkeys(
+        (*TRAINING, *IMAGE_SETTINGS, *(option for model in MODEL_OPTIONS.values() for option in model))
+    )
     return [name for name in names if getattr(options, name) is not None]
 
 
-def _preprocess(data, preprocessing):
-    for part in _PARTS:
-        preprocessing.apply(data[f"X_{part}"])
+def _after_epoch(run, log, options):
+    def after_epoch(solver):
+        run.after_epoch(solver, options.keep_checkpoints)
+        log.after_epoch(solver)
+
+    return after_epoch
 
 
-def _after_epoch(run, options):
-    return lambda solver: run.after_epoch(solver, options.keep_checkpoints)
+def _log_kinds(text):
+    kinds = text.split(",")
+    for kind in kinds:
+        if kind not in LOG_KINDS:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(LOG_KINDS)}, got {text!r}")
+    return kinds
 
 
 def _interrupted(run, solver):

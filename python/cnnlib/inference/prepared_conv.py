@@ -47,7 +47,7 @@ class PreparedConv:
             raise TypeError(f"prepare_conv: dtype must be float32 or float64, got {own}")
         self.w, self.b = _frozen(w, own), _frozen(b, own)
         self.conv_param = {} if conv_param is None else dict(conv_param)
-        # What is wrong with weights and parameters shows without images, but for an algorithm that does not fit.
+        # What is wrong with weights and parameters shows without images, but for an unfit algorithm.
         groups = self.conv_param.get("groups", 1)
         channels = self.w.shape[1] * groups if self.w.ndim == 4 and isinstance(groups, int) else 1
         none = np.empty((0, channels, *_LARGE), own)
@@ -94,8 +94,9 @@ def prepare_conv(
     """
     Pack the filters of a convolution once, for many batches.
 
-    The result goes in place of `w` into `conv_forward` and `conv_relu_forward`, where `b` and `conv_param` are
-    None then; images are converted to its dtype. Results are the bits that unprepared filters give.
+    The result goes in place of `w` into `conv_forward` and `conv_relu_forward`, where `b` and
+    `conv_param` are None then; images are converted to its dtype. Results are the bits that unprepared
+    filters give.
 
     Parameters
     ----------

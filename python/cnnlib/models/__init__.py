@@ -14,6 +14,9 @@ keeps in its snapshots and checkpoints:
 - ``rng``: a ``np.random.Generator`` or ``np.random.RandomState`` that the model draws from while it trains.
   None: ``np.random``, and during a seeded run the stream that the Solver then puts there.
 
+The library's own models can be saved with :func:`cnnlib.save_model`. They have three attributes for that:
+``arguments``, what they were built with, and, where they are known, ``preprocess`` and ``classes``.
+
 One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it. Two let a model begin otherwise:
 
 - ``frozen``: names of parameters that are not trained; ``loss`` need not give their gradients.

@@ -1,8 +1,56 @@
-"""What the models share: regularisation, label smoothing, modes, the dtype."""
+"""What the models share: their arguments, regularisation, label smoothing, modes, the dtype."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec
 
 import numpy as np
 
 from cnnlib.layers import softmax_loss
+
+_P = ParamSpec("_P")
+
+
+class Model:
+    """Attributes of the library's models that :mod:`cnnlib.saved_model` keeps in files.
+
+    Attributes
+    ----------
+    arguments : dict
+        What the model was built with, defaults included.
+    preprocess : cnnlib.data.Normalization or None
+        What images go through before :meth:`loss`, where that is known (of a loaded model). `loss` does not
+        apply it.
+    classes : tuple of str or None
+        The names of the classes, where they are known.
+    """
+
+    arguments: dict[str, Any]
+    preprocess: Callable[[np.ndarray], np.ndarray] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def keeps_arguments(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Let ``__init__`` leave its arguments in ``self.arguments``."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            if isinstance(value, Iterator):  # can be gone through once only
+                bound.arguments[name] = list(value)
+        model, *_ = bound.arguments.values()
+        arguments = {name: copy.deepcopy(value) for name, value in list(bound.arguments.items())[1:]}
+        init(*bound.args, **bound.kwargs)
+        model.arguments = arguments
+
+    return wrapper
 
 
 def add_l2(params, grads, reg):

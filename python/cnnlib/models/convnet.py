@@ -14,7 +14,7 @@ from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.models.builder import Builder
 from cnnlib.models.calls import backward_all, forward_all, skip_untrained
-from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.common import Model, add_l2, keeps_arguments, real_dtype, set_mode, smoothed_softmax_loss
 from cnnlib.models.initialization import whitening_filters
 from cnnlib.models.spec import resolve
 from cnnlib.models.summary import listed, table
@@ -23,7 +23,7 @@ _WHITENING_IMAGES = 5000
 _CLASSIFIER_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
 
 
-class ConvNet:
+class ConvNet(Model):
     """A network of the stages in `spec`, then an affine layer to the class scores and softmax.
 
     Parameters
@@ -92,6 +92,7 @@ class ConvNet:
     >>> print(net.summary())
     """
 
+    @keeps_arguments
     def __init__(
         self,
         spec: str | Iterable[str | Mapping[str, Any]],

@@ -23,10 +23,10 @@ from cnnlib.layers import (
     dropout_backward,
     dropout_forward,
 )
-from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.common import Model, add_l2, keeps_arguments, real_dtype, set_mode, smoothed_softmax_loss
 
 
-class FullyConnectedNet:
+class FullyConnectedNet(Model):
     """{affine - [batch norm] - relu - [dropout]} for each hidden layer, then affine - softmax.
 
     Parameters
@@ -70,6 +70,7 @@ class FullyConnectedNet:
         For sizes below 1, ``dropout`` outside [0, 1), negative ``reg`` or ``weight_scale``, another dtype.
     """
 
+    @keeps_arguments
     def __init__(
         self,
         hidden_dims: Iterable[int],

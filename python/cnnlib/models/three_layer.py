@@ -23,10 +23,10 @@ from cnnlib.layers import (
     conv_relu_pool_backward,
     conv_relu_pool_forward,
 )
-from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.common import Model, add_l2, keeps_arguments, real_dtype, set_mode, smoothed_softmax_loss
 
 
-class ThreeLayerConvNet:
+class ThreeLayerConvNet(Model):
     """conv - [batch norm] - relu - 2x2 max pool - affine - [batch norm] - relu - affine - softmax.
 
     The convolution has stride 1 and keeps the image's size; the pool halves it (rounding down).
@@ -67,6 +67,7 @@ class ThreeLayerConvNet:
         For sizes below 1, images too small to pool, negative ``reg`` or ``weight_scale``, or another dtype.
     """
 
+    @keeps_arguments
     def __init__(
         self,
         input_dim: Sequence[int] = (3, 32, 32),

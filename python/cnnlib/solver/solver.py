@@ -18,6 +18,8 @@ from cnnlib._params import positive_int
 from cnnlib._random import random_stream
 from cnnlib.augment import Samples, augmented, averaged_scores
 from cnnlib.solver.averages import build_averages, held
+from cnnlib.solver.diagnosis import why_not_finite
+from cnnlib.solver.evaluation import check_batch_size, evaluate, sample_images
 from cnnlib.solver.minibatches import (
     checked_data,
     checked_split,
@@ -90,6 +92,10 @@ class Solver:
         let ``slow = d * slow + (1 - d) * new`` and go on from ``new = slow`` (Zhang et al. 2019,
         arXiv:1907.08610), where ``d = decay**steps * (t / T)**power`` grows with the iterations t of all T
         (Jordan 2024, arXiv:2404.00498). Batch-norm statistics take part. Accuracies are the slow weights'.
+    preprocess : callable, dict or None
+        What images go through before the model sees them, minibatch by minibatch, so that the data may stay
+        as they are: a :class:`cnnlib.data.Normalization` of uint8 images, or any function from images to
+        images. It comes before `augment`, and also for the images given to :meth:`check_accuracy`.
     augment : str, dict, callable, list of these, or None
         Changes of the training minibatches, see :mod:`cnnlib.augment`. Their randomness comes from a
         stream for each iteration, whose seed the Solver draws once.
@@ -103,6 +109,10 @@ class Solver:
         Which epoch's parameters count as the best ones: that of the highest validation accuracy, or the
         newest. (With a learning rate that ends near 0 the last are the best, and choosing by a small
         validation set only adds noise.)
+    early_stopping : int, dict or None
+        End the training after so many epochs in a row without a better validation accuracy. Or ``{'patience':
+        5, 'monitor': 'val_loss', 'min_delta': 0.001}``: without a validation loss that is lower by more than
+        `min_delta`; 'val_acc' is the accuracy. None or False: never.
     print_every : int
         Iterations between two reports of the loss.
     verbose : bool
@@ -132,6 +142,9 @@ class Solver:
         An entry for each iteration.
     train_acc_history, val_acc_history : list of float
         An entry before the first epoch and one after each.
+    val_loss_history : list of float
+        The same of the validation loss: the mean cross-entropy of the softmax of the scores in test mode,
+        without regularisation and label smoothing. (NaN for epochs that an older checkpoint tells of.)
     epoch : int
         Epochs completed.
     learning_rate_history : list of float
@@ -168,6 +181,7 @@ class Solver:
         label_smoothing: float | None = None,
         ema_decay: float | None = None,
         lookahead: Mapping[str, float] | None = None,
+        preprocess: Mapping[str, Any] | Callable | None = None,
         augment: str | Mapping[str, Any] | Callable | list | tuple | None = None,
         prefetch: int = 2,
         batch_size: int = 100,
@@ -175,6 +189,7 @@ class Solver:
         num_train_samples: int | None = 1000,
         num_val_samples: int | None = None,
         keep: str = "best",
+        early_stopping: int | Mapping[str, Any] | None = None,
         print_every: int = 10,
         verbose: bool = True,
         checkpoint_name: str | os.PathLike | None = None,
@@ -188,7 +203,7 @@ class Solver:
         self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data)
         vars(self).update(settings)  # each under its own name
         if hasattr(model, "initialize"):
-            model.initialize(self.X_train)
+            model.initialize(sample_images(self.X_train, self.preprocess))
         _set_label_smoothing(model, self.label_smoothing)
         self._frozen = tuple(getattr(model, "frozen", ()))
         self._updater = Updater(
@@ -199,6 +214,7 @@ class Solver:
         self.loss_history: list[float] = []
         self.train_acc_history: list[float] = []
         self.val_acc_history: list[float] = []
+        self.val_loss_history: list[float] = []
         self.learning_rate_history: list[float] = []
         self.epoch_seconds: list[float] = []
         self.best_val_acc, self.best_epoch = 0.0, 0
@@ -257,9 +273,9 @@ class Solver:
                 self._augment_seed = int(self._random.randint(2**31))
             if not self.val_acc_history:
                 self._record_accuracy(progress)
-            stopped = False
+            stopped = self._stops_early(progress)
             while self.epoch < self.num_epochs and not stopped:
-                stopped = self._train_epoch(progress)
+                stopped = self._train_epoch(progress) or self._stops_early(progress)
         self._last = snapshot(self.model)
         restore(self.model, self._best)
 
@@ -273,23 +289,27 @@ class Solver:
     ) -> float:
         """Share of the samples X (N, ...) whose highest score is that of their label y (N,), in 0..1.
 
-        The model runs in test mode. With `num_samples` below N a random subset of that size is looked at;
-        `batch_size` bounds the memory in use. With `tta` the scores are averaged over several views of each
-        image, see :func:`cnnlib.augment.averaged_scores`.
+        The model runs in test mode, on images that went through `preprocess`. With `num_samples` below N a
+        random subset of that size is looked at; `batch_size` bounds the memory in use. With `tta` the scores
+        are averaged over several views of each image, see :func:`cnnlib.augment.averaged_scores`.
         """
         images, labels = checked_split("check_accuracy", X, y)
         if num_samples is not None:
             num_samples = positive_int("check_accuracy", "num_samples", num_samples)
         batch_size = positive_int("check_accuracy", "batch_size", batch_size)
-        chosen = subsample(images, num_samples, self._random)
-        total = len(images) if chosen is None else len(chosen)
-        correct = 0
-        for start in range(0, total, batch_size):
-            rows = slice(start, start + batch_size) if chosen is None else chosen[start : start + batch_size]
+        return self._evaluate(images, labels, num_samples, batch_size, tta)[0]
+
+    def _evaluate(self, X, y, num_samples, batch_size=None, tta=None):
+        """Accuracy and loss of the samples, or of a random subset."""
+        batch_size = batch_size or check_batch_size(X, self.batch_size)
+
+        def scores_of(images):
+            if self.preprocess is not None:
+                images = self.preprocess(images)
             with self._drawing():
-                scores = averaged_scores(self.model.loss, images[rows], tta)
-            correct += int(np.count_nonzero(np.argmax(scores, axis=1) == labels[rows]))
-        return correct / total
+                return averaged_scores(self.model.loss, images, tta)
+
+        return evaluate(scores_of, X, y, subsample(X, num_samples, self._random), batch_size)
 
     @classmethod
     def resume(
@@ -301,7 +321,9 @@ class Solver:
         num_epochs: int | None = None,
         update_rule: Callable | None = None,
         schedule: Callable | None = None,
+        preprocess: Callable | None = None,
         augment: Callable | list | tuple | None = None,
+        early_stopping: int | Mapping[str, Any] | None = None,
         print_every: int | None = None,
         verbose: bool | None = None,
         checkpoint_name: str | os.PathLike | None = None,
@@ -323,8 +345,10 @@ class Solver:
         num_epochs : int or None
             Another end of the run; so a finished one can be continued. (A schedule that depends on it
             goes on from the new course.)
-        update_rule, schedule, augment : callable or None
+        update_rule, schedule, preprocess, augment : callable or None
             Needed where the run's was a function of the user's own.
+        early_stopping : int, dict, False or None
+            Another rule for the run's end, False for none; None keeps the run's own.
         print_every, verbose, checkpoint_name, on_epoch
             As in :class:`Solver`; None keeps the run's own settings. Checkpoints go on beside `path`.
 
@@ -400,8 +424,9 @@ class Solver:
         restore(self.model, state)
         for name in COUNTERS:
             setattr(self, name, state[name])
+        unknown = np.full(len(state["val_acc_history"]), math.nan)
         for name in HISTORIES:
-            setattr(self, name, state[name].tolist())
+            setattr(self, name, state.get(name, unknown).tolist())
         self._best, self._last = state["best"], None
         if self._averages is not None:
             self._averages.state = state["average"]
@@ -455,6 +480,8 @@ class Solver:
     def _minibatch(self, batch, iteration):
         """Images and labels of a minibatch; runs in the prefetching thread, so it changes no state."""
         X, y = self.X_train[batch], self.y_train[batch]
+        if self.preprocess is not None:
+            X = self.preprocess(X)
         if self.augment is not None:
             shape = X.shape
             rng = np.random.default_rng([self._augment_seed, iteration])
@@ -476,9 +503,8 @@ class Solver:
             grads = checked_gradients(self.model.params, grads, self._frozen)
             self._updater.step(self.model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
         except FloatingPointError as error:
-            raise FloatingPointError(
-                f"iteration {t} (epoch {self.epoch + 1}): {error}; a lower learning rate may help"
-            ) from None
+            advice = why_not_finite(X, self.X_train, self._pending[-1], self.model.params)
+            raise FloatingPointError(f"iteration {t} (epoch {self.epoch + 1}): {error}; {advice}") from None
         self.loss_history.append(loss)
         if self._averages is not None:
             self._averages.after_iteration(self.model, t, self.num_epochs * self.iterations_per_epoch)
@@ -486,8 +512,8 @@ class Solver:
     def _record_accuracy(self, progress):
         """Check the accuracies at the start of the training or the end of an epoch; keep the best."""
         with held(self._averages, self.model):
-            train_acc = self.check_accuracy(self.X_train, self.y_train, self.num_train_samples)
-            val_acc = self.check_accuracy(self.X_val, self.y_val, self.num_val_samples)
+            train_acc, _ = self._evaluate(self.X_train, self.y_train, self.num_train_samples)
+            val_acc, val_loss = self._evaluate(self.X_val, self.y_val, self.num_val_samples)
             untrained = self._best is None or self.best_epoch == 0
             better = val_acc > self.best_val_acc or (untrained and val_acc == self.best_val_acc)
             better = better or self.keep == "last"
@@ -500,11 +526,22 @@ class Solver:
             self.learning_rate_history.append(self._updater.end_epoch())
         self.train_acc_history.append(train_acc)
         self.val_acc_history.append(val_acc)
+        self.val_loss_history.append(val_loss)
         if better:
             self.best_val_acc, self.best_epoch, self._best = val_acc, self.epoch, best
         progress.message(
-            f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}"
+            f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}; "
+            f"val_loss: {val_loss:{'.4f' if val_loss < 1e5 else '.4g'}}"
         )
+
+    def _stops_early(self, progress):
+        """Whether `early_stopping` ends the training here, which `progress` then tells."""
+        rule = self.early_stopping
+        best = self.epoch if rule is None else rule.best_epoch(self.val_acc_history, self.val_loss_history)
+        if self.epoch - best < (rule.patience if rule else 1):
+            return False
+        progress.message(f"(Epoch {self.epoch}) stopped early: {rule.monitor} was best in epoch {best}")
+        return True
 
     @contextlib.contextmanager
     def _drawing(self):
