@@ -20,6 +20,7 @@ _SUBMODULES = (
     "augment",
     "checkpoint",
     "convnet",
+    "course",
     "data",
     "fast_layers",
     "gradient_check",

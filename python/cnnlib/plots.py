@@ -102,7 +102,7 @@ def plot_filters(weights, max_filters=64, ax=None):
     ax = _axes(ax)
     weights = np.asarray(weights)
     shown = weights[:max_filters]
-    ax.imshow(image_grid(shown), interpolation="nearest")
+    ax.imshow(image_grid(shown, layout="NCHW"), interpolation="nearest")
     ax.set_axis_off()
     count = f"{len(shown)} of {len(weights)}" if len(shown) < len(weights) else str(len(weights))
     ax.set_title(f"First-layer filters ({count})")
@@ -193,31 +193,44 @@ def plot_mistakes(images, y_true, scores, classes=None, max_images=25, fig=None)
     )
     for i, n in enumerate(worst):
         ax = fig.add_subplot(rows, columns, i + 1)
-        ax.imshow(image_grid(images[n : n + 1], padding=0), interpolation="nearest")
+        ax.imshow(image_grid(images[n : n + 1], padding=0, layout="NCHW"), interpolation="nearest")
         seen = f"seen: {classes[predicted[n]]}, {100 * probability[n, predicted[n]]:.0f} %"
         ax.set_title(f"{seen}\ntrue: {classes[y_true[n]]}", fontsize=8, color=_INK)
         ax.set_axis_off()
     return fig
 
 
-def image_grid(images, padding=1):
+def image_grid(images, padding=1, layout=None):
     """Lay images out in a near-square grid, each stretched to its own range.
 
     Parameters
     ----------
-    images : ndarray (N, C, H, W)
+    images : ndarray (N, C, H, W) or (N, H, W, C)
         C = 3 gives colours, any other C the grey mean over C.
     padding : int
         White pixels between images.
+    layout : 'NCHW', 'NHWC' or None
+        None: NHWC where the last dimension is 1 or 3 and both before it are larger than 3, else NCHW.
 
     Returns
     -------
     ndarray (rows * (H + padding) - padding, columns * (W + padding) - padding, 3)
         Float, in [0, 1]: what ``imshow`` takes.
+
+    Raises
+    ------
+    ValueError
+        Images of another shape, none at all, another layout.
     """
     images = np.asarray(images, dtype=np.float64)
     if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"image_grid: images must be (N, C, H, W) with N > 0, got shape {images.shape}")
+        raise ValueError(
+            f"image_grid: images must be (N, C, H, W) or (N, H, W, C) with N > 0, got shape {images.shape}"
+        )
+    if layout not in (None, "NCHW", "NHWC"):
+        raise ValueError(f"image_grid: layout must be 'NCHW', 'NHWC' or None, got {layout!r}")
+    if layout == "NHWC" or (layout is None and _has_channels_last(images.shape)):
+        images = images.transpose(0, 3, 1, 2)
     if images.shape[1] != 3:
         images = np.repeat(images.mean(axis=1, keepdims=True), 3, axis=1)
     low = images.min(axis=(1, 2, 3), keepdims=True)
@@ -232,6 +245,11 @@ def image_grid(images, padding=1):
     return grid.reshape(rows * (H + padding), columns * (W + padding), 3)[
         : rows * (H + padding) - padding, : columns * (W + padding) - padding
     ]
+
+
+def _has_channels_last(shape):
+    """Whether a shape is that of images (N, H, W, C); filters of 3x3 or of one row are (F, C, KH, KW)."""
+    return shape[3] in (1, 3) and min(shape[1:3]) > 3
 
 
 def softmax(scores):

@@ -164,6 +164,34 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     return _batchnorm_backward("batchnorm_backward", 2, dout, cache)
 
 
+def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
+    """
+    `batchnorm_backward` under the name that courses give its short form.
+
+    Worked out on paper, the gradient comes to
+    dx = gamma * inv_std * (dout - mean(dout) - xhat * mean(dout * xhat)), with xhat = (x - mean) * inv_std;
+    that is what `batchnorm_backward` computes.
+
+    Parameters
+    ----------
+    dout : array, (N, D)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        That of `batchnorm_forward`.
+
+    Returns
+    -------
+    dx : array, (N, D)
+    dgamma, dbeta : array, (D,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `batchnorm_backward`.
+    """
+    return _batchnorm_backward("batchnorm_backward_alt", 2, dout, cache)
+
+
 def spatial_batchnorm_forward(
     x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: State, *, out: Array | None = None
 ) -> tuple[Array, Cache]:

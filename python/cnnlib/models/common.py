@@ -33,6 +33,14 @@ def smoothed_softmax_loss(scores, y, label_smoothing):
     return loss, dscores
 
 
+def described(model, *parts):
+    """The text of a model's repr: its class, the parts that are not None, what all models have."""
+    count = sum(value.size for value in model.params.values())
+    reg = f"reg {model.reg:g}" if model.reg else None
+    shown = (*parts, reg, model.dtype.name, f"{count:,} parameters")
+    return f"{type(model).__name__}({', '.join(part for part in shown if part is not None)})"
+
+
 def set_mode(params, train):
     """Put every batch-norm (or dropout) dict into 'train' or 'test' mode."""
     for param in params:

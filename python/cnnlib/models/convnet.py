@@ -14,7 +14,7 @@ from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.models.builder import Builder
 from cnnlib.models.calls import backward_all, forward_all, skip_untrained
-from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.common import add_l2, described, real_dtype, set_mode, smoothed_softmax_loss
 from cnnlib.models.initialization import whitening_filters
 from cnnlib.models.spec import resolve
 from cnnlib.models.summary import listed, table
@@ -88,7 +88,9 @@ class ConvNet:
 
     Examples
     --------
-    >>> net = ConvNet([{'conv': 16}, 'batchnorm', 'relu', {'max_pool': 2}, {'dropout': 0.2}], (1, 8, 8), 10)
+    >>> net = ConvNet([{"conv": 16}, "batchnorm", "relu", {"max_pool": 2}, {"dropout": 0.2}], (1, 8, 8), 10)
+    >>> net
+    ConvNet(1x8x8 -> 10, 2 layers with weights, float32, 2,746 parameters)
     >>> print(net.summary())
     """
 
@@ -105,6 +107,7 @@ class ConvNet:
     ) -> None:
         where = "ConvNet"
         self.spec = copy.deepcopy(resolve(spec))
+        self._name = spec if isinstance(spec, str) else None
         self.input_dim = tuple(
             positive_int(where, "input_dim", size) for size in np.atleast_1d(input_dim).tolist()
         )
@@ -130,6 +133,16 @@ class ConvNet:
         self._whitening = builder.whitening
         self.bn_params: list[State] = builder.bn_params
         self._dropout_params = builder.dropout_params
+
+    def __repr__(self) -> str:
+        depth = sum(name.startswith("W") for name in self.params)
+        shape = "x".join(map(str, self.input_dim))
+        return described(
+            self,
+            repr(self._name) if self._name else None,
+            f"{shape} -> {self.num_classes}",
+            f"{depth} layers with weights",
+        )
 
     @property
     def num_params(self) -> int:

@@ -23,7 +23,7 @@ from cnnlib.layers import (
     conv_relu_pool_backward,
     conv_relu_pool_forward,
 )
-from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.common import add_l2, described, real_dtype, set_mode, smoothed_softmax_loss
 
 
 class ThreeLayerConvNet:
@@ -86,7 +86,7 @@ class ThreeLayerConvNet:
         self.use_batchnorm = bool(use_batchnorm)
         self.label_smoothing = 0.0
         self.rng = None  # nothing is drawn in training
-        C, H, W = _image_size(where, input_dim)
+        self.input_dim = C, H, W = _image_size(where, input_dim)
         F = positive_int(where, "num_filters", num_filters)
         size = positive_int(where, "filter_size", filter_size)
         hidden = positive_int(where, "hidden_dim", hidden_dim)
@@ -110,6 +110,17 @@ class ThreeLayerConvNet:
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
         self.conv_param = {"stride": 1, "pad": "same"}
         self.pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+
+    def __repr__(self) -> str:
+        F, _, KH, KW = self.params["W1"].shape
+        hidden, classes = self.params["W3"].shape
+        return described(
+            self,
+            "x".join(map(str, self.input_dim)),
+            f"{F} filters {KH}x{KW}",
+            f"{hidden} hidden -> {classes}",
+            "batchnorm" if self.use_batchnorm else None,
+        )
 
     @overload
     def loss(self, X: ArrayLike, y: None = None) -> Array: ...
