@@ -53,8 +53,8 @@ def table():
 def imported(module, year=2021):
     """What ``from cs231n.<module> import *`` becomes."""
     modules = table()[module]
-    if module == "classifiers.fc_net":
-        modules = modules[:1] if year == 2017 else modules[1:]
+    if year == 2017:
+        modules = [ours for ours in modules if ours != "cnnlib.course.keep_ratio"]
     names = {}
     for ours in modules:
         exec(f"from {ours} import *", names)

@@ -1,8 +1,8 @@
-"""The course's networks and layers for the years in which dropout's parameter is the share that is kept.
+"""Dropout for the years in which the course's parameter is the share that is kept.
 
 That is 2018 and later: `p` in ``dropout_param``, and the fourth argument of ``FullyConnectedNet``, called
 `dropout` until 2020 and `dropout_keep_ratio` since. In 2017, and elsewhere in cnnlib, they are the share
-that is dropped. Every other name here is that of :mod:`cnnlib.models`.
+that is dropped. To be imported behind :mod:`cnnlib.models`, whose names these two replace.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from numpy.typing import DTypeLike
 from cnnlib import layers, models
 from cnnlib._params import check_keys, number
 from cnnlib._typing import Array, ArrayLike, Cache, Param
-from cnnlib.models import *  # noqa: F403
 
-__all__ = [*models.__all__]
+__all__ = ["FullyConnectedNet", "dropout_forward"]
 
 
 def dropout_forward(x: ArrayLike, dropout_param: Param) -> tuple[Array, Cache]:
