@@ -1,6 +1,9 @@
 """Convolutional-network layers for NumPy: forward and backward, compiled, on the CPU."""
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from cnnlib import _core, layers
 from cnnlib._config import (
@@ -13,7 +16,25 @@ from cnnlib._config import (
 )
 from cnnlib.layers import *  # noqa: F403
 
-__version__ = _core.__version__
+if TYPE_CHECKING:
+    from cnnlib import (
+        augment,
+        checkpoint,
+        convnet,
+        course,
+        data,
+        fast_layers,
+        gradient_check,
+        models,
+        naive,
+        optim,
+        plots,
+        schedules,
+        solver,
+    )
+    from cnnlib._explain import explain
+
+__version__: str = _core.__version__
 
 # Imported when first asked for: the layers alone start faster.
 _SUBMODULES = (
@@ -33,20 +54,32 @@ _SUBMODULES = (
 )
 
 __all__ = [
-    *layers.__all__,
-    *_SUBMODULES,
-    "explain",  # noqa: F405  (by __getattr__)
+    "augment",
+    "checkpoint",
+    "convnet",
+    "course",
+    "data",
+    "explain",
+    "fast_layers",
     "get_conv_algorithm",
     "get_num_threads",
+    "gradient_check",
     "layers",
+    "models",
+    "naive",
+    "optim",
+    "plots",
     "release_buffers",
+    "schedules",
     "set_conv_algorithm",
     "set_num_threads",
     "show_config",
+    "solver",
 ]
+__all__ += layers.__all__
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"cnnlib.{name}")
     if name == "explain":
@@ -54,5 +87,5 @@ def __getattr__(name):
     raise AttributeError(f"module 'cnnlib' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cnnlib import _core
 from cnnlib._params import check_keys, integer, number
+from cnnlib._typing import Array, ArrayLike
 
 __all__ = ["adam", "adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov_momentum"]
 
@@ -86,7 +86,7 @@ def _rate(rule, config):
 
 def sgd(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Gradient descent: w -= learning_rate * dw.
 
@@ -126,7 +126,7 @@ def _momentum(rule, w, dw, config, scale, nesterov):
 
 def sgd_momentum(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Momentum: velocity = momentum * velocity - learning_rate * dw; w += velocity.
 
@@ -154,7 +154,7 @@ def sgd_momentum(
 
 def sgd_nesterov_momentum(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Nesterov momentum [1]_: v = momentum * velocity - learning_rate * dw; w += v + momentum * (v - velocity).
 
@@ -187,7 +187,7 @@ def sgd_nesterov_momentum(
 
 def rmsprop(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     RMSProp [1]_: steps by the gradient over the root of the mean of its square.
 
@@ -245,7 +245,7 @@ def _adam(rule, w, dw, config, scale, **decay):
 
 def adam(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Adam [1]_: steps by the mean of the gradient over the root of the mean of its square.
 
@@ -275,13 +275,19 @@ def adam(
     References
     ----------
     .. [1] D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2014.
+
+    Examples
+    --------
+    >>> w, config = adam(np.array([1.0, -1.0]), np.array([0.5, 0.5]), {"learning_rate": 0.1})
+    >>> w.round(3), sorted(config)
+    (array([ 0.9, -1.1]), ['a', 'beta1', 'beta2', 'epsilon', 'learning_rate', 't', 'v'])
     """
     return _adam("adam", w, dw, config, scale)
 
 
 def adamw(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Adam with decoupled weight decay [1]_: also w -= learning_rate * weight_decay * w, from the old w.
 

@@ -4,9 +4,18 @@ Each function draws into the axes or the figure that it is given, or else into a
 ``matplotlib.pyplot``, and returns it; nothing is shown or saved. Matplotlib is imported when one is called.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "image_grid",
@@ -21,7 +30,9 @@ _TRAIN, _VAL = "#1f77b4", "#d95f02"  # blue and orange: told apart by colour-bli
 _INK = "#333333"
 
 
-def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
+def plot_loss(
+    loss_history: ArrayLike, iterations_per_epoch: int | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw the loss of every iteration, and its running mean.
 
     Parameters
@@ -51,12 +62,12 @@ def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
         ax.set_yscale("log")  # else the first iterations flatten all the others
     else:
         ax.set_ylim(bottom=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    _count_in_integers(ax)
     ax.set(title="Training loss", xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
     return _open_frame(ax)
 
 
-def plot_accuracy(train_acc_history, val_acc_history, ax=None):
+def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: Axes | None = None) -> Axes:
     """Draw training and validation accuracy by epoch, and mark the best validation accuracy.
 
     Parameters
@@ -78,13 +89,13 @@ def plot_accuracy(train_acc_history, val_acc_history, ax=None):
         label = f"best: {val[best]:.1f} % (epoch {best})"
         ax.plot(best, val[best], "o", markersize=9, markerfacecolor="none", color=_VAL, label=label)
     ax.set_ylim(0, 102)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    _count_in_integers(ax)
     ax.legend(frameon=False, loc="lower right")
     ax.set(title="Accuracy", xlabel="epoch", ylabel="accuracy (%)")
     return _open_frame(ax)
 
 
-def plot_filters(weights, max_filters=64, ax=None):
+def plot_filters(weights: ArrayLike, max_filters: int = 64, ax: Axes | None = None) -> Axes:
     """Draw filters side by side, each stretched to its own smallest and largest weight.
 
     Parameters
@@ -109,7 +120,9 @@ def plot_filters(weights, max_filters=64, ax=None):
     return ax
 
 
-def plot_confusion_matrix(y_true, y_pred, classes=None, ax=None):
+def plot_confusion_matrix(
+    y_true: ArrayLike, y_pred: ArrayLike, classes: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw how many samples of each true class (rows) were taken for each class (columns).
 
     Parameters
@@ -154,7 +167,14 @@ def plot_confusion_matrix(y_true, y_pred, classes=None, ax=None):
     return ax
 
 
-def plot_mistakes(images, y_true, scores, classes=None, max_images=25, fig=None):
+def plot_mistakes(
+    images: NDArray[Any],
+    y_true: ArrayLike,
+    scores: ArrayLike,
+    classes: Sequence[str] | None = None,
+    max_images: int = 25,
+    fig: Figure | None = None,
+) -> Figure:
     """Draw the wrongly classified images of which the model was surest, with what it saw in them.
 
     Parameters
@@ -200,7 +220,7 @@ def plot_mistakes(images, y_true, scores, classes=None, max_images=25, fig=None)
     return fig
 
 
-def image_grid(images, padding=1, layout=None):
+def image_grid(images: ArrayLike, padding: int = 1, layout: str | None = None) -> NDArray[np.float64]:
     """Lay images out in a near-square grid, each stretched to its own range.
 
     Parameters
@@ -221,27 +241,32 @@ def image_grid(images, padding=1, layout=None):
     ------
     ValueError
         Images of another shape, none at all, another layout.
+
+    Examples
+    --------
+    >>> image_grid(np.random.rand(5, 3, 8, 8)).shape, image_grid(np.random.rand(5, 8, 8, 3)).shape
+    ((17, 26, 3), (17, 26, 3))
     """
-    images = np.asarray(images, dtype=np.float64)
-    if images.ndim != 4 or len(images) == 0:
+    pictures = np.asarray(images, dtype=np.float64)
+    if pictures.ndim != 4 or len(pictures) == 0:
         raise ValueError(
-            f"image_grid: images must be (N, C, H, W) or (N, H, W, C) with N > 0, got shape {images.shape}"
+            f"image_grid: images must be (N, C, H, W) or (N, H, W, C) with N > 0, got shape {pictures.shape}"
         )
     if layout not in (None, "NCHW", "NHWC"):
         raise ValueError(f"image_grid: layout must be 'NCHW', 'NHWC' or None, got {layout!r}")
-    if layout == "NHWC" or (layout is None and _has_channels_last(images.shape)):
-        images = images.transpose(0, 3, 1, 2)
-    if images.shape[1] != 3:
-        images = np.repeat(images.mean(axis=1, keepdims=True), 3, axis=1)
-    low = images.min(axis=(1, 2, 3), keepdims=True)
-    span = images.max(axis=(1, 2, 3), keepdims=True) - low
-    images = (images - low) / np.where(span > 0, span, 1)
-    N, _, H, W = images.shape
+    if layout == "NHWC" or (layout is None and _has_channels_last(pictures.shape)):
+        pictures = pictures.transpose(0, 3, 1, 2)
+    if pictures.shape[1] != 3:
+        pictures = np.repeat(pictures.mean(axis=1, keepdims=True), 3, axis=1)
+    low = pictures.min(axis=(1, 2, 3), keepdims=True)
+    span = pictures.max(axis=(1, 2, 3), keepdims=True) - low
+    pictures = (pictures - low) / np.where(span > 0, span, 1)
+    N, _, H, W = pictures.shape
     columns = math.ceil(math.sqrt(N))
     rows = math.ceil(N / columns)
     grid = np.ones((rows, H + padding, columns, W + padding, 3))
     for n in range(N):
-        grid[n // columns, :H, n % columns, :W] = images[n].transpose(1, 2, 0)
+        grid[n // columns, :H, n % columns, :W] = pictures[n].transpose(1, 2, 0)
     return grid.reshape(rows * (H + padding), columns * (W + padding), 3)[
         : rows * (H + padding) - padding, : columns * (W + padding) - padding
     ]
@@ -252,7 +277,7 @@ def _has_channels_last(shape):
     return shape[3] in (1, 3) and min(shape[1:3]) > 3
 
 
-def softmax(scores):
+def softmax(scores: ArrayLike) -> NDArray[np.float64]:
     """Probabilities (N, K) of scores (N, K): ``exp(scores)``, divided by its sum over the classes."""
     scores = np.asarray(scores, dtype=np.float64)
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -269,6 +294,10 @@ def _pyplot():
 
 def _axes(ax):
     return _pyplot().subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _count_in_integers(ax):
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _open_frame(ax):

@@ -136,6 +136,16 @@ def batchnorm_forward(
     ----------
     .. [1] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
        Internal Covariate Shift", 2015.
+
+    Examples
+    --------
+    >>> bn_param = {"mode": "train"}
+    >>> out, cache = batchnorm_forward(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1), bn_param)
+    >>> out.round(3)
+    array([[-1.],
+           [ 1.]])
+    >>> bn_param["running_mean"], bn_param["running_var"]
+    (array([0.2]), array([0.1]))
     """
     return _batchnorm("batchnorm_forward", 2, x, gamma, beta, bn_param, out=out)
 

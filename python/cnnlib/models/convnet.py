@@ -92,6 +92,17 @@ class ConvNet:
     >>> net
     ConvNet(1x8x8 -> 10, 2 layers with weights, float32, 2,746 parameters)
     >>> print(net.summary())
+    stage         output  parameters  multiply-adds
+    -----------------------------------------------
+    input         1x8x8
+    conv 16 3x3   16x8x8         144          9,216
+    batchnorm     16x8x8          32
+    relu          16x8x8
+    max_pool 2x2  16x4x4
+    dropout 0.2   16x4x4
+    affine 10     10           2,570          2,560
+    -----------------------------------------------
+    total                      2,746         11,776
     """
 
     def __init__(
@@ -198,13 +209,13 @@ class ConvNet:
         backward_all(self._calls[trained], dscores, caches[trained], grads)
         return loss + add_l2(self.params, grads, self.reg), grads
 
-    def _images(self, X):
-        X = np.asarray(X, dtype=self.dtype)
-        if X.shape[1:] != self.input_dim:
+    def _images(self, X: ArrayLike) -> Array:
+        images = np.asarray(X, dtype=self.dtype)
+        if images.shape[1:] != self.input_dim:
             raise ValueError(
-                f"ConvNet: X must have shape (N, {', '.join(map(str, self.input_dim))}), got {X.shape}"
+                f"ConvNet: X must have shape (N, {', '.join(map(str, self.input_dim))}), got {images.shape}"
             )
-        return X
+        return images
 
     def summary(self) -> str:
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""

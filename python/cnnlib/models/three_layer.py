@@ -65,6 +65,15 @@ class ThreeLayerConvNet:
     ------
     ValueError, TypeError
         For sizes below 1, images too small to pool, negative ``reg`` or ``weight_scale``, or another dtype.
+
+    Examples
+    --------
+    >>> model = ThreeLayerConvNet(input_dim=(1, 8, 8), num_filters=4, filter_size=3, seed=0)
+    >>> model
+    ThreeLayerConvNet(1x8x8, 4 filters 3x3, 100 hidden -> 10, float32, 7,550 parameters)
+    >>> loss, grads = model.loss(np.zeros((2, 1, 8, 8)), [0, 9])
+    >>> f"{loss:.4f}", sorted(grads)
+    ('2.3026', ['W1', 'W2', 'W3', 'b1', 'b2', 'b3'])
     """
 
     def __init__(
