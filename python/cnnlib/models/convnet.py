@@ -152,7 +152,7 @@ class ConvNet:
             self,
             repr(self._name) if self._name else None,
             f"{shape} -> {self.num_classes}",
-            f"{depth} layers with weights",
+            f"{depth} layers with weights" if depth > 1 else "1 layer with weights",
         )
 
     @property

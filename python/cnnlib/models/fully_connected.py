@@ -30,7 +30,6 @@ from cnnlib.layers import (
     relu_forward,
 )
 from cnnlib.models.common import add_l2, described, real_dtype, set_mode, smoothed_softmax_loss
-from cnnlib.solver.model_state import check_state_fits, restore, snapshot
 
 
 class FullyConnectedNet:
@@ -193,6 +192,8 @@ class FullyConnectedNet:
         OSError
             If it cannot be written; nothing is left behind then.
         """
+        from cnnlib.solver.model_state import snapshot  # the Solver, which a network alone does not need
+
         save_checkpoint(path, self.params, snapshot(self))
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -205,6 +206,8 @@ class FullyConnectedNet:
         OSError
             If it cannot be read.
         """
+        from cnnlib.solver.model_state import check_state_fits, restore
+
         params, state = load_checkpoint(path)
         state = {**state, "params": params}
         check_state_fits(os.fspath(path), self, state)
