@@ -13,11 +13,11 @@ __all__ = [
     "ArrayLike",
     "Cache",
     "Gradients",
-    "Model",
     "Needs",
     "Param",
     "Params",
     "State",
+    "Trainable",
     "Wanted",
 ]
 
@@ -32,7 +32,7 @@ Gradients: TypeAlias = dict[str, Array]
 Wanted: TypeAlias = Array | Any
 
 
-class Model(Protocol):
+class Trainable(Protocol):
     """What is trained and saved: see :mod:`cnnlib.models`."""
 
     @property

@@ -108,7 +108,8 @@ class RandomCrop:
         margin = self.pad, self.pad
         how: Any = self.mode  # one of two of the names that NumPy admits
         padded = np.pad(X, ((0, 0), (0, 0), margin, margin), mode=how)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))
+        image: Any = (2, 3)  # the types of older NumPys know of one axis only
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=image)
         top, left = rng.integers(2 * self.pad + 1, size=(2, N))
         return np.ascontiguousarray(windows[np.arange(N), :, top, left])
 

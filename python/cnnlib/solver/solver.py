@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._params import positive_int
 from cnnlib._random import random_stream
-from cnnlib._typing import Model, Params
+from cnnlib._typing import Params, Trainable
 from cnnlib.augment import Samples, augmented, averaged_scores
 from cnnlib.solver.averages import build_averages, held
 from cnnlib.solver.minibatches import (
@@ -198,7 +198,7 @@ class Solver:
 
     def __init__(
         self,
-        model: Model,
+        model: Trainable,
         data: Mapping[str, Any],
         *,
         update_rule: str | Callable[..., Any] = "sgd",
@@ -347,7 +347,7 @@ class Solver:
     def resume(
         cls,
         path: str | os.PathLike[str],
-        model: Model,
+        model: Trainable,
         data: Mapping[str, Any],
         *,
         num_epochs: int | None = None,
