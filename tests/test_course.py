@@ -113,6 +113,7 @@ class TestFullyConnectedNet:
             ({"use_batchnorm": "layer"}, "normalization must be one of"),
             ({"use_batchnorm": True, "normalization": "layernorm"}, "use_batchnorm=True and normalization="),
             ({"dropout": 0.5, "dropout_keep_ratio": 0.5}, "dropout and dropout_keep_ratio exclude"),
+            ({"dropout": 1}, "dropout must be below 1, got 1: .* dropout_keep_ratio is the share"),
             ({"dropout_keep_ratio": 0}, "dropout_keep_ratio must be above 0"),
             ({"dropout_keep_ratio": 1.5}, r"dropout_keep_ratio must be in \[0, 1\]"),
         ],

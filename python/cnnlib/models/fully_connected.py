@@ -281,6 +281,11 @@ class TwoLayerNet(FullyConnectedNet):
 def _dropped(where, dropout, keep_ratio):
     """The probability of dropping a value."""
     if keep_ratio is None:
+        if dropout == 1:
+            raise ValueError(
+                f"{where}: dropout must be below 1, got {dropout}: it is the share that is dropped; "
+                "dropout_keep_ratio is the share that is kept"
+            )
         return probability(where, "dropout", dropout)
     if dropout != 0:
         raise ValueError(f"{where}: dropout and dropout_keep_ratio exclude each other")
