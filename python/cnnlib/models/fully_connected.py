@@ -224,13 +224,13 @@ class FullyConnectedNet:
 
     def _hidden_backward(self, i, dout, cache, grads):
         """Write the gradients of layer i into `grads`; return that of its input."""
-        names = (f"W{i}", f"b{i}")
+        names = [f"W{i}", f"b{i}"]
         if self.normalization is None:
             dx, *grads_of_layer = affine_relu_backward(dout, cache, needs=_needs(i))
         else:
             backward = affine_bn_relu_backward if self.use_batchnorm else _affine_ln_relu_backward
             dx, *grads_of_layer = backward(dout, cache, needs=_needs(i))
-            names = (*names, f"gamma{i}", f"beta{i}")
+            names += [f"gamma{i}", f"beta{i}"]
         grads.update(zip(names, grads_of_layer, strict=True))
         return dx
 
