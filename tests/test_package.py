@@ -1,6 +1,7 @@
 """What is installed: metadata, the compiled module's surface, what an import costs, the choice of kernels."""
 
 import ast
+import importlib
 import importlib.metadata
 import inspect
 import os
@@ -180,11 +181,46 @@ def test_public_names_exist():
     assert set(cnnlib.__all__) <= set(dir(cnnlib))
 
 
+PUBLIC_MODULES = [f"cnnlib.{name}" for name in cnnlib._SUBMODULES] + [
+    "cnnlib",
+    "cnnlib._explain",
+    "cnnlib.course.keep_ratio",
+    "cnnlib.layers",
+]
+
+
+def public_functions():
+    """Each function, and each public method of each class, that a public module names in its `__all__`."""
+    for module in map(importlib.import_module, PUBLIC_MODULES):
+        for name in getattr(module, "__all__", ["explain"]):
+            value = getattr(module, name)
+            if inspect.isfunction(value):
+                yield f"{module.__name__}.{name}", value
+            elif inspect.isclass(value):
+                for method, function in vars(value).items():
+                    function = getattr(function, "__func__", function)
+                    if inspect.isfunction(function) and (method == "__init__" or not method.startswith("_")):
+                        yield f"{module.__name__}.{name}.{method}", function
+
+
 def test_public_functions_say_their_types():
-    functions = [getattr(layers, name) for name in layers.__all__] + [
-        getattr(naive, name) for name in naive.__all__
-    ]
-    for model in (models.ConvNet, models.FullyConnectedNet, models.ThreeLayerConvNet):
+    functions = dict(public_functions())
+    assert len(functions) > 150
+    for name, function in functions.items():
+        signature = inspect.signature(function)
+        unsaid = [
+            parameter.name
+            for parameter in signature.parameters.values()
+            if parameter.annotation is parameter.empty and parameter.name not in ("self", "cls")
+        ]
+        assert not unsaid, name
+        assert signature.return_annotation is not signature.empty, name
+
+
+def test_types_of_layers_and_models_are_there():
+    functions = [getattr(layers, name) for name in layers.__all__]
+    functions += [getattr(naive, name) for name in naive.__all__]
+    for model in (models.ConvNet, models.FullyConnectedNet, models.ThreeLayerConvNet, models.TwoLayerNet):
         functions += [model.__init__, model.loss]
     for function in functions:
         hints = typing.get_type_hints(function)

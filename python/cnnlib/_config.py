@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from cnnlib import _core
 from cnnlib._params import integer
 
 
-def set_num_threads(n):
+def set_num_threads(n: int) -> None:
     """
     Let kernels use up to `n` threads, for calls from any Python thread.
 
@@ -32,7 +33,7 @@ def set_num_threads(n):
     _core.set_num_threads(n)
 
 
-def get_num_threads():
+def get_num_threads() -> int:
     """
     Return the most threads that the calling thread's next kernel may use.
 
@@ -41,7 +42,7 @@ def get_num_threads():
     return _core.get_num_threads()
 
 
-def release_buffers():
+def release_buffers() -> None:
     """
     Give the memory back that is kept for the next calls.
 
@@ -51,7 +52,7 @@ def release_buffers():
     _core.release_buffers()
 
 
-def set_conv_algorithm(name):
+def set_conv_algorithm(name: str) -> None:
     """
     Choose how convolutions are computed whose `conv_param` names no algorithm, in the whole process.
 
@@ -70,12 +71,12 @@ def set_conv_algorithm(name):
     _core.set_conv_algorithm(name)
 
 
-def get_conv_algorithm():
+def get_conv_algorithm() -> str:
     """Return what `set_conv_algorithm` was told last, 'auto' at first."""
     return _core.get_conv_algorithm()
 
 
-def show_config():
+def show_config() -> dict[str, Any]:
     """
     Print versions, instruction sets, threads, cores and caches, and return them as a dict.
 
@@ -103,11 +104,11 @@ def show_config():
     return config
 
 
-def _size(n):
+def _size(n: int) -> str:
     return f"{n >> 20} MB" if n % (1 << 20) == 0 else f"{n >> 10} KB"
 
 
-def _processor():
+def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as info:
             for line in info:

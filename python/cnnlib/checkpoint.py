@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnlib._files import written_whole
 
@@ -30,7 +31,7 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def save_checkpoint(
-    path: str | os.PathLike, params: Mapping[str, np.ndarray], state: Mapping[str, Any]
+    path: str | os.PathLike[str], params: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> None:
     """Write `params` and `state` to `path`, all or nothing.
 
@@ -71,7 +72,7 @@ def save_checkpoint(
         _write_npz(file, entries)
 
 
-def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read what :func:`save_checkpoint` wrote.
 
     Returns

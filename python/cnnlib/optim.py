@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cnnlib import _core
 from cnnlib._params import check_keys, integer, number
+from cnnlib._typing import Array, ArrayLike
 
 __all__ = ["adam", "adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov_momentum"]
 
@@ -62,13 +62,31 @@ def _state(rule, config, key, w):
     return value
 
 
+def _mean_square(rule, config, w):
+    """RMSProp's running mean: `a`, or `cache` where the config has that, as in the course."""
+    if "cache" not in config:
+        return _state(rule, config, "a", w)
+    if "a" in config:
+        raise ValueError(f"{rule}: config has 'a' and 'cache', two names of one state; give one of them")
+    return _state(rule, config, "cache", w)
+
+
+def _moments(rule, config, w):
+    """Adam's two running means: `v` and `a`, or, where the config has an `m`, the course's `m` and `v`."""
+    if "m" not in config:
+        return _state(rule, config, "v", w), _state(rule, config, "a", w)
+    if "a" in config:
+        raise ValueError(f"{rule}: config has 'm' and 'a'; the state is 'v' and 'a', or 'm' and 'v'")
+    return _state(rule, config, "m", w), _state(rule, config, "v", w)
+
+
 def _rate(rule, config):
     return number(rule, "learning_rate", config["learning_rate"], 0)
 
 
 def sgd(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Gradient descent: w -= learning_rate * dw.
 
@@ -108,7 +126,7 @@ def _momentum(rule, w, dw, config, scale, nesterov):
 
 def sgd_momentum(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Momentum: velocity = momentum * velocity - learning_rate * dw; w += velocity.
 
@@ -136,7 +154,7 @@ def sgd_momentum(
 
 def sgd_nesterov_momentum(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Nesterov momentum [1]_: v = momentum * velocity - learning_rate * dw; w += v + momentum * (v - velocity).
 
@@ -169,7 +187,7 @@ def sgd_nesterov_momentum(
 
 def rmsprop(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     RMSProp [1]_: steps by the gradient over the root of the mean of its square.
 
@@ -180,7 +198,8 @@ def rmsprop(
     w, dw : arrays of one shape
         Weights and their gradient.
     config : dict, optional
-        `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`.
+        `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`, which a config
+        that has it as `cache` keeps under that name.
     scale : float, optional
         Factor on `dw`.
 
@@ -199,25 +218,25 @@ def rmsprop(
     .. [1] T. Tieleman, G. Hinton, "Lecture 6.5 - rmsprop", 2012.
     """
     rule = "rmsprop"
-    config = _config(rule, config, ("a",), learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
+    config = _config(rule, config, ("a", "cache"), learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
     next_w, gradient = _weights(rule, w, dw)
     decay_rate = number(rule, "decay_rate", config["decay_rate"], 0, 1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
-    a, rate = _state(rule, config, "a", next_w), _rate(rule, config)
+    a, rate = _mean_square(rule, config, next_w), _rate(rule, config)
     _core.rmsprop_step(next_w, gradient, scale, a, rate, decay_rate, epsilon)
     return next_w, config
 
 
 def _adam(rule, w, dw, config, scale, **decay):
     config = _config(
-        rule, config, ("v", "a", "t"), learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, **decay
+        rule, config, ("v", "a", "m", "t"), learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, **decay
     )
     w, dw = _weights(rule, w, dw)
     beta1 = number(rule, "beta1", config["beta1"], 0, _BELOW_1)
     beta2 = number(rule, "beta2", config["beta2"], 0, _BELOW_1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
     weight_decay = number(rule, "weight_decay", config.get("weight_decay", 0.0), 0)
-    rate, v, a = _rate(rule, config), _state(rule, config, "v", w), _state(rule, config, "a", w)
+    rate, (v, a) = _rate(rule, config), _moments(rule, config, w)
     steps = config.get("t")
     config["t"] = 1 if steps is None else integer(rule, "t", steps) + 1
     _core.adam_step(w, dw, scale, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
@@ -226,7 +245,7 @@ def _adam(rule, w, dw, config, scale, **decay):
 
 def adam(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Adam [1]_: steps by the mean of the gradient over the root of the mean of its square.
 
@@ -239,7 +258,7 @@ def adam(
         Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-3), `beta1` (0.9), `beta2` (0.999), both in [0, 1), `epsilon` (1e-8); state
-        `v`, `a`, `t`.
+        `v`, `a`, `t`. Where the config has an `m`, that is the first moment, and `v` the second.
     scale : float, optional
         Factor on `dw`.
 
@@ -256,13 +275,19 @@ def adam(
     References
     ----------
     .. [1] D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2014.
+
+    Examples
+    --------
+    >>> w, config = adam(np.array([1.0, -1.0]), np.array([0.5, 0.5]), {"learning_rate": 0.1})
+    >>> w.round(3), sorted(config)
+    (array([ 0.9, -1.1]), ['a', 'beta1', 'beta2', 'epsilon', 'learning_rate', 't', 'v'])
     """
     return _adam("adam", w, dw, config, scale)
 
 
 def adamw(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Adam with decoupled weight decay [1]_: also w -= learning_rate * weight_decay * w, from the old w.
 

@@ -14,12 +14,12 @@ import numpy as np
 from cnnlib._registry import OWN
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.data.normalization import PREPROCESSING, Normalization
-from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.solver.model_state import check_state_fits, restore, snapshot
 
 __all__ = ["is_saved_model", "load_model", "save_model"]
 
-_CLASSES = {kind.__name__: kind for kind in (ConvNet, FullyConnectedNet, ThreeLayerConvNet)}
+_CLASSES = {kind.__name__: kind for kind in (ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet)}
 _PARTS = ("model", "bn_params", "label_smoothing", "preprocess", "classes")
 
 

@@ -54,6 +54,22 @@ def conv_forward(
         Shapes that do not fit, a window larger than the padded image, unknown keys.
     TypeError
         Arrays or parameters of an unsupported type.
+
+    Examples
+    --------
+    The sum of each 2x2 window, and how often each pixel takes part in one:
+
+    >>> import numpy as np
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> out, cache = conv_forward(x, np.ones((1, 1, 2, 2)), None, {"stride": 1, "pad": 0})
+    >>> out[0, 0]
+    array([[ 8., 12.],
+           [20., 24.]])
+    >>> dx, dw, _ = conv_backward(np.ones_like(out), cache)
+    >>> dx[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
     """
     y = _conv("conv_forward", x, w, b, conv_param, out=out)
     return y, w.cache(x) if isinstance(w, PreparedConv) else (x, w, b, conv_param)

@@ -22,10 +22,16 @@ One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it. Two let a mod
 - ``frozen``: names of parameters that are not trained; ``loss`` need not give their gradients.
 - ``initialize(X)``: called with the training images before the training, to set the weights that depend on
   them and have not been set yet.
+
+The names of :mod:`cnnlib.layers` are here as well: ``from cnnlib.models import *`` gives all that a notebook
+gets from the course's modules of models.
 """
 
+from cnnlib import layers
+from cnnlib.layers import *  # noqa: F403
 from cnnlib.models.convnet import ConvNet
-from cnnlib.models.fully_connected import FullyConnectedNet
+from cnnlib.models.fully_connected import FullyConnectedNet, TwoLayerNet
 from cnnlib.models.three_layer import ThreeLayerConvNet
 
-__all__ = ["ConvNet", "FullyConnectedNet", "ThreeLayerConvNet"]
+__all__ = ["ConvNet", "FullyConnectedNet", "ThreeLayerConvNet", "TwoLayerNet"]
+__all__ += layers.__all__

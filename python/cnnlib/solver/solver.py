@@ -8,14 +8,15 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._params import positive_int
 from cnnlib._random import random_stream
+from cnnlib._typing import Params, Trainable
 from cnnlib.augment import Samples, augmented, averaged_scores
 from cnnlib.solver.averages import build_averages, held
 from cnnlib.solver.diagnosis import why_not_finite
@@ -164,25 +165,67 @@ class Solver:
     ------
     ValueError, TypeError
         For unusable data, an unknown update rule (with the nearest known one), and settings out of range.
+
+    Examples
+    --------
+    >>> from cnnlib.data import load_digits
+    >>> from cnnlib.models import FullyConnectedNet
+    >>> model = FullyConnectedNet([100], input_dim=(1, 8, 8), weight_scale=0.1, seed=0)
+    >>> rate = {"learning_rate": 0.01}
+    >>> solver = Solver(
+    ...     model, load_digits(), update_rule="adam", optim_config=rate, num_epochs=3, verbose=False, seed=0
+    ... )
+    >>> solver.train()
+    >>> solver.best_val_acc > 0.9, len(solver.val_acc_history)
+    (True, 4)
     """
+
+    # The options, each under its own name: `__init__` sets them all at once.
+    update_rule: Callable[..., Any]
+    optim_config: dict[str, Any]
+    lr_decay: float
+    schedule: Callable[[float, float], float] | None
+    rate_factors: dict[str, float] | None
+    weight_decay: float | None
+    clip_norm: float | None
+    label_smoothing: float | None
+    ema_decay: float | None
+    lookahead: dict[str, Any] | None
+    augment: Callable[..., Any] | None
+    prefetch: int
+    batch_size: int
+    num_epochs: int
+    num_train_samples: int | None
+    num_val_samples: int | None
+    keep: str
+    print_every: int
+    verbose: bool
+    checkpoint_name: str | None
+    seed: int | None
+    sampling: str
+    on_epoch: Callable[[Solver], Any] | None
+    X_train: NDArray[Any]
+    y_train: NDArray[Any]
+    X_val: NDArray[Any]
+    y_val: NDArray[Any]
 
     def __init__(
         self,
-        model: Any,
-        data: Mapping[str, ArrayLike],
+        model: Trainable,
+        data: Mapping[str, Any],
         *,
-        update_rule: str | Callable = "sgd",
+        update_rule: str | Callable[..., Any] = "sgd",
         optim_config: Mapping[str, Any] | None = None,
         lr_decay: float = 1.0,
-        schedule: str | Mapping[str, Any] | Callable | None = None,
+        schedule: str | Mapping[str, Any] | Callable[[float, float], float] | None = None,
         rate_factors: Mapping[str, float] | None = None,
         weight_decay: float | None = None,
         clip_norm: float | None = None,
         label_smoothing: float | None = None,
         ema_decay: float | None = None,
         lookahead: Mapping[str, float] | None = None,
-        preprocess: Mapping[str, Any] | Callable | None = None,
-        augment: str | Mapping[str, Any] | Callable | list | tuple | None = None,
+        preprocess: Mapping[str, Any] | Callable[..., Any] | None = None,
+        augment: str | Mapping[str, Any] | Callable[..., Any] | Sequence[Any] | None = None,
         prefetch: int = 2,
         batch_size: int = 100,
         num_epochs: int = 10,
@@ -192,14 +235,14 @@ class Solver:
         early_stopping: int | Mapping[str, Any] | None = None,
         print_every: int = 10,
         verbose: bool = True,
-        checkpoint_name: str | os.PathLike | None = None,
+        checkpoint_name: str | os.PathLike[str] | None = None,
         seed: int | None = None,
         sampling: str = "epoch",
         on_epoch: Callable[[Solver], Any] | None = None,
     ) -> None:
         settings = check_options(locals())
         check_model("Solver", model)
-        self.model = model
+        self.model: Any = model
         self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data)
         vars(self).update(settings)  # each under its own name
         if hasattr(model, "initialize"):
@@ -219,28 +262,37 @@ class Solver:
         self.epoch_seconds: list[float] = []
         self.best_val_acc, self.best_epoch = 0.0, 0
         self._averages = build_averages(model, self.ema_decay, self.lookahead)
-        self._best = self._last = None  # snapshots; _last is set while the model holds the best parameters
+        self._best: Any = None  # a snapshot, and so is
+        self._last: Any = None  # which is set while the model holds the best parameters
         self._random = random_stream(self.seed, "Solver")
         self._augment_seed: int | None = None  # drawn when the training starts
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
         self._pending = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """The options, each under its own name."""
+    def __repr__(self) -> str:
+        rule = self._updater.rule_name or getattr(self.update_rule, "__name__", "own")
+        parts = [
+            repr(self.model),
+            f"update_rule={rule!r}",
+            f"batch_size={self.batch_size}",
+            f"{len(self.X_train):,} training samples",
+            f"epoch {self.epoch} of {self.num_epochs}",
+        ]
+        if self.val_acc_history:
+            parts.append(f"best_val_acc={self.best_val_acc:.4g}")
+        return f"Solver({', '.join(parts)})"
 
     @property
     def optim_configs(self) -> dict[str, dict[str, Any]]:
         return self._updater.configs
 
     @property
-    def best_params(self) -> dict[str, np.ndarray]:
+    def best_params(self) -> Params:
         return {} if self._best is None else self._best["params"]
 
     @property
-    def last_params(self) -> dict[str, np.ndarray]:
+    def last_params(self) -> Params:
         return dict(self.model.params) if self._last is None else self._last["params"]
 
     @property
@@ -314,19 +366,19 @@ class Solver:
     @classmethod
     def resume(
         cls,
-        path: str | os.PathLike,
-        model: Any,
-        data: Mapping[str, ArrayLike],
+        path: str | os.PathLike[str],
+        model: Trainable,
+        data: Mapping[str, Any],
         *,
         num_epochs: int | None = None,
-        update_rule: Callable | None = None,
-        schedule: Callable | None = None,
-        preprocess: Callable | None = None,
-        augment: Callable | list | tuple | None = None,
+        update_rule: Callable[..., Any] | None = None,
+        schedule: Callable[[float, float], float] | None = None,
+        preprocess: Callable[..., Any] | None = None,
+        augment: Callable[..., Any] | Sequence[Any] | None = None,
         early_stopping: int | Mapping[str, Any] | None = None,
         print_every: int | None = None,
         verbose: bool | None = None,
-        checkpoint_name: str | os.PathLike | None = None,
+        checkpoint_name: str | os.PathLike[str] | None = None,
         on_epoch: Callable[[Solver], Any] | None = None,
     ) -> Solver:
         """A Solver that stands where the one that wrote the checkpoint `path` stood.
