@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         data,
         fast_layers,
         gradient_check,
+        inference,
         models,
         naive,
         optim,
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
         solver,
     )
     from cnnlib._explain import explain
+    from cnnlib.inference import prepare_conv
+    from cnnlib.saved_model import load_model, save_model
 
 __version__: str = _core.__version__
 
