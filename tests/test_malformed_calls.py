@@ -278,6 +278,16 @@ def test_caches_of_other_layers(layer, other, rng):
             assert layer.names[0] == other.names[0]
 
 
+@pytest.mark.parametrize("dtype", [complex, object, int, "U3", "M8[s]", [("a", float)]], ids=str)
+def test_a_pools_cache_with_another_dtype(dtype):
+    shape = (2, 3, 4, 5)
+    assert_refused(
+        lambda: cnnlib.global_avg_pool_backward(np.ones((2, 3)), (shape, np.dtype(dtype))),
+        "global_avg_pool_backward",
+        "cache",
+    )
+
+
 def losses(x, y):
     return [lambda loss=loss: loss(x, y) for loss in (cnnlib.softmax_loss, cnnlib.svm_loss)]
 

@@ -93,6 +93,13 @@ def prepare_sandwich_backward(function, dout, between, names, *values):
     return (_in_dtype(function, "dout", dout, compute), between, *values), dtype
 
 
+def prepare_gradient(function, dout, dtype):
+    """`dout` in the dtype to compute in where the cache says that the result has this one."""
+    if dtype.name not in (*_HALVES, "float32", "float64"):
+        raise TypeError(f"{function}: dtype in cache must be that of a result, got {dtype}")
+    return _in_dtype(function, "dout", dout, np.dtype(np.float32) if dtype.name in _HALVES else dtype)
+
+
 def _in_dtype(function, name, value, dtype):
     (array,), _ = prepare(function, (name,), value)
     return _ready(function, name, array, dtype)

@@ -31,7 +31,9 @@ def _weights(rule, w, dw):
         raise TypeError(f"{rule}: w and dw must be real arrays, got {w.dtype} and {dw.dtype}")
     if w.shape != dw.shape:
         raise ValueError(f"{rule}: dw must have w's shape {w.shape}, got {dw.shape}")
-    dtype = w.dtype if w.dtype in (np.float32, np.float64) and w.dtype.isnative else np.dtype(np.float64)
+    dtype = w.dtype.newbyteorder("=")
+    if dtype not in (np.float32, np.float64):
+        dtype = np.dtype(np.float64)
     if not (dw.dtype == dtype and dw.flags.c_contiguous and dw.flags.aligned):
         dw = np.require(dw, dtype, ("C", "A"))
     return _writable(w, dtype), dw
@@ -68,7 +70,7 @@ def _state(rule, config, key, w):
 
 
 def _factor(rule, scale):
-    """A real number; an infinite gradient's norm makes it NaN, which the weights are to show."""
+    """A real number; NaN and infinity are to show in the weights."""
     if not isinstance(scale, numbers.Real) or isinstance(scale, bool):
         raise TypeError(f"{rule}: scale must be a number, got {scale!r}")
     return float(scale)
