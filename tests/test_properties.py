@@ -64,7 +64,10 @@ def compare(name, data, arrays, rest, magnitudes):
     dtype = next(a.dtype for a in arrays).newbyteorder("=")
     kept = [None if a is None else a.tobytes() for a in arrays]
     given = exact(*arrays)
-    forward, refusal = getattr(cnnlib, f"{name}_forward"), rf"{name}_forward: (the window is larger|pad leaves no output)"
+    forward, refusal = (
+        getattr(cnnlib, f"{name}_forward"),
+        rf"{name}_forward: (the window is larger|pad leaves no output)",
+    )
     try:
         want, naive_cache = getattr(naive, f"{name}_forward_naive")(*given, *rest())
     except ValueError:
