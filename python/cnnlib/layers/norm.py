@@ -254,6 +254,8 @@ def _rownorm_backward(function, ndim, dout, cache):
     dx, dgamma, dbeta = _core.rownorm_backward(
         function, dout, x, ndim, mean, inv_std, _flat(gamma, x), groups
     )
+    if _flat(beta, x).shape != dbeta.shape:  # the kernel does not look at it
+        raise ValueError(f"{function}: beta in cache must have shape {dbeta.shape}, got {beta.shape}")
     shaped = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
     return tuple(result(grad, dtype) for grad in (dx, *shaped))
 
