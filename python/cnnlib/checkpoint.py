@@ -21,6 +21,11 @@ from typing import Any
 
 import numpy as np
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 __all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]
 
 RESERVED_PREFIX = "__cnnlib__/"
@@ -35,7 +40,8 @@ def save_checkpoint(
     """Write `params` and `state` to `path`, all or nothing.
 
     The file is written under a temporary name in the same folder (made if missing), flushed to the disk
-    and then renamed, so at every moment `path` is either the complete new file or what it was before.
+    and then renamed, so at every moment `path` is either the complete new file or what it was before. What a
+    killed process left of an earlier attempt is removed.
 
     Parameters
     ----------
@@ -73,6 +79,8 @@ def save_checkpoint(
     temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:
+            with contextlib.suppress(OSError):
+                _lock(file)
             _write_npz(file, entries)
             file.flush()
             os.fsync(file.fileno())
@@ -83,6 +91,7 @@ def save_checkpoint(
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = path  # a full disk does not say which file it was
         raise
+    _remove_remains(folder or ".", name)
     _sync_folder(folder or ".")
 
 
@@ -220,6 +229,23 @@ def _read_array(archive, member):
             f"{member.filename} does not hold the {dtype} array {shape} that its header promises"
         )
     return np.ndarray(shape, dtype, content, start, order="F" if is_fortran else "C").copy(order="K")
+
+
+def _lock(file):
+    """Say that its writer lives; raises where another one said so. Not every system and folder can."""
+    if fcntl is None:
+        raise BlockingIOError("no locks here")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_remains(folder, name):
+    """Remove the unfinished files that killed processes left of this one; what is being written is locked."""
+    for entry in os.listdir(folder):
+        if entry.startswith(f".{name}.") and entry.endswith(".tmp"):
+            path = os.path.join(folder, entry)
+            with contextlib.suppress(OSError), open(path, "r+b") as file:
+                _lock(file)
+                os.unlink(path)
 
 
 def _sync_folder(folder):
