@@ -8,6 +8,7 @@ the last run has to end with the bits of a run that nobody killed.
 """
 
 import argparse
+import os
 import random
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def checkpoint(folder, epoch):
 
 def train(folder, num_epochs):
     """Go on from the newest checkpoint of the folder, or begin; returns the Solver when it is through."""
-    model = FullyConnectedNet((200,), input_dim=36, num_classes=4, use_batchnorm=True, dropout=0.2, seed=0)
+    model = FullyConnectedNet((1000,), input_dim=36, num_classes=4, use_batchnorm=True, dropout=0.2, seed=0)
     data, epoch = digits_like(), newest(folder)
 
     def clear(solver):
@@ -98,6 +99,8 @@ def main():
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
+        # The system survives and with it what was handed to it: most deaths are then to fall into the writing.
+        os.fsync = lambda descriptor: None
         train(options.train, 10**6)
         return
     with tempfile.TemporaryDirectory() as folder:
