@@ -79,6 +79,9 @@ struct Kernels {
 
   void (*relu_forward)(const T* x, T* out, Index n);
   void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
+  // One bit for each of n elements, from the lowest of a byte on.
+  void (*relu_mask)(const T* x, std::uint8_t* bits, Index n);
+  void (*relu_backward_by_mask)(const T* dout, const std::uint8_t* bits, T* dx, Index n);
   void (*add)(const T* a, const T* b, T* out, Index n);
   void (*add_relu)(const T* a, const T* b, T* out, Index n);
   void (*multiply)(const T* a, const T* b, T* out, Index n);

@@ -18,6 +18,9 @@ void bind(py::module_& m) {
 }  // namespace
 }  // namespace cnnlib
 
+// pybind11's own entry point, under another name: before it runs, it waits for a lock that a sub-interpreter
+// never gets (until Python 3.12).
+#define PyInit__core initialise_core
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   using namespace cnnlib;
   m.doc() = "Compiled kernels behind cnnlib.layers and cnnlib.optim.";
@@ -57,4 +60,12 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.attr("__version__") = CNNLIB_VERSION;
   m.attr("eigen_version") = CNNLIB_EIGEN_VERSION;
   m.attr("compiler") = __VERSION__;
+}
+#undef PyInit__core
+
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return initialise_core();
+  PyErr_SetString(PyExc_ImportError, "cnnlib runs in the main interpreter alone, not in a sub-interpreter");
+  return nullptr;
 }

@@ -102,7 +102,8 @@ def number(function: str, key: str, value: Any, low: float = -math.inf, high: fl
     """A finite real number in [low, high]."""
     if type(value) is float and low <= value <= high and math.isfinite(value):  # most calls
         return value
-    plain = value.item() if getattr(value, "shape", None) == () else value  # an array of one number will do
+    # An array of one number will do.
+    plain = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
     if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
         raise TypeError(f"{function}: {key} must be a number, got {value!r}")
     value = float(plain)

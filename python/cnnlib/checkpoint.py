@@ -36,7 +36,8 @@ def save_checkpoint(
     """Write `params` and `state` to `path`, all or nothing.
 
     The file is written under a temporary name in the same folder (made if missing), flushed to the disk
-    and then renamed, so at every moment `path` is either the complete new file or what it was before.
+    and then renamed, so at every moment `path` is either the complete new file or what it was before. What a
+    killed process left of an earlier attempt is removed.
 
     Parameters
     ----------

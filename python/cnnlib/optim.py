@@ -9,11 +9,13 @@ one pass over memory.
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
 
 from cnnlib import _core
+from cnnlib._arrays import as_array
 from cnnlib._params import check_keys, integer, number
 from cnnlib._typing import Array, ArrayLike
 
@@ -24,12 +26,14 @@ _BELOW_1 = float(np.nextafter(1, 0))
 
 def _weights(rule, w, dw):
     """w ready to be written to and dw in its dtype."""
-    w, dw = np.asarray(w), np.asarray(dw)
+    w, dw = as_array(rule, "w", w), as_array(rule, "dw", dw)
     if w.dtype.kind not in "fiub" or dw.dtype.kind not in "fiub":
         raise TypeError(f"{rule}: w and dw must be real arrays, got {w.dtype} and {dw.dtype}")
     if w.shape != dw.shape:
         raise ValueError(f"{rule}: dw must have w's shape {w.shape}, got {dw.shape}")
-    dtype = w.dtype if w.dtype in (np.float32, np.float64) and w.dtype.isnative else np.dtype(np.float64)
+    dtype = w.dtype.newbyteorder("=")
+    if dtype not in (np.float32, np.float64):
+        dtype = np.dtype(np.float64)
     if not (dw.dtype == dtype and dw.flags.c_contiguous and dw.flags.aligned):
         dw = np.require(dw, dtype, ("C", "A"))
     return _writable(w, dtype), dw
@@ -56,8 +60,11 @@ def _state(rule, config, key, w):
     value = config.get(key)
     if value is None:
         value = np.zeros(w.shape, w.dtype)
-    elif np.shape(value) != w.shape:
-        raise ValueError(f"{rule}: {key} must have w's shape {w.shape}, got {np.shape(value)}")
+    value = as_array(rule, key, value)
+    if value.shape != w.shape:
+        raise ValueError(f"{rule}: {key} must have w's shape {w.shape}, got {value.shape}")
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"{rule}: {key} must be a real array, got {value.dtype}")
     config[key] = value = _writable(value, w.dtype)
     return value
 
@@ -78,6 +85,13 @@ def _moments(rule, config, w):
     if "a" in config:
         raise ValueError(f"{rule}: config has 'm' and 'a'; the state is 'v' and 'a', or 'm' and 'v'")
     return _state(rule, config, "m", w), _state(rule, config, "v", w)
+
+
+def _factor(rule, scale):
+    """A real number; NaN and infinity are to show in the weights."""
+    if not isinstance(scale, numbers.Real) or isinstance(scale, bool):
+        raise TypeError(f"{rule}: scale must be a number, got {scale!r}")
+    return float(scale)
 
 
 def _rate(rule, config):
@@ -111,7 +125,7 @@ def sgd(
     """
     config = _config("sgd", config, (), learning_rate=1e-2)
     next_w, gradient = _weights("sgd", w, dw)
-    _core.sgd_step(next_w, gradient, scale, _rate("sgd", config))
+    _core.sgd_step(next_w, gradient, _factor("sgd", scale), _rate("sgd", config))
     return next_w, config
 
 
@@ -120,7 +134,7 @@ def _momentum(rule, w, dw, config, scale, nesterov):
     w, dw = _weights(rule, w, dw)
     momentum = number(rule, "momentum", config["momentum"], 0, 1)
     velocity, rate = _state(rule, config, "velocity", w), _rate(rule, config)
-    _core.momentum_step(w, dw, scale, velocity, rate, momentum, nesterov)
+    _core.momentum_step(w, dw, _factor(rule, scale), velocity, rate, momentum, nesterov)
     return w, config
 
 
@@ -223,7 +237,7 @@ def rmsprop(
     decay_rate = number(rule, "decay_rate", config["decay_rate"], 0, 1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
     a, rate = _mean_square(rule, config, next_w), _rate(rule, config)
-    _core.rmsprop_step(next_w, gradient, scale, a, rate, decay_rate, epsilon)
+    _core.rmsprop_step(next_w, gradient, _factor(rule, scale), a, rate, decay_rate, epsilon)
     return next_w, config
 
 
@@ -237,9 +251,12 @@ def _adam(rule, w, dw, config, scale, **decay):
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
     weight_decay = number(rule, "weight_decay", config.get("weight_decay", 0.0), 0)
     rate, (v, a) = _rate(rule, config), _moments(rule, config, w)
-    steps = config.get("t")
-    config["t"] = 1 if steps is None else integer(rule, "t", steps) + 1
-    _core.adam_step(w, dw, scale, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
+    steps = 0 if config.get("t") is None else integer(rule, "t", config["t"])
+    if steps < 0:
+        raise ValueError(f"{rule}: t must be at least 0, got {steps}")
+    factor = _factor(rule, scale)
+    config["t"] = steps + 1
+    _core.adam_step(w, dw, factor, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
     return w, config
 
 

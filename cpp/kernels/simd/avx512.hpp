@@ -73,6 +73,23 @@ inline bool Simd<double>::any(__mmask8 mask) {
   return mask != 0;
 }
 
+template <>
+inline unsigned Simd<float>::bits(__mmask16 mask) {
+  return mask;
+}
+template <>
+inline unsigned Simd<double>::bits(__mmask8 mask) {
+  return mask;
+}
+template <>
+inline __mmask16 Simd<float>::from_bits(unsigned bits) {
+  return static_cast<__mmask16>(bits);
+}
+template <>
+inline __mmask8 Simd<double>::from_bits(unsigned bits) {
+  return static_cast<__mmask8>(bits);
+}
+
 inline unsigned lane_mask(Index first, Index count) { return ((1u << count) - 1) << first; }
 template <>
 inline __m512 Simd<float>::load_lanes(const float* p, Index first, Index count) {

@@ -55,9 +55,17 @@ def _refuse_empty(function, x):
         raise ValueError(f"{function}: x has an empty dimension: its shape is {x.shape}")
 
 
+def _check_rank(function, x, ndim):
+    """Before the running statistics are made to measure; the kernels' border checks all shapes again."""
+    if x.ndim != ndim:
+        axes = "2 dimensions (N, D)" if ndim == 2 else "4 dimensions (N, C, H, W)"
+        raise ValueError(f"{function}: x must have {axes}, got shape {x.shape}")
+
+
 def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
     arrays = (x, gamma, beta)
     (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
+    _check_rank(function, x, ndim)
     _refuse_empty(function, x)
     mode, eps, momentum = _batch_options(function, bn_param)
     out = prepare_out(function, out, dtype, x, gamma, beta)
@@ -284,6 +292,8 @@ def _rownorm_backward(function, ndim, dout, cache):
     dx, dgamma, dbeta = _core.rownorm_backward(
         function, dout, x, ndim, mean, inv_std, _flat(gamma, x), groups
     )
+    if _flat(beta, x).shape != dbeta.shape:  # the kernel does not look at it
+        raise ValueError(f"{function}: beta in cache must have shape {dbeta.shape}, got {beta.shape}")
     shaped = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
     return tuple(result(grad, dtype) for grad in (dx, *shaped))
 
