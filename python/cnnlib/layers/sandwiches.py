@@ -227,7 +227,7 @@ def conv_relu_forward(
     """
     if isinstance(w, PreparedConv):
         out = w.forward("conv_relu_forward", x, b, conv_param, relu=True)
-        return out, (w.cache(x), out)
+        return out, (w.cache(x), _relu_mask("conv_relu_forward", out))
     return _forward("conv_relu_forward", _LAYER, _conv_relu, x, w, b, conv_param)
 
 
