@@ -24,7 +24,7 @@ import numpy as np
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]
 
