@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.train:
-        # The system survives, and what it was handed: most deaths are then to fall into the writing.
+        # The system survives, so nothing has to reach the disk: most deaths then fall into the writing.
         os.fsync = lambda descriptor: None
         train(options.train, 10**6)
         return

@@ -8,11 +8,10 @@ ROOT = Path(__file__).parents[1]
 
 def test_every_promise_names_tests_that_exist():
     text = (ROOT / "docs" / "promises.md").read_text()
-    rows = [
-        line
-        for line in text.splitlines()
-        if line.startswith("| ") and not line.startswith(("| promise", "| ---"))
-    ]
+    before, figures = text.split("| what | figure |")  # and a table of numbers
+    lines = before.splitlines() + figures.partition("\n\n")[2].splitlines()
+    headings = ("| promise |", "| bug |", "| --- |")
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith(headings)]
     assert len(rows) > 20
     for row in rows:
         *_, tests = row.strip("| ").split(" | ")
