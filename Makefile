@@ -36,7 +36,7 @@ help:
 	@echo 'make train     install cnnlib into .venv and train a CNN on handwritten digits (TRAIN_ARGS=...)'
 	@echo 'make test      build the wheel, install it into .venv and run the tests (PEERS=1, PYTEST_ARGS=...)'
 	@echo 'make bench     time the layers against the plain NumPy ones, with PEERS=1 against torch too'
-	@echo 'make lint      check format, style and type stubs; `make format` mends the first'
+	@echo 'make lint      check format, style and types; `make format` mends the first'
 	@echo 'make wheel     build the wheel into dist/'
 	@echo 'make sanitize  run the core under the address and undefined-behaviour sanitizers (SANITIZE_ISA=base|avx2|avx512)'
 	@echo 'make clean     remove what the other targets made, .venv included'
@@ -55,6 +55,8 @@ lint: $(VENV)/.installed $(VENV)/.lint
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/stubtest cnnlib._core
+	$(BIN)/mypy
+	$(BIN)/mypy --strict --python-version 3.11 tests/user_scripts
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .

@@ -188,9 +188,10 @@ def _solver(options, side, seed):
         torch.set_num_threads(options.threads)
     import cnnlib
     from cnnlib.cli import networks
-    from cnnlib.cli.datasets import DATA_SETS, Preprocessing
+    from cnnlib.cli.datasets import DATA_SETS
     from cnnlib.cli.settings import recipe_settings
     from cnnlib.cli.train import solver_arguments
+    from cnnlib.data import Normalization
     from cnnlib.recipes import RECIPES
     from cnnlib.solver import Solver
 
@@ -201,9 +202,9 @@ def _solver(options, side, seed):
         settings["epochs"] = options.epochs
     data_set = DATA_SETS[recipe["data"]]
     data = data_set.load(options.data, ("train", "test"))
-    preprocessing = Preprocessing.fit(data["X_train"])
+    normalize = Normalization.fit(data["X_train"])
     for part in ("train", "test"):
-        preprocessing.apply(data[f"X_{part}"])
+        data[f"X_{part}"] = normalize(data[f"X_{part}"])
     data = {**data, "X_val": data["X_test"], "y_val": data["y_test"]}
     model = networks.build(
         networks.describe(recipe["model"], settings, data_set.shape, len(data_set.classes))

@@ -1,12 +1,15 @@
 """cnnlib's convolution methods against each other: does 'auto' choose the fastest, what is each one worth?
 
     python bench/methods.py --isa avx512 avx2 --json methods.json --markdown bench/METHODS.md
+    python bench/methods.py --isa avx512 avx2 --steps --json steps.json
+    python bench/methods.py --load methods.json steps.json --markdown bench/METHODS.md
     python bench/methods.py --load methods.json --fit
 
 For each shape and pass (forward, dx alone, dw alone) every method that fits is forced by its name, checked
 against the one that 'auto' takes, and timed. The tables show the cells where 'auto' takes over a tenth longer
 than the best; what each cell would take if a method did not exist and 'auto' took the next cheapest; and
-with --fit measured cycles beside the model's cost.
+with --fit measured cycles beside the model's cost. With --steps the convolutions are those of four networks'
+training steps, and a method's worth is the time that the step's convolutions would take without it.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ import sys
 from pathlib import Path
 
 from support import memory, method_tables, peaks, peers, report, results, runner, shapes, timing
+from support.training import convolutions
 
 PASSES = {"forward": "forward", "dx": "input_gradient", "dw": "weight_gradient"}  # in the plan's words
+_STEP_BATCH = 100  # images
 _HOPELESS = 3  # times as slow as the best: two calls tell enough
 _TOLERANCE = 4  # of timing.TOLERANCE: two methods may err in opposite directions
 
@@ -53,6 +58,7 @@ def _options():
     add = parser.add_argument
     add("--group", nargs="+", choices=shapes.GROUPS, metavar="NAME", help=f"of {', '.join(shapes.GROUPS)}")
     add("--batches", type=int, nargs="+", metavar="N", default=[8], help="where the shape fixes none")
+    add("--steps", action="store_true", help="the convolutions of training steps of 100 images")
     add("--isa", nargs="+", metavar="NAME", help="instruction sets; by default the best of this processor")
     add("--passes", nargs="+", choices=PASSES, metavar="NAME", default=list(PASSES), help="to time")
     add("--load", nargs="+", metavar="FILE", help="what --json has written, instead of timing")
@@ -83,13 +89,16 @@ def _measure(options, condition, threads):
 
     own, _ = peers.sides([], threads)
     isa = runner.facts()["isa"]
-    cases = shapes.select(options.batches, options.group, options.only, options.quick)
+    counts = convolutions.cases(_STEP_BATCH) if options.steps else {}
+    cases = list(counts) or shapes.select(options.batches, options.group, options.only, options.quick)
     for case, dtype, arrays in shapes.with_arrays(memory.fitting(cases, options.dtypes), options.dtypes):
         for name in options.passes:
             if name == "dx" and "dx" not in case.needs:
                 continue
             row = {"group": case.group, "name": case.name, "N": case.N, "dtype": dtype, "isa": isa}
             row |= {"pass": name, "threads": threads}
+            if counts:
+                row["count"] = counts[case]
             try:
                 costs = _costs(cnnlib, case, dtype, name)
                 calls = {method: _call(own, case, arrays, name, method) for method in costs}
@@ -165,9 +174,14 @@ def _print_tables(rows, options):
     print(method_tables.as_text(method_tables.choice_table(rows)))
     print("\nthe cells where it takes over a tenth longer\n")
     print(method_tables.as_text(method_tables.lost_table(rows)))
-    print("\nwhat is lost without each method\n")
-    print(method_tables.as_text(method_tables.worth_table(rows)))
-    print(f"\nworth little: {_candidates(rows)}")
+    steps, cells = method_tables.of_steps(rows), method_tables.of_cells(rows)
+    if cells:
+        print("\nwhat is lost without each method\n")
+        print(method_tables.as_text(method_tables.worth_table(cells)))
+        print(f"\nworth little: {_candidates(cells)}")
+    if steps:
+        print("\nwhat the convolutions of a training step lose without each method\n")
+        print(method_tables.as_text(method_tables.step_table(steps)))
     if options.fit:
         print("\nmeasured cycles over the model's cost, one thread\n")
         print(method_tables.as_text(method_tables.fit_table(rows, options.ghz)))
@@ -212,6 +226,13 @@ one that loses most, "cell" the worst of all.
 
 Worth less than {little_network:.0f} % on every network and {little_cell:.0f} % on every cell: {candidates}.
 
+## What the convolutions of a training step lose without each method
+
+Steps of 100 images (`--steps`): the time of all convolutions of the step, forward, dx and dw, if 'auto' took
+the next cheapest wherever it takes the method now; a first layer has no dx.
+
+{steps}
+
 ## 'auto' against the best method
 
 {choice}
@@ -226,13 +247,15 @@ def _write_markdown(path, machine, rows, complete):
     facts = [f"- {key}: {value}" for key, value in machine.items()]
     if not complete:
         facts.append("- **This run is incomplete.**")
+    cells = method_tables.of_cells(rows)
     text = _MARKDOWN.format(
         machine="\n".join(facts),
         networks=", ".join(shapes.NETWORKS),
-        worth=method_tables.as_markdown(method_tables.worth_table(rows)),
+        worth=method_tables.as_markdown(method_tables.worth_table(cells)),
+        steps=method_tables.as_markdown(method_tables.step_table(method_tables.of_steps(rows))),
         little_network=100 * (method_tables.LITTLE_NETWORK - 1),
         little_cell=100 * (method_tables.LITTLE_CELL - 1),
-        candidates=_candidates(rows),
+        candidates=_candidates(cells),
         choice=method_tables.as_markdown(method_tables.choice_table(rows)),
         lost=method_tables.as_markdown(method_tables.lost_table(rows)),
     )

@@ -22,6 +22,9 @@ struct ConvPlan {
   ConvShape shape;
   Pass pass;
   Method method;
+  // Whether the weights are packed beforehand and kept. Then how they lie follows from everything but the
+  // batch, the threads and the caches.
+  bool prepacked;
   double cost;                    // estimated cycles of one image on a reference processor
   Index tile_rows, tile_columns;  // outputs of the micro-kernel, or of a Winograd tile
   Block blocks[most_blocks];      // those with a name

@@ -43,6 +43,12 @@ struct Kernels {
   bool (*conv_fits)(const ConvShape&, Pass, Method);
   ConvPlan (*conv_plan)(const ConvShape&, Pass);
   int (*conv_costs)(const ConvShape&, Pass, ConvCost* costs, int most);
+  // A plan of the forward pass for weights that are packed once and kept: for any batch of the shape's
+  // images, whose number run_prepared_conv takes from the plan's shape.
+  ConvPlan (*prepare_conv)(const ConvShape&);
+  void (*pack_conv)(const ConvPlan&, const T* w, T* packed);
+  void (*run_prepared_conv)(const ConvPlan&, const T* x, const T* w, const T* packed, const T* b, T* out,
+                            bool relu);
 
   // The argmax plane is bytes for windows of up to 255 positions, 32-bit numbers for larger ones.
   void (*max_pool_forward)(const T* x, T* out, std::uint8_t* arg, const PoolShape&);
@@ -73,6 +79,9 @@ struct Kernels {
 
   void (*relu_forward)(const T* x, T* out, Index n);
   void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
+  // One bit for each of n elements, from the lowest of a byte on.
+  void (*relu_mask)(const T* x, std::uint8_t* bits, Index n);
+  void (*relu_backward_by_mask)(const T* dout, const std::uint8_t* bits, T* dx, Index n);
   void (*add)(const T* a, const T* b, T* out, Index n);
   void (*add_relu)(const T* a, const T* b, T* out, Index n);
   void (*multiply)(const T* a, const T* b, T* out, Index n);

@@ -1,7 +1,6 @@
 #include "parallel.hpp"
 
 #include <pthread.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,6 +10,8 @@
 #include <fstream>
 #include <string>
 #include <thread>
+
+#include "machine.hpp"
 
 namespace cnnlib {
 namespace {
@@ -35,16 +36,12 @@ int cgroup_cpus() {
   return quota > 0 && period > 0 ? std::max(1, static_cast<int>((quota + period - 1) / period)) : 0;
 }
 
+// One for each core: two hyper-threads of a core share its arithmetic units, which one of them keeps busy.
 int default_threads() {
   // The runtime has already read OMP_NUM_THREADS, which wins over every guess.
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return omp_get_max_threads();
-  int n = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) n = std::min(n, CPU_COUNT(&set));
-#endif
-  const int quota = cgroup_cpus();
-  return quota > 0 ? std::min(n, quota) : n;
+  const int cores = physical_cores(), quota = cgroup_cpus();
+  return quota > 0 ? std::min(cores, quota) : cores;
 }
 
 std::atomic<int>& limit() {

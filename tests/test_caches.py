@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from cnnlib import _core
 from helpers import LAYERS, TOLERANCE, as_tuple, assert_close, cast, random_arrays
 
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
@@ -112,3 +113,69 @@ def test_altered_caches_are_refused_by_name_or_of_no_consequence(layer, rng):
     for message in messages:
         assert layer.backward.__name__ in message
         assert len(message) < 300  # no arrays in it
+
+
+@every_layer
+def test_gradients_do_not_change_with_the_returned_array(layer, isa, dtype, rng):
+    """`out += shortcut` is the caller's right; so is a buffer that the next call writes to."""
+    arrays = layer.arrays(rng, dtype)
+    for forward, backward in [(layer.forward, layer.backward), (layer.naive_forward, layer.naive_backward)]:
+        out, cache = forward(*arrays, *layer.rest())
+        dout = rng.standard_normal(out.shape).astype(dtype)
+        wants = as_tuple(backward(dout, cache))
+        for value in (-1, 0, 1, np.nan):
+            out[...] = value
+            for got, want in zip(as_tuple(backward(dout, cache)), wants, strict=True):
+                np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 7, 8, 9, 31, 63, 64, 65, 127, 130, 1000, 32768 * 3 + 5])
+def test_masks_of_relu(size, isa, dtype, rng):
+    """A bit where the gradient passes, in the order of np.packbits; neither zero passes, NaN does."""
+    x = rng.standard_normal(size).astype(dtype)
+    special = np.array([0.0, -0.0, np.nan, -np.nan, np.inf, -np.inf, 5e-324, -5e-324, 1e-45, -1e-45], dtype)
+    where = rng.integers(0, 2 * special.size, size)
+    x = np.where(where < special.size, special[where % special.size], x)
+    mask = _core.relu_mask("f", x)
+    np.testing.assert_array_equal(mask, np.packbits(~(x <= 0), bitorder="little"))
+    dout = rng.standard_normal(size).astype(dtype)
+    dx = _core.relu_backward_by_mask("f", dout, mask)
+    np.testing.assert_array_equal(dx, np.where(x <= 0, 0, dout))
+    np.testing.assert_array_equal(dx, _core.relu_backward("f", dout, x))
+
+
+def test_masks_of_large_results(isa, dtype):
+    """Written around the caches."""
+    x = np.resize(np.arange(-50, 51).astype(dtype), 9_000_007)
+    dx = _core.relu_backward_by_mask("f", x, _core.relu_mask("f", x))
+    np.testing.assert_array_equal(dx, np.maximum(x, 0))
+
+
+@pytest.mark.parametrize("name", ["affine_relu", "conv_relu"])
+def test_the_cache_holds_a_bit_for_each_element_of_the_result(name, rng):
+    layer = next(layer for layer in LAYERS if layer.name == name)
+    out, (_, (shape, bits)) = layer.forward(*layer.arrays(rng), *layer.rest())
+    assert shape == out.shape
+    assert bits.nbytes == -(-out.size // 8)
+    assert not np.shares_memory(bits, out)
+
+
+@pytest.mark.parametrize("name", ["affine_relu", "conv_relu"])
+def test_a_forged_mask_is_refused_by_name(name, rng):
+    layer = next(layer for layer in LAYERS if layer.name == name)
+    out, (cache, (shape, bits)) = layer.forward(*layer.arrays(rng), *layer.rest())
+    for wrong in (
+        bits[:-1],
+        np.append(bits, bits[:1]),
+        bits[None],
+        bits[::2],
+        bits.astype(np.int8),
+        out,
+        3,
+        None,
+    ):
+        with pytest.raises((ValueError, TypeError), match=f"{name}_backward: ReLU's mask in cache must"):
+            layer.backward(out, (cache, (shape, wrong)))
+    for wrong in (shape[1:], (*shape, 1), tuple(-size for size in shape), (None,) * len(shape), 3, None, []):
+        with pytest.raises(ValueError, match=f"{name}_backward: dout must have shape"):
+            layer.backward(out, (cache, (wrong, bits)))

@@ -1,5 +1,6 @@
 import json
 import os
+import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -90,6 +91,25 @@ def test_interrupted_write_leaves_nothing_behind(path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         save_checkpoint(path.with_name("other.npz"), PARAMS, {})
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="these locks are Unix's")
+def test_what_a_killed_writer_left_is_removed_and_a_living_ones_kept(path):
+    import fcntl
+
+    dead, living = (path.with_name(f".{path.name}.{suffix}.tmp") for suffix in ("0a1b", "ffff"))
+    other = path.with_name(".b.npz.0a1b.tmp")
+    for file in (dead, living, other):
+        file.write_bytes(b"PK")
+    with open(living, "r+b") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        save_checkpoint(path, PARAMS, STATE)
+        assert sorted(file.name for file in path.parent.iterdir()) == sorted(
+            [living.name, other.name, path.name]
+        )
+    save_checkpoint(path, PARAMS, STATE)
+    assert not living.exists()
+    assert_same_bits(load_checkpoint(path)[0], PARAMS)
 
 
 @pytest.mark.parametrize("name", ["__cnnlib__/state", "", 3])
@@ -208,7 +228,7 @@ def test_a_damaged_state_is_refused_or_serves(solver_file, tmp_path):
     assert refused > 60
     # An option that is missing has its default; a rule checks its own settings and its state.
     served = {place for place in served if place[0] == "run" and len(place) == 2}
-    assert served <= {("run", "pending"), ("run", "seconds")}
+    assert served <= {("run", "pending"), ("run", "seconds"), ("run", "val_loss_history")}
 
 
 def foreign_files(folder):

@@ -87,6 +87,7 @@ class TestTrain:
             "loss",
             "train_accuracy",
             "val_accuracy",
+            "val_loss",
             "learning_rate",
             "seconds",
             "samples_per_second",

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.cli.folder_lock import locked
 from cnnlib.cli.main import main
 from cnnlib.cli.settings import TRAINING
@@ -70,6 +71,32 @@ class TestOlderCheckpoint:
         assert list(checkpoints(run)) == ["checkpoint_epoch_3.npz"]
         with open(run / "history.csv", newline="") as file:
             assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+
+
+def test_a_run_from_before_normalisation_was_the_solvers(run, capsys):
+    """Its checkpoints say nothing of it, its config.json nothing of white pixels."""
+    with np.load(run / "checkpoint_epoch_4.npz") as file:
+        want = file["W1"]
+    path = run / "checkpoint_epoch_3.npz"
+    params, content = load_checkpoint(path)
+    for part, name in (
+        ("settings", "preprocess"),
+        ("settings", "early_stopping"),
+        ("run", "val_loss_history"),
+    ):
+        del content[part][name]
+    save_checkpoint(path, params, content)
+    config = json.loads((run / "config.json").read_text())
+    del config["preprocessing"]["white"]
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "checkpoint_epoch_4.npz").unlink()
+    assert main(["train", "--resume", str(path), "--threads", "1"]) == 0
+    with np.load(run / "checkpoint_epoch_4.npz") as file:
+        np.testing.assert_array_equal(file["W1"], want)
+    with open(run / "history.csv", newline="") as file:
+        losses = [row["val_loss"] for row in csv.DictReader(file)]
+    assert losses[:3] == ["nan"] * 3
+    assert float(losses[3]) > 0
 
 
 class TestLock:

@@ -1,5 +1,7 @@
 """An empty batch has empty results; anything else that is empty is refused, by the loops as well."""
 
+import sys
+
 import cnnlib
 import numpy as np
 import pytest
@@ -81,6 +83,47 @@ def test_empty_filters_are_refused(name, shape):
     for forward in both(name):
         with pytest.raises(ValueError, match=f"{forward.__name__}: .*w"):
             forward(np.zeros((2, 3, 4, 5)), w, None, {})
+
+
+@pytest.mark.parametrize("name", ["affine", "affine_relu"])
+@pytest.mark.parametrize(
+    ("x", "w"),
+    [((3, 0), (0, 5)), ((3, 0, 2), (0, 5)), ((3, 4), (4, 0)), ((0, 4), (4, 0)), ((0, 0), (0, 0))],
+    ids=str,
+)
+def test_affine_layers_sum_over_nothing(name, x, w, isa, dtype):
+    x, w, b = np.ones(x, dtype), np.ones(w, dtype), np.arange(1, w[1] + 1, dtype=dtype)
+    for forward in both(name):
+        out, cache = forward(x, w, b)
+        want = np.broadcast_to(b + w.shape[0], (len(x), w.shape[1]))
+        np.testing.assert_array_equal(out, want)
+        backward = getattr(sys.modules[forward.__module__], forward.__name__.replace("forward", "backward"))
+        dx, dw, db = backward(out, cache)
+        np.testing.assert_array_equal(dx, np.full(x.shape, np.sum(b + w.shape[0])))
+        np.testing.assert_array_equal(dw, np.broadcast_to((b + w.shape[0]) * len(x), w.shape))
+        np.testing.assert_array_equal(db, (b + w.shape[0]) * len(x))
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3, 0), (2, 3, 0, 5)], ids=str)
+@pytest.mark.parametrize(
+    "layer", [la for la in LAYERS if la.name in ("relu", "leaky_relu", "dropout")], ids=str
+)
+def test_elementwise_layers_take_any_empty_shape(layer, shape, dtype):
+    for forward, backward in [(layer.forward, layer.backward), (layer.naive_forward, layer.naive_backward)]:
+        out, cache = forward(np.ones(shape, dtype), *layer.rest())
+        assert out.shape == backward(out, cache).shape == shape
+        assert out.dtype == dtype
+
+
+@pytest.mark.parametrize("name", ["softmax_loss", "svm_loss"])
+def test_losses_of_nothing(name):
+    for loss in (getattr(cnnlib, name), getattr(naive, f"{name}_naive")):
+        value, dx = loss(np.zeros((0, 4)), np.zeros(0, int))
+        assert value == 0.0
+        assert dx.shape == (0, 4)
+        for N in (0, 3):
+            with pytest.raises(ValueError, match=rf"{loss.__name__}: x .*\({N}, 0\)"):
+                loss(np.zeros((N, 0)), np.zeros(N, int))
 
 
 def test_padding_that_leaves_nothing_of_a_transposed_convolution_is_refused():

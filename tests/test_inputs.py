@@ -7,6 +7,7 @@ import types
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib import optim
 from helpers import LAYERS, TOLERANCE, as_tuple, cast, random_arrays
 
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
@@ -230,6 +231,23 @@ def test_gradients_have_the_dtype_of_the_result_whatever_dout_is(layer, dtype, r
     for g, w in zip(got, want, strict=True):
         assert g.dtype == dtype
         np.testing.assert_allclose(g, w, rtol=0, atol=1e-5 * np.max(np.abs(w)))
+
+
+def test_gradients_are_computed_in_the_dtype_of_the_result(rng):
+    """Not in that of dout."""
+    _, cache = cnnlib.global_avg_pool_forward(np.ones((2, 3, 3, 5)))
+    dout = rng.standard_normal((2, 3)).astype(np.float32)
+    want = np.broadcast_to(dout.astype(np.float64)[..., None, None] / 15, (2, 3, 3, 5))
+    np.testing.assert_allclose(cnnlib.global_avg_pool_backward(dout, cache), want, rtol=1e-15)
+
+
+@pytest.mark.parametrize("name", optim.__all__)
+def test_weights_of_another_byte_order_keep_their_dtype(name, dtype, rng):
+    w, dw = cast(random_arrays(rng, (3, 5), (3, 5)), dtype)
+    want, _ = getattr(optim, name)(w.copy(), dw)
+    got, _ = getattr(optim, name)(swapped_bytes(w), swapped_bytes(dw))
+    assert got.dtype == dtype
+    np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("loss", [cnnlib.softmax_loss, cnnlib.svm_loss])

@@ -1,6 +1,7 @@
 """What is installed: metadata, the compiled module's surface, what an import costs, the choice of kernels."""
 
 import ast
+import importlib
 import importlib.metadata
 import inspect
 import os
@@ -34,7 +35,13 @@ def test_numpy_is_the_only_required_dependency():
 
 @pytest.mark.parametrize(
     ("extra", "package"),
-    [("plots", "matplotlib"), ("progress", "tqdm"), ("data", "pooch"), ("images", "pillow")],
+    [
+        ("plots", "matplotlib"),
+        ("progress", "tqdm"),
+        ("data", "pooch"),
+        ("images", "pillow"),
+        ("tensorboard", "tensorboardx"),
+    ],
 )
 def test_each_extra_brings_its_package(extra, package):
     lines = [
@@ -93,7 +100,17 @@ def test_module_exports_its_entry_point_alone():
 
 
 def test_import_brings_in_no_optional_package():
-    heavy = ["matplotlib", "torch", "tqdm", "pooch", "PIL", "onnx", "sklearn", "importlib.metadata"]
+    heavy = [
+        "matplotlib",
+        "torch",
+        "tqdm",
+        "pooch",
+        "PIL",
+        "onnx",
+        "sklearn",
+        "importlib.metadata",
+        "tensorboardX",
+    ]
     code = f"import sys, cnnlib; print([name for name in {heavy!r} if name in sys.modules])"
     baseline = run_python(code.replace("cnnlib", "numpy"))  # what NumPy itself imports is no fault of ours
     result = run_python(code)
@@ -170,11 +187,46 @@ def test_public_names_exist():
     assert set(cnnlib.__all__) <= set(dir(cnnlib))
 
 
+PUBLIC_MODULES = [f"cnnlib.{name}" for name in cnnlib._SUBMODULES] + [
+    "cnnlib",
+    "cnnlib._explain",
+    "cnnlib.course.keep_ratio",
+    "cnnlib.layers",
+]
+
+
+def public_functions():
+    """Each function, and each public method of each class, that a public module names in its `__all__`."""
+    for module in map(importlib.import_module, PUBLIC_MODULES):
+        for name in getattr(module, "__all__", ["explain"]):
+            value = getattr(module, name)
+            if inspect.isfunction(value):
+                yield f"{module.__name__}.{name}", value
+            elif inspect.isclass(value):
+                for method, function in vars(value).items():
+                    function = getattr(function, "__func__", function)
+                    if inspect.isfunction(function) and (method == "__init__" or not method.startswith("_")):
+                        yield f"{module.__name__}.{name}.{method}", function
+
+
 def test_public_functions_say_their_types():
-    functions = [getattr(layers, name) for name in layers.__all__] + [
-        getattr(naive, name) for name in naive.__all__
-    ]
-    for model in (models.ConvNet, models.FullyConnectedNet, models.ThreeLayerConvNet):
+    functions = dict(public_functions())
+    assert len(functions) > 150
+    for name, function in functions.items():
+        signature = inspect.signature(function)
+        unsaid = [
+            parameter.name
+            for parameter in signature.parameters.values()
+            if parameter.annotation is parameter.empty and parameter.name not in ("self", "cls")
+        ]
+        assert not unsaid, name
+        assert signature.return_annotation is not signature.empty, name
+
+
+def test_types_of_layers_and_models_are_there():
+    functions = [getattr(layers, name) for name in layers.__all__]
+    functions += [getattr(naive, name) for name in naive.__all__]
+    for model in (models.ConvNet, models.FullyConnectedNet, models.ThreeLayerConvNet, models.TwoLayerNet):
         functions += [model.__init__, model.loss]
     for function in functions:
         hints = typing.get_type_hints(function)

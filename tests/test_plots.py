@@ -37,6 +37,13 @@ class TestCurves:
         np.testing.assert_allclose(mean.get_xydata()[-1], [2.75, 1.0])
         assert ax.get_xlabel() == "epoch"
 
+    def test_validation_loss_without_the_untrained_model(self, ax):
+        plots.plot_loss([2.0, 1.0, 0.5, 0.4], 2, ax=ax, val_loss_history=[1e16, 1.5, 0.7])
+        np.testing.assert_allclose(ax.lines[-1].get_xydata(), [[1, 1.5], [2, 0.7]])
+        assert ax.get_ylim()[1] < 3
+        with pytest.raises(ValueError, match="val_loss_history needs iterations_per_epoch"):
+            plots.plot_loss([2.0, 1.0], ax=ax, val_loss_history=[1.5, 0.7])
+
     def test_huge_first_losses_get_a_log_scale(self, ax):
         plots.plot_loss([1e4, 50.0] + [1.0] * 50, ax=ax)
         assert ax.get_yscale() == "log"
@@ -75,12 +82,30 @@ class TestFilters:
         weights[0, 0], weights[0, 1] = [[0, 1, 4]], [[0, 3, 4]]
         np.testing.assert_allclose(plots.image_grid(weights, padding=0)[0], [[0] * 3, [0.5] * 3, [1] * 3])
 
+    def test_channels_last_are_known_where_they_must_be(self, rng):
+        images = rng.random((3, 5, 4, 3))
+        channels_first = images.transpose(0, 3, 1, 2)
+        want = plots.image_grid(channels_first)
+        np.testing.assert_array_equal(plots.image_grid(images), want)
+        np.testing.assert_array_equal(plots.image_grid(images, layout="NHWC"), want)
+        np.testing.assert_array_equal(plots.image_grid(channels_first, layout="NCHW"), want)
+        assert plots.image_grid(images, layout="NCHW").shape == (2 * 5 - 1, 2 * 4 - 1, 3)
+
+    @pytest.mark.parametrize("shape", [(2, 16, 3, 3), (2, 8, 1, 3), (2, 3, 5, 3), (2, 16, 1, 1)])
+    def test_small_filters_are_no_images(self, shape, rng):
+        weights = rng.random(shape)
+        np.testing.assert_array_equal(plots.image_grid(weights), plots.image_grid(weights, layout="NCHW"))
+
+    def test_layout_is_checked(self):
+        with pytest.raises(ValueError, match="image_grid: layout must be 'NCHW', 'NHWC' or None, got 'HWC'"):
+            plots.image_grid(np.zeros((1, 2, 2, 3)), layout="HWC")
+
     def test_constant_image_is_black_not_nan(self):
         assert (plots.image_grid(np.full((1, 1, 2, 2), 7.0)) == 0).all()
 
     @pytest.mark.parametrize("shape", [(0, 3, 5, 5), (3, 5, 5)])
     def test_shape_is_checked(self, shape):
-        with pytest.raises(ValueError, match=r"image_grid: images must be \(N, C, H, W\)"):
+        with pytest.raises(ValueError, match=r"image_grid: images must be \(N, C, H, W\) or \(N, H, W, C\)"):
             plots.image_grid(np.zeros(shape))
 
     def test_only_the_first_are_drawn(self, ax, rng):

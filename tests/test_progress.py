@@ -1,5 +1,9 @@
 import builtins
+import os
+import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from cnnlib.solver.progress import Progress
@@ -67,4 +71,88 @@ def test_the_solver_reports_epochs(capsys):
     epochs = [line for line in lines if "Epoch" in line]
     assert len(epochs) == 3
     train_acc, val_acc = solver.train_acc_history[-1], solver.val_acc_history[-1]
-    assert epochs[-1] == f"(Epoch 2 / 2) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}"
+    val_loss = solver.val_loss_history[-1]
+    assert epochs[-1] == (
+        f"(Epoch 2 / 2) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}; val_loss: {val_loss:.4f}"
+    )
+
+
+class TestSilence:
+    """Where there is no terminal a line comes at least every half minute, here every 0.2 s."""
+
+    @pytest.fixture(autouse=True)
+    def impatient(self, monkeypatch):
+        assert Progress.longest_silence <= 30
+        monkeypatch.setattr(Progress, "longest_silence", 0.2)
+
+    def wait_for(self, count, capsys):
+        lines, deadline = [], time.monotonic() + 20
+        while len(lines) < count and time.monotonic() < deadline:
+            time.sleep(0.01)
+            lines += capsys.readouterr().out.splitlines()
+        return lines
+
+    def test_iterations_between_the_lines_are_told(self, capsys):
+        with Progress(total=1000, print_every=500) as progress:
+            for number in (1, 2, 3):
+                progress.iteration(number, number / 8)
+            lines = self.wait_for(3, capsys)
+        assert lines[:3] == [
+            "(Iteration 1 / 1000) loss: 0.125000",
+            "(Iteration 3 / 1000) loss: 0.375000",
+            "(Iteration 3 / 1000) still running",
+        ]
+
+    def test_before_the_first_iteration(self, capsys):
+        with Progress(total=10, done=4):
+            lines = self.wait_for(2, capsys)
+        assert lines[:2] == ["(Iteration 4 / 10) still running"] * 2
+
+    def test_no_thread_stays(self, capsys):
+        before = threading.active_count()
+        with Progress(total=10):
+            assert threading.active_count() == before + 1
+        assert threading.active_count() == before
+        with pytest.raises(KeyboardInterrupt), Progress(total=10):
+            raise KeyboardInterrupt
+        assert threading.active_count() == before
+        with Progress(total=10, verbose=False):
+            assert threading.active_count() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_fifty_columns(tqdm):
+    """On a narrow terminal no line, of the bar or of an epoch, is longer than it is wide."""
+    import pty
+
+    if tqdm:
+        pytest.importorskip("tqdm", reason="the bar is tqdm's")
+    code = f"""
+import fcntl, struct, sys, termios
+fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
+if not {tqdm}:
+    sys.modules["tqdm"] = None
+from cnnlib.solver.progress import Progress
+with Progress(total=123456, done=123000) as progress:
+    for number in range(123001, 123201):
+        progress.iteration(number, 2.302585)
+    progress.message("(Epoch 100 / 300) train acc: 0.1234; val_acc: 0.1234; val_loss: 2.3026")
+"""
+    terminal, end = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=end, stderr=end, env=environment)
+    os.close(end)
+    shown = b""
+    try:
+        while part := os.read(terminal, 4096):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(terminal)
+    assert process.wait(timeout=60) == 0, shown
+    lines = shown.decode().replace("\r", "\n").split("\n")
+    assert max(map(len, lines)) <= 50, lines
+    assert any("loss 2.3026" in line if tqdm else "loss: 2.302585" in line for line in lines)
+    assert "(Epoch 100 / 300) train acc: 0.1234" in shown.decode()
+    assert "    val_loss: 2.3026" in lines or "    val_acc: 0.1234; val_loss: 2.3026" in lines

@@ -2,7 +2,8 @@
 
 A row is a dict with `group`, `name`, `N`, `dtype`, `isa`, `pass`, `threads`, `auto` (the method chosen),
 `seconds` (method -> s), `cost` (method -> cycles of an image by the model), `difference` (the largest
-from the result of `auto`) and `ghz` (the clock beside the timing, or None). Each table is a list of rows
+from the result of `auto`) and `ghz` (the clock beside the timing, or None); a row of a training step also has
+`count`, how often the step computes it. Each table is a list of rows
 of text, the first one its head.
 """
 
@@ -78,6 +79,36 @@ def worth_table(rows):
     return table
 
 
+def of_steps(rows):
+    return [row for row in rows if "count" in row]
+
+
+def of_cells(rows):
+    return [row for row in rows if "count" not in row]
+
+
+def step_table(rows):
+    """How much longer the convolutions of each network's training step take without a method."""
+    nets = list(dict.fromkeys(row["group"] for row in rows))
+    table = [("pass", "method", "isa", "dtype", "threads", *nets)]
+    for key, members in _grouped(rows, "isa", "dtype", "threads"):
+        total = {net: sum(map(_step_seconds, _of(members, group=net))) for net in nets}
+        for (name,), part in _grouped(members, "pass"):
+            for method in _methods(part):
+                lost = [_percent(1 + _step_loss(_of(part, group=net), method) / total[net]) for net in nets]
+                table.append((name, method, *map(str, key), *lost))
+    return table
+
+
+def _step_seconds(row):
+    return row["count"] * row["seconds"][row["auto"]]
+
+
+def _step_loss(rows, method):
+    """Seconds that a step loses on these rows without `method`; where nothing else fits, none are counted."""
+    return sum(((without(row, method) or 1) - 1) * _step_seconds(row) for row in rows)
+
+
 def candidates(rows):
     """The (pass, method) whose absence costs less than LITTLE_* in every instruction set measured."""
     found = []
@@ -148,6 +179,10 @@ def _percent(ratio):
 
 def _methods(rows):
     return list(dict.fromkeys(method for row in rows for method in row["cost"]))
+
+
+def _of(rows, **values):
+    return [row for row in rows if all(row[key] == value for key, value in values.items())]
 
 
 def _grouped(rows, *keys):

@@ -79,7 +79,14 @@ Array<T> new_array(const char* function, const std::vector<Index>& shape) {
   constexpr Index recycled_bytes = 1 << 16;
   const Index bytes = result_size<T>(function, shape) * static_cast<Index>(sizeof(T));
   if (bytes < recycled_bytes) return Array<T>(shape);
-  void* buffer = acquire_buffer(static_cast<std::size_t>(bytes));
+  void* buffer = nullptr;
+  try {
+    buffer = acquire_buffer(static_cast<std::size_t>(bytes));
+  } catch (const std::bad_alloc&) {
+    PyErr_SetString(PyExc_MemoryError,
+                    (std::string(function) + ": no memory for a result of shape " + text(shape)).c_str());
+    throw py::error_already_set();
+  }
   py::capsule owner(buffer, [](void* p) { release_buffer(p); });
   return Array<T>(shape, static_cast<T*>(buffer), owner);
 }
@@ -130,7 +137,8 @@ class Unlocked {
 };
 
 // Runs a kernel of so many products without the interpreter's lock, unless it ends before another thread
-// would have got far with it.
+// would have got far with it. Sizes are read before: another thread may meanwhile give an array another
+// shape.
 template <class F>
 void unlocked(F&& kernel, double products = HUGE_VAL) {
   constexpr double few = 100e3;
@@ -150,6 +158,8 @@ template <class T>
 void bind_conv(py::module_& m);
 void bind_conv_algorithm(py::module_& m);
 void bind_ready_conv(py::module_& m);
+template <class T>
+void bind_prepared_conv(py::module_& m, const char* name);
 template <class T>
 void bind_pool(py::module_& m);
 template <class T>

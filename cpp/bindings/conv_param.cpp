@@ -36,7 +36,9 @@ Index read_integer(const char* function, const char* key, py::handle value) {
     return py::type_error(std::string(function) + ": " + key + " must be an integer, got " + shown(value));
   };
   if (PyBool_Check(value.ptr())) throw wrong_type();
-  const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  const auto number = PyLong_CheckExact(value.ptr())
+                          ? py::reinterpret_borrow<py::object>(value)
+                          : py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!number) {
     if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw py::error_already_set();
     PyErr_Clear();
@@ -51,11 +53,14 @@ Index read_integer(const char* function, const char* key, py::handle value) {
 
 bool is_sequence(py::handle value) { return PyTuple_Check(value.ptr()) || PyList_Check(value.ptr()); }
 
-// The two items of a tuple or a list, held while they are read: a list may change meanwhile.
-std::array<py::object, 2> two_items(const char* function, const std::string& expected, py::handle value) {
+// The two items of a tuple or a list, held while they are read: a list may change meanwhile. `key` must be
+// what is `expected`.
+std::array<py::object, 2> two_items(const char* function, const char* key, const char* expected,
+                                    py::handle value) {
   const auto items = py::reinterpret_steal<py::object>(PySequence_Tuple(value.ptr()));
   if (!items) throw py::error_already_set();
-  if (PyTuple_GET_SIZE(items.ptr()) != 2) refuse(function, expected + ", got " + shown(value));
+  if (PyTuple_GET_SIZE(items.ptr()) != 2)
+    refuse(function, std::string(key) + " must be " + expected + ", got " + shown(value));
   return {py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(items.ptr(), 0)),
           py::reinterpret_borrow<py::object>(PyTuple_GET_ITEM(items.ptr(), 1))};
 }
@@ -66,8 +71,7 @@ std::array<Index, 2> read_pair(const char* function, const char* key, py::handle
     const Index both = read_integer(function, key, value);
     return {both, both};
   }
-  const auto items =
-      two_items(function, std::string(key) + " must be an integer or (vertical, horizontal)", value);
+  const auto items = two_items(function, key, "an integer or (vertical, horizontal)", value);
   return {read_integer(function, key, items[0]), read_integer(function, key, items[1])};
 }
 
@@ -87,8 +91,8 @@ void read_pad(const char* function, py::handle value, Direction direction, ConvP
     to.pad.fill(read_integer(function, "pad", value));
     return;
   }
-  const auto items = two_items(
-      function, "pad must be an integer, (vertical, horizontal) or ((top, bottom), (left, right))", value);
+  const auto items = two_items(function, "pad",
+                               "an integer, (vertical, horizontal) or ((top, bottom), (left, right))", value);
   const auto vertical = read_pair(function, "pad", items[0]),
              horizontal = read_pair(function, "pad", items[1]);
   to.pad = {vertical[0], vertical[1], horizontal[0], horizontal[1]};

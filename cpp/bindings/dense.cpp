@@ -64,7 +64,8 @@ template <class T>
 py::array relu_forward(const Array<T>& x) {
   Array<T> out = new_array<T>("relu_forward", shape_of(x));
   T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().relu_forward(x.data(), y, x.size()); });
+  const Index n = x.size();
+  unlocked([&] { kernels<T>().relu_forward(x.data(), y, n); });
   return out;
 }
 
@@ -73,7 +74,29 @@ py::array relu_backward(const char* function, const Array<T>& dout, const Array<
   require_shape(function, "dout", dout, shape_of(x));
   Array<T> dx = new_array<T>(function, shape_of(x));
   T* to = dx.mutable_data();
-  unlocked([&] { kernels<T>().relu_backward(dout.data(), x.data(), to, x.size()); });
+  const Index n = x.size();
+  unlocked([&] { kernels<T>().relu_backward(dout.data(), x.data(), to, n); });
+  return dx;
+}
+
+// The mask of a ReLU from its result x: a bit for each element, set where the gradient passes.
+template <class T>
+py::array relu_mask(const char* function, const Array<T>& x) {
+  const Index n = x.size();
+  Array<std::uint8_t> mask = new_array<std::uint8_t>(function, {ceil_div(n, 8)});
+  std::uint8_t* bits = mask.mutable_data();
+  unlocked([&] { kernels<T>().relu_mask(x.data(), bits, n); });
+  return mask;
+}
+
+// The gradient of a ReLU whose result had the shape of dout and this mask.
+template <class T>
+py::array relu_backward_by_mask(const char* function, const Array<T>& dout, const Array<std::uint8_t>& mask) {
+  const Index n = dout.size();
+  require_shape(function, "ReLU's mask in cache", mask, {ceil_div(n, 8)});
+  Array<T> dx = new_array<T>(function, shape_of(dout));
+  T* to = dx.mutable_data();
+  unlocked([&] { kernels<T>().relu_backward_by_mask(dout.data(), mask.data(), to, n); });
   return dx;
 }
 
@@ -84,7 +107,8 @@ py::array combined(const char* function, const Array<T>& a, const Array<T>& b,
   require_shape(function, "b", b, shape_of(a));
   Array<T> out = new_array<T>(function, shape_of(a));
   T* to = out.mutable_data();
-  unlocked([&] { (kernels<T>().*kernel)(a.data(), b.data(), to, a.size()); });
+  const Index n = a.size();
+  unlocked([&] { (kernels<T>().*kernel)(a.data(), b.data(), to, n); });
   return out;
 }
 
@@ -98,7 +122,8 @@ template <class T>
 void add_to(const char* function, Array<T>& a, const Array<T>& b) {
   require_shape(function, "b", b, shape_of(a));
   T* to = a.mutable_data();
-  unlocked([&] { kernels<T>().add(to, b.data(), to, a.size()); });
+  const Index n = a.size();
+  unlocked([&] { kernels<T>().add(to, b.data(), to, n); });
 }
 
 template <class T>
@@ -115,7 +140,8 @@ template <class T>
 py::array leaky_relu_forward(const Array<T>& x, double alpha) {
   Array<T> out = new_array<T>("leaky_relu_forward", shape_of(x));
   T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().leaky_relu_forward(x.data(), y, static_cast<T>(alpha), x.size()); });
+  const Index n = x.size();
+  unlocked([&] { kernels<T>().leaky_relu_forward(x.data(), y, static_cast<T>(alpha), n); });
   return out;
 }
 
@@ -124,8 +150,8 @@ py::array leaky_relu_backward(const Array<T>& dout, const Array<T>& x, double al
   require_shape("leaky_relu_backward", "dout", dout, shape_of(x));
   Array<T> dx = new_array<T>("leaky_relu_backward", shape_of(x));
   T* to = dx.mutable_data();
-  unlocked(
-      [&] { kernels<T>().leaky_relu_backward(dout.data(), x.data(), to, static_cast<T>(alpha), x.size()); });
+  const Index n = x.size();
+  unlocked([&] { kernels<T>().leaky_relu_backward(dout.data(), x.data(), to, static_cast<T>(alpha), n); });
   return dx;
 }
 
@@ -142,6 +168,8 @@ void bind_dense(py::module_& m) {
   m.def("softmax_loss", &softmax_loss<T>, x, py::arg("y").noconvert());
   m.def("relu_forward", &relu_forward<T>, x);
   m.def("relu_backward", &relu_backward<T>, function, dout, x);
+  m.def("relu_mask", &relu_mask<T>, function, x);
+  m.def("relu_backward_by_mask", &relu_backward_by_mask<T>, function, dout, py::arg("mask").noconvert());
   const auto a = py::arg("a").noconvert(), other = py::arg("b").noconvert();
   m.def("add", &add<T>, function, a, other);
   m.def("add_to", &add_to<T>, function, a, other);

@@ -1,4 +1,5 @@
 #include "../dispatch.hpp"
+#include "../machine.hpp"
 #include "../memory_limit.hpp"
 #include "arrays.hpp"
 
@@ -17,16 +18,22 @@ void bind(py::module_& m) {
 }  // namespace
 }  // namespace cnnlib
 
+// pybind11's own entry point, under another name: before it runs, it waits for a lock that a sub-interpreter
+// never gets (until Python 3.12).
+#define PyInit__core initialise_core
 PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   using namespace cnnlib;
   m.doc() = "Compiled kernels behind cnnlib.layers and cnnlib.optim.";
   watch_for_fork();
-  active_isa();  // a wrong CNNLIB_ISA is an error of the import
+  active_isa();  // a wrong CNNLIB_ISA or CNNLIB_CACHES is an error of the import
+  caches();
   bind_inputs(m);
   bind<float>(m);
   bind<double>(m);
   bind_conv_algorithm(m);
   bind_ready_conv(m);
+  bind_prepared_conv<float>(m, "PreparedConvFloat");
+  bind_prepared_conv<double>(m, "PreparedConvDouble");
   m.def("active_isa", [] { return std::string(active_isa().name); });
   m.def("available_isas", &available_isas);
   m.def("use_isa", &use_isa, py::arg("name"));
@@ -34,6 +41,16 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
   m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
+  const auto sizes = [](const Caches& c) { return py::make_tuple(c.l1, c.l2, c.l3); };
+  m.def("caches", [sizes] { return sizes(caches()); });
+  m.def(
+      "system_caches",
+      [sizes](const std::string& folder, const std::vector<int>& processors) {
+        return sizes(system_caches(folder, processors));
+      },
+      py::arg("folder"), py::arg("processors"));
+  m.def("physical_cores", &physical_cores);
+  m.def("system_cores", &system_cores, py::arg("folder"), py::arg("processors"));
   m.def("release_buffers", &release_buffers);
   m.def("cgroup_memory_limit", &cgroup_memory_limit, py::arg("membership"), py::arg("mount"));
   m.def("buffer_counts", [] {
@@ -43,4 +60,12 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.attr("__version__") = CNNLIB_VERSION;
   m.attr("eigen_version") = CNNLIB_EIGEN_VERSION;
   m.attr("compiler") = __VERSION__;
+}
+#undef PyInit__core
+
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core();
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return initialise_core();
+  PyErr_SetString(PyExc_ImportError, "cnnlib runs in the main interpreter alone, not in a sub-interpreter");
+  return nullptr;
 }

@@ -151,9 +151,8 @@ py::array global_avg_pool_forward(const Array<T>& x, const MaybeArray<T>& out_bu
   });
   Array<T> out = result_array<T>("global_avg_pool_forward", {x.shape(0), x.shape(1)}, out_buffer);
   T* y = out.mutable_data();
-  unlocked([&] {
-    kernels<T>().global_avg_pool_forward(x.data(), y, x.shape(0) * x.shape(1), x.shape(2) * x.shape(3));
-  });
+  const Index planes = x.shape(0) * x.shape(1), size = x.shape(2) * x.shape(3);
+  unlocked([&] { kernels<T>().global_avg_pool_forward(x.data(), y, planes, size); });
   return out;
 }
 

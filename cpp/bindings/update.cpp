@@ -9,7 +9,8 @@ template <class T>
 void sgd_step(Array<T>& w, const Array<T>& dw, double scale, double rate) {
   require_shape("sgd", "dw", dw, shape_of(w));
   T* to = w.mutable_data();
-  unlocked([&] { kernels<T>().sgd_step(to, dw.data(), scale, rate, dw.size()); });
+  const Index n = dw.size();
+  unlocked([&] { kernels<T>().sgd_step(to, dw.data(), scale, rate, n); });
 }
 
 template <class T>
@@ -18,7 +19,8 @@ void momentum_step(Array<T>& w, const Array<T>& dw, double scale, Array<T>& velo
   require_shape("sgd_momentum", "dw", dw, shape_of(w));
   require_shape("sgd_momentum", "velocity", velocity, shape_of(w));
   T *to = w.mutable_data(), *v = velocity.mutable_data();
-  unlocked([&] { kernels<T>().momentum_step(to, dw.data(), scale, v, rate, momentum, nesterov, dw.size()); });
+  const Index n = dw.size();
+  unlocked([&] { kernels<T>().momentum_step(to, dw.data(), scale, v, rate, momentum, nesterov, n); });
 }
 
 template <class T>
@@ -27,7 +29,8 @@ void rmsprop_step(Array<T>& w, const Array<T>& dw, double scale, Array<T>& a, do
   require_shape("rmsprop", "dw", dw, shape_of(w));
   require_shape("rmsprop", "a", a, shape_of(w));
   T *to = w.mutable_data(), *second = a.mutable_data();
-  unlocked([&] { kernels<T>().rmsprop_step(to, dw.data(), scale, second, rate, decay, epsilon, dw.size()); });
+  const Index n = dw.size();
+  unlocked([&] { kernels<T>().rmsprop_step(to, dw.data(), scale, second, rate, decay, epsilon, n); });
 }
 
 template <class T>
@@ -37,16 +40,18 @@ void adam_step(Array<T>& w, const Array<T>& dw, double scale, Array<T>& v, Array
   require_shape("adam", "v", v, shape_of(w));
   require_shape("adam", "a", a, shape_of(w));
   T *to = w.mutable_data(), *first = v.mutable_data(), *second = a.mutable_data();
+  const Index n = dw.size();
   unlocked([&] {
     kernels<T>().adam_step(to, dw.data(), scale, first, second, rate, beta1, beta2, epsilon, weight_decay, t,
-                           dw.size());
+                           n);
   });
 }
 
 template <class T>
 double sum_of_squares(const Array<T>& x) {
   double sum = 0;
-  unlocked([&] { sum = kernels<T>().sum_of_squares(x.data(), x.size()); });
+  const Index n = x.size();
+  unlocked([&] { sum = kernels<T>().sum_of_squares(x.data(), n); });
   return sum;
 }
 

@@ -1,6 +1,9 @@
 """Convolutional-network layers for NumPy: forward and backward, compiled, on the CPU."""
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from cnnlib import _core, layers
 from cnnlib._config import (
@@ -13,17 +16,40 @@ from cnnlib._config import (
 )
 from cnnlib.layers import *  # noqa: F403
 
-__version__ = _core.__version__
+if TYPE_CHECKING:
+    from cnnlib import (
+        augment,
+        checkpoint,
+        convnet,
+        course,
+        data,
+        fast_layers,
+        gradient_check,
+        inference,
+        models,
+        naive,
+        optim,
+        plots,
+        schedules,
+        solver,
+    )
+    from cnnlib._explain import explain
+    from cnnlib.inference import prepare_conv
+    from cnnlib.saved_model import load_model, save_model
+
+__version__: str = _core.__version__
 
 # Imported when first asked for: the layers alone start faster.
 _SUBMODULES = (
     "augment",
     "checkpoint",
     "convnet",
+    "course",
     "data",
     "distributed",
     "fast_layers",
     "gradient_check",
+    "inference",
     "models",
     "naive",
     "optim",
@@ -31,28 +57,50 @@ _SUBMODULES = (
     "schedules",
     "solver",
 )
+_LATER = {
+    "explain": "_explain",
+    "load_model": "saved_model",
+    "prepare_conv": "inference",
+    "save_model": "saved_model",
+}
 
 __all__ = [
-    *layers.__all__,
-    *_SUBMODULES,
-    "explain",  # noqa: F405  (by __getattr__)
+    "augment",
+    "checkpoint",
+    "convnet",
+    "course",
+    "data",
+    "explain",
+    "fast_layers",
     "get_conv_algorithm",
     "get_num_threads",
+    "gradient_check",
+    "inference",
     "layers",
+    "load_model",
+    "models",
+    "naive",
+    "optim",
+    "plots",
+    "prepare_conv",
     "release_buffers",
+    "save_model",
+    "schedules",
     "set_conv_algorithm",
     "set_num_threads",
     "show_config",
+    "solver",
 ]
+__all__ += layers.__all__
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name in _SUBMODULES:
         return importlib.import_module(f"cnnlib.{name}")
-    if name == "explain":
-        return importlib.import_module("cnnlib._explain").explain
+    if name in _LATER:
+        return getattr(importlib.import_module(f"cnnlib.{_LATER[name]}"), name)
     raise AttributeError(f"module 'cnnlib' has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})

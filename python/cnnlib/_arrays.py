@@ -57,7 +57,20 @@ def _prepared(function, names, values, where=""):
     ]
     present = [(text, array) for text, array in zip(shown, arrays) if array is not None]
     result, compute = _compute_dtype(function, *zip(*present))
-    return tuple(None if a is None else np.require(a, compute, ("C", "A")) for a in arrays), result
+    ready = [
+        None if array is None else _ready(function, text, array, compute)
+        for text, array in zip(shown, arrays)
+    ]
+    return tuple(ready), result
+
+
+def _ready(function, name, array, dtype):
+    """The array contiguous, aligned and in this dtype: itself or a copy, which takes memory."""
+    try:
+        return np.require(array, dtype, ("C", "A"))
+    except (MemoryError, ValueError) as error:  # broadcast arrays claim any size
+        kind = MemoryError if isinstance(error, MemoryError) else ValueError
+        raise kind(f"{function}: {name} of shape {array.shape} does not fit into memory as {dtype}") from None
 
 
 def prepare_backward(function, dout, names, *values):
@@ -80,9 +93,16 @@ def prepare_sandwich_backward(function, dout, between, names, *values):
     return (_in_dtype(function, "dout", dout, compute), between, *values), dtype
 
 
+def prepare_gradient(function, dout, dtype):
+    """`dout` in the dtype to compute in where the cache says that the result has this one."""
+    if dtype.name not in (*_HALVES, "float32", "float64"):
+        raise TypeError(f"{function}: dtype in cache must be that of a result, got {dtype}")
+    return _in_dtype(function, "dout", dout, np.dtype(np.float32) if dtype.name in _HALVES else dtype)
+
+
 def _in_dtype(function, name, value, dtype):
     (array,), _ = prepare(function, (name,), value)
-    return np.require(array, dtype, ("C", "A"))
+    return _ready(function, name, array, dtype)
 
 
 def prepare_out(function, out, dtype, *inputs):
@@ -115,7 +135,7 @@ def labels(function, y, N, classes):
 
     A copy: what is checked is what is used, even where another thread writes to `y`.
     """
-    y = np.array(y)
+    y = np.array(as_array(function, "y", y))
     if y.dtype.kind not in "iu":
         raise TypeError(f"{function}: y must hold integer labels, got dtype {y.dtype}")
     if y.shape != (N,):

@@ -60,7 +60,11 @@ class ConvExplanation:
     weight_gradient: PassPlan
 
     def __str__(self) -> str:
-        lines = [f"x {self.x_shape}, w {self.w_shape}, {self.dtype}, {self.isa}"]
+        l1, l2, _ = _core.caches()
+        lines = [
+            f"x {self.x_shape}, w {self.w_shape}, {self.dtype}, {self.isa}, "
+            f"caches of {_size(l1)} and {_size(l2)}",
+        ]
         passes = {"forward": self.forward, "dx": self.input_gradient, "dw": self.weight_gradient}
         for name, plan in passes.items():
             best = ", ".join(f"{method} {_cycles(cost)}" for method, cost in plan.alternatives[:3])

@@ -6,12 +6,15 @@ import difflib
 import math
 import numbers
 import operator
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 LIMIT = 2**31  # of a step or a padding
 
 
-def check_keys(function, name, params, known, required=()):
+def check_keys(
+    function: str, name: str, params: object, known: Collection[str], required: Sequence[str] = ()
+) -> None:
     """Refuse anything but a mapping with the keys in `known`, among them those in `required`."""
     if not isinstance(params, Mapping):
         raise TypeError(f"{function}: {name} must be a dict, got {type(params).__name__}")
@@ -25,7 +28,7 @@ def check_keys(function, name, params, known, required=()):
         raise KeyError(f"{function}: {name} lacks {', '.join(map(repr, missing))}")
 
 
-def integer(function, key, value, limit=LIMIT):
+def integer(function: str, key: str, value: Any, limit: int = LIMIT) -> int:
     """An int (or NumPy integer) between -limit and limit, not a bool or float."""
     if isinstance(value, bool):
         raise TypeError(f"{function}: {key} must be an integer, got {value!r}")
@@ -38,7 +41,7 @@ def integer(function, key, value, limit=LIMIT):
     return value
 
 
-def positive_int(where, name, value):
+def positive_int(where: str, name: str, value: Any) -> int:
     """`value` as an int of at least 1."""
     value = integer(where, name, value)
     if value < 1:
@@ -46,7 +49,7 @@ def positive_int(where, name, value):
     return value
 
 
-def pair(function, key, value):
+def pair(function: str, key: str, value: Any) -> tuple[int, int]:
     """An int for both axes, or (vertical, horizontal)."""
     if type(value) is int and -LIMIT < value < LIMIT:
         return value, value
@@ -58,7 +61,13 @@ def pair(function, key, value):
     return value, value
 
 
-def pads(function, value, size, window, stride):
+def pads(
+    function: str,
+    value: Any,
+    size: tuple[int, int] | None,
+    window: tuple[int, int],
+    stride: tuple[int, int],
+) -> tuple[int, int, int, int]:
     """
     Padding as (top, bottom, left, right).
 
@@ -71,11 +80,12 @@ def pads(function, value, size, window, stride):
         if value == "valid":
             return 0, 0, 0, 0
         if value == "same" and size is not None:
-            sides = []
+            sides: list[int] = []
             for n, k, step in zip(size, window, stride):
                 total = max(0, (-(-n // step) - 1) * step + k - n) if step > 0 else 0
                 sides += [total // 2, total - total // 2]
-            return tuple(sides)
+            top, bottom, left, right = sides
+            return top, bottom, left, right
         allowed = "'same' or 'valid'" if size is not None else "'valid' ('same' is not defined here)"
         raise ValueError(f"{function}: pad must be an integer, a pair, two pairs, {allowed}, got {value!r}")
     if isinstance(value, (tuple, list)):
@@ -88,11 +98,12 @@ def pads(function, value, size, window, stride):
     return pads(function, integer(function, "pad", value), size, window, stride)
 
 
-def number(function, key, value, low=-math.inf, high=math.inf):
+def number(function: str, key: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """A finite real number in [low, high]."""
     if type(value) is float and low <= value <= high and math.isfinite(value):  # most calls
         return value
-    plain = value.item() if getattr(value, "shape", None) == () else value  # an array of one number will do
+    # An array of one number will do.
+    plain = value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
     if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
         raise TypeError(f"{function}: {key} must be a number, got {value!r}")
     value = float(plain)
@@ -102,7 +113,7 @@ def number(function, key, value, low=-math.inf, high=math.inf):
     return value
 
 
-def probability(where, name, value):
+def probability(where: str, name: str, value: Any) -> float:
     """`value` as a float in [0, 1)."""
     value = number(where, name, value, 0, 1)
     if value == 1:
@@ -110,14 +121,14 @@ def probability(where, name, value):
     return value
 
 
-def flag(function, key, value):
+def flag(function: str, key: str, value: object) -> bool:
     """True or False (NumPy's included)."""
     if value is True or value is False or type(value).__name__ in ("bool", "bool_"):
         return bool(value)
     raise TypeError(f"{function}: {key} must be True or False, got {value!r}")
 
 
-def choice(function, key, value, allowed):
+def choice(function: str, key: str, value: Any, allowed: Collection[str]) -> str:
     """One of a few strings."""
     if not isinstance(value, str):
         raise TypeError(f"{function}: {key} must be a string, got {value!r}")
@@ -126,7 +137,7 @@ def choice(function, key, value, allowed):
     return value
 
 
-def wanted(function, needs, names):
+def wanted(function: str, needs: Collection[str] | None, names: Sequence[str]) -> list[bool]:
     """Which of the gradients `names` are asked for, as booleans; `needs` None means all."""
     if needs is None:
         return [True] * len(names)

@@ -1,12 +1,16 @@
 """Random streams that leave NumPy's global one alone."""
 
+from __future__ import annotations
+
 import numbers
 import zlib
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 
-def random_stream(seed, where):
+def random_stream(seed: int | None, where: str) -> Any:
     """``np.random`` itself for None, otherwise a stream of its own, which leaves the global one alone."""
     if seed is None:
         return np.random
@@ -15,17 +19,17 @@ def random_stream(seed, where):
     return np.random.RandomState(int(seed))
 
 
-def mask_seed(seed, X, layer):
+def mask_seed(seed: int, X: NDArray[Any], layer: int) -> int:
     """Seed of a dropout layer's mask for the minibatch X: the same X gives the same mask, another X another.
 
     So the loss of a seeded model is a function of its parameters, which numeric gradients need, while
     every minibatch of a training run still gets masks of its own, in any order and after any restart.
     """
-    content = zlib.crc32(np.ascontiguousarray(X))
+    content = zlib.crc32(np.ascontiguousarray(X).data)
     return int(np.random.SeedSequence([int(seed), content, layer]).generate_state(1)[0] >> 1)
 
 
-def set_mask_seed(dropout_param, model, X, layer):
+def set_mask_seed(dropout_param: dict[str, Any], model: Any, X: NDArray[Any], layer: int) -> None:
     """Say where a dropout layer's next mask comes from: the model's `seed`, its `rng`, or ``np.random``."""
     dropout_param.pop("seed", None)
     if model.seed is not None:

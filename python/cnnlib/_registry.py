@@ -1,7 +1,11 @@
 """Small settings objects by name, so that command lines, checkpoints and config files can hold them."""
 
+from __future__ import annotations
+
 import difflib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
+from typing import Any
 
 from cnnlib._params import check_keys
 
@@ -20,11 +24,11 @@ class Registry:
     classes : dict of str -> dataclass
     """
 
-    def __init__(self, what, classes):
+    def __init__(self, what: str, classes: Mapping[str, type[Any]]) -> None:
         self.what = what
         self.classes = classes
 
-    def build(self, value):
+    def build(self, value: Any) -> Callable[..., Any]:
         """The object that `value` means: a name, a dict with 'name' and arguments, or a callable itself."""
         if callable(value):
             return value
@@ -43,7 +47,7 @@ class Registry:
         except TypeError as error:
             raise TypeError(f"{self.what} {name!r}: {error}") from error
 
-    def describe(self, value):
+    def describe(self, value: Any) -> Any:
         """The inverse of :meth:`build`, in plain values; `OWN` for a callable that is not one of these."""
         for name, kind in self.classes.items():
             if type(value) is kind:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, MutableMapping
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Array", "ArrayLike", "Cache", "Gradients", "Needs", "Param", "Params", "State", "Wanted"]
+__all__ = [
+    "Array",
+    "ArrayLike",
+    "Cache",
+    "Gradients",
+    "Needs",
+    "Param",
+    "Params",
+    "State",
+    "Trainable",
+    "Wanted",
+]
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Cache: TypeAlias = tuple[Any, ...]
@@ -19,3 +30,14 @@ Params: TypeAlias = dict[str, Array]  # a model's
 Gradients: TypeAlias = dict[str, Array]
 # None where `needs` leaves a gradient out or there is no bias; callers know which without an assertion.
 Wanted: TypeAlias = Array | Any
+
+
+class Trainable(Protocol):
+    """What is trained and saved: see :mod:`cnnlib.models`."""
+
+    @property
+    def params(self) -> Mapping[str, NDArray[Any]]:
+        """Arrays by name, changed in training."""
+
+    def loss(self, X: Any, y: Any = None, /) -> Any:
+        """Scores of X, or with labels y the loss and the gradients of `params`."""

@@ -13,11 +13,12 @@ of the training set these are, and how often they have been seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnlib._params import choice, number, positive_int
 from cnnlib._registry import Registry
@@ -42,7 +43,7 @@ class Samples:
     run's `seed`, the same in every minibatch.
     """
 
-    rows: np.ndarray
+    rows: NDArray[Any]
     epoch: int
     seed: int
 
@@ -53,10 +54,10 @@ class HorizontalFlip:
 
     p: float = 0.5
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         number("HorizontalFlip", "p", self.p, 0, 1)
 
-    def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, X: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         N = _images("HorizontalFlip", X)[0]
         flipped = rng.random(N) < self.p
         out = X.copy()
@@ -74,7 +75,7 @@ class AlternatingFlip:
 
     knows_samples = True
 
-    def __call__(self, X: np.ndarray, rng: np.random.Generator, samples: Samples) -> np.ndarray:
+    def __call__(self, X: NDArray[Any], rng: np.random.Generator, samples: Samples) -> NDArray[Any]:
         _images("AlternatingFlip", X)
         flipped = (_random_bits(samples.rows, samples.seed) + samples.epoch) % 2 == 1
         out = X.copy()
@@ -96,18 +97,19 @@ class RandomCrop:
     pad: int = 4
     mode: str = "constant"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive_int("RandomCrop", "pad", self.pad)
         choice("RandomCrop", "mode", self.mode, ("constant", "reflect"))
 
-    def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, X: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         N, _, H, W = _images("RandomCrop", X)
         if self.mode == "reflect" and self.pad >= min(H, W):
             raise ValueError(f"RandomCrop: pad {self.pad} is too much to reflect images of {H}x{W}")
         margin = self.pad, self.pad
         how: Any = self.mode  # one of two of the names that NumPy admits
         padded = np.pad(X, ((0, 0), (0, 0), margin, margin), mode=how)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=(2, 3))
+        image: Any = (2, 3)  # the types of older NumPys know of one axis only
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=image)
         top, left = rng.integers(2 * self.pad + 1, size=(2, N))
         return np.ascontiguousarray(windows[np.arange(N), :, top, left])
 
@@ -127,11 +129,11 @@ class Cutout:
     size: int = 8
     fill: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         positive_int("Cutout", "size", self.size)
         number("Cutout", "fill", self.fill)
 
-    def __call__(self, X: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, X: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
         N, _, H, W = _images("Cutout", X)
         rows = self._inside(rng.integers(H, size=N), H)
         columns = self._inside(rng.integers(W, size=N), W)
@@ -149,23 +151,25 @@ class Chain:
 
     knows_samples = True
 
-    def __init__(self, augmentations):
+    def __init__(self, augmentations: Sequence[Callable[..., Any]]) -> None:
         self.augmentations = augmentations
 
-    def __call__(self, X, rng, samples=None):
+    def __call__(
+        self, X: NDArray[Any], rng: np.random.Generator, samples: Samples | None = None
+    ) -> NDArray[Any]:
         for augmentation in self.augmentations:
             X = augmented(augmentation, X, rng, samples)
         return X
 
 
-def build_augmentation(value):
+def build_augmentation(value: Any) -> Callable[..., Any]:
     """The callable that a Solver's `augment` means."""
     if isinstance(value, (list, tuple)):
         return Chain([AUGMENTATIONS.build(item) for item in value])
     return AUGMENTATIONS.build(value)
 
 
-def describe_augmentation(augmentation):
+def describe_augmentation(augmentation: Callable[..., Any] | None) -> Any:
     """The inverse of :func:`build_augmentation`, in plain values; None for None."""
     if isinstance(augmentation, Chain):
         return [AUGMENTATIONS.describe(item) for item in augmentation.augmentations]
@@ -173,8 +177,8 @@ def describe_augmentation(augmentation):
 
 
 def averaged_scores(
-    scores_of: Callable[[np.ndarray], np.ndarray], X: np.ndarray, tta: str | None = None
-) -> np.ndarray:
+    scores_of: Callable[[NDArray[Any]], NDArray[Any]], X: NDArray[Any], tta: str | None = None
+) -> NDArray[Any]:
     """Scores of the images X (N, C, H, W), averaged over several views of each.
 
     Parameters
@@ -199,7 +203,9 @@ def averaged_scores(
     return averaged_scores(scores_of, X, "mirror") / 2 + (first + second) / 4
 
 
-def augmented(augmentation, X, rng, samples):
+def augmented(
+    augmentation: Callable[..., Any], X: NDArray[Any], rng: np.random.Generator, samples: Samples | None
+) -> Any:
     """What `augmentation` makes of X; it is given the samples if it wants to know them."""
     wanted = getattr(augmentation, "knows_samples", False)
     return augmentation(X, rng, samples) if wanted else augmentation(X, rng)

@@ -8,18 +8,19 @@ parameters, histories), which are entries of their own.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import json
 import math
 import os
-import secrets
 import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from cnnlib._files import written_whole
 
 __all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]
 
@@ -30,12 +31,13 @@ _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.r
 
 
 def save_checkpoint(
-    path: str | os.PathLike, params: Mapping[str, np.ndarray], state: Mapping[str, Any]
+    path: str | os.PathLike[str], params: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> None:
     """Write `params` and `state` to `path`, all or nothing.
 
     The file is written under a temporary name in the same folder (made if missing), flushed to the disk
-    and then renamed, so at every moment `path` is either the complete new file or what it was before.
+    and then renamed, so at every moment `path` is either the complete new file or what it was before. What a
+    killed process left of an earlier attempt is removed.
 
     Parameters
     ----------
@@ -67,24 +69,11 @@ def save_checkpoint(
                 f"checkpoint {os.fspath(path)}: {name} has dtype {value.dtype}, which needs pickle"
             )
 
-    path = os.fspath(path)
-    folder, name = os.path.split(path)
-    os.makedirs(folder or ".", exist_ok=True)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            _write_npz(file, entries)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(folder or ".")
+    with written_whole(path) as file:
+        _write_npz(file, entries)
 
 
-def load_checkpoint(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read what :func:`save_checkpoint` wrote.
 
     Returns
@@ -218,13 +207,3 @@ def _read_array(archive, member):
             f"{member.filename} does not hold the {dtype} array {shape} that its header promises"
         )
     return np.ndarray(shape, dtype, content, start, order="F" if is_fortran else "C").copy(order="K")
-
-
-def _sync_folder(folder):
-    """Make the renaming itself durable, where the system lets a folder be opened."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -83,6 +83,15 @@ def eval_numerical_gradient_array(
         x is not a float64 array.
     ValueError
         x is read-only, h is not positive or too small to change x, or df has another shape than f(x).
+
+    Examples
+    --------
+    >>> from cnnlib.layers import affine_backward, affine_forward
+    >>> x, w, dout = np.random.randn(3, 4), np.random.randn(4, 2), np.random.randn(3, 2)
+    >>> _, cache = affine_forward(x, w, None)
+    >>> dx, dw, _ = affine_backward(dout, cache)
+    >>> rel_error(dx, eval_numerical_gradient_array(lambda x: affine_forward(x, w, None)[0], x, dout)) < 1e-6
+    True
     """
     _check("eval_numerical_gradient_array", x, h)
     df = np.asarray(df, dtype=np.float64)

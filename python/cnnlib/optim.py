@@ -9,13 +9,15 @@ one pass over memory.
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from cnnlib import _core
+from cnnlib._arrays import as_array
 from cnnlib._params import check_keys, integer, number
+from cnnlib._typing import Array, ArrayLike
 
 __all__ = ["adam", "adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov_momentum"]
 
@@ -24,12 +26,14 @@ _BELOW_1 = float(np.nextafter(1, 0))
 
 def _weights(rule, w, dw):
     """w ready to be written to and dw in its dtype."""
-    w, dw = np.asarray(w), np.asarray(dw)
+    w, dw = as_array(rule, "w", w), as_array(rule, "dw", dw)
     if w.dtype.kind not in "fiub" or dw.dtype.kind not in "fiub":
         raise TypeError(f"{rule}: w and dw must be real arrays, got {w.dtype} and {dw.dtype}")
     if w.shape != dw.shape:
         raise ValueError(f"{rule}: dw must have w's shape {w.shape}, got {dw.shape}")
-    dtype = w.dtype if w.dtype in (np.float32, np.float64) and w.dtype.isnative else np.dtype(np.float64)
+    dtype = w.dtype.newbyteorder("=")
+    if dtype not in (np.float32, np.float64):
+        dtype = np.dtype(np.float64)
     if not (dw.dtype == dtype and dw.flags.c_contiguous and dw.flags.aligned):
         dw = np.require(dw, dtype, ("C", "A"))
     return _writable(w, dtype), dw
@@ -56,10 +60,38 @@ def _state(rule, config, key, w):
     value = config.get(key)
     if value is None:
         value = np.zeros(w.shape, w.dtype)
-    elif np.shape(value) != w.shape:
-        raise ValueError(f"{rule}: {key} must have w's shape {w.shape}, got {np.shape(value)}")
+    value = as_array(rule, key, value)
+    if value.shape != w.shape:
+        raise ValueError(f"{rule}: {key} must have w's shape {w.shape}, got {value.shape}")
+    if value.dtype.kind not in "fiub":
+        raise TypeError(f"{rule}: {key} must be a real array, got {value.dtype}")
     config[key] = value = _writable(value, w.dtype)
     return value
+
+
+def _mean_square(rule, config, w):
+    """RMSProp's running mean: `a`, or `cache` where the config has that, as in the course."""
+    if "cache" not in config:
+        return _state(rule, config, "a", w)
+    if "a" in config:
+        raise ValueError(f"{rule}: config has 'a' and 'cache', two names of one state; give one of them")
+    return _state(rule, config, "cache", w)
+
+
+def _moments(rule, config, w):
+    """Adam's two running means: `v` and `a`, or, where the config has an `m`, the course's `m` and `v`."""
+    if "m" not in config:
+        return _state(rule, config, "v", w), _state(rule, config, "a", w)
+    if "a" in config:
+        raise ValueError(f"{rule}: config has 'm' and 'a'; the state is 'v' and 'a', or 'm' and 'v'")
+    return _state(rule, config, "m", w), _state(rule, config, "v", w)
+
+
+def _factor(rule, scale):
+    """A real number; NaN and infinity are to show in the weights."""
+    if not isinstance(scale, numbers.Real) or isinstance(scale, bool):
+        raise TypeError(f"{rule}: scale must be a number, got {scale!r}")
+    return float(scale)
 
 
 def _rate(rule, config):
@@ -68,7 +100,7 @@ def _rate(rule, config):
 
 def sgd(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Gradient descent: w -= learning_rate * dw.
 
@@ -93,7 +125,7 @@ def sgd(
     """
     config = _config("sgd", config, (), learning_rate=1e-2)
     next_w, gradient = _weights("sgd", w, dw)
-    _core.sgd_step(next_w, gradient, scale, _rate("sgd", config))
+    _core.sgd_step(next_w, gradient, _factor("sgd", scale), _rate("sgd", config))
     return next_w, config
 
 
@@ -102,13 +134,13 @@ def _momentum(rule, w, dw, config, scale, nesterov):
     w, dw = _weights(rule, w, dw)
     momentum = number(rule, "momentum", config["momentum"], 0, 1)
     velocity, rate = _state(rule, config, "velocity", w), _rate(rule, config)
-    _core.momentum_step(w, dw, scale, velocity, rate, momentum, nesterov)
+    _core.momentum_step(w, dw, _factor(rule, scale), velocity, rate, momentum, nesterov)
     return w, config
 
 
 def sgd_momentum(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Momentum: velocity = momentum * velocity - learning_rate * dw; w += velocity.
 
@@ -136,7 +168,7 @@ def sgd_momentum(
 
 def sgd_nesterov_momentum(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Nesterov momentum [1]_: v = momentum * velocity - learning_rate * dw; w += v + momentum * (v - velocity).
 
@@ -169,7 +201,7 @@ def sgd_nesterov_momentum(
 
 def rmsprop(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     RMSProp [1]_: steps by the gradient over the root of the mean of its square.
 
@@ -180,7 +212,8 @@ def rmsprop(
     w, dw : arrays of one shape
         Weights and their gradient.
     config : dict, optional
-        `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`.
+        `learning_rate` (1e-2), `decay_rate` (0.99, in [0, 1]), `epsilon` (1e-8); state `a`, which a config
+        that has it as `cache` keeps under that name.
     scale : float, optional
         Factor on `dw`.
 
@@ -199,34 +232,37 @@ def rmsprop(
     .. [1] T. Tieleman, G. Hinton, "Lecture 6.5 - rmsprop", 2012.
     """
     rule = "rmsprop"
-    config = _config(rule, config, ("a",), learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
+    config = _config(rule, config, ("a", "cache"), learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
     next_w, gradient = _weights(rule, w, dw)
     decay_rate = number(rule, "decay_rate", config["decay_rate"], 0, 1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
-    a, rate = _state(rule, config, "a", next_w), _rate(rule, config)
-    _core.rmsprop_step(next_w, gradient, scale, a, rate, decay_rate, epsilon)
+    a, rate = _mean_square(rule, config, next_w), _rate(rule, config)
+    _core.rmsprop_step(next_w, gradient, _factor(rule, scale), a, rate, decay_rate, epsilon)
     return next_w, config
 
 
 def _adam(rule, w, dw, config, scale, **decay):
     config = _config(
-        rule, config, ("v", "a", "t"), learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, **decay
+        rule, config, ("v", "a", "m", "t"), learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, **decay
     )
     w, dw = _weights(rule, w, dw)
     beta1 = number(rule, "beta1", config["beta1"], 0, _BELOW_1)
     beta2 = number(rule, "beta2", config["beta2"], 0, _BELOW_1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
     weight_decay = number(rule, "weight_decay", config.get("weight_decay", 0.0), 0)
-    rate, v, a = _rate(rule, config), _state(rule, config, "v", w), _state(rule, config, "a", w)
-    steps = config.get("t")
-    config["t"] = 1 if steps is None else integer(rule, "t", steps) + 1
-    _core.adam_step(w, dw, scale, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
+    rate, (v, a) = _rate(rule, config), _moments(rule, config, w)
+    steps = 0 if config.get("t") is None else integer(rule, "t", config["t"])
+    if steps < 0:
+        raise ValueError(f"{rule}: t must be at least 0, got {steps}")
+    factor = _factor(rule, scale)
+    config["t"] = steps + 1
+    _core.adam_step(w, dw, factor, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
     return w, config
 
 
 def adam(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Adam [1]_: steps by the mean of the gradient over the root of the mean of its square.
 
@@ -239,7 +275,7 @@ def adam(
         Weights and their gradient.
     config : dict, optional
         `learning_rate` (1e-3), `beta1` (0.9), `beta2` (0.999), both in [0, 1), `epsilon` (1e-8); state
-        `v`, `a`, `t`.
+        `v`, `a`, `t`. Where the config has an `m`, that is the first moment, and `v` the second.
     scale : float, optional
         Factor on `dw`.
 
@@ -256,13 +292,19 @@ def adam(
     References
     ----------
     .. [1] D. P. Kingma, J. Ba, "Adam: A Method for Stochastic Optimization", 2014.
+
+    Examples
+    --------
+    >>> w, config = adam(np.array([1.0, -1.0]), np.array([0.5, 0.5]), {"learning_rate": 0.1})
+    >>> w.round(3), sorted(config)
+    (array([ 0.9, -1.1]), ['a', 'beta1', 'beta2', 'epsilon', 'learning_rate', 't', 'v'])
     """
     return _adam("adam", w, dw, config, scale)
 
 
 def adamw(
     w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[np.ndarray, dict[str, Any]]:
+) -> tuple[Array, dict[str, Any]]:
     """
     Adam with decoupled weight decay [1]_: also w -= learning_rate * weight_decay * w, from the old w.
 

@@ -4,9 +4,18 @@ Each function draws into the axes or the figure that it is given, or else into a
 ``matplotlib.pyplot``, and returns it; nothing is shown or saved. Matplotlib is imported when one is called.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "image_grid",
@@ -21,8 +30,13 @@ _TRAIN, _VAL = "#1f77b4", "#d95f02"  # blue and orange: told apart by colour-bli
 _INK = "#333333"
 
 
-def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
-    """Draw the loss of every iteration, and its running mean.
+def plot_loss(
+    loss_history: ArrayLike,
+    iterations_per_epoch: int | None = None,
+    ax: Axes | None = None,
+    val_loss_history: ArrayLike | None = None,
+) -> Axes:
+    """Draw the loss of every iteration, and its running mean; beside it the validation loss.
 
     Parameters
     ----------
@@ -31,11 +45,16 @@ def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
     iterations_per_epoch : int, optional
         Label the horizontal axis in epochs, and average over an epoch (else over a fiftieth of the run).
     ax : matplotlib.axes.Axes, optional
+    val_loss_history : sequence of float, optional
+        An entry before the first epoch, which is not drawn (an untrained batch norm makes it huge), and one
+        after each, as a Solver keeps it; it needs `iterations_per_epoch`.
 
     Returns
     -------
     matplotlib.axes.Axes
     """
+    if val_loss_history is not None and iterations_per_epoch is None:
+        raise ValueError("plot_loss: val_loss_history needs iterations_per_epoch")
     ax = _axes(ax)
     loss = np.asarray(loss_history, dtype=np.float64)
     steps = np.arange(1, len(loss) + 1) / (iterations_per_epoch or 1)
@@ -46,17 +65,23 @@ def plot_loss(loss_history, iterations_per_epoch=None, ax=None):
         mean = (sums[window:] - sums[:-window]) / window
         middle = (steps[window - 1 :] + steps[: len(loss) - window + 1]) / 2
         ax.plot(middle, mean, color=_TRAIN, linewidth=1.8, label=f"running mean of {window}")
+    if val_loss_history is not None:
+        val = np.asarray(val_loss_history)[1:]
+        epochs = np.arange(1, len(val) + 1)
+        ax.plot(epochs, val, color=_VAL, marker=".", linewidth=1.5, label="validation, unregularised")
+    if window > 1 or val_loss_history is not None:
         ax.legend(frameon=False)
     if len(loss) and loss.min() > 0 and loss.max() > 30 * np.median(loss):
         ax.set_yscale("log")  # else the first iterations flatten all the others
     else:
         ax.set_ylim(bottom=0)
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.set(title="Training loss", xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
+    _count_in_integers(ax)
+    title = "Training loss" if val_loss_history is None else "Loss"
+    ax.set(title=title, xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
     return _open_frame(ax)
 
 
-def plot_accuracy(train_acc_history, val_acc_history, ax=None):
+def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: Axes | None = None) -> Axes:
     """Draw training and validation accuracy by epoch, and mark the best validation accuracy.
 
     Parameters
@@ -78,13 +103,13 @@ def plot_accuracy(train_acc_history, val_acc_history, ax=None):
         label = f"best: {val[best]:.1f} % (epoch {best})"
         ax.plot(best, val[best], "o", markersize=9, markerfacecolor="none", color=_VAL, label=label)
     ax.set_ylim(0, 102)
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    _count_in_integers(ax)
     ax.legend(frameon=False, loc="lower right")
     ax.set(title="Accuracy", xlabel="epoch", ylabel="accuracy (%)")
     return _open_frame(ax)
 
 
-def plot_filters(weights, max_filters=64, ax=None):
+def plot_filters(weights: ArrayLike, max_filters: int = 64, ax: Axes | None = None) -> Axes:
     """Draw filters side by side, each stretched to its own smallest and largest weight.
 
     Parameters
@@ -102,14 +127,16 @@ def plot_filters(weights, max_filters=64, ax=None):
     ax = _axes(ax)
     weights = np.asarray(weights)
     shown = weights[:max_filters]
-    ax.imshow(image_grid(shown), interpolation="nearest")
+    ax.imshow(image_grid(shown, layout="NCHW"), interpolation="nearest")
     ax.set_axis_off()
     count = f"{len(shown)} of {len(weights)}" if len(shown) < len(weights) else str(len(weights))
     ax.set_title(f"First-layer filters ({count})")
     return ax
 
 
-def plot_confusion_matrix(y_true, y_pred, classes=None, ax=None):
+def plot_confusion_matrix(
+    y_true: ArrayLike, y_pred: ArrayLike, classes: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
     """Draw how many samples of each true class (rows) were taken for each class (columns).
 
     Parameters
@@ -154,7 +181,14 @@ def plot_confusion_matrix(y_true, y_pred, classes=None, ax=None):
     return ax
 
 
-def plot_mistakes(images, y_true, scores, classes=None, max_images=25, fig=None):
+def plot_mistakes(
+    images: NDArray[Any],
+    y_true: ArrayLike,
+    scores: ArrayLike,
+    classes: Sequence[str] | None = None,
+    max_images: int = 25,
+    fig: Figure | None = None,
+) -> Figure:
     """Draw the wrongly classified images of which the model was surest, with what it saw in them.
 
     Parameters
@@ -193,48 +227,71 @@ def plot_mistakes(images, y_true, scores, classes=None, max_images=25, fig=None)
     )
     for i, n in enumerate(worst):
         ax = fig.add_subplot(rows, columns, i + 1)
-        ax.imshow(image_grid(images[n : n + 1], padding=0), interpolation="nearest")
+        ax.imshow(image_grid(images[n : n + 1], padding=0, layout="NCHW"), interpolation="nearest")
         seen = f"seen: {classes[predicted[n]]}, {100 * probability[n, predicted[n]]:.0f} %"
         ax.set_title(f"{seen}\ntrue: {classes[y_true[n]]}", fontsize=8, color=_INK)
         ax.set_axis_off()
     return fig
 
 
-def image_grid(images, padding=1):
+def image_grid(images: ArrayLike, padding: int = 1, layout: str | None = None) -> NDArray[np.float64]:
     """Lay images out in a near-square grid, each stretched to its own range.
 
     Parameters
     ----------
-    images : ndarray (N, C, H, W)
+    images : ndarray (N, C, H, W) or (N, H, W, C)
         C = 3 gives colours, any other C the grey mean over C.
     padding : int
         White pixels between images.
+    layout : 'NCHW', 'NHWC' or None
+        None: NHWC where the last dimension is 1 or 3 and both before it are larger than 3, else NCHW.
 
     Returns
     -------
     ndarray (rows * (H + padding) - padding, columns * (W + padding) - padding, 3)
         Float, in [0, 1]: what ``imshow`` takes.
+
+    Raises
+    ------
+    ValueError
+        Images of another shape, none at all, another layout.
+
+    Examples
+    --------
+    >>> image_grid(np.random.rand(5, 3, 8, 8)).shape, image_grid(np.random.rand(5, 8, 8, 3)).shape
+    ((17, 26, 3), (17, 26, 3))
     """
-    images = np.asarray(images, dtype=np.float64)
-    if images.ndim != 4 or len(images) == 0:
-        raise ValueError(f"image_grid: images must be (N, C, H, W) with N > 0, got shape {images.shape}")
-    if images.shape[1] != 3:
-        images = np.repeat(images.mean(axis=1, keepdims=True), 3, axis=1)
-    low = images.min(axis=(1, 2, 3), keepdims=True)
-    span = images.max(axis=(1, 2, 3), keepdims=True) - low
-    images = (images - low) / np.where(span > 0, span, 1)
-    N, _, H, W = images.shape
+    pictures = np.asarray(images, dtype=np.float64)
+    if pictures.ndim != 4 or len(pictures) == 0:
+        raise ValueError(
+            f"image_grid: images must be (N, C, H, W) or (N, H, W, C) with N > 0, got shape {pictures.shape}"
+        )
+    if layout not in (None, "NCHW", "NHWC"):
+        raise ValueError(f"image_grid: layout must be 'NCHW', 'NHWC' or None, got {layout!r}")
+    if layout == "NHWC" or (layout is None and _has_channels_last(pictures.shape)):
+        pictures = pictures.transpose(0, 3, 1, 2)
+    if pictures.shape[1] != 3:
+        pictures = np.repeat(pictures.mean(axis=1, keepdims=True), 3, axis=1)
+    low = pictures.min(axis=(1, 2, 3), keepdims=True)
+    span = pictures.max(axis=(1, 2, 3), keepdims=True) - low
+    pictures = (pictures - low) / np.where(span > 0, span, 1)
+    N, _, H, W = pictures.shape
     columns = math.ceil(math.sqrt(N))
     rows = math.ceil(N / columns)
     grid = np.ones((rows, H + padding, columns, W + padding, 3))
     for n in range(N):
-        grid[n // columns, :H, n % columns, :W] = images[n].transpose(1, 2, 0)
+        grid[n // columns, :H, n % columns, :W] = pictures[n].transpose(1, 2, 0)
     return grid.reshape(rows * (H + padding), columns * (W + padding), 3)[
         : rows * (H + padding) - padding, : columns * (W + padding) - padding
     ]
 
 
-def softmax(scores):
+def _has_channels_last(shape):
+    """Whether a shape is that of images (N, H, W, C); filters of 3x3 or of one row are (F, C, KH, KW)."""
+    return shape[3] in (1, 3) and min(shape[1:3]) > 3
+
+
+def softmax(scores: ArrayLike) -> NDArray[np.float64]:
     """Probabilities (N, K) of scores (N, K): ``exp(scores)``, divided by its sum over the classes."""
     scores = np.asarray(scores, dtype=np.float64)
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
@@ -251,6 +308,10 @@ def _pyplot():
 
 def _axes(ax):
     return _pyplot().subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _count_in_integers(ax):
+    ax.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _open_frame(ax):

@@ -4,6 +4,10 @@ A schedule is a callable ``schedule(epoch, num_epochs) -> factor`` on the learni
 far the training has come, in epochs (2.5 is the middle of the third). Those defined here are plain values
 that a checkpoint can hold; a :class:`cnnlib.solver.Solver` also takes them by name, ``'cosine'``, or as a
 dict, ``{'name': 'cosine', 'warmup': 2}``.
+
+>>> halved = Step(epochs=(10, 20), factor=0.5)
+>>> [halved(epoch, 30) for epoch in (0, 10, 25.5)]
+[1.0, 0.5, 0.25]
 """
 
 import math
@@ -28,7 +32,7 @@ class Step:
     epochs: float | tuple[float, ...]
     factor: float = 0.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         number("Step", "factor", self.factor, 0)
         if isinstance(self.epochs, (list, tuple)):
             object.__setattr__(self, "epochs", tuple(number("Step", "epochs", e, 0) for e in self.epochs))
@@ -56,7 +60,7 @@ class Cosine:
     final: float = 0.0
     warmup: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         number("Cosine", "final", self.final, 0, 1)
         number("Cosine", "warmup", self.warmup, 0)
 
@@ -82,7 +86,7 @@ class OneCycle:
     start: float = 0.04
     final: float = 4e-6
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         number("OneCycle", "warmup", self.warmup, 0, 1)
         number("OneCycle", "start", self.start, 0)
         number("OneCycle", "final", self.final, 0)
@@ -110,7 +114,7 @@ class Triangle:
     start: float = 0.2
     final: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         number("Triangle", "peak", self.peak, 0, 1)
         number("Triangle", "start", self.start, 0)
         number("Triangle", "final", self.final, 0)

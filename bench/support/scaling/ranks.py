@@ -108,10 +108,9 @@ def main(options):
             training.go_on()
     result = {"compute": [(training.batch, training.median(), training.spread()) for training in alone]}
     if together:
-        sums = [(seconds, size) for seconds, size in comm.sums if size > 8]  # others are the accuracies'
         result["step"] = together[0].median()
-        result["in_allreduce"] = statistics.median(seconds for seconds, _ in sums)
-        result["bytes"] = sums[0][1]
+        result["in_allreduce"] = statistics.median(seconds for seconds, _ in comm.sums)
+        result["bytes"] = comm.sums[0][1]
         result["allreduce"] = allreduce(comm)
     if comm.rank == 0:
         print("RESULT " + json.dumps(result), flush=True)

@@ -7,14 +7,32 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+namespace {
+
+// body(row) with a plan's row of the table of the forward pass or dx.
+template <class T, class Body>
+void with_correlation(const ConvPlan& plan, const Body& body) {
+  const auto find = [&](const auto& methods) {
+    for (const auto& m : methods)
+      if (m.method == plan.method) body(m);
+  };
+  plan.pass == Pass::forward ? find(forward_methods<T>) : find(input_gradient_methods<T>);
+}
+
+}  // namespace
+
 // `packed` null: packs the weights for itself.
 template <class T>
 void run_conv(const ConvPlan& plan, const ConvOperands<T>& operands) {
-  const auto run = [&](const auto& methods) {
-    for (const auto& m : methods)
-      if (m.method == plan.method) m.run(plan, operands);
-  };
-  plan.pass == Pass::forward ? run(forward_methods<T>) : run(input_gradient_methods<T>);
+  with_correlation<T>(plan, [&](const auto& m) { m.run(plan, operands); });
+}
+
+// Packs weights beforehand, plan.packed_bytes of them.
+template <class T>
+void pack_conv(const ConvPlan& plan, const T* w, T* packed) {
+  with_correlation<T>(plan, [&](const auto& m) {
+    if (m.pack != nullptr) m.pack(plan, w, packed);
+  });
 }
 
 template <class T>
@@ -84,14 +102,29 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
     if (db != nullptr) std::fill_n(db, s.F, T(0));
     return;
   }
+  const auto plan_of = [&](Pass pass, bool wanted) { return wanted ? plan_conv<T>(s, pass) : ConvPlan{}; };
   const bool weights = dw != nullptr || db != nullptr;
-  const ConvPlan input = plan_conv<T>(s, Pass::input_gradient),
-                 weight = plan_conv<T>(s, Pass::weight_gradient);
-  if (dx != nullptr && weights && input.method == weight.method &&
+  const ConvPlan input = plan_of(Pass::input_gradient, dx != nullptr),
+                 weight = plan_of(Pass::weight_gradient, weights);
+  if (input.method == weight.method &&
       (input.method == Method::depthwise_rows || input.method == Method::depthwise_channels))
     return run_depthwise_backward<T>(input, {x, w, dout, b, dx, dw, db});
   if (dx != nullptr) run_in_slices<T>(input, {dout, w, nullptr, {b, false}, dx});
   if (weights) run_weight_gradient<T>(weight, {x, dout, dw, db});
+}
+
+// The forward pass with weights that are packed once for many batches.
+template <class T>
+ConvPlan prepare_conv(const ConvShape& s) {
+  ConvPlan plan = plan_conv<T>(s, Pass::forward);
+  plan.prepacked = true;
+  return describe_conv<T>(plan);
+}
+
+template <class T>
+void run_prepared_conv(const ConvPlan& plan, const T* x, const T* w, const T* packed, const T* b, T* out,
+                       bool relu) {
+  if (plan.shape.N > 0) run_conv<T>(plan, {x, w, plan.packed_bytes > 0 ? packed : nullptr, {b, relu}, out});
 }
 
 template <class T>
@@ -100,7 +133,10 @@ void fill_conv(Kernels<T>& kernels) {
   kernels.conv_backward = &conv_backward<T>;
   kernels.bias_gradient = &bias_gradient<T>;
   kernels.conv_fits = &fits<T>;
-  kernels.conv_plan = &describe_conv<T>;
+  kernels.conv_plan = [](const ConvShape& s, Pass pass) { return describe_conv<T>(plan_conv<T>(s, pass)); };
+  kernels.prepare_conv = &prepare_conv<T>;
+  kernels.pack_conv = &pack_conv<T>;
+  kernels.run_prepared_conv = &run_prepared_conv<T>;
   kernels.conv_costs = &plan_costs<T>;
 }
 template void fill_conv(Kernels<float>&);

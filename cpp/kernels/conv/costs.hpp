@@ -93,18 +93,19 @@ double cost_matrix_product(const ConvShape& s) {
 
 // Every channel has filters of its own. (A single channel with many filters is a matrix product.)
 inline bool fits_depthwise(const ConvShape& s) { return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1); }
-template <class T>
+template <class T, Pass pass>
 double cost_depthwise_rows(const ConvShape& s) {
   const GroupSizes<T> g(s);
+  const auto rates = Rates::depthwise(pass);
   const double in = double(s.C * s.H * g.vectors(s.W)), out = double(s.F * s.OH * g.vectors(s.OW));
-  return double(g.taps) * out + Rates::depthwise_stage * in + Rates::depthwise_row * double(s.C * s.H);
+  return double(g.taps) * out + rates.stage * in + rates.row * double(s.C * s.H);
 }
-template <class T>
+template <class T, Pass pass>
 double cost_depthwise_channels(const ConvShape& s) {
   const GroupSizes<T> g(s);
   const double in = double(g.vectors(s.C) * s.H * s.W),
                out = double(g.vectors(s.C) * (s.F / s.C) * g.positions);
-  return double(g.taps) * out + Rates::depthwise_transpose * (in + out);
+  return double(g.taps) * out + Rates::depthwise(pass).transpose * (in + out);
 }
 
 // 1x1 at a stride, as a convolution at stride 1 of the points that it reads.
@@ -147,7 +148,7 @@ double cost_dot_products(const ConvShape& s) {
   const Index row_vectors = pointwise(s) ? g.vectors(g.positions) : s.OH * g.vectors(s.OW);
   const double bytes = sums * sizeof(T) * Simd<T>::size;
   const double blocks = std::max(1.0, double(g.positions) / block_positions);
-  const bool far = pointwise(s) && double(g.C) * block_positions * sizeof(T) > Rates::l1_bytes;
+  const bool far = pointwise(s) && double(g.C) * block_positions * sizeof(T) > Rates::streamed_bytes;
   return g.groups * ((far ? Rates::l2_product : 1) * sums * double(row_vectors) +
                      (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
                      (pointwise(s) ? 0 : Rates::stage * double(g.C * g.vectors(s.H * s.W))));
@@ -208,7 +209,13 @@ double cost_winograd(const ConvShape& s) {
     filters = double(tile.sizes.filters());
   });
   const double point = s.KH == 1 || s.KW == 1 ? Rates::line_point : dw ? Rates::gradient_point : Rates::point;
-  const double product = sizeof(T) == 8 ? Rates::winograd_double_product : Rates::winograd_product;
+  double product = sizeof(T) == 8 ? Rates::winograd_double_product : Rates::winograd_product;
+  if (s.stride_h == 2 && dw) product *= Rates::strided_gradient_product;
+  // Blocks of tiles pass over all filters, unless there are fewer tiles than filters.
+  const bool by_block = tiles * Rates::reference_batch * points > filters * double(wide);
+  if (s.stride_h == 2 && !dw && by_block &&
+      points * double(narrow) * max_rows * sizeof(T) > Rates::far_tiles_bytes)
+    product *= Rates::far_tiles_product;
   const double filter = (dw ? Rates::gradient_filter_point : Rates::filter_point) / Rates::reference_batch;
   return g.groups *
          (product * tiles * points * pairs +

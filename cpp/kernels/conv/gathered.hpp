@@ -88,6 +88,10 @@ void spread_points(const T* points, const T* bias, const ConvShape& s, T* x) {
 template <class T>
 ConvPlan plan_conv(const ConvShape&, Pass);
 template <class T>
+ConvPlan describe_conv(ConvPlan);
+template <class T>
+void pack_conv(const ConvPlan&, const T* w, T* packed);
+template <class T>
 void run_conv(const ConvPlan&, const ConvOperands<T>&);
 template <class T>
 ConvCost choose_method(const ConvShape&, Pass);
@@ -112,9 +116,18 @@ double cost_gathered(const ConvShape& s) {
                         Rates::point_row * double(rows));
 }
 
+// The convolution of the points.
+template <class T>
+ConvPlan plan_gathered(const ConvPlan& plan, const ConvShape& s) {
+  ConvPlan inner = plan_conv<T>(gathered(s), plan.pass);
+  inner.prepacked = plan.prepacked;
+  return inner;
+}
+
 template <class T>
 void describe_gathered(ConvPlan& plan) {
   const ConvShape& s = plan.shape;
+  plan.packed_bytes = describe_conv<T>(plan_gathered<T>(plan, s)).packed_bytes;
   plan.threads = threads_for(2.0 / 16 * double(s.N * s.F) * double(points_of_image<T>(s) / s.groups));
   plan.scratch_bytes = images_at_once<T>(s) * points_of_image<T>(s) * sizeof(T);
   name_blocks(plan, {{"images", images_at_once<T>(s)}});
@@ -135,13 +148,18 @@ void each_gathered(const ConvShape& s, const Body& body) {
 }
 
 template <class T>
+void pack_gathered(const ConvPlan& plan, const T* w, T* packed) {
+  pack_conv(plan_gathered<T>(plan, plan.shape), w, packed);
+}
+
+template <class T>
 void run_gathered(const ConvPlan& plan, const ConvOperands<T>& o) {
   each_gathered<T>(plan.shape, [&](Index n, const ConvShape& s, T* points) {
     gather_points(o.in + n * s.C * s.H * s.W, s, points);
     ConvOperands<T> inner = o;
     inner.in = points;
     inner.out = o.out + n * s.F * s.OH * s.OW;
-    run_conv(plan_conv<T>(gathered(s), plan.pass), inner);
+    run_conv(plan_gathered<T>(plan, s), inner);
   });
 }
 
@@ -151,7 +169,7 @@ void run_gathered_input_gradient(const ConvPlan& plan, const ConvOperands<T>& o)
     ConvOperands<T> inner = o;
     inner.in = o.in + n * s.F * s.OH * s.OW;
     inner.out = points;
-    run_conv(plan_conv<T>(gathered(s), plan.pass), inner);
+    run_conv(plan_gathered<T>(plan, s), inner);
     spread_points(points, o.epilogue.bias, s, o.out + n * s.C * s.H * s.W);
   });
 }

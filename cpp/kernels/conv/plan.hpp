@@ -20,28 +20,28 @@ template <class T>
 inline constexpr CorrelationMethod<T> forward_methods[] = {
     {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &describe_matrix<T>, nullptr,
      &run_matrix_forward<T>},
-    {Method::depthwise_rows, &fits_depthwise, &cost_depthwise_rows<T>, &describe_depthwise<T>, nullptr,
-     &run_depthwise_forward<T>},
-    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T>, &describe_depthwise<T>,
+    {Method::depthwise_rows, &fits_depthwise, &cost_depthwise_rows<T, Pass::forward>, &describe_depthwise<T>,
      nullptr, &run_depthwise_forward<T>},
+    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T, Pass::forward>,
+     &describe_depthwise<T>, nullptr, &run_depthwise_forward<T>},
     {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::forward>, &describe_winograd<T>,
      &pack_winograd<T>, &run_winograd<T>},
     {Method::pixel_lanes, &fits_any, &cost_pixel_lanes<T, Pass::forward>, &describe_pixel_lanes<T>,
      &pack_pixel_lanes<T>, &run_pixel_lanes<T>},
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T, Pass::forward>, &describe_filter_lanes<T>,
      &pack_filter_lanes<T>, &run_filter_lanes<T>},
-    {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::forward>, &describe_gathered<T>, nullptr,
-     &run_gathered<T>},
+    {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::forward>, &describe_gathered<T>,
+     &pack_gathered<T>, &run_gathered<T>},
 };
 
 template <class T>
 inline constexpr CorrelationMethod<T> input_gradient_methods[] = {
     {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &describe_matrix<T>, nullptr,
      &run_matrix_input_gradient<T>},
-    {Method::depthwise_rows, &fits_depthwise, &cost_depthwise_rows<T>, &describe_depthwise<T>, nullptr,
-     &run_depthwise_input_gradient<T>},
-    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T>, &describe_depthwise<T>,
-     nullptr, &run_depthwise_input_gradient<T>},
+    {Method::depthwise_rows, &fits_depthwise, &cost_depthwise_rows<T, Pass::input_gradient>,
+     &describe_depthwise<T>, nullptr, &run_depthwise_input_gradient<T>},
+    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T, Pass::input_gradient>,
+     &describe_depthwise<T>, nullptr, &run_depthwise_input_gradient<T>},
     {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::input_gradient>, &describe_winograd<T>,
      &pack_winograd<T>, &run_winograd<T>},
     {Method::pixel_lanes, &fits_any, &cost_pixel_lanes<T, Pass::input_gradient>, &describe_pixel_lanes<T>,
@@ -49,7 +49,7 @@ inline constexpr CorrelationMethod<T> input_gradient_methods[] = {
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T, Pass::input_gradient>, &describe_filter_lanes<T>,
      &pack_filter_lanes<T>, &run_filter_lanes<T>},
     {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::input_gradient>, &describe_gathered<T>,
-     nullptr, &run_gathered_input_gradient<T>},
+     &pack_gathered<T>, &run_gathered_input_gradient<T>},
     {Method::col2im, &fits_first_layer<T>, &cost_col2im<T>, &describe_col2im<T>, &pack_col2im<T>,
      &run_col2im<T>},
 };
@@ -58,10 +58,10 @@ template <class T>
 inline constexpr WeightGradientMethod<T> weight_gradient_methods[] = {
     {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &describe_matrix<T>, false,
      &run_matrix_weight_gradient<T>},
-    {Method::depthwise_rows, &fits_depthwise, &cost_depthwise_rows<T>, &describe_depthwise<T>, true,
-     &run_depthwise_weight_gradient<T>},
-    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T>, &describe_depthwise<T>, true,
-     &run_depthwise_weight_gradient<T>},
+    {Method::depthwise_rows, &fits_depthwise, &cost_depthwise_rows<T, Pass::weight_gradient>,
+     &describe_depthwise<T>, true, &run_depthwise_weight_gradient<T>},
+    {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T, Pass::weight_gradient>,
+     &describe_depthwise<T>, true, &run_depthwise_weight_gradient<T>},
     {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::weight_gradient>,
      &describe_winograd_weight_gradient<T>, false, &run_winograd_weight_gradient<T>},
     {Method::dot_products, &fits_dot_products<T>, &cost_dot_products<T>, &describe_dot_products<T>, true,
@@ -155,11 +155,10 @@ ConvPlan plan_conv(const ConvShape& s, Pass pass) {
   return plan;
 }
 
-// The same with tile, blocks, threads and bytes.
+// A plan with tile, blocks, threads and bytes.
 template <class T>
-ConvPlan describe_conv(const ConvShape& s, Pass pass) {
-  ConvPlan plan = plan_conv<T>(s, pass);
-  with_methods<T>(pass, [&](const auto& methods) {
+ConvPlan describe_conv(ConvPlan plan) {
+  with_methods<T>(plan.pass, [&](const auto& methods) {
     for (const auto& m : methods)
       if (m.method == plan.method) m.describe(plan);
     return 0;

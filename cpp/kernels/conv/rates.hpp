@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/simd/packet.hpp"
+#include "shapes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -35,7 +36,7 @@ struct Rates {
   static constexpr double near_bytes = 512 << 10;
   // A product beside others where an operand comes from the second-level cache for every few filters.
   static constexpr double l2_product = 1.45;
-  static constexpr double l1_bytes = 32 << 10;
+  static constexpr double streamed_bytes = 64 << 10;  // twice the first level: half of them are read once
   // A vector of a tile stored to every second column, between those of another tile.
   static constexpr double store_pairs = 12;
   // The same value by value, a vector of it.
@@ -51,10 +52,24 @@ struct Rates {
   // Winograd's products beside those of direct methods: they read their operands from further away, doubles
   // most.
   static constexpr double winograd_product = 1.05, winograd_double_product = 1.12;
+  // At stride 2 a tile has 81 points: products of dw, and those of blocks whose transforms no second level
+  // holds.
+  static constexpr double strided_gradient_product = 1.12, far_tiles_product = 1.5, far_tiles_bytes = 2 << 20;
 
   // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, and a vector
-  // transposed twice with channels in the lanes.
-  static constexpr double depthwise_stage = 6, depthwise_row = 12, depthwise_transpose = 6;
+  // transposed twice with channels in the lanes. dx and dw, which one loop makes, take the same. The ends of
+  // a row cost less where the set has masks for them.
+  struct Depthwise {
+    double stage, row, transpose;
+  };
+#ifdef __AVX512F__
+  static constexpr double forward_row = 10;
+#else
+  static constexpr double forward_row = 12;
+#endif
+  static constexpr Depthwise depthwise(Pass pass) {
+    return pass == Pass::forward ? Depthwise{0, forward_row, 4} : Depthwise{6, 12, 6};
+  }
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -1,6 +1,8 @@
 // ReLU and its relatives. NaN stays NaN.
 #pragma once
 
+#include <cstring>
+
 #include "kernels/simd/loops.hpp"
 #include "parallel.hpp"
 
@@ -33,6 +35,48 @@ void relu_backward(const T* dout, const T* x, T* dx, Index n) {
   elementwise(dx, n, [=](Index i, Index count) {
     return S::select(S::less_equal(load_first(x + i, count), S::zero()), S::zero(),
                      load_first(dout + i, count));
+  });
+}
+
+// Bit i of `bits`, the lowest of a byte first, says whether ReLU lets x[i] through: whether it is positive or
+// NaN.
+template <class T>
+void relu_mask(const T* x, std::uint8_t* bits, Index n) {
+  using S = Simd<T>;
+  constexpr Index word = 64;
+  static_assert(elementwise_slice % word == 0);
+  const auto passes = [=](Index i, Index count) {
+    const unsigned all = (1u << count) - 1;
+    return ~S::bits(S::less_equal(load_first(x + i, count), S::zero())) & all;
+  };
+  parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
+    for (Index i = begin; i < end; i += word) {
+      const Index last = std::min(end, i + word);
+      std::uint64_t part = 0;
+      if (last == i + word)
+        for (Index k = 0; k < word; k += S::size) part |= std::uint64_t(passes(i + k, S::size)) << k;
+      else
+        for (Index k = 0; i + k < last; k += S::size)
+          part |= std::uint64_t(passes(i + k, std::min<Index>(S::size, last - i - k))) << k;
+      std::memcpy(bits + i / 8, &part, std::size_t(ceil_div(last - i, 8)));
+    }
+  });
+}
+
+// dx = dout where the bit is set, else 0.
+template <class T>
+void relu_backward_by_mask(const T* dout, const std::uint8_t* bits, T* dx, Index n) {
+  using S = Simd<T>;
+  // write_vectors() then starts at multiples of a vector.
+  const bool non_temporal = use_non_temporal<T>(n) && reinterpret_cast<std::uintptr_t>(dx) % S::bytes == 0;
+  parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
+    write_vectors(dx + begin, end - begin, non_temporal, [=](Index from, Index count) {
+      const Index i = begin + from;
+      unsigned part = bits[i / 8] >> i % 8;
+      if (S::size > 8 && count > 8) part |= unsigned(bits[i / 8 + 1]) << 8;
+      return S::select(S::from_bits(part), load_first(dout + i, count), S::zero());
+    });
+    store_fence();
   });
 }
 

@@ -10,6 +10,8 @@ template <class T>
 void fill_elementwise(Kernels<T>& kernels) {
   kernels.relu_forward = &relu_forward<T>;
   kernels.relu_backward = &relu_backward<T>;
+  kernels.relu_mask = &relu_mask<T>;
+  kernels.relu_backward_by_mask = &relu_backward_by_mask<T>;
   kernels.add = &add<T>;
   kernels.add_relu = &add_relu<T>;
   kernels.multiply = &multiply<T>;

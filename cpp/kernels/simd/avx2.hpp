@@ -16,6 +16,27 @@ inline void Simd<double>::store_non_temporal(double* p, Packet v) {
   _mm256_stream_pd(p, v);
 }
 
+template <>
+inline unsigned Simd<float>::bits(Mask mask) {
+  return static_cast<unsigned>(_mm256_movemask_ps(mask));
+}
+template <>
+inline unsigned Simd<double>::bits(Mask mask) {
+  return static_cast<unsigned>(_mm256_movemask_pd(mask));
+}
+// All ones where the lane's own bit of `lanes` is set.
+inline __m256i chosen_lanes(unsigned bits, __m256i lanes) {
+  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes);
+}
+template <>
+inline Eigen::internal::Packet8f Simd<float>::from_bits(unsigned bits) {
+  return _mm256_castsi256_ps(chosen_lanes(bits, _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128)));
+}
+template <>
+inline Eigen::internal::Packet4d Simd<double>::from_bits(unsigned bits) {
+  return _mm256_castsi256_pd(chosen_lanes(bits, _mm256_setr_epi32(1, 1, 2, 2, 4, 4, 8, 8)));
+}
+
 template <class T>
 __m256i lane_mask(Index first, Index count) {
   const __m256i lanes =

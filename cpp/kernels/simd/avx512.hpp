@@ -10,6 +10,7 @@ struct InstructionSet {
   static constexpr int tile_rows = 14;  // 14 x 2 sums and 2 vectors of b; values of a are operands in memory
   static constexpr int dot_block = 5;   // 25 sums, 5 vectors of one side and 1 of the other
   static constexpr int stencil_rows = 8;  // 8 sums, the 9 weights and the input
+  static constexpr int pointwise_panel_bytes = 16 << 10;
   static constexpr bool large_winograd_tile = true;
 };
 
@@ -70,6 +71,23 @@ inline bool Simd<float>::any(__mmask16 mask) {
 template <>
 inline bool Simd<double>::any(__mmask8 mask) {
   return mask != 0;
+}
+
+template <>
+inline unsigned Simd<float>::bits(__mmask16 mask) {
+  return mask;
+}
+template <>
+inline unsigned Simd<double>::bits(__mmask8 mask) {
+  return mask;
+}
+template <>
+inline __mmask16 Simd<float>::from_bits(unsigned bits) {
+  return static_cast<__mmask16>(bits);
+}
+template <>
+inline __mmask8 Simd<double>::from_bits(unsigned bits) {
+  return static_cast<__mmask8>(bits);
 }
 
 inline unsigned lane_mask(Index first, Index count) { return ((1u << count) - 1) << first; }

@@ -29,6 +29,9 @@ struct SixteenRegisters {
   static constexpr int dot_block = 3;
   // Rows of a depthwise stencil: 4 sums, the 9 weights of a 3x3 kernel and its input.
   static constexpr int stencil_rows = 4;
+  // Weights of a 1x1 kernel's panel, beside which the lines of x, which no other tap shares, need room in the
+  // first level: a quarter of 32 KB. It cuts sums, so that it may not follow from the processor at hand.
+  static constexpr int pointwise_panel_bytes = 8 << 10;
   // Whether Winograd's F(5x5, 3x3) is worth the size of its code.
   static constexpr bool large_winograd_tile = false;
 };
@@ -81,6 +84,9 @@ struct Simd {
   static Mask greater_or_nan(Packet v, Packet best);
   static Packet select(Mask mask, Packet yes, Packet no);
   static bool any(Mask mask);
+  // A mask as a number, bit l for lane l, and back.
+  static unsigned bits(Mask mask);
+  static Mask from_bits(unsigned bits);
 
   // Lanes [first, first + count) of the vector at p, and 0 or `other` in the other lanes, whose memory is not
   // touched.
@@ -142,6 +148,20 @@ typename Simd<T>::Packet Simd<T>::select(Mask mask, Packet yes, Packet no) {
 template <class T>
 bool Simd<T>::any(Mask mask) {
   return Eigen::internal::predux_any(mask);
+}
+template <class T>
+unsigned Simd<T>::bits(Mask mask) {
+  T lanes[size];
+  store(lanes, select(mask, fill(T(1)), zero()));
+  unsigned bits = 0;
+  for (int l = 0; l < size; ++l) bits |= unsigned(lanes[l] != T(0)) << l;
+  return bits;
+}
+template <class T>
+typename Simd<T>::Mask Simd<T>::from_bits(unsigned bits) {
+  T lanes[size];
+  for (int l = 0; l < size; ++l) lanes[l] = static_cast<T>(static_cast<int>(bits >> l & 1));
+  return equal(load(lanes), fill(T(1)));
 }
 template <class T>
 typename Simd<T>::Packet Simd<T>::load_lanes(const T* p, Index first, Index count) {

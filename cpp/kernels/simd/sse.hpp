@@ -17,6 +17,27 @@ inline void Simd<double>::store_non_temporal(double* p, Packet v) {
 }
 
 template <>
+inline unsigned Simd<float>::bits(Mask mask) {
+  return static_cast<unsigned>(_mm_movemask_ps(mask));
+}
+template <>
+inline unsigned Simd<double>::bits(Mask mask) {
+  return static_cast<unsigned>(_mm_movemask_pd(mask));
+}
+// All ones where the lane's own bit of `lanes` is set.
+inline __m128i chosen_lanes(unsigned bits, __m128i lanes) {
+  return _mm_cmpeq_epi32(_mm_and_si128(_mm_set1_epi32(static_cast<int>(bits)), lanes), lanes);
+}
+template <>
+inline Eigen::internal::Packet4f Simd<float>::from_bits(unsigned bits) {
+  return _mm_castsi128_ps(chosen_lanes(bits, _mm_setr_epi32(1, 2, 4, 8)));
+}
+template <>
+inline Eigen::internal::Packet2d Simd<double>::from_bits(unsigned bits) {
+  return _mm_castsi128_pd(chosen_lanes(bits, _mm_setr_epi32(1, 1, 2, 2)));
+}
+
+template <>
 inline Eigen::internal::Packet4f Simd<float>::load_lanes(const float* p, Index first, Index count) {
   const auto pair = [&](Index i) {  // lanes i and i + 1
     const bool even = first <= i && i < first + count, odd = first <= i + 1 && i + 1 < first + count;

@@ -9,6 +9,7 @@ from cnnlib.cli.settings import DATA_NAMES, flag
 __all__ = [
     "FORMS",
     "add_data",
+    "add_debug",
     "add_run",
     "add_setting",
     "add_threads",
@@ -33,6 +34,13 @@ def add_data(parser, help):
     parser.add_argument("--data", metavar=f"{'|'.join(DATA_NAMES)}[:DIR]", help=help)
 
 
+def add_debug(parser):
+    """`--debug`, before the command or behind it."""
+    parser.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="print the traceback of an error"
+    )
+
+
 def add_threads(parser):
     parser.add_argument(
         "--threads", type=positive_int, metavar="N", help="threads of the kernels; default: all cores"
@@ -51,6 +59,13 @@ def _seed(text):
     return int(text)
 
 
+def _image_size(text):
+    """``N`` or ``HxW``, as it stands."""
+    if not 1 <= len([positive_int(part) for part in text.split("x")]) <= 2:
+        raise argparse.ArgumentTypeError(f"expected N or HEIGHTxWIDTH, got {text!r}")
+    return text
+
+
 def _sizes(text):
     return [positive_int(part) for part in text.split(",")]
 
@@ -63,6 +78,14 @@ def _named(text):
 
 def _pairs_or_none(text):
     return text if text == "none" else _pairs(text.split(":"), "KEY=VALUE", text)
+
+
+def _patience_or_none(text):
+    """``N:key=value...`` is ``patience=N:key=value...``."""
+    first, *rest = text.split(":")
+    if first.isdigit():
+        first = f"patience={first}"
+    return text if text == "none" else _pairs([first, *rest], "N[:KEY=VALUE...]", text)
 
 
 def _factors_or_none(text):
@@ -96,6 +119,13 @@ def _number(text):
     return value
 
 
+def _share(text):
+    value = _number(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 0 and below 1, got {text!r}")
+    return value
+
+
 def _positive_number(text):
     value = _number(text)
     if value == 0:
@@ -109,6 +139,9 @@ FORMS = {
     "number": (_number, "X"),
     "positive number": (_positive_number, "X"),
     "seed": (_seed, "N"),
+    "share": (_share, "X"),
+    "size": (_image_size, "N|HxW"),
+    "patience": (_patience_or_none, "N[:K=X...]"),
     "factors": (_factors_or_none, "NAME=X[,...]"),
     "pairs": (_pairs_or_none, "K=X[:K=X...]"),
     "named": (_named, "NAME[:K=X...]"),

@@ -5,7 +5,7 @@ import textwrap
 from cnnlib.cli.settings import DATA_NAMES, MODEL_OPTIONS, SPECS, defaults, has_defaults
 from cnnlib.recipes import RECIPES
 
-__all__ = ["defaults_table", "recipe_table"]
+__all__ = ["defaults_table", "plain", "recipe_table"]
 
 
 def recipe_table():
@@ -25,7 +25,9 @@ def defaults_table():
 
 def _table(title, settings):
     pairs = [
-        f"{name.replace('_', '-')} {_plain(value)}" for name, value in settings.items() if value is not None
+        f"{name.replace('_', '-')} {plain(name, value)}"
+        for name, value in settings.items()
+        if value is not None
     ]
     indent = " " * (len(title) - len(title.lstrip()) + 2)
     text = ", ".join(pair.replace(" ", "\xa0") for pair in pairs)  # no line ends within a pair
@@ -33,10 +35,14 @@ def _table(title, settings):
     return [f"{title}:", *(row.replace("\xa0", " ") for row in rows)]
 
 
-def _plain(value):
+def plain(name, value):
+    """The setting `name` as the command line has it."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        name = [value["name"]] if "name" in value else []
-        return ":".join([*name, *(f"{k}={v}" for k, v in value.items() if k != "name")])
-    return ",".join(map(_plain, value)) if isinstance(value, list) else f"{value}"
+        own = [value["name"]] if "name" in value else []
+        pairs = (f"{key}={item}" for key, item in value.items() if key != "name")
+        return ("," if name == "rate_factors" else ":").join([*own, *pairs])
+    if isinstance(value, list):
+        return ",".join(plain(name, item) for item in value) or "none"
+    return f"{value}"

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import cnnlib
 
-_OPTIONAL = ("matplotlib", "tqdm", "pooch", "Pillow")
+_OPTIONAL = ("matplotlib", "tqdm", "pooch", "Pillow", "tensorboardX")
 _PARAM = ("stride", "pad", "dilation", "groups", "algorithm")
 
 

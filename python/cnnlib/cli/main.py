@@ -3,24 +3,34 @@
 import argparse
 import os
 import sys
+import traceback
 
 import cnnlib
 from cnnlib.cli import bench, evaluate, info, predict, train
+from cnnlib.cli.arguments import add_debug
+from cnnlib.cli.config_file import arguments_in
 
 _COMMANDS = (train, evaluate, predict, bench, info)
+
+
+_NOT_IN_FILES = ("command", "config", "debug", "execute", "save_config")
+
+
+class _UsageError(ValueError):
+    """The options are wrong."""
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         """One line, and status 2, like any other error of the command."""
-        _complain(message)
-        raise SystemExit(2)
+        raise _UsageError(message)
 
 
 def main(arguments=None):
     """Run the command line `arguments` (by default the process's own); returns the exit status."""
+    options = None
     try:
-        options = _parser().parse_args(arguments)
+        options = _options(sys.argv[1:] if arguments is None else list(arguments))
         status = options.execute(options)
         sys.stdout.flush()
         return status
@@ -31,8 +41,26 @@ def main(arguments=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ArithmeticError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
+        if getattr(options, "debug", False):
+            traceback.print_exc()
         _complain(str(error) or type(error).__name__)
         return 2
+
+
+def _options(arguments):
+    """The options, with those of a --config file, which the command line overrides."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    path = getattr(options, "config", None)
+    if path is None:
+        return options
+    from_file = arguments_in(path, vars(options).keys() - set(_NOT_IN_FILES))
+    try:
+        parser.parse_args([options.command, *from_file])
+    except _UsageError as error:
+        raise ValueError(f"{path}: {error}") from None
+    place = arguments.index(options.command) + 1
+    return parser.parse_args([*arguments[:place], *from_file, *arguments[place:]])
 
 
 def _complain(message):
@@ -44,7 +72,10 @@ def _parser():
         prog="cnnlib", description="Convolutional networks on the CPU: train, evaluate, predict."
     )
     parser.add_argument("--version", action="version", version=f"cnnlib {cnnlib.__version__}")
+    add_debug(parser)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for command in _COMMANDS:
         command.add_to(commands)
+    for subparser in commands.choices.values():
+        add_debug(subparser)
     return parser

@@ -7,6 +7,7 @@ from cnnlib.cli.settings import MODEL_OPTIONS, SPECS
 from cnnlib.convnet import ConvNet
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
 
+_BATCH_VALUES = 2**21  # of images that are looked at together
 _CLASSES = {"three-layer": ThreeLayerConvNet, "fully-connected": FullyConnectedNet}
 
 
@@ -50,7 +51,11 @@ def first_layer_images(model, shape):
     return weights if weights.ndim == 4 else weights.T.reshape(-1, *shape)
 
 
-def scores_of(model, X, batch_size=500, tta=None):
-    """Scores (N, num_classes) of X in test mode, batch by batch; see cnnlib.augment for `tta`."""
-    batches = (X[start : start + batch_size] for start in range(0, len(X), batch_size))
+def scores_of(model, X, preprocess, tta=None, batch_size=500):
+    """Scores (N, num_classes) of X in test mode, batch by batch; see cnnlib.augment for `tta`.
+
+    `preprocess` is applied to each batch; of large images a batch holds fewer.
+    """
+    size = min(batch_size, max(1, _BATCH_VALUES // X[0].size))
+    batches = (preprocess(X[start : start + size]) for start in range(0, len(X), size))
     return np.concatenate([averaged_scores(model.loss, batch, tta) for batch in batches])

@@ -1,14 +1,18 @@
 """``cnnlib predict``: the class of image files."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 import cnnlib
-from cnnlib.cli import networks
 from cnnlib.cli.arguments import add_run, add_threads, positive_int
-from cnnlib.cli.runs import Run
+from cnnlib.cli.trained import open_trained
+from cnnlib.data.image_files import find_images, needs_pillow, open_image, photo
 from cnnlib.plots import softmax
 
 _INK = 0.2  # of full brightness: what counts as part of a digit
+_BATCH_VALUES = 2**22  # of images that are read together
 
 
 def add_to(commands):
@@ -21,10 +25,13 @@ def add_to(commands):
     )
     predict.set_defaults(execute=run)
     add_run(predict)
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="PNG, JPEG or what else Pillow reads")
+    predict.add_argument(
+        "images", nargs="+", metavar="FILE|DIR", help="PNG, JPEG or what else Pillow reads; folders of these"
+    )
     predict.add_argument(
         "--top", type=positive_int, default=1, metavar="K", help="print the K likeliest classes"
     )
+    predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_threads(predict)
 
 
@@ -32,67 +39,77 @@ def run(options):
     """Run the subcommand; returns the exit status."""
     if options.threads is not None:
         cnnlib.set_num_threads(options.threads)
-    run = Run.open(options.run)
-    model = run.load_model(options.run, "best")
-    data_set = run.data_set
+    trained = open_trained(options.run)
+    needs_pillow("cnnlib predict")
     # All images first: a wrong name among many stops the command before it prints half of them.
-    images = np.stack([read_image(path, data_set) for path in options.images])
-    probabilities = softmax(networks.scores_of(model, run.preprocessing.apply(images), tta=run.tta))
-    for path, probability in zip(options.images, probabilities, strict=True):
-        best = np.argsort(-probability, kind="stable")[: options.top]
-        print(f"{path}: " + ", ".join(f"{data_set.classes[k]} {probability[k]:.4f}" for k in best))
+    paths = _files(options.images)
+    probabilities = _probabilities(trained, paths)
+    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, : options.top]
+    predictions = [
+        [(trained.classes[k], float(probability[k])) for k in best]
+        for probability, best in zip(probabilities, likeliest, strict=True)
+    ]
+    (_print_json if options.json else _print_table)(paths, predictions)
     return 0
 
 
-def read_image(path, data_set):
-    """An image file as a data set's images are: float32 (C, H, W), not yet preprocessed.
+def _files(names):
+    """The files that are named, and those in the folders that are, as they are to be shown."""
+    paths = []
+    for name in names:
+        if Path(name).is_dir():
+            found = find_images(name, deep=True)
+            if not found:
+                raise ValueError(f"there are no images in {name}")
+            paths += map(str, found)
+        else:
+            paths.append(name)
+    return paths
 
-    A photograph is cropped to the shape of the data set's images around its middle, and scaled. Writing
-    (a grey data set) may be dark on bright or bright on dark; unless it has the right size already, it is
-    cropped to the ink, and scaled so that it fills the image, as the published digits do.
+
+def _probabilities(trained, paths):
+    """Of each image (rows) for each class; no more images are held than a batch needs."""
+    step = max(1, _BATCH_VALUES // int(np.prod(trained.shape)))
+    white = 1.0 if trained.ink else 255.0
+    parts = []
+    for start in range(0, len(paths), step):
+        images = np.stack([read_image(path, trained) for path in paths[start : start + step]])
+        parts.append(softmax(trained.scores(images, white, trained.tta)))
+    return np.concatenate(parts)
+
+
+def _print_table(paths, predictions):
+    width = max(len(path) for path in paths) + 1
+    longest = max(len(name) for row in predictions for name, _ in row)
+    pad = longest if len(predictions) > 1 else 0
+    for path, row in zip(paths, predictions, strict=True):
+        print(f"{path + ':':{width}} " + ", ".join(f"{name:{pad}} {value:.4f}" for name, value in row))
+
+
+def _print_json(paths, predictions):
+    rows = [
+        {"file": path, "predictions": [{"class": name, "probability": value} for name, value in row]}
+        for path, row in zip(paths, predictions, strict=True)
+    ]
+    print(json.dumps(rows, indent=2, ensure_ascii=False))
+
+
+def read_image(path, trained):
+    """An image file as the model's images come: (C, H, W), not yet normalised.
+
+    A photograph, uint8, is cropped to the shape of the images around its middle, and scaled. Writing (float32
+    in [0, 1]) may be dark on bright or bright on dark; unless it has the right size already, it is cropped to
+    the ink, and scaled so that it fills the image, as the published digits do.
 
     Raises
     ------
-    ImportError
-        Pillow is not installed.
     OSError, ValueError
         The file cannot be read, or is no image; the message names it.
     """
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise ImportError("cnnlib predict needs Pillow: pip install cnnlib[images]") from error
-    C, H, W = data_set.shape
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-            image.load()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"there is no image {path}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
-    image = _eight_bits(image)
-    if data_set.ink:
-        pixels = _writing(image.convert("L"), H, W)[None]
-    else:
-        image = ImageOps.fit(image.convert("RGB" if C == 3 else "L"), (W, H), Image.Resampling.LANCZOS)
-        pixels = np.asarray(image, dtype=np.float32).reshape(H, W, C).transpose(2, 0, 1) / 255
-    return np.ascontiguousarray(pixels * np.float32(data_set.full), dtype=np.float32)
-
-
-def _eight_bits(image):
-    """`image` with at most eight bits a channel, and white where it is transparent."""
-    from PIL import Image
-
-    if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255 instead of scaling them
-        values = np.asarray(image, dtype=np.float64)
-        full = 65535 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255
-        return Image.fromarray(np.uint8(np.clip(values / full, 0, 1) * 255 + 0.5))
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        ground = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(ground, image).convert("RGB")
-    return image
+    C, H, W = trained.shape
+    if trained.ink:
+        return _writing(open_image(path).convert("L"), H, W)[None]
+    return photo(path, (H, W), C)
 
 
 def _writing(image, H, W):

@@ -8,7 +8,7 @@ from cnnlib.cli.runs import PICTURES
 def draw(run, solver, model, X, y, scores):
     """Draw a finished run's pictures; without matplotlib, say what is left out.
 
-    X (N, C, H, W) are the preprocessed test images, y (N,) their labels, scores (N, K) the model's.
+    X (N, C, H, W) are the test images as they came, y (N,) their labels, scores (N, K) the model's.
     """
     try:
         from matplotlib.figure import Figure  # not pyplot: no window, no display, no state left behind
@@ -18,7 +18,9 @@ def draw(run, solver, model, X, y, scores):
     data_set = run.data_set
     curves = Figure(figsize=(10, 4), layout="constrained")
     left, right = curves.subplots(1, 2)
-    plots.plot_loss(solver.loss_history, solver.iterations_per_epoch, ax=left)
+    plots.plot_loss(
+        solver.loss_history, solver.iterations_per_epoch, ax=left, val_loss_history=solver.val_loss_history
+    )
     plots.plot_accuracy(solver.train_acc_history, solver.val_acc_history, ax=right)
 
     filters = Figure(figsize=(5, 5.4), layout="constrained")
@@ -28,7 +30,7 @@ def draw(run, solver, model, X, y, scores):
     plots.plot_confusion_matrix(y, scores.argmax(axis=1), data_set.classes, ax=confusion.subplots())
 
     mistakes = Figure(layout="constrained")
-    plots.plot_mistakes(run.preprocessing.undo(X), y, scores, data_set.classes, fig=mistakes)
+    plots.plot_mistakes(X, y, scores, data_set.classes, fig=mistakes)
 
     for name, figure in zip(PICTURES, (curves, filters, confusion, mistakes), strict=True):
         figure.savefig(run.folder / name, dpi=120)

@@ -11,9 +11,12 @@ import numpy as np
 
 from cnnlib.augment import TTA
 from cnnlib.cli import networks
-from cnnlib.cli.datasets import DATA_SETS, Preprocessing
+from cnnlib.cli.datasets import DATA_SETS, image_folder
 from cnnlib.cli.folder_lock import locked
+from cnnlib.cli.run_log import LOG_FILES, remove_event_files
 from cnnlib.cli.settings import parse_data
+from cnnlib.data import Normalization
+from cnnlib.data.image_folder import folder_digest
 from cnnlib.solver import load_weights
 
 FORMAT = "cnnlib run"
@@ -25,6 +28,7 @@ HISTORY = (
     "loss",
     "train_accuracy",
     "val_accuracy",
+    "val_loss",
     "learning_rate",
     "seconds",
     "samples_per_second",
@@ -102,11 +106,15 @@ class Run:
 
     @property
     def data_set(self):
-        return DATA_SETS[self.config["data"]["name"]]
+        data = self.config["data"]
+        if data["name"] != "folder":
+            return DATA_SETS[data["name"]]
+        shares = {share: data[share] for share in ("validation", "test")}
+        return image_folder(self.config["classes"], (data["channels"], *data["size"]), shares)
 
     @property
-    def preprocessing(self):
-        return Preprocessing(**{key: tuple(value) for key, value in self.config["preprocessing"].items()})
+    def normalization(self):
+        return Normalization(**{"white": self.data_set.white, **self.config["preprocessing"]})
 
     @property
     def tta(self):
@@ -148,24 +156,38 @@ class Run:
         load_weights(self.checkpoint(path), model, which)
         return model
 
-    def load_data(self, option, parts):
-        """The run's data, not preprocessed; `option` (``--data``, or None) may say that it lies elsewhere."""
-        name, folder = self.config["data"]["name"], self.config["data"].get("folder")
+    def load_data(self, option, parts, any_images=False):
+        """The run's data, not normalised; `option` (``--data``, or None) may say that it lies elsewhere.
+
+        A folder must have the images of the run, by their names: with others the split is another, and the
+        test images are some that the model has learnt. `any_images` admits them.
+        """
+        data = self.config["data"]
+        name, folder = data["name"], data.get("folder")
         if option is not None:
             other, folder = parse_data(option)
             if other != name:
                 raise ValueError(f"the run's model is for {name}, not for --data {option}")
+        if not any_images and data.get("names") not in (None, name == "folder" and folder_digest(folder)):
+            raise ValueError(
+                f"{folder} no longer holds the run's images, so its split is another; "
+                "cnnlib eval --split all looks at all the images there are"
+            )
         return self.data_set.load(folder, parts)
 
     def write_config(self, config):
         self.config = {"format": FORMAT, **config}
-        self._write("config.json", json.dumps(self.config, indent=2) + "\n")
+        self.write_file("config.json", json.dumps(self.config, indent=2) + "\n")
+
+    def write_training(self, changed):
+        """Bring config.json up to date with settings of the training that have changed."""
+        self.write_config({**self.config, "training": {**self.config["training"], **changed}})
 
     def after_epoch(self, solver, keep_checkpoints):
         """Bring history.csv up to date; drop the checkpoints that the newest one makes superfluous."""
         lines = [",".join(HISTORY)]
         lines += [",".join(f"{value:.6g}" for value in row) for row in history_rows(solver)]
-        self._write("history.csv", "\n".join(lines) + "\n")
+        self.write_file("history.csv", "\n".join(lines) + "\n")
         newest = Path(f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
         if self._superfluous not in (None, newest):
             self._superfluous.unlink(missing_ok=True)
@@ -177,7 +199,8 @@ class Run:
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-            return {name: np.array([float(row[name]) for row in rows]) for name in HISTORY}
+            names = [name for name in HISTORY if name != "val_loss" or "val_loss" in rows[0]]
+            return {name: np.array([float(row[name]) for row in rows]) for name in names}
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from error
 
@@ -195,10 +218,11 @@ class Run:
     def _remove_files(self):
         for path in (*self._checkpoints().values(), *(self.folder / name for name in PICTURES)):
             path.unlink(missing_ok=True)
-        for name in ("config.json", "history.csv"):
+        for name in ("config.json", "history.csv", *LOG_FILES.values()):
             (self.folder / name).unlink(missing_ok=True)
+        remove_event_files(self.folder)
 
-    def _write(self, name, text):
+    def write_file(self, name, text):
         """Write a file whole or not at all."""
         temporary = self.folder / f".{name}.tmp"
         temporary.write_text(text, encoding="utf-8")
@@ -216,6 +240,7 @@ def history_rows(solver):
             np.mean(solver.loss_history[(k - 1) * steps : k * steps]),
             solver.train_acc_history[k],
             solver.val_acc_history[k],
+            solver.val_loss_history[k],
             solver.learning_rate_history[k - 1],
             seconds,
             len(solver.X_train) / max(seconds, 1e-9),
@@ -229,18 +254,36 @@ def _check_config(file, config):
             came = f"is {json.dumps(config[key])[:40]}" if key in config else "is missing"
             raise ValueError(f"{file} is damaged: {key} {came}, expected an object")
     name, folder = config["data"].get("name"), config["data"].get("folder")
-    if not isinstance(name, str) or name not in DATA_SETS:
+    if not isinstance(name, str) or name not in (*DATA_SETS, "folder"):
         raise ValueError(f"{file} is damaged, or newer than this cnnlib: there is no data set {name!r}")
     if not (folder is None or isinstance(folder, str)):
         raise ValueError(f"{file} is damaged: the data's folder is {folder!r}")
-    channels = DATA_SETS[name].shape[0]
+    if name == "folder":
+        _check_folder(file, config)
+    channels = config["data"]["channels"] if name == "folder" else DATA_SETS[name].shape[0]
     for key in ("mean", "std"):
         values = config["preprocessing"].get(key)
         if not isinstance(values, list) or len(values) != channels or not all(map(_is_number, values)):
             raise ValueError(f"{file} is damaged: preprocessing has no {key} of {channels} numbers")
+    if min(config["preprocessing"]["std"]) <= 0 or not _is_number(config["preprocessing"].get("white", 1)):
+        raise ValueError(f"{file} is damaged: preprocessing's std and white must be numbers above 0")
     tta = config["training"].get("tta")
     if tta is not None and tta not in TTA:
         raise ValueError(f"{file} is damaged: training's tta is {tta!r}, expected one of {', '.join(TTA)}")
+
+
+def _check_folder(file, config):
+    """Refuse a config.json that does not say what the images of a folder have been read as."""
+    data, classes = config["data"], config.get("classes")
+    size = data.get("size")
+    if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
+        raise ValueError(f"{file} is damaged: the data's size is {size!r}")
+    if data.get("channels") not in (1, 3) or not isinstance(data.get("folder"), str):
+        raise ValueError(f"{file} is damaged: the data's channels or folder are missing, or nonsense")
+    if not all(_is_number(data.get(share)) for share in ("validation", "test")):
+        raise ValueError(f"{file} is damaged: the data's validation and test must be numbers")
+    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        raise ValueError(f"{file} is damaged: classes is {classes!r}, expected a list of names")
 
 
 def _is_number(value):
@@ -250,7 +293,7 @@ def _is_number(value):
 def _next_free(parent, name):
     """Make and return the folder ``parent/name-K``, with K one more than the highest that is there."""
     parent.mkdir(parents=True, exist_ok=True)
-    pattern = re.compile(rf"{name}-(\d+)")
+    pattern = re.compile(rf"{re.escape(name)}-(\d+)")
     taken = [int(match[1]) for path in parent.iterdir() if (match := pattern.fullmatch(path.name))]
     number = max(taken, default=0)
     while True:

@@ -18,7 +18,7 @@ MODEL_OPTIONS = {
     "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
     **dict.fromkeys(SPECS, ("reg", "dtype")),
 }
-DATA_NAMES = ("digits", "cifar10")
+DATA_NAMES = ("digits", "cifar10", "folder")
 MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
 
 MODEL_SETTINGS = {  # the form of each, and help
@@ -29,6 +29,13 @@ MODEL_SETTINGS = {  # the form of each, and help
     "weight_scale": ("number", "standard deviation of the first weights"),
     "batchnorm": ("flag", "use batch normalisation"),
     "dtype": (("float32", "float64"), None),
+}
+
+IMAGE_SETTINGS = {  # of a folder of images: the form of each, and help
+    "image_size": ("size", "height and width that all images get"),
+    "colours": (("rgb", "grey"), "default: grey if all files are, else rgb"),
+    "validation": ("share", "share of the images that validate"),
+    "test": ("share", "share of the images that are held out for the test"),
 }
 
 # The Solver's own defaults, but for a seed and a rule that needs less tuning.
@@ -108,6 +115,26 @@ for _name in SPECS:
         "epochs": 20,
         "reg": 5e-4,
     }
+    _DEFAULTS["folder", _name] = {
+        "batch_size": 32,
+        "learning_rate": 2e-3,
+        "schedule": {"name": "one-cycle"},
+        "augment": [{"name": "crop", "pad": 4}],
+        "epochs": 20,
+        "reg": 1e-4,
+    }
+_DEFAULTS["folder", "three-layer"] = {**_DEFAULTS["cifar10", "three-layer"], "learning_rate": 1e-3}
+_DEFAULTS["folder", "fully-connected"] = dict(_DEFAULTS["cifar10", "fully-connected"])
+for _model in ("three-layer", "fully-connected"):
+    _DEFAULTS["folder", _model] |= {"batch_size": 32, "augment": [{"name": "crop", "pad": 4}], "epochs": 20}
+for _key in _DEFAULTS:
+    if _key[0] == "folder":
+        _DEFAULTS[_key] |= {"image_size": "64", "colours": None, "validation": 0.1, "test": 0.1}
+
+
+def default_model(data_name):
+    """The model that a data set is trained with, if none is named."""
+    return "resnet8" if data_name == "folder" else "three-layer"
 
 
 def has_defaults(data_name, model_name):
@@ -140,12 +167,18 @@ def flag(name):
 
 
 def parse_data(text):
-    """``'digits'``, ``'cifar10'`` or ``'cifar10:DIR'`` as (name, DIR or None)."""
+    """``'digits'``, ``'cifar10'``, ``'cifar10:DIR'`` or ``'folder:DIR'`` as (name, DIR or None)."""
     name, colon, folder = text.partition(":")
     if name not in DATA_NAMES:
-        raise ValueError(f"--data must be digits or cifar10:DIR, got {text!r}")
+        raise ValueError(f"--data must be digits, cifar10:DIR or folder:DIR, got {text!r}")
     if name == "digits" and colon:
         raise ValueError(f"--data digits is embedded and takes no folder, got {text!r}")
-    if colon and not folder:
+    if (colon or name == "folder") and not folder:
         raise ValueError(f"--data {text} lacks the folder after the colon")
     return name, folder or None
+
+
+def pixels(image_size):
+    """The setting `image_size`, ``'64'`` or ``'48x64'``, as (height, width)."""
+    height, _, width = image_size.partition("x")
+    return int(height), int(width or height)

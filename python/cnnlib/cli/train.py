@@ -2,45 +2,66 @@
 
 import argparse
 import contextlib
-import os
+import functools
 import platform
 import shlex
 import sys
-import traceback
+from pathlib import Path
 
 import numpy as np
 
 import cnnlib
 from cnnlib.augment import TTA
 from cnnlib.cli import networks, report
-from cnnlib.cli.arguments import FORMS, add_data, add_setting, add_threads
-from cnnlib.cli.datasets import DATA_SETS, Preprocessing, data_folder
+from cnnlib.cli.arguments import add_data, add_setting, add_threads
+from cnnlib.cli.config_file import write_config_file
+from cnnlib.cli.datasets import DATA_SETS, data_folder, look_into
 from cnnlib.cli.help_tables import defaults_table, recipe_table
+from cnnlib.cli.ranks import (
+    add_distributed,
+    communicator,
+    complaint,
+    root_first,
+    shared_run,
+    silenced,
+    workers,
+)
+from cnnlib.cli.run_log import LOG_KINDS, RunLog, check_kinds
 from cnnlib.cli.runs import Run
 from cnnlib.cli.settings import (
+    IMAGE_SETTINGS,
     MODEL_OPTIONS,
     MODEL_SETTINGS,
     MOMENTUM_RULES,
     SPECS,
     TRAINING,
+    default_model,
     defaults,
     flag,
     parse_data,
+    pixels,
     recipe_settings,
 )
-from cnnlib.distributed import SerialComm, world
+from cnnlib.data import Normalization
+from cnnlib.data.image_folder import folder_digest
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 
 _PARTS = ("train", "val", "test")
+_CAN_BE_NONE = ("lookahead", "rate_factors", "tta")  # on the command line, against a recipe
 _EPILOG = """\
 The run folder holds the newest checkpoint, history.csv, config.json and, where matplotlib is installed,
 curves.png, filters.png, confusion.png and mistakes.png. Without --out it is runs/<data>-<number>, with the
 next number; a folder given with --out must be empty or new, unless --overwrite says otherwise. A run that
 goes on from an older checkpoint leaves the other epochs' files, until it overwrites them.
 
-A recipe is a set of settings that belong together, which the other options override.
+Images of your own lie in a folder for each class: --data folder:photos reads photos/cat/*.jpg,
+photos/dog/*.jpg and so on, once, into a cache beside the folder (or below $CNNLIB_CACHE).
+
+A recipe is a set of settings that belong together, which the other options override. A --config file has a
+line for each option, such as learning-rate = 1e-3 or augment = "flip,crop:pad=4"; the command line overrides
+it.
 
 """
 
@@ -55,9 +76,12 @@ def add_to(commands):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.set_defaults(execute=run)
-    add_data(train, "the embedded digits (the default), or CIFAR-10 from DIR ($CNNLIB_DATA or ./data)")
+    where = "CIFAR-10 from DIR ($CNNLIB_DATA or ./data), or images in DIR by class"
+    add_data(train, f"the embedded digits (the default), {where}")
     train.add_argument("--recipe", choices=RECIPES, help="settings that belong together, see below")
-    train.add_argument("--model", choices=MODEL_OPTIONS, help="default: three-layer, or the recipe's")
+    train.add_argument(
+        "--model", choices=MODEL_OPTIONS, help="default: three-layer, for a folder resnet8, or the recipe's"
+    )
     train.add_argument("--out", metavar="FOLDER", help="the run folder")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is in the --out folder")
     train.add_argument(
@@ -66,9 +90,20 @@ def add_to(commands):
     train.add_argument(
         "--keep-checkpoints", action="store_true", help="keep every epoch's, not only the newest"
     )
+    train.add_argument("--config", metavar="FILE", help="read options from a TOML file")
+    train.add_argument("--save-config", metavar="FILE", help="write all settings of the run to a TOML file")
+    train.add_argument(
+        "--log",
+        type=_log_kinds,
+        metavar="KIND[,KIND]",
+        help=f"losses and accuracies for other programs, in the run folder: {', '.join(LOG_KINDS)}",
+    )
     add_threads(train)
-    _add_distributed(train)
+    add_distributed(train)
 
+    images = train.add_argument_group("images of a folder")
+    for name, (kind, help) in IMAGE_SETTINGS.items():
+        add_setting(images, name, kind, help)
     how = train.add_argument_group("training")
     for option in OPTIONS.values():
         for setting in option.flags:
@@ -85,30 +120,16 @@ def add_to(commands):
     what.add_argument("--summary", action="store_true", help="print shapes, parameters and multiply-adds")
 
 
-def _add_distributed(parser):
-    group = parser.add_argument_group("several processes")
-    group.add_argument(
-        "--distributed",
-        action="store_true",
-        help="data-parallel, as in: mpiexec -n 4 cnnlib train --distributed ...; --threads are each rank's, "
-        "by default its share of the cores",
-    )
-    group.add_argument(
-        "--comm-timeout",
-        type=FORMS["positive number"][0],
-        metavar="SECONDS",
-        help="that a rank waits for the others before it ends the job; default: 600",
-    )
-
-
 def run(options):
     """Run the subcommand; returns the exit status."""
-    comm = _communicator(options)
+    comm = communicator(options)
     try:
-        with comm.guard(_complaint), contextlib.ExitStack() as held:  # the lock of the run's folder
-            if comm.rank != 0:
-                nowhere = held.enter_context(open(os.devnull, "w", encoding="utf-8"))
-                held.enter_context(contextlib.redirect_stdout(nowhere))
+        with (
+            comm.guard(functools.partial(complaint, debug=options.debug)),
+            silenced(comm),
+            contextlib.ExitStack() as held,  # the lock of the run's folder
+        ):
+            comm.from_root(lambda: check_kinds(options.log or []))
             start = _resume if options.resume else _begin
             return _train(*start(options, comm, held))
     except Exception:
@@ -117,44 +138,29 @@ def run(options):
         raise
 
 
-def _communicator(options):
-    if options.distributed:
-        given = {} if options.comm_timeout is None else {"timeout": options.comm_timeout}
-        return world(**given, threads=options.threads)
-    if options.comm_timeout is not None:
-        raise ValueError("--comm-timeout means nothing without --distributed")
-    if options.threads is not None:
-        cnnlib.set_num_threads(options.threads)
-    return SerialComm()
-
-
-def _complaint(error):
-    """An error as the command reports it; what is no user's error, with its traceback."""
-    if isinstance(error, (ArithmeticError, ImportError, MemoryError, OSError, TypeError, ValueError)):
-        return " ".join(f"error: {error or type(error).__name__}".split())
-    return "".join(traceback.format_exception(error)).rstrip()
-
-
-def _train(run, solver, data):
+def _train(run, log, solver, data):
     """Let the Solver train, and report; returns the exit status."""
     print(f"run folder: {run.folder}", flush=True)
+    log.start(solver.epoch)
     try:
         solver.train()
     except KeyboardInterrupt:
         return _interrupted(run, solver)
+    finally:
+        log.close()
     if solver.comm.rank != 0:
         return 0
     checkpoint = run.newest_checkpoint(solver.epoch)
-    model = solver.model
-    scores = networks.scores_of(model, data["X_test"], tta=run.tta)
-    accuracy = np.mean(scores.argmax(axis=1) == data["y_test"])
     print(
         f"best validation accuracy: {solver.best_val_acc:.4f} (epoch {solver.best_epoch}); "
         f"{sum(solver.epoch_seconds):.1f} s of training"
     )
     print(f"checkpoint: {checkpoint}")
-    report.draw(run, solver, model, data["X_test"], data["y_test"], scores)
-    print(f"test accuracy: {accuracy:.4f}")
+    part = "test" if len(data["X_test"]) else "val"  # a folder's test split may be empty
+    X, y = data[f"X_{part}"], data[f"y_{part}"]
+    scores = networks.scores_of(solver.model, X, solver.preprocess, run.tta)
+    report.draw(run, solver, solver.model, X, y, scores)
+    print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == y):.4f}")
     return 0
 
 
@@ -173,64 +179,98 @@ def solver_arguments(settings):
 def _begin(options, comm, held):
     """A new run: its folder with config.json, a Solver, the data."""
     name, folder, model_name, settings = _settings(options)
-    data_set, folder = DATA_SETS[name], data_folder(name, folder)
+    folder = data_folder(name, folder)
+    if name == "folder":
+        data_set = root_first(comm, lambda: _look_into(folder, settings))
+    else:
+        data_set = DATA_SETS[name]
     description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes))
     model = networks.build(description)
     if options.summary and not hasattr(model, "summary"):
         raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
     data = data_set.load(folder, _PARTS)
-    preprocessing = Preprocessing.fit(data["X_train"])
-    _preprocess(data, preprocessing)
+    fitted = comm.from_root(lambda: Normalization.fit(data["X_train"]), patient=True)
+    normalization = Normalization(fitted.mean, fitted.std, data_set.white)
+    arguments = {**solver_arguments(settings), "preprocess": normalization}
+    solver = Solver(model, data, **arguments, print_every=100, comm=comm)
 
-    solver = Solver(model, data, **solver_arguments(settings), print_every=100, comm=comm)
-
-    run = _shared_run(comm, lambda: Run.create(options.out, options.overwrite, name, held))
-    _write_config(
-        run,
-        comm,
-        {
-            "data": {"name": name, "folder": folder},
-            "preprocessing": {"mean": preprocessing.mean, "std": preprocessing.std},
-            "classes": data_set.classes,
-            "model": description,
-            "recipe": options.recipe,
-            "training": {option: settings[option] for option in TRAINING},
-            "ranks": comm.size,
-            "threads": cnnlib.get_num_threads(),
-            "versions": {
-                "cnnlib": cnnlib.__version__,
-                "instruction set": cnnlib._core.active_isa(),
-                "numpy": np.__version__,
-                "python": platform.python_version(),
-                "platform": platform.platform(),
-            },
+    if options.save_config is not None:
+        comm.from_root(lambda: _save_config(options, model_name, settings))
+    label = Path(folder).name if name == "folder" else name
+    run = shared_run(comm, lambda: Run.create(options.out, options.overwrite, label, held))
+    log = _log(run, options, comm)
+    content = {
+        "data": {"name": name, "folder": folder, **_images(name, folder, data_set, settings)},
+        "preprocessing": {
+            "mean": normalization.mean,
+            "std": normalization.std,
+            "white": normalization.white,
         },
-    )
+        "classes": data_set.classes,
+        "model": description,
+        "recipe": options.recipe,
+        "training": {option: settings[option] for option in TRAINING},
+        "ranks": comm.size,
+        "threads": cnnlib.get_num_threads(),
+        "versions": {
+            "cnnlib": cnnlib.__version__,
+            "instruction set": cnnlib._core.active_isa(),
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+        },
+    }
+    comm.from_root(lambda: run.write_config(content))
     solver.checkpoint_name = run.checkpoint_name()
-    solver.on_epoch = _after_epoch(run, options, comm)
+    solver.on_epoch = _after_epoch(run, log, options, comm)
     size = sum(w.size for w in model.params.values())
     print(
-        f"{name}: {len(data['X_train'])} training, {len(data['X_val'])} validation, "
-        f"{len(data['X_test'])} test images; {model_name} model with {size:,} parameters; "
-        f"{_workers(comm)}"
+        f"{label}: {len(data['X_train'])} training, {len(data['X_val'])} validation, "
+        f"{len(data['X_test'])} test images of {'x'.join(map(str, data_set.shape))} in "
+        f"{len(data_set.classes)} classes; {model_name} model with {size:,} parameters; {workers(comm)}"
     )
     if options.summary:
         print(model.summary())
-    return run, solver, data
+    return run, log, solver, data
+
+
+def _look_into(folder, settings):
+    channels = {None: None, "rgb": 3, "grey": 1}[settings["colours"]]
+    shares = {share: settings[share] for share in ("validation", "test")}
+    return look_into(folder, pixels(settings["image_size"]), channels, shares)
+
+
+def _images(name, folder, data_set, settings):
+    """What config.json says of a folder's images, beside their classes and normalisation."""
+    if name != "folder":
+        return {}
+    C, *size = data_set.shape
+    shares = {share: settings[share] for share in ("validation", "test")}
+    return {"size": size, "channels": C, **shares, "names": folder_digest(folder)}
+
+
+def _save_config(options, model_name, settings):
+    """Write what makes the same run again."""
+    recipe = RECIPES.get(options.recipe, {"data": "digits"})
+    named = {"recipe": options.recipe, "data": options.data or recipe["data"], "model": model_name}
+    off = {name: "none" for name in _CAN_BE_NONE if settings[name] is None and name in recipe}
+    how = {name: getattr(options, name) or None for name in ("threads", "distributed", "comm_timeout")}
+    write_config_file(options.save_config, {**named, **how, **settings, **off})
 
 
 def _settings(options):
     """Data set, its folder, model, and every setting: the recipe's or the defaults, overridden."""
-    recipe = RECIPES.get(options.recipe, {"data": "digits", "model": "three-layer"})
+    recipe = RECIPES.get(options.recipe, {"data": "digits"})
     name, folder = parse_data(options.data or recipe["data"])
-    model_name = options.model or recipe["model"]
+    model_name = options.model or recipe.get("model") or default_model(name)
     if options.recipe is None:
         settings = defaults(name, model_name)
     else:
         settings = recipe_settings(options.recipe, name, model_name)
     for option in _given(options):
         if option not in settings:
-            raise ValueError(f"{flag(option)} means nothing to a {model_name} model")
+            what = f"--data {name}" if option in IMAGE_SETTINGS else f"a {model_name} model"
+            raise ValueError(f"{flag(option)} means nothing to {what}")
         value = getattr(options, option)
         settings[option] = None if value == "none" else value
     if settings["update_rule"] not in MOMENTUM_RULES:
@@ -240,76 +280,75 @@ def _settings(options):
     return name, folder, model_name, settings
 
 
-def _workers(comm):
-    threads = f"{cnnlib.get_num_threads()} threads"
-    return threads if comm.size == 1 else f"{comm.size} ranks with {threads} each"
-
-
-def _shared_run(comm, find):
-    """The Run that ``find()`` returns on rank 0, which alone uses the folder; on the others a twin."""
-    runs = []
-
-    def on_root():
-        runs.append(find())
-        return runs[0].folder, runs[0].config
-
-    folder, config = comm.from_root(on_root)
-    return runs[0] if runs else Run(folder, config)
-
-
-def _write_config(run, comm, config):
-    if comm.rank == 0:
-        run.write_config(config)
-
-
 def _resume(options, comm, held):
     """The run that is to go on, a Solver that stands where it stood, the data."""
-    run = _shared_run(comm, lambda: Run.open(options.resume))
-    fixed = [option for option in _given(options) if option != "epochs"]
-    fixed += [option for option in ("recipe", "model", "out") if getattr(options, option) is not None]
+    run = shared_run(comm, lambda: Run.open(options.resume))
+    fixed = [option for option in _given(options) if option not in ("epochs", "early_stopping")]
+    others = ("recipe", "model", "out", "save_config")
+    fixed += [option for option in others if getattr(options, option) is not None]
     if fixed:
         raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(fixed[0])}")
     checkpoint = comm.from_root(lambda: run.checkpoint(options.resume))
     later = comm.from_root(lambda: run.go_on_from(checkpoint, held))
-    data = run.load_data(options.data, _PARTS)
-    _preprocess(data, run.preprocessing)
+    data = root_first(comm, lambda: run.load_data(options.data, _PARTS))
+    log = _log(run, options, comm)
+    stopping = False if options.early_stopping == "none" else options.early_stopping
     solver = Solver.resume(
         checkpoint,
         run.build_model(),
         data,
         num_epochs=options.epochs,
+        preprocess=run.normalization,
+        early_stopping=stopping,
         checkpoint_name=run.checkpoint_name(),
-        on_epoch=_after_epoch(run, options, comm),
+        on_epoch=_after_epoch(run, log, options, comm),
         comm=comm,
     )
     if options.epochs is not None:
         if options.epochs < solver.epoch:
             raise ValueError(f"--epochs {options.epochs}: the run has {solver.epoch} epochs behind it")
-        training = {**run.config["training"], "epochs": options.epochs}
-        _write_config(run, comm, {**run.config, "training": training})
+        comm.from_root(lambda: run.write_training({"epochs": options.epochs}))
+    if stopping is not None:
+        comm.from_root(lambda: run.write_training({"early_stopping": stopping or None}))
     print(f"going on after epoch {solver.epoch} of {solver.num_epochs}")
     if later:
         print(
             f"the checkpoints of later epochs ({', '.join(map(str, later))}) stay until they are overwritten"
         )
-    return run, solver, data
+    return run, log, solver, data
 
 
 def _given(options):
     """The settings that the command line names, of all that a run can have."""
-    names = dict.fromkeys((*TRAINING, *(option for model in MODEL_OPTIONS.values() for option in model)))
+    names = dict.fromkeys(
+        (*TRAINING, *IMAGE_SETTINGS, *(option for model in MODEL_OPTIONS.values() for option in model))
+    )
     return [name for name in names if getattr(options, name) is not None]
 
 
-def _preprocess(data, preprocessing):
-    for part in _PARTS:
-        preprocessing.apply(data[f"X_{part}"])
+def _log(run, options, comm):
+    """The logs that --log asks for; on rank 0, the others keep none."""
+    return RunLog(run, (options.log or []) if comm.rank == 0 else [])
 
 
-def _after_epoch(run, options, comm):
+def _after_epoch(run, log, options, comm):
+    """What the Solver calls after each epoch; nothing on other ranks than 0."""
     if comm.rank != 0:
         return None
-    return lambda solver: run.after_epoch(solver, options.keep_checkpoints)
+
+    def after_epoch(solver):
+        run.after_epoch(solver, options.keep_checkpoints)
+        log.after_epoch(solver)
+
+    return after_epoch
+
+
+def _log_kinds(text):
+    kinds = text.split(",")
+    for kind in kinds:
+        if kind not in LOG_KINDS:
+            raise argparse.ArgumentTypeError(f"expected some of {', '.join(LOG_KINDS)}, got {text!r}")
+    return kinds
 
 
 def _interrupted(run, solver):

@@ -45,8 +45,11 @@ class SerialComm:
     def gather_rows(self, rows: np.ndarray, counts: list[int]) -> None:
         """Complete a contiguous array of which rank 0 has filled the first ``counts[0]`` rows, and so on."""
 
-    def from_root(self, function: Callable[[], Any]) -> Any:
-        """What ``function()`` returns, or raises, on rank 0; the others do not call it."""
+    def from_root(self, function: Callable[[], Any], patient: bool = False) -> Any:
+        """What ``function()`` returns, or raises, on rank 0; the others do not call it.
+
+        With `patient` they wait for it however long it takes.
+        """
         return function()
 
     def guard(self, report=None) -> contextlib.AbstractContextManager:
@@ -116,8 +119,11 @@ class MPIComm:
         with self._waiting("Allgatherv"):
             self._comm.Allgatherv(self._mpi.IN_PLACE, (rows.reshape(-1), sizes))
 
-    def from_root(self, function: Callable[[], Any]) -> Any:
-        """What ``function()`` returns, or raises, on rank 0; the others do not call it."""
+    def from_root(self, function: Callable[[], Any], patient: bool = False) -> Any:
+        """What ``function()`` returns, or raises, on rank 0; the others do not call it.
+
+        With `patient` they wait for it however long it takes.
+        """
         value: Any = None
         fault: Exception | None = None
         if self.rank == 0:
@@ -125,7 +131,8 @@ class MPIComm:
                 value = function()
             except Exception as error:
                 fault = error
-        value, fault = self.bcast((value, fault))
+        with contextlib.nullcontext() if patient else self._waiting("Bcast"):
+            value, fault = self._comm.bcast((value, fault), root=0)
         if fault is not None:
             raise on_all_ranks(fault)
         return value

@@ -15,7 +15,7 @@ from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
 __all__ = ["checksum", "data_facts", "model_facts", "refuse_different", "version_facts"]
 
 _IMAGES, _LABELS = 256, 2**20  # of how many the checksums are
-_MODEL = ("frozen", "spec", "input_dim", "num_classes", "reg", "dropout", "use_batchnorm")
+_MODEL = ("frozen", "spec", "input_dim", "num_classes", "reg", "dropout", "use_batchnorm", "normalization")
 
 
 def refuse_different(where: str, comm: Any, facts: Mapping[str, Any]) -> None:

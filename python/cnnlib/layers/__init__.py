@@ -30,6 +30,7 @@ from cnnlib.layers.losses import (
 )
 from cnnlib.layers.norm import (
     batchnorm_backward,
+    batchnorm_backward_alt,
     batchnorm_forward,
     layernorm_backward,
     layernorm_forward,
@@ -71,6 +72,7 @@ __all__ = [
     "avg_pool_backward",
     "avg_pool_forward",
     "batchnorm_backward",
+    "batchnorm_backward_alt",
     "batchnorm_forward",
     "conv_backward",
     "conv_bn_relu_backward",

@@ -6,6 +6,7 @@ from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import wanted
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
+from cnnlib.inference.prepared_conv import PreparedConv
 from cnnlib.layers.caches import unpack
 
 _GRADIENTS = ("dx", "dw", "db")
@@ -13,7 +14,12 @@ _CACHE = ("x", "w", "b", "conv_param")
 
 
 def conv_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param, *, out: Array | None = None
+    x: ArrayLike,
+    w: ArrayLike | PreparedConv,
+    b: ArrayLike | None,
+    conv_param: Param | None,
+    *,
+    out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """
     Convolve (cross-correlate) images with filters.
@@ -22,8 +28,8 @@ def conv_forward(
     ----------
     x : array, (N, C, H, W)
         Images.
-    w : array, (F, C / groups, KH, KW)
-        Filters.
+    w : array, (F, C / groups, KH, KW), or PreparedConv
+        Filters; where `prepare_conv` made them, `b` and `conv_param` must be None.
     b : array, (F,), or None
         Biases.
     conv_param : dict
@@ -48,9 +54,25 @@ def conv_forward(
         Shapes that do not fit, a window larger than the padded image, unknown keys.
     TypeError
         Arrays or parameters of an unsupported type.
+
+    Examples
+    --------
+    The sum of each 2x2 window, and how often each pixel takes part in one:
+
+    >>> import numpy as np
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> out, cache = conv_forward(x, np.ones((1, 1, 2, 2)), None, {"stride": 1, "pad": 0})
+    >>> out[0, 0]
+    array([[ 8., 12.],
+           [20., 24.]])
+    >>> dx, dw, _ = conv_backward(np.ones_like(out), cache)
+    >>> dx[0, 0]
+    array([[1., 2., 1.],
+           [2., 4., 2.],
+           [1., 2., 1.]])
     """
-    out = _conv("conv_forward", x, w, b, conv_param, out=out)
-    return out, (x, w, b, conv_param)
+    y = _conv("conv_forward", x, w, b, conv_param, out=out)
+    return y, w.cache(x) if isinstance(w, PreparedConv) else (x, w, b, conv_param)
 
 
 def _conv(function, x, w, b, conv_param, relu=False, out=None):
@@ -58,6 +80,8 @@ def _conv(function, x, w, b, conv_param, relu=False, out=None):
         y = _core.ready_conv_forward(function, x, w, b, conv_param, relu)
         if y is not None:  # most calls
             return y
+    if isinstance(w, PreparedConv):
+        return w.forward(function, x, b, conv_param, relu, out)
     (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
     out = prepare_out(function, out, dtype, x, w, b)
     return result(_core.conv_forward(function, x, w, b, conv_param, relu, out), dtype)

@@ -20,7 +20,7 @@ def _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, bn_param):
     """`given` are the five arrays as the caller has them, the others those that `prepare` made of them."""
     mode, eps, momentum = _batch_options(function, bn_param)
     conv_cache = *given[:3], conv_param
-    if mode == "test" or len(x) == 0:
+    if mode == "test" or x.shape[:1] == (0,):
         a = _conv(function, x, w, b, conv_param)
         out, (_, *statistics) = _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
         return out, (conv_cache, ((a, *given[3:]), *statistics))

@@ -14,6 +14,7 @@ from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
 from cnnlib.layers.caches import unpack
 
 _GRADIENTS = ("dx", "dw", "db")
+_BYTE = np.dtype(np.uint8)
 
 
 def _rows(x):
@@ -139,6 +140,26 @@ def relu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
 def _relu_backward(function, dout, x):
     (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
     return result(_core.relu_backward(function, dout, x), dtype)
+
+
+def _relu_mask(function, out):
+    """
+    What a sandwich's backward pass needs of `out`, its result, which the caller may change: the shape, and
+    a bit for each element, set where it is positive or NaN (in the order of np.packbits, "little").
+    """
+    return out.shape, _core.relu_mask(function, out)
+
+
+def _relu_backward_by_mask(function, dout, mask):
+    """The gradient of a ReLU with this mask, in the dtype that dout is computed in."""
+    shape, bits = unpack(function, mask, "shape", "bits")
+    if not (isinstance(bits, np.ndarray) and bits.dtype == _BYTE and bits.flags.c_contiguous):
+        kind = f"one of {bits.dtype}" if isinstance(bits, np.ndarray) else type(bits).__name__
+        raise TypeError(f"{function}: ReLU's mask in cache must be a contiguous array of uint8, got {kind}")
+    (dout,), _ = prepare(function, ("dout",), dout)
+    if dout.shape != shape:
+        raise ValueError(f"{function}: dout must have shape {shape}, got {dout.shape}")
+    return _core.relu_backward_by_mask(function, dout, bits)
 
 
 def leaky_relu_forward(x: ArrayLike, alpha: float = 0.01) -> tuple[Array, Cache]:

@@ -39,6 +39,15 @@ def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
         Shapes that do not fit, labels out of range.
     TypeError
         Labels that are not integers, scores of an unsupported type.
+
+    Examples
+    --------
+    >>> loss, dx = softmax_loss(np.zeros((2, 4)), [0, 3])
+    >>> np.isclose(loss, np.log(4)).item()
+    True
+    >>> dx
+    array([[-0.375,  0.125,  0.125,  0.125],
+           [ 0.125,  0.125,  0.125, -0.375]])
     """
     scores, right, dtype = _scores("softmax_loss", x, y)
     N = len(scores)

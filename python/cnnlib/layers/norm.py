@@ -55,9 +55,17 @@ def _refuse_empty(function, x):
         raise ValueError(f"{function}: x has an empty dimension: its shape is {x.shape}")
 
 
+def _check_rank(function, x, ndim):
+    """Before the running statistics are made to measure; the kernels' border checks all shapes again."""
+    if x.ndim != ndim:
+        axes = "2 dimensions (N, D)" if ndim == 2 else "4 dimensions (N, C, H, W)"
+        raise ValueError(f"{function}: x must have {axes}, got shape {x.shape}")
+
+
 def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
     arrays = (x, gamma, beta)
     (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
+    _check_rank(function, x, ndim)
     _refuse_empty(function, x)
     mode, eps, momentum = _batch_options(function, bn_param)
     out = prepare_out(function, out, dtype, x, gamma, beta)
@@ -136,6 +144,16 @@ def batchnorm_forward(
     ----------
     .. [1] S. Ioffe, C. Szegedy, "Batch Normalization: Accelerating Deep Network Training by Reducing
        Internal Covariate Shift", 2015.
+
+    Examples
+    --------
+    >>> bn_param = {"mode": "train"}
+    >>> out, cache = batchnorm_forward(np.array([[1.0], [3.0]]), np.ones(1), np.zeros(1), bn_param)
+    >>> out.round(3)
+    array([[-1.],
+           [ 1.]])
+    >>> bn_param["running_mean"], bn_param["running_var"]
+    (array([0.2]), array([0.1]))
     """
     return _batchnorm("batchnorm_forward", 2, x, gamma, beta, bn_param, out=out)
 
@@ -162,6 +180,34 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
         `dout` of another shape than the output, or of an unsupported type.
     """
     return _batchnorm_backward("batchnorm_backward", 2, dout, cache)
+
+
+def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
+    """
+    `batchnorm_backward` under the name that courses give its short form.
+
+    Worked out on paper, the gradient comes to
+    dx = gamma * inv_std * (dout - mean(dout) - xhat * mean(dout * xhat)), with xhat = (x - mean) * inv_std;
+    that is what `batchnorm_backward` computes.
+
+    Parameters
+    ----------
+    dout : array, (N, D)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        That of `batchnorm_forward`.
+
+    Returns
+    -------
+    dx : array, (N, D)
+    dgamma, dbeta : array, (D,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `batchnorm_backward`.
+    """
+    return _batchnorm_backward("batchnorm_backward_alt", 2, dout, cache)
 
 
 def spatial_batchnorm_forward(
@@ -246,6 +292,8 @@ def _rownorm_backward(function, ndim, dout, cache):
     dx, dgamma, dbeta = _core.rownorm_backward(
         function, dout, x, ndim, mean, inv_std, _flat(gamma, x), groups
     )
+    if _flat(beta, x).shape != dbeta.shape:  # the kernel does not look at it
+        raise ValueError(f"{function}: beta in cache must have shape {dbeta.shape}, got {beta.shape}")
     shaped = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
     return tuple(result(grad, dtype) for grad in (dx, *shaped))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
+from cnnlib._arrays import prepare, prepare_backward, prepare_gradient, prepare_out, result
 from cnnlib._params import check_keys, flag, integer, pads, pair
 from cnnlib._typing import Array, ArrayLike, Cache, Param
 from cnnlib.layers.caches import unpack
@@ -256,5 +256,5 @@ def global_avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     N, C, H, W = (integer(function, "shape in cache", size) for size in shape)
     if min(C, H, W) < 1 or N < 0:
         raise ValueError(f"{function}: shape in cache must be that of images, got {shape}")
-    (dy,), _ = prepare(function, ("dout",), dout)
+    dy = prepare_gradient(function, dout, dtype)
     return result(_core.global_avg_pool_backward(dy, (N, C, H, W)), dtype)

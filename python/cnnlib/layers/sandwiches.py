@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from cnnlib._arrays import prepare, prepare_sandwich_backward, result
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, State, Wanted
+from cnnlib.inference.prepared_conv import PreparedConv
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.conv import _conv, _conv_backward
 from cnnlib.layers.conv_norm import _conv_bn_relu, _conv_bn_relu_backward
-from cnnlib.layers.dense import _affine, _affine_backward, _relu_backward
+from cnnlib.layers.dense import (
+    _affine,
+    _affine_backward,
+    _relu_backward,
+    _relu_backward_by_mask,
+    _relu_mask,
+)
 from cnnlib.layers.norm import _batchnorm, _batchnorm_backward, _unpack_batchnorm
 from cnnlib.layers.pool import _max_pool, _max_pool_backward
 
@@ -28,12 +35,12 @@ def _forward(function, names, chain, *arguments):
 
 def _affine_relu(function, given, x, w, b):
     out = _affine(function, x, w, b, relu=True)
-    return out, (given, out)
+    return out, (given, _relu_mask(function, out))
 
 
 def _affine_relu_backward(function, dout, cache, needs):
-    affine_cache, out = unpack(function, cache, "affine's cache", "relu's cache")
-    return _affine_backward(function, _relu_backward(function, dout, out), affine_cache, needs)
+    affine_cache, mask = unpack(function, cache, "affine's cache", "relu's mask")
+    return _affine_backward(function, _relu_backward_by_mask(function, dout, mask), affine_cache, needs)
 
 
 def _affine_bn_relu(function, given, x, w, b, gamma, beta, bn_param):
@@ -56,23 +63,25 @@ def _affine_bn_relu_backward(function, dout, cache, needs):
 
 def _conv_relu(function, given, x, w, b, conv_param):
     out = _conv(function, x, w, b, conv_param, relu=True)
-    return out, ((*given, conv_param), out)
+    return out, ((*given, conv_param), _relu_mask(function, out))
 
 
 def _conv_relu_backward(function, dout, cache, needs):
-    conv_cache, out = unpack(function, cache, "conv's cache", "relu's cache")
-    return _conv_backward(function, _relu_backward(function, dout, out), conv_cache, needs)
+    conv_cache, mask = unpack(function, cache, "conv's cache", "relu's mask")
+    return _conv_backward(function, _relu_backward_by_mask(function, dout, mask), conv_cache, needs)
 
 
 def _conv_relu_pool(function, given, x, w, b, conv_param, pool_param):
-    a, conv_cache = _conv_relu(function, given, x, w, b, conv_param)
+    a = _conv(function, x, w, b, conv_param, relu=True)
     out, pool_cache = _max_pool(function, a, pool_param)
-    return out, (conv_cache, pool_cache)
+    return out, ((*given, conv_param), pool_cache)
 
 
 def _conv_relu_pool_backward(function, dout, cache, needs):
-    conv_cache, pool_cache = unpack(function, cache, "conv_relu's cache", "max_pool's cache")
-    return _conv_relu_backward(function, _max_pool_backward(function, dout, pool_cache), conv_cache, needs)
+    conv_cache, pool_cache = unpack(function, cache, "conv's cache", "max_pool's cache")
+    a, _ = unpack(function, pool_cache, "x", "pool_param")
+    da = _max_pool_backward(function, dout, pool_cache)
+    return _conv_backward(function, _relu_backward(function, da, a), conv_cache, needs)
 
 
 def _conv_bn_relu_pool(function, given, x, w, b, gamma, beta, conv_param, bn_param, pool_param):
@@ -100,7 +109,7 @@ def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tupl
     -------
     out : array, (N, M)
     cache : tuple
-        (affine's cache, relu's cache), for `affine_relu_backward`.
+        (affine's cache, relu's mask), for `affine_relu_backward`.
 
     Raises
     ------
@@ -120,7 +129,7 @@ def affine_relu_backward(
     ----------
     dout : array, (N, M)
     cache : tuple
-        (affine's cache, relu's cache).
+        (affine's cache, relu's mask).
     needs : tuple of 'dx', 'dw', 'db', optional
         The gradients wanted, all by default; the others come back as None.
 
@@ -192,7 +201,7 @@ def affine_bn_relu_backward(
 
 
 def conv_relu_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param
+    x: ArrayLike, w: ArrayLike | PreparedConv, b: ArrayLike | None, conv_param: Param | None
 ) -> tuple[Array, Cache]:
     """
     `conv_forward`, then `relu_forward`.
@@ -200,7 +209,7 @@ def conv_relu_forward(
     Parameters
     ----------
     x : array, (N, C, H, W)
-    w : array, (F, C / groups, KH, KW)
+    w : array, (F, C / groups, KH, KW), or PreparedConv
     b : array, (F,), or None
     conv_param : dict
         As in `conv_forward`.
@@ -209,13 +218,16 @@ def conv_relu_forward(
     -------
     out : array, (N, F, OH, OW)
     cache : tuple
-        (conv's cache, relu's cache), for `conv_relu_backward`.
+        (conv's cache, relu's mask), for `conv_relu_backward`.
 
     Raises
     ------
     ValueError, TypeError
         As in `conv_forward`.
     """
+    if isinstance(w, PreparedConv):
+        out = w.forward("conv_relu_forward", x, b, conv_param, relu=True)
+        return out, (w.cache(x), _relu_mask("conv_relu_forward", out))
     return _forward("conv_relu_forward", _LAYER, _conv_relu, x, w, b, conv_param)
 
 
@@ -229,7 +241,7 @@ def conv_relu_backward(
     ----------
     dout : array, (N, F, OH, OW)
     cache : tuple
-        (conv's cache, relu's cache).
+        (conv's cache, relu's mask).
     needs : tuple of 'dx', 'dw', 'db', optional
         The gradients wanted, all by default; the others come back as None.
 
@@ -327,7 +339,7 @@ def conv_relu_pool_forward(
     out : array, (N, F, PH, PW)
         The pool's output.
     cache : tuple
-        (conv_relu's cache, max_pool's cache), for `conv_relu_pool_backward`.
+        (conv's cache, max_pool's cache), for `conv_relu_pool_backward`.
 
     Raises
     ------
@@ -347,7 +359,7 @@ def conv_relu_pool_backward(
     ----------
     dout : array of the shape of the output
     cache : tuple
-        (conv_relu's cache, max_pool's cache).
+        (conv's cache, max_pool's cache).
     needs : tuple of 'dx', 'dw', 'db', optional
         The gradients wanted, all by default; the others come back as None.
 

@@ -14,15 +14,24 @@ keeps in its snapshots and checkpoints:
 - ``rng``: a ``np.random.Generator`` or ``np.random.RandomState`` that the model draws from while it trains.
   None: ``np.random``, and during a seeded run the stream that the Solver then puts there.
 
+The library's own models can be saved with :func:`cnnlib.save_model`. They have three attributes for that:
+``arguments``, what they were built with, and, where they are known, ``preprocess`` and ``classes``.
+
 One it sets: ``label_smoothing`` (0 .. 1), if the run asks for it. Two let a model begin otherwise:
 
 - ``frozen``: names of parameters that are not trained; ``loss`` need not give their gradients.
 - ``initialize(X)``: called with the training images before the training, to set the weights that depend on
   them and have not been set yet.
+
+The names of :mod:`cnnlib.layers` are here as well: ``from cnnlib.models import *`` gives all that a notebook
+gets from the course's modules of models.
 """
 
+from cnnlib import layers
+from cnnlib.layers import *  # noqa: F403
 from cnnlib.models.convnet import ConvNet
-from cnnlib.models.fully_connected import FullyConnectedNet
+from cnnlib.models.fully_connected import FullyConnectedNet, TwoLayerNet
 from cnnlib.models.three_layer import ThreeLayerConvNet
 
-__all__ = ["ConvNet", "FullyConnectedNet", "ThreeLayerConvNet"]
+__all__ = ["ConvNet", "FullyConnectedNet", "ThreeLayerConvNet", "TwoLayerNet"]
+__all__ += layers.__all__

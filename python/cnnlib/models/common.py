@@ -1,11 +1,61 @@
-"""What the models share: regularisation, label smoothing, modes, the dtype."""
+"""What the models share: their arguments, regularisation, label smoothing, modes, the dtype."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, ParamSpec
 
 import numpy as np
+from numpy.typing import DTypeLike
 
+from cnnlib._typing import Array, Gradients, Params, State
 from cnnlib.layers import softmax_loss
 
+_P = ParamSpec("_P")
 
-def add_l2(params, grads, reg):
+
+class Model:
+    """Attributes of the library's models that :mod:`cnnlib.saved_model` keeps in files.
+
+    Attributes
+    ----------
+    arguments : dict
+        What the model was built with, defaults included.
+    preprocess : cnnlib.data.Normalization or None
+        What images go through before :meth:`loss`, where that is known (of a loaded model). `loss` does not
+        apply it.
+    classes : tuple of str or None
+        The names of the classes, where they are known.
+    """
+
+    arguments: dict[str, Any]
+    preprocess: Callable[[np.ndarray], np.ndarray] | None = None
+    classes: tuple[str, ...] | None = None
+
+
+def keeps_arguments(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Let ``__init__`` leave its arguments in ``self.arguments``."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            if isinstance(value, Iterator):  # can be gone through once only
+                bound.arguments[name] = list(value)
+        model, *_ = bound.arguments.values()
+        arguments = {name: copy.deepcopy(value) for name, value in list(bound.arguments.items())[1:]}
+        init(*bound.args, **bound.kwargs)
+        model.arguments = arguments
+
+    return wrapper
+
+
+def add_l2(params: Params, grads: Gradients, reg: float) -> float:
     """Add ``reg * W`` to the gradient of each ``W*`` in `grads`; return ``reg / 2 * sum(W**2)`` over them."""
     if reg == 0:
         return 0.0
@@ -17,7 +67,7 @@ def add_l2(params, grads, reg):
     return 0.5 * reg * total
 
 
-def smoothed_softmax_loss(scores, y, label_smoothing):
+def smoothed_softmax_loss(scores: Array, y: Any, label_smoothing: float) -> tuple[float, Array]:
     """Softmax loss for targets ``1 - label_smoothing`` at the label plus ``label_smoothing / C`` everywhere.
 
     -log p[c] is the same for all c but for the score x[c], so against the plain loss only ``label_smoothing *
@@ -33,13 +83,21 @@ def smoothed_softmax_loss(scores, y, label_smoothing):
     return loss, dscores
 
 
-def set_mode(params, train):
+def described(model: Any, *parts: str | None) -> str:
+    """The text of a model's repr: its class, the parts that are not None, what all models have."""
+    count = sum(value.size for value in model.params.values())
+    reg = f"reg {model.reg:g}" if model.reg else None
+    shown = (*parts, reg, model.dtype.name, f"{count:,} parameters")
+    return f"{type(model).__name__}({', '.join(part for part in shown if part is not None)})"
+
+
+def set_mode(params: Iterable[State], train: bool) -> None:
     """Put every batch-norm (or dropout) dict into 'train' or 'test' mode."""
     for param in params:
         param["mode"] = "train" if train else "test"
 
 
-def real_dtype(where, dtype):
+def real_dtype(where: str, dtype: DTypeLike) -> np.dtype[Any]:
     """`dtype` as float32 or float64, the dtypes that training is meant for."""
     dtype = np.dtype(dtype)
     if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):

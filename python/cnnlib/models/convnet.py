@@ -14,7 +14,15 @@ from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.models.builder import Builder
 from cnnlib.models.calls import backward_all, forward_all, skip_untrained
-from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.common import (
+    Model,
+    add_l2,
+    described,
+    keeps_arguments,
+    real_dtype,
+    set_mode,
+    smoothed_softmax_loss,
+)
 from cnnlib.models.initialization import whitening_filters
 from cnnlib.models.spec import resolve
 from cnnlib.models.summary import listed, table
@@ -23,7 +31,7 @@ _WHITENING_IMAGES = 5000
 _CLASSIFIER_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
 
 
-class ConvNet:
+class ConvNet(Model):
     """A network of the stages in `spec`, then an affine layer to the class scores and softmax.
 
     Parameters
@@ -88,10 +96,24 @@ class ConvNet:
 
     Examples
     --------
-    >>> net = ConvNet([{'conv': 16}, 'batchnorm', 'relu', {'max_pool': 2}, {'dropout': 0.2}], (1, 8, 8), 10)
+    >>> net = ConvNet([{"conv": 16}, "batchnorm", "relu", {"max_pool": 2}, {"dropout": 0.2}], (1, 8, 8), 10)
+    >>> net
+    ConvNet(1x8x8 -> 10, 2 layers with weights, float32, 2,746 parameters)
     >>> print(net.summary())
+    stage         output  parameters  multiply-adds
+    -----------------------------------------------
+    input         1x8x8
+    conv 16 3x3   16x8x8         144          9,216
+    batchnorm     16x8x8          32
+    relu          16x8x8
+    max_pool 2x2  16x4x4
+    dropout 0.2   16x4x4
+    affine 10     10           2,570          2,560
+    -----------------------------------------------
+    total                      2,746         11,776
     """
 
+    @keeps_arguments
     def __init__(
         self,
         spec: str | Iterable[str | Mapping[str, Any]],
@@ -105,6 +127,7 @@ class ConvNet:
     ) -> None:
         where = "ConvNet"
         self.spec = copy.deepcopy(resolve(spec))
+        self._name = spec if isinstance(spec, str) else None
         self.input_dim = tuple(
             positive_int(where, "input_dim", size) for size in np.atleast_1d(input_dim).tolist()
         )
@@ -130,6 +153,16 @@ class ConvNet:
         self._whitening = builder.whitening
         self.bn_params: list[State] = builder.bn_params
         self._dropout_params = builder.dropout_params
+
+    def __repr__(self) -> str:
+        depth = sum(name.startswith("W") for name in self.params)
+        shape = "x".join(map(str, self.input_dim))
+        return described(
+            self,
+            repr(self._name) if self._name else None,
+            f"{shape} -> {self.num_classes}",
+            f"{depth} layers with weights" if depth > 1 else "1 layer with weights",
+        )
 
     @property
     def num_params(self) -> int:
@@ -185,13 +218,13 @@ class ConvNet:
         backward_all(self._calls[trained], dscores, caches[trained], grads)
         return loss + add_l2(self.params, grads, self.reg), grads
 
-    def _images(self, X):
-        X = np.asarray(X, dtype=self.dtype)
-        if X.shape[1:] != self.input_dim:
+    def _images(self, X: ArrayLike) -> Array:
+        images = np.asarray(X, dtype=self.dtype)
+        if images.shape[1:] != self.input_dim:
             raise ValueError(
-                f"ConvNet: X must have shape (N, {', '.join(map(str, self.input_dim))}), got {X.shape}"
+                f"ConvNet: X must have shape (N, {', '.join(map(str, self.input_dim))}), got {images.shape}"
             )
-        return X
+        return images
 
     def summary(self) -> str:
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""

@@ -1,18 +1,20 @@
-"""FullyConnectedNet: the course's network of affine layers."""
+"""FullyConnectedNet and TwoLayerNet: the course's networks of affine layers."""
 
 from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Iterable, Sequence
 from typing import overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import number, positive_int, probability
+from cnnlib._params import choice, number, positive_int, probability
 from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
+from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.layers import (
     affine_backward,
     affine_bn_relu_backward,
@@ -22,12 +24,24 @@ from cnnlib.layers import (
     affine_relu_forward,
     dropout_backward,
     dropout_forward,
+    layernorm_backward,
+    layernorm_forward,
+    relu_backward,
+    relu_forward,
 )
-from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.common import (
+    Model,
+    add_l2,
+    described,
+    keeps_arguments,
+    real_dtype,
+    set_mode,
+    smoothed_softmax_loss,
+)
 
 
-class FullyConnectedNet:
-    """{affine - [batch norm] - relu - [dropout]} for each hidden layer, then affine - softmax.
+class FullyConnectedNet(Model):
+    """{affine - [batch or layer norm] - relu - [dropout]} for each hidden layer, then affine - softmax.
 
     Parameters
     ----------
@@ -39,7 +53,8 @@ class FullyConnectedNet:
     dropout : float
         Probability of dropping a hidden value, in [0, 1); 0 for no dropout.
     use_batchnorm : bool
-        Batch norm between each hidden affine layer and its relu.
+        Batch norm between each hidden affine layer and its relu. (Where the course's later years have
+        `normalization` in this place, its values are taken here too.)
     reg : float
         Strength of L2 regularisation: ``reg / 2 * sum(W**2)`` over the ``W*`` is added to the loss.
     weight_scale : float
@@ -52,11 +67,15 @@ class FullyConnectedNet:
         then depends on the seed and on the minibatch's content: the same minibatch meets the same mask
         (so that gradients can be checked numerically), another minibatch another. None: ``np.random``
         draws the weights, and a new mask at every call.
+    normalization : 'batchnorm', 'layernorm' or None
+        The norm between each hidden affine layer and its relu.
+    dropout_keep_ratio : float or None
+        Probability of keeping a hidden value, in (0, 1], instead of `dropout`, which is its complement.
 
     Attributes
     ----------
     params : dict
-        For layer i = 1 .. L: ``Wi`` (fan_in, fan_out), ``bi`` (fan_out,); with batch norm ``gammai``,
+        For layer i = 1 .. L: ``Wi`` (fan_in, fan_out), ``bi`` (fan_out,); with a norm ``gammai``,
         ``betai`` (fan_out,) for each but the last.
     bn_params : list of dict
         One for each batch norm; holds the running statistics. Empty without batch norm.
@@ -67,26 +86,40 @@ class FullyConnectedNet:
     Raises
     ------
     ValueError, TypeError
-        For sizes below 1, ``dropout`` outside [0, 1), negative ``reg`` or ``weight_scale``, another dtype.
+        For sizes below 1, ``dropout`` outside [0, 1), negative ``reg`` or ``weight_scale``, another dtype or
+        norm, two settings that say the same thing differently.
+
+    Examples
+    --------
+    >>> model = FullyConnectedNet([100, 50], input_dim=(1, 8, 8), normalization="layernorm", seed=0)
+    >>> model
+    FullyConnectedNet(64 -> 100 -> 50 -> 10, layernorm, float32, 12,360 parameters)
+    >>> model.loss(np.zeros((2, 1, 8, 8))).shape
+    (2, 10)
     """
 
+    @keeps_arguments
     def __init__(
         self,
         hidden_dims: Iterable[int],
         input_dim: int | Sequence[int] = 3 * 32 * 32,
         num_classes: int = 10,
         dropout: float = 0,
-        use_batchnorm: bool = False,
+        use_batchnorm: bool | str | None = False,
         reg: float = 0.0,
         weight_scale: float = 1e-2,
         dtype: DTypeLike = np.float32,
         seed: int | None = None,
+        *,
+        normalization: str | None = None,
+        dropout_keep_ratio: float | None = None,
     ) -> None:
-        where = "FullyConnectedNet"
+        where = type(self).__name__
         self.dtype = real_dtype(where, dtype)
         self.reg = number(where, "reg", reg, 0)
-        self.dropout = probability(where, "dropout", dropout)
-        self.use_batchnorm = bool(use_batchnorm)
+        self.dropout = _dropped(where, dropout, dropout_keep_ratio)
+        self.normalization = _normalization(where, use_batchnorm, normalization)
+        self.use_batchnorm = self.normalization == "batchnorm"
         self.label_smoothing = 0.0
         self.seed, self.rng = seed, None
         scale = number(where, "weight_scale", weight_scale, 0)
@@ -102,11 +135,21 @@ class FullyConnectedNet:
         for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
             self.params[f"W{i}"] = scale * random.randn(fan_in, fan_out)
             self.params[f"b{i}"] = np.zeros(fan_out)
-            if self.use_batchnorm and i < self.num_layers:
+            if self.normalization is not None and i < self.num_layers:
                 self.params[f"gamma{i}"] = np.ones(fan_out)
                 self.params[f"beta{i}"] = np.zeros(fan_out)
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
         self.bn_params: list[State] = [{"mode": "train"} for _ in hidden] if self.use_batchnorm else []
+
+    def __repr__(self) -> str:
+        sizes = [self.params[f"W{i}"].shape[0] for i in range(1, self.num_layers + 1)]
+        sizes.append(self.params[f"W{self.num_layers}"].shape[1])
+        return described(
+            self,
+            " -> ".join(map(str, sizes)),
+            self.normalization,
+            f"dropout {self.dropout:g}" if self.dropout > 0 else None,
+        )
 
     @overload
     def loss(self, X: ArrayLike, y: None = None) -> Array: ...
@@ -150,25 +193,145 @@ class FullyConnectedNet:
             dhidden = self._hidden_backward(i, dhidden, layer_cache, grads)
         return loss + add_l2(self.params, grads, self.reg), grads
 
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write parameters and batch-norm statistics to a file that ``np.load`` reads without pickle.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; nothing is left behind then.
+        """
+        from cnnlib.solver.model_state import snapshot  # the Solver, which a network alone does not need
+
+        save_checkpoint(path, self.params, snapshot(self))
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take over what :meth:`save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or was written for another network; this one has not changed then.
+        OSError
+            If it cannot be read.
+        """
+        from cnnlib.solver.model_state import check_state_fits, restore
+
+        params, state = load_checkpoint(path)
+        state = {**state, "params": params}
+        check_state_fits(os.fspath(path), self, state)
+        restore(self, state)
+
     def _hidden_forward(self, i, x):
         w, b = self.params[f"W{i}"], self.params[f"b{i}"]
+        if self.normalization is None:
+            return affine_relu_forward(x, w, b)
+        gamma, beta = self.params[f"gamma{i}"], self.params[f"beta{i}"]
         if self.use_batchnorm:
-            gamma, beta = self.params[f"gamma{i}"], self.params[f"beta{i}"]
             return affine_bn_relu_forward(x, w, b, gamma, beta, self.bn_params[i - 1])
-        return affine_relu_forward(x, w, b)
+        return _affine_ln_relu_forward(x, w, b, gamma, beta)
 
     def _hidden_backward(self, i, dout, cache, grads):
         """Write the gradients of layer i into `grads`; return that of its input."""
-        if self.use_batchnorm:
-            dx, *grads_of_layer = affine_bn_relu_backward(dout, cache, needs=_needs(i))
-            names = (f"W{i}", f"b{i}", f"gamma{i}", f"beta{i}")
-        else:
+        names = [f"W{i}", f"b{i}"]
+        if self.normalization is None:
             dx, *grads_of_layer = affine_relu_backward(dout, cache, needs=_needs(i))
-            names = (f"W{i}", f"b{i}")
+        else:
+            backward = affine_bn_relu_backward if self.use_batchnorm else _affine_ln_relu_backward
+            dx, *grads_of_layer = backward(dout, cache, needs=_needs(i))
+            names += [f"gamma{i}", f"beta{i}"]
         grads.update(zip(names, grads_of_layer, strict=True))
         return dx
+
+
+class TwoLayerNet(FullyConnectedNet):
+    """affine - relu - affine - softmax: a :class:`FullyConnectedNet` with one hidden layer, in float64.
+
+    Parameters
+    ----------
+    input_dim : int or sequence of int
+        Size D of an input, or its shape; inputs (N, d1, ..., dk) are flattened.
+    hidden_dim, num_classes : int
+    weight_scale, reg, dtype, seed
+        As in :class:`FullyConnectedNet`; the course's checks of this network need float64.
+
+    Attributes
+    ----------
+    params : dict
+        ``W1`` (D, hidden_dim), ``b1`` (hidden_dim,), ``W2`` (hidden_dim, num_classes), ``b2`` (num_classes,).
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in :class:`FullyConnectedNet`.
+    """
+
+    @keeps_arguments
+    def __init__(
+        self,
+        input_dim: int | Sequence[int] = 3 * 32 * 32,
+        hidden_dim: int = 100,
+        num_classes: int = 10,
+        weight_scale: float = 1e-3,
+        reg: float = 0.0,
+        dtype: DTypeLike = np.float64,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(
+            [hidden_dim],
+            input_dim,
+            num_classes,
+            reg=reg,
+            weight_scale=weight_scale,
+            dtype=dtype,
+            seed=seed,
+        )
+
+
+def _dropped(where, dropout, keep_ratio):
+    """The probability of dropping a value."""
+    if keep_ratio is None:
+        if dropout == 1:
+            raise ValueError(
+                f"{where}: dropout must be below 1, got {dropout}: it is the share that is dropped; "
+                "dropout_keep_ratio is the share that is kept"
+            )
+        return probability(where, "dropout", dropout)
+    if dropout != 0:
+        raise ValueError(f"{where}: dropout and dropout_keep_ratio exclude each other")
+    keep = number(where, "dropout_keep_ratio", keep_ratio, 0, 1)
+    if keep == 0:
+        raise ValueError(f"{where}: dropout_keep_ratio must be above 0, got {keep_ratio}")
+    return 1 - keep
+
+
+def _normalization(where, use_batchnorm, normalization):
+    """'batchnorm', 'layernorm' or None."""
+    if use_batchnorm is None or isinstance(use_batchnorm, str):
+        given = use_batchnorm
+    else:
+        given = "batchnorm" if use_batchnorm else None
+    if given is not None and normalization not in (None, given):
+        raise ValueError(
+            f"{where}: use_batchnorm={use_batchnorm!r} and normalization={normalization!r} differ"
+        )
+    norm = normalization if given is None else given
+    return None if norm is None else choice(where, "normalization", norm, ("batchnorm", "layernorm"))
 
 
 def _needs(i):
     """Gradients that layer i has to deliver: nothing asks the first one for dx."""
     return ("dw", "db") if i == 1 else None
+
+
+def _affine_ln_relu_forward(x, w, b, gamma, beta):
+    a, affine_cache = affine_forward(x, w, b)
+    normed, norm_cache = layernorm_forward(a, gamma, beta, {})
+    out, relu_cache = relu_forward(normed)
+    return out, (affine_cache, norm_cache, relu_cache)
+
+
+def _affine_ln_relu_backward(dout, cache, needs):
+    affine_cache, norm_cache, relu_cache = cache
+    da, dgamma, dbeta = layernorm_backward(relu_backward(dout, relu_cache), norm_cache)
+    return *affine_backward(da, affine_cache, needs=needs), dgamma, dbeta

@@ -1,12 +1,16 @@
 """Specs of well-known small networks, for :class:`cnnlib.models.ConvNet`."""
 
+from __future__ import annotations
 
-def _three_layer():
+from typing import Any
+
+
+def _three_layer() -> list[Any]:
     """The course's first convolutional net: 7x7 conv, pool, two affine layers (the last is ConvNet's own)."""
     return [{"conv": 32, "size": 7}, "relu", {"max_pool": 2}, {"affine": 100}, "relu"]
 
 
-def _vgg_small():
+def _vgg_small() -> list[Any]:
     """Pairs of 3x3 convolutions, halved by pools (after Simonyan and Zisserman 2014, arXiv:1409.1556)."""
     spec = []
     for F in (32, 64, 128):
@@ -16,7 +20,7 @@ def _vgg_small():
     return [*spec, {"affine": 128}, "batchnorm", "relu", {"dropout": 0.3}]
 
 
-def _resnet(n):
+def _resnet(n: int) -> list[Any]:
     """6n + 2 layers with 16, 32 and 64 filters (He et al. 2015, arXiv:1512.03385, section 4.2)."""
     spec = [{"conv": 16, "size": 3}, "batchnorm", "relu"]
     for F in (16, 32, 64):
@@ -28,7 +32,7 @@ def _resnet(n):
     return [*spec, "global_avg_pool"]
 
 
-def _mobile_small():
+def _mobile_small() -> list[Any]:
     """Depthwise separable convolutions (Howard et al. 2017, arXiv:1704.04861)."""
     spec = [{"conv": 32, "size": 3}, "batchnorm", "relu"]
     for F, stride in ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1)):
@@ -37,7 +41,7 @@ def _mobile_small():
     return [*spec, "global_avg_pool"]
 
 
-def _vgg_whitened():
+def _vgg_whitened() -> list[Any]:
     """A whitening layer, then three pairs of 3x3 convolutions that start as the identity.
 
     After the network of Jordan 2024, arXiv:2404.00498.
@@ -50,7 +54,7 @@ def _vgg_whitened():
     return [*spec, "global_max_pool", {"scale": 1 / 9}]
 
 
-NAMED_SPECS = {
+NAMED_SPECS: dict[str, list[Any]] = {
     "three-layer": _three_layer(),
     "vgg-small": _vgg_small(),
     "vgg-whitened": _vgg_whitened(),

@@ -1,7 +1,12 @@
 """ConvNet's table of stages."""
 
+from __future__ import annotations
 
-def table(stages, input_dim, num_params, multiply_adds):
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+
+def table(stages: Iterable[Any], input_dim: Sequence[int], num_params: int, multiply_adds: int) -> str:
     """A line for each stage: the output's shape, parameters, and multiply-adds for one image."""
     rows = [("stage", "output", "parameters", "multiply-adds")]
     rows.append(("input", _shape_text(input_dim), "", ""))
@@ -14,7 +19,7 @@ def table(stages, input_dim, num_params, multiply_adds):
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
 
-def listed(stages, indent="", prefix=""):
+def listed(stages: Iterable[Any], indent: str = "", prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Pairs of a label and a stage, the stages of residual blocks indented below them."""
     for stage in stages:
         yield f"{indent}{prefix}{stage.label}", stage
@@ -22,13 +27,13 @@ def listed(stages, indent="", prefix=""):
             yield from listed(parts, indent + "  ", name)
 
 
-def _shape_text(shape):
+def _shape_text(shape: Sequence[int]) -> str:
     return "x".join(map(str, shape))
 
 
-def _aligned(text, width, side):
+def _aligned(text: str, width: int, side: str) -> str:
     return f"{text:{side}{width}}"
 
 
-def _count(number):
+def _count(number: int) -> str:
     return f"{number:,}" if number else ""

@@ -23,10 +23,18 @@ from cnnlib.layers import (
     conv_relu_pool_backward,
     conv_relu_pool_forward,
 )
-from cnnlib.models.common import add_l2, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.common import (
+    Model,
+    add_l2,
+    described,
+    keeps_arguments,
+    real_dtype,
+    set_mode,
+    smoothed_softmax_loss,
+)
 
 
-class ThreeLayerConvNet:
+class ThreeLayerConvNet(Model):
     """conv - [batch norm] - relu - 2x2 max pool - affine - [batch norm] - relu - affine - softmax.
 
     The convolution has stride 1 and keeps the image's size; the pool halves it (rounding down).
@@ -65,8 +73,18 @@ class ThreeLayerConvNet:
     ------
     ValueError, TypeError
         For sizes below 1, images too small to pool, negative ``reg`` or ``weight_scale``, or another dtype.
+
+    Examples
+    --------
+    >>> model = ThreeLayerConvNet(input_dim=(1, 8, 8), num_filters=4, filter_size=3, seed=0)
+    >>> model
+    ThreeLayerConvNet(1x8x8, 4 filters 3x3, 100 hidden -> 10, float32, 7,550 parameters)
+    >>> loss, grads = model.loss(np.zeros((2, 1, 8, 8)), [0, 9])
+    >>> f"{loss:.4f}", sorted(grads)
+    ('2.3026', ['W1', 'W2', 'W3', 'b1', 'b2', 'b3'])
     """
 
+    @keeps_arguments
     def __init__(
         self,
         input_dim: Sequence[int] = (3, 32, 32),
@@ -86,7 +104,7 @@ class ThreeLayerConvNet:
         self.use_batchnorm = bool(use_batchnorm)
         self.label_smoothing = 0.0
         self.rng = None  # nothing is drawn in training
-        C, H, W = _image_size(where, input_dim)
+        self.input_dim = C, H, W = _image_size(where, input_dim)
         F = positive_int(where, "num_filters", num_filters)
         size = positive_int(where, "filter_size", filter_size)
         hidden = positive_int(where, "hidden_dim", hidden_dim)
@@ -110,6 +128,17 @@ class ThreeLayerConvNet:
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
         self.conv_param = {"stride": 1, "pad": "same"}
         self.pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+
+    def __repr__(self) -> str:
+        F, _, KH, KW = self.params["W1"].shape
+        hidden, classes = self.params["W3"].shape
+        return described(
+            self,
+            "x".join(map(str, self.input_dim)),
+            f"{F} filters {KH}x{KW}",
+            f"{hidden} hidden -> {classes}",
+            "batchnorm" if self.use_batchnorm else None,
+        )
 
     @overload
     def loss(self, X: ArrayLike, y: None = None) -> Array: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnlib._typing import Array, Cache, Param, Wanted
 from cnnlib.naive.dtypes import _float_dtype
@@ -79,6 +80,18 @@ def relu_backward_naive(dout: Array, cache: Array) -> Array:
     """Gradient of :func:`relu_forward_naive`: dout where x > 0, else 0 (dout where x is NaN, to keep NaN)."""
     x = cache
     return np.where(x <= 0, 0, dout).astype(_float_dtype(x))
+
+
+def _relu_mask(out: Array) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
+    """What a ReLU's gradient needs of its result: the shape, and a bit where dout passes, eight to a byte."""
+    return out.shape, np.packbits(~(out <= 0), bitorder="little")
+
+
+def _relu_backward_by_mask(dout: Array, mask: tuple[tuple[int, ...], NDArray[np.uint8]]) -> Array:
+    """dout where the mask's bit is set, else 0."""
+    shape, bits = mask
+    passes = np.unpackbits(bits, count=dout.size, bitorder="little").reshape(shape)
+    return np.where(passes, dout, 0)
 
 
 def leaky_relu_forward_naive(x: Array, alpha: float = 0.01) -> tuple[Array, Cache]:

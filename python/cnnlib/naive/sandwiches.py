@@ -8,6 +8,8 @@ from cnnlib.naive.conv import (
     conv_forward_naive,
 )
 from cnnlib.naive.dense import (
+    _relu_backward_by_mask,
+    _relu_mask,
     affine_backward_naive,
     affine_forward_naive,
     relu_backward_naive,
@@ -30,14 +32,14 @@ from cnnlib.naive.pool import (
 def affine_relu_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
     """relu(affine(x)); shapes as in :func:`affine_forward_naive`."""
     scores, affine_cache = affine_forward_naive(x, w, b)
-    out, relu_cache = relu_forward_naive(scores)
-    return out, (affine_cache, relu_cache)
+    out, _ = relu_forward_naive(scores)
+    return out, (affine_cache, _relu_mask(out))
 
 
 def affine_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients dx, dw, db of :func:`affine_relu_forward_naive`."""
-    affine_cache, relu_cache = cache
-    return affine_backward_naive(relu_backward_naive(dout, relu_cache), affine_cache)
+    affine_cache, mask = cache
+    return affine_backward_naive(_relu_backward_by_mask(dout, mask), affine_cache)
 
 
 def affine_bn_relu_forward_naive(
@@ -62,14 +64,14 @@ def affine_bn_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Arr
 def conv_relu_forward_naive(x: Array, w: Array, b: Array | None, conv_param: Param) -> tuple[Array, Cache]:
     """relu(conv(x)); shapes as in :func:`conv_forward_naive`."""
     maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
-    out, relu_cache = relu_forward_naive(maps)
-    return out, (conv_cache, relu_cache)
+    out, _ = relu_forward_naive(maps)
+    return out, (conv_cache, _relu_mask(out))
 
 
 def conv_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients dx, dw, db of :func:`conv_relu_forward_naive`."""
-    conv_cache, relu_cache = cache
-    return conv_backward_naive(relu_backward_naive(dout, relu_cache), conv_cache)
+    conv_cache, mask = cache
+    return conv_backward_naive(_relu_backward_by_mask(dout, mask), conv_cache)
 
 
 def conv_bn_relu_forward_naive(
@@ -95,15 +97,18 @@ def conv_relu_pool_forward_naive(
     x: Array, w: Array, b: Array | None, conv_param: Param, pool_param: Param
 ) -> tuple[Array, Cache]:
     """max_pool(relu(conv(x))); shapes as in the three layers."""
-    maps, conv_relu_cache = conv_relu_forward_naive(x, w, b, conv_param)
-    out, pool_cache = max_pool_forward_naive(maps, pool_param)
-    return out, (conv_relu_cache, pool_cache)
+    maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
+    rectified, _ = relu_forward_naive(maps)
+    out, pool_cache = max_pool_forward_naive(rectified, pool_param)
+    return out, (conv_cache, pool_cache)
 
 
 def conv_relu_pool_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients dx, dw, db of :func:`conv_relu_pool_forward_naive`."""
-    conv_relu_cache, pool_cache = cache
-    return conv_relu_backward_naive(max_pool_backward_naive(dout, pool_cache), conv_relu_cache)
+    conv_cache, pool_cache = cache
+    rectified, _ = pool_cache
+    drectified = max_pool_backward_naive(dout, pool_cache)
+    return conv_backward_naive(relu_backward_naive(drectified, rectified), conv_cache)
 
 
 def conv_bn_relu_pool_forward_naive(

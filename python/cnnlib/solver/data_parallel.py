@@ -6,6 +6,7 @@ streams, bit for bit, so each of them could write the checkpoint.
 
 from __future__ import annotations
 
+import itertools
 from contextlib import nullcontext
 
 import numpy as np
@@ -22,6 +23,7 @@ from cnnlib.distributed.start_checks import (
     refuse_different,
     version_facts,
 )
+from cnnlib.solver.evaluation import accuracy_and_loss, batches_of, check_batch_size, look_at
 from cnnlib.solver.minibatches import subsample
 from cnnlib.solver.model_state import restore_statistics, statistics
 from cnnlib.solver.options import OPTIONS
@@ -152,23 +154,33 @@ class DataParallel:
 
     # The end of an epoch ---------------------------------------------------------------------------------
 
-    def accuracy(self, solver, X, y, num_samples, stream, batch_size=100):
-        """As ``solver.check_accuracy``; each rank looks at every size-th batch."""
-        chosen = subsample(X, num_samples, stream)
-        total = len(X) if chosen is None else len(chosen)
+    def evaluate(self, solver, X, y, num_samples, stream):
+        """Accuracy and loss, as of one process; each rank looks at every size-th batch.
+
+        The batches' sums are added up in their order on every rank, so that the loss is the same bits at any
+        number of ranks.
+        """
+        batches = batches_of(X, subsample(X, num_samples, stream), check_batch_size(X, solver.batch_size))
         seed = _seed(solver, "test")
-        correct = np.zeros(1)
-        for start in range(self.comm.rank * batch_size, total, self.comm.size * batch_size):
-            rows = slice(start, start + batch_size) if chosen is None else chosen[start : start + batch_size]
-            with own_stream(solver.model, [*seed, start // batch_size]):
-                scores = solver.model.loss(X[rows])
-            correct += np.count_nonzero(np.argmax(scores, axis=1) == y[rows])
-        self.comm.add(correct)
-        return int(correct[0]) / total
+
+        def scores_of(images):
+            return solver.model.loss(images if solver.preprocess is None else solver.preprocess(images))
+
+        own = []
+        for number in range(self.comm.rank, len(batches), self.comm.size):
+            with own_stream(solver.model, [*seed, number]):
+                own.append(look_at(scores_of, X[batches[number]], y[batches[number]]))
+        found = self.comm.allgather(own)
+        ranks = itertools.cycle(map(iter, found))
+        return accuracy_and_loss(next(results) for results, _ in zip(ranks, batches))
 
     def agree(self, stop):
         """Rank 0's decision."""
         return self.comm.bcast(stop)
+
+    def first_known(self, value):
+        """The `value` of the first rank whose is not None; None if there is none."""
+        return next((value for value in self.comm.allgather(value) if value is not None), None)
 
     def check_parameters(self, solver):
         """Refuse to go on when the ranks' parameters have come to differ."""

@@ -1,5 +1,9 @@
 """Copies of a model's state, and random streams as plain values; see the protocol in cnnlib.models."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 from cnnlib.checkpoint import check_name
@@ -17,9 +21,9 @@ __all__ = [
 ]
 
 
-def check_model(where, model):
+def check_model(where: str, model: Any) -> None:
     """Refuse an object that is no model."""
-    params = getattr(model, "params", None)
+    params: Any = getattr(model, "params", None)
     if not callable(getattr(model, "loss", None)) or not hasattr(params, "items"):
         raise TypeError(
             f"{where}: a model needs a dict `params` and a method `loss`, got a {type(model).__name__}"
@@ -32,7 +36,7 @@ def check_model(where, model):
             )
 
 
-def snapshot(model):
+def snapshot(model: Any) -> dict[str, Any]:
     """A copy of the parameters, and of the arrays in the batch-norm dicts."""
     return {
         "params": {name: value.copy() for name, value in model.params.items()},
@@ -40,19 +44,19 @@ def snapshot(model):
     }
 
 
-def statistics(model):
+def statistics(model: Any) -> dict[Any, dict[str, np.ndarray]]:
     """Copies of the arrays in the batch-norm dicts, under the keys of these."""
     return {key: _arrays(bn_param) for key, bn_param in _bn_items(model)}
 
 
-def restore(model, state):
+def restore(model: Any, state: Any) -> None:
     """Give the model copies of a snapshot's arrays."""
     for name, value in state["params"].items():
         model.params[name] = value.copy()
     restore_statistics(model, state["bn_params"])
 
 
-def restore_statistics(model, saved):
+def restore_statistics(model: Any, saved: Any) -> None:
     """Give the batch-norm dicts copies of the arrays that :func:`statistics` returned."""
     for key, bn_param in _bn_items(model):
         for name in _arrays(bn_param):  # statistics that did not exist yet at that time
@@ -61,7 +65,7 @@ def restore_statistics(model, saved):
         bn_param.update({name: value.copy() for name, value in saved[key].items()})
 
 
-def average_into(state, model, share):
+def average_into(state: dict[str, Any], model: Any, share: float) -> None:
     """Move a snapshot's arrays towards the model's: ``value += share * (model's value - value)``."""
     for name, value in model.params.items():
         _move(state["params"], name, value, share)
@@ -71,7 +75,7 @@ def average_into(state, model, share):
                 _move(state["bn_params"][key], name, value, share)
 
 
-def check_state_fits(where, model, state):
+def check_state_fits(where: str, model: Any, state: Any) -> None:
     """Refuse a snapshot that is not one of this model; the message begins with `where`."""
     if not isinstance(state, dict) or not all(
         isinstance(state.get(part), dict) for part in ("params", "bn_params")
@@ -100,7 +104,7 @@ def check_state_fits(where, model, state):
             raise ValueError(f"{where}: bn_params {key} must be a dict of arrays")
 
 
-def random_state(stream):
+def random_state(stream: Any) -> Any:
     """State of a Generator, a RandomState or ``np.random``, as a dict; None for None."""
     if stream is None:
         return None
@@ -109,7 +113,7 @@ def random_state(stream):
     return stream.get_state(legacy=False)
 
 
-def set_random_state(stream, state):
+def set_random_state(stream: Any, state: Any) -> None:
     """The inverse of :func:`random_state`."""
     if isinstance(stream, np.random.Generator):
         stream.bit_generator.state = state

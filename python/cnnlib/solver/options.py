@@ -18,8 +18,10 @@ from cnnlib._params import check_keys, choice, integer, number, positive_int, pr
 from cnnlib._random import random_stream
 from cnnlib._registry import OWN
 from cnnlib.augment import build_augmentation, describe_augmentation
+from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.distributed.communicator import as_communicator
 from cnnlib.schedules import SCHEDULES
+from cnnlib.solver.early_stopping import build_early_stopping, describe_early_stopping
 
 __all__ = ["OPTIONS", "Flag", "Option", "check_options", "is_own", "rule_name"]
 
@@ -218,6 +220,11 @@ _ROWS = (
         ),
     ),
     Option(
+        "preprocess",
+        _or_none(lambda name, value: PREPROCESSING.build(value)),
+        saved=lambda preprocess: None if preprocess is None else PREPROCESSING.describe(preprocess),
+    ),
+    Option(
         "augment",
         _or_none(lambda name, value: build_augmentation(value)),
         saved=describe_augmentation,
@@ -238,6 +245,19 @@ _ROWS = (
         "keep",
         _one_of("best", "last"),
         flags=(Flag("keep", ("best", "last"), "the epoch whose weights count; default: best"),),
+    ),
+    Option(
+        "early_stopping",
+        lambda name, value: build_early_stopping(value),
+        saved=describe_early_stopping,
+        flags=(
+            Flag(
+                "early_stopping",
+                "patience",
+                "end after N epochs without a better validation accuracy, or with monitor=val_loss a lower "
+                "loss, say 5:monitor=val_loss:min_delta=0.001; or none",
+            ),
+        ),
     ),
     Option("print_every", _count),
     Option("verbose", lambda name, value: bool(value)),

@@ -1,16 +1,23 @@
 """Progress of a training run: a tqdm bar where one can be drawn, plain lines elsewhere."""
 
+import shutil
 import sys
+import threading
+import time
 import warnings
 
 __all__ = ["Progress"]
+
+_NARROW = 72  # columns; below that a bar leaves out what matters least
+_NARROW_BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} {remaining}{postfix}"
 
 
 class Progress:
     """Shows a run's iterations and messages; use it as a context manager.
 
     A bar needs tqdm and a terminal or notebook; without either, every `print_every`-th iteration gets a
-    line. The bar is drawn on the standard error, messages go to the standard output.
+    line, and more do where half a minute would pass without one. The bar is drawn on the standard error,
+    messages go to the standard output.
 
     Parameters
     ----------
@@ -22,42 +29,107 @@ class Progress:
         False: show nothing at all.
     """
 
+    longest_silence = 25.0  # seconds
+
     def __init__(self, total, done=0, print_every=10, verbose=True):
-        self.total = total
+        self.total, self._done = total, done
         self.print_every = print_every
         self.verbose = verbose
-        self._bar = None
+        self._bar = self._watch = None
+        self._newest = self._told = None  # number and loss: of the newest iteration, and of the last line
+        self._printing = threading.Lock()
         tqdm = _tqdm() if verbose else None
         if tqdm is not None:
-            self._bar = tqdm(total=total, initial=done, unit="it", dynamic_ncols=True)
+            narrow = shutil.get_terminal_size().columns < _NARROW
+            form = {"bar_format": _NARROW_BAR} if narrow else {}
+            self._bar = tqdm(total=total, initial=done, unit="it", dynamic_ncols=True, **form)
+        elif verbose:
+            self._watch = _Watch(self)
 
     def __enter__(self):
+        if self._watch is not None:
+            self._watch.start()
         return self
 
     def __exit__(self, *exception):
         if self._bar is not None:
             self._bar.close()
+        if self._watch is not None:
+            self._watch.stop()
 
     def iteration(self, number, loss):
         """Report the loss of iteration `number` (1, 2, ...)."""
         if not self.verbose:
             return
+        self._newest = number, loss
         due = (number - 1) % self.print_every == 0 or number == self.total
         if self._bar is not None:
             if due:
                 self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
             self._bar.update()
         elif due:
-            print(f"(Iteration {number} / {self.total}) loss: {loss:.6f}", flush=True)
+            self._tell()
 
     def message(self, text):
-        """Show a line of text, above the bar if there is one."""
+        """Show a line of text, above the bar if there is one; on a narrow terminal it may become several."""
         if not self.verbose:
             return
+        if sys.stdout is not None and sys.stdout.isatty():
+            text = _folded(text, shutil.get_terminal_size().columns)
         if self._bar is not None:
             self._bar.write(text)
         else:
+            self._print(text)
+
+    def still_running(self):
+        """Break a silence: with the newest iteration, or, where that has been told, with what is known."""
+        if self._newest == self._told:
+            number = self._newest[0] if self._newest else self._done
+            self._print(f"(Iteration {number} / {self.total}) still running")
+        else:
+            self._tell()
+
+    def _tell(self):
+        self._told = number, loss = self._newest
+        self._print(f"(Iteration {number} / {self.total}) loss: {loss:.6f}")
+
+    def _print(self, text):
+        with self._printing:
             print(text, flush=True)
+        if self._watch is not None:
+            self._watch.last_line = time.monotonic()
+
+
+class _Watch(threading.Thread):
+    """Asks for a line where none has come for a while: an iteration or an accuracy check may take long."""
+
+    def __init__(self, progress):
+        super().__init__(name="cnnlib-progress", daemon=True)
+        self.last_line = time.monotonic()
+        self._progress = progress
+        self._ended = threading.Event()
+
+    def run(self):
+        limit = self._progress.longest_silence
+        while not self._ended.wait(max(0.0, self.last_line + limit - time.monotonic())):
+            if time.monotonic() - self.last_line >= limit:
+                self._progress.still_running()
+
+    def stop(self):
+        """End the thread."""
+        self._ended.set()
+        self.join()
+
+
+def _folded(text, columns):
+    """`text` in lines of at most so many columns, broken behind semicolons."""
+    lines = [""]
+    for part in text.split("; "):
+        if lines[-1] and len(lines[-1]) + len(part) + 2 > columns:
+            lines.append(f"    {part}")
+        else:
+            lines[-1] += f"; {part}" if lines[-1] else part
+    return "\n".join(lines)
 
 
 def _tqdm():

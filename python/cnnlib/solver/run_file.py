@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from cnnlib._typing import Trainable
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.solver.model_state import check_model, restore
 from cnnlib.solver.options import OPTIONS, is_own
@@ -52,7 +53,7 @@ def read_run(path, model):
     return settings, state
 
 
-def load_weights(path: str | os.PathLike, model, which: str = "best") -> None:
+def load_weights(path: str | os.PathLike[str], model: Trainable, which: str = "best") -> None:
     """Give `model` the parameters and batch-norm statistics in a Solver's checkpoint.
 
     Parameters

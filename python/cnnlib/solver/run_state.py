@@ -17,9 +17,12 @@ HISTORIES = (
     "loss_history",
     "train_acc_history",
     "val_acc_history",
+    "val_loss_history",
     "learning_rate_history",
     "epoch_seconds",
 )
+_CHECKED = ("train_acc_history", "val_acc_history", "val_loss_history")
+_LATER = ("val_loss_history",)  # not in the checkpoints of the first versions
 _OTHERS = (
     "params",
     "bn_params",
@@ -37,7 +40,7 @@ def check_state(where, state, model):
     """Refuse a state that no Solver of such a model had; ValueError, whose message begins with `where`."""
     if not isinstance(state, dict):
         raise ValueError(f"{where}: the state must be a dict, got a {type(state).__name__}")
-    missing = [name for name in (*COUNTERS, *HISTORIES, *_OTHERS) if name not in state]
+    missing = [name for name in (*COUNTERS, *HISTORIES, *_OTHERS) if name not in (*state, *_LATER)]
     if missing:
         raise ValueError(f"{where}: the state lacks {', '.join(missing)}")
     check_state_fits(where, model, {name: state[name] for name in ("params", "bn_params")})
@@ -75,14 +78,14 @@ def _check_histories(where, state):
         state["epoch"],
         len(state["val_acc_history"]) if _is_list(state["val_acc_history"]) else 0,
     )
-    for name in HISTORIES:
+    for name in (name for name in HISTORIES if name in state):
         history = state[name]
         if not _is_list(history):
             raise ValueError(f"{where}: {name} must be a one-dimensional array of float64")
         if name == "loss_history":
             continue
         want = epoch
-        if name.endswith("acc_history"):  # one more, from before the first epoch, once training has begun
+        if name in _CHECKED:  # one more, from before the first epoch, once training has begun
             want = epoch + 1 if checked else 0
         if len(history) != want:
             raise ValueError(f"{where}: {name} has {len(history)} entries after {epoch} epochs")

@@ -8,19 +8,23 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._params import positive_int
 from cnnlib._random import random_stream
+from cnnlib._typing import Params, Trainable
 from cnnlib.augment import Samples, augmented, averaged_scores
-from cnnlib.distributed.communicator import as_communicator
+from cnnlib.distributed.communicator import MPIComm, SerialComm, as_communicator
 from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.solver.averages import build_averages, held
 from cnnlib.solver.data_parallel import DataParallel
+from cnnlib.solver.diagnosis import fault_of_images, fault_of_params
+from cnnlib.solver.early_stopping import EarlyStopping
+from cnnlib.solver.evaluation import check_batch_size, evaluate, sample_images
 from cnnlib.solver.minibatches import (
     checked_data,
     checked_split,
@@ -93,6 +97,10 @@ class Solver:
         let ``slow = d * slow + (1 - d) * new`` and go on from ``new = slow`` (Zhang et al. 2019,
         arXiv:1907.08610), where ``d = decay**steps * (t / T)**power`` grows with the iterations t of all T
         (Jordan 2024, arXiv:2404.00498). Batch-norm statistics take part. Accuracies are the slow weights'.
+    preprocess : callable, dict or None
+        What images go through before the model sees them, minibatch by minibatch, so that the data may stay
+        as they are: a :class:`cnnlib.data.Normalization` of uint8 images, or any function from images to
+        images. It comes before `augment`, and also for the images given to :meth:`check_accuracy`.
     augment : str, dict, callable, list of these, or None
         Changes of the training minibatches, see :mod:`cnnlib.augment`. Their randomness comes from a
         stream for each iteration, whose seed the Solver draws once.
@@ -106,6 +114,10 @@ class Solver:
         Which epoch's parameters count as the best ones: that of the highest validation accuracy, or the
         newest. (With a learning rate that ends near 0 the last are the best, and choosing by a small
         validation set only adds noise.)
+    early_stopping : int, dict or None
+        End the training after so many epochs in a row without a better validation accuracy. Or ``{'patience':
+        5, 'monitor': 'val_loss', 'min_delta': 0.001}``: without a validation loss that is lower by more than
+        `min_delta`; 'val_acc' is the accuracy. None or False: never.
     print_every : int
         Iterations between two reports of the loss.
     verbose : bool
@@ -148,6 +160,9 @@ class Solver:
         An entry for each iteration.
     train_acc_history, val_acc_history : list of float
         An entry before the first epoch and one after each.
+    val_loss_history : list of float
+        The same of the validation loss: the mean cross-entropy of the softmax of the scores in test mode,
+        without regularisation and label smoothing. (NaN for epochs that an older checkpoint tells of.)
     epoch : int
         Epochs completed.
     learning_rate_history : list of float
@@ -170,33 +185,82 @@ class Solver:
         minibatches with fewer samples than there are ranks.
     OutOfStepError
         On every rank, if the ranks' models, data, options or versions differ.
+
+    Examples
+    --------
+    >>> from cnnlib.data import load_digits
+    >>> from cnnlib.models import FullyConnectedNet
+    >>> model = FullyConnectedNet([100], input_dim=(1, 8, 8), weight_scale=0.1, seed=0)
+    >>> rate = {"learning_rate": 0.01}
+    >>> solver = Solver(
+    ...     model, load_digits(), update_rule="adam", optim_config=rate, num_epochs=3, verbose=False, seed=0
+    ... )
+    >>> solver.train()
+    >>> solver.best_val_acc > 0.9, len(solver.val_acc_history)
+    (True, 4)
     """
+
+    # The options, each under its own name: `__init__` sets them all at once.
+    update_rule: Callable[..., Any]
+    optim_config: dict[str, Any]
+    lr_decay: float
+    schedule: Callable[[float, float], float] | None
+    rate_factors: dict[str, float] | None
+    weight_decay: float | None
+    clip_norm: float | None
+    label_smoothing: float | None
+    ema_decay: float | None
+    lookahead: dict[str, Any] | None
+    preprocess: Callable[..., Any] | None
+    augment: Callable[..., Any] | None
+    prefetch: int
+    batch_size: int
+    num_epochs: int
+    num_train_samples: int | None
+    num_val_samples: int | None
+    keep: str
+    early_stopping: EarlyStopping | None
+    print_every: int
+    verbose: bool
+    checkpoint_name: str | None
+    seed: int | None
+    sampling: str
+    comm: SerialComm | MPIComm
+    micro_batches: int | None
+    batchnorm_statistics: str
+    on_epoch: Callable[[Solver], Any] | None
+    X_train: NDArray[Any]
+    y_train: NDArray[Any]
+    X_val: NDArray[Any]
+    y_val: NDArray[Any]
 
     def __init__(
         self,
-        model: Any,
-        data: Mapping[str, ArrayLike],
+        model: Trainable,
+        data: Mapping[str, Any],
         *,
-        update_rule: str | Callable = "sgd",
+        update_rule: str | Callable[..., Any] = "sgd",
         optim_config: Mapping[str, Any] | None = None,
         lr_decay: float = 1.0,
-        schedule: str | Mapping[str, Any] | Callable | None = None,
+        schedule: str | Mapping[str, Any] | Callable[[float, float], float] | None = None,
         rate_factors: Mapping[str, float] | None = None,
         weight_decay: float | None = None,
         clip_norm: float | None = None,
         label_smoothing: float | None = None,
         ema_decay: float | None = None,
         lookahead: Mapping[str, float] | None = None,
-        augment: str | Mapping[str, Any] | Callable | list | tuple | None = None,
+        preprocess: Mapping[str, Any] | Callable[..., Any] | None = None,
+        augment: str | Mapping[str, Any] | Callable[..., Any] | Sequence[Any] | None = None,
         prefetch: int = 2,
         batch_size: int = 100,
         num_epochs: int = 10,
         num_train_samples: int | None = 1000,
         num_val_samples: int | None = None,
         keep: str = "best",
+        early_stopping: int | Mapping[str, Any] | None = None,
         print_every: int = 10,
         verbose: bool = True,
-        checkpoint_name: str | os.PathLike | None = None,
+        checkpoint_name: str | os.PathLike[str] | None = None,
         seed: int | None = None,
         sampling: str = "epoch",
         on_epoch: Callable[[Solver], Any] | None = None,
@@ -206,11 +270,11 @@ class Solver:
     ) -> None:
         settings = check_options(locals())
         check_model("Solver", model)
-        self.model = model
+        self.model: Any = model
         self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data)
         vars(self).update(settings)  # each under its own name
         if hasattr(model, "initialize"):
-            model.initialize(self.X_train)
+            model.initialize(sample_images(self.X_train, self.preprocess))
         _set_label_smoothing(model, self.label_smoothing)
         self._frozen = tuple(getattr(model, "frozen", ()))
         self._updater = Updater(
@@ -221,11 +285,13 @@ class Solver:
         self.loss_history: list[float] = []
         self.train_acc_history: list[float] = []
         self.val_acc_history: list[float] = []
+        self.val_loss_history: list[float] = []
         self.learning_rate_history: list[float] = []
         self.epoch_seconds: list[float] = []
         self.best_val_acc, self.best_epoch = 0.0, 0
         self._averages = build_averages(model, self.ema_decay, self.lookahead)
-        self._best = self._last = None  # snapshots; _last is set while the model holds the best parameters
+        self._best: Any = None  # a snapshot, and so is
+        self._last: Any = None  # which is set while the model holds the best parameters
         self._random = random_stream(self.seed, "Solver")
         self._augment_seed: int | None = None  # drawn when the training starts
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
@@ -233,21 +299,29 @@ class Solver:
         self._seconds = 0.0  # spent on that epoch so far
         self._parallel = DataParallel(self)
 
-    if TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            """The options, each under its own name."""
+    def __repr__(self) -> str:
+        rule = self._updater.rule_name or getattr(self.update_rule, "__name__", "own")
+        parts = [
+            repr(self.model),
+            f"update_rule={rule!r}",
+            f"batch_size={self.batch_size}",
+            f"{len(self.X_train):,} training samples",
+            f"epoch {self.epoch} of {self.num_epochs}",
+        ]
+        if self.val_acc_history:
+            parts.append(f"best_val_acc={self.best_val_acc:.4g}")
+        return f"Solver({', '.join(parts)})"
 
     @property
     def optim_configs(self) -> dict[str, dict[str, Any]]:
         return self._updater.configs
 
     @property
-    def best_params(self) -> dict[str, np.ndarray]:
+    def best_params(self) -> Params:
         return {} if self._best is None else self._best["params"]
 
     @property
-    def last_params(self) -> dict[str, np.ndarray]:
+    def last_params(self) -> Params:
         return dict(self.model.params) if self._last is None else self._last["params"]
 
     @property
@@ -290,9 +364,9 @@ class Solver:
                 self._augment_seed = int(self._random.randint(2**31))
             if not self.val_acc_history:
                 self._record_accuracy(progress)
-            stopped = False
+            stopped = self._parallel.agree(self._stops_early(progress))
             while self.epoch < self.num_epochs and not stopped:
-                stopped = self._train_epoch(progress)
+                stopped = self._train_epoch(progress) or self._parallel.agree(self._stops_early(progress))
         self._last = snapshot(self.model)
         restore(self.model, self._best)
 
@@ -306,39 +380,45 @@ class Solver:
     ) -> float:
         """Share of the samples X (N, ...) whose highest score is that of their label y (N,), in 0..1.
 
-        The model runs in test mode. With `num_samples` below N a random subset of that size is looked at;
-        `batch_size` bounds the memory in use. With `tta` the scores are averaged over several views of each
-        image, see :func:`cnnlib.augment.averaged_scores`. With several ranks each may call this by itself:
-        nothing is shared.
+        The model runs in test mode, on images that went through `preprocess`. With `num_samples` below N a
+        random subset of that size is looked at; `batch_size` bounds the memory in use. With `tta` the scores
+        are averaged over several views of each image, see :func:`cnnlib.augment.averaged_scores`. With
+        several ranks each may call this by itself: nothing is shared.
         """
         images, labels = checked_split("check_accuracy", X, y)
         if num_samples is not None:
             num_samples = positive_int("check_accuracy", "num_samples", num_samples)
         batch_size = positive_int("check_accuracy", "batch_size", batch_size)
-        chosen = subsample(images, num_samples, self._random)
-        total = len(images) if chosen is None else len(chosen)
-        correct = 0
-        for start in range(0, total, batch_size):
-            rows = slice(start, start + batch_size) if chosen is None else chosen[start : start + batch_size]
+        return self._evaluate(images, labels, num_samples, batch_size, tta)[0]
+
+    def _evaluate(self, X, y, num_samples, batch_size=None, tta=None):
+        """Accuracy and loss of the samples, or of a random subset."""
+        batch_size = batch_size or check_batch_size(X, self.batch_size)
+
+        def scores_of(images):
+            if self.preprocess is not None:
+                images = self.preprocess(images)
             with self._drawing():
-                scores = averaged_scores(self.model.loss, images[rows], tta)
-            correct += int(np.count_nonzero(np.argmax(scores, axis=1) == labels[rows]))
-        return correct / total
+                return averaged_scores(self.model.loss, images, tta)
+
+        return evaluate(scores_of, X, y, subsample(X, num_samples, self._random), batch_size)
 
     @classmethod
     def resume(
         cls,
-        path: str | os.PathLike,
-        model: Any,
-        data: Mapping[str, ArrayLike],
+        path: str | os.PathLike[str],
+        model: Trainable,
+        data: Mapping[str, Any],
         *,
         num_epochs: int | None = None,
-        update_rule: Callable | None = None,
-        schedule: Callable | None = None,
-        augment: Callable | list | tuple | None = None,
+        update_rule: Callable[..., Any] | None = None,
+        schedule: Callable[[float, float], float] | None = None,
+        preprocess: Callable[..., Any] | None = None,
+        augment: Callable[..., Any] | Sequence[Any] | None = None,
+        early_stopping: int | Mapping[str, Any] | None = None,
         print_every: int | None = None,
         verbose: bool | None = None,
-        checkpoint_name: str | os.PathLike | None = None,
+        checkpoint_name: str | os.PathLike[str] | None = None,
         on_epoch: Callable[[Solver], Any] | None = None,
         comm: Any = None,
     ) -> Solver:
@@ -358,8 +438,10 @@ class Solver:
         num_epochs : int or None
             Another end of the run; so a finished one can be continued. (A schedule that depends on it
             goes on from the new course.)
-        update_rule, schedule, augment : callable or None
+        update_rule, schedule, preprocess, augment : callable or None
             Needed where the run's was a function of the user's own.
+        early_stopping : int, dict, False or None
+            Another rule for the run's end, False for none; None keeps the run's own.
         print_every, verbose, checkpoint_name, on_epoch
             As in :class:`Solver`; None keeps the run's own settings. Checkpoints go on beside `path`.
         comm
@@ -438,8 +520,9 @@ class Solver:
         restore(self.model, state)
         for name in COUNTERS:
             setattr(self, name, state[name])
+        unknown = np.full(len(state["val_acc_history"]), math.nan)
         for name in HISTORIES:
-            setattr(self, name, state[name].tolist())
+            setattr(self, name, state.get(name, unknown).tolist())
         self._best, self._last = state["best"], None
         if self._averages is not None:
             self._averages.state = state["average"]
@@ -501,6 +584,8 @@ class Solver:
         """
         rows = self._parallel.share(batch)
         X, y = self.X_train[rows], self.y_train[rows]
+        if self.preprocess is not None:
+            X = self.preprocess(X)
         if self.augment is not None:
             shape = X.shape
             rng = self._parallel.generator([self._augment_seed, iteration], len(batch))
@@ -526,8 +611,12 @@ class Solver:
             grads = checked_gradients(self.model.params, grads, self._frozen)
             self._updater.step(self.model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
         except FloatingPointError as error:
-            message = f"iteration {t} (epoch {self.epoch + 1}): {error}; a lower learning rate may help"
-            raise on_all_ranks(FloatingPointError(message)) from None  # loss and gradients are all ranks'
+            # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
+            rows = self._parallel.share(self._pending[-1])
+            advice = self._parallel.first_known(fault_of_images(X, self.X_train, rows))
+            advice = advice or fault_of_params(self.model.params) or "a lower learning rate may help"
+            message = f"iteration {t} (epoch {self.epoch + 1}): {error}; {advice}"
+            raise on_all_ranks(FloatingPointError(message)) from None
         self.loss_history.append(loss)
         if self._averages is not None:
             self._averages.after_iteration(self.model, t, self.num_epochs * self.iterations_per_epoch)
@@ -535,8 +624,8 @@ class Solver:
     def _record_accuracy(self, progress):
         """Check the accuracies at the start of the training or the end of an epoch; keep the best."""
         with held(self._averages, self.model):
-            train_acc = self._accuracy(self.X_train, self.y_train, self.num_train_samples)
-            val_acc = self._accuracy(self.X_val, self.y_val, self.num_val_samples)
+            train_acc, _ = self._shared_evaluation(self.X_train, self.y_train, self.num_train_samples)
+            val_acc, val_loss = self._shared_evaluation(self.X_val, self.y_val, self.num_val_samples)
             untrained = self._best is None or self.best_epoch == 0
             better = val_acc > self.best_val_acc or (untrained and val_acc == self.best_val_acc)
             better = better or self.keep == "last"
@@ -549,17 +638,28 @@ class Solver:
             self.learning_rate_history.append(self._updater.end_epoch())
         self.train_acc_history.append(train_acc)
         self.val_acc_history.append(val_acc)
+        self.val_loss_history.append(val_loss)
         if better:
             self.best_val_acc, self.best_epoch, self._best = val_acc, self.epoch, best
         progress.message(
-            f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}"
+            f"(Epoch {self.epoch} / {self.num_epochs}) train acc: {train_acc:.4f}; val_acc: {val_acc:.4f}; "
+            f"val_loss: {val_loss:{'.4f' if val_loss < 1e5 else '.4g'}}"
         )
 
-    def _accuracy(self, X, y, num_samples):
-        """:meth:`check_accuracy`, its work shared by the ranks."""
+    def _shared_evaluation(self, X, y, num_samples):
+        """:meth:`_evaluate`, its work shared by the ranks."""
         if self._parallel.plain:
-            return self.check_accuracy(X, y, num_samples)
-        return self._parallel.accuracy(self, X, y, num_samples, self._random)
+            return self._evaluate(X, y, num_samples)
+        return self._parallel.evaluate(self, X, y, num_samples, self._random)
+
+    def _stops_early(self, progress):
+        """Whether `early_stopping` ends the training here, which `progress` then tells."""
+        rule = self.early_stopping
+        best = self.epoch if rule is None else rule.best_epoch(self.val_acc_history, self.val_loss_history)
+        if self.epoch - best < (rule.patience if rule else 1):
+            return False
+        progress.message(f"(Epoch {self.epoch}) stopped early: {rule.monitor} was best in epoch {best}")
+        return True
 
     @contextlib.contextmanager
     def _drawing(self):

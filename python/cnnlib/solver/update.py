@@ -119,13 +119,15 @@ def checked_gradients(params, grads, frozen=()):
 
 
 def _base_rate(rule, name, config):
-    """The learning rate that a run starts with; None for a user's own rule that is given none."""
-    if "learning_rate" in config:
-        return config["learning_rate"]
+    """The learning rate that a run starts with; None for a user's own rule that is given none.
+
+    A rule of cnnlib.optim takes a step with the settings, and refuses those that it could not use.
+    """
     if name is None:
-        return None
-    _, defaults = rule(np.zeros(1), np.zeros(1), {})
-    return defaults["learning_rate"]
+        return config.get("learning_rate")
+    settings = {key: value for key, value in config.items() if np.ndim(value) == 0}  # no state that is given
+    _, settings = rule(np.zeros(1), np.zeros(1), settings)
+    return settings["learning_rate"]
 
 
 def _kind(name):

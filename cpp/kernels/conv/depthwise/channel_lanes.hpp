@@ -5,6 +5,7 @@
 
 #include "kernels/conv/depthwise/staging.hpp"
 #include "kernels/simd/transpose.hpp"
+#include "machine.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -14,7 +15,8 @@ struct ChannelLanes {
   static constexpr Index channels = S::size, column = S::size, sum_parts = 1;
   static constexpr bool split_columns = false;
   // Whole images where possible, so that no halo of a band is staged twice.
-  static constexpr Index staged_bytes = 192 << 10;
+  static Index band_bytes() { return caches().l2 / 4; }
+  static constexpr Index gradient_band_bytes = 192 << 10;
 
   static Index pitch(Index columns) { return columns * S::size; }
 

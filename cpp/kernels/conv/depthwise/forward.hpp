@@ -103,7 +103,7 @@ class DepthwiseForwardPass {
   ConvShape s;
   ChannelStencil<T, L> stencil{s};
   Index out_pitch = L::pitch(s.OW);
-  Index bands = ceil_div(s.OH, std::max<Index>(1, L::staged_bytes / row_bytes()));
+  Index bands = ceil_div(s.OH, std::max<Index>(1, L::band_bytes() / row_bytes()));
   Index band_rows = ceil_div(s.OH, bands);
   typename L::Staged staged{stencil.x_shape(band_rows)};
   int threads = threads_for(depthwise_work(s));

@@ -200,7 +200,7 @@ class DepthwiseGradientPass {
   }
 
   Index plan_bands() const {
-    return choose_bands(s, with_dx, L::staged_bytes, [&](const BandRows& rows) {
+    return choose_bands(s, with_dx, L::gradient_band_bytes, [&](const BandRows& rows) {
       return double(sizeof(T)) *
              (double(stencil.x_rows(rows.out)) * stencil.columns.phases * L::pitch(stencil.x_width()) +
               double(rows.dout) * stencil.multiplier * L::pitch(dx_taps.width(s)) + double(rows.dx) * dx_row);

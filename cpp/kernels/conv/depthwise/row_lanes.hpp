@@ -6,6 +6,7 @@
 #pragma once
 
 #include "kernels/conv/depthwise/staging.hpp"
+#include "machine.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -16,7 +17,8 @@ struct RowLanes {
   static constexpr Index column = 1;           // values from one column to the next
   static constexpr Index sum_parts = 2;        // sums of whole vectors, and of each row's last, partial one
   static constexpr bool split_columns = true;  // into phases
-  static constexpr Index staged_bytes = 48 << 10;  // in the first-level cache or near it
+  static Index band_bytes() { return caches().l1; }
+  static constexpr Index gradient_band_bytes = 48 << 10;
 
   static Index pitch(Index columns) { return round_up(columns, S::size); }
 

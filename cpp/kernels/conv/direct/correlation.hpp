@@ -24,6 +24,7 @@ struct Correlation {
   Index x_image, x_plane, x_row;
   const T *w = nullptr, *w_end = nullptr;
   Index w_group, w_filter, w_channel, weights;  // of all groups
+  bool prepacked = false;                       // as in ConvPlan
   Epilogue<T> epilogue;
   T* out = nullptr;
   Index out_first;  // position in a plane

@@ -13,6 +13,7 @@
 #include "kernels/conv/direct/block_input.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/direct/position_tile.hpp"
+#include "machine.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -167,9 +168,9 @@ class FilterLanes {
 
  private:
   void choose_blocks() {
-    constexpr Index staged_bytes = 512 << 10, most_positions = 1024;
-    // Beside weights of one tap there has to be room for the lines of x, which no other tap shares.
-    const Index weight_bytes = (taps == 1 ? 16 : 32) << 10;
+    constexpr Index most_positions = 1024;
+    const Index staged_bytes = l2_for_blocks() / 2;
+    const Index weight_bytes = taps == 1 ? InstructionSet::pointwise_panel_bytes : 32 << 10;
     threads = threads_for(p.work());
     Index cols = even_part(p.OW, most_positions), rows = 1;
     const auto fits = [&](Index r, Index c) {
@@ -193,9 +194,14 @@ class FilterLanes {
     row_blocks = ceil_div(p.OH, rows);
     col_blocks = ceil_div(p.OW, cols);
     vectors = ceil_div(p.F, lanes);
-    panel_vectors = std::min(vectors, vectors_beside(widest_tile(p.OW, cols)));
+    const auto panel_for = [&](Index columns) {
+      return std::min(vectors, vectors_beside(widest_tile(p.OW, columns)));
+    };
+    const Index usual_panel = panel_for(even_part(p.OW, most_positions));
+    panel_vectors = p.prepacked ? usual_panel : panel_for(cols);
     filter_parts = std::min(Panels(vectors, panel_vectors).count, ceil_div(wanted, count()));
-    const Index products = weight_bytes / (panel_vectors * lanes * Index(sizeof(T)));
+    // At the end of a chunk of channels sums are rounded: it follows from the shape, not from the blocks.
+    const Index products = weight_bytes / (usual_panel * lanes * Index(sizeof(T)));
     channels = even_part(p.C, std::clamp<Index>(products / taps, 1, p.C));
     chunks = ceil_div(p.C, channels);
   }
@@ -209,7 +215,7 @@ class FilterLanes {
     constexpr Index most_positions = 2048, most_input = (1 << 20) / sizeof(T);
     // A thread on its own may have others beside it that stage as much.
     const Index most_staged = (threads > 1 ? 8 << 20 : 3 << 20) / Index(sizeof(T));
-    return chunks > 1 && all_positions <= most_positions &&
+    return !p.prepacked && chunks > 1 && all_positions <= most_positions &&
            (input->size() == 0 || p.F * taps > p.N * p.H * p.W) &&
            p.N * p.groups * blocks * input->size() <= most_staged &&
            (all_positions * p.groups * p.C <= most_input || all_positions < p.F * taps ||

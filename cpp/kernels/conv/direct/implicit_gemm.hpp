@@ -157,6 +157,7 @@ template <class T, template <class> class Lanes>
 void pack_correlations(const ConvPlan& plan, const T* w, T* packed) {
   each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
     if (p.taps() == 0) return;
+    p.prepacked = plan.prepacked;
     p.w = w;
     p.w_end = w + p.weights;
     const Lanes<T> lanes(p);
@@ -175,6 +176,7 @@ void run_correlations(const ConvPlan& plan, const ConvOperands<T>& operands) {
     p.epilogue = operands.epilogue;
     p.out = operands.out + p.out_first;
     if (p.taps() == 0) return write_bias(p);
+    p.prepacked = plan.prepacked;
     const Lanes<T> lanes(p);
     if (packed != nullptr) {
       lanes.run(packed);
@@ -189,8 +191,9 @@ template <class T, template <class> class Lanes>
 void describe_correlations(ConvPlan& plan) {
   Index packed = 0;
   bool first = true;
-  each_correlation<T>(plan.shape, plan.pass, [&](const Correlation<T>& p) {
+  each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
     if (p.taps() == 0) return;
+    p.prepacked = plan.prepacked;
     const Lanes<T> lanes(p);
     packed += lanes.packed_size();
     if (std::exchange(first, false)) lanes.describe(plan);  // the classes of dx are cut alike

@@ -11,6 +11,7 @@
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/direct/lane_plan.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
+#include "machine.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -95,7 +96,10 @@ class PixelLanes {
  private:
   // Cuts the work into blocks that stay in the caches.
   void choose_blocks() {
-    constexpr Index panel_size = 512 * max_rows, staged_bytes = 512 << 10, widest = 512;
+    // Channels of a chunk, at whose end sums are rounded, follow from the shape alone, the rows of a block
+    // from the second-level cache, half of which staged input may take.
+    constexpr Index panel_size = 512 * max_rows, widest = 512, most_of_row = 512 << 10;
+    const Index staged_bytes = std::min<Index>(caches().l2 / 2, 256 << 10);
     threads = threads_for(p.work());
     channels = even_part(p.C, std::clamp<Index>(panel_size / std::min<Index>(p.F, max_rows) / taps, 1, p.C));
     const Index cols = even_part(p.OW, widest, lanes);
@@ -104,7 +108,7 @@ class PixelLanes {
       staging.set_block(r, cols);
       return double(channels) * staging.channel_size * sizeof(T);
     };
-    while (channels > 1 && bytes(1) > staged_bytes) channels = ceil_div(channels, 2);
+    while (channels > 1 && bytes(1) > most_of_row) channels = ceil_div(channels, 2);
     while (rows < p.OH && bytes(std::min(2 * rows, p.OH)) <= staged_bytes) rows = std::min(2 * rows, p.OH);
     // Enough blocks for every thread to have two, as long as a block fills a tile's lanes.
     const Index wanted = 2 * threads, images = p.N * p.groups * ceil_div(p.OW, cols);

@@ -5,6 +5,7 @@
 #include "kernels/conv/winograd/tiles.hpp"
 #include "kernels/gemm/broadcast_tile.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
+#include "machine.hpp"
 #include "parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -173,7 +174,7 @@ struct WinogradSizes {
 //
 //   packed[panel of filters][filter point][c][filter of the panel]
 //
-// or, where there are fewer tiles than filters, panel by panel when their turn comes.
+// or, where there are fewer tiles than filters and nobody keeps these, panel by panel when their turn comes.
 template <class T>
 class WinogradCorrelation {
   static constexpr Index lanes = Simd<T>::size, most_tiles = 4 * max_rows;  // of a block
@@ -182,9 +183,9 @@ class WinogradCorrelation {
   WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem)
       : p(problem), sizes(method, p), panel_size(method.filters() * sizes.filter_stride) {
     // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.
-    packs_by_panel =
-        method.points() * sizes.grid.count <= method.filters() * p.F && sizes.panels >= sizes.threads;
-    block = packs_by_panel ? even_part(sizes.grid.count, most_tiles) : block_of_tiles();
+    by_panel = method.points() * sizes.grid.count <= method.filters() * p.F && sizes.panels >= sizes.threads;
+    packs_by_panel = by_panel && !p.prepacked;
+    block = by_panel ? even_part(sizes.grid.count, most_tiles) : block_of_tiles();
   }
 
   Index packed_size() const { return packs_by_panel ? 0 : checked_product(sizes.panels, panel_size); }
@@ -204,27 +205,27 @@ class WinogradCorrelation {
                  });
   }
 
-  void run(const T* packed) const { packs_by_panel ? run_by_panel() : run_by_block(packed); }
+  void run(const T* packed) const { by_panel ? run_by_panel(packed) : run_by_block(packed); }
 
   void describe(ConvPlan& plan) const {
     plan.tile_rows = sizes.tile.out_h;
     plan.tile_columns = sizes.tile.out_w;
     plan.threads = sizes.threads;
     name_blocks(plan, {{"tiles", block},
-                       {"channels", packs_by_panel ? chunk_of_channels() * lanes : sizes.channels},
+                       {"channels", by_panel ? chunk_of_channels() * lanes : sizes.channels},
                        {"filters", sizes.width},
                        {"transformed by panel", packs_by_panel}});
     Layout layout;
-    packs_by_panel ? void(PanelMemory(*this, layout)) : void(BlockMemory(*this, layout));
+    by_panel ? void(PanelMemory(*this, layout)) : void(BlockMemory(*this, layout));
     plan.scratch_bytes = layout.bytes();
   }
 
  private:
   // Tiles whose transforms stay in the second-level cache.
   Index block_of_tiles() const {
-    constexpr Index cache_bytes = 1 << 20;
-    Index tiles = cache_bytes / (sizes.tile.points() * (sizes.channels + sizes.width) * Index(sizeof(T))) /
-                  max_rows * max_rows;
+    Index tiles = l2_for_blocks() /
+                  (sizes.tile.points() * (sizes.channels + sizes.width) * Index(sizeof(T))) / max_rows *
+                  max_rows;
     tiles = std::clamp<Index>(tiles, max_rows, most_tiles);
     if (sizes.threads > 1)
       while (tiles > max_rows && ceil_div(sizes.grid.count, tiles) < 2 * sizes.threads) tiles -= max_rows;
@@ -266,7 +267,7 @@ class WinogradCorrelation {
 
   // Blocks of channels whose filters pass over all tiles at a time, where one block has all of these.
   Index chunk_of_channels() const {
-    constexpr Index cache_bytes = 512 << 10;  // for filters
+    const Index cache_bytes = l2_for_blocks() / 2;  // for filters
     if (block < sizes.grid.count) return sizes.channel_blocks;
     const Index part = sizes.channel_blocks_of_sum();
     const Index bytes = sizes.tile.filters() * lanes * sizes.width * Index(sizeof(T));
@@ -280,7 +281,7 @@ class WinogradCorrelation {
     PanelMemory(const WinogradCorrelation& m, Layout& layout) {
       const auto& s = m.sizes;
       const Index tiles = s.grid.count;
-      filters = layout.per_thread<T>(s.threads, s.tile.filters() * m.panel_stride());
+      filters = layout.per_thread<T>(s.threads, m.packs_by_panel ? s.tile.filters() * m.panel_stride() : 0);
       taps = layout.per_thread<T>(s.threads, filter_taps<T>(s.tile.taps()));
       staged = layout.per_thread<T>(s.threads, s.staged_size);
       places = layout.per_thread<Index>(s.threads, tiles);
@@ -291,9 +292,10 @@ class WinogradCorrelation {
   Index panel_stride() const { return chunk_of_channels() * lanes * sizes.width + lanes; }
 
   // Few tiles: all are transformed first, then every thread takes panels of filters, whose transforms
-  // never leave its cache.
-  void run_by_panel() const {
-    const Index count = sizes.grid.count, chunk = chunk_of_channels(), stride = panel_stride();
+  // never leave its cache, unless they are packed already.
+  void run_by_panel(const T* packed) const {
+    const Index count = sizes.grid.count, chunk = chunk_of_channels();
+    const Index stride = packs_by_panel ? panel_stride() : sizes.filter_stride;
     Layout layout;
     const PanelMemory memory(*this, layout);
     const Scratch scratch(layout.bytes());
@@ -303,15 +305,14 @@ class WinogradCorrelation {
                       memory.places.of(scratch.data(), slot));
     });
     parallel_for(sizes.panels, sizes.threads, [&](Index panel, int slot) {
-      T* filters = memory.filters.of(scratch.data(), slot);
+      T* own = memory.filters.of(scratch.data(), slot);
       T* products = memory.products.of(scratch.data(), slot);
       for (Index first = 0; first < sizes.channel_blocks; first += chunk) {
-        const Index last = std::min(sizes.channel_blocks, first + chunk);
-        for (Index v = 0; v < sizes.vectors; ++v)
-          for (Index q = first; q < last; ++q)
-            sizes.tile.transform_filters(
-                p, panel * sizes.width + v * lanes, q * lanes, memory.taps.of(scratch.data(), slot),
-                filters + v * lanes - first * lanes * sizes.width, sizes.width, stride);
+        const Index last = std::min(sizes.channel_blocks, first + chunk),
+                    before = first * lanes * sizes.width;
+        if (packs_by_panel)
+          transform_panel(panel, first, last, memory.taps.of(scratch.data(), slot), own - before);
+        const T* filters = packs_by_panel ? own : packed + panel * panel_size + before;
         for (Index begin = 0; begin < count; begin += block) {
           const Index end = std::min(count, begin + block);
           sizes.multiply(begin, end, first, last, values + begin * sizes.channels, count, filters, stride,
@@ -322,9 +323,18 @@ class WinogradCorrelation {
     });
   }
 
+  // Channel blocks [first, last) of a panel's filters, to where block 0 would begin.
+  void transform_panel(Index panel, Index first, Index last, T* taps, T* to) const {
+    for (Index v = 0; v < sizes.vectors; ++v)
+      for (Index q = first; q < last; ++q)
+        sizes.tile.transform_filters(p, panel * sizes.width + v * lanes, q * lanes, taps, to + v * lanes,
+                                     sizes.width, panel_stride());
+  }
+
   TileProblem<T> p;
   WinogradSizes<T> sizes;
   Index panel_size, block;  // values of a packed panel; tiles of a block
+  bool by_panel;            // the filters outside, all tiles inside
   bool packs_by_panel;
 };
 

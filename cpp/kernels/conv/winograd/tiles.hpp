@@ -157,6 +157,7 @@ struct TileProblem : TileInput<T> {
   const T* w_end;  // of all weights that may be read
   Index w_filter, w_channel;
   bool flipped;
+  bool prepacked;  // as in ConvPlan
   Epilogue<T> epilogue;
   T* out;
   Index out_image;

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "kernels/conv/winograd/correlation.hpp"
+#include "machine.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -87,15 +88,14 @@ struct TileGradientPlan {
   // The tiles whose transforms fill a cache of so many bytes.
   Index tiles_in(Index bytes) const { return std::clamp<Index>(bytes / tile_bytes(), 32, 512); }
 
-  // The filters of a block whose sums with a panel of channels stay in the second-level cache, or fewer to
-  // keep many threads busy.
-  Index filters_of_block() const {
-    constexpr Index sum_bytes = 512 << 10, blocks = 16;
+  // The filters of a block whose sums with a panel of channels take so many bytes, or fewer to keep many
+  // threads busy.
+  Index filters_of_block(Index sum_bytes) const {
+    constexpr Index blocks = 16;
     const Index most = sum_bytes / (tile.filters() * width * Index(sizeof(T)));
     const Index wanted = s.F * panels / blocks;
     return even_part(s.F, std::max<Index>(std::min(most, wanted) / max_rows, 1) * max_rows);
   }
-  Index filter_channel_blocks() const { return panels * ceil_div(s.F, filters_of_block()); }
 
   // Transforms block q of the channels, or of the filters behind them, of tiles [begin, end).
   void transform(Index q, Index begin, Index end, T* staged, const TransformedTiles<T>& to) const {
@@ -377,8 +377,8 @@ class GradientByChannels {
     const Scratch scratch(layout.bytes());
     const TransformedTiles<T> tiles = memory.shared.tiles(plan.grid.count, scratch.data());
     memory.shared.transform(plan, 0, plan.grid.count, tiles, scratch.data());
-    parallel_for(plan.filter_channel_blocks(), plan.threads, [&](Index task, int slot) {
-      const Index row_blocks = plan.filter_channel_blocks() / plan.panels;
+    const Index row_blocks = ceil_div(plan.s.F, rows);
+    parallel_for(plan.panels * row_blocks, plan.threads, [&](Index task, int slot) {
       write_block(tiles, task / row_blocks, task % row_blocks * rows, memory.sums.of(scratch.data(), slot));
     });
   }
@@ -397,7 +397,7 @@ class GradientByChannels {
   }
 
   const TileGradientPlan<T>& plan;
-  Index rows = plan.filters_of_block(), filter_step = rows * plan.width + lanes;
+  Index rows = plan.filters_of_block(l2_for_blocks() / 2), filter_step = rows * plan.width + lanes;
 };
 
 // dw by Winograd's method, in one of three orders. Their sums differ in order, so that only the shape
@@ -408,15 +408,15 @@ class WinogradWeightGradient {
   WinogradWeightGradient(const GradientTile<T>& tile, const TileGradient<T>& gradient)
       : s(gradient), plan(tile, s) {
     constexpr Index fewest_parts = 4, most_parts = 16, most_sums = 640 << 10, fewest_blocks = 8,
-                    most_values = 12 << 20;
+                    most_values = 12 << 20, block_bytes = 512 << 10;
     const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T)),
                 values = tiles * plan.tile_bytes();
+    const Index blocks = plan.panels * ceil_div(s.F, plan.filters_of_block(block_bytes));
     const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
     parts = std::clamp(tiles / tiles_of_part, fewest_parts, most_parts);
     order = tiles >= tiles_of_part && tiles / plan.grid.cols >= parts && sums <= most_sums ? Order::parts
-            : values <= std::max(most_values, sums) && plan.filter_channel_blocks() >= fewest_blocks
-                ? Order::channels
-                : Order::points;
+            : values <= std::max(most_values, sums) && blocks >= fewest_blocks             ? Order::channels
+                                                                                           : Order::points;
   }
 
   void run() const {
@@ -428,7 +428,7 @@ class WinogradWeightGradient {
     to.tile_columns = plan.tile.out_w;
     to.threads = plan.threads;
     name_blocks(to, {{"channels", plan.width},
-                     {"filters", order == Order::channels ? plan.filters_of_block() : s.F},
+                     {"filters", order == Order::channels ? plan.filters_of_block(l2_for_blocks() / 2) : s.F},
                      {"partial sums", order == Order::parts ? parts : 1}});
     in_order([&](const auto& method) { to.scratch_bytes = method.scratch_bytes(); });
   }

@@ -2,7 +2,6 @@
 
 #include "kernels/conv/winograd/correlation.hpp"
 #include "kernels/conv/winograd/tile_choice.hpp"
-#include "kernels/conv/winograd/weight_gradient.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 namespace {
@@ -15,7 +14,7 @@ P* after(P* p, Index n) {
 
 // Group `group` of the forward pass, without its operands' beginnings but for what the caller gives.
 template <class T>
-TileProblem<T> forward_problem(const ConvShape& s, Index group, const ConvOperands<T>& o) {
+TileProblem<T> forward_problem(const ConvShape& s, Index group, bool prepacked, const ConvOperands<T>& o) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, f0 = group * shape.F, c0 = group * shape.C;
   return {{shape, after(o.in, c0 * s.H * s.W), s.C * s.H * s.W},
@@ -24,6 +23,7 @@ TileProblem<T> forward_problem(const ConvShape& s, Index group, const ConvOperan
           shape.C * taps,
           taps,
           false,
+          prepacked,
           o.epilogue.from(f0),
           after(o.out, f0 * s.OH * s.OW),
           s.F * s.OH * s.OW};
@@ -31,7 +31,8 @@ TileProblem<T> forward_problem(const ConvShape& s, Index group, const ConvOperan
 
 // dx is a correlation of dout with the flipped filters.
 template <class T>
-TileProblem<T> input_gradient_problem(const ConvShape& s, Index group, const ConvOperands<T>& o) {
+TileProblem<T> input_gradient_problem(const ConvShape& s, Index group, bool prepacked,
+                                      const ConvOperands<T>& o) {
   const TileShape shape(s);
   const Index taps = s.KH * s.KW, f0 = group * shape.F, c0 = group * shape.C;
   return {{tile_shape<Pass::input_gradient>(s), after(o.in, f0 * s.OH * s.OW), s.F * s.OH * s.OW},
@@ -40,6 +41,7 @@ TileProblem<T> input_gradient_problem(const ConvShape& s, Index group, const Con
           taps,
           shape.C * taps,
           true,
+          prepacked,
           o.epilogue.from(c0),
           after(o.out, c0 * s.H * s.W),
           s.C * s.H * s.W};
@@ -51,7 +53,7 @@ void each_group(const ConvPlan& plan, const ConvOperands<T>& operands, const Bod
   const ConvShape& s = plan.shape;
   const auto groups = [&](const CorrelationTile<T>& tile, const auto& problem) {
     for (Index group = 0; group < s.groups; ++group)
-      body(WinogradCorrelation<T>(tile, problem(s, group, operands)));
+      body(WinogradCorrelation<T>(tile, problem(s, group, plan.prepacked, operands)));
   };
   if (plan.pass == Pass::forward)
     with_tile<Pass::forward>(
@@ -93,37 +95,10 @@ void run_winograd(const ConvPlan& plan, const ConvOperands<T>& operands) {
   });
 }
 
-template <class T>
-void describe_winograd_weight_gradient(ConvPlan& plan) {
-  with_tile<Pass::weight_gradient>(plan.shape, [&](auto tile) {
-    const TileGradient<T> gradient{{TileShape(plan.shape), nullptr, 0}, nullptr, 0, nullptr};
-    WinogradWeightGradient<T>(gradient_tile<T, decltype(tile)>, gradient).describe(plan);
-  });
-}
-
-template <class T>
-void run_winograd_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
-  if (o.dw == nullptr) return;
-  const ConvShape& s = plan.shape;
-  const TileShape shape(s);
-  const Index plane = s.H * s.W, out_plane = s.OH * s.OW;
-  with_tile<Pass::weight_gradient>(s, [&](auto tile) {
-    for (Index group = 0; group < s.groups; ++group) {
-      const TileGradient<T> gradient{{shape, o.x + group * shape.C * plane, s.C * plane},
-                                     o.dout + group * shape.F * out_plane,
-                                     s.F * out_plane,
-                                     o.dw + group * shape.F * shape.C * s.KH * s.KW};
-      WinogradWeightGradient<T>(gradient_tile<T, decltype(tile)>, gradient).run();
-    }
-  });
-}
-
-#define INSTANTIATE(T)                                                 \
-  template void describe_winograd<T>(ConvPlan&);                       \
-  template void pack_winograd(const ConvPlan&, const T*, T*);          \
-  template void run_winograd(const ConvPlan&, const ConvOperands<T>&); \
-  template void describe_winograd_weight_gradient<T>(ConvPlan&);       \
-  template void run_winograd_weight_gradient(const ConvPlan&, const WeightGradientOperands<T>&);
+#define INSTANTIATE(T)                                        \
+  template void describe_winograd<T>(ConvPlan&);              \
+  template void pack_winograd(const ConvPlan&, const T*, T*); \
+  template void run_winograd(const ConvPlan&, const ConvOperands<T>&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -1,11 +1,11 @@
-// Winograd's method for all passes of a convolution, compiled in a unit of its own.
+// Winograd's method for all passes of a convolution. winograd.cpp compiles the first part,
+// weight_gradient.cpp the second.
 #pragma once
 
 #include "kernels/conv/method.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// The forward pass and dx.
 template <class T>
 void describe_winograd(ConvPlan&);
 template <class T>

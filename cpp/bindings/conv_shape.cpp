@@ -1,0 +1,166 @@
+#include "conv_shape.hpp"
+
+#include <atomic>
+
+namespace cnnlib {
+namespace {
+
+// What 'auto' stands for in the whole process, wherever it fits.
+std::atomic<Method> process_algorithm{Method::automatic};
+
+// Steps and kernel size; w is (F, C / groups, KH, KW) seen from the convolution.
+template <class T>
+ConvShape common_shape(const char* function, const Array<T>& x, const Array<T>& w, ConvParam& param) {
+  const auto four = [&](const Array<T>& a, const char* name, const char* axes) {
+    require(a.ndim() == 4, [&] {
+      return std::string(function) + ": " + name + " must have 4 dimensions " + axes + ", got shape " +
+             text(a);
+    });
+    for (int i = name[0] == 'x' ? 1 : 0; i < 4; ++i)
+      require(a.shape(i) >= 1, [&] {
+        return std::string(function) + ": " + name + " has an empty dimension: its shape is " + text(a);
+      });
+  };
+  four(x, "x", "(N, C, H, W)");
+  four(w, "w", "(F, C / groups, KH, KW)");
+  ConvShape s{};
+  s.N = x.shape(0);
+  s.KH = w.shape(2);
+  s.KW = w.shape(3);
+  settle_steps(function, param, {x.shape(2), x.shape(3)}, {s.KH, s.KW});
+  s.stride_h = param.stride[0];
+  s.stride_w = param.stride[1];
+  s.pad_top = param.pad[0];
+  s.pad_left = param.pad[2];
+  s.dilation_h = param.dilation[0];
+  s.dilation_w = param.dilation[1];
+  s.groups = param.groups;
+  s.algorithm = param.algorithm;
+  return s;
+}
+
+void check_groups(const char* function, const char* what, Index channels, Index groups) {
+  require(channels % groups == 0, [&] {
+    return std::string(function) + ": groups must divide the number of " + what + ": " +
+           std::to_string(channels) + " by " + std::to_string(groups);
+  });
+}
+
+// Whether a method computes any pass of a convolution.
+template <class T>
+bool fits_any_pass(const ConvShape& s, Method method) {
+  const auto fits = kernels<T>().conv_fits;
+  return fits(s, Pass::forward, method) || fits(s, Pass::input_gradient, method) ||
+         fits(s, Pass::weight_gradient, method);
+}
+
+// A method that the caller names has to fit; the process's own wish holds where it fits. Of an empty batch
+// there is nothing to compute.
+template <class T>
+void settle_algorithm(const char* function, ConvShape& s) {
+  const bool named = s.algorithm != Method::automatic;
+  if (!named) s.algorithm = process_algorithm;
+  if (s.algorithm == Method::automatic || s.algorithm == Method::direct) return;
+  ConvShape one = s;
+  one.N = std::max<Index>(one.N, 1);
+  if (fits_any_pass<T>(one, s.algorithm)) return;
+  require(!named, [&] {
+    return std::string(function) + ": algorithm '" + name_of(s.algorithm) + "' " +
+           (s.algorithm == Method::winograd
+                ? "needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 (3x3 also stride "
+                  "2 without dilation) and pads less than the kernel"
+                : "does not fit this convolution");
+  });
+  s.algorithm = Method::automatic;
+}
+
+// The output size of one axis.
+Index windows(const char* function, const char* axis, Index size, Index K, Index stride, Index pads,
+              Index dilation) {
+  const Index window = window_size(K, dilation);
+  require(window <= size + pads, [&] {
+    return std::string(function) + ": the window is larger than the padded input along " + axis + ": " +
+           std::to_string(window) + " > " + std::to_string(size + pads);
+  });
+  return 1 + (size + pads - window) / stride;
+}
+
+}  // namespace
+
+template <class T>
+ConvShape conv_shape(const char* function, const Array<T>& x, const Array<T>& w,
+                     const py::object& conv_param) {
+  ConvParam param = parse_conv_param(function, conv_param);
+  ConvShape s = common_shape(function, x, w, param);
+  s.C = x.shape(1);
+  s.H = x.shape(2);
+  s.W = x.shape(3);
+  s.F = w.shape(0);
+  check_groups(function, "input channels", s.C, s.groups);
+  check_groups(function, "filters", s.F, s.groups);
+  require(w.shape(1) * s.groups == s.C, [&] {
+    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " +
+           text(w) + ", groups is " + std::to_string(s.groups) +
+           " (w needs C / groups = " + std::to_string(s.C / s.groups) + ")";
+  });
+  s.OH = windows(function, "H", s.H, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h);
+  s.OW = windows(function, "W", s.W, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w);
+  settle_algorithm<T>(function, s);
+  return s;
+}
+
+template <class T>
+ConvShape conv_transpose_shape(const char* function, const Array<T>& x, const Array<T>& w,
+                               const py::object& conv_param) {
+  ConvParam param = parse_conv_param(function, conv_param, Direction::transposed);
+  ConvShape s = common_shape(function, x, w, param);
+  s.F = x.shape(1);
+  s.OH = x.shape(2);
+  s.OW = x.shape(3);
+  check_groups(function, "input channels", s.F, s.groups);
+  require(w.shape(0) == s.F, [&] {
+    return std::string(function) + ": x and w disagree on the channels: x is " + text(x) + ", w is " +
+           text(w) + " (w is (C, F / groups, KH, KW))";
+  });
+  s.C = w.shape(1) * s.groups;
+  const auto size = [&](const char* axis, Index n, Index K, Index stride, Index pads, Index dilation,
+                        Index extra) {
+    require(extra >= 0 && extra < std::max(stride, dilation), [&] {
+      return std::string(function) +
+             ": output_pad must be at least 0 and smaller than stride or dilation, got " +
+             std::to_string(extra) + " along " + axis;
+    });
+    require(n < largest / stride && window_size(K, dilation) <= largest,
+            [&] { return std::string(function) + ": the result is too large along " + axis; });
+    const Index out = (n - 1) * stride - pads + window_size(K, dilation) + extra;
+    require(out >= 1, [&] {
+      return std::string(function) + ": pad leaves no output along " + axis + ": its size would be " +
+             std::to_string(out);
+    });
+    return out;
+  };
+  s.H = size("H", s.OH, s.KH, s.stride_h, param.pad[0] + param.pad[1], s.dilation_h, param.output_pad[0]);
+  s.W = size("W", s.OW, s.KW, s.stride_w, param.pad[2] + param.pad[3], s.dilation_w, param.output_pad[1]);
+  settle_algorithm<T>(function, s);
+  return s;
+}
+
+void bind_conv_algorithm(py::module_& m) {
+  py::list names;
+  for (const char* name : method_names) names.append(name);
+  m.attr("conv_methods") = py::tuple(names);
+  m.def("get_conv_algorithm", [] { return name_of(process_algorithm); });
+  m.def(
+      "set_conv_algorithm",
+      [](const py::object& name) { process_algorithm = algorithm_named("set_conv_algorithm", "name", name); },
+      py::arg("name"));
+}
+
+#define INSTANTIATE(T)                                                                             \
+  template ConvShape conv_shape(const char*, const Array<T>&, const Array<T>&, const py::object&); \
+  template ConvShape conv_transpose_shape(const char*, const Array<T>&, const Array<T>&, const py::object&);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+}  // namespace cnnlib

@@ -1,0 +1,37 @@
+// The processor at hand: the caches that blocks of work are cut for, and the cores that threads are counted
+// by. No bit of a result depends on either.
+#pragma once
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "shapes.hpp"
+
+namespace cnnlib {
+
+// Bytes of each level of data caches that one thread may count on: its share of the logical processors that a
+// cache serves.
+struct Caches {
+  Index l1, l2, l3;
+};
+
+// CNNLIB_CACHES ("32K,512K,4M") if that is set, else what the system says. Throws std::invalid_argument.
+const Caches& caches();
+
+// What blocks for the second level are cut for: a larger one than 1 MB gained nothing (bench/NOTES.md).
+inline Index l2_for_blocks() { return std::min<Index>(caches().l2, 1 << 20); }
+
+Caches parse_caches(const std::string& text);
+
+// The least shares of some logical processors by a folder like /sys/devices/system/cpu; a usual
+// processor's where it says nothing.
+Caches system_caches(const std::string& folder, const std::vector<int>& processors);
+
+// Cores by such a folder: logical processors that share one count once.
+int system_cores(const std::string& folder, const std::vector<int>& processors);
+
+// The cores that this process may run on.
+int physical_cores();
+
+}  // namespace cnnlib

@@ -1,0 +1,79 @@
+"""``cnnlib train --config`` and ``--save-config``: the command's options in a TOML file.
+
+A file has a line for each option, by its long name: ``learning-rate = 1e-3``, ``model = "resnet8"``,
+``augment = "flip,crop:pad=4"``. Values may also be TOML's own lists and tables.
+"""
+
+import difflib
+import json
+import sys
+
+from cnnlib.cli.help_tables import plain
+from cnnlib.cli.settings import flag
+
+__all__ = ["arguments_in", "write_config_file"]
+
+_NEGATABLE = ("batchnorm",)
+
+
+def arguments_in(path, known):
+    """The options in the file `path` as a command line has them; `known` are the names there are.
+
+    Raises
+    ------
+    ValueError
+        If the file is no TOML, or names an option that there is not.
+    OSError
+        If it cannot be read.
+    ImportError
+        Before Python 3.11, if tomli is not installed.
+    """
+    content = _parsed(path)
+    arguments = []
+    for key, value in content.items():
+        name = key.replace("-", "_")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            hint = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
+            raise ValueError(f"{path}: there is no option {key!r}{hint}")
+        if value is True:
+            arguments.append(flag(name))
+        elif value is False:
+            arguments += [f"--no-{name.replace('_', '-')}"] if name in _NEGATABLE else []
+        else:
+            arguments.append(f"{flag(name)}={plain(name, value)}")
+    return arguments
+
+
+def write_config_file(path, settings):
+    """Write options (a dict of plain values; what is None is left out) to the file `path`."""
+    lines = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            text = "true" if value else "false"
+        elif isinstance(value, (int, float)):
+            text = repr(value)
+        else:
+            text = json.dumps(plain(name, value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        lines.append(f"{name.replace('_', '-')} = {text}\n")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("# options of cnnlib train\n" + "".join(lines))
+
+
+def _parsed(path):
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        try:
+            import tomli as tomllib
+        except ImportError as error:
+            raise ImportError(
+                "--config needs tomli before Python 3.11: pip install cnnlib[config]"
+            ) from error
+    with open(path, "rb") as file:
+        try:
+            return tomllib.load(file)
+        except (RecursionError, ValueError) as error:
+            raise ValueError(f"{path} is no TOML file: {error}") from error

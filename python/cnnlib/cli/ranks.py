@@ -1,0 +1,88 @@
+"""``cnnlib train --distributed``: what the ranks of an MPI job do together, and what rank 0 does for all.
+
+Rank 0 alone uses the run's folder, so the others need no access to it. What it does there goes through
+``comm.from_root``, which tells all ranks of an error.
+"""
+
+import contextlib
+import os
+import traceback
+
+import cnnlib
+from cnnlib.cli.arguments import FORMS
+from cnnlib.cli.runs import Run
+from cnnlib.distributed import SerialComm, world
+
+__all__ = ["add_distributed", "communicator", "complaint", "root_first", "shared_run", "silenced", "workers"]
+
+
+def add_distributed(parser):
+    """Add the options."""
+    group = parser.add_argument_group("several processes")
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="data-parallel, as in: mpiexec -n 4 cnnlib train --distributed ...; --threads are each rank's, "
+        "by default its share of the cores",
+    )
+    group.add_argument(
+        "--comm-timeout",
+        type=FORMS["positive number"][0],
+        metavar="SECONDS",
+        help="that a rank waits for the others before it ends the job; default: 600",
+    )
+
+
+def communicator(options):
+    """The ranks that the options stand for; the kernels' threads are set."""
+    if options.distributed:
+        given = {} if options.comm_timeout is None else {"timeout": options.comm_timeout}
+        return world(**given, threads=options.threads)
+    if options.comm_timeout is not None:
+        raise ValueError("--comm-timeout means nothing without --distributed")
+    if options.threads is not None:
+        cnnlib.set_num_threads(options.threads)
+    return SerialComm()
+
+
+@contextlib.contextmanager
+def silenced(comm):
+    """Let rank 0 alone write to the standard output."""
+    if comm.rank == 0:
+        yield
+        return
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def complaint(error, debug):
+    """An error as the command reports it; with its traceback if it is no user's error, or with `debug`."""
+    users = isinstance(error, (ArithmeticError, ImportError, MemoryError, OSError, TypeError, ValueError))
+    if users and not debug:
+        return " ".join(f"error: {error or type(error).__name__}".split())
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def shared_run(comm, find):
+    """The Run that ``find()`` returns on rank 0, which alone uses the folder; on the others a twin."""
+    runs = []
+
+    def on_root():
+        runs.append(find())
+        return runs[0].folder, runs[0].config
+
+    folder, config = comm.from_root(on_root)
+    return runs[0] if runs else Run(folder, config)
+
+
+def root_first(comm, load):
+    """What ``load()`` returns on each rank; rank 0 goes first, as it may leave a cache for the others."""
+    found = []
+    comm.from_root(lambda: found.append(load()), patient=True)
+    return found[0] if found else load()
+
+
+def workers(comm):
+    """Who computes, in words."""
+    threads = f"{cnnlib.get_num_threads()} threads"
+    return threads if comm.size == 1 else f"{comm.size} ranks with {threads} each"

@@ -1,0 +1,131 @@
+"""``cnnlib train --log``: what happened in a run, iteration by iteration, for other programs to read."""
+
+import csv
+import io
+import json
+import math
+
+__all__ = ["LOG_FILES", "LOG_KINDS", "RunLog", "check_kinds", "remove_event_files"]
+
+LOG_FILES = {"csv": "log.csv", "jsonl": "log.jsonl"}
+LOG_KINDS = (*LOG_FILES, "tensorboard")
+_EVENTS = "tensorboard"  # the folder
+_COLUMNS = (
+    "epoch",
+    "iteration",
+    "loss",
+    "train_accuracy",
+    "val_accuracy",
+    "val_loss",
+    "learning_rate",
+    "seconds",
+)
+_TAGS = {
+    "loss": "loss/training",
+    "val_loss": "loss/validation",
+    "train_accuracy": "accuracy/training",
+    "val_accuracy": "accuracy/validation",
+    "learning_rate": "learning_rate",
+}
+
+
+class RunLog:
+    """Brings the logs in a run's folder up to date after each epoch.
+
+    Parameters
+    ----------
+    run : Run
+    kinds : list of str
+        Of `LOG_KINDS`.
+    """
+
+    def __init__(self, run, kinds):
+        self._run, self._kinds = run, kinds
+        self._writer, self._written = None, -1  # the last epoch in TensorBoard's files
+
+    def start(self, epoch):
+        """The run begins, or goes on, after `epoch` epochs."""
+        if "tensorboard" in self._kinds and any((self._run.folder / _EVENTS).glob("events*")):
+            self._written = epoch
+
+    def after_epoch(self, solver):
+        """Write what is new."""
+        rows = list(_rows(solver))
+        if "csv" in self._kinds:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
+            self._run.write_file(LOG_FILES["csv"], text.getvalue())
+        if "jsonl" in self._kinds:
+            lines = (json.dumps({name: _or_null(value) for name, value in row.items()}) for row in rows)
+            self._run.write_file(LOG_FILES["jsonl"], "".join(f"{line}\n" for line in lines))
+        if "tensorboard" in self._kinds:
+            self._write_events(solver, rows)
+
+    def close(self):
+        """The run has come to its end."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _write_events(self, solver, rows):
+        if self._writer is None:
+            # What an older file says of later iterations, which the run takes again, does not count.
+            purge = None if self._written < 0 else self._written * solver.iterations_per_epoch + 1
+            self._writer = _summary_writer()(str(self._run.folder / _EVENTS), purge_step=purge)
+        for row in rows:
+            if row["epoch"] > self._written:
+                for name, tag in _TAGS.items():
+                    if name in row:
+                        self._writer.add_scalar(tag, row[name], row["iteration"])
+        self._writer.flush()
+        self._written = solver.epoch
+
+
+def check_kinds(kinds):
+    """ImportError if TensorBoard's files are asked for and tensorboardX, which writes them, is missing."""
+    if "tensorboard" in kinds:
+        _summary_writer()
+
+
+def remove_event_files(folder):
+    """Remove TensorBoard's files in a run's folder."""
+    for path in (folder / _EVENTS).glob("events.out.tfevents.*"):
+        path.unlink()
+
+
+def _rows(solver):
+    """A dict for each iteration, and one for each epoch behind its last; what is unknown is left out."""
+    steps = solver.iterations_per_epoch
+    for epoch in range(solver.epoch + 1):
+        for iteration in range((epoch - 1) * steps, epoch * steps):
+            if iteration >= 0:
+                yield {"epoch": epoch, "iteration": iteration + 1, "loss": solver.loss_history[iteration]}
+        row = {
+            "epoch": epoch,
+            "iteration": epoch * steps,
+            "train_accuracy": solver.train_acc_history[epoch],
+            "val_accuracy": solver.val_acc_history[epoch],
+            "val_loss": solver.val_loss_history[epoch],
+        }
+        if epoch > 0:
+            row["learning_rate"] = solver.learning_rate_history[epoch - 1]
+            row["seconds"] = solver.epoch_seconds[epoch - 1]
+        yield row
+
+
+def _short(value):
+    return value if isinstance(value, int) else f"{value:.9g}"
+
+
+def _or_null(value):
+    """JSON knows no NaN and no infinity."""
+    return value if math.isfinite(value) else None
+
+
+def _summary_writer():
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError as error:
+        raise ImportError("--log tensorboard needs tensorboardX: pip install cnnlib[tensorboard]") from error
+    return SummaryWriter

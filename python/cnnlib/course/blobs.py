@@ -1,0 +1,70 @@
+"""Numerical gradients of functions that read their arguments from blobs and write to one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlib.gradient_check import eval_numerical_gradient_array
+
+
+class Blob(Protocol):
+    """Values, and the gradient of the loss with respect to them."""
+
+    vals: Any
+    diffs: Any
+
+
+def eval_numerical_gradient_blobs(
+    f: Callable[..., Any], inputs: Sequence[Blob], output: Blob, h: float = 1e-5
+) -> list[NDArray[np.float64]]:
+    """Numerical gradients of ``sum(output.vals * output.diffs)`` by the values of each input.
+
+    Parameters
+    ----------
+    f : callable
+        Called as ``f(*inputs, output)``; writes its result to ``output.vals``.
+    inputs : sequence of objects with arrays `vals` and `diffs`
+        Where to take the gradients: `vals` is float64, changed during the work and restored after it.
+    output : object with arrays `vals` and `diffs`
+        `diffs`, the gradient of the loss with respect to the result, has the result's shape.
+    h : float
+        Step, above 0.
+
+    Returns
+    -------
+    list of ndarray
+        For each input an array in the shape of its `vals`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in :func:`cnnlib.gradient_check.eval_numerical_gradient_array`.
+    """
+
+    def result(_: object) -> Any:
+        f(*inputs, output)
+        return output.vals
+
+    return [eval_numerical_gradient_array(result, blob.vals, output.diffs, h) for blob in inputs]
+
+
+def eval_numerical_gradient_net(
+    net: Any, inputs: Sequence[Blob], output: Blob, h: float = 1e-5
+) -> list[NDArray[np.float64]]:
+    """The same for an object whose method ``forward()`` reads the inputs and writes the output.
+
+    Parameters
+    ----------
+    net : object with a method ``forward()``
+    inputs, output, h
+        As in :func:`eval_numerical_gradient_blobs`.
+
+    Returns
+    -------
+    list of ndarray
+    """
+    return eval_numerical_gradient_blobs(lambda *_: net.forward(), inputs, output, h)

@@ -1,0 +1,221 @@
+"""Decoded images on disk: an array file that is mapped into memory, and an index in JSON beside it.
+
+A cache is a folder that appears under its name complete, or not at all. The name contains a fingerprint of
+the image files, so a changed file leads to another folder; the one that it replaces is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnnlib._files import sync_folder
+from cnnlib.data.image_files import is_grey, photo
+
+__all__ = ["CACHE_SUFFIX", "Source", "cached_images"]
+
+CACHE_SUFFIX = ".cnnlib-cache"
+_FORMAT, _VERSION = "cnnlib image cache", 1
+_BUILDING = ".building-"
+_REPORT_SECONDS = 10
+_STALE_SECONDS = 24 * 3600  # a folder that a killed process left
+_NAMED = 10  # unreadable files in a message
+_COLOURS = {1: "grey", 3: "rgb"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The image files of a data set: `files` relative to `root` with their `labels`, in the cache's order."""
+
+    root: Path
+    classes: tuple[str, ...]
+    files: tuple[Path, ...]
+    labels: np.ndarray
+    seed: int
+
+    def stamps(self) -> list[tuple[str, int, int]]:
+        """Name, size and time of each file: what tells that one has changed."""
+        found = []
+        for file in self.files:
+            status = (self.root / file).stat()
+            found.append((file.as_posix(), status.st_size, status.st_mtime_ns))
+        return found
+
+
+def cached_images(source: Source, height: int, width: int, channels: int | None, verbose: bool) -> np.memmap:
+    """The images (N, C, height, width), uint8, in the source's order: mapped, after decoding if need be.
+
+    `channels` None: 1 if all files are grey, else 3.
+    """
+    stamps = source.stamps()
+    fingerprint = hashlib.sha256(json.dumps([_VERSION, source.classes, stamps]).encode()).hexdigest()
+    root = _cache_root(source.root)
+    wanted = [
+        _Cache(
+            root,
+            f"{height}x{width}-{_COLOURS[C]}-{source.seed}-",
+            fingerprint,
+            (len(stamps), C, height, width),
+            None if channels else C == 1,
+        )
+        for C in ([channels] if channels else (3, 1))
+    ]
+    for cache in wanted:
+        images = cache.opened()
+        if images is not None:
+            return images
+
+    root.mkdir(parents=True, exist_ok=True)
+    building = root / (_BUILDING + secrets.token_hex(4))
+    building.mkdir()
+    try:
+        grey = _decode(source, building / "images.npy", (height, width), channels, verbose)
+        if source.stamps() != stamps:
+            raise ValueError(f"the files in {source.root} changed while they were read; try again")
+        cache = next(cache for cache in wanted if cache.grey in (None, grey))
+        index = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "fingerprint": fingerprint,
+            "shape": cache.shape,
+            "grey files": grey,
+            "classes": source.classes,
+            "labels": source.labels.tolist(),
+            "files": stamps,
+        }
+        with open(building / "index.json", "x", encoding="utf-8") as file:
+            json.dump(index, file)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(building)
+        _put_in_place(building, cache)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    _remove_superseded(cache)
+    images = cache.opened()
+    if images is None:
+        raise OSError(f"{cache.folder} was removed or damaged while it was read")
+    return images
+
+
+@dataclass(frozen=True)
+class _Cache:
+    """A cache that is sought: how its name begins, what its array is, whether the files must be grey."""
+
+    root: Path
+    prefix: str
+    fingerprint: str
+    shape: tuple[int, int, int, int]
+    grey: bool | None
+
+    @property
+    def folder(self):
+        return self.root / (self.prefix + self.fingerprint[:16])
+
+    def opened(self):
+        """The array; None if there is none, or if it is not whole or not the one that is sought."""
+        try:
+            index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
+            images = np.load(self.folder / "images.npy", mmap_mode="r", allow_pickle=False)
+            size = (self.folder / "images.npy").stat().st_size
+            known = [index[name] for name in ("format", "version", "fingerprint", "grey files")]
+        except (EOFError, KeyError, OSError, RecursionError, TypeError, ValueError):
+            return None
+        if known[:3] != [_FORMAT, _VERSION, self.fingerprint] or self.grey not in (None, known[3]):
+            return None
+        fits = isinstance(images, np.memmap) and images.dtype == np.uint8 and images.flags.c_contiguous
+        return images if fits and images.shape == self.shape and images.offset + images.size == size else None
+
+
+def _cache_root(root):
+    """Beside the images, or below ``$CNNLIB_CACHE``, where equal names are told apart by their paths."""
+    root = root.resolve()
+    elsewhere = os.environ.get("CNNLIB_CACHE")
+    if not elsewhere:
+        return root.with_name(root.name + CACHE_SUFFIX)
+    return Path(elsewhere) / f"{root.name}-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}"
+
+
+def _put_in_place(building, cache):
+    """Give the finished cache its name, unless another process was first; a damaged one has to go."""
+    try:
+        os.rename(building, cache.folder)
+    except OSError:
+        if cache.opened() is not None:
+            return
+        shutil.rmtree(cache.folder, ignore_errors=True)
+        os.rename(building, cache.folder)
+    sync_folder(cache.root)
+
+
+def _remove_superseded(cache):
+    """Remove caches of files as they were before, and what killed processes left. (Maps stay readable.)"""
+    with contextlib.suppress(OSError):
+        for other in cache.root.iterdir():
+            superseded = other.name.startswith(cache.prefix) and other != cache.folder
+            stale = other.name.startswith(_BUILDING) and time.time() - other.stat().st_mtime > _STALE_SECONDS
+            if superseded or stale:
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _decode(source, path, size, channels, verbose):
+    """Write the images to the array file `path`, one after the other; returns whether all files are grey."""
+    paths = [source.root / file for file in source.files]
+    failures = []
+
+    def decoded(path):
+        try:
+            return photo(path, size, channels)
+        except (OSError, ValueError) as error:
+            return error
+
+    workers = os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="cnnlib-decode") as pool:
+        grey = all(pool.map(is_grey, paths))
+        channels = channels or (1 if grey else 3)
+        with open(path, "xb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), channels, *size)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for image in _reported(_in_order(pool, decoded, paths, 4 * workers), len(paths), verbose):
+                if isinstance(image, Exception):
+                    failures.append(str(image))
+                elif not failures:
+                    file.write(image.data)
+            file.flush()
+            os.fsync(file.fileno())
+    if failures:
+        more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
+        raise ValueError("; ".join(failures[:_NAMED]) + more)
+    return grey
+
+
+def _in_order(pool, function, items, ahead):
+    """``pool.map``, but only so many items ahead of whoever takes the results."""
+    pending = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _reported(items, total, verbose):
+    """Pass the items on, and say every few seconds how many there have been."""
+    reported = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        if verbose and time.monotonic() - reported > _REPORT_SECONDS:
+            reported = time.monotonic()
+            print(f"reading images: {done} of {total}", flush=True)

@@ -1,0 +1,165 @@
+"""Images of the user's own: a folder with a folder of image files for each class."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlib._params import choice, integer, positive_int, probability
+from cnnlib._random import random_stream
+from cnnlib.data.image_cache import CACHE_SUFFIX, Source, cached_images
+from cnnlib.data.image_files import find_images, needs_pillow
+
+__all__ = ["folder_digest", "load_image_folder"]
+
+_WHERE = "load_image_folder"
+_GOLDEN = 0.6180339887498949
+
+
+def load_image_folder(
+    root: str | os.PathLike,
+    size: int | Sequence[int],
+    *,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    channels: int | None = None,
+    verbose: bool = True,
+) -> dict[str, Any]:
+    """Read ``root/<class>/*.png|jpg|...`` into memory-mapped arrays.
+
+    The images are decoded once, into a cache beside `root` (the folder ``<root>.cnnlib-cache``, or one below
+    ``$CNNLIB_CACHE`` if that is set): an array file for ``np.load`` and an index in JSON. It is made anew
+    when files come, go or change (by their names, sizes and times). Several processes may read and make it
+    at once.
+
+    Parameters
+    ----------
+    root : path
+        A folder with one folder for each class, whose name is the class's. Images are the files in these
+        that end in .png, .jpg, .jpeg, .bmp, .gif, .tif, .tiff or .webp; hidden files are passed over.
+    size : int or (int, int)
+        Height and width that all images get: they are scaled so that they cover it, and what stands out on
+        two sides is cut off. Photographs are turned upright as their EXIF data say, and transparent parts
+        become white.
+    validation, test : float
+        Shares of each class's images for these splits, in [0, 1), together below 1; a share above 0 gets an
+        image at least. The split is stratified and depends on the files' names and `seed` alone.
+    seed : int
+        Governs which images fall into which split.
+    channels : 1, 3 or None
+        Grey or colours (red, green, blue); None: grey if all files are, otherwise colours.
+    verbose : bool
+        Say every few seconds how far the decoding has come.
+
+    Returns
+    -------
+    dict
+        ``X_train``, ``X_val``, ``X_test``: uint8 memory maps (N, channels, H, W), read-only. ``y_train``,
+        ``y_val``, ``y_test``: int64 labels (N,). ``classes``: the names of the classes, sorted, a tuple.
+
+    Raises
+    ------
+    ImportError
+        Pillow is not installed.
+    FileNotFoundError
+        There is no folder `root`.
+    ValueError
+        A folder without images, files that cannot be read (they are named), or no image for training.
+    """
+    needs_pillow(_WHERE)
+    height, width = _size(size)
+    validation = probability(_WHERE, "validation", validation)
+    test = probability(_WHERE, "test", test)
+    if validation + test >= 1:
+        raise ValueError(f"{_WHERE}: validation + test must be below 1, got {validation} + {test}")
+    if channels is not None:
+        channels = integer(_WHERE, "channels", channels)
+        choice(_WHERE, "channels", str(channels), ("1", "3"))
+    if seed is None:
+        raise TypeError(f"{_WHERE}: seed must be an integer, got None")
+
+    classes, files, labels = _scan(Path(root))
+    place = _places(labels, random_stream(seed, _WHERE))
+    order = np.lexsort((labels, place))
+    source = Source(Path(root), classes, tuple(files[i] for i in order), labels[order], int(seed))
+    X = cached_images(source, height, width, channels, verbose)
+    return {**_splits(X, labels[order], place[order], validation, test), "classes": classes}
+
+
+def folder_digest(root: str | os.PathLike) -> str:
+    """A text that is the same as long as the folder holds the same classes and files, by their names.
+
+    The split depends on these: other files lead to other training images.
+    """
+    classes, files, _ = _scan(Path(root))
+    names = "\0".join([*classes, "", *(file.as_posix() for file in files)])
+    return hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
+
+
+def _size(size):
+    if isinstance(size, Sequence) and not isinstance(size, str):
+        if len(size) != 2:
+            raise ValueError(f"{_WHERE}: size must be an integer or (height, width), got {size!r}")
+        return positive_int(_WHERE, "size", size[0]), positive_int(_WHERE, "size", size[1])
+    return (positive_int(_WHERE, "size", size),) * 2
+
+
+def _scan(root):
+    """Classes, files relative to `root`, and the files' labels (N,)."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{_WHERE}: there is no folder {root}")
+    folders = sorted(
+        path
+        for path in root.iterdir()
+        if path.is_dir() and not path.name.startswith(".") and not path.name.endswith(CACHE_SUFFIX)
+    )
+    if not folders:
+        raise ValueError(f"{_WHERE}: {root} must hold a folder of images for each class; it holds no folder")
+    files, labels = [], []
+    for label, folder in enumerate(folders):
+        images = find_images(folder)
+        if not images:
+            deeper = any(path.is_dir() for path in folder.iterdir())
+            hint = f", but folders: is {folder} the folder that is meant?" if deeper else ""
+            raise ValueError(f"{_WHERE}: {folder} holds no images{hint}")
+        files += [path.relative_to(root) for path in images]
+        labels += [label] * len(images)
+    return tuple(folder.name for folder in folders), files, np.array(labels, dtype=np.int64)
+
+
+def _places(labels, random):
+    """A place in [0, 1) for each image: those of a class are spread evenly, in random order.
+
+    So whatever lies between two places holds nearly the same share of every class, and any split is a slice
+    of the images in this order. Each class begins at another offset; small ones would otherwise leave a split
+    all at once.
+    """
+    place = np.empty(len(labels))
+    for label in range(labels[-1] + 1):
+        members = np.flatnonzero(labels == label)
+        offset = (0.5 + label * _GOLDEN) % 1
+        place[random.permutation(members)] = (np.arange(len(members)) + offset) / len(members)
+    return place
+
+
+def _splits(X, y, place, validation, test):
+    """The parts of the images, which stand in the order of `place`: the test split comes first."""
+    ends = np.searchsorted(place, [test, test + validation]).tolist()
+    ends[0] = max(ends[0], int(test > 0))
+    ends[1] = max(ends[1], ends[0] + int(validation > 0))
+    if ends[1] >= len(y):
+        raise ValueError(
+            f"{_WHERE}: of {len(y)} images none is left for training with validation {validation:g} and "
+            f"test {test:g}"
+        )
+    slices = {"train": slice(ends[1], None), "val": slice(*ends), "test": slice(0, ends[0])}
+    data = {}
+    for part, rows in slices.items():
+        data |= {f"X_{part}": X[rows], f"y_{part}": y[rows]}
+    return data

@@ -1,0 +1,122 @@
+"""What images go through before a model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnnlib._params import number
+from cnnlib._registry import Registry
+
+__all__ = ["PREPROCESSING", "Normalization"]
+
+_CHUNK_IMAGES, _CHUNK_VALUES = 1000, 2**22  # at a time: bounds the memory that wider copies take
+
+
+@dataclass(frozen=True, init=False)
+class Normalization:
+    """Per channel: subtract `mean`, divide by `std`.
+
+    Calling it makes new images and leaves the given ones alone: of uint8 and other integers float32, of
+    floating-point images the same dtype.
+
+    Parameters
+    ----------
+    mean, std : float or sequence of float
+        A number for each channel, or one for all; `std` is above 0.
+    white : float
+        The value of a white pixel in the images that are given: 255, or 1 for images in [0, 1]. (It has no
+        part in the formula; who reads images from files for the model has to know it.)
+
+    Raises
+    ------
+    ValueError, TypeError
+        For numbers out of range, or `mean` and `std` of different lengths.
+
+    Examples
+    --------
+    >>> Normalization(mean=0, std=255)(np.full((1, 3, 2, 2), 255, np.uint8)).max()
+    1.0
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    white: float
+
+    def __init__(
+        self, mean: float | Sequence[float], std: float | Sequence[float], white: float = 255.0
+    ) -> None:
+        means, stds = _numbers("mean", mean), _numbers("std", std)
+        if min(stds) <= 0:
+            raise ValueError(f"Normalization: std must be above 0, got {std!r}")
+        if len(means) != len(stds):
+            raise ValueError(f"Normalization: mean has {len(means)} channels, std {len(stds)}")
+        white = number("Normalization", "white", white, 0)
+        for name, value in (("mean", means), ("std", stds), ("white", white)):
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def fit(cls, X: np.ndarray) -> Normalization:
+        """The mean and the standard deviation of each channel of the training images X (N, C, H, W).
+
+        X may be a memory map; it is read in parts. A channel without any contrast gets the standard
+        deviation 1. `white` is 1 if no value lies above 1, else 255 (always for integers).
+        """
+        if X.ndim != 4 or 0 in X.shape:
+            raise ValueError(f"Normalization.fit: X must be images (N, C, H, W), got shape {X.shape}")
+        if X.dtype == np.uint8:
+            mean, variance = _moments_of_bytes(X)
+        else:
+            mean, variance = _moments(X)
+        white = 255.0 if X.dtype.kind in "iu" or max(chunk.max() for chunk in _chunks(X)) > 1 else 1.0
+        std = np.sqrt(variance)
+        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()), white)
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """Images X (N, C, H, W), normalised, in a new array."""
+        channels = len(self.mean)
+        if X.ndim != 4 or channels not in (1, X.shape[1]):
+            raise ValueError(
+                f"Normalization: X must be images (N, {channels}, H, W) as mean has {channels} "
+                f"channel{'s' * (channels > 1)}, got shape {X.shape}"
+            )
+        out = X.astype(np.float32 if X.dtype.kind in "iub" else X.dtype)
+        out -= np.array(self.mean, dtype=out.dtype)[:, None, None]
+        out /= np.array(self.std, dtype=out.dtype)[:, None, None]
+        return out
+
+
+def _numbers(name, value):
+    values = value if isinstance(value, (list, tuple, np.ndarray)) else [value]
+    if len(values) == 0:
+        raise ValueError(f"Normalization: {name} must have a number for each channel, got none")
+    return tuple(number("Normalization", name, item) for item in values)
+
+
+def _chunks(X):
+    step = min(_CHUNK_IMAGES, max(1, _CHUNK_VALUES // X[0].size))
+    return (X[start : start + step] for start in range(0, len(X), step))
+
+
+def _moments(X):
+    """Mean and variance of each channel, summed in float64."""
+    pixels = len(X) * X.shape[2] * X.shape[3]
+    mean = sum(chunk.sum(axis=(0, 2, 3), dtype=np.float64) for chunk in _chunks(X)) / pixels
+    deviations = (chunk - mean[:, None, None] for chunk in _chunks(X))
+    return mean, sum(np.square(chunk).sum(axis=(0, 2, 3)) for chunk in deviations) / pixels
+
+
+def _moments_of_bytes(X):
+    """The same of uint8 images in one pass: from how often each value occurs."""
+    counts = np.zeros((X.shape[1], 256), dtype=np.int64)
+    for chunk in _chunks(X):
+        for channel, count in enumerate(counts):
+            count += np.bincount(chunk[:, channel].ravel(), minlength=256)
+    shares = counts / counts[0].sum()
+    mean = shares @ np.arange(256.0)
+    return mean, np.sum(shares * np.square(np.arange(256.0) - mean[:, None]), axis=1)
+
+
+PREPROCESSING = Registry("preprocessing", {"normalization": Normalization})

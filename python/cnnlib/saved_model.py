@@ -1,0 +1,152 @@
+"""A trained model in a file, with all that is needed to use it: :func:`save_model`, :func:`load_model`.
+
+The file is one of :mod:`cnnlib.checkpoint`, so ``np.load`` reads the parameters without pickle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnlib._registry import OWN
+from cnnlib.checkpoint import load_checkpoint, save_checkpoint
+from cnnlib.course import keep_ratio
+from cnnlib.data.normalization import PREPROCESSING, Normalization
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.solver.model_state import check_state_fits, restore, snapshot
+
+__all__ = ["is_saved_model", "load_model", "save_model"]
+
+_CLASSES: dict[str, type[ConvNet | FullyConnectedNet | ThreeLayerConvNet]] = {
+    **{kind.__name__: kind for kind in (ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet)},
+    "keep_ratio.FullyConnectedNet": keep_ratio.FullyConnectedNet,
+}
+_NAMES = {kind: name for name, kind in _CLASSES.items()}
+_PARTS = ("model", "bn_params", "label_smoothing", "preprocess", "classes")
+
+
+def save_model(
+    model: ConvNet | FullyConnectedNet | ThreeLayerConvNet,
+    path: str | os.PathLike,
+    *,
+    preprocess: Normalization | Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+) -> None:
+    """Write a model to a file: architecture, parameters, batch-norm statistics, and what belongs to it.
+
+    Parameters
+    ----------
+    model : ConvNet, FullyConnectedNet or ThreeLayerConvNet
+    path : str or path
+        Any name; the file is in NumPy's ``.npz`` format. It is written whole or not at all.
+    preprocess : Normalization or None
+        What images go through before the model; None for the model's own `preprocess`, if it has one.
+    classes : sequence of str or None
+        A name for each class; None for the model's own `classes`, if it has them.
+
+    Raises
+    ------
+    TypeError
+        If the model is of another class, or `preprocess` is a function of the user's own.
+    ValueError
+        If the parameters no longer fit the architecture, or the classes are not as many as the model's.
+    OSError
+        If the file cannot be written; nothing is left behind then.
+
+    Examples
+    --------
+    >>> save_model(model, 'digits.npz', preprocess=Normalization(0, 255), classes='0123456789')
+    >>> model = load_model('digits.npz')
+    >>> scores = model.loss(model.preprocess(images))
+    """
+    name = _NAMES.get(type(model))
+    if name is None:
+        raise TypeError(
+            f"save_model: model must be one of cnnlib.models ({', '.join(_CLASSES)}), "
+            f"got a {type(model).__name__}; cnnlib.checkpoint.save_checkpoint stores the arrays of any other"
+        )
+    function = model.preprocess if preprocess is None else PREPROCESSING.build(preprocess)
+    described = None if function is None else PREPROCESSING.describe(function)
+    if described == OWN:
+        raise TypeError(
+            f"save_model: preprocess must be a cnnlib.data.Normalization, got {function!r}, "
+            "which cannot be stored without pickle"
+        )
+    arguments = {**model.arguments, "dtype": model.dtype.name, "reg": model.reg}
+    if classes is None:
+        classes = model.classes
+    if classes is not None:
+        classes = _checked_classes("save_model", classes, arguments["num_classes"])
+    state = snapshot(model)
+    check_state_fits("save_model: the model", _CLASSES[name](**arguments), state)
+    params = state.pop("params")
+    content = {
+        "model": {"class": name, "arguments": arguments},
+        **state,
+        "label_smoothing": model.label_smoothing,
+        "preprocess": described,
+        "classes": classes,
+    }
+    save_checkpoint(path, params, content)
+
+
+def load_model(path: str | os.PathLike) -> ConvNet | FullyConnectedNet | ThreeLayerConvNet:
+    """The model that :func:`save_model` wrote, with its parameters and batch-norm statistics.
+
+    Its `preprocess` (a Normalization, or None) is what images go through before ``loss``, and `classes` (a
+    tuple of str, or None) names the classes.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, cut short, altered, or not a saved model; the message names it.
+    OSError
+        If it cannot be read.
+    """
+    path = os.fspath(path)
+    params, content = load_checkpoint(path)
+    if not _is_model(content):
+        kind = "a Solver's checkpoint, which load_weights reads" if "run" in content else "no saved model"
+        raise ValueError(f"{path} is {kind}, and was not written by save_model")
+    try:
+        described = content["model"]
+        arguments = {**described["arguments"], "dtype": np.dtype(described["arguments"]["dtype"])}
+        model = _CLASSES[described["class"]](**arguments)
+        preprocess = content["preprocess"]
+        model.preprocess = None if preprocess is None else PREPROCESSING.build(preprocess)
+        if content["classes"] is not None:
+            model.classes = _checked_classes("its list", content["classes"], arguments["num_classes"])
+        smoothing = content["label_smoothing"]
+        if not isinstance(smoothing, float) or not 0 <= smoothing < 1:
+            raise ValueError(f"its label_smoothing is {smoothing!r}")
+        model.label_smoothing = smoothing
+    except (AttributeError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged, or newer than this cnnlib: {error}") from error
+    state = {"params": params, "bn_params": content["bn_params"]}
+    check_state_fits(path, model, state)
+    restore(model, state)
+    return model
+
+
+def is_saved_model(path: str | os.PathLike) -> bool:
+    """Whether a file is one of :func:`save_model`; what is damaged is not."""
+    try:
+        return _is_model(load_checkpoint(path)[1])
+    except ValueError:
+        return False
+
+
+def _is_model(content):
+    return isinstance(content, dict) and all(part in content for part in _PARTS)
+
+
+def _checked_classes(where, classes, count):
+    names = tuple(classes)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f"{where} of classes must hold names, got {classes!r}")
+    if len(names) != count:
+        raise ValueError(f"{where} of classes has {len(names)} names, the model has {count} classes")
+    return names

@@ -1,0 +1,311 @@
+"""
+Fuzz targets that call: the bindings, which trust nobody, and the public layers with their caches.
+
+A target takes bytes. Whatever these ask for, it returns, or raises an AssertionError: anything else than a
+result or one of the errors promised is a finding, and so is a crash.
+"""
+
+import cnnlib
+import numpy as np
+from cnnlib import _core
+from source import Source
+
+REFUSALS = (ValueError, TypeError, KeyError, MemoryError)
+
+
+def step(source):
+    """A stride, dilation or padding."""
+    value = source.choice([1, 1, 2, 3, 0])
+    return source.choice([value, value, (value, source.choice([1, 2, 0])), source.garbage()])
+
+
+def conv_param(source):
+    param = {}
+    for key in ("stride", "dilation", "pad", "output_pad"):
+        if source.chance(3) or (key == "pad" and source.flag()):
+            param[key] = step(source)
+    if source.chance(4):
+        param["pad"] = source.choice(["same", "valid", "full", ((0, 1), (1, 0)), ((1, 2), 0), (1, 1)])
+    if source.chance(4):
+        param["groups"] = source.choice([1, 2, 3, source.integer()])
+    if source.chance(4):
+        param["algorithm"] = source.choice([*_core.conv_methods, "auto", "none", source.garbage()])
+    if source.chance(30):
+        param[source.choice(["strides", 1, None, ""])] = 1
+    return source.garbage() if source.chance(40) else param
+
+
+def geometry(source):
+    """Pool's height and width, strides, pads, dilations."""
+    numbers = [source.choice([2, 1, 3, 5, 17]) for _ in range(2)] + [
+        source.choice([1, 2, 3]) for _ in range(2)
+    ]
+    numbers += [source.choice([0, 0, 1, 2]) for _ in range(4)] + [source.choice([1, 1, 2]) for _ in range(2)]
+    if source.chance(6):
+        numbers[source.byte() % 10] = source.integer()
+    return tuple(numbers)
+
+
+def pool_param(source):
+    PH, PW, sh, sw, *pads, dh, dw = geometry(source)
+    param = {
+        "pool_height": PH,
+        "pool_width": PW,
+        "stride": (sh, sw),
+        "pad": tuple(zip(pads[::2], pads[1::2])),
+    }
+    if source.flag():
+        param["dilation"] = dh, dw
+    if source.flag():
+        param["ceil_mode"] = source.choice([True, False, source.garbage()])
+    if source.chance(20):
+        param[source.choice(["stride", "pad", "pool_height", "count_include_pad", 3])] = source.garbage()
+    return source.garbage() if source.chance(40) else param
+
+
+def bn_param(source, C):
+    param = {"mode": source.choice(["train", "test"])}
+    if source.flag():
+        param |= {"running_mean": source.array(C, "f8"), "running_var": source.array(C, "f8")}
+    if source.chance(8):
+        param[source.choice(["eps", "momentum", "mode", "running_mean", "running_var"])] = source.garbage()
+    return param
+
+
+def images(source):
+    shape = (source.choice([1, 2, 0]), source.size(), source.size(), source.size())
+    return tuple(min(n, 17) for n in shape)
+
+
+def layer_arguments(source, name):
+    """Arguments that mostly fit each other."""
+    dtype = source.choice(["f4", "f8"])
+    x = images(source)
+    N, C, H, _ = x
+    F, K = source.size(), source.choice([3, 1, 2, 5, 7])
+    w = (C, F, K, source.choice([K, 1])) if name == "conv_transpose" else (F, C, K, source.choice([K, 1]))
+    if "affine" in name:
+        x, w = (N, C, H), (C * H, F)
+    elif name in ("batchnorm", "layernorm"):
+        x = (N, C)
+    channels = F if "_bn" in name else C
+    shapes = {"x": x, "w": w, "b": (F,), "gamma": (channels,), "beta": (channels,)}
+    names = ["x"]
+    if name.startswith(("conv", "affine")):
+        names += ["w", "b"]
+    if "bn" in name or "norm" in name:
+        names += ["gamma", "beta"]
+    arrays = [source.array(shapes[n], dtype) for n in names]
+    arrays = [source.state_of(array) for array in arrays]
+    rest = []
+    if name.startswith("conv"):
+        rest.append(conv_param(source))
+    if "bn" in name or "batchnorm" in name:
+        rest.append(bn_param(source, channels))
+    if "pool" in name and name != "global_avg_pool":
+        rest.append(pool_param(source))
+    if name == "layernorm":
+        rest.append({"eps": source.number()} if source.flag() else source.choice([{}, source.garbage()]))
+    if name == "spatial_groupnorm":
+        rest += [source.choice([1, 2, C, source.integer()]), {}]
+    if name == "leaky_relu":
+        rest.append(source.number())
+    if name == "dropout":
+        rest.append({"p": source.number(), "mode": source.choice(["train", "test"]), "seed": 3})
+    return arrays + rest
+
+
+LAYERS = [name.removesuffix("_forward") for name in cnnlib.layers.__all__ if name.endswith("_forward")]
+
+
+def corrupted(source, cache):
+    """The cache with one of its parts replaced."""
+    if isinstance(cache, tuple) and cache and source.byte() % 8:
+        place = source.byte() % len(cache)
+        return (*cache[:place], corrupted(source, cache[place]), *cache[place + 1 :])
+    if isinstance(cache, np.ndarray):
+        return source.state_of(cache)
+    return source.choice([source.garbage(), None, (), cache])
+
+
+def refused(function, error):
+    """Errors that are no accident name their function."""
+    message = str(error.args[0]) if error.args else ""
+    assert message.startswith(f"{function}: "), f"{function} raised {error!r}"
+
+
+def layers(data):
+    """A public layer, its backward pass, and once more with its cache corrupted."""
+    source = Source(data)
+    name = source.choice(LAYERS)
+    forward, backward = getattr(cnnlib, f"{name}_forward"), getattr(cnnlib, f"{name}_backward")
+    try:
+        with np.errstate(all="ignore"):
+            out, cache = forward(*layer_arguments(source, name))
+    except REFUSALS as error:
+        refused(forward.__name__, error)
+        return
+    dout = source.array(out.shape, out.dtype)
+    for wrong in (False, True):
+        try:
+            backward(source.state_of(dout) if wrong else dout, corrupted(source, cache) if wrong else cache)
+        except REFUSALS as error:
+            if not wrong:
+                raise AssertionError(f"{name} refuses its own cache") from error
+            refused(backward.__name__, error)
+
+
+def fitting_call(source, name):
+    """Arguments of a binding that fit each other."""
+    dtype, A = source.choice(["f4", "f8"]), source.array
+    x = N, C, H, W = images(source)
+    F, M, K = source.size(), source.size(), source.choice([1, 2, 3, 5])
+    n, flags = (C, H), [source.flag() for _ in range(3)]
+    out = (N, F, max(H - K + 1, 0), max(W - K + 1, 0))
+    conv = A(x, dtype), A((F, C, K, K), dtype)
+    ndim = source.choice([2, 4])
+    normed = x if ndim == 4 else x[:2]
+    stats = A(C, "f8"), A(C, "f8")
+    g = geometry(source)
+    pooled = (N, C, *(min(max((n - g[i]) // max(g[i + 2], 1) + 1, 0), 40) for i, n in enumerate((H, W))))
+    plain = (*g[:4], 0, 0, 0, 0, 1, 1)
+    groups = source.choice([1, C])
+    update = A(n, dtype), A(n, dtype), source.number()
+    calls = {
+        "conv_forward": ("f", *conv, A(F, dtype), conv_param(source), flags[0], None),
+        "ready_conv_forward": ("f", *conv, None, conv_param(source), flags[0]),
+        "conv_backward": ("f", A(out, dtype), *conv, {}, *flags),
+        "ready_conv_backward": ("f", A(out, dtype), *conv, None, {}, *flags),
+        "conv_transpose_forward": (
+            A(x, dtype),
+            A((C, F, K, K), dtype),
+            A(F, dtype),
+            conv_param(source),
+            None,
+        ),
+        "conv_transpose_backward": (
+            A((N, F, H + K - 1, W + K - 1), dtype),
+            A(x, dtype),
+            A((C, F, K, K), dtype),
+            {},
+            *flags,
+        ),
+        "conv_bn_relu_train": ("f", *conv, None, A(F, dtype), A(F, dtype), 0.1, conv_param(source)),
+        "conv_bn_relu_backward": (
+            "f",
+            A(out, dtype),
+            *conv,
+            A(out, dtype),
+            A(F, "f8"),
+            A(F, "f8"),
+            A(F, dtype),
+            A(F, dtype),
+            flags[0],
+            {},
+            *flags,
+        ),
+        "conv_plans": (*conv, conv_param(source)),
+        "max_pool_forward": ("f", A(x, dtype), g, flags[0], None),
+        "max_pool_backward": (
+            "f",
+            A(pooled, dtype),
+            A(x, dtype),
+            plain,
+            False,
+            source.choice([None, A(pooled, "u1"), A(pooled, "u4"), np.full(pooled, 255, np.uint8)]),
+        ),
+        "avg_pool_forward": (A(x, dtype), g, flags[0], flags[1], None),
+        "avg_pool_backward": (A(pooled, dtype), A(x, dtype), plain, False, flags[1]),
+        "global_avg_pool_forward": (A(x, dtype), None),
+        "global_avg_pool_backward": (A((N, C), dtype), x),
+        "batchnorm_train": ("f", A(normed, dtype), ndim, A(C, dtype), A(C, dtype), 0.1, flags[0], None),
+        "moved_statistic": ("f", A(C, dtype), A(C, "f8"), source.number()),
+        "batchnorm_normalize": (
+            "f",
+            A(normed, dtype),
+            ndim,
+            *stats,
+            A(C, dtype),
+            A(C, dtype),
+            flags[0],
+            None,
+        ),
+        "batchnorm_backward": (
+            "f",
+            A(normed, dtype),
+            A(normed, dtype),
+            ndim,
+            *stats,
+            A(C, dtype),
+            source.choice([None, A(C, dtype)]),
+            flags[0],
+        ),
+        "rownorm_forward": ("f", A(normed, dtype), ndim, A(C, dtype), A(C, dtype), groups, 0.1, None),
+        "rownorm_backward": (
+            "f",
+            A(normed, dtype),
+            A(normed, dtype),
+            ndim,
+            A(N * groups, "f8"),
+            A(N * groups, "f8"),
+            A(C, dtype),
+            groups,
+        ),
+        "affine_forward": ("f", A((N, C), dtype), A((C, M), dtype), A(M, dtype), flags[0]),
+        "affine_backward": ("f", A((N, M), dtype), A((N, C), dtype), A((C, M), dtype), *flags),
+        "softmax_loss": (A((N, C), dtype), np.abs(A(N, "i8")) % C),
+        "relu_forward": (A(x, dtype),),
+        "relu_backward": ("f", A(x, dtype), A(x, dtype)),
+        "relu_mask": ("f", A(x, dtype)),
+        "relu_backward_by_mask": ("f", A(x, dtype), A(-(-N * C * H * W // 8), "u1")),
+        "add": ("f", A(x, dtype), A(x, dtype)),
+        "add_to": ("f", A(x, dtype), A(x, dtype)),
+        "add_relu": ("f", A(x, dtype), A(x, dtype)),
+        "multiply": ("f", A(x, dtype), A(x, dtype)),
+        "leaky_relu_forward": (A(x, dtype), 0.1),
+        "leaky_relu_backward": (A(x, dtype), A(x, dtype), 0.1),
+        "sgd_step": (*update, 0.1),
+        "momentum_step": (*update, A(n, dtype), 0.1, 0.9, flags[0]),
+        "rmsprop_step": (*update, A(n, dtype), 0.1, 0.9, 1e-8),
+        "adam_step": (*update, A(n, dtype), A(n, dtype), 0.1, 0.9, 0.99, 1e-8, 0.1, 3),
+        "sum_of_squares": (A(x, dtype),),
+        "ready_dtype": (("x", "b"), (A(x, dtype), A(C, dtype))),
+    }
+    return list(calls[name])
+
+
+# The rest of the module sets up the process, and has tests of its own.
+SETTERS = {
+    "use_isa",
+    "active_isa",
+    "available_isas",
+    "set_num_threads",
+    "get_num_threads",
+    "assume_sharing",
+    "sharing_round_trip",
+    "release_buffers",
+    "cgroup_memory_limit",
+    "buffer_counts",
+    "set_conv_algorithm",
+    "get_conv_algorithm",
+}
+BINDINGS = sorted(name for name, value in vars(_core).items() if callable(value) and name not in SETTERS)
+
+
+def bindings(data):
+    """A function of _core with arguments that fit, of which none, one or two are then replaced."""
+    source = Source(data)
+    name = source.choice(BINDINGS)
+    arguments = fitting_call(source, name)
+    replaced = source.choice([0, 1, 1, 2])
+    for _ in range(replaced):
+        place = source.byte() % len(arguments)
+        value = arguments[place]
+        if isinstance(value, str):
+            continue  # the function's name for messages, always the package's own
+        arguments[place] = source.state_of(value) if isinstance(value, np.ndarray) else source.garbage()
+    _core.use_isa(source.choice(_core.available_isas()))
+    try:
+        getattr(_core, name)(*arguments)
+    except REFUSALS:
+        pass  # the public layers' messages count, not these

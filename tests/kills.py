@@ -1,0 +1,112 @@
+"""
+Train, kill the process with SIGKILL at a random moment, go on from what it left, and so on.
+
+    python tests/kills.py --kills 100
+
+At every death all checkpoints in the folder have to load, and the newest may be no older than the one before;
+the last run has to end with the bits of a run that nobody killed.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from cnnlib.checkpoint import load_checkpoint
+from cnnlib.models import FullyConnectedNet
+from cnnlib.solver import Solver
+from training import digits_like, quiet_solver
+
+KEPT = 3  # checkpoints
+
+
+def newest(folder):
+    """The number of the newest epoch that has a checkpoint; 0 without one."""
+    return max((epoch_of(path) for path in folder.glob("run_epoch_*.npz")), default=0)
+
+
+def epoch_of(path):
+    return int(path.stem.rpartition("_")[2])
+
+
+def checkpoint(folder, epoch):
+    return folder / f"run_epoch_{epoch}.npz"
+
+
+def train(folder, num_epochs):
+    """Go on from the newest checkpoint of the folder, or begin; returns the Solver when it is through."""
+    model = FullyConnectedNet((1000,), input_dim=36, num_classes=4, use_batchnorm=True, dropout=0.2, seed=0)
+    data, epoch = digits_like(), newest(folder)
+
+    def clear(solver):
+        for path in folder.glob("run_epoch_*.npz"):
+            if epoch_of(path) <= solver.epoch - KEPT:
+                path.unlink()
+
+    settings = {"on_epoch": clear, "num_epochs": num_epochs}
+    if epoch == 0:
+        settings |= {"update_rule": "adam", "seed": 1, "checkpoint_name": folder / "run"}
+        solver = quiet_solver(model, data, **settings)
+    else:
+        solver = Solver.resume(checkpoint(folder, epoch), model, data, **settings)
+    print("training", flush=True)
+    solver.train()
+    return solver
+
+
+def kill_one(folder, rng):
+    """A process that trains, until it is killed within a third of a second."""
+    command = [sys.executable, __file__, "--train", str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "training\n"
+        time.sleep(rng.random() / 3)
+        assert process.poll() is None, "it ended by itself"
+        process.kill()
+
+
+def killed_run(folder, kills, seed):
+    """How many epochs survived."""
+    rng, before = random.Random(seed), 0
+    for _ in range(kills):
+        kill_one(folder, rng)
+        for path in folder.glob("run_epoch_*.npz"):
+            load_checkpoint(path)
+        epoch = newest(folder)
+        assert epoch >= before, f"checkpoint {before} is lost"
+        before = epoch
+    survived = train(folder, before + 1)
+    remains = [path.name for path in folder.iterdir() if not path.name.startswith("run_epoch_")]
+    assert not remains, remains
+    with tempfile.TemporaryDirectory() as other:
+        whole = train(Path(other), before + 1)
+    assert survived.loss_history == whole.loss_history
+    for name, value in whole.model.params.items():
+        np.testing.assert_array_equal(survived.model.params[name], value)
+    return before
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.train:
+        # The system survives, so nothing has to reach the disk: most deaths then fall into the writing.
+        os.fsync = lambda descriptor: None
+        train(options.train, 10**6)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        epochs = killed_run(Path(folder), options.kills, options.seed)
+    print(f"{options.kills} kills survived, {epochs} epochs, nothing unfinished left behind")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,319 @@
+"""``cnnlib`` on images of the user's own, and on models that were trained in Python."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib.cli.main import main
+from cnnlib.convnet import ConvNet
+from cnnlib.data import Normalization, load_digits, load_image_folder
+from cnnlib.models import FullyConnectedNet
+from cnnlib.solver import Solver
+from image_folders import write_folder
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
+TINY = ("--image-size", "16", "--epochs", "3", "--threads", "1", "--model", "resnet8")
+
+
+@pytest.fixture(autouse=True)
+def threads_put_back(num_threads):
+    """Options of the command that run in this process must not reach the other tests."""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pictures") / "my photos"
+    write_folder(root, {"ant": 60, "bee": 60, "cat": 60}, size=(20, 24))
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(photos, tmp_path_factory):
+    """A run on these, and what it printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    command = [sys.executable, "-m", "cnnlib", "train", "--data", f"folder:{photos}", *TINY]
+    done = subprocess.run(
+        [*command, "--epochs", "12"], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "runs" / "my photos-1", done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def saved(photos, tmp_path_factory):
+    """A model that was trained in Python, saved."""
+    data = load_image_folder(photos, (16, 20), verbose=False)
+    normalize = Normalization.fit(data["X_train"])
+    model = ConvNet("resnet8", data["X_train"].shape[1:], len(data["classes"]), seed=0)
+    settings = {"update_rule": "adam", "batch_size": 32, "num_epochs": 8, "seed": 0, "verbose": False}
+    solver = Solver(model, data, preprocess=normalize, **settings)
+    solver.train()
+    path = tmp_path_factory.mktemp("saved") / "model.npz"
+    cnnlib.save_model(model, path, preprocess=normalize, classes=data["classes"])
+    return path, solver.check_accuracy(data["X_test"], data["y_test"])
+
+
+def lines(capsys, *command):
+    status = main(list(map(str, command)))
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    return out.splitlines()
+
+
+def refused(capsys, *command):
+    assert main(list(map(str, command))) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("cnnlib: error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+class TestTrain:
+    def test_what_it_prints(self, trained):
+        run, out = trained
+        assert out[0].startswith(
+            "my photos: 144 training, 18 validation, 18 test images of 3x16x16 in 3 classes; resnet8 model"
+        )
+        assert out[1] == "run folder: runs/my photos-1"
+        name, accuracy = out[-1].split(": ")
+        assert name == "test accuracy"
+        assert float(accuracy) > 0.9
+        assert run.is_dir()
+
+    def test_the_run_says_what_its_images_are(self, trained, photos):
+        config = json.loads((trained[0] / "config.json").read_text())
+        assert len(config["data"].pop("names")) == 16
+        assert config["data"] == {
+            "name": "folder",
+            "folder": str(photos),
+            "size": [16, 16],
+            "channels": 3,
+            "validation": 0.1,
+            "test": 0.1,
+        }
+        assert config["classes"] == ["ant", "bee", "cat"]
+        X = load_image_folder(photos, 16, verbose=False)["X_train"].astype(np.float64)
+        assert config["preprocessing"]["mean"] == pytest.approx(X.mean(axis=(0, 2, 3)))
+        assert config["preprocessing"]["std"] == pytest.approx(X.std(axis=(0, 2, 3)))
+        assert config["preprocessing"]["white"] == 255
+        assert config["model"]["arguments"]["input_dim"] == [3, 16, 16]
+
+    def test_its_options(self, photos, tmp_path, capsys):
+        options = ["--image-size", "12x16", "--colours", "grey", "--validation", "0.2", "--test", "0"]
+        out = lines(
+            capsys,
+            "train",
+            "--data",
+            f"folder:{photos}",
+            *TINY,
+            *options,
+            "--epochs",
+            1,
+            "--out",
+            tmp_path / "r",
+        )
+        assert "144 training, 36 validation, 0 test images of 1x12x16" in out[0]
+        assert out[-1].startswith("val accuracy: ")
+        assert "holds no images out" in refused(capsys, "eval", tmp_path / "r")
+        assert lines(capsys, "eval", tmp_path / "r", "--split", "val")[-1] == out[-1]
+
+    def test_resume_equals_the_uninterrupted_run(self, photos, tmp_path, capsys):
+        train = ["train", "--data", f"folder:{photos}", *TINY, "--schedule", "cosine", "--keep-checkpoints"]
+        whole, parts = tmp_path / "whole", tmp_path / "parts"
+        want = lines(capsys, *train, "--out", whole)[-1]
+        shutil.copytree(whole, parts)
+        for epoch in (2, 3):
+            (parts / f"checkpoint_epoch_{epoch}.npz").unlink()
+        assert lines(capsys, "train", "--resume", parts, "--threads", 1)[-1] == want
+        with (
+            np.load(whole / "checkpoint_epoch_3.npz") as w,
+            np.load(parts / "checkpoint_epoch_3.npz") as p,
+        ):
+            for name in ("W1", "W9", "gamma1"):
+                np.testing.assert_array_equal(p[name], w[name])
+        assert "does not take --image-size" in refused(capsys, "train", "--resume", parts, "--image-size", 16)
+
+    @pytest.mark.parametrize("model", ["three-layer", "fully-connected", "mobile-small", "vgg-whitened"])
+    def test_other_models(self, photos, tmp_path, capsys, model):
+        train = ["train", "--data", f"folder:{photos}", *TINY, "--epochs", 1, "--image-size", 32]
+        out = lines(capsys, *train, "--model", model, "--out", tmp_path / "run")
+        assert out[-1].startswith("test accuracy: ")
+        assert lines(capsys, "eval", tmp_path / "run")[-1] == out[-1]
+
+    def test_errors(self, photos, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for data, message in (
+            ("folder", "lacks the folder"),
+            ("folder:", "lacks the folder"),
+            ("folder:nowhere", "there is no folder"),
+        ):
+            assert message in refused(capsys, "train", "--data", data)
+        assert "--image-size means nothing to --data digits" in refused(capsys, "train", "--image-size", 8)
+        broken = shutil.copytree(photos, tmp_path / "broken")
+        (broken / "ant" / "0.png").write_text("text")
+        assert "broken/ant/0.png cannot be read" in refused(
+            capsys, "train", "--data", f"folder:{broken}", *TINY
+        )
+        for option, value in (("--image-size", "0"), ("--image-size", "8x8x8"), ("--test", "1")):
+            assert "expected" in refused(capsys, "train", "--data", f"folder:{photos}", option, value)
+        assert not (tmp_path / "runs").exists()
+
+
+class TestEval:
+    def test_of_a_run(self, trained, capsys):
+        out = lines(capsys, "eval", trained[0])
+        assert out[-1] == trained[1][-1]
+        assert [line.split()[0] for line in out[:-1]] == ["ant", "bee", "cat"]
+
+    def test_images_that_have_moved(self, trained, photos, tmp_path, capsys):
+        moved = shutil.copytree(photos, tmp_path / "moved")
+        assert lines(capsys, "eval", trained[0], "--data", f"folder:{moved}")[-1] == trained[1][-1]
+        (moved / "bee").rename(moved / "wasp")
+        message = refused(capsys, "eval", trained[0], "--data", f"folder:{moved}", "--split", "all")
+        assert "has the classes ant, cat, wasp; the model's are ant, bee, cat" in message
+        assert "the run's model is for folder, not for --data digits" in refused(
+            capsys, "eval", trained[0], "--data", "digits"
+        )
+
+    def test_other_images_have_another_split(self, trained, photos, tmp_path, capsys):
+        """An image more, and some that the model has learnt would be in the test split."""
+        more = shutil.copytree(photos, tmp_path / "more")
+        shutil.copy(more / "bee" / "0.png", more / "bee" / "1000.png")
+        for command in (["eval", trained[0]], ["train", "--resume", trained[0]]):
+            message = refused(capsys, *command, "--data", f"folder:{more}")
+            assert "no longer holds the run's images" in message
+        out = lines(capsys, "eval", trained[0], "--data", f"folder:{more}", "--split", "all")
+        assert [int(line.split()[3]) for line in out[:-1]] == [60, 61, 60]
+        assert out[-1].startswith("all accuracy: ")
+        right = sum(int(line.split()[1]) for line in out[:-1])
+        assert float(out[-1].split()[-1]) == pytest.approx(right / 181, abs=1e-4)
+
+    def test_of_a_saved_model(self, saved, photos, capsys):
+        path, accuracy = saved
+        out = lines(capsys, "eval", path, "--data", f"folder:{photos}")
+        assert out[0].startswith("test split as load_image_folder makes it by default")
+        assert out[-1] == f"test accuracy: {accuracy:.4f}"
+
+    def test_a_saved_model_without_what_it_needs(self, saved, photos, tmp_path, capsys):
+        path, _ = saved
+        assert "name one with --data" in refused(capsys, "eval", path)
+        assert "has the parameters of one epoch" in refused(
+            capsys, "eval", path, "--which", "last", "--data", f"folder:{photos}"
+        )
+        assert "those of digits are (1, 8, 8)" in refused(capsys, "eval", path, "--data", "digits")
+        bare = tmp_path / "bare.npz"
+        cnnlib.save_model(ConvNet("resnet8", (3, 16, 16), 3), bare)
+        assert "was saved without preprocess" in refused(capsys, "predict", bare, photos)
+        flat = tmp_path / "flat.npz"
+        cnnlib.save_model(FullyConnectedNet([4], 48, 3), flat, preprocess=Normalization(0, 255))
+        assert "takes arrays of shape (48,)" in refused(capsys, "predict", flat, photos)
+
+    def test_a_saved_model_of_the_digits(self, tmp_path, capsys):
+        """Their white is 1, that of image files 255."""
+        data = load_digits()
+        normalize = Normalization.fit(data["X_train"])
+        model = FullyConnectedNet([50], (1, 8, 8), 10, weight_scale=0.1, seed=0)
+        settings = {"update_rule": "adam", "num_epochs": 12, "seed": 0, "verbose": False}
+        solver = Solver(model, data, preprocess=normalize, **settings)
+        solver.train()
+        cnnlib.save_model(model, tmp_path / "m.npz", preprocess=normalize)
+        accuracy = solver.check_accuracy(data["X_test"], data["y_test"])
+        out = lines(capsys, "eval", tmp_path / "m.npz", "--data", "digits")
+        assert out[-1] == f"test accuracy: {accuracy:.4f}"
+        paths = [tmp_path / f"{n}.png" for n in range(50)]
+        for path, image in zip(paths, data["X_test"], strict=False):
+            Image.fromarray(np.uint8(np.round(255 * image[0]))).save(path)
+        rows = json.loads("\n".join(lines(capsys, "predict", tmp_path / "m.npz", *paths, "--json")))
+        scores = model.loss(normalize(data["X_test"][:50]))
+        p = np.exp(scores - scores.max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        got = [row["predictions"][0]["probability"] for row in rows]
+        np.testing.assert_allclose(got, p.max(axis=1), atol=0.02)  # the files have 255 shades, not 16
+        assert [int(row["predictions"][0]["class"]) for row in rows] == p.argmax(axis=1).tolist()
+
+
+class TestPredict:
+    @pytest.mark.parametrize("kind", ["run", "checkpoint", "saved model"])
+    def test_a_folder(self, trained, saved, photos, capsys, kind):
+        (checkpoint,) = trained[0].glob("*.npz")
+        model = {"run": trained[0], "checkpoint": checkpoint, "saved model": saved[0]}[kind]
+        out = lines(capsys, "predict", model, photos)
+        assert len(out) == 180
+        right = 0
+        for line in out:
+            path, prediction = line.split(": ")
+            name, probability = prediction.split()
+            assert 1 / 3 <= float(probability) <= 1
+            right += name == path.split("/")[-2]
+        assert right > 160
+        assert out[0].startswith(f"{photos}/ant/0.png: ")
+        assert len({line.rindex(" ") for line in out}) == 1  # a column
+
+    def test_json(self, trained, photos, capsys):
+        files = [photos / "bee" / "3.png", photos / "cat" / "5.png"]
+        rows = json.loads("\n".join(lines(capsys, "predict", trained[0], *files, "--json", "--top", 2)))
+        assert [row["file"] for row in rows] == list(map(str, files))
+        for row, name in zip(rows, ("bee", "cat"), strict=True):
+            assert [list(p) for p in row["predictions"]] == [["class", "probability"]] * 2
+            assert row["predictions"][0]["class"] == name
+            first, second = (p["probability"] for p in row["predictions"])
+            assert 1 >= first >= second >= 0
+
+    def test_agrees_with_python(self, saved, photos, capsys):
+        path, _ = saved
+        model = cnnlib.load_model(path)
+        data = load_image_folder(photos, (16, 20), verbose=False)
+        scores = model.loss(model.preprocess(data["X_val"]))
+        p = np.exp(scores - scores.max(axis=1, keepdims=True))
+        want = np.sort((p / p.sum(axis=1, keepdims=True)).max(axis=1))
+        rows = json.loads("\n".join(lines(capsys, "predict", path, photos, "--json")))
+        got = {round(row["predictions"][0]["probability"], 4) for row in rows}
+        assert {round(float(value), 4) for value in want} <= {
+            round(v + d, 4) for v in got for d in (-1e-4, 0, 1e-4)
+        }
+
+    def test_errors(self, trained, photos, tmp_path, capsys):
+        (tmp_path / "empty").mkdir()
+        assert "there are no images in" in refused(capsys, "predict", trained[0], tmp_path / "empty")
+        assert "there is no image" in refused(capsys, "predict", trained[0], tmp_path / "no.png")
+        shutil.copytree(photos / "ant", tmp_path / "ant")
+        (tmp_path / "ant" / "7.png").write_text("text")
+        assert "ant/7.png cannot be read" in refused(capsys, "predict", trained[0], tmp_path / "ant")
+        assert "ant/7.png is damaged, or not a checkpoint" in refused(
+            capsys, "predict", tmp_path / "ant" / "7.png", photos
+        )
+        assert "there is no run" in refused(capsys, "predict", tmp_path / "nothing", photos)
+
+    def test_a_damaged_saved_model_is_named(self, saved, photos, tmp_path, capsys):
+        content = saved[0].read_bytes()
+        (tmp_path / "cut.npz").write_bytes(content[:-10])
+        assert "cut.npz" in refused(capsys, "predict", tmp_path / "cut.npz", photos)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": [16]},
+        {"size": [16, 0]},
+        {"size": "16"},
+        {"channels": 2},
+        {"channels": None},
+        {"folder": None},
+        {"validation": "x"},
+        {"classes": []},
+        {"classes": [1, 2, 3]},
+        {"classes": None},
+    ],
+    ids=str,
+)
+def test_damaged_config_is_named(change, trained, tmp_path, capsys):
+    run = shutil.copytree(trained[0], tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (config if "classes" in change else config["data"]).update(change)
+    (run / "config.json").write_text(json.dumps(config))
+    for command in (["eval"], ["train", "--resume"]):
+        assert "config.json" in refused(capsys, *command, run)

@@ -1,0 +1,152 @@
+"""Validation loss and early stopping."""
+
+import re
+
+import numpy as np
+import pytest
+from cnnlib.checkpoint import load_checkpoint, save_checkpoint
+from cnnlib.models import FullyConnectedNet
+from cnnlib.solver import Solver
+from cnnlib.solver.early_stopping import build_early_stopping
+from training import LinearModel, assert_same_bits, assert_same_run, digits_like, quiet_solver
+
+
+def model():
+    return FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True, reg=0.1, seed=0)
+
+
+def solver_with(accuracies, losses, early_stopping, **settings):
+    """A Solver whose validation goes as it is told, epoch by epoch (the first entry is from before)."""
+    solver = quiet_solver(
+        LinearModel(36, 4),
+        digits_like(),
+        num_epochs=len(losses) - 1,
+        early_stopping=early_stopping,
+        **settings,
+    )
+    told = iter(list(zip(accuracies, losses, strict=True)))
+    evaluate = solver._evaluate
+    solver._evaluate = lambda X, *rest: next(told) if X is solver.X_val else evaluate(X, *rest)
+    return solver
+
+
+class TestValidationLoss:
+    def test_is_the_cross_entropy_of_the_scores_alone(self):
+        data = digits_like()
+        net = model()
+        solver = quiet_solver(net, data, num_epochs=3, label_smoothing=0.2, keep="last")
+        solver.train()
+        scores = net.loss(data["X_val"]).astype(np.float64)
+        p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        want = -np.log(p[np.arange(20), data["y_val"]]).mean()
+        assert solver.val_loss_history[-1] == pytest.approx(want, rel=1e-5)
+        assert len(solver.val_loss_history) == 4
+
+    def test_does_not_depend_on_the_size_of_its_batches(self):
+        data = digits_like(num_val=230)  # three batches
+        solver = quiet_solver(LinearModel(36, 4), data, num_epochs=1, keep="last")
+        solver.train()
+        scores = data["X_val"].reshape(230, 36) @ solver.model.params["weights"]
+        log_p = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
+        want = -log_p[np.arange(230), data["y_val"]].mean()
+        assert solver.val_loss_history[-1] == pytest.approx(want, rel=1e-6)
+
+    def test_is_kept_in_checkpoints(self, tmp_path):
+        data = digits_like()
+        whole = quiet_solver(model(), data, num_epochs=3, seed=1, checkpoint_name=tmp_path / "run")
+        whole.train()
+        resumed = Solver.resume(tmp_path / "run_epoch_1.npz", model(), data)
+        assert_same_bits(resumed.val_loss_history, whole.val_loss_history[:2])
+        resumed.train()
+        assert_same_bits(resumed.val_loss_history, whole.val_loss_history)
+
+    def test_a_checkpoint_from_before_it_was_kept(self, tmp_path):
+        data = digits_like()
+        quiet_solver(model(), data, seed=1, checkpoint_name=tmp_path / "run").train()
+        params, state = load_checkpoint(tmp_path / "run_epoch_2.npz")
+        del state["run"]["val_loss_history"]
+        save_checkpoint(tmp_path / "old.npz", params, state)
+        solver = Solver.resume(tmp_path / "old.npz", model(), data, num_epochs=3)
+        solver.train()
+        assert np.isnan(solver.val_loss_history).tolist() == [True, True, True, False]
+
+
+class TestEarlyStopping:
+    @pytest.mark.parametrize(
+        ("rule", "epochs"),
+        [
+            (2, 5),  # 0.6 in epoch 3
+            (3, 9),
+            ({"patience": 2, "min_delta": 0.2}, 3),
+            ({"patience": 2, "monitor": "val_loss"}, 4),
+            ({"patience": 2, "monitor": "val_loss", "min_delta": 0.45}, 3),
+            (None, 9),
+            (False, 9),
+        ],
+        ids=str,
+    )
+    def test_ends_after_so_many_epochs_without_an_improvement(self, rule, epochs):
+        # The untrained model's values, first, do not count.
+        accuracies = [0.9, 0.5, 0.5, 0.6, 0.6, 0.6, 0.7, 0.7, 0.7, 0.71]
+        losses = [0.1, 2.0, 1.6, 1.7, 1.65, 1.0, 0.9, 0.8, 0.7, 0.6]
+        solver = solver_with(accuracies, losses, rule)
+        solver.train()
+        assert solver.epoch == epochs
+
+    def test_not_a_number_is_no_improvement(self):
+        nan = float("nan")
+        solver = solver_with([0.0] * 5, [nan] * 5, {"patience": 3, "monitor": "val_loss"})
+        solver.train()
+        assert solver.epoch == 3
+
+    def test_says_so(self, capsys):
+        solver = solver_with([0.0, 0.5, 0.4, 0.4, 0.6], [1.0] * 5, 2)
+        solver.verbose = True
+        solver.train()
+        assert capsys.readouterr().out.splitlines()[-1] == (
+            "(Epoch 3) stopped early: val_acc was best in epoch 1"
+        )
+
+    def test_a_resumed_run_stops_in_the_same_place(self, tmp_path):
+        data = digits_like()
+        settings = {"num_epochs": 30, "seed": 1, "early_stopping": 2}
+        whole = quiet_solver(model(), data, checkpoint_name=tmp_path / "run", **settings)
+        whole.train()
+        assert 3 <= whole.epoch < 30
+        resumed = Solver.resume(tmp_path / f"run_epoch_{whole.epoch - 1}.npz", model(), data)
+        resumed.train()
+        assert_same_run(resumed, whole)
+        ended = Solver.resume(tmp_path / f"run_epoch_{whole.epoch}.npz", model(), data)
+        ended.train()
+        assert_same_run(ended, whole)
+        further = Solver.resume(
+            tmp_path / f"run_epoch_{whole.epoch}.npz",
+            model(),
+            data,
+            early_stopping=False,
+            num_epochs=whole.epoch + 2,
+        )
+        further.train()
+        assert further.epoch == whole.epoch + 2
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (0, "early_stopping must be at least 1"),
+            (2.5, "early_stopping must be an integer"),
+            (True, "early_stopping must be an integer"),
+            ({"patience": 0}, "early_stopping patience must be at least 1"),
+            ({"monitor": "val_loss"}, "early_stopping lacks 'patience'"),
+            ({"patience": 2, "monitr": "val_loss"}, "did you mean 'monitor'"),
+            ({"patience": 2, "monitor": "loss"}, "monitor must be one of 'val_acc', 'val_loss'"),
+            ({"patience": 2, "min_delta": -1}, "min_delta must be finite and at least 0"),
+        ],
+        ids=str,
+    )
+    def test_wrong_settings_are_refused_at_once(self, value, message):
+        with pytest.raises((KeyError, TypeError, ValueError), match=re.escape(message)):
+            quiet_solver(LinearModel(36, 4), digits_like(), early_stopping=value)
+
+    def test_its_own_form_passes_through(self):
+        rule = build_early_stopping(3)
+        assert build_early_stopping(rule) is rule

@@ -1,0 +1,171 @@
+"""Filters packed once: the same bits as unprepared ones, whatever the batch, the threads and the method."""
+
+import pickle
+import threading
+
+import cnnlib
+import numpy as np
+import pytest
+from helpers import random_arrays
+
+# x, w and conv_param: methods that pack all filters, panel by panel where nobody keeps them, and not at all.
+SHAPES = {
+    "3x3": ((4, 40, 13, 14), (70, 40, 3, 3), {"pad": 1}),
+    "3x3 few tiles": ((2, 130, 5, 6), (200, 130, 3, 3), {"pad": 1}),
+    "3x3 stride 2": ((2, 24, 15, 14), (33, 24, 3, 3), {"pad": 1, "stride": 2}),
+    "1x1 many filters": ((2, 300, 7, 7), (256, 300, 1, 1), {}),
+    "1x1": ((3, 64, 19, 18), (48, 64, 1, 1), {}),
+    "1x1 stride 2": ((2, 96, 14, 14), (64, 96, 1, 1), {"stride": 2}),
+    "5x5 dilated": ((2, 8, 17, 16), (20, 8, 5, 5), {"pad": 4, "dilation": 2}),
+    "first layer": ((2, 3, 33, 31), (16, 3, 7, 7), {"pad": 3, "stride": 2}),
+    "depthwise": ((3, 33, 12, 11), (33, 1, 3, 3), {"pad": 1, "groups": 33}),
+    "groups": ((2, 32, 9, 9), (48, 8, 3, 3), {"pad": 1, "groups": 4}),
+    "whole image": ((5, 30, 4, 4), (70, 30, 4, 4), {}),
+}
+
+
+def arrays(name, dtype):
+    x_shape, w_shape, conv_param = SHAPES[name]
+    x, w, b = (
+        a.astype(dtype) for a in random_arrays(np.random.default_rng(0), x_shape, w_shape, w_shape[:1])
+    )
+    return x, w, b, conv_param
+
+
+def methods(name, dtype):
+    x_shape, w_shape, conv_param = SHAPES[name]
+    return [method for method, _ in cnnlib.explain(x_shape, w_shape, conv_param, dtype).forward.alternatives]
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_same_bits_by_every_method(name, dtype, isa, num_threads):
+    """For any number of images and threads with one packing, whichever came first."""
+    x, w, b, conv_param = arrays(name, dtype)
+    for method in methods(name, dtype):
+        param = {**conv_param, "algorithm": method}
+        prepared = cnnlib.prepare_conv(w, b, param)
+        for threads in (1, 3):
+            num_threads(threads)
+            for images in (x, x[:1], np.concatenate([x, x, x])):
+                want, _ = cnnlib.conv_forward(images, w, b, param)
+                got, _ = cnnlib.conv_forward(images, prepared, None, None)
+                assert got.dtype == dtype
+                assert np.array_equal(got, want), (method, threads, len(images))
+        packed = prepared._packed.packed()
+        assert [packed_method for packed_method, _ in packed] == [method]
+        assert (packed[0][1] > 0) == (method in ("winograd", "pixel-lanes", "filter-lanes", "gathered"))
+
+
+def test_relu_and_gradients():
+    x, w, b, conv_param = arrays("3x3", np.float64)
+    prepared = cnnlib.prepare_conv(w, b, conv_param)
+    out, cache = cnnlib.conv_relu_forward(x, prepared, None, None)
+    want, want_cache = cnnlib.conv_relu_forward(x, w, b, conv_param)
+    assert np.array_equal(out, want)
+    for got, expected in zip(
+        cnnlib.conv_relu_backward(out, cache), cnnlib.conv_relu_backward(want, want_cache), strict=True
+    ):
+        assert np.array_equal(got, expected)
+    out, cache = cnnlib.conv_forward(x, prepared, None, None)
+    for got, expected in zip(
+        cnnlib.conv_backward(out, cache),
+        cnnlib.conv_backward(out, (x, w, b, conv_param)),
+        strict=True,
+    ):
+        assert np.array_equal(got, expected)
+
+
+def test_what_was_given_may_change():
+    x, w, b, conv_param = arrays("3x3", np.float32)
+    want, _ = cnnlib.conv_forward(x, w, b, conv_param)
+    mine = w.copy(), b.copy(), dict(conv_param)
+    prepared = cnnlib.prepare_conv(*mine)
+    mine[0][:] = 0
+    mine[1][:] = 0
+    mine[2]["pad"] = 0
+    assert np.array_equal(cnnlib.conv_forward(x, prepared, None, None)[0], want)
+    with pytest.raises(ValueError, match="read-only"):
+        prepared.w[0] = 1
+
+
+def test_images_of_other_sizes_and_types():
+    _, w, b, conv_param = arrays("3x3", np.float32)
+    prepared = cnnlib.prepare_conv(w, b, conv_param)
+    for size in range(3, 24):  # more than are kept
+        x = np.random.default_rng(size).integers(0, 255, (2, 40, size, size + 1), dtype=np.uint8)
+        got, _ = cnnlib.conv_forward(x, prepared, None, None)
+        want, _ = cnnlib.conv_forward(x.astype(np.float32), w, b, conv_param)
+        assert got.dtype == np.float32
+        assert np.array_equal(got, want)
+    assert len(prepared._packed.packed()) == 16
+    double = cnnlib.prepare_conv(w, None, conv_param, dtype=np.float64)
+    got, _ = cnnlib.conv_forward(x.astype(np.float32), double, None, None)
+    assert np.array_equal(got, cnnlib.conv_forward(x.astype(float), w.astype(float), None, conv_param)[0])
+
+
+def test_out_and_empty_batches():
+    x, w, b, conv_param = arrays("3x3", np.float32)
+    prepared = cnnlib.prepare_conv(w, b, conv_param)
+    out = np.empty((4, 70, 13, 14), np.float32)
+    got, _ = cnnlib.conv_forward(x, prepared, None, None, out=out)
+    assert got is out
+    assert np.array_equal(out, cnnlib.conv_forward(x, w, b, conv_param)[0])
+    assert cnnlib.conv_forward(x[:0], prepared, None, None)[0].shape == (0, 70, 13, 14)
+
+
+def test_pickle_and_repr():
+    x, w, b, conv_param = arrays("1x1", np.float32)
+    prepared = cnnlib.prepare_conv(w, b, conv_param)
+    assert "64->48 1x1 float32" in repr(prepared)
+    assert "nothing yet" in repr(prepared)
+    want, _ = cnnlib.conv_forward(x, prepared, None, None)
+    assert "lanes" in repr(prepared)
+    assert np.array_equal(cnnlib.conv_forward(x, pickle.loads(pickle.dumps(prepared)), None, None)[0], want)
+
+
+def test_many_threads_share_one():
+    cases = {name: arrays(name, np.float32) for name in ("3x3", "3x3 few tiles", "1x1 many filters")}
+    prepared = {name: cnnlib.prepare_conv(w, b, param) for name, (_, w, b, param) in cases.items()}
+    want = {name: cnnlib.conv_forward(x, w, b, param)[0] for name, (x, w, b, param) in cases.items()}
+    wrong = []
+
+    def work():
+        for _ in range(20):
+            for name, (x, *_) in cases.items():
+                if not np.array_equal(cnnlib.conv_forward(x, prepared[name], None, None)[0], want[name]):
+                    wrong.append(name)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((np.zeros((2, 3, 3)),), ValueError, "prepare_conv: w must have 4 dimensions"),
+        ((np.zeros((2, 3, 3, 3)), np.zeros(3)), ValueError, r"prepare_conv: b must have shape \(2,\)"),
+        ((np.zeros((2, 3, 3, 3)), None, {"padding": 1}), ValueError, "prepare_conv: .*padding"),
+        ((np.zeros((2, 3, 3, 3)), None, {"stride": 0}), ValueError, "prepare_conv: stride"),
+        ((np.zeros((3, 3, 3, 3)), None, {"groups": 2}), ValueError, "prepare_conv: groups"),
+        ((np.zeros((2, 3, 3, 3)), None, None, np.int32), TypeError, "prepare_conv: dtype must be float32"),
+        ((None,), TypeError, "prepare_conv: w must be an array, got None"),
+    ],
+)
+def test_errors_of_prepare(arguments, error, message):
+    with pytest.raises(error, match=message):
+        cnnlib.prepare_conv(*arguments)
+
+
+def test_errors_of_the_call():
+    x, w, b, conv_param = arrays("3x3", np.float32)
+    prepared = cnnlib.prepare_conv(w, b, conv_param)
+    with pytest.raises(ValueError, match="conv_forward: b and conv_param belong to the prepared w"):
+        cnnlib.conv_forward(x, prepared, b, None)
+    with pytest.raises(ValueError, match="conv_relu_forward: b and conv_param belong to the prepared w"):
+        cnnlib.conv_relu_forward(x, prepared, None, conv_param)
+    with pytest.raises(ValueError, match="conv_forward: x and w disagree on the channels"):
+        cnnlib.conv_forward(x[:, :3], prepared, None, None)

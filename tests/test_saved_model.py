@@ -1,0 +1,274 @@
+"""save_model and load_model: what comes back, and what is refused."""
+
+import json
+import re
+from pathlib import Path
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib.checkpoint import load_checkpoint, save_checkpoint
+from cnnlib.convnet import ConvNet
+from cnnlib.course import keep_ratio
+from cnnlib.data import Normalization
+from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.saved_model import is_saved_model
+from cnnlib.solver import Solver
+from training import LinearModel, assert_same_bits, digits_like, quiet_solver, running_statistics
+
+SPEC = [
+    {"conv": 4, "size": (3, 2), "bias": True},
+    "batchnorm",
+    {"leaky_relu": 0.1},
+    {"residual": [{"conv": 4}, "batchnorm"]},
+    {"dropout": 0.2},
+    "global_avg_pool",
+]
+MODELS = {
+    "ConvNet": lambda: ConvNet(SPEC, (1, 6, 6), 4, reg=0.01, seed=3),
+    "named spec": lambda: ConvNet("resnet8", (1, 6, 6), 4, dtype=np.float64),
+    "whitened": lambda: ConvNet(
+        [{"conv": 8, "size": 2, "init": "whiten", "frozen": "filters"}, "relu"], (1, 6, 6), 4
+    ),
+    "ThreeLayerConvNet": lambda: ThreeLayerConvNet(
+        (1, 6, 6),
+        num_filters=3,
+        filter_size=3,
+        hidden_dim=5,
+        num_classes=4,
+        use_batchnorm=True,
+        weight_scale=0.1,
+    ),
+    "FullyConnectedNet": lambda: FullyConnectedNet(
+        iter([7, 6]), input_dim=(1, 6, 6), num_classes=4, dropout=0.3, use_batchnorm=True, seed=np.int64(5)
+    ),
+    "keep_ratio": lambda: keep_ratio.FullyConnectedNet(
+        [7, 6], (1, 6, 6), 4, dropout=0.7, normalization="batchnorm", seed=5
+    ),
+    "linear": lambda: FullyConnectedNet((), 36, np.int32(4), dtype="float64"),
+}
+NORMALIZE = Normalization((0.3,), (0.7,), white=1)
+
+
+@pytest.fixture(params=MODELS)
+def trained(request):
+    model = MODELS[request.param]()
+    quiet_solver(
+        model, digits_like(), update_rule="adam", seed=0, preprocess=NORMALIZE, label_smoothing=0.1
+    ).train()
+    return model
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A small model's file."""
+    model = MODELS["ConvNet"]()
+    quiet_solver(model, digits_like(), seed=0).train()
+    path = tmp_path / "model.npz"
+    cnnlib.save_model(model, path, preprocess=NORMALIZE, classes="abcd")
+    return path
+
+
+class TestRoundTrip:
+    def test_everything_comes_back(self, trained, tmp_path):
+        X = digits_like()["X_val"]
+        cnnlib.save_model(trained, tmp_path / "m", preprocess=NORMALIZE, classes=["a", "b b", "ç", "d"])
+        loaded = cnnlib.load_model(tmp_path / "m")
+        assert type(loaded) is type(trained)
+        assert_same_bits(loaded.params, trained.params)
+        assert_same_bits(running_statistics(loaded), running_statistics(trained))
+        assert_same_bits(loaded.loss(X), trained.loss(X))
+        assert loaded.label_smoothing == 0.1
+        assert loaded.reg == trained.reg
+        assert loaded.dtype == trained.dtype
+        assert loaded.preprocess == NORMALIZE
+        assert loaded.classes == ("a", "b b", "ç", "d")
+        assert getattr(loaded, "frozen", ()) == getattr(trained, "frozen", ())
+
+    def test_training_goes_on_alike(self, trained, tmp_path):
+        cnnlib.save_model(trained, tmp_path / "m")
+        loaded = cnnlib.load_model(tmp_path / "m")
+        for model in (trained, loaded):
+            quiet_solver(model, digits_like(), seed=4).train()
+        assert_same_bits(loaded.params, trained.params)
+
+    def test_a_loaded_model_keeps_what_belongs_to_it(self, saved, tmp_path):
+        cnnlib.save_model(cnnlib.load_model(saved), tmp_path / "again.npz")
+        again = cnnlib.load_model(tmp_path / "again.npz")
+        assert (again.preprocess, again.classes) == (NORMALIZE, tuple("abcd"))
+
+    def test_nothing_belongs_to_it(self, tmp_path):
+        cnnlib.save_model(MODELS["linear"](), tmp_path / "m.npz")
+        loaded = cnnlib.load_model(tmp_path / "m.npz")
+        assert (loaded.preprocess, loaded.classes) == (None, None)
+
+    def test_a_changed_reg_counts(self, tmp_path):
+        model = MODELS["ConvNet"]()
+        model.reg = 0.5
+        cnnlib.save_model(model, tmp_path / "m.npz")
+        assert cnnlib.load_model(tmp_path / "m.npz").reg == 0.5
+
+    def test_the_callers_spec_may_change(self, tmp_path):
+        spec = [{"conv": 4}, "relu"]
+        model = ConvNet(spec, (1, 6, 6), 4)
+        spec[0]["conv"] = 9
+        cnnlib.save_model(model, tmp_path / "m.npz")
+        assert cnnlib.load_model(tmp_path / "m.npz").params["W1"].shape[0] == 4
+
+    def test_numpy_reads_the_parameters(self, saved):
+        with np.load(saved, allow_pickle=False) as file:
+            assert_same_bits(file["W1"], cnnlib.load_model(saved).params["W1"])
+
+
+class TestRefused:
+    def test_cut_short_or_with_a_wrong_byte(self, saved, tmp_path):
+        content, damaged = saved.read_bytes(), tmp_path / "damaged.npz"
+        want = cnnlib.load_model(saved)
+        rng = np.random.RandomState(0)
+        refused = 0
+        for cut in rng.randint(len(content), size=30):
+            damaged.write_bytes(content[:cut])
+            with pytest.raises(ValueError, match=r"damaged\.npz"):
+                cnnlib.load_model(damaged)
+            assert not is_saved_model(damaged)
+        for place in rng.randint(len(content), size=150):
+            damaged.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+            try:
+                loaded = cnnlib.load_model(damaged)
+            except ValueError as error:
+                assert "damaged.npz" in str(error)  # noqa: PT017
+                refused += 1
+            else:  # a byte that means nothing, such as a time stamp
+                assert_same_bits(loaded.params, want.params)
+        assert refused > 100
+
+    @pytest.mark.parametrize(
+        ("part", "value"),
+        [
+            ("model", None),
+            ("model", {"class": "ConvNet"}),
+            ("model", {"class": "Other", "arguments": {}}),
+            ("model", {"class": ["ConvNet"], "arguments": {}}),
+            ("model/arguments", {}),
+            ("model/arguments", 3),
+            ("model/arguments/spec", "no such spec"),
+            ("model/arguments/spec", [{"conv": "x"}]),
+            ("model/arguments/input_dim", (1, 7, 7, 7)),
+            ("model/arguments/num_classes", 5),
+            ("model/arguments/num_classes", None),
+            ("model/arguments/dtype", "float16"),
+            ("model/arguments/dtype", "nonsense"),
+            ("model/arguments/surplus", 1),
+            ("bn_params", {}),
+            ("bn_params", None),
+            ("label_smoothing", 1.0),
+            ("label_smoothing", "x"),
+            ("preprocess", {"name": "normalization", "mean": (0.0,)}),
+            ("preprocess", {"name": "normalization", "mean": (0.0,), "std": (0.0,)}),
+            ("preprocess", {"name": "other"}),
+            ("preprocess", 3),
+            ("classes", ("a", "b")),
+            ("classes", (1, 2, 3, 4)),
+            ("classes", 7),
+        ],
+        ids=str,
+    )
+    def test_altered_content(self, saved, tmp_path, part, value):
+        params, content = load_checkpoint(saved)
+        *path, last = part.split("/")
+        place = content
+        for name in path:
+            place = place[name]
+        place[last] = value
+        save_checkpoint(tmp_path / "altered.npz", params, content)
+        with pytest.raises(ValueError, match=r"altered\.npz"):
+            cnnlib.load_model(tmp_path / "altered.npz")
+
+    def test_altered_parameters(self, saved, tmp_path):
+        params, content = load_checkpoint(saved)
+        for name, value in (("W1", params["W1"][:2]), ("b1", params["b1"].astype(np.float64))):
+            save_checkpoint(tmp_path / "altered.npz", {**params, name: value}, content)
+            with pytest.raises(ValueError, match=rf"altered\.npz was written for another model: its {name}"):
+                cnnlib.load_model(tmp_path / "altered.npz")
+
+    def test_foreign_files(self, saved, tmp_path):
+        np.savez(tmp_path / "foreign.npz", W1=np.zeros(3))
+        (tmp_path / "text.npz").write_text("text")
+        quiet_solver(MODELS["ConvNet"](), digits_like(), checkpoint_name=tmp_path / "run").train()
+        save_checkpoint(tmp_path / "other.npz", {}, {"t": 1})
+        for name, message in (
+            ("foreign.npz", "is not a cnnlib checkpoint"),
+            ("text.npz", "is damaged, or not a checkpoint"),
+            ("run_epoch_2.npz", "is a Solver's checkpoint, which load_weights reads"),
+            ("other.npz", "is no saved model"),
+        ):
+            with pytest.raises(ValueError, match=rf"{re.escape(str(tmp_path / name))} {message}"):
+                cnnlib.load_model(tmp_path / name)
+            assert not is_saved_model(tmp_path / name)
+        with pytest.raises(FileNotFoundError):
+            cnnlib.load_model(tmp_path / "nothing.npz")
+        with pytest.raises(ValueError, match=r"model\.npz is no checkpoint of a Solver"):
+            Solver.resume(saved, MODELS["ConvNet"](), digits_like())
+
+    def test_no_pickle(self, saved, tmp_path):
+        """A file whose arrays are pickled objects."""
+        with np.load(saved) as file:
+            arrays = dict(file)
+        arrays["W1"] = np.array([{}], dtype=object)
+        np.savez(tmp_path / "pickled.npz", **arrays)
+        with pytest.raises(ValueError, match=r"pickled\.npz is damaged"):
+            cnnlib.load_model(tmp_path / "pickled.npz")
+
+    def test_versions_to_come(self, saved, tmp_path):
+        with np.load(saved) as file:
+            arrays = dict(file)
+        tree = json.loads(str(arrays["__cnnlib__/state"]))
+        arrays["__cnnlib__/state"] = np.array(json.dumps({**tree, "version": 2}))
+        np.savez(tmp_path / "new.npz", **arrays)
+        with pytest.raises(ValueError, match=r"new\.npz .* it has version 2"):
+            cnnlib.load_model(tmp_path / "new.npz")
+
+    @pytest.mark.parametrize(
+        ("options", "error", "message"),
+        [
+            ({"preprocess": lambda X: X / 255}, TypeError, "preprocess must be a cnnlib.data.Normalization"),
+            ({"preprocess": 3}, TypeError, "preprocessing must be a name"),
+            ({"classes": "abc"}, ValueError, "save_model of classes has 3 names, the model has 4 classes"),
+            ({"classes": [1, 2, 3, 4]}, TypeError, "must hold names"),
+        ],
+        ids=str,
+    )
+    def test_what_cannot_be_saved(self, tmp_path, options, error, message):
+        with pytest.raises(error, match=message):
+            cnnlib.save_model(MODELS["linear"](), tmp_path / "m.npz", **options)
+        assert not list(tmp_path.iterdir())
+
+    def test_models_of_the_users_own(self, tmp_path):
+        class Mine(ConvNet):
+            """Whose loss nobody knows."""
+
+        for model in (LinearModel(36, 4), Mine("resnet8")):
+            with pytest.raises(
+                TypeError, match=f"got a {type(model).__name__}; cnnlib.checkpoint.save_checkpoint"
+            ):
+                cnnlib.save_model(model, tmp_path / "m.npz")
+
+    def test_parameters_that_do_not_fit(self, tmp_path):
+        model = MODELS["linear"]()
+        model.params["W1"] = model.params["W1"].astype(np.float32)
+        with pytest.raises(ValueError, match="save_model: the model was written for another model: its W1"):
+            cnnlib.save_model(model, tmp_path / "m.npz")
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_older_file(saved, monkeypatch):
+    before = saved.read_bytes()
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="no space left"):
+        cnnlib.save_model(cnnlib.load_model(saved), saved)
+    assert saved.read_bytes() == before
+    assert [path.name for path in Path(saved).parent.iterdir()] == ["model.npz"]
