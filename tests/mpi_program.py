@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from cnnlib.data import Normalization
 from cnnlib.distributed import OutOfStepError, SerialComm, world
 from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.solver import Solver
@@ -51,10 +52,19 @@ CASES = {
         convolutional,
         {"augment": ["flip", {"name": "crop", "pad": 1}, {"name": "cutout", "size": 2}, "alternating-flip"]},
     ),
+    "stopped": (
+        dense,
+        {
+            "early_stopping": {"patience": 2, "monitor": "val_loss"},
+            "preprocess": Normalization(0.3, 2.0),
+            "optim_config": {"learning_rate": 0.5},
+            "num_epochs": 30,
+        },
+    ),
     "global": (residual, {"batchnorm_statistics": "global", "update_rule": "sgd_nesterov_momentum"}),
     "exact": (
         lambda: ConvNet([*RESIDUAL, {"dropout": 0.3}], (1, 6, 6), 4),
-        {"micro_batches": 5, "augment": ["flip"]},
+        {"micro_batches": 5, "augment": ["flip"], "preprocess": Normalization(0.2, 1.5)},
     ),
     "exact-noisy": (lambda: NoisyModel(36, 4), {"micro_batches": 4, "seed": None}),
     "local": (residual, {}),
@@ -75,8 +85,8 @@ def train_case(name, comm, **settings):
 
 def result_of(solver):
     """What a run has come to, as arrays."""
-    result = {name: np.array(getattr(solver, name)) for name in ("loss_history", "train_acc_history")}
-    result["val_acc_history"] = np.array(solver.val_acc_history)
+    names = ("loss_history", "train_acc_history", "val_acc_history", "val_loss_history")
+    result = {name: np.array(getattr(solver, name)) for name in names}
     result |= {f"best {name}": value for name, value in solver.best_params.items()}
     result |= {f"last {name}": value for name, value in solver.last_params.items()}
     for key, bn_param in enumerate(getattr(solver.model, "bn_params", [])):
@@ -246,6 +256,16 @@ def diverges(comm, folder):
         say(comm, folder, f"rank {comm.rank}: {error}")
 
 
+def spoiled(comm, folder):
+    """One image, which falls to one of the ranks, holds a NaN."""
+    data = digits_like(61)
+    data["X_train"][37, 0, 2, 3] = np.nan
+    try:
+        Solver(dense(), data, batch_size=16, seed=1, comm=comm, verbose=False).train()
+    except FloatingPointError as error:
+        say(comm, folder, f"rank {comm.rank}: {error}")
+
+
 def out_of_step(comm, folder):
     """Ranks that differ in one thing each; all are told which."""
     last = comm.rank == comm.size - 1
@@ -259,6 +279,8 @@ def out_of_step(comm, folder):
         "rate": (dense(), digits_like(61), {"optim_config": {"learning_rate": 0.1 + last}}),
         "order": (dense(), digits_like(61), {"seed": int(last)}),
         "model": (residual(reg=0.5 if last else 0), digits_like(61), {}),
+        "pixels": (dense(), digits_like(61), {"preprocess": Normalization(float(last), 1.0)}),
+        "patience": (dense(), digits_like(61), {"early_stopping": 3 + last}),
     }
     for name, (model, data, settings) in cases.items():
         try:
@@ -293,6 +315,17 @@ def ends_early(comm, folder):
         checkpoint_name=folder / f"rank-{comm.rank}",
         on_epoch=lambda solver: comm.rank == 0 and solver.epoch == 2,
     )
+    say(comm, folder, f"rank {comm.rank} ended after epoch {solver.epoch}")
+
+
+def stops_early(comm, folder):
+    """A callback changes one rank's patience; rank 0's counts."""
+
+    def change(solver):
+        if comm.rank == 1:
+            solver.early_stopping = None
+
+    solver = train_case("stopped", comm, on_epoch=change)
     say(comm, folder, f"rank {comm.rank} ended after epoch {solver.epoch}")
 
 

@@ -81,6 +81,8 @@ class TestToldToAll:
             "rate": "optim_config is \"{'learning_rate': 1.1}\" there",
             "order": "seed is '1' there, '0' on rank 0",
             "model": "model.reg is '0.5' there, '0.0' on rank 0",
+            "pixels": "preprocess is \"{'name': 'normalization', 'mean': (1.0,)",
+            "patience": "early_stopping is \"{'patience': 4",
         }.items():
             pattern = rf"^rank (\d): {name}: Solver: rank 2 is out of step with rank 0: (.*)$"
             lines = re.findall(pattern, told, re.M)
@@ -99,6 +101,11 @@ class TestToldToAll:
         succeeded(program(3, "diverges", tmp_path))
         out = said(tmp_path)
         assert out.count("iteration 1 (epoch 1): the loss is inf") == 3
+
+    def test_an_image_that_is_not_finite(self, tmp_path):
+        """Only one rank has seen it."""
+        succeeded(program(3, "spoiled", tmp_path))
+        assert said(tmp_path).count("X_train[37] holds NaN or infinity: the data are at fault") == 3
 
     def test_a_checkpoint_that_cannot_be_written(self, tmp_path):
         succeeded(program(2, "cannot_write", tmp_path))

@@ -1,12 +1,14 @@
 """Training in several ranks, started by a real mpiexec: the same results as in one process."""
 
 import ast
+import json
 import re
 
 import numpy as np
 import pytest
 from cnnlib.distributed import SerialComm
 from cnnlib.solver import Solver
+from image_folders import write_folder
 from mpi import mpiexec, needs_mpi, program, said, succeeded
 from mpi_program import CASES, result_of, train_case
 from training import LinearModel, assert_same_bits, digits_like
@@ -34,7 +36,9 @@ def test_one_rank_is_the_run_without_mpi(name, results):
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])
-@pytest.mark.parametrize("name", ["dense", "float32", "replacement", "averaged", "augmented", "global"])
+@pytest.mark.parametrize(
+    "name", ["dense", "float32", "replacement", "averaged", "augmented", "stopped", "global"]
+)
 def test_several_ranks_agree_with_one_process(name, ranks, results):
     tolerance = 2e-5 if name == "float32" else 1e-12
     got, want = results[name, ranks], results[name, 0]
@@ -47,6 +51,16 @@ def test_several_ranks_agree_with_one_process(name, ranks, results):
 @pytest.mark.parametrize("name", ["exact", "exact-noisy"])
 def test_micro_batches_give_the_same_bits(name, ranks, results):
     assert_same_bits(results[name, ranks], results[name, 0])
+
+
+def test_ranks_stop_early_together(results, tmp_path):
+    """Where one process does, and where rank 0 does if they disagree."""
+    losses = results["stopped", 0]["val_loss_history"]
+    epochs = len(losses) - 1
+    assert epochs < 30
+    assert np.argmin(losses[1:]) + 1 == epochs - 2
+    succeeded(program(2, "stops_early", tmp_path))
+    assert said(tmp_path) == "".join(f"rank {rank} ended after epoch {epochs}\n" for rank in range(2))
 
 
 def test_local_statistics_are_those_of_a_share(results):
@@ -105,6 +119,34 @@ class TestCommand:
             for name in ("W1", "W2", "W3", "gamma1"):
                 assert_same_bits(got[name], want[name])
         assert (run / "history.csv").read_text().count("\n") == 4
+
+    def test_a_folder_of_images(self, tmp_path):
+        """Rank 0 alone reports, and writes logs and settings; each can be gone on from."""
+        pytest.importorskip("PIL")
+        photos, run, config = tmp_path / "photos", tmp_path / "run", tmp_path / "run.toml"
+        write_folder(photos, {"cat": 30, "dog": 30})
+        train = ("-m", "cnnlib", "train")
+        how = (*TINY, "--batch-size", "16", "--epochs", "2", "--model", "three-layer", "--image-size", "8")
+        files = ("--log", "csv,jsonl", "--save-config", config, "--early-stopping", "5")
+        data = ("--data", f"folder:{photos}")
+        out = succeeded(mpiexec(3, *train, "--distributed", *data, "--out", run, *how, *files))
+        assert out.count("photos: 48 training, 6 validation, 6 test images of 3x8x8 in 2 classes") == 1
+        assert "3 ranks with 1 threads each" in out
+        assert (run / "log.csv").read_text().count("\n") == 1 + 3 + 2 * 3  # a header, epochs, iterations
+        assert (run / "log.jsonl").read_text().count("\n") == 3 + 2 * 3
+        assert len(list(photos.with_name("photos.cnnlib-cache").iterdir())) == 1
+        assert "distributed = true" in config.read_text()
+        written = json.loads((run / "config.json").read_text())
+        assert (written["ranks"], written["training"]["early_stopping"]) == (3, {"patience": 5})
+        again, second = tmp_path / "again", tmp_path / "2.toml"
+        succeeded(mpiexec(3, *train, "--config", config, "--out", again, "--save-config", second))
+        assert (again / "history.csv").read_text().count("\n") == 3
+        assert second.read_text() == config.read_text()
+        more = ("--resume", run, "--epochs", "3", "--log", "csv", "--early-stopping", "none")
+        succeeded(mpiexec(2, *train, "--distributed", *more))
+        training = json.loads((run / "config.json").read_text())["training"]
+        assert (training["epochs"], training["early_stopping"]) == (3, None)
+        assert (run / "log.csv").read_text().count("\n") == 1 + 4 + 3 * 3
 
     def test_threads_are_shared_by_the_ranks(self, tmp_path):
         code = (

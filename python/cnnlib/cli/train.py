@@ -125,7 +125,7 @@ def run(options):
     comm = communicator(options)
     try:
         with (
-            comm.guard(functools.partial(complaint, debug=options.debug)),
+            comm.guard(functools.partial(complaint, debug=getattr(options, "debug", False))),
             silenced(comm),
             contextlib.ExitStack() as held,  # the lock of the run's folder
         ):
