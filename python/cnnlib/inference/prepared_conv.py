@@ -59,8 +59,8 @@ class PreparedConv:
         self,
         function: str,
         x: ArrayLike,
-        b: None,
-        conv_param: None,
+        b: ArrayLike | None,
+        conv_param: Param | None,
         relu: bool = False,
         out: Array | None = None,
     ) -> Array:
