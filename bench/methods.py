@@ -1,8 +1,8 @@
 """cnnlib's convolution methods against each other: does 'auto' choose the fastest, what is each one worth?
 
-    python bench/methods.py --isa avx512 avx2 --json methods.json --markdown bench/METHODS.md
+    python bench/methods.py --isa avx512 avx2 --json methods.json --markdown bench/METHODS-zen5.md
     python bench/methods.py --isa avx512 avx2 --steps --json steps.json
-    python bench/methods.py --load methods.json steps.json --markdown bench/METHODS.md
+    python bench/methods.py --load methods.json steps.json --markdown bench/METHODS-zen5.md
     python bench/methods.py --load methods.json --fit
 
 For each shape and pass (forward, dx alone, dw alone) every method that fits is forced by its name, checked

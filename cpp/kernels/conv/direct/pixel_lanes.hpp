@@ -102,13 +102,15 @@ class PixelLanes {
     const Index staged_bytes = std::min<Index>(caches().l2 / 2, 256 << 10);
     threads = threads_for(p.work());
     channels = even_part(p.C, std::clamp<Index>(panel_size / std::min<Index>(p.F, max_rows) / taps, 1, p.C));
-    const Index cols = even_part(p.OW, widest, lanes);
+    Index cols = even_part(p.OW, widest, lanes);
     Index rows = 1;
     const auto bytes = [&](Index r) {
       staging.set_block(r, cols);
       return double(channels) * staging.channel_size * sizeof(T);
     };
     while (channels > 1 && bytes(1) > most_of_row) channels = ceil_div(channels, 2);
+    while (in_place && cols > 2 * tile_lanes<T> && bytes(1) > staged_bytes)
+      cols = even_part(p.OW, ceil_div(cols, 2), lanes);
     while (rows < p.OH && bytes(std::min(2 * rows, p.OH)) <= staged_bytes) rows = std::min(2 * rows, p.OH);
     // Enough blocks for every thread to have two, as long as a block fills a tile's lanes.
     const Index wanted = 2 * threads, images = p.N * p.groups * ceil_div(p.OW, cols);
