@@ -58,9 +58,14 @@ def save_model(
 
     Examples
     --------
-    >>> save_model(model, 'digits.npz', preprocess=Normalization(0, 255), classes='0123456789')
-    >>> model = load_model('digits.npz')
-    >>> scores = model.loss(model.preprocess(images))
+    >>> import tempfile
+    >>> model = FullyConnectedNet([20], input_dim=(1, 8, 8), seed=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "digits.npz")
+    ...     save_model(model, path, preprocess=Normalization(0, 255), classes="0123456789")
+    ...     loaded = load_model(path)
+    >>> loaded.loss(loaded.preprocess(np.zeros((5, 1, 8, 8), np.uint8))).shape
+    (5, 10)
     """
     name = _NAMES.get(type(model))
     if name is None:

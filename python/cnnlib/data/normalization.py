@@ -37,7 +37,7 @@ class Normalization:
 
     Examples
     --------
-    >>> Normalization(mean=0, std=255)(np.full((1, 3, 2, 2), 255, np.uint8)).max()
+    >>> float(Normalization(mean=0, std=255)(np.full((1, 3, 2, 2), 255, np.uint8)).max())
     1.0
     """
 

@@ -1,7 +1,6 @@
 """Data-parallel training on MPI, by way of mpi4py: what :class:`cnnlib.solver.Solver` does with its `comm`.
 
->>> from cnnlib.distributed import world
->>> Solver(model, data, comm=world(), ...).train()  # under mpiexec -n 4 python script.py
+``Solver(model, data, comm=world()).train()`` in a script that ``mpiexec -n 4 python script.py`` starts.
 
 docs/distributed.md says how to launch a run, and what to expect of it.
 """

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,8 @@ from cnnlib.distributed.failures import Watchdog, abort_on_uncaught, end_process
 from cnnlib.distributed.threads import affinity, share_cores
 
 __all__ = ["MPIComm", "SerialComm", "as_communicator", "world"]
+
+Report: TypeAlias = Callable[[BaseException], str]  # an exception in words
 
 _keyval = None  # under which a communicator of mpi4py remembers its wrapper
 _LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")  # set by Open MPI, by MPICH and its kin
@@ -52,7 +54,7 @@ class SerialComm:
         """
         return function()
 
-    def guard(self, report=None) -> contextlib.AbstractContextManager:
+    def guard(self, report: Report | None = None) -> contextlib.AbstractContextManager:
         """Let an exception in a ``with`` block end the whole job, see :mod:`cnnlib.distributed.failures`."""
         return contextlib.nullcontext()
 
@@ -137,7 +139,7 @@ class MPIComm:
             raise on_all_ranks(fault)
         return value
 
-    def guard(self, report=None) -> contextlib.AbstractContextManager:
+    def guard(self, report: Report | None = None) -> contextlib.AbstractContextManager:
         """Let an exception in a ``with`` block end the whole job, see :mod:`cnnlib.distributed.failures`."""
         return guarded(self, report) if self.size > 1 else contextlib.nullcontext()
 

@@ -85,7 +85,8 @@ def _shared(name, place):
             return self._part(lambda size: method(self, *before, size, *after, **kwargs), size)
         return self._part(lambda size: method(self, *before, size=size, **kwargs), size)
 
-    draw.__name__, draw.__doc__ = name, method.__doc__
+    draw.__name__ = name
+    draw.__doc__ = f"As ``np.random.Generator.{name}``, or the share's part of a larger draw."
     return draw
 
 
