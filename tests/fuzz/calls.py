@@ -288,6 +288,12 @@ SETTERS = {
     "buffer_counts",
     "set_conv_algorithm",
     "get_conv_algorithm",
+    "caches",
+    "system_caches",
+    "physical_cores",
+    "system_cores",
+    "PreparedConvFloat",  # tests/test_prepared_conv.py
+    "PreparedConvDouble",
 }
 BINDINGS = sorted(name for name, value in vars(_core).items() if callable(value) and name not in SETTERS)
 
