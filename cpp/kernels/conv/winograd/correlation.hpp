@@ -16,12 +16,11 @@ template <class T, int R, int V>
 void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next) {
   constexpr int size = Simd<T>::size;
   BroadcastTile<T, R, V> sums;
-  for (Index q = 0; q < blocks; ++q, a += R * size, next += R * size)
-    for (int c = 0; c < size; ++c, u += V * size) {
+  for (Index q = 0; q < blocks; ++q, a += R * size, u += V * size * size, next += R * size)
+    sums.add_products(a, u, [&](int c) {
       if (c < R) __builtin_prefetch(next + c * size, 0, 2);
-      sums.add_product(a + c, size, u);
-    }
-  sums.store(tile, V * Simd<T>::size, add);
+    });
+  sums.store(tile, V * size, add);
 }
 
 template <class T>
