@@ -121,11 +121,10 @@ sanitize: $(SANITIZED)/.installed $(VENV)/.installed $(VENV)/.test
 	  $(BIN)/pytest -p no:cacheprovider $(SANITIZE_TESTS) $(PYTEST_ARGS)
 
 # A core cross-built for 64-bit Arm, and an arm64 Python under qemu-user that runs the tests of the kernels with it.
-# The whole suite passes as well, with AARCH64_TESTS=tests, and takes its time.
 AARCH64 := build/aarch64
 AARCH64_PYTHON := $(CURDIR)/$(AARCH64)/sysroot/python
-AARCH64_TESTS ?= $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose winograd_error pool avg_pool norm \
-  layernorm_groupnorm dense leaky_relu loss sandwich update inputs empty determinism machine)
+AARCH64_TESTS ?= $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose prepared_conv winograd_error pool \
+  avg_pool norm layernorm_groupnorm dense leaky_relu loss sandwich update empty determinism properties isas machine)
 $(AARCH64_PYTHON): cmake/aarch64/sysroot.sh pyproject.toml | $(ENVIRONMENT)
 	cmake/aarch64/sysroot.sh $(@D) $(PIP)
 	@touch $@

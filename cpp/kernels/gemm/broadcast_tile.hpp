@@ -26,8 +26,8 @@ struct BroadcastTile {
     add([&](int m) { return values[m]; }, w);
   }
 
-  // The same for each of Simd<T>::size vectors side by side: sum[m][v] += x[m][c] * w[c][v] for c in order, and
-  // before(c) before each.
+  // The same for each of Simd<T>::size vectors side by side: sum[m][v] += x[m][c] * w[c][v] for c in order,
+  // and before(c) before each.
   template <class Before>
   [[gnu::always_inline]] void add_products(const T* x, const T* w, const Before& before) {
     if constexpr (InstructionSet::lane_products) {
@@ -75,8 +75,8 @@ struct BroadcastTile {
     }
   }
 
-  // Two products at once, so that one load brings both values of a row. More of them, and their w, would not fit
-  // beside the sums.
+  // Two products at once, so that one load brings both values of a row. More of them, and their w, would not
+  // fit beside the sums.
   [[gnu::always_inline]] void add_two(const T* x, const T* w) {
     typename S::Packet wv[2][V];
 #pragma GCC unroll 2

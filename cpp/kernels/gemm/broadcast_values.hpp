@@ -7,9 +7,9 @@ namespace cnnlib::CNNLIB_ISA {
 
 // values[m] is the m-th of R values in every lane.
 //
-// Where a multiply-add takes a lane of a vector as a factor, they are loaded a vector at a time; the last vector
-// overlaps with the one before, where R is no multiple of its size, so that nothing behind the values is read.
-// Otherwise each is loaded by itself, as an operand in memory at best.
+// Where a multiply-add takes a lane of a vector as a factor, they are loaded a vector at a time; the last
+// vector overlaps with the one before, where R is no multiple of its size, so that nothing behind the values
+// is read. Otherwise each is loaded by itself, as an operand in memory at best.
 template <class T, int R, bool by_lanes = InstructionSet::lane_products && (R >= Simd<T>::size)>
 struct BroadcastValues {
   static constexpr int vectors = 0;

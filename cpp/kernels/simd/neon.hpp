@@ -1,5 +1,5 @@
-// NEON of 64-bit Arm: 32 registers of 128 bits. A multiply-add takes a lane of a vector as a factor, and there are
-// no loads of some lanes: these are put together from halves of a vector and single lanes.
+// NEON of 64-bit Arm: 32 registers of 128 bits. A multiply-add takes a lane of a vector as a factor, and
+// there are no loads of some lanes: these are put together from halves of a vector and single lanes.
 #pragma once
 
 #include <arm_neon.h>
@@ -12,7 +12,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 struct InstructionSet : SixteenRegisters {
   static constexpr int registers = 32;
-  // 12 x 2 sums, 2 vectors of b (Winograd's products: 4) and up to 4 that hold the values of a.
+  // 12 x 2 sums, 2 vectors of b (Winograd's products have 4) and those that hold values of a.
   static constexpr int tile_rows = 12;
   static constexpr int dot_block = 4;     // 16 sums, 4 vectors of one side and some of the other
   static constexpr int stencil_rows = 8;  // 8 sums, the 9 weights and the input
@@ -131,6 +131,23 @@ inline bool Simd<float>::any(Mask mask) {
 template <>
 inline bool Simd<double>::any(Mask mask) {
   return vmaxvq_u32(vreinterpretq_u32_f64(mask)) != 0;
+}
+
+template <>
+inline unsigned Simd<float>::bits(Mask mask) {
+  return vaddvq_u32(vandq_u32(vreinterpretq_u32_f32(mask), uint32x4_t{1, 2, 4, 8}));
+}
+template <>
+inline unsigned Simd<double>::bits(Mask mask) {
+  return static_cast<unsigned>(vaddvq_u64(vandq_u64(vreinterpretq_u64_f64(mask), uint64x2_t{1, 2})));
+}
+template <>
+inline float32x4_t Simd<float>::from_bits(unsigned bits) {
+  return vreinterpretq_f32_u32(vtstq_u32(vdupq_n_u32(bits), uint32x4_t{1, 2, 4, 8}));
+}
+template <>
+inline float64x2_t Simd<double>::from_bits(unsigned bits) {
+  return vreinterpretq_f64_u64(vtstq_u64(vdupq_n_u64(bits), uint64x2_t{1, 2}));
 }
 
 template <>
