@@ -23,23 +23,41 @@ struct BroadcastTile {
   // sum[m][v] += x[m] * w[v]
   [[gnu::always_inline]] void add_product(const T* x, const T* w) {
     const BroadcastValues<T, R> values{x};
-    add([&](int m) { return values[m]; }, w);
+    typename S::Packet wv[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) wv[v] = S::load(w + v * S::size);
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m) {
+      const auto xm = values[m];
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[m][v] = S::fma(xm, wv[v], sum[m][v]);
+    }
   }
 
-  // The same for each of Simd<T>::size vectors side by side: sum[m][v] += x[m][c] * w[c][v] for c in order,
-  // and before(c) before each.
-  template <class Before>
-  [[gnu::always_inline]] void add_products(const T* x, const T* w, const Before& before) {
-    if constexpr (InstructionSet::lane_products) {
-      for (int c = 0; c < S::size; c += 2, w += 2 * V * S::size) {
-        before(c);
-        before(c + 1);
-        add_two(x + c, w);
-      }
-    } else {
-      for (int c = 0; c < S::size; ++c, w += V * S::size) {
-        before(c);
-        add([&](int m) { return S::fill(x[m * S::size + c]); }, w);
+  // Columns of x that add_columns takes: two, where a product takes a lane of a vector, so that one load
+  // brings both values of a row. More of them, and their w, would not fit beside the sums.
+  static constexpr int columns = InstructionSet::lane_products ? 2 : 1;
+
+  // sum[m][v] += x[m * step + c] * w[c][v] for columns c in order
+  [[gnu::always_inline]] void add_columns(const T* x, Index step, const T* w) {
+    typename S::Packet wv[columns][V];
+#pragma GCC unroll 2
+    for (int c = 0; c < columns; ++c)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) wv[c][v] = S::load(w + (c * V + v) * S::size);
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m) {
+      if constexpr (columns == 1) {
+        const auto xm = S::fill(x[m * step]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[m][v] = S::fma(xm, wv[0][v], sum[m][v]);
+      } else {
+        if (m % 2 == 0) no_loads_before();
+        const Pair pair = in_register(Pair{x[m * step], x[m * step + 1]});
+#pragma GCC unroll 2
+        for (int c = 0; c < columns; ++c)
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) sum[m][v] = S::fma(S::fill(pair[c]), wv[c][v], sum[m][v]);
       }
     }
   }
@@ -60,39 +78,6 @@ struct BroadcastTile {
 
  private:
   using Pair [[gnu::vector_size(2 * sizeof(T))]] = T;
-
-  // sum[m][v] += value(m) * w[v]
-  template <class Value>
-  [[gnu::always_inline]] void add(const Value& value, const T* w) {
-    typename S::Packet wv[V];
-#pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) wv[v] = S::load(w + v * S::size);
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m) {
-      const auto xm = value(m);
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[m][v] = S::fma(xm, wv[v], sum[m][v]);
-    }
-  }
-
-  // Two products at once, so that one load brings both values of a row. More of them, and their w, would not
-  // fit beside the sums.
-  [[gnu::always_inline]] void add_two(const T* x, const T* w) {
-    typename S::Packet wv[2][V];
-#pragma GCC unroll 2
-    for (int c = 0; c < 2; ++c)
-#pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) wv[c][v] = S::load(w + (c * V + v) * S::size);
-#pragma GCC unroll 16
-    for (int m = 0; m < R; ++m) {
-      if (m % 2 == 0) no_loads_before();
-      const Pair pair = in_register(Pair{x[m * S::size], x[m * S::size + 1]});
-#pragma GCC unroll 2
-      for (int c = 0; c < 2; ++c)
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) sum[m][v] = S::fma(S::fill(pair[c]), wv[c][v], sum[m][v]);
-    }
-  }
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

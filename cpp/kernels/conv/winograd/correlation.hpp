@@ -16,11 +16,13 @@ template <class T, int R, int V>
 void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next) {
   constexpr int size = Simd<T>::size;
   BroadcastTile<T, R, V> sums;
-  for (Index q = 0; q < blocks; ++q, a += R * size, u += V * size * size, next += R * size)
-    sums.add_products(a, u, [&](int c) {
+  for (Index q = 0; q < blocks; ++q, a += R * size, next += R * size)
+    for (int c = 0; c < size; c += sums.columns, u += sums.columns * V * size) {
       if (c < R) __builtin_prefetch(next + c * size, 0, 2);
-    });
-  sums.store(tile, V * size, add);
+      if (sums.columns > 1 && c + 1 < R) __builtin_prefetch(next + (c + 1) * size, 0, 2);
+      sums.add_columns(a + c, size, u);
+    }
+  sums.store(tile, V * Simd<T>::size, add);
 }
 
 template <class T>
