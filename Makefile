@@ -134,7 +134,8 @@ $(AARCH64)/.installed: $(SOURCES) cmake/aarch64/toolchain.cmake $(AARCH64_PYTHON
 	$(call need,command -v cmake >/dev/null,test-aarch64 needs CMake: apt-get install cmake)
 	$(call need,command -v ninja >/dev/null,test-aarch64 needs ninja: apt-get install ninja-build)
 	cmake -S . -B $(AARCH64)/core -G Ninja -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/cmake/aarch64/toolchain.cmake \
-	  -DPython_EXECUTABLE=$(AARCH64_PYTHON) -DCNNLIB_WERROR=$(WERROR)
+	  -DPython_EXECUTABLE=$(AARCH64_PYTHON) -DCNNLIB_WERROR=$(WERROR) \
+	  -DPython_INCLUDE_DIR="$$($(AARCH64_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')"
 	cmake --build $(AARCH64)/core
 	@rm -rf $(AARCH64)/package && cp -r python $(AARCH64)/package && rm -f $(AARCH64)/package/cnnlib/*.so
 	cmake --install $(AARCH64)/core --prefix $(AARCH64)/package
