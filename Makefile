@@ -19,7 +19,7 @@ WHEEL := dist/.wheel-$(VERSION)
 PEER_STAMP := $(if $(PEERS),$(VENV)/.peers)
 
 CPP := $(shell find cpp -name '*.?pp')
-SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE $(CPP) $(wildcard cmake/* licenses/*) \
+SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE $(CPP) $(wildcard cmake/*.* licenses/*) \
   $(shell find python -type f ! -name '*.so' ! -name '*.pyc')
 
 export CXX
@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test bench lint format wheel sanitize clean
+.PHONY: help train test test-aarch64 bench lint format wheel sanitize clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -39,6 +39,7 @@ help:
 	@echo 'make lint      check format, style and types; `make format` mends the first'
 	@echo 'make wheel     build the wheel into dist/'
 	@echo 'make sanitize  run the core under the address and undefined-behaviour sanitizers (SANITIZE_ISA=base|avx2|avx512)'
+	@echo 'make test-aarch64  run the tests of the kernels on an emulated 64-bit Arm (AARCH64_TESTS=..., PYTEST_ARGS=...)'
 	@echo 'make clean     remove what the other targets made, .venv included'
 
 train: $(VENV)/.installed $(VENV)/.extras
@@ -118,6 +119,30 @@ sanitize: $(SANITIZED)/.installed $(VENV)/.installed $(VENV)/.test
 	PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
 	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
 	  $(BIN)/pytest -p no:cacheprovider $(SANITIZE_TESTS) $(PYTEST_ARGS)
+
+# A core cross-built for 64-bit Arm, and an arm64 Python under qemu-user that runs the tests of the kernels with it.
+AARCH64 := build/aarch64
+AARCH64_PYTHON := $(CURDIR)/$(AARCH64)/sysroot/python
+AARCH64_TESTS ?= $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose prepared_conv winograd_error pool \
+  avg_pool norm layernorm_groupnorm dense leaky_relu loss sandwich update empty determinism properties isas machine)
+$(AARCH64_PYTHON): cmake/aarch64/sysroot.sh pyproject.toml | $(ENVIRONMENT)
+	cmake/aarch64/sysroot.sh $(@D) $(PIP)
+	@touch $@
+
+$(AARCH64)/.installed: $(SOURCES) cmake/aarch64/toolchain.cmake $(AARCH64_PYTHON)
+	$(call need,command -v aarch64-linux-gnu-g++ >/dev/null,test-aarch64 needs a cross compiler: apt-get install g++-aarch64-linux-gnu)
+	$(call need,command -v cmake >/dev/null,test-aarch64 needs CMake: apt-get install cmake)
+	$(call need,command -v ninja >/dev/null,test-aarch64 needs ninja: apt-get install ninja-build)
+	cmake -S . -B $(AARCH64)/core -G Ninja -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/cmake/aarch64/toolchain.cmake \
+	  -DPython_EXECUTABLE=$(AARCH64_PYTHON) -DCNNLIB_WERROR=$(WERROR) \
+	  -DPython_INCLUDE_DIR="$$($(AARCH64_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')"
+	cmake --build $(AARCH64)/core
+	@rm -rf $(AARCH64)/package && cp -r python $(AARCH64)/package && rm -f $(AARCH64)/package/cnnlib/*.so
+	cmake --install $(AARCH64)/core --prefix $(AARCH64)/package
+	@touch $@
+
+test-aarch64: $(AARCH64)/.installed
+	PYTHONPATH=$(CURDIR)/$(AARCH64)/package $(AARCH64_PYTHON) -m pytest -p no:cacheprovider $(AARCH64_TESTS) $(PYTEST_ARGS)
 
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -2,7 +2,8 @@
 // both operands themselves.
 #pragma once
 
-#include "kernels/simd/packet.hpp"
+#include "kernels/gemm/broadcast_values.hpp"
+#include "kernels/simd/memory.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -19,16 +20,45 @@ struct BroadcastTile {
       for (int v = 0; v < V; ++v) sum[m][v] = S::zero();
   }
 
-  // sum[m][v] += x[m * step] * w[v]
-  [[gnu::always_inline]] void add_product(const T* x, Index step, const T* w) {
+  // sum[m][v] += x[m] * w[v]
+  [[gnu::always_inline]] void add_product(const T* x, const T* w) {
+    const BroadcastValues<T, R> values{x};
     typename S::Packet wv[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) wv[v] = S::load(w + v * S::size);
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m) {
-      const auto xm = S::fill(x[m * step]);
+      const auto xm = values[m];
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) sum[m][v] = S::fma(xm, wv[v], sum[m][v]);
+    }
+  }
+
+  // Columns of x that add_columns takes: two, where a product takes a lane of a vector, so that one load
+  // brings both values of a row. More of them, and their w, would not fit beside the sums.
+  static constexpr int columns = InstructionSet::lane_products ? 2 : 1;
+
+  // sum[m][v] += x[m * step + c] * w[c][v] for columns c in order
+  [[gnu::always_inline]] void add_columns(const T* x, Index step, const T* w) {
+    typename S::Packet wv[columns][V];
+#pragma GCC unroll 2
+    for (int c = 0; c < columns; ++c)
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) wv[c][v] = S::load(w + (c * V + v) * S::size);
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m) {
+      if constexpr (columns == 1) {
+        const auto xm = S::fill(x[m * step]);
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) sum[m][v] = S::fma(xm, wv[0][v], sum[m][v]);
+      } else {
+        if (m % 2 == 0) no_loads_before();
+        const Pair pair = in_register(Pair{x[m * step], x[m * step + 1]});
+#pragma GCC unroll 2
+        for (int c = 0; c < columns; ++c)
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) sum[m][v] = S::fma(S::fill(pair[c]), wv[c][v], sum[m][v]);
+      }
     }
   }
 
@@ -45,6 +75,9 @@ struct BroadcastTile {
 #pragma GCC unroll 4
       for (int v = 0; v < V; ++v) S::store(tile + m * step + v * S::size, sum[m][v]);
   }
+
+ private:
+  using Pair [[gnu::vector_size(2 * sizeof(T))]] = T;
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

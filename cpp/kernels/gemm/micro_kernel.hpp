@@ -4,13 +4,14 @@
 //   packed a, a panel of R rows:  [k][m]   a(0,0) a(1,0) .. a(R-1,0) | a(0,1) a(1,1) .. | ..
 //   b, V vectors of each row k:   [k][l]   wherever offset[k] says; packed: V * size values, row after row
 //
-// A step k broadcasts the R values of a one by one, and multiplies each with the V vectors of b.
+// A step k broadcasts each of the R values of a, and multiplies it with the V vectors of b.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <utility>
 
+#include "kernels/gemm/broadcast_values.hpp"
 #include "kernels/simd/transpose.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -142,16 +143,18 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
       if constexpr (ahead == Ahead::next) __builtin_prefetch(base[v] + at + V * S::size);
       if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv[v]);
     }
+    const BroadcastValues<T, R> values{a_row};
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m) {
-      const Packet am = S::fill(a_row[m]);
+      const Packet am = values[m];
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[m][v] = S::fma(am, bv[v], sum[m][v]);
     }
     if constexpr (ahead == Ahead::pack) fetch.packed += V * S::size;
   };
   Index k = 0;
-  if constexpr (ahead == Ahead::none || ahead == Ahead::run)
+  constexpr bool room = BroadcastValues<T, R>::vectors <= 4;  // for the values of two steps, beside the sums
+  if constexpr (room && (ahead == Ahead::none || ahead == Ahead::run))
     for (; k + 2 <= K; k += 2, a += 2 * step) {  // two at a time: less to count
       multiply(k, a);
       multiply(k + 1, a + step);

@@ -12,6 +12,7 @@ struct InstructionSet {
   static constexpr int stencil_rows = 8;  // 8 sums, the 9 weights and the input
   static constexpr int pointwise_panel_bytes = 16 << 10;
   static constexpr bool large_winograd_tile = true;
+  static constexpr bool lane_products = false;
 };
 
 template <>

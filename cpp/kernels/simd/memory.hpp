@@ -24,6 +24,14 @@ inline void store_fence() {
 #endif
 }
 
+// Loads that follow stay behind this: from an unrolled loop g++ would do all of them first, which takes more
+// registers than there are.
+inline void no_loads_before() {
+#if defined(__GNUC__)
+  asm volatile("" ::: "memory");
+#endif
+}
+
 // p + step, in an order of steps that the compiler may not undo: from an unrolled loop g++ would work out
 // every address beforehand, which takes more registers than there are.
 template <class T>

@@ -1,13 +1,205 @@
-// NEON of 64-bit Arm: 32 registers of 128 bits. Every operation is the one of packet.hpp.
+// NEON of 64-bit Arm: 32 registers of 128 bits. A multiply-add takes a lane of a vector as a factor, and
+// there are no loads of some lanes: these are put together from halves of a vector and single lanes.
 #pragma once
+
+#include <arm_neon.h>
+
+#include <cstring>
 
 #include "kernels/simd/packet.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-struct InstructionSet : SixteenRegisters {  // its blocks are cautious: none was measured
+struct InstructionSet : SixteenRegisters {
   static constexpr int registers = 32;
-  static constexpr int tile_rows = 8;  // 8 x 2 sums, 2 vectors of b and those that hold values of a
+  // 12 x 2 sums, 2 vectors of b (Winograd's products have 4) and those that hold values of a.
+  static constexpr int tile_rows = 12;
+  static constexpr int dot_block = 4;     // 16 sums, 4 vectors of one side and some of the other
+  static constexpr int stencil_rows = 8;  // 8 sums, the 9 weights and the input
+  static constexpr bool lane_products = true;
 };
+
+// The kinds of vectors for T, and operations on halves of them, which are two floats or a double.
+template <class T>
+struct Neon;
+
+template <>
+struct Neon<float> {
+  using Packet = float32x4_t;
+  using Half = float32x2_t;
+  static Half load(const float* p) { return vld1_f32(p); }
+  // Lanes 0 and 1, of which [first, last) come from p and the others from `rest`.
+  static Half load(const float* p, Index first, Index last, Half rest) {
+    if (first <= 0 && last >= 2) return load(p);
+    if (first <= 0 && last >= 1) return vld1_lane_f32(p, rest, 0);
+    return first <= 1 && last >= 2 ? vld1_lane_f32(p + 1, rest, 1) : rest;
+  }
+  static void store(float* p, Half v) { vst1_f32(p, v); }
+  static void store(float* p, Half v, Index first, Index last) {
+    if (first <= 0 && last >= 2) return store(p, v);
+    if (first <= 0 && last >= 1) vst1_lane_f32(p, v, 0);
+    if (first <= 1 && last >= 2) vst1_lane_f32(p + 1, v, 1);
+  }
+  static Half fill(float value) { return vdup_n_f32(value); }
+  static Half low(Packet v) { return vget_low_f32(v); }
+  static Half high(Packet v) { return vget_high_f32(v); }
+  static Packet join(Half low, Half high) { return vcombine_f32(low, high); }
+};
+
+template <>
+struct Neon<double> {
+  using Packet = float64x2_t;
+  using Half = float64x1_t;
+  static Half load(const double* p) { return vld1_f64(p); }
+  static Half load(const double* p, Index first, Index last, Half rest) {
+    return first <= 0 && last >= 1 ? load(p) : rest;
+  }
+  static void store(double* p, Half v) { vst1_f64(p, v); }
+  static void store(double* p, Half v, Index first, Index last) {
+    if (first <= 0 && last >= 1) store(p, v);
+  }
+  static Half fill(double value) { return vdup_n_f64(value); }
+  static Half low(Packet v) { return vget_low_f64(v); }
+  static Half high(Packet v) { return vget_high_f64(v); }
+  static Packet join(Half low, Half high) { return vcombine_f64(low, high); }
+};
+
+template <class T>
+inline typename Neon<T>::Packet load_lanes_or(const T* p, Index first, Index count, T other) {
+  using N = Neon<T>;
+  constexpr Index half = Simd<T>::size / 2;
+  const Index last = first + count;
+  const auto rest = N::fill(other);
+  return N::join(N::load(p, first, last, rest), N::load(p + half, first - half, last - half, rest));
+}
+template <class T>
+inline void store_some_lanes(T* p, typename Neon<T>::Packet v, Index first, Index count) {
+  using N = Neon<T>;
+  constexpr Index half = Simd<T>::size / 2;
+  const Index last = first + count;
+  N::store(p, N::low(v), first, last);
+  N::store(p + half, N::high(v), first - half, last - half);
+}
+template <>
+inline float32x4_t Simd<float>::load_lanes(const float* p, Index first, Index count) {
+  return load_lanes_or(p, first, count, 0.0f);
+}
+template <>
+inline float64x2_t Simd<double>::load_lanes(const double* p, Index first, Index count) {
+  return load_lanes_or(p, first, count, 0.0);
+}
+template <>
+inline float32x4_t Simd<float>::load_lanes(const float* p, Index first, Index count, float other) {
+  return load_lanes_or(p, first, count, other);
+}
+template <>
+inline float64x2_t Simd<double>::load_lanes(const double* p, Index first, Index count, double other) {
+  return load_lanes_or(p, first, count, other);
+}
+template <>
+inline void Simd<float>::store_lanes(float* p, Packet v, Index first, Index count) {
+  store_some_lanes(p, v, first, count);
+}
+template <>
+inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index count) {
+  store_some_lanes(p, v, first, count);
+}
+
+template <>
+inline float32x4_t Simd<float>::load_halves(const float* low, const float* high) {
+  return vcombine_f32(vld1_f32(low), vld1_f32(high));
+}
+template <>
+inline float64x2_t Simd<double>::load_halves(const double* low, const double* high) {
+  return vcombine_f64(vld1_f64(low), vld1_f64(high));
+}
+template <>
+inline void Simd<float>::store_halves(float* low, float* high, Packet v) {
+  vst1_f32(low, vget_low_f32(v));
+  vst1_f32(high, vget_high_f32(v));
+}
+template <>
+inline void Simd<double>::store_halves(double* low, double* high, Packet v) {
+  vst1_f64(low, vget_low_f64(v));
+  vst1_f64(high, vget_high_f64(v));
+}
+
+template <>
+inline bool Simd<float>::any(Mask mask) {
+  return vmaxvq_u32(vreinterpretq_u32_f32(mask)) != 0;
+}
+template <>
+inline bool Simd<double>::any(Mask mask) {
+  return vmaxvq_u32(vreinterpretq_u32_f64(mask)) != 0;
+}
+
+template <>
+inline unsigned Simd<float>::bits(Mask mask) {
+  return vaddvq_u32(vandq_u32(vreinterpretq_u32_f32(mask), uint32x4_t{1, 2, 4, 8}));
+}
+template <>
+inline unsigned Simd<double>::bits(Mask mask) {
+  return static_cast<unsigned>(vaddvq_u64(vandq_u64(vreinterpretq_u64_f64(mask), uint64x2_t{1, 2})));
+}
+template <>
+inline float32x4_t Simd<float>::from_bits(unsigned bits) {
+  return vreinterpretq_f32_u32(vtstq_u32(vdupq_n_u32(bits), uint32x4_t{1, 2, 4, 8}));
+}
+template <>
+inline float64x2_t Simd<double>::from_bits(unsigned bits) {
+  return vreinterpretq_f64_u64(vtstq_u64(vdupq_n_u64(bits), uint64x2_t{1, 2}));
+}
+
+template <>
+inline float32x4_t Simd<float>::load_bytes(const std::uint8_t* p, Index first, Index count) {
+  std::uint8_t bytes[8] = {};
+  count == size ? std::memcpy(bytes, p, size) : std::copy_n(p + first, count, bytes + first);
+  return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vld1_u8(bytes)))));
+}
+template <>
+inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
+  const uint16x4_t words = vmovn_u32(vcvtq_u32_f32(v));
+  std::uint8_t bytes[8];
+  vst1_u8(bytes, vmovn_u16(vcombine_u16(words, words)));
+  count == size ? std::memcpy(p, bytes, size) : std::copy_n(bytes, count, p);
+}
+
+template <>
+inline void Simd<float>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
+  even = vuzp1q_f32(low, high);
+  odd = vuzp2q_f32(low, high);
+}
+template <>
+inline void Simd<double>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
+  even = vuzp1q_f64(low, high);
+  odd = vuzp2q_f64(low, high);
+}
+template <>
+inline void Simd<float>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
+  low = vzip1q_f32(even, odd);
+  high = vzip2q_f32(even, odd);
+}
+template <>
+inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
+  low = vzip1q_f64(even, odd);
+  high = vzip2q_f64(even, odd);
+}
+
+template <>
+inline float32x4_t Simd<float>::shift_up(Packet before, Packet v) {
+  return vextq_f32(before, v, 3);
+}
+template <>
+inline float64x2_t Simd<double>::shift_up(Packet before, Packet v) {
+  return vextq_f64(before, v, 1);
+}
+template <>
+inline float32x4_t Simd<float>::shift_down(Packet v, Packet after) {
+  return vextq_f32(v, after, 1);
+}
+template <>
+inline float64x2_t Simd<double>::shift_down(Packet v, Packet after) {
+  return vextq_f64(v, after, 1);
+}
 
 }  // namespace cnnlib::CNNLIB_ISA

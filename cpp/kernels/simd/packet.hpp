@@ -34,7 +34,20 @@ struct SixteenRegisters {
   static constexpr int pointwise_panel_bytes = 8 << 10;
   // Whether Winograd's F(5x5, 3x3) is worth the size of its code.
   static constexpr bool large_winograd_tile = false;
+  // Whether a multiply-add takes one lane of a vector as a factor.
+  static constexpr bool lane_products = false;
 };
+
+// v in a register from then on: g++ takes a value with several uses from memory each time, or its lanes.
+template <class Vector>
+[[gnu::always_inline]] inline Vector in_register(Vector v) {
+#if defined(__x86_64__)
+  asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+  return v;
+}
 
 // What a comparison of packets gives: a packet of bits, or a register of a kind of its own.
 template <class Packet>
@@ -52,14 +65,8 @@ struct Simd {
   static Packet zero() { return Eigen::internal::pset1<Packet>(T(0)); }
   static Packet fill(T value) { return Eigen::internal::pset1<Packet>(value); }
   static Packet load(const T* p) { return Eigen::internal::ploadu<Packet>(p); }
-  // The same in a register from then on: g++ takes a value with several uses from memory each time.
-  static Packet load_once(const T* p) {
-    Packet v = load(p);
-#if defined(__x86_64__)
-    asm("" : "+v"(v));
-#endif
-    return v;
-  }
+  // The same in a register from then on.
+  static Packet load_once(const T* p) { return in_register(load(p)); }
   static void store(T* p, Packet v) { Eigen::internal::pstoreu(p, v); }
   // Around the caches, to an address that is a multiple of the vector's size; store_fence() ends a series.
   static void store_non_temporal(T* p, Packet v) { store(p, v); }

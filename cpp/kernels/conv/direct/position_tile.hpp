@@ -28,7 +28,7 @@ void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T*
         later += 64 / sizeof(T);
       }
     }
-    sums.add_product(x + offset[k], 1, w);
+    sums.add_product(x + offset[k], w);
   }
   sums.store(tile, step, add);
 }

@@ -17,9 +17,10 @@ void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, co
   constexpr int size = Simd<T>::size;
   BroadcastTile<T, R, V> sums;
   for (Index q = 0; q < blocks; ++q, a += R * size, next += R * size)
-    for (int c = 0; c < size; ++c, u += V * size) {
+    for (int c = 0; c < size; c += sums.columns, u += sums.columns * V * size) {
       if (c < R) __builtin_prefetch(next + c * size, 0, 2);
-      sums.add_product(a + c, size, u);
+      if (sums.columns > 1 && c + 1 < R) __builtin_prefetch(next + (c + 1) * size, 0, 2);
+      sums.add_columns(a + c, size, u);
     }
   sums.store(tile, V * Simd<T>::size, add);
 }
