@@ -8,8 +8,8 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// The evidence for a number is bench/METHODS-<class>.md and bench/NOTES.md: what 'auto' loses against the best
-// method, cell by cell.
+// The evidence for a number is bench/METHODS-<class>.md and bench/NOTES.md: what 'auto' loses against the
+// best method, cell by cell.
 struct Rates {
   // Vector multiply-adds a cycle: two on Zen 2 to 5 and on Intel's cores; the baseline multiplies, then adds.
 #if defined(__FMA__) || defined(__aarch64__)
