@@ -336,3 +336,33 @@ def test_conv_param_may_change_while_it_is_read(rng):
         param.clear()
         param.update(stride=(Two(), 2), pad=[Two(), 1], dilation=(1, 1000 - 999))
         assert cnnlib.conv_forward(x, w, None, param)[0].shape == (1, 1, 5, 4)
+
+
+def test_parameters_are_read_anew():
+    """A call takes nothing from an earlier one: not of a list that changed, nor of objects that look alike."""
+    x, w = np.ones((1, 1, 9, 9)), np.ones((1, 1, 3, 3))
+
+    def rows(param):
+        return cnnlib.conv_forward(x, w, None, param)[0].shape[2]
+
+    pad = [1, 1]
+    param = {"pad": pad}
+    assert rows(param) == 9
+    pad[0] = 2
+    assert rows(param) == 11
+    param["pad"] = ((pad, pad), pad)[1]
+    pad[0] = 0
+    assert rows(param) == 7
+    nested = ([3, 1], (1, 1))
+    assert rows({"pad": nested}) == 11
+    nested[0][0] = 1
+    assert rows({"pad": nested}) == 9
+    for _ in range(2):
+        for stride in range(1, 40):  # more than are remembered
+            assert rows({"stride": (stride, 1)}) == 1 + 6 // stride
+            assert rows({"stride": stride, "pad": 1}) == 1 + 8 // stride
+        assert rows({"stride": 1}) == 7
+        with pytest.raises(TypeError, match="conv_forward: stride must be an integer, got True"):
+            rows({"stride": True})
+        with pytest.raises(ValueError, match="conv_forward: stride must be between 1"):
+            rows({"stride": 0})

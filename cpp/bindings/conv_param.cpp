@@ -1,7 +1,9 @@
 #include "conv_param.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <string>
+#include <utility>
 
 #include "arrays.hpp"
 
@@ -124,19 +126,71 @@ py::object mapping_value(py::handle mapping, PyObject* key) {
   return value.is(absent) ? py::object() : value;
 }
 
+using Values = std::array<py::object, key_count>;
+
+// What a thread has parsed lately, by the objects that the dictionaries held: a small convolution takes no
+// longer than reading its parameters. Only objects that never change are kept, and a reference to each.
+class ParsedLately {
+ public:
+  const ConvParam* find(const Values& values) const {
+    const Entry& entry = entries_[place(values)];
+    return entry.known && std::equal(values.begin(), values.end(), entry.values.begin(), same) ? &entry.param
+                                                                                               : nullptr;
+  }
+  void keep(const Values& values, const ConvParam& param) {
+    if (!std::all_of(values.begin(), values.end(), [](const py::object& v) { return constant(v.ptr(), 2); }))
+      return;
+    Entry& entry = entries_[place(values)];
+    for (int key = 0; key < key_count; ++key) {
+      Py_XINCREF(values[key].ptr());
+      Py_XDECREF(std::exchange(entry.values[key], values[key].ptr()));
+    }
+    entry.param = param;
+    entry.known = true;
+  }
+
+ private:
+  struct Entry {  // without a destructor: a thread ends without the interpreter's lock
+    std::array<PyObject*, key_count> values{};
+    ConvParam param;
+    bool known = false;
+  };
+  static constexpr std::size_t size = 16;
+
+  static bool same(const py::object& value, PyObject* known) { return value.ptr() == known; }
+  static std::size_t place(const Values& values) {
+    std::size_t sum = 0;
+    for (const py::object& value : values) sum = 3 * sum + reinterpret_cast<std::uintptr_t>(value.ptr()) / 16;
+    return sum % size;
+  }
+  // Nothing, an int, a string, or a tuple of such, so many deep.
+  static bool constant(PyObject* value, int depth) {
+    if (value == nullptr || PyLong_CheckExact(value) || PyUnicode_CheckExact(value)) return true;
+    if (depth == 0 || !PyTuple_CheckExact(value)) return false;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(value); ++i)
+      if (!constant(PyTuple_GET_ITEM(value, i), depth - 1)) return false;
+    return true;
+  }
+
+  std::array<Entry, size> entries_;
+};
+
 }  // namespace
 
 ConvParam parse_conv_param(const char* function, py::handle param, Direction direction) {
   const int known_count = direction == Direction::transposed ? key_count : key_count - 1;
   const bool plain = PyDict_CheckExact(param.ptr());
   if (!plain) check_keys(function, param, known_count);
-  std::array<py::object, key_count> values;
+  Values values;
   Py_ssize_t unknown = plain ? PyDict_GET_SIZE(param.ptr()) : known_count;
   for (int key = 0; key < known_count && unknown > 0; ++key) {
     values[key] = plain ? dict_value(param, key_string(key)) : mapping_value(param, key_string(key));
     if (values[key]) --unknown;
   }
   if (plain && unknown > 0) check_keys(function, param, known_count);
+  static thread_local ParsedLately lately;
+  const bool forward = direction == Direction::forward;
+  if (const ConvParam* known = forward ? lately.find(values) : nullptr) return *known;
   ConvParam read;
   if (values[stride]) read.stride = read_pair(function, "stride", values[stride]);
   if (values[dilation]) read.dilation = read_pair(function, "dilation", values[dilation]);
@@ -144,6 +198,7 @@ ConvParam parse_conv_param(const char* function, py::handle param, Direction dir
   if (values[groups]) read.groups = read_integer(function, "groups", values[groups]);
   if (values[algorithm]) read.algorithm = algorithm_named(function, "algorithm", values[algorithm]);
   if (values[output_pad]) read.output_pad = read_pair(function, "output_pad", values[output_pad]);
+  if (forward) lately.keep(values, read);
   return read;
 }
 
