@@ -339,7 +339,7 @@ def test_conv_param_may_change_while_it_is_read(rng):
 
 
 def test_parameters_are_read_anew():
-    """A call takes nothing from an earlier one: not of a list that changed, nor of objects that look alike."""
+    """A call takes nothing from an earlier one: not a list that changed, nor objects that look alike."""
     x, w = np.ones((1, 1, 9, 9)), np.ones((1, 1, 3, 3))
 
     def rows(param):

@@ -40,14 +40,17 @@ def ready_dtype(
     names: tuple[str, ...], arrays: tuple[object, ...]
 ) -> np.dtype[np.float32] | np.dtype[np.float64] | None: ...
 
-class PreparedConvFloat:
+# The class of pybind11's classes.
+class _Bound(type): ...
+
+class PreparedConvFloat(metaclass=_Bound):
     def __init__(self, w: NDArray[np.float32], b: NDArray[np.float32] | None, conv_param: object) -> None: ...
     def forward(
         self, function: str, x: NDArray[np.float32], relu: bool, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]: ...
     def packed(self) -> list[tuple[str, int]]: ...
 
-class PreparedConvDouble:
+class PreparedConvDouble(metaclass=_Bound):
     def __init__(self, w: NDArray[np.float64], b: NDArray[np.float64] | None, conv_param: object) -> None: ...
     def forward(
         self, function: str, x: NDArray[np.float64], relu: bool, out: NDArray[np.float64] | None = None
