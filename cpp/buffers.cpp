@@ -214,12 +214,7 @@ std::size_t past_caches_bytes() {
   return bytes;
 }
 
-std::size_t checked_product(std::size_t a, std::size_t b) {
-  std::size_t product;
-  if (__builtin_mul_overflow(a, b, &product) || product > static_cast<std::size_t>(PTRDIFF_MAX) / 2)
-    throw std::bad_alloc();
-  return product;
-}
+void throw_bad_alloc() { throw std::bad_alloc(); }
 
 void* acquire_buffer(std::size_t bytes) {
   const std::size_t capacity = size_class(checked_product(std::max<std::size_t>(bytes, 1), 1));

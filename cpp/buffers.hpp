@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace cnnlib {
 
@@ -23,8 +24,15 @@ struct BufferCounts {
 };
 BufferCounts buffer_counts();
 
+[[noreturn]] void throw_bad_alloc();
+
 // a * b as a size, or std::bad_alloc when no machine could hold it.
-std::size_t checked_product(std::size_t a, std::size_t b);
+[[gnu::always_inline]] inline std::size_t checked_product(std::size_t a, std::size_t b) {
+  std::size_t product;
+  if (__builtin_mul_overflow(a, b, &product) || product > static_cast<std::size_t>(PTRDIFF_MAX) / 2)
+    throw_bad_alloc();
+  return product;
+}
 
 // A result of so many bytes is written past the caches, which saves reading its old contents, where those are
 // too small, or too slow, to have it ready for whoever uses it.
