@@ -192,3 +192,14 @@ def run_python(code, **environment):
     )
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout.strip()
+
+
+def refused(capsys, *command):
+    """Run the command line, which is to refuse its arguments in a line; return that line."""
+    from cnnlib.cli.main import main  # not for those who need but the layers
+
+    assert main(list(map(str, command))) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("cnnlib: error: ")
+    assert err.count("\n") == 1
+    return err

@@ -11,6 +11,7 @@ import pytest
 from cnnlib.cli.config_file import _parsed, write_config_file
 from cnnlib.cli.main import main
 from cnnlib.cli.runs import Run
+from helpers import refused
 
 TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-size", "400")
 needs_toml = pytest.mark.skipif(
@@ -29,14 +30,6 @@ def train(capsys, *options):
     out, err = capsys.readouterr()
     assert status == 0, err
     return out
-
-
-def refused(capsys, *command):
-    assert main(list(map(str, command))) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("cnnlib: error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 def weights(run):

@@ -13,6 +13,7 @@ from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_digits, load_image_folder
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
+from helpers import refused
 from image_folders import write_folder
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
@@ -62,14 +63,6 @@ def lines(capsys, *command):
     out, err = capsys.readouterr()
     assert status == 0, err
     return out.splitlines()
-
-
-def refused(capsys, *command):
-    assert main(list(map(str, command))) == 2
-    err = capsys.readouterr().err
-    assert err.startswith("cnnlib: error: ")
-    assert err.count("\n") == 1
-    return err
 
 
 class TestTrain:

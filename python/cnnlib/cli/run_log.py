@@ -5,12 +5,12 @@ import io
 import json
 import math
 
-__all__ = ["LOG_FILES", "LOG_KINDS", "RunLog", "check_kinds", "remove_event_files"]
+__all__ = ["LOG_COLUMNS", "LOG_FILES", "LOG_KINDS", "RunLog", "check_kinds", "remove_event_files"]
 
 LOG_FILES = {"csv": "log.csv", "jsonl": "log.jsonl"}
 LOG_KINDS = (*LOG_FILES, "tensorboard")
 _EVENTS = "tensorboard"  # the folder
-_COLUMNS = (
+LOG_COLUMNS = (
     "epoch",
     "iteration",
     "loss",
@@ -53,7 +53,7 @@ class RunLog:
         rows = list(_rows(solver))
         if "csv" in self._kinds:
             text = io.StringIO()
-            writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+            writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
             self._run.write_file(LOG_FILES["csv"], text.getvalue())

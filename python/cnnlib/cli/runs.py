@@ -13,7 +13,7 @@ from cnnlib.augment import TTA
 from cnnlib.cli import networks
 from cnnlib.cli.datasets import DATA_SETS, image_folder
 from cnnlib.cli.folder_lock import locked
-from cnnlib.cli.run_log import LOG_FILES, remove_event_files
+from cnnlib.cli.run_log import LOG_COLUMNS, LOG_FILES, remove_event_files
 from cnnlib.cli.settings import parse_data
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
@@ -22,17 +22,7 @@ from cnnlib.solver import load_weights
 FORMAT = "cnnlib run"
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
-HISTORY = (
-    "epoch",
-    "iteration",
-    "loss",
-    "train_accuracy",
-    "val_accuracy",
-    "val_loss",
-    "learning_rate",
-    "seconds",
-    "samples_per_second",
-)
+HISTORY = (*LOG_COLUMNS, "samples_per_second")
 
 
 class Run:
