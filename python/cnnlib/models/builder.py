@@ -7,6 +7,7 @@ import numpy as np
 
 from cnnlib._params import choice, flag, number, pair, positive_int, probability
 from cnnlib.models.calls import Call, ResidualCall, fuse
+from cnnlib.models.graph import Graph, Node
 from cnnlib.models.initialization import set_dirac
 from cnnlib.models.spec import parse
 
@@ -46,6 +47,8 @@ class Builder:
     whitening : str or None
         The name of the filters that are to whiten the images.
     bn_params, dropout_params : list of dict
+    graph : Graph
+        Of the stages walked so far.
     """
 
     def __init__(self, input_dim, random, weight_scale, dtype):
@@ -60,6 +63,7 @@ class Builder:
         self.bn_params = []
         self.dropout_params = []
         self.weights = self.norms = 0
+        self.graph = Graph()
 
     def walk(self, spec, place="stage"):
         """The stages of a spec, with their calls: `(stages, calls)`."""
@@ -187,15 +191,17 @@ class Builder:
 
     def residual(self, where, place, body, options):
         """body(x) + shortcut(x); without a shortcut given, x itself or a 1x1 conv where shapes differ."""
-        before = self.shape
+        before, value = self.shape, self.graph.output
         stages, body_calls = self.walk(body, f"{place}body stage")
         after, self.shape = self.shape, before
+        body_value, self.graph.output = self.graph.output, value
         shortcut = options.get("shortcut")
         if shortcut is None:
             shortcut = [] if after == before else _projection(where, before, after)
         shortcut_stages, shortcut_calls = self.walk(shortcut, f"{place}shortcut stage")
         if self.shape != after:
             raise ValueError(f"{where}: the body gives {_text(after)}, the shortcut {_text(self.shape)}")
+        self._append("add", "residual", (body_value, self.graph.output))
         stage = Stage("residual", "residual", after, parts=[("", stages), ("shortcut: ", shortcut_stages)])
         return stage, ResidualCall(body_calls, shortcut_calls)
 
@@ -242,8 +248,13 @@ class Builder:
         return out.shape[1:]
 
     def _stage(self, layer, label, shape, names=(), args=(), multiply_adds=0):
+        self._append(layer, label, (self.graph.output,), names, args)
         num_params = sum(self.params[name].size for name in names if name)
         return Stage(layer, label, tuple(shape), names, args, num_params, multiply_adds)
+
+    def _append(self, layer, label, inputs, names=(), args=()):
+        output = f"{layer}{len(self.graph.nodes) + 1}"
+        self.graph.append(Node(layer, inputs, output, tuple(names), tuple(args), label))
 
 
 def _projection(where, before, after):

@@ -23,6 +23,7 @@ from cnnlib.models.common import (
     set_mode,
     smoothed_softmax_loss,
 )
+from cnnlib.models.graph import Graph
 from cnnlib.models.initialization import whitening_filters
 from cnnlib.models.spec import resolve
 from cnnlib.models.summary import listed, table
@@ -148,6 +149,7 @@ class ConvNet(Model):
         stages, calls = builder.walk([{"affine": self.num_classes}], "classifier")
         self._stages, self._calls = self._stages + stages, self._calls + calls
         self._untrained = skip_untrained(self._calls)
+        self._graph = builder.graph
         self.params: Params = builder.params
         self.frozen = tuple(name for name in builder.params if name in builder.frozen)
         self._whitening = builder.whitening
@@ -171,6 +173,10 @@ class ConvNet(Model):
     @property
     def multiply_adds(self) -> int:
         return sum(stage.multiply_adds for _, stage in listed(self._stages))
+
+    def graph(self) -> Graph:
+        """The network's layers, one after the other and in branches; its parameters are in `params`."""
+        return self._graph
 
     def initialize(self, X: Array, eps: float = 5e-4) -> None:
         """Set the weights that depend on training images X (N, C, H, W), where they have not been set yet.

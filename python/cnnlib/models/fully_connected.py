@@ -38,6 +38,7 @@ from cnnlib.models.common import (
     set_mode,
     smoothed_softmax_loss,
 )
+from cnnlib.models.graph import Graph
 
 
 class FullyConnectedNet(Model):
@@ -192,6 +193,20 @@ class FullyConnectedNet(Model):
                 dhidden = dropout_backward(dhidden, dropout_cache)
             dhidden = self._hidden_backward(i, dhidden, layer_cache, grads)
         return loss + add_l2(self.params, grads, self.reg), grads
+
+    def graph(self) -> Graph:
+        """The network's layers, one after the other; its parameters are in `params`."""
+        graph = Graph()
+        for i in range(1, self.num_layers):
+            graph.chain("affine", (f"W{i}", f"b{i}"))
+            if self.normalization is not None:
+                param = self.bn_params[i - 1] if self.use_batchnorm else {}
+                graph.chain(self.normalization, (f"gamma{i}", f"beta{i}"), (param,))
+            graph.chain("relu")
+            if self.dropout > 0:
+                graph.chain("dropout", args=({"p": self.dropout, "mode": "test"},))
+        graph.chain("affine", (f"W{self.num_layers}", f"b{self.num_layers}"))
+        return graph
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters and batch-norm statistics to a file that ``np.load`` reads without pickle.

@@ -32,6 +32,7 @@ from cnnlib.models.common import (
     set_mode,
     smoothed_softmax_loss,
 )
+from cnnlib.models.graph import Graph
 
 
 class ThreeLayerConvNet(Model):
@@ -184,6 +185,22 @@ class ThreeLayerConvNet(Model):
             dpooled, g["W2"], g["b2"] = affine_relu_backward(dhidden, cache2)
             _, g["W1"], g["b1"] = conv_relu_pool_backward(dpooled, cache1, needs=("dw", "db"))
         return loss + add_l2(p, g, self.reg), g
+
+    def graph(self) -> Graph:
+        """The network's layers, one after the other; its parameters are in `params`."""
+        graph = Graph()
+        norms = iter(self.bn_params)
+        graph.chain("conv", ("W1", "b1"), (self.conv_param,))
+        if self.use_batchnorm:
+            graph.chain("spatial_batchnorm", ("gamma1", "beta1"), (next(norms),))
+        graph.chain("relu")
+        graph.chain("max_pool", args=(self.pool_param,))
+        graph.chain("affine", ("W2", "b2"))
+        if self.use_batchnorm:
+            graph.chain("batchnorm", ("gamma2", "beta2"), (next(norms),))
+        graph.chain("relu")
+        graph.chain("affine", ("W3", "b3"))
+        return graph
 
 
 def _image_size(where, input_dim):

@@ -1,0 +1,124 @@
+"""A network as a graph of layers: what the models hand to training, inference and exchange alike."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from cnnlib import layers
+
+# Of nodes that are no layers of cnnlib.layers: how many values each reads; None for two or more.
+JOINS: dict[str, int | None] = {"add": 2, "multiply": 2, "concat": None, "scale": 1, "flatten": 1}
+
+
+@dataclass(frozen=True)
+class Node:
+    """One layer of a graph: ``output = layer(*inputs, *params, *args)``.
+
+    Attributes
+    ----------
+    layer : str
+        The name of a layer of :mod:`cnnlib.layers` without ``_forward`` ('conv', 'spatial_batchnorm',
+        'relu', 'max_pool', ...), or of what joins and reshapes values: 'add' and 'multiply' of two inputs,
+        'concat' of several along the channels, 'scale' by a number, 'flatten' to (N, D).
+    inputs : tuple of str
+        The names of the values it reads. The second one of 'add' and 'multiply' may be (N, C) or
+        (N, C, 1, 1), which is spread over the images (N, C, H, W) of the first.
+    output : str
+        The name of the value it makes; each value is made once.
+    params : tuple of (str or None)
+        The names of its parameters in the model's `params`, in the order of the layer's arguments; None for
+        a bias that it does not have.
+    args : tuple
+        What follows them in the layer's signature: parameter dicts, numbers. A batch norm's dict is the
+        model's own, with its running statistics.
+    label : str
+        For people: 'conv 16 3x3', or the node's name in the file that it came from.
+    """
+
+    layer: str
+    inputs: tuple[str, ...]
+    output: str
+    params: tuple[str | None, ...] = ()
+    args: tuple[Any, ...] = ()
+    label: str = ""
+
+    @property
+    def title(self) -> str:
+        """What messages call it."""
+        return f"node {self.output!r} ({self.label or self.layer})"
+
+
+@dataclass
+class Graph:
+    """Nodes in an order in which they can run, from the value `input` to the value `output`."""
+
+    nodes: list[Node] = field(default_factory=list)
+    input: str = "input"
+    output: str = "input"
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    def append(self, node: Node) -> str:
+        """Put a node at the end, as the graph's output; return the name of its value."""
+        self.nodes.append(node)
+        self.output = node.output
+        return node.output
+
+    def chain(
+        self, layer: str, params: tuple[str | None, ...] = (), args: tuple[Any, ...] = (), label: str = ""
+    ) -> str:
+        """Put a layer behind the graph's output; return the name of the value that it makes."""
+        output = f"{layer}{len(self.nodes) + 1}"
+        return self.append(Node(layer, (self.output,), output, params, args, label))
+
+    def readers(self) -> dict[str, list[Node]]:
+        """The nodes that read each value."""
+        found: dict[str, list[Node]] = {self.input: [], **{node.output: [] for node in self.nodes}}
+        for node in self.nodes:
+            for name in node.inputs:
+                found[name].append(node)
+        return found
+
+    def check(self, where: str) -> None:
+        """Refuse what cannot run: the message begins with `where` and names the node.
+
+        Raises
+        ------
+        ValueError
+            For an unknown layer, a wrong number of inputs, a value that is read before it is made, made
+            twice, or never read.
+        """
+        made = {self.input}
+        for node in self.nodes:
+            _check_layer(where, node)
+            for name in node.inputs:
+                if name not in made:
+                    raise ValueError(f"{where}: {node.title} reads {name!r}, which no node before it makes")
+            if node.output in made:
+                raise ValueError(f"{where}: {node.title} makes {node.output!r}, which has been made before")
+            made.add(node.output)
+        if self.output not in made:
+            raise ValueError(f"{where}: no node makes the output {self.output!r}")
+        readers = self.readers()
+        for node in self.nodes:
+            if not readers[node.output] and node.output != self.output:
+                raise ValueError(f"{where}: nothing reads what {node.title} makes")
+
+
+def _check_layer(where: str, node: Node) -> None:
+    known = [name.removesuffix("_forward") for name in layers.__all__ if name.endswith("_forward")]
+    if node.layer not in known and node.layer not in JOINS:
+        near = difflib.get_close_matches(node.layer, [*known, *JOINS], 1, 0.5)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{where}: {node.title}: unknown layer {node.layer!r}{hint}")
+    count = JOINS.get(node.layer, 1)
+    if len(node.inputs) != count and (count is not None or len(node.inputs) < 2):
+        wanted = "two or more" if count is None else count
+        raise ValueError(
+            f"{where}: {node.title}: {node.layer} reads {wanted} value{'' if count == 1 else 's'}, "
+            f"got {len(node.inputs)}"
+        )

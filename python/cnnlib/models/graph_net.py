@@ -1,0 +1,198 @@
+"""GraphNet: a model that runs and trains any graph of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import overload
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from cnnlib._params import number, positive_int
+from cnnlib._random import random_stream, set_mask_seed
+from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
+from cnnlib.models.common import Model, add_l2, described, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.graph import Graph
+from cnnlib.models.program import Program
+
+
+class GraphNet(Model):
+    """A network given as a graph of layers, with its parameters.
+
+    Parameters
+    ----------
+    graph : Graph
+        Its input are samples (N, \\*input_dim), its output their class scores (N, num_classes), or anything
+        else if the network is not trained with labels.
+    params : dict
+        The arrays that the graph's nodes name. They are not copied where they are writable, C-contiguous
+        and of the network's dtype; training changes them then.
+    input_dim : int or sequence of int
+        Shape of a sample: (C, H, W) of images, or (D,).
+    num_classes : int or None
+        None: as many as the graph gives scores.
+    bn_params : sequence of dict
+        The parameter dicts of the graph's batch norms, in the order in which checkpoints number them; left
+        empty, they are taken from the nodes.
+    frozen : collection of str
+        The names of parameters that are not trained.
+    reg : float
+        Strength of L2 regularisation: ``reg / 2 * sum(W**2)``, summed over the parameters whose name begins
+        with ``W``, is added to the loss.
+    dtype : np.float32 or np.float64
+        Of the parameters and of all computation.
+    seed : int or None
+        Governs the dropout masks as in :class:`cnnlib.models.FullyConnectedNet`.
+
+    Attributes
+    ----------
+    params : dict
+    frozen : tuple of str
+    bn_params : list of dict
+        Of the batch norms; holds the running statistics.
+    label_smoothing : float
+        Share of each label's probability that is spread evenly over all classes (Szegedy et al. 2015,
+        arXiv:1512.00567); 0 at first.
+    num_classes : int or None
+        None if the output is not of the shape (N, num_classes).
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a graph that cannot run on such samples: an unknown layer, a value that is missing or made twice,
+        shapes that do not fit; the message names the node. For parameters that the graph names and `params`
+        lacks, or the other way round. For settings out of range.
+
+    Examples
+    --------
+    >>> from cnnlib.models.graph import Graph, Node
+    >>> graph = Graph([Node("affine", ("input",), "scores", ("W1", None))], output="scores")
+    >>> net = GraphNet(graph, {"W1": np.eye(3, 2)}, 3)
+    >>> net
+    GraphNet(3 -> 2, 1 node, float32, 6 parameters)
+    >>> net.loss([[5, 7, 9]])
+    array([[5., 7.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        params: Mapping[str, ArrayLike],
+        input_dim: int | Sequence[int],
+        *,
+        num_classes: int | None = None,
+        bn_params: Sequence[State] = (),
+        frozen: Collection[str] = (),
+        reg: float = 0.0,
+        dtype: DTypeLike = np.float32,
+        seed: int | None = None,
+    ) -> None:
+        where = type(self).__name__
+        self.input_dim = tuple(
+            positive_int(where, "input_dim", size) for size in np.atleast_1d(np.asarray(input_dim)).tolist()
+        )
+        self.reg = number(where, "reg", reg, 0)
+        self.dtype = real_dtype(where, dtype)
+        self.label_smoothing = 0.0
+        random_stream(seed, where)  # refuses what is no seed
+        self.seed, self.rng = seed, None
+        self._graph = graph
+        self._program = Program(where, graph, frozenset(frozen))
+        self.params: Params = _arrays(where, graph, params, self.dtype)
+        self.frozen = _known_names(where, frozen, self.params)
+        self.bn_params: list[State] = _batch_norms(where, graph, bn_params)
+        self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
+        self.num_classes = self._checked_classes(where, num_classes)
+
+    def __repr__(self) -> str:
+        count = len(self._graph.nodes)
+        return described(
+            self,
+            f"{'x'.join(map(str, self.input_dim))} -> {self.num_classes or '...'}",
+            "1 node" if count == 1 else f"{count} nodes",
+        )
+
+    def graph(self) -> Graph:
+        """The network's layers; its parameters are in `params`."""
+        return self._graph
+
+    @overload
+    def loss(self, X: ArrayLike, y: None = None) -> Array: ...
+    @overload
+    def loss(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]: ...
+    def loss(self, X: ArrayLike, y: ArrayLike | None = None) -> Array | tuple[float, Gradients]:
+        """The output for samples X, or with labels y (N,) the loss and the gradients of the parameters.
+
+        Returns
+        -------
+        scores : ndarray (N, num_classes)
+            If y is None; nothing is dropped then, and batch norm uses its running statistics. No more is
+            kept of what layers compute than later ones read.
+        loss, grads : float, dict
+            Otherwise.
+        """
+        X = self._samples(X)
+        train = y is not None
+        set_mode(self.bn_params, train)
+        set_mode(self._dropout_params, train)
+        if train:
+            for layer, dropout_param in enumerate(self._dropout_params):
+                set_mask_seed(dropout_param, self, X, layer)
+        scores, caches = self._program.forward(self.params, X, keep=train)
+        if not train:
+            return scores
+        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
+        grads: Gradients = {}
+        self._program.backward(dscores, caches, grads)
+        return loss + add_l2(self.params, grads, self.reg), grads
+
+    def _samples(self, X: ArrayLike) -> Array:
+        samples = np.asarray(X, dtype=self.dtype)
+        if samples.shape[1:] != self.input_dim:
+            raise ValueError(
+                f"{type(self).__name__}: X must have shape (N, {', '.join(map(str, self.input_dim))}), "
+                f"got {samples.shape}"
+            )
+        return samples
+
+    def _checked_classes(self, where: str, num_classes: int | None) -> int | None:
+        """Run it on no sample at all, which shows whether shapes fit and how many scores come out."""
+        set_mode(self.bn_params, train=False)
+        set_mode(self._dropout_params, train=False)
+        out, _ = self._program.forward(self.params, np.empty((0, *self.input_dim), self.dtype), keep=False)
+        found = out.shape[1] if out.ndim == 2 else None
+        if num_classes is not None and positive_int(where, "num_classes", num_classes) != found:
+            raise ValueError(
+                f"{where}: the output must have shape (N, {num_classes}), but the graph gives "
+                f"(N, {', '.join(map(str, out.shape[1:]))})"
+            )
+        return found
+
+
+def _arrays(where, graph, params, dtype):
+    """`params` as arrays to compute with and to change."""
+    named = {name: node for node in graph for name in node.params if name is not None}
+    for name, node in named.items():
+        if name not in params:
+            raise ValueError(f"{where}: {node.title}: params has no {name!r}")
+    for name in params:
+        if name not in named:
+            raise ValueError(f"{where}: no node of the graph names the parameter {name!r}")
+    return {name: np.require(value, dtype, ("C", "A", "W")) for name, value in params.items()}
+
+
+def _known_names(where, frozen, params):
+    for name in frozen:
+        if name not in params:
+            raise ValueError(f"{where}: frozen names {name!r}, which is no parameter")
+    return tuple(name for name in params if name in frozen)
+
+
+def _batch_norms(where, graph, bn_params):
+    """The dicts of the graph's batch norms, each once."""
+    found = {
+        id(node.args[0]): node.args[0] for node in graph if node.layer in ("batchnorm", "spatial_batchnorm")
+    }
+    if bn_params and {id(bn_param) for bn_param in bn_params} != found.keys():
+        raise ValueError(f"{where}: bn_params must be the very dicts of the graph's batch norms")
+    return list(bn_params or found.values())

@@ -1,0 +1,324 @@
+"""GraphNet: branches forward and backward, what is kept and for how long, and graphs that cannot run."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from cnnlib import layers
+from cnnlib.convnet import NAMED_SPECS, ConvNet
+from cnnlib.gradient_check import eval_numerical_gradient
+from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models.fusion import fused
+from cnnlib.models.graph import Graph, Node
+from cnnlib.models.program import Program
+from training import assert_same_bits
+
+CONV = {"stride": 1, "pad": 1}
+
+
+class Drawn(Graph):
+    """A graph that draws the parameters of its layers as it grows."""
+
+    def __init__(self, seed=0):
+        super().__init__()
+        self.rng, self.params = np.random.default_rng(seed), {}
+
+    def put(self, layer, *inputs, weights=(), args=()):
+        """Append a layer with parameters of the shapes `weights`; return its value."""
+        names = []
+        for shape in weights:
+            names.append(f"W{len(self.params) + 1}" if len(shape) > 1 else f"b{len(self.params) + 1}")
+            self.params[names[-1]] = 0.4 * self.rng.standard_normal(shape)
+        return self.append(Node(layer, inputs, f"{layer}_{len(self.nodes)}", tuple(names), args))
+
+    def scores(self, x, D):
+        self.put("affine", x, weights=((D, 3), (3,)))
+        return self
+
+
+def dense_block():
+    """Each convolution reads all values before it (Huang et al. 2016)."""
+    graph = Drawn()
+    seen = ["input"]
+    for C in (2, 4, 6):
+        joined = seen[0] if len(seen) == 1 else graph.put("concat", *seen)
+        normed = graph.put("spatial_batchnorm", joined, weights=((C,), (C,)), args=({"mode": "train"},))
+        rectified = graph.put("relu", normed)
+        seen.append(graph.put("conv", rectified, weights=((2, C, 3, 3), (2,)), args=(CONV,)))
+    return graph.scores(graph.put("global_avg_pool", graph.put("concat", *seen)), 8)
+
+
+def squeeze_and_excitation(squeezed="flat"):
+    """Channels multiplied by what small affine layers make of their means (Hu et al. 2017)."""
+    graph = Drawn()
+    x = graph.put("conv", "input", weights=((4, 2, 3, 3), (4,)), args=(CONV,))
+    if squeezed == "flat":
+        mean = graph.put("global_avg_pool", x)
+        small = graph.put("relu", graph.put("affine", mean, weights=((4, 3), (3,))))
+        gate = graph.put("affine", small, weights=((3, 4), (4,)))
+    else:
+        pool = {"pool_height": 5, "pool_width": 4}
+        gate = graph.put("conv", graph.put("avg_pool", x, args=(pool,)), weights=((4, 4, 1, 1),), args=({},))
+        graph.nodes[-1] = Node("conv", graph.nodes[-1].inputs, gate, (*graph.nodes[-1].params, None), ({},))
+    gated = graph.put("multiply", x, gate)
+    return graph.scores(graph.put("relu", graph.put("add", gated, gate)), 80)
+
+
+def read_three_times():
+    """The input's convolution goes into a sum twice, and scaled into a product."""
+    graph = Drawn()
+    x = graph.put("conv", "input", weights=((2, 2, 3, 3), (2,)), args=(CONV,))
+    doubled = graph.put("add", x, x)
+    product = graph.put("multiply", doubled, graph.put("scale", x, args=(0.5,)))
+    return graph.scores(graph.put("flatten", product), 40)
+
+
+def shared_weights():
+    """One set of filters in two places: its gradient is the sum."""
+    graph = Drawn()
+    x = graph.put("conv", "input", weights=((2, 2, 3, 3), (2,)), args=(CONV,))
+    graph.append(Node("conv", (graph.put("relu", x),), "again", graph.nodes[0].params, (CONV,)))
+    return graph.scores("again", 40)
+
+
+def sum_and_relu_of_identities():
+    """add hands one gradient on to both sides, which each go into further sums."""
+    graph = Drawn()
+    x = graph.put("conv", "input", weights=((2, 2, 1, 1), (2,)), args=({},))
+    y = graph.put("conv", "input", weights=((2, 2, 3, 3), (2,)), args=(CONV,))
+    both = graph.put("relu", graph.put("add", x, y))
+    return graph.scores(graph.put("add", graph.put("add", both, x), graph.put("add", y, both)), 40)
+
+
+GRAPHS = {
+    "dense_block": dense_block,
+    "squeeze_and_excitation": squeeze_and_excitation,
+    "squeeze_and_excitation_of_images": lambda: squeeze_and_excitation("images"),
+    "read_three_times": read_three_times,
+    "shared_weights": shared_weights,
+    "sum_and_relu_of_identities": sum_and_relu_of_identities,
+}
+
+
+def build(graph, **options):
+    return GraphNet(graph, graph.params, (2, 5, 4), dtype=np.float64, **options)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_gradients(name, rng):
+    net = build(GRAPHS[name](), reg=0.1)
+    X, y = rng.standard_normal((4, 2, 5, 4)), np.array([0, 2, 1, 1])
+    _, grads = net.loss(X, y)
+    assert grads.keys() == net.params.keys()
+    for param, grad in grads.items():
+        want = eval_numerical_gradient(lambda _: net.loss(X, y)[0], net.params[param])
+        np.testing.assert_allclose(grad, want, rtol=1e-5, atol=1e-8, err_msg=param)
+
+
+def test_forward_by_hand(rng):
+    net, X = build(squeeze_and_excitation()), rng.standard_normal((3, 2, 5, 4))
+    p = list(net.params.values())
+    x, _ = layers.conv_forward(X, p[0], p[1], CONV)
+    gate = np.maximum(x.mean(axis=(2, 3)) @ p[2] + p[3], 0) @ p[4] + p[5]
+    gate = gate[:, :, None, None]
+    want = np.maximum(x * gate + gate, 0).reshape(3, -1) @ p[6] + p[7]
+    np.testing.assert_allclose(net.loss(X), want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", NAMED_SPECS)
+def test_a_models_graph_is_the_model(name, rng, dtype):
+    net = ConvNet(name, (3, 16, 16), 7, dtype=dtype, reg=0.01, seed=0)
+    X, y = rng.standard_normal((6, 3, 16, 16)), rng.integers(7, size=6)
+    net.initialize(X)
+    assert_the_same_model(net, X, y, reg=0.01, frozen=net.frozen, seed=0)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        ThreeLayerConvNet((2, 5, 4), 3, 3, 6, 4, seed=0),
+        ThreeLayerConvNet((2, 5, 4), 3, 3, 6, 4, use_batchnorm=True, dtype=np.float64, seed=0),
+        FullyConnectedNet([6, 5], (2, 5, 4), 4, seed=0),
+        FullyConnectedNet([6, 5], (2, 5, 4), 4, normalization="batchnorm", seed=0),
+        FullyConnectedNet([6, 5], (2, 5, 4), 4, normalization="layernorm", seed=0),
+        TwoLayerNet((2, 5, 4), 6, 4, seed=0),
+    ],
+    ids=repr,
+)
+def test_the_courses_models(net, rng):
+    assert_the_same_model(net, rng.standard_normal((6, 2, 5, 4)), rng.integers(4, size=6))
+
+
+def test_a_models_dropout_is_in_its_graph():
+    graph = FullyConnectedNet([6, 5], 4, dropout=0.25).graph()
+    assert [node.args[0]["p"] for node in graph if node.layer == "dropout"] == [0.25, 0.25]
+
+
+def assert_the_same_model(net, X, y, **options):
+    """The graph gives the bits of the model, in training and then with the running statistics."""
+    twin = GraphNet(net.graph(), net.params, X.shape[1:], dtype=net.dtype, **options)
+    before = [dict(bn_param) for bn_param in net.bn_params]
+    loss, grads = net.loss(X, y)
+    for bn_param, old in zip(net.bn_params, before, strict=True):  # the twin's as well
+        bn_param.clear()
+        bn_param.update(old)
+    twin_loss, twin_grads = twin.loss(X, y)
+    assert twin_loss == loss
+    assert twin_grads.keys() == grads.keys()
+    for name, grad in grads.items():
+        assert_same_bits(twin_grads[name], grad)
+    assert_same_bits(twin.loss(X), net.loss(X))
+
+
+def test_chains_become_sandwiches():
+    kinds = [node.layer for node in fused(dense_block())]
+    assert kinds[:2] == ["spatial_batchnorm", "relu"]
+    assert [node.layer for node in fused(ConvNet("resnet8", seed=0).graph())].count("add_relu") == 3
+    chain = Drawn()
+    conv = chain.put("conv", "input", weights=((2, 2, 3, 3), (2,)), args=(CONV,))
+    relu = chain.put("relu", conv)
+    chain.put("max_pool", relu, args=({"pool_height": 2, "pool_width": 2},))
+    (node,) = fused(chain)
+    assert (node.layer, node.inputs, node.output) == ("conv_relu_pool", ("input",), chain.output)
+    assert [node.layer for node in fused(chain, apart=("max_pool",))] == ["conv_relu", "max_pool"]
+    chain.put("add", chain.output, chain.put("max_pool", relu, args=({"pool_height": 2, "pool_width": 2},)))
+    assert [node.layer for node in fused(chain)][:1] == ["conv_relu"]  # its value is read twice
+    chain.output = conv
+    assert [node.layer for node in fused(chain)][:1] == ["conv"]  # its value is the network's
+
+
+def test_frozen_parameters_get_no_gradient(rng, monkeypatch):
+    net = build(squeeze_and_excitation(), frozen=("W1", "b2", "W3"))
+    assert net.frozen == ("W1", "b2", "W3")
+    X, y = rng.standard_normal((4, 2, 5, 4)), np.array([0, 2, 1, 1])
+    asked = []
+    backward = layers.affine_relu_backward
+
+    def watched(*args, needs):
+        asked.append(needs)
+        return backward(*args, needs=needs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layers, "affine_relu_backward", watched)
+        patch.setattr(layers, "conv_backward", None)
+        patch.setattr(layers, "global_avg_pool_backward", None)
+        _, grads = net.loss(X, y)
+    assert asked == [["db"]]
+    _, want = build(squeeze_and_excitation()).loss(X, y)
+    assert grads.keys() == want.keys() - {"W1", "b2", "W3"}
+    for name, grad in grads.items():
+        assert_same_bits(grad, want[name])
+
+
+def test_values_live_until_their_last_reader(rng, monkeypatch):
+    """In test mode the arrays alive at any time are those that are still to be read."""
+    graph = Drawn()
+    x = graph.put("relu", "input")
+    for _ in range(5):
+        x = graph.put("relu", x)
+    program, alive, peak = Program("test", graph), [], []
+    for step in program.steps:
+        forward = step.forward
+
+        def watched(params, *xs, forward=forward):
+            out, cache = forward(params, *xs)
+            alive.append(weakref.ref(out))
+            peak.append(sum(ref() is not None for ref in alive))
+            return out, cache
+
+        monkeypatch.setattr(step, "forward", watched)
+    gc.disable()  # nothing may hang in a cycle either
+    try:
+        _, caches = program.forward({}, rng.standard_normal((2, 3)), keep=False)
+    finally:
+        gc.enable()
+    assert caches == []
+    assert max(peak) == 2  # what a step reads and what it makes
+
+
+CANNOT_RUN = {
+    "unknown layer": (
+        [Node("rellu", ("input",), "a")],
+        r"GraphNet: node 'a' \(rellu\): unknown layer 'rellu'; did you mean 'relu'\?",
+    ),
+    "value missing": (
+        [Node("add", ("input", "b"), "a", label="sum of 1"), Node("relu", ("a",), "b")],
+        r"GraphNet: node 'a' \(sum of 1\) reads 'b', which no node before it makes",
+    ),
+    "made twice": (
+        [Node("relu", ("input",), "a"), Node("relu", ("a",), "a")],
+        r"node 'a' \(relu\) makes 'a', which has been made before",
+    ),
+    "input made": ([Node("relu", ("input",), "input")], "makes 'input', which has been made before"),
+    "never read": (
+        [Node("relu", ("input",), "b"), Node("relu", ("input",), "a")],
+        r"nothing reads what node 'b' \(relu\) makes",
+    ),
+    "no output": ([Node("relu", ("input",), "b")], "no node makes the output 'a'"),
+    "inputs": ([Node("add", ("input",), "a")], r"node 'a' \(add\): add reads 2 values, got 1"),
+    "one to join": ([Node("concat", ("input",), "a")], "concat reads two or more values, got 1"),
+    "shapes": (
+        [Node("global_avg_pool", ("input",), "p"), Node("add", ("p", "input"), "a")],
+        r"node 'a' \(add\): add: the inputs must have one shape, or .*: got \(0, 2\) and \(0, 2, 5, 4\)",
+    ),
+    "sizes": (
+        [
+            Node("max_pool", ("input",), "p", (), ({"pool_height": 2, "pool_width": 2},)),
+            Node("concat", ("p", "input"), "a"),
+        ],
+        r"node 'a' \(concat\): concat: the inputs differ in more than their channels",
+    ),
+    "layer's shapes": (
+        [Node("conv", ("input",), "a", ("W1", "b1"), ({},), "stem")],
+        r"GraphNet: node 'a' \(stem\): conv_forward: ",
+    ),
+    "no parameter": (
+        [Node("affine", ("input",), "a", ("W9", None))],
+        r"node 'a' \(affine\): params has no 'W9'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CANNOT_RUN)
+def test_graphs_that_cannot_run(case):
+    nodes, message = CANNOT_RUN[case]
+    used = {name for node in nodes for name in node.params}
+    params = {"W1": np.zeros((3, 5, 3, 3)), "b1": np.zeros(3)}
+    with pytest.raises(ValueError, match=message):
+        GraphNet(Graph(nodes, output="a"), {k: v for k, v in params.items() if k in used}, (2, 5, 4))
+
+
+def test_other_arguments():
+    graph = read_three_times()
+    assert build(graph, num_classes=3).num_classes == build(graph).num_classes == 3
+    with pytest.raises(
+        ValueError, match=r"the output must have shape \(N, 4\), but the graph gives \(N, 3\)"
+    ):
+        build(graph, num_classes=4)
+    with pytest.raises(ValueError, match="GraphNet: frozen names 'W9', which is no parameter"):
+        build(graph, frozen=("W9",))
+    graph.params["W9"] = np.zeros(2)
+    with pytest.raises(ValueError, match="no node of the graph names the parameter 'W9'"):
+        build(graph)
+    with pytest.raises(ValueError, match="bn_params must be the very dicts of the graph's batch norms"):
+        build(dense_block(), bn_params=[{"mode": "train"}] * 3)
+    with pytest.raises(ValueError, match=r"GraphNet: X must have shape \(N, 2, 5, 4\), got \(1, 2, 4, 5\)"):
+        build(read_three_times()).loss(np.zeros((1, 2, 4, 5)))
+
+
+def test_images_for_scores():
+    net = GraphNet(Graph([Node("relu", ("input",), "a")], output="a"), {}, (2, 5, 4))
+    assert net.num_classes is None
+    assert net.loss(-np.ones((1, 2, 5, 4))).shape == (1, 2, 5, 4)
+    assert repr(net) == "GraphNet(2x5x4 -> ..., 1 node, float32, 0 parameters)"
+
+
+def test_parameters_are_taken_as_they_are_where_they_can_be():
+    graph = read_three_times()
+    frozen = graph.params["b2"] = np.zeros(2)
+    frozen.flags.writeable = False
+    net = build(graph)
+    assert net.params["W1"] is graph.params["W1"]
+    assert net.params["b2"].flags.writeable
+    assert net.params["b2"] is not frozen
