@@ -57,6 +57,7 @@ _SUBMODULES = (
     "schedules",
     "solver",
 )
+_EXTRAS = ("sklearn",)  # likewise; they raise ImportError without their extra
 _LATER = {
     "explain": "_explain",
     "load_model": "saved_model",
@@ -95,7 +96,7 @@ __all__ += layers.__all__
 
 
 def __getattr__(name: str) -> Any:
-    if name in _SUBMODULES:
+    if name in (*_SUBMODULES, *_EXTRAS):
         return importlib.import_module(f"cnnlib.{name}")
     if name in _LATER:
         return getattr(importlib.import_module(f"cnnlib.{_LATER[name]}"), name)

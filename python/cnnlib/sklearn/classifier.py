@@ -1,0 +1,336 @@
+"""A ConvNet as one of scikit-learn's classifiers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, unique_labels
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from cnnlib._params import flag, number, positive_int
+from cnnlib.data import Normalization
+from cnnlib.models import ConvNet
+from cnnlib.plots import softmax
+from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
+from cnnlib.solver import Solver
+
+__all__ = ["ConvNetClassifier"]
+
+_WHERE = "ConvNetClassifier"
+_BATCH_VALUES = 2**21  # of images whose scores are computed together
+_SEEDS = 2**31
+
+
+def _has_no_end(classifier):
+    """Whether training may go on for ever, as :meth:`ConvNetClassifier.partial_fit` does."""
+    for name in ("early_stopping", "schedule"):
+        if getattr(classifier, name):
+            raise AttributeError(
+                f"{_WHERE}: partial_fit does not know when training ends: it takes no {name}"
+            )
+    return True
+
+
+class ConvNetClassifier(ClassifierMixin, BaseEstimator):
+    """A :class:`cnnlib.convnet.ConvNet` as a classifier of scikit-learn, trained by a Solver.
+
+    Parameters
+    ----------
+    spec : list or str
+        The stages of the network, without the affine layer to the classes, or the name of a ready one: what a
+        ConvNet takes.
+    image_shape : (int, int, int) or None
+        C, H, W of the images in the rows of a flat X (N, D). One of them may be -1: what D leaves for it.
+        None: X has shape (N, C, H, W), or its rows are signals, images (1, 1, D) of one row, along which the
+        spec's windows, strides and paddings reach then: ``{"conv": 8, "size": 3}`` makes filters (1, 3).
+    update_rule : str
+        A name in :mod:`cnnlib.optim`.
+    learning_rate : float
+    batch_size : int
+    max_epochs : int
+        Passes over the training samples.
+    early_stopping : bool
+        Set a share of the samples aside, stratified by class; end after `n_iter_no_change` epochs without a
+        better accuracy on them, and keep the best epoch's parameters. False: `max_epochs` epochs, and the
+        last one's parameters.
+    validation_fraction : float
+        That share, in [0, 1]; at least one sample of each class is set aside.
+    random_state : int, RandomState or None
+        Governs weights, order of the samples, dropout, augmentation and the validation split. With an int,
+        fits repeat to the same bits, whatever the number of threads; None draws from ``np.random``.
+    verbose : bool
+        Print a line after each epoch.
+    n_iter_no_change : int
+        Of `early_stopping`.
+    reg : float
+        Strength of L2 regularisation, as ConvNet's.
+    weight_decay, label_smoothing : float or None
+    schedule : str, dict, callable or None
+        Of the learning rate over the epochs, see :mod:`cnnlib.schedules`.
+    augment : str, dict, callable, list of these, or None
+        Changes of the training minibatches, see :mod:`cnnlib.augment`.
+    standardize : bool
+        Subtract each channel's mean over the training samples and divide by its standard deviation.
+    dtype : 'float32' or 'float64'
+        What the network computes in.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+        The labels, sorted.
+    n_features_in_ : int
+        Numbers in a sample, C * H * W.
+    feature_names_in_ : ndarray (D,) of str
+        Of the columns, where X was a data frame.
+    image_shape_ : (int, int, int)
+        C, H, W of what the network sees.
+    model_ : ConvNet
+        The network. What `standardize` does is its `preprocess`, so :func:`cnnlib.save_model` keeps both.
+    n_iter_ : int
+        Epochs trained.
+    loss_curve_ : list of float
+        Each epoch's mean loss over its minibatches.
+    validation_scores_ : list of float
+        With `early_stopping` the validation accuracy after each epoch.
+    best_validation_score_ : float
+        The highest of them.
+
+    Raises
+    ------
+    ValueError, TypeError
+        When fitted with settings out of range, a spec that cannot be built, or images of another shape.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> X, y = load_digits(return_X_y=True)
+    >>> spec = [{"conv": 16}, "batchnorm", "relu", {"max_pool": 2}]
+    >>> net = ConvNetClassifier(spec, image_shape=(1, 8, 8), max_epochs=5, learning_rate=0.01, random_state=0)
+    >>> net.fit(X[:1200], y[:1200]).score(X[1200:], y[1200:]) > 0.9
+    True
+    """
+
+    def __init__(
+        self,
+        spec: str | Sequence[str | Mapping[str, Any]] = "three-layer",
+        image_shape: Sequence[int] | None = None,
+        update_rule: str = "adam",
+        learning_rate: float = 1e-3,
+        batch_size: int = 100,
+        max_epochs: int = 20,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+        *,
+        n_iter_no_change: int = 10,
+        reg: float = 0.0,
+        weight_decay: float | None = None,
+        label_smoothing: float | None = None,
+        schedule: str | Mapping[str, Any] | Callable[[float, float], float] | None = None,
+        augment: str | Mapping[str, Any] | Callable[..., Any] | Sequence[Any] | None = None,
+        standardize: bool = True,
+        dtype: str = "float32",
+    ) -> None:
+        # Only kept here: scikit-learn's clone and set_params expect the arguments as they came.
+        self.spec = spec
+        self.image_shape = image_shape
+        self.update_rule = update_rule
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.random_state = random_state
+        self.verbose = verbose
+        self.n_iter_no_change = n_iter_no_change
+        self.reg = reg
+        self.weight_decay = weight_decay
+        self.label_smoothing = label_smoothing
+        self.schedule = schedule
+        self.augment = augment
+        self.standardize = standardize
+        self.dtype = dtype
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> ConvNetClassifier:
+        """Train a new network on X (N, D) or (N, C, H, W) and labels y (N,), numbers or strings.
+
+        Returns the classifier itself.
+        """
+        images, y = self._checked(X, y, first=True)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        epochs = positive_int(_WHERE, "max_epochs", self.max_epochs)
+        self._start(images)
+        if flag(_WHERE, "early_stopping", self.early_stopping):
+            patience = positive_int(_WHERE, "n_iter_no_change", self.n_iter_no_change)
+            self._train(self._with_validation(images, labels), epochs, patience)
+        else:
+            self._train({"X_train": images, "y_train": labels}, epochs)
+        return self
+
+    @available_if(_has_no_end)
+    def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> ConvNetClassifier:
+        """Train one epoch on X (N, D) or (N, C, H, W) and y (N,), going on from the epochs before.
+
+        Parameters
+        ----------
+        X, y : array
+        classes : array (K,)
+            All labels that will ever come; needed in the first call, unless :meth:`fit` came before. Its X
+            also says what `standardize` subtracts and divides by.
+
+        Returns
+        -------
+        ConvNetClassifier
+            The classifier itself.
+        """
+        first = not hasattr(self, "classes_")
+        if first and classes is None:
+            raise ValueError(f"{_WHERE}: classes must be passed on the first call to partial_fit")
+        images, y = self._checked(X, y, first)
+        if first:
+            self.classes_ = unique_labels(classes)
+        elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
+            raise ValueError(f"{_WHERE}: classes {classes!r} are not those of the earlier calls")
+        unknown = np.setdiff1d(y, self.classes_)
+        if len(unknown):
+            raise ValueError(f"{_WHERE}: y holds {unknown.tolist()[0]!r}, which is not among the classes")
+        if first:
+            self._start(images)
+        self._train({"X_train": images, "y_train": np.searchsorted(self.classes_, y)}, 1)
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """The most probable label of each sample of X (N, D) or (N, C, H, W): an array (N,)."""
+        scores = self._scores(X)
+        return self.classes_[scores.argmax(axis=1)]
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """The softmax of the network's scores for X (N, D) or (N, C, H, W).
+
+        Returns
+        -------
+        ndarray (N, K)
+            Probabilities in the order of `classes_`, float64.
+        """
+        return softmax(self._scores(X))
+
+    def _scores(self, X):
+        check_is_fitted(self)
+        images = self._checked(X)
+        size = max(1, _BATCH_VALUES // images[0].size)
+        parts = (images[start : start + size] for start in range(0, len(images), size))
+        preprocess = self.model_.preprocess or (lambda part: part)
+        return np.concatenate([self.model_.loss(preprocess(part)) for part in parts])
+
+    def _checked(self, X, y="no_validation", first=False):
+        """Images (N, C, H, W) of X, and y where it is given; `first`: this X says what a sample is."""
+        came = None
+        if (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
+            X = check_array(X, allow_nd=True, input_name="X")
+            if X.ndim != 4:
+                raise ValueError(f"{_WHERE}: X must have shape (N, D) or (N, C, H, W), got {X.shape}")
+            came, X = X.shape[1:], X.reshape(len(X), -1)
+        checked = validate_data(self, X, y, reset=first)
+        X, y = checked if isinstance(checked, tuple) else (checked, None)
+        if first:
+            self._is_signal = came is None and self.image_shape is None
+            shape = came if self.image_shape is None else self.image_shape
+            self.image_shape_ = resolved_image_shape(shape, X.shape[1])
+        if came not in (None, self.image_shape_):
+            raise ValueError(f"{_WHERE}: X must hold images of shape {self.image_shape_}, got {came}")
+        images = X.reshape(len(X), *self.image_shape_)
+        if y is None:
+            return images
+        check_classification_targets(y)
+        return images, y
+
+    def _start(self, images):
+        """An untrained network for the classes, and a random stream."""
+        self._random = check_random_state(self.random_state)
+        try:
+            self.model_ = ConvNet(
+                signal_spec(self.spec) if self._is_signal else self.spec,
+                self.image_shape_,
+                len(self.classes_),
+                reg=self.reg,
+                dtype=self.dtype,
+                seed=self._seed(),
+            )
+        except ValueError as error:
+            raise ValueError(f"{error} (X: n_features={self.n_features_in_})") from error
+        self.model_.classes = tuple(map(str, self.classes_))
+        if flag(_WHERE, "standardize", self.standardize):
+            self.model_.preprocess = Normalization.fit(images)
+        self.n_iter_, self.loss_curve_ = 0, []
+        self.validation_scores_ = self.best_validation_score_ = None
+        self._optim_configs = {}
+
+    def _with_validation(self, images, labels):
+        """The Solver's data, a share of it set aside."""
+        share = number(_WHERE, "validation_fraction", self.validation_fraction, 0, 1)
+        count = max(math.ceil(share * len(labels)), len(self.classes_))
+        if count >= len(labels):
+            raise ValueError(
+                f"{_WHERE}: early_stopping sets {count} samples aside, but X has n_samples={len(labels)}"
+            )
+        X_train, X_val, y_train, y_val = train_test_split(
+            images, labels, test_size=count, stratify=labels, random_state=self._random
+        )
+        return {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
+
+    def _train(self, data, epochs, patience=None):
+        """Train for so many epochs, with the optimizer's state of those before."""
+        if patience is None:
+            # The Solver wants validation samples; one costs next to nothing, and nobody reads its accuracy.
+            data = {**data, "X_val": data["X_train"][:1], "y_val": data["y_train"][:1]}
+        solver = Solver(
+            self.model_,
+            data,
+            update_rule=self.update_rule,
+            optim_config={"learning_rate": self.learning_rate},
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            preprocess=self.model_.preprocess,
+            augment=self.augment,
+            batch_size=self.batch_size,
+            num_epochs=epochs,
+            num_train_samples=1,
+            keep="last" if patience is None else "best",
+            early_stopping=patience,
+            verbose=False,
+            on_epoch=self._report if self.verbose else None,
+            seed=self._seed(),
+        )
+        for name, config in self._optim_configs.items():
+            solver.optim_configs[name].update({**config, "learning_rate": self.learning_rate})
+        solver.train()
+        self._optim_configs = solver.optim_configs
+        self.n_iter_ += solver.epoch
+        self.loss_curve_ += _losses(solver)
+        if patience is not None:
+            self.validation_scores_ = solver.val_acc_history[1:]
+            self.best_validation_score_ = max(self.validation_scores_)
+
+    def _report(self, solver):
+        line = f"epoch {self.n_iter_ + solver.epoch}: loss {_losses(solver)[-1]:.4f}"
+        if solver.early_stopping is not None:
+            line += f", validation accuracy {solver.val_acc_history[-1]:.4f}"
+        print(f"{line}, {solver.epoch_seconds[-1]:.1f} s", flush=True)
+
+    def _seed(self):
+        return int(self._random.randint(_SEEDS))
+
+
+def _losses(solver):
+    """The mean loss of each epoch's minibatches."""
+    return np.mean(np.reshape(solver.loss_history, (solver.epoch, -1)), axis=1).tolist()

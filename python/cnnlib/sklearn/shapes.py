@@ -1,0 +1,80 @@
+"""What scikit-learn's rows of numbers mean to a network: images, or signals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from cnnlib._params import integer
+from cnnlib.models.spec import resolve
+
+__all__ = ["resolved_image_shape", "signal_spec"]
+
+_WHERE = "ConvNetClassifier"
+_WINDOWS = {"conv": "size", "depthwise": "depthwise", "max_pool": "max_pool", "avg_pool": "avg_pool"}
+_DEFAULT_WINDOW = 3  # of a convolution
+# What an integer in an option of such a stage becomes where there is one row.
+_ALONG_THE_ROW = {
+    "size": 1,
+    "depthwise": 1,
+    "max_pool": 1,
+    "avg_pool": 1,
+    "stride": 1,
+    "dilation": 1,
+    "pad": 0,
+}
+
+
+def resolved_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, int, int]:
+    """(C, H, W) of rows with so many numbers; ``(1, 1, n_features)``, a signal, where nothing is known.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `image_shape` is not three positive integers, one of which may be -1, or has another size.
+    """
+    if image_shape is None:
+        return 1, 1, n_features
+    if isinstance(image_shape, str) or not hasattr(image_shape, "__len__") or len(image_shape) != 3:
+        raise ValueError(f"{_WHERE}: image_shape must be (C, H, W), got {image_shape!r}")
+    sizes = [integer(_WHERE, "image_shape", size) for size in image_shape]
+    if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
+        raise ValueError(
+            f"{_WHERE}: image_shape must hold sizes of at least 1, one of which may be -1 for what remains, "
+            f"got {image_shape!r}"
+        )
+    if -1 in sizes:
+        sizes[sizes.index(-1)] = max(n_features // -math.prod(sizes), 1)
+    if math.prod(sizes) != n_features:
+        raise ValueError(
+            f"{_WHERE}: images of image_shape {tuple(image_shape)!r} do not have X's {n_features} features"
+        )
+    C, H, W = sizes
+    return C, H, W
+
+
+def signal_spec(spec: Any) -> Any:
+    """A ConvNet's `spec` for images of one row.
+
+    Windows, strides and paddings that are a number reach along the row; pairs stay as they are.
+    """
+    spec = resolve(spec)
+    if not isinstance(spec, (list, tuple)):
+        return spec  # the ConvNet says what is wrong with it
+    return [_along_the_row(entry) for entry in spec]
+
+
+def _along_the_row(entry):
+    if not isinstance(entry, dict):
+        return entry
+    kind = next((kind for kind in _WINDOWS if kind in entry), None)
+    if kind is None:
+        parts = {part: signal_spec(entry[part]) for part in ("residual", "shortcut") if entry.get(part)}
+        return {**entry, **parts}
+    changed = dict(entry)
+    changed.setdefault(_WINDOWS[kind], _DEFAULT_WINDOW)
+    for option, across in _ALONG_THE_ROW.items():
+        if option in changed and isinstance(changed[option], int):
+            changed[option] = across, changed[option]
+    return changed
