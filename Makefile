@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 bench lint format wheel sanitize clean
+.PHONY: help train test test-aarch64 bench lint format wheel docs linkcheck pictures sanitize clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -38,6 +38,7 @@ help:
 	@echo 'make bench     time the layers against the plain NumPy ones, with PEERS=1 against torch too'
 	@echo 'make lint      check format, style and types; `make format` mends the first'
 	@echo 'make wheel     build the wheel into dist/'
+	@echo 'make docs      build the documentation into build/site; `make linkcheck` asks the network for the links in it'
 	@echo 'make sanitize  run the core under the address and undefined-behaviour sanitizers (SANITIZE_ISA=base|avx2|avx512)'
 	@echo 'make test-aarch64  run the tests of the kernels on an emulated 64-bit Arm (AARCH64_TESTS=..., PYTEST_ARGS=...)'
 	@echo 'make clean     remove what the other targets made, .venv included'
@@ -66,6 +67,19 @@ format: $(VENV)/.lint
 
 wheel: $(WHEEL)
 	@ls -l dist/*.whl
+
+SPHINX = OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs 2
+docs: $(VENV)/.installed $(VENV)/.docs
+	$(SPHINX) -b html docs build/site
+	@echo build/site/index.html
+
+linkcheck: $(VENV)/.installed $(VENV)/.docs
+	$(SPHINX) -b linkcheck docs build/links
+
+# The pictures that pages show; the tests run the pages, but compare no pixels.
+pictures: $(VENV)/.extras
+	$(BIN)/python docs/pictures/diagrams.py docs/images
+	$(BIN)/python docs/run_page.py docs/tutorial.md --pictures docs/images
 
 # What is missing is said in one line, with Debian's package for it.
 define need
@@ -98,7 +112,7 @@ $(VENV)/.extras: $(VENV)/.installed
 	$(PIP) install --quiet "$$(echo dist/*.whl)[all]"
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.peers: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
+$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
 	$(PIP) install --quiet --group $*
 	@touch $@
 

@@ -4,6 +4,7 @@ import csv
 import functools
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -250,8 +251,8 @@ class TestResume:
         assert main(["train", "--resume", str(trained[0]), *extra]) == 2
         assert complaint in capsys.readouterr().err
 
-    def interrupted(self, run, when):
-        """Start a long training, send Ctrl-C once `when()`; returns the finished process."""
+    def interrupted(self, run, when, number=signal.SIGINT):
+        """Start a long training, send the signal once `when()`; returns the finished process."""
         command = [sys.executable, "-m", "cnnlib", "train", "--out", run, *TINY, "--epochs", "1000000"]
         process = subprocess.Popen(
             list(map(str, command)),
@@ -259,31 +260,40 @@ class TestResume:
             stderr=subprocess.PIPE,
             text=True,
             # Whoever runs the tests in the background may have it ignored.
-            preexec_fn=functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=functools.partial(signal.signal, number, signal.SIG_DFL),
         )
         deadline = time.monotonic() + 100
         while not when() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         out, err = process.communicate(timeout=60)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
-    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send to another process")
-    def test_after_ctrl_c(self, tmp_path):
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to another process")
+    @pytest.mark.parametrize(
+        ("number", "how", "status"),
+        [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)],
+        ids=["ctrl-c", "sigterm"],
+    )
+    def test_after_a_signal(self, tmp_path, number, how, status):
         run = tmp_path / "a run"
-        done = self.interrupted(run, lambda: list(run.glob("checkpoint_epoch_*.npz")))
-        assert done.returncode == 130
-        # The signal may have come before the last but one was removed.
-        checkpoint = max(run.glob("*.npz"), key=lambda path: int(path.stem.rpartition("_")[2]))
+        done = self.interrupted(run, lambda: list(run.glob("checkpoint_epoch_*.npz")), number)
+        assert done.returncode == status
+        files = {path.stem.rpartition("_")[2]: path for path in run.glob("*.npz")}
+        epochs = max(int(name) for name in files if name != "interrupted")
+        # Without it, the signal came between two epochs.
+        checkpoint = files.get("interrupted", files[str(epochs)])
         (line,) = done.stderr.splitlines()[-1:]
-        assert line.startswith(f"cnnlib: interrupted; {checkpoint} is kept")
+        assert line.startswith(f"cnnlib: {how}; {checkpoint} is kept")
         assert line.endswith(f"cnnlib train --resume '{run}'")
         assert "Traceback" not in done.stderr
-        epochs = int(checkpoint.stem.rpartition("_")[2])
 
         resumed = cnnlib_command("train", "--resume", run, "--epochs", epochs + 1, "--threads", 1)
+        where = f"in epoch {epochs + 1}" if "interrupted" in files else f"after epoch {epochs}"
+        assert re.search(rf"going on .*{where} of {epochs + 1}\n", resumed.stdout)
         assert last_line(resumed).startswith("test accuracy: ")
         assert len(history(run)) == epochs + 1
+        assert [path.name for path in run.glob("*.npz")] == [f"checkpoint_epoch_{epochs + 1}.npz"]
 
 
 class TestEval:

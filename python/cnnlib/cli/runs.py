@@ -18,9 +18,10 @@ from cnnlib.cli.settings import parse_data
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.solver import load_weights
+from cnnlib.solver.run_file import interrupted_path
 
 FORMAT = "cnnlib run"
-CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz
+CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
 HISTORY = (*LOG_COLUMNS, "samples_per_second")
 
@@ -90,8 +91,8 @@ class Run:
         held.enter_context(locked(self.folder))
         files = self._checkpoints()
         epoch = next((epoch for epoch, path in files.items() if path == checkpoint), None)
-        if len(files) == 1 and epoch is not None:
-            self._superfluous = checkpoint
+        if len(files) == 1 and (epoch is not None or checkpoint == self._interrupted):
+            (self._superfluous,) = files.values()
         return [] if epoch is None else sorted(later for later in files if later > epoch)
 
     @property
@@ -122,11 +123,13 @@ class Run:
         return str(self.folder / CHECKPOINT)
 
     def newest_checkpoint(self, epoch=None):
-        """The checkpoint of the latest epoch, or None.
+        """The one from within an epoch, if the run was interrupted; else that of the latest epoch, or None.
 
         That is `epoch`, or else the one that history.csv ends with: files of later ones may be left from
         before the run went on from an older checkpoint.
         """
+        if self._interrupted.is_file():
+            return self._interrupted
         files = self._checkpoints()
         known = (latest for latest in (epoch, self._last_epoch()) if latest in files)
         return files[next(known, max(files))] if files else None
@@ -194,6 +197,10 @@ class Run:
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from error
 
+    @property
+    def _interrupted(self):
+        return Path(interrupted_path(self.checkpoint_name()))
+
     def _last_epoch(self):
         try:
             return int(self.history()["epoch"][-1])
@@ -206,7 +213,8 @@ class Run:
         return {int(match[1]): path for match, path in matches if match}
 
     def _remove_files(self):
-        for path in (*self._checkpoints().values(), *(self.folder / name for name in PICTURES)):
+        pictures = (self.folder / name for name in PICTURES)
+        for path in (*self._checkpoints().values(), self._interrupted, *pictures):
             path.unlink(missing_ok=True)
         for name in ("config.json", "history.csv", *LOG_FILES.values()):
             (self.folder / name).unlink(missing_ok=True)

@@ -42,6 +42,7 @@ from cnnlib.cli.settings import (
     pixels,
     recipe_settings,
 )
+from cnnlib.cli.termination import Terminated, terminable
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.recipes import RECIPES
@@ -142,10 +143,12 @@ def _train(run, log, solver, data):
     """Let the Solver train, and report; returns the exit status."""
     print(f"run folder: {run.folder}", flush=True)
     log.start(solver.epoch)
+    alone = solver.comm.size == 1  # mpiexec ends its ranks with SIGTERM, and they are not to take their time
     try:
-        solver.train()
-    except KeyboardInterrupt:
-        return _interrupted(run, solver)
+        with terminable() if alone else contextlib.nullcontext():
+            solver.train()
+    except KeyboardInterrupt as error:
+        return _interrupted(run, solver, error)
     finally:
         log.close()
     if solver.comm.rank != 0:
@@ -310,7 +313,10 @@ def _resume(options, comm, held):
         comm.from_root(lambda: run.write_training({"epochs": options.epochs}))
     if stopping is not None:
         comm.from_root(lambda: run.write_training({"early_stopping": stopping or None}))
-    print(f"going on after epoch {solver.epoch} of {solver.num_epochs}")
+    where = f"after epoch {solver.epoch}"
+    if len(solver.loss_history) > solver.epoch * solver.iterations_per_epoch:
+        where = f"after iteration {len(solver.loss_history)}, in epoch {solver.epoch + 1}"
+    print(f"going on {where} of {solver.num_epochs}")
     if later:
         print(
             f"the checkpoints of later epochs ({', '.join(map(str, later))}) stay until they are overwritten"
@@ -351,14 +357,12 @@ def _log_kinds(text):
     return kinds
 
 
-def _interrupted(run, solver):
+def _interrupted(run, solver, error):
     checkpoint = run.newest_checkpoint(solver.epoch)
+    how, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
     if checkpoint is None:
-        print(
-            "cnnlib: interrupted before the first epoch was complete: there is nothing to resume",
-            file=sys.stderr,
-        )
+        print(f"cnnlib: {how} before the training began: there is nothing to resume", file=sys.stderr)
     else:
         command = f"cnnlib train --resume {shlex.quote(str(run.folder))}"
-        print(f"cnnlib: interrupted; {checkpoint} is kept, resume with: {command}", file=sys.stderr)
-    return 130
+        print(f"cnnlib: {how}; {checkpoint} is kept, resume with: {command}", file=sys.stderr)
+    return status

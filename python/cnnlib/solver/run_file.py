@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 
@@ -11,11 +12,34 @@ from cnnlib.solver.model_state import check_model, restore
 from cnnlib.solver.options import OPTIONS, is_own
 from cnnlib.solver.run_state import check_state
 
-__all__ = ["checkpoint_prefix", "load_weights", "read_run", "save_run"]
+__all__ = [
+    "checkpoint_prefix",
+    "interrupted_path",
+    "load_weights",
+    "read_run",
+    "save_interrupted",
+    "save_run",
+]
 
 
 def save_run(solver):
-    """Write the checkpoint of the epoch that `solver` has completed."""
+    """Write the checkpoint of the epoch that `solver` has completed; one from within that epoch goes."""
+    _write(solver, f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(interrupted_path(solver.checkpoint_name))
+
+
+def save_interrupted(solver):
+    """Write a checkpoint from within an epoch."""
+    _write(solver, interrupted_path(solver.checkpoint_name))
+
+
+def interrupted_path(checkpoint_name):
+    """The checkpoint that an interrupted training leaves: the newest, wherever there is one."""
+    return f"{checkpoint_name}_interrupted.npz"
+
+
+def _write(solver, path):
     settings = {
         name: option.saved(getattr(solver, name))
         for name, option in OPTIONS.items()
@@ -23,7 +47,6 @@ def save_run(solver):
     }
     run = solver.state()
     params = run.pop("params")
-    path = f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz"
     save_checkpoint(path, params, {"settings": settings, "run": run})
 
 
@@ -79,6 +102,6 @@ def load_weights(path: str | os.PathLike[str], model: Trainable, which: str = "b
 
 
 def checkpoint_prefix(path):
-    """`folder/name` of `folder/name_epoch_K.npz`; None for a file that was given another name."""
-    match = re.fullmatch(r"(.+)_epoch_\d+\.npz", path, re.DOTALL)
+    """`folder/name` of `folder/name_epoch_K.npz` and `folder/name_interrupted.npz`; None for other names."""
+    match = re.fullmatch(r"(.+)_(?:epoch_\d+|interrupted)\.npz", path, re.DOTALL)
     return match and match[1]

@@ -25,6 +25,7 @@ from cnnlib.solver.data_parallel import DataParallel
 from cnnlib.solver.diagnosis import fault_of_images, fault_of_params
 from cnnlib.solver.early_stopping import EarlyStopping
 from cnnlib.solver.evaluation import check_batch_size, evaluate, sample_images
+from cnnlib.solver.interrupts import Interrupts, undone
 from cnnlib.solver.minibatches import (
     checked_data,
     checked_split,
@@ -42,7 +43,7 @@ from cnnlib.solver.model_state import (
 )
 from cnnlib.solver.options import OPTIONS, check_options, is_own
 from cnnlib.solver.progress import Progress
-from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_run
+from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_interrupted, save_run
 from cnnlib.solver.run_state import COUNTERS, HISTORIES, check_state
 from cnnlib.solver.update import Updater, checked_gradients
 
@@ -297,6 +298,7 @@ class Solver:
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
         self._pending = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
+        self._interrupts = Interrupts()
         self._parallel = DataParallel(self)
 
     def __repr__(self) -> str:
@@ -331,10 +333,14 @@ class Solver:
     def train(self) -> None:
         """Train until `num_epochs` epochs are complete; the model then holds the best parameters.
 
-        An exception (Ctrl-C too) leaves the model with the parameters of the newest iteration, and the
-        checkpoints as they are; calling ``train()`` again goes on with the next minibatch. (Ctrl-C may
-        fall into the update itself, and then some parameters have taken the step twice.) After the end,
-        a raised ``num_epochs`` and another call go on from the last parameters, not from the best.
+        An exception leaves the model with the parameters of the newest iteration, and the checkpoints as
+        they are; calling ``train()`` again goes on with the next minibatch. Ctrl-C undoes the iteration that
+        it falls into, except within the update, which is completed first (a second Ctrl-C stops that too).
+        With `checkpoint_name`, and one process, it leaves ``folder/name_interrupted.npz``, from which
+        :meth:`resume` goes on to the same bits as the uninterrupted run; the next epoch's checkpoint
+        replaces it. The same holds for SIGTERM in a program whose handler raises a KeyboardInterrupt.
+        After the end, a raised ``num_epochs`` and another call go on from the last parameters, not from the
+        best.
 
         Raises
         ------
@@ -348,7 +354,21 @@ class Solver:
         """
         with self.comm.guard(), self._parallel.batch_norms(self.model):
             self._parallel.start(self)
-            self._train()
+            if self.comm.size > 1:  # whose ranks must not stop at different iterations
+                self._train()
+                return
+            with self._interrupts:
+                try:
+                    self._train()
+                except KeyboardInterrupt:
+                    self._save_interrupted()
+                    raise
+
+    def _save_interrupted(self):
+        """Write a checkpoint from within an epoch, unless the newest one says as much."""
+        begun = self._pending is not None and self._best is not None
+        if begun and self._interrupts.clean and self.checkpoint_name is not None:
+            save_interrupted(self)
 
     def _train(self):
         if self._resumed_random_state is not None:
@@ -398,7 +418,7 @@ class Solver:
         def scores_of(images):
             if self.preprocess is not None:
                 images = self.preprocess(images)
-            with self._drawing():
+            with self._drawing(), self._interrupts.allowed():
                 return averaged_scores(self.model.loss, images, tta)
 
         return evaluate(scores_of, X, y, subsample(X, num_samples, self._random), batch_size)
@@ -552,7 +572,9 @@ class Solver:
         started = time.perf_counter()
         try:
             with contextlib.closing(prefetched(jobs, self.prefetch if threaded else 0)) as minibatches:
-                for X, y in minibatches:
+                while self._pending:
+                    with self._interrupts.allowed():
+                        X, y = next(minibatches)
                     self._step(X, y)
                     self._pending.pop()
                     progress.iteration(len(self.loss_history), self.loss_history[-1])
@@ -569,13 +591,18 @@ class Solver:
 
     def _call_on_epoch(self):
         """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
-        streams = [self._random, getattr(self.model, "rng", None)]
+        streams = self._streams()
         states = [random_state(stream) for stream in streams]
         try:
-            return self.on_epoch(self)
+            with self._interrupts.allowed():
+                return self.on_epoch(self)
         finally:
             for stream, state in zip(streams, states, strict=True):
                 set_random_state(stream, state)
+
+    def _streams(self):
+        """What the training draws from."""
+        return [self._random, getattr(self.model, "rng", None)]
 
     def _minibatch(self, batch, iteration):
         """Images and labels of this rank's share of a minibatch.
@@ -597,12 +624,8 @@ class Solver:
 
     def _step(self, X, y):
         """One iteration: the gradients of the newest minibatch, and an update of each parameter."""
-        if self._parallel.plain:
-            with self._drawing():
-                loss, grads = self.model.loss(X, y)
-        else:
-            total = len(self._pending[-1])
-            loss, grads = self._parallel.gradients(self, X, y, total)
+        with undone(self.model, self._streams()):
+            loss, grads = self._gradients(X, y)
         loss = float(loss)
         t = len(self.loss_history) + 1
         try:
@@ -621,9 +644,17 @@ class Solver:
         if self._averages is not None:
             self._averages.after_iteration(self.model, t, self.num_epochs * self.iterations_per_epoch)
 
+    def _gradients(self, X, y):
+        """Loss and gradients of the newest minibatch, of all ranks."""
+        if self._parallel.plain:
+            with self._drawing(), self._interrupts.allowed():
+                return self.model.loss(X, y)
+        with self._interrupts.allowed():
+            return self._parallel.gradients(self, X, y, len(self._pending[-1]))
+
     def _record_accuracy(self, progress):
         """Check the accuracies at the start of the training or the end of an epoch; keep the best."""
-        with held(self._averages, self.model):
+        with undone(self.model, self._streams()), held(self._averages, self.model):
             train_acc, _ = self._shared_evaluation(self.X_train, self.y_train, self.num_train_samples)
             val_acc, val_loss = self._shared_evaluation(self.X_val, self.y_val, self.num_val_samples)
             untrained = self._best is None or self.best_epoch == 0
@@ -650,7 +681,8 @@ class Solver:
         """:meth:`_evaluate`, its work shared by the ranks."""
         if self._parallel.plain:
             return self._evaluate(X, y, num_samples)
-        return self._parallel.evaluate(self, X, y, num_samples, self._random)
+        with self._interrupts.allowed():
+            return self._parallel.evaluate(self, X, y, num_samples, self._random)
 
     def _stops_early(self, progress):
         """Whether `early_stopping` ends the training here, which `progress` then tells."""

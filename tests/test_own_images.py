@@ -1,4 +1,4 @@
-"""The README's section on images of one's own, run as it stands but for the number of epochs."""
+"""The page on images of one's own, run as it stands but for the number of epochs."""
 
 import re
 import shlex
@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from cnnlib.cli.main import main
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "own-images.md"
 pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 
 
-@pytest.mark.skipif(not README.exists(), reason="the tests lie elsewhere than in a checkout")
+@pytest.mark.skipif(not PAGE.exists(), reason="the tests lie elsewhere than in a checkout")
 def test_what_it_shows_happens(tmp_path, monkeypatch, capsys, num_threads):
-    section = README.read_text(encoding="utf-8").split("\n## Images of your own\n")[1].split("\n## ")[0]
+    section = PAGE.read_text(encoding="utf-8")
     write, train = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     (console,) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     shown = {}

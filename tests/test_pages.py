@@ -1,0 +1,60 @@
+"""The pages of docs/ do what they show: their code runs, and prints what stands below it."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+if not DOCS.is_dir():
+    pytest.skip("the tests lie elsewhere than in a checkout", allow_module_level=True)
+sys.path.insert(0, str(DOCS))
+from run_page import Differs, compare, run_page  # noqa: E402
+
+# The smallest number of outputs that each shows, so that a page whose blocks are not found fails.
+PAGES = {"index": 1, "tutorial": 8, "how-to/gradient-checks": 2, "how-to/resuming": 2, "how-to/threads": 2}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_it_prints_what_it_shows(page, tmp_path, num_threads):
+    num_threads(1)  # small networks; two threads on a busy machine would take longer than one
+    if page == "tutorial":
+        matplotlib = pytest.importorskip("matplotlib", reason="it draws")
+        matplotlib.use("Agg")
+    text = DOCS / f"{page}.md"
+    assert run_page(text, tmp_path) >= PAGES[page]
+    for picture in tmp_path.glob("*.png"):
+        assert f"](images/{picture.name})" in text.read_text(encoding="utf-8")
+        assert (DOCS / "images" / picture.name).is_file()
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed"),
+    [
+        ("a 1.50", "a 1.0"),
+        ("a 3", "a 4"),
+        ("a 3", "b 3"),
+        ("4e-10", "4e-5"),
+        ("True", "False"),
+        ("(3, 4)", "(3,)"),
+    ],
+)
+def test_another_output_is_noticed(shown, printed):
+    compare(shown, shown)
+    with pytest.raises(Differs):
+        compare(shown, printed)
+
+
+def test_links_within_the_repository_lead_to_files():
+    root = DOCS.parent
+    pages = [*root.glob("*.md"), *root.glob("bench/*.md"), *DOCS.rglob("*.md")]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if not link.endswith(".rst") and "project" not in page.parts  # what the build writes
+    ]
+    assert len(links) > 40
+    for page, link in links:
+        assert (page.parent / link).exists(), f"{page.relative_to(root)}: {link}"
