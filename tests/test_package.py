@@ -56,10 +56,11 @@ def test_each_extra_brings_its_package(extra, package):
     assert extra in everything
 
 
-def test_the_extra_for_mpi_is_asked_for_by_name():
-    """mpi4py needs an MPI library, which "all" could not bring."""
-    (line,) = [line for line in importlib.metadata.requires("cnnlib") if line.startswith("mpi4py")]
-    assert re.search("extra == ['\"]mpi['\"]", line)
+@pytest.mark.parametrize(("extra", "package"), [("mpi", "mpi4py"), ("torch", "torch")])
+def test_some_extras_are_asked_for_by_name(extra, package):
+    """mpi4py needs an MPI library, which "all" could not bring; torch is too large for it."""
+    (line,) = [line for line in importlib.metadata.requires("cnnlib") if line.startswith(package)]
+    assert re.search(f"extra == ['\"]{extra}['\"]", line)
 
 
 def test_version_is_the_same_everywhere():

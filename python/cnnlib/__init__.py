@@ -56,6 +56,7 @@ _SUBMODULES = (
     "plots",
     "schedules",
     "solver",
+    "torch",
 )
 _EXTRAS = ("sklearn",)  # likewise; they raise ImportError without their extra
 _LATER = {

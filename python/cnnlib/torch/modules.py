@@ -1,0 +1,114 @@
+"""PyTorch's modules with cnnlib's kernels: the same parameters, buffers, names and options."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+from cnnlib.torch.batch_norm import batch_norm
+from cnnlib.torch.convolution import conv2d
+from cnnlib.torch.pooling import max_pool2d
+
+__all__ = ["BatchNorm2d", "Conv2d", "MaxPool2d", "convert"]
+
+
+class Conv2d(nn.Conv2d):
+    """``torch.nn.Conv2d`` computed by :func:`cnnlib.torch.conv2d`; every `padding_mode` included."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Convolve `input`, (N, C, H, W) or (C, H, W)."""
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            input, padding = nn.functional.pad(input, self._around(), mode=self.padding_mode), 0
+        return conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
+
+    def _around(self):
+        """Padding as [left, right, top, bottom]."""
+        if self.padding == "valid":
+            return [0, 0, 0, 0]
+        if self.padding == "same":
+            totals = [d * (k - 1) for d, k in zip(self.dilation[::-1], self.kernel_size[::-1])]
+            return [side for total in totals for side in (total // 2, total - total // 2)]
+        vertical, horizontal = self.padding
+        return [horizontal, horizontal, vertical, vertical]
+
+
+class MaxPool2d(nn.MaxPool2d):
+    """``torch.nn.MaxPool2d`` computed by :func:`cnnlib.torch.max_pool2d`, without `return_indices`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.return_indices:
+            raise ValueError("MaxPool2d: return_indices is not supported; torch.nn.MaxPool2d has it")
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """The maxima of `input`, (N, C, H, W) or (C, H, W)."""
+        return max_pool2d(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """``torch.nn.BatchNorm2d`` computed by :func:`cnnlib.torch.batch_norm`.
+
+    `momentum=None` (the running statistics are the mean over all batches), `track_running_stats=False` and
+    `affine=False` are as there.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Normalise `input`, (N, C, H, W)."""
+        self._check_input_dim(input)
+        tracking = self.training and self.track_running_stats and self.num_batches_tracked is not None
+        momentum = 0.0 if self.momentum is None else self.momentum
+        if tracking:
+            self.num_batches_tracked.add_(1)
+            if self.momentum is None:
+                momentum = 1.0 / float(self.num_batches_tracked)
+        by_batch = self.training or (self.running_mean is None and self.running_var is None)
+        moved = not self.training or self.track_running_stats
+        mean, var = (self.running_mean, self.running_var) if moved else (None, None)
+        return batch_norm(input, mean, var, self.weight, self.bias, by_batch, momentum, self.eps)
+
+
+_OWN = {nn.Conv2d: Conv2d, nn.MaxPool2d: MaxPool2d, nn.BatchNorm2d: BatchNorm2d}
+
+
+def convert(module: nn.Module, inplace: bool = False) -> nn.Module:
+    """
+    Let cnnlib compute a network's convolutions, max pools and batch norms.
+
+    Every ``Conv2d``, ``MaxPool2d`` and ``BatchNorm2d`` of ``torch.nn`` becomes the module of that name here,
+    with its parameters, buffers, hooks and mode; ``state_dict`` does not change. All else stays as it is:
+    other layers, subclasses (parametrized, lazy and quantized layers among them), and max pools with
+    `return_indices`.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        A network, or one such layer.
+    inplace : bool
+        Whether to change `module` itself: its parameters stay the same objects, which an optimizer may hold.
+        By default a copy is changed.
+
+    Returns
+    -------
+    torch.nn.Module
+        The converted network.
+
+    Raises
+    ------
+    TypeError
+        If `module` is no ``torch.nn.Module``.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"convert: module must be a torch.nn.Module, got {type(module).__name__}")
+    if not inplace:
+        module = copy.deepcopy(module)
+    for layer in module.modules():
+        own = _OWN.get(type(layer))
+        if own is not None and not getattr(layer, "return_indices", False):
+            layer.__class__ = (
+                own  # unlike a new module it is the same object for whoever holds it, hooks included
+            )
+    return module
