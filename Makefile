@@ -1,6 +1,6 @@
 # Everything happens in .venv; stamp files there and in dist/ keep finished work from being done again.
 #   PYTHON=python3.12   another interpreter (3.10 or later); .venv is made anew for it
-#   PEERS=1             also install torch and onnx, for the comparisons in `test` and `bench`
+#   PEERS=1             also install torch, for the comparisons in `test` and `bench`
 #   WERROR=ON           compiler warnings stop the build, as in CI
 #   CXX=clang++         another compiler
 PYTHON ?= python3

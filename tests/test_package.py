@@ -41,6 +41,7 @@ def test_numpy_is_the_only_required_dependency():
         ("data", "pooch"),
         ("images", "pillow"),
         ("tensorboard", "tensorboardx"),
+        ("onnx", "onnx"),
         ("sklearn", "scikit-learn"),
     ],
 )

@@ -52,6 +52,7 @@ _SUBMODULES = (
     "inference",
     "models",
     "naive",
+    "onnx",
     "optim",
     "plots",
     "schedules",

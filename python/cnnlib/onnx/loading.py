@@ -1,0 +1,66 @@
+"""Reading a network from an ONNX file: :func:`load`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from cnnlib.models.graph_net import GraphNet
+from cnnlib.onnx.reading.files import Source
+from cnnlib.onnx.reading.network import Network
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["load"]
+
+
+def load(
+    path_or_proto: str | os.PathLike[str] | ModelProto, *, input_dim: Sequence[int] | None = None
+) -> GraphNet:
+    """A network from an ONNX model: its layers, its branches and its weights.
+
+    Each operator becomes the layer that computes the same; what only reshapes, and arithmetic between
+    constants, is worked out here. docs/exchange.md lists the operators. The network computes in float64 if
+    the model's input is float64, else in float32 (weights of float16 and bfloat16 become float32), for any
+    number of samples, even where the file is made for one. All weights are trained by a Solver; a softmax
+    at the end belongs to the output and is best left out of a model that is to be trained.
+
+    Parameters
+    ----------
+    path_or_proto : str, path or onnx.ModelProto
+        Weights in files of their own are read from the model's folder and those below it, nowhere else.
+    input_dim : sequence of int or None
+        (C, H, W) or (D,) of a sample, for a model that leaves sizes of its input open.
+
+    Returns
+    -------
+    GraphNet
+        Its parameters have the names of the file's tensors.
+
+    Raises
+    ------
+    ValueError
+        For an operator, or an attribute of one, that has no counterpart here: the message names the file,
+        the operator and its name. For a file that is damaged or no ONNX model, weights that lie outside its
+        folder, more than one input or output.
+    OSError
+        If the file cannot be read.
+    ImportError
+        Without the onnx package, the extra `onnx`.
+
+    Examples
+    --------
+    >>> import onnx.parser
+    >>> model = onnx.parser.parse_model('''
+    ...     <ir_version: 10, opset_import: ["": 21]>
+    ...     net (float[N, 3, 8, 8] images) => (float[N, 3] y) {
+    ...         a = Relu(images)
+    ...         p = GlobalAveragePool(a)
+    ...         y = Flatten(p)
+    ...     }''')
+    >>> load(model)
+    GraphNet(3x8x8 -> 3, 2 nodes, float32, 0 parameters)
+    """
+    return Network(Source(path_or_proto), input_dim).model()

@@ -1,0 +1,82 @@
+"""The attributes of an operator, each of which has to be understood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+_NOT_SET = object()
+
+
+class Attributes:
+    """Typed access to an operator's attributes; :meth:`finish` refuses those that nobody asked for.
+
+    Parameters
+    ----------
+    values : mapping
+        Their values by name, as ``onnx.helper.get_attribute_value`` gives them.
+    fail : callable
+        Raises the ValueError that names the operator, from a text.
+    """
+
+    def __init__(self, values: Mapping[str, Any], fail: Callable[[str], NoReturn]) -> None:
+        self._left = {
+            k: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for k, v in values.items()
+        }
+        self._fail = fail
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._left
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Any value: that of a tensor, say."""
+        return self._left.pop(name, default)
+
+    def integer(self, name: str, default: int) -> int:
+        return int(self._typed(name, default, int))
+
+    def number(self, name: str, default: float) -> float:
+        return float(self._typed(name, default, (int, float)))
+
+    def text(self, name: str, default: str, allowed: Sequence[str]) -> str:
+        value = self._typed(name, default, str)
+        if value not in allowed:
+            self._fail(f"attribute {name} is {value!r}, here only {', '.join(map(repr, allowed))}")
+        return value
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> list[int] | None:
+        value = self._left.pop(name, _NOT_SET)
+        if value is _NOT_SET:
+            return None if default is None else list(default)
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, int) for item in value):
+            self._fail(f"attribute {name} is {value!r}, expected integers")
+        return list(value)
+
+    def pair(self, name: str, default: int) -> tuple[int, int]:
+        """A number for each of the two axes of images."""
+        values = self.integers(name, (default, default))
+        assert values is not None
+        if len(values) != 2:
+            self._fail(f"attribute {name} is {values}: here images have two axes")
+        return values[0], values[1]
+
+    def expect(self, name: str, value: Any) -> None:
+        """Take an attribute that here can only have one value."""
+        came = self._left.pop(name, value)
+        if came != value:
+            self._fail(f"attribute {name} is {came!r}, here only {value!r}")
+
+    def drop(self, *names: str) -> None:
+        """Take attributes that say what is known otherwise."""
+        for name in names:
+            self._left.pop(name, None)
+
+    def finish(self) -> None:
+        for name in self._left:
+            self._fail(f"attribute {name} has no counterpart here")
+
+    def _typed(self, name, default, kind):
+        value = self._left.pop(name, default)
+        if not isinstance(value, kind):
+            self._fail(f"attribute {name} is {value!r}")
+        return value

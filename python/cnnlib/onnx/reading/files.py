@@ -1,0 +1,119 @@
+"""From a file to a checked ModelProto, and from its tensors to arrays."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlib.onnx.package import require_onnx
+from cnnlib.onnx.reading.values import Constant
+
+_STANDARD = ("", "ai.onnx")  # two names of one set of operators
+
+
+class Source:
+    """A model's ModelProto, and the folder that its external data lie in.
+
+    Attributes
+    ----------
+    title : str
+        What messages begin with: the file's name, or 'the model'.
+    model : onnx.ModelProto
+        With its own functions inlined.
+    opset : int
+        Version of the standard operators.
+    """
+
+    def __init__(self, path_or_proto: Any) -> None:
+        self.onnx = require_onnx("cnnlib.onnx.load")
+        if isinstance(path_or_proto, self.onnx.ModelProto):
+            self.title, self._folder, model = "the model", None, path_or_proto
+        elif isinstance(path_or_proto, (str, os.PathLike)):
+            self.title = os.fspath(path_or_proto)
+            self._folder = Path(self.title).parent
+            model = self._parsed()
+        else:
+            raise TypeError(
+                f"cnnlib.onnx.load: expected a path or an onnx.ModelProto, got {type(path_or_proto).__name__}"
+            )
+        if not model.graph.node:
+            raise ValueError(f"{self.title} is not an ONNX model, or one without operators")
+        versions = {entry.domain: entry.version for entry in model.opset_import}
+        self.opset = next((versions[domain] for domain in _STANDARD if domain in versions), 1)
+        self.model = self._inlined(model)
+
+    def _parsed(self):
+        from google.protobuf.message import DecodeError
+
+        content = Path(self.title).read_bytes()
+        try:
+            return self.onnx.ModelProto.FromString(content)
+        except (DecodeError, ValueError) as error:
+            raise ValueError(f"{self.title} is not an ONNX model, or is damaged: {error}") from error
+
+    def _inlined(self, model):
+        if not model.functions:
+            return model
+        from onnx.inliner import inline_local_functions
+
+        try:
+            return inline_local_functions(model)
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(f"{self.title}: its functions cannot be inlined: {error}") from error
+
+    def array(self, tensor: Any) -> Constant:
+        """The values of a TensorProto; float16 and bfloat16 as float32.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged, of a type that has no array, or its external data are not what they should be;
+            the message names it.
+        """
+        where = f"{self.title}: tensor {tensor.name!r}"
+        if any(size < 0 for size in tensor.dims):
+            raise ValueError(f"{where} has the shape {tuple(tensor.dims)}")
+        try:
+            if tensor.data_location == self.onnx.TensorProto.EXTERNAL:
+                array = self._external(where, tensor)
+            else:
+                array = self.onnx.numpy_helper.to_array(tensor)
+        except (AttributeError, KeyError, MemoryError, OverflowError, TypeError) as error:
+            raise ValueError(f"{where} cannot be read: {error!r}") from error
+        except ValueError as error:
+            if str(error).startswith(where):
+                raise
+            raise ValueError(f"{where} is damaged: {error}") from error
+        if array.dtype.name in ("float16", "bfloat16"):
+            return array.astype(np.float32)
+        if array.dtype.kind not in "fiub":
+            raise ValueError(f"{where} is of type {array.dtype}, which has no use here")
+        return array
+
+    def _external(self, where, tensor):
+        """Values that lie in a file of their own, in the model's folder or below it."""
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        if self._folder is None:
+            raise ValueError(f"{where} lies in the file {location!r}: give the model's path")
+        folder = self._folder.resolve()
+        path = (folder / location).resolve()
+        if not location or not path.is_relative_to(folder) or not path.is_file():
+            raise ValueError(f"{where}: its data {location!r} are no file in the model's folder")
+        dtype = np.dtype(self.onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+        if dtype.kind not in "fiubV" or dtype.hasobject:
+            raise ValueError(f"{where} is of type {dtype}, which has no use here")
+        count = math.prod(tensor.dims)
+        offset = int(entries.get("offset", 0))
+        length = int(entries.get("length", count * dtype.itemsize))
+        if offset < 0 or length != count * dtype.itemsize or offset + length > path.stat().st_size:
+            raise ValueError(
+                f"{where}: {tuple(tensor.dims)} values of {dtype} are {count * dtype.itemsize} bytes; "
+                f"{location} has {path.stat().st_size}, of which it names {length} from {offset}"
+            )
+        raw = np.fromfile(path, np.uint8, count * dtype.itemsize, offset=offset)
+        return raw.view(dtype.newbyteorder("<")).astype(dtype).reshape(tuple(tensor.dims))

@@ -1,0 +1,273 @@
+"""From the operators of a file to a graph of layers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnlib import layers
+from cnnlib._typing import Params
+from cnnlib.models import joins
+from cnnlib.models.graph import Graph, Node
+from cnnlib.models.graph_net import GraphNet
+from cnnlib.onnx.reading import norms, pointwise, products, views, windows
+from cnnlib.onnx.reading.constants import FOLDED, fold, settled
+from cnnlib.onnx.reading.files import Source
+from cnnlib.onnx.reading.operator import Operator, Refused
+from cnnlib.onnx.reading.patterns import rewritten
+from cnnlib.onnx.reading.values import BATCH, Constant, Feature, Value, batch_of
+
+OPERATORS: dict[str, Callable[[Operator], Value]] = {
+    **windows.OPERATORS,
+    **norms.OPERATORS,
+    **products.OPERATORS,
+    **pointwise.OPERATORS,
+    **views.OPERATORS,
+}
+_LARGEST_SAMPLE = 2**31  # numbers of one sample's value: 8 GiB in float32
+_NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
+
+
+class Network:
+    """A graph in the making.
+
+    Attributes
+    ----------
+    source : Source
+    dtype : dtype
+        float64 if the file's input is, else float32.
+    batch : int or None
+        The number of images that the file is fixed to, if it is.
+    input : Feature
+    nodes : list of Node
+    params : dict
+    frozen : set of str
+        Parameters that are not the file's and are not to be trained.
+    readers : Counter
+        How often each of the file's values is read; the output counts as one.
+    pools_keep_images : bool
+        Whether a global pool has to give (N, C, 1, 1), since something behind it takes nothing but images.
+    """
+
+    def __init__(self, source: Source, input_dim: Sequence[int] | None = None) -> None:
+        self.source = source
+        graph = source.model.graph
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        if graph.sparse_initializer:
+            raise ValueError(f"{source.title}: sparse tensors have no counterpart here")
+        self._values: dict[str, Value] = {}
+        self.nodes: list[Node] = []
+        self.params: Params = {}
+        self.frozen: set[str] = set()
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._read_input(graph, input_dim)
+        self.protos = rewritten(source, self.tensor)
+        self.readers = Counter(name for proto in self.protos for name in proto.input)
+        self.readers.update(value.name for value in graph.output)
+        self.pools_keep_images = any(proto.op_type in _NEED_IMAGES for proto in self.protos)
+        self._walk()
+
+    def model(self) -> GraphNet:
+        """The network with what its output needs."""
+        graph, shape = self._finished()
+        used = {name for node in graph for name in node.params if name}
+        return GraphNet(
+            graph,
+            {name: value for name, value in self.params.items() if name in used},
+            self.input.shape,
+            num_classes=shape[0] if len(shape) == 1 else None,
+            bn_params=_dicts(graph, ("batchnorm", "spatial_batchnorm")),
+            frozen=[name for name in self.params if name in self.frozen and name in used],
+            dtype=self.dtype,
+        )
+
+    # The file's values ----------------------------------------------------------------------------------
+
+    def tensor(self, name: str) -> Constant | None:
+        """The constant of that name that the file holds, if there is one."""
+        return self.source.array(self._tensors[name]) if name in self._tensors else None
+
+    def value(self, name: str) -> Value | None:
+        if name not in self._values and name in self._tensors:
+            self._values[name] = self.source.array(self._tensors[name])
+        return self._values.get(name)
+
+    def _read_input(self, graph, input_dim):
+        title = self.source.title
+        inputs = [value for value in graph.input if value.name not in self._tensors]
+        if len(inputs) != 1:
+            names = ", ".join(repr(value.name) for value in inputs)
+            raise ValueError(f"{title}: a network has one input here, this one {len(inputs)}: {names}")
+        tensor = inputs[0].type.tensor_type
+        double = tensor.elem_type == self.source.onnx.TensorProto.DOUBLE
+        self.dtype = np.dtype(np.float64 if double else np.float32)
+        sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
+        self.batch = sizes[0] if sizes else None
+        if input_dim is not None:
+            wanted = [int(size) for size in input_dim]
+            if sizes and not _agree(sizes[1:], wanted):
+                raise ValueError(f"{title}: input_dim is {wanted}, the file's input {_sizes(sizes)}")
+            sizes = [None, *wanted]
+        shape = tuple(size for size in sizes[1:] if size)
+        if len(shape) not in (1, 3) or len(shape) != len(sizes) - 1:
+            raise ValueError(
+                f"{title}: input {inputs[0].name!r} has the shape {_sizes(sizes)}; expected images "
+                "(N, C, H, W) or (N, D). Sizes that the file leaves open are given with input_dim"
+            )
+        if math.prod(shape) > _LARGEST_SAMPLE:
+            raise ValueError(f"{title}: a sample has the shape {shape}, which no memory holds")
+        self.input = Feature(inputs[0].name, shape, shape)
+        self._values[self.input.name] = self.input
+        self._shapes[self.input.name] = shape
+
+    def _walk(self):
+        for number, proto in enumerate(self.protos, start=1):
+            op = Operator(self, number, proto)
+            try:
+                result = self._result(op, proto)
+                op.attributes.finish()
+            except Refused:
+                raise
+            except (ArithmeticError, IndexError, TypeError, ValueError) as error:  # of a damaged file
+                op.fail(f"cannot be read: {error}")
+            self._values[op.output] = result
+            for name in list(proto.output)[1:]:
+                if self.readers[name]:
+                    op.fail(f"its output {name!r} has no counterpart here")
+
+    def _result(self, op, proto):
+        if proto.domain not in ("", "ai.onnx"):
+            op.fail(f"operators of {proto.domain} have no counterpart here")
+        if op.kind in FOLDED and not any(isinstance(value, Feature) for value in op.inputs):
+            return fold(op)
+        if op.kind not in OPERATORS:
+            op.fail("this operator has no counterpart here")
+        count = len(self.nodes)
+        result = OPERATORS[op.kind](op)
+        if isinstance(result, Feature) and len(self.nodes) == count:  # the same value, seen in another way
+            alone = all(op.alone(i) for i, value in enumerate(op.inputs) if isinstance(value, Feature))
+            return dataclasses.replace(result, alone=alone)
+        return result
+
+    # The graph ------------------------------------------------------------------------------------------
+
+    def emit(
+        self,
+        op: Operator,
+        layer: str,
+        inputs: Sequence[Feature],
+        params: tuple[str | None, ...] = (),
+        args: tuple[Any, ...] = (),
+    ) -> Feature:
+        """Put a node at the end, and let the layer say what it makes of no images of this size."""
+        name, count = op.output, 1
+        while name in self._shapes:
+            count += 1
+            name = f"{op.output}.{count}"
+        node = Node(layer, tuple(feature.name for feature in inputs), name, params, args, op.name)
+        arrays = [np.empty((0, *self._shapes[feature.name]), self.dtype) for feature in inputs]
+        values = [None if key is None else self.params[key] for key in params]
+        forward = joins.FORWARD.get(layer) or getattr(layers, f"{layer}_forward", None)
+        if forward is None:
+            op.fail(f"there is no layer {layer!r} to compute it with")
+        try:
+            out, _ = forward(*arrays, *values, *args)
+        except (TypeError, ValueError) as error:
+            op.fail(str(error))
+        shape = out.shape[1:]
+        if math.prod(shape) > _LARGEST_SAMPLE:
+            op.fail(f"makes {batch_of(shape)}, which no memory holds")
+        self.nodes.append(node)
+        self._shapes[name] = shape
+        return Feature(name, shape, shape)
+
+    def parameter(self, name: str, array: Constant) -> str:
+        """Add a parameter; what is the file's same tensor, used in the same way, is shared."""
+        unique, count = name, 1
+        while unique in self.params:
+            known = self.params[unique]
+            if known.shape == array.shape and np.array_equal(known, array):
+                return unique
+            count += 1
+            unique = f"{name}.{count}"
+        self.params[unique] = array
+        return unique
+
+    def maker(self, feature: Feature) -> tuple[int, Node] | None:
+        """The node that makes a value, and its place."""
+        for place in range(len(self.nodes) - 1, -1, -1):
+            if self.nodes[place].output == feature.name:
+                return place, self.nodes[place]
+        return None
+
+    def as_viewed(self, op: Operator, feature: Feature) -> Feature:
+        """A value whose shape in the graph is that in the file."""
+        if feature.pad is not None:
+            feature = self.padded(op, feature)
+        if feature.channels_last:
+            op.fail("takes or gives images with the channels last, which has no counterpart here")
+        if feature.shape == feature.view:
+            return feature
+        if len(feature.view) == 1:
+            return self.emit(op, "flatten", [feature])
+        op.fail(f"{batch_of(feature.shape)} cannot become {batch_of(feature.view)} here")
+
+    def padded(self, op: Operator, feature: Feature) -> Feature:
+        """Padding that no layer takes in: a convolution of each channel with a single 1, which is frozen."""
+        if feature.pad_value != 0 or feature.channels_last:
+            op.fail(f"padding with {feature.pad_value} before it has no counterpart here")
+        C = feature.shape[0]
+        name = op.parameter("pad", np.ones((C, 1, 1, 1)))
+        self.frozen.add(name)
+        bare = dataclasses.replace(feature, pad=None)
+        return op.emit("conv", bare, params=(name, None), args=({"pad": feature.pad, "groups": C},))
+
+    def _finished(self):
+        """The graph of the nodes that the output needs, and the output's shape."""
+        outputs = self.source.model.graph.output
+        if len(outputs) != 1:
+            names = ", ".join(repr(value.name) for value in outputs)
+            raise ValueError(
+                f"{self.source.title}: a network has one output here, this one {len(outputs)}: {names}"
+            )
+        value = self._values.get(outputs[0].name)
+        if not isinstance(value, Feature):
+            name = outputs[0].name
+            raise ValueError(f"{self.source.title}: its output {name!r} does not depend on its input")
+        proto = self.source.onnx.NodeProto(op_type="output", name=outputs[0].name, output=[outputs[0].name])
+        value = self.as_viewed(Operator(self, 0, proto), value)
+        needed, nodes = {value.name}, []
+        for node in reversed(self.nodes):
+            if node.output in needed:
+                needed.update(node.inputs)
+                nodes.append(node)
+        return Graph(nodes[::-1], self.input.name, value.name), value.shape
+
+
+def _agree(shape, wanted):
+    """Whether sizes are those wanted, where they are known."""
+    return len(shape) == len(wanted) and all(a in (None, b) for a, b in zip(shape, wanted, strict=True))
+
+
+def _sizes(sizes):
+    """The shape of a file's input, for messages."""
+    return f"(N, {', '.join('?' if size is None else str(size) for size in sizes[1:])})"
+
+
+def shape_of(op: Operator) -> Value:
+    """Shape of what depends on the images: the number of images stays open."""
+    feature = op.feature()
+    start, end = op.attributes.integer("start", 0), op.attributes.integer("end", len(feature.view) + 1)
+    return settled(np.array([BATCH, *feature.view], dtype=object)[start:end])
+
+
+OPERATORS["Shape"] = shape_of
+
+
+def _dicts(graph, kinds):
+    return [node.args[0] for node in graph if node.layer in kinds]

@@ -1,0 +1,98 @@
+"""Normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnlib.onnx.reading.operator import Operator
+from cnnlib.onnx.reading.values import Feature
+
+
+def batch_norm(op: Operator) -> Feature:
+    x, attributes = op.feature(), op.attributes
+    attributes.drop("consumed_inputs", "is_test")  # of versions before 7
+    attributes.expect("spatial", 1)
+    attributes.expect("training_mode", 0)
+    C = x.view[x.channel_axis]
+    gamma, beta, mean, var = (op.floats(i, name, 1) for i, name in enumerate(_NORM_INPUTS, start=1))
+    if not all(array.shape == (C,) for array in (gamma, beta, mean, var)):
+        op.fail(f"scale, bias, mean and var must have the shape ({C},)")
+    bn_param = {
+        "mode": "test",
+        "eps": attributes.number("epsilon", 1e-5),
+        "momentum": attributes.number("momentum", 0.9),  # both mean the share of the old statistics
+        "running_mean": mean.copy(),
+        "running_var": var.copy(),
+    }
+    params = op.parameter("gamma", gamma, op.names[1]), op.parameter("beta", beta, op.names[2])
+    layer = "spatial_batchnorm" if len(x.shape) == 3 else "batchnorm"
+    if x.shape[0] != C:
+        x = op.net.as_viewed(op, x)
+        layer = "batchnorm"
+    out = op.emit(layer, x, params=params, args=(bn_param,))
+    return out.moved(x.view, x.channels_last)
+
+
+_NORM_INPUTS = ("scale", "bias", "mean", "var")
+
+
+def instance_norm(op: Operator) -> Feature:
+    """Over each channel; over groups of them where a Reshape has put these in one."""
+    x = op.feature()
+    gamma, beta = op.floats(1, "scale", 1), op.floats(2, "bias", 1)
+    eps = op.attributes.number("epsilon", 1e-5)
+    if len(x.shape) != 3 or x.channels_last or len(x.view) < 2:
+        op.fail(f"its input has the shape (N, {x.view}), expected images")
+    C, G = x.shape[0], x.view[0]
+    if C % G or gamma.shape != (G,) or beta.shape != (G,):
+        op.fail(f"scale and bias have the shapes {gamma.shape} and {beta.shape}, the input has {G} channels")
+    if G == C:
+        params = op.parameter("gamma", gamma, op.names[1]), op.parameter("beta", beta, op.names[2])
+        out = op.emit("spatial_instancenorm", x, params=params, args=({"eps": eps},))
+    else:
+        gamma, beta = np.repeat(gamma, C // G), np.repeat(beta, C // G)
+        params = op.parameter("gamma", gamma), op.parameter("beta", beta)
+        out = op.emit("spatial_groupnorm", x, params=params, args=(G, {"eps": eps}))
+    return out.seen_as(x.view)
+
+
+def group_norm(op: Operator) -> Feature:
+    x, G = op.images(), op.attributes.integer("num_groups", 0)
+    op.attributes.expect("stash_type", 1)
+    C = x.shape[0]
+    if G < 1 or C % G:
+        op.fail(f"attribute num_groups is {G}, with {C} channels")
+    gamma, beta = op.floats(1, "scale", 1), op.floats(2, "bias", 1)
+    if len(gamma) == len(beta) == G:  # before version 21: a value for each group
+        gamma, beta = np.repeat(gamma, C // G), np.repeat(beta, C // G)
+    params = op.parameter("gamma", gamma, op.names[1]), op.parameter("beta", beta, op.names[2])
+    eps = op.attributes.number("epsilon", 1e-5)
+    return op.emit("spatial_groupnorm", x, params=params, args=(G, {"eps": eps}))
+
+
+def layer_norm(op: Operator) -> Feature:
+    x = op.feature()
+    axis, eps = op.attributes.integer("axis", -1), op.attributes.number("epsilon", 1e-5)
+    op.attributes.expect("stash_type", 1)
+    rank = len(x.view) + 1
+    if x.channels_last or axis % rank != 1:
+        op.fail(f"attribute axis is {axis}; here all of a sample's values are normalised together")
+    gamma = op.floats(1, "scale")
+    beta = op.floats(2, "bias") if op.has(2) else np.zeros_like(gamma)
+    D = int(np.prod(x.view))
+    if gamma.size != D or beta.size != D:
+        op.fail(f"scale and bias have the shapes {gamma.shape} and {beta.shape}, a sample has {D} values")
+    params = (
+        op.parameter("gamma", gamma.ravel(), op.names[1]),
+        op.parameter("beta", beta.ravel(), op.names[2] if op.has(2) else ""),
+    )
+    flat = op.net.as_viewed(op, x.seen_as((D,)))
+    return op.emit("layernorm", flat, params=params, args=({"eps": eps},)).seen_as(x.view)
+
+
+OPERATORS = {
+    "BatchNormalization": batch_norm,
+    "InstanceNormalization": instance_norm,
+    "GroupNormalization": group_norm,
+    "LayerNormalization": layer_norm,
+}

@@ -1,0 +1,144 @@
+"""One operator of a file with its inputs and attributes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from cnnlib.onnx.reading.attributes import Attributes
+from cnnlib.onnx.reading.values import Constant, Feature, Value, batch_of
+
+if TYPE_CHECKING:
+    from cnnlib.onnx.reading.network import Network
+
+
+class Refused(ValueError):
+    """An operator that has no counterpart; the message names it."""
+
+
+class Operator:
+    """What a reader of an operator gets.
+
+    Attributes
+    ----------
+    net : Network
+        The network that is being built.
+    kind, name : str
+        'Conv', and what messages and labels call this one.
+    output : str
+        The name of the value it makes.
+    inputs : list of Feature, ndarray or None
+        None for an optional input that is left out.
+    names : list of str
+        The inputs' names in the file.
+    attributes : Attributes
+    """
+
+    def __init__(self, net: Network, number: int, proto: Any) -> None:
+        self.net, self.kind, self.opset = net, proto.op_type, net.source.opset
+        self.names = list(proto.input)
+        self.output = proto.output[0] if proto.output else ""
+        self.name = proto.name or self.output or f"number {number}"
+        get = net.source.onnx.helper.get_attribute_value
+        self.attributes = Attributes({entry.name: get(entry) for entry in proto.attribute}, self.fail)
+        self.inputs = [self._value(name) for name in self.names]
+
+    def fail(self, text: str) -> NoReturn:
+        raise Refused(f"{self.net.source.title}: {self.kind} {self.name!r}: {text}")
+
+    def _value(self, name):
+        if not name:
+            return None
+        value = self.net.value(name)
+        if value is None:
+            self.fail(f"reads {name!r}, which nothing before it makes")
+        return value
+
+    def has(self, i: int) -> bool:
+        return i < len(self.inputs) and self.inputs[i] is not None
+
+    def value(self, i: int) -> Value:
+        value = self.inputs[i] if i < len(self.inputs) else None
+        if value is None:
+            self.fail(f"input {i} is missing")
+        return value
+
+    def constant(self, i: int, what: str) -> Constant:
+        """An input that does not depend on the images."""
+        value = self.value(i)
+        if isinstance(value, Feature):
+            self.fail(f"{what} is computed from the images; here it has to be constant")
+        return value
+
+    def floats(self, i: int, what: str, ndim: int | None = None) -> Constant:
+        """A constant in the network's dtype."""
+        value = self.constant(i, what)
+        if value.dtype.kind not in "fiub" or (ndim is not None and value.ndim != ndim):
+            self.fail(f"{what} has type {value.dtype} and shape {value.shape}")
+        return np.asarray(value, self.net.dtype)
+
+    def integers(self, i: int, name: str) -> list[int] | None:
+        """A list of numbers that older versions have as an attribute and newer ones as input `i`."""
+        if not self.has(i):
+            return self.attributes.integers(name)
+        value = self.constant(i, name)
+        if value.ndim > 1 or value.dtype.kind not in "iu":
+            self.fail(f"{name} has type {value.dtype} and shape {value.shape}, expected integers")
+        return [int(item) for item in np.atleast_1d(value)]
+
+    def scalar(self, i: int, name: str, default: float) -> float:
+        """A number that older versions have as an attribute and newer ones as input `i`."""
+        if not self.has(i):
+            return self.attributes.number(name, default)
+        value = self.constant(i, name)
+        if value.size != 1 or value.dtype.kind not in "fiub":
+            self.fail(f"{name} has shape {value.shape}, expected one number")
+        return float(value.reshape(())[()])
+
+    def feature(self, i: int = 0) -> Feature:
+        """An input that is computed from the images, padding included."""
+        value = self.value(i)
+        if not isinstance(value, Feature):
+            self.fail(f"input {i} is constant; here it has to be computed from the images")
+        return value if value.pad is None else self.net.padded(self, value)
+
+    def alone(self, i: int = 0) -> bool:
+        """Whether nothing else reads the input, so that the layer that makes it may change."""
+        value = self.inputs[i]
+        return isinstance(value, Feature) and value.alone and self.net.readers[self.names[i]] == 1
+
+    def images(self, i: int = 0, *, padded_with: float | None = None) -> Feature:
+        """An input that is images (C, H, W); such pixels around them stay apart, in `pad`."""
+        value = self.value(i)
+        apart = isinstance(value, Feature) and value.pad is not None and value.pad_value == padded_with
+        feature = value if apart and isinstance(value, Feature) else self.feature(i)
+        if len(feature.view) != 3 or feature.channels_last:
+            order = " with the channels last" if feature.channels_last else ""
+            self.fail(
+                f"its input has the shape {batch_of(feature.view)}{order}; expected images (N, C, H, W)"
+            )
+        if len(feature.shape) != 3 or (feature.pad is None and feature.shape != feature.view):
+            self.fail(f"an input of {batch_of(feature.shape)} cannot become images {batch_of(feature.view)}")
+        return feature
+
+    def flat(self, i: int = 0) -> Feature:
+        """An input as (N, D)."""
+        feature = self.feature(i)
+        if len(feature.view) != 1:
+            self.fail(f"its input has the shape {batch_of(feature.view)}, expected (N, D)")
+        return self.net.as_viewed(self, feature)
+
+    def emit(
+        self,
+        layer: str,
+        *inputs: Feature,
+        params: tuple[str | None, ...] = (),
+        args: tuple[Any, ...] = (),
+    ) -> Feature:
+        """Put a node into the graph; return its value."""
+        return self.net.emit(self, layer, inputs, params, args)
+
+    def parameter(self, role: str, array: Constant, name: str = "") -> str:
+        """A parameter of the network; called `name`, that of the file, or else by the operator and `role`."""
+        return self.net.parameter(name or f"{self.name}.{role}", np.ascontiguousarray(array, self.net.dtype))

@@ -1,0 +1,47 @@
+"""Matrix products."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnlib.onnx.reading.operator import Operator
+from cnnlib.onnx.reading.values import Feature
+
+
+def gemm(op: Operator) -> Feature:
+    """``alpha * x @ w + beta * b``, with the factors taken into w and b."""
+    x = op.feature()
+    op.attributes.expect("transA", 0)
+    op.attributes.drop("broadcast")  # before version 7; the shapes say it
+    if len(x.view) != 1:
+        op.fail(f"its input has the shape (N, {x.view}), expected (N, D)")
+    w = op.floats(1, "w", ndim=2)
+    w = w.T if op.attributes.integer("transB", 0) else w
+    alpha, beta = op.attributes.number("alpha", 1.0), op.attributes.number("beta", 1.0)
+    b_name = None
+    if op.has(2) and beta != 0:
+        b = op.floats(2, "b")
+        if b.ndim > 2 or (b.ndim == 2 and len(b) > 1):
+            op.fail(f"b has the shape {b.shape}; a bias for each sample has no counterpart here")
+        b = np.broadcast_to(b, (1, w.shape[1]))[0]
+        b_name = op.parameter("b", b * b.dtype.type(beta), op.names[2])
+    w_name = op.parameter("w", w if alpha == 1 else w * w.dtype.type(alpha), op.names[1])
+    return op.emit("affine", x, params=(w_name, b_name))
+
+
+def matmul(op: Operator) -> Feature:
+    """(N, D) @ (D, M); of images with the channels last a 1x1 convolution."""
+    x, w = op.feature(), op.floats(1, "w", ndim=2)
+    if x.channels_last:
+        name = op.parameter("w", w.T[:, :, None, None], op.names[1])
+        out = op.emit("conv", x, params=(name, None), args=({"stride": 1, "pad": 0},))
+        return out.moved((*x.view[:-1], w.shape[1]), True)
+    if len(x.view) == 3 and x.view[:2] == (1, 1):  # one pixel: the channels are first and last at once
+        out = op.emit("affine", x, params=(op.parameter("w", w, op.names[1]), None))
+        return out.seen_as((1, 1, w.shape[1]))
+    if len(x.view) != 1:
+        op.fail(f"its input has the shape (N, {x.view}), expected (N, D)")
+    return op.emit("affine", x, params=(op.parameter("w", w, op.names[1]), None))
+
+
+OPERATORS = {"Gemm": gemm, "MatMul": matmul}

@@ -1,0 +1,152 @@
+"""Operators that reshape, move and join values."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from cnnlib.onnx.reading.operator import Operator
+from cnnlib.onnx.reading.values import BATCH, Feature, batch_of
+from cnnlib.onnx.reading.windows import pooled_to_one
+
+_FLOATS = (1, 10, 11, 16)  # float32, float16, float64 and bfloat16 of TensorProto.DataType
+
+
+def identity(op: Operator) -> Feature:
+    return op.feature()
+
+
+def cast(op: Operator) -> Feature:
+    """Between floats: all is computed in the network's dtype."""
+    to = op.attributes.integer("to", 0)
+    op.attributes.drop("saturate", "round_mode")
+    if to not in _FLOATS or (to == 11 and op.net.dtype != np.float64):
+        op.fail(f"attribute to is {to}; a network of {op.net.dtype} computes in nothing else")
+    return op.feature()
+
+
+def flatten(op: Operator) -> Feature:
+    axis, x = op.attributes.integer("axis", 1), _ordered(op)
+    if axis % (len(x.view) + 1) != 1:
+        op.fail(f"attribute axis is {axis}; here the samples stay apart")
+    return x.seen_as((math.prod(x.view),))
+
+
+def reshape(op: Operator) -> Feature:
+    x = _ordered(op)
+    target = op.attributes.integers("shape") if not op.has(1) else op.constant(1, "shape").ravel().tolist()
+    if not target:
+        op.fail("shape is missing")
+    keep_zeros = op.attributes.integer("allowzero", 0)
+    sizes = [
+        (BATCH, *x.view)[i] if size == 0 and not keep_zeros and i <= len(x.view) else size
+        for i, size in enumerate(target)
+    ]
+    D = math.prod(x.view)
+    if sizes[0] is not BATCH and -1 in sizes[1:] and sizes[0] not in (op.net.batch,):
+        op.fail(f"shape is {target}; the number of images is to stay open")
+    view = [int(size) for size in sizes[1:] if size is not BATCH]
+    if view.count(-1) == 1:
+        rest = -math.prod(view)
+        view = [D // rest if size == -1 and rest > 0 else size for size in view]
+    if len(view) != len(sizes) - 1 or math.prod(view) != D or min(view, default=0) < 1:
+        op.fail(f"shape is {target}, which does not keep the samples of {batch_of(x.view)} apart")
+    return x.seen_as(tuple(view))
+
+
+def squeeze(op: Operator) -> Feature:
+    x = _ordered(op)
+    axes = op.integers(1, "axes")
+    if axes is None:
+        axes = [i for i, size in enumerate(x.view, start=1) if size == 1]
+    places = {axis % (len(x.view) + 1) for axis in axes}
+    if 0 in places or any(x.view[place - 1] != 1 for place in places):
+        op.fail(f"axes are {axes}, of {batch_of(x.view)}")
+    return x.seen_as(tuple(size for i, size in enumerate(x.view, start=1) if i not in places))
+
+
+def unsqueeze(op: Operator) -> Feature:
+    x, axes = _ordered(op), op.integers(1, "axes") or []
+    rank = len(x.view) + 1 + len(axes)
+    places = {axis % rank for axis in axes}
+    if 0 in places or len(places) != len(axes):
+        op.fail(f"axes are {axes}, of {batch_of(x.view)}")
+    rest = iter(x.view)
+    return x.seen_as(tuple(1 if i in places else next(rest) for i in range(1, rank)))
+
+
+def transpose(op: Operator) -> Feature:
+    """The channels of images to the end or back, or axes of size 1."""
+    x = op.feature()
+    rank = len(x.view) + 1
+    perm = op.attributes.integers("perm") or list(range(rank))[::-1]
+    if sorted(perm) != list(range(rank)) or perm[0] != 0:
+        op.fail(f"attribute perm is {perm}, of {batch_of(x.view)}")
+    view = tuple(x.view[axis - 1] for axis in perm[1:])
+    long = [axis for axis in perm[1:] if x.view[axis - 1] > 1]
+    if perm == sorted(perm) or (long == sorted(long) and not x.channels_last):
+        return x.moved(view, x.channels_last)
+    if len(x.view) == 3 and x.shape == x.view and not x.channels_last and perm == [0, 2, 3, 1]:
+        return x.moved(view, True)
+    if x.channels_last and perm == [0, 3, 1, 2]:
+        return x.moved(view, False)
+    op.fail(
+        f"attribute perm is {perm}, of {batch_of(x.view)}; here only the channels move, to the end and back"
+    )
+
+
+def concat(op: Operator) -> Feature:
+    features = [op.feature(i) for i in range(len(op.inputs))]
+    axis = op.attributes.integer("axis", 1)
+    first = features[0]
+    if any(len(x.view) != len(first.view) or x.channels_last != first.channels_last for x in features):
+        op.fail("its inputs have different numbers of axes, or their channels in different places")
+    if axis % (len(first.view) + 1) != first.channel_axis + 1:
+        op.fail(f"attribute axis is {axis}; here it is that of the channels")
+    if not first.channels_last and any(x.shape != x.view for x in features):
+        if all(math.prod(x.view) == x.view[0] for x in features):  # one pixel
+            features = [op.net.as_viewed(op, x.seen_as(x.view[:1])) for x in features]
+        else:
+            features = [op.net.as_viewed(op, x) for x in features]
+    out = op.emit("concat", *features) if len(features) > 1 else features[0]
+    view = list(first.view)
+    view[first.channel_axis] = sum(x.view[x.channel_axis] if x.channels_last else x.view[0] for x in features)
+    return out.moved(tuple(view), first.channels_last)
+
+
+def reduce_mean(op: Operator) -> Feature:
+    """Over height and width: a global average pool."""
+    x = op.feature()
+    axes, keep = op.integers(1, "axes"), bool(op.attributes.integer("keepdims", 1))
+    op.attributes.drop("noop_with_empty_axes")
+    rank = len(x.view) + 1
+    places = {axis % rank for axis in axes or range(rank)}
+    pixels = {1, 2, 3} - {x.channel_axis + 1}
+    if len(x.view) != 3 or len(x.shape) != 3 or places != pixels:
+        op.fail(f"axes are {axes}, of {batch_of(x.view)}; here they are height and width of images")
+    if not x.channels_last:
+        return pooled_to_one(op, x, keep)
+    pooled = pooled_to_one(op, x, keep=False)
+    return pooled.seen_as((1, 1, x.shape[0])) if keep else pooled
+
+
+def _ordered(op):
+    """The input, if its values lie in the file's order."""
+    x = op.feature()
+    if x.channels_last:
+        op.fail("reshapes images with the channels last, which has no counterpart here")
+    return x
+
+
+OPERATORS = {
+    "Identity": identity,
+    "Cast": cast,
+    "Flatten": flatten,
+    "Reshape": reshape,
+    "Squeeze": squeeze,
+    "Unsqueeze": unsqueeze,
+    "Transpose": transpose,
+    "Concat": concat,
+    "ReduceMean": reduce_mean,
+}

@@ -1,0 +1,244 @@
+"""Convolutions, pools, resizing and padding."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from cnnlib.onnx.reading.operator import Operator
+from cnnlib.onnx.reading.values import Feature, Sides
+
+_AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
+
+
+def _conv(op: Operator) -> Feature:
+    x, w = op.images(padded_with=0.0), op.floats(1, "w")
+    if w.ndim != 4:
+        op.fail(f"w has the shape {w.shape}, expected (F, C / groups, KH, KW)")
+    groups = op.attributes.integer("group", 1)
+    op.attributes.drop("kernel_shape")  # w says it
+    param = _windows(op, x, w.shape[2:])
+    w_name, b_name = op.parameter("w", w, op.names[1]), _bias(op)
+    return op.emit("conv", _bare(x), params=(w_name, b_name), args=({**param, "groups": groups},))
+
+
+def _pooled_conv(op: Operator) -> Feature:
+    """A 1x1 convolution of what a global pool made (N, C): an affine layer."""
+    x, w = op.feature(), op.floats(1, "w")
+    if w.shape[2:] != (1, 1) or op.attributes.integer("group", 1) != 1:
+        op.fail(f"behind a global pool only 1x1 filters without groups have a counterpart, got w {w.shape}")
+    op.attributes.drop("kernel_shape", "strides", "dilations")
+    op.attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
+    op.attributes.expect("pads", [0] * 4)
+    w_name, b_name = op.parameter("w", w[:, :, 0, 0].T, op.names[1]), _bias(op)
+    return op.emit("affine", x, params=(w_name, b_name)).seen_as((len(w), 1, 1))
+
+
+def conv(op: Operator) -> Feature:
+    x = op.inputs[0] if op.inputs else None
+    if isinstance(x, Feature) and len(x.shape) == 1 and x.view == (*x.shape, 1, 1):
+        return _pooled_conv(op)
+    return _conv(op)
+
+
+def conv_transpose(op: Operator) -> Feature:
+    x, w = op.images(), op.floats(1, "w")
+    if w.ndim != 4:
+        op.fail(f"w has the shape {w.shape}, expected (C, F / groups, KH, KW)")
+    attributes = op.attributes
+    attributes.drop("kernel_shape")
+    stride, dilation = attributes.pair("strides", 1), attributes.pair("dilations", 1)
+    output_pad = attributes.pair("output_padding", 0)
+    auto = attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
+    pad = _sides(op, attributes.integers("pads", [0] * 4))
+    size = attributes.integers("output_shape")
+    if size is None and auto.startswith("SAME"):
+        size = [n * s for n, s in zip(x.shape[1:], stride, strict=True)]
+    if size is not None:
+        axes = zip(x.shape[1:], stride, dilation, w.shape[2:], output_pad, strict=True)
+        whole = [(n - 1) * s + d * (k - 1) + 1 + extra for n, s, d, k, extra in axes]
+        cut = [n - wanted for n, wanted in zip(whole, size[-2:], strict=True)]
+        # What is wanted beyond the whole comes at the end.
+        output_pad = (output_pad[0] + max(0, -cut[0]), output_pad[1] + max(0, -cut[1]))
+        pad = _split(cut, lower=auto != "SAME_UPPER")
+    param = {"stride": stride, "dilation": dilation, "pad": pad, "output_pad": output_pad}
+    w_name, b_name = op.parameter("w", w, op.names[1]), _bias(op)
+    groups = attributes.integer("group", 1)
+    return op.emit("conv_transpose", x, params=(w_name, b_name), args=({**param, "groups": groups},))
+
+
+def max_pool(op: Operator) -> Feature:
+    x = op.images(padded_with=-np.inf)
+    op.attributes.drop("storage_order")  # of the second output
+    return op.emit("max_pool", _bare(x), args=(_pool_param(op, x),))
+
+
+def avg_pool(op: Operator) -> Feature:
+    x = op.images(padded_with=0.0)
+    counted = bool(op.attributes.integer("count_include_pad", 0))
+    param = _pool_param(op, x)
+    if x.pad is not None and not counted and param["pad"] != x.pad:
+        op.fail("padding that counts and padding that does not have no counterpart here together")
+    if param.pop("dilation") != (1, 1):
+        op.fail("attribute dilations: average pooling has none here")
+    param["count_include_pad"] = counted or x.pad is not None
+    return op.emit("avg_pool", _bare(x), args=(param,))
+
+
+def global_avg_pool(op: Operator) -> Feature:
+    return pooled_to_one(op, op.images(), keep=True)
+
+
+def pooled_to_one(op: Operator, x: Feature, keep: bool) -> Feature:
+    """The mean of each plane of images; with `keep` still as images, of one pixel."""
+    C = x.shape[0]
+    if keep and op.net.pools_keep_images:
+        return op.emit("adaptive_avg_pool", x, args=(1,))
+    return op.emit("global_avg_pool", x).seen_as((C, 1, 1) if keep else (C,))
+
+
+def global_max_pool(op: Operator) -> Feature:
+    x = op.images()
+    return op.emit("max_pool", x, args=({"pool_height": x.shape[1], "pool_width": x.shape[2]},))
+
+
+def resize(op: Operator) -> Feature:
+    """Resize (versions 10 to 19) and Upsample: enlarging by a whole factor."""
+    x, attributes = op.images(), op.attributes
+    scale = _scale(op, x)
+    mode = attributes.text("mode", "nearest", ("nearest", "linear", "bilinear"))
+    old = op.kind == "Upsample" or op.opset < 11
+    axes = attributes.text(
+        "coordinate_transformation_mode",
+        "asymmetric" if old else "half_pixel",
+        ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"),
+    )
+    rounding = attributes.text(
+        "nearest_mode",
+        "floor" if old else "round_prefer_floor",
+        ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil"),
+    )
+    attributes.drop("cubic_coeff_a", "exclude_outside", "extrapolation_value", "keep_aspect_ratio_policy")
+    if attributes.integer("antialias", 0):
+        op.fail("attribute antialias has no counterpart here")
+    if mode == "nearest":
+        # At half pixels the nearest one is that in whose block of `scale` pixels the new one lies.
+        plain = axes == "asymmetric" and rounding == "floor"
+        if not plain and not (axes.endswith("half_pixel") and rounding.startswith("round")):
+            op.fail(f"nearest pixels by {axes} and {rounding} have no counterpart here")
+        return op.emit("upsample", x, args=(scale, "nearest", False))
+    if axes == "asymmetric":
+        op.fail("bilinear resizing with asymmetric coordinates has no counterpart here")
+    return op.emit("upsample", x, args=(scale, "bilinear", axes == "align_corners"))
+
+
+def _scale(op, x):
+    """The factors of height and width, as whole numbers."""
+    if op.kind == "Upsample" or op.opset < 11:
+        listed = op.floats(1, "scales") if op.has(1) else np.array(op.attributes.get("scales", ()))
+        sizes = None
+    else:
+        listed = op.floats(2, "scales") if op.has(2) else np.empty(0)
+        sizes = op.constant(3, "sizes") if op.has(3) else None
+    axes = op.attributes.integers("axes", list(range(4)))
+    if sizes is not None and not listed.size:
+        # The first is the number of images, in whatever way it comes.
+        known = dict(zip(axes, sizes, strict=True))
+        listed = [1.0, *(float(known.get(axis, n)) / n for axis, n in enumerate(x.view, start=1))]
+    elif listed.size != len(axes):
+        op.fail(f"scales are {list(listed)}, for {len(axes)} axes")
+    else:
+        known = dict(zip(axes, listed.tolist(), strict=True))
+        listed = [known.get(axis, 1.0) for axis in range(4)]
+    if list(listed[:2]) != [1, 1] or any(factor < 1 or factor != int(factor) for factor in listed):
+        op.fail(f"factors {[float(factor) for factor in listed]}; here images grow by whole ones")
+    return int(listed[2]), int(listed[3])
+
+
+def pad(op: Operator) -> Feature:
+    """Padding is left to the layer behind it."""
+    x = op.images()
+    op.attributes.text("mode", "constant", ("constant",))
+    amounts = op.integers(1, "pads")
+    if amounts is None:
+        op.fail("pads is missing")
+    axes = op.integers(3, "axes") if op.has(3) else None
+    value = op.scalar(2, "value", 0.0)
+    ndim = 4
+    before, after = [0] * ndim, [0] * ndim
+    half = len(amounts) // 2
+    for axis, low, high in zip(axes or range(ndim), amounts[:half], amounts[half:], strict=True):
+        before[axis], after[axis] = low, high
+    if any(before[:2]) or any(after[:2]) or min(*before, *after) < 0:
+        op.fail(f"pads are {amounts}; here only height and width are padded, never cut")
+    sides = ((before[2], after[2]), (before[3], after[3]))
+    if not any(map(sum, sides)):
+        return x
+    C, H, W = x.view
+    return dataclasses.replace(x, view=(C, H + sum(sides[0]), W + sum(sides[1])), pad=sides, pad_value=value)
+
+
+def _bias(op):
+    return op.parameter("b", op.floats(2, "b", ndim=1), op.names[2]) if op.has(2) else None
+
+
+def _bare(x):
+    return dataclasses.replace(x, view=x.shape, pad=None)
+
+
+def _pool_param(op: Operator, x: Feature) -> dict[str, Any]:
+    height, width = op.attributes.pair("kernel_shape", 1)
+    param = {"pool_height": height, "pool_width": width, **_windows(op, x, (height, width))}
+    return {**param, "ceil_mode": bool(op.attributes.integer("ceil_mode", 0))}
+
+
+def _windows(op: Operator, x: Feature, kernel: tuple[int, ...]) -> dict[str, Any]:
+    """stride, dilation and pad, common to convolutions and pools; the padding of x is added."""
+    stride, dilation = op.attributes.pair("strides", 1), op.attributes.pair("dilations", 1)
+    if min(*stride, *dilation) < 1:
+        op.fail(f"strides are {stride}, dilations {dilation}")
+    auto = op.attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
+    pads = _sides(op, op.attributes.integers("pads", [0] * 4))
+    window = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+    if auto == "SAME_UPPER" and x.pad is None:
+        return {"stride": stride, "dilation": dilation, "pad": "same"}
+    if auto.startswith("SAME"):
+        axes = zip(x.view[1:], window, stride, strict=True)
+        pads = _split([(-(-n // s) - 1) * s + k - n for n, k, s in axes], lower=auto == "SAME_LOWER")
+    elif auto == "VALID":
+        pads = ((0, 0), (0, 0))
+    if x.pad is not None:
+        (top, bottom), (left, right) = pads
+        (more_top, more_bottom), (more_left, more_right) = x.pad
+        pads = ((top + more_top, bottom + more_bottom), (left + more_left, right + more_right))
+    return {"stride": stride, "dilation": dilation, "pad": pads}
+
+
+def _sides(op: Operator, values: list[int] | None) -> Sides:
+    """Pads in ONNX's order, all begins before all ends."""
+    if values is None or len(values) != 4:
+        op.fail(f"attribute pads is {values}: here images have two axes")
+    top, left, bottom, right = values
+    return (top, bottom), (left, right)
+
+
+def _split(totals: list[int], lower: bool) -> Sides:
+    """Halves of the padding on both axes; the odd pixel goes to the end, or to the beginning if `lower`."""
+    halves = [(max(0, total) // 2, max(0, total) - max(0, total) // 2) for total in totals]
+    (top, bottom), (left, right) = [(end, begin) if lower else (begin, end) for begin, end in halves]
+    return (top, bottom), (left, right)
+
+
+OPERATORS = {
+    "Conv": conv,
+    "ConvTranspose": conv_transpose,
+    "MaxPool": max_pool,
+    "AveragePool": avg_pool,
+    "GlobalAveragePool": global_avg_pool,
+    "GlobalMaxPool": global_max_pool,
+    "Resize": resize,
+    "Upsample": resize,
+    "Pad": pad,
+}

@@ -1,0 +1,34 @@
+"""Small ONNX models in the package's text form, and what other programs compute from them."""
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import numpy_helper
+
+OPSET = 21
+
+
+def model(text, arrays=(), shape=("N", 3, 8, 8), opset=OPSET, elem="float", outputs="y"):
+    """A model with the input `x` and the output `y` from lines such as ``y = Relu(x)`` and named arrays."""
+    sizes = ", ".join(map(str, shape))
+    head = f'<ir_version: 10, opset_import: ["": {opset}]>'
+    makes = ", ".join(f"{elem} {name}" for name in outputs.split())
+    proto = onnx.parser.parse_model(f"{head} net ({elem}[{sizes}] x) => ({makes}) {{ {text} }}")
+    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in dict(arrays).items())
+    return proto
+
+
+def weights(rng, dtype=np.float32, **shapes):
+    """Normally distributed arrays of the given shapes, by name."""
+    return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+
+
+def run_elsewhere(proto, x):
+    """The output for x as ONNX Runtime computes it."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return session.run(None, {session.get_inputs()[0].name: x})[0]

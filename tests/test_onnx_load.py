@@ -1,0 +1,470 @@
+"""Networks from ONNX files: what operators mean, against ONNX Runtime, and files that are refused."""
+
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+import cnnlib
+import cnnlib.onnx
+import onnx
+from cnnlib.gradient_check import eval_numerical_gradient, rel_error
+from onnx.reference import ReferenceEvaluator
+from onnx_nets import model, run_elsewhere, weights
+
+FEATURES = "pooled = GlobalAveragePool(x) f = Flatten(pooled)"
+
+# name: (operators, shapes of weights, constants)
+OPERATORS = {
+    "conv": ("y = Conv<pads=[1,2,0,1], strides=[2,1]>(x, w, b)", {"w": (4, 3, 3, 2), "b": 4}, {}),
+    "conv without bias": ("y = Conv(x, w)", {"w": (4, 3, 3, 3)}, {}),
+    "conv groups dilations": (
+        "y = Conv<group=3, dilations=[2,1], kernel_shape=[3,3]>(x, w)",
+        {"w": (6, 1, 3, 3)},
+        {},
+    ),
+    "conv same upper": ('y = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w)', {"w": (4, 3, 4, 3)}, {}),
+    "conv same lower": ('y = Conv<auto_pad="SAME_LOWER", strides=[2,2]>(x, w)', {"w": (4, 3, 4, 3)}, {}),
+    "conv valid": ('y = Conv<auto_pad="VALID">(x, w)', {"w": (4, 3, 4, 3)}, {}),
+    "conv transpose": (
+        "y = ConvTranspose<strides=[2,2], pads=[1,0,1,1], output_padding=[1,0]>(x, w, b)",
+        {"w": (3, 2, 3, 3), "b": 2},
+        {},
+    ),
+    "conv transpose groups": (
+        "y = ConvTranspose<group=3, output_shape=[17,18], strides=[2,2]>(x, w)",
+        {"w": (3, 2, 3, 3)},
+        {},
+    ),
+    "max pool": ("y = MaxPool<kernel_shape=[3,2], strides=[2,2], pads=[1,0,1,1]>(x)", {}, {}),
+    "max pool strides 1": ("y = MaxPool<kernel_shape=[3,3], dilations=[2,1]>(x)", {}, {}),
+    "max pool ceil": ("y = MaxPool<kernel_shape=[3,3], strides=[2,2], ceil_mode=1>(x)", {}, {}),
+    "avg pool": ("y = AveragePool<kernel_shape=[3,3], strides=[2,1], pads=[1,1,1,1]>(x)", {}, {}),
+    "avg pool counts": (
+        "y = AveragePool<kernel_shape=[3,3], pads=[1,1,1,1], count_include_pad=1>(x)",
+        {},
+        {},
+    ),
+    "avg pool same": ('y = AveragePool<kernel_shape=[3,3], strides=[2,2], auto_pad="SAME_UPPER">(x)', {}, {}),
+    "global avg pool": ("p = GlobalAveragePool(x) y = Flatten(p)", {}, {}),
+    "global max pool": ("y = GlobalMaxPool(x)", {}, {}),
+    "mean of pixels": (
+        "p = ReduceMean<keepdims=0>(x, axes) y = Gemm(p, w)",
+        {"w": (3, 5)},
+        {"axes": np.array([-1, 2])},
+    ),
+    "conv behind a global pool": (
+        "p = GlobalAveragePool(x) c = Conv(p, w, b) r = Relu(c) y = Flatten(r)",
+        {"w": (5, 3, 1, 1), "b": 5},
+        {},
+    ),
+    "batch norm": (
+        "y = BatchNormalization<epsilon=0.01>(x, g, b, m, v)",
+        {"g": 3, "b": 3, "m": 3},
+        {"v": np.array([0.5, 1, 2], np.float32)},
+    ),
+    "batch norm of features": (
+        f"{FEATURES} y = BatchNormalization(f, g, b, m, v)",
+        {"g": 3, "b": 3, "m": 3},
+        {"v": np.array([0.5, 1, 2], np.float32)},
+    ),
+    "layer norm of features": (
+        f"{FEATURES} y = LayerNormalization<epsilon=0.1>(f, g, b)",
+        {"g": 3, "b": 3},
+        {},
+    ),
+    "layer norm without bias": (f"{FEATURES} y = LayerNormalization(f, g)", {"g": 3}, {}),
+    "group norm": (
+        "c = Conv(x, w) y = GroupNormalization<num_groups=2>(c, g, b)",
+        {"w": (6, 3, 3, 3), "g": 6, "b": 6},
+        {},
+    ),
+    "group norm by instance norm": (
+        "c = Conv(x, w) r = Reshape(c, split) i = InstanceNormalization(r, one, zero) s = Reshape(i, back)"
+        "m = Mul(s, g) y = Add(m, b)",
+        {"w": (6, 3, 3, 3), "g": (6, 1, 1), "b": (6, 1, 1)},
+        {
+            "split": np.array([0, 2, -1]),
+            "back": np.array([0, 6, 6, 6]),
+            "one": np.ones(2, np.float32),
+            "zero": np.zeros(2, np.float32),
+        },
+    ),
+    "gemm": ("f = Flatten(x) y = Gemm<alpha=0.5, beta=2.0, transB=1>(f, w, b)", {"w": (5, 192), "b": 5}, {}),
+    "gemm of one bias": ("f = Flatten(x) y = Gemm(f, w, b)", {"w": (192, 5), "b": (1,)}, {}),
+    "matmul and add": ("f = Flatten(x) p = MatMul(f, w) y = Add(b, p)", {"w": (192, 5), "b": 5}, {}),
+    "matmul of pixels": (
+        "t = Transpose<perm=[0,2,3,1]>(x) p = MatMul(t, w) a = Add(p, b) r = Relu(a) m = Mul(r, g)"
+        "y = Transpose<perm=[0,3,1,2]>(m)",
+        {"w": (3, 5), "b": 5, "g": 5},
+        {},
+    ),
+    "relu": ("y = Relu(x)", {}, {}),
+    "leaky relu": ("y = LeakyRelu<alpha=0.3>(x)", {}, {}),
+    "prelu of one slope": ("y = PRelu(x, s)", {}, {"s": np.full((3, 1, 1), 0.2, np.float32)}),
+    "dropout": ("d = Dropout(x, ratio) y = Relu(d)", {}, {"ratio": np.float32(0.3)}),
+    "add": ("c = Conv(x, w) y = Add(c, x)", {"w": (3, 3, 1, 1)}, {}),
+    "subtract": ("c = Conv(x, w) y = Sub(x, c)", {"w": (3, 3, 1, 1)}, {}),
+    "sum": ("c = Conv(x, w) y = Sum(c, x, x)", {"w": (3, 3, 1, 1)}, {}),
+    "mean": ("c = Conv(x, w) y = Mean(c, x)", {"w": (3, 3, 1, 1)}, {}),
+    "multiply": ("c = Conv(x, w) y = Mul(c, x)", {"w": (3, 3, 1, 1)}, {}),
+    "attention": (
+        "p = GlobalAveragePool(x) c = Conv(p, w) s = Relu(c) y = Mul(s, x)",
+        {"w": (3, 3, 1, 1)},
+        {},
+    ),
+    "multiply by a number": ("y = Mul(k, x)", {}, {"k": np.float32(2.5)}),
+    "add a number": ("y = Add(x, k)", {}, {"k": np.float32(2.5)}),
+    "constant minus": ("y = Sub(k, x)", {}, {"k": np.array([1, 2, 3], np.float32).reshape(3, 1, 1)}),
+    "normalised images": ("s = Sub(x, m) y = Div(s, d)", {"m": (3, 1, 1), "d": (1, 3, 1, 1)}, {}),
+    "scale and shift behind conv": (
+        "c = Conv(x, w, b) m = Mul(c, g) y = Add(m, h)",
+        {"w": (4, 3, 3, 3), "b": 4, "g": (4, 1, 1), "h": (1, 4, 1, 1)},
+        {},
+    ),
+    "scale of what is read twice": (
+        "c = Conv(x, w) m = Mul(c, g) a = Add(c, h) y = Add(m, a)",
+        {"w": (4, 3, 3, 3), "g": (4, 1, 1), "h": (4, 1, 1)},
+        {},
+    ),
+    "shift of what another shape is read of": (
+        "c = Conv(x, w) i = Identity(c) a = Add(i, h) y = Add(c, a)",
+        {"w": (4, 3, 3, 3), "h": (4, 1, 1)},
+        {},
+    ),
+    "concat": (
+        "c = Conv(x, w) y = Concat<axis=1>(x, c, x)",
+        {"w": (4, 3, 1, 1)},
+        {},
+    ),
+    "concat of features": (f"{FEATURES} g = Flatten(x) y = Concat<axis=-1>(f, g)", {}, {}),
+    "flatten": ("y = Flatten(x)", {}, {}),
+    "reshape": ("f = Reshape(x, s) y = Gemm(f, w)", {"w": (192, 2)}, {"s": np.array([-1, 192])}),
+    "reshape by shape": (
+        "n = Shape(x) i = Constant<value=int64 {0}>() k = Gather(n, i) u = Unsqueeze(k, a)"
+        "s = Concat<axis=0>(u, m) f = Reshape(x, s) y = Gemm(f, w)",
+        {"w": (192, 2)},
+        {"a": np.array([0]), "m": np.array([-1])},
+    ),
+    "sizes computed": (
+        "n = Shape<start=1>(x) d = ReduceProd<keepdims=1>(n) o = Constant<value_ints=[0]>()"
+        "s = Concat<axis=0>(o, d) f = Reshape(x, s) y = Gemm(f, w)",
+        {"w": (192, 2)},
+        {},
+    ),
+    "squeeze and unsqueeze": (
+        "p = GlobalAveragePool(x) s = Squeeze(p, a) u = Unsqueeze(s, a) c = Conv(u, w) y = Squeeze(c, a)",
+        {"w": (5, 3, 1, 1)},
+        {"a": np.array([2, 3])},
+    ),
+    "pad before conv": (
+        "p = Pad(x, pads) y = Conv<pads=[0,1,0,0]>(p, w)",
+        {"w": (4, 3, 3, 3)},
+        {"pads": np.array([0, 0, 1, 2, 0, 0, 0, 1])},
+    ),
+    "pad before relu": ("p = Pad(x, pads) y = Relu(p)", {}, {"pads": np.array([0, 0, 1, 2, 0, 0, 0, 1])}),
+    "pad before max pool": (
+        "p = Pad(x, pads) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)",
+        {},
+        {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])},
+    ),
+    "pad of -inf before max pool": (
+        "p = Pad(x, pads, v) y = MaxPool<kernel_shape=[3,3], strides=[2,2]>(p)",
+        {},
+        {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "v": np.float32(-np.inf)},
+    ),
+    "pad before avg pool": (
+        "p = Pad(x, pads) y = AveragePool<kernel_shape=[3,3]>(p)",
+        {},
+        {"pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])},
+    ),
+    "shared weights": (
+        "c = Conv<pads=[1,1,1,1]>(x, w, b) y = Conv(c, w, b)",
+        {"w": (3, 3, 3, 3), "b": 3},
+        {},
+    ),
+    "identity": ("i = Identity(w) c = Conv(x, i) y = Identity(c)", {"w": (3, 3, 3, 3)}, {}),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_an_operator_gives_what_onnx_runtime_gives(name, rng):
+    text, shapes, constants = OPERATORS[name]
+    proto = model(text, {**weights(rng, **shapes), **constants})
+    x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
+    wanted = run_elsewhere(proto, x)
+    net = cnnlib.onnx.load(proto)
+    got = net.loss(x)
+    assert got.shape == wanted.shape or got.shape == wanted.squeeze((2, 3)).shape
+    np.testing.assert_allclose(got.reshape(wanted.shape), wanted, rtol=2e-5, atol=2e-5)
+
+
+RESNET = (
+    "c = Conv<pads=[1,1,1,1]>(x, w1) n = BatchNormalization(c, g, b, m, v) r = Relu(n)"
+    "d = Conv<pads=[1,1,1,1], strides=[2,2]>(r, w2) s = Conv<strides=[2,2]>(r, w3) a = Add(d, s) q = Relu(a)"
+    "o = Concat<axis=1>(q, q) p = GlobalAveragePool(o) f = Flatten(p) y = Gemm<transB=1>(f, w4, b4)"
+)
+SHAPES = {
+    **{"w1": (4, 3, 3, 3), "g": 4, "b": 4, "m": 4, "w2": (6, 4, 3, 3), "w3": (6, 4, 1, 1)},
+    **{"w4": (5, 12), "b4": 5},
+}
+
+
+def resnet(rng, dtype=np.float32):
+    arrays = {**weights(rng, dtype, **SHAPES), "v": np.array([0.5, 1, 2, 3], dtype)}
+    return model(RESNET, arrays, elem="float" if dtype == np.float32 else "double")
+
+
+def test_a_residual_network_in_float64(rng):
+    proto = resnet(rng, np.float64)
+    net = cnnlib.onnx.load(proto)
+    x = rng.standard_normal((2, 3, 8, 8))
+    wanted = ReferenceEvaluator(proto).run(None, {"x": x})[0]
+    assert net.dtype == np.float64
+    np.testing.assert_allclose(net.loss(x), wanted, rtol=1e-10)
+    assert sorted(net.params) == ["b", "b4", "g", "w1", "w2", "w3", "w4"]
+
+
+def test_a_loaded_network_trains(rng):
+    net = cnnlib.onnx.load(resnet(rng, np.float64))
+    x, y = rng.standard_normal((4, 3, 8, 8)), np.array([0, 4, 2, 1])
+    _, grads = net.loss(x, y)
+    assert grads.keys() == net.params.keys()
+    for name in ("w1", "g", "w3", "b4"):
+        numerical = eval_numerical_gradient(lambda _: net.loss(x, y)[0], net.params[name])
+        assert rel_error(grads[name], numerical) < 1e-5
+
+
+# Refusals -----------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "unknown operator": (
+        'n = Conv(x, w) y = Einsum<equation="abcd->abdc">(n)',
+        {"w": (3, 3, 1, 1)},
+        {},
+        r"Einsum 'y'",
+    ),
+    "attribute value": (
+        'y = Resize<mode="cubic">(x, , s)',
+        {},
+        {"s": np.ones(4, np.float32)},
+        "mode is 'cubic'",
+    ),
+    "attribute without counterpart": ("y = Relu<speed=3>(x)", {}, {}, "Relu 'y': attribute speed"),
+    "attribute of another type": ('y = Gemm<transB="yes">(x, w)', {"w": (3, 3)}, {}, "Gemm 'y'"),
+    "weights computed": ("y = Conv(x, x)", {}, {}, "w is computed from the images"),
+    "missing weights": ("y = Conv(x)", {}, {}, "input 1 is missing"),
+    "value made by nothing": ("y = Add(x, z)", {}, {}, "reads 'z', which nothing before it makes"),
+    "second output": (
+        "y, i = MaxPool<kernel_shape=[2,2]>(x) j = Cast<to=1>(i) z = Add(j, y)",
+        {},
+        {},
+        "output 'i'",
+    ),
+    "shapes that do not fit": ("y = Conv(x, w)", {"w": (4, 2, 3, 3)}, {}, "Conv 'y': conv_forward: "),
+    "window larger than the image": ("y = MaxPool<kernel_shape=[9,9]>(x)", {}, {}, "MaxPool 'y': max_pool"),
+    "three dimensions": ("y = Conv<pads=[0,0,0,0,0,0]>(x, w)", {"w": (4, 3, 1, 1)}, {}, "attribute pads"),
+    "training": (
+        "y = BatchNormalization<training_mode=1>(x, g, g, g, v)",
+        {"g": 3},
+        {"v": np.ones(3, np.float32)},
+        "training_mode is 1",
+    ),
+    "constant for each pixel": ("y = Add(x, k)", {"k": (3, 8, 8)}, {}, r"a constant of shape \(3, 8, 8\)"),
+    "samples mixed": ("y = Reshape(x, s)", {}, {"s": np.array([-1, 3])}, "shape is"),
+    "samples transposed": ("y = Transpose<perm=[1,0,2,3]>(x)", {}, {}, "attribute perm"),
+    "constant blown up": (
+        "k = ConstantOfShape(s) y = Add(x, k)",
+        {},
+        {"s": np.array([2**20, 2**20])},
+        "ConstantOfShape 'k': makes a constant of shape",
+    ),
+    "arithmetic with the number of images": (
+        "n = Shape<end=1>(x) d = Mul(n, two) y = Reshape(x, d)",
+        {},
+        {"two": np.array([2])},
+        "the number of images",
+    ),
+    "output without the input": ("y = Add(k, k)", {"k": 3}, {}, "does not depend on its input"),
+    "divides by zero": ("y = Div(x, k)", {}, {"k": np.zeros(1, np.float32)}, "divides by 0"),
+    "negative padding": (
+        "y = Pad(x, p)",
+        {},
+        {"p": np.array([0, 0, -1, 0, 0, 0, 0, 0])},
+        "pads are",
+    ),
+    "enormous padding": (
+        "y = Conv<pads=[2147483647,0,0,0]>(x, w)",
+        {"w": (4, 3, 1, 1)},
+        {},
+        "Conv 'y': makes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_counterpart_is_refused_by_name(name, rng):
+    text, shapes, constants, message = REFUSED[name]
+    outputs = "z" if "z = " in text else "y"
+    proto = model(text, {**weights(rng, **shapes), **constants}, outputs=outputs)
+    with pytest.raises(ValueError, match=message) as caught:
+        cnnlib.onnx.load(proto)
+    assert str(caught.value).startswith("the model: ")
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (("N", 3, "H", "W"), r"input 'x' has the shape \(N, 3, \?, \?\)"),
+        (("N", 3, 8), r"\(N, 3, 8\); expected images"),
+        (("N", 3, 0, 8), r"\(N, 3, 0, 8\)"),
+    ],
+)
+def test_an_input_of_another_kind_is_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        cnnlib.onnx.load(model("y = Relu(x)", shape=shape))
+
+
+def test_sizes_left_open_are_given():
+    proto = model("y = Relu(x)", shape=("N", 3, "H", "W"))
+    assert cnnlib.onnx.load(proto, input_dim=(3, 4, 5)).input_dim == (3, 4, 5)
+    with pytest.raises(ValueError, match="input_dim is"):
+        cnnlib.onnx.load(proto, input_dim=(4, 4, 5))
+
+
+def test_several_inputs_or_outputs_are_refused():
+    proto = model("y = Relu(x) z = LeakyRelu(x)", outputs="y z")
+    with pytest.raises(ValueError, match="one output here, this one 2: 'y', 'z'"):
+        cnnlib.onnx.load(proto)
+    proto = model("y = Relu(x)")
+    proto.graph.input.add().CopyFrom(onnx.helper.make_tensor_value_info("z", 1, ["N", 2]))
+    with pytest.raises(ValueError, match="one input here, this one 2: 'x', 'z'"):
+        cnnlib.onnx.load(proto)
+
+
+def test_another_domain_is_refused():
+    proto = model("y = Relu(x)")
+    proto.graph.node[0].domain = "com.example"
+    with pytest.raises(ValueError, match=r"operators of com\.example"):
+        cnnlib.onnx.load(proto)
+
+
+def test_a_wrong_argument_is_a_type_error():
+    with pytest.raises(TypeError, match=r"expected a path or an onnx\.ModelProto, got int"):
+        cnnlib.onnx.load(3)
+
+
+def test_the_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"cnnlib\[onnx\]"):
+        cnnlib.onnx.load("net.onnx")
+
+
+# Files --------------------------------------------------------------------------------------------------
+
+
+def test_a_file_with_external_data(tmp_path, rng):
+    proto = resnet(rng)
+    x = rng.standard_normal((2, 3, 8, 8)).astype(np.float32)
+    wanted = cnnlib.onnx.load(proto).loss(x)
+    path = tmp_path / "net.onnx"
+    onnx.save(proto, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert np.array_equal(cnnlib.onnx.load(path).loss(x), wanted)
+    with pytest.raises(ValueError, match="give the model's path"):
+        cnnlib.onnx.load(onnx.load(path, load_external_data=False))
+
+
+def external(tmp_path, **entries):
+    """A model whose weights lie in a file, by such entries."""
+    proto = model("y = Conv(x, w)", {"w": np.ones((4, 3, 3, 3), np.float32)})
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=str(value))
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "weights.bin").write_bytes(bytes(4 * 3 * 9 * 4))
+    (tmp_path / "secret.bin").write_bytes(bytes(4 * 3 * 9 * 4))
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    path = folder / "net.onnx"
+    path.write_bytes(proto.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"location": "../secret.bin"},
+        {"location": "link.bin"},
+        {"location": "/etc/passwd"},
+        {"location": ""},
+        {"location": "none.bin"},
+        {"location": "."},
+        {"location": "weights.bin", "offset": 4},
+        {"location": "weights.bin", "offset": -4},
+        {"location": "weights.bin", "offset": "x"},
+        {"location": "weights.bin", "length": 4},
+    ],
+    ids=str,
+)
+def test_external_data_that_are_not_the_files_own_are_refused(tmp_path, entries):
+    path = external(tmp_path, **entries)
+    with pytest.raises(ValueError, match="tensor 'w'") as caught:
+        cnnlib.onnx.load(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_external_data_in_place(tmp_path):
+    assert not cnnlib.onnx.load(external(tmp_path, location="weights.bin")).params["w"].any()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PK\x03\x04 not a model", b"\x80\x04\x95 pickled", bytes(100)], ids=repr
+)
+def test_a_foreign_file_is_refused(tmp_path, content):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="is not an ONNX model") as caught:
+        cnnlib.onnx.load(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_missing_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.onnx"):
+        cnnlib.onnx.load(tmp_path / "none.onnx")
+
+
+def test_sizes_that_multiply_past_memory_are_refused():
+    proto = model("y = Conv(x, w)", {"w": np.ones((4, 3, 3, 3), np.float32)})
+    proto.graph.initializer[0].dims[:] = [2**40, 2**40, 3, 3]
+    with pytest.raises(ValueError, match="tensor 'w' is damaged"):
+        cnnlib.onnx.load(proto)
+    with pytest.raises(ValueError, match="no memory holds"):
+        cnnlib.onnx.load(
+            model("f = Flatten(x) y = Gemm(f, w)", {"w": np.ones((2, 2), np.float32)}, ("N", 2**40, 2**40, 2))
+        )
+
+
+def test_damaged_files_are_refused_or_read(tmp_path, rng):
+    """Whatever bytes are missing or altered: a network, or an error that names the file."""
+    content = resnet(rng).SerializeToString()
+    path = tmp_path / "net.onnx"
+    messages = []
+    for trial in range(400):
+        damaged = bytearray(content)
+        if trial % 2:
+            del damaged[rng.integers(len(damaged)) :]
+        else:
+            for place in rng.integers(len(damaged), size=rng.integers(1, 8)):
+                damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            cnnlib.onnx.load(path)
+        except ValueError as error:
+            messages.append(str(error))
+    assert len(messages) > 200
+    assert all(message.startswith(str(path)) for message in messages)
