@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 from pathlib import Path
 
 import cnnlib
@@ -76,7 +77,10 @@ def _text(name, own, elsewhere):
         lines += [f"From :doc:`{other}`: {also}.", ""]
     for entry, value in own:
         if inspect.isclass(value):
-            lines += [f".. autoclass:: {entry}", "   :members:", ""]
+            lines += [f".. autoclass:: {entry}", "   :members:"]
+            # scikit-learn adds methods of its own, whose docstrings refer to its site
+            foreign = [method for method in vars(value) if re.fullmatch("set_.*_request", method)]
+            lines += [f"   :exclude-members: {', '.join(foreign)}", ""] if foreign else [""]
         elif inspect.isroutine(value):
             lines += [f".. autofunction:: {entry}", ""]
         else:

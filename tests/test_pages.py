@@ -13,7 +13,14 @@ sys.path.insert(0, str(DOCS))
 from run_page import Differs, compare, run_page  # noqa: E402
 
 # The smallest number of outputs that each shows, so that a page whose blocks are not found fails.
-PAGES = {"index": 1, "tutorial": 8, "how-to/gradient-checks": 2, "how-to/resuming": 2, "how-to/threads": 2}
+PAGES = {
+    "index": 1,
+    "tutorial": 8,
+    "how-to/gradient-checks": 2,
+    "how-to/resuming": 2,
+    "how-to/threads": 2,
+    "how-to/scikit-learn": 3,
+}
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -22,6 +29,8 @@ def test_it_prints_what_it_shows(page, tmp_path, num_threads):
     if page == "tutorial":
         matplotlib = pytest.importorskip("matplotlib", reason="it draws")
         matplotlib.use("Agg")
+    if page == "how-to/scikit-learn":
+        pytest.importorskip("sklearn", reason="it is about scikit-learn")
     text = DOCS / f"{page}.md"
     assert run_page(text, tmp_path) >= PAGES[page]
     for picture in tmp_path.glob("*.png"):

@@ -4,7 +4,6 @@ import pickle
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +26,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 SPEC = [{"conv": 8}, "relu", {"max_pool": 2}, {"dropout": 0.1}]
 RESIDUAL = [{"residual": [{"conv": 8, "stride": 2}, "batchnorm"]}, "relu", "global_avg_pool"]
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "scikit-learn.md"
 
 
 def small(**settings):
@@ -378,18 +376,3 @@ class TestAmongOthers:
         assert last.startswith(
             "ImportError: cnnlib.sklearn needs scikit-learn 1.6 or later: pip install cnnlib["
         )
-
-
-@pytest.mark.skipif(not DOCS.exists(), reason="the tests lie elsewhere than in a checkout")
-def test_the_examples_of_the_documentation(capsys):
-    """Each prints what stands below it, but for the last digits of its figures."""
-    text = DOCS.read_text(encoding="utf-8")
-    examples = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL)
-    assert len(examples) == text.count("```python") == 3
-    figure, names = r"\d+\.\d{3}", {}
-    for code, shown in examples:
-        exec(code, names)
-        printed = capsys.readouterr().out
-        assert re.sub(figure, "#", printed) == re.sub(figure, "#", shown)
-        figures = [[float(text) for text in re.findall(figure, output)] for output in (printed, shown)]
-        assert figures[0] == pytest.approx(figures[1], abs=0.02)
