@@ -63,6 +63,23 @@ class TestCurves:
         assert best.get_label() == "best: 60.0 % (epoch 1)"
         assert (best.get_xdata()[0], best.get_ydata()[0]) == (1, 60)
 
+    @pytest.mark.parametrize("train", [[0.1, 0.5, 0.6], []])
+    def test_high_accuracies_are_told_apart(self, ax, train):
+        plots.plot_accuracy(train, [0.0, 0.97, 0.98, 0.995, 1.0], ax=ax)
+        assert {"95", "98", "99", "99.5", "100"} <= {label.get_text() for label in ax.get_yticklabels()}
+        place = ax.transAxes.inverted().transform(ax.transData.transform([(0, 98), (0, 99), (0, 100)]))[:, 1]
+        assert place[2] < 1
+        assert place[1] - place[0] > 0.08
+        assert place[2] - place[0] > 0.3
+        scale = ax.yaxis.get_transform()
+        np.testing.assert_allclose(
+            scale.inverted().transform(scale.transform([0, 55.5, 98, 100])), [0, 55.5, 98, 100], atol=1e-9
+        )
+
+    def test_lower_ones_have_a_linear_axis(self, ax):
+        plots.plot_accuracy([0.1, 0.949], [0.1, 0.6], ax=ax)
+        assert (ax.get_yscale(), ax.get_ylim()) == ("linear", (0, 102))
+
 
 class TestFilters:
     def test_each_filter_uses_the_whole_range(self, rng):
@@ -76,6 +93,30 @@ class TestFilters:
             np.testing.assert_allclose(tile, (weights[n].transpose(1, 2, 0) - weights[n].min()) / span)
         assert (grid[4] == 1).all()  # the white line between the rows
         assert (grid[5:, 6:] == 1).all()  # the place that no filter takes
+
+    @pytest.mark.parametrize("count", [1, 5, 7])
+    def test_white_and_black_edges_are_seen(self, ax, count):
+        """The ground is neither, and each filter has a frame around its pixels."""
+        weights = np.zeros((count, 1, 3, 4))
+        weights[:, :, 0], weights[:, :, 2] = 1, -1
+        plots.plot_filters(weights, ax=ax)
+        (image,), (frames,) = ax.images, ax.collections
+        columns = int(np.ceil(np.sqrt(count)))
+        pixels, ground = image.get_array(), np.ones(image.get_array().shape[:2], bool)
+        assert len(frames.get_paths()) == count
+        for n, path in enumerate(frames.get_paths()):
+            top, left = n // columns * 4, n % columns * 5
+            corners = path.vertices[:4]
+            assert (corners.min(axis=0) == (left - 0.5, top - 0.5)).all()
+            assert (corners.max(axis=0) == (left + 3.5, top + 2.5)).all()
+            assert (pixels[top, left : left + 4] == 1).all()
+            assert (pixels[top + 2, left : left + 4] == 0).all()
+            ground[top : top + 3, left : left + 4] = False
+        for colour in pixels[ground]:
+            assert 0.1 < colour.min() < colour.max() - 0.1 < 0.9
+        (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+        assert left < -0.5 < pixels.shape[1] - 0.5 < right
+        assert top < -0.5 < pixels.shape[0] - 0.5 < bottom
 
     def test_other_channels_are_averaged_to_grey(self):
         weights = np.zeros((1, 2, 1, 3))

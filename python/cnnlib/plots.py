@@ -28,6 +28,10 @@ __all__ = [
 
 _TRAIN, _VAL = "#1f77b4", "#d95f02"  # blue and orange: told apart by colour-blind readers too
 _INK = "#333333"
+_GROUND = 0.80, 0.87, 0.94  # a blue that is neither black, white nor grey: a filter's edge pixels stand out
+_GOOD = 95  # % of accuracy, above which a linear axis shows nothing
+_ACCURACIES = (0, 50, 80, 90, 95, 98, 99, 99.5, 100)
+_LEAST_ERRORS = 0.3  # %, added to the errors on a logarithmic axis: 100 % has a place there too
 
 
 def plot_loss(
@@ -84,6 +88,9 @@ def plot_loss(
 def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: Axes | None = None) -> Axes:
     """Draw training and validation accuracy by epoch, and mark the best validation accuracy.
 
+    Where one of them reaches 95 %, the axis is logarithmic in the share of errors, so that 98, 99 and 99.5 %
+    can be told apart; else it is linear, from 0 to 100 %.
+
     Parameters
     ----------
     train_acc_history, val_acc_history : sequence of float
@@ -102,7 +109,13 @@ def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: 
         best = int(np.argmax(val))
         label = f"best: {val[best]:.1f} % (epoch {best})"
         ax.plot(best, val[best], "o", markersize=9, markerfacecolor="none", color=_VAL, label=label)
-    ax.set_ylim(0, 102)
+    if max(ax.lines[0].get_ydata(), default=0) >= _GOOD or max(val, default=0) >= _GOOD:
+        ax.set_yscale("function", functions=(_place_of, _accuracy_at))
+        ax.set_yticks(_ACCURACIES, [f"{accuracy:g}" for accuracy in _ACCURACIES])
+        ax.minorticks_off()
+        ax.set_ylim(0, 100.05)
+    else:
+        ax.set_ylim(0, 102)
     _count_in_integers(ax)
     ax.legend(frameon=False, loc="lower right")
     ax.set(title="Accuracy", xlabel="epoch", ylabel="accuracy (%)")
@@ -110,7 +123,7 @@ def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: 
 
 
 def plot_filters(weights: ArrayLike, max_filters: int = 64, ax: Axes | None = None) -> Axes:
-    """Draw filters side by side, each stretched to its own smallest and largest weight.
+    """Draw filters side by side, each in a frame and stretched to its own smallest and largest weight.
 
     Parameters
     ----------
@@ -127,7 +140,8 @@ def plot_filters(weights: ArrayLike, max_filters: int = 64, ax: Axes | None = No
     ax = _axes(ax)
     weights = np.asarray(weights)
     shown = weights[:max_filters]
-    ax.imshow(image_grid(shown, layout="NCHW"), interpolation="nearest")
+    ax.imshow(image_grid(shown, layout="NCHW", ground=_GROUND), interpolation="nearest")
+    _frame(ax, len(shown), *shown.shape[2:])
     ax.set_axis_off()
     count = f"{len(shown)} of {len(weights)}" if len(shown) < len(weights) else str(len(weights))
     ax.set_title(f"First-layer filters ({count})")
@@ -234,7 +248,9 @@ def plot_mistakes(
     return fig
 
 
-def image_grid(images: ArrayLike, padding: int = 1, layout: str | None = None) -> NDArray[np.float64]:
+def image_grid(
+    images: ArrayLike, padding: int = 1, layout: str | None = None, ground: float | Sequence[float] = 1.0
+) -> NDArray[np.float64]:
     """Lay images out in a near-square grid, each stretched to its own range.
 
     Parameters
@@ -242,9 +258,12 @@ def image_grid(images: ArrayLike, padding: int = 1, layout: str | None = None) -
     images : ndarray (N, C, H, W) or (N, H, W, C)
         C = 3 gives colours, any other C the grey mean over C.
     padding : int
-        White pixels between images.
+        Pixels between images.
     layout : 'NCHW', 'NHWC' or None
         None: NHWC where the last dimension is 1 or 3 and both before it are larger than 3, else NCHW.
+
+    ground : float or (red, green, blue)
+        Brightness, in [0, 1], between images and where none is left for a place: 1 is white.
 
     Returns
     -------
@@ -276,14 +295,43 @@ def image_grid(images: ArrayLike, padding: int = 1, layout: str | None = None) -
     span = pictures.max(axis=(1, 2, 3), keepdims=True) - low
     pictures = (pictures - low) / np.where(span > 0, span, 1)
     N, _, H, W = pictures.shape
-    columns = math.ceil(math.sqrt(N))
+    columns = _grid_columns(N)
     rows = math.ceil(N / columns)
-    grid = np.ones((rows, H + padding, columns, W + padding, 3))
+    grid = np.empty((rows, H + padding, columns, W + padding, 3))
+    grid[:] = np.clip(ground, 0, 1)
     for n in range(N):
         grid[n // columns, :H, n % columns, :W] = pictures[n].transpose(1, 2, 0)
     return grid.reshape(rows * (H + padding), columns * (W + padding), 3)[
         : rows * (H + padding) - padding, : columns * (W + padding) - padding
     ]
+
+
+def _grid_columns(count):
+    """Columns of a near-square grid of so many images."""
+    return math.ceil(math.sqrt(count))
+
+
+def _frame(ax, count, H, W):
+    """Draw a line around each image of an :func:`image_grid` with a pixel between images."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    columns = _grid_columns(count)
+    corners = [(n % columns * (W + 1) - 0.5, n // columns * (H + 1) - 0.5) for n in range(count)]
+    frames = [Rectangle(corner, W, H) for corner in corners]
+    ax.add_collection(PatchCollection(frames, facecolor="none", edgecolor=_INK, linewidth=0.8))
+    ax.set_xlim(-0.8, columns * (W + 1) - 1.2)  # room for the outermost lines
+    ax.set_ylim(math.ceil(count / columns) * (H + 1) - 1.2, -0.8)
+
+
+def _place_of(accuracy):
+    """Where an accuracy (%) lies on the axis that is logarithmic in the errors."""
+    return -np.log10(100 + _LEAST_ERRORS - np.minimum(accuracy, 100 + _LEAST_ERRORS / 2))
+
+
+def _accuracy_at(place):
+    """The inverse of :func:`_place_of`."""
+    return 100 + _LEAST_ERRORS - 10.0 ** -np.asarray(place)
 
 
 def _has_channels_last(shape):
