@@ -102,14 +102,15 @@ def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: 
     matplotlib.axes.Axes
     """
     ax = _axes(ax)
-    ax.plot(100 * np.asarray(train_acc_history), color=_TRAIN, marker=".", linewidth=1.5, label="training")
+    train = 100 * np.asarray(train_acc_history)
+    ax.plot(train, color=_TRAIN, marker=".", linewidth=1.5, label="training")
     val = 100 * np.asarray(val_acc_history)
     ax.plot(val, color=_VAL, marker=".", linewidth=1.5, label="validation")
     if len(val):
         best = int(np.argmax(val))
         label = f"best: {val[best]:.1f} % (epoch {best})"
         ax.plot(best, val[best], "o", markersize=9, markerfacecolor="none", color=_VAL, label=label)
-    if max(ax.lines[0].get_ydata(), default=0) >= _GOOD or max(val, default=0) >= _GOOD:
+    if max(train.max(initial=0), val.max(initial=0)) >= _GOOD:
         ax.set_yscale("function", functions=(_place_of, _accuracy_at))
         ax.set_yticks(_ACCURACIES, [f"{accuracy:g}" for accuracy in _ACCURACIES])
         ax.minorticks_off()
