@@ -518,7 +518,11 @@ class TestInfo:
         assert stop.value.code == 0
         assert capsys.readouterr().out == f"cnnlib {cnnlib.__version__}\n"
 
-    @pytest.mark.parametrize("command", [[], ["train"], ["eval"], ["predict"], ["bench"], ["info"]], ids=str)
+    @pytest.mark.parametrize(
+        "command",
+        [[], *([name] for name in ("train", "eval", "predict", "export", "bench", "info"))],
+        ids=str,
+    )
     def test_help_imports_nothing_heavy(self, command):
         code = (
             "import sys\nfrom cnnlib.__main__ import main\n"

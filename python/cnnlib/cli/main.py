@@ -6,11 +6,11 @@ import sys
 import traceback
 
 import cnnlib
-from cnnlib.cli import bench, evaluate, info, predict, train
+from cnnlib.cli import bench, evaluate, export, info, predict, train
 from cnnlib.cli.arguments import add_debug
 from cnnlib.cli.config_file import arguments_in
 
-_COMMANDS = (train, evaluate, predict, bench, info)
+_COMMANDS = (train, evaluate, predict, export, bench, info)
 
 
 _NOT_IN_FILES = ("command", "config", "debug", "execute", "save_config")

@@ -1,7 +1,8 @@
-"""Networks from ONNX files: :func:`load`."""
+"""Networks from and to ONNX files: :func:`load`, :func:`save`."""
 
 from __future__ import annotations
 
 from cnnlib.onnx.loading import load
+from cnnlib.onnx.saving import save
 
-__all__ = ["load"]
+__all__ = ["load", "save"]

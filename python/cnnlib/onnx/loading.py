@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cnnlib.models.graph_net import GraphNet
+from cnnlib.onnx import metadata
 from cnnlib.onnx.reading.files import Source
 from cnnlib.onnx.reading.network import Network
 
@@ -37,7 +38,8 @@ def load(
     Returns
     -------
     GraphNet
-        Its parameters have the names of the file's tensors.
+        Its parameters have the names of the file's tensors. `preprocess` and `classes` are those of the model
+        that :func:`cnnlib.onnx.save` wrote.
 
     Raises
     ------
@@ -63,4 +65,7 @@ def load(
     >>> load(model)
     GraphNet(3x8x8 -> 3, 2 nodes, float32, 0 parameters)
     """
-    return Network(Source(path_or_proto), input_dim).model()
+    source = Source(path_or_proto)
+    net = Network(source, input_dim).model()
+    metadata.restore(source.title, net, {entry.key: entry.value for entry in source.model.metadata_props})
+    return net

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+import numpy as np
+
 _NOT_SET = object()
 
 
@@ -36,7 +38,8 @@ class Attributes:
         return int(self._typed(name, default, int))
 
     def number(self, name: str, default: float) -> float:
-        return float(self._typed(name, default, (int, float)))
+        """A real number: of those that float32, which files hold, does not tell apart the shortest one."""
+        return float(str(np.float32(self._typed(name, default, (int, float)))))
 
     def text(self, name: str, default: str, allowed: Sequence[str]) -> str:
         value = self._typed(name, default, str)

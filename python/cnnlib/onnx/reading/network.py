@@ -21,6 +21,7 @@ from cnnlib.onnx.reading.files import Source
 from cnnlib.onnx.reading.operator import Operator, Refused
 from cnnlib.onnx.reading.patterns import rewritten
 from cnnlib.onnx.reading.values import BATCH, Constant, Feature, Value, batch_of
+from cnnlib.onnx.shapes import shape_behind
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {
     **windows.OPERATORS,
@@ -164,22 +165,20 @@ class Network:
         params: tuple[str | None, ...] = (),
         args: tuple[Any, ...] = (),
     ) -> Feature:
-        """Put a node at the end, and let the layer say what it makes of no images of this size."""
+        """Put a node at the end."""
         name, count = op.output, 1
         while name in self._shapes:
             count += 1
             name = f"{op.output}.{count}"
         node = Node(layer, tuple(feature.name for feature in inputs), name, params, args, op.name)
-        arrays = [np.empty((0, *self._shapes[feature.name]), self.dtype) for feature in inputs]
+        shapes = [self._shapes[feature.name] for feature in inputs]
         values = [None if key is None else self.params[key] for key in params]
-        forward = joins.FORWARD.get(layer) or getattr(layers, f"{layer}_forward", None)
-        if forward is None:
+        if layer not in joins.FORWARD and not hasattr(layers, f"{layer}_forward"):
             op.fail(f"there is no layer {layer!r} to compute it with")
         try:
-            out, _ = forward(*arrays, *values, *args)
+            shape = shape_behind(layer, shapes, values, args, self.dtype)
         except (TypeError, ValueError) as error:
             op.fail(str(error))
-        shape = out.shape[1:]
         if math.prod(shape) > _LARGEST_SAMPLE:
             op.fail(f"makes {batch_of(shape)}, which no memory holds")
         self.nodes.append(node)

@@ -1,0 +1,61 @@
+"""``cnnlib export``: a trained model as an ONNX file."""
+
+from pathlib import Path
+
+from cnnlib import onnx
+from cnnlib.cli.trained import open_trained
+from cnnlib.onnx.package import require_onnx
+from cnnlib.onnx.saving import OPSET
+from cnnlib.saved_model import is_saved_model, load_model
+
+
+def add_to(commands):
+    """Add the command and its options."""
+    export = commands.add_parser(
+        "export",
+        help="a trained model as an ONNX file",
+        description="Write a trained model to an ONNX file, for ONNX Runtime and other programs.",
+    )
+    export.set_defaults(execute=run)
+    export.add_argument(
+        "run", metavar="RUN|MODEL", help="a run's folder, a checkpoint in it, or a file of cnnlib.save_model"
+    )
+    export.add_argument("file", metavar="FILE.onnx", help="the file to write")
+    export.add_argument("--which", choices=("best", "last"), default="best", help="parameters; default: best")
+    export.add_argument(
+        "--batch", default="N", metavar="N", help="fix the number of images; by default it stays open"
+    )
+
+
+def run(options):
+    """Run the subcommand; returns the exit status."""
+    require_onnx("cnnlib export")
+    if not options.file.endswith(".onnx"):
+        raise ValueError(f"{options.file}: the name of an ONNX file ends in .onnx")
+    model = _model(options.run, options.which)
+    batch = options.batch if options.batch == "N" else _number(options.batch)
+    onnx.save(model, options.file, batch=batch)
+    print(f"{options.file}: {model!r}, operators of version {OPSET}")
+    if model.preprocess is not None:
+        print(f"its images go in as {model.preprocess!r} makes them")
+    return 0
+
+
+def _model(path, which):
+    """The model, with its normalisation and classes."""
+    if Path(path).is_file() and is_saved_model(path):
+        if which != "best":
+            raise ValueError(
+                f"--which {which}: {path} is a saved model, which has the parameters of one epoch"
+            )
+        return load_model(path)
+    trained = open_trained(path, which)
+    trained.model.preprocess, trained.model.classes = trained.normalization, trained.classes
+    return trained.model
+
+
+def _number(text):
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--batch must be a number of images, got {text!r}") from None

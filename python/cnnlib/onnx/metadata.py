@@ -1,0 +1,52 @@
+"""What belongs to a network but is no operator: how its images are normalised, and its classes' names.
+
+Both stand in the model's metadata as JSON, under the names below.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from cnnlib._registry import OWN
+from cnnlib.data.normalization import PREPROCESSING
+
+__all__ = ["described", "restore"]
+
+_PREPROCESS, _CLASSES = "cnnlib.preprocess", "cnnlib.classes"
+
+
+def described(model: Any) -> dict[str, str]:
+    """The metadata of a model; a function of the user's own cannot be written."""
+    function, classes = getattr(model, "preprocess", None), getattr(model, "classes", None)
+    content = {}
+    if function is not None and PREPROCESSING.describe(function) != OWN:
+        content[_PREPROCESS] = json.dumps(PREPROCESSING.describe(function))
+    if classes is not None:
+        content[_CLASSES] = json.dumps(list(classes))
+    return content
+
+
+def restore(title: str, model: Any, content: dict[str, str]) -> None:
+    """Give a model its `preprocess` and `classes` back.
+
+    Raises
+    ------
+    ValueError
+        If they are damaged; the message begins with `title`.
+    """
+    try:
+        if _PREPROCESS in content:
+            settings = json.loads(content[_PREPROCESS])
+            if not isinstance(settings, dict):
+                raise ValueError(f"expected an object, got {settings!r}")
+            model.preprocess = PREPROCESSING.build(settings)
+        if _CLASSES in content:
+            classes = json.loads(content[_CLASSES])
+            if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+                raise ValueError(f"expected names, got {classes!r}")
+            if len(classes) != model.num_classes:
+                raise ValueError(f"{len(classes)} names for {model.num_classes} classes")
+            model.classes = tuple(classes)
+    except (KeyError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{title}: its metadata are damaged: {error}") from error

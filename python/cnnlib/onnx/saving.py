@@ -1,0 +1,123 @@
+"""Writing a network to an ONNX file: :func:`save`."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import cnnlib
+from cnnlib._files import written_whole
+from cnnlib._params import positive_int
+from cnnlib.models.common import Model
+from cnnlib.models.graph import Graph
+from cnnlib.onnx import metadata
+from cnnlib.onnx.package import require_onnx
+from cnnlib.onnx.writing.operators import EMIT
+from cnnlib.onnx.writing.writer import Writer
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+__all__ = ["OPSET", "save"]
+
+OPSET = 21  # of 2024: the first whose GroupNormalization has a scale for each channel
+_IR_VERSION = 10  # of the file format that came with it
+_LARGEST = 2**31 - 1  # bytes of a message in protocol buffers
+_OUTPUT = "scores"
+
+
+def save(model: Model, path: str | os.PathLike[str], *, batch: str | int = "N") -> None:
+    """Write a model to an ONNX file, for ONNX Runtime and other programs.
+
+    The file computes what ``model.loss(X)`` gives: scores, batch norm with the running statistics, nothing
+    dropped. Its operators are those of version 21, in the model's dtype; its tensors have the names of the
+    parameters. Images go in as the model takes them, so normalised; a `preprocess` that is a
+    :class:`cnnlib.data.Normalization`, and `classes`, are put into the metadata, from which
+    :func:`cnnlib.onnx.load` restores them.
+
+    Parameters
+    ----------
+    model : a model of cnnlib.models
+        Anything with `graph()`, `params`, `input_dim` and `dtype`.
+    path : str or path
+        The file is written whole or not at all.
+    batch : str or int
+        The number of samples: a name where it is open, or a number that the file is fixed to.
+
+    Raises
+    ------
+    ValueError
+        For a layer that has no operator, or a model larger than 2 GiB.
+    TypeError
+        For a model without a graph.
+    OSError
+        If the file cannot be written; nothing is left behind then.
+    ImportError
+        Without the onnx package, the extra `onnx`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from cnnlib.models import ThreeLayerConvNet
+    >>> from cnnlib.onnx import load
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "net.onnx")
+    ...     save(ThreeLayerConvNet((1, 8, 8), num_filters=4, filter_size=3, seed=0), path)
+    ...     load(path)
+    GraphNet(1x8x8 -> 10, 6 nodes, float32, 7,550 parameters)
+    """
+    where = "cnnlib.onnx.save"
+    proto = _model_proto(where, model, batch)
+    if proto.ByteSize() > _LARGEST:
+        raise ValueError(f"{where}: {os.fspath(path)} would be larger than 2 GiB, which ONNX files cannot be")
+    with written_whole(path) as file:
+        file.write(proto.SerializeToString())
+
+
+def _model_proto(where: str, model: Any, batch: str | int) -> ModelProto:
+    onnx = require_onnx(where)
+    if not callable(getattr(model, "graph", None)):
+        raise TypeError(f"{where}: model must be one of cnnlib.models, got a {type(model).__name__}")
+    if not isinstance(batch, str):
+        batch = positive_int(where, "batch", batch)
+    graph: Graph = model.graph()
+    writer = Writer(onnx, model.params, model.dtype, graph, _OUTPUT)
+    shape = _input_shape(model)
+    writer.shapes[graph.input] = shape
+    _write_nodes(where, writer, graph)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(model.dtype))
+    make_info = onnx.helper.make_tensor_value_info
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            writer.nodes,
+            type(model).__name__,
+            [make_info(writer.value(graph.input), kind, [batch, *shape])],
+            [make_info(writer.output, kind, [batch, *writer.shapes[graph.output]])],
+            writer.tensors,
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="cnnlib",
+        producer_version=cnnlib.__version__,
+    )
+    onnx.helper.set_model_props(proto, metadata.described(model))
+    return proto
+
+
+def _write_nodes(where, writer, graph):
+    if not graph.nodes:
+        raise ValueError(f"{where}: the model's graph has no layers")
+    for node in graph:
+        emit = EMIT.get(node.layer)
+        if emit is None:
+            raise ValueError(f"{where}: {node.title}: there is no operator for the layer {node.layer!r}")
+        writer.shapes[node.output] = writer.shape_behind(node)
+        emit(writer, node, [writer.value(name) for name in node.inputs], writer.value(node.output))
+
+
+def _input_shape(model):
+    """Of one sample; models of the course keep it among their arguments."""
+    given = model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
+    return tuple(np.atleast_1d(given).tolist())

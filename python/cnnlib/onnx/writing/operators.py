@@ -1,0 +1,174 @@
+"""The operators that compute what the layers do: a function for each, from a node to its output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from cnnlib._params import pads, pair
+from cnnlib.models.graph import Node
+from cnnlib.onnx.writing.writer import Writer
+
+_Emit = Callable[[Writer, Node, list[str], str], None]  # inputs and output by their names in the file
+
+
+def conv(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    w = writer.params[str(node.params[0])]
+    attributes = _windows(writer, node, node.args[0], w.shape[2:], (1, 1))
+    attributes["group"] = node.args[0].get("groups", 1)
+    names = [name for param in node.params for name in writer.parameter(param)]
+    writer.operator("Conv", node, [*inputs, *names], output, **attributes)
+
+
+def conv_transpose(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    param, w = node.args[0], writer.params[str(node.params[0])]
+    attributes = _windows(writer, node, param, w.shape[2:], (1, 1), sized=False)
+    attributes["output_padding"] = pair("conv_transpose", "output_pad", param.get("output_pad", 0))
+    attributes["group"] = param.get("groups", 1)
+    names = [name for param in node.params for name in writer.parameter(param)]
+    writer.operator("ConvTranspose", node, [*inputs, *names], output, **attributes)
+
+
+def max_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    writer.operator("MaxPool", node, inputs, output, **_pool(writer, node))
+
+
+def avg_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    attributes = _pool(writer, node)
+    del attributes["dilations"]
+    attributes["count_include_pad"] = int(node.args[0].get("count_include_pad", True))
+    writer.operator("AveragePool", node, inputs, output, **attributes)
+
+
+def global_avg_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    pooled = writer.operator("GlobalAveragePool", node, inputs)
+    writer.operator("Flatten", node, [pooled], output, axis=1)
+
+
+def _pool(writer, node):
+    param = node.args[0]
+    window = param["pool_height"], param["pool_width"]
+    attributes = _windows(writer, node, param, window, window)
+    return {**attributes, "kernel_shape": window, "ceil_mode": int(param.get("ceil_mode", False))}
+
+
+def _windows(
+    writer: Writer, node: Node, param: Any, window: Any, default_stride: Any, sized: bool = True
+) -> dict[str, Any]:
+    """strides, dilations and pads; 'same' as what it is for images of this size."""
+    stride = pair(node.layer, "stride", default_stride if param.get("stride") is None else param["stride"])
+    dilation = pair(node.layer, "dilation", param.get("dilation", 1))
+    _, H, W = writer.shapes[node.inputs[0]]
+    whole = dilation[0] * (window[0] - 1) + 1, dilation[1] * (window[1] - 1) + 1
+    size = (H, W) if sized else None
+    top, bottom, left, right = pads(node.layer, param.get("pad", 0), size, whole, stride)
+    return {"strides": stride, "dilations": dilation, "pads": [top, left, bottom, right]}
+
+
+def batch_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    param, C = node.args[0], writer.shapes[node.inputs[0]][0]
+    mean, var = (param.get(key, np.zeros(C)) for key in ("running_mean", "running_var"))
+    names = [
+        *(_by_channel(writer, node, name) for name in node.params),
+        writer.constant(node, "running_mean", mean),
+        writer.constant(node, "running_var", var),
+    ]
+    attributes = {"epsilon": float(param.get("eps", 1e-5)), "momentum": float(param.get("momentum", 0.9))}
+    writer.operator("BatchNormalization", node, [*inputs, *names], output, **attributes)
+
+
+def layer_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    _norm("LayerNormalization", writer, node, inputs, output, axis=-1)
+
+
+def group_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    _norm("GroupNormalization", writer, node, inputs, output, num_groups=int(node.args[0]))
+
+
+def instance_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    _norm("InstanceNormalization", writer, node, inputs, output)
+
+
+def _norm(kind, writer, node, inputs, output, **attributes):
+    names = [_by_channel(writer, node, name) for name in node.params]
+    eps = float(node.args[-1].get("eps", 1e-5))
+    writer.operator(kind, node, [*inputs, *names], output, epsilon=eps, **attributes)
+
+
+def _by_channel(writer, node, name):
+    """A norm's parameter; that of groups may be (1, C, 1, 1) here, and is (C,) there."""
+    if writer.params[name].ndim == 1:
+        return writer.parameter(name)[0]
+    return writer.constant(node, name, writer.params[name].reshape(-1))
+
+
+def affine(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    names = [name for param in node.params for name in writer.parameter(param)]
+    if len(writer.shapes[node.inputs[0]]) > 1:
+        inputs = [writer.operator("Flatten", node, inputs, axis=1)]
+    writer.operator("Gemm", node, [*inputs, *names], output)
+
+
+def leaky_relu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    alpha = float(node.args[0]) if node.args else 0.01
+    writer.operator("LeakyRelu", node, inputs, output, alpha=alpha)
+
+
+def dropout(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    """Nothing when a network infers; kept for those who train it."""
+    ratio = writer.constant(node, "p", node.args[0]["p"])
+    writer.operator("Dropout", node, [*inputs, ratio], output)
+
+
+def scale(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    writer.operator("Mul", node, [*inputs, writer.constant(node, "factor", node.args[0])], output)
+
+
+def concat(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    writer.operator("Concat", node, inputs, output, axis=1)
+
+
+def flatten(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    writer.operator("Flatten", node, inputs, output, axis=1)
+
+
+def _joined(kind: str) -> _Emit:
+    def emit(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+        shapes = [writer.shapes[name] for name in node.inputs]
+        if len(shapes[0]) == 3 and len(shapes[1]) == 1:  # a value for each channel
+            axes = writer.constant(node, "axes", [2, 3], np.int64)
+            inputs = [inputs[0], writer.operator("Unsqueeze", node, [inputs[1], axes])]
+        writer.operator(kind, node, inputs, output)
+
+    return emit
+
+
+def _plain(kind: str) -> _Emit:
+    def emit(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+        writer.operator(kind, node, inputs, output)
+
+    return emit
+
+
+EMIT: dict[str, _Emit] = {
+    "conv": conv,
+    "conv_transpose": conv_transpose,
+    "max_pool": max_pool,
+    "avg_pool": avg_pool,
+    "global_avg_pool": global_avg_pool,
+    "batchnorm": batch_norm,
+    "spatial_batchnorm": batch_norm,
+    "layernorm": layer_norm,
+    "spatial_groupnorm": group_norm,
+    "affine": affine,
+    "relu": _plain("Relu"),
+    "leaky_relu": leaky_relu,
+    "dropout": dropout,
+    "add": _joined("Add"),
+    "multiply": _joined("Mul"),
+    "scale": scale,
+    "concat": concat,
+    "flatten": flatten,
+}

@@ -1,0 +1,92 @@
+"""An ONNX graph in the making."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cnnlib._typing import Array
+from cnnlib.models.graph import Graph, Node
+from cnnlib.onnx.shapes import shape_behind
+
+
+class Writer:
+    """Collects operators and tensors.
+
+    Attributes
+    ----------
+    onnx : module
+    dtype : dtype
+    params : mapping
+        The network's parameters.
+    nodes : list of onnx.NodeProto
+    tensors : list of onnx.TensorProto
+    output : str
+        What the graph's output is called in the file.
+    shapes : dict
+        Of one sample of each of the graph's values.
+    """
+
+    def __init__(
+        self, onnx: Any, params: Mapping[str, Array], dtype: np.dtype[Any], graph: Graph, output: str
+    ) -> None:
+        self.onnx, self.params, self.dtype = onnx, params, dtype
+        self.nodes: list[Any] = []
+        self.tensors: list[Any] = []
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        # A value of the graph may be called what a parameter is; in a file all names are different.
+        self._taken = {*params}
+        self._written: set[str] = set()
+        self.output = self._fresh(output)
+        self._names = {name: self._fresh(name) for name in (graph.input, *(node.output for node in graph))}
+        self._names[graph.output] = self.output
+
+    def value(self, name: str) -> str:
+        """What a value of the graph is called in the file."""
+        return self._names[name]
+
+    def shape_behind(self, node: Node) -> tuple[int, ...]:
+        params = [None if name is None else self.params[name] for name in node.params]
+        return shape_behind(
+            node.layer, [self.shapes[name] for name in node.inputs], params, node.args, self.dtype
+        )
+
+    def operator(
+        self, kind: str, node: Node, inputs: Sequence[str], output: str = "", **attributes: Any
+    ) -> str:
+        """Add an operator on the way from a node's inputs to `output`, by default a value in between."""
+        output = output or self._fresh(f"{node.output}.{kind}")
+        name = f"{node.label or node.layer} ({output})"
+        self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [output], name=name, **attributes))
+        return output
+
+    def parameter(self, name: str | None) -> list[str]:
+        """The name of a parameter's tensor; an empty list for a bias that does not exist."""
+        if name is None:
+            return []
+        if name not in self._written:
+            self._written.add(name)
+            self._add(name, np.asarray(self.params[name], self.dtype))
+        return [name]
+
+    def constant(self, node: Node, role: str, value: ArrayLike, dtype: Any = None) -> str:
+        """A tensor that is no parameter, in the network's dtype or another one."""
+        name = self._fresh(f"{node.output}.{role}")
+        self._add(name, np.asarray(value, dtype or self.dtype))
+        return name
+
+    def _add(self, name, array):
+        self.tensors.append(
+            self.onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        )
+
+    def _fresh(self, name):
+        unique, count = name, 1
+        while unique in self._taken:
+            count += 1
+            unique = f"{name}.{count}"
+        self._taken.add(unique)
+        return unique

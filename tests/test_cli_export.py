@@ -1,0 +1,77 @@
+"""``cnnlib export``: a run or a saved model as an ONNX file."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+import cnnlib
+import onnx
+from cnnlib.__main__ import main
+from cnnlib.data import Normalization, load_digits
+from cnnlib.models import ThreeLayerConvNet
+from onnx_nets import run_elsewhere
+
+
+@pytest.fixture(autouse=True)
+def threads_put_back(num_threads):
+    """Options of the command that run in this process must not reach the other tests."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "run"
+    assert main(["train", "--out", str(folder), "--epochs", "1", "--threads", "1"]) == 0
+    return folder
+
+
+def lines(capsys, *arguments):
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+def refused(capsys, *arguments):
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 2
+    return capsys.readouterr().err
+
+
+def test_onnx_runtime_classifies_as_the_run_does(run, tmp_path, capsys):
+    path = tmp_path / "digits.onnx"
+    first, second = lines(capsys, "export", run, path)
+    assert first.startswith(f"{path}: ")
+    assert "Normalization(mean=" in second
+    proto = onnx.load(path)
+    onnx.checker.check_model(proto, full_check=True)
+    assert json.loads({entry.key: entry.value for entry in proto.metadata_props}["cnnlib.classes"])[3] == "3"
+    data = load_digits()
+    images = cnnlib.onnx.load(path).preprocess(data["X_test"])
+    right = (run_elsewhere(proto, images).argmax(axis=1) == data["y_test"]).mean()
+    assert lines(capsys, "eval", run)[-1] == f"test accuracy: {right:.4f}"
+
+
+def test_a_saved_model(tmp_path, capsys):
+    net = ThreeLayerConvNet((1, 8, 8), 2, 3, 5, seed=0)
+    net.preprocess = Normalization(3, 255)
+    cnnlib.save_model(net, tmp_path / "net.npz")
+    path = tmp_path / "net.onnx"
+    assert "ThreeLayerConvNet" in lines(capsys, "export", tmp_path / "net.npz", path, "--batch", "2")[0]
+    proto = onnx.load(path)
+    x = np.ones((2, 1, 8, 8), np.float32)
+    np.testing.assert_allclose(run_elsewhere(proto, x), net.loss(x), rtol=1e-4, atol=1e-6)
+    assert cnnlib.onnx.load(path).preprocess == net.preprocess
+    assert "has the parameters of one epoch" in refused(
+        capsys, "export", tmp_path / "net.npz", path, "--which", "last"
+    )
+
+
+def test_what_is_wrong_is_said_in_a_line(run, tmp_path, capsys):
+    assert "ends in .onnx" in refused(capsys, "export", run, tmp_path / "net.npz")
+    assert "must be a number of images" in refused(capsys, "export", run, tmp_path / "a.onnx", "--batch", "x")
+    assert "batch must be at least 1" in refused(capsys, "export", run, tmp_path / "a.onnx", "--batch", "0")
+    assert "no/such/run" in refused(capsys, "export", "no/such/run", tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,204 @@
+"""Networks in ONNX files: what ONNX Runtime and the reference evaluator compute from them."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+import cnnlib.onnx
+import onnx
+from cnnlib.data import Normalization
+from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
+from cnnlib.models.graph import Graph, Node
+from onnx.reference import ReferenceEvaluator
+from onnx_nets import run_elsewhere
+
+C, H, W = 6, 7, 8
+POOL = {"pool_height": 3, "pool_width": 2}
+
+# One layer each: its parameters' shapes and its other arguments.
+LAYERS = {
+    "conv": (
+        "conv",
+        [(4, 6, 3, 2), (4,)],
+        [{"stride": (2, 1), "pad": ((1, 0), (2, 1)), "algorithm": "direct"}],
+    ),
+    "conv same": ("conv", [(4, 6, 4, 3), None], [{"stride": 2, "pad": "same"}]),
+    "conv dilated": ("conv", [(4, 3, 3, 3), (4,)], [{"dilation": (2, 1), "groups": 2, "pad": 1}]),
+    "depthwise": ("conv", [(12, 1, 3, 3), None], [{"groups": 6, "pad": "valid"}]),
+    "conv transpose": ("conv_transpose", [(6, 4, 3, 3), (4,)], [{"stride": 2, "pad": 1, "output_pad": 1}]),
+    "conv transpose groups": ("conv_transpose", [(6, 2, 3, 2), None], [{"stride": (1, 2), "groups": 2}]),
+    "max pool": ("max_pool", [], [POOL]),
+    "max pool same": ("max_pool", [], [{**POOL, "pad": "same", "stride": 2}]),
+    "max pool dilated": ("max_pool", [], [{**POOL, "stride": 1, "dilation": 2, "pad": 1}]),
+    "max pool ceil": ("max_pool", [], [{**POOL, "stride": 2, "ceil_mode": True}]),
+    "avg pool": ("avg_pool", [], [{**POOL, "pad": (1, 0), "stride": 2}]),
+    "avg pool excludes": ("avg_pool", [], [{**POOL, "pad": (1, 0), "stride": 2, "count_include_pad": False}]),
+    "avg pool ceil": (
+        "avg_pool",
+        [],
+        [{"pool_height": 3, "pool_width": 3, "stride": 2, "ceil_mode": True, "count_include_pad": False}],
+    ),
+    "global avg pool": ("global_avg_pool", [], []),
+    "batch norm": (
+        "spatial_batchnorm",
+        [(6,), (6,)],
+        [{"mode": "test", "eps": 0.125, "running_mean": np.arange(6.0), "running_var": np.arange(1.0, 7)}],
+    ),
+    "batch norm untrained": ("spatial_batchnorm", [(6,), (6,)], [{"mode": "test"}]),
+    "group norm": ("spatial_groupnorm", [(6,), (6,)], [2, {"eps": 0.125}]),
+    "group norm of the course": ("spatial_groupnorm", [(1, 6, 1, 1), (1, 6, 1, 1)], [3, {}]),
+    "affine": ("affine", [(6 * 7 * 8, 5), (5,)], []),
+    "affine without bias": ("affine", [(6 * 7 * 8, 5), None], []),
+    "relu": ("relu", [], []),
+    "leaky relu": ("leaky_relu", [], [0.25]),
+    "leaky relu by default": ("leaky_relu", [], []),
+    "dropout": ("dropout", [], [{"p": 0.3, "mode": "test"}]),
+    "scale": ("scale", [], [0.3]),
+    "flatten": ("flatten", [], []),
+}
+
+# The reference evaluator gets these groups wrong; and norms by stash_type compute statistics in float32.
+NOT_IN_FLOAT64 = ("conv transpose groups",)
+STATISTICS_IN_FLOAT32 = ("spatial_groupnorm", "layernorm")
+
+
+def one_layer(name, dtype, rng):
+    layer, shapes, args = LAYERS[name]
+    names = tuple(shape and f"p{i}" for i, shape in enumerate(shapes))
+    params = {key: rng.standard_normal(shape) for key, shape in zip(names, shapes, strict=True) if key}
+    graph = Graph([Node(layer, ("input",), "out", names, tuple(args))], output="out")
+    return GraphNet(graph, params, (C, H, W), dtype=dtype)
+
+
+def written(net, tmp_path, **options):
+    """The model in the file that `save` writes, checked."""
+    path = tmp_path / "net.onnx"
+    cnnlib.onnx.save(net, path, **options)
+    onnx.checker.check_model(str(path), full_check=True)
+    return onnx.load(path)
+
+
+def check_elsewhere(net, proto, x):
+    """ONNX Runtime (float32) or the reference evaluator (float64) computes what the model does."""
+    wanted = net.loss(x)
+    if net.dtype == np.float32:
+        got, rtol = run_elsewhere(proto, x.astype(np.float32)), 1e-4
+    else:
+        got = ReferenceEvaluator(proto).run(None, {proto.graph.input[0].name: x})[0]
+        # Attributes such as epsilon are float32 in every file.
+        rtol = 1e-5 if any(node.layer in STATISTICS_IN_FLOAT32 for node in net.graph()) else 1e-7
+    assert got.dtype == net.dtype
+    np.testing.assert_allclose(got, wanted, rtol=rtol, atol=rtol * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_layer_is_computed_alike_elsewhere(name, dtype, tmp_path, rng):
+    net = one_layer(name, dtype, rng)
+    proto = written(net, tmp_path)
+    x = rng.standard_normal((3, C, H, W))
+    if dtype == np.float32 or name not in NOT_IN_FLOAT64:
+        check_elsewhere(net, proto, x)
+    assert np.array_equal(cnnlib.onnx.load(proto).loss(x), net.loss(x))
+
+
+def branches(dtype, rng):
+    """A sum, a concatenation, squeeze and excitation, and a value that is called what a parameter is."""
+    graph = Graph(
+        [
+            Node("conv", ("input",), "a", ("a", None), ({"pad": "same"},), "conv"),
+            Node("add", ("a", "input"), "b"),
+            Node("concat", ("b", "a", "input"), "c"),
+            Node("global_avg_pool", ("c",), "p"),
+            Node("affine", ("p",), "s", ("w", "v")),
+            Node("multiply", ("c", "s"), "m"),
+            Node("affine", ("m",), "scores", ("u", None)),
+        ],
+        output="scores",
+    )
+    shapes = {"a": (6, 6, 3, 3), "w": (18, 18), "v": 18, "u": (18 * H * W, 4)}
+    return GraphNet(
+        graph, {key: rng.standard_normal(shape) for key, shape in shapes.items()}, (C, H, W), dtype=dtype
+    )
+
+
+def test_branches(dtype, tmp_path, rng):
+    net = branches(dtype, rng)
+    proto = written(net, tmp_path)
+    x = rng.standard_normal((3, C, H, W))
+    check_elsewhere(net, proto, x)
+    loaded = cnnlib.onnx.load(proto)
+    np.testing.assert_allclose(loaded.loss(x), net.loss(x), rtol=1e-4 if dtype == np.float32 else 1e-12)
+    assert loaded.params.keys() == net.params.keys()
+
+
+SIZE = (3, 8, 8)
+MODELS = {
+    "three-layer net": lambda dtype: ThreeLayerConvNet(SIZE, 4, 3, use_batchnorm=True, dtype=dtype, seed=0),
+    "fully connected": lambda dtype: FullyConnectedNet([8, 9], SIZE, dropout=0.2, dtype=dtype, seed=0),
+    "layer norm": lambda dtype: FullyConnectedNet([8], SIZE, normalization="layernorm", dtype=dtype, seed=0),
+    "batch norm": lambda dtype: FullyConnectedNet([8], SIZE, normalization="batchnorm", dtype=dtype, seed=0),
+    **{
+        name: lambda dtype, name=name: ConvNet(name, SIZE, dtype=dtype, seed=0)
+        for name in ("three-layer", "vgg-small", "resnet8", "mobile-small")
+    },
+    "vgg-whitened": lambda dtype: ConvNet("vgg-whitened", (3, 16, 16), dtype=dtype, seed=0),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_computed_alike_elsewhere(name, dtype, tmp_path, rng):
+    net = MODELS[name](dtype)
+    shape = getattr(net, "input_dim", SIZE)
+    x = rng.standard_normal((3, *shape))
+    if hasattr(net, "initialize"):
+        net.initialize(rng.standard_normal((50, *shape)))
+    if net.bn_params:
+        net.loss(x, [0, 1, 2])  # running statistics
+    proto = written(net, tmp_path)
+    check_elsewhere(net, proto, x)
+    loaded = cnnlib.onnx.load(proto)
+    assert np.array_equal(loaded.loss(x), net.loss(x))
+    assert [node.layer for node in loaded.graph()] == [node.layer for node in net.graph()]
+    assert loaded.params.keys() == net.params.keys()
+
+
+def test_the_number_of_images(tmp_path):
+    net = ThreeLayerConvNet((1, 8, 8), 2, 3, 5, seed=0)
+    sizes = [dim.dim_param for dim in written(net, tmp_path).graph.input[0].type.tensor_type.shape.dim]
+    assert sizes[0] == "N"
+    proto = written(net, tmp_path, batch=4)
+    assert proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 4
+    assert run_elsewhere(proto, np.zeros((4, 1, 8, 8), np.float32)).shape == (4, 10)
+    with pytest.raises(ValueError, match="batch must be at least 1"):
+        cnnlib.onnx.save(net, tmp_path / "net.onnx", batch=0)
+
+
+def test_normalisation_and_classes_come_back(tmp_path):
+    net = ThreeLayerConvNet((1, 8, 8), 2, 3, 5, num_classes=3, seed=0)
+    net.preprocess, net.classes = Normalization(3, 255), ("a", "b", "ç")
+    proto = written(net, tmp_path)
+    loaded = cnnlib.onnx.load(proto)
+    assert (loaded.preprocess, loaded.classes) == (net.preprocess, net.classes)
+    for key, value in [
+        ("classes", '["a"]'),
+        ("classes", "{"),
+        ("classes", "3"),
+        ("preprocess", '{"name": "x"}'),
+    ]:
+        altered = onnx.ModelProto.FromString(proto.SerializeToString())
+        onnx.helper.set_model_props(altered, {f"cnnlib.{key}": value})
+        with pytest.raises(ValueError, match="the model: its metadata are damaged"):
+            cnnlib.onnx.load(altered)
+
+
+def test_what_cannot_be_written_is_refused(tmp_path):
+    path = tmp_path / "net.onnx"
+    with pytest.raises(TypeError, match=r"must be one of cnnlib\.models, got a dict"):
+        cnnlib.onnx.save({}, path)
+    net = ThreeLayerConvNet((1, 8, 8), 2, 3, 5, seed=0)
+    path.mkdir()
+    with pytest.raises(OSError, match=r"net\.onnx"):
+        cnnlib.onnx.save(net, path)
+    assert list(tmp_path.iterdir()) == [path]
