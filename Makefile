@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 bench lint format wheel docs linkcheck pictures sanitize clean
+.PHONY: help train test test-aarch64 bench lint format wheel docs linkcheck pictures notebooks sanitize clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -76,10 +76,13 @@ docs: $(VENV)/.installed $(VENV)/.docs
 linkcheck: $(VENV)/.installed $(VENV)/.docs
 	$(SPHINX) -b linkcheck docs build/links
 
-# The pictures that pages show; the tests run the pages, but compare no pixels.
+# Pictures of pages and outputs of notebooks. The tests run both and compare what is printed, but no pixels.
 pictures: $(VENV)/.extras
 	$(BIN)/python docs/pictures/diagrams.py docs/images
 	$(BIN)/python docs/run_page.py docs/tutorial.md --pictures docs/images
+
+notebooks: $(VENV)/.extras $(VENV)/.notebooks
+	$(BIN)/python docs/notebooks.py
 
 # What is missing is said in one line, with Debian's package for it.
 define need
@@ -112,7 +115,7 @@ $(VENV)/.extras: $(VENV)/.installed
 	$(PIP) install --quiet "$$(echo dist/*.whl)[all]"
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
+$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
 	$(PIP) install --quiet --group $*
 	@touch $@
 

@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import cnnlib
+import notebooks
 import reference
 import repository
 
@@ -50,3 +51,4 @@ def setup(app):
 def _write_pages(app):
     reference.write(Path(app.srcdir, "api"))
     repository.write(Path(app.srcdir, "project"))
+    notebooks.write_pages(Path(app.srcdir, "examples"))
