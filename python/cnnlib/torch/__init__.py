@@ -13,7 +13,8 @@ if importlib.util.find_spec("torch") is None:
 
 from cnnlib.torch.batch_norm import batch_norm
 from cnnlib.torch.convolution import conv2d
+from cnnlib.torch.loading import load
 from cnnlib.torch.modules import BatchNorm2d, Conv2d, MaxPool2d, convert
 from cnnlib.torch.pooling import max_pool2d
 
-__all__ = ["BatchNorm2d", "Conv2d", "MaxPool2d", "batch_norm", "conv2d", "convert", "max_pool2d"]
+__all__ = ["BatchNorm2d", "Conv2d", "MaxPool2d", "batch_norm", "conv2d", "convert", "load", "max_pool2d"]

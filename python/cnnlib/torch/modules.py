@@ -71,7 +71,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         return batch_norm(input, mean, var, self.weight, self.bias, by_batch, momentum, self.eps)
 
 
-_OWN = {nn.Conv2d: Conv2d, nn.MaxPool2d: MaxPool2d, nn.BatchNorm2d: BatchNorm2d}
+OWN = {nn.Conv2d: Conv2d, nn.MaxPool2d: MaxPool2d, nn.BatchNorm2d: BatchNorm2d}
 
 
 def convert(module: nn.Module, inplace: bool = False) -> nn.Module:
@@ -106,7 +106,7 @@ def convert(module: nn.Module, inplace: bool = False) -> nn.Module:
     if not inplace:
         module = copy.deepcopy(module)
     for layer in module.modules():
-        own = _OWN.get(type(layer))
+        own = OWN.get(type(layer))
         if own is not None and not getattr(layer, "return_indices", False):
             layer.__class__ = (
                 own  # unlike a new module it is the same object for whoever holds it, hooks included

@@ -1,0 +1,315 @@
+"""cnnlib.torch.load: networks give the outputs and gradients of PyTorch; what has no counterpart is named."""
+
+import copy
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib.models.graph_net import GraphNet
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+import cnnlib.torch  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same':UserWarning")
+
+DIM = (4, 9, 8)
+
+
+class Net(nn.Module):
+    """Layers under names, and a function of them and x as `forward`."""
+
+    def __init__(self, forward, **layers):
+        super().__init__()
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+        self.run = forward
+
+    def forward(self, x):
+        return self.run(self, x)
+
+
+def conv(C, F, kernel=3, **options):
+    return nn.Conv2d(C, F, kernel, **{"padding": kernel // 2} | options)
+
+
+HEAD = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def residual(m, x):
+    y = m.bn1(m.conv1(x)).relu_()
+    y = m.bn2(m.conv2(y))
+    y += m.shortcut(x)
+    return m.head(functional.relu(y, inplace=True))
+
+
+def preactivated(m, x):
+    """The shortcut reads what relu changed in place."""
+    y = m.conv1(m.relu(m.bn(x)))
+    return m.head(m.conv2(m.relu(y)) + x)
+
+
+def squeeze_and_excitation(m, x):
+    y = m.conv(x)
+    gate = functional.adaptive_avg_pool2d(y, 1).view(y.size(0), -1)
+    gate = m.expand(functional.relu(m.squeeze(gate)))
+    gate = gate.view(y.size(0), y.size(1), 1, 1)
+    return m.head(y * gate.expand_as(y))
+
+
+def inception(m, x):
+    branches = [m.one(x), m.three(x), m.pool(x)]
+    return m.head(torch.cat(branches, dim=1))
+
+
+def dense(m, x):
+    features = [x]
+    for layer in (m.first, m.second):
+        features.append(layer(torch.cat(features, 1)))
+    return torch.cat(features, -3).mean((2, 3))
+
+
+def arithmetic(m, x):
+    y = m.conv(x)
+    z = torch.sub(y, x, alpha=0.5) / 2 - (x * 0.25 - y) + 0
+    return m.head(-(z + z)) * m.factor
+
+
+def shared(m, x):
+    return m.head(m.conv(functional.relu(m.conv(x))))
+
+
+def tied(m, x):
+    return m.out(m.hidden(x.flatten(1)))
+
+
+def unused(m, x):
+    m.one(x)
+    return m.head(m.three(x)), None
+
+
+NETS = {
+    "residual": lambda: Net(
+        residual,
+        conv1=conv(4, 6, stride=2, bias=False),
+        bn1=nn.BatchNorm2d(6, eps=1e-3, momentum=0.3),
+        conv2=conv(6, 6, bias=False),
+        bn2=nn.BatchNorm2d(6),
+        shortcut=conv(4, 6, 1, stride=2),
+        head=nn.Sequential(*HEAD, nn.Linear(6, 3)),
+    ),
+    "pre-activated": lambda: Net(
+        preactivated,
+        bn=nn.BatchNorm2d(4),
+        relu=nn.ReLU(inplace=True),
+        conv1=conv(4, 4),
+        conv2=conv(4, 4),
+        head=nn.Sequential(*HEAD),
+    ),
+    "squeeze and excitation": lambda: Net(
+        squeeze_and_excitation,
+        conv=conv(4, 6),
+        squeeze=nn.Linear(6, 2),
+        expand=nn.Linear(2, 6, bias=False),
+        head=nn.Sequential(*HEAD),
+    ),
+    "inception": lambda: Net(
+        inception,
+        one=conv(4, 2, 1),
+        three=nn.Sequential(conv(4, 3, 1), nn.ReLU(), conv(3, 3)),
+        pool=nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(4, 2, 1)),
+        head=nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(7 * 72, 3)),
+    ),
+    "dense": lambda: Net(dense, first=conv(4, 3), second=conv(7, 2)),
+    "depthwise, dilated, grouped": lambda: nn.Sequential(
+        conv(4, 8, groups=4),
+        conv(8, 8, 1),
+        conv(8, 6, dilation=2, groups=2),
+        nn.Conv2d(6, 3, (2, 1), (2, 3)),
+        *HEAD,
+    ),
+    "same and padded": lambda: nn.Sequential(
+        conv(4, 4, 4, padding="same"),
+        nn.ZeroPad2d((0, 1, 2, 0)),
+        nn.ConstantPad2d(1, 0.0),
+        conv(4, 3, stride=2),
+        *HEAD,
+    ),
+    "transposed": lambda: nn.Sequential(
+        nn.ConvTranspose2d(4, 6, 3, (2, 3), (1, 0), output_padding=1, groups=2, dilation=(1, 2)), *HEAD
+    ),
+    "pools": lambda: nn.Sequential(
+        conv(4, 4, 1),
+        nn.MaxPool2d((3, 2), 2, 1, dilation=(1, 2), ceil_mode=True),
+        nn.AvgPool2d(2, 1, 1, count_include_pad=False),
+        nn.AvgPool2d(3, 2, 1, ceil_mode=True),
+        nn.AdaptiveAvgPool2d((4, 4)),  # as large as its input
+        nn.Flatten(),
+    ),
+    "norms": lambda: nn.Sequential(
+        nn.GroupNorm(2, 4, eps=1e-3),
+        nn.BatchNorm2d(4, affine=False),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.GroupNorm(4, 4, affine=False),
+        *HEAD,
+        nn.Linear(4, 5),
+        nn.BatchNorm1d(5),
+        nn.LayerNorm(5),
+        nn.LayerNorm(5, elementwise_affine=False),
+    ),
+    "arithmetic": lambda: Net(arithmetic, conv=conv(4, 4), head=nn.Sequential(*HEAD)),
+    "a layer called twice": lambda: Net(shared, conv=conv(4, 4), head=nn.Sequential(*HEAD)),
+    "weight norm": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(conv(4, 3)), *HEAD),
+    "converted": lambda: cnnlib.torch.convert(
+        nn.Sequential(conv(4, 3), nn.BatchNorm2d(3), nn.MaxPool2d(2), *HEAD)
+    ),
+}
+
+
+def make(name, dtype=torch.float64):
+    torch.manual_seed(len(name))
+    module = NETS[name]()
+    if name == "arithmetic":
+        module.register_buffer("factor", torch.tensor(3.0))
+    for layer in module.modules():
+        if getattr(layer, "running_mean", None) is not None:
+            layer.running_mean.uniform_(-1, 1)
+            layer.running_var.uniform_(0.5, 2)
+        if (
+            isinstance(layer, (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm))
+            and layer.weight is not None
+        ):
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.uniform_(layer.bias, -0.5, 0.5)
+    return module.to(dtype)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_outputs_are_torchs(name, rng):
+    module, X = make(name), rng.standard_normal((3, *DIM))
+    net = cnnlib.torch.load(module, DIM)
+    assert isinstance(net, GraphNet)
+    with torch.no_grad():
+        want = module.eval()(torch.tensor(X)).numpy()
+    np.testing.assert_allclose(net.loss(X), want, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name != "weight norm"])
+def test_gradients_are_torchs(name, rng):
+    module, X, y = make(name), rng.standard_normal((3, *DIM)), np.array([0, 1, 0])
+    net = cnnlib.torch.load(module, DIM)
+    loss, grads = net.loss(X, y)
+    want = functional.cross_entropy(module.train()(torch.tensor(X)), torch.tensor(y))
+    want.backward()
+    assert loss == pytest.approx(want.item(), rel=1e-10)
+    named = dict(module.named_parameters())
+    assert grads.keys() == named.keys()
+    for path, parameter in named.items():
+        expected = parameter.grad.numpy()
+        if isinstance(module.get_submodule(path.rpartition(".")[0]), nn.Linear):
+            expected = expected.T
+        np.testing.assert_allclose(grads[path], expected, rtol=1e-8, atol=1e-11, err_msg=path)
+
+
+def test_dtype_names_and_frozen_parameters(rng):
+    module = make("norms", torch.float32)
+    module[0].weight.requires_grad_(False)
+    net = cnnlib.torch.load(module, DIM)
+    assert net.dtype == np.float32
+    assert set(net.frozen) == {"0.weight", "1.weight", "1.bias", "3.weight", "3.bias", "9.weight", "9.bias"}
+    assert set(net.params) >= {name for name, _ in module.named_parameters()}
+    np.testing.assert_array_equal(net.params["6.weight"], module[6].weight.detach().numpy().T)
+    assert [p["momentum"] for p in net.bn_params] == [0.9, 0.9]
+
+
+def test_the_module_stays_as_it_was(rng):
+    module = make("converted")
+    module[1].eval()
+    before = copy.deepcopy(module.state_dict())
+    net = cnnlib.torch.load(module, DIM)
+    assert [layer.training for layer in module] == [True, False, True, True, True]
+    assert type(module[0]) is cnnlib.torch.Conv2d
+    for value in net.params.values():
+        value += 1
+    net.bn_params[0]["running_mean"] += 1
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_dropout_drops_in_training_alone(rng):
+    module = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(8, 2)).double()
+    net = cnnlib.torch.load(module, 8)
+    X = rng.standard_normal((50, 8))
+    (node,) = [node for node in net.graph() if node.layer == "dropout"]
+    assert node.args[0]["p"] == 0.5
+    want = module.eval()(torch.tensor(X))
+    np.testing.assert_allclose(net.loss(X), want.detach().numpy())
+    losses = {net.loss(X, np.zeros(50, int))[0] for _ in range(3)}
+    assert len(losses) == 3
+
+
+def test_what_leads_nowhere_is_left_out():
+    module = Net(
+        lambda m, x: (m.one(x), m.head(m.three(x)))[1],
+        one=conv(4, 2),
+        three=conv(4, 2),
+        head=nn.Sequential(*HEAD),
+    )
+    net = cnnlib.torch.load(module, DIM)
+    assert set(net.params) == {"three.weight", "three.bias"}
+
+
+def seq(*layers):
+    return lambda: nn.Sequential(*(layer() for layer in layers))
+
+
+def function(run, **layers):
+    return lambda: Net(lambda m, x: run(x), **layers)
+
+
+REFUSED = {
+    r"pad of Conv2d '0': padding of mode 'reflect'": seq(lambda: conv(4, 2, padding_mode="reflect")),
+    r"BatchNorm2d '0': momentum=None": seq(lambda: nn.BatchNorm2d(4, momentum=None)),
+    r"BatchNorm2d '0': .*track_running_stats=False": seq(
+        lambda: nn.BatchNorm2d(4, track_running_stats=False)
+    ),
+    r"InstanceNorm2d '0': .*track_running_stats=True": seq(
+        lambda: nn.InstanceNorm2d(4, track_running_stats=True)
+    ),
+    r"AvgPool2d '0': divisor_override=3": seq(lambda: nn.AvgPool2d(2, divisor_override=3)),
+    r"Dropout2d '0': dropout of whole channels": seq(nn.Dropout2d),
+    r"Linear '0': linear takes \(N, D\) here, got \('N', 4, 9, 8\)": seq(lambda: nn.Linear(8, 2)),
+    r"LayerNorm '0': layer_norm takes \(N, D\)": seq(lambda: nn.LayerNorm(8)),
+    r"PReLU '0': the operator aten.prelu.default has no counterpart": seq(nn.PReLU),
+    r"Hardtanh '0': values are clamped to": seq(nn.Hardtanh),
+    r"SELU '0': ": seq(nn.SELU),
+    r"max_pool2d.* of MaxPool2d '1': padding before it": seq(
+        lambda: nn.ZeroPad2d(1), lambda: nn.MaxPool2d(2)
+    ),
+    r"ZeroPad2d '0': padding of less than nothing": seq(lambda: nn.ZeroPad2d(-1)),
+    r"view: reshaping \('N', 4, 9, 8\)": function(lambda x: x.view(-1, 2, 2, 9, 8)),
+    r"add: sums are of two values": function(lambda x: x + 1),
+    r"rsub: the operator aten.rsub": function(lambda x: 1 - x),
+    r"cat: .*along axis 1, got dim=2": function(lambda x: torch.cat([x, x], 2)),
+    r"mean: .*got dim=\[1\]": function(lambda x: x.mean(1)),
+    r"mul: values of shapes": lambda: Net(lambda m, x: x * m.attention(x), attention=conv(4, 1)),
+    r"the module must return one tensor": function(lambda x: (x, x)),
+    r"torch.export cannot record the module on samples \(4, 9, 8\)": seq(lambda: conv(5, 2)),
+    r"relu_ changes in place what is read under another name": function(
+        lambda x: (x.flatten(1), x.relu_())[0]
+    ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_has_no_counterpart_is_named(message):
+    with pytest.raises(ValueError, match=f"load: .*{message}" if ":" in message else message):
+        cnnlib.torch.load(REFUSED[message](), DIM)
+
+
+def test_wrong_arguments():
+    with pytest.raises(TypeError, match=r"load: module must be a torch\.nn\.Module, got dict"):
+        cnnlib.torch.load({}, DIM)
+    with pytest.raises(ValueError, match="load: input_dim must be at least 1"):
+        cnnlib.torch.load(nn.ReLU(), (3, 0, 4))
