@@ -212,7 +212,9 @@ class TestSynchronizedNorm:
 
     def test_other_models_are_refused(self):
         model = FullyConnectedNet((8,), input_dim=36, num_classes=4, use_batchnorm=True)
-        with pytest.raises(ValueError, match=r"needs a ConvNet; the batch norms of a FullyConnectedNet are"):
+        with pytest.raises(
+            ValueError, match=r"needs a ConvNet or GraphNet; the batch norms of a FullyConnectedNet are"
+        ):
             quiet_solver(model, digits_like(), batchnorm_statistics="global")
 
     def test_micro_batches_have_statistics_of_their_own(self):

@@ -8,8 +8,9 @@ import pytest
 from cnnlib import layers
 from cnnlib.convnet import NAMED_SPECS, ConvNet
 from cnnlib.gradient_check import eval_numerical_gradient
+from cnnlib.layers.scoring import SCORING
 from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
-from cnnlib.models.fusion import fused
+from cnnlib.models.fusion import _SANDWICHES, fused
 from cnnlib.models.graph import Graph, Node
 from cnnlib.models.program import Program
 from training import assert_same_bits
@@ -218,23 +219,47 @@ def test_values_live_until_their_last_reader(rng, monkeypatch):
     for _ in range(5):
         x = graph.put("relu", x)
     program, alive, peak = Program("test", graph), [], []
-    for step in program.steps:
-        forward = step.forward
+    relu = layers.relu_forward
 
-        def watched(params, *xs, forward=forward):
-            out, cache = forward(params, *xs)
-            alive.append(weakref.ref(out))
-            peak.append(sum(ref() is not None for ref in alive))
-            return out, cache
+    def watched(x):
+        out, cache = relu(x)
+        alive.append(weakref.ref(out))
+        peak.append(sum(ref() is not None for ref in alive))
+        return out, cache
 
-        monkeypatch.setattr(step, "forward", watched)
+    monkeypatch.setattr(layers, "relu_forward", watched)
     gc.disable()  # nothing may hang in a cycle either
     try:
-        _, caches = program.forward({}, rng.standard_normal((2, 3)), keep=False)
+        program.scores({}, rng.standard_normal((2, 3)))
     finally:
         gc.enable()
-    assert caches == []
+    assert len(peak) == 6
     assert max(peak) == 2  # what a step reads and what it makes
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1, 1), (3, 5, 3, 7), (2, 3, 33, 31), (7, 37, 1, 1), (2, 64, 60, 61)]
+)
+def test_scoring_without_caches_gives_the_same_bits(shape, rng, dtype, isa):
+    """Batch norm writes over its input there, at every length of a vector's tail."""
+    N, C, *_ = shape
+    x = rng.standard_normal(shape).astype(dtype)
+    w, b, gamma, beta = (rng.standard_normal(s).astype(dtype) for s in ((C, C, 1, 1), (C,), (C,), (C,)))
+    bn = {"mode": "test", "running_mean": rng.standard_normal(C), "running_var": rng.random(C) + 0.5}
+    pool = {"pool_height": 1, "pool_width": 1, "stride": 2}
+    flat = x.reshape(N, -1)
+    wide = rng.standard_normal((flat.shape[1], C)).astype(dtype)
+    for name, args in {
+        "conv_relu": (x, w, b, {}),
+        "conv_bn_relu": (x, w, None, gamma, beta, {}, bn),
+        "conv_relu_pool": (x, w, b, {}, pool),
+        "conv_bn_relu_pool": (x, w, b, gamma, beta, {}, bn, pool),
+        "affine_relu": (flat, wide, b),
+        "affine_bn_relu": (flat, wide, b, gamma, beta, bn),
+    }.items():
+        want, _ = getattr(layers, f"{name}_forward")(*args)
+        assert_same_bits(SCORING[name](*args), want)
+    assert SCORING.keys() == {*_SANDWICHES.values()} - {"add_relu"}
 
 
 CANNOT_RUN = {

@@ -13,89 +13,53 @@ import numpy as np
 
 from cnnlib import _core, layers
 from cnnlib.layers.norm import _batch_options, _moved, _running_statistics
-from cnnlib.models.calls import Call, ResidualCall
+from cnnlib.models.program import Program, Step
 
-__all__ = ["SynchronizedNorm", "refuse_without_calls", "synchronized"]
-
-# Of the sandwiches that contain a batch norm: layers, and how many of the names and arguments each takes.
-_PARTS = {
-    "conv_bn_relu_pool": (("conv", 2, 1), ("spatial_batchnorm", 2, 1), ("relu", 0, 0), ("max_pool", 0, 1)),
-    "conv_bn_relu": (("conv", 2, 1), ("spatial_batchnorm", 2, 1), ("relu", 0, 0)),
-    "affine_bn_relu": (("affine", 2, 0), ("batchnorm", 2, 1), ("relu", 0, 0)),
-    "spatial_batchnorm": (("spatial_batchnorm", 2, 1),),
-    "batchnorm": (("batchnorm", 2, 1),),
-}
+__all__ = ["SynchronizedNorm", "refuse_without_graph", "synchronized"]
 
 
-def refuse_without_calls(model: Any) -> None:
+def refuse_without_graph(model: Any) -> None:
     """Refuse a model with batch norms that cannot be reached from here."""
-    if getattr(model, "bn_params", None) and not hasattr(model, "_calls"):
+    if getattr(model, "bn_params", None) and not hasattr(model, "_program"):
         raise ValueError(
-            f"Solver: batchnorm_statistics='global' needs a ConvNet; the batch norms of a "
+            f"Solver: batchnorm_statistics='global' needs a ConvNet or GraphNet; the batch norms of a "
             f"{type(model).__name__} are its own affair"
         )
 
 
 @contextlib.contextmanager
 def synchronized(model: Any, comm: Any):
-    """Let the batch norms of a ConvNet take the statistics of the whole minibatch during the block."""
-    calls = getattr(model, "_calls", None)
-    if calls is None:
+    """Let the batch norms of a graph take the statistics of the whole minibatch during the block."""
+    plain = getattr(model, "_program", None)
+    if plain is None:
         yield
         return
-    plain, untrained = calls, model._untrained
-    trained = _with_synchronized(calls[untrained:], comm)
-    before = _with_synchronized(calls[:untrained], comm)
-    model._calls, model._untrained = before + trained, len(before)
+
+    def norm(node, frozen):
+        return SynchronizedNorm(node, frozen, comm)
+
+    special = {"batchnorm": norm, "spatial_batchnorm": norm}
+    model._program = Program(plain.where, model.graph(), model.frozen, special)
     try:
         yield
     finally:
-        model._calls, model._untrained = plain, untrained
+        model._program = plain
 
 
-def _with_synchronized(calls, comm):
-    """The calls with sandwiches taken apart and their norms replaced."""
-    result = []
-    for call in calls:
-        if isinstance(call, ResidualCall):
-            branches = (_with_synchronized(branch, comm) for branch in (call.body, call.shortcut))
-            residual = ResidualCall(*branches)
-            residual.relu, residual.skip_dx = call.relu, call.skip_dx
-            result.append(residual)
-        elif call.layer in _PARTS:
-            result += _taken_apart(call, comm)
-        else:
-            result.append(call)
-    return result
-
-
-def _taken_apart(call, comm):
-    names, args, parts = list(call.names), list(call.args), []
-    for layer, num_names, num_args in _PARTS[call.layer]:
-        own = tuple(names[:num_names]), tuple(args[:num_args])
-        del names[:num_names], args[:num_args]
-        if layer.endswith("batchnorm"):
-            parts.append(SynchronizedNorm(layer, *own, call.frozen, comm))
-        else:
-            parts.append(Call(layer, *own, call.frozen))
-    parts[0].skip_dx = call.skip_dx
-    return parts
-
-
-class SynchronizedNorm(Call):
+class SynchronizedNorm(Step):
     """A batch norm whose mean and variance are those of all ranks' samples together.
 
     In test mode it is the ordinary one.
     """
 
-    def __init__(self, layer, names, args, frozen, comm):
-        super().__init__(layer, names, args, frozen)
-        self.comm = comm
-        self.ndim = 4 if layer == "spatial_batchnorm" else 2
+    def __init__(self, node, frozen, comm):
+        super().__init__(node, frozen)
+        self.comm, self.layer = comm, node.layer
+        self.ndim = 4 if node.layer == "spatial_batchnorm" else 2
 
     def forward(self, params, x):
-        gamma, beta = (params[name] for name in self.names)
-        (bn_param,) = self.args
+        gamma, beta = (params[name] for name in self.node.params)
+        (bn_param,) = self.node.args
         mode, eps, momentum = _batch_options(self.layer, bn_param)
         if mode == "test":
             return getattr(layers, f"{self.layer}_forward")(x, gamma, beta, bn_param)
@@ -127,10 +91,8 @@ class SynchronizedNorm(Call):
         per_channel = (1, C, 1, 1)[: self.ndim]
         dx -= x * slope.astype(x.dtype).reshape(per_channel)
         dx -= offset.astype(x.dtype).reshape(per_channel)
-        for name, value in zip(self.names, (dgamma, dbeta), strict=True):
-            if name not in self.frozen:
-                grads[name] = value
-        return dx
+        self.note((dgamma, dbeta), grads)
+        return (dx if self.needs[0] else None,)
 
     def _combined(self, count, mean, var):
         """Mean and biased variance over all ranks of what each has `count` values of."""

@@ -62,13 +62,13 @@ def _check_rank(function, x, ndim):
         raise ValueError(f"{function}: x must have {axes}, got shape {x.shape}")
 
 
-def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None):
+def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None, in_place=False):
     arrays = (x, gamma, beta)
     (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
     _check_rank(function, x, ndim)
     _refuse_empty(function, x)
     mode, eps, momentum = _batch_options(function, bn_param)
-    out = prepare_out(function, out, dtype, x, gamma, beta)
+    out = x if in_place else prepare_out(function, out, dtype, x, gamma, beta)
     running = _running_statistics(function, bn_param, x.shape[1:2], x.dtype)
     from_batch = mode == "train" and x.size > 0
     if from_batch:

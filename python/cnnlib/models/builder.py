@@ -1,4 +1,4 @@
-"""From a spec to its stages: shapes, parameters and costs."""
+"""From a spec to its stages and their graph: shapes, parameters and costs."""
 
 import math
 from dataclasses import dataclass, field
@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cnnlib._params import choice, flag, number, pair, positive_int, probability
-from cnnlib.models.calls import Call, ResidualCall, fuse
 from cnnlib.models.graph import Graph, Node
 from cnnlib.models.initialization import set_dirac
+from cnnlib.models.program import Step
 from cnnlib.models.spec import parse
 
 
@@ -16,8 +16,8 @@ from cnnlib.models.spec import parse
 class Stage:
     """One line of the spec.
 
-    `layer` names the layer in cnnlib.layers; `names` its parameters in the order of its arguments (None for
-    a bias that it does not have) and `args` what follows them. `shape` is that of one sample's output.
+    `layer`, `names` and `args` are those of its node in the graph (for 'residual' of none). `shape` is that
+    of one sample's output.
     """
 
     layer: str
@@ -66,11 +66,11 @@ class Builder:
         self.graph = Graph()
 
     def walk(self, spec, place="stage"):
-        """The stages of a spec, with their calls: `(stages, calls)`."""
+        """The stages of a spec."""
         if isinstance(spec, (str, dict)) or not hasattr(spec, "__iter__"):
             raise TypeError(f"ConvNet: {place}s must be a list, got {spec!r}")
         parsed = [parse(f"{place} {i}", entry) for i, entry in enumerate(spec, start=1)]
-        stages, residuals = [], {}
+        stages = []
         for i, (kind, value, options) in enumerate(parsed):
             where = f"ConvNet: {place} {i + 1} ({kind})"
             if kind in ("conv", "depthwise", "affine"):
@@ -78,7 +78,7 @@ class Builder:
                 options.setdefault("bias", not before_norm)  # the norm would subtract it again
             try:
                 if kind == "residual":
-                    stage, residuals[i] = self.residual(where, f"{place} {i + 1}, ", value, options)
+                    stage = self.residual(where, f"{place} {i + 1}, ", value, options)
                 else:
                     stage = getattr(self, kind)(where, value, options)
             except (TypeError, ValueError) as error:
@@ -87,7 +87,7 @@ class Builder:
                 raise type(error)(f"{where}: {error}") from error
             self.shape = stage.shape
             stages.append(stage)
-        return stages, fuse(stages, residuals, self.frozen)
+        return stages
 
     # A method for each kind of stage ------------------------------------------------------------------
 
@@ -192,18 +192,17 @@ class Builder:
     def residual(self, where, place, body, options):
         """body(x) + shortcut(x); without a shortcut given, x itself or a 1x1 conv where shapes differ."""
         before, value = self.shape, self.graph.output
-        stages, body_calls = self.walk(body, f"{place}body stage")
+        stages = self.walk(body, f"{place}body stage")
         after, self.shape = self.shape, before
         body_value, self.graph.output = self.graph.output, value
         shortcut = options.get("shortcut")
         if shortcut is None:
             shortcut = [] if after == before else _projection(where, before, after)
-        shortcut_stages, shortcut_calls = self.walk(shortcut, f"{place}shortcut stage")
+        shortcut_stages = self.walk(shortcut, f"{place}shortcut stage")
         if self.shape != after:
             raise ValueError(f"{where}: the body gives {_text(after)}, the shortcut {_text(self.shape)}")
         self._append("add", "residual", (body_value, self.graph.output))
-        stage = Stage("residual", "residual", after, parts=[("", stages), ("shortcut: ", shortcut_stages)])
-        return stage, ResidualCall(body_calls, shortcut_calls)
+        return Stage("residual", "residual", after, parts=[("", stages), ("shortcut: ", shortcut_stages)])
 
     # Their parts --------------------------------------------------------------------------------------
 
@@ -244,7 +243,7 @@ class Builder:
     def _shape_behind(self, layer, names, args):
         """Let the layer itself say what it makes of images of this size, by giving it none of them."""
         x = np.empty((0, *self.shape), self.dtype)
-        out, _ = Call(layer, names, args).forward(self.params, x)
+        out, _ = Step(Node(layer, ("input",), "output", names, args)).forward(self.params, x)
         return out.shape[1:]
 
     def _stage(self, layer, label, shape, names=(), args=(), multiply_adds=0):

@@ -10,20 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
-from cnnlib._random import random_stream, set_mask_seed
-from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
+from cnnlib._random import random_stream
+from cnnlib._typing import Array, ArrayLike, Gradients
 from cnnlib.models.builder import Builder
-from cnnlib.models.calls import backward_all, forward_all, skip_untrained
-from cnnlib.models.common import (
-    Model,
-    add_l2,
-    described,
-    keeps_arguments,
-    real_dtype,
-    set_mode,
-    smoothed_softmax_loss,
-)
-from cnnlib.models.graph import Graph
+from cnnlib.models.common import described, keeps_arguments, real_dtype
+from cnnlib.models.graph_net import GraphNet, checked_dim
 from cnnlib.models.initialization import whitening_filters
 from cnnlib.models.spec import resolve
 from cnnlib.models.summary import listed, table
@@ -32,7 +23,7 @@ _WHITENING_IMAGES = 5000
 _CLASSIFIER_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
 
 
-class ConvNet(Model):
+class ConvNet(GraphNet):
     """A network of the stages in `spec`, then an affine layer to the class scores and softmax.
 
     Parameters
@@ -129,32 +120,32 @@ class ConvNet(Model):
         where = "ConvNet"
         self.spec = copy.deepcopy(resolve(spec))
         self._name = spec if isinstance(spec, str) else None
-        self.input_dim = tuple(
-            positive_int(where, "input_dim", size) for size in np.atleast_1d(input_dim).tolist()
-        )
-        if len(self.input_dim) not in (1, 3):
+        input_dim = checked_dim(where, input_dim)
+        if len(input_dim) not in (1, 3):
             raise ValueError(f"{where}: input_dim must be (C, H, W) or (D,), got {input_dim!r}")
-        self.num_classes = positive_int(where, "num_classes", num_classes)
-        self.reg = number(where, "reg", reg, 0)
-        self.dtype = real_dtype(where, dtype)
-        self.label_smoothing = 0.0
-        self.seed, self.rng = seed, None
+        num_classes = positive_int(where, "num_classes", num_classes)
+        reg = number(where, "reg", reg, 0)
+        dtype = real_dtype(where, dtype)
         if weight_scale is not None:
             weight_scale = number(where, "weight_scale", weight_scale, 0)
 
-        builder = Builder(self.input_dim, random_stream(seed, where), weight_scale, self.dtype)
-        self._stages, self._calls = builder.walk(self.spec)
+        builder = Builder(input_dim, random_stream(seed, where), weight_scale, dtype)
+        self._stages = builder.walk(self.spec)
         if weight_scale is None:
             builder.weight_scale = _CLASSIFIER_SCALE
-        stages, calls = builder.walk([{"affine": self.num_classes}], "classifier")
-        self._stages, self._calls = self._stages + stages, self._calls + calls
-        self._untrained = skip_untrained(self._calls)
-        self._graph = builder.graph
-        self.params: Params = builder.params
-        self.frozen = tuple(name for name in builder.params if name in builder.frozen)
+        self._stages += builder.walk([{"affine": num_classes}], "classifier")
         self._whitening = builder.whitening
-        self.bn_params: list[State] = builder.bn_params
-        self._dropout_params = builder.dropout_params
+        super().__init__(
+            builder.graph,
+            builder.params,
+            input_dim,
+            num_classes=num_classes,
+            bn_params=builder.bn_params,
+            frozen=builder.frozen,
+            reg=reg,
+            dtype=dtype,
+            seed=seed,
+        )
 
     def __repr__(self) -> str:
         depth = sum(name.startswith("W") for name in self.params)
@@ -174,10 +165,6 @@ class ConvNet(Model):
     def multiply_adds(self) -> int:
         return sum(stage.multiply_adds for _, stage in listed(self._stages))
 
-    def graph(self) -> Graph:
-        """The network's layers, one after the other and in branches; its parameters are in `params`."""
-        return self._graph
-
     def initialize(self, X: Array, eps: float = 5e-4) -> None:
         """Set the weights that depend on training images X (N, C, H, W), where they have not been set yet.
 
@@ -188,7 +175,7 @@ class ConvNet(Model):
         name = self._whitening
         if name is None or not np.isnan(self.params[name]).any():
             return
-        X = self._images(X[:_WHITENING_IMAGES])
+        X = self._samples(X[:_WHITENING_IMAGES])
         self.params[name] = whitening_filters(X, self.params[name], number("ConvNet", "eps", eps, 0))
 
     @overload
@@ -205,32 +192,9 @@ class ConvNet(Model):
         loss, grads : float, dict
             Otherwise.
         """
-        X = self._images(X)
         if self._whitening is not None and np.isnan(self.params[self._whitening]).any():
             raise ValueError("ConvNet: stage 1 waits for images to whiten: call initialize(X) first")
-        train = y is not None
-        set_mode(self.bn_params, train)
-        set_mode(self._dropout_params, train)
-        if train:
-            for layer, dropout_param in enumerate(self._dropout_params):
-                set_mask_seed(dropout_param, self, X, layer)
-
-        scores, caches = forward_all(self._calls, self.params, X)
-        if not train:
-            return scores
-        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
-        grads: Gradients = {}
-        trained = slice(self._untrained, None)
-        backward_all(self._calls[trained], dscores, caches[trained], grads)
-        return loss + add_l2(self.params, grads, self.reg), grads
-
-    def _images(self, X: ArrayLike) -> Array:
-        images = np.asarray(X, dtype=self.dtype)
-        if images.shape[1:] != self.input_dim:
-            raise ValueError(
-                f"ConvNet: X must have shape (N, {', '.join(map(str, self.input_dim))}), got {images.shape}"
-            )
-        return images
+        return super().loss(X, y)
 
     def summary(self) -> str:
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""

@@ -88,9 +88,7 @@ class GraphNet(Model):
         seed: int | None = None,
     ) -> None:
         where = type(self).__name__
-        self.input_dim = tuple(
-            positive_int(where, "input_dim", size) for size in np.atleast_1d(np.asarray(input_dim)).tolist()
-        )
+        self.input_dim = checked_dim(where, input_dim)
         self.reg = number(where, "reg", reg, 0)
         self.dtype = real_dtype(where, dtype)
         self.label_smoothing = 0.0
@@ -135,12 +133,11 @@ class GraphNet(Model):
         train = y is not None
         set_mode(self.bn_params, train)
         set_mode(self._dropout_params, train)
-        if train:
-            for layer, dropout_param in enumerate(self._dropout_params):
-                set_mask_seed(dropout_param, self, X, layer)
-        scores, caches = self._program.forward(self.params, X, keep=train)
         if not train:
-            return scores
+            return self._program.scores(self.params, X)
+        for layer, dropout_param in enumerate(self._dropout_params):
+            set_mask_seed(dropout_param, self, X, layer)
+        scores, caches = self._program.forward(self.params, X)
         loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
         grads: Gradients = {}
         self._program.backward(dscores, caches, grads)
@@ -159,7 +156,7 @@ class GraphNet(Model):
         """Run it on no sample at all, which shows whether shapes fit and how many scores come out."""
         set_mode(self.bn_params, train=False)
         set_mode(self._dropout_params, train=False)
-        out, _ = self._program.forward(self.params, np.empty((0, *self.input_dim), self.dtype), keep=False)
+        out = self._program.scores(self.params, np.empty((0, *self.input_dim), self.dtype))
         found = out.shape[1] if out.ndim == 2 else None
         if num_classes is not None and positive_int(where, "num_classes", num_classes) != found:
             raise ValueError(
@@ -167,6 +164,11 @@ class GraphNet(Model):
                 f"(N, {', '.join(map(str, out.shape[1:]))})"
             )
         return found
+
+
+def checked_dim(where: str, input_dim: int | Sequence[int]) -> tuple[int, ...]:
+    """Shape of a sample as a tuple of sizes, all at least 1."""
+    return tuple(positive_int(where, "input_dim", size) for size in np.atleast_1d(input_dim).tolist())
 
 
 def _arrays(where, graph, params, dtype):

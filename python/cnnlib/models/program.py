@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from cnnlib import _core, layers
-from cnnlib._typing import Array, Gradients
+from cnnlib._typing import Array, Gradients, Wanted
+from cnnlib.layers.scoring import SCORING
 from cnnlib.models import joins
 from cnnlib.models.fusion import fused
 from cnnlib.models.graph import Graph, Node
+
+_HANDING_ON = ("add", "add_relu", "concat", "dropout", "flatten")
 
 
 class Step:
@@ -25,35 +27,55 @@ class Step:
         For each input, whether its gradient is asked for.
     active : bool
         Whether it takes part in the backward pass.
+    hands_on : bool
+        Whether the gradients of its inputs may be the arrays that it was given, or one array for several.
     """
 
     def __init__(self, node: Node, frozen: Collection[str] = ()) -> None:
         self.node, self.frozen = node, frozen
+        self.inputs, self.output = node.inputs, node.output
         self.trains = any(name and name not in frozen for name in node.params)
         self.needs = (True,) * len(node.inputs)
         self.active = True
+        self.hands_on = node.layer in _HANDING_ON
+        self._names, self._args = node.params, node.args
+        self._forward, self._backward = f"{node.layer}_forward", f"{node.layer}_backward"
+        weights = zip(("dw", "db"), node.params, strict=False)
+        self._weights = [need for need, name in weights if name and name not in frozen]
+        self._choosy = bool(node.params) and node.layer.startswith(("conv", "affine"))
 
     def forward(self, params: Mapping[str, Array], *xs: Array) -> tuple[Array, Any]:
-        values = (None if name is None else params[name] for name in self.node.params)
-        return getattr(layers, f"{self.node.layer}_forward")(*xs, *values, *self.node.args)
+        function = getattr(layers, self._forward)
+        if not self._names:
+            return function(*xs, *self._args)
+        values = [None if name is None else params[name] for name in self._names]
+        return function(*xs, *values, *self._args)
 
-    def backward(self, dout: Array, cache: Any, grads: Gradients) -> tuple[Array | None, ...]:
+    def scores(self, params: Mapping[str, Array], *xs: Array) -> Array:
+        """The output alone, in test mode."""
+        function = SCORING.get(self.node.layer)
+        if function is None:
+            return self.forward(params, *xs)[0]
+        return function(*xs, *[None if name is None else params[name] for name in self._names], *self._args)
+
+    def backward(self, dout: Array, cache: Any, grads: Gradients) -> Sequence[Wanted]:
         """Write the gradients of the parameters that are trained to `grads`; return those of the inputs."""
-        backward = getattr(layers, f"{self.node.layer}_backward")
-        names = self.node.params
-        if not names:
-            return (backward(dout, cache),)
-        if self.node.layer.startswith(("conv", "affine")):
-            weights = zip(("dw", "db"), names, strict=False)
-            needs = ["dx"] if self.needs[0] else []
-            needs += [need for need, name in weights if name and name not in self.frozen]
+        backward = getattr(layers, self._backward)
+        if self._choosy:  # it can leave gradients out
+            needs = ["dx", *self._weights] if self.needs[0] else self._weights
             dx, *values = backward(dout, cache, needs=needs)
-        else:
+        elif self._names:
             dx, *values = backward(dout, cache)
-        for name, value in zip(names, values, strict=True):
+        else:
+            return (backward(dout, cache),)
+        self.note(values, grads)
+        return (dx if self.needs[0] else None,)
+
+    def note(self, values: Sequence[Array], grads: Gradients) -> None:
+        """Add the gradients of the parameters that are trained to `grads`: several nodes may share one."""
+        for name, value in zip(self._names, values, strict=True):
             if name and name not in self.frozen:
                 grads[name] = grads[name] + value if name in grads else value
-        return (dx,)
 
 
 class JoinStep(Step):
@@ -62,7 +84,7 @@ class JoinStep(Step):
     def forward(self, params: Mapping[str, Array], *xs: Array) -> tuple[Array, Any]:
         return joins.FORWARD[self.node.layer](*xs, *self.node.args)
 
-    def backward(self, dout: Array, cache: Any, grads: Gradients) -> tuple[Array | None, ...]:
+    def backward(self, dout: Array, cache: Any, grads: Gradients) -> Sequence[Wanted]:
         return joins.BACKWARD[self.node.layer](dout, cache, self.needs)
 
 
@@ -95,26 +117,36 @@ class Program:
             special.get(node.layer, JoinStep if node.layer in joins.FORWARD else Step)(node, frozen)
             for node in fused(graph, special)
         ]
+        reads = Counter(name for step in self.steps for name in step.inputs)
+        reads[graph.output] += 1
+        self._sums = {name for name, count in reads.items() if count > 1}  # gradients from several readers
         self._mark_active()
         self._done = self._last_reads()
 
-    def forward(self, params: Mapping[str, Array], x: Array, keep: bool) -> tuple[Array, list[Any]]:
-        """Run it; return the output and, to `keep`, the caches of the steps that :meth:`backward` takes.
+    def scores(self, params: Mapping[str, Array], x: Array) -> Array:
+        """Run it in test mode: no more is kept of what the steps compute than later ones read."""
+        values = {self.input: x}
+        for step, done in zip(self.steps, self._done, strict=True):
+            try:
+                values[step.output] = step.scores(params, *map(values.__getitem__, step.inputs))
+            except (TypeError, ValueError) as error:
+                raise self._named(error, step) from error
+            for name in done:
+                del values[name]
+        return values[self.output]
 
-        A value is dropped as soon as its last reader has run.
-        """
+    def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Array, list[Any]]:
+        """Run it; return the output and the caches of the steps that :meth:`backward` takes."""
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
             try:
-                out, cache = step.forward(params, *(values[name] for name in step.node.inputs))
+                out, cache = step.forward(params, *map(values.__getitem__, step.inputs))
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{self.where}: {step.node.title}: {error}") from error
-            values[step.node.output] = out
+                raise self._named(error, step) from error
+            values[step.output] = out
+            caches.append(cache if step.active else None)
             for name in done:
                 del values[name]
-            if keep:
-                caches.append(cache if step.active else None)
-            del cache  # it holds the step's input
         return values[self.output], caches
 
     def backward(self, dout: Array, caches: list[Any], grads: Gradients) -> None:
@@ -122,47 +154,56 @@ class Program:
 
         Uses up `caches`, so that memory is free again as soon as possible.
         """
-        douts = _Sums()
-        douts.add(self.output, dout, False)
+        douts: dict[str, Array] = {self.output: dout}
+        own: set[str] = set()
         for step in reversed(self.steps):
             cache = caches.pop()
             if not step.active:
                 continue
-            dout = douts.pop(step.node.output)[0]
-            dxs = step.backward(dout, cache, grads)
-            for name, dx, need in zip(step.node.inputs, dxs, step.needs, strict=True):
-                if need and dx is not None:
-                    shared = np.may_share_memory(dx, dout) or sum(dx is other for other in dxs) > 1
-                    douts.add(name, dx, not shared)
+            dxs = step.backward(douts.pop(step.output), cache, grads)
+            for name, dx in zip(step.inputs, dxs, strict=True):
+                if name in self._sums:
+                    _add_to(douts, own, name, dx, step.hands_on)
+                else:
+                    douts[name] = dx
+            del dxs, dx  # what has been added to another array is of no more use
+
+    def _named(self, error, step):
+        """The error with the step's name in its text."""
+        return type(error)(f"{self.where}: {step.node.title}: {error}")
 
     def _mark_active(self):
         """A value's gradient is asked for where something is trained before it."""
         trained = {self.input: False}
         for step in self.steps:
-            step.needs = tuple(trained[name] for name in step.node.inputs)
-            step.active = trained[step.node.output] = step.trains or any(step.needs)
+            step.needs = tuple(trained[name] for name in step.inputs)
+            step.active = trained[step.output] = step.trains or any(step.needs)
 
     def _last_reads(self):
         """For each step, the values that no later one reads."""
         seen, result = {self.output}, []
         for step in reversed(self.steps):
-            result.append([name for name in dict.fromkeys(step.node.inputs) if name not in seen])
-            seen.update(step.node.inputs)
+            result.append([name for name in dict.fromkeys(step.inputs) if name not in seen])
+            seen.update(step.inputs)
         return result[::-1]
 
 
-class _Sums(dict[str, tuple[Array, bool]]):
-    """Gradients of values, each summed over those who read it, and whether the array is nobody else's."""
+def _add_to(douts, own, name, dx, shared):
+    """Add `dx` to the gradient `name`; `own` names those whose array nobody else holds.
 
-    def add(self, name: str, dx: Array, own: bool) -> None:
-        if name not in self:
-            self[name] = dx, own
-            return
-        total, total_own = self.pop(name)
-        if not (own or total_own):
-            self[name] = _core.add("add", np.ascontiguousarray(total), np.ascontiguousarray(dx)), True
-            return
-        if not total_own:
-            total, dx = dx, total
-        _core.add_to("add", total, np.ascontiguousarray(dx))
-        self[name] = total, True
+    An array that is `shared`, being the gradient of other values too, has to stay as it is.
+    """
+    if dx is None:
+        return
+    total = douts.get(name)
+    if total is None:
+        douts[name] = dx
+    elif shared and name not in own:
+        douts[name] = _core.add("add", total, dx)
+        shared = False
+    else:
+        if name not in own:
+            douts[name], total, dx = dx, dx, total
+        _core.add_to("add", total, dx)
+    if not shared:
+        own.add(name)

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 
 import numpy as np
 
-from cnnlib.distributed.batchnorm import refuse_without_calls, synchronized
+from cnnlib.distributed.batchnorm import refuse_without_graph, synchronized
 from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
 from cnnlib.distributed.flat_buffer import FlatBuffer
 from cnnlib.distributed.random_streams import next_number, own_stream
@@ -55,7 +55,7 @@ class DataParallel:
         if solver.batchnorm_statistics == "global":
             if self.micro_batches is not None:
                 raise ValueError("Solver: micro_batches and batchnorm_statistics='global' exclude each other")
-            refuse_without_calls(solver.model)
+            refuse_without_graph(solver.model)
         self._check_sizes(solver)
         self.check_in_step(solver)
 
