@@ -84,7 +84,16 @@ def show_config() -> dict[str, Any]:
     blocks of work are cut for; `CNNLIB_CACHES=32K,512K,4M` in the environment says otherwise. No bit of a
     result depends on either.
     """
-    config = {
+    config = current_config()
+    width = max(map(len, config))
+    for name, value in config.items():
+        print(f"{name:{width}}  {value}")
+    return config
+
+
+def current_config() -> dict[str, Any]:
+    """What :func:`show_config` shows."""
+    return {
         "cnnlib": _core.__version__,
         "instruction set": _core.active_isa(),
         "available": ", ".join(_core.available_isas()),
@@ -98,10 +107,6 @@ def show_config() -> dict[str, Any]:
         "python": platform.python_version(),
         "processor": _processor(),
     }
-    width = max(map(len, config))
-    for name, value in config.items():
-        print(f"{name:{width}}  {value}")
-    return config
 
 
 def _size(n: int) -> str:

@@ -1,37 +1,56 @@
-"""The pictures in a run's folder."""
+"""What a finished run leaves to look at: pictures, and a page with them and all that is known of it."""
 
 from cnnlib import plots
-from cnnlib.cli import networks
-from cnnlib.cli.runs import PICTURES
+from cnnlib.cli import html_report, networks
+from cnnlib.cli.runs import PICTURES, REPORT
 
 
-def draw(run, solver, model, X, y, scores):
-    """Draw a finished run's pictures; without matplotlib, say what is left out.
+def write(run, solver, data, part, scores):
+    """Draw a finished run's pictures and write its report; without matplotlib, say what is left out.
 
-    X (N, C, H, W) are the test images as they came, y (N,) their labels, scores (N, K) the model's.
+    `scores` (N, K) are the model's of the split `part` of `data`, whose images are as they came.
     """
+    X, y = data[f"X_{part}"], data[f"y_{part}"]
     try:
-        from matplotlib.figure import Figure  # not pyplot: no window, no display, no state left behind
+        figures = _figures(run, solver, X, y, scores)
     except ImportError:
         print(f"left out: {', '.join(PICTURES)} (they need matplotlib: pip install cnnlib[plots])")
-        return
-    data_set = run.data_set
+        figures = None
+    else:
+        for name in PICTURES:
+            figures[name].savefig(run.folder / name, dpi=120)
+        print(f"pictures: {', '.join(PICTURES)}")
+    html = html_report.report(run, solver, part, y, scores, figures)
+    run.write_file(REPORT, html)
+    print(f"report: {run.folder / REPORT}")
+
+
+def _figures(run, solver, X, y, scores):
+    """The figures by name: those of the files `PICTURES`, and the two halves of the first alone."""
+    from matplotlib.figure import Figure  # not pyplot: no window, no display, no state left behind
+
+    classes = run.data_set.classes
     curves = Figure(figsize=(10, 4), layout="constrained")
+    loss, accuracy = (Figure(figsize=(6, 4), layout="constrained") for _ in range(2))
     left, right = curves.subplots(1, 2)
-    plots.plot_loss(
-        solver.loss_history, solver.iterations_per_epoch, ax=left, val_loss_history=solver.val_loss_history
-    )
-    plots.plot_accuracy(solver.train_acc_history, solver.val_acc_history, ax=right)
+    for ax in (left, loss.subplots()):
+        plots.plot_loss(
+            solver.loss_history,
+            solver.iterations_per_epoch,
+            ax=ax,
+            val_loss_history=solver.val_loss_history,
+        )
+    for ax in (right, accuracy.subplots()):
+        plots.plot_accuracy(solver.train_acc_history, solver.val_acc_history, ax=ax)
 
     filters = Figure(figsize=(5, 5.4), layout="constrained")
-    plots.plot_filters(networks.first_layer_images(model, data_set.shape), ax=filters.subplots())
+    first = networks.first_layer_images(solver.model, run.data_set.shape)
+    plots.plot_filters(first, ax=filters.subplots())
 
     confusion = Figure(figsize=(6, 6), layout="constrained")
-    plots.plot_confusion_matrix(y, scores.argmax(axis=1), data_set.classes, ax=confusion.subplots())
+    plots.plot_confusion_matrix(y, scores.argmax(axis=1), classes, ax=confusion.subplots())
 
     mistakes = Figure(layout="constrained")
-    plots.plot_mistakes(X, y, scores, data_set.classes, fig=mistakes)
-
-    for name, figure in zip(PICTURES, (curves, filters, confusion, mistakes), strict=True):
-        figure.savefig(run.folder / name, dpi=120)
-    print(f"pictures: {', '.join(PICTURES)}")
+    plots.plot_mistakes(X, y, scores, classes, fig=mistakes)
+    named = zip(PICTURES, (curves, filters, confusion, mistakes), strict=True)
+    return {**dict(named), "loss": loss, "accuracy": accuracy}

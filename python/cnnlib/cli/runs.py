@@ -1,4 +1,4 @@
-"""The folder that a training run leaves: checkpoint, history.csv, config.json, pictures."""
+"""The folder that a training run leaves: checkpoint, history.csv, config.json, pictures, a report."""
 
 import contextlib
 import csv
@@ -23,6 +23,7 @@ from cnnlib.solver.run_file import interrupted_path
 FORMAT = "cnnlib run"
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
+REPORT = "report.html"
 HISTORY = (*LOG_COLUMNS, "samples_per_second")
 
 
@@ -216,7 +217,7 @@ class Run:
         pictures = (self.folder / name for name in PICTURES)
         for path in (*self._checkpoints().values(), self._interrupted, *pictures):
             path.unlink(missing_ok=True)
-        for name in ("config.json", "history.csv", *LOG_FILES.values()):
+        for name in ("config.json", "history.csv", REPORT, *LOG_FILES.values()):
             (self.folder / name).unlink(missing_ok=True)
         remove_event_files(self.folder)
 

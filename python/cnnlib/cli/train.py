@@ -52,8 +52,9 @@ from cnnlib.solver.options import OPTIONS
 _PARTS = ("train", "val", "test")
 _CAN_BE_NONE = ("lookahead", "rate_factors", "tta")  # on the command line, against a recipe
 _EPILOG = """\
-The run folder holds the newest checkpoint, history.csv, config.json and, where matplotlib is installed,
-curves.png, filters.png, confusion.png and mistakes.png. Without --out it is runs/<data>-<number>, with the
+The run folder holds the newest checkpoint, history.csv, config.json, report.html (all about the run on one
+page that needs no other file) and, where matplotlib is installed, curves.png, filters.png, confusion.png and
+mistakes.png. Without --out it is runs/<data>-<number>, with the
 next number; a folder given with --out must be empty or new, unless --overwrite says otherwise. A run that
 goes on from an older checkpoint leaves the other epochs' files, until it overwrites them.
 
@@ -162,7 +163,7 @@ def _train(run, log, solver, data):
     part = "test" if len(data["X_test"]) else "val"  # a folder's test split may be empty
     X, y = data[f"X_{part}"], data[f"y_{part}"]
     scores = networks.scores_of(solver.model, X, solver.preprocess, run.tta)
-    report.draw(run, solver, solver.model, X, y, scores)
+    report.write(run, solver, data, part, scores)
     print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == y):.4f}")
     return 0
 

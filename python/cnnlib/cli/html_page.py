@@ -1,0 +1,126 @@
+"""A page of HTML that needs nothing beside it: style and pictures stand in it, and all text is escaped."""
+
+import base64
+import io
+from html import escape
+
+__all__ = [
+    "folded",
+    "key_figures",
+    "page",
+    "paragraph",
+    "picture",
+    "preformatted",
+    "section",
+    "side_by_side",
+    "table",
+]
+
+_STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; padding: 0 1rem 3rem; max-width: 72rem; color: #222; background: #fff;
+  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
+h1 { margin: 1.5rem 0 0; font-size: 1.6rem; }
+h2 { margin: 2.5rem 0 .75rem; padding-bottom: .25rem; border-bottom: 1px solid #ccc; font-size: 1.2rem; }
+p { margin: .5rem 0; }
+dl { display: flex; flex-wrap: wrap; gap: .75rem 2.5rem; margin: 1.25rem 0; }
+dt { color: #555; font-size: .85rem; }
+dd { margin: 0; font-size: 1.35rem; font-weight: 600; }
+.side-by-side { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
+.wide { overflow-x: auto; }
+img { display: block; max-width: 100%; height: auto; }
+table { border-collapse: collapse; font-size: .9rem; }
+th, td { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }
+th { border-bottom: 1px solid #ccc; font-weight: 600; }
+td { border-bottom: 1px solid #eee; }
+.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.bar { width: 8rem; min-width: 4rem; }
+.bar i { display: block; height: .8rem; margin-top: .3rem; background: #1f77b4; }
+pre { margin: .5rem 0; overflow-x: auto; font-size: .85rem; line-height: 1.4; }
+summary { cursor: pointer; }
+"""
+
+
+def page(title, parts):
+    """The whole document, of parts that the other functions here make."""
+    return "\n".join(
+        [
+            "<!DOCTYPE html>",
+            '<html lang="en">',
+            "<head>",
+            '<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{escape(title)}</title>",
+            f"<style>{_STYLE}</style>",
+            "</head>",
+            "<body>",
+            f"<h1>{escape(title)}</h1>",
+            *parts,
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def section(title, *parts):
+    """Parts below a heading."""
+    return "\n".join(["<section>", f"<h2>{escape(title)}</h2>", *parts, "</section>"])
+
+
+def paragraph(text):
+    """A line of text."""
+    return f"<p>{escape(text)}</p>"
+
+
+def preformatted(text):
+    """Text in columns, as it stands."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def key_figures(pairs):
+    """Key figures: names with short values, side by side."""
+    items = (f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in pairs)
+    return f"<dl>{''.join(items)}</dl>"
+
+
+def table(columns, rows):
+    """A table. Columns are pairs of a title and a kind: 'text', 'number' (texts too, on the right), or 'bar'.
+
+    A bar shows a share in 0..1 as its length.
+    """
+    kinds = [kind for _, kind in columns]
+    head = "".join(f"<th{_class(kind)}>{escape(title)}</th>" for title, kind in columns)
+    body = (f"<tr>{''.join(map(_cell, row, kinds))}</tr>" for row in rows)
+    return "\n".join(['<div class="wide"><table>', f"<tr>{head}</tr>", *body, "</table></div>"])
+
+
+def folded(summary, part):
+    """A part that is seen when its summary is clicked."""
+    return f"<details><summary>{escape(summary)}</summary>\n{part}\n</details>"
+
+
+def picture(figure, description, form):
+    """A matplotlib figure, as 'svg' or 'png', with its description for who cannot see it."""
+    data = io.BytesIO()
+    figure.savefig(data, format=form, dpi=120, metadata={"Date": None} if form == "svg" else None)
+    kind = {"svg": "image/svg+xml", "png": "image/png"}[form]
+    source = f"data:{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+    return f'<img alt="{escape(description)}" src="{source}">'
+
+
+def side_by_side(*parts):
+    """Parts beside each other, or on a narrow screen below."""
+    cells = (f"<div>{part}</div>" for part in parts)
+    return f'<div class="side-by-side">{"".join(cells)}</div>'
+
+
+def _class(kind):
+    return "" if kind == "text" else f' class="{kind}"'
+
+
+def _cell(value, kind):
+    if kind == "bar":
+        return f'<td class="bar"><i style="width: {100 * min(max(value, 0), 1):.1f}%"></i></td>'
+    return f"<td{_class(kind)}>{escape(value)}</td>"

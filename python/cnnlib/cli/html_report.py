@@ -1,0 +1,198 @@
+"""The page about a training run: what came out, how it went, what was learnt, where the time goes."""
+
+import copy
+import math
+import platform
+import time
+
+import numpy as np
+
+from cnnlib._config import current_config
+from cnnlib.cli.help_tables import plain
+from cnnlib.cli.html_page import (
+    folded,
+    key_figures,
+    page,
+    paragraph,
+    picture,
+    preformatted,
+    section,
+    side_by_side,
+    table,
+)
+from cnnlib.cli.runs import HISTORY, history_rows
+from cnnlib.cli.step_profile import profile_step
+
+__all__ = ["report"]
+
+_PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
+_SHOWN_CLASSES = 12  # more are folded away
+
+
+def report(run, solver, part, y, scores, figures):
+    """The page, a str.
+
+    Parameters
+    ----------
+    run : Run
+    solver : Solver
+        At its end.
+    part : str
+        The split, 'test' or 'val', whose labels are `y` (N,) and `scores` (N, K).
+    figures : dict or None
+        matplotlib's, by name; None: there are none.
+    """
+    right = scores.argmax(axis=1) == y
+    parts = [
+        _result(run, solver, part, right),
+        _curves(solver, figures),
+        _classes(run, part, y, right, figures),
+        _filters(figures),
+        _time_by_layer(solver),
+        _network(solver.model),
+        _settings(run),
+        _environment(run),
+    ]
+    name = run.config["data"]["name"]
+    model = run.config["model"]["name"]
+    return page(f"{run.folder.resolve().name}: {model} on {name}", [part for part in parts if part])
+
+
+def _result(run, solver, part, right):
+    counts = [
+        f"{len(X):,} {what}" for X, what in ((solver.X_train, "training"), (solver.X_val, "validation"))
+    ]
+    size = "x".join(map(str, run.data_set.shape))
+    seconds = sum(solver.epoch_seconds)
+    figures = [
+        (f"{'test' if part == 'test' else 'validation'} accuracy", f"{100 * right.mean():.2f} %"),
+        ("right", f"{right.sum():,} of {len(right):,}"),
+        ("best validation accuracy", f"{100 * solver.best_val_acc:.2f} % (epoch {solver.best_epoch})"),
+        ("epochs", f"{solver.epoch} of {solver.num_epochs}"),
+        ("training time", f"{seconds:,.1f} s"),
+        ("parameters", f"{sum(w.size for w in solver.model.params.values()):,}"),
+    ]
+    if seconds > 0:
+        figures.append(("images a second", f"{len(solver.X_train) * solver.epoch / seconds:,.0f}"))
+    about = f"{' and '.join(counts)} images of {size} in {len(run.data_set.classes)} classes"
+    ended = time.strftime("%Y-%m-%d %H:%M %z")
+    return "\n".join([paragraph(f"{about}; finished {ended}"), key_figures(figures)])
+
+
+def _curves(solver, figures):
+    parts = []
+    if figures is None:
+        parts.append(paragraph("Without matplotlib there are no pictures: pip install cnnlib[plots]"))
+    else:
+        loss = picture(figures["loss"], "Loss of training and validation by epoch", "svg")
+        parts.append(
+            side_by_side(
+                loss, picture(figures["accuracy"], "Accuracy in training and validation by epoch", "svg")
+            )
+        )
+    rows = [[f"{value:.6g}" for value in row] for row in history_rows(solver)]
+    if rows:
+        columns = [(name.replace("_", " "), "number") for name in HISTORY]
+        parts.append(folded("Epoch by epoch", table(columns, rows)))
+    return section("Training", *parts)
+
+
+def _classes(run, part, y, right, figures):
+    """How the classes fared: in numbers, as a matrix, and the worst mistakes."""
+    rows = []
+    for k, name in enumerate(run.data_set.classes):
+        of_class = right[y == k]
+        share = of_class.mean() if len(of_class) else math.nan
+        text = f"{100 * share:.1f} %" if len(of_class) else ""
+        rows.append((name, f"{of_class.sum():,}", f"{len(of_class):,}", text, np.nan_to_num(share)))
+    columns = [("class", "text"), ("right", "number"), ("of", "number"), ("share", "number"), ("", "bar")]
+    by_class = table(columns, rows)
+    if len(rows) > _SHOWN_CLASSES:
+        by_class = folded(f"{len(rows)} classes", by_class)
+    what = "Test images" if part == "test" else "Validation images"
+    if figures is None:
+        return section(what, by_class)
+    matrix = picture(
+        figures["confusion.png"], "How many images of each class were taken for each class", "svg"
+    )
+    mistakes = picture(figures["mistakes.png"], "Wrongly classified images, the surest first", "png")
+    return section(what, side_by_side(matrix, by_class)) + section("Mistakes", mistakes)
+
+
+def _filters(figures):
+    if figures is None:
+        return ""
+    return section("First layer", picture(figures["filters.png"], "The first layer's filters", "png"))
+
+
+def _time_by_layer(solver):
+    """Where a training step's time goes; measured on copies, so that the run is over as it is."""
+    model, updater = copy.deepcopy((solver.model, solver._updater))
+    images = min(-(-solver.batch_size // solver.comm.size), len(solver.X_train))
+    X, y = solver.X_train[:images], solver.y_train[:images]
+    if solver.preprocess is not None:
+        X = solver.preprocess(X)
+    iterations = max(len(solver.loss_history), 1)
+    seconds = max(sum(solver.epoch_seconds) / iterations, _PROFILE_SECONDS / _PROFILE_STEPS)
+    steps = max(1, int(_PROFILE_SECONDS / seconds))
+    course = len(solver.epoch_seconds), max(solver.num_epochs, 1)
+    profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, *course), steps)
+    rows = [
+        (f"{layer.name} {'x'.join(map(str, layer.shape))}", layer.forward, layer.backward)
+        for layer in profile.layers
+    ]
+    rows += [("loss", profile.loss, None), ("update", profile.update, None), ("rest", profile.rest, None)]
+    cells = []
+    for name, forward, backward in rows:
+        share = (forward + (backward or 0.0)) / profile.total
+        back = "" if backward is None else f"{1e3 * backward:.3f}"
+        cells.append((name, f"{100 * share:.1f} %", share, f"{1e3 * forward:.3f}", back))
+    columns = [
+        ("layer, shape of its input", "text"),
+        ("share", "number"),
+        ("", "bar"),
+        ("forward, ms", "number"),
+        ("backward, ms", "number"),
+    ]
+    about = (
+        f"A step with {images} images takes {1e3 * profile.total:.3g} ms (mean of {steps}, measured after "
+        "the training, without the preparation of images)."
+    )
+    return section("Time by layer", paragraph(about), table(columns, cells))
+
+
+def _network(model):
+    return section("Network", preformatted(model.summary() if hasattr(model, "summary") else repr(model)))
+
+
+def _settings(run):
+    config = run.config
+    data, arguments = config["data"], config["model"]["arguments"]
+    groups = {
+        "": {"model": config["model"]["name"], "recipe": config.get("recipe")},
+        "data": {name: value for name, value in data.items() if name != "names"},
+        "preprocessing": config["preprocessing"],
+        "model": {name: value for name, value in arguments.items() if name not in config["training"]},
+        "training": config["training"],
+    }
+    rows = [
+        (f"{group} {name}".strip().replace("_", " "), _text(name, value))
+        for group, settings in groups.items()
+        for name, value in settings.items()
+    ]
+    return section("Settings", table([("setting", "text"), ("value", "text")], rows))
+
+
+def _environment(run):
+    config = {**current_config(), "platform": platform.platform(), "ranks": run.config.get("ranks", 1)}
+    rows = [(name, f"{value}") for name, value in config.items()]
+    return section("Environment", table([("what", "text"), ("value", "text")], rows))
+
+
+def _text(name, value):
+    """The setting `name` as the command line has it; of mean and standard deviation a few digits."""
+    if value is None:
+        return "none"
+    if isinstance(value, (list, tuple)) and all(isinstance(item, float) for item in value):
+        return ", ".join(f"{item:.6g}" for item in value)
+    return plain(name, value)

@@ -1,0 +1,216 @@
+"""report.html, all about a run on one page."""
+
+import base64
+import copy
+import io
+import json
+import re
+import sys
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from cnnlib.__main__ import main
+from cnnlib.cli import html_page, html_report
+from cnnlib.convnet import ConvNet
+from cnnlib.data import load_digits
+from cnnlib.solver import Solver
+
+NETWORK = ("--model", "resnet8", "--augment", "crop:pad=1", "--schedule", "cosine")
+VOID = ("img", "meta")
+
+
+@pytest.fixture(autouse=True)
+def threads_put_back(num_threads):
+    """Options of the command that run in this process must not reach the other tests."""
+
+
+class Page(HTMLParser):
+    """What a page holds; the tags must fit together."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.tables, self.texts = [], [], [], [], []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value) for name, value in attributes]
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.tables[-1][-1][-1] += text
+        elif self.open and self.open[-1] != "style":
+            self.texts.append(text.strip())
+
+    def table(self, *header):
+        """The rows of the table whose header begins so."""
+        (rows,) = [rows for rows in self.tables if tuple(rows[0][: len(header)]) == header]
+        return rows[1:]
+
+    def pictures(self):
+        for tag, name, value in self.attributes:
+            if (tag, name) == ("img", "src"):
+                kind, _, data = value.partition(";base64,")
+                yield kind, base64.b64decode(data, validate=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run's folder, and what was printed."""
+    pytest.importorskip("matplotlib", reason="it draws the pictures")
+    folder = tmp_path_factory.mktemp("report") / "run <2> & co"
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", printed)
+        assert main(["train", *NETWORK, "--epochs", "2", "--threads", "1", "--out", str(folder)]) == 0
+    return folder, printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def report(trained):
+    return Page((trained[0] / "report.html").read_text(encoding="utf-8"))
+
+
+class TestPage:
+    def test_it_needs_nothing_beside_it(self, trained, report):
+        assert f"report: {trained[0] / 'report.html'}" in trained[1].splitlines()
+        assert not {"script", "link", "iframe", "object", "base"} & set(report.tags)
+        for _, name, value in report.attributes:
+            assert name not in ("href", "srcset", "poster", "background", "action")
+            assert name != "src" or value.startswith("data:")
+        html = (trained[0] / "report.html").read_text(encoding="utf-8")
+        assert not re.search(r"https?:|//|url\(|@import", re.sub(r'src="data:[^"]*"', "", html))
+
+    def test_pictures_are_whole(self, report):
+        pictures = list(report.pictures())
+        assert [kind for kind, _ in pictures] == [
+            "data:image/svg+xml",
+            "data:image/svg+xml",
+            "data:image/svg+xml",
+            "data:image/png",
+            "data:image/png",
+        ]
+        for kind, data in pictures:
+            if "png" in kind:
+                assert data.startswith(b"\x89PNG")
+                continue
+            for element in ET.fromstring(data).iter():
+                for name, value in element.attrib.items():
+                    assert not name.endswith("href") or value.startswith(("#", "data:")), value
+        descriptions = [value for tag, name, value in report.attributes if (tag, name) == ("img", "alt")]
+        assert len(descriptions) == len(set(descriptions)) == len(pictures)
+
+    def test_text_is_escaped(self, trained, report):
+        assert "run <2> & co: resnet8 on digits" in report.texts
+        page = Page(
+            html_page.page(
+                "<b>",
+                [
+                    html_page.section("&amp;", html_page.paragraph("<script>"), html_page.preformatted("<i")),
+                    html_page.key_figures([("<u>", "1 < 2")]),
+                    html_page.folded("<s>", html_page.table([("<p>", "text")], [["</td>"]])),
+                ],
+            )
+        )
+        assert [text for text in page.texts if text] == [
+            "<b>",
+            "<b>",
+            "&amp;",
+            "<script>",
+            "<i",
+            "<u>",
+            "1 < 2",
+            "<s>",
+        ]
+        assert page.tables == [[["<p>"], ["</td>"]]]
+
+
+class TestContent:
+    def test_result(self, trained, report):
+        accuracy = float(re.search(r"^test accuracy: (.*)$", trained[1], re.MULTILINE)[1])
+        shown = dict(zip(report.texts, report.texts[1:]))
+        assert float(shown["test accuracy"].removesuffix(" %")) == pytest.approx(100 * accuracy, abs=0.006)
+        right, images = map(int, shown["right"].split(" of "))
+        assert (round(right / images, 4), images) == (accuracy, 355)
+        assert shown["epochs"] == "2 of 2"
+        assert shown["parameters"] == "77,754"
+        best = re.search(r"^best validation accuracy: (\S+) (\(epoch \d\))", trained[1], re.MULTILINE)
+        assert shown["best validation accuracy"] == f"{100 * float(best[1]):.2f} % {best[2]}"
+
+    def test_classes(self, report):
+        rows = report.table("class", "right", "of", "share")
+        assert [row[0] for row in rows] == list("0123456789")
+        right, of = (sum(int(row[k]) for row in rows) for k in (1, 2))
+        assert f"{right} of {of}" in report.texts
+        for row in rows:
+            assert row[3] == f"{100 * int(row[1]) / int(row[2]):.1f} %"
+
+    def test_epochs(self, trained, report):
+        lines = (trained[0] / "history.csv").read_text().splitlines()
+        header, *rows = [line.split(",") for line in lines]
+        assert report.table(*(name.replace("_", " ") for name in header)) == rows
+
+    def test_settings_and_environment(self, trained, report):
+        config = json.loads((trained[0] / "config.json").read_text())
+        settings = dict(report.table("setting", "value"))
+        for name in config["training"]:
+            assert f"training {name.replace('_', ' ')}" in settings
+        assert settings["training augment"] == "crop:pad=1"
+        assert settings["training schedule"] == "cosine"
+        assert settings["training weight decay"] == "none"
+        assert settings["model input dim"] == "1,8,8"
+        assert settings["preprocessing mean"] == f"{config['preprocessing']['mean'][0]:.6g}"
+        environment = dict(report.table("what", "value"))
+        assert environment["numpy"] == np.__version__
+        assert environment["threads"] == "1"
+        assert environment["platform"] == config["versions"]["platform"]
+
+    def test_time_by_layer(self, report):
+        rows = report.table("layer, shape of its input", "share")
+        names = [row[0] for row in rows]
+        assert names[0] == "conv_bn_relu 100x1x8x8"
+        assert names[-4:] == ["affine 100x64", "loss", "update", "rest"]
+        assert sum(float(row[1].removesuffix(" %")) for row in rows) == pytest.approx(100, abs=1)
+        assert all(float(row[3]) > 0 for row in rows[:-1])
+
+    def test_measuring_leaves_the_run_as_it_is(self):
+        model = ConvNet([{"conv": 4}, "batchnorm", "relu", {"dropout": 0.3}], (1, 8, 8), 10, seed=0)
+        settings = {"update_rule": "adam", "num_epochs": 1, "schedule": "cosine", "verbose": False, "seed": 0}
+        solver = Solver(model, load_digits(), **settings)
+        solver.train()
+        before = copy.deepcopy(solver.state())
+        assert "Time by layer" in html_report._time_by_layer(solver)
+        np.testing.assert_equal(solver.state(), before)
+        untrained = Solver(model, load_digits(), **{**settings, "num_epochs": 0})
+        untrained.train()
+        assert "Time by layer" in html_report._time_by_layer(untrained)
+
+
+class TestCommand:
+    def test_without_matplotlib_it_has_no_pictures_and_says_so(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        arguments = ["train", "--epochs", "1", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1"]
+        assert main([*arguments, "--out", str(tmp_path)]) == 0
+        assert "they need matplotlib" in capsys.readouterr().out
+        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+        assert "img" not in page.tags
+        assert any("pip install cnnlib[plots]" in text for text in page.texts)
+        assert len(page.table("class", "right")) == 10
+        assert main([*arguments, "--out", str(tmp_path), "--overwrite", "--learning-rate", "2e-3"]) == 0
+        page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+        assert dict(page.table("setting", "value"))["training learning rate"] == "0.002"
