@@ -43,6 +43,7 @@ def test_numpy_is_the_only_required_dependency():
         ("tensorboard", "tensorboardx"),
         ("onnx", "onnx"),
         ("sklearn", "scikit-learn"),
+        ("completion", "shtab"),
     ],
 )
 def test_each_extra_brings_its_package(extra, package):

@@ -6,11 +6,11 @@ import sys
 import traceback
 
 import cnnlib
-from cnnlib.cli import bench, evaluate, export, info, predict, train
+from cnnlib.cli import bench, completion, evaluate, export, info, predict, train
 from cnnlib.cli.arguments import add_debug
 from cnnlib.cli.config_file import arguments_in
 
-_COMMANDS = (train, evaluate, predict, export, bench, info)
+_COMMANDS = (train, evaluate, predict, export, bench, info, completion)
 
 
 _NOT_IN_FILES = ("command", "config", "debug", "execute", "save_config")
@@ -49,7 +49,7 @@ def main(arguments=None):
 
 def _options(arguments):
     """The options, with those of a --config file, which the command line overrides."""
-    parser = _parser()
+    parser = build_parser()
     options = parser.parse_args(arguments)
     path = getattr(options, "config", None)
     if path is None:
@@ -67,7 +67,8 @@ def _complain(message):
     print(f"cnnlib: error: {' '.join(message.split())}", file=sys.stderr)
 
 
-def _parser():
+def build_parser():
+    """The parser of the whole command line."""
     parser = _Parser(
         prog="cnnlib", description="Convolutional networks on the CPU: train, evaluate, predict."
     )

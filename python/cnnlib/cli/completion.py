@@ -1,0 +1,54 @@
+"""``cnnlib completion``: a script with which a shell completes the command's names and options."""
+
+import argparse
+import re
+
+__all__ = ["add_to", "run"]
+
+SHELLS = ("bash", "zsh", "fish", "tcsh")
+_EPILOG = """\
+For good, in bash: cnnlib completion bash > ~/.local/share/bash-completion/completions/cnnlib
+In zsh: cnnlib completion zsh > ~/.zfunc/_cnnlib, where ~/.zfunc is in fpath before compinit is called.
+In fish: cnnlib completion fish > ~/.config/fish/completions/cnnlib.fish
+For the running bash: eval "$(cnnlib completion bash)"
+"""
+_NAMES_A_PATH = re.compile(r"\b(FILE|DIR|FOLDER|RUN)\b")
+
+
+def add_to(commands):
+    """Add the command and its options."""
+    completion = commands.add_parser(
+        "completion",
+        help="a script for the shell's completion",
+        description="Print a script with which a shell completes cnnlib's commands, options and choices.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(execute=run)
+
+
+def run(options):
+    """Run the subcommand; returns the exit status."""
+    try:
+        import shtab
+    except ImportError as error:
+        raise ImportError("cnnlib completion needs shtab: pip install cnnlib[completion]") from error
+    from cnnlib.cli.main import build_parser  # which imports this module, to add the command
+
+    parser = build_parser()
+    for action in _actions(parser):
+        if isinstance(action.metavar, str) and _NAMES_A_PATH.search(action.metavar):
+            action.complete = shtab.FILE
+    print(shtab.complete(parser, shell=options.shell))
+    return 0
+
+
+def _actions(parser):
+    """The options and arguments of a parser and of its subcommands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for subparser in action.choices.values():
+                yield from _actions(subparser)
+        else:
+            yield action
