@@ -126,6 +126,15 @@ def test_torch_tensors(layer, dtype, rng):
 
 
 @every_layer
+def test_results_are_exchanged_without_a_copy(layer, dtype, rng):
+    """As DLPack, which PyTorch, JAX and CuPy read."""
+    for result in layer.run(*case(layer, rng, dtype)[:2]):
+        taken = np.from_dlpack(result)
+        assert taken.ctypes.data == result.ctypes.data
+        assert taken.dtype == dtype
+
+
+@every_layer
 def test_nested_lists(layer, rng):
     arrays, dout, want = case(layer, rng, np.float64)
     assert_same(layer.run([a.tolist() for a in arrays], dout.tolist()), want)

@@ -2,7 +2,7 @@
 
 import copy
 
-import cnnlib
+import cnnlib.safetensors
 import numpy as np
 import pytest
 from cnnlib.models.graph_net import GraphNet
@@ -235,6 +235,40 @@ def test_the_module_stays_as_it_was(rng):
         value += 1
     net.bn_params[0]["running_mean"] += 1
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["residual", "norms", "squeeze and excitation"])
+def test_weights_go_back_and_through_a_file(name, tmp_path, rng):
+    """A network trains here, and PyTorch reads from a safetensors file what it came to."""
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
+    module, X = make(name), rng.standard_normal((5, *DIM))
+    net = cnnlib.torch.load(module, DIM)
+    for _ in range(2):
+        _, grads = net.loss(X, np.zeros(5, int))
+        for key, grad in grads.items():
+            net.params[key] -= 0.1 * grad
+    cnnlib.torch.copy_weights(net, module)
+    state = {key: value.numpy() for key, value in module.state_dict().items()}
+    cnnlib.safetensors.save(state, tmp_path / "net.safetensors")
+    other = make(name)
+    other.load_state_dict(safetensors.load_file(tmp_path / "net.safetensors"))
+    np.testing.assert_allclose(
+        net.loss(X), other.eval()(torch.tensor(X)).detach().numpy(), rtol=1e-10, atol=1e-12
+    )
+
+
+def test_weights_that_the_module_lacks_are_named():
+    net, module = cnnlib.torch.load(make("weight norm"), DIM), nn.Sequential(conv(4, 3), *HEAD)
+    with pytest.raises(ValueError, match="copy_weights: the module has no '_weight_norm"):
+        cnnlib.torch.copy_weights(net, module)
+    net = cnnlib.torch.load(nn.Sequential(conv(4, 3), conv(3, 2), *HEAD), DIM)
+    before = module[0].weight.clone()
+    module.insert(1, conv(3, 5))
+    with pytest.raises(
+        ValueError, match=r"'1.weight' has shape \(5, 3, 3, 3\) in the module, \(2, 3, 3, 3\)"
+    ):
+        cnnlib.torch.copy_weights(net, module)
+    assert torch.equal(module[0].weight, before)
 
 
 def test_dropout_drops_in_training_alone(rng):

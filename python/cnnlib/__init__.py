@@ -55,11 +55,11 @@ _SUBMODULES = (
     "onnx",
     "optim",
     "plots",
+    "safetensors",
     "schedules",
     "solver",
-    "torch",
 )
-_EXTRAS = ("sklearn",)  # likewise; they raise ImportError without their extra
+_EXTRAS = ("sklearn", "torch")  # likewise; they raise ImportError without their extra
 _LATER = {
     "explain": "_explain",
     "load_model": "saved_model",
