@@ -1,8 +1,8 @@
 """Files of arrays by name in the safetensors format: read where they lie, and nothing in them is run.
 
 A file is the header's length (8 bytes, little-endian), the header (JSON: for each name its dtype, its shape
-and where its bytes begin and end), and the bytes of all arrays, one behind the other without a gap: the format
-of https://github.com/huggingface/safetensors.
+and where its bytes begin and end), and the bytes of all arrays, one behind the other without a gap. It is the
+format of https://github.com/huggingface/safetensors.
 """
 
 from __future__ import annotations
