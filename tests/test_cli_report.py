@@ -115,6 +115,15 @@ class TestPage:
         descriptions = [value for tag, name, value in report.attributes if (tag, name) == ("img", "alt")]
         assert len(descriptions) == len(set(descriptions)) == len(pictures)
 
+    def test_bars(self, report):
+        """As long as the share, or in the table of times as its part of the largest one."""
+        widths = [value for tag, name, value in report.attributes if (tag, name) == ("i", "style")]
+        classes = report.table("class", "right", "of", "share")
+        assert len(widths) == len(classes) + len(report.table("layer, shape of its input", "share"))
+        shares = [float(row[3].removesuffix(" %")) for row in classes]
+        assert widths[: len(shares)] == [f"width: {share:.1f}%" for share in shares]
+        assert max(float(width[7:-1]) for width in widths[len(shares) :]) == 100
+
     def test_text_is_escaped(self, trained, report):
         assert "run <2> & co: resnet8 on digits" in report.texts
         page = Page(

@@ -1,5 +1,6 @@
 """The pictures: what is drawn where, without a display."""
 
+import itertools
 import subprocess
 import sys
 
@@ -164,6 +165,14 @@ class TestConfusion:
         assert ax.get_title() == "4 of 5 right (80.0 %)"
         assert (ax.get_xlabel(), ax.get_ylabel()) == ("predicted", "true class")
 
+    def test_long_names_leave_room_for_the_matrix(self, ax):
+        plots.plot_confusion_matrix(
+            [0, 1], [0, 1], ["twenty characters it", "a name of many words that goes on"], ax=ax
+        )
+        expected = ["twenty characters it", "a name of many word…"]
+        assert [label.get_text() for label in ax.get_yticklabels()] == expected
+        assert [label.get_text() for label in ax.get_xticklabels()] == expected
+
     def test_classes_without_samples_or_names(self, ax):
         plots.plot_confusion_matrix([0, 3], [0, 0], ax=ax)
         assert ax.images[0].get_array().shape == (4, 4)
@@ -184,6 +193,16 @@ class TestMistakes:
         ]
         assert figure.axes[0].images[0].get_array().shape == (2, 2, 3)
         figure.canvas.draw()
+
+    def test_long_names_keep_out_of_each_other_s_way(self):
+        names = ["golden retriever", "Scottish deerhound"]
+        scores = np.tile([[9.0, 0.0]], (25, 1))
+        figure = plots.plot_mistakes(np.zeros((25, 1, 2, 2)), np.ones(25, int), scores, names)
+        assert figure.axes[0].get_title() == "seen: golden retrie…, 100 %\ntrue: Scottish deer…"
+        figure.canvas.draw()
+        boxes = [ax.title.get_window_extent() for ax in figure.axes[:5]]
+        for left, right in itertools.pairwise(boxes):
+            assert left.x1 < right.x0
 
     def test_none_wrong(self):
         figure = plots.plot_mistakes(np.zeros((4, 3, 2, 2)), [1, 0, 1, 1], self.SCORES)

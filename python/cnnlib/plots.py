@@ -31,6 +31,10 @@ _INK = "#333333"
 _GROUND = 0.80, 0.87, 0.94  # a blue that is neither black, white nor grey: a filter's edge pixels stand out
 _GOOD = 95  # % of accuracy, above which a linear axis shows nothing
 _ACCURACIES = (0, 50, 80, 90, 95, 98, 99, 99.5, 100)
+_LONG_LABEL, _LONG_TITLE = (
+    20,
+    14,
+)  # characters of a class's name that fit beside a matrix, above a small image
 _LEAST_ERRORS = 0.3  # %, added to the errors on a logarithmic axis: 100 % has a place there too
 
 
@@ -158,7 +162,7 @@ def plot_confusion_matrix(
     ----------
     y_true, y_pred : array of int (N,)
     classes : sequence of str, optional
-        The classes' names; by default their numbers.
+        The classes' names, of which long ones are cut; by default their numbers.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -181,6 +185,7 @@ def plot_confusion_matrix(
         dark = math.sqrt(share[row, column]) > 0.6
         colour = "white" if dark else _INK
         ax.text(column, row, counts[row, column], ha="center", va="center", fontsize=size, color=colour)
+    classes = [_cut(name, _LONG_LABEL) for name in classes]
     longest = max(map(len, classes))
     ax.set_xticks(
         range(K), classes, rotation=45 if longest > 2 else 0, ha="right" if longest > 2 else "center"
@@ -214,6 +219,7 @@ def plot_mistakes(
     scores : ndarray (N, K)
         A model's scores, before the softmax.
     classes : sequence of str, optional
+        Long names are cut.
     max_images : int
         Draw at most so many.
     fig : matplotlib.figure.Figure, optional
@@ -224,7 +230,7 @@ def plot_mistakes(
     matplotlib.figure.Figure
     """
     scores, y_true = np.asarray(scores), np.asarray(y_true)
-    classes = classes or [str(k) for k in range(scores.shape[1])]
+    classes = [_cut(name, _LONG_TITLE) for name in classes or map(str, range(scores.shape[1]))]
     probability = softmax(scores)
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y_true)
@@ -244,7 +250,7 @@ def plot_mistakes(
         ax = fig.add_subplot(rows, columns, i + 1)
         ax.imshow(image_grid(images[n : n + 1], padding=0, layout="NCHW"), interpolation="nearest")
         seen = f"seen: {classes[predicted[n]]}, {100 * probability[n, predicted[n]]:.0f} %"
-        ax.set_title(f"{seen}\ntrue: {classes[y_true[n]]}", fontsize=8, color=_INK)
+        ax.set_title(f"{seen}\ntrue: {classes[y_true[n]]}", fontsize=7, color=_INK)
         ax.set_axis_off()
     return fig
 
@@ -310,6 +316,11 @@ def image_grid(
 def _grid_columns(count):
     """Columns of a near-square grid of so many images."""
     return math.ceil(math.sqrt(count))
+
+
+def _cut(name, length):
+    """`name`, or its beginning where it is longer."""
+    return name if len(name) <= length else f"{name[: length - 1].rstrip()}…"
 
 
 def _frame(ax, count, H, W):

@@ -4,6 +4,7 @@ import copy
 import math
 import platform
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -53,7 +54,8 @@ def report(run, solver, part, y, scores, figures):
         _settings(run),
         _environment(run),
     ]
-    name = run.config["data"]["name"]
+    data = run.config["data"]
+    name = Path(data["folder"]).name if data["name"] == "folder" else data["name"]
     model = run.config["model"]["name"]
     return page(f"{run.folder.resolve().name}: {model} on {name}", [part for part in parts if part])
 
@@ -142,11 +144,11 @@ def _time_by_layer(solver):
         for layer in profile.layers
     ]
     rows += [("loss", profile.loss, None), ("update", profile.update, None), ("rest", profile.rest, None)]
+    shares = [(forward + (backward or 0.0)) / profile.total for _, forward, backward in rows]
     cells = []
-    for name, forward, backward in rows:
-        share = (forward + (backward or 0.0)) / profile.total
+    for (name, forward, backward), share in zip(rows, shares, strict=True):
         back = "" if backward is None else f"{1e3 * backward:.3f}"
-        cells.append((name, f"{100 * share:.1f} %", share, f"{1e3 * forward:.3f}", back))
+        cells.append((name, f"{100 * share:.1f} %", share / max(shares), f"{1e3 * forward:.3f}", back))
     columns = [
         ("layer, shape of its input", "text"),
         ("share", "number"),
