@@ -1,42 +1,23 @@
 """From a spec to its stages and their graph: shapes, parameters and costs."""
 
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from cnnlib._params import choice, flag, number, pair, positive_int, probability
-from cnnlib.models.graph import Graph, Node
+from cnnlib.models.branches import Branches
+from cnnlib.models.graph import Node
 from cnnlib.models.initialization import set_dirac
 from cnnlib.models.program import Step
-from cnnlib.models.spec import parse
+from cnnlib.models.spec import BRANCHING, WITH_BIAS, parse
+from cnnlib.models.stage import Stage, shape_text
 
 
-@dataclass
-class Stage:
-    """One line of the spec.
-
-    `layer`, `names` and `args` are those of its node in the graph (for 'residual' of none). `shape` is that
-    of one sample's output.
-    """
-
-    layer: str
-    label: str
-    shape: tuple
-    names: tuple = ()
-    args: tuple = ()
-    num_params: int = 0
-    multiply_adds: int = 0
-    parts: list = field(default_factory=list)  # of a residual block: the stages of body and shortcut
-
-
-class Builder:
+class Builder(Branches):
     """Walks a spec, collecting stages, parameters and the dicts that change from call to call.
 
     Attributes
     ----------
-    shape : tuple
-        Of one sample, behind the stages walked so far.
     params : dict
         Initial parameters, in `dtype`: weights normally distributed with the standard deviation
         ``sqrt(2 / fan_in)`` that keeps the variance through relu layers (He et al. 2015,
@@ -47,12 +28,10 @@ class Builder:
     whitening : str or None
         The name of the filters that are to whiten the images.
     bn_params, dropout_params : list of dict
-    graph : Graph
-        Of the stages walked so far.
     """
 
     def __init__(self, input_dim, random, weight_scale, dtype):
-        self.shape = tuple(input_dim)
+        super().__init__(tuple(input_dim))
         self.random = random
         self.weight_scale = weight_scale
         self.dtype = dtype
@@ -63,7 +42,6 @@ class Builder:
         self.bn_params = []
         self.dropout_params = []
         self.weights = self.norms = 0
-        self.graph = Graph()
 
     def walk(self, spec, place="stage"):
         """The stages of a spec."""
@@ -73,19 +51,24 @@ class Builder:
         stages = []
         for i, (kind, value, options) in enumerate(parsed):
             where = f"ConvNet: {place} {i + 1} ({kind})"
-            if kind in ("conv", "depthwise", "affine"):
-                before_norm = i + 1 < len(parsed) and parsed[i + 1][0] == "batchnorm"
+            name, source = options.pop("name", None), options.pop("from", None)
+            if kind in WITH_BIAS:
+                before_norm = name is None and i + 1 < len(parsed) and parsed[i + 1][0] == "batchnorm"
                 options.setdefault("bias", not before_norm)  # the norm would subtract it again
             try:
-                if kind == "residual":
-                    stage = self.residual(where, f"{place} {i + 1}, ", value, options)
+                if source is not None:
+                    self.go_to(where, source)
+                if kind in BRANCHING:
+                    stage = getattr(self, kind)(where, f"{place} {i + 1}, ", value, options)
                 else:
                     stage = getattr(self, kind)(where, value, options)
+                self.shape = stage.shape
+                if name is not None:
+                    self.keep(where, name)
             except (TypeError, ValueError) as error:
                 if str(error).startswith("ConvNet: "):
                     raise
                 raise type(error)(f"{where}: {error}") from error
-            self.shape = stage.shape
             stages.append(stage)
         return stages
 
@@ -114,7 +97,7 @@ class Builder:
         shape = self._shape_behind("conv", names, (conv_param,))
         label = f"{layer_name} {F} {KH}x{KW}"
         if conv_param["stride"] != 1:
-            label += f" stride {_text(conv_param['stride'])}"
+            label += f" stride {shape_text(conv_param['stride'])}"
         cost = math.prod(shape) * C_group * KH * KW
         return self._stage("conv", label, shape, names, (conv_param,), cost)
 
@@ -123,6 +106,25 @@ class Builder:
         options = dict(options)
         multiplier = positive_int(where, "multiplier", options.pop("multiplier", 1))
         return self.conv(where, C * multiplier, {"size": size, "groups": C, **options}, "depthwise")
+
+    def conv_transpose(self, where, F, options):
+        F = positive_int(where, "filters", F)
+        options = dict(options)
+        KH, KW = pair(where, "size", options.pop("size", 3))
+        KH, KW = positive_int(where, "size", KH), positive_int(where, "size", KW)
+        C, H, W = self._image(where)
+        bias = flag(where, "bias", options.pop("bias"))
+        conv_param = {"stride": 1, "pad": 0, **options}
+        SH, SW = pair(where, "stride", conv_param["stride"])
+        F_group = F // positive_int(where, "groups", conv_param.get("groups", 1))
+        taps = C * F_group / F * KH * KW / max(SH * SW, 1)  # that meet in an output pixel, on the average
+        names = self._weights((C, F_group, KH, KW), taps, F, bias)
+        shape = self._shape_behind("conv_transpose", names, (conv_param,))
+        label = f"conv_transpose {F} {KH}x{KW}"
+        if conv_param["stride"] != 1:
+            label += f" stride {shape_text(conv_param['stride'])}"
+        cost = C * H * W * F_group * KH * KW
+        return self._stage("conv_transpose", label, shape, names, (conv_param,), cost)
 
     def affine(self, where, M, options):
         M = positive_int(where, "units", M)
@@ -169,7 +171,7 @@ class Builder:
         shape = self._shape_behind(layer, (), (pool_param,))
         label = f"{layer} {height}x{width}"
         if "stride" in options:
-            label += f" stride {_text(options['stride'])}"
+            label += f" stride {shape_text(options['stride'])}"
         return self._stage(layer, label, shape, (), (pool_param,))
 
     def avg_pool(self, where, size, options):
@@ -188,21 +190,6 @@ class Builder:
         dropout_param = {"p": probability(where, "dropout", p), "mode": "train"}
         self.dropout_params.append(dropout_param)
         return self._stage("dropout", f"dropout {p:g}", self.shape, (), (dropout_param,))
-
-    def residual(self, where, place, body, options):
-        """body(x) + shortcut(x); without a shortcut given, x itself or a 1x1 conv where shapes differ."""
-        before, value = self.shape, self.graph.output
-        stages = self.walk(body, f"{place}body stage")
-        after, self.shape = self.shape, before
-        body_value, self.graph.output = self.graph.output, value
-        shortcut = options.get("shortcut")
-        if shortcut is None:
-            shortcut = [] if after == before else _projection(where, before, after)
-        shortcut_stages = self.walk(shortcut, f"{place}shortcut stage")
-        if self.shape != after:
-            raise ValueError(f"{where}: the body gives {_text(after)}, the shortcut {_text(self.shape)}")
-        self._append("add", "residual", (body_value, self.graph.output))
-        return Stage("residual", "residual", after, parts=[("", stages), ("shortcut: ", shortcut_stages)])
 
     # Their parts --------------------------------------------------------------------------------------
 
@@ -227,7 +214,7 @@ class Builder:
         F, *patch = self.params[name].shape
         if F % 2 or F > 2 * math.prod(patch):
             raise ValueError(
-                f"{where}: to whiten patches of {_text(patch)} takes an even number of filters, "
+                f"{where}: to whiten patches of {shape_text(patch)} takes an even number of filters, "
                 f"{2 * math.prod(patch)} at most, got {F}"
             )
         self.params[name][:] = np.nan
@@ -247,23 +234,6 @@ class Builder:
         return out.shape[1:]
 
     def _stage(self, layer, label, shape, names=(), args=(), multiply_adds=0):
-        self._append(layer, label, (self.graph.output,), names, args)
+        self.append(layer, label, (self.graph.output,), names, args)
         num_params = sum(self.params[name].size for name in names if name)
         return Stage(layer, label, tuple(shape), names, args, num_params, multiply_adds)
-
-    def _append(self, layer, label, inputs, names=(), args=()):
-        output = f"{layer}{len(self.graph.nodes) + 1}"
-        self.graph.append(Node(layer, inputs, output, tuple(names), tuple(args), label))
-
-
-def _projection(where, before, after):
-    """A shortcut that changes the shape: a strided 1x1 convolution, normalised (He et al. 2015, option B)."""
-    if len(before) != 3 or len(after) != 3:
-        raise ValueError(f"{where}: from {_text(before)} to {_text(after)} a shortcut has to be given")
-    stride = tuple(-(-b // a) for b, a in zip(before[1:], after[1:], strict=True))
-    stride = stride[0] if stride[0] == stride[1] else stride
-    return [{"conv": after[0], "size": 1, "stride": stride}, "batchnorm"]
-
-
-def _text(value):
-    return "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)

@@ -44,6 +44,8 @@ class ConvNet(GraphNet):
         - ``{'affine': M, 'bias': ...}``: images are flattened.
         - ``'batchnorm'`` or ``{'batchnorm': None, 'momentum': 0.9, 'eps': 1e-5, 'scale': True}``, per
           channel of images; without `scale` the gammas stay 1. ``{'groupnorm': G, 'eps': 1e-5}``.
+        - ``{'conv_transpose': F, 'size': 3, 'stride': 1, 'pad': 0, 'output_pad': 0, ...}``; `dilation`,
+          `groups`, `bias` as for conv.
         - ``'relu'``, ``'leaky_relu'`` or ``{'leaky_relu': slope}``; ``{'scale': factor}``.
         - ``{'max_pool': 2, 'stride': ..., 'pad': 0, 'ceil_mode': False}``, ``{'avg_pool': ...}`` with
           `count_include_pad`, ``'global_avg_pool'``, ``'global_max_pool'``.
@@ -52,9 +54,17 @@ class ConvNet(GraphNet):
           that is the identity, or, where the body changes the shape, a strided 1x1 convolution with
           batch norm (He et al. 2015, arXiv:1512.03385, option B). A relu behind
           the sum is a stage of its own.
+        - ``{'concat': [branch, ...]}``, ``{'add': [...]}``, ``{'multiply': [...]}``: what two or more
+          branches make, joined along the channels, added, or multiplied. A branch is a list of stages, which
+          begins where the branches part (an empty one hands that on), or the name of an earlier stage.
+          Behind the first summand or factor, a value for each channel is spread over the images.
+
+        Any stage may have a ``'name': '...'``, and a stage with ``'from': '...'`` reads what that one made,
+        in place of the stage before it; ``'input'`` are the images.
 
     input_dim : (int, int, int)
-        C, H, W of the images; or (D,) for a net without images.
+        C, H, W of the images; or (D,) for a net without images. Where a ``global_avg_pool`` stands before the
+        affine layers, :meth:`loss` takes images of any other H and W too.
     num_classes : int
     reg : float
         Strength of L2 regularisation: ``reg / 2 * sum(W**2)``, summed over the ``W*``, is added to the loss.
@@ -103,6 +113,16 @@ class ConvNet(GraphNet):
     affine 10     10           2,570          2,560
     -----------------------------------------------
     total                      2,746         11,776
+
+    A layer of a DenseNet keeps its input and adds channels to it; an Inception module joins convolutions of
+    several sizes; squeeze and excitation weighs the channels by what small layers make of their means:
+
+    >>> dense = {"concat": [[], ["batchnorm", "relu", {"conv": 12}]]}
+    >>> inception = {"concat": [[{"conv": 8, "size": 1}, "relu"], [{"conv": 8, "size": 5}, "relu"]]}
+    >>> excite = {"multiply": [[], ["global_avg_pool", {"affine": 4}, "relu", {"affine": 16}]]}
+    >>> net = ConvNet([dense, dense, inception, excite, "global_avg_pool"], (3, 32, 32), 10)
+    >>> net.loss(np.zeros((1, 3, 20, 48))).shape
+    (1, 10)
     """
 
     @keeps_arguments

@@ -12,6 +12,8 @@ from cnnlib import layers
 # Of nodes that are no layers of cnnlib.layers: how many values each reads; None for two or more.
 JOINS: dict[str, int | None] = {"add": 2, "multiply": 2, "concat": None, "scale": 1, "flatten": 1}
 
+_OF_A_SIZE = ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")  # whatever that of their input
+
 
 @dataclass(frozen=True)
 class Node:
@@ -82,6 +84,22 @@ class Graph:
             for name in node.inputs:
                 found[name].append(node)
         return found
+
+    def sized_by(self) -> Node | None:
+        """The node that ties the network to one size of images; None if they may have any.
+
+        That is one which makes rows of numbers of images, unless a global or adaptive pool has given these
+        their size.
+        """
+        sized = {self.input}
+        for node in self.nodes:
+            if sized.isdisjoint(node.inputs):
+                continue
+            if node.layer in ("affine", "flatten"):
+                return node
+            if node.layer not in _OF_A_SIZE:
+                sized.add(node.output)
+        return None
 
     def check(self, where: str) -> None:
         """Refuse what cannot run: the message begins with `where` and names the node.

@@ -28,7 +28,8 @@ class GraphNet(Model):
         The arrays that the graph's nodes name. They are not copied where they are writable, C-contiguous
         and of the network's dtype; training changes them then.
     input_dim : int or sequence of int
-        Shape of a sample: (C, H, W) of images, or (D,).
+        Shape of a sample: (C, H, W) of images, or (D,). :meth:`loss` takes images of any other H and W too
+        where the graph allows it: where nothing but a global or adaptive pool makes rows of numbers of them.
     num_classes : int or None
         None: as many as the graph gives scores.
     bn_params : sequence of dict
@@ -95,6 +96,7 @@ class GraphNet(Model):
         random_stream(seed, where)  # refuses what is no seed
         self.seed, self.rng = seed, None
         self._graph = graph
+        self._any_size = len(self.input_dim) == 3 and graph.sized_by() is None
         self._program = Program(where, graph, frozenset(frozen))
         self.params: Params = _arrays(where, graph, params, self.dtype)
         self.frozen = _known_names(where, frozen, self.params)
@@ -145,9 +147,13 @@ class GraphNet(Model):
 
     def _samples(self, X: ArrayLike) -> Array:
         samples = np.asarray(X, dtype=self.dtype)
-        if samples.shape[1:] != self.input_dim:
+        shape = samples.shape[1:]
+        if shape != self.input_dim and not (
+            self._any_size and len(shape) == len(self.input_dim) and shape[:1] == self.input_dim[:1]
+        ):
+            sizes = (self.input_dim[0], "H", "W") if self._any_size else self.input_dim
             raise ValueError(
-                f"{type(self).__name__}: X must have shape (N, {', '.join(map(str, self.input_dim))}), "
+                f"{type(self).__name__}: X must have shape (N, {', '.join(map(str, sizes))}), "
                 f"got {samples.shape}"
             )
         return samples

@@ -6,8 +6,9 @@ from cnnlib._params import check_keys
 from cnnlib.models.named_specs import NAMED_SPECS
 
 _POOL_OPTIONS = ("stride", "pad", "ceil_mode")
-_OPTIONS = {
+KINDS: dict[str, tuple[str, ...]] = {  # of stages, and the options of each
     "conv": ("size", "stride", "pad", "dilation", "groups", "bias", "init", "frozen"),
+    "conv_transpose": ("size", "stride", "pad", "dilation", "groups", "output_pad", "bias"),
     "depthwise": ("multiplier", "stride", "pad", "dilation", "bias"),
     "affine": ("bias",),
     "batchnorm": ("momentum", "eps", "scale"),
@@ -21,8 +22,15 @@ _OPTIONS = {
     "global_max_pool": (),
     "dropout": (),
     "residual": ("shortcut",),
+    "concat": (),
+    "add": (),
+    "multiply": (),
 }
-_WITHOUT_VALUE = ("batchnorm", "relu", "leaky_relu", "global_avg_pool", "global_max_pool")
+BRANCHING = ("residual", "concat", "add", "multiply")
+WITH_BIAS = ("conv", "conv_transpose", "depthwise", "affine")
+_EVERYWHERE = ("name", "from")  # what a stage's value is called, and which one it reads
+_WITHOUT_VALUE = ("batchnorm", "relu", "global_avg_pool", "global_max_pool")
+_WITH_DEFAULT = ("leaky_relu",)
 
 
 def resolve(spec):
@@ -40,17 +48,19 @@ def parse(place, entry):
     """A line of the spec as (kind, value, options)."""
     if isinstance(entry, str):
         kind, value, options = entry, None, {}
-        if kind in _OPTIONS and kind not in _WITHOUT_VALUE:
+        if kind in KINDS and kind not in (*_WITHOUT_VALUE, *_WITH_DEFAULT):
             raise ValueError(f"ConvNet: {place}: {kind} needs a value: {{{kind!r}: ...}}")
     elif isinstance(entry, dict) and entry:
-        kinds = [key for key in entry if key in _OPTIONS]
+        kinds = [key for key in entry if key in KINDS]
         kind = kinds[0] if len(kinds) == 1 else next(iter(entry))
         value, options = entry[kind], {key: item for key, item in entry.items() if key != kind}
     else:
         raise TypeError(f"ConvNet: {place} must be a name or a dict such as {{'conv': 16}}, got {entry!r}")
-    if kind not in _OPTIONS:
-        near = difflib.get_close_matches(str(kind), _OPTIONS, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(_OPTIONS)}"
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}"
         raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {hint}")
-    check_keys(f"ConvNet: {place}", kind, options, _OPTIONS[kind])
+    check_keys(f"ConvNet: {place}", kind, options, (*KINDS[kind], *_EVERYWHERE))
+    if kind in _WITHOUT_VALUE and value is not None:
+        raise ValueError(f"ConvNet: {place}: {kind} takes no value, got {value!r}: {{{kind!r}: None, ...}}")
     return kind, value, options
