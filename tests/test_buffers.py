@@ -111,6 +111,23 @@ def test_memory_does_not_grow_with_the_number_of_shapes():
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc here")
+@pytest.mark.parametrize(("what", "most"), [("growth_over_shapes(200)", 32), ("growth_over_steps(2000)", 4)])
+def test_memory_does_not_grow_with_use(what, most):
+    """Of all layers together, and of a training; `python tests/memory_growth.py` takes more of both."""
+    folder = os.path.dirname(__file__)
+    printed = run_python(
+        f"""
+        import sys
+        sys.path.insert(0, {folder!r})
+        import memory_growth
+        print(memory_growth.{what})
+        """,
+        OMP_NUM_THREADS="1",
+    )
+    assert float(printed) < most  # MB
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc here")
 def test_memory_error_only_where_the_pool_has_none_either():
     printed = run_python(
         """
