@@ -1,10 +1,10 @@
 """
-Run every layer forward and backward once, with each instruction set and dtype: for tools that watch the process.
+Run every layer with each instruction set and dtype, forward and backward: for tools that watch the process.
 
     PYTHONMALLOC=malloc valgrind --error-exitcode=1 python tests/every_layer.py
 
-Valgrind knows instruction sets up to AVX2, and its processor has no others. With `--large` the layers are those of
-tests/test_determinism.py, which are large enough for several threads.
+Valgrind knows instruction sets up to AVX2, and its processor has no others. With `--large` the layers are
+those of tests/test_determinism.py, which are large enough for several threads.
 """
 
 import sys
