@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from cnnlib.solver.progress import Progress
+from cnnlib.solver.progress import Progress, folded
 from training import LinearModel, digits_like, quiet_solver
 
 
@@ -120,28 +120,13 @@ class TestSilence:
             assert threading.active_count() == before
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
-@pytest.mark.parametrize("tqdm", [True, False])
-def test_fifty_columns(tqdm):
-    """On a narrow terminal no line, of the bar or of an epoch, is longer than it is wide."""
+def on_a_narrow_terminal(*command):
+    """What a program shows on a terminal of 50 columns."""
     import pty
 
-    if tqdm:
-        pytest.importorskip("tqdm", reason="the bar is tqdm's")
-    code = f"""
-import fcntl, struct, sys, termios
-fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
-if not {tqdm}:
-    sys.modules["tqdm"] = None
-from cnnlib.solver.progress import Progress
-with Progress(total=123456, done=123000) as progress:
-    for number in range(123001, 123201):
-        progress.iteration(number, 2.302585)
-    progress.message("(Epoch 100 / 300) train acc: 0.1234; val_acc: 0.1234; val_loss: 2.3026")
-"""
     terminal, end = pty.openpty()
     environment = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=end, stderr=end, env=environment)
+    process = subprocess.Popen([sys.executable, *command], stdout=end, stderr=end, env=environment)
     os.close(end)
     shown = b""
     try:
@@ -151,8 +136,62 @@ with Progress(total=123456, done=123000) as progress:
         pass
     os.close(terminal)
     assert process.wait(timeout=60) == 0, shown
-    lines = shown.decode().replace("\r", "\n").split("\n")
+    return shown.decode()
+
+
+NARROW = """
+import fcntl, struct, sys, termios
+fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 50, 0, 0))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+@pytest.mark.parametrize("tqdm", [True, False])
+def test_fifty_columns(tqdm):
+    """On a narrow terminal no line, of the bar or of an epoch, is longer than it is wide."""
+    if tqdm:
+        pytest.importorskip("tqdm", reason="the bar is tqdm's")
+    code = f"""{NARROW}
+if not {tqdm}:
+    sys.modules["tqdm"] = None
+from cnnlib.solver.progress import Progress
+with Progress(total=123456, done=123000) as progress:
+    for number in range(123001, 123201):
+        progress.iteration(number, 2.302585)
+    progress.message("(Epoch 100 / 300) train acc: 0.1234; val_acc: 0.1234; val_loss: 2.3026")
+"""
+    shown = on_a_narrow_terminal("-c", code)
+    lines = shown.replace("\r", "\n").split("\n")
     assert max(map(len, lines)) <= 50, lines
     assert any("loss 2.3026" in line if tqdm else "loss: 2.302585" in line for line in lines)
-    assert "(Epoch 100 / 300) train acc: 0.1234" in shown.decode()
+    assert "(Epoch 100 / 300) train acc: 0.1234" in shown
     assert "    val_loss: 2.3026" in lines or "    val_acc: 0.1234; val_loss: 2.3026" in lines
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals")
+def test_a_whole_run_on_fifty_columns(tmp_path):
+    out = tmp_path / "run"
+    small = ["--epochs", "1", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1"]
+    command = ["train", *small, "--out", str(out)]
+    code = f"{NARROW}\nfrom cnnlib.__main__ import main\nsys.exit(main({command}))"
+    shown = on_a_narrow_terminal("-c", code)
+    lines = [line for line in shown.replace("\r", "\n").split("\n") if str(out) not in line]  # long by itself
+    assert max(map(len, lines)) <= 50, lines
+    said = " ".join(" ".join(lines).split())
+    assert "1263 training, 179 validation, 355 test images of 1x8x8 in 10 classes" in said
+    assert "test accuracy: " in said
+
+
+def test_lines_are_left_alone_where_there_is_no_terminal(capsys):
+    text = "a; " * 100
+    assert folded(text) == text
+
+
+def test_words_and_lines_that_are_longer_than_the_terminal(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setenv("COLUMNS", "20")
+    assert folded("one two three four five; six; seven eight nine ten eleven") == (
+        "one two three four\n    five\n    six\n    seven eight nine\n    ten eleven"
+    )
+    word = "x" * 30
+    assert folded(f"a {word} b") == f"a\n    {word}\n    b"

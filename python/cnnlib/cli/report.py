@@ -3,6 +3,7 @@
 from cnnlib import plots
 from cnnlib.cli import html_report, networks
 from cnnlib.cli.runs import PICTURES, REPORT
+from cnnlib.solver.progress import folded
 
 
 def write(run, solver, data, part, scores):
@@ -14,12 +15,12 @@ def write(run, solver, data, part, scores):
     try:
         figures = _figures(run, solver, X, y, scores)
     except ImportError:
-        print(f"left out: {', '.join(PICTURES)} (they need matplotlib: pip install cnnlib[plots])")
+        print(folded(f"left out: {', '.join(PICTURES)} (they need matplotlib: pip install cnnlib[plots])"))
         figures = None
     else:
         for name in PICTURES:
             figures[name].savefig(run.folder / name, dpi=120)
-        print(f"pictures: {', '.join(PICTURES)}")
+        print(folded(f"pictures: {', '.join(PICTURES)}"))
     html = html_report.report(run, solver, part, y, scores, figures)
     run.write_file(REPORT, html)
     print(f"report: {run.folder / REPORT}")

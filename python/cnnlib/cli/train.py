@@ -48,6 +48,7 @@ from cnnlib.data.image_folder import folder_digest
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
+from cnnlib.solver.progress import folded
 
 _PARTS = ("train", "val", "test")
 _CAN_BE_NONE = ("lookahead", "rate_factors", "tta")  # on the command line, against a recipe
@@ -155,10 +156,11 @@ def _train(run, log, solver, data):
     if solver.comm.rank != 0:
         return 0
     checkpoint = run.newest_checkpoint(solver.epoch)
-    print(
+    summary = (
         f"best validation accuracy: {solver.best_val_acc:.4f} (epoch {solver.best_epoch}); "
         f"{sum(solver.epoch_seconds):.1f} s of training"
     )
+    print(folded(summary))
     print(f"checkpoint: {checkpoint}")
     part = "test" if len(data["X_test"]) else "val"  # a folder's test split may be empty
     X, y = data[f"X_{part}"], data[f"y_{part}"]
@@ -228,11 +230,12 @@ def _begin(options, comm, held):
     solver.checkpoint_name = run.checkpoint_name()
     solver.on_epoch = _after_epoch(run, log, options, comm)
     size = sum(w.size for w in model.params.values())
-    print(
+    about = (
         f"{label}: {len(data['X_train'])} training, {len(data['X_val'])} validation, "
         f"{len(data['X_test'])} test images of {'x'.join(map(str, data_set.shape))} in "
         f"{len(data_set.classes)} classes; {model_name} model with {size:,} parameters; {workers(comm)}"
     )
+    print(folded(about))
     if options.summary:
         print(model.summary())
     return run, log, solver, data

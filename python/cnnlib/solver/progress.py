@@ -1,14 +1,17 @@
 """Progress of a training run: a tqdm bar where one can be drawn, plain lines elsewhere."""
 
+import functools
 import shutil
 import sys
+import textwrap
 import threading
 import time
 import warnings
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "folded"]
 
 _NARROW = 72  # columns; below that a bar leaves out what matters least
+_INDENT = "    "  # of a line that goes on
 _NARROW_BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} {remaining}{postfix}"
 
 
@@ -74,8 +77,7 @@ class Progress:
         """Show a line of text, above the bar if there is one; on a narrow terminal it may become several."""
         if not self.verbose:
             return
-        if sys.stdout is not None and sys.stdout.isatty():
-            text = _folded(text, shutil.get_terminal_size().columns)
+        text = folded(text)
         if self._bar is not None:
             self._bar.write(text)
         else:
@@ -121,15 +123,30 @@ class _Watch(threading.Thread):
         self.join()
 
 
-def _folded(text, columns):
-    """`text` in lines of at most so many columns, broken behind semicolons."""
+def folded(text):
+    """`text` in lines no longer than the terminal is wide; as it is where the standard output is none.
+
+    Broken behind semicolons, and what is too long even then between words.
+    """
+    if sys.stdout is None or not sys.stdout.isatty():
+        return text
+    columns = shutil.get_terminal_size().columns
     lines = [""]
     for part in text.split("; "):
-        if lines[-1] and len(lines[-1]) + len(part) + 2 > columns:
-            lines.append(f"    {part}")
+        if not lines[-1]:
+            lines[-1] = part
+        elif len(lines[-1]) + len(part) + 2 > columns:
+            lines.append(f"{_INDENT}{part}")
         else:
-            lines[-1] += f"; {part}" if lines[-1] else part
-    return "\n".join(lines)
+            lines[-1] += f"; {part}"
+    wrap = functools.partial(
+        textwrap.wrap,
+        width=columns,
+        subsequent_indent=_INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(piece for line in lines for piece in wrap(line) or [""])
 
 
 def _tqdm():
