@@ -1,6 +1,8 @@
 """GraphNet: branches forward and backward, what is kept and for how long, and graphs that cannot run."""
 
+import copy
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -13,7 +15,8 @@ from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLay
 from cnnlib.models.fusion import _SANDWICHES, fused
 from cnnlib.models.graph import Graph, Node
 from cnnlib.models.program import Program
-from training import assert_same_bits
+from cnnlib.solver import Solver
+from training import assert_same_bits, assert_same_run, digits_like, quiet_solver, running_statistics
 
 CONV = {"stride": 1, "pad": 1}
 
@@ -347,3 +350,57 @@ def test_parameters_are_taken_as_they_are_where_they_can_be():
     assert net.params["W1"] is graph.params["W1"]
     assert net.params["b2"].flags.writeable
     assert net.params["b2"] is not frozen
+
+
+def test_resume_equals_uninterrupted(tmp_path):
+    data = digits_like()
+
+    def net():
+        twin = ConvNet([{"conv": 4}, "batchnorm", "relu", {"dropout": 0.2}], (1, 6, 6), 4, seed=3)
+        return GraphNet(twin.graph(), twin.params, (1, 6, 6), bn_params=twin.bn_params, seed=3)
+
+    whole = quiet_solver(net(), data, update_rule="adam", seed=0)
+    whole.train()
+    quiet_solver(net(), data, update_rule="adam", seed=0, checkpoint_name=tmp_path / "run").train()
+    resumed = Solver.resume(tmp_path / "run_epoch_1.npz", net(), data)
+    resumed.train()
+    assert_same_run(resumed, whole)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_copies_are_models_of_their_own(copied, rng):
+    net = build(dense_block())
+    X, y = rng.standard_normal((4, 2, 5, 4)), np.array([0, 2, 1, 1])
+    net.loss(X, y)
+    twin, want = copied(net), net.loss(X)
+    assert_same_bits(twin.loss(X), want)
+    before = running_statistics(net)
+    twin.loss(X + 1, y)
+    assert_same_bits(running_statistics(net), before)
+    assert (twin.loss(X) != net.loss(X)).any()
+
+
+def test_summary():
+    net = build(squeeze_and_excitation())
+    assert (
+        net.summary()
+        == """\
+stage            output  parameters  multiply-adds
+--------------------------------------------------
+input            2x5x4
+conv             4x5x4           76          1,440
+global_avg_pool  4
+affine           3               15             12
+relu             3
+affine           4               16             12
+multiply         4x5x4
+add              4x5x4
+relu             4x5x4
+affine           3              243            240
+--------------------------------------------------
+total                           350          1,704"""
+    )
+    assert (net.num_params, net.multiply_adds) == (350, 1704)
+    twin = ConvNet("resnet8", (3, 16, 16), 10)
+    same = GraphNet(twin.graph(), twin.params, (3, 16, 16))
+    assert (same.num_params, same.multiply_adds) == (twin.num_params, twin.multiply_adds)

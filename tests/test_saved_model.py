@@ -11,7 +11,8 @@ from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.convnet import ConvNet
 from cnnlib.course import keep_ratio
 from cnnlib.data import Normalization
-from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet
+from cnnlib.models.graph import Graph, Node
 from cnnlib.saved_model import is_saved_model
 from cnnlib.solver import Solver
 from training import LinearModel, assert_same_bits, digits_like, quiet_solver, running_statistics
@@ -45,8 +46,28 @@ MODELS = {
     "keep_ratio": lambda: keep_ratio.FullyConnectedNet(
         [7, 6], (1, 6, 6), 4, dropout=0.7, normalization="batchnorm", seed=5
     ),
+    "GraphNet": lambda: graph_net(),
     "linear": lambda: FullyConnectedNet((), 36, np.int32(4), dtype="float64"),
 }
+
+
+def graph_net():
+    """Two branches, with what a graph's description has to keep: pairs, numbers, a bias that is not there."""
+    graph, rng = Graph(), np.random.default_rng(0)
+    params = {"W1": rng.standard_normal((3, 1, 3, 3)), "b1": np.zeros(3), "W2": rng.standard_normal((54, 4))}
+    params |= {name: np.ones(3) for name in ("g1", "h1", "g2", "h2")}
+    graph.append(Node("conv", ("input",), "a", ("W1", "b1"), ({"pad": ((1, 1), (1, 1))},), "stem"))
+    graph.append(Node("spatial_batchnorm", ("a",), "n", ("g1", "h1"), ({"mode": "train", "eps": 1e-3},)))
+    graph.append(Node("leaky_relu", ("n",), "l", (), (0.2,)))
+    graph.append(Node("spatial_batchnorm", ("a",), "m", ("g2", "h2"), ({"mode": "train", "momentum": 0.5},)))
+    graph.append(Node("dropout", ("m",), "d", (), ({"p": 0.3, "mode": "train"},)))
+    graph.append(Node("concat", ("d", "l"), "c"))
+    graph.append(Node("max_pool", ("c",), "p", (), ({"pool_height": 2, "pool_width": 2},)))
+    graph.append(Node("affine", ("p",), "scores", ("W2", None)))
+    norms = [graph.nodes[3].args[0], graph.nodes[1].args[0]]  # in an order of their own
+    return GraphNet(graph, params, (1, 6, 6), bn_params=norms, frozen=("h1",), reg=0.01, seed=7)
+
+
 NORMALIZE = Normalization((0.3,), (0.7,), white=1)
 
 
@@ -180,6 +201,45 @@ class TestRefused:
         for name in path:
             place = place[name]
         place[last] = value
+        save_checkpoint(tmp_path / "altered.npz", params, content)
+        with pytest.raises(ValueError, match=r"altered\.npz"):
+            cnnlib.load_model(tmp_path / "altered.npz")
+
+    @pytest.mark.parametrize(
+        ("place", "value"),
+        [
+            ((), None),
+            (("nodes",), 3),
+            (("nodes",), []),
+            (("nodes", 0), ["conv"]),
+            (("nodes", 0, 0), "convolution"),
+            (("nodes", 0, 0), ["conv"]),
+            (("nodes", 0, 1), (["input"],)),
+            (("nodes", 0, 1), ("nowhere",)),
+            (("nodes", 0, 3), ("W9", "b1")),
+            (("nodes", 0, 3), ("W2", "b1")),
+            (("nodes", 0, 3), None),
+            (("nodes", 0, 4), ({"pad": 10**12},)),
+            (("nodes", 0, 4), 7),
+            (("nodes", 1, 4), 7),
+            (("nodes", 1, 4), "x"),
+            (("nodes", 4, 4), ()),
+            (("nodes", 4, 4), ({"p": 2, "mode": "train"},)),
+            (("output",), "nowhere"),
+            (("output",), "a"),
+            (("input",), 3),
+            (("bn_params",), []),
+            (("bn_params",), [3, 4]),
+        ],
+        ids=str,
+    )
+    def test_altered_graphs(self, tmp_path, place, value):
+        cnnlib.save_model(graph_net(), tmp_path / "m.npz")
+        params, content = load_checkpoint(tmp_path / "m.npz")
+        part, last = content["model"], "graph"
+        for step in place:
+            part, last = part[last], step
+        part[last] = value
         save_checkpoint(tmp_path / "altered.npz", params, content)
         with pytest.raises(ValueError, match=r"altered\.npz"):
             cnnlib.load_model(tmp_path / "altered.npz")

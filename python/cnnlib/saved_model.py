@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,13 +15,17 @@ from cnnlib._registry import OWN
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
-from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models.description import describe, described_graph
 from cnnlib.solver.model_state import check_state_fits, restore, snapshot
 
 __all__ = ["is_saved_model", "load_model", "save_model"]
 
-_CLASSES: dict[str, type[ConvNet | FullyConnectedNet | ThreeLayerConvNet]] = {
-    **{kind.__name__: kind for kind in (ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet)},
+_Saved: TypeAlias = GraphNet | FullyConnectedNet | ThreeLayerConvNet
+_CLASSES: dict[str, type[_Saved]] = {
+    **{
+        kind.__name__: kind for kind in (ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet)
+    },
     "keep_ratio.FullyConnectedNet": keep_ratio.FullyConnectedNet,
 }
 _NAMES = {kind: name for name, kind in _CLASSES.items()}
@@ -29,7 +33,7 @@ _PARTS = ("model", "bn_params", "label_smoothing", "preprocess", "classes")
 
 
 def save_model(
-    model: ConvNet | FullyConnectedNet | ThreeLayerConvNet,
+    model: GraphNet | FullyConnectedNet | ThreeLayerConvNet,
     path: str | os.PathLike,
     *,
     preprocess: Normalization | Mapping[str, Any] | None = None,
@@ -39,7 +43,7 @@ def save_model(
 
     Parameters
     ----------
-    model : ConvNet, FullyConnectedNet or ThreeLayerConvNet
+    model : ConvNet, GraphNet, FullyConnectedNet or ThreeLayerConvNet
     path : str or path
         Any name; the file is in NumPy's ``.npz`` format. It is written whole or not at all.
     preprocess : Normalization or None
@@ -86,10 +90,13 @@ def save_model(
     if classes is not None:
         classes = _checked_classes("save_model", classes, arguments["num_classes"])
     state = snapshot(model)
-    check_state_fits("save_model: the model", _CLASSES[name](**arguments), state)
+    described_model = {"class": name, "arguments": arguments}
+    if name == "GraphNet":
+        described_model["graph"] = describe(model.graph(), model.bn_params)
+    check_state_fits("save_model: the model", _built(described_model, state["params"]), state)
     params = state.pop("params")
     content = {
-        "model": {"class": name, "arguments": arguments},
+        "model": described_model,
         **state,
         "label_smoothing": model.label_smoothing,
         "preprocess": described,
@@ -98,7 +105,7 @@ def save_model(
     save_checkpoint(path, params, content)
 
 
-def load_model(path: str | os.PathLike) -> ConvNet | FullyConnectedNet | ThreeLayerConvNet:
+def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeLayerConvNet:
     """The model that :func:`save_model` wrote, with its parameters and batch-norm statistics.
 
     Its `preprocess` (a Normalization, or None) is what images go through before ``loss``, and `classes` (a
@@ -118,17 +125,18 @@ def load_model(path: str | os.PathLike) -> ConvNet | FullyConnectedNet | ThreeLa
         raise ValueError(f"{path} is {kind}, and was not written by save_model")
     try:
         described = content["model"]
-        arguments = {**described["arguments"], "dtype": np.dtype(described["arguments"]["dtype"])}
-        model = _CLASSES[described["class"]](**arguments)
+        model = _built(described, params)
         preprocess = content["preprocess"]
         model.preprocess = None if preprocess is None else PREPROCESSING.build(preprocess)
         if content["classes"] is not None:
-            model.classes = _checked_classes("its list", content["classes"], arguments["num_classes"])
+            model.classes = _checked_classes(
+                "its list", content["classes"], described["arguments"]["num_classes"]
+            )
         smoothing = content["label_smoothing"]
         if not isinstance(smoothing, float) or not 0 <= smoothing < 1:
             raise ValueError(f"its label_smoothing is {smoothing!r}")
         model.label_smoothing = smoothing
-    except (AttributeError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, MemoryError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged, or newer than this cnnlib: {error}") from error
     state = {"params": params, "bn_params": content["bn_params"]}
     check_state_fits(path, model, state)
@@ -142,6 +150,15 @@ def is_saved_model(path: str | os.PathLike) -> bool:
         return _is_model(load_checkpoint(path)[1])
     except ValueError:
         return False
+
+
+def _built(described, params):
+    """The model of a description, with the parameters of its class's own; of a graph, with these."""
+    arguments = {**described["arguments"], "dtype": np.dtype(described["arguments"]["dtype"])}
+    if described["class"] != "GraphNet":
+        return _CLASSES[described["class"]](**arguments)
+    graph, bn_params = described_graph(described["graph"])
+    return GraphNet(graph, params, bn_params=bn_params, **arguments)
 
 
 def _is_model(content):

@@ -178,10 +178,6 @@ class ConvNet(GraphNet):
         )
 
     @property
-    def num_params(self) -> int:
-        return sum(value.size for value in self.params.values())
-
-    @property
     def multiply_adds(self) -> int:
         return sum(stage.multiply_adds for _, stage in listed(self._stages))
 

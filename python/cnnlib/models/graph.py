@@ -12,6 +12,7 @@ from cnnlib import layers
 # Of nodes that are no layers of cnnlib.layers: how many values each reads; None for two or more.
 JOINS: dict[str, int | None] = {"add": 2, "multiply": 2, "concat": None, "scale": 1, "flatten": 1}
 
+BATCH_NORMS = ("batchnorm", "spatial_batchnorm")
 _OF_A_SIZE = ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")  # whatever that of their input
 
 

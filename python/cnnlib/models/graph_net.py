@@ -12,8 +12,10 @@ from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.models.common import Model, add_l2, described, real_dtype, set_mode, smoothed_softmax_loss
-from cnnlib.models.graph import Graph
+from cnnlib.models.graph import BATCH_NORMS, Graph
 from cnnlib.models.program import Program
+from cnnlib.models.stage import Stage
+from cnnlib.models.summary import node_stages, table
 
 
 class GraphNet(Model):
@@ -56,6 +58,8 @@ class GraphNet(Model):
         arXiv:1512.00567); 0 at first.
     num_classes : int or None
         None if the output is not of the shape (N, num_classes).
+    num_params, multiply_adds : int
+        Of the whole network; multiply-adds of convolutions and affine layers for one sample, forward.
 
     Raises
     ------
@@ -103,6 +107,14 @@ class GraphNet(Model):
         self.bn_params: list[State] = _batch_norms(where, graph, bn_params)
         self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
         self.num_classes = self._checked_classes(where, num_classes)
+        self.arguments = {
+            "input_dim": self.input_dim,
+            "num_classes": self.num_classes,
+            "frozen": self.frozen,
+            "reg": self.reg,
+            "dtype": self.dtype,
+            "seed": self.seed,
+        }
 
     def __repr__(self) -> str:
         count = len(self._graph.nodes)
@@ -111,6 +123,22 @@ class GraphNet(Model):
             f"{'x'.join(map(str, self.input_dim))} -> {self.num_classes or '...'}",
             "1 node" if count == 1 else f"{count} nodes",
         )
+
+    @property
+    def num_params(self) -> int:
+        return sum(value.size for value in self.params.values())
+
+    @property
+    def multiply_adds(self) -> int:
+        return sum(stage.multiply_adds for stage in self._nodes())
+
+    def summary(self) -> str:
+        """A table (str): for each node the output's shape, parameters, and multiply-adds for one sample."""
+        return table(self._nodes(), self.input_dim, self.num_params, self.multiply_adds)
+
+    def _nodes(self) -> list[Stage]:
+        set_mode((*self.bn_params, *self._dropout_params), train=False)
+        return node_stages(self._graph, self.params, self.input_dim, self.dtype)
 
     def graph(self) -> Graph:
         """The network's layers; its parameters are in `params`."""
@@ -198,9 +226,7 @@ def _known_names(where, frozen, params):
 
 def _batch_norms(where, graph, bn_params):
     """The dicts of the graph's batch norms, each once."""
-    found = {
-        id(node.args[0]): node.args[0] for node in graph if node.layer in ("batchnorm", "spatial_batchnorm")
-    }
+    found = {id(node.args[0]): node.args[0] for node in graph if node.layer in BATCH_NORMS}
     if bn_params and {id(bn_param) for bn_param in bn_params} != found.keys():
         raise ValueError(f"{where}: bn_params must be the very dicts of the graph's batch norms")
     return list(bn_params or found.values())

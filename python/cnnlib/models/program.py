@@ -88,6 +88,11 @@ class JoinStep(Step):
         return joins.BACKWARD[self.node.layer](dout, cache, self.needs)
 
 
+def step_of(node: Node, frozen: Collection[str] = ()) -> Step:
+    """The node as a step."""
+    return (JoinStep if node.layer in joins.FORWARD else Step)(node, frozen)
+
+
 class Program:
     """The steps of a graph.
 
@@ -113,10 +118,7 @@ class Program:
         graph.check(where)
         special = special or {}
         self.where, self.input, self.output = where, graph.input, graph.output
-        self.steps = [
-            special.get(node.layer, JoinStep if node.layer in joins.FORWARD else Step)(node, frozen)
-            for node in fused(graph, special)
-        ]
+        self.steps = [special.get(node.layer, step_of)(node, frozen) for node in fused(graph, special)]
         reads = Counter(name for step in self.steps for name in step.inputs)
         reads[graph.output] += 1
         self._sums = {name for name, count in reads.items() if count > 1}  # gradients from several readers

@@ -1,17 +1,26 @@
-"""ConvNet's table of stages."""
+"""A network's table of stages, or of nodes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from cnnlib._typing import Params
+from cnnlib.models.graph import Graph, Node
+from cnnlib.models.program import step_of
+from cnnlib.models.stage import Stage, shape_text
 
 
 def table(stages: Iterable[Any], input_dim: Sequence[int], num_params: int, multiply_adds: int) -> str:
     """A line for each stage: the output's shape, parameters, and multiply-adds for one image."""
     rows = [("stage", "output", "parameters", "multiply-adds")]
-    rows.append(("input", _shape_text(input_dim), "", ""))
+    rows.append(("input", shape_text(input_dim), "", ""))
     for label, stage in listed(stages):
-        rows.append((label, _shape_text(stage.shape), _count(stage.num_params), _count(stage.multiply_adds)))
+        rows.append((label, shape_text(stage.shape), _count(stage.num_params), _count(stage.multiply_adds)))
     rows.append(("total", "", _count(num_params), _count(multiply_adds)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(map(_aligned, row, widths, "<<>>")).rstrip() for row in rows]
@@ -27,8 +36,29 @@ def listed(stages: Iterable[Any], indent: str = "", prefix: str = "") -> Iterato
             yield from listed(parts, indent + "  ", name)
 
 
-def _shape_text(shape: Sequence[int]) -> str:
-    return "x".join(map(str, shape))
+def node_stages(graph: Graph, params: Params, input_dim: Sequence[int], dtype: DTypeLike) -> list[Stage]:
+    """A stage for each node; its shape is what the layer makes of no samples at all."""
+    values = {graph.input: np.empty((0, *input_dim), dtype)}
+    stages = []
+    for node in graph:
+        inputs = [values[name] for name in node.inputs]
+        values[node.output] = out = step_of(node).scores(params, *inputs)
+        num_params = sum(params[name].size for name in node.params if name is not None)
+        cost = _multiply_adds(node, params, inputs[0].shape[1:], out.shape[1:])
+        label = node.label or node.layer
+        stages.append(Stage(node.layer, label, out.shape[1:], node.params, node.args, num_params, cost))
+    return stages
+
+
+def _multiply_adds(node: Node, params: Params, before: Sequence[int], after: Sequence[int]) -> int:
+    """Of a convolution or an affine layer, for one sample."""
+    weights = node.params[0] if node.params else None
+    if weights is None or not node.layer.startswith(("conv", "affine")):
+        return 0
+    w = params[weights]
+    if node.layer == "affine":
+        return w.size
+    return math.prod(w.shape[1:]) * math.prod(before if node.layer == "conv_transpose" else after)
 
 
 def _aligned(text: str, width: int, side: str) -> str:

@@ -1,0 +1,40 @@
+"""A graph as plain data, for files: dicts, lists and tuples of numbers and strings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnlib._typing import State
+from cnnlib.models.graph import BATCH_NORMS, Graph, Node
+
+
+def describe(graph: Graph, bn_params: Sequence[State]) -> dict[str, Any]:
+    """All of a graph but the arrays: those of the batch norms' dicts are in a model's snapshot."""
+    places = {id(bn_param): place for place, bn_param in enumerate(bn_params)}
+    nodes = []
+    for node in graph:
+        args: Any = node.args
+        if node.layer in BATCH_NORMS:
+            args = places[id(args[0])]
+        elif node.layer == "dropout":
+            args = ({"p": args[0]["p"], "mode": "train"},)  # and not the seed of the last mask
+        nodes.append([node.layer, node.inputs, node.output, node.params, args, node.label])
+    settings = [
+        {name: value for name, value in bn_param.items() if not isinstance(value, np.ndarray)}
+        for bn_param in bn_params
+    ]
+    return {"nodes": nodes, "input": graph.input, "output": graph.output, "bn_params": settings}
+
+
+def described_graph(description: Mapping[str, Any]) -> tuple[Graph, list[State]]:
+    """The inverse of :func:`describe`: a graph, and the dicts of its batch norms without their statistics."""
+    bn_params: list[State] = [dict(settings) for settings in description["bn_params"]]
+    graph = Graph([], description["input"])
+    for layer, inputs, output, params, args, label in description["nodes"]:
+        values = (bn_params[args],) if layer in BATCH_NORMS else tuple(args)
+        graph.append(Node(layer, tuple(inputs), output, tuple(params), values, label))
+    graph.output = description["output"]
+    return graph, bn_params
