@@ -145,6 +145,7 @@ LAYERS = [
     Layer("avg_pool", _X, (_IMAGE,), _pool(pad=1)),
     Layer("global_avg_pool", _X, (_IMAGE,)),
     Layer("layernorm", _XGB, ((5, 9), (9,), (9,)), lambda: ({},)),
+    Layer("spatial_layernorm", _XGB, (_IMAGE, (4,), (4,)), lambda: ({},)),
     Layer("spatial_groupnorm", _XGB, (_IMAGE, (4,), (4,)), lambda: (2, {})),
     Layer("leaky_relu", _X, (_IMAGE,)),
 ]

@@ -24,7 +24,7 @@ def arguments(name, shape, mode="train"):
         return x, np.zeros((3, 4, 2, 2)), None, {}
     if name.endswith("batchnorm"):
         return x, np.ones(C), np.ones(C), {"mode": mode}
-    if name == "layernorm":
+    if name in ("layernorm", "spatial_layernorm"):
         return x, np.ones(C), np.ones(C), {}
     if name == "spatial_groupnorm":
         return x, np.ones(C), np.ones(C), 1, {}
@@ -32,7 +32,7 @@ def arguments(name, shape, mode="train"):
 
 
 IMAGE_LAYERS = ["conv", "conv_transpose", "max_pool", "avg_pool", "global_avg_pool"]
-IMAGE_LAYERS += ["spatial_batchnorm", "spatial_groupnorm"]
+IMAGE_LAYERS += ["spatial_batchnorm", "spatial_layernorm", "spatial_groupnorm"]
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)

@@ -7,6 +7,8 @@ from cnnlib import (
     layernorm_forward,
     spatial_groupnorm_backward,
     spatial_groupnorm_forward,
+    spatial_layernorm_backward,
+    spatial_layernorm_forward,
 )
 from cnnlib.gradient_check import eval_numerical_gradient_array, rel_error
 from cnnlib.naive import (
@@ -14,6 +16,8 @@ from cnnlib.naive import (
     layernorm_forward_naive,
     spatial_groupnorm_backward_naive,
     spatial_groupnorm_forward_naive,
+    spatial_layernorm_backward_naive,
+    spatial_layernorm_forward_naive,
 )
 from helpers import assert_all_close, assert_close, cast, random_arrays
 
@@ -85,6 +89,43 @@ def test_groupnorm_matches_naive(shape, G, gamma_shape, isa, dtype):
     assert_close(dx, want_dx, dtype, scale=scale)
     assert_close(dgamma, want_dgamma.reshape(to_shape), dtype, scale=np.max(np.abs(dout), initial=0.0))
     assert_close(dbeta, want_dbeta.reshape(to_shape), dtype)
+
+
+@pytest.mark.parametrize("gamma_shape", ["C", "1C11"])
+@pytest.mark.parametrize(
+    "shape", [(2, 6, 4, 5), (1, 1, 1, 1), (3, 4, 1, 1), (0, 4, 3, 3), (1, 33, 3, 7)], ids=str
+)
+def test_spatial_layernorm_matches_naive(shape, gamma_shape, isa, dtype):
+    x, gamma, beta, dout, _ = groupnorm_reference(shape, 1)
+    to_shape = (shape[1],) if gamma_shape == "C" else (1, shape[1], 1, 1)
+    gamma, beta = gamma.reshape(to_shape), beta.reshape(to_shape)
+    want, naive_cache = spatial_layernorm_forward_naive(x, gamma, beta, {})
+    want_dx, want_dgamma, want_dbeta = spatial_layernorm_backward_naive(dout, naive_cache)
+    out, cache = spatial_layernorm_forward(*cast((x, gamma, beta), dtype), {})
+    assert_close(out, want, dtype)
+    dx, dgamma, dbeta = spatial_layernorm_backward(dout.astype(dtype), cache)
+    scale = dx_scale(x.transpose(0, 2, 3, 1).reshape(-1, shape[1]), gamma, dout)
+    assert_close(dx, want_dx, dtype, scale=scale)
+    assert_close(dgamma, want_dgamma, dtype, scale=np.max(np.abs(dout), initial=0.0))
+    assert_close(dbeta, want_dbeta, dtype)
+
+
+def test_spatial_layernorm_is_layernorm_of_each_pixel(isa, rng):
+    x, gamma, beta = random_arrays(rng, (2, 6, 3, 4), (6,), (6,))
+    out, _ = spatial_layernorm_forward(x, gamma, beta, {"eps": 0.1})
+    want, _ = layernorm_forward(x[1, :, 2, 3][None], gamma, beta, {"eps": 0.1})
+    np.testing.assert_array_equal(out[1, :, 2, 3], want[0])
+
+
+def test_spatial_layernorm_gradients_are_numerical_gradients(isa):
+    x, gamma, beta, dout, _ = groupnorm_reference((2, 3, 7, 1), 3)
+    x, gamma, beta = x.copy(), gamma.copy(), beta.copy()
+    _, cache = spatial_layernorm_forward(x, gamma, beta, {})
+    for array, gradient in zip((x, gamma, beta), spatial_layernorm_backward(dout, cache), strict=True):
+        numerical = eval_numerical_gradient_array(
+            lambda _: spatial_layernorm_forward(x, gamma, beta, {})[0], array, dout
+        )
+        assert rel_error(gradient, numerical) < 1e-6
 
 
 def test_gamma_and_beta_may_differ_in_form(isa, dtype):

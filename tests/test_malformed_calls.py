@@ -21,7 +21,10 @@ TIED = {
 for _name, _like in [
     *[(name, "conv") for name in ("conv_relu", "conv_bn_relu", "conv_relu_pool", "conv_bn_relu_pool")],
     *[(name, "affine") for name in ("affine_relu", "affine_bn_relu")],
-    *[(name, "batchnorm") for name in ("spatial_batchnorm", "layernorm", "spatial_groupnorm")],
+    *[
+        (name, "batchnorm")
+        for name in ("spatial_batchnorm", "layernorm", "spatial_layernorm", "spatial_groupnorm")
+    ],
 ]:
     TIED[_name] = TIED[_like] | ({"gamma": (0,), "beta": (0,)} if "bn" in _name else {})
 
@@ -81,6 +84,7 @@ DICTIONARIES = {
     "batchnorm": ["bn_param"],
     "spatial_batchnorm": ["bn_param"],
     "layernorm": ["ln_param"],
+    "spatial_layernorm": ["ln_param"],
     "spatial_groupnorm": [None, "gn_param"],
     "dropout": ["dropout_param"],
     "affine_bn_relu": ["bn_param"],

@@ -35,6 +35,7 @@ def test_which_layers_have_them():
         "batchnorm",
         "spatial_batchnorm",
         "layernorm",
+        "spatial_layernorm",
         "spatial_groupnorm",
     }
 

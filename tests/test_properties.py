@@ -143,7 +143,9 @@ def test_global_avg_pool(data, dtype):
 
 @prop
 @given(st.data(), DTYPES)
-@pytest.mark.parametrize("name", ["batchnorm", "spatial_batchnorm", "layernorm", "spatial_groupnorm"])
+@pytest.mark.parametrize(
+    "name", ["batchnorm", "spatial_batchnorm", "layernorm", "spatial_layernorm", "spatial_groupnorm"]
+)
 def test_norms(name, data, dtype):
     spatial = name.startswith("spatial")
     G = data.draw(st.integers(1, 3)) if name == "spatial_groupnorm" else 1
@@ -161,7 +163,7 @@ def test_norms(name, data, dtype):
     else:
 
         def rest():
-            return ({"eps": eps},) if name == "layernorm" else (G, {"eps": eps})
+            return ({"eps": eps},) if name.endswith("layernorm") else (G, {"eps": eps})
 
     def magnitudes(out, dout):
         scale = (magnitude_of(x) + 1) / np.sqrt(eps)  # of normalised values

@@ -104,7 +104,7 @@ def layer_arguments(source, name):
         rest.append(bn_param(source, channels))
     if "pool" in name and name != "global_avg_pool":
         rest.append(pool_param(source))
-    if name == "layernorm":
+    if name in ("layernorm", "spatial_layernorm"):
         rest.append({"eps": source.number()} if source.flag() else source.choice([{}, source.garbage()]))
     if name == "spatial_groupnorm":
         rest += [source.choice([1, 2, C, source.integer()]), {}]

@@ -39,6 +39,7 @@ from cnnlib.layers.norm import (
     spatial_groupnorm_backward,
     spatial_groupnorm_forward,
 )
+from cnnlib.layers.pixel_norm import spatial_layernorm_backward, spatial_layernorm_forward
 from cnnlib.layers.pool import (
     avg_pool_backward,
     avg_pool_forward,
@@ -103,5 +104,7 @@ __all__ = [
     "spatial_batchnorm_forward",
     "spatial_groupnorm_backward",
     "spatial_groupnorm_forward",
+    "spatial_layernorm_backward",
+    "spatial_layernorm_forward",
     "svm_loss",
 ]

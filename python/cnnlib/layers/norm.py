@@ -289,6 +289,8 @@ def _rownorm_backward(function, ndim, dout, cache):
     groups = integer(function, "G in cache", groups)
     (dout, x, gamma, beta), dtype = prepare_backward(function, dout, _NAMES, *arrays)
     _refuse_empty(function, x)
+    if x.ndim == ndim:
+        _check_counts(function, mean, inv_std, len(x) * groups)
     dx, dgamma, dbeta = _core.rownorm_backward(
         function, dout, x, ndim, mean, inv_std, _flat(gamma, x), groups
     )
@@ -296,6 +298,13 @@ def _rownorm_backward(function, ndim, dout, cache):
         raise ValueError(f"{function}: beta in cache must have shape {dbeta.shape}, got {beta.shape}")
     shaped = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
     return tuple(result(grad, dtype) for grad in (dx, *shaped))
+
+
+def _check_counts(function, mean, inv_std, count):
+    """The statistics in a cache are as many as the sets of values that were normalised."""
+    for name, value in (("mean", mean), ("inv_std", inv_std)):
+        if value.shape != (count,):
+            raise ValueError(f"{function}: {name} in cache must have shape ({count},), got {value.shape}")
 
 
 def layernorm_forward(

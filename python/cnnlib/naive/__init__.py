@@ -42,6 +42,8 @@ from cnnlib.naive.norm import (
     spatial_batchnorm_forward_naive,
     spatial_groupnorm_backward_naive,
     spatial_groupnorm_forward_naive,
+    spatial_layernorm_backward_naive,
+    spatial_layernorm_forward_naive,
 )
 from cnnlib.naive.pool import (
     avg_pool_backward_naive,
@@ -106,5 +108,7 @@ __all__ = [
     "spatial_batchnorm_forward_naive",
     "spatial_groupnorm_backward_naive",
     "spatial_groupnorm_forward_naive",
+    "spatial_layernorm_backward_naive",
+    "spatial_layernorm_forward_naive",
     "svm_loss_naive",
 ]

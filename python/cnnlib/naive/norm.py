@@ -1,10 +1,10 @@
 """Plain-loop normalisation layers.
 
-All four do the same to a set of values v: ``x_hat = (v - mean(v)) / sqrt(var(v) + eps)``, then
+All do the same to a set of values v: ``x_hat = (v - mean(v)) / sqrt(var(v) + eps)``, then
 ``out = gamma * x_hat + beta``. They differ in which values make up a set: a feature over the batch
-(batchnorm), a channel over batch and pixels (spatial_batchnorm), a sample (layernorm), or a group of an
-image's channels (spatial_groupnorm). A cache holds the arrays, and a mean and an ``inv_std = 1 / sqrt(var +
-eps)`` in float64 for each set.
+(batchnorm), a channel over batch and pixels (spatial_batchnorm), a sample (layernorm), a pixel
+(spatial_layernorm), or a group of an image's channels (spatial_groupnorm). A cache holds the arrays, and a
+mean and an ``inv_std = 1 / sqrt(var + eps)`` in float64 for each set.
 """
 
 from __future__ import annotations
@@ -214,6 +214,66 @@ def layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, A
         dgamma += dout[n] * x_hat
         dx[n] = _normalise_backward(dout[n] * gamma, x_hat, inv_std[n])
     return dx, dgamma.astype(dtype), dbeta.astype(dtype)
+
+
+def spatial_layernorm_forward_naive(
+    x: Array, gamma: Array, beta: Array, ln_param: Param
+) -> tuple[Array, Cache]:
+    """Normalise each pixel over its channels (Liu et al. 2022, arXiv:2201.03545).
+
+    Parameters
+    ----------
+    x : ndarray (N, C, H, W)
+    gamma, beta : ndarray (C,) or (1, C, 1, 1)
+    ln_param : dict
+        ``eps`` (1e-5)
+
+    Returns
+    -------
+    out : ndarray (N, C, H, W)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, 1)``: one group of values in a pixel.
+    """
+    _refuse_empty("spatial_layernorm_forward_naive", "x", x)
+    N, C, H, W = x.shape
+    eps = ln_param.get("eps", 1e-5)
+    out = np.zeros((N, C, H, W), dtype=_float_dtype(x, gamma, beta))
+    mean, inv_std = np.zeros((N, H, W)), np.zeros((N, H, W))
+    for n, h, w in np.ndindex(N, H, W):
+        mean[n, h, w], _, inv_std[n, h, w] = _statistics(x[n, :, h, w], eps)
+        x_hat = (x[n, :, h, w] - mean[n, h, w]) * inv_std[n, h, w]
+        out[n, :, h, w] = gamma.reshape(C) * x_hat + beta.reshape(C)
+    return out, ((x, gamma, beta), mean.ravel(), inv_std.ravel(), 1)
+
+
+def spatial_layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Gradients of :func:`spatial_layernorm_forward_naive`.
+
+    Parameters
+    ----------
+    dout : ndarray (N, C, H, W)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, 1)``
+
+    Returns
+    -------
+    dx : ndarray (N, C, H, W)
+    dgamma, dbeta : ndarray, of the shape of gamma and beta
+    """
+    (x, gamma, beta), mean, inv_std, _ = cache
+    N, C, H, W = x.shape
+    dtype = _float_dtype(x, gamma, beta)
+    mean, inv_std = mean.reshape(N, H, W), inv_std.reshape(N, H, W)
+    dx = np.zeros((N, C, H, W), dtype=dtype)
+    dgamma = np.zeros(C)
+    dbeta = np.zeros(C)
+    for n, h, w in np.ndindex(N, H, W):
+        dy = dout[n, :, h, w]
+        x_hat = (x[n, :, h, w] - mean[n, h, w]) * inv_std[n, h, w]
+        dbeta += dy
+        dgamma += dy * x_hat
+        dx[n, :, h, w] = _normalise_backward(dy * gamma.reshape(C), x_hat, inv_std[n, h, w])
+    return dx, dgamma.astype(dtype).reshape(gamma.shape), dbeta.astype(dtype).reshape(beta.shape)
 
 
 def spatial_groupnorm_forward_naive(

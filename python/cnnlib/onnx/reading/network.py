@@ -115,10 +115,10 @@ class Network:
                 raise ValueError(f"{title}: input_dim is {wanted}, the file's input {_sizes(sizes)}")
             sizes = [None, *wanted]
         shape = tuple(size for size in sizes[1:] if size)
-        if len(shape) not in (1, 3) or len(shape) != len(sizes) - 1:
+        if not shape or len(shape) != len(sizes) - 1:
             raise ValueError(
-                f"{title}: input {inputs[0].name!r} has the shape {_sizes(sizes)}; expected images "
-                "(N, C, H, W) or (N, D). Sizes that the file leaves open are given with input_dim"
+                f"{title}: input {inputs[0].name!r} has the shape {_sizes(sizes)}, whose sizes must be "
+                "known; those that the file leaves open are given with input_dim"
             )
         if math.prod(shape) > _LARGEST_SAMPLE:
             raise ValueError(f"{title}: a sample has the shape {shape}, which no memory holds")
@@ -214,6 +214,15 @@ class Network:
             return feature
         if len(feature.view) == 1:
             return self.emit(op, "flatten", [feature])
+        found = self.maker(feature)
+        if (
+            found is not None
+            and found[1].layer == "global_avg_pool"
+            and feature.view == (*feature.shape, 1, 1)
+        ):
+            (name,) = found[1].inputs  # pooled once more, to images
+            pooled = Feature(name, self._shapes[name], self._shapes[name])
+            return self.emit(op, "adaptive_avg_pool", [pooled], args=(1,))
         op.fail(f"{batch_of(feature.shape)} cannot become {batch_of(feature.view)} here")
 
     def padded(self, op: Operator, feature: Feature) -> Feature:

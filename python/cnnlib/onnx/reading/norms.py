@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from cnnlib.onnx.reading.operator import Operator
@@ -74,18 +76,25 @@ def layer_norm(op: Operator) -> Feature:
     x = op.feature()
     axis, eps = op.attributes.integer("axis", -1), op.attributes.number("epsilon", 1e-5)
     op.attributes.expect("stash_type", 1)
-    rank = len(x.view) + 1
-    if x.channels_last or axis % rank != 1:
-        op.fail(f"attribute axis is {axis}; here all of a sample's values are normalised together")
+    place = axis % (len(x.view) + 1)
+    by_pixel = x.channels_last and place == 3
+    if not by_pixel and (x.channels_last or place == 0 or math.prod(x.view[: place - 1]) != 1):
+        op.fail(
+            f"attribute axis is {axis}; here all of a sample's values are normalised together, or the "
+            "channels of each pixel, if they come last"
+        )
     gamma = op.floats(1, "scale")
     beta = op.floats(2, "bias") if op.has(2) else np.zeros_like(gamma)
-    D = int(np.prod(x.view))
+    D = x.shape[0] if by_pixel else math.prod(x.view)
     if gamma.size != D or beta.size != D:
-        op.fail(f"scale and bias have the shapes {gamma.shape} and {beta.shape}, a sample has {D} values")
+        op.fail(f"scale and bias have the shapes {gamma.shape} and {beta.shape}, {D} values are normalised")
     params = (
         op.parameter("gamma", gamma.ravel(), op.names[1]),
         op.parameter("beta", beta.ravel(), op.names[2] if op.has(2) else ""),
     )
+    if by_pixel:
+        out = op.emit("spatial_layernorm", x, params=params, args=({"eps": eps},))
+        return out.moved(x.view, True)
     flat = op.net.as_viewed(op, x.seen_as((D,)))
     return op.emit("layernorm", flat, params=params, args=({"eps": eps},)).seen_as(x.view)
 

@@ -118,9 +118,7 @@ class Operator:
             self.fail(
                 f"its input has the shape {batch_of(feature.view)}{order}; expected images (N, C, H, W)"
             )
-        if len(feature.shape) != 3 or (feature.pad is None and feature.shape != feature.view):
-            self.fail(f"an input of {batch_of(feature.shape)} cannot become images {batch_of(feature.view)}")
-        return feature
+        return feature if feature.pad is not None else self.net.as_viewed(self, feature)
 
     def flat(self, i: int = 0) -> Feature:
         """An input as (N, D)."""

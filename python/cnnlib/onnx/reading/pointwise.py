@@ -87,14 +87,15 @@ def softmax(op: Operator) -> Feature:
     x = op.feature()
     rank = len(x.view) + 1
     axis = op.attributes.integer("axis", -1 if op.opset >= 13 else 1) % rank
-    if op.opset < 13:  # all axes from that one on together
-        if axis == 1 and math.prod(x.view) == x.view[0]:
-            return same(op, "softmax", x)
-        if axis != 1 or len(x.view) > 1:
-            op.fail(f"attribute axis is {axis}, over several axes of (N, {x.view})")
     if axis != x.channel_axis + 1:
         op.fail(f"attribute axis is {axis}; here it is that of the channels")
-    return same(op, "softmax", x if x.channels_last or len(x.view) > 1 else op.flat())
+    if op.opset < 13 and not x.channels_last:  # all axes from that one on together
+        flat = op.net.as_viewed(op, x.seen_as((math.prod(x.view),)))
+        return op.emit("softmax", flat).seen_as(x.view)
+    if x.channels_last:
+        return same(op, "softmax", x)
+    one_pixel = math.prod(x.view) == x.view[0]
+    return op.emit("softmax", op.net.as_viewed(op, x.seen_as(x.view[:1]) if one_pixel else x)).seen_as(x.view)
 
 
 def dropout(op: Operator) -> Feature:
@@ -167,9 +168,11 @@ def _joined(op, layer, x, y):
     if math.prod(x.view) < math.prod(y.view):
         x, y = y, x
     if x.view == y.view and x.channels_last == y.channels_last:
-        if x.shape != y.shape:
-            x, y = op.net.as_viewed(op, x.seen_as(x.view)), op.net.as_viewed(op, y)
-        return same_view(op.emit(layer, x, y), x)
+        if x.shape == y.shape:
+            return same_view(op.emit(layer, x, y), x)
+        view = x.view[:1] if math.prod(x.view) == x.view[0] else x.view  # one pixel: flat
+        values = (op.net.as_viewed(op, value.seen_as(view)) for value in (x, y))
+        return op.emit(layer, *values).seen_as(x.view)
     C = x.shape[0]
     by_channel = [1] * len(x.view)
     by_channel[x.channel_axis] = C

@@ -126,7 +126,7 @@ def reduce_mean(op: Operator) -> Feature:
     if len(x.view) != 3 or len(x.shape) != 3 or places != pixels:
         op.fail(f"axes are {axes}, of {batch_of(x.view)}; here they are height and width of images")
     if not x.channels_last:
-        return pooled_to_one(op, x, keep)
+        return pooled_to_one(op, op.net.as_viewed(op, x), keep)
     pooled = pooled_to_one(op, x, keep=False)
     return pooled.seen_as((1, 1, x.shape[0])) if keep else pooled
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cnnlib._params import pads, pair
 from cnnlib.models.graph import Node
+from cnnlib.onnx.writing.pooling import adaptive_avg_pool, adaptive_max_pool
 from cnnlib.onnx.writing.writer import Writer
 
 _Emit = Callable[[Writer, Node, list[str], str], None]  # inputs and output by their names in the file
@@ -67,6 +68,18 @@ def _windows(
     return {"strides": stride, "dilations": dilation, "pads": [top, left, bottom, right]}
 
 
+def upsample(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    scale, mode, align_corners = (*node.args, "nearest", False)[:3] if len(node.args) < 3 else node.args
+    vertical, horizontal = pair("upsample", "scale", scale)
+    scales = writer.constant(node, "scales", [1, 1, vertical, horizontal], np.float32)
+    if mode == "nearest":
+        attributes = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    else:
+        attributes = {"coordinate_transformation_mode": "align_corners" if align_corners else "half_pixel"}
+    kind = "nearest" if mode == "nearest" else "linear"
+    writer.operator("Resize", node, [*inputs, "", scales], output, mode=kind, **attributes)
+
+
 def batch_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     param, C = node.args[0], writer.shapes[node.inputs[0]][0]
     mean, var = (param.get(key, np.zeros(C)) for key in ("running_mean", "running_var"))
@@ -83,6 +96,13 @@ def layer_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> No
     _norm("LayerNormalization", writer, node, inputs, output, axis=-1)
 
 
+def spatial_layer_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    """The operator normalises over the last axes."""
+    last = writer.operator("Transpose", node, inputs, perm=[0, 2, 3, 1])
+    normed = _norm("LayerNormalization", writer, node, [last], "", axis=-1)
+    writer.operator("Transpose", node, [normed], output, perm=[0, 3, 1, 2])
+
+
 def group_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     _norm("GroupNormalization", writer, node, inputs, output, num_groups=int(node.args[0]))
 
@@ -94,7 +114,7 @@ def instance_norm(writer: Writer, node: Node, inputs: list[str], output: str) ->
 def _norm(kind, writer, node, inputs, output, **attributes):
     names = [_by_channel(writer, node, name) for name in node.params]
     eps = float(node.args[-1].get("eps", 1e-5))
-    writer.operator(kind, node, [*inputs, *names], output, epsilon=eps, **attributes)
+    return writer.operator(kind, node, [*inputs, *names], output, epsilon=eps, **attributes)
 
 
 def _by_channel(writer, node, name):
@@ -114,6 +134,33 @@ def affine(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
 def leaky_relu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     alpha = float(node.args[0]) if node.args else 0.01
     writer.operator("LeakyRelu", node, inputs, output, alpha=alpha)
+
+
+def elu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    alpha = float(node.args[0]) if node.args else 1.0
+    writer.operator("Elu", node, inputs, output, alpha=alpha)
+
+
+def gelu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    approximate = node.args[0] if node.args else "none"
+    writer.operator("Gelu", node, inputs, output, approximate=approximate)
+
+
+def relu6(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    bounds = [writer.constant(node, "low", 0), writer.constant(node, "high", 6)]
+    writer.operator("Clip", node, [*inputs, *bounds], output)
+
+
+def silu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    writer.operator("Mul", node, [*inputs, writer.operator("Sigmoid", node, inputs)], output)
+
+
+def hard_sigmoid(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    writer.operator("HardSigmoid", node, inputs, output, alpha=1 / 6, beta=0.5)
+
+
+def softmax(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
+    writer.operator("Softmax", node, inputs, output, axis=1)
 
 
 def dropout(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
@@ -161,10 +208,24 @@ EMIT: dict[str, _Emit] = {
     "batchnorm": batch_norm,
     "spatial_batchnorm": batch_norm,
     "layernorm": layer_norm,
+    "spatial_layernorm": spatial_layer_norm,
     "spatial_groupnorm": group_norm,
     "affine": affine,
+    "spatial_instancenorm": instance_norm,
+    "adaptive_avg_pool": adaptive_avg_pool,
+    "adaptive_max_pool": adaptive_max_pool,
+    "upsample": upsample,
     "relu": _plain("Relu"),
     "leaky_relu": leaky_relu,
+    "relu6": relu6,
+    "sigmoid": _plain("Sigmoid"),
+    "tanh": _plain("Tanh"),
+    "silu": silu,
+    "hard_sigmoid": hard_sigmoid,
+    "hard_swish": _plain("HardSwish"),
+    "gelu": gelu,
+    "elu": elu,
+    "softmax": softmax,
     "dropout": dropout,
     "add": _joined("Add"),
     "multiply": _joined("Mul"),
