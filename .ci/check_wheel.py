@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""Check what a wheel promises: its size, its content, and what its import costs beyond NumPy's.
+
+python .ci/check_wheel.py dist/cnnlib-*.whl          # installed in this interpreter, whose import is timed
+python .ci/check_wheel.py --no-import dist/*.whl     # of another platform
+"""
+
+import argparse
+import re
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+MOST_BYTES = 3_500_000  # packed: README says less than three megabytes, and OpenMP's library is 0.2 of them
+MOST_IMPORT_SECONDS = 0.15  # more than `import numpy` takes; some milliseconds on an idle machine
+RUNS = 7
+
+
+def check_content(wheel):
+    """One compiled module, no test, the licences, and the OpenMP library where the wheel was repaired."""
+    size = wheel.stat().st_size
+    assert size <= MOST_BYTES, f"{wheel.name} has {size} bytes, more than {MOST_BYTES}"
+    names = zipfile.ZipFile(wheel).namelist()
+    modules = [name for name in names if re.search(r"\.(so|pyd)$", name) and name.startswith("cnnlib/")]
+    assert len(modules) == 1, f"{wheel.name}: compiled modules {modules}"
+    assert not [name for name in names if "test" in Path(name).name], f"{wheel.name} holds tests"
+    for licence in ("LICENSE", "MPL-2.0.txt", "THIRD_PARTY.md"):
+        assert any(name.endswith(f"licenses/{licence}") or name.endswith(f"/{licence}") for name in names), (
+            licence
+        )
+    runtime = [name for name in names if re.search(r"lib[gi]?omp", name)]
+    repaired = re.search(r"(many|musl)linux|macosx", wheel.name)
+    assert bool(runtime) == bool(repaired), f"{wheel.name}: OpenMP libraries {runtime}"
+    print(
+        f"{wheel.name}: {size / 1e6:.2f} MB, {', '.join(runtime) or 'with the OpenMP library of the system'}"
+    )
+
+
+def seconds(code):
+    """The median time of `code` in a fresh interpreter."""
+    times = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, cwd="/")
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def check_import():
+    """`import cnnlib` beside `import numpy`, each in fresh interpreters."""
+    extra = seconds("import cnnlib") - seconds("import numpy")
+    assert extra <= MOST_IMPORT_SECONDS, f"import cnnlib takes {extra:.3f} s more than import numpy"
+    print(f"import cnnlib takes {extra:.3f} s more than import numpy")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("wheels", nargs="+", type=Path)
+    parser.add_argument(
+        "--no-import", action="store_true", help="do not time the import of what is installed"
+    )
+    arguments = parser.parse_args()
+    for wheel in arguments.wheels:
+        check_content(wheel)
+    if not arguments.no_import:
+        check_import()
+
+
+if __name__ == "__main__":
+    main()
