@@ -2,7 +2,7 @@
 
 The loop is a PyTorch user's: zero_grad, forward, cross-entropy, backward, a step of SGD with momentum, eager.
 The networks are PyTorch modules; on our side `cnnlib.torch.convert` has replaced their convolutions, max
-pools and batch norms, and all else (ReLU, Linear, the loss, the optimizer, autograd) is PyTorch's on both sides.
+pools and batch norms, and all else (ReLU, Linear, the loss, the optimizer, autograd) is PyTorch's on both.
 'channels-last' is PyTorch's with its network and images in that layout. Before timing, all sides make a few
 steps from the same weights and have to report the same losses. README.md in this folder says more.
 """
