@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 bench lint format wheel portable-wheel docs linkcheck pictures notebooks sanitize clean
+.PHONY: help train test test-aarch64 bench lint format wheel portable-wheel docs linkcheck pictures notebooks asan tsan clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -40,7 +40,8 @@ help:
 	@echo 'make wheel     build the wheel into dist/'
 	@echo 'make portable-wheel  one that other Linux systems accept, with its OpenMP library inside'
 	@echo 'make docs      build the documentation into build/site; `make linkcheck` asks the network for the links in it'
-	@echo 'make sanitize  run the core under the address and undefined-behaviour sanitizers (SANITIZE_ISA=base|avx2|avx512)'
+	@echo 'make asan      run the kernels under the address and undefined-behaviour sanitizers (ISAS="base avx2 avx512")'
+	@echo 'make tsan      run the kernels under the thread sanitizer (the same)'
 	@echo 'make test-aarch64  run the tests of the kernels on an emulated 64-bit Arm (AARCH64_TESTS=..., PYTEST_ARGS=...)'
 	@echo 'make clean     remove what the other targets made, .venv included'
 
@@ -127,29 +128,44 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks: $(V
 	$(PIP) install --quiet --group $*
 	@touch $@
 
-# The kernels of one set, in a folder that goes before the installed package. LD_PRELOAD, since Python itself is not
-# built with the sanitizers; Python's own allocations would drown a leak report. g++ does not align the frames of
-# detect_stack_use_after_return for vectors.
-SANITIZE_ISA ?= avx2
-SANITIZED := build/sanitized-$(SANITIZE_ISA)
-SANITIZE_TESTS ?= tests
-$(SANITIZED)/.installed: $(SOURCES) | $(ENVIRONMENT)
-	@rm -rf $(SANITIZED)
-	$(PIP) install --quiet --no-deps --target $(SANITIZED) --config-settings='cmake.define.CNNLIB_SANITIZE=address;undefined' \
-	  --config-settings=cmake.define.CNNLIB_ISAS=$(SANITIZE_ISA) \
+# The kernels of one instruction set under sanitizers, in a folder that goes before the installed package. LD_PRELOAD,
+# since Python itself is not built with the sanitizers.
+ISAS ?= base $(shell grep -ow -m1 avx2 /proc/cpuinfo 2>/dev/null) $(if $(shell grep -ow -m1 avx512bw /proc/cpuinfo 2>/dev/null),avx512)
+KERNEL_TESTS := $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose prepared_conv winograd_error pool \
+  avg_pool norm layernorm_groupnorm dense leaky_relu loss sandwich update empty determinism properties isas machine)
+ASAN_TESTS ?= $(KERNEL_TESTS) $(patsubst %,tests/test_%.py,malformed_calls caches inputs fork_threads)
+# Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
+TSAN_TESTS ?= $(addprefix tests/test_,determinism.py conv_methods.py prepared_conv.py \
+  fork_threads.py::test_many_python_threads_at_once fork_threads.py::test_large_convolutions_from_many_python_threads \
+  company.py::test_threads_that_share_their_arrays company.py::test_release_of_buffers_during_calls)
+runtimes = $(foreach library,$(1),$(shell $(CXX) -print-file-name=lib$(library).so))
+
+$(foreach isa,base avx2 avx512,build/asan-$(isa)/.installed build/tsan-$(isa)/.installed): \
+build/%/.installed: $(SOURCES) CMakePresets.json | $(ENVIRONMENT)
+	@rm -rf $(@D)
+	$(PIP) install --quiet --no-deps --target $(@D) --config-settings=cmake.args=--preset=$* \
 	  --config-settings=cmake.build-type=RelWithDebInfo --config-settings=install.strip=false .
 	@touch $@
 
-sanitize: $(SANITIZED)/.installed $(VENV)/.installed $(VENV)/.test
-	PYTHONPATH=$(SANITIZED) ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc \
-	  LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so) $$($(CXX) -print-file-name=libstdc++.so)" \
-	  $(BIN)/pytest -p no:cacheprovider $(SANITIZE_TESTS) $(PYTEST_ARGS)
+# Python's own allocations would drown a leak report. g++ does not align the frames of detect_stack_use_after_return
+# for vectors.
+asan: $(foreach isa,$(ISAS),asan-$(isa))
+asan-%: build/asan-%/.installed $(VENV)/.installed $(VENV)/.test
+	PYTHONPATH=$(<D) CNNLIB_ISA=$* PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
+	  ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 LD_PRELOAD="$(call runtimes,asan ubsan stdc++)" \
+	  $(BIN)/pytest -p no:cacheprovider $(ASAN_TESTS) $(PYTEST_ARGS)
+
+# ThreadSanitizer needs the addresses where it expects them, so without their randomisation.
+tsan: $(foreach isa,$(ISAS),tsan-$(isa))
+tsan-%: build/tsan-%/.installed $(VENV)/.installed $(VENV)/.test
+	PYTHONPATH=$(<D) CNNLIB_ISA=$* LD_PRELOAD="$(call runtimes,tsan)" \
+	  TSAN_OPTIONS=halt_on_error=1:report_thread_leaks=0:suppressions=$(CURDIR)/cmake/tsan_suppressions.txt \
+	  setarch -R $(BIN)/pytest -p no:cacheprovider $(TSAN_TESTS) $(PYTEST_ARGS)
 
 # A core cross-built for 64-bit Arm, and an arm64 Python under qemu-user that runs the tests of the kernels with it.
 AARCH64 := build/aarch64
 AARCH64_PYTHON := $(CURDIR)/$(AARCH64)/sysroot/python
-AARCH64_TESTS ?= $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose prepared_conv winograd_error pool \
-  avg_pool norm layernorm_groupnorm dense leaky_relu loss sandwich update empty determinism properties isas machine)
+AARCH64_TESTS ?= $(KERNEL_TESTS)
 $(AARCH64_PYTHON): cmake/aarch64/sysroot.sh pyproject.toml | $(ENVIRONMENT)
 	cmake/aarch64/sysroot.sh $(@D) $(PIP)
 	@touch $@

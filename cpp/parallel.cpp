@@ -88,9 +88,8 @@ std::optional<double> sharing_round_trip(int threads) {
   Exchange exchange;
   auto least = Clock::duration::zero();
   int made = 0;
-#pragma omp parallel num_threads(threads)
-  {
-    const int slot = omp_get_thread_num(), last = omp_get_num_threads() - 1;
+  on_team(threads, [&](int slot, int size) {
+    const int last = size - 1;
     // They meet in trip 0, which is not measured, yielding: one of them may still have to wake up.
     if (last > 0 && slot == last)
       for (int i = 0; i < trips; ++i)
@@ -106,7 +105,7 @@ std::optional<double> sharing_round_trip(int threads) {
         const auto trip = Clock::now() - start;
         least = made > 1 ? std::min(least, trip) : trip;
       }
-  }
+  });
   if (made < trips) return std::nullopt;
   return std::chrono::duration<double, std::nano>(least).count();
 }

@@ -1,7 +1,5 @@
-// Threads: how many, who runs what, and what happens after fork. The only place that uses OpenMP.
+// Threads: how many, who runs what, and what happens after fork. Only this and team.hpp use OpenMP.
 #pragma once
-
-#include <omp.h>
 
 #include <exception>
 #include <mutex>
@@ -9,6 +7,7 @@
 
 #include "buffers.hpp"
 #include "shapes.hpp"
+#include "team.hpp"
 
 namespace cnnlib {
 
@@ -86,16 +85,14 @@ void parallel_for(Index tasks, int threads, const Body& body, Order order = Orde
   const Scratch scratch(checked_product(sizeof(TaskRange), static_cast<std::size_t>(threads)));
   auto* ranges = static_cast<TaskRange*>(scratch.data());
   for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0};
-#pragma omp parallel num_threads(threads)
-  {
-    const int slot = omp_get_thread_num();
+  on_team(threads, [&](int slot, int) {
     for (int k = 0; k < threads; ++k) {
       TaskRange& range = ranges[(slot + k) % threads];
       const Index count = range.last - range.first;
       for (Index i; (i = __atomic_fetch_add(&range.taken, 1, __ATOMIC_RELAXED)) < count;)
         body(order == Order::forward ? range.first + i : range.last - 1 - i, slot);
     }
-  }
+  });
 }
 
 // body(task) for every task, on one thread each; kernels that it calls start no others, and may run out of

@@ -1,6 +1,7 @@
 """cnnlib beside other libraries, in sub-interpreters, and with threads that share arrays or change them."""
 
 import sys
+import sysconfig
 import threading
 
 import cnnlib
@@ -43,6 +44,13 @@ def test_beside_another_library_with_threads(other, first):
     calls = "".join(f"\n        use_{name}()" for name in names * 3)
     code = "\n        import numpy as np\n" + "".join(USE[name] for name in names) + calls
     assert run_python(code + '\n        print("finished")', OMP_NUM_THREADS="2") == "finished"
+
+
+@pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has the GIL")
+def test_a_free_threaded_python_gets_its_gil_back():
+    """The layers are not tested without it."""
+    code = "import warnings; warnings.simplefilter('ignore'); import cnnlib, sys; "
+    assert run_python(code + "print(sys._is_gil_enabled())") == "True"
 
 
 # What a sub-interpreter runs, and the main one around it.

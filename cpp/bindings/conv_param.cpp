@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "arrays.hpp"
@@ -31,16 +32,23 @@ PyObject* key_string(int key) {
   return strings[key];
 }
 
+// Python's, or NumPy's, which counts as an integer up to NumPy 1.
+bool is_bool(py::handle value) {
+  constexpr std::string_view numpys = "numpy.bool";  // and an underscore, up to NumPy 1
+  return PyBool_Check(value.ptr()) ||
+         std::string_view(Py_TYPE(value.ptr())->tp_name).substr(0, numpys.size()) == numpys;
+}
+
 // An int, or what counts as one, as NumPy's integers do; no bool.
 Index read_integer(const char* function, const char* key, py::handle value) {
   int overflow = 0;
   const auto wrong_type = [&] {
     return py::type_error(std::string(function) + ": " + key + " must be an integer, got " + shown(value));
   };
-  if (PyBool_Check(value.ptr())) throw wrong_type();
-  const auto number = PyLong_CheckExact(value.ptr())
-                          ? py::reinterpret_borrow<py::object>(value)
-                          : py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
+  const bool plain = PyLong_CheckExact(value.ptr());
+  if (!plain && is_bool(value)) throw wrong_type();
+  const auto number = plain ? py::reinterpret_borrow<py::object>(value)
+                            : py::reinterpret_steal<py::object>(PyNumber_Index(value.ptr()));
   if (!number) {
     if (PyErr_ExceptionMatches(PyExc_TypeError) == 0) throw py::error_already_set();
     PyErr_Clear();

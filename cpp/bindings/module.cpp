@@ -21,7 +21,7 @@ void bind(py::module_& m) {
 // pybind11's own entry point, under another name: before it runs, it waits for a lock that a sub-interpreter
 // never gets (until Python 3.12).
 #define PyInit__core initialise_core
-PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
+PYBIND11_MODULE(_core, m) {
   using namespace cnnlib;
   m.doc() = "Compiled kernels behind cnnlib.layers and cnnlib.optim.";
   watch_for_fork();

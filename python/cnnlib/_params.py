@@ -9,6 +9,8 @@ import operator
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 LIMIT = 2**31  # of a step or a padding
 
 
@@ -30,7 +32,7 @@ def check_keys(
 
 def integer(function: str, key: str, value: Any, limit: int = LIMIT) -> int:
     """An int (or NumPy integer) between -limit and limit, not a bool or float."""
-    if isinstance(value, bool):
+    if isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{function}: {key} must be an integer, got {value!r}")
     try:
         value = operator.index(value)

@@ -74,7 +74,8 @@ void transposed_product(const MatrixProduct<T>& p) {
     auto target = Target<T>::rows(tile, tile_vectors);
     for (Index chunk = 0; chunk < p.chunks(); ++chunk, target.add = true)
       kernel(p.terms(chunk), p.b_chunk(chunk), p.b.row, offset + chunk * p.depth, source, target);
-    transpose(tile, lanes, p.N, lanes, p.c + m * p.N, p.N);
+    const Index own = task * lanes - m;  // two threads must not write to the same place, not even the same
+    transpose(tile + own, lanes, p.N, lanes - own, p.c + (m + own) * p.N, p.N);
   });
 }
 
