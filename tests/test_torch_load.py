@@ -90,6 +90,26 @@ def unused(m, x):
     return m.head(m.three(x)), None
 
 
+def convnext(m, x):
+    """Layer norm and products over the channels, which are last for them."""
+    y = m.stem_norm(m.stem(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    z = m.depthwise(y).permute(0, 2, 3, 1)
+    z = m.narrow(functional.relu(m.wide(m.norm(z))))
+    z = (m.gamma(z) * 0.5 + z).permute(0, 3, 1, -2)
+    return m.head(m.layer_scale(z) + y)
+
+
+class Factors(nn.Module):
+    """A factor for each channel."""
+
+    def __init__(self, *shape):
+        super().__init__()
+        self.factors = nn.Parameter(torch.linspace(0.5, 1.5, max(shape)).reshape(shape))
+
+    def forward(self, x):
+        return self.factors * x
+
+
 NETS = {
     "residual": lambda: Net(
         residual,
@@ -162,6 +182,18 @@ NETS = {
     "arithmetic": lambda: Net(arithmetic, conv=conv(4, 4), head=nn.Sequential(*HEAD)),
     "a layer called twice": lambda: Net(shared, conv=conv(4, 4), head=nn.Sequential(*HEAD)),
     "weight norm": lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(conv(4, 3)), *HEAD),
+    "convnext": lambda: Net(
+        convnext,
+        stem=nn.Conv2d(4, 6, 2, 2),
+        stem_norm=nn.LayerNorm(6),
+        depthwise=conv(6, 6, groups=6),
+        norm=nn.LayerNorm(6, eps=1e-3),
+        wide=nn.Linear(6, 12),
+        narrow=nn.Linear(12, 6),
+        gamma=Factors(6),
+        layer_scale=Factors(6, 1, 1),
+        head=nn.Sequential(*HEAD, nn.LayerNorm(6), nn.Linear(6, 3)),
+    ),
     "converted": lambda: cnnlib.torch.convert(
         nn.Sequential(conv(4, 3), nn.BatchNorm2d(3), nn.MaxPool2d(2), *HEAD)
     ),
@@ -208,8 +240,9 @@ def test_gradients_are_torchs(name, rng):
     assert grads.keys() == named.keys()
     for path, parameter in named.items():
         expected = parameter.grad.numpy()
-        if isinstance(module.get_submodule(path.rpartition(".")[0]), nn.Linear):
+        if isinstance(module.get_submodule(path.rpartition(".")[0]), nn.Linear) and grads[path].ndim == 2:
             expected = expected.T
+        expected = expected.reshape(grads[path].shape)
         np.testing.assert_allclose(grads[path], expected, rtol=1e-8, atol=1e-11, err_msg=path)
 
 
@@ -237,7 +270,7 @@ def test_the_module_stays_as_it_was(rng):
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
 
 
-@pytest.mark.parametrize("name", ["residual", "norms", "squeeze and excitation"])
+@pytest.mark.parametrize("name", ["residual", "norms", "squeeze and excitation", "convnext"])
 def test_weights_go_back_and_through_a_file(name, tmp_path, rng):
     """A network trains here, and PyTorch reads from a safetensors file what it came to."""
     safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed")
@@ -323,11 +356,16 @@ REFUSED = {
     ),
     r"ZeroPad2d '0': padding of less than nothing": seq(lambda: nn.ZeroPad2d(-1)),
     r"view: reshaping \('N', 4, 9, 8\)": function(lambda x: x.view(-1, 2, 2, 9, 8)),
-    r"add: sums are of two values": function(lambda x: x + 1),
+    r"add: takes two values": function(lambda x: x + 1),
     r"rsub: the operator aten.rsub": function(lambda x: 1 - x),
     r"cat: .*along axis 1, got dim=2": function(lambda x: torch.cat([x, x], 2)),
     r"mean: .*got dim=\[1\]": function(lambda x: x.mean(1)),
     r"mul: values of shapes": lambda: Net(lambda m, x: x * m.attention(x), attention=conv(4, 1)),
+    r"permute: the order \(0, 1, 3, 2\)": function(lambda x: x.permute(0, 1, 3, 2)),
+    r"max_pool2d: .* channels last has no": function(
+        lambda x: functional.max_pool2d(x.permute(0, 2, 3, 1), 2)
+    ),
+    r"mul of Factors '0': a product of .* with a parameter": seq(lambda: Factors(8)),
     r"the module must return one tensor": function(lambda x: (x, x)),
     r"torch.export cannot record the module on samples \(4, 9, 8\)": seq(lambda: conv(5, 2)),
     r"relu_ changes in place what is read under another name": function(

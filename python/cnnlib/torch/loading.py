@@ -20,7 +20,7 @@ from cnnlib._params import positive_int
 from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.torch.aliases import refuse_changed_views
-from cnnlib.torch.aten import IGNORED, OPERATORS, PASSED_ON, Call
+from cnnlib.torch.aten import IGNORED, LAYOUTS, OPERATORS, PASSED_ON, Call
 from cnnlib.torch.modules import OWN
 
 __all__ = ["load"]
@@ -133,6 +133,7 @@ class _Reader:
         self.values: dict[Any, str] = {}  # the value that each recorded node is
         self.shapes: dict[str, tuple[int, ...]] = {}  # of values, here
         self.norms: dict[str, dict[str, Any]] = {}  # of each batch norm, by the name of its running mean
+        self.channels_last: set[Any] = set()  # recorded nodes that are (N, H, W, C) in PyTorch alone
         self.pads: dict[str, tuple[str, Any]] = {}  # padded values: of which value, how much on each side
         self.made: list[Node] = []
         self._layouts: dict[str, str] = {}
@@ -160,12 +161,12 @@ class _Reader:
             call.refuse(f"the operator {node.target} has no counterpart")
 
     def parameter(self, name: str, tensor: torch.Tensor, layout: str = "") -> str:
-        """Take a tensor in as a parameter; `layout` '' or 'transposed'."""
+        """Take a tensor in as a parameter, in one of `LAYOUTS`."""
         if self._layouts.setdefault(name, layout) != layout:
-            raise ValueError(f"load: {name!r} is a weight of a Linear and of another layer")
+            raise ValueError(f"load: {name!r} is a parameter of two kinds of layers")
         if name not in self.params:
             array = tensor.detach().numpy(force=True)
-            self.params[name] = np.array(array.T if layout == "transposed" else array, order="C")
+            self.params[name] = np.array(LAYOUTS[layout](array), order="C")
             if not tensor.requires_grad:
                 self.frozen.append(name)
         return name

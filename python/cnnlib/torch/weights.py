@@ -37,18 +37,22 @@ def copy_weights(net: GraphNet, module: nn.Module) -> None:
     """
     arrays, state = _under_torchs_names(net), module.state_dict()
     for name, array in arrays.items():
-        if name not in state:
-            if name in net.frozen:  # the constant scale or shift of a norm that has none
-                continue
+        if name in state:
+            arrays[name] = _in_shape(name, array, tuple(state[name].shape))
+        elif name not in net.frozen:  # else it is the constant scale or shift of a norm that has none
             raise ValueError(f"copy_weights: the module has no {name!r}")
-        if tuple(state[name].shape) != array.shape:
-            shape = tuple(state[name].shape)
-            raise ValueError(
-                f"copy_weights: {name!r} has shape {shape} in the module, {array.shape} in the model"
-            )
     with torch.no_grad():
         for name in arrays.keys() & state.keys():
             state[name].copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
+
+
+def _in_shape(name, array, shape):
+    """A parameter as the module has it: a Linear that is a convolution here lacks the axes of length 1."""
+    if [n for n in shape if n > 1] != [n for n in array.shape if n > 1]:
+        raise ValueError(
+            f"copy_weights: {name!r} has shape {shape} in the module, {array.shape} in the model"
+        )
+    return array.reshape(shape)
 
 
 def _under_torchs_names(net: GraphNet) -> dict[str, NDArray[Any]]:

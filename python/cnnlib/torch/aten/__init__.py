@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnnlib.torch.aten import elementwise, joins, spatial, weighted
-from cnnlib.torch.aten.call import Call
+from cnnlib.torch.aten.call import LAYOUTS, Call
 
-__all__ = ["IGNORED", "OPERATORS", "PASSED_ON", "Call"]
+__all__ = ["IGNORED", "LAYOUTS", "OPERATORS", "PASSED_ON", "Call"]
 
 OPERATORS: dict[str, Callable[[Call], None]] = {
     **weighted.OPERATORS,

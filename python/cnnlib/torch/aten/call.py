@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
 
 from cnnlib.models.graph import Node
 
-__all__ = ["Call", "two"]
+__all__ = ["LAYOUTS", "Call", "two"]
+
+# How parameters are laid out here: PyTorch's array into ours.
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "": lambda array: array,
+    "transposed": lambda array: array.T,  # (M, D) of a Linear as (D, M)
+    "1x1": lambda array: array[:, :, None, None],  # (F, C) of a Linear on pixels as filters
+    "depthwise": lambda array: array.reshape(-1, 1, 1, 1),  # a factor for each channel as filters
+}
 
 
 def two(values: Any) -> tuple[int, int]:
@@ -57,11 +66,17 @@ class Call:
         argument = self.argument(which)
         return isinstance(argument, torch.fx.Node) and argument in self.reader.values
 
-    def value(self, which: int | str) -> str:
-        """The name of the value that an argument is, of whatever shape."""
+    def value(self, which: int | str, *, channels_last: bool = False) -> str:
+        """The name of the value that an argument is, of any shape, with channels last if that is said."""
         if not self.is_value(which):
             self.refuse(f"takes a value that is computed from the input, got {self.argument(which)}")
+        if self.has_channels_last(which) and not channels_last:
+            self.refuse(f"{self.operator} of images with channels last has no counterpart")
         return self.reader.values[self.argument(which)]
+
+    def has_channels_last(self, which: int | str) -> bool:
+        """Whether an argument is (N, H, W, C) in PyTorch, where the value is (N, C, H, W) here."""
+        return self.argument(which) in self.reader.channels_last
 
     def value_in_shape(self, which: int | str, *ranks: int) -> str:
         """A value that has PyTorch's shape, and one of these numbers of dimensions."""
@@ -82,7 +97,7 @@ class Call:
         return tuple((result[0] if isinstance(result, (tuple, list)) else result).shape)
 
     def parameter(self, which: str, layout: str = "") -> str | None:
-        """The name of the parameter that an argument is, None for None; `layout` '' or 'transposed'."""
+        """The name of the parameter that an argument is, None for None; `layout` as in `LAYOUTS`."""
         node = self[which]
         if node is None:
             return None
@@ -112,10 +127,15 @@ class Call:
         params: tuple[str | None, ...] = (),
         args: tuple[Any, ...] = (),
         shape: tuple[int, ...] | None = None,
+        *,
+        channels_last: bool = False,
     ) -> None:
         """The call is this node, whose result has PyTorch's shape or this one."""
-        self.step(layer, inputs, params, args, shape or self.out_shape, self.node.name)
-        self.pass_on(self.node.name)
+        if shape is None:
+            N, *rest = self.out_shape
+            shape = (N, rest[-1], *rest[:-1]) if channels_last else self.out_shape
+        self.step(layer, inputs, params, args, shape, self.node.name)
+        self.pass_on(self.node.name, channels_last=channels_last)
 
     def step(
         self,
@@ -134,6 +154,8 @@ class Call:
         self.reader.shapes[output] = shape
         return output
 
-    def pass_on(self, name: str) -> None:
+    def pass_on(self, name: str, *, channels_last: bool = False) -> None:
         """The call's result is a value that is there already."""
         self.reader.values[self.node] = name
+        if channels_last:
+            self.reader.channels_last.add(self.node)

@@ -12,8 +12,9 @@ __all__ = ["OPERATORS"]
 
 def _emit(call: Call, layer: str, *args: Any) -> None:
     """A layer that goes element by element, on a value of whatever shape."""
-    name = call.value(0)
-    call.emit(layer, (name,), (), args, shape=call.reader.shapes[name])
+    name = call.value(0, channels_last=True)
+    last = call.has_channels_last(0)
+    call.emit(layer, (name,), (), args, shape=call.reader.shapes[name], channels_last=last)
 
 
 def _plain(layer: str) -> Callable[[Call], None]:

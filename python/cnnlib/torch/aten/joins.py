@@ -20,6 +20,15 @@ def _number(call, which):
     return None
 
 
+def _two_values(call):
+    """The names of both arguments."""
+    if not (call.is_value("self") and call.is_value("other")):
+        call.refuse("takes two values that are computed from the input")
+    if call.has_channels_last("self") != call.has_channels_last("other"):
+        call.refuse("images with channels first and with channels last are not joined")
+    return [call.value(which, channels_last=True) for which in ("self", "other")]
+
+
 def _join(call, layer, names):
     """A sum or product of two values, of which the one for each channel comes second."""
     shapes = [call.reader.shapes[name] for name in names]
@@ -29,12 +38,24 @@ def _join(call, layer, names):
     spread = len(first) == 4 and second in (first[:2], (*first[:2], 1, 1))
     if first != second and not (spread and len(call.shape("self")) == len(call.shape("other")) == 4):
         call.refuse(f"values of shapes {call.shape('self')} and {call.shape('other')} are not joined")
-    call.emit(layer, tuple(names), shape=first)
+    call.emit(layer, tuple(names), shape=first, channels_last=call.has_channels_last("self"))
 
 
 def _scale(call, which, factor):
-    name = call.value(which)
-    call.emit("scale", (name,), (), (factor,), shape=call.reader.shapes[name])
+    name, last = call.value(which, channels_last=True), call.has_channels_last(which)
+    call.emit("scale", (name,), (), (factor,), shape=call.reader.shapes[name], channels_last=last)
+
+
+def _scale_channels(call, which, other):
+    """A product with a parameter that has a factor for each channel: a convolution of each by itself."""
+    last, name = call.has_channels_last(which), call.value(which, channels_last=True)
+    shape, factors = call.reader.shapes[name], call.shape(other)
+    C, wanted = shape[1], (shape[1],) if last else (shape[1], 1, 1)
+    padded = (1,) * (len(wanted) - len(factors)) + factors
+    if len(shape) != 4 or call.out_shape != call.shape(which) or padded[-len(wanted) :] != wanted:
+        call.refuse(f"a product of {shape} with a parameter of shape {factors} has no counterpart")
+    params, param = (call.parameter(other, "depthwise"), None), {"stride": 1, "pad": 0, "groups": C}
+    call.emit("conv", (name,), params, (param,), shape=shape, channels_last=last)
 
 
 def _multiply(call: Call) -> None:
@@ -42,7 +63,9 @@ def _multiply(call: Call) -> None:
         factor = _number(call, which)
         if factor is not None:
             return _scale(call, other, factor)
-    return _join(call, "multiply", [call.value("self"), call.value("other")])
+        if call[which] in call.reader.constants:
+            return _scale_channels(call, other, which)
+    return _join(call, "multiply", _two_values(call))
 
 
 def _divide(call: Call) -> None:
@@ -58,10 +81,9 @@ def _negative(call: Call) -> None:
 
 def _add(call: Call, sign: int = 1) -> None:
     if _number(call, "other") == 0:
-        return call.pass_on(call.value("self"))
-    if not (call.is_value("self") and call.is_value("other")):
-        call.refuse("sums are of two values that are computed from the input")
-    names, factor = [call.value("self"), call.value("other")], sign * call["alpha"]
+        last = call.has_channels_last("self")
+        return call.pass_on(call.value("self", channels_last=True), channels_last=last)
+    names, factor = _two_values(call), sign * call["alpha"]
     if factor != 1:
         output = f"{call.node.name}_scaled"
         shape = call.reader.shapes[names[1]]

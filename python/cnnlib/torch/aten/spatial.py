@@ -105,6 +105,18 @@ def _reshape(call: Call) -> None:
         call.refuse(f"reshaping {('N', *call.shape(0)[1:])} to {after} has no counterpart")
 
 
+def _permute(call: Call) -> None:
+    """Channels put last for the layers that take them so, and back."""
+    name, last = call.value(0, channels_last=True), call.has_channels_last(0)
+    dims = [dim % len(call.shape(0)) for dim in call["dims"]]
+    if dims == sorted(dims):
+        call.pass_on(name, channels_last=last)
+    elif dims == ([0, 3, 1, 2] if last else [0, 2, 3, 1]) and len(call.reader.shapes[name]) == 4:
+        call.pass_on(name, channels_last=not last)
+    else:
+        call.refuse(f"the order {tuple(call['dims'])} of axes has no counterpart")
+
+
 def _expand(call: Call) -> None:
     """A value for each channel, spread over images: products and sums do that themselves."""
     before, after = call.shape(0), call.out_shape
@@ -134,6 +146,7 @@ OPERATORS: dict[str, Callable[[Call], None]] = {
     "upsample_nearest2d": _upsample("nearest"),
     "upsample_bilinear2d": _upsample("bilinear"),
     **dict.fromkeys(_RESHAPES, _reshape),
+    "permute": _permute,
     "expand": _expand,
     "expand_as": _expand,
     "getitem": _first_result,

@@ -36,6 +36,11 @@ def _conv_transpose(call: Call) -> None:
 
 
 def _linear(call: Call) -> None:
+    if call.has_channels_last("input"):  # a product for each pixel
+        params = (call.parameter("weight", "1x1"), call.parameter("bias"))
+        name = call.value("input", channels_last=True)
+        call.emit("conv", (name,), params, ({"stride": 1, "pad": 0},), channels_last=True)
+        return
     params = (call.parameter("weight", "transposed"), call.parameter("bias"))
     call.emit("affine", (call.value_in_shape("input", 2),), params)
 
@@ -71,6 +76,11 @@ def _group_norm(call: Call) -> None:
 
 
 def _layer_norm(call: Call) -> None:
+    if call.has_channels_last("input") and len(call["normalized_shape"]) == 1:
+        name = call.value("input", channels_last=True)
+        params, args = call.affine(call.shape("input")[3]), ({"eps": call["eps"]},)
+        call.emit("spatial_layernorm", (name,), params, args, channels_last=True)
+        return
     name, params = call.value_in_shape("input", 2), call.affine(call.shape("input")[1])
     call.emit("layernorm", (name,), params, ({"eps": call["eps"]},))
 
