@@ -1,6 +1,10 @@
 """Each instruction set forced by CNNLIB_ISA, as CI and users do it: every layer agrees with the loops."""
 
 import os
+import platform
+import shutil
+import subprocess
+import sys
 
 import pytest
 from cnnlib import _core
@@ -35,3 +39,20 @@ def test_layers_agree_with_the_loops(name, threads):
     printed, compared = run_python(code, CNNLIB_ISA=name, OMP_NUM_THREADS=threads).split()
     assert printed == name
     assert int(compared) > 100
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the processor is another one")
+@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="qemu-user is not installed")
+def test_the_baseline_runs_on_a_processor_of_2008():
+    """Emulated: an instruction that it does not have would end the process."""
+    program = os.path.join(os.path.dirname(__file__), "every_layer.py")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.run(
+        ["qemu-x86_64", "-cpu", "Nehalem", sys.executable, program],
+        env={key: value for key, value in environment.items() if key != "CNNLIB_ISA"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.startswith("base: ")
