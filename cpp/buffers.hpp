@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 namespace cnnlib {
 
@@ -13,6 +14,11 @@ constexpr std::size_t buffer_alignment = 64;
 // A buffer of at least `bytes`, with unspecified contents; throws std::bad_alloc.
 void* acquire_buffer(std::size_t bytes);
 void release_buffer(void* buffer) noexcept;
+
+struct ReleaseBuffer {
+  void operator()(void* buffer) const noexcept { release_buffer(buffer); }
+};
+using OwnedBuffer = std::unique_ptr<void, ReleaseBuffer>;
 
 // Gives all that the pool keeps back to the system.
 void release_buffers() noexcept;

@@ -55,6 +55,7 @@ struct Kernels {
   void (*max_pool_forward_wide)(const T* x, T* out, std::uint32_t* arg, const PoolShape&);
   void (*max_pool_backward)(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape&);
   void (*max_pool_backward_wide)(const T* dout, const std::uint32_t* arg, T* dx, const PoolShape&);
+  void (*max_pool_values)(const T* x, T* out, const PoolShape&);
   void (*avg_pool_forward)(const T* x, T* out, const PoolShape&);
   void (*avg_pool_backward)(const T* dout, T* dx, const PoolShape&);
   void (*global_avg_pool_forward)(const T* x, T* out, Index planes, Index size);

@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "machine.hpp"
+#include "team.hpp"
 
 namespace cnnlib {
 namespace {
@@ -151,6 +152,30 @@ void CaughtError::rethrow() {
 
 SingleThread::SingleThread() { ++single_thread; }
 SingleThread::~SingleThread() { --single_thread; }
+
+namespace {
+
+// The tasks that one thread takes first, in a cache line of its own.
+struct alignas(64) TaskRange {
+  Index first, last, taken;
+};
+
+}  // namespace
+
+void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
+               const void* data) {
+  const Scratch scratch(checked_product(sizeof(TaskRange), static_cast<std::size_t>(threads)));
+  auto* ranges = static_cast<TaskRange*>(scratch.data());
+  for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0};
+  on_team(threads, [&](int slot, int) {
+    for (int k = 0; k < threads; ++k) {
+      TaskRange& range = ranges[(slot + k) % threads];
+      const Index count = range.last - range.first;
+      for (Index i; (i = __atomic_fetch_add(&range.taken, 1, __ATOMIC_RELAXED)) < count;)
+        run(data, order == Order::forward ? range.first + i : range.last - 1 - i, slot);
+    }
+  });
+}
 
 void set_num_threads(int n) {
   limit() = n;

@@ -1,4 +1,4 @@
-// Threads: how many, who runs what, and what happens after fork. Only this and team.hpp use OpenMP.
+// Threads: how many, who runs what, and what happens after fork. Only parallel.cpp and team.hpp use OpenMP.
 #pragma once
 
 #include <exception>
@@ -7,7 +7,6 @@
 
 #include "buffers.hpp"
 #include "shapes.hpp"
-#include "team.hpp"
 
 namespace cnnlib {
 
@@ -62,37 +61,26 @@ void run_after_fork_check(void (*f)(void*), void* data);
 // Registers the fork handler; called once when the module is loaded.
 void watch_for_fork();
 
-#ifdef CNNLIB_ISA
-namespace CNNLIB_ISA {
-
 enum class Order { forward, backward };
 
-// The tasks that one thread takes first, in a cache line of its own.
-struct alignas(64) TaskRange {
-  Index first, last, taken;
-};
-
-// body(task, slot) for every task in [0, tasks); slot < threads tells which scratch to use. Each thread
+// run(data, task, slot) for every task in [0, tasks); slot < threads tells which scratch to use. Each thread
 // starts with a range of its own, the same for every loop over as many tasks, so that it finds in its caches
 // what it left there before, most of all if it goes backward; then it helps the others. Which slot computes a
 // task is not certain, and a result must not depend on it.
+void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
+               const void* data);
+
+// body(task, slot) for every task.
 template <class Body>
 void parallel_for(Index tasks, int threads, const Body& body, Order order = Order::forward) {
   if (threads <= 1 || tasks <= 1) {
     for (Index i = 0; i < tasks; ++i) body(order == Order::forward ? i : tasks - 1 - i, 0);
     return;
   }
-  const Scratch scratch(checked_product(sizeof(TaskRange), static_cast<std::size_t>(threads)));
-  auto* ranges = static_cast<TaskRange*>(scratch.data());
-  for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0};
-  on_team(threads, [&](int slot, int) {
-    for (int k = 0; k < threads; ++k) {
-      TaskRange& range = ranges[(slot + k) % threads];
-      const Index count = range.last - range.first;
-      for (Index i; (i = __atomic_fetch_add(&range.taken, 1, __ATOMIC_RELAXED)) < count;)
-        body(order == Order::forward ? range.first + i : range.last - 1 - i, slot);
-    }
-  });
+  const auto run = [](const void* data, Index task, int slot) {
+    (*static_cast<const Body*>(data))(task, slot);
+  };
+  run_tasks(tasks, threads, order, run, &body);
 }
 
 // body(task) for every task, on one thread each; kernels that it calls start no others, and may run out of
@@ -110,6 +98,9 @@ void each_on_its_own(Index tasks, int threads, const Body& body) {
   });
   error.rethrow();
 }
+
+#ifdef CNNLIB_ISA
+namespace CNNLIB_ISA {
 
 // body(begin, end) for slices of [0, n) whose bounds are multiples of `grain`. Each slice has a copy of the
 // body, which no store can change: what it captured by value stays in registers.

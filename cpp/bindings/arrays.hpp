@@ -161,6 +161,8 @@ void bind_ready_conv(py::module_& m);
 template <class T>
 void bind_prepared_conv(py::module_& m, const char* name);
 template <class T>
+void bind_program(py::module_& m, const char* name);
+template <class T>
 void bind_pool(py::module_& m);
 template <class T>
 void bind_norm(py::module_& m);

@@ -34,6 +34,8 @@ PYBIND11_MODULE(_core, m) {
   bind_ready_conv(m);
   bind_prepared_conv<float>(m, "PreparedConvFloat");
   bind_prepared_conv<double>(m, "PreparedConvDouble");
+  bind_program<float>(m, "ProgramFloat");
+  bind_program<double>(m, "ProgramDouble");
   m.def("active_isa", [] { return std::string(active_isa().name); });
   m.def("available_isas", &available_isas);
   m.def("use_isa", &use_isa, py::arg("name"));

@@ -1,12 +1,7 @@
-#include <array>
-
-#include "arrays.hpp"
+#include "pool_shape.hpp"
 
 namespace cnnlib {
 namespace {
-
-// PH, PW, stride_h, stride_w, pad_top, pad_bottom, pad_left, pad_right, dilation_h, dilation_w
-using Geometry = std::array<Index, 10>;
 
 // The output size of one axis. With ceil_mode a last window may hang over the end, provided that it
 // starts inside the image or its leading padding.
@@ -22,7 +17,9 @@ Index windows(const char* function, const char* axis, Index size, Index window, 
   return count;
 }
 
-PoolShape pool_shape(const char* function, const py::array& x, const Geometry& g, bool ceil_mode,
+}  // namespace
+
+PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometry& g, bool ceil_mode,
                      bool count_include_pad) {
   require(x.ndim() == 4, [&] {
     return std::string(function) + ": x must have 4 dimensions (N, C, H, W), got shape " + text(x);
@@ -62,6 +59,8 @@ PoolShape pool_shape(const char* function, const py::array& x, const Geometry& g
   return s;
 }
 
+namespace {
+
 bool wide_window(const PoolShape& s) { return s.PH * s.PW >= UINT8_MAX; }
 
 template <class T>
@@ -82,7 +81,7 @@ void run_backward(const T* dout, const void* arg, T* dx, const PoolShape& s) {
 
 // (out, argmax): the winner of each window as kh * PW + kw, the type's largest number where there is none.
 template <class T>
-py::tuple max_pool_forward(const char* function, const Array<T>& x, const Geometry& g, bool ceil_mode,
+py::tuple max_pool_forward(const char* function, const Array<T>& x, const PoolGeometry& g, bool ceil_mode,
                            const MaybeArray<T>& out_buffer) {
   const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   const std::vector<Index> shape = {x.shape(0), x.shape(1), s.OH, s.OW};
@@ -100,7 +99,7 @@ py::tuple max_pool_forward(const char* function, const Array<T>& x, const Geomet
 
 // Without an argmax plane it is found again from x.
 template <class T>
-py::array max_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Geometry& g,
+py::array max_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x, const PoolGeometry& g,
                             bool ceil_mode, const std::optional<py::array>& argmax) {
   const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
@@ -124,7 +123,7 @@ py::array max_pool_backward(const char* function, const Array<T>& dout, const Ar
 }
 
 template <class T>
-py::array avg_pool_forward(const Array<T>& x, const Geometry& g, bool ceil_mode, bool count_include_pad,
+py::array avg_pool_forward(const Array<T>& x, const PoolGeometry& g, bool ceil_mode, bool count_include_pad,
                            const MaybeArray<T>& out_buffer) {
   const PoolShape s = pool_shape("avg_pool_forward", x, g, ceil_mode, count_include_pad);
   Array<T> out = result_array<T>("avg_pool_forward", {x.shape(0), x.shape(1), s.OH, s.OW}, out_buffer);
@@ -134,7 +133,7 @@ py::array avg_pool_forward(const Array<T>& x, const Geometry& g, bool ceil_mode,
 }
 
 template <class T>
-py::array avg_pool_backward(const Array<T>& dout, const Array<T>& x, const Geometry& g, bool ceil_mode,
+py::array avg_pool_backward(const Array<T>& dout, const Array<T>& x, const PoolGeometry& g, bool ceil_mode,
                             bool count_include_pad) {
   const PoolShape s = pool_shape("avg_pool_backward", x, g, ceil_mode, count_include_pad);
   require_shape("avg_pool_backward", "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});

@@ -8,16 +8,12 @@
 namespace cnnlib {
 namespace {
 
-struct ReleaseBuffer {
-  void operator()(void* buffer) const { release_buffer(buffer); }
-};
-
 // Weights packed for one size of images by one instruction set.
 template <class T>
 struct PackedWeights {
   const Kernels<T>* kernels;
   ConvPlan plan;
-  std::unique_ptr<void, ReleaseBuffer> memory;
+  OwnedBuffer memory;
   PackedWeights* next = nullptr;
 
   PackedWeights(const Kernels<T>& own, const ConvShape& s, const T* w)

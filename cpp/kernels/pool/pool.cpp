@@ -4,6 +4,7 @@
 #include "kernels/pool/avg_pool.hpp"
 #include "kernels/pool/max_pool.hpp"
 #include "kernels/pool/max_pool_gradient.hpp"
+#include "kernels/pool/max_values.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -13,6 +14,7 @@ void fill_pool(Kernels<T>& kernels) {
   kernels.max_pool_forward_wide = &max_pool_forward<T, std::uint32_t>;
   kernels.max_pool_backward = &max_pool_backward<T, std::uint8_t>;
   kernels.max_pool_backward_wide = &max_pool_backward<T, std::uint32_t>;
+  kernels.max_pool_values = &max_pool_values<T>;
   kernels.avg_pool_forward = &avg_pool_forward<T>;
   kernels.avg_pool_backward = &avg_pool_backward<T>;
   kernels.global_avg_pool_forward = &global_avg_pool_forward<T>;

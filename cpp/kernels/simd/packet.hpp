@@ -79,8 +79,9 @@ struct Simd {
   static Packet fma(Packet a, Packet b, Packet c) { return Eigen::internal::pmadd(a, b, c); }  // a * b + c
   static Packet max(Packet a, Packet b) { return Eigen::internal::pmax(a, b); }
   static Packet exp(Packet v) { return Eigen::internal::pexp(v); }  // finite v
-  // max(v, 0), where NaN stays NaN.
-  static Packet relu(Packet v) { return Eigen::internal::pmax<Eigen::PropagateNaN>(v, zero()); }
+  // NaN where either is.
+  static Packet max_or_nan(Packet a, Packet b) { return Eigen::internal::pmax<Eigen::PropagateNaN>(a, b); }
+  static Packet relu(Packet v) { return max_or_nan(v, zero()); }
   // Over the lanes.
   static T sum(Packet v) { return Eigen::internal::predux(v); }
   static T max_of_lanes(Packet v) { return Eigen::internal::predux_max(v); }

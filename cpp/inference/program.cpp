@@ -1,0 +1,94 @@
+#include "program.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <memory>
+
+#include "../buffers.hpp"
+#include "../machine.hpp"
+#include "../parallel.hpp"
+
+namespace cnnlib {
+namespace {
+
+// Room for the values of some images, from the pool of buffers: each call and each thread has its own.
+template <class T>
+class Arena {
+ public:
+  Arena(Index elements, Index images)
+      : memory_(acquire_buffer(std::max(
+            buffer_alignment,
+            checked_product(checked_product(static_cast<std::size_t>(elements), sizeof(T)),
+                            static_cast<std::size_t>(images))))) {}
+  T* data() const { return static_cast<T*>(memory_.get()); }
+
+ private:
+  OwnedBuffer memory_;
+};
+
+}  // namespace
+
+template <class T>
+void Program<T>::add(Step<T> step) {
+  work_ += step.work;
+  steps_.push_back(std::move(step));
+}
+
+template <class T>
+Frame<T> Program<T>::frame(const T* input, T* output, Index first, Index images, T* arena) const {
+  return {values_.data(), input + first * input_size_, output + first * output_size_, arena, images};
+}
+
+template <class T>
+void Program<T>::run_steps(const Frame<T>& frame) const {
+  for (const Step<T>& step : steps_) step.run(frame);
+}
+
+// As many as leave the values of each step in a thread's second-level cache.
+template <class T>
+Index Program<T>::images_at_a_time(Index N, int threads) const {
+  const Index share = ceil_div(N, threads);
+  const Index fit = std::max<Index>(1, l2_for_blocks() / std::max<Index>(1, arena_ * Index(sizeof(T))));
+  return even_part(share, std::min(share, fit));
+}
+
+template <class T>
+void Program<T>::run(const T* input, T* output, Index N) const {
+  const int threads = static_cast<int>(std::min<Index>(N, threads_for(work_ * double(N))));
+  const Index apart = threads > 1 ? N / threads * threads : 0;  // images that threads take for themselves
+  if (apart > 0) {
+    const Index images = images_at_a_time(apart, threads), tasks = ceil_div(apart, images);
+    each_on_its_own(tasks, threads, [&](Index task) {
+      const Index first = task * images, count = std::min(images, apart - first);
+      const Arena<T> arena(arena_, count);
+      run_steps(frame(input, output, first, count, arena.data()));
+    });
+  }
+  const Index images = threads > 1 ? 1 : images_at_a_time(std::max<Index>(1, N), 1);
+  for (Index first = apart; first < N; first += images) {
+    const Index count = std::min(images, N - first);
+    const Arena<T> arena(arena_, count);
+    run_steps(frame(input, output, first, count, arena.data()));
+  }
+}
+
+template <class T>
+std::vector<double> Program<T>::profile(const T* input, T* output, Index N, int repeats) const {
+  using Clock = std::chrono::steady_clock;
+  const Arena<T> arena(arena_, N);
+  const Frame<T> all = frame(input, output, 0, N, arena.data());
+  std::vector<double> least(steps_.size(), std::numeric_limits<double>::infinity());
+  for (int i = 0; i < repeats; ++i)
+    for (std::size_t k = 0; k < steps_.size(); ++k) {
+      const auto start = Clock::now();
+      steps_[k].run(all);
+      least[k] = std::min(least[k], std::chrono::duration<double>(Clock::now() - start).count());
+    }
+  return least;
+}
+
+template class Program<float>;
+template class Program<double>;
+
+}  // namespace cnnlib

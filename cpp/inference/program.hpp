@@ -1,0 +1,76 @@
+// A network prepared for inference: a list of steps over values that lie in an arena.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "../kernels.hpp"
+
+namespace cnnlib {
+
+// Where a value of the network lies: at the caller's input, at the caller's output, or `offset` elements for
+// each image behind the arena's start.
+struct Value {
+  enum class Place { input, output, arena } place;
+  Index size;    // elements of an image
+  Index offset;  // elements of the arena that lie before it, an image
+};
+
+// The values while some images go through the network together.
+template <class T>
+struct Frame {
+  const Value* values;
+  const T* input;
+  T* output;
+  T* arena;
+  Index images;
+
+  const T* read(int value) const {
+    const Value& v = values[value];
+    return v.place == Value::Place::input ? input : write(value);
+  }
+  T* write(int value) const {
+    const Value& v = values[value];
+    return v.place == Value::Place::output ? output : arena + v.offset * images;
+  }
+};
+
+template <class T>
+struct Step {
+  std::string name;
+  double work;  // scalar operations of an image, as threads_for counts them
+  std::function<void(const Frame<T>&)> run;
+};
+
+// Runs the steps: a few images at a time on each thread where there are many, all threads on one image
+// otherwise. No result depends on which. May be called from many threads at once.
+template <class T>
+class Program {
+ public:
+  // Sizes in elements of an image.
+  Program(std::vector<Value> values, Index input_size, Index output_size, Index arena)
+      : values_(std::move(values)), input_size_(input_size), output_size_(output_size), arena_(arena) {}
+
+  void add(Step<T> step);
+  const std::vector<Step<T>>& steps() const { return steps_; }
+  const std::vector<Value>& values() const { return values_; }
+  Index arena() const { return arena_; }
+
+  // input (N, input_size), output (N, output_size).
+  void run(const T* input, T* output, Index N) const;
+  // The seconds of each step while all N images go through it, all threads on them: the least of the repeats.
+  std::vector<double> profile(const T* input, T* output, Index N, int repeats) const;
+
+ private:
+  Frame<T> frame(const T* input, T* output, Index first, Index images, T* arena) const;
+  void run_steps(const Frame<T>& frame) const;
+  Index images_at_a_time(Index N, int threads) const;
+
+  std::vector<Value> values_;
+  Index input_size_, output_size_, arena_;
+  std::vector<Step<T>> steps_;
+  double work_ = 0;
+};
+
+}  // namespace cnnlib

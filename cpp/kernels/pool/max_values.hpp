@@ -1,0 +1,94 @@
+// Max pooling without the places of the maxima, which only a gradient needs: the maxima of columns first,
+// then of the rows that they make. NaN wins a window.
+#pragma once
+
+#include "kernels/pool/pool_rows.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// to[j] = the maximum of column j of the window's rows that lie in the image.
+template <class T>
+void max_columns(const T* image, const PoolShape& s, Index oh, T* to) {
+  using S = Simd<T>;
+  const Index top = oh * s.stride_h - s.pad_top;
+  const Index first = top >= 0 ? 0 : ceil_div(-top, s.dilation_h);
+  const Index last = top >= s.H ? 0 : std::min(s.PH, (s.H - 1 - top) / s.dilation_h + 1);
+  const T* rows = image + (top + first * s.dilation_h) * s.W;
+  const Index count = last - first, apart = s.dilation_h * s.W;
+  const auto maxima = [&](Index j, Index lanes) {
+    auto most = S::fill(-std::numeric_limits<T>::infinity());
+    for (Index k = 0; k < count; ++k) most = S::max_or_nan(most, load_first(rows + k * apart + j, lanes));
+    return most;
+  };
+  Index j = 0;
+  for (; j + S::size <= s.W; j += S::size) S::store(to + j, maxima(j, S::size));
+  if (j < s.W) S::store_lanes(to + j, maxima(j, s.W - j), 0, s.W - j);
+}
+
+// out[ow] = the maximum of the window's columns, of which the first lies at `corner` for ow = 0.
+template <class T, int Stride>
+void max_of_columns(const T* corner, const PoolShape& s, T* out, const T* plane_end) {
+  using S = Simd<T>;
+  for (Index ow = 0; ow < s.OW; ow += S::size) {
+    auto most = S::fill(-std::numeric_limits<T>::infinity());
+    for (Index kw = 0; kw < s.PW; ++kw) {
+      const T* at = corner + ow * Stride + kw * s.dilation_w;
+      if constexpr (Stride == 1) {
+        most = S::max_or_nan(most, S::load(at));
+      } else {
+        typename S::Packet even, odd;
+        S::load_pairs(at, even, odd);
+        most = S::max_or_nan(most, even);
+        if (s.dilation_w == 1 && kw + 1 < s.PW) {
+          most = S::max_or_nan(most, odd);
+          ++kw;
+        }
+      }
+    }
+    store_in_plane(out, s.OW, ow, plane_end, most);
+  }
+}
+
+template <class T>
+void max_of_columns(const T* corner, const PoolShape& s, T* out) {
+  for (Index ow = 0; ow < s.OW; ++ow) {
+    T most = -std::numeric_limits<T>::infinity();
+    for (Index kw = 0; kw < s.PW; ++kw) {
+      const T v = corner[ow * s.stride_w + kw * s.dilation_w];
+      most = v <= most || most != most ? most : v;
+    }
+    out[ow] = most;
+  }
+}
+
+template <class T>
+void max_pool_values(const T* x, T* out, const PoolShape& s) {
+  using S = Simd<T>;
+  const PlaneSlices slices(s);
+  const Index reach = (s.PW - 1) * s.dilation_w;
+  const Index margin = round_up(s.pad_left, S::size);
+  const Index columns = margin + std::max(s.W, round_up(s.OW, S::size) * s.stride_w + reach) + 2 * S::size;
+  Layout layout;
+  const auto piece = layout.per_thread<T>(slices.threads, columns);
+  const Scratch scratch(layout.bytes());
+  slices.each_plane(
+      [&](int slot) {
+        std::fill_n(piece.of(scratch.data(), slot), columns, -std::numeric_limits<T>::infinity());
+      },
+      [&](Index plane, int slot) {
+        T* maxima = piece.of(scratch.data(), slot) + margin;
+        const T *image = x + plane * s.H * s.W, *corner = maxima - s.pad_left;
+        T *to = out + plane * s.OH * s.OW, *end = to + s.OH * s.OW;
+        for (Index oh = 0; oh < s.OH; ++oh, to += s.OW) {
+          max_columns(image, s, oh, maxima);
+          if (s.stride_w == 1)
+            max_of_columns<T, 1>(corner, s, to, end);
+          else if (s.stride_w == 2)
+            max_of_columns<T, 2>(corner, s, to, end);
+          else
+            max_of_columns(corner, s, to);
+        }
+      });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
