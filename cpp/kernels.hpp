@@ -29,6 +29,15 @@ struct ConvNormGradients {
   T *dx, *dw, *db, *dgamma, *dbeta;
 };
 
+// What becomes of the sums of a convolution: b (F,), unless it is null, is added, and what lies in the
+// output, if it is to `add`; then min(max(v, 0), most), if it is wanted.
+template <class T>
+struct ConvEpilogue {
+  const T* b;
+  bool add, relu;
+  T most;
+};
+
 template <class T>
 struct Kernels {
   void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);
@@ -47,8 +56,10 @@ struct Kernels {
   // images, whose number run_prepared_conv takes from the plan's shape.
   ConvPlan (*prepare_conv)(const ConvShape&);
   void (*pack_conv)(const ConvPlan&, const T* w, T* packed);
-  void (*run_prepared_conv)(const ConvPlan&, const T* x, const T* w, const T* packed, const T* b, T* out,
-                            bool relu);
+  void (*run_prepared_conv)(const ConvPlan&, const T* x, const T* w, const T* packed, const ConvEpilogue<T>&,
+                            T* out);
+  // Whether the plan's method takes ConvEpilogue::add.
+  bool (*conv_adds)(const ConvPlan&);
 
   // The argmax plane is bytes for windows of up to 255 positions, 32-bit numbers for larger ones.
   void (*max_pool_forward)(const T* x, T* out, std::uint8_t* arg, const PoolShape&);

@@ -1,6 +1,7 @@
 // Convolutions whose weights are packed once, for many batches.
 #include <atomic>
 #include <cstring>
+#include <limits>
 #include <memory>
 
 #include "conv_shape.hpp"
@@ -66,7 +67,8 @@ class PreparedConv {
     if (packed == nullptr) return kernels.conv_forward(x, w_.data(), data_or_null(b_), out, s, relu);
     ConvPlan plan = packed->plan;
     plan.shape.N = s.N;
-    kernels.run_prepared_conv(plan, x, w_.data(), packed->data(), data_or_null(b_), out, relu);
+    const ConvEpilogue<T> epilogue{data_or_null(b_), false, relu, std::numeric_limits<T>::infinity()};
+    kernels.run_prepared_conv(plan, x, w_.data(), packed->data(), epilogue, out);
   }
 
   // Null where there are too many sizes already: such a call packs for itself. Two threads that meet a size

@@ -19,6 +19,14 @@ std::shared_ptr<T> packed_weights(const Kernels<T>& kernels, const ConvPlan& pla
   return {memory, packed};
 }
 
+// Whether the method that a prepared convolution takes can add its result to what lies in the output.
+template <class T>
+bool conv_adds(const Array<T>& like, const Array<T>& w, const py::object& conv_param) {
+  ConvShape s = conv_shape("prepare", like, w, conv_param);
+  s.N = 1;
+  return kernels<T>().conv_adds(kernels<T>().prepare_conv(s));
+}
+
 // Arrays `like` of no images tell what shape an image of the step's input has.
 template <class T>
 class BoundProgram {
@@ -29,19 +37,20 @@ class BoundProgram {
       : program_(list(values), input_size, output_size, arena) {}
 
   void conv(const std::string& name, int input, int output, const Array<T>& like, const Array<T>& w,
-            const MaybeArray<T>& b, const py::object& conv_param, bool relu) {
+            const MaybeArray<T>& b, const py::object& conv_param, bool add, bool relu, double most) {
     ConvShape s = conv_shape("prepare", like, w, conv_param);
     s.N = 1;
     const Kernels<T>& k = kernels_;
     const ConvPlan plan = k.prepare_conv(s);
     const auto packed = packed_weights(k, plan, w.data());
-    const T *weights = w.data(), *bias = data_or_null(b);
+    const T* weights = w.data();
+    const ConvEpilogue<T> epilogue{data_or_null(b), add, relu, static_cast<T>(most)};
     keep(w, b);
     packed_bytes_ += plan.packed_bytes;
-    add(name + " [" + name_of(plan.method) + "]", products(s) / 8, [=, &k](const Frame<T>& f) {
+    add_step(name + " [" + name_of(plan.method) + "]", products(s) / 8, [=, &k](const Frame<T>& f) {
       ConvPlan own = plan;
       own.shape.N = f.images;
-      k.run_prepared_conv(own, f.read(input), weights, packed.get(), bias, f.write(output), relu);
+      k.run_prepared_conv(own, f.read(input), weights, packed.get(), epilogue, f.write(output));
     });
   }
 
@@ -53,7 +62,7 @@ class BoundProgram {
     keep(w, b);
     ConvShape one = s;
     one.N = 1;
-    add(name, products(one) / 8, [=, &k](const Frame<T>& f) {
+    add_step(name, products(one) / 8, [=, &k](const Frame<T>& f) {
       ConvShape own = s;
       own.N = f.images;
       k.conv_backward(nullptr, weights, f.read(input), bias, f.write(output), nullptr, nullptr, own);
@@ -66,7 +75,7 @@ class BoundProgram {
     const Kernels<T>& k = kernels_;
     const T *weights = w.data(), *bias = data_or_null(b);
     keep(w, b);
-    add(name, double(D) * double(M) / 8, [=, &k](const Frame<T>& f) {
+    add_step(name, double(D) * double(M) / 8, [=, &k](const Frame<T>& f) {
       k.affine_forward(f.read(input), weights, bias, f.write(output), {f.images, D, M}, relu);
     });
   }
@@ -76,7 +85,7 @@ class BoundProgram {
     const PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, false);
     const Index C = like.shape(1);
     const Kernels<T>& k = kernels_;
-    add(name, pool_work(s, C), [=, &k](const Frame<T>& f) {
+    add_step(name, pool_work(s, C), [=, &k](const Frame<T>& f) {
       PoolShape own = s;
       own.planes = C * f.images;
       k.max_pool_values(f.read(input), f.write(output), own);
@@ -88,7 +97,7 @@ class BoundProgram {
     const PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, count_include_pad);
     const Index C = like.shape(1);
     const Kernels<T>& k = kernels_;
-    add(name, pool_work(s, C), [=, &k](const Frame<T>& f) {
+    add_step(name, pool_work(s, C), [=, &k](const Frame<T>& f) {
       PoolShape own = s;
       own.planes = C * f.images;
       k.avg_pool_forward(f.read(input), f.write(output), own);
@@ -97,7 +106,7 @@ class BoundProgram {
 
   void global_avg_pool(const std::string& name, int input, int output, Index C, Index S) {
     const Kernels<T>& k = kernels_;
-    add(name, double(C) * double(S) / 4, [=, &k](const Frame<T>& f) {
+    add_step(name, double(C) * double(S) / 4, [=, &k](const Frame<T>& f) {
       k.global_avg_pool_forward(f.read(input), f.write(output), C * f.images, S);
     });
   }
@@ -111,7 +120,7 @@ class BoundProgram {
     for (const py::object& array : std::initializer_list<py::object>{mean, inv_std, gamma, beta})
       kept_.push_back(array);
     const Kernels<T>& k = kernels_;
-    add(name, double(C) * double(S) / 4, [=, &k](const Frame<T>& f) {
+    add_step(name, double(C) * double(S) / 4, [=, &k](const Frame<T>& f) {
       k.batchnorm_normalize(f.read(input), m, i, g, b, f.write(output), {f.images, C, S}, relu);
     });
   }
@@ -123,18 +132,19 @@ class BoundProgram {
     for (const py::object& array : std::initializer_list<py::object>{gamma, beta}) kept_.push_back(array);
     const Kernels<T>& k = kernels_;
     const Index of_image = rows;
-    add(name, double(rows * channels) * double(S) / 2, [=, &k, channels = channels, S = S, C = C](const Frame<T>& f) {
-      const Index all = of_image * f.images;
-      std::vector<double> statistics(static_cast<std::size_t>(2 * all));
-      k.rownorm_forward(f.read(input), g, b, eps, f.write(output), statistics.data(), statistics.data() + all,
-                        {all, channels, S, C});
-    });
+    add_step(name, double(rows * channels) * double(S) / 2,
+             [=, &k, channels = channels, S = S, C = C](const Frame<T>& f) {
+               const Index all = of_image * f.images;
+               std::vector<double> statistics(static_cast<std::size_t>(2 * all));
+               k.rownorm_forward(f.read(input), g, b, eps, f.write(output), statistics.data(),
+                                 statistics.data() + all, {all, channels, S, C});
+             });
   }
 
   void sum(const std::string& name, int a, int b, int output, bool relu) {
     const Kernels<T>& k = kernels_;
     const Index size = size_of(output);
-    add(name, double(size) / 4, [=, &k](const Frame<T>& f) {
+    add_step(name, double(size) / 4, [=, &k](const Frame<T>& f) {
       (relu ? k.add_relu : k.add)(f.read(a), f.read(b), f.write(output), size * f.images);
     });
   }
@@ -142,7 +152,7 @@ class BoundProgram {
   void product(const std::string& name, int a, int b, int output) {
     const Kernels<T>& k = kernels_;
     const Index size = size_of(output);
-    add(name, double(size) / 4, [=, &k](const Frame<T>& f) {
+    add_step(name, double(size) / 4, [=, &k](const Frame<T>& f) {
       k.multiply(f.read(a), f.read(b), f.write(output), size * f.images);
     });
   }
@@ -150,16 +160,15 @@ class BoundProgram {
   void relu(const std::string& name, int input, int output) {
     const Kernels<T>& k = kernels_;
     const Index size = size_of(output);
-    add(name, double(size) / 4, [=, &k](const Frame<T>& f) {
-      k.relu_forward(f.read(input), f.write(output), size * f.images);
-    });
+    add_step(name, double(size) / 4,
+             [=, &k](const Frame<T>& f) { k.relu_forward(f.read(input), f.write(output), size * f.images); });
   }
 
   void concat(const std::string& name, const std::vector<int>& inputs, int output) {
     std::vector<Index> sizes;
     for (const int input : inputs) sizes.push_back(size_of(input));
     const Index size = size_of(output);
-    add(name, double(size) / 4, [=](const Frame<T>& f) {
+    add_step(name, double(size) / 4, [=](const Frame<T>& f) {
       for (Index n = 0; n < f.images; ++n) {
         T* to = f.write(output) + n * size;
         for (std::size_t i = 0; i < inputs.size(); ++i)
@@ -209,7 +218,7 @@ class BoundProgram {
     if (b) kept_.push_back(*b);
   }
 
-  void add(const std::string& name, double work, std::function<void(const Frame<T>&)> run) {
+  void add_step(const std::string& name, double work, std::function<void(const Frame<T>&)> run) {
     program_.add({name, work, std::move(run)});
   }
 
@@ -227,10 +236,12 @@ void bind_program(py::module_& m, const char* name) {
   const auto input = py::arg("input"), output = py::arg("output"), step = py::arg("name");
   const auto like = py::arg("like").noconvert(), w = py::arg("w").noconvert();
   const auto b = py::arg("b").noconvert().none(true);
+  m.def("conv_adds", &conv_adds<T>, like, w, py::arg("conv_param"));
   py::class_<P>(m, name)
       .def(py::init<const std::vector<std::tuple<int, Index, Index>>&, Index, Index, Index>(),
            py::arg("values"), py::arg("input_size"), py::arg("output_size"), py::arg("arena"))
-      .def("conv", &P::conv, step, input, output, like, w, b, py::arg("conv_param"), py::arg("relu"))
+      .def("conv", &P::conv, step, input, output, like, w, b, py::arg("conv_param"), py::arg("add"),
+           py::arg("relu"), py::arg("most"))
       .def("conv_transpose", &P::conv_transpose, step, input, output, like, w, b, py::arg("conv_param"))
       .def("affine", &P::affine, step, input, output, w, b, py::arg("relu"))
       .def("max_pool", &P::max_pool, step, input, output, like, py::arg("geometry"), py::arg("ceil_mode"))

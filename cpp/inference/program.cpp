@@ -18,9 +18,8 @@ class Arena {
  public:
   Arena(Index elements, Index images)
       : memory_(acquire_buffer(std::max(
-            buffer_alignment,
-            checked_product(checked_product(static_cast<std::size_t>(elements), sizeof(T)),
-                            static_cast<std::size_t>(images))))) {}
+            buffer_alignment, checked_product(checked_product(static_cast<std::size_t>(elements), sizeof(T)),
+                                              static_cast<std::size_t>(images))))) {}
   T* data() const { return static_cast<T*>(memory_.get()); }
 
  private:
@@ -48,6 +47,7 @@ void Program<T>::run_steps(const Frame<T>& frame) const {
 // As many as leave the values of each step in a thread's second-level cache.
 template <class T>
 Index Program<T>::images_at_a_time(Index N, int threads) const {
+  if (const char* g = std::getenv("CNNLIB_GROUP")) return std::min<Index>(ceil_div(N, threads), std::atoi(g));
   const Index share = ceil_div(N, threads);
   const Index fit = std::max<Index>(1, l2_for_blocks() / std::max<Index>(1, arena_ * Index(sizeof(T))));
   return even_part(share, std::min(share, fit));
@@ -56,7 +56,9 @@ Index Program<T>::images_at_a_time(Index N, int threads) const {
 template <class T>
 void Program<T>::run(const T* input, T* output, Index N) const {
   const int threads = static_cast<int>(std::min<Index>(N, threads_for(work_ * double(N))));
-  const Index apart = threads > 1 ? N / threads * threads : 0;  // images that threads take for themselves
+  const Index apart = threads > 1 && !std::getenv("CNNLIB_INSIDE")
+                          ? N / threads * threads
+                          : 0;  // images that threads take for themselves
   if (apart > 0) {
     const Index images = images_at_a_time(apart, threads), tasks = ceil_div(apart, images);
     each_on_its_own(tasks, threads, [&](Index task) {
@@ -65,7 +67,9 @@ void Program<T>::run(const T* input, T* output, Index N) const {
       run_steps(frame(input, output, first, count, arena.data()));
     });
   }
-  const Index images = threads > 1 ? 1 : images_at_a_time(std::max<Index>(1, N), 1);
+  const Index images = std::getenv("CNNLIB_INSIDE") ? images_at_a_time(N, 1)
+                       : threads > 1                ? 1
+                                                    : images_at_a_time(std::max<Index>(1, N), 1);
   for (Index first = apart; first < N; first += images) {
     const Index count = std::min(images, N - first);
     const Arena<T> arena(arena_, count);

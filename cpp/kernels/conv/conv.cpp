@@ -91,7 +91,7 @@ void run_in_slices(const ConvPlan& plan, const ConvOperands<T>& operands) {
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
   if (s.N == 0) return;
-  run_in_slices<T>(plan_conv<T>(s, Pass::forward), {x, w, nullptr, {b, relu}, out});
+  run_in_slices<T>(plan_conv<T>(s, Pass::forward), {x, w, nullptr, {b, {relu}}, out});
 }
 
 template <class T>
@@ -109,7 +109,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
   if (input.method == weight.method &&
       (input.method == Method::depthwise_rows || input.method == Method::depthwise_channels))
     return run_depthwise_backward<T>(input, {x, w, dout, b, dx, dw, db});
-  if (dx != nullptr) run_in_slices<T>(input, {dout, w, nullptr, {b, false}, dx});
+  if (dx != nullptr) run_in_slices<T>(input, {dout, w, nullptr, {b}, dx});
   if (weights) run_weight_gradient<T>(weight, {x, dout, dw, db});
 }
 
@@ -122,9 +122,17 @@ ConvPlan prepare_conv(const ConvShape& s) {
 }
 
 template <class T>
-void run_prepared_conv(const ConvPlan& plan, const T* x, const T* w, const T* packed, const T* b, T* out,
-                       bool relu) {
-  if (plan.shape.N > 0) run_conv<T>(plan, {x, w, plan.packed_bytes > 0 ? packed : nullptr, {b, relu}, out});
+void run_prepared_conv(const ConvPlan& plan, const T* x, const T* w, const T* packed,
+                       const ConvEpilogue<T>& e, T* out) {
+  if (plan.shape.N == 0) return;
+  run_conv<T>(plan, {x, w, plan.packed_bytes > 0 ? packed : nullptr, {e.b, {e.relu, e.most}, e.add}, out});
+}
+
+template <class T>
+bool conv_adds(const ConvPlan& plan) {
+  bool adds = false;
+  with_correlation<T>(plan, [&](const auto& m) { adds = m.adds; });
+  return adds;
 }
 
 template <class T>
@@ -136,6 +144,7 @@ void fill_conv(Kernels<T>& kernels) {
   kernels.conv_plan = [](const ConvShape& s, Pass pass) { return describe_conv<T>(plan_conv<T>(s, pass)); };
   kernels.prepare_conv = &prepare_conv<T>;
   kernels.pack_conv = &pack_conv<T>;
+  kernels.conv_adds = &conv_adds<T>;
   kernels.run_prepared_conv = &run_prepared_conv<T>;
   kernels.conv_costs = &plan_costs<T>;
 }

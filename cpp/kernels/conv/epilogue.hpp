@@ -1,17 +1,19 @@
 // What becomes of a finished sum before it is stored.
 #pragma once
 
+#include "kernels/activation.hpp"
+
 namespace cnnlib::CNNLIB_ISA {
 
-// out[f] = sum + bias[f], then through ReLU. What else an output may go through (a scale and shift, a
-// residual) belongs here.
+// out[f] = sum + bias[f] + what lay in out[f] if it is to `add`, then through the activation.
 template <class T>
 struct Epilogue {
   const T* bias = nullptr;  // (F,), or null
-  bool relu = false;
+  Activation<T> activation{};
+  bool add = false;
 
   // That of the filters from f on.
-  Epilogue from(Index f) const { return {bias != nullptr ? bias + f : nullptr, relu}; }
+  Epilogue from(Index f) const { return {bias != nullptr ? bias + f : nullptr, activation, add}; }
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

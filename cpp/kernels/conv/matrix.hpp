@@ -23,7 +23,7 @@ template <class T>
 void run_matrix_forward(const ConvPlan& plan, const ConvOperands<T>& o) {
   const ConvShape& s = plan.shape;
   const Index D = image_values(s);
-  matrix_product<T>({{o.in, D, 1}, {o.w, 1, D}, o.epilogue.bias, o.epilogue.relu, o.out, s.N, s.F, D});
+  matrix_product<T>({{o.in, D, 1}, {o.w, 1, D}, o.epilogue.bias, o.epilogue.activation, o.out, s.N, s.F, D});
 }
 
 // dx starts from the bias of a channel in each of its pixels.
@@ -36,7 +36,7 @@ void run_matrix_input_gradient(const ConvPlan& plan, const ConvOperands<T>& o) {
   const Scratch scratch(layout.bytes());
   T* bias = o.epilogue.bias != nullptr ? piece.in(scratch.data()) : nullptr;
   for (Index d = 0; bias != nullptr && d < D; ++d) bias[d] = o.epilogue.bias[d / (s.KH * s.KW)];
-  matrix_product<T>({{o.in, s.F, 1}, {o.w, D, 1}, bias, o.epilogue.relu, o.out, s.N, D, s.F});
+  matrix_product<T>({{o.in, s.F, 1}, {o.w, D, 1}, bias, o.epilogue.activation, o.out, s.N, D, s.F});
 }
 
 template <class T>
@@ -44,7 +44,7 @@ void run_matrix_weight_gradient(const ConvPlan& plan, const WeightGradientOperan
   const ConvShape& s = plan.shape;
   const Index D = image_values(s);
   if (o.dw == nullptr) return;
-  matrix_product<T>({{o.dout, 1, s.F}, {o.x, D, 1}, nullptr, false, o.dw, s.F, D, s.N});
+  matrix_product<T>({{o.dout, 1, s.F}, {o.x, D, 1}, nullptr, {}, o.dw, s.F, D, s.N});
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

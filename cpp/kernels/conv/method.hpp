@@ -35,6 +35,7 @@ struct CorrelationMethod {
   bool (*fits)(const ConvShape&);
   double (*cost)(const ConvShape&);
   void (*describe)(ConvPlan&);
+  bool adds;                                             // takes Epilogue::add
   void (*pack)(const ConvPlan&, const T* w, T* packed);  // null where weights are used as they are
   void (*run)(const ConvPlan&, const ConvOperands<T>&);
 };

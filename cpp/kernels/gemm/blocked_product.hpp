@@ -14,7 +14,8 @@ struct ProductTarget {
   Index row;      // step
   Index width;    // columns, at most MatrixProduct<T>::lanes
   const T* bias;  // to begin with, or null
-  bool add, relu;
+  bool add;
+  Activation<T> activation;
 };
 
 // The target of a chunk in c, from row m and column n on.
@@ -25,7 +26,7 @@ ProductTarget<T> target_in_c(const MatrixProduct<T>& p, Index m, Index n, Index 
           std::min(p.lanes, p.N - n),
           chunk == 0 && p.bias != nullptr ? p.bias + n : nullptr,
           chunk > 0,
-          p.relu && chunk == p.chunks() - 1};
+          chunk == p.chunks() - 1 ? p.activation : Activation<T>{}};
 }
 
 // A tile of `height` rows to a target that is narrower than its rows, which lie `step` apart.
@@ -39,7 +40,7 @@ void store_narrow(const T* tile, Index step, Index height, const ProductTarget<T
       auto v = S::load(tile + i * step + l);
       if (target.add || target.bias != nullptr)
         v = S::add(v, S::load_lanes(target.add ? to : target.bias + l, 0, count));
-      S::store_lanes(to, target.relu ? S::relu(v) : v, 0, count);
+      S::store_lanes(to, target.activation(v), 0, count);
     }
 }
 
@@ -59,7 +60,7 @@ void multiply_panel(const T* packed_a, Index rows, Index terms, const T* columns
       direct.step = target.row;
       direct.add = target.add;
       direct.row = target.bias;
-      direct.relu = target.relu;
+      direct.activation = target.activation;
     }
     const auto kernel = narrow ? packed_tile_kernel<T, 1>(height) : packed_tile_kernel<T>(height);
     kernel(terms, packed_a + first * terms, height, offset, source, direct);

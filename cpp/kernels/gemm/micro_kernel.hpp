@@ -11,6 +11,7 @@
 #include <array>
 #include <utility>
 
+#include "kernels/activation.hpp"
 #include "kernels/gemm/broadcast_values.hpp"
 #include "kernels/simd/transpose.hpp"
 
@@ -47,13 +48,14 @@ struct Fetch {
 enum class Ahead { none, run, next, fetch, pack };
 
 // Where a tile goes: vector v of row m to to[v] + m * step, added to what lies there (`add`), to `row` (V
-// vectors) in every row and to bias[m], as far as they are given, then through ReLU.
+// vectors) in every row and to bias[m], as far as they are given, then through the activation.
 template <class T>
 struct Target {
   T* to[most_vectors];
   Index step;
   const T *bias = nullptr, *row = nullptr;
-  bool add = false, relu = false;
+  bool add = false;
+  Activation<T> activation{};
   Fetch<T> fetch{};
 
   // Rows of V vectors, one after the other.
@@ -93,11 +95,18 @@ template <class T, int R, int V>
       for (int v = 0; v < V; ++v) sum[m][v] = S::add(sum[m][v], bias);
     }
   }
-  if (target.relu) {
+  if (target.activation.relu) {
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 8
       for (int v = 0; v < V; ++v) sum[m][v] = S::relu(sum[m][v]);
+  }
+  if (target.activation.clips()) {
+    const Packet most = S::fill(target.activation.most);
+#pragma GCC unroll 16
+    for (int m = 0; m < R; ++m)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) sum[m][v] = S::min_or_nan(sum[m][v], most);
   }
 #pragma GCC unroll 16
   for (int m = 0; m < R; ++m)

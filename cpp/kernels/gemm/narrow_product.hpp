@@ -42,7 +42,7 @@ void product_by_dot_products(const MatrixProduct<T>& p) {
       for (Index n = n0; n < std::min(n0 + dot_block, p.N); ++n) {
         const T v = S::sum(S::load(sums + ((m - m0) * dot_block + n - n0) * S::size)) +
                     (p.bias != nullptr ? p.bias[n] : T(0));
-        p.c[m * p.N + n] = p.relu && v < T(0) ? T(0) : v;
+        p.c[m * p.N + n] = p.activation(v);
       }
   });
 }
@@ -52,7 +52,7 @@ void product_by_dot_products(const MatrixProduct<T>& p) {
 template <class T>
 bool suits_transposed_product(const MatrixProduct<T>& p) {
   return p.a.row == 1 && p.b.col == 1 && p.N <= max_rows && p.M >= tile_lanes<T> && p.bias == nullptr &&
-         !p.relu;
+         !p.activation.relu;
 }
 
 template <class T>

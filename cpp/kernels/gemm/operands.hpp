@@ -15,7 +15,7 @@ struct MatrixView {
   Index row, col;
 };
 
-// c (M, N) = a (M, K) * b (K, N) + bias (N,), then ReLU if asked.
+// c (M, N) = a (M, K) * b (K, N) + bias (N,), then through the activation.
 //
 // Every element is a sum over K in chunks of `depth` terms, each added up in order, and the chunks' sums in
 // their order, whichever way the work is cut: neither the number of threads nor the other rows or columns
@@ -24,7 +24,7 @@ template <class T>
 struct MatrixProduct {
   MatrixView<T> a, b;
   const T* bias;  // or null
-  bool relu;
+  Activation<T> activation;
   T* c;
   Index M, N, K;
 
@@ -44,12 +44,13 @@ struct MatrixProduct {
   const T* a_chunk(Index chunk) const { return a.data + chunk * depth * a.col; }
   const T* b_chunk(Index chunk) const { return b.data + chunk * depth * b.row; }
 
-  // What becomes of `count` columns from n on: the first chunk's sum gets the bias, the last one ReLU.
+  // What becomes of `count` columns from n on: the first chunk's sum gets the bias, the last one goes through
+  // the activation.
   using Packet = typename Simd<T>::Packet;
   Packet begun(Packet sum, Index n, Index count) const {
     return bias != nullptr ? Simd<T>::add(sum, load_first(bias + n, count)) : sum;
   }
-  Packet finished(Packet sum) const { return relu ? Simd<T>::relu(sum) : sum; }
+  Packet finished(Packet sum) const { return activation(sum); }
 };
 
 // c = a * b + bias: compiled in a unit of its own (gemm.cpp).

@@ -6,7 +6,7 @@ from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import wanted
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
-from cnnlib.inference.prepared_conv import PreparedConv
+from cnnlib.layers.prepared_conv import PreparedConv
 from cnnlib.layers.caches import unpack
 
 _GRADIENTS = ("dx", "dw", "db")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnlib._arrays import prepare, prepare_sandwich_backward, result
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, State, Wanted
-from cnnlib.inference.prepared_conv import PreparedConv
+from cnnlib.layers.prepared_conv import PreparedConv
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.conv import _conv, _conv_backward
 from cnnlib.layers.conv_norm import _conv_bn_relu, _conv_bn_relu_backward

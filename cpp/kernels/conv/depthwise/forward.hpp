@@ -87,7 +87,7 @@ class DepthwiseForwardPass {
     T* out = o.out + (n * s.C + stencil.first_channel(group)) * stencil.multiplier * plane + oh * s.OW;
     stencil.stage_x(staged, o.in, n, group, oh, rows, work.staged);
     for (Index m = 0; m < stencil.multiplier; ++m, weight += filter_weights, out += plane) {
-      L::correlate(stencil.x_taps, weight, weight + stencil.taps * vector, o.epilogue.relu, rows, s.OW,
+      L::correlate(stencil.x_taps, weight, weight + stencil.taps * vector, o.epilogue.activation, rows, s.OW,
                    work.staged, s.stride_h * staged.pitch, stencil.column_step, work.out, out_pitch, 1);
       L::unstage(work.out, out_pitch, 1, rows, s.OW, stencil.channels_of(group), stencil.multiplier * plane,
                  out);

@@ -152,7 +152,7 @@ class DepthwiseGradientPass {
         T* to = staged_dx + (first * s.stride_h + ph - band.dx_first) * m.dx_row;
         for (Index pw = 0; pw < m.dx_taps.column_phases; weight += list++->count * vector, ++pw)
           if (rows > 0)
-            L::correlate(*list, weight, bias, false, rows, ceil_div(s.W - pw, s.stride_w), from,
+            L::correlate(*list, weight, bias, {}, rows, ceil_div(s.W - pw, s.stride_w), from,
                          m.dout_staged.pitch, 1, to + pw * (L::split_columns ? m.dx_pitch : L::column),
                          s.stride_h * m.dx_row, s.stride_w);
       }

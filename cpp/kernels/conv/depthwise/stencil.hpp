@@ -10,6 +10,7 @@
 #include <array>
 #include <utility>
 
+#include "kernels/activation.hpp"
 #include "kernels/simd/packet.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -46,15 +47,15 @@ struct TapSums {
   const T* start;
   Index vectors, step, out_step;
   Index lines, line, out_line;
-  bool relu;
+  Activation<T> activation;
 };
 
 template <class T, int R>
-void finish_rows(bool relu, Index step, typename Simd<T>::Packet* sum, T* out) {
+void finish_rows(Activation<T> activation, Index step, typename Simd<T>::Packet* sum, T* out) {
   using S = Simd<T>;
-  if (relu)
+  if (activation.relu)
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) sum[r] = S::relu(sum[r]);
+    for (int r = 0; r < R; ++r) sum[r] = activation(sum[r]);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r, out = next_row(out, step)) S::store(out, sum[r]);
 }
@@ -83,7 +84,7 @@ void sum_taps(const TapSums<T>& p, Index blocks, const T* staged, T* out) {
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) sum[r] = S::fma(weight, S::load(from + offset[t] + r * step), sum[r]);
     }
-    finish_rows<T, R>(p.relu, p.out_step, sum, to);
+    finish_rows<T, R>(p.activation, p.out_step, sum, to);
   });
 }
 
@@ -110,7 +111,7 @@ void sum_three_rows(const TapSums<T>& p, Index blocks, const T* staged, T* out) 
         for (int a = 0; a < 3; ++a)
           if (h - a >= 0 && h - a < R) sum[h - a] = S::fma(weight[3 * a + k], x, sum[h - a]);
       }
-    finish_rows<T, R>(p.relu, p.out_step, sum, to);
+    finish_rows<T, R>(p.activation, p.out_step, sum, to);
   });
 }
 

@@ -144,10 +144,13 @@ template <class T>
 void write_bias(const Correlation<T>& p) {
   const Index planes = p.groups * p.F;
   parallel_for(p.N * planes, threads_for(1.0 * p.N * planes * p.OH * p.OW), [&](Index plane, int) {
-    const T value = p.epilogue.bias != nullptr ? p.epilogue.bias[plane % planes] : T(0);
+    const T bias = p.epilogue.bias != nullptr ? p.epilogue.bias[plane % planes] : T(0);
     T* out = p.out + plane * p.out_plane;
     for (Index i = 0; i < p.OH; ++i)
-      for (Index j = 0; j < p.OW; ++j) out[i * p.out_row + j * p.out_col] = value;
+      for (Index j = 0; j < p.OW; ++j) {
+        T& value = out[i * p.out_row + j * p.out_col];
+        value = p.epilogue.activation(p.epilogue.add ? bias + value : bias);
+      }
   });
 }
 

@@ -75,29 +75,30 @@ struct LanePlan {
   }
 };
 
-// Adds the useful lanes of one vector of a tile to the output, or starts it from the bias.
+// Adds the useful lanes of one vector of a tile to the output, or starts it, from the bias and what is to be
+// added to.
 template <class T>
 void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Index rows, Index filter,
                  const Segment& s, bool start, bool finish, T* out) {
   using S = Simd<T>;
-  const bool relu = finish && p.epilogue.relu;
+  const auto activation = finish ? p.epilogue.activation : Activation<T>{};
+  const bool fresh = start && !p.epilogue.add;
   for (Index m = 0; m < rows; ++m) {
     const T* from = tile + m * tile_stride + s.lane;
     T* to = out + m * p.out_plane + s.to;
     const T initial = start && p.epilogue.bias != nullptr ? p.epilogue.bias[filter + m] : T(0);
     if (s.count == S::size && p.out_col == 1) {
-      auto v = S::add(S::load(from), start ? S::fill(initial) : S::load(to));
-      if (relu) v = S::relu(v);
-      S::store(to, v);
+      auto v = S::add(S::load(from), S::fill(initial));
+      if (!fresh) v = S::add(v, S::load(to));
+      S::store(to, activation(v));
     } else if (p.out_col == 1) {
-      auto v = S::add(S::load(from - s.lane),
-                      start ? S::fill(initial) : S::load_lanes(to - s.lane, s.lane, s.count));
-      if (relu) v = S::relu(v);
-      S::store_lanes(to - s.lane, v, s.lane, s.count);
+      auto v = S::add(S::load(from - s.lane), S::fill(initial));
+      if (!fresh) v = S::add(v, S::load_lanes(to - s.lane, s.lane, s.count));
+      S::store_lanes(to - s.lane, activation(v), s.lane, s.count);
     } else {
       for (Index l = 0; l < s.count; ++l) {
-        const T v = from[l] + (start ? initial : to[l * p.out_col]);
-        to[l * p.out_col] = relu && v < T(0) ? T(0) : v;
+        const T v = from[l] + initial + (fresh ? T(0) : to[l * p.out_col]);
+        to[l * p.out_col] = activation(v);
       }
     }
   }
@@ -110,12 +111,15 @@ void store_pairs(const Correlation<T>& p, const T* even, const T* odd, Index til
                  Index filter, const Segment& s, Index columns, bool start, bool finish, T* out) {
   using S = Simd<T>;
   constexpr Index lanes = S::size;
+  const auto activation = finish ? p.epilogue.activation : Activation<T>{};
+  const bool fresh = start && !p.epilogue.add;
   const Index last = 2 * s.lane + std::min(2 * s.count, columns);  // of the joined lanes
   const auto part = [&](auto v, T* to, Index half, T initial) {
     const Index begin = std::max(2 * s.lane - half, Index{0}), count = std::min(last - half, lanes) - begin;
     if (count <= 0) return;
-    v = S::add(v, start ? S::fill(initial) : S::load_lanes(to + half, begin, count));
-    S::store_lanes(to + half, finish && p.epilogue.relu ? S::relu(v) : v, begin, count);
+    v = S::add(v, S::fill(initial));
+    if (!fresh) v = S::add(v, S::load_lanes(to + half, begin, count));
+    S::store_lanes(to + half, activation(v), begin, count);
   };
   for (Index m = 0; m < rows; ++m) {
     T* to = out + m * p.out_plane + s.to - 2 * s.lane;

@@ -294,9 +294,9 @@ class PixelLanes {
         for (Index u = 0; u < count; ++u)
           target.to[u] = out + f * p.out_plane + plan.segments[plan.first[v + u]].to;
         target.step = p.out_plane;
-        target.add = chunk > 0;
+        target.add = chunk > 0 || p.epilogue.add;
         target.bias = chunk == 0 && p.epilogue.bias != nullptr ? p.epilogue.bias + group * p.F + f : nullptr;
-        target.relu = p.epilogue.relu && chunk == m.chunks - 1;
+        if (chunk == m.chunks - 1) target.activation = p.epilogue.activation;
         return kernel(channels * m.taps, filters, rows, at, source, target);
       }
       if (p.kinds() == 2) return multiply_pairs(kernel, panel, v, count, filters, source, target);

@@ -71,8 +71,8 @@ PositionKernel<T> prefetching_position_kernel(Index rows) {
 // The vectors of a tile of at most `rows` positions.
 inline Index vectors_beside(Index rows) { return std::clamp<Index>(tile_registers / rows, 1, 4); }
 
-// out[filter][position] <- bias + tile[position][filter], through ReLU if wanted; `bias` for these filters.
-// The positions of a pair of columns are positions of their own.
+// out[filter][position] <- bias + tile[position][filter], and what is to be added to, through the activation;
+// `bias` for these filters. The positions of a pair of columns are positions of their own.
 template <class T>
 void write_positions(const Correlation<T>& p, const T* tile, Index width, Index positions, Index filters,
                      const T* bias, T* out) {
@@ -83,7 +83,10 @@ void write_positions(const Correlation<T>& p, const T* tile, Index width, Index 
     const auto start = bias != nullptr ? S::load_lanes(bias + f, 0, count) : S::zero();
     const auto finished = [&](Index position) {
       const auto v = S::add(S::load(tile + position * width + f), start);
-      return p.epilogue.relu ? S::relu(v) : v;
+      return p.epilogue.add ? v : p.epilogue.activation(v);
+    };
+    const auto sum = [&](typename S::Packet v, const T* to, Index count) {
+      return p.epilogue.add ? p.epilogue.activation(S::add(v, S::load_lanes(to, 0, count))) : v;
     };
     T* to = out + f * p.out_plane;
     for (Index first = 0; first < positions; first += lanes) {
@@ -95,15 +98,19 @@ void write_positions(const Correlation<T>& p, const T* tile, Index width, Index 
       if (p.out_col == 1 || p.kinds() == 2) {
 #pragma GCC unroll 16
         for (int i = 0; i < lanes; ++i)
-          if (i < count) S::store_lanes(to + i * p.out_plane + first, square[i], 0, rows);
+          if (T* row = to + i * p.out_plane + first; i < count)
+            S::store_lanes(row, sum(square[i], row, rows), 0, rows);
         continue;
       }
       T turned[lanes * lanes];
 #pragma GCC unroll 16
       for (int i = 0; i < lanes; ++i) S::store(turned + i * lanes, square[i]);
       for (Index i = 0; i < count; ++i)
-        for (Index j = 0; j < rows; ++j)
-          to[i * p.out_plane + (first + j) * p.out_col] = turned[i * lanes + j];
+        for (Index j = 0; j < rows; ++j) {
+          T& value = to[i * p.out_plane + (first + j) * p.out_col];
+          value =
+              p.epilogue.add ? p.epilogue.activation(turned[i * lanes + j] + value) : turned[i * lanes + j];
+        }
     }
   }
 }

@@ -254,6 +254,27 @@ void transform_filters(const TileProblem<T>& p, Index f0, Index c0, T* taps, T* 
   }
 }
 
+// The columns [begin, end) of a row of pixels, `apart` in the image.
+struct RowColumns {
+  Index begin, end, apart;
+};
+
+// Adds rows of pixels, one for each filter, to what lies in the filters' planes.
+template <class T>
+void add_rows(Activation<T> activation, const T* pixels, Index span, Index filters, RowColumns columns, T* to,
+              Index plane) {
+  using S = Simd<T>;
+  for (Index f = 0; f < filters; ++f, pixels += span, to += plane) {
+    Index j = columns.begin;
+    for (Index count; columns.apart == 1 && (count = std::min<Index>(S::size, columns.end - j)) > 0;
+         j += count)
+      S::store_lanes(to + j,
+                     activation(S::add(S::load_lanes(pixels + j, 0, count), S::load_lanes(to + j, 0, count))),
+                     0, count);
+    for (; j < columns.end; ++j) to[j * columns.apart] = activation(pixels[j] + to[j * columns.apart]);
+  }
+}
+
 // A' m A of the tiles of a run and one vector of filters, written to the planes of the filters.
 template <class T, class K>
 void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* points, Index tile_stride,
@@ -287,7 +308,7 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
             [&](int i, int j) { return S::load(from + (i * K::points_w + j) * point_stride); },
             [&](int i, int j, auto v) {
               v = S::add(v, start);
-              S::store(to + (i * span + j * apart) * lanes, p.epilogue.relu ? S::relu(v) : v);
+              S::store(to + (i * span + j * apart) * lanes, p.epilogue.add ? v : p.epilogue.activation(v));
             });
       }
     });
@@ -297,11 +318,15 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
     for (Index r = std::max<Index>(-top, 0); r < rows; ++r) {
       T* to = out + r * p.dilation_h * p.OW + left;
       const T* from = pixels + r * span * lanes;
-      if (width == lanes && filters == lanes && outside == 1 && begin == 0) {
+      if (width == lanes && filters == lanes && outside == 1 && begin == 0 && !p.epilogue.add) {
         transpose_square<T>([&](Index i) { return from + i * lanes; }, to, plane);
         continue;
       }
       transpose(from, lanes, span, lanes, transposed, span);
+      if (p.epilogue.add) {
+        add_rows(p.epilogue.activation, transposed, span, filters, {begin, width, outside}, to, plane);
+        continue;
+      }
       for (Index f = 0; f < filters; ++f)
         for (Index j = begin; j < width; ++j) to[f * plane + j * outside] = transposed[f * span + j];
     }

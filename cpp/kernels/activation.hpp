@@ -1,0 +1,24 @@
+// ReLU on the way to memory.
+#pragma once
+
+#include <limits>
+
+#include "kernels/simd/packet.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// What follows the last sum: min(max(v, 0), most), or nothing. NaN stays NaN.
+template <class T>
+struct Activation {
+  bool relu = false;
+  T most = std::numeric_limits<T>::infinity();
+
+  bool clips() const { return most < std::numeric_limits<T>::infinity(); }
+  typename Simd<T>::Packet operator()(typename Simd<T>::Packet v) const {
+    using S = Simd<T>;
+    return relu ? S::min_or_nan(S::relu(v), S::fill(most)) : v;
+  }
+  T operator()(T v) const { return relu && v < T(0) ? T(0) : relu && v > most ? most : v; }
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,103 @@
+"""The file of a predictor: a JSON header, then the arrays as they lie in memory, each from a cache line on.
+
+    8 bytes   the format's name, b"cnnlibP1"
+    8 bytes   the header's length, little-endian, and 4 bytes its CRC-32, 4 bytes of zero
+    header    JSON: what the predictor is, its operations, and each array's dtype, shape, offset and CRC-32
+    arrays    little-endian
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnlib._files import written_whole
+from cnnlib._typing import Array
+from cnnlib.inference.ops import Op
+
+_MAGIC = b"cnnlibP1"
+_LEAD = struct.Struct("<8sQII")
+_ALIGNMENT = 64  # bytes
+_MOST_HEADER = 1 << 28  # bytes: more is no header
+_DTYPES = ("float32", "float64")
+
+
+def write_file(path: str | os.PathLike[str], about: dict[str, Any], ops: Sequence[Op]) -> None:
+    """Write a predictor, all or nothing."""
+    arrays: list[Array] = []
+    entries: list[dict[str, Any]] = []
+    described = []
+    at = 0
+    for op in ops:
+        indices = {}
+        for name, array in op.arrays.items():
+            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+            indices[name] = len(arrays)
+            arrays.append(little)
+            entry = {"dtype": array.dtype.name, "shape": array.shape, "offset": at, "crc": zlib.crc32(little)}
+            entries.append(entry)
+            at += -(-little.nbytes // _ALIGNMENT) * _ALIGNMENT
+        described.append({**vars(op), "arrays": indices})
+    header = json.dumps({"about": about, "ops": described, "arrays": entries}).encode()
+    header += b" " * (-(len(header) + _LEAD.size) % _ALIGNMENT)
+    with written_whole(path) as file:
+        file.write(_LEAD.pack(_MAGIC, len(header), zlib.crc32(header), 0))
+        file.write(header)
+        for array in arrays:
+            file.write(memoryview(array).cast("B") if array.size else b"")
+            file.write(b"\0" * (-array.nbytes % _ALIGNMENT))
+
+
+def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], Callable[[], None]]:
+    """What :func:`write_file` wrote, its arrays mapped into memory, and a function that compares checksums."""
+    name = os.fspath(path)
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        lead = file.read(_LEAD.size)
+        if len(lead) < _LEAD.size or lead[: len(_MAGIC)] != _MAGIC:
+            raise ValueError(f"{name} is not a predictor of cnnlib")
+        _, length, crc, _ = _LEAD.unpack(lead)
+        if length > min(size, _MOST_HEADER):
+            raise ValueError(f"{name} is damaged: its header is said to have {length} bytes")
+        header = file.read(length)
+    if len(header) < length or zlib.crc32(header) != crc:
+        raise ValueError(f"{name} is damaged: its header is not what was written")
+    try:
+        content = json.loads(header)
+        data = np.memmap(path, np.uint8, "r", _LEAD.size + length) if size > _LEAD.size + length else None
+        arrays = [_array(name, data, entry) for entry in content["arrays"]]
+        ops = []
+        for op in content["ops"]:
+            own = {key: arrays[index] for key, index in op.pop("arrays").items()}
+            ops.append(Op(arrays=own, **op))
+        about = content["about"]
+    except (KeyError, TypeError, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{name} is not a predictor that this version of cnnlib reads: {error!r}") from None
+
+    def check() -> None:
+        for entry, array in zip(content["arrays"], arrays, strict=True):
+            if zlib.crc32(array) != entry["crc"]:
+                raise ValueError(f"{name} is damaged: its weights are not what was written")
+
+    return about, ops, check
+
+
+def _array(name: str, data: np.ndarray | None, entry: dict[str, Any]) -> Array:
+    if entry["dtype"] not in _DTYPES:
+        raise ValueError(f"{name} is damaged: an array has dtype {entry['dtype']!r}")
+    dtype = np.dtype(entry["dtype"])
+    shape = tuple(entry["shape"])
+    start, bytes_ = entry["offset"], math.prod(shape) * dtype.itemsize
+    if any(n < 0 for n in shape) or start < 0 or start + bytes_ > (0 if data is None else data.size):
+        raise ValueError(f"{name} is incomplete: an array of shape {shape} lies beyond its end")
+    if data is None or bytes_ == 0:
+        return np.empty(shape, dtype)
+    stored = data[start : start + bytes_].view(dtype.newbyteorder("<")).reshape(shape)
+    return stored if stored.dtype.isnative else stored.astype(dtype)

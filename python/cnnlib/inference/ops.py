@@ -1,0 +1,239 @@
+"""A graph rewritten for inference: its nodes as operations with their own arrays, fewer and larger ones.
+
+Batch norms become part of the weights before them, ReLUs and sums part of the operation that makes their
+input, and what training alone needs goes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from cnnlib import _core
+from cnnlib._typing import Array
+from cnnlib.models.graph import Graph, Node
+
+_NORMS = ("batchnorm", "spatial_batchnorm")
+_WEIGHTED = ("conv", "conv_transpose", "affine")
+_TAKE_RELU = ("conv", "affine", "normalize", "add")
+_TAKE_RELU6 = ("conv",)
+_MOST = {"relu": math.inf, "relu6": 6.0}
+
+
+@dataclass
+class Op:
+    """One operation: ``output = kind(*inputs)``, then its activation.
+
+    Attributes
+    ----------
+    kind : str
+        A layer's name, 'normalize' for a batch norm that stands alone, or a join of the graph.
+    arrays : dict
+        Its own: w and b, or gamma, beta, mean and inv_std.
+    options : dict
+        What else it takes, of plain values: conv_param, pool_param, eps, ...
+    most : float or None
+        The activation: None for none, else ``min(max(v, 0), most)``; infinity for ReLU, 6 for ReLU6.
+    label : str
+        For people.
+    """
+
+    kind: str
+    inputs: list[str]
+    output: str
+    arrays: dict[str, Array] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    most: float | None = None
+    label: str = ""
+
+
+def rewrite(graph: Graph, params: Mapping[str, Array], dtype: np.dtype) -> tuple[list[Op], str]:
+    """The operations of a graph in their order, and the name of the value that is its output."""
+    ops = [_op(node, params) for node in graph]
+    output = graph.output
+    for step in (_drop_dropout, _fold_norms, _fuse_relu):
+        ops, output = step(ops, output)
+    if not ops or _comes_from_input(ops, output):
+        ops.append(Op("copy", [output], "output", label="copy"))
+        output = "output"
+    for op in ops:
+        op.arrays = {
+            name: np.ascontiguousarray(value, np.float64 if name in ("mean", "inv_std") else dtype)
+            for name, value in op.arrays.items()
+        }
+    return ops, output
+
+
+def _op(node: Node, params: Mapping[str, Array]) -> Op:
+    make = _MAKERS.get(node.layer)
+    if make is None:
+        raise ValueError(f"prepare: {node.title}: {node.layer} has no place in a prepared network yet")
+    values = [None if name is None else params[name] for name in node.params]
+    op = make(node, *values, *node.args)
+    op.label = node.label or node.layer
+    return op
+
+
+def _weighted(node, w, b, conv_param=None):
+    arrays = {"w": np.array(w), **({} if b is None else {"b": np.array(b)})}
+    options = {} if conv_param is None else {"conv_param": dict(conv_param)}
+    return Op(node.layer, list(node.inputs), node.output, arrays, options)
+
+
+def _norm(node, gamma, beta, bn_param):
+    C = gamma.size
+    mean, var = (
+        np.zeros(C) if bn_param.get(name) is None else np.asarray(bn_param[name], np.float64)
+        for name in ("running_mean", "running_var")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inv_std = 1 / np.sqrt(var + bn_param.get("eps", 1e-5))
+    arrays = {"gamma": gamma.reshape(C), "beta": beta.reshape(C), "mean": mean, "inv_std": inv_std}
+    return Op("normalize", list(node.inputs), node.output, arrays)
+
+
+def _row_norm(node, gamma, beta, *args):
+    *groups, param = args
+    options = {"groups": groups[0] if groups else 1, "eps": param.get("eps", 1e-5)}
+    return Op("row_norm", list(node.inputs), node.output, {"gamma": gamma, "beta": beta}, options)
+
+
+def _named(*names):
+    """Makes an op of a layer without arrays; its arguments become options of these names."""
+
+    def make(node, *args):
+        options = dict(zip(names, args, strict=False))
+        return Op(node.layer, list(node.inputs), node.output, options=options)
+
+    return make
+
+
+_MAKERS = {
+    **dict.fromkeys(_WEIGHTED, _weighted),
+    **dict.fromkeys(_NORMS, _norm),
+    "layernorm": _row_norm,
+    "spatial_groupnorm": _row_norm,
+    **dict.fromkeys(("max_pool", "avg_pool"), _named("pool_param")),
+    **dict.fromkeys(("global_avg_pool", "relu", "relu6", "add", "multiply", "concat", "flatten"), _named()),
+    "leaky_relu": _named("alpha"),
+    "scale": _named("factor"),
+    "dropout": _named("dropout_param"),
+}
+
+
+def _comes_from_input(ops, output):
+    """Whether the output is the caller's input itself, in another shape at most."""
+    makers = {op.output: op for op in ops}
+    while output in makers and makers[output].kind == "flatten":
+        output = makers[output].inputs[0]
+    return output not in makers
+
+
+def _readers(ops, output):
+    """How often each value is read; leaving the network counts."""
+    return Counter([name for op in ops for name in op.inputs] + [output])
+
+
+def _drop_dropout(ops, output):
+    same: dict[str, str] = {}
+    kept = []
+    for op in ops:
+        op.inputs = [same.get(name, name) for name in op.inputs]
+        if op.kind == "dropout":
+            same[op.output] = op.inputs[0]
+        else:
+            kept.append(op)
+    return kept, same.get(output, output)
+
+
+def _fold_norms(ops, output):
+    """Put norms and scales into the weights whose output they alone read."""
+    readers, makers, kept = _readers(ops, output), {}, []
+    for op in ops:
+        before = makers.get(op.inputs[0])
+        alone = before is not None and readers[op.inputs[0]] == 1 and before.kind in _WEIGHTED
+        if op.kind == "normalize" and alone:
+            scale = op.arrays["gamma"] * op.arrays["inv_std"]
+            _rescale(before, scale, op.arrays["beta"] - op.arrays["mean"] * scale, op)
+        elif op.kind == "scale" and alone:
+            _rescale(before, np.float64(op.options["factor"]), 0, op)
+        else:
+            kept.append(op)
+            makers[op.output] = op
+            continue
+        makers[op.output] = before
+    return kept, output
+
+
+def _rescale(op, scale, shift, by):
+    """What `op` makes, times scale, plus shift (of each channel)."""
+    w = op.arrays["w"].astype(np.float64)
+    b = np.asarray(op.arrays.get("b", 0), np.float64)
+    if op.kind == "conv":
+        w = w * np.reshape(scale, (-1, 1, 1, 1))
+    elif op.kind == "affine":
+        w = w * scale
+    else:  # conv_transpose: w (C, F / groups, KH, KW)
+        groups = op.options["conv_param"].get("groups", 1)
+        C, F, KH, KW = w.shape
+        by_group = np.broadcast_to(scale, (groups * F,)).reshape(groups, 1, F, 1, 1)
+        w = (w.reshape(groups, C // groups, F, KH, KW) * by_group).reshape(w.shape)
+    op.arrays["w"] = w
+    if "b" in op.arrays or np.any(shift):
+        op.arrays["b"] = b * scale + shift
+    op.output = by.output
+    op.label += f" + {by.label}"
+
+
+def _fuse_relu(ops, output):
+    readers, makers, kept = _readers(ops, output), {}, []
+    for op in ops:
+        before = makers.get(op.inputs[0])
+        most = _MOST.get(op.kind)
+        takes = _TAKE_RELU if most == math.inf else _TAKE_RELU6
+        alone = before is not None and before.kind in takes and readers[op.inputs[0]] == 1
+        if most is None or not alone or before.most is not None:
+            kept.append(op)
+            makers[op.output] = op
+            continue
+        before.most, before.output = most, op.output
+        before.label += f" + {op.kind}"
+        makers[op.output] = before
+    return kept, output
+
+
+def fuse_sums(
+    ops: Sequence[Op], output: str, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype
+) -> list[Op]:
+    """Let a convolution add its result to what it is summed with, where its method can and nothing else reads that.
+
+    Such a convolution has two inputs, and writes to the place of the second.
+    """
+    readers = _readers(ops, output)
+    makers = {op.output: i for i, op in enumerate(ops)}
+    fused: list[Op | None] = list(ops)
+    for i, op in enumerate(ops):
+        if op.kind != "add" or shapes[op.inputs[0]] != shapes[op.inputs[1]]:
+            continue
+        for own, other in (op.inputs, op.inputs[::-1]):
+            k = makers.get(own, -1)
+            conv = fused[k] if k >= 0 else None
+            if conv is None or conv.kind != "conv" or conv.most is not None or len(conv.inputs) > 1:
+                continue
+            free = readers[own] == 1 and makers.get(other, i) < k and _last_reader(ops, other, output) == i
+            like = np.empty((0, *shapes[conv.inputs[0]]), dtype)
+            if free and _core.conv_adds(like, conv.arrays["w"], conv.options["conv_param"]):
+                label = f"{conv.label} + {op.label}"
+                fused[k] = replace(conv, inputs=[*conv.inputs, other], output=op.output, most=op.most, label=label)
+                fused[i] = None
+                break
+    return [op for op in fused if op is not None]
+
+
+def _last_reader(ops, name, output):
+    return len(ops) if name == output else max(i for i, op in enumerate(ops) if name in op.inputs)

@@ -1,0 +1,279 @@
+"""Networks prepared for inference."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from cnnlib import _core
+from cnnlib._arrays import as_array
+from cnnlib._registry import OWN
+from cnnlib._typing import Array, ArrayLike, Params
+from cnnlib.data.normalization import PREPROCESSING, Normalization
+from cnnlib.inference.file import read_file, write_file
+from cnnlib.inference.ops import Op, rewrite
+from cnnlib.inference.program import Program
+from cnnlib.models.graph import Graph
+
+__all__ = ["Predictor", "load", "prepare"]
+
+_MOST_PROGRAMS = 8  # sizes of images whose weights stay packed
+
+
+class _HasGraph(Protocol):
+    params: Params
+    input_dim: Any
+    dtype: Any
+
+    def graph(self) -> Graph: ...
+
+
+class Predictor:
+    """
+    A network ready for use; :func:`prepare` and :func:`load` make it.
+
+    Batch norms are part of the weights, biases, sums and ReLUs of the layers whose output they change;
+    weights are packed, and values laid out in an arena, when samples of a shape are met first, and kept
+    for 8 shapes. Many samples go through the network a few at a time on each thread; of one, the threads
+    share each layer. May be called from many threads at once, pickled, and used after a fork.
+
+    Attributes
+    ----------
+    input_dim : tuple of int
+        The shape of a sample. Others are accepted where all layers accept them.
+    dtype : np.dtype
+        Of weights, computation and scores: float32 or float64.
+    preprocess : Normalization, function or None
+        What uint8 images go through first.
+    classes : tuple of str or None
+        The names of the classes, where they are known.
+    """
+
+    def __init__(
+        self,
+        ops: list[Op],
+        output: str,
+        input_dim: tuple[int, ...],
+        dtype: np.dtype[Any],
+        preprocess: Callable[[np.ndarray], np.ndarray] | None = None,
+        classes: tuple[str, ...] | None = None,
+        check: Callable[[], None] | None = None,
+    ) -> None:
+        self.input_dim, self.dtype = input_dim, dtype
+        self.preprocess, self.classes = preprocess, classes
+        self._ops, self._output = ops, output
+        self._check = check  # of weights that lie in a file
+        self._programs: dict[tuple[Any, ...], Program] = {}
+
+    def __call__(self, X: ArrayLike) -> Array:
+        """
+        Scores of samples.
+
+        Parameters
+        ----------
+        X : array, (N, *input_dim), or images (N, C, H, W) of another size where the network allows it
+            uint8 images go through `preprocess` first; anything else is converted to `dtype` and taken as
+            it is, as in the model's `loss`.
+
+        Returns
+        -------
+        array, (N, classes)
+            In the predictor's dtype. Those of a sample are the same bits whatever the batch around it and
+            the number of threads. From the model's own scores in test mode they differ by rounding: in
+            float32 by up to 1e-5 of the largest of them, in float64 by 1e-13, times the square root of the
+            number of layers.
+
+        Raises
+        ------
+        ValueError
+            For samples of a shape that the network does not take.
+        TypeError
+            For what is no array of numbers.
+        """
+        X = as_array("Predictor", "X", X)
+        if X.dtype == np.uint8 and self.preprocess is not None:
+            X = self._normalized(X)
+        if X.dtype.kind not in "fiub" and X.dtype.name != "bfloat16":
+            raise TypeError(f"Predictor: X must be numbers, got dtype {X.dtype}")
+        if X.ndim != len(self.input_dim) + 1:
+            shape = ", ".join(map(str, self.input_dim))
+            raise ValueError(f"Predictor: X must have shape (N, {shape}), got {X.shape}")
+        x = np.require(X, self.dtype, ("C", "A"))
+        return self._program(x.shape[1:])(x)
+
+    def predict(self, X: ArrayLike) -> np.ndarray:
+        """The class with the highest score of each sample: (N,) integers."""
+        return np.argmax(self(X), axis=1)
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """The softmax of the scores: (N, classes), in the predictor's dtype."""
+        scores = self(X)
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return scores / scores.sum(axis=1, keepdims=True)
+
+    def summary(self) -> str:
+        """The operations as a table, and what memory they take for samples of `input_dim`."""
+        program = self._program(self.input_dim)
+        rows = [("operation", "output", "parameters")]
+        for op in self._ops:
+            shape = "x".join(map(str, program.shapes[op.output]))
+            rows.append((op.label, shape, f"{sum(array.size for array in op.arrays.values()):,}"))
+        widths = [max(len(row[i]) for row in rows) for i in range(3)]
+        lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
+        return "\n".join(
+            [
+                *lines,
+                f"arena: {_size(program.arena_bytes)} a sample; packed weights: {_size(program.packed_bytes)}",
+            ]
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """
+        Write the predictor to one file that :func:`cnnlib.inference.load` maps into memory.
+
+        Raises
+        ------
+        TypeError
+            If `preprocess` is a function of the user's own.
+        OSError
+            If the file cannot be written; nothing is left behind then.
+        """
+        described = None if self.preprocess is None else PREPROCESSING.describe(self.preprocess)
+        if described == OWN:
+            raise TypeError(
+                f"Predictor.save: preprocess must be a cnnlib.data.Normalization, got {self.preprocess!r}, "
+                "which cannot be stored without pickle"
+            )
+        about = {
+            "input_dim": self.input_dim,
+            "dtype": self.dtype.name,
+            "output": self._output,
+            "preprocess": described,
+            "classes": self.classes,
+        }
+        write_file(path, about, self._ops)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Memory-mapped weights become arrays.
+        ops = [
+            Op(op.kind, op.inputs, op.output, dict(op.arrays), op.options, op.most, op.label) for op in self._ops
+        ]
+        for op in ops:
+            op.arrays = {name: np.array(array) for name, array in op.arrays.items()}
+        return Predictor, (ops, self._output, self.input_dim, self.dtype, self.preprocess, self.classes)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.input_dim))
+        count = sum(array.size for op in self._ops for array in op.arrays.values())
+        return f"<Predictor {shape}, {len(self._ops)} operations, {self.dtype}, {count:,} parameters>"
+
+    def _normalized(self, X: np.ndarray) -> np.ndarray:
+        assert self.preprocess is not None
+        return self.preprocess(X)
+
+    def _program(self, shape: tuple[int, ...]) -> Program:
+        """That of samples of a shape. Two threads that meet it at the same time both make it; one stays."""
+        key = (shape, _core.active_isa())
+        program = self._programs.get(key)
+        if program is None:
+            if self._check is not None:
+                self._check()
+                self._check = None
+            program = Program(self._ops, self._output, shape, self.dtype)
+            while len(self._programs) >= _MOST_PROGRAMS:
+                self._programs.pop(next(iter(self._programs)), None)
+            self._programs[key] = program
+        return program
+
+
+def prepare(model: _HasGraph, *, dtype: DTypeLike | None = None, algorithm: str = "auto") -> Predictor:
+    """
+    Prepare a model for inference, as it is now: later changes of it change nothing here.
+
+    Parameters
+    ----------
+    model : model of cnnlib.models, or what cnnlib.onnx.load returns
+    dtype : np.float32, np.float64 or None
+        None: the model's.
+    algorithm : str
+        Of the convolutions that do not name their own, as in `conv_param`.
+
+    Returns
+    -------
+    Predictor
+
+    Raises
+    ------
+    TypeError
+        For what has no graph of layers, and for another dtype.
+    ValueError
+        For a layer that is not known here, and for an unknown algorithm.
+
+    Examples
+    --------
+    >>> from cnnlib.models import ConvNet
+    >>> net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
+    >>> predictor = prepare(net)
+    >>> predictor
+    <Predictor 3x32x32, 14 operations, float32, 77,466 parameters>
+    >>> predictor(np.zeros((5, 3, 32, 32), np.uint8)).shape
+    (5, 10)
+    """
+    if not callable(getattr(model, "graph", None)):
+        raise TypeError(
+            f"prepare: model must be one of cnnlib.models, or from cnnlib.onnx, got a {type(model).__name__}"
+        )
+    own = np.dtype(model.dtype if dtype is None else dtype)
+    if own not in (np.float32, np.float64):
+        raise TypeError(f"prepare: dtype must be float32 or float64, got {own}")
+    ops, output = rewrite(model.graph(), model.params, own)
+    for op in ops:
+        if op.kind in ("conv", "conv_transpose") and algorithm != "auto":
+            op.options["conv_param"].setdefault("algorithm", algorithm)
+    input_dim = model.input_dim if isinstance(model.input_dim, Sequence) else (model.input_dim,)
+    classes = getattr(model, "classes", None)
+    predictor = Predictor(
+        ops,
+        output,
+        tuple(int(size) for size in input_dim),
+        own,
+        getattr(model, "preprocess", None),
+        None if classes is None else tuple(classes),
+    )
+    predictor._program(predictor.input_dim)  # errors show now, and the first call is as fast as the others
+    return predictor
+
+
+def load(path: str | os.PathLike[str]) -> Predictor:
+    """
+    The predictor that `Predictor.save` wrote.
+
+    The weights are mapped into memory, and read, and their checksums compared, when samples come first.
+
+    Raises
+    ------
+    ValueError
+        For a file that is no predictor, is incomplete, or was altered; the message names it.
+    OSError
+        If it cannot be read.
+    """
+    about, ops, check = read_file(path)
+    described = about["preprocess"]
+    return Predictor(
+        ops,
+        about["output"],
+        tuple(about["input_dim"]),
+        np.dtype(about["dtype"]),
+        None if described is None else PREPROCESSING.build(described),
+        None if about["classes"] is None else tuple(about["classes"]),
+        check,
+    )
+
+
+def _size(number: int) -> str:
+    return f"{number / 2**20:.1f} MB" if number >= 2**20 else f"{number / 2**10:.0f} KB"
