@@ -46,12 +46,14 @@ class BoundProgram {
     const T* weights = w.data();
     const ConvEpilogue<T> epilogue{data_or_null(b), add, relu, static_cast<T>(most)};
     keep(w, b);
-    packed_bytes_ += plan.packed_bytes;
-    add_step(name + " [" + name_of(plan.method) + "]", products(s) / 8, [=, &k](const Frame<T>& f) {
-      ConvPlan own = plan;
-      own.shape.N = f.images;
-      k.run_prepared_conv(own, f.read(input), weights, packed.get(), epilogue, f.write(output));
-    });
+    add_step(
+        name + " [" + name_of(plan.method) + "]", products(s) / 8,
+        [=, &k](const Frame<T>& f) {
+          ConvPlan own = plan;
+          own.shape.N = f.images;
+          k.run_prepared_conv(own, f.read(input), weights, packed.get(), epilogue, f.write(output));
+        },
+        plan.packed_bytes);
   }
 
   void conv_transpose(const std::string& name, int input, int output, const Array<T>& like, const Array<T>& w,
@@ -186,14 +188,15 @@ class BoundProgram {
     return out;
   }
 
-  // [(step, seconds)], the least of the repeats.
+  // [(step, seconds, operations of all images)], the least of the repeats; 2 operations a multiply-add.
   py::list profile(const Array<T>& x, const std::vector<Index>& shape, int repeats) const {
     Array<T> out = new_array<T>("Predictor", shape);
     std::vector<double> seconds;
     unlocked([&] { seconds = program_.profile(x.data(), out.mutable_data(), x.shape(0), repeats); });
     py::list steps;
     for (std::size_t i = 0; i < seconds.size(); ++i)
-      steps.append(py::make_tuple(program_.steps()[i].name, seconds[i]));
+      steps.append(py::make_tuple(program_.steps()[i].name, seconds[i],
+                                  16 * program_.steps()[i].work * double(x.shape(0))));
     return steps;
   }
 
@@ -218,8 +221,10 @@ class BoundProgram {
     if (b) kept_.push_back(*b);
   }
 
-  void add_step(const std::string& name, double work, std::function<void(const Frame<T>&)> run) {
-    program_.add({name, work, std::move(run)});
+  void add_step(const std::string& name, double work, std::function<void(const Frame<T>&)> run,
+                std::size_t weight_bytes = 0) {
+    program_.add({name, work, weight_bytes, std::move(run)});
+    packed_bytes_ += weight_bytes;
   }
 
   const Kernels<T>& kernels_ = kernels<T>();

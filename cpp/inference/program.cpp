@@ -31,6 +31,7 @@ class Arena {
 template <class T>
 void Program<T>::add(Step<T> step) {
   work_ += step.work;
+  weight_bytes_ += step.weight_bytes;
   steps_.push_back(std::move(step));
 }
 
@@ -44,21 +45,19 @@ void Program<T>::run_steps(const Frame<T>& frame) const {
   for (const Step<T>& step : steps_) step.run(frame);
 }
 
-// As many as leave the values of each step in a thread's second-level cache.
+// As many as leave their values in a thread's second-level cache; more where the weights are large, which
+// every group of images reads anew.
 template <class T>
 Index Program<T>::images_at_a_time(Index N, int threads) const {
-  if (const char* g = std::getenv("CNNLIB_GROUP")) return std::min<Index>(ceil_div(N, threads), std::atoi(g));
-  const Index share = ceil_div(N, threads);
-  const Index fit = std::max<Index>(1, l2_for_blocks() / std::max<Index>(1, arena_ * Index(sizeof(T))));
-  return even_part(share, std::min(share, fit));
+  const double image = std::max<double>(1, double(arena_) * sizeof(T)), share = double(ceil_div(N, threads));
+  const double room = std::max<double>(double(l2_for_blocks()), double(weight_bytes_) / 2);
+  return even_part(ceil_div(N, threads), static_cast<Index>(std::clamp(room / image, 1.0, share)));
 }
 
 template <class T>
 void Program<T>::run(const T* input, T* output, Index N) const {
   const int threads = static_cast<int>(std::min<Index>(N, threads_for(work_ * double(N))));
-  const Index apart = threads > 1 && !std::getenv("CNNLIB_INSIDE")
-                          ? N / threads * threads
-                          : 0;  // images that threads take for themselves
+  const Index apart = threads > 1 ? N / threads * threads : 0;  // images that threads take for themselves
   if (apart > 0) {
     const Index images = images_at_a_time(apart, threads), tasks = ceil_div(apart, images);
     each_on_its_own(tasks, threads, [&](Index task) {

@@ -39,7 +39,8 @@ struct Frame {
 template <class T>
 struct Step {
   std::string name;
-  double work;  // scalar operations of an image, as threads_for counts them
+  double work;               // scalar operations of an image, as threads_for counts them
+  std::size_t weight_bytes;  // that each run reads
   std::function<void(const Frame<T>&)> run;
 };
 
@@ -71,6 +72,7 @@ class Program {
   Index input_size_, output_size_, arena_;
   std::vector<Step<T>> steps_;
   double work_ = 0;
+  std::size_t weight_bytes_ = 0;
 };
 
 }  // namespace cnnlib

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         solver,
     )
     from cnnlib._explain import explain
-    from cnnlib.inference import prepare_conv
+    from cnnlib.inference import prepare, prepare_conv
     from cnnlib.saved_model import load_model, save_model
 
 __version__: str = _core.__version__
@@ -63,6 +63,7 @@ _EXTRAS = ("sklearn", "torch")  # likewise; they raise ImportError without their
 _LATER = {
     "explain": "_explain",
     "load_model": "saved_model",
+    "prepare": "inference",
     "prepare_conv": "inference",
     "save_model": "saved_model",
 }
@@ -85,6 +86,7 @@ __all__ = [
     "naive",
     "optim",
     "plots",
+    "prepare",
     "prepare_conv",
     "release_buffers",
     "save_model",

@@ -132,6 +132,19 @@ class Predictor:
             ]
         )
 
+    def profile(self, X: ArrayLike, repeats: int = 10) -> list[tuple[str, float, float]]:
+        """
+        Where the time goes while all samples X go through the network together.
+
+        Returns
+        -------
+        list of (step, seconds, operations)
+            The least time of the repeats, and floating-point operations of the direct method, two a
+            multiply-add.
+        """
+        x = np.require(as_array("Predictor.profile", "X", X), self.dtype, ("C", "A"))
+        return self._program(x.shape[1:]).profile(x, repeats)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """
         Write the predictor to one file that :func:`cnnlib.inference.load` maps into memory.

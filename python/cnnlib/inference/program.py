@@ -51,8 +51,8 @@ class Program:
         """x (N, *input_shape), C-contiguous and of the program's dtype."""
         return self._core.run(x, [len(x), *self.output_shape])
 
-    def profile(self, x: Array, repeats: int) -> list[tuple[str, float]]:
-        """The steps, and the least seconds that each took, one after the other with all threads on it."""
+    def profile(self, x: Array, repeats: int) -> list[tuple[str, float, float]]:
+        """The steps, the least seconds that each took with all threads on it, and its operations."""
         return self._core.profile(x, [len(x), *self.output_shape], repeats)
 
     # A method for each kind of operation ---------------------------------------------------------------

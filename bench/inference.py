@@ -1,0 +1,203 @@
+"""Inference, from NumPy arrays to NumPy arrays: cnnlib's predictor beside the engines that CPU users run.
+
+Each engine gets the same network with the same weights, as its own tools want it, float32 and the same number
+of threads; its output is compared before it is timed. Engines take turns, with pauses between them: a
+runtime's idle threads spin for a while. README.md in this folder says more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import cnnlib
+import numpy as np
+from cnnlib import onnx as exchange
+from support import processor, runner, timing
+from support.inference import engines, networks
+
+_TOLERANCE = 2e-4  # of the largest score: engines differ in their order of sums and their Winograd tiles
+_PROFILED = ("resnet18", "mobilenet-v2")
+
+
+def main():
+    """Run the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add = parser.add_argument
+    add("--network", nargs="+", choices=networks.NETWORKS, default=list(networks.NETWORKS), metavar="NAME")
+    add("--batch", nargs="+", type=int, metavar="N", help="only these batches")
+    add("--engines", nargs="*", choices=engines.CALLS, default=engines.installed(), metavar="NAME")
+    add("--threads", type=int, default=2)
+    add("--seconds", type=float, default=2.0, help="time of the calls of each engine and row")
+    add("--profile", action="store_true", help="print where the time of each network goes, layer by layer")
+    add("--markdown", metavar="FILE", help="write the tables here")
+    add("--memory", nargs=3, help=argparse.SUPPRESS, metavar=("ENGINE", "NETWORK", "N"))
+    options = parser.parse_args()
+    if options.memory:
+        engine, name, N = options.memory
+        return _growth(engine, name, int(N), options.threads)
+    runner.warn_of_load()
+    cnnlib.set_num_threads(options.threads)
+    lines = _header(options)
+    rows = []
+    for name in options.network:
+        net = networks.build(name)
+        lines += _profile(name, net) if options.profile else []
+        batches = options.batch or networks.NETWORKS[name][3]
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, f"{name}.onnx")
+            exchange.save(net, path)
+            for N in batches:
+                rows.append(_row(name, net, path, N, options))
+                print(_line(rows[-1]), flush=True)
+    lines += _table(rows, options)
+    if options.markdown:
+        Path(options.markdown).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return 0
+
+
+def _row(name, net, path, N, options):
+    size = networks.NETWORKS[name][1]
+    x = np.random.default_rng(1).standard_normal((N, 3, size, size)).astype(np.float32)
+    started = time.perf_counter()
+    predictor = cnnlib.prepare(net)
+    predictor(x[:1])
+    prepared = time.perf_counter() - started
+    calls, wrong = {"cnnlib": lambda: predictor(x)}, []
+    want = predictor(x)
+    errors = {"model": float(np.abs(net.loss(x) - want).max() / np.abs(want).max())}
+    for engine in options.engines:
+        call = engines.CALLS[engine](net, path, x, options.threads)
+        errors[engine] = float(np.abs(np.asarray(call()).reshape(want.shape) - want).max() / np.abs(want).max())
+        if errors[engine] > _TOLERANCE:
+            wrong.append(engine)
+        else:
+            calls[engine] = call
+    times = timing.take_turns(calls, options.seconds * len(calls))
+    memory = {engine: _memory(engine, name, N, options.threads) for engine in calls}
+    return {
+        "name": name,
+        "N": N,
+        "times": times,
+        "errors": errors,
+        "wrong": wrong,
+        "prepared": prepared,
+        "memory": memory,
+    }
+
+
+def _memory(engine, name, N, threads):
+    """MB by which making the engine and three calls raise the resident set at its peak, in a process of its own."""
+    command = [sys.executable, __file__, "--memory", engine, name, str(N), "--threads", str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return float(done.stdout.split()[-1]) if done.returncode == 0 else float("nan")
+
+
+def _growth(engine, name, N, threads):
+    cnnlib.set_num_threads(threads)
+    size = networks.NETWORKS[name][1]
+    net = networks.build(name)
+    x = np.zeros((N, 3, size, size), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "net.onnx")
+        exchange.save(net, path)
+        if engine != "cnnlib":
+            importlib.import_module(engine)
+        cnnlib._core.release_buffers()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
+        before = _resident("VmRSS")
+        call = cnnlib.prepare(net) if engine == "cnnlib" else engines.CALLS[engine](net, path, x, threads)
+        for _ in range(3):
+            call(x)
+        print((_resident("VmHWM") - before) / 2**10)
+    return 0
+
+
+def _resident(key):
+    """KB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split(f"{key}:")[1].split()[0])
+
+
+def _line(row):
+    times = row["times"]
+    own = times["cnnlib"].minimum
+    peers = {name: each.minimum for name, each in times.items() if name != "cnnlib"}
+    text = f"{row['name']:13} N={row['N']:<4} cnnlib {own * 1e3:8.2f} ms"
+    text += "".join(f"  {name} {value * 1e3:.2f} ({value / own:.2f})" for name, value in peers.items())
+    if peers:
+        text += f"  | fastest {min(peers, key=peers.get)} {min(peers.values()) / own:.2f}"
+    return text + f"  error {max(row['errors'].values()):.1e}" + (f" WRONG {row['wrong']}" if row["wrong"] else "")
+
+
+def _header(options):
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("numpy", *_packages(options)))
+    date = datetime.date.today().isoformat()
+    isa = cnnlib._core.active_isa()
+    return [
+        "# Inference",
+        "",
+        f"{date}, {processor.name()} ({isa}), {options.threads} threads, cnnlib {runner.commit()}; {versions}.",
+        f"`python {' '.join(sys.argv)}`",
+        "",
+    ]
+
+
+def _packages(options):
+    return sorted({engine.removesuffix("-compile") for engine in options.engines})
+
+
+def _profile(name, net):
+    """The steps of one image, with their share of the time."""
+    size = networks.NETWORKS[name][1]
+    x = np.random.default_rng(1).standard_normal((1, 3, size, size)).astype(np.float32)
+    steps = cnnlib.prepare(net).profile(x, 30)
+    total = sum(seconds for _, seconds, _ in steps)
+    lines = [f"## {name}, one image", "", "| step | us | share | GF/s |", "| --- | ---: | ---: | ---: |"]
+    for label, seconds, flops in steps:
+        lines.append(f"| {label} | {seconds * 1e6:.0f} | {seconds / total:.1%} | {flops / seconds / 1e9:.0f} |")
+    lines += [f"| sum | {total * 1e6:.0f} | | |", ""]
+    print("\n".join(lines), flush=True)
+    return lines
+
+
+def _table(rows, options):
+    names = [name for name in ("cnnlib", *options.engines)]
+    lines = ["Milliseconds, minimum / median; the ratio is the fastest engine's minimum over cnnlib's.", ""]
+    lines += [f"| network | N | {' | '.join(names)} | ratio | error |"]
+    lines += ["| --- | ---: |" + " ---: |" * (len(names) + 2)]
+    ratios = []
+    for row in rows:
+        times, own = row["times"], row["times"]["cnnlib"].minimum
+        cells = [_cell(times[name]) if name in times else "-" for name in names]
+        others = [each.minimum for name, each in times.items() if name != "cnnlib"]
+        ratios += [min(others) / own] if others else []
+        ratio = f"{ratios[-1]:.2f}" if others else "-"
+        error = max(row["errors"].values())
+        lines.append(f"| {row['name']} | {row['N']} | {' | '.join(cells)} | {ratio} | {error:.0e} |")
+    if ratios:
+        mean = timing.geometric_mean(ratios)
+        lines += ["", f"Geometric mean of the ratios: {mean:.2f}; rows below 1: {sum(r < 1 for r in ratios)} of {len(ratios)}."]
+    lines += ["", "Peak memory (MB) of making the engine and three calls, beyond the network's arrays; time to prepare.", ""]
+    lines += [f"| network | N | {' | '.join(names)} | prepare, ms |", "| --- | ---: |" + " ---: |" * (len(names) + 1)]
+    for row in rows:
+        cells = [f"{row['memory'][name]:.0f}" if name in row["memory"] else "-" for name in names]
+        lines.append(f"| {row['name']} | {row['N']} | {' | '.join(cells)} | {row['prepared'] * 1e3:.0f} |")
+    print("\n".join(lines))
+    return lines
+
+
+def _cell(times):
+    return f"{times.minimum * 1e3:.2f} / {times.median * 1e3:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

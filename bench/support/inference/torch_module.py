@@ -1,0 +1,77 @@
+"""A network of cnnlib as a PyTorch module, layer by layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+class TorchNet(nn.Module):
+    """The graph of a network of convolutions, batch norms, pools, sums and affine layers."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.graph = net.graph()
+        self.layers = nn.ModuleDict()
+        for node in self.graph:
+            layer = self._layer(node, [None if n is None else torch.from_numpy(net.params[n]) for n in node.params])
+            if layer is not None:
+                self.layers[node.output] = layer
+
+    @staticmethod
+    def _layer(node, params):
+        if node.layer == "conv":
+            (w, b), (conv_param,) = params, node.args
+            F, C, KH, KW = w.shape
+            groups, pad = conv_param.get("groups", 1), conv_param["pad"]
+            pad = (KH - 1) // 2 if pad == "same" else pad
+            layer = nn.Conv2d(C * groups, F, (KH, KW), conv_param["stride"], pad, 1, groups, b is not None)
+            layer.weight.data = w
+        elif node.layer in ("batchnorm", "spatial_batchnorm"):
+            (gamma, b), (bn_param,) = params, node.args
+            layer = (nn.BatchNorm1d if node.layer == "batchnorm" else nn.BatchNorm2d)(len(gamma))
+            layer.weight.data = gamma
+            layer.running_mean = torch.from_numpy(bn_param["running_mean"].copy())
+            layer.running_var = torch.from_numpy(bn_param["running_var"].copy())
+        elif node.layer == "affine":
+            w, b = params
+            layer = nn.Linear(*w.shape, bias=b is not None)
+            layer.weight.data = w.T.contiguous()
+        else:
+            return None
+        if b is not None:
+            layer.bias.data = b
+        return layer
+
+    def forward(self, x):
+        values = {self.graph.input: x}
+        for node in self.graph:
+            xs = [values[name] for name in node.inputs]
+            if node.layer == "affine":
+                xs = [torch.flatten(xs[0], 1)]
+            if node.output in self.layers:
+                values[node.output] = self.layers[node.output](*xs)
+            else:
+                values[node.output] = _FUNCTIONS[node.layer](*xs, *node.args)
+        return values[self.graph.output]
+
+
+def _pool(function):
+    def call(x, pool_param):
+        size = pool_param["pool_height"], pool_param["pool_width"]
+        return function(x, size, pool_param.get("stride", size), pool_param.get("pad", 0))
+
+    return call
+
+
+_FUNCTIONS = {
+    "relu": functional.relu,
+    "relu6": functional.relu6,
+    "add": torch.add,
+    "flatten": lambda x: torch.flatten(x, 1),
+    "global_avg_pool": lambda x: x.mean((2, 3)),
+    "max_pool": _pool(functional.max_pool2d),
+    "avg_pool": _pool(functional.avg_pool2d),
+    "dropout": lambda x, dropout_param: x,
+}
