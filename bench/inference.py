@@ -73,10 +73,10 @@ def _row(name, net, path, N, options):
     prepared = time.perf_counter() - started
     calls, wrong = {"cnnlib": lambda: predictor(x)}, []
     want = predictor(x)
-    errors = {"model": float(np.abs(net.loss(x) - want).max() / np.abs(want).max())}
+    errors = {"model": timing.difference((net.loss(x),), (want,))}
     for engine in options.engines:
         call = engines.CALLS[engine](net, path, x, options.threads)
-        errors[engine] = float(np.abs(np.asarray(call()).reshape(want.shape) - want).max() / np.abs(want).max())
+        errors[engine] = timing.difference((np.asarray(call()).reshape(want.shape),), (want,))
         if errors[engine] > _TOLERANCE:
             wrong.append(engine)
         else:
@@ -95,7 +95,7 @@ def _row(name, net, path, N, options):
 
 
 def _memory(engine, name, N, threads):
-    """MB by which making the engine and three calls raise the resident set at its peak, in a process of its own."""
+    """MB that making the engine and three calls add at its peak, in a process of its own."""
     command = [sys.executable, __file__, "--memory", engine, name, str(N), "--threads", str(threads)]
     done = subprocess.run(command, capture_output=True, text=True)
     return float(done.stdout.split()[-1]) if done.returncode == 0 else float("nan")
@@ -135,7 +135,11 @@ def _line(row):
     text += "".join(f"  {name} {value * 1e3:.2f} ({value / own:.2f})" for name, value in peers.items())
     if peers:
         text += f"  | fastest {min(peers, key=peers.get)} {min(peers.values()) / own:.2f}"
-    return text + f"  error {max(row['errors'].values()):.1e}" + (f" WRONG {row['wrong']}" if row["wrong"] else "")
+    return (
+        text
+        + f"  error {max(row['errors'].values()):.1e}"
+        + (f" WRONG {row['wrong']}" if row["wrong"] else "")
+    )
 
 
 def _header(options):
@@ -145,7 +149,8 @@ def _header(options):
     return [
         "# Inference",
         "",
-        f"{date}, {processor.name()} ({isa}), {options.threads} threads, cnnlib {runner.commit()}; {versions}.",
+        f"{date}, {processor.name()} ({isa}), {options.threads} threads,",
+        f"cnnlib {runner.commit()}; {versions}.",
         f"`python {' '.join(sys.argv)}`",
         "",
     ]
@@ -163,14 +168,16 @@ def _profile(name, net):
     total = sum(seconds for _, seconds, _ in steps)
     lines = [f"## {name}, one image", "", "| step | us | share | GF/s |", "| --- | ---: | ---: | ---: |"]
     for label, seconds, flops in steps:
-        lines.append(f"| {label} | {seconds * 1e6:.0f} | {seconds / total:.1%} | {flops / seconds / 1e9:.0f} |")
+        lines.append(
+            f"| {label} | {seconds * 1e6:.0f} | {seconds / total:.1%} | {flops / seconds / 1e9:.0f} |"
+        )
     lines += [f"| sum | {total * 1e6:.0f} | | |", ""]
     print("\n".join(lines), flush=True)
     return lines
 
 
 def _table(rows, options):
-    names = [name for name in ("cnnlib", *options.engines)]
+    names = ["cnnlib", *options.engines]
     lines = ["Milliseconds, minimum / median; the ratio is the fastest engine's minimum over cnnlib's.", ""]
     lines += [f"| network | N | {' | '.join(names)} | ratio | error |"]
     lines += ["| --- | ---: |" + " ---: |" * (len(names) + 2)]
@@ -185,9 +192,12 @@ def _table(rows, options):
         lines.append(f"| {row['name']} | {row['N']} | {' | '.join(cells)} | {ratio} | {error:.0e} |")
     if ratios:
         mean = timing.geometric_mean(ratios)
-        lines += ["", f"Geometric mean of the ratios: {mean:.2f}; rows below 1: {sum(r < 1 for r in ratios)} of {len(ratios)}."]
-    lines += ["", "Peak memory (MB) of making the engine and three calls, beyond the network's arrays; time to prepare.", ""]
-    lines += [f"| network | N | {' | '.join(names)} | prepare, ms |", "| --- | ---: |" + " ---: |" * (len(names) + 1)]
+        behind = sum(ratio < 1 for ratio in ratios)
+        lines += ["", f"Geometric mean of the ratios: {mean:.2f}; rows below 1: {behind} of {len(ratios)}."]
+    lines += ["", "Peak memory (MB) of making the engine and three calls, beyond the network's arrays;"]
+    lines += ["milliseconds to prepare.", ""]
+    lines += [f"| network | N | {' | '.join(names)} | prepare |"]
+    lines += ["| --- | ---: |" + " ---: |" * (len(names) + 1)]
     for row in rows:
         cells = [f"{row['memory'][name]:.0f}" if name in row["memory"] else "-" for name in names]
         lines.append(f"| {row['name']} | {row['N']} | {' | '.join(cells)} | {row['prepared'] * 1e3:.0f} |")

@@ -97,6 +97,11 @@ struct Kernels {
   void (*add)(const T* a, const T* b, T* out, Index n);
   void (*add_relu)(const T* a, const T* b, T* out, Index n);
   void (*multiply)(const T* a, const T* b, T* out, Index n);
+  // y has a value for each plane of S values.
+  void (*spread_add)(const T* x, const T* y, T* out, Index planes, Index S);
+  void (*spread_multiply)(const T* x, const T* y, T* out, Index planes, Index S);
+  void (*normalize_bytes)(const std::uint8_t* x, const T* mean, const T* std, T* out, Index planes, Index C,
+                          Index S);
   void (*leaky_relu_forward)(const T* x, T* out, T alpha, Index n);
   void (*leaky_relu_backward)(const T* dout, const T* x, T* dx, T alpha, Index n);
 

@@ -99,8 +99,8 @@ py::tuple max_pool_forward(const char* function, const Array<T>& x, const PoolGe
 
 // Without an argmax plane it is found again from x.
 template <class T>
-py::array max_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x, const PoolGeometry& g,
-                            bool ceil_mode, const std::optional<py::array>& argmax) {
+py::array max_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x,
+                            const PoolGeometry& g, bool ceil_mode, const std::optional<py::array>& argmax) {
   const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
   if (argmax) {

@@ -34,7 +34,7 @@ class BoundProgram {
   // Of each value its place (0 the input, 1 the output, 2 the arena), size and offset.
   BoundProgram(const std::vector<std::tuple<int, Index, Index>>& values, Index input_size, Index output_size,
                Index arena)
-      : program_(list(values), input_size, output_size, arena) {}
+      : program_(kernels_, list(values), input_size, output_size, arena) {}
 
   void conv(const std::string& name, int input, int output, const Array<T>& like, const Array<T>& w,
             const MaybeArray<T>& b, const py::object& conv_param, bool add, bool relu, double most) {
@@ -143,17 +143,27 @@ class BoundProgram {
              });
   }
 
-  void sum(const std::string& name, int a, int b, int output, bool relu) {
+  // b as large as a, or a value for each of its `planes`.
+  void sum(const std::string& name, int a, int b, int output, Index planes, bool relu) {
     const Kernels<T>& k = kernels_;
     const Index size = size_of(output);
+    if (size_of(b) != size)
+      return add_step(name, double(size) / 4, [=, &k](const Frame<T>& f) {
+        k.spread_add(f.read(a), f.read(b), f.write(output), planes * f.images, size / planes);
+        if (relu) k.relu_forward(f.write(output), f.write(output), size * f.images);
+      });
     add_step(name, double(size) / 4, [=, &k](const Frame<T>& f) {
       (relu ? k.add_relu : k.add)(f.read(a), f.read(b), f.write(output), size * f.images);
     });
   }
 
-  void product(const std::string& name, int a, int b, int output) {
+  void product(const std::string& name, int a, int b, int output, Index planes) {
     const Kernels<T>& k = kernels_;
     const Index size = size_of(output);
+    if (size_of(b) != size)
+      return add_step(name, double(size) / 4, [=, &k](const Frame<T>& f) {
+        k.spread_multiply(f.read(a), f.read(b), f.write(output), planes * f.images, size / planes);
+      });
     add_step(name, double(size) / 4, [=, &k](const Frame<T>& f) {
       k.multiply(f.read(a), f.read(b), f.write(output), size * f.images);
     });
@@ -164,6 +174,14 @@ class BoundProgram {
     const Index size = size_of(output);
     add_step(name, double(size) / 4,
              [=, &k](const Frame<T>& f) { k.relu_forward(f.read(input), f.write(output), size * f.images); });
+  }
+
+  void leaky_relu(const std::string& name, int input, int output, double alpha) {
+    const Kernels<T>& k = kernels_;
+    const Index size = size_of(output);
+    add_step(name, double(size) / 4, [=, &k](const Frame<T>& f) {
+      k.leaky_relu_forward(f.read(input), f.write(output), static_cast<T>(alpha), size * f.images);
+    });
   }
 
   void concat(const std::string& name, const std::vector<int>& inputs, int output) {
@@ -183,6 +201,17 @@ class BoundProgram {
     Array<T> out = new_array<T>("Predictor", shape);
     T* y = out.mutable_data();
     const T* images = x.data();
+    const Index N = x.shape(0);
+    unlocked([&] { program_.run({images, nullptr, nullptr, nullptr, 0, 0}, y, N); });
+    return out;
+  }
+
+  // Of uint8 images (N, C, S).
+  py::array run_bytes(const Array<std::uint8_t>& x, const Array<T>& mean, const Array<T>& std,
+                      const std::vector<Index>& shape) const {
+    Array<T> out = new_array<T>("Predictor", shape);
+    T* y = out.mutable_data();
+    const Samples<T> images{nullptr, x.data(), mean.data(), std.data(), x.shape(1), x.shape(2)};
     const Index N = x.shape(0);
     unlocked([&] { program_.run(images, y, N); });
     return out;
@@ -258,11 +287,14 @@ void bind_program(py::module_& m, const char* name) {
            py::arg("relu"))
       .def("row_norm", &P::row_norm, step, input, output, py::arg("shape"), py::arg("eps"),
            py::arg("gamma").noconvert(), py::arg("beta").noconvert())
-      .def("sum", &P::sum, step, py::arg("a"), py::arg("b"), output, py::arg("relu"))
-      .def("product", &P::product, step, py::arg("a"), py::arg("b"), output)
+      .def("sum", &P::sum, step, py::arg("a"), py::arg("b"), output, py::arg("planes"), py::arg("relu"))
+      .def("product", &P::product, step, py::arg("a"), py::arg("b"), output, py::arg("planes"))
+      .def("leaky_relu", &P::leaky_relu, step, input, output, py::arg("alpha"))
       .def("relu", &P::relu, step, input, output)
       .def("concat", &P::concat, step, py::arg("inputs"), output)
       .def("run", &P::run, py::arg("x").noconvert(), py::arg("shape"))
+      .def("run_bytes", &P::run_bytes, py::arg("x").noconvert(), py::arg("mean").noconvert(),
+           py::arg("std").noconvert(), py::arg("shape"))
       .def("profile", &P::profile, py::arg("x").noconvert(), py::arg("shape"), py::arg("repeats"))
       .def_property_readonly("packed_bytes", &P::packed_bytes);
 }

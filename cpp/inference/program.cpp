@@ -35,13 +35,18 @@ void Program<T>::add(Step<T> step) {
   steps_.push_back(std::move(step));
 }
 
+// Images [first, first + images) through all steps.
 template <class T>
-Frame<T> Program<T>::frame(const T* input, T* output, Index first, Index images, T* arena) const {
-  return {values_.data(), input + first * input_size_, output + first * output_size_, arena, images};
-}
-
-template <class T>
-void Program<T>::run_steps(const Frame<T>& frame) const {
+void Program<T>::run_images(const Samples<T>& input, T* output, Index first, Index images) const {
+  const Arena<T> arena(arena_ + (input.bytes != nullptr ? input_size_ : 0), images);
+  const T* values = input.values + first * input_size_;
+  if (input.bytes != nullptr) {
+    T* converted = arena.data() + arena_ * images;
+    kernels_.normalize_bytes(input.bytes + first * input_size_, input.mean, input.std, converted,
+                             input.C * images, input.C, input.S);
+    values = converted;
+  }
+  const Frame<T> frame{values_.data(), values, output + first * output_size_, arena.data(), images};
   for (const Step<T>& step : steps_) step.run(frame);
 }
 
@@ -55,32 +60,25 @@ Index Program<T>::images_at_a_time(Index N, int threads) const {
 }
 
 template <class T>
-void Program<T>::run(const T* input, T* output, Index N) const {
+void Program<T>::run(const Samples<T>& input, T* output, Index N) const {
   const int threads = static_cast<int>(std::min<Index>(N, threads_for(work_ * double(N))));
   const Index apart = threads > 1 ? N / threads * threads : 0;  // images that threads take for themselves
   if (apart > 0) {
-    const Index images = images_at_a_time(apart, threads), tasks = ceil_div(apart, images);
-    each_on_its_own(tasks, threads, [&](Index task) {
-      const Index first = task * images, count = std::min(images, apart - first);
-      const Arena<T> arena(arena_, count);
-      run_steps(frame(input, output, first, count, arena.data()));
+    const Index images = images_at_a_time(apart, threads);
+    each_on_its_own(ceil_div(apart, images), threads, [&](Index task) {
+      run_images(input, output, task * images, std::min(images, apart - task * images));
     });
   }
-  const Index images = std::getenv("CNNLIB_INSIDE") ? images_at_a_time(N, 1)
-                       : threads > 1                ? 1
-                                                    : images_at_a_time(std::max<Index>(1, N), 1);
-  for (Index first = apart; first < N; first += images) {
-    const Index count = std::min(images, N - first);
-    const Arena<T> arena(arena_, count);
-    run_steps(frame(input, output, first, count, arena.data()));
-  }
+  const Index images = threads > 1 ? 1 : images_at_a_time(std::max<Index>(1, N), 1);
+  for (Index first = apart; first < N; first += images)
+    run_images(input, output, first, std::min(images, N - first));
 }
 
 template <class T>
 std::vector<double> Program<T>::profile(const T* input, T* output, Index N, int repeats) const {
   using Clock = std::chrono::steady_clock;
   const Arena<T> arena(arena_, N);
-  const Frame<T> all = frame(input, output, 0, N, arena.data());
+  const Frame<T> all{values_.data(), input, output, arena.data(), N};
   std::vector<double> least(steps_.size(), std::numeric_limits<double>::infinity());
   for (int i = 0; i < repeats; ++i)
     for (std::size_t k = 0; k < steps_.size(); ++k) {

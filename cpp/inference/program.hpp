@@ -36,6 +36,16 @@ struct Frame {
   }
 };
 
+// The caller's samples: values as the network takes them, or the bytes of images (C, S), which
+// (byte - mean[c]) / std[c] turns into them.
+template <class T>
+struct Samples {
+  const T* values;
+  const std::uint8_t* bytes;
+  const T *mean, *std;
+  Index C, S;
+};
+
 template <class T>
 struct Step {
   std::string name;
@@ -50,8 +60,13 @@ template <class T>
 class Program {
  public:
   // Sizes in elements of an image.
-  Program(std::vector<Value> values, Index input_size, Index output_size, Index arena)
-      : values_(std::move(values)), input_size_(input_size), output_size_(output_size), arena_(arena) {}
+  Program(const Kernels<T>& kernels, std::vector<Value> values, Index input_size, Index output_size,
+          Index arena)
+      : kernels_(kernels),
+        values_(std::move(values)),
+        input_size_(input_size),
+        output_size_(output_size),
+        arena_(arena) {}
 
   void add(Step<T> step);
   const std::vector<Step<T>>& steps() const { return steps_; }
@@ -59,15 +74,15 @@ class Program {
   Index arena() const { return arena_; }
 
   // input (N, input_size), output (N, output_size).
-  void run(const T* input, T* output, Index N) const;
+  void run(const Samples<T>& input, T* output, Index N) const;
   // The seconds of each step while all N images go through it, all threads on them: the least of the repeats.
   std::vector<double> profile(const T* input, T* output, Index N, int repeats) const;
 
  private:
-  Frame<T> frame(const T* input, T* output, Index first, Index images, T* arena) const;
-  void run_steps(const Frame<T>& frame) const;
+  void run_images(const Samples<T>& input, T* output, Index first, Index images) const;
   Index images_at_a_time(Index N, int threads) const;
 
+  const Kernels<T>& kernels_;
   std::vector<Value> values_;
   Index input_size_, output_size_, arena_;
   std::vector<Step<T>> steps_;

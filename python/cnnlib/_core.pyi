@@ -1,4 +1,4 @@
-from typing import TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,91 @@ class PreparedConvDouble(metaclass=_Bound):
     ) -> NDArray[np.float64]: ...
     def packed(self) -> list[tuple[str, int]]: ...
 
+class _Program(Generic[_T]):
+    """values: the place (0 the input, 1 the output, 2 the arena), size and offset of each, for one sample."""
+
+    def __init__(
+        self, values: list[tuple[int, int, int]], input_size: int, output_size: int, arena: int
+    ) -> None: ...
+    def conv(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        like: NDArray[_T],
+        w: NDArray[_T],
+        b: NDArray[_T] | None,
+        conv_param: object,
+        add: bool,
+        relu: bool,
+        most: float,
+    ) -> None: ...
+    def conv_transpose(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        like: NDArray[_T],
+        w: NDArray[_T],
+        b: NDArray[_T] | None,
+        conv_param: object,
+    ) -> None: ...
+    def affine(
+        self, name: str, input: int, output: int, w: NDArray[_T], b: NDArray[_T] | None, relu: bool
+    ) -> None: ...
+    def max_pool(
+        self, name: str, input: int, output: int, like: NDArray[_T], geometry: _PoolGeometry, ceil_mode: bool
+    ) -> None: ...
+    def avg_pool(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        like: NDArray[_T],
+        geometry: _PoolGeometry,
+        ceil_mode: bool,
+        count_include_pad: bool,
+    ) -> None: ...
+    def global_avg_pool(self, name: str, input: int, output: int, C: int, S: int) -> None: ...
+    def normalize(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        S: int,
+        mean: _Stats,
+        inv_std: _Stats,
+        gamma: NDArray[_T],
+        beta: NDArray[_T],
+        relu: bool,
+    ) -> None: ...
+    def row_norm(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        shape: tuple[int, int, int, int],
+        eps: float,
+        gamma: NDArray[_T],
+        beta: NDArray[_T],
+    ) -> None: ...
+    def sum(self, name: str, a: int, b: int, output: int, planes: int, relu: bool) -> None: ...
+    def product(self, name: str, a: int, b: int, output: int, planes: int) -> None: ...
+    def relu(self, name: str, input: int, output: int) -> None: ...
+    def leaky_relu(self, name: str, input: int, output: int, alpha: float) -> None: ...
+    def concat(self, name: str, inputs: list[int], output: int) -> None: ...
+    def run(self, x: NDArray[_T], shape: list[int]) -> NDArray[_T]: ...
+    def run_bytes(
+        self, x: NDArray[np.uint8], mean: NDArray[_T], std: NDArray[_T], shape: list[int]
+    ) -> NDArray[_T]: ...
+    def profile(self, x: NDArray[_T], shape: list[int], repeats: int) -> list[tuple[str, float, float]]: ...
+    @property
+    def packed_bytes(self) -> int: ...
+
+class ProgramFloat(_Program[np.float32], metaclass=_Bound): ...
+class ProgramDouble(_Program[np.float64], metaclass=_Bound): ...
+
+def conv_adds(like: NDArray[_T], w: NDArray[_T], conv_param: object) -> bool: ...
 def ready_conv_forward(
     function: str, x: object, w: object, b: object, conv_param: object, relu: bool
 ) -> NDArray[np.float32] | NDArray[np.float64] | None: ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import numpy as np
+
 from support.inference import ncnn_model
 
 ENGINES = ("torch", "onnxruntime", "openvino", "ncnn")
@@ -18,6 +19,7 @@ def installed():
 def torch_call(net, path, x, threads, compiled=False):
     """PyTorch in inference mode, channels-last; with `compiled` through torch.compile."""
     import torch
+
     from support.inference.torch_module import TorchNet
 
     torch.set_num_threads(threads)

@@ -1,4 +1,4 @@
-"""A network for ncnn: its text file of layers and its file of weights, batch norms folded as ncnn's own tool does."""
+"""A network for ncnn: its files of layers and of weights, batch norms folded as ncnn's own tool does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ class _Writer:
     def add(self, kind, inputs, outputs, **options):
         name = f"{kind}{len(self.layers)}"
         settings = " ".join(f"{key.lstrip('_')}={value}" for key, value in options.items())
-        self.layers.append(f"{kind} {name} {len(inputs)} {len(outputs)} {' '.join([*inputs, *outputs])} {settings}")
+        self.layers.append(
+            f"{kind} {name} {len(inputs)} {len(outputs)} {' '.join([*inputs, *outputs])} {settings}"
+        )
         self.blobs += len(outputs)
 
     def weight(self, w, b):
@@ -66,13 +68,26 @@ def load(engine, net, path):
 
 def _layer(writer, op, inputs, name):
     w, b = op.arrays.get("w"), op.arrays.get("b")
-    act = {} if op.most is None else {"_9": _RELU} if np.isinf(op.most) else {"_9": _CLIP, "_-23310": f"2,0.0,{op.most}"}
+    act = (
+        {}
+        if op.most is None
+        else {"_9": _RELU}
+        if np.isinf(op.most)
+        else {"_9": _CLIP, "_-23310": f"2,0.0,{op.most}"}
+    )
     if op.kind == "conv":
-        F, C, KH, KW = w.shape
+        F, _, KH, KW = w.shape
         conv_param = op.options["conv_param"]
         groups, pad = conv_param.get("groups", 1), conv_param["pad"]
         pad = (KH - 1) // 2 if pad == "same" else pad
-        options = {"_0": F, "_1": KW, "_11": KH, "_3": conv_param["stride"], "_4": pad, "_5": int(b is not None)}
+        options = {
+            "_0": F,
+            "_1": KW,
+            "_11": KH,
+            "_3": conv_param["stride"],
+            "_4": pad,
+            "_5": int(b is not None),
+        }
         options["_6"] = w.size
         if groups > 1:
             options["_7"] = groups
@@ -85,7 +100,9 @@ def _layer(writer, op, inputs, name):
         p = op.options["pool_param"]
         size = p["pool_height"]
         kind = int(op.kind == "avg_pool")
-        writer.add("Pooling", inputs, [name], _0=kind, _1=size, _2=p.get("stride", size), _3=p.get("pad", 0), _5=1)
+        writer.add(
+            "Pooling", inputs, [name], _0=kind, _1=size, _2=p.get("stride", size), _3=p.get("pad", 0), _5=1
+        )
     elif op.kind == "global_avg_pool":
         writer.add("Pooling", inputs, [name], _0=1, _4=1)
     elif op.kind == "add":

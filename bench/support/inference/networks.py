@@ -18,13 +18,24 @@ _MOBILENET_V2 = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-_STEM = [{"conv": 64, "size": 7, "stride": 2, "pad": 3}, "batchnorm", "relu", {"max_pool": 3, "stride": 2, "pad": 1}]
+_STEM = [
+    {"conv": 64, "size": 7, "stride": 2, "pad": 3},
+    "batchnorm",
+    "relu",
+    {"max_pool": 3, "stride": 2, "pad": 1},
+]
 
 
 def _resnet18():
     spec = list(_STEM)
     for channels, stride in ((64, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), (512, 1)):
-        body = [{"conv": channels, "stride": stride, "pad": 1}, "batchnorm", "relu", {"conv": channels}, "batchnorm"]
+        body = [
+            {"conv": channels, "stride": stride, "pad": 1},
+            "batchnorm",
+            "relu",
+            {"conv": channels},
+            "batchnorm",
+        ]
         spec += [{"residual": body}, "relu"]
     return [*spec, "global_avg_pool", {"affine": 1000}]
 
@@ -76,13 +87,17 @@ NETWORKS = {
 
 
 def _even_padding(spec):
-    """The spec with the same padding on all sides, which every engine has, where 'same' has more below and right."""
+    """The spec with equal padding on all sides, which every engine has, where 'same' has more at the end."""
     padded = []
     for stage in spec:
         stage = dict(stage) if isinstance(stage, dict) else stage
         if "residual" in stage:
             stage = {**stage, "residual": _even_padding(stage["residual"])}
-        elif isinstance(stage, dict) and stage.get("stride", 1) != 1 and ("conv" in stage or "depthwise" in stage):
+        elif (
+            isinstance(stage, dict)
+            and stage.get("stride", 1) != 1
+            and ("conv" in stage or "depthwise" in stage)
+        ):
             size = stage.get("size", 3) if "conv" in stage else stage["depthwise"]
             stage.setdefault("pad", (size - 1) // 2)
         padded.append(stage)

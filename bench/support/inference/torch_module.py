@@ -15,7 +15,9 @@ class TorchNet(nn.Module):
         self.graph = net.graph()
         self.layers = nn.ModuleDict()
         for node in self.graph:
-            layer = self._layer(node, [None if n is None else torch.from_numpy(net.params[n]) for n in node.params])
+            layer = self._layer(
+                node, [None if n is None else torch.from_numpy(net.params[n]) for n in node.params]
+            )
             if layer is not None:
                 self.layers[node.output] = layer
 

@@ -1,7 +1,7 @@
 // What becomes of a finished sum before it is stored.
 #pragma once
 
-#include "kernels/activation.hpp"
+#include "kernels/rectifier.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -9,7 +9,7 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 struct Epilogue {
   const T* bias = nullptr;  // (F,), or null
-  Activation<T> activation{};
+  Rectifier<T> activation{};
   bool add = false;
 
   // That of the filters from f on.

@@ -1,6 +1,8 @@
 // The table's entries for activations, sums and products of arrays, and updates.
 #include "kernels.hpp"
 #include "kernels/elementwise/activations.hpp"
+#include "kernels/elementwise/images.hpp"
+#include "kernels/elementwise/spread.hpp"
 #include "kernels/elementwise/update.hpp"
 #include "kernels/families.hpp"
 
@@ -15,6 +17,9 @@ void fill_elementwise(Kernels<T>& kernels) {
   kernels.add = &add<T>;
   kernels.add_relu = &add_relu<T>;
   kernels.multiply = &multiply<T>;
+  kernels.spread_add = &spread_add<T>;
+  kernels.spread_multiply = &spread_multiply<T>;
+  kernels.normalize_bytes = &normalize_bytes<T>;
   kernels.leaky_relu_forward = &leaky_relu_forward<T>;
   kernels.leaky_relu_backward = &leaky_relu_backward<T>;
   kernels.sgd_step = &sgd_step<T>;

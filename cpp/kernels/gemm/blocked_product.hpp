@@ -15,7 +15,7 @@ struct ProductTarget {
   Index width;    // columns, at most MatrixProduct<T>::lanes
   const T* bias;  // to begin with, or null
   bool add;
-  Activation<T> activation;
+  Rectifier<T> activation;
 };
 
 // The target of a chunk in c, from row m and column n on.
@@ -26,7 +26,7 @@ ProductTarget<T> target_in_c(const MatrixProduct<T>& p, Index m, Index n, Index 
           std::min(p.lanes, p.N - n),
           chunk == 0 && p.bias != nullptr ? p.bias + n : nullptr,
           chunk > 0,
-          chunk == p.chunks() - 1 ? p.activation : Activation<T>{}};
+          chunk == p.chunks() - 1 ? p.activation : Rectifier<T>{}};
 }
 
 // A tile of `height` rows to a target that is narrower than its rows, which lie `step` apart.

@@ -11,8 +11,8 @@
 #include <array>
 #include <utility>
 
-#include "kernels/activation.hpp"
 #include "kernels/gemm/broadcast_values.hpp"
+#include "kernels/rectifier.hpp"
 #include "kernels/simd/transpose.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -55,7 +55,7 @@ struct Target {
   Index step;
   const T *bias = nullptr, *row = nullptr;
   bool add = false;
-  Activation<T> activation{};
+  Rectifier<T> activation{};
   Fetch<T> fetch{};
 
   // Rows of V vectors, one after the other.

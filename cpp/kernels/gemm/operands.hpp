@@ -24,7 +24,7 @@ template <class T>
 struct MatrixProduct {
   MatrixView<T> a, b;
   const T* bias;  // or null
-  Activation<T> activation;
+  Rectifier<T> activation;
   T* c;
   Index M, N, K;
 

@@ -1,9 +1,9 @@
 """The file of a predictor: a JSON header, then the arrays as they lie in memory, each from a cache line on.
 
-    8 bytes   the format's name, b"cnnlibP1"
-    8 bytes   the header's length, little-endian, and 4 bytes its CRC-32, 4 bytes of zero
-    header    JSON: what the predictor is, its operations, and each array's dtype, shape, offset and CRC-32
-    arrays    little-endian
+8 bytes   the format's name, b"cnnlibP1"
+8 bytes   the header's length, little-endian, and 4 bytes its CRC-32, 4 bytes of zero
+header    JSON: what the predictor is, its operations, and each array's dtype, shape, offset and CRC-32
+arrays    little-endian
 """
 
 from __future__ import annotations
@@ -41,7 +41,12 @@ def write_file(path: str | os.PathLike[str], about: dict[str, Any], ops: Sequenc
             little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
             indices[name] = len(arrays)
             arrays.append(little)
-            entry = {"dtype": array.dtype.name, "shape": array.shape, "offset": at, "crc": zlib.crc32(little)}
+            entry = {
+                "dtype": array.dtype.name,
+                "shape": array.shape,
+                "offset": at,
+                "crc": zlib.crc32(_bytes(little)),
+            }
             entries.append(entry)
             at += -(-little.nbytes // _ALIGNMENT) * _ALIGNMENT
         described.append({**vars(op), "arrays": indices})
@@ -51,12 +56,12 @@ def write_file(path: str | os.PathLike[str], about: dict[str, Any], ops: Sequenc
         file.write(_LEAD.pack(_MAGIC, len(header), zlib.crc32(header), 0))
         file.write(header)
         for array in arrays:
-            file.write(memoryview(array).cast("B") if array.size else b"")
+            file.write(_bytes(array))
             file.write(b"\0" * (-array.nbytes % _ALIGNMENT))
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], Callable[[], None]]:
-    """What :func:`write_file` wrote, its arrays mapped into memory, and a function that compares checksums."""
+    """What :func:`write_file` wrote, its arrays mapped, and a function that compares their checksums."""
     name = os.fspath(path)
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -83,7 +88,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], C
 
     def check() -> None:
         for entry, array in zip(content["arrays"], arrays, strict=True):
-            if zlib.crc32(array) != entry["crc"]:
+            if zlib.crc32(_bytes(array)) != entry["crc"]:
                 raise ValueError(f"{name} is damaged: its weights are not what was written")
 
     return about, ops, check
@@ -101,3 +106,7 @@ def _array(name: str, data: np.ndarray | None, entry: dict[str, Any]) -> Array:
         return np.empty(shape, dtype)
     stored = data[start : start + bytes_].view(dtype.newbyteorder("<")).reshape(shape)
     return stored if stored.dtype.isnative else stored.astype(dtype)
+
+
+def _bytes(array: Array) -> bytes | memoryview:
+    return array.data.cast("B") if array.size else b""

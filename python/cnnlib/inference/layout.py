@@ -15,7 +15,15 @@ from cnnlib.models import joins
 
 _INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place
 _SAME_SHAPE = ("normalize", "row_norm", "relu", "relu6", "leaky_relu", "copy")
-_IN_PLACE = ("normalize", "scale", "relu", "relu6", "leaky_relu", "add", "multiply")  # may write to their first input
+_IN_PLACE = (
+    "normalize",
+    "scale",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "add",
+    "multiply",
+)  # may write to their first input
 
 
 def shapes_of(ops: Sequence[Op], input_shape: tuple[int, ...], dtype: np.dtype) -> dict[str, tuple[int, ...]]:
@@ -50,9 +58,7 @@ class Layout:
 
     def __init__(self, ops: Sequence[Op], shapes: Mapping[str, tuple[int, ...]], output: str) -> None:
         self._home, blocks = _homes(ops, shapes, output)
-        inside = {
-            name: block for name, block in blocks.items() if name not in ("input", self._home[output])
-        }
+        inside = {name: block for name, block in blocks.items() if name not in ("input", self._home[output])}
         self.arena = place(list(inside.values()))
         self.values: list[tuple[int, int, int]] = []
         self._ids: dict[str, int] = {}
@@ -69,7 +75,7 @@ class Layout:
 def _homes(
     ops: Sequence[Op], shapes: Mapping[str, tuple[int, ...]], output: str
 ) -> tuple[dict[str, str], dict[str, Block]]:
-    """The value in whose place each value lies, and the places: a value that nothing else reads may be written over."""
+    """The value in whose place each value lies, and the places; what nothing else reads is written over."""
     last_read = {name: i for i, op in enumerate(ops) for name in op.inputs}
     last_read[output] = len(ops)
     home = {"input": "input"}

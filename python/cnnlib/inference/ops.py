@@ -210,7 +210,7 @@ def _fuse_relu(ops, output):
 def fuse_sums(
     ops: Sequence[Op], output: str, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype
 ) -> list[Op]:
-    """Let a convolution add its result to what it is summed with, where its method can and nothing else reads that.
+    """Let a convolution add its result to the other term of a sum, if its method can and nothing else reads that.
 
     Such a convolution has two inputs, and writes to the place of the second.
     """
@@ -229,7 +229,9 @@ def fuse_sums(
             like = np.empty((0, *shapes[conv.inputs[0]]), dtype)
             if free and _core.conv_adds(like, conv.arrays["w"], conv.options["conv_param"]):
                 label = f"{conv.label} + {op.label}"
-                fused[k] = replace(conv, inputs=[*conv.inputs, other], output=op.output, most=op.most, label=label)
+                fused[k] = replace(
+                    conv, inputs=[*conv.inputs, other], output=op.output, most=op.most, label=label
+                )
                 fused[i] = None
                 break
     return [op for op in fused if op is not None]

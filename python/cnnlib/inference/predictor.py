@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -13,24 +14,15 @@ from numpy.typing import DTypeLike
 from cnnlib import _core
 from cnnlib._arrays import as_array
 from cnnlib._registry import OWN
-from cnnlib._typing import Array, ArrayLike, Params
+from cnnlib._typing import Array, ArrayLike
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.inference.file import read_file, write_file
 from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
-from cnnlib.models.graph import Graph
 
 __all__ = ["Predictor", "load", "prepare"]
 
 _MOST_PROGRAMS = 8  # sizes of images whose weights stay packed
-
-
-class _HasGraph(Protocol):
-    params: Params
-    input_dim: Any
-    dtype: Any
-
-    def graph(self) -> Graph: ...
 
 
 class Predictor:
@@ -68,6 +60,7 @@ class Predictor:
         self.preprocess, self.classes = preprocess, classes
         self._ops, self._output = ops, output
         self._check = check  # of weights that lie in a file
+        self._flattens = all(op.kind in ("affine", "flatten") for op in ops if "input" in op.inputs)
         self._programs: dict[tuple[Any, ...], Program] = {}
 
     def __call__(self, X: ArrayLike) -> Array:
@@ -95,15 +88,14 @@ class Predictor:
         TypeError
             For what is no array of numbers.
         """
-        X = as_array("Predictor", "X", X)
-        if X.dtype == np.uint8 and self.preprocess is not None:
-            X = self._normalized(X)
-        if X.dtype.kind not in "fiub" and X.dtype.name != "bfloat16":
-            raise TypeError(f"Predictor: X must be numbers, got dtype {X.dtype}")
-        if X.ndim != len(self.input_dim) + 1:
-            shape = ", ".join(map(str, self.input_dim))
-            raise ValueError(f"Predictor: X must have shape (N, {shape}), got {X.shape}")
-        x = np.require(X, self.dtype, ("C", "A"))
+        samples: np.ndarray = as_array("Predictor", "X", X)
+        if samples.dtype == np.uint8 and self.preprocess is not None:
+            if isinstance(self.preprocess, Normalization):
+                return self._of_bytes(samples, self.preprocess)
+            samples = self.preprocess(samples)
+        if samples.dtype.kind not in "fiub" and samples.dtype.name != "bfloat16":
+            raise TypeError(f"Predictor: X must be numbers, got dtype {samples.dtype}")
+        x = np.require(self._shaped(samples), self.dtype, ("C", "A"))
         return self._program(x.shape[1:])(x)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
@@ -125,12 +117,8 @@ class Predictor:
             rows.append((op.label, shape, f"{sum(array.size for array in op.arrays.values()):,}"))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-        return "\n".join(
-            [
-                *lines,
-                f"arena: {_size(program.arena_bytes)} a sample; packed weights: {_size(program.packed_bytes)}",
-            ]
-        )
+        arena, packed = _size(program.arena_bytes), _size(program.packed_bytes)
+        return "\n".join([*lines, f"arena: {arena} a sample; packed weights: {packed}"])
 
     def profile(self, X: ArrayLike, repeats: int = 10) -> list[tuple[str, float, float]]:
         """
@@ -142,7 +130,7 @@ class Predictor:
             The least time of the repeats, and floating-point operations of the direct method, two a
             multiply-add.
         """
-        x = np.require(as_array("Predictor.profile", "X", X), self.dtype, ("C", "A"))
+        x = np.require(self._shaped(as_array("Predictor.profile", "X", X)), self.dtype, ("C", "A"))
         return self._program(x.shape[1:]).profile(x, repeats)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -174,10 +162,9 @@ class Predictor:
     def __reduce__(self) -> tuple[Any, ...]:
         # Memory-mapped weights become arrays.
         ops = [
-            Op(op.kind, op.inputs, op.output, dict(op.arrays), op.options, op.most, op.label) for op in self._ops
+            replace(op, arrays={name: np.array(array) for name, array in op.arrays.items()})
+            for op in self._ops
         ]
-        for op in ops:
-            op.arrays = {name: np.array(array) for name, array in op.arrays.items()}
         return Predictor, (ops, self._output, self.input_dim, self.dtype, self.preprocess, self.classes)
 
     def __repr__(self) -> str:
@@ -185,9 +172,26 @@ class Predictor:
         count = sum(array.size for op in self._ops for array in op.arrays.values())
         return f"<Predictor {shape}, {len(self._ops)} operations, {self.dtype}, {count:,} parameters>"
 
-    def _normalized(self, X: np.ndarray) -> np.ndarray:
-        assert self.preprocess is not None
-        return self.preprocess(X)
+    def _shaped(self, X: np.ndarray) -> np.ndarray:
+        """X; its samples in the shape of `input_dim` where the network flattens them anyway."""
+        if self._flattens and X.ndim > 1 and math.prod(X.shape[1:]) == math.prod(self.input_dim):
+            return X.reshape(len(X), *self.input_dim)
+        if X.ndim != len(self.input_dim) + 1:
+            shape = ", ".join(map(str, self.input_dim))
+            raise ValueError(f"Predictor: X must have shape (N, {shape}), got {X.shape}")
+        return X
+
+    def _of_bytes(self, X: np.ndarray, normalization: Normalization) -> Array:
+        """Images that are normalised a few at a time, on their way into the network."""
+        X = self._shaped(X)
+        C = X.shape[1] if X.ndim == 4 else 0
+        if len(normalization.mean) not in (1, C):
+            raise ValueError(
+                f"Predictor: X must be images (N, {len(normalization.mean)}, H, W) as preprocess has so many "
+                f"means, got shape {X.shape}"
+            )
+        mean, std = (np.full(C, numbers, self.dtype) for numbers in (normalization.mean, normalization.std))
+        return self._program(X.shape[1:]).of_bytes(np.ascontiguousarray(X), mean, std)
 
     def _program(self, shape: tuple[int, ...]) -> Program:
         """That of samples of a shape. Two threads that meet it at the same time both make it; one stays."""
@@ -204,7 +208,7 @@ class Predictor:
         return program
 
 
-def prepare(model: _HasGraph, *, dtype: DTypeLike | None = None, algorithm: str = "auto") -> Predictor:
+def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "auto") -> Predictor:
     """
     Prepare a model for inference, as it is now: later changes of it change nothing here.
 
@@ -233,7 +237,7 @@ def prepare(model: _HasGraph, *, dtype: DTypeLike | None = None, algorithm: str 
     >>> net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
     >>> predictor = prepare(net)
     >>> predictor
-    <Predictor 3x32x32, 14 operations, float32, 77,466 parameters>
+    <Predictor 3x32x32, 14 operations, float32, 77,706 parameters>
     >>> predictor(np.zeros((5, 3, 32, 32), np.uint8)).shape
     (5, 10)
     """
@@ -248,12 +252,12 @@ def prepare(model: _HasGraph, *, dtype: DTypeLike | None = None, algorithm: str 
     for op in ops:
         if op.kind in ("conv", "conv_transpose") and algorithm != "auto":
             op.options["conv_param"].setdefault("algorithm", algorithm)
-    input_dim = model.input_dim if isinstance(model.input_dim, Sequence) else (model.input_dim,)
+    given = model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
     classes = getattr(model, "classes", None)
     predictor = Predictor(
         ops,
         output,
-        tuple(int(size) for size in input_dim),
+        tuple(int(size) for size in np.atleast_1d(given)),
         own,
         getattr(model, "preprocess", None),
         None if classes is None else tuple(classes),

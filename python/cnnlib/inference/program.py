@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,7 +39,7 @@ class Program:
         self._layout = Layout(ops, self.shapes, output)
         make = _core.ProgramFloat if dtype == np.float32 else _core.ProgramDouble
         sizes = math.prod(input_shape), math.prod(self.output_shape)
-        self._core = make(self._layout.values, *sizes, self._layout.arena)
+        self._core: Any = make(self._layout.values, *sizes, self._layout.arena)
         for op in ops:
             if op.kind != "flatten":
                 ids = [self._layout.id(name) for name in op.inputs]
@@ -50,6 +51,11 @@ class Program:
     def __call__(self, x: Array) -> Array:
         """x (N, *input_shape), C-contiguous and of the program's dtype."""
         return self._core.run(x, [len(x), *self.output_shape])
+
+    def of_bytes(self, x: np.ndarray, mean: Array, std: Array) -> Array:
+        """x (N, C, H, W) of uint8, C-contiguous; mean and std (C,)."""
+        planes = x.reshape(*x.shape[:2], -1) if x.size else np.empty((len(x), x.shape[1], 0), np.uint8)
+        return self._core.run_bytes(planes, mean, std, [len(x), *self.output_shape])
 
     def profile(self, x: Array, repeats: int) -> list[tuple[str, float, float]]:
         """The steps, the least seconds that each took with all threads on it, and its operations."""
@@ -107,10 +113,13 @@ class Program:
         self._core.relu(op.label, ids[0], out)
 
     def _emit_add(self, op, ids, out, shape):
-        self._core.sum(op.label, *ids, out, op.most is not None)
+        self._core.sum(op.label, *ids, out, shape[0], op.most is not None)
 
     def _emit_multiply(self, op, ids, out, shape):
-        self._core.product(op.label, *ids, out)
+        self._core.product(op.label, *ids, out, shape[0])
+
+    def _emit_leaky_relu(self, op, ids, out, shape):
+        self._core.leaky_relu(op.label, ids[0], out, op.options["alpha"])
 
     def _emit_copy(self, op, ids, out, shape):
         self._core.concat("copy", ids, out)

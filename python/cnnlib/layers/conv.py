@@ -6,8 +6,8 @@ from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import wanted
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
-from cnnlib.layers.prepared_conv import PreparedConv
 from cnnlib.layers.caches import unpack
+from cnnlib.layers.prepared_conv import PreparedConv
 
 _GRADIENTS = ("dx", "dw", "db")
 _CACHE = ("x", "w", "b", "conv_param")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from cnnlib._arrays import prepare, prepare_sandwich_backward, result
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, State, Wanted
-from cnnlib.layers.prepared_conv import PreparedConv
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.conv import _conv, _conv_backward
 from cnnlib.layers.conv_norm import _conv_bn_relu, _conv_bn_relu_backward
@@ -17,6 +16,7 @@ from cnnlib.layers.dense import (
 )
 from cnnlib.layers.norm import _batchnorm, _batchnorm_backward, _unpack_batchnorm
 from cnnlib.layers.pool import _max_pool, _max_pool_backward
+from cnnlib.layers.prepared_conv import PreparedConv
 
 _LAYER = ("x", "w", "b")
 _NORMED = ("x", "w", "b", "gamma", "beta")

@@ -70,7 +70,7 @@ struct ChannelLanes {
 
   // The stencil for `rows` rows of `columns` outputs. Strides of rows are in values, of columns in pixels:
   // `row` and `step` in staged, `out_row` and `out_step` in out.
-  static void correlate(const TapList& taps, const T* weight, const T* start, Activation<T> activation,
+  static void correlate(const TapList& taps, const T* weight, const T* start, Rectifier<T> activation,
                         Index rows, Index columns, const T* staged, Index row, Index step, T* out,
                         Index out_row, Index out_step) {
     sum_rows<T>({&taps, weight, start, 1, step * S::size, out_step * S::size, rows, row, out_row, activation},

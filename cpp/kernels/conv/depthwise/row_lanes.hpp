@@ -98,7 +98,7 @@ struct RowLanes {
   static void gather(const T* from, Index, Index, T* to) { S::store(to, S::fill(*from)); }
 
   // The stencil for `rows` rows of `columns` outputs, of stride `row` in staged and `out_row` in out.
-  static void correlate(const TapList& taps, const T* weight, const T* start, Activation<T> activation,
+  static void correlate(const TapList& taps, const T* weight, const T* start, Rectifier<T> activation,
                         Index rows, Index columns, const T* staged, Index row, Index, T* out, Index out_row,
                         Index) {
     sum_rows<T>({&taps, weight, start, ceil_div(columns, S::size), row, out_row, 1, 0, 0, activation}, rows,

@@ -10,7 +10,7 @@
 #include <array>
 #include <utility>
 
-#include "kernels/activation.hpp"
+#include "kernels/rectifier.hpp"
 #include "kernels/simd/packet.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -47,11 +47,11 @@ struct TapSums {
   const T* start;
   Index vectors, step, out_step;
   Index lines, line, out_line;
-  Activation<T> activation;
+  Rectifier<T> activation;
 };
 
 template <class T, int R>
-void finish_rows(Activation<T> activation, Index step, typename Simd<T>::Packet* sum, T* out) {
+void finish_rows(Rectifier<T> activation, Index step, typename Simd<T>::Packet* sum, T* out) {
   using S = Simd<T>;
   if (activation.relu)
 #pragma GCC unroll 8

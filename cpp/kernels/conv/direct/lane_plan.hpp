@@ -81,7 +81,7 @@ template <class T>
 void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Index rows, Index filter,
                  const Segment& s, bool start, bool finish, T* out) {
   using S = Simd<T>;
-  const auto activation = finish ? p.epilogue.activation : Activation<T>{};
+  const auto activation = finish ? p.epilogue.activation : Rectifier<T>{};
   const bool fresh = start && !p.epilogue.add;
   for (Index m = 0; m < rows; ++m) {
     const T* from = tile + m * tile_stride + s.lane;
@@ -111,7 +111,7 @@ void store_pairs(const Correlation<T>& p, const T* even, const T* odd, Index til
                  Index filter, const Segment& s, Index columns, bool start, bool finish, T* out) {
   using S = Simd<T>;
   constexpr Index lanes = S::size;
-  const auto activation = finish ? p.epilogue.activation : Activation<T>{};
+  const auto activation = finish ? p.epilogue.activation : Rectifier<T>{};
   const bool fresh = start && !p.epilogue.add;
   const Index last = 2 * s.lane + std::min(2 * s.count, columns);  // of the joined lanes
   const auto part = [&](auto v, T* to, Index half, T initial) {

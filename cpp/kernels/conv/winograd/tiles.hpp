@@ -261,7 +261,7 @@ struct RowColumns {
 
 // Adds rows of pixels, one for each filter, to what lies in the filters' planes.
 template <class T>
-void add_rows(Activation<T> activation, const T* pixels, Index span, Index filters, RowColumns columns, T* to,
+void add_rows(Rectifier<T> activation, const T* pixels, Index span, Index filters, RowColumns columns, T* to,
               Index plane) {
   using S = Simd<T>;
   for (Index f = 0; f < filters; ++f, pixels += span, to += plane) {

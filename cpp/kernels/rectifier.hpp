@@ -9,7 +9,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 // What follows the last sum: min(max(v, 0), most), or nothing. NaN stays NaN.
 template <class T>
-struct Activation {
+struct Rectifier {
   bool relu = false;
   T most = std::numeric_limits<T>::infinity();
 

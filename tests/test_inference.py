@@ -1,0 +1,480 @@
+"""cnnlib.prepare and the Predictor: the model's scores, whatever the batch, the threads or the process."""
+
+import os
+import pickle
+import threading
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib import _core
+from cnnlib.data import Normalization
+from cnnlib.inference import load, prepare
+from cnnlib.inference.memory import Block, place
+from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models.graph import Graph, Node
+from cnnlib.models.graph_net import GraphNet
+from cnnlib.models.named_specs import NAMED_SPECS
+from hypothesis import given
+from hypothesis import strategies as st
+
+_BOUND = {np.float32: 1e-5, np.float64: 1e-13}  # of the largest score, as Predictor.__call__ documents
+
+
+def _close(got, want, dtype, layers=1):
+    assert got.dtype == want.dtype == dtype
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=0, atol=_BOUND[dtype] * layers**0.5 * np.abs(want).max())
+
+
+def _trained_norms(net, shape, rng):
+    """Let batch norms have seen something."""
+    for _ in range(2):
+        net.loss(rng.standard_normal((8, *shape)) + 0.5, rng.integers(0, 10, 8))
+    for name in net.params:
+        if name.startswith(("gamma", "beta", "b")):
+            net.params[name] += rng.uniform(-0.3, 0.3, net.params[name].shape).astype(net.dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spec", NAMED_SPECS)
+def test_named_networks_give_their_scores(spec, dtype, rng):
+    net = ConvNet(spec, (3, 32, 32), 10, dtype=dtype, seed=0)
+    if spec == "vgg-whitened":
+        net.initialize(rng.standard_normal((100, 3, 32, 32)))
+    _trained_norms(net, (3, 32, 32), rng)
+    x = rng.standard_normal((5, 3, 32, 32)).astype(dtype)
+    _close(prepare(net)(x), net.loss(x), dtype, len(net.graph().nodes))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        FullyConnectedNet([30, 20], (1, 8, 8), use_batchnorm=True, dropout=0.3, seed=0),
+        FullyConnectedNet([30, 20], (1, 8, 8), normalization="layernorm", seed=0),
+        TwoLayerNet(64, 20, 10, seed=0),
+        ThreeLayerConvNet((1, 8, 8), 4, 3, 20, use_batchnorm=True, seed=0),
+    ],
+    ids=lambda net: type(net).__name__,
+)
+def test_the_course_s_networks_give_their_scores(net, rng):
+    shape = np.atleast_1d(net.arguments["input_dim"])
+    x = rng.standard_normal((7, *shape)).astype(net.dtype)
+    net.loss(x, rng.integers(0, 10, 7))
+    _close(prepare(net)(x), net.loss(x), net.dtype.type, 4)
+
+
+# Every layer and join, in the positions that fold and those that do not ------------------------------
+
+
+def _net(nodes, params, shape=(4, 7, 7), dtype=np.float64):
+    used = {name: params[name] for node in nodes for name in node.params if name}
+    return GraphNet(Graph(nodes, output=nodes[-1].output), used, shape, dtype=dtype)
+
+
+def _bn(C, rng):
+    return {"mode": "test", "running_mean": rng.standard_normal(C), "running_var": rng.uniform(0.5, 2, C)}
+
+
+def _params(rng, **shapes):
+    return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+
+
+def _conv(inputs, output, w="w", b="b", **conv_param):
+    return Node("conv", (inputs,), output, (w, b), ({"stride": 1, "pad": 1, **conv_param},))
+
+
+_POOL = {"pool_height": 3, "pool_width": 2, "stride": 2, "pad": (1, 0), "ceil_mode": True}
+
+
+def _graphs(rng):
+    """Name -> nodes and parameters; images (4, 7, 7)."""
+    weights = _params(rng, w=(4, 4, 3, 3), b=4, g=4, h=4, w2=(4, 4, 3, 3), b2=4)
+    norm = Node("spatial_batchnorm", ("c",), "n", ("g", "h"), (_bn(4, rng),))
+    lone = Node("spatial_batchnorm", ("input",), "n", ("g", "h"), (_bn(4, rng),))
+    transposed = Node(
+        "conv_transpose", ("input",), "c", ("wt", "bt"), ({"stride": 2, "pad": 1, "groups": 2},)
+    )
+    yield "conv norm relu", [_conv("input", "c"), norm, Node("relu", ("n",), "r")], weights
+    yield "norm relu", [lone, Node("relu", ("n",), "r")], weights
+    yield "norm alone read twice", [_conv("input", "c"), norm, Node("add", ("c", "n"), "s")], weights
+    yield (
+        "relu read twice",
+        [_conv("input", "c"), Node("relu", ("c",), "r"), Node("add", ("r", "c"), "s")],
+        weights,
+    )
+    yield (
+        "sum of two convolutions, relu",
+        [
+            _conv("input", "c"),
+            _conv("input", "d", "w2", None),
+            Node("add", ("c", "d"), "s"),
+            Node("relu", ("s",), "r"),
+        ],
+        weights,
+    )
+    yield "sum with the input", [_conv("input", "c"), Node("add", ("c", "input"), "s")], weights
+    yield (
+        "residual chain",
+        [
+            _conv("input", "a"),
+            Node("relu", ("a",), "b0"),
+            _conv("b0", "c", "w2", "b2"),
+            Node("add", ("b0", "c"), "s"),
+            Node("relu", ("s",), "r"),
+            _conv("r", "d"),
+            Node("add", ("d", "r"), "t"),
+        ],
+        weights,
+    )
+    yield (
+        "shortcut read again behind the sum",
+        [
+            _conv("input", "c"),
+            _conv("c", "d", "w2", "b2"),
+            Node("add", ("d", "c"), "s"),
+            Node("multiply", ("s", "c"), "m"),
+        ],
+        weights,
+    )
+    yield "sum with itself", [_conv("input", "c"), Node("add", ("c", "c"), "s")], weights
+    yield (
+        "transposed, norm",
+        [transposed, Node("spatial_batchnorm", ("c",), "n", ("g6", "h6"), (_bn(6, rng),))],
+        {**weights, **_params(rng, wt=(4, 3, 3, 3), bt=6, g6=6, h6=6)},
+    )
+    yield (
+        "concatenation",
+        [_conv("input", "c"), Node("concat", ("c", "input", "c"), "k"), Node("relu", ("k",), "r")],
+        weights,
+    )
+    yield (
+        "squeeze and excitation",
+        [
+            Node("global_avg_pool", ("input",), "p"),
+            Node("affine", ("p",), "q", ("wa", "ba")),
+            Node("multiply", ("input", "q"), "m"),
+            Node("add", ("m", "q"), "s"),
+        ],
+        _params(rng, wa=(4, 4), ba=4),
+    )
+    yield "product", [_conv("input", "c"), Node("multiply", ("c", "input"), "m")], weights
+    yield "scale folds", [_conv("input", "c"), Node("scale", ("c",), "s", (), (0.5,))], weights
+    yield "scale alone", [Node("scale", ("input",), "s", (), (-2.0,)), Node("relu", ("s",), "r")], {}
+    yield "max pool", [Node("max_pool", ("input",), "p", (), (_POOL,))], {}
+    yield (
+        "max pool with steps",
+        [
+            Node(
+                "max_pool",
+                ("input",),
+                "p",
+                (),
+                ({"pool_height": 2, "pool_width": 3, "stride": 1, "dilation": 2},),
+            )
+        ],
+        {},
+    )
+    yield (
+        "max pool, stride 3",
+        [
+            Node(
+                "max_pool", ("input",), "p", (), ({"pool_height": 3, "pool_width": 3, "stride": 3, "pad": 1},)
+            )
+        ],
+        {},
+    )
+    yield "avg pool", [Node("avg_pool", ("input",), "p", (), ({**_POOL, "count_include_pad": False},))], {}
+    yield "leaky relu", [Node("leaky_relu", ("input",), "r", (), (0.1,))], {}
+    yield (
+        "group norm",
+        [Node("spatial_groupnorm", ("input",), "n", ("g", "h"), (2, {"eps": 1e-3}))],
+        _params(rng, g=4, h=4),
+    )
+    yield (
+        "dropout, flatten, affine, layer norm",
+        [
+            Node("dropout", ("input",), "d", (), ({"p": 0.5, "mode": "test"},)),
+            Node("flatten", ("d",), "f"),
+            Node("affine", ("f",), "a", ("wf", None)),
+            Node("layernorm", ("a",), "n", ("g", "h"), ({},)),
+            Node("relu", ("n",), "r"),
+        ],
+        _params(rng, wf=(196, 5), g=5, h=5),
+    )
+    yield "flatten alone", [Node("flatten", ("input",), "f")], {}
+
+
+_NAMES = [name for name, _, _ in _graphs(np.random.default_rng(0))]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", _NAMES)
+def test_layers_and_joins_give_the_graph_s_output(name, dtype, rng):
+    nodes, params = next((nodes, params) for own, nodes, params in _graphs(rng) if own == name)
+    net = _net(nodes, params, dtype=dtype)
+    x = rng.standard_normal((3, 4, 7, 7)).astype(dtype)
+    before = x.copy()
+    _close(prepare(net)(x), net.loss(x), dtype, 10)
+    np.testing.assert_array_equal(x, before)
+
+
+def test_nan_and_infinity_pass_through_max_pools(rng):
+    x = rng.standard_normal((2, 4, 7, 7))
+    x[0, 0, 3, 3], x[1, 2, 0, 0], x[1, 3] = np.nan, np.inf, -np.inf
+    for pool_param in (_POOL, {"pool_height": 3, "pool_width": 3, "stride": 1, "pad": 1}):
+        net = _net([Node("max_pool", ("input",), "p", (), (pool_param,))], {})
+        np.testing.assert_array_equal(prepare(net)(x), cnnlib.max_pool_forward(x, pool_param)[0])
+
+
+@pytest.mark.parametrize("method", ["winograd", "pixel-lanes", "filter-lanes", "auto"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("F", [5, 32])
+def test_convolutions_add_to_the_shortcut_by_every_method(method, stride, F, rng):
+    size = 9 if stride == 1 else 5
+    params = _params(rng, w=(F, 6, 3, 3), b=F, w1=(F, 6, 1, 1))
+    nodes = [
+        Node("conv", ("input",), "s", ("w1", None), ({"stride": stride},)),
+        _conv("input", "c", stride=stride, algorithm=method),
+        Node("add", ("c", "s"), "t"),
+        Node("relu", ("t",), "r"),
+    ]
+    net = _net(nodes, params, (6, 9, 9))
+    x = rng.standard_normal((3, 6, 9, 9))
+    want = net.loss(x)
+    assert want.shape == (3, F, size, size)
+    _close(prepare(net)(x), want, np.float64, 10)
+
+
+# Promises ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def net():
+    net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
+    _trained_norms(net, (3, 32, 32), np.random.default_rng(0))
+    return net
+
+
+@pytest.mark.parametrize("isa", _core.available_isas())
+def test_bits_depend_neither_on_the_batch_nor_on_the_threads(net, isa, rng):
+    active, threads = _core.active_isa(), cnnlib.get_num_threads()
+    x = rng.standard_normal((33, 3, 32, 32)).astype(np.float32)
+    try:
+        _core.use_isa(isa)
+        predictor = prepare(net)
+        cnnlib.set_num_threads(1)
+        want = predictor(x)
+        for n in (1, 2, 3, 4):
+            cnnlib.set_num_threads(n)
+            for start, stop in ((0, 33), (0, 1), (5, 7), (10, 33)):
+                np.testing.assert_array_equal(predictor(x[start:stop]), want[start:stop])
+    finally:
+        _core.use_isa(active)
+        cnnlib.set_num_threads(threads)
+
+
+def test_the_predictor_keeps_the_model_as_it_was(rng):
+    net = ConvNet("resnet8", (3, 32, 32), 10, seed=1)
+    x = rng.standard_normal((2, 3, 32, 32)).astype(np.float32)
+    predictor = prepare(net)
+    before = predictor(x)
+    for param in net.params.values():
+        param += 1
+    net.bn_params[0]["running_mean"] = np.ones(16, np.float32)
+    np.testing.assert_array_equal(predictor(x), before)
+    np.testing.assert_array_equal(predictor(x[:0]), np.empty((0, 10), np.float32))
+
+
+def test_other_dtypes_layouts_and_sizes(net, rng):
+    predictor = prepare(net)
+    x = rng.standard_normal((4, 3, 32, 32)).astype(np.float32)
+    want = predictor(x)
+    np.testing.assert_array_equal(predictor(x.astype(np.float64)), want)
+    np.testing.assert_array_equal(predictor(np.asfortranarray(x)), want)
+    np.testing.assert_array_equal(predictor(x.astype(">f4")), want)
+    np.testing.assert_array_equal(predictor(x[:, :, :, ::-1][:, :, :, ::-1].tolist()), want)
+    larger = rng.standard_normal((2, 3, 48, 40)).astype(np.float32)
+    assert predictor(larger).shape == (2, 10)
+    double = prepare(net, dtype=np.float64)
+    assert double(x).dtype == np.float64
+    np.testing.assert_allclose(double(x), want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+def test_uint8_images_go_through_the_model_s_normalization(net, rng):
+    images = rng.integers(0, 256, (5, 3, 32, 32), np.uint8)
+    plain = prepare(net)
+    np.testing.assert_array_equal(plain(images), plain(images.astype(np.float32)))
+    for preprocess in (
+        Normalization([120, 110, 100], [60, 50, 70]),
+        Normalization(0, 255),
+        lambda x: x.astype(np.float32) / 7,
+    ):
+        net.preprocess = preprocess
+        try:
+            predictor = prepare(net)
+        finally:
+            del net.preprocess
+        np.testing.assert_array_equal(predictor(images), plain(preprocess(images)))
+        floats = images.astype(np.float32)
+        np.testing.assert_array_equal(predictor(floats), plain(floats))
+
+
+def test_labels_and_probabilities(net, rng):
+    predictor = prepare(net)
+    x = rng.standard_normal((6, 3, 32, 32)).astype(np.float32)
+    scores = predictor(x).astype(np.float64)
+    want = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(predictor.predict_proba(x), want, rtol=1e-5)
+    np.testing.assert_array_equal(predictor.predict(x), scores.argmax(axis=1))
+
+
+def test_many_threads_at_once_give_the_same_bits(net, rng):
+    x = rng.standard_normal((24, 3, 32, 32)).astype(np.float32)
+    want = prepare(net)(x)
+    predictor = pickle.loads(pickle.dumps(prepare(net)))  # compiled by whoever comes first
+    results = {}
+
+    def work(k):
+        results[k] = [predictor(x[i : i + k + 1]) for i in range(0, 20, k + 1)]
+
+    workers = [threading.Thread(target=work, args=(k,)) for k in range(6)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    for k in range(6):
+        for i, got in zip(range(0, 20, k + 1), results[k], strict=True):
+            np.testing.assert_array_equal(got, want[i : i + k + 1])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_predicts(net, rng):
+    x = rng.standard_normal((8, 3, 32, 32)).astype(np.float32)
+    predictor = prepare(net)
+    want = predictor(x)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(predictor(x), want) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# Files ------------------------------------------------------------------------------------------------
+
+
+def test_a_saved_predictor_gives_the_same_bits(net, rng, tmp_path):
+    net.preprocess, net.classes = Normalization([120, 110, 100], [60, 50, 70]), tuple("abcdefghij")
+    try:
+        predictor = prepare(net)
+    finally:
+        del net.preprocess, net.classes
+    path = tmp_path / "net.cnnlib"
+    predictor.save(path)
+    images = rng.integers(0, 256, (5, 3, 32, 32), np.uint8)
+    for other in (load(path), pickle.loads(pickle.dumps(predictor)), pickle.loads(pickle.dumps(load(path)))):
+        np.testing.assert_array_equal(other(images), predictor(images))
+        assert other.classes == tuple("abcdefghij")
+        assert other.summary() == predictor.summary()
+        assert repr(other) == repr(predictor)
+
+
+def test_a_predictor_with_a_function_of_the_user_s_own_is_not_saved(net, tmp_path):
+    net.preprocess = lambda x: x / 2
+    try:
+        predictor = prepare(net)
+    finally:
+        del net.preprocess
+    with pytest.raises(TypeError, match=r"Predictor\.save: preprocess must be a cnnlib\.data\.Normalization"):
+        predictor.save(tmp_path / "net")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    net = ConvNet([{"conv": 4}, "batchnorm", "relu", "global_avg_pool", {"affine": 3}], (3, 8, 8), 3, seed=0)
+    path = tmp_path_factory.mktemp("saved") / "net"
+    prepare(net).save(path)
+    return path.read_bytes()
+
+
+def _refused(content, path):
+    path.write_bytes(content)
+    with pytest.raises((ValueError, OSError), match="net"):
+        load(path)(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_truncated_files_are_refused(saved, tmp_path):
+    for size in (0, 7, 8, 23, 24, 100, len(saved) // 2, len(saved) - 65):
+        _refused(saved[:size], tmp_path / "net")
+
+
+def test_files_with_any_byte_changed_are_refused_or_read_the_same(saved, rng, tmp_path):
+    path = tmp_path / "net"
+    path.write_bytes(saved)
+    x = rng.standard_normal((2, 3, 8, 8)).astype(np.float32)
+    want = load(path)(x)
+    refused = 0
+    for at in rng.choice(len(saved), 200, replace=False):
+        changed = bytearray(saved)
+        changed[at] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(changed))
+        try:
+            got = load(path)(x)
+        except (ValueError, OSError) as error:
+            refused += "net" in str(error)
+        else:  # a byte of padding
+            np.testing.assert_array_equal(got, want)
+    assert refused > 150
+
+
+def test_foreign_files_are_refused(tmp_path):
+    for content in (b"PK\x03\x04" + bytes(100), b"\x80\x04\x95" + bytes(100), b"{}" * 50):
+        _refused(content, tmp_path / "net")
+    with pytest.raises(OSError, match="missing"):
+        load(tmp_path / "missing")
+
+
+# Errors, and what tells about a predictor ------------------------------------------------------------
+
+
+def test_wrong_calls_name_what_is_wrong(net):
+    predictor = prepare(net)
+    with pytest.raises(TypeError, match=r"prepare: model must be one of cnnlib\.models.*got a dict"):
+        prepare({})
+    with pytest.raises(TypeError, match="prepare: dtype must be float32 or float64, got int32"):
+        prepare(net, dtype=np.int32)
+    with pytest.raises(ValueError, match="algorithm"):
+        prepare(net, algorithm="fast")
+    with pytest.raises(ValueError, match=r"Predictor: X must have shape \(N, 3, 32, 32\), got \(3, 32, 32\)"):
+        predictor(np.zeros((3, 32, 32)))
+    with pytest.raises(ValueError, match="5"):
+        predictor(np.zeros((1, 5, 32, 32)))
+    with pytest.raises(TypeError, match="Predictor: X must be numbers, got dtype complex128"):
+        predictor(np.zeros((1, 3, 32, 32), complex))
+    with pytest.raises(TypeError, match="Predictor: X"):
+        predictor(None)
+
+
+def test_the_summary_lists_operations_and_memory(net):
+    text = prepare(net).summary()
+    assert "conv 16 3x3 + batchnorm + relu" in text
+    assert "arena: 128 KB a sample; packed weights: " in text
+    assert repr(prepare(net)) == "<Predictor 3x32x32, 14 operations, float32, 77,706 parameters>"
+
+
+def test_the_profile_names_the_steps(net, rng):
+    steps = prepare(net).profile(rng.standard_normal((2, 3, 32, 32)), 2)
+    assert all(seconds > 0 for _, seconds, _ in steps)
+    assert sum(operations for _, _, operations in steps) > 2 * 2 * 12e6
+
+
+@given(st.lists(st.tuples(st.integers(1, 500), st.integers(0, 20), st.integers(0, 5)), max_size=20))
+def test_values_in_use_at_the_same_time_lie_apart(sizes):
+    blocks = [Block(size, first, first + length) for size, first, length in sizes]
+    arena = place(blocks)
+    for i, a in enumerate(blocks):
+        assert a.offset % 16 == 0
+        assert a.offset + a.size <= arena
+        for b in blocks[:i]:
+            if a.first <= b.last and b.first <= a.last:
+                assert a.offset + a.size <= b.offset or b.offset + b.size <= a.offset
