@@ -19,6 +19,7 @@ PAGES = {
     "how-to/gradient-checks": 2,
     "how-to/resuming": 2,
     "how-to/threads": 2,
+    "how-to/inference": 3,
     "how-to/scikit-learn": 3,
 }
 

@@ -5,6 +5,7 @@ import numpy as np
 from cnnlib.augment import averaged_scores
 from cnnlib.cli.settings import MODEL_OPTIONS, SPECS
 from cnnlib.convnet import ConvNet
+from cnnlib.inference.scoring import scorer
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
 
 _BATCH_VALUES = 2**21  # of images that are looked at together
@@ -58,4 +59,5 @@ def scores_of(model, X, preprocess, tta=None, batch_size=500):
     """
     size = min(batch_size, max(1, _BATCH_VALUES // X[0].size))
     batches = (preprocess(X[start : start + size]) for start in range(0, len(X), size))
-    return np.concatenate([averaged_scores(model.loss, batch, tta) for batch in batches])
+    scores = scorer(model)
+    return np.concatenate([averaged_scores(scores, batch, tta) for batch in batches])

@@ -134,6 +134,9 @@ def _comes_from_input(ops, output):
     return output not in makers
 
 
+PREPARED_LAYERS = frozenset(_MAKERS)
+
+
 def _readers(ops, output):
     """How often each value is read; leaving the network counts."""
     return Counter([name for op in ops for name in op.inputs] + [output])
@@ -210,7 +213,7 @@ def _fuse_relu(ops, output):
 def fuse_sums(
     ops: Sequence[Op], output: str, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype
 ) -> list[Op]:
-    """Let a convolution add its result to the other term of a sum, if its method can and nothing else reads that.
+    """Let a convolution add its result to the other term of a sum, if it can and nothing else reads that.
 
     Such a convolution has two inputs, and writes to the place of the second.
     """

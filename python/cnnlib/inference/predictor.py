@@ -237,7 +237,7 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
     >>> net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
     >>> predictor = prepare(net)
     >>> predictor
-    <Predictor 3x32x32, 14 operations, float32, 77,706 parameters>
+    <Predictor 3x32x32, 14 operations, float32, 77,370 parameters>
     >>> predictor(np.zeros((5, 3, 32, 32), np.uint8)).shape
     (5, 10)
     """

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cnnlib._params import flag, number, positive_int
 from cnnlib.data import Normalization
+from cnnlib.inference import prepare
 from cnnlib.models import ConvNet
 from cnnlib.plots import softmax
 from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
@@ -229,7 +230,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         size = max(1, _BATCH_VALUES // images[0].size)
         parts = (images[start : start + size] for start in range(0, len(images), size))
         preprocess = self.model_.preprocess or (lambda part: part)
-        return np.concatenate([self.model_.loss(preprocess(part)) for part in parts])
+        return np.concatenate([self._predictor(preprocess(part)) for part in parts])
 
     def _checked(self, X, y="no_validation", first=False):
         """Images (N, C, H, W) of X, and y where it is given; `first`: this X says what a sample is."""
@@ -315,6 +316,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             solver.optim_configs[name].update({**config, "learning_rate": self.learning_rate})
         solver.train()
         self._optim_configs = solver.optim_configs
+        self._predictor = prepare(self.model_)
         self.n_iter_ += solver.epoch
         self.loss_curve_ += _losses(solver)
         if patience is not None:

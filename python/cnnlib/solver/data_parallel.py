@@ -23,6 +23,7 @@ from cnnlib.distributed.start_checks import (
     refuse_different,
     version_facts,
 )
+from cnnlib.inference.scoring import scorer
 from cnnlib.solver.evaluation import accuracy_and_loss, batches_of, check_batch_size, look_at
 from cnnlib.solver.minibatches import subsample
 from cnnlib.solver.model_state import restore_statistics, statistics
@@ -162,9 +163,10 @@ class DataParallel:
         """
         batches = batches_of(X, subsample(X, num_samples, stream), check_batch_size(X, solver.batch_size))
         seed = _seed(solver, "test")
+        scores = scorer(solver.model)
 
         def scores_of(images):
-            return solver.model.loss(images if solver.preprocess is None else solver.preprocess(images))
+            return scores(images if solver.preprocess is None else solver.preprocess(images))
 
         own = []
         for number in range(self.comm.rank, len(batches), self.comm.size):

@@ -20,6 +20,7 @@ from cnnlib._typing import Params, Trainable
 from cnnlib.augment import Samples, augmented, averaged_scores
 from cnnlib.distributed.communicator import MPIComm, SerialComm, as_communicator
 from cnnlib.distributed.failures import on_all_ranks
+from cnnlib.inference.scoring import scorer
 from cnnlib.solver.averages import build_averages, held
 from cnnlib.solver.data_parallel import DataParallel
 from cnnlib.solver.diagnosis import fault_of_images, fault_of_params
@@ -414,12 +415,13 @@ class Solver:
     def _evaluate(self, X, y, num_samples, batch_size=None, tta=None):
         """Accuracy and loss of the samples, or of a random subset."""
         batch_size = batch_size or check_batch_size(X, self.batch_size)
+        scores = scorer(self.model)
 
         def scores_of(images):
             if self.preprocess is not None:
                 images = self.preprocess(images)
             with self._drawing(), self._interrupts.allowed():
-                return averaged_scores(self.model.loss, images, tta)
+                return averaged_scores(scores, images, tta)
 
         return evaluate(scores_of, X, y, subsample(X, num_samples, self._random), batch_size)
 

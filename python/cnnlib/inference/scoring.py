@@ -1,0 +1,25 @@
+"""Scores of a model in test mode, by its predictor where it has one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cnnlib._typing import Array
+from cnnlib.inference.ops import PREPARED_LAYERS
+from cnnlib.inference.predictor import prepare
+
+__all__ = ["scorer"]
+
+
+def scorer(model: Any) -> Callable[..., Array]:
+    """
+    A function that gives the scores of samples by the model's parameters as they are now.
+
+    It is the predictor of the library's own models; `loss` of any other, of which nothing else is known, and
+    of a graph with layers that have no place in a prepared network.
+    """
+    own = type(model).__module__.partition(".")[0] == "cnnlib" and hasattr(model, "graph")
+    if own and all(node.layer in PREPARED_LAYERS for node in model.graph()):
+        return prepare(model)
+    return model.loss
