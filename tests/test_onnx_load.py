@@ -13,7 +13,7 @@ import cnnlib.onnx
 import onnx
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
 from onnx.reference import ReferenceEvaluator
-from onnx_nets import model, run_elsewhere, weights
+from onnx_nets import load_or_skip, model, run_elsewhere, weights
 
 FEATURES = "pooled = GlobalAveragePool(x) f = Flatten(pooled)"
 
@@ -89,8 +89,8 @@ OPERATORS = {
         {
             "split": np.array([0, 2, -1]),
             "back": np.array([0, 6, 6, 6]),
-            "one": np.ones(2, np.float32),
-            "zero": np.zeros(2, np.float32),
+            "one": np.array([2, 0.5], np.float32),
+            "zero": np.array([0.1, -0.3], np.float32),
         },
     ),
     "gemm": ("f = Flatten(x) y = Gemm<alpha=0.5, beta=2.0, transB=1>(f, w, b)", {"w": (5, 192), "b": 5}, {}),
@@ -105,6 +105,82 @@ OPERATORS = {
     "relu": ("y = Relu(x)", {}, {}),
     "leaky relu": ("y = LeakyRelu<alpha=0.3>(x)", {}, {}),
     "prelu of one slope": ("y = PRelu(x, s)", {}, {"s": np.full((3, 1, 1), 0.2, np.float32)}),
+    "clip to 6": ("y = Clip(x, low, high)", {}, {"low": np.float32(0), "high": np.float32(6)}),
+    "clip to another bound": ("y = Clip(x, low, high)", {}, {"low": np.float32(0), "high": np.float32(0.7)}),
+    "clip without a bound": ("y = Clip(x, low)", {}, {"low": np.float32(0)}),
+    "clip to the largest number": (
+        "y = Clip(x, low, high)",
+        {},
+        {"low": np.float32(0), "high": np.float32(3.4028234e38)},
+    ),
+    "sigmoid": ("y = Sigmoid(x)", {}, {}),
+    "tanh": ("y = Tanh(x)", {}, {}),
+    "hard sigmoid": ("y = HardSigmoid<alpha=0.3>(x)", {}, {}),
+    "hard swish": ("y = HardSwish(x)", {}, {}),
+    "gelu": ("y = Gelu(x)", {}, {}),
+    "gelu by tanh": ('y = Gelu<approximate="tanh">(x)', {}, {}),
+    "elu": ("y = Elu<alpha=0.4>(x)", {}, {}),
+    "celu": ("y = Celu<alpha=0.4>(x)", {}, {}),
+    "selu": ("y = Selu(x)", {}, {}),
+    "softmax": ("y = Softmax<axis=1>(x)", {}, {}),
+    "softmax of features": (f"{FEATURES} y = Softmax(f)", {}, {}),
+    "instance norm": ("y = InstanceNormalization<epsilon=0.1>(x, g, b)", {"g": 3, "b": 3}, {}),
+    "global pool as images": ("y = GlobalAveragePool(x)", {}, {}),
+    "max pool behind a global pool": (
+        "p = GlobalAveragePool(x) m = MaxPool<kernel_shape=[1,1]>(p) s = Add(m, p) y = Flatten(s)",
+        {},
+        {},
+    ),
+    "sum of pools": ("p = GlobalAveragePool(x) m = GlobalMaxPool(x) s = Add(p, m) y = Mul(s, x)", {}, {}),
+    "softmax of another shape": (
+        "r = Reshape(x, s) m = Softmax<axis=1>(r) f = Flatten(m) y = Gemm(f, w)",
+        {"w": (192, 2)},
+        {"s": np.array([0, 192, 1, 1])},
+    ),
+    "global pool enlarged": (
+        "p = GlobalAveragePool(x) c = Conv(p, w) u = Resize(c, , s) y = Mul(u, x)",
+        {"w": (3, 3, 1, 1)},
+        {"s": np.array([1, 1, 8, 8], np.float32)},
+    ),
+    "resize nearest": (
+        'y = Resize<coordinate_transformation_mode="asymmetric", nearest_mode="floor">(x, , s)',
+        {},
+        {"s": np.array([1, 1, 2, 3], np.float32)},
+    ),
+    "resize nearest half pixel": ("y = Resize(x, , s)", {}, {"s": np.array([1, 1, 3, 4], np.float32)}),
+    "resize to sizes": ('y = Resize<mode="linear">(x, , , s)', {}, {"s": np.array([3, 3, 16, 24])}),
+    "resize linear": (
+        'y = Resize<mode="linear", coordinate_transformation_mode="pytorch_half_pixel">(x, , s)',
+        {},
+        {"s": np.array([1, 1, 2, 2], np.float32)},
+    ),
+    "resize to the corners": (
+        'y = Resize<mode="linear", coordinate_transformation_mode="align_corners", axes=[3,2]>(x, , s)',
+        {},
+        {"s": np.array([3, 2], np.float32)},
+    ),
+    "gelu written out": (
+        "d = Div(x, r) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)",
+        {},
+        {"r": np.float32(np.sqrt(2)), "one": np.float32(1), "half": np.float32(0.5)},
+    ),
+    "gelu written out otherwise": (
+        "d = Mul(r, x) e = Erf(d) a = Add(one, e) h = Mul(x, half) y = Mul(h, a)",
+        {},
+        {"r": np.float32(np.sqrt(0.5)), "one": np.float32(1), "half": np.float32(0.5)},
+    ),
+    "swish written out": ("c = Conv(x, w) s = Sigmoid(c) y = Mul(c, s)", {"w": (4, 3, 3, 3)}, {}),
+    "sigmoid that is read twice": ("s = Sigmoid(x) m = Mul(x, s) y = Add(m, s)", {}, {}),
+    "hard swish written out": (
+        "a = Add(x, three) c = Clip(a, low, high) m = Mul(x, c) y = Div(m, six)",
+        {},
+        {"three": np.float32(3), "low": np.float32(0), "high": np.float32(6), "six": np.float32(6)},
+    ),
+    "hard swish by a hard sigmoid": (
+        "s = HardSigmoid<alpha=0.16666667, beta=0.5>(x) y = Mul(s, x)",
+        {},
+        {},
+    ),
     "dropout": ("d = Dropout(x, ratio) y = Relu(d)", {}, {"ratio": np.float32(0.3)}),
     "add": ("c = Conv(x, w) y = Add(c, x)", {"w": (3, 3, 1, 1)}, {}),
     "subtract": ("c = Conv(x, w) y = Sub(x, c)", {"w": (3, 3, 1, 1)}, {}),
@@ -124,6 +200,31 @@ OPERATORS = {
         "c = Conv(x, w, b) m = Mul(c, g) y = Add(m, h)",
         {"w": (4, 3, 3, 3), "b": 4, "g": (4, 1, 1), "h": (1, 4, 1, 1)},
         {},
+    ),
+    "scale and shift behind conv transpose": (
+        "c = ConvTranspose(x, w, b) m = Mul(c, g) y = Add(m, h)",
+        {"w": (3, 4, 3, 3), "b": 4, "g": (4, 1, 1), "h": (4, 1, 1)},
+        {},
+    ),
+    "scale and shift behind conv transpose in groups": (
+        "c = ConvTranspose<group=3>(x, w) m = Mul(c, g) y = Add(m, h)",
+        {"w": (3, 2, 3, 3), "g": (6, 1, 1), "h": (6, 1, 1)},
+        {},
+    ),
+    "scale and shift behind batch norm": (
+        "c = BatchNormalization(x, g, b, b, v) m = Mul(c, g1) a = Add(m, h1) y = Sub(a, k)",
+        {"g": 3, "b": 3, "g1": (3, 1, 1), "h1": (3, 1, 1)},
+        {"v": np.array([0.5, 1, 2], np.float32), "k": np.float32(0.3)},
+    ),
+    "scale and shift behind gemm": (
+        "f = Flatten(x) p = Gemm(f, w) m = Mul(p, g) a = Add(m, h) y = Div(a, k)",
+        {"w": (192, 5), "g": 5, "h": 5},
+        {"k": np.float32(3)},
+    ),
+    "a number added to a flat conv": (
+        "c = Conv(x, w) f = Flatten(c) y = Add(f, k)",
+        {"w": (4, 3, 3, 3)},
+        {"k": np.float32(3)},
     ),
     "scale of what is read twice": (
         "c = Conv(x, w) m = Mul(c, g) a = Add(c, h) y = Add(m, a)",
@@ -196,10 +297,168 @@ def test_an_operator_gives_what_onnx_runtime_gives(name, rng):
     proto = model(text, {**weights(rng, **shapes), **constants})
     x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
     wanted = run_elsewhere(proto, x)
-    net = cnnlib.onnx.load(proto)
+    net = load_or_skip(proto)
     got = net.loss(x)
-    assert got.shape == wanted.shape or got.shape == wanted.squeeze((2, 3)).shape
-    np.testing.assert_allclose(got.reshape(wanted.shape), wanted, rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5)
+
+
+OLD = {
+    "upsample": ("y = Upsample(x, s)", {"s": np.array([1, 1, 2, 2], np.float32)}, 9),
+    "resize": ("y = Resize(x, s)", {"s": np.array([1, 1, 2, 2], np.float32)}, 10),
+    "clip": ("y = Clip<min=0.0, max=6.0>(x)", {}, 10),
+    "hard swish": (
+        "a = Add(x, three) c = Clip<min=0.0, max=6.0>(a) d = Div(c, six) y = Mul(d, x)",
+        {"three": np.float32(3), "six": np.float32(6)},
+        10,
+    ),
+    "squeeze": ("p = GlobalAveragePool(x) s = Squeeze<axes=[3,2]>(p) y = Unsqueeze<axes=[2,3]>(s)", {}, 11),
+    "softmax of images": ("s = Softmax<axis=1>(x) y = Flatten(s)", {}, 11),
+    "mean": ("y = ReduceMean<axes=[2,3]>(x)", {}, 13),
+    "pad": ("p = Pad<pads=[0,0,1,2,0,0,0,1]>(x) y = Relu(p)", {}, 10),
+    "dropout": ("y = Dropout<ratio=0.4>(x)", {}, 10),
+    "softmax": ("f = Flatten(x) y = Softmax(f)", {}, 11),
+    "group norm": (
+        "y = GroupNormalization<num_groups=1>(x, g, b)",
+        {"g": np.array([2], np.float32), "b": np.array([0.5], np.float32)},
+        18,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_an_operator_of_an_older_version(name, rng):
+    text, constants, opset = OLD[name]
+    proto = model(text, constants, opset=opset)
+    x = 2 * rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(load_or_skip(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
+
+
+OTHER_AXES = {
+    "conv 1d": (
+        "y = Conv<strides=[2], pads=[1,0], dilations=[2], group=2>(x, w, b)",
+        {"w": (6, 2, 3), "b": 6},
+        (4, 9),
+    ),
+    "conv 1d same": ('y = Conv<auto_pad="SAME_UPPER", strides=[2]>(x, w)', {"w": (6, 4, 4)}, (4, 9)),
+    "conv 3d": (
+        "y = Conv<strides=[1,2,1], pads=[1,0,1,0,2,1]>(x, w, b)",
+        {"w": (3, 2, 2, 3, 3), "b": 3},
+        (2, 4, 5, 6),
+    ),
+    "conv 3d same": (
+        'y = Conv<auto_pad="SAME_LOWER", strides=[2,2,2]>(x, w)',
+        {"w": (3, 2, 2, 3, 4)},
+        (2, 4, 5, 6),
+    ),
+    "max pool 1d": ("y = MaxPool<kernel_shape=[3], strides=[2], pads=[1,0]>(x)", {}, (4, 9)),
+    "max pool 3d": (
+        "y = MaxPool<kernel_shape=[2,3,2], strides=[1,2,2], pads=[1,0,0,0,1,1]>(x)",
+        {},
+        (2, 4, 5, 6),
+    ),
+    "avg pool 1d": ("y = AveragePool<kernel_shape=[3], pads=[1,1], count_include_pad=1>(x)", {}, (4, 9)),
+    "avg pool 3d": ("y = AveragePool<kernel_shape=[2,3,2], pads=[1,0,0,0,1,1]>(x)", {}, (2, 4, 5, 6)),
+    "sequences to features": (
+        "c = Conv(x, w) r = Relu(c) p = MaxPool<kernel_shape=[2], strides=[2]>(r) f = Flatten(p)"
+        "y = Gemm(f, v)",
+        {"w": (6, 4, 2), "v": (24, 3)},
+        (4, 9),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_AXES)
+def test_sequences_and_volumes(name, rng):
+    text, shapes, shape = OTHER_AXES[name]
+    proto = model(text, weights(rng, **shapes), ("N", *shape))
+    x = rng.standard_normal((3, *shape)).astype(np.float32)
+    np.testing.assert_allclose(load_or_skip(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
+
+
+WRITTEN_OUT = {"gelu": "gelu", "swish": "silu", "hard swish": "hard_swish"}
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATORS if "written out" in name or "by a hard" in name])
+def test_an_activation_that_is_written_out_is_one_layer(name, rng):
+    text, shapes, constants = OPERATORS[name]
+    net = load_or_skip(model(text, {**weights(rng, **shapes), **constants}))
+    layers = [node.layer for node in net.graph() if node.layer != "conv"]
+    assert layers == [next(layer for start, layer in WRITTEN_OUT.items() if name.startswith(start))]
+
+
+# Networks of the structure of well-known ones.
+NETWORKS = {
+    "mobilenet v2": (
+        "a = Conv<pads=[1,1,1,1]>(x, w1) b = Clip(a, low, high) c = Conv<group=6, pads=[1,1,1,1]>(b, w2)"
+        "d = Clip(c, low, high) e = Conv(d, w3) y = Add(x, e)",
+        {"w1": (6, 3, 3, 3), "w2": (6, 1, 3, 3), "w3": (3, 6, 1, 1)},
+        ["conv", "relu6", "conv", "relu6", "conv", "add"],
+    ),
+    "mobilenet v3": (
+        "a = Conv(x, w1) h = HardSwish(a) p = GlobalAveragePool(h) r = Conv(p, w2, b2) s = Relu(r)"
+        "t = Conv(s, w3, b3) g = HardSigmoid<alpha=0.16666667>(t) m = Mul(g, h) f = GlobalAveragePool(m)"
+        "v = Flatten(f) y = Gemm<transB=1>(v, w4)",
+        {"w1": (6, 3, 1, 1), "w2": (2, 6, 1, 1), "b2": 2, "w3": (6, 2, 1, 1), "b3": 6, "w4": (5, 6)},
+        [
+            *["conv", "hard_swish", "global_avg_pool", "affine", "relu", "affine", "hard_sigmoid"],
+            *["multiply", "global_avg_pool", "affine"],
+        ],
+    ),
+    "densenet": (
+        "n = BatchNormalization(x, g1, b1, m1, v1) r = Relu(n) a = Conv<pads=[1,1,1,1]>(r, w1)"
+        "c = Concat<axis=1>(x, a) k = BatchNormalization(c, g2, b2, m2, v2) q = Relu(k)"
+        "d = Conv<pads=[1,1,1,1]>(q, w2) e = Concat<axis=1>(x, a, d)"
+        "y = AveragePool<kernel_shape=[2,2], strides=[2,2]>(e)",
+        {"g1": 3, "b1": 3, "m1": 3, "w1": (2, 3, 3, 3), "g2": 5, "b2": 5, "m2": 5, "w2": (2, 5, 3, 3)},
+        [
+            "spatial_batchnorm",
+            "relu",
+            "conv",
+            "concat",
+            "spatial_batchnorm",
+            "relu",
+            "conv",
+            "concat",
+            "avg_pool",
+        ],
+    ),
+    "convnext": (
+        "a = Conv<group=3, pads=[3,3,3,3]>(x, w1, b1) t = Transpose<perm=[0,2,3,1]>(a)"
+        "n = LayerNormalization<axis=-1, epsilon=0.000001>(t, g1, b1) p = MatMul(n, w2) q = Add(p, b2)"
+        "r = Div(q, root) s = Erf(r) u = Add(s, one) v = Mul(q, u) h = Mul(v, half) m = MatMul(h, w3)"
+        "o = Add(m, b3) z = Transpose<perm=[0,3,1,2]>(o) l = Mul(z, scale) e = Add(l, x)"
+        "f = GlobalAveragePool(e) i = Transpose<perm=[0,2,3,1]>(f) j = LayerNormalization(i, g1, b1)"
+        "k = Transpose<perm=[0,3,1,2]>(j) c = Flatten(k) y = Gemm<transB=1>(c, w4)",
+        {
+            **{"w1": (3, 1, 7, 7), "b1": 3, "g1": 3, "w2": (3, 12), "b2": 12, "w3": (12, 3), "b3": 3},
+            **{"scale": (3, 1, 1), "w4": (5, 3)},
+        },
+        [
+            *["conv", "spatial_layernorm", "conv", "gelu", "conv", "add", "global_avg_pool", "layernorm"],
+            "affine",
+        ],
+    ),
+    "googlenet": (
+        "a = Conv(x, w1) b = Conv(x, w2) c = Conv<pads=[2,2,2,2]>(b, w3)"
+        "p = MaxPool<kernel_shape=[3,3], pads=[1,1,1,1], ceil_mode=1>(x) d = Conv(p, w4)"
+        "y = Concat<axis=1>(a, c, d)",
+        {"w1": (2, 3, 1, 1), "w2": (2, 3, 1, 1), "w3": (3, 2, 5, 5), "w4": (2, 3, 1, 1)},
+        ["conv", "conv", "conv", "max_pool", "conv", "concat"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_of_a_known_structure(name, rng):
+    text, shapes, layers = NETWORKS[name]
+    constants = {"low": np.float32(0), "high": np.float32(6), "one": np.float32(1), "half": np.float32(0.5)}
+    constants["root"] = np.float32(np.sqrt(2))
+    constants |= {f"v{i}": np.linspace(0.5, 2, n, dtype=np.float32) for i, n in ((1, 3), (2, 5))}
+    proto = model(text, {**weights(rng, **shapes), **constants})
+    net = load_or_skip(proto)
+    assert [node.layer for node in net.graph()] == layers
+    x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(net.loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
 
 
 RESNET = (
@@ -267,6 +526,12 @@ REFUSED = {
     "shapes that do not fit": ("y = Conv(x, w)", {"w": (4, 2, 3, 3)}, {}, "Conv 'y': conv_forward: "),
     "window larger than the image": ("y = MaxPool<kernel_shape=[9,9]>(x)", {}, {}, "MaxPool 'y': max_pool"),
     "three dimensions": ("y = Conv<pads=[0,0,0,0,0,0]>(x, w)", {"w": (4, 3, 1, 1)}, {}, "attribute pads"),
+    "filters of three dimensions": (
+        "y = Conv(x, w)",
+        {"w": (4, 3, 1, 1, 1)},
+        {},
+        r"w has the shape \(4, 3, 1, 1, 1\)",
+    ),
     "training": (
         "y = BatchNormalization<training_mode=1>(x, g, g, g, v)",
         {"g": 3},

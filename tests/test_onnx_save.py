@@ -10,7 +10,7 @@ import cnnlib.onnx
 import onnx
 from cnnlib.data import Normalization
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
-from cnnlib.models.graph import Graph, Node
+from cnnlib.models.graph import JOINS, Graph, Node
 from onnx.reference import ReferenceEvaluator
 from onnx_nets import run_elsewhere
 
@@ -47,6 +47,7 @@ LAYERS = {
         [{"mode": "test", "eps": 0.125, "running_mean": np.arange(6.0), "running_var": np.arange(1.0, 7)}],
     ),
     "batch norm untrained": ("spatial_batchnorm", [(6,), (6,)], [{"mode": "test"}]),
+    "layer norm of pixels": ("spatial_layernorm", [(6,), (1, 6, 1, 1)], [{"eps": 0.125}]),
     "group norm": ("spatial_groupnorm", [(6,), (6,)], [2, {"eps": 0.125}]),
     "group norm of the course": ("spatial_groupnorm", [(1, 6, 1, 1), (1, 6, 1, 1)], [3, {}]),
     "affine": ("affine", [(6 * 7 * 8, 5), (5,)], []),
@@ -54,6 +55,25 @@ LAYERS = {
     "relu": ("relu", [], []),
     "leaky relu": ("leaky_relu", [], [0.25]),
     "leaky relu by default": ("leaky_relu", [], []),
+    "leaky relu of another slope": ("leaky_relu", [], [-0.5]),
+    **{
+        name: (name, [], [])
+        for name in ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "softmax")
+    },
+    "gelu": ("gelu", [], []),
+    "gelu by tanh": ("gelu", [], ["tanh"]),
+    "elu": ("elu", [], [0.25]),
+    "elu by default": ("elu", [], []),
+    "instance norm": ("spatial_instancenorm", [(6,), (6,)], [{"eps": 0.125}]),
+    "adaptive avg pool": ("adaptive_avg_pool", [], [(7, 4)]),
+    "adaptive avg pool to one": ("adaptive_avg_pool", [], [1]),
+    "adaptive avg pool uneven": ("adaptive_avg_pool", [], [(3, 5)]),
+    "adaptive max pool": ("adaptive_max_pool", [], [(7, 4)]),
+    "adaptive max pool to one": ("adaptive_max_pool", [], [1]),
+    "adaptive max pool uneven": ("adaptive_max_pool", [], [(3, 5)]),
+    "upsample": ("upsample", [], [(2, 3)]),
+    "upsample bilinear": ("upsample", [], [2, "bilinear", False]),
+    "upsample bilinear to the corners": ("upsample", [], [2, "bilinear", True]),
     "dropout": ("dropout", [], [{"p": 0.3, "mode": "test"}]),
     "scale": ("scale", [], [0.3]),
     "flatten": ("flatten", [], []),
@@ -61,11 +81,15 @@ LAYERS = {
 
 # The reference evaluator gets these groups wrong; and norms by stash_type compute statistics in float32.
 NOT_IN_FLOAT64 = ("conv transpose groups",)
-STATISTICS_IN_FLOAT32 = ("spatial_groupnorm", "layernorm")
+# Written as products and gathered windows, which are not read.
+ONE_WAY = ("adaptive avg pool uneven", "adaptive max pool uneven")
+STATISTICS_IN_FLOAT32 = ("spatial_groupnorm", "layernorm", "spatial_layernorm")
 
 
 def one_layer(name, dtype, rng):
     layer, shapes, args = LAYERS[name]
+    if layer not in JOINS and not hasattr(cnnlib, f"{layer}_forward"):
+        pytest.skip(f"there is no layer {layer}")
     names = tuple(shape and f"p{i}" for i, shape in enumerate(shapes))
     params = {key: rng.standard_normal(shape) for key, shape in zip(names, shapes, strict=True) if key}
     graph = Graph([Node(layer, ("input",), "out", names, tuple(args))], output="out")
@@ -100,7 +124,46 @@ def test_a_layer_is_computed_alike_elsewhere(name, dtype, tmp_path, rng):
     x = rng.standard_normal((3, C, H, W))
     if dtype == np.float32 or name not in NOT_IN_FLOAT64:
         check_elsewhere(net, proto, x)
+    if name not in ONE_WAY:
+        np.testing.assert_allclose(cnnlib.onnx.load(proto).loss(x), net.loss(x), rtol=1e-6, atol=1e-7)
+
+
+OTHER_AXES = {
+    "conv1d": ((6, 9), [(4, 3, 3), (4,)], [{"stride": 2, "pad": ((1, 0),), "dilation": (2,), "groups": 2}]),
+    "conv3d": ((2, 4, 5, 6), [(3, 2, 2, 3, 3), None], [{"stride": (1, 2, 1), "pad": "same"}]),
+    "max_pool1d": ((6, 9), [], [{"pool_width": 3, "stride": 2, "pad": 1}]),
+    "max_pool3d": (
+        (2, 4, 5, 6),
+        [],
+        [{"pool_depth": 2, "pool_height": 3, "pool_width": 2, "pad": (1, 0, 1)}],
+    ),
+    "avg_pool1d": ((6, 9), [], [{"pool_width": 3, "ceil_mode": True, "stride": 2}]),
+    "avg_pool3d": ((2, 4, 5, 6), [], [{"pool_depth": 2, "pool_height": 3, "pool_width": 2, "stride": 1}]),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_AXES)
+def test_sequences_and_volumes(name, tmp_path, rng):
+    shape, shapes, args = OTHER_AXES[name]
+    if not hasattr(cnnlib, f"{name}_forward"):
+        pytest.skip(f"there is no layer {name}")
+    names = tuple(size and f"p{i}" for i, size in enumerate(shapes))
+    params = {key: rng.standard_normal(size) for key, size in zip(names, shapes, strict=True) if key}
+    net = GraphNet(Graph([Node(name, ("input",), "out", names, tuple(args))], output="out"), params, shape)
+    proto = written(net, tmp_path)
+    x = rng.standard_normal((3, *shape)).astype(np.float32)
+    check_elsewhere(net, proto, x)
     assert np.array_equal(cnnlib.onnx.load(proto).loss(x), net.loss(x))
+
+
+def test_a_batch_norm_keeps_its_settings(tmp_path):
+    bn_param = {"mode": "train", "eps": 1e-3, "momentum": 0.7, "running_mean": np.ones(6)}
+    graph = Graph([Node("spatial_batchnorm", ("input",), "out", ("g", "b"), (bn_param,))], output="out")
+    net = GraphNet(graph, {"g": np.ones(6), "b": np.zeros(6)}, (C, H, W))
+    (read,) = cnnlib.onnx.load(written(net, tmp_path)).bn_params
+    assert (read["eps"], read["momentum"]) == (1e-3, 0.7)
+    assert (read["running_mean"] == 1).all()
+    assert (read["running_var"] == 0).all()
 
 
 def branches(dtype, rng):

@@ -55,13 +55,12 @@ class Attributes:
             self._fail(f"attribute {name} is {value!r}, expected integers")
         return list(value)
 
-    def pair(self, name: str, default: int) -> tuple[int, int]:
-        """A number for each of the two axes of images."""
-        values = self.integers(name, (default, default))
-        assert values is not None
-        if len(values) != 2:
-            self._fail(f"attribute {name} is {values}: here images have two axes")
-        return values[0], values[1]
+    def numbers(self, name: str, count: int, default: int) -> tuple[int, ...]:
+        """A number for each axis, or for each side of each axis."""
+        values = self.integers(name, [default] * count) or []
+        if len(values) != count:
+            self._fail(f"attribute {name} is {values}; {count} numbers belong to its input")
+        return tuple(values)
 
     def expect(self, name: str, value: Any) -> None:
         """Take an attribute that here can only have one value."""

@@ -108,17 +108,25 @@ class Operator:
         value = self.inputs[i]
         return isinstance(value, Feature) and value.alone and self.net.readers[self.names[i]] == 1
 
-    def images(self, i: int = 0, *, padded_with: float | None = None) -> Feature:
-        """An input that is images (C, H, W); such pixels around them stay apart, in `pad`."""
+    def grid(self, i: int = 0, *, padded_with: float | None = None) -> Feature:
+        """An input that is images (C, H, W), sequences (C, L) or volumes (C, D, H, W).
+
+        Constant pixels of the given value around images stay apart, in `pad`.
+        """
         value = self.value(i)
         apart = isinstance(value, Feature) and value.pad is not None and value.pad_value == padded_with
         feature = value if apart and isinstance(value, Feature) else self.feature(i)
-        if len(feature.view) != 3 or feature.channels_last:
+        if len(feature.view) not in (2, 3, 4) or feature.channels_last:
             order = " with the channels last" if feature.channels_last else ""
-            self.fail(
-                f"its input has the shape {batch_of(feature.view)}{order}; expected images (N, C, H, W)"
-            )
+            self.fail(f"its input has the shape {batch_of(feature.view)}{order}; expected (N, C, H, W)")
         return feature if feature.pad is not None else self.net.as_viewed(self, feature)
+
+    def images(self, i: int = 0) -> Feature:
+        """An input that is images (C, H, W)."""
+        feature = self.feature(i)
+        if len(feature.view) != 3:
+            self.fail(f"its input has the shape {batch_of(feature.view)}; expected images (N, C, H, W)")
+        return self.net.as_viewed(self, feature)
 
     def flat(self, i: int = 0) -> Feature:
         """An input as (N, D)."""

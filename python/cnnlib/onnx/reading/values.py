@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from numpy.typing import NDArray
 
-Sides: TypeAlias = tuple[tuple[int, int], tuple[int, int]]  # ((top, bottom), (left, right))
+Sides: TypeAlias = tuple[tuple[int, int], ...]  # of each axis: ((top, bottom), (left, right)) of images
 
 
 class _Batch:
@@ -36,7 +36,7 @@ class Feature:
         Of one sample: of the graph's value, and of the file's.
     channels_last : bool
         The file's value is the graph's with the channels moved to the end.
-    pad : ((int, int), (int, int)) or None
+    pad : tuple of (int, int), or None
         Constant pixels around it (top, bottom), (left, right), which the layer behind takes in; they are part
         of `view`.
     pad_value : float

@@ -8,20 +8,21 @@ from typing import Any
 import numpy as np
 
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import Feature, Sides
+from cnnlib.onnx.reading.values import Feature, Sides, batch_of
 
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
 def _conv(op: Operator) -> Feature:
-    x, w = op.images(padded_with=0.0), op.floats(1, "w")
-    if w.ndim != 4:
-        op.fail(f"w has the shape {w.shape}, expected (F, C / groups, KH, KW)")
+    w = op.floats(1, "w")
+    x = op.grid(padded_with=0.0)
+    if w.ndim != len(x.view) + 1:
+        op.fail(f"w has the shape {w.shape}, the input {batch_of(x.view)}")
     groups = op.attributes.integer("group", 1)
     op.attributes.drop("kernel_shape")  # w says it
     param = _windows(op, x, w.shape[2:])
-    w_name, b_name = op.parameter("w", w, op.names[1]), _bias(op)
-    return op.emit("conv", _bare(x), params=(w_name, b_name), args=({**param, "groups": groups},))
+    names = op.parameter("w", w, op.names[1]), _bias(op)
+    return op.emit(_layer("conv", x), _bare(x), params=names, args=({**param, "groups": groups},))
 
 
 def _pooled_conv(op: Operator) -> Feature:
@@ -49,10 +50,10 @@ def conv_transpose(op: Operator) -> Feature:
         op.fail(f"w has the shape {w.shape}, expected (C, F / groups, KH, KW)")
     attributes = op.attributes
     attributes.drop("kernel_shape")
-    stride, dilation = attributes.pair("strides", 1), attributes.pair("dilations", 1)
-    output_pad = attributes.pair("output_padding", 0)
+    stride, dilation = attributes.numbers("strides", 2, 1), attributes.numbers("dilations", 2, 1)
+    output_pad = attributes.numbers("output_padding", 2, 0)
     auto = attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
-    pad = _sides(op, attributes.integers("pads", [0] * 4))
+    pad = _sides(op, attributes.numbers("pads", 4, 0))
     size = attributes.integers("output_shape")
     if size is None and auto.startswith("SAME"):
         size = [n * s for n, s in zip(x.shape[1:], stride, strict=True)]
@@ -70,21 +71,21 @@ def conv_transpose(op: Operator) -> Feature:
 
 
 def max_pool(op: Operator) -> Feature:
-    x = op.images(padded_with=-np.inf)
+    x = op.grid(padded_with=-np.inf)
     op.attributes.drop("storage_order")  # of the second output
-    return op.emit("max_pool", _bare(x), args=(_pool_param(op, x),))
+    return op.emit(_layer("max_pool", x), _bare(x), args=(_pool_param(op, x),))
 
 
 def avg_pool(op: Operator) -> Feature:
-    x = op.images(padded_with=0.0)
+    x = op.grid(padded_with=0.0)
     counted = bool(op.attributes.integer("count_include_pad", 0))
     param = _pool_param(op, x)
     if x.pad is not None and not counted and param["pad"] != x.pad:
         op.fail("padding that counts and padding that does not have no counterpart here together")
-    if param.pop("dilation") != (1, 1):
+    if any(step != 1 for step in param.pop("dilation")):
         op.fail("attribute dilations: average pooling has none here")
     param["count_include_pad"] = counted or x.pad is not None
-    return op.emit("avg_pool", _bare(x), args=(param,))
+    return op.emit(_layer("avg_pool", x), _bare(x), args=(param,))
 
 
 def global_avg_pool(op: Operator) -> Feature:
@@ -101,7 +102,7 @@ def pooled_to_one(op: Operator, x: Feature, keep: bool) -> Feature:
 
 def global_max_pool(op: Operator) -> Feature:
     x = op.images()
-    return op.emit("max_pool", x, args=({"pool_height": x.shape[1], "pool_width": x.shape[2]},))
+    return op.emit("adaptive_max_pool", x, args=(1,))
 
 
 def resize(op: Operator) -> Feature:
@@ -188,19 +189,30 @@ def _bare(x):
     return dataclasses.replace(x, view=x.shape, pad=None)
 
 
+def _layer(name: str, x: Feature) -> str:
+    """A layer of images, or its counterpart for sequences (N, C, L) or volumes (N, C, D, H, W)."""
+    return name + {1: "1d", 2: "", 3: "3d"}[len(x.view) - 1]
+
+
 def _pool_param(op: Operator, x: Feature) -> dict[str, Any]:
-    height, width = op.attributes.pair("kernel_shape", 1)
-    param = {"pool_height": height, "pool_width": width, **_windows(op, x, (height, width))}
-    return {**param, "ceil_mode": bool(op.attributes.integer("ceil_mode", 0))}
+    count = len(x.view) - 1
+    kernel = op.attributes.numbers("kernel_shape", count, 1)
+    sizes = zip(("pool_depth", "pool_height", "pool_width")[-count:], kernel, strict=True)
+    ceil_mode = bool(op.attributes.integer("ceil_mode", 0))
+    return {**dict(sizes), **_windows(op, x, kernel), "ceil_mode": ceil_mode}
 
 
 def _windows(op: Operator, x: Feature, kernel: tuple[int, ...]) -> dict[str, Any]:
     """stride, dilation and pad, common to convolutions and pools; the padding of x is added."""
-    stride, dilation = op.attributes.pair("strides", 1), op.attributes.pair("dilations", 1)
-    if min(*stride, *dilation) < 1:
+    count = len(x.view) - 1
+    stride, dilation = (
+        op.attributes.numbers("strides", count, 1),
+        op.attributes.numbers("dilations", count, 1),
+    )
+    if min(*stride, *dilation, 1) < 1:
         op.fail(f"strides are {stride}, dilations {dilation}")
     auto = op.attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
-    pads = _sides(op, op.attributes.integers("pads", [0] * 4))
+    pads = _sides(op, op.attributes.numbers("pads", 2 * count, 0))
     window = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if auto == "SAME_UPPER" and x.pad is None:
         return {"stride": stride, "dilation": dilation, "pad": "same"}
@@ -208,27 +220,22 @@ def _windows(op: Operator, x: Feature, kernel: tuple[int, ...]) -> dict[str, Any
         axes = zip(x.view[1:], window, stride, strict=True)
         pads = _split([(-(-n // s) - 1) * s + k - n for n, k, s in axes], lower=auto == "SAME_LOWER")
     elif auto == "VALID":
-        pads = ((0, 0), (0, 0))
+        pads = ((0, 0),) * count
     if x.pad is not None:
-        (top, bottom), (left, right) = pads
-        (more_top, more_bottom), (more_left, more_right) = x.pad
-        pads = ((top + more_top, bottom + more_bottom), (left + more_left, right + more_right))
+        pads = tuple((a[0] + b[0], a[1] + b[1]) for a, b in zip(pads, x.pad, strict=True))
     return {"stride": stride, "dilation": dilation, "pad": pads}
 
 
-def _sides(op: Operator, values: list[int] | None) -> Sides:
+def _sides(op: Operator, values: tuple[int, ...]) -> Sides:
     """Pads in ONNX's order, all begins before all ends."""
-    if values is None or len(values) != 4:
-        op.fail(f"attribute pads is {values}: here images have two axes")
-    top, left, bottom, right = values
-    return (top, bottom), (left, right)
+    half = len(values) // 2
+    return tuple(zip(values[:half], values[half:], strict=True))
 
 
 def _split(totals: list[int], lower: bool) -> Sides:
-    """Halves of the padding on both axes; the odd pixel goes to the end, or to the beginning if `lower`."""
+    """Halves of the padding on each axis; the odd pixel goes to the end, or to the beginning if `lower`."""
     halves = [(max(0, total) // 2, max(0, total) - max(0, total) // 2) for total in totals]
-    (top, bottom), (left, right) = [(end, begin) if lower else (begin, end) for begin, end in halves]
-    return (top, bottom), (left, right)
+    return tuple((end, begin) if lower else (begin, end) for begin, end in halves)
 
 
 OPERATORS = {

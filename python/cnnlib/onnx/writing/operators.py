@@ -3,69 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from cnnlib._params import pads, pair
+from cnnlib._params import pair
 from cnnlib.models.graph import Node
 from cnnlib.onnx.writing.pooling import adaptive_avg_pool, adaptive_max_pool
+from cnnlib.onnx.writing.windows import avg_pool, conv, conv_transpose, global_avg_pool, max_pool
 from cnnlib.onnx.writing.writer import Writer
 
 _Emit = Callable[[Writer, Node, list[str], str], None]  # inputs and output by their names in the file
-
-
-def conv(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    w = writer.params[str(node.params[0])]
-    attributes = _windows(writer, node, node.args[0], w.shape[2:], (1, 1))
-    attributes["group"] = node.args[0].get("groups", 1)
-    names = [name for param in node.params for name in writer.parameter(param)]
-    writer.operator("Conv", node, [*inputs, *names], output, **attributes)
-
-
-def conv_transpose(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    param, w = node.args[0], writer.params[str(node.params[0])]
-    attributes = _windows(writer, node, param, w.shape[2:], (1, 1), sized=False)
-    attributes["output_padding"] = pair("conv_transpose", "output_pad", param.get("output_pad", 0))
-    attributes["group"] = param.get("groups", 1)
-    names = [name for param in node.params for name in writer.parameter(param)]
-    writer.operator("ConvTranspose", node, [*inputs, *names], output, **attributes)
-
-
-def max_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    writer.operator("MaxPool", node, inputs, output, **_pool(writer, node))
-
-
-def avg_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    attributes = _pool(writer, node)
-    del attributes["dilations"]
-    attributes["count_include_pad"] = int(node.args[0].get("count_include_pad", True))
-    writer.operator("AveragePool", node, inputs, output, **attributes)
-
-
-def global_avg_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    pooled = writer.operator("GlobalAveragePool", node, inputs)
-    writer.operator("Flatten", node, [pooled], output, axis=1)
-
-
-def _pool(writer, node):
-    param = node.args[0]
-    window = param["pool_height"], param["pool_width"]
-    attributes = _windows(writer, node, param, window, window)
-    return {**attributes, "kernel_shape": window, "ceil_mode": int(param.get("ceil_mode", False))}
-
-
-def _windows(
-    writer: Writer, node: Node, param: Any, window: Any, default_stride: Any, sized: bool = True
-) -> dict[str, Any]:
-    """strides, dilations and pads; 'same' as what it is for images of this size."""
-    stride = pair(node.layer, "stride", default_stride if param.get("stride") is None else param["stride"])
-    dilation = pair(node.layer, "dilation", param.get("dilation", 1))
-    _, H, W = writer.shapes[node.inputs[0]]
-    whole = dilation[0] * (window[0] - 1) + 1, dilation[1] * (window[1] - 1) + 1
-    size = (H, W) if sized else None
-    top, bottom, left, right = pads(node.layer, param.get("pad", 0), size, whole, stride)
-    return {"strides": stride, "dilations": dilation, "pads": [top, left, bottom, right]}
 
 
 def upsample(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
@@ -200,10 +147,10 @@ def _plain(kind: str) -> _Emit:
 
 
 EMIT: dict[str, _Emit] = {
-    "conv": conv,
+    **dict.fromkeys(("conv", "conv1d", "conv3d"), conv),
     "conv_transpose": conv_transpose,
-    "max_pool": max_pool,
-    "avg_pool": avg_pool,
+    **dict.fromkeys(("max_pool", "max_pool1d", "max_pool3d"), max_pool),
+    **dict.fromkeys(("avg_pool", "avg_pool1d", "avg_pool3d"), avg_pool),
     "global_avg_pool": global_avg_pool,
     "batchnorm": batch_norm,
     "spatial_batchnorm": batch_norm,
