@@ -297,7 +297,7 @@ def test_altered_caches_are_refused(name, shapes, rest, field, rng):
     out, cache = getattr(cnnlib, f"{name}_forward")(*arrays, *rest)
     wrong = altered(cache, field)
     assert wrong is not None
-    with pytest.raises(ValueError, match=rf"{field} must have shape"):
+    with pytest.raises(ValueError, match=rf"{field} (in cache )?must have shape"):
         getattr(cnnlib, f"{name}_backward")(out, wrong)
 
 
