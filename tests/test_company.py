@@ -60,7 +60,7 @@ sys.path[:] = {path!r}
 try:
     import {module}
 except ImportError as error:
-    print("refused:", error)
+    print("refused:", *str(error).split())  # NumPy's has many lines
 else:
     print("imported")
 """
