@@ -497,6 +497,18 @@ def test_a_loaded_network_trains(rng):
         assert rel_error(grads[name], numerical) < 1e-5
 
 
+@pytest.mark.parametrize("inner", ["a", "input"])
+def test_a_loaded_network_can_be_prepared(inner, rng):
+    """Whatever its input is called, and though another value may be called 'input'."""
+    proto = model(
+        RESNET.replace("a =", f"{inner} =").replace("(a)", f"({inner})"),
+        {**weights(rng, **SHAPES), "v": np.ones(4, np.float32)},
+    )
+    net = cnnlib.onnx.load(proto)
+    x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(cnnlib.prepare(net)(x), net.loss(x), rtol=1e-4, atol=1e-5)
+
+
 # Refusals -----------------------------------------------------------------------------------------------
 
 REFUSED = {

@@ -227,6 +227,27 @@ def test_a_model_is_computed_alike_elsewhere(name, dtype, tmp_path, rng):
     assert loaded.params.keys() == net.params.keys()
 
 
+@pytest.mark.parametrize("name", ["three-layer net", "layer norm", "batch norm", "resnet8", "vgg-whitened"])
+def test_a_prepared_network(name, dtype, tmp_path, rng):
+    net = MODELS[name](dtype)
+    shape = getattr(net, "input_dim", SIZE)
+    if hasattr(net, "initialize"):
+        net.initialize(rng.standard_normal((50, *shape)))
+    x = rng.standard_normal((3, *shape)).astype(dtype)
+    net.loss(x, [0, 1, 2])
+    predictor = cnnlib.prepare(net)
+    loaded = cnnlib.onnx.load(written(predictor, tmp_path))
+    wanted = predictor(x)
+    bound = (1e-5 if dtype == np.float32 else 1e-12) * np.abs(wanted).max()
+    np.testing.assert_allclose(loaded.loss(x), wanted, rtol=0, atol=bound)
+    if dtype == np.float32:
+        np.testing.assert_allclose(
+            run_elsewhere(onnx.load(tmp_path / "net.onnx"), x), wanted, rtol=0, atol=10 * bound
+        )
+    if name == "resnet8":
+        assert not any("norm" in node.layer for node in loaded.graph())
+
+
 def test_the_number_of_images(tmp_path):
     net = ThreeLayerConvNet((1, 8, 8), 2, 3, 5, seed=0)
     sizes = [dim.dim_param for dim in written(net, tmp_path).graph.input[0].type.tensor_type.shape.dim]
@@ -258,7 +279,7 @@ def test_normalisation_and_classes_come_back(tmp_path):
 
 def test_what_cannot_be_written_is_refused(tmp_path):
     path = tmp_path / "net.onnx"
-    with pytest.raises(TypeError, match=r"must be one of cnnlib\.models, got a dict"):
+    with pytest.raises(TypeError, match=r"must be one of cnnlib\.models or a Predictor, got a dict"):
         cnnlib.onnx.save({}, path)
     net = ThreeLayerConvNet((1, 8, 8), 2, 3, 5, seed=0)
     path.mkdir()

@@ -55,7 +55,11 @@ class Op:
 def rewrite(graph: Graph, params: Mapping[str, Array], dtype: np.dtype) -> tuple[list[Op], str]:
     """The operations of a graph in their order, and the name of the value that is its output."""
     ops = [_op(node, params) for node in graph]
-    output = graph.output
+    names = _names(graph)
+    for op in ops:
+        op.inputs = [names.get(name, name) for name in op.inputs]
+        op.output = names.get(op.output, op.output)
+    output = names.get(graph.output, graph.output)
     for step in (_drop_dropout, _fold_norms, _fuse_relu):
         ops, output = step(ops, output)
     if not ops or _comes_from_input(ops, output):
@@ -67,6 +71,13 @@ def rewrite(graph: Graph, params: Mapping[str, Array], dtype: np.dtype) -> tuple
             for name, value in op.arrays.items()
         }
     return ops, output
+
+
+def _names(graph: Graph) -> dict[str, str]:
+    """What values are called here, where it is not what the graph calls them: its input is 'input'."""
+    if graph.input == "input":
+        return {}
+    return {graph.input: "input", "input": f"{graph.input} (input)"}
 
 
 def _op(node: Node, params: Mapping[str, Array]) -> Op:

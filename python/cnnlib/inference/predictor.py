@@ -14,11 +14,14 @@ from numpy.typing import DTypeLike
 from cnnlib import _core
 from cnnlib._arrays import as_array
 from cnnlib._registry import OWN
-from cnnlib._typing import Array, ArrayLike
+from cnnlib._typing import Array, ArrayLike, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization
+from cnnlib.inference.as_graph import as_graph
 from cnnlib.inference.file import read_file, write_file
+from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
+from cnnlib.models.graph import Graph
 
 __all__ = ["Predictor", "load", "prepare"]
 
@@ -158,6 +161,13 @@ class Predictor:
             "classes": self.classes,
         }
         write_file(path, about, self._ops)
+
+    def graph_and_params(self) -> tuple[Graph, Params]:
+        """The network as a graph of layers with its parameters, for :func:`cnnlib.onnx.save`."""
+        if self._check is not None:
+            self._check()
+            self._check = None
+        return as_graph(self._ops, self._output, shapes_of(self._ops, self.input_dim, self.dtype))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Memory-mapped weights become arrays.

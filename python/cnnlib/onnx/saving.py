@@ -10,8 +10,8 @@ import numpy as np
 import cnnlib
 from cnnlib._files import written_whole
 from cnnlib._params import positive_int
+from cnnlib.inference.predictor import Predictor
 from cnnlib.models.common import Model
-from cnnlib.models.graph import Graph
 from cnnlib.onnx import metadata
 from cnnlib.onnx.package import require_onnx
 from cnnlib.onnx.writing.operators import EMIT
@@ -28,7 +28,7 @@ _LARGEST = 2**31 - 1  # bytes of a message in protocol buffers
 _OUTPUT = "scores"
 
 
-def save(model: Model, path: str | os.PathLike[str], *, batch: str | int = "N") -> None:
+def save(model: Model | Predictor, path: str | os.PathLike[str], *, batch: str | int = "N") -> None:
     """Write a model to an ONNX file, for ONNX Runtime and other programs.
 
     The file computes what ``model.loss(X)`` gives: scores, batch norm with the running statistics, nothing
@@ -39,8 +39,8 @@ def save(model: Model, path: str | os.PathLike[str], *, batch: str | int = "N") 
 
     Parameters
     ----------
-    model : a model of cnnlib.models
-        Anything with `graph()`, `params`, `input_dim` and `dtype`.
+    model : a model of cnnlib.models, or what cnnlib.prepare made of one
+        A prepared network is written as it is: batch norms are part of the weights.
     path : str or path
         The file is written whole or not at all.
     batch : str or int
@@ -51,7 +51,7 @@ def save(model: Model, path: str | os.PathLike[str], *, batch: str | int = "N") 
     ValueError
         For a layer that has no operator, or a model larger than 2 GiB.
     TypeError
-        For a model without a graph.
+        For anything else.
     OSError
         If the file cannot be written; nothing is left behind then.
     ImportError
@@ -78,12 +78,10 @@ def save(model: Model, path: str | os.PathLike[str], *, batch: str | int = "N") 
 
 def _model_proto(where: str, model: Any, batch: str | int) -> ModelProto:
     onnx = require_onnx(where)
-    if not callable(getattr(model, "graph", None)):
-        raise TypeError(f"{where}: model must be one of cnnlib.models, got a {type(model).__name__}")
+    graph, params = _content(where, model)
     if not isinstance(batch, str):
         batch = positive_int(where, "batch", batch)
-    graph: Graph = model.graph()
-    writer = Writer(onnx, model.params, model.dtype, graph, _OUTPUT)
+    writer = Writer(onnx, params, model.dtype, graph, _OUTPUT)
     shape = _input_shape(model)
     writer.shapes[graph.input] = shape
     _write_nodes(where, writer, graph)
@@ -104,6 +102,16 @@ def _model_proto(where: str, model: Any, batch: str | int) -> ModelProto:
     )
     onnx.helper.set_model_props(proto, metadata.described(model))
     return proto
+
+
+def _content(where, model):
+    if isinstance(model, Predictor):
+        return model.graph_and_params()
+    if not callable(getattr(model, "graph", None)):
+        raise TypeError(
+            f"{where}: model must be one of cnnlib.models or a Predictor, got a {type(model).__name__}"
+        )
+    return model.graph(), model.params
 
 
 def _write_nodes(where, writer, graph):
