@@ -71,6 +71,15 @@ struct Kernels {
   void (*avg_pool_backward)(const T* dout, T* dx, const PoolShape&);
   void (*global_avg_pool_forward)(const T* x, T* out, Index planes, Index size);
   void (*global_avg_pool_backward)(const T* dout, T* dx, Index planes, Index size);
+  // The argmax is a position in the plane.
+  void (*adaptive_max_pool_forward)(const T* x, T* out, std::int64_t* arg, const AdaptivePoolShape&);
+  void (*adaptive_max_pool_backward)(const T* dout, const std::int64_t* arg, T* dx, const AdaptivePoolShape&);
+  void (*adaptive_avg_pool_forward)(const T* x, T* out, const AdaptivePoolShape&);
+  void (*adaptive_avg_pool_backward)(const T* dout, T* dx, const AdaptivePoolShape&);
+  void (*upsample_nearest_forward)(const T* x, T* out, const UpsampleShape&);
+  void (*upsample_nearest_backward)(const T* dout, T* dx, const UpsampleShape&);
+  void (*upsample_bilinear_forward)(const T* x, T* out, const UpsampleShape&);
+  void (*upsample_bilinear_backward)(const T* dout, T* dx, const UpsampleShape&);
 
   void (*batchnorm_train)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
                           double* var, double* inv_std, const BatchNormShape&, bool relu);
@@ -89,6 +98,10 @@ struct Kernels {
 
   void (*softmax_loss)(const T* x, const std::int64_t* y, T* dx, double* losses, Index N, Index C);
 
+  // Over the axis of C of x (N, C, inner).
+  void (*softmax_forward)(const T* x, T* out, Index N, Index C, Index inner);
+  void (*softmax_backward)(const T* dout, const T* x, T* dx, Index N, Index C, Index inner);
+
   void (*relu_forward)(const T* x, T* out, Index n);
   void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
   // One bit for each of n elements, from the lowest of a byte on.
@@ -104,6 +117,9 @@ struct Kernels {
                           Index S);
   void (*leaky_relu_forward)(const T* x, T* out, T alpha, Index n);
   void (*leaky_relu_backward)(const T* dout, const T* x, T* dx, T alpha, Index n);
+  // alpha is elu's.
+  void (*activation_forward)(Activation, const T* x, T* out, T alpha, Index n);
+  void (*activation_backward)(Activation, const T* dout, const T* x, T* dx, T alpha, Index n);
 
   void (*sgd_step)(T* w, const T* dw, double scale, double rate, Index n);
   void (*momentum_step)(T* w, const T* dw, double scale, T* velocity, double rate, double momentum,

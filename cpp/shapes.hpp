@@ -48,6 +48,12 @@ constexpr const char* method_names[] = {
     "channel-lanes", "shared-panels"};
 static_assert(sizeof(method_names) / sizeof(*method_names) == static_cast<int>(Method::count));
 
+// Functions of one element that one kernel serves.
+enum class Activation { relu6, sigmoid, tanh, silu, hard_sigmoid, hard_swish, gelu, gelu_tanh, elu, count };
+constexpr const char* activation_names[] = {"relu6",      "sigmoid", "tanh",      "silu", "hard_sigmoid",
+                                            "hard_swish", "gelu",    "gelu_tanh", "elu"};
+static_assert(sizeof(activation_names) / sizeof(*activation_names) == static_cast<int>(Activation::count));
+
 // out (N, F, OH, OW) = x (N, C, H, W) correlated with w (F, C / groups, KH, KW).
 // Tap kh of output row oh reads input row oh * stride_h + kh * dilation_h - pad_top.
 struct ConvShape {
@@ -84,6 +90,17 @@ struct PoolShape {
   Index pad_bottom, pad_right;
   Index dilation_h, dilation_w;
   bool count_include_pad;
+};
+
+// x (planes, H, W), whose windows cover it evenly: out (planes, OH, OW).
+struct AdaptivePoolShape {
+  Index planes, H, W, OH, OW;
+};
+
+// x (planes, H, W), out (planes, H * scale_h, W * scale_w).
+struct UpsampleShape {
+  Index planes, H, W, scale_h, scale_w;
+  bool align_corners;  // of interpolation
 };
 
 // x seen as (N, C, S): statistics over N and S for each of C channels (batch norm), where a

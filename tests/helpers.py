@@ -119,6 +119,22 @@ def _bn(mode):
 _X, _XW, _XWB, _XGB = ("x",), ("x", "w"), ("x", "w", "b"), ("x", "gamma", "beta")
 _XWBGB = (*_XWB, "gamma", "beta")
 _IMAGE, _FILTERS = (3, 4, 6, 8), (4, 4, 3, 3)
+_VOLUME = (2, 2, 4, 5, 6)
+_POOL3D = {"pool_depth": 2, "pool_height": 3, "pool_width": 2}
+
+# Layers that go element by element, and take arrays of any shape.
+ELEMENTWISE = (
+    "relu",
+    "leaky_relu",
+    "dropout",
+    "relu6",
+    "sigmoid",
+    "tanh",
+    "silu",
+    "hard_sigmoid",
+    "hard_swish",
+)
+ELEMENTWISE += ("gelu", "elu")
 
 LAYERS = [
     Layer("conv", _XWB, (_IMAGE, (5, 4, 3, 3), (5,)), _conv()),
@@ -148,6 +164,18 @@ LAYERS = [
     Layer("spatial_layernorm", _XGB, (_IMAGE, (4,), (4,)), lambda: ({},)),
     Layer("spatial_groupnorm", _XGB, (_IMAGE, (4,), (4,)), lambda: (2, {})),
     Layer("leaky_relu", _X, (_IMAGE,)),
+    *[Layer(name, _X, (_IMAGE,)) for name in ELEMENTWISE if name not in ("relu", "leaky_relu", "dropout")],
+    Layer("softmax", _X, (_IMAGE,)),
+    Layer("adaptive_avg_pool", _X, (_IMAGE,), lambda: ((4, 3),)),
+    Layer("adaptive_max_pool", _X, (_IMAGE,), lambda: ((4, 3),)),
+    Layer("upsample", _X, (_IMAGE,), lambda: ((2, 3), "bilinear")),
+    Layer("spatial_instancenorm", _XGB, (_IMAGE, (4,), (4,)), lambda: ({},)),
+    Layer("conv1d", _XWB, ((3, 4, 9), (5, 4, 3), (5,)), _conv()),
+    Layer("conv3d", _XWB, (_VOLUME, (3, 2, 2, 3, 3), (3,)), _conv()),
+    Layer("max_pool1d", _X, ((3, 4, 9),), lambda: ({"pool_width": 2, "stride": 2},)),
+    Layer("avg_pool1d", _X, ((3, 4, 9),), lambda: ({"pool_width": 2, "stride": 2, "pad": 1},)),
+    Layer("max_pool3d", _X, (_VOLUME,), lambda: ({**_POOL3D, "stride": (1, 2, 2)},)),
+    Layer("avg_pool3d", _X, (_VOLUME,), lambda: ({**_POOL3D, "pad": 1},)),
 ]
 
 

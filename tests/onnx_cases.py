@@ -1,8 +1,7 @@
 """The conformance cases that the onnx package ships for the operators that the layers implement.
 
 `shipped_cases` finds them, `run_case` computes one with the layers. The adapters translate attributes and
-nothing else: images of one dimension become images of one row, and what the layers cannot express raises
-Inexpressible.
+nothing else; what the layers cannot express raises Inexpressible.
 """
 
 from __future__ import annotations
@@ -123,11 +122,20 @@ def _pair(attributes, name, default):
     return tuple(int(v) for v in [default, default, *attributes.pop(name, [])][-2:])
 
 
+def _numbers(attributes, name, default, x):
+    """An attribute of a value for each axis of images."""
+    return tuple(int(v) for v in attributes.pop(name, [default] * (x.ndim - 2)))
+
+
 def _sides(values):
-    """Pads in ONNX's order, all begins before all ends, as ((top, bottom), (left, right))."""
+    """Pads in ONNX's order, all begins before all ends, as (before, after) for each axis."""
     half = len(values) // 2
-    sides = [(int(b), int(e)) for b, e in zip(values[:half], values[half:], strict=True)]
-    return tuple([(0, 0), *sides][-2:])
+    return tuple((int(b), int(e)) for b, e in zip(values[:half], values[half:], strict=True))
+
+
+def _layer(name, x, direction="forward"):
+    """The layer for x: of sequences, images or volumes."""
+    return getattr(cnnlib, name + {3: "1d", 4: "", 5: "3d"}[x.ndim] + f"_{direction}")
 
 
 def _totals_split(totals, lower):
@@ -144,22 +152,20 @@ def _pad(attributes, x, window, stride):
     if auto == "SAME_LOWER":
         totals = [max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in zip(x.shape[2:], window, stride)]
         return _totals_split(totals, lower=True)
-    return "valid" if auto == "VALID" else _sides(attributes.pop("pads", [0] * 4))
+    return "valid" if auto == "VALID" else _sides(attributes.pop("pads", [0] * 2 * (x.ndim - 2)))
 
 
 def _windows(attributes, x, kernel):
     """stride, dilation and pad, common to convolutions and pools."""
-    stride, dilation = _pair(attributes, "strides", 1), _pair(attributes, "dilations", 1)
+    stride, dilation = _numbers(attributes, "strides", 1, x), _numbers(attributes, "dilations", 1, x)
     window = [d * (k - 1) + 1 for d, k in zip(dilation, kernel)]
     return {"stride": stride, "dilation": dilation, "pad": _pad(attributes, x, window, stride)}
 
 
 def conv(attributes, x, w, b=None):
-    restore, x, w = _as_rows(x, w)
     attributes.pop("kernel_shape", None)  # w says it
     param = _windows(attributes, x, w.shape[2:])
-    out, _ = cnnlib.conv_forward(x, w, b, {**param, "groups": attributes.pop("group", 1)})
-    return [restore(out)]
+    return [_layer("conv", x)(x, w, b, {**param, "groups": attributes.pop("group", 1)})[0]]
 
 
 def conv_transpose(attributes, x, w, b=None):
@@ -182,44 +188,45 @@ def conv_transpose(attributes, x, w, b=None):
         # A result larger than the whole gets its further rows and columns at the end.
         output_pad = tuple(extra + max(0, -c) for extra, c in zip(output_pad, cut))
         pad = _totals_split([max(0, c) for c in cut], lower=auto != "SAME_UPPER")
+    pad = pad if isinstance(pad, str) else tuple([(0, 0), *pad][-2:])
     param = {"stride": stride, "dilation": dilation, "pad": pad, "output_pad": output_pad}
     out, _ = cnnlib.conv_transpose_forward(x, w, b, {**param, "groups": attributes.pop("group", 1)})
     return [restore(out)]
 
 
 def _pool_param(attributes, x):
-    kernel = _pair(attributes, "kernel_shape", 1)
-    param = {"pool_height": kernel[0], "pool_width": kernel[1], **_windows(attributes, x, kernel)}
+    kernel = _numbers(attributes, "kernel_shape", 1, x)
+    names = ("pool_depth", "pool_height", "pool_width")[-len(kernel) :]
+    param = {**dict(zip(names, kernel)), **_windows(attributes, x, kernel)}
     return {**param, "ceil_mode": bool(attributes.pop("ceil_mode", 0))}
 
 
 def max_pool(attributes, x):
-    restore, x = _as_rows(x)
-    out, cache = cnnlib.max_pool_forward(x, _pool_param(attributes, x))
+    out, cache = _layer("max_pool", x)(x, _pool_param(attributes, x))
     order = "CF"[attributes.pop("storage_order", 0)]
-    return [restore(out), functools.partial(_indices, out, cache, order)]
+    return [out, functools.partial(_indices, out, cache, order)]
 
 
 def _indices(out, cache, order):
     """Where each window's maximum lies in x, taken from the pixel that receives its gradient."""
     x = cache[0]
+    backward = _layer("max_pool", x, "backward")
     indices = np.empty(out.shape, np.int64)
     for position in np.ndindex(out.shape):
         dout = np.zeros_like(out)
         dout[position] = 1
-        n, c, h, w = np.argwhere(cnnlib.max_pool_backward(dout, cache))[0]
-        plane = np.ravel_multi_index((h, w), x.shape[2:], order=order)
+        n, c, *place = np.argwhere(backward(dout, cache))[0]
+        plane = np.ravel_multi_index(place, x.shape[2:], order=order)
         indices[position] = (n * x.shape[1] + c) * x[0, 0].size + plane
     return indices
 
 
 def avg_pool(attributes, x):
-    restore, x = _as_rows(x)
     param = _pool_param(attributes, x)
-    if param.pop("dilation") != (1, 1):
+    if set(param.pop("dilation")) != {1}:
         raise Inexpressible("average pooling has no dilation")
     param["count_include_pad"] = bool(attributes.pop("count_include_pad", 0))
-    return [restore(cnnlib.avg_pool_forward(x, param)[0])]
+    return [_layer("avg_pool", x)(x, param)[0]]
 
 
 def global_avg_pool(attributes, x):
@@ -253,12 +260,45 @@ def group_norm(attributes, x, gamma, beta):
     return [cnnlib.spatial_groupnorm_forward(images, gamma, beta, G, param)[0].reshape(x.shape)]
 
 
+def instance_norm(attributes, x, gamma, beta):
+    param = {"eps": attributes.pop("epsilon", 1e-5)}
+    images = x.reshape(*x.shape[:2], -1, 1)
+    return [cnnlib.spatial_instancenorm_forward(images, gamma, beta, param)[0].reshape(x.shape)]
+
+
 def relu(attributes, x):
     return [cnnlib.relu_forward(x)[0]]
 
 
 def leaky_relu(attributes, x):
     return [cnnlib.leaky_relu_forward(x, attributes.pop("alpha", 0.01))[0]]
+
+
+def activation(layer):
+    """The adapter of a layer without parameters."""
+    return lambda attributes, x: [getattr(cnnlib, f"{layer}_forward")(x)[0]]
+
+
+def elu(attributes, x):
+    return [cnnlib.elu_forward(x, attributes.pop("alpha", 1.0))[0]]
+
+
+def gelu(attributes, x):
+    return [cnnlib.gelu_forward(x, attributes.pop("approximate", "none"))[0]]
+
+
+def hard_sigmoid(attributes, x):
+    """max(0, min(1, alpha * x + beta)): the layer has alpha 1 / 6 and beta 1 / 2."""
+    alpha, beta = attributes.pop("alpha", 0.2), attributes.pop("beta", 0.5)
+    return [cnnlib.hard_sigmoid_forward((alpha * x + beta - 0.5) * np.asarray(6, x.dtype))[0]]
+
+
+def softmax(attributes, x):
+    """The axis asked for becomes that of rows."""
+    axis = attributes.pop("axis", -1)
+    moved = np.moveaxis(x, axis, -1)
+    out = cnnlib.softmax_forward(moved.reshape(-1, moved.shape[-1]))[0]
+    return [np.moveaxis(out.reshape(moved.shape), -1, axis)]
 
 
 def gemm(attributes, a, b, c=None):
@@ -284,7 +324,15 @@ ADAPTERS = {
     "BatchNormalization": batch_norm,
     "LayerNormalization": layer_norm,
     "GroupNormalization": group_norm,
+    "InstanceNormalization": instance_norm,
     "Relu": relu,
     "LeakyRelu": leaky_relu,
+    "Sigmoid": activation("sigmoid"),
+    "Tanh": activation("tanh"),
+    "HardSwish": activation("hard_swish"),
+    "HardSigmoid": hard_sigmoid,
+    "Elu": elu,
+    "Gelu": gelu,
+    "Softmax": softmax,
     "Gemm": gemm,
 }

@@ -20,6 +20,7 @@ def batchnorm(mode, C):
     return lambda: ({"mode": mode, **statistics},)
 
 
+POOL_3D = {"pool_depth": 2, "pool_height": 3, "pool_width": 3, "stride": 2, "pad": 1}
 X, XWB, XGB = ("x",), ("x", "w", "b"), ("x", "gamma", "beta")
 
 # Large enough that several threads are worth their while.
@@ -71,6 +72,18 @@ LARGE = {
     "affine of rows": Layer("affine", XWB, ((70, 1100), (1100, 530), (530,))),
     "relu": Layer("relu", X, ((7, 33, 40, 37),)),
     "leaky_relu": Layer("leaky_relu", X, ((7, 33, 40, 37),)),
+    "silu": Layer("silu", X, ((7, 33, 40, 37),)),
+    "gelu": Layer("gelu", X, ((7, 33, 40, 37),)),
+    "conv1d": Layer("conv1d", XWB, ((7, 16, 300), (33, 16, 5), (33,)), conv(pad=2)),
+    "conv3d": Layer("conv3d", XWB, ((5, 8, 6, 19, 18), (17, 8, 3, 3, 3), (17,)), conv(pad=1)),
+    "max_pool3d": Layer("max_pool3d", X, ((7, 8, 6, 19, 18),), lambda: (dict(POOL_3D),)),
+    "avg_pool3d": Layer("avg_pool3d", X, ((7, 8, 6, 19, 18),), lambda: (dict(POOL_3D),)),
+    "adaptive_avg_pool": Layer("adaptive_avg_pool", X, ((7, 33, 40, 37),), lambda: ((7, 6),)),
+    "adaptive_max_pool": Layer("adaptive_max_pool", X, ((7, 33, 40, 37),), lambda: ((7, 6),)),
+    "upsample": Layer("upsample", X, ((7, 33, 20, 17),), lambda: (2,)),
+    "upsample bilinear": Layer("upsample", X, ((7, 33, 20, 17),), lambda: ((3, 2), "bilinear")),
+    "softmax": Layer("softmax", X, ((7, 33, 40, 37),)),
+    "softmax of rows": Layer("softmax", X, ((70, 3301),)),
     "conv_bn_relu_pool": Layer(
         "conv_bn_relu_pool",
         (*XWB, "gamma", "beta"),

@@ -6,7 +6,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import naive
-from helpers import LAYERS, as_tuple
+from helpers import ELEMENTWISE, LAYERS, as_tuple
 
 POOL = {"pool_height": 2, "pool_width": 2}
 
@@ -24,15 +24,18 @@ def arguments(name, shape, mode="train"):
         return x, np.zeros((3, 4, 2, 2)), None, {}
     if name.endswith("batchnorm"):
         return x, np.ones(C), np.ones(C), {"mode": mode}
-    if name in ("layernorm", "spatial_layernorm"):
+    if name in ("layernorm", "spatial_layernorm", "spatial_instancenorm"):
         return x, np.ones(C), np.ones(C), {}
     if name == "spatial_groupnorm":
         return x, np.ones(C), np.ones(C), 1, {}
+    if name.startswith(("adaptive", "upsample")):
+        return x, 2
     return (x,) if name == "global_avg_pool" else (x, POOL)
 
 
 IMAGE_LAYERS = ["conv", "conv_transpose", "max_pool", "avg_pool", "global_avg_pool"]
-IMAGE_LAYERS += ["spatial_batchnorm", "spatial_layernorm", "spatial_groupnorm"]
+IMAGE_LAYERS += ["spatial_batchnorm", "spatial_layernorm", "spatial_groupnorm", "spatial_instancenorm"]
+IMAGE_LAYERS += ["adaptive_avg_pool", "adaptive_max_pool", "upsample"]
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=str)
@@ -105,9 +108,7 @@ def test_affine_layers_sum_over_nothing(name, x, w, isa, dtype):
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0), (0, 3, 0), (2, 3, 0, 5)], ids=str)
-@pytest.mark.parametrize(
-    "layer", [la for la in LAYERS if la.name in ("relu", "leaky_relu", "dropout")], ids=str
-)
+@pytest.mark.parametrize("layer", [la for la in LAYERS if la.name in ELEMENTWISE], ids=str)
 def test_elementwise_layers_take_any_empty_shape(layer, shape, dtype):
     for forward, backward in [(layer.forward, layer.backward), (layer.naive_forward, layer.naive_backward)]:
         out, cache = forward(np.ones(shape, dtype), *layer.rest())

@@ -6,10 +6,9 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import optim
-from helpers import LAYERS, as_tuple
+from helpers import ELEMENTWISE, LAYERS, as_tuple
 
-ANY_SHAPE = {"relu", "leaky_relu", "dropout"}  # element by element
-SHAPED = [layer for layer in LAYERS if layer.name not in ANY_SHAPE]
+SHAPED = [layer for layer in LAYERS if layer.name not in ELEMENTWISE]
 
 # The axes whose size another argument of the layer fixes.
 TIED = {
@@ -21,10 +20,9 @@ TIED = {
 for _name, _like in [
     *[(name, "conv") for name in ("conv_relu", "conv_bn_relu", "conv_relu_pool", "conv_bn_relu_pool")],
     *[(name, "affine") for name in ("affine_relu", "affine_bn_relu")],
-    *[
-        (name, "batchnorm")
-        for name in ("spatial_batchnorm", "layernorm", "spatial_layernorm", "spatial_groupnorm")
-    ],
+    *[(name, "batchnorm") for name in ("spatial_batchnorm", "layernorm", "spatial_groupnorm")],
+    *[(name, "batchnorm") for name in ("spatial_layernorm", "spatial_instancenorm")],
+    *[("conv1d", "conv"), ("conv3d", "conv")],
 ]:
     TIED[_name] = TIED[_like] | ({"gamma": (0,), "beta": (0,)} if "bn" in _name else {})
 
@@ -62,6 +60,7 @@ WRONG_VALUES = {
     },
     "ln_param": {"eps": EPS},
     "gn_param": {"eps": EPS},
+    "in_param": {"eps": EPS},
     "dropout_param": {
         "p": [-0.1, 1.5, np.nan, None, "half", True, [0.5]],
         "mode": ["eval", "", None, 1],
@@ -75,17 +74,52 @@ WRONG_VALUES["conv_transpose's conv_param"] = {
     "output_pad": [-1, 2, 99, (0, 2), 1.5, None, "1", True],
 }
 
+# Of sequences and of volumes: a number, or one for each axis.
+NOT_NUMBERS = [step for step in STEPS if not (isinstance(step, tuple) and len(step) == 3)]
+PADS_1D = [-1, (-1,), (0, 1), (1, 2, 3), ((1, 2, 3),), ((0, -1),), "full", 1.5, None, True, 2**40, {}, ("1",)]
+PADS_3D = [-1, (0, 1, -1), (0, 1), ((1, 2, 3), 0, 0), ((0, -1), 0, 0), "full", 1.5, None, True, 2**40, {}]
+WRONG_VALUES |= {
+    "conv1d's conv_param": {
+        **WRONG_VALUES["conv_param"],
+        "stride": [*STEPS, None, (1, 1)],
+        "dilation": [*STEPS, None, 99],
+        "pad": PADS_1D,
+    },
+    "conv3d's conv_param": {
+        **WRONG_VALUES["conv_param"],
+        "stride": [*NOT_NUMBERS, None, (1, 1), (1, 0, 1)],
+        "dilation": [*NOT_NUMBERS, None, 99, (1, 1, 99)],
+        "pad": PADS_3D,
+    },
+}
+POOL_1D = {"pool_width": POOL_SIZES, "stride": [*STEPS, (1, 1)], "pad": [*PADS_1D, 2], "ceil_mode": FLAGS}
+POOL_3D = {
+    **dict.fromkeys(("pool_depth", "pool_height", "pool_width"), POOL_SIZES),
+    "stride": [*NOT_NUMBERS, (1, 1), (1, 0, 1)],
+    "pad": [*PADS_3D, 3, (2, 0, 0)],
+    "ceil_mode": FLAGS,
+}
+for _axes, _pool, _steps in (("1d", POOL_1D, STEPS), ("3d", POOL_3D, NOT_NUMBERS)):
+    WRONG_VALUES[f"max_pool{_axes}'s pool_param"] = {**_pool, "dilation": [*_steps, None, 99]}
+    WRONG_VALUES[f"avg_pool{_axes}'s pool_param"] = {**_pool, "count_include_pad": FLAGS}
+
 # The dictionaries of a layer, by their position among the arguments that follow the arrays.
 DICTIONARIES = {
     "conv": ["conv_param"],
     "conv_transpose": ["conv_transpose's conv_param"],
     "max_pool": ["max_pool's pool_param"],
     "avg_pool": ["avg_pool's pool_param"],
+    **{
+        f"{name}{axes}": [f"{name}{axes}'s {param}"]
+        for axes in ("1d", "3d")
+        for name, param in (("conv", "conv_param"), ("max_pool", "pool_param"), ("avg_pool", "pool_param"))
+    },
     "batchnorm": ["bn_param"],
     "spatial_batchnorm": ["bn_param"],
     "layernorm": ["ln_param"],
     "spatial_layernorm": ["ln_param"],
     "spatial_groupnorm": [None, "gn_param"],
+    "spatial_instancenorm": ["in_param"],
     "dropout": ["dropout_param"],
     "affine_bn_relu": ["bn_param"],
     "conv_relu": ["conv_param"],
@@ -94,7 +128,7 @@ DICTIONARIES = {
     "conv_bn_relu_pool": ["conv_param", "bn_param", "max_pool's pool_param"],
 }
 REQUIRED = {
-    "pool_param": ("pool_height", "pool_width"),
+    "pool_param": ("pool_depth", "pool_height", "pool_width"),
     "bn_param": ("mode",),
     "dropout_param": ("p", "mode"),
 }
@@ -140,6 +174,8 @@ def test_ranks(layer, rng):
         for wrong in (array[0], array[None], array[..., None], np.zeros(()), array.ravel()):
             if layer.name.startswith("affine") and name == "x" and wrong.shape[-1:] == (1,):
                 continue  # the same values in a row
+            if layer.name == "softmax" and wrong.ndim >= 2:
+                continue  # any number of axes may follow the first two
             if wrong.shape != array.shape:
                 arrays = changed(layer, rng, position, wrong)
                 assert_refused(forward(layer, arrays), f"{layer.name}_forward", name)
@@ -218,7 +254,7 @@ def test_keys_and_kinds_of_dictionaries(layer, position, table, name, rng):
     for key in ("strides", "bananas", 1, None, ("pad",)):
         rest[position] = {**good, key: 1}
         assert_refused(forward(layer, layer.arrays(rng), rest), f"{layer.name}_forward", name)
-    for key in REQUIRED.get(name, ()):
+    for key in set(REQUIRED.get(name, ())) & good.keys():
         rest[position] = {other: value for other, value in good.items() if other != key}
         call = forward(layer, layer.arrays(rng), rest)
         assert_refused(call, f"{layer.name}_forward", key, kinds=(KeyError, ValueError))
@@ -233,6 +269,54 @@ def test_numbers_of_groups(G, rng):
 @pytest.mark.parametrize("alpha", [np.nan, np.inf, None, "0.1", 1j, True, [0.1], np.ones(2)], ids=repr)
 def test_slopes(alpha):
     assert_refused(lambda: cnnlib.leaky_relu_forward(np.ones(3), alpha), "leaky_relu_forward", "alpha")
+
+
+@pytest.mark.parametrize("alpha", [np.nan, np.inf, None, "0.1", 1j, True, [0.1], np.ones(2)], ids=repr)
+def test_scales_of_elu(alpha):
+    assert_refused(lambda: cnnlib.elu_forward(np.ones(3), alpha), "elu_forward", "alpha")
+    assert_refused(lambda: cnnlib.elu_backward(np.ones(3), (np.ones(3), alpha)), "elu_backward", "alpha")
+
+
+@pytest.mark.parametrize("approximate", ["erf", "", None, 1, True, ["tanh"]], ids=repr)
+def test_approximations_of_gelu(approximate):
+    assert_refused(lambda: cnnlib.gelu_forward(np.ones(3), approximate), "gelu_forward", "approximate")
+    cache = np.ones(3), approximate
+    assert_refused(lambda: cnnlib.gelu_backward(np.ones(3), cache), "gelu_backward", "approximate")
+
+
+SIZES = [0, -1, 2**31, 2**70, (1, 0), (1, 2, 3), (), 1.5, "1", None, True, np.nan, [1, None], {}, np.ones(2)]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=repr)
+@pytest.mark.parametrize("name", ["adaptive_avg_pool", "adaptive_max_pool"])
+def test_sizes_of_adaptive_pools(name, size):
+    x, dout = np.ones((1, 2, 4, 5)), np.ones((1, 2, 1, 1))
+    forward, backward = getattr(cnnlib, f"{name}_forward"), getattr(cnnlib, f"{name}_backward")
+    assert_refused(lambda: forward(x, size), forward.__name__, "size")
+    assert_refused(lambda: backward(dout, (x, size)), backward.__name__, "size")
+
+
+@pytest.mark.parametrize("scale", SIZES, ids=repr)
+def test_scales_of_upsampling(scale):
+    x = np.ones((1, 2, 4, 5))
+    assert_refused(lambda: cnnlib.upsample_forward(x, scale), "upsample_forward", "scale")
+    cache = x, scale, "nearest", False
+    assert_refused(lambda: cnnlib.upsample_backward(x, cache), "upsample_backward", "scale")
+
+
+@pytest.mark.parametrize(
+    ("mode", "align_corners", "name"),
+    [
+        *[(mode, False, "mode") for mode in ("cubic", "", None, 1, True, ["nearest"])],
+        *[("bilinear", flag, "align_corners") for flag in FLAGS],
+        ("nearest", True, "align_corners"),
+    ],
+)
+def test_modes_of_upsampling(mode, align_corners, name):
+    x = np.ones((1, 2, 4, 5))
+    assert_refused(lambda: cnnlib.upsample_forward(x, 1, mode, align_corners), "upsample_forward", name)
+    cache = x, 1, mode, align_corners
+    assert_refused(lambda: cnnlib.upsample_backward(x, cache), "upsample_backward", name)
 
 
 @every_layer

@@ -13,37 +13,20 @@ pytest.importorskip("onnx", reason="onnx is not installed")
 from onnx_cases import ADAPTERS, Inexpressible, run_case, shipped_cases
 
 VOLUMES = "images of three dimensions"
+AVERAGE_DILATION = "average pooling has no dilation"
 SAMPLE_BIAS = "a bias for each sample; an affine layer adds one row to all"
 
 # Every shipped case that is not computed, and why. Versions of onnx differ in what they ship.
 NOT_EXPRESSIBLE = {
-    "node/test_averagepool_2d_dilations": "average pooling has no dilation",
+    "node/test_averagepool_2d_dilations": AVERAGE_DILATION,
     "node/test_gemm_default_matrix_bias": SAMPLE_BIAS,
     "pytorch-operator/test_operator_addmm": SAMPLE_BIAS,
-    "node/test_averagepool_3d_default": VOLUMES,
-    "node/test_averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_False": VOLUMES,
-    "node/test_averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_True": VOLUMES,
-    "node/test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_False": VOLUMES,
-    "node/test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True": VOLUMES,
-    "node/test_averagepool_3d_dilations_small": VOLUMES,
+    "node/test_averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_False": AVERAGE_DILATION,
+    "node/test_averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_True": AVERAGE_DILATION,
+    "node/test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_False": AVERAGE_DILATION,
+    "node/test_averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True": AVERAGE_DILATION,
+    "node/test_averagepool_3d_dilations_small": AVERAGE_DILATION,
     "node/test_convtranspose_3d": VOLUMES,
-    "node/test_maxpool_3d_default": VOLUMES,
-    "node/test_maxpool_3d_dilations": VOLUMES,
-    "node/test_maxpool_3d_dilations_use_ref_impl": VOLUMES,
-    "node/test_maxpool_3d_dilations_use_ref_impl_large": VOLUMES,
-    "pytorch-converted/test_AvgPool3d": VOLUMES,
-    "pytorch-converted/test_AvgPool3d_stride": VOLUMES,
-    "pytorch-converted/test_AvgPool3d_stride1_pad0_gpu_input": VOLUMES,
-    "pytorch-converted/test_Conv3d": VOLUMES,
-    "pytorch-converted/test_Conv3d_dilated": VOLUMES,
-    "pytorch-converted/test_Conv3d_dilated_strided": VOLUMES,
-    "pytorch-converted/test_Conv3d_groups": VOLUMES,
-    "pytorch-converted/test_Conv3d_no_bias": VOLUMES,
-    "pytorch-converted/test_Conv3d_stride": VOLUMES,
-    "pytorch-converted/test_Conv3d_stride_padding": VOLUMES,
-    "pytorch-converted/test_MaxPool3d": VOLUMES,
-    "pytorch-converted/test_MaxPool3d_stride": VOLUMES,
-    "pytorch-converted/test_MaxPool3d_stride_padding": VOLUMES,
 }
 
 # Outputs that no layer returns; the other outputs of these cases are compared.
@@ -51,15 +34,23 @@ NOT_RETURNED = {"LayerNormalization": {"Mean", "InvStdDev"}}
 
 # At least as many cases are computed, whatever the version.
 FLOORS = {
-    "Conv": 20,
+    "Conv": 26,
     "ConvTranspose": 10,
-    "MaxPool": 15,
-    "AveragePool": 12,
+    "MaxPool": 20,
+    "AveragePool": 15,
     "GlobalAveragePool": 2,
     "BatchNormalization": 7,
     "LayerNormalization": 15,
     "GroupNormalization": 2,
+    "InstanceNormalization": 1,
     "Relu": 2,
+    "Sigmoid": 2,
+    "Tanh": 2,
+    "HardSwish": 1,
+    "HardSigmoid": 2,
+    "Elu": 2,
+    "Gelu": 4,
+    "Softmax": 4,
     "LeakyRelu": 4,
     "Gemm": 10,
 }

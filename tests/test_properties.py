@@ -201,7 +201,7 @@ def test_affine_layers(name, data, dtype):
 
 @prop
 @given(st.data(), DTYPES)
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "dropout"])
+@pytest.mark.parametrize("name", ["relu", "leaky_relu", "dropout", "silu", "gelu", "elu", "hard_swish"])
 def test_elementwise_layers(name, data, dtype):
     shape = tuple(data.draw(st.lists(st.integers(0, 9), max_size=3)))
     x = data.draw(views(data.draw(memories(dtype)), shape))

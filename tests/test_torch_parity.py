@@ -22,6 +22,8 @@ FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAYERS = (
     *("conv", "conv_depthwise", "conv_winograd", "conv_transpose", "max_pool", "avg_pool", "global_avg_pool"),
     *("batchnorm", "spatial_batchnorm", "layernorm", "spatial_groupnorm", "affine", "relu", "leaky_relu"),
+    *("gelu", "elu", "softmax", "adaptive_avg_pool", "adaptive_max_pool", "upsample"),
+    "spatial_instancenorm",
 )
 SANDWICHES = (
     *("affine_relu", "affine_bn_relu"),
@@ -29,6 +31,11 @@ SANDWICHES = (
 )
 DRAWS = {
     **{name: getattr(torch_cases, f"draw_{name}") for name in LAYERS},
+    **{
+        name: torch_cases.draw_activation(name, function)
+        for name, function in torch_cases.ACTIVATIONS.items()
+    },
+    **torch_cases.NUMBERED,
     **{name: torch_chains.draw_sandwich(name) for name in SANDWICHES},
     **{name: getattr(torch_chains, f"draw_{name}") for name in ("softmax_loss", "svm_loss")},
     **{name: torch_chains.draw_update(name) for name in torch_chains.OPTIMIZERS},
@@ -37,6 +44,7 @@ DRAWS = {
 # Twice the worst seen and more. Where a norm's x is far from zero, PyTorch's own float64 is off by 1e-12.
 TOLERANCE = defaultdict(lambda: {FLOAT32: 1e-5, FLOAT64: 1e-13})
 TOLERANCE |= {name: {FLOAT32: 1e-5, FLOAT64: 2e-11} for name in LAYERS if name.endswith("norm")}
+TOLERANCE |= {"hard_sigmoid": {FLOAT32: 1e-5, FLOAT64: 1e-7}}  # PyTorch's gradient is a sixth in float32
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -269,6 +270,109 @@ def draw_avg_pool(rng):
     return pool_case(rng, "avg_pool", (1, 1), function, {"count_include_pad": count_include_pad})
 
 
+def draw_adaptive(layer, function):
+    """Sizes smaller than the image's, equal and larger."""
+
+    def draw(rng):
+        size = pair(rng, 1, 8)
+        shape = (int(rng.integers(1, 4)), int(rng.integers(1, 6)), *pair(rng, 1, rng.choice([4, 12, 40])))
+        (x,) = random_arrays(rng, shape)
+        if rng.random() < 0.5:
+            x = np.round(x)  # many ties
+        given = spelled(rng, size)
+        return layer_case(layer, {"x": x}, lambda x: function(x, size), lambda dtype: (given,))
+
+    return draw
+
+
+draw_adaptive_avg_pool = draw_adaptive("adaptive_avg_pool", functional.adaptive_avg_pool2d)
+draw_adaptive_max_pool = draw_adaptive("adaptive_max_pool", functional.adaptive_max_pool2d)
+
+
+def draw_upsample(rng):
+    scale, mode = pair(rng, 1, 4), str(rng.choice(["nearest", "bilinear"]))
+    align_corners = bool(rng.integers(2)) if mode == "bilinear" else False
+    (x,) = random_arrays(rng, (int(rng.integers(1, 4)), int(rng.integers(1, 6)), *pair(rng, 1, 20)))
+    corners = align_corners if mode == "bilinear" else None
+    factors = tuple(map(float, scale))
+    return layer_case(
+        "upsample",
+        {"x": x},
+        lambda x: functional.interpolate(x, scale_factor=factors, mode=mode, align_corners=corners),
+        lambda dtype: (spelled(np.random.default_rng(0), scale), mode, align_corners),
+    )
+
+
+# Sequences and volumes -------------------------------------------------------------------------------
+
+
+def triple(rng, count, low, high):
+    """A number for each axis, equal half of the time."""
+    numbers = tuple(int(v) for v in rng.integers(low, high + 1, count))
+    return (numbers[0],) * count if rng.random() < 0.5 else numbers
+
+
+def draw_windows(rng, count, taps, most_pad, padded=True):
+    """stride, dilation, pad and the sizes of an image that holds a window, with its padding or without."""
+    stride, dilation = triple(rng, count, 1, 3), triple(rng, count, 1, int(rng.choice([1, 1, 2])))
+    pad = tuple(int(rng.integers(0, most + 1)) for most in most_pad)
+    spans = [d * (k - 1) + 1 for d, k in zip(dilation, taps)]
+    size = tuple(max(1, span - 2 * p * padded) + int(rng.integers(0, 7)) for span, p in zip(spans, pad))
+    return stride, dilation, pad, size
+
+
+def draw_conv_of(count):
+    function = {1: functional.conv1d, 3: functional.conv3d}[count]
+
+    def draw(rng):
+        groups, most = int(rng.choice([1, 1, 2])), 18 if count == 1 else 5
+        C, F = (groups * int(rng.integers(1, most)) for _ in range(2))
+        taps = triple(rng, count, 1, 4 if count == 1 else 3)
+        stride, dilation, pad, size = draw_windows(rng, count, taps, [2] * count)
+        shapes = (int(rng.integers(1, 4)), C, *size), (F, C // groups, *taps), (F,)
+        x, w, b = random_arrays(rng, *shapes)
+        param = {"stride": stride, "pad": pad, "dilation": dilation, "groups": groups}
+        return layer_case(
+            f"conv{count}d",
+            {"x": x, "w": w, "b": b if rng.random() < 0.8 else None},
+            lambda x, w, b: function(x, w, b, stride, pad, dilation, groups),
+            lambda dtype: (dict(param),),
+        )
+
+    return draw
+
+
+def draw_pool_of(kind, count):
+    function = getattr(functional, f"{kind}_pool{count}d")
+    names = ("pool_depth", "pool_height", "pool_width")[-count:]
+
+    def draw(rng):
+        taps = triple(rng, count, 1, 4)
+        # Of a window of nothing but padding PyTorch writes the gradient to where no image is.
+        stride, dilation, pad, size = draw_windows(rng, count, taps, [k // 2 for k in taps], padded=False)
+        ceil_mode, count_include_pad = bool(rng.integers(2)), bool(rng.integers(2))
+        (x,) = random_arrays(rng, (int(rng.integers(1, 3)), int(rng.integers(1, 4)), *size))
+        x = np.round(x) if rng.random() < 0.5 else x  # many ties
+        param = {**dict(zip(names, taps)), "stride": stride, "pad": pad, "ceil_mode": ceil_mode}
+        if kind == "max":
+            param["dilation"], options = dilation, (dilation, ceil_mode)
+        else:
+            param["count_include_pad"], options = count_include_pad, (ceil_mode, count_include_pad)
+        return layer_case(
+            f"{kind}_pool{count}d",
+            {"x": x},
+            lambda x: function(x, taps, stride, pad, *options),
+            lambda dtype: (dict(param),),
+            floors=1.0 if kind == "max" else 1.0 / np.prod(taps),
+        )
+
+    return draw
+
+
+NUMBERED = {f"conv{count}d": draw_conv_of(count) for count in (1, 3)}
+NUMBERED |= {f"{kind}_pool{n}d": draw_pool_of(kind, n) for kind in ("max", "avg") for n in (1, 3)}
+
+
 def draw_global_avg_pool(rng):
     H, W = pair(rng, 1, 30)
     (x,) = random_arrays(rng, (int(rng.integers(1, 5)), channels(rng), H, W))
@@ -370,6 +474,19 @@ def draw_spatial_groupnorm(rng):
     )
 
 
+def draw_spatial_instancenorm(rng):
+    N, C, (H, W) = int(rng.integers(1, 4)), channels(rng), pair(rng, 2, 9)
+    eps = float(rng.choice([1e-5, 0.1]))
+    arrays = norm_arrays(rng, (N, C, H, W), C)
+    return layer_case(
+        "spatial_instancenorm",
+        arrays,
+        lambda x, gamma, beta: functional.instance_norm(x, weight=gamma, bias=beta, eps=eps),
+        lambda dtype: ({"eps": eps},),
+        norm_floors(arrays, (2, 3), eps),
+    )
+
+
 # Affine layers and activations ------------------------------------------------------------------------
 
 
@@ -400,6 +517,47 @@ def draw_any(rng):
 
 def draw_relu(rng):
     return layer_case("relu", draw_any(rng), functional.relu)
+
+
+def draw_activation(layer, function):
+    """Of layers without parameters, whose values are of the order of 1 near 0."""
+    return lambda rng: layer_case(layer, spread(rng, draw_any(rng)), function)
+
+
+def spread(rng, arrays):
+    """The arrays at a scale where an activation bends, or where it is straight."""
+    factor = rng.choice([1.0, 5.0, 40.0])
+    return {name: np.float32(array * factor).astype(float) for name, array in arrays.items()}
+
+
+ACTIVATIONS = {
+    "relu6": functional.relu6,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "silu": functional.silu,
+    "hard_sigmoid": functional.hardsigmoid,
+    "hard_swish": functional.hardswish,
+}
+
+
+def draw_gelu(rng):
+    kind = str(rng.choice(["none", "tanh"]))
+    function = functools.partial(functional.gelu, approximate=kind)
+    return layer_case("gelu", spread(rng, draw_any(rng)), function, lambda dtype: (kind,))
+
+
+def draw_elu(rng):
+    alpha = float(rng.choice([1.0, 0.3, 2.5]))
+    arrays = spread(rng, draw_any(rng))
+    return layer_case("elu", arrays, lambda x: functional.elu(x, alpha), lambda dtype: (alpha,))
+
+
+def draw_softmax(rng):
+    shape = (int(rng.integers(1, 5)), int(rng.integers(1, rng.choice([5, 40, 300]))))
+    if rng.random() < 0.6:
+        shape += pair(rng, 1, 9)
+    (x,) = random_arrays(rng, shape)
+    return layer_case("softmax", spread(rng, {"x": x}), lambda x: functional.softmax(x, 1))
 
 
 def draw_leaky_relu(rng):

@@ -165,9 +165,13 @@ void bind_program(py::module_& m, const char* name);
 template <class T>
 void bind_pool(py::module_& m);
 template <class T>
+void bind_resizing(py::module_& m);
+template <class T>
 void bind_norm(py::module_& m);
 template <class T>
 void bind_dense(py::module_& m);
+template <class T>
+void bind_activations(py::module_& m);
 template <class T>
 void bind_update(py::module_& m);
 

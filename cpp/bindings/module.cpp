@@ -10,8 +10,10 @@ template <class T>
 void bind(py::module_& m) {
   bind_conv<T>(m);
   bind_pool<T>(m);
+  bind_resizing<T>(m);
   bind_norm<T>(m);
   bind_dense<T>(m);
+  bind_activations<T>(m);
   bind_update<T>(m);
 }
 

@@ -123,21 +123,21 @@ py::array max_pool_backward(const char* function, const Array<T>& dout, const Ar
 }
 
 template <class T>
-py::array avg_pool_forward(const Array<T>& x, const PoolGeometry& g, bool ceil_mode, bool count_include_pad,
-                           const MaybeArray<T>& out_buffer) {
-  const PoolShape s = pool_shape("avg_pool_forward", x, g, ceil_mode, count_include_pad);
-  Array<T> out = result_array<T>("avg_pool_forward", {x.shape(0), x.shape(1), s.OH, s.OW}, out_buffer);
+py::array avg_pool_forward(const char* function, const Array<T>& x, const PoolGeometry& g, bool ceil_mode,
+                           bool count_include_pad, const MaybeArray<T>& out_buffer) {
+  const PoolShape s = pool_shape(function, x, g, ceil_mode, count_include_pad);
+  Array<T> out = result_array<T>(function, {x.shape(0), x.shape(1), s.OH, s.OW}, out_buffer);
   T* y = out.mutable_data();
   unlocked([&] { kernels<T>().avg_pool_forward(x.data(), y, s); });
   return out;
 }
 
 template <class T>
-py::array avg_pool_backward(const Array<T>& dout, const Array<T>& x, const PoolGeometry& g, bool ceil_mode,
-                            bool count_include_pad) {
-  const PoolShape s = pool_shape("avg_pool_backward", x, g, ceil_mode, count_include_pad);
-  require_shape("avg_pool_backward", "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
-  Array<T> dx = new_array<T>("avg_pool_backward", shape_of(x));
+py::array avg_pool_backward(const char* function, const Array<T>& dout, const Array<T>& x,
+                            const PoolGeometry& g, bool ceil_mode, bool count_include_pad) {
+  const PoolShape s = pool_shape(function, x, g, ceil_mode, count_include_pad);
+  require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
+  Array<T> dx = new_array<T>(function, shape_of(x));
   T* to = dx.mutable_data();
   unlocked([&] { kernels<T>().avg_pool_backward(dout.data(), to, s); });
   return dx;
@@ -178,8 +178,8 @@ void bind_pool(py::module_& m) {
   m.def("max_pool_forward", &max_pool_forward<T>, function, x, geometry, ceil_mode, out);
   m.def("max_pool_backward", &max_pool_backward<T>, function, dout, x, geometry, ceil_mode,
         py::arg("argmax") = py::none());
-  m.def("avg_pool_forward", &avg_pool_forward<T>, x, geometry, ceil_mode, count, out);
-  m.def("avg_pool_backward", &avg_pool_backward<T>, dout, x, geometry, ceil_mode, count);
+  m.def("avg_pool_forward", &avg_pool_forward<T>, function, x, geometry, ceil_mode, count, out);
+  m.def("avg_pool_backward", &avg_pool_backward<T>, function, dout, x, geometry, ceil_mode, count);
   m.def("global_avg_pool_forward", &global_avg_pool_forward<T>, x, out);
   m.def("global_avg_pool_backward", &global_avg_pool_backward<T>, dout, py::arg("shape"));
 }

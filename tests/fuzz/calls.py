@@ -77,8 +77,26 @@ def images(source):
     return tuple(min(n, 17) for n in shape)
 
 
+def sequences_or_volumes(source, name):
+    """Arguments of the layers along 1 or 3 axes."""
+    count = 1 if "1d" in name else 3
+    dtype, sizes = source.choice(["f4", "f8"]), [min(source.size(), 9) for _ in range(count)]
+    N, C, F = source.choice([1, 2, 0]), source.choice([1, 2, 4]), source.choice([1, 2, 4])
+    taps = [source.choice([1, 2, 3]) for _ in range(count)]
+    number = source.choice([1, 2, [1] * count, [2] * count, 0, source.integer(), source.garbage()])
+    param = {source.choice(["stride", "pad", "dilation", "groups", "ceil_mode"]): number}
+    x = source.state_of(source.array((N, C, *sizes), dtype))
+    if name.startswith("conv"):
+        w, b = source.array((F, C, *taps), dtype), source.array((F,), dtype)
+        return [x, source.state_of(w), source.choice([None, b]), param]
+    names = ("pool_depth", "pool_height", "pool_width")[-count:]
+    return [x, dict(zip(names, taps)) | param]
+
+
 def layer_arguments(source, name):
     """Arguments that mostly fit each other."""
+    if name.endswith(("1d", "3d")):
+        return sequences_or_volumes(source, name)
     dtype = source.choice(["f4", "f8"])
     x = images(source)
     N, C, H, _ = x
@@ -102,14 +120,20 @@ def layer_arguments(source, name):
         rest.append(conv_param(source))
     if "bn" in name or "batchnorm" in name:
         rest.append(bn_param(source, channels))
-    if "pool" in name and name != "global_avg_pool":
+    if name.startswith(("adaptive", "upsample")):
+        rest.append(source.choice([1, 2, (1, 3), (7, 2), source.integer(), source.garbage()]))
+    elif "pool" in name and name != "global_avg_pool":
         rest.append(pool_param(source))
-    if name in ("layernorm", "spatial_layernorm"):
+    if name == "upsample":
+        rest += [source.choice(["nearest", "bilinear", source.garbage()]), source.flag()]
+    if name in ("layernorm", "spatial_layernorm", "spatial_instancenorm"):
         rest.append({"eps": source.number()} if source.flag() else source.choice([{}, source.garbage()]))
     if name == "spatial_groupnorm":
         rest += [source.choice([1, 2, C, source.integer()]), {}]
-    if name == "leaky_relu":
+    if name in ("leaky_relu", "elu"):
         rest.append(source.number())
+    if name == "gelu":
+        rest.append(source.choice(["none", "tanh", source.garbage()]))
     if name == "dropout":
         rest.append({"p": source.number(), "mode": source.choice(["train", "test"]), "seed": 3})
     return arrays + rest
@@ -214,8 +238,8 @@ def fitting_call(source, name):
             False,
             source.choice([None, A(pooled, "u1"), A(pooled, "u4"), np.full(pooled, 255, np.uint8)]),
         ),
-        "avg_pool_forward": (A(x, dtype), g, flags[0], flags[1], None),
-        "avg_pool_backward": (A(pooled, dtype), A(x, dtype), plain, False, flags[1]),
+        "avg_pool_forward": ("f", A(x, dtype), g, flags[0], flags[1], None),
+        "avg_pool_backward": ("f", A(pooled, dtype), A(x, dtype), plain, False, flags[1]),
         "global_avg_pool_forward": (A(x, dtype), None),
         "global_avg_pool_backward": (A((N, C), dtype), x),
         "batchnorm_train": ("f", A(normed, dtype), ndim, A(C, dtype), A(C, dtype), 0.1, flags[0], None),
@@ -264,6 +288,29 @@ def fitting_call(source, name):
         "multiply": ("f", A(x, dtype), A(x, dtype)),
         "leaky_relu_forward": (A(x, dtype), 0.1),
         "leaky_relu_backward": (A(x, dtype), A(x, dtype), 0.1),
+        "activation_forward": ("f", source.choice(["silu", "elu", "gelu"]), A(x, dtype), 0.1),
+        "activation_backward": ("f", "gelu_tanh", A(x, dtype), A(x, dtype), 0.1),
+        "softmax_forward": ("f", A(normed, dtype)),
+        "softmax_backward": ("f", A(normed, dtype), A(normed, dtype)),
+        "adaptive_avg_pool_forward": ("f", A(x, dtype), (2, K), None),
+        "adaptive_avg_pool_backward": ("f", A((N, C, 2, K), dtype), A(x, dtype), (2, K)),
+        "adaptive_max_pool_forward": ("f", A(x, dtype), (2, K), None),
+        "adaptive_max_pool_backward": (
+            "f",
+            A((N, C, 2, K), dtype),
+            A(x, dtype),
+            (2, K),
+            A((N, C, 2, K), "i8"),
+        ),
+        "upsample_forward": ("f", A(x, dtype), (2, K), flags[0], flags[1], None),
+        "upsample_backward": (
+            "f",
+            A((N, C, 2 * H, K * W), dtype),
+            A(x, dtype),
+            (2, K),
+            flags[0],
+            flags[1],
+        ),
         "sgd_step": (*update, 0.1),
         "momentum_step": (*update, A(n, dtype), 0.1, 0.9, flags[0]),
         "rmsprop_step": (*update, A(n, dtype), 0.1, 0.9, 1e-8),

@@ -1,6 +1,7 @@
-// The table's entries for affine layers and the loss.
+// The table's entries for affine layers, softmax and the loss.
 #include "kernels.hpp"
 #include "kernels/dense/affine.hpp"
+#include "kernels/dense/softmax.hpp"
 #include "kernels/dense/softmax_loss.hpp"
 #include "kernels/families.hpp"
 
@@ -10,6 +11,8 @@ template <class T>
 void fill_dense(Kernels<T>& kernels) {
   kernels.affine_forward = &affine_forward<T>;
   kernels.affine_backward = &affine_backward<T>;
+  kernels.softmax_forward = &softmax_forward<T>;
+  kernels.softmax_backward = &softmax_backward<T>;
   kernels.softmax_loss = &softmax_loss<T>;
 }
 template void fill_dense(Kernels<float>&);

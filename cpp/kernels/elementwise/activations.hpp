@@ -10,15 +10,20 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index elementwise_slice = 1 << 15;  // values of a task: many times what starting it costs
 
-// out[i] = value(i, lanes) for all vectors of [0, n), in parallel.
+// out[i] = value(i, lanes) for all vectors of [0, n), in parallel; `work` is what an element takes.
 template <class T, class Value>
-void elementwise(T* out, Index n, const Value& value) {
+void elementwise(T* out, Index n, double work, const Value& value) {
   const bool non_temporal = use_non_temporal<T>(n);
-  parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
+  parallel_ranges(n, elementwise_slice, work, [=](Index begin, Index end) {
     write_vectors(out + begin, end - begin, non_temporal,
                   [&](Index i, Index count) { return value(begin + i, count); });
     store_fence();
   });
+}
+
+template <class T, class Value>
+void elementwise(T* out, Index n, const Value& value) {
+  elementwise(out, n, 1, value);
 }
 
 // out = x where x > 0 or NaN, else 0.

@@ -3,6 +3,7 @@
 #include "kernels/elementwise/activations.hpp"
 #include "kernels/elementwise/images.hpp"
 #include "kernels/elementwise/spread.hpp"
+#include "kernels/elementwise/activations_by_name.hpp"
 #include "kernels/elementwise/update.hpp"
 #include "kernels/families.hpp"
 
@@ -22,6 +23,8 @@ void fill_elementwise(Kernels<T>& kernels) {
   kernels.normalize_bytes = &normalize_bytes<T>;
   kernels.leaky_relu_forward = &leaky_relu_forward<T>;
   kernels.leaky_relu_backward = &leaky_relu_backward<T>;
+  kernels.activation_forward = &activation_forward<T>;
+  kernels.activation_backward = &activation_backward<T>;
   kernels.sgd_step = &sgd_step<T>;
   kernels.momentum_step = &momentum_step<T>;
   kernels.rmsprop_step = &rmsprop_step<T>;

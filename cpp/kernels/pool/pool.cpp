@@ -1,10 +1,12 @@
-// The table's entries for pooling.
+// The table's entries for pooling and upsampling.
 #include "kernels.hpp"
 #include "kernels/families.hpp"
+#include "kernels/pool/adaptive_pool.hpp"
 #include "kernels/pool/avg_pool.hpp"
 #include "kernels/pool/max_pool.hpp"
 #include "kernels/pool/max_pool_gradient.hpp"
 #include "kernels/pool/max_values.hpp"
+#include "kernels/pool/upsample.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -19,6 +21,14 @@ void fill_pool(Kernels<T>& kernels) {
   kernels.avg_pool_backward = &avg_pool_backward<T>;
   kernels.global_avg_pool_forward = &global_avg_pool_forward<T>;
   kernels.global_avg_pool_backward = &global_avg_pool_backward<T>;
+  kernels.adaptive_max_pool_forward = &adaptive_max_pool_forward<T>;
+  kernels.adaptive_max_pool_backward = &adaptive_max_pool_backward<T>;
+  kernels.adaptive_avg_pool_forward = &adaptive_avg_pool_forward<T>;
+  kernels.adaptive_avg_pool_backward = &adaptive_avg_pool_backward<T>;
+  kernels.upsample_nearest_forward = &upsample_nearest_forward<T>;
+  kernels.upsample_nearest_backward = &upsample_nearest_backward<T>;
+  kernels.upsample_bilinear_forward = &upsample_bilinear_forward<T>;
+  kernels.upsample_bilinear_backward = &upsample_bilinear_backward<T>;
 }
 template void fill_pool(Kernels<float>&);
 template void fill_pool(Kernels<double>&);

@@ -10,6 +10,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 
 #include "kernels/simd/memory.hpp"
 #include "shapes.hpp"
@@ -55,6 +56,20 @@ struct MaskOf {
   using type = Packet;
 };
 
+// A whole number of T's size, and where T keeps its exponent.
+template <class T>
+struct Format;
+template <>
+struct Format<float> {
+  using Whole = std::uint32_t;
+  static constexpr int fraction_bits = 23, exponent_bias = 127;
+};
+template <>
+struct Format<double> {
+  using Whole = std::uint64_t;
+  static constexpr int fraction_bits = 52, exponent_bias = 1023;
+};
+
 template <class T>
 struct Simd {
   using Packet = typename Eigen::internal::packet_traits<T>::type;
@@ -77,8 +92,9 @@ struct Simd {
   static Packet div(Packet a, Packet b) { return Eigen::internal::pdiv(a, b); }
   static Packet sqrt(Packet v) { return Eigen::internal::psqrt(v); }
   static Packet fma(Packet a, Packet b, Packet c) { return Eigen::internal::pmadd(a, b, c); }  // a * b + c
-  static Packet max(Packet a, Packet b) { return Eigen::internal::pmax(a, b); }
-  static Packet exp(Packet v) { return Eigen::internal::pexp(v); }  // finite v
+  static Packet max(Packet a, Packet b) { return Eigen::internal::pmax(a, b); }  // NaN where a is
+  static Packet min(Packet a, Packet b) { return Eigen::internal::pmin(a, b); }  // NaN where a is
+  static Packet exp(Packet v) { return Eigen::internal::pexp(v); }               // finite v
   // NaN where either is.
   static Packet max_or_nan(Packet a, Packet b) { return Eigen::internal::pmax<Eigen::PropagateNaN>(a, b); }
   static Packet min_or_nan(Packet a, Packet b) { return Eigen::internal::pmin<Eigen::PropagateNaN>(a, b); }
@@ -86,6 +102,30 @@ struct Simd {
   // Over the lanes.
   static T sum(Packet v) { return Eigen::internal::predux(v); }
   static T max_of_lanes(Packet v) { return Eigen::internal::predux_max(v); }
+
+  // The lanes' bits as whole numbers.
+  using Whole = typename Format<T>::Whole;
+  using Bits [[gnu::vector_size(bytes)]] = Whole;
+  static constexpr Whole sign_bit = Whole(1) << (8 * sizeof(T) - 1);
+  static Bits to_bits(Packet v) {
+    Bits bits;
+    std::memcpy(&bits, &v, sizeof v);
+    return bits;
+  }
+  static Packet of_bits(Bits bits) {
+    Packet v;
+    std::memcpy(&v, &bits, sizeof v);
+    return v;
+  }
+  static Packet abs(Packet v) { return of_bits(to_bits(v) & ~sign_bit); }
+  static Packet minus_abs(Packet v) { return of_bits(to_bits(v) | sign_bit); }
+  static Packet with_sign_of(Packet sign, Packet v) {
+    return of_bits((to_bits(v) & ~sign_bit) | (to_bits(sign) & sign_bit));
+  }
+  // v without the lower half of its fraction: its square is exact.
+  static Packet upper_half(Packet v) {
+    return of_bits(to_bits(v) & ~((Whole(1) << (Format<T>::fraction_bits + 2) / 2) - 1));
+  }
 
   static Mask equal(Packet a, Packet b);
   static Mask less_equal(Packet a, Packet b);  // false where one is NaN

@@ -266,12 +266,16 @@ def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
 
 
 def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out):
+    """Without a number of groups each channel is one."""
     arrays = (x, gamma, beta)
     (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
     _refuse_empty(function, x)
     check_keys(function, name, param, _ROW_KEYS)
     eps = number(function, "eps", param.get("eps", 1e-5), 0)
     out = prepare_out(function, out, dtype, x, gamma, beta)
+    if groups is None:
+        _check_rank(function, x, ndim)
+        groups = x.shape[1]
     gamma, beta = _flat(gamma, x), _flat(beta, x)
     out, mean, inv_std = _core.rownorm_forward(function, x, ndim, gamma, beta, groups, eps, out)
     return result(out, dtype), (arrays, mean, inv_std, groups)
@@ -431,3 +435,65 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
         `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("spatial_groupnorm_backward", 4, dout, cache)
+
+
+def spatial_instancenorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, in_param: Param, *, out: Array | None = None
+) -> tuple[Array, Cache]:
+    """
+    Normalise each channel of each image by itself [1]_.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    gamma, beta : array, (C,) or (1, C, 1, 1)
+        Scale and shift of each channel.
+    in_param : dict
+        `eps` (1e-5). `mode` is accepted and ignored.
+    out : array, (N, C, H, W), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, C, H, W)
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, C), for `spatial_instancenorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
+    References
+    ----------
+    .. [1] D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization: The Missing Ingredient for Fast
+       Stylization", 2016.
+    """
+    return _rownorm("spatial_instancenorm_forward", 4, x, gamma, beta, None, "in_param", in_param, out)
+
+
+def spatial_instancenorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
+    """
+    Gradients of `spatial_instancenorm_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, C, H, W)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, C), the statistics (N * C,) in float64.
+
+    Returns
+    -------
+    dx : array, (N, C, H, W)
+    dgamma, dbeta : arrays of the shape of gamma
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    return _rownorm_backward("spatial_instancenorm_backward", 4, dout, cache)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from cnnlib import _core
@@ -18,7 +20,7 @@ _CACHE = ("x", "pool_param")
 class MaxPoolCache(tuple):
     """(x, pool_param), and in `winners` the windows' geometry and which position of each won."""
 
-    winners = None
+    winners: Any = None
 
 
 def _geometry(function, param, x, keys):
@@ -116,18 +118,19 @@ def _max_pool_backward(function, dout, cache):
     x, pool_param = unpack(function, cache, *_CACHE)
     (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
     geometry = _geometry(function, pool_param, x, _MAX_KEYS)
-    argmax = _remembered(cache, geometry)
+    argmax = remembered(cache, geometry)
     return result(_core.max_pool_backward(function, dout, x, *geometry, argmax), dtype)
 
 
-def _remembered(cache, geometry):
+def remembered(cache, geometry):
     """Which position of each window won; None where it has to be searched again.
 
     That is so for a plain tuple, and if `pool_param` has changed since the forward pass.
     """
     winners = getattr(cache, "winners", None)
     if isinstance(winners, tuple) and len(winners) == 2 and winners[0] == geometry:
-        return winners[1] if isinstance(winners[1], np.ndarray) else None
+        argmax = winners[1] if isinstance(winners[1], tuple) else (winners[1],)
+        return winners[1] if all(isinstance(part, np.ndarray) for part in argmax) else None
     return None
 
 
@@ -166,7 +169,7 @@ def avg_pool_forward(x: ArrayLike, pool_param: Param, *, out: Array | None = Non
     (array,), dtype = prepare(function, ("x",), x)
     geometry, ceil_mode, count_include_pad = _avg_arguments(function, pool_param, array)
     buffer = prepare_out(function, out, dtype, array)
-    y = _core.avg_pool_forward(array, geometry, ceil_mode, count_include_pad, buffer)
+    y = _core.avg_pool_forward(function, array, geometry, ceil_mode, count_include_pad, buffer)
     return result(y, dtype), (x, pool_param)
 
 
@@ -193,7 +196,7 @@ def avg_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     function = "avg_pool_backward"
     x, pool_param = unpack(function, cache, *_CACHE)
     (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
-    return result(_core.avg_pool_backward(dy, x, *_avg_arguments(function, pool_param, x)), dtype)
+    return result(_core.avg_pool_backward(function, dy, x, *_avg_arguments(function, pool_param, x)), dtype)
 
 
 def global_avg_pool_forward(x: ArrayLike, *, out: Array | None = None) -> tuple[Array, Cache]:

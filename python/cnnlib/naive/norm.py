@@ -340,3 +340,30 @@ def spatial_groupnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
     dgamma = np.sum(dout * x_hat, axis=(0, 2, 3)).reshape(gamma.shape)
     dbeta = np.sum(dout, axis=(0, 2, 3)).reshape(beta.shape)
     return dx.astype(dtype), dgamma.astype(dtype), dbeta.astype(dtype)
+
+
+def spatial_instancenorm_forward_naive(
+    x: Array, gamma: Array, beta: Array, in_param: Param
+) -> tuple[Array, Cache]:
+    """Normalise each channel of each image (Ulyanov et al. 2016, arXiv:1607.08022): groups of one channel.
+
+    Parameters
+    ----------
+    x : ndarray (N, C, H, W)
+    gamma, beta : ndarray (C,) or (1, C, 1, 1)
+    in_param : dict
+        ``eps`` (1e-5)
+
+    Returns
+    -------
+    out : ndarray (N, C, H, W)
+    cache : tuple
+        ``((x, gamma, beta), mean, inv_std, C)``, the statistics (N * C,).
+    """
+    _refuse_empty("spatial_instancenorm_forward_naive", "x", x)
+    return spatial_groupnorm_forward_naive(x, gamma, beta, x.shape[1], in_param)
+
+
+def spatial_instancenorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
+    """Gradients of :func:`spatial_instancenorm_forward_naive`, as those of groups of one channel."""
+    return spatial_groupnorm_backward_naive(dout, cache)

@@ -1,0 +1,88 @@
+#include <algorithm>
+
+#include "arrays.hpp"
+
+namespace cnnlib {
+namespace {
+
+Activation activation_named(const char* function, const std::string& name) {
+  const auto end = std::end(activation_names);
+  const auto found = std::find(std::begin(activation_names), end, name);
+  require(found != end, [&] { return std::string(function) + ": unknown activation " + name; });
+  return static_cast<Activation>(found - std::begin(activation_names));
+}
+
+template <class T>
+py::array activation_forward(const char* function, const std::string& name, const Array<T>& x, double alpha) {
+  const Activation kind = activation_named(function, name);
+  Array<T> out = new_array<T>(function, shape_of(x));
+  T* y = out.mutable_data();
+  const Index n = x.size();
+  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, static_cast<T>(alpha), n); });
+  return out;
+}
+
+template <class T>
+py::array activation_backward(const char* function, const std::string& name, const Array<T>& dout,
+                              const Array<T>& x, double alpha) {
+  const Activation kind = activation_named(function, name);
+  require_shape(function, "dout", dout, shape_of(x));
+  Array<T> dx = new_array<T>(function, shape_of(x));
+  T* to = dx.mutable_data();
+  const Index n = x.size();
+  unlocked(
+      [&] { kernels<T>().activation_backward(kind, dout.data(), x.data(), to, static_cast<T>(alpha), n); });
+  return dx;
+}
+
+// x (N, C, ...) as (N, C, inner).
+struct SoftmaxShape {
+  Index N, C, inner;
+};
+SoftmaxShape softmax_shape(const char* function, const py::array& x) {
+  const bool filled =
+      x.ndim() >= 2 && std::all_of(x.shape() + 1, x.shape() + x.ndim(), [](Index n) { return n > 0; });
+  require(filled, [&] {
+    return std::string(function) + ": x must be (N, C) or (N, C, H, W) with C, H, W >= 1, got shape " +
+           text(x);
+  });
+  Index inner = 1;
+  for (Index axis = 2; axis < x.ndim(); ++axis) inner *= x.shape(axis);
+  return {x.shape(0), x.shape(1), inner};
+}
+
+template <class T>
+py::array softmax_forward(const char* function, const Array<T>& x) {
+  const SoftmaxShape s = softmax_shape(function, x);
+  Array<T> out = new_array<T>(function, shape_of(x));
+  T* y = out.mutable_data();
+  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, s.N, s.C, s.inner); });
+  return out;
+}
+
+template <class T>
+py::array softmax_backward(const char* function, const Array<T>& dout, const Array<T>& x) {
+  require_shape(function, "dout", dout, shape_of(x));
+  const SoftmaxShape s = softmax_shape(function, x);
+  Array<T> dx = new_array<T>(function, shape_of(x));
+  T* to = dx.mutable_data();
+  unlocked([&] { kernels<T>().softmax_backward(dout.data(), x.data(), to, s.N, s.C, s.inner); });
+  return dx;
+}
+
+}  // namespace
+
+template <class T>
+void bind_activations(py::module_& m) {
+  const auto x = py::arg("x").noconvert(), dout = py::arg("dout").noconvert();
+  const auto function = py::arg("function"), name = py::arg("name"), alpha = py::arg("alpha");
+  m.def("activation_forward", &activation_forward<T>, function, name, x, alpha);
+  m.def("activation_backward", &activation_backward<T>, function, name, dout, x, alpha);
+  m.def("softmax_forward", &softmax_forward<T>, function, x);
+  m.def("softmax_backward", &softmax_backward<T>, function, dout, x);
+}
+
+template void bind_activations<float>(py::module_&);
+template void bind_activations<double>(py::module_&);
+
+}  // namespace cnnlib

@@ -1,0 +1,183 @@
+// Activations beside ReLU, as functions of a vector: value(x), and gradient(dout, x) = dout * value'(x). NaN
+// stays NaN; an infinity has the limit's value and gradient. Exponentials are taken of negative numbers
+// alone, so that none overflows, and differences that would cancel are avoided.
+#pragma once
+
+#include <limits>
+
+#include "kernels/simd/normal.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// 1 / (1 + e^-x) = sigmoid(x) with its parts: e = e^-|x|, inverse = 1 / (1 + e).
+template <class T>
+struct Logistic {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  typename S::Mask negative;
+  Packet e, inverse;
+
+  [[gnu::always_inline]] explicit Logistic(Packet x)
+      : negative(S::less_equal(x, S::zero())), e(exp_of_negative<T>(S::minus_abs(x))) {
+    inverse = S::div(one(), S::add(one(), e));
+  }
+  static Packet one() { return S::fill(T(1)); }
+  Packet value() const { return S::mul(S::select(negative, e, one()), inverse); }
+  Packet complement() const { return S::mul(S::select(negative, one(), e), inverse); }  // 1 - value
+  Packet slope() const { return S::mul(S::mul(e, inverse), inverse); }
+};
+
+template <class T>
+typename Simd<T>::Packet clamped(typename Simd<T>::Packet x, T low, T high) {
+  using S = Simd<T>;
+  return S::min(S::max(x, S::fill(low)), S::fill(high));
+}
+
+// x, or the largest finite number of its sign: times 0 it is 0, which an infinity is not.
+template <class T>
+typename Simd<T>::Packet finite(typename Simd<T>::Packet x) {
+  return clamped<T>(x, std::numeric_limits<T>::lowest(), std::numeric_limits<T>::max());
+}
+template <class T>
+typename Simd<T>::Packet above_minus_infinity(typename Simd<T>::Packet x) {
+  return Simd<T>::max(x, Simd<T>::fill(std::numeric_limits<T>::lowest()));
+}
+
+// min(max(x, 0), 6)
+template <class T>
+struct Relu6 {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  Packet value(Packet x) const { return S::min(S::relu(x), S::fill(T(6))); }
+  Packet gradient(Packet dout, Packet x) const {
+    const auto above = S::select(S::less_equal(x, S::zero()), S::zero(), dout);
+    return S::select(S::less_equal(S::fill(T(6)), x), S::zero(), above);
+  }
+};
+
+template <class T>
+struct Sigmoid {
+  using Packet = typename Simd<T>::Packet;
+  [[gnu::always_inline]] Packet value(Packet x) const { return Logistic<T>(x).value(); }
+  [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
+    return Simd<T>::mul(dout, Logistic<T>(x).slope());
+  }
+};
+
+// tanh(|x|) = -t / (t + 2) with t = e^(-2|x|) - 1; its slope is 4 e / (1 + e)^2 with e = e^(-2|x|).
+template <class T>
+struct Tanh {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  static Packet twice(Packet v) { return S::add(v, v); }
+  [[gnu::always_inline]] Packet value(Packet x) const {
+    const auto t = expm1_of_negative<T>(twice(S::minus_abs(x)));
+    return S::with_sign_of(x, S::div(t, S::add(t, S::fill(T(2)))));
+  }
+  [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
+    return S::mul(dout, S::mul(S::fill(T(4)), Logistic<T>(twice(x)).slope()));
+  }
+};
+
+// x * sigmoid(x)
+template <class T>
+struct Silu {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  [[gnu::always_inline]] Packet value(Packet x) const {
+    return S::mul(above_minus_infinity<T>(x), Logistic<T>(x).value());
+  }
+  [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
+    const auto part = Logistic<T>(x);
+    const auto slope = S::fma(finite<T>(x), part.complement(), S::fill(T(1)));
+    return S::mul(dout, S::mul(part.value(), slope));
+  }
+};
+
+// min(max(x + 3, 0), 6) / 6
+template <class T>
+struct HardSigmoid {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  static Packet sixth() { return S::fill(T(1) / 6); }
+  Packet value(Packet x) const { return S::mul(clamped<T>(S::add(x, S::fill(T(3))), 0, 6), sixth()); }
+  Packet gradient(Packet dout, Packet x) const {
+    const auto low = S::less_equal(x, S::fill(T(-3))), high = S::less_equal(S::fill(T(3)), x);
+    return S::select(high, S::zero(), S::select(low, S::zero(), S::mul(dout, sixth())));
+  }
+};
+
+// x * min(max(x + 3, 0), 6) / 6
+template <class T>
+struct HardSwish {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  Packet value(Packet x) const { return S::mul(S::max(x, S::fill(T(-3))), HardSigmoid<T>().value(x)); }
+  Packet gradient(Packet dout, Packet x) const {
+    const auto low = S::less_equal(x, S::fill(T(-3))), high = S::less_equal(S::fill(T(3)), x);
+    const auto slope = S::fma(x, S::fill(T(1) / 3), S::fill(T(0.5)));
+    return S::select(high, dout, S::select(low, S::zero(), S::mul(dout, slope)));
+  }
+};
+
+// x * P(x) with the normal distribution's P; its slope is P(x) + x * bell(x).
+template <class T>
+struct Gelu {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  static Packet magnitude(Packet x) { return S::min(S::abs(x), S::fill(NormalTail<T>::zero_beyond)); }
+  static Packet distribution(const Normal<T>& normal, Packet x) {
+    return S::select(S::less_equal(x, S::zero()), normal.tail, S::sub(S::fill(T(1)), normal.tail));
+  }
+  [[gnu::always_inline]] Packet value(Packet x) const {
+    return S::mul(above_minus_infinity<T>(x), distribution(Normal<T>(magnitude(x)), x));
+  }
+  [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
+    constexpr T bell_at_0 = T(0.398942280401432677939946);  // 1 / sqrt(2 pi)
+    const auto a = magnitude(x);
+    const Normal<T> normal(a);
+    const auto bell = S::mul(normal.bell, S::fill(bell_at_0));
+    return S::mul(dout, S::fma(S::with_sign_of(x, a), bell, distribution(normal, x)));
+  }
+};
+
+// x * (1 + tanh(u)) / 2 = x * sigmoid(2u) with 2u = x * (first + third * x^2).
+template <class T>
+struct GeluTanh {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  static constexpr T first = T(1.59576912160573071176);  // 2 sqrt(2 / pi)
+  static constexpr T third = T(0.04471500000000000000 * 1.59576912160573071176);
+  static constexpr T saturated = sizeof(T) == 4 ? 16 : 32;  // where sigmoid(-2u) is 0
+
+  static Packet square(Packet x) { return S::mul(x, x); }
+  static Packet twice_u(Packet x) { return S::mul(x, S::fma(square(x), S::fill(third), S::fill(first))); }
+  [[gnu::always_inline]] Packet value(Packet x) const {
+    const auto inside = clamped<T>(x, -saturated, saturated);
+    return S::mul(above_minus_infinity<T>(x), Logistic<T>(twice_u(inside)).value());
+  }
+  [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
+    const auto inside = clamped<T>(x, -saturated, saturated);
+    const Logistic<T> part(twice_u(inside));
+    const auto inner = S::fma(square(inside), S::fill(3 * third), S::fill(first));
+    return S::mul(dout, S::fma(S::mul(inside, inner), part.slope(), part.value()));
+  }
+};
+
+// x where x > 0, else alpha * (e^x - 1).
+template <class T>
+struct Elu {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  T alpha;
+  [[gnu::always_inline]] Packet value(Packet x) const {
+    const auto below = S::mul(S::fill(alpha), expm1_of_negative<T>(S::min(x, S::zero())));
+    return S::select(S::less_equal(S::zero(), x), x, below);
+  }
+  [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
+    const auto slope = S::mul(S::fill(alpha), exp_of_negative<T>(S::min(x, S::zero())));
+    return S::select(S::less_equal(x, S::zero()), S::mul(dout, slope), dout);
+  }
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

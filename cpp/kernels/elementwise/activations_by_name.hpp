@@ -1,0 +1,57 @@
+// The activations that one table entry serves: a loop over vectors for each function.
+#pragma once
+
+#include "kernels/elementwise/activation_functions.hpp"
+#include "kernels/elementwise/activations.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// use(function) with the function's own type.
+template <class T, class Use>
+void with_function(Activation kind, T alpha, const Use& use) {
+  switch (kind) {
+    case Activation::relu6:
+      return use(Relu6<T>{});
+    case Activation::sigmoid:
+      return use(Sigmoid<T>{});
+    case Activation::tanh:
+      return use(Tanh<T>{});
+    case Activation::silu:
+      return use(Silu<T>{});
+    case Activation::hard_sigmoid:
+      return use(HardSigmoid<T>{});
+    case Activation::hard_swish:
+      return use(HardSwish<T>{});
+    case Activation::gelu:
+      return use(Gelu<T>{});
+    case Activation::gelu_tanh:
+      return use(GeluTanh<T>{});
+    case Activation::elu:
+      return use(Elu<T>{alpha});
+    case Activation::count:
+      return;
+  }
+}
+
+constexpr double activation_work = 8;  // of an element, next to reading and writing it
+
+// out[i] = value(x[i])
+template <class T>
+void activation_forward(Activation kind, const T* x, T* out, T alpha, Index n) {
+  with_function<T>(kind, alpha, [=](auto function) {
+    elementwise(out, n, activation_work,
+                [=](Index i, Index count) { return function.value(load_first(x + i, count)); });
+  });
+}
+
+// dx[i] = dout[i] * value'(x[i])
+template <class T>
+void activation_backward(Activation kind, const T* dout, const T* x, T* dx, T alpha, Index n) {
+  with_function<T>(kind, alpha, [=](auto function) {
+    elementwise(dx, n, activation_work, [=](Index i, Index count) {
+      return function.gradient(load_first(dout + i, count), load_first(x + i, count));
+    });
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,123 @@
+// Adaptive pooling: OH x OW windows that cover the plane evenly, whatever its size. Output o of an axis of
+// `size` values has [floor(o * size / outputs), ceil((o + 1) * size / outputs)).
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/simd/loops.hpp"
+#include "parallel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+struct Window {
+  Index begin, end;
+};
+inline Window adaptive_window(Index o, Index size, Index outputs) {
+  return {o * size / outputs, ceil_div((o + 1) * size, outputs)};
+}
+
+// body(plane, row) for every plane, with a row of W values as scratch.
+template <class T, class Body>
+void each_plane_with_row(Index planes, Index plane_size, Index W, const Body& body) {
+  const int threads = threads_for(double(planes) * double(plane_size));
+  const Index stride = round_up(W, Index(buffer_alignment / sizeof(T)));  // no line is another thread's too
+  const Scratch scratch(checked_product(std::size_t(stride) * sizeof(T), std::size_t(threads)));
+  T* rows = static_cast<T*>(scratch.data());
+  parallel_for(planes, threads, [=](Index plane, int slot) { body(plane, rows + slot * stride); });
+}
+
+// out[oh, ow] = mean of its window.
+template <class T>
+void adaptive_avg_pool_forward(const T* x, T* out, const AdaptivePoolShape& s) {
+  using S = Simd<T>;
+  each_plane_with_row<T>(s.planes, s.H * s.W, s.W, [=](Index plane, T* sums) {
+    const T* from = x + plane * s.H * s.W;
+    T* to = out + plane * s.OH * s.OW;
+    for (Index oh = 0; oh < s.OH; ++oh) {
+      const Window rows = adaptive_window(oh, s.H, s.OH);
+      for (Index w = 0; w < s.W; w += S::size) {
+        const Index count = std::min<Index>(S::size, s.W - w);
+        auto sum = load_first(from + rows.begin * s.W + w, count);
+        for (Index h = rows.begin + 1; h < rows.end; ++h)
+          sum = S::add(sum, load_first(from + h * s.W + w, count));
+        store_first(sums + w, count, sum);
+      }
+      for (Index ow = 0; ow < s.OW; ++ow) {
+        const Window columns = adaptive_window(ow, s.W, s.OW);
+        double sum = 0;
+        for (Index w = columns.begin; w < columns.end; ++w) sum += double(sums[w]);
+        *to++ = T(sum / double((rows.end - rows.begin) * (columns.end - columns.begin)));
+      }
+    }
+  });
+}
+
+// dx[h, w] = sum of dout / size over the windows that hold it.
+template <class T>
+void adaptive_avg_pool_backward(const T* dout, T* dx, const AdaptivePoolShape& s) {
+  using S = Simd<T>;
+  each_plane_with_row<T>(s.planes, s.H * s.W, s.W, [=](Index plane, T* shares) {
+    const T* from = dout + plane * s.OH * s.OW;
+    T* to = dx + plane * s.H * s.W;
+    Index written = 0;  // rows
+    for (Index oh = 0; oh < s.OH; ++oh) {
+      const Window rows = adaptive_window(oh, s.H, s.OH);
+      std::fill_n(shares, s.W, T(0));
+      for (Index ow = 0; ow < s.OW; ++ow) {
+        const Window columns = adaptive_window(ow, s.W, s.OW);
+        const T share = *from++ / T((rows.end - rows.begin) * (columns.end - columns.begin));
+        for (Index w = columns.begin; w < columns.end; ++w) shares[w] += share;
+      }
+      for (Index h = rows.begin; h < rows.end; ++h) {
+        const bool first = h >= written;
+        for (Index w = 0; w < s.W; w += S::size) {
+          const Index count = std::min<Index>(S::size, s.W - w);
+          T* at = to + h * s.W + w;
+          const auto share = load_first<T>(shares + w, count);
+          store_first(at, count, first ? share : S::add(load_first<T>(at, count), share));
+        }
+      }
+      written = rows.end;
+    }
+  });
+}
+
+// out[oh, ow] = maximum of its window, and arg where in the plane it stands: the first in row-major order of
+// equal values, and of NaN, which beats every number.
+template <class T>
+void adaptive_max_pool_forward(const T* x, T* out, std::int64_t* arg, const AdaptivePoolShape& s) {
+  parallel_for(s.planes, threads_for(double(s.planes) * double(s.H * s.W)), [=](Index plane, int) {
+    const T* from = x + plane * s.H * s.W;
+    Index to = plane * s.OH * s.OW;
+    for (Index oh = 0; oh < s.OH; ++oh) {
+      const Window rows = adaptive_window(oh, s.H, s.OH);
+      for (Index ow = 0; ow < s.OW; ++ow, ++to) {
+        const Window columns = adaptive_window(ow, s.W, s.OW);
+        Index at = rows.begin * s.W + columns.begin;
+        T best = from[at];
+        for (Index h = rows.begin; h < rows.end; ++h)
+          for (Index i = h * s.W + columns.begin; i < h * s.W + columns.end; ++i)
+            if (from[i] > best || (from[i] != from[i] && best == best)) {
+              best = from[i];
+              at = i;
+            }
+        out[to] = best;
+        arg[to] = at;
+      }
+    }
+  });
+}
+
+// Each output's gradient goes to where its maximum stands; a position outside the plane, which only an
+// altered cache holds, takes none.
+template <class T>
+void adaptive_max_pool_backward(const T* dout, const std::int64_t* arg, T* dx, const AdaptivePoolShape& s) {
+  parallel_for(s.planes, threads_for(double(s.planes) * double(s.H * s.W)), [=](Index plane, int) {
+    T* to = dx + plane * s.H * s.W;
+    std::fill_n(to, s.H * s.W, T(0));
+    for (Index o = plane * s.OH * s.OW; o < (plane + 1) * s.OH * s.OW; ++o)
+      if (arg[o] >= 0 && arg[o] < s.H * s.W) to[arg[o]] += dout[o];
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

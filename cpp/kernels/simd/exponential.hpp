@@ -1,0 +1,108 @@
+// The exponential function of negative numbers, and e^x - 1. With x = k log(2) + r for the nearest whole k:
+//
+//     e^x = 2^k e^r,  e^r = 1 + r + r^2 q(r),  q(r) = (e^r - 1 - r) / r^2
+//
+// q is interpolated in Chebyshev's points of |r| <= 0.35.
+#pragma once
+
+#include "kernels/simd/packet.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// factors[0] + factors[1] * x + factors[2] * x^2 + ...
+template <class T, int count>
+[[gnu::always_inline]] inline typename Simd<T>::Packet polynomial(const T (&factors)[count],
+                                                                  typename Simd<T>::Packet x) {
+  auto value = Simd<T>::fill(factors[count - 1]);
+#pragma GCC unroll 32
+  for (int i = count - 2; i >= 0; --i) value = Simd<T>::fma(value, x, Simd<T>::fill(factors[i]));
+  return value;
+}
+
+template <class T>
+struct Exponential;
+template <>
+struct Exponential<float> {
+  static constexpr float inverse_log2 = 1.44269504f;
+  static constexpr float log2_upper = 0.693115234375f;  // 12 bits, of which no multiple needed here loses any
+  static constexpr float log2_lower = 3.1946184945e-5f;
+  static constexpr float q[] = {0.5f, 0.16666573424f, 0.041666550163f, 0.0083637670233f, 0.0013926918056f};
+  static constexpr float zero_below = -104;      // where e^x is less than half of the smallest number
+  static constexpr float minus_one_below = -20;  // where e^x - 1 is -1
+  // A power of two that takes all results out of the denormal range.
+  static constexpr int lift = 64;
+  static constexpr float unlift = 0x1p-64f;
+};
+template <>
+struct Exponential<double> {
+  static constexpr double inverse_log2 = 1.44269504088896340736;
+  static constexpr double log2_upper = 0.6931471804855391383171082;  // 33 bits
+  static constexpr double log2_lower = 7.4406171100123967161e-11;
+  static constexpr double q[] = {0.5000000000000001127,     0.1666666666666666753,   0.04166666666662067995,
+                                 0.008333333333329796681,   0.001388888891891890617, 0.0001984126986436493187,
+                                 0.00002480151867226835421, 2.755726644235342475e-6, 2.762132426931368616e-7,
+                                 2.510133585478852186e-8};
+  static constexpr double zero_below = -746;
+  static constexpr double minus_one_below = -40;
+  static constexpr int lift = 512;
+  static constexpr double unlift = 0x1p-512;
+};
+
+// x = k log(2) + r, and 2^(k + lift).
+template <class T, int lift>
+struct Reduced {
+  using S = Simd<T>;
+  using E = Exponential<T>;
+  typename S::Packet r, power;
+
+  // Of x + rest, where the rest is small beside x.
+  [[gnu::always_inline]] Reduced(typename S::Packet x, typename S::Packet rest, bool with_rest) {
+    // A number whose last place is 1, so that it rounds what is added to it; its last bits are then the
+    // exponent of 2^(k + lift) as T keeps it.
+    constexpr int bits = Format<T>::fraction_bits;
+    constexpr T rounder = T(3 * (typename S::Whole(1) << (bits - 1)) + Format<T>::exponent_bias + lift);
+    const auto shift = S::fill(rounder);
+    const auto sum = S::fma(with_rest ? S::add(x, rest) : x, S::fill(E::inverse_log2), shift);
+    const auto k = S::sub(sum, shift);
+    r = S::fma(k, S::fill(-E::log2_lower), S::fma(k, S::fill(-E::log2_upper), x));
+    if (with_rest) r = S::add(r, rest);
+    power = S::of_bits(S::to_bits(sum) << bits);
+  }
+  // e^r - 1
+  [[gnu::always_inline]] typename S::Packet exponential_less_one() const {
+    return S::fma(S::mul(r, r), polynomial<T>(E::q, r), r);
+  }
+  // Rounded where it becomes a denormal number, and nowhere before.
+  [[gnu::always_inline]] typename S::Packet exponential() const {
+    const auto lifted = S::mul(S::add(exponential_less_one(), S::fill(T(1))), power);
+    return S::mul(lifted, S::fill(E::unlift));
+  }
+};
+
+// e^x for x <= 0, minus infinity included.
+template <class T>
+[[gnu::always_inline]] inline typename Simd<T>::Packet exp_of_negative(typename Simd<T>::Packet x) {
+  using S = Simd<T>;
+  using E = Exponential<T>;
+  return Reduced<T, E::lift>(S::max(x, S::fill(E::zero_below)), x, false).exponential();
+}
+
+// e^(x + rest) for x <= 0 and a rest that is small beside it.
+template <class T>
+[[gnu::always_inline]] inline typename Simd<T>::Packet exp_of_negative(typename Simd<T>::Packet x,
+                                                                       typename Simd<T>::Packet rest) {
+  using S = Simd<T>;
+  using E = Exponential<T>;
+  return Reduced<T, E::lift>(S::max(x, S::fill(E::zero_below)), rest, true).exponential();
+}
+
+// e^x - 1 for x <= 0, minus infinity included.
+template <class T>
+[[gnu::always_inline]] inline typename Simd<T>::Packet expm1_of_negative(typename Simd<T>::Packet x) {
+  using S = Simd<T>;
+  using E = Exponential<T>;
+  const Reduced<T, 0> reduced(S::max(x, S::fill(E::minus_one_below)), x, false);
+  return S::fma(reduced.power, reduced.exponential_less_one(), S::sub(reduced.power, S::fill(T(1))));
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,468 @@
+"""
+Activations beside those of `cnnlib.layers.dense`, element by element, and softmax.
+
+Each cache holds x itself, not the result, which the caller may change: the backward pass computes what it
+needs anew. NaN stays NaN, and an infinity has the limit's value and gradient.
+"""
+
+from __future__ import annotations
+
+from cnnlib import _core
+from cnnlib._arrays import prepare, prepare_backward, result
+from cnnlib._params import choice, number
+from cnnlib._typing import Array, ArrayLike, Cache
+from cnnlib.layers.caches import unpack
+
+_GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
+
+
+def _forward(function, name, x, alpha=0.0):
+    (x,), dtype = prepare(function, ("x",), x)
+    return result(_core.activation_forward(function, name, x, alpha), dtype)
+
+
+def _backward(function, name, dout, x, alpha=0.0):
+    (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
+    return result(_core.activation_backward(function, name, dout, x, alpha), dtype)
+
+
+def relu6_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
+    """
+    Rectify and cap: min(max(x, 0), 6) of each element [1]_.
+
+    Parameters
+    ----------
+    x : array of any shape
+
+    Returns
+    -------
+    out : array of the shape of x
+    cache : array
+        x, for `relu6_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
+    References
+    ----------
+    .. [1] A. Krizhevsky, "Convolutional Deep Belief Networks on CIFAR-10", 2010.
+    """
+    return _forward("relu6_forward", "relu6", x), x
+
+
+def relu6_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
+    """
+    Gradient of `relu6_forward`: 0 where x <= 0 or x >= 6, else dout.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
+    return _backward("relu6_backward", "relu6", dout, cache)
+
+
+def sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
+    """
+    Logistic function: 1 / (1 + exp(-x)) of each element, in (0, 1).
+
+    Parameters
+    ----------
+    x : array of any shape
+
+    Returns
+    -------
+    out : array of the shape of x
+    cache : array
+        x, for `sigmoid_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+    """
+    return _forward("sigmoid_forward", "sigmoid", x), x
+
+
+def sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
+    """
+    Gradient of `sigmoid_forward`: dout * s * (1 - s) with s = sigmoid(x).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
+    return _backward("sigmoid_backward", "sigmoid", dout, cache)
+
+
+def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
+    """
+    Hyperbolic tangent of each element, in (-1, 1).
+
+    Parameters
+    ----------
+    x : array of any shape
+
+    Returns
+    -------
+    out : array of the shape of x
+    cache : array
+        x, for `tanh_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+    """
+    return _forward("tanh_forward", "tanh", x), x
+
+
+def tanh_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
+    """
+    Gradient of `tanh_forward`: dout * (1 - tanh(x)**2).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
+    return _backward("tanh_backward", "tanh", dout, cache)
+
+
+def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
+    """
+    SiLU, also called swish: x * sigmoid(x) of each element [1]_; 0 at minus infinity.
+
+    Parameters
+    ----------
+    x : array of any shape
+
+    Returns
+    -------
+    out : array of the shape of x
+    cache : array
+        x, for `silu_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
+    References
+    ----------
+    .. [1] S. Elfwing, E. Uchibe and K. Doya, "Sigmoid-Weighted Linear Units for Neural Network Function
+       Approximation in Reinforcement Learning", 2018.
+    """
+    return _forward("silu_forward", "silu", x), x
+
+
+def silu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
+    """
+    Gradient of `silu_forward`: dout * s * (1 + x * (1 - s)) with s = sigmoid(x).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
+    return _backward("silu_backward", "silu", dout, cache)
+
+
+def hard_sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
+    """
+    Sigmoid from straight lines: min(max(x + 3, 0), 6) / 6 of each element [1]_.
+
+    Parameters
+    ----------
+    x : array of any shape
+
+    Returns
+    -------
+    out : array of the shape of x
+    cache : array
+        x, for `hard_sigmoid_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
+    References
+    ----------
+    .. [1] A. Howard et al., "Searching for MobileNetV3", 2019.
+    """
+    return _forward("hard_sigmoid_forward", "hard_sigmoid", x), x
+
+
+def hard_sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
+    """
+    Gradient of `hard_sigmoid_forward`: dout / 6 where -3 < x < 3, else 0.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
+    return _backward("hard_sigmoid_backward", "hard_sigmoid", dout, cache)
+
+
+def hard_swish_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
+    """
+    Swish from straight lines and a parabola: x * min(max(x + 3, 0), 6) / 6 of each element [1]_.
+
+    Parameters
+    ----------
+    x : array of any shape
+
+    Returns
+    -------
+    out : array of the shape of x
+    cache : array
+        x, for `hard_swish_backward`.
+
+    Raises
+    ------
+    TypeError
+        An array of an unsupported type.
+
+    References
+    ----------
+    .. [1] A. Howard et al., "Searching for MobileNetV3", 2019.
+    """
+    return _forward("hard_swish_forward", "hard_swish", x), x
+
+
+def hard_swish_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
+    """
+    Gradient of `hard_swish_forward`: 0 where x <= -3, dout where x >= 3, else dout * (2 * x + 3) / 6.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
+    return _backward("hard_swish_backward", "hard_swish", dout, cache)
+
+
+def gelu_forward(x: ArrayLike, approximate: str = "none") -> tuple[Array, Cache]:
+    """
+    Gaussian error linear unit [1]_: x * P(x) of each element, P the normal distribution's function.
+
+    P(x) = (1 + erf(x / sqrt(2))) / 2; out is 0 at minus infinity.
+
+    Parameters
+    ----------
+    x : array of any shape
+    approximate : 'none' or 'tanh'
+        With 'tanh' P(x) is taken as (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2.
+
+    Returns
+    -------
+    out : array of the shape of x
+    cache : tuple
+        (x, approximate), for `gelu_backward`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An array of an unsupported type, an unknown approximation.
+
+    References
+    ----------
+    .. [1] D. Hendrycks and K. Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
+    """
+    function = "gelu_forward"
+    name = _GELUS[choice(function, "approximate", approximate, _GELUS)]
+    return _forward(function, name, x), (x, approximate)
+
+
+def gelu_backward(dout: ArrayLike, cache: Cache) -> Array:
+    """
+    Gradient of `gelu_forward`: dout * (P(x) + x * P'(x)).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : tuple
+        (x, approximate).
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
+    function = "gelu_backward"
+    x, approximate = unpack(function, cache, "x", "approximate")
+    name = _GELUS[choice(function, "approximate in cache", approximate, _GELUS)]
+    return _backward(function, name, dout, x)
+
+
+def elu_forward(x: ArrayLike, alpha: float = 1.0) -> tuple[Array, Cache]:
+    """
+    Exponential linear unit [1]_: x where x > 0, else alpha * (exp(x) - 1).
+
+    Parameters
+    ----------
+    x : array of any shape
+    alpha : float
+        Minus the value at minus infinity.
+
+    Returns
+    -------
+    out : array of the shape of x
+    cache : tuple
+        (x, alpha), for `elu_backward`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An array or alpha of an unsupported type, an alpha that is not finite.
+
+    References
+    ----------
+    .. [1] D.-A. Clevert, T. Unterthiner and S. Hochreiter, "Fast and Accurate Deep Network Learning by
+       Exponential Linear Units (ELUs)", 2016.
+    """
+    alpha = number("elu_forward", "alpha", alpha)
+    return _forward("elu_forward", "elu", x, alpha), (x, alpha)
+
+
+def elu_backward(dout: ArrayLike, cache: Cache) -> Array:
+    """
+    Gradient of `elu_forward`: dout where x > 0, else dout * alpha * exp(x).
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : tuple
+        (x, alpha).
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
+    function = "elu_backward"
+    x, alpha = unpack(function, cache, "x", "alpha")
+    return _backward(function, "elu", dout, x, number(function, "alpha in cache", alpha))
+
+
+def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
+    """
+    Softmax over axis 1: exp(x) divided by the sum of exp(x) over the channels.
+
+    Parameters
+    ----------
+    x : array, (N, C) or (N, C, H, W)
+        Scores; any number of axes may follow the first two.
+
+    Returns
+    -------
+    out : array of the shape of x
+        Positive numbers whose sum over axis 1 is 1. A NaN or plus infinity makes its C values NaN.
+    cache : array
+        x, for `softmax_backward`.
+
+    Raises
+    ------
+    ValueError
+        x of one axis, or empty along another than the first.
+    TypeError
+        An array of an unsupported type.
+    """
+    (array,), dtype = prepare("softmax_forward", ("x",), x)
+    return result(_core.softmax_forward("softmax_forward", array), dtype), x
+
+
+def softmax_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
+    """
+    Gradient of `softmax_forward`: out * (dout - s), s the sum of dout * out over axis 1.
+
+    Parameters
+    ----------
+    dout : array of the shape of x
+    cache : array
+        x.
+
+    Returns
+    -------
+    dx : array of the shape of x
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than x, or of an unsupported type.
+    """
+    (dy, x), dtype = prepare_backward("softmax_backward", dout, ("x",), cache)
+    return result(_core.softmax_backward("softmax_backward", dy, x), dtype)

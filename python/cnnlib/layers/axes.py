@@ -1,0 +1,167 @@
+"""Windows along any number of axes: what the parameter dictionaries of 1-D and 3-D layers mean."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from cnnlib._params import check_keys, flag, integer
+from cnnlib._typing import Param
+
+AXES = {1: ("L",), 3: ("D", "H", "W")}
+_NUMBERS = {1: "an integer or (horizontal,)", 3: "an integer or (depth, vertical, horizontal)"}
+_CONV_KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
+_POOL_SIZES = {1: ("pool_width",), 3: ("pool_depth", "pool_height", "pool_width")}
+_MAX_KEYS = ("stride", "pad", "dilation", "ceil_mode")
+_AVG_KEYS = ("stride", "pad", "ceil_mode", "count_include_pad")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Tap k of output o stands at o * stride - before + k * dilation; there are so many outputs."""
+
+    size: int
+    taps: int
+    stride: int
+    dilation: int
+    before: int
+    after: int
+    outputs: int
+
+
+def _numbers(function, key, value, count, least):
+    """A number for each axis."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != count:
+            raise ValueError(f"{function}: {key} must be {_NUMBERS[count]}, got {value!r}")
+        numbers = [integer(function, key, v) for v in value]
+    else:
+        numbers = [integer(function, key, value)] * count
+    for number in numbers:
+        if number < least:
+            raise ValueError(f"{function}: {key} must be at least {least}, got {number}")
+    return numbers
+
+
+def _sides(function, value):
+    """Padding of one axis: an int, or (before, after)."""
+    if isinstance(value, (tuple, list)):
+        if len(value) != 2:
+            raise ValueError(
+                f"{function}: pad of an axis must be an integer or (before, after), got {value!r}"
+            )
+        return [_numbers(function, "pad", v, 1, 0)[0] for v in value]
+    return _numbers(function, "pad", value, 1, 0) * 2
+
+
+def _pads(function, value, sizes, spans, strides):
+    """(before, after) for each axis; 'same' gives ceil(size / stride) outputs, the odd pixel goes behind."""
+    count = len(sizes)
+    if isinstance(value, str):
+        if value == "valid":
+            return [(0, 0)] * count
+        if value != "same":
+            raise ValueError(f"{function}: pad must be numbers, 'same' or 'valid', got {value!r}")
+        totals = [max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in zip(sizes, spans, strides)]
+        return [(total // 2, total - total // 2) for total in totals]
+    if not isinstance(value, (tuple, list)):
+        return [_sides(function, integer(function, "pad", value))] * count
+    if len(value) != count:
+        text = f"{_NUMBERS[count]}, with (before, after) for a number, 'same' or 'valid'"
+        raise ValueError(f"{function}: pad must be {text}, got {value!r}")
+    return [_sides(function, v) for v in value]
+
+
+def _outputs(function, name, size, span, stride, sides, ceil_mode):
+    room = size + sum(sides) - span
+    if room < 0:
+        sizes = f"{span} > {size + sum(sides)}"
+        raise ValueError(f"{function}: the window is larger than the padded input along {name}: {sizes}")
+    outputs = room // stride + 1
+    # A last window that hangs over has to start inside the image or its leading padding.
+    return outputs + (ceil_mode and room % stride != 0 and outputs * stride < size + sides[0])
+
+
+def _axes(function, param, sizes, taps, default_stride, ceil_mode=False):
+    count = len(sizes)
+    strides = _numbers(function, "stride", param.get("stride", default_stride), count, 1)
+    dilations = _numbers(function, "dilation", param.get("dilation", 1), count, 1)
+    spans = [d * (k - 1) + 1 for d, k in zip(dilations, taps)]
+    pads = _pads(function, param.get("pad", 0), sizes, spans, strides)
+    axes = zip(AXES[count], sizes, taps, spans, strides, dilations, pads)
+    return [
+        Axis(n, k, s, d, *sides, _outputs(function, name, n, span, s, sides, ceil_mode))
+        for name, n, k, span, s, d, sides in axes
+    ]
+
+
+def check_rank(function, name, array, leading, count):
+    """An array of the `leading` axes and so many of images, none empty but the batch."""
+    axes = ", ".join((*leading, *(f"K{a}" if name == "w" else a for a in AXES[count])))
+    if array.ndim != len(leading) + count:
+        raise ValueError(f"{function}: {name} must be ({axes}), got shape {array.shape}")
+    if 0 in array.shape[1 if name == "x" else 0 :]:
+        raise ValueError(f"{function}: {name} has an empty dimension: its shape is {array.shape}")
+
+
+def check_shape(function, name, array, shape):
+    if array is not None and array.shape != tuple(shape):
+        raise ValueError(f"{function}: {name} must have shape {tuple(shape)}, got {array.shape}")
+
+
+def conv_axes(function, conv_param, x, w, b, count):
+    """The axes of a convolution of x (N, C, ...) with w (F, C / groups, ...), and groups."""
+    check_keys(function, "conv_param", conv_param, _CONV_KEYS)
+    check_rank(function, "x", x, ("N", "C"), count)
+    check_rank(function, "w", w, ("F", "C / groups"), count)
+    groups = _numbers(function, "groups", conv_param.get("groups", 1), 1, 1)[0]
+    C, F = x.shape[1], w.shape[0]
+    if C % groups or F % groups or w.shape[1] * groups != C:
+        shapes = f"x is {x.shape}, w is {w.shape}, groups is {groups}"
+        raise ValueError(f"{function}: x and w disagree on the channels: {shapes}")
+    check_shape(function, "b", b, (F,))
+    return _axes(function, conv_param, x.shape[2:], w.shape[2:], 1), groups
+
+
+def pool_axes(function, pool_param, x, count, kind):
+    """The axes of a pool of x (N, C, ...), count_include_pad (of a mean) and ceil_mode."""
+    names, options = _POOL_SIZES[count], _MAX_KEYS if kind == "max" else _AVG_KEYS
+    check_keys(function, "pool_param", pool_param, (*names, *options), names)
+    check_rank(function, "x", x, ("N", "C"), count)
+    taps = [_numbers(function, name, pool_param[name], 1, 1)[0] for name in names]
+    ceil_mode = flag(function, "ceil_mode", pool_param.get("ceil_mode", False))
+    stride = pool_param.get("stride")
+    param = {**pool_param, "stride": taps if stride is None else stride}
+    axes = _axes(function, param, x.shape[2:], taps, 1, ceil_mode)
+    for axis in axes:
+        span = axis.dilation * (axis.taps - 1) + 1
+        if max(axis.before, axis.after) >= span:
+            pads = axis.before, axis.after
+            raise ValueError(f"{function}: pad must be smaller than the window ({span}), got {pads}")
+    return axes, flag(function, "count_include_pad", pool_param.get("count_include_pad", True)), ceil_mode
+
+
+def row_axis() -> Axis:
+    """Of the axis that a sequence lacks to be an image, or columns of planes."""
+    return Axis(1, 1, 1, 1, 0, 0, 1)
+
+
+def plane_param(vertical: Axis, horizontal: Axis, groups: int, conv_param: Param) -> dict[str, Any]:
+    """The conv_param of an image's convolution along these axes."""
+    axes = vertical, horizontal
+    param = {
+        "stride": tuple(axis.stride for axis in axes),
+        "dilation": tuple(axis.dilation for axis in axes),
+        "pad": tuple((axis.before, axis.after) for axis in axes),
+        "groups": groups,
+    }
+    return param | {key: conv_param[key] for key in ("algorithm",) if key in conv_param}
+
+
+def pool_geometry(
+    vertical: Axis, horizontal: Axis
+) -> tuple[int, int, int, int, int, int, int, int, int, int]:
+    """An image's pool along these axes, as the kernels take it."""
+    v, h = vertical, horizontal
+    pads = v.before, v.after, h.before, h.after
+    return (v.taps, h.taps, v.stride, h.stride, *pads, v.dilation, h.dilation)

@@ -1,0 +1,358 @@
+"""
+Convolution and pooling of volumes (N, C, D, H, W) by the kernels for images.
+
+A convolution's output plane is an image's convolution of the KD input planes under its window, stacked as
+channels; a pool is one of planes and then one along the depth.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnlib import _core
+from cnnlib._arrays import prepare, prepare_backward, result
+from cnnlib._params import wanted
+from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
+from cnnlib.layers.axes import check_shape, conv_axes, plane_param, pool_axes, pool_geometry, row_axis
+from cnnlib.layers.caches import unpack
+from cnnlib.layers.pool import MaxPoolCache, remembered
+
+_GRADIENTS = ("dx", "dw", "db")
+_STACK_BYTES = 8 << 20  # of stacked planes at a time: they stay in most processors' last level
+
+
+class _Stacks:
+    """The input planes under each output plane's window, some output planes of all images at a time."""
+
+    def __init__(self, x, w, depth, groups):
+        N, C, D, H, W = x.shape
+        self.depth, self.taps = depth, depth.taps
+        self.by_group = (N, groups, C // groups, D, H, W)
+        self.channels = (groups, self.taps, C // groups, H, W)
+        self.planes = N * depth.outputs
+        stack = C * self.taps * H * W * x.itemsize
+        self.at_once = max(1, _STACK_BYTES // stack)
+
+    def ranges(self):
+        """Output planes as (first, last + 1), counted through the batch."""
+        for first in range(0, self.planes, self.at_once):
+            yield first, min(first + self.at_once, self.planes)
+
+    def images(self, first, last):
+        """Yield (n, planes of the image, their places in the range)."""
+        OD = self.depth.outputs
+        for n in range(first // OD, -(-last // OD)):
+            begin, end = max(first - n * OD, 0), min(last - n * OD, OD)
+            yield n, slice(begin, end), slice(n * OD + begin - first, n * OD + end - first)
+
+    def _pieces(self, first, last):
+        """Yield (n, tap, places in the range, input planes) of what lies inside the volume."""
+        axis = self.depth
+        for n, planes, places in self.images(first, last):
+            for tap in range(self.taps):
+                offset = tap * axis.dilation - axis.before
+                begin = max(planes.start, -(-max(-offset, 0) // axis.stride))
+                end = min(planes.stop, (axis.size - 1 - offset) // axis.stride + 1)
+                if begin < end:
+                    shift = places.start - planes.start
+                    start = begin * axis.stride + offset
+                    depths = slice(start, (end - 1) * axis.stride + offset + 1, axis.stride)
+                    yield n, tap, slice(begin + shift, end + shift), depths
+
+    def gather(self, x, first, last):
+        """Stacks (planes, C * KD, H, W), the taps of a group side by side."""
+        stacks = np.empty((last - first, *self.channels), x.dtype)
+        if self.depth.before or self.depth.after:
+            stacks[...] = 0
+        volumes = x.reshape(self.by_group)
+        for n, tap, places, depths in self._pieces(first, last):
+            stacks[places, :, tap] = np.moveaxis(volumes[n, :, :, depths], 2, 0)
+        return stacks.reshape(last - first, -1, *self.by_group[4:])
+
+    def scatter(self, dstacks, dx, first, last):
+        """Add the gradients of stacks to those of their planes."""
+        dstacks = dstacks.reshape(last - first, *self.channels)
+        volumes = dx.reshape(self.by_group)
+        for n, tap, places, depths in self._pieces(first, last):
+            volumes[n, :, :, depths] += np.moveaxis(dstacks[places, :, tap], 0, 2)
+
+
+def _stacked_filters(w):
+    """Filters (F, C / groups, KD, KH, KW) as those of stacks, (F, KD * C / groups, KH, KW)."""
+    F, C, KD, KH, KW = w.shape
+    return np.ascontiguousarray(w.swapaxes(1, 2)).reshape(F, KD * C, KH, KW)
+
+
+def conv3d_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param) -> tuple[Array, Cache]:
+    """
+    Convolve (cross-correlate) volumes with filters.
+
+    Parameters
+    ----------
+    x : array, (N, C, D, H, W)
+        Volumes.
+    w : array, (F, C / groups, KD, KH, KW)
+        Filters.
+    b : array, (F,), or None
+        Biases.
+    conv_param : dict
+        `stride` (1), `pad` (0), `dilation` (1): an int or (depth, vertical, horizontal); for a number in
+        `pad` there may be (before, after), or all of it is 'same' or 'valid'. `groups` (1) divides C and
+        F. `algorithm` ('auto') as in `conv_forward`, of the planes.
+
+    Returns
+    -------
+    out : array, (N, F, OD, OH, OW)
+        OD = 1 + (D + before + after - dilation * (KD - 1) - 1) // stride, OH and OW alike.
+    cache : tuple
+        (x, w, b, conv_param), for `conv3d_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, a window larger than the padded volume, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+    """
+    function = "conv3d_forward"
+    (x_, w_, b_), dtype = prepare(function, ("x", "w", "b"), x, w, b)
+    (depth, vertical, horizontal), groups = conv_axes(function, conv_param, x_, w_, b_, 3)
+    param = plane_param(vertical, horizontal, groups, conv_param)
+    stacks, filters = _Stacks(x_, w_, depth, groups), _stacked_filters(w_)
+    shape = (x_.shape[0], w_.shape[0], *(axis.outputs for axis in (depth, vertical, horizontal)))
+    out = np.empty(shape, x_.dtype)
+    for first, last in stacks.ranges():
+        planes = stacks.gather(x_, first, last)
+        y = _core.conv_forward(function, planes, filters, b_, param, False, None)
+        for n, depths, places in stacks.images(first, last):
+            out[n, :, depths] = y[places].swapaxes(0, 1)
+    return result(out, dtype), (x, w, b, conv_param)
+
+
+def conv3d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tuple[Wanted, Wanted, Wanted]:
+    """
+    Gradients of `conv3d_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, F, OD, OH, OW)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        (x, w, b, conv_param).
+    needs : tuple of 'dx', 'dw', 'db', optional
+        The gradients wanted, all by default; the others come back as None and cost nothing.
+
+    Returns
+    -------
+    dx, dw, db : arrays of the shapes of x, w and b
+        `db` is None where b was.
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `conv3d_forward`, or `dout` of another shape than the output.
+    """
+    function = "conv3d_backward"
+    x, w, b, conv_param = unpack(function, cache, "x", "w", "b", "conv_param")
+    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
+    (dy, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
+    axes, groups = conv_axes(function, conv_param, x, w, b, 3)
+    check_shape(function, "dout", dy, (x.shape[0], w.shape[0], *(axis.outputs for axis in axes)))
+    need = need_dx, need_dw, need_db and b is not None
+    grads = _conv3d_gradients(function, dy, x, w, axes, groups, conv_param, need)
+    return tuple(result(grad, dtype) for grad in grads)
+
+
+def _conv3d_gradients(function, dout, x, w, axes, groups, conv_param, need):
+    param = plane_param(*axes[1:], groups, conv_param)
+    stacks, filters = _Stacks(x, w, axes[0], groups), _stacked_filters(w)
+    shapes = x.shape, filters.shape, w.shape[:1]
+    dx, dw, db = (np.zeros(shape, x.dtype) if needed else None for shape, needed in zip(shapes, need))
+    for first, last in stacks.ranges():
+        dy = np.empty((last - first, w.shape[0], *dout.shape[3:]), x.dtype)
+        for n, depths, places in stacks.images(first, last):
+            dy[places] = dout[n, :, depths].swapaxes(0, 1)
+        planes = stacks.gather(x, first, last)
+        dstacks, *sums = _core.conv_backward(function, dy, planes, filters, param, *need)
+        if dx is not None:
+            stacks.scatter(dstacks, dx, first, last)
+        for total, part in zip((dw, db), sums):
+            if total is not None:
+                total += part
+    if dw is not None:
+        F, C, KD, KH, KW = w.shape
+        dw = np.ascontiguousarray(dw.reshape(F, KD, C, KH, KW).swapaxes(1, 2))
+    return dx, dw, db
+
+
+class _Pool:
+    """A pool of volumes in two: (N, C * D, H, W) by planes, and their results (N, C, D, OH * OW) by depth."""
+
+    def __init__(self, function, pool_param, x, kind):
+        axes, count_pad, ceil_mode = pool_axes(function, pool_param, x, 3, kind)
+        depth, vertical, horizontal = axes
+        options = (ceil_mode,) if kind == "max" else (ceil_mode, count_pad)
+        self.by_plane = pool_geometry(vertical, horizontal), *options
+        self.by_depth = pool_geometry(depth, row_axis()), *options
+        N, C, D, H, W = x.shape
+        self.planes = (N, C * D, H, W)
+        self.middle = (N, C * D, vertical.outputs, horizontal.outputs)
+        self.columns = (N, C, D, vertical.outputs * horizontal.outputs)
+        self.results = (N, C, depth.outputs, vertical.outputs * horizontal.outputs)
+        self.shape = (N, C, *(axis.outputs for axis in axes))
+
+
+def max_pool3d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
+    """
+    Take the maximum of each window of a volume; NaN beats every number.
+
+    Parameters
+    ----------
+    x : array, (N, C, D, H, W)
+        Volumes.
+    pool_param : dict
+        `pool_depth`, `pool_height`, `pool_width`: the window, required. `stride` (the window's size),
+        `dilation` (1): an int or (depth, vertical, horizontal). `pad` (0; less than the window): the same,
+        with (before, after) for a number, or 'same' or 'valid'; padding counts as minus infinity.
+        `ceil_mode` (False): let a last window hang over the end if it starts inside the volume or its
+        leading padding.
+
+    Returns
+    -------
+    out : array, (N, C, OD, OH, OW)
+        OD = 1 + (D + pads - dilation * (pool_depth - 1) - 1) // stride, rounded up with `ceil_mode`; OH and
+        OW alike.
+    cache : tuple
+        (x, pool_param), for `max_pool3d_backward`.
+
+    Raises
+    ------
+    KeyError
+        No `pool_depth`, `pool_height` or `pool_width`.
+    ValueError
+        A window larger than the padded volume, padding as large as the window, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+    """
+    function = "max_pool3d_forward"
+    cache = MaxPoolCache((x, pool_param))
+    (array,), dtype = prepare(function, ("x",), x)
+    y, cache.winners = _max_pool3d(function, array, _Pool(function, pool_param, array, "max"))
+    return result(y, dtype), cache
+
+
+def _max_pool3d(function, x, pool):
+    """The result, and what the backward pass may remember: both pools' geometry and winners."""
+    middle, by_plane = _core.max_pool_forward(function, x.reshape(pool.planes), *pool.by_plane)
+    y, by_depth = _core.max_pool_forward(function, middle.reshape(pool.columns), *pool.by_depth)
+    return y.reshape(pool.shape), ((pool.by_plane, pool.by_depth), (by_plane, by_depth))
+
+
+def max_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
+    """
+    Gradient of `max_pool3d_forward`.
+
+    Each window's gradient goes to its maximum, of equals to the first in row-major order; overlapping
+    windows add up; padding receives none.
+
+    Parameters
+    ----------
+    dout : array, (N, C, OD, OH, OW)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        (x, pool_param).
+
+    Returns
+    -------
+    dx : array, (N, C, D, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `max_pool3d_forward`, or `dout` of another shape than the output.
+    """
+    function = "max_pool3d_backward"
+    x, pool_param = unpack(function, cache, "x", "pool_param")
+    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
+    pool = _Pool(function, pool_param, x, "max")
+    check_shape(function, "dout", dy, pool.shape)
+    argmax = remembered(cache, (pool.by_plane, pool.by_depth))
+    if argmax is None:
+        _, (_, argmax) = _max_pool3d(function, x, pool)
+    dx = _pool3d_backward(function, _core.max_pool_backward, dy, x, pool, *((part,) for part in argmax))
+    return result(dx, dtype)
+
+
+def _pool3d_backward(function, backward, dout, x, pool, plane_winners=(), depth_winners=()):
+    """
+    The gradient of both pools. Of the planes' results the kernel needs the shape alone, as it is told the
+    winners of a maximum.
+    """
+    columns = np.empty(pool.columns, x.dtype)
+    dmiddle = backward(function, dout.reshape(pool.results), columns, *pool.by_depth, *depth_winners)
+    planes = x.reshape(pool.planes)
+    dx = backward(function, dmiddle.reshape(pool.middle), planes, *pool.by_plane, *plane_winners)
+    return dx.reshape(x.shape)
+
+
+def avg_pool3d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
+    """
+    Take the mean of each window of a volume.
+
+    Parameters
+    ----------
+    x : array, (N, C, D, H, W)
+        Volumes.
+    pool_param : dict
+        As in `max_pool3d_forward`, without `dilation`; and `count_include_pad` (True): whether the mean
+        divides by the padding's values too. What `ceil_mode` lets hang over the end never counts.
+
+    Returns
+    -------
+    out : array, (N, C, OD, OH, OW)
+        Sizes as in `max_pool3d_forward`.
+    cache : tuple
+        (x, pool_param), for `avg_pool3d_backward`.
+
+    Raises
+    ------
+    KeyError, ValueError, TypeError
+        As in `max_pool3d_forward`.
+    """
+    function = "avg_pool3d_forward"
+    (array,), dtype = prepare(function, ("x",), x)
+    y = _avg_pool3d(function, array, _Pool(function, pool_param, array, "avg"))
+    return result(y, dtype), (x, pool_param)
+
+
+def _avg_pool3d(function, x, pool):
+    middle = _core.avg_pool_forward(function, x.reshape(pool.planes), *pool.by_plane)
+    return _core.avg_pool_forward(function, middle.reshape(pool.columns), *pool.by_depth).reshape(pool.shape)
+
+
+def avg_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
+    """
+    Gradient of `avg_pool3d_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, C, OD, OH, OW)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        (x, pool_param).
+
+    Returns
+    -------
+    dx : array, (N, C, D, H, W)
+
+    Raises
+    ------
+    ValueError, TypeError
+        As in `avg_pool3d_forward`, or `dout` of another shape than the output.
+    """
+    function = "avg_pool3d_backward"
+    x, pool_param = unpack(function, cache, "x", "pool_param")
+    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
+    pool = _Pool(function, pool_param, x, "avg")
+    check_shape(function, "dout", dy, pool.shape)
+    return result(_pool3d_backward(function, _core.avg_pool_backward, dy, x, pool), dtype)

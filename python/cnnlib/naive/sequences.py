@@ -1,0 +1,99 @@
+"""Plain-loop convolution and pooling of sequences (N, C, L)."""
+
+from __future__ import annotations
+
+from cnnlib._typing import Array, Cache, Param, Wanted
+from cnnlib.naive.axes import (
+    avg_pool_backward_any,
+    avg_pool_forward_any,
+    conv_backward_any,
+    conv_forward_any,
+    max_pool_backward_any,
+    max_pool_forward_any,
+)
+
+
+def conv1d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: Param) -> tuple[Array, Cache]:
+    """Convolve sequences: each output is the sum of a window of x times a filter, and a bias.
+
+    Parameters
+    ----------
+    x : ndarray (N, C, L)
+    w : ndarray (F, C / groups, K)
+    b : ndarray (F,) or None
+    conv_param : dict
+        ``stride`` (1), ``pad`` (0), ``dilation`` (1), ``groups`` (1)
+
+    Returns
+    -------
+    out : ndarray (N, F, OL)
+        ``OL = 1 + (L + before + after - dilation * (K - 1) - 1) // stride``.
+    cache : tuple
+        ``(x, w, b, conv_param)``
+    """
+    return conv_forward_any("conv1d_forward_naive", x, w, b, conv_param), (x, w, b, conv_param)
+
+
+def conv1d_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
+    """Gradients of :func:`conv1d_forward_naive`: dx, dw and db, which is None without a bias."""
+    return conv_backward_any("conv1d_backward_naive", dout, *cache)
+
+
+def _taps(pool_param):
+    return (pool_param["pool_width"],)
+
+
+def max_pool1d_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
+    """The largest value of each window; a NaN wins its window.
+
+    Parameters
+    ----------
+    x : ndarray (N, C, L)
+    pool_param : dict
+        ``pool_width``, ``stride`` (the pool's size), ``pad`` (0), ``dilation`` (1),
+        ``ceil_mode`` (False)
+
+    Returns
+    -------
+    out : ndarray (N, C, OL)
+        ``OL = 1 + (L + pads - dilation * (pool_width - 1) - 1) // stride``;
+        with ``ceil_mode`` rounded up, as :func:`cnnlib.naive.max_pool_forward_naive` says.
+    cache : tuple
+        ``(x, pool_param)``
+    """
+    out = max_pool_forward_any("max_pool1d_forward_naive", x, _taps(pool_param), pool_param)
+    return out, (x, pool_param)
+
+
+def max_pool1d_backward_naive(dout: Array, cache: Cache) -> Array:
+    """Gradient of :func:`max_pool1d_forward_naive`: all to the first maximum (or NaN)."""
+    x, pool_param = cache
+    return max_pool_backward_any("max_pool1d_backward_naive", dout, x, _taps(pool_param), pool_param)
+
+
+def avg_pool1d_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
+    """The mean of each window.
+
+    Parameters
+    ----------
+    x : ndarray (N, C, L)
+    pool_param : dict
+        ``pool_width``, ``stride`` (the pool's size), ``pad`` (0), ``count_include_pad`` (True),
+        ``ceil_mode`` (False)
+
+    Returns
+    -------
+    out : ndarray (N, C, OL)
+        ``OL = 1 + (L + pads - pool_width) // stride``;
+        with ``ceil_mode`` rounded up, as :func:`cnnlib.naive.max_pool_forward_naive` says.
+    cache : tuple
+        ``(x, pool_param)``
+    """
+    out = avg_pool_forward_any("avg_pool1d_forward_naive", x, _taps(pool_param), pool_param)
+    return out, (x, pool_param)
+
+
+def avg_pool1d_backward_naive(dout: Array, cache: Cache) -> Array:
+    """Gradient of :func:`avg_pool1d_forward_naive`: equal shares to the values averaged."""
+    x, pool_param = cache
+    return avg_pool_backward_any("avg_pool1d_backward_naive", dout, x, _taps(pool_param), pool_param)

@@ -1,0 +1,99 @@
+"""Plain-loop convolution and pooling of volumes (N, C, D, H, W)."""
+
+from __future__ import annotations
+
+from cnnlib._typing import Array, Cache, Param, Wanted
+from cnnlib.naive.axes import (
+    avg_pool_backward_any,
+    avg_pool_forward_any,
+    conv_backward_any,
+    conv_forward_any,
+    max_pool_backward_any,
+    max_pool_forward_any,
+)
+
+
+def conv3d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: Param) -> tuple[Array, Cache]:
+    """Convolve volumes: each output is the sum of a window of x times a filter, and a bias.
+
+    Parameters
+    ----------
+    x : ndarray (N, C, D, H, W)
+    w : ndarray (F, C / groups, KD, KH, KW)
+    b : ndarray (F,) or None
+    conv_param : dict
+        ``stride`` (1), ``pad`` (0), ``dilation`` (1), ``groups`` (1)
+
+    Returns
+    -------
+    out : ndarray (N, F, OD, OH, OW)
+        ``OD = 1 + (D + before + after - dilation * (KD - 1) - 1) // stride``, OH and OW alike.
+    cache : tuple
+        ``(x, w, b, conv_param)``
+    """
+    return conv_forward_any("conv3d_forward_naive", x, w, b, conv_param), (x, w, b, conv_param)
+
+
+def conv3d_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
+    """Gradients of :func:`conv3d_forward_naive`: dx, dw and db, which is None without a bias."""
+    return conv_backward_any("conv3d_backward_naive", dout, *cache)
+
+
+def _taps(pool_param):
+    return (pool_param["pool_depth"], pool_param["pool_height"], pool_param["pool_width"])
+
+
+def max_pool3d_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
+    """The largest value of each window; a NaN wins its window.
+
+    Parameters
+    ----------
+    x : ndarray (N, C, D, H, W)
+    pool_param : dict
+        ``pool_depth``, ``pool_height``, ``pool_width``, ``stride`` (the pool's size),
+        ``pad`` (0), ``dilation`` (1), ``ceil_mode`` (False)
+
+    Returns
+    -------
+    out : ndarray (N, C, OD, OH, OW)
+        ``OD = 1 + (D + pads - dilation * (pool_depth - 1) - 1) // stride``, OH and OW alike;
+        with ``ceil_mode`` rounded up, as :func:`cnnlib.naive.max_pool_forward_naive` says.
+    cache : tuple
+        ``(x, pool_param)``
+    """
+    out = max_pool_forward_any("max_pool3d_forward_naive", x, _taps(pool_param), pool_param)
+    return out, (x, pool_param)
+
+
+def max_pool3d_backward_naive(dout: Array, cache: Cache) -> Array:
+    """Gradient of :func:`max_pool3d_forward_naive`: all to the first maximum (or NaN)."""
+    x, pool_param = cache
+    return max_pool_backward_any("max_pool3d_backward_naive", dout, x, _taps(pool_param), pool_param)
+
+
+def avg_pool3d_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
+    """The mean of each window.
+
+    Parameters
+    ----------
+    x : ndarray (N, C, D, H, W)
+    pool_param : dict
+        ``pool_depth``, ``pool_height``, ``pool_width``, ``stride`` (the pool's size),
+        ``pad`` (0), ``count_include_pad`` (True), ``ceil_mode`` (False)
+
+    Returns
+    -------
+    out : ndarray (N, C, OD, OH, OW)
+        ``OD = 1 + (D + pads - pool_depth) // stride``, OH and OW alike;
+        with ``ceil_mode`` rounded up, as :func:`cnnlib.naive.max_pool_forward_naive` says.
+    cache : tuple
+        ``(x, pool_param)``
+    """
+    out = avg_pool_forward_any("avg_pool3d_forward_naive", x, _taps(pool_param), pool_param)
+    return out, (x, pool_param)
+
+
+def avg_pool3d_backward_naive(dout: Array, cache: Cache) -> Array:
+    """Gradient of :func:`avg_pool3d_forward_naive`: equal shares to the values averaged."""
+    x, pool_param = cache
+    return avg_pool_backward_any("avg_pool3d_backward_naive", dout, x, _taps(pool_param), pool_param)
