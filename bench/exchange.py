@@ -6,7 +6,8 @@
 Random weights (seed 0), batch-norm statistics drawn too, two images of 224x224. PyTorch writes each network
 to an ONNX file, which `cnnlib.onnx.load` reads; `cnnlib.onnx.save` writes what was read to another file. A
 difference is the largest distance between two outputs over the largest output. `torch | runtime` is how far
-PyTorch and ONNX Runtime are from each other, and so what can be asked for. Needs torch, torchvision, onnx,
+PyTorch and ONNX Runtime are from each other, and so what can be asked for. A second table is of networks that
+`cnnlib.torch.load` reads without a file (`--by torch` alone). Needs torch, torchvision, onnx,
 onnxruntime; for `--exporter dynamo`, PyTorch's newer one, onnxscript.
 """
 
@@ -105,11 +106,31 @@ def through_onnx(name, exporter):
         }
 
 
+def through_torch(name):
+    """The same for `cnnlib.torch.load`, which needs no file."""
+    import cnnlib.torch
+
+    net, x = network(name), torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        by_torch = net(x).numpy()
+    start = time.perf_counter()
+    try:
+        own = cnnlib.torch.load(net, (3, 224, 224))
+    except ValueError as error:
+        return str(error).removeprefix("load: ")
+    return {
+        "parameters": sum(value.size for value in own.params.values()),
+        "nodes": len(own.graph().nodes),
+        "load": time.perf_counter() - start,
+        "torch": difference(own.loss(x.numpy()), by_torch),
+    }
+
+
 def line(name, row):
     if isinstance(row, str):
         return f"{name:20}not read: {row}"
     cells = [f"{row['parameters']:,}", row["nodes"], f"{row['load']:.2f} s"]
-    cells += [f"{row[column]:.1e}" for column in COLUMNS[3:]]
+    cells += [f"{row[column]:.1e}" for column in COLUMNS[3:] if column in row]
     return f"{name:20}" + "".join(f"{cell:>17}" for cell in cells)
 
 
@@ -118,16 +139,27 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--network", nargs="+", choices=NETWORKS, default=NETWORKS, metavar="NAME")
+    parser.add_argument("--by", nargs="+", choices=("onnx", "torch"), default=("onnx", "torch"))
     parser.add_argument("--exporter", choices=("torchscript", "dynamo"), default="torchscript")
     parser.add_argument("--json", type=Path, help="write the figures to a file")
     options = parser.parse_args()
-    print(f"{'':20}" + "".join(f"{column:>17}" for column in COLUMNS))
-    rows = {}
-    for name in options.network:
-        rows[name] = through_onnx(name, options.exporter)
-        print(line(name, rows[name]), flush=True)
+    found = {"exporter": options.exporter}
+    if "onnx" in options.by:
+        found["networks"] = table(options.network, COLUMNS, lambda name: through_onnx(name, options.exporter))
+    if "torch" in options.by:
+        found["torch"] = table(options.network, (*COLUMNS[:3], "torch"), through_torch)
     if options.json:
-        options.json.write_text(json.dumps({"exporter": options.exporter, "networks": rows}, indent=2) + "\n")
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def table(names, columns, row_of):
+    """Print a line for each network; the rows by name."""
+    print(f"{'':20}" + "".join(f"{column:>17}" for column in columns))
+    rows = {}
+    for name in names:
+        rows[name] = row_of(name)
+        print(line(name, rows[name]), flush=True)
+    return rows
 
 
 if __name__ == "__main__":

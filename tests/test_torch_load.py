@@ -99,6 +99,13 @@ def convnext(m, x):
     return m.head(m.layer_scale(z) + y)
 
 
+def gated(m, x):
+    """Squeeze and excitation by convolutions of images of one pixel."""
+    y = m.conv(x)
+    gate = torch.sigmoid(m.expand(functional.relu(m.squeeze(functional.adaptive_avg_pool2d(y, 1)))))
+    return m.head(gate * y + y.mean((2, 3), keepdim=True))
+
+
 class Factors(nn.Module):
     """A factor for each channel."""
 
@@ -135,6 +142,9 @@ NETS = {
         expand=nn.Linear(2, 6, bias=False),
         head=nn.Sequential(*HEAD),
     ),
+    "gated": lambda: Net(
+        gated, conv=conv(4, 6), squeeze=conv(6, 2, 1), expand=conv(2, 6, 1), head=nn.Sequential(*HEAD)
+    ),
     "inception": lambda: Net(
         inception,
         one=conv(4, 2, 1),
@@ -166,7 +176,27 @@ NETS = {
         nn.AvgPool2d(2, 1, 1, count_include_pad=False),
         nn.AvgPool2d(3, 2, 1, ceil_mode=True),
         nn.AdaptiveAvgPool2d((4, 4)),  # as large as its input
+        nn.AdaptiveAvgPool2d((2, 4)),
+        nn.AdaptiveMaxPool2d((1, 2)),
         nn.Flatten(),
+    ),
+    "activations": lambda: nn.Sequential(
+        *(conv(4, 4), nn.ReLU6(inplace=True), conv(4, 4), nn.Hardswish(), nn.SiLU(inplace=True), nn.ELU(0.7)),
+        *(
+            conv(4, 4),
+            nn.GELU(),
+            nn.GELU("tanh"),
+            nn.Tanh(),
+            nn.Hardsigmoid(),
+            nn.Hardtanh(0, 6),
+            nn.Softmax(1),
+        ),
+        *(*HEAD, nn.Sigmoid(), nn.Linear(4, 3), nn.Softmax(-1)),
+    ),
+    "clamped": lambda: Net(
+        lambda m, x: m.head(functional.relu6(m.conv(x)).clamp(0, 6).clamp(min=0)),
+        conv=conv(4, 3),
+        head=nn.Sequential(*HEAD),
     ),
     "norms": lambda: nn.Sequential(
         nn.GroupNorm(2, 4, eps=1e-3),

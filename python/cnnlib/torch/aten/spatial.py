@@ -52,10 +52,15 @@ def _adaptive_pool(call, kind, size):
     image = call.value_in_shape("self", 4)
     if kind == "avg" and size == (1, 1) and (len(call.out_shape) == 2 or _only_flattened(call.node)):
         call.emit("global_avg_pool", (image,), shape=call.out_shape[:2])
-    elif size == call.shape("self")[2:]:  # every window is one pixel
-        call.pass_on(image)
-    else:
+        return
+    windows = [divmod(n, m) for n, m in zip(call.shape("self")[2:], size)]
+    if any(rest for _, rest in windows):
         call.emit(f"adaptive_{kind}_pool", (image,), (), (size,))
+    elif windows == [(1, 0), (1, 0)]:  # every window is one pixel
+        call.pass_on(image)
+    else:  # all windows are equal and meet
+        (height, _), (width, _) = windows
+        call.emit(f"{kind}_pool", (image,), (), ({"pool_height": height, "pool_width": width},))
 
 
 def _only_flattened(node):
@@ -128,6 +133,8 @@ def _expand(call: Call) -> None:
 def _first_result(call: Call) -> None:
     """Of an operator with several results the first is the value."""
     source, index = call.node.args
+    if not call.node.users:
+        return
     if index != 0:
         call.refuse(f"only the first result of {source.name} has a counterpart")
     call.pass_on(call.value(0))
