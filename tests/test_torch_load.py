@@ -193,6 +193,12 @@ NETS = {
         ),
         *(*HEAD, nn.Sigmoid(), nn.Linear(4, 3), nn.Softmax(-1)),
     ),
+    "resized": lambda: nn.Sequential(
+        *(conv(4, 3), nn.Upsample(scale_factor=2), nn.InstanceNorm2d(3, affine=True)),
+        *(nn.AdaptiveAvgPool2d((5, 7)), nn.Upsample(scale_factor=(1, 3), mode="bilinear")),
+        *(nn.InstanceNorm2d(3), nn.Upsample((10, 42), mode="bilinear", align_corners=True)),
+        *(nn.AdaptiveMaxPool2d((3, 4)), nn.Flatten()),
+    ),
     "clamped": lambda: Net(
         lambda m, x: m.head(functional.relu6(m.conv(x)).clamp(0, 6).clamp(min=0)),
         conv=conv(4, 3),
@@ -391,6 +397,7 @@ REFUSED = {
     r"cat: .*along axis 1, got dim=2": function(lambda x: torch.cat([x, x], 2)),
     r"mean: .*got dim=\[1\]": function(lambda x: x.mean(1)),
     r"mul: values of shapes": lambda: Net(lambda m, x: x * m.attention(x), attention=conv(4, 1)),
+    r"Upsample '0': upsampling is by whole factors": seq(lambda: nn.Upsample(scale_factor=1.5)),
     r"permute: the order \(0, 1, 3, 2\)": function(lambda x: x.permute(0, 1, 3, 2)),
     r"max_pool2d: .* channels last has no": function(
         lambda x: functional.max_pool2d(x.permute(0, 2, 3, 1), 2)
