@@ -29,13 +29,13 @@ def fire(squeeze, expand):
 
 def inverted_residual(C, factor):
     """MobileNetV2's block: widen, filter each channel, narrow, and add (arXiv:1801.04381)."""
-    body = [{"conv": C * factor, "size": 1}, "batchnorm", "relu"]
-    body += [{"depthwise": 3}, "batchnorm", "relu", {"conv": C, "size": 1}, "batchnorm"]
+    body = [{"conv": C * factor, "size": 1}, "batchnorm", "relu6"]
+    body += [{"depthwise": 3}, "batchnorm", "relu6", {"conv": C, "size": 1}, "batchnorm"]
     return {"residual": body}
 
 
-def excitation(C, squeeze):
-    return {"multiply": [[], ["global_avg_pool", {"affine": squeeze}, "relu", {"affine": C}]]}
+def excitation(C, squeeze, gate="sigmoid"):
+    return {"multiply": [[], ["global_avg_pool", {"affine": squeeze}, "relu", {"affine": C}, gate]]}
 
 
 SPECS = {
@@ -43,6 +43,41 @@ SPECS = {
     "squeezenet": [{"conv": 3, "stride": 2}, "relu", *fire(2, 3), {"conv": 3, "size": 1}, "global_avg_pool"],
     "mobilenetv2": [{"conv": 3}, "batchnorm", "relu", inverted_residual(3, 2), "global_avg_pool"],
     "excitation": [{"conv": 4}, excitation(4, 2), "relu"],
+    "mobilenetv3": [
+        {"conv": 3},
+        "batchnorm",
+        "hard_swish",
+        excitation(3, 2, "hard_sigmoid"),
+        "global_avg_pool",
+    ],
+    "smooth": [
+        "tanh",
+        {"conv": 3},
+        "silu",
+        {"conv": 3},
+        "elu",
+        {"elu": 0.5},
+        "gelu",
+        {"gelu": "tanh"},
+        "softmax",
+    ],
+    "norms": [
+        {"conv": 3},
+        {"instancenorm": None, "eps": 1e-3},
+        "sigmoid",
+        {"affine": 4},
+        "layernorm",
+        "tanh",
+    ],
+    "resized": [
+        {"adaptive_avg_pool": (3, 2)},
+        {"conv": 2},
+        {"upsample": 2, "mode": "bilinear", "align_corners": True},
+        {"upsample": (1, 3)},
+        {"conv": 2},
+        {"adaptive_max_pool": 2},
+    ],
+    "global_max_pool": [{"conv": 3}, "global_max_pool", {"scale": 2}],
     "inception": [
         {
             "concat": [
@@ -132,6 +167,7 @@ def test_summary_of_branches():
         ["2: affine 2", "2"],
         ["2: relu", "2"],
         ["2: affine 4", "4"],
+        ["2: sigmoid", "4"],
         ["concat", "8x6x4"],
         ["1: a", "4x6x4"],
         ["2: as it is", "4x6x4"],
@@ -165,7 +201,10 @@ def test_a_bias_stays_where_the_norm_does_not_follow_alone():
     assert "b1" not in build([{"conv_transpose": 2}, "batchnorm"]).params
 
 
-@pytest.mark.parametrize("name", ["densenet", "squeezenet", "mobilenetv2", "inception"])
+ANY_SIZE = ["densenet", "squeezenet", "mobilenetv2", "mobilenetv3", "inception", "resized", "global_max_pool"]
+
+
+@pytest.mark.parametrize("name", ANY_SIZE)
 def test_images_of_any_size_behind_a_global_pool(name, rng):
     """The same weights, whatever input_dim said; for training as well."""
     net, y = build(SPECS[name]), np.array([0, 2, 1])
@@ -221,6 +260,14 @@ def test_images_that_are_too_small():
         (["relu", {"conv": 2, "from": "input"}], "ConvNet: nothing reads what node 'relu1' (relu) makes"),
         ([{"conv": 2, "nam": "a"}], "unknown key 'nam' in conv; did you mean 'name'"),
         ([{"relu": 6}], "stage 1: relu takes no value, got 6: {'relu': None, ...}"),
+        ([{"softmax": 1}], "stage 1: softmax takes no value, got 1"),
+        ([{"gelu": "erf"}], "stage 1 (gelu): approximate must be one of 'none', 'tanh'"),
+        (["upsample"], "stage 1: upsample needs a value: {'upsample': ...}"),
+        ([{"upsample": 0}], "stage 1 (upsample): "),
+        ([{"upsample": 2, "mode": "cubic"}], "stage 1 (upsample): "),
+        ([{"adaptive_max_pool": (0, 2)}], "stage 1 (adaptive_max_pool): "),
+        (["layernorm"], "stage 1 (layernorm): "),
+        ([{"affine": 3}, "instancenorm"], "stage 2 (instancenorm): needs images"),
         ([{"conv_transpose": 3, "pad": "same"}], "stage 1 (conv_transpose): "),
         ([{"conv_transpose": 3, "stride": 0}], "stage 1 (conv_transpose): "),
         ([{"conv_transpose": 3, "groups": 2}], "stage 1 (conv_transpose): "),

@@ -15,7 +15,7 @@ from cnnlib.distributed.random_streams import next_number, own_stream
 from cnnlib.distributed.sharding import ShareOfDraws, pieces_of, rows_of, split
 from cnnlib.distributed.start_checks import data_facts, refuse_different
 from cnnlib.distributed.threads import fair_share
-from cnnlib.models import ConvNet, FullyConnectedNet
+from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet
 from cnnlib.solver import Solver
 from training import LinearModel, assert_same_bits, digits_like, quiet_solver
 
@@ -209,6 +209,18 @@ class TestSynchronizedNorm:
             np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
         np.testing.assert_allclose(scores, nets[0].loss(X), rtol=1e-12)
         assert_same_bits(nets[1].loss(X, y)[1].keys(), nets[0].loss(X, y)[1].keys())  # put back
+
+    def test_any_graph(self, rng):
+        X, y = rng.standard_normal((6, 1, 8, 8)), rng.integers(4, size=6)
+        net = ConvNet(list(self.SPEC), (1, 8, 8), 4, dtype=np.float64, seed=0)
+        loss, grads = net.loss(X, y)
+        twin = GraphNet(net.graph(), net.params, (1, 8, 8), frozen=net.frozen, dtype=np.float64)
+        with synchronized(twin, SerialComm()):
+            got_loss, got = twin.loss(X, y)
+        assert got_loss == pytest.approx(loss, rel=1e-13)
+        assert got.keys() == grads.keys()
+        for name, value in grads.items():
+            np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
 
     def test_other_models_are_refused(self):
         model = FullyConnectedNet((8,), input_dim=36, num_classes=4, use_batchnorm=True)

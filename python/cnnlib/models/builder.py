@@ -9,7 +9,7 @@ from cnnlib.models.branches import Branches
 from cnnlib.models.graph import Node
 from cnnlib.models.initialization import set_dirac
 from cnnlib.models.program import Step
-from cnnlib.models.spec import BRANCHING, WITH_BIAS, parse
+from cnnlib.models.spec import ACTIVATIONS, BRANCHING, WITH_BIAS, parse
 from cnnlib.models.stage import Stage, shape_text
 
 
@@ -58,7 +58,9 @@ class Builder(Branches):
             try:
                 if source is not None:
                     self.go_to(where, source)
-                if kind in BRANCHING:
+                if kind in ACTIVATIONS:
+                    stage = self._stage(kind, kind, self.shape)
+                elif kind in BRANCHING:
                     stage = getattr(self, kind)(where, f"{place} {i + 1}, ", value, options)
                 else:
                     stage = getattr(self, kind)(where, value, options)
@@ -153,12 +155,29 @@ class Builder(Branches):
         self._shape_behind("spatial_groupnorm", names, args)
         return self._stage("spatial_groupnorm", f"groupnorm {G}", self.shape, names, args)
 
-    def relu(self, where, value, options):
-        return self._stage("relu", "relu", self.shape)
+    def instancenorm(self, where, value, options):
+        self._image(where)
+        names, args = self._norm(), (dict(options),)
+        self._shape_behind("spatial_instancenorm", names, args)
+        return self._stage("spatial_instancenorm", "instancenorm", self.shape, names, args)
 
-    def leaky_relu(self, where, alpha, options):
-        alpha = 0.01 if alpha is None else number(where, "slope", alpha)
-        return self._stage("leaky_relu", f"leaky_relu {alpha:g}", self.shape, (), (alpha,))
+    def layernorm(self, where, value, options):
+        names, args = self._norm(), (dict(options),)
+        self._shape_behind("layernorm", names, args)
+        return self._stage("layernorm", "layernorm", self.shape, names, args)
+
+    def leaky_relu(self, where, alpha, options, layer="leaky_relu", default=0.01):
+        alpha = default if alpha is None else number(where, "slope", alpha)
+        return self._stage(layer, f"{layer} {alpha:g}", self.shape, (), (alpha,))
+
+    def elu(self, where, alpha, options):
+        return self.leaky_relu(where, alpha, options, "elu", 1.0)
+
+    def gelu(self, where, approximate, options):
+        approximate = "none" if approximate is None else approximate
+        choice(where, "approximate", approximate, ("none", "tanh"))
+        label = "gelu" if approximate == "none" else f"gelu {approximate}"
+        return self._stage("gelu", label, self.shape, (), (approximate,))
 
     def scale(self, where, factor, options):
         factor = number(where, "factor", factor)
@@ -182,9 +201,24 @@ class Builder(Branches):
         return self._stage("global_avg_pool", "global_avg_pool", (C,))
 
     def global_max_pool(self, where, value, options):
-        C, H, W = self._image(where)
-        pool_param = {"pool_height": H, "pool_width": W}
-        return self._stage("max_pool", "global_max_pool", (C, 1, 1), (), (pool_param,))
+        C, _, _ = self._image(where)
+        return self._stage("adaptive_max_pool", "global_max_pool", (C, 1, 1), (), (1,))
+
+    def adaptive_avg_pool(self, where, size, options, layer="adaptive_avg_pool"):
+        self._image(where)
+        size = pair(where, "size", size)
+        shape = self._shape_behind(layer, (), (size,))
+        return self._stage(layer, f"{layer} {shape_text(size)}", shape, (), (size,))
+
+    def adaptive_max_pool(self, where, size, options):
+        return self.adaptive_avg_pool(where, size, options, "adaptive_max_pool")
+
+    def upsample(self, where, scale, options):
+        self._image(where)
+        scale = pair(where, "scale", scale)
+        args = (scale, options.get("mode", "nearest"), options.get("align_corners", False))
+        shape = self._shape_behind("upsample", (), args)
+        return self._stage("upsample", f"upsample {shape_text(scale)} {args[1]}", shape, (), args)
 
     def dropout(self, where, p, options):
         dropout_param = {"p": probability(where, "dropout", p), "mode": "train"}

@@ -43,12 +43,17 @@ class ConvNet(GraphNet):
           for each channel alone; `pad`, `dilation`, `bias` as for conv.
         - ``{'affine': M, 'bias': ...}``: images are flattened.
         - ``'batchnorm'`` or ``{'batchnorm': None, 'momentum': 0.9, 'eps': 1e-5, 'scale': True}``, per
-          channel of images; without `scale` the gammas stay 1. ``{'groupnorm': G, 'eps': 1e-5}``.
+          channel of images; without `scale` the gammas stay 1. ``{'groupnorm': G, 'eps': 1e-5}``,
+          ``'instancenorm'``; behind affine layers ``'layernorm'``.
         - ``{'conv_transpose': F, 'size': 3, 'stride': 1, 'pad': 0, 'output_pad': 0, ...}``; `dilation`,
           `groups`, `bias` as for conv.
-        - ``'relu'``, ``'leaky_relu'`` or ``{'leaky_relu': slope}``; ``{'scale': factor}``.
+        - ``'relu'``, ``'relu6'``, ``'sigmoid'``, ``'tanh'``, ``'silu'``, ``'hard_sigmoid'``,
+          ``'hard_swish'``, ``'softmax'`` over the channels; ``'leaky_relu'`` or ``{'leaky_relu': slope}``,
+          ``'elu'`` or ``{'elu': alpha}``, ``'gelu'`` or ``{'gelu': 'tanh'}``; ``{'scale': factor}``.
         - ``{'max_pool': 2, 'stride': ..., 'pad': 0, 'ceil_mode': False}``, ``{'avg_pool': ...}`` with
-          `count_include_pad`, ``'global_avg_pool'``, ``'global_max_pool'``.
+          `count_include_pad`, ``'global_avg_pool'``, ``'global_max_pool'``; ``{'adaptive_avg_pool': size}``
+          and ``{'adaptive_max_pool': size}`` for an output of that size from any input.
+        - ``{'upsample': factor, 'mode': 'nearest', 'align_corners': False}``, or 'bilinear'.
         - ``{'dropout': p}``: drops with probability p.
         - ``{'residual': [stages], 'shortcut': [stages]}``: the sum of both branches. Without a `shortcut`
           that is the identity, or, where the body changes the shape, a strided 1x1 convolution with
@@ -63,8 +68,8 @@ class ConvNet(GraphNet):
         in place of the stage before it; ``'input'`` are the images.
 
     input_dim : (int, int, int)
-        C, H, W of the images; or (D,) for a net without images. Where a ``global_avg_pool`` stands before the
-        affine layers, :meth:`loss` takes images of any other H and W too.
+        C, H, W of the images; or (D,) for a net without images. Where a global or adaptive pool stands
+        before the affine layers, :meth:`loss` takes images of any other H and W too.
     num_classes : int
     reg : float
         Strength of L2 regularisation: ``reg / 2 * sum(W**2)``, summed over the ``W*``, is added to the loss.
@@ -119,7 +124,7 @@ class ConvNet(GraphNet):
 
     >>> dense = {"concat": [[], ["batchnorm", "relu", {"conv": 12}]]}
     >>> inception = {"concat": [[{"conv": 8, "size": 1}, "relu"], [{"conv": 8, "size": 5}, "relu"]]}
-    >>> excite = {"multiply": [[], ["global_avg_pool", {"affine": 4}, "relu", {"affine": 16}]]}
+    >>> excite = {"multiply": [[], ["global_avg_pool", {"affine": 4}, "relu", {"affine": 16}, "sigmoid"]]}
     >>> net = ConvNet([dense, dense, inception, excite, "global_avg_pool"], (3, 32, 32), 10)
     >>> net.loss(np.zeros((1, 3, 20, 48))).shape
     (1, 10)

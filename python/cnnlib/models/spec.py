@@ -5,6 +5,7 @@ import difflib
 from cnnlib._params import check_keys
 from cnnlib.models.named_specs import NAMED_SPECS
 
+ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "softmax")
 _POOL_OPTIONS = ("stride", "pad", "ceil_mode")
 KINDS: dict[str, tuple[str, ...]] = {  # of stages, and the options of each
     "conv": ("size", "stride", "pad", "dilation", "groups", "bias", "init", "frozen"),
@@ -13,13 +14,20 @@ KINDS: dict[str, tuple[str, ...]] = {  # of stages, and the options of each
     "affine": ("bias",),
     "batchnorm": ("momentum", "eps", "scale"),
     "groupnorm": ("eps",),
-    "relu": (),
+    "instancenorm": ("eps",),
+    "layernorm": ("eps",),
+    **dict.fromkeys(ACTIVATIONS, ()),
     "leaky_relu": (),
+    "elu": (),
+    "gelu": (),
     "scale": (),
     "max_pool": (*_POOL_OPTIONS, "dilation"),
     "avg_pool": (*_POOL_OPTIONS, "count_include_pad"),
     "global_avg_pool": (),
     "global_max_pool": (),
+    "adaptive_avg_pool": (),
+    "adaptive_max_pool": (),
+    "upsample": ("mode", "align_corners"),
     "dropout": (),
     "residual": ("shortcut",),
     "concat": (),
@@ -29,8 +37,15 @@ KINDS: dict[str, tuple[str, ...]] = {  # of stages, and the options of each
 BRANCHING = ("residual", "concat", "add", "multiply")
 WITH_BIAS = ("conv", "conv_transpose", "depthwise", "affine")
 _EVERYWHERE = ("name", "from")  # what a stage's value is called, and which one it reads
-_WITHOUT_VALUE = ("batchnorm", "relu", "global_avg_pool", "global_max_pool")
-_WITH_DEFAULT = ("leaky_relu",)
+_WITHOUT_VALUE = (
+    *ACTIVATIONS,
+    "batchnorm",
+    "instancenorm",
+    "layernorm",
+    "global_avg_pool",
+    "global_max_pool",
+)
+_WITH_DEFAULT = ("leaky_relu", "elu", "gelu")
 
 
 def resolve(spec):
