@@ -64,6 +64,7 @@ SPECS = {
     "norms": [
         {"conv": 3},
         {"instancenorm": None, "eps": 1e-3},
+        "layernorm",
         "sigmoid",
         {"affine": 4},
         "layernorm",
@@ -266,7 +267,7 @@ def test_images_that_are_too_small():
         ([{"upsample": 0}], "stage 1 (upsample): "),
         ([{"upsample": 2, "mode": "cubic"}], "stage 1 (upsample): "),
         ([{"adaptive_max_pool": (0, 2)}], "stage 1 (adaptive_max_pool): "),
-        (["layernorm"], "stage 1 (layernorm): "),
+        ([{"layernorm": None, "eps": -1}], "stage 1 (layernorm): "),
         ([{"affine": 3}, "instancenorm"], "stage 2 (instancenorm): needs images"),
         ([{"conv_transpose": 3, "pad": "same"}], "stage 1 (conv_transpose): "),
         ([{"conv_transpose": 3, "stride": 0}], "stage 1 (conv_transpose): "),

@@ -162,9 +162,10 @@ class Builder(Branches):
         return self._stage("spatial_instancenorm", "instancenorm", self.shape, names, args)
 
     def layernorm(self, where, value, options):
+        layer = "spatial_layernorm" if len(self.shape) == 3 else "layernorm"
         names, args = self._norm(), (dict(options),)
-        self._shape_behind("layernorm", names, args)
-        return self._stage("layernorm", "layernorm", self.shape, names, args)
+        self._shape_behind(layer, names, args)
+        return self._stage(layer, "layernorm", self.shape, names, args)
 
     def leaky_relu(self, where, alpha, options, layer="leaky_relu", default=0.01):
         alpha = default if alpha is None else number(where, "slope", alpha)

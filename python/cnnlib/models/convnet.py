@@ -44,7 +44,7 @@ class ConvNet(GraphNet):
         - ``{'affine': M, 'bias': ...}``: images are flattened.
         - ``'batchnorm'`` or ``{'batchnorm': None, 'momentum': 0.9, 'eps': 1e-5, 'scale': True}``, per
           channel of images; without `scale` the gammas stay 1. ``{'groupnorm': G, 'eps': 1e-5}``,
-          ``'instancenorm'``; behind affine layers ``'layernorm'``.
+          ``'instancenorm'``, and ``'layernorm'`` over the channels of each pixel, or over a row's features.
         - ``{'conv_transpose': F, 'size': 3, 'stride': 1, 'pad': 0, 'output_pad': 0, ...}``; `dilation`,
           `groups`, `bias` as for conv.
         - ``'relu'``, ``'relu6'``, ``'sigmoid'``, ``'tanh'``, ``'silu'``, ``'hard_sigmoid'``,
