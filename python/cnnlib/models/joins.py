@@ -126,5 +126,6 @@ def _spread(where: str, x: Array, y: Array) -> Array:
 
 
 def _sum_over_pixels(x: Array) -> Array:
-    """x (N, C, H, W) summed to (N, C), in float64."""
-    return np.asarray(x.sum(axis=(2, 3), dtype=np.float64), x.dtype)
+    """x (N, C, H, W) summed to (N, C): the compiled mean, which is faster than NumPy's sum in float64."""
+    means, _ = layers.global_avg_pool_forward(x)
+    return means * x.dtype.type(math.prod(x.shape[2:]))
