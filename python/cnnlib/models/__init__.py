@@ -31,8 +31,9 @@ from cnnlib import layers
 from cnnlib.layers import *  # noqa: F403
 from cnnlib.models.convnet import ConvNet
 from cnnlib.models.fully_connected import FullyConnectedNet, TwoLayerNet
+from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.models.three_layer import ThreeLayerConvNet
 
-__all__ = ["ConvNet", "FullyConnectedNet", "GraphNet", "ThreeLayerConvNet", "TwoLayerNet"]
+__all__ = ["ConvNet", "FullyConnectedNet", "Graph", "GraphNet", "Node", "ThreeLayerConvNet", "TwoLayerNet"]
 __all__ += layers.__all__

@@ -70,7 +70,7 @@ class GraphNet(Model):
 
     Examples
     --------
-    >>> from cnnlib.models.graph import Graph, Node
+    >>> from cnnlib.models import Graph, Node
     >>> graph = Graph([Node("affine", ("input",), "scores", ("W1", None))], output="scores")
     >>> net = GraphNet(graph, {"W1": np.eye(3, 2)}, 3)
     >>> net
