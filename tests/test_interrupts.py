@@ -39,8 +39,12 @@ def ctrl_c():
     signal.signal(signal.SIGINT, before)
 
 
+class Net(ConvNet):
+    """A model whose own loss is called in accuracy checks, too."""
+
+
 def conv_net():
-    return ConvNet(SPEC, (1, 6, 6), 4, seed=3)
+    return Net(SPEC, (1, 6, 6), 4, seed=3)
 
 
 class Nth:
