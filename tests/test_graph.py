@@ -120,6 +120,42 @@ def test_gradients(name, rng):
         np.testing.assert_allclose(grad, want, rtol=1e-5, atol=1e-8, err_msg=param)
 
 
+def sequences():
+    """1-D convolutions beside each other, pooled: the layers of sequences (N, C, L)."""
+    graph = Drawn()
+    x = graph.put("conv1d", "input", weights=((3, 2, 3), (3,)), args=({"pad": 1},))
+    y = graph.put("conv1d", graph.put("silu", x), weights=((3, 3, 3), (3,)), args=({"pad": 1},))
+    joined = graph.put("concat", graph.put("add", x, y), x)
+    pool = {"pool_width": 2}
+    return graph.scores(graph.put("max_pool1d", joined, args=(pool,)), 18)
+
+
+def volumes():
+    """The same of volumes (N, C, D, H, W)."""
+    graph = Drawn()
+    x = graph.put("conv3d", "input", weights=((2, 2, 2, 2, 2), (2,)), args=({},))
+    y = graph.put("conv3d", graph.put("relu", x), weights=((2, 2, 1, 1, 1), (2,)), args=({},))
+    return graph.scores(graph.put("multiply", x, y), 2 * 2 * 3 * 2)
+
+
+@pytest.mark.parametrize(
+    ("graph", "shape", "cost"),
+    [
+        (sequences(), (2, 6), 6 * 3 * 6 + 6 * 3 * 9 + 18 * 3),
+        (volumes(), (2, 3, 4, 3), 12 * 2 * 16 + 12 * 2 * 2 + 24 * 3),
+    ],
+    ids=["sequences", "volumes"],
+)
+def test_other_dimensions(graph, shape, cost, rng):
+    net = GraphNet(graph, graph.params, shape, dtype=np.float64)
+    assert net.multiply_adds == cost
+    X, y = rng.standard_normal((4, *shape)), np.array([0, 2, 1, 1])
+    _, grads = net.loss(X, y)
+    for param, grad in grads.items():
+        want = eval_numerical_gradient(lambda _: net.loss(X, y)[0], net.params[param])
+        np.testing.assert_allclose(grad, want, rtol=1e-5, atol=1e-8, err_msg=param)
+
+
 def test_forward_by_hand(rng):
     net, X = build(squeeze_and_excitation()), rng.standard_normal((3, 2, 5, 4))
     p = list(net.params.values())
@@ -301,6 +337,10 @@ CANNOT_RUN = {
         [Node("conv", ("input",), "a", ("W1", "b1"), ({},), "stem")],
         r"GraphNet: node 'a' \(stem\): conv_forward: ",
     ),
+    "layer's keys": (
+        [Node("max_pool", ("input",), "a", (), ({"pool_height": 2},))],
+        r"GraphNet: node 'a' \(max_pool\): max_pool_forward: pool_param lacks 'pool_width'",
+    ),
     "no parameter": (
         [Node("affine", ("input",), "a", ("W9", None))],
         r"node 'a' \(affine\): params has no 'W9'",
@@ -313,7 +353,7 @@ def test_graphs_that_cannot_run(case):
     nodes, message = CANNOT_RUN[case]
     used = {name for node in nodes for name in node.params}
     params = {"W1": np.zeros((3, 5, 3, 3)), "b1": np.zeros(3)}
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, KeyError), match=message):
         GraphNet(Graph(nodes, output="a"), {k: v for k, v in params.items() if k in used}, (2, 5, 4))
 
 

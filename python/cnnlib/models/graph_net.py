@@ -63,7 +63,7 @@ class GraphNet(Model):
 
     Raises
     ------
-    ValueError, TypeError
+    ValueError, TypeError, KeyError
         For a graph that cannot run on such samples: an unknown layer, a value that is missing or made twice,
         shapes that do not fit; the message names the node. For parameters that the graph names and `params`
         lacks, or the other way round. For settings out of range.

@@ -131,7 +131,7 @@ class Program:
         for step, done in zip(self.steps, self._done, strict=True):
             try:
                 values[step.output] = step.scores(params, *map(values.__getitem__, step.inputs))
-            except (TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise self._named(error, step) from error
             for name in done:
                 del values[name]
@@ -143,7 +143,7 @@ class Program:
         for step, done in zip(self.steps, self._done, strict=True):
             try:
                 out, cache = step.forward(params, *map(values.__getitem__, step.inputs))
-            except (TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise self._named(error, step) from error
             values[step.output] = out
             caches.append(cache if step.active else None)
@@ -172,7 +172,7 @@ class Program:
 
     def _named(self, error, step):
         """The error with the step's name in its text."""
-        return type(error)(f"{self.where}: {step.node.title}: {error}")
+        return type(error)(f"{self.where}: {step.node.title}: {error.args[0]}")
 
     def _mark_active(self):
         """A value's gradient is asked for where something is trained before it."""
