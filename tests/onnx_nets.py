@@ -1,10 +1,8 @@
 """Small ONNX models in the package's text form, and what other programs compute from them."""
 
-import cnnlib.onnx
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 from onnx import numpy_helper
 
 OPSET = 21
@@ -18,16 +16,6 @@ def model(text, arrays=(), shape=("N", 3, 8, 8), opset=OPSET, elem="float", outp
     proto = onnx.parser.parse_model(f"{head} net ({elem}[{sizes}] x) => ({makes}) {{ {text} }}")
     proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(v), k) for k, v in dict(arrays).items())
     return proto
-
-
-def load_or_skip(proto):
-    """The network; a test whose layers are not there is skipped."""
-    try:
-        return cnnlib.onnx.load(proto)
-    except ValueError as error:
-        if "there is no layer" in str(error):
-            pytest.skip(str(error))
-        raise
 
 
 def weights(rng, dtype=np.float32, **shapes):

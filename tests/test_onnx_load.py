@@ -13,7 +13,7 @@ import cnnlib.onnx
 import onnx
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
 from onnx.reference import ReferenceEvaluator
-from onnx_nets import load_or_skip, model, run_elsewhere, weights
+from onnx_nets import model, run_elsewhere, weights
 
 FEATURES = "pooled = GlobalAveragePool(x) f = Flatten(pooled)"
 
@@ -297,7 +297,7 @@ def test_an_operator_gives_what_onnx_runtime_gives(name, rng):
     proto = model(text, {**weights(rng, **shapes), **constants})
     x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
     wanted = run_elsewhere(proto, x)
-    net = load_or_skip(proto)
+    net = cnnlib.onnx.load(proto)
     got = net.loss(x)
     np.testing.assert_allclose(got, wanted, rtol=2e-5, atol=2e-5)
 
@@ -330,7 +330,7 @@ def test_an_operator_of_an_older_version(name, rng):
     text, constants, opset = OLD[name]
     proto = model(text, constants, opset=opset)
     x = 2 * rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
-    np.testing.assert_allclose(load_or_skip(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(cnnlib.onnx.load(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
 
 
 OTHER_AXES = {
@@ -372,7 +372,7 @@ def test_sequences_and_volumes(name, rng):
     text, shapes, shape = OTHER_AXES[name]
     proto = model(text, weights(rng, **shapes), ("N", *shape))
     x = rng.standard_normal((3, *shape)).astype(np.float32)
-    np.testing.assert_allclose(load_or_skip(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(cnnlib.onnx.load(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
 
 
 WRITTEN_OUT = {"gelu": "gelu", "swish": "silu", "hard swish": "hard_swish"}
@@ -381,7 +381,7 @@ WRITTEN_OUT = {"gelu": "gelu", "swish": "silu", "hard swish": "hard_swish"}
 @pytest.mark.parametrize("name", [name for name in OPERATORS if "written out" in name or "by a hard" in name])
 def test_an_activation_that_is_written_out_is_one_layer(name, rng):
     text, shapes, constants = OPERATORS[name]
-    net = load_or_skip(model(text, {**weights(rng, **shapes), **constants}))
+    net = cnnlib.onnx.load(model(text, {**weights(rng, **shapes), **constants}))
     layers = [node.layer for node in net.graph() if node.layer != "conv"]
     assert layers == [next(layer for start, layer in WRITTEN_OUT.items() if name.startswith(start))]
 
@@ -455,7 +455,7 @@ def test_a_network_of_a_known_structure(name, rng):
     constants["root"] = np.float32(np.sqrt(2))
     constants |= {f"v{i}": np.linspace(0.5, 2, n, dtype=np.float32) for i, n in ((1, 3), (2, 5))}
     proto = model(text, {**weights(rng, **shapes), **constants})
-    net = load_or_skip(proto)
+    net = cnnlib.onnx.load(proto)
     assert [node.layer for node in net.graph()] == layers
     x = rng.standard_normal((3, 3, 8, 8)).astype(np.float32)
     np.testing.assert_allclose(net.loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)

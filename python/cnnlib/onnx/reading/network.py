@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib import layers
 from cnnlib._typing import Params
-from cnnlib.models import joins
 from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx.reading import norms, pointwise, products, views, windows
@@ -173,8 +171,6 @@ class Network:
         node = Node(layer, tuple(feature.name for feature in inputs), name, params, args, op.name)
         shapes = [self._shapes[feature.name] for feature in inputs]
         values = [None if key is None else self.params[key] for key in params]
-        if layer not in joins.FORWARD and not hasattr(layers, f"{layer}_forward"):
-            op.fail(f"there is no layer {layer!r} to compute it with")
         try:
             shape = shape_behind(layer, shapes, values, args, self.dtype)
         except (TypeError, ValueError) as error:
