@@ -12,6 +12,7 @@ import cnnlib
 import cnnlib.onnx
 import onnx
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
+from cnnlib.solver import Solver
 from onnx.reference import ReferenceEvaluator
 from onnx_nets import model, run_elsewhere, weights
 
@@ -495,6 +496,28 @@ def test_a_loaded_network_trains(rng):
     for name in ("w1", "g", "w3", "b4"):
         numerical = eval_numerical_gradient(lambda _: net.loss(x, y)[0], net.params[name])
         assert rel_error(grads[name], numerical) < 1e-5
+
+
+def test_a_solver_trains_a_loaded_network_which_is_then_saved(tmp_path, rng):
+    """The names of exporters, with slashes and colons, are names of parameters too."""
+    proto = resnet(rng)
+    for tensor in proto.graph.initializer:
+        for node in proto.graph.node:
+            names = [f"/layer/onnx::{name}" if name == tensor.name else name for name in node.input]
+            node.input[:] = names
+        tensor.name = f"/layer/onnx::{tensor.name}"
+    net = cnnlib.onnx.load(proto)
+    x, y = rng.standard_normal((20, 3, 8, 8)).astype(np.float32), rng.integers(5, size=20)
+    before = net.loss(x, y)[0]
+    data = {"X_train": x, "y_train": y, "X_val": x, "y_val": y}
+    options = {"update_rule": "adam", "optim_config": {"learning_rate": 1e-2}, "verbose": False, "seed": 0}
+    Solver(net, data, batch_size=10, num_epochs=5, checkpoint_name=str(tmp_path / "run"), **options).train()
+    assert net.loss(x, y)[0] < 0.9 * before
+    cnnlib.save_model(net, tmp_path / "net.npz")
+    loaded = cnnlib.load_model(tmp_path / "net.npz")
+    assert np.array_equal(loaded.loss(x), net.loss(x))
+    cnnlib.onnx.save(net, tmp_path / "net.onnx")
+    assert np.array_equal(cnnlib.onnx.load(tmp_path / "net.onnx").loss(x), net.loss(x))
 
 
 @pytest.mark.parametrize("inner", ["a", "input"])
