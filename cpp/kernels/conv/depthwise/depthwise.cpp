@@ -2,6 +2,7 @@
 
 #include "kernels/conv/depthwise/forward.hpp"
 #include "kernels/conv/depthwise/gradients.hpp"
+#include "kernels/conv/depthwise/rows_in_place.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 namespace {
@@ -31,6 +32,8 @@ void describe_depthwise(ConvPlan& plan) {
 
 template <class T>
 void run_depthwise_forward(const ConvPlan& plan, const ConvOperands<T>& o) {
+  if (plan.method == Method::depthwise_rows && reads_rows_in_place<T>(plan.shape))
+    return DepthwiseRowsInPlace<T>(plan.shape).run(o);
   with_lanes<T>(plan, [&](auto lanes) { DepthwiseForwardPass<T, decltype(lanes)>(plan.shape).run(o); });
 }
 
