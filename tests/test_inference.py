@@ -191,6 +191,28 @@ def _graphs(rng):
         [Node("spatial_groupnorm", ("input",), "n", ("g", "h"), (2, {"eps": 1e-3}))],
         _params(rng, g=4, h=4),
     )
+    for layer, *args in (
+        ("relu6",),
+        ("sigmoid",),
+        ("tanh",),
+        ("silu",),
+        ("hard_sigmoid",),
+        ("hard_swish",),
+        ("gelu", "none"),
+        ("gelu", "tanh"),
+        ("elu", 0.7),
+        ("softmax",),
+        ("adaptive_avg_pool", (3, 2)),
+        ("adaptive_max_pool", 4),
+        ("upsample", 2, "nearest", False),
+        ("upsample", (2, 3), "bilinear", False),
+        ("upsample", 2, "bilinear", True),
+    ):
+        nodes = [_conv("input", "c"), Node(layer, ("c",), "r", (), tuple(args))]
+        yield " ".join(map(str, (layer, *args))), nodes, weights
+    for layer in ("spatial_instancenorm", "spatial_layernorm"):
+        norm = Node(layer, ("input",), "n", ("g", "h"), ({"eps": 1e-3},))
+        yield layer, [norm], weights
     yield (
         "dropout, flatten, affine, layer norm",
         [

@@ -1,9 +1,8 @@
 #include <algorithm>
 
-#include "arrays.hpp"
+#include "activation_names.hpp"
 
 namespace cnnlib {
-namespace {
 
 Activation activation_named(const char* function, const std::string& name) {
   const auto end = std::end(activation_names);
@@ -11,6 +10,8 @@ Activation activation_named(const char* function, const std::string& name) {
   require(found != end, [&] { return std::string(function) + ": unknown activation " + name; });
   return static_cast<Activation>(found - std::begin(activation_names));
 }
+
+namespace {
 
 template <class T>
 py::array activation_forward(const char* function, const std::string& name, const Array<T>& x, double alpha) {

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "activation_names.hpp"
 #include "conv_shape.hpp"
 #include "pool_shape.hpp"
 
@@ -143,6 +144,18 @@ class BoundProgram {
              });
   }
 
+  // Over the channels of each pixel of images (C, S).
+  void pixel_norm(const std::string& name, int input, int output, Index S, double eps, const Array<T>& gamma,
+                  const Array<T>& beta) {
+    const Index C = gamma.size();
+    const T *g = gamma.data(), *b = beta.data();
+    for (const py::object& array : std::initializer_list<py::object>{gamma, beta}) kept_.push_back(array);
+    const Kernels<T>& k = kernels_;
+    add_step(name, double(C) * double(S) / 2, [=, &k](const Frame<T>& f) {
+      k.pixel_norm_forward(f.read(input), g, b, eps, f.write(output), f.images, C, S);
+    });
+  }
+
   // b as large as a, or a value for each of its `planes`.
   void sum(const std::string& name, int a, int b, int output, Index planes, bool relu) {
     const Kernels<T>& k = kernels_;
@@ -166,6 +179,52 @@ class BoundProgram {
       });
     add_step(name, double(size) / 4, [=, &k](const Frame<T>& f) {
       k.multiply(f.read(a), f.read(b), f.write(output), size * f.images);
+    });
+  }
+
+  // alpha is elu's.
+  void activation(const std::string& name, int input, int output, Activation kind, double alpha) {
+    const Kernels<T>& k = kernels_;
+    const Index size = size_of(output);
+    add_step(name, double(size), [=, &k](const Frame<T>& f) {
+      k.activation_forward(kind, f.read(input), f.write(output), static_cast<T>(alpha), size * f.images);
+    });
+  }
+
+  // Over the axis of C of images (C, S).
+  void softmax(const std::string& name, int input, int output, Index C, Index S) {
+    const Kernels<T>& k = kernels_;
+    add_step(name, double(C * S), [=, &k](const Frame<T>& f) {
+      k.softmax_forward(f.read(input), f.write(output), f.images, C, S);
+    });
+  }
+
+  void adaptive_avg_pool(const std::string& name, int input, int output, const AdaptivePoolShape& s) {
+    const Kernels<T>& k = kernels_;
+    add_step(name, double(s.planes * s.H * s.W) / 4, [=, &k](const Frame<T>& f) {
+      AdaptivePoolShape own = s;
+      own.planes *= f.images;
+      k.adaptive_avg_pool_forward(f.read(input), f.write(output), own);
+    });
+  }
+
+  void adaptive_max_pool(const std::string& name, int input, int output, const AdaptivePoolShape& s) {
+    const Kernels<T>& k = kernels_;
+    add_step(name, double(s.planes * s.H * s.W) / 4, [=, &k](const Frame<T>& f) {
+      AdaptivePoolShape own = s;
+      own.planes *= f.images;
+      std::vector<std::int64_t> places(static_cast<std::size_t>(own.planes * s.OH * s.OW));
+      k.adaptive_max_pool_forward(f.read(input), f.write(output), places.data(), own);
+    });
+  }
+
+  void upsample(const std::string& name, int input, int output, const UpsampleShape& s, bool bilinear) {
+    const Kernels<T>& k = kernels_;
+    add_step(name, double(s.planes * s.H * s.scale_h * s.W * s.scale_w) / 4, [=, &k](const Frame<T>& f) {
+      UpsampleShape own = s;
+      own.planes *= f.images;
+      (bilinear ? k.upsample_bilinear_forward : k.upsample_nearest_forward)(f.read(input), f.write(output),
+                                                                            own);
     });
   }
 
@@ -287,10 +346,33 @@ void bind_program(py::module_& m, const char* name) {
            py::arg("relu"))
       .def("row_norm", &P::row_norm, step, input, output, py::arg("shape"), py::arg("eps"),
            py::arg("gamma").noconvert(), py::arg("beta").noconvert())
+      .def("pixel_norm", &P::pixel_norm, step, input, output, py::arg("S"), py::arg("eps"),
+           py::arg("gamma").noconvert(), py::arg("beta").noconvert())
       .def("sum", &P::sum, step, py::arg("a"), py::arg("b"), output, py::arg("planes"), py::arg("relu"))
       .def("product", &P::product, step, py::arg("a"), py::arg("b"), output, py::arg("planes"))
       .def("leaky_relu", &P::leaky_relu, step, input, output, py::arg("alpha"))
       .def("relu", &P::relu, step, input, output)
+      .def(
+          "activation",
+          [](P& p, const std::string& name, int in, int out, const std::string& kind, double alpha) {
+            p.activation(name, in, out, activation_named("prepare", kind), alpha);
+          },
+          step, input, output, py::arg("kind"), py::arg("alpha"))
+      .def("softmax", &P::softmax, step, input, output, py::arg("C"), py::arg("S"))
+      .def(
+          "adaptive_pool",
+          [](P& p, const std::string& name, int in, int out, const std::array<Index, 5>& s, bool maximum) {
+            const AdaptivePoolShape shape{s[0], s[1], s[2], s[3], s[4]};
+            maximum ? p.adaptive_max_pool(name, in, out, shape) : p.adaptive_avg_pool(name, in, out, shape);
+          },
+          step, input, output, py::arg("shape"), py::arg("maximum"))
+      .def(
+          "upsample",
+          [](P& p, const std::string& name, int in, int out, const std::array<Index, 5>& s, bool bilinear,
+             bool align_corners) {
+            p.upsample(name, in, out, {s[0], s[1], s[2], s[3], s[4], align_corners}, bilinear);
+          },
+          step, input, output, py::arg("shape"), py::arg("bilinear"), py::arg("align_corners"))
       .def("concat", &P::concat, step, py::arg("inputs"), output)
       .def("run", &P::run, py::arg("x").noconvert(), py::arg("shape"))
       .def("run_bytes", &P::run_bytes, py::arg("x").noconvert(), py::arg("mean").noconvert(),

@@ -125,6 +125,30 @@ class _Program(Generic[_T]):
         gamma: NDArray[_T],
         beta: NDArray[_T],
     ) -> None: ...
+    def pixel_norm(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        S: int,
+        eps: float,
+        gamma: NDArray[_T],
+        beta: NDArray[_T],
+    ) -> None: ...
+    def activation(self, name: str, input: int, output: int, kind: str, alpha: float) -> None: ...
+    def softmax(self, name: str, input: int, output: int, C: int, S: int) -> None: ...
+    def adaptive_pool(
+        self, name: str, input: int, output: int, shape: tuple[int, int, int, int, int], maximum: bool
+    ) -> None: ...
+    def upsample(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        shape: tuple[int, int, int, int, int],
+        bilinear: bool,
+        align_corners: bool,
+    ) -> None: ...
     def sum(self, name: str, a: int, b: int, output: int, planes: int, relu: bool) -> None: ...
     def product(self, name: str, a: int, b: int, output: int, planes: int) -> None: ...
     def relu(self, name: str, input: int, output: int) -> None: ...

@@ -2,6 +2,7 @@
 #include "kernels.hpp"
 #include "kernels/families.hpp"
 #include "kernels/norm/batch_norm.hpp"
+#include "kernels/norm/pixel_norm.hpp"
 #include "kernels/norm/row_norm.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -11,6 +12,7 @@ void fill_norm(Kernels<T>& kernels) {
   kernels.batchnorm_train = &batchnorm_train<T>;
   kernels.batchnorm_normalize = &batchnorm_normalize<T>;
   kernels.batchnorm_backward = &batchnorm_backward<T>;
+  kernels.pixel_norm_forward = &pixel_norm_forward<T>;
   kernels.rownorm_forward = &rownorm_forward<T>;
   kernels.rownorm_backward = &rownorm_backward<T>;
 }

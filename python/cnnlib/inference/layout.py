@@ -10,19 +10,19 @@ import numpy as np
 from cnnlib import layers
 from cnnlib._typing import Array
 from cnnlib.inference.memory import Block, place
-from cnnlib.inference.ops import Op
+from cnnlib.inference.ops import ACTIVATIONS, Op
 from cnnlib.models import joins
 
 _INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place
-_SAME_SHAPE = ("normalize", "row_norm", "relu", "relu6", "leaky_relu", "copy")
+_SAME_SHAPE = ("normalize", "row_norm", "pixel_norm", "relu", "leaky_relu", "softmax", "copy", *ACTIVATIONS)
 _IN_PLACE = (
     "normalize",
     "scale",
     "relu",
-    "relu6",
     "leaky_relu",
     "add",
     "multiply",
+    *ACTIVATIONS,
 )  # may write to their first input
 
 

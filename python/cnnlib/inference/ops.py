@@ -18,6 +18,17 @@ from cnnlib import _core
 from cnnlib._typing import Array
 from cnnlib.models.graph import Graph, Node
 
+ACTIVATIONS = (
+    "relu6",
+    "sigmoid",
+    "tanh",
+    "silu",
+    "hard_sigmoid",
+    "hard_swish",
+    "gelu",
+    "gelu_tanh",
+    "elu",
+)
 _NORMS = ("batchnorm", "spatial_batchnorm")
 _WEIGHTED = ("conv", "conv_transpose", "affine")
 _TAKE_RELU = ("conv", "affine", "normalize", "add")
@@ -110,8 +121,19 @@ def _norm(node, gamma, beta, bn_param):
 
 def _row_norm(node, gamma, beta, *args):
     *groups, param = args
-    options = {"groups": groups[0] if groups else 1, "eps": param.get("eps", 1e-5)}
+    count = gamma.size if node.layer == "spatial_instancenorm" else groups[0] if groups else 1
+    options = {"groups": int(count), "eps": param.get("eps", 1e-5)}
     return Op("row_norm", list(node.inputs), node.output, {"gamma": gamma, "beta": beta}, options)
+
+
+def _pixel_norm(node, gamma, beta, param):
+    arrays = {"gamma": gamma.reshape(-1), "beta": beta.reshape(-1)}
+    return Op("pixel_norm", list(node.inputs), node.output, arrays, {"eps": param.get("eps", 1e-5)})
+
+
+def _gelu(node, approximate="none"):
+    kind = "gelu_tanh" if approximate == "tanh" else "gelu"
+    return Op(kind, list(node.inputs), node.output)
 
 
 def _named(*names):
@@ -129,8 +151,16 @@ _MAKERS = {
     **dict.fromkeys(_NORMS, _norm),
     "layernorm": _row_norm,
     "spatial_groupnorm": _row_norm,
+    "spatial_instancenorm": _row_norm,
+    "spatial_layernorm": _pixel_norm,
     **dict.fromkeys(("max_pool", "avg_pool"), _named("pool_param")),
-    **dict.fromkeys(("global_avg_pool", "relu", "relu6", "add", "multiply", "concat", "flatten"), _named()),
+    **dict.fromkeys(("relu", "add", "multiply", "concat", "flatten", "global_avg_pool"), _named()),
+    **dict.fromkeys(("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish"), _named()),
+    "softmax": _named(),
+    "gelu": _gelu,
+    "elu": _named("alpha"),
+    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), _named("size")),
+    "upsample": _named("scale", "mode", "align_corners"),
     "leaky_relu": _named("alpha"),
     "scale": _named("factor"),
     "dropout": _named("dropout_param"),

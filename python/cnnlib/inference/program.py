@@ -11,8 +11,13 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._typing import Array
 from cnnlib.inference.layout import Layout, shapes_of
-from cnnlib.inference.ops import Op, fuse_sums
+from cnnlib.inference.ops import ACTIVATIONS, Op, fuse_sums
 from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
+
+_EMITTED_AS = {
+    **dict.fromkeys(ACTIVATIONS, "activation"),
+    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), "adaptive_pool"),
+}
 
 
 class Program:
@@ -43,7 +48,7 @@ class Program:
         for op in ops:
             if op.kind != "flatten":
                 ids = [self._layout.id(name) for name in op.inputs]
-                emit = getattr(self, f"_emit_{op.kind}")
+                emit = getattr(self, f"_emit_{_EMITTED_AS.get(op.kind, op.kind)}")
                 emit(op, ids, self._layout.id(op.output), self.shapes[op.inputs[0]])
         self.arena_bytes = self._layout.arena * dtype.itemsize
         self.packed_bytes: int = self._core.packed_bytes
@@ -108,6 +113,27 @@ class Program:
         gamma, beta = (op.arrays[name].reshape(-1) for name in ("gamma", "beta"))
         rows = (groups, C // groups, S, C)
         self._core.row_norm(op.label, ids[0], out, rows, op.options["eps"], gamma, beta)
+
+    def _emit_pixel_norm(self, op, ids, out, shape):
+        gamma, beta = op.arrays["gamma"], op.arrays["beta"]
+        self._core.pixel_norm(op.label, ids[0], out, math.prod(shape[1:]), op.options["eps"], gamma, beta)
+
+    def _emit_activation(self, op, ids, out, shape):
+        self._core.activation(op.label, ids[0], out, op.kind, op.options.get("alpha", 1.0))
+
+    def _emit_softmax(self, op, ids, out, shape):
+        self._core.softmax(op.label, ids[0], out, shape[0], math.prod(shape[1:]))
+
+    def _emit_adaptive_pool(self, op, ids, out, shape):
+        sizes = (*shape, *self.shapes[op.output][1:])
+        self._core.adaptive_pool(op.label, ids[0], out, sizes, op.kind == "adaptive_max_pool")
+
+    def _emit_upsample(self, op, ids, out, shape):
+        C, H, W = shape
+        _, OH, OW = self.shapes[op.output]
+        bilinear = op.options.get("mode", "nearest") == "bilinear"
+        corners = bool(op.options.get("align_corners", False))
+        self._core.upsample(op.label, ids[0], out, (C, H, W, OH // H, OW // W), bilinear, corners)
 
     def _emit_relu(self, op, ids, out, shape):
         self._core.relu(op.label, ids[0], out)

@@ -1,0 +1,11 @@
+// Activations by the names that Python calls them.
+#pragma once
+
+#include "arrays.hpp"
+
+namespace cnnlib {
+
+// An unknown name is an error that names `function`.
+Activation activation_named(const char* function, const std::string& name);
+
+}  // namespace cnnlib

@@ -1,0 +1,42 @@
+// Layer norm of each pixel over its channels, forward: x (N, C, S), statistics over C for each of N * S
+// pixels.
+#pragma once
+
+#include "kernels/simd/loops.hpp"
+#include "parallel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// A vector of pixels, the first `count` of which exist: mean, then the mean square of what is left, then the
+// result, channel by channel.
+template <class T>
+void pixel_norm(const T* x, const T* gamma, const T* beta, T eps, T* y, Index C, Index S, Index count) {
+  using V = Simd<T>;
+  const auto over = V::fill(T(C));
+  auto mean = V::zero(), var = V::zero();
+  for (Index c = 0; c < C; ++c) mean = V::add(mean, load_first(x + c * S, count));
+  mean = V::div(mean, over);
+  for (Index c = 0; c < C; ++c) {
+    const auto d = V::sub(load_first(x + c * S, count), mean);
+    var = V::fma(d, d, var);
+  }
+  const auto inv_std = V::div(V::fill(T(1)), V::sqrt(V::add(V::div(var, over), V::fill(eps))));
+  for (Index c = 0; c < C; ++c) {
+    const auto scaled = V::mul(V::sub(load_first(x + c * S, count), mean), inv_std);
+    V::store_lanes(y + c * S, V::fma(scaled, V::fill(gamma[c]), V::fill(beta[c])), 0, count);
+  }
+}
+
+template <class T>
+void pixel_norm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y, Index N, Index C,
+                        Index S) {
+  constexpr Index lanes = Simd<T>::size;
+  const Index vectors = ceil_div(S, lanes);
+  parallel_for(N * vectors, threads_for(double(N * C * S)), [&](Index task, int) {
+    const Index at = task / vectors * C * S + task % vectors * lanes;
+    const Index count = std::min(lanes, S - task % vectors * lanes);
+    pixel_norm(x + at, gamma, beta, T(eps), y + at, C, S, count);
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
