@@ -51,6 +51,10 @@ def _layer(op: Op, shape: tuple[int, ...]) -> tuple[str, tuple[str, ...], tuple[
         if len(shape) == 1:
             return "layernorm", ("gamma", "beta"), (eps,)
         return "spatial_groupnorm", ("gamma", "beta"), (op.options["groups"], eps)
+    if op.kind == "pixel_norm":
+        return "spatial_layernorm", ("gamma", "beta"), ({"eps": op.options["eps"]},)
+    if op.kind in ("gelu", "gelu_tanh"):
+        return "gelu", (), ("tanh" if op.kind == "gelu_tanh" else "none",)
     if op.kind == "copy":
         return "scale", (), (1.0,)
     return op.kind, (), tuple(op.options.values())
