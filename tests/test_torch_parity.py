@@ -24,6 +24,7 @@ LAYERS = (
     *("batchnorm", "spatial_batchnorm", "layernorm", "spatial_groupnorm", "affine", "relu", "leaky_relu"),
     *("gelu", "elu", "softmax", "adaptive_avg_pool", "adaptive_max_pool", "upsample"),
     "spatial_instancenorm",
+    "spatial_layernorm",
 )
 SANDWICHES = (
     *("affine_relu", "affine_bn_relu"),

@@ -487,6 +487,18 @@ def draw_spatial_instancenorm(rng):
     )
 
 
+def draw_spatial_layernorm(rng):
+    N, C, (H, W) = int(rng.integers(1, 4)), int(rng.integers(2, 40)), pair(rng, 1, 9)
+    eps = float(rng.choice([1e-5, 0.1]))
+    arrays = norm_arrays(rng, (N, C, H, W), C)
+
+    def pixels(x, gamma, beta):
+        return functional.layer_norm(x.permute(0, 2, 3, 1), (C,), gamma, beta, eps).permute(0, 3, 1, 2)
+
+    floors = norm_floors(arrays, 1, eps)
+    return layer_case("spatial_layernorm", arrays, pixels, lambda dtype: ({"eps": eps},), floors)
+
+
 # Affine layers and activations ------------------------------------------------------------------------
 
 
