@@ -132,7 +132,7 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks: $(V
 # since Python itself is not built with the sanitizers.
 ISAS ?= base $(shell grep -ow -m1 avx2 /proc/cpuinfo 2>/dev/null) $(if $(shell grep -ow -m1 avx512bw /proc/cpuinfo 2>/dev/null),avx512)
 KERNEL_TESTS := $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose prepared_conv winograd_error pool \
-  avg_pool norm layernorm_groupnorm dense leaky_relu loss sandwich update empty determinism properties isas machine)
+  avg_pool norm layernorm_groupnorm dense leaky_relu activations resizing loss sandwich update inference empty determinism properties isas machine)
 ASAN_TESTS ?= $(KERNEL_TESTS) $(patsubst %,tests/test_%.py,malformed_calls caches inputs fork_threads)
 # Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
 TSAN_TESTS ?= $(addprefix tests/test_,determinism.py conv_methods.py prepared_conv.py \
