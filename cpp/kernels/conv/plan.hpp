@@ -3,8 +3,6 @@
 // row.
 #pragma once
 
-#include <cstring>
-
 #include "kernels/conv/costs.hpp"
 #include "kernels/conv/depthwise/depthwise.hpp"
 #include "kernels/conv/direct/direct.hpp"
@@ -13,6 +11,7 @@
 #include "kernels/conv/matrix.hpp"
 #include "kernels/conv/weight_gradient/weight_gradient.hpp"
 #include "kernels/conv/winograd/winograd.hpp"
+#include "same_shape.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -144,8 +143,7 @@ ConvPlan plan_conv(const ConvShape& s, Pass pass) {
   const std::size_t key = static_cast<std::size_t>(s.C * 31 + s.F * 17 + s.H * 7 + s.KH * 5 + s.stride_h * 3 +
                                                    static_cast<Index>(pass) * 11 + s.N);
   Choice& known = choices[key % size];
-  if (known.pass != pass || std::memcmp(&known.shape, &s, sizeof s) != 0 ||
-      known.chosen.method == Method::automatic)
+  if (known.pass != pass || !same_shape(known.shape, s) || known.chosen.method == Method::automatic)
     known = {s, pass, choose_method<T>(s, pass)};
   ConvPlan plan{};
   plan.shape = s;
