@@ -202,7 +202,7 @@ def test_a_bias_stays_where_the_norm_does_not_follow_alone():
     assert "b1" not in build([{"conv_transpose": 2}, "batchnorm"]).params
 
 
-ANY_SIZE = ["densenet", "squeezenet", "mobilenetv2", "mobilenetv3", "inception", "resized"]
+ANY_SIZE = ["densenet", "squeezenet", "mobilenetv2", "mobilenetv3", "inception", "resized", "global_max_pool"]
 
 
 @pytest.mark.parametrize("name", ANY_SIZE)

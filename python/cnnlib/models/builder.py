@@ -202,9 +202,8 @@ class Builder(Branches):
         return self._stage("global_avg_pool", "global_avg_pool", (C,))
 
     def global_max_pool(self, where, value, options):
-        C, H, W = self._image(where)
-        pool_param = {"pool_height": H, "pool_width": W}
-        return self._stage("max_pool", "global_max_pool", (C, 1, 1), (), (pool_param,))
+        C, _, _ = self._image(where)
+        return self._stage("adaptive_max_pool", "global_max_pool", (C, 1, 1), (), (1,))
 
     def adaptive_avg_pool(self, where, size, options, layer="adaptive_avg_pool"):
         self._image(where)
