@@ -268,6 +268,22 @@ def test_convolutions_add_to_the_shortcut_by_every_method(method, stride, F, rng
     _close(prepare(net)(x), want, np.float64, 10)
 
 
+@pytest.mark.parametrize("method", ["pixel-lanes", "filter-lanes", "auto"])
+@pytest.mark.parametrize("size", [9, 13, 14, 17])
+def test_each_pixel_gets_the_shortcut_once(method, size, rng):
+    """Also where the last vector of a row or plane is not full, and could begin earlier."""
+    params = _params(rng, w=(5, 6, 1, 1), w1=(5, 6, 1, 1))
+    nodes = [
+        Node("conv", ("input",), "s", ("w1", None), ({},)),
+        Node("conv", ("input",), "c", ("w", None), ({"algorithm": method},)),
+        Node("add", ("c", "s"), "t"),
+        Node("relu", ("t",), "r"),
+    ]
+    net = _net(nodes, params, (6, size, size))
+    x = rng.standard_normal((3, 6, size, size))
+    _close(prepare(net)(x), net.loss(x), np.float64, 10)
+
+
 # Promises ---------------------------------------------------------------------------------------------
 
 
