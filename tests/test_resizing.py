@@ -157,3 +157,15 @@ def test_instancenorm_is_groupnorm_of_single_channels(shape, isa, dtype, rng):
         np.testing.assert_array_equal(got, grad)
     plain = (out - beta[:, None, None]) / gamma[:, None, None]
     np.testing.assert_allclose(plain.mean((2, 3)), 0, atol=1e-5)
+
+
+def test_results_that_no_array_can_have_are_refused_in_an_empty_batch_too():
+    for N in (0, 1):
+        x = np.zeros((N, 3, 2, 2), np.float32)
+        for name, word in (
+            ("adaptive_avg_pool", "size"),
+            ("adaptive_max_pool", "size"),
+            ("upsample", "scale"),
+        ):
+            with pytest.raises(ValueError, match=rf"^{name}_forward: {word} .*too large"):
+                getattr(cnnlib, f"{name}_forward")(x, 2**30 - 1)

@@ -33,6 +33,8 @@ POOL = [
     ((1, 2, 8), (3,), {"stride": 2, "pad": 1, "ceil_mode": True}),
     ((2, 2, 10), (4,), {"pad": ((0, 3),), "stride": (1,)}),
     ((1, 1, 7), (2,), {"pad": "same"}),
+    ((1, 1, 4), (2,), {"stride": 5, "ceil_mode": True}),  # a last window would start behind the end
+    ((1, 1, 3, 4, 4), (2, 2, 1), {"stride": (4, 2, 5), "ceil_mode": True}),
     ((2, 3, 4, 6, 6), (2, 2, 2), {}),
     ((1, 2, 5, 7, 6), (3, 2, 3), {"stride": (1, 2, 2), "pad": (1, 0, 1), "ceil_mode": True}),
     ((2, 1, 3, 4, 5), (2, 3, 2), {"pad": ((1, 0), (0, 2), 1), "stride": 1}),

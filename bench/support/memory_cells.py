@@ -161,6 +161,92 @@ class Cells:
             torch = partial(self.aten.threshold_backward.default, tdout, tx, 0)
             yield self._cell(group, _text(shape), "backward", own, torch, 3 * x.size)
 
+    def activations(self, group):
+        """PyTorch's sigmoid, tanh and softmax keep their result for the backward pass; ours take x."""
+        aten, functional = self.aten, self.torch.nn.functional
+        own_result = {"sigmoid": aten.sigmoid_backward.default, "tanh": aten.tanh_backward.default}
+        calls = [
+            ("relu6", functional.relu6, lambda dy, x: aten.hardtanh_backward.default(dy, x, 0, 6), ()),
+            ("sigmoid", self.torch.sigmoid, None, ()),
+            ("tanh", self.torch.tanh, None, ()),
+            ("silu", functional.silu, aten.silu_backward.default, ()),
+            ("hard_sigmoid", functional.hardsigmoid, aten.hardsigmoid_backward.default, ()),
+            ("hard_swish", functional.hardswish, aten.hardswish_backward.default, ()),
+            ("gelu", functional.gelu, aten.gelu_backward.default, ()),
+            (
+                "gelu",
+                partial(functional.gelu, approximate="tanh"),
+                partial(aten.gelu_backward.default, approximate="tanh"),
+                ("tanh",),
+            ),
+            (
+                "elu",
+                functional.elu,
+                lambda dy, x: aten.elu_backward.default(dy, 1.0, 1, 1, False, x),
+                (),
+            ),
+        ]
+        for shape in (LARGE, (16, 64, 16, 16)):
+            (x, dout), (tx, tdout) = self._arrays(shape, shape)
+            for layer, function, backward, rest in calls:
+                name = " ".join((layer, *rest, _text(shape)))
+                own = partial(getattr(self.layers, f"{layer}_forward"), x, *rest)
+                yield self._cell(group, name, "forward", own, partial(function, tx), 2 * x.size)
+                kept = tx
+                if backward is None:
+                    backward, kept = own_result[layer], function(tx)
+                own = partial(getattr(self.layers, f"{layer}_backward"), dout, own()[1])
+                torch = partial(backward, tdout, kept)
+                yield self._cell(group, name, "backward", own, torch, 3 * x.size)
+
+    def softmax(self, group):
+        forward, backward = self.aten._softmax.default, self.aten._softmax_backward_data.default
+        for shape in ((256, 1000), (4096, 10), (512, 64), (16, 21, 64, 64)):
+            (x, dout), (tx, tdout) = self._arrays(shape, shape)
+            own = partial(self.layers.softmax_forward, x)
+            yield self._cell(group, _text(shape), "forward", own, partial(forward, tx, 1, False), 2 * x.size)
+            own = partial(self.layers.softmax_backward, dout, x)
+            torch = partial(backward, tdout, forward(tx, 1, False), 1, tx.dtype)
+            yield self._cell(group, _text(shape), "backward", own, torch, 3 * x.size)
+
+    def resizing(self, group):
+        aten, shape = self.aten, (64, 64, 28, 28)
+        for size in (7, 6, 1):
+            (x, dout), (tx, tdout) = self._arrays(shape, (*shape[:2], size, size))
+            numbers, name = x.size + dout.size, f"{_text(shape)} to {size}x{size}"
+            cache = self.layers.adaptive_avg_pool_forward(x, size)[1]
+            own = partial(self.layers.adaptive_avg_pool_forward, x, size)
+            torch = partial(self.torch.nn.functional.adaptive_avg_pool2d, tx, size)
+            yield self._cell(group, f"avg {name}", "forward", own, torch, numbers)
+            own = partial(self.layers.adaptive_avg_pool_backward, dout, cache)
+            torch = partial(aten._adaptive_avg_pool2d_backward.default, tdout, tx)
+            yield self._cell(group, f"avg {name}", "backward", own, torch, numbers)
+            cache = self.layers.adaptive_max_pool_forward(x, size)[1]
+            own = partial(self.layers.adaptive_max_pool_forward, x, size)
+            torch = partial(aten.adaptive_max_pool2d.default, tx, [size, size])
+            indices = torch()[1]
+            yield self._cell(group, f"max {name}", "forward", own, torch, numbers)
+            own = partial(self.layers.adaptive_max_pool_backward, dout, cache)
+            torch = partial(aten.adaptive_max_pool2d_backward.default, tdout, tx, indices)
+            yield self._cell(group, f"max {name}", "backward", own, torch, numbers)
+        for mode, corners in (("nearest", False), ("bilinear", False), ("bilinear", True)):
+            shape = (16, 32, 32, 32)
+            (x, dout), (tx, tdout) = self._arrays(shape, (16, 32, 64, 64))
+            numbers, name = x.size + dout.size, f"{mode} {'corners ' * corners}{_text(shape)}"
+            cache = self.layers.upsample_forward(x, 2, mode, corners)[1]
+            own = partial(self.layers.upsample_forward, x, 2, mode, corners)
+            if mode == "nearest":
+                torch = partial(aten.upsample_nearest2d.default, tx, [64, 64])
+                back = partial(aten.upsample_nearest2d_backward.default, tdout, [64, 64], list(shape))
+            else:
+                torch = partial(aten.upsample_bilinear2d.default, tx, [64, 64], corners)
+                back = partial(
+                    aten.upsample_bilinear2d_backward.default, tdout, [64, 64], list(shape), corners
+                )
+            yield self._cell(group, name, "forward", own, torch, numbers)
+            own = partial(self.layers.upsample_backward, dout, cache)
+            yield self._cell(group, name, "backward", own, back, numbers)
+
     def dropout(self, group):
         """The masks come from different generators, so that forward results are not compared."""
         (x, dout), (tx, tdout) = self._arrays(SMALL, SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,17 @@ from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import unpack
 
 _MODES = ("nearest", "bilinear")
+_MOST_VALUES = (
+    2**56
+)  # of an image's result: no array may claim more bytes than 2**63, even if its batch is empty
+
+
+def _pair(function, name, value, x, *sizes):
+    """A pair of numbers, whose product with the channels and `sizes` an array can have."""
+    numbers = pair(function, name, value)
+    if math.prod((*x.shape[1:2], *sizes, *numbers)) > _MOST_VALUES:
+        raise ValueError(f"{function}: {name} {numbers} makes the result of x {x.shape} too large")
+    return numbers
 
 
 class AdaptiveMaxPoolCache(tuple):
@@ -53,7 +65,7 @@ def adaptive_avg_pool_forward(
     function = "adaptive_avg_pool_forward"
     (array,), dtype = prepare(function, ("x",), x)
     buffer = prepare_out(function, out, dtype, array)
-    y = _core.adaptive_avg_pool_forward(function, array, pair(function, "size", size), buffer)
+    y = _core.adaptive_avg_pool_forward(function, array, _pair(function, "size", size, array), buffer)
     return result(y, dtype), (x, size)
 
 
@@ -112,7 +124,7 @@ def adaptive_max_pool_forward(
     """
     function = "adaptive_max_pool_forward"
     (array,), dtype = prepare(function, ("x",), x)
-    sizes = pair(function, "size", size)
+    sizes = _pair(function, "size", size, array)
     buffer = prepare_out(function, out, dtype, array)
     y, argmax = _core.adaptive_max_pool_forward(function, array, sizes, buffer)
     cache = AdaptiveMaxPoolCache((x, size))
@@ -213,6 +225,7 @@ def upsample_forward(
     function = "upsample_forward"
     (array,), dtype = prepare(function, ("x",), x)
     scales, bilinear, corners = _upsampling(function, scale, mode, align_corners)
+    _pair(function, "scale", scale, array, *array.shape[2:])
     buffer = prepare_out(function, out, dtype, array)
     y = _core.upsample_forward(function, array, scales, bilinear, corners, buffer)
     return result(y, dtype), (x, scale, mode, align_corners)
