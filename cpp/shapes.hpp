@@ -115,9 +115,10 @@ struct RowNormShape {
   Index rows, channels, S, C;
 };
 
-// out (N, M) = x (N, D) * w (D, M).
+// out (N, M) = x (N, D) * w (D, M), which may lie transposed in memory, as (M, D).
 struct DenseShape {
   Index N, D, M;
+  bool transposed;
 };
 
 }  // namespace cnnlib

@@ -5,20 +5,22 @@
 namespace cnnlib {
 namespace {
 
-// x (N, D), w (D, M).
+// x (N, D), w (D, M), or (M, D) where it lies transposed.
 template <class T>
-DenseShape dense_shape(const char* function, const Array<T>& x, const Array<T>& w) {
-  require(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == w.shape(0), [&] {
+DenseShape dense_shape(const char* function, const Array<T>& x, const Array<T>& w, bool transposed) {
+  std::vector<Index> shape = shape_of(w);
+  if (transposed) std::reverse(shape.begin(), shape.end());
+  require(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == shape[0], [&] {
     return std::string(function) + ": x with D = d1 * ... * dk values a row needs w (D, M); x as (N, D) is " +
-           text(x) + ", w is " + text(w);
+           text(x) + ", w is " + text(shape);
   });
-  return {x.shape(0), x.shape(1), w.shape(1)};
+  return {x.shape(0), x.shape(1), shape[1], transposed};
 }
 
 template <class T>
 py::array affine_forward(const char* function, const Array<T>& x, const Array<T>& w, const MaybeArray<T>& b,
-                         bool relu) {
-  const DenseShape s = dense_shape(function, x, w);
+                         bool relu, bool transposed) {
+  const DenseShape s = dense_shape(function, x, w, transposed);
   if (b) require_shape(function, "b", *b, {s.M});
   Array<T> out = new_array<T>(function, {s.N, s.M});
   T* y = out.mutable_data();
@@ -29,8 +31,8 @@ py::array affine_forward(const char* function, const Array<T>& x, const Array<T>
 // (dx (N, D), dw, db), each None unless needed.
 template <class T>
 py::tuple affine_backward(const char* function, const Array<T>& dout, const Array<T>& x, const Array<T>& w,
-                          bool need_dx, bool need_dw, bool need_db) {
-  const DenseShape s = dense_shape(function, x, w);
+                          bool need_dx, bool need_dw, bool need_db, bool transposed) {
+  const DenseShape s = dense_shape(function, x, w, transposed);
   require_shape(function, "dout", dout, {s.N, s.M});
   MaybeArray<T> dx, dw, db;
   if (need_dx) dx = new_array<T>(function, {s.N, s.D});
@@ -162,9 +164,10 @@ void bind_dense(py::module_& m) {
   const auto x = py::arg("x").noconvert(), w = py::arg("w").noconvert(), dout = py::arg("dout").noconvert();
   const auto b = py::arg("b").noconvert().none(true);
   const auto function = py::arg("function");
-  m.def("affine_forward", &affine_forward<T>, function, x, w, b, py::arg("relu") = false);
+  m.def("affine_forward", &affine_forward<T>, function, x, w, b, py::arg("relu") = false,
+        py::arg("transposed") = false);
   m.def("affine_backward", &affine_backward<T>, function, dout, x, w, py::arg("need_dx"), py::arg("need_dw"),
-        py::arg("need_db"));
+        py::arg("need_db"), py::arg("transposed") = false);
   m.def("softmax_loss", &softmax_loss<T>, x, py::arg("y").noconvert());
   m.def("relu_forward", &relu_forward<T>, x);
   m.def("relu_backward", &relu_backward<T>, function, dout, x);

@@ -79,7 +79,7 @@ class BoundProgram {
     const T *weights = w.data(), *bias = data_or_null(b);
     keep(w, b);
     add_step(name, double(D) * double(M) / 8, [=, &k](const Frame<T>& f) {
-      k.affine_forward(f.read(input), weights, bias, f.write(output), {f.images, D, M}, relu);
+      k.affine_forward(f.read(input), weights, bias, f.write(output), {f.images, D, M, false}, relu);
     });
   }
 

@@ -358,7 +358,12 @@ def rownorm_backward(
     groups: int,
 ) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T]]: ...
 def affine_forward(
-    function: str, x: NDArray[_T], w: NDArray[_T], b: NDArray[_T] | None, relu: bool = False
+    function: str,
+    x: NDArray[_T],
+    w: NDArray[_T],
+    b: NDArray[_T] | None,
+    relu: bool = False,
+    transposed: bool = False,
 ) -> NDArray[_T]: ...
 def affine_backward(
     function: str,
@@ -368,6 +373,7 @@ def affine_backward(
     need_dx: bool,
     need_dw: bool,
     need_db: bool,
+    transposed: bool = False,
 ) -> _Gradients[_T]: ...
 def softmax_loss(x: NDArray[_T], y: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[_T]]: ...
 def relu_forward(x: NDArray[_T]) -> NDArray[_T]: ...

@@ -5,10 +5,17 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// w, or its transpose, as it lies.
+template <class T>
+MatrixView<T> weights_view(const T* w, const DenseShape& s, bool transpose) {
+  return s.transposed == transpose ? MatrixView<T>{w, transpose ? s.D : s.M, 1}
+                                   : MatrixView<T>{w, 1, transpose ? s.M : s.D};
+}
+
 // out (N, M) = x (N, D) * w (D, M) + b.
 template <class T>
 void affine_forward(const T* x, const T* w, const T* b, T* out, const DenseShape& s, bool relu) {
-  matrix_product<T>({{x, s.D, 1}, {w, s.M, 1}, b, {relu}, out, s.N, s.M, s.D});
+  matrix_product<T>({{x, s.D, 1}, weights_view(w, s, false), b, {relu}, out, s.N, s.M, s.D});
 }
 
 // to[j] = sum over i of x[i, j], x (rows, columns): short runs of rows in T, their sums in double.
@@ -33,7 +40,8 @@ void column_sums(const T* x, Index rows, Index columns, T* to) {
 // dx (N, D) = dout (N, M) * w', dw (D, M) = x' * dout, db (M,) = column sums of dout; null = not wanted.
 template <class T>
 void affine_backward(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape& s) {
-  if (dx != nullptr) matrix_product<T>({{dout, s.M, 1}, {w, 1, s.M}, nullptr, {}, dx, s.N, s.D, s.M});
+  if (dx != nullptr)
+    matrix_product<T>({{dout, s.M, 1}, weights_view(w, s, true), nullptr, {}, dx, s.N, s.D, s.M});
   if (dw != nullptr) matrix_product<T>({{x, 1, s.D}, {dout, s.M, 1}, nullptr, {}, dw, s.D, s.M, s.N});
   if (db == nullptr) return;
   column_sums(dout, s.N, s.M, db);

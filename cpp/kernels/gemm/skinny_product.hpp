@@ -26,7 +26,7 @@ void add_chunks(const MatrixProduct<T>& p, const T* parts) {
 template <class T, int M>
 void multiply_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index first, Index last, T* to) {
   using S = Simd<T>;
-  constexpr Index block = M <= 2 ? 8 : 4;
+  constexpr Index block = 4;
   const T *a = p.a_chunk(chunk), *b = p.b_chunk(chunk);
   const auto add = [&](Index k, Index rows) {
     for (Index n = first; n < last; n += S::size) {
@@ -35,6 +35,7 @@ void multiply_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index first, Ind
       for (int m = 0; m < M; ++m) sum[m] = k == 0 ? S::zero() : load_first(to + m * p.N + n, count);
 #pragma GCC unroll 8
       for (Index i = 0; i < rows; ++i) {
+        __builtin_prefetch(b + (k + rows + i) * p.b.row + n);  // what comes next
         const auto bv = load_first(b + (k + i) * p.b.row + n, count);
         for (int m = 0; m < M; ++m) sum[m] = S::fma(S::fill(a[m * p.a.row + (k + i) * p.a.col]), bv, sum[m]);
       }

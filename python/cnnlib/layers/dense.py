@@ -51,9 +51,16 @@ def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Arr
     return _affine("affine_forward", x, w, b), (x, w, b)
 
 
+def _as_it_lies(w):
+    """w, or its transpose where that is contiguous and w is not; and which."""
+    transposed = isinstance(w, np.ndarray) and w.ndim == 2 and w.flags.f_contiguous and not w.flags.c_contiguous
+    return (w.T, True) if transposed else (w, False)
+
+
 def _affine(function, x, w, b, relu=False):
+    w, transposed = _as_it_lies(w)
     (x, w, b), dtype = prepare(function, ("x", "w", "b"), x, w, b)
-    return result(_core.affine_forward(function, _rows(x), w, b, relu), dtype)
+    return result(_core.affine_forward(function, _rows(x), w, b, relu, transposed), dtype)
 
 
 def affine_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tuple[Wanted, Wanted, Wanted]:
@@ -85,9 +92,10 @@ def affine_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
 def _affine_backward(function, dout, cache, needs):
     x, w, b = unpack(function, cache, "x", "w", "b")
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
+    w, transposed = _as_it_lies(w)
     (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
     dx, dw, db = _core.affine_backward(
-        function, dout, _rows(x), w, need_dx, need_dw, need_db and b is not None
+        function, dout, _rows(x), w, need_dx, need_dw, need_db and b is not None, transposed
     )
     return result(dx if dx is None else dx.reshape(x.shape), dtype), result(dw, dtype), result(db, dtype)
 
