@@ -120,6 +120,20 @@ def test_affine_keeps_nan_and_infinity(isa, dtype, rng):
     assert np.isinf(np.delete(out[2], 4)).all()
 
 
+@pytest.mark.parametrize(("N", "D", "M"), [(1, 600, 130), (3, 70, 200), (65, 90, 33), (2, 5, 1), (0, 4, 3)])
+def test_weights_that_are_a_transposed_view_are_used_where_they_lie(N, D, M, isa, dtype, rng):
+    x, transposed, b, dout = cast(random_arrays(rng, (N, D), (M, D), (M,), (N, M)), dtype)
+    view, copy = transposed.T, np.ascontiguousarray(transposed.T)
+    out, cache = affine_forward(x, view, b)
+    want, want_cache = affine_forward(x, copy, b)
+    assert out.tobytes() == want.tobytes()
+    for grad, wanted in zip(affine_backward(dout, cache), affine_backward(dout, want_cache), strict=True):
+        assert_close(grad, wanted, dtype)
+        assert grad.flags.c_contiguous
+    with pytest.raises(ValueError, match=rf"affine_forward: .* w is \({D}, {M}\)"):
+        affine_forward(x[:, 1:] if D > 1 else x, view, b)
+
+
 @pytest.mark.parametrize("length", LENGTHS)
 def test_relu_matches_naive(length, isa, dtype, rng):
     x, dout = cast(random_arrays(rng, (length,), (length,)), dtype)

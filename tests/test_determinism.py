@@ -50,6 +50,9 @@ LARGE = {
     "conv 7x7": Layer("conv", XWB, ((3, 3, 30, 30), (16, 3, 7, 7), (16,)), conv(stride=2, pad=3)),
     "conv groups": Layer("conv", XWB, ((7, 16, 19, 18), (32, 4, 3, 3), (32,)), conv(pad=1, groups=4)),
     "conv depthwise": Layer("conv", XWB, ((7, 33, 19, 18), (33, 1, 3, 3), (33,)), conv(pad=1, groups=33)),
+    "conv depthwise in place": Layer(
+        "conv", XWB, ((2, 33, 30, 37), (66, 1, 3, 3), (66,)), conv(pad=1, groups=33)
+    ),
     "conv_transpose": Layer(
         "conv_transpose", XWB, ((5, 24, 11, 10), (24, 17, 4, 4), (17,)), conv(stride=2, pad=1)
     ),
@@ -66,14 +69,27 @@ LARGE = {
     ),
     "layernorm": Layer("layernorm", XGB, ((301, 700), (700,), (700,)), lambda: ({},)),
     "spatial_groupnorm": Layer("spatial_groupnorm", XGB, ((7, 33, 29, 28), (33,), (33,)), lambda: (3, {})),
+    "spatial_instancenorm": Layer(
+        "spatial_instancenorm", XGB, ((7, 33, 29, 28), (33,), (33,)), lambda: ({},)
+    ),
+    "spatial_layernorm": Layer("spatial_layernorm", XGB, ((7, 33, 29, 28), (33,), (33,)), lambda: ({},)),
     "affine": Layer("affine", XWB, ((65, 3, 10, 10), (300, 129), (129,))),
     "affine narrow": Layer("affine", XWB, ((200, 1000), (1000, 10), (10,))),
     "affine few rows": Layer("affine", XWB, ((3, 2000), (2000, 130), (130,))),
     "affine of rows": Layer("affine", XWB, ((70, 1100), (1100, 530), (530,))),
     "relu": Layer("relu", X, ((7, 33, 40, 37),)),
     "leaky_relu": Layer("leaky_relu", X, ((7, 33, 40, 37),)),
-    "silu": Layer("silu", X, ((7, 33, 40, 37),)),
+    **{
+        name: Layer(name, X, ((7, 33, 40, 37),))
+        for name in ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "elu")
+    },
     "gelu": Layer("gelu", X, ((7, 33, 40, 37),)),
+    "max_pool1d": Layer(
+        "max_pool1d", X, ((7, 64, 900),), lambda: ({"pool_width": 3, "stride": 2, "pad": 1},)
+    ),
+    "avg_pool1d": Layer(
+        "avg_pool1d", X, ((7, 64, 900),), lambda: ({"pool_width": 3, "stride": 2, "pad": 1},)
+    ),
     "conv1d": Layer("conv1d", XWB, ((7, 16, 300), (33, 16, 5), (33,)), conv(pad=2)),
     "conv3d": Layer("conv3d", XWB, ((5, 8, 6, 19, 18), (17, 8, 3, 3, 3), (17,)), conv(pad=1)),
     "max_pool3d": Layer("max_pool3d", X, ((7, 8, 6, 19, 18),), lambda: (dict(POOL_3D),)),

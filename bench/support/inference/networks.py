@@ -61,17 +61,17 @@ def _vgg16():
 
 
 def _mobilenet_v2():
-    spec = [{"conv": 32, "stride": 2, "pad": 1}, "batchnorm", "relu"]
+    spec = [{"conv": 32, "stride": 2, "pad": 1}, "batchnorm", "relu6"]
     before = 32
     for expansion, channels, blocks, first in _MOBILENET_V2:
         for block in range(blocks):
             stride = first if block == 0 else 1
-            body = [] if expansion == 1 else [{"conv": expansion * before, "size": 1}, "batchnorm", "relu"]
-            body += [{"depthwise": 3, "stride": stride, "pad": 1}, "batchnorm", "relu"]
+            body = [] if expansion == 1 else [{"conv": expansion * before, "size": 1}, "batchnorm", "relu6"]
+            body += [{"depthwise": 3, "stride": stride, "pad": 1}, "batchnorm", "relu6"]
             body += [{"conv": channels, "size": 1}, "batchnorm"]
             spec += [{"residual": body}] if stride == 1 and before == channels else body
             before = channels
-    return [*spec, {"conv": 1280, "size": 1}, "batchnorm", "relu", "global_avg_pool", {"affine": 1000}]
+    return [*spec, {"conv": 1280, "size": 1}, "batchnorm", "relu6", "global_avg_pool", {"affine": 1000}]
 
 
 # Name -> spec, image size, classes, batches.

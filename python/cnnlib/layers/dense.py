@@ -53,7 +53,9 @@ def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Arr
 
 def _as_it_lies(w):
     """w, or its transpose where that is contiguous and w is not; and which."""
-    transposed = isinstance(w, np.ndarray) and w.ndim == 2 and w.flags.f_contiguous and not w.flags.c_contiguous
+    transposed = (
+        isinstance(w, np.ndarray) and w.ndim == 2 and w.flags.f_contiguous and not w.flags.c_contiguous
+    )
     return (w.T, True) if transposed else (w, False)
 
 
