@@ -164,9 +164,7 @@ class Predictor:
 
     def graph_and_params(self) -> tuple[Graph, Params]:
         """The network as a graph of layers with its parameters, for :func:`cnnlib.onnx.save`."""
-        if self._check is not None:
-            self._check()
-            self._check = None
+        self._check_weights()
         return as_graph(self._ops, self._output, shapes_of(self._ops, self.input_dim, self.dtype))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -203,14 +201,18 @@ class Predictor:
         mean, std = (np.full(C, numbers, self.dtype) for numbers in (normalization.mean, normalization.std))
         return self._program(X.shape[1:]).of_bytes(np.ascontiguousarray(X), mean, std)
 
+    def _check_weights(self) -> None:
+        check = self._check  # another thread may be done with it meanwhile
+        if check is not None:
+            check()
+            self._check = None
+
     def _program(self, shape: tuple[int, ...]) -> Program:
         """That of samples of a shape. Two threads that meet it at the same time both make it; one stays."""
         key = (shape, _core.active_isa())
         program = self._programs.get(key)
         if program is None:
-            if self._check is not None:
-                self._check()
-                self._check = None
+            self._check_weights()
             program = Program(self._ops, self._output, shape, self.dtype)
             while len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.pop(next(iter(self._programs)), None)
