@@ -10,8 +10,8 @@ import pytest
 from cnnlib.__main__ import main
 from cnnlib.cli import datasets
 from cnnlib.cli.runs import Run
-from cnnlib.convnet import ConvNet
 from cnnlib.data import cifar10
+from cnnlib.inference import Predictor
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 
@@ -112,9 +112,9 @@ class TestRecipe:
 
     def views(self, run, capsys):
         def seen(*options):
-            calls, loss = [], ConvNet.loss
+            calls, scores = [], Predictor.__call__
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(ConvNet, "loss", lambda self, X: calls.append(len(X)) or loss(self, X))
+                patch.setattr(Predictor, "__call__", lambda self, X: calls.append(len(X)) or scores(self, X))
                 assert main(["eval", str(run), *options]) == 0
             capsys.readouterr()
             assert set(calls) == {20}
