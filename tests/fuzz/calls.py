@@ -229,6 +229,7 @@ def fitting_call(source, name):
             *flags,
         ),
         "conv_plans": (*conv, conv_param(source)),
+        "conv_adds": (*conv, conv_param(source)),
         "max_pool_forward": ("f", A(x, dtype), g, flags[0], None),
         "max_pool_backward": (
             "f",
@@ -341,6 +342,8 @@ SETTERS = {
     "system_cores",
     "PreparedConvFloat",  # tests/test_prepared_conv.py
     "PreparedConvDouble",
+    "ProgramFloat",  # tests/test_inference.py
+    "ProgramDouble",
 }
 BINDINGS = sorted(name for name, value in vars(_core).items() if callable(value) and name not in SETTERS)
 

@@ -16,10 +16,10 @@ def scorer(model: Any) -> Callable[..., Array]:
     """
     A function that gives the scores of samples by the model's parameters as they are now.
 
-    It is the predictor of the library's own models; `loss` of any other, of which nothing else is known, and
-    of a graph with layers that have no place in a prepared network.
+    It is the predictor of the library's own models; `loss` of any other, or where the user has put another
+    `loss` into the model, and of a graph with layers that have no place in a prepared network.
     """
     own = type(model).__module__.partition(".")[0] == "cnnlib" and hasattr(model, "graph")
-    if own and all(node.layer in PREPARED_LAYERS for node in model.graph()):
+    if own and "loss" not in vars(model) and all(node.layer in PREPARED_LAYERS for node in model.graph()):
         return prepare(model)
     return model.loss
