@@ -183,7 +183,7 @@ class Run:
         lines += [",".join(f"{value:.6g}" for value in row) for row in history_rows(solver)]
         self.write_file("history.csv", "\n".join(lines) + "\n")
         newest = Path(f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
-        if self._superfluous not in (None, newest):
+        if self._superfluous not in (None, newest) and newest.is_file():
             self._superfluous.unlink(missing_ok=True)
         self._superfluous = None if keep_checkpoints else newest
 

@@ -367,6 +367,8 @@ def _interrupted(run, solver, error):
     if checkpoint is None:
         print(f"cnnlib: {how} before the training began: there is nothing to resume", file=sys.stderr)
     else:
+        # The signal may have come between an epoch's checkpoint and what follows it.
+        run.after_epoch(solver, keep_checkpoints=True)
         command = f"cnnlib train --resume {shlex.quote(str(run.folder))}"
         print(f"cnnlib: {how}; {checkpoint} is kept, resume with: {command}", file=sys.stderr)
     return status
