@@ -38,6 +38,7 @@ def main():
     add("--threads", type=int, default=2)
     add("--seconds", type=float, default=2.0, help="time of the calls of each engine and row")
     add("--profile", action="store_true", help="print where the time of each network goes, layer by layer")
+    add("--no-memory", action="store_true", help="measure no memory, which takes longer than the rest")
     add("--markdown", metavar="FILE", help="write the tables here")
     add("--memory", nargs=3, help=argparse.SUPPRESS, metavar=("ENGINE", "NETWORK", "N"))
     options = parser.parse_args()
@@ -82,7 +83,8 @@ def _row(name, net, path, N, options):
         else:
             calls[engine] = call
     times = timing.take_turns(calls, options.seconds * len(calls))
-    memory = {engine: _memory(engine, name, N, options.threads) for engine in calls}
+    measured = () if options.no_memory else calls
+    memory = {engine: _memory(engine, name, N, options.threads) for engine in measured}
     return {
         "name": name,
         "N": N,
