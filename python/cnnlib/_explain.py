@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib import _core
+from cnnlib._units import size_text
 
 __all__ = ["ConvExplanation", "PassPlan", "explain"]
 
@@ -63,7 +64,7 @@ class ConvExplanation:
         l1, l2, _ = _core.caches()
         lines = [
             f"x {self.x_shape}, w {self.w_shape}, {self.dtype}, {self.isa}, "
-            f"caches of {_size(l1)} and {_size(l2)}",
+            f"caches of {size_text(l1)} and {size_text(l2)}",
         ]
         passes = {"forward": self.forward, "dx": self.input_gradient, "dw": self.weight_gradient}
         for name, plan in passes.items():
@@ -71,7 +72,7 @@ class ConvExplanation:
             blocks = ", ".join(f"{size} {what}" for what, size in plan.blocks.items())
             lines += [
                 f"{name:8} {plan.method:19} tile {plan.tile[0]}x{plan.tile[1]}, {plan.threads} threads, "
-                f"scratch {_size(plan.scratch_bytes)}, packed weights {_size(plan.packed_bytes)}",
+                f"scratch {size_text(plan.scratch_bytes)}, packed weights {size_text(plan.packed_bytes)}",
                 f"         cycles an image: {best}",
                 f"         blocks: {blocks or 'none'}",
             ]
@@ -134,7 +135,3 @@ def _pass_plan(method, cost, tile, blocks, threads, scratch_bytes, packed_bytes,
 
 def _cycles(n):
     return f"{n / 1e6:.3g}M" if n >= 1e6 else f"{n / 1e3:.3g}k" if n >= 1e3 else f"{n:.0f}"
-
-
-def _size(n):
-    return f"{n / 2**20:.1f} MB" if n >= 2**20 else f"{n / 2**10:.0f} KB" if n >= 2**10 else f"{n} B"

@@ -16,6 +16,11 @@ class Block:
     last: int
     offset: int = 0
 
+    @property
+    def room(self) -> int:
+        """Its size up to the next multiple of the alignment."""
+        return -(-self.size // ALIGNMENT) * ALIGNMENT
+
 
 def place(blocks: list[Block]) -> int:
     """Give each block an offset; return the size of the arena that they need.
@@ -25,7 +30,6 @@ def place(blocks: list[Block]) -> int:
     """
     placed: list[Block] = []
     for block in sorted(blocks, key=lambda block: -block.size):
-        size = -(-block.size // ALIGNMENT) * ALIGNMENT
         at, best = 0, None
         others = sorted(
             (other for other in placed if other.first <= block.last and block.first <= other.last),
@@ -33,9 +37,9 @@ def place(blocks: list[Block]) -> int:
         )
         for other in others:
             gap = other.offset - at
-            if gap >= size and (best is None or gap < best[0]):
+            if gap >= block.room and (best is None or gap < best[0]):
                 best = gap, at
-            at = max(at, other.offset + -(-other.size // ALIGNMENT) * ALIGNMENT)
+            at = max(at, other.offset + other.room)
         block.offset = at if best is None else best[1]
         placed.append(block)
-    return max((block.offset + -(-block.size // ALIGNMENT) * ALIGNMENT for block in placed), default=0)
+    return max((block.offset + block.room for block in placed), default=0)

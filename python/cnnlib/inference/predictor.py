@@ -15,12 +15,14 @@ from cnnlib import _core
 from cnnlib._arrays import as_array
 from cnnlib._registry import OWN
 from cnnlib._typing import Array, ArrayLike, Params
+from cnnlib._units import size_text
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.inference.as_graph import as_graph
 from cnnlib.inference.file import read_file, write_file
 from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
+from cnnlib.layers.activations import softmax_forward
 from cnnlib.models.graph import Graph
 
 __all__ = ["Predictor", "load", "prepare"]
@@ -107,9 +109,7 @@ class Predictor:
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """The softmax of the scores: (N, classes), in the predictor's dtype."""
-        scores = self(X)
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return scores / scores.sum(axis=1, keepdims=True)
+        return softmax_forward(self(X))[0]
 
     def summary(self) -> str:
         """The operations as a table, and what memory they take for samples of `input_dim`."""
@@ -120,7 +120,7 @@ class Predictor:
             rows.append((op.label, shape, f"{sum(array.size for array in op.arrays.values()):,}"))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-        arena, packed = _size(program.arena_bytes), _size(program.packed_bytes)
+        arena, packed = size_text(program.arena_bytes), size_text(program.packed_bytes)
         return "\n".join([*lines, f"arena: {arena} a sample; packed weights: {packed}"])
 
     def profile(self, X: ArrayLike, repeats: int = 10) -> list[tuple[str, float, float]]:
@@ -302,7 +302,3 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         None if about["classes"] is None else tuple(about["classes"]),
         check,
     )
-
-
-def _size(number: int) -> str:
-    return f"{number / 2**20:.1f} MB" if number >= 2**20 else f"{number / 2**10:.0f} KB"
