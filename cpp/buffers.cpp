@@ -12,6 +12,14 @@
 
 #include "memory_limit.hpp"
 
+// Under AddressSanitizer nobody may touch free buffers, nor what a buffer has beyond the bytes asked for.
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(place, bytes) static_cast<void>(0)
+#define ASAN_UNPOISON_MEMORY_REGION(place, bytes) static_cast<void>(0)
+#endif
+
 namespace cnnlib {
 namespace {
 
@@ -234,7 +242,10 @@ void* acquire_buffer(std::size_t bytes) {
   if (header == nullptr) throw std::bad_alloc();
   p.count_use(header->capacity);
   p.trim();
-  return reinterpret_cast<char*>(header) + buffer_alignment;
+  char* buffer = reinterpret_cast<char*>(header) + buffer_alignment;
+  ASAN_UNPOISON_MEMORY_REGION(buffer, bytes);
+  ASAN_POISON_MEMORY_REGION(buffer + bytes, header->capacity - bytes);
+  return buffer;
 }
 
 BufferCounts buffer_counts() {
@@ -247,6 +258,7 @@ void release_buffer(void* buffer) noexcept {
   Header* header = header_of(buffer);
   Pool& p = pool();
   const std::lock_guard<std::mutex> lock(p.mutex);
+  ASAN_POISON_MEMORY_REGION(buffer, header->capacity);
   p.count_disuse(header->capacity);
   p.keep(header);
   p.trim();
