@@ -132,12 +132,15 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks: $(V
 # since Python itself is not built with the sanitizers.
 ISAS ?= base $(shell grep -ow -m1 avx2 /proc/cpuinfo 2>/dev/null) $(if $(shell grep -ow -m1 avx512bw /proc/cpuinfo 2>/dev/null),avx512)
 KERNEL_TESTS := $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose prepared_conv winograd_error pool \
-  avg_pool norm layernorm_groupnorm dense leaky_relu activations resizing loss sandwich update inference empty determinism properties isas machine)
+  avg_pool norm layernorm_groupnorm dense leaky_relu activations resizing sequences_volumes needs_out loss sandwich update \
+  inference predictor_graphs predictor_threads empty determinism properties isas machine)
 # Without the tests that want the baseline in every build, or fork, which g++'s sanitizer does not survive with threads.
 ASAN_TESTS ?= $(filter-out tests/test_machine.py,$(KERNEL_TESTS)) \
-  $(patsubst %,tests/test_%.py,malformed_calls caches errors inputs)
+  $(patsubst %,tests/test_%.py,malformed_calls caches errors inputs fuzz)
 # Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
 TSAN_TESTS ?= $(addprefix tests/test_,determinism.py conv_methods.py prepared_conv.py \
+  predictor_threads.py predictor_graphs.py inference.py::test_bits_depend_neither_on_the_batch_nor_on_the_threads \
+  inference.py::test_many_threads_at_once_give_the_same_bits \
   fork_threads.py::test_many_python_threads_at_once fork_threads.py::test_large_convolutions_from_many_python_threads \
   company.py::test_threads_that_share_their_arrays company.py::test_release_of_buffers_during_calls)
 runtimes = $(foreach library,$(1),$(shell $(CXX) -print-file-name=lib$(library).so))

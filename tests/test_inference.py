@@ -137,6 +137,17 @@ def _graphs(rng):
         ],
         weights,
     )
+    yield (
+        "shortcut read between a convolution and its sum",
+        [
+            _conv("input", "a"),
+            _conv("input", "c", "w2", "b2"),
+            Node("sigmoid", ("a",), "m"),
+            Node("add", ("c", "a"), "s"),
+            Node("multiply", ("s", "m"), "p"),
+        ],
+        weights,
+    )
     yield "sum with itself", [_conv("input", "c"), Node("add", ("c", "c"), "s")], weights
     yield (
         "transposed, norm",

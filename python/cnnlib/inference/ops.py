@@ -254,9 +254,10 @@ def _fuse_relu(ops, output):
 def fuse_sums(
     ops: Sequence[Op], output: str, shapes: Mapping[str, tuple[int, ...]], dtype: np.dtype
 ) -> list[Op]:
-    """Let a convolution add its result to the other term of a sum, if it can and nothing else reads that.
+    """Let a convolution add its result to the other term of a sum, if it can and nothing else needs that.
 
-    Such a convolution has two inputs, and writes to the place of the second.
+    Such a convolution has two inputs, and writes to the place of the second: it may not read that itself, nor
+    may what comes between it and the sum.
     """
     readers = _readers(ops, output)
     makers = {op.output: i for i, op in enumerate(ops)}
@@ -269,7 +270,7 @@ def fuse_sums(
             conv = fused[k] if k >= 0 else None
             if conv is None or conv.kind != "conv" or conv.most is not None or len(conv.inputs) > 1:
                 continue
-            free = readers[own] == 1 and makers.get(other, i) < k and _last_reader(ops, other, output) == i
+            free = readers[own] == 1 and makers.get(other, i) < k and _read_before(ops, other, output, k, i)
             like = np.empty((0, *shapes[conv.inputs[0]]), dtype)
             if free and _core.conv_adds(like, conv.arrays["w"], conv.options["conv_param"]):
                 label = f"{conv.label} + {op.label}"
@@ -281,5 +282,6 @@ def fuse_sums(
     return [op for op in fused if op is not None]
 
 
-def _last_reader(ops, name, output):
-    return len(ops) if name == output else max(i for i, op in enumerate(ops) if name in op.inputs)
+def _read_before(ops, name, output, k, i):
+    """Whether nothing but operation `i` reads a value from operation `k` on, which could write over it."""
+    return name != output and all(j < k or j == i for j, op in enumerate(ops) if name in op.inputs)

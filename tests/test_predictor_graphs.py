@@ -1,0 +1,107 @@
+"""
+Graphs that hypothesis makes: prepared, they give what their layers give one by one.
+
+The same graphs in every run; `HYPOTHESIS_EXAMPLES=2000 pytest tests/test_predictor_graphs.py` searches on.
+"""
+
+import os
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib.inference import prepare
+from cnnlib.models.graph import Graph, Node
+from cnnlib.models.graph_net import GraphNet
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+searched = "HYPOTHESIS_EXAMPLES" in os.environ
+
+C = 4
+RNG = np.random.default_rng(0)
+WEIGHTS = {
+    **{f"w{k}": RNG.standard_normal((C, C, k, k)) / (2 * k) for k in (1, 3)},
+    "wd": RNG.standard_normal((C, 1, 3, 3)) / 3,
+    **{name: RNG.standard_normal(C) for name in ("b", "g", "h")},
+}
+NORM = {"mode": "test", "running_mean": RNG.standard_normal(C), "running_var": RNG.uniform(0.5, 2, C)}
+
+# Layers that keep the shape of an image: (layer, parameters, further arguments).
+CONVOLUTIONS = [
+    ("conv", ("w3", "b"), ({"pad": 1},)),
+    ("conv", ("w3", None), ({"pad": 1, "algorithm": "direct"},)),
+    ("conv", ("w1", "b"), ({},)),
+    ("conv", ("wd", "b"), ({"pad": 1, "groups": C},)),
+]
+ONE_INPUT = [
+    *CONVOLUTIONS,
+    ("spatial_batchnorm", ("g", "h"), (NORM,)),
+    ("relu", (), ()),
+    ("relu6", (), ()),
+    ("sigmoid", (), ()),
+    ("leaky_relu", (), (0.1,)),
+    ("scale", (), (0.5,)),
+    ("max_pool", (), ({"pool_height": 3, "pool_width": 3, "stride": 1, "pad": 1},)),
+    ("dropout", (), ({"p": 0.5, "mode": "test"},)),
+]
+
+
+@st.composite
+def graphs(draw):
+    """Up to 6 layers, joins and shortcuts, each of values before it; what nothing has read is added up."""
+    nodes, values = [], ["input"]
+
+    def append(layer, inputs, params=(), args=()):
+        values.append(f"v{len(values)}")
+        nodes.append(Node(layer, inputs, values[-1], params, args))
+        return values[-1]
+
+    for _ in range(draw(st.integers(1, 6))):
+        x, y = (draw(st.sampled_from(values[-3:])) for _ in range(2))
+        kind = draw(st.sampled_from(["layer", "join", "shortcut"]))
+        if kind == "layer":
+            layer, *rest = draw(st.sampled_from(ONE_INPUT))
+            append(layer, (x,), *rest)
+        elif kind == "join":
+            append(draw(st.sampled_from(["add", "multiply"])), (x, y))
+        else:
+            layer, *rest = draw(st.sampled_from(CONVOLUTIONS))
+            branch = append(layer, (x,), *rest)
+            if draw(st.booleans()):
+                append("sigmoid", (y,))
+            append("add", tuple(draw(st.permutations((branch, y)))))
+    read = {name for node in nodes for name in node.inputs}
+    first, *others = [name for name in values[1:] if name not in read]
+    for number, name in enumerate(others):
+        nodes.append(Node("add", (first, name), f"sum{number}"))
+        first = f"sum{number}"
+    return Graph(nodes, output=first)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def several_threads():
+    """What one thread does to a value in its place need not show."""
+    before = cnnlib.get_num_threads()
+    cnnlib.set_num_threads(3)
+    yield
+    cnnlib.set_num_threads(before)
+
+
+@settings(
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 300)),
+    derandomize=not searched,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(graphs(), st.sampled_from([np.float32, np.float64]))
+def test_any_graph_gives_its_layers_output(graph, dtype):
+    used = {name: WEIGHTS[name].astype(dtype) for node in graph for name in node.params if name}
+    shape = (C, 60, 64)  # of one image large enough for several threads
+    net = GraphNet(graph, used, shape, dtype=dtype)
+    x = np.random.default_rng(1).standard_normal((1, *shape)).astype(dtype)
+    want = net.loss(x)
+    tolerance = {np.float32: 1e-4, np.float64: 1e-12}[dtype] * np.abs(want).max()
+    np.testing.assert_allclose(prepare(net)(x), want, rtol=0, atol=tolerance)

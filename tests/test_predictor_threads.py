@@ -1,0 +1,110 @@
+"""One predictor and many threads: the kernels' own, and Python's."""
+
+import threading
+
+import numpy as np
+import pytest
+from cnnlib.data import Normalization
+from cnnlib.inference import load, prepare
+from cnnlib.models import ConvNet
+from test_inference import _NAMES, _graphs, _net
+
+TIED_TO_7X7 = {"dropout, flatten, affine, layer norm"}
+
+
+@pytest.mark.parametrize("name", _NAMES)
+def test_every_operation_gives_the_same_bits_with_several_threads(name, isa, dtype, num_threads, rng):
+    """Images apart on their threads, and one image that they share; each large enough for several."""
+    nodes, params = next((nodes, params) for own, nodes, params in _graphs(rng) if own == name)
+    predictor = prepare(_net(nodes, params, dtype=dtype))
+    size = (7, 7) if name in TIED_TO_7X7 else (61, 90)
+    x = rng.standard_normal((5, 4, *size)).astype(dtype)
+    num_threads(1)
+    want = predictor(x)
+    for threads in (2, 3):
+        num_threads(threads)
+        np.testing.assert_array_equal(predictor(x), want)
+        np.testing.assert_array_equal(predictor(x[2:3]), want[2:3])
+
+
+def in_threads(count, work):
+    """Run work(k) in `count` threads that begin together; raise what any of them raised."""
+    failures, barrier = [], threading.Barrier(count)
+
+    def run(k):
+        barrier.wait(timeout=60)
+        try:
+            work(k)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=run, args=(k,)) for k in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for failure in failures:
+        raise failure
+
+
+@pytest.fixture
+def net():
+    spec = [
+        {"conv": 8},
+        "batchnorm",
+        "relu",
+        {"max_pool": 2},
+        {"conv": 8},
+        "relu",
+        "global_avg_pool",
+        {"affine": 4},
+    ]
+    net = ConvNet(spec, (3, 12, 12), 4, seed=0)
+    net.preprocess = Normalization(100, 50)
+    return net
+
+
+def test_images_of_more_sizes_than_are_kept(net, rng):
+    """Each thread goes through the sizes in an order of its own: programs are made and dropped meanwhile."""
+    sizes = [(h, w) for h in range(12, 24, 2) for w in (12, 15, 18, 21)]
+    images = [rng.standard_normal((2, 3, *size)).astype(np.float32) for size in sizes]
+    want = [prepare(net)(x) for x in images]
+    predictor = prepare(net)
+
+    def work(k):
+        for i in np.random.default_rng(k).permutation(np.repeat(np.arange(len(sizes)), 3)):
+            np.testing.assert_array_equal(predictor(images[i]), want[i])
+
+    in_threads(8, work)
+
+
+def test_a_predictor_from_a_file_does_everything_at_once(net, rng, tmp_path):
+    """Its first use, the checks of its weights included, falls to all threads at the same time."""
+    images = rng.integers(0, 256, (6, 3, 12, 12), np.uint8)
+    first = prepare(net)
+    first.save(tmp_path / "net")
+    scores, labels, odds, text = (
+        first(images),
+        first.predict(images),
+        first.predict_proba(images),
+        first.summary(),
+    )
+    for _ in range(5):
+        predictor = load(tmp_path / "net")
+
+        def work(k, predictor=predictor):
+            for turn in range(4):
+                task = (k + turn) % 5
+                if task == 0:
+                    np.testing.assert_array_equal(predictor(images), scores)
+                elif task == 1:
+                    np.testing.assert_array_equal(predictor.predict(images), labels)
+                elif task == 2:
+                    np.testing.assert_array_equal(predictor.predict_proba(images), odds)
+                elif task == 3:
+                    assert predictor.summary() == text
+                else:
+                    predictor.save(tmp_path / f"net{k}")
+                    np.testing.assert_array_equal(load(tmp_path / f"net{k}")(images), scores)
+
+        in_threads(8, work)
