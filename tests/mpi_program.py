@@ -1,5 +1,6 @@
 """What the ranks run in the tests of cnnlib.distributed: ``mpi_program.py FUNCTION FOLDER``."""
 
+import math
 import os
 import signal
 import sys
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from cnnlib.data import Normalization
-from cnnlib.distributed import OutOfStepError, SerialComm, world
+from cnnlib.data import Normalization, load_array_folder
+from cnnlib.distributed import OutOfStepError, SerialComm, start_checks, world
 from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.solver import Solver
 from training import LinearModel, NoisyModel, digits_like
@@ -154,6 +155,82 @@ class Recorded(np.memmap):
         if isinstance(index, np.ndarray) and len(index) < 61:
             Recorded.read.append(index)
         return np.asarray(super().__getitem__(index))
+
+
+def pages(comm, folder):
+    """One epoch of images in three files; how much of the files each rank has in its memory then.
+
+    An image takes 256 KiB: the system maps up to 64 KiB around a page that is touched, more where the file
+    was written in larger pieces.
+    """
+    start_checks._IMAGES = 4  # instead of 256: these images are all there are
+    shape, count = (4, 256, 256), 192
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, count)
+    if comm.rank == 0:
+        for number in range(3):
+            with open(folder / f"X_train_{number}.npy", "xb", buffering=0) as file:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (count // 3, *shape)}
+                np.lib.format.write_array_header_1_0(file, header)
+                for _ in range(count // 3 * shape[0]):
+                    file.write(rng.integers(0, 256, shape[1:], dtype=np.uint8).data)
+        np.save(folder / "y_train.npy", labels)
+        np.save(folder / "X_val.npy", np.zeros((4, *shape), np.uint8))
+        np.save(folder / "y_val.npy", np.arange(4))
+    comm.bcast(None)
+    data = load_array_folder(folder)
+    before = resident("RssAnon")
+    losses = {}
+    for name in ("mapped", "memory"):
+        X = data["X_train"] if name == "mapped" else np.asarray(data["X_train"])
+        solver = Solver(
+            Brightness(),
+            {**data, "X_train": X},
+            preprocess=Normalization(128.0, 64.0),
+            optim_config={"learning_rate": 0.1},
+            batch_size=4,
+            num_epochs=1,
+            num_train_samples=1,
+            prefetch=1,
+            seed=1,
+            comm=comm,
+            verbose=False,
+        )
+        solver.train()
+        losses[name] = solver.loss_history
+        if name == "mapped":
+            anonymous, mapped = resident("RssAnon") - before, resident_of_files(folder)
+            del solver
+    image = math.prod(shape)
+    assert losses["mapped"] == losses["memory"]
+    say(comm, folder, f"{mapped / image:.2f} of {count} images mapped, {anonymous / image:.2f} elsewhere")
+
+
+class Brightness(LinearModel):
+    """Sees the means of rows of pixels."""
+
+    def __init__(self):
+        super().__init__(256, 4)
+
+    def loss(self, X, y=None):
+        return super().loss(X.mean(axis=(1, 2)), y)
+
+
+def resident(name):
+    """Bytes of this process's memory, of a kind that the system calls `name`."""
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split(f"{name}:")[1].split()[0])
+
+
+def resident_of_files(folder):
+    """Bytes that this process has mapped of the training images in a folder, and that it has touched."""
+    total, of_files = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split()[0].endswith(":"):
+            of_files = f"{folder}/X_train" in line
+        elif of_files and line.startswith("Rss:"):
+            total += 1024 * int(line.split()[1])
+    return total
 
 
 def whole(comm, folder):

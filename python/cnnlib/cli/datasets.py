@@ -7,7 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnlib.data import CIFAR10_CLASSES, default_data_dir, get_CIFAR10_data, load_digits, load_image_folder
+from cnnlib.data import (
+    CIFAR10_CLASSES,
+    default_data_dir,
+    load_array_folder,
+    load_digits,
+    load_image_folder,
+    map_CIFAR10,
+    map_CIFAR100,
+)
 
 _CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
 
@@ -16,13 +24,14 @@ _CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
 class DataSet:
     """A data set: its classes, its image shape (C, H, W), and the value of a white (or fully inked) pixel.
 
+    `white` is None where that is what :meth:`cnnlib.data.Normalization.fit` finds.
     `ink` says that an image is bright writing on a dark ground. `load(folder, parts)` reads the parts
     'train', 'val', 'test' that are asked for.
     """
 
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
-    white: float
+    white: float | None
     ink: bool
     load: Callable
 
@@ -41,13 +50,33 @@ def _load_cifar10(folder, parts):
         "num_validation": _CIFAR10["val"] if "val" in parts else 0,
         "num_test": _CIFAR10["test"] if "test" in parts else 0,
     }
-    data = get_CIFAR10_data(folder, **counts, subtract_mean=False)
-    return _parts_of(data, parts)
+    return _parts_of(map_CIFAR10(folder, **counts), parts)
 
 
-def _load_folder(classes, shape, shares, folder, parts):
+def _load_photos(shape, shares, folder):
     C, H, W = shape
-    data = load_image_folder(folder, (H, W), channels=C, **shares)
+    return load_image_folder(folder, (H, W), channels=C, **shares)
+
+
+def _load_arrays(shape, shares, folder):
+    data = load_array_folder(folder)
+    X = data["X_train"]
+    if X.ndim != 4 or X.shape[1] not in (1, 3):
+        raise ValueError(f"{folder}: X_train must be images (N, 1 or 3, H, W), got shape {X.shape}")
+    if shape is not None and X.shape[1:] != shape:
+        raise ValueError(f"{folder} has images {X.shape[1:]}; the model's are {shape}")
+    return data
+
+
+def _load_cifar100(shape, shares, folder):
+    return map_CIFAR100(folder)
+
+
+_READERS = {"folder": _load_photos, "npy": _load_arrays, "cifar100": _load_cifar100}
+
+
+def _load_found(name, classes, shape, shares, folder, parts):
+    data = _READERS[name](shape, shares, folder)
     if data["classes"] != classes:
         raise ValueError(
             f"{folder} has the classes {', '.join(data['classes'])}; the model's are {', '.join(classes)}"
@@ -61,19 +90,27 @@ DATA_SETS = {
 }
 
 
-def image_folder(classes, shape, shares):
-    """Images by class in a folder, as :func:`cnnlib.data.load_image_folder` reads them.
+def found_data_set(name, classes, shape, white, shares):
+    """A data set whose classes and shape are known from its files: one of `FOUND`.
 
-    `shares` are its options `validation` and `test`.
+    `shares` are the options `validation` and `test` of :func:`cnnlib.data.load_image_folder`; the others come
+    with splits of their own.
     """
-    load = functools.partial(_load_folder, tuple(classes), tuple(shape), shares)
-    return DataSet(tuple(classes), tuple(shape), 255.0, False, load)
+    load = functools.partial(_load_found, name, tuple(classes), tuple(shape), shares)
+    return DataSet(tuple(classes), tuple(shape), white, False, load)
 
 
-def look_into(folder, size, channels, shares):
-    """The same, with the classes and (for `channels` None) the colours that the folder has."""
-    data = load_image_folder(folder, size, channels=channels, **shares)
-    return image_folder(data["classes"], data["X_train"].shape[1:], shares)
+def look_into(name, folder, size=None, channels=None, shares=None):
+    """The same, with the classes, the shape and (for `channels` None) the colours that the files have."""
+    if name == "folder":
+        data = load_image_folder(folder, size, channels=channels, **shares)
+    else:
+        data = _READERS[name](None, shares, folder)
+    X = data["X_train"]
+    return found_data_set(name, data["classes"], X.shape[1:], None if name == "npy" else 255.0, shares)
+
+
+FOUND = tuple(_READERS)  # classes and shape are those of the files
 
 
 def data_folder(name, folder):

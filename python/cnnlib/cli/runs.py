@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlib.augment import TTA
 from cnnlib.cli import networks
-from cnnlib.cli.datasets import DATA_SETS, image_folder
+from cnnlib.cli.datasets import DATA_SETS, FOUND, found_data_set
 from cnnlib.cli.folder_lock import locked
 from cnnlib.cli.run_log import LOG_COLUMNS, LOG_FILES, remove_event_files
 from cnnlib.cli.settings import parse_data
@@ -99,10 +99,12 @@ class Run:
     @property
     def data_set(self):
         data = self.config["data"]
-        if data["name"] != "folder":
+        if data["name"] not in FOUND:
             return DATA_SETS[data["name"]]
-        shares = {share: data[share] for share in ("validation", "test")}
-        return image_folder(self.config["classes"], (data["channels"], *data["size"]), shares)
+        shares = {share: data.get(share) for share in ("validation", "test")}
+        shape = (data["channels"], *data["size"])
+        white = self.config["preprocessing"].get("white", 255.0)
+        return found_data_set(data["name"], self.config["classes"], shape, white, shares)
 
     @property
     def normalization(self):
@@ -253,13 +255,13 @@ def _check_config(file, config):
             came = f"is {json.dumps(config[key])[:40]}" if key in config else "is missing"
             raise ValueError(f"{file} is damaged: {key} {came}, expected an object")
     name, folder = config["data"].get("name"), config["data"].get("folder")
-    if not isinstance(name, str) or name not in (*DATA_SETS, "folder"):
+    if not isinstance(name, str) or name not in (*DATA_SETS, *FOUND):
         raise ValueError(f"{file} is damaged, or newer than this cnnlib: there is no data set {name!r}")
     if not (folder is None or isinstance(folder, str)):
         raise ValueError(f"{file} is damaged: the data's folder is {folder!r}")
-    if name == "folder":
-        _check_folder(file, config)
-    channels = config["data"]["channels"] if name == "folder" else DATA_SETS[name].shape[0]
+    if name in FOUND:
+        _check_found(file, config)
+    channels = config["data"]["channels"] if name in FOUND else DATA_SETS[name].shape[0]
     for key in ("mean", "std"):
         values = config["preprocessing"].get(key)
         if not isinstance(values, list) or len(values) != channels or not all(map(_is_number, values)):
@@ -271,15 +273,16 @@ def _check_config(file, config):
         raise ValueError(f"{file} is damaged: training's tta is {tta!r}, expected one of {', '.join(TTA)}")
 
 
-def _check_folder(file, config):
-    """Refuse a config.json that does not say what the images of a folder have been read as."""
+def _check_found(file, config):
+    """Refuse a config.json that does not say what images the files have been found to hold."""
     data, classes = config["data"], config.get("classes")
     size = data.get("size")
     if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
         raise ValueError(f"{file} is damaged: the data's size is {size!r}")
     if data.get("channels") not in (1, 3) or not isinstance(data.get("folder"), str):
         raise ValueError(f"{file} is damaged: the data's channels or folder are missing, or nonsense")
-    if not all(_is_number(data.get(share)) for share in ("validation", "test")):
+    shares = ("validation", "test") if data["name"] == "folder" else ()
+    if not all(_is_number(data.get(share)) for share in shares):
         raise ValueError(f"{file} is damaged: the data's validation and test must be numbers")
     if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
         raise ValueError(f"{file} is damaged: classes is {classes!r}, expected a list of names")

@@ -18,7 +18,7 @@ MODEL_OPTIONS = {
     "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
     **dict.fromkeys(SPECS, ("reg", "dtype")),
 }
-DATA_NAMES = ("digits", "cifar10", "folder")
+DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
 MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
 
 MODEL_SETTINGS = {  # the form of each, and help
@@ -127,6 +127,11 @@ _DEFAULTS["folder", "three-layer"] = {**_DEFAULTS["cifar10", "three-layer"], "le
 _DEFAULTS["folder", "fully-connected"] = dict(_DEFAULTS["cifar10", "fully-connected"])
 for _model in ("three-layer", "fully-connected"):
     _DEFAULTS["folder", _model] |= {"batch_size": 32, "augment": [{"name": "crop", "pad": 4}], "epochs": 20}
+for (_data, _model), _settings in list(_DEFAULTS.items()):
+    if _data == "cifar10":
+        _DEFAULTS["cifar100", _model] = dict(_settings)
+    elif _data == "folder":
+        _DEFAULTS["npy", _model] = dict(_settings)
 for _key in _DEFAULTS:
     if _key[0] == "folder":
         _DEFAULTS[_key] |= {"image_size": "64", "colours": None, "validation": 0.1, "test": 0.1}
@@ -134,7 +139,7 @@ for _key in _DEFAULTS:
 
 def default_model(data_name):
     """The model that a data set is trained with, if none is named."""
-    return "resnet8" if data_name == "folder" else "three-layer"
+    return "resnet8" if data_name in ("folder", "npy") else "three-layer"
 
 
 def has_defaults(data_name, model_name):
@@ -167,13 +172,15 @@ def flag(name):
 
 
 def parse_data(text):
-    """``'digits'``, ``'cifar10'``, ``'cifar10:DIR'`` or ``'folder:DIR'`` as (name, DIR or None)."""
+    """``'digits'``, ``'cifar10'`` or ``NAME:DIR`` as (name, DIR or None)."""
     name, colon, folder = text.partition(":")
     if name not in DATA_NAMES:
-        raise ValueError(f"--data must be digits, cifar10:DIR or folder:DIR, got {text!r}")
+        raise ValueError(
+            f"--data must be digits, or one of cifar10, cifar100, folder, npy with :DIR, got {text!r}"
+        )
     if name == "digits" and colon:
         raise ValueError(f"--data digits is embedded and takes no folder, got {text!r}")
-    if (colon or name == "folder") and not folder:
+    if (colon or name in ("folder", "npy")) and not folder:
         raise ValueError(f"--data {text} lacks the folder after the colon")
     return name, folder or None
 

@@ -15,7 +15,7 @@ from cnnlib.augment import TTA
 from cnnlib.cli import networks, report
 from cnnlib.cli.arguments import add_data, add_setting, add_threads
 from cnnlib.cli.config_file import write_config_file
-from cnnlib.cli.datasets import DATA_SETS, data_folder, look_into
+from cnnlib.cli.datasets import DATA_SETS, FOUND, data_folder, look_into
 from cnnlib.cli.help_tables import defaults_table, recipe_table
 from cnnlib.cli.ranks import (
     add_distributed,
@@ -79,8 +79,9 @@ def add_to(commands):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     train.set_defaults(execute=run)
-    where = "CIFAR-10 from DIR ($CNNLIB_DATA or ./data), or images in DIR by class"
-    add_data(train, f"the embedded digits (the default), {where}")
+    where = "CIFAR-10 or CIFAR-100 from DIR ($CNNLIB_DATA or ./data), images in DIR by class (folder)"
+    arrays = "arrays X_train.npy, y_train.npy, X_val.npy and so on in DIR (npy)"
+    add_data(train, f"the embedded digits (the default), {where}, or {arrays}")
     train.add_argument("--recipe", choices=RECIPES, help="settings that belong together, see below")
     train.add_argument(
         "--model", choices=MODEL_OPTIONS, help="default: three-layer, for a folder resnet8, or the recipe's"
@@ -186,8 +187,8 @@ def _begin(options, comm, held):
     """A new run: its folder with config.json, a Solver, the data."""
     name, folder, model_name, settings = _settings(options)
     folder = data_folder(name, folder)
-    if name == "folder":
-        data_set = root_first(comm, lambda: _look_into(folder, settings))
+    if name in FOUND:
+        data_set = root_first(comm, lambda: _look_into(name, folder, settings))
     else:
         data_set = DATA_SETS[name]
     description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes))
@@ -196,13 +197,14 @@ def _begin(options, comm, held):
         raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
     data = data_set.load(folder, _PARTS)
     fitted = comm.from_root(lambda: Normalization.fit(data["X_train"]), patient=True)
-    normalization = Normalization(fitted.mean, fitted.std, data_set.white)
+    white = fitted.white if data_set.white is None else data_set.white
+    normalization = Normalization(fitted.mean, fitted.std, white)
     arguments = {**solver_arguments(settings), "preprocess": normalization}
     solver = Solver(model, data, **arguments, print_every=100, comm=comm)
 
     if options.save_config is not None:
         comm.from_root(lambda: _save_config(options, model_name, settings))
-    label = Path(folder).name if name == "folder" else name
+    label = Path(folder).name if name in ("folder", "npy") else name
     run = shared_run(comm, lambda: Run.create(options.out, options.overwrite, label, held))
     log = _log(run, options, comm)
     content = {
@@ -241,17 +243,21 @@ def _begin(options, comm, held):
     return run, log, solver, data
 
 
-def _look_into(folder, settings):
+def _look_into(name, folder, settings):
+    if name != "folder":
+        return look_into(name, folder)
     channels = {None: None, "rgb": 3, "grey": 1}[settings["colours"]]
     shares = {share: settings[share] for share in ("validation", "test")}
-    return look_into(folder, pixels(settings["image_size"]), channels, shares)
+    return look_into(name, folder, pixels(settings["image_size"]), channels, shares)
 
 
 def _images(name, folder, data_set, settings):
-    """What config.json says of a folder's images, beside their classes and normalisation."""
-    if name != "folder":
+    """What config.json says of images that the files decide about, beside classes and normalisation."""
+    if name not in FOUND:
         return {}
     C, *size = data_set.shape
+    if name != "folder":
+        return {"size": size, "channels": C}
     shares = {share: settings[share] for share in ("validation", "test")}
     return {"size": size, "channels": C, **shares, "names": folder_digest(folder)}
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib.cli import networks
-from cnnlib.cli.datasets import DATA_SETS, image_folder
+from cnnlib.cli.datasets import DATA_SETS, FOUND, found_data_set
 from cnnlib.cli.runs import Run
 from cnnlib.cli.settings import parse_data
 from cnnlib.data import Normalization
@@ -19,6 +19,7 @@ from cnnlib.saved_model import is_saved_model, load_model
 __all__ = ["Trained", "open_trained"]
 
 _SHARES = {"validation": 0.1, "test": 0.1}  # load_image_folder's
+_WHITE = {"folder": 255.0, "cifar100": 255.0}  # arrays count as what the model was trained on
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,9 @@ def _saved(path, which):
         if data is None:
             raise ValueError(f"{path} is a saved model, which belongs to no data set: name one with --data")
         name, folder = parse_data(data)
-        if name == "folder":
-            data_set = image_folder(classes, shape, _SHARES)
-            if split != "all":
+        if name in FOUND:
+            data_set = found_data_set(name, classes, shape, _WHITE.get(name, model.preprocess.white), _SHARES)
+            if name == "folder" and split != "all":
                 print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
         else:
             data_set = DATA_SETS[name]

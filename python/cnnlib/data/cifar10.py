@@ -12,8 +12,11 @@ import os
 import pickle
 import pickletools
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+
+from cnnlib.data.shards import ShardedArray
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -90,17 +93,7 @@ def get_CIFAR10_data(
         As :func:`load_CIFAR10`; ValueError also for more images than there are.
     """
     where = "get_CIFAR10_data"
-    num_training = _count(where, "num_training", num_training)
-    num_validation = _count(where, "num_validation", num_validation)
-    num_test = _count(where, "num_test", num_test)
-    total = len(_TRAIN_BATCHES) * _IMAGES_PER_BATCH
-    if num_training + num_validation > total:
-        raise ValueError(
-            f"{where}: num_training + num_validation is {num_training} + {num_validation}, "
-            f"but there are {total} training images"
-        )
-    if num_test > _IMAGES_PER_BATCH:
-        raise ValueError(f"{where}: num_test is {num_test}, but there are {_IMAGES_PER_BATCH} test images")
+    num_training, num_validation, num_test = _counts(where, num_training, num_validation, num_test)
     if subtract_mean and num_training == 0:
         raise ValueError(f"{where}: subtract_mean needs training images, and num_training is 0")
 
@@ -120,6 +113,78 @@ def get_CIFAR10_data(
         "X_test": X_test,
         "y_test": y_test,
     }
+
+
+def map_CIFAR10(
+    cifar10_dir: str | os.PathLike | None = None,
+    num_training: int = 49000,
+    num_validation: int = 1000,
+    num_test: int = 10000,
+) -> dict[str, Any]:
+    """Map CIFAR-10's images into memory where they lie in their files, as bytes; nothing is written.
+
+    The labels stand between the images, so each file is read through once, and nothing but its labels kept.
+    The same images as :func:`get_CIFAR10_data` with ``subtract_mean=False`` has, in a quarter of the memory,
+    which the processes of a machine share. :class:`Normalization`, as the Solver's ``preprocess``, makes
+    float32 of a minibatch.
+
+    Parameters
+    ----------
+    cifar10_dir, num_training, num_validation, num_test
+        As of :func:`get_CIFAR10_data`.
+
+    Returns
+    -------
+    dict
+        ``X_train, X_val, X_test``: uint8 (N, 3, 32, 32), a memory map or a :class:`ShardedArray` of several,
+        read-only. ``y_train, y_val, y_test``: int64 labels (N,).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`get_CIFAR10_data`.
+    """
+    where = "map_CIFAR10"
+    counts = _counts(where, num_training, num_validation, num_test)
+    batches = _find_batches(default_data_dir() if cifar10_dir is None else cifar10_dir, where)
+    return mapped_splits(batches["train"], batches["test"], counts, _map_batch)
+
+
+def mapped_splits(train, test, counts, map_file):
+    """Splits of the first images of the files `train` and `test`; ``map_file(path)`` returns (X, y)."""
+    num_training, num_validation, num_test = counts
+    data = {}
+    for paths, parts in (
+        (train, {"train": (0, num_training), "val": (num_training, num_training + num_validation)}),
+        (test, {"test": (0, num_test)}),
+    ):
+        shards, labels = [np.empty((0, 3, 32, 32), np.uint8)], [np.empty(0, np.int64)]
+        wanted = max(stop for _, stop in parts.values())
+        for path in paths:
+            if sum(map(len, labels)) < wanted:
+                images, numbers = map_file(path)
+                shards.append(images)
+                labels.append(numbers)
+        X, y = ShardedArray(shards), np.concatenate(labels)
+        for part, (start, stop) in parts.items():
+            data |= {f"X_{part}": X.part(start, stop), f"y_{part}": y[start:stop]}
+    return data
+
+
+def _counts(where, num_training, num_validation, num_test):
+    """The three numbers of images, checked."""
+    num_training = _count(where, "num_training", num_training)
+    num_validation = _count(where, "num_validation", num_validation)
+    num_test = _count(where, "num_test", num_test)
+    total = len(_TRAIN_BATCHES) * _IMAGES_PER_BATCH
+    if num_training + num_validation > total:
+        raise ValueError(
+            f"{where}: num_training + num_validation is {num_training} + {num_validation}, "
+            f"but there are {total} training images"
+        )
+    if num_test > _IMAGES_PER_BATCH:
+        raise ValueError(f"{where}: num_test is {num_test}, but there are {_IMAGES_PER_BATCH} test images")
+    return num_training, num_validation, num_test
 
 
 def _count(where, name, value):
@@ -164,12 +229,33 @@ def _read_images(paths, count):
     for path in paths:
         if start >= count:
             break
-        pixels, labels = _read_binary(path) if path.suffix == ".bin" else _read_pickle(path)
+        pixels, labels = _read_batch(path)
         rows = min(len(labels), count - start)
         X[start : start + rows] = pixels[:rows].reshape(rows, 3, 32, 32)
         y[start : start + rows] = labels[:rows]
         start += rows
     return X, y
+
+
+def _map_batch(path):
+    """A batch's images, mapped: uint8 (N, 3, 32, 32), and its labels (N,)."""
+    pixels, labels = _read_batch(path)
+    if path.suffix == ".bin":
+        records = np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, 1 + _PIXELS)
+        return records[:, 1:].reshape(-1, 3, 32, 32), labels
+    # A pickle of Python 2 holds the array's bytes as they are, in the order that the array has.
+    order: Literal["C", "F"] = "C" if pixels.flags.c_contiguous else "F"
+    wanted, content = pixels.tobytes(order), path.read_bytes()
+    offset = content.find(wanted[:_PIXELS])  # to look for all of it takes seconds
+    if offset < 0 or content[offset : offset + len(wanted)] != wanted:
+        raise ValueError(f"{path}: its pixels do not lie in it as they are, so they cannot be mapped")
+    images = np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=pixels.shape, order=order)
+    return images.reshape(-1, 3, 32, 32), labels
+
+
+def _read_batch(path):
+    """A file of either layout: uint8 pixels (N, 3072) and labels (N,)."""
+    return _read_binary(path) if path.suffix == ".bin" else _read_pickle(path)
 
 
 def _read_binary(path):

@@ -9,6 +9,7 @@ import numpy as np
 
 from cnnlib._params import number
 from cnnlib._registry import Registry
+from cnnlib.data.shards import ShardedArray
 
 __all__ = ["PREPROCESSING", "Normalization"]
 
@@ -58,11 +59,11 @@ class Normalization:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def fit(cls, X: np.ndarray) -> Normalization:
+    def fit(cls, X: np.ndarray | ShardedArray) -> Normalization:
         """The mean and the standard deviation of each channel of the training images X (N, C, H, W).
 
-        X may be a memory map; it is read in parts. A channel without any contrast gets the standard
-        deviation 1. `white` is 1 if no value lies above 1, else 255 (always for integers).
+        X may be a memory map, or several; it is read in parts. A channel without any contrast gets the
+        standard deviation 1. `white` is 1 if no value lies above 1, else 255 (always for integers).
         """
         if X.ndim != 4 or 0 in X.shape:
             raise ValueError(f"Normalization.fit: X must be images (N, C, H, W), got shape {X.shape}")

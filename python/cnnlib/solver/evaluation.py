@@ -57,4 +57,4 @@ def check_batch_size(X: np.ndarray, training: int) -> int:
 
 def sample_images(X: np.ndarray, preprocess: Callable | None) -> np.ndarray:
     """Training images for a model's ``initialize``: all, or as many as may be preprocessed at once."""
-    return X if preprocess is None else preprocess(X[: max(1, _SAMPLE_VALUES // X[0].size)])
+    return X[:] if preprocess is None else preprocess(X[: max(1, _SAMPLE_VALUES // X[0].size)])

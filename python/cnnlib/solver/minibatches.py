@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from cnnlib.data.shards import ShardedArray
+
 __all__ = [
     "checked_data",
     "checked_split",
@@ -39,8 +41,8 @@ def checked_data(data):
 
 
 def checked_split(where, X, y, X_name="X", y_name="y"):
-    """X and y as arrays (arrays stay what they are, memory maps included) with a label for each sample."""
-    X = X if isinstance(X, np.ndarray) else np.asarray(X)
+    """X and y as arrays with a label for each sample; arrays, memory maps and shards stay what they are."""
+    X = X if isinstance(X, (np.ndarray, ShardedArray)) else np.asarray(X)
     y = y if isinstance(y, np.ndarray) else np.asarray(y)
     if X.ndim == 0 or len(X) == 0:
         raise ValueError(f"{where}: {X_name} is empty (shape {X.shape})")

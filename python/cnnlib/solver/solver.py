@@ -18,6 +18,7 @@ from cnnlib._params import positive_int
 from cnnlib._random import random_stream
 from cnnlib._typing import Params, Trainable
 from cnnlib.augment import Samples, augmented, averaged_scores
+from cnnlib.data.shards import ShardedArray
 from cnnlib.distributed.communicator import MPIComm, SerialComm, as_communicator
 from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.inference.scoring import scorer
@@ -69,7 +70,8 @@ class Solver:
     model : object with ``params`` and ``loss(X, y=None)``
     data : dict
         ``X_train`` (N, ...), ``y_train`` (N,), ``X_val``, ``y_val``; integer labels. Never copied as a whole:
-        each minibatch is gathered by itself, so memory maps (``np.load(..., mmap_mode='r')``) work.
+        each minibatch is gathered by itself, so memory maps (``np.load(..., mmap_mode='r')``) work, and
+        several of them as a :class:`cnnlib.data.ShardedArray`.
     update_rule : str or callable
         A name in :mod:`cnnlib.optim`, or any ``rule(w, dw, config) -> (next_w, config)``.
     optim_config : dict or None
@@ -570,7 +572,7 @@ class Solver:
             functools.partial(self._minibatch, batch, done + i)
             for i, batch in enumerate(reversed(self._pending))
         ]
-        threaded = self.augment is not None or isinstance(self.X_train, np.memmap)
+        threaded = self.augment is not None or isinstance(self.X_train, (np.memmap, ShardedArray))
         started = time.perf_counter()
         try:
             with contextlib.closing(prefetched(jobs, self.prefetch if threaded else 0)) as minibatches:

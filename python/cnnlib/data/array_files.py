@@ -1,0 +1,129 @@
+"""Data sets as NumPy's array files, which are mapped into memory rather than read."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlib.data.shards import ShardedArray
+
+__all__ = ["load_array_folder"]
+
+_WHERE = "load_array_folder"
+_CLASSES = "classes.txt"
+
+
+def load_array_folder(root: str | os.PathLike) -> dict[str, Any]:
+    """Map the arrays of a folder: ``X_train.npy``, ``y_train.npy``, ``X_val.npy`` and so on.
+
+    Any of them may be cut into files ``X_train_0.npy``, ``X_train_1.npy``, ..., whose rows go on one after
+    the other. Labels are read; of the images only those rows that are used.
+
+    Parameters
+    ----------
+    root : path
+        A folder with a training and a validation split; a test split is optional, as is ``classes.txt``,
+        which has the name of a class on each line.
+
+    Returns
+    -------
+    dict
+        ``X_train``, ``X_val``, ``X_test``: memory maps (N, ...), read-only, or a :class:`ShardedArray` of
+        them; ``X_test`` has no rows if there is no test split. ``y_train``, ``y_val``, ``y_test``: int64
+        labels (N,). ``classes``: the classes' names, a tuple; without ``classes.txt`` the numbers up to the
+        highest label.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no folder `root`, or a split is missing.
+    ValueError
+        A file is damaged, or no array of numbers; a number is missing among the files of an array; images
+        and labels differ in number, or the splits in shape or dtype; a label is below 0, or has no class.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"{_WHERE}: there is no folder {root}")
+    data: dict[str, Any] = {}
+    for part in ("train", "val", "test"):
+        if part == "test" and not (_files(root, "X_test") or _files(root, "y_test")):
+            first = data["X_val"]
+            data |= {"X_test": first[:0], "y_test": np.empty(0, np.int64)}
+            continue
+        data |= _split(root, part)
+    _check_images(root, data)
+    labels = np.concatenate([data[f"y_{part}"] for part in ("train", "val", "test")])
+    return {**data, "classes": _classes(root, labels)}
+
+
+def _split(root, part):
+    X, y = _mapped(root, f"X_{part}"), _mapped(root, f"y_{part}")
+    if y.ndim != 1 or y.dtype.kind not in "iu":
+        raise ValueError(f"{root}: y_{part} must be integer labels (N,), got {y.dtype} of shape {y.shape}")
+    if X.ndim < 2 or len(X) != len(y) or len(X) == 0:
+        raise ValueError(
+            f"{root}: X_{part} must have a row for each of the {len(y)} labels in y_{part}, got {X.shape}"
+        )
+    return {f"X_{part}": X, f"y_{part}": np.array(y[:], dtype=np.int64)}
+
+
+def _files(root, name):
+    """The files of an array in their order: ``name.npy`` alone, or ``name_0.npy`` and so on."""
+    pattern = re.compile(rf"{name}_(\d+)\.npy")
+    numbered = sorted(
+        (int(match[1]), path) for path in root.iterdir() if (match := pattern.fullmatch(path.name))
+    )
+    whole = root / f"{name}.npy"
+    if whole.is_file():
+        if numbered:
+            raise ValueError(f"{root} holds both {whole.name} and {numbered[0][1].name}: which is meant?")
+        return [whole]
+    if [number for number, _ in numbered] != list(range(len(numbered))):
+        names = ", ".join(path.name for _, path in numbered)
+        raise ValueError(f"{root}: the files of {name} must be numbered 0, 1, ... without a gap, got {names}")
+    return [path for _, path in numbered]
+
+
+def _mapped(root, name):
+    files = _files(root, name)
+    if not files:
+        raise FileNotFoundError(f"{_WHERE}: {root} holds neither {name}.npy nor {name}_0.npy")
+    arrays = []
+    for file in files:
+        try:
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+        except (EOFError, OSError, ValueError) as error:
+            raise ValueError(f"{file} is no array file, or is damaged: {error}") from error
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
+            raise ValueError(f"{file} must be an array of numbers")
+        arrays.append(array)
+    try:
+        return arrays[0] if len(arrays) == 1 else ShardedArray(arrays)
+    except ValueError as error:
+        raise ValueError(f"{root}: the files of {name} do not fit together: {error}") from error
+
+
+def _check_images(root, data):
+    first = data["X_train"]
+    for part in ("val", "test"):
+        X = data[f"X_{part}"]
+        if (X.shape[1:], X.dtype) != (first.shape[1:], first.dtype):
+            raise ValueError(
+                f"{root}: X_{part} has shape {X.shape} and dtype {X.dtype}, "
+                f"X_train {first.shape} and {first.dtype}"
+            )
+
+
+def _classes(root, labels):
+    low, high = int(labels.min()), int(labels.max())
+    names = tuple(map(str, range(high + 1)))
+    if (root / _CLASSES).is_file():
+        names = tuple((root / _CLASSES).read_text(encoding="utf-8").split("\n"))
+        names = names[:-1] if names[-1] == "" else names
+    if low < 0 or high >= len(names):
+        raise ValueError(f"{root}: a label is {low if low < 0 else high}, expected 0..{len(names) - 1}")
+    return names
