@@ -11,6 +11,7 @@ Kernels<T> kernels_of() {
   Kernels<T> kernels{};
   fill_conv(kernels);
   fill_conv_norm(kernels);
+  fill_inverted_residual(kernels);
   fill_pool(kernels);
   fill_norm(kernels);
   fill_dense(kernels);

@@ -38,6 +38,16 @@ struct ConvEpilogue {
   T most;
 };
 
+// The convolutions of an inverted residual, and what follows each of them.
+template <class T>
+struct InvertedResidualLayers {
+  struct Layer {
+    const T* w;
+    ConvEpilogue<T> epilogue;
+  };
+  Layer expand, depthwise, project;
+};
+
 template <class T>
 struct Kernels {
   void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);
@@ -60,6 +70,12 @@ struct Kernels {
                             T* out);
   // Whether the plan's method takes ConvEpilogue::add.
   bool (*conv_adds)(const ConvPlan&);
+  // An inverted residual in one pass, its weights packed once and kept; `other` (N, F, OH, OW), unless it is
+  // null, is added before the last activation.
+  Index (*inverted_residual_packed_size)(const InvertedResidualShape&);
+  void (*pack_inverted_residual)(const InvertedResidualShape&, const InvertedResidualLayers<T>&, T* packed);
+  void (*run_inverted_residual)(const InvertedResidualShape&, const InvertedResidualLayers<T>&,
+                                const T* packed, const T* x, const T* other, T* out);
 
   // The argmax plane is bytes for windows of up to 255 positions, 32-bit numbers for larger ones.
   void (*max_pool_forward)(const T* x, T* out, std::uint8_t* arg, const PoolShape&);

@@ -80,6 +80,13 @@ inline bool winograd_fits(const ConvShape& s) {
          (s.OH - 1) * s.stride_h < s.H + margin_h && (s.OW - 1) * s.stride_w < s.W + margin_w;
 }
 
+// An inverted residual: x (N, C, H, W) through a 1x1 convolution to the hidden channels, a depthwise one of
+// these, and a 1x1 convolution to out (N, F, OH, OW).
+struct InvertedResidualShape {
+  Index N, C, F;
+  ConvShape depthwise;  // of one image; C = F = hidden channels
+};
+
 // A window of PH x PW slides over every plane of x (N, C, H, W); `planes` is N * C.
 struct PoolShape {
   Index planes, H, W;

@@ -57,6 +57,40 @@ class BoundProgram {
         plan.packed_bytes);
   }
 
+  // `layers` are (w, b, relu, most) of the three convolutions, conv_param the depthwise one's. `other` is a
+  // value to add to the result, or -1.
+  using Layer = std::tuple<Array<T>, MaybeArray<T>, bool, double>;
+  void inverted_residual(const std::string& name, int input, int other, int output, const Array<T>& like,
+                         const std::array<Layer, 3>& layers, const py::object& conv_param) {
+    const auto own = [&](const Layer& layer) {
+      const auto& [w, b, relu, most] = layer;
+      keep(w, b);
+      return typename InvertedResidualLayers<T>::Layer{w.data(), {data_or_null(b), false, relu, T(most)}};
+    };
+    const InvertedResidualLayers<T> all{own(layers[0]), own(layers[1]), own(layers[2])};
+    const Array<T>&depthwise = std::get<0>(layers[1]), &project = std::get<0>(layers[2]);
+    const Array<T> hidden(std::vector<Index>{0, depthwise.shape(0), like.shape(2), like.shape(3)});
+    InvertedResidualShape s{1, like.shape(1), project.shape(0),
+                            conv_shape("prepare", hidden, depthwise, conv_param)};
+    s.depthwise.N = 1;
+    const Kernels<T>& k = kernels_;
+    const std::size_t bytes = checked_product(k.inverted_residual_packed_size(s), sizeof(T));
+    const std::shared_ptr<void> memory = OwnedBuffer(acquire_buffer(bytes));
+    T* packed = static_cast<T*>(memory.get());
+    k.pack_inverted_residual(s, all, packed);
+    const ConvShape& d = s.depthwise;
+    const double work = products(d) + double(d.C) * double(s.F * d.OH * d.OW + s.C * d.H * d.W);
+    add_step(
+        name + " [inverted-residual]", work / 8,
+        [=, &k](const Frame<T>& f) {
+          InvertedResidualShape images = s;
+          images.N = f.images;
+          k.run_inverted_residual(images, all, static_cast<const T*>(memory.get()), f.read(input),
+                                  other < 0 ? nullptr : f.read(other), f.write(output));
+        },
+        bytes);
+  }
+
   void conv_transpose(const std::string& name, int input, int output, const Array<T>& like, const Array<T>& w,
                       const MaybeArray<T>& b, const py::object& conv_param) {
     const ConvShape s = conv_transpose_shape("prepare", like, w, conv_param);
@@ -335,6 +369,8 @@ void bind_program(py::module_& m, const char* name) {
            py::arg("values"), py::arg("input_size"), py::arg("output_size"), py::arg("arena"))
       .def("conv", &P::conv, step, input, output, like, w, b, py::arg("conv_param"), py::arg("add"),
            py::arg("relu"), py::arg("most"))
+      .def("inverted_residual", &P::inverted_residual, step, input, py::arg("other"), output, like,
+           py::arg("layers"), py::arg("conv_param"))
       .def("conv_transpose", &P::conv_transpose, step, input, output, like, w, b, py::arg("conv_param"))
       .def("affine", &P::affine, step, input, output, w, b, py::arg("relu"))
       .def("max_pool", &P::max_pool, step, input, output, like, py::arg("geometry"), py::arg("ceil_mode"))

@@ -11,6 +11,8 @@ void fill_conv(Kernels<T>&);
 template <class T>
 void fill_conv_norm(Kernels<T>&);
 template <class T>
+void fill_inverted_residual(Kernels<T>&);
+template <class T>
 void fill_pool(Kernels<T>&);
 template <class T>
 void fill_norm(Kernels<T>&);

@@ -76,6 +76,16 @@ class _Program(Generic[_T]):
         relu: bool,
         most: float,
     ) -> None: ...
+    def inverted_residual(
+        self,
+        name: str,
+        input: int,
+        other: int,
+        output: int,
+        like: NDArray[_T],
+        layers: list[tuple[NDArray[_T], NDArray[_T] | None, bool, float]],
+        conv_param: object,
+    ) -> None: ...
     def conv_transpose(
         self,
         name: str,

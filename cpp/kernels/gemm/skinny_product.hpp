@@ -21,31 +21,46 @@ void add_chunks(const MatrixProduct<T>& p, const T* parts) {
   });
 }
 
-// to (M, N), in columns [first, last) <- one chunk of the product, several of b's rows at a time, so that the
-// sums are loaded and stored less often.
-template <class T, int M>
-void multiply_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index first, Index last, T* to) {
+// to (M, N), in columns [first, last) (+)= `rows` rows of a chunk from k on.
+template <class T, int M, int rows>
+void add_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index k, Index first, Index last, T* to) {
   using S = Simd<T>;
-  constexpr Index block = 4;
-  const T *a = p.a_chunk(chunk), *b = p.b_chunk(chunk);
-  const auto add = [&](Index k, Index rows) {
-    for (Index n = first; n < last; n += S::size) {
-      const Index count = std::min<Index>(S::size, last - n);
-      typename S::Packet sum[M];
-      for (int m = 0; m < M; ++m) sum[m] = k == 0 ? S::zero() : load_first(to + m * p.N + n, count);
-#pragma GCC unroll 8
-      for (Index i = 0; i < rows; ++i) {
-        __builtin_prefetch(b + (k + rows + i) * p.b.row + n);  // what comes next
-        const auto bv = load_first(b + (k + i) * p.b.row + n, count);
-        for (int m = 0; m < M; ++m) sum[m] = S::fma(S::fill(a[m * p.a.row + (k + i) * p.a.col]), bv, sum[m]);
-      }
-      for (int m = 0; m < M; ++m) store_first(to + m * p.N + n, count, sum[m]);
+  typename S::Packet av[M][rows];
+  const T *a = p.a_chunk(chunk) + k * p.a.col, *b = p.b_chunk(chunk) + k * p.b.row;
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) av[m][i] = S::fill(a[m * p.a.row + i * p.a.col]);
+  const auto columns = [&](Index n, const auto& load, const auto& store) {
+    typename S::Packet sum[M];
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) sum[m] = k == 0 ? S::zero() : load(to + m * p.N + n);
+#pragma GCC unroll 16
+    for (int i = 0; i < rows; ++i) {
+      const auto bv = load(b + i * p.b.row + n);
+#pragma GCC unroll 4
+      for (int m = 0; m < M; ++m) sum[m] = S::fma(av[m][i], bv, sum[m]);
     }
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) store(to + m * p.N + n, sum[m]);
   };
+  Index n = first;
+  for (; n + S::size <= last; n += S::size)
+    columns(n, [](const T* at) { return S::load(at); }, [](T* at, auto v) { S::store(at, v); });
+  if (n < last)
+    columns(
+        n, [&](const T* at) { return S::load_lanes(at, 0, last - n); },
+        [&](T* at, auto v) { S::store_lanes(at, v, 0, last - n); });
+}
+
+// to (M, N), in columns [first, last) <- one chunk of the product: `block` rows of b at a time, so that the
+// sums are loaded and stored less often.
+template <class T, int M, int block>
+void multiply_rows_of_b(const MatrixProduct<T>& p, Index chunk, Index first, Index last, T* to) {
   const Index terms = p.terms(chunk);
   Index k = 0;
-  for (; k + block <= terms; k += block) add(k, block);
-  for (; k < terms; ++k) add(k, 1);
+  for (; k + block <= terms; k += block) add_rows_of_b<T, M, block>(p, chunk, k, first, last, to);
+  for (; k < terms; ++k) add_rows_of_b<T, M, 1>(p, chunk, k, first, last, to);
 }
 
 // b lies along its rows: the threads take chunks of its rows, and strips of its columns.
@@ -62,9 +77,14 @@ void skinny_product_by_rows(const MatrixProduct<T>& p) {
   const auto part_piece = layout.array<T>(checked_product(p.chunks(), M * p.N));
   const Scratch scratch(layout.bytes());
   T* parts = part_piece.in(scratch.data());
+  // Several short rows are one run of memory; long ones are as many as a processor prefetches well.
+  constexpr Index short_row_bytes = 8 << 10;
+  constexpr int few = 4, many = M == 1 ? 16 : few;
+  const auto multiply = p.b.row * Index(sizeof(T)) <= short_row_bytes ? &multiply_rows_of_b<T, M, many>
+                                                                      : &multiply_rows_of_b<T, M, few>;
   parallel_for(p.chunks() * strips, threads, [&](Index task, int) {
     const Index chunk = task / strips, first = task % strips * columns;
-    multiply_rows_of_b<T, M>(p, chunk, first, std::min(first + columns, p.N), parts + chunk * M * p.N);
+    multiply(p, chunk, first, std::min(first + columns, p.N), parts + chunk * M * p.N);
   });
   add_chunks(p, parts);
 }
@@ -154,10 +174,10 @@ void low_rank_rows(const MatrixProduct<T>& p, Index m) {
     for (int r = 0; r < R; ++r) sum[r] = S::zero();
     for (Index k = 0; k < p.K; ++k) {
       const auto bv = load_first(p.b.data + k * p.b.row + n, count);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int r = 0; r < R; ++r) sum[r] = S::fma(S::fill(a[r * p.a.row + k * p.a.col]), bv, sum[r]);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
       store_first(p.c + (m + r) * p.N + n, count, p.finished(p.begun(sum[r], n, count)));
   }

@@ -10,6 +10,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._typing import Array
+from cnnlib.inference.inverted_residual import PARTS, fuse_inverted_residuals
 from cnnlib.inference.layout import Layout, shapes_of
 from cnnlib.inference.ops import ACTIVATIONS, Op, fuse_sums
 from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
@@ -40,7 +41,7 @@ class Program:
         self.input_shape, self.dtype = input_shape, dtype
         self.shapes = shapes_of(ops, input_shape, dtype)
         self.output_shape = self.shapes[output]
-        ops = fuse_sums(ops, output, self.shapes, dtype)
+        ops = fuse_inverted_residuals(fuse_sums(ops, output, self.shapes, dtype), output)
         self._layout = Layout(ops, self.shapes, output)
         make = _core.ProgramFloat if dtype == np.float32 else _core.ProgramDouble
         sizes = math.prod(input_shape), math.prod(self.output_shape)
@@ -75,6 +76,15 @@ class Program:
         activation = (most is not None, math.inf if most is None else most)
         conv_param = op.options["conv_param"]
         self._core.conv(op.label, ids[0], out, like, op.arrays["w"], b, conv_param, adds, *activation)
+
+    def _emit_inverted_residual(self, op, ids, out, shape):
+        like = np.empty((0, *shape), self.dtype)
+        layers = [
+            (op.arrays[f"{part}_w"], op.arrays.get(f"{part}_b"), most is not None, most or math.inf)
+            for part, most in zip(PARTS, op.options["mosts"], strict=True)
+        ]
+        other = ids[1] if len(ids) == 2 else -1
+        self._core.inverted_residual(op.label, ids[0], other, out, like, layers, op.options["conv_param"])
 
     def _emit_conv_transpose(self, op, ids, out, shape):
         like = np.empty((0, *shape), self.dtype)

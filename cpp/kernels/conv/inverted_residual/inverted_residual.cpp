@@ -1,0 +1,34 @@
+#include "kernels/conv/inverted_residual/inverted_residual.hpp"
+
+#include "kernels/conv/inverted_residual/block.hpp"
+#include "kernels/families.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+template <class T>
+Index inverted_residual_packed_size(const InvertedResidualShape& s) {
+  return InvertedResidualWeights<T>(s).size();
+}
+
+template <class T>
+void pack_inverted_residual(const InvertedResidualShape& s, const InvertedResidualLayers<T>& layers,
+                            T* packed) {
+  InvertedResidualWeights<T>(s).pack(layers, packed);
+}
+
+template <class T>
+void run_inverted_residual(const InvertedResidualShape& s, const InvertedResidualLayers<T>& layers,
+                           const T* packed, const T* x, const T* other, T* out) {
+  if (s.N > 0) InvertedResidualPass<T>(s, layers).run(packed, x, other, out);
+}
+
+template <class T>
+void fill_inverted_residual(Kernels<T>& kernels) {
+  kernels.inverted_residual_packed_size = &inverted_residual_packed_size<T>;
+  kernels.pack_inverted_residual = &pack_inverted_residual<T>;
+  kernels.run_inverted_residual = &run_inverted_residual<T>;
+}
+template void fill_inverted_residual(Kernels<float>&);
+template void fill_inverted_residual(Kernels<double>&);
+
+}  // namespace cnnlib::CNNLIB_ISA

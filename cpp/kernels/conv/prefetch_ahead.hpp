@@ -1,0 +1,50 @@
+// Prefetches of what comes after the work at hand, in small parts between its pieces.
+#pragma once
+
+#include <utility>
+
+#include "shapes.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Prefetches the weights of the next step, rows of bytes, for the second-level cache, a part with each tile.
+class PrefetchAhead {
+ public:
+  PrefetchAhead() = default;
+  template <class T>
+  PrefetchAhead(const T* data, Index rows, Index row_step, Index row_size, Index parts)
+      : data_(reinterpret_cast<const char*>(data)),
+        step_(row_step * Index(sizeof(T))),
+        row_lines_(ceil_div(row_size * Index(sizeof(T)), 64)),
+        lines_(rows * row_lines_),
+        parts_(parts) {}
+  void part(Index i) const {
+    Index line = first_line(i), left = first_line(i + 1) - line;
+    if (left == 0) return;
+    const Index row = line / row_lines_;
+    line -= row * row_lines_;
+    for (const char* at = data_ + row * step_; left > 0; at += step_, line = 0)
+      for (; line < row_lines_ && left > 0; ++line, --left) __builtin_prefetch(at + line * 64, 0, 2);
+  }
+  bool contiguous() const { return lines_ > 0 && lines_ == row_lines_; }
+  // Where part i of a single run begins, and its lines.
+  template <class T>
+  std::pair<const T*, Index> run(Index i) const {
+    const Index first = first_line(i);
+    return {reinterpret_cast<const T*>(data_ + first * 64), first_line(i + 1) - first};
+  }
+  // The same without its first parts.
+  PrefetchAhead after(Index parts) const {
+    PrefetchAhead rest = *this;
+    rest.done_ += parts;
+    return rest;
+  }
+
+ private:
+  Index first_line(Index i) const { return (done_ + i) * lines_ / parts_; }
+
+  const char* data_ = nullptr;
+  Index step_ = 0, row_lines_ = 1, lines_ = 0, parts_ = 1, done_ = 0;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA
