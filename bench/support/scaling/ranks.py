@@ -9,8 +9,11 @@ import time
 
 import numpy as np
 from cnnlib.convnet import ConvNet
-from cnnlib.distributed import MPIComm, SerialComm
+from cnnlib.distributed import SerialComm
 from cnnlib.solver import Solver
+
+from support.scaling.launch import report
+from support.scaling.timed import TimedComm
 
 SIZES = (8, 2**12, 2**16, 2**18, 2**20, 2**22)  # bytes
 SHAPE, CLASSES = (3, 32, 32), 10
@@ -23,15 +26,6 @@ class TimedSolver(Solver):
         started = time.perf_counter()
         super()._step(X, y)
         self.steps.append(time.perf_counter() - started)
-
-
-class TimedComm(MPIComm):
-    """Notes the seconds and bytes of each sum."""
-
-    def add(self, array):
-        started = time.perf_counter()
-        super().add(array)
-        self.sums.append((time.perf_counter() - started, array.nbytes))
 
 
 class Training:
@@ -97,11 +91,10 @@ def main(options):
     from mpi4py import MPI
 
     comm = TimedComm(MPI.COMM_WORLD, threads=options["threads"])
-    comm.sums = []
     network, steps = options["network"], options["steps"]
     alone = [Training(network, batch, steps, SerialComm()) for batch in options["batches"]]
     together = [Training(network, options["batch"], steps, comm)] if comm.size > 1 else []
-    comm.sums = []
+    comm.joined.clear()
     for _ in range(options["rounds"]):
         for training in (*alone, *together):
             comm.bcast(None)
@@ -109,11 +102,11 @@ def main(options):
     result = {"compute": [(training.batch, training.median(), training.spread()) for training in alone]}
     if together:
         result["step"] = together[0].median()
-        result["in_allreduce"] = statistics.median(seconds for seconds, _ in comm.sums)
-        result["bytes"] = comm.sums[0][1]
+        result["in_allreduce"] = statistics.median(seconds for seconds, _ in comm.joined)
+        result["bytes"] = comm.joined[0][1]
         result["allreduce"] = allreduce(comm)
     if comm.rank == 0:
-        print("RESULT " + json.dumps(result), flush=True)
+        report(result)
 
 
 if __name__ == "__main__":
