@@ -48,7 +48,7 @@ py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Arra
     return std::string(function) + ": mode 'train' needs at least one image, got shape " + text(x);
   });
   Array<T> a = new_array<T>(function, {s.N, s.F, s.OH, s.OW}), y = new_array<T>(function, shape_of(a));
-  Array<double> mean({s.F}), var({s.F}), inv_std({s.F});
+  Array<double> mean(s.F), var(s.F), inv_std(s.F);
   const ConvNormTraining<T> training{
       x.data(),         w.data(),         data_or_null(b),     gamma.data(),       beta.data(),           eps,
       a.mutable_data(), y.mutable_data(), mean.mutable_data(), var.mutable_data(), inv_std.mutable_data()};

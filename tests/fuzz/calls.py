@@ -342,7 +342,7 @@ SETTERS = {
     "system_cores",
     "PreparedConvFloat",  # tests/test_prepared_conv.py
     "PreparedConvDouble",
-    "ProgramFloat",  # tests/test_inference.py
+    "ProgramFloat",  # programs.py
     "ProgramDouble",
 }
 BINDINGS = sorted(name for name, value in vars(_core).items() if callable(value) and name not in SETTERS)

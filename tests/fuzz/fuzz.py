@@ -7,8 +7,8 @@ Look for calls and files that crash, or fail with an error that nobody promised.
 
 Where atheris is installed (`pip install atheris`) it guides the search by the lines reached, else inputs are
 random and mutations of earlier ones. Each target runs in a process of its own, whose last input is kept: a
-crash leaves it, and the command ends with an error. With a module built by `make sanitize` on PYTHONPATH,
-reads and writes out of bounds are crashes as well. What was found and mended belongs into tests/fuzz/seeds/,
+crash leaves it, and the command ends with an error. With a module built by `make asan` on PYTHONPATH, reads
+and writes out of bounds are crashes as well. What was found and mended belongs into tests/fuzz/seeds/,
 as target-name.
 """
 
@@ -29,22 +29,40 @@ MEMORY = 4 << 30  # of a process: a result of that size is a MemoryError
 def targets():
     import calls
     import files
+    import networks
+    import onnx_files
+    import programs
 
     return {
         "bindings": calls.bindings,
         "layers": calls.layers,
+        "program": programs.program,
         "checkpoint": files.checkpoint,
         "checkpoint_entries": files.checkpoint_entries,
         "cifar_batch": files.cifar_batch,
         "cifar_opcodes": files.cifar_opcodes,
         "archive": files.archive,
+        "predictor": networks.predictor,
+        "predictor_header": networks.predictor_header,
+        "weights": networks.weights,
+        "weights_header": networks.weights_header,
+        "onnx": onnx_files.network,
+        "onnx_fields": onnx_files.network_fields,
     }
 
 
 def seeds(name):
     import files
+    import networks
+    import onnx_files
 
-    return files.corpus().get(name, []) + [path.read_bytes() for path in sorted(SEEDS.glob(f"{name}-*"))]
+    whole = {
+        **files.corpus(),
+        "predictor": networks.predictor_files(),
+        "weights": [networks.safetensors_file()],
+        "onnx": onnx_files.models(),
+    }
+    return whole.get(name, []) + [path.read_bytes() for path in sorted(SEEDS.glob(f"{name}-*"))]
 
 
 def mutated(data, rng):

@@ -211,8 +211,7 @@ void product_by_chunks(const MatrixProduct<T>& p) {
     pack_a(p, 0, p.M, chunk, packed_a);
     for (Index n = 0; n < p.N; n += p.lanes)
       columns.multiply(packed_a, chunk, n,
-                       {parts + chunk * size + n, p.N, std::min(p.lanes, p.N - n), nullptr, false, false},
-                       slot);
+                       {parts + chunk * size + n, p.N, std::min(p.lanes, p.N - n), nullptr, false, {}}, slot);
   });
   add_chunks(p, parts);
 }

@@ -20,6 +20,7 @@ import numpy as np
 
 from cnnlib._files import written_whole
 from cnnlib._typing import Array
+from cnnlib.inference.checks import check_about, check_ops
 from cnnlib.inference.ops import Op
 
 _MAGIC = b"cnnlibP1"
@@ -27,6 +28,8 @@ _LEAD = struct.Struct("<8sQII")
 _ALIGNMENT = 64  # bytes
 _MOST_HEADER = 1 << 28  # bytes: more is no header
 _DTYPES = ("float32", "float64")
+# What comes of a header that is JSON, but not ours.
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def write_file(path: str | os.PathLike[str], about: dict[str, Any], ops: Sequence[Op]) -> None:
@@ -74,34 +77,47 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], C
         header = file.read(length)
     if len(header) < length or zlib.crc32(header) != crc:
         raise ValueError(f"{name} is damaged: its header is not what was written")
+    start = _LEAD.size + length
     try:
         content = json.loads(header)
-        data = np.memmap(path, np.uint8, "r", _LEAD.size + length) if size > _LEAD.size + length else None
-        arrays = [_array(name, data, entry) for entry in content["arrays"]]
+        about = content["about"]
+        check_about(about)
+        data = np.memmap(path, np.uint8, "r", start) if size > start else None
+        arrays = [_array(data, start, entry) for entry in content["arrays"]]
+        checksums = [entry["crc"] for entry in content["arrays"]]
         ops = []
         for op in content["ops"]:
             own = {key: arrays[index] for key, index in op.pop("arrays").items()}
             ops.append(Op(arrays=own, **op))
-        about = content["about"]
-    except (KeyError, TypeError, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{name} is not a predictor that this version of cnnlib reads: {error!r}") from None
+        check_ops(ops, about["output"], tuple(about["input_dim"]), _dtype(about["dtype"]))
+    except _MALFORMED as error:
+        why = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(
+            f"{name} is damaged, or not a predictor that this version of cnnlib reads: {why}"
+        ) from error
 
     def check() -> None:
-        for entry, array in zip(content["arrays"], arrays, strict=True):
-            if zlib.crc32(_bytes(array)) != entry["crc"]:
+        for array, checksum in zip(arrays, checksums, strict=True):
+            if zlib.crc32(_bytes(array)) != checksum:
                 raise ValueError(f"{name} is damaged: its weights are not what was written")
 
     return about, ops, check
 
 
-def _array(name: str, data: np.ndarray | None, entry: dict[str, Any]) -> Array:
-    if entry["dtype"] not in _DTYPES:
-        raise ValueError(f"{name} is damaged: an array has dtype {entry['dtype']!r}")
-    dtype = np.dtype(entry["dtype"])
+def _dtype(name: Any) -> np.dtype[Any]:
+    if name not in _DTYPES:
+        raise ValueError(f"there is no dtype {name!r} in it")
+    return np.dtype(name)
+
+
+def _array(data: np.ndarray | None, data_starts: int, entry: dict[str, Any]) -> Array:
+    dtype = _dtype(entry["dtype"])
     shape = tuple(entry["shape"])
     start, bytes_ = entry["offset"], math.prod(shape) * dtype.itemsize
     if any(n < 0 for n in shape) or start < 0 or start + bytes_ > (0 if data is None else data.size):
-        raise ValueError(f"{name} is incomplete: an array of shape {shape} lies beyond its end")
+        raise ValueError(f"an array of shape {shape} lies beyond its end")
+    if (data_starts + start) % dtype.itemsize:
+        raise ValueError(f"an array of shape {shape} does not lie at a multiple of its item size")
     if data is None or bytes_ == 0:
         return np.empty(shape, dtype)
     stored = data[start : start + bytes_].view(dtype.newbyteorder("<")).reshape(shape)

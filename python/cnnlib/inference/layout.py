@@ -14,7 +14,6 @@ from cnnlib.inference.ops import ACTIVATIONS, Op
 from cnnlib.models import joins
 
 _INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place
-_SAME_SHAPE = ("normalize", "row_norm", "pixel_norm", "relu", "leaky_relu", "softmax", "copy", *ACTIVATIONS)
 _IN_PLACE = (
     "normalize",
     "scale",
@@ -36,12 +35,29 @@ def shapes_of(ops: Sequence[Op], input_shape: tuple[int, ...], dtype: np.dtype) 
 
 
 def _behind(op: Op, xs: list[Array]) -> Array:
-    if op.kind in _SAME_SHAPE:
+    if op.kind in ("copy", "gelu_tanh"):
         return xs[0]
+    if op.kind in ("normalize", "row_norm", "pixel_norm"):
+        return _behind_norm(op, *xs)
     if op.kind in joins.FORWARD:
         return joins.FORWARD[op.kind](*xs, *op.options.values())[0]
     weights = [op.arrays["w"], op.arrays.get("b")] if op.arrays else []
     return getattr(layers, f"{op.kind}_forward")(*xs, *weights, *op.options.values())[0]
+
+
+def _behind_norm(op: Op, x: Array) -> Array:
+    gamma, beta = op.arrays["gamma"], op.arrays["beta"]
+    if op.kind == "normalize":
+        wrong = [array.shape for array in op.arrays.values() if array.shape != x.shape[1:2]]
+        if wrong:
+            raise ValueError(f"prepare: a norm of {x.shape[1:2]} channels has arrays of shape {wrong[0]}")
+        return x
+    eps = {"eps": op.options["eps"]}
+    if op.kind == "pixel_norm":
+        return layers.spatial_layernorm_forward(x, gamma, beta, eps)[0]
+    if x.ndim == 2:
+        return layers.layernorm_forward(x, gamma, beta, eps)[0]
+    return layers.spatial_groupnorm_forward(x, gamma, beta, op.options["groups"], eps)[0]
 
 
 class Layout:

@@ -282,7 +282,8 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     """
     The predictor that `Predictor.save` wrote.
 
-    The weights are mapped into memory, and read, and their checksums compared, when samples come first.
+    The weights are mapped into memory, and read, and their checksums compared, when samples come first. The
+    file must not shrink meanwhile; to save another one under its name is safe.
 
     Raises
     ------

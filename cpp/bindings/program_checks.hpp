@@ -1,0 +1,24 @@
+// A program's values are what its steps take them for, whatever the caller or a file says.
+#pragma once
+
+#include <vector>
+
+#include "../inference/program.hpp"
+#include "arrays.hpp"
+
+namespace cnnlib {
+
+// Each lies inside of the caller's arrays or of the arena (sizes in elements of an image).
+void check_values(const std::vector<Value>& values, Index input_size, Index output_size, Index arena);
+
+// The elements of an image's value, which there is.
+Index size_of(const std::vector<Value>& values, int value);
+
+// Steps read and write these, of which an image has the shape.
+void check_read(const std::vector<Value>& values, int value, const std::vector<Index>& shape);
+void check_written(const std::vector<Value>& values, int value, const std::vector<Index>& shape);
+
+// x holds the samples and `shape` is that of the result; a sample has so many elements.
+void check_samples(const py::array& x, Index input_size, const std::vector<Index>& shape, Index output_size);
+
+}  // namespace cnnlib

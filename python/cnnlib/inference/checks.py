@@ -1,0 +1,77 @@
+"""Operations that come from a file, checked before they are believed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.inference.layout import shapes_of
+from cnnlib.inference.ops import ACTIVATIONS, Op
+from cnnlib.models.graph import JOINS
+
+# Of each kind of operation its arrays and its options; those in brackets may be missing.
+_PARTS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("conv", "conv_transpose"), ("w [b]", "conv_param")),
+    "affine": ("w [b]", ""),
+    "normalize": ("gamma beta mean inv_std", ""),
+    "row_norm": ("gamma beta", "groups eps"),
+    "pixel_norm": ("gamma beta", "eps"),
+    **dict.fromkeys(("max_pool", "avg_pool"), ("", "pool_param")),
+    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), ("", "size")),
+    **dict.fromkeys(("global_avg_pool", "relu", "softmax", "copy", "add", "multiply", "concat"), ("", "")),
+    **dict.fromkeys(ACTIVATIONS, ("", "")),
+    **dict.fromkeys(("elu", "leaky_relu"), ("", "[alpha]")),
+    "scale": ("", "factor"),
+    "flatten": ("", ""),
+    "upsample": ("", "scale [mode] [align_corners]"),
+}
+_IN_FLOAT64 = ("mean", "inv_std")
+
+
+def check_about(about: Mapping[str, Any]) -> None:
+    """Raise an error unless what a predictor is beside its operations is of the right types."""
+    sizes, classes = about["input_dim"], about["classes"]
+    if not isinstance(sizes, list) or not sizes or not all(type(n) is int and n > 0 for n in sizes):
+        raise ValueError(f"input_dim is {sizes!r}")
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(n, str) for n in classes)):
+        raise ValueError(f"classes is {classes!r}")
+    if about["preprocess"] is not None:
+        PREPROCESSING.build(about["preprocess"])
+
+
+def check_ops(ops: Sequence[Op], output: str, input_dim: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise an error unless the operations can run on samples of shape `input_dim`, one after the other."""
+    made = {"input"}
+    for op in ops:
+        _check_parts(op, dtype)
+        count = JOINS.get(op.kind, 1)
+        wrong = not op.inputs if count is None else len(op.inputs) != count
+        if wrong or not made.issuperset(op.inputs) or op.output in made:
+            raise ValueError(f"{op.kind} reads {op.inputs} and makes {op.output!r}")
+        made.add(op.output)
+    if output not in made - {"input"}:
+        raise ValueError(f"no operation makes the output {output!r}")
+    shapes_of(ops, input_dim, dtype)
+
+
+def _check_parts(op, dtype):
+    if not isinstance(op.kind, str) or op.kind not in _PARTS:
+        raise ValueError(f"there is no operation {op.kind!r}")
+    for names, parts in zip(_PARTS[op.kind], (op.arrays, op.options), strict=True):
+        known = {name.strip("[]"): name.startswith("[") for name in names.split()}
+        if not isinstance(parts, dict) or not known.keys() >= parts.keys():
+            raise ValueError(f"{op.kind} has {list(parts)}, expected {names or 'nothing'}")
+        if any(name not in parts and not optional for name, optional in known.items()):
+            raise ValueError(f"{op.kind} has {list(parts)}, expected {names}")
+    for name, array in op.arrays.items():
+        if array.dtype != (np.float64 if name in _IN_FLOAT64 else dtype):
+            raise ValueError(f"{name} of {op.kind} has dtype {array.dtype}")
+    strings = [op.output, op.label, *op.inputs] if isinstance(op.inputs, list) else [None]
+    if not all(isinstance(value, str) for value in strings):
+        raise ValueError(f"{op.kind} has inputs, output and label {strings}")
+    if op.most is not None and op.most not in (math.inf, 6.0):
+        raise ValueError(f"{op.kind} has the activation {op.most!r}")

@@ -1,0 +1,179 @@
+"""
+Fuzz targets that read networks and weights: predictors' files and safetensors.
+
+A reader raises a ValueError or OSError that names the file, or returns what runs.
+"""
+
+import functools
+import json
+import math
+import struct
+import zlib
+
+import numpy as np
+from cnnlib import inference, safetensors
+from cnnlib.data import Normalization
+from cnnlib.models import ConvNet
+from files import FOLDER, refused
+from source import SIZES, Source
+
+SPECS = [
+    [{"conv": 4}, "batchnorm", "relu", {"max_pool": 2}, "global_avg_pool", {"affine": 3}],
+    ["batchnorm", "relu", {"conv": 4, "size": 1}, {"affine": 3}, "relu", {"affine": 3}],
+    [{"conv": 4}, {"residual": [{"conv": 4}, "batchnorm"]}, "relu", {"affine": 3}],
+]
+MOST_VALUES = 1 << 16  # of a sample that a network is tried on
+
+
+@functools.cache
+def nets():
+    made = [ConvNet(spec, (3, 6, 6), 3, seed=0) for spec in SPECS]
+    made[0].preprocess, made[0].classes = Normalization((1, 2, 3), (4, 5, 6)), tuple("abc")
+    return made
+
+
+@functools.cache
+def predictor_files():
+    path = FOLDER / "predictor-begin"
+    contents = []
+    for net in nets():
+        inference.prepare(net).save(path)
+        contents.append(path.read_bytes())
+    return contents
+
+
+def runs(path, predictor):
+    """What has been read gives scores; or refuses to, for weights that the file has not kept."""
+    if math.prod(predictor.input_dim) > MOST_VALUES:
+        return
+    try:
+        with np.errstate(all="ignore"):
+            scores = predictor(np.zeros((2, *predictor.input_dim), np.float32))
+    except ValueError as error:
+        refused(path, error)
+    except MemoryError:
+        pass
+    else:
+        assert len(scores) == 2
+
+
+def read_predictor(content):
+    path = FOLDER / "predictor"
+    path.unlink(missing_ok=True)  # what is mapped must not change
+    path.write_bytes(content)
+    try:
+        predictor = inference.load(path)
+    except (ValueError, OSError) as error:
+        refused(path, error)
+    else:
+        repr(predictor)
+        runs(path, predictor)
+
+
+def predictor(data):
+    """The bytes as a file."""
+    read_predictor(data)
+
+
+def places(tree):
+    """Every (container, key) in a tree of dicts and lists."""
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [found for key, value in items for found in [(tree, key), *places(value)]]
+
+
+def altered(source, tree):
+    """The tree with a few of its values replaced, moved or removed."""
+    for _ in range(source.choice([1, 1, 2, 3])):
+        all_places = places(tree)
+        container, key = all_places[(source.byte() << 8 | source.byte()) % len(all_places)]
+        value, kind = container[key], source.byte() % 8
+        if kind < 2 and type(value) in (int, float):
+            container[key] = value + source.choice([1, -1, 2, 64, -64, 1000, 2**31])
+        elif kind == 2:
+            del container[key]
+        elif kind == 3:
+            other, other_key = all_places[source.byte() % len(all_places)]
+            container[key] = json.loads(
+                json.dumps(other.get(other_key) if isinstance(other, dict) else value)
+            )
+        elif kind == 4 and isinstance(value, str):
+            container[key] = source.choice(KINDS)
+        else:
+            container[key] = source.choice([*SIZES, [], {}, [2, 2], None, "input", source.integer(), 0.5])
+    return tree
+
+
+KINDS = [
+    *(
+        "conv",
+        "conv_transpose",
+        "affine",
+        "normalize",
+        "row_norm",
+        "pixel_norm",
+        "max_pool",
+        "avg_pool",
+        "add",
+    ),
+    *("global_avg_pool", "relu", "leaky_relu", "flatten", "concat", "copy", "softmax", "elu", "gelu_tanh"),
+    *("upsample", "adaptive_max_pool", "scale", "multiply", "output", "input", "float64", "__init__", ""),
+]
+LEAD = struct.Struct("<8sQII")
+
+
+def predictor_header(data):
+    """A predictor with another header, whose checksums are right: it may be refused, but not reach out."""
+    source = Source(data)
+    content = source.choice(predictor_files())
+    magic, length, _, _ = LEAD.unpack_from(content)
+    tree = altered(source, json.loads(content[LEAD.size : LEAD.size + length]))
+    arrays = content[LEAD.size + length :]
+    entries = tree.get("arrays")
+    for entry in entries if isinstance(entries, list) else ():
+        try:  # the checksum of what it now says
+            size = math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
+            entry["crc"] = zlib.crc32(arrays[entry["offset"] : entry["offset"] + size])
+        except (IndexError, KeyError, TypeError, ValueError):
+            pass
+    header = json.dumps(tree).encode()
+    header += b" " * (-(len(header) + LEAD.size) % 64)
+    read_predictor(LEAD.pack(magic, len(header), zlib.crc32(header), 0) + header + arrays)
+
+
+def read_safetensors(content):
+    path = FOLDER / "weights.safetensors"
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
+    try:
+        arrays = safetensors.load(path)
+    except (ValueError, OSError) as error:
+        refused(path, error)
+    else:
+        for array in arrays.values():
+            assert array.dtype.kind in "fiub"
+            array.sum(dtype=object if array.dtype.kind == "b" else None)
+
+
+@functools.cache
+def safetensors_file():
+    path = FOLDER / "begin.safetensors"
+    arrays = {
+        "w": np.arange(6.0).reshape(2, 3),
+        "b": np.zeros(3, np.float16),
+        "flags": np.array([True, False]),
+    }
+    safetensors.save(arrays, path)
+    return path.read_bytes()
+
+
+def weights(data):
+    """The bytes as a safetensors file."""
+    read_safetensors(data)
+
+
+def weights_header(data):
+    """A sound file's header altered, and its length right."""
+    source, content = Source(data), safetensors_file()
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.dumps(altered(source, json.loads(content[8 : 8 + length]))).encode()
+    read_safetensors(struct.pack("<Q", len(header)) + header + content[8 + length :])

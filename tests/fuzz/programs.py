@@ -1,0 +1,92 @@
+"""A fuzz target that puts programs of prepared networks together: their bindings trust nobody."""
+
+import numpy as np
+from calls import REFUSALS, conv_param, geometry
+from cnnlib import _core
+from source import Source
+
+KINDS = ["relu6", "sigmoid", "silu", "gelu", "elu", "tanh"]
+
+
+def steps(source, dtype, C, H, W):
+    """Of each method of a program arguments, mostly such that its results are as large as its inputs."""
+    A = source.array
+    like, pixels = np.empty((0, C, H, W), dtype), A((C, C, 1, 1), dtype)
+    K = source.choice([1, 3, 1, 5])
+    flag, S, D = source.flag(), H * W, C * H * W
+    same = {"pad": K // 2} if source.byte() % 4 else conv_param(source)
+    pool = (3, 3, 1, 1, 1, 1, 1, 1, 1, 1) if source.byte() % 4 else geometry(source)
+    most = source.choice([np.inf, 6.0, source.number()])
+    return {
+        "conv": (like, A((C, C, K, K), dtype), source.choice([None, A(C, dtype)]), same, flag, flag, most),
+        "conv_transpose": (like, pixels, source.choice([None, A(C, dtype)]), {}),
+        "affine": (A((D, D), dtype) if D <= 256 else pixels, source.choice([None, A(D, dtype)]), flag),
+        "max_pool": (like, pool, flag),
+        "avg_pool": (like, pool, flag, not flag),
+        "global_avg_pool": (C, S),
+        "normalize": (S, A(C, "f8"), A(C, "f8"), A(C, dtype), A(C, dtype), flag),
+        "row_norm": ((source.choice([1, C]), source.choice([C, 1]), S, C), 1e-3, A(C, dtype), A(C, dtype)),
+        "pixel_norm": (S, 1e-3, A(C, dtype), A(C, dtype)),
+        "leaky_relu": (source.number(),),
+        "relu": (),
+        "activation": (source.choice([*KINDS, source.garbage()]), source.number()),
+        "softmax": (C, S),
+        "adaptive_pool": ((C, H, W, H, W), flag),
+        "upsample": ((C, H, W, 1, source.choice([1, 1, 2])), flag, False),
+    }
+
+
+def program(data):
+    """A few steps between four values, of which numbers and arrays are now and then others; then it runs."""
+    source = Source(data)
+    dtype = source.choice(["f4", "f8"])
+    C, H, W = source.choice([4, 1, 3, 9]), source.choice([5, 1, 8]), source.choice([6, 1, 17])
+    size = C * H * W
+    room = -(-size // 16) * 16
+    values = [(0, size, 0), (2, size, 0), (2, size, room), (1, size, 0)]
+    numbers = [size, size, 2 * room]
+
+    def other(value):
+        return source.choice([value + 1, value - 1, 2 * value, -value, source.integer()])
+
+    if source.chance(4):
+        place, part = source.byte() % len(values), source.byte() % 3
+        values[place] = tuple(other(v) if i == part else v for i, v in enumerate(values[place]))
+    if source.chance(6):
+        numbers[source.byte() % 3] = other(size)
+    _core.use_isa(source.choice(_core.available_isas()))
+    try:
+        made = (_core.ProgramFloat if dtype == "f4" else _core.ProgramDouble)(values, *numbers)
+        for _ in range(source.choice([1, 2, 3, 5])):
+            place = (
+                [source.byte() % 3, 1 + source.byte() % 3] if source.byte() % 8 else [source.byte() - 9, 3]
+            )
+            if source.chance(5):
+                joined = source.choice([C, size, 1, source.integer()])
+                second = source.choice([place[0], 0, 1, 2, 9])
+                if source.flag():
+                    made.sum("", place[0], second, place[1], joined, source.flag())
+                else:
+                    made.product("", place[0], second, place[1], joined)
+                continue
+            if source.chance(6):
+                made.concat("", [place[0]] * source.choice([1, 1, 2, 0]), place[1])
+                continue
+            table = steps(source, dtype, C, H, W)
+            name = source.choice(list(table))
+            arguments = list(table[name])
+            if arguments and source.chance(3):
+                at = source.byte() % len(arguments)
+                value = arguments[at]
+                arguments[at] = source.state_of(value) if isinstance(value, np.ndarray) else source.garbage()
+            getattr(made, name)("", *place, *arguments)
+        N = source.choice([2, 1, 0, 5])
+        x, shape = source.array((N, C, H, W), dtype), [N, C, H, W]
+        if source.chance(5):
+            x, shape = source.state_of(x), source.choice([shape, [N, C], [], [N, -C, -H, W], [2**40, size]])
+        made.run(x, shape)
+        made.profile(x, shape, source.choice([1, 0, 2]))
+        bytes_ = source.array((N, C, H * W), "u1")
+        made.run_bytes(bytes_, source.array(C, dtype), source.array(source.choice([C, 1]), dtype), shape)
+    except REFUSALS:
+        pass
