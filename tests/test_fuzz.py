@@ -10,11 +10,18 @@ FUZZ = Path(__file__).with_name("fuzz") / "fuzz.py"
 TARGETS = [
     "bindings",
     "layers",
+    "program",
     "checkpoint",
     "checkpoint_entries",
     "cifar_batch",
     "cifar_opcodes",
     "archive",
+    "predictor",
+    "predictor_header",
+    "weights",
+    "weights_header",
+    "onnx",
+    "onnx_fields",
 ]
 
 
