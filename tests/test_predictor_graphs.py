@@ -24,6 +24,9 @@ RNG = np.random.default_rng(0)
 WEIGHTS = {
     **{f"w{k}": RNG.standard_normal((C, C, k, k)) / (2 * k) for k in (1, 3)},
     "wd": RNG.standard_normal((C, 1, 3, 3)) / 3,
+    "expand": RNG.standard_normal((3 * C, C, 1, 1)) / 2,
+    "wide": RNG.standard_normal((3 * C, 1, 3, 3)) / 3,
+    "project": RNG.standard_normal((C, 3 * C, 1, 1)) / 4,
     **{name: RNG.standard_normal(C) for name in ("b", "g", "h")},
 }
 NORM = {"mode": "test", "running_mean": RNG.standard_normal(C), "running_var": RNG.uniform(0.5, 2, C)}
@@ -53,19 +56,30 @@ def graphs(draw):
     """Up to 6 layers, joins and shortcuts, each of values before it; what nothing has read is added up."""
     nodes, values = [], ["input"]
 
-    def append(layer, inputs, params=(), args=()):
-        values.append(f"v{len(values)}")
-        nodes.append(Node(layer, inputs, values[-1], params, args))
-        return values[-1]
+    def append(layer, inputs, params=(), args=(), wide=False):
+        output = f"v{len(nodes)}"
+        nodes.append(Node(layer, inputs, output, params, args))
+        if not wide:  # of C channels
+            values.append(output)
+        return output
 
     for _ in range(draw(st.integers(1, 6))):
         x, y = (draw(st.sampled_from(values[-3:])) for _ in range(2))
-        kind = draw(st.sampled_from(["layer", "join", "shortcut"]))
+        kind = draw(st.sampled_from(["layer", "join", "shortcut", "inverted residual"]))
         if kind == "layer":
             layer, *rest = draw(st.sampled_from(ONE_INPUT))
             append(layer, (x,), *rest)
         elif kind == "join":
             append(draw(st.sampled_from(["add", "multiply"])), (x, y))
+        elif kind == "inverted residual":
+            hidden = append("conv", (x,), ("expand", None), ({},), wide=True)
+            if draw(st.booleans()):
+                branch = append("conv", (y,), ("w1", "b"), ({},))
+                append("add", (branch, x))
+            middle = append("conv", (hidden,), ("wide", None), ({"pad": 1, "groups": 3 * C},), wide=True)
+            activated = append("relu6", (middle,), wide=True)
+            branch = append("conv", (activated,), ("project", "b"), ({},))
+            append("add", (y, branch))
         else:
             layer, *rest = draw(st.sampled_from(CONVOLUTIONS))
             branch = append(layer, (x,), *rest)
@@ -90,7 +104,7 @@ def several_threads():
 
 
 @settings(
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 300)),
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 150)),
     derandomize=not searched,
     database=None,
     deadline=None,

@@ -4,7 +4,7 @@
 #include <memory>
 #include <numeric>
 
-#include "conv_shape.hpp"
+#include "inverted_residual_shape.hpp"
 #include "pool_shape.hpp"
 #include "program_checks.hpp"
 
@@ -58,7 +58,7 @@ class BoundProgram {
 
   // `layers` are (w, b, relu, most) of the three convolutions, conv_param the depthwise one's. `other` is a
   // value to add to the result, or -1.
-  using Layer = std::tuple<Array<T>, MaybeArray<T>, bool, double>;
+  using Layer = InvertedResidualLayer<T>;
   void inverted_residual(const std::string& name, int input, int other, int output, const Array<T>& like,
                          const std::array<Layer, 3>& layers, const py::object& conv_param) {
     const InvertedResidualShape s = inverted_residual_shape(like, layers, conv_param);
@@ -362,28 +362,6 @@ class BoundProgram {
     for (const auto& [place, size, offset] : values)
       all.push_back({static_cast<Value::Place>(place), size, offset});
     return all;
-  }
-
-  static InvertedResidualShape inverted_residual_shape(const Array<T>& like,
-                                                       const std::array<Layer, 3>& layers,
-                                                       const py::object& conv_param) {
-    const Array<T>&expand = std::get<0>(layers[0]), &depthwise = std::get<0>(layers[1]);
-    const Array<T>& project = std::get<0>(layers[2]);
-    for (const Array<T>* array : {&like, &expand, &depthwise, &project})
-      require(array->ndim() == 4, [&] { return "prepare: 4 dimensions expected, got " + text(*array); });
-    const Array<T> hidden(std::vector<Index>{0, depthwise.shape(0), like.shape(2), like.shape(3)});
-    InvertedResidualShape s{1, like.shape(1), project.shape(0),
-                            conv_shape("prepare", hidden, depthwise, conv_param)};
-    s.depthwise.N = 1;
-    const ConvShape& d = s.depthwise;
-    require(d.groups == d.C && d.F == d.C,
-            [&] { return "prepare: w must have a filter for each channel, got " + text(depthwise); });
-    require_shape("prepare", "w", expand, {d.C, s.C, 1, 1});
-    require_shape("prepare", "w", project, {s.F, d.C, 1, 1});
-    const Index outputs[] = {d.C, d.C, s.F};
-    for (std::size_t i = 0; i < 3; ++i)
-      if (const MaybeArray<T>& b = std::get<1>(layers[i])) require_shape("prepare", "b", *b, {outputs[i]});
-    return s;
   }
 
   static double pool_work(const PoolShape& s, Index C) {

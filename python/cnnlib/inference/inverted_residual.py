@@ -30,10 +30,19 @@ def fuse_inverted_residuals(ops: Sequence[Op], output: str) -> list[Op]:
         expand = before(depthwise)
         if expand is None or depthwise is None or len(expand.inputs) > 1 or expand.output in blocks:
             continue
+        if _written_between(ops, expand, project):
+            continue
         if _pointwise(expand) and _depthwise(depthwise) and _pointwise(project) and _widens(expand, project):
             blocks[project.output] = _block(expand, depthwise, project)
             inside |= {expand.output, depthwise.output}
     return [blocks.get(op.output, op) for op in ops if op.output not in inside]
+
+
+def _written_between(ops: Sequence[Op], expand: Op, project: Op) -> bool:
+    """Whether a convolution in between adds its result to what `expand` reads, in its place."""
+    places = {op.output: i for i, op in enumerate(ops)}
+    between = ops[places[expand.output] + 1 : places[project.output]]
+    return any(op.kind == "conv" and op.inputs[1:] == expand.inputs for op in between)
 
 
 def _block(expand: Op, depthwise: Op, project: Op) -> Op:
