@@ -36,6 +36,27 @@ def steps(source, dtype, C, H, W):
     }
 
 
+def inverted_residual(source, dtype, place, C, H, W):
+    """Arguments of the three convolutions in one."""
+    D, A = source.choice([2 * C, C, 1, 16]), source.array
+    shapes = [(D, C, 1, 1), (D, 1, 3, 3), (C, D, 1, 1)]
+    layers = [
+        (
+            A(shape, dtype),
+            source.choice([None, A(shape[0], dtype)]),
+            source.flag(),
+            source.choice([6.0, np.inf]),
+        )
+        for shape in shapes
+    ]
+    param = {"pad": 1, "groups": D} if source.byte() % 4 else conv_param(source)
+    if source.chance(4):
+        at = source.byte() % 3
+        layers[at] = (source.state_of(layers[at][0]), *layers[at][1:])
+    other = source.choice([-1, 0, 1, place[1], 9])
+    return "", place[0], other, place[1], np.empty((0, C, H, W), dtype), layers, param
+
+
 def program(data):
     """A few steps between four values, of which numbers and arrays are now and then others; then it runs."""
     source = Source(data)
@@ -68,6 +89,9 @@ def program(data):
                     made.sum("", place[0], second, place[1], joined, source.flag())
                 else:
                     made.product("", place[0], second, place[1], joined)
+                continue
+            if source.chance(6):
+                made.inverted_residual(*inverted_residual(source, dtype, place, C, H, W))
                 continue
             if source.chance(6):
                 made.concat("", [place[0]] * source.choice([1, 1, 2, 0]), place[1])

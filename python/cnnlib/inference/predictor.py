@@ -98,9 +98,7 @@ class Predictor:
             if isinstance(self.preprocess, Normalization):
                 return self._of_bytes(samples, self.preprocess)
             samples = self.preprocess(samples)
-        if samples.dtype.kind not in "fiub" and samples.dtype.name != "bfloat16":
-            raise TypeError(f"Predictor: X must be numbers, got dtype {samples.dtype}")
-        x = np.require(self._shaped(samples), self.dtype, ("C", "A"))
+        x = self._values("Predictor", samples)
         return self._program(x.shape[1:])(x)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
@@ -133,7 +131,7 @@ class Predictor:
             The least time of the repeats, and floating-point operations of the direct method, two a
             multiply-add.
         """
-        x = np.require(self._shaped(as_array("Predictor.profile", "X", X)), self.dtype, ("C", "A"))
+        x = self._values("Predictor.profile", as_array("Predictor.profile", "X", X))
         return self._program(x.shape[1:]).profile(x, repeats)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -179,6 +177,12 @@ class Predictor:
         shape = "x".join(map(str, self.input_dim))
         count = sum(array.size for op in self._ops for array in op.arrays.values())
         return f"<Predictor {shape}, {len(self._ops)} operations, {self.dtype}, {count:,} parameters>"
+
+    def _values(self, where: str, X: np.ndarray) -> Array:
+        """X as the core takes it: in the predictor's dtype, C-contiguous and aligned."""
+        if X.dtype.kind not in "fiub" and X.dtype.name != "bfloat16":
+            raise TypeError(f"{where}: X must be numbers, got dtype {X.dtype}")
+        return np.require(self._shaped(X), self.dtype, ("C", "A"))
 
     def _shaped(self, X: np.ndarray) -> np.ndarray:
         """X; its samples in the shape of `input_dim` where the network flattens them anyway."""
