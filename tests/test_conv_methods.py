@@ -30,6 +30,15 @@ CASES = {
     "first layer stride 4": ((2, 3, 71, 75), (32, 3, 11, 11), {"stride": 4, "pad": 2}),
     "depthwise": ((2, 33, 12, 13), (33, 1, 3, 3), {"pad": 1, "groups": 33}),
     "depthwise wide": ((2, 5, 9, 70), (10, 1, 5, 3), {"pad": 1, "stride": (1, 2), "groups": 5}),
+    "depthwise same": ((2, 6, 9, 37), (12, 1, 3, 3), {"pad": 1, "groups": 6}),
+    "depthwise same 16": ((2, 3, 5, 16), (3, 1, 3, 3), {"pad": 1, "groups": 3}),
+    "depthwise halved": ((2, 5, 11, 67), (10, 1, 3, 3), {"pad": 1, "stride": 2, "groups": 5}),
+    "depthwise halved 32": ((2, 3, 12, 32), (3, 1, 3, 3), {"pad": 1, "stride": 2, "groups": 3}),
+    "depthwise halved, no padding before": (
+        (2, 3, 12, 70),
+        (3, 1, 3, 3),
+        {"pad": "same", "stride": 2, "groups": 3},
+    ),
     "covers the image": ((5, 9, 4, 3), (11, 9, 4, 3), {}),
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/conv/depthwise/depthwise.hpp"
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/gathered.hpp"
 #include "kernels/conv/rates.hpp"
@@ -96,7 +97,8 @@ inline bool fits_depthwise(const ConvShape& s) { return s.N > 0 && s.groups == s
 template <class T, Pass pass>
 double cost_depthwise_rows(const ConvShape& s) {
   const GroupSizes<T> g(s);
-  const auto rates = Rates::depthwise(pass);
+  const bool in_place = pass == Pass::forward && reads_rows_in_place<T>(s);
+  const auto rates = in_place ? Rates::depthwise_in_place : Rates::depthwise(pass);
   const double in = double(s.C * s.H * g.vectors(s.W)), out = double(s.F * s.OH * g.vectors(s.OW));
   return double(g.taps) * out + rates.stage * in + rates.row * double(s.C * s.H);
 }

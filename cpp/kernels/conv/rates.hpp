@@ -71,6 +71,8 @@ struct Rates {
   static constexpr Depthwise depthwise(Pass pass) {
     return pass == Pass::forward ? Depthwise{0, forward_row, 4} : Depthwise{6, 12, 6};
   }
+  // The forward pass on rows that are read where they lie.
+  static constexpr Depthwise depthwise_in_place{0, 5, 4};
 };
 
 }  // namespace cnnlib::CNNLIB_ISA
