@@ -114,9 +114,9 @@ class DepthwiseRowsInPlace {
   }
   [[gnu::always_inline]] void taps_at_edge(const T* at, Index first, Packet (&x)[3], Stride<1>) const {
     if (first < 0) {
-      x[0] = S::load_lanes(at, 1, lanes - 1);
       x[1] = S::load(at + 1);
-      x[2] = s.W > lanes ? S::load(at + 2) : S::load_lanes(at + 2, 0, lanes - 1);
+      x[0] = S::shift_up(S::zero(), x[1]);
+      x[2] = s.W > lanes ? S::load(at + 2) : S::shift_down(x[1], S::zero());
     } else {
 #pragma GCC unroll 3
       for (int k = 0; k < 3; ++k) x[k] = S::load_lanes(at + k, 0, std::min(lanes, s.W - first - k));
