@@ -112,7 +112,7 @@ def _growth(engine, name, N, threads):
         path = os.path.join(folder, "net.onnx")
         exchange.save(net, path)
         if engine != "cnnlib":
-            importlib.import_module(engine)
+            importlib.import_module(engine.removesuffix("-compile"))
         cnnlib._core.release_buffers()
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
         before = _resident("VmRSS")
