@@ -133,7 +133,7 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks: $(V
 ISAS ?= base $(shell grep -ow -m1 avx2 /proc/cpuinfo 2>/dev/null) $(if $(shell grep -ow -m1 avx512bw /proc/cpuinfo 2>/dev/null),avx512)
 KERNEL_TESTS := $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose prepared_conv winograd_error pool \
   avg_pool norm layernorm_groupnorm dense leaky_relu activations resizing sequences_volumes needs_out loss sandwich update \
-  inference predictor_graphs predictor_threads empty determinism properties isas machine)
+  inference inverted_residual predictor_graphs predictor_threads empty determinism properties isas machine)
 # Without the tests that want the baseline in every build, or fork, which g++'s sanitizer does not survive with threads.
 ASAN_TESTS ?= $(filter-out tests/test_machine.py,$(KERNEL_TESTS)) \
   $(patsubst %,tests/test_%.py,malformed_calls caches errors inputs fuzz)
