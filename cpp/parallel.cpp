@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "machine.hpp"
+#include "missing_cores.hpp"
 #include "team.hpp"
 
 namespace cnnlib {
@@ -48,6 +49,14 @@ int default_threads() {
 std::atomic<int>& limit() {
   static std::atomic<int> threads{default_threads()};
   return threads;
+}
+
+MissingCores missing_cores;
+std::atomic<bool> noticing{true};
+
+int cores() {
+  static const int number = physical_cores();
+  return number;
 }
 
 using Clock = std::chrono::steady_clock;
@@ -135,6 +144,11 @@ void assume_sharing(std::optional<bool> expensive) {
   sharing_expensive = expensive.value_or(false);
 }
 
+void notice_missing_cores(bool notice) {
+  noticing = notice;
+  if (!notice) missing_cores.forget();
+}
+
 // omp_get_max_threads carries what threadpoolctl and omp_set_num_threads asked of this thread.
 int num_threads() {
   return single_thread > 0 ? 1 : std::max(1, std::min(limit().load(), omp_get_max_threads()));
@@ -155,9 +169,10 @@ SingleThread::~SingleThread() { --single_thread; }
 
 namespace {
 
-// The tasks that one thread takes first, in a cache line of its own.
+// The tasks that one thread takes first, and when it found none left; in a cache line of its own.
 struct alignas(64) TaskRange {
   Index first, last, taken;
+  Clock::time_point done;
 };
 
 }  // namespace
@@ -166,7 +181,8 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
                const void* data) {
   const Scratch scratch(checked_product(sizeof(TaskRange), static_cast<std::size_t>(threads)));
   auto* ranges = static_cast<TaskRange*>(scratch.data());
-  for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0};
+  const auto begin = Clock::now();
+  for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0, begin};
   on_team(threads, [&](int slot, int) {
     for (int k = 0; k < threads; ++k) {
       TaskRange& range = ranges[(slot + k) % threads];
@@ -174,7 +190,12 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
       for (Index i; (i = __atomic_fetch_add(&range.taken, 1, __ATOMIC_RELAXED)) < count;)
         run(data, order == Order::forward ? range.first + i : range.last - 1 - i, slot);
     }
+    ranges[slot].done = Clock::now();
   });
+  const auto [first, last] = std::minmax_element(
+      ranges, ranges + threads, [](const TaskRange& a, const TaskRange& b) { return a.done < b.done; });
+  if (first->done > begin && noticing)
+    missing_cores.note(num_threads(), cores(), begin, first->done, last->done);
 }
 
 void set_num_threads(int n) {
@@ -183,7 +204,7 @@ void set_num_threads(int n) {
 }
 
 int threads_for(double work) {
-  const int most = num_threads();
+  const int most = missing_cores.left(num_threads());
   return work >= work_per_thread * most ? most : std::max(1, static_cast<int>(work / work_per_thread));
 }
 

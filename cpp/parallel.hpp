@@ -54,6 +54,10 @@ std::optional<double> sharing_round_trip(int threads);
 // From now on it is, or is not, or is measured again. No result depends on it, and tests try both.
 void assume_sharing(std::optional<bool> expensive);
 
+// Whether fewer threads work while other processes keep cores busy (missing_cores.hpp); at first they do.
+// Tests of what threads do together want them all.
+void notice_missing_cores(bool notice);
+
 // Calls f(data) so that OpenMP works: directly, or from a fresh thread in a forked child, where the
 // calling thread's OpenMP pool died with the parent.
 void run_after_fork_check(void (*f)(void*), void* data);

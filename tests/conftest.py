@@ -11,6 +11,11 @@ def pytest_report_header(config):
     )
 
 
+def pytest_configure():
+    """Tests of several threads have them all, whatever else the machine does."""
+    _core.notice_missing_cores(False)
+
+
 @pytest.fixture
 def rng(request):
     """Random numbers of the test function's own: the same in every run, on every instruction set."""

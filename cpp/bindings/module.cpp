@@ -1,6 +1,7 @@
 #include "../dispatch.hpp"
 #include "../machine.hpp"
 #include "../memory_limit.hpp"
+#include "../missing_cores.hpp"
 #include "arrays.hpp"
 
 namespace cnnlib {
@@ -15,6 +16,25 @@ void bind(py::module_& m) {
   bind_dense<T>(m);
   bind_activations<T>(m);
   bind_update<T>(m);
+}
+
+// For tests, with times in milliseconds.
+void bind_missing_cores(py::module_& m) {
+  const auto at = [](double ms) {
+    return MissingCores::Time(std::chrono::duration_cast<MissingCores::Clock::duration>(
+        std::chrono::duration<double, std::milli>(ms)));
+  };
+  py::class_<MissingCores>(m, "MissingCores")
+      .def(py::init<>())
+      .def(
+          "left", [at](MissingCores& cores, int threads, double now) { return cores.left(threads, at(now)); },
+          py::arg("threads"), py::arg("now"))
+      .def(
+          "note",
+          [at](MissingCores& all, int threads, int cores, double begin, double first, double last) {
+            all.note(threads, cores, at(begin), at(first), at(last));
+          },
+          py::arg("threads"), py::arg("cores"), py::arg("begin"), py::arg("first"), py::arg("last"));
 }
 
 }  // namespace
@@ -44,6 +64,8 @@ PYBIND11_MODULE(_core, m) {
   m.def("get_num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
   m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
+  bind_missing_cores(m);
+  m.def("notice_missing_cores", &notice_missing_cores, py::arg("notice"));
   m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
   const auto sizes = [](const Caches& c) { return py::make_tuple(c.l1, c.l2, c.l3); };
   m.def("caches", [sizes] { return sizes(caches()); });

@@ -330,6 +330,8 @@ SETTERS = {
     "set_num_threads",
     "get_num_threads",
     "assume_sharing",
+    "notice_missing_cores",
+    "MissingCores",
     "sharing_round_trip",
     "release_buffers",
     "cgroup_memory_limit",
