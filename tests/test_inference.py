@@ -279,6 +279,17 @@ def test_convolutions_add_to_the_shortcut_by_every_method(method, stride, F, rng
     _close(prepare(net)(x), want, np.float64, 10)
 
 
+@pytest.mark.parametrize(("C", "F", "winograd"), [(64, 64, True), (256, 512, False)])
+def test_winograd_at_stride_2_only_with_weights_that_caches_hold(C, F, winograd, isa, rng):
+    net = _net([_conv("input", "c", stride=2)], _params(rng, w=(F, C, 3, 3), b=F), (C, 14, 14), np.float32)
+    x = rng.standard_normal((2, C, 14, 14)).astype(np.float32)
+    trained = cnnlib.explain((8, C, 14, 14), (F, C, 3, 3), {"stride": 2, "pad": 1}).forward.method
+    predictor = prepare(net)
+    ((name, _, _),) = predictor.profile(x, 1)
+    assert name.endswith("[winograd]") == (winograd and trained == "winograd")
+    _close(predictor(x), net.loss(x), np.float32, 10)
+
+
 @pytest.mark.parametrize("method", ["pixel-lanes", "filter-lanes", "auto"])
 @pytest.mark.parametrize("size", [9, 13, 14, 17])
 def test_each_pixel_gets_the_shortcut_once(method, size, rng):

@@ -10,6 +10,20 @@
 
 namespace cnnlib {
 
+// How a convolution with weights that stay packed is computed. At stride 2 Winograd's weights have four times
+// the values of the direct methods': where no cache holds them a single image waits for memory, and even many
+// are no faster (bench/NOTES.md).
+template <class T>
+ConvPlan plan_prepared(const Kernels<T>& kernels, ConvShape s) {
+  constexpr std::size_t most_strided_bytes = 16 << 20;
+  s.N = 1;
+  const ConvPlan plan = kernels.prepare_conv(s);
+  const bool chosen = s.algorithm == Method::automatic && plan.method == Method::winograd;
+  if (!chosen || s.stride_h == 1 || plan.packed_bytes <= most_strided_bytes) return plan;
+  s.algorithm = Method::direct;
+  return kernels.prepare_conv(s);
+}
+
 // Weights as one plan wants them.
 template <class T>
 std::shared_ptr<T> packed_weights(const Kernels<T>& kernels, const ConvPlan& plan, const T* w) {
@@ -40,7 +54,7 @@ class BoundProgram {
     reads_and_writes(input, {s.C, s.H, s.W}, output, {s.F, s.OH, s.OW});
     if (b) require_shape("prepare", "b", *b, {s.F});
     const Kernels<T>& k = kernels_;
-    const ConvPlan plan = k.prepare_conv(s);
+    const ConvPlan plan = plan_prepared(k, s);
     require(!add || k.conv_adds(plan), [] { return "prepare: a convolution that cannot add to its output"; });
     const auto packed = packed_weights(k, plan, w.data());
     const T* weights = w.data();

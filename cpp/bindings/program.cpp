@@ -8,9 +8,7 @@ namespace {
 // Whether the method that a prepared convolution takes can add its result to what lies in the output.
 template <class T>
 bool conv_adds(const Array<T>& like, const Array<T>& w, const py::object& conv_param) {
-  ConvShape s = conv_shape("prepare", like, w, conv_param);
-  s.N = 1;
-  return kernels<T>().conv_adds(kernels<T>().prepare_conv(s));
+  return kernels<T>().conv_adds(plan_prepared(kernels<T>(), conv_shape("prepare", like, w, conv_param)));
 }
 
 }  // namespace
