@@ -32,7 +32,7 @@ class MissingCores {
   // work on a machine of `cores`.
   void note(int threads, int cores, Time begin, Time first, Time last) {
     const auto wait = last - first;
-    if (wait > turn && wait > first - begin) {
+    if (wait > turn && wait > most_uneven * (first - begin)) {
       const int few = few_.load(std::memory_order_relaxed), now = few > 0 ? std::min(few, threads) : threads;
       const int doublings = doublings_.load(std::memory_order_relaxed);
       few_.store(now > cores ? cores : std::max(1, now - 1), std::memory_order_relaxed);
@@ -47,6 +47,9 @@ class MissingCores {
  private:
   // Shorter waits are not for a processor: a scheduler's turn takes milliseconds.
   static constexpr Clock::duration turn = std::chrono::milliseconds(1);
+  // Times the work of the first: longer than the last of some tasks keeps one thread at work beside the
+  // others, even where the tasks are not alike.
+  static constexpr int most_uneven = 3;
   static constexpr Clock::duration pause = std::chrono::milliseconds(20);
   static constexpr int most_doublings = 6;
 
