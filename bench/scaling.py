@@ -19,6 +19,7 @@ from support.scaling import model
 from support.scaling.launch import in_ranks
 from support.scaling.ranks import SHAPE
 
+_REPEATS = 60  # of each Allreduce
 _MANY = (1, 2, 4, 8, 16, 64, 256, 1024, 4096)
 
 
@@ -51,6 +52,7 @@ def measure(options):
     """All measurements, as plain values."""
     cores = len(os.sched_getaffinity(0))
     common = {name: getattr(options, name) for name in ("network", "batch", "steps", "rounds")}
+    common["repeats"] = _REPEATS
     result = {"network": options.network, "batch": options.batch, "cores": cores, "ranks": {}}
     halves = [options.batch]
     while halves[-1] > 1:
