@@ -7,13 +7,17 @@ differences, as docs/distributed.md shows them. Needs mpi4py and mpiexec: pip in
 from __future__ import annotations
 
 import argparse
+import json
+import signal
 import sys
 
 import numpy as np
 from support.scaling.launch import in_ranks
+from support.scaling.link import delayed_link, on_both_hosts
 from support.scaling.parity_ranks import TRAININGS
 
 _RANKS = (1, 2, 4)
+_BANDWIDTH = 30e6  # bytes per second of the link with a delay
 _STYLES = {
     1: ("#9aa5b1", 5.0, "-"),
     2: ("#c8553d", 2.2, "-"),
@@ -30,9 +34,21 @@ def main():
     parser.add_argument("--batch", type=int, default=64, help="samples of a minibatch, all ranks together")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--picture", metavar="FILE", help="draw the curves, as what the file's name ends in")
+    parser.add_argument(
+        "--delay",
+        type=float,
+        metavar="MS",
+        help="instead, 2 ranks on two hosts with a link of this delay, see delayed_link.py; needs root",
+    )
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and take the hosts away
     how = {name: getattr(options, name) for name in ("network", "batch", "epochs")}
-    results = {ranks: in_ranks("parity_ranks", ranks, how) for ranks in _RANKS}
+    if options.delay is None:
+        results = {ranks: in_ranks("parity_ranks", ranks, how) for ranks in _RANKS}
+    else:
+        with delayed_link(options.delay * 1e-3, _BANDWIDTH):
+            two = on_both_hosts("parity_ranks", json.dumps(how))
+        results = {1: in_ranks("parity_ranks", 1, how), 2: two}
     print(table(results))
     if options.picture:
         draw(results, options.picture)
