@@ -29,6 +29,7 @@ OPERATORS: dict[str, Callable[[Operator], Value]] = {
     **views.OPERATORS,
 }
 _LARGEST_SAMPLE = 2**31  # numbers of one sample's value: 8 GiB in float32
+_OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
 
 
@@ -65,7 +66,7 @@ class Network:
         self.frozen: set[str] = set()
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._read_input(graph, input_dim)
-        self.protos = rewritten(source, self.tensor)
+        self.protos = self._patterns()
         self.readers = Counter(name for proto in self.protos for name in proto.input)
         self.readers.update(value.name for value in graph.output)
         self.pools_keep_images = any(proto.op_type in _NEED_IMAGES for proto in self.protos)
@@ -124,6 +125,15 @@ class Network:
         self._values[self.input.name] = self.input
         self._shapes[self.input.name] = shape
 
+    def _patterns(self):
+        title = self.source.title
+        try:
+            return rewritten(self.source, self.tensor)
+        except _OF_A_DAMAGED_FILE as error:
+            if str(error).startswith(title):
+                raise
+            raise ValueError(f"{title} is damaged: {error}") from error
+
     def _walk(self):
         for number, proto in enumerate(self.protos, start=1):
             op = Operator(self, number, proto)
@@ -132,7 +142,7 @@ class Network:
                 op.attributes.finish()
             except Refused:
                 raise
-            except (ArithmeticError, IndexError, TypeError, ValueError) as error:  # of a damaged file
+            except _OF_A_DAMAGED_FILE as error:
                 op.fail(f"cannot be read: {error}")
             self._values[op.output] = result
             for name in list(proto.output)[1:]:
