@@ -54,7 +54,7 @@ def _block(expand: Op, depthwise: Op, project: Op) -> Op:
     }
     options = {"conv_param": depthwise.options["conv_param"], "mosts": [part.most for part in parts]}
     inputs = [*expand.inputs, *project.inputs[1:]]
-    label = " | ".join(part.label for part in parts)
+    label = " -> ".join(part.label for part in parts)
     return Op("inverted_residual", inputs, project.output, arrays, options, label=label)
 
 
