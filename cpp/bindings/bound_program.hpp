@@ -24,13 +24,12 @@ ConvPlan plan_prepared(const Kernels<T>& kernels, ConvShape s) {
   return kernels.prepare_conv(s);
 }
 
-// Weights as one plan wants them.
-template <class T>
-std::shared_ptr<T> packed_weights(const Kernels<T>& kernels, const ConvPlan& plan, const T* w) {
-  const std::shared_ptr<void> memory =
-      OwnedBuffer(acquire_buffer(std::max(buffer_alignment, plan.packed_bytes)));
+// Weights that pack(to) lays out in so many bytes.
+template <class T, class Pack>
+std::shared_ptr<T> packed_weights(std::size_t bytes, const Pack& pack) {
+  const std::shared_ptr<void> memory = OwnedBuffer(acquire_buffer(std::max(buffer_alignment, bytes)));
   T* packed = static_cast<T*>(memory.get());
-  kernels.pack_conv(plan, w, packed);
+  pack(packed);
   return {memory, packed};
 }
 
@@ -56,8 +55,8 @@ class BoundProgram {
     const Kernels<T>& k = kernels_;
     const ConvPlan plan = plan_prepared(k, s);
     require(!add || k.conv_adds(plan), [] { return "prepare: a convolution that cannot add to its output"; });
-    const auto packed = packed_weights(k, plan, w.data());
     const T* weights = w.data();
+    const auto packed = packed_weights<T>(plan.packed_bytes, [&](T* to) { k.pack_conv(plan, weights, to); });
     const ConvEpilogue<T> epilogue{data_or_null(b), add, relu, static_cast<T>(most)};
     keep(w, b);
     add_step(
@@ -87,16 +86,14 @@ class BoundProgram {
     const InvertedResidualLayers<T> all{own(layers[0]), own(layers[1]), own(layers[2])};
     const Kernels<T>& k = kernels_;
     const std::size_t bytes = checked_product(k.inverted_residual_packed_size(s), sizeof(T));
-    const std::shared_ptr<void> memory = OwnedBuffer(acquire_buffer(bytes));
-    T* packed = static_cast<T*>(memory.get());
-    k.pack_inverted_residual(s, all, packed);
+    const auto packed = packed_weights<T>(bytes, [&](T* to) { k.pack_inverted_residual(s, all, to); });
     const double work = products(d) + double(d.C) * double(s.F * d.OH * d.OW + s.C * d.H * d.W);
     add_step(
         name + " [inverted-residual]", work / 8,
         [=, &k](const Frame<T>& f) {
           InvertedResidualShape images = s;
           images.N = f.images;
-          k.run_inverted_residual(images, all, static_cast<const T*>(memory.get()), f.read(input),
+          k.run_inverted_residual(images, all, packed.get(), f.read(input),
                                   other < 0 ? nullptr : f.read(other), f.write(output));
         },
         bytes);
@@ -135,28 +132,14 @@ class BoundProgram {
 
   void max_pool(const std::string& name, int input, int output, const Array<T>& like,
                 const PoolGeometry& geometry, bool ceil_mode) {
-    const PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, false);
-    const Index C = like.shape(1);
-    reads_and_writes(input, {C, s.H, s.W}, output, {C, s.OH, s.OW});
-    const Kernels<T>& k = kernels_;
-    add_step(name, pool_work(s, C), [=, &k](const Frame<T>& f) {
-      PoolShape own = s;
-      own.planes = C * f.images;
-      k.max_pool_values(f.read(input), f.write(output), own);
-    });
+    pool(name, input, output, like.shape(1), pool_shape("prepare", like, geometry, ceil_mode, false),
+         kernels_.max_pool_values);
   }
 
   void avg_pool(const std::string& name, int input, int output, const Array<T>& like,
                 const PoolGeometry& geometry, bool ceil_mode, bool count_include_pad) {
-    const PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, count_include_pad);
-    const Index C = like.shape(1);
-    reads_and_writes(input, {C, s.H, s.W}, output, {C, s.OH, s.OW});
-    const Kernels<T>& k = kernels_;
-    add_step(name, pool_work(s, C), [=, &k](const Frame<T>& f) {
-      PoolShape own = s;
-      own.planes = C * f.images;
-      k.avg_pool_forward(f.read(input), f.write(output), own);
-    });
+    pool(name, input, output, like.shape(1),
+         pool_shape("prepare", like, geometry, ceil_mode, count_include_pad), kernels_.avg_pool_forward);
   }
 
   void global_avg_pool(const std::string& name, int input, int output, Index C, Index S) {
@@ -176,8 +159,7 @@ class BoundProgram {
       require_shape("prepare", "an array of a norm", array, {C});
     const double *m = mean.data(), *i = inv_std.data();
     const T *g = gamma.data(), *b = beta.data();
-    for (const py::object& array : std::initializer_list<py::object>{mean, inv_std, gamma, beta})
-      kept_.push_back(array);
+    keep(mean, inv_std, gamma, beta);
     const Kernels<T>& k = kernels_;
     add_step(name, double(C) * double(S) / 4, [=, &k](const Frame<T>& f) {
       k.batchnorm_normalize(f.read(input), m, i, g, b, f.write(output), {f.images, C, S}, relu);
@@ -192,7 +174,7 @@ class BoundProgram {
     require_shape("prepare", "gamma", gamma, {C});
     require_shape("prepare", "beta", beta, {C});
     const T *g = gamma.data(), *b = beta.data();
-    for (const py::object& array : std::initializer_list<py::object>{gamma, beta}) kept_.push_back(array);
+    keep(gamma, beta);
     const Kernels<T>& k = kernels_;
     const Index of_image = rows;
     add_step(name, double(rows * channels) * double(S) / 2,
@@ -212,7 +194,7 @@ class BoundProgram {
     require_shape("prepare", "gamma", gamma, {C});
     require_shape("prepare", "beta", beta, {C});
     const T *g = gamma.data(), *b = beta.data();
-    for (const py::object& array : std::initializer_list<py::object>{gamma, beta}) kept_.push_back(array);
+    keep(gamma, beta);
     const Kernels<T>& k = kernels_;
     add_step(name, double(C) * double(S) / 2, [=, &k](const Frame<T>& f) {
       k.pixel_norm_forward(f.read(input), g, b, eps, f.write(output), f.images, C, S);
@@ -378,8 +360,16 @@ class BoundProgram {
     return all;
   }
 
-  static double pool_work(const PoolShape& s, Index C) {
-    return double(C * s.OH * s.OW) * double(s.PH * s.PW) / 4;
+  // A pool over images of C channels.
+  void pool(const std::string& name, int input, int output, Index C, const PoolShape& s,
+            void (*forward)(const T* x, T* out, const PoolShape&)) {
+    reads_and_writes(input, {C, s.H, s.W}, output, {C, s.OH, s.OW});
+    const double work = double(C * s.OH * s.OW) * double(s.PH * s.PW) / 4;
+    add_step(name, work, [=](const Frame<T>& f) {
+      PoolShape own = s;
+      own.planes = C * f.images;
+      forward(f.read(input), f.write(output), own);
+    });
   }
 
   Index size_of(int value) const { return cnnlib::size_of(program_.values(), value); }
@@ -399,9 +389,13 @@ class BoundProgram {
     require(size % planes == 0, [] { return "prepare: planes that do not divide their value"; });
   }
 
-  void keep(const Array<T>& w, const MaybeArray<T>& b) {
-    kept_.push_back(w);
-    if (b) kept_.push_back(*b);
+  template <class... Arrays>
+  void keep(const Arrays&... arrays) {
+    (keep_one(arrays), ...);
+  }
+  void keep_one(const py::array& array) { kept_.push_back(array); }
+  void keep_one(const MaybeArray<T>& array) {
+    if (array) kept_.push_back(*array);
   }
 
   void add_step(const std::string& name, double work, std::function<void(const Frame<T>&)> run,

@@ -174,10 +174,10 @@ void low_rank_rows(const MatrixProduct<T>& p, Index m) {
     for (int r = 0; r < R; ++r) sum[r] = S::zero();
     for (Index k = 0; k < p.K; ++k) {
       const auto bv = load_first(p.b.data + k * p.b.row + n, count);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
       for (int r = 0; r < R; ++r) sum[r] = S::fma(S::fill(a[r * p.a.row + k * p.a.col]), bv, sum[r]);
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
       store_first(p.c + (m + r) * p.N + n, count, p.finished(p.begun(sum[r], n, count)));
   }

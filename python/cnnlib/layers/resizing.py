@@ -14,9 +14,8 @@ from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import unpack
 
 _MODES = ("nearest", "bilinear")
-_MOST_VALUES = (
-    2**56
-)  # of an image's result: no array may claim more bytes than 2**63, even if its batch is empty
+# Of an image's result: no array may claim more bytes than 2**63, even if its batch is empty.
+_MOST_VALUES = 2**56
 
 
 def _pair(function, name, value, x, *sizes):
