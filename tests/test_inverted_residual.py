@@ -3,7 +3,6 @@
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import _core
 from cnnlib.inference import prepare
 from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
@@ -69,14 +68,6 @@ def _steps(predictor, x):
 
 def _fused(predictor, x):
     return [name for name in _steps(predictor, x) if name.endswith("[inverted-residual]")]
-
-
-@pytest.fixture(params=_core.available_isas())
-def isa(request):
-    active = _core.active_isa()
-    _core.use_isa(request.param)
-    yield request.param
-    _core.use_isa(active)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

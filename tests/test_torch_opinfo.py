@@ -3,7 +3,6 @@
 Run as a script, this prints how many were compared.
 """
 
-import warnings
 from collections import Counter
 
 import pytest
@@ -12,6 +11,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("expecttest", reason="expecttest, which torch.testing imports, is not installed")
 
 import cnnlib.torch  # noqa: E402
+from torch_opinfo import one_thread, operators_named  # noqa: E402
 
 # Left out: pools that return indices, and batch norm without an axis of channels.
 COMPARED = {"conv2d": 21, "max_pool2d": 640, "batch_norm": 10}  # samples of each dtype
@@ -24,10 +24,7 @@ def operators():
 
 
 def opinfo():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.testing._internal.common_methods_invocations import op_db
-    return {op.name: op for op in op_db if op.name in {f"nn.functional.{name}" for name in COMPARED}}
+    return operators_named({f"nn.functional.{name}" for name in COMPARED})
 
 
 def samples(operator, dtype):
@@ -74,12 +71,8 @@ def compare(name, operator, dtype):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", COMPARED)
 def test_torchs_own_samples(name, operators):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the samples are small
-    try:
+    with one_thread():
         assert compare(name, operators[f"nn.functional.{name}"], torch.float64) >= COMPARED[name]
-    finally:
-        torch.set_num_threads(threads)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 Run as a script, this prints how many were compared.
 """
 
-import warnings
 from collections import Counter
 
 import numpy as np
@@ -14,6 +13,7 @@ pytest.importorskip("expecttest", reason="expecttest, which torch.testing import
 
 from cnnlib import layers  # noqa: E402
 from helpers import as_tuple  # noqa: E402
+from torch_opinfo import one_thread, operators_named  # noqa: E402
 
 BOUND = 1e-13  # relative to the largest value, or to 1
 SIXTH = 1e-7  # PyTorch's gradient of hardsigmoid and hardswish holds a sixth in float32
@@ -74,11 +74,7 @@ def operators():
 
 
 def opinfo():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.testing._internal.common_methods_invocations import op_db
-    names = {name for name, *_ in LAYERS.values()}
-    return {op.name: op for op in op_db if op.name in names and not op.variant_test_name}
+    return operators_named({name for name, *_ in LAYERS.values()})
 
 
 def compare(name, operator):
@@ -112,12 +108,8 @@ def compare(name, operator):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("name", LAYERS)
 def test_torchs_own_samples(name, operators):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the samples are small
-    try:
+    with one_thread():
         assert compare(name, operators[LAYERS[name][0]]) > 0
-    finally:
-        torch.set_num_threads(threads)
 
 
 if __name__ == "__main__":
