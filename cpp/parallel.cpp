@@ -7,10 +7,9 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
-#include <fstream>
-#include <string>
 #include <thread>
 
+#include "cgroup.hpp"
 #include "machine.hpp"
 #include "missing_cores.hpp"
 #include "team.hpp"
@@ -24,25 +23,11 @@ constexpr double work_per_thread = 40e3;
 std::atomic<bool> forked{false};
 thread_local int single_thread = 0;
 
-// CPUs that a cgroup quota grants (rounded up), or 0 without one.
-int cgroup_cpus() {
-  double quota = 0, period = 0;
-  std::string text;
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  if (v2 >> text >> period && text != "max") quota = std::atof(text.c_str());
-  if (quota <= 0) {
-    std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"),
-        v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-    if (!(v1_quota >> quota) || !(v1_period >> period)) return 0;
-  }
-  return quota > 0 && period > 0 ? std::max(1, static_cast<int>((quota + period - 1) / period)) : 0;
-}
-
 // One for each core: two hyper-threads of a core share its arithmetic units, which one of them keeps busy.
 int default_threads() {
   // The runtime has already read OMP_NUM_THREADS, which wins over every guess.
   if (std::getenv("OMP_NUM_THREADS") != nullptr) return omp_get_max_threads();
-  const int cores = physical_cores(), quota = cgroup_cpus();
+  const int cores = physical_cores(), quota = cgroup_cpus(own_cgroups, cgroup_mount);
   return quota > 0 ? std::min(cores, quota) : cores;
 }
 

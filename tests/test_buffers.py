@@ -153,23 +153,3 @@ def test_memory_error_only_where_the_pool_has_none_either():
         OMP_NUM_THREADS="1",
     )
     assert printed == "refused\n100.0"
-
-
-def test_the_limits_of_nested_cgroups_are_found(tmp_path):
-    mount, membership = tmp_path / "cgroup", tmp_path / "membership"
-    (mount / "outer" / "inner").mkdir(parents=True)
-    (mount / "memory" / "job").mkdir(parents=True)
-    limit = lambda: _core.cgroup_memory_limit(str(membership), str(mount))  # noqa: E731
-    membership.write_text("0::/outer/inner\n")
-    assert limit() == 2**64 - 1
-    (mount / "outer" / "inner" / "memory.max").write_text("max\n")
-    (mount / "outer" / "memory.max").write_text("3000000\n")
-    assert limit() == 3000000
-    (mount / "outer" / "inner" / "memory.max").write_text("2000000\n")
-    assert limit() == 2000000
-    (mount / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
-    (mount / "memory" / "job" / "memory.limit_in_bytes").write_text("1000000\n")
-    membership.write_text("12:cpu,cpuacct:/other\n5:memory:/job\n")
-    assert limit() == 1000000
-    membership.write_text("5:memory:/seen/from/outside\n")
-    assert limit() == 9223372036854771712

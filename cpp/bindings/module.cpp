@@ -1,3 +1,4 @@
+#include "../cgroup.hpp"
 #include "../dispatch.hpp"
 #include "../machine.hpp"
 #include "../memory_limit.hpp"
@@ -78,7 +79,9 @@ PYBIND11_MODULE(_core, m) {
   m.def("physical_cores", &physical_cores);
   m.def("system_cores", &system_cores, py::arg("folder"), py::arg("processors"));
   m.def("release_buffers", &release_buffers);
+  m.def("memory_limit", &memory_limit);
   m.def("cgroup_memory_limit", &cgroup_memory_limit, py::arg("membership"), py::arg("mount"));
+  m.def("cgroup_cpus", &cgroup_cpus, py::arg("membership"), py::arg("mount"));
   m.def("buffer_counts", [] {
     const BufferCounts counts = buffer_counts();
     return std::make_pair(counts.acquired, counts.fresh);
