@@ -137,7 +137,7 @@ def sharing(request):
 def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads, sharing):
     num_threads(1)
     want, arrays, dout = run(LARGE[name], dtype)
-    for threads in (2, 3, 3):
+    for threads in (2, 3, 5, 8, 8):
         num_threads(threads)
         assert bits(LARGE[name].run(arrays, dout)) == bits(want)
 
@@ -167,7 +167,7 @@ def test_same_bits_of_a_batch_cut_into_slices(isa, dtype, num_threads):
     arrays = cast(random_arrays(rng, (N, 5, 24, 24), (40, 5, 1, 1), (40,), (40,), (40,)), dtype)
     (dout,) = cast(random_arrays(rng, (N, 40, 24, 24)), dtype)
     found = set()
-    for threads in (1, 2, 3):
+    for threads in (1, 2, 3, 8):
         num_threads(threads)
         bn_param = {"mode": "train"}
         out, cache = cnnlib.conv_bn_relu_forward(*arrays, {}, bn_param)
@@ -223,7 +223,7 @@ def test_the_running_statistics_too(isa, dtype, num_threads):
     (x,) = cast(random_arrays(np.random.default_rng(2), (9, 33, 29, 28)), dtype)
     one, zero = np.ones(33, dtype), np.zeros(33, dtype)
     found = set()
-    for threads in (1, 2, 3):
+    for threads in (1, 2, 3, 8):
         num_threads(threads)
         param = {"mode": "train"}
         cnnlib.spatial_batchnorm_forward(x, one, zero, param)

@@ -325,7 +325,7 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_threads(net, isa, rng):
         predictor = prepare(net)
         cnnlib.set_num_threads(1)
         want = predictor(x)
-        for n in (1, 2, 3, 4):
+        for n in (1, 2, 3, 4, 8):
             cnnlib.set_num_threads(n)
             for start, stop in ((0, 33), (0, 1), (5, 7), (10, 33)):
                 np.testing.assert_array_equal(predictor(x[start:stop]), want[start:stop])

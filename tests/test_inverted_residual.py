@@ -105,7 +105,7 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_threads(isa, rng):
     try:
         cnnlib.set_num_threads(1)
         want = predictor(x)
-        for n in (1, 2, 3, 4):
+        for n in (1, 2, 3, 4, 8):
             cnnlib.set_num_threads(n)
             for start, stop in ((0, 5), (0, 1), (1, 3)):
                 np.testing.assert_array_equal(predictor(x[start:stop]), want[start:stop])

@@ -222,6 +222,45 @@ def test_large_mean_costs_no_accuracy(shape, offset, kind, isa, rng):
     np.testing.assert_allclose(param["running_mean"], mean, rtol=1e-6)
 
 
+def far_from_zero(shape, mean, deviation):
+    """float32 samples, their mean, variance and normalised values of each feature in float64."""
+    x = (mean + deviation * np.random.default_rng(0).standard_normal(shape)).astype(np.float32)
+    exact, axes = x.astype(np.float64), (0, *range(2, len(shape)))
+    means, variances = exact.mean(axes, keepdims=True), exact.var(axes, keepdims=True)
+    return x, means.ravel(), variances.ravel(), (exact - means) / np.sqrt(variances + 1e-5)
+
+
+FAR = [
+    (1e3, 1),
+    (1e3, 1e-2),
+    (1e4, 1e-2),
+    (1e5, 1),
+]  # means and deviations, down to some ten units in the last place
+
+
+@pytest.mark.parametrize(("mean", "deviation"), FAR)
+@pytest.mark.parametrize("shape", [(256, 8), (16, 8, 14, 14)], ids=str)
+def test_tiny_variances_around_huge_means(shape, mean, deviation, isa):
+    x, means, variances, want = far_from_zero(shape, mean, deviation)
+    param = {"mode": "train", "momentum": 0}
+    forward, *_ = layer(shape)
+    out, _ = forward(x, np.ones(8, np.float32), np.zeros(8, np.float32), param)
+    assert_close(out, want, np.float32, 1e-6)
+    np.testing.assert_allclose(param["running_mean"], means, rtol=1e-7)
+    np.testing.assert_allclose(param["running_var"], variances, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("mean", "deviation"), FAR)
+@pytest.mark.parametrize("shape", [(256, 8), (16, 8, 14, 14)], ids=str)
+def test_no_less_exact_than_pytorch(shape, mean, deviation, isa):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    x, _, _, want = far_from_zero(shape, mean, deviation)
+    forward, *_ = layer(shape)
+    out, _ = forward(x, np.ones(8, np.float32), np.zeros(8, np.float32), {"mode": "train"})
+    theirs = torch.nn.functional.batch_norm(torch.from_numpy(x), None, None, training=True).numpy()
+    assert np.abs(out - want).max() <= np.abs(theirs - want).max()
+
+
 @pytest.mark.parametrize("shape", [(6, 3), (2, 3, 3, 4)], ids=str)
 def test_nan_spoils_its_own_feature_alone(shape, isa, dtype, rng):
     x, gamma, beta, dout = cast(random_arrays(rng, shape, (3,), (3,), shape), dtype)

@@ -103,6 +103,33 @@ def test_module_exports_its_entry_point_alone():
     assert [line.split()[-1] for line in listing.stdout.splitlines()] == ["PyInit__core"]
 
 
+LIBRARIES = (
+    r"(lib(gomp|omp|stdc\+\+|gcc_s)|lib(c|m|pthread)\.so|libc\.musl|ld-)"  # of the compiler and of the system
+)
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="readelf is not installed")
+def test_module_needs_the_compilers_and_the_systems_libraries_alone():
+    header = _readelf("--dynamic")
+    needed = re.findall(r"\(NEEDED\).*\[(.*)\]", header)
+    assert needed
+    assert [name for name in needed if not re.match(LIBRARIES, name)] == []
+    assert "(TEXTREL)" not in header
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="readelf is not installed")
+def test_module_demands_no_newer_processor_and_no_executable_stack():
+    """The loader refuses a module whose notes name more than the processor has: AVX code is chosen later."""
+    assert re.search(r"ISA needed:.*x86-64-v[34]", _readelf("--notes")) is None
+    (stack,) = re.findall(r"GNU_STACK.*", _readelf("--program-headers"))
+    assert re.search(r"\bRW +0x", stack)
+
+
+def _readelf(option):
+    command = ["readelf", "--wide", option, _core.__file__]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
 def test_import_brings_in_no_optional_package():
     heavy = [
         "matplotlib",

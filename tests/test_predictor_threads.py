@@ -21,7 +21,7 @@ def test_every_operation_gives_the_same_bits_with_several_threads(name, isa, dty
     x = rng.standard_normal((5, 4, *size)).astype(dtype)
     num_threads(1)
     want = predictor(x)
-    for threads in (2, 3):
+    for threads in (2, 3, 8):
         num_threads(threads)
         np.testing.assert_array_equal(predictor(x), want)
         np.testing.assert_array_equal(predictor(x[2:3]), want[2:3])

@@ -40,7 +40,7 @@ def test_sum_of_squares_is_double(isa):
 def test_sum_of_squares_does_not_depend_on_the_threads(isa, dtype, rng, num_threads):
     x = rng.standard_normal(1_000_003).astype(dtype)
     sums = set()
-    for n in (1, 2, 3):
+    for n in (1, 2, 3, 8):
         num_threads(n)
         sums.add(_core.sum_of_squares(x))
     assert len(sums) == 1
