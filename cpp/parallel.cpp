@@ -1,6 +1,7 @@
 #include "parallel.hpp"
 
 #include <pthread.h>
+#include <strings.h>
 
 #include <algorithm>
 #include <atomic>
@@ -12,6 +13,7 @@
 #include "cgroup.hpp"
 #include "machine.hpp"
 #include "missing_cores.hpp"
+#include "standing_team.hpp"
 #include "team.hpp"
 
 namespace cnnlib {
@@ -19,9 +21,12 @@ namespace {
 
 // Below this many operations a thread costs more to wake than it saves.
 constexpr double work_per_thread = 40e3;
+// The same of one that waits for it.
+constexpr double work_of_standing_thread = 10e3;
 
 std::atomic<bool> forked{false};
 thread_local int single_thread = 0;
+thread_local StandingTeam* standing_team = nullptr;  // of loops that this thread starts
 
 // One for each core: two hyper-threads of a core share its arithmetic units, which one of them keeps busy.
 int default_threads() {
@@ -43,8 +48,6 @@ int cores() {
   static const int number = physical_cores();
   return number;
 }
-
-using Clock = std::chrono::steady_clock;
 
 std::atomic<bool> sharing_expensive{false};
 std::atomic<Clock::rep> measure_sharing_at{1};  // 0: never
@@ -113,7 +116,8 @@ bool sharing_is_expensive(int threads) {
     return Clock::duration(now() + (std::chrono::milliseconds(100) * (1 << doublings))).count();
   };
   auto due = measure_sharing_at.load();
-  if (due > 0 && now().count() >= due && measure_sharing_at.compare_exchange_strong(due, later(0))) {
+  if (standing_team == nullptr && due > 0 && now().count() >= due &&
+      measure_sharing_at.compare_exchange_strong(due, later(0))) {
     const auto trip = sharing_round_trip(threads);
     const int failures = trip ? 0 : std::min(failed_measurements + 1, most_doublings);
     failed_measurements = failures;
@@ -136,7 +140,9 @@ void notice_missing_cores(bool notice) {
 
 // omp_get_max_threads carries what threadpoolctl and omp_set_num_threads asked of this thread.
 int num_threads() {
-  return single_thread > 0 ? 1 : std::max(1, std::min(limit().load(), omp_get_max_threads()));
+  if (single_thread > 0) return 1;
+  if (standing_team != nullptr) return standing_team->threads();
+  return std::max(1, std::min(limit().load(), omp_get_max_threads()));
 }
 
 CaughtError::CaughtError() = default;
@@ -152,35 +158,45 @@ void CaughtError::rethrow() {
 SingleThread::SingleThread() { ++single_thread; }
 SingleThread::~SingleThread() { --single_thread; }
 
-namespace {
-
-// The tasks that one thread takes first, and when it found none left; in a cache line of its own.
-struct alignas(64) TaskRange {
-  Index first, last, taken;
-  Clock::time_point done;
-};
-
-}  // namespace
-
 void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
                const void* data) {
   const Scratch scratch(checked_product(sizeof(TaskRange), static_cast<std::size_t>(threads)));
   auto* ranges = static_cast<TaskRange*>(scratch.data());
   const auto begin = Clock::now();
   for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0, begin};
-  on_team(threads, [&](int slot, int) {
-    for (int k = 0; k < threads; ++k) {
-      TaskRange& range = ranges[(slot + k) % threads];
-      const Index count = range.last - range.first;
-      for (Index i; (i = __atomic_fetch_add(&range.taken, 1, __ATOMIC_RELAXED)) < count;)
-        run(data, order == Order::forward ? range.first + i : range.last - 1 - i, slot);
-    }
-    ranges[slot].done = Clock::now();
-  });
+  const Loop loop{tasks, threads, order, run, data, ranges};
+  if (standing_team != nullptr)
+    standing_team->run(loop);
+  else
+    on_team(threads, [&](int slot, int) { loop.work(slot); });
   const auto [first, last] = std::minmax_element(
       ranges, ranges + threads, [](const TaskRange& a, const TaskRange& b) { return a.done < b.done; });
   if (first->done > begin && noticing)
     missing_cores.note(num_threads(), cores(), begin, first->done, last->done);
+}
+
+void with_standing_team(int threads, void (*body)(const void* data), const void* data) {
+  const char* policy = std::getenv("OMP_WAIT_POLICY");
+  const bool may_spin = policy == nullptr || strcasecmp(policy, "passive") != 0;
+  if (standing_team != nullptr || threads <= 1 || threads > cores() || !may_spin) return body(data);
+  StandingTeam team(threads);
+  CaughtError error;
+  const auto begin = Clock::now();
+  auto dismissed = begin;
+  on_team(threads, [&](int slot, int) {
+    if (slot > 0) return team.serve(slot);
+    standing_team = &team;
+    try {
+      body(data);
+    } catch (...) {
+      error.keep();
+    }
+    standing_team = nullptr;
+    team.dismiss();
+    dismissed = Clock::now();
+  });
+  if (noticing) missing_cores.note(num_threads(), cores(), begin, dismissed, Clock::now());
+  error.rethrow();
 }
 
 void set_num_threads(int n) {
@@ -190,7 +206,8 @@ void set_num_threads(int n) {
 
 int threads_for(double work) {
   const int most = missing_cores.left(num_threads());
-  return work >= work_per_thread * most ? most : std::max(1, static_cast<int>(work / work_per_thread));
+  const double least = standing_team != nullptr ? work_of_standing_thread : work_per_thread;
+  return work >= least * most ? most : std::max(1, static_cast<int>(work / least));
 }
 
 void watch_for_fork() {

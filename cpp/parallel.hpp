@@ -74,6 +74,15 @@ enum class Order { forward, backward };
 void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
                const void* data);
 
+// body(data), whose loops find a team of so many threads that waits for them, spinning: for many short loops
+// after each other. Not where there are more threads than cores, or with OMP_WAIT_POLICY=passive.
+void with_standing_team(int threads, void (*body)(const void* data), const void* data);
+
+template <class Body>
+void with_standing_team(int threads, const Body& body) {
+  with_standing_team(threads, [](const void* data) { (*static_cast<const Body*>(data))(); }, &body);
+}
+
 // body(task, slot) for every task.
 template <class Body>
 void parallel_for(Index tasks, int threads, const Body& body, Order order = Order::forward) {

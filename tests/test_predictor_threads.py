@@ -1,5 +1,8 @@
 """One predictor and many threads: the kernels' own, and Python's."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -25,6 +28,36 @@ def test_every_operation_gives_the_same_bits_with_several_threads(name, isa, dty
         num_threads(threads)
         np.testing.assert_array_equal(predictor(x), want)
         np.testing.assert_array_equal(predictor(x[2:3]), want[2:3])
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+def test_many_calls_with_one_image(threads, num_threads, rng):
+    """The team that waits for the loops of a call loses no task and does none twice."""
+    predictor = prepare(ConvNet("mobile-small", (3, 32, 32), 10, seed=0))
+    x = rng.standard_normal((1, 3, 32, 32)).astype(np.float32)
+    num_threads(1)
+    want = predictor(x)
+    num_threads(threads)
+    for _ in range(400):
+        np.testing.assert_array_equal(predictor(x), want)
+
+
+@pytest.mark.parametrize("policy", ["passive", "active"])
+def test_a_wait_policy_changes_no_bit(policy, rng, tmp_path):
+    """With OMP_WAIT_POLICY=passive no thread spins between the loops of a call."""
+    x = rng.standard_normal((1, 3, 32, 32)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    program = (
+        "import sys, numpy as np\n"
+        "from cnnlib.inference import prepare\n"
+        "from cnnlib.models import ConvNet\n"
+        "predictor = prepare(ConvNet('mobile-small', (3, 32, 32), 10, seed=0))\n"
+        "np.save(sys.argv[1] + '/scores.npy', predictor(np.load(sys.argv[1] + '/x.npy')))\n"
+    )
+    environment = {**os.environ, "OMP_WAIT_POLICY": policy, "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, env=environment)
+    want = prepare(ConvNet("mobile-small", (3, 32, 32), 10, seed=0))(x)
+    np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), want)
 
 
 def in_threads(count, work):

@@ -70,8 +70,11 @@ void Program<T>::run(const Samples<T>& input, T* output, Index N) const {
     });
   }
   const Index images = threads > 1 ? 1 : images_at_a_time(std::max<Index>(1, N), 1);
-  for (Index first = apart; first < N; first += images)
-    run_images(input, output, first, std::min(images, N - first));
+  if (apart < N)
+    with_standing_team(threads_for(work_ * double(images)), [&] {
+      for (Index first = apart; first < N; first += images)
+        run_images(input, output, first, std::min(images, N - first));
+    });
 }
 
 template <class T>
@@ -80,12 +83,14 @@ std::vector<double> Program<T>::profile(const T* input, T* output, Index N, int 
   const Arena<T> arena(arena_, N);
   const Frame<T> all{values_.data(), input, output, arena.data(), N};
   std::vector<double> least(steps_.size(), std::numeric_limits<double>::infinity());
-  for (int i = 0; i < repeats; ++i)
-    for (std::size_t k = 0; k < steps_.size(); ++k) {
-      const auto start = Clock::now();
-      steps_[k].run(all);
-      least[k] = std::min(least[k], std::chrono::duration<double>(Clock::now() - start).count());
-    }
+  with_standing_team(threads_for(work_ * double(N)), [&] {
+    for (int i = 0; i < repeats; ++i)
+      for (std::size_t k = 0; k < steps_.size(); ++k) {
+        const auto start = Clock::now();
+        steps_[k].run(all);
+        least[k] = std::min(least[k], std::chrono::duration<double>(Clock::now() - start).count());
+      }
+  });
   return least;
 }
 

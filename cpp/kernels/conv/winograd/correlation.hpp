@@ -228,9 +228,14 @@ class WinogradCorrelation {
                   (sizes.tile.points() * (sizes.channels + sizes.width) * Index(sizeof(T))) / max_rows *
                   max_rows;
     tiles = std::clamp<Index>(tiles, max_rows, most_tiles);
+    const Index count = sizes.grid.count;
+    Index blocks = ceil_div(count, tiles);
+    // Two for every thread, as long as they fill half of the registers' rows, and none that one thread alone
+    // is left with.
     if (sizes.threads > 1)
-      while (tiles > max_rows && ceil_div(sizes.grid.count, tiles) < 2 * sizes.threads) tiles -= max_rows;
-    return even_part(sizes.grid.count, tiles);
+      blocks = std::max(blocks, std::min<Index>(2 * sizes.threads, count / (max_rows / 2)));
+    while (blocks > sizes.threads && !keep_busy(blocks, sizes.threads)) ++blocks;
+    return ceil_div(count, blocks);
   }
 
   struct BlockMemory {
