@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 bench lint format wheel portable-wheel docs linkcheck pictures notebooks asan tsan clean
+.PHONY: help train test test-aarch64 bench lint format wheel portable-wheel docs linkcheck pictures notebooks asan asan-smoke tsan clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -41,6 +41,7 @@ help:
 	@echo 'make portable-wheel  one that other Linux systems accept, with its OpenMP library inside'
 	@echo 'make docs      build the documentation into build/site; `make linkcheck` asks the network for the links in it'
 	@echo 'make asan      run the kernels under the address and undefined-behaviour sanitizers (ISAS="base avx2 avx512")'
+	@echo 'make asan-smoke  the quickest of them with one set, as CI does'
 	@echo 'make tsan      run the kernels under the thread sanitizer (the same)'
 	@echo 'make test-aarch64  run the tests of the kernels on an emulated 64-bit Arm (AARCH64_TESTS=..., PYTEST_ARGS=...)'
 	@echo 'make clean     remove what the other targets made, .venv included'
@@ -136,7 +137,12 @@ KERNEL_TESTS := $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose pr
   inference inverted_residual predictor_graphs predictor_threads empty determinism properties isas machine)
 # Without the tests that want the baseline in every build, or fork, which g++'s sanitizer does not survive with threads.
 ASAN_TESTS ?= $(filter-out tests/test_machine.py,$(KERNEL_TESTS)) \
-  $(patsubst %,tests/test_%.py,malformed_calls caches errors inputs fuzz)
+  $(patsubst %,tests/test_%.py,malformed_calls caches errors inputs special_values predictor_calls predictor_files \
+  safetensors fuzz) --deselect tests/test_predictor_files.py::test_killed_while_it_saves
+# Every kernel on shapes that leave remainders, prepared networks, and files that lie: a minute.
+SMOKE_TESTS ?= $(patsubst %,tests/test_%.py,conv_methods prepared_conv pool avg_pool norm layernorm_groupnorm dense \
+  sandwich resizing activations loss update inverted_residual predictor_threads predictor_files caches) \
+  --deselect tests/test_predictor_files.py::test_killed_while_it_saves
 # Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
 TSAN_TESTS ?= $(addprefix tests/test_,determinism.py conv_methods.py prepared_conv.py \
   predictor_threads.py predictor_graphs.py inference.py::test_bits_depend_neither_on_the_batch_nor_on_the_threads \
@@ -159,6 +165,10 @@ asan-%: build/asan-%/.installed $(VENV)/.installed $(VENV)/.test
 	PYTHONPATH=$(<D) CNNLIB_ISA=$* PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	  ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1 LD_PRELOAD="$(call runtimes,asan ubsan stdc++)" \
 	  $(BIN)/pytest -p no:cacheprovider $(ASAN_TESTS) $(PYTEST_ARGS)
+
+# With the one set whose kernels compile fastest of those with intrinsics.
+asan-smoke: ASAN_TESTS := $(SMOKE_TESTS)
+asan-smoke: asan-$(or $(filter avx2,$(ISAS)),base)
 
 # ThreadSanitizer needs the addresses where it expects them, so without their randomisation.
 tsan: $(foreach isa,$(ISAS),tsan-$(isa))
