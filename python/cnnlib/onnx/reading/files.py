@@ -42,6 +42,7 @@ class Source:
             )
         if not model.graph.node:
             raise ValueError(f"{self.title} is not an ONNX model, or one without operators")
+        _check_names(self.title, model)
         versions = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = next((versions[domain] for domain in _STANDARD if domain in versions), 1)
         self.model = self._inlined(model)
@@ -117,3 +118,15 @@ class Source:
             )
         raw = np.fromfile(path, np.uint8, count * dtype.itemsize, offset=offset)
         return raw.view(dtype.newbyteorder("<")).astype(dtype).reshape(tuple(tensor.dims))
+
+
+def _check_names(title, model):
+    """protobuf hands out text that is no UTF-8 as bytes."""
+    graph = model.graph
+    names = [value.name for value in (*graph.initializer, *graph.input, *graph.output)]
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+        names += [attribute.name for attribute in node.attribute]
+    for name in names:
+        if isinstance(name, bytes):
+            raise ValueError(f"{title} is damaged: its name {name!r} is no UTF-8 text")
