@@ -98,16 +98,16 @@ template <class T, Pass pass>
 double cost_depthwise_rows(const ConvShape& s) {
   const GroupSizes<T> g(s);
   const bool in_place = pass == Pass::forward && reads_rows_in_place<T>(s);
-  const auto rates = in_place ? Rates::depthwise_in_place : Rates::depthwise(pass);
+  const auto rates = in_place ? Rates::depthwise_in_place : Rates::depthwise<T>(pass);
   const double in = double(s.C * s.H * g.vectors(s.W)), out = double(s.F * s.OH * g.vectors(s.OW));
-  return double(g.taps) * out + rates.stage * in + rates.row * double(s.C * s.H);
+  return rates.tap * double(g.taps) * out + rates.stage * in + rates.row * double(s.C * s.H);
 }
 template <class T, Pass pass>
 double cost_depthwise_channels(const ConvShape& s) {
   const GroupSizes<T> g(s);
   const double in = double(g.vectors(s.C) * s.H * s.W),
                out = double(g.vectors(s.C) * (s.F / s.C) * g.positions);
-  return double(g.taps) * out + Rates::depthwise(pass).transpose * (in + out);
+  return double(g.taps) * out + Rates::depthwise<T>(pass).transpose * (in + out);
 }
 
 // 1x1 at a stride, as a convolution at stride 1 of the points that it reads.

@@ -57,22 +57,27 @@ struct Rates {
   // holds.
   static constexpr double strided_gradient_product = 1.12, far_tiles_product = 1.5, far_tiles_bytes = 2 << 20;
 
-  // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, and a vector
-  // transposed twice with channels in the lanes. dx and dw, which one loop makes, take the same. The ends of
-  // a row cost less where the set has masks for them.
+  // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, a tap's product
+  // with its load, and a vector transposed twice with channels in the lanes. dx and dw, which one loop makes,
+  // take the same. The ends of a row cost less where the set has masks for them; with AVX2 rows of floats
+  // lose to channels on Zen 4 and on a Xeon, rows of doubles do not (bench/NOTES.md).
   struct Depthwise {
-    double stage, row, transpose;
+    double stage, row, tap, transpose;
   };
-#ifdef __AVX512F__
-  static constexpr double forward_row = 10;
-#else
-  static constexpr double forward_row = 12;
-#endif
+  template <class T>
   static constexpr Depthwise depthwise(Pass pass) {
-    return pass == Pass::forward ? Depthwise{0, forward_row, 4} : Depthwise{6, 12, 6};
+    const bool forward = pass == Pass::forward;
+#ifdef __AVX512F__
+    return forward ? Depthwise{0, 10, 1, 4} : Depthwise{6, 12, 1, 6};
+#else
+#ifdef __AVX2__
+    if (sizeof(T) == 4) return forward ? Depthwise{0, 12, 1.25, 1.2} : Depthwise{6, 12, 1.25, 4};
+#endif
+    return forward ? Depthwise{0, 12, 1, 4} : Depthwise{6, 12, 1, 6};
+#endif
   }
   // The forward pass on rows that are read where they lie.
-  static constexpr Depthwise depthwise_in_place{0, 5, 4};
+  static constexpr Depthwise depthwise_in_place{0, 5, 1, 4};
 };
 
 }  // namespace cnnlib::CNNLIB_ISA
