@@ -24,21 +24,17 @@ class DepthwiseRowsInPlace {
     const Scratch scratch(layout.bytes());
     T* zeros = piece.in(scratch.data());
     std::fill_n(zeros, s.W + 2 * lanes, T(0));
-    const Index plane = s.H * s.W, out_plane = s.OH * s.OW, multiplier = s.F / s.C, planes = s.N * s.F;
-    const int threads = threads_for(double(planes * plane));
-    const Index bands = bands_of_rows(threads), band = round_up(ceil_div(s.OH, bands), block_rows);
-    const Index grain = std::clamp<Index>(slice_values * bands / plane, 1, ceil_div(planes, 2));
-    const Index slices = ceil_div(planes, grain);
-    parallel_for(bands * slices, threads, [&](Index task, int) {
-      const Index first = task / slices * band, last = std::min(s.OH, first + band);
-      const Index slice = task % slices;
-      for (Index k = slice * grain; k < std::min(planes, (slice + 1) * grain); ++k) {
+    const Index plane = s.H * s.W, out_plane = s.OH * s.OW, multiplier = s.F / s.C;
+    const Index grain = std::max<Index>(1, slice_values / plane);
+    const int threads = threads_for(double(s.N * s.F * plane));
+    parallel_for(ceil_div(s.N * s.F, grain), threads, [&](Index slice, int) {
+      for (Index k = slice * grain; k < std::min(s.N * s.F, (slice + 1) * grain); ++k) {
         const Index f = k % s.F;
         const T bias = o.epilogue.bias != nullptr ? o.epilogue.bias[f] : T(0);
         const auto correlate =
             s.stride_h == 1 ? &DepthwiseRowsInPlace::correlate<1> : &DepthwiseRowsInPlace::correlate<2>;
         (this->*correlate)(o.in + k / multiplier * plane, o.w + 9 * f, bias, o.epilogue.activation, zeros,
-                           first, last, o.out + k * out_plane);
+                           o.out + k * out_plane);
       }
     });
   }
@@ -46,26 +42,17 @@ class DepthwiseRowsInPlace {
  private:
   static constexpr Index slice_values = 8192;  // of a task: many times what starting it costs
 
-  // The threads share one large image by bands of its rows, as the other convolutions do: a thread then reads
-  // what it wrote itself in the layer before.
-  Index bands_of_rows(int threads) const {
-    constexpr Index large = 512;  // outputs: the widest block of a 1x1 convolution (direct/pixel_lanes.hpp)
-    return s.N == 1 && s.H * s.W > large && s.OH >= threads * block_rows ? threads : 1;
-  }
-
-  // Output rows [first, last) of a plane.
   template <int stride>
-  void correlate(const T* image, const T* w, T bias, Rectifier<T> activation, const T* zeros, Index first,
-                 Index last, T* out) const {
+  void correlate(const T* image, const T* w, T bias, Rectifier<T> activation, const T* zeros, T* out) const {
     Packet weight[9];
 #pragma GCC unroll 9
     for (int t = 0; t < 9; ++t) weight[t] = S::fill(w[t]);
     const auto start = S::fill(bias);
     const auto row = [&](Index h) { return h >= 0 && h < s.H ? image + h * s.W : zeros; };
-    Index oh = first;
-    for (; oh + block_rows <= last; oh += block_rows)
+    Index oh = 0;
+    for (; oh + block_rows <= s.OH; oh += block_rows)
       block<stride, block_rows>(row, oh, weight, start, activation, out + oh * s.OW);
-    for (; oh < last; ++oh) block<stride, 1>(row, oh, weight, start, activation, out + oh * s.OW);
+    for (; oh < s.OH; ++oh) block<stride, 1>(row, oh, weight, start, activation, out + oh * s.OW);
   }
 
   // R rows of outputs from row oh on. The sums' order is that of sum_three_rows.
