@@ -116,6 +116,7 @@ bool sharing_is_expensive(int threads) {
     return Clock::duration(now() + (std::chrono::milliseconds(100) * (1 << doublings))).count();
   };
   auto due = measure_sharing_at.load();
+  // The threads of a standing team wait for loops, and would not answer: that is measured between its calls.
   if (standing_team == nullptr && due > 0 && now().count() >= due &&
       measure_sharing_at.compare_exchange_strong(due, later(0))) {
     const auto trip = sharing_round_trip(threads);
@@ -164,7 +165,7 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
   auto* ranges = static_cast<TaskRange*>(scratch.data());
   const auto begin = Clock::now();
   for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0, begin};
-  const Loop loop{tasks, threads, order, run, data, ranges};
+  const Loop loop{threads, order, run, data, ranges};
   if (standing_team != nullptr)
     standing_team->run(loop);
   else

@@ -18,7 +18,6 @@ struct alignas(64) TaskRange {
 };
 
 struct Loop {
-  Index tasks;
   int threads;
   Order order;
   void (*run)(const void* data, Index task, int slot);

@@ -230,12 +230,8 @@ def far_from_zero(shape, mean, deviation):
     return x, means.ravel(), variances.ravel(), (exact - means) / np.sqrt(variances + 1e-5)
 
 
-FAR = [
-    (1e3, 1),
-    (1e3, 1e-2),
-    (1e4, 1e-2),
-    (1e5, 1),
-]  # means and deviations, down to some ten units in the last place
+# Means and deviations, down to some ten units in the last place.
+FAR = [(1e3, 1), (1e3, 1e-2), (1e4, 1e-2), (1e5, 1)]
 
 
 @pytest.mark.parametrize(("mean", "deviation"), FAR)

@@ -103,9 +103,8 @@ def test_module_exports_its_entry_point_alone():
     assert [line.split()[-1] for line in listing.stdout.splitlines()] == ["PyInit__core"]
 
 
-LIBRARIES = (
-    r"(lib(gomp|omp|stdc\+\+|gcc_s)|lib(c|m|pthread)\.so|libc\.musl|ld-)"  # of the compiler and of the system
-)
+# Of the compiler and of the system.
+LIBRARIES = r"(lib(gomp|omp|stdc\+\+|gcc_s)|lib(c|m|pthread)\.so|libc\.musl|ld-)"
 
 
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="readelf is not installed")

@@ -1,15 +1,14 @@
 """One predictor and many threads: the kernels' own, and Python's."""
 
-import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
 import pytest
+from cnnlib import _core
 from cnnlib.data import Normalization
 from cnnlib.inference import load, prepare
 from cnnlib.models import ConvNet
+from helpers import run_python
 from test_inference import _NAMES, _graphs, _net
 
 TIED_TO_7X7 = {"dropout, flatten, affine, layer norm"}
@@ -47,15 +46,18 @@ def test_a_wait_policy_changes_no_bit(policy, rng, tmp_path):
     """With OMP_WAIT_POLICY=passive no thread spins between the loops of a call."""
     x = rng.standard_normal((1, 3, 32, 32)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
-    program = (
-        "import sys, numpy as np\n"
-        "from cnnlib.inference import prepare\n"
-        "from cnnlib.models import ConvNet\n"
-        "predictor = prepare(ConvNet('mobile-small', (3, 32, 32), 10, seed=0))\n"
-        "np.save(sys.argv[1] + '/scores.npy', predictor(np.load(sys.argv[1] + '/x.npy')))\n"
+    run_python(
+        f"""
+        import numpy as np
+        from cnnlib.inference import prepare
+        from cnnlib.models import ConvNet
+        predictor = prepare(ConvNet("mobile-small", (3, 32, 32), 10, seed=0))
+        np.save({str(tmp_path / "scores.npy")!r}, predictor(np.load({str(tmp_path / "x.npy")!r})))
+        """,
+        OMP_WAIT_POLICY=policy,
+        OMP_NUM_THREADS="2",
+        CNNLIB_ISA=_core.active_isa(),
     )
-    environment = {**os.environ, "OMP_WAIT_POLICY": policy, "OMP_NUM_THREADS": "2"}
-    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, env=environment)
     want = prepare(ConvNet("mobile-small", (3, 32, 32), 10, seed=0))(x)
     np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), want)
 
