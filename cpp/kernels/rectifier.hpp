@@ -16,7 +16,7 @@ struct Rectifier {
   bool clips() const { return most < std::numeric_limits<T>::infinity(); }
   typename Simd<T>::Packet operator()(typename Simd<T>::Packet v) const {
     using S = Simd<T>;
-    return relu ? S::min_or_nan(S::relu(v), S::fill(most)) : v;
+    return relu ? S::min(S::relu(v), S::fill(most)) : v;
   }
   T operator()(T v) const { return relu && v < T(0) ? T(0) : relu && v > most ? most : v; }
 };

@@ -106,7 +106,7 @@ template <class T, int R, int V>
 #pragma GCC unroll 16
     for (int m = 0; m < R; ++m)
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[m][v] = S::min_or_nan(sum[m][v], most);
+      for (int v = 0; v < V; ++v) sum[m][v] = S::min(sum[m][v], most);
   }
 #pragma GCC unroll 16
   for (int m = 0; m < R; ++m)

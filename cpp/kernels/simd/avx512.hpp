@@ -58,6 +58,14 @@ inline __mmask8 Simd<double>::greater_or_nan(Packet v, Packet best) {
   return _mm512_mask_cmp_pd_mask(equal(best, best), v, best, _CMP_NLE_UQ);
 }
 template <>
+inline __m512 Simd<float>::max_or_nan(Packet a, Packet b) {
+  return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
+}
+template <>
+inline __m512d Simd<double>::max_or_nan(Packet a, Packet b) {
+  return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a);
+}
+template <>
 inline __m512 Simd<float>::select(__mmask16 mask, Packet yes, Packet no) {
   return _mm512_mask_blend_ps(mask, no, yes);
 }

@@ -97,8 +97,7 @@ struct Simd {
   static Packet exp(Packet v) { return Eigen::internal::pexp(v); }               // finite v
   // NaN where either is.
   static Packet max_or_nan(Packet a, Packet b) { return Eigen::internal::pmax<Eigen::PropagateNaN>(a, b); }
-  static Packet min_or_nan(Packet a, Packet b) { return Eigen::internal::pmin<Eigen::PropagateNaN>(a, b); }
-  static Packet relu(Packet v) { return max_or_nan(v, zero()); }
+  static Packet relu(Packet v) { return max(v, zero()); }
   // Over the lanes.
   static T sum(Packet v) { return Eigen::internal::predux(v); }
   static T max_of_lanes(Packet v) { return Eigen::internal::predux_max(v); }
