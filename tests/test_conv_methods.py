@@ -32,6 +32,9 @@ CASES = {
     "depthwise wide": ((2, 5, 9, 70), (10, 1, 5, 3), {"pad": 1, "stride": (1, 2), "groups": 5}),
     "depthwise same": ((2, 6, 9, 37), (12, 1, 3, 3), {"pad": 1, "groups": 6}),
     "depthwise same 16": ((2, 3, 5, 16), (3, 1, 3, 3), {"pad": 1, "groups": 3}),
+    "depthwise same 32": ((2, 3, 5, 32), (3, 1, 3, 3), {"pad": 1, "groups": 3}),
+    "depthwise same 48": ((2, 3, 6, 48), (6, 1, 3, 3), {"pad": 1, "groups": 3}),
+    "depthwise halved 64": ((2, 3, 12, 64), (3, 1, 3, 3), {"pad": 1, "stride": 2, "groups": 3}),
     "depthwise halved": ((2, 5, 11, 67), (10, 1, 3, 3), {"pad": 1, "stride": 2, "groups": 5}),
     "depthwise halved 32": ((2, 3, 12, 32), (3, 1, 3, 3), {"pad": 1, "stride": 2, "groups": 3}),
     "depthwise halved, no padding before": (

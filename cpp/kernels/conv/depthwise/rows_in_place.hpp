@@ -27,12 +27,16 @@ class DepthwiseRowsInPlace {
     const Index plane = s.H * s.W, out_plane = s.OH * s.OW, multiplier = s.F / s.C;
     const Index grain = std::max<Index>(1, slice_values / plane);
     const int threads = threads_for(double(s.N * s.F * plane));
+    const bool whole = s.OW % lanes == 0;
+    const auto correlate =
+        s.stride_h == 1
+            ? (whole ? &DepthwiseRowsInPlace::correlate<1, true> : &DepthwiseRowsInPlace::correlate<1, false>)
+            : (whole ? &DepthwiseRowsInPlace::correlate<2, true>
+                     : &DepthwiseRowsInPlace::correlate<2, false>);
     parallel_for(ceil_div(s.N * s.F, grain), threads, [&](Index slice, int) {
       for (Index k = slice * grain; k < std::min(s.N * s.F, (slice + 1) * grain); ++k) {
         const Index f = k % s.F;
         const T bias = o.epilogue.bias != nullptr ? o.epilogue.bias[f] : T(0);
-        const auto correlate =
-            s.stride_h == 1 ? &DepthwiseRowsInPlace::correlate<1> : &DepthwiseRowsInPlace::correlate<2>;
         (this->*correlate)(o.in + k / multiplier * plane, o.w + 9 * f, bias, o.epilogue.activation, zeros,
                            o.out + k * out_plane);
       }
@@ -42,7 +46,8 @@ class DepthwiseRowsInPlace {
  private:
   static constexpr Index slice_values = 8192;  // of a task: many times what starting it costs
 
-  template <int stride>
+  // One plane, whose rows of outputs are a number of whole vectors or not.
+  template <int stride, bool whole>
   void correlate(const T* image, const T* w, T bias, Rectifier<T> activation, const T* zeros, T* out) const {
     Packet weight[9];
 #pragma GCC unroll 9
@@ -51,26 +56,27 @@ class DepthwiseRowsInPlace {
     const auto row = [&](Index h) { return h >= 0 && h < s.H ? image + h * s.W : zeros; };
     Index oh = 0;
     for (; oh + block_rows <= s.OH; oh += block_rows)
-      block<stride, block_rows>(row, oh, weight, start, activation, out + oh * s.OW);
-    for (; oh < s.OH; ++oh) block<stride, 1>(row, oh, weight, start, activation, out + oh * s.OW);
+      block<stride, whole, block_rows>(row, oh, weight, start, activation, out + oh * s.OW);
+    for (; oh < s.OH; ++oh) block<stride, whole, 1>(row, oh, weight, start, activation, out + oh * s.OW);
   }
 
   // R rows of outputs from row oh on. The sums' order is that of sum_three_rows.
-  template <int stride, int R, class Row>
-  void block(const Row& row, Index oh, const Packet (&weight)[9], Packet start, Rectifier<T> activation,
-             T* out) const {
+  template <int stride, bool whole, int R, class Row>
+  [[gnu::always_inline]] void block(const Row& row, Index oh, const Packet (&weight)[9], Packet start,
+                                    Rectifier<T> activation, T* out) const {
     constexpr int height = (R - 1) * stride + 3;
+    const Index W = s.W, OW = s.OW, pad = s.pad_left;
     const T* from[height];
 #pragma GCC unroll 16
-    for (int h = 0; h < height; ++h) from[h] = row(oh * stride - s.pad_top + h);
-    const auto columns = [&](Index j, const auto& taps) __attribute__((always_inline)) {
+    for (int h = 0; h < height; ++h) from[h] = row(oh * stride - s.pad_top + h) - pad;
+    const auto columns = [&](Index j, auto partial, const auto& taps) __attribute__((always_inline)) {
       Packet sum[R];
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) sum[r] = start;
 #pragma GCC unroll 16
       for (int h = 0; h < height; ++h) {
         Packet x[3];
-        taps(from[h] + j * stride - s.pad_left, x);
+        taps(from[h] + j * stride, x);
 #pragma GCC unroll 3
         for (int k = 0; k < 3; ++k)
 #pragma GCC unroll 3
@@ -78,20 +84,29 @@ class DepthwiseRowsInPlace {
             if (h >= a && (h - a) % stride == 0 && (h - a) / stride < R)
               sum[(h - a) / stride] = S::fma(weight[3 * a + k], x[k], sum[(h - a) / stride]);
       }
-      const Index count = std::min<Index>(lanes, s.OW - j);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) S::store_lanes(out + r * s.OW + j, activation(sum[r]), 0, count);
+      for (int r = 0; r < R; ++r)
+        if (partial)
+          S::store_lanes(out + r * OW + j, activation(sum[r]), 0, OW - j);
+        else
+          S::store(out + r * OW + j, activation(sum[r]));
     };
-    const auto edge = [&](Index j) {
-      const Index first = j * stride - s.pad_left;
-      columns(j, [&](const T* at, Packet(&x)[3]) { taps_at_edge(at, first, x, Stride<stride>()); });
+    constexpr std::true_type yes;
+    constexpr std::false_type no;
+    // The vector from column j on; the first reads columns before the row, the last columns behind it.
+    const auto edge = [&](Index j, auto first, auto last, auto partial) __attribute__((always_inline)) {
+      const Index outside = first ? pad : 0, end = W + pad - j * stride;
+      columns(j, partial, [&](const T* at, Packet(&x)[3]) {
+        edge_taps<first, last, partial>(at, outside, end, x, Stride<stride>());
+      });
     };
-    constexpr Index reach = std::max<Index>((lanes - 1) * stride + 3, lanes * stride + 1);  // columns read
-    Index j = 0;
-    if (s.pad_left > 0 || reach > s.W) edge(0), j = lanes;
-    for (; j * stride - s.pad_left + reach <= s.W; j += lanes)
-      columns(j, [](const T* at, Packet(&x)[3]) { taps_inside(at, x, Stride<stride>()); });
-    for (; j < s.OW; j += lanes) edge(j);
+    constexpr std::bool_constant<!whole> partial;
+    const Index last = (OW - 1) / lanes * lanes;
+    if (last == 0) return edge(0, yes, yes, partial);
+    edge(0, yes, no, no);
+    for (Index j = lanes; j < last; j += lanes)
+      columns(j, no, [](const T* at, Packet(&x)[3]) { taps_inside(at, x, Stride<stride>()); });
+    edge(last, no, yes, partial);
   }
 
   template <int stride>
@@ -106,25 +121,21 @@ class DepthwiseRowsInPlace {
     S::split_pairs(S::load(at), S::load(at + lanes), x[0], x[1]);
     x[2] = S::shift_down(x[0], S::fill(at[2 * lanes]));
   }
-  // The same where `at` is column `first`, and columns outside of the image are zero.
-  [[gnu::always_inline]] Packet inside(const T* at, Index first) const {
-    const Index before = std::clamp<Index>(-first, 0, lanes),
-                end = std::clamp<Index>(s.W - first, before, lanes);
-    return S::load_lanes(at, before, end - before);
+  // The same for a row's first vector or its last, `partial` one, with zeros for the `outside` columns before
+  // the row and for those from at + end on.
+  template <bool first, bool last, bool partial>
+  [[gnu::always_inline]] static void edge_taps(const T* at, Index, Index end, Packet (&x)[3], Stride<1>) {
+    x[1] = partial ? S::load_lanes(at + 1, 0, end - 1) : S::load(at + 1);
+    x[0] = first ? S::shift_up(S::zero(), x[1]) : partial ? S::load_lanes(at, 0, end) : S::load(at);
+    x[2] = last ? S::shift_down(x[1], S::zero()) : S::load(at + 2);
   }
-  [[gnu::always_inline]] void taps_at_edge(const T* at, Index first, Packet (&x)[3], Stride<1>) const {
-    if (first < 0) {
-      x[1] = S::load(at + 1);
-      x[0] = S::shift_up(S::zero(), x[1]);
-      x[2] = s.W > lanes ? S::load(at + 2) : S::shift_down(x[1], S::zero());
-    } else {
-#pragma GCC unroll 3
-      for (int k = 0; k < 3; ++k) x[k] = S::load_lanes(at + k, 0, std::min(lanes, s.W - first - k));
-    }
-  }
-  [[gnu::always_inline]] void taps_at_edge(const T* at, Index first, Packet (&x)[3], Stride<2>) const {
-    S::split_pairs(inside(at, first), inside(at + lanes, first + lanes), x[0], x[1]);
-    x[2] = S::shift_down(x[0], S::fill(first + 2 * lanes < s.W ? at[2 * lanes] : T(0)));
+  template <bool first, bool last, bool partial>
+  [[gnu::always_inline]] static void edge_taps(const T* at, Index outside, Index end, Packet (&x)[3],
+                                               Stride<2>) {
+    const Index low = last ? std::min(lanes, end) : lanes, high = std::clamp<Index>(end - lanes, 0, lanes);
+    S::split_pairs(first || partial ? S::load_lanes(at, outside, low - outside) : S::load(at),
+                   last ? S::load_lanes(at + lanes, 0, high) : S::load(at + lanes), x[0], x[1]);
+    x[2] = S::shift_down(x[0], S::fill(!last || end > 2 * lanes ? at[2 * lanes] : T(0)));
   }
 
   ConvShape s;
