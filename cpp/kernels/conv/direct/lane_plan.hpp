@@ -13,11 +13,12 @@ struct Segment {
 // The vectors that cover a block of output positions: vector v reads the block's input from source[v] on; its
 // useful lanes are segments first[v] to first[v + 1].
 struct LanePlan {
-  Index rows, cols;  // of the block that the plan is for
-  Index vectors;
   Index* source;
   Index* first;
   Segment* segments;
+  Index rows = 0, cols = 0;  // of the block that the plan is for
+  Index vectors = 0;
+  bool all_whole = false;  // every vector useful in every lane, in one row
 
   static Index most_vectors(Index rows, Index cols, Index pitch, Index lanes) {
     return std::max(rows * (ceil_div(cols, lanes)), ceil_div(rows * pitch, lanes)) + 1;
@@ -26,6 +27,7 @@ struct LanePlan {
   // Whether vectors [v, v + count) are useful in every lane, each in one row.
   bool whole(Index v, Index count, Index lanes) const {
     if (v + count > vectors) return false;
+    if (all_whole) return true;
     for (Index u = v; u < v + count; ++u)
       if (first[u + 1] != first[u] + 1 || segments[first[u]].count != lanes) return false;
     return true;
@@ -72,6 +74,9 @@ struct LanePlan {
       }
     }
     first[vectors] = n;
+    all_whole = true;
+    for (Index v = 0; v < vectors && all_whole; ++v)
+      all_whole = first[v + 1] == first[v] + 1 && segments[first[v]].count == lanes;
   }
 };
 

@@ -63,10 +63,7 @@ class PixelLanes {
     const Scratch scratch(layout.bytes());
     fill_offsets(memory.offset.in(scratch.data()));
     for (int slot = 0; slot < threads; ++slot)
-      *memory.plan.of(scratch.data(), slot) = {0,
-                                               0,
-                                               0,
-                                               memory.source.of(scratch.data(), slot),
+      *memory.plan.of(scratch.data(), slot) = {memory.source.of(scratch.data(), slot),
                                                memory.first.of(scratch.data(), slot),
                                                memory.segments.of(scratch.data(), slot)};
     if (copies) fill_run_offsets(memory.run_offset.in(scratch.data()));
@@ -259,62 +256,78 @@ class PixelLanes {
       input = staged;
     }
 
+    // What the tiles of a panel of filters have in common.
+    struct PanelWork {
+      Index rows, filter;  // the first
+      const T* filters;
+      bool from_run;
+      Target<T> whole;  // of a tile whose every lane is an output
+    };
+    PanelWork work_on(Index panel) const {
+      const Index rows = m.panels.rows(panel), f = m.panels.first(panel);
+      PanelWork work{rows, f, packed + m.packed_at(group, chunk, panel), m.copies && panel > first_panel, {}};
+      work.whole.step = p.out_plane;
+      work.whole.add = chunk > 0 || p.epilogue.add;
+      if (chunk == 0 && p.epilogue.bias != nullptr) work.whole.bias = p.epilogue.bias + group * p.F + f;
+      if (chunk == m.chunks - 1) work.whole.activation = p.epilogue.activation;
+      const Index parts = last_panel - first_panel;  // of the channels that the panels' tiles prefetch
+      if (m.copies)
+        work.whole.fetch = {next, offset + channels * (panel - first_panel) / parts, parts, nullptr};
+      return work;
+    }
+
     void multiply_panel(Index panel) {
-      const Index rows = m.panels.rows(panel), wide = vectors_for(rows);
-      const bool from_run = m.copies && panel > first_panel;
-      auto kernel = from_run                              ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
+      PanelWork work = work_on(panel);
+      const Index rows = work.rows, wide = vectors_for(rows);
+      auto kernel = work.from_run                         ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
                     : m.copies                            ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
                     : m.scattered && panel == first_panel ? tile_kernel<T, tile_vectors, Ahead::next>(rows)
                                                           : wide_tile_kernel<T>(rows);
       for (Index v = 0; v < plan.vectors; v += wide) {
         if (wide == tile_vectors && v + 1 == plan.vectors)  // a last vector on its own
-          return multiply_tile_at(tile_kernel<T, 1>(rows), panel, v, 1, false);
-        multiply_tile_at(kernel, panel, v, wide, from_run);
+          return multiply_tile_at(tile_kernel<T, 1>(rows), work, v, 1);
+        multiply_tile_at(kernel, work, v, wide);
       }
     }
 
     // The products of `count` vectors from v on.
-    void multiply_tile_at(TileKernel<T> kernel, Index panel, Index v, Index count, bool from_run) {
-      const Index rows = m.panels.rows(panel), f = m.panels.first(panel);
-      const T* filters = packed + m.packed_at(group, chunk, panel);
+    void multiply_tile_at(TileKernel<T> kernel, PanelWork& work, Index v, Index count) {
       const T* source[most_vectors];
       for (Index u = 0; u < count; ++u) source[u] = input + plan.source[std::min(v + u, plan.vectors - 1)];
-      auto target = Target<T>::rows(tile, count);
       const Index* at = offset;
+      Fetch<T>& fetch = work.whole.fetch;
       if (m.copies && count == tile_vectors) {
-        const Index parts = last_panel - first_panel;  // of the channels that the panels' tiles prefetch
-        target.fetch = {next + plan.source[v], offset + channels * (panel - first_panel) / parts, parts,
-                        run + v * lanes * channels};
-        if (from_run) {
+        fetch.next = next + plan.source[v];
+        fetch.packed = run + v * lanes * channels;
+        if (work.from_run) {
           at = run_offset;
-          for (Index u = 0; u < count; ++u) source[u] = target.fetch.packed + u * lanes;
+          for (Index u = 0; u < count; ++u) source[u] = fetch.packed + u * lanes;
         }
       }
+      const Index K = channels * m.taps;
       if (p.out_col == 1 && plan.whole(v, count, lanes)) {
-        for (Index u = 0; u < count; ++u)
-          target.to[u] = out + f * p.out_plane + plan.segments[plan.first[v + u]].to;
-        target.step = p.out_plane;
-        target.add = chunk > 0 || p.epilogue.add;
-        target.bias = chunk == 0 && p.epilogue.bias != nullptr ? p.epilogue.bias + group * p.F + f : nullptr;
-        if (chunk == m.chunks - 1) target.activation = p.epilogue.activation;
-        return kernel(channels * m.taps, filters, rows, at, source, target);
+        T* to = out + work.filter * p.out_plane;
+        for (Index u = 0; u < count; ++u) work.whole.to[u] = to + plan.segments[plan.first[v + u]].to;
+        return kernel(K, work.filters, work.rows, at, source, work.whole);
       }
-      if (p.kinds() == 2) return multiply_pairs(kernel, panel, v, count, filters, source, target);
-      kernel(channels * m.taps, filters, rows, at, source, target);
+      auto target = Target<T>::rows(tile, count);
+      target.fetch = fetch;
+      if (p.kinds() == 2) return multiply_pairs(kernel, work, v, count, source, target);
+      kernel(K, work.filters, work.rows, at, source, target);
       each_segment(v, count, [&](Index u, const Segment& segment) {
-        store_lanes(p, tile + u * lanes, count * lanes, rows, group * p.F + f, segment, chunk == 0,
-                    chunk == m.chunks - 1, out + f * p.out_plane);
+        store_lanes(p, tile + u * lanes, count * lanes, work.rows, group * p.F + work.filter, segment,
+                    chunk == 0, chunk == m.chunks - 1, out + work.filter * p.out_plane);
       });
     }
 
     // A tile of even columns and one of odd ones.
-    void multiply_pairs(TileKernel<T> kernel, Index panel, Index v, Index count, const T* filters,
+    void multiply_pairs(TileKernel<T> kernel, const PanelWork& work, Index v, Index count,
                         const T* const* source, Target<T> target) {
-      const Index rows = m.panels.rows(panel), f = m.panels.first(panel);
+      const Index rows = work.rows, f = work.filter;
       const Index even = channels * p.rows.count * p.even_taps;
-      kernel(even, filters, rows, offset, source, target);
+      kernel(even, work.filters, rows, offset, source, target);
       for (Index u = 0; u < count; ++u) target.to[u] += tile_size<T>;
-      kernel(channels * m.taps - even, filters + even * rows, rows,
+      kernel(channels * m.taps - even, work.filters + even * rows, rows,
              offset + m.channels * p.rows.count * p.even_taps, source, target);
       each_segment(v, count, [&](Index u, const Segment& segment) {
         store_pairs(p, tile + u * lanes, tile + tile_size<T> + u * lanes, count * lanes, rows,
