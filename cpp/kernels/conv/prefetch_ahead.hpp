@@ -1,6 +1,7 @@
 // Prefetches of what comes after the work at hand, in small parts between its pieces.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 
 #include "shapes.hpp"
@@ -17,11 +18,11 @@ class PrefetchAhead {
         step_(row_step * Index(sizeof(T))),
         row_lines_(ceil_div(row_size * Index(sizeof(T)), 64)),
         lines_(rows * row_lines_),
-        parts_(parts) {}
+        lines_of_part_(ceil_div(lines_ << fraction_bits, parts)) {}
   void part(Index i) const {
     Index line = first_line(i), left = first_line(i + 1) - line;
     if (left == 0) return;
-    const Index row = line / row_lines_;
+    const Index row = row_lines_ == lines_ ? 0 : line / row_lines_;
     line -= row * row_lines_;
     for (const char* at = data_ + row * step_; left > 0; at += step_, line = 0)
       for (; line < row_lines_ && left > 0; ++line, --left) __builtin_prefetch(at + line * 64, 0, 2);
@@ -41,10 +42,13 @@ class PrefetchAhead {
   }
 
  private:
-  Index first_line(Index i) const { return (done_ + i) * lines_ / parts_; }
+  static constexpr int fraction_bits = 24;
+  Index first_line(Index i) const {
+    return std::min(lines_, ((done_ + i) * lines_of_part_) >> fraction_bits);
+  }
 
   const char* data_ = nullptr;
-  Index step_ = 0, row_lines_ = 1, lines_ = 0, parts_ = 1, done_ = 0;
+  Index step_ = 0, row_lines_ = 1, lines_ = 0, lines_of_part_ = 0, done_ = 0;  // lines of a part: fixed-point
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -1,9 +1,10 @@
-// The pass over an inverted residual. A task is a band of output rows of an image. For each chunk of
-// hidden channels, whose vector lanes are channels:
+// The pass over an inverted residual. A task is a band of output rows of an image, or a slice of the hidden
+// channels of one where there are fewer images than threads. For each chunk of hidden channels, whose vector
+// lanes are channels:
 //
 //   hidden  [vector][row of the band and its halo][column][lane]    1x1 of x
 //   middle  [vector][output of the band][lane]                      the stencil of hidden
-//   sums    [output of the band][filter]                            += middle * project
+//   sums    [slice][output of the band][filter]                     += middle * project
 #pragma once
 
 #include "kernels/conv/inverted_residual/weights.hpp"
@@ -55,33 +56,42 @@ class InvertedResidualPass {
   void run(const T* packed, const T* x, const T* other, T* out) {
     Layout layout;
     const auto offsets = layout.array<Index>(tile_vectors * s.C);
+    const auto pixels = layout.array<Index>(L::Staged::pixel_offsets(staged.rows, d.W));
     const auto hidden = layout.per_thread<T>(threads, W::chunk_vectors * staged.size());
     const auto middle = layout.per_thread<T>(threads, W::chunk_vectors * band_rows * d.OW * lanes);
-    const auto sums = layout.per_thread<T>(threads, band_rows * d.OW * weights.filters * lanes);
+    const auto sums = layout.array<T>((shared ? s.N * bands : threads) * weights.slices * sums_size);
     const auto tile = layout.per_thread<T>(threads, tile_size<T>);
     const Scratch scratch(layout.bytes());
     Index* offset = offsets.in(scratch.data());
     for (Index v = 1; v <= tile_vectors; ++v)
       for (Index c = 0; c < s.C; ++c) offset[(v - 1) * s.C + c] = c * v * lanes;
+    staged.set_pixel_offsets(pixels.in(scratch.data()));
     for (int slot = 0; slot < threads; ++slot)  // the halo stays zero
       std::fill_n(hidden.of(scratch.data(), slot), W::chunk_vectors * staged.size(), T(0));
-    parallel_for(s.N * bands, threads, [&](Index task, int slot) {
-      Work work{packed,
-                offset,
-                hidden.of(scratch.data(), slot),
-                middle.of(scratch.data(), slot),
-                sums.of(scratch.data(), slot),
-                tile.of(scratch.data(), slot)};
-      const Index n = task / bands, oh = task % bands * band_rows, rows = std::min(band_rows, d.OH - oh);
-      for (Index chunk = 0; chunk < weights.chunks; ++chunk) {
-        work.ahead = weights_after(packed, chunk, rows);
-        work.part = 0;
-        expand(work, x + n * s.C * d.H * d.W, chunk, oh, rows);
-        filter(work, chunk, rows);
-        project(work, chunk, rows * d.OW);
-      }
-      const Index plane = d.OH * d.OW, at = n * s.F * plane + oh * d.OW;
-      finish(work, rows * d.OW, other != nullptr ? other + at : nullptr, out + at);
+    const auto sums_of = [&](Index i) { return sums.in(scratch.data()) + i * weights.slices * sums_size; };
+    const auto work_of = [&](int slot, Index i) {
+      return Work{packed,
+                  offset,
+                  hidden.of(scratch.data(), slot),
+                  middle.of(scratch.data(), slot),
+                  sums_of(i),
+                  tile.of(scratch.data(), slot)};
+    };
+    if (!shared)
+      return parallel_for(s.N * bands, threads, [&](Index task, int slot) {
+        multiply(work_of(slot, slot), x, task, 0, weights.chunks);
+        finish(packed + weights.project_bias(), sums_of(slot), task, 0, weights.filters, other, out);
+      });
+    parallel_for(s.N * bands * weights.slices, threads, [&](Index task, int slot) {
+      const Index slice = task % weights.slices;
+      multiply(work_of(slot, task / weights.slices), x, task / weights.slices, weights.first_chunk(slice),
+               weights.first_chunk(slice + 1));
+    });
+    const Index pieces = std::min<Index>(weights.filters, threads);
+    parallel_for(s.N * bands * pieces, threads, [&](Index task, int) {
+      const Index piece = task % pieces;
+      finish(packed + weights.project_bias(), sums_of(task / pieces), task / pieces,
+             piece * weights.filters / pieces, (piece + 1) * weights.filters / pieces, other, out);
     });
   }
 
@@ -93,11 +103,24 @@ class InvertedResidualPass {
     const Index* offset;
     T *hidden, *middle, *sums, *tile;
     PrefetchAhead ahead{};  // the next chunk's weights, a part with each tile
-    Index part = 0;
+    Index tiles = 0;        // of this chunk, so far
   };
 
   static Rectifier<T> activation(const typename InvertedResidualLayers<T>::Layer& layer) {
     return {layer.epilogue.relu, layer.epilogue.most};
+  }
+  Index rows_of(Index band) const { return std::min(band_rows, d.OH - band * band_rows); }
+
+  // The sums of a band over chunks [first, last).
+  void multiply(Work work, const T* x, Index task, Index first, Index last) const {
+    const Index band = task % bands, rows = rows_of(band);
+    for (Index chunk = first; chunk < last; ++chunk) {
+      work.ahead = chunk + 1 < last ? weights_after(work.packed, chunk, rows) : PrefetchAhead();
+      work.tiles = 0;
+      expand(work, x + task / bands * s.C * d.H * d.W, chunk, band * band_rows, rows);
+      filter(work, chunk, rows);
+      project(work, chunk, rows * d.OW);
+    }
   }
   T* staged_vector(const Work& work, Index v) const {
     return work.hidden + v * staged.size() + staged.margin;
@@ -112,45 +135,44 @@ class InvertedResidualPass {
       std::fill_n(to, above * staged.pitch, T(0));
       std::fill_n(to + below * staged.pitch, (count - below) * staged.pitch, T(0));
     }
-    const Panels tiles((below - above) * d.W);
     for (Index v = 0; v < weights.vectors_of(chunk); v += tile_vectors)
-      for (Index i = 0; i < tiles.count; ++i) {
-        work.ahead.part(work.part++);
-        expand_tile(work, x + (first + above) * d.W, chunk, v, above, tiles.first(i), tiles.rows(i));
-      }
+      expand_vectors(work, x + (first + above) * d.W, chunk, v, above * staged.pitch, (below - above) * d.W);
+  }
+  // `pixels` pixels of the vectors of a tile, to staged rows from `begin` on.
+  void expand_vectors(Work& work, const T* x, Index chunk, Index v, Index begin, Index pixels) const {
+    const Index count = std::min<Index>(tile_vectors, weights.vectors_of(chunk) - v);
+    const T* source[tile_vectors];
+    for (Index u = 0; u < count; ++u) source[u] = work.packed + weights.expand(chunk, v) + u * lanes;
+    Target<T> target;
+    target.row = work.packed + weights.expand_bias(chunk, v);
+    target.activation = activation(layers.expand);
+    const auto staged_at = [&](Index u, Index m) {
+      return staged_vector(work, v + u) + begin + staged.offset[m];
+    };
+    const Panels tiles(pixels);
+    for (Index i = 0; i < tiles.count; ++i) {
+      work.ahead.part(work.tiles++);
+      const Index pixel = tiles.first(i), rows = tiles.rows(i), last = pixel + rows - 1;
+      const bool in_one_row = staged.offset[last] - staged.offset[pixel] == (rows - 1) * lanes;
+      for (Index u = 0; u < count; ++u)
+        target.to[u] = in_one_row ? staged_at(u, pixel) : work.tile + u * lanes;
+      target.step = (in_one_row ? 1 : count) * lanes;
+      const auto kernel = count == tile_vectors ? tile_kernel<T>(rows) : tile_kernel<T, 1>(rows);
+      kernel(s.C, x + pixel, d.H * d.W, work.offset + (count - 1) * s.C, source, target);
+      if (in_one_row) continue;
+      for (Index u = 0; u < count; ++u)
+        for (Index m = 0; m < rows; ++m)
+          S::store(staged_at(u, pixel + m), S::load(work.tile + (m * count + u) * lanes));
+    }
   }
   // The weights of the chunk after this one, in as many parts as a band of so many rows has tiles of this
   // one.
   PrefetchAhead weights_after(const T* packed, Index chunk, Index rows) const {
-    if (chunk + 1 == weights.chunks) return {};
     const Index tiles =
         ceil_div(stencil.x_rows(rows) * d.W, max_rows) * ceil_div(weights.vectors_of(chunk), tile_vectors) +
         ceil_div(rows * d.OW, max_rows) * ceil_div(weights.filters, tile_vectors);
     return {packed + weights.at(chunk + 1), 1, 0, weights.at(chunk + 2) - weights.at(chunk + 1), tiles};
   }
-  // A tile of `rows` neighbouring pixels from `pixel` on, counted from row `above` of the band.
-  void expand_tile(const Work& work, const T* x, Index chunk, Index v, Index above, Index pixel,
-                   Index rows) const {
-    const Index count = std::min<Index>(tile_vectors, weights.vectors_of(chunk) - v);
-    const auto place = [&](Index m) { return (above + m / d.W) * staged.pitch + m % d.W * lanes; };
-    const bool in_one_row = pixel % d.W + rows <= d.W;
-    auto target = Target<T>::rows(work.tile, count);
-    const T* source[tile_vectors];
-    for (Index u = 0; u < count; ++u) {
-      if (in_one_row) target.to[u] = staged_vector(work, v + u) + place(pixel);
-      source[u] = work.packed + weights.expand(chunk, v) + u * lanes;
-    }
-    if (in_one_row) target.step = lanes;
-    target.row = work.packed + weights.expand_bias(chunk, v);
-    target.activation = activation(layers.expand);
-    const auto kernel = count == tile_vectors ? tile_kernel<T>(rows) : tile_kernel<T, 1>(rows);
-    kernel(s.C, x + pixel, d.H * d.W, work.offset + (count - 1) * s.C, source, target);
-    if (in_one_row) return;
-    for (Index u = 0; u < count; ++u)
-      for (Index m = 0; m < rows; ++m)
-        S::store(staged_vector(work, v + u) + place(pixel + m), S::load(work.tile + (m * count + u) * lanes));
-  }
-
   void filter(const Work& work, Index chunk, Index rows) const {
     const Index middle_size = band_rows * d.OW * lanes;
     for (Index v = 0; v < weights.vectors_of(chunk); ++v) {
@@ -159,7 +181,7 @@ class InvertedResidualPass {
       L::correlate(stencil.x_taps, weight, weight + weights.taps * lanes, activation(layers.depthwise), rows,
                    d.OW, staged_vector(work, v), d.stride_h * staged.pitch, stencil.column_step, to,
                    d.OW * lanes, 1);
-      const Index channels = stencil.channels_of(chunk * W::chunk_vectors + v);
+      const Index channels = stencil.channels_of(weights.first_vector(chunk) + v);
       if (channels == lanes) continue;
       for (Index i = 0; i < rows * d.OW; ++i)  // zero times a weight of zero is zero: no NaN comes in
         S::store(to + i * lanes, S::load_lanes(to + i * lanes, 0, channels));
@@ -168,40 +190,47 @@ class InvertedResidualPass {
 
   void project(Work& work, Index chunk, Index outputs) const {
     const Index width = weights.filters * lanes, middle_size = band_rows * d.OW * lanes;
+    T* sums = work.sums + weights.slice_of(chunk) * sums_size;
     const Panels tiles(outputs);
     for (Index f = 0; f < weights.filters; f += tile_vectors) {
       const T* w = work.packed + weights.project(chunk, f);
       for (Index i = 0; i < tiles.count; ++i) {
         const Index m = tiles.first(i), rows = tiles.rows(i);
-        work.ahead.part(work.part++);
+        work.ahead.part(work.tiles++);
         const auto kernel = f + tile_vectors <= weights.filters ? project_kernel<T, tile_vectors>(rows)
                                                                 : project_kernel<T, 1>(rows);
         kernel(weights.vectors_of(chunk), work.middle + m * lanes, middle_size, w,
-               work.sums + m * width + f * lanes, width, chunk > 0);
+               sums + m * width + f * lanes, width, !weights.starts_slice(chunk));
       }
     }
   }
 
-  // The sums, turned into planes.
-  void finish(const Work& work, Index outputs, const T* other, T* out) const {
-    const Index width = weights.filters * lanes, plane = d.OH * d.OW;
-    const auto last = activation(layers.project);
-    for (Index f = 0; f < s.F; f += lanes) {
-      const auto bias = S::load(work.packed + weights.project_bias() + f);
+  // The sums of vectors [first, last) of the filters, turned into planes.
+  void finish(const T* bias_of, const T* sums, Index task, Index first, Index last, const T* other,
+              T* out) const {
+    const Index width = weights.filters * lanes, plane = d.OH * d.OW, band = task % bands;
+    const Index outputs = rows_of(band) * d.OW, place = task / bands * s.F * plane + band * band_rows * d.OW;
+    const auto activate = activation(layers.project);
+    for (Index f = first * lanes; f < std::min(s.F, last * lanes); f += lanes) {
+      const auto bias = S::load(bias_of + f);
       const Index count = std::min(lanes, s.F - f);
-      for (Index first = 0; first < outputs; first += lanes) {
-        const Index rows = std::min(lanes, outputs - first);
+      for (Index i = 0; i < outputs; i += lanes) {
+        const Index rows = std::min(lanes, outputs - i);
         typename S::Packet square[lanes];
 #pragma GCC unroll 16
-        for (Index i = 0; i < lanes; ++i)
-          square[i] = S::add(S::load(work.sums + (first + std::min(i, rows - 1)) * width + f), bias);
+        for (Index m = 0; m < lanes; ++m) {
+          const T* from = sums + (i + std::min(m, rows - 1)) * width + f;
+          auto sum = S::load(from);
+          if (weights.slices == 2) sum = S::add(sum, S::load(from + sums_size));
+          square[m] = S::add(sum, bias);
+        }
         transpose_packets(square);
 #pragma GCC unroll 16
-        for (Index i = 0; i < lanes; ++i) {
-          if (i >= count) break;
-          const Index at = (f + i) * plane + first;
-          const auto v = other != nullptr ? S::add(square[i], S::load_lanes(other + at, 0, rows)) : square[i];
-          S::store_lanes(out + at, last(v), 0, rows);
+        for (Index k = 0; k < lanes; ++k) {
+          if (k >= count) break;
+          const Index at = place + (f + k) * plane + i;
+          const auto v = other != nullptr ? S::add(square[k], S::load_lanes(other + at, 0, rows)) : square[k];
+          S::store_lanes(out + at, activate(v), 0, rows);
         }
       }
     }
@@ -212,12 +241,13 @@ class InvertedResidualPass {
   Index choose_band() const {
     const double row = double(sizeof(T)) * double(lanes) *
                        (double(W::chunk_vectors) * double(d.stride_h * staged_pitch() / lanes + d.OW) +
-                        double(d.OW * weights.filters));
+                        double(weights.slices * d.OW * weights.filters));
     const double halo = double(sizeof(T)) * double(W::chunk_vectors * staged_pitch() * (d.KH - 1));
     const double room = 0.75 * double(l2_for_blocks()) - halo;
     const Index rows = std::clamp<Index>(static_cast<Index>(room / row), 1, d.OH);
     Index count = ceil_div(d.OH, rows);
-    if (s.N % threads != 0) count = std::min(round_up(count, threads), d.OH);
+    if (s.N % threads != 0)
+      count = std::min(round_up(count, shared ? ceil_div(threads, weights.slices) : threads), d.OH);
     return ceil_div(d.OH, count);
   }
   Index staged_pitch() const { return L::pitch(stencil.x_width()); }
@@ -230,7 +260,9 @@ class InvertedResidualPass {
   int threads = threads_for(
       double(s.N) / 8 *
       (double(d.C) * double(s.C * d.H * d.W) + double(d.C * d.OH * d.OW) * double(weights.taps + s.F)));
+  bool shared = weights.slices > 1 && s.N < threads;  // threads take slices
   Index band_rows = choose_band(), bands = ceil_div(d.OH, band_rows);
+  Index sums_size = band_rows * d.OW * weights.filters * lanes;  // of a slice
   typename L::Staged staged{stencil.x_shape(band_rows)};
 };
 

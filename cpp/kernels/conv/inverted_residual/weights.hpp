@@ -1,5 +1,5 @@
 // The packed weights of an inverted residual. A chunk is some vectors of hidden channels, whose part of
-// all three convolutions lies together:
+// all three convolutions lies together; a slice is some chunks:
 //
 //   chunk     [expand][its bias][depthwise][project]
 //   expand    [tile of the chunk's vectors][channel of x][vector of the tile][lane]
@@ -27,11 +27,24 @@ class InvertedResidualWeights {
 
   explicit InvertedResidualWeights(const InvertedResidualShape& shape) : s(shape) {}
 
-  Index vectors_of(Index chunk) const { return std::min(chunk_vectors, hidden - chunk * chunk_vectors); }
-  Index first_channel(Index chunk) const { return chunk * chunk_vectors * lanes; }
+  // Planes of at most so many rows are summed in two slices of the hidden channels, so that two threads may
+  // share an image: cut in bands of rows they would compute much of the hidden rows between these twice.
+  static constexpr Index most_sliced_rows = 16;
+
+  Index slice_of(Index chunk) const { return chunk / slice_chunks; }
+  Index first_chunk(Index slice) const { return std::min(slice * slice_chunks, chunks); }
+  bool starts_slice(Index chunk) const { return chunk % slice_chunks == 0; }
+  Index first_vector(Index chunk) const {
+    return std::min(slice_of(chunk) * slice_vectors + chunk % slice_chunks * chunk_vectors, hidden);
+  }
+  Index vectors_of(Index chunk) const {
+    const Index end = std::min((slice_of(chunk) + 1) * slice_vectors, hidden);
+    return std::min(chunk_vectors, end - first_vector(chunk));
+  }
+  Index first_channel(Index chunk) const { return first_vector(chunk) * lanes; }
   Index size() const { return at(chunks) + filters * lanes; }
   // Where the parts of a chunk begin.
-  Index at(Index chunk) const { return std::min(chunk * chunk_vectors, hidden) * vector_size(); }
+  Index at(Index chunk) const { return (chunk < chunks ? first_vector(chunk) : hidden) * vector_size(); }
   Index expand(Index chunk, Index vector) const { return at(chunk) + vector * s.C * lanes; }
   Index expand_bias(Index chunk, Index vector) const {
     return expand(chunk, vectors_of(chunk)) + vector * lanes;
@@ -58,7 +71,7 @@ class InvertedResidualWeights {
  private:
   Index vector_size() const { return (s.C + 1) * lanes + (taps + 1) * lanes + filters * lanes * lanes; }
   Index channels_of(Index chunk) const {
-    return std::min(chunk_vectors * lanes, s.depthwise.C - first_channel(chunk));
+    return std::min(vectors_of(chunk) * lanes, s.depthwise.C - first_channel(chunk));
   }
 
   // to[k][v][lane] = w[filter (v, lane)][k] of a tile of `width` vectors of filters.
@@ -81,7 +94,7 @@ class InvertedResidualWeights {
     each_tap<ChannelLanes<T>>(s.depthwise, [&](Index a, Index k) { list.add(0, a * s.depthwise.KW + k); });
     for (Index v = 0; v < vectors_of(chunk); ++v) {
       T* to = packed + depthwise(chunk, v);
-      const Index group = chunk * chunk_vectors + v;
+      const Index group = first_vector(chunk) + v;
       stencil.gather_weights(layer.w, list, group, to);
       stencil.gather_bias(layer.epilogue.b, 1, group, to + taps * lanes);
     }
@@ -98,7 +111,10 @@ class InvertedResidualWeights {
  public:
   Index taps = s.depthwise.KH * s.depthwise.KW;
   Index hidden = ceil_div(s.depthwise.C, lanes), filters = ceil_div(s.F, lanes);  // vectors
-  Index chunks = ceil_div(hidden, chunk_vectors);
+  Index slices = s.depthwise.H <= most_sliced_rows && hidden >= 2 * chunk_vectors ? 2 : 1;
+  Index slice_vectors = round_up(ceil_div(hidden, slices), tile_vectors);
+  Index slice_chunks = ceil_div(slice_vectors, chunk_vectors);
+  Index chunks = (slices - 1) * slice_chunks + ceil_div(hidden - (slices - 1) * slice_vectors, chunk_vectors);
 };
 
 }  // namespace cnnlib::CNNLIB_ISA
