@@ -50,26 +50,36 @@ void Program<T>::run_images(const Samples<T>& input, T* output, Index first, Ind
   for (const Step<T>& step : steps_) step.run(frame);
 }
 
-// As many as leave their values in a thread's second-level cache; more where the weights are large, which
-// every group of images reads anew.
+// Whether the values of one image stay in a thread's second-level cache.
 template <class T>
-Index Program<T>::images_at_a_time(Index N, int threads) const {
-  const double image = std::max<double>(1, double(arena_) * sizeof(T)), share = double(ceil_div(N, threads));
-  const double room = std::max<double>(double(l2_for_blocks()), double(weight_bytes_) / 2);
-  return even_part(ceil_div(N, threads), static_cast<Index>(std::clamp(room / image, 1.0, share)));
+bool Program<T>::small_images() const {
+  return double(arena_) * sizeof(T) <= double(l2_for_blocks());
 }
 
+// As many as leave their values in a thread's second-level cache, or in as much memory as half of the
+// weights, which every group of images reads anew.
+template <class T>
+Index Program<T>::images_at_a_time(Index N, int threads) const {
+  constexpr double least_large = 8;  // then reading the weights costs little
+  const double image = std::max<double>(1, double(arena_) * sizeof(T)), share = double(ceil_div(N, threads));
+  const double room = std::max<double>(double(l2_for_blocks()), double(weight_bytes_) / 2);
+  const double images = std::max(room / image, small_images() ? 1 : least_large);
+  return even_part(ceil_div(N, threads), static_cast<Index>(std::min(images, share)));
+}
+
+// Threads take small images for themselves. Large ones go from layer to layer together, with all threads on
+// each layer: the weights, for which a cache may have no room, are read once for all of them.
 template <class T>
 void Program<T>::run(const Samples<T>& input, T* output, Index N) const {
   const int threads = static_cast<int>(std::min<Index>(N, threads_for(work_ * double(N))));
-  const Index apart = threads > 1 ? N / threads * threads : 0;  // images that threads take for themselves
+  const Index apart = threads > 1 && small_images() ? N / threads * threads : 0;
   if (apart > 0) {
     const Index images = images_at_a_time(apart, threads);
     each_on_its_own(ceil_div(apart, images), threads, [&](Index task) {
       run_images(input, output, task * images, std::min(images, apart - task * images));
     });
   }
-  const Index images = threads > 1 ? 1 : images_at_a_time(std::max<Index>(1, N), 1);
+  const Index images = apart > 0 ? 1 : images_at_a_time(std::max<Index>(1, N), 1);
   if (apart < N)
     with_standing_team(threads_for(work_ * double(images)), [&] {
       for (Index first = apart; first < N; first += images)

@@ -54,8 +54,8 @@ struct Step {
   std::function<void(const Frame<T>&)> run;
 };
 
-// Runs the steps: a few images at a time on each thread where there are many, all threads on one image
-// otherwise. No result depends on which. May be called from many threads at once.
+// Runs the steps: a few images at a time on each thread where there are many small ones, all threads on some
+// images otherwise. No result depends on which. May be called from many threads at once.
 template <class T>
 class Program {
  public:
@@ -80,6 +80,7 @@ class Program {
 
  private:
   void run_images(const Samples<T>& input, T* output, Index first, Index images) const;
+  bool small_images() const;
   Index images_at_a_time(Index N, int threads) const;
 
   const Kernels<T>& kernels_;
