@@ -10,7 +10,8 @@ namespace cnnlib {
 
 // Without the padding behind the last member, whose bytes have any value.
 inline bool same_shape(const ConvShape& a, const ConvShape& b) {
-  return std::memcmp(&a, &b, offsetof(ConvShape, algorithm)) == 0 && a.algorithm == b.algorithm;
+  return std::memcmp(&a, &b, offsetof(ConvShape, algorithm)) == 0 && a.algorithm == b.algorithm &&
+         a.few_weights == b.few_weights;
 }
 
 }  // namespace cnnlib

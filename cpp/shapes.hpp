@@ -64,7 +64,8 @@ struct ConvShape {
   Index pad_top, pad_left;
   Index dilation_h, dilation_w;
   Index groups;
-  Method algorithm;  // that the caller wants
+  Method algorithm;          // that the caller wants
+  bool few_weights = false;  // Winograd's tile with fewer of them, where both fit: they come from memory
 };
 
 // Whether Winograd's method can compute a convolution and both its gradients.

@@ -290,6 +290,21 @@ def test_winograd_at_stride_2_only_with_weights_that_caches_hold(C, F, winograd,
     _close(predictor(x), net.loss(x), np.float32, 10)
 
 
+@pytest.mark.parametrize(("C", "most_points"), [(64, 49), (240, 36)])
+def test_weights_that_no_cache_holds_take_the_smaller_winograd_tile(C, most_points, isa, rng):
+    """F(5x5, 3x3) has 49 points and F(4x4, 3x3) 36: 11 and 8 MB of 240 x 240 filters."""
+    net = _net([_conv("input", "c")], _params(rng, w=(C, C, 3, 3), b=C), (C, 14, 14), np.float32)
+    x = rng.standard_normal((3, C, 14, 14)).astype(np.float32)
+    predictor = prepare(net)
+    ((name, _, _),) = predictor.profile(x, 1)
+    assert name.endswith("[winograd]")
+    points = predictor._program((C, 14, 14)).packed_bytes / (C * C * x.itemsize)
+    if isa != "avx512":  # has the smaller tile alone
+        most_points = 36
+    assert most_points <= points < most_points + 8  # filled up to whole vectors
+    _close(predictor(x), net.loss(x), np.float32, 10)
+
+
 @pytest.mark.parametrize("method", ["pixel-lanes", "filter-lanes", "auto"])
 @pytest.mark.parametrize("size", [9, 13, 14, 17])
 def test_each_pixel_gets_the_shortcut_once(method, size, rng):
@@ -317,9 +332,10 @@ def net():
 
 
 @pytest.mark.parametrize("isa", _core.available_isas())
-def test_bits_depend_neither_on_the_batch_nor_on_the_threads(net, isa, rng):
+@pytest.mark.parametrize("size", [32, 160])  # images apart on threads, and together
+def test_bits_depend_neither_on_the_batch_nor_on_the_threads(net, size, isa, rng):
     active, threads = _core.active_isa(), cnnlib.get_num_threads()
-    x = rng.standard_normal((33, 3, 32, 32)).astype(np.float32)
+    x = rng.standard_normal((33 if size == 32 else 17, 3, size, size)).astype(np.float32)
     try:
         _core.use_isa(isa)
         predictor = prepare(net)
@@ -327,7 +343,7 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_threads(net, isa, rng):
         want = predictor(x)
         for n in (1, 2, 3, 4, 8):
             cnnlib.set_num_threads(n)
-            for start, stop in ((0, 33), (0, 1), (5, 7), (10, 33)):
+            for start, stop in ((0, None), (0, 1), (5, 7), (10, None)):
                 np.testing.assert_array_equal(predictor(x[start:stop]), want[start:stop])
     finally:
         _core.use_isa(active)

@@ -10,17 +10,22 @@
 
 namespace cnnlib {
 
-// How a convolution with weights that stay packed is computed. At stride 2 Winograd's weights have four times
-// the values of the direct methods': where no cache holds them a single image waits for memory, and even many
-// are no faster (bench/NOTES.md).
+// How a convolution with weights that stay packed is computed. Winograd's, of which a network has more than a
+// cache holds, come from memory for every batch: the smaller tile has fewer, and at stride 2, where they are
+// four times the direct methods', a single image waits for them and many are no faster (bench/NOTES.md).
 template <class T>
 ConvPlan plan_prepared(const Kernels<T>& kernels, ConvShape s) {
-  constexpr std::size_t most_strided_bytes = 16 << 20;
+  constexpr std::size_t most_cached_bytes = 8 << 20, most_strided_bytes = 16 << 20;
   s.N = 1;
   const ConvPlan plan = kernels.prepare_conv(s);
-  const bool chosen = s.algorithm == Method::automatic && plan.method == Method::winograd;
-  if (!chosen || s.stride_h == 1 || plan.packed_bytes <= most_strided_bytes) return plan;
-  s.algorithm = Method::direct;
+  const bool strided = s.stride_h > 1;
+  if (plan.method != Method::winograd ||
+      plan.packed_bytes <= (strided ? most_strided_bytes : most_cached_bytes))
+    return plan;
+  if (!strided)
+    s.few_weights = true;
+  else if (s.algorithm == Method::automatic)
+    s.algorithm = Method::direct;
   return kernels.prepare_conv(s);
 }
 

@@ -32,7 +32,8 @@ void with_tile(const ConvShape& s, const Body& body) {
         // The larger tile rounds more, and has to take clearly fewer products.
         const TileShape shape = tile_shape<pass>(s);
         const auto products = [&](auto tile) { return tile_products(shape, tile.sizes); };
-        if (products(Tile<3, 3, 4>()) >= 1.25 * products(Tile<3, 3, 5>())) return body(Tile<3, 3, 5>());
+        const bool fewer = products(Tile<3, 3, 4>()) >= 1.25 * products(Tile<3, 3, 5>());
+        if (fewer && !s.few_weights) return body(Tile<3, 3, 5>());
       }
       return body(Tile<3, 3, 4>());
     }
