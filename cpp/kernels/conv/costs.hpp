@@ -97,6 +97,9 @@ inline bool fits_depthwise(const ConvShape& s) { return s.N > 0 && s.groups == s
 template <class T, Pass pass>
 double cost_depthwise_rows(const ConvShape& s) {
   const GroupSizes<T> g(s);
+  if (pass == Pass::forward && reads_short_rows<T>(s))
+    return double(s.F) *
+           (Rates::short_rows_plane + Rates::short_rows_vector * double(g.vectors(g.positions)));
   const bool in_place = pass == Pass::forward && reads_rows_in_place<T>(s);
   const auto rates = in_place ? Rates::depthwise_in_place : Rates::depthwise<T>(pass);
   const double in = double(s.C * s.H * g.vectors(s.W)), out = double(s.F * s.OH * g.vectors(s.OW));

@@ -78,6 +78,8 @@ struct Rates {
   }
   // The forward pass on rows that are read where they lie.
   static constexpr Depthwise depthwise_in_place{0, 5, 1, 4};
+  // Several short rows to a vector: a plane, and a vector of outputs.
+  static constexpr double short_rows_plane = 5, short_rows_vector = 11;
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -3,6 +3,7 @@
 #include "kernels/conv/depthwise/forward.hpp"
 #include "kernels/conv/depthwise/gradients.hpp"
 #include "kernels/conv/depthwise/rows_in_place.hpp"
+#include "kernels/conv/depthwise/short_rows.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 namespace {
@@ -34,6 +35,8 @@ template <class T>
 void run_depthwise_forward(const ConvPlan& plan, const ConvOperands<T>& o) {
   if (plan.method == Method::depthwise_rows && reads_rows_in_place<T>(plan.shape))
     return DepthwiseRowsInPlace<T>(plan.shape).run(o);
+  if (plan.method == Method::depthwise_rows && reads_short_rows<T>(plan.shape))
+    return DepthwiseShortRows<T>(plan.shape).run(o);
   with_lanes<T>(plan, [&](auto lanes) { DepthwiseForwardPass<T, decltype(lanes)>(plan.shape).run(o); });
 }
 

@@ -17,16 +17,26 @@ struct DepthwiseGradients {
   T *dx, *dw, *db;
 };
 
-// Whether the forward pass with rows in the lanes reads images where they lie: a 3x3 at stride 1 or 2 whose
-// rows of outputs fill a vector, and registers for nine weights, sums and taps.
+// Whether the forward pass with rows in the lanes reads images where they lie: a 3x3 at stride 1 or 2, with
+// registers for nine weights, sums and taps, whose rows of outputs fill a vector, or several of which do.
 template <class T>
-bool reads_rows_in_place(const ConvShape& s) {
+bool reads_where_it_lies(const ConvShape& s) {
   const bool plain = s.KH == 3 && s.KW == 3 && s.dilation_h == 1 && s.dilation_w == 1;
   const bool same =
       s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 && s.pad_left == 1 && s.OH == s.H && s.OW == s.W;
   const bool halved = s.stride_h == 2 && s.stride_w == 2 && s.pad_top <= 1 && s.pad_left <= 1 &&
                       s.OH == ceil_div(s.H, 2) && s.OW == ceil_div(s.W, 2);
-  return InstructionSet::registers >= 32 && plain && (same || halved) && s.OW >= Simd<T>::size;
+  return InstructionSet::registers >= 32 && plain && (same || halved);
+}
+template <class T>
+bool reads_rows_in_place(const ConvShape& s) {
+  return reads_where_it_lies<T>(s) && s.OW >= Simd<T>::size;
+}
+template <class T>
+bool reads_short_rows(const ConvShape& s) {
+  constexpr Index lanes = Simd<T>::size;
+  return reads_where_it_lies<T>(s) && s.OW >= 2 && s.OW < lanes && lanes % s.OW == 0 &&
+         s.OH % (lanes / s.OW) == 0 && (s.stride_h == 1 || s.W == lanes);
 }
 
 // All passes.

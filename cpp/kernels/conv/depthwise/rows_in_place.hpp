@@ -3,8 +3,8 @@
 #pragma once
 
 #include "kernels/conv/depthwise/depthwise.hpp"
+#include "kernels/conv/depthwise/planes.hpp"
 #include "kernels/conv/depthwise/stencil.hpp"
-#include "parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -24,28 +24,18 @@ class DepthwiseRowsInPlace {
     const Scratch scratch(layout.bytes());
     T* zeros = piece.in(scratch.data());
     std::fill_n(zeros, s.W + 2 * lanes, T(0));
-    const Index plane = s.H * s.W, out_plane = s.OH * s.OW, multiplier = s.F / s.C;
-    const Index grain = std::max<Index>(1, slice_values / plane);
-    const int threads = threads_for(double(s.N * s.F * plane));
     const bool whole = s.OW % lanes == 0;
     const auto correlate =
         s.stride_h == 1
             ? (whole ? &DepthwiseRowsInPlace::correlate<1, true> : &DepthwiseRowsInPlace::correlate<1, false>)
             : (whole ? &DepthwiseRowsInPlace::correlate<2, true>
                      : &DepthwiseRowsInPlace::correlate<2, false>);
-    parallel_for(ceil_div(s.N * s.F, grain), threads, [&](Index slice, int) {
-      for (Index k = slice * grain; k < std::min(s.N * s.F, (slice + 1) * grain); ++k) {
-        const Index f = k % s.F;
-        const T bias = o.epilogue.bias != nullptr ? o.epilogue.bias[f] : T(0);
-        (this->*correlate)(o.in + k / multiplier * plane, o.w + 9 * f, bias, o.epilogue.activation, zeros,
-                           o.out + k * out_plane);
-      }
+    each_plane(s, o, [&](const T* image, const T* w, T bias, T* out) {
+      (this->*correlate)(image, w, bias, o.epilogue.activation, zeros, out);
     });
   }
 
  private:
-  static constexpr Index slice_values = 8192;  // of a task: many times what starting it costs
-
   // One plane, whose rows of outputs are a number of whole vectors or not.
   template <int stride, bool whole>
   void correlate(const T* image, const T* w, T bias, Rectifier<T> activation, const T* zeros, T* out) const {
