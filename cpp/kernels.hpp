@@ -117,9 +117,9 @@ struct Kernels {
 
   void (*softmax_loss)(const T* x, const std::int64_t* y, T* dx, double* losses, Index N, Index C);
 
-  // Over the axis of C of x (N, C, inner).
-  void (*softmax_forward)(const T* x, T* out, Index N, Index C, Index inner);
-  void (*softmax_backward)(const T* dout, const T* x, T* dx, Index N, Index C, Index inner);
+  // Over the axis of C of x (N, C, inner); copy gets the result too, or is null.
+  void (*softmax_forward)(const T* x, T* out, T* copy, Index N, Index C, Index inner);
+  void (*softmax_backward)(const T* dout, const T* y, T* dx, Index N, Index C, Index inner);
 
   void (*relu_forward)(const T* x, T* out, Index n);
   void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
@@ -136,9 +136,10 @@ struct Kernels {
                           Index S);
   void (*leaky_relu_forward)(const T* x, T* out, T alpha, Index n);
   void (*leaky_relu_backward)(const T* dout, const T* x, T* dx, T alpha, Index n);
-  // alpha is elu's.
-  void (*activation_forward)(Activation, const T* x, T* out, T alpha, Index n);
-  void (*activation_backward)(Activation, const T* dout, const T* x, T* dx, T alpha, Index n);
+  // alpha is elu's. Where the gradient is taken from the result, copy gets it too, or is null; else it counts
+  // for nothing. What is kept is the result there, and x elsewhere.
+  void (*activation_forward)(Activation, const T* x, T* out, T* copy, T alpha, Index n);
+  void (*activation_backward)(Activation, const T* dout, const T* kept, T* dx, T alpha, Index n);
 
   void (*sgd_step)(T* w, const T* dw, double scale, double rate, Index n);
   void (*momentum_step)(T* w, const T* dw, double scale, T* velocity, double rate, double momentum,

@@ -215,6 +215,59 @@ def test_each_element_has_bits_of_its_own(call, isa, dtype, rng):
         assert backward(dout[i : i + 1], cache)[0] == dx[i]
 
 
+# Sigmoid, tanh and softmax keep a copy of their result.
+
+FROM_RESULT = ("sigmoid", "tanh", "softmax")
+LARGE = {  # some 10 MB in float32: written past the caches, where vectors are aligned
+    "sigmoid": (9_000_007,),  # in float64 with the result, on every processor
+    "tanh": (3, 900_001),
+    "softmax of rows": (3, 900_001),
+    "softmax of aligned planes": (2, 17, 256, 256),
+    "softmax of other planes": (2, 17, 255, 257),
+}
+
+
+def assert_kept(layer, x):
+    out, cache = getattr(cnnlib, f"{layer}_forward")(x)
+    assert not np.shares_memory(out, cache)
+    np.testing.assert_array_equal(cache, out)
+    return out
+
+
+@pytest.mark.parametrize("layer", FROM_RESULT)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 37), (2, 5, 3, 4), (2, 3, 8, 33), (0, 4)], ids=str)
+def test_the_cache_is_a_copy_of_the_result(layer, shape, isa, dtype, rng):
+    assert_kept(layer, rng.standard_normal(shape).astype(dtype))
+
+
+@pytest.mark.parametrize("call", LARGE)
+def test_large_copies(call, isa, dtype, rng):
+    layer = call.split()[0]
+    x = np.resize(rng.standard_normal(10_007), LARGE[call]).astype(dtype)
+    want, _ = pair(layer, naive)[0](x)
+    np.testing.assert_allclose(assert_kept(layer, x), want, rtol=64 * np.finfo(dtype).eps)
+
+
+@pytest.mark.parametrize(
+    ("layer", "slope"), [("sigmoid", lambda y: y * (1 - y)), ("tanh", lambda y: (1 - y) * (1 + y))]
+)
+def test_slopes_are_as_exact_as_the_result_allows(layer, slope, isa, dtype, rng):
+    """Also beside 1, where 1 - y * y loses what y * y is rounded by."""
+    forward, backward = pair(layer)
+    out, cache = forward(samples(rng, dtype))
+    want = slope(out.astype(np.longdouble))
+    dx = backward(np.ones_like(out), cache)
+    assert np.all(np.abs(dx - want) <= 2 * np.finfo(dtype).eps * want)
+
+
+@pytest.mark.parametrize("layer", FROM_RESULT)
+def test_half_precision_copies(layer, rng):
+    x = rng.standard_normal((3, 5)).astype(np.float16)
+    out, cache = getattr(cnnlib, f"{layer}_forward")(x)
+    assert out.dtype == cache.dtype == np.float16
+    np.testing.assert_array_equal(cache, out)
+
+
 # Softmax
 
 SOFTMAX_SHAPES = [
@@ -225,6 +278,7 @@ SOFTMAX_SHAPES = [
     (2, 5000),
     (2, 3, 4, 5),
     (1, 70, 9, 17),
+    (2, 6, 16, 16),
     (2, 5, 1),
     (2, 4, 3, 2, 2),
 ]

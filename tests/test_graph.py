@@ -19,6 +19,7 @@ from cnnlib.solver import Solver
 from training import assert_same_bits, assert_same_run, digits_like, quiet_solver, running_statistics
 
 CONV = {"stride": 1, "pad": 1}
+_KEEPING_A_COPY = ("sigmoid", "tanh", "softmax")  # of the result, for the backward pass
 
 
 class Drawn(Graph):
@@ -295,10 +296,11 @@ def test_scoring_without_caches_gives_the_same_bits(shape, rng, dtype, isa):
         "conv_bn_relu_pool": (x, w, b, gamma, beta, {}, bn, pool),
         "affine_relu": (flat, wide, b),
         "affine_bn_relu": (flat, wide, b, gamma, beta, bn),
+        **dict.fromkeys(_KEEPING_A_COPY, (x,)),
     }.items():
         want, _ = getattr(layers, f"{name}_forward")(*args)
         assert_same_bits(SCORING[name](*args), want)
-    assert SCORING.keys() == {*_SANDWICHES.values()} - {"add_relu"}
+    assert SCORING.keys() == {*_SANDWICHES.values(), *_KEEPING_A_COPY} - {"add_relu"}
 
 
 CANNOT_RUN = {

@@ -16,6 +16,9 @@ ADAPTIVE = [
     ((2, 1, 33, 70), 1),
     ((1, 1, 1, 1), (2, 3)),
     ((3, 2, 1, 40), (1, 6)),
+    ((2, 3, 28, 28), 1),
+    ((2, 2, 9, 141), (3, 2)),
+    ((1, 2, 5, 67), (2, 1)),
 ]
 UPSAMPLE = [
     ((2, 3, 4, 5), 2),
@@ -90,6 +93,25 @@ def test_nan_wins_an_adaptive_window(isa, dtype):
     np.testing.assert_array_equal(out[0, 0], [[np.nan, 23], [43, -np.inf]])
     for given in (cache, tuple(cache)):
         np.testing.assert_array_equal(cnnlib.adaptive_max_pool_backward(dout, given), want)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 2)], ids=str)
+def test_the_first_of_equal_maxima_wins_a_wide_window(size, isa, dtype, rng):
+    """Wherever it stands, in vectors or behind them; NaN before every number, zeros of either sign alike."""
+    x = rng.standard_normal((1, 300, 4, 83)).clip(-1, 1).astype(dtype)
+    plane = np.arange(300)
+    for value in (2, np.nan):
+        for start in (0, 100, 200):
+            where = rng.integers(0, 4 * 83, (2, 100))
+            x.reshape(300, -1)[plane[start : start + 100], where] = value
+    x[0, :9] = -np.inf
+    x[0, 9:20] = rng.choice([0.0, -0.0], (11, 4, 83))
+    dout = np.ones((1, 300, *size))
+    want, cache = naive.adaptive_max_pool_forward_naive(x, size)
+    want_dx = naive.adaptive_max_pool_backward_naive(dout, cache)
+    out, cache = cnnlib.adaptive_max_pool_forward(x, size)
+    np.testing.assert_array_equal(out, want)
+    np.testing.assert_array_equal(cnnlib.adaptive_max_pool_backward(dout.astype(dtype), cache), want_dx)
 
 
 def test_altered_winners_are_searched_again_or_take_no_gradient():

@@ -162,7 +162,7 @@ class Cells:
             yield self._cell(group, _text(shape), "backward", own, torch, 3 * x.size)
 
     def activations(self, group):
-        """PyTorch's sigmoid, tanh and softmax keep their result for the backward pass; ours take x."""
+        """PyTorch's sigmoid, tanh and softmax keep their result for the backward pass; ours a copy of it."""
         aten, functional = self.aten, self.torch.nn.functional
         own_result = {"sigmoid": aten.sigmoid_backward.default, "tanh": aten.tanh_backward.default}
         calls = [
@@ -205,7 +205,7 @@ class Cells:
             (x, dout), (tx, tdout) = self._arrays(shape, shape)
             own = partial(self.layers.softmax_forward, x)
             yield self._cell(group, _text(shape), "forward", own, partial(forward, tx, 1, False), 2 * x.size)
-            own = partial(self.layers.softmax_backward, dout, x)
+            own = partial(self.layers.softmax_backward, dout, own()[1])
             torch = partial(backward, tdout, forward(tx, 1, False), 1, tx.dtype)
             yield self._cell(group, _text(shape), "backward", own, torch, 3 * x.size)
 

@@ -19,20 +19,35 @@ py::array activation_forward(const char* function, const std::string& name, cons
   Array<T> out = new_array<T>(function, shape_of(x));
   T* y = out.mutable_data();
   const Index n = x.size();
-  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, static_cast<T>(alpha), n); });
+  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, nullptr, static_cast<T>(alpha), n); });
   return out;
+}
+
+// For 'sigmoid' and 'tanh': the result, and the same once more, which activation_backward takes.
+template <class T>
+py::tuple activation_forward_with_copy(const char* function, const std::string& name, const Array<T>& x) {
+  const Activation kind = activation_named(function, name);
+  require(kind == Activation::sigmoid || kind == Activation::tanh, [&] {
+    return std::string(function) + ": the gradient of " + name + " is not taken from its result";
+  });
+  Array<T> out = new_array<T>(function, shape_of(x)), copy = new_array<T>(function, shape_of(x));
+  T *y = out.mutable_data(), *again = copy.mutable_data();
+  const Index n = x.size();
+  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, again, T(0), n); });
+  return py::make_tuple(out, copy);
 }
 
 template <class T>
 py::array activation_backward(const char* function, const std::string& name, const Array<T>& dout,
-                              const Array<T>& x, double alpha) {
+                              const Array<T>& kept, double alpha) {
   const Activation kind = activation_named(function, name);
-  require_shape(function, "dout", dout, shape_of(x));
-  Array<T> dx = new_array<T>(function, shape_of(x));
+  require_shape(function, "dout", dout, shape_of(kept));
+  Array<T> dx = new_array<T>(function, shape_of(kept));
   T* to = dx.mutable_data();
-  const Index n = x.size();
-  unlocked(
-      [&] { kernels<T>().activation_backward(kind, dout.data(), x.data(), to, static_cast<T>(alpha), n); });
+  const Index n = kept.size();
+  unlocked([&] {
+    kernels<T>().activation_backward(kind, dout.data(), kept.data(), to, static_cast<T>(alpha), n);
+  });
   return dx;
 }
 
@@ -40,12 +55,12 @@ py::array activation_backward(const char* function, const std::string& name, con
 struct SoftmaxShape {
   Index N, C, inner;
 };
-SoftmaxShape softmax_shape(const char* function, const py::array& x) {
+SoftmaxShape softmax_shape(const char* function, const char* argument, const py::array& x) {
   const bool filled =
       x.ndim() >= 2 && std::all_of(x.shape() + 1, x.shape() + x.ndim(), [](Index n) { return n > 0; });
   require(filled, [&] {
-    return std::string(function) + ": x must be (N, C) or (N, C, H, W) with C, H, W >= 1, got shape " +
-           text(x);
+    return std::string(function) + ": " + argument +
+           " must be (N, C) or (N, C, H, W) with C, H, W >= 1, got shape " + text(x);
   });
   Index inner = 1;
   for (Index axis = 2; axis < x.ndim(); ++axis) inner *= x.shape(axis);
@@ -54,20 +69,30 @@ SoftmaxShape softmax_shape(const char* function, const py::array& x) {
 
 template <class T>
 py::array softmax_forward(const char* function, const Array<T>& x) {
-  const SoftmaxShape s = softmax_shape(function, x);
+  const SoftmaxShape s = softmax_shape(function, "x", x);
   Array<T> out = new_array<T>(function, shape_of(x));
   T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, s.N, s.C, s.inner); });
+  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, nullptr, s.N, s.C, s.inner); });
   return out;
 }
 
+// The result, and the same once more, which softmax_backward takes.
 template <class T>
-py::array softmax_backward(const char* function, const Array<T>& dout, const Array<T>& x) {
-  require_shape(function, "dout", dout, shape_of(x));
-  const SoftmaxShape s = softmax_shape(function, x);
-  Array<T> dx = new_array<T>(function, shape_of(x));
+py::tuple softmax_forward_with_copy(const char* function, const Array<T>& x) {
+  const SoftmaxShape s = softmax_shape(function, "x", x);
+  Array<T> out = new_array<T>(function, shape_of(x)), copy = new_array<T>(function, shape_of(x));
+  T *y = out.mutable_data(), *again = copy.mutable_data();
+  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, again, s.N, s.C, s.inner); });
+  return py::make_tuple(out, copy);
+}
+
+template <class T>
+py::array softmax_backward(const char* function, const Array<T>& dout, const Array<T>& y) {
+  require_shape(function, "dout", dout, shape_of(y));
+  const SoftmaxShape s = softmax_shape(function, "out in cache", y);
+  Array<T> dx = new_array<T>(function, shape_of(y));
   T* to = dx.mutable_data();
-  unlocked([&] { kernels<T>().softmax_backward(dout.data(), x.data(), to, s.N, s.C, s.inner); });
+  unlocked([&] { kernels<T>().softmax_backward(dout.data(), y.data(), to, s.N, s.C, s.inner); });
   return dx;
 }
 
@@ -76,11 +101,14 @@ py::array softmax_backward(const char* function, const Array<T>& dout, const Arr
 template <class T>
 void bind_activations(py::module_& m) {
   const auto x = py::arg("x").noconvert(), dout = py::arg("dout").noconvert();
+  const auto kept = py::arg("kept").noconvert(), y = py::arg("y").noconvert();
   const auto function = py::arg("function"), name = py::arg("name"), alpha = py::arg("alpha");
   m.def("activation_forward", &activation_forward<T>, function, name, x, alpha);
-  m.def("activation_backward", &activation_backward<T>, function, name, dout, x, alpha);
+  m.def("activation_forward_with_copy", &activation_forward_with_copy<T>, function, name, x);
+  m.def("activation_backward", &activation_backward<T>, function, name, dout, kept, alpha);
   m.def("softmax_forward", &softmax_forward<T>, function, x);
-  m.def("softmax_backward", &softmax_backward<T>, function, dout, x);
+  m.def("softmax_forward_with_copy", &softmax_forward_with_copy<T>, function, x);
+  m.def("softmax_backward", &softmax_backward<T>, function, dout, y);
 }
 
 template void bind_activations<float>(py::module_&);

@@ -240,7 +240,8 @@ class BoundProgram {
     const Index size = size_of(output);
     reads_and_writes(input, {size}, output, {size});
     add_step(name, double(size), [=, &k](const Frame<T>& f) {
-      k.activation_forward(kind, f.read(input), f.write(output), static_cast<T>(alpha), size * f.images);
+      k.activation_forward(kind, f.read(input), f.write(output), nullptr, static_cast<T>(alpha),
+                           size * f.images);
     });
   }
 
@@ -249,7 +250,7 @@ class BoundProgram {
     reads_and_writes(input, {C, S}, output, {C, S});
     const Kernels<T>& k = kernels_;
     add_step(name, double(C * S), [=, &k](const Frame<T>& f) {
-      k.softmax_forward(f.read(input), f.write(output), f.images, C, S);
+      k.softmax_forward(f.read(input), f.write(output), nullptr, f.images, C, S);
     });
   }
 

@@ -2,17 +2,18 @@
 // dx = y * (dout - sum over c of dout * y). NaN and plus infinity make all of their C values NaN.
 #pragma once
 
+#include "kernels/simd/backward_copy.hpp"
 #include "kernels/simd/exponential.hpp"
-#include "kernels/simd/loops.hpp"
 #include "kernels/simd/sums.hpp"
 #include "parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr double softmax_work = 10;   // of a value, next to reading and writing it
-constexpr Index softmax_task = 2048;  // values worth a task
-constexpr Index softmax_run = 64;     // channels whose sum is kept in T before it joins the whole
-constexpr Index softmax_columns = 4;  // vectors of pixels that are computed side by side
+constexpr double softmax_work = 10;          // of a value, next to reading and writing it
+constexpr double softmax_gradient_work = 2;  // the same
+constexpr Index softmax_task = 2048;         // values worth a task
+constexpr Index softmax_run = 64;            // channels whose sum is kept in T before it joins the whole
+constexpr Index softmax_columns = 4;         // vectors of pixels that are computed side by side
 
 // C values in a row.
 template <class T>
@@ -39,7 +40,8 @@ struct SoftmaxRow {
     return total;
   }
 
-  static void forward(const T* x, T* y, Index C) {
+  // `copy` gets y too, or is null.
+  static void forward(const T* x, T* y, T* copy, Index C) {
     auto highest = S::fill(x[0]);
     vectors(0, C, [&](Index c, Index count) { highest = S::max(highest, load_first(x + c, count, x[0])); });
     const auto most = S::fill(S::max_of_lanes(highest));
@@ -51,18 +53,19 @@ struct SoftmaxRow {
     });
     const auto scale = S::fill(T(1 / total));
     vectors(0, C, [&](Index c, Index count) {
-      store_first(y + c, count, S::mul(load_first<T>(y + c, count), scale));
+      const auto value = S::mul(load_first<T>(y + c, count), scale);
+      store_first(y + c, count, value);
+      if (copy != nullptr) store_first(copy + c, count, value);
     });
   }
 
-  static void backward(const T* dout, const T* x, T* dx, Index C) {
-    forward(x, dx, C);
+  static void backward(const T* dout, const T* y, T* dx, Index C) {
     const auto mean = S::fill(T(sum(C, [&](Index c, Index count) {
-      return S::mul(load_first(dout + c, count), load_first<T>(dx + c, count));
+      return S::mul(load_first(dout + c, count), load_first(y + c, count));
     })));
     vectors(0, C, [&](Index c, Index count) {
-      const auto y = load_first<T>(dx + c, count);
-      store_first(dx + c, count, S::mul(y, S::sub(load_first(dout + c, count), mean)));
+      const auto centered = S::sub(load_first(dout + c, count), mean);
+      store_first(dx + c, count, S::mul(load_first(y + c, count), centered));
     });
   }
 };
@@ -72,15 +75,21 @@ template <class T>
 struct SoftmaxPixels {
   using S = Simd<T>;
   using Packet = typename S::Packet;
-  Index C, inner, count;  // pixels, of which softmax_columns vectors have room
+  static constexpr Index width = softmax_columns * S::size;  // pixels at most
+  Index C, inner, count;
 
-  // body(c, k, from, lanes): at `from`, the k-th vector of channel c, which has so many pixels.
+  // body(k, from, lanes): at `from`, the k-th vector of a channel, which has so many pixels.
   template <class Body>
   [[gnu::always_inline]] void vectors(Index begin, Index end, const Body& body) const {
     for (Index c = begin; c < end; ++c) {
       const Index row = c * inner;
-      for (Index k = 0, i = 0; i < count; ++k, i += S::size)
-        body(k, row + i, std::min<Index>(S::size, count - i));
+      if (count == width) {
+#pragma GCC unroll 8
+        for (Index k = 0; k < softmax_columns; ++k) body(k, row + k * S::size, Index(S::size));
+      } else {
+        for (Index k = 0, i = 0; i < count; ++k, i += S::size)
+          body(k, row + i, std::min<Index>(S::size, count - i));
+      }
     }
   }
 
@@ -96,7 +105,8 @@ struct SoftmaxPixels {
     }
   }
 
-  void forward(const T* x, T* y) const {
+  // `copy` gets y too, or is null; past the caches where it is `far`, whose vectors are then aligned.
+  void forward(const T* x, T* y, T* copy, bool far) const {
     Packet most[softmax_columns], total[softmax_columns];
     for (auto& m : most) m = S::fill(-std::numeric_limits<T>::infinity());
     vectors(0, C, [&](Index k, Index from, Index lanes) {
@@ -109,56 +119,66 @@ struct SoftmaxPixels {
     });
     for (auto& t : total) t = S::div(S::fill(T(1)), t);
     vectors(0, C, [&](Index k, Index from, Index lanes) {
-      store_first(y + from, lanes, S::mul(load_first<T>(y + from, lanes), total[k]));
+      const auto value = S::mul(load_first<T>(y + from, lanes), total[k]);
+      store_first(y + from, lanes, value);
+      if (copy != nullptr) store_copy(copy + from, lanes, value, far);
     });
   }
 
-  void backward(const T* dout, const T* x, T* dx) const {
-    forward(x, dx);
+  void backward(const T* dout, const T* y, T* dx) const {
     Packet mean[softmax_columns];
     sum(mean, [&](Index, Index from, Index lanes) {
-      return S::mul(load_first(dout + from, lanes), load_first<T>(dx + from, lanes));
+      return S::mul(load_first(dout + from, lanes), load_first(y + from, lanes));
     });
     vectors(0, C, [&](Index k, Index from, Index lanes) {
-      const auto y = load_first<T>(dx + from, lanes);
-      store_first(dx + from, lanes, S::mul(y, S::sub(load_first(dout + from, lanes), mean[k])));
+      const auto centered = S::sub(load_first(dout + from, lanes), mean[k]);
+      store_first(dx + from, lanes, S::mul(load_first(y + from, lanes), centered));
     });
   }
 };
 
-// row(offset) for each row of C values; pixels(offset, SoftmaxPixels) for blocks of pixels.
+// row(offset) for each row of C values; pixels(offset, SoftmaxPixels) for blocks of pixels. `value_work` is
+// what a value takes.
 template <class T, class Row, class Pixels>
-void each_softmax(Index N, Index C, Index inner, const Row& row, const Pixels& pixels) {
+void each_softmax(Index N, Index C, Index inner, double value_work, const Row& row, const Pixels& pixels) {
   if (inner == 1) {
-    parallel_ranges(N, std::max<Index>(1, softmax_task / C), softmax_work * double(C),
+    parallel_ranges(N, std::max<Index>(1, softmax_task / C), value_work * double(C),
                     [=](Index begin, Index end) {
                       for (Index n = begin; n < end; ++n) row(n * C);
                     });
     return;
   }
-  const Index width = softmax_columns * Simd<T>::size, blocks = ceil_div(inner, width);
-  const double work = softmax_work * double(C) * double(std::min(inner, width));
+  constexpr Index width = SoftmaxPixels<T>::width;
+  const Index blocks = ceil_div(inner, width);
+  const double work = value_work * double(C) * double(std::min(inner, width));
   parallel_ranges(
       N * blocks, std::max<Index>(1, softmax_task / (C * width)), work, [=](Index begin, Index end) {
         for (Index b = begin; b < end; ++b) {
           const Index first = b % blocks * width;
           pixels(b / blocks * C * inner + first, SoftmaxPixels<T>{C, inner, std::min(width, inner - first)});
         }
+        store_fence();
+      });
+}
+
+// `copy` gets the result too, or is null.
+template <class T>
+void softmax_forward(const T* x, T* out, T* copy, Index N, Index C, Index inner) {
+  const auto copy_at = [=](Index at) { return copy == nullptr ? nullptr : copy + at; };
+  const bool aligned = copy_past_caches(copy, N * C * inner) && inner % Simd<T>::size == 0;
+  each_softmax<T>(
+      N, C, inner, softmax_work, [=](Index at) { SoftmaxRow<T>::forward(x + at, out + at, copy_at(at), C); },
+      [=](Index at, const SoftmaxPixels<T>& block) {
+        block.forward(x + at, out + at, copy_at(at), aligned);
       });
 }
 
 template <class T>
-void softmax_forward(const T* x, T* out, Index N, Index C, Index inner) {
+void softmax_backward(const T* dout, const T* y, T* dx, Index N, Index C, Index inner) {
   each_softmax<T>(
-      N, C, inner, [=](Index at) { SoftmaxRow<T>::forward(x + at, out + at, C); },
-      [=](Index at, const SoftmaxPixels<T>& block) { block.forward(x + at, out + at); });
-}
-
-template <class T>
-void softmax_backward(const T* dout, const T* x, T* dx, Index N, Index C, Index inner) {
-  each_softmax<T>(
-      N, C, inner, [=](Index at) { SoftmaxRow<T>::backward(dout + at, x + at, dx + at, C); },
-      [=](Index at, const SoftmaxPixels<T>& block) { block.backward(dout + at, x + at, dx + at); });
+      N, C, inner, softmax_gradient_work,
+      [=](Index at) { SoftmaxRow<T>::backward(dout + at, y + at, dx + at, C); },
+      [=](Index at, const SoftmaxPixels<T>& block) { block.backward(dout + at, y + at, dx + at); });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

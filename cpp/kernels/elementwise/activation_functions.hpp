@@ -1,6 +1,7 @@
-// Activations beside ReLU, as functions of a vector: value(x), and gradient(dout, x) = dout * value'(x). NaN
-// stays NaN; an infinity has the limit's value and gradient. Exponentials are taken of negative numbers
-// alone, so that none overflows, and differences that would cancel are avoided.
+// Activations beside ReLU, as functions of a vector: value(x), and gradient(dout, x) = dout * value'(x), or
+// gradient(dout, y) of y = value(x) where `from_value` says so, which saves an exponential. NaN stays NaN; an
+// infinity has the limit's value and gradient. Exponentials are taken of negative numbers alone, so that none
+// overflows, and differences that would cancel are avoided.
 #pragma once
 
 #include <limits>
@@ -48,6 +49,7 @@ template <class T>
 struct Relu6 {
   using S = Simd<T>;
   using Packet = typename S::Packet;
+  static constexpr bool from_value = false;
   Packet value(Packet x) const { return S::min(S::relu(x), S::fill(T(6))); }
   Packet gradient(Packet dout, Packet x) const {
     const auto above = S::select(S::less_equal(x, S::zero()), S::zero(), dout);
@@ -55,27 +57,30 @@ struct Relu6 {
   }
 };
 
+// Its slope is y * (1 - y).
 template <class T>
 struct Sigmoid {
-  using Packet = typename Simd<T>::Packet;
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  static constexpr bool from_value = true;
   [[gnu::always_inline]] Packet value(Packet x) const { return Logistic<T>(x).value(); }
-  [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
-    return Simd<T>::mul(dout, Logistic<T>(x).slope());
-  }
+  Packet gradient(Packet dout, Packet y) const { return S::mul(dout, S::mul(y, S::sub(S::fill(T(1)), y))); }
 };
 
-// tanh(|x|) = -t / (t + 2) with t = e^(-2|x|) - 1; its slope is 4 e / (1 + e)^2 with e = e^(-2|x|).
+// tanh(|x|) = -t / (t + 2) with t = e^(-2|x|) - 1; its slope is 1 - y^2 = (1 - y) * (1 + y).
 template <class T>
 struct Tanh {
   using S = Simd<T>;
   using Packet = typename S::Packet;
-  static Packet twice(Packet v) { return S::add(v, v); }
+  static constexpr bool from_value = true;
   [[gnu::always_inline]] Packet value(Packet x) const {
-    const auto t = expm1_of_negative<T>(twice(S::minus_abs(x)));
+    const auto minus_abs = S::minus_abs(x);
+    const auto t = expm1_of_negative<T>(S::add(minus_abs, minus_abs));
     return S::with_sign_of(x, S::div(t, S::add(t, S::fill(T(2)))));
   }
-  [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
-    return S::mul(dout, S::mul(S::fill(T(4)), Logistic<T>(twice(x)).slope()));
+  Packet gradient(Packet dout, Packet y) const {
+    const auto one = S::fill(T(1));
+    return S::mul(dout, S::mul(S::sub(one, y), S::add(one, y)));
   }
 };
 
@@ -84,6 +89,7 @@ template <class T>
 struct Silu {
   using S = Simd<T>;
   using Packet = typename S::Packet;
+  static constexpr bool from_value = false;
   [[gnu::always_inline]] Packet value(Packet x) const {
     return S::mul(above_minus_infinity<T>(x), Logistic<T>(x).value());
   }
@@ -99,6 +105,7 @@ template <class T>
 struct HardSigmoid {
   using S = Simd<T>;
   using Packet = typename S::Packet;
+  static constexpr bool from_value = false;
   static Packet sixth() { return S::fill(T(1) / 6); }
   Packet value(Packet x) const { return S::mul(clamped<T>(S::add(x, S::fill(T(3))), 0, 6), sixth()); }
   Packet gradient(Packet dout, Packet x) const {
@@ -112,6 +119,7 @@ template <class T>
 struct HardSwish {
   using S = Simd<T>;
   using Packet = typename S::Packet;
+  static constexpr bool from_value = false;
   Packet value(Packet x) const { return S::mul(S::max(x, S::fill(T(-3))), HardSigmoid<T>().value(x)); }
   Packet gradient(Packet dout, Packet x) const {
     const auto low = S::less_equal(x, S::fill(T(-3))), high = S::less_equal(S::fill(T(3)), x);
@@ -125,6 +133,7 @@ template <class T>
 struct Gelu {
   using S = Simd<T>;
   using Packet = typename S::Packet;
+  static constexpr bool from_value = false;
   static Packet magnitude(Packet x) { return S::min(S::abs(x), S::fill(NormalTail<T>::zero_beyond)); }
   static Packet distribution(const Normal<T>& normal, Packet x) {
     return S::select(S::less_equal(x, S::zero()), normal.tail, S::sub(S::fill(T(1)), normal.tail));
@@ -146,6 +155,7 @@ template <class T>
 struct GeluTanh {
   using S = Simd<T>;
   using Packet = typename S::Packet;
+  static constexpr bool from_value = false;
   static constexpr T first = T(1.59576912160573071176);  // 2 sqrt(2 / pi)
   static constexpr T third = T(0.04471500000000000000 * 1.59576912160573071176);
   static constexpr T saturated = sizeof(T) == 4 ? 16 : 32;  // where sigmoid(-2u) is 0
@@ -169,6 +179,7 @@ template <class T>
 struct Elu {
   using S = Simd<T>;
   using Packet = typename S::Packet;
+  static constexpr bool from_value = false;
   T alpha;
   [[gnu::always_inline]] Packet value(Packet x) const {
     const auto below = S::mul(S::fill(alpha), expm1_of_negative<T>(S::min(x, S::zero())));

@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "kernels/simd/loops.hpp"
+#include "kernels/simd/backward_copy.hpp"
 #include "parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -24,6 +24,22 @@ void elementwise(T* out, Index n, double work, const Value& value) {
 template <class T, class Value>
 void elementwise(T* out, Index n, const Value& value) {
   elementwise(out, n, 1, value);
+}
+
+// The same, and copy[i] = out[i].
+template <class T, class Value>
+void elementwise_with_copy(T* out, T* copy, Index n, double work, const Value& value) {
+  const bool non_temporal = use_non_temporal<T>(n);
+  // Its vectors begin where out's do.
+  const bool far = copy_past_caches(copy, n) && (!non_temporal || is_aligned(out));
+  parallel_ranges(n, elementwise_slice, work, [=](Index begin, Index end) {
+    write_vectors(out + begin, end - begin, non_temporal, [=](Index i, Index count) {
+      const auto v = value(begin + i, count);
+      store_copy(copy + begin + i, count, v, far);
+      return v;
+    });
+    store_fence();
+  });
 }
 
 // out = x where x > 0 or NaN, else 0.

@@ -35,21 +35,23 @@ void with_function(Activation kind, T alpha, const Use& use) {
 
 constexpr double activation_work = 8;  // of an element, next to reading and writing it
 
-// out[i] = value(x[i])
+// out[i] = value(x[i]); the same in `copy`, unless that is null, where the gradient is taken from it.
 template <class T>
-void activation_forward(Activation kind, const T* x, T* out, T alpha, Index n) {
+void activation_forward(Activation kind, const T* x, T* out, T* copy, T alpha, Index n) {
   with_function<T>(kind, alpha, [=](auto function) {
-    elementwise(out, n, activation_work,
-                [=](Index i, Index count) { return function.value(load_first(x + i, count)); });
+    const auto value = [=](Index i, Index count) { return function.value(load_first(x + i, count)); };
+    if constexpr (function.from_value)
+      if (copy != nullptr) return elementwise_with_copy(out, copy, n, activation_work, value);
+    elementwise(out, n, activation_work, value);
   });
 }
 
-// dx[i] = dout[i] * value'(x[i])
+// dx[i] = dout[i] * value'(x[i]), where `kept` is x, or value(x).
 template <class T>
-void activation_backward(Activation kind, const T* dout, const T* x, T* dx, T alpha, Index n) {
+void activation_backward(Activation kind, const T* dout, const T* kept, T* dx, T alpha, Index n) {
   with_function<T>(kind, alpha, [=](auto function) {
-    elementwise(dx, n, activation_work, [=](Index i, Index count) {
-      return function.gradient(load_first(dout + i, count), load_first(x + i, count));
+    elementwise(dx, n, function.from_value ? 1 : activation_work, [=](Index i, Index count) {
+      return function.gradient(load_first(dout + i, count), load_first(kept + i, count));
     });
   });
 }

@@ -84,8 +84,63 @@ void adaptive_avg_pool_backward(const T* dout, T* dx, const AdaptivePoolShape& s
   });
 }
 
-// out[oh, ow] = maximum of its window, and arg where in the plane it stands: the first in row-major order of
+// The largest of n values, at least a vector of them; NaN if one is.
+template <class T>
+T largest_of(const T* p, Index n) {
+  using S = Simd<T>;
+  auto a = S::load(p + n - S::size), b = a, c = a, d = a;  // the last vector may overlap the one before
+  Index i = 0;
+  for (; i + 4 * S::size <= n; i += 4 * S::size) {
+    a = S::max_or_nan(a, S::load(p + i));
+    b = S::max_or_nan(b, S::load(p + i + S::size));
+    c = S::max_or_nan(c, S::load(p + i + 2 * S::size));
+    d = S::max_or_nan(d, S::load(p + i + 3 * S::size));
+  }
+  for (; i + S::size <= n; i += S::size) a = S::max_or_nan(a, S::load(p + i));
+  T lanes[S::size];
+  S::store(lanes, S::max_or_nan(S::max_or_nan(a, b), S::max_or_nan(c, d)));
+  T most = lanes[0];
+  for (const T v : lanes) most = v <= most || most != most ? most : v;
+  return most;
+}
+
+// Where among n values v stands first; NaN where v is.
+template <class T>
+Index first_place(const T* p, Index n, T v) {
+  using S = Simd<T>;
+  const auto wanted = S::fill(v);
+  Index i = 0;
+  if (v == v)
+    while (i + S::size <= n && !S::any(S::equal(S::load(p + i), wanted))) i += S::size;
+  while (p[i] != v && (v == v || p[i] == p[i])) ++i;
+  return i;
+}
+
+// The largest value of a window so far, and where in the plane it stands: the first in row-major order of
 // equal values, and of NaN, which beats every number.
+template <class T>
+struct FirstMaximum {
+  T value;
+  Index at;
+
+  bool loses_to(T v) const { return v > value || (v != v && value == value); }
+  // The next n values of the window, which begin at `begin`.
+  void take(const T* plane, Index begin, Index n) {
+    if (n >= 2 * Simd<T>::size) {  // fewer are as fast one by one
+      const T most = largest_of(plane + begin, n);
+      if (loses_to(most)) take_value(plane, begin + first_place(plane + begin, n, most));
+    } else {
+      for (Index i = begin; i < begin + n; ++i)
+        if (loses_to(plane[i])) take_value(plane, i);
+    }
+  }
+  void take_value(const T* plane, Index i) {
+    value = plane[i];
+    at = i;
+  }
+};
+
+// out[oh, ow] = maximum of its window, and arg where in the plane it stands.
 template <class T>
 void adaptive_max_pool_forward(const T* x, T* out, std::int64_t* arg, const AdaptivePoolShape& s) {
   parallel_for(s.planes, threads_for(double(s.planes) * double(s.H * s.W)), [=](Index plane, int) {
@@ -95,16 +150,15 @@ void adaptive_max_pool_forward(const T* x, T* out, std::int64_t* arg, const Adap
       const Window rows = adaptive_window(oh, s.H, s.OH);
       for (Index ow = 0; ow < s.OW; ++ow, ++to) {
         const Window columns = adaptive_window(ow, s.W, s.OW);
-        Index at = rows.begin * s.W + columns.begin;
-        T best = from[at];
-        for (Index h = rows.begin; h < rows.end; ++h)
-          for (Index i = h * s.W + columns.begin; i < h * s.W + columns.end; ++i)
-            if (from[i] > best || (from[i] != from[i] && best == best)) {
-              best = from[i];
-              at = i;
-            }
-        out[to] = best;
-        arg[to] = at;
+        const Index first = rows.begin * s.W + columns.begin;
+        FirstMaximum<T> maximum{from[first], first};
+        if (s.OW == 1)  // its rows are one run
+          maximum.take(from, first, (rows.end - rows.begin) * s.W);
+        else
+          for (Index h = rows.begin; h < rows.end; ++h)
+            maximum.take(from, h * s.W + columns.begin, columns.end - columns.begin);
+        out[to] = maximum.value;
+        arg[to] = maximum.at;
       }
     }
   });

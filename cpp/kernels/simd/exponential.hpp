@@ -9,13 +9,18 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// factors[0] + factors[1] * x + factors[2] * x^2 + ...
+// factors[0] + factors[1] * x + factors[2] * x^2 + ...: pairs of terms, then Horner's rule in x^2, whose
+// chain of multiply-adds is half as long.
 template <class T, int count>
 [[gnu::always_inline]] inline typename Simd<T>::Packet polynomial(const T (&factors)[count],
                                                                   typename Simd<T>::Packet x) {
-  auto value = Simd<T>::fill(factors[count - 1]);
+  using S = Simd<T>;
+  const auto pair = [&](int i) { return S::fma(S::fill(factors[i + 1]), x, S::fill(factors[i])); };
+  constexpr int top = count % 2 == 0 ? count - 2 : count - 1;
+  const auto square = S::mul(x, x);
+  auto value = count % 2 == 0 ? pair(count - 2) : S::fill(factors[count - 1]);
 #pragma GCC unroll 32
-  for (int i = count - 2; i >= 0; --i) value = Simd<T>::fma(value, x, Simd<T>::fill(factors[i]));
+  for (int i = top - 2; i >= 0; i -= 2) value = S::fma(value, square, pair(i));
   return value;
 }
 
@@ -72,10 +77,13 @@ struct Reduced {
   [[gnu::always_inline]] typename S::Packet exponential_less_one() const {
     return S::fma(S::mul(r, r), polynomial<T>(E::q, r), r);
   }
+  // e^x times 2^lift.
+  [[gnu::always_inline]] typename S::Packet lifted() const {
+    return S::fma(exponential_less_one(), power, power);
+  }
   // Rounded where it becomes a denormal number, and nowhere before.
   [[gnu::always_inline]] typename S::Packet exponential() const {
-    const auto lifted = S::mul(S::add(exponential_less_one(), S::fill(T(1))), power);
-    return S::mul(lifted, S::fill(E::unlift));
+    return S::mul(lifted(), S::fill(E::unlift));
   }
 };
 

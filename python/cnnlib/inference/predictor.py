@@ -22,7 +22,7 @@ from cnnlib.inference.file import read_file, write_file
 from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
-from cnnlib.layers.activations import softmax_forward
+from cnnlib.layers.activations import _softmax
 from cnnlib.models.graph import Graph
 
 __all__ = ["Predictor", "load", "prepare"]
@@ -107,7 +107,7 @@ class Predictor:
 
     def predict_proba(self, X: ArrayLike) -> Array:
         """The softmax of the scores: (N, classes), in the predictor's dtype."""
-        return softmax_forward(self(X))[0]
+        return _softmax(self(X))
 
     def summary(self) -> str:
         """The operations as a table, and what memory they take for samples of `input_dim`."""

@@ -1,8 +1,9 @@
 """
 Activations beside those of `cnnlib.layers.dense`, element by element, and softmax.
 
-Each cache holds x itself, not the result, which the caller may change: the backward pass computes what it
-needs anew. NaN stays NaN, and an infinity has the limit's value and gradient.
+Gradients are computed from x; those of sigmoid, tanh and softmax from the result, which saves an exponential.
+The result is the caller's to change, so that their caches hold a copy of it. NaN stays NaN; an infinity has
+the limit's value and gradient.
 """
 
 from __future__ import annotations
@@ -24,6 +25,17 @@ def _forward(function, name, x, alpha=0.0):
 def _backward(function, name, dout, x, alpha=0.0):
     (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
     return result(_core.activation_backward(function, name, dout, x, alpha), dtype)
+
+
+def _forward_with_copy(function, name, x):
+    (x,), dtype = prepare(function, ("x",), x)
+    out, copy = _core.activation_forward_with_copy(function, name, x)
+    return result(out, dtype), result(copy, dtype)
+
+
+def _backward_from_result(function, name, dout, out):
+    (dout, out), dtype = prepare_backward(function, dout, ("out",), out)
+    return result(_core.activation_backward(function, name, dout, out, 0.0), dtype)
 
 
 def relu6_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
@@ -86,25 +98,25 @@ def sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     -------
     out : array of the shape of x
     cache : array
-        x, for `sigmoid_backward`.
+        A copy of out, for `sigmoid_backward`.
 
     Raises
     ------
     TypeError
         An array of an unsupported type.
     """
-    return _forward("sigmoid_forward", "sigmoid", x), x
+    return _forward_with_copy("sigmoid_forward", "sigmoid", x)
 
 
 def sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     """
-    Gradient of `sigmoid_forward`: dout * s * (1 - s) with s = sigmoid(x).
+    Gradient of `sigmoid_forward`: dout * out * (1 - out).
 
     Parameters
     ----------
     dout : array of the shape of x
     cache : array
-        x.
+        The copy of out.
 
     Returns
     -------
@@ -115,7 +127,7 @@ def sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     ValueError, TypeError
         `dout` of another shape than x, or of an unsupported type.
     """
-    return _backward("sigmoid_backward", "sigmoid", dout, cache)
+    return _backward_from_result("sigmoid_backward", "sigmoid", dout, cache)
 
 
 def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
@@ -130,25 +142,25 @@ def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     -------
     out : array of the shape of x
     cache : array
-        x, for `tanh_backward`.
+        A copy of out, for `tanh_backward`.
 
     Raises
     ------
     TypeError
         An array of an unsupported type.
     """
-    return _forward("tanh_forward", "tanh", x), x
+    return _forward_with_copy("tanh_forward", "tanh", x)
 
 
 def tanh_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     """
-    Gradient of `tanh_forward`: dout * (1 - tanh(x)**2).
+    Gradient of `tanh_forward`: dout * (1 - out**2).
 
     Parameters
     ----------
     dout : array of the shape of x
     cache : array
-        x.
+        The copy of out.
 
     Returns
     -------
@@ -159,7 +171,7 @@ def tanh_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     ValueError, TypeError
         `dout` of another shape than x, or of an unsupported type.
     """
-    return _backward("tanh_backward", "tanh", dout, cache)
+    return _backward_from_result("tanh_backward", "tanh", dout, cache)
 
 
 def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
@@ -418,6 +430,12 @@ def elu_backward(dout: ArrayLike, cache: Cache) -> Array:
     return _backward(function, "elu", dout, x, number(function, "alpha in cache", alpha))
 
 
+def _softmax(x):
+    """The result alone, of which no copy is kept."""
+    (x,), dtype = prepare("softmax_forward", ("x",), x)
+    return result(_core.softmax_forward("softmax_forward", x), dtype)
+
+
 def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
     Softmax over axis 1: exp(x) divided by the sum of exp(x) over the channels.
@@ -432,7 +450,7 @@ def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     out : array of the shape of x
         Positive numbers whose sum over axis 1 is 1. A NaN or plus infinity makes its C values NaN.
     cache : array
-        x, for `softmax_backward`.
+        A copy of out, for `softmax_backward`.
 
     Raises
     ------
@@ -442,7 +460,8 @@ def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
         An array of an unsupported type.
     """
     (array,), dtype = prepare("softmax_forward", ("x",), x)
-    return result(_core.softmax_forward("softmax_forward", array), dtype), x
+    out, copy = _core.softmax_forward_with_copy("softmax_forward", array)
+    return result(out, dtype), result(copy, dtype)
 
 
 def softmax_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
@@ -453,7 +472,7 @@ def softmax_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     ----------
     dout : array of the shape of x
     cache : array
-        x.
+        The copy of out.
 
     Returns
     -------
@@ -464,5 +483,5 @@ def softmax_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
     ValueError, TypeError
         `dout` of another shape than x, or of an unsupported type.
     """
-    (dy, x), dtype = prepare_backward("softmax_backward", dout, ("x",), cache)
-    return result(_core.softmax_backward("softmax_backward", dy, x), dtype)
+    (dy, out), dtype = prepare_backward("softmax_backward", dout, ("out",), cache)
+    return result(_core.softmax_backward("softmax_backward", dy, out), dtype)

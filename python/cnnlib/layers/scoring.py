@@ -1,4 +1,4 @@
-"""Sandwiches of which nothing is kept for a backward pass: no mask, and batch norm in its input's place.
+"""Layers of which nothing is kept for a backward pass: no mask, no copy, and batch norm in its input's place.
 
 They give the bits of the public ones in 'test' mode, with one array of the output's size, not two.
 """
@@ -6,8 +6,10 @@ They give the bits of the public ones in 'test' mode, with one array of the outp
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from cnnlib._typing import Array
+from cnnlib.layers.activations import _forward, _softmax
 from cnnlib.layers.conv import _conv
 from cnnlib.layers.dense import _affine
 from cnnlib.layers.norm import _batchnorm
@@ -50,4 +52,7 @@ SCORING: dict[str, Callable[..., Array]] = {
     "conv_bn_relu_pool": _conv_bn_relu_pool,
     "affine_relu": _affine_relu,
     "affine_bn_relu": _affine_bn_relu,
+    "sigmoid": partial(_forward, "sigmoid_forward", "sigmoid"),
+    "tanh": partial(_forward, "tanh_forward", "tanh"),
+    "softmax": _softmax,
 }

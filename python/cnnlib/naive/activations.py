@@ -1,8 +1,8 @@
 """Activations element by element, and softmax, in plain NumPy.
 
-The cache of each is x, or a tuple of x and the activation's parameter. ``dx = dout * f'(x)`` throughout, so
-each backward gives the derivative. An infinity has the limit's value: where the formula has infinity times 0
-there, x is cut to the largest finite number first.
+The cache of each is x, or a tuple of x and the activation's parameter; that of sigmoid, tanh and softmax is a
+copy of out. ``dx = dout * f'(x)`` throughout, so each backward gives the derivative. An infinity has the
+limit's value: where the formula has infinity times 0 there, x is cut to the largest finite number first.
 """
 
 from __future__ import annotations
@@ -43,24 +43,26 @@ def _sigmoid(x: Array) -> Array:
 
 def sigmoid_forward_naive(x: Array) -> tuple[Array, Array]:
     """``out = 1 / (1 + exp(-x))``."""
-    return np.asarray(_sigmoid(_in_float(x))), x
+    out = np.asarray(_sigmoid(_in_float(x)))
+    return out, out.copy()
 
 
 def sigmoid_backward_naive(dout: Array, cache: Array) -> Array:
-    """Gradient of :func:`sigmoid_forward_naive`: the derivative is ``s * (1 - s)`` with s = sigmoid(x)."""
-    x = _in_float(cache)
-    return np.asarray(dout * _sigmoid(x) * _sigmoid(-x), dtype=x.dtype)
+    """Gradient of :func:`sigmoid_forward_naive`: the derivative is ``out * (1 - out)``."""
+    out = _in_float(cache)
+    return np.asarray(dout * (out * (1 - out)), dtype=out.dtype)
 
 
 def tanh_forward_naive(x: Array) -> tuple[Array, Array]:
     """``out = (exp(x) - exp(-x)) / (exp(x) + exp(-x))``."""
-    return np.asarray(np.tanh(_in_float(x))), x
+    out = np.asarray(np.tanh(_in_float(x)))
+    return out, out.copy()
 
 
 def tanh_backward_naive(dout: Array, cache: Array) -> Array:
-    """Gradient of :func:`tanh_forward_naive`: the derivative is ``1 - tanh(x)**2``."""
-    x = _in_float(cache)
-    return np.asarray(dout * (1 - np.tanh(x) ** 2), dtype=x.dtype)
+    """Gradient of :func:`tanh_forward_naive`: the derivative is ``1 - out**2``."""
+    out = _in_float(cache)
+    return np.asarray(dout * (1 - out**2), dtype=out.dtype)
 
 
 def silu_forward_naive(x: Array) -> tuple[Array, Array]:
@@ -178,7 +180,8 @@ def softmax_forward_naive(x: Array) -> tuple[Array, Array]:
     """``out[n, c] = exp(x[n, c]) / sum over k of exp(x[n, k])``, at each pixel if x has any."""
     if x.ndim < 2 or 0 in x.shape[1:]:
         raise ValueError(f"softmax_forward_naive: x must be (N, C) or (N, C, H, W), got {x.shape}")
-    return _softmax(_in_float(x)), x
+    out = _softmax(_in_float(x))
+    return out, out.copy()
 
 
 def softmax_backward_naive(dout: Array, cache: Array) -> Array:
@@ -186,5 +189,5 @@ def softmax_backward_naive(dout: Array, cache: Array) -> Array:
 
     ``d out[k] / d x[c] = out[k] * ((k == c) - out[c])``, and so dx = out * (dout - sum of dout * out).
     """
-    out = _softmax(_in_float(cache))
+    out = _in_float(cache)
     return np.asarray(out * (dout - np.sum(dout * out, axis=1, keepdims=True)), dtype=out.dtype)
