@@ -10,6 +10,12 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// e / (1 + e): sigmoid(x) for e = e^x and x <= 0.
+template <class T>
+typename Simd<T>::Packet logistic_of_negative(typename Simd<T>::Packet e) {
+  return Simd<T>::div(e, Simd<T>::add(Simd<T>::fill(T(1)), e));
+}
+
 // 1 / (1 + e^-x) = sigmoid(x) with its parts: e = e^-|x|, inverse = 1 / (1 + e).
 template <class T>
 struct Logistic {
@@ -39,9 +45,12 @@ template <class T>
 typename Simd<T>::Packet finite(typename Simd<T>::Packet x) {
   return clamped<T>(x, std::numeric_limits<T>::lowest(), std::numeric_limits<T>::max());
 }
+
+// x * f(x) from f(-|x|), where f(x) = 1 - f(-x): max(x, 0) - |x| * f(-|x|). Where f is 0, -|x| may be cut.
 template <class T>
-typename Simd<T>::Packet above_minus_infinity(typename Simd<T>::Packet x) {
-  return Simd<T>::max(x, Simd<T>::fill(std::numeric_limits<T>::lowest()));
+typename Simd<T>::Packet times_itself(typename Simd<T>::Packet x, typename Simd<T>::Packet minus_abs,
+                                      typename Simd<T>::Packet f) {
+  return Simd<T>::fma(minus_abs, f, Simd<T>::max(x, Simd<T>::zero()));
 }
 
 // min(max(x, 0), 6)
@@ -63,7 +72,10 @@ struct Sigmoid {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   static constexpr bool from_value = true;
-  [[gnu::always_inline]] Packet value(Packet x) const { return Logistic<T>(x).value(); }
+  [[gnu::always_inline]] Packet value(Packet x) const {
+    const auto one = S::fill(T(1)), e = exp_of_negative<T>(S::minus_abs(x));
+    return S::div(S::select(S::less_equal(x, S::zero()), e, one), S::add(one, e));
+  }
   Packet gradient(Packet dout, Packet y) const { return S::mul(dout, S::mul(y, S::sub(S::fill(T(1)), y))); }
 };
 
@@ -91,7 +103,8 @@ struct Silu {
   using Packet = typename S::Packet;
   static constexpr bool from_value = false;
   [[gnu::always_inline]] Packet value(Packet x) const {
-    return S::mul(above_minus_infinity<T>(x), Logistic<T>(x).value());
+    const auto minus_abs = S::max(S::minus_abs(x), S::fill(std::numeric_limits<T>::lowest()));
+    return times_itself<T>(x, minus_abs, logistic_of_negative<T>(exp_of_negative<T>(minus_abs)));
   }
   [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
     const auto part = Logistic<T>(x);
@@ -134,19 +147,20 @@ struct Gelu {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   static constexpr bool from_value = false;
-  static Packet magnitude(Packet x) { return S::min(S::abs(x), S::fill(NormalTail<T>::zero_beyond)); }
+  static Packet minus_abs(Packet x) { return S::max(S::minus_abs(x), S::fill(-NormalTail<T>::zero_beyond)); }
   static Packet distribution(const Normal<T>& normal, Packet x) {
     return S::select(S::less_equal(x, S::zero()), normal.tail, S::sub(S::fill(T(1)), normal.tail));
   }
   [[gnu::always_inline]] Packet value(Packet x) const {
-    return S::mul(above_minus_infinity<T>(x), distribution(Normal<T>(magnitude(x)), x));
+    const auto below = minus_abs(x);
+    return times_itself<T>(x, below, Normal<T>(below).tail);
   }
   [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
     constexpr T bell_at_0 = T(0.398942280401432677939946);  // 1 / sqrt(2 pi)
-    const auto a = magnitude(x);
-    const Normal<T> normal(a);
+    const auto below = minus_abs(x);
+    const Normal<T> normal(below);
     const auto bell = S::mul(normal.bell, S::fill(bell_at_0));
-    return S::mul(dout, S::fma(S::with_sign_of(x, a), bell, distribution(normal, x)));
+    return S::mul(dout, S::fma(S::with_sign_of(x, below), bell, distribution(normal, x)));
   }
 };
 
@@ -163,8 +177,8 @@ struct GeluTanh {
   static Packet square(Packet x) { return S::mul(x, x); }
   static Packet twice_u(Packet x) { return S::mul(x, S::fma(square(x), S::fill(third), S::fill(first))); }
   [[gnu::always_inline]] Packet value(Packet x) const {
-    const auto inside = clamped<T>(x, -saturated, saturated);
-    return S::mul(above_minus_infinity<T>(x), Logistic<T>(twice_u(inside)).value());
+    const auto minus_abs = S::max(S::minus_abs(x), S::fill(-saturated));
+    return times_itself<T>(x, minus_abs, logistic_of_negative<T>(exp_of_negative<T>(twice_u(minus_abs))));
   }
   [[gnu::always_inline]] Packet gradient(Packet dout, Packet x) const {
     const auto inside = clamped<T>(x, -saturated, saturated);

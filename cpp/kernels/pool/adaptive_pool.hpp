@@ -123,20 +123,21 @@ struct FirstMaximum {
   T value;
   Index at;
 
-  bool loses_to(T v) const { return v > value || (v != v && value == value); }
+  // Every number loses to a larger one and to NaN, NaN to nothing.
+  bool loses_to(T v) const { return !(v <= value) & (value == value); }
   // The next n values of the window, which begin at `begin`.
   void take(const T* plane, Index begin, Index n) {
-    if (n >= 2 * Simd<T>::size) {  // fewer are as fast one by one
-      const T most = largest_of(plane + begin, n);
-      if (loses_to(most)) take_value(plane, begin + first_place(plane + begin, n, most));
-    } else {
-      for (Index i = begin; i < begin + n; ++i)
-        if (loses_to(plane[i])) take_value(plane, i);
+    if (n < 2 * Simd<T>::size) {
+      for (Index i = begin; i < begin + n; ++i) take_if(loses_to(plane[i]), plane[i], i);
+    } else if (const T most = largest_of(plane + begin, n); loses_to(most)) {
+      at = begin + first_place(plane + begin, n, most);
+      value = plane[at];
     }
   }
-  void take_value(const T* plane, Index i) {
-    value = plane[i];
-    at = i;
+  // Without a branch, which would be mispredicted for each new maximum.
+  void take_if(bool wins, T v, Index i) {
+    value = wins ? v : value;
+    at = wins ? i : at;
   }
 };
 

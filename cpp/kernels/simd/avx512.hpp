@@ -13,6 +13,7 @@ struct InstructionSet {
   static constexpr int pointwise_panel_bytes = 16 << 10;
   static constexpr bool large_winograd_tile = true;
   static constexpr bool lane_products = false;
+  static constexpr bool rounds_once = true;
 };
 
 template <>

@@ -60,18 +60,24 @@ struct Reduced {
   using E = Exponential<T>;
   typename S::Packet r, power;
 
-  // Of x + rest, where the rest is small beside x.
-  [[gnu::always_inline]] Reduced(typename S::Packet x, typename S::Packet rest, bool with_rest) {
+  [[gnu::always_inline]] explicit Reduced(typename S::Packet x) {
+    const auto k = nearest(x);
+    r = S::fma(k, S::fill(-E::log2_lower), S::fma(k, S::fill(-E::log2_upper), x));
+  }
+  // Of x + rest, whose nearest k is that of `about`.
+  [[gnu::always_inline]] Reduced(typename S::Packet x, typename S::Packet rest, typename S::Packet about) {
+    const auto k = nearest(about);
+    r = S::add(S::fma(k, S::fill(-E::log2_upper), x), S::fma(k, S::fill(-E::log2_lower), rest));
+  }
+  // k, and the power from it.
+  [[gnu::always_inline]] typename S::Packet nearest(typename S::Packet x) {
     // A number whose last place is 1, so that it rounds what is added to it; its last bits are then the
     // exponent of 2^(k + lift) as T keeps it.
     constexpr int bits = Format<T>::fraction_bits;
     constexpr T rounder = T(3 * (typename S::Whole(1) << (bits - 1)) + Format<T>::exponent_bias + lift);
-    const auto shift = S::fill(rounder);
-    const auto sum = S::fma(with_rest ? S::add(x, rest) : x, S::fill(E::inverse_log2), shift);
-    const auto k = S::sub(sum, shift);
-    r = S::fma(k, S::fill(-E::log2_lower), S::fma(k, S::fill(-E::log2_upper), x));
-    if (with_rest) r = S::add(r, rest);
+    const auto shift = S::fill(rounder), sum = S::fma(x, S::fill(E::inverse_log2), shift);
     power = S::of_bits(S::to_bits(sum) << bits);
+    return S::sub(sum, shift);
   }
   // e^r - 1
   [[gnu::always_inline]] typename S::Packet exponential_less_one() const {
@@ -92,16 +98,7 @@ template <class T>
 [[gnu::always_inline]] inline typename Simd<T>::Packet exp_of_negative(typename Simd<T>::Packet x) {
   using S = Simd<T>;
   using E = Exponential<T>;
-  return Reduced<T, E::lift>(S::max(x, S::fill(E::zero_below)), x, false).exponential();
-}
-
-// e^(x + rest) for x <= 0 and a rest that is small beside it.
-template <class T>
-[[gnu::always_inline]] inline typename Simd<T>::Packet exp_of_negative(typename Simd<T>::Packet x,
-                                                                       typename Simd<T>::Packet rest) {
-  using S = Simd<T>;
-  using E = Exponential<T>;
-  return Reduced<T, E::lift>(S::max(x, S::fill(E::zero_below)), rest, true).exponential();
+  return Reduced<T, E::lift>(S::max(x, S::fill(E::zero_below))).exponential();
 }
 
 // e^x - 1 for x <= 0, minus infinity included.
@@ -109,7 +106,7 @@ template <class T>
 [[gnu::always_inline]] inline typename Simd<T>::Packet expm1_of_negative(typename Simd<T>::Packet x) {
   using S = Simd<T>;
   using E = Exponential<T>;
-  const Reduced<T, 0> reduced(S::max(x, S::fill(E::minus_one_below)), x, false);
+  const Reduced<T, 0> reduced(S::max(x, S::fill(E::minus_one_below)));
   return S::fma(reduced.power, reduced.exponential_less_one(), S::sub(reduced.power, S::fill(T(1))));
 }
 

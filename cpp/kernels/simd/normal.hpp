@@ -33,22 +33,39 @@ struct NormalTail<double> {
       1.689105766515378083e-9,   -1.80732120781460434e-10};
 };
 
-// P(-a) and e^(-a^2 / 2) for 0 <= a <= zero_beyond.
+// e^(-a^2 / 2) times 2^lift for |a| <= zero_beyond, whose powers of two are none of denormal numbers. The
+// square is taken as a number and a rest: an error of it counts as it is, not relative to it.
+template <class T>
+[[gnu::always_inline]] inline typename Simd<T>::Packet lifted_bell(typename Simd<T>::Packet a) {
+  using S = Simd<T>;
+  using Parts = Reduced<T, Exponential<T>::lift>;
+  const auto half = S::fill(T(-0.5));
+  if constexpr (InstructionSet::rounds_once) {
+    const auto minus_half = S::mul(a, half);
+    const auto square = in_register(S::mul(a, minus_half));
+    return Parts(square, S::fma(a, minus_half, S::sub(S::zero(), square)), square).lifted();
+  } else {
+    const auto upper = S::upper_half(a);
+    const auto square = S::mul(half, S::mul(upper, upper));
+    const auto rest = S::mul(half, S::mul(S::sub(a, upper), S::add(a, upper)));
+    return Parts(square, rest, S::add(square, rest)).lifted();
+  }
+}
+
+// P(x) and e^(-x^2 / 2) for -zero_beyond <= x <= 0, where x = -a.
 template <class T>
 struct Normal {
   using S = Simd<T>;
   typename S::Packet tail, bell;
 
-  [[gnu::always_inline]] explicit Normal(typename S::Packet a) {
-    // a^2 as an exact square and a rest: an error of a^2 counts as it is, not relative to it.
-    const auto upper = S::upper_half(a), half = S::fill(T(-0.5));
-    const auto rest = S::mul(S::sub(a, upper), S::add(a, upper));
-    bell = exp_of_negative<T>(S::mul(half, S::mul(upper, upper)), in_register(S::mul(half, rest)));
+  [[gnu::always_inline]] explicit Normal(typename S::Packet x) {
+    const auto lifted = lifted_bell<T>(x), unlift = S::fill(Exponential<T>::unlift);
     const auto center = S::fill(NormalTail<T>::center);
-    const auto scale = S::div(S::fill(T(1)), S::add(a, center));
-    const auto t = S::mul(S::sub(a, center), scale);
-    // Neither this product nor the rest may become part of a multiply-add in one copy of a loop alone.
-    tail = in_register(S::mul(S::mul(bell, scale), polynomial<T>(NormalTail<T>::p, t)));
+    const auto scale = S::div(S::fill(T(1)), S::sub(center, x));
+    const auto t = S::mul(S::sub(S::fill(-NormalTail<T>::center), x), scale);
+    bell = S::mul(lifted, unlift);
+    // Not part of a multiply-add in one copy of a loop alone.
+    tail = in_register(S::mul(S::mul(lifted, S::mul(scale, unlift)), polynomial<T>(NormalTail<T>::p, t)));
   }
 };
 

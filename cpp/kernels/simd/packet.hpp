@@ -37,6 +37,8 @@ struct SixteenRegisters {
   static constexpr bool large_winograd_tile = false;
   // Whether a multiply-add takes one lane of a vector as a factor.
   static constexpr bool lane_products = false;
+  // Whether a multiply-add rounds its sum alone, not the product too.
+  static constexpr bool rounds_once = true;
 };
 
 // v in a register from then on: g++ takes a value with several uses from memory each time, or its lanes.
@@ -306,6 +308,8 @@ typename Simd<T>::Packet Simd<T>::shift_down(Packet v, Packet after) {
 #include "kernels/simd/neon.hpp"
 #else
 namespace cnnlib::CNNLIB_ISA {
-struct InstructionSet : SixteenRegisters {};
+struct InstructionSet : SixteenRegisters {
+  static constexpr bool rounds_once = false;
+};
 }  // namespace cnnlib::CNNLIB_ISA
 #endif
