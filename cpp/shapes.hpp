@@ -34,6 +34,7 @@ enum class Method {
   depthwise_channels,
   pixel_lanes,
   filter_lanes,
+  position_panels,
   gathered,
   col2im,
   dot_products,
@@ -42,10 +43,11 @@ enum class Method {
   shared_panels,
   count
 };
-constexpr const char* method_names[] = {
-    "auto",          "direct",       "winograd", "matrix-product", "depthwise-rows", "depthwise-channels",
-    "pixel-lanes",   "filter-lanes", "gathered", "col2im",         "dot-products",   "tap-rows",
-    "channel-lanes", "shared-panels"};
+constexpr const char* method_names[] = {"auto",           "direct",         "winograd",
+                                        "matrix-product", "depthwise-rows", "depthwise-channels",
+                                        "pixel-lanes",    "filter-lanes",   "position-panels",
+                                        "gathered",       "col2im",         "dot-products",
+                                        "tap-rows",       "channel-lanes",  "shared-panels"};
 static_assert(sizeof(method_names) / sizeof(*method_names) == static_cast<int>(Method::count));
 
 // Functions of one element that one kernel serves.

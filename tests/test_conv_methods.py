@@ -23,6 +23,11 @@ CASES = {
     "1x7": ((2, 40, 10, 12), (33, 40, 1, 7), {"pad": (0, 3)}),
     "7x1": ((2, 40, 12, 10), (33, 40, 7, 1), {"pad": (3, 0)}),
     "1x1": ((2, 34, 23, 24), (21, 34, 1, 1), {}),
+    # Several chunks of channels; panels of positions that images share, single positions of the last panel.
+    "1x1 many channels": ((5, 530, 5, 7), (37, 530, 1, 1), {}),
+    "1x1 many filters": ((2, 270, 7, 7), (131, 270, 1, 1), {}),
+    "1x1 one position left": ((1, 300, 3, 11), (70, 300, 1, 1), {}),
+    "1x1 grouped": ((3, 20, 7, 5), (26, 10, 1, 1), {"groups": 2}),
     "1x1 stride 2": ((3, 34, 17, 18), (40, 34, 1, 1), {"stride": 2}),
     "1x1 padded stride": ((2, 3, 7, 7), (5, 3, 1, 1), {"stride": (2, 3), "pad": 1}),
     "first layer": ((2, 3, 33, 34), (20, 3, 3, 3), {"pad": 1}),

@@ -305,7 +305,7 @@ def test_weights_that_no_cache_holds_take_the_smaller_winograd_tile(C, most_poin
     _close(predictor(x), net.loss(x), np.float32, 10)
 
 
-@pytest.mark.parametrize("method", ["pixel-lanes", "filter-lanes", "auto"])
+@pytest.mark.parametrize("method", ["pixel-lanes", "filter-lanes", "position-panels", "auto"])
 @pytest.mark.parametrize("size", [9, 13, 14, 17])
 def test_each_pixel_gets_the_shortcut_once(method, size, rng):
     """Also where the last vector of a row or plane is not full, and could begin earlier."""

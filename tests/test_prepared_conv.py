@@ -37,6 +37,15 @@ def methods(name, dtype):
     return [method for method, _ in cnnlib.explain(x_shape, w_shape, conv_param, dtype).forward.alternatives]
 
 
+PACKED = (
+    "winograd",
+    "pixel-lanes",
+    "filter-lanes",
+    "position-panels",
+    "gathered",
+)  # methods that pack weights
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_same_bits_by_every_method(name, dtype, isa, num_threads):
     """For any number of images and threads with one packing, whichever came first."""
@@ -53,7 +62,7 @@ def test_same_bits_by_every_method(name, dtype, isa, num_threads):
                 assert np.array_equal(got, want), (method, threads, len(images))
         packed = prepared._packed.packed()
         assert [packed_method for packed_method, _ in packed] == [method]
-        assert (packed[0][1] > 0) == (method in ("winograd", "pixel-lanes", "filter-lanes", "gathered"))
+        assert (packed[0][1] > 0) == (method in PACKED)
 
 
 def test_relu_and_gradients():

@@ -66,7 +66,9 @@ double cost_pixel_lanes(const ConvShape& s) {
   const double outputs = double(c.out * c.position_vectors());
   const bool paired = pass == Pass::input_gradient && s.stride_w > 1;
   const double stores = paired ? Rates::store_pairs * double(s.stride_h * s.stride_w) * outputs : 0;
-  return c.groups * (loads * c.products() * outputs + c.staging(pointwise(s)) + c.packing() + stores);
+  const double product = pointwise(s) ? Rates::pointwise_product.pixels : 1;
+  return c.groups *
+         (product * loads * c.products() * outputs + c.staging(pointwise(s)) + c.packing() + stores);
 }
 
 template <class T, Pass pass>
@@ -75,7 +77,21 @@ double cost_filter_lanes(const ConvShape& s) {
   const double vectors = double(c.OH * c.OW * c.vectors(c.out));
   const bool scattered = pass == Pass::input_gradient && s.stride_w > 1 && !(s.stride_w == 2 && s.KW > 1);
   const double stored = Rates::transpose + (scattered ? Rates::store_scattered : 0);
-  return c.groups * ((c.products() + stored) * vectors + c.staging(pointwise(s)) + c.packing());
+  const double product = pointwise(s) ? Rates::pointwise_product.filters : 1;
+  return c.groups * ((product * c.products() + stored) * vectors + c.staging(pointwise(s)) + c.packing());
+}
+
+// Positions have no neighbours. Those of a usual batch share the panels; each is copied once for all filters.
+inline bool fits_position_panels(const ConvShape& s) { return s.N > 0 && pointwise(s); }
+template <class T, Pass pass>
+double cost_position_panels(const ConvShape& s) {
+  constexpr double images = Rates::reference_batch;
+  const CorrelationSizes<T> c(s, pass);
+  const double vectors = double(c.vectors(Index(images) * c.positions)) / images;
+  const bool far = double(c.positions) * sizeof(T) > Rates::near_plane_bytes;
+  const double copy = far ? Rates::far_panel_vector : Rates::panel_vector;
+  return c.groups *
+         ((Rates::pointwise_product.panels * double(c.out) + copy) * c.products() * vectors + c.packing());
 }
 
 // The kernel covers the whole image, once: the convolution is an affine layer.

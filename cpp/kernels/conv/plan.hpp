@@ -29,6 +29,8 @@ inline constexpr CorrelationMethod<T> forward_methods[] = {
      &pack_pixel_lanes<T>, &run_pixel_lanes<T>},
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T, Pass::forward>, &describe_filter_lanes<T>, true,
      &pack_filter_lanes<T>, &run_filter_lanes<T>},
+    {Method::position_panels, &fits_position_panels, &cost_position_panels<T, Pass::forward>,
+     &describe_position_panels<T>, true, &pack_position_panels<T>, &run_position_panels<T>},
     {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::forward>, &describe_gathered<T>, false,
      &pack_gathered<T>, &run_gathered<T>},
 };
@@ -47,6 +49,8 @@ inline constexpr CorrelationMethod<T> input_gradient_methods[] = {
      true, &pack_pixel_lanes<T>, &run_pixel_lanes<T>},
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T, Pass::input_gradient>, &describe_filter_lanes<T>,
      true, &pack_filter_lanes<T>, &run_filter_lanes<T>},
+    {Method::position_panels, &fits_position_panels, &cost_position_panels<T, Pass::input_gradient>,
+     &describe_position_panels<T>, true, &pack_position_panels<T>, &run_position_panels<T>},
     {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::input_gradient>, &describe_gathered<T>, false,
      &pack_gathered<T>, &run_gathered_input_gradient<T>},
     {Method::col2im, &fits_first_layer<T>, &cost_col2im<T>, &describe_col2im<T>, false, &pack_col2im<T>,

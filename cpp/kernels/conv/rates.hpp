@@ -38,6 +38,19 @@ struct Rates {
   // A product beside others where an operand comes from the second-level cache for every few filters.
   static constexpr double l2_product = 1.45;
   static constexpr double streamed_bytes = 64 << 10;  // twice the first level: half of them are read once
+  // A product of 1x1 kernels by pixels and by filters in the lanes, which read the image where it lies, and
+  // by panels of positions. With AVX2 a tile has so few products for each line of the image that the second
+  // level shows; with more registers panels win nothing (bench/NOTES.md).
+  struct PointwiseProduct {
+    double pixels, filters, panels;
+  };
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  static constexpr PointwiseProduct pointwise_product{1.04, 1.1, 1};
+#else
+  static constexpr PointwiseProduct pointwise_product{1, 1, 1.2};
+#endif
+  // A vector of an image copied to panels: of planes that lie side by side on a page, and of larger ones.
+  static constexpr double panel_vector = 1, far_panel_vector = 14, near_plane_bytes = 4 << 10;
   // A vector of a tile stored to every second column, between those of another tile.
   static constexpr double store_pairs = 12;
   // The same value by value, a vector of it.

@@ -28,6 +28,8 @@ constexpr int tile_lanes = tile_vectors * Simd<T>::size;
 // The prefetch distance in packed b: 8 steps of the usual tile with AVX-512, in whose time the second-level
 // cache answers.
 constexpr Index prefetch_distance_bytes = 1024;
+// The same in panels of a.
+constexpr Index panel_distance_bytes = 1024;
 
 // A later call's b, prefetched into the second-level cache meanwhile: a row of it for every so many rows of
 // this one, since several calls may share the work.
@@ -45,7 +47,8 @@ struct Fetch {
 //   next   b's rows are scattered: the vectors that follow in each row, for the next call
 //   fetch  as `run`, and a later call's b
 //   pack   b's rows are scattered: a later call's b, and this one is packed on the way
-enum class Ahead { none, run, next, fetch, pack };
+//   panels b is in the first-level cache, and panels of a follow each other: panel_distance_bytes ahead
+enum class Ahead { none, run, next, fetch, pack, panels };
 
 // Where a tile goes: vector v of row m to to[v] + m * step, added to what lies there (`add`), to `row` (V
 // vectors) in every row and to bias[m], as far as they are given, then through the activation.
@@ -163,8 +166,9 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
   };
   Index k = 0;
   constexpr bool room = BroadcastValues<T, R>::vectors <= 4;  // for the values of two steps, beside the sums
-  if constexpr (room && (ahead == Ahead::none || ahead == Ahead::run))
+  if constexpr (room && (ahead == Ahead::none || ahead == Ahead::run || ahead == Ahead::panels))
     for (; k + 2 <= K; k += 2, a += 2 * step) {  // two at a time: less to count
+      if constexpr (ahead == Ahead::panels) prefetch(a + panel_distance_bytes / Index(sizeof(T)), 2 * R);
       multiply(k, a);
       multiply(k + 1, a + step);
     }

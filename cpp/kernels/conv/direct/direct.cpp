@@ -2,6 +2,7 @@
 
 #include "kernels/conv/direct/filter_lanes.hpp"
 #include "kernels/conv/direct/pixel_lanes.hpp"
+#include "kernels/conv/direct/position_panels.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -31,13 +32,29 @@ void run_filter_lanes(const ConvPlan& plan, const ConvOperands<T>& operands) {
   run_correlations<T, FilterLanes>(plan, operands);
 }
 
-#define INSTANTIATE(T)                                                    \
-  template void describe_pixel_lanes<T>(ConvPlan&);                       \
-  template void pack_pixel_lanes(const ConvPlan&, const T*, T*);          \
-  template void run_pixel_lanes(const ConvPlan&, const ConvOperands<T>&); \
-  template void describe_filter_lanes<T>(ConvPlan&);                      \
-  template void pack_filter_lanes(const ConvPlan&, const T*, T*);         \
-  template void run_filter_lanes(const ConvPlan&, const ConvOperands<T>&);
+template <class T>
+void describe_position_panels(ConvPlan& plan) {
+  describe_correlations<T, PositionPanels>(plan);
+}
+template <class T>
+void pack_position_panels(const ConvPlan& plan, const T* w, T* packed) {
+  pack_correlations<T, PositionPanels>(plan, w, packed);
+}
+template <class T>
+void run_position_panels(const ConvPlan& plan, const ConvOperands<T>& operands) {
+  run_correlations<T, PositionPanels>(plan, operands);
+}
+
+#define INSTANTIATE(T)                                                     \
+  template void describe_pixel_lanes<T>(ConvPlan&);                        \
+  template void pack_pixel_lanes(const ConvPlan&, const T*, T*);           \
+  template void run_pixel_lanes(const ConvPlan&, const ConvOperands<T>&);  \
+  template void describe_filter_lanes<T>(ConvPlan&);                       \
+  template void pack_filter_lanes(const ConvPlan&, const T*, T*);          \
+  template void run_filter_lanes(const ConvPlan&, const ConvOperands<T>&); \
+  template void describe_position_panels<T>(ConvPlan&);                    \
+  template void pack_position_panels(const ConvPlan&, const T*, T*);       \
+  template void run_position_panels(const ConvPlan&, const ConvOperands<T>&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

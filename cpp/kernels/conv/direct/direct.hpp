@@ -20,4 +20,12 @@ void pack_filter_lanes(const ConvPlan&, const T* w, T* packed);
 template <class T>
 void run_filter_lanes(const ConvPlan&, const ConvOperands<T>&);
 
+// Both, for 1x1 kernels of many channels (position_panels.hpp).
+template <class T>
+void describe_position_panels(ConvPlan&);
+template <class T>
+void pack_position_panels(const ConvPlan&, const T* w, T* packed);
+template <class T>
+void run_position_panels(const ConvPlan&, const ConvOperands<T>&);
+
 }  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,340 @@
+// 1x1 kernels as a matrix product of packed panels: filters are the rows of a tile, output positions its
+// lanes. A panel of positions is a tile wide and stays in the first-level cache for all filters of a block,
+// which come from the second level. What is left of each image beside whole panels fills panels with that of
+// the other images, so that no lane goes empty on planes of 7x7 or 14x14.
+//
+//   weights[group][chunk of channels][panel of filters][c][row of the panel]
+//   positions[panel][c][lane]
+//
+//   image 0: | panel 0 | panel 1 | panel 2 |r|    image 1: | panel 3 | panel 4 | panel 5 |r|   ..  | r r r ..
+//   |
+#pragma once
+
+#include "kernels/conv/direct/implicit_gemm.hpp"
+#include "kernels/conv/direct/single_position.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
+#include "machine.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// How the positions of a batch fill panels of `width`.
+struct PositionPanelCut {
+  Index images, plane, width;
+
+  Index whole() const { return plane / width; }  // panels of an image
+  Index rest() const { return plane % width; }
+  Index whole_panels() const { return images * whole(); }
+  Index count() const { return whole_panels() + ceil_div(images * rest(), width); }
+  bool is_whole(Index panel) const { return panel < whole_panels(); }
+  Index filled(Index panel) const {
+    return is_whole(panel) ? width : std::min(width, images * rest() - (panel - whole_panels()) * width);
+  }
+
+  // body(lane, positions, image, first position) for the runs that a panel consists of.
+  template <class Body>
+  void each_run(Index panel, const Body& body) const {
+    if (is_whole(panel)) return body(Index{0}, width, panel / whole(), panel % whole() * width);
+    const Index first = (panel - whole_panels()) * width, end = first + filled(panel);
+    for (Index at = first; at < end;) {
+      const Index position = at % rest(), count = std::min(rest() - position, end - at);
+      body(at - first, count, at / rest(), whole() * width + position);
+      at += count;
+    }
+  }
+};
+
+// The smaller operand is packed for all threads; each of them packs blocks of the larger one when their turn
+// comes, while they are in its cache.
+template <class T>
+class PositionPanels {
+  static constexpr Index lanes = Simd<T>::size, width = tile_lanes<T>;
+  static constexpr Index most_single = 2;  // positions of a panel, for which a tile is not worth it
+
+ public:
+  explicit PositionPanels(const Correlation<T>& correlation) : p(correlation) { choose_blocks(); }
+
+  // None where blocks of filters are packed when their turn comes.
+  Index packed_size() const { return by_filters && !p.prepacked ? 0 : checked_product(p.groups * p.F, p.C); }
+
+  void pack(T* packed) const {
+    if (packed_size() == 0) return;
+    parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int) {
+      const Index chunk = task % chunks, panel = task / chunks % panels.count,
+                  group = task / chunks / panels.count;
+      pack_filters(group, chunk, panel, packed + packed_at(group, chunk, panel));
+    });
+  }
+
+  void run(const T* packed) const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    Index* offset = memory.offset.in(scratch.data());
+    for (Index c = 0; c < channels; ++c) offset[c] = c * width;
+    by_filters ? run_by_filters(packed_size() > 0 ? packed : nullptr, memory, scratch.data())
+               : run_by_positions(packed, memory, scratch.data());
+  }
+
+  void describe(ConvPlan& plan) const {
+    plan.tile_rows = panels.rows(0);
+    plan.tile_columns = width;
+    plan.threads = threads;
+    name_blocks(plan, {{"positions", (by_filters ? cut.count() : position_blocks.rows(0)) * width},
+                       {"channels", channels},
+                       {"filters", std::min(p.F, filter_blocks.rows(0) * panels.rows(0))},
+                       {"packed by block of filters", by_filters}});
+    Layout layout;
+    const Memory memory(*this, layout);
+    plan.scratch_bytes = layout.bytes();
+  }
+
+ private:
+  void choose_blocks() {
+    // A panel of positions takes half of a first level of 32 KB. It cuts sums, so that it may not follow from
+    // the processor at hand.
+    constexpr Index panel_bytes = 16 << 10, most_channels = panel_bytes / (width * Index(sizeof(T)));
+    threads = threads_for(p.work());
+    channels = even_part(p.C, most_channels);
+    chunks = ceil_div(p.C, channels);
+    by_filters = cut.count() * width <= p.F;
+    // A block of either operand takes a quarter of the second level.
+    const Index block_bytes = l2_for_blocks() / 4, row_bytes = channels * Index(sizeof(T));
+    filter_blocks = Panels(panels.count, std::max<Index>(1, block_bytes / (row_bytes * max_rows)));
+    position_blocks = Panels(cut.count(), std::max<Index>(1, block_bytes / (row_bytes * width)));
+    Panels& tasks = by_filters ? filter_blocks : position_blocks;
+    tasks = even_tasks(by_filters ? panels.count : cut.count(), tasks.count);
+  }
+
+  // So many panels in at least so many blocks, as many for each thread, and two for each where they are not
+  // too small then to make use of what they read of the other operand.
+  Panels even_tasks(Index count, Index least) const {
+    constexpr Index fewest = 6;
+    if (threads == 1) return Panels(count, ceil_div(count, least));
+    const Index wanted = ceil_div(2 * threads, p.groups);
+    const Index blocks = std::max(least, std::min(wanted, count / fewest));
+    Panels tasks(0);
+    tasks.count = std::clamp<Index>(round_up(blocks * p.groups, threads) / p.groups, 1, count);
+    tasks.height = count / tasks.count;
+    tasks.longer = count % tasks.count;
+    return tasks;
+  }
+
+  // Whether nothing follows the panels before `last` in the memory of the weights.
+  bool packed_end(Index group, Index chunk, Index last) const {
+    return group == p.groups - 1 && chunk == chunks - 1 && last == panels.count;
+  }
+  Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
+  Index packed_at(Index group, Index chunk, Index panel) const {
+    return (group * p.C + chunk * channels) * p.F + panels.first(panel) * channels_of(chunk);
+  }
+
+  void pack_filters(Index group, Index chunk, Index panel, T* to) const {
+    using S = Simd<T>;
+    const Index rows = panels.rows(panel), count = channels_of(chunk), padded = round_up(rows, lanes);
+    const T* w = p.w + group * p.w_group + panels.first(panel) * p.w_filter + chunk * channels * p.w_channel;
+    if (p.w_filter > 1 || p.w_channel == 1)
+      return pack_panel<T>([&](Index m) { return w + m * p.w_filter; }, rows, count, to);
+    for (Index c = 0; c < count; ++c, w += p.w_channel) {
+      // What a vector holds beyond the panel is overwritten by the next channel.
+      const bool whole = w + padded <= p.w_end && c * rows + padded <= count * rows;
+      for (Index m = 0; whole && m < rows; m += lanes) S::store(to + c * rows + m, S::load(w + m));
+      if (!whole) std::copy_n(w, rows, to + c * rows);
+    }
+  }
+
+  // Panels [first, last), one after the other.
+  void pack_positions(Index group, Index chunk, Index first, Index last, T* to) const {
+    const Index size = channels_of(chunk) * width;
+    const T* x = p.x + (group * p.C + chunk * channels) * p.x_plane;
+    for (Index panel = first; panel < last;) {
+      if (cut.is_whole(panel)) {
+        const Index image = panel / cut.whole(), end = std::min(last, (image + 1) * cut.whole());
+        pack_whole(x + image * p.x_row + panel % cut.whole() * width, channels_of(chunk), end - panel, to);
+        to += (end - panel) * size;
+        panel = end;
+      } else {
+        pack_rest(x, channels_of(chunk), panel, to);
+        to += size;
+        ++panel;
+      }
+    }
+  }
+
+  // Neighbouring panels of an image: reads in long runs, of which processors guess the next lines.
+  void pack_whole(const T* from, Index count, Index neighbours, T* to) const {
+    using S = Simd<T>;
+    for (Index c = 0; c < count; ++c, from += p.x_plane, to += width) {
+      if (c + 1 < count) prefetch(from + p.x_plane, neighbours * width);
+      for (Index panel = 0; panel < neighbours; ++panel)
+        for (Index v = 0; v < width; v += lanes)
+          S::store(to + panel * count * width + v, S::load(from + panel * width + v));
+    }
+  }
+
+  void pack_rest(const T* x, Index count, Index panel, T* to) const {
+    std::fill_n(to, count * width, T(0));
+    cut.each_run(panel, [&](Index lane, Index positions, Index image, Index position) {
+      const T* from = x + image * p.x_row + position;
+      for (Index c = 0; c < count; ++c, from += p.x_plane)
+        for (Index i = 0; i < positions; ++i) to[c * width + lane + i] = from[i];
+    });
+  }
+
+  struct Memory {
+    Piece<Index> offset;
+    Piece<T> positions;  // of all images
+    ThreadPiece<T> block, tile;
+    Memory(const PositionPanels& m, Layout& layout) {
+      offset = layout.array<Index>(m.channels);
+      positions =
+          layout.array<T>(m.by_filters ? checked_product(m.p.groups * m.p.C, m.cut.count() * width) : 0);
+      block = layout.per_thread<T>(
+          m.threads, (m.by_filters ? m.filter_blocks.rows(0) * max_rows : m.position_blocks.rows(0) * width) *
+                         m.channels);
+      tile = layout.per_thread<T>(m.threads, tile_size<T>);
+    }
+  };
+
+  void run_by_filters(const T* packed, const Memory& memory, void* scratch) const {
+    T* all = memory.positions.in(scratch);  // [group][chunk][panel][c][lane]
+    const Index count = cut.count();
+    const auto positions_at = [&](Index group, Index chunk, Index panel) {
+      return all + ((group * p.C + chunk * channels) * count + panel * channels_of(chunk)) * width;
+    };
+    const Index runs = position_blocks.count;
+    parallel_for(p.groups * chunks * runs, threads, [&](Index task, int) {
+      const Index run = task % runs, chunk = task / runs % chunks, group = task / runs / chunks;
+      const Index first = position_blocks.first(run);
+      pack_positions(group, chunk, first, first + position_blocks.rows(run),
+                     positions_at(group, chunk, first));
+    });
+    parallel_for(p.groups * filter_blocks.count, threads, [&](Index task, int slot) {
+      const Index group = task / filter_blocks.count, block = task % filter_blocks.count;
+      const Index first = filter_blocks.first(block), last = first + filter_blocks.rows(block);
+      for (Index chunk = 0; chunk < chunks; ++chunk) {
+        const T* weights = packed != nullptr ? packed + packed_at(group, chunk, first) : nullptr;
+        if (weights == nullptr) {
+          T* to = memory.block.of(scratch, slot);
+          weights = to;
+          for (Index panel = first; panel < last; ++panel)
+            pack_filters(group, chunk, panel,
+                         to + (panels.first(panel) - panels.first(first)) * channels_of(chunk));
+        }
+        for (Index panel = 0; panel < count; ++panel)
+          multiply(group, chunk, panel, positions_at(group, chunk, panel), first, last, weights,
+                   memory.offset.in(scratch), memory.tile.of(scratch, slot));
+      }
+    });
+  }
+
+  void run_by_positions(const T* packed, const Memory& memory, void* scratch) const {
+    parallel_for(p.groups * position_blocks.count, threads, [&](Index task, int slot) {
+      const Index group = task / position_blocks.count, block = task % position_blocks.count;
+      const Index first = position_blocks.first(block), last = first + position_blocks.rows(block);
+      T* positions = memory.block.of(scratch, slot);
+      for (Index chunk = 0; chunk < chunks; ++chunk) {
+        const Index size = channels_of(chunk) * width;
+        pack_positions(group, chunk, first, last, positions);
+        for (Index filters = 0; filters < filter_blocks.count; ++filters) {
+          const Index f = filter_blocks.first(filters);
+          for (Index panel = first; panel < last; ++panel)
+            multiply(group, chunk, panel, positions + (panel - first) * size, f,
+                     f + filter_blocks.rows(filters), packed + packed_at(group, chunk, f),
+                     memory.offset.in(scratch), memory.tile.of(scratch, slot));
+        }
+      }
+    });
+  }
+
+  // A panel of positions times panels [first, last) of the filters, whose weights lie one after the other.
+  void multiply(Index group, Index chunk, Index panel, const T* positions, Index first, Index last,
+                const T* weights, const Index* offset, T* tile) const {
+    const Index count = channels_of(chunk);
+    const Index vectors = ceil_div(cut.filled(panel), lanes);
+    const T* source[tile_vectors] = {positions, positions + lanes};
+    const bool add = chunk > 0 || p.epilogue.add, whole = cut.is_whole(panel);
+    T* out = p.out + group * p.F * p.out_plane;
+    if (cut.filled(panel) <= most_single) {
+      // The vectors of a single position reach behind the weights: not behind all of them.
+      const Index end = packed_end(group, chunk, last) ? last - 1 : last;
+      multiply_singly(group, chunk, panel, positions, first, end, weights, tile);
+      weights += (panels.first(end) - panels.first(first)) * count;
+      first = end;
+    }
+    for (Index i = first; i < last; ++i) {
+      const Index rows = panels.rows(i), f = panels.first(i);
+      T* to = out + f * p.out_plane;
+      auto target = Target<T>::rows(tile, static_cast<int>(vectors));
+      target.add = add;
+      if (chunk == 0 && p.epilogue.bias != nullptr) target.bias = p.epilogue.bias + group * p.F + f;
+      if (chunk == chunks - 1) target.activation = p.epilogue.activation;
+      if (whole) {
+        cut.each_run(panel, [&](Index, Index, Index image, Index position) {
+          for (Index v = 0; v < tile_vectors; ++v)
+            target.to[v] = to + image * p.out_row + position + v * lanes;
+        });
+        target.step = p.out_plane;
+      } else if (add) {
+        copy_runs<false>(panel, rows, to, tile, target.step);
+      }
+      const auto kernel =
+          vectors == 1 ? tile_kernel<T, 1>(rows) : tile_kernel<T, tile_vectors, Ahead::panels>(rows);
+      kernel(count, weights, rows, offset, source, target);
+      if (!whole) copy_runs<true>(panel, rows, to, tile, target.step);
+      weights += rows * count;
+    }
+  }
+
+  // Position by position.
+  void multiply_singly(Index group, Index chunk, Index panel, const T* positions, Index first, Index last,
+                       const T* weights, T* sum) const {
+    constexpr Index most = panels_at_once<T>, room = panel_vectors<T> * lanes;
+    const Index count = channels_of(chunk);
+    const bool add = chunk > 0 || p.epilogue.add;
+    const T* bias = chunk == 0 ? p.epilogue.from(group * p.F).bias : nullptr;
+    const auto activation = chunk == chunks - 1 ? p.epilogue.activation : Rectifier<T>{};
+    for (Index i = first, together; i < last; i += together) {
+      const Index rows = panels.rows(i), f = panels.first(i);
+      together = std::min(most, (rows > panels.height ? std::min(last, panels.longer) : last) - i);
+      cut.each_run(panel, [&](Index lane, Index run, Index image, Index position) {
+        for (Index j = 0; j < run; ++j) {
+          multiply_position(count, weights, rows, together, positions + lane + j, width, sum);
+          T* to = p.out + image * p.out_row + (group * p.F + f) * p.out_plane + position + j;
+          for (Index k = 0; k < together; ++k)
+            for (Index m = 0; m < rows; ++m, to += p.out_plane) {
+              T value = sum[k * room + m];
+              if (add) value += *to;
+              if (bias != nullptr) value += bias[f + k * rows + m];
+              *to = activation(value);
+            }
+        }
+      });
+      weights += together * rows * count;
+    }
+  }
+
+  // Between a tile and the planes that its runs of positions belong to.
+  template <bool to_planes>
+  void copy_runs(Index panel, Index rows, T* planes, T* tile, Index step) const {
+    cut.each_run(panel, [&](Index lane, Index positions, Index image, Index position) {
+      T* plane = planes + image * p.out_row + position;
+      T* row = tile + lane;
+      for (Index m = 0; m < rows; ++m, plane += p.out_plane, row += step)
+        for (Index i = 0; i < positions; ++i)
+          if constexpr (to_planes)
+            plane[i] = row[i];
+          else
+            row[i] = plane[i];
+    });
+  }
+
+  Correlation<T> p;
+  PositionPanelCut cut{p.OH, p.OW, width};
+  Panels panels{p.F};
+  bool by_filters;
+  Index channels, chunks;                       // channels of a chunk
+  Panels filter_blocks{0}, position_blocks{0};  // of panels
+  int threads;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA
