@@ -22,7 +22,10 @@ bool copy_past_caches(const T* copy, Index n) {
 // store_fence() has to follow.
 template <class T>
 void store_copy(T* p, Index count, typename Simd<T>::Packet v, bool far) {
-  far&& count == Simd<T>::size ? Simd<T>::store_non_temporal(p, v) : store_first(p, count, v);
+  if (far && count == Simd<T>::size)
+    Simd<T>::store_non_temporal(p, v);
+  else
+    store_first(p, count, v);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
