@@ -61,7 +61,7 @@ lint: $(VENV)/.installed $(VENV)/.lint
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/stubtest cnnlib._core
 	$(BIN)/mypy
-	$(BIN)/mypy --strict --python-version 3.11 tests/user_scripts
+	$(BIN)/mypy --strict --python-version 3.12 tests/user_scripts
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .

@@ -137,7 +137,9 @@ def _flatten(op, x):
 
 def _product(op, x, *_):
     axes, keep = op.integers(1, "axes"), bool(op.attributes.integer("keepdims", 1))
-    return np.prod(x, axis=None if axes is None else tuple(axes), keepdims=keep).astype(x.dtype)
+    axis = None if axes is None else tuple(axes)
+    product = np.prod(x, axis=axis, keepdims=True).astype(x.dtype)
+    return product if keep else product.squeeze(axis)
 
 
 def _same_dtype(function: Callable[..., Any]) -> Callable[..., Any]:
