@@ -37,13 +37,8 @@ def methods(name, dtype):
     return [method for method, _ in cnnlib.explain(x_shape, w_shape, conv_param, dtype).forward.alternatives]
 
 
-PACKED = (
-    "winograd",
-    "pixel-lanes",
-    "filter-lanes",
-    "position-panels",
-    "gathered",
-)  # methods that pack weights
+# Methods that pack weights.
+PACKED = ("winograd", "pixel-lanes", "filter-lanes", "position-panels", "gathered")
 
 
 @pytest.mark.parametrize("name", SHAPES)

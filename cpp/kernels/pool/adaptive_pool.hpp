@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/pool/avg_pool.hpp"
+#include "kernels/pool/pool_rows.hpp"
 #include "kernels/simd/loops.hpp"
 #include "parallel.hpp"
 
@@ -100,7 +101,7 @@ T largest_of(const T* p, Index n) {
   T lanes[S::size];
   S::store(lanes, S::max_or_nan(S::max_or_nan(a, b), S::max_or_nan(c, d)));
   T most = lanes[0];
-  for (const T v : lanes) most = v <= most || most != most ? most : v;
+  for (const T v : lanes) most = greater_or_nan(v, most) ? v : most;
   return most;
 }
 
@@ -123,13 +124,11 @@ struct FirstMaximum {
   T value;
   Index at;
 
-  // Every number loses to a larger one and to NaN, NaN to nothing.
-  bool loses_to(T v) const { return !(v <= value) & (value == value); }
   // The next n values of the window, which begin at `begin`.
   void take(const T* plane, Index begin, Index n) {
     if (n < 2 * Simd<T>::size) {
-      for (Index i = begin; i < begin + n; ++i) take_if(loses_to(plane[i]), plane[i], i);
-    } else if (const T most = largest_of(plane + begin, n); loses_to(most)) {
+      for (Index i = begin; i < begin + n; ++i) take_if(greater_or_nan(plane[i], value), plane[i], i);
+    } else if (const T most = largest_of(plane + begin, n); greater_or_nan(most, value)) {
       at = begin + first_place(plane + begin, n, most);
       value = plane[at];
     }

@@ -47,12 +47,6 @@ bool max_pool_row(const T* corner, Index pitch, Index rows, Index OW, Index firs
   return sure;
 }
 
-// v is greater than best, or v is NaN and best is not.
-template <class T>
-bool greater_or_nan(T v, T best) {
-  return !(v <= best) & (best == best);
-}
-
 // Row oh of outputs for any window, a pass for each tap.
 template <class T, class Arg>
 void max_pool_taps(const T* image, const PoolShape& s, Index oh, T* best, Arg* winner) {

@@ -11,6 +11,12 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// v is greater than best, or v is NaN and best is not.
+template <class T>
+bool greater_or_nan(T v, T best) {
+  return !(v <= best) & (best == best);
+}
+
 // The taps of one vector of windows, of which the first begins at `corner`.
 template <class T, int PW, int Stride>
 void load_taps(const T* corner, typename Simd<T>::Packet* tap) {

@@ -19,8 +19,7 @@ struct DepthwiseGradients {
 
 // Whether the forward pass with rows in the lanes reads images where they lie: a 3x3 at stride 1 or 2, with
 // registers for nine weights, sums and taps, whose rows of outputs fill a vector, or several of which do.
-template <class T>
-bool reads_where_it_lies(const ConvShape& s) {
+inline bool reads_where_it_lies(const ConvShape& s) {
   const bool plain = s.KH == 3 && s.KW == 3 && s.dilation_h == 1 && s.dilation_w == 1;
   const bool same =
       s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 && s.pad_left == 1 && s.OH == s.H && s.OW == s.W;
@@ -30,12 +29,12 @@ bool reads_where_it_lies(const ConvShape& s) {
 }
 template <class T>
 bool reads_rows_in_place(const ConvShape& s) {
-  return reads_where_it_lies<T>(s) && s.OW >= Simd<T>::size;
+  return reads_where_it_lies(s) && s.OW >= Simd<T>::size;
 }
 template <class T>
 bool reads_short_rows(const ConvShape& s) {
   constexpr Index lanes = Simd<T>::size;
-  return reads_where_it_lies<T>(s) && s.OW >= 2 && s.OW < lanes && lanes % s.OW == 0 &&
+  return reads_where_it_lies(s) && s.OW >= 2 && s.OW < lanes && lanes % s.OW == 0 &&
          s.OH % (lanes / s.OW) == 0 && (s.stride_h == 1 || s.W == lanes);
 }
 
