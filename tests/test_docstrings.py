@@ -37,7 +37,7 @@ def test_the_main_functions_have_one():
     names = {parameter.id for parameter in EXAMPLES}
     assert names >= {
         "cnnlib.layers.conv.conv_forward",
-        "cnnlib.layers.norm.batchnorm_forward",
+        "cnnlib.layers.norm.batch.batchnorm_forward",
         "cnnlib.layers.losses.softmax_loss",
         "cnnlib.models.convnet.ConvNet",
         "cnnlib.models.fully_connected.FullyConnectedNet",

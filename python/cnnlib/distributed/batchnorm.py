@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core, layers
-from cnnlib.layers.norm import _batch_options, _moved, _running_statistics
+from cnnlib.layers.norm.batch import _batch_options, _moved, _running_statistics
 from cnnlib.models.program import Program, Step
 
 __all__ = ["SynchronizedNorm", "refuse_without_graph", "synchronized"]

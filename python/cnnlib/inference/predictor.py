@@ -22,7 +22,7 @@ from cnnlib.inference.file import read_file, write_file
 from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
-from cnnlib.layers.activations import _softmax
+from cnnlib.layers.softmax import _softmax
 from cnnlib.models.graph import Graph
 
 __all__ = ["Predictor", "load", "prepare"]

@@ -23,8 +23,6 @@ from cnnlib.layers.activations import (
     sigmoid_forward,
     silu_backward,
     silu_forward,
-    softmax_backward,
-    softmax_forward,
     tanh_backward,
     tanh_forward,
 )
@@ -60,8 +58,9 @@ from cnnlib.layers.norm import (
     spatial_groupnorm_forward,
     spatial_instancenorm_backward,
     spatial_instancenorm_forward,
+    spatial_layernorm_backward,
+    spatial_layernorm_forward,
 )
-from cnnlib.layers.pixel_norm import spatial_layernorm_backward, spatial_layernorm_forward
 from cnnlib.layers.pool import (
     avg_pool_backward,
     avg_pool_forward,
@@ -100,6 +99,7 @@ from cnnlib.layers.sequences import (
     max_pool1d_backward,
     max_pool1d_forward,
 )
+from cnnlib.layers.softmax import softmax_backward, softmax_forward
 from cnnlib.layers.volumes import (
     avg_pool3d_backward,
     avg_pool3d_forward,

@@ -1,8 +1,8 @@
 """
-Activations beside those of `cnnlib.layers.dense`, element by element, and softmax.
+Activations beside those of `cnnlib.layers.dense`, element by element.
 
-Gradients are computed from x; those of sigmoid, tanh and softmax from the result, which saves an exponential.
-The result is the caller's to change, so that their caches hold a copy of it. NaN stays NaN; an infinity has
+Gradients are computed from x; those of sigmoid and tanh from the result, which saves an exponential. The
+result is the caller's to change, so that their caches hold a copy of it. NaN stays NaN; an infinity has
 the limit's value and gradient.
 """
 
@@ -428,60 +428,3 @@ def elu_backward(dout: ArrayLike, cache: Cache) -> Array:
     function = "elu_backward"
     x, alpha = unpack(function, cache, "x", "alpha")
     return _backward(function, "elu", dout, x, number(function, "alpha in cache", alpha))
-
-
-def _softmax(x):
-    """The result alone, of which no copy is kept."""
-    (x,), dtype = prepare("softmax_forward", ("x",), x)
-    return result(_core.softmax_forward("softmax_forward", x), dtype)
-
-
-def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
-    """
-    Softmax over axis 1: exp(x) divided by the sum of exp(x) over the channels.
-
-    Parameters
-    ----------
-    x : array, (N, C) or (N, C, H, W)
-        Scores; any number of axes may follow the first two.
-
-    Returns
-    -------
-    out : array of the shape of x
-        Positive numbers whose sum over axis 1 is 1. A NaN or plus infinity makes its C values NaN.
-    cache : array
-        A copy of out, for `softmax_backward`.
-
-    Raises
-    ------
-    ValueError
-        x of one axis, or empty along another than the first.
-    TypeError
-        An array of an unsupported type.
-    """
-    (array,), dtype = prepare("softmax_forward", ("x",), x)
-    out, copy = _core.softmax_forward_with_copy("softmax_forward", array)
-    return result(out, dtype), result(copy, dtype)
-
-
-def softmax_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
-    """
-    Gradient of `softmax_forward`: out * (dout - s), s the sum of dout * out over axis 1.
-
-    Parameters
-    ----------
-    dout : array of the shape of x
-    cache : array
-        The copy of out.
-
-    Returns
-    -------
-    dx : array of the shape of x
-
-    Raises
-    ------
-    ValueError, TypeError
-        `dout` of another shape than x, or of an unsupported type.
-    """
-    (dy, out), dtype = prepare_backward("softmax_backward", dout, ("out",), cache)
-    return result(_core.softmax_backward("softmax_backward", dy, out), dtype)

@@ -7,7 +7,7 @@ from cnnlib._arrays import prepare_sandwich_backward, result
 from cnnlib._params import wanted
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.conv import _CACHE, _GRADIENTS, _conv
-from cnnlib.layers.norm import (
+from cnnlib.layers.norm.batch import (
     _batch_options,
     _batchnorm,
     _moved,

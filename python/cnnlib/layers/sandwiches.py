@@ -14,7 +14,7 @@ from cnnlib.layers.dense import (
     _relu_backward_by_mask,
     _relu_mask,
 )
-from cnnlib.layers.norm import _batchnorm, _batchnorm_backward, _unpack_batchnorm
+from cnnlib.layers.norm.batch import _batchnorm, _batchnorm_backward, _unpack_batchnorm
 from cnnlib.layers.pool import _max_pool, _max_pool_backward
 from cnnlib.layers.prepared_conv import PreparedConv
 

@@ -9,7 +9,8 @@ from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, integer, number
 from cnnlib._typing import Array, ArrayLike, Cache, Param
 from cnnlib.layers.caches import statistics, unpack
-from cnnlib.layers.norm import _NAMES, _ROW_CACHE, _ROW_KEYS, _check_counts, _check_rank, _flat, _refuse_empty
+from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
+from cnnlib.layers.norm.rows import CACHE, KEYS, check_counts, flat
 
 
 def spatial_layernorm_forward(
@@ -60,15 +61,15 @@ def spatial_layernorm_forward(
 
 def _forward(function, x, gamma, beta, ln_param, out):
     arrays = (x, gamma, beta)
-    (x, gamma, beta), dtype = prepare(function, _NAMES, *arrays)
-    _check_rank(function, x, 4)
-    _refuse_empty(function, x)
-    check_keys(function, "ln_param", ln_param, _ROW_KEYS)
+    (x, gamma, beta), dtype = prepare(function, NAMES, *arrays)
+    check_rank(function, x, 4)
+    refuse_empty(function, x)
+    check_keys(function, "ln_param", ln_param, KEYS)
     eps = number(function, "eps", ln_param.get("eps", 1e-5), 0)
     out = prepare_out(function, out, dtype, x, gamma, beta)
     # One pixel's channels are one row, for the kernel of rows.
     rows, mean, inv_std = _core.rownorm_forward(
-        function, _pixels(x), 2, _flat(gamma, x), _flat(beta, x), 1, eps, None
+        function, _pixels(x), 2, flat(gamma, x), flat(beta, x), 1, eps, None
     )
     return result(_images(rows, x.shape, out, function), dtype), (arrays, mean, inv_std, 1)
 
@@ -98,21 +99,21 @@ def spatial_layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
 
 
 def _backward(function, dout, cache):
-    arrays, mean, inv_std, groups = unpack(function, cache, *_ROW_CACHE)
-    unpack(function, arrays, *_NAMES)
+    arrays, mean, inv_std, groups = unpack(function, cache, *CACHE)
+    unpack(function, arrays, *NAMES)
     mean, inv_std = statistics(function, mean, inv_std)
     if integer(function, "G in cache", groups) != 1:
         raise ValueError(f"{function}: G in cache must be 1, got {groups}")
-    (dout, x, gamma, beta), dtype = prepare_backward(function, dout, _NAMES, *arrays)
-    _check_rank(function, x, 4)
-    _refuse_empty(function, x)
+    (dout, x, gamma, beta), dtype = prepare_backward(function, dout, NAMES, *arrays)
+    check_rank(function, x, 4)
+    refuse_empty(function, x)
     if dout.shape != x.shape:
         raise ValueError(f"{function}: dout must have shape {x.shape}, got {dout.shape}")
-    _check_counts(function, mean, inv_std, x.size // x.shape[1])
+    check_counts(function, mean, inv_std, x.size // x.shape[1])
     rows, dgamma, dbeta = _core.rownorm_backward(
-        function, _pixels(dout), _pixels(x), 2, mean, inv_std, _flat(gamma, x), 1
+        function, _pixels(dout), _pixels(x), 2, mean, inv_std, flat(gamma, x), 1
     )
-    if _flat(beta, x).shape != dbeta.shape:  # the kernel does not look at it
+    if flat(beta, x).shape != dbeta.shape:  # the kernel does not look at it
         raise ValueError(f"{function}: beta in cache must have shape {dbeta.shape}, got {beta.shape}")
     dx = _images(rows, x.shape, None, function)
     shaped = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)

@@ -1,0 +1,245 @@
+"""Layer, group and instance normalisation: each set of values that lie together, a row, by itself."""
+
+from __future__ import annotations
+
+from cnnlib import _core
+from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
+from cnnlib._params import check_keys, integer, number
+from cnnlib._typing import Array, ArrayLike, Cache, Param
+from cnnlib.layers.caches import statistics, unpack
+from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
+
+CACHE = ("(x, gamma, beta)", "mean", "inv_std", "G")
+KEYS = ("eps", "mode")  # 'mode' is accepted, and has no meaning here
+
+
+def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out):
+    """Without a number of groups each channel is one."""
+    arrays = (x, gamma, beta)
+    (x, gamma, beta), dtype = prepare(function, NAMES, *arrays)
+    refuse_empty(function, x)
+    check_keys(function, name, param, KEYS)
+    eps = number(function, "eps", param.get("eps", 1e-5), 0)
+    out = prepare_out(function, out, dtype, x, gamma, beta)
+    if groups is None:
+        check_rank(function, x, ndim)
+        groups = x.shape[1]
+    gamma, beta = flat(gamma, x), flat(beta, x)
+    out, mean, inv_std = _core.rownorm_forward(function, x, ndim, gamma, beta, groups, eps, out)
+    return result(out, dtype), (arrays, mean, inv_std, groups)
+
+
+def flat(parameter, x):
+    """gamma or beta (1, C, 1, 1) as (C,); any other shape is left to the check against x."""
+    return parameter.reshape(-1) if x.ndim == 4 and parameter.shape == (1, x.shape[1], 1, 1) else parameter
+
+
+def _rownorm_backward(function, ndim, dout, cache):
+    arrays, mean, inv_std, groups = unpack(function, cache, *CACHE)
+    unpack(function, arrays, *NAMES)
+    mean, inv_std = statistics(function, mean, inv_std)
+    groups = integer(function, "G in cache", groups)
+    (dout, x, gamma, beta), dtype = prepare_backward(function, dout, NAMES, *arrays)
+    refuse_empty(function, x)
+    if x.ndim == ndim:
+        check_counts(function, mean, inv_std, len(x) * groups)
+    dx, dgamma, dbeta = _core.rownorm_backward(function, dout, x, ndim, mean, inv_std, flat(gamma, x), groups)
+    if flat(beta, x).shape != dbeta.shape:  # the kernel does not look at it
+        raise ValueError(f"{function}: beta in cache must have shape {dbeta.shape}, got {beta.shape}")
+    shaped = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
+    return tuple(result(grad, dtype) for grad in (dx, *shaped))
+
+
+def check_counts(function, mean, inv_std, count):
+    """The statistics in a cache are as many as the sets of values that were normalised."""
+    for name, value in (("mean", mean), ("inv_std", inv_std)):
+        if value.shape != (count,):
+            raise ValueError(f"{function}: {name} in cache must have shape ({count},), got {value.shape}")
+
+
+def layernorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: Param, *, out: Array | None = None
+) -> tuple[Array, Cache]:
+    """
+    Normalise each sample over its features [1]_.
+
+    Parameters
+    ----------
+    x : array, (N, D)
+        Features.
+    gamma, beta : array, (D,)
+        Scale and shift.
+    ln_param : dict
+        `eps` (1e-5). `mode` is accepted and ignored.
+    out : array, (N, D), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, D)
+        gamma * (x - mean) / sqrt(var + eps) + beta, with each row's mean and biased variance.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, 1), for `layernorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
+    References
+    ----------
+    .. [1] J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016.
+    """
+    return _rownorm("layernorm_forward", 2, x, gamma, beta, 1, "ln_param", ln_param, out)
+
+
+def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
+    """
+    Gradients of `layernorm_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, D)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, 1), the statistics (N,) in float64.
+
+    Returns
+    -------
+    dx : array, (N, D)
+    dgamma, dbeta : array, (D,)
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    return _rownorm_backward("layernorm_backward", 2, dout, cache)
+
+
+def spatial_groupnorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, G: int, gn_param: Param, *, out: Array | None = None
+) -> tuple[Array, Cache]:
+    """
+    Normalise each image over groups of its channels [1]_.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    gamma, beta : array, (C,) or (1, C, 1, 1)
+        Scale and shift of each channel.
+    G : int
+        Number of groups; divides C.
+    gn_param : dict
+        `eps` (1e-5). `mode` is accepted and ignored.
+    out : array, (N, C, H, W), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, C, H, W)
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, G), for `spatial_groupnorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, G that does not divide C, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
+    References
+    ----------
+    .. [1] Y. Wu, K. He, "Group Normalization", 2018.
+    """
+    G = integer("spatial_groupnorm_forward", "G", G)
+    return _rownorm("spatial_groupnorm_forward", 4, x, gamma, beta, G, "gn_param", gn_param, out)
+
+
+def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
+    """
+    Gradients of `spatial_groupnorm_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, C, H, W)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, G), the statistics (N * G,) in float64.
+
+    Returns
+    -------
+    dx : array, (N, C, H, W)
+    dgamma, dbeta : arrays of the shape of gamma
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    return _rownorm_backward("spatial_groupnorm_backward", 4, dout, cache)
+
+
+def spatial_instancenorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, in_param: Param, *, out: Array | None = None
+) -> tuple[Array, Cache]:
+    """
+    Normalise each channel of each image by itself [1]_.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    gamma, beta : array, (C,) or (1, C, 1, 1)
+        Scale and shift of each channel.
+    in_param : dict
+        `eps` (1e-5). `mode` is accepted and ignored.
+    out : array, (N, C, H, W), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, C, H, W)
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, C), for `spatial_instancenorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
+    References
+    ----------
+    .. [1] D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization: The Missing Ingredient for Fast
+       Stylization", 2016.
+    """
+    return _rownorm("spatial_instancenorm_forward", 4, x, gamma, beta, None, "in_param", in_param, out)
+
+
+def spatial_instancenorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
+    """
+    Gradients of `spatial_instancenorm_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, C, H, W)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, C), the statistics (N * C,) in float64.
+
+    Returns
+    -------
+    dx : array, (N, C, H, W)
+    dgamma, dbeta : arrays of the shape of gamma
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    return _rownorm_backward("spatial_instancenorm_backward", 4, dout, cache)
