@@ -187,9 +187,9 @@ def _solver(options, side, seed):
 
         torch.set_num_threads(options.threads)
     import cnnlib
-    from cnnlib.cli import networks
-    from cnnlib.cli.datasets import DATA_SETS
-    from cnnlib.cli.settings import recipe_settings
+    from cnnlib.cli.options import networks
+    from cnnlib.cli.options.datasets import DATA_SETS
+    from cnnlib.cli.options.settings import recipe_settings
     from cnnlib.cli.train import solver_arguments
     from cnnlib.data import Normalization
     from cnnlib.recipes import RECIPES

@@ -14,7 +14,7 @@ import cifar_files
 import numpy as np
 import pytest
 from cnnlib.__main__ import main
-from cnnlib.cli import datasets
+from cnnlib.cli.options import datasets
 from cnnlib.data import cifar10, load_digits
 
 PICTURES = ["confusion.png", "curves.png", "filters.png", "mistakes.png"]

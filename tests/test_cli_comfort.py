@@ -8,9 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from cnnlib.cli.config_file import _parsed, write_config_file
 from cnnlib.cli.main import main
-from cnnlib.cli.runs import Run
+from cnnlib.cli.options.config_file import _parsed, write_config_file
+from cnnlib.cli.run.folder import Run
 from helpers import refused
 
 TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-size", "400")
@@ -111,7 +111,7 @@ class TestConfig:
 
     def test_recipes_with_parts_turned_off(self, tmp_path, capsys, monkeypatch):
         import cifar_files
-        from cnnlib.cli import datasets
+        from cnnlib.cli.options import datasets
         from cnnlib.data import cifar10
 
         monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", cifar_files.IMAGES)
@@ -206,7 +206,7 @@ class TestLog:
         assert len((parts / "log.jsonl").read_text().splitlines()) == len(got)
 
     def test_not_a_number_is_null(self, tmp_path):
-        from cnnlib.cli.run_log import _or_null
+        from cnnlib.cli.run.log import _or_null
 
         assert json.dumps([_or_null(float("nan")), _or_null(float("inf")), _or_null(1.5), _or_null(3)]) == (
             "[null, null, 1.5, 3]"

@@ -8,8 +8,8 @@ import cifar_files
 import numpy as np
 import pytest
 from cnnlib.__main__ import main
-from cnnlib.cli import datasets
-from cnnlib.cli.runs import Run
+from cnnlib.cli.options import datasets
+from cnnlib.cli.run.folder import Run
 from cnnlib.data import cifar10
 from cnnlib.inference import Predictor
 from cnnlib.recipes import RECIPES

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from cnnlib.__main__ import main
-from cnnlib.cli import html_page, html_report
+from cnnlib.cli.report import html_page, html_report
 from cnnlib.convnet import ConvNet
 from cnnlib.data import load_digits
 from cnnlib.solver import Solver

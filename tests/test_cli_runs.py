@@ -11,9 +11,9 @@ import sys
 import numpy as np
 import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.cli.folder_lock import locked
 from cnnlib.cli.main import main
-from cnnlib.cli.settings import TRAINING
+from cnnlib.cli.options.settings import TRAINING
+from cnnlib.cli.run.lock import locked
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 

@@ -2,18 +2,16 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import textwrap
-import time
 
 import numpy as np
 import pytest
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.solver import Solver
 from kills import killed_run
-from training import LinearModel, digits_like
+from training import LinearModel, digits_like, interrupted
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="these are Linux's ways")
 
@@ -124,19 +122,8 @@ def test_an_interrupt_is_answered_and_leaves_a_run(delay, tmp_path):
         except KeyboardInterrupt:
             print("interrupted", solver.epoch, flush=True)
     """
-    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path), os.path.dirname(__file__)]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stdout.readline() == "epoch\n"
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
-    assert process.returncode == 0
-    word, epoch = out.split()[-2:]
+    last = interrupted(code, str(tmp_path), os.path.dirname(__file__), delay=delay)
+    word, epoch = last.split()
     assert word == "interrupted"
     newest = tmp_path / "run_interrupted.npz"
     if not newest.exists():  # it came between two epochs

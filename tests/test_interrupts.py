@@ -2,21 +2,18 @@
 
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
-import time
 
 import numpy as np
 import pytest
 from cnnlib import optim
-from cnnlib.cli.termination import Terminated, terminable
+from cnnlib.cli.run.termination import Terminated, terminable
 from cnnlib.convnet import ConvNet
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
 from cnnlib.solver.interrupts import Interrupts
-from training import assert_same_run, digits_like, quiet_solver
+from training import assert_same_run, digits_like, interrupted, quiet_solver
 
 SPEC = [{"conv": 4}, "batchnorm", "relu", {"dropout": 0.3}, {"max_pool": 2}]
 SETTINGS = {
@@ -230,19 +227,7 @@ TRAINING = """
 def test_ctrl_c_at_any_moment(delay, tmp_path):
     """Sent from outside; the run goes on to the bits of a whole one."""
     folder = os.path.dirname(__file__)
-    command = [sys.executable, "-c", textwrap.dedent(TRAINING), folder, str(tmp_path / "run")]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    ) as process:
-        assert process.stdout.readline() == "epoch\n"
-        time.sleep(delay)
-        process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
-    assert process.returncode == 0
-    assert out.split()[-1] == "interrupted"
+    assert interrupted(TRAINING, folder, str(tmp_path / "run"), delay=delay) == "interrupted"
     newest = tmp_path / "run_interrupted.npz"
     if not newest.exists():  # it came between two epochs
         newest = max(tmp_path.glob("run_epoch_*.npz"), key=lambda path: path.stat().st_mtime_ns)

@@ -6,8 +6,8 @@ import os
 import cifar_files
 import numpy as np
 import pytest
-from cnnlib.cli import datasets
 from cnnlib.cli.main import main
+from cnnlib.cli.options import datasets
 from cnnlib.data import (
     Normalization,
     ShardedArray,

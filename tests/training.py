@@ -1,5 +1,11 @@
 """What the training tests share: small data, a model that is not the library's, comparison of runs."""
 
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
 import numpy as np
 from cnnlib.solver import Solver
 
@@ -81,3 +87,20 @@ def running_statistics(model):
     """The arrays of each batch norm."""
     bn_params = getattr(model, "bn_params", [])
     return [{name: value for name, value in p.items() if isinstance(value, np.ndarray)} for p in bn_params]
+
+
+def interrupted(code, *arguments, delay):
+    """What a program printed last that got SIGINT `delay` seconds after its first line, ``epoch``."""
+    command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        assert process.stdout.readline() == "epoch\n"
+        time.sleep(delay)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    return out.splitlines()[-1]

@@ -10,9 +10,9 @@ import numpy as np
 
 import cnnlib
 from cnnlib import layers, naive, optim
-from cnnlib.cli.arguments import add_threads, positive_int
-from cnnlib.cli.settings import SPECS
-from cnnlib.cli.step_profile import profile_step, table
+from cnnlib.cli.options.arguments import add_threads, positive_int
+from cnnlib.cli.options.settings import SPECS
+from cnnlib.cli.report.step_profile import profile_step, table
 from cnnlib.convnet import ConvNet
 from cnnlib.gradient_check import rel_error
 from cnnlib.solver.update import Updater

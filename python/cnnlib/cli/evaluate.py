@@ -4,8 +4,8 @@ import numpy as np
 
 import cnnlib
 from cnnlib.augment import TTA
-from cnnlib.cli.arguments import add_data, add_run, add_threads
-from cnnlib.cli.trained import open_trained
+from cnnlib.cli.options.arguments import add_data, add_run, add_threads
+from cnnlib.cli.run.trained import open_trained
 
 
 def add_to(commands):

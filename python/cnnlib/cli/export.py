@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cnnlib import onnx
-from cnnlib.cli.trained import open_trained
+from cnnlib.cli.run.trained import open_trained
 from cnnlib.onnx.package import require_onnx
 from cnnlib.onnx.saving import OPSET
 from cnnlib.saved_model import is_saved_model, load_model

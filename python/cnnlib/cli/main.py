@@ -7,8 +7,8 @@ import traceback
 
 import cnnlib
 from cnnlib.cli import bench, completion, evaluate, export, info, predict, train
-from cnnlib.cli.arguments import add_debug
-from cnnlib.cli.config_file import arguments_in
+from cnnlib.cli.options.arguments import add_debug
+from cnnlib.cli.options.config_file import arguments_in
 
 _COMMANDS = (train, evaluate, predict, export, bench, info, completion)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib.cli.arguments import add_run, add_threads, positive_int
-from cnnlib.cli.trained import open_trained
+from cnnlib.cli.options.arguments import add_run, add_threads, positive_int
+from cnnlib.cli.run.trained import open_trained
 from cnnlib.data.image_files import find_images, needs_pillow, open_image, photo
 from cnnlib.plots import softmax
 

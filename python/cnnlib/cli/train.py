@@ -12,23 +12,12 @@ import numpy as np
 
 import cnnlib
 from cnnlib.augment import TTA
-from cnnlib.cli import networks, report
-from cnnlib.cli.arguments import add_data, add_setting, add_threads
-from cnnlib.cli.config_file import write_config_file
-from cnnlib.cli.datasets import DATA_SETS, FOUND, data_folder, look_into
-from cnnlib.cli.help_tables import defaults_table, recipe_table
-from cnnlib.cli.ranks import (
-    add_distributed,
-    communicator,
-    complaint,
-    root_first,
-    shared_run,
-    silenced,
-    workers,
-)
-from cnnlib.cli.run_log import LOG_KINDS, RunLog, check_kinds
-from cnnlib.cli.runs import Run
-from cnnlib.cli.settings import (
+from cnnlib.cli.options import networks
+from cnnlib.cli.options.arguments import add_data, add_setting, add_threads
+from cnnlib.cli.options.config_file import write_config_file
+from cnnlib.cli.options.datasets import DATA_SETS, FOUND, data_folder, look_into
+from cnnlib.cli.options.help_tables import defaults_table, recipe_table
+from cnnlib.cli.options.settings import (
     IMAGE_SETTINGS,
     MODEL_OPTIONS,
     MODEL_SETTINGS,
@@ -42,7 +31,19 @@ from cnnlib.cli.settings import (
     pixels,
     recipe_settings,
 )
-from cnnlib.cli.termination import Terminated, terminable
+from cnnlib.cli.report.writing import write_report
+from cnnlib.cli.run.folder import Run
+from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
+from cnnlib.cli.run.ranks import (
+    add_distributed,
+    communicator,
+    complaint,
+    root_first,
+    shared_run,
+    silenced,
+    workers,
+)
+from cnnlib.cli.run.termination import Terminated, terminable
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.recipes import RECIPES
@@ -166,7 +167,7 @@ def _train(run, log, solver, data):
     part = "test" if len(data["X_test"]) else "val"  # a folder's test split may be empty
     X, y = data[f"X_{part}"], data[f"y_{part}"]
     scores = networks.scores_of(solver.model, X, solver.preprocess, run.tta)
-    report.write(run, solver, data, part, scores)
+    write_report(run, solver, data, part, scores)
     print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == y):.4f}")
     return 0
 

@@ -32,7 +32,8 @@ _RULES = {name: getattr(optim, name) for name in optim.__all__}
 class Flag:
     """An option of ``cnnlib train``.
 
-    `kind` is the form of its text, a key of :data:`cnnlib.cli.arguments.FORMS`, or the choices there are.
+    `kind` is the form of its text, a key of :data:`cnnlib.cli.options.arguments.FORMS`, or the choices there
+    are.
     """
 
     name: str

@@ -8,8 +8,8 @@ import difflib
 import json
 import sys
 
-from cnnlib.cli.help_tables import plain
-from cnnlib.cli.settings import flag
+from cnnlib.cli.options.help_tables import plain
+from cnnlib.cli.options.settings import flag
 
 __all__ = ["arguments_in", "write_config_file"]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib.cli import networks
-from cnnlib.cli.datasets import DATA_SETS, FOUND, found_data_set
-from cnnlib.cli.runs import Run
-from cnnlib.cli.settings import parse_data
+from cnnlib.cli.options import networks
+from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
+from cnnlib.cli.options.settings import parse_data
+from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
 from cnnlib.saved_model import is_saved_model, load_model
 

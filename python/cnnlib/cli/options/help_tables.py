@@ -2,7 +2,7 @@
 
 import textwrap
 
-from cnnlib.cli.settings import DATA_NAMES, MODEL_OPTIONS, SPECS, defaults, has_defaults
+from cnnlib.cli.options.settings import DATA_NAMES, MODEL_OPTIONS, SPECS, defaults, has_defaults
 from cnnlib.recipes import RECIPES
 
 __all__ = ["defaults_table", "plain", "recipe_table"]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnnlib.augment import averaged_scores
-from cnnlib.cli.settings import MODEL_OPTIONS, SPECS
+from cnnlib.cli.options.settings import MODEL_OPTIONS, SPECS
 from cnnlib.convnet import ConvNet
 from cnnlib.inference.scoring import scorer
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from cnnlib.augment import TTA
-from cnnlib.cli import networks
-from cnnlib.cli.datasets import DATA_SETS, FOUND, found_data_set
-from cnnlib.cli.folder_lock import locked
-from cnnlib.cli.run_log import LOG_COLUMNS, LOG_FILES, remove_event_files
-from cnnlib.cli.settings import parse_data
+from cnnlib.cli.options import networks
+from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
+from cnnlib.cli.options.settings import parse_data
+from cnnlib.cli.run.lock import locked
+from cnnlib.cli.run.log import LOG_COLUMNS, LOG_FILES, remove_event_files
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.solver import load_weights

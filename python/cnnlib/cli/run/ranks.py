@@ -9,8 +9,8 @@ import os
 import traceback
 
 import cnnlib
-from cnnlib.cli.arguments import FORMS
-from cnnlib.cli.runs import Run
+from cnnlib.cli.options.arguments import FORMS
+from cnnlib.cli.run.folder import Run
 from cnnlib.distributed import SerialComm, world
 
 __all__ = ["add_distributed", "communicator", "complaint", "root_first", "shared_run", "silenced", "workers"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cnnlib.cli.settings import DATA_NAMES, flag
+from cnnlib.cli.options.settings import DATA_NAMES, flag
 
 __all__ = [
     "FORMS",

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cnnlib._config import current_config
-from cnnlib.cli.help_tables import plain
-from cnnlib.cli.html_page import (
+from cnnlib.cli.options.help_tables import plain
+from cnnlib.cli.report.html_page import (
     folded,
     key_figures,
     page,
@@ -21,8 +21,8 @@ from cnnlib.cli.html_page import (
     side_by_side,
     table,
 )
-from cnnlib.cli.runs import HISTORY, history_rows
-from cnnlib.cli.step_profile import profile_step
+from cnnlib.cli.report.step_profile import profile_step
+from cnnlib.cli.run.folder import HISTORY, history_rows
 
 __all__ = ["report"]
 

@@ -1,12 +1,13 @@
 """What a finished run leaves to look at: pictures, and a page with them and all that is known of it."""
 
 from cnnlib import plots
-from cnnlib.cli import html_report, networks
-from cnnlib.cli.runs import PICTURES, REPORT
+from cnnlib.cli.options import networks
+from cnnlib.cli.report import html_report
+from cnnlib.cli.run.folder import PICTURES, REPORT
 from cnnlib.solver.progress import folded
 
 
-def write(run, solver, data, part, scores):
+def write_report(run, solver, data, part, scores):
     """Draw a finished run's pictures and write its report; without matplotlib, say what is left out.
 
     `scores` (N, K) are the model's of the split `part` of `data`, whose images are as they came.
