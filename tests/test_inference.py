@@ -14,7 +14,7 @@ from cnnlib.inference.memory import Block, place
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
-from cnnlib.models.named_specs import NAMED_SPECS
+from cnnlib.models.spec.named import NAMED_SPECS
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -12,11 +12,11 @@ from numpy.typing import DTypeLike
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream
 from cnnlib._typing import Array, ArrayLike, Gradients
-from cnnlib.models.builder import Builder
 from cnnlib.models.common import described, keeps_arguments, real_dtype
 from cnnlib.models.graph_net import GraphNet, checked_dim
-from cnnlib.models.initialization import whitening_filters
-from cnnlib.models.spec import resolve
+from cnnlib.models.spec.builder import Builder
+from cnnlib.models.spec.initialization import whitening_filters
+from cnnlib.models.spec.reading import resolve
 from cnnlib.models.summary import listed, table
 
 _WHITENING_IMAGES = 5000

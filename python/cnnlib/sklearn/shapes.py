@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cnnlib._params import integer
-from cnnlib.models.spec import resolve
+from cnnlib.models.spec.reading import resolve
 
 __all__ = ["resolved_image_shape", "signal_spec"]
 

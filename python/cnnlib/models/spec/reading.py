@@ -3,7 +3,7 @@
 import difflib
 
 from cnnlib._params import check_keys
-from cnnlib.models.named_specs import NAMED_SPECS
+from cnnlib.models.spec.named import NAMED_SPECS
 
 ACTIVATIONS = ("relu", "relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "softmax")
 _POOL_OPTIONS = ("stride", "pad", "ceil_mode")

@@ -5,11 +5,11 @@ import math
 import numpy as np
 
 from cnnlib._params import choice, flag, number, pair, positive_int, probability
-from cnnlib.models.branches import Branches
 from cnnlib.models.graph import Node
-from cnnlib.models.initialization import set_dirac
 from cnnlib.models.program import Step
-from cnnlib.models.spec import ACTIVATIONS, BRANCHING, WITH_BIAS, parse
+from cnnlib.models.spec.branches import Branches
+from cnnlib.models.spec.initialization import set_dirac
+from cnnlib.models.spec.reading import ACTIVATIONS, BRANCHING, WITH_BIAS, parse
 from cnnlib.models.stage import Stage, shape_text
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnlib.models.graph import Graph, Node
-from cnnlib.models.spec import KINDS
+from cnnlib.models.spec.reading import KINDS
 from cnnlib.models.stage import Stage, shape_text
 
 

@@ -1,0 +1,1 @@
+"""A ConvNet's spec: reading it, the named ones, and what is built of it."""
