@@ -7,9 +7,10 @@ given in GF/s. README.md in this folder says more.
 
 from __future__ import annotations
 
+import functools
 import sys
 
-from support import memory_cells, peers, report, runner
+from support import memory_cells, peers, runner
 
 _QUICK_SECONDS = 0.03
 _CELLS = 48  # of each dtype, for the estimate of a run's length
@@ -25,21 +26,14 @@ def main():
     options = parser.parse_args()
     if options.quick:
         options.seconds = min(options.seconds, _QUICK_SECONDS)
-    child = runner.child_of(options)
-    if child:
-        return _measure(options, *child)
-    if options.peers != ["torch"]:
-        sys.exit("this comparison needs torch")
-    runner.prepare(options)
-    machine = runner.machine(options)
-    report.print_machine(machine)
-    processes = len(options.threads) * len(options.conditions)
-    minutes = processes * len(options.dtypes) * _CELLS * (options.seconds + 0.1) / 60
-    print(f"\nabout {minutes:.1f} minutes in all", flush=True)
-    rows, complete = runner.collect(
-        options, lambda row: print(report.line(row, machine["peaks"]), flush=True)
+    return runner.beside_torch(
+        "Memory-bound layers", options, _measure, minutes=functools.partial(_minutes, options)
     )
-    return runner.finish("Memory-bound layers", machine, rows, options, complete)
+
+
+def _minutes(options):
+    processes = len(options.threads) * len(options.conditions)
+    return processes * len(options.dtypes) * _CELLS * (options.seconds + 0.1) / 60
 
 
 def _measure(options, condition, threads):

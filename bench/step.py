@@ -32,19 +32,12 @@ def main():
     options = parser.parse_args()
     if options.quick:
         options.seconds = min(options.seconds, 0.3)
-    child = runner.child_of(options)
-    if child:
-        return _measure(options, *child)
-    if options.peers != ["torch"]:
-        sys.exit("this comparison needs torch")
-    runner.prepare(options)
-    machine = runner.machine(options)
-    report.print_machine(machine)
+    return runner.beside_torch("Training steps", options, _measure, _show, partial(_minutes, options))
+
+
+def _minutes(options):
     cells = len(options.threads) * len(options.conditions) * len(options.network) * len(options.dtypes)
-    each = 3 + options.seconds + options.compile * (40 + options.seconds)
-    print(f"\nabout {cells * each / 60:.1f} minutes in all", flush=True)
-    rows, complete = runner.collect(options, lambda row: _show(row, machine["peaks"]))
-    return runner.finish("Training steps", machine, rows, options, complete)
+    return cells * (3 + options.seconds + options.compile * (40 + options.seconds)) / 60
 
 
 def _show(row, peaks):

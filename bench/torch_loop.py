@@ -12,7 +12,7 @@ from __future__ import annotations
 import copy
 import sys
 
-from support import peers, report, runner
+from support import peers, runner
 from support.training import own, twin
 
 _CHECKED_STEPS = 3
@@ -30,18 +30,7 @@ def main():
     options = parser.parse_args()
     if options.quick:
         options.seconds = min(options.seconds, 0.5)
-    child = runner.child_of(options)
-    if child:
-        return _measure(options, *child)
-    if options.peers != ["torch"]:
-        sys.exit("this comparison needs torch")
-    runner.prepare(options)
-    machine = runner.machine(options)
-    report.print_machine(machine)
-    rows, complete = runner.collect(
-        options, lambda row: print(report.line(row, machine["peaks"]), flush=True)
-    )
-    return runner.finish("Steps of a PyTorch loop", machine, rows, options, complete)
+    return runner.beside_torch("Steps of a PyTorch loop", options, _measure)
 
 
 def _measure(options, condition, threads):

@@ -142,6 +142,36 @@ def child_of(options):
     return options.child[0], int(options.child[1])
 
 
+def beside_torch(title, options, measure, show=None, minutes=None):
+    """A comparison with PyTorch from end to end; returns the exit status.
+
+    Parameters
+    ----------
+    title : str
+    options : argparse.Namespace
+        From `parser`.
+    measure : callable
+        The child's part: ``measure(options, condition, threads)`` emits the rows and returns the exit status.
+    show : callable or None
+        ``show(row, peaks)`` prints a row; None prints its line alone.
+    minutes : callable or None
+        Called when the conditions are settled; returns about how long all of it takes.
+    """
+    child = child_of(options)
+    if child:
+        return measure(options, *child)
+    if options.peers != ["torch"]:
+        sys.exit("this comparison needs torch")
+    prepare(options)
+    found = machine(options)
+    report.print_machine(found)
+    if minutes is not None:
+        print(f"\nabout {minutes():.1f} minutes in all", flush=True)
+    show = show or (lambda row, peaks: print(report.line(row, peaks), flush=True))
+    rows, complete = collect(options, lambda row: show(row, found["peaks"]))
+    return finish(title, found, rows, options, complete)
+
+
 def emit(row):
     print(json.dumps(row), flush=True)
 
