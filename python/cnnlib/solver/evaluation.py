@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib.data.shards import ShardedArray
 from cnnlib.layers import softmax_loss
 
 __all__ = ["accuracy_and_loss", "batches_of", "check_batch_size", "evaluate", "look_at", "sample_images"]
@@ -16,7 +17,11 @@ _SAMPLE_VALUES = 2**24
 
 
 def evaluate(
-    scores_of: Callable, X: np.ndarray, y: np.ndarray, rows: np.ndarray | None, batch_size: int
+    scores_of: Callable,
+    X: np.ndarray | ShardedArray,
+    y: np.ndarray,
+    rows: np.ndarray | None,
+    batch_size: int,
 ) -> tuple[float, float]:
     """Share of the samples `rows` (None: all) with the highest score at their label, and their mean loss.
 
@@ -26,7 +31,7 @@ def evaluate(
     return accuracy_and_loss(look_at(scores_of, X[batch], y[batch]) for batch in batches)
 
 
-def batches_of(X: np.ndarray, rows: np.ndarray | None, batch_size: int) -> list[Any]:
+def batches_of(X: np.ndarray | ShardedArray, rows: np.ndarray | None, batch_size: int) -> list[Any]:
     """The samples `rows` (None: all) batch by batch: slices, or arrays of indices."""
     total = len(X) if rows is None else len(rows)
     slices = [slice(start, start + batch_size) for start in range(0, total, batch_size)]
@@ -50,11 +55,11 @@ def accuracy_and_loss(results: Iterable[tuple[int, int, float]]) -> tuple[float,
     return correct / total, loss / total
 
 
-def check_batch_size(X: np.ndarray, training: int) -> int:
+def check_batch_size(X: np.ndarray | ShardedArray, training: int) -> int:
     """Images of X in a batch of an accuracy check: 100, or fewer if they are large and the training's few."""
     return min(100, max(training, _BATCH_VALUES // max(X[0].size, 1)))
 
 
-def sample_images(X: np.ndarray, preprocess: Callable | None) -> np.ndarray:
+def sample_images(X: np.ndarray | ShardedArray, preprocess: Callable | None) -> np.ndarray:
     """Training images for a model's ``initialize``: all, or as many as may be preprocessed at once."""
     return X[:] if preprocess is None else preprocess(X[: max(1, _SAMPLE_VALUES // X[0].size)])

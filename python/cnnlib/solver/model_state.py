@@ -1,4 +1,4 @@
-"""Copies of a model's state, and random streams as plain values; see the protocol in cnnlib.models."""
+"""What a Solver asks of a model, and copies of its state; see the protocol in cnnlib.models."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ __all__ = [
     "average_into",
     "check_model",
     "check_state_fits",
-    "random_state",
     "restore",
     "restore_statistics",
-    "set_random_state",
+    "set_label_smoothing",
     "snapshot",
     "statistics",
 ]
@@ -104,21 +103,15 @@ def check_state_fits(where: str, model: Any, state: Any) -> None:
             raise ValueError(f"{where}: bn_params {key} must be a dict of arrays")
 
 
-def random_state(stream: Any) -> Any:
-    """State of a Generator, a RandomState or ``np.random``, as a dict; None for None."""
-    if stream is None:
-        return None
-    if isinstance(stream, np.random.Generator):
-        return stream.bit_generator.state
-    return stream.get_state(legacy=False)
-
-
-def set_random_state(stream: Any, state: Any) -> None:
-    """The inverse of :func:`random_state`."""
-    if isinstance(stream, np.random.Generator):
-        stream.bit_generator.state = state
-    elif stream is not None:
-        stream.set_state(state)
+def set_label_smoothing(model: Any, label_smoothing: float | None) -> None:
+    """Give it to the model, unless it is None; ValueError where the model knows of none."""
+    if label_smoothing is None:
+        return
+    if not hasattr(model, "label_smoothing"):
+        raise ValueError(
+            f"Solver: label_smoothing is up to the model, and {type(model).__name__} does not know it"
+        )
+    model.label_smoothing = label_smoothing
 
 
 def _bn_items(model):

@@ -8,7 +8,8 @@ import numbers
 
 import numpy as np
 
-from cnnlib.solver.model_state import check_state_fits, set_random_state
+from cnnlib.solver.model_state import check_state_fits
+from cnnlib.solver.random_streams import set_random_state
 
 __all__ = ["COUNTERS", "HISTORIES", "check_state"]
 

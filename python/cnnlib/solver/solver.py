@@ -36,15 +36,10 @@ from cnnlib.solver.minibatches import (
     prefetched,
     subsample,
 )
-from cnnlib.solver.model_state import (
-    check_model,
-    random_state,
-    restore,
-    set_random_state,
-    snapshot,
-)
+from cnnlib.solver.model_state import check_model, restore, set_label_smoothing, snapshot
 from cnnlib.solver.options import OPTIONS, check_options, is_own
 from cnnlib.solver.progress import Progress
+from cnnlib.solver.random_streams import drawing_from, put_back, random_state, set_random_state
 from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_interrupted, save_run
 from cnnlib.solver.run_state import COUNTERS, HISTORIES, check_state
 from cnnlib.solver.update import Updater, checked_gradients
@@ -233,9 +228,9 @@ class Solver:
     micro_batches: int | None
     batchnorm_statistics: str
     on_epoch: Callable[[Solver], Any] | None
-    X_train: NDArray[Any]
+    X_train: NDArray[Any] | ShardedArray
     y_train: NDArray[Any]
-    X_val: NDArray[Any]
+    X_val: NDArray[Any] | ShardedArray
     y_val: NDArray[Any]
 
     def __init__(
@@ -279,7 +274,7 @@ class Solver:
         vars(self).update(settings)  # each under its own name
         if hasattr(model, "initialize"):
             model.initialize(sample_images(self.X_train, self.preprocess))
-        _set_label_smoothing(model, self.label_smoothing)
+        set_label_smoothing(model, self.label_smoothing)
         self._frozen = tuple(getattr(model, "frozen", ()))
         self._updater = Updater(
             model.params, **{name: settings[name] for name in _UPDATE}, frozen=self._frozen
@@ -595,14 +590,8 @@ class Solver:
 
     def _call_on_epoch(self):
         """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
-        streams = self._streams()
-        states = [random_state(stream) for stream in streams]
-        try:
-            with self._interrupts.allowed():
-                return self.on_epoch(self)
-        finally:
-            for stream, state in zip(streams, states, strict=True):
-                set_random_state(stream, state)
+        with put_back(self._streams()), self._interrupts.allowed():
+            return self.on_epoch(self)
 
     def _streams(self):
         """What the training draws from."""
@@ -697,37 +686,6 @@ class Solver:
         progress.message(f"(Epoch {self.epoch}) stopped early: {rule.monitor} was best in epoch {best}")
         return True
 
-    @contextlib.contextmanager
     def _drawing(self):
-        """With a seed, let the model draw from the Solver's own stream.
-
-        A model with an `rng` that is None is given the stream for the time being. For any other it stands in
-        for that of ``np.random``, which is the only way to what a user's model draws from there.
-        """
-        if self.seed is None:
-            yield
-            return
-        if getattr(self.model, "rng", self) is None:
-            self.model.rng = self._random
-            try:
-                yield
-            finally:
-                self.model.rng = None
-            return
-        outside = np.random.get_state(legacy=False)
-        np.random.set_state(self._random.get_state(legacy=False))
-        try:
-            yield
-        finally:
-            self._random.set_state(np.random.get_state(legacy=False))
-            np.random.set_state(outside)
-
-
-def _set_label_smoothing(model, label_smoothing):
-    if label_smoothing is None:
-        return
-    if not hasattr(model, "label_smoothing"):
-        raise ValueError(
-            f"Solver: label_smoothing is up to the model, and {type(model).__name__} does not know it"
-        )
-    model.label_smoothing = label_smoothing
+        """With a seed, let the model draw from the Solver's own stream."""
+        return contextlib.nullcontext() if self.seed is None else drawing_from(self._random, self.model)
