@@ -102,6 +102,20 @@ def test_needs_is_none_or_names(layer, rng):
         layer.backward(dout, cache, needs="dx")
 
 
+@pytest.mark.parametrize(
+    "needs",
+    [("dw",), ("".join(("d", "w")),), ("dw", "dw"), ["dw"], {"dw"}],
+    ids=["plain", "own", "twice", "list", "set"],
+)
+def test_any_collection_of_names_and_any_sequence_of_parts(needs, isa, dtype, rng):
+    x, w, b = (array.astype(dtype) for array in random_arrays(rng, (2, 3, 5, 5), (4, 3, 3, 3), (4,)))
+    out, cache = cnnlib.conv_forward(x, w, b, {})
+    for parts in (cache, list(cache)):
+        dx, dw, db = cnnlib.conv_backward(out, parts, needs=needs)
+        np.testing.assert_array_equal(dw, cnnlib.conv_backward(out, cache)[1])
+        assert (dx, db) == (None, None)
+
+
 def test_db_is_none_without_a_bias_whatever_is_asked_for(rng):
     x, w = random_arrays(rng, (2, 3, 5, 5), (4, 3, 3, 3))
     out, cache = cnnlib.conv_forward(x, w, None, {})

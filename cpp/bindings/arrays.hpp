@@ -73,12 +73,24 @@ Index result_size(const char* function, const std::vector<Index>& shape) {
   return size;
 }
 
+// A new array of NumPy's own memory. (pybind11's constructor copies the shape and works out strides, which in
+// a small convolution shows.)
+template <class T>
+Array<T> numpys_array(const std::vector<Index>& shape) {
+  const auto& numpy = py::detail::npy_api::get();
+  PyObject* array =
+      numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, py::dtype::of<T>().release().ptr(),
+                                  static_cast<int>(shape.size()), shape.data(), nullptr, nullptr, 0, nullptr);
+  if (array == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<Array<T>>(array);
+}
+
 // A new array; from a few pages on its memory is recycled when it dies.
 template <class T>
 Array<T> new_array(const char* function, const std::vector<Index>& shape) {
   constexpr Index recycled_bytes = 1 << 16;
   const Index bytes = result_size<T>(function, shape) * static_cast<Index>(sizeof(T));
-  if (bytes < recycled_bytes) return Array<T>(shape);
+  if (bytes < recycled_bytes) return numpys_array<T>(shape);
   void* buffer = nullptr;
   try {
     buffer = acquire_buffer(static_cast<std::size_t>(bytes));

@@ -1,4 +1,7 @@
+#include <algorithm>
 #include <array>
+#include <iterator>
+#include <optional>
 
 #include "conv_shape.hpp"
 
@@ -152,13 +155,35 @@ py::object ready_conv_forward(const char* function, py::handle x, py::handle w, 
   });
 }
 
-py::object ready_conv_backward(const char* function, py::handle dout, py::handle x, py::handle w,
-                               py::handle b, const py::object& conv_param, bool need_dx, bool need_dw,
-                               bool need_db) {
+// Whether dx, dw and db are asked for: None asks for all, a tuple names them. Nothing for other things.
+std::optional<std::array<bool, 3>> plainly_needed(py::handle needs) {
+  constexpr const char* names[] = {"dx", "dw", "db"};
+  if (needs.is_none()) return std::array{true, true, true};
+  if (!PyTuple_CheckExact(needs.ptr())) return std::nullopt;
+  std::array<bool, 3> needed{};
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(needs.ptr()); ++i) {
+    PyObject* item = PyTuple_GET_ITEM(needs.ptr(), i);
+    const auto named = std::find_if(std::begin(names), std::end(names), [&](const char* name) {
+      return PyUnicode_CheckExact(item) && PyUnicode_CompareWithASCIIString(item, name) == 0;
+    });
+    if (named == std::end(names)) return std::nullopt;
+    needed[named - names] = true;
+  }
+  return needed;
+}
+
+// `cache` is (x, w, b, conv_param).
+py::object ready_conv_backward(const char* function, py::handle dout, py::handle cache, py::handle needs) {
+  const auto needed = plainly_needed(needs);
+  if (!needed || !PyTuple_Check(cache.ptr()) || PyTuple_GET_SIZE(cache.ptr()) != 4) return py::none();
+  const auto part = [&](Py_ssize_t i) { return py::handle(PyTuple_GET_ITEM(cache.ptr(), i)); };
+  const py::handle x = part(0), w = part(1), b = part(2);
   return if_ready(std::array{dout, x, w}, b, [&](auto zero) -> py::object {
     using T = decltype(zero);
-    return conv_backward<T>(function, borrowed<T>(dout), borrowed<T>(x), borrowed<T>(w), conv_param, need_dx,
-                            need_dw, need_db && !b.is_none());
+    const auto [need_dx, need_dw, need_db] = *needed;
+    return conv_backward<T>(function, borrowed<T>(dout), borrowed<T>(x), borrowed<T>(w),
+                            py::reinterpret_borrow<py::object>(part(3)), need_dx, need_dw,
+                            need_db && !b.is_none());
   });
 }
 
@@ -192,9 +217,8 @@ py::tuple conv_plans(const Array<T>& x, const Array<T>& w, const py::object& con
 void bind_ready_conv(py::module_& m) {
   m.def("ready_conv_forward", &ready_conv_forward, py::arg("function"), py::arg("x"), py::arg("w"),
         py::arg("b"), py::arg("conv_param"), py::arg("relu"));
-  m.def("ready_conv_backward", &ready_conv_backward, py::arg("function"), py::arg("dout"), py::arg("x"),
-        py::arg("w"), py::arg("b"), py::arg("conv_param"), py::arg("need_dx"), py::arg("need_dw"),
-        py::arg("need_db"));
+  m.def("ready_conv_backward", &ready_conv_backward, py::arg("function"), py::arg("dout"), py::arg("cache"),
+        py::arg("needs"));
 }
 
 template <class T>

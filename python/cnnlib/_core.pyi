@@ -191,15 +191,7 @@ def ready_conv_forward(
     function: str, x: object, w: object, b: object, conv_param: object, relu: bool
 ) -> NDArray[np.float32] | NDArray[np.float64] | None: ...
 def ready_conv_backward(
-    function: str,
-    dout: object,
-    x: object,
-    w: object,
-    b: object,
-    conv_param: object,
-    need_dx: bool,
-    need_dw: bool,
-    need_db: bool,
+    function: str, dout: object, cache: object, needs: object
 ) -> _Gradients[np.float32] | _Gradients[np.float64] | None: ...
 def conv_forward(
     function: str,

@@ -187,6 +187,7 @@ def fitting_call(source, name):
     n, flags = (C, H), [source.flag() for _ in range(3)]
     out = (N, F, max(H - K + 1, 0), max(W - K + 1, 0))
     conv = A(x, dtype), A((F, C, K, K), dtype)
+    needs = source.choice([None, (), ("dx",), ("dw", "db"), ("dx", 3)])
     ndim = source.choice([2, 4])
     normed = x if ndim == 4 else x[:2]
     stats = A(C, "f8"), A(C, "f8")
@@ -199,7 +200,7 @@ def fitting_call(source, name):
         "conv_forward": ("f", *conv, A(F, dtype), conv_param(source), flags[0], None),
         "ready_conv_forward": ("f", *conv, None, conv_param(source), flags[0]),
         "conv_backward": ("f", A(out, dtype), *conv, {}, *flags),
-        "ready_conv_backward": ("f", A(out, dtype), *conv, None, {}, *flags),
+        "ready_conv_backward": ("f", A(out, dtype), (*conv, None, {}), needs),
         "conv_transpose_forward": (
             A(x, dtype),
             A((C, F, K, K), dtype),

@@ -114,11 +114,11 @@ def conv_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tupl
 
 
 def _conv_backward(function, dout, cache, needs):
-    x, w, b, conv_param = unpack(function, cache, *_CACHE)
-    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
-    grads = _core.ready_conv_backward(function, dout, x, w, b, conv_param, need_dx, need_dw, need_db)
+    grads = _core.ready_conv_backward(function, dout, cache, needs)
     if grads is not None:  # most calls
         return grads
+    x, w, b, conv_param = unpack(function, cache, *_CACHE)
+    need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
     (dout, x, w, b), dtype = prepare_backward(function, dout, ("x", "w", "b"), x, w, b)
     need_db = need_db and b is not None
     grads = _core.conv_backward(function, dout, x, w, conv_param, need_dx, need_dw, need_db)
