@@ -274,7 +274,7 @@ class WinogradCorrelation {
   // Blocks of channels whose filters pass over all tiles at a time, where one block has all of these.
   Index chunk_of_channels() const {
     const Index cache_bytes = l2_for_blocks() / 2;  // for filters
-    if (block < sizes.grid.count) return sizes.channel_blocks;
+    if (!packs_by_panel || block < sizes.grid.count) return sizes.channel_blocks;
     const Index part = sizes.channel_blocks_of_sum();
     const Index bytes = sizes.tile.filters() * lanes * sizes.width * Index(sizeof(T));
     return std::min(sizes.channel_blocks, std::max<Index>(cache_bytes / bytes / part, 1) * part);
