@@ -70,7 +70,7 @@ void* map_aligned(std::size_t total, std::size_t alignment) {
 
 // A buffer of the system's, or null.
 Header* fresh_buffer(std::size_t capacity) {
-  const bool large = capacity >= 2 * huge_page;
+  const bool large = capacity >= least_huge_buffer;
   const std::size_t alignment = large ? huge_page : page;
   const std::size_t total = (capacity + buffer_alignment + alignment - 1) / alignment * alignment;
   Header* header;

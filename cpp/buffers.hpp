@@ -10,6 +10,8 @@
 namespace cnnlib {
 
 constexpr std::size_t buffer_alignment = 64;
+// Buffers of this size, in bytes, and above lie on huge pages, where the system has them.
+constexpr std::size_t least_huge_buffer = std::size_t{4} << 20;
 
 // A buffer of at least `bytes`, with unspecified contents; throws std::bad_alloc.
 void* acquire_buffer(std::size_t bytes);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <numeric>
 
+#include "../inference/weight_memory.hpp"
 #include "inverted_residual_shape.hpp"
 #include "pool_shape.hpp"
 #include "program_checks.hpp"
@@ -29,15 +30,6 @@ ConvPlan plan_prepared(const Kernels<T>& kernels, ConvShape s) {
   return kernels.prepare_conv(s);
 }
 
-// Weights that pack(to) lays out in so many bytes.
-template <class T, class Pack>
-std::shared_ptr<T> packed_weights(std::size_t bytes, const Pack& pack) {
-  const std::shared_ptr<void> memory = OwnedBuffer(acquire_buffer(std::max(buffer_alignment, bytes)));
-  T* packed = static_cast<T*>(memory.get());
-  pack(packed);
-  return {memory, packed};
-}
-
 // Arrays `like` of no images tell what shape an image of the step's input has.
 template <class T>
 class BoundProgram {
@@ -61,7 +53,8 @@ class BoundProgram {
     const ConvPlan plan = plan_prepared(k, s);
     require(!add || k.conv_adds(plan), [] { return "prepare: a convolution that cannot add to its output"; });
     const T* weights = w.data();
-    const auto packed = packed_weights<T>(plan.packed_bytes, [&](T* to) { k.pack_conv(plan, weights, to); });
+    T* const packed = new_weights(plan.packed_bytes);
+    k.pack_conv(plan, weights, packed);
     const ConvEpilogue<T> epilogue{data_or_null(b), add, relu, static_cast<T>(most)};
     keep(w, b);
     add_step(
@@ -69,7 +62,7 @@ class BoundProgram {
         [=, &k](const Frame<T>& f) {
           ConvPlan own = plan;
           own.shape.N = f.images;
-          k.run_prepared_conv(own, f.read(input), weights, packed.get(), epilogue, f.write(output));
+          k.run_prepared_conv(own, f.read(input), weights, packed, epilogue, f.write(output));
         },
         plan.packed_bytes);
   }
@@ -91,15 +84,16 @@ class BoundProgram {
     const InvertedResidualLayers<T> all{own(layers[0]), own(layers[1]), own(layers[2])};
     const Kernels<T>& k = kernels_;
     const std::size_t bytes = checked_product(k.inverted_residual_packed_size(s), sizeof(T));
-    const auto packed = packed_weights<T>(bytes, [&](T* to) { k.pack_inverted_residual(s, all, to); });
+    T* const packed = new_weights(bytes);
+    k.pack_inverted_residual(s, all, packed);
     const double work = products(d) + double(d.C) * double(s.F * d.OH * d.OW + s.C * d.H * d.W);
     add_step(
         name + " [inverted-residual]", work / 8,
         [=, &k](const Frame<T>& f) {
           InvertedResidualShape images = s;
           images.N = f.images;
-          k.run_inverted_residual(images, all, packed.get(), f.read(input),
-                                  other < 0 ? nullptr : f.read(other), f.write(output));
+          k.run_inverted_residual(images, all, packed, f.read(input), other < 0 ? nullptr : f.read(other),
+                                  f.write(output));
         },
         bytes);
   }
@@ -395,6 +389,8 @@ class BoundProgram {
     require(size % planes == 0, [] { return "prepare: planes that do not divide their value"; });
   }
 
+  T* new_weights(std::size_t bytes) { return static_cast<T*>(weights_.take(bytes)); }
+
   template <class... Arrays>
   void keep(const Arrays&... arrays) {
     (keep_one(arrays), ...);
@@ -414,6 +410,7 @@ class BoundProgram {
   Index input_size_, output_size_;
   Program<T> program_;
   std::vector<py::object> kept_;  // the arrays that steps point into
+  WeightMemory weights_;
   std::size_t packed_bytes_ = 0;
 };
 

@@ -10,11 +10,13 @@
 namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index cache_line_bytes = 64;
+template <class T>
+constexpr Index line_values = cache_line_bytes / Index(sizeof(T));
 
 // Prefetches the cache lines of p[0], ..., p[n - 1]; a locality of 2 is for the second-level cache.
 template <int locality = 3, class T>
 void prefetch(const T* p, Index n) {
-  for (Index i = 0; i < n; i += cache_line_bytes / Index(sizeof(T))) __builtin_prefetch(p + i, 0, locality);
+  for (Index i = 0; i < n; i += line_values<T>) __builtin_prefetch(p + i, 0, locality);
 }
 
 // Orders a thread's non-temporal stores before whatever it stores next.

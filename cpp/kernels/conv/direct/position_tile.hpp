@@ -25,7 +25,7 @@ void multiply_positions(Index K, const T* x, const Index* offset, const T* w, T*
       if (--until_next == 0) {
         until_next = every;
         __builtin_prefetch(later, 0, 2);
-        later += 64 / sizeof(T);
+        later += line_values<T>;
       }
     }
     sums.add_product(x + offset[k], w);
