@@ -21,11 +21,10 @@ from pathlib import Path
 import cnnlib
 import numpy as np
 from cnnlib import onnx as exchange
-from support import processor, runner, timing
+from support import peaks, processor, runner, timing
 from support.inference import engines, networks
 
 _TOLERANCE = 2e-4  # of the largest score: engines differ in their order of sums and their Winograd tiles
-_PROFILED = ("resnet18", "mobilenet-v2")
 
 
 def main():
@@ -51,7 +50,7 @@ def main():
     rows = []
     for name in options.network:
         net = networks.build(name)
-        lines += _profile(name, net) if options.profile else []
+        lines += _profile(name, net, options) if options.profile else []
         batches = options.batch or networks.NETWORKS[name][3]
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, f"{name}.onnx")
@@ -59,7 +58,7 @@ def main():
             for N in batches:
                 rows.append(_row(name, net, path, N, options))
                 print(_line(rows[-1]), flush=True)
-    lines += _table(rows, options)
+    lines += _tables(rows, options)
     if options.markdown:
         Path(options.markdown).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
@@ -162,52 +161,70 @@ def _packages(options):
     return sorted({engine.removesuffix("-compile") for engine in options.engines})
 
 
-def _profile(name, net):
-    """The steps of one image, with their share of the time."""
+def _profile(name, net, options):
+    """The steps of one image, with their share of the time and of what the processor can do."""
     size = networks.NETWORKS[name][1]
     x = np.random.default_rng(1).standard_normal((1, 3, size, size)).astype(np.float32)
     steps = cnnlib.prepare(net).profile(x, 30)
     total = sum(seconds for _, seconds, _ in steps)
-    lines = [f"## {name}, one image", "", "| step | us | share | GF/s |", "| --- | ---: | ---: | ---: |"]
+    peak, source = peaks.multiply_add_peak("float32", options.threads, cnnlib._core.active_isa())
+    lines = [f"## {name}, one image", "", f"Peak: {peak:.0f} GF/s, {source}.", ""]
+    lines += ["| step | us | share | GF/s | of the peak, or GB/s |", "| --- | ---: | ---: | ---: | ---: |"]
     for label, seconds, flops in steps:
-        lines.append(
-            f"| {label} | {seconds * 1e6:.0f} | {seconds / total:.1%} | {flops / seconds / 1e9:.0f} |"
-        )
-    lines += [f"| sum | {total * 1e6:.0f} | | |", ""]
+        rate, share = flops / seconds / 1e9, seconds / total
+        of_peak = f"{rate / peak:.0%}" if "conv" in label else ""
+        if label.startswith("affine"):  # reads every weight once
+            of_peak = f"{flops / 2 * 4 / seconds / 1e9:.0f} GB/s"
+        lines.append(f"| {label} | {seconds * 1e6:.0f} | {share:.1%} | {rate:.0f} | {of_peak} |")
+    lines += [f"| sum | {total * 1e6:.0f} | | | |", ""]
     print("\n".join(lines), flush=True)
     return lines
 
 
-def _table(rows, options):
+def _tables(rows, options):
     names = ["cnnlib", *options.engines]
     lines = ["Milliseconds, minimum / median; the ratio is the fastest engine's minimum over cnnlib's.", ""]
-    lines += [f"| network | N | {' | '.join(names)} | ratio | error |"]
-    lines += ["| --- | ---: |" + " ---: |" * (len(names) + 2)]
+    lines += _heading(["network", "N", *names, "ratio", "error"])
     ratios = []
     for row in rows:
         times, own = row["times"], row["times"]["cnnlib"].minimum
-        cells = [_cell(times[name]) if name in times else "-" for name in names]
         others = [each.minimum for name, each in times.items() if name != "cnnlib"]
         ratios += [min(others) / own] if others else []
         ratio = f"{ratios[-1]:.2f}" if others else "-"
         error = max(row["errors"].values())
-        lines.append(f"| {row['name']} | {row['N']} | {' | '.join(cells)} | {ratio} | {error:.0e} |")
+        lines.append(_line_of(row, names, times, _least_and_median, ratio, f"{error:.0e}"))
     if ratios:
         mean = timing.geometric_mean(ratios)
         behind = sum(ratio < 1 for ratio in ratios)
         lines += ["", f"Geometric mean of the ratios: {mean:.2f}; rows below 1: {behind} of {len(ratios)}."]
+    lines += ["", "Milliseconds that 99 of 100 calls take at most / images a second at the median.", ""]
+    lines += _heading(["network", "N", *names])
+    for row in rows:
+        images = row["N"]
+        lines.append(
+            _line_of(row, names, row["times"], lambda t, n=images: f"{t.p99 * 1e3:.2f} / {n / t.median:.0f}")
+        )
     lines += ["", "Peak memory (MB) of making the engine and three calls, beyond the network's arrays;"]
     lines += ["milliseconds to prepare.", ""]
-    lines += [f"| network | N | {' | '.join(names)} | prepare |"]
-    lines += ["| --- | ---: |" + " ---: |" * (len(names) + 1)]
+    lines += _heading(["network", "N", *names, "prepare"])
     for row in rows:
-        cells = [f"{row['memory'][name]:.0f}" if name in row["memory"] else "-" for name in names]
-        lines.append(f"| {row['name']} | {row['N']} | {' | '.join(cells)} | {row['prepared'] * 1e3:.0f} |")
+        prepared = f"{row['prepared'] * 1e3:.0f}"
+        lines.append(_line_of(row, names, row["memory"], lambda megabytes: f"{megabytes:.0f}", prepared))
     print("\n".join(lines))
     return lines
 
 
-def _cell(times):
+def _heading(columns):
+    return [f"| {' | '.join(columns)} |", "| --- |" + " ---: |" * (len(columns) - 1)]
+
+
+def _line_of(row, names, values, text, *more):
+    """A line of a table: a cell text(value) for each engine that has one."""
+    cells = [text(values[name]) if name in values else "-" for name in names]
+    return f"| {' | '.join([row['name'], str(row['N']), *cells, *more])} |"
+
+
+def _least_and_median(times):
     return f"{times.minimum * 1e3:.2f} / {times.median * 1e3:.2f}"
 
 

@@ -24,10 +24,13 @@ class Times(NamedTuple):
     minimum: float
     median: float
     calls: int
+    p99: float  # the 99th percentile: the slowest of fewer than 100 calls
 
     @classmethod
     def of(cls, samples):
-        return cls(min(samples), statistics.median(samples), len(samples))
+        ordered = sorted(samples)
+        p99 = ordered[math.ceil(0.99 * len(ordered)) - 1]
+        return cls(ordered[0], statistics.median(ordered), len(ordered), p99)
 
 
 def interleave(calls, seconds):
