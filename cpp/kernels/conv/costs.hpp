@@ -118,8 +118,10 @@ double cost_depthwise_rows(const ConvShape& s) {
            (Rates::short_rows_plane + Rates::short_rows_vector * double(g.vectors(g.positions)));
   const bool in_place = pass == Pass::forward && reads_rows_in_place<T>(s);
   const auto rates = in_place ? Rates::depthwise_in_place : Rates::depthwise<T>(pass);
+  const bool parted = pass == Pass::forward && !in_place && s.stride_w > 1;
+  const double stage = rates.stage + (parted ? Rates::stage_parted : 0);
   const double in = double(s.C * s.H * g.vectors(s.W)), out = double(s.F * s.OH * g.vectors(s.OW));
-  return rates.tap * double(g.taps) * out + rates.stage * in + rates.row * double(s.C * s.H);
+  return rates.tap * double(g.taps) * out + stage * in + rates.row * double(s.C * s.H);
 }
 template <class T, Pass pass>
 double cost_depthwise_channels(const ConvShape& s) {

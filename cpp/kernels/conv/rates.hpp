@@ -89,6 +89,8 @@ struct Rates {
     return forward ? Depthwise{0, 12, 1, 4} : Depthwise{6, 12, 1, 6};
 #endif
   }
+  // What staging costs the forward pass besides where columns are parted by their remainder, at a stride.
+  static constexpr double stage_parted = 2;
   // The forward pass on rows that are read where they lie.
   static constexpr Depthwise depthwise_in_place{0, 5, 1, 4};
   // Several short rows to a vector: a plane, and a vector of outputs.
