@@ -13,14 +13,21 @@ Activation activation_named(const char* function, const std::string& name) {
 
 namespace {
 
+// `copy` gets the result too, unless it is none.
+template <class T>
+Array<T> activation_result(const char* function, Activation kind, const Array<T>& x, double alpha,
+                           MaybeArray<T>& copy) {
+  Array<T> out = new_array<T>(function, shape_of(x));
+  T *y = out.mutable_data(), *again = mutable_or_null(copy);
+  const Index n = x.size();
+  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, again, static_cast<T>(alpha), n); });
+  return out;
+}
+
 template <class T>
 py::array activation_forward(const char* function, const std::string& name, const Array<T>& x, double alpha) {
-  const Activation kind = activation_named(function, name);
-  Array<T> out = new_array<T>(function, shape_of(x));
-  T* y = out.mutable_data();
-  const Index n = x.size();
-  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, nullptr, static_cast<T>(alpha), n); });
-  return out;
+  MaybeArray<T> none;
+  return activation_result(function, activation_named(function, name), x, alpha, none);
 }
 
 // For 'sigmoid' and 'tanh': the result, and the same once more, which activation_backward takes.
@@ -30,10 +37,8 @@ py::tuple activation_forward_with_copy(const char* function, const std::string& 
   require(kind == Activation::sigmoid || kind == Activation::tanh, [&] {
     return std::string(function) + ": the gradient of " + name + " is not taken from its result";
   });
-  Array<T> out = new_array<T>(function, shape_of(x)), copy = new_array<T>(function, shape_of(x));
-  T *y = out.mutable_data(), *again = copy.mutable_data();
-  const Index n = x.size();
-  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, again, T(0), n); });
+  MaybeArray<T> copy = new_array<T>(function, shape_of(x));
+  const Array<T> out = activation_result(function, kind, x, 0, copy);
   return py::make_tuple(out, copy);
 }
 
@@ -68,21 +73,25 @@ SoftmaxShape softmax_shape(const char* function, const char* argument, const py:
 }
 
 template <class T>
-py::array softmax_forward(const char* function, const Array<T>& x) {
+Array<T> softmax_result(const char* function, const Array<T>& x, MaybeArray<T>& copy) {
   const SoftmaxShape s = softmax_shape(function, "x", x);
   Array<T> out = new_array<T>(function, shape_of(x));
-  T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, nullptr, s.N, s.C, s.inner); });
+  T *y = out.mutable_data(), *again = mutable_or_null(copy);
+  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, again, s.N, s.C, s.inner); });
   return out;
+}
+
+template <class T>
+py::array softmax_forward(const char* function, const Array<T>& x) {
+  MaybeArray<T> none;
+  return softmax_result(function, x, none);
 }
 
 // The result, and the same once more, which softmax_backward takes.
 template <class T>
 py::tuple softmax_forward_with_copy(const char* function, const Array<T>& x) {
-  const SoftmaxShape s = softmax_shape(function, "x", x);
-  Array<T> out = new_array<T>(function, shape_of(x)), copy = new_array<T>(function, shape_of(x));
-  T *y = out.mutable_data(), *again = copy.mutable_data();
-  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, again, s.N, s.C, s.inner); });
+  MaybeArray<T> copy = new_array<T>(function, shape_of(x));
+  const Array<T> out = softmax_result(function, x, copy);
   return py::make_tuple(out, copy);
 }
 

@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "../buffers.hpp"
 #include "../kernels.hpp"
-#include "../parallel.hpp"
+#include "../memory/buffers.hpp"
+#include "../threads/parallel.hpp"
 
 namespace cnnlib {
 

@@ -1,8 +1,9 @@
-#include "../cgroup.hpp"
 #include "../dispatch.hpp"
-#include "../machine.hpp"
-#include "../memory_limit.hpp"
-#include "../missing_cores.hpp"
+#include "../machine/cgroup.hpp"
+#include "../machine/memory_limit.hpp"
+#include "../machine/processor.hpp"
+#include "../threads/missing_cores.hpp"
+#include "../threads/sharing.hpp"
 #include "arrays.hpp"
 
 namespace cnnlib {
@@ -38,6 +39,45 @@ void bind_missing_cores(py::module_& m) {
           py::arg("threads"), py::arg("cores"), py::arg("begin"), py::arg("first"), py::arg("last"));
 }
 
+void bind_instruction_sets(py::module_& m) {
+  m.def("active_isa", [] { return std::string(active_isa().name); });
+  m.def("available_isas", &available_isas);
+  m.def("use_isa", &use_isa, py::arg("name"));
+}
+
+void bind_threads(py::module_& m) {
+  m.def("get_num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
+  bind_missing_cores(m);
+  m.def("notice_missing_cores", &notice_missing_cores, py::arg("notice"));
+  m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
+}
+
+void bind_machine(py::module_& m) {
+  const auto sizes = [](const Caches& c) { return py::make_tuple(c.l1, c.l2, c.l3); };
+  m.def("caches", [sizes] { return sizes(caches()); });
+  m.def(
+      "system_caches",
+      [sizes](const std::string& folder, const std::vector<int>& processors) {
+        return sizes(system_caches(folder, processors));
+      },
+      py::arg("folder"), py::arg("processors"));
+  m.def("physical_cores", &physical_cores);
+  m.def("system_cores", &system_cores, py::arg("folder"), py::arg("processors"));
+  m.def("memory_limit", &memory_limit);
+  m.def("cgroup_memory_limit", &cgroup_memory_limit, py::arg("membership"), py::arg("mount"));
+  m.def("cgroup_cpus", &cgroup_cpus, py::arg("membership"), py::arg("mount"));
+}
+
+void bind_memory(py::module_& m) {
+  m.def("release_buffers", &release_buffers);
+  m.def("buffer_counts", [] {
+    const BufferCounts counts = buffer_counts();
+    return std::make_pair(counts.acquired, counts.fresh);
+  });
+}
+
 }  // namespace
 }  // namespace cnnlib
 
@@ -59,33 +99,10 @@ PYBIND11_MODULE(_core, m) {
   bind_prepared_conv<double>(m, "PreparedConvDouble");
   bind_program<float>(m, "ProgramFloat");
   bind_program<double>(m, "ProgramDouble");
-  m.def("active_isa", [] { return std::string(active_isa().name); });
-  m.def("available_isas", &available_isas);
-  m.def("use_isa", &use_isa, py::arg("name"));
-  m.def("get_num_threads", &num_threads);
-  m.def("set_num_threads", &set_num_threads, py::arg("n"));
-  m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
-  bind_missing_cores(m);
-  m.def("notice_missing_cores", &notice_missing_cores, py::arg("notice"));
-  m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
-  const auto sizes = [](const Caches& c) { return py::make_tuple(c.l1, c.l2, c.l3); };
-  m.def("caches", [sizes] { return sizes(caches()); });
-  m.def(
-      "system_caches",
-      [sizes](const std::string& folder, const std::vector<int>& processors) {
-        return sizes(system_caches(folder, processors));
-      },
-      py::arg("folder"), py::arg("processors"));
-  m.def("physical_cores", &physical_cores);
-  m.def("system_cores", &system_cores, py::arg("folder"), py::arg("processors"));
-  m.def("release_buffers", &release_buffers);
-  m.def("memory_limit", &memory_limit);
-  m.def("cgroup_memory_limit", &cgroup_memory_limit, py::arg("membership"), py::arg("mount"));
-  m.def("cgroup_cpus", &cgroup_cpus, py::arg("membership"), py::arg("mount"));
-  m.def("buffer_counts", [] {
-    const BufferCounts counts = buffer_counts();
-    return std::make_pair(counts.acquired, counts.fresh);
-  });
+  bind_instruction_sets(m);
+  bind_threads(m);
+  bind_machine(m);
+  bind_memory(m);
   m.attr("__version__") = CNNLIB_VERSION;
   m.attr("eigen_version") = CNNLIB_EIGEN_VERSION;
   m.attr("compiler") = __VERSION__;

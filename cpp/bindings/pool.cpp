@@ -1,3 +1,4 @@
+#include "../memory/scratch.hpp"
 #include "pool_shape.hpp"
 
 namespace cnnlib {

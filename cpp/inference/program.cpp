@@ -5,9 +5,9 @@
 #include <limits>
 #include <memory>
 
-#include "../buffers.hpp"
-#include "../machine.hpp"
-#include "../parallel.hpp"
+#include "../machine/processor.hpp"
+#include "../memory/buffers.hpp"
+#include "../threads/parallel.hpp"
 
 namespace cnnlib {
 namespace {

@@ -5,7 +5,7 @@
 #include <utility>
 #include <vector>
 
-#include "../buffers.hpp"
+#include "../memory/buffers.hpp"
 
 namespace cnnlib {
 

@@ -1,7 +1,7 @@
 // A batch cut into slices, each of which one thread takes through several steps.
 #pragma once
 
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/simd/sums.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

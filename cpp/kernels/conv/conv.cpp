@@ -4,6 +4,7 @@
 #include "kernels.hpp"
 #include "kernels/conv/plan.hpp"
 #include "kernels/families.hpp"
+#include "threads/sharing.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -113,14 +114,6 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
   if (weights) run_weight_gradient<T>(weight, {x, dout, dw, db});
 }
 
-// The forward pass with weights that are packed once for many batches.
-template <class T>
-ConvPlan prepare_conv(const ConvShape& s) {
-  ConvPlan plan = plan_conv<T>(s, Pass::forward);
-  plan.prepacked = true;
-  return describe_conv<T>(plan);
-}
-
 template <class T>
 void run_prepared_conv(const ConvPlan& plan, const T* x, const T* w, const T* packed,
                        const ConvEpilogue<T>& e, T* out) {
@@ -142,7 +135,8 @@ void fill_conv(Kernels<T>& kernels) {
   kernels.bias_gradient = &bias_gradient<T>;
   kernels.conv_fits = &fits<T>;
   kernels.conv_plan = [](const ConvShape& s, Pass pass) { return describe_conv<T>(plan_conv<T>(s, pass)); };
-  kernels.prepare_conv = &prepare_conv<T>;
+  kernels.prepare_conv = &plan_prepared_conv<T>;
+  kernels.prepare_network_conv = &plan_network_conv<T>;
   kernels.pack_conv = &pack_conv<T>;
   kernels.conv_adds = &conv_adds<T>;
   kernels.run_prepared_conv = &run_prepared_conv<T>;

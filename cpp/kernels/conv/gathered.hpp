@@ -4,7 +4,7 @@
 #include "kernels/conv/method.hpp"
 #include "kernels/conv/rates.hpp"
 #include "kernels/conv/staging.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

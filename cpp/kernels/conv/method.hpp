@@ -2,8 +2,8 @@
 #pragma once
 
 #include "conv_plan.hpp"
-#include "kernels/arena.hpp"
 #include "kernels/conv/epilogue.hpp"
+#include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -3,8 +3,8 @@
 
 #include <cstring>
 
-#include "kernels/arena.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
+#include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

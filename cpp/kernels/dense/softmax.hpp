@@ -5,7 +5,7 @@
 #include "kernels/simd/backward_copy.hpp"
 #include "kernels/simd/exponential.hpp"
 #include "kernels/simd/sums.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

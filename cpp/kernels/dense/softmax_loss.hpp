@@ -5,7 +5,7 @@
 #include <cmath>
 
 #include "kernels/simd/sums.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

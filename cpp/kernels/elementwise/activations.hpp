@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "kernels/simd/backward_copy.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -4,8 +4,8 @@
 
 #include <cmath>
 
-#include "kernels/arena.hpp"
 #include "kernels/elementwise/activations.hpp"
+#include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

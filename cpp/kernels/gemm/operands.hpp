@@ -1,10 +1,10 @@
 // The operands of a matrix product c = a * b + bias, and the order of its sums.
 #pragma once
 
-#include "kernels/arena.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
+#include "kernels/scratch_layout.hpp"
 #include "kernels/simd/loops.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

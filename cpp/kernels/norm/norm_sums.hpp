@@ -7,10 +7,10 @@
 
 #include <cmath>
 
-#include "kernels/arena.hpp"
+#include "kernels/scratch_layout.hpp"
 #include "kernels/simd/loops.hpp"
 #include "kernels/simd/sums.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/simd/loops.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -7,7 +7,8 @@
 #include "kernels/pool/avg_pool.hpp"
 #include "kernels/pool/pool_rows.hpp"
 #include "kernels/simd/loops.hpp"
-#include "parallel.hpp"
+#include "memory/scratch.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

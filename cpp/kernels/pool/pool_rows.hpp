@@ -5,9 +5,9 @@
 // Small windows, 2 or 3 wide and 1 or 2 apart, are computed in whole vectors up to the edges of the image.
 #pragma once
 
-#include "kernels/arena.hpp"
+#include "kernels/scratch_layout.hpp"
 #include "kernels/simd/loops.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

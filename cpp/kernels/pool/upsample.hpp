@@ -6,7 +6,8 @@
 #include <cmath>
 
 #include "kernels/simd/loops.hpp"
-#include "parallel.hpp"
+#include "memory/scratch.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

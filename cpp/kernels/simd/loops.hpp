@@ -1,8 +1,8 @@
 // Loops over vectors: the lanes at a loop's end, and results written around the caches.
 #pragma once
 
-#include "buffers.hpp"
 #include "kernels/simd/packet.hpp"
+#include "machine/processor.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

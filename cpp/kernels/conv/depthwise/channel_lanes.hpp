@@ -5,7 +5,7 @@
 
 #include "kernels/conv/depthwise/staging.hpp"
 #include "kernels/simd/transpose.hpp"
-#include "machine.hpp"
+#include "machine/processor.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

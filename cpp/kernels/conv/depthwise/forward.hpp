@@ -11,7 +11,7 @@
 
 #include "kernels/conv/depthwise/channel_stencil.hpp"
 #include "kernels/conv/method.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -10,7 +10,7 @@
 
 #include "kernels/conv/depthwise/depthwise.hpp"
 #include "kernels/conv/depthwise/gradient_bands.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

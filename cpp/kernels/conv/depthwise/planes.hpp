@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/conv/method.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -6,7 +6,7 @@
 #pragma once
 
 #include "kernels/conv/depthwise/staging.hpp"
-#include "machine.hpp"
+#include "machine/processor.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -4,8 +4,8 @@
 //   staged[q][r][j] = image[first + r][j * stride + remainder[q]], or 0 outside the image
 #pragma once
 
-#include "kernels/arena.hpp"
 #include "kernels/conv/depthwise/stencil.hpp"
+#include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

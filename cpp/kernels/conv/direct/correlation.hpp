@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/conv/staging.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -14,7 +14,7 @@
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/direct/position_tile.hpp"
 #include "kernels/conv/prefetch_ahead.hpp"
-#include "machine.hpp"
+#include "machine/processor.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

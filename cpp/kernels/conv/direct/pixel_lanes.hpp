@@ -11,7 +11,7 @@
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/direct/lane_plan.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
-#include "machine.hpp"
+#include "machine/processor.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

@@ -13,7 +13,7 @@
 #include "kernels/conv/direct/implicit_gemm.hpp"
 #include "kernels/conv/direct/single_position.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
-#include "machine.hpp"
+#include "machine/processor.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

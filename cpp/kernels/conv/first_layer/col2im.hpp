@@ -6,7 +6,7 @@
 
 #include "kernels/conv/method.hpp"
 #include "kernels/conv/staging.hpp"
-#include "parallel.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

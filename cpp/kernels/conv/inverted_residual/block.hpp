@@ -10,8 +10,8 @@
 #include "kernels/conv/inverted_residual/weights.hpp"
 #include "kernels/conv/prefetch_ahead.hpp"
 #include "kernels/gemm/broadcast_tile.hpp"
-#include "machine.hpp"
-#include "parallel.hpp"
+#include "machine/processor.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

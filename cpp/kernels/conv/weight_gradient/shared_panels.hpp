@@ -14,6 +14,7 @@
 #pragma once
 
 #include "kernels/conv/weight_gradient/channels_last.hpp"
+#include "threads/sharing.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

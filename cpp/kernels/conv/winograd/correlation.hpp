@@ -5,8 +5,8 @@
 #include "kernels/conv/winograd/tiles.hpp"
 #include "kernels/gemm/broadcast_tile.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
-#include "machine.hpp"
-#include "parallel.hpp"
+#include "machine/processor.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

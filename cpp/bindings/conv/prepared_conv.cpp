@@ -3,7 +3,7 @@
 #include <limits>
 #include <memory>
 
-#include "../same_shape.hpp"
+#include "../../same_shape.hpp"
 #include "conv_shape.hpp"
 
 namespace cnnlib {

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <utility>
 
-#include "arrays.hpp"
+#include "../arrays.hpp"
 
 namespace cnnlib {
 namespace {

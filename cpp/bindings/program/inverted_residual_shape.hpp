@@ -4,7 +4,7 @@
 #include <array>
 #include <tuple>
 
-#include "conv_shape.hpp"
+#include "../conv/conv_shape.hpp"
 
 namespace cnnlib {
 

@@ -1,4 +1,4 @@
-// Memory for scratch and for large results: 64-byte aligned, recycled through a bounded pool, since
+// Memory for large results and scratch: 64-byte aligned, recycled through a bounded pool, since
 // fresh pages from the system cost a page fault each. The pool keeps no more than recent calls held at a
 // time, and a share of the memory that the process may have.
 #pragma once
@@ -41,24 +41,5 @@ BufferCounts buffer_counts();
     throw_bad_alloc();
   return product;
 }
-
-// A result of so many bytes is written past the caches, which saves reading its old contents, where those are
-// too small, or too slow, to have it ready for whoever uses it.
-std::size_t past_caches_bytes();
-
-// One allocation for a kernel call, released on every way out; a small one lies on a stack that each thread
-// has, since the pool's lock takes a while. Lives in one scope of one thread.
-class Scratch {
- public:
-  explicit Scratch(std::size_t bytes);
-  ~Scratch();
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  void* data() const { return data_; }
-
- private:
-  void* data_;
-  std::size_t stacked_;  // bytes on the thread's stack, 0 for a buffer
-};
 
 }  // namespace cnnlib

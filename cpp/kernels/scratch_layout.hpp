@@ -1,7 +1,7 @@
 // Carves typed arrays out of one scratch allocation.
 #pragma once
 
-#include "buffers.hpp"
+#include "memory/scratch.hpp"
 #include "shapes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

@@ -3,16 +3,17 @@
 
 #include <exception>
 #include <mutex>
-#include <optional>
 
-#include "buffers.hpp"
-#include "shapes.hpp"
+#include "../shapes.hpp"
 
 namespace cnnlib {
 
 // The number of threads that the calling thread's next kernel may use, and the process-wide limit.
 int num_threads();
 void set_num_threads(int n);
+
+// Whether the loops of the calling thread find a standing team (with_standing_team).
+bool has_standing_team();
 
 // While one exists, the kernels that its thread calls run on that thread alone.
 class SingleThread {
@@ -43,16 +44,6 @@ int threads_for(double work);
 inline bool keep_busy(Index tasks, int threads) {
   return 10 * tasks >= 9 * ((tasks + threads - 1) / threads * threads);
 }
-
-// Whether data that one of the threads wrote is expensive for another to read, as where their cores share no
-// cache. It is measured, now and then: a virtual machine's cores move. Where the threads do not run at the
-// same time the last answer stands, at first no, and is measured again ever later.
-bool sharing_is_expensive(int threads);
-// The least nanoseconds that a cache line takes from the first thread to the last one and back; nothing where
-// one of them does not answer at once.
-std::optional<double> sharing_round_trip(int threads);
-// From now on it is, or is not, or is measured again. No result depends on it, and tests try both.
-void assume_sharing(std::optional<bool> expensive);
 
 // Whether fewer threads work while other processes keep cores busy (missing_cores.hpp); at first they do.
 // Tests of what threads do together want them all.

@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "../shapes.hpp"
+#include "../../shapes.hpp"
 
 namespace cnnlib {
 

@@ -10,7 +10,7 @@
 #include <new>
 #include <vector>
 
-#include "memory_limit.hpp"
+#include "../machine/memory_limit.hpp"
 
 // Under AddressSanitizer nobody may touch free buffers, nor what a buffer has beyond the bytes asked for.
 #ifdef __SANITIZE_ADDRESS__
@@ -176,51 +176,7 @@ Pool& pool() {
   return *instance;
 }
 
-// The small scratch of a thread's calls, one upon the other.
-struct Stack {
-#ifdef __SANITIZE_ADDRESS__  // which sees no overlap of what lies on a stack
-  static constexpr std::size_t size = buffer_alignment;
-#else
-  static constexpr std::size_t size = std::size_t{32} << 10;
-#endif
-  alignas(buffer_alignment) char bytes[size];
-  std::size_t used;
-};
-thread_local Stack stack;
-
 }  // namespace
-
-Scratch::Scratch(std::size_t bytes) : stacked_(0) {
-  if (bytes <= Stack::size - buffer_alignment) {
-    const std::size_t size = bytes / buffer_alignment * buffer_alignment + buffer_alignment;
-    if (size <= Stack::size - stack.used) {
-      stacked_ = size;
-      data_ = stack.bytes + stack.used;
-      stack.used += size;
-      return;
-    }
-  }
-  data_ = acquire_buffer(bytes);
-}
-
-Scratch::~Scratch() {
-  if (stacked_ > 0)
-    stack.used -= stacked_;
-  else
-    release_buffer(data_);
-}
-
-// Intel's servers share a last-level cache across a mesh, hardly faster than memory for two cores; elsewhere
-// 32 MB close to a few cores are usual.
-std::size_t past_caches_bytes() {
-  static const std::size_t bytes = [] {
-#if defined(__x86_64__)
-    if (__builtin_cpu_is("intel")) return std::size_t{8} << 20;
-#endif
-    return std::size_t{64} << 20;
-  }();
-  return bytes;
-}
 
 void throw_bad_alloc() { throw std::bad_alloc(); }
 

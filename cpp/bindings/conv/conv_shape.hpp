@@ -1,7 +1,7 @@
 // The shape of a convolution from its arrays and conv_param, checked; errors name `function`.
 #pragma once
 
-#include "arrays.hpp"
+#include "../arrays.hpp"
 #include "conv_param.hpp"
 
 namespace cnnlib {

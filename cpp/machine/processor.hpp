@@ -3,10 +3,11 @@
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <string>
 #include <vector>
 
-#include "shapes.hpp"
+#include "../shapes.hpp"
 
 namespace cnnlib {
 
@@ -21,6 +22,10 @@ const Caches& caches();
 
 // What blocks for the second level are cut for: a larger one than 1 MB gained nothing (bench/NOTES.md).
 inline Index l2_for_blocks() { return std::min<Index>(caches().l2, 1 << 20); }
+
+// A result of so many bytes is written past the caches, which saves reading its old contents, where those are
+// too small, or too slow, to have it ready for whoever uses it.
+std::size_t past_caches_bytes();
 
 Caches parse_caches(const std::string& text);
 

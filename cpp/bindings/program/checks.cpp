@@ -1,4 +1,4 @@
-#include "program_checks.hpp"
+#include "checks.hpp"
 
 namespace cnnlib {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "../inference/program.hpp"
-#include "arrays.hpp"
+#include "../../inference/program.hpp"
+#include "../arrays.hpp"
 
 namespace cnnlib {
 

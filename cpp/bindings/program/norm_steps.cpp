@@ -1,0 +1,79 @@
+// Steps that normalize.
+#include "steps.hpp"
+
+namespace cnnlib {
+namespace {
+
+// By the statistics (C,) of a batch norm over images (C, S).
+template <class T>
+void normalize_step(BoundProgram<T>& p, const std::string& name, int input, int output, Index S,
+                    const Array<double>& mean, const Array<double>& inv_std, const Array<T>& gamma,
+                    const Array<T>& beta, bool relu) {
+  const Index C = gamma.size();
+  p.reads_and_writes(input, {C, S}, output, {C, S});
+  for (const py::array& array : std::initializer_list<py::array>{mean, inv_std, gamma, beta})
+    require_shape("prepare", "an array of a norm", array, {C});
+  const double *m = mean.data(), *i = inv_std.data();
+  const T *g = gamma.data(), *b = beta.data();
+  p.keep(mean, inv_std, gamma, beta);
+  const Kernels<T>& k = p.kernels();
+  p.add_step(name, double(C) * double(S) / 4, [=, &k](const Frame<T>& f) {
+    k.batchnorm_normalize(f.read(input), m, i, g, b, f.write(output), {f.images, C, S}, relu);
+  });
+}
+
+template <class T>
+void row_norm_step(BoundProgram<T>& p, const std::string& name, int input, int output,
+                   const std::array<Index, 4>& shape, double eps, const Array<T>& gamma,
+                   const Array<T>& beta) {
+  const auto [rows, channels, S, C] = shape;
+  p.reads_and_writes(input, {rows, channels, S}, output, {rows, channels, S});
+  require(C >= 1 && rows * channels % C == 0, [] { return "prepare: rows of other channels"; });
+  require_shape("prepare", "gamma", gamma, {C});
+  require_shape("prepare", "beta", beta, {C});
+  const T *g = gamma.data(), *b = beta.data();
+  p.keep(gamma, beta);
+  const Kernels<T>& k = p.kernels();
+  const Index of_image = rows;
+  p.add_step(name, double(rows * channels) * double(S) / 2,
+             [=, &k, channels = channels, S = S, C = C](const Frame<T>& f) {
+               const Index all = of_image * f.images;
+               std::vector<double> statistics(static_cast<std::size_t>(2 * all));
+               k.rownorm_forward(f.read(input), g, b, eps, f.write(output), statistics.data(),
+                                 statistics.data() + all, {all, channels, S, C});
+             });
+}
+
+// Over the channels of each pixel of images (C, S).
+template <class T>
+void pixel_norm_step(BoundProgram<T>& p, const std::string& name, int input, int output, Index S, double eps,
+                     const Array<T>& gamma, const Array<T>& beta) {
+  const Index C = gamma.size();
+  p.reads_and_writes(input, {C, S}, output, {C, S});
+  require_shape("prepare", "gamma", gamma, {C});
+  require_shape("prepare", "beta", beta, {C});
+  const T *g = gamma.data(), *b = beta.data();
+  p.keep(gamma, beta);
+  const Kernels<T>& k = p.kernels();
+  p.add_step(name, double(C) * double(S) / 2, [=, &k](const Frame<T>& f) {
+    k.pixel_norm_forward(f.read(input), g, b, eps, f.write(output), f.images, C, S);
+  });
+}
+
+}  // namespace
+
+template <class T>
+void bind_norm_steps(py::class_<BoundProgram<T>>& program) {
+  const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
+  const auto gamma = py::arg("gamma").noconvert(), beta = py::arg("beta").noconvert(), eps = py::arg("eps");
+  program
+      .def("normalize", &normalize_step<T>, name, input, output, py::arg("S"), py::arg("mean").noconvert(),
+           py::arg("inv_std").noconvert(), gamma, beta, py::arg("relu"))
+      .def("row_norm", &row_norm_step<T>, name, input, output, py::arg("shape"), eps, gamma, beta)
+      .def("pixel_norm", &pixel_norm_step<T>, name, input, output, py::arg("S"), eps, gamma, beta);
+}
+
+template void bind_norm_steps(py::class_<BoundProgram<float>>&);
+template void bind_norm_steps(py::class_<BoundProgram<double>>&);
+
+}  // namespace cnnlib

@@ -1,0 +1,17 @@
+// What adds steps to a program: a method of it for each kind of step, by family of layers.
+#pragma once
+
+#include "bound_program.hpp"
+
+namespace cnnlib {
+
+template <class T>
+void bind_weighted_steps(py::class_<BoundProgram<T>>& program);
+template <class T>
+void bind_norm_steps(py::class_<BoundProgram<T>>& program);
+template <class T>
+void bind_pool_steps(py::class_<BoundProgram<T>>& program);
+template <class T>
+void bind_elementwise_steps(py::class_<BoundProgram<T>>& program);
+
+}  // namespace cnnlib

@@ -1,0 +1,120 @@
+// Steps with weights: convolutions and fully connected layers.
+#include "inverted_residual_shape.hpp"
+#include "steps.hpp"
+
+namespace cnnlib {
+namespace {
+
+template <class T>
+void conv_step(BoundProgram<T>& p, const std::string& name, int input, int output, const Array<T>& like,
+               const Array<T>& w, const MaybeArray<T>& b, const py::object& conv_param, bool add, bool relu,
+               double most) {
+  ConvShape s = conv_shape("prepare", like, w, conv_param);
+  s.N = 1;
+  p.reads_and_writes(input, {s.C, s.H, s.W}, output, {s.F, s.OH, s.OW});
+  if (b) require_shape("prepare", "b", *b, {s.F});
+  const Kernels<T>& k = p.kernels();
+  const ConvPlan plan = k.prepare_network_conv(s);
+  require(!add || k.conv_adds(plan), [] { return "prepare: a convolution that cannot add to its output"; });
+  const T* weights = w.data();
+  T* const packed = p.new_weights(plan.packed_bytes);
+  k.pack_conv(plan, weights, packed);
+  const ConvEpilogue<T> epilogue{data_or_null(b), add, relu, static_cast<T>(most)};
+  p.keep(w, b);
+  p.add_step(
+      name + " [" + name_of(plan.method) + "]", products(s) / 8,
+      [=, &k](const Frame<T>& f) {
+        ConvPlan own = plan;
+        own.shape.N = f.images;
+        k.run_prepared_conv(own, f.read(input), weights, packed, epilogue, f.write(output));
+      },
+      plan.packed_bytes);
+}
+
+// `layers` are (w, b, relu, most) of the three convolutions, conv_param the depthwise one's. `other` is a
+// value to add to the result, or -1.
+template <class T>
+void inverted_residual_step(BoundProgram<T>& p, const std::string& name, int input, int other, int output,
+                            const Array<T>& like, const std::array<InvertedResidualLayer<T>, 3>& layers,
+                            const py::object& conv_param) {
+  const InvertedResidualShape s = inverted_residual_shape(like, layers, conv_param);
+  const ConvShape& d = s.depthwise;
+  p.reads_and_writes(input, {s.C, d.H, d.W}, output, {s.F, d.OH, d.OW});
+  if (other >= 0) p.reads(other, {s.F, d.OH, d.OW});
+  const auto own = [&](const InvertedResidualLayer<T>& layer) {
+    const auto& [w, b, relu, most] = layer;
+    p.keep(w, b);
+    return typename InvertedResidualLayers<T>::Layer{w.data(), {data_or_null(b), false, relu, T(most)}};
+  };
+  const InvertedResidualLayers<T> all{own(layers[0]), own(layers[1]), own(layers[2])};
+  const Kernels<T>& k = p.kernels();
+  const std::size_t bytes = checked_product(k.inverted_residual_packed_size(s), sizeof(T));
+  T* const packed = p.new_weights(bytes);
+  k.pack_inverted_residual(s, all, packed);
+  const double work = products(d) + double(d.C) * double(s.F * d.OH * d.OW + s.C * d.H * d.W);
+  p.add_step(
+      name + " [inverted-residual]", work / 8,
+      [=, &k](const Frame<T>& f) {
+        InvertedResidualShape images = s;
+        images.N = f.images;
+        k.run_inverted_residual(images, all, packed, f.read(input), other < 0 ? nullptr : f.read(other),
+                                f.write(output));
+      },
+      bytes);
+}
+
+template <class T>
+void conv_transpose_step(BoundProgram<T>& p, const std::string& name, int input, int output,
+                         const Array<T>& like, const Array<T>& w, const MaybeArray<T>& b,
+                         const py::object& conv_param) {
+  const ConvShape s = conv_transpose_shape("prepare", like, w, conv_param);
+  p.reads_and_writes(input, {s.F, s.OH, s.OW}, output, {s.C, s.H, s.W});
+  if (b) require_shape("prepare", "b", *b, {s.C});
+  const Kernels<T>& k = p.kernels();
+  const T *weights = w.data(), *bias = data_or_null(b);
+  p.keep(w, b);
+  ConvShape one = s;
+  one.N = 1;
+  p.add_step(name, products(one) / 8, [=, &k](const Frame<T>& f) {
+    ConvShape own = s;
+    own.N = f.images;
+    k.conv_backward(nullptr, weights, f.read(input), bias, f.write(output), nullptr, nullptr, own);
+  });
+}
+
+template <class T>
+void affine_step(BoundProgram<T>& p, const std::string& name, int input, int output, const Array<T>& w,
+                 const MaybeArray<T>& b, bool relu) {
+  require(w.ndim() == 2, [&] { return "prepare: w must have shape (D, M), got " + text(w); });
+  const Index D = w.shape(0), M = w.shape(1);
+  p.reads_and_writes(input, {D}, output, {M});
+  if (b) require_shape("prepare", "b", *b, {M});
+  const Kernels<T>& k = p.kernels();
+  const T *weights = w.data(), *bias = data_or_null(b);
+  p.keep(w, b);
+  p.add_step(name, double(D) * double(M) / 8, [=, &k](const Frame<T>& f) {
+    k.affine_forward(f.read(input), weights, bias, f.write(output), {f.images, D, M, false}, relu);
+  });
+}
+
+}  // namespace
+
+template <class T>
+void bind_weighted_steps(py::class_<BoundProgram<T>>& program) {
+  const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
+  const auto like = py::arg("like").noconvert(), w = py::arg("w").noconvert();
+  const auto b = py::arg("b").noconvert().none(true), conv_param = py::arg("conv_param"),
+             relu = py::arg("relu");
+  program
+      .def("conv", &conv_step<T>, name, input, output, like, w, b, conv_param, py::arg("add"), relu,
+           py::arg("most"))
+      .def("inverted_residual", &inverted_residual_step<T>, name, input, py::arg("other"), output, like,
+           py::arg("layers"), conv_param)
+      .def("conv_transpose", &conv_transpose_step<T>, name, input, output, like, w, b, conv_param)
+      .def("affine", &affine_step<T>, name, input, output, w, b, relu);
+}
+
+template void bind_weighted_steps(py::class_<BoundProgram<float>>&);
+template void bind_weighted_steps(py::class_<BoundProgram<double>>&);
+
+}  // namespace cnnlib

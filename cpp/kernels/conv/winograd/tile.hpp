@@ -1,0 +1,147 @@
+// A tile in two dimensions: the transforms along its axes, its sizes, and its own transforms, which go down
+// the columns and then across the rows.
+#pragma once
+
+#include "kernels/conv/winograd/transforms.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// One axis of a tile: `outs` outputs of `taps` taps from `ins` inputs, which move on by `step` to the next
+// tile. The last points may share their filter.
+template <int K, int M>
+struct Axis {
+  static constexpr int taps = K, outs = K == 1 ? 1 : M, ins = outs + K - 1, step = outs, points = ins,
+                       filters = points, interpolated = points;
+  template <class T>
+  using Transform = Winograd<T, K, outs>;
+};
+template <int M>
+struct StridedAxis {
+  static constexpr int taps = 3, outs = M, ins = 2 * M + 1, step = 2 * M, points = 2 * M + 1, filters = M + 2,
+                       interpolated = M + 1;
+  template <class T>
+  using Transform = StridedWinograd<T, M>;
+};
+template <int M>
+struct StridedInputAxis {
+  static constexpr int taps = 3, outs = 2 * M, ins = M + 1, step = M, points = 2 * M + 1, filters = M + 2,
+                       interpolated = M + 1;
+  template <class T>
+  using Transform = StridedInputWinograd<T, M>;
+};
+
+// What the loops around the transforms have to know of a tile.
+struct TileSizes {
+  Index KH, KW, out_h, out_w, in_h, in_w, step_h, step_w, points_h, points_w, filters_h, filters_w;
+  Index interpolated;  // the points of its largest F(M, K)
+
+  Index taps() const { return KH * KW; }
+  Index points() const { return points_h * points_w; }
+  Index filters() const { return filters_h * filters_w; }
+  // The first point that has a filter.
+  Index first_point(Index filter) const { return filter / filters_w * points_w + filter % filters_w; }
+  // Calls run(point, whether it is the first) for the points that have filter (h, w).
+  template <class Run>
+  void each_point_of(Index h, Index w, const Run& run) const {
+    const Index last_i = h + 1 < filters_h ? h + 1 : points_h, last_j = w + 1 < filters_w ? w + 1 : points_w;
+    for (Index i = h; i < last_i; ++i)
+      for (Index j = w; j < last_j; ++j) run(i * points_w + j, i == h && j == w);
+  }
+  // Calls run(point, its filter, whether it is the first that has this filter) for all points.
+  template <class Run>
+  void each_point(const Run& run) const {
+    for (Index h = 0; h < filters_h; ++h)
+      for (Index w = 0; w < filters_w; ++w)
+        each_point_of(h, w, [&](Index point, bool first) { run(point, h * filters_w + w, first); });
+  }
+};
+
+template <class Down, class Across>
+struct TileOf {
+  using DownAxis = Down;
+  using AcrossAxis = Across;
+  static constexpr int KH = Down::taps, KW = Across::taps, taps = KH * KW;
+  static constexpr int out_h = Down::outs, out_w = Across::outs, in_h = Down::ins, in_w = Across::ins;
+  static constexpr int points_h = Down::points, points_w = Across::points;
+  static constexpr int filters_h = Down::filters, filters_w = Across::filters;
+  static constexpr bool strided = Down::step != Down::outs;
+  static constexpr TileSizes sizes = {KH,
+                                      KW,
+                                      out_h,
+                                      out_w,
+                                      in_h,
+                                      in_w,
+                                      Down::step,
+                                      Across::step,
+                                      points_h,
+                                      points_w,
+                                      filters_h,
+                                      filters_w,
+                                      std::max(Down::interpolated, Across::interpolated)};
+};
+
+// The tile of a KH x KW kernel at stride 1 with `outs` outputs along every side of more than one tap.
+template <int KH, int KW, int outs>
+using Tile = TileOf<Axis<KH, outs>, Axis<KW, outs>>;
+// Those of a 3x3 kernel at stride 2.
+template <int outs>
+using StridedTile = TileOf<StridedAxis<outs>, StridedAxis<outs>>;
+template <int outs>
+using StridedInputTile = TileOf<StridedInputAxis<outs>, StridedInputAxis<outs>>;
+
+// The transforms of a tile: load(i, j) and store(i, j, packet).
+template <class T, class K>
+class TileTransforms {
+  using Packet = typename Simd<T>::Packet;
+  using Down = typename K::DownAxis::template Transform<T>;
+  using Across = typename K::AcrossAxis::template Transform<T>;
+
+  // step(transforms, in, out) for each column, then for each row.
+  template <int from_h, int from_w, int to_h, class Step, class Load, class Store>
+  [[gnu::always_inline]] static void both(const Step& step, const Load& load, const Store& store) {
+    Packet half[to_h][from_w];
+#pragma GCC unroll 10
+    for (int j = 0; j < from_w; ++j) {
+      if constexpr (K::KH > 1)
+        step(Down(), [&](int i) { return load(i, j); }, [&](int i, Packet v) { half[i][j] = v; });
+      else
+        half[0][j] = load(0, j);
+    }
+#pragma GCC unroll 10
+    for (int i = 0; i < to_h; ++i) {
+      if constexpr (K::KW > 1)
+        step(Across(), [&](int j) { return half[i][j]; }, [&](int j, Packet v) { store(i, j, v); });
+      else
+        store(i, 0, half[i][0]);
+    }
+  }
+
+ public:
+  template <class Load, class Store>
+  static void input(const Load& load, const Store& store) {
+    both<K::in_h, K::in_w, K::points_h>([](auto line, const auto& d, const auto& out) { line.input(d, out); },
+                                        load, store);
+  }
+  template <class Load, class Store>
+  static void output(const Load& load, const Store& store) {
+    both<K::points_h, K::points_w, K::out_h>(
+        [](auto line, const auto& m, const auto& out) { line.output(m, out); }, load, store);
+  }
+  template <class Load, class Store>
+  static void gradient(const Load& load, const Store& store) {
+    both<K::out_h, K::out_w, K::points_h>(
+        [](auto line, const auto& y, const auto& out) { line.gradient(y, out); }, load, store);
+  }
+  template <class Load, class Store>
+  static void filter(const Load& load, const Store& store) {
+    both<K::KH, K::KW, K::filters_h>([](auto line, const auto& g, const auto& out) { line.filter(g, out); },
+                                     load, store);
+  }
+  template <class Load, class Store>
+  static void filter_gradient(const Load& load, const Store& store) {
+    both<K::filters_h, K::filters_w, K::KH>(
+        [](auto line, const auto& s, const auto& out) { line.filter_gradient(s, out); }, load, store);
+  }
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,115 @@
+// Where tiles lie in the images.
+#pragma once
+
+#include "kernels/conv/winograd/tile.hpp"
+#include "shapes.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Output tiles of `height` x `width` in the order image, row, column. With dilation, rows that agree modulo
+// the dilation are a convolution of their own, and so are columns: a tile takes every dilation-th one, and
+// the tiles that interleave are neighbours.
+struct TileGrid {
+  Index height, width, dilation_h, dilation_w;
+  Index rows, cols, per_image, count;
+
+  TileGrid(Index N, Index OH, Index OW, Index tile_height, Index tile_width, Index row_dilation,
+           Index col_dilation)
+      : height(tile_height),
+        width(tile_width),
+        dilation_h(row_dilation),
+        dilation_w(col_dilation),
+        rows(ceil_div(OH, height * dilation_h) * dilation_h),
+        cols(ceil_div(OW, width * dilation_w) * dilation_w),
+        per_image(rows * cols),
+        count(N * per_image) {}
+
+  // The first row and column of a tile, in the output or where tiles are `step` apart.
+  Index top(Index row, Index step) const { return row / dilation_h * dilation_h * step + row % dilation_h; }
+  Index left(Index col, Index step) const { return col / dilation_w * dilation_w * step + col % dilation_w; }
+  Index top(Index row) const { return top(row, height); }
+  Index left(Index col) const { return left(col, width); }
+
+  // Calls run(image, row, first column, tiles, first tile - begin) for each run of tiles in one row.
+  template <class Run>
+  void each_run(Index begin, Index end, const Run& run) const {
+    for (Index t = begin; t < end;) {
+      const Index image = t / per_image, row = t % per_image / cols, col = t % cols;
+      const Index tiles = std::min(end - t, cols - col);
+      run(image, row, col, tiles, t - begin);
+      t += tiles;
+    }
+  }
+
+  // From the first column of a run of tiles to the last, where a tile takes `extent` and the next one begins
+  // `step` farther on.
+  Index run_width(Index col, Index tiles, Index step, Index extent) const {
+    return left(col + tiles - 1, step) - left(col, step) + (extent - 1) * dilation_w + 1;
+  }
+  Index most_width(Index step, Index extent) const {
+    return (cols / dilation_w * step + extent - step) * dilation_w;
+  }
+};
+
+// Where the tiles of a run begin, counted from the first one: without the divisions of TileGrid::left.
+class TileColumn {
+ public:
+  TileColumn(const TileGrid& grid, Index col, Index step)
+      : neighbours_(grid.dilation_w), skip_((step - 1) * neighbours_), phase_(col % neighbours_) {}
+  Index operator*() const { return at_; }
+  TileColumn& operator++() {
+    ++at_;
+    if (++phase_ == neighbours_) {
+      phase_ = 0;
+      at_ += skip_;
+    }
+    return *this;
+  }
+
+ private:
+  Index neighbours_, skip_, phase_, at_ = 0;
+};
+
+// The sizes of a convolution at stride 1 or 2, of one group. Tiles cover the output from origin_top and
+// origin_left on, which may lie outside it.
+struct TileShape {
+  Index N, C, F, H, W, OH, OW, pad_top, pad_left, dilation_h, dilation_w;
+  Index origin_top = 0, origin_left = 0;
+
+  explicit TileShape(const ConvShape& s)
+      : N(s.N),
+        C(s.C / s.groups),
+        F(s.F / s.groups),
+        H(s.H),
+        W(s.W),
+        OH(s.OH),
+        OW(s.OW),
+        pad_top(s.pad_top),
+        pad_left(s.pad_left),
+        dilation_h(s.dilation_h),
+        dilation_w(s.dilation_w) {}
+  // Those of the correlation of dout with the flipped filters, which is dx.
+  TileShape transposed(Index KH, Index KW) const {
+    TileShape t = *this;
+    std::swap(t.C, t.F);
+    std::swap(t.H, t.OH);
+    std::swap(t.W, t.OW);
+    t.pad_top = dilation_h * (KH - 1) - pad_top;
+    t.pad_left = dilation_w * (KW - 1) - pad_left;
+    return t;
+  }
+  // The same at stride 2, where tiles begin with a row and column that a single tap reaches.
+  TileShape transposed_strided() const {
+    TileShape t = transposed(1, 1);
+    t.origin_top = pad_top % 2 - 1;
+    t.origin_left = pad_left % 2 - 1;
+    t.pad_top = (1 - pad_top - t.origin_top) / 2;
+    t.pad_left = (1 - pad_left - t.origin_left) / 2;
+    return t;
+  }
+  TileGrid grid(const TileSizes& tile) const {
+    return {N, OH - origin_top, OW - origin_left, tile.out_h, tile.out_w, dilation_h, dilation_w};
+  }
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

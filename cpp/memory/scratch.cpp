@@ -1,0 +1,40 @@
+#include "scratch.hpp"
+
+namespace cnnlib {
+namespace {
+
+// The small scratch of a thread's calls, one upon the other.
+struct Stack {
+#ifdef __SANITIZE_ADDRESS__  // which sees no overlap of what lies on a stack
+  static constexpr std::size_t size = buffer_alignment;
+#else
+  static constexpr std::size_t size = std::size_t{32} << 10;
+#endif
+  alignas(buffer_alignment) char bytes[size];
+  std::size_t used;
+};
+thread_local Stack stack;
+
+}  // namespace
+
+Scratch::Scratch(std::size_t bytes) : stacked_(0) {
+  if (bytes <= Stack::size - buffer_alignment) {
+    const std::size_t size = bytes / buffer_alignment * buffer_alignment + buffer_alignment;
+    if (size <= Stack::size - stack.used) {
+      stacked_ = size;
+      data_ = stack.bytes + stack.used;
+      stack.used += size;
+      return;
+    }
+  }
+  data_ = acquire_buffer(bytes);
+}
+
+Scratch::~Scratch() {
+  if (stacked_ > 0)
+    stack.used -= stacked_;
+  else
+    release_buffer(data_);
+}
+
+}  // namespace cnnlib
