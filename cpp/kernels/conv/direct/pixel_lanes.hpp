@@ -25,13 +25,14 @@ class PixelLanes {
     choose_blocks();
     // Rows of channels that lie apart in x are too far from each other for a processor to guess what comes
     // next, and on more pages than it has addresses at hand. Tiles of the first panel of filters prefetch
-    // what the next ones read; but if much of many channels would be read again for other panels, they copy
-    // it for those into one run, and all panels prefetch what the next block reads.
+    // what the next ones read; but input of many channels that no cache near the core holds is copied for the
+    // other panels into one run, and all panels prefetch what the next block reads.
     constexpr Index many_channels = 48;
-    constexpr double reread_bytes = 3.5e6;
-    const double again = double(panels.count / filter_parts - 1) * p.C * p.x_plane * sizeof(T);
+    constexpr double far_input_bytes = 4 << 20;
+    const double input_bytes = double(p.N * p.OH * p.OW) * double(p.C * sizeof(T));
     scattered = in_place && vectors_for(panels.rows(panels.count - 1)) == tile_vectors;
-    copies = scattered && p.C >= many_channels && again >= reread_bytes;
+    copies = scattered && p.C >= many_channels && panels.count / filter_parts > 1 &&
+             input_bytes >= far_input_bytes;
   }
 
   Index packed_size() const { return checked_product(p.groups * p.F, p.C * taps); }
