@@ -236,9 +236,10 @@ double cost_winograd(const ConvShape& s) {
   if (s.stride_h == 2 && dw) product *= Rates::strided_gradient_product;
   // Blocks of tiles pass over all filters, unless there are fewer tiles than filters.
   const bool by_block = tiles * Rates::reference_batch * points > filters * double(wide);
-  if (s.stride_h == 2 && !dw && by_block &&
-      points * double(narrow) * max_rows * sizeof(T) > Rates::far_tiles_bytes)
-    product *= Rates::far_tiles_product;
+  const bool far_tiles = points * double(narrow) * max_rows * sizeof(T) > Rates::far_tiles_bytes;
+  const bool far_filters =
+      sizeof(T) == 8 && filters * double(narrow) * double(wide) * sizeof(T) > Rates::far_filters_bytes;
+  if (s.stride_h == 2 && !dw && by_block && (far_tiles || far_filters)) product *= Rates::far_tiles_product;
   const double filter = (dw ? Rates::gradient_filter_point : Rates::filter_point) / Rates::reference_batch;
   return g.groups *
          (product * tiles * points * pairs +

@@ -67,8 +67,9 @@ struct Rates {
   // most.
   static constexpr double winograd_product = 1.05, winograd_double_product = 1.12;
   // At stride 2 a tile has 81 points: products of dw, and those of blocks whose transforms no second level
-  // holds.
-  static constexpr double strided_gradient_product = 1.12, far_tiles_product = 1.5, far_tiles_bytes = 2 << 20;
+  // holds, or whose filters in float64, where direct methods come nearer to the peak, no cache near a core.
+  static constexpr double strided_gradient_product = 1.12, far_tiles_product = 1.5, far_tiles_bytes = 2 << 20,
+                          far_filters_bytes = 16e6;
 
   // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, a tap's product
   // with its load, and a vector transposed twice with channels in the lanes. dx and dw, which one loop makes,

@@ -122,6 +122,7 @@ class PixelLanes {
     col_blocks = ceil_div(p.OW, cols);
     const Index blocks = images * row_blocks;
     filter_parts = blocks >= wanted || threads == 1 ? 1 : std::min(panels.count, ceil_div(wanted, blocks));
+    if (filter_parts < panels.count && !keep_busy(blocks * filter_parts, threads)) ++filter_parts;
   }
 
   Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
