@@ -16,9 +16,10 @@ class WeightMemory {
   void* take(std::size_t bytes) {
     bytes = (std::max<std::size_t>(1, bytes) + buffer_alignment - 1) / buffer_alignment * buffer_alignment;
     if (blocks_.empty() || bytes > left_) {
-      left_ = std::max(bytes, block_bytes);
-      blocks_.emplace_back(acquire_buffer(left_));
+      const std::size_t block = std::max(bytes, block_bytes);
+      blocks_.push_back(OwnedBuffer(acquire_buffer(block)));
       free_ = static_cast<char*>(blocks_.back().get());
+      left_ = block;
     }
     left_ -= bytes;
     return std::exchange(free_, free_ + bytes);
