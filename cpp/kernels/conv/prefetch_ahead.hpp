@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "kernels/simd/memory.hpp"
 #include "shapes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -16,7 +17,7 @@ class PrefetchAhead {
   PrefetchAhead(const T* data, Index rows, Index row_step, Index row_size, Index parts)
       : data_(reinterpret_cast<const char*>(data)),
         step_(row_step * Index(sizeof(T))),
-        row_lines_(ceil_div(row_size * Index(sizeof(T)), 64)),
+        row_lines_(ceil_div(row_size * Index(sizeof(T)), cache_line_bytes)),
         lines_(rows * row_lines_),
         lines_of_part_(ceil_div(lines_ << fraction_bits, parts)) {}
   void part(Index i) const {
@@ -25,14 +26,15 @@ class PrefetchAhead {
     const Index row = row_lines_ == lines_ ? 0 : line / row_lines_;
     line -= row * row_lines_;
     for (const char* at = data_ + row * step_; left > 0; at += step_, line = 0)
-      for (; line < row_lines_ && left > 0; ++line, --left) __builtin_prefetch(at + line * 64, 0, 2);
+      for (; line < row_lines_ && left > 0; ++line, --left)
+        __builtin_prefetch(at + line * cache_line_bytes, 0, 2);
   }
   bool contiguous() const { return lines_ > 0 && lines_ == row_lines_; }
   // Where part i of a single run begins, and its lines.
   template <class T>
   std::pair<const T*, Index> run(Index i) const {
     const Index first = first_line(i);
-    return {reinterpret_cast<const T*>(data_ + first * 64), first_line(i + 1) - first};
+    return {reinterpret_cast<const T*>(data_ + first * cache_line_bytes), first_line(i + 1) - first};
   }
   // The same without its first parts.
   PrefetchAhead after(Index parts) const {
