@@ -29,6 +29,7 @@ enum class Method {
   automatic,
   direct,
   winograd,
+  winograd_rows,
   matrix_product,
   depthwise_rows,
   depthwise_channels,
@@ -43,11 +44,11 @@ enum class Method {
   shared_panels,
   count
 };
-constexpr const char* method_names[] = {"auto",           "direct",         "winograd",
-                                        "matrix-product", "depthwise-rows", "depthwise-channels",
-                                        "pixel-lanes",    "filter-lanes",   "position-panels",
-                                        "gathered",       "col2im",         "dot-products",
-                                        "tap-rows",       "channel-lanes",  "shared-panels"};
+constexpr const char* method_names[] = {
+    "auto",           "direct",          "winograd",           "winograd-rows",
+    "matrix-product", "depthwise-rows",  "depthwise-channels", "pixel-lanes",
+    "filter-lanes",   "position-panels", "gathered",           "col2im",
+    "dot-products",   "tap-rows",        "channel-lanes",      "shared-panels"};
 static_assert(sizeof(method_names) / sizeof(*method_names) == static_cast<int>(Method::count));
 
 // Functions of one element that one kernel serves.

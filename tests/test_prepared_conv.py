@@ -38,7 +38,7 @@ def methods(name, dtype):
 
 
 # Methods that pack weights.
-PACKED = ("winograd", "pixel-lanes", "filter-lanes", "position-panels", "gathered")
+PACKED = ("winograd", "winograd-rows", "pixel-lanes", "filter-lanes", "position-panels", "gathered")
 
 
 @pytest.mark.parametrize("name", SHAPES)

@@ -8,6 +8,7 @@
 #include "kernels/conv/gathered.hpp"
 #include "kernels/conv/rates.hpp"
 #include "kernels/conv/winograd/tile_choice.hpp"
+#include "kernels/conv/winograd_rows/row_transforms.hpp"
 #include "kernels/gemm/dot_product.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 
@@ -244,6 +245,50 @@ double cost_winograd(const ConvShape& s) {
   return g.groups *
          (product * tiles * points * pairs +
           point * tiles * points * double(g.vectors(g.C) + g.vectors(g.F)) + filter * filters * pairs);
+}
+
+// A row's tile exists for its taps, and an image has tiles for a block of products.
+template <class T>
+bool fits_winograd_rows(const ConvShape& s) {
+  constexpr Index most_terms = 160, most_stride = 4;
+  const Index K = row_taps(s), terms = s.C / s.groups * s.KH * s.stride_w;
+  return s.N > 0 && (K == 3 || K == 4 || K == 5 || K == 7) && s.dilation_w == 1 &&
+         s.stride_w <= most_stride && terms <= most_terms && s.OH * ceil_div(s.OW, row_outs) >= tile_lanes<T>;
+}
+// Sizes of Winograd's method along rows: terms of a product, vectors of tiles and points of an image.
+template <class T>
+struct RowTileSizes : GroupSizes<T> {
+  double terms, tile_vectors, points;
+
+  explicit RowTileSizes(const ConvShape& s)
+      : GroupSizes<T>(s),
+        terms(double(this->C * s.KH * s.stride_w)),
+        tile_vectors(double(this->vectors(s.OH * ceil_div(s.OW, row_outs)))),
+        points(double(row_taps(s) + row_outs - 1)) {}
+  double products(Index filters) const { return points * terms * double(filters) * tile_vectors; }
+  // The transforms of the image's rows.
+  double inputs(const ConvShape& s) const {
+    return Rates::stage * double(this->C * this->vectors(s.H * s.W)) +
+           Rates::row_input * points * double(this->C * s.H * this->vectors(ceil_div(s.OW, row_outs)));
+  }
+};
+template <class T>
+double cost_winograd_rows(const ConvShape& s) {
+  const RowTileSizes<T> r(s);
+  const double packing = Rates::row_filter * r.points * r.terms * double(r.F) / Rates::reference_batch;
+  return r.groups * (r.products(r.F) + Rates::row_output * r.points * double(r.F) * r.tile_vectors +
+                     r.inputs(s) + packing);
+}
+template <class T>
+double cost_winograd_rows_gradient(const ConvShape& s) {
+  const RowTileSizes<T> r(s);
+  const Index phases = std::min(s.KH, s.stride_h);
+  const double bands =
+      double(ceil_div(s.OH, rows_of_band<T>(s, r.C * phases, (s.KH - 1) * s.dilation_h / s.stride_h)));
+  const double sums = r.points * double(r.F) * double(round_up(Index(r.terms), dot_block));
+  const bool far = sums * sizeof(T) * Simd<T>::size > Rates::near_bytes;
+  return r.groups * (r.products(r.F) + Rates::row_gradient * r.points * double(r.F) * r.tile_vectors +
+                     (far ? Rates::far_sum : Rates::sum) * sums * bands + r.inputs(s));
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -11,6 +11,7 @@
 #include "kernels/conv/matrix.hpp"
 #include "kernels/conv/weight_gradient/weight_gradient.hpp"
 #include "kernels/conv/winograd/winograd.hpp"
+#include "kernels/conv/winograd_rows/winograd_rows.hpp"
 #include "same_shape.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -25,6 +26,8 @@ inline constexpr CorrelationMethod<T> forward_methods[] = {
      &describe_depthwise<T>, false, nullptr, &run_depthwise_forward<T>},
     {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::forward>, &describe_winograd<T>, true,
      &pack_winograd<T>, &run_winograd<T>},
+    {Method::winograd_rows, &fits_winograd_rows<T>, &cost_winograd_rows<T>, &describe_winograd_rows<T>, false,
+     &pack_winograd_rows<T>, &run_winograd_rows<T>},
     {Method::pixel_lanes, &fits_any, &cost_pixel_lanes<T, Pass::forward>, &describe_pixel_lanes<T>, true,
      &pack_pixel_lanes<T>, &run_pixel_lanes<T>},
     {Method::filter_lanes, &fits_any, &cost_filter_lanes<T, Pass::forward>, &describe_filter_lanes<T>, true,
@@ -67,6 +70,8 @@ inline constexpr WeightGradientMethod<T> weight_gradient_methods[] = {
      &describe_depthwise<T>, true, &run_depthwise_weight_gradient<T>},
     {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::weight_gradient>,
      &describe_winograd_weight_gradient<T>, false, &run_winograd_weight_gradient<T>},
+    {Method::winograd_rows, &fits_winograd_rows<T>, &cost_winograd_rows_gradient<T>,
+     &describe_winograd_rows_gradient<T>, true, &run_winograd_rows_gradient<T>},
     {Method::dot_products, &fits_dot_products<T>, &cost_dot_products<T>, &describe_dot_products<T>, true,
      &run_dot_products<T>},
     {Method::tap_rows, &fits_tap_rows<T>, &cost_tap_rows<T>, &describe_tap_rows<T>, true, &run_tap_rows<T>},
@@ -120,6 +125,10 @@ int plan_costs(const ConvShape& s, Pass pass, ConvCost* costs, int most) {
 
 constexpr int most_methods = static_cast<int>(Method::count);
 
+inline bool is_winograd(Method method) {
+  return method == Method::winograd || method == Method::winograd_rows;
+}
+
 // The method that a pass takes.
 template <class T>
 ConvCost choose_method(const ConvShape& s, Pass pass) {
@@ -128,7 +137,7 @@ ConvCost choose_method(const ConvShape& s, Pass pass) {
   const int count = plan_costs<T>(s, pass, costs, most_methods);
   const bool named = wish != Method::automatic && wish != Method::direct && fits<T>(s, pass, wish);
   for (int i = 0; i < count; ++i)
-    if (named ? costs[i].method == wish : !(wish == Method::direct && costs[i].method == Method::winograd))
+    if (named ? costs[i].method == wish : wish != Method::direct || !is_winograd(costs[i].method))
       return costs[i];
   return costs[0];
 }

@@ -71,6 +71,10 @@ struct Rates {
   static constexpr double strided_gradient_product = 1.12, far_tiles_product = 1.5, far_tiles_bytes = 2 << 20,
                           far_filters_bytes = 16e6;
 
+  // Winograd's method along rows: a vector of tiles at one point of a row of the image, of a filter's sums,
+  // of a filter's gradients; a point of a transformed weight.
+  static constexpr double row_input = 4, row_output = 8, row_gradient = 10, row_filter = 4;
+
   // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, a tap's product
   // with its load, and a vector transposed twice with channels in the lanes. dx and dw, which one loop makes,
   // take the same. The ends of a row cost less where the set has masks for them; with AVX2 rows of floats
