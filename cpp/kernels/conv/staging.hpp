@@ -56,7 +56,8 @@ struct Inside {
 };
 
 // The part of an image that a block of `rows` x `cols` output positions reads, for some channels:
-// [channel][row phase][column phase][rows + reach][pitch], zero outside the image.
+// [channel][row phase][column phase][rows + reach][pitch], zero outside the image. Behind the rows of a phase
+// there is room for what the last vector of a row has too much.
 struct Staging {
   AxisPhases y, x;
   Index stride_h, stride_w;
@@ -70,14 +71,14 @@ struct Staging {
     x.plan(col_taps);
   }
 
-  // Rows begin at multiples of `align` values.
-  void set_block(Index block_rows, Index block_cols, Index align = 1) {
+  // Rows begin at multiples of `align` values; `room` values follow those of a phase.
+  void set_block(Index block_rows, Index block_cols, Index align = 1, Index room = 0) {
     rows = block_rows;
     cols = block_cols;
     height = rows + y.reach;
     width = cols + x.reach;
     pitch = (width + align - 1) / align * align;
-    phase_size = height * pitch;
+    phase_size = height * pitch + room;
     channel_size = y.count * x.count * phase_size;
   }
 
@@ -101,47 +102,27 @@ struct Staging {
   }
 };
 
-// to[i] = 0, i < n, for few values: g++ would make a call of a plain loop.
+// to[i] = 0, i < n, in whole vectors: masked stores cost a dozen cycles and more with AVX2.
 template <class T>
-void clear_few(T* to, Index n) {
-  using S = Simd<T>;
-  if (n <= 0) return;
-  for (; n > S::size; n -= S::size, to += S::size) S::store(to, S::zero());
-  S::store_lanes(to, S::zero(), 0, n);
+[[gnu::always_inline]] inline void clear_vectors(T* to, Index n) {
+  for (Index i = 0; i < n; i += Simd<T>::size) Simd<T>::store(to + i, Simd<T>::zero());
 }
 
 // The values p[0], p[2], ... and p[1], p[3], ... of p[0, n), n <= 2 * S::size, and zeros or, before `end`,
 // what follows: masked loads hold up the processor where the values are in none of its caches.
 template <class T>
-void load_pairs_before(const T* p, Index n, const T* end, typename Simd<T>::Packet& even,
-                       typename Simd<T>::Packet& odd) {
+[[gnu::always_inline]] inline void load_pairs_before(const T* p, Index n, const T* end,
+                                                     typename Simd<T>::Packet& even,
+                                                     typename Simd<T>::Packet& odd) {
   using S = Simd<T>;
   if (p + 2 * S::size <= end) return S::load_pairs(p, even, odd);
   S::split_pairs(S::load_lanes(p, 0, std::min<Index>(n, S::size)),
                  n > S::size ? S::load_lanes(p + S::size, 0, n - S::size) : S::zero(), even, odd);
 }
 
-// first[i] = row[2 * i], i < (n + 1) / 2, and second[i] = row[2 * i + 1], i < n / 2; nothing from `end` on is
-// read.
-template <class T>
-[[gnu::always_inline]] inline void split_row(const T* row, Index n, const T* end, T* first, T* second) {
-  using S = Simd<T>;
-  Index i = 0;
-  typename S::Packet a, b;
-  for (; 2 * (i + S::size) <= n; i += S::size) {
-    S::load_pairs(row + 2 * i, a, b);
-    S::store(first + i, a);
-    S::store(second + i, b);
-  }
-  const Index left = n - 2 * i;
-  if (left == 0) return;
-  load_pairs_before(row + 2 * i, left, end, a, b);
-  S::store_lanes(first + i, a, 0, (left + 1) / 2);
-  S::store_lanes(second + i, b, 0, left / 2);
-}
-
 // Splits rows of a plane into columns of even and of odd distance from column `start`:
-// even[j] = row[start + 2 * j] and odd[j] = row[start + 2 * j + 1], j < n, zero outside [0, W).
+// even[j] = row[start + 2 * j] and odd[j] = row[start + 2 * j + 1], j < n, zero outside [0, W). Whole vectors
+// are written.
 class RowSplitter {
  public:
   RowSplitter(Index start, Index W, Index count)
@@ -154,13 +135,21 @@ class RowSplitter {
     odd = {std::min(n, distance / 2), (length + (swapped ? 1 : 0)) / 2};
   }
 
+  // Nothing from `end` on is read.
   template <class T>
   [[gnu::always_inline]] void operator()(const T* row, const T* end, T* evens, T* odds) const {
-    T *to_even = evens + even.first, *to_odd = odds + odd.first;
-    if (swapped)
-      split_row(row + from, length, end, to_odd, to_even);
-    else
-      split_row(row + from, length, end, to_even, to_odd);
+    using S = Simd<T>;
+    clear_vectors(evens, even.first);
+    clear_vectors(odds, odd.first);
+    T* first = swapped ? odds + odd.first : evens + even.first;
+    T* second = swapped ? evens + even.first : odds + odd.first;
+    row += from;
+    for (Index i = 0; 2 * i < length; i += S::size) {
+      typename S::Packet a, b;
+      load_pairs_before(row + 2 * i, length - 2 * i, end, a, b);
+      S::store(first + i, a);
+      S::store(second + i, b);
+    }
     even.clear_rest(evens, n);
     odd.clear_rest(odds, n);
   }
@@ -170,9 +159,8 @@ class RowSplitter {
   struct Filled {
     Index first, count;
     template <class T>
-    void clear_rest(T* to, Index n) const {
-      clear_few(to, first);
-      clear_few(to + first + count, n - first - count);
+    [[gnu::always_inline]] void clear_rest(T* to, Index n) const {
+      clear_vectors(to + first + count, n - first - count);
     }
   };
   Index n, from, length;
@@ -208,46 +196,43 @@ void copy_strided(const T* from, Index n, Index step, const T* end, T* to) {
 }
 
 // Copies one channel plane (H, W), whose rows lie `stride` apart, into its staging planes, for the block
-// that starts at (oh, ow).
+// that starts at (oh, ow). Rows of a phase are written in their order: a row ends in a whole vector.
 template <class T>
 void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& s, Index oh, Index ow,
                  T* staged) {
+  using S = Simd<T>;
+  const T* end = plane + (H - 1) * stride + W;
   if (s.stride_w == 2 && s.x.count == 2) {
     const RowSplitter split(2 * ow + s.x.lowest, W, s.width);
     T* even = staged + (s.x.remainder[0] == 0 ? 0 : s.phase_size);
     T* odd = staged + (s.x.remainder[0] == 0 ? s.phase_size : 0);
-    for (Index p = 0; p < s.y.count; ++p)
-      for (Index r = 0; r < s.height; ++r) {
+    for (Index r = 0; r < s.height; ++r)
+      for (Index p = 0; p < s.y.count; ++p) {
         const Index line = (oh + r) * s.stride_h + s.y.lowest + s.y.remainder[p];
         const Index to = p * 2 * s.phase_size + r * s.pitch;
         if (line >= 0 && line < H) {
-          split(plane + line * stride, plane + (H - 1) * stride + W, even + to, odd + to);
+          split(plane + line * stride, end, even + to, odd + to);
         } else {
-          std::fill_n(even + to, s.width, T(0));
-          std::fill_n(odd + to, s.width, T(0));
+          clear_vectors(even + to, s.width);
+          clear_vectors(odd + to, s.width);
         }
       }
     return;
   }
   s.each_row(oh, ow, H, W, [&](Index to, Index line, Index start, const Inside& inside) {
     T* dst = staged + to;
-    if (line < 0) {
-      std::memset(dst, 0, s.width * sizeof(T));
-      return;
-    }
+    if (line < 0) return clear_vectors(dst, s.width);
     const T* src = plane + line * stride + start;
-    if (s.stride_w == 1 && s.width <= Simd<T>::size) {
-      const auto v = Simd<T>::load_lanes(src, inside.first, inside.last - inside.first);
-      Simd<T>::store_lanes(dst, v, 0, s.width);
-      return;
+    clear_vectors(dst, inside.first);
+    if (s.stride_w == 1) {
+      Index j = inside.first;
+      for (; j < inside.last && src + j + S::size <= end; j += S::size) S::store(dst + j, S::load(src + j));
+      if (j < inside.last) S::store(dst + j, S::load_lanes(src + j, 0, inside.last - j));
+    } else {
+      copy_strided(src + inside.first * s.stride_w, inside.last - inside.first, s.stride_w, end,
+                   dst + inside.first);
     }
-    clear_few(dst, inside.first);
-    if (s.stride_w == 1)
-      std::memcpy(dst + inside.first, src + inside.first, (inside.last - inside.first) * sizeof(T));
-    else
-      copy_strided(src + inside.first * s.stride_w, inside.last - inside.first, s.stride_w,
-                   plane + (H - 1) * stride + W, dst + inside.first);
-    clear_few(dst + inside.last, s.width - inside.last);
+    clear_vectors(dst + inside.last, s.width - inside.last);
   });
 }
 

@@ -135,7 +135,7 @@ class FilterLanes {
     threads = threads_for(p.work());
     Index cols = even_part(p.OW, most_positions), rows = 1;
     const auto fits = [&](Index r, Index c) {
-      staging.set_block(r, c);
+      staging.set_block(r, c, 1, lanes);
       return r * c <= most_positions && double(p.C) * staging.channel_size * sizeof(T) <= staged_bytes;
     };
     while (cols > max_rows && !fits(1, cols)) cols = even_part(p.OW, ceil_div(cols, 2));
@@ -151,7 +151,7 @@ class FilterLanes {
     }
     rows = even_part(p.OH, rows);
     cols = even_part(p.OW, cols);
-    staging.set_block(rows, cols);
+    staging.set_block(rows, cols, 1, lanes);
     row_blocks = ceil_div(p.OH, rows);
     col_blocks = ceil_div(p.OW, cols);
     vectors = ceil_div(p.F, lanes);

@@ -103,7 +103,7 @@ class PixelLanes {
     Index cols = even_part(p.OW, widest, lanes);
     Index rows = 1;
     const auto bytes = [&](Index r) {
-      staging.set_block(r, cols);
+      staging.set_block(r, cols, 1, lanes);
       return double(channels) * staging.channel_size * sizeof(T);
     };
     while (channels > 1 && bytes(1) > most_of_row) channels = ceil_div(channels, 2);
@@ -116,7 +116,7 @@ class PixelLanes {
       while (rows > 1 && images * ceil_div(p.OH, rows) < wanted && rows / 2 * cols >= tile_lanes<T>)
         rows /= 2;
     rows = even_part(p.OH, rows);
-    staging.set_block(rows, cols);
+    staging.set_block(rows, cols, 1, lanes);
     chunks = ceil_div(p.C, channels);
     row_blocks = ceil_div(p.OH, rows);
     col_blocks = ceil_div(p.OW, cols);

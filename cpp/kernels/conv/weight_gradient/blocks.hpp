@@ -91,9 +91,9 @@ struct WeightGradient {
 
   double work() const { return 2.0 / 16 * s.N * s.F * C * taps * OH * OW; }
 
-  void set_blocks(const PositionBlocks& blocks, Index align = 1) {
+  void set_blocks(const PositionBlocks& blocks, Index align = 1, Index room = 0) {
     positions = blocks;
-    staging.set_block(blocks.rows, blocks.cols, align);
+    staging.set_block(blocks.rows, blocks.cols, align, room);
   }
 
   Index tap_offset(Index tap) const { return staging.tap_offset(tap / s.KW, tap % s.KW); }
