@@ -104,6 +104,7 @@ LARGE = {
     "upsample bilinear": Layer("upsample", X, ((7, 33, 20, 17),), lambda: ((3, 2), "bilinear")),
     "softmax": Layer("softmax", X, ((7, 33, 40, 37),)),
     "softmax of rows": Layer("softmax", X, ((70, 3301),)),
+    "softmax of short rows": Layer("softmax", X, ((20_011, 10),)),
     "conv_bn_relu_pool": Layer(
         "conv_bn_relu_pool",
         (*XWB, "gamma", "beta"),

@@ -2,9 +2,8 @@
 // dx = y * (dout - sum over c of dout * y). NaN and plus infinity make all of their C values NaN.
 #pragma once
 
+#include "kernels/dense/softmax_rows.hpp"
 #include "kernels/simd/backward_copy.hpp"
-#include "kernels/simd/exponential.hpp"
-#include "kernels/simd/sums.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -14,61 +13,6 @@ constexpr double softmax_gradient_work = 2;  // the same
 constexpr Index softmax_task = 2048;         // values worth a task
 constexpr Index softmax_run = 64;            // channels whose sum is kept in T before it joins the whole
 constexpr Index softmax_columns = 4;         // vectors of pixels that are computed side by side
-
-// C values in a row.
-template <class T>
-struct SoftmaxRow {
-  using S = Simd<T>;
-
-  template <class Body>
-  [[gnu::always_inline]] static void vectors(Index begin, Index end, const Body& body) {
-    Index c = begin;
-    for (; c + S::size <= end; c += S::size) body(c, Index(S::size));
-    if (c < end) body(c, end - c);
-  }
-
-  // Sum over c of term(c, count), vectors whose lanes beyond `count` are 0.
-  template <class Term>
-  [[gnu::always_inline]] static double sum(Index C, const Term& term) {
-    double total = 0;
-    for (Index begin = 0; begin < C; begin += short_run) {
-      auto part = S::zero();
-      vectors(begin, std::min(C, begin + short_run),
-              [&](Index c, Index count) { part = S::add(part, term(c, count)); });
-      total += double(S::sum(part));
-    }
-    return total;
-  }
-
-  // `copy` gets y too, or is null.
-  static void forward(const T* x, T* y, T* copy, Index C) {
-    auto highest = S::fill(x[0]);
-    vectors(0, C, [&](Index c, Index count) { highest = S::max(highest, load_first(x + c, count, x[0])); });
-    const auto most = S::fill(S::max_of_lanes(highest));
-    const double total = sum(C, [&](Index c, Index count) {
-      const auto e =
-          exp_of_negative<T>(S::sub(load_first(x + c, count, -std::numeric_limits<T>::infinity()), most));
-      store_first(y + c, count, e);
-      return e;
-    });
-    const auto scale = S::fill(T(1 / total));
-    vectors(0, C, [&](Index c, Index count) {
-      const auto value = S::mul(load_first<T>(y + c, count), scale);
-      store_first(y + c, count, value);
-      if (copy != nullptr) store_first(copy + c, count, value);
-    });
-  }
-
-  static void backward(const T* dout, const T* y, T* dx, Index C) {
-    const auto mean = S::fill(T(sum(C, [&](Index c, Index count) {
-      return S::mul(load_first(dout + c, count), load_first(y + c, count));
-    })));
-    vectors(0, C, [&](Index c, Index count) {
-      const auto centered = S::sub(load_first(dout + c, count), mean);
-      store_first(dx + c, count, S::mul(load_first(y + c, count), centered));
-    });
-  }
-};
 
 // Some pixels of an image, their C values `inner` apart: a lane for each pixel.
 template <class T>
@@ -124,61 +68,127 @@ struct SoftmaxPixels {
       if (copy != nullptr) store_copy(copy + from, lanes, value, far);
     });
   }
+};
 
-  void backward(const T* dout, const T* y, T* dx) const {
-    Packet mean[softmax_columns];
-    sum(mean, [&](Index, Index from, Index lanes) {
-      return S::mul(load_first(dout + from, lanes), load_first(y + from, lanes));
+// The gradient over a run of pixels of an image, whose C values are `inner` apart. The run is read along each
+// channel in turn, as prefetchers like it, and once more from the second level.
+template <class T>
+struct SoftmaxPixelsGradient {
+  using S = Simd<T>;
+  static constexpr Index least = softmax_columns * S::size, most = 512;  // pixels of a run
+  static constexpr Index channels = 4;  // at a time: lines of both operands for the 8 ways of a set
+  Index C, inner, count;
+
+  // Pixels of a run: what is read of it takes up to half of the second level.
+  static Index width(Index C) {
+    const Index fitting = l2_for_blocks() / 2 / (2 * Index(sizeof(T)) * C);
+    return std::clamp<Index>(fitting / S::size * S::size, least, most);
+  }
+
+  template <class Body>
+  [[gnu::always_inline]] void vectors(const Body& body) const {
+    SoftmaxRow<T>::vectors(0, count, body);
+  }
+
+  // sum[i], or 0 if nothing is `added` yet, + sum over n channels of dout * y
+  template <int n>
+  void add_products(const T* dout, const T* y, T* sum, bool added) const {
+    vectors([=](Index i, Index lanes) {
+      auto part = added ? S::load(sum + i) : S::zero();
+#pragma GCC unroll 4
+      for (Index c = 0; c < n; ++c)
+        part = S::fma(load_first(dout + c * inner + i, lanes), load_first(y + c * inner + i, lanes), part);
+      S::store(sum + i, part);
     });
-    vectors(0, C, [&](Index k, Index from, Index lanes) {
-      const auto centered = S::sub(load_first(dout + from, lanes), mean[k]);
-      store_first(dx + from, lanes, S::mul(load_first(y + from, lanes), centered));
-    });
+  }
+
+  // sum = sum over channels [begin, end) of dout * y
+  void find_sum(const T* dout, const T* y, T* sum, Index begin, Index end) const {
+    for (Index c = begin; c < end; c += channels) {
+      const T *d = dout + c * inner, *v = y + c * inner;
+      switch (std::min(channels, end - c)) {
+        case 1:
+          add_products<1>(d, v, sum, c > begin);
+          break;
+        case 2:
+          add_products<2>(d, v, sum, c > begin);
+          break;
+        case 3:
+          add_products<3>(d, v, sum, c > begin);
+          break;
+        case channels:
+          add_products<channels>(d, v, sum, c > begin);
+      }
+    }
+  }
+
+  void find_mean(const T* dout, const T* y, T* mean) const {
+    T part[most];
+    find_sum(dout, y, mean, 0, std::min(C, softmax_run));
+    for (Index begin = softmax_run; begin < C; begin += softmax_run) {
+      find_sum(dout, y, part, begin, std::min(C, begin + softmax_run));
+      add_to(mean, part, count);
+    }
+  }
+
+  void run(const T* dout, const T* y, T* dx) const {
+    T mean[most];
+    find_mean(dout, y, mean);
+    for (Index c = 0; c < C; ++c, dout += inner, y += inner, dx += inner)
+      vectors([&](Index i, Index lanes) {
+        const auto centered = S::sub(load_first(dout + i, lanes), S::load(mean + i));
+        store_first(dx + i, lanes, S::mul(load_first(y + i, lanes), centered));
+      });
   }
 };
 
-// row(offset) for each row of C values; pixels(offset, SoftmaxPixels) for blocks of pixels. `value_work` is
-// what a value takes.
-template <class T, class Row, class Pixels>
-void each_softmax(Index N, Index C, Index inner, double value_work, const Row& row, const Pixels& pixels) {
-  if (inner == 1) {
-    parallel_ranges(N, std::max<Index>(1, softmax_task / C), value_work * double(C),
-                    [=](Index begin, Index end) {
-                      for (Index n = begin; n < end; ++n) row(n * C);
-                    });
-    return;
-  }
-  constexpr Index width = SoftmaxPixels<T>::width;
-  const Index blocks = ceil_div(inner, width);
-  const double work = value_work * double(C) * double(std::min(inner, width));
-  parallel_ranges(
-      N * blocks, std::max<Index>(1, softmax_task / (C * width)), work, [=](Index begin, Index end) {
-        for (Index b = begin; b < end; ++b) {
-          const Index first = b % blocks * width;
-          pixels(b / blocks * C * inner + first, SoftmaxPixels<T>{C, inner, std::min(width, inner - first)});
-        }
-        store_fence();
-      });
+// body(offset, rows) for slices of N rows of C values; `value_work` is what a value takes.
+template <class Body>
+void each_softmax_slice(Index N, Index C, double value_work, const Body& body) {
+  parallel_ranges(N, std::max<Index>(1, softmax_task / C), value_work * double(C),
+                  [=](Index begin, Index end) { body(begin * C, end - begin); });
+}
+
+// body(offset, count) for runs of up to `width` of the `inner` pixels of N images.
+template <class Body>
+void each_softmax_run(Index N, Index C, Index inner, Index width, double value_work, const Body& body) {
+  const Index runs = ceil_div(inner, width), values = C * std::min(inner, width);
+  parallel_ranges(N * runs, std::max<Index>(1, softmax_task / values), value_work * double(values),
+                  [=](Index begin, Index end) {
+                    for (Index r = begin; r < end; ++r) {
+                      const Index first = r % runs * width;
+                      body(r / runs * C * inner + first, std::min(width, inner - first));
+                    }
+                    store_fence();
+                  });
 }
 
 // `copy` gets the result too, or is null.
 template <class T>
 void softmax_forward(const T* x, T* out, T* copy, Index N, Index C, Index inner) {
   const auto copy_at = [=](Index at) { return copy == nullptr ? nullptr : copy + at; };
+  if (inner == 1)
+    return with_softmax_rows<T>(C, [=](auto rows) {
+      each_softmax_slice(N, C, softmax_work,
+                         [=](Index at, Index count) { rows.forward(x + at, out + at, copy_at(at), count); });
+    });
   const bool aligned = copy_past_caches(copy, N * C * inner) && inner % Simd<T>::size == 0;
-  each_softmax<T>(
-      N, C, inner, softmax_work, [=](Index at) { SoftmaxRow<T>::forward(x + at, out + at, copy_at(at), C); },
-      [=](Index at, const SoftmaxPixels<T>& block) {
-        block.forward(x + at, out + at, copy_at(at), aligned);
-      });
+  each_softmax_run(N, C, inner, SoftmaxPixels<T>::width, softmax_work, [=](Index at, Index count) {
+    SoftmaxPixels<T>{C, inner, count}.forward(x + at, out + at, copy_at(at), aligned);
+  });
 }
 
 template <class T>
 void softmax_backward(const T* dout, const T* y, T* dx, Index N, Index C, Index inner) {
-  each_softmax<T>(
-      N, C, inner, softmax_gradient_work,
-      [=](Index at) { SoftmaxRow<T>::backward(dout + at, y + at, dx + at, C); },
-      [=](Index at, const SoftmaxPixels<T>& block) { block.backward(dout + at, y + at, dx + at); });
+  if (inner == 1)
+    return with_softmax_rows<T>(C, [=](auto rows) {
+      each_softmax_slice(N, C, softmax_gradient_work,
+                         [=](Index at, Index count) { rows.backward(dout + at, y + at, dx + at, count); });
+    });
+  const Index width = SoftmaxPixelsGradient<T>::width(C);
+  each_softmax_run(N, C, inner, width, softmax_gradient_work, [=](Index at, Index count) {
+    SoftmaxPixelsGradient<T>{C, inner, count}.run(dout + at, y + at, dx + at);
+  });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -60,6 +60,7 @@ void adaptive_avg_pool_forward(const T* x, T* out, const AdaptivePoolShape& s) {
 template <class T>
 void adaptive_avg_pool_backward(const T* dout, T* dx, const AdaptivePoolShape& s) {
   using S = Simd<T>;
+  if (s.OH == 1 && s.OW == 1) return global_avg_pool_backward(dout, dx, s.planes, s.H * s.W);
   each_plane_with_row<T>(s.planes, s.H * s.W, s.W, [=](Index plane, T* shares) {
     const T* from = dout + plane * s.OH * s.OW;
     T* to = dx + plane * s.H * s.W;
