@@ -63,6 +63,11 @@ CASES = {
         (3, 1, 3, 3),
         {"pad": "same", "stride": 2, "groups": 3},
     ),
+    "depthwise 7x7 planes": ((3, 20, 7, 7), (20, 1, 3, 3), {"pad": 1, "groups": 20}),
+    "depthwise one row": ((2, 3, 1, 21), (3, 1, 3, 3), {"pad": 1, "groups": 3}),
+    "depthwise one column": ((2, 3, 17, 1), (3, 1, 3, 3), {"pad": 1, "groups": 3}),
+    "depthwise one point": ((2, 3, 1, 1), (3, 1, 3, 3), {"pad": 1, "groups": 3}),
+    "depthwise many parts": ((50, 2, 6, 9), (2, 1, 3, 3), {"pad": 1, "groups": 2}),
     "covers the image": ((5, 9, 4, 3), (11, 9, 4, 3), {}),
 }
 
@@ -175,6 +180,24 @@ def test_depthwise_plans_say_what_they_stage(isa, dtype, method, num_threads):
         scratch, bands = getattr(small, name).scratch_bytes, getattr(tall, name).scratch_bytes
         assert 16 * 16 * dtype.itemsize <= scratch < 2**20
         assert scratch <= bands < 2**20
+
+
+@pytest.mark.parametrize("method", ["depthwise-rows", "depthwise-channels"])
+@pytest.mark.parametrize("size", [(5, 7), (6, 16), (3, 33)], ids=str)
+def test_a_depthwise_plane_sees_nothing_of_the_planes_beside_it(isa, dtype, method, size, rng):
+    x, dout = (rng.standard_normal((2, 3, *size)).astype(dtype) for _ in range(2))
+    w, b = rng.standard_normal((3, 1, 3, 3)).astype(dtype), rng.standard_normal(3).astype(dtype)
+    param = {"pad": 1, "groups": 3, "algorithm": method}
+
+    def run():
+        out, (*_, cache_param) = cnnlib.conv_forward(x, w, b, param)
+        dx, dw, db = cnnlib.conv_backward(dout, (x, w, b, cache_param))
+        return out[:, ::2], dx[:, ::2], dw[::2], db[::2]
+
+    want = run()
+    x[:, 1], dout[:, 1] = np.inf, np.nan
+    for got, right in zip(run(), want, strict=True):
+        assert np.array_equal(got, right)
 
 
 def test_neither_batch_nor_threads_choose_a_method(isa, dtype, num_threads):

@@ -117,6 +117,8 @@ double cost_depthwise_rows(const ConvShape& s) {
   if (pass == Pass::forward && reads_short_rows<T>(s))
     return double(s.F) *
            (Rates::short_rows_plane + Rates::short_rows_vector * double(g.vectors(g.positions)));
+  if (pass == Pass::forward ? reads_flat_planes<T>(s) : has_flat_gradients<T>(s))
+    return double(s.F) * (Rates::flat_plane + Rates::flat_vector<T>(pass) * double(g.vectors(g.positions)));
   const bool in_place = pass == Pass::forward && reads_rows_in_place<T>(s);
   const auto rates = in_place ? Rates::depthwise_in_place : Rates::depthwise<T>(pass);
   const bool parted = pass == Pass::forward && !in_place && s.stride_w > 1;

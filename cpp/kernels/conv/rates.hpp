@@ -100,6 +100,17 @@ struct Rates {
   static constexpr Depthwise depthwise_in_place{0, 5, 1, 4};
   // Several short rows to a vector: a plane, and a vector of outputs.
   static constexpr double short_rows_plane = 5, short_rows_vector = 11;
+  // The same of planes as one run of values, and of either gradient. With AVX-512 every load that is not
+  // aligned crosses a cache line.
+  static constexpr double flat_plane = 16;
+  template <class T>
+  static constexpr double flat_vector(Pass pass) {
+#ifdef __AVX512F__
+    return pass == Pass::forward ? 15.5 : sizeof(T) == 4 ? 22 : 19;
+#else
+    return pass == Pass::forward ? 7.5 : 14;
+#endif
+  }
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

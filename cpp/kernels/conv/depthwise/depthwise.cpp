@@ -1,5 +1,7 @@
 #include "kernels/conv/depthwise/depthwise.hpp"
 
+#include "kernels/conv/depthwise/flat_gradients.hpp"
+#include "kernels/conv/depthwise/flat_planes.hpp"
 #include "kernels/conv/depthwise/forward.hpp"
 #include "kernels/conv/depthwise/gradients.hpp"
 #include "kernels/conv/depthwise/rows_in_place.hpp"
@@ -7,6 +9,11 @@
 
 namespace cnnlib::CNNLIB_ISA {
 namespace {
+
+template <class T>
+bool takes_flat_gradients(const ConvPlan& plan) {
+  return plan.method == Method::depthwise_rows && has_flat_gradients<T>(plan.shape);
+}
 
 // body(lanes) with what the plan's method has in its lanes.
 template <class T, class Body>
@@ -26,6 +33,8 @@ void describe_depthwise(ConvPlan& plan) {
     const bool dx = plan.pass == Pass::input_gradient;
     if (plan.pass == Pass::forward)
       DepthwiseForwardPass<T, L>(plan.shape).describe(plan);
+    else if (takes_flat_gradients<T>(plan))
+      DepthwiseFlatGradients<T>(plan.shape, dx, !dx).describe(plan);
     else
       DepthwiseGradientPass<T, L>(plan.shape, dx, !dx).describe(plan);
   });
@@ -37,12 +46,15 @@ void run_depthwise_forward(const ConvPlan& plan, const ConvOperands<T>& o) {
     return DepthwiseRowsInPlace<T>(plan.shape).run(o);
   if (plan.method == Method::depthwise_rows && reads_short_rows<T>(plan.shape))
     return DepthwiseShortRows<T>(plan.shape).run(o);
+  if (plan.method == Method::depthwise_rows && reads_flat_planes<T>(plan.shape))
+    return run_flat_planes<T>(plan.shape, o);
   with_lanes<T>(plan, [&](auto lanes) { DepthwiseForwardPass<T, decltype(lanes)>(plan.shape).run(o); });
 }
 
 template <class T>
 void run_depthwise_backward(const ConvPlan& plan, const DepthwiseGradients<T>& o) {
   const bool dx = o.dx != nullptr, sums = o.dw != nullptr || o.db != nullptr;
+  if (takes_flat_gradients<T>(plan)) return DepthwiseFlatGradients<T>(plan.shape, dx, sums).run(o);
   with_lanes<T>(plan,
                 [&](auto lanes) { DepthwiseGradientPass<T, decltype(lanes)>(plan.shape, dx, sums).run(o); });
 }

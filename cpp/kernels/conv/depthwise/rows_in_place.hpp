@@ -30,7 +30,7 @@ class DepthwiseRowsInPlace {
             ? (whole ? &DepthwiseRowsInPlace::correlate<1, true> : &DepthwiseRowsInPlace::correlate<1, false>)
             : (whole ? &DepthwiseRowsInPlace::correlate<2, true>
                      : &DepthwiseRowsInPlace::correlate<2, false>);
-    each_plane(s, o, [&](const T* image, const T* w, T bias, T* out) {
+    each_plane(s, o, [&](int, const T* image, const T* w, T bias, T* out) {
       (this->*correlate)(image, w, bias, o.epilogue.activation, zeros, out);
     });
   }

@@ -26,7 +26,7 @@ class DepthwiseShortRows {
         last(lanes_where([&](Index l) { return l % s.OW == s.OW - 1; })) {}
 
   void run(const ConvOperands<T>& o) const {
-    each_plane(s, o, [&](const T* image, const T* w, T bias, T* out) {
+    each_plane(s, o, [&](int, const T* image, const T* w, T bias, T* out) {
       const Channel channel(w, bias, o.epilogue.activation);
       s.stride_h == 1 ? same(channel, image, out) : halved(channel, image, out);
     });
