@@ -249,13 +249,14 @@ double cost_winograd(const ConvShape& s) {
           point * tiles * points * double(g.vectors(g.C) + g.vectors(g.F)) + filter * filters * pairs);
 }
 
-// A row's tile exists for its taps, and an image has tiles for a block of products.
+// A row's tile exists for its taps, channels are few, and an image has tiles for a block of products.
 template <class T>
 bool fits_winograd_rows(const ConvShape& s) {
-  constexpr Index most_terms = 160, most_stride = 4;
-  const Index K = row_taps(s), terms = s.C / s.groups * s.KH * s.stride_w;
+  constexpr Index most_channels = 24, most_terms = 160, most_stride = 4;
+  const Index K = row_taps(s), C = s.C / s.groups;
   return s.N > 0 && (K == 3 || K == 4 || K == 5 || K == 7) && s.dilation_w == 1 &&
-         s.stride_w <= most_stride && terms <= most_terms && s.OH * ceil_div(s.OW, row_outs) >= tile_lanes<T>;
+         s.stride_w <= most_stride && C <= most_channels && C * s.KH * s.stride_w <= most_terms &&
+         s.OH * ceil_div(s.OW, row_outs) >= tile_lanes<T>;
 }
 // Sizes of Winograd's method along rows: terms of a product, vectors of tiles and points of an image.
 template <class T>
@@ -278,8 +279,10 @@ template <class T>
 double cost_winograd_rows(const ConvShape& s) {
   const RowTileSizes<T> r(s);
   const double packing = Rates::row_filter * r.points * r.terms * double(r.F) / Rates::reference_batch;
-  return r.groups * (r.products(r.F) + Rates::row_output * r.points * double(r.F) * r.tile_vectors +
-                     r.inputs(s) + packing);
+  const double products =
+      r.points * double(Panels(r.F).count) * double(ceil_div(Index(r.tile_vectors), tile_vectors));
+  return r.groups * (r.products(r.F) + Rates::row_product * products +
+                     Rates::row_output * r.points * double(r.F) * r.tile_vectors + r.inputs(s) + packing);
 }
 template <class T>
 double cost_winograd_rows_gradient(const ConvShape& s) {
@@ -290,7 +293,7 @@ double cost_winograd_rows_gradient(const ConvShape& s) {
   const double sums = r.points * double(r.F) * double(round_up(Index(r.terms), dot_block));
   const bool far = sums * sizeof(T) * Simd<T>::size > Rates::near_bytes;
   return r.groups * (r.products(r.F) + Rates::row_gradient * r.points * double(r.F) * r.tile_vectors +
-                     (far ? Rates::far_sum : Rates::sum) * sums * bands + r.inputs(s));
+                     (far ? Rates::far_sum : Rates::row_sum) * sums * bands + r.inputs(s));
 }
 
 }  // namespace cnnlib::CNNLIB_ISA
