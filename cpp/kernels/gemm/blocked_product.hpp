@@ -84,8 +84,9 @@ struct RowBlocks {
     constexpr Index smallest_group = 4;          // panels, for which a is packed again
     constexpr Index short_sum = 64;              // terms
     constexpr Index cached_b_bytes = 512 << 10;  // of b, read anew for every row panel
-    const Index tasks = std::min<Index>(2 * threads, ceil_div(p.M, max_rows));
-    count = std::max(ceil_div(p.M, block_rows), tasks);
+    const Index panels = ceil_div(p.M, max_rows);
+    const Index least = std::max<Index>(ceil_div(p.M, block_rows), 2 * threads);
+    count = std::min(round_up(least, threads), panels);  // as many for each thread
     rows = ceil_div(p.M, count);
     group = std::clamp<Index>(group_bytes / (std::max<Index>(1, p.K) * p.lanes * Index(sizeof(T))),
                               std::min(smallest_group, p.panels()), p.panels());
