@@ -258,6 +258,12 @@ bool fits_winograd_rows(const ConvShape& s) {
          s.stride_w <= most_stride && C <= most_channels && C * s.KH * s.stride_w <= most_terms &&
          s.OH * ceil_div(s.OW, row_outs) >= tile_lanes<T>;
 }
+// In dw sums take the place of registers, and tiles in two dimensions win earlier.
+template <class T>
+bool fits_winograd_rows_gradient(const ConvShape& s) {
+  constexpr Index most_channels = 12;
+  return s.C / s.groups <= most_channels && fits_winograd_rows<T>(s);
+}
 // Sizes of Winograd's method along rows: terms of a product, vectors of tiles and points of an image.
 template <class T>
 struct RowTileSizes : GroupSizes<T> {

@@ -70,7 +70,7 @@ inline constexpr WeightGradientMethod<T> weight_gradient_methods[] = {
      &describe_depthwise<T>, true, &run_depthwise_weight_gradient<T>},
     {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::weight_gradient>,
      &describe_winograd_weight_gradient<T>, false, &run_winograd_weight_gradient<T>},
-    {Method::winograd_rows, &fits_winograd_rows<T>, &cost_winograd_rows_gradient<T>,
+    {Method::winograd_rows, &fits_winograd_rows_gradient<T>, &cost_winograd_rows_gradient<T>,
      &describe_winograd_rows_gradient<T>, true, &run_winograd_rows_gradient<T>},
     {Method::dot_products, &fits_dot_products<T>, &cost_dot_products<T>, &describe_dot_products<T>, true,
      &run_dot_products<T>},

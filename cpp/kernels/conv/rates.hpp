@@ -74,7 +74,7 @@ struct Rates {
   // Winograd's method along rows: a vector of tiles at one point of a row of the image, of a filter's sums,
   // of a filter's gradients; a point of a transformed weight; a tile of products, and a sum of dw in a band,
   // besides their multiply-adds.
-  static constexpr double row_input = 4, row_output = 6, row_gradient = 8, row_filter = 4, row_product = 30,
+  static constexpr double row_input = 8, row_output = 6, row_gradient = 8, row_filter = 4, row_product = 30,
                           row_sum = 11;
 
   // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, a tap's product

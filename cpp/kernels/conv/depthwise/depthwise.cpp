@@ -1,7 +1,5 @@
 #include "kernels/conv/depthwise/depthwise.hpp"
 
-#include "kernels/conv/depthwise/flat_gradients.hpp"
-#include "kernels/conv/depthwise/flat_planes.hpp"
 #include "kernels/conv/depthwise/forward.hpp"
 #include "kernels/conv/depthwise/gradients.hpp"
 #include "kernels/conv/depthwise/rows_in_place.hpp"
@@ -34,7 +32,7 @@ void describe_depthwise(ConvPlan& plan) {
     if (plan.pass == Pass::forward)
       DepthwiseForwardPass<T, L>(plan.shape).describe(plan);
     else if (takes_flat_gradients<T>(plan))
-      DepthwiseFlatGradients<T>(plan.shape, dx, !dx).describe(plan);
+      describe_flat_gradients<T>(plan);
     else
       DepthwiseGradientPass<T, L>(plan.shape, dx, !dx).describe(plan);
   });
@@ -54,7 +52,7 @@ void run_depthwise_forward(const ConvPlan& plan, const ConvOperands<T>& o) {
 template <class T>
 void run_depthwise_backward(const ConvPlan& plan, const DepthwiseGradients<T>& o) {
   const bool dx = o.dx != nullptr, sums = o.dw != nullptr || o.db != nullptr;
-  if (takes_flat_gradients<T>(plan)) return DepthwiseFlatGradients<T>(plan.shape, dx, sums).run(o);
+  if (takes_flat_gradients<T>(plan)) return run_flat_gradients<T>(plan.shape, o);
   with_lanes<T>(plan,
                 [&](auto lanes) { DepthwiseGradientPass<T, decltype(lanes)>(plan.shape, dx, sums).run(o); });
 }

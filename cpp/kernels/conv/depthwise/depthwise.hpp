@@ -53,6 +53,14 @@ bool has_flat_gradients(const ConvShape& s) {
   return s.C == s.F && is_plain_3x3(s) && makes_same_size(s);
 }
 
+// The two of them, in a unit of their own.
+template <class T>
+void run_flat_planes(const ConvShape&, const ConvOperands<T>&);
+template <class T>
+void describe_flat_gradients(ConvPlan&);
+template <class T>
+void run_flat_gradients(const ConvShape&, const DepthwiseGradients<T>&);
+
 // All passes.
 template <class T>
 void describe_depthwise(ConvPlan&);

@@ -6,8 +6,10 @@
 //   totals  [part of the images][channel][tap, then db]     in double
 #pragma once
 
+#include "kernels/conv/depthwise/depthwise.hpp"
 #include "kernels/conv/depthwise/flat_planes.hpp"
 #include "kernels/simd/transpose.hpp"
+#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

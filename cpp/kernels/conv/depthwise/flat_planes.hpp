@@ -7,11 +7,11 @@
 // first or a last column is the same again after as many vectors as make whole rows.
 #pragma once
 
+#include <cstring>
 #include <numeric>
 
-#include "kernels/conv/depthwise/depthwise.hpp"
-#include "kernels/conv/depthwise/planes.hpp"
-#include "kernels/simd/packet.hpp"
+#include "kernels/rectifier.hpp"
+#include "shapes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -146,21 +146,5 @@ class FlatPlanes {
   Index top_end = ceil_div(W, lanes), bottom = std::max(top_end, (H - 1) * W / lanes);
   const T *columns_ = nullptr, *rows_ = nullptr;
 };
-
-// The forward pass.
-template <class T>
-void run_flat_planes(const ConvShape& s, const ConvOperands<T>& o) {
-  FlatPlanes<T> planes(s);
-  Layout layout;
-  const auto masks = layout.array<T>(planes.masks_size());
-  const auto copies = layout.per_thread<T>(planes_threads(s), planes.copy_size());
-  const Scratch scratch(layout.bytes());
-  planes.set_masks(masks.in(scratch.data()));
-  const T* end = o.in + s.N * s.C * planes.size;
-  each_plane(s, o, [&](int slot, const T* image, const T* w, T bias, T* out) {
-    planes.correlate(planes.within(image, o.in, end, copies.of(scratch.data(), slot)), w, bias,
-                     o.epilogue.activation, out);
-  });
-}
 
 }  // namespace cnnlib::CNNLIB_ISA
