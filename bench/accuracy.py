@@ -13,6 +13,9 @@ import cnnlib
 import numpy as np
 
 KERNELS = ((3, 3, 1), (5, 5, 1), (1, 3, 1), (1, 5, 1), (1, 7, 1), (3, 3, 2))  # height, width, stride
+# Of layers with 3 channels and so many filters, which take Winograd's method along rows.
+FIRST_KERNELS = ((3, 3, 1), (5, 5, 1), (7, 7, 1), (7, 7, 2), (11, 11, 4))
+FIRST_FILTERS = 32
 
 
 def truth(x, w, dout, stride):
@@ -73,7 +76,7 @@ def main():
     )
     parser.add_argument("--channels", type=int, nargs="+", default=[16, 64, 256], help="C = F (16 64 256)")
     args = parser.parse_args()
-    peers = {"direct": with_cnnlib("direct"), "winograd": with_cnnlib("winograd")}
+    peers = {"direct": with_cnnlib("direct")}
     try:
         import torch  # noqa: F401
 
@@ -81,18 +84,26 @@ def main():
     except ImportError:
         print("torch is not installed: its rows are left out")
     cnnlib.show_config()
-    print(f"{'channels':>8} {'kernel':6} {'dtype':8} {'':9} {'forward':17} {'dx':17} dw")
+    print(f"{'channels':>8} {'kernel':8} {'dtype':8} {'':13} {'forward':17} {'dx':17} dw")
     rng = np.random.default_rng(0)
-    for C, (KH, KW, stride) in itertools.product(args.channels, KERNELS):
-        size = 16 if C <= 64 else 8
-        shapes = (2, C, size, size), (C, C, KH, KW), (2, C, size // stride, size // stride)
-        for dtype in (np.float32, np.float64):
-            arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
-            want = truth(*arrays, stride)
-            for name, run in peers.items():
-                cells = [errors(got, exact) for got, exact in zip(run(*arrays, stride), want, strict=True)]
-                kernel = f"{KH}x{KW}" + (f" s{stride}" if stride > 1 else "")
-                print(f"{C:8} {kernel:6} {np.dtype(dtype).name:8} {name:9} {'   '.join(cells)}")
+    for C, kernel in itertools.product(args.channels, KERNELS):
+        print_errors(rng, C, C, 16 if C <= 64 else 8, kernel, {**peers, "winograd": with_cnnlib("winograd")})
+    for kernel in FIRST_KERNELS:  # dx is that of 'auto'
+        sides = {**peers, "winograd-rows": with_cnnlib("winograd-rows")}
+        print_errors(rng, 3, FIRST_FILTERS, 64, kernel, sides)
+
+
+def print_errors(rng, C, F, size, kernel, sides):
+    """A line for each dtype and side of a layer with images of `size`."""
+    KH, KW, stride = kernel
+    shapes = (2, C, size, size), (F, C, KH, KW), (2, F, size // stride, size // stride)
+    for dtype in (np.float32, np.float64):
+        arrays = [rng.standard_normal(shape).astype(dtype) for shape in shapes]
+        want = truth(*arrays, stride)
+        for name, run in sides.items():
+            cells = [errors(got, exact) for got, exact in zip(run(*arrays, stride), want, strict=True)]
+            text = f"{KH}x{KW}" + (f" s{stride}" if stride > 1 else "")
+            print(f"{C:8} {text:8} {np.dtype(dtype).name:8} {name:13} {'   '.join(cells)}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ class RowCorrelation {
   static constexpr Index lanes = S::size, block = tile_lanes<T>;  // tiles of a product
 
  public:
-  explicit RowCorrelation(const ConvShape& shape) : tiles(shape), s(shape), panels(tiles.F) {
+  RowCorrelation(const ConvShape& shape, const ConvOperands<T>& operands)
+      : tiles(shape), s(shape), o(operands), panels(tiles.F) {
     threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
                           double(tiles.terms * tiles.tile.points));
     // A band for each thread at least, as long as it fills a block.
@@ -32,15 +33,15 @@ class RowCorrelation {
 
   Index packed_size() const { return checked_product(s.groups, group_size()); }
 
-  void pack(const T* w, T* packed) const {
+  void pack(T* packed) const {
     parallel_for(s.groups * panels.count, threads, [&](Index task, int) {
       const Index group = task / panels.count, panel = task % panels.count;
-      pack_panel(w + (group * tiles.F + panels.first(panel)) * tiles.C * s.KH * s.KW, panels.rows(panel),
+      pack_panel(o.w + (group * tiles.F + panels.first(panel)) * tiles.C * s.KH * s.KW, panels.rows(panel),
                  packed + group * group_size() + panels.first(panel) * tiles.terms * tiles.tile.points);
     });
   }
 
-  void run(const T* packed, const ConvOperands<T>& o) const {
+  void run(const T* packed) const {
     Layout layout;
     const Memory memory(*this, layout);
     const Scratch scratch(layout.bytes());
@@ -161,7 +162,8 @@ class RowCorrelation {
   }
 
   RowTiles<T> tiles;
-  const ConvShape& s;
+  ConvShape s;
+  ConvOperands<T> o;
   Panels panels;
   int threads;
 };

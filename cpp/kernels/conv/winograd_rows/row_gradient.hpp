@@ -169,7 +169,7 @@ class RowGradient {
   }
 
   RowTiles<T> tiles;
-  const ConvShape& s;
+  ConvShape s;
   bool with_dw;
   Panels filters;
   Index term_blocks, products, sum_count, parts;

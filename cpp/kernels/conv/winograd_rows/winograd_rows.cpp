@@ -7,22 +7,18 @@ namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
 void describe_winograd_rows(ConvPlan& plan) {
-  RowCorrelation<T>(plan.shape).describe(plan);
+  RowCorrelation<T>(plan.shape, {}).describe(plan);
 }
 template <class T>
 void pack_winograd_rows(const ConvPlan& plan, const T* w, T* packed) {
-  RowCorrelation<T>(plan.shape).pack(w, packed);
+  ConvOperands<T> operands{};
+  operands.w = w;
+  RowCorrelation<T>(plan.shape, operands).pack(packed);
 }
 template <class T>
 void run_winograd_rows(const ConvPlan& plan, const ConvOperands<T>& operands) {
-  const RowCorrelation<T> correlation(plan.shape);
-  if (operands.packed != nullptr) return correlation.run(operands.packed, operands);
-  Layout layout;
-  const auto piece = layout.array<T>(correlation.packed_size());
-  const Scratch scratch(layout.bytes());
-  T* packed = piece.in(scratch.data());
-  correlation.pack(operands.w, packed);
-  correlation.run(packed, operands);
+  const RowCorrelation<T> correlation(plan.shape, operands);
+  operands.packed != nullptr ? correlation.run(operands.packed) : pack_and_run<T>(correlation);
 }
 
 template <class T>
