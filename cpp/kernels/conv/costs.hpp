@@ -267,14 +267,14 @@ bool fits_winograd_rows_gradient(const ConvShape& s) {
 // Sizes of Winograd's method along rows: terms of a product, vectors of tiles and points of an image.
 template <class T>
 struct RowTileSizes : GroupSizes<T> {
-  double terms, tile_vectors, points;
+  double terms, row_vectors, points;
 
   explicit RowTileSizes(const ConvShape& s)
       : GroupSizes<T>(s),
         terms(double(this->C * s.KH * s.stride_w)),
-        tile_vectors(double(this->vectors(s.OH * ceil_div(s.OW, row_outs)))),
+        row_vectors(double(this->vectors(s.OH * ceil_div(s.OW, row_outs)))),
         points(double(row_taps(s) + row_outs - 1)) {}
-  double products(Index filters) const { return points * terms * double(filters) * tile_vectors; }
+  double products(Index filters) const { return points * terms * double(filters) * row_vectors; }
   // The transforms of the image's rows.
   double inputs(const ConvShape& s) const {
     return Rates::stage * double(this->C * this->vectors(s.H * s.W)) +
@@ -286,9 +286,9 @@ double cost_winograd_rows(const ConvShape& s) {
   const RowTileSizes<T> r(s);
   const double packing = Rates::row_filter * r.points * r.terms * double(r.F) / Rates::reference_batch;
   const double products =
-      r.points * double(Panels(r.F).count) * double(ceil_div(Index(r.tile_vectors), tile_vectors));
+      r.points * double(Panels(r.F).count) * double(ceil_div(Index(r.row_vectors), tile_vectors));
   return r.groups * (r.products(r.F) + Rates::row_product * products +
-                     Rates::row_output * r.points * double(r.F) * r.tile_vectors + r.inputs(s) + packing);
+                     Rates::row_output * r.points * double(r.F) * r.row_vectors + r.inputs(s) + packing);
 }
 template <class T>
 double cost_winograd_rows_gradient(const ConvShape& s) {
@@ -298,7 +298,7 @@ double cost_winograd_rows_gradient(const ConvShape& s) {
       double(ceil_div(s.OH, rows_of_band<T>(s, r.C * phases, (s.KH - 1) * s.dilation_h / s.stride_h)));
   const double sums = r.points * double(r.F) * double(round_up(Index(r.terms), dot_block));
   const bool far = sums * sizeof(T) * Simd<T>::size > Rates::near_bytes;
-  return r.groups * (r.products(r.F) + Rates::row_gradient * r.points * double(r.F) * r.tile_vectors +
+  return r.groups * (r.products(r.F) + Rates::row_gradient * r.points * double(r.F) * r.row_vectors +
                      (far ? Rates::far_sum : Rates::row_sum) * sums * bands + r.inputs(s));
 }
 

@@ -18,9 +18,7 @@ class DepthwiseFlatGradients {
   static constexpr Index lanes = Simd<T>::size, sums_of_channel = 10;
   static constexpr Index most_tasks = 24;      // as parts of the images, for threads to share
   static constexpr Index flush_vectors = 256;  // of dout that are summed in T
-  static constexpr Index group_values =
-      8192;  // of the planes of a task's image, as long as a group has channels
-  static constexpr Index most_channels = 16;
+  static constexpr Index group_values = 8192, most_channels = 16;  // of an image that a task takes at a time
 
  public:
   DepthwiseFlatGradients(const ConvShape& shape, bool dx, bool sums)

@@ -1,5 +1,6 @@
 // Depthwise 3x3 at stride 1 whose outputs are as many as its inputs, over planes as one run of values: a
-// vector of outputs may begin and end anywhere in a row, so that none is partly empty (takes_flat_planes).
+// vector of outputs may begin and end anywhere in a row, so that none is partly empty (reads_flat_planes,
+// has_flat_gradients).
 //
 //   tap (a, k) of output i is x[i + (a - 1) * W + k - 1], and zero where that is no column or row beside i's
 //
@@ -32,9 +33,7 @@ class FlatPlanes {
 
   // All bits of the lanes that a tap reads:
   //   columns  [vector of a period][of the taps before, behind][lane]
-  //   rows     [vector with lanes of the first row, then those with some of the last][of the taps above,
-  //   beside,
-  //            below][lane], nothing behind the plane
+  //   rows     [vector with lanes of the first row, or of the last][of the taps above, beside, below][lane]
   void set_masks(T* masks) {
     columns_ = masks;
     rows_ = masks + 2 * period * lanes;
