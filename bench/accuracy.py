@@ -86,10 +86,11 @@ def main():
     cnnlib.show_config()
     print(f"{'channels':>8} {'kernel':8} {'dtype':8} {'':13} {'forward':17} {'dx':17} dw")
     rng = np.random.default_rng(0)
+    sides = {**peers, "winograd": with_cnnlib("winograd")}
     for C, kernel in itertools.product(args.channels, KERNELS):
-        print_errors(rng, C, C, 16 if C <= 64 else 8, kernel, {**peers, "winograd": with_cnnlib("winograd")})
+        print_errors(rng, C, C, 16 if C <= 64 else 8, kernel, sides)
+    sides = {**peers, "winograd-rows": with_cnnlib("winograd-rows")}
     for kernel in FIRST_KERNELS:  # dx is that of 'auto'
-        sides = {**peers, "winograd-rows": with_cnnlib("winograd-rows")}
         print_errors(rng, 3, FIRST_FILTERS, 64, kernel, sides)
 
 

@@ -253,9 +253,8 @@ double cost_winograd(const ConvShape& s) {
 template <class T>
 bool fits_winograd_rows(const ConvShape& s) {
   constexpr Index most_channels = 24, most_terms = 160, most_stride = 4;
-  const Index K = row_taps(s), C = s.C / s.groups;
-  return s.N > 0 && (K == 3 || K == 4 || K == 5 || K == 7) && s.dilation_w == 1 &&
-         s.stride_w <= most_stride && C <= most_channels && C * s.KH * s.stride_w <= most_terms &&
+  return s.N > 0 && has_row_tile(row_taps(s)) && s.dilation_w == 1 && s.stride_w <= most_stride &&
+         s.C / s.groups <= most_channels && row_terms(s) <= most_terms &&
          s.OH * ceil_div(s.OW, row_outs) >= tile_lanes<T>;
 }
 // In dw sums take the place of registers, and tiles in two dimensions win earlier.
@@ -271,9 +270,9 @@ struct RowTileSizes : GroupSizes<T> {
 
   explicit RowTileSizes(const ConvShape& s)
       : GroupSizes<T>(s),
-        terms(double(this->C * s.KH * s.stride_w)),
+        terms(double(row_terms(s))),
         row_vectors(double(this->vectors(s.OH * ceil_div(s.OW, row_outs)))),
-        points(double(row_taps(s) + row_outs - 1)) {}
+        points(double(row_points(s))) {}
   double products(Index filters) const { return points * terms * double(filters) * row_vectors; }
   // The transforms of the image's rows.
   double inputs(const ConvShape& s) const {

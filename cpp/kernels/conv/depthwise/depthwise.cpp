@@ -40,19 +40,19 @@ void describe_depthwise(ConvPlan& plan) {
 
 template <class T>
 void run_depthwise_forward(const ConvPlan& plan, const ConvOperands<T>& o) {
-  if (plan.method == Method::depthwise_rows && reads_rows_in_place<T>(plan.shape))
-    return DepthwiseRowsInPlace<T>(plan.shape).run(o);
-  if (plan.method == Method::depthwise_rows && reads_short_rows<T>(plan.shape))
-    return DepthwiseShortRows<T>(plan.shape).run(o);
-  if (plan.method == Method::depthwise_rows && reads_flat_planes<T>(plan.shape))
-    return run_flat_planes<T>(plan.shape, o);
-  with_lanes<T>(plan, [&](auto lanes) { DepthwiseForwardPass<T, decltype(lanes)>(plan.shape).run(o); });
+  const ConvShape& s = plan.shape;
+  if (plan.method == Method::depthwise_rows) {
+    if (reads_rows_in_place<T>(s)) return DepthwiseRowsInPlace<T>(s).run(o);
+    if (reads_short_rows<T>(s)) return DepthwiseShortRows<T>(s).run(o);
+    if (reads_flat_planes<T>(s)) return run_flat_planes<T>(s, o);
+  }
+  with_lanes<T>(plan, [&](auto lanes) { DepthwiseForwardPass<T, decltype(lanes)>(s).run(o); });
 }
 
 template <class T>
 void run_depthwise_backward(const ConvPlan& plan, const DepthwiseGradients<T>& o) {
-  const bool dx = o.dx != nullptr, sums = o.dw != nullptr || o.db != nullptr;
   if (takes_flat_gradients<T>(plan)) return run_flat_gradients<T>(plan.shape, o);
+  const bool dx = o.dx != nullptr, sums = o.dw != nullptr || o.db != nullptr;
   with_lanes<T>(plan,
                 [&](auto lanes) { DepthwiseGradientPass<T, decltype(lanes)>(plan.shape, dx, sums).run(o); });
 }

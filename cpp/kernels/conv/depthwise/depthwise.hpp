@@ -17,8 +17,6 @@ struct DepthwiseGradients {
   T *dx, *dw, *db;
 };
 
-// Whether the forward pass with rows in the lanes reads images where they lie: a 3x3 at stride 1 or 2, with
-// registers for nine weights, sums and taps, whose rows of outputs fill a vector, or several of which do.
 inline bool is_plain_3x3(const ConvShape& s) {
   return s.KH == 3 && s.KW == 3 && s.dilation_h == 1 && s.dilation_w == 1;
 }
@@ -26,6 +24,8 @@ inline bool makes_same_size(const ConvShape& s) {
   return s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 && s.pad_left == 1 && s.OH == s.H &&
          s.OW == s.W;
 }
+// Whether the forward pass with rows in the lanes reads images where they lie: a 3x3 at stride 1 or 2, with
+// registers for nine weights, sums and taps, whose rows of outputs fill a vector, or several of which do.
 inline bool reads_where_it_lies(const ConvShape& s) {
   const bool halved = s.stride_h == 2 && s.stride_w == 2 && s.pad_top <= 1 && s.pad_left <= 1 &&
                       s.OH == ceil_div(s.H, 2) && s.OW == ceil_div(s.W, 2);

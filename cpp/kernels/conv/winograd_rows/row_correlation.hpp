@@ -3,10 +3,11 @@
 //   packed[group][panel of filters][point][term][filter of the panel]
 //
 //               terms ->            tiles (lanes) ->
-//   filters     w' w' w' ..         x' x' x' | x' x' x'      term 0     one such product for every point,
-//   whose (rows)      w' w' w' ..    *    x' x' x' | x' x' x'      term 1     results stay in the first-level
-//   cache
-//               ..                  ..                       ..         until all points are there
+//   filters     w' w' w' ..         x' x' x' | x' x' x'      term 0
+//   (rows)      w' w' w' ..    *    x' x' x' | x' x' x'      term 1
+//               ..                  ..                       ..
+//
+// one such product for every point, whose results stay in the first-level cache until all points are there.
 #pragma once
 
 #include "kernels/conv/method.hpp"
@@ -22,7 +23,7 @@ class RowCorrelation {
 
  public:
   RowCorrelation(const ConvShape& shape, const ConvOperands<T>& operands)
-      : tiles(shape), s(shape), o(operands), panels(tiles.F) {
+      : tiles(shape), o(operands), panels(tiles.F) {
     threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
                           double(tiles.terms * tiles.tile.points));
     // A band for each thread at least, as long as it fills a block.
@@ -162,7 +163,7 @@ class RowCorrelation {
   }
 
   RowTiles<T> tiles;
-  ConvShape s;
+  const ConvShape& s = tiles.s;
   ConvOperands<T> o;
   Panels panels;
   int threads;

@@ -24,7 +24,7 @@ class RowGradient {
 
  public:
   RowGradient(const ConvShape& shape, bool dw_wanted)
-      : tiles(shape), s(shape), with_dw(dw_wanted), filters(tiles.F, dot_block) {
+      : tiles(shape), with_dw(dw_wanted), filters(tiles.F, dot_block) {
     term_blocks = with_dw ? ceil_div(tiles.terms, dot_block) : 0;
     products = tiles.F * tiles.tile.points * term_blocks * dot_block;
     sum_count = products + tiles.F;
@@ -154,8 +154,9 @@ class RowGradient {
       for (Index i = 0; i < filters.rows(block); ++i) {
         const Index f = filters.first(block) + i;
         if (o.db != nullptr) o.db[group * tiles.F + f] = sums[products + f];
+        if (!with_dw) continue;
         T* dw = o.dw + (group * tiles.F + f) * tiles.C * s.KH * s.KW;
-        for (Index k = 0; k < tiles.terms && with_dw; k += lanes) {
+        for (Index k = 0; k < tiles.terms; k += lanes) {
           const Index count = std::min(lanes, tiles.terms - k);
           for (Index p = 0; p < points; ++p)
             for (Index l = 0; l < lanes; ++l)
@@ -169,7 +170,7 @@ class RowGradient {
   }
 
   RowTiles<T> tiles;
-  ConvShape s;
+  const ConvShape& s = tiles.s;
   bool with_dw;
   Panels filters;
   Index term_blocks, products, sum_count, parts;

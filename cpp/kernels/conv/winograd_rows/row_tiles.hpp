@@ -67,7 +67,7 @@ class RowTiles {
         tile(row_tile_of<T>(s)),
         C(s.C / s.groups),
         F(s.F / s.groups),
-        terms(C * s.KH * s.stride_w),
+        terms(row_terms(s)),
         cols(ceil_div(s.OW, row_outs)),
         parts_(row_outs * s.stride_w),
         width_(round_up(cols + (tile.points * s.stride_w - 1) / parts_, Simd<T>::size)) {

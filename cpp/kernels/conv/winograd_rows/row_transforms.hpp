@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/conv/winograd/transforms.hpp"
-#include "kernels/rectifier.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
 #include "shapes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -12,7 +12,7 @@ namespace cnnlib::CNNLIB_ISA {
 constexpr Index row_outs = 4;
 constexpr Index most_row_points = 10;  // of F(4, 7)
 
-// Where the outputs of a block of filters and two vectors of tiles go: rows of pixels `step` apart.
+// Where the outputs of a block of filters and a product's vectors of tiles go: rows of pixels `step` apart.
 template <class T>
 struct RowTarget {
   T* to;
@@ -35,11 +35,11 @@ struct RowTransforms {
                   [&](int p, Packet v) { S::store(values + p * step + i, v); });
   }
 
-  // A' m of `filters` filters and two vectors of tiles, products[point * step][filter][tile].
+  // A' m of `filters` filters and a product's vectors of tiles, products[point * step][filter][tile].
   static void outputs(const T* products, Index step, Index filters, const RowTarget<T>& target) {
     for (Index m = 0; m < filters; ++m) {
       const Packet bias = target.bias != nullptr ? S::fill(target.bias[m]) : S::zero();
-      for (Index v = 0; v < 2; ++v, products += lanes) {
+      for (Index v = 0; v < tile_vectors; ++v, products += lanes) {
         Packet out[row_outs], pair[row_outs];
         Line::output([&](int p) { return S::load(products + p * step); },
                      [&](int j, Packet sum) { out[j] = target.activation(S::add(sum, bias)); });
@@ -102,6 +102,9 @@ inline constexpr RowTile<T> row_tile = {K,
 
 // Taps of a row's tile: at a stride, columns that agree modulo it are a convolution of their own.
 inline Index row_taps(const ConvShape& s) { return ceil_div(s.KW, s.stride_w); }
+inline Index row_points(const ConvShape& s) { return row_taps(s) + row_outs - 1; }
+// What a product sums over: channels, kernel rows and phases of the columns.
+inline Index row_terms(const ConvShape& s) { return s.C / s.groups * s.KH * s.stride_w; }
 
 // Rows of outputs whose transformed inputs, of `phases` phases of rows that reach `reach` rows beyond, stay
 // in a second-level cache. Of no particular one: the sums of dw are a band's, and results must not depend on
@@ -109,10 +112,11 @@ inline Index row_taps(const ConvShape& s) { return ceil_div(s.KW, s.stride_w); }
 template <class T>
 Index rows_of_band(const ConvShape& s, Index phases, Index reach) {
   constexpr Index band_bytes = 192 << 10;
-  const Index row = (row_taps(s) + row_outs - 1) * phases * s.stride_w * ceil_div(s.OW, row_outs);
+  const Index row = row_points(s) * phases * s.stride_w * ceil_div(s.OW, row_outs);
   return even_part(s.OH, std::max<Index>(band_bytes / (row * Index(sizeof(T))) - reach, 1));
 }
 
+inline bool has_row_tile(Index taps) { return taps == 3 || taps == 4 || taps == 5 || taps == 7; }
 template <class T>
 const RowTile<T>& row_tile_of(const ConvShape& s) {
   switch (row_taps(s)) {
