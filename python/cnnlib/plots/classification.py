@@ -1,0 +1,133 @@
+"""Which classes a model takes for which."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnnlib.plots._drawing import INK, cut, new_axes, pyplot
+from cnnlib.plots.images import image_grid
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_confusion_matrix", "plot_mistakes", "softmax"]
+
+_LONG_LABEL, _LONG_TITLE = (
+    20,
+    14,
+)  # characters of a class's name that fit beside a matrix, above a small image
+
+
+def plot_confusion_matrix(
+    y_true: ArrayLike, y_pred: ArrayLike, classes: Sequence[str] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw how many samples of each true class (rows) were taken for each class (columns).
+
+    Parameters
+    ----------
+    y_true, y_pred : array of int (N,)
+    classes : sequence of str, optional
+        The classes' names, of which long ones are cut; by default their numbers.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    if classes is None:
+        classes = [str(k) for k in range(1 + max(y_true.max(initial=0), y_pred.max(initial=0)))]
+    K = len(classes)
+    counts = np.zeros((K, K), dtype=np.int64)
+    np.add.at(counts, (y_true, y_pred), 1)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    ax = new_axes(ax)
+    # The square root lets rare mistakes be seen beside the many right answers.
+    ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
+    size = 9 if K <= 12 else max(4, 100 // K)
+    for row, column in np.argwhere(counts):
+        dark = math.sqrt(share[row, column]) > 0.6
+        colour = "white" if dark else INK
+        ax.text(column, row, counts[row, column], ha="center", va="center", fontsize=size, color=colour)
+    classes = [cut(name, _LONG_LABEL) for name in classes]
+    longest = max(map(len, classes))
+    ax.set_xticks(
+        range(K), classes, rotation=45 if longest > 2 else 0, ha="right" if longest > 2 else "center"
+    )
+    ax.set_yticks(range(K), classes)
+    ax.tick_params(length=0)
+    accuracy = np.trace(counts) / max(counts.sum(), 1)
+    ax.set(
+        title=f"{np.trace(counts)} of {counts.sum()} right ({100 * accuracy:.1f} %)",
+        xlabel="predicted",
+        ylabel="true class",
+    )
+    return ax
+
+
+def plot_mistakes(
+    images: NDArray[Any],
+    y_true: ArrayLike,
+    scores: ArrayLike,
+    classes: Sequence[str] | None = None,
+    max_images: int = 25,
+    fig: Figure | None = None,
+) -> Figure:
+    """Draw the wrongly classified images of which the model was surest, with what it saw in them.
+
+    Parameters
+    ----------
+    images : ndarray (N, C, H, W)
+        C = 3 in colour, else grey; each is stretched to its own darkest and brightest pixel.
+    y_true : array of int (N,)
+    scores : ndarray (N, K)
+        A model's scores, before the softmax.
+    classes : sequence of str, optional
+        Long names are cut.
+    max_images : int
+        Draw at most so many.
+    fig : matplotlib.figure.Figure, optional
+        An empty figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    scores, y_true = np.asarray(scores), np.asarray(y_true)
+    classes = [cut(name, _LONG_TITLE) for name in classes or map(str, range(scores.shape[1]))]
+    probability = softmax(scores)
+    predicted = scores.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != y_true)
+    sureness = probability[wrong, predicted[wrong]]
+    worst = wrong[np.argsort(-sureness, kind="stable")][:max_images]
+
+    if fig is None:
+        fig = pyplot().figure(layout="constrained")
+    columns = max(math.ceil(math.sqrt(len(worst))), 1)
+    rows = max(math.ceil(len(worst) / columns), 1)
+    fig.set_size_inches(max(1.5 * columns, 5), 1.75 * rows + 0.7)
+    shown = f"the {len(worst)} surest" if len(worst) < len(wrong) else "surest first"
+    fig.suptitle(
+        f"{len(wrong)} of {len(y_true)} wrong, {shown}" if len(wrong) else f"None of {len(y_true)} wrong"
+    )
+    for i, n in enumerate(worst):
+        ax = fig.add_subplot(rows, columns, i + 1)
+        ax.imshow(image_grid(images[n : n + 1], padding=0, layout="NCHW"), interpolation="nearest")
+        seen = f"seen: {classes[predicted[n]]}, {100 * probability[n, predicted[n]]:.0f} %"
+        ax.set_title(f"{seen}\ntrue: {classes[y_true[n]]}", fontsize=7, color=INK)
+        ax.set_axis_off()
+    return fig
+
+
+def softmax(scores: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities (N, K) of scores (N, K): ``exp(scores)``, divided by its sum over the classes."""
+    scores = np.asarray(scores, dtype=np.float64)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)

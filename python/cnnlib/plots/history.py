@@ -1,0 +1,118 @@
+"""The curves of a training run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from cnnlib.plots._drawing import BLUE, ORANGE, count_in_integers, new_axes, open_frame
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["plot_accuracy", "plot_loss"]
+
+_GOOD = 95  # % of accuracy, above which a linear axis shows nothing
+_ACCURACIES = (0, 50, 80, 90, 95, 98, 99, 99.5, 100)
+_LEAST_ERRORS = 0.3  # %, added to the errors on a logarithmic axis: 100 % has a place there too
+
+
+def plot_loss(
+    loss_history: ArrayLike,
+    iterations_per_epoch: int | None = None,
+    ax: Axes | None = None,
+    val_loss_history: ArrayLike | None = None,
+) -> Axes:
+    """Draw the loss of every iteration, and its running mean; beside it the validation loss.
+
+    Parameters
+    ----------
+    loss_history : sequence of float
+        As a Solver keeps it.
+    iterations_per_epoch : int, optional
+        Label the horizontal axis in epochs, and average over an epoch (else over a fiftieth of the run).
+    ax : matplotlib.axes.Axes, optional
+    val_loss_history : sequence of float, optional
+        An entry before the first epoch, which is not drawn (an untrained batch norm makes it huge), and one
+        after each, as a Solver keeps it; it needs `iterations_per_epoch`.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    if val_loss_history is not None and iterations_per_epoch is None:
+        raise ValueError("plot_loss: val_loss_history needs iterations_per_epoch")
+    ax = new_axes(ax)
+    loss = np.asarray(loss_history, dtype=np.float64)
+    steps = np.arange(1, len(loss) + 1) / (iterations_per_epoch or 1)
+    ax.plot(steps, loss, color=BLUE, alpha=0.35, linewidth=0.8, label="each minibatch")
+    window = min(iterations_per_epoch or max(len(loss) // 50, 1), len(loss))
+    if window > 1:
+        sums = np.concatenate([[0.0], np.cumsum(loss)])
+        mean = (sums[window:] - sums[:-window]) / window
+        middle = (steps[window - 1 :] + steps[: len(loss) - window + 1]) / 2
+        ax.plot(middle, mean, color=BLUE, linewidth=1.8, label=f"running mean of {window}")
+    if val_loss_history is not None:
+        val = np.asarray(val_loss_history)[1:]
+        epochs = np.arange(1, len(val) + 1)
+        ax.plot(epochs, val, color=ORANGE, marker=".", linewidth=1.5, label="validation, unregularised")
+    if window > 1 or val_loss_history is not None:
+        ax.legend(frameon=False)
+    if len(loss) and loss.min() > 0 and loss.max() > 30 * np.median(loss):
+        ax.set_yscale("log")  # else the first iterations flatten all the others
+    else:
+        ax.set_ylim(bottom=0)
+    count_in_integers(ax)
+    title = "Training loss" if val_loss_history is None else "Loss"
+    ax.set(title=title, xlabel="epoch" if iterations_per_epoch else "iteration", ylabel="loss")
+    return open_frame(ax)
+
+
+def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: Axes | None = None) -> Axes:
+    """Draw training and validation accuracy by epoch, and mark the best validation accuracy.
+
+    Where one of them reaches 95 %, the axis is logarithmic in the share of errors, so that 98, 99 and 99.5 %
+    can be told apart; else it is linear, from 0 to 100 %.
+
+    Parameters
+    ----------
+    train_acc_history, val_acc_history : sequence of float
+        In 0..1, an entry before the first epoch and one after each, as a Solver keeps them.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = new_axes(ax)
+    train = 100 * np.asarray(train_acc_history)
+    ax.plot(train, color=BLUE, marker=".", linewidth=1.5, label="training")
+    val = 100 * np.asarray(val_acc_history)
+    ax.plot(val, color=ORANGE, marker=".", linewidth=1.5, label="validation")
+    if len(val):
+        best = int(np.argmax(val))
+        label = f"best: {val[best]:.1f} % (epoch {best})"
+        ax.plot(best, val[best], "o", markersize=9, markerfacecolor="none", color=ORANGE, label=label)
+    if max(train.max(initial=0), val.max(initial=0)) >= _GOOD:
+        ax.set_yscale("function", functions=(_place_of, _accuracy_at))
+        ax.set_yticks(_ACCURACIES, [f"{accuracy:g}" for accuracy in _ACCURACIES])
+        ax.minorticks_off()
+        ax.set_ylim(0, 100.05)
+    else:
+        ax.set_ylim(0, 102)
+    count_in_integers(ax)
+    ax.legend(frameon=False, loc="lower right")
+    ax.set(title="Accuracy", xlabel="epoch", ylabel="accuracy (%)")
+    return open_frame(ax)
+
+
+def _place_of(accuracy):
+    """Where an accuracy (%) lies on the axis that is logarithmic in the errors."""
+    return -np.log10(100 + _LEAST_ERRORS - np.minimum(accuracy, 100 + _LEAST_ERRORS / 2))
+
+
+def _accuracy_at(place):
+    """The inverse of :func:`_place_of`."""
+    return 100 + _LEAST_ERRORS - 10.0 ** -np.asarray(place)
