@@ -521,7 +521,7 @@ def test_wrong_calls_name_what_is_wrong(net):
         prepare(net, dtype=np.int32)
     with pytest.raises(ValueError, match="algorithm"):
         prepare(net, algorithm="fast")
-    with pytest.raises(ValueError, match=r"Predictor: X must have shape \(N, 3, 32, 32\), got \(3, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"Predictor: X must have shape \(N, 3, H, W\), got \(3, 32, 32\)"):
         predictor(np.zeros((3, 32, 32)))
     with pytest.raises(ValueError, match="5"):
         predictor(np.zeros((1, 5, 32, 32)))

@@ -16,13 +16,13 @@ _ACTIVATIONS = {math.inf: "relu", 6.0: "relu6"}
 
 
 def as_graph(
-    ops: Sequence[Op], output: str, shapes: Mapping[str, tuple[int, ...]]
+    ops: Sequence[Op], output: str, shapes: Mapping[str, tuple[int, ...]], fixed_by: str
 ) -> tuple[Graph, dict[str, Array]]:
     """The layers that compute what the operations do, and their parameters.
 
-    `shapes` are those of a sample of each value.
+    `shapes` are those of a sample of each value, `fixed_by` is the graph's.
     """
-    graph, params = Graph(), dict[str, Array]()
+    graph, params = Graph(fixed_by=fixed_by), dict[str, Array]()
     for number, op in enumerate(ops, start=1):
         layer, roles, args = _layer(op, shapes[op.inputs[0]])
         names = {role: f"{role}{number}" for role in roles if role in op.arrays}

@@ -39,6 +39,8 @@ def check_about(about: Mapping[str, Any]) -> None:
         raise ValueError(f"input_dim is {sizes!r}")
     if classes is not None and not (isinstance(classes, list) and all(isinstance(n, str) for n in classes)):
         raise ValueError(f"classes is {classes!r}")
+    if not isinstance(about.get("fixed_by", ""), str):
+        raise ValueError(f"fixed_by is {about['fixed_by']!r}")
     if about["preprocess"] is not None:
         PREPROCESSING.build(about["preprocess"])
 

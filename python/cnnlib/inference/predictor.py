@@ -23,7 +23,7 @@ from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
 from cnnlib.layers.softmax import _softmax
-from cnnlib.models.graph import Graph
+from cnnlib.models.graph import Graph, check_samples
 
 __all__ = ["Predictor", "load", "prepare"]
 
@@ -42,7 +42,7 @@ class Predictor:
     Attributes
     ----------
     input_dim : tuple of int
-        The shape of a sample. Others are accepted where all layers accept them.
+        The shape of a sample. Images may have another height and width where the network allows it.
     dtype : np.dtype
         Of weights, computation and scores: float32 or float64.
     preprocess : Normalization, function or None
@@ -60,11 +60,13 @@ class Predictor:
         preprocess: Callable[[np.ndarray], np.ndarray] | None = None,
         classes: tuple[str, ...] | None = None,
         check: Callable[[], None] | None = None,
+        why_fixed: str = "",
     ) -> None:
         self.input_dim, self.dtype = input_dim, dtype
         self.preprocess, self.classes = preprocess, classes
         self._ops, self._output = ops, output
         self._check = check  # of weights that lie in a file
+        self._why_fixed = why_fixed  # the reason why images may not have another height and width
         self._flattens = all(op.kind in ("affine", "flatten") for op in ops if "input" in op.inputs)
         self._programs: dict[tuple[Any, ...], Program] = {}
 
@@ -157,13 +159,15 @@ class Predictor:
             "output": self._output,
             "preprocess": described,
             "classes": self.classes,
+            "fixed_by": self._why_fixed,
         }
         write_file(path, about, self._ops)
 
     def graph_and_params(self) -> tuple[Graph, Params]:
         """The network as a graph of layers with its parameters, for :func:`cnnlib.onnx.save`."""
         self._check_weights()
-        return as_graph(self._ops, self._output, shapes_of(self._ops, self.input_dim, self.dtype))
+        shapes = shapes_of(self._ops, self.input_dim, self.dtype)
+        return as_graph(self._ops, self._output, shapes, self._why_fixed)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Memory-mapped weights become arrays.
@@ -171,7 +175,8 @@ class Predictor:
             replace(op, arrays={name: np.array(array) for name, array in op.arrays.items()})
             for op in self._ops
         ]
-        return Predictor, (ops, self._output, self.input_dim, self.dtype, self.preprocess, self.classes)
+        described = self.input_dim, self.dtype, self.preprocess, self.classes, None, self._why_fixed
+        return Predictor, (ops, self._output, *described)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.input_dim))
@@ -191,9 +196,7 @@ class Predictor:
         """X; its samples in the shape of `input_dim` where the network flattens them anyway."""
         if self._flattens and X.ndim > 1 and math.prod(X.shape[1:]) == math.prod(self.input_dim):
             return X.reshape(len(X), *self.input_dim)
-        if X.ndim != len(self.input_dim) + 1:
-            shape = ", ".join(map(str, self.input_dim))
-            raise ValueError(f"Predictor: X must have shape (N, {shape}), got {X.shape}")
+        check_samples("Predictor", X.shape, self.input_dim, self._why_fixed)
         return X
 
     def _of_bytes(self, X: np.ndarray, normalization: Normalization) -> Array:
@@ -267,7 +270,8 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
     own = np.dtype(model.dtype if dtype is None else dtype)
     if own not in (np.float32, np.float64):
         raise TypeError(f"prepare: dtype must be float32 or float64, got {own}")
-    ops, output = rewrite(model.graph(), model.params, own)
+    graph = model.graph()
+    ops, output = rewrite(graph, model.params, own)
     for op in ops:
         if op.kind in ("conv", "conv_transpose") and algorithm != "auto":
             op.options["conv_param"].setdefault("algorithm", algorithm)
@@ -280,6 +284,7 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
         own,
         getattr(model, "preprocess", None),
         None if classes is None else tuple(classes),
+        why_fixed=graph.why_fixed(),
     )
     predictor._program(predictor.input_dim)  # errors show now, and the first call is as fast as the others
     return predictor
@@ -309,4 +314,5 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         None if described is None else PREPROCESSING.build(described),
         None if about["classes"] is None else tuple(about["classes"]),
         check,
+        about.get("fixed_by", ""),
     )

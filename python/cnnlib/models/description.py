@@ -26,13 +26,19 @@ def describe(graph: Graph, bn_params: Sequence[State]) -> dict[str, Any]:
         {name: value for name, value in bn_param.items() if not isinstance(value, np.ndarray)}
         for bn_param in bn_params
     ]
-    return {"nodes": nodes, "input": graph.input, "output": graph.output, "bn_params": settings}
+    return {
+        "nodes": nodes,
+        "input": graph.input,
+        "output": graph.output,
+        "bn_params": settings,
+        "fixed_by": graph.fixed_by,
+    }
 
 
 def described_graph(description: Mapping[str, Any]) -> tuple[Graph, list[State]]:
     """The inverse of :func:`describe`: a graph, and the dicts of its batch norms without their statistics."""
     bn_params: list[State] = [dict(settings) for settings in description["bn_params"]]
-    graph = Graph([], description["input"])
+    graph = Graph([], description["input"], fixed_by=str(description.get("fixed_by", "")))
     for layer, inputs, output, params, args, label in description["nodes"]:
         values = (bn_params[args],) if layer in BATCH_NORMS else tuple(args)
         graph.append(Node(layer, tuple(inputs), output, tuple(params), values, label))

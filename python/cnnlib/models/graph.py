@@ -56,11 +56,21 @@ class Node:
 
 @dataclass
 class Graph:
-    """Nodes in an order in which they can run, from the value `input` to the value `output`."""
+    """Nodes in an order in which they can run, from the value `input` to the value `output`.
+
+    Attributes
+    ----------
+    nodes : list of Node
+    input, output : str
+    fixed_by : str
+        Why images must have the height and width that the graph was made for, in words that name the node
+        and its option: "node 'up': sizes (8, 8)". Empty where all layers follow the size of the images.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     input: str = "input"
     output: str = "input"
+    fixed_by: str = ""
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
@@ -86,21 +96,23 @@ class Graph:
                 found[name].append(node)
         return found
 
-    def sized_by(self) -> Node | None:
-        """The node that ties the network to one size of images; None if they may have any.
+    def why_fixed(self) -> str:
+        """Why images must have one height and width; empty if they may have any.
 
-        That is one which makes rows of numbers of images, unless a global or adaptive pool has given these
-        their size.
+        The reason is `fixed_by`, or a node that makes rows of numbers of images, unless a global or adaptive
+        pool has given these their size.
         """
         sized = {self.input}
         for node in self.nodes:
+            if self.fixed_by:
+                break
             if sized.isdisjoint(node.inputs):
                 continue
             if node.layer in ("affine", "flatten"):
-                return node
+                return f"{node.title} makes rows of numbers of whole images"
             if node.layer not in _OF_A_SIZE:
                 sized.add(node.output)
-        return None
+        return self.fixed_by
 
     def check(self, where: str) -> None:
         """Refuse what cannot run: the message begins with `where` and names the node.
@@ -126,6 +138,28 @@ class Graph:
         for node in self.nodes:
             if not readers[node.output] and node.output != self.output:
                 raise ValueError(f"{where}: nothing reads what {node.title} makes")
+
+
+def check_samples(where: str, came: tuple[int, ...], input_dim: tuple[int, ...], why_fixed: str) -> None:
+    """Refuse an array of shape `came` unless it holds samples that a network takes.
+
+    Those are samples of shape `input_dim`, or images of another height and width where nothing fixes these.
+
+    Raises
+    ------
+    ValueError
+        With the reason in `why_fixed` if height or width alone are wrong.
+    """
+    shape = came[1:]
+    if shape == input_dim:
+        return
+    alike = len(input_dim) == len(shape) == 3 and shape[0] == input_dim[0]
+    if alike and not why_fixed:
+        return
+    images = len(input_dim) == 3 and not why_fixed
+    wanted = ", ".join(map(str, (input_dim[0], "H", "W") if images else input_dim))
+    reason = f"; the size is fixed by {why_fixed}" if alike else ""
+    raise ValueError(f"{where}: X must have shape (N, {wanted}), got {came}{reason}")
 
 
 def _check_layer(where: str, node: Node) -> None:

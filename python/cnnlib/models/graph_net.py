@@ -12,7 +12,7 @@ from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
 from cnnlib.models.common import Model, add_l2, described, real_dtype, set_mode, smoothed_softmax_loss
-from cnnlib.models.graph import BATCH_NORMS, Graph
+from cnnlib.models.graph import BATCH_NORMS, Graph, check_samples
 from cnnlib.models.program import Program
 from cnnlib.models.stage import Stage
 from cnnlib.models.summary import node_stages, table
@@ -31,7 +31,8 @@ class GraphNet(Model):
         and of the network's dtype; training changes them then.
     input_dim : int or sequence of int
         Shape of a sample: (C, H, W) of images, or (D,). :meth:`loss` takes images of any other H and W too
-        where the graph allows it: where nothing but a global or adaptive pool makes rows of numbers of them.
+        where the graph allows it: where its `fixed_by` is empty, and nothing but a global or adaptive pool
+        makes rows of numbers of them.
     num_classes : int or None
         None: as many as the graph gives scores.
     bn_params : sequence of dict
@@ -100,7 +101,7 @@ class GraphNet(Model):
         random_stream(seed, where)  # refuses what is no seed
         self.seed, self.rng = seed, None
         self._graph = graph
-        self._any_size = len(self.input_dim) == 3 and graph.sized_by() is None
+        self._why_fixed = graph.why_fixed()
         self._program = Program(where, graph, frozenset(frozen))
         self.params: Params = _arrays(where, graph, params, self.dtype)
         self.frozen = _known_names(where, frozen, self.params)
@@ -175,15 +176,7 @@ class GraphNet(Model):
 
     def _samples(self, X: ArrayLike) -> Array:
         samples = np.asarray(X, dtype=self.dtype)
-        shape = samples.shape[1:]
-        if shape != self.input_dim and not (
-            self._any_size and len(shape) == len(self.input_dim) and shape[:1] == self.input_dim[:1]
-        ):
-            sizes = (self.input_dim[0], "H", "W") if self._any_size else self.input_dim
-            raise ValueError(
-                f"{type(self).__name__}: X must have shape (N, {', '.join(map(str, sizes))}), "
-                f"got {samples.shape}"
-            )
+        check_samples(type(self).__name__, samples.shape, self.input_dim, self._why_fixed)
         return samples
 
     def _checked_classes(self, where: str, num_classes: int | None) -> int | None:

@@ -25,8 +25,10 @@ def load(
     Each operator becomes the layer that computes the same; what only reshapes, and arithmetic between
     constants, is worked out here. docs/exchange.md lists the operators. The network computes in float64 if
     the model's input is float64, else in float32 (weights of float16 and bfloat16 become float32), for any
-    number of samples, even where the file is made for one. All weights are trained by a Solver; a softmax
-    at the end belongs to the output and is best left out of a model that is to be trained.
+    number of samples, even where the file is made for one, and for images of other sizes: an operator that
+    holds to the size that the network is loaded at has other sizes refused when they come. All weights are
+    trained by a Solver; a softmax at the end belongs to the output and is best left out of a model that is to
+    be trained.
 
     Parameters
     ----------

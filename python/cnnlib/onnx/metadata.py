@@ -1,6 +1,7 @@
-"""What belongs to a network but is no operator: how its images are normalised, and its classes' names.
+"""What belongs to a network but is no operator, in the model's metadata under the names below.
 
-Both stand in the model's metadata as JSON, under the names below.
+How its images are normalised, and its classes' names, stand there as JSON; why images must have the size
+that it was made for, as text.
 """
 
 from __future__ import annotations
@@ -10,20 +11,23 @@ from typing import Any
 
 from cnnlib._registry import OWN
 from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.models.graph import Graph
 
-__all__ = ["described", "restore"]
+__all__ = ["FIXED_BY", "described", "restore"]
 
-_PREPROCESS, _CLASSES = "cnnlib.preprocess", "cnnlib.classes"
+_PREPROCESS, _CLASSES, FIXED_BY = "cnnlib.preprocess", "cnnlib.classes", "cnnlib.fixed_by"
 
 
-def described(model: Any) -> dict[str, str]:
-    """The metadata of a model; a function of the user's own cannot be written."""
+def described(model: Any, graph: Graph) -> dict[str, str]:
+    """The metadata of a model with this graph; a function of the user's own cannot be written."""
     function, classes = getattr(model, "preprocess", None), getattr(model, "classes", None)
     content = {}
     if function is not None and PREPROCESSING.describe(function) != OWN:
         content[_PREPROCESS] = json.dumps(PREPROCESSING.describe(function))
     if classes is not None:
         content[_CLASSES] = json.dumps(list(classes))
+    if graph.fixed_by:
+        content[FIXED_BY] = graph.fixed_by
     return content
 
 

@@ -34,8 +34,8 @@ def save(model: Model | Predictor, path: str | os.PathLike[str], *, batch: str |
     The file computes what ``model.loss(X)`` gives: scores, batch norm with the running statistics, nothing
     dropped. Its operators are those of version 21, in the model's dtype; its tensors have the names of the
     parameters. Images go in as the model takes them, so normalised; a `preprocess` that is a
-    :class:`cnnlib.data.Normalization`, and `classes`, are put into the metadata, from which
-    :func:`cnnlib.onnx.load` restores them.
+    :class:`cnnlib.data.Normalization`, `classes`, and a graph's `fixed_by` are put into the metadata, from
+    which :func:`cnnlib.onnx.load` restores them. Height and width of images are those of `input_dim`.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def _model_proto(where: str, model: Any, batch: str | int) -> ModelProto:
         producer_name="cnnlib",
         producer_version=cnnlib.__version__,
     )
-    onnx.helper.set_model_props(proto, metadata.described(model))
+    onnx.helper.set_model_props(proto, metadata.described(model, graph))
     return proto
 
 

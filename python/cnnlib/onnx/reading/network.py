@@ -13,6 +13,7 @@ import numpy as np
 from cnnlib._typing import Params
 from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
+from cnnlib.onnx import metadata
 from cnnlib.onnx.reading import norms, pointwise, products, views, windows
 from cnnlib.onnx.reading.constants import FOLDED, fold, settled
 from cnnlib.onnx.reading.files import Source
@@ -50,6 +51,8 @@ class Network:
         Parameters that are not the file's and are not to be trained.
     readers : Counter
         How often each of the file's values is read; the output counts as one.
+    fixed_by : str
+        Why images must have the size that the network is loaded at; empty where they may have another.
     pools_keep_images : bool
         Whether a global pool has to give (N, C, 1, 1), since something behind it takes nothing but images.
     """
@@ -57,6 +60,8 @@ class Network:
     def __init__(self, source: Source, input_dim: Sequence[int] | None = None) -> None:
         self.source = source
         graph = source.model.graph
+        known = {entry.key: entry.value for entry in source.model.metadata_props}
+        self.fixed_by = str(known.get(metadata.FIXED_BY, ""))
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         if graph.sparse_initializer:
             raise ValueError(f"{source.title}: sparse tensors have no counterpart here")
@@ -260,7 +265,7 @@ class Network:
             if node.output in needed:
                 needed.update(node.inputs)
                 nodes.append(node)
-        return Graph(nodes[::-1], self.input.name, value.name), value.shape
+        return Graph(nodes[::-1], self.input.name, value.name, self.fixed_by), value.shape
 
 
 def _agree(shape, wanted):
