@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from cnnlib.data import cifar10, cifar100
 
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
 FOLDER = {"python": "cifar-10-batches-py", "binary": "cifar-10-batches-bin"}
@@ -77,3 +78,26 @@ def write_layout(root, layout):
         else:
             write_binary(folder / f"{name}.bin", *batch(name))
     return folder
+
+
+def write_cifar100(root, monkeypatch):
+    """A small stand-in for CIFAR-100's binary files: 40 images for training, 12 for the test."""
+    monkeypatch.setattr(cifar100, "_IMAGES", {"train.bin": 40, "test.bin": 12})
+    folder = root / "cifar-100-binary"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    records = {
+        name: rng.integers(0, 100, (count, 3074), np.uint8) for name, count in cifar100._IMAGES.items()
+    }
+    for name, rows in records.items():
+        rows.tofile(folder / name)
+    names = [f"class_{number}" for number in range(100)]
+    (folder / "fine_label_names.txt").write_text("\n".join(names) + "\n")
+    return folder, records, names
+
+
+def fill_data_folder(root, monkeypatch):
+    """Put small stand-ins for both data sets below `root`, and let the readers expect their sizes."""
+    monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", IMAGES)
+    write_layout(root, "binary")
+    write_cifar100(root, monkeypatch)

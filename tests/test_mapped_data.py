@@ -12,7 +12,6 @@ from cnnlib.data import (
     Normalization,
     ShardedArray,
     cifar10,
-    cifar100,
     get_CIFAR10_data,
     load_array_folder,
     map_CIFAR10,
@@ -168,25 +167,9 @@ class TestCifar10:
         assert_same_bits(mapped, losses(get_CIFAR10_data(folder, 80, 20, 20, subtract_mean=False)))
 
 
-def write_cifar100(root, monkeypatch):
-    """A small stand-in for CIFAR-100's binary files: 40 images for training, 12 for the test."""
-    monkeypatch.setattr(cifar100, "_IMAGES", {"train.bin": 40, "test.bin": 12})
-    folder = root / "cifar-100-binary"
-    folder.mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    records = {
-        name: rng.integers(0, 100, (count, 3074), np.uint8) for name, count in cifar100._IMAGES.items()
-    }
-    for name, rows in records.items():
-        rows.tofile(folder / name)
-    names = [f"class_{number}" for number in range(100)]
-    (folder / "fine_label_names.txt").write_text("\n".join(names) + "\n")
-    return folder, records, names
-
-
 class TestCifar100:
     def test_holds_the_records(self, tmp_path, monkeypatch):
-        folder, records, names = write_cifar100(tmp_path, monkeypatch)
+        folder, records, names = cifar_files.write_cifar100(tmp_path, monkeypatch)
         for root in (tmp_path, folder):
             data = map_CIFAR100(root, num_validation=10)
             assert data["classes"] == tuple(names)
@@ -197,7 +180,7 @@ class TestCifar100:
                 assert_same_bits(data[f"y_{part}"], rows[:, 1].astype(np.int64))
 
     def test_what_is_refused(self, tmp_path, monkeypatch):
-        folder, *_ = write_cifar100(tmp_path, monkeypatch)
+        folder, *_ = cifar_files.write_cifar100(tmp_path, monkeypatch)
         with pytest.raises(ValueError, match=r"num_validation must be in 0\.\.39, got 40"):
             map_CIFAR100(folder, num_validation=40)
         with open(folder / "test.bin", "r+b") as file:
@@ -345,7 +328,7 @@ class TestCommand:
         assert "has images (3, 8, 9); the model's are (3, 8, 8)" in capsys.readouterr().err
 
     def test_cifar100(self, tmp_path, capsys, monkeypatch):
-        write_cifar100(tmp_path / "data", monkeypatch)
+        cifar_files.write_cifar100(tmp_path / "data", monkeypatch)
         monkeypatch.setattr(map_CIFAR100, "__defaults__", (10,))
         run = tmp_path / "run"
         assert main(["train", "--data", f"cifar100:{tmp_path / 'data'}", "--out", str(run), *self.TINY]) == 0

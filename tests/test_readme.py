@@ -29,7 +29,7 @@ def shown(command):
 
 def test_code_prints_what_it_shows(tmp_path, num_threads):
     num_threads(1)
-    assert run_page(README, tmp_path) == 2
+    assert run_page(README, tmp_path) == 4
 
 
 def test_commands_print_what_it_shows(tmp_path, monkeypatch, capsys, num_threads):

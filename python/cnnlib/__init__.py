@@ -1,4 +1,37 @@
-"""Convolutional-network layers for NumPy: forward and backward, compiled, on the CPU."""
+"""Convolutional-network layers for NumPy: forward and backward, compiled, on the CPU.
+
+Call a layer. Each `NAME_forward` returns `(out, cache)`, and `NAME_backward(dout, cache)` the gradients;
+`help(cnnlib.layers)` lists them, and `cnnlib.naive` has each as a loop to read:
+
+>>> import numpy as np
+>>> import cnnlib
+>>> x, w = np.ones((8, 1, 8, 8)), np.ones((4, 1, 3, 3))  # N, C, H, W and F, C, KH, KW
+>>> out, cache = cnnlib.conv_forward(x, w, None, {"stride": 1, "pad": 1})
+>>> dx, dw, db = cnnlib.conv_backward(np.ones_like(out), cache)
+>>> out.shape, dx.shape, dw.shape
+((8, 4, 8, 8), (8, 1, 8, 8), (4, 1, 3, 3))
+
+Train a network of several stages (`help(cnnlib.models)`, `help(cnnlib.solver.Solver)`):
+
+>>> data = cnnlib.data.load_digits()
+>>> net = cnnlib.models.ConvNet([{"conv": 8}, "batchnorm", "relu", {"max_pool": 2}], (1, 8, 8), 10, seed=0)
+>>> rate = {"learning_rate": 0.01}
+>>> solver = cnnlib.solver.Solver(
+...     net, data, update_rule="adam", optim_config=rate, num_epochs=3, seed=0, verbose=False
+... )
+>>> solver.train()
+>>> solver.best_val_acc > 0.9
+True
+
+Use it: `prepare` packs it for inference, `save_model` writes it to a file:
+
+>>> predictor = cnnlib.prepare(net)
+>>> predictor.predict(data["X_test"][:3]).shape
+(3,)
+>>> cnnlib.save_model(net, "digits.npz")
+
+The command line does the same: `cnnlib train`, `cnnlib predict`.
+"""
 
 from __future__ import annotations
 

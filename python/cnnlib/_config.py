@@ -26,6 +26,14 @@ def set_num_threads(n: int) -> None:
     ------
     ValueError, TypeError
         Not an integer from 1 to 1024.
+
+    Examples
+    --------
+    >>> before = get_num_threads()
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    >>> set_num_threads(before)
     """
     n = integer("set_num_threads", "n", n)
     if not 1 <= n <= 1024:
@@ -38,6 +46,11 @@ def get_num_threads() -> int:
     Return the most threads that the calling thread's next kernel may use.
 
     It is `set_num_threads`' number or what OpenMP was told (by threadpoolctl, say), whichever is less.
+
+    Examples
+    --------
+    >>> get_num_threads() >= 1
+    True
     """
     return _core.get_num_threads()
 
@@ -48,6 +61,10 @@ def release_buffers() -> None:
 
     Large results and scratch are recycled: what is kept takes no more than what was in use
     at a time lately, or 32 MB, and at most an eighth of the memory (of the machine, the cgroup or RLIMIT_AS).
+
+    Examples
+    --------
+    >>> release_buffers()
     """
     _core.release_buffers()
 
@@ -67,12 +84,25 @@ def set_conv_algorithm(name: str) -> None:
     ------
     ValueError, TypeError
         None of these.
+
+    Examples
+    --------
+    >>> set_conv_algorithm("direct")
+    >>> get_conv_algorithm()
+    'direct'
+    >>> set_conv_algorithm("auto")
     """
     _core.set_conv_algorithm(name)
 
 
 def get_conv_algorithm() -> str:
-    """Return what `set_conv_algorithm` was told last, 'auto' at first."""
+    """Return what `set_conv_algorithm` was told last, 'auto' at first.
+
+    Examples
+    --------
+    >>> get_conv_algorithm()
+    'auto'
+    """
     return _core.get_conv_algorithm()
 
 
@@ -83,6 +113,13 @@ def show_config() -> dict[str, Any]:
     "cores" are those that this process may run on, "caches of a thread" its share of the three levels, which
     blocks of work are cut for; `CNNLIB_CACHES=32K,512K,4M` in the environment says otherwise. No bit of a
     result depends on either.
+
+    Examples
+    --------
+    >>> config = show_config()  # doctest: +ELLIPSIS
+    cnnlib  ...
+    >>> config["threads"] == get_num_threads()
+    True
     """
     config = current_config()
     width = max(map(len, config))

@@ -106,6 +106,14 @@ def explain(
     ------
     ValueError, TypeError
         As in `conv_forward`.
+
+    Examples
+    --------
+    >>> plans = explain((8, 64, 56, 56), (64, 64, 3, 3), {"stride": 1, "pad": 1})
+    >>> plans.forward.method
+    'winograd'
+    >>> plans.weight_gradient.cost > 0, plans.forward.method in str(plans)
+    (True, True)
     """
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):

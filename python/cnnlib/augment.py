@@ -41,6 +41,12 @@ TTA = ("mirror", "mirror-shift")
 class Samples:
     """The images of a minibatch: their `rows` (N,) in the training set, the `epoch` (0 is the first), and the
     run's `seed`, the same in every minibatch.
+
+    Examples
+    --------
+    >>> samples = Samples(rows=np.array([5, 0]), epoch=0, seed=1)
+    >>> AlternatingFlip()(np.ones((2, 3, 8, 8)), np.random.default_rng(0), samples).shape
+    (2, 3, 8, 8)
     """
 
     rows: NDArray[Any]
@@ -50,7 +56,13 @@ class Samples:
 
 @dataclass(frozen=True)
 class HorizontalFlip:
-    """Mirror each image, left to right, with probability `p`."""
+    """Mirror each image, left to right, with probability `p`.
+
+    Examples
+    --------
+    >>> HorizontalFlip(p=1)(np.array([[[[1, 2, 3]]]]), np.random.default_rng(0))
+    array([[[[3, 2, 1]]]])
+    """
 
     p: float = 0.5
 
@@ -71,6 +83,13 @@ class AlternatingFlip:
 
     Half of the images, chosen at random, are mirrored in the first epoch. So in two epochs the network sees
     every image in both ways, which random flips leave to chance.
+
+    Examples
+    --------
+    >>> X, rng = np.array([[[[1, 2, 3]]]]), np.random.default_rng(0)
+    >>> first, second = (AlternatingFlip()(X, rng, Samples(np.array([0]), epoch, seed=0)) for epoch in (0, 1))
+    >>> np.array_equal(first, second[:, :, :, ::-1])
+    True
     """
 
     knows_samples = True
@@ -92,6 +111,11 @@ class RandomCrop:
     pad : int
     mode : 'constant' or 'reflect'
         Pad with zeros, or with the mirrored image (`pad` is then below H and W).
+
+    Examples
+    --------
+    >>> RandomCrop(pad=1)(np.array([[[[1, 2, 3]]]]), np.random.default_rng(9))
+    array([[[[2, 3, 0]]]])
     """
 
     pad: int = 4
@@ -124,6 +148,13 @@ class Cutout:
         Of the square's sides. Its centre is any pixel, so it may lie partly outside.
     fill : float
         The value it gets: 0 is the mean image where the mean was subtracted.
+
+    Examples
+    --------
+    >>> Cutout(size=2)(np.ones((1, 1, 3, 4)), np.random.default_rng(0))[0, 0]
+    array([[1., 1., 1., 1.],
+           [1., 0., 0., 1.],
+           [1., 0., 0., 1.]])
     """
 
     size: int = 8
@@ -190,6 +221,14 @@ def averaged_scores(
         None: the images as they are. 'mirror': also their mirror images, left to right. 'mirror-shift': the
         mean of that and of the same for the images shifted by one pixel along both diagonals, up and left
         and down and right, with the edge reflected (Jordan 2024, arXiv:2404.00498): six views.
+
+    Examples
+    --------
+    The score is the left pixel; with 'mirror', the mean of both edges:
+
+    >>> left = lambda X: X[:, 0, :, 0]
+    >>> averaged_scores(left, np.array([[[[1.0, 5.0, 3.0]]]]), "mirror")
+    array([[2.]])
     """
     if tta is None:
         return scores_of(X)

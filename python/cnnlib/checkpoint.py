@@ -52,6 +52,12 @@ def save_checkpoint(
         If a parameter's name begins with the reserved prefix, or something cannot be stored without pickle.
     OSError
         If the file cannot be written; nothing is left behind then.
+
+    Examples
+    --------
+    >>> save_checkpoint("net.npz", {"W1": np.eye(2)}, {"epoch": 3})
+    >>> np.load("net.npz")["W1"].shape
+    (2, 2)
     """
     for name in params:
         check_name(name)
@@ -87,6 +93,13 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any
         If the file is damaged, cut short, or not a checkpoint of this library; the message names it.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> save_checkpoint("net.npz", {"W1": np.eye(2)}, {"epoch": 3})
+    >>> params, state = load_checkpoint("net.npz")
+    >>> params["W1"].shape, state
+    ((2, 2), {'epoch': 3})
     """
     path = os.fspath(path)
     with _BoundedReader(open(path, "rb", buffering=0)) as file:

@@ -45,6 +45,11 @@ def eval_numerical_gradient(
         x is not a float64 array.
     ValueError
         x is read-only, h is not positive or too small to change x, or f does not return a number.
+
+    Examples
+    --------
+    >>> eval_numerical_gradient(lambda x: np.sum(x**2), np.array([1.0, -3.0]), verbose=False).round(6)
+    array([ 2., -6.])
     """
     _check("eval_numerical_gradient", x, h)
     gradient = np.zeros(x.shape)
@@ -150,6 +155,12 @@ def grad_check_sparse(
     ValueError
         x is read-only or empty, h is not positive or too small to change x, f does not return a number, or
         analytic_grad has another shape than x.
+
+    Examples
+    --------
+    >>> x = np.array([2.0])
+    >>> errors = grad_check_sparse(lambda x: np.sum(x**2), x, 2 * x, num_checks=1)
+    numerical: 4.000000 analytic: 4.000000, relative error: 0.000000e+00
     """
     _check("grad_check_sparse", x, h)
     analytic_grad = np.asarray(analytic_grad)
@@ -189,6 +200,11 @@ def rel_error(x: ArrayLike, y: ArrayLike) -> float:
     ------
     ValueError
         The shapes differ.
+
+    Examples
+    --------
+    >>> rel_error([1.0, 2.0], [1.0, 2.5])
+    0.1111111111111111
     """
     x = np.asarray(x, dtype=np.float64)
     y = np.asarray(y, dtype=np.float64)

@@ -122,6 +122,11 @@ def sgd(
     ------
     ValueError, TypeError
         Shapes that differ, values out of range or of the wrong type, unknown keys.
+
+    Examples
+    --------
+    >>> sgd(np.array([1.0, -1.0]), np.array([0.5, 0.5]), {"learning_rate": 0.1})
+    (array([ 0.95, -1.05]), {'learning_rate': 0.1})
     """
     config = _config("sgd", config, (), learning_rate=1e-2)
     next_w, gradient = _weights("sgd", w, dw)
@@ -162,6 +167,15 @@ def sgd_momentum(
     ------
     ValueError, TypeError
         Shapes that differ, values out of range or of the wrong type, unknown keys.
+
+    Examples
+    --------
+    The second step of the same gradient is 1.9 times as long:
+
+    >>> w, dw = np.array([1.0]), np.array([0.5])
+    >>> w, config = sgd_momentum(w, dw, {"learning_rate": 0.1})
+    >>> sgd_momentum(w, dw, config)[0].round(3)
+    array([0.855])
     """
     return _momentum("sgd_momentum", w, dw, config, scale, nesterov=False)
 
@@ -195,6 +209,12 @@ def sgd_nesterov_momentum(
     ----------
     .. [1] I. Sutskever et al., "On the importance of initialization and momentum in deep learning", 2013,
        in the form that keeps the weights at the look-ahead point.
+
+    Examples
+    --------
+    >>> w, config = sgd_nesterov_momentum(np.array([1.0]), np.array([0.5]), {"learning_rate": 0.1})
+    >>> w.round(3), config["velocity"]
+    (array([0.905]), array([-0.05]))
     """
     return _momentum("sgd_nesterov_momentum", w, dw, config, scale, nesterov=True)
 
@@ -230,6 +250,14 @@ def rmsprop(
     References
     ----------
     .. [1] T. Tieleman, G. Hinton, "Lecture 6.5 - rmsprop", 2012.
+
+    Examples
+    --------
+    The first step is `learning_rate` / sqrt(1 - `decay_rate`), however large the gradient:
+
+    >>> w, config = rmsprop(np.array([1.0, 1.0]), np.array([0.5, 50.0]), {"learning_rate": 0.01})
+    >>> w.round(3)
+    array([0.9, 0.9])
     """
     rule = "rmsprop"
     config = _config(rule, config, ("a", "cache"), learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
@@ -330,5 +358,11 @@ def adamw(
     References
     ----------
     .. [1] I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization", 2017.
+
+    Examples
+    --------
+    >>> w, config = adamw(np.array([1.0]), np.array([0.5]), {"learning_rate": 0.1, "weight_decay": 0.1})
+    >>> w.round(3)
+    array([0.89])
     """
     return _adam("adamw", w, dw, config, scale, weight_decay=1e-2)

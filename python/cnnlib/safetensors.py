@@ -64,6 +64,13 @@ def save(params: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
         A name that is no string.
     OSError
         The file cannot be written; nothing is left behind then.
+
+    Examples
+    --------
+    >>> save({"W1": np.eye(2, dtype=np.float32)}, "net.safetensors")
+    >>> load("net.safetensors")["W1"]
+    array([[1., 0.],
+           [0., 1.]], dtype=float32)
     """
     arrays = {name: _checked(path, name, as_array("save", repr(name), params[name])) for name in params}
     # The widest first: then each array lies at a multiple of its item size.
@@ -116,6 +123,12 @@ def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
         of it, or have a dtype that is not read (floats of 8 bits and less); the message names the file.
     OSError
         It cannot be read.
+
+    Examples
+    --------
+    >>> save({"W1": np.zeros((16, 3, 3, 3), np.float32), "b1": np.zeros(16)}, "net.safetensors")
+    >>> {name: (array.shape, array.dtype.name) for name, array in load("net.safetensors").items()}
+    {'b1': ((16,), 'float64'), 'W1': ((16, 3, 3, 3), 'float32')}
     """
     path = os.fspath(path)
     with open(path, "rb") as file:

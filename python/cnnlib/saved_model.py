@@ -117,6 +117,12 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
         If the file is damaged, cut short, altered, or not a saved model; the message names it.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> save_model(TwoLayerNet(64, 20, 10, seed=0), "net.npz")
+    >>> load_model("net.npz").params["W1"].shape
+    (64, 20)
     """
     path = os.fspath(path)
     params, content = load_checkpoint(path)
@@ -145,7 +151,14 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
 
 
 def is_saved_model(path: str | os.PathLike) -> bool:
-    """Whether a file is one of :func:`save_model`; what is damaged is not."""
+    """Whether a file is one of :func:`save_model`; what is damaged is not.
+
+    Examples
+    --------
+    >>> save_model(TwoLayerNet(64, 20, 10, seed=0), "net.npz")
+    >>> is_saved_model("net.npz")
+    True
+    """
     try:
         return _is_model(load_checkpoint(path)[1])
     except ValueError:

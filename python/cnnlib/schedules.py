@@ -27,6 +27,12 @@ class Step:
     ----------
     epochs : number or tuple of numbers
     factor : float
+
+    Examples
+    --------
+    >>> halved = Step(epochs=(10, 20), factor=0.5)
+    >>> [halved(epoch, 30) for epoch in (0, 10, 25.5)]
+    [1.0, 0.5, 0.25]
     """
 
     epochs: float | tuple[float, ...]
@@ -55,6 +61,11 @@ class Cosine:
         Factor at the end, in [0, 1].
     warmup : float
         Epochs of a linear rise from 0 before that.
+
+    Examples
+    --------
+    >>> [round(Cosine(warmup=2)(epoch, 10), 3) for epoch in (0, 1, 2, 6, 10)]
+    [0.0, 0.5, 1.0, 0.5, 0.0]
     """
 
     final: float = 0.0
@@ -80,6 +91,11 @@ class OneCycle:
         Share of the whole training that the rise takes, in [0, 1].
     start, final : float
         Factors at the beginning and at the end.
+
+    Examples
+    --------
+    >>> [round(OneCycle(warmup=0.25)(epoch, 8), 3) for epoch in (0, 1, 2, 5, 8)]
+    [0.04, 0.52, 1.0, 0.5, 0.0]
     """
 
     warmup: float = 0.3
@@ -108,6 +124,11 @@ class Triangle:
         Share of the whole training that the rise takes, in [0, 1].
     start, final : float
         Factors at the beginning and at the end.
+
+    Examples
+    --------
+    >>> [round(Triangle(peak=0.25)(epoch, 8), 3) for epoch in (0, 1, 2, 5, 8)]
+    [0.2, 0.6, 1.0, 0.5, 0.0]
     """
 
     peak: float = 0.25

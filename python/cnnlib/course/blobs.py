@@ -43,6 +43,15 @@ def eval_numerical_gradient_blobs(
     ------
     ValueError, TypeError
         As in :func:`cnnlib.gradient_check.eval_numerical_gradient_array`.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Blob
+    >>> x, out = Blob(vals=np.array([3.0]), diffs=None), Blob(vals=None, diffs=np.array([1.0]))
+    >>> def square(x, out):
+    ...     out.vals = x.vals**2
+    >>> eval_numerical_gradient_blobs(square, [x], out)[0].round(6)
+    array([6.])
     """
 
     def result(_: object) -> Any:
@@ -66,5 +75,15 @@ def eval_numerical_gradient_net(
     Returns
     -------
     list of ndarray
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace as Blob
+    >>> x, out = Blob(vals=np.array([3.0]), diffs=None), Blob(vals=None, diffs=np.array([1.0]))
+    >>> class Square:
+    ...     def forward(self):
+    ...         out.vals = x.vals**2
+    >>> eval_numerical_gradient_net(Square(), [x], out)[0].round(6)
+    array([6.])
     """
     return eval_numerical_gradient_blobs(lambda *_: net.forward(), inputs, output, h)

@@ -44,6 +44,15 @@ def load_array_folder(root: str | os.PathLike) -> dict[str, Any]:
     ValueError
         A file is damaged, or no array of numbers; a number is missing among the files of an array; images
         and labels differ in number, or the splits in shape or dtype; a label is below 0, or has no class.
+
+    Examples
+    --------
+    >>> for part, rows in (("train", 20), ("val", 5)):
+    ...     np.save(f"X_{part}.npy", np.zeros((rows, 1, 8, 8), np.uint8))
+    ...     np.save(f"y_{part}.npy", np.arange(rows) % 3)
+    >>> data = load_array_folder(".")
+    >>> data["X_train"].shape, data["classes"]
+    ((20, 1, 8, 8), ('0', '1', '2'))
     """
     root = Path(root)
     if not root.is_dir():

@@ -29,7 +29,13 @@ _PIXELS = 3 * 32 * 32
 
 
 def default_data_dir() -> Path:
-    """Folder where data sets are sought by default: ``$CNNLIB_DATA``, else ``./data``."""
+    """Folder where data sets are sought by default: ``$CNNLIB_DATA``, else ``./data``.
+
+    Examples
+    --------
+    >>> default_data_dir().name
+    'data'
+    """
     return Path(os.environ.get("CNNLIB_DATA") or "data")
 
 
@@ -54,6 +60,12 @@ def load_CIFAR10(root: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, np.nd
         No such folder, or one of its files is missing.
     ValueError
         A file is short, damaged or something else than a batch of CIFAR-10; the message names it.
+
+    Examples
+    --------
+    >>> X_train, y_train, X_test, y_test = load_CIFAR10("data")
+    >>> X_train.shape[1:], X_train.dtype, CIFAR10_CLASSES[3]
+    ((3, 32, 32), dtype('float32'), 'cat')
     """
     batches = _find_batches(root, "load_CIFAR10")
     X_train, y_train = _read_images(batches["train"], len(_TRAIN_BATCHES) * _IMAGES_PER_BATCH)
@@ -91,6 +103,12 @@ def get_CIFAR10_data(
     ------
     FileNotFoundError, ValueError
         As :func:`load_CIFAR10`; ValueError also for more images than there are.
+
+    Examples
+    --------
+    >>> data = get_CIFAR10_data("data", num_training=50, num_validation=10, num_test=5)
+    >>> {name: array.shape for name, array in data.items() if name.startswith("X")}
+    {'X_train': (50, 3, 32, 32), 'X_val': (10, 3, 32, 32), 'X_test': (5, 3, 32, 32)}
     """
     where = "get_CIFAR10_data"
     num_training, num_validation, num_test = _counts(where, num_training, num_validation, num_test)
@@ -143,6 +161,12 @@ def map_CIFAR10(
     ------
     FileNotFoundError, ValueError
         As :func:`get_CIFAR10_data`.
+
+    Examples
+    --------
+    >>> data = map_CIFAR10("data", num_training=50, num_validation=10, num_test=5)
+    >>> data["X_train"].shape, data["X_train"].dtype
+    ((50, 3, 32, 32), dtype('uint8'))
     """
     where = "map_CIFAR10"
     counts = _counts(where, num_training, num_validation, num_test)

@@ -51,6 +51,12 @@ def map_CIFAR100(root: str | os.PathLike, num_validation: int = 1000) -> dict[st
         There is no such folder, or one of its files is missing.
     ValueError
         A file is short, damaged or something else; the message names it.
+
+    Examples
+    --------
+    >>> data = map_CIFAR100("data", num_validation=10)
+    >>> data["X_val"].shape, len(data["classes"])
+    ((10, 3, 32, 32), 100)
     """
     folder = _folder(Path(root))
     total = _IMAGES["train.bin"]

@@ -27,6 +27,12 @@ def load_digits() -> dict[str, np.ndarray]:
     -----
     The test set of "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak, UCI Machine
     Learning Repository (1998), doi:10.24432/C50P49, CC BY 4.0; see ``digits.LICENSE.txt`` beside the data.
+
+    Examples
+    --------
+    >>> data = load_digits()
+    >>> data["X_train"].shape, data["y_train"][:5], float(data["X_train"].max())
+    ((1263, 1, 8, 8), array([8, 8, 6, 8, 8]), 1.0)
     """
     with np.load(Path(__file__).with_name("digits.npz")) as published:
         images, labels = published["images"], published["labels"]

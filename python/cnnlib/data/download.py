@@ -73,6 +73,12 @@ def download_CIFAR10(
         The transfer failed or broke off too often.
     ValueError
         Unknown layout, wrong checksum, or an archive that is not what it should be; nothing is unpacked.
+
+    Examples
+    --------
+    >>> folder = download_CIFAR10("data", layout="binary")  # where it lies there already, nothing is fetched
+    >>> folder.name
+    'cifar-10-batches-bin'
     """
     if layout not in _ARCHIVES:
         raise ValueError(f"download_CIFAR10: layout must be 'python' or 'binary', got {layout!r}")

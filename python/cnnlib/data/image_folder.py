@@ -71,6 +71,14 @@ def load_image_folder(
         There is no folder `root`.
     ValueError
         A folder without images, files that cannot be read (they are named), or no image for training.
+
+    Examples
+    --------
+    With the folders ``photos/cats`` and ``photos/dogs`` of ten images each:
+
+    >>> data = load_image_folder("photos", size=16)
+    >>> data["X_train"].shape, data["classes"]
+    ((16, 3, 16, 16), ('cats', 'dogs'))
     """
     needs_pillow(_WHERE)
     height, width = _size(size)

@@ -49,6 +49,14 @@ class Predictor:
         What uint8 images go through first.
     classes : tuple of str or None
         The names of the classes, where they are known.
+
+    Examples
+    --------
+    >>> from cnnlib.models import TwoLayerNet
+    >>> predictor = prepare(TwoLayerNet(4, 3, 2, seed=0))
+    >>> X = np.zeros((5, 4))
+    >>> predictor(X).shape, predictor.predict(X), predictor.predict_proba(X)[0]
+    ((5, 2), array([0, 0, 0, 0, 0]), array([0.5, 0.5]))
     """
 
     def __init__(
@@ -303,6 +311,13 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         For a file that is no predictor, is incomplete, or was altered; the message names it.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> from cnnlib.models import TwoLayerNet
+    >>> prepare(TwoLayerNet(4, 3, 2, seed=0)).save("net.cnnlib")
+    >>> load("net.cnnlib")
+    <Predictor 4, 2 operations, float64, 23 parameters>
     """
     about, ops, check = read_file(path)
     described = about["preprocess"]

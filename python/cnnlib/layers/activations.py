@@ -60,6 +60,12 @@ def relu6_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     References
     ----------
     .. [1] A. Krizhevsky, "Convolutional Deep Belief Networks on CIFAR-10", 2010.
+
+    Examples
+    --------
+    >>> out, cache = relu6_forward(np.array([-1.0, 2.0, 7.0]))
+    >>> out, relu6_backward(np.ones(3), cache).round(3)
+    (array([0., 2., 6.]), array([0., 1., 0.]))
     """
     return _forward("relu6_forward", "relu6", x), x
 
@@ -104,6 +110,12 @@ def sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     ------
     TypeError
         An array of an unsupported type.
+
+    Examples
+    --------
+    >>> out, cache = sigmoid_forward(np.array([-1.0, 0.0, 1.0]))
+    >>> out.round(3), sigmoid_backward(np.ones(3), cache).round(3)
+    (array([0.269, 0.5  , 0.731]), array([0.197, 0.25 , 0.197]))
     """
     return _forward_with_copy("sigmoid_forward", "sigmoid", x)
 
@@ -148,6 +160,12 @@ def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     ------
     TypeError
         An array of an unsupported type.
+
+    Examples
+    --------
+    >>> out, cache = tanh_forward(np.array([-1.0, 0.0, 1.0]))
+    >>> out.round(3), tanh_backward(np.ones(3), cache).round(3)
+    (array([-0.762,  0.   ,  0.762]), array([0.42, 1.  , 0.42]))
     """
     return _forward_with_copy("tanh_forward", "tanh", x)
 
@@ -197,6 +215,12 @@ def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     ----------
     .. [1] S. Elfwing, E. Uchibe and K. Doya, "Sigmoid-Weighted Linear Units for Neural Network Function
        Approximation in Reinforcement Learning", 2018.
+
+    Examples
+    --------
+    >>> out, cache = silu_forward(np.array([-1.0, 0.0, 1.0]))
+    >>> out.round(3), silu_backward(np.ones(3), cache).round(3)
+    (array([-0.269,  0.   ,  0.731]), array([0.072, 0.5  , 0.928]))
     """
     return _forward("silu_forward", "silu", x), x
 
@@ -245,6 +269,12 @@ def hard_sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     References
     ----------
     .. [1] A. Howard et al., "Searching for MobileNetV3", 2019.
+
+    Examples
+    --------
+    >>> out, cache = hard_sigmoid_forward(np.array([-4.0, 0.0, 1.5]))
+    >>> out, hard_sigmoid_backward(np.ones(3), cache).round(3)
+    (array([0.  , 0.5 , 0.75]), array([0.   , 0.167, 0.167]))
     """
     return _forward("hard_sigmoid_forward", "hard_sigmoid", x), x
 
@@ -293,6 +323,12 @@ def hard_swish_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     References
     ----------
     .. [1] A. Howard et al., "Searching for MobileNetV3", 2019.
+
+    Examples
+    --------
+    >>> out, cache = hard_swish_forward(np.array([-1.5, 1.5, 4.0]))
+    >>> out, hard_swish_backward(np.ones(3), cache).round(3)
+    (array([-0.375,  1.125,  4.   ]), array([0., 1., 1.]))
     """
     return _forward("hard_swish_forward", "hard_swish", x), x
 
@@ -345,6 +381,12 @@ def gelu_forward(x: ArrayLike, approximate: str = "none") -> tuple[Array, Cache]
     References
     ----------
     .. [1] D. Hendrycks and K. Gimpel, "Gaussian Error Linear Units (GELUs)", 2016.
+
+    Examples
+    --------
+    >>> out, cache = gelu_forward(np.array([-1.0, 0.0, 1.0]))
+    >>> out.round(3), gelu_backward(np.ones(3), cache).round(3)
+    (array([-0.159,  0.   ,  0.841]), array([-0.083,  0.5  ,  1.083]))
     """
     function = "gelu_forward"
     name = _GELUS[choice(function, "approximate", approximate, _GELUS)]
@@ -401,6 +443,12 @@ def elu_forward(x: ArrayLike, alpha: float = 1.0) -> tuple[Array, Cache]:
     ----------
     .. [1] D.-A. Clevert, T. Unterthiner and S. Hochreiter, "Fast and Accurate Deep Network Learning by
        Exponential Linear Units (ELUs)", 2016.
+
+    Examples
+    --------
+    >>> out, cache = elu_forward(np.array([-1.0, 0.0, 1.0]))
+    >>> out.round(3), elu_backward(np.ones(3), cache).round(3)
+    (array([-0.632,  0.   ,  1.   ]), array([0.368, 1.   , 1.   ]))
     """
     alpha = number("elu_forward", "alpha", alpha)
     return _forward("elu_forward", "elu", x, alpha), (x, alpha)

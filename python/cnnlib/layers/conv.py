@@ -158,6 +158,17 @@ def conv_transpose_forward(
         Shapes that do not fit, padding that leaves no output, unknown keys.
     TypeError
         Arrays or parameters of an unsupported type.
+
+    Examples
+    --------
+    Each pixel adds the filter times its value; at stride 2 the copies lie side by side:
+
+    >>> x, w = np.array([[[[1.0, 2.0]]]]), np.array([[[[1.0, 10.0]]]])
+    >>> out, cache = conv_transpose_forward(x, w, None, {"stride": 2})
+    >>> out
+    array([[[[ 1., 10.,  2., 20.]]]])
+    >>> conv_transpose_backward(np.ones_like(out), cache)[0]
+    array([[[[11., 11.]]]])
     """
     function = "conv_transpose_forward"
     arrays, dtype = prepare(function, ("x", "w", "b"), x, w, b)

@@ -47,6 +47,16 @@ def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Arr
         Shapes that do not fit.
     TypeError
         Arrays of an unsupported type.
+
+    Examples
+    --------
+    >>> x, w = np.array([[1.0, 2.0]]), np.array([[1.0, 0.0, 3.0], [0.0, 1.0, 4.0]])
+    >>> out, cache = affine_forward(x, w, np.array([10.0, 20.0, 30.0]))
+    >>> out
+    array([[11., 22., 41.]])
+    >>> dx, dw, db = affine_backward(np.ones((1, 3)), cache)
+    >>> dx, dw.shape
+    (array([[4., 5.]]), (2, 3))
     """
     return _affine("affine_forward", x, w, b), (x, w, b)
 
@@ -120,6 +130,12 @@ def relu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     ------
     TypeError
         An array of an unsupported type.
+
+    Examples
+    --------
+    >>> out, cache = relu_forward(np.array([-1.0, 0.0, 2.0]))
+    >>> out, relu_backward(np.array([5.0, 5.0, 5.0]), cache)
+    (array([0., 0., 2.]), array([0., 0., 5.]))
     """
     (array,), dtype = prepare("relu_forward", ("x",), x)
     return result(_core.relu_forward(array), dtype), x
@@ -192,6 +208,12 @@ def leaky_relu_forward(x: ArrayLike, alpha: float = 0.01) -> tuple[Array, Cache]
     ------
     ValueError, TypeError
         An array or slope of an unsupported type, a slope that is not finite.
+
+    Examples
+    --------
+    >>> out, cache = leaky_relu_forward(np.array([-1.0, 0.0, 2.0]), alpha=0.1)
+    >>> out, leaky_relu_backward(np.array([5.0, 5.0, 5.0]), cache)
+    (array([-0.1,  0. ,  2. ]), array([0.5, 0.5, 5. ]))
     """
     alpha = number("leaky_relu_forward", "alpha", alpha)
     (array,), dtype = prepare("leaky_relu_forward", ("x",), x)
@@ -254,6 +276,16 @@ def dropout_forward(x: ArrayLike, dropout_param: Param) -> tuple[Array, Cache]:
     References
     ----------
     .. [1] N. Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
+
+    Examples
+    --------
+    >>> out, cache = dropout_forward(np.ones(6), {"p": 0.5, "mode": "train", "seed": 0})
+    >>> out
+    array([0., 0., 0., 0., 2., 0.])
+    >>> dropout_backward(np.ones(6), cache)
+    array([0., 0., 0., 0., 2., 0.])
+    >>> dropout_forward(np.ones(6), {"p": 0.5, "mode": "test"})[0]
+    array([1., 1., 1., 1., 1., 1.])
     """
     function = "dropout_forward"
     (array,), dtype = prepare(function, ("x",), x)

@@ -84,6 +84,13 @@ def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     References
     ----------
     .. [1] J. Weston, C. Watkins, "Support Vector Machines for Multi-Class Pattern Recognition", 1999.
+
+    Examples
+    --------
+    Class 1 scores within the margin of the right class 0, class 2 does not:
+
+    >>> svm_loss(np.array([[2.0, 1.5, -3.0]]), [0])
+    (0.5, array([[-1.,  1.,  0.]]))
     """
     scores, right, dtype = _scores("svm_loss", x, y)
     N = len(scores)

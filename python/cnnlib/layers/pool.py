@@ -75,6 +75,16 @@ def max_pool_forward(x: ArrayLike, pool_param: Param, *, out: Array | None = Non
         A window larger than the padded image, padding as large as the window, unknown keys.
     TypeError
         Arrays or parameters of an unsupported type.
+
+    Examples
+    --------
+    >>> x = np.array([[[[1.0, 2.0, 5.0, 3.0], [4.0, 0.0, 1.0, 2.0]]]])
+    >>> out, cache = max_pool_forward(x, {"pool_height": 2, "pool_width": 2, "stride": 2})
+    >>> out
+    array([[[[4., 5.]]]])
+    >>> max_pool_backward(np.array([[[[10.0, 20.0]]]]), cache)[0, 0]
+    array([[ 0.,  0., 20.,  0.],
+           [10.,  0.,  0.,  0.]])
     """
     return _max_pool("max_pool_forward", x, pool_param, out)
 
@@ -164,6 +174,16 @@ def avg_pool_forward(x: ArrayLike, pool_param: Param, *, out: Array | None = Non
     ------
     KeyError, ValueError, TypeError
         As in `max_pool_forward`.
+
+    Examples
+    --------
+    >>> x = np.array([[[[1.0, 2.0, 5.0, 3.0], [5.0, 0.0, 1.0, 3.0]]]])
+    >>> out, cache = avg_pool_forward(x, {"pool_height": 2, "pool_width": 2, "stride": 2})
+    >>> out
+    array([[[[2., 3.]]]])
+    >>> avg_pool_backward(np.array([[[[4.0, 8.0]]]]), cache)[0, 0]
+    array([[1., 1., 2., 2.],
+           [1., 1., 2., 2.]])
     """
     function = "avg_pool_forward"
     (array,), dtype = prepare(function, ("x",), x)
@@ -222,6 +242,15 @@ def global_avg_pool_forward(x: ArrayLike, *, out: Array | None = None) -> tuple[
         x not (N, C, H, W), or empty images.
     TypeError
         An array of an unsupported type.
+
+    Examples
+    --------
+    >>> out, cache = global_avg_pool_forward(np.arange(8.0).reshape(1, 2, 2, 2))
+    >>> out
+    array([[1.5, 5.5]])
+    >>> global_avg_pool_backward(np.array([[4.0, 8.0]]), cache)[0, 1]
+    array([[2., 2.],
+           [2., 2.]])
     """
     function = "global_avg_pool_forward"
     (array,), dtype = prepare(function, ("x",), x)

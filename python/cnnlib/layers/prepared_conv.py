@@ -30,6 +30,12 @@ class PreparedConv:
     b : array, (F,), or None
     conv_param : dict
         Copies of what was given; the arrays are read-only.
+
+    Examples
+    --------
+    >>> filters = prepare_conv(np.ones((8, 3, 3, 3), np.float32), conv_param={"pad": 1})
+    >>> filters
+    <PreparedConv 3->8 3x3 float32 {'pad': 1}, packed: nothing yet>
     """
 
     __slots__ = ("_packed", "b", "conv_param", "w")

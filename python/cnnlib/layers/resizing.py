@@ -60,6 +60,16 @@ def adaptive_avg_pool_forward(
         x not (N, C, H, W), empty images, a size below 1.
     TypeError
         Arrays or sizes of an unsupported type.
+
+    Examples
+    --------
+    Three columns from five: the windows are columns 0-1, 1-3 and 3-4.
+
+    >>> out, cache = adaptive_avg_pool_forward(np.array([[[[1.0, 3.0, 5.0, 7.0, 9.0]]]]), (1, 3))
+    >>> out
+    array([[[[2., 5., 8.]]]])
+    >>> adaptive_avg_pool_backward(np.array([[[[2.0, 3.0, 2.0]]]]), cache)
+    array([[[[1., 2., 1., 2., 1.]]]])
     """
     function = "adaptive_avg_pool_forward"
     (array,), dtype = prepare(function, ("x",), x)
@@ -120,6 +130,14 @@ def adaptive_max_pool_forward(
     ------
     ValueError, TypeError
         As in `adaptive_avg_pool_forward`.
+
+    Examples
+    --------
+    >>> out, cache = adaptive_max_pool_forward(np.array([[[[1.0, 3.0, 5.0, 7.0, 9.0]]]]), (1, 3))
+    >>> out
+    array([[[[3., 7., 9.]]]])
+    >>> adaptive_max_pool_backward(np.array([[[[1.0, 2.0, 4.0]]]]), cache)
+    array([[[[0., 1., 0., 2., 4.]]]])
     """
     function = "adaptive_max_pool_forward"
     (array,), dtype = prepare(function, ("x",), x)
@@ -220,6 +238,16 @@ def upsample_forward(
         x not (N, C, H, W), empty images, a scale below 1, an unknown mode, align_corners without 'bilinear'.
     TypeError
         Arrays or parameters of an unsupported type.
+
+    Examples
+    --------
+    >>> out, cache = upsample_forward(np.array([[[[1.0, 2.0]]]]), (1, 3))
+    >>> out
+    array([[[[1., 1., 1., 2., 2., 2.]]]])
+    >>> upsample_backward(np.ones_like(out), cache)
+    array([[[[3., 3.]]]])
+    >>> upsample_forward(np.array([[[[0.0, 3.0]]]]), (1, 2), "bilinear")[0]
+    array([[[[0.  , 0.75, 2.25, 3.  ]]]])
     """
     function = "upsample_forward"
     (array,), dtype = prepare(function, ("x",), x)

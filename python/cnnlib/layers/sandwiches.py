@@ -115,6 +115,16 @@ def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tupl
     ------
     ValueError, TypeError
         As in `affine_forward`.
+
+    Examples
+    --------
+    >>> out, cache = affine_relu_forward(np.array([[1.0, 2.0]]), np.array([[1.0, -1.0], [1.0, -1.0]]), None)
+    >>> out
+    array([[3., 0.]])
+    >>> dx, dw, db = affine_relu_backward(np.ones((1, 2)), cache)
+    >>> dx, dw
+    (array([[1., 1.]]), array([[1., 0.],
+           [2., 0.]]))
     """
     return _forward("affine_relu_forward", _LAYER, _affine_relu, x, w, b)
 
@@ -170,6 +180,19 @@ def affine_bn_relu_forward(
     ------
     KeyError, ValueError, TypeError
         As in the layers.
+
+    Examples
+    --------
+    The affine layer gives 2 and 6, which become -1 and 1:
+
+    >>> x, w, gamma, beta = np.array([[1.0], [3.0]]), np.array([[2.0]]), np.ones(1), np.zeros(1)
+    >>> out, cache = affine_bn_relu_forward(x, w, None, gamma, beta, {"mode": "train", "eps": 0})
+    >>> out
+    array([[0.],
+           [1.]])
+    >>> dx, dw, db, dgamma, dbeta = affine_bn_relu_backward(np.ones((2, 1)), cache)
+    >>> dgamma, dbeta
+    (array([1.]), array([1.]))
     """
     return _forward("affine_bn_relu_forward", _NORMED, _affine_bn_relu, x, w, b, gamma, beta, bn_param)
 
@@ -224,6 +247,17 @@ def conv_relu_forward(
     ------
     ValueError, TypeError
         As in `conv_forward`.
+
+    Examples
+    --------
+    Two filters, one the negative of the other:
+
+    >>> x, ones = np.ones((1, 1, 3, 3)), np.ones((1, 1, 3, 3))
+    >>> out, cache = conv_relu_forward(x, np.concatenate([ones, -ones]), None, {"stride": 1, "pad": 0})
+    >>> out.ravel()
+    array([9., 0.])
+    >>> [grad.shape for grad in conv_relu_backward(out, cache)[:2]]
+    [(1, 1, 3, 3), (2, 1, 3, 3)]
     """
     if isinstance(w, PreparedConv):
         out = w.forward("conv_relu_forward", x, b, conv_param, relu=True)
@@ -288,6 +322,19 @@ def conv_bn_relu_forward(
     ------
     KeyError, ValueError, TypeError
         As in the layers.
+
+    Examples
+    --------
+    The 1x1 convolution gives 2 and 6, which become -1 and 1:
+
+    >>> x, w, gamma, beta = np.array([[[[1.0, 3.0]]]]), np.array([[[[2.0]]]]), np.ones(1), np.zeros(1)
+    >>> bn_param = {"mode": "train", "eps": 0}
+    >>> out, cache = conv_bn_relu_forward(x, w, None, gamma, beta, {"stride": 1}, bn_param)
+    >>> out
+    array([[[[0., 1.]]]])
+    >>> dx, dw, db, dgamma, dbeta = conv_bn_relu_backward(np.ones_like(out), cache)
+    >>> dgamma, dbeta
+    (array([1.]), array([1.]))
     """
     return _forward(
         "conv_bn_relu_forward", _NORMED, _conv_bn_relu, x, w, b, gamma, beta, conv_param, bn_param
@@ -345,6 +392,16 @@ def conv_relu_pool_forward(
     ------
     KeyError, ValueError, TypeError
         As in the layers.
+
+    Examples
+    --------
+    >>> x, w, b = np.ones((2, 3, 8, 8)), np.ones((4, 3, 3, 3)), np.zeros(4)
+    >>> pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+    >>> out, cache = conv_relu_pool_forward(x, w, b, {"stride": 1, "pad": 1}, pool_param)
+    >>> out.shape
+    (2, 4, 4, 4)
+    >>> [grad.shape for grad in conv_relu_pool_backward(out, cache)]
+    [(2, 3, 8, 8), (4, 3, 3, 3), (4,)]
     """
     return _forward("conv_relu_pool_forward", _LAYER, _conv_relu_pool, x, w, b, conv_param, pool_param)
 
@@ -408,6 +465,19 @@ def conv_bn_relu_pool_forward(
     ------
     KeyError, ValueError, TypeError
         As in the layers.
+
+    Examples
+    --------
+    The 1x1 convolution gives 2 and 6, the norm -1 and 1, and 1 is the maximum:
+
+    >>> x, w, gamma, beta = np.array([[[[1.0, 3.0]]]]), np.array([[[[2.0]]]]), np.ones(1), np.zeros(1)
+    >>> bn_param, pool_param = {"mode": "train", "eps": 0}, {"pool_height": 1, "pool_width": 2}
+    >>> out, cache = conv_bn_relu_pool_forward(x, w, None, gamma, beta, {"stride": 1}, bn_param, pool_param)
+    >>> out
+    array([[[[1.]]]])
+    >>> dx, dw, db, dgamma, dbeta = conv_bn_relu_pool_backward(np.ones_like(out), cache)
+    >>> dgamma, dbeta
+    (array([1.]), array([1.]))
     """
     return _forward(
         "conv_bn_relu_pool_forward",

@@ -43,6 +43,18 @@ def conv1d_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: 
         Shapes that do not fit, a window larger than the padded sequence, unknown keys.
     TypeError
         Arrays or parameters of an unsupported type.
+
+    Examples
+    --------
+    The difference of neighbours:
+
+    >>> x, w = np.array([[[1.0, 4.0, 9.0, 16.0]]]), np.array([[[-1.0, 1.0]]])
+    >>> out, cache = conv1d_forward(x, w, None, {"stride": 1})
+    >>> out
+    array([[[3., 5., 7.]]])
+    >>> dx, dw, _ = conv1d_backward(np.ones_like(out), cache)
+    >>> dx, dw
+    (array([[[-1.,  0.,  0.,  1.]]]), array([[[14., 29.]]]))
     """
     function = "conv1d_forward"
     (x_, w_, b_), dtype = prepare(function, ("x", "w", "b"), x, w, b)
@@ -117,6 +129,12 @@ def max_pool1d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
         A window larger than the padded sequence, padding as large as the window, unknown keys.
     TypeError
         Arrays or parameters of an unsupported type.
+
+    Examples
+    --------
+    >>> out, cache = max_pool1d_forward(np.array([[[1.0, 3.0, 2.0, 5.0]]]), {"pool_width": 2, "stride": 2})
+    >>> out, max_pool1d_backward(np.array([[[10.0, 20.0]]]), cache)
+    (array([[[3., 5.]]]), array([[[ 0., 10.,  0., 20.]]]))
     """
     function = "max_pool1d_forward"
     cache = MaxPoolCache((x, pool_param))
@@ -185,6 +203,12 @@ def avg_pool1d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
     ------
     KeyError, ValueError, TypeError
         As in `max_pool1d_forward`.
+
+    Examples
+    --------
+    >>> out, cache = avg_pool1d_forward(np.array([[[1.0, 3.0, 2.0, 5.0]]]), {"pool_width": 2, "stride": 2})
+    >>> out, avg_pool1d_backward(np.array([[[10.0, 20.0]]]), cache)
+    (array([[[2. , 3.5]]]), array([[[ 5.,  5., 10., 10.]]]))
     """
     function = "avg_pool1d_forward"
     (array,), dtype = prepare(function, ("x",), x)

@@ -35,6 +35,14 @@ def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
         x of one axis, or empty along another than the first.
     TypeError
         An array of an unsupported type.
+
+    Examples
+    --------
+    >>> out, cache = softmax_forward(np.log([[1.0, 2.0, 5.0]]))
+    >>> out
+    array([[0.125, 0.25 , 0.625]])
+    >>> softmax_backward(np.array([[0.0, 0.0, 1.0]]), cache).round(4)
+    array([[-0.0781, -0.1562,  0.2344]])
     """
     (array,), dtype = prepare("softmax_forward", ("x",), x)
     out, copy = _core.softmax_forward_with_copy("softmax_forward", array)

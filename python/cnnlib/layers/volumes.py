@@ -113,6 +113,17 @@ def conv3d_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: 
         Shapes that do not fit, a window larger than the padded volume, unknown keys.
     TypeError
         Arrays or parameters of an unsupported type.
+
+    Examples
+    --------
+    The sum of each window of 2x2x2 values:
+
+    >>> x, w = np.ones((1, 1, 3, 4, 4)), np.ones((5, 1, 2, 2, 2))
+    >>> out, cache = conv3d_forward(x, w, np.zeros(5), {"stride": 1})
+    >>> out.shape, out[0, 0, 0, 0]
+    ((1, 5, 2, 3, 3), array([8., 8., 8.]))
+    >>> [grad.shape for grad in conv3d_backward(out, cache)]
+    [(1, 1, 3, 4, 4), (5, 1, 2, 2, 2), (5,)]
     """
     function = "conv3d_forward"
     (x_, w_, b_), dtype = prepare(function, ("x", "w", "b"), x, w, b)
@@ -233,6 +244,19 @@ def max_pool3d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
         A window larger than the padded volume, padding as large as the window, unknown keys.
     TypeError
         Arrays or parameters of an unsupported type.
+
+    Examples
+    --------
+    >>> x = np.arange(64.0).reshape(1, 1, 4, 4, 4)
+    >>> out, cache = max_pool3d_forward(x, {"pool_depth": 4, "pool_height": 2, "pool_width": 2})
+    >>> out
+    array([[[[[53., 55.],
+              [61., 63.]]]]])
+    >>> max_pool3d_backward(np.ones_like(out), cache)[0, 0, 3]
+    array([[0., 0., 0., 0.],
+           [0., 1., 0., 1.],
+           [0., 0., 0., 0.],
+           [0., 1., 0., 1.]])
     """
     function = "max_pool3d_forward"
     cache = MaxPoolCache((x, pool_param))
@@ -318,6 +342,16 @@ def avg_pool3d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
     ------
     KeyError, ValueError, TypeError
         As in `max_pool3d_forward`.
+
+    Examples
+    --------
+    >>> x = np.arange(64.0).reshape(1, 1, 4, 4, 4)
+    >>> out, cache = avg_pool3d_forward(x, {"pool_depth": 4, "pool_height": 2, "pool_width": 2})
+    >>> out
+    array([[[[[26.5, 28.5],
+              [34.5, 36.5]]]]])
+    >>> avg_pool3d_backward(16 * np.ones_like(out), cache)[0, 0, 3, 0]
+    array([1., 1., 1., 1.])
     """
     function = "avg_pool3d_forward"
     (array,), dtype = prepare(function, ("x",), x)

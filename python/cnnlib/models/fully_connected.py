@@ -279,6 +279,13 @@ class TwoLayerNet(FullyConnectedNet):
     ------
     ValueError, TypeError
         As in :class:`FullyConnectedNet`.
+
+    Examples
+    --------
+    >>> net = TwoLayerNet(input_dim=4, hidden_dim=3, num_classes=2, weight_scale=0, seed=0)
+    >>> loss, grads = net.loss(np.ones((5, 4)), np.zeros(5, int))
+    >>> round(float(loss), 3), sorted(grads)
+    (0.693, ['W1', 'W2', 'b1', 'b2'])
     """
 
     @keeps_arguments

@@ -39,6 +39,11 @@ class Node:
         model's own, with its running statistics.
     label : str
         For people: 'conv 16 3x3', or the node's name in the file that it came from.
+
+    Examples
+    --------
+    >>> Node("conv", ("input",), "maps", ("W1", "b1"), ({"stride": 1, "pad": 1},)).title
+    "node 'maps' (conv)"
     """
 
     layer: str
@@ -65,6 +70,16 @@ class Graph:
     fixed_by : str
         Why images must have the height and width that the graph was made for, in words that name the node
         and its option: "node 'up': sizes (8, 8)". Empty where all layers follow the size of the images.
+
+    Examples
+    --------
+    Each `chain` reads what the one before it made:
+
+    >>> graph = Graph()
+    >>> graph.chain("conv", ("W1", "b1"), ({"stride": 1, "pad": 1},)), graph.chain("relu")
+    ('conv1', 'relu2')
+    >>> graph.nodes[1].inputs, graph.output
+    (('conv1',), 'relu2')
     """
 
     nodes: list[Node] = field(default_factory=list)

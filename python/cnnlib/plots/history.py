@@ -41,6 +41,11 @@ def plot_loss(
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> plot_loss([2.3, 1.7, 1.1, 0.9], iterations_per_epoch=2).get_title()
+    'Training loss'
     """
     if val_loss_history is not None and iterations_per_epoch is None:
         raise ValueError("plot_loss: val_loss_history needs iterations_per_epoch")
@@ -85,6 +90,11 @@ def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: 
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> plot_accuracy([0.1, 0.6, 0.8], [0.1, 0.5, 0.7]).get_ylabel()
+    'accuracy (%)'
     """
     ax = new_axes(ax)
     train = 100 * np.asarray(train_acc_history)

@@ -33,6 +33,11 @@ def plot_filters(weights: ArrayLike, max_filters: int = 64, ax: Axes | None = No
     Returns
     -------
     matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> plot_filters(np.random.randn(16, 3, 5, 5)).get_title()
+    'First-layer filters (16)'
     """
     ax = new_axes(ax)
     weights = np.asarray(weights)

@@ -93,6 +93,18 @@ def load_weights(path: str | os.PathLike[str], model: Trainable, which: str = "b
         If the file is damaged, foreign or from another model; the message names it.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> from cnnlib.data import load_digits
+    >>> from cnnlib.models import TwoLayerNet
+    >>> from cnnlib.solver import Solver
+    >>> model = TwoLayerNet(64, 20, 10, seed=0)
+    >>> Solver(model, load_digits(), num_epochs=1, checkpoint_name="run/net", verbose=False, seed=0).train()
+    >>> other = TwoLayerNet(64, 20, 10, seed=1)
+    >>> load_weights("run/net_epoch_1.npz", other)
+    >>> np.array_equal(other.params["W1"], model.params["W1"])
+    True
     """
     if which not in ("best", "last"):
         raise ValueError(f"load_weights: which must be 'best' or 'last', got {which!r}")

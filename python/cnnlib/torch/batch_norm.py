@@ -50,6 +50,15 @@ def batch_norm(
         tensors that are not on the CPU.
     TypeError
         Tensors of an unsupported type.
+
+    Examples
+    --------
+    >>> mean, var = torch.zeros(1), torch.ones(1)
+    >>> batch_norm(torch.tensor([[1.0], [3.0]]), mean, var, training=True, eps=0.0)
+    tensor([[-1.],
+            [ 1.]])
+    >>> mean, var
+    (tensor([0.2000]), tensor([1.1000]))
     """
     (x, weight, bias), dtype = prepare("batch_norm", ("x", "weight", "bias"), x, weight, bias)
     if x.dim() < 2:

@@ -59,6 +59,18 @@ def conv2d(
         Shapes that do not fit, a window larger than the padded image, tensors that are not on the CPU.
     TypeError
         Tensors or parameters of an unsupported type.
+
+    Examples
+    --------
+    >>> x, w = torch.ones(1, 1, 3, 3), torch.ones(1, 1, 3, 3, requires_grad=True)
+    >>> out = conv2d(x, w, padding=1)
+    >>> out.detach()[0, 0]
+    tensor([[4., 6., 4.],
+            [6., 9., 6.],
+            [4., 6., 4.]])
+    >>> out.sum().backward()
+    >>> w.grad[0, 0, 1]
+    tensor([6., 9., 6.])
     """
     (x, w, b), dtype = prepare("conv2d", ("x", "w", "b"), x, w, b)
     if w.dim() != 4:

@@ -16,7 +16,14 @@ __all__ = ["BatchNorm2d", "Conv2d", "MaxPool2d", "convert"]
 
 
 class Conv2d(nn.Conv2d):
-    """``torch.nn.Conv2d`` computed by :func:`cnnlib.torch.conv2d`; every `padding_mode` included."""
+    """``torch.nn.Conv2d`` computed by :func:`cnnlib.torch.conv2d`; every `padding_mode` included.
+
+    Examples
+    --------
+    >>> layer = Conv2d(3, 16, 3, padding=1)
+    >>> layer(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 16, 8, 8])
+    """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Convolve `input`, (N, C, H, W) or (C, H, W)."""
@@ -37,7 +44,13 @@ class Conv2d(nn.Conv2d):
 
 
 class MaxPool2d(nn.MaxPool2d):
-    """``torch.nn.MaxPool2d`` computed by :func:`cnnlib.torch.max_pool2d`, without `return_indices`."""
+    """``torch.nn.MaxPool2d`` computed by :func:`cnnlib.torch.max_pool2d`, without `return_indices`.
+
+    Examples
+    --------
+    >>> MaxPool2d(2)(torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 3, 4, 4])
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -54,6 +67,12 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     `momentum=None` (the running statistics are the mean over all batches), `track_running_stats=False` and
     `affine=False` are as there.
+
+    Examples
+    --------
+    >>> norm = BatchNorm2d(3).eval()
+    >>> norm(torch.ones(2, 3, 8, 8)).shape, list(norm.state_dict())
+    (torch.Size([2, 3, 8, 8]), ['weight', 'bias', 'running_mean', 'running_var', 'num_batches_tracked'])
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -100,6 +119,12 @@ def convert(module: nn.Module, inplace: bool = False) -> nn.Module:
     ------
     TypeError
         If `module` is no ``torch.nn.Module``.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.ReLU(), nn.MaxPool2d(2))
+    >>> [type(layer).__module__.split(".")[0] for layer in convert(net)]
+    ['cnnlib', 'torch', 'cnnlib']
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"convert: module must be a torch.nn.Module, got {type(module).__name__}")

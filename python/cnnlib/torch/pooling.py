@@ -57,6 +57,11 @@ def max_pool2d(
         on the CPU.
     TypeError
         A tensor or parameters of an unsupported type.
+
+    Examples
+    --------
+    >>> max_pool2d(torch.tensor([[[1.0, 2.0, 5.0, 3.0], [4.0, 0.0, 1.0, 2.0]]]), 2)
+    tensor([[[4., 5.]]])
     """
     (x,), dtype = prepare("max_pool2d", ("x",), x)
     kernel = pair("max_pool2d", "kernel_size", kernel_size)

@@ -34,6 +34,16 @@ def copy_weights(net: GraphNet, module: nn.Module) -> None:
     ValueError
         The module lacks one of the model's trained parameters (a parametrized weight, say), or has it in
         another shape; nothing is written then.
+
+    Examples
+    --------
+    >>> from cnnlib.torch import load
+    >>> module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 10))
+    >>> net = load(module, input_dim=(3, 8, 8))
+    >>> net.params["0.bias"][:] = 7
+    >>> copy_weights(net, module)
+    >>> module[0].bias.data
+    tensor([7., 7., 7., 7.])
     """
     arrays, state = _under_torchs_names(net), module.state_dict()
     for name, array in arrays.items():

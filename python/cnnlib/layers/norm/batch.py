@@ -139,6 +139,10 @@ def batchnorm_forward(
            [ 1.]])
     >>> bn_param["running_mean"], bn_param["running_var"]
     (array([0.2]), array([0.1]))
+    >>> dx, dgamma, dbeta = batchnorm_backward(np.array([[1.0], [1.0]]), cache)
+    >>> dx, dbeta  # a shift of all outputs alike leaves no gradient
+    (array([[0.],
+           [0.]]), array([2.]))
     """
     return _batchnorm("batchnorm_forward", 2, x, gamma, beta, bn_param, out=out)
 
@@ -191,6 +195,13 @@ def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array,
     ------
     ValueError, TypeError
         As in `batchnorm_backward`.
+
+    Examples
+    --------
+    >>> x, dout = np.random.randn(2, 8, 3)
+    >>> _, cache = batchnorm_forward(x, np.ones(3), np.zeros(3), {"mode": "train"})
+    >>> np.allclose(batchnorm_backward_alt(dout, cache)[0], batchnorm_backward(dout, cache)[0])
+    True
     """
     return _batchnorm_backward("batchnorm_backward_alt", 2, dout, cache)
 
@@ -222,6 +233,19 @@ def spatial_batchnorm_forward(
     ------
     KeyError, ValueError, TypeError
         As in `batchnorm_forward`.
+
+    Examples
+    --------
+    Channel 0 has mean 2 and variance 1, channel 1 mean 15 and variance 25:
+
+    >>> x = np.array([[1.0, 3.0], [10.0, 20.0]]).reshape(1, 2, 1, 2)
+    >>> out, cache = spatial_batchnorm_forward(x, np.ones(2), np.zeros(2), {"mode": "train", "eps": 0})
+    >>> out.reshape(2, 2)
+    array([[-1.,  1.],
+           [-1.,  1.]])
+    >>> dx, dgamma, dbeta = spatial_batchnorm_backward(np.ones_like(x), cache)
+    >>> dgamma, dbeta
+    (array([0., 0.]), array([2., 2.]))
     """
     return _batchnorm("spatial_batchnorm_forward", 4, x, gamma, beta, bn_param, out=out)
 

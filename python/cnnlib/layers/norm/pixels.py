@@ -51,10 +51,13 @@ def spatial_layernorm_forward(
     Examples
     --------
     >>> x = np.array([1.0, 2.0, 3.0, 5.0]).reshape(1, 2, 1, 2)
-    >>> spatial_layernorm_forward(x, np.ones(2), np.zeros(2), {"eps": 0})[0]
-    array([[[[-1., -1.]],
-    <BLANKLINE>
-            [[ 1.,  1.]]]])
+    >>> out, cache = spatial_layernorm_forward(x, np.ones(2), np.zeros(2), {"eps": 0})
+    >>> out.reshape(2, 2)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> dx, dgamma, dbeta = spatial_layernorm_backward(np.ones_like(x), cache)
+    >>> dgamma, dbeta
+    (array([-2.,  2.]), array([2., 2.]))
     """
     return _forward("spatial_layernorm_forward", x, gamma, beta, ln_param, out)
 

@@ -91,6 +91,17 @@ def layernorm_forward(
     References
     ----------
     .. [1] J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer Normalization", 2016.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 3.0], [10.0, 20.0]])
+    >>> out, cache = layernorm_forward(x, np.ones(2), np.zeros(2), {"eps": 0})
+    >>> out
+    array([[-1.,  1.],
+           [-1.,  1.]])
+    >>> dx, dgamma, dbeta = layernorm_backward(np.ones((2, 2)), cache)
+    >>> dgamma, dbeta
+    (array([-2.,  2.]), array([2., 2.]))
     """
     return _rownorm("layernorm_forward", 2, x, gamma, beta, 1, "ln_param", ln_param, out)
 
@@ -154,6 +165,17 @@ def spatial_groupnorm_forward(
     References
     ----------
     .. [1] Y. Wu, K. He, "Group Normalization", 2018.
+
+    Examples
+    --------
+    Two groups of two channels, of one pixel each:
+
+    >>> x = np.array([1.0, 3.0, 10.0, 20.0]).reshape(1, 4, 1, 1)
+    >>> out, cache = spatial_groupnorm_forward(x, np.ones(4), np.zeros(4), 2, {"eps": 0})
+    >>> out.ravel()
+    array([-1.,  1., -1.,  1.])
+    >>> [grad.shape for grad in spatial_groupnorm_backward(np.ones_like(x), cache)]
+    [(1, 4, 1, 1), (4,), (4,)]
     """
     G = integer("spatial_groupnorm_forward", "G", G)
     return _rownorm("spatial_groupnorm_forward", 4, x, gamma, beta, G, "gn_param", gn_param, out)
@@ -217,6 +239,16 @@ def spatial_instancenorm_forward(
     ----------
     .. [1] D. Ulyanov, A. Vedaldi, V. Lempitsky, "Instance Normalization: The Missing Ingredient for Fast
        Stylization", 2016.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 3.0], [10.0, 20.0]]).reshape(1, 2, 1, 2)
+    >>> out, cache = spatial_instancenorm_forward(x, np.ones(2), np.zeros(2), {"eps": 0})
+    >>> out.reshape(2, 2)
+    array([[-1.,  1.],
+           [-1.,  1.]])
+    >>> [grad.shape for grad in spatial_instancenorm_backward(np.ones_like(x), cache)]
+    [(1, 2, 1, 2), (2,), (2,)]
     """
     return _rownorm("spatial_instancenorm_forward", 4, x, gamma, beta, None, "in_param", in_param, out)
 
