@@ -2,9 +2,11 @@
 
 import copy
 import gc
+import importlib.util
 import pickle
 import weakref
 
+import cnnlib
 import numpy as np
 import pytest
 from cnnlib import layers
@@ -343,6 +345,17 @@ CANNOT_RUN = {
         [Node("max_pool", ("input",), "a", (), ({"pool_height": 2},))],
         r"GraphNet: node 'a' \(max_pool\): max_pool_forward: pool_param lacks 'pool_width'",
     ),
+    "parameters of a layer": (
+        [Node("affine", ("input",), "a", ("W1",))],
+        r"node 'a' \(affine\): params of affine must name w, b \(None for no b\), got \('W1',\)",
+    ),
+    "no weights": ([Node("affine", ("input",), "a", (None, "b1"))], r"must name w, b .*, got \(None, 'b1'\)"),
+    "parameters of none": ([Node("relu", ("input",), "a", ("W1",))], "params of relu must name nothing, got"),
+    "too few arguments": (
+        [Node("max_pool", ("input",), "a")],
+        r"GraphNet: node 'a' \(max_pool\): args of max_pool: .* 'pool_param', got \(\)",
+    ),
+    "too many arguments": ([Node("leaky_relu", ("input",), "a", (), (1, 2))], r"args .*, got \(1, 2\)"),
     "no parameter": (
         [Node("affine", ("input",), "a", ("W9", None))],
         r"node 'a' \(affine\): params has no 'W9'",
@@ -357,6 +370,59 @@ def test_graphs_that_cannot_run(case):
     params = {"W1": np.zeros((3, 5, 3, 3)), "b1": np.zeros(3)}
     with pytest.raises((ValueError, KeyError), match=message):
         GraphNet(Graph(nodes, output="a"), {k: v for k, v in params.items() if k in used}, (2, 5, 4))
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"params": {"w": "W", "b": "b"}}, "params of .* must be a tuple of names, got {'w': 'W', 'b': 'b'}"),
+        ({"params": "Wb"}, "params of .* must be a tuple of names, got 'Wb'"),
+        ({"params": ("W", 3)}, r"params of .* must be a tuple of names, got \('W', 3\)"),
+        ({"inputs": "xy"}, "inputs of .* must be a tuple of names, got 'xy'"),
+        ({"inputs": {"x", "y"}}, "inputs of .* must be a tuple of names"),
+        ({"inputs": (None,)}, r"inputs of .* must be a tuple of names, got \(None,\)"),
+        ({"args": {"stride": 2}}, "args of .* must be a tuple, got {'stride': 2}"),
+    ],
+    ids=str,
+)
+def test_nodes_take_no_dict_or_string_for_a_sequence(parts, message):
+    """Their keys or characters would be taken for names."""
+    with pytest.raises(TypeError, match=rf"Node: {message}"):
+        Node(**{"layer": "affine", "inputs": ("x",), "output": "y", **parts})
+
+
+def test_nodes_take_lists():
+    made = Node("conv", ["x"], "y", ["W", None], [{}])
+    assert made == Node("conv", ("x",), "y", ("W", None), ({},))
+
+
+DEFAULTS = {
+    "leaky_relu": [(), (0.01,)],
+    "elu": [(), (1.0,)],
+    "gelu": [(), ("none",)],
+    "upsample": [(2,), (2, "nearest"), (2, "nearest", False)],
+    "upsample bilinear": [(2, "bilinear"), (2, "bilinear", False)],
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_arguments_that_are_left_out_are_the_layers_defaults(name, rng, tmp_path):
+    x = rng.standard_normal((2, 3, 5, 4))
+    made = []
+    for args in DEFAULTS[name]:
+        graph = Graph([Node(name.split()[0], ("input",), "y", (), args)], output="y")
+        net = GraphNet(graph, {}, (3, 5, 4), dtype=np.float64)
+        predictor = cnnlib.prepare(net)
+        predictor.save(tmp_path / "net")
+        cnnlib.save_model(net, tmp_path / "net.npz")
+        again = predictor.graph_and_params()[0].nodes
+        reread = cnnlib.load_model(tmp_path / "net.npz")
+        parts = [net.loss(x), predictor(x), cnnlib.inference.load(tmp_path / "net")(x), reread.loss(x)]
+        made.append([*map(np.ndarray.tobytes, parts), net.summary(), predictor.summary(), again])
+        if importlib.util.find_spec("onnx"):
+            cnnlib.onnx.save(net, tmp_path / "net.onnx")
+            made[-1].append((tmp_path / "net.onnx").read_bytes())
+    assert all(one == made[0] for one in made)
 
 
 def test_other_arguments():

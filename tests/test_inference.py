@@ -1,5 +1,7 @@
 """cnnlib.prepare and the Predictor: the model's scores, whatever the batch, the threads or the process."""
 
+import copy
+import importlib.util
 import os
 import pickle
 import threading
@@ -209,6 +211,10 @@ def _graphs(rng):
         ("silu",),
         ("hard_sigmoid",),
         ("hard_swish",),
+        ("leaky_relu",),
+        ("elu",),
+        ("gelu",),
+        ("upsample", 2),
         ("gelu", "none"),
         ("gelu", "tanh"),
         ("elu", 0.7),
@@ -348,6 +354,45 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_threads(net, size, isa, rng
     finally:
         _core.use_isa(active)
         cnnlib.set_num_threads(threads)
+
+
+def _overwrite(net):
+    """Write NaN into every array of a model in its place, and empty every parameter dict of its graph."""
+    dicts = [arg for node in net.graph() for arg in node.args if isinstance(arg, dict)]
+    for array in [*net.params.values(), *(a for d in dicts for a in d.values() if isinstance(a, np.ndarray))]:
+        array.fill(np.nan)
+    for emptied in dicts:
+        emptied.clear()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("name", _NAMES)
+def test_the_predictor_is_a_copy(name, dtype, rng):
+    """At the size that it was prepared for, and at one that comes later, for which it packs weights anew."""
+    nodes, params = next((nodes, params) for own, nodes, params in _graphs(rng) if own == name)
+    net = _net(copy.deepcopy(nodes), params, dtype=dtype)
+    sizes = [(7, 7)] if net.graph().why_fixed() else [(7, 7), (9, 6)]
+    images = [rng.standard_normal((2, 4, *size)).astype(dtype) for size in sizes]
+    want = [prepare(net)(x) for x in images]
+    predictor = prepare(net)
+    _overwrite(net)
+    for x, scores in zip(images, want, strict=True):
+        np.testing.assert_array_equal(predictor(x), scores)
+
+
+def test_filters_that_wait_for_images_are_refused(rng, tmp_path):
+    net = ConvNet("vgg-whitened", (3, 32, 32), 10, seed=0)
+    waits = "stage 1 waits for images to whiten: call initialize"
+    with pytest.raises(ValueError, match=f"prepare: {waits}"):
+        prepare(net)
+    with pytest.raises(ValueError, match=f"save_model: {waits}"):
+        cnnlib.save_model(net, tmp_path / "net.npz")
+    if importlib.util.find_spec("onnx"):
+        with pytest.raises(ValueError, match=rf"cnnlib\.onnx\.save: {waits}"):
+            cnnlib.onnx.save(net, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
+    net.initialize(rng.standard_normal((20, 3, 32, 32)))
+    assert np.isfinite(prepare(net)(np.zeros((1, 3, 32, 32)))).all()
 
 
 def test_the_predictor_keeps_the_model_as_it_was(rng):

@@ -1,9 +1,11 @@
 """The pages of docs/ do what they show: their code runs, and prints what stands below it."""
 
+import functools
 import re
 import sys
 from pathlib import Path
 
+import cnnlib
 import pytest
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -54,6 +56,26 @@ def test_another_output_is_noticed(shown, printed):
     compare(shown, shown)
     with pytest.raises(Differs):
         compare(shown, printed)
+
+
+KEYS_OF_ONNX_METADATA = ("cnnlib.preprocess", "cnnlib.classes")
+
+
+def test_names_on_the_pages_are_attributes():
+    """Every `cnnlib.something` in the documentation is there after `import cnnlib`."""
+    found = set()
+    for page in (*DOCS.rglob("*.md"), DOCS.parent / "README.md"):
+        found.update(re.findall(r"(?<![\w/.-])cnnlib(?:\.[A-Za-z_]\w*)+", page.read_text(encoding="utf-8")))
+    assert len(found) > 50
+    missing = []
+    for name in sorted(found.difference(KEYS_OF_ONNX_METADATA)):
+        try:
+            functools.reduce(getattr, name.split(".")[1:], cnnlib)
+        except ImportError:  # an extra that is not installed
+            continue
+        except AttributeError:
+            missing.append(name)
+    assert not missing
 
 
 def test_links_within_the_repository_lead_to_files():

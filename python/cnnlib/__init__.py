@@ -63,6 +63,7 @@ if TYPE_CHECKING:
         naive,
         optim,
         plots,
+        recipes,
         schedules,
         solver,
     )
@@ -88,6 +89,7 @@ _SUBMODULES = (
     "onnx",
     "optim",
     "plots",
+    "recipes",
     "safetensors",
     "schedules",
     "solver",
@@ -121,6 +123,7 @@ __all__ = [
     "plots",
     "prepare",
     "prepare_conv",
+    "recipes",
     "release_buffers",
     "save_model",
     "schedules",

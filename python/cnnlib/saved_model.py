@@ -16,6 +16,7 @@ from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.models.common import refuse_uninitialized
 from cnnlib.models.description import describe, described_graph
 from cnnlib.solver.model_state import check_state_fits, restore, snapshot
 
@@ -56,7 +57,8 @@ def save_model(
     TypeError
         If the model is of another class, or `preprocess` is a function of the user's own.
     ValueError
-        If the parameters no longer fit the architecture, or the classes are not as many as the model's.
+        If the parameters no longer fit the architecture, the classes are not as many as the model's, or
+        filters of a ConvNet wait for `initialize`.
     OSError
         If the file cannot be written; nothing is left behind then.
 
@@ -77,6 +79,7 @@ def save_model(
             f"save_model: model must be one of cnnlib.models ({', '.join(_CLASSES)}), "
             f"got a {type(model).__name__}; cnnlib.checkpoint.save_checkpoint stores the arrays of any other"
         )
+    refuse_uninitialized("save_model", model)
     function = model.preprocess if preprocess is None else PREPROCESSING.build(preprocess)
     described = None if function is None else PREPROCESSING.describe(function)
     if described == OWN:

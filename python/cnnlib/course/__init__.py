@@ -4,6 +4,7 @@ Everything else of the course's modules is in :mod:`cnnlib.layers`, :mod:`cnnlib
 has the table. :mod:`cnnlib.course.keep_ratio` is for the years whose dropout parameter says what is kept.
 """
 
+from cnnlib.course import keep_ratio
 from cnnlib.course.blobs import eval_numerical_gradient_blobs, eval_numerical_gradient_net
 from cnnlib.course.grid import visualize_grid
 from cnnlib.layers import affine_bn_relu_backward as affine_batchnorm_relu_backward
@@ -14,5 +15,6 @@ __all__ = [
     "affine_batchnorm_relu_forward",
     "eval_numerical_gradient_blobs",
     "eval_numerical_gradient_net",
+    "keep_ratio",
     "visualize_grid",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlib._typing import Array
 from cnnlib.inference.ops import Op
-from cnnlib.models.graph import Graph, Node
+from cnnlib.models.graph import Graph, Node, positional
 
 _ACTIVATIONS = {math.inf: "relu", 6.0: "relu6"}
 
@@ -40,7 +40,7 @@ def as_graph(
 def _layer(op: Op, shape: tuple[int, ...]) -> tuple[str, tuple[str, ...], tuple[Any, ...]]:
     """The layer of an operation on samples of a shape, the roles of its arrays, and its other arguments."""
     if op.kind in ("conv", "conv_transpose", "affine"):
-        return op.kind, ("w", "b"), tuple(op.options.values())
+        return op.kind, ("w", "b"), positional(op.kind, op.options)
     if op.kind == "normalize":
         with np.errstate(divide="ignore"):
             var = op.arrays["inv_std"] ** -2.0
@@ -57,4 +57,4 @@ def _layer(op: Op, shape: tuple[int, ...]) -> tuple[str, tuple[str, ...], tuple[
         return "gelu", (), ("tanh" if op.kind == "gelu_tanh" else "none",)
     if op.kind == "copy":
         return "scale", (), (1.0,)
-    return op.kind, (), tuple(op.options.values())
+    return op.kind, (), positional(op.kind, op.options)

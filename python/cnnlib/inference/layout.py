@@ -40,9 +40,9 @@ def _behind(op: Op, xs: list[Array]) -> Array:
     if op.kind in ("normalize", "row_norm", "pixel_norm"):
         return _behind_norm(op, *xs)
     if op.kind in joins.FORWARD:
-        return joins.FORWARD[op.kind](*xs, *op.options.values())[0]
+        return joins.FORWARD[op.kind](*xs, **op.options)[0]
     weights = [op.arrays["w"], op.arrays.get("b")] if op.arrays else []
-    return getattr(layers, f"{op.kind}_forward")(*xs, *weights, *op.options.values())[0]
+    return getattr(layers, f"{op.kind}_forward")(*xs, *weights, **op.options)[0]
 
 
 def _behind_norm(op: Op, x: Array) -> Array:

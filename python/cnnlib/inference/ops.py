@@ -6,9 +6,10 @@ input, and what training alone needs goes.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -64,7 +65,11 @@ class Op:
 
 
 def rewrite(graph: Graph, params: Mapping[str, Array], dtype: np.dtype) -> tuple[list[Op], str]:
-    """The operations of a graph in their order, and the name of the value that is its output."""
+    """The operations of a graph in their order, and the name of the value that is its output.
+
+    Their arrays and options are copies: what changes in the model later does not reach them.
+    """
+    graph.check("prepare")
     ops = [_op(node, params) for node in graph]
     names = _names(graph)
     for op in ops:
@@ -78,7 +83,7 @@ def rewrite(graph: Graph, params: Mapping[str, Array], dtype: np.dtype) -> tuple
         output = "output"
     for op in ops:
         op.arrays = {
-            name: np.ascontiguousarray(value, np.float64 if name in ("mean", "inv_std") else dtype)
+            name: np.array(value, np.float64 if name in ("mean", "inv_std") else dtype, order="C")
             for name, value in op.arrays.items()
         }
     return ops, output
@@ -96,14 +101,18 @@ def _op(node: Node, params: Mapping[str, Array]) -> Op:
     if make is None:
         raise ValueError(f"prepare: {node.title}: {node.layer} has no place in a prepared network yet")
     values = [None if name is None else params[name] for name in node.params]
-    op = make(node, *values, *node.args)
+    op = make(node, *values, **copy.deepcopy(node.arguments()))
     op.label = node.label or node.layer
     return op
 
 
-def _weighted(node, w, b, conv_param=None):
-    arrays = {"w": np.array(w), **({} if b is None else {"b": np.array(b)})}
-    options = {} if conv_param is None else {"conv_param": dict(conv_param)}
+def _plain(node, **options):
+    """An operation without arrays."""
+    return Op(node.layer, list(node.inputs), node.output, options=options)
+
+
+def _weighted(node, w, b, **options):
+    arrays = {"w": w} if b is None else {"w": w, "b": b}
     return Op(node.layer, list(node.inputs), node.output, arrays, options)
 
 
@@ -119,51 +128,45 @@ def _norm(node, gamma, beta, bn_param):
     return Op("normalize", list(node.inputs), node.output, arrays)
 
 
-def _row_norm(node, gamma, beta, *args):
-    *groups, param = args
-    count = gamma.size if node.layer == "spatial_instancenorm" else groups[0] if groups else 1
-    options = {"groups": int(count), "eps": param.get("eps", 1e-5)}
+def _row_norm(node, gamma, beta, groups, param):
+    options = {"groups": int(groups), "eps": param.get("eps", 1e-5)}
     return Op("row_norm", list(node.inputs), node.output, {"gamma": gamma, "beta": beta}, options)
 
 
-def _pixel_norm(node, gamma, beta, param):
+def _layernorm(node, gamma, beta, ln_param):
+    return _row_norm(node, gamma, beta, 1, ln_param)
+
+
+def _groupnorm(node, gamma, beta, G, gn_param):
+    return _row_norm(node, gamma, beta, G, gn_param)
+
+
+def _instancenorm(node, gamma, beta, in_param):
+    return _row_norm(node, gamma, beta, gamma.size, in_param)
+
+
+def _pixel_norm(node, gamma, beta, ln_param):
     arrays = {"gamma": gamma.reshape(-1), "beta": beta.reshape(-1)}
-    return Op("pixel_norm", list(node.inputs), node.output, arrays, {"eps": param.get("eps", 1e-5)})
+    return Op("pixel_norm", list(node.inputs), node.output, arrays, {"eps": ln_param.get("eps", 1e-5)})
 
 
-def _gelu(node, approximate="none"):
+def _gelu(node, approximate):
     kind = "gelu_tanh" if approximate == "tanh" else "gelu"
     return Op(kind, list(node.inputs), node.output)
 
 
-def _named(*names):
-    """Makes an op of a layer without arrays; its arguments become options of these names."""
-
-    def make(node, *args):
-        options = dict(zip(names, args, strict=False))
-        return Op(node.layer, list(node.inputs), node.output, options=options)
-
-    return make
-
-
-_MAKERS = {
+_MAKERS: dict[str, Callable[..., Op]] = {
     **dict.fromkeys(_WEIGHTED, _weighted),
     **dict.fromkeys(_NORMS, _norm),
-    "layernorm": _row_norm,
-    "spatial_groupnorm": _row_norm,
-    "spatial_instancenorm": _row_norm,
+    "layernorm": _layernorm,
+    "spatial_groupnorm": _groupnorm,
+    "spatial_instancenorm": _instancenorm,
     "spatial_layernorm": _pixel_norm,
-    **dict.fromkeys(("max_pool", "avg_pool"), _named("pool_param")),
-    **dict.fromkeys(("relu", "add", "multiply", "concat", "flatten", "global_avg_pool"), _named()),
-    **dict.fromkeys(("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish"), _named()),
-    "softmax": _named(),
+    **dict.fromkeys(("relu", "add", "multiply", "concat", "flatten", "scale", "dropout"), _plain),
+    **dict.fromkeys(("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish"), _plain),
+    **dict.fromkeys(("elu", "leaky_relu", "softmax", "max_pool", "avg_pool", "global_avg_pool"), _plain),
+    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool", "upsample"), _plain),
     "gelu": _gelu,
-    "elu": _named("alpha"),
-    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), _named("size")),
-    "upsample": _named("scale", "mode", "align_corners"),
-    "leaky_relu": _named("alpha"),
-    "scale": _named("factor"),
-    "dropout": _named("dropout_param"),
 }
 
 

@@ -23,6 +23,7 @@ from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
 from cnnlib.layers.softmax import _softmax
+from cnnlib.models.common import refuse_uninitialized
 from cnnlib.models.graph import Graph, check_samples
 
 __all__ = ["Predictor", "load", "prepare"]
@@ -240,7 +241,8 @@ class Predictor:
 
 def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "auto") -> Predictor:
     """
-    Prepare a model for inference, as it is now: later changes of it change nothing here.
+    Prepare a model for inference, as it is now. The predictor is a copy: training the model on, or changing
+    its arrays and parameter dicts, does not change it.
 
     Parameters
     ----------
@@ -259,7 +261,8 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
     TypeError
         For what has no graph of layers, and for another dtype.
     ValueError
-        For a layer that is not known here, and for an unknown algorithm.
+        For a layer that is not known here, an unknown algorithm, and a ConvNet whose filters wait for
+        `initialize`.
 
     Examples
     --------
@@ -275,6 +278,7 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
         raise TypeError(
             f"prepare: model must be one of cnnlib.models, or from cnnlib.onnx, got a {type(model).__name__}"
         )
+    refuse_uninitialized("prepare", model)
     own = np.dtype(model.dtype if dtype is None else dtype)
     if own not in (np.float32, np.float64):
         raise TypeError(f"prepare: dtype must be float32 or float64, got {own}")

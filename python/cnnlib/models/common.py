@@ -35,6 +35,16 @@ class Model:
     preprocess: Callable[[np.ndarray], np.ndarray] | None = None
     classes: tuple[str, ...] | None = None
 
+    def is_initialized(self) -> bool:
+        """Whether all weights are set: a ConvNet may have filters that wait for `initialize`."""
+        return True
+
+
+def refuse_uninitialized(where: str, model: Any) -> None:
+    """Raise a ValueError that begins with `where` if weights of the model are not set yet."""
+    if isinstance(model, Model) and not model.is_initialized():
+        raise ValueError(f"{where}: stage 1 waits for images to whiten: call initialize(X) first")
+
 
 def keeps_arguments(init: Callable[_P, None]) -> Callable[_P, None]:
     """Let ``__init__`` leave its arguments in ``self.arguments``."""

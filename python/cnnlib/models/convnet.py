@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream
 from cnnlib._typing import Array, ArrayLike, Gradients
-from cnnlib.models.common import described, keeps_arguments, real_dtype
+from cnnlib.models.common import described, keeps_arguments, real_dtype, refuse_uninitialized
 from cnnlib.models.graph_net import GraphNet, checked_dim
 from cnnlib.models.spec.builder import Builder
 from cnnlib.models.spec.initialization import whitening_filters
@@ -194,10 +194,14 @@ class ConvNet(GraphNet):
         arXiv:2404.00498, section 3.2). The first 5000 images are enough. A Solver calls this.
         """
         name = self._whitening
-        if name is None or not np.isnan(self.params[name]).any():
+        if name is None or self.is_initialized():
             return
         X = self._samples(X[:_WHITENING_IMAGES])
         self.params[name] = whitening_filters(X, self.params[name], number("ConvNet", "eps", eps, 0))
+
+    def is_initialized(self) -> bool:
+        """Whether all filters are set: those with ``'init': 'whiten'`` are NaN before :meth:`initialize`."""
+        return self._whitening is None or not np.isnan(self.params[self._whitening]).any()
 
     @overload
     def loss(self, X: ArrayLike, y: None = None) -> Array: ...
@@ -213,8 +217,7 @@ class ConvNet(GraphNet):
         loss, grads : float, dict
             Otherwise.
         """
-        if self._whitening is not None and np.isnan(self.params[self._whitening]).any():
-            raise ValueError("ConvNet: stage 1 waits for images to whiten: call initialize(X) first")
+        refuse_uninitialized("ConvNet", self)
         return super().loss(X, y)
 
     def summary(self) -> str:

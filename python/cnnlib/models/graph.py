@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import functools
+import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cnnlib import layers
+from cnnlib.models import joins
 
 # Of nodes that are no layers of cnnlib.layers: how many values each reads; None for two or more.
 JOINS: dict[str, int | None] = {"add": 2, "multiply": 2, "concat": None, "scale": 1, "flatten": 1}
 
 BATCH_NORMS = ("batchnorm", "spatial_batchnorm")
+_VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
 _OF_A_SIZE = ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")  # whatever that of their input
 
 
@@ -40,6 +44,12 @@ class Node:
     label : str
         For people: 'conv 16 3x3', or the node's name in the file that it came from.
 
+    Raises
+    ------
+    TypeError
+        If `inputs`, `params` or `args` is neither a tuple nor a list (which becomes one), or holds names that
+        are no strings.
+
     Examples
     --------
     >>> Node("conv", ("input",), "maps", ("W1", "b1"), ({"stride": 1, "pad": 1},)).title
@@ -53,10 +63,33 @@ class Node:
     args: tuple[Any, ...] = ()
     label: str = ""
 
+    def __post_init__(self) -> None:
+        for name, admitted in (("inputs", str), ("params", (str, type(None))), ("args", object)):
+            value = getattr(self, name)
+            if not isinstance(value, (tuple, list)) or not all(isinstance(item, admitted) for item in value):
+                holds = "" if admitted is object else " of names"
+                raise TypeError(f"Node: {name} of {self.title} must be a tuple{holds}, got {value!r}")
+            object.__setattr__(self, name, tuple(value))
+
     @property
     def title(self) -> str:
         """What messages call it."""
         return f"node {self.output!r} ({self.label or self.layer})"
+
+    def arguments(self) -> dict[str, Any]:
+        """`args` by their names in the layer's signature, and the layer's defaults for those left out.
+
+        Raises
+        ------
+        ValueError
+            If there are too few or too many of them.
+        """
+        try:
+            bound = _signature(self.layer)[1].bind(*self.args)
+        except TypeError as error:
+            raise ValueError(f"{self.title}: args of {self.layer}: {error}, got {self.args!r}") from None
+        bound.apply_defaults()
+        return dict(bound.arguments)
 
 
 @dataclass
@@ -135,8 +168,8 @@ class Graph:
         Raises
         ------
         ValueError
-            For an unknown layer, a wrong number of inputs, a value that is read before it is made, made
-            twice, or never read.
+            For an unknown layer, a wrong number of inputs, parameters or arguments, a value that is read
+            before it is made, made twice, or never read.
         """
         made = {self.input}
         for node in self.nodes:
@@ -190,3 +223,30 @@ def _check_layer(where: str, node: Node) -> None:
             f"{where}: {node.title}: {node.layer} reads {wanted} value{'' if count == 1 else 's'}, "
             f"got {len(node.inputs)}"
         )
+    roles, _ = _signature(node.layer)
+    lacking = [role for role, name in zip(roles, node.params) if name is None and role != "b"]
+    if len(node.params) != len(roles) or lacking:
+        raise ValueError(
+            f"{where}: {node.title}: params of {node.layer} must name {', '.join(roles) or 'nothing'}"
+            f"{' (None for no b)' if 'b' in roles else ''}, got {node.params!r}"
+        )
+    try:
+        node.arguments()
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def positional(layer: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
+    """`Node.args` from arguments by name; the inverse of :meth:`Node.arguments`."""
+    bound = _signature(layer)[1].bind(**arguments)
+    bound.apply_defaults()
+    return bound.args
+
+
+@functools.cache
+def _signature(layer: str) -> tuple[tuple[str, ...], inspect.Signature]:
+    """Of a layer: the names of its parameters, and the signature of the arguments behind them."""
+    function = joins.FORWARD[layer] if layer in JOINS else getattr(layers, f"{layer}_forward")
+    given = [p for p in inspect.signature(function).parameters.values() if p.kind != p.KEYWORD_ONLY]
+    roles = tuple(p.name for p in given if p.name in _PARAMETERS)
+    return roles, inspect.Signature([p for p in given if p.name not in (*_VALUES, *_PARAMETERS)])

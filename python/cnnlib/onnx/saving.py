@@ -11,7 +11,7 @@ import cnnlib
 from cnnlib._files import written_whole
 from cnnlib._params import positive_int
 from cnnlib.inference.predictor import Predictor
-from cnnlib.models.common import Model
+from cnnlib.models.common import Model, refuse_uninitialized
 from cnnlib.onnx import metadata
 from cnnlib.onnx.package import require_onnx
 from cnnlib.onnx.writing.operators import EMIT
@@ -49,7 +49,8 @@ def save(model: Model | Predictor, path: str | os.PathLike[str], *, batch: str |
     Raises
     ------
     ValueError
-        For a layer that has no operator, or a model larger than 2 GiB.
+        For a layer that has no operator, a model larger than 2 GiB, or a ConvNet whose filters wait for
+        `initialize`.
     TypeError
         For anything else.
     OSError
@@ -111,6 +112,7 @@ def _content(where, model):
         raise TypeError(
             f"{where}: model must be one of cnnlib.models or a Predictor, got a {type(model).__name__}"
         )
+    refuse_uninitialized(where, model)
     return model.graph(), model.params
 
 

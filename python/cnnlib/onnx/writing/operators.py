@@ -16,7 +16,7 @@ _Emit = Callable[[Writer, Node, list[str], str], None]  # inputs and output by t
 
 
 def upsample(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    scale, mode, align_corners = (*node.args, "nearest", False)[:3] if len(node.args) < 3 else node.args
+    scale, mode, align_corners = node.arguments().values()
     vertical, horizontal = pair("upsample", "scale", scale)
     scales = writer.constant(node, "scales", [1, 1, vertical, horizontal], np.float32)
     if mode == "nearest":
@@ -29,7 +29,9 @@ def upsample(writer: Writer, node: Node, inputs: list[str], output: str) -> None
 
 def batch_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     param, C = node.args[0], writer.shapes[node.inputs[0]][0]
-    mean, var = (param.get(key, np.zeros(C)) for key in ("running_mean", "running_var"))
+    mean, var = (
+        np.zeros(C) if param.get(key) is None else param[key] for key in ("running_mean", "running_var")
+    )
     names = [
         *(_by_channel(writer, node, name) for name in node.params),
         writer.constant(node, "running_mean", mean),
@@ -79,18 +81,15 @@ def affine(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
 
 
 def leaky_relu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    alpha = float(node.args[0]) if node.args else 0.01
-    writer.operator("LeakyRelu", node, inputs, output, alpha=alpha)
+    writer.operator("LeakyRelu", node, inputs, output, alpha=float(node.arguments()["alpha"]))
 
 
 def elu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    alpha = float(node.args[0]) if node.args else 1.0
-    writer.operator("Elu", node, inputs, output, alpha=alpha)
+    writer.operator("Elu", node, inputs, output, alpha=float(node.arguments()["alpha"]))
 
 
 def gelu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    approximate = node.args[0] if node.args else "none"
-    writer.operator("Gelu", node, inputs, output, approximate=approximate)
+    writer.operator("Gelu", node, inputs, output, approximate=node.arguments()["approximate"])
 
 
 def relu6(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
