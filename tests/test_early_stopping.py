@@ -104,8 +104,85 @@ class TestEarlyStopping:
         solver.verbose = True
         solver.train()
         assert capsys.readouterr().out.splitlines()[-1] == (
-            "(Epoch 3) stopped early: val_acc was best in epoch 1"
+            "(Epoch 3) stopped early: val_acc has not improved since epoch 1"
         )
+
+    def test_says_by_how_much(self, capsys):
+        rule = {"patience": 2, "monitor": "val_loss", "min_delta": 0.5}
+        solver = solver_with([0.0] * 4, [9.0, 1.0, 0.9, 0.8], rule)
+        solver.verbose = True
+        solver.train()
+        assert capsys.readouterr().out.splitlines()[-1] == (
+            "(Epoch 3) stopped early: val_loss has not improved by more than 0.5 since epoch 1"
+        )
+        assert solver.best_epoch == 3
+
+    @pytest.mark.parametrize(
+        ("losses", "best"),
+        [
+            ([3.0, 2.0, 1.0, 1.5, 1.2], 2),
+            ([0.5, 2.0, 1.0, 1.5, 1.2], 0),  # the untrained one
+            ([1.0, 1.0, 1.0, 1.0, 1.0], 1),  # of equals the first that is trained
+            ([3.0, float("nan"), 2.0, float("nan"), 2.5], 2),
+            ([float("nan")] * 5, 1),
+            ([float("inf"), 2.0, float("inf"), 1.0, 3.0], 3),
+        ],
+        ids=str,
+    )
+    def test_what_it_monitors_decides_which_epoch_is_kept(self, losses, best):
+        accuracies = [0.1, 0.9, 0.2, 0.3, 0.4]
+        solver = solver_with(accuracies, losses, {"patience": 9, "monitor": "val_loss"})
+        params = [solver.model.params["weights"].copy()]
+        solver.on_epoch = lambda solver: params.append(solver.model.params["weights"].copy()) or False
+        solver.train()
+        assert (solver.best_epoch, solver.best_val_acc) == (best, accuracies[best])
+        assert_same_bits(solver.model.params["weights"], params[best])
+        assert_same_bits(solver.best_params["weights"], params[best])
+
+    def test_the_newest_is_kept_where_that_is_asked_for(self):
+        rule = {"patience": 9, "monitor": "val_loss"}
+        solver = solver_with([0.5] * 4, [1.0, 0.1, 0.2, 0.3], rule, keep="last")
+        solver.train()
+        assert solver.best_epoch == 3
+
+    def test_a_resumed_run_keeps_the_same_epoch(self, tmp_path):
+        data = digits_like()
+        settings = {"num_epochs": 6, "seed": 1, "early_stopping": {"patience": 9, "monitor": "val_loss"}}
+        rates = {"optim_config": {"learning_rate": 2.0}}  # so that the loss goes up and down
+        whole = quiet_solver(model(), data, checkpoint_name=tmp_path / "run", **settings, **rates)
+        whole.train()
+        assert whole.best_epoch == np.argmin(whole.val_loss_history)
+        for epoch in range(1, 6):
+            resumed = Solver.resume(tmp_path / f"run_epoch_{epoch}.npz", model(), data)
+            resumed.train()
+            assert_same_run(resumed, whole)
+
+    def test_a_raised_num_epochs_goes_on_behind_the_stop(self, tmp_path):
+        def stopped():
+            values = [0.9, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0]
+            solver = solver_with(values, [1.0] * 7, 2, seed=0, checkpoint_name=tmp_path / "run")
+            solver.num_epochs = 5
+            solver.train()
+            assert solver.epoch == 3
+            return solver
+
+        solver = stopped()
+        solver.train()
+        assert solver.epoch == 3  # nothing was raised
+        solver.num_epochs = 6
+        solver.train()
+        assert solver.epoch == 5  # two more without an improvement
+        assert len(solver.loss_history) == 5 * solver.iterations_per_epoch
+        # A resumed run does the same, from the stop and from an epoch behind it.
+        resumed = Solver.resume(tmp_path / "run_epoch_3.npz", LinearModel(36, 4), digits_like(), num_epochs=6)
+        resumed._evaluate = lambda X, *rest: (0.0, 1.0)
+        resumed.train()
+        assert resumed.epoch == 5
+        resumed = Solver.resume(tmp_path / "run_epoch_4.npz", LinearModel(36, 4), digits_like())
+        resumed._evaluate = lambda X, *rest: (0.0, 1.0)
+        resumed.train()
+        assert resumed.epoch == 5
+        assert_same_bits(resumed.last_params, solver.last_params)
 
     def test_a_resumed_run_stops_in_the_same_place(self, tmp_path):
         data = digits_like()

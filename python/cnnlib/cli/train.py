@@ -31,6 +31,7 @@ from cnnlib.cli.options.settings import (
     pixels,
     recipe_settings,
 )
+from cnnlib.cli.report.html_report import best_accuracy_name
 from cnnlib.cli.report.writing import write_report
 from cnnlib.cli.run.folder import Run
 from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
@@ -159,7 +160,7 @@ def _train(run, log, solver, data):
         return 0
     checkpoint = run.newest_checkpoint(solver.epoch)
     summary = (
-        f"best validation accuracy: {solver.best_val_acc:.4f} (epoch {solver.best_epoch}); "
+        f"{best_accuracy_name(solver)}: {solver.best_val_acc:.4f} (epoch {solver.best_epoch}); "
         f"{sum(solver.epoch_seconds):.1f} s of training"
     )
     print(folded(summary))

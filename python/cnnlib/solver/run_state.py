@@ -55,12 +55,14 @@ def check_state(where, state, model):
 
 
 def _check_numbers(where, state):
-    for name in ("epoch", "best_epoch", "num_train", "augment_seed"):
-        value = state[name]
+    for name in ("epoch", "best_epoch", "num_train", "augment_seed", "patience_from"):
+        value = state.get(name, 0)  # the last is not in the first versions' checkpoints
         if value is None and name == "augment_seed":
             continue
         if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
             raise ValueError(f"{where}: {name} must be an integer of at least 0, got {value!r}")
+    if state["best_epoch"] > state["epoch"]:
+        raise ValueError(f"{where}: best_epoch is {state['best_epoch']} after {state['epoch']} epochs")
     for name in ("best_val_acc", "seconds"):
         value = state.get(name, 0.0)
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):

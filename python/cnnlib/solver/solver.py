@@ -25,7 +25,7 @@ from cnnlib.inference.scoring import scorer
 from cnnlib.solver.averages import build_averages, held
 from cnnlib.solver.data_parallel import DataParallel
 from cnnlib.solver.diagnosis import fault_of_images, fault_of_params
-from cnnlib.solver.early_stopping import EarlyStopping
+from cnnlib.solver.early_stopping import EarlyStopping, monitored
 from cnnlib.solver.evaluation import check_batch_size, evaluate, sample_images
 from cnnlib.solver.interrupts import Interrupts, undone
 from cnnlib.solver.minibatches import (
@@ -110,13 +110,14 @@ class Solver:
     num_train_samples, num_val_samples : int or None
         Samples (a random subset) that an epoch's accuracy check looks at; None for all of the split.
     keep : 'best' or 'last'
-        Which epoch's parameters count as the best ones: that of the highest validation accuracy, or the
-        newest. (With a learning rate that ends near 0 the last are the best, and choosing by a small
-        validation set only adds noise.)
+        Which epoch's parameters count as the best ones: that of the highest validation accuracy (of the
+        least validation loss, where `early_stopping` monitors that), or the newest. (With a learning rate
+        that ends near 0 the last are the best, and choosing by a small validation set only adds noise.)
     early_stopping : int, dict or None
         End the training after so many epochs in a row without a better validation accuracy. Or ``{'patience':
         5, 'monitor': 'val_loss', 'min_delta': 0.001}``: without a validation loss that is lower by more than
-        `min_delta`; 'val_acc' is the accuracy. None or False: never.
+        `min_delta`; 'val_acc' is the accuracy. What it monitors also decides which epoch is the best one.
+        None or False: never.
     print_every : int
         Iterations between two reports of the loss.
     verbose : bool
@@ -168,9 +169,9 @@ class Solver:
         The learning rate of each epoch's last iteration (NaN if a rule of the user's own has none).
     epoch_seconds : list of float
         Wall-clock seconds of each epoch's iterations, without the accuracy checks.
-    best_val_acc, best_epoch, best_params
-        The highest validation accuracy, the epoch that first reached it, and the parameters it had (of
-        equals the earliest counts, but a trained model rather than the untrained one). Batch-norm
+    best_epoch, best_params, best_val_acc
+        The best epoch so far (see `keep`), the parameters it ended with, and its validation accuracy. Of
+        equal epochs the earliest counts, but a trained model rather than the untrained one. Batch-norm
         statistics are kept along.
     last_params : dict
         The parameters after the newest iteration (themselves, not their average).
@@ -296,6 +297,8 @@ class Solver:
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
         self._pending = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
+        self._known_end = self.num_epochs  # of the training so far; a higher `num_epochs` has been raised
+        self._patience_from = 0  # the epoch from which `early_stopping` counts
         self._interrupts = Interrupts()
         self._parallel = DataParallel(self)
 
@@ -338,7 +341,7 @@ class Solver:
         :meth:`resume` goes on to the same bits as the uninterrupted run; the next epoch's checkpoint
         replaces it. The same holds for SIGTERM in a program whose handler raises a KeyboardInterrupt.
         After the end, a raised ``num_epochs`` and another call go on from the last parameters, not from the
-        best.
+        best. Where `early_stopping` made that end, it counts its epochs anew from there.
 
         Raises
         ------
@@ -382,6 +385,9 @@ class Solver:
                 self._augment_seed = int(self._random.randint(2**31))
             if not self.val_acc_history:
                 self._record_accuracy(progress)
+            if self.num_epochs > self._known_end and self._unimproved()[0]:
+                self._patience_from = self.epoch
+            self._known_end = self.num_epochs
             stopped = self._parallel.agree(self._stops_early(progress))
             while self.epoch < self.num_epochs and not stopped:
                 stopped = self._train_epoch(progress) or self._parallel.agree(self._stops_early(progress))
@@ -455,8 +461,8 @@ class Solver:
         data : dict
             The same data as before.
         num_epochs : int or None
-            Another end of the run; so a finished one can be continued. (A schedule that depends on it
-            goes on from the new course.)
+            Another end of the run; so a finished one can be continued, or one that was stopped early. (A
+            schedule that depends on it goes on from the new course.)
         update_rule, schedule, preprocess, augment : callable or None
             Needed where the run's was a function of the user's own.
         early_stopping : int, dict, False or None
@@ -489,6 +495,7 @@ class Solver:
         settings["checkpoint_name"] = checkpoint_prefix(path) or settings.get("checkpoint_name")
         solver = cls(model, data, **{**settings, **given})
         solver.load_state(state)
+        solver._known_end = settings.get("num_epochs", solver.num_epochs)
         return solver
 
     def state(self) -> dict[str, Any]:
@@ -514,6 +521,7 @@ class Solver:
             "model_random_state": random_state(getattr(self.model, "rng", None)),
             "pending": self._pending,
             "seconds": self._seconds,
+            "patience_from": self._patience_from,
         }
         return copy.deepcopy(state)
 
@@ -548,6 +556,7 @@ class Solver:
         self._augment_seed = state["augment_seed"]
         self._updater.configs = state["optim_configs"]
         self._pending, self._seconds = state.get("pending"), state.get("seconds", 0.0)
+        self._patience_from = state.get("patience_from", 0)
         if self.seed is None:
             self._resumed_random_state = state["random_state"]
         else:
@@ -650,9 +659,7 @@ class Solver:
         with undone(self.model, self._streams()), held(self._averages, self.model):
             train_acc, _ = self._shared_evaluation(self.X_train, self.y_train, self.num_train_samples)
             val_acc, val_loss = self._shared_evaluation(self.X_val, self.y_val, self.num_val_samples)
-            untrained = self._best is None or self.best_epoch == 0
-            better = val_acc > self.best_val_acc or (untrained and val_acc == self.best_val_acc)
-            better = better or self.keep == "last"
+            better = self.keep == "last" or self._is_better(val_acc, val_loss)
             best = snapshot(self.model) if better else self._best
         if self._pending is not None:
             self._pending = None
@@ -677,14 +684,29 @@ class Solver:
         with self._interrupts.allowed():
             return self._parallel.evaluate(self, X, y, num_samples, self._random)
 
+    def _is_better(self, val_acc, val_loss):
+        """Whether the model is better than the best one, which of equals is the earlier trained one."""
+        if self._best is None:
+            return True
+        value = monitored(self.early_stopping, val_acc, val_loss)
+        k = self.best_epoch
+        best = monitored(self.early_stopping, self.val_acc_history[k], self.val_loss_history[k])
+        return value > best or (k == 0 and value == best)
+
+    def _unimproved(self):
+        """Whether `early_stopping` ends the training here, and the epoch of the last improvement."""
+        rule = self.early_stopping
+        if rule is None:
+            return False, self.epoch
+        improved = rule.improved_in(self.val_acc_history, self.val_loss_history)
+        return self.epoch - max(improved, self._patience_from) >= rule.patience, improved
+
     def _stops_early(self, progress):
         """Whether `early_stopping` ends the training here, which `progress` then tells."""
-        rule = self.early_stopping
-        best = self.epoch if rule is None else rule.best_epoch(self.val_acc_history, self.val_loss_history)
-        if self.epoch - best < (rule.patience if rule else 1):
-            return False
-        progress.message(f"(Epoch {self.epoch}) stopped early: {rule.monitor} was best in epoch {best}")
-        return True
+        stops, improved = self._unimproved()
+        if stops:
+            progress.message(f"(Epoch {self.epoch}) {self.early_stopping.message(improved)}")
+        return stops
 
     def _drawing(self):
         """With a seed, let the model draw from the Solver's own stream."""

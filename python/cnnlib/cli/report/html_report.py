@@ -24,7 +24,7 @@ from cnnlib.cli.report.html_page import (
 from cnnlib.cli.report.step_profile import profile_step
 from cnnlib.cli.run.folder import HISTORY, history_rows
 
-__all__ = ["report"]
+__all__ = ["best_accuracy_name", "report"]
 
 _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
@@ -60,6 +60,16 @@ def report(run, solver, part, y, scores, figures):
     return page(f"{run.folder.resolve().name}: {model} on {name}", [part for part in parts if part])
 
 
+def best_accuracy_name(solver):
+    """What the Solver's `best_val_acc` is, in words."""
+    if solver.keep == "last":
+        return "last validation accuracy"
+    rule = solver.early_stopping
+    if rule is not None and rule.monitor == "val_loss":
+        return "validation accuracy at the least loss"
+    return "best validation accuracy"
+
+
 def _result(run, solver, part, right):
     counts = [
         f"{len(X):,} {what}" for X, what in ((solver.X_train, "training"), (solver.X_val, "validation"))
@@ -69,7 +79,7 @@ def _result(run, solver, part, right):
     figures = [
         (f"{'test' if part == 'test' else 'validation'} accuracy", f"{100 * right.mean():.2f} %"),
         ("right", f"{right.sum():,} of {len(right):,}"),
-        ("best validation accuracy", f"{100 * solver.best_val_acc:.2f} % (epoch {solver.best_epoch})"),
+        (best_accuracy_name(solver), f"{100 * solver.best_val_acc:.2f} % (epoch {solver.best_epoch})"),
         ("epochs", f"{solver.epoch} of {solver.num_epochs}"),
         ("training time", f"{seconds:,.1f} s"),
         ("parameters", f"{sum(w.size for w in solver.model.params.values()):,}"),
