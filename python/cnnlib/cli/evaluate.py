@@ -3,6 +3,7 @@
 import numpy as np
 
 import cnnlib
+from cnnlib._text import display_width, padded, printable
 from cnnlib.augment import TTA
 from cnnlib.cli.options.arguments import add_data, add_run, add_threads
 from cnnlib.cli.run.trained import open_trained
@@ -40,10 +41,11 @@ def run(options):
     tta = trained.tta if options.tta is None else None if options.tta == "none" else options.tta
     right = np.concatenate([trained.scores(X, white, tta).argmax(axis=1) == y for X, y in pairs])
     y = np.concatenate([y for _, y in pairs])
-    width = max(map(len, trained.classes))
-    for k, name in enumerate(trained.classes):
+    names = list(map(printable, trained.classes))
+    width = max(map(display_width, names))
+    for k, name in enumerate(names):
         of_class = right[y == k]
         share = of_class.sum() / max(len(of_class), 1)
-        print(f"{name:{width}}  {of_class.sum():5d} of {len(of_class):5d}  {share:.4f}")
+        print(f"{padded(name, width)}  {of_class.sum():5d} of {len(of_class):5d}  {share:.4f}")
     print(f"{options.split} accuracy: {right.mean():.4f}")
     return 0

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cnnlib import onnx
+from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_trained
 from cnnlib.onnx.package import require_onnx
 from cnnlib.onnx.saving import OPSET
@@ -35,9 +36,9 @@ def run(options):
     model = _model(options.run, options.which)
     batch = options.batch if options.batch == "N" else _number(options.batch)
     onnx.save(model, options.file, batch=batch)
-    print(f"{options.file}: {model!r}, operators of version {OPSET}")
+    say(f"{options.file}: {model!r}, operators of version {OPSET}")
     if model.preprocess is not None:
-        print(f"its images go in as {model.preprocess!r} makes them")
+        say(f"its images go in as {model.preprocess!r} makes them")
     return 0
 
 

@@ -1,6 +1,7 @@
 """The command ``cnnlib``: reads the options, runs the command, turns errors into one line."""
 
 import argparse
+import contextlib
 import os
 import sys
 import traceback
@@ -9,6 +10,8 @@ import cnnlib
 from cnnlib.cli import bench, completion, evaluate, export, info, predict, train
 from cnnlib.cli.options.arguments import add_debug
 from cnnlib.cli.options.config_file import arguments_in
+from cnnlib.cli.output import complain
+from cnnlib.cli.run.termination import Terminated, terminable
 
 _COMMANDS = (train, evaluate, predict, export, bench, info, completion)
 
@@ -29,13 +32,21 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments=None):
     """Run the command line `arguments` (by default the process's own); returns the exit status."""
     options = None
+    if arguments is None:
+        _escape_what_cannot_be_encoded()
     try:
         options = _options(sys.argv[1:] if arguments is None else list(arguments))
-        status = options.execute(options)
+        # mpiexec ends its ranks with SIGTERM, and they are not to take their time.
+        alone = not getattr(options, "distributed", False)
+        with terminable() if alone else contextlib.nullcontext():
+            status = options.execute(options)
         sys.stdout.flush()
         return status
+    except Terminated:
+        complain("terminated")
+        return 143
     except KeyboardInterrupt:
-        print("cnnlib: interrupted", file=sys.stderr)
+        complain("interrupted")
         return 130
     except BrokenPipeError:  # whoever read our output has had enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -43,8 +54,15 @@ def main(arguments=None):
     except (ArithmeticError, ImportError, MemoryError, OSError, TypeError, ValueError) as error:
         if getattr(options, "debug", False):
             traceback.print_exc()
-        _complain(str(error) or type(error).__name__)
+        complain(f"error: {str(error) or type(error).__name__}")
         return 2
+
+
+def _escape_what_cannot_be_encoded():
+    """Let output in another encoding than UTF-8 escape characters that it lacks, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _options(arguments):
@@ -61,10 +79,6 @@ def _options(arguments):
         raise ValueError(f"{path}: {error}") from None
     place = arguments.index(options.command) + 1
     return parser.parse_args([*arguments[:place], *from_file, *arguments[place:]])
-
-
-def _complain(message):
-    print(f"cnnlib: error: {' '.join(message.split())}", file=sys.stderr)
 
 
 def build_parser():

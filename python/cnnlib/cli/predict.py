@@ -1,12 +1,13 @@
 """``cnnlib predict``: the class of image files."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 import cnnlib
+from cnnlib._text import display_width, padded, printable
 from cnnlib.cli.options.arguments import add_run, add_threads, positive_int
+from cnnlib.cli.output import json_text
 from cnnlib.cli.run.trained import open_trained
 from cnnlib.data.image_files import find_images, needs_pillow, open_image, photo
 from cnnlib.plots import softmax
@@ -79,11 +80,15 @@ def _probabilities(trained, paths):
 
 
 def _print_table(paths, predictions):
-    width = max(len(path) for path in paths) + 1
-    longest = max(len(name) for row in predictions for name, _ in row)
-    pad = longest if len(predictions) > 1 else 0
-    for path, row in zip(paths, predictions, strict=True):
-        print(f"{path + ':':{width}} " + ", ".join(f"{name:{pad}} {value:.4f}" for name, value in row))
+    paths = [f"{printable(path)}:" for path in paths]
+    rows = [[(printable(name), value) for name, value in row] for row in predictions]
+    width = max(map(display_width, paths))
+    longest = max(display_width(name) for row in rows for name, _ in row)
+    pad = longest if len(rows) > 1 else 0
+    for path, row in zip(paths, rows, strict=True):
+        print(
+            f"{padded(path, width)} " + ", ".join(f"{padded(name, pad)} {value:.4f}" for name, value in row)
+        )
 
 
 def _print_json(paths, predictions):
@@ -91,7 +96,7 @@ def _print_json(paths, predictions):
         {"file": path, "predictions": [{"class": name, "probability": value} for name, value in row]}
         for path, row in zip(paths, predictions, strict=True)
     ]
-    print(json.dumps(rows, indent=2, ensure_ascii=False))
+    print(json_text(rows))
 
 
 def read_image(path, trained):

@@ -5,7 +5,6 @@ import contextlib
 import functools
 import platform
 import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,7 @@ from cnnlib.cli.options.settings import (
     pixels,
     recipe_settings,
 )
+from cnnlib.cli.output import at_its_cost, complain, say
 from cnnlib.cli.report.html_report import best_accuracy_name
 from cnnlib.cli.report.writing import write_report
 from cnnlib.cli.run.folder import Run
@@ -44,13 +44,12 @@ from cnnlib.cli.run.ranks import (
     silenced,
     workers,
 )
-from cnnlib.cli.run.termination import Terminated, terminable
+from cnnlib.cli.run.termination import Terminated
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
-from cnnlib.solver.progress import folded
 
 _PARTS = ("train", "val", "test")
 _CAN_BE_NONE = ("lookahead", "rate_factors", "tta")  # on the command line, against a recipe
@@ -146,12 +145,10 @@ def run(options):
 
 def _train(run, log, solver, data):
     """Let the Solver train, and report; returns the exit status."""
-    print(f"run folder: {run.folder}", flush=True)
+    say(f"run folder: {run.folder}", fold=False)
     log.start(solver.epoch)
-    alone = solver.comm.size == 1  # mpiexec ends its ranks with SIGTERM, and they are not to take their time
     try:
-        with terminable() if alone else contextlib.nullcontext():
-            solver.train()
+        solver.train()
     except KeyboardInterrupt as error:
         return _interrupted(run, solver, error)
     finally:
@@ -163,8 +160,8 @@ def _train(run, log, solver, data):
         f"{best_accuracy_name(solver)}: {solver.best_val_acc:.4f} (epoch {solver.best_epoch}); "
         f"{sum(solver.epoch_seconds):.1f} s of training"
     )
-    print(folded(summary))
-    print(f"checkpoint: {checkpoint}")
+    say(summary)
+    say(f"checkpoint: {checkpoint}", fold=False)
     part = "test" if len(data["X_test"]) else "val"  # a folder's test split may be empty
     X, y = data[f"X_{part}"], data[f"y_{part}"]
     scores = networks.scores_of(solver.model, X, solver.preprocess, run.tta)
@@ -239,7 +236,7 @@ def _begin(options, comm, held):
         f"{len(data['X_test'])} test images of {'x'.join(map(str, data_set.shape))} in "
         f"{len(data_set.classes)} classes; {model_name} model with {size:,} parameters; {workers(comm)}"
     )
-    print(folded(about))
+    say(about)
     if options.summary:
         print(model.summary())
     return run, log, solver, data
@@ -355,8 +352,11 @@ def _after_epoch(run, log, options, comm):
         return None
 
     def after_epoch(solver):
-        run.after_epoch(solver, options.keep_checkpoints)
-        log.after_epoch(solver)
+        # The checkpoint is there, and these are written anew after the next epoch.
+        with at_its_cost("history.csv of this epoch"):
+            run.after_epoch(solver, options.keep_checkpoints)
+        with at_its_cost("the log of this epoch"):
+            log.after_epoch(solver)
 
     return after_epoch
 
@@ -373,10 +373,10 @@ def _interrupted(run, solver, error):
     checkpoint = run.newest_checkpoint(solver.epoch)
     how, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
     if checkpoint is None:
-        print(f"cnnlib: {how} before the training began: there is nothing to resume", file=sys.stderr)
+        complain(f"{how} before the training began: there is nothing to resume")
     else:
         # The signal may have come between an epoch's checkpoint and what follows it.
         run.after_epoch(solver, keep_checkpoints=True)
         command = f"cnnlib train --resume {shlex.quote(str(run.folder))}"
-        print(f"cnnlib: {how}; {checkpoint} is kept, resume with: {command}", file=sys.stderr)
+        complain(f"{how}; {checkpoint} is kept, resume with: {command}")
     return status

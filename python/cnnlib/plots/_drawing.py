@@ -1,4 +1,4 @@
-"""What the pictures share: matplotlib, axes, colours, names that fit."""
+"""What the pictures share: matplotlib, axes, colours."""
 
 from __future__ import annotations
 
@@ -36,8 +36,3 @@ def open_frame(ax: Axes) -> Axes:
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
     return ax
-
-
-def cut(name: str, length: int) -> str:
-    """`name`, or its beginning where it is longer."""
-    return name if len(name) <= length else f"{name[: length - 1].rstrip()}…"

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnlib.plots._drawing import INK, cut, new_axes, pyplot
+from cnnlib._text import display_width, shortened
+from cnnlib.plots._drawing import INK, new_axes, pyplot
+from cnnlib.plots._lettering import lettering
 from cnnlib.plots.images import image_grid
 
 if TYPE_CHECKING:
@@ -18,10 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_confusion_matrix", "plot_mistakes", "softmax"]
 
-_LONG_LABEL, _LONG_TITLE = (
-    20,
-    14,
-)  # characters of a class's name that fit beside a matrix, above a small image
+_LONG_LABEL, _LONG_TITLE = 20, 14  # columns of a name that fit beside a matrix, above a small image
 
 
 def plot_confusion_matrix(
@@ -33,7 +32,8 @@ def plot_confusion_matrix(
     ----------
     y_true, y_pred : array of int (N,)
     classes : sequence of str, optional
-        The classes' names, of which long ones are cut; by default their numbers.
+        The classes' names, by default their numbers. They are drawn as they stand, long ones cut; characters
+        that no installed font has are escaped.
     ax : matplotlib.axes.Axes, optional
 
     Returns
@@ -61,12 +61,13 @@ def plot_confusion_matrix(
         dark = math.sqrt(share[row, column]) > 0.6
         colour = "white" if dark else INK
         ax.text(column, row, counts[row, column], ha="center", va="center", fontsize=size, color=colour)
-    classes = [cut(name, _LONG_LABEL) for name in classes]
-    longest = max(map(len, classes))
+    names, properties = lettering(classes)
+    names = [shortened(name, _LONG_LABEL) for name in names]
+    slanted = max(map(display_width, names)) > 2
     ax.set_xticks(
-        range(K), classes, rotation=45 if longest > 2 else 0, ha="right" if longest > 2 else "center"
+        range(K), names, rotation=45 if slanted else 0, ha="right" if slanted else "center", **properties
     )
-    ax.set_yticks(range(K), classes)
+    ax.set_yticks(range(K), names, **properties)
     ax.tick_params(length=0)
     accuracy = np.trace(counts) / max(counts.sum(), 1)
     ax.set(
@@ -95,7 +96,7 @@ def plot_mistakes(
     scores : ndarray (N, K)
         A model's scores, before the softmax.
     classes : sequence of str, optional
-        Long names are cut.
+        As in :func:`plot_confusion_matrix`.
     max_images : int
         Draw at most so many.
     fig : matplotlib.figure.Figure, optional
@@ -112,7 +113,8 @@ def plot_mistakes(
     '1 of 3 wrong, surest first'
     """
     scores, y_true = np.asarray(scores), np.asarray(y_true)
-    classes = [cut(name, _LONG_TITLE) for name in classes or map(str, range(scores.shape[1]))]
+    names, properties = lettering(map(str, range(scores.shape[1])) if classes is None else classes)
+    names = [shortened(name, _LONG_TITLE) for name in names]
     probability = softmax(scores)
     predicted = scores.argmax(axis=1)
     wrong = np.flatnonzero(predicted != y_true)
@@ -131,8 +133,8 @@ def plot_mistakes(
     for i, n in enumerate(worst):
         ax = fig.add_subplot(rows, columns, i + 1)
         ax.imshow(image_grid(images[n : n + 1], padding=0, layout="NCHW"), interpolation="nearest")
-        seen = f"seen: {classes[predicted[n]]}, {100 * probability[n, predicted[n]]:.0f} %"
-        ax.set_title(f"{seen}\ntrue: {classes[y_true[n]]}", fontsize=7, color=INK)
+        seen = f"seen: {names[predicted[n]]}, {100 * probability[n, predicted[n]]:.0f} %"
+        ax.set_title(f"{seen}\ntrue: {names[y_true[n]]}", fontsize=7, color=INK, **properties)
         ax.set_axis_off()
     return fig
 

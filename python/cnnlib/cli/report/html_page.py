@@ -1,8 +1,9 @@
 """A page of HTML that needs nothing beside it: style and pictures stand in it, and all text is escaped."""
 
 import base64
-import io
-from html import escape
+import html
+
+from cnnlib._text import printable
 
 __all__ = [
     "folded",
@@ -101,12 +102,10 @@ def folded(summary, part):
     return f"<details><summary>{escape(summary)}</summary>\n{part}\n</details>"
 
 
-def picture(figure, description, form):
-    """A matplotlib figure, as 'svg' or 'png', with its description for who cannot see it."""
-    data = io.BytesIO()
-    figure.savefig(data, format=form, dpi=120, metadata={"Date": None} if form == "svg" else None)
+def picture(data, description, form):
+    """A picture, the bytes of an 'svg' or 'png' file, with its description for who cannot see it."""
     kind = {"svg": "image/svg+xml", "png": "image/png"}[form]
-    source = f"data:{kind};base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
+    source = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
     return f'<img alt="{escape(description)}" src="{source}">'
 
 
@@ -114,6 +113,11 @@ def side_by_side(*parts):
     """Parts beside each other, or on a narrow screen below."""
     cells = (f"<div>{part}</div>" for part in parts)
     return f'<div class="side-by-side">{"".join(cells)}</div>'
+
+
+def escape(text):
+    """`text` as HTML shows it; characters that are none of HTML's, or not to be seen, are escaped."""
+    return html.escape("\n".join(map(printable, text.split("\n"))))
 
 
 def _class(kind):

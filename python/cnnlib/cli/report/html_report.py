@@ -10,12 +10,12 @@ import numpy as np
 
 from cnnlib._config import current_config
 from cnnlib.cli.options.help_tables import plain
+from cnnlib.cli.output import at_its_cost
 from cnnlib.cli.report.html_page import (
     folded,
     key_figures,
     page,
     paragraph,
-    picture,
     preformatted,
     section,
     side_by_side,
@@ -30,7 +30,7 @@ _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most a
 _SHOWN_CLASSES = 12  # more are folded away
 
 
-def report(run, solver, part, y, scores, figures):
+def report(run, solver, part, y, scores, pictures):
     """The page, a str.
 
     Parameters
@@ -40,20 +40,24 @@ def report(run, solver, part, y, scores, figures):
         At its end.
     part : str
         The split, 'test' or 'val', whose labels are `y` (N,) and `scores` (N, K).
-    figures : dict or None
-        matplotlib's, by name; None: there are none.
+    pictures : Pictures or None
+        None: matplotlib is not installed.
     """
     right = scores.argmax(axis=1) == y
-    parts = [
-        _result(run, solver, part, right),
-        _curves(solver, figures),
-        _classes(run, part, y, right, figures),
-        _filters(figures),
-        _time_by_layer(solver),
-        _network(solver.model),
-        _settings(run),
-        _environment(run),
-    ]
+    makers = {
+        "the result": lambda: _result(run, solver, part, right),
+        "the curves": lambda: _curves(solver, pictures),
+        "the classes": lambda: _classes(run, part, y, right, pictures),
+        "the filters": lambda: _filters(pictures),
+        "the time by layer": lambda: _time_by_layer(solver),
+        "the network": lambda: _network(solver.model),
+        "the settings": lambda: _settings(run),
+        "the environment": lambda: _environment(run),
+    }
+    parts = []
+    for what, make in makers.items():
+        with at_its_cost(f"{what} in the report"):
+            parts.append(make())
     data = run.config["data"]
     name = Path(data["folder"]).name if data["name"] == "folder" else data["name"]
     model = run.config["model"]["name"]
@@ -91,17 +95,14 @@ def _result(run, solver, part, right):
     return "\n".join([paragraph(f"{about}; finished {ended}"), key_figures(figures)])
 
 
-def _curves(solver, figures):
+def _curves(solver, pictures):
     parts = []
-    if figures is None:
+    if pictures is None:
         parts.append(paragraph("Without matplotlib there are no pictures: pip install cnnlib[plots]"))
     else:
-        loss = picture(figures["loss"], "Loss of training and validation by epoch", "svg")
-        parts.append(
-            side_by_side(
-                loss, picture(figures["accuracy"], "Accuracy in training and validation by epoch", "svg")
-            )
-        )
+        loss = pictures.html("loss", "Loss of training and validation by epoch", "svg")
+        accuracy = pictures.html("accuracy", "Accuracy in training and validation by epoch", "svg")
+        parts.append(side_by_side(loss, accuracy))
     rows = [[f"{value:.6g}" for value in row] for row in history_rows(solver)]
     if rows:
         columns = [(name.replace("_", " "), "number") for name in HISTORY]
@@ -109,7 +110,7 @@ def _curves(solver, figures):
     return section("Training", *parts)
 
 
-def _classes(run, part, y, right, figures):
+def _classes(run, part, y, right, pictures):
     """How the classes fared: in numbers, as a matrix, and the worst mistakes."""
     rows = []
     for k, name in enumerate(run.data_set.classes):
@@ -122,19 +123,17 @@ def _classes(run, part, y, right, figures):
     if len(rows) > _SHOWN_CLASSES:
         by_class = folded(f"{len(rows)} classes", by_class)
     what = "Test images" if part == "test" else "Validation images"
-    if figures is None:
+    if pictures is None:
         return section(what, by_class)
-    matrix = picture(
-        figures["confusion.png"], "How many images of each class were taken for each class", "svg"
-    )
-    mistakes = picture(figures["mistakes.png"], "Wrongly classified images, the surest first", "png")
+    matrix = pictures.html("confusion.png", "How many images of each class were taken for each class", "svg")
+    mistakes = pictures.html("mistakes.png", "Wrongly classified images, the surest first", "png")
     return section(what, side_by_side(matrix, by_class)) + section("Mistakes", mistakes)
 
 
-def _filters(figures):
-    if figures is None:
+def _filters(pictures):
+    if pictures is None:
         return ""
-    return section("First layer", picture(figures["filters.png"], "The first layer's filters", "png"))
+    return section("First layer", pictures.html("filters.png", "The first layer's filters", "png"))
 
 
 def _time_by_layer(solver):

@@ -3,12 +3,12 @@
 import contextlib
 import csv
 import json
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 
+from cnnlib._files import written_whole
 from cnnlib.augment import TTA
 from cnnlib.cli.options import networks
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
@@ -224,10 +224,9 @@ class Run:
         remove_event_files(self.folder)
 
     def write_file(self, name, text):
-        """Write a file whole or not at all."""
-        temporary = self.folder / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.folder / name)
+        """Write a text file whole or not at all."""
+        with written_whole(self.folder / name) as file:
+            file.write(text.encode("utf-8", "surrogateescape"))
 
 
 def history_rows(solver):

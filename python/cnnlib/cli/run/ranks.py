@@ -10,6 +10,7 @@ import traceback
 
 import cnnlib
 from cnnlib.cli.options.arguments import FORMS
+from cnnlib.cli.output import one_line
 from cnnlib.cli.run.folder import Run
 from cnnlib.distributed import SerialComm, world
 
@@ -59,7 +60,7 @@ def complaint(error, debug):
     """An error as the command reports it; with its traceback if it is no user's error, or with `debug`."""
     users = isinstance(error, (ArithmeticError, ImportError, MemoryError, OSError, TypeError, ValueError))
     if users and not debug:
-        return " ".join(f"error: {error or type(error).__name__}".split())
+        return one_line(f"error: {error or type(error).__name__}")
     return "".join(traceback.format_exception(error)).rstrip()
 
 

@@ -1,0 +1,65 @@
+"""Text that comes from files, such as names of classes, as a terminal or a page may show it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+__all__ = ["display_width", "padded", "printable", "shortened"]
+
+_JOINERS = "\u200c\u200d"  # parts of words and of emoji, although their category is that of controls
+_EMOJI_STYLE = "\ufe0f"  # makes the character before it two columns wide
+_UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
+
+
+def printable(text: str) -> str:
+    """`text` with every character escaped that would steer a terminal, reorder the line or not be seen.
+
+    Control characters, line and paragraph separators, directional marks, surrogates (bytes of a file's name
+    that are no text) and unassigned characters become what ``ascii`` makes of them.
+
+    Examples
+    --------
+    >>> printable("a cat\\x1b[2J"), printable("Z\\u00fcrich")
+    ('a cat\\\\x1b[2J', 'Zürich')
+    """
+    if text.isprintable():
+        return text
+    return "".join(character if _is_shown(character) else ascii(character)[1:-1] for character in text)
+
+
+def display_width(text: str) -> int:
+    """The columns of a terminal that `text` takes: two for wide characters, none for combining ones."""
+    if text.isascii():
+        return len(text)
+    width, joined = 0, False
+    for character in text:
+        if character == _EMOJI_STYLE:
+            width += 1
+        elif not joined:
+            width += _columns(character)
+        joined = character == "\u200d"
+    return width
+
+
+def padded(text: str, width: int) -> str:
+    """`text` with spaces behind it up to so many columns."""
+    return text + " " * (width - display_width(text))
+
+
+def shortened(text: str, width: int) -> str:
+    """`text`, or its beginning and an ellipsis where it takes more columns."""
+    if display_width(text) <= width:
+        return text
+    while display_width(text) > width - 1:
+        text = text[:-1]
+    return f"{text.rstrip()}…"
+
+
+def _is_shown(character):
+    return character in _JOINERS or unicodedata.category(character) not in _UNSEEN
+
+
+def _columns(character):
+    if unicodedata.category(character) in ("Mn", "Me", "Cf") or "\U0001f3fb" <= character <= "\U0001f3ff":
+        return 0  # the last are the colours of skin, which the emoji before takes on
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1

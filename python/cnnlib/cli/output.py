@@ -1,0 +1,52 @@
+"""What the command prints: names and texts that come from files are escaped before a terminal sees them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from cnnlib._text import printable
+from cnnlib.solver.progress import folded
+
+__all__ = ["at_its_cost", "complain", "json_text", "one_line", "say"]
+
+
+def say(text: str, *, fold: bool = True) -> None:
+    """Print a line of text, on a narrow terminal in several unless it may not be folded."""
+    text = printable(text)
+    print(folded(text) if fold else text, flush=True)
+
+
+def complain(text: str) -> None:
+    """Print a line on the standard error, with the command's name before it."""
+    print(f"cnnlib: {one_line(text)}", file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """`text` in one printable line."""
+    return printable(" ".join(text.split()))
+
+
+def json_text(value: Any) -> str:
+    """`value` as JSON that reads back the same, with nothing in it that would steer a terminal."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    return "\n".join(map(_escaped, text.split("\n")))
+
+
+@contextlib.contextmanager
+def at_its_cost(what: str, note: Callable[[str], Any] = lambda fault: None) -> Iterator[None]:
+    """Let whatever goes wrong in the block cost `what` and no more: a line says so, and `note` is told."""
+    try:
+        yield
+    except Exception as error:
+        fault = one_line(f"{type(error).__name__}: {error}").removesuffix(":")
+        note(fault)
+        say(f"left out: {what} ({fault})")
+
+
+def _escaped(line):
+    """JSON's own escapes for what is not printable, which stands in strings alone."""
+    return "".join(json.dumps(part)[1:-1] if printable(part) != part else part for part in line)
