@@ -45,7 +45,7 @@ def _fonts(default):
     """Families and their files: the default (under the family None), then the others, regular ones first."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager
 
-    regular = {}
+    regular: dict[str, str] = {}
     for font in sorted(fontManager.ttflist, key=lambda font: (font.style != "normal", font.weight != 400)):
         if not font.name.startswith("Last Resort"):  # it has a box for every character
             regular.setdefault(font.name, font.fname)
