@@ -42,3 +42,10 @@ def num_threads():
     previous = cnnlib.get_num_threads()
     yield cnnlib.set_num_threads
     cnnlib.set_num_threads(previous)
+
+
+@pytest.fixture
+def thread_pool():
+    """Call it to run loops on threads of our own (True) or on OpenMP's, as after the test."""
+    yield _core.use_thread_pool
+    _core.use_thread_pool(False)

@@ -6,6 +6,7 @@ import threading
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib import _core
 from helpers import LAYERS, random_arrays, run_python
 
 fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -132,6 +133,149 @@ def test_number_of_threads_holds_in_other_python_threads(num_threads):
     assert seen == [1]
 
 
+@pytest.mark.parametrize("omp_num_threads", ["1", "3"])
+def test_number_of_threads_is_one_for_all_python_threads(omp_num_threads):
+    """Also in a thread that set another number before, and in one that is new."""
+    printed = run_python(
+        """
+        import threading
+        import cnnlib
+        seen, turn, back = [], threading.Event(), threading.Event()
+        def sets_four_itself():
+            cnnlib.set_num_threads(4)
+            turn.set()
+            back.wait(30)
+            seen.append(cnnlib.get_num_threads())
+        def is_new():
+            seen.append(cnnlib.get_num_threads())
+        first = threading.Thread(target=sets_four_itself)
+        first.start()
+        turn.wait(30)
+        assert cnnlib.get_num_threads() == 4
+        cnnlib.set_num_threads(8)
+        back.set()
+        first.join()
+        second = threading.Thread(target=is_new)
+        second.start()
+        second.join()
+        print(*seen)
+        """,
+        OMP_NUM_THREADS=omp_num_threads,
+    )
+    assert printed == "8 8"
+
+
+@pytest.mark.parametrize("pool", [False, True], ids=["openmp", "pool"])
+@pytest.mark.parametrize("layer", ["depthwise", "3x3", "1x1", "pool", "norm"])
+def test_the_number_of_threads_changes_during_calls(layer, pool, isa, rng, num_threads, thread_pool):
+    """Another thread sets it all the time, and missing cores are noticed: a call keeps one number."""
+    thread_pool(pool)
+    x, w = random_arrays(rng, (2, 32, 56, 56), (32, 1 if layer == "depthwise" else 32, 3, 3))
+    window = {"pool_height": 3, "pool_width": 3, "stride": 1, "pad": 1}
+    gamma, beta = np.ones(32), np.zeros(32)
+    calls = {
+        "depthwise": lambda: cnnlib.conv_forward(x, w, None, {"pad": 1, "groups": 32}),
+        "3x3": lambda: cnnlib.conv_forward(x, w, None, {"pad": 1}),
+        "1x1": lambda: cnnlib.conv_forward(x, w[:, :, :1, :1].copy(), None, {}),
+        "pool": lambda: cnnlib.max_pool_forward(x, window),
+        "norm": lambda: cnnlib.spatial_groupnorm_forward(x, gamma, beta, 4, {}),
+    }
+    backward = {"pool": cnnlib.max_pool_backward, "norm": cnnlib.spatial_groupnorm_backward}
+
+    def run():
+        out, cache = calls[layer]()
+        return [out, *backward.get(layer, cnnlib.conv_backward)(out, cache)]
+
+    want, ended = run(), threading.Event()
+
+    def change():
+        while not ended.is_set():
+            for n in (1, 16, 2, 5):
+                cnnlib.set_num_threads(n)
+
+    setter = threading.Thread(target=change)
+    _core.notice_missing_cores(True)
+    try:
+        setter.start()
+        for _ in range(60):
+            for got, expected in zip(run(), want, strict=True):
+                np.testing.assert_array_equal(got, expected)
+    finally:
+        ended.set()
+        setter.join()
+        _core.notice_missing_cores(False)
+
+
+FEW_PROCESSES = """
+    import os, resource, warnings
+    import numpy as np
+    import cnnlib
+    x, w = np.ones((8, 32, 24, 24), np.float32), np.ones((32, 32, 3, 3), np.float32)
+    want = cnnlib.conv_forward(x, w, None, {"pad": 1})[0]
+    cnnlib.set_num_threads(16)
+    if os.getuid() == 0:
+        os.setuid(54321)  # limits do not hold for root
+    resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+
+    def run():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            for _ in range(3):
+                assert np.array_equal(cnnlib.conv_forward(x, w, None, {"pad": 1})[0], want)
+        return [str(warning.message) for warning in caught]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no limit on processes")
+def test_fewer_threads_where_no_more_can_be_started():
+    """OpenMP's library would end the process."""
+    printed = run_python(FEW_PROCESSES + "\n    print(*run())", OMP_NUM_THREADS="1")
+    assert printed.startswith("cnnlib: the system refuses to start more threads; kernels go on with 1")
+    assert printed.count("cnnlib") == 1
+
+
+@fork_only
+def test_fewer_threads_in_a_forked_child():
+    printed = run_python(
+        FEW_PROCESSES.replace("(1, 1)", "(4, 4)").replace("os.setuid(54321)", "os.setuid(54322)")
+        + """
+    child = os.fork()
+    if child == 0:
+        resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+        print(len(run()))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    """,
+        OMP_NUM_THREADS="1",
+        PYTHONUNBUFFERED="1",
+    )
+    assert printed == "1"
+
+
+@fork_only
+def test_small_calls_of_a_forked_child_wait_for_no_other_thread():
+    printed = run_python(
+        """
+        import os, resource
+        import numpy as np
+        import cnnlib
+        x = np.ones((1, 1, 4, 4), np.float32)
+        cnnlib.conv_forward(np.ones((4, 16, 24, 24)), np.ones((32, 16, 3, 3)), None, {"pad": 1})
+        child = os.fork()
+        if child == 0:
+            cnnlib.relu_forward(x)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+            for _ in range(200):
+                cnnlib.relu_forward(x)
+            print(resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before)
+            os._exit(0)
+        os.waitpid(child, 0)
+        """,
+        PYTHONUNBUFFERED="1",
+    )
+    assert int(printed) < 20
+
+
 @pytest.mark.parametrize("value", [0, -1, 10**9, 2**70])
 def test_impossible_number_of_threads_is_refused(value):
     with pytest.raises(ValueError, match=r"set_num_threads: n must be .*"):
@@ -167,8 +311,6 @@ def test_threadpoolctl_sees_and_limits_us(num_threads):
 
 
 def test_instruction_set_can_be_chosen_by_the_environment():
-    from cnnlib import _core
-
     for name in _core.available_isas():
         assert run_python("from cnnlib import _core; print(_core.active_isa())", CNNLIB_ISA=name) == name
     code = """

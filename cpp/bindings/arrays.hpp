@@ -14,6 +14,7 @@
 #include "../kernels.hpp"
 #include "../memory/buffers.hpp"
 #include "../threads/parallel.hpp"
+#include "../threads/team.hpp"
 
 namespace cnnlib {
 
@@ -148,6 +149,9 @@ class Unlocked {
   PyThreadState* state_;
 };
 
+// RuntimeWarning: the system started no more threads.
+void warn_of_thread_shortage(int started);
+
 // Runs a kernel of so many products without the interpreter's lock, unless it ends before another thread
 // would have got far with it. Sizes are read before: another thread may meanwhile give an array another
 // shape.
@@ -156,7 +160,12 @@ void unlocked(F&& kernel, double products = HUGE_VAL) {
   constexpr double few = 100e3;
   std::optional<Unlocked> release;
   if (products > few) release.emplace();
-  run_after_fork_check([](void* data) { (*static_cast<std::remove_reference_t<F>*>(data))(); }, &kernel);
+  {
+    const CallThreads threads;
+    kernel();
+  }
+  release.reset();
+  if (const int started = take_thread_shortage(); started > 0) warn_of_thread_shortage(started);
 }
 
 // The one dtype, float32 or float64, of `count` arrays that the kernels can take as they are; null where any
@@ -164,6 +173,7 @@ void unlocked(F&& kernel, double products = HUGE_VAL) {
 PyObject* ready_dtype(const py::handle* arrays, Index count);
 
 void bind_inputs(py::module_& m);
+void bind_threads(py::module_& m);
 
 // One family of layers each: adds the overloads for T to the module.
 template <class T>

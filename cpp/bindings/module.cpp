@@ -2,8 +2,6 @@
 #include "../machine/cgroup.hpp"
 #include "../machine/memory_limit.hpp"
 #include "../machine/processor.hpp"
-#include "../threads/missing_cores.hpp"
-#include "../threads/sharing.hpp"
 #include "arrays.hpp"
 
 namespace cnnlib {
@@ -20,38 +18,10 @@ void bind(py::module_& m) {
   bind_update<T>(m);
 }
 
-// For tests, with times in milliseconds.
-void bind_missing_cores(py::module_& m) {
-  const auto at = [](double ms) {
-    return MissingCores::Time(std::chrono::duration_cast<MissingCores::Clock::duration>(
-        std::chrono::duration<double, std::milli>(ms)));
-  };
-  py::class_<MissingCores>(m, "MissingCores")
-      .def(py::init<>())
-      .def(
-          "left", [at](MissingCores& cores, int threads, double now) { return cores.left(threads, at(now)); },
-          py::arg("threads"), py::arg("now"))
-      .def(
-          "note",
-          [at](MissingCores& all, int threads, int cores, double begin, double first, double last) {
-            all.note(threads, cores, at(begin), at(first), at(last));
-          },
-          py::arg("threads"), py::arg("cores"), py::arg("begin"), py::arg("first"), py::arg("last"));
-}
-
 void bind_instruction_sets(py::module_& m) {
   m.def("active_isa", [] { return std::string(active_isa().name); });
   m.def("available_isas", &available_isas);
   m.def("use_isa", &use_isa, py::arg("name"));
-}
-
-void bind_threads(py::module_& m) {
-  m.def("get_num_threads", &num_threads);
-  m.def("set_num_threads", &set_num_threads, py::arg("n"));
-  m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
-  bind_missing_cores(m);
-  m.def("notice_missing_cores", &notice_missing_cores, py::arg("notice"));
-  m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
 }
 
 void bind_machine(py::module_& m) {

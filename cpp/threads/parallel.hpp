@@ -1,4 +1,4 @@
-// Threads: how many, who runs what, and what happens after fork. Only parallel.cpp and team.hpp use OpenMP.
+// Threads: how many, who runs what, and what happens after fork. team.hpp has the threads themselves.
 #pragma once
 
 #include <exception>
@@ -12,8 +12,24 @@ namespace cnnlib {
 int num_threads();
 void set_num_threads(int n);
 
+// Reads the number of threads once, for all that its thread calls while it exists: what a plan, its scratch
+// and its loops say must be one number, whatever other threads set meanwhile and whichever cores come back.
+class CallThreads {
+ public:
+  CallThreads();
+  ~CallThreads();
+  CallThreads(const CallThreads&) = delete;
+  CallThreads& operator=(const CallThreads&) = delete;
+
+ private:
+  int before_;
+};
+
 // Whether the loops of the calling thread find a standing team (with_standing_team).
 bool has_standing_team();
+
+// Whether threads that wait may spin for a while: not with OMP_WAIT_POLICY=passive.
+bool may_spin();
 
 // While one exists, the kernels that its thread calls run on that thread alone.
 class SingleThread {
@@ -49,19 +65,16 @@ inline bool keep_busy(Index tasks, int threads) {
 // Tests of what threads do together want them all.
 void notice_missing_cores(bool notice);
 
-// Calls f(data) so that OpenMP works: directly, or from a fresh thread in a forked child, where the
-// calling thread's OpenMP pool died with the parent.
-void run_after_fork_check(void (*f)(void*), void* data);
-
 // Registers the fork handler; called once when the module is loaded.
 void watch_for_fork();
 
 enum class Order { forward, backward };
 
-// run(data, task, slot) for every task in [0, tasks); slot < threads tells which scratch to use. Each thread
-// starts with a range of its own, the same for every loop over as many tasks, so that it finds in its caches
-// what it left there before, most of all if it goes backward; then it helps the others. Which slot computes a
-// task is not certain, and a result must not depend on it.
+// run(data, task, slot) for every task in [0, tasks); slot < threads tells which scratch to use. No more
+// threads start than there are tasks. Each thread starts with a range of its own, the same for every loop
+// over as many tasks, so that it finds in its caches what it left there before, most of all if it goes
+// backward; then it helps the others. Which slot computes a task is not certain, and a result must not depend
+// on it.
 void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
                const void* data);
 

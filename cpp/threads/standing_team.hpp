@@ -1,40 +1,12 @@
-// A loop that threads share, and a team of threads that stays while several loops follow each other.
+// A team of threads that stays while several loops follow each other.
 #pragma once
 
 #include <atomic>
-#include <chrono>
-#include <thread>
 
-#include "parallel.hpp"
+#include "loop.hpp"
+#include "spin.hpp"
 
 namespace cnnlib {
-
-using Clock = std::chrono::steady_clock;
-
-// The tasks that one thread takes first, and when it found none left; in a cache line of its own.
-struct alignas(64) TaskRange {
-  Index first, last, taken;
-  Clock::time_point done;
-};
-
-struct Loop {
-  int threads;
-  Order order;
-  void (*run)(const void* data, Index task, int slot);
-  const void* data;
-  TaskRange* ranges;  // one for each thread
-
-  // The thread's own tasks, then what the others have left.
-  void work(int slot) const {
-    for (int k = 0; k < threads; ++k) {
-      TaskRange& range = ranges[(slot + k) % threads];
-      const Index count = range.last - range.first;
-      for (Index i; (i = __atomic_fetch_add(&range.taken, 1, __ATOMIC_RELAXED)) < count;)
-        run(data, order == Order::forward ? range.first + i : range.last - 1 - i, slot);
-    }
-    ranges[slot].done = Clock::now();
-  }
-};
 
 // Its threads wait for the next loop at a cache line, and come to it when they see it; a loop waits for those
 // alone that have come. One of OpenMP's teams for each loop takes 1.1 us where the cores share no cache, this
@@ -50,7 +22,7 @@ class StandingTeam {
     call_.store(call_ + 1);
     loop.work(0);
     call_.store(call_ + 1);  // closed: who has not come yet no longer may
-    for (int spins = 0; present_.load() > 0; ++spins) relax(spins);
+    for (int spins = 0; present_.load() > 0; ++spins) spin(spins);
   }
   void dismiss() { call_.store(dismissed); }
 
@@ -60,7 +32,7 @@ class StandingTeam {
       const int call = call_.load(std::memory_order_acquire);
       if (call == dismissed) return;
       if (call == last || call % 2 == 0) {
-        relax(spins);
+        spin(spins);
         continue;
       }
       present_.fetch_add(1);
@@ -73,17 +45,6 @@ class StandingTeam {
 
  private:
   static constexpr int dismissed = -1;
-  static constexpr int most_spins = 2000;  // some 50 us, in which most of the steps between loops are done
-
-  static void relax(int spins) {
-    if (spins > most_spins) return std::this_thread::yield();
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-  }
-
   int threads_;
   alignas(128) std::atomic<int> call_{0};  // odd while a loop is open; the next, with the line, tells which
   Loop loop_{};

@@ -1,0 +1,49 @@
+#include "../threads/missing_cores.hpp"
+#include "../threads/sharing.hpp"
+#include "../threads/team.hpp"
+#include "arrays.hpp"
+
+namespace cnnlib {
+
+void warn_of_thread_shortage(int started) {
+  const std::string text = "cnnlib: the system refuses to start more threads; kernels go on with " +
+                           std::to_string(started) +
+                           ". A limit on processes (ulimit -u, a container's pids limit) "
+                           "is the usual reason";
+  if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 1) != 0) throw py::error_already_set();
+}
+
+namespace {
+
+// For tests, with times in milliseconds.
+void bind_missing_cores(py::module_& m) {
+  const auto at = [](double ms) {
+    return MissingCores::Time(std::chrono::duration_cast<MissingCores::Clock::duration>(
+        std::chrono::duration<double, std::milli>(ms)));
+  };
+  py::class_<MissingCores>(m, "MissingCores")
+      .def(py::init<>())
+      .def(
+          "left", [at](MissingCores& cores, int threads, double now) { return cores.left(threads, at(now)); },
+          py::arg("threads"), py::arg("now"))
+      .def(
+          "note",
+          [at](MissingCores& all, int threads, int cores, double begin, double first, double last) {
+            all.note(threads, cores, at(begin), at(first), at(last));
+          },
+          py::arg("threads"), py::arg("cores"), py::arg("begin"), py::arg("first"), py::arg("last"));
+}
+
+}  // namespace
+
+void bind_threads(py::module_& m) {
+  m.def("get_num_threads", &num_threads);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
+  bind_missing_cores(m);
+  m.def("notice_missing_cores", &notice_missing_cores, py::arg("notice"));
+  m.def("use_thread_pool", &use_thread_pool, py::arg("pool"));
+  m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
+}
+
+}  // namespace cnnlib

@@ -1,0 +1,56 @@
+// A loop over tasks that threads share.
+#pragma once
+
+#include <chrono>
+
+#include "parallel.hpp"
+
+namespace cnnlib {
+
+using Clock = std::chrono::steady_clock;
+
+// The tasks that one thread takes first, and when it had done the last of those it took from anywhere. In a
+// cache line of its own.
+struct alignas(64) TaskRange {
+  Index first, last, taken;
+  Clock::time_point done;  // the loop's begin where the thread found no task
+
+  Index left() const { return last - first - __atomic_load_n(&taken, __ATOMIC_RELAXED); }
+};
+
+struct Loop {
+  int threads;
+  Order order;
+  void (*run)(const void* data, Index task, int slot);
+  const void* data;
+  TaskRange* ranges;  // one for each thread
+
+  // The thread's own tasks, then those of whoever has most left.
+  void work(int slot) const {
+    bool found = take_all(ranges[slot], slot);
+    while (TaskRange* range = fullest()) found = take_all(*range, slot) || found;
+    if (found) ranges[slot].done = Clock::now();
+  }
+
+ private:
+  bool take_all(TaskRange& range, int slot) const {
+    const Index count = range.last - range.first;
+    bool found = false;
+    for (Index i; range.left() > 0 && (i = __atomic_fetch_add(&range.taken, 1, __ATOMIC_RELAXED)) < count;
+         found = true)
+      run(data, order == Order::forward ? range.first + i : range.last - 1 - i, slot);
+    return found;
+  }
+  TaskRange* fullest() const {
+    TaskRange* found = nullptr;
+    Index most = 0;
+    for (int k = 0; k < threads; ++k)
+      if (const Index left = ranges[k].left(); left > most) {
+        most = left;
+        found = &ranges[k];
+      }
+    return found;
+  }
+};
+
+}  // namespace cnnlib

@@ -1,0 +1,153 @@
+#include "openmp_team.hpp"
+
+#ifdef CNNLIB_OPENMP
+
+#include <omp.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "parallel.hpp"
+
+#ifdef __has_feature
+#if __has_feature(thread_sanitizer)
+#define CNNLIB_THREAD_SANITIZER
+#endif
+#endif
+#ifdef __SANITIZE_THREAD__
+#define CNNLIB_THREAD_SANITIZER
+#endif
+
+// The OpenMP runtime is not compiled with ThreadSanitizer, which therefore sees neither that a team begins
+// after what its caller did before, nor that all of it has ended before the caller goes on. Both are told
+// here; the compiler's own hand-over of variables to the team comes before that and stays unchecked.
+#ifdef CNNLIB_THREAD_SANITIZER
+#include <sanitizer/tsan_interface.h>
+#define CNNLIB_TEAM_UNCHECKED __attribute__((no_sanitize("thread"), noinline))
+#define CNNLIB_TEAM_PASSES_ON(place) __tsan_release(place)
+#define CNNLIB_TEAM_TAKES_OVER(place) __tsan_acquire(place)
+#else
+#define CNNLIB_TEAM_UNCHECKED
+#define CNNLIB_TEAM_PASSES_ON(place) static_cast<void>(place)
+#define CNNLIB_TEAM_TAKES_OVER(place) static_cast<void>(place)
+#endif
+
+namespace cnnlib {
+namespace {
+
+// How many threads OpenMP is asked for. libgomp ends the threads that a smaller team leaves over and starts
+// new ones for a larger team, which takes some 10 us each. So the team keeps its size over loops that need
+// fewer threads.
+class TeamSize {
+ public:
+  int started() const { return started_; }
+
+  // For a loop of `threads`, in a call that may use `limit`.
+  int next(int threads, int limit) {
+    most_ = std::max(most_, threads);
+    if (threads > started_ || ++loops_ == loops_until_smaller) {
+      started_ = most_;
+      most_ = threads;
+      loops_ = 0;
+    }
+    started_ = std::max(threads, std::min(started_, limit));
+    return started_;
+  }
+
+ private:
+  static constexpr int loops_until_smaller = 1000;
+  int started_ = 1, most_ = 0, loops_ = 0;
+};
+thread_local TeamSize team_size;
+
+// Tries to start so many threads at a time, and ends them.
+bool can_start(int threads) {
+  std::mutex mutex;
+  std::condition_variable end;
+  bool ended = false, started = true;
+  std::vector<std::thread> all;
+  try {
+    all.reserve(static_cast<std::size_t>(threads));
+    for (int i = 0; i < threads; ++i)
+      all.emplace_back([&] {
+        std::unique_lock<std::mutex> lock(mutex);
+        end.wait(lock, [&] { return ended; });
+      });
+  } catch (const std::system_error&) {
+    started = false;
+  } catch (const std::bad_alloc&) {
+    started = false;
+  }
+  {
+    const std::lock_guard<std::mutex> lock(mutex);
+    ended = true;
+  }
+  end.notify_all();
+  for (std::thread& thread : all) thread.join();
+  return started;
+}
+
+CNNLIB_TEAM_UNCHECKED void run_parallel(int started, int threads, TeamBody body, const void* data) {
+  char begin = 0, end = 0;
+  CNNLIB_TEAM_PASSES_ON(&begin);
+#pragma omp parallel num_threads(started)
+  {
+    CNNLIB_TEAM_TAKES_OVER(&begin);
+    const int slot = omp_get_thread_num();
+    if (slot < threads) body(data, slot, std::min(threads, omp_get_num_threads()));
+    CNNLIB_TEAM_PASSES_ON(&end);
+  }
+  CNNLIB_TEAM_TAKES_OVER(&end);
+}
+
+}  // namespace
+
+bool run_openmp_team(int threads, TeamBody body, const void* data) {
+  const int before = team_size.started();
+  if (threads > before && !can_start(threads - before)) return false;
+  run_parallel(team_size.next(threads, num_threads()), threads, body, data);
+  return true;
+}
+
+int openmp_threads() { return omp_get_max_threads(); }
+
+int openmp_initial_threads() {
+  static const int threads = [] {
+    int found = omp_get_max_threads();
+    try {
+      std::thread([&] { found = omp_get_max_threads(); }).join();
+    } catch (const std::system_error&) {  // the calling thread's own, then
+    }
+    return found;
+  }();
+  return threads;
+}
+
+void set_openmp_threads(int threads) { omp_set_num_threads(threads); }
+
+}  // namespace cnnlib
+
+#else
+
+#include <cstdlib>
+
+namespace cnnlib {
+
+bool run_openmp_team(int, TeamBody, const void*) { return false; }
+// Nobody changes it: what the environment says, as OpenMP reads it.
+int openmp_initial_threads() {
+  constexpr long most = 1024;
+  const char* text = std::getenv("OMP_NUM_THREADS");
+  const long threads = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
+  return threads > 0 ? static_cast<int>(threads < most ? threads : most) : static_cast<int>(most);
+}
+int openmp_threads() { return openmp_initial_threads(); }
+void set_openmp_threads(int) {}
+
+}  // namespace cnnlib
+
+#endif

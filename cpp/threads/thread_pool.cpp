@@ -1,0 +1,110 @@
+#include "thread_pool.hpp"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <system_error>
+#include <thread>
+
+#include "parallel.hpp"
+#include "spin.hpp"
+
+namespace cnnlib {
+
+// What a team runs, on the stack of its caller.
+struct ThreadPool::Job {
+  TeamBody body;
+  const void* data;
+  int size;
+  std::atomic<int> open;  // offers that are neither done nor taken back
+};
+
+struct alignas(128) ThreadPool::Worker {
+  std::atomic<Job*> offer{nullptr};
+  int slot = 0;  // written before the offer
+  std::atomic<bool> asleep{false};
+  std::mutex access;
+  std::condition_variable wake;
+
+  void give(Job* job, int to_slot) {
+    slot = to_slot;
+    offer.store(job);
+    if (!asleep.load()) return;
+    {
+      const std::lock_guard<std::mutex> lock(access);
+    }  // it waits, or has not yet looked
+    wake.notify_one();
+  }
+
+  [[noreturn]] void serve(bool may_spin) {
+    for (;;) {
+      await(may_spin);
+      Job* job = offer.exchange(nullptr);
+      if (job == nullptr) continue;  // taken back
+      job->body(job->data, slot, job->size);
+      job->open.fetch_sub(1, std::memory_order_release);
+    }
+  }
+
+ private:
+  void await(bool may_spin) {
+    constexpr int most_spins = 1000;  // some 25 us: the next loop of a layer comes sooner
+    for (int spins = 0; may_spin && spins < most_spins; ++spins) {
+      if (offer.load(std::memory_order_relaxed) != nullptr) return;
+      spin(spins);
+    }
+    std::unique_lock<std::mutex> lock(access);
+    asleep.store(true);
+    wake.wait(lock, [&] { return offer.load() != nullptr; });
+    asleep.store(false);
+  }
+};
+
+std::vector<ThreadPool::Worker*> ThreadPool::take(int threads) {
+  constexpr long long pause = 100'000'000;
+  const auto now = [] {
+    return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+  };
+  const std::lock_guard<std::mutex> lock(access_);
+  const auto wanted = static_cast<std::size_t>(threads - 1);
+  free_.reserve(wanted);
+  while (free_.size() < wanted && count_ < threads - 1 && now() >= start_again_at_) {
+    auto worker = std::make_unique<Worker>();
+    try {
+      std::thread([w = worker.get(), spins = may_spin()] { w->serve(spins); }).detach();
+    } catch (const std::system_error&) {
+      note_thread_shortage(count_ + 1);
+      start_again_at_ = now() + pause;
+      break;
+    }
+    free_.push_back(worker.release());  // it lives as long as the process
+    ++count_;
+  }
+  const auto first =
+      free_.size() > wanted ? free_.end() - static_cast<std::ptrdiff_t>(wanted) : free_.begin();
+  std::vector<Worker*> taken(first, free_.end());
+  free_.erase(first, free_.end());
+  return taken;
+}
+
+void ThreadPool::give_back(const std::vector<Worker*>& workers) {
+  const std::lock_guard<std::mutex> lock(access_);
+  free_.insert(free_.end(), workers.rbegin(), workers.rend());
+}
+
+void ThreadPool::run(int threads, TeamBody body, const void* data) {
+  const std::vector<Worker*> workers = take(threads);
+  const int count = static_cast<int>(workers.size());
+  Job job{body, data, count + 1, {count}};
+  for (int k = 0; k < count; ++k) workers[static_cast<std::size_t>(k)]->give(&job, k + 1);
+  body(data, 0, count + 1);
+  for (Worker* worker : workers) {
+    Job* offered = &job;
+    if (worker->offer.compare_exchange_strong(offered, nullptr)) job.open.fetch_sub(1);
+  }
+  for (int spins = 0; job.open.load(std::memory_order_acquire) > 0; ++spins) spin(spins);
+  give_back(workers);
+}
+
+}  // namespace cnnlib
