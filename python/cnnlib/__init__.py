@@ -93,6 +93,7 @@ _SUBMODULES = (
     "safetensors",
     "schedules",
     "solver",
+    "typing",
 )
 _EXTRAS = ("sklearn", "torch")  # likewise; they raise ImportError without their extra
 _LATER = {

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib import _core
 from cnnlib._units import size_text
+from cnnlib.typing import ConvParam
 
 __all__ = ["ConvExplanation", "PassPlan", "explain"]
 
@@ -82,7 +82,7 @@ class ConvExplanation:
 def explain(
     x_shape: Sequence[int],
     w_shape: Sequence[int],
-    conv_param: Mapping[str, Any] | None = None,
+    conv_param: ConvParam | None = None,
     dtype: DTypeLike = np.float32,
 ) -> ConvExplanation:
     """

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlib.typing import DropoutParam
+
 
 def random_stream(seed: int | None, where: str) -> Any:
     """``np.random`` itself for None, otherwise a stream of its own, which leaves the global one alone."""
@@ -29,7 +31,7 @@ def mask_seed(seed: int, X: NDArray[Any], layer: int) -> int:
     return int(np.random.SeedSequence([int(seed), content, layer]).generate_state(1)[0] >> 1)
 
 
-def set_mask_seed(dropout_param: dict[str, Any], model: Any, X: NDArray[Any], layer: int) -> None:
+def set_mask_seed(dropout_param: DropoutParam, model: Any, X: NDArray[Any], layer: int) -> None:
     """Say where a dropout layer's next mask comes from: the model's `seed`, its `rng`, or ``np.random``."""
     dropout_param.pop("seed", None)
     if model.seed is not None:

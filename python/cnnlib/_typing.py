@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -14,9 +14,7 @@ __all__ = [
     "Cache",
     "Gradients",
     "Needs",
-    "Param",
     "Params",
-    "State",
     "Trainable",
     "Wanted",
 ]
@@ -24,8 +22,6 @@ __all__ = [
 Array: TypeAlias = NDArray[np.floating[Any]]
 Cache: TypeAlias = tuple[Any, ...]
 Needs: TypeAlias = Collection[str] | None
-Param: TypeAlias = Mapping[str, Any]  # a layer's parameters
-State: TypeAlias = MutableMapping[str, Any]  # those of a batch norm: running statistics are written back
 Params: TypeAlias = dict[str, Array]  # a model's
 Gradients: TypeAlias = dict[str, Array]
 # None where `needs` leaves a gradient out or there is no bias; callers know which without an assertion.

@@ -10,7 +10,6 @@ one pass over memory.
 from __future__ import annotations
 
 import numbers
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from cnnlib import _core
 from cnnlib._arrays import as_array
 from cnnlib._params import check_keys, integer, number
 from cnnlib._typing import Array, ArrayLike
+from cnnlib.typing import OptimConfig
 
 __all__ = ["adam", "adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov_momentum"]
 
@@ -99,8 +99,8 @@ def _rate(rule, config):
 
 
 def sgd(
-    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[Array, dict[str, Any]]:
+    w: ArrayLike, dw: ArrayLike, config: OptimConfig | None = None, *, scale: float = 1.0
+) -> tuple[Array, OptimConfig]:
     """
     Gradient descent: w -= learning_rate * dw.
 
@@ -144,8 +144,8 @@ def _momentum(rule, w, dw, config, scale, nesterov):
 
 
 def sgd_momentum(
-    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[Array, dict[str, Any]]:
+    w: ArrayLike, dw: ArrayLike, config: OptimConfig | None = None, *, scale: float = 1.0
+) -> tuple[Array, OptimConfig]:
     """
     Momentum: velocity = momentum * velocity - learning_rate * dw; w += velocity.
 
@@ -181,8 +181,8 @@ def sgd_momentum(
 
 
 def sgd_nesterov_momentum(
-    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[Array, dict[str, Any]]:
+    w: ArrayLike, dw: ArrayLike, config: OptimConfig | None = None, *, scale: float = 1.0
+) -> tuple[Array, OptimConfig]:
     """
     Nesterov momentum [1]_: v = momentum * velocity - learning_rate * dw; w += v + momentum * (v - velocity).
 
@@ -220,8 +220,8 @@ def sgd_nesterov_momentum(
 
 
 def rmsprop(
-    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[Array, dict[str, Any]]:
+    w: ArrayLike, dw: ArrayLike, config: OptimConfig | None = None, *, scale: float = 1.0
+) -> tuple[Array, OptimConfig]:
     """
     RMSProp [1]_: steps by the gradient over the root of the mean of its square.
 
@@ -289,8 +289,8 @@ def _adam(rule, w, dw, config, scale, **decay):
 
 
 def adam(
-    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[Array, dict[str, Any]]:
+    w: ArrayLike, dw: ArrayLike, config: OptimConfig | None = None, *, scale: float = 1.0
+) -> tuple[Array, OptimConfig]:
     """
     Adam [1]_: steps by the mean of the gradient over the root of the mean of its square.
 
@@ -331,8 +331,8 @@ def adam(
 
 
 def adamw(
-    w: ArrayLike, dw: ArrayLike, config: dict[str, Any] | None = None, *, scale: float = 1.0
-) -> tuple[Array, dict[str, Any]]:
+    w: ArrayLike, dw: ArrayLike, config: OptimConfig | None = None, *, scale: float = 1.0
+) -> tuple[Array, OptimConfig]:
     """
     Adam with decoupled weight decay [1]_: also w -= learning_rate * weight_decay * w, from the old w.
 

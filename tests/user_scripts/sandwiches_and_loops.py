@@ -7,12 +7,13 @@ import numpy as np
 from cnnlib import naive
 from cnnlib.fast_layers import conv_forward_fast
 from cnnlib.gradient_check import rel_error
+from cnnlib.typing import ConvParam, MaxPoolParam
 from numpy.typing import NDArray
 
 rng = np.random.default_rng(0)
 x, w, b = rng.standard_normal((2, 3, 6, 6)), rng.standard_normal((4, 3, 3, 3)), np.zeros(4)
-conv_param = {"stride": 1, "pad": 1}
-pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+conv_param: ConvParam = {"stride": 1, "pad": 1}
+pool_param: MaxPoolParam = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
 out, cache = cnnlib.conv_relu_pool_forward(x, w, b, conv_param, pool_param)
 want, _ = naive.conv_relu_pool_forward_naive(x, w, b, conv_param, pool_param)

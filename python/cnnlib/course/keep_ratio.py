@@ -14,13 +14,14 @@ from numpy.typing import DTypeLike
 
 from cnnlib import layers, models
 from cnnlib._params import check_keys, number
-from cnnlib._typing import Array, ArrayLike, Cache, Param
+from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.models.common import keeps_arguments
+from cnnlib.typing import DropoutParam
 
 __all__ = ["FullyConnectedNet", "dropout_forward"]
 
 
-def dropout_forward(x: ArrayLike, dropout_param: Param) -> tuple[Array, Cache]:
+def dropout_forward(x: ArrayLike, dropout_param: DropoutParam) -> tuple[Array, Cache]:
     """
     Keep each element with probability p, divided by p, and zero the others (inverted dropout).
 

@@ -12,6 +12,7 @@ from cnnlib._typing import Array
 from cnnlib.inference.memory import Block, place
 from cnnlib.inference.ops import ACTIVATIONS, Op
 from cnnlib.models import joins
+from cnnlib.typing import NormParam
 
 _INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place
 _IN_PLACE = (
@@ -52,7 +53,7 @@ def _behind_norm(op: Op, x: Array) -> Array:
         if wrong:
             raise ValueError(f"prepare: a norm of {x.shape[1:2]} channels has arrays of shape {wrong[0]}")
         return x
-    eps = {"eps": op.options["eps"]}
+    eps: NormParam = {"eps": op.options["eps"]}
     if op.kind == "pixel_norm":
         return layers.spatial_layernorm_forward(x, gamma, beta, eps)[0]
     if x.ndim == 2:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlib._params import check_keys, flag, integer
-from cnnlib._typing import Param
+from cnnlib.typing import ConvParam
 
 AXES = {1: ("L",), 3: ("D", "H", "W")}
 _NUMBERS = {1: "an integer or (horizontal,)", 3: "an integer or (depth, vertical, horizontal)"}
@@ -146,7 +146,7 @@ def row_axis() -> Axis:
     return Axis(1, 1, 1, 1, 0, 0, 1)
 
 
-def plane_param(vertical: Axis, horizontal: Axis, groups: int, conv_param: Param) -> dict[str, Any]:
+def plane_param(vertical: Axis, horizontal: Axis, groups: int, conv_param: ConvParam) -> dict[str, Any]:
     """The conv_param of an image's convolution along these axes."""
     axes = vertical, horizontal
     param = {

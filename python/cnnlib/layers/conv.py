@@ -5,9 +5,10 @@ from __future__ import annotations
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import wanted
-from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
+from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.prepared_conv import PreparedConv
+from cnnlib.typing import ConvParam, ConvTransposeParam
 
 _GRADIENTS = ("dx", "dw", "db")
 _CACHE = ("x", "w", "b", "conv_param")
@@ -17,7 +18,7 @@ def conv_forward(
     x: ArrayLike,
     w: ArrayLike | PreparedConv,
     b: ArrayLike | None,
-    conv_param: Param | None,
+    conv_param: ConvParam | None,
     *,
     out: Array | None = None,
 ) -> tuple[Array, Cache]:
@@ -126,7 +127,12 @@ def _conv_backward(function, dout, cache, needs):
 
 
 def conv_transpose_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param, *, out: Array | None = None
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    conv_param: ConvTransposeParam,
+    *,
+    out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """
     Transposed convolution: the input gradient of a convolution, used as a layer.

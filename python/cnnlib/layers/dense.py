@@ -10,8 +10,9 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, result
 from cnnlib._params import check_keys, choice, integer, number, wanted
-from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
+from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.caches import unpack
+from cnnlib.typing import DropoutParam
 
 _GRADIENTS = ("dx", "dw", "db")
 _BYTE = np.dtype(np.uint8)
@@ -246,7 +247,7 @@ def leaky_relu_backward(dout: ArrayLike, cache: Cache) -> Array:
     return result(_core.leaky_relu_backward(dy, x, alpha), dtype)
 
 
-def dropout_forward(x: ArrayLike, dropout_param: Param) -> tuple[Array, Cache]:
+def dropout_forward(x: ArrayLike, dropout_param: DropoutParam) -> tuple[Array, Cache]:
     """
     Zero each element with probability p and divide the others by 1 - p (inverted dropout [1]_).
 

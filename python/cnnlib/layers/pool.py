@@ -9,8 +9,9 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_gradient, prepare_out, result
 from cnnlib._params import check_keys, flag, integer, pads, pair
-from cnnlib._typing import Array, ArrayLike, Cache, Param
+from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import unpack
+from cnnlib.typing import AvgPoolParam, MaxPoolParam
 
 _MAX_KEYS = ("pool_height", "pool_width", "stride", "pad", "dilation", "ceil_mode")
 _AVG_KEYS = ("pool_height", "pool_width", "stride", "pad", "ceil_mode", "count_include_pad")
@@ -42,7 +43,9 @@ def _geometry(function, param, x, keys):
     return (PH, PW, sh, sw, top, bottom, left, right, dh, dw), ceil_mode
 
 
-def max_pool_forward(x: ArrayLike, pool_param: Param, *, out: Array | None = None) -> tuple[Array, Cache]:
+def max_pool_forward(
+    x: ArrayLike, pool_param: MaxPoolParam, *, out: Array | None = None
+) -> tuple[Array, Cache]:
     """
     Take the maximum of each window; NaN beats every number.
 
@@ -149,7 +152,9 @@ def _avg_arguments(function, pool_param, x):
     return geometry, ceil_mode, flag(function, "count_include_pad", pool_param.get("count_include_pad", True))
 
 
-def avg_pool_forward(x: ArrayLike, pool_param: Param, *, out: Array | None = None) -> tuple[Array, Cache]:
+def avg_pool_forward(
+    x: ArrayLike, pool_param: AvgPoolParam, *, out: Array | None = None
+) -> tuple[Array, Cache]:
     """
     Take the mean of each window.
 

@@ -9,7 +9,8 @@ from numpy.typing import DTypeLike
 
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_out
-from cnnlib._typing import Array, ArrayLike, Cache, Param
+from cnnlib._typing import Array, ArrayLike, Cache
+from cnnlib.typing import ConvParam
 
 __all__ = ["PreparedConv", "prepare_conv"]
 
@@ -44,7 +45,7 @@ class PreparedConv:
         self,
         w: ArrayLike,
         b: ArrayLike | None = None,
-        conv_param: Param | None = None,
+        conv_param: ConvParam | None = None,
         dtype: DTypeLike | None = None,
     ) -> None:
         (w, b), own = prepare("prepare_conv", ("w", "b"), w, b)
@@ -66,7 +67,7 @@ class PreparedConv:
         function: str,
         x: ArrayLike,
         b: ArrayLike | None,
-        conv_param: Param | None,
+        conv_param: ConvParam | None,
         relu: bool = False,
         out: Array | None = None,
     ) -> Array:
@@ -94,7 +95,7 @@ class PreparedConv:
 def prepare_conv(
     w: ArrayLike,
     b: ArrayLike | None = None,
-    conv_param: Param | None = None,
+    conv_param: ConvParam | None = None,
     dtype: DTypeLike | None = None,
 ) -> PreparedConv:
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnlib._arrays import prepare, prepare_sandwich_backward, result
-from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, State, Wanted
+from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.conv import _conv, _conv_backward
 from cnnlib.layers.conv_norm import _conv_bn_relu, _conv_bn_relu_backward
@@ -17,6 +17,7 @@ from cnnlib.layers.dense import (
 from cnnlib.layers.norm.batch import _batchnorm, _batchnorm_backward, _unpack_batchnorm
 from cnnlib.layers.pool import _max_pool, _max_pool_backward
 from cnnlib.layers.prepared_conv import PreparedConv
+from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
 _LAYER = ("x", "w", "b")
 _NORMED = ("x", "w", "b", "gamma", "beta")
@@ -156,7 +157,12 @@ def affine_relu_backward(
 
 
 def affine_bn_relu_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, gamma: ArrayLike, beta: ArrayLike, bn_param: State
+    x: ArrayLike,
+    w: ArrayLike,
+    b: ArrayLike | None,
+    gamma: ArrayLike,
+    beta: ArrayLike,
+    bn_param: BatchNormParam,
 ) -> tuple[Array, Cache]:
     """
     `affine_forward`, `batchnorm_forward`, then `relu_forward`.
@@ -224,7 +230,7 @@ def affine_bn_relu_backward(
 
 
 def conv_relu_forward(
-    x: ArrayLike, w: ArrayLike | PreparedConv, b: ArrayLike | None, conv_param: Param | None
+    x: ArrayLike, w: ArrayLike | PreparedConv, b: ArrayLike | None, conv_param: ConvParam | None
 ) -> tuple[Array, Cache]:
     """
     `conv_forward`, then `relu_forward`.
@@ -297,8 +303,8 @@ def conv_bn_relu_forward(
     b: ArrayLike | None,
     gamma: ArrayLike,
     beta: ArrayLike,
-    conv_param: Param,
-    bn_param: State,
+    conv_param: ConvParam,
+    bn_param: BatchNormParam,
 ) -> tuple[Array, Cache]:
     """
     `conv_forward`, `spatial_batchnorm_forward`, then `relu_forward`.
@@ -368,7 +374,7 @@ def conv_bn_relu_backward(
 
 
 def conv_relu_pool_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param, pool_param: Param
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: ConvParam, pool_param: MaxPoolParam
 ) -> tuple[Array, Cache]:
     """
     `conv_relu_forward`, then `max_pool_forward`.
@@ -438,9 +444,9 @@ def conv_bn_relu_pool_forward(
     b: ArrayLike | None,
     gamma: ArrayLike,
     beta: ArrayLike,
-    conv_param: Param,
-    bn_param: State,
-    pool_param: Param,
+    conv_param: ConvParam,
+    bn_param: BatchNormParam,
+    pool_param: MaxPoolParam,
 ) -> tuple[Array, Cache]:
     """
     `conv_bn_relu_forward`, then `max_pool_forward`.

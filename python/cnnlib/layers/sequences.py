@@ -5,15 +5,18 @@ from __future__ import annotations
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, result
 from cnnlib._params import wanted
-from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
+from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.axes import check_shape, conv_axes, plane_param, pool_axes, pool_geometry, row_axis
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.pool import MaxPoolCache, remembered
+from cnnlib.typing import AvgPool1dParam, ConvParam, MaxPool1dParam
 
 _GRADIENTS = ("dx", "dw", "db")
 
 
-def conv1d_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param) -> tuple[Array, Cache]:
+def conv1d_forward(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: ConvParam
+) -> tuple[Array, Cache]:
     """
     Convolve (cross-correlate) sequences with filters.
 
@@ -100,7 +103,7 @@ def conv1d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     return result(dx, dtype), result(dw, dtype), result(grads[2], dtype)
 
 
-def max_pool1d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
+def max_pool1d_forward(x: ArrayLike, pool_param: MaxPool1dParam) -> tuple[Array, Cache]:
     """
     Take the maximum of each window of a sequence; NaN beats every number.
 
@@ -180,7 +183,7 @@ def max_pool1d_backward(dout: ArrayLike, cache: Cache) -> Array:
     return result(dx[:, :, 0], dtype)
 
 
-def avg_pool1d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
+def avg_pool1d_forward(x: ArrayLike, pool_param: AvgPool1dParam) -> tuple[Array, Cache]:
     """
     Take the mean of each window of a sequence.
 

@@ -12,10 +12,11 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, result
 from cnnlib._params import wanted
-from cnnlib._typing import Array, ArrayLike, Cache, Needs, Param, Wanted
+from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.axes import check_shape, conv_axes, plane_param, pool_axes, pool_geometry, row_axis
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.pool import MaxPoolCache, remembered
+from cnnlib.typing import AvgPool3dParam, ConvParam, MaxPool3dParam
 
 _GRADIENTS = ("dx", "dw", "db")
 _STACK_BYTES = 8 << 20  # of stacked planes at a time: they stay in most processors' last level
@@ -83,7 +84,9 @@ def _stacked_filters(w):
     return np.ascontiguousarray(w.swapaxes(1, 2)).reshape(F, KD * C, KH, KW)
 
 
-def conv3d_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: Param) -> tuple[Array, Cache]:
+def conv3d_forward(
+    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: ConvParam
+) -> tuple[Array, Cache]:
     """
     Convolve (cross-correlate) volumes with filters.
 
@@ -213,7 +216,7 @@ class _Pool:
         self.shape = (N, C, *(axis.outputs for axis in axes))
 
 
-def max_pool3d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
+def max_pool3d_forward(x: ArrayLike, pool_param: MaxPool3dParam) -> tuple[Array, Cache]:
     """
     Take the maximum of each window of a volume; NaN beats every number.
 
@@ -319,7 +322,7 @@ def _pool3d_backward(function, backward, dout, x, pool, plane_winners=(), depth_
     return dx.reshape(x.shape)
 
 
-def avg_pool3d_forward(x: ArrayLike, pool_param: Param) -> tuple[Array, Cache]:
+def avg_pool3d_forward(x: ArrayLike, pool_param: AvgPool3dParam) -> tuple[Array, Cache]:
     """
     Take the mean of each window of a volume.
 

@@ -11,8 +11,9 @@ from typing import Any, ParamSpec
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._typing import Array, Gradients, Params, State
+from cnnlib._typing import Array, Gradients, Params
 from cnnlib.layers import softmax_loss
+from cnnlib.typing import BatchNormParam, DropoutParam
 
 _P = ParamSpec("_P")
 
@@ -101,7 +102,7 @@ def described(model: Any, *parts: str | None) -> str:
     return f"{type(model).__name__}({', '.join(part for part in shown if part is not None)})"
 
 
-def set_mode(params: Iterable[State], train: bool) -> None:
+def set_mode(params: Iterable[BatchNormParam | DropoutParam], train: bool) -> None:
     """Put every batch-norm (or dropout) dict into 'train' or 'test' mode."""
     for param in params:
         param["mode"] = "train" if train else "test"

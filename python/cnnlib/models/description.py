@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._typing import State
 from cnnlib.models.graph import BATCH_NORMS, Graph, Node
+from cnnlib.typing import BatchNormParam
 
 
-def describe(graph: Graph, bn_params: Sequence[State]) -> dict[str, Any]:
+def describe(graph: Graph, bn_params: Sequence[BatchNormParam]) -> dict[str, Any]:
     """All of a graph but the arrays: those of the batch norms' dicts are in a model's snapshot."""
     places = {id(bn_param): place for place, bn_param in enumerate(bn_params)}
     nodes = []
@@ -35,9 +35,9 @@ def describe(graph: Graph, bn_params: Sequence[State]) -> dict[str, Any]:
     }
 
 
-def described_graph(description: Mapping[str, Any]) -> tuple[Graph, list[State]]:
+def described_graph(description: Mapping[str, Any]) -> tuple[Graph, list[BatchNormParam]]:
     """The inverse of :func:`describe`: a graph, and the dicts of its batch norms without their statistics."""
-    bn_params: list[State] = [dict(settings) for settings in description["bn_params"]]
+    bn_params: list[BatchNormParam] = [settings.copy() for settings in description["bn_params"]]
     graph = Graph([], description["input"], fixed_by=str(description.get("fixed_by", "")))
     for layer, inputs, output, params, args, label in description["nodes"]:
         values = (bn_params[args],) if layer in BATCH_NORMS else tuple(args)

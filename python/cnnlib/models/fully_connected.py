@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from cnnlib._params import choice, number, positive_int, probability
 from cnnlib._random import random_stream, set_mask_seed
-from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
+from cnnlib._typing import Array, ArrayLike, Gradients, Params
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.layers import (
     affine_backward,
@@ -39,6 +39,7 @@ from cnnlib.models.common import (
     smoothed_softmax_loss,
 )
 from cnnlib.models.graph import Graph
+from cnnlib.typing import BatchNormParam, DropoutParam, NormParam
 
 
 class FullyConnectedNet(Model):
@@ -140,7 +141,8 @@ class FullyConnectedNet(Model):
                 self.params[f"gamma{i}"] = np.ones(fan_out)
                 self.params[f"beta{i}"] = np.zeros(fan_out)
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
-        self.bn_params: list[State] = [{"mode": "train"} for _ in hidden] if self.use_batchnorm else []
+        norms = len(hidden) if self.use_batchnorm else 0
+        self.bn_params: list[BatchNormParam] = [{"mode": "train"} for _ in range(norms)]
 
     def __repr__(self) -> str:
         sizes = [self.params[f"W{i}"].shape[0] for i in range(1, self.num_layers + 1)]
@@ -175,7 +177,7 @@ class FullyConnectedNet(Model):
             hidden, layer_cache = self._hidden_forward(i, hidden)
             dropout_cache = None
             if self.dropout > 0 and train:
-                dropout_param = {"p": self.dropout, "mode": "train"}
+                dropout_param: DropoutParam = {"p": self.dropout, "mode": "train"}
                 set_mask_seed(dropout_param, self, X, i)
                 hidden, dropout_cache = dropout_forward(hidden, dropout_param)
             caches.append((layer_cache, dropout_cache))
@@ -200,7 +202,9 @@ class FullyConnectedNet(Model):
         for i in range(1, self.num_layers):
             graph.chain("affine", (f"W{i}", f"b{i}"))
             if self.normalization is not None:
-                param = self.bn_params[i - 1] if self.use_batchnorm else {}
+                param: BatchNormParam | NormParam = (
+                    self.bn_params[i - 1] if self.use_batchnorm else NormParam()
+                )
                 graph.chain(self.normalization, (f"gamma{i}", f"beta{i}"), (param,))
             graph.chain("relu")
             if self.dropout > 0:

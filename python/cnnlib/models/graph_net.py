@@ -10,12 +10,13 @@ from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream, set_mask_seed
-from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
+from cnnlib._typing import Array, ArrayLike, Gradients, Params
 from cnnlib.models.common import Model, add_l2, described, real_dtype, set_mode, smoothed_softmax_loss
 from cnnlib.models.graph import BATCH_NORMS, Graph, check_samples
 from cnnlib.models.program import Program
 from cnnlib.models.stage import Stage
 from cnnlib.models.summary import node_stages, table
+from cnnlib.typing import BatchNormParam
 
 
 class GraphNet(Model):
@@ -87,7 +88,7 @@ class GraphNet(Model):
         input_dim: int | Sequence[int],
         *,
         num_classes: int | None = None,
-        bn_params: Sequence[State] = (),
+        bn_params: Sequence[BatchNormParam] = (),
         frozen: Collection[str] = (),
         reg: float = 0.0,
         dtype: DTypeLike = np.float32,
@@ -105,7 +106,7 @@ class GraphNet(Model):
         self._program = Program(where, graph, frozenset(frozen))
         self.params: Params = _arrays(where, graph, params, self.dtype)
         self.frozen = _known_names(where, frozen, self.params)
-        self.bn_params: list[State] = _batch_norms(where, graph, bn_params)
+        self.bn_params: list[BatchNormParam] = _batch_norms(where, graph, bn_params)
         self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
         self.num_classes = self._checked_classes(where, num_classes)
         self.arguments = {

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream
-from cnnlib._typing import Array, ArrayLike, Gradients, Params, State
+from cnnlib._typing import Array, ArrayLike, Gradients, Params
 from cnnlib.layers import (
     affine_backward,
     affine_bn_relu_backward,
@@ -33,6 +33,7 @@ from cnnlib.models.common import (
     smoothed_softmax_loss,
 )
 from cnnlib.models.graph import Graph
+from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
 
 class ThreeLayerConvNet(Model):
@@ -121,14 +122,14 @@ class ThreeLayerConvNet(Model):
             "W3": scale * random.randn(hidden, classes),
             "b3": np.zeros(classes),
         }
-        self.bn_params: list[State] = []
+        self.bn_params: list[BatchNormParam] = []
         if self.use_batchnorm:
             self.params |= {"gamma1": np.ones(F), "beta1": np.zeros(F)}
             self.params |= {"gamma2": np.ones(hidden), "beta2": np.zeros(hidden)}
             self.bn_params = [{"mode": "train"}, {"mode": "train"}]
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
-        self.conv_param = {"stride": 1, "pad": "same"}
-        self.pool_param = {"pool_height": 2, "pool_width": 2, "stride": 2}
+        self.conv_param: ConvParam = {"stride": 1, "pad": "same"}
+        self.pool_param: MaxPoolParam = {"pool_height": 2, "pool_width": 2, "stride": 2}
 
     def __repr__(self) -> str:
         F, _, KH, KW = self.params["W1"].shape

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnlib._typing import Array, Cache, Param, Wanted
+from cnnlib._typing import Array, Cache, Wanted
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _conv_geometry, _output_size, _pair, _taps
+from cnnlib.typing import ConvParam, ConvTransposeParam
 
 
-def conv_forward_naive(x: Array, w: Array, b: Array | None, conv_param: Param) -> tuple[Array, Cache]:
+def conv_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
     """Slide the filters over the padded images (cross-correlation, as all neural networks mean it).
 
     ``out[n, f, i, j] = b[f] + sum over c, p, q of
@@ -102,7 +103,7 @@ def conv_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted
 
 
 def conv_transpose_forward_naive(
-    x: Array, w: Array, b: Array | None, conv_param: Param
+    x: Array, w: Array, b: Array | None, conv_param: ConvTransposeParam
 ) -> tuple[Array, Cache]:
     """Convolution run backwards: each input pixel paints a copy of its filters onto the output.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlib._typing import Array, Cache, Param, Wanted
+from cnnlib._typing import Array, Cache, Wanted
 from cnnlib.naive.dtypes import _float_dtype
+from cnnlib.typing import DropoutParam
 
 
 def affine_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
@@ -105,7 +106,7 @@ def leaky_relu_backward_naive(dout: Array, cache: Cache) -> Array:
     return np.where(x > 0, dout, alpha * dout).astype(_float_dtype(x))
 
 
-def dropout_forward_naive(x: Array, dropout_param: Param) -> tuple[Array, Cache]:
+def dropout_forward_naive(x: Array, dropout_param: DropoutParam) -> tuple[Array, Cache]:
     """Set each value to 0 with probability p and divide the others by 1 - p ("inverted" dropout).
 
     The division keeps the expected value of each output, so nothing is left to do in test mode.

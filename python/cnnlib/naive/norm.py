@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnlib._typing import Array, Cache, Param, State
+from cnnlib._typing import Array, Cache
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _refuse_empty
+from cnnlib.typing import BatchNormParam, NormParam
 
 
 def _statistics(values, eps):
@@ -32,7 +33,9 @@ def _normalise_backward(dx_hat, x_hat, inv_std):
     return inv_std * (dx_hat - np.mean(dx_hat) - x_hat * np.mean(dx_hat * x_hat))
 
 
-def batchnorm_forward_naive(x: Array, gamma: Array, beta: Array, bn_param: State) -> tuple[Array, Cache]:
+def batchnorm_forward_naive(
+    x: Array, gamma: Array, beta: Array, bn_param: BatchNormParam
+) -> tuple[Array, Cache]:
     """Normalise each feature over the batch (Ioffe and Szegedy 2015, arXiv:1502.03167).
 
     Parameters
@@ -125,7 +128,7 @@ def _images(samples, shape):
 
 
 def spatial_batchnorm_forward_naive(
-    x: Array, gamma: Array, beta: Array, bn_param: State
+    x: Array, gamma: Array, beta: Array, bn_param: BatchNormParam
 ) -> tuple[Array, Cache]:
     """Batch normalisation of each channel: every pixel of every image is a sample of its channel.
 
@@ -161,7 +164,7 @@ def spatial_batchnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
     return _images(dx, x.shape), dgamma, dbeta
 
 
-def layernorm_forward_naive(x: Array, gamma: Array, beta: Array, ln_param: Param) -> tuple[Array, Cache]:
+def layernorm_forward_naive(x: Array, gamma: Array, beta: Array, ln_param: NormParam) -> tuple[Array, Cache]:
     """Normalise each sample over its features (Ba, Kiros and Hinton 2016, arXiv:1607.06450).
 
     Parameters
@@ -217,7 +220,7 @@ def layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, A
 
 
 def spatial_layernorm_forward_naive(
-    x: Array, gamma: Array, beta: Array, ln_param: Param
+    x: Array, gamma: Array, beta: Array, ln_param: NormParam
 ) -> tuple[Array, Cache]:
     """Normalise each pixel over its channels (Liu et al. 2022, arXiv:2201.03545).
 
@@ -277,7 +280,7 @@ def spatial_layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
 
 
 def spatial_groupnorm_forward_naive(
-    x: Array, gamma: Array, beta: Array, G: int, gn_param: Param
+    x: Array, gamma: Array, beta: Array, G: int, gn_param: NormParam
 ) -> tuple[Array, Cache]:
     """Normalise each group of channels of each image (Wu and He 2018, arXiv:1803.08494).
 
@@ -343,7 +346,7 @@ def spatial_groupnorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
 
 
 def spatial_instancenorm_forward_naive(
-    x: Array, gamma: Array, beta: Array, in_param: Param
+    x: Array, gamma: Array, beta: Array, in_param: NormParam
 ) -> tuple[Array, Cache]:
     """Normalise each channel of each image (Ulyanov et al. 2016, arXiv:1607.08022): groups of one channel.
 

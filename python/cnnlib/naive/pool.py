@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnlib._typing import Array, Cache, Param
+from cnnlib._typing import Array, Cache
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _pool_geometry, _refuse_empty, _taps_inside
+from cnnlib.typing import AvgPoolParam, MaxPoolParam
 
 
-def max_pool_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
+def max_pool_forward_naive(x: Array, pool_param: MaxPoolParam) -> tuple[Array, Cache]:
     """The largest value of each window: ``out[n, c, i, j] = max of x[n, c, window(i, j)]``.
 
     Parameters
@@ -89,7 +90,7 @@ def _divisor(start, span, length, pads, count_include_pad):
     return min(start + span, end) - max(start, first)
 
 
-def avg_pool_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
+def avg_pool_forward_naive(x: Array, pool_param: AvgPoolParam) -> tuple[Array, Cache]:
     """The mean of each window: ``out[n, c, i, j] = sum of x[n, c, window(i, j)] / count(i, j)``.
 
     Parameters

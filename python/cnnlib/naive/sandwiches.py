@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnlib._typing import Array, Cache, Param, State, Wanted
+from cnnlib._typing import Array, Cache, Wanted
 from cnnlib.naive.conv import (
     conv_backward_naive,
     conv_forward_naive,
@@ -27,6 +27,7 @@ from cnnlib.naive.pool import (
     max_pool_backward_naive,
     max_pool_forward_naive,
 )
+from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
 
 def affine_relu_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
@@ -43,7 +44,7 @@ def affine_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array,
 
 
 def affine_bn_relu_forward_naive(
-    x: Array, w: Array, b: Array | None, gamma: Array, beta: Array, bn_param: State
+    x: Array, w: Array, b: Array | None, gamma: Array, beta: Array, bn_param: BatchNormParam
 ) -> tuple[Array, Cache]:
     """relu(batchnorm(affine(x))); gamma and beta (M,) for w (D, M)."""
     scores, affine_cache = affine_forward_naive(x, w, b)
@@ -61,7 +62,9 @@ def affine_bn_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Arr
     return dx, dw, db, dgamma, dbeta
 
 
-def conv_relu_forward_naive(x: Array, w: Array, b: Array | None, conv_param: Param) -> tuple[Array, Cache]:
+def conv_relu_forward_naive(
+    x: Array, w: Array, b: Array | None, conv_param: ConvParam
+) -> tuple[Array, Cache]:
     """relu(conv(x)); shapes as in :func:`conv_forward_naive`."""
     maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
     out, _ = relu_forward_naive(maps)
@@ -75,7 +78,13 @@ def conv_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, W
 
 
 def conv_bn_relu_forward_naive(
-    x: Array, w: Array, b: Array | None, gamma: Array, beta: Array, conv_param: Param, bn_param: State
+    x: Array,
+    w: Array,
+    b: Array | None,
+    gamma: Array,
+    beta: Array,
+    conv_param: ConvParam,
+    bn_param: BatchNormParam,
 ) -> tuple[Array, Cache]:
     """relu(spatial_batchnorm(conv(x))); gamma and beta (F,) for w (F, C // groups, KH, KW)."""
     maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
@@ -94,7 +103,7 @@ def conv_bn_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array
 
 
 def conv_relu_pool_forward_naive(
-    x: Array, w: Array, b: Array | None, conv_param: Param, pool_param: Param
+    x: Array, w: Array, b: Array | None, conv_param: ConvParam, pool_param: MaxPoolParam
 ) -> tuple[Array, Cache]:
     """max_pool(relu(conv(x))); shapes as in the three layers."""
     maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
@@ -117,9 +126,9 @@ def conv_bn_relu_pool_forward_naive(
     b: Array | None,
     gamma: Array,
     beta: Array,
-    conv_param: Param,
-    bn_param: State,
-    pool_param: Param,
+    conv_param: ConvParam,
+    bn_param: BatchNormParam,
+    pool_param: MaxPoolParam,
 ) -> tuple[Array, Cache]:
     """max_pool(relu(spatial_batchnorm(conv(x)))); shapes as in the four layers."""
     maps, conv_bn_relu_cache = conv_bn_relu_forward_naive(x, w, b, gamma, beta, conv_param, bn_param)

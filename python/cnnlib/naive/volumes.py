@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnlib._typing import Array, Cache, Param, Wanted
+from cnnlib._typing import Array, Cache, Wanted
 from cnnlib.naive.axes import (
     avg_pool_backward_any,
     avg_pool_forward_any,
@@ -11,9 +11,10 @@ from cnnlib.naive.axes import (
     max_pool_backward_any,
     max_pool_forward_any,
 )
+from cnnlib.typing import AvgPool3dParam, ConvParam, MaxPool3dParam
 
 
-def conv3d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: Param) -> tuple[Array, Cache]:
+def conv3d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
     """Convolve volumes: each output is the sum of a window of x times a filter, and a bias.
 
     Parameters
@@ -43,7 +44,7 @@ def _taps(pool_param):
     return (pool_param["pool_depth"], pool_param["pool_height"], pool_param["pool_width"])
 
 
-def max_pool3d_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
+def max_pool3d_forward_naive(x: Array, pool_param: MaxPool3dParam) -> tuple[Array, Cache]:
     """The largest value of each window; a NaN wins its window.
 
     Parameters
@@ -71,7 +72,7 @@ def max_pool3d_backward_naive(dout: Array, cache: Cache) -> Array:
     return max_pool_backward_any("max_pool3d_backward_naive", dout, x, _taps(pool_param), pool_param)
 
 
-def avg_pool3d_forward_naive(x: Array, pool_param: Param) -> tuple[Array, Cache]:
+def avg_pool3d_forward_naive(x: Array, pool_param: AvgPool3dParam) -> tuple[Array, Cache]:
     """The mean of each window.
 
     Parameters

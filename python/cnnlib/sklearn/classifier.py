@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from cnnlib.models import ConvNet
 from cnnlib.plots import softmax
 from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
 from cnnlib.solver import Solver
+from cnnlib.typing import Augment, Schedule
 
 __all__ = ["ConvNetClassifier"]
 
@@ -136,8 +137,8 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         reg: float = 0.0,
         weight_decay: float | None = None,
         label_smoothing: float | None = None,
-        schedule: str | Mapping[str, Any] | Callable[[float, float], float] | None = None,
-        augment: str | Mapping[str, Any] | Callable[..., Any] | Sequence[Any] | None = None,
+        schedule: Schedule | None = None,
+        augment: Augment | None = None,
         standardize: bool = True,
         dtype: str = "float32",
     ) -> None:

@@ -8,7 +8,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ from cnnlib.solver.random_streams import drawing_from, put_back, random_state, s
 from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_interrupted, save_run
 from cnnlib.solver.run_state import COUNTERS, HISTORIES, check_state
 from cnnlib.solver.update import Updater, checked_gradients
+from cnnlib.typing import Augment, OptimConfig, Schedule
 
 __all__ = ["Solver"]
 
@@ -240,9 +241,9 @@ class Solver:
         data: Mapping[str, Any],
         *,
         update_rule: str | Callable[..., Any] = "sgd",
-        optim_config: Mapping[str, Any] | None = None,
+        optim_config: OptimConfig | None = None,
         lr_decay: float = 1.0,
-        schedule: str | Mapping[str, Any] | Callable[[float, float], float] | None = None,
+        schedule: Schedule | None = None,
         rate_factors: Mapping[str, float] | None = None,
         weight_decay: float | None = None,
         clip_norm: float | None = None,
@@ -250,7 +251,7 @@ class Solver:
         ema_decay: float | None = None,
         lookahead: Mapping[str, float] | None = None,
         preprocess: Mapping[str, Any] | Callable[..., Any] | None = None,
-        augment: str | Mapping[str, Any] | Callable[..., Any] | Sequence[Any] | None = None,
+        augment: Augment | None = None,
         prefetch: int = 2,
         batch_size: int = 100,
         num_epochs: int = 10,
@@ -437,9 +438,9 @@ class Solver:
         *,
         num_epochs: int | None = None,
         update_rule: Callable[..., Any] | None = None,
-        schedule: Callable[[float, float], float] | None = None,
+        schedule: Schedule | None = None,
         preprocess: Callable[..., Any] | None = None,
-        augment: Callable[..., Any] | Sequence[Any] | None = None,
+        augment: Augment | None = None,
         early_stopping: int | Mapping[str, Any] | None = None,
         print_every: int | None = None,
         verbose: bool | None = None,

@@ -7,9 +7,10 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, choice, flag, number
-from cnnlib._typing import Array, ArrayLike, Cache, State
+from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import statistics, unpack
 from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
+from cnnlib.typing import BatchNormParam
 
 _BATCH_KEYS = ("mode", "eps", "momentum", "running_mean", "running_var")
 _BATCH_CACHE = ("(x, gamma, beta)", "mean", "inv_std", "from_batch")
@@ -88,7 +89,7 @@ def _batchnorm_backward(function, ndim, dout, cache, relu=False):
 
 
 def batchnorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: State, *, out: Array | None = None
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: BatchNormParam, *, out: Array | None = None
 ) -> tuple[Array, Cache]:
     """
     Normalise each feature over the batch [1]_.
@@ -207,7 +208,7 @@ def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array,
 
 
 def spatial_batchnorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: State, *, out: Array | None = None
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, bn_param: BatchNormParam, *, out: Array | None = None
 ) -> tuple[Array, Cache]:
     """
     Normalise each channel over the batch and the image, as `batchnorm_forward` does a feature.

@@ -7,14 +7,15 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, integer, number
-from cnnlib._typing import Array, ArrayLike, Cache, Param
+from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import statistics, unpack
 from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
 from cnnlib.layers.norm.rows import CACHE, KEYS, check_counts, flat
+from cnnlib.typing import NormParam
 
 
 def spatial_layernorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: Param, *, out: Array | None = None
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: NormParam, *, out: Array | None = None
 ) -> tuple[Array, Cache]:
     """
     Normalise each pixel over its channels, as in ConvNeXt [1]_.

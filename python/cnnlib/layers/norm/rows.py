@@ -5,9 +5,10 @@ from __future__ import annotations
 from cnnlib import _core
 from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, integer, number
-from cnnlib._typing import Array, ArrayLike, Cache, Param
+from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import statistics, unpack
 from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
+from cnnlib.typing import NormParam
 
 CACHE = ("(x, gamma, beta)", "mean", "inv_std", "G")
 KEYS = ("eps", "mode")  # 'mode' is accepted, and has no meaning here
@@ -58,7 +59,7 @@ def check_counts(function, mean, inv_std, count):
 
 
 def layernorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: Param, *, out: Array | None = None
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: NormParam, *, out: Array | None = None
 ) -> tuple[Array, Cache]:
     """
     Normalise each sample over its features [1]_.
@@ -131,7 +132,7 @@ def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
 
 
 def spatial_groupnorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, G: int, gn_param: Param, *, out: Array | None = None
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, G: int, gn_param: NormParam, *, out: Array | None = None
 ) -> tuple[Array, Cache]:
     """
     Normalise each image over groups of its channels [1]_.
@@ -206,7 +207,7 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
 
 
 def spatial_instancenorm_forward(
-    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, in_param: Param, *, out: Array | None = None
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, in_param: NormParam, *, out: Array | None = None
 ) -> tuple[Array, Cache]:
     """
     Normalise each channel of each image by itself [1]_.
