@@ -1,6 +1,7 @@
 """cnnlib.torch.load: networks give the outputs and gradients of PyTorch; what has no counterpart is named."""
 
 import copy
+import pathlib
 
 import cnnlib.safetensors
 import numpy as np
@@ -111,7 +112,7 @@ class Factors(nn.Module):
 
     def __init__(self, *shape):
         super().__init__()
-        self.factors = nn.Parameter(torch.linspace(0.5, 1.5, max(shape)).reshape(shape))
+        self.factors = nn.Parameter(torch.linspace(0.5, 1.5, int(np.prod(shape))).reshape(shape))
 
     def forward(self, x):
         return self.factors * x
@@ -352,6 +353,42 @@ def test_dropout_drops_in_training_alone(rng):
     assert len(losses) == 3
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sixteen_bit_modules_are_computed_in_float32(dtype, rng):
+    """With the values that their weights have; the module stays as it is."""
+    module = make("residual", dtype)
+    net = cnnlib.torch.load(module, DIM)
+    assert {parameter.dtype for parameter in module.parameters()} == {dtype}
+    assert net.dtype == np.float32
+    X = rng.standard_normal((3, *DIM)).astype(np.float32)
+    want = module.float().eval()(torch.tensor(X)).detach().numpy()
+    np.testing.assert_allclose(net.loss(X), want, rtol=1e-4, atol=1e-5)
+
+
+def test_one_set_of_statistics_under_two_settings(rng):
+    """Two norms of one running mean, but with an eps of their own."""
+    norm = make("norms")[1]
+
+    def run(m, x):
+        for eps in (0.5, 0.1):
+            x = functional.batch_norm(x, norm.running_mean, norm.running_var, eps=eps)
+        return x
+
+    module, X = Net(run, norm=norm).double(), rng.standard_normal((2, *DIM))
+    np.testing.assert_allclose(
+        cnnlib.torch.load(module.eval(), DIM).loss(np.float32(X)),
+        module(torch.tensor(X)),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_channels_last_are_concatenated_along_their_last_axis(rng):
+    module = Net(lambda m, x: torch.cat([x.permute(0, 2, 3, 1)] * 2, 3).permute(0, 3, 1, 2))
+    X = rng.standard_normal((3, *DIM)).astype(np.float32)
+    np.testing.assert_array_equal(cnnlib.torch.load(module, DIM).loss(X), np.concatenate([X, X], 1))
+
+
 def test_what_leads_nowhere_is_left_out():
     module = Net(
         lambda m, x: (m.one(x), m.head(m.three(x)))[1],
@@ -365,6 +402,11 @@ def test_what_leads_nowhere_is_left_out():
 
 def seq(*layers):
     return lambda: nn.Sequential(*(layer() for layer in layers))
+
+
+def with_buffer(module, factor):
+    module.register_buffer("factor", factor)
+    return module
 
 
 def function(run, **layers):
@@ -394,7 +436,47 @@ REFUSED = {
     r"view: reshaping \('N', 4, 9, 8\)": function(lambda x: x.view(-1, 2, 2, 9, 8)),
     r"add: takes two values": function(lambda x: x + 1),
     r"rsub: the operator aten.rsub": function(lambda x: 1 - x),
-    r"cat: .*along axis 1, got dim=2": function(lambda x: torch.cat([x, x], 2)),
+    r"cat: .*along their channels alone, got dim=2": function(lambda x: torch.cat([x, x], 2)),
+    r"cat: .*along their channels alone, got dim=1": function(
+        lambda x: torch.cat([x.permute(0, 2, 3, 1)] * 2, 1).flatten(1)
+    ),
+    r"permute, which the module returns, has channels last": function(lambda x: x.permute(0, 2, 3, 1)),
+    r"relu, which the module returns, is a value for each channel, spread": function(
+        lambda x: functional.adaptive_avg_pool2d(x, 1).expand_as(x).relu()
+    ),
+    r"pad, which the module returns, is padded": function(lambda x: functional.pad(x, (1, 1))),
+    r"sigmoid: padding before it": function(lambda x: functional.pad(x, (1, 1)).sigmoid()),
+    r"add: padding before it": function(lambda x: functional.pad(x, (1, 1)) + functional.pad(x, (1, 1))),
+    r"cat: images with channels first, with channels last": function(
+        lambda x: torch.cat([x.mean((2, 3)).view(-1, 4, 1, 1)] * 2, 1)
+    ),
+    r"Linear 'last': linear takes \(N, D\)": lambda: Net(
+        lambda m, x: m.last(functional.adaptive_avg_pool2d(x, 1)), last=nn.Linear(1, 2)
+    ),
+    r"div: rounding_mode=floor has no counterpart": function(
+        lambda x: torch.div(x, 2, rounding_mode="floor")
+    ),
+    r"mean: the operator aten.mean.default": function(lambda x: x.mean()),
+    r"mean: computes in torch.float64, the network in torch.float32": function(
+        lambda x: x.mean((2, 3), dtype=torch.float64)
+    ),
+    r"to: computes in torch.int32": function(lambda x: (x * 2).to(torch.int32)),
+    r"dropout: it drops values in eval mode too": function(lambda x: functional.dropout(x, 0.5)),
+    r"mul of Factors '0': a product of \(2, 4, 9, 8\) with a parameter of shape \(2, 4, 1, 1\)": seq(
+        lambda: Factors(2, 4, 1, 1)
+    ),
+    r"mul: a value of shape \(2, 4\) that stands for \(1, 2, 4\)": lambda: with_buffer(
+        Net(lambda m, x: x.mean((2, 3)) * m.factor), torch.ones(1, 1, 1)
+    ),
+    r"the number of samples is fixed by div: other is 2 for 2 samples, 3 for 3": function(
+        lambda x: x / x.shape[0]
+    ),
+    r"the number of samples is fixed by the module: PyTorch refuses 3 samples": function(
+        lambda x: x.view(2, 4, 9, 8)
+    ),
+    r"add_ changes in place what is read under another name": function(
+        lambda x: functional.dropout(x, training=False).add_(x) + x
+    ),
     r"mean: .*got dim=\[1\]": function(lambda x: x.mean(1)),
     r"mul: values of shapes": lambda: Net(lambda m, x: x * m.attention(x), attention=conv(4, 1)),
     r"Upsample '0': upsampling is by whole factors": seq(lambda: nn.Upsample(scale_factor=1.5)),
@@ -418,7 +500,11 @@ def test_what_has_no_counterpart_is_named(message):
 
 
 def test_wrong_arguments():
-    with pytest.raises(TypeError, match=r"load: module must be a torch\.nn\.Module, got dict"):
+    with pytest.raises(
+        TypeError, match=r"load: module must be a torch\.nn\.Module, got dict; make the module"
+    ):
         cnnlib.torch.load({}, DIM)
+    with pytest.raises(TypeError, match=r"got PosixPath; read the file first: torch\.load\('net.pt'"):
+        cnnlib.torch.load(pathlib.Path("net.pt"), DIM)
     with pytest.raises(ValueError, match="load: input_dim must be at least 1"):
         cnnlib.torch.load(nn.ReLU(), (3, 0, 4))

@@ -6,10 +6,7 @@ from typing import Any
 
 __all__ = ["refuse_changed_views"]
 
-_VIEWS = (
-    *("view", "reshape", "flatten", "squeeze", "unsqueeze", "expand", "expand_as", "permute", "transpose"),
-    *("slice", "select", "detach", "alias"),
-)
+_UNDECLARED = ("dropout", "feature_dropout")  # in eval mode they return their argument itself
 
 
 def refuse_changed_views(nodes: list[Any]) -> None:
@@ -26,8 +23,7 @@ def refuse_changed_views(nodes: list[Any]) -> None:
     place = {node: i for i, node in enumerate(nodes)}
     root = {node: node for node in nodes}
     for node in nodes:
-        name = _operator(node)
-        if name in _VIEWS or name.endswith("_"):
+        if _shares_memory(node):
             root[node] = root[node.args[0]]
     for node in nodes:
         if _operator(node).endswith("_"):
@@ -39,6 +35,14 @@ def refuse_changed_views(nodes: list[Any]) -> None:
                 raise ValueError(
                     f"load: {node.name} changes in place what is read under another name later on"
                 )
+
+
+def _shares_memory(node):
+    """Whether the result is, or may be, a view of the first argument or that argument itself."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.returns:
+        return False
+    return schema.returns[0].alias_info is not None or _operator(node) in _UNDECLARED
 
 
 def _operator(node):

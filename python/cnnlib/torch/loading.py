@@ -8,7 +8,8 @@ module tree would not say how layers are connected, and ``torch.fx`` stops at su
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.torch.aliases import refuse_changed_views
 from cnnlib.torch.aten import IGNORED, LAYOUTS, OPERATORS, PASSED_ON, Call
+from cnnlib.torch.aten.value import PLAIN, RETURNED, Value
 from cnnlib.torch.modules import OWN
+from cnnlib.torch.sizes import size_fixed_by
+from cnnlib.torch.tensors import HALVES
 
 __all__ = ["load"]
 
@@ -35,7 +39,7 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one batch of samples and returns one tensor. It is run once, in eval mode, and not changed.
+        Takes one batch of samples and returns one tensor. It is run in eval mode, and not changed.
     input_dim : int or sequence of int
         Shape of a sample: (C, H, W) of images, or (D,).
 
@@ -44,15 +48,22 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     GraphNet
         ``net.loss(X)`` equals ``module.eval()(X)`` up to rounding. `net.params` are copies under PyTorch's
         names ('layer1.0.conv1.weight'), in PyTorch's layout but for the weights of ``Linear``, which are
-        transposed; parameters without ``requires_grad`` are `frozen`. float64 if a parameter is, else
-        float32. What is trained is what eval mode shows: batch norm and dropout change with the mode, and
-        whatever else differs in training (stochastic depth, auxiliary heads) is left out.
+        transposed; parameters without ``requires_grad`` are `frozen`. float64 if the first parameter is, else
+        float32: a module of 16-bit floats is computed as ``module.float()`` would be.
+
+        What is trained is what eval mode shows: batch norm and dropout change with the mode, and whatever
+        else differs in training (stochastic depth, auxiliary heads) is left out.
+
+        Images may have another height and width if the module then makes the same calls. If a number in
+        them was computed from ``x.shape``, or ``interpolate`` goes to a size instead of by a factor, the
+        network refuses other sizes and names the call.
 
     Raises
     ------
     ValueError
         An operator, or an option of one, that has no counterpart here; the message names it and the layer
-        that called it. A module that ``torch.export`` cannot record.
+        that called it. A module that ``torch.export`` cannot record, or whose calls depend on the number of
+        samples.
     TypeError
         `module` is no ``torch.nn.Module``.
 
@@ -64,30 +75,41 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     >>> net.loss(np.zeros((5, 3, 8, 8))).shape, list(net.params)
     ((5, 10), ['0.weight', '0.bias', '3.weight', '3.bias'])
     """
-    if not isinstance(module, nn.Module):
-        raise TypeError(f"load: module must be a torch.nn.Module, got {type(module).__name__}")
-    shape = [positive_int("load", "input_dim", size) for size in np.atleast_1d(input_dim).tolist()]
+    _check_module(module)
+    shape = tuple(positive_int("load", "input_dim", size) for size in np.atleast_1d(input_dim).tolist())
     _refuse_cumulative_averages(module)
-    floating = [tensor for tensor in module.parameters() if tensor.is_floating_point()]
-    double = any(tensor.dtype == torch.float64 for tensor in floating)
-    exported = _exported(
-        module, torch.zeros(_EXAMPLES, *shape).to(floating[0] if floating else torch.float32)
-    )
-    reader = _Reader(exported)
-    return GraphNet(
-        reader.graph, reader.params, shape, frozen=reader.frozen, dtype=np.float64 if double else np.float32
-    )
+    floating = [t.dtype for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
+    example = torch.zeros(_EXAMPLES, *shape, dtype=floating[0] if floating else torch.float32)
+    with _for_reading(module), torch.no_grad():
+        exported = _exported(module, example)
+    reader = _Reader(exported, example.dtype)
+    with _for_reading(module), torch.no_grad():
+        fixed_by = size_fixed_by(module, example, reader.graph.why_fixed())
+    if not reader.graph.why_fixed():
+        reader.graph.fixed_by = fixed_by
+    dtype = np.float64 if example.dtype == torch.float64 else np.float32
+    return GraphNet(reader.graph, reader.params, shape, frozen=reader.frozen, dtype=dtype)
+
+
+def _check_module(module):
+    if isinstance(module, nn.Module):
+        return
+    hint = ""
+    if isinstance(module, (str, os.PathLike)):
+        hint = f"; read the file first: torch.load({os.fspath(module)!r}, weights_only=False)"
+    elif isinstance(module, Mapping):
+        hint = "; make the module that these weights belong to, and call its load_state_dict"
+    raise TypeError(f"load: module must be a torch.nn.Module, got {type(module).__name__}{hint}")
 
 
 def _exported(module, example):
-    with _for_reading(module), torch.no_grad():
-        try:
-            return torch.export.export(module, (example,), strict=False)
-        except Exception as error:  # it can raise nearly anything, and so can the module
-            reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"load: torch.export cannot record the module on samples {tuple(example.shape[1:])}: {reason}"
-            ) from error
+    try:
+        return torch.export.export(module, (example,), strict=False)
+    except Exception as error:  # it can raise nearly anything, and so can the module
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"load: torch.export cannot record the module on samples {tuple(example.shape[1:])}: {reason}"
+        ) from error
 
 
 def _refuse_cumulative_averages(module):
@@ -126,21 +148,19 @@ class _Reader:
     frozen : list of str
     """
 
-    def __init__(self, exported: Any) -> None:
+    def __init__(self, exported: Any, dtype: torch.dtype) -> None:
         self.params: dict[str, NDArray[Any]] = {}
         self.frozen: list[str] = []
+        self.dtype = dtype  # of the values in PyTorch
         self.constants, self.names = _constants(exported)
-        self.values: dict[Any, str] = {}  # the value that each recorded node is
-        self.shapes: dict[str, tuple[int, ...]] = {}  # of values, here
-        self.norms: dict[str, dict[str, Any]] = {}  # of each batch norm, by the name of its running mean
-        self.channels_last: set[Any] = set()  # recorded nodes that are (N, H, W, C) in PyTorch alone
-        self.pads: dict[str, tuple[str, Any]] = {}  # padded values: of which value, how much on each side
+        self.values: dict[Any, Value] = {}  # the value that each recorded node stands for
         self.made: list[Node] = []
+        self._batch_norms: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._layouts: dict[str, str] = {}
         nodes = list(exported.graph.nodes)
         refuse_changed_views(nodes)
         (start,) = (node for node in nodes if node.op == "placeholder" and node not in self.constants)
-        self.values[start], self.shapes["input"] = "input", tuple(start.meta["val"].shape)
+        self.values[start] = Value("input", tuple(start.meta["val"].shape))
         for node in nodes:
             if node.op == "call_function":
                 self._read(node)
@@ -150,13 +170,15 @@ class _Reader:
         inputs = node.all_input_nodes
         if inputs and all(n in self.constants for n in inputs):  # a parametrized weight, say
             args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.constants.__getitem__)
-            self.constants[node], self.names[node] = node.target(*args, **kwargs), node.name
+            self.constants[node], self.names[node] = _widened(node.target(*args, **kwargs)), node.name
             return
         call = Call(self, node)
         if call.operator in PASSED_ON:
-            call.pass_on(call.value(0))
+            call.seen_in_shape()
+            call.pass_on(call.any_value(0))
         elif call.operator in OPERATORS:
             OPERATORS[call.operator](call)
+            call.check_arguments()
         elif call.operator not in IGNORED:
             call.refuse(f"the operator {node.target} has no counterpart")
 
@@ -170,6 +192,15 @@ class _Reader:
             if not tensor.requires_grad:
                 self.frozen.append(name)
         return name
+
+    def batch_norm(self, mean: Any, var: Any, eps: float, momentum: float) -> dict[str, Any]:
+        """The parameter dict of a batch norm: one for all calls of a layer, which share its statistics."""
+        key = (self.names[mean], self.names[var], eps, momentum)
+        if key not in self._batch_norms:
+            statistics = (self.constants[node].numpy(force=True).copy() for node in (mean, var))
+            settings = {"mode": "test", "eps": eps, "momentum": 1 - momentum}
+            self._batch_norms[key] = settings | dict(zip(("running_mean", "running_var"), statistics))
+        return self._batch_norms[key]
 
     def _leading_to(self, output):
         """The graph without what does not lead to its output."""
@@ -197,12 +228,21 @@ def _constants(exported):
         if node.op == "placeholder" and node.name in named:
             names[node] = named[node.name]
             kept = exported.state_dict if names[node] in exported.state_dict else exported.constants
-            tensors[node] = kept[names[node]]
+            tensors[node] = _widened(kept[names[node]])
     return tensors, names
 
 
+def _widened(tensor):
+    """A tensor of 16-bit floats in float32, others as they are."""
+    return tensor.float() if getattr(tensor, "dtype", None) in HALVES else tensor
+
+
 def _output(nodes, values):
+    """The name of the graph's output."""
     (results,) = nodes[-1].args
     if len(results) != 1 or results[0] not in values:
         raise ValueError(f"load: the module must return one tensor computed from its input, got {results}")
-    return values[results[0]]
+    value = values[results[0]]
+    if value.kind != PLAIN:
+        raise ValueError(f"load: {results[0].name}, which the module returns, {RETURNED[value.kind]}")
+    return value.name

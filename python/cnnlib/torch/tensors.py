@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from cnnlib import _core
 
-__all__ = ["as_array", "from_array", "pair", "prepare", "torch_threads"]
+__all__ = ["HALVES", "as_array", "from_array", "pair", "prepare", "torch_threads"]
 
-_HALVES = (torch.float16, torch.bfloat16)
+HALVES = (torch.float16, torch.bfloat16)
 
 
 def prepare(function: str, names: Sequence[str], *tensors: Any) -> tuple[list[Any], torch.dtype]:
@@ -41,7 +41,7 @@ def prepare(function: str, names: Sequence[str], *tensors: Any) -> tuple[list[An
             _check(function, name, tensor)
     dtypes = [tensor.dtype for tensor in tensors if tensor is not None]
     dtype = functools.reduce(torch.promote_types, dtypes)
-    compute = torch.float32 if dtype in _HALVES else dtype
+    compute = torch.float32 if dtype in HALVES else dtype
     return [None if t is None else t.to(compute).contiguous() for t in tensors], dtype
 
 
@@ -52,7 +52,7 @@ def _check(function, name, tensor):
         raise ValueError(f"{function}: {name} is on {tensor.device}; cnnlib computes on the CPU")
     if tensor.layout is not torch.strided:
         raise TypeError(f"{function}: {name} must be a dense tensor, got the layout {tensor.layout}")
-    if tensor.dtype not in (torch.float32, torch.float64, *_HALVES):
+    if tensor.dtype not in (torch.float32, torch.float64, *HALVES):
         raise TypeError(
             f"{function}: {name} has dtype {tensor.dtype}; float32, float64, float16 and bfloat16 are "
             "supported"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import torch
 
 from cnnlib.models.graph import Node
+from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED, PLAIN, SPREAD, Value
 
 __all__ = ["LAYOUTS", "Call", "two"]
 
@@ -17,6 +19,16 @@ LAYOUTS: dict[str, Callable[[Any], Any]] = {
     "transposed": lambda array: array.T,  # (M, D) of a Linear as (D, M)
     "1x1": lambda array: array[:, :, None, None],  # (F, C) of a Linear on pixels as filters
     "depthwise": lambda array: array.reshape(-1, 1, 1, 1),  # a factor for each channel as filters
+}
+# Arguments that say how to compute or where, not what; `pass_on` checks the dtype.
+_WITHOUT_EFFECT = (
+    *("cudnn_enabled", "cudnn_enable", "memory_format", "non_blocking", "copy"),
+    *("dtype", "layout", "device", "pin_memory"),
+)
+_REFUSALS = {
+    CHANNELS_LAST: "{} of images with channels last has no counterpart",
+    SPREAD: "{} of a value for each channel that stands for images has no counterpart",
+    PADDED: "padding before it is no part of this layer; it is of a convolution alone",
 }
 
 
@@ -28,8 +40,8 @@ def two(values: Any) -> tuple[int, int]:
 class Call:
     """One recorded call.
 
-    Its arguments are read by name, `call["stride"]`, defaults included. Values of the network are named as in
-    the graph that is made; a value may have another shape there than in PyTorch, (N, C) for (N, C, 1, 1).
+    Its arguments are read by name, `call["stride"]`, defaults included; :meth:`check_arguments` refuses those
+    that were not read. Values of the network are named as in the graph that is made.
 
     Attributes
     ----------
@@ -42,59 +54,81 @@ class Call:
         schema = getattr(node.target, "_schema", None)
         name = node.target.__name__ if schema is None else schema.name.removeprefix("aten::")
         self.operator = name if name.startswith("_") else name.rstrip("_")
-        self._arguments: dict[str, Any] = {}
-        if schema is not None:
-            given = dict(zip((a.name for a in schema.arguments), node.args)) | node.kwargs
-            self._arguments = {a.name: given.get(a.name, a.default_value) for a in schema.arguments}
+        arguments = [] if schema is None else schema.arguments
+        self._given: dict[str, Any] = dict(zip((a.name for a in arguments), node.args)) | node.kwargs
+        self._defaults: dict[str, Any] = {a.name: a.default_value for a in arguments}
+        self._unread = set(self._given)
         path, kind = list((node.meta.get("nn_module_stack") or {"": ("", "")}).values())[-1]
         self.module = path
         layer = str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1]
         self.title = f"{node.name} of {layer} {path!r}" if path else node.name
 
     def __getitem__(self, name: str) -> Any:
-        return self._arguments[name]
+        if name not in self._defaults:
+            self.refuse(f"the operator {self.node.target} has no counterpart")
+        self._unread.discard(name)
+        return self._given.get(name, self._defaults[name])
+
+    def seen_in_shape(self, *names: str) -> None:
+        """These arguments, or all, say nothing beyond the shape of the result, which is read."""
+        self._unread -= set(names or self._unread)
+
+    def check_arguments(self) -> None:
+        """Refuse arguments that were not read and differ from their default."""
+        for name in sorted(self._unread.difference(_WITHOUT_EFFECT)):
+            if self._given[name] != self._defaults[name]:
+                self.refuse(f"{name}={self._given[name]} has no counterpart")
 
     def refuse(self, why: str) -> NoReturn:
         """ValueError that names the call and the layer that made it."""
         raise ValueError(f"load: {self.title}: {why}")
 
     def argument(self, which: int | str) -> Any:
-        return self.node.args[which] if isinstance(which, int) else self[which]
+        return self[which if isinstance(which, str) else list(self._defaults)[which]]
 
     def is_value(self, which: int | str) -> bool:
         """Whether an argument was computed from the network's input."""
         argument = self.argument(which)
         return isinstance(argument, torch.fx.Node) and argument in self.reader.values
 
-    def value(self, which: int | str, *, channels_last: bool = False) -> str:
-        """The name of the value that an argument is, of any shape, with channels last if that is said."""
+    def any_value(self, which: int | str) -> Value:
+        """The value that an argument is, of whatever kind."""
         if not self.is_value(which):
             self.refuse(f"takes a value that is computed from the input, got {self.argument(which)}")
-        if self.has_channels_last(which) and not channels_last:
-            self.refuse(f"{self.operator} of images with channels last has no counterpart")
         return self.reader.values[self.argument(which)]
 
-    def has_channels_last(self, which: int | str) -> bool:
-        """Whether an argument is (N, H, W, C) in PyTorch, where the value is (N, C, H, W) here."""
-        return self.argument(which) in self.reader.channels_last
+    def value(self, which: int | str, *kinds: str) -> Value:
+        """The value that an argument is, which must be a plain one or of these kinds."""
+        value = self.any_value(which)
+        if value.kind not in (PLAIN, *kinds):
+            self.refuse(_REFUSALS[value.kind].format(self.operator))
+        return value
 
-    def value_in_shape(self, which: int | str, *ranks: int) -> str:
-        """A value that has PyTorch's shape, and one of these numbers of dimensions."""
-        name, shape = self.value(which), self.shape(which)
-        if len(shape) not in ranks or self.reader.shapes[name] != shape:
+    def rows_or_images(self, which: int | str, *ranks: int) -> str:
+        """The name of a plain value with one of these numbers of dimensions: 2 for rows, 4 for images."""
+        return self.ranked(self.value(which), *ranks).name
+
+    def ranked(self, value: Value, *ranks: int) -> Value:
+        """A value that must have one of these numbers of dimensions."""
+        if len(value.shape) not in ranks:
             kinds = " or ".join("(N, D)" if rank == 2 else "(N, C, H, W)" for rank in ranks)
-            self.refuse(f"{self.operator} takes {kinds} here, got {('N', *shape[1:])}")
-        return name
+            self.refuse(f"{self.operator} takes {kinds} here, got {('N', *value.shape[1:])}")
+        return value
 
     def shape(self, which: int | str) -> tuple[int, ...]:
         """PyTorch's shape of an argument."""
         return tuple(self.argument(which).meta["val"].shape)
 
     @property
-    def out_shape(self) -> tuple[int, ...]:
-        """PyTorch's shape of the result, of several of the first."""
+    def result(self) -> Any:
+        """What PyTorch says of the result's tensor, of several results of the first."""
         result = self.node.meta["val"]
-        return tuple((result[0] if isinstance(result, (tuple, list)) else result).shape)
+        return result[0] if isinstance(result, (tuple, list)) else result
+
+    @property
+    def out_shape(self) -> tuple[int, ...]:
+        """PyTorch's shape of the result."""
+        return tuple(self.result.shape)
 
     def parameter(self, which: str, layout: str = "") -> str | None:
         """The name of the parameter that an argument is, None for None; `layout` as in `LAYOUTS`."""
@@ -116,26 +150,27 @@ class Call:
             self.reader.parameter(name, torch.full((size,), value))
         return name
 
-    def tensor(self, which: str) -> Any:
-        """The tensor that an argument is, which must be a parameter or buffer."""
-        return self.reader.constants[self[which]]
-
     def emit(
         self,
         layer: str,
         inputs: tuple[str, ...],
         params: tuple[str | None, ...] = (),
         args: tuple[Any, ...] = (),
-        shape: tuple[int, ...] | None = None,
-        *,
-        channels_last: bool = False,
     ) -> None:
-        """The call is this node, whose result has PyTorch's shape or this one."""
-        if shape is None:
-            N, *rest = self.out_shape
-            shape = (N, rest[-1], *rest[:-1]) if channels_last else self.out_shape
-        self.step(layer, inputs, params, args, shape, self.node.name)
-        self.pass_on(self.node.name, channels_last=channels_last)
+        """The call is this node, whose result has PyTorch's shape."""
+        self.emit_as(Value("", self.out_shape), layer, inputs, params, args)
+
+    def emit_as(
+        self,
+        value: Value,
+        layer: str,
+        inputs: tuple[str, ...],
+        params: tuple[str | None, ...] = (),
+        args: tuple[Any, ...] = (),
+    ) -> None:
+        """The call is this node, whose result is as `value` but for the name."""
+        self.step(layer, inputs, params, args, self.node.name)
+        self.pass_on(replace(value, name=self.node.name))
 
     def step(
         self,
@@ -143,19 +178,16 @@ class Call:
         inputs: tuple[str, ...],
         params: tuple[str | None, ...],
         args: tuple[Any, ...],
-        shape: tuple[int, ...],
         output: str,
     ) -> str:
         """A node on the way to the call's own; the name of its value."""
-        for name in inputs:
-            if name in self.reader.pads:
-                self.refuse("padding before it is no part of this layer; it is of a convolution alone")
         self.reader.made.append(Node(layer, inputs, output, params, args, self.module))
-        self.reader.shapes[output] = shape
         return output
 
-    def pass_on(self, name: str, *, channels_last: bool = False) -> None:
-        """The call's result is a value that is there already."""
-        self.reader.values[self.node] = name
-        if channels_last:
-            self.reader.channels_last.add(self.node)
+    def pass_on(self, value: Value) -> None:
+        """The call's result is this value."""
+        if self.result.dtype != self.reader.dtype:
+            self.refuse(f"computes in {self.result.dtype}, the network in {self.reader.dtype}")
+        if not value.is_of(self.out_shape):
+            self.refuse(f"a value of shape {value.shape} that stands for {self.out_shape} has no counterpart")
+        self.reader.values[self.node] = value

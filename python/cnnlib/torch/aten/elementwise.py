@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnlib.torch.aten.call import Call
+from cnnlib.torch.aten.value import CHANNELS_LAST, SPREAD
 
 __all__ = ["OPERATORS"]
 
 
 def _emit(call: Call, layer: str, *args: Any) -> None:
-    """A layer that goes element by element, on a value of whatever shape."""
-    name = call.value(0, channels_last=True)
-    last = call.has_channels_last(0)
-    call.emit(layer, (name,), (), args, shape=call.reader.shapes[name], channels_last=last)
+    """A layer that goes element by element."""
+    value = call.value(0, CHANNELS_LAST, SPREAD)
+    call.emit_as(value, layer, (value.name,), (), args)
 
 
 def _plain(layer: str) -> Callable[[Call], None]:
@@ -46,13 +46,15 @@ def _clamp(low: str, high: str) -> Callable[[Call], None]:
 
 
 def _softmax(call: Call) -> None:
-    name, rank = call.value_in_shape("self", 2, 4), len(call.shape("self"))
-    if call["dim"] % rank != 1:
+    value = call.ranked(call.value("self"), 2, 4)
+    if call["dim"] % len(value.shape) != 1:
         call.refuse(f"softmax is over axis 1 alone, got dim={call['dim']}")
-    call.emit("softmax", (name,))
+    call.emit("softmax", (value.name,))
 
 
 def _dropout(call: Call) -> None:
+    if call["train"]:
+        call.refuse("it drops values in eval mode too (training=True)")
     _emit(call, "dropout", {"p": float(call["p"]), "mode": "test"})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnnlib.torch.aten.call import Call
+from cnnlib.torch.aten.value import CHANNELS_LAST, PLAIN, SPREAD, Value
 
 __all__ = ["OPERATORS"]
 
@@ -21,41 +22,45 @@ def _number(call, which):
 
 
 def _two_values(call):
-    """The names of both arguments."""
     if not (call.is_value("self") and call.is_value("other")):
         call.refuse("takes two values that are computed from the input")
-    if call.has_channels_last("self") != call.has_channels_last("other"):
+    values = [call.value(which, CHANNELS_LAST, SPREAD) for which in ("self", "other")]
+    if (values[0].kind == CHANNELS_LAST) != (values[1].kind == CHANNELS_LAST):
         call.refuse("images with channels first and with channels last are not joined")
-    return [call.value(which, channels_last=True) for which in ("self", "other")]
+    return values
 
 
-def _join(call, layer, names):
+def _join(call, layer, first, second):
     """A sum or product of two values, of which the one for each channel comes second."""
-    shapes = [call.reader.shapes[name] for name in names]
-    if len(shapes[0]) < len(shapes[1]) or shapes[0][2:] == (1, 1):
-        names, shapes = names[::-1], shapes[::-1]
-    first, second = shapes
-    spread = len(first) == 4 and second in (first[:2], (*first[:2], 1, 1))
-    if first != second and not (spread and len(call.shape("self")) == len(call.shape("other")) == 4):
+    if len(first.shape) < len(second.shape) or first.shape[2:] == (1, 1):
+        first, second = second, first
+    ranks = {len(call.shape("self")), len(call.shape("other"))}
+    same = first.shape == second.shape and len(ranks) == 1
+    by_channel = second.shape in (first.shape[:2], (*first.shape[:2], 1, 1))
+    if not same and not (by_channel and ranks == {4} and first.kind != CHANNELS_LAST):
         call.refuse(f"values of shapes {call.shape('self')} and {call.shape('other')} are not joined")
-    call.emit(layer, tuple(names), shape=first, channels_last=call.has_channels_last("self"))
+    kind = first.kind
+    if kind != CHANNELS_LAST:
+        kind = PLAIN if first.shape == call.out_shape else SPREAD
+    call.emit_as(Value("", first.shape, kind), layer, (first.name, second.name))
 
 
 def _scale(call, which, factor):
-    name, last = call.value(which, channels_last=True), call.has_channels_last(which)
-    call.emit("scale", (name,), (), (factor,), shape=call.reader.shapes[name], channels_last=last)
+    value = call.value(which, CHANNELS_LAST, SPREAD)
+    call.emit_as(value, "scale", (value.name,), (), (factor,))
 
 
 def _scale_channels(call, which, other):
     """A product with a parameter that has a factor for each channel: a convolution of each by itself."""
-    last, name = call.has_channels_last(which), call.value(which, channels_last=True)
-    shape, factors = call.reader.shapes[name], call.shape(other)
-    C, wanted = shape[1], (shape[1],) if last else (shape[1], 1, 1)
-    padded = (1,) * (len(wanted) - len(factors)) + factors
-    if len(shape) != 4 or call.out_shape != call.shape(which) or padded[-len(wanted) :] != wanted:
-        call.refuse(f"a product of {shape} with a parameter of shape {factors} has no counterpart")
+    value, factors = call.value(which, CHANNELS_LAST), call.shape(other)
+    C, wanted = value.shape[1], (1, 1, 1, value.shape[1])
+    if value.kind == PLAIN:
+        wanted = (1, C, 1, 1)
+    padded = (1,) * (4 - len(factors)) + factors
+    if len(value.shape) != 4 or padded != wanted:
+        call.refuse(f"a product of {value.shape} with a parameter of shape {factors} has no counterpart")
     params, param = (call.parameter(other, "depthwise"), None), {"stride": 1, "pad": 0, "groups": C}
-    call.emit("conv", (name,), params, (param,), shape=shape, channels_last=last)
+    call.emit_as(value, "conv", (value.name,), params, (param,))
 
 
 def _multiply(call: Call) -> None:
@@ -65,12 +70,12 @@ def _multiply(call: Call) -> None:
             return _scale(call, other, factor)
         if call[which] in call.reader.constants:
             return _scale_channels(call, other, which)
-    return _join(call, "multiply", _two_values(call))
+    return _join(call, "multiply", *_two_values(call))
 
 
 def _divide(call: Call) -> None:
     divisor = _number(call, "other")
-    if not divisor or call._arguments.get("rounding_mode"):
+    if not divisor:
         call.refuse("values are divided by numbers other than 0 alone")
     _scale(call, "self", 1 / divisor)
 
@@ -81,14 +86,13 @@ def _negative(call: Call) -> None:
 
 def _add(call: Call, sign: int = 1) -> None:
     if _number(call, "other") == 0:
-        last = call.has_channels_last("self")
-        return call.pass_on(call.value("self", channels_last=True), channels_last=last)
-    names, factor = _two_values(call), sign * call["alpha"]
+        return call.pass_on(call.any_value("self"))
+    first, second = _two_values(call)
+    factor = sign * call["alpha"]
     if factor != 1:
-        output = f"{call.node.name}_scaled"
-        shape = call.reader.shapes[names[1]]
-        names[1] = call.step("scale", (names[1],), (), (float(factor),), shape, output)
-    return _join(call, "add", names)
+        name = call.step("scale", (second.name,), (), (float(factor),), f"{call.node.name}_scaled")
+        second = Value(name, second.shape, second.kind)
+    return _join(call, "add", first, second)
 
 
 def _subtract(call: Call) -> None:
@@ -96,17 +100,23 @@ def _subtract(call: Call) -> None:
 
 
 def _concat(call: Call) -> None:
+    """Along the channels, which may be last."""
     tensors = call["tensors"]
-    values, shapes = call.reader.values, call.reader.shapes
-    rank = len(call.out_shape)
-    if call["dim"] % rank != 1 or any(tensor not in values for tensor in tensors):
-        call.refuse(f"values computed from the input are concatenated along axis 1, got dim={call['dim']}")
-    names = tuple(values[tensor] for tensor in tensors)
-    if any(len(shapes[name]) != rank for name in names):
-        call.refuse("values of (N, C, 1, 1) that were made of (N, C) are not concatenated")
-    if len(names) == 1:
-        return call.pass_on(names[0])
-    return call.emit("concat", names)
+    if any(tensor not in call.reader.values for tensor in tensors):
+        call.refuse("takes values that are computed from the input")
+    values = [call.reader.values[tensor] for tensor in tensors]
+    kind, rank = values[0].kind, len(call.out_shape)
+    if kind not in (PLAIN, CHANNELS_LAST) or any(value.kind != kind for value in values):
+        call.refuse(
+            "images with channels first, with channels last, and values for each channel are not joined"
+        )
+    if call["dim"] % rank != (rank - 1 if kind == CHANNELS_LAST else 1):
+        call.refuse(f"values are concatenated along their channels alone, got dim={call['dim']}")
+    if len(values) == 1:
+        return call.pass_on(values[0])
+    N, _, *size = values[0].shape
+    C = sum(value.shape[1] for value in values)
+    return call.emit_as(Value("", (N, C, *size), kind), "concat", tuple(value.name for value in values))
 
 
 OPERATORS: dict[str, Callable[[Call], None]] = {

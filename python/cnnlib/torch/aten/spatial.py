@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from cnnlib.torch.aten.call import Call, two
+from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED, PLAIN, SPREAD, Value
 
 __all__ = ["OPERATORS"]
 
@@ -24,43 +26,39 @@ def _pool_param(call):
 
 def _max_pool(call: Call) -> None:
     param = _pool_param(call) | {"dilation": two(call["dilation"])}
-    call.emit("max_pool", (call.value_in_shape("self", 4),), (), (param,))
+    call.emit("max_pool", (call.rows_or_images("self", 4),), (), (param,))
 
 
 def _avg_pool(call: Call) -> None:
     if call["divisor_override"] is not None:
         call.refuse(f"divisor_override={call['divisor_override']} has no counterpart")
     param = _pool_param(call) | {"count_include_pad": bool(call["count_include_pad"])}
-    call.emit("avg_pool", (call.value_in_shape("self", 4),), (), (param,))
-
-
-def _adaptive_avg_pool(call: Call) -> None:
-    _adaptive_pool(call, "avg", two(call["output_size"]))
+    call.emit("avg_pool", (call.rows_or_images("self", 4),), (), (param,))
 
 
 def _adaptive_max_pool(call: Call) -> None:
-    _adaptive_pool(call, "max", two(call["output_size"]))
+    name = call.rows_or_images("self", 4)
+    call.emit("adaptive_max_pool", (name,), (), (two(call["output_size"]),))
+
+
+def _adaptive_avg_pool(call: Call) -> None:
+    _average(call, two(call["output_size"]))
 
 
 def _mean(call: Call) -> None:
     if len(call.shape("self")) != 4 or sorted(dim % 4 for dim in call["dim"] or ()) != [2, 3]:
         call.refuse(f"a mean is taken over H and W of images alone, got dim={call['dim']}")
-    _adaptive_pool(call, "avg", (1, 1))
+    call.seen_in_shape("keepdim")
+    _average(call, (1, 1))
 
 
-def _adaptive_pool(call, kind, size):
-    image = call.value_in_shape("self", 4)
-    if kind == "avg" and size == (1, 1) and (len(call.out_shape) == 2 or _only_flattened(call.node)):
-        call.emit("global_avg_pool", (image,), shape=call.out_shape[:2])
-        return
-    windows = [divmod(n, m) for n, m in zip(call.shape("self")[2:], size)]
-    if any(rest for _, rest in windows):
-        call.emit(f"adaptive_{kind}_pool", (image,), (), (size,))
-    elif windows == [(1, 0), (1, 0)]:  # every window is one pixel
-        call.pass_on(image)
-    else:  # all windows are equal and meet
-        (height, _), (width, _) = windows
-        call.emit(f"{kind}_pool", (image,), (), ({"pool_height": height, "pool_width": width},))
+def _average(call, size):
+    name = call.rows_or_images("self", 4)
+    if size == (1, 1) and (len(call.out_shape) == 2 or _only_flattened(call.node)):
+        rows, of_rows = call.out_shape[:2], len(call.out_shape) == 2
+        call.emit_as(Value("", rows, PLAIN if of_rows else SPREAD), "global_avg_pool", (name,))
+    else:
+        call.emit("adaptive_avg_pool", (name,), (), (size,))
 
 
 def _only_flattened(node):
@@ -74,60 +72,69 @@ def _pad(call: Call) -> None:
     if call["mode"] != "constant" or call["value"] or len(call["pad"]) not in (2, 4):
         call.refuse(f"padding of mode {call['mode']!r} and value {call['value']} has no counterpart")
     left, right, top, bottom = (*call["pad"], 0, 0)[:4]
-    image, pads, name = call.value_in_shape("self", 4), call.reader.pads, call.node.name
-    inner, ((above, below), (before, after)) = pads.get(image, (image, ((0, 0), (0, 0))))
-    sides = (above + top, below + bottom), (before + left, after + right)
-    if min(min(side) for side in sides) < 0:
+    value = call.ranked(call.value("self", PADDED), 4)
+    (above, below), (before, behind) = value.pad
+    pad = (above + top, below + bottom), (before + left, behind + right)
+    if min(call["pad"]) < 0:
         call.refuse(f"padding of less than nothing, which crops, has no counterpart: {call['pad']}")
-    pads[name] = inner, sides
-    call.reader.shapes[name] = call.out_shape
-    call.pass_on(name)
+    call.pass_on(replace(value, kind=PADDED, pad=pad) if any(map(any, pad)) else value)
 
 
 def _upsample(mode: str) -> Callable[[Call], None]:
     def read(call: Call) -> None:
+        name = call.rows_or_images("input", 4)
         before, after = call.shape("input")[2:], call.out_shape[2:]
         scales = tuple(a // b for a, b in zip(after, before))
+        call.seen_in_shape("output_size")
         given = call["scale_factors"] or scales
         if any(a % b for a, b in zip(after, before)) or tuple(given) != scales:
             call.refuse(f"upsampling is by whole factors alone, got {before} to {after}")
         # Without corners aligned PyTorch's nearest pixels are ours, too.
         align = mode == "bilinear" and bool(call["align_corners"])
-        call.emit("upsample", (call.value_in_shape("input", 4),), (), (scales, mode, align))
+        call.emit("upsample", (name,), (), (scales, mode, align))
 
     return read
 
 
 def _reshape(call: Call) -> None:
     """What keeps the shape, flattens to (N, D), or makes (N, C, 1, 1) of (N, C) for a product or sum."""
-    name, after = call.value(0), call.out_shape
-    ours = call.reader.shapes[name]
-    if call.shape(0) == after or ours == after or (len(ours) == 2 and after == (*ours, 1, 1)):
-        call.pass_on(name)
-    elif after == (ours[0], math.prod(ours[1:])):
-        call.emit("flatten", (name,))
-    else:
-        call.refuse(f"reshaping {('N', *call.shape(0)[1:])} to {after} has no counterpart")
+    call.seen_in_shape()
+    value, after = call.any_value(0), call.out_shape
+    if call.shape(0) == after:
+        return call.pass_on(value)
+    value = call.value(0, SPREAD)
+    N, *rest = value.shape
+    if after == value.shape:
+        return call.pass_on(Value(value.name, value.shape))
+    if len(rest) == 1 and after == (N, *rest, 1, 1):
+        return call.pass_on(Value(value.name, value.shape, SPREAD))
+    if value.kind == PLAIN and after == (N, math.prod(rest)):
+        return call.emit("flatten", (value.name,))
+    call.refuse(f"reshaping {('N', *call.shape(0)[1:])} to {after} has no counterpart")
 
 
 def _permute(call: Call) -> None:
     """Channels put last for the layers that take them so, and back."""
-    name, last = call.value(0, channels_last=True), call.has_channels_last(0)
-    dims = [dim % len(call.shape(0)) for dim in call["dims"]]
+    value, rank = call.any_value(0), len(call.shape(0))
+    dims = [dim % rank for dim in call["dims"]]
     if dims == sorted(dims):
-        call.pass_on(name, channels_last=last)
-    elif dims == ([0, 3, 1, 2] if last else [0, 2, 3, 1]) and len(call.reader.shapes[name]) == 4:
-        call.pass_on(name, channels_last=not last)
-    else:
-        call.refuse(f"the order {tuple(call['dims'])} of axes has no counterpart")
+        return call.pass_on(value)
+    value = call.value(0, CHANNELS_LAST)
+    if dims == ([0, 3, 1, 2] if value.kind == CHANNELS_LAST else [0, 2, 3, 1]):
+        return call.pass_on(value.turned())
+    call.refuse(f"the order {tuple(call['dims'])} of axes has no counterpart")
 
 
 def _expand(call: Call) -> None:
     """A value for each channel, spread over images: products and sums do that themselves."""
-    before, after = call.shape(0), call.out_shape
-    if before != after and not (len(after) == 4 and before == (*after[:2], 1, 1)):
+    call.seen_in_shape()
+    value, before, after = call.any_value(0), call.shape(0), call.out_shape
+    if before == after:
+        return call.pass_on(value)
+    value = call.value(0, SPREAD)
+    if len(after) != 4 or before != (*after[:2], 1, 1):
         call.refuse(f"spreading {before} to {after} has no counterpart")
-    call.pass_on(call.value(0))
+    return call.pass_on(Value(value.name, value.shape, SPREAD))
 
 
 def _first_result(call: Call) -> None:
@@ -137,7 +144,7 @@ def _first_result(call: Call) -> None:
         return
     if index != 0:
         call.refuse(f"only the first result of {source.name} has a counterpart")
-    call.pass_on(call.value(0))
+    call.pass_on(call.reader.values[source])
 
 
 _RESHAPES: tuple[Any, ...] = ("flatten", "view", "reshape", "squeeze", "unsqueeze")

@@ -1,0 +1,218 @@
+"""Which numbers in a module's calls follow the size of its images, and which are those of the recorded size.
+
+The record of ``torch.export`` holds numbers alone: whether 64 is an option of a layer or was computed from
+``x.shape`` does not show. So the module also runs on tensors without data, of several sizes and batches, and
+the calls of each run are compared with those at the recorded size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+__all__ = ["size_fixed_by"]
+
+# Beginnings of names of calls whose numbers are not compared, but what they make of the argument's shape.
+_RESHAPING = ("view", "reshape", "flatten", "squeeze", "unsqueeze")
+_SPREADING = ("expand", "broadcast_to")
+_RESIZING = ("interpolate", "upsample")
+_ADAPTIVE = ("adaptive_",)
+
+
+def size_fixed_by(module: nn.Module, example: torch.Tensor, known: str = "") -> str:
+    """
+    Why images must have the example's size: text for `Graph.fixed_by`, empty if they may have another.
+
+    Where the reason is `known`, other sizes are not looked into.
+
+    Raises
+    ------
+    ValueError
+        The module's calls depend on the number of samples.
+    """
+    N, *sample = example.shape
+    recorded = _run(module, example.shape, example.dtype)
+    if isinstance(recorded, str):
+        return known or f"the module, which runs on no tensors without data: {recorded}"
+    more = _run(module, (N + 1, *sample), example.dtype)
+    why = _difference(recorded, more, f"{N} samples", f"{N + 1} samples")
+    if why:
+        raise ValueError(f"load: the number of samples is fixed by {why}")
+    return known or ("" if len(sample) != 3 else _fixed_by(module, example, recorded))
+
+
+def _fixed_by(module, example, recorded):
+    N, C, H, W = example.shape
+    refusals, sizes = [], _other_sizes(H, W)
+    for size in sizes:
+        calls = _run(module, (N, C, *size), example.dtype)
+        if isinstance(calls, str):  # nothing to compare with: PyTorch has no result
+            refusals.append(f"the module: PyTorch refuses {_by(*size)} images: {calls}")
+            continue
+        why = _difference(recorded, calls, f"{_by(H, W)} images", f"{_by(*size)} images")
+        if why:
+            return why
+    return refusals[0] if len(refusals) == len(sizes) else ""
+
+
+def _other_sizes(H: int, W: int) -> list[tuple[int, int]]:
+    """Sizes with other remainders by all that strides come to, in both orders of height and width."""
+    return [
+        *((H + 1, W + 2), (H + 2, W + 1), (H + 3, W + 5), (H + 8, W + 16), (H + 32, W + 32)),
+        *((H + 64, W), (H, W + 64), (2 * H, 2 * W), (-(-H // 2), -(-W // 2))),
+    ]
+
+
+def _by(H: int, W: int) -> str:
+    return f"{H}x{W}"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A call that made a tensor: the layer that made it, the function, and each argument by its name."""
+
+    layer: str
+    function: Callable[..., Any]
+    arguments: tuple[tuple[str, Any], ...]
+
+    def __str__(self) -> str:
+        name = self.function.__name__
+        return f"{name} of {self.layer}" if self.layer else name
+
+
+class _Calls(TorchFunctionMode):
+    """Notes the calls of functions that make tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries: list[_Entry] = []
+        self.layers: list[str] = []  # those that are being called, the innermost one last
+        self._tensors: list[Any] = []  # all that came by; kept, so that no two have one id
+        self._number: dict[int, int] = {}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        named = list(zip(_argument_names(func, len(args)), args)) + sorted((kwargs or {}).items())
+        tensors = [value for _, value in named if isinstance(value, torch.Tensor)]
+        before = tuple(tensors[0].shape) if tensors else ()
+        arguments = [(name, self._comparable(value)) for name, value in named]
+        result = func(*args, **(kwargs or {}))
+        made = result[0] if isinstance(result, (tuple, list)) and result else result
+        if isinstance(made, torch.Tensor):
+            name, after = func.__name__, tuple(made.shape)
+            if name.startswith((*_RESHAPING, *_SPREADING)):
+                arguments = [("the tensor", self._comparable(t)) for t in tensors]
+                arguments.append(("the result", _relation(name, before, after)))
+            elif name.startswith(_RESIZING):
+                arguments = [(name, value) for name, value in arguments if "size" not in name]
+                factors = tuple(str(Fraction(m, n)) for n, m in zip(before[2:], after[2:]))
+                arguments.append(("the factor", factors))
+            elif name.startswith(_ADAPTIVE):
+                arguments.append(("the result's size", after[2:]))
+            layer = self.layers[-1] if self.layers else ""
+            self.entries.append(_Entry(layer, func, tuple(arguments)))
+            self._comparable(result)
+        return result
+
+    def _comparable(self, value: Any) -> Any:
+        """What can be compared with that of another run: of a tensor, as the how manieth it came."""
+        if isinstance(value, torch.Tensor):
+            if id(value) not in self._number:
+                self._number[id(value)] = len(self._tensors)
+                self._tensors.append(value)
+            return f"tensor {self._number[id(value)]}"
+        if isinstance(value, (tuple, list)):
+            return tuple(map(self._comparable, value))
+        return value if isinstance(value, (int, float, str)) else repr(value)
+
+
+@functools.cache
+def _argument_names(function: Callable[..., Any], count: int) -> tuple[str, ...]:
+    """What messages call the positional arguments of a function."""
+    names: list[str] = []
+    with contextlib.suppress(TypeError, ValueError):  # those of compiled functions
+        found = inspect.signature(function).parameters.values()
+        names = [one.name for one in found if one.kind is one.POSITIONAL_OR_KEYWORD]
+    operator = getattr(torch.ops.aten, function.__name__.rstrip("_"), None)
+    if len(names) < count and operator is not None:
+        schemas = [getattr(operator, overload)._schema.arguments for overload in operator.overloads()]
+        names = next(([a.name for a in schema] for schema in schemas if len(schema) >= count), [])
+    return tuple(names[i] if i < len(names) else f"argument {i + 1}" for i in range(count))
+
+
+def _relation(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> Any:
+    """How a call that reshapes or spreads a tensor changes its shape."""
+    if before == after:
+        return "of the same shape"
+    if name.startswith(_SPREADING):
+        kept = (1,) * (len(after) - len(before)) + before
+        return tuple("kept" if n == m else "spread" for n, m in zip(kept, after))
+    counts, place = [], 0
+    for size in after:
+        start, product = place, 1
+        while place < len(before) and product * before[place] <= size:
+            product *= before[place]
+            place += 1
+        if product != size:  # an axis is split
+            return after
+        counts.append(place - start)
+    return f"of {counts} axes"
+
+
+def _run(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> list[_Entry] | str:
+    """The calls of the module on a tensor of this shape, or why it cannot run."""
+    tensors = (*module.named_parameters(), *module.named_buffers())
+    without_data = {name: tensor.detach().to("meta") for name, tensor in tensors}
+    x, calls = torch.empty(shape, dtype=dtype, device="meta"), _Calls()
+    try:
+        with _layers_noted(module, calls.layers), calls:
+            torch.func.functional_call(module, without_data, (x,))
+    except Exception as error:  # whatever the module, or PyTorch in it, raises
+        return str(error).partition("\n")[0]
+    return calls.entries
+
+
+@contextlib.contextmanager
+def _layers_noted(module: nn.Module, layers: list[str]) -> Iterator[None]:
+    """Within the block `layers` ends with the layer of the module that is being called."""
+
+    def enter(title: str, *_: Any) -> None:
+        layers.append(title)
+
+    def leave(*_: Any) -> None:
+        layers.pop()
+
+    hooks = []
+    for path, layer in module.named_modules():
+        title = f"{type(layer).__name__} {path!r}" if path else ""
+        hooks.append(layer.register_forward_pre_hook(functools.partial(enter, title)))
+        hooks.append(layer.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _difference(recorded: list[_Entry], others: list[_Entry] | str, one: str, other: str) -> str:
+    """In words, where the calls for `other` are not those for `one`; empty if they are."""
+    if isinstance(others, str):
+        return f"the module: PyTorch refuses {other}: {others}"
+    for a, b in zip(recorded, others):
+        if (a.layer, a.function) != (b.layer, b.function):
+            return f"{a}, which is called for {one}, where {b} is called for {other}"
+        for (name, x), (_, y) in zip(a.arguments, b.arguments):
+            if x != y:
+                return f"{a}: {name} is {x} for {one}, {y} for {other}"
+    if len(recorded) != len(others):
+        longer, which = (recorded, one) if len(recorded) > len(others) else (others, other)
+        return f"{longer[min(len(recorded), len(others))]}, which is called for {which} alone"
+    return ""
