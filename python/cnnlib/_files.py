@@ -22,35 +22,52 @@ def written_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
     It is written under a temporary name in the same folder (made if missing), flushed to the disk and then
     renamed, so at every moment `path` is either the complete new file or what it was before. If the block
-    raises, nothing is left behind; what a killed process left, the next one of its name removes.
+    raises, nothing is left behind; what a killed process left, the next one of its name removes. Any number
+    of threads and processes may write to one path at a time: the last to finish counts.
     """
     path = os.fspath(path)
     folder, name = os.path.split(path)
-    os.makedirs(folder or ".", exist_ok=True)
-    temporary = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp")
+    folder = folder or "."
+    os.makedirs(folder, exist_ok=True)
+    file = _temporary_file(folder, name)
     try:
-        with open(temporary, "xb") as file:
-            with contextlib.suppress(OSError):
-                _lock(file)
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            os.replace(file.name, path)  # while it is locked: others remove what is not
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(file.name)
         if isinstance(error, OSError) and error.errno is not None and error.filename is None:
             error.filename = path  # a full disk does not say which file it was
         raise
-    _remove_remains(folder or ".", name)
-    sync_folder(folder or ".")
+    _remove_remains(folder, name)
+    sync_folder(folder)
 
 
-def _lock(file):
-    """Say that its writer lives; raises where another one said so. Not every system and folder can."""
+def _temporary_file(folder, name):
+    """A new file, locked where the system and the folder have locks: its writer lives."""
+    while True:
+        file = open(os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp"), "xb")
+        try:
+            with contextlib.suppress(OSError):
+                _lock(file)
+            if os.path.exists(file.name):  # another writer may have removed it before the lock
+                return file
+        except BaseException:
+            file.close()
+            with contextlib.suppress(OSError):
+                os.unlink(file.name)
+            raise
+        file.close()
+
+
+def _lock(file, wait=True):
+    """Lock an open file; without `wait`, raise an OSError where another has locked it."""
     if fcntl is None:
         raise BlockingIOError("no locks here")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 def _remove_remains(folder, name):
@@ -59,7 +76,7 @@ def _remove_remains(folder, name):
         if entry.startswith(f".{name}.") and entry.endswith(".tmp"):
             path = os.path.join(folder, entry)
             with contextlib.suppress(OSError), open(path, "r+b") as file:
-                _lock(file)
+                _lock(file, wait=False)
                 os.unlink(path)
 
 

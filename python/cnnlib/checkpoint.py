@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._files import written_whole
+from cnnlib._npy import read_header
 
 __all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]
 
 RESERVED_PREFIX = "__cnnlib__/"
 _STATE = RESERVED_PREFIX + "state"
 _FORMAT, _VERSION = "cnnlib checkpoint", 1
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def save_checkpoint(
@@ -210,10 +210,10 @@ def _read_array(archive, member):
     # The whole entry first: its checksum is verified at its end, before any of it is believed.
     content = archive.read(member)
     file = io.BytesIO(content)
-    version = np.lib.format.read_magic(file)
-    if version not in _HEADERS:
-        raise ValueError(f"{member.filename} has version {version} of the array format")
-    shape, is_fortran, dtype = _HEADERS[version](file)
+    try:
+        shape, is_fortran, dtype = read_header(file)
+    except ValueError as error:
+        raise ValueError(f"{member.filename}: {error}") from error
     want, start = math.prod(shape) * dtype.itemsize, file.tell()
     if dtype.hasobject or dtype.itemsize == 0 or min(shape, default=0) < 0 or want != len(content) - start:
         raise ValueError(

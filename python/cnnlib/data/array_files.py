@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib._npy import mapped_array
 from cnnlib.data.shards import ShardedArray
 
 __all__ = ["load_array_folder"]
@@ -104,10 +105,10 @@ def _mapped(root, name):
     arrays = []
     for file in files:
         try:
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
-        except (EOFError, OSError, ValueError) as error:
+            array = mapped_array(file)
+        except (OSError, OverflowError, ValueError) as error:
             raise ValueError(f"{file} is no array file, or is damaged: {error}") from error
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in "uif":
+        if array.dtype.kind not in "uif":
             raise ValueError(f"{file} must be an array of numbers")
         arrays.append(array)
     try:

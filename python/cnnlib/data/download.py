@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
 import os
 import shutil
 import sys
@@ -29,6 +30,7 @@ _ARCHIVES = {
 }
 _MAX_UNPACKED = 400_000_000  # the real archives hold 186 MB
 _MAX_MEMBERS = 100  # and eight files
+_MAX_HEADERS = 1 << 20  # bytes; the real archives have a few kilobytes of them
 _MAX_NAME = 255  # bytes, as file systems have it
 _CHUNK = 1 << 16
 _ATTEMPTS = 3
@@ -234,8 +236,9 @@ def unpack(archive: str | os.PathLike, dest: str | os.PathLike, wanted: Sequence
     """
     folder = PurePosixPath(wanted[0]).parts[0]
     with open(archive, "rb") as file, _damage_named(archive):
-        with tarfile.open(fileobj=file, mode="r:gz") as tar:
+        with _Unzipped(fileobj=file) as unzipped, tarfile.open(fileobj=unzipped, mode="r:") as tar:
             files = _harmless_files(tar, archive, folder)
+            unzipped.left = None
             missing = sorted(set(wanted) - files.keys())
             if missing:
                 raise _Refused(f"{archive}: the archive lacks {', '.join(missing)}")
@@ -247,6 +250,26 @@ def unpack(archive: str | os.PathLike, dest: str | os.PathLike, wanted: Sequence
                     target = Path(dest, name)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(Path(scratch, name), target)
+
+
+class _Unzipped(gzip.GzipFile):
+    """What a ``.tar.gz`` unzips to. Members are skipped by `seek`, so what is read of it are their headers.
+
+    Attributes
+    ----------
+    left : int or None
+        Bytes that may still be read: a long name or a list of extensions is read into memory, and a few
+        kilobytes may unzip to gigabytes of it. None: as many as are asked for.
+    """
+
+    left: int | None = _MAX_HEADERS
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.left is not None:
+            if size is None or not 0 <= size <= self.left:
+                raise tarfile.ReadError(f"its headers take more than {_MAX_HEADERS} bytes")
+            self.left -= size
+        return super().read(size)
 
 
 def _copy_out(tar, member, target):

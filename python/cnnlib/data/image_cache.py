@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlib._files import sync_folder
+from cnnlib._npy import mapped_array
 from cnnlib.data.image_files import is_grey, photo
 
 __all__ = ["CACHE_SUFFIX", "Source", "cached_images"]
@@ -127,14 +128,14 @@ class _Cache:
         """The array; None if there is none, or if it is not whole or not the one that is sought."""
         try:
             index = json.loads((self.folder / "index.json").read_text(encoding="utf-8"))
-            images = np.load(self.folder / "images.npy", mmap_mode="r", allow_pickle=False)
+            images = mapped_array(self.folder / "images.npy")
             size = (self.folder / "images.npy").stat().st_size
             known = [index[name] for name in ("format", "version", "fingerprint", "grey files")]
-        except (EOFError, KeyError, OSError, RecursionError, TypeError, ValueError):
+        except (KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError):
             return None
         if known[:3] != [_FORMAT, _VERSION, self.fingerprint] or self.grey not in (None, known[3]):
             return None
-        fits = isinstance(images, np.memmap) and images.dtype == np.uint8 and images.flags.c_contiguous
+        fits = images.dtype == np.uint8 and images.flags.c_contiguous
         return images if fits and images.shape == self.shape and images.offset + images.size == size else None
 
 

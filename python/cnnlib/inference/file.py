@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
 import struct
+import weakref
 import zlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -64,10 +66,14 @@ def write_file(path: str | os.PathLike[str], about: dict[str, Any], ops: Sequenc
 
 
 def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], Callable[[], None]]:
-    """What :func:`write_file` wrote, its arrays mapped, and a function that compares their checksums."""
+    """What :func:`write_file` wrote, its arrays mapped, and a function to call before they are read.
+
+    It raises a ValueError if the file has become too short for the map, and compares the checksums at its
+    first call, and whenever the file was written to since the last.
+    """
     name = os.fspath(path)
-    size = os.path.getsize(path)
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
         lead = file.read(_LEAD.size)
         if len(lead) < _LEAD.size or lead[: len(_MAGIC)] != _MAGIC:
             raise ValueError(f"{name} is not a predictor of cnnlib")
@@ -75,6 +81,7 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], C
         if length > min(size, _MOST_HEADER):
             raise ValueError(f"{name} is damaged: its header is said to have {length} bytes")
         header = file.read(length)
+        mapped = _Mapped(name, file)
     if len(header) < length or zlib.crc32(header) != crc:
         raise ValueError(f"{name} is damaged: its header is not what was written")
     start = _LEAD.size + length
@@ -82,9 +89,9 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], C
         content = json.loads(header)
         about = content["about"]
         check_about(about)
-        data = np.memmap(path, np.uint8, "r", start) if size > start else None
+        data = np.frombuffer(mapped.memory, np.uint8)[start:]
         arrays = [_array(data, start, entry) for entry in content["arrays"]]
-        checksums = [entry["crc"] for entry in content["arrays"]]
+        mapped.sums = [(array, entry["crc"]) for array, entry in zip(arrays, content["arrays"], strict=True)]
         ops = []
         for op in content["ops"]:
             own = {key: arrays[index] for key, index in op.pop("arrays").items()}
@@ -95,13 +102,32 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], C
         raise ValueError(
             f"{name} is damaged, or not a predictor that this version of cnnlib reads: {why}"
         ) from error
+    return about, ops, mapped.check
 
-    def check() -> None:
-        for array, checksum in zip(arrays, checksums, strict=True):
-            if zlib.crc32(_bytes(array)) != checksum:
-                raise ValueError(f"{name} is damaged: its weights are not what was written")
 
-    return about, ops, check
+class _Mapped:
+    """A file in memory, and whether its arrays, `sums` with their checksums, may be read."""
+
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        self.name = name
+        self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.size = len(self.memory)
+        self.sums: list[tuple[Array, int]] = []
+        self._file = os.dup(file.fileno())
+        self._written: int | None = None  # when, as of the last comparison
+        weakref.finalize(self, os.close, self._file)
+
+    def check(self) -> None:
+        now = os.fstat(self._file)
+        if now.st_size < self.size:  # to read beyond its end would end the process
+            raise ValueError(
+                f"{self.name} was cut short after it was loaded: {now.st_size} of {self.size} bytes"
+            )
+        if now.st_mtime_ns == self._written:
+            return
+        if any(zlib.crc32(_bytes(array)) != checksum for array, checksum in self.sums):
+            raise ValueError(f"{self.name} is damaged: its weights are not what was written")
+        self._written = now.st_mtime_ns
 
 
 def _dtype(name: Any) -> np.dtype[Any]:
@@ -110,15 +136,15 @@ def _dtype(name: Any) -> np.dtype[Any]:
     return np.dtype(name)
 
 
-def _array(data: np.ndarray | None, data_starts: int, entry: dict[str, Any]) -> Array:
+def _array(data: np.ndarray, data_starts: int, entry: dict[str, Any]) -> Array:
     dtype = _dtype(entry["dtype"])
     shape = tuple(entry["shape"])
     start, bytes_ = entry["offset"], math.prod(shape) * dtype.itemsize
-    if any(n < 0 for n in shape) or start < 0 or start + bytes_ > (0 if data is None else data.size):
+    if any(n < 0 for n in shape) or start < 0 or start + bytes_ > data.size:
         raise ValueError(f"an array of shape {shape} lies beyond its end")
     if (data_starts + start) % dtype.itemsize:
         raise ValueError(f"an array of shape {shape} does not lie at a multiple of its item size")
-    if data is None or bytes_ == 0:
+    if bytes_ == 0:
         return np.empty(shape, dtype)
     stored = data[start : start + bytes_].view(dtype.newbyteorder("<")).reshape(shape)
     return stored if stored.dtype.isnative else stored.astype(dtype)

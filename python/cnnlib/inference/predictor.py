@@ -74,7 +74,7 @@ class Predictor:
         self.input_dim, self.dtype = input_dim, dtype
         self.preprocess, self.classes = preprocess, classes
         self._ops, self._output = ops, output
-        self._check = check  # of weights that lie in a file
+        self._check = check  # to call before weights are read that lie in a file
         self._why_fixed = why_fixed  # the reason why images may not have another height and width
         self._flattens = all(op.kind in ("affine", "flatten") for op in ops if "input" in op.inputs)
         self._programs: dict[tuple[Any, ...], Program] = {}
@@ -170,6 +170,7 @@ class Predictor:
             "classes": self.classes,
             "fixed_by": self._why_fixed,
         }
+        self._check_weights()
         write_file(path, about, self._ops)
 
     def graph_and_params(self) -> tuple[Graph, Params]:
@@ -180,6 +181,7 @@ class Predictor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Memory-mapped weights become arrays.
+        self._check_weights()
         ops = [
             replace(op, arrays={name: np.array(array) for name, array in op.arrays.items()})
             for op in self._ops
@@ -221,17 +223,15 @@ class Predictor:
         return self._program(X.shape[1:]).of_bytes(np.ascontiguousarray(X), mean, std)
 
     def _check_weights(self) -> None:
-        check = self._check  # another thread may be done with it meanwhile
-        if check is not None:
-            check()
-            self._check = None
+        if self._check is not None:
+            self._check()
 
     def _program(self, shape: tuple[int, ...]) -> Program:
         """That of samples of a shape. Two threads that meet it at the same time both make it; one stays."""
         key = (shape, _core.active_isa())
+        self._check_weights()
         program = self._programs.get(key)
         if program is None:
-            self._check_weights()
             program = Program(self._ops, self._output, shape, self.dtype)
             while len(self._programs) >= _MOST_PROGRAMS:
                 self._programs.pop(next(iter(self._programs)), None)
@@ -306,13 +306,16 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     """
     The predictor that `Predictor.save` wrote.
 
-    The weights are mapped into memory, and read, and their checksums compared, when samples come first. The
-    file must not shrink meanwhile; to save another one under its name is safe.
+    The weights are mapped into memory, and their checksums compared, when samples come first. To save another
+    predictor under the file's name is safe. What writes into the file itself, as `cp` does, is noticed at the
+    next call, which compares the checksums again; but a file that is cut short during a call ends the process
+    with SIGBUS.
 
     Raises
     ------
     ValueError
-        For a file that is no predictor, is incomplete, or was altered; the message names it.
+        For a file that is no predictor, is incomplete, or was altered; the message names it. Of weights, the
+        predictor says so when it is called.
     OSError
         If it cannot be read.
 
