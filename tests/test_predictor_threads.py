@@ -11,15 +11,13 @@ from cnnlib.models import ConvNet
 from helpers import run_python
 from test_inference import _NAMES, _graphs, _net
 
-TIED_TO_7X7 = {"dropout, flatten, affine, layer norm"}
-
-
 @pytest.mark.parametrize("name", _NAMES)
 def test_every_operation_gives_the_same_bits_with_several_threads(name, isa, dtype, num_threads, rng):
     """Images apart on their threads, and one image that they share; each large enough for several."""
     nodes, params = next((nodes, params) for own, nodes, params in _graphs(rng) if own == name)
-    predictor = prepare(_net(nodes, params, dtype=dtype))
-    size = (7, 7) if name in TIED_TO_7X7 else (61, 90)
+    net = _net(nodes, params, dtype=dtype)
+    predictor = prepare(net)
+    size = (7, 7) if net.graph().why_fixed() else (61, 90)
     x = rng.standard_normal((5, 4, *size)).astype(dtype)
     num_threads(1)
     want = predictor(x)
