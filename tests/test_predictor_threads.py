@@ -11,6 +11,7 @@ from cnnlib.models import ConvNet
 from helpers import run_python
 from test_inference import _NAMES, _graphs, _net
 
+
 @pytest.mark.parametrize("name", _NAMES)
 def test_every_operation_gives_the_same_bits_with_several_threads(name, isa, dtype, num_threads, rng):
     """Images apart on their threads, and one image that they share; each large enough for several."""
