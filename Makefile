@@ -82,6 +82,7 @@ linkcheck: $(VENV)/.installed $(VENV)/.docs
 # Pictures of pages and outputs of notebooks. The tests run both and compare what is printed, but no pixels.
 pictures: $(VENV)/.extras
 	$(BIN)/python docs/pictures/diagrams.py docs/images
+	$(BIN)/python docs/measured.py
 	$(BIN)/python docs/run_page.py docs/tutorial.md --pictures docs/images
 
 notebooks: $(VENV)/.extras $(VENV)/.notebooks

@@ -210,7 +210,7 @@ def _write_json(path, machine, rows, complete):
         file.write(f'{head[:-1]}, "rows": [\n{lines}\n]}}\n')
 
 
-_MARKDOWN = """# Convolution methods
+_MARKDOWN = """# Convolution methods: {processor}
 
 Written by `methods.py`, which says how.
 
@@ -249,6 +249,7 @@ def _write_markdown(path, machine, rows, complete):
         facts.append("- **This run is incomplete.**")
     cells = method_tables.of_cells(rows)
     text = _MARKDOWN.format(
+        processor=machine["class"],
         machine="\n".join(facts),
         networks=", ".join(shapes.NETWORKS),
         worth=method_tables.as_markdown(method_tables.worth_table(cells)),

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import cnnlib
 import pytest
+from cnnlib import layers
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 if not DOCS.is_dir():
     pytest.skip("the tests lie elsewhere than in a checkout", allow_module_level=True)
 sys.path.insert(0, str(DOCS))
+import measured  # noqa: E402
+import reference  # noqa: E402
 from run_page import Differs, compare, run_page  # noqa: E402
 
 # The smallest number of outputs that each shows, so that a page whose blocks are not found fails.
@@ -86,11 +89,47 @@ def test_links_within_the_repository_lead_to_files():
         for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
             if link.startswith("examples/") and page.parent == DOCS:  # the build makes a page of the notebook
                 target = root / link.replace(".md", ".ipynb")
-            elif link.startswith("api/"):  # of a module
-                target = root / "python" / link[len("api/") :].replace(".rst", "").replace(".", "/")
-                target = root / "python" / "cnnlib" if target.name == "index" else target
+            elif link.startswith("api/"):
+                assert Path(link).stem in ("index", "layers", *reference.FAMILIES, *reference.SUBJECTS), link
+                continue
             else:
                 target = page.parent / link
             assert target.exists(), f"{page.relative_to(root)}: {link}"
             count += 1
     assert count > 40
+
+
+def test_every_public_name_has_a_place_in_the_reference(tmp_path):
+    reference.write(tmp_path)
+    pages = {path.stem: path.read_text(encoding="utf-8") for path in tmp_path.glob("*.rst")}
+    entry = re.compile(r"^\.\. (?:autofunction|autoclass|py:data):: (\w+)$", re.MULTILINE)
+    for family in reference.FAMILIES:
+        shown = entry.findall(pages[family])
+        assert shown
+        assert shown == [name for pair in reference.layers_of(family).values() for name in pair]
+    of_layers = [name for family in reference.FAMILIES for name in entry.findall(pages[family])]
+    assert sorted(of_layers) == sorted(layers.__all__)
+    for page, (_, modules) in reference.all_subjects().items():
+        assert all(f".. automodule:: {name}" in pages[page] or "missing" in pages[page] for name in modules)
+        assert page in pages["index"]
+
+
+def test_forward_comes_before_backward():
+    assert reference.layers_of("norms")["batchnorm"] == [
+        "batchnorm_forward",
+        "batchnorm_backward",
+        "batchnorm_backward_alt",
+    ]
+
+
+def test_measurements_are_those_of_the_results():
+    """After new figures: python docs/measured.py."""
+    runs = measured.Runs()
+    text = measured.PAGE.read_text(encoding="utf-8")
+    assert len(measured.MARKS.findall(text)) == 4
+    assert measured.filled(text, runs) == text
+    charts = runs.charts()
+    assert len(charts) >= 4
+    for name, drawing in charts.items():
+        assert (DOCS / "images" / name).read_text(encoding="utf-8") == drawing
+        assert f"](images/{name})" in text

@@ -103,8 +103,11 @@ def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tupl
     Parameters
     ----------
     x : array, (N, d1, ..., dk)
+        Samples of D = d1 * ... * dk values.
     w : array, (D, M)
+        Weights.
     b : array, (M,), or None
+        Biases.
 
     Returns
     -------
@@ -170,11 +173,15 @@ def affine_bn_relu_forward(
     Parameters
     ----------
     x : array, (N, d1, ..., dk)
+        Samples of D = d1 * ... * dk values.
     w : array, (D, M)
+        Weights.
     b : array, (M,), or None
+        Biases.
     gamma, beta : array, (M,)
+        Scale and shift of the norm.
     bn_param : dict
-        As in `batchnorm_forward`.
+        `mode`, required; `eps`, `momentum`, `running_mean`, `running_var`, as in `batchnorm_forward`.
 
     Returns
     -------
@@ -184,8 +191,12 @@ def affine_bn_relu_forward(
 
     Raises
     ------
-    KeyError, ValueError, TypeError
-        As in the layers.
+    KeyError
+        A required key is missing.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
 
     Examples
     --------
@@ -238,10 +249,13 @@ def conv_relu_forward(
     Parameters
     ----------
     x : array, (N, C, H, W)
+        Images.
     w : array, (F, C / groups, KH, KW), or PreparedConv
+        Filters.
     b : array, (F,), or None
+        Biases.
     conv_param : dict
-        As in `conv_forward`.
+        `stride`, `pad`, `dilation`, `groups`, `algorithm`, as in `conv_forward`.
 
     Returns
     -------
@@ -312,11 +326,17 @@ def conv_bn_relu_forward(
     Parameters
     ----------
     x : array, (N, C, H, W)
+        Images.
     w : array, (F, C / groups, KH, KW)
+        Filters.
     b : array, (F,), or None
+        Biases.
     gamma, beta : array, (F,)
-    conv_param, bn_param : dict
-        As in the layers.
+        Scale and shift of the norm.
+    conv_param : dict
+        `stride`, `pad`, `dilation`, `groups`, `algorithm`, as in `conv_forward`.
+    bn_param : dict
+        `mode`, required; `eps`, `momentum`, `running_mean`, `running_var`, as in `spatial_batchnorm_forward`.
 
     Returns
     -------
@@ -326,8 +346,12 @@ def conv_bn_relu_forward(
 
     Raises
     ------
-    KeyError, ValueError, TypeError
-        As in the layers.
+    KeyError
+        A required key is missing.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
 
     Examples
     --------
@@ -382,10 +406,16 @@ def conv_relu_pool_forward(
     Parameters
     ----------
     x : array, (N, C, H, W)
+        Images.
     w : array, (F, C / groups, KH, KW)
+        Filters.
     b : array, (F,), or None
-    conv_param, pool_param : dict
-        As in the layers.
+        Biases.
+    conv_param : dict
+        `stride`, `pad`, `dilation`, `groups`, `algorithm`, as in `conv_forward`.
+    pool_param : dict
+        `pool_height`, `pool_width`, required; `stride`, `pad`, `dilation`, `ceil_mode`, as in
+        `max_pool_forward`.
 
     Returns
     -------
@@ -396,8 +426,12 @@ def conv_relu_pool_forward(
 
     Raises
     ------
-    KeyError, ValueError, TypeError
-        As in the layers.
+    KeyError
+        A required key is missing.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
 
     Examples
     --------
@@ -454,11 +488,20 @@ def conv_bn_relu_pool_forward(
     Parameters
     ----------
     x : array, (N, C, H, W)
+        Images.
     w : array, (F, C / groups, KH, KW)
+        Filters.
     b : array, (F,), or None
+        Biases.
     gamma, beta : array, (F,)
-    conv_param, bn_param, pool_param : dict
-        As in the layers.
+        Scale and shift of the norm.
+    conv_param : dict
+        `stride`, `pad`, `dilation`, `groups`, `algorithm`, as in `conv_forward`.
+    bn_param : dict
+        `mode`, required; `eps`, `momentum`, `running_mean`, `running_var`, as in `spatial_batchnorm_forward`.
+    pool_param : dict
+        `pool_height`, `pool_width`, required; `stride`, `pad`, `dilation`, `ceil_mode`, as in
+        `max_pool_forward`.
 
     Returns
     -------
@@ -469,8 +512,12 @@ def conv_bn_relu_pool_forward(
 
     Raises
     ------
-    KeyError, ValueError, TypeError
-        As in the layers.
+    KeyError
+        A required key is missing.
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
 
     Examples
     --------
