@@ -9,6 +9,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.cli.main import main
+from cnnlib.cli.run.folder import Run
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_digits, load_image_folder
 from cnnlib.models import FullyConnectedNet
@@ -56,6 +57,27 @@ def saved(photos, tmp_path_factory):
     path = tmp_path_factory.mktemp("saved") / "model.npz"
     cnnlib.save_model(model, path, preprocess=normalize, classes=data["classes"])
     return path, solver.check_accuracy(data["X_test"], data["y_test"])
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A run's folder, its model saved, and scans in ink on paper."""
+    folder = tmp_path_factory.mktemp("ink")
+    options = ["--num-filters", "4", "--hidden-dim", "16", "--epochs", "2", "--threads", "1"]
+    assert main(["train", *options, "--out", str(folder / "run")]) == 0
+    run = Run.open(folder / "run")
+    model = run.load_model(folder / "run", "best")
+    X = load_digits()["X_train"]
+    normalize = Normalization.fit(X)
+    assert normalize == run.normalization
+    cnnlib.save_model(model, folder / "model.npz", preprocess=normalize)
+    cnnlib.save_model(model, folder / "plain.npz", preprocess=Normalization.fit(X, ink=False))
+    for n, image in enumerate(load_digits()["X_test"][:20]):
+        page = np.full((60, 90), 250, np.uint8)
+        ink = np.kron(image[0], np.ones((4, 4)))
+        page[5:37, 50:82] = 250 - np.uint8(220 * ink)
+        Image.fromarray(page).save(folder / f"{n}.png")
+    return folder
 
 
 def lines(capsys, *command):
@@ -229,6 +251,22 @@ class TestEval:
         assert [int(row["predictions"][0]["class"]) for row in rows] == p.argmax(axis=1).tolist()
 
 
+class TestInk:
+    """A saved model reads scans of writing as the run does, in whose data set its images were."""
+
+    def test_of_a_saved_model(self, digits, capsys):
+        scans = sorted(digits.glob("*.png"))
+        want = lines(capsys, "predict", digits / "run", *scans)
+        assert lines(capsys, "predict", digits / "model.npz", *scans) == want
+        assert lines(capsys, "predict", digits / "plain.npz", *scans) != want
+        assert lines(capsys, "predict", digits / "plain.npz", *scans, "--ink") == want
+        without = lines(capsys, "predict", digits / "model.npz", *scans, "--no-ink")
+        assert without == lines(capsys, "predict", digits / "plain.npz", *scans)
+
+    def test_of_colours(self, saved, photos, capsys):
+        assert "writing is grey" in refused(capsys, "predict", saved[0], photos, "--ink")
+
+
 class TestPredict:
     @pytest.mark.parametrize("kind", ["run", "checkpoint", "saved model"])
     def test_a_folder(self, trained, saved, photos, capsys, kind):
@@ -280,6 +318,13 @@ class TestPredict:
             capsys, "predict", tmp_path / "ant" / "7.png", photos
         )
         assert "there is no run" in refused(capsys, "predict", tmp_path / "nothing", photos)
+
+    @pytest.mark.filterwarnings("error")
+    def test_pixels_that_are_no_numbers_are_refused(self, trained, tmp_path, capsys):
+        Image.fromarray(np.full((16, 16), np.nan, np.float32)).save(tmp_path / "a.tif")
+        assert "a.tif cannot be read as an image: it holds NaN" in refused(
+            capsys, "predict", trained[0], tmp_path / "a.tif"
+        )
 
     def test_a_damaged_saved_model_is_named(self, saved, photos, tmp_path, capsys):
         content = saved[0].read_bytes()

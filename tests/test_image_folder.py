@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from cnnlib.convnet import ConvNet
-from cnnlib.data import Normalization, image_cache, load_image_folder
+from cnnlib.data import Normalization, image_cache, load_digits, load_image_folder
+from cnnlib.data.image_files import photo
 from cnnlib.solver import Solver
 from image_folders import write_folder
 
@@ -109,6 +111,47 @@ class TestContent:
         data = load(root, 8)
         for image, label in zip(data["X_train"], data["y_train"], strict=True):
             assert set(image.ravel().tolist()) <= ({127, 128}, {255})[label]
+
+
+class TestDepth:
+    """What is white follows from the file's kind: two images of one data set must not differ in it."""
+
+    @pytest.mark.parametrize("suffix", ["png", "tif"])
+    @pytest.mark.parametrize("value", [0, 200, 255, 300, 32768, 65535])
+    def test_sixteen_bits(self, tmp_path, suffix, value):
+        path = tmp_path / f"a.{suffix}"
+        Image.fromarray(np.full((8, 8), value, np.uint16)).save(path)
+        assert photo(path, (8, 8), 1)[0, 0, 0] == round(255 * value / 65535)
+
+    @pytest.mark.parametrize("value", [0.0, 0.2, 0.5, 1.0])
+    def test_floats(self, tmp_path, value):
+        path = tmp_path / "a.tif"
+        Image.fromarray(np.full((8, 8), value, np.float32)).save(path)
+        assert abs(float(photo(path, (8, 8), 1)[0, 0, 0]) - 255 * value) <= 0.5
+
+    def test_what_resampling_leaves_is_cut_off(self, tmp_path):
+        path = tmp_path / "a.tif"
+        Image.fromarray(np.full((8, 8), 1.001, np.float32)).save(path)
+        assert (photo(path, (8, 8), 1) == 255).all()
+
+    @pytest.mark.parametrize(
+        ("pixels", "message"),
+        [
+            (np.full((8, 8), np.nan, np.float32), "NaN or infinity"),
+            (np.full((8, 8), -np.inf, np.float32), "NaN or infinity"),
+            (np.full((8, 8), 200, np.float32), "must lie between 0 and 1 (white), got 200 to 200"),
+            (np.full((8, 8), -1, np.float32), "must lie between 0 and 1 (white), got -1 to -1"),
+            (np.full((8, 8), 70000, np.int32), "integers of 32 bits"),
+        ],
+        ids=["NaN", "infinity", "floats of 255", "negative", "32 bits"],
+    )
+    @pytest.mark.filterwarnings("error")
+    def test_what_is_not_known_is_refused(self, tmp_path, pixels, message):
+        path = tmp_path / "a.tif"
+        Image.fromarray(pixels).save(path)
+        with pytest.raises(ValueError, match=re.escape(message)) as error:
+            photo(path, (8, 8), 1)
+        assert str(path) in str(error.value)
 
 
 class TestSize:
@@ -479,6 +522,16 @@ class TestNormalization:
         assert Normalization.fit(X).white == 1
         assert Normalization.fit(255 * X).white == 255
         assert Normalization.fit(X.astype(np.uint8)).white == 255
+
+    @pytest.mark.parametrize("factor", [1, 255])
+    def test_writing_is_known_by_its_ground(self, factor):
+        digits = factor * load_digits()["X_train"]
+        fitted = Normalization.fit(digits)
+        assert (fitted.ink, fitted.white) == (True, factor)
+        assert not Normalization.fit(digits, ink=False).ink
+        assert not Normalization.fit(factor - digits).ink
+        assert not Normalization.fit(np.repeat(digits, 3, axis=1)).ink
+        assert Normalization.fit(factor - digits, ink=True).ink
 
     def test_no_contrast(self):
         out = Normalization.fit(np.full((3, 1, 2, 2), 7, np.uint8))(np.full((1, 1, 2, 2), 9, np.uint8))

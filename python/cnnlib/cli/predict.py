@@ -1,5 +1,6 @@
 """``cnnlib predict``: the class of image files."""
 
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,11 @@ def add_to(commands):
     predict.add_argument(
         "--top", type=positive_int, default=1, metavar="K", help="print the K likeliest classes"
     )
+    predict.add_argument(
+        "--ink",
+        action=argparse.BooleanOptionalAction,
+        help="whether the images are scans of writing; default: as the model's training images were",
+    )
     predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_threads(predict)
 
@@ -42,9 +48,12 @@ def run(options):
         cnnlib.set_num_threads(options.threads)
     trained = open_trained(options.run)
     needs_pillow("cnnlib predict")
+    ink = trained.normalization.ink if options.ink is None else options.ink
+    if ink and trained.shape[0] != 1:
+        raise ValueError(f"--ink: writing is grey; the model's images have the shape {trained.shape}")
     # All images first: a wrong name among many stops the command before it prints half of them.
     paths = _files(options.images)
-    probabilities = _probabilities(trained, paths)
+    probabilities = _probabilities(trained, paths, ink)
     likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, : options.top]
     predictions = [
         [(trained.classes[k], float(probability[k])) for k in best]
@@ -68,13 +77,13 @@ def _files(names):
     return paths
 
 
-def _probabilities(trained, paths):
+def _probabilities(trained, paths, ink):
     """Of each image (rows) for each class; no more images are held than a batch needs."""
     step = max(1, _BATCH_VALUES // int(np.prod(trained.shape)))
-    white = 1.0 if trained.ink else 255.0
+    white = 1.0 if ink else 255.0
     parts = []
     for start in range(0, len(paths), step):
-        images = np.stack([read_image(path, trained) for path in paths[start : start + step]])
+        images = np.stack([read_image(path, trained.shape, ink) for path in paths[start : start + step]])
         parts.append(softmax(trained.scores(images, white, trained.tta)))
     return np.concatenate(parts)
 
@@ -99,20 +108,20 @@ def _print_json(paths, predictions):
     print(json_text(rows))
 
 
-def read_image(path, trained):
-    """An image file as the model's images come: (C, H, W), not yet normalised.
+def read_image(path, shape, ink):
+    """An image file as a model's images of that `shape` come: (C, H, W), not yet normalised.
 
-    A photograph, uint8, is cropped to the shape of the images around its middle, and scaled. Writing (float32
-    in [0, 1]) may be dark on bright or bright on dark; unless it has the right size already, it is cropped to
-    the ink, and scaled so that it fills the image, as the published digits do.
+    Without `ink` it is a photograph, uint8, cropped around its middle and scaled. Writing (float32 in [0, 1])
+    may be dark on bright or bright on dark; unless it has the right size already, it is cropped to the ink,
+    and scaled so that it fills the image, as the published digits do.
 
     Raises
     ------
     OSError, ValueError
         The file cannot be read, or is no image; the message names it.
     """
-    C, H, W = trained.shape
-    if trained.ink:
+    C, H, W = shape
+    if ink:
         return _writing(open_image(path).convert("L"), H, W)[None]
     return photo(path, (H, W), C)
 

@@ -197,7 +197,7 @@ def _begin(options, comm, held):
     data = data_set.load(folder, _PARTS)
     fitted = comm.from_root(lambda: Normalization.fit(data["X_train"]), patient=True)
     white = fitted.white if data_set.white is None else data_set.white
-    normalization = Normalization(fitted.mean, fitted.std, white)
+    normalization = Normalization(fitted.mean, fitted.std, white, data_set.ink)
     arguments = {**solver_arguments(settings), "preprocess": normalization}
     solver = Solver(model, data, **arguments, print_every=100, comm=comm)
 

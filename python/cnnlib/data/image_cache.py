@@ -27,7 +27,7 @@ from cnnlib.data.image_files import is_grey, photo
 __all__ = ["CACHE_SUFFIX", "Source", "cached_images"]
 
 CACHE_SUFFIX = ".cnnlib-cache"
-_FORMAT, _VERSION = "cnnlib image cache", 1
+_FORMAT, _VERSION = "cnnlib image cache", 2  # the version tells how files are decoded
 _BUILDING = ".building-"
 _REPORT_SECONDS = 10
 _STALE_SECONDS = 24 * 3600  # a folder that a killed process left

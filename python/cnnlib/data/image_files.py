@@ -10,6 +10,8 @@ import numpy as np
 
 __all__ = ["IMAGE_SUFFIXES", "find_images", "is_grey", "needs_pillow", "open_image", "photo"]
 
+_BITS_PER_SAMPLE = 258  # a tag of TIFF files
+_TOLERANCE = 1 / 255  # by which floating-point pixels may miss [0, 1]: what resampling leaves
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
@@ -36,15 +38,18 @@ def find_images(folder: str | os.PathLike, *, deep: bool = False) -> list[Path]:
 
 
 def open_image(path: str | os.PathLike, draft: int | None = None):
-    """An image file as a Pillow image, decoded, upright, with at most eight bits a channel.
+    """An image file as a Pillow image, decoded, upright, in mode L or RGB: eight bits a channel.
 
-    Where it is transparent it becomes white. With `draft` a JPEG may be decoded at a half, a quarter or an
-    eighth of its size, as long as both sides keep that many pixels: much faster for photographs.
+    Where it is transparent it becomes white. What a white pixel is follows from the file's kind, never from
+    its brightest pixel: 65535 in 16-bit grey, 1 in floating-point pixels. With `draft` a JPEG may be decoded
+    at a half, a quarter or an eighth of its size, as long as both sides keep that many pixels: much faster
+    for photographs.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        There is no such file; it is no image, or damaged. The message names it.
+        There is no such file; it is no image, or damaged, or its pixels are integers of 32 bits, NaN or
+        floats outside of [0, 1]. The message names it.
     """
     from PIL import Image, ImageOps
 
@@ -52,13 +57,14 @@ def open_image(path: str | os.PathLike, draft: int | None = None):
         with Image.open(path) as file:
             if draft is not None:
                 file.draft(None, (draft, draft))
+            white = _white(file)
             image = ImageOps.exif_transpose(file)
             image.load()
+            return _eight_bits(image, white)
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no image {path}") from None
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{path} cannot be read as an image: {error}") from error
-    return _eight_bits(image)
 
 
 def is_grey(path: str | os.PathLike) -> bool:
@@ -87,17 +93,39 @@ def photo(path: str | os.PathLike, size: tuple[int, int], channels: int) -> np.n
     return np.ascontiguousarray(np.asarray(image).reshape(H, W, channels).transpose(2, 0, 1))
 
 
-def _eight_bits(image):
-    """`image` with at most eight bits a channel, and white where it is transparent."""
+def _white(file):
+    """The value of a white pixel in an image file of more than eight bits a channel; None for the others."""
+    if file.mode == "F":
+        return 1.0
+    if not file.mode.startswith("I"):
+        return None
+    # Pillow's mode I holds 32-bit integers, and grey of 16 bits in older versions and of some formats.
+    if getattr(file, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0] > 16:
+        raise ValueError("its pixels are integers of 32 bits, of which none is known to be white")
+    return 65535.0
+
+
+def _eight_bits(image, white):
+    """`image` in grey or colours of eight bits a channel, and white where it is transparent."""
     from PIL import Image
 
-    if image.mode.startswith(("I", "F")):  # Pillow would cut these off at 255 instead of scaling them
-        values = np.asarray(image, dtype=np.float64)
-        full = 65535 if image.mode.startswith("I") and values.max(initial=0) > 255 else 255
-        return Image.fromarray(np.uint8(np.clip(values / full, 0, 1) * 255 + 0.5))
+    if white is not None:  # Pillow would cut these off at 255 instead of scaling them
+        return Image.fromarray(np.uint8(255 * _shares(image, white) + 0.5))
     if "A" in image.getbands() or "transparency" in image.info:
         grey = image.mode == "LA"
         image = image.convert("RGBA")
         ground = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(ground, image).convert("L" if grey else "RGB")
-    return image
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _shares(image, white):
+    """The brightness of each pixel in [0, 1]."""
+    values = np.asarray(image, dtype=np.float64) / white
+    low, high = values.min(), values.max()
+    if not np.isfinite([low, high]).all():
+        raise ValueError("it holds NaN or infinity")
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        low, high = low * white, high * white
+        raise ValueError(f"its pixels must lie between 0 and {white:g} (white), got {low:g} to {high:g}")
+    return np.clip(values, 0, 1)

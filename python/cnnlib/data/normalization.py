@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnnlib._params import number
+from cnnlib._params import flag, number
 from cnnlib._registry import Registry
 from cnnlib.data.shards import ShardedArray
 
 __all__ = ["PREPROCESSING", "Normalization"]
 
+_NEARLY_ALL = 0.95
 _CHUNK_IMAGES, _CHUNK_VALUES = 1000, 2**22  # at a time: bounds the memory that wider copies take
 
 
@@ -28,8 +29,11 @@ class Normalization:
     mean, std : float or sequence of float
         A number for each channel, or one for all; `std` is above 0.
     white : float
-        The value of a white pixel in the images that are given: 255, or 1 for images in [0, 1]. (It has no
-        part in the formula; who reads images from files for the model has to know it.)
+        The value of a white pixel in the images that are given: 255, or 1 for images in [0, 1].
+    ink : bool
+        Whether the images are bright writing on a dark ground. Files are then read as scans: turned so that
+        the ground is dark, and cropped to the ink. (`white` and `ink` have no part in the formula; who reads
+        images from files for the model has to know them, as ``cnnlib predict`` does.)
 
     Raises
     ------
@@ -45,9 +49,14 @@ class Normalization:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     white: float
+    ink: bool
 
     def __init__(
-        self, mean: float | Sequence[float], std: float | Sequence[float], white: float = 255.0
+        self,
+        mean: float | Sequence[float],
+        std: float | Sequence[float],
+        white: float = 255.0,
+        ink: bool = False,
     ) -> None:
         means, stds = _numbers("mean", mean), _numbers("std", std)
         if min(stds) <= 0:
@@ -55,15 +64,18 @@ class Normalization:
         if len(means) != len(stds):
             raise ValueError(f"Normalization: mean has {len(means)} channels, std {len(stds)}")
         white = number("Normalization", "white", white, 0)
-        for name, value in (("mean", means), ("std", stds), ("white", white)):
+        ink = flag("Normalization", "ink", ink)
+        for name, value in (("mean", means), ("std", stds), ("white", white), ("ink", ink)):
             object.__setattr__(self, name, value)
 
     @classmethod
-    def fit(cls, X: np.ndarray | ShardedArray) -> Normalization:
+    def fit(cls, X: np.ndarray | ShardedArray, *, ink: bool | None = None) -> Normalization:
         """The mean and the standard deviation of each channel of the training images X (N, C, H, W).
 
         X may be a memory map, or several; it is read in parts. A channel without any contrast gets the
-        standard deviation 1. `white` is 1 if no value lies above 1, else 255 (always for integers).
+        standard deviation 1. `white` is 1 if no value lies above 1, else 255 (always for integers). `ink`
+        None: the images are taken for writing if they are grey and nearly all have a border of zeros, as
+        scanned digits do.
         """
         if X.ndim != 4 or 0 in X.shape:
             raise ValueError(f"Normalization.fit: X must be images (N, C, H, W), got shape {X.shape}")
@@ -73,7 +85,8 @@ class Normalization:
             mean, variance = _moments(X)
         white = 255.0 if X.dtype.kind in "iu" or max(chunk.max() for chunk in _chunks(X)) > 1 else 1.0
         std = np.sqrt(variance)
-        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()), white)
+        ink = _is_writing(X[:_CHUNK_IMAGES]) if ink is None else ink
+        return cls(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1.0).tolist()), white, ink)
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """Images X (N, C, H, W), normalised, in a new array."""
@@ -99,6 +112,14 @@ def _numbers(name, value):
 def _chunks(X):
     step = min(_CHUNK_IMAGES, max(1, _CHUNK_VALUES // X[0].size))
     return (X[start : start + step] for start in range(0, len(X), step))
+
+
+def _is_writing(X):
+    """Whether images are grey, and at least half of the border is zero in nearly all of them."""
+    if X.shape[1] != 1:
+        return False
+    border = np.concatenate([X[:, 0, 0], X[:, 0, -1], X[:, 0, :, 0], X[:, 0, :, -1]], axis=1)
+    return bool(np.mean(np.median(border, axis=1) == 0) > _NEARLY_ALL)
 
 
 def _moments(X):

@@ -108,7 +108,8 @@ class Run:
 
     @property
     def normalization(self):
-        return Normalization(**{"white": self.data_set.white, **self.config["preprocessing"]})
+        known = {"white": self.data_set.white, "ink": self.data_set.ink}
+        return Normalization(**{**known, **self.config["preprocessing"]})
 
     @property
     def tta(self):

@@ -33,8 +33,6 @@ class Trained:
     classes : tuple of str
     shape : (int, int, int)
         C, H, W of its images.
-    ink : bool
-        Whether they are bright writing on a dark ground.
     tta : str or None
         See :func:`cnnlib.augment.averaged_scores`.
     load : callable
@@ -46,7 +44,6 @@ class Trained:
     normalization: Normalization
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
-    ink: bool
     tta: str | None
     load: Callable[[str | None, str], tuple[list[tuple[np.ndarray, np.ndarray]], float]]
 
@@ -81,7 +78,6 @@ def _of_run(path, which):
         run.normalization,
         data_set.classes,
         data_set.shape,
-        data_set.ink,
         run.tta,
         load,
     )
@@ -119,7 +115,7 @@ def _saved(path, which):
         parts = _parts(split)
         return _pairs(data_set.load(folder, parts), parts), data_set.white
 
-    return Trained(model, model.preprocess, classes, shape, False, None, load)
+    return Trained(model, model.preprocess, classes, shape, None, load)
 
 
 def _parts(split):
