@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from cnnlib._locks import locked
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, image_cache, load_digits, load_image_folder
 from cnnlib.data.image_files import photo
@@ -360,15 +362,61 @@ class TestCache:
             with pytest.raises(OSError, match="No space left"):
                 load(root)
         assert caches(root) == []
-        stale = root.with_name("photos.cnnlib-cache") / ".building-killed"
-        young = stale.with_name(".building-now")
-        for folder in (stale, young):
-            folder.mkdir()
+
+    def test_what_ended_processes_left_is_removed(self, root):
+        write_folder(root, {"a": 10, "b": 10})
+        cache = root.with_name("photos.cnnlib-cache")
+        killed, alive, stale, young = (
+            cache / name for name in (".building-killed", ".building-now", ".new-old", ".new-now")
+        )
+        for folder in (killed, alive, stale, young):
+            folder.mkdir(parents=True)
+            (folder / "images.npy").write_bytes(bytes(1000))
         os.utime(stale, (time.time() - 1e6,) * 2)
+        with locked(alive):
+            for _ in range(2):  # a cache is made, and one is found
+                load(root)
+                assert [folder.exists() for folder in (killed, alive, stale, young)] == [0, 1, 0, 1]
+                killed.mkdir()
         load(root)
-        assert len(caches(root)) == 2
-        assert not stale.exists()
-        assert young.exists()  # another process may be at it
+        assert [folder.exists() for folder in (killed, alive, stale, young)] == [0, 0, 0, 1]
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+    def test_a_command_that_is_ended_meanwhile(self, root, number):
+        """SIGTERM removes what was begun; after SIGKILL the next command does."""
+        write_folder(root, {"a": 10, "b": 10})
+        cache = root.with_name("photos.cnnlib-cache")
+        arguments = ["train", "--data", f"folder:{root}", "--image-size", "4000"]
+        with subprocess.Popen(
+            [sys.executable, "-m", "cnnlib", *arguments, "--out", str(root.parent / "run")],
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            deadline = time.monotonic() + 60
+            while not list(cache.glob(".building-*/images.npy")):
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            process.send_signal(number)
+            err = process.communicate(timeout=60)[1]
+        if number == signal.SIGTERM:
+            assert (process.returncode, err) == (143, "cnnlib: terminated\n")
+        else:
+            assert list(cache.glob(".building-*"))
+            load(root)
+        assert not list(cache.glob(".building-*"))
+        assert not (root.parent / "run").exists()
+
+    def test_images_that_the_disk_has_no_room_for(self, root, monkeypatch, capsys):
+        write_folder(root, {"a": 10, "b": 10})
+        message = "20 images of 3x9999x9999 take 6.0 GB on the disk, and that of .* has 5.0 GB free"
+        usage = type("usage", (), {"free": 5 * 10**9})
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+        with pytest.raises(OSError, match=message):
+            load(root, 9999)
+        assert caches(root) == []
+        monkeypatch.setattr(image_cache, "_LARGE", 1000)
+        load_image_folder(root, 20, verbose=True)
+        assert capsys.readouterr().out == "reading images: 20 images of 3x20x20 take 0.0 MB on the disk\n"
 
     def test_files_that_change_meanwhile(self, root, monkeypatch):
         write_folder(root, {"a": 10, "b": 10})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import secrets
 import shutil
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlib._files import sync_folder
+from cnnlib._locks import locked
 from cnnlib._npy import mapped_array
 from cnnlib.data.image_files import is_grey, photo
 
@@ -28,9 +30,10 @@ __all__ = ["CACHE_SUFFIX", "Source", "cached_images"]
 
 CACHE_SUFFIX = ".cnnlib-cache"
 _FORMAT, _VERSION = "cnnlib image cache", 2  # the version tells how files are decoded
-_BUILDING = ".building-"
+_NEW, _BUILDING = ".new-", ".building-"  # a folder before it is locked, and while a cache is built in it
 _REPORT_SECONDS = 10
-_STALE_SECONDS = 24 * 3600  # a folder that a killed process left
+_STALE_SECONDS = 24 * 3600  # after which a folder counts as left behind, where there are no locks
+_LARGE = 1e9  # bytes of a cache whose size is said
 _NAMED = 10  # unreadable files in a message
 _COLOURS = {1: "grey", 3: "rgb"}
 
@@ -58,6 +61,11 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
     """The images (N, C, height, width), uint8, in the source's order: mapped, after decoding if need be.
 
     `channels` None: 1 if all files are grey, else 3.
+
+    Raises
+    ------
+    OSError
+        The disk has no room for them; what is found before anything is decoded.
     """
     stamps = source.stamps()
     fingerprint = hashlib.sha256(json.dumps([_VERSION, source.classes, stamps]).encode()).hexdigest()
@@ -72,15 +80,13 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
         )
         for C in ([channels] if channels else (3, 1))
     ]
+    _remove_remains(root)
     for cache in wanted:
         images = cache.opened()
         if images is not None:
             return images
 
-    root.mkdir(parents=True, exist_ok=True)
-    building = root / (_BUILDING + secrets.token_hex(4))
-    building.mkdir()
-    try:
+    with _building_folder(root) as building:
         grey = _decode(source, building / "images.npy", (height, width), channels, verbose)
         if source.stamps() != stamps:
             raise ValueError(f"the files in {source.root} changed while they were read; try again")
@@ -101,8 +107,6 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
             os.fsync(file.fileno())
         sync_folder(building)
         _put_in_place(building, cache)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     _remove_superseded(cache)
     images = cache.opened()
     if images is None:
@@ -160,14 +164,54 @@ def _put_in_place(building, cache):
     sync_folder(cache.root)
 
 
+@contextlib.contextmanager
+def _building_folder(root):
+    """A new folder below `root` to build a cache in; whatever is left of it at the end is removed."""
+    root.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    new, building = root / (_NEW + token), root / (_BUILDING + token)
+    new.mkdir()
+    try:
+        with locked(new):  # before it has the name under which others would remove it
+            os.rename(new, building)
+            yield building
+    finally:
+        for folder in (new, building):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_remains(root):
+    """Remove what ended processes left unfinished; a folder that is being built in is locked."""
+    with contextlib.suppress(OSError):
+        for folder in root.iterdir():
+            if not folder.name.startswith((_NEW, _BUILDING)):
+                continue
+            with contextlib.suppress(OSError), locked(folder) as certain:
+                old = time.time() - folder.stat().st_mtime > _STALE_SECONDS
+                if old or (certain and folder.name.startswith(_BUILDING)):
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _remove_superseded(cache):
-    """Remove caches of files as they were before, and what killed processes left. (Maps stay readable.)"""
+    """Remove caches of files as they were before. (Maps stay readable.)"""
     with contextlib.suppress(OSError):
         for other in cache.root.iterdir():
-            superseded = other.name.startswith(cache.prefix) and other != cache.folder
-            stale = other.name.startswith(_BUILDING) and time.time() - other.stat().st_mtime > _STALE_SECONDS
-            if superseded or stale:
+            if other.name.startswith(cache.prefix) and other != cache.folder:
                 shutil.rmtree(other, ignore_errors=True)
+
+
+def _check_room(folder, shape, verbose):
+    """Refuse a cache that the disk has no room for; say how large a large one becomes."""
+    size, free = math.prod(shape), shutil.disk_usage(folder).free
+    about = f"{shape[0]} images of {'x'.join(map(str, shape[1:]))} take {_size_text(size)} on the disk"
+    if size > free:
+        raise OSError(f"load_image_folder: {about}, and that of {folder.parent} has {_size_text(free)} free")
+    if verbose and size > _LARGE:
+        print(f"reading images: {about}", flush=True)
+
+
+def _size_text(size):
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def _decode(source, path, size, channels, verbose):
@@ -182,11 +226,14 @@ def _decode(source, path, size, channels, verbose):
             return error
 
     workers = os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, thread_name_prefix="cnnlib-decode") as pool:
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="cnnlib-decode")
+    try:
         grey = all(pool.map(is_grey, paths))
-        channels = channels or (1 if grey else 3)
+        shape = len(paths), channels or (1 if grey else 3), *size
+        channels = shape[1]
+        _check_room(path.parent, shape, verbose)
         with open(path, "xb") as file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), channels, *size)}
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
             for image in _reported(_in_order(pool, decoded, paths, 4 * workers), len(paths), verbose):
                 if isinstance(image, Exception):
@@ -195,6 +242,8 @@ def _decode(source, path, size, channels, verbose):
                     file.write(image.data)
             file.flush()
             os.fsync(file.fileno())
+    finally:
+        pool.shutdown(cancel_futures=True)
     if failures:
         more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
         raise ValueError("; ".join(failures[:_NAMED]) + more)

@@ -71,6 +71,8 @@ def load_image_folder(
         There is no folder `root`.
     ValueError
         A folder without images, files that cannot be read (they are named), or no image for training.
+    OSError
+        The disk has no room for the images at this size; nothing is written then.
 
     Examples
     --------

@@ -1,36 +1,18 @@
 """A lock on a run's folder, so that two processes do not train into it."""
 
 import contextlib
-import os
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from cnnlib import _locks
 
 __all__ = ["locked"]
 
 
 @contextlib.contextmanager
 def locked(folder):
-    """Hold the lock of `folder`; it leaves no file, and goes with the process however that ends.
-
-    Raises
-    ------
-    ValueError
-        Another process, or another command in this one, holds it.
-    """
-    if fcntl is None:
-        yield
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
+    """Hold the lock of `folder`; ValueError where another process, or command in this one, holds it."""
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(_locks.locked(folder))
         except BlockingIOError:
             raise ValueError(f"{folder} is in use: another training is writing to it") from None
-        except OSError:  # a file system without locks
-            pass
         yield
-    finally:
-        os.close(descriptor)
