@@ -150,6 +150,21 @@ OPERATORS = {
     ),
     "resize nearest half pixel": ("y = Resize(x, , s)", {}, {"s": np.array([1, 1, 3, 4], np.float32)}),
     "resize to sizes": ('y = Resize<mode="linear">(x, , , s)', {}, {"s": np.array([3, 3, 16, 24])}),
+    "resize scales of the last axes": (
+        "y = Resize<axes=[-2,-1]>(x, , s)",
+        {},
+        {"s": np.array([2, 3], np.float32)},
+    ),
+    "resize sizes of the last axes": ("y = Resize<axes=[-2,-1]>(x, , , s)", {}, {"s": np.array([16, 24])}),
+    "resize sizes of one axis": ("y = Resize<axes=[-1]>(x, , , s)", {}, {"s": np.array([16])}),
+    **{
+        f"resize {policy}": (
+            f'y = Resize<axes=[2,3], keep_aspect_ratio_policy="{policy}">(x, , , s)',
+            {},
+            {"s": np.array([16, 32])},
+        )
+        for policy in ("stretch", "not_larger", "not_smaller")
+    },
     "resize linear": (
         'y = Resize<mode="linear", coordinate_transformation_mode="pytorch_half_pixel">(x, , s)',
         {},
@@ -266,6 +281,19 @@ OPERATORS = {
         "p = Pad(x, pads) y = Conv<pads=[0,1,0,0]>(p, w)",
         {"w": (4, 3, 3, 3)},
         {"pads": np.array([0, 0, 1, 2, 0, 0, 0, 1])},
+    ),
+    **{
+        f"pad at the end before {pool} with ceil_mode": (
+            f"p = Pad(x, pads) y = {pool}<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(p)",
+            {},
+            {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1])},
+        )
+        for pool in ("MaxPool", "AveragePool")
+    },
+    "pad as wide as the window": (
+        "p = Pad(x, pads) y = AveragePool<kernel_shape=[2,2]>(p)",
+        {},
+        {"pads": np.array([0, 0, 2, 0, 0, 0, 0, 3])},
     ),
     "pad before relu": ("p = Pad(x, pads) y = Relu(p)", {}, {"pads": np.array([0, 0, 1, 2, 0, 0, 0, 1])}),
     "pad before max pool": (
@@ -547,6 +575,33 @@ REFUSED = {
         {"s": np.ones(4, np.float32)},
         "mode is 'cubic'",
     ),
+    **{
+        f"another axis in front, by {kind}": (
+            f"p = GlobalAveragePool(x) f = Flatten(p) y = {kind}(f, k)",
+            {},
+            {"k": np.full((1, 1, 1), 0.5, np.float32)},
+            f"{kind} 'y': .*(another axis|slope has the shape)",
+        )
+        for kind in ("Add", "Sub", "Mul", "Div", "PRelu")
+    },
+    "kernel_shape of another window": (
+        "y = Conv<kernel_shape=[1,3]>(x, w)",
+        {"w": (4, 3, 3, 3)},
+        {},
+        r"Conv 'y': attribute kernel_shape is \[1, 3\]",
+    ),
+    "exclude_outside": (
+        "y = Resize<exclude_outside=1>(x, , s)",
+        {},
+        {"s": np.ones(4, np.float32)},
+        "Resize 'y': attribute exclude_outside",
+    ),
+    "sizes of twice the images": (
+        "s = Shape(x) t = Add(s, s) y = Resize(x, , , t)",
+        {},
+        {},
+        "the number of images",
+    ),
     "attribute without counterpart": ("y = Relu<speed=3>(x)", {}, {}, "Relu 'y': attribute speed"),
     "attribute of another type": ('y = Gemm<transB="yes">(x, w)', {"w": (3, 3)}, {}, "Gemm 'y'"),
     "weights computed": ("y = Conv(x, x)", {}, {}, "w is computed from the images"),
@@ -768,3 +823,19 @@ def test_damaged_files_are_refused_or_read(tmp_path, rng):
             messages.append(str(error))
     assert len(messages) > 200
     assert all(message.startswith(str(path)) for message in messages)
+
+
+def test_constants_of_one_file_keep_to_one_limit():
+    """Each Concat doubles what the one before made: the last of these would be of 64 million numbers."""
+    text = "c0 = Identity(k) "
+    text += " ".join(f"c{i + 1} = Concat<axis=0>(c{i}, c{i})" for i in range(26))
+    text += " s = Gather<axis=0>(c26, i) y = Mul(x, s)"
+    proto = model(text, {"k": np.ones(1, np.float32), "i": np.array(0)})
+    with pytest.raises(ValueError, match=r"Concat 'c24': makes a constant .* the limit"):
+        cnnlib.onnx.load(proto)
+    many = (
+        " ".join(f"c{i} = Neg(k)" for i in range(40)) + f" s = Sum({', '.join(f'c{i}' for i in range(40))})"
+    )
+    proto = model(many + " y = Mul(x, s)", {"k": np.ones(2**20, np.float32)})
+    with pytest.raises(ValueError, match=r"Neg 'c\d+': makes a constant .* the limit"):
+        cnnlib.onnx.load(proto)

@@ -17,7 +17,7 @@ JOINS: dict[str, int | None] = {"add": 2, "multiply": 2, "concat": None, "scale"
 
 BATCH_NORMS = ("batchnorm", "spatial_batchnorm")
 _VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
-_OF_A_SIZE = ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")  # whatever that of their input
+OF_A_SIZE = ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")  # whatever that of their input
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ class Graph:
                 continue
             if node.layer in ("affine", "flatten"):
                 return f"{node.title} makes rows of numbers of whole images"
-            if node.layer not in _OF_A_SIZE:
+            if node.layer not in OF_A_SIZE:
                 sized.add(node.output)
         return self.fixed_by
 

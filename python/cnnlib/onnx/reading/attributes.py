@@ -34,6 +34,10 @@ class Attributes:
         """Any value: that of a tensor, say."""
         return self._left.pop(name, default)
 
+    def peek(self, name: str, default: Any) -> Any:
+        """Any value, which is still to be taken."""
+        return self._left.get(name, default)
+
     def integer(self, name: str, default: int) -> int:
         return int(self._typed(name, default, int))
 
@@ -68,8 +72,8 @@ class Attributes:
         if came != value:
             self._fail(f"attribute {name} is {came!r}, here only {value!r}")
 
-    def drop(self, *names: str) -> None:
-        """Take attributes that say what is known otherwise."""
+    def ignore(self, *names: str) -> None:
+        """Take attributes that change nothing, whatever they are."""
         for name in names:
             self._left.pop(name, None)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import BATCH, Constant
+from cnnlib.onnx.reading.symbols import Symbol, by_item, settled
+from cnnlib.onnx.reading.values import Constant
 
-_LARGEST = 2**26  # values that a constant may be blown up to; weights come as they are, in the file
+_MOST = 2**24  # values that all operators between constants may make
+_EACH = 16  # and as many times those that the file holds
 _CASTS = {
     1: np.float32,
     2: np.uint8,
@@ -26,19 +29,14 @@ _CASTS = {
 
 def fold(op: Operator) -> Constant:
     """The value of an operator whose inputs are constants."""
-    inputs = [value for value in op.inputs if value is not None]
-    symbolic = any(value.dtype == object for value in inputs)
-    if symbolic and op.kind not in _OF_SYMBOLS:
-        op.fail("computes with the number of images, which is not known when a network is loaded")
+    inputs = list(op.inputs)
+    _bounded(op, (0,))
+    if op.kind not in _OF_SYMBOLS:
+        inputs = [value if value is None else op.known(value, f"input {i}") for i, value in enumerate(inputs)]
     with np.errstate(all="ignore"):
-        return settled(np.asarray(FOLDED[op.kind](op, *op.inputs)))
-
-
-def settled(array: Constant) -> Constant:
-    """A shape, or a part of it, as integers where the number of images is not in it."""
-    if array.dtype == object and not any(item is BATCH for item in array.flat):
-        return array.astype(np.int64)
-    return array
+        made = settled(np.asarray(FOLDED[op.kind](op, *inputs)))
+    op.net.folded += made.size
+    return made
 
 
 def _constant(op):
@@ -63,15 +61,19 @@ def _shape(op, x):
 
 
 def _bounded(op, shape):
+    """The shape of a constant that is to be made, if all of them together stay within the limit."""
     sizes = [int(size) for size in shape]
-    if min(sizes, default=0) < 0 or math.prod(sizes) > _LARGEST:
-        op.fail(f"makes a constant of shape {tuple(sizes)}; {_LARGEST} values are the limit")
+    most = _MOST + _EACH * op.net.source.values
+    if min(sizes, default=0) < 0 or op.net.folded + math.prod(sizes) > most:
+        op.fail(
+            f"makes a constant of shape {tuple(sizes)}; {most} values are the limit of what is computed from "
+            "the constants of this file"
+        )
     return sizes
 
 
 def _expand(op, x, shape):
-    shape = np.broadcast_shapes(x.shape, tuple(int(size) for size in shape))
-    _bounded(op, shape)
+    shape = _bounded(op, np.broadcast_shapes(x.shape, tuple(int(size) for size in shape)))
     return np.broadcast_to(x, shape).copy()
 
 
@@ -81,10 +83,13 @@ def _range(op, start, limit, step):
 
 
 def _gather(op, x, indices):
-    return np.take(x, indices.astype(np.int64), axis=op.attributes.integer("axis", 0))
+    axis, indices = op.attributes.integer("axis", 0), op.known(indices, "indices").astype(np.int64)
+    _bounded(op, (indices.size, x.size // max(x.shape[axis], 1)))
+    return np.take(x, indices, axis=axis)
 
 
 def _concat(op, *xs):
+    _bounded(op, (sum(x.size for x in xs),))
     return np.concatenate(xs, axis=op.attributes.integer("axis", 0))
 
 
@@ -114,16 +119,29 @@ def _reshape(op, x, *_):
 
 
 def _cast(op, x):
-    op.attributes.drop("saturate", "round_mode")
+    op.attributes.ignore("saturate", "round_mode")  # of floats of 8 bits
     kind = _CASTS.get(op.attributes.integer("to", 0))
     if kind is None:
         op.fail("casts to a type that has no use here")
-    return x if x.dtype == object and kind == np.int64 else x.astype(kind)
+    if x.dtype != object:
+        return x.astype(kind)
+    if kind == np.bool_:
+        op.fail("makes truth values of the size of images")
+    return by_item(lambda item: _number(item, np.dtype(kind).kind == "f"), x)
+
+
+def _number(item, real):
+    """An entry of a shape as a float or an integer."""
+    if isinstance(item, Symbol):
+        return item.real() if real else item.rounded(math.trunc)
+    return float(item) if real else math.trunc(item)
 
 
 def _divide(op, x, y):
     """Integers are rounded towards zero."""
-    return np.trunc(x / y).astype(x.dtype) if x.dtype.kind in "iu" else x / y
+    if x.dtype.kind in "iu":
+        return np.where((x % y != 0) & ((x < 0) != (y < 0)), x // y + 1, x // y).astype(x.dtype)
+    return x / y
 
 
 def _transpose(op, x):
@@ -138,13 +156,76 @@ def _flatten(op, x):
 def _product(op, x, *_):
     axes, keep = op.integers(1, "axes"), bool(op.attributes.integer("keepdims", 1))
     axis = None if axes is None else tuple(axes)
-    product = np.prod(x, axis=axis, keepdims=True).astype(x.dtype)
+    product = np.asarray(np.prod(x, axis=axis, keepdims=True), x.dtype)
     return product if keep else product.squeeze(axis)
 
 
-def _same_dtype(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of NumPy that gives floats in the dtype of its first argument."""
-    return lambda op, x, *more: np.asarray(function(x, *more), x.dtype)
+def _alone(function: Callable[..., Any], of_item: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """A function of NumPy that keeps the dtype; of entries of shapes `of_item`."""
+
+    def folded(op: Operator, x: Constant) -> Constant:
+        _bounded(op, x.shape)
+        return by_item(of_item, x) if of_item and x.dtype == object else np.asarray(function(x), x.dtype)
+
+    return folded
+
+
+def _together(function: Callable[..., Any], of_items: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """A function of two arrays that spread over each other, of any number of them one after the other."""
+
+    def folded(op: Operator, *xs: Constant) -> Constant:
+        _bounded(op, np.broadcast_shapes(*(x.shape for x in xs)))
+        total = xs[0]
+        for x in xs[1:]:
+            if object in (total.dtype, x.dtype):
+                if of_items is None:
+                    op.fail("computes with the number or the size of images")
+                total = by_item(of_items, total, x)
+            else:
+                total = np.asarray(function(op, total, x))
+        return total
+
+    return folded
+
+
+def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, in the dtype of the first one."""
+    return lambda op, x, y: np.asarray(function(x, y), x.dtype)
+
+
+def _quotient(a, b):
+    if isinstance(a, Symbol) or isinstance(b, Symbol) or float in (type(a), type(b)):
+        return a / b
+    return math.trunc(a / b)
+
+
+def _whole(item, function):
+    """Rounded, but still a float."""
+    return item.rounded(function).real() if isinstance(item, Symbol) else float(function(item))
+
+
+def _bound(function):
+    def bound(a, b):
+        symbol, other = (a, b) if isinstance(a, Symbol) else (b, a)
+        return symbol.bounded(function, other) if isinstance(symbol, Symbol) else function(a, b)
+
+    return bound
+
+
+def _equal(a, b):
+    """Of sizes, which are never negative."""
+    if not (isinstance(a, Symbol) or isinstance(b, Symbol)):
+        return a == b
+    if isinstance(a, Symbol) and isinstance(b, Symbol) and a.unit is not None and a == b:
+        return True
+    if any(not isinstance(item, Symbol) and item < 0 for item in (a, b)):
+        return False
+    raise ValueError("compares the number or the size of images")
+
+
+def _where(op, condition, x, y):
+    _bounded(op, np.broadcast_shapes(condition.shape, x.shape, y.shape))
+    return np.where(op.known(condition, "the condition"), x, y)
 
 
 FOLDED: dict[str, Callable[..., Any]] = {
@@ -164,22 +245,23 @@ FOLDED: dict[str, Callable[..., Any]] = {
     "Transpose": _transpose,
     "Flatten": _flatten,
     "ReduceProd": _product,
-    "Add": _same_dtype(np.add),
-    "Sub": _same_dtype(np.subtract),
-    "Mul": _same_dtype(np.multiply),
-    "Div": _divide,
-    "Pow": _same_dtype(np.power),
-    "Floor": _same_dtype(np.floor),
-    "Ceil": _same_dtype(np.ceil),
-    "Sqrt": _same_dtype(np.sqrt),
-    "Neg": _same_dtype(np.negative),
-    "Exp": _same_dtype(np.exp),
-    "Abs": _same_dtype(np.abs),
-    "Reciprocal": _same_dtype(np.reciprocal),
-    "Min": _same_dtype(np.minimum),
-    "Max": _same_dtype(np.maximum),
-    "Equal": lambda op, x, y: np.equal(x, y),
-    "Where": lambda op, condition, x, y: np.where(condition, x, y),
+    "Add": _together(_kept(np.add), operator.add),
+    "Sub": _together(_kept(np.subtract), operator.sub),
+    "Mul": _together(_kept(np.multiply), operator.mul),
+    "Div": _together(_divide, _quotient),
+    "Pow": _together(_kept(np.power)),
+    "Min": _together(_kept(np.minimum), _bound(min)),
+    "Max": _together(_kept(np.maximum), _bound(max)),
+    "Equal": _together(lambda op, x, y: np.equal(x, y), _equal),
+    "Where": _where,
+    "Floor": _alone(np.floor, lambda item: _whole(item, math.floor)),
+    "Ceil": _alone(np.ceil, lambda item: _whole(item, math.ceil)),
+    "Neg": _alone(np.negative, operator.neg),
+    "Sqrt": _alone(np.sqrt),
+    "Exp": _alone(np.exp),
+    "Abs": _alone(np.abs),
+    "Reciprocal": _alone(np.reciprocal),
 }
-# What may meet the unknown number of images in a shape: it is moved about, never computed with.
-_OF_SYMBOLS = ("Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Cast", "Identity")
+_MOVED = ("Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Cast", "Identity", "Transpose")
+_COMPUTED = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Equal", "Where", "Floor", "Ceil", "Neg", "ReduceProd")
+_OF_SYMBOLS = (*_MOVED, *_COMPUTED)  # what may meet the number and the size of images as Symbols

@@ -26,6 +26,8 @@ class Source:
         With its own functions inlined.
     opset : int
         Version of the standard operators.
+    values : int
+        How many numbers the tensors hold that have been read.
     """
 
     def __init__(self, path_or_proto: Any) -> None:
@@ -46,6 +48,7 @@ class Source:
         versions = {entry.domain: entry.version for entry in model.opset_import}
         self.opset = next((versions[domain] for domain in _STANDARD if domain in versions), 1)
         self.model = self._inlined(model)
+        self.values = 0
 
     def _parsed(self):
         from google.protobuf.message import DecodeError
@@ -89,6 +92,7 @@ class Source:
             if str(error).startswith(where):
                 raise
             raise ValueError(f"{where} is damaged: {error}") from error
+        self.values += array.size
         if array.dtype.name in ("float16", "bfloat16"):
             return array.astype(np.float32)
         if array.dtype.kind not in "fiub":

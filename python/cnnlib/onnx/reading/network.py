@@ -10,20 +10,23 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib._params import pads, pair
 from cnnlib._typing import Params
-from cnnlib.models.graph import Graph, Node
+from cnnlib.models.graph import OF_A_SIZE, Graph, Node
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx import metadata
-from cnnlib.onnx.reading import norms, pointwise, products, views, windows
-from cnnlib.onnx.reading.constants import FOLDED, fold, settled
+from cnnlib.onnx.reading import norms, pointwise, products, resizing, views, windows
+from cnnlib.onnx.reading.constants import FOLDED, fold
 from cnnlib.onnx.reading.files import Source
 from cnnlib.onnx.reading.operator import Operator, Refused
 from cnnlib.onnx.reading.patterns import rewritten
-from cnnlib.onnx.reading.values import BATCH, Constant, Feature, Value, batch_of
+from cnnlib.onnx.reading.symbols import BATCH, Symbol, settled
+from cnnlib.onnx.reading.values import Constant, Feature, Value, batch_of
 from cnnlib.onnx.shapes import shape_behind
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {
     **windows.OPERATORS,
+    **resizing.OPERATORS,
     **norms.OPERATORS,
     **products.OPERATORS,
     **pointwise.OPERATORS,
@@ -31,6 +34,7 @@ OPERATORS: dict[str, Callable[[Operator], Value]] = {
 }
 _LARGEST_SAMPLE = 2**31  # numbers of one sample's value: 8 GiB in float32
 _OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_RESIZING = {"conv", "conv_transpose", "max_pool", "avg_pool", "upsample", "affine", "flatten"}
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
 
 
@@ -45,6 +49,8 @@ class Network:
     batch : int or None
         The number of images that the file is fixed to, if it is.
     input : Feature
+    folded : int
+        Values of all constants that have been computed from others.
     nodes : list of Node
     params : dict
     frozen : set of str
@@ -66,10 +72,13 @@ class Network:
         if graph.sparse_initializer:
             raise ValueError(f"{source.title}: sparse tensors have no counterpart here")
         self._values: dict[str, Value] = {}
+        self.folded = 0
         self.nodes: list[Node] = []
         self.params: Params = {}
         self.frozen: set[str] = set()
         self._shapes: dict[str, tuple[int, ...]] = {}
+        # Of the graph's values whose shape follows the size of the images, one of the same height and width.
+        self._like: dict[str, str] = {}
         self._read_input(graph, input_dim)
         self.protos = self._patterns()
         self.readers = Counter(name for proto in self.protos for name in proto.input)
@@ -129,6 +138,8 @@ class Network:
         self.input = Feature(inputs[0].name, shape, shape)
         self._values[self.input.name] = self.input
         self._shapes[self.input.name] = shape
+        if len(shape) == 3:
+            self._like[self.input.name] = self.input.name
 
     def _patterns(self):
         title = self.source.title
@@ -164,9 +175,16 @@ class Network:
         count = len(self.nodes)
         result = OPERATORS[op.kind](op)
         if isinstance(result, Feature) and len(self.nodes) == count:  # the same value, seen in another way
+            self._check_single_pixels(op, result)
             alone = all(op.alone(i) for i, value in enumerate(op.inputs) if isinstance(value, Feature))
             return dataclasses.replace(result, alone=alone)
         return result
+
+    def _check_single_pixels(self, op, seen):
+        """Fix the size of images of one row or column, which views take for axes that are always 1."""
+        reshaped = seen.pad is None and len(seen.view) > 1 and seen.view != seen.shape
+        if reshaped and self.follows(seen) and 1 in seen.shape[1:]:
+            op.fix(f"{batch_of(seen.shape)} seen as {batch_of(seen.view)}")
 
     # The graph ------------------------------------------------------------------------------------------
 
@@ -193,6 +211,9 @@ class Network:
         if math.prod(shape) > _LARGEST_SAMPLE:
             op.fail(f"makes {batch_of(shape)}, which no memory holds")
         self.nodes.append(node)
+        following = [self._like[value] for value in node.inputs if value in self._like]
+        if following and node.layer not in OF_A_SIZE:
+            self._like[name] = following[0] if _keeps_size(node, values) else name
         self._shapes[name] = shape
         return Feature(name, shape, shape)
 
@@ -207,6 +228,21 @@ class Network:
             unique = f"{name}.{count}"
         self.params[unique] = array
         return unique
+
+    def follows(self, feature: Feature) -> bool:
+        """Whether the shape of a value follows the size of the images."""
+        return feature.name in self._like
+
+    def size_of(self, feature: Feature, axis: int) -> int | Symbol:
+        """A size of a sample of the graph's value."""
+        if axis == 0 or not self.follows(feature):
+            return feature.shape[axis]
+        return Symbol(feature.shape[axis], (self._like[feature.name], axis))
+
+    def fix(self, reason: str) -> None:
+        """Tie the network to the size of images that it is loaded at; the first reason stays."""
+        if len(self.input.shape) == 3:
+            self.fixed_by = self.fixed_by or reason
 
     def maker(self, feature: Feature) -> tuple[int, Node] | None:
         """The node that makes a value, and its place."""
@@ -268,6 +304,17 @@ class Network:
         return Graph(nodes[::-1], self.input.name, value.name, self.fixed_by), value.shape
 
 
+def _keeps_size(node: Node, params: Sequence[Constant | None]) -> bool:
+    """Whether what a node makes of images has their height and width, whatever these are."""
+    if node.layer == "conv" and params[0] is not None:
+        param = {"stride": 1, "dilation": 1, "pad": 0, **node.args[0]}
+        stride, dilation = (pair("conv", key, param[key]) for key in ("stride", "dilation"))
+        spans = tuple(d * (k - 1) for d, k in zip(dilation, params[0].shape[2:], strict=True))
+        top, bottom, left, right = pads("conv", param["pad"], (1, 1), (spans[0] + 1, spans[1] + 1), stride)
+        return stride == (1, 1) and (top + bottom, left + right) == spans
+    return node.layer not in _RESIZING
+
+
 def _agree(shape, wanted):
     """Whether sizes are those wanted, where they are known."""
     return len(shape) == len(wanted) and all(a in (None, b) for a, b in zip(shape, wanted, strict=True))
@@ -280,9 +327,18 @@ def _sizes(sizes):
 
 def shape_of(op: Operator) -> Value:
     """Shape of what depends on the images: the number of images stays open."""
-    feature = op.feature()
+    feature = op.value(0)
+    assert isinstance(feature, Feature)  # else it has been folded
     start, end = op.attributes.integer("start", 0), op.attributes.integer("end", len(feature.view) + 1)
-    return settled(np.array([BATCH, *feature.view], dtype=object)[start:end])
+    sizes: list[Any] = list(feature.view)
+    if feature.view == feature.shape:
+        sizes = [op.net.size_of(feature, axis) for axis in range(len(sizes))]
+    elif op.net.follows(feature):
+        images = feature.channels_last or feature.pad is not None
+        for axis, size in enumerate(feature.view):
+            if not images or axis != feature.channel_axis:
+                sizes[axis] = Symbol(size)
+    return settled(np.array([BATCH, *sizes], dtype=object)[start:end])
 
 
 OPERATORS["Shape"] = shape_of

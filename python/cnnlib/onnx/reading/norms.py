@@ -12,7 +12,8 @@ from cnnlib.onnx.reading.values import Feature
 
 def batch_norm(op: Operator) -> Feature:
     x, attributes = op.feature(), op.attributes
-    attributes.drop("consumed_inputs", "is_test")  # of versions before 7
+    attributes.ignore("consumed_inputs")
+    attributes.expect("is_test", 1)  # before version 7
     attributes.expect("spatial", 1)
     attributes.expect("training_mode", 0)
     C = x.view[x.channel_axis]

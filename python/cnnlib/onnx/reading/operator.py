@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from cnnlib.onnx.reading.attributes import Attributes
+from cnnlib.onnx.reading.symbols import Symbol
 from cnnlib.onnx.reading.values import Constant, Feature, Value, batch_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Operator:
     def fail(self, text: str) -> NoReturn:
         raise Refused(f"{self.net.source.title}: {self.kind} {self.name!r}: {text}")
 
+    def fix(self, text: str) -> None:
+        """Note why images must have the size that the network is loaded at."""
+        self.net.fix(f"node {self.name!r} ({self.kind}): {text}")
+
     def _value(self, name):
         if not name:
             return None
@@ -65,11 +70,25 @@ class Operator:
         return value
 
     def constant(self, i: int, what: str) -> Constant:
-        """An input that does not depend on the images."""
+        """An input that does not depend on the images; one that depends on their size fixes this."""
+        return self.known(self.symbols(i, what), what)
+
+    def symbols(self, i: int, what: str) -> Constant:
+        """An input that does not depend on the images, but perhaps on their number and size."""
         value = self.value(i)
         if isinstance(value, Feature):
             self.fail(f"{what} is computed from the images; here it has to be constant")
         return value
+
+    def known(self, value: Constant, what: str) -> Constant:
+        """The numbers that a constant's Symbols stand for."""
+        if value.dtype != object:
+            return value
+        numbers = [item.value if isinstance(item, Symbol) else item for item in value.flat]
+        if None in numbers:
+            self.fail(f"{what} depends on the number of images, which is not known when a network is loaded")
+        self.fix(f"{what} {tuple(numbers)}, computed from the size of the images")
+        return np.array(numbers).reshape(value.shape)
 
     def floats(self, i: int, what: str, ndim: int | None = None) -> Constant:
         """A constant in the network's dtype."""

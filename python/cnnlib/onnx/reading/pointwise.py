@@ -29,10 +29,18 @@ def leaky_relu(op: Operator) -> Feature:
 
 
 def prelu(op: Operator) -> Feature:
-    slope = op.floats(1, "slope")
+    x, slope = op.feature(), op.floats(1, "slope")
+    rank = len(x.view) + 1
+    if op.opset < 7 and slope.ndim == 1:  # of the channels
+        slope = slope.reshape(-1, *(1,) * (rank - 2))
+    shape = (1,) * (rank - slope.ndim) + slope.shape
+    if len(shape) > rank or any(n not in (1, size) for n, size in zip(shape[1:], x.view, strict=True)):
+        op.fail(f"slope has the shape {slope.shape}, its input {batch_of(x.view)}")
+    if op.net.follows(x) and any(n > 1 and axis != x.channel_axis for axis, n in enumerate(shape[1:])):
+        op.fix(f"slope of shape {slope.shape}")
     if slope.size != 1 and (slope != slope.flat[0]).any():
         op.fail("slope differs from channel to channel; a leaky ReLU has one here")
-    return same(op, "leaky_relu", op.feature(), float(slope.flat[0]))
+    return same(op, "leaky_relu", x, float(slope.flat[0]))
 
 
 def elu(op: Operator) -> Feature:
@@ -100,7 +108,8 @@ def softmax(op: Operator) -> Feature:
 
 def dropout(op: Operator) -> Feature:
     x, p = op.feature(), op.scalar(1, "ratio", 0.5)
-    op.attributes.drop("seed", "is_test")
+    op.attributes.ignore("seed")
+    op.attributes.expect("is_test", 1)  # before version 7
     if op.has(2) and bool(np.any(op.constant(2, "training_mode"))):
         op.fail("training_mode is on: a network is read as it infers")
     if not 0 <= p < 1:
@@ -165,7 +174,7 @@ def mean(op: Operator) -> Feature:
 
 def _joined(op, layer, x, y):
     """Two values of one shape, or one of them with a value for each channel of the other."""
-    if math.prod(x.view) < math.prod(y.view):
+    if (math.prod(x.view), op.net.follows(x)) < (math.prod(y.view), op.net.follows(y)):
         x, y = y, x
     if x.view == y.view and x.channels_last == y.channels_last:
         if x.shape == y.shape:
@@ -191,8 +200,10 @@ def same_view(value: Feature, like: Feature) -> Feature:
 def _by_channel(op: Operator, x: Feature, constant: Constant) -> Constant:
     """A constant as one number for each channel of x (C,), or for all of them (1,)."""
     # Before version 7 an attribute said which axis of x a constant's first axis is.
-    op.attributes.drop("broadcast")
+    op.attributes.ignore("broadcast")
     axis = op.attributes.integer("axis", -1) if "axis" in op.attributes else len(x.view) + 1 - constant.ndim
+    if constant.ndim > len(x.view) + 1:
+        op.fail(f"a constant of shape {constant.shape} gives {batch_of(x.view)} another axis in front")
     sizes = (1,) * axis + constant.shape + (1,) * (len(x.view) + 1 - constant.ndim - axis)
     if constant.size == 1:
         return constant.reshape(1)

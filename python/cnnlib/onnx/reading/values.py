@@ -11,16 +11,6 @@ from numpy.typing import NDArray
 Sides: TypeAlias = tuple[tuple[int, int], ...]  # of each axis: ((top, bottom), (left, right)) of images
 
 
-class _Batch:
-    """The number of images, which is not known: an entry of constant shapes, which are object arrays then."""
-
-    def __repr__(self) -> str:
-        return "N"
-
-
-BATCH = _Batch()
-
-
 @dataclass(frozen=True)
 class Feature:
     """A value that depends on the images, as the file sees it and as the graph holds it.
@@ -63,10 +53,10 @@ class Feature:
 
     def moved(self, view: tuple[int, ...], channels_last: bool) -> Feature:
         """With the channels at another place; of one pixel they are at both."""
-        return replace(self, view=view, channels_last=channels_last and math.prod(view) != max(view))
+        return replace(self, view=view, channels_last=channels_last and math.prod(view[:-1]) != 1)
 
 
-Constant: TypeAlias = NDArray[Any]  # numbers of any type; a shape with BATCH in it is an object array
+Constant: TypeAlias = NDArray[Any]  # numbers of any type; with Symbols in it an object array
 Value: TypeAlias = Feature | Constant
 
 

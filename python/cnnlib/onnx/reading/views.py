@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import BATCH, Feature, batch_of
+from cnnlib.onnx.reading.symbols import BATCH, Symbol
+from cnnlib.onnx.reading.values import Feature, batch_of
 from cnnlib.onnx.reading.windows import pooled_to_one
 
 _FLOATS = (1, 10, 11, 16)  # float32, float16, float64 and bfloat16 of TensorProto.DataType
@@ -20,7 +21,7 @@ def identity(op: Operator) -> Feature:
 def cast(op: Operator) -> Feature:
     """Between floats: all is computed in the network's dtype."""
     to = op.attributes.integer("to", 0)
-    op.attributes.drop("saturate", "round_mode")
+    op.attributes.ignore("saturate", "round_mode")  # of floats of 8 bits
     if to not in _FLOATS or (to == 11 and op.net.dtype != np.float64):
         op.fail(f"attribute to is {to}; a network of {op.net.dtype} computes in nothing else")
     return op.feature()
@@ -35,24 +36,44 @@ def flatten(op: Operator) -> Feature:
 
 def reshape(op: Operator) -> Feature:
     x = _ordered(op)
-    target = op.attributes.integers("shape") if not op.has(1) else op.constant(1, "shape").ravel().tolist()
+    target = op.attributes.integers("shape") if not op.has(1) else op.symbols(1, "shape").ravel().tolist()
     if not target:
         op.fail("shape is missing")
-    keep_zeros = op.attributes.integer("allowzero", 0)
-    sizes = [
-        (BATCH, *x.view)[i] if size == 0 and not keep_zeros and i <= len(x.view) else size
-        for i, size in enumerate(target)
-    ]
-    D = math.prod(x.view)
-    if sizes[0] is not BATCH and -1 in sizes[1:] and sizes[0] not in (op.net.batch,):
+    allow_zero = op.attributes.integer("allowzero", 0)
+    copied = [size == 0 and not allow_zero and i <= len(x.view) for i, size in enumerate(target)]
+    sizes = [(BATCH, *x.view)[i] if copy else target[i] for i, copy in enumerate(copied)]
+    if sizes[0] != BATCH and -1 in sizes[1:] and sizes[0] != op.net.batch:
         op.fail(f"shape is {target}; the number of images is to stay open")
-    view = [int(size) for size in sizes[1:] if size is not BATCH]
+    known = [size.value if isinstance(size, Symbol) else size for size in sizes[1:]]
+    view = [int(size) for size in known if size is not None]
+    if len(view) != len(known) or (isinstance(sizes[0], Symbol) and sizes[0] != BATCH):
+        op.fail(f"shape is {target}; here the number of images stands at its place, as it is")
+    D = math.prod(x.view)
     if view.count(-1) == 1:
         rest = -math.prod(view)
         view = [D // rest if size == -1 and rest > 0 else size for size in view]
-    if len(view) != len(sizes) - 1 or math.prod(view) != D or min(view, default=0) < 1:
+    if math.prod(view) != D or min(view, default=0) < 1:
         op.fail(f"shape is {target}, which does not keep the samples of {batch_of(x.view)} apart")
+    if op.net.follows(x) and not _follows(op, x, tuple(view), [*zip(target, copied, strict=True)][1:]):
+        op.fix(f"shape {target}")
     return x.seen_as(tuple(view))
+
+
+def _follows(op, x, view, target):
+    """Whether a Reshape of images gives such a view at any size: rows, groups of channels, or images again.
+
+    `target` has each size that is asked for, and whether it is that of the input.
+    """
+    if len(target) == 1:
+        return target[0][0] == -1 or isinstance(target[0][0], Symbol)
+    if len(target) == 2:
+        return x.view == x.shape and x.shape[0] % view[0] == 0 and target[1][0] == -1
+    if view != x.shape:
+        return False
+    own = [copied or size == op.net.size_of(x, axis) for axis, (size, copied) in enumerate(target)]
+    return sum(own) + (-1 in [size for size, _ in target]) >= len(own) and (
+        x.view == x.shape or not any(copied for _, copied in target)
+    )
 
 
 def squeeze(op: Operator) -> Feature:
@@ -85,10 +106,10 @@ def transpose(op: Operator) -> Feature:
         op.fail(f"attribute perm is {perm}, of {batch_of(x.view)}")
     view = tuple(x.view[axis - 1] for axis in perm[1:])
     long = [axis for axis in perm[1:] if x.view[axis - 1] > 1]
-    if perm == sorted(perm) or (long == sorted(long) and not x.channels_last):
-        return x.moved(view, x.channels_last)
     if len(x.view) == 3 and x.shape == x.view and not x.channels_last and perm == [0, 2, 3, 1]:
         return x.moved(view, True)
+    if perm == sorted(perm) or (long == sorted(long) and not x.channels_last):
+        return x.moved(view, x.channels_last)
     if x.channels_last and perm == [0, 3, 1, 2]:
         return x.moved(view, False)
     op.fail(
@@ -119,7 +140,8 @@ def reduce_mean(op: Operator) -> Feature:
     """Over height and width: a global average pool."""
     x = op.feature()
     axes, keep = op.integers(1, "axes"), bool(op.attributes.integer("keepdims", 1))
-    op.attributes.drop("noop_with_empty_axes")
+    if op.attributes.integer("noop_with_empty_axes", 0) and not axes:
+        return x
     rank = len(x.view) + 1
     places = {axis % rank for axis in axes or range(rank)}
     pixels = {1, 2, 3} - {x.channel_axis + 1}
@@ -134,6 +156,8 @@ def reduce_mean(op: Operator) -> Feature:
 def _ordered(op):
     """The input, if its values lie in the file's order."""
     x = op.feature()
+    if x.channels_last and x.shape[0] == 1:  # the same order
+        return x.seen_as(x.view)
     if x.channels_last:
         op.fail("reshapes images with the channels last, which has no counterpart here")
     return x

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def _conv(op: Operator) -> Feature:
     if w.ndim != len(x.view) + 1:
         op.fail(f"w has the shape {w.shape}, the input {batch_of(x.view)}")
     groups = op.attributes.integer("group", 1)
-    op.attributes.drop("kernel_shape")  # w says it
+    op.attributes.expect("kernel_shape", list(w.shape[2:]))
     param = _windows(op, x, w.shape[2:])
     names = op.parameter("w", w, op.names[1]), _bias(op)
     return op.emit(_layer("conv", x), _bare(x), params=names, args=({**param, "groups": groups},))
@@ -30,7 +31,8 @@ def _pooled_conv(op: Operator) -> Feature:
     x, w = op.feature(), op.floats(1, "w")
     if w.shape[2:] != (1, 1) or op.attributes.integer("group", 1) != 1:
         op.fail(f"behind a global pool only 1x1 filters without groups have a counterpart, got w {w.shape}")
-    op.attributes.drop("kernel_shape", "strides", "dilations")
+    op.attributes.expect("kernel_shape", [1, 1])
+    op.attributes.ignore("strides", "dilations")
     op.attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
     op.attributes.expect("pads", [0] * 4)
     w_name, b_name = op.parameter("w", w[:, :, 0, 0].T, op.names[1]), _bias(op)
@@ -49,14 +51,19 @@ def conv_transpose(op: Operator) -> Feature:
     if w.ndim != 4:
         op.fail(f"w has the shape {w.shape}, expected (C, F / groups, KH, KW)")
     attributes = op.attributes
-    attributes.drop("kernel_shape")
+    attributes.expect("kernel_shape", list(w.shape[2:]))
     stride, dilation = attributes.numbers("strides", 2, 1), attributes.numbers("dilations", 2, 1)
     output_pad = attributes.numbers("output_padding", 2, 0)
     auto = attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
     pad = _sides(op, attributes.numbers("pads", 4, 0))
     size = attributes.integers("output_shape")
+    if size is not None and op.net.follows(x):
+        op.fix(f"output_shape {tuple(size)}")
     if size is None and auto.startswith("SAME"):
         size = [n * s for n, s in zip(x.shape[1:], stride, strict=True)]
+        spans = [d * (k - 1) + 1 for d, k in zip(dilation, w.shape[2:], strict=True)]
+        if any(s > span for s, span in zip(stride, spans, strict=True)):
+            op.fail(f"auto_pad {auto} with strides {stride} over windows of {spans} has no one meaning")
     if size is not None:
         axes = zip(x.shape[1:], stride, dilation, w.shape[2:], output_pad, strict=True)
         whole = [(n - 1) * s + d * (k - 1) + 1 + extra for n, s, d, k, extra in axes]
@@ -71,13 +78,13 @@ def conv_transpose(op: Operator) -> Feature:
 
 
 def max_pool(op: Operator) -> Feature:
-    x = op.grid(padded_with=-np.inf)
-    op.attributes.drop("storage_order")  # of the second output
+    x = _pooled(op, -np.inf)
+    op.attributes.ignore("storage_order")  # of the second output
     return op.emit(_layer("max_pool", x), _bare(x), args=(_pool_param(op, x),))
 
 
 def avg_pool(op: Operator) -> Feature:
-    x = op.grid(padded_with=0.0)
+    x = _pooled(op, 0.0)
     counted = bool(op.attributes.integer("count_include_pad", 0))
     param = _pool_param(op, x)
     if x.pad is not None and not counted and param["pad"] != x.pad:
@@ -103,59 +110,6 @@ def pooled_to_one(op: Operator, x: Feature, keep: bool) -> Feature:
 def global_max_pool(op: Operator) -> Feature:
     x = op.images()
     return op.emit("adaptive_max_pool", x, args=(1,))
-
-
-def resize(op: Operator) -> Feature:
-    """Resize (versions 10 to 19) and Upsample: enlarging by a whole factor."""
-    x, attributes = op.images(), op.attributes
-    scale = _scale(op, x)
-    mode = attributes.text("mode", "nearest", ("nearest", "linear", "bilinear"))
-    old = op.kind == "Upsample" or op.opset < 11
-    axes = attributes.text(
-        "coordinate_transformation_mode",
-        "asymmetric" if old else "half_pixel",
-        ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"),
-    )
-    rounding = attributes.text(
-        "nearest_mode",
-        "floor" if old else "round_prefer_floor",
-        ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil"),
-    )
-    attributes.drop("cubic_coeff_a", "exclude_outside", "extrapolation_value", "keep_aspect_ratio_policy")
-    if attributes.integer("antialias", 0):
-        op.fail("attribute antialias has no counterpart here")
-    if mode == "nearest":
-        # At half pixels the nearest one is that in whose block of `scale` pixels the new one lies.
-        plain = axes == "asymmetric" and rounding == "floor"
-        if not plain and not (axes.endswith("half_pixel") and rounding.startswith("round")):
-            op.fail(f"nearest pixels by {axes} and {rounding} have no counterpart here")
-        return op.emit("upsample", x, args=(scale, "nearest", False))
-    if axes == "asymmetric":
-        op.fail("bilinear resizing with asymmetric coordinates has no counterpart here")
-    return op.emit("upsample", x, args=(scale, "bilinear", axes == "align_corners"))
-
-
-def _scale(op, x):
-    """The factors of height and width, as whole numbers."""
-    if op.kind == "Upsample" or op.opset < 11:
-        listed = op.floats(1, "scales") if op.has(1) else np.array(op.attributes.get("scales", ()))
-        sizes = None
-    else:
-        listed = op.floats(2, "scales") if op.has(2) else np.empty(0)
-        sizes = op.constant(3, "sizes") if op.has(3) else None
-    axes = op.attributes.integers("axes", list(range(4)))
-    if sizes is not None and not listed.size:
-        # The first is the number of images, in whatever way it comes.
-        known = dict(zip(axes, sizes, strict=True))
-        listed = [1.0, *(float(known.get(axis, n)) / n for axis, n in enumerate(x.view, start=1))]
-    elif listed.size != len(axes):
-        op.fail(f"scales are {list(listed)}, for {len(axes)} axes")
-    else:
-        known = dict(zip(axes, listed.tolist(), strict=True))
-        listed = [known.get(axis, 1.0) for axis in range(4)]
-    if list(listed[:2]) != [1, 1] or any(factor < 1 or factor != int(factor) for factor in listed):
-        op.fail(f"factors {[float(factor) for factor in listed]}; here images grow by whole ones")
-    return int(listed[2]), int(listed[3])
 
 
 def pad(op: Operator) -> Feature:
@@ -189,6 +143,21 @@ def _bare(x):
     return dataclasses.replace(x, view=x.shape, pad=None)
 
 
+def _pooled(op: Operator, padded_with: float) -> Feature:
+    """The input of a pool; padding before it stays apart where the pool may take it in.
+
+    A pool has less padding than its window, and ceil_mode takes what follows the image for the pool's own.
+    """
+    x = op.inputs[0] if op.inputs else None
+    if isinstance(x, Feature) and x.pad is not None:
+        own, kernel = op.attributes.peek("pads", [0] * 2 * len(x.pad)), op.attributes.peek("kernel_shape", [])
+        sides = [n for side in (0, 1) for n in [pair[side] for pair in x.pad]]
+        wide = any(a + b >= k for a, b, k in zip(sides, own, [*kernel, *kernel], strict=False))
+        if wide or (op.attributes.peek("ceil_mode", 0) and any(behind for _, behind in x.pad)):
+            padded_with = math.nan
+    return op.grid(padded_with=padded_with)
+
+
 def _layer(name: str, x: Feature) -> str:
     """A layer of images, or its counterpart for sequences (N, C, L) or volumes (N, C, D, H, W)."""
     return name + {1: "1d", 2: "", 3: "3d"}[len(x.view) - 1]
@@ -217,7 +186,9 @@ def _windows(op: Operator, x: Feature, kernel: tuple[int, ...]) -> dict[str, Any
     if auto == "SAME_UPPER" and x.pad is None:
         return {"stride": stride, "dilation": dilation, "pad": "same"}
     if auto.startswith("SAME"):
-        axes = zip(x.view[1:], window, stride, strict=True)
+        axes = list(zip(x.view[1:], window, stride, strict=True))
+        if op.net.follows(x) and any(k > 1 and s > 1 for _, k, s in axes):
+            op.fix(f"auto_pad {auto} at strides {stride}" + (" behind a Pad" if x.pad else ""))
         pads = _split([(-(-n // s) - 1) * s + k - n for n, k, s in axes], lower=auto == "SAME_LOWER")
     elif auto == "VALID":
         pads = ((0, 0),) * count
@@ -245,7 +216,5 @@ OPERATORS = {
     "AveragePool": avg_pool,
     "GlobalAveragePool": global_avg_pool,
     "GlobalMaxPool": global_max_pool,
-    "Resize": resize,
-    "Upsample": resize,
     "Pad": pad,
 }

@@ -1,0 +1,170 @@
+"""
+Random ONNX models against the reference evaluator and ONNX Runtime.
+
+A model is computed right, at the size of images that it is loaded at and at another one, or refused in words
+that name the operator. `HYPOTHESIS_EXAMPLES=10000 pytest -s tests/test_onnx_properties.py` searches on and
+prints how many were refused, and why.
+"""
+
+import os
+import re
+from collections import Counter
+
+import cnnlib
+import numpy as np
+import pytest
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+import cnnlib.onnx
+import onnx
+import onnx.printer
+import onnxruntime as runtime
+from cnnlib.inference.ops import PREPARED_LAYERS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx.reference import ReferenceEvaluator
+from onnx_models import models
+
+searched = "HYPOTHESIS_EXAMPLES" in os.environ
+prop = settings(
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 300)),
+    derandomize=not searched,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+BOUND = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-5}  # ONNX keeps attributes in float32
+NAMES_A_NODE = re.compile(r"the model: \w+ '[\w.]+': .")
+
+
+@pytest.fixture(scope="module")
+def counts():
+    """How many examples came to what."""
+    found = Counter()
+    yield found
+    total = sum(count for what, count in found.items() if not what.startswith("  "))
+    for what, count in sorted(found.items(), key=lambda item: -item[1]):
+        print(f"{count:7} {100 * count / max(total, 1):5.1f} %  {what}")
+
+
+def by_reference(proto, x):
+    try:
+        with np.errstate(all="ignore"):
+            return np.asarray(ReferenceEvaluator(proto).run(None, {"x": x})[0])
+    except Exception:
+        return None
+
+
+def by_runtime(proto, x):
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        session = runtime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return session.run(None, {"x": x})[0]
+    except Exception:
+        return None if x.dtype == np.float32 else by_runtime(in_float32(proto), x.astype(np.float32))
+
+
+def in_float32(proto):
+    """A model of float64, for which ONNX Runtime lacks many operators, in float32."""
+    proto = onnx.ModelProto.FromString(proto.SerializeToString())
+    graph, single, double = proto.graph, onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE
+    tensors = list(graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                tensors.append(attribute.t)
+            if node.op_type == "Cast" and attribute.i == double:
+                attribute.i = single
+    for tensor in tensors:
+        if tensor.data_type == double:
+            values = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    for value in (*graph.input, *graph.output):
+        value.type.tensor_type.elem_type = single
+    return proto
+
+
+def near(got, want):
+    if want is None or got.shape != want.shape:
+        return False
+    largest = np.max(np.abs(want), initial=0.1)
+    return bool(np.max(np.abs(got - want), initial=0) <= max(BOUND[got.dtype], BOUND[want.dtype]) * largest)
+
+
+def check_right(what, got, proto, x):
+    """Compare with both; where these differ, one of them has to be met."""
+    wanted = [by_reference(proto, x), by_runtime(proto, x)]
+    assert got.dtype == x.dtype
+    if not any(near(got, want) for want in wanted):
+        shapes = [None if want is None else want.shape for want in wanted]
+        texts = [None if want is None else want.ravel()[:6] for want in wanted]
+        text = f"{what}: {got.shape} {got.ravel()[:6]}, wanted by reference and runtime {shapes} {texts}"
+        raise AssertionError(f"{text}\n{onnx.printer.to_text(proto)}")
+
+
+def result(proto, function, *args, **kwargs):
+    """What a function returns and None, or None and the text of its refusal."""
+    try:
+        return function(*args, **kwargs), None
+    except ValueError as error:
+        return None, str(error)
+    except Exception as error:
+        raise AssertionError(onnx.printer.to_text(proto)) from error
+
+
+def shortened(reason):
+    """A reason without what is of this example alone."""
+    return re.sub(r"'[^']*'|\([^)]*\)|\[[^]]*\]|-?\d+(\.\d+)?", "_", reason.partition(": ")[2])
+
+
+@prop
+@given(st.data())
+def test_models_are_computed_right_or_refused_by_name(counts, data):
+    model = data.draw(models())
+    x = model.arrays["x"]
+    open_sizes = data.draw(st.sampled_from(["NHWD", "NHWD", "NHWD", "N", "HWD", ""]))
+    proto = model.proto(open_sizes)
+    wanted = model.arrays[model.features[-1]]
+    if len(model.features) == 1:
+        counts["no operator"] += 1
+        return
+    net, refusal = result(proto, cnnlib.onnx.load, proto, input_dim=x.shape[1:])
+    if net is None:
+        assert NAMES_A_NODE.match(refusal), f"{refusal}\n{onnx.printer.to_text(proto)}"
+        counts["refused"] += 1
+        counts[f"  {shortened(refusal)}"] += 1
+        return
+    got = net.loss(x)
+    if not near(got, wanted):
+        check_right("loss", got, proto, x)
+    prepared = None
+    if all(node.layer in PREPARED_LAYERS for node in net.graph()):
+        prepared = cnnlib.prepare(net)
+        assert near(prepared(x), got), onnx.printer.to_text(proto)
+    counts["right"] += 1
+    if "H" in open_sizes:
+        check_another_size(counts, data, net, prepared, proto, x)
+
+
+def check_another_size(counts, data, net, prepared, proto, x):
+    sizes = [size + data.draw(st.integers(0, 3)) for size in x.shape[2:]]
+    other = np.random.default_rng(1).standard_normal((*x.shape[:2], *sizes)).astype(x.dtype)
+    got, refusal = result(proto, net.loss, other)
+    if got is None:
+        counts["  of these refused at another size"] += 1
+        counts[f"      {shortened(refusal)}"] += 1
+        reasons = "fixed by" in refusal or len(x.shape) != 4
+        assert reasons, f"{refusal}\n{onnx.printer.to_text(proto)}"
+        return
+    if sizes != list(x.shape[2:]):
+        counts["  of these right at another size"] += 1
+    check_right(f"at {other.shape}", got, proto, other)
+    if prepared is not None:
+        assert near(prepared(other), got), onnx.printer.to_text(proto)

@@ -1,0 +1,125 @@
+"""ONNX networks that leave height and width open, loaded at one size of images and run at another."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+import cnnlib
+import cnnlib.onnx
+from onnx_nets import model, run_elsewhere, weights
+
+TWICE = np.array([1, 1, 2, 2])
+SIZES = "s = Shape(x) t = Mul(s, twice) n = Slice(t, two, four)"
+PIXELS = {"two": np.array([2]), "four": np.array([4]), "twice": TWICE}
+
+# name: (operators, shapes of weights, constants)
+FOLLOWING = {
+    "same upper": ('y = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w)', {"w": (4, 3, 3, 3)}, {}),
+    "same upper pool": ('y = MaxPool<auto_pad="SAME_UPPER", kernel_shape=[3,3], strides=[2,2]>(x)', {}, {}),
+    "same lower at stride 1": ('y = Conv<auto_pad="SAME_LOWER">(x, w)', {"w": (4, 3, 4, 2)}, {}),
+    "same lower of one pixel": (
+        'y = Conv<auto_pad="SAME_LOWER", strides=[2,2]>(x, w)',
+        {"w": (4, 3, 1, 1)},
+        {},
+    ),
+    "transposed": ('y = ConvTranspose<auto_pad="SAME_UPPER", strides=[2,2]>(x, w)', {"w": (3, 2, 3, 3)}, {}),
+    "scales": ("y = Resize(x, , s)", {}, {"s": np.array([1, 1, 2, 3], np.float32)}),
+    "scales of axes": ("y = Resize<axes=[-2,-1]>(x, , s)", {}, {"s": np.array([2, 3], np.float32)}),
+    "sizes computed": (f"{SIZES} y = Resize<axes=[2,3]>(x, , , n)", {}, PIXELS),
+    "sizes computed in floats": (
+        "s = Shape(x) f = Cast<to=1>(s) m = Mul(f, h) r = Floor(m) i = Cast<to=7>(r)"
+        "n = Slice(i, two, four) y = Resize<axes=[2,3]>(x, , , n)",
+        {},
+        {**PIXELS, "h": np.array([1, 1, 2, 2], np.float32)},
+    ),
+    "sizes of another layer's input": (
+        'c = Conv<auto_pad="SAME_UPPER">(x, w) r = Relu(c) s = Shape(c) t = Mul(s, twice) '
+        'y = Resize<mode="linear">(r, , , t)',
+        {"w": (3, 3, 3, 3)},
+        {"twice": TWICE},
+    ),
+    "group norm by shape": (
+        "a = Reshape(c, g) b = InstanceNormalization(a, o, o) s = Shape(c) d = Reshape(b, s) "
+        "y = GlobalAveragePool(d)",
+        {"w": (4, 3, 1, 1), "o": 2},
+        {"g": np.array([0, 2, -1])},
+    ),
+    "arithmetic with N that nothing reads": (
+        f"{SIZES} p = Resize<axes=[2,3]>(x, , , n) y = Relu(p)",
+        {},
+        PIXELS,
+    ),
+}
+FIXED = {
+    "same lower": (
+        'y = Conv<auto_pad="SAME_LOWER", strides=[2,2]>(x, w)',
+        {"w": (4, 3, 3, 3)},
+        {},
+        "SAME_LOWER",
+    ),
+    "same lower pool": (
+        'y = AveragePool<auto_pad="SAME_LOWER", kernel_shape=[2,3], strides=[2,2]>(x)',
+        {},
+        {},
+        "SAME_LOWER",
+    ),
+    "resize to sizes": (
+        "y = Resize(x, , , s)",
+        {},
+        {"s": np.array([2, 3, 16, 24])},
+        r"sizes \(2, 3, 16, 24\)",
+    ),
+    "output_shape": (
+        "y = ConvTranspose<strides=[2,2], output_shape=[16,16]>(x, w)",
+        {"w": (3, 2, 3, 3)},
+        {},
+        r"output_shape \(16, 16\)",
+    ),
+    "pads computed": (
+        "s = Shape(x) h = Gather(s, two) r = Sub(h, n) p = Concat<axis=0>(z, z, r, z, z, z, r, z) "
+        "c = Pad(x, p) y = MaxPool<kernel_shape=[2,2]>(c)",
+        {},
+        {"two": np.array([2]), "n": np.array([7]), "z": np.array([0])},
+        r"pads \(0, 0, 1, 0, 0, 0, 1, 0\)",
+    ),
+    "own shape in numbers": ("r = Reshape(x, s) y = Relu(r)", {}, {"s": np.array([-1, 3, 8, 8])}, "shape"),
+    "a slope for each column": ("y = PRelu(x, s)", {}, {"s": np.full(8, 0.5, np.float32)}, "slope"),
+}
+
+
+def _open(text, arrays):
+    if "c = " not in text and "(c" in text:
+        text = f"c = Conv(x, w) {text}"
+    return model(text, arrays, shape=("N", 3, "H", "W"))
+
+
+@pytest.mark.parametrize("name", FOLLOWING)
+def test_a_network_follows_the_size_of_images(name, rng):
+    text, shapes, constants = FOLLOWING[name]
+    proto = _open(text, {**weights(rng, **shapes), **constants})
+    net = cnnlib.onnx.load(proto, input_dim=(3, 8, 8))
+    assert net.graph().fixed_by == ""
+    for size in ((8, 8), (9, 9), (7, 10)):
+        x = rng.standard_normal((2, 3, *size)).astype(np.float32)
+        np.testing.assert_allclose(net.loss(x), run_elsewhere(proto, x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_a_network_that_cannot_refuses_other_sizes(name, rng):
+    text, shapes, constants, reason = FIXED[name]
+    proto = _open(text, {**weights(rng, **shapes), **constants})
+    net = cnnlib.onnx.load(proto, input_dim=(3, 8, 8))
+    x = rng.standard_normal((2, 3, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(net.loss(x), run_elsewhere(proto, x), rtol=1e-4, atol=1e-5)
+    for scores in (net.loss, cnnlib.prepare(net)):
+        with pytest.raises(ValueError, match=f"the size is fixed by node .*{reason}"):
+            scores(np.zeros((2, 3, 9, 9), np.float32))
+
+
+def test_sizes_that_no_image_follows_fix_nothing(rng):
+    """Behind a global pool all is of one size."""
+    proto = _open("p = GlobalAveragePool(x) y = Resize(p, , , s)", {"s": np.array([2, 3, 4, 4])})
+    net = cnnlib.onnx.load(proto, input_dim=(3, 8, 8))
+    assert net.loss(np.zeros((2, 3, 9, 7), np.float32)).shape == (2, 3, 4, 4)
