@@ -133,3 +133,11 @@ def test_measurements_are_those_of_the_results():
     for name, drawing in charts.items():
         assert (DOCS / "images" / name).read_text(encoding="utf-8") == drawing
         assert f"](images/{name})" in text
+
+
+def test_no_page_installs_by_a_name_that_no_index_has():
+    """install.md says where the name comes from."""
+    root = DOCS.parent
+    for page in [*root.glob("*.md"), *DOCS.glob("*.md"), *DOCS.glob("how-to/*.md")]:
+        if page.name not in ("install.md", "CHANGELOG.md"):
+            assert not re.search(r"pip install [^\n`]*\bcnnlib\b", page.read_text(encoding="utf-8")), page
