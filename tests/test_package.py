@@ -44,6 +44,9 @@ def test_numpy_is_the_only_required_dependency():
         ("onnx", "onnx"),
         ("sklearn", "scikit-learn"),
         ("completion", "shtab"),
+        ("serve", "starlette"),
+        ("serve", "uvicorn"),
+        ("serve", "python-multipart"),
     ],
 )
 def test_each_extra_brings_its_package(extra, package):
@@ -140,6 +143,8 @@ def test_import_brings_in_no_optional_package():
         "sklearn",
         "importlib.metadata",
         "tensorboardX",
+        "starlette",
+        "uvicorn",
     ]
     code = f"import sys, cnnlib; print([name for name in {heavy!r} if name in sys.modules])"
     baseline = run_python(code.replace("cnnlib", "numpy"))  # what NumPy itself imports is no fault of ours

@@ -7,13 +7,13 @@ import sys
 import traceback
 
 import cnnlib
-from cnnlib.cli import bench, completion, evaluate, export, info, predict, train
+from cnnlib.cli import bench, completion, evaluate, export, info, predict, serve, train
 from cnnlib.cli.options.arguments import add_debug
 from cnnlib.cli.options.config_file import arguments_in
 from cnnlib.cli.output import complain
 from cnnlib.cli.run.termination import Terminated, terminable
 
-_COMMANDS = (train, evaluate, predict, export, bench, info, completion)
+_COMMANDS = (train, evaluate, predict, serve, export, bench, info, completion)
 
 
 _NOT_IN_FILES = ("command", "config", "debug", "execute", "save_config")

@@ -1,17 +1,15 @@
 """``cnnlib predict``: the class of image files."""
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
 import cnnlib
 from cnnlib._text import display_width, padded, printable
-from cnnlib.cli.options.arguments import add_run, add_threads, positive_int
+from cnnlib.cli.options.arguments import add_model, add_threads, positive_int
 from cnnlib.cli.output import json_text
-from cnnlib.cli.run.trained import open_trained
+from cnnlib.cli.run.trained import open_model
 from cnnlib.data.image_files import find_images, needs_pillow, open_image, photo
-from cnnlib.plots import softmax
 
 _INK = 0.2  # of full brightness: what counts as part of a digit
 _BATCH_VALUES = 2**22  # of images that are read together
@@ -26,17 +24,12 @@ def add_to(commands):
         "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
     )
     predict.set_defaults(execute=run)
-    add_run(predict)
+    add_model(predict)
     predict.add_argument(
         "images", nargs="+", metavar="FILE|DIR", help="PNG, JPEG or what else Pillow reads; folders of these"
     )
     predict.add_argument(
         "--top", type=positive_int, default=1, metavar="K", help="print the K likeliest classes"
-    )
-    predict.add_argument(
-        "--ink",
-        action=argparse.BooleanOptionalAction,
-        help="whether the images are scans of writing; default: as the model's training images were",
     )
     predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_threads(predict)
@@ -46,21 +39,32 @@ def run(options):
     """Run the subcommand; returns the exit status."""
     if options.threads is not None:
         cnnlib.set_num_threads(options.threads)
-    trained = open_trained(options.run)
+    trained = open_model(options)
     needs_pillow("cnnlib predict")
-    ink = trained.normalization.ink if options.ink is None else options.ink
-    if ink and trained.shape[0] != 1:
-        raise ValueError(f"--ink: writing is grey; the model's images have the shape {trained.shape}")
     # All images first: a wrong name among many stops the command before it prints half of them.
     paths = _files(options.images)
-    probabilities = _probabilities(trained, paths, ink)
-    likeliest = np.argsort(-probabilities, axis=1, kind="stable")[:, : options.top]
-    predictions = [
-        [(trained.classes[k], float(probability[k])) for k in best]
-        for probability, best in zip(probabilities, likeliest, strict=True)
-    ]
-    (_print_json if options.json else _print_table)(paths, predictions)
+    predictions = likeliest(_probabilities(trained, paths), trained.classes, options.top)
+    if options.json:
+        print(json_text(json_rows(paths, predictions)))
+    else:
+        _print_table(paths, predictions)
     return 0
+
+
+def likeliest(probabilities, classes, top):
+    """Of each image the `top` likeliest classes, as pairs of name and probability."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+    return [
+        [(classes[k], float(row[k])) for k in best] for row, best in zip(probabilities, order, strict=True)
+    ]
+
+
+def json_rows(names, predictions):
+    """What `likeliest` returns for the images of these names, as ``--json`` prints it."""
+    return [
+        {"file": name, "predictions": [{"class": label, "probability": value} for label, value in row]}
+        for name, row in zip(names, predictions, strict=True)
+    ]
 
 
 def _files(names):
@@ -77,14 +81,13 @@ def _files(names):
     return paths
 
 
-def _probabilities(trained, paths, ink):
+def _probabilities(trained, paths):
     """Of each image (rows) for each class; no more images are held than a batch needs."""
     step = max(1, _BATCH_VALUES // int(np.prod(trained.shape)))
-    white = 1.0 if ink else 255.0
     parts = []
     for start in range(0, len(paths), step):
-        images = np.stack([read_image(path, trained.shape, ink) for path in paths[start : start + step]])
-        parts.append(softmax(trained.scores(images, white, trained.tta)))
+        images = np.stack([read_image(path, trained) for path in paths[start : start + step]])
+        parts.append(trained.probabilities(images))
     return np.concatenate(parts)
 
 
@@ -100,30 +103,23 @@ def _print_table(paths, predictions):
         )
 
 
-def _print_json(paths, predictions):
-    rows = [
-        {"file": path, "predictions": [{"class": name, "probability": value} for name, value in row]}
-        for path, row in zip(paths, predictions, strict=True)
-    ]
-    print(json_text(rows))
+def read_image(file, trained, most_pixels=None):
+    """An image file as the model's images come: (C, H, W), not yet normalised.
 
-
-def read_image(path, shape, ink):
-    """An image file as a model's images of that `shape` come: (C, H, W), not yet normalised.
-
-    Without `ink` it is a photograph, uint8, cropped around its middle and scaled. Writing (float32 in [0, 1])
-    may be dark on bright or bright on dark; unless it has the right size already, it is cropped to the ink,
-    and scaled so that it fills the image, as the published digits do.
+    `file` and `most_pixels` are those of :func:`cnnlib.data.image_files.open_image`. Unless the model's
+    images are writing, it is a photograph, uint8, cropped around its middle and scaled. Writing (float32 in
+    [0, 1]) may be dark on bright or bright on dark; unless it has the right size already, it is cropped to the
+    ink, and scaled so that it fills the image, as the published digits do.
 
     Raises
     ------
     OSError, ValueError
         The file cannot be read, or is no image; the message names it.
     """
-    C, H, W = shape
-    if ink:
-        return _writing(open_image(path).convert("L"), H, W)[None]
-    return photo(path, (H, W), C)
+    C, H, W = trained.shape
+    if trained.normalization.ink:
+        return _writing(open_image(file, most_pixels=most_pixels).convert("L"), H, W)[None]
+    return photo(file, (H, W), C, most_pixels)
 
 
 def _writing(image, H, W):

@@ -47,6 +47,7 @@ from cnnlib.cli.run.ranks import (
 from cnnlib.cli.run.termination import Terminated
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
+from cnnlib.inference.scoring import scorer
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
@@ -164,7 +165,7 @@ def _train(run, log, solver, data):
     say(f"checkpoint: {checkpoint}", fold=False)
     part = "test" if len(data["X_test"]) else "val"  # a folder's test split may be empty
     X, y = data[f"X_{part}"], data[f"y_{part}"]
-    scores = networks.scores_of(solver.model, X, solver.preprocess, run.tta)
+    scores = networks.scores_of(scorer(solver.model), X, solver.preprocess, run.tta)
     write_report(run, solver, data, part, scores)
     print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == y):.4f}")
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -13,6 +14,7 @@ __all__ = ["IMAGE_SUFFIXES", "find_images", "is_grey", "needs_pillow", "open_ima
 _BITS_PER_SAMPLE = 258  # a tag of TIFF files
 _TOLERANCE = 1 / 255  # by which floating-point pixels may miss [0, 1]: what resampling leaves
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")  # Pillow's names of these
 
 
 def needs_pillow(where: str) -> None:
@@ -37,7 +39,9 @@ def find_images(folder: str | os.PathLike, *, deep: bool = False) -> list[Path]:
     return found
 
 
-def open_image(path: str | os.PathLike, draft: int | None = None):
+def open_image(
+    file: str | os.PathLike | IO[bytes], draft: int | None = None, *, most_pixels: int | None = None
+):
     """An image file as a Pillow image, decoded, upright, in mode L or RGB: eight bits a channel.
 
     Where it is transparent it becomes white. What a white pixel is follows from the file's kind, never from
@@ -45,26 +49,35 @@ def open_image(path: str | os.PathLike, draft: int | None = None):
     at a half, a quarter or an eighth of its size, as long as both sides keep that many pixels: much faster
     for photographs.
 
+    `file` may be open, and have a `name`. `most_pixels` is for files that are not trusted: a larger image is
+    refused before it is decoded, and so is a format that is none of `IMAGE_SUFFIXES`.
+
     Raises
     ------
     FileNotFoundError, ValueError
         There is no such file; it is no image, or damaged, or its pixels are integers of 32 bits, NaN or
         floats outside of [0, 1]. The message names it.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
+    name = getattr(file, "name", "the image") if hasattr(file, "read") else file
     try:
-        with Image.open(path) as file:
+        with Image.open(file, formats=None if most_pixels is None else _FORMATS) as opened:
+            width, height = opened.size
+            if most_pixels is not None and width * height > most_pixels:
+                raise ValueError(f"{width} x {height} pixels are more than {most_pixels / 1e6:g} million")
             if draft is not None:
-                file.draft(None, (draft, draft))
-            white = _white(file)
-            image = ImageOps.exif_transpose(file)
+                opened.draft(None, (draft, draft))
+            white = _white(opened)
+            image = ImageOps.exif_transpose(opened)
             image.load()
             return _eight_bits(image, white)
     except FileNotFoundError:
-        raise FileNotFoundError(f"there is no image {path}") from None
+        raise FileNotFoundError(f"there is no image {name}") from None
+    except UnidentifiedImageError:  # its text names the object
+        raise ValueError(f"{name} cannot be read as an image: its format is not known") from None
     except Exception as error:  # a damaged file can raise nearly anything
-        raise ValueError(f"{path} cannot be read as an image: {error}") from error
+        raise ValueError(f"{name} cannot be read as an image: {error}") from error
 
 
 def is_grey(path: str | os.PathLike) -> bool:
@@ -78,15 +91,17 @@ def is_grey(path: str | os.PathLike) -> bool:
         return False
 
 
-def photo(path: str | os.PathLike, size: tuple[int, int], channels: int) -> np.ndarray:
+def photo(
+    file: str | os.PathLike | IO[bytes], size: tuple[int, int], channels: int, most_pixels: int | None = None
+) -> np.ndarray:
     """A photograph as uint8 (C, H, W): scaled, and cropped around its middle, to `size` (H, W).
 
-    `channels` is 3 for red, green and blue, 1 for grey.
+    `channels` is 3 for red, green and blue, 1 for grey; the rest is as in :func:`open_image`.
     """
     from PIL import Image, ImageOps
 
     H, W = size
-    image = open_image(path, draft=2 * max(H, W))
+    image = open_image(file, draft=2 * max(H, W), most_pixels=most_pixels)
     image = image.convert("RGB" if channels == 3 else "L")
     if image.size != (W, H):
         image = ImageOps.fit(image, (W, H), Image.Resampling.LANCZOS)

@@ -34,6 +34,12 @@ _DTYPES = ("float32", "float64")
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
+def is_predictor(path: str | os.PathLike[str]) -> bool:
+    """Whether a file begins as a predictor's does."""
+    with open(path, "rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 def write_file(path: str | os.PathLike[str], about: dict[str, Any], ops: Sequence[Op]) -> None:
     """Write a predictor, all or nothing."""
     arrays: list[Array] = []

@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnlib._typing import Array
 from cnnlib.inference.ops import PREPARED_LAYERS
-from cnnlib.inference.predictor import prepare
+from cnnlib.inference.predictor import Predictor, prepare
 
 __all__ = ["scorer"]
 
@@ -16,9 +16,12 @@ def scorer(model: Any) -> Callable[..., Array]:
     """
     A function that gives the scores of samples by the model's parameters as they are now.
 
-    It is the predictor of the library's own models; `loss` of any other, or where the user has put another
-    `loss` into the model, and of a graph with layers that have no place in a prepared network.
+    It is the predictor of the library's own models, or the model itself where it is one; `loss` of any other,
+    or where the user has put another `loss` into the model, and of a graph with layers that have no place in
+    a prepared network.
     """
+    if isinstance(model, Predictor):
+        return model
     own = type(model).__module__.partition(".")[0] == "cnnlib" and hasattr(model, "graph")
     if own and "loss" not in vars(model) and all(node.layer in PREPARED_LAYERS for node in model.graph()):
         return prepare(model)

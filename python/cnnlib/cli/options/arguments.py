@@ -10,10 +10,12 @@ __all__ = [
     "FORMS",
     "add_data",
     "add_debug",
+    "add_model",
     "add_run",
     "add_setting",
     "add_threads",
     "positive_int",
+    "positive_number",
 ]
 
 
@@ -28,6 +30,30 @@ def add_setting(parser, name, kind, help=None):
 
 def add_run(parser):
     parser.add_argument("run", metavar="RUN", help="a run's folder, or a checkpoint in it")
+
+
+def add_model(parser):
+    """Add what :func:`cnnlib.cli.run.trained.open_model` reads."""
+    parser.add_argument(
+        "run",
+        metavar="RUN|FILE",
+        help="a run's folder, a checkpoint in it, or a file: of save_model, of Predictor.save, or ONNX",
+    )
+    for name, what in (("mean", "subtracted from"), ("std", "by which are divided")):
+        parser.add_argument(
+            f"--{name}",
+            type=_numbers,
+            metavar="X[,X,X]",
+            help=f"numbers {what} the pixels (0 to 255) of each channel, for a file that does not say it",
+        )
+    parser.add_argument(
+        "--ink",
+        action=argparse.BooleanOptionalAction,
+        help="whether the images are scans of writing; default: as the model's training images were",
+    )
+    parser.add_argument(
+        "--classes", metavar="FILE", help="the classes' names, one a line, for a file without them"
+    )
 
 
 def add_data(parser, help):
@@ -51,6 +77,13 @@ def positive_int(text):
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer above 0, got {text!r}")
     return int(text)
+
+
+def _numbers(text):
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas between, got {text!r}") from None
 
 
 def _seed(text):
@@ -126,7 +159,7 @@ def _share(text):
     return value
 
 
-def _positive_number(text):
+def positive_number(text):
     value = _number(text)
     if value == 0:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
@@ -137,7 +170,7 @@ FORMS = {
     "count": (positive_int, "N"),
     "counts": (_sizes, "N[,N...]"),
     "number": (_number, "X"),
-    "positive number": (_positive_number, "X"),
+    "positive number": (positive_number, "X"),
     "seed": (_seed, "N"),
     "share": (_share, "X"),
     "size": (_image_size, "N|HxW"),

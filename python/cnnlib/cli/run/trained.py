@@ -1,22 +1,27 @@
-"""What ``cnnlib eval`` and ``cnnlib predict`` work with: a run's model, or one of ``cnnlib.save_model``."""
+"""What ``cnnlib eval``, ``predict`` and ``serve`` work with: a run's model, or one in a file of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cnnlib import inference, onnx
 from cnnlib.cli.options import networks
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
+from cnnlib.inference.file import is_predictor
+from cnnlib.inference.scoring import scorer
+from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
 
-__all__ = ["Trained", "open_trained"]
+__all__ = ["Trained", "open_model", "open_trained"]
 
 _SHARES = {"validation": 0.1, "test": 0.1}  # load_image_folder's
 _WHITE = {"folder": 255.0, "cifar100": 255.0}  # arrays count as what the model was trained on
@@ -29,6 +34,7 @@ class Trained:
     Attributes
     ----------
     model : object
+        A model, or a Predictor.
     normalization : Normalization
     classes : tuple of str
     shape : (int, int, int)
@@ -47,6 +53,21 @@ class Trained:
     tta: str | None
     load: Callable[[str | None, str], tuple[list[tuple[np.ndarray, np.ndarray]], float]]
 
+    @cached_property
+    def _scorer(self):
+        return scorer(self.model)
+
+    @cached_property
+    def _gives_probabilities(self):
+        """Whether a softmax ends the network, as networks from other programs may have one."""
+        if isinstance(self.model, inference.Predictor):
+            graph, _ = self.model.graph_and_params()
+        elif hasattr(self.model, "graph"):
+            graph = self.model.graph()
+        else:
+            return False
+        return any(node.output == graph.output and node.layer == "softmax" for node in graph)
+
     def scores(self, X, white, tta):
         """Scores (N, K) of images as they come, whose white pixels have that value."""
         factor = np.float32(self.normalization.white / white)
@@ -54,15 +75,54 @@ class Trained:
         def preprocess(images):
             return self.normalization(images if factor == 1 else images * factor)
 
-        return networks.scores_of(self.model, X, preprocess, tta)
+        return networks.scores_of(self._scorer, X, preprocess, tta)
+
+    def probabilities(self, X):
+        """Probabilities (N, K), float64, of images as `cnnlib.cli.predict.read_image` makes them."""
+        scores = self.scores(X, 1.0 if self.normalization.ink else 255.0, self.tta)
+        return np.asarray(scores, np.float64) if self._gives_probabilities else softmax(scores)
 
 
-def open_trained(path, which="best"):
-    """The model in a run's folder, in a checkpoint there, or in a file of :func:`cnnlib.save_model`."""
+def open_model(options):
+    """What the options of :func:`cnnlib.cli.options.arguments.add_model` name."""
+    if (options.mean is None) != (options.std is None):
+        raise ValueError("--mean and --std go together")
+    normalization = None if options.mean is None else Normalization(options.mean, options.std)
+    classes = None
+    if options.classes is not None:
+        lines = Path(options.classes).read_text(encoding="utf-8").splitlines()
+        classes = [line.strip() for line in lines if line.strip()]
+    trained = open_trained(options.run, normalization=normalization, classes=classes)
+    if options.ink is None:
+        return trained
+    if options.ink and trained.shape[0] != 1:
+        raise ValueError(f"--ink: writing is grey; the model's images have the shape {trained.shape}")
+    known = trained.normalization
+    return replace(trained, normalization=Normalization(known.mean, known.std, known.white, options.ink))
+
+
+def open_trained(path, which="best", normalization=None, classes=None):
+    """The model in a run's folder, in a checkpoint there, or in a file of its own.
+
+    That is one of :func:`cnnlib.save_model` or ``Predictor.save``, or an ONNX file, by its suffix. For a file
+    that does not say it, `normalization` is what its images go through and `classes` are its classes' names.
+    """
     file = Path(path)
-    if file.is_file() and (is_saved_model(file) or not file.with_name("config.json").exists()):
-        return _saved(path, which)
+    if file.is_file():
+        if file.suffix.lower() == ".onnx":
+            return _of_file(path, which, "an ONNX file", onnx.load, normalization, classes)
+        if is_predictor(file):
+            return _of_file(path, which, "a predictor", inference.load, normalization, classes)
+        if is_saved_model(file) or not file.with_name("config.json").exists():
+            return _of_file(path, which, "a saved model", load_model, normalization, classes)
+    _refuse_twice(path, "--mean and --std", "how its images are normalised", normalization)
+    _refuse_twice(path, "--classes", "how its classes are called", classes)
     return _of_run(path, which)
+
+
+def _refuse_twice(path, option, what, given):
+    if given is not None:
+        raise ValueError(f"{option}: {path} says itself {what}")
 
 
 def _of_run(path, which):
@@ -83,26 +143,37 @@ def _of_run(path, which):
     )
 
 
-def _saved(path, which):
+def _of_file(path, which, kind, read, normalization, classes):
     if which != "best":
-        raise ValueError(f"--which {which}: {path} is a saved model, which has the parameters of one epoch")
-    model = load_model(path)
-    if model.preprocess is None:
+        raise ValueError(f"--which {which}: {path} is {kind}, which has the parameters of one epoch")
+    model = read(path)
+    if model.preprocess is not None:
+        _refuse_twice(path, "--mean and --std", "how its images are normalised", normalization)
+        normalization = model.preprocess
+    if normalization is None:
         raise ValueError(
-            f"{path} was saved without preprocess, so what images the model takes is not known; "
-            "save_model(..., preprocess=cnnlib.data.Normalization(...)) says it"
+            f"{path} was saved without preprocess, so how its images are normalised is not known: give "
+            "--mean and --std (of pixels 0..255), or save it from a model with a cnnlib.data.Normalization"
         )
-    shape = tuple(np.atleast_1d(model.arguments["input_dim"]).tolist())
+    shape = tuple(np.atleast_1d(_input_dim(model)).tolist())
     if len(shape) != 3 or shape[0] not in (1, 3):
         raise ValueError(f"{path}: the model takes arrays of shape {shape}, not images (C, H, W)")
-    classes = model.classes or tuple(map(str, range(model.arguments["num_classes"])))
+    if len(normalization.mean) not in (1, shape[0]):
+        raise ValueError(f"{path}: images of {shape[0]} channels, but means of {len(normalization.mean)}")
+    if model.classes is not None:
+        _refuse_twice(path, "--classes", "how its classes are called", classes)
+        classes = model.classes
+    count = _num_classes(path, model, shape)
+    classes = tuple(map(str, range(count))) if classes is None else tuple(classes)
+    if len(classes) != count:
+        raise ValueError(f"--classes: {len(classes)} names for the {count} classes of {path}")
 
     def load(data, split):
         if data is None:
-            raise ValueError(f"{path} is a saved model, which belongs to no data set: name one with --data")
+            raise ValueError(f"{path} is {kind}, which belongs to no data set: name one with --data")
         name, folder = parse_data(data)
         if name in FOUND:
-            data_set = found_data_set(name, classes, shape, _WHITE.get(name, model.preprocess.white), _SHARES)
+            data_set = found_data_set(name, classes, shape, _WHITE.get(name, normalization.white), _SHARES)
             if name == "folder" and split != "all":
                 print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
         else:
@@ -115,7 +186,23 @@ def _saved(path, which):
         parts = _parts(split)
         return _pairs(data_set.load(folder, parts), parts), data_set.white
 
-    return Trained(model, model.preprocess, classes, shape, None, load)
+    return Trained(model, normalization, classes, shape, None, load)
+
+
+def _input_dim(model):
+    return model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
+
+
+def _num_classes(path, model, shape):
+    """How many scores the model gives an image."""
+    if isinstance(model, inference.Predictor):
+        scores = model(np.zeros((1, *shape), model.dtype))
+        count = scores.shape[1] if scores.ndim == 2 else None
+    else:
+        count = model.arguments["num_classes"]
+    if count is None:
+        raise ValueError(f"{path}: the model does not give an image a score for each class")
+    return count
 
 
 def _parts(split):

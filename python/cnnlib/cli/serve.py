@@ -1,0 +1,107 @@
+"""``cnnlib serve``: a trained model behind HTTP."""
+
+import argparse
+import importlib.util
+import logging
+import warnings
+from pathlib import Path
+
+import cnnlib
+from cnnlib.cli.options.arguments import add_model, add_threads, positive_int, positive_number
+from cnnlib.cli.output import say
+from cnnlib.cli.run.trained import open_model
+from cnnlib.cli.server.limits import Limits
+
+_LIMITS = Limits()
+_PACKAGES = ("PIL", "python_multipart", "starlette", "uvicorn")
+
+
+def add_to(commands):
+    """Add the command and its options."""
+    serve = commands.add_parser(
+        "serve",
+        help="answer HTTP requests with the classes of images",
+        description="Answer HTTP requests: POST an image to /predict, get its classes as JSON; open / in a "
+        "browser to drop images on a page. Images are treated as `cnnlib predict` does. Ctrl-C and SIGTERM "
+        "stop the server when it has answered what it has begun.",
+    )
+    serve.set_defaults(execute=run)
+    add_model(serve)
+    serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine alone")
+    serve.add_argument(
+        "--port", type=_port, default=8000, metavar="N", help="default: 8000; 0 for one that is free"
+    )
+    serve.add_argument(
+        "--top", type=positive_int, default=5, metavar="K", help="classes in an answer; default: 5"
+    )
+    for name, form, value, what in (
+        ("timeout", positive_number, _LIMITS.seconds, "seconds for a request to arrive, and for its answer"),
+        ("max-megabytes", positive_number, _LIMITS.body_bytes / 2**20, "of a request's body"),
+        ("max-megapixels", positive_number, _LIMITS.pixels / 1e6, "of an image"),
+        ("max-images", positive_int, _LIMITS.images, "of a request"),
+        ("max-connections", positive_int, _LIMITS.connections, "open at a time"),
+        ("queue", positive_int, _LIMITS.waiting, "images that may wait; more are refused with status 503"),
+        ("batch", positive_int, _LIMITS.batch, "images that the model looks at together"),
+    ):
+        metavar = "N" if form is positive_int else "X"
+        serve.add_argument(
+            f"--{name}", type=form, default=value, metavar=metavar, help=f"{what}; default: {value:g}"
+        )
+    serve.add_argument(
+        "--batch-wait",
+        type=_milliseconds,
+        default=0.0,
+        metavar="MS",
+        help="how long an image waits for others while the model is idle; default: 0",
+    )
+    serve.add_argument("--log-requests", action="store_true", help="print a line for each request")
+    add_threads(serve)
+
+
+def run(options):
+    """Run the subcommand; returns the exit status."""
+    if any(importlib.util.find_spec(package) is None for package in _PACKAGES):
+        raise ImportError(
+            "cnnlib serve needs Starlette, uvicorn, python-multipart and Pillow: pip install cnnlib[serve]"
+        )
+    from cnnlib.cli.server.app import Server
+    from cnnlib.cli.server.listening import bound_socket, listen, uvicorn_server
+
+    if options.threads is not None:
+        cnnlib.set_num_threads(options.threads)
+    trained = open_model(options)
+    limits = Limits(
+        body_bytes=int(options.max_megabytes * 2**20),
+        pixels=int(options.max_megapixels * 1e6),
+        images=options.max_images,
+        seconds=options.timeout,
+        waiting=max(options.queue, options.max_images),
+        batch=options.batch,
+        batch_seconds=options.batch_wait,
+        connections=options.max_connections,
+    )
+    server = Server(trained, Path(options.run).resolve().name, options.top, limits)
+    server.warm_up()
+    # What comes of damaged files and forms is for whoever sent them.
+    warnings.filterwarnings("ignore", module="PIL")
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    with bound_socket(options.host, options.port) as listener:
+        host, port = listener.getsockname()[:2]
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        shape = "x".join(map(str, trained.shape))
+        say(f"serving {options.run}: {len(trained.classes)} classes, images of {shape}", fold=False)
+        say(f"http://{address}/ (Ctrl-C stops)", fold=False)
+        listen(uvicorn_server(server.app(), limits, options.log_requests), listener)
+    say(f"stopped; requests answered: {server.answered}")
+    return 0
+
+
+def _port(text):
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+    return int(text)
+
+
+def _milliseconds(text):
+    """As seconds."""
+    return 0.0 if text == "0" else positive_number(text) / 1000

@@ -1,0 +1,222 @@
+"""The server as an ASGI application: its routes and their answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+import cnnlib
+from cnnlib.cli.predict import json_rows, likeliest, read_image
+from cnnlib.cli.run.trained import Trained
+from cnnlib.cli.server.batching import Batcher
+from cnnlib.cli.server.limits import Budget, Limits, Refused
+from cnnlib.cli.server.uploads import read_body, uploads
+
+__all__ = ["Server"]
+
+_BODIES = 16  # of the largest size, that all requests together may hold
+_LINGER = 2.0  # seconds: what a refused client still sends is read, else it would not see the answer
+_PAGE = {"": "text/html", "page.css": "text/css", "page.js": "text/javascript"}
+_SAFE = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
+
+
+class Server:
+    """
+    The routes of a server for one model.
+
+    Parameters
+    ----------
+    trained : Trained
+    name : str
+        Of the model, for people.
+    top : int
+        Classes in an answer, where the request does not say it.
+    limits : Limits
+    predict : callable or None
+        Probabilities (N, K) of images (N, C, H, W), instead of `trained.probabilities`.
+    """
+
+    def __init__(
+        self,
+        trained: Trained,
+        name: str,
+        top: int = 5,
+        limits: Limits | None = None,
+        predict: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        self.trained, self.name, self.top = trained, name, top
+        self.limits = limits or Limits()
+        self._predict = predict or trained.probabilities
+        self._budget = Budget(_BODIES * self.limits.body_bytes)
+        self.answered = 0
+
+    def warm_up(self) -> None:
+        """Look at an image before the first request does."""
+        ink = self.trained.normalization.ink
+        self._predict(np.zeros((1, *self.trained.shape), np.float32 if ink else np.uint8))
+
+    def app(self) -> Starlette:
+        """The ASGI application."""
+        routes = [Route(f"/{name}", _page(name, kind)) for name, kind in _PAGE.items()]
+        routes += [
+            Route("/health", self.health),
+            Route("/model", self.model),
+            Route("/predict", self.predict, methods=["POST"]),
+        ]
+        handlers: Any = {Refused: _refused, HTTPException: _wrong_path, Exception: _failed}
+        return Starlette(routes=routes, lifespan=self._running, exception_handlers=handlers)
+
+    @contextlib.asynccontextmanager
+    async def _running(self, app: Starlette) -> AsyncIterator[None]:
+        """Read images and predict, as long as the application runs."""
+        limits = self.limits
+        self._batcher = Batcher(
+            self._predict, batch=limits.batch, waiting=limits.waiting, batch_seconds=limits.batch_seconds
+        )
+        self._readers = ThreadPoolExecutor(cnnlib.get_num_threads(), "reader")
+        self._worker = asyncio.create_task(self._batcher.run())
+        try:
+            yield
+        finally:
+            self._worker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._worker
+            self._readers.shutdown(wait=False, cancel_futures=True)
+
+    async def health(self, request: Request) -> Response:
+        """Whether the server works, for whoever watches it."""
+        batcher = self._batcher
+        healthy = not self._worker.done()
+        content = {
+            "status": "ok" if healthy else "broken",
+            "answered": self.answered,
+            "waiting": batcher.waiting,
+            "images": batcher.images,
+            "calls": batcher.calls,
+        }
+        return JSONResponse(content, 200 if healthy else 503)
+
+    async def model(self, request: Request) -> Response:
+        """What the server's model is."""
+        return JSONResponse(
+            {
+                "name": self.name,
+                "classes": self.trained.classes,
+                "shape": self.trained.shape,
+                "top": min(self.top, len(self.trained.classes)),
+                "cnnlib": cnnlib.__version__,
+            }
+        )
+
+    async def predict(self, request: Request) -> Response:
+        """The likeliest classes of the images in the request, in the form of ``cnnlib predict --json``."""
+        top = _number_of_classes(request.query_params.get("top"), self.top)
+        with self._budget.share() as share:
+            try:
+                body = await read_body(request, self.limits, share)
+                named = await uploads(request, body, self.limits)
+            except ClientDisconnect:
+                return Response(status_code=400)  # for nobody
+            try:
+                rows = await asyncio.wait_for(self._rows(named), self.limits.seconds)
+            except asyncio.TimeoutError:
+                raise Refused(
+                    503, f"there was no answer within {self.limits.seconds:g} s: try again"
+                ) from None
+        predictions = likeliest(np.stack(rows), self.trained.classes, top)
+        self.answered += 1
+        return JSONResponse(json_rows([name for name, _ in named], predictions))
+
+    async def _rows(self, named: list[tuple[str | None, bytes]]) -> list[np.ndarray]:
+        loop = asyncio.get_running_loop()
+        reading = [loop.run_in_executor(self._readers, self._read, name, content) for name, content in named]
+        try:
+            images = await asyncio.gather(*reading)
+        finally:
+            for future in reading:
+                future.cancel()
+        return await self._batcher.rows(images)
+
+    def _read(self, name: str | None, content: bytes) -> np.ndarray:
+        file = io.BytesIO(content)
+        file.name = name or "the request's body"
+        try:
+            return read_image(file, self.trained, most_pixels=self.limits.pixels)
+        except ValueError as error:
+            raise Refused(400, str(error)) from None
+        except MemoryError:
+            raise Refused(400, f"{file.name} is too large for the memory of the server") from None
+
+
+def _number_of_classes(text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and 0 < int(text[:9])):
+        raise Refused(400, f"top must be a number above 0, got {text[:20]!r}")
+    return int(text[:9])
+
+
+def _page(name: str, kind: str) -> Callable[[Request], Any]:
+    content = files(__package__).joinpath("page", name or "index.html").read_bytes()
+
+    async def page(request: Request) -> Response:
+        return Response(content, media_type=kind, headers=_SAFE)
+
+    return page
+
+
+async def _refused(request: Request, error: Refused) -> Response:
+    return _answer(error.status, str(error), error.closes)
+
+
+async def _wrong_path(request: Request, error: HTTPException) -> Response:
+    message = {404: "there is nothing here: see / and /predict", 405: f"{request.method} is not for this"}
+    answer = _answer(error.status_code, message.get(error.status_code, error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return _answer(500, "the server failed; its log says why")
+
+
+def _answer(status: int, message: str, closes: bool = False) -> Response:
+    headers = {"retry-after": "1"} if status == 503 else {}
+    kind = _LastAnswer if closes else JSONResponse
+    return kind({"error": message}, status, headers)
+
+
+class _LastAnswer(JSONResponse):
+    """An answer before the request's end, after which the connection is closed."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = [*self.raw_headers, (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(_rest(receive), _LINGER)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _rest(receive: Any) -> None:
+    """Read what is left of the request, and forget it."""
+    message = await receive()
+    while message["type"] == "http.request" and message["more_body"]:
+        message = await receive()

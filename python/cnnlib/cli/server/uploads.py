@@ -1,0 +1,92 @@
+"""The images in the body of a request."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncGenerator
+
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from cnnlib.cli.server.limits import Limits, Refused, Share
+
+__all__ = ["read_body", "uploads"]
+
+_MOST_FIELDS = 16  # of a form, beside its files: they are passed over
+
+
+async def read_body(request: Request, limits: Limits, share: Share) -> bytes:
+    """
+    The whole body of a request.
+
+    Raises
+    ------
+    Refused
+        It is too large, or comes too slowly.
+    starlette.requests.ClientDisconnect
+        The client has gone.
+    """
+    length = request.headers.get("content-length")
+    if length is not None and int(length) > limits.body_bytes:
+        raise _too_large(limits)
+    try:
+        return await asyncio.wait_for(_collected(request, limits, share), limits.seconds)
+    except asyncio.TimeoutError:
+        raise Refused(
+            408, f"the request did not arrive whole within {limits.seconds:g} s", closes=True
+        ) from None
+
+
+async def _collected(request: Request, limits: Limits, share: Share) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        if len(body) + len(chunk) > limits.body_bytes:
+            raise _too_large(limits)
+        share.take(len(chunk))
+        body += chunk
+    return bytes(body)
+
+
+def _too_large(limits: Limits) -> Refused:
+    return Refused(413, f"the request is larger than {limits.body_bytes / 2**20:g} MB", closes=True)
+
+
+async def uploads(request: Request, body: bytes, limits: Limits) -> list[tuple[str | None, bytes]]:
+    """
+    Name and content of each file: of a form's files, or of the body, which has no name.
+
+    Raises
+    ------
+    Refused
+        There is none, or there are too many.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "multipart/form-data":
+        files: list[tuple[str | None, bytes]] = [(None, body)] if body else []
+    else:
+        files = await _files_of_form(request, body, limits)
+    if not files:
+        raise Refused(400, "there is no image in the request: its body may be one, or a form with files")
+    return files
+
+
+class _InMemory(MultiPartParser):
+    spool_max_size = sys.maxsize  # the body is in memory already
+
+
+async def _files_of_form(request: Request, body: bytes, limits: Limits) -> list[tuple[str | None, bytes]]:
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield body
+
+    parser = _InMemory(request.headers, stream(), max_files=limits.images, max_fields=_MOST_FIELDS)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Refused(400, f"the form cannot be read: {error.message}") from None
+    except UnicodeError:  # the client names the charset
+        raise Refused(400, "the form cannot be read: a name is not in its charset") from None
+    files = [value for _, value in form.multi_items() if not isinstance(value, str)]
+    # JSON cannot hold half of a surrogate pair, as some charsets have it.
+    named = [(file.filename.encode("utf-8", "replace").decode(), await file.read()) for file in files]
+    await form.close()
+    return named
