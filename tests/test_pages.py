@@ -26,6 +26,7 @@ PAGES = {
     "how-to/threads": 2,
     "how-to/inference": 3,
     "how-to/scikit-learn": 3,
+    "how-to/serving": 1,
 }
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cnnlib.cli.run.termination import terminable
 from cnnlib.cli.server.limits import Limits
 
 __all__ = ["bound_socket", "listen", "uvicorn_server"]
@@ -50,7 +49,7 @@ def bound_socket(host: str, port: int) -> socket.socket:
 
 def listen(server: uvicorn.Server, listener: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that have begun are answered then."""
-    with terminable(), contextlib.suppress(KeyboardInterrupt):  # uvicorn hands on the signal that stopped it
+    with contextlib.suppress(KeyboardInterrupt):  # uvicorn hands on the signal that stopped it
         server.run(sockets=[listener])
 
 

@@ -85,8 +85,11 @@ async def _files_of_form(request: Request, body: bytes, limits: Limits) -> list[
         raise Refused(400, f"the form cannot be read: {error.message}") from None
     except UnicodeError:  # the client names the charset
         raise Refused(400, "the form cannot be read: a name is not in its charset") from None
-    files = [value for _, value in form.multi_items() if not isinstance(value, str)]
-    # JSON cannot hold half of a surrogate pair, as some charsets have it.
-    named = [(file.filename.encode("utf-8", "replace").decode(), await file.read()) for file in files]
+    named: list[tuple[str | None, bytes]] = []
+    for _, value in form.multi_items():
+        if not isinstance(value, str):
+            # JSON cannot hold half of a surrogate pair, as some charsets have it.
+            name = (value.filename or "").encode("utf-8", "replace").decode()
+            named.append((name, await value.read()))
     await form.close()
     return named
