@@ -108,8 +108,8 @@ def read_image(file, trained, most_pixels=None):
 
     `file` and `most_pixels` are those of :func:`cnnlib.data.image_files.open_image`. Unless the model's
     images are writing, it is a photograph, uint8, cropped around its middle and scaled. Writing (float32 in
-    [0, 1]) may be dark on bright or bright on dark; unless it has the right size already, it is cropped to the
-    ink, and scaled so that it fills the image, as the published digits do.
+    [0, 1]) may be dark on bright or bright on dark; unless it has the right size already, it is cropped to
+    the ink, and scaled so that it fills the image, as the published digits do.
 
     Raises
     ------
