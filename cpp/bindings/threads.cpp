@@ -1,4 +1,5 @@
 #include "../threads/missing_cores.hpp"
+#include "../threads/recorder.hpp"
 #include "../threads/sharing.hpp"
 #include "../threads/team.hpp"
 #include "arrays.hpp"
@@ -44,6 +45,15 @@ void bind_threads(py::module_& m) {
   m.def("notice_missing_cores", &notice_missing_cores, py::arg("notice"));
   m.def("use_thread_pool", &use_thread_pool, py::arg("pool"));
   m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
+#ifdef CNNLIB_VIRTUAL_CORES
+  m.def("record_loops", &record_loops, py::arg("threads"));
+  m.def("take_recorded_loops", [] {
+    py::list loops;
+    for (const RecordedLoop& loop : take_recorded_loops())
+      loops.append(py::make_tuple(loop.body, loop.threads, loop.standing, loop.seconds));
+    return loops;
+  });
+#endif
 }
 
 }  // namespace cnnlib

@@ -8,6 +8,7 @@
 
 #include "../machine/processor.hpp"
 #include "../memory/scratch.hpp"
+#include "recorder.hpp"
 #include "running.hpp"
 #include "standing_team.hpp"
 #include "team.hpp"
@@ -52,6 +53,9 @@ void CaughtError::rethrow() {
 void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
                const void* data) {
   threads = static_cast<int>(std::min<Index>(threads, tasks));
+#ifdef CNNLIB_VIRTUAL_CORES
+  if (recorded_threads() > 0) return record_tasks(tasks, threads, has_standing_team(), run, data);
+#endif
   const Scratch scratch(checked_product(sizeof(TaskRange), static_cast<std::size_t>(threads)));
   auto* ranges = static_cast<TaskRange*>(scratch.data());
   const auto begin = Clock::now();
@@ -75,6 +79,15 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
 }
 
 void with_standing_team(int threads, void (*body)(const void* data), const void* data) {
+#ifdef CNNLIB_VIRTUAL_CORES
+  if (recorded_threads() > 0 && standing_team == nullptr && threads > 1) {
+    StandingTeam team(threads);
+    standing_team = &team;
+    body(data);
+    standing_team = nullptr;
+    return;
+  }
+#endif
   if (standing_team != nullptr || threads <= 1 || threads > cores() || !may_spin()) return body(data);
   StandingTeam team(threads);
   CaughtError error;

@@ -87,16 +87,25 @@ void with_standing_team(int threads, const Body& body) {
   with_standing_team(threads, [](const void* data) { (*static_cast<const Body*>(data))(); }, &body);
 }
 
+#ifdef CNNLIB_VIRTUAL_CORES
+int recorded_threads();
+void name_next_loop(const char* body);
+#endif
+
 // body(task, slot) for every task.
 template <class Body>
 void parallel_for(Index tasks, int threads, const Body& body, Order order = Order::forward) {
+  const auto run = [](const void* data, Index task, int slot) {
+    (*static_cast<const Body*>(data))(task, slot);
+  };
+#ifdef CNNLIB_VIRTUAL_CORES
+  name_next_loop(__PRETTY_FUNCTION__);
+  if (threads > 1 && tasks > 0 && recorded_threads() > 0) return run_tasks(tasks, threads, order, run, &body);
+#endif
   if (threads <= 1 || tasks <= 1) {
     for (Index i = 0; i < tasks; ++i) body(order == Order::forward ? i : tasks - 1 - i, 0);
     return;
   }
-  const auto run = [](const void* data, Index task, int slot) {
-    (*static_cast<const Body*>(data))(task, slot);
-  };
   run_tasks(tasks, threads, order, run, &body);
 }
 

@@ -1,0 +1,36 @@
+// A record of loops for bench/many_cores.py, in builds with CNNLIB_VIRTUAL_CORES alone: the tasks of a loop
+// run one after the other on the calling thread, as many threads as asked for are pretended, and each task is
+// timed by the thread's own clock, which stands while other processes run.
+#pragma once
+
+#ifdef CNNLIB_VIRTUAL_CORES
+
+#include <string>
+#include <vector>
+
+#include "parallel.hpp"
+
+namespace cnnlib {
+
+struct RecordedLoop {
+  std::string body;  // the function that the loop stands in
+  int threads;
+  bool standing;                // its threads wait for it
+  std::vector<double> seconds;  // of each task
+};
+
+// Records the loops that the calling thread starts from now on, for so many threads; 0 ends the record.
+void record_loops(int threads);
+// The loops since then, or since the last call.
+std::vector<RecordedLoop> take_recorded_loops();
+
+// Of the calling thread's record; 0 where there is none.
+int recorded_threads();
+// Says what the calling thread's next loop computes.
+void name_next_loop(const char* body);
+void record_tasks(Index tasks, int threads, bool standing,
+                  void (*run)(const void* data, Index task, int slot), const void* data);
+
+}  // namespace cnnlib
+
+#endif
