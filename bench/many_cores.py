@@ -117,16 +117,16 @@ def _works(group, options):
 
 def _conv(options):
     cases = shapes.select(options.batches, options.layers)
-    for case, dtype, (x, w, b, dout) in shapes.with_arrays(cases, [np.dtype(options.dtype)]):
+    for case, dtype, (x, w, b, dout) in shapes.with_arrays(cases, [options.dtype]):
         if case.group == "tiny":
             continue
         cache, name = (x, w, b, case.conv_param), f"{case.name} N={x.shape[0]}"
-        moved = {way: dtype.itemsize * case.traffic(way) for way in ("forward", "backward")}
+        moved = {way: np.dtype(dtype).itemsize * case.traffic(way) for way in ("forward", "backward")}
         yield f"{name} fwd", partial(cnnlib.conv_forward, *cache), moved["forward"]
         for needs in [n for n in case.needs if n != "db"]:
             yield (
                 f"{name} {needs}",
-                partial(cnnlib.conv_backward, dout, cache, (needs,)),
+                partial(cnnlib.conv_backward, dout, cache, needs=(needs,)),
                 moved["backward"] / 2,
             )
 
@@ -135,7 +135,7 @@ def _images(options):
     """Arrays of images, and a few of their sizes as text."""
     normals = timing.Normals()
     for shape in IMAGES:
-        (x,) = normals(np.dtype(options.dtype), shape)
+        (x,) = normals(options.dtype, shape)
         yield "x".join(map(str, shape)), x
 
 
@@ -184,7 +184,7 @@ def _prepared(options):
 
 
 def _step(options):
-    dtype = np.dtype(options.dtype)
+    dtype = options.dtype
     for name in ("vgg-small", "resnet20", "mobile-small"):
         X, y = own.minibatch(dtype, 128)
         yield f"{name} N=128", own.OwnStep(own.model(name, dtype), X, y, "sgd_momentum"), X.nbytes

@@ -51,6 +51,9 @@ LARGE = {
     "conv whole image": Layer("conv", XWB, ((65, 30, 5, 5), (70, 30, 5, 5), (70,)), conv()),
     "conv large result": Layer("conv", XWB, ((2, 192, 35, 33), (50, 96, 3, 1), (50,)), conv(groups=2)),
     "conv one image": Layer("conv", XWB, ((1, 32, 40, 37), (48, 32, 3, 3), (48,)), conv(pad=1)),
+    # Fewer tiles and panels of filters than threads: products are cut by points.
+    "conv 3x3 few tiles": Layer("conv", XWB, ((1, 96, 9, 9), (160, 96, 3, 3), (160,)), conv(pad=1)),
+    "conv 1x1 stride 2": Layer("conv", XWB, ((2, 64, 24, 22), (130, 64, 1, 1), (130,)), conv(stride=2)),
     "conv 7x7": Layer("conv", XWB, ((3, 3, 30, 30), (16, 3, 7, 7), (16,)), conv(stride=2, pad=3)),
     "conv groups": Layer("conv", XWB, ((7, 16, 19, 18), (32, 4, 3, 3), (32,)), conv(pad=1, groups=4)),
     "conv depthwise": Layer("conv", XWB, ((7, 33, 19, 18), (33, 1, 3, 3), (33,)), conv(pad=1, groups=33)),

@@ -1,7 +1,7 @@
 """What more cores than there are would do: loops are recorded task by task and scheduled anew.
 
 The method is Cilkview's (He, Leiserson, Leiserson 2010, "The Cilkview scalability analyzer"): work and span
-of a real run give a bound for any number of processors. Here the tasks are scheduled as the core's loops do it.
+of a real run give a bound for any number of processors. Here tasks are scheduled as the core's loops do it.
 """
 
 from __future__ import annotations

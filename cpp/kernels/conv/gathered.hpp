@@ -28,7 +28,7 @@ void gather_points(const T* x, const ConvShape& s, T* points) {
   const Inside inside(-s.pad_left, s.stride_w, s.W, s.OW);
   const T* end = x + s.N * s.C * s.H * s.W;
   const bool narrow = s.stride_w == 2 && s.OW <= S::size && s.pad_left == 0 && inside.last == s.OW;
-  parallel_for(s.N * s.C, threads_for(double(s.N * s.C) * s.OH * s.OW / 2), [&](Index plane, int) {
+  parallel_for(s.N * s.C, threads_for(3.0 * s.N * s.C * s.OH * s.OW), [&](Index plane, int) {
     T* to = points + plane * s.OH * s.OW;
     for (Index i = 0; i < s.OH; ++i, to += s.OW) {
       const Index line = i * s.stride_h - s.pad_top;
@@ -59,7 +59,7 @@ template <class T>
 void spread_points(const T* points, const T* bias, const ConvShape& s, T* x) {
   using S = Simd<T>;
   const Inside inside(-s.pad_left, s.stride_w, s.W, s.OW);
-  parallel_for(s.N * s.C, threads_for(double(s.N * s.C) * s.H * s.W / 4), [&](Index plane, int) {
+  parallel_for(s.N * s.C, threads_for(3.0 * s.N * s.C * s.H * s.W), [&](Index plane, int) {
     const T background = bias != nullptr ? bias[plane % s.C] : T(0);
     const auto empty = S::fill(background);
     T *to = x + plane * s.H * s.W, *end = to + s.H * s.W;

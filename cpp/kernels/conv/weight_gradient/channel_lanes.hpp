@@ -14,6 +14,7 @@
 #pragma once
 
 #include "kernels/conv/weight_gradient/channels_last.hpp"
+#include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -22,12 +23,14 @@ class ChannelLanes {
   static constexpr Index size = Simd<T>::size;
   static constexpr Index block_positions = 256;  // whose packed dout stays in the first-level cache
   static constexpr Index most_columns = 288;     // taps * lanes that share it
-  static constexpr Index most_tasks = 16;        // of the first loop, by way of partial sums
+  static constexpr Index most_tasks =
+      16;  // of the first loop, by way of partial sums, before filters are parted
 
  public:
   explicit ChannelLanes(const ConvShape& s) : g(s) {
     g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, block_positions));
     g.positions.set_parts(most_tasks / (s.groups * channel_blocks));
+    filter_parts = pieces_for(tasks(), panels.count, threads);
   }
 
   void run(const WeightGradientOperands<T>& o) const {
@@ -36,14 +39,15 @@ class ChannelLanes {
     const Memory memory(*this, layout);
     const Scratch scratch(layout.bytes());
     T* sums = memory.sums.in(scratch.data());
-    parallel_for(tasks(), threads, [&](Index task, int slot) {
+    parallel_for(tasks() * filter_parts, threads, [&](Index number, int slot) {
+      const Index filter_part = number % filter_parts, task = number / filter_parts;
       const Work work{memory.staged.of(scratch.data(), slot), memory.packed.of(scratch.data(), slot),
                       memory.line.of(scratch.data(), slot), memory.offset.of(scratch.data(), slot),
                       sums + task * sum_size};
       const Index channel_block = task % channel_blocks, group = task / channel_blocks % g.s.groups;
       const Index part = task / channel_blocks / g.s.groups, first = g.positions.first_block(part);
       for (Index block = first; block < g.positions.first_block(part + 1); ++block)
-        add_block(work, g.block(block), group, channel_block, block > first, o);
+        add_block(work, g.block(block), group, channel_block, filter_part, block > first, o);
     });
     parallel_for(g.s.groups * lane_blocks * panels.count, threads, [&](Index task, int) {
       write(task / panels.count / lane_blocks, task / panels.count % lane_blocks, task % panels.count, sums,
@@ -84,18 +88,21 @@ class ChannelLanes {
 
   Index tasks() const { return g.positions.parts * g.s.groups * channel_blocks; }
 
-  // Adds the products of a block of positions to the sums of a channel block, or starts them.
-  void add_block(const Work& work, const PositionBlock& block, Index group, Index channel_block, bool add,
-                 const WeightGradientOperands<T>& o) const {
+  // Adds the products of a block of positions to the sums of a channel block and a part of the filters, or
+  // starts them.
+  void add_block(const Work& work, const PositionBlock& block, Index group, Index channel_block,
+                 Index filter_part, bool add, const WeightGradientOperands<T>& o) const {
+    const Index first_panel = filter_part * panels.count / filter_parts,
+                last_panel = (filter_part + 1) * panels.count / filter_parts;
     const Index K = block.positions(), c0 = channel_block * width;
     stage_channels(g, block, group, c0, width, o.x, work.line, work.staged);
     staged_positions(g, block, width, work.offset);
-    for (Index panel = 0; panel < panels.count; ++panel)
+    for (Index panel = first_panel; panel < last_panel; ++panel)
       pack_filters(g, block, group, panels.first(panel), panels.rows(panel), o.dout,
                    work.packed + panels.first(panel) * K);
     for (Index lane_block = 0; lane_block < lane_blocks_of_task; ++lane_block) {
       const bool half_empty = g.C - c0 <= lane_block * lanes + size;  // of two vectors
-      for (Index panel = 0; panel < panels.count; ++panel)
+      for (Index panel = first_panel; panel < last_panel; ++panel)
         multiply(work, K, lane_block, panel, half_empty, add);
     }
   }
@@ -145,7 +152,8 @@ class ChannelLanes {
   Index lane_blocks_of_task =
       even_part(lane_blocks, std::clamp<Index>(most_columns / (g.taps * lanes), 1, lane_blocks));
   Index channel_blocks = ceil_div(lane_blocks, lane_blocks_of_task), width = lane_blocks_of_task * lanes;
-  Index sum_size = g.F * g.taps * width;  // of one task
+  Index sum_size = g.F * g.taps * width;  // of all filters
+  Index filter_parts;
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

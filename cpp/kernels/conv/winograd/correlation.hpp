@@ -6,7 +6,7 @@
 #include "kernels/gemm/broadcast_tile.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 #include "machine/processor.hpp"
-#include "threads/parallel.hpp"
+#include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -85,12 +85,31 @@ inline int tile_threads(Index values, Index channels, Index filters) {
   return threads_for(2.0 / 16 * double(values) * (double(channels) * filters + 5.0 * (channels + filters)));
 }
 
+// Whether the input's transform is smaller than the filters'.
+template <class T>
+bool few_tiles(const CorrelationTile<T>& tile, const TileProblem<T>& p) {
+  return tile.points() * p.grid(tile).count <= tile.filters() * p.F;
+}
+
+// Vectors of a panel of filters: a single one where there are few filters, or where threads that take panels
+// of few tiles would have none. Of filters that are kept it follows from their number alone.
+template <class T>
+Index panel_vectors(const CorrelationTile<T>& tile, const TileProblem<T>& p) {
+  constexpr Index lanes = Simd<T>::size;
+  constexpr double gain = 1.4;  // the products of single vectors take up to twice as long
+  if (p.F <= lanes) return 1;
+  const Index panels = ceil_div(p.F, tile_vectors * lanes);
+  if (p.prepacked || !few_tiles(tile, p)) return tile_vectors;
+  const int threads = tile_threads(p.grid(tile).count * tile.points(), p.C, p.F);
+  return pieces_for(panels, tile_vectors, threads, gain) > 1 ? 1 : tile_vectors;
+}
+
 // The sizes of a correlation, and its steps.
 template <class T>
 struct WinogradSizes {
   static constexpr Index lanes = Simd<T>::size;
   const CorrelationTile<T>& tile;
-  Index vectors, width;            // of a panel of filters: a single vector where there are few
+  Index vectors, width;            // of a panel of filters
   Index channel_blocks, channels;  // filled up to whole vectors
   Index panels;
   Index filter_stride;  // between the filters of a panel that belong to different points
@@ -100,7 +119,7 @@ struct WinogradSizes {
 
   WinogradSizes(const CorrelationTile<T>& method, const TileProblem<T>& p)
       : tile(method),
-        vectors(p.F <= lanes ? 1 : tile_vectors),
+        vectors(panel_vectors(method, p)),
         width(vectors * lanes),
         channel_blocks(ceil_div(p.C, lanes)),
         channels(channel_blocks * lanes),
@@ -137,12 +156,18 @@ struct WinogradSizes {
   // Sums over many channels are taken in parts of so many blocks, which keeps their rounding errors apart.
   Index channel_blocks_of_sum() const { return (tile.interpolated > 6 ? 32 : 128) / lanes; }
 
-  // Multiplies a block of tiles [begin, end) with one panel of filters, or adds the products of channel
-  // blocks [first, last) to those before. `values`, with room for `room` tiles, begin with tile `begin`,
-  // `products` is [point][tile][filter] for `most` tiles; `filters` begin with block `first`, `stride` from
-  // one point to the next.
-  void multiply(Index begin, Index end, Index first, Index last, const T* values, Index room,
-                const T* filters, Index stride, T* products, Index most) const {
+  // Points [first, last) in the order of their filters.
+  struct PointRange {
+    Index first, last;
+  };
+  PointRange all_points() const { return {0, tile.points()}; }
+
+  // Multiplies a block of tiles [begin, end) with one panel of filters at some points, or adds the products
+  // of channel blocks [first, last) to those before. `values`, with room for `room` tiles, begin with tile
+  // `begin`, `products` is [point][tile][filter] for `most` tiles; `filters` begin with block `first`,
+  // `stride` from one point to the next.
+  void multiply(Index begin, Index end, Index first, Index last, PointRange points, const T* values,
+                Index room, const T* filters, Index stride, T* products, Index most) const {
     const Panels tile_panels(end - begin);
     const Index part = channel_blocks_of_sum();
     const auto at = [&](Index point, Index panel, Index q) {
@@ -153,7 +178,9 @@ struct WinogradSizes {
     // for every channel. A single one is over before these could arrive.
     const Index lines =
         tile_panels.count > 1 ? ceil_div(width, line_values<T>) : 0;  // of a channel's filters
+    Index number = 0;
     tile.each_point([&](Index point, Index filter, bool) {
+      if (const Index k = number++; k < points.first || k >= points.last) return;
       for (Index q = first; q < last; q += part) {
         const Index blocks = std::min(part, last - q);
         const T* own = filters + filter * stride + (q - first) * lanes * width;
@@ -185,18 +212,22 @@ struct WinogradSizes {
 //
 //   packed[panel of filters][filter point][c][filter of the panel]
 //
-// or, where there are fewer tiles than filters and nobody keeps these, panel by panel when their turn comes.
+// or, where a thread takes a panel for all tiles and nobody keeps these, panel by panel when their turn
+// comes. The input is transformed block by block, each by the thread that multiplies it with all filters, or
+// whole: where it is smaller than the filters, or its blocks are too few for the threads.
 template <class T>
 class WinogradCorrelation {
   static constexpr Index lanes = Simd<T>::size, most_tiles = 4 * max_rows;  // of a block
+  static constexpr Index least_tiles = max_rows / 2;  // of a task that is worth reading a panel of filters
+  static constexpr Index least_points = 4;            // of a task
 
  public:
   WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem)
       : p(problem), sizes(method, p), panel_size(method.filters() * sizes.filter_stride) {
-    // Whichever is smaller, the image's transform or the filters', is kept whole; a thread needs a panel.
-    by_panel = method.points() * sizes.grid.count <= method.filters() * p.F && sizes.panels >= sizes.threads;
-    packs_by_panel = by_panel && !p.prepacked;
-    block = by_panel ? even_part(sizes.grid.count, most_tiles) : block_of_tiles();
+    block = block_of_tiles();
+    whole = few_tiles(method, p) || (sizes.threads > 1 && !keep_busy(blocks(), sizes.threads));
+    if (whole) cut_whole_input();
+    packs_by_panel = whole && !p.prepacked && groups == 1 && point_groups == 1;
   }
 
   Index packed_size() const { return packs_by_panel ? 0 : checked_product(sizes.panels, panel_size); }
@@ -216,22 +247,25 @@ class WinogradCorrelation {
                  });
   }
 
-  void run(const T* packed) const { by_panel ? run_by_panel(packed) : run_by_block(packed); }
+  void run(const T* packed) const { whole ? run_whole(packed) : run_by_block(packed); }
 
   void describe(ConvPlan& plan) const {
     plan.tile_rows = sizes.tile.out_h;
     plan.tile_columns = sizes.tile.out_w;
     plan.threads = sizes.threads;
     name_blocks(plan, {{"tiles", block},
-                       {"channels", by_panel ? chunk_of_channels() * lanes : sizes.channels},
+                       {"channels", whole ? chunk_of_channels() * lanes : sizes.channels},
                        {"filters", sizes.width},
-                       {"transformed by panel", packs_by_panel}});
+                       {"input transformed whole", whole},
+                       {"tasks of the products", whole ? sizes.panels * groups * point_groups : blocks()}});
     Layout layout;
-    by_panel ? void(PanelMemory(*this, layout)) : void(BlockMemory(*this, layout));
+    whole ? void(WholeMemory(*this, layout)) : void(BlockMemory(*this, layout));
     plan.scratch_bytes = layout.bytes();
   }
 
  private:
+  Index blocks() const { return ceil_div(sizes.grid.count, block); }
+
   // Tiles whose transforms stay in the second-level cache.
   Index block_of_tiles() const {
     Index tiles = l2_for_blocks() /
@@ -242,10 +276,23 @@ class WinogradCorrelation {
     Index blocks = ceil_div(count, tiles);
     // Two for every thread, as long as they fill half of the registers' rows, and none that one thread alone
     // is left with.
-    if (sizes.threads > 1)
-      blocks = std::max(blocks, std::min<Index>(2 * sizes.threads, count / (max_rows / 2)));
+    if (sizes.threads > 1) blocks = std::max(blocks, std::min<Index>(2 * sizes.threads, count / least_tiles));
     while (blocks > sizes.threads && !keep_busy(blocks, sizes.threads)) ++blocks;
     return ceil_div(count, blocks);
+  }
+
+  // Tasks are panels of filters by groups of tiles and, where these are too few for the threads, of points.
+  void cut_whole_input() {
+    const int threads = sizes.threads;
+    // Whoever has some of the tiles or points cannot pack for itself, and what others packed comes from far.
+    const double gain = p.prepacked ? 1.05 : 1.25;
+    const Index most_groups = std::max<Index>(1, sizes.grid.count / least_tiles);
+    const Index most_point_groups = std::max<Index>(1, sizes.tile.points() / least_points);
+    const Index tiles = ceil_div(sizes.grid.count, pieces_for(sizes.panels, most_groups, threads, gain));
+    block = even_part(tiles, most_tiles);
+    blocks_of_group = ceil_div(tiles, block);
+    groups = ceil_div(blocks(), blocks_of_group);
+    point_groups = pieces_for(sizes.panels * groups, most_point_groups, threads, gain);
   }
 
   struct BlockMemory {
@@ -266,7 +313,7 @@ class WinogradCorrelation {
     Layout layout;
     const BlockMemory memory(*this, layout);
     const Scratch scratch(layout.bytes());
-    parallel_for(ceil_div(sizes.grid.count, block), sizes.threads, [&](Index task, int slot) {
+    parallel_for(blocks(), sizes.threads, [&](Index task, int slot) {
       const Index begin = task * block, end = std::min(sizes.grid.count, begin + block);
       T* values = memory.values.of(scratch.data(), slot);
       T* products = memory.products.of(scratch.data(), slot);
@@ -274,8 +321,8 @@ class WinogradCorrelation {
         sizes.transform(p, begin, end, block, q, memory.staged.of(scratch.data(), slot), values, block,
                         memory.places.of(scratch.data(), slot));
       for (Index panel = 0; panel < sizes.panels; ++panel) {
-        sizes.multiply(begin, end, 0, sizes.channel_blocks, values, block, packed + panel * panel_size,
-                       sizes.filter_stride, products, block);
+        sizes.multiply(begin, end, 0, sizes.channel_blocks, sizes.all_points(), values, block,
+                       packed + panel * panel_size, sizes.filter_stride, products, block);
         sizes.write(p, begin, end, panel, products, block);
       }
     });
@@ -291,49 +338,88 @@ class WinogradCorrelation {
     return std::min(sizes.channel_blocks, std::max<Index>(cache_bytes / bytes / part, 1) * part);
   }
 
-  struct PanelMemory {
+  Index product_size() const { return sizes.tile.points() * sizes.product_stride(block); }  // of a block
+
+  struct WholeMemory {
     ThreadPiece<T> filters, taps, staged, products;
-    Piece<T> values;
+    Piece<T> values, all_products;
     ThreadPiece<Index> places;
-    PanelMemory(const WinogradCorrelation& m, Layout& layout) {
+    WholeMemory(const WinogradCorrelation& m, Layout& layout) {
       const auto& s = m.sizes;
       const Index tiles = s.grid.count;
+      const bool in_tasks = m.point_groups == 1;  // outputs are written where products are made
       filters = layout.per_thread<T>(s.threads, m.packs_by_panel ? s.tile.filters() * m.panel_stride() : 0);
-      taps = layout.per_thread<T>(s.threads, filter_taps<T>(s.tile.taps()));
+      taps = layout.per_thread<T>(s.threads, m.packs_by_panel ? filter_taps<T>(s.tile.taps()) : 0);
       staged = layout.per_thread<T>(s.threads, s.staged_size);
       places = layout.per_thread<Index>(s.threads, tiles);
       values = layout.array<T>(checked_product(s.tile.points(), s.value_stride(tiles)));
-      products = layout.per_thread<T>(s.threads, s.tile.points() * s.product_stride(m.block));
+      products = layout.per_thread<T>(s.threads, in_tasks ? m.product_size() : 0);
+      all_products = layout.array<T>(
+          in_tasks ? 0 : checked_product(checked_product(s.panels, m.blocks()), m.product_size()));
     }
   };
   Index panel_stride() const { return chunk_of_channels() * lanes * sizes.width + lanes; }
 
-  // Few tiles: all are transformed first, then every thread takes panels of filters, whose transforms
-  // never leave its cache, unless they are packed already.
-  void run_by_panel(const T* packed) const {
-    const Index count = sizes.grid.count, chunk = chunk_of_channels();
-    const Index stride = packs_by_panel ? panel_stride() : sizes.filter_stride;
+  // All tiles are transformed first. Then a task takes a panel of filters for a group of tiles; where it has
+  // some of the points alone, outputs are written in a loop of their own.
+  void run_whole(const T* packed) const {
     Layout layout;
-    const PanelMemory memory(*this, layout);
+    const WholeMemory memory(*this, layout);
     const Scratch scratch(layout.bytes());
     T* values = memory.values.in(scratch.data());
-    parallel_for(sizes.channel_blocks, sizes.threads, [&](Index q, int slot) {
-      sizes.transform(p, 0, count, block, q, memory.staged.of(scratch.data(), slot), values, count,
-                      memory.places.of(scratch.data(), slot));
+    transform_input(memory, scratch.data());
+    if (packs_by_panel) return pack_and_multiply(memory, scratch.data());
+    const auto products_at = [&](Index panel, Index b) {
+      return memory.all_products.in(scratch.data()) + (panel * blocks() + b) * product_size();
+    };
+    parallel_for(sizes.panels * groups * point_groups, sizes.threads, [&](Index task, int slot) {
+      const Index part = task % point_groups, group = task / point_groups % groups,
+                  panel = task / point_groups / groups, points = sizes.tile.points();
+      const Index last = std::min(blocks(), (group + 1) * blocks_of_group);
+      for (Index b = group * blocks_of_group; b < last; ++b) {
+        const Index begin = b * block, end = std::min(sizes.grid.count, begin + block);
+        T* products = point_groups > 1 ? products_at(panel, b) : memory.products.of(scratch.data(), slot);
+        sizes.multiply(begin, end, 0, sizes.channel_blocks,
+                       {points * part / point_groups, points * (part + 1) / point_groups},
+                       values + begin * sizes.channels, sizes.grid.count, packed + panel * panel_size,
+                       sizes.filter_stride, products, block);
+        if (point_groups == 1) sizes.write(p, begin, end, panel, products, block);
+      }
     });
+    if (point_groups == 1) return;
+    parallel_for(sizes.panels * blocks(), sizes.threads, [&](Index task, int) {
+      const Index panel = task / blocks(), b = task % blocks(), begin = b * block;
+      sizes.write(p, begin, std::min(sizes.grid.count, begin + block), panel, products_at(panel, b), block);
+    });
+  }
+
+  // Blocks of channels by ranges of tiles: all of these where channels are enough for the threads.
+  void transform_input(const WholeMemory& memory, void* scratch) const {
+    const Index count = sizes.grid.count;
+    const Index tiles = keep_busy(sizes.channel_blocks, sizes.threads) ? blocks() * block : block;
+    const Index ranges = ceil_div(count, tiles);
+    parallel_for(sizes.channel_blocks * ranges, sizes.threads, [&](Index task, int slot) {
+      const Index begin = task % ranges * tiles, end = std::min(count, begin + tiles);
+      sizes.transform(p, begin, end, block, task / ranges, memory.staged.of(scratch, slot),
+                      memory.values.in(scratch) + begin * sizes.channels, count,
+                      memory.places.of(scratch, slot));
+    });
+  }
+
+  // Every thread takes panels of filters, whose transforms never leave its cache.
+  void pack_and_multiply(const WholeMemory& memory, void* scratch) const {
+    const Index count = sizes.grid.count, chunk = chunk_of_channels();
+    const T* values = memory.values.in(scratch);
     parallel_for(sizes.panels, sizes.threads, [&](Index panel, int slot) {
-      T* own = memory.filters.of(scratch.data(), slot);
-      T* products = memory.products.of(scratch.data(), slot);
+      T* own = memory.filters.of(scratch, slot);
+      T* products = memory.products.of(scratch, slot);
       for (Index first = 0; first < sizes.channel_blocks; first += chunk) {
-        const Index last = std::min(sizes.channel_blocks, first + chunk),
-                    before = first * lanes * sizes.width;
-        if (packs_by_panel)
-          transform_panel(panel, first, last, memory.taps.of(scratch.data(), slot), own - before);
-        const T* filters = packs_by_panel ? own : packed + panel * panel_size + before;
+        const Index last = std::min(sizes.channel_blocks, first + chunk);
+        transform_panel(panel, first, last, memory.taps.of(scratch, slot), own - first * lanes * sizes.width);
         for (Index begin = 0; begin < count; begin += block) {
           const Index end = std::min(count, begin + block);
-          sizes.multiply(begin, end, first, last, values + begin * sizes.channels, count, filters, stride,
-                         products, block);
+          sizes.multiply(begin, end, first, last, sizes.all_points(), values + begin * sizes.channels, count,
+                         own, panel_stride(), products, block);
           if (last == sizes.channel_blocks) sizes.write(p, begin, end, panel, products, block);
         }
       }
@@ -351,7 +437,8 @@ class WinogradCorrelation {
   TileProblem<T> p;
   WinogradSizes<T> sizes;
   Index panel_size, block;  // values of a packed panel; tiles of a block
-  bool by_panel;            // the filters outside, all tiles inside
+  bool whole;               // the input is transformed before anything is multiplied
+  Index groups = 1, blocks_of_group = 1, point_groups = 1;  // of the tasks of a whole input
   bool packs_by_panel;
 };
 

@@ -30,6 +30,11 @@ struct TransformedTiles {
   Index room;
   T *x, *y;
   const Index* offset;  // of tiles of one vector, then of tiles of two where a next point is prefetched
+
+  // The same from a tile on, of `filters` values of dout each.
+  TransformedTiles from(Index tile, Index filters) const {
+    return {room, x + tile * Simd<T>::size, y + tile * filters, offset};
+  }
 };
 
 inline void fill_offsets(Index* offset, Index count, Index step) {

@@ -15,6 +15,7 @@
 
 #include "kernels/conv/winograd/gradient_steps.hpp"
 #include "machine/processor.hpp"
+#include "threads/grid.hpp"
 #include "threads/sharing.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -38,10 +39,17 @@ struct SharedTiles {
     fill_offsets(offset.in(scratch) + room, room, tile_lanes<T>);
     return {room, x.in(scratch), y.in(scratch), offset.in(scratch)};
   }
+  // Tasks are blocks of channels and of filters, cut into ranges of tiles where these are too few.
   void transform(const TileGradientPlan<T>& plan, Index begin, Index end, const TransformedTiles<T>& to,
                  void* scratch) const {
-    parallel_for(plan.x_blocks + plan.filter_blocks, plan.threads,
-                 [&](Index q, int slot) { plan.transform(q, begin, end, staged.of(scratch, slot), to); });
+    constexpr Index least_tiles = 8;
+    const Index blocks = plan.x_blocks + plan.filter_blocks, count = end - begin;
+    const Index ranges = pieces_for(blocks, std::max<Index>(1, count / least_tiles), plan.threads);
+    parallel_for(blocks * ranges, plan.threads, [&](Index task, int slot) {
+      const Index first = count * (task % ranges) / ranges, last = count * (task % ranges + 1) / ranges;
+      plan.transform(task / ranges, begin + first, begin + last, staged.of(scratch, slot),
+                     to.from(first, plan.filters));
+    });
   }
 };
 
@@ -250,8 +258,16 @@ class GradientByChannels {
                    1, 0);
   }
 
+  // As many as the cache holds, or fewer where these tasks are too few for the threads.
+  Index filters_of_task() const {
+    constexpr Index least_rows = 4;
+    const Index most = plan.filters_of_block(l2_for_blocks() / 2);
+    const Index tasks = plan.panels * ceil_div(plan.s.F, most);
+    return ceil_div(most, pieces_for(tasks, std::max<Index>(1, most / least_rows), plan.threads));
+  }
+
   const TileGradientPlan<T>& plan;
-  Index rows = plan.filters_of_block(l2_for_blocks() / 2), filter_step = rows * plan.width + lanes;
+  Index rows = filters_of_task(), filter_step = rows * plan.width + lanes;
 };
 
 // dw by Winograd's method, in one of three orders. Their sums differ in order, so that only the shape

@@ -9,7 +9,7 @@
 #include "kernels/conv/winograd_rows/row_tiles.hpp"
 #include "kernels/gemm/dot_product.hpp"
 #include "kernels/simd/sums.hpp"
-#include "threads/parallel.hpp"
+#include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -31,6 +31,7 @@ class RowGradient {
     parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * tiles.bands);
     threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
                           double(with_dw ? tiles.terms * tiles.tile.points : row_outs));
+    filter_parts = pieces_for(parts * s.groups, filters.count, threads);
   }
 
   void run(const WeightGradientOperands<T>& o) const {
@@ -43,29 +44,51 @@ class RowGradient {
     tiles.term_offsets(offset);
     for (Index i = 0; i < most_vectors_of_band(); ++i) vectors[i] = {i * lanes, i * lanes};
     const Index bands = s.N * tiles.bands;
-    parallel_for(parts * s.groups, threads, [&](Index task, int slot) {
-      const Index group = task % s.groups, part = task / s.groups;
+    parallel_for(parts * s.groups * filter_parts, threads, [&](Index task, int slot) {
+      const Index filter_part = task % filter_parts, at = task / filter_parts;
+      const Index group = at % s.groups, part = at / s.groups;
+      const Blocks blocks{filter_part * filters.count / filter_parts,
+                          (filter_part + 1) * filters.count / filter_parts};
       const Work work{offset,
                       vectors,
                       memory.x.of(scratch.data(), slot),
                       memory.y.of(scratch.data(), slot),
                       memory.line.of(scratch.data(), slot),
                       memory.running.of(scratch.data(), slot)};
-      std::fill_n(work.running, sum_count * lanes, T(0));
+      const auto each_range = [&](const auto& run) {  // of sums
+        run(first_product(blocks.first), first_product(blocks.last));
+        run(products + first_filter(blocks.first), products + first_filter(blocks.last));
+      };
+      each_range([&](Index first, Index last) {
+        std::fill(work.running + first * lanes, work.running + last * lanes, T(0));
+      });
       for (Index i = part * bands / parts; i < (part + 1) * bands / parts; ++i)
-        add_band(work, i / tiles.bands * s.groups + group, i % tiles.bands, o);
-      sum_each(work.running, sum_count, sums + task * sum_count);
+        add_band(work, i / tiles.bands * s.groups + group, i % tiles.bands, blocks, o);
+      each_range([&](Index first, Index last) {
+        sum_each(work.running + first * lanes, last - first, sums + at * sum_count + first);
+      });
     });
-    for (Index part = 1; part < parts; ++part)
-      add_to(sums, sums + part * s.groups * sum_count, s.groups * sum_count);
-    for (Index group = 0; group < s.groups; ++group) finish(sums + group * sum_count, group, o);
+    parallel_for(s.groups * filters.count, threads, [&](Index task, int) {
+      const Index group = task / filters.count, block = task % filters.count;
+      T* total = sums + group * sum_count;
+      for (Index part = 1; part < parts; ++part) {
+        const T* more = total + part * s.groups * sum_count;
+        const Index first = first_product(block), f = products + first_filter(block);
+        add_to(total + first, more + first, first_product(block + 1) - first);
+        add_to(total + f, more + f, filters.rows(block));
+      }
+      finish(total, group, block, o);
+    });
   }
 
   void describe(ConvPlan& plan) const {
     plan.tile_rows = 1;
     plan.tile_columns = row_outs;
     plan.threads = threads;
-    name_blocks(plan, {{"output rows", tiles.rows}, {"terms", tiles.terms}, {"partial sums", parts}});
+    name_blocks(plan, {{"output rows", tiles.rows},
+                       {"terms", tiles.terms},
+                       {"partial sums", parts},
+                       {"parts of the filters", filter_parts}});
     Layout layout;
     const Memory memory(*this, layout);
     plan.scratch_bytes = layout.bytes();
@@ -95,17 +118,29 @@ class RowGradient {
     T *x, *y, *line, *running;
   };
 
+  struct Blocks {  // of filters
+    Index first, last;
+  };
+
+  // Where a block's filters begin, and their products; of the block behind the last, where these end.
+  Index first_filter(Index block) const { return block == filters.count ? tiles.F : filters.first(block); }
+  Index first_product(Index block) const {
+    return first_filter(block) * tiles.tile.points * term_blocks * dot_block;
+  }
+
   Index most_vectors_of_band() const { return ceil_div(tiles.rows * tiles.cols, lanes); }
   // Between the points of a filter's y'.
   Index y_step() const { return most_vectors_of_band() * lanes + lanes; }
 
-  // Adds a band of an image (of one group) to the running sums.
-  void add_band(const Work& work, Index image, Index band, const WeightGradientOperands<T>& o) const {
+  // Adds a band of an image (of one group) to the running sums of some blocks of filters.
+  void add_band(const Work& work, Index image, Index band, Blocks blocks,
+                const WeightGradientOperands<T>& o) const {
     const Index positions = tiles.band_positions(band);
     if (with_dw) tiles.transform(o.x + image * tiles.C * s.H * s.W, band, work.line, work.x);
     const T* dout = o.dout + image * tiles.F * s.OH * s.OW + band * tiles.rows * s.OW;
-    T *running = work.running, *db = work.running + products * lanes;
-    for (Index block = 0; block < filters.count; ++block) {
+    T* running = work.running + first_product(blocks.first) * lanes;
+    T* db = work.running + (products + first_filter(blocks.first)) * lanes;
+    for (Index block = blocks.first; block < blocks.last; ++block) {
       const Index height = filters.rows(block);
       for (Index i = 0; i < height; ++i, db += lanes)
         transform_gradient(work, dout + (filters.first(block) + i) * s.OH * s.OW, positions,
@@ -141,39 +176,37 @@ class RowGradient {
                           false, running);
   }
 
-  // dw and db of a group, as far as they are wanted.
-  void finish(const T* sums, Index group, const WeightGradientOperands<T>& o) const {
-    const Index points = tiles.tile.points;
-    const auto total = [&](Index f, Index block, Index i, Index p, Index k) {
-      const Index height = filters.rows(block),
-                  pair = (k / dot_block * height + i) * dot_block + k % dot_block;
-      return sums[(f - i) * points * term_blocks * dot_block + p * height * term_blocks * dot_block + pair];
+  // dw and db of a block of filters of a group, as far as they are wanted.
+  void finish(const T* sums, Index group, Index block, const WeightGradientOperands<T>& o) const {
+    const Index points = tiles.tile.points, height = filters.rows(block);
+    const T* of_block = sums + first_product(block);
+    const auto total = [&](Index i, Index p, Index k) {
+      const Index pair = (k / dot_block * height + i) * dot_block + k % dot_block;
+      return of_block[p * height * term_blocks * dot_block + pair];
     };
     T s_of[most_row_points * lanes], taps[most_row_points * lanes];
-    for (Index block = 0; block < filters.count; ++block)
-      for (Index i = 0; i < filters.rows(block); ++i) {
-        const Index f = filters.first(block) + i;
-        if (o.db != nullptr) o.db[group * tiles.F + f] = sums[products + f];
-        if (!with_dw) continue;
-        T* dw = o.dw + (group * tiles.F + f) * tiles.C * s.KH * s.KW;
-        for (Index k = 0; k < tiles.terms; k += lanes) {
-          const Index count = std::min(lanes, tiles.terms - k);
-          for (Index p = 0; p < points; ++p)
-            for (Index l = 0; l < lanes; ++l)
-              s_of[p * lanes + l] = l < count ? total(f, block, i, p, k + l) : T(0);
-          tiles.tile.filter_gradients(s_of, taps);
-          for (Index l = 0; l < count; ++l)
-            for (Index tap = (k + l) % s.stride_w, j = 0; tap < s.KW; tap += s.stride_w, ++j)
-              dw[(k + l) / s.stride_w * s.KW + tap] = taps[j * lanes + l];
-        }
+    for (Index i = 0; i < height; ++i) {
+      const Index f = filters.first(block) + i;
+      if (o.db != nullptr) o.db[group * tiles.F + f] = sums[products + f];
+      if (!with_dw) continue;
+      T* dw = o.dw + (group * tiles.F + f) * tiles.C * s.KH * s.KW;
+      for (Index k = 0; k < tiles.terms; k += lanes) {
+        const Index count = std::min(lanes, tiles.terms - k);
+        for (Index p = 0; p < points; ++p)
+          for (Index l = 0; l < lanes; ++l) s_of[p * lanes + l] = l < count ? total(i, p, k + l) : T(0);
+        tiles.tile.filter_gradients(s_of, taps);
+        for (Index l = 0; l < count; ++l)
+          for (Index tap = (k + l) % s.stride_w, j = 0; tap < s.KW; tap += s.stride_w, ++j)
+            dw[(k + l) / s.stride_w * s.KW + tap] = taps[j * lanes + l];
       }
+    }
   }
 
   RowTiles<T> tiles;
   const ConvShape& s = tiles.s;
   bool with_dw;
   Panels filters;
-  Index term_blocks, products, sum_count, parts;
+  Index term_blocks, products, sum_count, parts, filter_parts;
   int threads;
 };
 
