@@ -157,6 +157,41 @@ class TestMicroBatches:
             np.testing.assert_allclose(weights, runs[0][1], rtol=1e-12, atol=1e-14)
             assert accuracies == runs[0][2]
 
+    @pytest.mark.parametrize("sampling", ["epoch", "replacement"])
+    def test_no_more_parts_than_samples(self, sampling):
+        """A billion parts of 16 samples asked for the memory of a billion gradients."""
+        runs = []
+        for micro_batches in (16, 10**9):
+            model = FullyConnectedNet((8,), input_dim=36, num_classes=4, dropout=0.5, seed=0)
+            settings = {"seed": 1, "sampling": sampling, "micro_batches": micro_batches}
+            solver = quiet_solver(model, digits_like(61), **settings)
+            solver.train()
+            runs.append((solver.loss_history, model.params))
+            assert solver._parallel._buffer.data.nbytes < 3 * sum(w.nbytes for w in model.params.values())
+        assert_same_bits(*runs)
+
+    def test_a_parameter_may_be_called_loss(self):
+        """Its gradient took the place of the loss."""
+
+        class Renamed(LinearModel):
+            def __init__(self):
+                super().__init__(36, 4)
+                self.params = {"loss": self.params["weights"]}
+
+            def loss(self, X, y=None):
+                plain = LinearModel(36, 4)
+                plain.params["weights"] = self.params["loss"]
+                result = plain.loss(X, y)
+                return result if y is None else (result[0], {"loss": result[1]["weights"]})
+
+        runs = []
+        for model in (LinearModel(36, 4), Renamed()):
+            solver = quiet_solver(model, digits_like(61), seed=1, micro_batches=3)
+            solver.train()
+            runs.append((solver.loss_history, list(model.params.values())))
+        assert_same_bits(*runs)
+        assert all(type(loss) is float for loss in solver.loss_history)
+
     def test_running_statistics_are_the_mean_of_the_parts(self):
         """A norm of the images themselves: the mean of equal parts' means is the mean of all."""
         data = digits_like(40)

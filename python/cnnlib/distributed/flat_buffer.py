@@ -44,6 +44,11 @@ class FlatBuffer:
         for name, view in self.views[row].items():
             np.multiply(values[name], factor, out=view, casting="same_kind")
 
+    def add(self, values: Mapping[Hashable, np.ndarray], weight: float) -> None:
+        """Add ``weight * value`` to the first row, by way of the last: the bits of :meth:`add_up`."""
+        self.put(-1, values, weight)
+        self.data[0] += self.data[-1]
+
     def add_up(self, rows: int) -> Mapping[Hashable, np.ndarray]:
         """The sum of the first `rows` rows, one after the other, as views of the first."""
         for row in self.data[1:rows]:

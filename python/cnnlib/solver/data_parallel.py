@@ -33,7 +33,7 @@ from cnnlib.solver.update import checked_gradients
 __all__ = ["DataParallel"]
 
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")
-_LOSS = "loss"
+_LOSS = ("loss",)  # among the names of parameters, which are strings, and of statistics, which are pairs
 
 
 class DataParallel:
@@ -62,9 +62,11 @@ class DataParallel:
 
     def _check_sizes(self, solver):
         """Every rank needs something to do in every minibatch."""
-        smallest = solver.batch_size
+        smallest = largest = solver.batch_size
         if solver.sampling == "epoch":
             smallest = len(solver.X_train) // solver.iterations_per_epoch
+            largest = -(-len(solver.X_train) // solver.iterations_per_epoch)
+        self._most_pieces = 1 if self.micro_batches is None else min(largest, self.micro_batches)
         pieces = smallest if self.micro_batches is None else min(smallest, self.micro_batches)
         if pieces < self.comm.size:
             what = "samples in a minibatch" if pieces == smallest else "micro_batches"
@@ -119,14 +121,18 @@ class DataParallel:
         seed, before = _seed(solver, "train"), statistics(model)
         rows = [0] if self.micro_batches is None else [number for number, _ in pieces]
         start = pieces[0][1].start
-        for row, (number, run) in zip(rows, pieces):
+        for row, (number, run) in zip(rows, pieces, strict=True):
             restore_statistics(model, before)
             part = slice(run.start - start, run.stop - start)
             with own_stream(model, [*seed, number]):
                 loss, grads = model.loss(X[part], y[part])
             values = {_LOSS: loss, **_flat(statistics(model))}
             values |= checked_gradients(model.params, grads, frozen)
-            self._buffer_for(model, values).put(row, values, (run.stop - run.start) / total)
+            share = (run.stop - run.start) / total
+            if self.comm.size == 1 and number > 0:
+                self._buffer.add(values, share)
+            else:
+                self._buffer_for(model, values).put(row, values, share)
         joined = self._joined(total)
         restore_statistics(model, _averaged(statistics(model), joined))
         return float(joined[_LOSS]), {name: joined[name] for name in model.params if name not in frozen}
@@ -140,11 +146,14 @@ class DataParallel:
             if dtype not in (np.float32, np.float64):
                 raise TypeError(f"Solver: parameters of {dtype} cannot be trained on several ranks")
             shapes = {name: np.shape(value) for name, value in values.items()}
-            self._buffer = FlatBuffer(shapes, dtype, self.micro_batches or 1)
+            rows = min(self._most_pieces, 2) if self.comm.size == 1 else self._most_pieces
+            self._buffer = FlatBuffer(shapes, dtype, rows)
         return self._buffer
 
     def _joined(self, total):
         """The sum over all pieces of the minibatch."""
+        if self.comm.size == 1:
+            return self._buffer.views[0]  # added up piece by piece
         if self.micro_batches is None:
             self.comm.add(self._buffer.data)
             return self._buffer.views[0]
