@@ -1,9 +1,11 @@
 import copy
 
+import cnnlib
 import numpy as np
 import pytest
+from cnnlib.course import keep_ratio
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
-from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
 from cnnlib.solver import Solver
 from training import assert_same_bits, running_statistics
 
@@ -117,6 +119,65 @@ def test_computes_in_its_dtype(build, dtype, rng):
     assert model.loss(X).dtype == dtype
     _, grads = model.loss(X, np.array([0, 1, 2, 0]))
     assert all(grad.dtype == dtype for grad in grads.values())
+
+
+NORMED = {
+    "ThreeLayerConvNet": lambda **dtype: conv_net(use_batchnorm=True, **dtype),
+    "FullyConnectedNet": lambda **dtype: FullyConnectedNet([7, 5], 180, 3, use_batchnorm=True, **dtype),
+    "keep_ratio": lambda **dtype: keep_ratio.FullyConnectedNet(
+        [7, 5], 180, 3, normalization="batchnorm", **dtype
+    ),
+    "ConvNet": lambda **dtype: ConvNet("resnet20", (3, 6, 5), 3, **dtype),
+    "GraphNet": lambda **dtype: _graph_net({"mode": "train", "running_mean": None}, **dtype),
+}
+
+
+def _graph_net(bn_param, dtype):
+    nodes = [
+        Node("spatial_batchnorm", ("input",), "n", ("g", "h"), (bn_param,)),
+        Node("affine", ("n",), "scores", ("W1", None)),
+    ]
+    params = {"g": np.ones(2), "h": np.zeros(2), "W1": np.ones((60, 3))}
+    return GraphNet(Graph(nodes, output="scores"), params, (2, 6, 5), dtype=dtype)
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_batch_norms_of_a_new_model_leave_values_as_they_are(name, dtype, rng):
+    """With a running variance of 0 an untrained network multiplied them by 300 for each norm."""
+    model = NORMED[name](dtype=dtype)
+    for statistics in running_statistics(model):
+        mean, var = statistics["running_mean"], statistics["running_var"]
+        assert (mean.dtype, var.dtype, mean.any(), (var == 1).all()) == (dtype, dtype, False, True)
+    shape = getattr(model, "input_dim", None) or (180,)
+    scores = model.loss(rng.standard_normal((4, *shape)))
+    assert np.abs(scores).max() < 100
+
+
+def test_given_statistics_stay():
+    given = {"mode": "train", "running_mean": np.full(2, 3.0), "running_var": np.full(2, 4.0)}
+    model = _graph_net(given, np.float64)
+    assert model.bn_params == [given]
+    assert (given["running_mean"] == 3).all()
+    assert (given["running_var"] == 4).all()
+
+
+@pytest.mark.parametrize("name", NORMED)
+def test_an_untrained_model_that_was_saved_without_statistics(name, rng, tmp_path):
+    """Of a version in which they were missing at the start, and 0 in the layers: it scores as it did."""
+    model = NORMED[name](dtype=np.float64)
+    for bn_param in model.bn_params:
+        del bn_param["running_mean"], bn_param["running_var"]
+    X = rng.standard_normal((4, *(getattr(model, "input_dim", None) or (180,))))
+    want = model.loss(X)
+    cnnlib.save_model(model, tmp_path / "net.npz")
+    loaded = cnnlib.load_model(tmp_path / "net.npz")
+    np.testing.assert_array_equal(loaded.loss(X), want)
+    np.testing.assert_allclose(cnnlib.prepare(loaded)(X), want, rtol=1e-9)
+    if hasattr(model, "save"):
+        model.save(tmp_path / "weights.npz")
+        other = NORMED[name](dtype=np.float64)
+        other.load(tmp_path / "weights.npz")
+        np.testing.assert_array_equal(other.loss(X), want)
 
 
 def test_test_mode_uses_the_running_statistics(rng):

@@ -196,7 +196,7 @@ def test_average_of_the_weights():
         for name, value in model.params.items():
             average[name] = d * average[name] + (1 - d) * value
         new = running_statistics(model)[0]["running_mean"].astype(np.float64)
-        statistics.append(new if not statistics else d * statistics[-1] + (1 - d) * new)
+        statistics.append(d * (statistics[-1] if statistics else 0) + (1 - d) * new)
 
     def after_epoch(solver):
         checked.append(
@@ -293,9 +293,11 @@ def test_lookahead_statistics_are_slow_too():
 
     solver._averages.after_iteration = watched_look_ahead
     solver.train()
-    # There are none at the start, so the first average is the newest.
-    assert_same_bits(solver._averages.state["bn_params"]["0"]["running_mean"], newest[-1][0]["running_mean"])
-    assert_same_bits(running_statistics(solver.model)[0]["running_mean"], newest[-1][0]["running_mean"])
+    slow, new = solver._averages.state["bn_params"]["0"], newest[-1][0]
+    d = 0.95**4
+    np.testing.assert_allclose(slow["running_mean"], (1 - d) * new["running_mean"], rtol=1e-5)
+    np.testing.assert_allclose(slow["running_var"], d + (1 - d) * new["running_var"], rtol=1e-5)
+    assert_same_bits(running_statistics(solver.model)[0], slow)
 
 
 def test_keep_last():

@@ -102,6 +102,15 @@ def described(model: Any, *parts: str | None) -> str:
     return f"{type(model).__name__}({', '.join(part for part in shown if part is not None)})"
 
 
+def with_statistics(bn_param: BatchNormParam, C: int, dtype: np.dtype[Any]) -> BatchNormParam:
+    """Set running mean 0 and variance 1 in a batch norm's dict of C channels that has none; return it."""
+    if bn_param.get("running_mean") is None:
+        bn_param["running_mean"] = np.zeros(C, dtype)
+    if bn_param.get("running_var") is None:
+        bn_param["running_var"] = np.ones(C, dtype)
+    return bn_param
+
+
 def set_mode(params: Iterable[BatchNormParam | DropoutParam], train: bool) -> None:
     """Put every batch-norm (or dropout) dict into 'train' or 'test' mode."""
     for param in params:

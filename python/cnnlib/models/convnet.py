@@ -88,7 +88,7 @@ class ConvNet(GraphNet):
     frozen : tuple of str
         The names of the parameters that are not trained: :meth:`loss` gives no gradient of them.
     bn_params : list of dict
-        Of the batch norms; holds the running statistics.
+        Of the batch norms; holds the running statistics, which begin as mean 0 and variance 1.
     label_smoothing : float
         Share of each label's probability that is spread evenly over all classes (Szegedy et al. 2015,
         arXiv:1512.00567); 0 at first.

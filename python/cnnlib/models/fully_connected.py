@@ -37,6 +37,7 @@ from cnnlib.models.common import (
     real_dtype,
     set_mode,
     smoothed_softmax_loss,
+    with_statistics,
 )
 from cnnlib.models.graph import Graph
 from cnnlib.typing import BatchNormParam, DropoutParam, NormParam
@@ -80,7 +81,8 @@ class FullyConnectedNet(Model):
         For layer i = 1 .. L: ``Wi`` (fan_in, fan_out), ``bi`` (fan_out,); with a norm ``gammai``,
         ``betai`` (fan_out,) for each but the last.
     bn_params : list of dict
-        One for each batch norm; holds the running statistics. Empty without batch norm.
+        One for each batch norm; holds the running statistics, which begin as mean 0 and variance 1. Empty
+        without batch norm.
     label_smoothing : float
         Share of each label's probability that is spread over all classes, as in
         :class:`cnnlib.convnet.ConvNet`; 0 at first.
@@ -141,8 +143,10 @@ class FullyConnectedNet(Model):
                 self.params[f"gamma{i}"] = np.ones(fan_out)
                 self.params[f"beta{i}"] = np.zeros(fan_out)
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
-        norms = len(hidden) if self.use_batchnorm else 0
-        self.bn_params: list[BatchNormParam] = [{"mode": "train"} for _ in range(norms)]
+        normed = hidden if self.use_batchnorm else ()
+        self.bn_params: list[BatchNormParam] = [
+            with_statistics({"mode": "train"}, D, self.dtype) for D in normed
+        ]
 
     def __repr__(self) -> str:
         sizes = [self.params[f"W{i}"].shape[0] for i in range(1, self.num_layers + 1)]

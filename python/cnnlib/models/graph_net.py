@@ -11,7 +11,15 @@ from numpy.typing import DTypeLike
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params
-from cnnlib.models.common import Model, add_l2, described, real_dtype, set_mode, smoothed_softmax_loss
+from cnnlib.models.common import (
+    Model,
+    add_l2,
+    described,
+    real_dtype,
+    set_mode,
+    smoothed_softmax_loss,
+    with_statistics,
+)
 from cnnlib.models.graph import BATCH_NORMS, Graph, check_samples
 from cnnlib.models.program import Program
 from cnnlib.models.stage import Stage
@@ -38,7 +46,7 @@ class GraphNet(Model):
         None: as many as the graph gives scores.
     bn_params : sequence of dict
         The parameter dicts of the graph's batch norms, in the order in which checkpoints number them; left
-        empty, they are taken from the nodes.
+        empty, they are taken from the nodes. Running statistics that they lack begin as mean 0, variance 1.
     frozen : collection of str
         The names of parameters that are not trained.
     reg : float
@@ -54,7 +62,7 @@ class GraphNet(Model):
     params : dict
     frozen : tuple of str
     bn_params : list of dict
-        Of the batch norms; holds the running statistics.
+        Of the batch norms; holds the running statistics, which begin as mean 0 and variance 1.
     label_smoothing : float
         Share of each label's probability that is spread evenly over all classes (Szegedy et al. 2015,
         arXiv:1512.00567); 0 at first.
@@ -107,6 +115,9 @@ class GraphNet(Model):
         self.params: Params = _arrays(where, graph, params, self.dtype)
         self.frozen = _known_names(where, frozen, self.params)
         self.bn_params: list[BatchNormParam] = _batch_norms(where, graph, bn_params)
+        for node in graph:
+            if node.layer in BATCH_NORMS:
+                with_statistics(node.args[0], self.params[str(node.params[0])].size, self.dtype)
         self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
         self.num_classes = self._checked_classes(where, num_classes)
         self.arguments = {

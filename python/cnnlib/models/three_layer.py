@@ -31,6 +31,7 @@ from cnnlib.models.common import (
     real_dtype,
     set_mode,
     smoothed_softmax_loss,
+    with_statistics,
 )
 from cnnlib.models.graph import Graph
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
@@ -66,7 +67,8 @@ class ThreeLayerConvNet(Model):
         (hidden_dim, num_classes), ``b3``; with batch norm ``gamma1 beta1`` (F,), ``gamma2 beta2``
         (hidden_dim,).
     bn_params : list of dict
-        Of the two batch norms; holds the running statistics. Empty without batch norm.
+        Of the two batch norms; holds the running statistics, which begin as mean 0 and variance 1. Empty
+        without batch norm.
     label_smoothing : float
         Share of each label's probability that is spread over all classes, as in
         :class:`cnnlib.convnet.ConvNet`; 0 at first.
@@ -126,7 +128,7 @@ class ThreeLayerConvNet(Model):
         if self.use_batchnorm:
             self.params |= {"gamma1": np.ones(F), "beta1": np.zeros(F)}
             self.params |= {"gamma2": np.ones(hidden), "beta2": np.zeros(hidden)}
-            self.bn_params = [{"mode": "train"}, {"mode": "train"}]
+            self.bn_params = [with_statistics({"mode": "train"}, C, self.dtype) for C in (F, hidden)]
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
         self.conv_param: ConvParam = {"stride": 1, "pad": "same"}
         self.pool_param: MaxPoolParam = {"pool_height": 2, "pool_width": 2, "stride": 2}
