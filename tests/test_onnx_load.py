@@ -12,6 +12,8 @@ import cnnlib
 import cnnlib.onnx
 import onnx
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
+from cnnlib.onnx.reading.constants import FOLDED
+from cnnlib.onnx.reading.network import OPERATORS as READERS
 from cnnlib.solver import Solver
 from onnx.reference import ReferenceEvaluator
 from onnx_nets import model, run_elsewhere, weights
@@ -584,6 +586,12 @@ REFUSED = {
         )
         for kind in ("Add", "Sub", "Mul", "Div", "PRelu")
     },
+    "minus infinity at the end before a pool with ceil_mode": (
+        "p = Pad(x, pads, v) y = MaxPool<kernel_shape=[2,2], strides=[2,2], ceil_mode=1>(p)",
+        {},
+        {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1]), "v": np.float32(-np.inf)},
+        "MaxPool 'y': padding with -inf",
+    ),
     "kernel_shape of another window": (
         "y = Conv<kernel_shape=[1,3]>(x, w)",
         {"w": (4, 3, 3, 3)},
@@ -668,6 +676,75 @@ def test_what_has_no_counterpart_is_refused_by_name(name, rng):
     with pytest.raises(ValueError, match=message) as caught:
         cnnlib.onnx.load(proto)
     assert str(caught.value).startswith("the model: ")
+
+
+@pytest.mark.parametrize("kind", sorted({*READERS, *FOLDED} - {"Swish"}))
+def test_every_operator_refuses_an_attribute_that_it_does_not_have(kind):
+    count = max(1, onnx.defs.get_schema(kind, 9 if kind == "Upsample" else 21, "").min_input)
+    proto = model(f"y = {kind}<speed=3>({', '.join('x' * count)})", opset=9 if kind == "Upsample" else 21)
+    with pytest.raises(ValueError, match=rf"the model: {kind} 'y': attribute speed"):
+        cnnlib.onnx.load(proto)
+
+
+@pytest.mark.parametrize(
+    ("text", "opset", "message"),
+    [
+        (
+            "y = AveragePool<kernel_shape=[2,2], dilations=[2,2]>(x)",
+            18,
+            "AveragePool 'y': attribute dilations",
+        ),
+        ("y = Squeeze<axes=[2]>(x)", 13, "Squeeze 'y': attribute axes, which version 13"),
+        ("y = Dropout<ratio=0.5>(x)", 12, "Dropout 'y': attribute ratio, which version 12"),
+        ("y = Add<axis=1, broadcast=1>(x, x)", 7, "Add 'y': attribute axis, which version 7"),
+        ("y = BatchNormalization<spatial=1>(x, x, x, x, x)", 9, "attribute spatial, which version 9"),
+        ("y = MaxPool(x)", 21, "MaxPool 'y': attribute kernel_shape is missing"),
+        ("y = Relu(x, x)", 21, "Relu 'y': 2 inputs"),
+        ("y = Gelu(x)", 13, "Gelu 'y': version 13 of the standard operators has no Gelu"),
+        ("y = Relu(x)", 99, "version 99 of the standard operators is newer"),
+    ],
+)
+def test_an_operator_is_read_as_its_version_has_it(text, opset, message):
+    with pytest.raises(ValueError, match=message):
+        cnnlib.onnx.load(model(text, opset=opset))
+
+
+def _calls(function, *args):
+    """How many functions are called, those of C included."""
+    count = 0
+
+    def note(frame, event, arg):
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(note)
+    try:
+        function(*args)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def _chain(text, count, rng):
+    lines = [text.replace("#", str(i)).replace("@", f"v{i - 1}" if i else "x") for i in range(count)]
+    arrays = {f"g{i}": rng.uniform(0.9, 1.1, (3, 1, 1)).astype(np.float32) for i in range(count)}
+    return model(f"{' '.join(lines)} y = Relu(v{count - 1})", {**arrays, **weights(rng, w=(3, 3, 1, 1))})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v# = Relu(@)",
+        "c# = Conv(@, w) v# = Mul(c#, g#)",
+        "v# = Add(@, g#)",
+        "v# = Add(@, x)",
+        "s# = Sigmoid(@) v# = Mul(@, s#)",
+    ],
+)
+def test_the_work_of_loading_grows_with_the_nodes(text, rng):
+    """Twice as many nodes are twice as many calls, and not four times."""
+    few, many = (_calls(cnnlib.onnx.load, _chain(text, count, rng)) for count in (100, 300))
+    assert many < 4 * few
 
 
 @pytest.mark.parametrize(

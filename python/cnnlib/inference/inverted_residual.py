@@ -18,6 +18,7 @@ def fuse_inverted_residuals(ops: Sequence[Op], output: str) -> list[Op]:
     """
     readers = Counter([name for op in ops for name in op.inputs] + [output])
     makers = {op.output: op for op in ops}
+    places = {op.output: i for i, op in enumerate(ops)}
     blocks: dict[str, Op] = {}
     inside: set[str] = set()
 
@@ -30,18 +31,17 @@ def fuse_inverted_residuals(ops: Sequence[Op], output: str) -> list[Op]:
         expand = before(depthwise)
         if expand is None or depthwise is None or len(expand.inputs) > 1 or expand.output in blocks:
             continue
-        if _written_between(ops, expand, project):
+        if not (_pointwise(expand) and _depthwise(depthwise) and _pointwise(project)):
             continue
-        if _pointwise(expand) and _depthwise(depthwise) and _pointwise(project) and _widens(expand, project):
+        between = ops[places[expand.output] + 1 : places[project.output]]
+        if _widens(expand, project) and not _written(between, expand):
             blocks[project.output] = _block(expand, depthwise, project)
             inside |= {expand.output, depthwise.output}
     return [blocks.get(op.output, op) for op in ops if op.output not in inside]
 
 
-def _written_between(ops: Sequence[Op], expand: Op, project: Op) -> bool:
+def _written(between: Sequence[Op], expand: Op) -> bool:
     """Whether a convolution in between adds its result to what `expand` reads, in its place."""
-    places = {op.output: i for i, op in enumerate(ops)}
-    between = ops[places[expand.output] + 1 : places[project.output]]
     return any(op.kind == "conv" and op.inputs[1:] == expand.inputs for op in between)
 
 

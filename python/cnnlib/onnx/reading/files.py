@@ -12,7 +12,9 @@ import numpy as np
 from cnnlib.onnx.package import require_onnx
 from cnnlib.onnx.reading.values import Constant
 
-_STANDARD = ("", "ai.onnx")  # two names of one set of operators
+STANDARD = ("", "ai.onnx")  # two names of one set of operators
+OWN = "cnnlib"  # the domain of those that patterns of several are replaced by
+NEWEST = 28  # the last version of the standard operators whose meaning is known here
 
 
 class Source:
@@ -46,7 +48,12 @@ class Source:
             raise ValueError(f"{self.title} is not an ONNX model, or one without operators")
         _check_names(self.title, model)
         versions = {entry.domain: entry.version for entry in model.opset_import}
-        self.opset = next((versions[domain] for domain in _STANDARD if domain in versions), 1)
+        self.opset = next((versions[domain] for domain in STANDARD if domain in versions), 1)
+        if self.opset > NEWEST:
+            raise ValueError(
+                f"{self.title}: version {self.opset} of the standard operators is newer than those read "
+                f"here, up to {NEWEST}"
+            )
         self.model = self._inlined(model)
         self.values = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -17,11 +18,12 @@ from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx import metadata
 from cnnlib.onnx.reading import norms, pointwise, products, resizing, views, windows
 from cnnlib.onnx.reading.constants import FOLDED, fold
-from cnnlib.onnx.reading.files import Source
+from cnnlib.onnx.reading.files import OWN, STANDARD, Source
 from cnnlib.onnx.reading.operator import Operator, Refused
 from cnnlib.onnx.reading.patterns import rewritten
 from cnnlib.onnx.reading.symbols import BATCH, Symbol, settled
 from cnnlib.onnx.reading.values import Constant, Feature, Value, batch_of
+from cnnlib.onnx.reading.versions import check_version
 from cnnlib.onnx.shapes import shape_behind
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {
@@ -74,7 +76,9 @@ class Network:
         self._values: dict[str, Value] = {}
         self.folded = 0
         self.nodes: list[Node] = []
+        self._places: dict[str, int] = {}  # of the node that makes a value
         self.params: Params = {}
+        self._variants: dict[str, dict[bytes, str]] = {}  # of parameters of one name, by their content
         self.frozen: set[str] = set()
         self._shapes: dict[str, tuple[int, ...]] = {}
         # Of the graph's values whose shape follows the size of the images, one of the same height and width.
@@ -166,8 +170,10 @@ class Network:
                     op.fail(f"its output {name!r} has no counterpart here")
 
     def _result(self, op, proto):
-        if proto.domain not in ("", "ai.onnx"):
+        if proto.domain not in (*STANDARD, OWN):
             op.fail(f"operators of {proto.domain} have no counterpart here")
+        if proto.domain != OWN and (op.kind in OPERATORS or op.kind in FOLDED):
+            check_version(op, proto)
         if op.kind in FOLDED and not any(isinstance(value, Feature) for value in op.inputs):
             return fold(op)
         if op.kind not in OPERATORS:
@@ -210,6 +216,7 @@ class Network:
             op.fail(str(error))
         if math.prod(shape) > _LARGEST_SAMPLE:
             op.fail(f"makes {batch_of(shape)}, which no memory holds")
+        self._places[name] = len(self.nodes)
         self.nodes.append(node)
         following = [self._like[value] for value in node.inputs if value in self._like]
         if following and node.layer not in OF_A_SIZE:
@@ -219,15 +226,17 @@ class Network:
 
     def parameter(self, name: str, array: Constant) -> str:
         """Add a parameter; what is the file's same tensor, used in the same way, is shared."""
-        unique, count = name, 1
-        while unique in self.params:
-            known = self.params[unique]
-            if known.shape == array.shape and np.array_equal(known, array):
-                return unique
+        if name not in self.params:
+            self.params[name] = array
+            return name
+        variants = self._variants.setdefault(name, {_digest(self.params[name]): name})
+        digest, count = _digest(array), len(variants)
+        while digest not in variants:
             count += 1
-            unique = f"{name}.{count}"
-        self.params[unique] = array
-        return unique
+            if f"{name}.{count}" not in self.params:
+                variants[digest] = f"{name}.{count}"
+                self.params[variants[digest]] = array
+        return variants[digest]
 
     def follows(self, feature: Feature) -> bool:
         """Whether the shape of a value follows the size of the images."""
@@ -246,10 +255,8 @@ class Network:
 
     def maker(self, feature: Feature) -> tuple[int, Node] | None:
         """The node that makes a value, and its place."""
-        for place in range(len(self.nodes) - 1, -1, -1):
-            if self.nodes[place].output == feature.name:
-                return place, self.nodes[place]
-        return None
+        place = self._places.get(feature.name)
+        return None if place is None else (place, self.nodes[place])
 
     def as_viewed(self, op: Operator, feature: Feature) -> Feature:
         """A value whose shape in the graph is that in the file."""
@@ -313,6 +320,12 @@ def _keeps_size(node: Node, params: Sequence[Constant | None]) -> bool:
         top, bottom, left, right = pads("conv", param["pad"], (1, 1), (spans[0] + 1, spans[1] + 1), stride)
         return stride == (1, 1) and (top + bottom, left + right) == spans
     return node.layer not in _RESIZING
+
+
+def _digest(array: Constant) -> bytes:
+    content = hashlib.blake2b(repr((array.shape, array.dtype)).encode(), digest_size=16)
+    content.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return content.digest()
 
 
 def _agree(shape, wanted):

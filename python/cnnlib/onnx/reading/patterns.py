@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from cnnlib.onnx.reading.files import Source
+from cnnlib.onnx.reading.files import OWN, Source
 from cnnlib.onnx.reading.values import Constant
 
 _CLOSE = 1e-3  # relative: factors come with the digits of float16, too
@@ -103,7 +103,9 @@ def rewritten(source: Source, tensor: Callable[[str], Constant | None]) -> list[
         found = finder(chains, proto) if finder else None
         if found is not None:
             kind, x, output = found
-            replaced[output] = source.onnx.helper.make_node(kind, [x], [output], name=proto.name or output)
+            replaced[output] = source.onnx.helper.make_node(
+                kind, [x], [output], name=proto.name or output, domain=OWN
+            )
     protos = [replaced.get(proto.output[0] if proto.output else "", proto) for proto in chains.protos]
     return _needed(protos, {value.name for value in source.model.graph.output})
 
