@@ -117,8 +117,8 @@ def predicted(recording, costs):
 
 
 def bound(recording, spans, threads):
-    """Where most of the time beyond a perfect division is spent: the loop's body, or 'outside'."""
-    lost = {"outside": recording.outside}
+    """Where most of the time beyond a perfect division is spent: the loop's body, or outside."""
+    lost = {"outside of loops": recording.outside}
     for loop, seconds in zip(recording.loops, spans):
         lost[loop.body] = lost.get(loop.body, 0) + seconds - loop.seconds.sum() / threads
     name = max(lost, key=lost.get)

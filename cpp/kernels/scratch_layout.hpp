@@ -1,6 +1,8 @@
 // Carves typed arrays out of one scratch allocation.
 #pragma once
 
+#include <cstring>
+
 #include "memory/scratch.hpp"
 #include "shapes.hpp"
 
@@ -55,6 +57,27 @@ class Layout {
 
  private:
   std::size_t bytes_ = 0;
+};
+
+// Tells the threads of a loop whether their piece of scratch is new to them. Each clears its own: one thread
+// that cleared them all would keep the others waiting, and its memory would hold the pages.
+class FirstUse {
+ public:
+  FirstUse(int threads, Layout& layout)
+      : size_(threads * static_cast<Index>(buffer_alignment)), used_(layout.array<char>(size_)) {}
+
+  // Of the caller, before the loop.
+  void reset(void* scratch) const { std::memset(used_.in(scratch), 0, static_cast<std::size_t>(size_)); }
+  bool operator()(void* scratch, int slot) const {
+    char& used = used_.in(scratch)[slot * static_cast<Index>(buffer_alignment)];
+    const bool first = used == 0;
+    used = 1;
+    return first;
+  }
+
+ private:
+  Index size_;
+  Piece<char> used_;  // a cache line for each thread
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -100,7 +100,7 @@ void parallel_for(Index tasks, int threads, const Body& body, Order order = Orde
   };
 #ifdef CNNLIB_VIRTUAL_CORES
   name_next_loop(__PRETTY_FUNCTION__);
-  if (threads > 1 && tasks > 0 && recorded_threads() > 0) return run_tasks(tasks, threads, order, run, &body);
+  if (tasks > 0 && recorded_threads() > 0) return run_tasks(tasks, threads, order, run, &body);
 #endif
   if (threads <= 1 || tasks <= 1) {
     for (Index i = 0; i < tasks; ++i) body(order == Order::forward ? i : tasks - 1 - i, 0);

@@ -29,9 +29,10 @@ class DepthwiseForwardPass {
     const Memory memory(*this, layout);
     const Scratch scratch(layout.bytes());
     staged.set_pixel_offsets(memory.pixels.in(scratch.data()));
-    for (int slot = 0; slot < threads; ++slot)  // the halo stays zero
-      std::fill_n(memory.staged.of(scratch.data(), slot), staged.size(), T(0));
+    memory.first_use.reset(scratch.data());
     parallel_for(ceil_div(s.N, images) * stencil.tasks * bands, threads, [&](Index task, int slot) {
+      if (memory.first_use(scratch.data(), slot))  // the halo stays zero
+        std::fill_n(memory.staged.of(scratch.data(), slot), staged.size(), T(0));
       const Work work{memory.staged.of(scratch.data(), slot) + staged.margin,
                       memory.out.of(scratch.data(), slot), memory.weights.of(scratch.data(), slot)};
       const ChannelGroups groups = stencil.groups_of(task / bands % stencil.tasks);
@@ -57,7 +58,8 @@ class DepthwiseForwardPass {
   struct Memory {
     Piece<Index> pixels;
     ThreadPiece<T> staged, out, weights;
-    Memory(const DepthwiseForwardPass& m, Layout& layout) {
+    FirstUse first_use;
+    Memory(const DepthwiseForwardPass& m, Layout& layout) : first_use(m.threads, layout) {
       pixels = layout.array<Index>(L::Staged::pixel_offsets(m.staged.rows, m.s.W));
       staged = layout.per_thread<T>(m.threads, m.staged.size());
       out = layout.per_thread<T>(m.threads, checked_product(m.band_rows, m.out_pitch));

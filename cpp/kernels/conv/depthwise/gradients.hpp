@@ -32,9 +32,13 @@ class DepthwiseGradientPass {
     Layout layout;
     const Memory memory(*this, layout);
     const Scratch scratch(layout.bytes());
-    clear(memory, scratch.data());
+    prepare(memory, scratch.data());
     double* totals = memory.totals.in(scratch.data());
     parallel_for(parts * stencil.tasks, threads, [&](Index task, int slot) {
+      if (memory.first_use(scratch.data(), slot)) {
+        if (with_sums) std::fill_n(memory.x.of(scratch.data(), slot), x_staged.size(), T(0));
+        std::fill_n(memory.dout.of(scratch.data(), slot), stencil.multiplier * dout_size, T(0));
+      }
       const Index part = task / stencil.tasks;
       Worker(*this, memory, scratch.data(), slot, o)
           .run(part, stencil.groups_of(task % stencil.tasks), totals + part * total_size);
@@ -57,7 +61,8 @@ class DepthwiseGradientPass {
     Piece<Index> x_pixels, dout_pixels;
     ThreadPiece<T> x, dout, dx, weights, sums;
     Piece<double> totals;  // [part][filter][tap, then db]
-    Memory(const DepthwiseGradientPass& m, Layout& layout) {
+    FirstUse first_use;
+    Memory(const DepthwiseGradientPass& m, Layout& layout) : first_use(m.threads, layout) {
       const Index groups = m.stencil.task_groups, multiplier = m.stencil.multiplier;
       x_pixels = layout.array<Index>(L::Staged::pixel_offsets(m.x_staged.rows, m.s.W));
       dout_pixels = layout.array<Index>(L::Staged::pixel_offsets(m.dout_staged.rows, m.s.OW));
@@ -70,14 +75,11 @@ class DepthwiseGradientPass {
     }
   };
 
-  // Zeros for the halo of staged rows and for the totals.
-  void clear(const Memory& memory, void* scratch) {
+  // Where the halos of staged rows lie, which stay zero, and zeros for the totals.
+  void prepare(const Memory& memory, void* scratch) {
     x_staged.set_pixel_offsets(memory.x_pixels.in(scratch));
     dout_staged.set_pixel_offsets(memory.dout_pixels.in(scratch));
-    for (int slot = 0; slot < threads; ++slot) {
-      if (with_sums) std::fill_n(memory.x.of(scratch, slot), x_staged.size(), T(0));
-      std::fill_n(memory.dout.of(scratch, slot), stencil.multiplier * dout_size, T(0));
-    }
+    memory.first_use.reset(scratch);
     if (with_sums) std::fill_n(memory.totals.in(scratch), parts * total_size, 0.0);
   }
 

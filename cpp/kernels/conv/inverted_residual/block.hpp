@@ -61,15 +61,17 @@ class InvertedResidualPass {
     const auto middle = layout.per_thread<T>(threads, W::chunk_vectors * band_rows * d.OW * lanes);
     const auto sums = layout.array<T>((shared ? s.N * bands : threads) * weights.slices * sums_size);
     const auto tile = layout.per_thread<T>(threads, tile_size<T>);
+    const FirstUse first_use(threads, layout);
     const Scratch scratch(layout.bytes());
     Index* offset = offsets.in(scratch.data());
     for (Index v = 1; v <= tile_vectors; ++v)
       for (Index c = 0; c < s.C; ++c) offset[(v - 1) * s.C + c] = c * v * lanes;
     staged.set_pixel_offsets(pixels.in(scratch.data()));
-    for (int slot = 0; slot < threads; ++slot)  // the halo stays zero
-      std::fill_n(hidden.of(scratch.data(), slot), W::chunk_vectors * staged.size(), T(0));
+    first_use.reset(scratch.data());
     const auto sums_of = [&](Index i) { return sums.in(scratch.data()) + i * weights.slices * sums_size; };
     const auto work_of = [&](int slot, Index i) {
+      if (first_use(scratch.data(), slot))  // the halo stays zero
+        std::fill_n(hidden.of(scratch.data(), slot), W::chunk_vectors * staged.size(), T(0));
       return Work{packed,
                   offset,
                   hidden.of(scratch.data(), slot),

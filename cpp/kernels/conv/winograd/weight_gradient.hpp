@@ -122,6 +122,10 @@ class GradientByParts {
     constexpr Index chunk_bytes = 1 << 20;
     const Index most = plan.tiles_in(chunk_bytes), cols = plan.grid.cols;
     chunk = cols <= most ? even_part(ceil_div(rows, parts), most / cols) * cols : most;
+    // A task that shares its tiles with others transforms some of their values again.
+    constexpr double gain = 1.25;
+    panel_parts = pieces_for(parts, plan.panels, plan.threads, gain);
+    filter_parts = pieces_for(parts * panel_parts, plan.filter_blocks, plan.threads, gain);
   }
 
   void run() const {
@@ -131,10 +135,15 @@ class GradientByParts {
     T* sums = memory.sums.in(scratch.data());
     Index* offset = memory.offset.in(scratch.data());
     fill_offsets(offset, chunk, Simd<T>::size);
-    parallel_for(parts, plan.threads, [&](Index part, int slot) {
+    parallel_for(parts * panel_parts * filter_parts, plan.threads, [&](Index task, int slot) {
       const TransformedTiles<T> tiles{chunk, memory.x.of(scratch.data(), slot),
                                       memory.y.of(scratch.data(), slot), offset};
-      add_part(part, tiles, memory.staged.of(scratch.data(), slot), sums + part * plan.sum_size());
+      const Index panel_part = task / filter_parts % panel_parts, filter_part = task % filter_parts,
+                  part = task / filter_parts / panel_parts;
+      const Block block{panel_part * plan.panels / panel_parts, (panel_part + 1) * plan.panels / panel_parts,
+                        filter_part * plan.filter_blocks / filter_parts,
+                        (filter_part + 1) * plan.filter_blocks / filter_parts};
+      add_part(part, block, tiles, memory.staged.of(scratch.data(), slot), sums + part * plan.sum_size());
     });
     plan.finish(sums, parts);
   }
@@ -159,23 +168,33 @@ class GradientByParts {
     }
   };
 
-  void add_part(Index part, const TransformedTiles<T>& tiles, T* staged, T* sums) const {
+  struct Block {  // of the result: panels of channels, and blocks of filters
+    Index first_panel, last_panel, first_filters, last_filters;
+  };
+
+  void add_part(Index part, const Block& block, const TransformedTiles<T>& tiles, T* staged, T* sums) const {
     const Index first = rows * part / parts * plan.grid.cols,
                 last = rows * (part + 1) / parts * plan.grid.cols;
+    const Index f = block.first_filters * Simd<T>::size,
+                filters = std::min(plan.s.F, block.last_filters * Simd<T>::size) - f;
     for (Index begin = first; begin < last; begin += chunk) {
       const Index end = std::min(last, begin + chunk);
-      for (Index q = 0; q < plan.x_blocks + plan.filter_blocks; ++q)
+      const Index last_x = std::min(plan.x_blocks, block.last_panel * plan.vectors);
+      for (Index q = block.first_panel * plan.vectors; q < last_x; ++q)
         plan.transform(q, begin, end, staged, tiles);
+      for (Index q = block.first_filters; q < block.last_filters; ++q)
+        plan.transform(plan.x_blocks + q, begin, end, staged, tiles);
       plan.tile.each_point([&](Index point, Index filter, bool start) {
-        for (Index panel = 0; panel < plan.panels; ++panel)
-          plan.multiply(tiles, end - begin, point, panel, 0, plan.s.F, begin > first || !start,
-                        sums + filter * plan.sum_stride + panel * plan.s.F * plan.width);
+        for (Index panel = block.first_panel; panel < block.last_panel; ++panel)
+          plan.multiply(tiles, end - begin, point, panel, f, filters, begin > first || !start,
+                        sums + filter * plan.sum_stride + (panel * plan.s.F + f) * plan.width);
       });
     }
   }
 
   const TileGradientPlan<T>& plan;
   Index parts, rows = plan.grid.count / plan.grid.cols;  // of tiles
+  Index panel_parts, filter_parts;                       // of the tasks of a part
   Index chunk;                                           // whole rows of tiles, where they fit
 };
 
