@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cnnlib.torch.aten.call import title
+
 __all__ = ["refuse_changed_views"]
 
 _UNDECLARED = ("dropout", "feature_dropout")  # in eval mode they return their argument itself
@@ -33,7 +35,7 @@ def refuse_changed_views(nodes: list[Any]) -> None:
             ]
             if any(place[user] > place[node] for other in others for user in other.users):
                 raise ValueError(
-                    f"load: {node.name} changes in place what is read under another name later on"
+                    f"load: {title(node)}: it changes in place what is read under another name later on"
                 )
 
 

@@ -156,6 +156,7 @@ class _Reader:
         self.values: dict[Any, Value] = {}  # the value that each recorded node stands for
         self.made: list[Node] = []
         self._batch_norms: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._lacking: dict[tuple[str, int, float], str] = {}  # names of constants
         self._layouts: dict[str, str] = {}
         nodes = list(exported.graph.nodes)
         refuse_changed_views(nodes)
@@ -167,12 +168,14 @@ class _Reader:
         self.graph = self._leading_to(_output(nodes, self.values))
 
     def _read(self, node):
-        inputs = node.all_input_nodes
+        call, inputs = Call(self, node), node.all_input_nodes
         if inputs and all(n in self.constants for n in inputs):  # a parametrized weight, say
             args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.constants.__getitem__)
-            self.constants[node], self.names[node] = _widened(node.target(*args, **kwargs)), node.name
+            if call.in_place and node.args[0].op == "placeholder":
+                call.refuse(f"it changes {self.names[node.args[0]]!r} in eval mode too")
+            self.constants[node] = _widened(node.target(*args, **kwargs))
+            self.names[node] = _free_name(node.name, self.names.values())
             return
-        call = Call(self, node)
         if call.operator in PASSED_ON:
             call.seen_in_shape()
             call.pass_on(call.any_value(0))
@@ -192,6 +195,13 @@ class _Reader:
             if not tensor.requires_grad:
                 self.frozen.append(name)
         return name
+
+    def constant(self, name: str, size: int, value: float) -> str:
+        """A frozen parameter (size,) that the module lacks; its name, which the module has for no other."""
+        key = (name, size, value)
+        if key not in self._lacking:
+            self._lacking[key] = _free_name(name, (*self.names.values(), *self._lacking.values()))
+        return self.parameter(self._lacking[key], torch.full((size,), value))
 
     def batch_norm(self, mean: Any, var: Any, eps: float, momentum: float) -> dict[str, Any]:
         """The parameter dict of a batch norm: one for all calls of a layer, which share its statistics."""
@@ -230,6 +240,13 @@ def _constants(exported):
             kept = exported.state_dict if names[node] in exported.state_dict else exported.constants
             tensors[node] = _widened(kept[names[node]])
     return tensors, names
+
+
+def _free_name(name, taken):
+    """The name, made longer while it is taken."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _widened(tensor):

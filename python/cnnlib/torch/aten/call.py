@@ -11,7 +11,7 @@ import torch
 from cnnlib.models.graph import Node
 from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED, PLAIN, SPREAD, Value
 
-__all__ = ["LAYOUTS", "Call", "two"]
+__all__ = ["LAYOUTS", "Call", "result", "title", "two"]
 
 # How parameters are laid out here: PyTorch's array into ours.
 LAYOUTS: dict[str, Callable[[Any], Any]] = {
@@ -37,6 +37,24 @@ def two(values: Any) -> tuple[int, int]:
     return (values[0], values[-1])
 
 
+def title(node: Any) -> str:
+    """What messages call a recorded call: its name and the layer that made it."""
+    path, kind = _layer(node)
+    return f"{node.name} of {kind} {path!r}" if path else node.name
+
+
+def _layer(node):
+    """The path and the class of the layer that made a call."""
+    path, kind = list((node.meta.get("nn_module_stack") or {"": ("", "")}).values())[-1]
+    return path, str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1]
+
+
+def result(node: Any) -> Any:
+    """What PyTorch says of a call's result, of several of the first: its `shape` and `dtype`."""
+    value = node.meta["val"]
+    return value[0] if isinstance(value, (tuple, list)) else value
+
+
 class Call:
     """One recorded call.
 
@@ -47,6 +65,8 @@ class Call:
     ----------
     operator : str
         Without namespace, overload and the underscore of in-place operators: 'conv2d'.
+    in_place : bool
+        Whether it changes its first argument.
     """
 
     def __init__(self, reader: Any, node: Any) -> None:
@@ -54,14 +74,12 @@ class Call:
         schema = getattr(node.target, "_schema", None)
         name = node.target.__name__ if schema is None else schema.name.removeprefix("aten::")
         self.operator = name if name.startswith("_") else name.rstrip("_")
+        self.in_place = schema is not None and schema.is_mutable
         arguments = [] if schema is None else schema.arguments
         self._given: dict[str, Any] = dict(zip((a.name for a in arguments), node.args)) | node.kwargs
         self._defaults: dict[str, Any] = {a.name: a.default_value for a in arguments}
         self._unread = set(self._given)
-        path, kind = list((node.meta.get("nn_module_stack") or {"": ("", "")}).values())[-1]
-        self.module = path
-        layer = str(getattr(kind, "__name__", kind)).rsplit(".", 1)[-1]
-        self.title = f"{node.name} of {layer} {path!r}" if path else node.name
+        self.module, _ = _layer(node)
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._defaults:
@@ -81,7 +99,7 @@ class Call:
 
     def refuse(self, why: str) -> NoReturn:
         """ValueError that names the call and the layer that made it."""
-        raise ValueError(f"load: {self.title}: {why}")
+        raise ValueError(f"load: {title(self.node)}: {why}")
 
     def argument(self, which: int | str) -> Any:
         return self[which if isinstance(which, str) else list(self._defaults)[which]]
@@ -120,15 +138,9 @@ class Call:
         return tuple(self.argument(which).meta["val"].shape)
 
     @property
-    def result(self) -> Any:
-        """What PyTorch says of the result's tensor, of several results of the first."""
-        result = self.node.meta["val"]
-        return result[0] if isinstance(result, (tuple, list)) else result
-
-    @property
     def out_shape(self) -> tuple[int, ...]:
         """PyTorch's shape of the result."""
-        return tuple(self.result.shape)
+        return tuple(result(self.node).shape)
 
     def parameter(self, which: str, layout: str = "") -> str | None:
         """The name of the parameter that an argument is, None for None; `layout` as in `LAYOUTS`."""
@@ -145,10 +157,7 @@ class Call:
 
     def _or_constant(self, which, size, value):
         name = self.parameter(which)
-        if name is None:
-            name = f"{self.module or self.node.name}.{which}"
-            self.reader.parameter(name, torch.full((size,), value))
-        return name
+        return name or self.reader.constant(f"{self.module or self.node.name}.{which}", size, value)
 
     def emit(
         self,
@@ -186,8 +195,9 @@ class Call:
 
     def pass_on(self, value: Value) -> None:
         """The call's result is this value."""
-        if self.result.dtype != self.reader.dtype:
-            self.refuse(f"computes in {self.result.dtype}, the network in {self.reader.dtype}")
+        dtype = result(self.node).dtype
+        if dtype != self.reader.dtype:
+            self.refuse(f"computes in {dtype}, the network in {self.reader.dtype}")
         if not value.is_of(self.out_shape):
             self.refuse(f"a value of shape {value.shape} that stands for {self.out_shape} has no counterpart")
         self.reader.values[self.node] = value

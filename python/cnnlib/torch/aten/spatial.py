@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from cnnlib.torch.aten.call import Call, two
+from cnnlib.torch.aten.call import Call, result, two
 from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED, PLAIN, SPREAD, Value
 
 __all__ = ["OPERATORS"]
@@ -63,8 +63,8 @@ def _average(call, size):
 
 def _only_flattened(node):
     """Whether all that reads (N, C, 1, 1) makes (N, C) of it first."""
-    flat = tuple(node.meta["val"].shape[:2])
-    return all(u.op == "call_function" and tuple(u.meta["val"].shape) == flat for u in node.users)
+    flat = tuple(result(node).shape[:2])
+    return all(u.op == "call_function" and tuple(result(u).shape) == flat for u in node.users)
 
 
 def _pad(call: Call) -> None:
