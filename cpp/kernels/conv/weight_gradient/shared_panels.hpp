@@ -50,16 +50,17 @@ class SharedPanelsPart {
                        : std::clamp<Index>(tasks_of_thread * threads / tasks, 1, part.panels());
   }
 
-  void run(const WeightGradientOperands<T>& o) const {
+  // Sums over blocks [first, last) of positions.
+  void run(const WeightGradientOperands<T>& o, Index first, Index last) const {
     Layout layout;
     const Memory memory(*this, layout);
     const Scratch scratch(layout.bytes());
-    for (Index i = 0; i < g.positions.blocks; ++i) {
+    for (Index i = first; i < last; ++i) {
       const PositionBlock block = g.block(i);
       staged_positions(g, block, lanes, memory.offset.in(scratch.data()));
       prepare(memory, scratch.data(), block, o);
       parallel_for(g.s.groups * runs * filter_parts, threads, [&](Index task, int slot) {
-        add_run(memory.work(scratch.data(), slot), block, task, i > 0, o);
+        add_run(memory.work(scratch.data(), slot), block, task, i > first, o);
       });
     }
   }
@@ -180,16 +181,22 @@ class SharedPanelsPart {
   Index runs, filter_parts;
 };
 
-// Where it is expensive to read what others packed, every thread packs and stages all that its part of the
-// result needs: all of the input, or all of dout where that is less. The parts are tiles of their own, so
-// that no bit depends on them.
+// A small result has sums of its own for each part of the positions, as many as the shape says, which threads
+// take whole. Else, where it is expensive to read what others packed, every thread packs and stages all that
+// its part of the result needs: all of the input, or all of dout where that is less. These parts are tiles of
+// their own, so that no bit depends on them.
 template <class T>
 class SharedPanels {
   static constexpr Index block_positions = 1024;  // all channels share their packed dout
+  static constexpr Index fewest_sums = 4, most_sums = 16, blocks_of_sum = 2;
+  static constexpr Index most_sum_bytes = 256 << 10;  // else adding the sums up takes too long
 
  public:
   explicit SharedPanels(const ConvShape& s) : g(s) {
     g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, block_positions));
+    const Index sums = g.positions.blocks / blocks_of_sum;
+    if (sums >= fewest_sums && result_size * Index(sizeof(T)) <= most_sum_bytes)
+      g.positions.set_parts(std::min(most_sums, sums));
     const bool little_input = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
     panels_suit = keep_busy(all.panels(), threads);
     blocks_suit = keep_busy(all.lane_blocks(), threads);
@@ -198,9 +205,11 @@ class SharedPanels {
 
   void run(const WeightGradientOperands<T>& o) const {
     if (o.dw == nullptr) return;
-    const Index parts = count_parts();
-    if (parts == 1) return SharedPanelsPart<T>(g, all, threads).run(o);
-    each_on_its_own(parts, threads, [&](Index i) { SharedPanelsPart<T>(g, part(i, parts), 1).run(o); });
+    if (g.positions.parts > 1) return run_in_parts(o);
+    const Index parts = count_parts(), blocks = g.positions.blocks;
+    if (parts == 1) return SharedPanelsPart<T>(g, all, threads).run(o, 0, blocks);
+    each_on_its_own(parts, threads,
+                    [&](Index i) { SharedPanelsPart<T>(g, part(i, parts), 1).run(o, 0, blocks); });
   }
 
   void describe(ConvPlan& plan) const {
@@ -208,6 +217,11 @@ class SharedPanels {
     plan.tile_columns = tile_lanes<T>;
     plan.threads = threads;
     g.positions.describe(plan);
+    if (g.positions.parts > 1) {
+      const Index at_once = std::min<Index>(threads, g.positions.parts);
+      plan.scratch_bytes = at_once * SharedPanelsPart<T>(g, all, 1).scratch_bytes() + sum_layout().bytes();
+      return;
+    }
     const Index parts = count_parts();
     plan.scratch_bytes = 0;
     for (Index i = 0; i < parts; ++i)
@@ -215,6 +229,30 @@ class SharedPanels {
   }
 
  private:
+  Layout sum_layout() const {
+    Layout layout;
+    layout.array<T>(checked_product(g.positions.parts, result_size));
+    return layout;
+  }
+
+  void run_in_parts(const WeightGradientOperands<T>& o) const {
+    constexpr Index grain = 4096;
+    const PositionBlocks& positions = g.positions;
+    const Scratch scratch(sum_layout().bytes());
+    T* sums = static_cast<T*>(scratch.data());
+    each_on_its_own(positions.parts, threads, [&](Index i) {
+      WeightGradientOperands<T> own = o;
+      own.dw = sums + i * result_size;
+      SharedPanelsPart<T>(g, all, 1).run(own, positions.first_block(i), positions.first_block(i + 1));
+    });
+    T* dw = o.dw;
+    const Index size = result_size;
+    parallel_ranges(size, grain, double(positions.parts), [=, &positions](Index begin, Index end) {
+      positions.add_parts(sums + begin, size, end - begin);
+      std::copy(sums + begin, sums + end, dw + begin);
+    });
+  }
+
   // That threads compute on their own.
   Index count_parts() const {
     if (threads == 1 || !(panels_suit || blocks_suit) || !sharing_is_expensive(threads)) return 1;
@@ -232,6 +270,7 @@ class SharedPanels {
 
   WeightGradient<T> g;
   int threads = threads_for(g.work());
+  Index result_size = g.s.F * g.C * g.taps;
   Panels panels{g.F};
   WeightsPart all{0, panels.count, 0, ceil_div(g.C, tile_lanes<T>)};
   bool panels_suit, blocks_suit, by_filters;

@@ -69,9 +69,11 @@ class GradientByPoints {
       const Index end = std::min(plan.grid.count, begin + chunk);
       memory.shared.transform(plan, begin, end, tiles, scratch.data());
       // The filters of many points are the last ones, and begin.
-      parallel_for(plan.tile.filters() * plan.panels, plan.threads, [&](Index task, int) {
-        multiply_points(tiles, end - begin, plan.tile.filters() - 1 - task / plan.panels, task % plan.panels,
-                        begin > 0, sums);
+      parallel_for(plan.tile.filters() * plan.panels * row_parts, plan.threads, [&](Index task, int) {
+        const Index part = task % row_parts, at = task / row_parts;
+        const Index first = plan.s.F * part / row_parts, last = plan.s.F * (part + 1) / row_parts;
+        multiply_points(tiles, end - begin, plan.tile.filters() - 1 - at / plan.panels, at % plan.panels,
+                        first, last - first, begin > 0, sums);
       });
     }
     plan.finish(sums, 1);
@@ -91,15 +93,15 @@ class GradientByPoints {
         : shared(m.plan, m.chunk, layout), sums(layout.array<T>(m.plan.sum_size())) {}
   };
 
-  // The products of all points with one filter point and one panel of channels.
-  void multiply_points(const TransformedTiles<T>& tiles, Index count, Index filter, Index panel, bool add,
-                       T* sums) const {
+  // The products of all points with one filter point, for one panel of channels and filters [f, f + rows).
+  void multiply_points(const TransformedTiles<T>& tiles, Index count, Index filter, Index panel, Index f,
+                       Index rows, bool add, T* sums) const {
     const Index first = plan.tile.first_point(filter);
     Index point = -1;  // a point is multiplied when the next one is known
     const auto multiply_before = [&](Index next) {
       if (point >= 0)
-        plan.multiply(tiles, count, point, panel, 0, plan.s.F, add || point != first,
-                      sums + filter * plan.sum_stride + panel * plan.s.F * plan.width, next);
+        plan.multiply(tiles, count, point, panel, f, rows, add || point != first,
+                      sums + filter * plan.sum_stride + (panel * plan.s.F + f) * plan.width, next);
       point = next;
     };
     plan.tile.each_point_of(filter / plan.tile.filters_w, filter % plan.tile.filters_w,
@@ -110,6 +112,8 @@ class GradientByPoints {
   static constexpr Index chunk_bytes = 8 << 20;
   const TileGradientPlan<T>& plan;
   Index chunk = even_part(plan.grid.count, plan.tiles_in(chunk_bytes));
+  // Of the filters: at a stride a third of the points has one filter point, so that its task takes longest.
+  Index row_parts = std::clamp<Index>(plan.threads / 4, 1, std::max<Index>(1, plan.s.F / (2 * max_rows)));
 };
 
 // Each thread transforms and multiplies tiles of its own, and nothing leaves its cache but the sums of a
@@ -302,7 +306,8 @@ class WinogradWeightGradient {
                 values = tiles * plan.tile_bytes();
     const Index blocks = plan.panels * ceil_div(s.F, plan.filters_of_block(block_bytes));
     const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
-    parts = std::clamp(tiles / tiles_of_part, fewest_parts, most_parts);
+    // An even number: two threads would wait for the odd one.
+    parts = std::clamp(round_up(tiles / tiles_of_part, Index{2}), fewest_parts, most_parts);
     order = tiles >= tiles_of_part && tiles / plan.grid.cols >= parts && sums <= most_sums ? Order::parts
             : values <= std::max(most_values, sums) && blocks >= fewest_blocks             ? Order::channels
                                                                                            : Order::points;
