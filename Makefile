@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 bench lint format wheel portable-wheel docs linkcheck pictures notebooks asan asan-smoke tsan clean
+.PHONY: help train test test-aarch64 bench lint format wheel portable-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -43,6 +43,7 @@ help:
 	@echo 'make asan      run the kernels under the address and undefined-behaviour sanitizers (ISAS="base avx2 avx512")'
 	@echo 'make asan-smoke  the quickest of them with one set, as CI does'
 	@echo 'make tsan      run the kernels under the thread sanitizer (the same)'
+	@echo 'make many-cores  predict what 16 cores would do, as CI does (MANY_CORES_ARGS=..., VIRTUAL_ISAS="base;avx512")'
 	@echo 'make test-aarch64  run the tests of the kernels on an emulated 64-bit Arm (AARCH64_TESTS=..., PYTEST_ARGS=...)'
 	@echo 'make clean     remove what the other targets made, .venv included'
 
@@ -143,11 +144,13 @@ ASAN_TESTS ?= $(filter-out tests/test_machine.py,$(KERNEL_TESTS)) \
 # Every kernel on shapes that leave remainders, prepared networks, and files that lie: a minute.
 SMOKE_TESTS ?= $(patsubst %,tests/test_%.py,conv_methods prepared_conv pool avg_pool norm layernorm_groupnorm dense \
   sandwich resizing activations loss update inverted_residual predictor_threads predictor_files caches) \
+  tests/test_fork_threads.py::test_the_number_of_threads_changes_during_calls \
   --deselect tests/test_predictor_files.py::test_killed_while_it_saves
 # Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
 TSAN_TESTS ?= $(addprefix tests/test_,determinism.py conv_methods.py prepared_conv.py \
   predictor_threads.py predictor_graphs.py inference.py::test_bits_depend_neither_on_the_batch_nor_on_the_threads \
   inference.py::test_many_threads_at_once_give_the_same_bits \
+  fork_threads.py::test_the_number_of_threads_changes_during_calls \
   fork_threads.py::test_many_python_threads_at_once fork_threads.py::test_large_convolutions_from_many_python_threads \
   company.py::test_threads_that_share_their_arrays company.py::test_release_of_buffers_during_calls)
 runtimes = $(foreach library,$(1),$(shell $(CXX) -print-file-name=lib$(library).so))
@@ -177,6 +180,18 @@ tsan-%: build/tsan-%/.installed $(VENV)/.installed $(VENV)/.test
 	PYTHONPATH=$(<D) CNNLIB_ISA=$* LD_PRELOAD="$(call runtimes,tsan)" \
 	  TSAN_OPTIONS=halt_on_error=1:report_thread_leaks=0:suppressions=$(CURDIR)/cmake/tsan_suppressions.txt \
 	  setarch -R $(BIN)/pytest -p no:cacheprovider $(TSAN_TESTS) $(PYTEST_ARGS)
+
+# A core that records its loops, and what its loops would take on 16 cores; fails where that wastes too much.
+VIRTUAL_ISAS ?= base
+MANY_CORES_ARGS ?= --groups conv pool norm --layers resnet18 --batches 8 --threads 8 16 --repeats 3 --floor 0.5
+build/virtual/.installed: $(SOURCES) | $(ENVIRONMENT)
+	@rm -rf $(@D)
+	$(PIP) install --quiet --no-deps --target $(@D) --config-settings=cmake.define.CNNLIB_VIRTUAL_CORES=ON \
+	  --config-settings=cmake.define.CNNLIB_ISAS="$(VIRTUAL_ISAS)" .
+	@touch $@
+
+many-cores: build/virtual/.installed $(VENV)/.installed
+	PYTHONPATH=$(<D) $(BIN)/python bench/many_cores.py $(MANY_CORES_ARGS)
 
 # A core cross-built for 64-bit Arm, and an arm64 Python under qemu-user that runs the tests of the kernels with it.
 AARCH64 := build/aarch64

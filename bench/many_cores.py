@@ -1,9 +1,6 @@
 """Predict what 1 to 64 cores would do, on a machine of any number.
 
-    cmake -S . -B build/virtual -G Ninja -D CNNLIB_VIRTUAL_CORES=ON
-    cmake --build build/virtual && cmake --install build/virtual --prefix build/virtual/package
-    cp -r python/cnnlib build/virtual/package/
-    PYTHONPATH=build/virtual/package python bench/many_cores.py --groups conv --batches 1 8
+    make many-cores VIRTUAL_ISAS="base;avx2;avx512" MANY_CORES_ARGS="--groups conv --batches 1 8"
 
 Each loop's tasks run one after the other and are timed by the thread's own clock, so that a busy machine
 spoils little. They are then scheduled over T threads as the loops do it; what lies outside of loops stays as
@@ -16,6 +13,7 @@ import argparse
 import os
 import re
 import sys
+import time
 from functools import partial
 
 import cnnlib
@@ -33,9 +31,7 @@ GROUPS = ("conv", "pool", "norm", "activation", "prepared", "step")
 def main():
     options = _parser().parse_args()
     if not virtual_cores.available():
-        sys.exit(
-            "many_cores: this build of cnnlib records no loops; build it with -D CNNLIB_VIRTUAL_CORES=ON"
-        )
+        sys.exit("many_cores: this build of cnnlib records no loops; `make many-cores` builds one that does")
     if options.isa:
         _core.use_isa(options.isa)
     _core.assume_sharing(options.sharing == "expensive")
@@ -43,20 +39,21 @@ def main():
     costs = virtual_cores.Costs(team=options.team * 1e-6, standing=options.team * 0.5e-6)
     threads = sorted({1, *options.threads})
     print(f"{_core.active_isa()}, {options.dtype}, sharing {options.sharing}, {options.team} us a loop")
-    print(
-        f"{'speed-up over one thread at T =':48}"
-        + "".join(f"{t:>7}" for t in threads)
-        + "   bound at the last T"
-    )
+    measured = "  measured at 2" if options.measure else ""
+    columns = "".join(f"{t:>7}" for t in threads[1:])
+    print(f"{'us on one thread; times as fast on T =':44}{1:>9}{columns}{measured}   bound at the last T")
     failed = False
     for group in options.groups:
         rows = []
         for name, call, bytes_moved in _works(group, options):
             if options.only and not re.search(options.only, name):
                 continue
-            row, where = _row(call, threads, costs, options, bytes_moved)
+            seconds, where = _row(call, threads, costs, options, bytes_moved)
+            row = seconds[0] / seconds
             rows.append(row)
-            print(f"{name:48}" + "".join(f"{x:7.2f}" for x in row) + "   " + where, flush=True)
+            measured = f"{_measured(call, options.measure):15.2f}" if options.measure else ""
+            columns = "".join(f"{x:7.2f}" for x in row[1:])
+            print(f"{name:44}{1e6 * seconds[0]:9.1f}{columns}{measured}   {where}", flush=True)
         if rows:
             failed |= _summary(group, np.array(rows), threads, options)
     sys.exit(failed)
@@ -78,13 +75,16 @@ def _parser():
     parser.add_argument("--bandwidth", type=float, metavar="GB/S", help="of the memory that all cores share")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
+        "--measure", type=float, metavar="S", help="also time two threads, for so many seconds"
+    )
+    parser.add_argument(
         "--floor", type=float, metavar="E", help="fail where a group's efficiency at 16 threads is less"
     )
     return parser
 
 
 def _row(call, threads, costs, options, bytes_moved):
-    """Speed-ups, and what bounds the last."""
+    """Predicted seconds, and what bounds the last."""
     call()
     call()
     times = []
@@ -95,15 +95,29 @@ def _row(call, threads, costs, options, bytes_moved):
             seconds = max(seconds, bytes_moved / options.bandwidth / 1e9)
         times.append(seconds)
     name, lost = virtual_cores.bound(recording, spans, threads[-1])
-    return times[0] / np.array(times), f"{name} {1e6 * lost:.0f} of {1e6 * times[-1]:.0f} us"
+    return np.array(times), f"{name} {1e6 * lost:.0f} of {1e6 * times[-1]:.0f} us"
+
+
+def _measured(call, seconds):
+    """How many times as fast two threads are in fact, in turn with one."""
+    least = {1: float("inf"), 2: float("inf")}
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for threads in least:
+            cnnlib.set_num_threads(threads)
+            call()
+            start = time.perf_counter()
+            call()
+            least[threads] = min(least[threads], time.perf_counter() - start)
+    return least[1] / least[2]
 
 
 def _summary(group, rows, threads, options):
     """Print the efficiency, geometric mean and least; returns whether it is below the floor."""
     efficiency = rows / np.array(threads)
     means, least = np.exp(np.log(efficiency).mean(0)), efficiency.min(0)
-    print(f"{group + ': efficiency, mean':48}" + "".join(f"{x:7.2f}" for x in means))
-    print(f"{group + ': efficiency, least':48}" + "".join(f"{x:7.2f}" for x in least))
+    print(f"{group + ': efficiency, mean':53}" + "".join(f"{x:7.2f}" for x in means[1:]))
+    print(f"{group + ': efficiency, least':53}" + "".join(f"{x:7.2f}" for x in least[1:]))
     rises = (rows[:, :-1] > 1.05 * rows[:, 1:]).any(1).sum()
     print(f"{group}: time rises by more than 5 % from one T to the next in {rises} of {len(rows)} rows\n")
     at = threads.index(16) if 16 in threads else -1

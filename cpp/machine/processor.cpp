@@ -113,7 +113,10 @@ Caches parse_caches(const std::string& text) {
 
 Caches system_caches(const std::string& folder, const std::vector<int>& processors) {
   Index found[3] = {};
-  for (const int processor : processors)
+  for (const int processor : processors) {
+    const std::string siblings =
+        first_line(processor_folder(folder, processor) + "/topology/thread_siblings_list");
+    const Index of_core = siblings.empty() ? 1 : count_in(siblings);
     for (int i = 0;; ++i) {
       const std::string cache =
           processor_folder(folder, processor) + "/cache/index" + std::to_string(i) + "/";
@@ -121,10 +124,12 @@ Caches system_caches(const std::string& folder, const std::vector<int>& processo
       if (level.empty()) break;
       const int at = std::atoi(level.c_str()) - 1;
       if (at < 0 || at > 2 || first_line(cache + "type") == "Instruction") continue;
-      const Index share =
-          bytes_in(first_line(cache + "size")) / count_in(first_line(cache + "shared_cpu_list"));
+      // A core's hyper-threads share what it has, and kernels start one thread for each core.
+      const Index sharers = ceil_div(count_in(first_line(cache + "shared_cpu_list")), of_core);
+      const Index share = bytes_in(first_line(cache + "size")) / sharers;
       if (share > 0) found[at] = found[at] > 0 ? std::min(found[at], share) : share;
     }
+  }
   if (found[0] == 0) return usual;
   const Index l2 = std::max(found[0], found[1]);  // a processor may lack the upper ones
   return {found[0], l2, std::max(std::min(found[2], most_l3), l2)};

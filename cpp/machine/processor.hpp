@@ -11,8 +11,8 @@
 
 namespace cnnlib {
 
-// Bytes of each level of data caches that one thread may count on: its share of the logical processors that a
-// cache serves.
+// Bytes of each level of data caches that one thread may count on: the share of one of the cores that a cache
+// serves.
 struct Caches {
   Index l1, l2, l3;
 };

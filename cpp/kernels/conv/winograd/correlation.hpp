@@ -285,7 +285,7 @@ class WinogradCorrelation {
   void cut_whole_input() {
     const int threads = sizes.threads;
     // Whoever has some of the tiles or points cannot pack for itself, and what others packed comes from far.
-    const double gain = p.prepacked ? 1.05 : 1.25;
+    const double gain = p.prepacked ? 1.05 : 1.15;
     const Index most_groups = std::max<Index>(1, sizes.grid.count / least_tiles);
     const Index most_point_groups = std::max<Index>(1, sizes.tile.points() / least_points);
     const Index tiles = ceil_div(sizes.grid.count, pieces_for(sizes.panels, most_groups, threads, gain));
