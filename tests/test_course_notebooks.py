@@ -8,8 +8,10 @@ import importlib
 import re
 from pathlib import Path
 
+import cifar_files
 import numpy as np
 import pytest
+from cnnlib.data import get_CIFAR10_data
 from training import digits_like
 
 # A year for each set of calls: 2018 to 2020 are alike, and so are 2021 and all later ones.
@@ -422,3 +424,50 @@ class TestConvolutionalNetworks:
             [x, gamma, beta],
             dout,
         )
+
+
+SECTIONS = PAGE.read_text(encoding="utf-8").split("\n### ")[1:]
+CELLS = {
+    section.partition("\n")[0]: section.partition("```python\n")[2].partition("```")[0]
+    for section in SECTIONS
+    if "```python\n" in section
+}
+NEEDED = {  # by notebook: the course's modules whose names its cells use
+    "FullyConnectedNets": ("classifiers.fc_net", "layer_utils", "gradient_check", "solver", "optim"),
+    "BatchNormalization": ("classifiers.fc_net", "gradient_check", "solver"),
+    "ConvolutionalNetworks": (
+        "classifiers.cnn",
+        "layers",
+        "fast_layers",
+        "layer_utils",
+        "vis_utils",
+        "gradient_check",
+    ),
+}
+
+
+@pytest.mark.parametrize("title", CELLS)
+def test_cells_to_paste(title, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib.pyplot", reason="the cells import it")
+    cifar_files.fill_data_folder(tmp_path / "cs231n" / "datasets", monkeypatch)
+    monkeypatch.setattr(get_CIFAR10_data, "__defaults__", (None, 80, 20, 20, True))  # as many as there are
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CNNLIB_DATA", raising=False)
+    names = {}
+    exec(CELLS[title], names)
+    monkeypatch.delenv("CNNLIB_DATA")  # which the cell has set
+    assert names["data"]["X_train"].shape == (80, 3, 32, 32)
+    notebook, _, years = title.partition(", ")
+    missing = [name for module in NEEDED[notebook] for name in NAMES[module] if name not in names]
+    # The loops are a student's own, and blobs are of no notebook but that of convolutions.
+    own = ("_naive",) if notebook == "ConvolutionalNetworks" else ("_naive", "_blobs", "_net")
+    assert [name for name in missing if not name.endswith(own)] == []
+    if notebook == "FullyConnectedNets":
+        ones = np.ones(1000)
+        out, _ = names["dropout_forward"](ones, {"mode": "train", "p": 0.2, "seed": 0})
+        assert np.mean(out == 0) == pytest.approx(0.2 if years == "2017" else 0.8, abs=0.05)
+
+
+def test_there_are_cells_for_each_notebook():
+    assert {title.partition(", ")[0] for title in CELLS} == set(NEEDED)
+    assert len(CELLS) == 4

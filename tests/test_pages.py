@@ -27,6 +27,7 @@ PAGES = {
     "how-to/inference": 3,
     "how-to/scikit-learn": 3,
     "how-to/serving": 1,
+    "how-to/teaching": 1,
 }
 
 
@@ -141,4 +142,5 @@ def test_no_page_installs_by_a_name_that_no_index_has():
     root = DOCS.parent
     for page in [*root.glob("*.md"), *DOCS.glob("*.md"), *DOCS.glob("how-to/*.md")]:
         if page.name not in ("install.md", "CHANGELOG.md"):
-            assert not re.search(r"pip install [^\n`]*\bcnnlib\b", page.read_text(encoding="utf-8")), page
+            text = page.read_text(encoding="utf-8")
+            assert not re.search(r"pip install [^\n`]*\bcnnlib\b(?!-)", text), page
