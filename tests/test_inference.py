@@ -13,10 +13,12 @@ from cnnlib import _core
 from cnnlib.data import Normalization
 from cnnlib.inference import load, prepare
 from cnnlib.inference.memory import Block, place
+from cnnlib.inference.scoring import scorer
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.models.spec.named import NAMED_SPECS
+from cnnlib.solver import Solver
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -425,7 +427,6 @@ def test_other_dtypes_layouts_and_sizes(net, rng):
 def test_uint8_images_go_through_the_model_s_normalization(net, rng):
     images = rng.integers(0, 256, (5, 3, 32, 32), np.uint8)
     plain = prepare(net)
-    np.testing.assert_array_equal(plain(images), plain(images.astype(np.float32)))
     for preprocess in (
         Normalization([120, 110, 100], [60, 50, 70]),
         Normalization(0, 255),
@@ -439,6 +440,68 @@ def test_uint8_images_go_through_the_model_s_normalization(net, rng):
         np.testing.assert_array_equal(predictor(images), plain(preprocess(images)))
         floats = images.astype(np.float32)
         np.testing.assert_array_equal(predictor(floats), plain(floats))
+
+
+class TestBytesWithoutPreprocess:
+    """They are hardly ever meant as values of 0 to 255."""
+
+    SAID = "uint8 images count as values of 0 to 255"
+
+    @pytest.fixture
+    def images(self, rng):
+        return rng.integers(0, 256, (5, 1, 8, 8), np.uint8)
+
+    def made(self, name):
+        if name == "three-layer":
+            return ThreeLayerConvNet((1, 8, 8), num_filters=2, filter_size=3, hidden_dim=5, seed=0)
+        if name == "dense":
+            return FullyConnectedNet([5], (1, 8, 8), seed=0)
+        net = ConvNet(["relu"], (1, 8, 8), 10, seed=0)
+        if name == "predictor":
+            return prepare(net)
+        return net if name == "ConvNet" else scorer(net)
+
+    @pytest.mark.parametrize("name", ["three-layer", "dense", "ConvNet", "predictor", "scorer"])
+    def test_a_warning_says_so_once(self, name, images):
+        model = self.made(name)
+        scores = getattr(model, "loss", model)
+        with pytest.warns(UserWarning, match=self.SAID) as caught:
+            got = scores(images)
+            scores(images)
+        assert len(caught) == 1
+        assert caught[0].filename == __file__
+        np.testing.assert_array_equal(got, scores(images.astype(np.float32)))
+
+    def test_where_warnings_are_errors_each_call_raises(self, images):
+        predictor = self.made("predictor")
+        for _ in range(2):
+            with pytest.raises(UserWarning, match=f"Predictor: {self.SAID}"):
+                predictor(images)
+
+    def test_others_say_nothing(self, images):
+        self.made("predictor")(images.astype(np.int16))
+        self.made("predictor")(images.astype(np.float32))
+        self.made("dense").loss(images.reshape(5, -1))  # no images
+        net = self.made("ConvNet")
+        net.preprocess = Normalization(0, 255)
+        prepare(net)(images)
+        with pytest.warns(UserWarning, match=self.SAID):
+            net.loss(images)  # which does not apply it
+
+    def test_a_training_says_so_once(self, images):
+        """However many accuracy checks, each by a predictor of its own, and on the scale of the training."""
+        net = self.made("ConvNet")
+        net.preprocess = Normalization(0, 255)
+        labels = np.arange(5)
+        data = {"X_train": images, "y_train": labels, "X_val": images, "y_val": labels}
+        solver = Solver(net, data, num_epochs=3, batch_size=2, verbose=False, seed=0)
+        with pytest.warns(UserWarning, match=self.SAID) as caught:
+            solver.train()
+        assert len(caught) == 1
+        want = np.mean(np.argmax(net.loss(images), axis=1) == labels)
+        assert solver.check_accuracy(images, labels) == want
+        given = Solver(net, data, num_epochs=1, verbose=False, preprocess=Normalization(0, 255), seed=0)
+        given.train()
 
 
 def test_labels_and_probabilities(net, rng):

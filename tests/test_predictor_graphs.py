@@ -1,7 +1,8 @@
 """
 Graphs that hypothesis makes: prepared, they give what their layers give one by one.
 
-The same graphs in every run; `HYPOTHESIS_EXAMPLES=2000 pytest tests/test_predictor_graphs.py` searches on.
+The same graphs in every run; `HYPOTHESIS_EXAMPLES=2000 pytest tests/test_predictor_graphs.py
+--hypothesis-show-statistics` searches on, and says how many were refused at a second size.
 """
 
 import os
@@ -14,8 +15,9 @@ from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
+from random_networks import graph_nets, other_size, outcome
 
 searched = "HYPOTHESIS_EXAMPLES" in os.environ
 
@@ -103,13 +105,16 @@ def several_threads():
     cnnlib.set_num_threads(before)
 
 
-@settings(
+searching = settings(
     max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 150)),
     derandomize=not searched,
     database=None,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+@searching
 @given(graphs(), st.sampled_from([np.float32, np.float64]))
 def test_any_graph_gives_its_layers_output(graph, dtype):
     used = {name: WEIGHTS[name].astype(dtype) for node in graph for name in node.params if name}
@@ -119,3 +124,64 @@ def test_any_graph_gives_its_layers_output(graph, dtype):
     want = net.loss(x)
     tolerance = {np.float32: 1e-4, np.float64: 1e-12}[dtype] * np.abs(want).max()
     np.testing.assert_allclose(prepare(net)(x), want, rtol=0, atol=tolerance)
+
+
+def _as(net, dtype):
+    """The network with its parameters in another dtype."""
+    params = {name: value.astype(dtype) for name, value in net.params.items()}
+    return GraphNet(net.graph(), params, net.input_dim, dtype=dtype)
+
+
+def _assert_scores(net, predictor, images):
+    """What the layers give in float64, to the rounding of the predictor's dtype; or both refuse."""
+    for x in images:
+        want, got = outcome(_as(net, np.float64).loss, x), outcome(predictor, x)
+        if isinstance(want, str) or isinstance(got, str):
+            assert isinstance(want, str), got
+            assert isinstance(got, str), want
+            event("refused by both at the second size")
+            continue
+        event(f"computed at {'the first' if x is images[0] else 'the second'} size")
+        finite = np.isfinite(want)
+        rounding = np.abs(_as(net, predictor.dtype).loss(x) - want)[finite].max(initial=0)
+        scale = np.abs(want[finite]).max(initial=0)
+        assert got.dtype == predictor.dtype
+        tolerance = {np.float32: 1e-4, np.float64: 1e-10}[predictor.dtype.type] * scale + 20 * rounding
+        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance)
+
+
+def _change(net, how, x):
+    """Train the network for two steps, or write other numbers into each of its arrays."""
+    if how == "train" and net.num_classes:
+        rng = np.random.default_rng(0)
+        for _ in range(2):
+            _, grads = net.loss(x, rng.integers(0, net.num_classes, len(x)))
+            for name, grad in grads.items():
+                net.params[name] -= net.dtype.type(0.1 / max(1, np.abs(grad).max())) * grad
+        return
+    for array in [*net.params.values(), *(p[f"running_{s}"] for p in net.bn_params for s in ("mean", "var"))]:
+        array[...] = 0.5 + np.arange(array.size).reshape(array.shape) % 7 / 4
+
+
+@searching
+@given(
+    graph_nets(),
+    st.sampled_from([None, np.float32, np.float64]),
+    st.sampled_from(["auto", "direct"]),
+    st.sampled_from(["train", "overwrite"]),
+)
+def test_any_network_is_prepared_as_it_is_and_as_it_was(net, dtype, algorithm, how):
+    """Over every layer, at two sizes; and again after the model has changed, which its predictor has not."""
+    rng = np.random.default_rng(1)
+    shapes = [net.input_dim] + ([] if other_size(net) is None else [other_size(net)])
+    images = [rng.standard_normal((3, *shape)) for shape in shapes]
+    predictor = prepare(net, dtype=dtype, algorithm=algorithm)
+    _assert_scores(net, predictor, images)
+    before = [outcome(predictor, x) for x in images]
+    later = prepare(net, dtype=dtype, algorithm=algorithm)  # meets the second size when the model has changed
+    with np.errstate(all="ignore"):
+        _change(net, how, images[0])
+    for x, scores in zip(images, before, strict=True):
+        for kept in (predictor, later):
+            np.testing.assert_array_equal(outcome(kept, x), scores)
+    _assert_scores(net, prepare(net, dtype=dtype, algorithm=algorithm), images)

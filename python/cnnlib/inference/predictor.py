@@ -23,7 +23,7 @@ from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
 from cnnlib.layers.softmax import _softmax
-from cnnlib.models.common import refuse_uninitialized
+from cnnlib.models.common import refuse_uninitialized, warn_of_bytes
 from cnnlib.models.graph import Graph, check_samples
 
 __all__ = ["Predictor", "load", "prepare"]
@@ -60,6 +60,8 @@ class Predictor:
     ((5, 2), array([0, 0, 0, 0, 0]), array([0.5, 0.5]))
     """
 
+    _told_of_bytes = False  # see `warn_of_bytes`
+
     def __init__(
         self,
         ops: list[Op],
@@ -87,7 +89,8 @@ class Predictor:
         ----------
         X : array, (N, *input_dim), or images (N, C, H, W) of another size where the network allows it
             uint8 images go through `preprocess` first; anything else is converted to `dtype` and taken as
-            it is, as in the model's `loss`.
+            it is, as in the model's `loss`. Without `preprocess` uint8 images count as values of 0 to 255,
+            which a UserWarning says once.
 
         Returns
         -------
@@ -110,7 +113,10 @@ class Predictor:
                 return self._of_bytes(samples, self.preprocess)
             samples = self.preprocess(samples)
         x = self._values("Predictor", samples)
-        return self._program(x.shape[1:])(x)
+        program = self._program(x.shape[1:])
+        if samples.dtype == np.uint8:
+            warn_of_bytes(self, "Predictor", samples)
+        return program(x)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """The class with the highest score of each sample: (N,) integers."""
@@ -271,7 +277,7 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
     >>> predictor = prepare(net)
     >>> predictor
     <Predictor 3x32x32, 14 operations, float32, 77,370 parameters>
-    >>> predictor(np.zeros((5, 3, 32, 32), np.uint8)).shape
+    >>> predictor(np.zeros((5, 3, 32, 32))).shape
     (5, 10)
     """
     if not callable(getattr(model, "graph", None)):

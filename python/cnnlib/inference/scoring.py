@@ -8,6 +8,7 @@ from typing import Any
 from cnnlib._typing import Array
 from cnnlib.inference.ops import PREPARED_LAYERS
 from cnnlib.inference.predictor import Predictor, prepare
+from cnnlib.models.common import warn_of_bytes
 
 __all__ = ["scorer"]
 
@@ -24,5 +25,13 @@ def scorer(model: Any) -> Callable[..., Array]:
         return model
     own = type(model).__module__.partition(".")[0] == "cnnlib" and hasattr(model, "graph")
     if own and "loss" not in vars(model) and all(node.layer in PREPARED_LAYERS for node in model.graph()):
-        return prepare(model)
+        predictor = prepare(model)
+        predictor.preprocess = None  # `loss` takes images as they are
+        predictor._told_of_bytes = True
+
+        def scores(X: Any) -> Array:
+            warn_of_bytes(model, type(model).__name__, X)  # not at each of its predictors
+            return predictor(X)
+
+        return scores
     return model.loss

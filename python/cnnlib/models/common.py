@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ParamSpec
 
@@ -33,8 +35,15 @@ class Model:
     """
 
     arguments: dict[str, Any]
+    dtype: np.dtype[Any]
     preprocess: Callable[[np.ndarray], np.ndarray] | None = None
     classes: tuple[str, ...] | None = None
+    _told_of_bytes = False  # see `warn_of_bytes`
+
+    def _values(self, X: Any) -> Array:
+        """X as an array of the model's dtype."""
+        warn_of_bytes(self, type(self).__name__, X)
+        return np.asarray(X, dtype=self.dtype)
 
     def is_initialized(self) -> bool:
         """Whether all weights are set: a ConvNet may have filters that wait for `initialize`."""
@@ -45,6 +54,24 @@ def refuse_uninitialized(where: str, model: Any) -> None:
     """Raise a ValueError that begins with `where` if weights of the model are not set yet."""
     if isinstance(model, Model) and not model.is_initialized():
         raise ValueError(f"{where}: stage 1 waits for images to whiten: call initialize(X) first")
+
+
+def warn_of_bytes(owner: Any, where: str, X: Any) -> None:
+    """Warn, once for each owner, where images come as bytes and count as values of 0 to 255.
+
+    Where warnings are errors it raises at each call.
+    """
+    if owner._told_of_bytes or getattr(X, "dtype", None) != np.uint8 or np.ndim(X) != 4:
+        return
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "cnnlib":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(
+        f"{where}: uint8 images count as values of 0 to 255, since no preprocess is applied here; "
+        "normalise them (cnnlib.data.Normalization), or give floats where that is meant",
+        stacklevel=level,
+    )
+    owner._told_of_bytes = True
 
 
 def keeps_arguments(init: Callable[_P, None]) -> Callable[_P, None]:

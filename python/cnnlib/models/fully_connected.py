@@ -172,7 +172,7 @@ class FullyConnectedNet(Model):
         loss, grads : float, dict
             Otherwise.
         """
-        X = np.asarray(X, dtype=self.dtype)
+        X = self._values(X)
         train = y is not None
         set_mode(self.bn_params, train)
 

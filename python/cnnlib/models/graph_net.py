@@ -187,7 +187,7 @@ class GraphNet(Model):
         return loss + add_l2(self.params, grads, self.reg), grads
 
     def _samples(self, X: ArrayLike) -> Array:
-        samples = np.asarray(X, dtype=self.dtype)
+        samples = self._values(X)
         check_samples(type(self).__name__, samples.shape, self.input_dim, self._why_fixed)
         return samples
 

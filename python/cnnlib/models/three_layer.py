@@ -159,7 +159,7 @@ class ThreeLayerConvNet(Model):
             Otherwise; batch norm uses, and learns from, the batch's own statistics.
         """
         p = self.params
-        X = np.asarray(X, dtype=self.dtype)
+        X = self._values(X)
         set_mode(self.bn_params, train=y is not None)
 
         conv, pool = self.conv_param, self.pool_param

@@ -1,0 +1,251 @@
+"""Hypothesis strategies: networks over every layer that a prepared network may have, with legal arguments."""
+
+import numpy as np
+from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
+from cnnlib.models.program import step_of
+from hypothesis import strategies as st
+from strategies import pads, pairs
+
+IMAGES = [(1, 5, 4), (2, 6, 6), (3, 4, 7), (4, 8, 8)]
+ROWS = [(3,), (8,)]
+MOST_VALUES = 4000  # of a sample of any value of a network
+
+
+class Growing:
+    """A graph that grows by one layer at a time, and the arrays that it names."""
+
+    def __init__(self, shape, dtype, rng):
+        self.graph, self.params, self.dtype, self.rng = Graph(), {}, dtype, rng
+        self.values = {"input": np.empty((0, *shape), dtype)}
+
+    def array(self, *shape):
+        name = f"p{len(self.params)}"
+        self.params[name] = self.rng.standard_normal(shape).astype(self.dtype) / max(1, shape[-1]) ** 0.5
+        return name
+
+    def append(self, layer, inputs, params=(), args=()):
+        """Whether it is a legal layer of small values; it is part of the graph then."""
+        node = Node(layer, inputs, f"v{len(self.values)}", params, args)
+        try:
+            out = step_of(node).scores(self.params, *(self.values[name] for name in inputs))
+        except (TypeError, ValueError):
+            return False
+        if not 0 < np.prod(out.shape[1:]) <= MOST_VALUES:
+            return False
+        self.graph.append(node)
+        self.values[node.output] = out
+        return True
+
+    def shape(self, name):
+        return self.values[name].shape[1:]
+
+    def join_the_unread(self):
+        """Let what nothing has read become the output: sums of equal shapes, else rows joined."""
+        read = {name for node in self.graph for name in node.inputs}
+        first, *others = [name for name in self.values if name not in read and name != "input"]
+        for other in others:
+            alike = self.shape(first) == self.shape(other)
+            if not (alike and self.append("add", (first, other))):
+                assert self.append("concat", (self.flat(first), self.flat(other)))
+            first = self.graph.output
+        self.graph.output = first
+        used = {name for node in self.graph for name in node.params if name}
+        return {name: value for name, value in self.params.items() if name in used}
+
+    def flat(self, name):
+        """The value as rows of numbers."""
+        if len(self.shape(name)) == 1:
+            return name
+        assert self.append("flatten", (name,))
+        return self.graph.output
+
+
+def _conv(draw, grown, x):
+    C, *_ = grown.shape(x)
+    groups = draw(st.sampled_from([g for g in (1, 1, 2, C) if C % g == 0]))
+    F = groups * draw(st.integers(1, 3))
+    KH, KW = draw(st.sampled_from([(1, 1), (3, 3), (3, 3), (5, 5), (1, 3), (2, 1)]))
+    param = {"stride": draw(pairs(st.integers(1, 2))), "pad": draw(pads(2)), "groups": groups}
+    if draw(st.booleans()):
+        param["dilation"] = draw(pairs(st.integers(1, 2)))
+    if draw(st.integers(0, 3)) == 0:
+        param["algorithm"] = draw(st.sampled_from(["direct", "winograd"]))
+    b = grown.array(F) if draw(st.booleans()) else None
+    return "conv", (grown.array(F, C // groups, KH, KW), b), (param,)
+
+
+def _conv_transpose(draw, grown, x):
+    C, *_ = grown.shape(x)
+    groups = draw(st.sampled_from([1, C]))
+    F = draw(st.integers(1, 2))
+    stride = draw(pairs(st.integers(1, 2)))
+    param = {"stride": stride, "pad": draw(pads(1)), "groups": groups}
+    if np.min(stride) > 1 and draw(st.booleans()):
+        param["output_pad"] = 1
+    b = grown.array(groups * F) if draw(st.booleans()) else None
+    return "conv_transpose", (grown.array(C, F, 3, 2), b), (param,)
+
+
+def _pool(draw, grown, x):
+    layer = draw(st.sampled_from(["max_pool", "avg_pool"]))
+    KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 3))
+    param = {"pool_height": KH, "pool_width": KW, "ceil_mode": draw(st.booleans())}
+    param["pad"] = draw(pads(min(KH, KW) - 1))
+    if draw(st.booleans()):
+        param["stride"] = draw(pairs(st.integers(1, 3)))
+    if layer == "avg_pool":
+        param["count_include_pad"] = draw(st.booleans())
+    elif draw(st.booleans()):
+        param["dilation"] = draw(pairs(st.integers(1, 2)))
+    return layer, (), (param,)
+
+
+def _resize(draw, grown, x):
+    layer = draw(st.sampled_from(["adaptive_avg_pool", "adaptive_max_pool", "upsample", "global_avg_pool"]))
+    if layer == "global_avg_pool":
+        return layer, (), ()
+    if layer != "upsample":
+        return layer, (), (draw(pairs(st.integers(1, 4))),)
+    args = draw(pairs(st.integers(1, 2))), draw(st.sampled_from(["nearest", "bilinear"])), False
+    if args[1] == "bilinear" and draw(st.booleans()):
+        args = (*args[:2], True)
+    return layer, (), args[: draw(st.integers(1, 3))] if not args[2] else args
+
+
+def _norm(draw, grown, x):
+    shape = grown.shape(x)
+    C, images = shape[0], len(shape) == 3
+    kinds = ["batch", "batch", "layer"] + images * ["group", "instance"]
+    kind = draw(st.sampled_from(kinds))
+    eps = {"eps": draw(st.sampled_from([1e-5, 1e-2]))} if draw(st.booleans()) else {}
+    names = grown.array(C), grown.array(C)
+    if kind == "batch":
+        param = {"mode": "train", **eps}
+        if draw(st.booleans()):
+            statistics = grown.rng.standard_normal(C), grown.rng.uniform(0.2, 2, C)
+            own = [value.astype(grown.dtype) for value in statistics]
+            param |= dict(zip(("running_mean", "running_var"), own, strict=True))
+        return "spatial_batchnorm" if images else "batchnorm", names, (param,)
+    if kind == "layer":
+        return "spatial_layernorm" if images else "layernorm", names, (eps,)
+    if draw(st.booleans()):  # as courses have them
+        names = grown.array(1, C, 1, 1), grown.array(1, C, 1, 1)
+    if kind == "instance":
+        return "spatial_instancenorm", names, (eps,)
+    return "spatial_groupnorm", names, (draw(st.sampled_from([g for g in (1, 2, C) if C % g == 0])), eps)
+
+
+def _pointwise(draw, grown, x):
+    layer = draw(
+        st.sampled_from(
+            "relu relu relu6 sigmoid tanh silu hard_sigmoid hard_swish gelu elu leaky_relu softmax scale "
+            "dropout flatten".split()
+        )
+    )
+    optional = {"leaky_relu": st.floats(-0.5, 0.5), "elu": st.floats(0.1, 2), "gelu": st.just("tanh")}
+    if layer in optional:
+        return layer, (), draw(st.one_of(st.just(()), st.tuples(optional[layer])))
+    if layer == "scale":
+        return layer, (), (draw(st.floats(-2, 2)),)
+    return layer, (), ({"p": 0.4, "mode": "test"},) if layer == "dropout" else ()
+
+
+def _affine(draw, grown, x):
+    M = draw(st.integers(1, 6))
+    D = int(np.prod(grown.shape(x)))
+    return "affine", (grown.array(D, M), grown.array(M) if draw(st.booleans()) else None), ()
+
+
+OF_IMAGES = [_conv, _conv, _conv_transpose, _pool, _resize, _norm, _pointwise, _pointwise, _affine]
+OF_ROWS = [_norm, _pointwise, _pointwise, _affine]
+
+
+@st.composite
+def graph_nets(draw, dtype=None, most=7):
+    """A GraphNet of up to `most` layers and joins, its output of any shape."""
+    dtype = draw(st.sampled_from([np.float32, np.float64])) if dtype is None else dtype
+    shape = draw(st.sampled_from([*IMAGES, *ROWS]))
+    grown = Growing(shape, np.dtype(dtype), np.random.default_rng(draw(st.integers(0, 2**16))))
+    for _ in range(draw(st.integers(1, most))):
+        x, y = (draw(st.sampled_from(list(grown.values)[-4:])) for _ in range(2))
+        if draw(st.integers(0, 3)) == 0:
+            grown.append(draw(st.sampled_from(["add", "multiply", "concat"])), (x, y))
+            continue
+        kinds = OF_IMAGES if len(grown.shape(x)) == 3 else OF_ROWS
+        layer, params, args = draw(st.sampled_from(kinds))(draw, grown, x)
+        grown.append(layer, (x,), params, args)
+    if not grown.graph.nodes:
+        grown.append("relu", ("input",))
+    params = grown.join_the_unread()
+    return GraphNet(grown.graph, params, shape, dtype=dtype)
+
+
+def other_size(model):
+    """The shape of images of another size than those that the model was made for; None of rows."""
+    C, *size = np.atleast_1d(model.arguments["input_dim"])
+    return (C, size[0] + 3, size[1] + 1) if len(size) == 2 else None
+
+
+def outcome(scores, x):
+    """The scores, or the reason why there are none."""
+    try:
+        return scores(x)
+    except ValueError as error:
+        return str(error)
+
+
+STAGES = st.sampled_from(
+    [
+        {"conv": 3},
+        {"conv": 4, "size": (1, 3), "stride": 2, "bias": False},
+        {"depthwise": 3},
+        {"conv_transpose": 2, "size": 2, "stride": 2},
+        "batchnorm",
+        {"batchnorm": None, "eps": 1e-3, "momentum": 0.5, "scale": False},
+        {"groupnorm": 1},
+        "instancenorm",
+        "layernorm",
+        "relu",
+        "silu",
+        "leaky_relu",
+        {"elu": 0.5},
+        {"gelu": "tanh"},
+        {"scale": 0.3},
+        {"max_pool": 2, "ceil_mode": True},
+        {"avg_pool": 3, "stride": 1, "pad": 1, "count_include_pad": False},
+        {"adaptive_max_pool": (2, 3)},
+        {"upsample": 2, "mode": "bilinear"},
+        {"dropout": 0.3},
+        {"residual": [{"conv": 3}, "batchnorm", "relu"]},
+        {"concat": [[], [{"conv": 2}, "tanh"]]},
+        {"multiply": [[], ["global_avg_pool", {"affine": 2}, "relu", "sigmoid"]]},
+        {"add": [["sigmoid"], [{"conv": 2, "size": 1}]]},
+    ]
+)
+
+
+@st.composite
+def models(draw):
+    """One of the library's own models, or None where a drawn spec cannot be built."""
+    kind = draw(
+        st.sampled_from(["ConvNet"] * 5 + ["GraphNet"] * 3 + ["ThreeLayerConvNet", "FullyConnectedNet"])
+    )
+    dtype = draw(st.sampled_from([np.float32, np.float64]))
+    seed, shape = draw(st.integers(0, 99)), draw(st.sampled_from(IMAGES))
+    if kind == "GraphNet":
+        return draw(graph_nets(dtype))
+    if kind == "ThreeLayerConvNet":
+        return ThreeLayerConvNet(
+            shape, 2, 3, 4, 3, 0.3, dtype=dtype, use_batchnorm=draw(st.booleans()), seed=seed
+        )
+    if kind == "FullyConnectedNet":
+        norm = draw(st.sampled_from([None, "batchnorm", "layernorm"]))
+        sizes, dropout = draw(st.lists(st.integers(1, 5), max_size=3)), draw(st.sampled_from([0, 0.4]))
+        return FullyConnectedNet(
+            sizes, shape, 3, dropout, weight_scale=0.5, dtype=dtype, seed=seed, normalization=norm
+        )
+    spec = draw(st.lists(STAGES, max_size=5)) + draw(st.sampled_from([[], ["global_avg_pool"]]))
+    try:
+        return ConvNet(spec, shape, 3, dtype=dtype, seed=seed)
+    except ValueError:
+        return None
