@@ -28,6 +28,7 @@ PAGES = {
     "how-to/scikit-learn": 3,
     "how-to/serving": 1,
     "how-to/teaching": 1,
+    "add-a-kernel": 1,
 }
 
 
