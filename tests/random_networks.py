@@ -226,7 +226,7 @@ STAGES = st.sampled_from(
 
 @st.composite
 def models(draw):
-    """One of the library's own models, or None where a drawn spec cannot be built."""
+    """One of the library's own models, or the reason why a drawn spec cannot be built."""
     kind = draw(
         st.sampled_from(["ConvNet"] * 5 + ["GraphNet"] * 3 + ["ThreeLayerConvNet", "FullyConnectedNet"])
     )
@@ -244,8 +244,19 @@ def models(draw):
         return FullyConnectedNet(
             sizes, shape, 3, dropout, weight_scale=0.5, dtype=dtype, seed=seed, normalization=norm
         )
-    spec = draw(st.lists(STAGES, max_size=5)) + draw(st.sampled_from([[], ["global_avg_pool"]]))
+    return draw(conv_nets(shape, dtype, seed))
+
+
+def specs():
+    """Of up to five stages, not all of which fit each other."""
+    endings = st.sampled_from([[], [], ["global_avg_pool"]])
+    return st.builds(lambda stages, end: stages + end, st.lists(STAGES, max_size=5), endings)
+
+
+@st.composite
+def conv_nets(draw, shape, dtype, seed):
+    spec = draw(specs())
     try:
         return ConvNet(spec, shape, 3, dtype=dtype, seed=seed)
-    except ValueError:
-        return None
+    except ValueError as error:
+        return str(error)
