@@ -36,7 +36,8 @@ def load_array_folder(root: str | os.PathLike) -> dict[str, Any]:
         ``X_train``, ``X_val``, ``X_test``: memory maps (N, ...), read-only, or a :class:`ShardedArray` of
         them; ``X_test`` has no rows if there is no test split. ``y_train``, ``y_val``, ``y_test``: int64
         labels (N,). ``classes``: the classes' names, a tuple; without ``classes.txt`` the numbers up to the
-        highest label.
+        highest label. The files must not shrink while the arrays are used: to read beyond an end ends the
+        process.
 
     Raises
     ------
