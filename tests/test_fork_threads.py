@@ -299,6 +299,7 @@ def test_default_stays_within_the_cpus_that_the_process_may_use():
     assert run_python(code + "print(cnnlib.get_num_threads())") == "1"
 
 
+@pytest.mark.skipif(not _core.has_openmp, reason="built without OpenMP, which threadpoolctl limits")
 def test_threadpoolctl_sees_and_limits_us(num_threads):
     threadpoolctl = pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
     num_threads(3)

@@ -1,4 +1,5 @@
 #include "../threads/missing_cores.hpp"
+#include "../threads/openmp_team.hpp"
 #include "../threads/recorder.hpp"
 #include "../threads/sharing.hpp"
 #include "../threads/team.hpp"
@@ -43,6 +44,7 @@ void bind_threads(py::module_& m) {
   m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
   bind_missing_cores(m);
   m.def("notice_missing_cores", &notice_missing_cores, py::arg("notice"));
+  m.attr("has_openmp") = has_openmp;
   m.def("use_thread_pool", &use_thread_pool, py::arg("pool"));
   m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
 #ifdef CNNLIB_VIRTUAL_CORES

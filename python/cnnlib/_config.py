@@ -135,6 +135,7 @@ def current_config() -> dict[str, Any]:
         "instruction set": _core.active_isa(),
         "available": ", ".join(_core.available_isas()),
         "threads": get_num_threads(),
+        "threads are": "OpenMP's" if _core.has_openmp else "cnnlib's own",
         "cores": _core.physical_cores(),
         "caches of a thread": ", ".join(map(_size, _core.caches())),
         "convolution": get_conv_algorithm(),

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 __version__: str
 compiler: str
 eigen_version: str
+has_openmp: bool
 
 # Each call takes arrays of one type, C-contiguous; both types are overloads of one function.
 _T = TypeVar("_T", np.float32, np.float64)
