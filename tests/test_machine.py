@@ -43,7 +43,7 @@ def test_cores_of_their_own(tmp_path):
 
 @pytest.mark.parametrize("lists", [("0-1", "0-1", "2-3", "2-3"), ("0,2", "1,3", "0,2", "1,3")])
 def test_hyper_threads_of_a_core_count_once(tmp_path, lists):
-    """Kernels start one thread for each core, which has all of the core's caches, however they are numbered."""
+    """Kernels start one thread for each core, which has all of its caches, however they are numbered."""
     cpus = [(own, {1: ("32K", own), 2: ("512K", own), 3: ("32M", "0-3")}) for own in lists]
     folder, numbers = system(tmp_path, cpus)
     assert _core.system_caches(folder, numbers) == (32 * KB, 512 * KB, 16384 * KB)
