@@ -1,0 +1,1 @@
+"""What ``bench/serving.py`` runs: the servers, and wrk as their client."""
