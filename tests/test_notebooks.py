@@ -15,8 +15,8 @@ from run_page import compare  # noqa: E402
 NOTEBOOKS = notebooks()
 
 
-def test_there_are_four():
-    assert sorted(NOTEBOOKS) == ["course-walk", "digits", "own-images", "what-the-net-sees"]
+def test_there_are_five():
+    assert sorted(NOTEBOOKS) == ["course-walk", "digits", "gallery", "own-images", "what-the-net-sees"]
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)

@@ -84,7 +84,8 @@ def run(options):
     server.warm_up()
     # What comes of damaged files and forms is for whoever sent them.
     warnings.filterwarnings("ignore", module="PIL")
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
+    for library in ("PIL", "python_multipart"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     with bound_socket(options.host, options.port) as listener:
         host, port = listener.getsockname()[:2]
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

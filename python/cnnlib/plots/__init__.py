@@ -1,19 +1,26 @@
-"""Pictures of a training run, for notebooks and files; they need matplotlib (``pip install cnnlib[plots]``).
+"""Pictures of networks and their training; they need matplotlib (``pip install cnnlib[plots]``).
 
 Each function draws into the axes or the figure that it is given, or else into a new one of
 ``matplotlib.pyplot``, and returns it; nothing is shown or saved. Matplotlib is imported when one is called.
 """
 
-from cnnlib.plots.classification import plot_confusion_matrix, plot_mistakes
+from cnnlib.plots.attribution import plot_adversarial, plot_attributions, plot_patches
+from cnnlib.plots.classification import plot_confusion_history, plot_confusion_matrix, plot_mistakes
 from cnnlib.plots.classification import softmax as softmax
 from cnnlib.plots.history import plot_accuracy, plot_loss
 from cnnlib.plots.images import image_grid, plot_filters
+from cnnlib.plots.timing import plot_profile
 
 __all__ = [
     "image_grid",
     "plot_accuracy",
+    "plot_adversarial",
+    "plot_attributions",
+    "plot_confusion_history",
     "plot_confusion_matrix",
     "plot_filters",
     "plot_loss",
     "plot_mistakes",
+    "plot_patches",
+    "plot_profile",
 ]

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_confusion_matrix", "plot_mistakes", "softmax"]
+__all__ = ["plot_confusion_history", "plot_confusion_matrix", "plot_mistakes", "softmax"]
 
+_MOST_LABELS = 20  # classes whose names fit beside a small matrix
 _LONG_LABEL, _LONG_TITLE = 20, 14  # columns of a name that fit beside a matrix, above a small image
 
 
@@ -49,13 +50,9 @@ def plot_confusion_matrix(
     if classes is None:
         classes = [str(k) for k in range(1 + max(y_true.max(initial=0), y_pred.max(initial=0)))]
     K = len(classes)
-    counts = np.zeros((K, K), dtype=np.int64)
-    np.add.at(counts, (y_true, y_pred), 1)
-    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-
+    counts = _counts(y_true, y_pred, K)
     ax = new_axes(ax)
-    # The square root lets rare mistakes be seen beside the many right answers.
-    ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
+    share = _draw_shares(ax, counts)
     size = 9 if K <= 12 else max(4, 100 // K)
     for row, column in np.argwhere(counts):
         dark = math.sqrt(share[row, column]) > 0.6
@@ -76,6 +73,72 @@ def plot_confusion_matrix(
         ylabel="true class",
     )
     return ax
+
+
+def plot_confusion_history(
+    y_true: ArrayLike,
+    predictions: ArrayLike,
+    titles: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+    fig: Figure | None = None,
+) -> Figure:
+    """Draw a small confusion matrix for each of several times of a training, without numbers.
+
+    Rows are true classes, columns predicted ones; above each stands the share of right answers.
+
+    Parameters
+    ----------
+    y_true : array of int (N,)
+    predictions : array of int (E, N)
+        The predicted classes after each of E epochs.
+    titles : sequence of str, optional
+        Of the times, by default 'epoch 1', 'epoch 2' and so on.
+    classes : sequence of str, optional
+        As in :func:`plot_confusion_matrix`; drawn beside the first matrix.
+    fig : matplotlib.figure.Figure, optional
+        An empty figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        Predictions of another shape than (E, N) with E > 0, or not as many titles.
+
+    Examples
+    --------
+    >>> fig = plot_confusion_history([0, 0, 1, 1], [[0, 0, 0, 0], [0, 0, 0, 1]])
+    >>> [ax.get_title() for ax in fig.axes]
+    ['epoch 1: 50 %', 'epoch 2: 75 %']
+    """
+    y, seen = np.asarray(y_true), np.asarray(predictions)
+    if seen.ndim != 2 or len(seen) == 0 or seen.shape[1:] != y.shape:
+        raise ValueError(
+            f"plot_confusion_history: predictions must be (E, {y.size}) with E > 0, got shape {seen.shape}"
+        )
+    names, properties = lettering(titles or [f"epoch {n}" for n in range(1, len(seen) + 1)])
+    if len(names) != len(seen):
+        raise ValueError(f"plot_confusion_history: {len(names)} titles for {len(seen)} times")
+    K = 1 + int(max(y.max(initial=0), seen.max(initial=0))) if classes is None else len(classes)
+    labels, of_labels = lettering(map(str, range(K)) if classes is None else classes)
+    fig = pyplot().figure(layout="constrained") if fig is None else fig
+    columns = min(len(seen), 5)
+    rows = math.ceil(len(seen) / columns)
+    fig.set_size_inches(1.7 * columns + 0.5, 1.95 * rows + 0.2)
+    for n, (name, row) in enumerate(zip(names, seen)):
+        ax = fig.add_subplot(rows, columns, n + 1)
+        _draw_shares(ax, _counts(y, row, K))
+        right = 100 * np.mean(row == y) if y.size else 0
+        ax.set_title(f"{name}: {right:.0f} %", fontsize=8, color=INK, **properties)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_color("#bbbbbb")
+        if n == 0 and K <= _MOST_LABELS:
+            labels = [shortened(label, _LONG_TITLE) for label in labels]
+            ax.set_yticks(range(K), labels, fontsize=6, **of_labels)
+            ax.tick_params(length=0)
+    return fig
 
 
 def plot_mistakes(
@@ -137,6 +200,21 @@ def plot_mistakes(
         ax.set_title(f"{seen}\ntrue: {names[y_true[n]]}", fontsize=7, color=INK, **properties)
         ax.set_axis_off()
     return fig
+
+
+def _counts(y_true, y_pred, K):
+    """How many samples of each class (rows) were taken for each class (columns)."""
+    counts = np.zeros((K, K), dtype=np.int64)
+    np.add.at(counts, (y_true, y_pred), 1)
+    return counts
+
+
+def _draw_shares(ax, counts):
+    """Draw the share of each row that each column has, and return it."""
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    # The square root lets rare mistakes be seen beside the many right answers.
+    ax.imshow(np.sqrt(share), cmap="Blues", vmin=0, vmax=1)
+    return share
 
 
 def softmax(scores: ArrayLike) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["image_grid", "plot_filters"]
 
-_GROUND = 0.80, 0.87, 0.94  # a blue that is neither black, white nor grey: a filter's edge pixels stand out
+GROUND = 0.80, 0.87, 0.94  # a blue that is neither black, white nor grey: a filter's edge pixels stand out
 
 
 def plot_filters(weights: ArrayLike, max_filters: int = 64, ax: Axes | None = None) -> Axes:
@@ -42,7 +42,7 @@ def plot_filters(weights: ArrayLike, max_filters: int = 64, ax: Axes | None = No
     ax = new_axes(ax)
     weights = np.asarray(weights)
     shown = weights[:max_filters]
-    ax.imshow(image_grid(shown, layout="NCHW", ground=_GROUND), interpolation="nearest")
+    ax.imshow(image_grid(shown, layout="NCHW", ground=GROUND), interpolation="nearest")
     _frame(ax, len(shown), *shown.shape[2:])
     ax.set_axis_off()
     count = f"{len(shown)} of {len(weights)}" if len(shown) < len(weights) else str(len(weights))
