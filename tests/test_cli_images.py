@@ -9,6 +9,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib.cli.main import main
+from cnnlib.cli.predict import _writing
 from cnnlib.cli.run.folder import Run
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_digits, load_image_folder
@@ -265,6 +266,23 @@ class TestInk:
 
     def test_of_colours(self, saved, photos, capsys):
         assert "writing is grey" in refused(capsys, "predict", saved[0], photos, "--ink")
+
+
+@pytest.mark.parametrize("size", [(24, 40), (40, 24), (3, 8), (8, 1), (1, 5), (56, 56)])
+def test_writing_is_scaled_by_means_of_blocks(size, rng):
+    """As Pillow's box filter scales it in the middle of a ground that the longer side of the ink fills."""
+    H, W = 8, 8
+    ink = rng.integers(60, 256, size, dtype=np.uint8)
+    page = np.pad(ink, ((3, 9), (20, 1)))
+    longer = max(size)
+    ground = np.zeros((longer, longer), np.float32)
+    top, left = (longer - size[0]) // 2, (longer - size[1]) // 2
+    ground[top : top + size[0], left : left + size[1]] = ink / np.float32(255)
+    want = np.asarray(Image.fromarray(ground).resize((W, H), Image.Resampling.BOX))
+    for image in (page, 255 - page):  # bright on dark, dark on bright
+        got = _writing(Image.fromarray(image), H, W)
+        assert (got.dtype, got.shape) == (np.float32, (H, W))
+        np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 class TestPredict:

@@ -328,6 +328,19 @@ class TestRefusals:
                 assert time.monotonic() < deadline
 
 
+def test_thin_writing_takes_no_more_memory_than_its_pixels(digits):
+    """Its ground is a square of the longer side: 10 TB here, if it were made."""
+    for size in ((1_500_000, 1), (1, 1_500_000)):
+        with serving(open_trained(digits), Limits()) as port:
+            image = Image.new("L", size)
+            image.putpixel((0, 0), 255)
+            image.putpixel((size[0] - 1, size[1] - 1), 255)
+            buffer = io.BytesIO()
+            image.save(buffer, "PNG")
+            status, _, content = ask(port, buffer.getvalue())
+            assert (status, len(content)) == (200, 1)
+
+
 class TestTime:
     def test_slow_clients_are_closed_and_others_answered_meanwhile(self, trained):
         """One leaves its headers unfinished, one its body, one says nothing."""

@@ -5,7 +5,7 @@
 The server is started for it, on this machine's own address. A request is HTTP with bytes changed, left out
 or put in, a form alike, a damaged image file, or one that claims to be huge; its end may be missing. The
 program ends with status 1 if an answer is none of HTTP's, or says that the server failed; if the server dies,
-logs anything, or gives a valid image another answer than before.
+logs anything, takes much memory, or gives a valid image another answer than before.
 """
 
 import argparse
@@ -14,7 +14,6 @@ import contextlib
 import io
 import itertools
 import json
-import os
 import random
 import re
 import select
@@ -33,6 +32,7 @@ from PIL import Image
 
 _ANSWER = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 _CLIENTS, _PATIENCE = 8, 0.2  # seconds
+_MOST_MEMORY = 2**30  # of the images that are read at a time
 _FAILED = ("500", "none of HTTP's")
 
 
@@ -46,16 +46,18 @@ def main():
     options = parser.parse_args()
     with running(options.model, "--timeout", "2") as (process, port):
         before = predicted(port, options.image)
-        memory = resident(process.pid)
+        memory = memory_of(process.pid, "VmRSS")
         counts = attack(port, requests(options.image, random.Random(options.seed)), options.requests)
-        after, growth = predicted(port, options.image), resident(process.pid) - memory
+        after, growth = predicted(port, options.image), memory_of(process.pid, "VmRSS") - memory
+        peak = memory_of(process.pid, "VmHWM") - memory
         alive = process.poll() is None
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=120)
     answers = ", ".join(f"{answer}: {count}" for answer, count in sorted(counts.items()))
     print(f"{sum(counts.values())} malformed requests; answers {answers}")
-    print(f"resident memory grew by {growth / 2**20:.1f} MiB")
+    print(f"memory grew by {growth / 2**20:.1f} MiB, and by {peak / 2**20:.1f} MiB at its peak")
     good = alive and after == before and not log and not any(counts[answer] for answer in _FAILED)
+    good = good and peak < _MOST_MEMORY
     print("the server answers as before" if good else f"the server has suffered: {log[-3000:]}")
     return 0 if good and process.returncode == 0 else 1
 
@@ -83,10 +85,9 @@ def predicted(port, image):
         return json.load(answer)
 
 
-def resident(pid):
-    """Bytes of a process that lie in memory."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
+def memory_of(pid, name):
+    """Bytes of a process that lie in memory (VmRSS), or did at most (VmHWM)."""
+    return 1024 * int(re.search(rf"{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1])
 
 
 def attack(port, malformed, count):
