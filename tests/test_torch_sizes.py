@@ -40,6 +40,9 @@ FREE = {
     "views by the shape": lambda: Net(
         lambda m, x: m.conv(x).mean((2, 3)).view(x.shape[0], -1, 1, 1) * m.conv(x), conv=conv(3, 4)
     ),
+    "axes taken away and added": lambda: Net(
+        lambda m, x: x * functional.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1)[:, :, None, None]
+    ),
     "enlarged": lambda: nn.Sequential(conv(3, 4, stride=2), nn.Upsample(scale_factor=2, mode="bilinear")),
     "spread": lambda: Net(lambda m, x: functional.adaptive_avg_pool2d(x, 1).expand_as(x).relu() + x),
     "enlarged from one size to one": lambda: nn.Sequential(
@@ -73,6 +76,9 @@ FIXED = {
         lambda m, x: m.up(m.down(x), output_size=x.shape[2:]),
         down=conv(3, 4, stride=2),
         up=nn.ConvTranspose2d(4, 3, 3, 2, 1),
+    ),
+    r"__getitem__: the result is \('as it was', 'as it was', 'as it was', 'as it was'\)": lambda: Net(
+        lambda m, x: x[:, :, :8, :8] * 2
     ),
     r"div: other is 8 for 8x8 images": lambda: Net(lambda m, x: x / x.shape[2]),
     r"max_pool2d, which is called for .* images alone": lambda: Net(

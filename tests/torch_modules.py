@@ -457,6 +457,8 @@ def gate_by_row(b, i):
         way = b.pick(
             lambda row: row.view(-1, C, 1, 1),
             lambda row: row.reshape(len(row), C, 1, 1),
+            lambda row: row[:, :, None, None],
+            lambda row: row.unsqueeze(-1).unsqueeze(2),
         )
         b.step(
             f"v{j} {'+' if add else '*'} v{i} by channel",
@@ -487,6 +489,7 @@ def unusual(b, i):
         ("mean of {}, keepdim", lambda x: x.mean((2, 3), keepdim=True), kind),
         ("{}.view(2, -1)", lambda x: x.view(2, -1), "other"),
         ("{} spread", lambda x: x.mean((2, 3), keepdim=True).expand_as(x), kind),
+        ("{}[:, :, :8]", lambda x: x[:, :, :8], kind),
         ("max pool of {}", lambda x: functional.max_pool2d(x, 2), kind),
     )
     b.step(text.format(f"v{i}"), lambda v: way(v[i]), made)

@@ -115,6 +115,8 @@ class _Calls(TorchFunctionMode):
                 arguments = [(name, value) for name, value in arguments if "size" not in name]
                 factors = tuple(str(Fraction(m, n)) for n, m in zip(before[2:], after[2:]))
                 arguments.append(("the factor", factors))
+            elif name == "__getitem__":  # a slice as long as the axis is no call in the record
+                arguments.append(("the result", _kept_axes(before, after)))
             elif name.startswith(_ADAPTIVE):
                 arguments.append(("the result's size", after[2:]))
             layer = self.layers[-1] if self.layers else ""
@@ -153,8 +155,7 @@ def _relation(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> Any
     if before == after:
         return "of the same shape"
     if name.startswith(_SPREADING):
-        kept = (1,) * (len(after) - len(before)) + before
-        return tuple("kept" if n == m else "spread" for n, m in zip(kept, after))
+        return _kept_axes((1,) * (len(after) - len(before)) + before, after)
     counts, place = [], 0
     for size in after:
         start, product = place, 1
@@ -165,6 +166,10 @@ def _relation(name: str, before: tuple[int, ...], after: tuple[int, ...]) -> Any
             return after
         counts.append(place - start)
     return f"of {counts} axes"
+
+
+def _kept_axes(before: tuple[int, ...], after: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple("as it was" if n == m else "changed" for n, m in zip(before, after))
 
 
 def _run(module: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> list[_Entry] | str:

@@ -97,7 +97,7 @@ def _upsample(mode: str) -> Callable[[Call], None]:
 
 
 def _reshape(call: Call) -> None:
-    """What keeps the shape, flattens to (N, D), or makes (N, C, 1, 1) of (N, C) for a product or sum."""
+    """What keeps the shape, flattens to (N, D), or gives (N, C) axes of length 1 for a product or sum."""
     call.seen_in_shape()
     value, after = call.any_value(0), call.out_shape
     if call.shape(0) == after:
@@ -106,10 +106,12 @@ def _reshape(call: Call) -> None:
     N, *rest = value.shape
     if after == value.shape:
         return call.pass_on(Value(value.name, value.shape))
-    if len(rest) == 1 and after == (N, *rest, 1, 1):
+    if len(rest) == 1 and after in ((N, *rest, 1), (N, *rest, 1, 1)):
         return call.pass_on(Value(value.name, value.shape, SPREAD))
-    if value.kind == PLAIN and after == (N, math.prod(rest)):
-        return call.emit("flatten", (value.name,))
+    D = math.prod(rest)
+    if value.kind == PLAIN and after in ((N, D), (N, D, 1)):
+        made = Value("", (N, D), PLAIN if after == (N, D) else SPREAD)
+        return call.emit_as(made, "flatten", (value.name,))
     call.refuse(f"reshaping {('N', *call.shape(0)[1:])} to {after} has no counterpart")
 
 

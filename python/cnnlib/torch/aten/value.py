@@ -11,7 +11,7 @@ Sides = tuple[tuple[int, int], tuple[int, int]]  # (above, below), (before, behi
 # What PyTorch's tensor is:
 PLAIN = "plain"  # the value itself
 CHANNELS_LAST = "channels last"  # (N, H, W, C) of a value (N, C, H, W)
-SPREAD = "spread"  # (N, C, 1, 1) or (N, C, H, W) of a value (N, C) or (N, C, 1, 1)
+SPREAD = "spread"  # (N, C, 1), (N, C, 1, 1) or (N, C, H, W) of a value (N, C) or (N, C, 1, 1)
 PADDED = "padded"  # the value with zeros around its images, as far as `pad` says
 
 # Why no other is the output of a network.
@@ -51,11 +51,11 @@ class Value:
         """Whether PyTorch's tensor of it can have this shape."""
         if self.kind == PLAIN:
             return tensor == self.shape
-        if len(tensor) != 4:
-            return False
         N, C, *size = self.shape
         if self.kind == SPREAD:
-            return tensor[:2] == (N, C) and size in ([], [1, 1])
+            return tensor[:2] == (N, C) and (len(tensor) == 4 or tensor[2:] == (1,)) and size in ([], [1, 1])
+        if len(tensor) != 4:
+            return False
         if self.kind == CHANNELS_LAST:
             return tensor == (N, *size, C)
         return tensor == (N, C, *(n + sum(side) for n, side in zip(size, self.pad)))
