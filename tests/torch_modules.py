@@ -96,7 +96,7 @@ class Builder:
         """Append a step whose result is of this kind; False if PyTorch refuses it."""
         try:
             made = function([value.clone() for value in self.values])
-        except (RuntimeError, ValueError):
+        except (IndexError, RuntimeError, ValueError):
             return False
         if made.numel() == 0 or made.numel() > 200_000:
             return False
