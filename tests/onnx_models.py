@@ -452,7 +452,7 @@ def layer_norm(m, x):
     if m.opset < 17:
         return None
     shape = m.shape(x)
-    axis = m.pick(1, 1, -1, -1, 2, 1 - len(shape))
+    axis = m.pick(1, 1, 1, -1, 2, 1 - len(shape)) if len(shape) < 4 or m.chance(15) else 1
     if not -len(shape) <= axis < len(shape):
         return None
     attributes = {"axis": axis} if axis != -1 else m.some(axis=axis)
@@ -480,7 +480,7 @@ def gemm(m, x):
     w = m.normal(M, D) if attributes.get("transB") else m.normal(D, M)
     bias = []
     if m.chance(60) or m.opset < 11:
-        shapes = [(M,), (M,), (1, M), (1,), (), (N, M), (N, 1)]
+        shapes = [(M,), (M,), (1, M), (1,), ()] if m.chance(90) else [(N, M), (N, 1)]
         bias = [m.constant(m.normal(*m.pick(*shapes)))]
     return m.add("Gemm", [x, m.constant(w), *bias], **attributes)
 
@@ -512,7 +512,7 @@ ACTIVATIONS = {
     "Sigmoid": (1, {}),
     "Tanh": (1, {}),
     "HardSwish": (14, {}),
-    "HardSigmoid": (1, {"alpha": [0.2, 1 / 6, 0.5], "beta": [0.5, 0.5, 0.5, 0.4]}),
+    "HardSigmoid": (1, {"alpha": [0.2, 1 / 6, 0.5], "beta": [0.5] * 9 + [0.4]}),
     "LeakyRelu": (1, {"alpha": [0.01, 0.2, 0.0]}),
     "Elu": (1, {"alpha": [1.0, 0.5, 2.0]}),
     "Celu": (12, {"alpha": [1.0, 0.5, 2.0]}),
@@ -533,7 +533,7 @@ def prelu(m, x):
 
 
 def clip(m, x):
-    low, high = m.pick((0, 6), (0, 6), (0, 1), (0, None), (0, 20), (-1, 1))
+    low, high = m.pick((0, 6), (0, 6), (0, 1), (0, None), (0, 20)) if m.chance(92) else (-1, 1)
     if m.opset < 11:
         bounds = {"min": low, "max": high}
         return m.add("Clip", [x], **{k: float(v) for k, v in bounds.items() if v is not None})
@@ -544,7 +544,7 @@ def clip(m, x):
 
 def softmax(m, x):
     rank = len(m.shape(x))
-    axis = m.pick(1, 1, 1, 1 - rank, -1)
+    axis = m.pick(1, 1 - rank) if m.chance(92) else -1
     return m.add("Softmax", [x], **({"axis": axis} if m.opset >= 13 or m.chance(70) else {}))
 
 
@@ -595,7 +595,9 @@ def arithmetic(m, x):
     shape = m.shape(x)
     by_channel = (shape[1], *(1,) * (len(shape) - 2))
     shapes = [(), (1,), by_channel, by_channel, (1, *by_channel), (1,) * len(shape)]
-    if m.chance(15):
+    if len(shape) == 2 and m.chance(60):
+        shapes = [(), (1,), (1, 1)]
+    if m.chance(7):
         shapes = [shape[-1:], shape[1:], (1,) * (len(shape) + 1), shape, shape[2:], (1, 1, 1)]
     constant = m.constant(m.normal(*m.pick(*shapes), low=0.5))
     kind = m.pick("Add", "Sub", "Mul", "Div")
@@ -622,7 +624,7 @@ def joined(m, x):
 def concat(m, x):
     shape = m.shape(x)
     like = [n for n in m.features if m.shape(n)[:1] + m.shape(n)[2:] == shape[:1] + shape[2:]]
-    axis = m.pick(1, 1, 1, 1, 1 - len(shape), -1)
+    axis = m.pick(1, 1, 1 - len(shape)) if m.chance(95) else -1
     others = [m.pick(*like) for _ in range(m.number(0, 2))]
     return m.add("Concat", [x, *others], axis=axis)
 
@@ -672,7 +674,9 @@ def viewed(m, x):
         )
     if way == 4:
         return m.integers("Squeeze", "axes", [1 + int(np.argmin(shape[1:]))], 13, [x])
-    perm = m.pick([0, 2, 3, 1], [0, 3, 1, 2], [0, 1, 2, 3], [0, 1, 3, 2]) if len(shape) == 4 else None
+    perm = m.pick([0, 2, 3, 1], [0, 1, 2, 3]) if len(shape) == 4 else None
+    if perm and m.chance(15):
+        perm = m.pick([0, 3, 1, 2], [0, 1, 3, 2])
     return m.add("Transpose", [x], perm=perm or list(range(len(shape))))
 
 
@@ -689,7 +693,7 @@ OF_IMAGES = [conv, conv, conv, conv_transpose, pool, pool, pool, padded_pool, pa
 OF_IMAGES += [instance_norm, group_norm, layer_norm_of_pixels, matmul_of_pixels, sandwiched, viewed]
 TO_PIXELS = [global_pool, global_pool, reduce_mean]
 OF_ROWS = [gemm, gemm, gemm, matmul, viewed]
-OF_SEQUENCES = [conv, pool, batch_norm, instance_norm]
+OF_SEQUENCES = [conv, pool]
 
 
 def operators_for(shape, last):
@@ -701,7 +705,7 @@ def operators_for(shape, last):
         return [*found, *TO_PIXELS, flattened] if last else [*found, global_pool]
     if len(shape) == 2:
         return [*OF_ROWS, *ANYWHERE]
-    return [*OF_SEQUENCES, *ANYWHERE, flattened]
+    return [*OF_SEQUENCES, *(operator for operator in ANYWHERE if operator is not batch_norm), flattened]
 
 
 @st.composite

@@ -23,6 +23,8 @@ import onnx
 import onnx.printer
 import onnxruntime as runtime
 from cnnlib.inference.ops import PREPARED_LAYERS
+from cnnlib.onnx.saving import _model_proto
+from graph_models import nets
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
@@ -37,6 +39,8 @@ prop = settings(
     suppress_health_check=list(HealthCheck),
 )
 BOUND = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-5}  # ONNX keeps attributes in float32
+# Written as products with windows, and gathered ones, which are not read.
+NOT_READ = {"adaptive_avg_pool", "adaptive_max_pool"}
 NAMES_A_NODE = re.compile(r"the model: \w+ '[\w.]+': .")
 
 
@@ -50,15 +54,15 @@ def counts():
         print(f"{count:7} {100 * count / max(total, 1):5.1f} %  {what}")
 
 
-def by_reference(proto, x):
+def by_reference(proto, x, name="x"):
     try:
         with np.errstate(all="ignore"):
-            return np.asarray(ReferenceEvaluator(proto).run(None, {"x": x})[0])
+            return np.asarray(ReferenceEvaluator(proto).run(None, {name: x})[0])
     except Exception:
         return None
 
 
-def by_runtime(proto, x):
+def by_runtime(proto, x, name="x"):
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -66,9 +70,9 @@ def by_runtime(proto, x):
         session = runtime.InferenceSession(
             proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-        return session.run(None, {"x": x})[0]
+        return session.run(None, {name: x})[0]
     except Exception:
-        return None if x.dtype == np.float32 else by_runtime(in_float32(proto), x.astype(np.float32))
+        return None if x.dtype == np.float32 else by_runtime(in_float32(proto), x.astype(np.float32), name)
 
 
 def in_float32(proto):
@@ -98,9 +102,9 @@ def near(got, want):
     return bool(np.max(np.abs(got - want), initial=0) <= max(BOUND[got.dtype], BOUND[want.dtype]) * largest)
 
 
-def check_right(what, got, proto, x):
+def check_right(what, got, proto, x, name="x"):
     """Compare with both; where these differ, one of them has to be met."""
-    wanted = [by_reference(proto, x), by_runtime(proto, x)]
+    wanted = [by_reference(proto, x, name), by_runtime(proto, x, name)]
     assert got.dtype == x.dtype
     if not any(near(got, want) for want in wanted):
         shapes = [None if want is None else want.shape for want in wanted]
@@ -116,7 +120,8 @@ def result(proto, function, *args, **kwargs):
     except ValueError as error:
         return None, str(error)
     except Exception as error:
-        raise AssertionError(onnx.printer.to_text(proto)) from error
+        text = onnx.printer.to_text(proto) if isinstance(proto, onnx.ModelProto) else str(proto.graph())
+        raise AssertionError(text) from error
 
 
 def shortened(reason):
@@ -168,3 +173,54 @@ def check_another_size(counts, data, net, prepared, proto, x):
     check_right(f"at {other.shape}", got, proto, other)
     if prepared is not None:
         assert near(prepared(other), got), onnx.printer.to_text(proto)
+
+
+@prop
+@given(st.data())
+def test_what_is_saved_computes_the_same_elsewhere_and_when_it_is_read(counts, data):
+    net = data.draw(nets())
+    if net is None:
+        counts["no layer"] += 1
+        return
+    x = np.random.default_rng(0).standard_normal((2, *net.input_dim)).astype(net.dtype)
+    wanted = net.loss(x)
+    proto, refusal = result(net, written, net)
+    if proto is None:
+        assert re.match(r"cnnlib\.onnx\.save: node '\w+' \(\w+\): ", refusal), f"{refusal}\n{net.graph()}"
+        counts["not written"] += 1
+        counts[f"  {shortened(refusal)}"] += 1
+        return
+    onnx.checker.check_model(proto, full_check=True)
+    name = proto.graph.input[0].name
+    other = by_runtime(proto, x, name)
+    assert other is not None or by_reference(proto, x, name) is not None, onnx.printer.to_text(proto)
+    if not near(wanted, other):
+        check_right("saved", wanted, proto, x, name)
+    counts["written and right"] += 1
+    read, refusal = result(proto, cnnlib.onnx.load, proto)
+    if read is None:
+        counts["  not read again"] += 1
+        counts[f"    {shortened(refusal)}"] += 1
+        layers = {node.layer for node in net.graph()}
+        assert layers & NOT_READ, f"{refusal}\n{onnx.printer.to_text(proto)}"
+        return
+    assert near(read.loss(x), wanted), onnx.printer.to_text(proto)
+    if len(net.input_dim) == 3:
+        check_alike_at_another_size(counts, data, net, read, proto)
+
+
+def written(net):
+    return _model_proto("cnnlib.onnx.save", net, "N")
+
+
+def check_alike_at_another_size(counts, data, net, read, proto):
+    """What is read again gives at another size what was saved, or refuses it."""
+    sizes = [size + data.draw(st.integers(0, 3)) for size in net.input_dim[1:]]
+    x = np.random.default_rng(1).standard_normal((2, net.input_dim[0], *sizes)).astype(net.dtype)
+    wanted, _ = result(net, net.loss, x)
+    got, refusal = result(proto, read.loss, x)
+    if got is None:
+        counts["  refused at another size"] += 1
+        assert wanted is None or "fixed by" in refusal, refusal
+    else:
+        assert near(got, wanted), onnx.printer.to_text(proto)

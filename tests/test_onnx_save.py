@@ -282,3 +282,57 @@ def test_what_cannot_be_written_is_refused(tmp_path):
     with pytest.raises(OSError, match=r"net\.onnx"):
         cnnlib.onnx.save(net, path)
     assert list(tmp_path.iterdir()) == [path]
+
+
+POOLS_WITH_CEIL = {
+    "a window left out": {"pool_height": 2, "pool_width": 2, "stride": 2, "pad": 1},
+    "hanging over": {"pool_height": 3, "pool_width": 3, "stride": 2},
+    "hanging over, padded": {"pool_height": 3, "pool_width": 3, "stride": 2, "pad": ((0, 0), (0, 1))},
+    "one axis each": {"pool_height": 2, "pool_width": 3, "stride": (2, 3), "pad": 1},
+}
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("name", POOLS_WITH_CEIL)
+@pytest.mark.parametrize("layer", ["max_pool", "avg_pool"])
+def test_pools_with_ceil_mode(layer, name, counted, tmp_path, rng):
+    """Whether a last window starts in the padding is decided here, not by the program that reads the file."""
+    param = {**POOLS_WITH_CEIL[name], "ceil_mode": True}
+    if layer == "avg_pool":
+        param["count_include_pad"] = counted
+    net = GraphNet(Graph([Node(layer, ("input",), "out", (), (param,))], output="out"), {}, (3, 7, 8))
+    proto = written(net, tmp_path)
+    x = rng.standard_normal((2, 3, 7, 8)).astype(np.float32)
+    check_elsewhere(net, proto, x)
+    read = cnnlib.onnx.load(proto)
+    np.testing.assert_allclose(read.loss(x), net.loss(x), rtol=1e-6)
+    with pytest.raises(ValueError, match=rf"fixed by node 'out' \({layer}\): ceil_mode, as written to ONNX"):
+        read.loss(np.zeros((2, 3, 9, 9)))
+
+
+@pytest.mark.parametrize(
+    ("layer", "args", "reason"),
+    [
+        ("max_pool", ({"pool_height": 3, "pool_width": 3, "stride": 2, "pad": "same"},), "pad 'same'"),
+        ("adaptive_avg_pool", (2,), r"size \(2, 2\)"),
+    ],
+)
+def test_what_is_written_for_one_size_refuses_others(layer, args, reason, tmp_path, rng):
+    net = GraphNet(Graph([Node(layer, ("input",), "out", (), args)], output="out"), {}, (3, 8, 8))
+    read = cnnlib.onnx.load(written(net, tmp_path))
+    x = rng.standard_normal((2, 3, 8, 8))
+    np.testing.assert_allclose(read.loss(x), net.loss(x), rtol=1e-6)
+    assert net.loss(np.zeros((2, 3, 9, 9))).shape[0] == 2
+    with pytest.raises(ValueError, match=rf"fixed by node 'out' .*{reason}.* as written to ONNX"):
+        read.loss(np.zeros((2, 3, 9, 9)))
+
+
+def test_a_layer_norm_of_single_channels_is_read_again(tmp_path, rng):
+    node = Node("spatial_layernorm", ("input",), "out", ("g", "b"), ({"eps": 0.125},))
+    params = {"g": np.full(1, 2.0), "b": np.full(1, 0.5)}
+    for size in ((7, 8), (1, 8), (1, 1)):
+        net = GraphNet(Graph([node], output="out"), params, (1, *size))
+        x = rng.standard_normal((2, 1, *size)).astype(np.float32)
+        proto = written(net, tmp_path)
+        check_elsewhere(net, proto, x)
+        np.testing.assert_allclose(cnnlib.onnx.load(proto).loss(x), net.loss(x), rtol=1e-6)

@@ -150,17 +150,21 @@ class Graph:
         The reason is `fixed_by`, or a node that makes rows of numbers of images, unless a global or adaptive
         pool has given these their size.
         """
-        sized = {self.input}
+        if self.fixed_by:
+            return self.fixed_by
+        following = self.following()
         for node in self.nodes:
-            if self.fixed_by:
-                break
-            if sized.isdisjoint(node.inputs):
-                continue
-            if node.layer in ("affine", "flatten"):
+            if node.layer in ("affine", "flatten") and not following.isdisjoint(node.inputs):
                 return f"{node.title} makes rows of numbers of whole images"
-            if node.layer not in OF_A_SIZE:
-                sized.add(node.output)
-        return self.fixed_by
+        return ""
+
+    def following(self) -> set[str]:
+        """The values whose shape follows the size of images: those not behind global and adaptive pools."""
+        found = {self.input}
+        for node in self.nodes:
+            if node.layer not in OF_A_SIZE and not found.isdisjoint(node.inputs):
+                found.add(node.output)
+        return found
 
     def check(self, where: str) -> None:
         """Refuse what cannot run: the message begins with `where` and names the node.

@@ -11,23 +11,22 @@ from typing import Any
 
 from cnnlib._registry import OWN
 from cnnlib.data.normalization import PREPROCESSING
-from cnnlib.models.graph import Graph
 
 __all__ = ["FIXED_BY", "described", "restore"]
 
 _PREPROCESS, _CLASSES, FIXED_BY = "cnnlib.preprocess", "cnnlib.classes", "cnnlib.fixed_by"
 
 
-def described(model: Any, graph: Graph) -> dict[str, str]:
-    """The metadata of a model with this graph; a function of the user's own cannot be written."""
+def described(model: Any, fixed_by: str) -> dict[str, str]:
+    """The metadata of a model; a function of the user's own cannot be written."""
     function, classes = getattr(model, "preprocess", None), getattr(model, "classes", None)
     content = {}
     if function is not None and PREPROCESSING.describe(function) != OWN:
         content[_PREPROCESS] = json.dumps(PREPROCESSING.describe(function))
     if classes is not None:
         content[_CLASSES] = json.dumps(list(classes))
-    if graph.fixed_by:
-        content[FIXED_BY] = graph.fixed_by
+    if fixed_by:
+        content[FIXED_BY] = fixed_by
     return content
 
 

@@ -101,7 +101,7 @@ def _model_proto(where: str, model: Any, batch: str | int) -> ModelProto:
         producer_name="cnnlib",
         producer_version=cnnlib.__version__,
     )
-    onnx.helper.set_model_props(proto, metadata.described(model, graph))
+    onnx.helper.set_model_props(proto, metadata.described(model, writer.fixed_by))
     return proto
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -28,10 +29,9 @@ def batch_norm(op: Operator) -> Feature:
         "running_var": var.copy(),
     }
     params = op.parameter("gamma", gamma, op.names[1]), op.parameter("beta", beta, op.names[2])
-    layer = "spatial_batchnorm" if len(x.shape) == 3 else "batchnorm"
-    if x.shape[0] != C:
+    if len(x.view) == 1 or x.shape[0] != C:
         x = op.net.as_viewed(op, x)
-        layer = "batchnorm"
+    layer = "spatial_batchnorm" if len(x.shape) == 3 else "batchnorm"
     out = op.emit(layer, x, params=params, args=(bn_param,))
     return out.moved(x.view, x.channels_last)
 
@@ -79,6 +79,10 @@ def layer_norm(op: Operator) -> Feature:
     op.attributes.expect("stash_type", 1)
     place = axis % (len(x.view) + 1)
     by_pixel = x.channels_last and place == 3
+    if x.shape[1:] == (1, 1) and place > 0 and math.prod(x.view[: place - 1]) == 1:  # images of one pixel
+        by_pixel = True
+        if op.net.follows(x):
+            op.fix(f"axis {axis} of images of one pixel")
     if not by_pixel and (x.channels_last or place == 0 or math.prod(x.view[: place - 1]) != 1):
         op.fail(
             f"attribute axis is {axis}; here all of a sample's values are normalised together, or the "
@@ -95,7 +99,7 @@ def layer_norm(op: Operator) -> Feature:
     )
     if by_pixel:
         out = op.emit("spatial_layernorm", x, params=params, args=({"eps": eps},))
-        return out.moved(x.view, True)
+        return dataclasses.replace(out, view=x.view, channels_last=x.channels_last)
     flat = op.net.as_viewed(op, x.seen_as((D,)))
     return op.emit("layernorm", flat, params=params, args=({"eps": eps},)).seen_as(x.view)
 

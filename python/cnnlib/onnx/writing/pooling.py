@@ -40,7 +40,9 @@ def _even(kind: str, writer: Writer, node: Node, inputs: list[str], output: str)
     (_, H, W), (OH, OW) = writer.shapes[node.inputs[0]], pair(node.layer, "size", node.args[0])
     if (OH, OW) == (1, 1):
         writer.operator(f"Global{kind}", node, inputs, output)
-    elif H % OH == 0 and W % OW == 0:
+        return True
+    writer.fix(node, f"size {(OH, OW)}")
+    if H % OH == 0 and W % OW == 0:
         window = (H // OH, W // OW)
         writer.operator(kind, node, inputs, output, kernel_shape=window, strides=window)
     else:

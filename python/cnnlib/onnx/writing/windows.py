@@ -37,9 +37,9 @@ def max_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None
 
 
 def avg_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    attributes = _pool(writer, node)
+    counted = bool(node.args[0].get("count_include_pad", True))
+    attributes = _pool(writer, node, counted)
     del attributes["dilations"]
-    attributes["count_include_pad"] = int(node.args[0].get("count_include_pad", True))
     writer.operator("AveragePool", node, inputs, output, **attributes)
 
 
@@ -48,21 +48,57 @@ def global_avg_pool(writer: Writer, node: Node, inputs: list[str], output: str) 
     writer.operator("Flatten", node, [pooled], output, axis=1)
 
 
-def _pool(writer, node):
+def _pool(writer: Writer, node: Node, counted: bool | None = None) -> dict[str, Any]:
+    """The attributes of a pool; `counted` is count_include_pad of an average."""
     param = node.args[0]
     window = [param[axis] for axis in _POOL_AXES if axis in param]
-    attributes = _windows(writer, node, param, window, window)
-    return {**attributes, "kernel_shape": window, "ceil_mode": int(param.get("ceil_mode", False))}
+    attributes = {**_windows(writer, node, param, window, window), "kernel_shape": window}
+    if counted is not None:
+        attributes["count_include_pad"] = int(counted)
+    return _with_ceil(writer, node, attributes) if param.get("ceil_mode", False) else attributes
+
+
+def _with_ceil(writer: Writer, node: Node, attributes: dict[str, Any]) -> dict[str, Any]:
+    """Windows that hang over the end as padding there.
+
+    Programs differ in whether `ceil_mode` has a last window that starts in the padding, so it is written only
+    where a mean counts padding and not what hangs over, or where so much padding is not admitted.
+    """
+    strides, window, count = attributes["strides"], attributes["kernel_shape"], len(attributes["strides"])
+    sizes, outputs = (writer.shapes[name][1:] for name in (node.inputs[0], node.output))
+    before, behind = attributes["pads"][:count], attributes["pads"][count:]
+    if any(step > 1 for step in strides):
+        writer.fix(node, "ceil_mode")
+    spans = [d * (k - 1) + 1 for d, k in zip(attributes["dilations"], window, strict=True)]
+    axes = zip(outputs, strides, spans, sizes, before, strict=True)
+    # Padding that the last window of each axis reaches; negative where it leaves pixels over.
+    reached = [(made - 1) * step + span - n - low for made, step, span, n, low in axes]
+    kept = [max(0, high) for high in reached]
+    over = any(high > own for high, own in zip(reached, behind, strict=True))
+    apart = over and attributes.get("count_include_pad") and any(attributes["pads"])
+    if not apart and all(high < k for high, k in zip(kept, window, strict=True)):
+        if over and "count_include_pad" in attributes:
+            attributes["count_include_pad"] = 0
+        return {**attributes, "pads": [*before, *kept]}
+    ends = [min(high, own) for high, own in zip(reached, behind, strict=True)]
+    if min(ends) < 0:
+        raise ValueError(
+            f"cnnlib.onnx.save: {node.title}: ceil_mode, where windows of one axis hang over the end and "
+            "those of another one leave pixels over, has no operator"
+        )
+    return {**attributes, "pads": [*before, *ends], "ceil_mode": 1}
 
 
 def _windows(
     writer: Writer, node: Node, param: Any, window: Sequence[int], default_stride: int | Sequence[int]
 ) -> dict[str, Any]:
-    """strides, dilations and pads; 'same' as what it is for images of this size."""
+    """strides, dilations and pads; 'same' as what it is for images of this size, which fixes the size."""
     count = len(window)
     strides = _each(default_stride if param.get("stride") is None else param["stride"], count)
     dilations = _each(param.get("dilation", 1), count)
     spans = [d * (k - 1) + 1 for d, k in zip(dilations, window, strict=True)]
+    if param.get("pad") == "same" and any(k > 1 and s > 1 for k, s in zip(spans, strides, strict=True)):
+        writer.fix(node, "pad 'same' at a stride")
     sides = _sides(param.get("pad", 0), writer.shapes[node.inputs[0]][1:], spans, strides)
     return {
         "strides": strides,

@@ -28,6 +28,9 @@ class Writer:
         What the graph's output is called in the file.
     shapes : dict
         Of one sample of each of the graph's values.
+    fixed_by : str
+        Why the file computes what the graph does for images of this size alone; the graph's own reason, or
+        that of the first layer whose operator follows no size. Empty if there is none.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class Writer:
         # A value of the graph may be called what a parameter is; in a file all names are different.
         self._taken = {*params}
         self._written: set[str] = set()
+        self.fixed_by = graph.fixed_by
+        self._following = graph.following()
         self.output = self._fresh(output)
         self._names = {name: self._fresh(name) for name in (graph.input, *(node.output for node in graph))}
         self._names[graph.output] = self.output
@@ -47,6 +52,11 @@ class Writer:
     def value(self, name: str) -> str:
         """What a value of the graph is called in the file."""
         return self._names[name]
+
+    def fix(self, node: Node, text: str) -> None:
+        """Note that a layer is written for images of this size, if its input follows their size."""
+        if node.inputs[0] in self._following:
+            self.fixed_by = self.fixed_by or f"{node.title}: {text}, as written to ONNX"
 
     def shape_behind(self, node: Node) -> tuple[int, ...]:
         params = [None if name is None else self.params[name] for name in node.params]
