@@ -448,11 +448,11 @@ def group_norm(m, x):
     return m.add("GroupNormalization", [x, *arrays], num_groups=G, **attributes)
 
 
-def layer_norm(m, x):
+def layer_norm(m, x, usual=1):
     if m.opset < 17:
         return None
     shape = m.shape(x)
-    axis = m.pick(1, 1, 1, -1, 2, 1 - len(shape)) if len(shape) < 4 or m.chance(15) else 1
+    axis = m.pick(1, 1, 1, -1, 2, 1 - len(shape)) if m.chance(15) else usual
     if not -len(shape) <= axis < len(shape):
         return None
     attributes = {"axis": axis} if axis != -1 else m.some(axis=axis)
@@ -464,7 +464,7 @@ def layer_norm(m, x):
 
 def layer_norm_of_pixels(m, x):
     last = m.add("Transpose", [x], perm=[0, 2, 3, 1])
-    normed = last and layer_norm(m, last)
+    normed = last and layer_norm(m, last, usual=-1)
     return normed and m.add("Transpose", [normed], perm=[0, 3, 1, 2])
 
 
@@ -595,7 +595,7 @@ def arithmetic(m, x):
     shape = m.shape(x)
     by_channel = (shape[1], *(1,) * (len(shape) - 2))
     shapes = [(), (1,), by_channel, by_channel, (1, *by_channel), (1,) * len(shape)]
-    if len(shape) == 2 and m.chance(60):
+    if len(shape) == 2 and m.chance(80):
         shapes = [(), (1,), (1, 1)]
     if m.chance(7):
         shapes = [shape[-1:], shape[1:], (1,) * (len(shape) + 1), shape, shape[2:], (1, 1, 1)]
