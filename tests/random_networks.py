@@ -60,8 +60,7 @@ class Growing:
         return self.graph.output
 
 
-def _conv(draw, grown, x):
-    C, *_ = grown.shape(x)
+def _conv(draw, grown, layer, C):
     groups = draw(st.sampled_from([g for g in (1, 1, 2, C) if C % g == 0]))
     F = groups * draw(st.integers(1, 3))
     KH, KW = draw(st.sampled_from([(1, 1), (3, 3), (3, 3), (5, 5), (1, 3), (2, 1)]))
@@ -71,23 +70,20 @@ def _conv(draw, grown, x):
     if draw(st.integers(0, 3)) == 0:
         param["algorithm"] = draw(st.sampled_from(["direct", "winograd"]))
     b = grown.array(F) if draw(st.booleans()) else None
-    return "conv", (grown.array(F, C // groups, KH, KW), b), (param,)
+    return (grown.array(F, C // groups, KH, KW), b), (param,)
 
 
-def _conv_transpose(draw, grown, x):
-    C, *_ = grown.shape(x)
-    groups = draw(st.sampled_from([1, C]))
-    F = draw(st.integers(1, 2))
+def _conv_transpose(draw, grown, layer, C):
+    groups, F = draw(st.sampled_from([1, C])), draw(st.integers(1, 2))
     stride = draw(pairs(st.integers(1, 2)))
     param = {"stride": stride, "pad": draw(pads(1)), "groups": groups}
     if np.min(stride) > 1 and draw(st.booleans()):
         param["output_pad"] = 1
     b = grown.array(groups * F) if draw(st.booleans()) else None
-    return "conv_transpose", (grown.array(C, F, 3, 2), b), (param,)
+    return (grown.array(C, F, 3, 2), b), (param,)
 
 
-def _pool(draw, grown, x):
-    layer = draw(st.sampled_from(["max_pool", "avg_pool"]))
+def _pool(draw, grown, layer, C):
     KH, KW = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     param = {"pool_height": KH, "pool_width": KW, "ceil_mode": draw(st.booleans())}
     param["pad"] = draw(pads(min(KH, KW) - 1))
@@ -97,83 +93,93 @@ def _pool(draw, grown, x):
         param["count_include_pad"] = draw(st.booleans())
     elif draw(st.booleans()):
         param["dilation"] = draw(pairs(st.integers(1, 2)))
-    return layer, (), (param,)
+    return (), (param,)
 
 
-def _resize(draw, grown, x):
-    layer = draw(st.sampled_from(["adaptive_avg_pool", "adaptive_max_pool", "upsample", "global_avg_pool"]))
-    if layer == "global_avg_pool":
-        return layer, (), ()
-    if layer != "upsample":
-        return layer, (), (draw(pairs(st.integers(1, 4))),)
-    args = draw(pairs(st.integers(1, 2))), draw(st.sampled_from(["nearest", "bilinear"])), False
-    if args[1] == "bilinear" and draw(st.booleans()):
-        args = (*args[:2], True)
-    return layer, (), args[: draw(st.integers(1, 3))] if not args[2] else args
+def _adaptive_pool(draw, grown, layer, C):
+    return (), (draw(pairs(st.integers(1, 4))),)
 
 
-def _norm(draw, grown, x):
-    shape = grown.shape(x)
-    C, images = shape[0], len(shape) == 3
-    kinds = ["batch", "batch", "layer"] + images * ["group", "instance"]
-    kind = draw(st.sampled_from(kinds))
-    eps = {"eps": draw(st.sampled_from([1e-5, 1e-2]))} if draw(st.booleans()) else {}
-    names = grown.array(C), grown.array(C)
-    if kind == "batch":
-        param = {"mode": "train", **eps}
-        if draw(st.booleans()):
-            statistics = grown.rng.standard_normal(C), grown.rng.uniform(0.2, 2, C)
-            own = [value.astype(grown.dtype) for value in statistics]
-            param |= dict(zip(("running_mean", "running_var"), own, strict=True))
-        return "spatial_batchnorm" if images else "batchnorm", names, (param,)
-    if kind == "layer":
-        return "spatial_layernorm" if images else "layernorm", names, (eps,)
-    if draw(st.booleans()):  # as courses have them
-        names = grown.array(1, C, 1, 1), grown.array(1, C, 1, 1)
-    if kind == "instance":
-        return "spatial_instancenorm", names, (eps,)
-    return "spatial_groupnorm", names, (draw(st.sampled_from([g for g in (1, 2, C) if C % g == 0])), eps)
-
-
-def _pointwise(draw, grown, x):
-    layer = draw(
+def _upsample(draw, grown, layer, C):
+    scale = draw(pairs(st.integers(1, 2)))
+    return (), draw(
         st.sampled_from(
-            "relu relu relu6 sigmoid tanh silu hard_sigmoid hard_swish gelu elu leaky_relu softmax scale "
-            "dropout flatten".split()
+            [
+                (scale,),
+                (scale, "nearest"),
+                (scale, "bilinear"),
+                (scale, "bilinear", False),
+                (scale, "bilinear", True),
+            ]
         )
     )
+
+
+def _norm(draw, grown, layer, C):
+    eps = {"eps": draw(st.sampled_from([1e-5, 1e-2]))} if draw(st.booleans()) else {}
+    names = grown.array(C), grown.array(C)
+    if layer in ("batchnorm", "spatial_batchnorm"):
+        param = {"mode": "train", **eps}
+        if draw(st.booleans()):
+            param["running_mean"] = grown.rng.standard_normal(C).astype(grown.dtype)
+            param["running_var"] = grown.rng.uniform(0.2, 2, C).astype(grown.dtype)
+        return names, (param,)
+    if layer in ("spatial_groupnorm", "spatial_instancenorm") and draw(st.booleans()):  # as courses have them
+        names = grown.array(1, C, 1, 1), grown.array(1, C, 1, 1)
+    if layer == "spatial_groupnorm":
+        return names, (draw(st.sampled_from([g for g in (1, 2, C) if C % g == 0])), eps)
+    return names, (eps,)
+
+
+def _pointwise(draw, grown, layer, C):
     optional = {"leaky_relu": st.floats(-0.5, 0.5), "elu": st.floats(0.1, 2), "gelu": st.just("tanh")}
     if layer in optional:
-        return layer, (), draw(st.one_of(st.just(()), st.tuples(optional[layer])))
+        return (), draw(st.one_of(st.just(()), st.tuples(optional[layer])))
     if layer == "scale":
-        return layer, (), (draw(st.floats(-2, 2)),)
-    return layer, (), ({"p": 0.4, "mode": "test"},) if layer == "dropout" else ()
+        return (), (draw(st.floats(-2, 2)),)
+    return (), ({"p": 0.4, "mode": "test"},) if layer == "dropout" else ()
 
 
-def _affine(draw, grown, x):
+def _affine(draw, grown, layer, D):
     M = draw(st.integers(1, 6))
-    D = int(np.prod(grown.shape(x)))
-    return "affine", (grown.array(D, M), grown.array(M) if draw(st.booleans()) else None), ()
+    return (grown.array(D, M), grown.array(M) if draw(st.booleans()) else None), ()
 
 
-OF_IMAGES = [_conv, _conv, _conv_transpose, _pool, _resize, _norm, _pointwise, _pointwise, _affine]
-OF_ROWS = [_norm, _pointwise, _pointwise, _affine]
+POINTWISE = (
+    "relu leaky_relu relu6 sigmoid tanh silu hard_sigmoid hard_swish gelu elu softmax scale dropout".split()
+)
+NORMS = ["spatial_batchnorm", "spatial_layernorm", "spatial_groupnorm", "spatial_instancenorm"]
+PARTS = {
+    "conv": _conv,
+    "conv_transpose": _conv_transpose,
+    **dict.fromkeys(("max_pool", "avg_pool"), _pool),
+    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), _adaptive_pool),
+    "upsample": _upsample,
+    **dict.fromkeys(("batchnorm", "layernorm", *NORMS), _norm),
+    **dict.fromkeys((*POINTWISE, "global_avg_pool", "flatten"), _pointwise),
+    "affine": _affine,
+}
+JOINS = ["add", "multiply", "concat"]
+OF_ROWS = ["batchnorm", "layernorm", "layernorm", "affine", "affine", *POINTWISE, *JOINS]
+OF_IMAGES = [layer for layer in PARTS if layer not in ("batchnorm", "layernorm")]
+OF_IMAGES += ["conv", "conv", "conv", "max_pool", "spatial_batchnorm", "relu", *JOINS]
 
 
 @st.composite
-def graph_nets(draw, dtype=None, most=7):
+def graph_nets(draw, dtype=None, most=8):
     """A GraphNet of up to `most` layers and joins, its output of any shape."""
     dtype = draw(st.sampled_from([np.float32, np.float64])) if dtype is None else dtype
-    shape = draw(st.sampled_from([*IMAGES, *ROWS]))
+    shape = draw(st.sampled_from([*IMAGES, *IMAGES, *ROWS]))
     grown = Growing(shape, np.dtype(dtype), np.random.default_rng(draw(st.integers(0, 2**16))))
-    for _ in range(draw(st.integers(1, most))):
-        x, y = (draw(st.sampled_from(list(grown.values)[-4:])) for _ in range(2))
-        if draw(st.integers(0, 3)) == 0:
-            grown.append(draw(st.sampled_from(["add", "multiply", "concat"])), (x, y))
+    for _ in range(draw(st.integers(2, most))):
+        x = draw(st.sampled_from([*[*grown.values][-3:], [*grown.values][-1]]))
+        images = len(grown.shape(x)) == 3
+        layer = draw(st.sampled_from(OF_IMAGES if images else OF_ROWS))
+        if layer in JOINS:
+            grown.append(layer, (x, draw(st.sampled_from([*grown.values][-4:]))))
             continue
-        kinds = OF_IMAGES if len(grown.shape(x)) == 3 else OF_ROWS
-        layer, params, args = draw(st.sampled_from(kinds))(draw, grown, x)
-        grown.append(layer, (x,), params, args)
+        size = int(np.prod(grown.shape(x))) if layer == "affine" else grown.shape(x)[0]
+        grown.append(layer, (x,), *PARTS[layer](draw, grown, layer, size))
     if not grown.graph.nodes:
         grown.append("relu", ("input",))
     params = grown.join_the_unread()
