@@ -1,5 +1,6 @@
 """``cnnlib`` on images of the user's own, and on models that were trained in Python."""
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -213,6 +214,19 @@ class TestEval:
         out = lines(capsys, "eval", path, "--data", f"folder:{photos}")
         assert out[0].startswith("test split as load_image_folder makes it by default")
         assert out[-1] == f"test accuracy: {accuracy:.4f}"
+
+    def test_of_a_predictor_and_of_an_onnx_file(self, saved, photos, tmp_path, capsys):
+        path, accuracy = saved
+        model = cnnlib.load_model(path)
+        cnnlib.prepare(model).save(tmp_path / "model.cnnlib")
+        files = [tmp_path / "model.cnnlib"]
+        if importlib.util.find_spec("onnx"):
+            cnnlib.onnx.save(model, tmp_path / "model.onnx")
+            files.append(tmp_path / "model.onnx")
+        for file in files:
+            out = lines(capsys, "eval", file, "--data", f"folder:{photos}")
+            assert out[-1] == f"test accuracy: {accuracy:.4f}"
+        assert "is a predictor, which belongs to no data set" in refused(capsys, "eval", files[0])
 
     def test_a_saved_model_without_what_it_needs(self, saved, photos, tmp_path, capsys):
         path, _ = saved

@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import AsyncGenerator
 
+from python_multipart.exceptions import FormParserError
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -81,8 +82,8 @@ async def _files_of_form(request: Request, body: bytes, limits: Limits) -> list[
     parser = _InMemory(request.headers, stream(), max_files=limits.images, max_fields=_MOST_FIELDS)
     try:
         form = await parser.parse()
-    except MultiPartException as error:
-        raise Refused(400, f"the form cannot be read: {error.message}") from None
+    except (FormParserError, MultiPartException) as error:
+        raise Refused(400, f"the form cannot be read: {getattr(error, 'message', error)}") from None
     except UnicodeError:  # the client names the charset
         raise Refused(400, "the form cannot be read: a name is not in its charset") from None
     named: list[tuple[str | None, bytes]] = []
