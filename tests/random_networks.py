@@ -140,6 +140,16 @@ def _pointwise(draw, grown, layer, C):
     return (), ({"p": 0.4, "mode": "test"},) if layer == "dropout" else ()
 
 
+def _with_numpy_numbers(value):
+    """The same arguments of NumPy's types, as they come of arithmetic with arrays."""
+    if isinstance(value, dict):
+        return {key: _with_numpy_numbers(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_with_numpy_numbers, value))
+    types = {bool: np.bool_, int: np.int64, float: np.float32}
+    return types.get(type(value), lambda same: same)(value)
+
+
 def _affine(draw, grown, layer, D):
     M = draw(st.integers(1, 6))
     return (grown.array(D, M), grown.array(M) if draw(st.booleans()) else None), ()
@@ -179,7 +189,8 @@ def graph_nets(draw, dtype=None, most=8):
             grown.append(layer, (x, draw(st.sampled_from([*grown.values][-4:]))))
             continue
         size = int(np.prod(grown.shape(x))) if layer == "affine" else grown.shape(x)[0]
-        grown.append(layer, (x,), *PARTS[layer](draw, grown, layer, size))
+        params, args = PARTS[layer](draw, grown, layer, size)
+        grown.append(layer, (x,), params, _with_numpy_numbers(args) if draw(st.integers(0, 3)) == 0 else args)
     if not grown.graph.nodes:
         grown.append("relu", ("input",))
     params = grown.join_the_unread()
