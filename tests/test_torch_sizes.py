@@ -126,6 +126,18 @@ def test_what_cannot_follow_the_size_is_refused_at_the_call(reason, rng):
             model(np.zeros((1, 3, 9, 9)))
 
 
+def test_a_tensor_that_is_contiguous_at_one_size_alone(rng):
+    """With one pixel to a channel there is nothing to copy."""
+    module = make(
+        lambda: Net(
+            lambda m, x: m.norm(x.permute(0, 2, 3, 1).contiguous()).permute(0, 3, 1, 2), norm=nn.LayerNorm(3)
+        )
+    )
+    net, X = cnnlib.torch.load(module, (3, 1, 1)), rng.standard_normal((2, 3, 4, 5))
+    with torch.no_grad():
+        np.testing.assert_allclose(net.loss(X), module(torch.tensor(X)).numpy(), rtol=1e-9, atol=1e-10)
+
+
 def test_where_torch_refuses_a_size_the_network_does(rng):
     """A U-Net of one step: sizes that halving rounds do not fit its concatenation."""
     module = make(

@@ -26,6 +26,8 @@ _RESHAPING = ("view", "reshape", "flatten", "squeeze", "unsqueeze")
 _SPREADING = ("expand", "broadcast_to")
 _RESIZING = ("interpolate", "upsample")
 _ADAPTIVE = ("adaptive_",)
+# Whether these return their argument itself depends on its memory.
+_SOMETIMES_ITSELF = ("contiguous", "to")
 
 
 def size_fixed_by(module: nn.Module, example: torch.Tensor, known: str = "") -> str:
@@ -105,6 +107,10 @@ class _Calls(TorchFunctionMode):
         before = tuple(tensors[0].shape) if tensors else ()
         arguments = [(name, self._comparable(value)) for name, value in named]
         result = func(*args, **(kwargs or {}))
+        if tensors and func.__name__ in _SOMETIMES_ITSELF:
+            self._tensors.append(result)
+            self._number[id(result)] = self._number[id(tensors[0])]
+            return result
         made = result[0] if isinstance(result, (tuple, list)) and result else result
         if isinstance(made, torch.Tensor):
             name, after = func.__name__, tuple(made.shape)
