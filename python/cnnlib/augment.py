@@ -104,7 +104,7 @@ class AlternatingFlip:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """Pad each image by `pad` pixels on every side and cut out its size again, anywhere.
+    """Pad each image by `pad` pixels on every side and crop its size at a random place.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def describe_augmentation(augmentation: Callable[..., Any] | None) -> Any:
 def averaged_scores(
     scores_of: Callable[[NDArray[Any]], NDArray[Any]], X: NDArray[Any], tta: str | None = None
 ) -> NDArray[Any]:
-    """Scores of the images X (N, C, H, W), averaged over several views of each.
+    """Average the scores of the images X (N, C, H, W) over several views of each.
 
     Parameters
     ----------

@@ -33,7 +33,7 @@ _FORMAT, _VERSION = "cnnlib checkpoint", 1
 def save_checkpoint(
     path: str | os.PathLike[str], params: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
 ) -> None:
-    """Write `params` and `state` to `path`, all or nothing.
+    """Write `params` and `state` to `path`, completely or not at all.
 
     The file is written under a temporary name in the same folder (made if missing), flushed to the disk
     and then renamed, so at every moment `path` is either the complete new file or what it was before. What a

@@ -22,7 +22,7 @@ __all__ = ["eval_numerical_gradient", "eval_numerical_gradient_array", "grad_che
 def eval_numerical_gradient(
     f: Callable[[NDArray[np.float64]], Any], x: NDArray[np.float64], verbose: bool = False, h: float = 1e-5
 ) -> NDArray[np.float64]:
-    """Numerical gradient of a function that returns a number.
+    """Compute the numerical gradient of a function that returns a number.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def eval_numerical_gradient(
 def eval_numerical_gradient_array(
     f: Callable[[NDArray[np.float64]], Any], x: NDArray[np.float64], df: ArrayLike, h: float = 1e-5
 ) -> NDArray[np.float64]:
-    """Numerical gradient of ``sum(f(x) * df)``, for a function that returns an array.
+    """Compute the numerical gradient of ``sum(f(x) * df)``, for a function that returns an array.
 
     With ``df = dout`` this is what a layer's backward pass computes.
 
@@ -125,7 +125,7 @@ def grad_check_sparse(
     num_checks: int = 10,
     h: float = 1e-5,
 ) -> NDArray[np.float64]:
-    """Compare a gradient with numerical ones at a few random places, where all would take too long.
+    """Compare a gradient with numerical derivatives at a few random places.
 
     Prints a line for each place: both values and their relative error. ``np.random`` draws the places,
     so ``np.random.seed`` repeats them.
@@ -182,7 +182,7 @@ def grad_check_sparse(
 
 
 def rel_error(x: ArrayLike, y: ArrayLike) -> float:
-    """Largest relative difference: ``max(|x - y| / max(1e-8, |x| + |y|))``.
+    """Return the largest relative difference: ``max(|x - y| / max(1e-8, |x| + |y|))``.
 
     0 means equal, 1 that one of them is 0 or has the wrong sign. Good gradients in float64 come below
     1e-6. NaN if either holds a NaN.

@@ -103,7 +103,7 @@ def _checked(path, name, array):
 
 def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     """
-    The arrays of a safetensors file by name.
+    Read the arrays of a safetensors file, by name.
 
     Parameters
     ----------

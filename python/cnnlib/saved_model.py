@@ -109,7 +109,7 @@ def save_model(
 
 
 def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeLayerConvNet:
-    """The model that :func:`save_model` wrote, with its parameters and batch-norm statistics.
+    """Read a model that :func:`save_model` wrote, with its parameters and batch-norm statistics.
 
     Its `preprocess` (a Normalization, or None) is what images go through before ``loss``, and `classes` (a
     tuple of str, or None) names the classes.
@@ -154,7 +154,7 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
 
 
 def is_saved_model(path: str | os.PathLike) -> bool:
-    """Whether a file is one of :func:`save_model`; what is damaged is not.
+    """Return whether :func:`save_model` wrote the file; False if it is damaged.
 
     Examples
     --------

@@ -21,7 +21,7 @@ class Blob(Protocol):
 def eval_numerical_gradient_blobs(
     f: Callable[..., Any], inputs: Sequence[Blob], output: Blob, h: float = 1e-5
 ) -> list[NDArray[np.float64]]:
-    """Numerical gradients of ``sum(output.vals * output.diffs)`` by the values of each input.
+    """Compute numerical gradients of ``sum(output.vals * output.diffs)`` by the values of each input.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def eval_numerical_gradient_blobs(
 def eval_numerical_gradient_net(
     net: Any, inputs: Sequence[Blob], output: Blob, h: float = 1e-5
 ) -> list[NDArray[np.float64]]:
-    """The same for an object whose method ``forward()`` reads the inputs and writes the output.
+    """Compute them for an object whose method ``forward()`` reads the inputs and writes the output.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ _PIXELS = 3 * 32 * 32
 
 
 def default_data_dir() -> Path:
-    """Folder where data sets are sought by default: ``$CNNLIB_DATA``, else ``./data``.
+    """Return the folder that data sets are read from by default: ``$CNNLIB_DATA``, else ``./data``.
 
     Examples
     --------

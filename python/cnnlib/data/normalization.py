@@ -19,7 +19,7 @@ _CHUNK_IMAGES, _CHUNK_VALUES = 1000, 2**22  # at a time: bounds the memory that 
 
 @dataclass(frozen=True, init=False)
 class Normalization:
-    """Per channel: subtract `mean`, divide by `std`.
+    """Subtract `mean` and divide by `std`, per channel.
 
     Calling it makes new images and leaves the given ones alone: of uint8 and other integers float32, of
     floating-point images the same dtype.

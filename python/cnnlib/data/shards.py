@@ -97,7 +97,7 @@ class ShardedArray:
         return out
 
     def part(self, start: int, stop: int) -> NDArray[Any] | ShardedArray:
-        """The rows from `start` up to `stop`, none of them read; a plain array if they lie in one shard."""
+        """Return rows `start` to `stop` without reading them; a plain array if they lie in one shard."""
         parts = self._parts(start, stop)
         return parts[0] if len(parts) == 1 else ShardedArray(parts)
 

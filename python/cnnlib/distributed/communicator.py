@@ -29,7 +29,7 @@ _LAUNCHERS = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")  # set by O
 
 
 class SerialComm:
-    """One process: nobody to talk to.
+    """A communicator of one process.
 
     Examples
     --------
@@ -41,11 +41,11 @@ class SerialComm:
     rank, size = 0, 1
 
     def bcast(self, value: Any) -> Any:
-        """Rank 0's `value`."""
+        """Return rank 0's `value`."""
         return value
 
     def allgather(self, value: Any) -> list:
-        """Each rank's `value`, in their order."""
+        """Return the `value` of every rank, in rank order."""
         return [value]
 
     def add(self, array: np.ndarray) -> None:
@@ -55,7 +55,7 @@ class SerialComm:
         """Complete a contiguous array of which rank 0 has filled the first ``counts[0]`` rows, and so on."""
 
     def from_root(self, function: Callable[[], Any], patient: bool = False) -> Any:
-        """What ``function()`` returns, or raises, on rank 0; the others do not call it.
+        """Call ``function()`` on rank 0 alone; every rank returns its result, or raises its error.
 
         With `patient` they wait for it however long it takes.
         """
@@ -113,12 +113,12 @@ class MPIComm:
             share_cores([affinity()], 0, threads)
 
     def bcast(self, value: Any) -> Any:
-        """Rank 0's `value`."""
+        """Return rank 0's `value`."""
         with self._waiting("Bcast"):
             return self._comm.bcast(value, root=0)
 
     def allgather(self, value: Any) -> list:
-        """Each rank's `value`, in their order."""
+        """Return the `value` of every rank, in rank order."""
         with self._waiting("Allgather"):
             return self._comm.allgather(value)
 
@@ -135,7 +135,7 @@ class MPIComm:
             self._comm.Allgatherv(self._mpi.IN_PLACE, (rows.reshape(-1), sizes))
 
     def from_root(self, function: Callable[[], Any], patient: bool = False) -> Any:
-        """What ``function()`` returns, or raises, on rank 0; the others do not call it.
+        """Call ``function()`` on rank 0 alone; every rank returns its result, or raises its error.
 
         With `patient` they wait for it however long it takes.
         """
@@ -203,7 +203,7 @@ def _wrapped(comm):
 
 
 def world(timeout: float = 600.0, threads: int | None = None) -> MPIComm:
-    """All processes that mpiexec has started, as a communicator; the arguments are :class:`MPIComm`'s.
+    """Return a communicator of all processes that mpiexec has started; arguments as of :class:`MPIComm`.
 
     Raises
     ------

@@ -83,7 +83,7 @@ class Predictor:
 
     def __call__(self, X: ArrayLike) -> Array:
         """
-        Scores of samples.
+        Compute the scores of samples.
 
         Parameters
         ----------
@@ -119,15 +119,15 @@ class Predictor:
         return program(x)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """The class with the highest score of each sample: (N,) integers."""
+        """Return the class with the highest score of each sample: (N,) integers."""
         return np.argmax(self(X), axis=1)
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """The softmax of the scores: (N, classes), in the predictor's dtype."""
+        """Return the softmax of the scores: (N, classes), in the predictor's dtype."""
         return _softmax(self(X))
 
     def summary(self) -> str:
-        """The operations as a table, and what memory they take for samples of `input_dim`."""
+        """Return a table of the operations, and their memory for samples of `input_dim`."""
         program = self._program(self.input_dim)
         rows = [("operation", "output", "parameters")]
         for op in self._ops:
@@ -140,7 +140,7 @@ class Predictor:
 
     def profile(self, X: ArrayLike, repeats: int = 10) -> list[tuple[str, float, float]]:
         """
-        Where the time goes while all samples X go through the network together.
+        Time each step while all samples X go through the network together.
 
         Returns
         -------
@@ -310,7 +310,7 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
 
 def load(path: str | os.PathLike[str]) -> Predictor:
     """
-    The predictor that `Predictor.save` wrote.
+    Read a predictor that `Predictor.save` wrote.
 
     The weights are mapped into memory, and their checksums compared, when samples come first. To save another
     predictor under the file's name is safe. What writes into the file itself, as `cp` does, is noticed at the

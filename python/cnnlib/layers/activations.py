@@ -40,7 +40,7 @@ def _backward_from_result(function, name, dout, out):
 
 def relu6_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
-    Rectify and cap: min(max(x, 0), 6) of each element [1]_.
+    Apply ReLU6: min(max(x, 0), 6) of each element [1]_.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def relu6_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
 
 def sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
-    Logistic function: 1 / (1 + exp(-x)) of each element, in (0, 1).
+    Apply the logistic function 1 / (1 + exp(-x)) to each element; values lie in (0, 1).
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
 
 def tanh_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
-    Hyperbolic tangent of each element, in (-1, 1).
+    Take the hyperbolic tangent of each element; values lie in (-1, 1).
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def tanh_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
 
 def silu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
-    SiLU, also called swish: x * sigmoid(x) of each element [1]_; 0 at minus infinity.
+    Apply SiLU (swish), x * sigmoid(x), to each element [1]_; it is 0 at minus infinity.
 
     Parameters
     ----------
@@ -249,7 +249,7 @@ def silu_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
 
 def hard_sigmoid_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
-    Sigmoid from straight lines: min(max(x + 3, 0), 6) / 6 of each element [1]_.
+    Apply the piecewise linear sigmoid min(max(x + 3, 0), 6) / 6 to each element [1]_.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ def hard_sigmoid_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
 
 def hard_swish_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
-    Swish from straight lines and a parabola: x * min(max(x + 3, 0), 6) / 6 of each element [1]_.
+    Apply hard swish, x * min(max(x + 3, 0), 6) / 6, to each element [1]_.
 
     Parameters
     ----------
@@ -357,7 +357,7 @@ def hard_swish_backward(dout: ArrayLike, cache: ArrayLike) -> Array:
 
 def gelu_forward(x: ArrayLike, approximate: str = "none") -> tuple[Array, Cache]:
     """
-    Gaussian error linear unit [1]_: x * P(x) of each element, P the normal distribution's function.
+    Apply the Gaussian error linear unit [1]_: x * P(x), with P the normal distribution function.
 
     P(x) = (1 + erf(x / sqrt(2))) / 2; out is 0 at minus infinity.
 
@@ -420,13 +420,13 @@ def gelu_backward(dout: ArrayLike, cache: Cache) -> Array:
 
 def elu_forward(x: ArrayLike, alpha: float = 1.0) -> tuple[Array, Cache]:
     """
-    Exponential linear unit [1]_: x where x > 0, else alpha * (exp(x) - 1).
+    Apply the exponential linear unit [1]_: x where x > 0, else alpha * (exp(x) - 1).
 
     Parameters
     ----------
     x : array of any shape
     alpha : float
-        Minus the value at minus infinity.
+        The output tends to -alpha at minus infinity.
 
     Returns
     -------

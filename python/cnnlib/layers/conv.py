@@ -135,7 +135,7 @@ def conv_transpose_forward(
     out: Array | None = None,
 ) -> tuple[Array, Cache]:
     """
-    Transposed convolution: the input gradient of a convolution, used as a layer.
+    Apply a transposed convolution: the input gradient of a convolution, as a layer.
 
     Parameters
     ----------

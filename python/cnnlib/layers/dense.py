@@ -115,7 +115,7 @@ def _affine_backward(function, dout, cache, needs):
 
 def relu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
-    Rectify: max(x, 0) of each element; NaN stays NaN.
+    Apply ReLU: max(x, 0) of each element; NaN stays NaN.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def _relu_backward_by_mask(function, dout, mask):
 
 def leaky_relu_forward(x: ArrayLike, alpha: float = 0.01) -> tuple[Array, Cache]:
     """
-    Leaky rectifier: x where x > 0, else alpha * x.
+    Apply the leaky rectifier: x where x > 0, else alpha * x.
 
     Parameters
     ----------

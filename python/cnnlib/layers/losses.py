@@ -18,7 +18,7 @@ def _scores(function, x, y):
 
 def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     """
-    Mean cross-entropy of the softmax of the scores.
+    Compute the mean cross-entropy of the softmax of the scores.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
 
 def svm_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     """
-    Mean multiclass hinge loss with margin 1 [1]_.
+    Compute the mean multiclass hinge loss with margin 1 [1]_.
 
     Parameters
     ----------

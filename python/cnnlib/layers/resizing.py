@@ -260,7 +260,7 @@ def upsample_forward(
 
 def upsample_backward(dout: ArrayLike, cache: Cache) -> Array:
     """
-    Gradient of `upsample_forward`: to each pixel what its copies or blends received, times its share in them.
+    Gradient of `upsample_forward`: sum over the outputs that read a pixel, weighted as they read it.
 
     Parameters
     ----------

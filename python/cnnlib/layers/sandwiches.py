@@ -98,7 +98,7 @@ def _conv_bn_relu_pool_backward(function, dout, cache, needs):
 
 def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Array, Cache]:
     """
-    `affine_forward`, then `relu_forward`.
+    Apply `affine_forward`, then `relu_forward`.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def affine_bn_relu_forward(
     bn_param: BatchNormParam,
 ) -> tuple[Array, Cache]:
     """
-    `affine_forward`, `batchnorm_forward`, then `relu_forward`.
+    Apply `affine_forward`, `batchnorm_forward`, then `relu_forward`.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def conv_relu_forward(
     x: ArrayLike, w: ArrayLike | PreparedConv, b: ArrayLike | None, conv_param: ConvParam | None
 ) -> tuple[Array, Cache]:
     """
-    `conv_forward`, then `relu_forward`.
+    Apply `conv_forward`, then `relu_forward`.
 
     Parameters
     ----------
@@ -321,7 +321,7 @@ def conv_bn_relu_forward(
     bn_param: BatchNormParam,
 ) -> tuple[Array, Cache]:
     """
-    `conv_forward`, `spatial_batchnorm_forward`, then `relu_forward`.
+    Apply `conv_forward`, `spatial_batchnorm_forward`, then `relu_forward`.
 
     Parameters
     ----------
@@ -401,7 +401,7 @@ def conv_relu_pool_forward(
     x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: ConvParam, pool_param: MaxPoolParam
 ) -> tuple[Array, Cache]:
     """
-    `conv_relu_forward`, then `max_pool_forward`.
+    Apply `conv_relu_forward`, then `max_pool_forward`.
 
     Parameters
     ----------
@@ -483,7 +483,7 @@ def conv_bn_relu_pool_forward(
     pool_param: MaxPoolParam,
 ) -> tuple[Array, Cache]:
     """
-    `conv_bn_relu_forward`, then `max_pool_forward`.
+    Apply `conv_bn_relu_forward`, then `max_pool_forward`.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ def _softmax(x):
 
 def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     """
-    Softmax over axis 1: exp(x) divided by the sum of exp(x) over the channels.
+    Apply softmax over axis 1: exp(x) divided by the sum of exp(x) over the channels.
 
     Parameters
     ----------

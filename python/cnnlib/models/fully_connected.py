@@ -229,7 +229,7 @@ class FullyConnectedNet(Model):
         save_checkpoint(path, self.params, snapshot(self))
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over what :meth:`save` wrote.
+        """Read the parameters and statistics that :meth:`save` wrote.
 
         Raises
         ------

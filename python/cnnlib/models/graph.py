@@ -124,7 +124,7 @@ class Graph:
         return iter(self.nodes)
 
     def append(self, node: Node) -> str:
-        """Put a node at the end, as the graph's output; return the name of its value."""
+        """Append a node as the graph's output; return the name of its value."""
         self.nodes.append(node)
         self.output = node.output
         return node.output
@@ -132,12 +132,12 @@ class Graph:
     def chain(
         self, layer: str, params: tuple[str | None, ...] = (), args: tuple[Any, ...] = (), label: str = ""
     ) -> str:
-        """Put a layer behind the graph's output; return the name of the value that it makes."""
+        """Append a layer that reads the graph's output; return the name of its value."""
         output = f"{layer}{len(self.nodes) + 1}"
         return self.append(Node(layer, (self.output,), output, params, args, label))
 
     def readers(self) -> dict[str, list[Node]]:
-        """The nodes that read each value."""
+        """Return the nodes that read each value."""
         found: dict[str, list[Node]] = {self.input: [], **{node.output: [] for node in self.nodes}}
         for node in self.nodes:
             for name in node.inputs:
@@ -167,7 +167,7 @@ class Graph:
         return found
 
     def check(self, where: str) -> None:
-        """Refuse what cannot run: the message begins with `where` and names the node.
+        """Raise for a graph that cannot run; the message begins with `where` and names the node.
 
         Raises
         ------

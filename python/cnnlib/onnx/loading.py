@@ -20,7 +20,7 @@ __all__ = ["load"]
 def load(
     path_or_proto: str | os.PathLike[str] | ModelProto, *, input_dim: Sequence[int] | None = None
 ) -> GraphNet:
-    """A network from an ONNX model: its layers, its branches and its weights.
+    """Read a network from an ONNX model: its layers, branches and weights.
 
     Each operator becomes the layer that computes the same; what only reshapes, and arithmetic between
     constants, is worked out here. docs/exchange.md lists the operators. The network computes in float64 if

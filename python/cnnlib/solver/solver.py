@@ -59,7 +59,7 @@ _UPDATE = (
 
 
 class Solver:
-    """Trains a model (see :mod:`cnnlib.models` for what one is) and remembers how it went.
+    """Trains a model (any object as in :mod:`cnnlib.models`) and records losses and accuracies.
 
     Parameters
     ----------
@@ -403,7 +403,7 @@ class Solver:
         batch_size: int = 100,
         tta: str | None = None,
     ) -> float:
-        """Share of the samples X (N, ...) whose highest score is that of their label y (N,), in 0..1.
+        """Return the share of samples X (N, ...) that are classified as their label y (N,), in 0..1.
 
         The model runs in test mode, on images that went through `preprocess`. With `num_samples` below N a
         random subset of that size is looked at; `batch_size` bounds the memory in use. With `tta` the scores
@@ -448,7 +448,7 @@ class Solver:
         on_epoch: Callable[[Solver], Any] | None = None,
         comm: Any = None,
     ) -> Solver:
-        """A Solver that stands where the one that wrote the checkpoint `path` stood.
+        """Rebuild a Solver from the checkpoint `path`.
 
         Its ``train()`` goes on to the same bits as the uninterrupted run: parameters, histories,
         batch-norm statistics, optimizer state, random streams. For a run without a `seed`, the global
@@ -500,7 +500,7 @@ class Solver:
         return solver
 
     def state(self) -> dict[str, Any]:
-        """What the run has come to: all that :meth:`load_state` needs to go on from here, copied.
+        """Return a copy of the run's state: all that :meth:`load_state` needs to continue from here.
 
         Returns
         -------
@@ -527,7 +527,7 @@ class Solver:
         return copy.deepcopy(state)
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Stand where the Solver stood whose :meth:`state` this is; the model gets its parameters.
+        """Restore a :meth:`state`, and the parameters of its model.
 
         With the same data and settings, ``train()`` then goes on to the same bits.
 

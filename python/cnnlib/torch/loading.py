@@ -34,7 +34,7 @@ _EXAMPLES = 2  # the batch of the recorded run; one sample alone would be taken 
 
 def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     """
-    A PyTorch network as a cnnlib model with its weights.
+    Make a cnnlib model of a PyTorch network, with its weights.
 
     Parameters
     ----------

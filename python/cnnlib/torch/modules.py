@@ -58,7 +58,7 @@ class MaxPool2d(nn.MaxPool2d):
             raise ValueError("MaxPool2d: return_indices is not supported; torch.nn.MaxPool2d has it")
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """The maxima of `input`, (N, C, H, W) or (C, H, W)."""
+        """Take the maxima of `input`, (N, C, H, W) or (C, H, W)."""
         return max_pool2d(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
 
 

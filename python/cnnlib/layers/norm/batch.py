@@ -174,9 +174,9 @@ def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
 
 def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
     """
-    `batchnorm_backward` under the name that courses give its short form.
+    Compute what `batchnorm_backward` does; courses give their simplified form this name.
 
-    Worked out on paper, the gradient comes to
+    Simplified, the gradient is
     dx = gamma * inv_std * (dout - mean(dout) - xhat * mean(dout * xhat)), with xhat = (x - mean) * inv_std;
     that is what `batchnorm_backward` computes.
 
