@@ -29,22 +29,19 @@ def add_setting(parser, name, kind, help=None):
 
 
 def add_run(parser):
-    parser.add_argument("run", metavar="RUN", help="a run's folder, or a checkpoint in it")
+    what = "a run's folder, a checkpoint in it, or a file: of save_model, of Predictor.save, or ONNX"
+    parser.add_argument("run", metavar="RUN|FILE", help=what)
 
 
 def add_model(parser):
     """Add what :func:`cnnlib.cli.run.trained.open_model` reads."""
-    parser.add_argument(
-        "run",
-        metavar="RUN|FILE",
-        help="a run's folder, a checkpoint in it, or a file: of save_model, of Predictor.save, or ONNX",
-    )
-    for name, what in (("mean", "subtracted from"), ("std", "by which are divided")):
+    add_run(parser)
+    for name, what in (("mean", "what is subtracted from"), ("std", "what then divides")):
         parser.add_argument(
             f"--{name}",
             type=_numbers,
             metavar="X[,X,X]",
-            help=f"numbers {what} the pixels (0 to 255) of each channel, for a file that does not say it",
+            help=f"{what} the pixels (0 to 255) of each channel, for a file that does not say it",
         )
     parser.add_argument(
         "--ink",
