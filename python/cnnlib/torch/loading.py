@@ -96,7 +96,7 @@ def _check_module(module):
         return
     hint = ""
     if isinstance(module, (str, os.PathLike)):
-        hint = f"; read the file first: torch.load({os.fspath(module)!r}, weights_only=False)"
+        hint = f"; read the file first: torch.load({os.fspath(module)!r})"
     elif isinstance(module, Mapping):
         hint = "; make the module that these weights belong to, and call its load_state_dict"
     raise TypeError(f"load: module must be a torch.nn.Module, got {type(module).__name__}{hint}")
