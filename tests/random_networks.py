@@ -23,14 +23,14 @@ class Growing:
         self.params[name] = self.rng.standard_normal(shape).astype(self.dtype) / max(1, shape[-1]) ** 0.5
         return name
 
-    def append(self, layer, inputs, params=(), args=()):
+    def append(self, layer, inputs, params=(), args=(), most=MOST_VALUES):
         """Whether it is a legal layer of small values; it is part of the graph then."""
         node = Node(layer, inputs, f"v{len(self.values)}", params, args)
         try:
             out = step_of(node).scores(self.params, *(self.values[name] for name in inputs))
         except (TypeError, ValueError):
             return False
-        if not 0 < np.prod(out.shape[1:]) <= MOST_VALUES:
+        if not 0 < np.prod(out.shape[1:]) <= most:
             return False
         self.graph.append(node)
         self.values[node.output] = out
@@ -46,7 +46,7 @@ class Growing:
         for other in others:
             alike = self.shape(first) == self.shape(other)
             if not (alike and self.append("add", (first, other))):
-                assert self.append("concat", (self.flat(first), self.flat(other)))
+                assert self.append("concat", (self.flat(first), self.flat(other)), most=np.inf)
             first = self.graph.output
         self.graph.output = first
         used = {name for node in self.graph for name in node.params if name}
