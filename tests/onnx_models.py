@@ -327,9 +327,9 @@ def pool(m, x):
     spatial = m.shape(x)[2:]
     kernel = [m.number(1, 3) for _ in spatial]
     dilated = m.opset >= 10 and (kind == "MaxPool" or (m.opset >= 19 and m.chance(10)))
-    attributes = _window_attributes(m, spatial, kernel, dilated)
-    if attributes.get("auto_pad", "").startswith("SAME"):
-        attributes.pop("dilations", None)  # ONNX Runtime leaves them out of the padding
+    attributes = _window_attributes(m, spatial, kernel, dilated and m.chance(30))
+    if "dilations" in attributes and "SAME" in attributes.get("auto_pad", ""):
+        del attributes["auto_pad"]  # ONNX Runtime leaves dilations out of the padding
     if m.opset >= 10:
         attributes |= m.some(ceil_mode=m.pick(0, 1))
     if kind == "AveragePool":

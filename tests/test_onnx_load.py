@@ -592,6 +592,13 @@ REFUSED = {
         {"pads": np.array([0, 0, 0, 0, 0, 0, 1, 1]), "v": np.float32(-np.inf)},
         "MaxPool 'y': padding with -inf",
     ),
+    "gelu written out, with another axis in front": (
+        "p = GlobalAveragePool(x) f = Flatten(p) d = Div(f, r) e = Erf(d) a = Add(e, one) m = Mul(f, a) "
+        "y = Mul(m, half)",
+        {},
+        {"r": np.full((1, 1, 1), np.sqrt(2), np.float32), "one": np.float32(1), "half": np.float32(0.5)},
+        "Div 'd': .* another axis",
+    ),
     "kernel_shape of another window": (
         "y = Conv<kernel_shape=[1,3]>(x, w)",
         {"w": (4, 3, 3, 3)},
@@ -916,3 +923,12 @@ def test_constants_of_one_file_keep_to_one_limit():
     proto = model(many + " y = Mul(x, s)", {"k": np.ones(2**20, np.float32)})
     with pytest.raises(ValueError, match=r"Neg 'c\d+': makes a constant .* the limit"):
         cnnlib.onnx.load(proto)
+
+
+def test_a_norm_of_flattened_pixels_is_one_of_rows(rng):
+    text = "a = MaxPool<kernel_shape=[8,8]>(x) f = Flatten(a) y = BatchNormalization(f, g, g, g, v)"
+    proto = model(text, {**weights(rng, g=1), "v": np.ones(1, np.float32)}, shape=("N", 1, 8, 8))
+    x = rng.standard_normal((2, 1, 8, 8)).astype(np.float32)
+    net = cnnlib.onnx.load(proto)
+    np.testing.assert_allclose(net.loss(x), run_elsewhere(proto, x), rtol=1e-5)
+    assert [node.layer for node in net.graph()] == ["max_pool", "flatten", "batchnorm"]

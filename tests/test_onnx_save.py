@@ -336,3 +336,22 @@ def test_a_layer_norm_of_single_channels_is_read_again(tmp_path, rng):
         proto = written(net, tmp_path)
         check_elsewhere(net, proto, x)
         np.testing.assert_allclose(cnnlib.onnx.load(proto).loss(x), net.loss(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["softmax", "add", "multiply", "concat"])
+def test_images_of_one_pixel_are_read_again_as_images(layer, tmp_path, rng):
+    """Rows of numbers have the same numbers, but another shape."""
+    nodes = [Node("max_pool", ("input",), "pixel", (), (POOL,))]
+    if layer == "softmax":
+        nodes.append(Node(layer, ("pixel",), "out"))
+    elif layer == "concat":
+        nodes.append(Node(layer, ("pixel", "pixel"), "out"))
+    else:
+        nodes += [Node("global_avg_pool", ("pixel",), "mean"), Node(layer, ("pixel", "mean"), "out")]
+    net = GraphNet(Graph(nodes, output="out"), {}, (5, 3, 2))
+    x = rng.standard_normal((2, 5, 3, 2)).astype(np.float32)
+    proto = written(net, tmp_path)
+    check_elsewhere(net, proto, x)
+    read = cnnlib.onnx.load(proto)
+    assert read.loss(x).shape == net.loss(x).shape
+    np.testing.assert_allclose(read.loss(x), net.loss(x), rtol=1e-6)

@@ -39,7 +39,9 @@ class _Chains:
                     array = self.source.array(attribute.t)
                 elif attribute.name == "value_float":
                     return attribute.f
-        return float(array.reshape(())) if array is not None and array.size == 1 else None
+        if array is None or array.size != 1 or array.ndim > 2:  # more axes give rows of numbers another one
+            return None
+        return float(array.reshape(()))
 
     def factors(self, proto: Any) -> list[tuple[str, float | None]]:
         """The two sides of a Mul or Div, each with its number if it is one; a divisor's is inverted."""

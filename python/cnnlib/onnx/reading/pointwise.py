@@ -102,7 +102,7 @@ def softmax(op: Operator) -> Feature:
         return op.emit("softmax", flat).seen_as(x.view)
     if x.channels_last:
         return same(op, "softmax", x)
-    one_pixel = math.prod(x.view) == x.view[0]
+    one_pixel = math.prod(x.view) == x.view[0] and x.shape != x.view
     return op.emit("softmax", op.net.as_viewed(op, x.seen_as(x.view[:1]) if one_pixel else x)).seen_as(x.view)
 
 
@@ -178,6 +178,9 @@ def _joined(op, layer, x, y):
         x, y = y, x
     if x.view == y.view and x.channels_last == y.channels_last:
         if x.shape == y.shape:
+            return same_view(op.emit(layer, x, y), x)
+        if sorted((x.shape, y.shape)) == [x.shape[:1], (x.shape[0], 1, 1)]:  # images of one pixel and rows
+            x, y = (x, y) if len(x.shape) == 3 else (y, x)
             return same_view(op.emit(layer, x, y), x)
         view = x.view[:1] if math.prod(x.view) == x.view[0] else x.view  # one pixel: flat
         values = (op.net.as_viewed(op, value.seen_as(view)) for value in (x, y))
