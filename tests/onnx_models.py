@@ -426,7 +426,9 @@ def batch_norm(m, x):
     C = m.shape(x)[1]
     arrays = m.normal(C), m.normal(C), m.normal(C), m.normal(C, low=0.5)
     attributes = m.some(epsilon=m.pick(1e-5, 1e-3, 0.1), momentum=m.pick(0.9, 0.5))
-    if m.opset >= 14:
+    if m.opset < 14:
+        attributes.setdefault("epsilon", 1e-5)  # the evaluator does not know the default of these versions
+    else:
         attributes |= m.some(training_mode=0)
     return m.add("BatchNormalization", [x, *map(m.constant, arrays)], **attributes)
 
