@@ -208,7 +208,9 @@ def _arithmetic(m, a):
 
 
 def _cast(m, a):
-    wide = {"f": np.float64, "i": np.int32}.get(a.dtype.kind)
+    if a.dtype.name not in _KINDS:
+        return None
+    wide = {"f": np.float64, "i": np.int32}[a.dtype.kind]
     return m.add("Cast", [m.tensor(a.astype(wide))], to=_KINDS[a.dtype.name])
 
 
