@@ -122,6 +122,34 @@ class TestShapes:
         assert shapes == [(4, 1, 1, 3), (8, 4, 1, 5), (8, 4, 1, 3), (8, 1, 1, 3), (2, 8, 1, 1)]
         assert net.params["W6"].shape == (2 * 10, 3)
 
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            [{"concat": [[{"max_pool": 3, "stride": 1, "pad": 1}], [{"conv": 2}]]}],
+            [{"concat": [[{"avg_pool": 2}], [{"conv": 2, "stride": 2}], [{"depthwise": 2, "stride": 2}]]}],
+            [{"name": "a", "conv": 3}, {"add": ["a", [{"conv": 3, "size": 5}]]}],
+            [{"multiply": [[{"conv": 2}], ["global_avg_pool", {"affine": 2}, "sigmoid"]]}],
+            [{"residual": [{"concat": [[{"conv": 1}], [{"conv": 1, "dilation": 2}]]}]}],
+            [{"conv": 2, "stride": 2}, {"upsample": 2}, {"concat": [["relu"], "input"]}],
+            [
+                {"conv": 2, "stride": np.int64(2)},
+                {"conv_transpose": 2, "stride": 2, "pad": 1, "output_pad": 1},
+            ],
+            [{"adaptive_avg_pool": 4}, {"concat": [[{"conv": 1}], [{"adaptive_max_pool": 4}]]}],
+        ],
+        ids=str,
+    )
+    def test_signals_in_branches(self, spec):
+        """Every stage keeps the one row."""
+        model = ConvNet(signal_spec(spec), (1, 1, 20), 3)
+        for name, value in model.params.items():
+            assert value.ndim != 4 or value.shape[2] == 1, name
+        rng = np.random.default_rng(0)
+        net = ConvNetClassifier(spec, max_epochs=1, random_state=0).fit(
+            rng.normal(size=(30, 20)), np.arange(30) % 3
+        )
+        assert net.predict_proba(rng.normal(size=(4, 20))).shape == (4, 3)
+
     def test_where_a_wave_begins_does_not_matter_to_a_net_of_signals(self):
         rng = np.random.default_rng(0)
         y = rng.integers(3, size=400)

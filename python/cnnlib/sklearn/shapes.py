@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnlib._params import integer
-from cnnlib.models.spec.reading import resolve
+from cnnlib.models.spec.reading import BRANCHING, resolve
 
 __all__ = ["resolved_image_shape", "signal_spec"]
 
 _WHERE = "ConvNetClassifier"
-_WINDOWS = {"conv": "size", "depthwise": "depthwise", "max_pool": "max_pool", "avg_pool": "avg_pool"}
-_DEFAULT_WINDOW = 3  # of a convolution
-# What an integer in an option of such a stage becomes where there is one row.
-_ALONG_THE_ROW = {
+_DEFAULT_WINDOWS = {"conv": 3, "conv_transpose": 3}  # where such a stage names no size
+# What an integer in a stage, or in an option of one, becomes across the row.
+_ACROSS = {
     "size": 1,
     "depthwise": 1,
     "max_pool": 1,
     "avg_pool": 1,
+    "adaptive_avg_pool": 1,
+    "adaptive_max_pool": 1,
+    "upsample": 1,
     "stride": 1,
     "dilation": 1,
     "pad": 0,
+    "output_pad": 0,
 }
 
 
@@ -57,7 +61,7 @@ def resolved_image_shape(image_shape: Sequence[int] | None, n_features: int) -> 
 def signal_spec(spec: Any) -> Any:
     """A ConvNet's `spec` for images of one row.
 
-    Windows, strides and paddings that are a number reach along the row; pairs stay as they are.
+    Windows, strides, paddings and sizes that are a number reach along the row; pairs stay as they are.
     """
     spec = resolve(spec)
     if not isinstance(spec, (list, tuple)):
@@ -66,15 +70,18 @@ def signal_spec(spec: Any) -> Any:
 
 
 def _along_the_row(entry):
-    if not isinstance(entry, dict):
+    if not isinstance(entry, Mapping):
         return entry
-    kind = next((kind for kind in _WINDOWS if kind in entry), None)
-    if kind is None:
-        parts = {part: signal_spec(entry[part]) for part in ("residual", "shortcut") if entry.get(part)}
-        return {**entry, **parts}
     changed = dict(entry)
-    changed.setdefault(_WINDOWS[kind], _DEFAULT_WINDOW)
-    for option, across in _ALONG_THE_ROW.items():
-        if option in changed and isinstance(changed[option], int):
-            changed[option] = across, changed[option]
+    for kind, size in _DEFAULT_WINDOWS.items():
+        if kind in changed:
+            changed.setdefault("size", size)
+    for name, value in changed.items():
+        if name in _ACROSS and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+            changed[name] = _ACROSS[name], value
+        elif name in ("residual", "shortcut") and value:
+            changed[name] = signal_spec(value)
+        elif name in BRANCHING and isinstance(value, (list, tuple)):
+            # A branch is a spec, or the name of a value, which is no ready network's.
+            changed[name] = [branch if isinstance(branch, str) else signal_spec(branch) for branch in value]
     return changed
