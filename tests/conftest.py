@@ -1,7 +1,12 @@
+from pathlib import Path
+from sysconfig import get_config_var
+
 import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core
+
+SUFFIX = get_config_var("EXT_SUFFIX")
 
 
 def pytest_report_header(config):
@@ -12,7 +17,12 @@ def pytest_report_header(config):
 
 
 def pytest_configure():
-    """Tests of several threads have them all, whatever else the machine does."""
+    """Test one compiled module; tests of several threads have them all, whatever else the machine does."""
+    modules = [path for folder in cnnlib.__path__ for path in Path(folder).glob(f"_core*{SUFFIX}")]
+    if len(modules) > 1:
+        raise pytest.UsageError(
+            f"two compiled modules, of which one is out of date: {', '.join(map(str, modules))}"
+        )
     _core.notice_missing_cores(False)
 
 

@@ -12,6 +12,14 @@ from typing import Any
 import numpy as np
 
 LIMIT = 2**31  # of a step or a padding
+_POOL = "pool_depth", "pool_height", "pool_width"
+_ELSEWHERE: dict[str, tuple[tuple[str, ...], ...]] = {  # what other libraries call a key: the first that fits
+    **dict.fromkeys(("size", "kernel_size", "pool_size"), (_POOL, _POOL[1:], _POOL[2:], ("size",))),
+    "padding": (("pad",),),
+    "strides": (("stride",),),
+    "lr": (("learning_rate",),),
+    "betas": (("beta1", "beta2"),),
+}
 
 
 def check_keys(
@@ -22,12 +30,24 @@ def check_keys(
         raise TypeError(f"{function}: {name} must be a dict, got {type(params).__name__}")
     for key in params:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            near = _meant(key, known) or difflib.get_close_matches(str(key), known, 1, 0.5)
+            meant = " and ".join(map(repr, near))
+            hint = f"did you mean {meant}?" if near else f"known keys: {', '.join(known)}"
             raise ValueError(f"{function}: unknown key {key!r} in {name}; {hint}")
     missing = [key for key in required if key not in params]
     if missing:
         raise KeyError(f"{function}: {name} lacks {', '.join(map(repr, missing))}")
+
+
+def _meant(key, known):
+    """The known keys for what another library calls `key`; none where it has no such name."""
+    return next((names for names in _ELSEWHERE.get(key, ()) if set(names) <= set(known)), ())
+
+
+def type_name(value: object) -> str:
+    """The name of a value's type with its article: 'a str', 'an int'."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def integer(function: str, key: str, value: Any, limit: int = LIMIT) -> int:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from cnnlib._files import written_whole
 from cnnlib._npy import read_header
+from cnnlib._params import type_name
 
 __all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]
 
@@ -146,9 +147,7 @@ def _pack(value, place, entries):
         return {"@tuple": items} if isinstance(value, tuple) else items
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ValueError(
-        f"checkpoint: {place} is a {type(value).__name__}, which cannot be stored without pickle"
-    )
+    raise ValueError(f"checkpoint: {place} is {type_name(value)}, which cannot be stored without pickle")
 
 
 def _unpack(value, entries):

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from cnnlib._params import type_name
 from cnnlib._registry import OWN
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import keep_ratio
@@ -77,7 +78,7 @@ def save_model(
     if name is None:
         raise TypeError(
             f"save_model: model must be one of cnnlib.models ({', '.join(_CLASSES)}), "
-            f"got a {type(model).__name__}; cnnlib.checkpoint.save_checkpoint stores the arrays of any other"
+            f"got {type_name(model)}; cnnlib.checkpoint.save_checkpoint stores the arrays of any other"
         )
     refuse_uninitialized("save_model", model)
     function = model.preprocess if preprocess is None else PREPROCESSING.build(preprocess)

@@ -79,7 +79,7 @@ Index windows(const char* function, const char* axis, Index size, Index K, Index
               Index dilation) {
   const Index window = window_size(K, dilation);
   require(window <= size + pads, [&] {
-    return std::string(function) + ": the window is larger than the padded input along " + axis + ": " +
+    return std::string(function) + ": the window of w is larger than the padded input along " + axis + ": " +
            std::to_string(window) + " > " + std::to_string(size + pads);
   });
   return 1 + (size + pads - window) / stride;

@@ -9,7 +9,7 @@ from cnnlib._text import display_width, padded, printable
 from cnnlib.cli.options.arguments import add_model, add_threads, positive_int
 from cnnlib.cli.output import json_text
 from cnnlib.cli.run.trained import open_model
-from cnnlib.data.image_files import find_images, needs_pillow, open_image, photo
+from cnnlib.data.image_files import find_images, needs_pillow, open_image, passed_over, photo
 
 _INK = 51  # of 255: what counts as part of a digit
 _BATCH_VALUES = 2**22  # of images that are read together
@@ -74,7 +74,7 @@ def _files(names):
         if Path(name).is_dir():
             found = find_images(name, deep=True)
             if not found:
-                raise ValueError(f"there are no images in {name}")
+                raise ValueError(f"there are no images in {name}{passed_over(name)}")
             paths += map(str, found)
         else:
             paths.append(name)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections import Counter
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-__all__ = ["IMAGE_SUFFIXES", "find_images", "is_grey", "needs_pillow", "open_image", "photo"]
+__all__ = ["IMAGE_SUFFIXES", "find_images", "is_grey", "needs_pillow", "open_image", "passed_over", "photo"]
 
 _BITS_PER_SAMPLE = 258  # a tag of TIFF files
 _TOLERANCE = 1 / 255  # by which floating-point pixels may miss [0, 1]: what resampling leaves
@@ -37,6 +38,22 @@ def find_images(folder: str | os.PathLike, *, deep: bool = False) -> list[Path]:
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             found.append(path)
     return found
+
+
+def passed_over(folder: str | os.PathLike) -> str:
+    """The suffixes of files in `folder` and below it that count as no images, in words; '' for none."""
+    suffixes = Counter(
+        path.suffix.lower() or "none"
+        for path in Path(folder).rglob("*")
+        if path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in IMAGE_SUFFIXES
+    )
+    if not suffixes:
+        return ""
+    found = ", ".join(
+        f"{suffix} ({count})"
+        for suffix, count in sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
+    )
+    return f"; passed over by their suffixes: {found}; images are {', '.join(IMAGE_SUFFIXES)}"
 
 
 def open_image(

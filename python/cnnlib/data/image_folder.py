@@ -13,7 +13,7 @@ import numpy as np
 from cnnlib._params import choice, integer, positive_int, probability
 from cnnlib._random import random_stream
 from cnnlib.data.image_cache import CACHE_SUFFIX, Source, cached_images
-from cnnlib.data.image_files import find_images, needs_pillow
+from cnnlib.data.image_files import find_images, needs_pillow, passed_over
 
 __all__ = ["folder_digest", "load_image_folder"]
 
@@ -137,7 +137,7 @@ def _scan(root):
         if not images:
             deeper = any(path.is_dir() for path in folder.iterdir())
             hint = f", but folders: is {folder} the folder that is meant?" if deeper else ""
-            raise ValueError(f"{_WHERE}: {folder} holds no images{hint}")
+            raise ValueError(f"{_WHERE}: {folder} holds no images{hint}{passed_over(folder)}")
         files += [path.relative_to(root) for path in images]
         labels += [label] * len(images)
     return tuple(folder.name for folder in folders), files, np.array(labels, dtype=np.int64)

@@ -13,6 +13,7 @@ from numpy.typing import DTypeLike
 
 from cnnlib import _core
 from cnnlib._arrays import as_array
+from cnnlib._params import type_name
 from cnnlib._registry import OWN
 from cnnlib._typing import Array, ArrayLike, Params
 from cnnlib._units import size_text
@@ -24,7 +25,7 @@ from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
 from cnnlib.layers.softmax import _softmax
 from cnnlib.models.common import refuse_uninitialized, warn_of_bytes
-from cnnlib.models.graph import Graph, check_samples
+from cnnlib.models.graph import Graph, check_samples, refuse_channels_last
 
 __all__ = ["Predictor", "load", "prepare"]
 
@@ -212,6 +213,7 @@ class Predictor:
     def _shaped(self, X: np.ndarray) -> np.ndarray:
         """X; its samples in the shape of `input_dim` where the network flattens them anyway."""
         if self._flattens and X.ndim > 1 and math.prod(X.shape[1:]) == math.prod(self.input_dim):
+            refuse_channels_last("Predictor", X.shape, self.input_dim)
             return X.reshape(len(X), *self.input_dim)
         check_samples("Predictor", X.shape, self.input_dim, self._why_fixed)
         return X
@@ -282,7 +284,7 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
     """
     if not callable(getattr(model, "graph", None)):
         raise TypeError(
-            f"prepare: model must be one of cnnlib.models, or from cnnlib.onnx, got a {type(model).__name__}"
+            f"prepare: model must be one of cnnlib.models, or from cnnlib.onnx, got {type_name(model)}"
         )
     refuse_uninitialized("prepare", model)
     own = np.dtype(model.dtype if dtype is None else dtype)

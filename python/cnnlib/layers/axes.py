@@ -72,25 +72,25 @@ def _pads(function, value, sizes, spans, strides):
     return [_sides(function, v) for v in value]
 
 
-def _outputs(function, name, size, span, stride, sides, ceil_mode):
+def _outputs(function, window, name, size, span, stride, sides, ceil_mode):
     room = size + sum(sides) - span
     if room < 0:
         sizes = f"{span} > {size + sum(sides)}"
-        raise ValueError(f"{function}: the window is larger than the padded input along {name}: {sizes}")
+        raise ValueError(f"{function}: {window} is larger than the padded input along {name}: {sizes}")
     outputs = room // stride + 1
     # A last window that hangs over has to start inside the image or its leading padding.
     return outputs + (ceil_mode and room % stride != 0 and outputs * stride < size + sides[0])
 
 
-def _axes(function, param, sizes, taps, default_stride, ceil_mode=False):
+def _axes(function, window, param, sizes, taps, ceil_mode=False):
     count = len(sizes)
-    strides = _numbers(function, "stride", param.get("stride", default_stride), count, 1)
+    strides = _numbers(function, "stride", param.get("stride", 1), count, 1)
     dilations = _numbers(function, "dilation", param.get("dilation", 1), count, 1)
     spans = [d * (k - 1) + 1 for d, k in zip(dilations, taps)]
     pads = _pads(function, param.get("pad", 0), sizes, spans, strides)
     axes = zip(AXES[count], sizes, taps, spans, strides, dilations, pads)
     return [
-        Axis(n, k, s, d, *sides, _outputs(function, name, n, span, s, sides, ceil_mode))
+        Axis(n, k, s, d, *sides, _outputs(function, window, name, n, span, s, sides, ceil_mode))
         for name, n, k, span, s, d, sides in axes
     ]
 
@@ -120,7 +120,7 @@ def conv_axes(function, conv_param, x, w, b, count):
         shapes = f"x is {x.shape}, w is {w.shape}, groups is {groups}"
         raise ValueError(f"{function}: x and w disagree on the channels: {shapes}")
     check_shape(function, "b", b, (F,))
-    return _axes(function, conv_param, x.shape[2:], w.shape[2:], 1), groups
+    return _axes(function, "the window of w", conv_param, x.shape[2:], w.shape[2:]), groups
 
 
 def pool_axes(function, pool_param, x, count, kind):
@@ -132,7 +132,7 @@ def pool_axes(function, pool_param, x, count, kind):
     ceil_mode = flag(function, "ceil_mode", pool_param.get("ceil_mode", False))
     stride = pool_param.get("stride")
     param = {**pool_param, "stride": taps if stride is None else stride}
-    axes = _axes(function, param, x.shape[2:], taps, 1, ceil_mode)
+    axes = _axes(function, "the window", param, x.shape[2:], taps, ceil_mode)
     for axis in axes:
         span = axis.dilation * (axis.taps - 1) + 1
         if max(axis.before, axis.after) >= span:

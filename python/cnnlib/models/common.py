@@ -45,6 +45,15 @@ class Model:
         warn_of_bytes(self, type(self).__name__, X)
         return np.asarray(X, dtype=self.dtype)
 
+    def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
+        """Refuse an array `name` of samples of this `shape`, if the model cannot take them.
+
+        Raises
+        ------
+        ValueError
+            It begins with `where`, and says what shape is expected.
+        """
+
     def is_initialized(self) -> bool:
         """Whether all weights are set: a ConvNet may have filters that wait for `initialize`."""
         return True

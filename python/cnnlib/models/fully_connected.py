@@ -39,7 +39,7 @@ from cnnlib.models.common import (
     smoothed_softmax_loss,
     with_statistics,
 )
-from cnnlib.models.graph import Graph
+from cnnlib.models.graph import Graph, refuse_channels_last
 from cnnlib.typing import BatchNormParam, DropoutParam, NormParam
 
 
@@ -130,7 +130,8 @@ class FullyConnectedNet(Model):
         random = random_stream(seed, where)
 
         input_shape = np.atleast_1d(np.asarray(input_dim, dtype=object))
-        D = math.prod(positive_int(where, "input_dim", d) for d in input_shape)
+        self._input_dim = tuple(positive_int(where, "input_dim", d) for d in input_shape)
+        D = math.prod(self._input_dim)
         hidden = [positive_int(where, "hidden_dims", d) for d in hidden_dims]
         sizes = [D, *hidden, positive_int(where, "num_classes", num_classes)]
         self.num_layers = len(sizes) - 1
@@ -158,6 +159,13 @@ class FullyConnectedNet(Model):
             f"dropout {self.dropout:g}" if self.dropout > 0 else None,
         )
 
+    def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
+        refuse_channels_last(where, shape, self._input_dim, name)
+        D = math.prod(self._input_dim)
+        if len(shape) < 1 or math.prod(shape[1:]) != D:
+            wanted = f" of {'x'.join(map(str, self._input_dim))}" if len(self._input_dim) > 1 else ""
+            raise ValueError(f"{where}: {name} must have {D} values{wanted} a sample, got shape {shape}")
+
     @overload
     def loss(self, X: ArrayLike, y: None = None) -> Array: ...
     @overload
@@ -173,6 +181,7 @@ class FullyConnectedNet(Model):
             Otherwise.
         """
         X = self._values(X)
+        self.check_samples(type(self).__name__, "X", X.shape)
         train = y is not None
         set_mode(self.bn_params, train)
 

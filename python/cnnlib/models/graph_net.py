@@ -188,8 +188,11 @@ class GraphNet(Model):
 
     def _samples(self, X: ArrayLike) -> Array:
         samples = self._values(X)
-        check_samples(type(self).__name__, samples.shape, self.input_dim, self._why_fixed)
+        self.check_samples(type(self).__name__, "X", samples.shape)
         return samples
+
+    def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
+        check_samples(where, shape, self.input_dim, self._why_fixed, name)
 
     def _checked_classes(self, where: str, num_classes: int | None) -> int | None:
         """Run it on no sample at all, which shows whether shapes fit and how many scores come out."""

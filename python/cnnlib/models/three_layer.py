@@ -33,7 +33,7 @@ from cnnlib.models.common import (
     smoothed_softmax_loss,
     with_statistics,
 )
-from cnnlib.models.graph import Graph
+from cnnlib.models.graph import Graph, check_samples
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
 
@@ -160,6 +160,7 @@ class ThreeLayerConvNet(Model):
         """
         p = self.params
         X = self._values(X)
+        self.check_samples(type(self).__name__, "X", X.shape)
         set_mode(self.bn_params, train=y is not None)
 
         conv, pool = self.conv_param, self.pool_param
@@ -188,6 +189,9 @@ class ThreeLayerConvNet(Model):
             dpooled, g["W2"], g["b2"] = affine_relu_backward(dhidden, cache2)
             _, g["W1"], g["b1"] = conv_relu_pool_backward(dpooled, cache1, needs=("dw", "db"))
         return loss + add_l2(p, g, self.reg), g
+
+    def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
+        check_samples(where, shape, self.input_dim, "the hidden layer, W2", name)
 
     def graph(self) -> Graph:
         """The network's layers, one after the other; its parameters are in `params`."""

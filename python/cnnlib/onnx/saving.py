@@ -9,7 +9,7 @@ import numpy as np
 
 import cnnlib
 from cnnlib._files import written_whole
-from cnnlib._params import positive_int
+from cnnlib._params import positive_int, type_name
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models.common import Model, refuse_uninitialized
 from cnnlib.onnx import metadata
@@ -109,9 +109,7 @@ def _content(where, model):
     if isinstance(model, Predictor):
         return model.graph_and_params()
     if not callable(getattr(model, "graph", None)):
-        raise TypeError(
-            f"{where}: model must be one of cnnlib.models or a Predictor, got a {type(model).__name__}"
-        )
+        raise TypeError(f"{where}: model must be one of cnnlib.models or a Predictor, got {type_name(model)}")
     refuse_uninitialized(where, model)
     return model.graph(), model.params
 

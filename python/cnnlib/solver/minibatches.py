@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from cnnlib._params import type_name
 from cnnlib.data.shards import ShardedArray
 
 __all__ = [
@@ -30,7 +31,7 @@ def checked_data(data):
         If a key is missing, a split is empty, or images and labels differ in number.
     """
     if not hasattr(data, "keys"):
-        raise TypeError(f"Solver: data must be a dict with {', '.join(_KEYS)}, got a {type(data).__name__}")
+        raise TypeError(f"Solver: data must be a dict with {', '.join(_KEYS)}, got {type_name(data)}")
     missing = [key for key in _KEYS if key not in data]
     if missing:
         raise ValueError(

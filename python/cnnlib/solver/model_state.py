@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib._params import type_name
 from cnnlib.checkpoint import check_name
+from cnnlib.models.common import Model
 
 __all__ = [
     "average_into",
     "check_model",
+    "check_sample_shapes",
     "check_state_fits",
     "restore",
     "restore_statistics",
@@ -24,15 +27,18 @@ def check_model(where: str, model: Any) -> None:
     """Refuse an object that is no model."""
     params: Any = getattr(model, "params", None)
     if not callable(getattr(model, "loss", None)) or not hasattr(params, "items"):
-        raise TypeError(
-            f"{where}: a model needs a dict `params` and a method `loss`, got a {type(model).__name__}"
-        )
+        raise TypeError(f"{where}: a model needs a dict `params` and a method `loss`, got {type_name(model)}")
     for name, value in params.items():
         check_name(name)
         if not isinstance(value, np.ndarray):
-            raise TypeError(
-                f"{where}: model.params[{name!r}] must be an ndarray, got a {type(value).__name__}"
-            )
+            raise TypeError(f"{where}: model.params[{name!r}] must be an ndarray, got {type_name(value)}")
+
+
+def check_sample_shapes(model: Any, **splits: Any) -> None:
+    """Refuse arrays, by their names, whose samples one of the library's models cannot take."""
+    if isinstance(model, Model):
+        for name, X in splits.items():
+            model.check_samples("Solver", name, tuple(X.shape))
 
 
 def snapshot(model: Any) -> dict[str, Any]:
@@ -92,7 +98,7 @@ def check_state_fits(where: str, model: Any, state: Any) -> None:
     for name, value in model.params.items():
         saved = state["params"][name]
         if not isinstance(saved, np.ndarray):
-            raise ValueError(f"{where}: {name} must be an array, got a {type(saved).__name__}")
+            raise ValueError(f"{where}: {name} must be an array, got {type_name(saved)}")
         if saved.shape != value.shape or saved.dtype != value.dtype:
             raise ValueError(
                 f"{where} was written for another model: its {name} is {saved.shape} {saved.dtype}, "

@@ -23,8 +23,12 @@ from cnnlib.distributed.communicator import as_communicator
 from cnnlib.schedules import SCHEDULES
 from cnnlib.solver.early_stopping import build_early_stopping, describe_early_stopping
 
-__all__ = ["OPTIONS", "Flag", "Option", "check_options", "is_own", "rule_name"]
+__all__ = ["OPTIONS", "Flag", "Option", "check_options", "is_own", "refuse_unknown", "rule_name"]
 
+_OF_RULES = {  # keys of optim_config
+    **{name: name for name in ("learning_rate", "momentum", "decay_rate", "beta1", "beta2", "epsilon")},
+    "lr": "learning_rate",
+}
 _RULES = {name: getattr(optim, name) for name in optim.__all__}
 
 
@@ -61,6 +65,17 @@ def check_options(arguments: Mapping[str, Any]) -> dict[str, Any]:
     if settings["schedule"] is not None and settings["lr_decay"] != 1:
         raise ValueError("Solver: lr_decay and schedule exclude each other")
     return settings
+
+
+def refuse_unknown(given: Mapping[str, Any]) -> None:
+    """TypeError for keyword arguments that the Solver does not have, with what may be meant."""
+    for name, value in given.items():
+        if name in _OF_RULES:
+            hint = f"it is a setting of the update rule: optim_config={{{_OF_RULES[name]!r}: {value!r}}}"
+        else:
+            near = difflib.get_close_matches(name, OPTIONS, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(OPTIONS)}"
+        raise TypeError(f"Solver: unknown argument {name}; {hint}")
 
 
 def is_own(saved: Any) -> bool:

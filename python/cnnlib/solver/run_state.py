@@ -8,6 +8,7 @@ import numbers
 
 import numpy as np
 
+from cnnlib._params import type_name
 from cnnlib.solver.model_state import check_state_fits
 from cnnlib.solver.random_streams import set_random_state
 
@@ -40,7 +41,7 @@ _OTHERS = (
 def check_state(where, state, model):
     """Refuse a state that no Solver of such a model had; ValueError, whose message begins with `where`."""
     if not isinstance(state, dict):
-        raise ValueError(f"{where}: the state must be a dict, got a {type(state).__name__}")
+        raise ValueError(f"{where}: the state must be a dict, got {type_name(state)}")
     missing = [name for name in (*COUNTERS, *HISTORIES, *_OTHERS) if name not in (*state, *_LATER)]
     if missing:
         raise ValueError(f"{where}: the state lacks {', '.join(missing)}")

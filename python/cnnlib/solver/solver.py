@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,7 @@ from cnnlib._params import positive_int
 from cnnlib._random import random_stream
 from cnnlib._typing import Params, Trainable
 from cnnlib.augment import Samples, augmented, averaged_scores
+from cnnlib.data.normalization import Normalization
 from cnnlib.data.shards import ShardedArray
 from cnnlib.distributed.communicator import MPIComm, SerialComm, as_communicator
 from cnnlib.distributed.failures import on_all_ranks
@@ -36,8 +37,8 @@ from cnnlib.solver.minibatches import (
     prefetched,
     subsample,
 )
-from cnnlib.solver.model_state import check_model, restore, set_label_smoothing, snapshot
-from cnnlib.solver.options import OPTIONS, check_options, is_own
+from cnnlib.solver.model_state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
+from cnnlib.solver.options import OPTIONS, check_options, is_own, refuse_unknown
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.random_streams import drawing_from, put_back, random_state, set_random_state
 from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_interrupted, save_run
@@ -268,11 +269,15 @@ class Solver:
         comm: Any = None,
         micro_batches: int | None = None,
         batchnorm_statistics: str = "local",
+        **unknown: NoReturn,
     ) -> None:
+        refuse_unknown(unknown)
         settings = check_options(locals())
         check_model("Solver", model)
         self.model: Any = model
         self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data)
+        if settings["preprocess"] is None or isinstance(settings["preprocess"], Normalization):
+            check_sample_shapes(model, X_train=self.X_train, X_val=self.X_val)
         vars(self).update(settings)  # each under its own name
         if hasattr(model, "initialize"):
             model.initialize(sample_images(self.X_train, self.preprocess))

@@ -5,7 +5,9 @@ config.json, and fixed once it has begun. Those of the training are the Solver's
 :mod:`cnnlib.solver.options`.
 """
 
+import glob
 import inspect
+import os
 
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
@@ -18,6 +20,7 @@ MODEL_OPTIONS = {
     "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
     **dict.fromkeys(SPECS, ("reg", "dtype")),
 }
+_INSIDE = {"folder": "images by class", "npy": "arrays"}
 DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
 MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
 
@@ -175,8 +178,12 @@ def parse_data(text):
     """``'digits'``, ``'cifar10'`` or ``NAME:DIR`` as (name, DIR or None)."""
     name, colon, folder = text.partition(":")
     if name not in DATA_NAMES:
+        hint = ""
+        if os.path.isdir(text):
+            kind = "npy" if glob.glob("X_train*.npy", root_dir=text) else "folder"
+            hint = f"; did you mean {kind}:{text}, for {_INSIDE[kind]} in this folder?"
         raise ValueError(
-            f"--data must be digits, or one of cifar10, cifar100, folder, npy with :DIR, got {text!r}"
+            f"--data must be digits, or one of cifar10, cifar100, folder, npy with :DIR, got {text!r}{hint}"
         )
     if name == "digits" and colon:
         raise ValueError(f"--data digits is embedded and takes no folder, got {text!r}")

@@ -1,6 +1,7 @@
 """Reading a ConvNet's spec: what kinds of stages there are, and which options each has."""
 
 import difflib
+from collections.abc import Mapping
 
 from cnnlib._params import check_keys
 from cnnlib.models.spec.named import NAMED_SPECS
@@ -76,6 +77,12 @@ def parse(place, entry):
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}"
         raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {hint}")
     check_keys(f"ConvNet: {place}", kind, options, (*KINDS[kind], *_EVERYWHERE))
+    if isinstance(value, Mapping):
+        beside = "".join(f", {option!r}: ..." for option in KINDS[kind][:1])
+        raise TypeError(
+            f"ConvNet: {place}: {kind} takes its value itself, and options beside it: "
+            f"{{{kind!r}: ...{beside}}}; got {value!r}"
+        )
     if kind in _WITHOUT_VALUE and value is not None:
         raise ValueError(f"ConvNet: {place}: {kind} takes no value, got {value!r}: {{{kind!r}: None, ...}}")
     return kind, value, options

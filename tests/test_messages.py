@@ -1,0 +1,155 @@
+"""What errors say: what was meant, where it is known."""
+
+import re
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib.convnet import ConvNet
+from cnnlib.data import Normalization, load_image_folder
+from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
+from cnnlib.solver import Solver
+from helpers import refused
+
+MODELS = {
+    "three-layer": lambda C: ThreeLayerConvNet((C, 6, 8), num_filters=2, filter_size=3, hidden_dim=4),
+    "flat": lambda C: ConvNet([{"conv": 2}, "relu"], (C, 6, 8), 10),
+    "any size": lambda C: ConvNet([{"conv": 2}, "relu", "global_avg_pool"], (C, 6, 8), 10),
+    "fully connected": lambda C: FullyConnectedNet([4], (C, 6, 8)),
+    "two-layer": lambda C: TwoLayerNet((C, 6, 8), hidden_dim=4),
+}
+LAST = "its channels come last, {}.transpose(0, 3, 1, 2) puts them first"
+
+
+def data(*shape):
+    rng = np.random.RandomState(0)
+    split = {"X": rng.randn(20, *shape).astype(np.float32), "y": rng.randint(10, size=20)}
+    return {f"{name}_{part}": value for part in ("train", "val") for name, value in split.items()}
+
+
+@pytest.mark.parametrize("model", MODELS)
+class TestSamples:
+    @pytest.mark.parametrize("C", [1, 3])
+    def test_channels_last(self, model, C):
+        net, X = MODELS[model](C), np.zeros((2, 6, 8, C), np.float32)
+        with pytest.raises(ValueError, match=re.escape(LAST.format("X_train"))):
+            Solver(net, data(6, 8, C))
+        with pytest.raises(ValueError, match=re.escape(LAST.format("X"))):
+            net.loss(X)
+        with pytest.raises(ValueError, match=re.escape(LAST.format("X"))):
+            cnnlib.prepare(net)(X)
+
+    def test_the_solver_names_the_split(self, model):
+        mixed = {**data(3, 6, 8), "X_val": np.zeros((20, 6, 8, 3))}
+        with pytest.raises(ValueError, match="Solver: X_val must"):
+            Solver(MODELS[model](3), mixed)
+        with pytest.raises(ValueError, match="Solver: X_train must"):
+            Solver(MODELS[model](3), data(6, 8, 3), preprocess=Normalization(0, 1))
+
+    def test_another_size(self, model):
+        if model == "any size":
+            Solver(MODELS[model](1), data(1, 5, 5), verbose=False, num_epochs=1).train()
+            return
+        with pytest.raises(ValueError, match=r"Solver: X_train must have .*got (shape )?\(20, 1, 5, 5\)"):
+            Solver(MODELS[model](1), data(1, 5, 5))
+
+    def test_a_single_image(self, model):
+        with pytest.raises(ValueError, match=r"X\[None\]|3x6x8 a sample, got shape \(3, 6, 8\)"):
+            MODELS[model](3).loss(np.zeros((3, 6, 8)))
+
+    def test_what_fits_is_taken(self, model):
+        assert MODELS[model](3).loss(np.zeros((2, 3, 6, 8))).shape == (2, 10)
+
+
+def test_no_axis_of_channels():
+    with pytest.raises(ValueError, match=re.escape("the axis of its channel is missing, X[:, None] adds it")):
+        MODELS["flat"](1).loss(np.zeros((5, 6, 8)))
+
+
+def test_flat_samples_have_no_channels():
+    assert FullyConnectedNet([4], 144).loss(np.zeros((2, 6, 8, 3))).shape == (2, 10)
+    assert FullyConnectedNet([4], (3, 6, 8)).loss(np.zeros((2, 144))).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"learning_rate": 0.1}, "it is a setting of the update rule: optim_config={'learning_rate': 0.1}"),
+        ({"lr": 0.1}, "optim_config={'learning_rate': 0.1}"),
+        ({"momentum": 0.8}, "optim_config={'momentum': 0.8}"),
+        ({"epochs": 3}, "did you mean num_epochs?"),
+        ({"batchsize": 3}, "did you mean batch_size?"),
+        ({"zzz": 3}, "there are update_rule, optim_config"),
+    ],
+    ids=str,
+)
+def test_arguments_that_the_solver_does_not_have(given, message):
+    with pytest.raises(TypeError, match=re.escape(message)) as error:
+        Solver(MODELS["two-layer"](1), data(1, 6, 8), **given)
+    assert str(error.value).startswith(f"Solver: unknown argument {next(iter(given))}; ")
+
+
+@pytest.mark.parametrize("key", ["size", "kernel_size", "pool_size"])
+def test_the_size_of_a_pool_by_another_name(key):
+    for forward in (cnnlib.max_pool_forward, cnnlib.avg_pool_forward):
+        with pytest.raises(ValueError, match="did you mean 'pool_height' and 'pool_width'"):
+            forward(np.zeros((1, 1, 4, 4)), {key: 2})
+    with pytest.raises(ValueError, match="did you mean 'pool_width'"):
+        cnnlib.max_pool1d_forward(np.zeros((1, 1, 4)), {key: 2})
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("padding", "pad"), ("strides", "stride"), ("dilatation", "dilation")]
+)
+def test_other_keys_by_another_name(key, meant):
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        cnnlib.conv_forward(np.zeros((1, 1, 4, 4)), np.zeros((1, 1, 3, 3)), None, {key: 1})
+
+
+def test_a_stage_whose_value_is_a_dict():
+    for stage in ({"max_pool": {"pool_height": 2, "pool_width": 2}}, {"max_pool": {"size": 2}, "stride": 1}):
+        with pytest.raises(
+            TypeError, match=re.escape("max_pool takes its value itself, and options beside it: {'max")
+        ):
+            ConvNet([stage], (1, 8, 8), 10)
+
+
+@pytest.mark.parametrize("name", ["conv", "conv1d", "conv3d"])
+def test_a_window_that_is_too_large_is_that_of_w(name):
+    axes = {"conv": 2, "conv1d": 1, "conv3d": 3}[name]
+    x, w = np.zeros((1, 1, *[4] * axes)), np.zeros((1, 1, *[5] * axes))
+    with pytest.raises(ValueError, match=r"the window of w is larger than the padded input along .: 5 > 4"):
+        getattr(cnnlib, f"{name}_forward")(x, w, None, {})
+
+
+def test_articles():
+    with pytest.raises(TypeError, match=r"got an int$"):
+        Solver(5, {})
+    with pytest.raises(TypeError, match=r"got a str$"):
+        Solver(MODELS["flat"](1), "data")
+
+
+class TestCommand:
+    def test_a_folder_for_a_name(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "photos" / "cat").mkdir(parents=True)
+        assert "did you mean folder:photos, for images by class" in refused(
+            capsys, "train", "--data", "photos"
+        )
+        (tmp_path / "photos" / "X_train_0.npy").touch()
+        assert "did you mean npy:photos, for arrays" in refused(capsys, "train", "--data", "photos")
+        assert "did you mean" not in refused(capsys, "train", "--data", "nothing")
+
+    def test_suffixes_that_are_passed_over(self, tmp_path, capsys):
+        pytest.importorskip("PIL", reason="Pillow reads image files")
+        (tmp_path / "photos" / "cat").mkdir(parents=True)
+        for name in ("a.HEIC", "b.heic", "c.txt", ".hidden.mov", "README"):
+            (tmp_path / "photos" / "cat" / name).touch()
+        with pytest.raises(
+            ValueError, match=re.escape("suffixes: .heic (2), .txt (1), none (1); images are .png")
+        ):
+            load_image_folder(tmp_path / "photos", 8)
+        model = ConvNet(["relu"], (3, 4, 4), 2)
+        cnnlib.save_model(model, tmp_path / "m.npz", preprocess=Normalization(0, 255))
+        message = refused(capsys, "predict", tmp_path / "m.npz", tmp_path / "photos")
+        assert "passed over by their suffixes: .heic (2)" in message
