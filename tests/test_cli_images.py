@@ -14,6 +14,7 @@ from cnnlib.cli.predict import _writing
 from cnnlib.cli.run.folder import Run
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_digits, load_image_folder
+from cnnlib.data.image_files import find_images
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
 from helpers import refused
@@ -264,6 +265,42 @@ class TestEval:
         got = [row["predictions"][0]["probability"] for row in rows]
         np.testing.assert_allclose(got, p.max(axis=1), atol=0.02)  # the files have 255 shades, not 16
         assert [int(row["predictions"][0]["class"]) for row in rows] == p.argmax(axis=1).tolist()
+
+
+class TestSkipUnreadable:
+    def test_train_eval_and_predict(self, tmp_path, capsys):
+        root = tmp_path / "photos"
+        write_folder(root, {"ant": 20, "bee": 20})
+        broken = root / "bee" / "3.png"
+        broken.write_text("text")
+        command = [
+            "train",
+            "--data",
+            f"folder:{root}",
+            *TINY,
+            "--epochs",
+            "1",
+            "--out",
+            str(tmp_path / "run"),
+        ]
+        assert "3.png cannot be read" in refused(capsys, *command)
+        assert main([*command, "--skip-unreadable"]) == 0
+        out, err = capsys.readouterr()
+        assert out.splitlines()[-1].startswith("test accuracy: ")
+        assert err.splitlines()[0] == "cnnlib: left out 1 file that cannot be read:"
+        assert err.splitlines()[1].startswith(f"  {broken} cannot be read")
+        assert main(["eval", str(tmp_path / "run")]) == 0
+        capsys.readouterr()
+        assert "3.png" in refused(capsys, "predict", tmp_path / "run", root)
+        assert main(["predict", str(tmp_path / "run"), str(root), "--skip-unreadable", "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert [row["file"] for row in json.loads(out)] == [
+            str(path) for path in find_images(root, deep=True) if path != broken
+        ]
+        assert err.startswith("cnnlib: left out 1 file that cannot be read:\n")
+        assert main(["predict", str(tmp_path / "run"), str(broken), "--skip-unreadable"]) == 0
+        assert capsys.readouterr().out == ""
+        assert "means nothing to" in refused(capsys, "train", "--skip-unreadable")
 
 
 class TestInk:

@@ -46,12 +46,28 @@ def by_content(data):
     }
 
 
+@pytest.fixture
+def decoded(monkeypatch):
+    """The names of the files that are decoded."""
+    names, photo = [], image_cache.photo
+    monkeypatch.setattr(
+        image_cache, "photo", lambda path, *rest: names.append(path.name) or photo(path, *rest)
+    )
+    return names
+
+
+def write_and_return(root):
+    write_folder(root, {"a": 12, "b": 12})
+    return root
+
+
 class TestContent:
     def test_pixels_labels_and_classes(self, root):
         written = write_folder(root, {"dog": 20, "ant": 10, "cat 2": 30})
         data = load(root)
         assert data["classes"] == ("ant", "cat 2", "dog")
-        assert list(data) == [f"{a}_{part}" for part in PARTS for a in "Xy"] + ["classes"]
+        names = [f"{name}_{part}" for part in PARTS for name in ("X", "y", "files")]
+        assert list(data) == [*names, "classes", "unreadable"]
         for part, count in (("train", 48), ("val", 6), ("test", 6)):
             X, y = data[f"X_{part}"], data[f"y_{part}"]
             assert isinstance(X, np.memmap)
@@ -258,15 +274,6 @@ class TestSplit:
 
 
 class TestCache:
-    @pytest.fixture
-    def decoded(self, monkeypatch):
-        """The names of the files that are decoded."""
-        names, photo = [], image_cache.photo
-        monkeypatch.setattr(
-            image_cache, "photo", lambda path, *rest: names.append(path.name) or photo(path, *rest)
-        )
-        return names
-
     def test_is_made_once(self, root, decoded):
         write_folder(root, {"a": 10, "b": 10})
         first = load(root)
@@ -540,6 +547,52 @@ class TestErrors:
         assert "reading images: 20 of 20" in capsys.readouterr().out
         load(root, 9)
         assert capsys.readouterr().out == ""
+
+
+class TestSkipUnreadable:
+    @pytest.fixture
+    def broken(self, root):
+        write_folder(root, {"a": 12, "b": 12})
+        (root / "a" / "3.png").write_text("text")
+        (root / "b" / "5.png").write_bytes(b"")
+        return root
+
+    def test_the_others_stay_in_their_splits(self, broken, tmp_path):
+        twin = write_and_return(tmp_path / "whole" / "photos")
+        whole = load(twin)
+        data = load(broken, skip_unreadable=True)
+        assert [fault.split()[0] for fault in sorted(data["unreadable"])] == [
+            str(broken / "a" / "3.png"),
+            str(broken / "b" / "5.png"),
+        ]
+        assert whole["unreadable"] == ()
+        for part in PARTS:
+            names = [file.relative_to(broken).as_posix() for file in data[f"files_{part}"]]
+            others = [
+                file.relative_to(tmp_path / "whole" / "photos").as_posix() for file in whole[f"files_{part}"]
+            ]
+            assert names == [name for name in others if name not in ("a/3.png", "b/5.png")]
+            for name, image, label in zip(names, data[f"X_{part}"], data[f"y_{part}"], strict=True):
+                assert data["classes"][label] == name[0]
+                np.testing.assert_array_equal(image, np.asarray(Image.open(broken / name)).transpose(2, 0, 1))
+
+    def test_they_are_tried_once(self, broken, decoded):
+        first = load(broken, skip_unreadable=True)
+        del decoded[:]
+        again = load(broken, skip_unreadable=True)
+        assert decoded == []
+        assert again["unreadable"] == first["unreadable"]
+        with pytest.raises(ValueError, match=r"3\.png cannot be read"):
+            load(broken)
+        Image.new("RGB", (10, 12)).save(broken / "a" / "3.png")
+        data = load(broken, skip_unreadable=True)
+        assert len(data["unreadable"]) == 1
+
+    def test_none_is_left(self, root):
+        (root / "a").mkdir(parents=True)
+        (root / "a" / "0.png").write_text("text")
+        with pytest.raises(ValueError, match="none is left for training"):
+            load(root, skip_unreadable=True)
 
 
 class TestNormalization:

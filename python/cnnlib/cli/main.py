@@ -11,9 +11,10 @@ from cnnlib.cli import bench, completion, evaluate, export, info, predict, serve
 from cnnlib.cli.options.arguments import add_debug
 from cnnlib.cli.options.config_file import arguments_in
 from cnnlib.cli.output import complain
+from cnnlib.cli.report import command as report
 from cnnlib.cli.run.termination import Terminated, terminable
 
-_COMMANDS = (train, evaluate, predict, serve, export, bench, info, completion)
+_COMMANDS = (train, evaluate, predict, report, serve, export, bench, info, completion)
 
 
 _NOT_IN_FILES = ("command", "config", "debug", "execute", "save_config")

@@ -5,19 +5,27 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from cnnlib._text import printable
 from cnnlib.solver.progress import folded
 
-__all__ = ["at_its_cost", "complain", "json_text", "one_line", "say"]
+__all__ = ["at_its_cost", "complain", "json_text", "one_line", "say", "say_left_out"]
 
 
 def say(text: str, *, fold: bool = True) -> None:
     """Print a line of text, on a narrow terminal in several unless it may not be folded."""
     text = printable(text)
     print(folded(text) if fold else text, flush=True)
+
+
+def say_left_out(faults: Sequence[str]) -> None:
+    """List on the standard error the files that were left out, a line each with the reason."""
+    if faults:
+        complain(f"left out {len(faults)} file{'s' * (len(faults) > 1)} that cannot be read:")
+        for fault in faults:
+            print(f"  {one_line(fault)}", file=sys.stderr)
 
 
 def complain(text: str) -> None:

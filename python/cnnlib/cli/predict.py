@@ -6,8 +6,8 @@ import numpy as np
 
 import cnnlib
 from cnnlib._text import display_width, padded, printable
-from cnnlib.cli.options.arguments import add_model, add_threads, positive_int
-from cnnlib.cli.output import json_text
+from cnnlib.cli.options.arguments import add_model, add_skip_unreadable, add_threads, positive_int
+from cnnlib.cli.output import json_text, say_left_out
 from cnnlib.cli.run.trained import open_model
 from cnnlib.data.image_files import find_images, needs_pillow, open_image, passed_over, photo
 
@@ -31,6 +31,7 @@ def add_to(commands):
     predict.add_argument(
         "--top", type=positive_int, default=1, metavar="K", help="print the K likeliest classes"
     )
+    add_skip_unreadable(predict)
     predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_threads(predict)
 
@@ -43,11 +44,15 @@ def run(options):
     needs_pillow("cnnlib predict")
     # All images first: a wrong name among many stops the command before it prints half of them.
     paths = _files(options.images)
-    predictions = likeliest(_probabilities(trained, paths), trained.classes, options.top)
+    faults = {} if options.skip_unreadable else None
+    probabilities = _probabilities(trained, paths, faults)
+    paths = [path for path in paths if path not in (faults or ())]
+    predictions = likeliest(probabilities, trained.classes, options.top)
     if options.json:
         print(json_text(json_rows(paths, predictions)))
-    else:
+    elif paths:
         _print_table(paths, predictions)
+    say_left_out(list((faults or {}).values()))
     return 0
 
 
@@ -81,13 +86,24 @@ def _files(names):
     return paths
 
 
-def _probabilities(trained, paths):
-    """Of each image (rows) for each class; no more images are held than a batch needs."""
+def _probabilities(trained, paths, faults):
+    """Of each image (rows) for each class; no more images are held than a batch needs.
+
+    Images that cannot be read have no row, and their faults go into the dict `faults`; None: refuse them.
+    """
     step = max(1, _BATCH_VALUES // int(np.prod(trained.shape)))
-    parts = []
+    parts = [np.empty((0, len(trained.classes)))]
     for start in range(0, len(paths), step):
-        images = np.stack([read_image(path, trained) for path in paths[start : start + step]])
-        parts.append(trained.probabilities(images))
+        images = []
+        for path in paths[start : start + step]:
+            try:
+                images.append(read_image(path, trained))
+            except (OSError, ValueError) as error:
+                if faults is None:
+                    raise
+                faults[path] = str(error)
+        if images:
+            parts.append(trained.probabilities(np.stack(images)))
     return np.concatenate(parts)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import cnnlib
 from cnnlib.augment import TTA
 from cnnlib.cli.options import networks
-from cnnlib.cli.options.arguments import add_data, add_setting, add_threads
+from cnnlib.cli.options.arguments import add_data, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.options.config_file import write_config_file
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, data_folder, look_into
 from cnnlib.cli.options.help_tables import defaults_table, recipe_table
@@ -30,9 +30,9 @@ from cnnlib.cli.options.settings import (
     pixels,
     recipe_settings,
 )
-from cnnlib.cli.output import at_its_cost, complain, say
+from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.report.html_report import best_accuracy_name
-from cnnlib.cli.report.writing import write_report
+from cnnlib.cli.report.writing import finish
 from cnnlib.cli.run.folder import Run
 from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
 from cnnlib.cli.run.ranks import (
@@ -47,13 +47,13 @@ from cnnlib.cli.run.ranks import (
 from cnnlib.cli.run.termination import Terminated
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
-from cnnlib.inference.scoring import scorer
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 
 _PARTS = ("train", "val", "test")
 _CAN_BE_NONE = ("lookahead", "rate_factors", "tta")  # on the command line, against a recipe
+_ALSO = ("skip_unreadable", "threads", "distributed", "comm_timeout")  # in a --save-config file
 _EPILOG = """\
 The run folder holds the newest checkpoint, history.csv, config.json, report.html (all about the run on one
 page that needs no other file) and, where matplotlib is installed, curves.png, filters.png, confusion.png and
@@ -110,6 +110,7 @@ def add_to(commands):
     images = train.add_argument_group("images of a folder")
     for name, (kind, help) in IMAGE_SETTINGS.items():
         add_setting(images, name, kind, help)
+    add_skip_unreadable(images)
     how = train.add_argument_group("training")
     for option in OPTIONS.values():
         for setting in option.flags:
@@ -163,11 +164,8 @@ def _train(run, log, solver, data):
     )
     say(summary)
     say(f"checkpoint: {checkpoint}", fold=False)
-    part = "test" if len(data["X_test"]) else "val"  # a folder's test split may be empty
-    X, y = data[f"X_{part}"], data[f"y_{part}"]
-    scores = networks.scores_of(scorer(solver.model), X, solver.preprocess, run.tta)
-    write_report(run, solver, data, part, scores)
-    print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == y):.4f}")
+    finish(run, solver, data)
+    say_left_out(data.get("unreadable", ()))
     return 0
 
 
@@ -186,9 +184,11 @@ def solver_arguments(settings):
 def _begin(options, comm, held):
     """A new run: its folder with config.json, a Solver, the data."""
     name, folder, model_name, settings = _settings(options)
+    if options.skip_unreadable and name != "folder":
+        raise ValueError(f"--skip-unreadable means nothing to --data {name}")
     folder = data_folder(name, folder)
     if name in FOUND:
-        data_set = root_first(comm, lambda: _look_into(name, folder, settings))
+        data_set = root_first(comm, lambda: _look_into(name, folder, settings, options.skip_unreadable))
     else:
         data_set = DATA_SETS[name]
     description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes))
@@ -208,7 +208,11 @@ def _begin(options, comm, held):
     run = shared_run(comm, lambda: Run.create(options.out, options.overwrite, label, held))
     log = _log(run, options, comm)
     content = {
-        "data": {"name": name, "folder": folder, **_images(name, folder, data_set, settings)},
+        "data": {
+            "name": name,
+            "folder": folder,
+            **_images(name, folder, data_set, settings, options.skip_unreadable),
+        },
         "preprocessing": {
             "mean": normalization.mean,
             "std": normalization.std,
@@ -243,15 +247,16 @@ def _begin(options, comm, held):
     return run, log, solver, data
 
 
-def _look_into(name, folder, settings):
+def _look_into(name, folder, settings, skip_unreadable):
     if name != "folder":
         return look_into(name, folder)
     channels = {None: None, "rgb": 3, "grey": 1}[settings["colours"]]
     shares = {share: settings[share] for share in ("validation", "test")}
+    shares["skip_unreadable"] = skip_unreadable
     return look_into(name, folder, pixels(settings["image_size"]), channels, shares)
 
 
-def _images(name, folder, data_set, settings):
+def _images(name, folder, data_set, settings, skip_unreadable):
     """What config.json says of images that the files decide about, beside classes and normalisation."""
     if name not in FOUND:
         return {}
@@ -259,7 +264,8 @@ def _images(name, folder, data_set, settings):
     if name != "folder":
         return {"size": size, "channels": C}
     shares = {share: settings[share] for share in ("validation", "test")}
-    return {"size": size, "channels": C, **shares, "names": folder_digest(folder)}
+    left_out = {"skip_unreadable": True} if skip_unreadable else {}
+    return {"size": size, "channels": C, **shares, **left_out, "names": folder_digest(folder)}
 
 
 def _save_config(options, model_name, settings):
@@ -267,7 +273,7 @@ def _save_config(options, model_name, settings):
     recipe = RECIPES.get(options.recipe, {"data": "digits"})
     named = {"recipe": options.recipe, "data": options.data or recipe["data"], "model": model_name}
     off = {name: "none" for name in _CAN_BE_NONE if settings[name] is None and name in recipe}
-    how = {name: getattr(options, name) or None for name in ("threads", "distributed", "comm_timeout")}
+    how = {name: getattr(options, name) or None for name in _ALSO}
     write_config_file(options.save_config, {**named, **how, **settings, **off})
 
 
@@ -297,8 +303,8 @@ def _resume(options, comm, held):
     """The run that is to go on, a Solver that stands where it stood, the data."""
     run = shared_run(comm, lambda: Run.open(options.resume))
     fixed = [option for option in _given(options) if option not in ("epochs", "early_stopping")]
-    others = ("recipe", "model", "out", "save_config")
-    fixed += [option for option in others if getattr(options, option) is not None]
+    others = ("recipe", "model", "out", "save_config", "skip_unreadable")
+    fixed += [option for option in others if getattr(options, option) not in (None, False)]
     if fixed:
         raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(fixed[0])}")
     checkpoint = comm.from_root(lambda: run.checkpoint(options.resume))

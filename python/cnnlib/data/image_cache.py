@@ -21,12 +21,19 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlib._files import sync_folder
+from cnnlib._files import sync_folder, written_whole
 from cnnlib._locks import locked
 from cnnlib._npy import mapped_array
 from cnnlib.data.image_files import is_grey, photo
 
-__all__ = ["CACHE_SUFFIX", "Source", "cached_images"]
+__all__ = [
+    "CACHE_SUFFIX",
+    "Source",
+    "UnreadableImages",
+    "cached_images",
+    "known_unreadable",
+    "note_unreadable",
+]
 
 CACHE_SUFFIX = ".cnnlib-cache"
 _FORMAT, _VERSION = "cnnlib image cache", 2  # the version tells how files are decoded
@@ -34,8 +41,19 @@ _NEW, _BUILDING = ".new-", ".building-"  # a folder before it is locked, and whi
 _REPORT_SECONDS = 10
 _STALE_SECONDS = 24 * 3600  # after which a folder counts as left behind, where there are no locks
 _LARGE = 1e9  # bytes of a cache whose size is said
+_UNREADABLE = "unreadable.json"
 _NAMED = 10  # unreadable files in a message
 _COLOURS = {1: "grey", 3: "rgb"}
+
+
+class UnreadableImages(ValueError):
+    """Files that cannot be read; `faults` says of each (its place in the source) why."""
+
+    def __init__(self, faults: dict[int, str]) -> None:
+        self.faults = faults
+        named = list(faults.values())[:_NAMED]
+        more = f"; and {len(faults) - _NAMED} more" if len(faults) > _NAMED else ""
+        super().__init__("; ".join(named) + more)
 
 
 @dataclass(frozen=True)
@@ -112,6 +130,25 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
     if images is None:
         raise OSError(f"{cache.folder} was removed or damaged while it was read")
     return images
+
+
+def known_unreadable(source: Source) -> dict[int, str]:
+    """The files of which :func:`note_unreadable` noted why they cannot be read, unless they changed since."""
+    try:
+        noted = json.loads((_cache_root(source.root) / _UNREADABLE).read_text(encoding="utf-8"))
+        faults = {(name, size, time): fault for name, size, time, fault in noted}
+    except (OSError, RecursionError, TypeError, ValueError):
+        return {}
+    stamps = enumerate(source.stamps())
+    return {number: str(faults[stamp]) for number, stamp in stamps if stamp in faults}
+
+
+def note_unreadable(source: Source, faults: dict[int, str]) -> None:
+    """Note why files cannot be read, so that the next call need not try them again."""
+    stamps = source.stamps()
+    text = json.dumps([[*stamps[number], fault] for number, fault in faults.items()])
+    with written_whole(_cache_root(source.root) / _UNREADABLE) as file:
+        file.write(text.encode())
 
 
 @dataclass(frozen=True)
@@ -217,7 +254,7 @@ def _size_text(size):
 def _decode(source, path, size, channels, verbose):
     """Write the images to the array file `path`, one after the other; returns whether all files are grey."""
     paths = [source.root / file for file in source.files]
-    failures = []
+    failures: dict[int, str] = {}
 
     def decoded(path):
         try:
@@ -235,9 +272,10 @@ def _decode(source, path, size, channels, verbose):
         with open(path, "xb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            for image in _reported(_in_order(pool, decoded, paths, 4 * workers), len(paths), verbose):
+            images = _reported(_in_order(pool, decoded, paths, 4 * workers), len(paths), verbose)
+            for number, image in enumerate(images):
                 if isinstance(image, Exception):
-                    failures.append(str(image))
+                    failures[number] = str(image)
                 elif not failures:
                     file.write(image.data)
             file.flush()
@@ -245,8 +283,7 @@ def _decode(source, path, size, channels, verbose):
     finally:
         pool.shutdown(cancel_futures=True)
     if failures:
-        more = f"; and {len(failures) - _NAMED} more" if len(failures) > _NAMED else ""
-        raise ValueError("; ".join(failures[:_NAMED]) + more)
+        raise UnreadableImages(failures)
     return grey
 
 

@@ -10,9 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params import choice, integer, positive_int, probability
+from cnnlib._params import choice, flag, integer, positive_int, probability
 from cnnlib._random import random_stream
-from cnnlib.data.image_cache import CACHE_SUFFIX, Source, cached_images
+from cnnlib.data.image_cache import (
+    CACHE_SUFFIX,
+    Source,
+    UnreadableImages,
+    cached_images,
+    known_unreadable,
+    note_unreadable,
+)
 from cnnlib.data.image_files import find_images, needs_pillow, passed_over
 
 __all__ = ["folder_digest", "load_image_folder"]
@@ -30,6 +37,7 @@ def load_image_folder(
     seed: int = 0,
     channels: int | None = None,
     verbose: bool = True,
+    skip_unreadable: bool = False,
 ) -> dict[str, Any]:
     """Read ``root/<class>/*.png|jpg|...`` into memory-mapped arrays.
 
@@ -56,12 +64,16 @@ def load_image_folder(
         Grey or colours (red, green, blue); None: grey if all files are, otherwise colours.
     verbose : bool
         Say every few seconds how far the decoding has come.
+    skip_unreadable : bool
+        Leave out files that cannot be read, instead of refusing the folder. The others stay in their splits.
 
     Returns
     -------
     dict
         ``X_train``, ``X_val``, ``X_test``: uint8 memory maps (N, channels, H, W), read-only. ``y_train``,
         ``y_val``, ``y_test``: int64 labels (N,). ``classes``: the names of the classes, sorted, a tuple.
+        ``files_train``, ``files_val``, ``files_test``: the images' files. ``unreadable``: a line for
+        each file that was left out, which says why.
 
     Raises
     ------
@@ -97,9 +109,28 @@ def load_image_folder(
     classes, files, labels = _scan(Path(root))
     place = _places(labels, random_stream(seed, _WHERE))
     order = np.lexsort((labels, place))
-    source = Source(Path(root), classes, tuple(files[i] for i in order), labels[order], int(seed))
-    X = cached_images(source, height, width, channels, verbose)
-    return {**_splits(X, labels[order], place[order], validation, test), "classes": classes}
+
+    def source(rows):
+        return Source(Path(root), classes, tuple(files[i] for i in rows), labels[rows], int(seed))
+
+    faults = known_unreadable(source(order)) if flag(_WHERE, "skip_unreadable", skip_unreadable) else {}
+    kept = np.delete(order, list(faults))
+    while True:
+        try:
+            X = cached_images(source(kept), height, width, channels, verbose)
+            break
+        except UnreadableImages as error:
+            if not skip_unreadable:
+                raise
+            faults |= {int(np.flatnonzero(order == kept[k])[0]): fault for k, fault in error.faults.items()}
+            note_unreadable(source(order), faults)
+            kept = np.delete(order, list(faults))
+    paths = tuple(Path(root) / files[i] for i in kept)
+    return {
+        **_splits(X, labels[kept], paths, place[kept], validation, test),
+        "classes": classes,
+        "unreadable": tuple(faults[k] for k in sorted(faults)),
+    }
 
 
 def folder_digest(root: str | os.PathLike) -> str:
@@ -158,7 +189,7 @@ def _places(labels, random):
     return place
 
 
-def _splits(X, y, place, validation, test):
+def _splits(X, y, paths, place, validation, test):
     """The parts of the images, which stand in the order of `place`: the test split comes first."""
     ends = np.searchsorted(place, [test, test + validation]).tolist()
     ends[0] = max(ends[0], int(test > 0))
@@ -171,5 +202,5 @@ def _splits(X, y, place, validation, test):
     slices = {"train": slice(ends[1], None), "val": slice(*ends), "test": slice(0, ends[0])}
     data = {}
     for part, rows in slices.items():
-        data |= {f"X_{part}": X[rows], f"y_{part}": y[rows]}
+        data |= {f"X_{part}": X[rows], f"y_{part}": y[rows], f"files_{part}": paths[rows]}
     return data

@@ -110,11 +110,13 @@ def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: 
         ax.set_yticks(_ACCURACIES, [f"{accuracy:g}" for accuracy in _ACCURACIES])
         ax.minorticks_off()
         ax.set_ylim(0, 100.05)
+        ylabel = "accuracy (%), stretched towards 100"
     else:
         ax.set_ylim(0, 102)
+        ylabel = "accuracy (%)"
     count_in_integers(ax)
     ax.legend(frameon=False, loc="lower right")
-    ax.set(title="Accuracy", xlabel="epoch", ylabel="accuracy (%)")
+    ax.set(title="Accuracy", xlabel="epoch", ylabel=ylabel)
     return open_frame(ax)
 
 

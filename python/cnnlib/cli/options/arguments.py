@@ -13,6 +13,7 @@ __all__ = [
     "add_model",
     "add_run",
     "add_setting",
+    "add_skip_unreadable",
     "add_threads",
     "positive_int",
     "positive_number",
@@ -61,6 +62,14 @@ def add_debug(parser):
     """`--debug`, before the command or behind it."""
     parser.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="print the traceback of an error"
+    )
+
+
+def add_skip_unreadable(parser):
+    parser.add_argument(
+        "--skip-unreadable",
+        action="store_true",
+        help="leave out files that cannot be read, and list them at the end",
     )
 
 

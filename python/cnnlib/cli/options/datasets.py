@@ -37,7 +37,9 @@ class DataSet:
 
 
 def _parts_of(data, parts):
-    return {key: values for key, values in data.items() if key.partition("_")[2] in parts}
+    return {
+        key: values for key, values in data.items() if key.partition("_")[2] in parts or key == "unreadable"
+    }
 
 
 def _load_digits(folder, parts):
@@ -93,8 +95,8 @@ DATA_SETS = {
 def found_data_set(name, classes, shape, white, shares):
     """A data set whose classes and shape are known from its files: one of `FOUND`.
 
-    `shares` are the options `validation` and `test` of :func:`cnnlib.data.load_image_folder`; the others come
-    with splits of their own.
+    `shares` are the options `validation`, `test` and `skip_unreadable` of
+    :func:`cnnlib.data.load_image_folder`; the others come with splits of their own.
     """
     load = functools.partial(_load_found, name, tuple(classes), tuple(shape), shares)
     return DataSet(tuple(classes), tuple(shape), white, False, load)

@@ -6,7 +6,9 @@ import html
 from cnnlib._text import printable
 
 __all__ = [
+    "escape",
     "folded",
+    "heading",
     "key_figures",
     "page",
     "paragraph",
@@ -17,6 +19,7 @@ __all__ = [
     "table",
 ]
 
+_PHONE = 46  # characters of a table that a phone shows beside each other
 _STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; padding: 0 1rem 3rem; max-width: 72rem; color: #222; background: #fff;
@@ -30,6 +33,14 @@ dd { margin: 0; font-size: 1.35rem; font-weight: 600; }
 .side-by-side { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 .wide { overflow-x: auto; }
+.many::before { display: none; content: "the table goes on to the right"; color: #555; font-size: .85rem; }
+@media (max-width: 45rem) { .many::before { display: block; position: sticky; left: 0; } }
+.gallery { display: grid; gap: 1rem .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+figure { margin: 0; }
+figcaption { font-size: .8rem; line-height: 1.35; color: #444; overflow-wrap: anywhere; }
+.gallery img { width: 9rem; height: 9rem; object-fit: contain; background: #f4f4f4; }
+.pixels { image-rendering: pixelated; }
+h3 { margin: 1.25rem 0 .5rem; font-size: 1rem; }
 img { display: block; max-width: 100%; height: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }
@@ -70,6 +81,11 @@ def section(title, *parts):
     return "\n".join(["<section>", f"<h2>{escape(title)}</h2>", *parts, "</section>"])
 
 
+def heading(text):
+    """A heading below that of a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
 def paragraph(text):
     """A line of text."""
     return f"<p>{escape(text)}</p>"
@@ -92,9 +108,11 @@ def table(columns, rows):
     A bar shows a share in 0..1 as its length.
     """
     kinds = [kind for _, kind in columns]
+    rows = list(rows)
+    wide = "wide many" if _least_width(columns, rows) > _PHONE else "wide"
     head = "".join(f"<th{_class(kind)}>{escape(title)}</th>" for title, kind in columns)
     body = (f"<tr>{''.join(map(_cell, row, kinds))}</tr>" for row in rows)
-    return "\n".join(['<div class="wide"><table>', f"<tr>{head}</tr>", *body, "</table></div>"])
+    return "\n".join([f'<div class="{wide}"><table>', f"<tr>{head}</tr>", *body, "</table></div>"])
 
 
 def folded(summary, part):
@@ -118,6 +136,16 @@ def side_by_side(*parts):
 def escape(text):
     """`text` as HTML shows it; characters that are none of HTML's, or not to be seen, are escaped."""
     return html.escape("\n".join(map(printable, text.split("\n"))))
+
+
+def _least_width(columns, rows):
+    """The characters of a table's line, where texts are broken between words."""
+    width = 0
+    for k, (title, kind) in enumerate(columns):
+        cells = [title, *(row[k] for row in rows if kind != "bar")]
+        words = cells if kind == "number" else [word for cell in cells for word in cell.split()]
+        width += 2 + max(map(len, words), default=0) + 8 * (kind == "bar")
+    return width
 
 
 def _class(kind):

@@ -1,6 +1,7 @@
 """The page about a training run: what came out, how it went, what was learnt, where the time goes."""
 
 import copy
+import importlib.util
 import math
 import platform
 import time
@@ -9,10 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from cnnlib._config import current_config
+from cnnlib.cli.options.datasets import FOUND
 from cnnlib.cli.options.help_tables import plain
+from cnnlib.cli.options.settings import defaults, has_defaults
 from cnnlib.cli.output import at_its_cost
+from cnnlib.cli.report.gallery import Gallery
 from cnnlib.cli.report.html_page import (
     folded,
+    heading,
     key_figures,
     page,
     paragraph,
@@ -28,9 +33,10 @@ __all__ = ["best_accuracy_name", "report"]
 
 _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
+_MISTAKES, _NEAR_MISSES, _TYPICAL = 24, 12, 4  # images: in all, in all, of each class
 
 
-def report(run, solver, part, y, scores, pictures):
+def report(run, solver, data, part, scores, pictures):
     """The page, a str.
 
     Parameters
@@ -38,16 +44,26 @@ def report(run, solver, part, y, scores, pictures):
     run : Run
     solver : Solver
         At its end.
+    data : dict
+        The data set.
     part : str
-        The split, 'test' or 'val', whose labels are `y` (N,) and `scores` (N, K).
+        The split, 'test' or 'val', of which `scores` (N, K) are.
     pictures : Pictures or None
         None: matplotlib is not installed.
     """
+    X, y = data[f"X_{part}"], data[f"y_{part}"]
     right = scores.argmax(axis=1) == y
+    files = data.get(f"files_{part}")
+    gallery = Gallery(X, y, scores, run.data_set.classes, files)
     makers = {
         "the result": lambda: _result(run, solver, part, right),
         "the curves": lambda: _curves(solver, pictures),
         "the classes": lambda: _classes(run, part, y, right, pictures),
+        "the mistakes": lambda: _gallery("Mistakes, the surest first", gallery, gallery.mistakes(_MISTAKES)),
+        "the near misses": lambda: _gallery(
+            "Near misses: right, but only just", gallery, gallery.near_misses(_NEAR_MISSES)
+        ),
+        "the classes' images": lambda: _typical(gallery),
         "the filters": lambda: _filters(pictures),
         "the time by layer": lambda: _time_by_layer(solver),
         "the network": lambda: _network(solver.model),
@@ -58,8 +74,8 @@ def report(run, solver, part, y, scores, pictures):
     for what, make in makers.items():
         with at_its_cost(f"{what} in the report"):
             parts.append(make())
-    data = run.config["data"]
-    name = Path(data["folder"]).name if data["name"] == "folder" else data["name"]
+    about = run.config["data"]
+    name = Path(about["folder"]).name if about["name"] == "folder" else about["name"]
     model = run.config["model"]["name"]
     return page(f"{run.folder.resolve().name}: {model} on {name}", [part for part in parts if part])
 
@@ -91,14 +107,15 @@ def _result(run, solver, part, right):
     if seconds > 0:
         figures.append(("images a second", f"{len(solver.X_train) * solver.epoch / seconds:,.0f}"))
     about = f"{' and '.join(counts)} images of {size} in {len(run.data_set.classes)} classes"
-    ended = time.strftime("%Y-%m-%d %H:%M %z")
+    checkpoint = run.newest_checkpoint(solver.epoch)
+    ended = time.strftime("%Y-%m-%d %H:%M %z", time.localtime(checkpoint and checkpoint.stat().st_mtime))
     return "\n".join([paragraph(f"{about}; finished {ended}"), key_figures(figures)])
 
 
 def _curves(solver, pictures):
     parts = []
     if pictures is None:
-        parts.append(paragraph("Without matplotlib there are no pictures: pip install cnnlib[plots]"))
+        parts.append(paragraph("Without matplotlib there are no curves: pip install cnnlib[plots]"))
     else:
         loss = pictures.html("loss", "Loss of training and validation by epoch", "svg")
         accuracy = pictures.html("accuracy", "Accuracy in training and validation by epoch", "svg")
@@ -111,7 +128,7 @@ def _curves(solver, pictures):
 
 
 def _classes(run, part, y, right, pictures):
-    """How the classes fared: in numbers, as a matrix, and the worst mistakes."""
+    """How the classes fared: in numbers, and as a matrix."""
     rows = []
     for k, name in enumerate(run.data_set.classes):
         of_class = right[y == k]
@@ -126,8 +143,29 @@ def _classes(run, part, y, right, pictures):
     if pictures is None:
         return section(what, by_class)
     matrix = pictures.html("confusion.png", "How many images of each class were taken for each class", "svg")
-    mistakes = pictures.html("mistakes.png", "Wrongly classified images, the surest first", "png")
-    return section(what, side_by_side(matrix, by_class)) + section("Mistakes", mistakes)
+    return section(what, side_by_side(matrix, by_class))
+
+
+def _gallery(title, gallery, rows):
+    return section(title, gallery.html(rows)) if len(rows) and _has_pillow() else ""
+
+
+def _typical(gallery):
+    """What each class looks like: the images of which the model was surest."""
+    if not _has_pillow():
+        return ""
+    parts = []
+    for label, name in enumerate(gallery.classes[:_SHOWN_CLASSES]):
+        rows = gallery.typical(label, _TYPICAL)
+        if len(rows):
+            parts += [heading(name), gallery.html(rows)]
+    more = len(gallery.classes) - _SHOWN_CLASSES
+    title = "What the classes look like" + (f" (the first {_SHOWN_CLASSES})" if more > 0 else "")
+    return section(title, *parts) if parts else ""
+
+
+def _has_pillow():
+    return importlib.util.find_spec("PIL") is not None
 
 
 def _filters(pictures):
@@ -186,12 +224,24 @@ def _settings(run):
         "model": {name: value for name, value in arguments.items() if name not in config["training"]},
         "training": config["training"],
     }
-    rows = [
-        (f"{group} {name}".strip().replace("_", " "), _text(name, value))
-        for group, settings in groups.items()
-        for name, value in settings.items()
-    ]
-    return section("Settings", table([("setting", "text"), ("value", "text")], rows))
+    if data["name"] in FOUND and data.get("folder"):
+        groups["data"]["folder"] = Path(data["folder"]).name  # where it lies is this machine's affair
+    usual = _usual(config)
+    own, others = [], []
+    for group, settings in groups.items():
+        for name, value in settings.items():
+            changed = group in ("model", "training") and name in usual and usual[name] not in (value, [value])
+            row = (f"{group} {name}".strip().replace("_", " "), _text(name, value))
+            own.append((*row, _text(name, usual[name]))) if changed else others.append(row)
+    parts = [table([("setting", "text"), ("value", "text"), ("by default", "text")], own)] if own else []
+    rest = table([("setting", "text"), ("value", "text")], others)
+    return section("Settings", *parts, folded("All others" if own else "All by default", rest))
+
+
+def _usual(config):
+    """The settings that the data set and the model have by default."""
+    data, model = config["data"]["name"], config["model"]["name"]
+    return defaults(data, model) if has_defaults(data, model) else {}
 
 
 def _environment(run):
@@ -204,6 +254,6 @@ def _text(name, value):
     """The setting `name` as the command line has it; of mean and standard deviation a few digits."""
     if value is None:
         return "none"
-    if isinstance(value, (list, tuple)) and all(isinstance(item, float) for item in value):
+    if value and isinstance(value, (list, tuple)) and all(isinstance(item, float) for item in value):
         return ", ".join(f"{item:.6g}" for item in value)
     return plain(name, value)

@@ -1,9 +1,25 @@
 """What a finished run leaves to look at: pictures, and a page with them and all that is known of it."""
 
+import numpy as np
+
+from cnnlib.cli.options import networks
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report import html_report
 from cnnlib.cli.report.pictures import drawn
 from cnnlib.cli.run.folder import PICTURES, REPORT
+from cnnlib.inference.scoring import scorer
+
+
+def finish(run, solver, data):
+    """Test the model that the Solver holds, leave pictures and report, print the accuracy.
+
+    The split is that for tests, or where it is empty that for validation.
+    """
+    part = "test" if len(data["X_test"]) else "val"
+    X, y = data[f"X_{part}"], data[f"y_{part}"]
+    scores = networks.scores_of(scorer(solver.model), X, solver.preprocess, run.tta)
+    write_report(run, solver, data, part, scores)
+    print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == y):.4f}")
 
 
 def write_report(run, solver, data, part, scores):
@@ -18,5 +34,5 @@ def write_report(run, solver, data, part, scores):
         if saved:
             say(f"pictures: {', '.join(saved)}")
     with at_its_cost(REPORT):
-        run.write_file(REPORT, html_report.report(run, solver, part, y, scores, pictures))
+        run.write_file(REPORT, html_report.report(run, solver, data, part, scores, pictures))
         say(f"report: {run.folder / REPORT}", fold=False)

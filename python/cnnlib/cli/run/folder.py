@@ -102,6 +102,7 @@ class Run:
         if data["name"] not in FOUND:
             return DATA_SETS[data["name"]]
         shares = {share: data.get(share) for share in ("validation", "test")}
+        shares["skip_unreadable"] = data.get("skip_unreadable") is True
         shape = (data["channels"], *data["size"])
         white = self.config["preprocessing"].get("white", 255.0)
         return found_data_set(data["name"], self.config["classes"], shape, white, shares)
