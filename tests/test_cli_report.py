@@ -245,7 +245,7 @@ class TestGallery:
     def test_captions(self):
         page = Page(html_page.page("", [self.gallery().html([1, 2])]))
         captions = [text for text in page.texts if text]
-        assert captions == ["dog 100 %", "<cat> 0 %", "true: <cat>", "<cat> 52 %", "dog 48 %"]
+        assert captions == ["dog: 100 %", "<cat>: 0 %", "true: <cat>", "<cat>: 52 %", "dog: 48 %"]
         assert [kind for kind, _ in page.pictures()] == ["data:image/png"] * 2
 
     def test_photographs_are_those_of_the_files(self, tmp_path):

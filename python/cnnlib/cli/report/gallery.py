@@ -72,7 +72,7 @@ class Gallery:
     def _figure(self, row):
         p = softmax(self.scores[row : row + 1])[0]
         order = np.argsort(-p, kind="stable")[:2]
-        lines = [f"{self.classes[k]} {100 * p[k]:.0f} %" for k in order]
+        lines = [f"{self.classes[k]}: {100 * p[k]:.0f} %" for k in order]
         if order[0] != self.y[row]:
             lines.append(f"true: {self.classes[self.y[row]]}")
         if self.files is not None:

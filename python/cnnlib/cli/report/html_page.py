@@ -39,6 +39,10 @@ dd { margin: 0; font-size: 1.35rem; font-weight: 600; }
 figure { margin: 0; }
 figcaption { font-size: .8rem; line-height: 1.35; color: #444; overflow-wrap: anywhere; }
 .gallery img { width: 9rem; height: 9rem; object-fit: contain; background: #f4f4f4; }
+@media (max-width: 45rem) {
+  .gallery { gap: .75rem .5rem; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); }
+  .gallery img { width: 6.5rem; height: 6.5rem; }
+}
 .pixels { image-rendering: pixelated; }
 h3 { margin: 1.25rem 0 .5rem; font-size: 1rem; }
 img { display: block; max-width: 100%; height: auto; }
