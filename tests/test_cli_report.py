@@ -137,7 +137,8 @@ class TestPage:
         columns = [("a long title of words", "text"), ("number", "number")]
         table = html_page.table(columns, [["word " * cells, "1" * cells]])
         assert ('class="wide many"' in table) == wide
-        assert 'content: "the table goes on to the right"' in html_page.page("", [])
+        assert ('class="wide many"' in html_page.preformatted("short\n" + "-" * cells)) == wide
+        assert 'content: "goes on to the right"' in html_page.page("", [])
 
     def test_text_is_escaped(self, trained, report):
         assert "run <2> & co: resnet8 on digits" in report.texts

@@ -19,7 +19,7 @@ __all__ = [
     "table",
 ]
 
-_PHONE = 46  # characters of a table that a phone shows beside each other
+_PHONE = 46  # characters of a line that a phone shows
 _STYLE = """
 :root { color-scheme: light; }
 body { margin: 0 auto; padding: 0 1rem 3rem; max-width: 72rem; color: #222; background: #fff;
@@ -33,7 +33,7 @@ dd { margin: 0; font-size: 1.35rem; font-weight: 600; }
 .side-by-side { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
 .wide { overflow-x: auto; }
-.many::before { display: none; content: "the table goes on to the right"; color: #555; font-size: .85rem; }
+.many::before { display: none; content: "goes on to the right"; color: #555; font-size: .85rem; }
 @media (max-width: 45rem) { .many::before { display: block; position: sticky; left: 0; } }
 .gallery { display: grid; gap: 1rem .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
 figure { margin: 0; }
@@ -53,7 +53,7 @@ td { border-bottom: 1px solid #eee; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .bar { width: 8rem; min-width: 4rem; }
 .bar i { display: block; height: .8rem; margin-top: .3rem; background: #1f77b4; }
-pre { margin: .5rem 0; overflow-x: auto; font-size: .85rem; line-height: 1.4; }
+pre { margin: .5rem 0; font-size: .85rem; line-height: 1.4; }
 summary { cursor: pointer; }
 """
 
@@ -97,7 +97,8 @@ def paragraph(text):
 
 def preformatted(text):
     """Text in columns, as it stands."""
-    return f"<pre>{escape(text)}</pre>"
+    longest = max(map(len, text.split("\n")))
+    return f'<div class="{"wide many" if longest > _PHONE else "wide"}"><pre>{escape(text)}</pre></div>'
 
 
 def key_figures(pairs):
