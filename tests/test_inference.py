@@ -358,6 +358,23 @@ def test_bits_depend_neither_on_the_batch_nor_on_the_threads(net, size, isa, rng
         cnnlib.set_num_threads(threads)
 
 
+def test_options_may_be_numpy_s_numbers(rng, tmp_path):
+    """Of an inverted residual, whose options are compared, and saved."""
+    one = {"stride": np.int64(1), "pad": np.int32(0), "groups": np.int8(1)}
+    nodes = [
+        Node("conv", ("input",), "wide", ("e", None), (dict(one),)),
+        Node("conv", ("wide",), "middle", ("d", None), ({"pad": (np.int64(1), 1), "groups": np.int64(8)},)),
+        Node("conv", ("middle",), "narrow", ("p", None), (dict(one),)),
+        Node("scale", ("narrow",), "scaled", (), (np.float32(0.5),)),
+        Node("leaky_relu", ("scaled",), "r", (), (np.float32(0.25),)),
+    ]
+    net = _net(nodes, _params(rng, e=(8, 4, 1, 1), d=(8, 1, 3, 3), p=(4, 8, 1, 1)))
+    predictor, x = prepare(net), rng.standard_normal((2, 4, 7, 7))
+    _close(predictor(x), net.loss(x), np.float64, 10)
+    predictor.save(tmp_path / "net")
+    np.testing.assert_array_equal(load(tmp_path / "net")(x), predictor(x))
+
+
 def _overwrite(net):
     """Write NaN into every array of a model in its place, and empty every parameter dict of its graph."""
     dicts = [arg for node in net.graph() for arg in node.args if isinstance(arg, dict)]

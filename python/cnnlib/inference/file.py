@@ -61,8 +61,7 @@ def write_file(path: str | os.PathLike[str], about: dict[str, Any], ops: Sequenc
             entries.append(entry)
             at += -(-little.nbytes // _ALIGNMENT) * _ALIGNMENT
         described.append({**vars(op), "arrays": indices})
-    content = {"about": about, "ops": described, "arrays": entries}
-    header = json.dumps(content, default=_plain_number).encode()
+    header = json.dumps({"about": about, "ops": described, "arrays": entries}).encode()
     header += b" " * (-(len(header) + _LEAD.size) % _ALIGNMENT)
     with written_whole(path) as file:
         file.write(_LEAD.pack(_MAGIC, len(header), zlib.crc32(header), 0))
@@ -135,13 +134,6 @@ class _Mapped:
         if any(zlib.crc32(_bytes(array)) != checksum for array, checksum in self.sums):
             raise ValueError(f"{self.name} is damaged: its weights are not what was written")
         self._written = now.st_mtime_ns
-
-
-def _plain_number(value: Any) -> Any:
-    """NumPy's numbers, as layers take them in their options, for JSON."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"Predictor.save: an option is a {type(value).__name__}, which cannot be stored")
 
 
 def _dtype(name: Any) -> np.dtype[Any]:

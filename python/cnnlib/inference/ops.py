@@ -101,9 +101,18 @@ def _op(node: Node, params: Mapping[str, Array]) -> Op:
     if make is None:
         raise ValueError(f"prepare: {node.title}: {node.layer} has no place in a prepared network yet")
     values = [None if name is None else params[name] for name in node.params]
-    op = make(node, *values, **copy.deepcopy(node.arguments()))
+    op = make(node, *values, **_copied(node.arguments()))
     op.label = node.label or node.layer
     return op
+
+
+def _copied(value: Any) -> Any:
+    """A deep copy of a layer's arguments; NumPy's numbers become Python's, which files can hold."""
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_copied, value))
+    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
 
 
 def _plain(node, **options):
