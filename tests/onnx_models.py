@@ -283,7 +283,10 @@ def _window_attributes(m, spatial, kernel, dilated=True):
     if dilated:
         attributes |= m.some(dilations=dilations)
     auto = m.pick(None, None, "NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
-    steps, dilations = attributes.get("strides", [1] * len(kernel)), attributes.get("dilations", dilations)
+    steps, dilations = (
+        attributes.get("strides", [1] * len(kernel)),
+        attributes.get("dilations", [1] * len(kernel)),
+    )
     if any(s > d * (k - 1) + 1 for s, d, k in zip(steps, dilations, kernel)) and auto and "SAME" in auto:
         auto = None  # windows that leave pixels out: programs differ in where these lie
     if auto is not None:
