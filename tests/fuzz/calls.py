@@ -333,6 +333,7 @@ SETTERS = {
     "set_num_threads",
     "get_num_threads",
     "assume_sharing",
+    "use_thread_pool",
     "notice_missing_cores",
     "MissingCores",
     "sharing_round_trip",
