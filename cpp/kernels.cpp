@@ -8,15 +8,8 @@ namespace {
 
 template <class T>
 Kernels<T> kernels_of() {
-  Kernels<T> kernels{};
-  fill_conv(kernels);
-  fill_conv_norm(kernels);
-  fill_inverted_residual(kernels);
-  fill_pool(kernels);
-  fill_norm(kernels);
-  fill_dense(kernels);
-  fill_elementwise(kernels);
-  return kernels;
+  return {conv_kernels<T>(), conv_norm_kernels<T>(), inverted_residual_kernels<T>(), pool_kernels<T>(),
+          norm_kernels<T>(), dense_kernels<T>(),     elementwise_kernels<T>()};
 }
 
 }  // namespace

@@ -48,14 +48,14 @@ struct InvertedResidualLayers {
   Layer expand, depthwise, project;
 };
 
+// The families of kernels. A family's unit returns its struct with every field named; families.hpp makes a
+// field without a value an error of the compiler.
 template <class T>
-struct Kernels {
+struct ConvKernels {
   void (*conv_forward)(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);
   // dx, dw and db may be null; dx starts from b (C,) unless that is null.
   void (*conv_backward)(const T* x, const T* w, const T* dout, const T* b, T* dx, T* dw, T* db,
                         const ConvShape&);
-  void (*conv_bn_relu_train)(const ConvNormTraining<T>&, const ConvShape&);
-  void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
   void (*bias_gradient)(const T* dout, T* db, Index N, Index F, Index plane);
   // Whether a method can compute a pass; what a pass will do; and the methods that fit, from the cheapest on,
   // of which it returns the number.
@@ -72,13 +72,26 @@ struct Kernels {
                             T* out);
   // Whether the plan's method takes ConvEpilogue::add.
   bool (*conv_adds)(const ConvPlan&);
+};
+
+template <class T>
+struct ConvNormKernels {
+  void (*conv_bn_relu_train)(const ConvNormTraining<T>&, const ConvShape&);
+  void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
+};
+
+template <class T>
+struct InvertedResidualKernels {
   // An inverted residual in one pass, its weights packed once and kept; `other` (N, F, OH, OW), unless it is
   // null, is added before the last activation.
   Index (*inverted_residual_packed_size)(const InvertedResidualShape&);
   void (*pack_inverted_residual)(const InvertedResidualShape&, const InvertedResidualLayers<T>&, T* packed);
   void (*run_inverted_residual)(const InvertedResidualShape&, const InvertedResidualLayers<T>&,
                                 const T* packed, const T* x, const T* other, T* out);
+};
 
+template <class T>
+struct PoolKernels {
   // The argmax plane is bytes for windows of up to 255 positions, 32-bit numbers for larger ones.
   void (*max_pool_forward)(const T* x, T* out, std::uint8_t* arg, const PoolShape&);
   void (*max_pool_forward_wide)(const T* x, T* out, std::uint32_t* arg, const PoolShape&);
@@ -98,7 +111,10 @@ struct Kernels {
   void (*upsample_nearest_backward)(const T* dout, T* dx, const UpsampleShape&);
   void (*upsample_bilinear_forward)(const T* x, T* out, const UpsampleShape&);
   void (*upsample_bilinear_backward)(const T* dout, T* dx, const UpsampleShape&);
+};
 
+template <class T>
+struct NormKernels {
   void (*batchnorm_train)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
                           double* var, double* inv_std, const BatchNormShape&, bool relu);
   void (*batchnorm_normalize)(const T* x, const double* mean, const double* inv_std, const T* gamma,
@@ -113,7 +129,10 @@ struct Kernels {
                           double* inv_std, const RowNormShape&);
   void (*rownorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
                            const T* gamma, T* dx, T* dgamma, T* dbeta, const RowNormShape&);
+};
 
+template <class T>
+struct DenseKernels {
   void (*affine_forward)(const T* x, const T* w, const T* b, T* out, const DenseShape&, bool relu);
   void (*affine_backward)(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape&);
 
@@ -122,7 +141,10 @@ struct Kernels {
   // Over the axis of C of x (N, C, inner); copy gets the result too, or is null.
   void (*softmax_forward)(const T* x, T* out, T* copy, Index N, Index C, Index inner);
   void (*softmax_backward)(const T* dout, const T* y, T* dx, Index N, Index C, Index inner);
+};
 
+template <class T>
+struct ElementwiseKernels {
   void (*relu_forward)(const T* x, T* out, Index n);
   void (*relu_backward)(const T* dout, const T* x, T* dx, Index n);
   // One bit for each of n elements, from the lowest of a byte on.
@@ -152,6 +174,16 @@ struct Kernels {
                     double epsilon, double weight_decay, Index t, Index n);
   double (*sum_of_squares)(const T* x, Index n);
 };
+
+// All of them.
+template <class T>
+struct Kernels : ConvKernels<T>,
+                 ConvNormKernels<T>,
+                 InvertedResidualKernels<T>,
+                 PoolKernels<T>,
+                 NormKernels<T>,
+                 DenseKernels<T>,
+                 ElementwiseKernels<T> {};
 
 // The kernels of one instruction set.
 struct Isa {

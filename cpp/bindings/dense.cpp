@@ -105,7 +105,7 @@ py::array relu_backward_by_mask(const char* function, const Array<T>& dout, cons
 // out = a + b or a * b.
 template <class T>
 py::array combined(const char* function, const Array<T>& a, const Array<T>& b,
-                   void (*Kernels<T>::*kernel)(const T*, const T*, T*, Index)) {
+                   void (*ElementwiseKernels<T>::*kernel)(const T*, const T*, T*, Index)) {
   require_shape(function, "b", b, shape_of(a));
   Array<T> out = new_array<T>(function, shape_of(a));
   T* to = out.mutable_data();
@@ -116,7 +116,7 @@ py::array combined(const char* function, const Array<T>& a, const Array<T>& b,
 
 template <class T>
 py::array add(const char* function, const Array<T>& a, const Array<T>& b) {
-  return combined(function, a, b, &Kernels<T>::add);
+  return combined(function, a, b, &ElementwiseKernels<T>::add);
 }
 
 // a += b
@@ -130,12 +130,12 @@ void add_to(const char* function, Array<T>& a, const Array<T>& b) {
 
 template <class T>
 py::array add_relu(const char* function, const Array<T>& a, const Array<T>& b) {
-  return combined(function, a, b, &Kernels<T>::add_relu);
+  return combined(function, a, b, &ElementwiseKernels<T>::add_relu);
 }
 
 template <class T>
 py::array multiply(const char* function, const Array<T>& a, const Array<T>& b) {
-  return combined(function, a, b, &Kernels<T>::multiply);
+  return combined(function, a, b, &ElementwiseKernels<T>::multiply);
 }
 
 template <class T>

@@ -1,24 +1,30 @@
-// The families of kernels, each compiled in a unit of its own for every instruction set: it fills its fields
-// of the table, by name.
+// The families of kernels, each compiled in a unit of its own for every instruction set: it returns its part
+// of the table, with every field by name.
 #pragma once
 
 #include "kernels.hpp"
 
+// A field without a value would be a null pointer: an error that names it, whatever the flags.
+#pragma GCC diagnostic error "-Wmissing-field-initializers"
+#ifdef __clang__
+#pragma GCC diagnostic ignored "-Wc++20-designator"
+#endif
+
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
-void fill_conv(Kernels<T>&);
+ConvKernels<T> conv_kernels();
 template <class T>
-void fill_conv_norm(Kernels<T>&);
+ConvNormKernels<T> conv_norm_kernels();
 template <class T>
-void fill_inverted_residual(Kernels<T>&);
+InvertedResidualKernels<T> inverted_residual_kernels();
 template <class T>
-void fill_pool(Kernels<T>&);
+PoolKernels<T> pool_kernels();
 template <class T>
-void fill_norm(Kernels<T>&);
+NormKernels<T> norm_kernels();
 template <class T>
-void fill_dense(Kernels<T>&);
+DenseKernels<T> dense_kernels();
 template <class T>
-void fill_elementwise(Kernels<T>&);
+ElementwiseKernels<T> elementwise_kernels();
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -129,21 +129,23 @@ bool conv_adds(const ConvPlan& plan) {
 }
 
 template <class T>
-void fill_conv(Kernels<T>& kernels) {
-  kernels.conv_forward = &conv_forward<T>;
-  kernels.conv_backward = &conv_backward<T>;
-  kernels.bias_gradient = &bias_gradient<T>;
-  kernels.conv_fits = &fits<T>;
-  kernels.conv_plan = [](const ConvShape& s, Pass pass) { return describe_conv<T>(plan_conv<T>(s, pass)); };
-  kernels.prepare_conv = &plan_prepared_conv<T>;
-  kernels.prepare_network_conv = &plan_network_conv<T>;
-  kernels.pack_conv = &pack_conv<T>;
-  kernels.conv_adds = &conv_adds<T>;
-  kernels.run_prepared_conv = &run_prepared_conv<T>;
-  kernels.conv_costs = &plan_costs<T>;
+ConvKernels<T> conv_kernels() {
+  return {
+      .conv_forward = &conv_forward<T>,
+      .conv_backward = &conv_backward<T>,
+      .bias_gradient = &bias_gradient<T>,
+      .conv_fits = &fits<T>,
+      .conv_plan = [](const ConvShape& s, Pass pass) { return describe_conv<T>(plan_conv<T>(s, pass)); },
+      .conv_costs = &plan_costs<T>,
+      .prepare_conv = &plan_prepared_conv<T>,
+      .prepare_network_conv = &plan_network_conv<T>,
+      .pack_conv = &pack_conv<T>,
+      .run_prepared_conv = &run_prepared_conv<T>,
+      .conv_adds = &conv_adds<T>,
+  };
 }
-template void fill_conv(Kernels<float>&);
-template void fill_conv(Kernels<double>&);
+template ConvKernels<float> conv_kernels();
+template ConvKernels<double> conv_kernels();
 
 template void conv_forward(const float*, const float*, const float*, float*, const ConvShape&, bool);
 template void conv_forward(const double*, const double*, const double*, double*, const ConvShape&, bool);

@@ -7,11 +7,13 @@
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
-void fill_conv_norm(Kernels<T>& kernels) {
-  kernels.conv_bn_relu_train = &conv_bn_relu_train<T>;
-  kernels.conv_bn_relu_backward = &conv_bn_relu_backward<T>;
+ConvNormKernels<T> conv_norm_kernels() {
+  return {
+      .conv_bn_relu_train = &conv_bn_relu_train<T>,
+      .conv_bn_relu_backward = &conv_bn_relu_backward<T>,
+  };
 }
-template void fill_conv_norm(Kernels<float>&);
-template void fill_conv_norm(Kernels<double>&);
+template ConvNormKernels<float> conv_norm_kernels();
+template ConvNormKernels<double> conv_norm_kernels();
 
 }  // namespace cnnlib::CNNLIB_ISA

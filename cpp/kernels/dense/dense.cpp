@@ -8,14 +8,16 @@
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
-void fill_dense(Kernels<T>& kernels) {
-  kernels.affine_forward = &affine_forward<T>;
-  kernels.affine_backward = &affine_backward<T>;
-  kernels.softmax_forward = &softmax_forward<T>;
-  kernels.softmax_backward = &softmax_backward<T>;
-  kernels.softmax_loss = &softmax_loss<T>;
+DenseKernels<T> dense_kernels() {
+  return {
+      .affine_forward = &affine_forward<T>,
+      .affine_backward = &affine_backward<T>,
+      .softmax_loss = &softmax_loss<T>,
+      .softmax_forward = &softmax_forward<T>,
+      .softmax_backward = &softmax_backward<T>,
+  };
 }
-template void fill_dense(Kernels<float>&);
-template void fill_dense(Kernels<double>&);
+template DenseKernels<float> dense_kernels();
+template DenseKernels<double> dense_kernels();
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -8,15 +8,17 @@
 namespace cnnlib::CNNLIB_ISA {
 
 template <class T>
-void fill_norm(Kernels<T>& kernels) {
-  kernels.batchnorm_train = &batchnorm_train<T>;
-  kernels.batchnorm_normalize = &batchnorm_normalize<T>;
-  kernels.batchnorm_backward = &batchnorm_backward<T>;
-  kernels.pixel_norm_forward = &pixel_norm_forward<T>;
-  kernels.rownorm_forward = &rownorm_forward<T>;
-  kernels.rownorm_backward = &rownorm_backward<T>;
+NormKernels<T> norm_kernels() {
+  return {
+      .batchnorm_train = &batchnorm_train<T>,
+      .batchnorm_normalize = &batchnorm_normalize<T>,
+      .batchnorm_backward = &batchnorm_backward<T>,
+      .pixel_norm_forward = &pixel_norm_forward<T>,
+      .rownorm_forward = &rownorm_forward<T>,
+      .rownorm_backward = &rownorm_backward<T>,
+  };
 }
-template void fill_norm(Kernels<float>&);
-template void fill_norm(Kernels<double>&);
+template NormKernels<float> norm_kernels();
+template NormKernels<double> norm_kernels();
 
 }  // namespace cnnlib::CNNLIB_ISA

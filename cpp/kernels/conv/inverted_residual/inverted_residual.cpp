@@ -23,12 +23,14 @@ void run_inverted_residual(const InvertedResidualShape& s, const InvertedResidua
 }
 
 template <class T>
-void fill_inverted_residual(Kernels<T>& kernels) {
-  kernels.inverted_residual_packed_size = &inverted_residual_packed_size<T>;
-  kernels.pack_inverted_residual = &pack_inverted_residual<T>;
-  kernels.run_inverted_residual = &run_inverted_residual<T>;
+InvertedResidualKernels<T> inverted_residual_kernels() {
+  return {
+      .inverted_residual_packed_size = &inverted_residual_packed_size<T>,
+      .pack_inverted_residual = &pack_inverted_residual<T>,
+      .run_inverted_residual = &run_inverted_residual<T>,
+  };
 }
-template void fill_inverted_residual(Kernels<float>&);
-template void fill_inverted_residual(Kernels<double>&);
+template InvertedResidualKernels<float> inverted_residual_kernels();
+template InvertedResidualKernels<double> inverted_residual_kernels();
 
 }  // namespace cnnlib::CNNLIB_ISA
