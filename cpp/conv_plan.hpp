@@ -33,6 +33,11 @@ struct ConvPlan {
   std::size_t packed_bytes;   // of the packed weights, 0 where they are read as they are
 };
 
+// Bytes that convolution, batch norm and ReLU in a row take beside their arrays, in all threads.
+struct ConvNormScratch {
+  std::size_t forward, backward;
+};
+
 // A method that fits and what it would cost.
 struct ConvCost {
   Method method;

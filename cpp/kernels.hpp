@@ -78,6 +78,7 @@ template <class T>
 struct ConvNormKernels {
   void (*conv_bn_relu_train)(const ConvNormTraining<T>&, const ConvShape&);
   void (*conv_bn_relu_backward)(const ConvNormGradients<T>&, const ConvShape&);
+  ConvNormScratch (*conv_bn_relu_scratch)(const ConvShape&);
 };
 
 template <class T>

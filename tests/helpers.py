@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import cnnlib
 import numpy as np
-from cnnlib import naive
+from cnnlib import _core, naive
 
 # Largest absolute error, relative to the largest value expected.
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}
@@ -50,6 +50,14 @@ def random_arrays(rng, *shapes):
 
 def cast(arrays, dtype):
     return [None if a is None else a.astype(dtype) for a in arrays]
+
+
+def scratch_of(function, *args, **kwargs):
+    """A call's result, and the most bytes that lay in its scratch at a time."""
+    _core.restart_scratch_peak()
+    before = _core.scratch_peak()
+    result = function(*args, **kwargs)
+    return result, _core.scratch_peak() - before
 
 
 def as_tuple(gradients):

@@ -2,6 +2,7 @@
 #include "../machine/cgroup.hpp"
 #include "../machine/memory_limit.hpp"
 #include "../machine/processor.hpp"
+#include "../memory/scratch.hpp"
 #include "arrays.hpp"
 
 namespace cnnlib {
@@ -41,6 +42,8 @@ void bind_machine(py::module_& m) {
 }
 
 void bind_memory(py::module_& m) {
+  m.def("scratch_peak", &scratch_peak);
+  m.def("restart_scratch_peak", &restart_scratch_peak);
   m.def("release_buffers", &release_buffers);
   m.def("buffer_counts", [] {
     const BufferCounts counts = buffer_counts();

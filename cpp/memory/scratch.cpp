@@ -1,5 +1,7 @@
 #include "scratch.hpp"
 
+#include <atomic>
+
 namespace cnnlib {
 namespace {
 
@@ -15,9 +17,17 @@ struct Stack {
 };
 thread_local Stack stack;
 
+std::atomic<std::size_t> used{0}, peak{0};
+
+void count_use(std::size_t bytes) {
+  const std::size_t now = used += bytes;
+  for (std::size_t most = peak; most < now && !peak.compare_exchange_weak(most, now);) {
+  }
+}
+
 }  // namespace
 
-Scratch::Scratch(std::size_t bytes) : stacked_(0) {
+Scratch::Scratch(std::size_t bytes) : stacked_(0), bytes_(bytes) {
   if (bytes <= Stack::size - buffer_alignment) {
     const std::size_t size = bytes / buffer_alignment * buffer_alignment + buffer_alignment;
     if (size <= Stack::size - stack.used) {
@@ -28,13 +38,19 @@ Scratch::Scratch(std::size_t bytes) : stacked_(0) {
     }
   }
   data_ = acquire_buffer(bytes);
+  count_use(bytes);
 }
 
 Scratch::~Scratch() {
-  if (stacked_ > 0)
+  if (stacked_ > 0) {
     stack.used -= stacked_;
-  else
-    release_buffer(data_);
+    return;
+  }
+  release_buffer(data_);
+  used -= bytes_;
 }
+
+std::size_t scratch_peak() { return peak; }
+void restart_scratch_peak() { peak = used.load(); }
 
 }  // namespace cnnlib

@@ -18,6 +18,12 @@ class Scratch {
  private:
   void* data_;
   std::size_t stacked_;  // bytes on the thread's stack, 0 for a buffer
+  std::size_t bytes_;
 };
+
+// The most bytes that lay in scratch buffers at a time, of all threads, since restart_scratch_peak; the small
+// ones on threads' stacks do not count.
+std::size_t scratch_peak();
+void restart_scratch_peak();
 
 }  // namespace cnnlib

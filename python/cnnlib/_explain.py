@@ -50,7 +50,12 @@ class PassPlan:
 
 @dataclass(frozen=True)
 class ConvExplanation:
-    """The plans of a convolution's passes; its `str` is a table."""
+    """
+    The plans of a convolution's passes; its `str` is a table.
+
+    `conv_bn_relu_scratch_bytes` is the memory of all threads in `conv_bn_relu_forward` (in mode 'train') and
+    in `conv_bn_relu_backward`.
+    """
 
     x_shape: tuple[int, ...]
     w_shape: tuple[int, ...]
@@ -59,6 +64,7 @@ class ConvExplanation:
     forward: PassPlan
     input_gradient: PassPlan
     weight_gradient: PassPlan
+    conv_bn_relu_scratch_bytes: tuple[int, int]
 
     def __str__(self) -> str:
         l1, l2, _ = _core.caches()
@@ -120,13 +126,17 @@ def explain(
         raise TypeError(f"explain: dtype must be float32 or float64, got {dtype}")
     # Arrays that nobody touches take no memory.
     x, w = np.empty(_shape("x_shape", x_shape), dtype), np.empty(_shape("w_shape", w_shape), dtype)
-    plans = _core.conv_plans(x, w, {} if conv_param is None else conv_param)
+    param = {} if conv_param is None else conv_param
+    forward, dx, dw = (_pass_plan(*plan) for plan in _core.conv_plans(x, w, param))
     return ConvExplanation(
         tuple(x_shape),
         tuple(w_shape),
         dtype.name,
         _core.active_isa(),
-        *(_pass_plan(*plan) for plan in plans),
+        forward,
+        dx,
+        dw,
+        _core.conv_bn_relu_scratch(x, w, param),
     )
 
 

@@ -212,6 +212,14 @@ py::tuple conv_plans(const Array<T>& x, const Array<T>& w, const py::object& con
                         conv_plan<T>(s, Pass::weight_gradient));
 }
 
+// Bytes that conv_bn_relu takes beside its arrays: (forward in mode 'train', backward).
+template <class T>
+std::pair<std::size_t, std::size_t> conv_bn_relu_scratch(const Array<T>& x, const Array<T>& w,
+                                                         const py::object& conv_param) {
+  const ConvNormScratch bytes = kernels<T>().conv_bn_relu_scratch(conv_shape("explain", x, w, conv_param));
+  return {bytes.forward, bytes.backward};
+}
+
 }  // namespace
 
 void bind_ready_conv(py::module_& m) {
@@ -228,6 +236,8 @@ void bind_conv(py::module_& m) {
   m.def("conv_forward", &conv_forward<T>, py::arg("function"), py::arg("x").noconvert(),
         py::arg("w").noconvert(), b, py::arg("conv_param"), py::arg("relu") = false, out);
   m.def("conv_plans", &conv_plans<T>, py::arg("x").noconvert(), py::arg("w").noconvert(),
+        py::arg("conv_param"));
+  m.def("conv_bn_relu_scratch", &conv_bn_relu_scratch<T>, py::arg("x").noconvert(), py::arg("w").noconvert(),
         py::arg("conv_param"));
   m.def("conv_backward", &conv_backward<T>, py::arg("function"), py::arg("dout").noconvert(),
         py::arg("x").noconvert(), py::arg("w").noconvert(), py::arg("conv_param"), py::arg("need_dx"),

@@ -1,18 +1,30 @@
 // db[f] = sum over n and positions of dout[n, f], dout (N, F, plane).
 #pragma once
 
-#include "kernels/simd/sums.hpp"
-#include "threads/parallel.hpp"
+#include "kernels/channel_parts.hpp"
+#include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
+struct ChannelSum {
+  double value = 0;
+  void add(const ChannelSum& more) { value += more.value; }
+};
+
 template <class T>
 void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
-  parallel_for(F, threads_for(double(N) * double(F * plane)), [&](Index f, int) {
-    double total = 0;
-    for (Index n = 0; n < N; ++n) total += sum(dout + (n * F + f) * plane, plane);
-    db[f] = static_cast<T>(total);
+  if (N * plane == 0) return void(std::fill_n(db, F, T(0)));
+  const ChannelParts parts({N, F, plane});
+  Layout layout;
+  const auto piece = layout.array<ChannelSum>(parts.parts * F);
+  const Scratch scratch(layout.bytes());
+  ChannelSum* partial = piece.in(scratch.data());
+  parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
+    ChannelSum total;
+    for (Index n = 0; n < planes; ++n) total.value += sum(dout + at + n * F * plane, size);
+    return total;
   });
+  parts.each_total(partial, [=](Index f, const ChannelSum& total) { db[f] = T(total.value); });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -56,6 +56,7 @@ template <class T>
 bool images_for_each_thread(const ConvPlan& plan, int threads) {
   constexpr Index fewest_positions = 64;
   constexpr double most_bytes = 8 << 20;
+  constexpr std::size_t most_copied_bytes = 64 << 20;  // of all threads' packed weights
   const ConvShape& s = plan.shape;
   const bool even = s.N % threads == 0 || s.N >= 8 * threads;
   const double weights = double(s.F * (s.C / s.groups)) * double(s.KH * s.KW);
@@ -66,15 +67,22 @@ bool images_for_each_thread(const ConvPlan& plan, int threads) {
                               : s.groups == 1 && out >= threads * 8 * Simd<T>::size &&
                                     double(out * s.KH * s.KW) > double(s.N * in);
   return even && s.N / threads * s.OH * s.OW >= fewest_positions && weights * sizeof(T) <= most_bytes &&
-         !outweighed;
+         !outweighed && describe_conv<T>(plan).packed_bytes * std::size_t(threads) <= most_copied_bytes;
+}
+
+// How many slices of the batch are packed for and computed by a thread each; 1 where all threads share.
+template <class T>
+int image_slices(const ConvPlan& plan) {
+  const int threads = threads_for(conv_work(plan.shape));
+  const bool apart = threads > 1 && images_for_each_thread<T>(plan, threads) && sharing_is_expensive(threads);
+  return apart ? threads : 1;
 }
 
 template <class T>
 void run_in_slices(const ConvPlan& plan, const ConvOperands<T>& operands) {
   const ConvShape& s = plan.shape;
-  const int threads = threads_for(conv_work(s));
-  if (threads == 1 || !images_for_each_thread<T>(plan, threads) || !sharing_is_expensive(threads))
-    return run_conv(plan, operands);
+  const int threads = image_slices<T>(plan);
+  if (threads == 1) return run_conv(plan, operands);
   const bool forward = plan.pass == Pass::forward;
   const Index x_image = s.C * s.H * s.W, out_image = s.F * s.OH * s.OW;
   BatchSlices{s.N, threads}.each(s, conv_work(s), [&](Index, Index first, const ConvShape& part) {
@@ -87,7 +95,28 @@ void run_in_slices(const ConvPlan& plan, const ConvOperands<T>& operands) {
   });
 }
 
+// The plan of a pass with its tile, blocks, threads, and the bytes that all threads take.
+template <class T>
+ConvPlan explained_plan(const ConvShape& s, Pass pass) {
+  ConvPlan plan = describe_conv<T>(plan_conv<T>(s, pass));
+  const int slices = pass == Pass::weight_gradient ? 1 : image_slices<T>(plan);
+  if (slices == 1) return plan;
+  const SingleThread scope;
+  ConvPlan own = plan;
+  own.shape.N = ceil_div(s.N, slices);
+  own = describe_conv<T>(own);
+  plan.scratch_bytes = own.scratch_bytes * std::size_t(slices);
+  plan.packed_bytes = own.packed_bytes * std::size_t(slices);
+  return plan;
+}
+
 }  // namespace
+
+template <class T>
+std::size_t conv_scratch_bytes(const ConvShape& s, Pass pass) {
+  const ConvPlan plan = explained_plan<T>(s, pass);
+  return plan.scratch_bytes + plan.packed_bytes;
+}
 
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
@@ -135,7 +164,7 @@ ConvKernels<T> conv_kernels() {
       .conv_backward = &conv_backward<T>,
       .bias_gradient = &bias_gradient<T>,
       .conv_fits = &fits<T>,
-      .conv_plan = [](const ConvShape& s, Pass pass) { return describe_conv<T>(plan_conv<T>(s, pass)); },
+      .conv_plan = &explained_plan<T>,
       .conv_costs = &plan_costs<T>,
       .prepare_conv = &plan_prepared_conv<T>,
       .prepare_network_conv = &plan_network_conv<T>,
@@ -147,6 +176,8 @@ ConvKernels<T> conv_kernels() {
 template ConvKernels<float> conv_kernels();
 template ConvKernels<double> conv_kernels();
 
+template std::size_t conv_scratch_bytes<float>(const ConvShape&, Pass);
+template std::size_t conv_scratch_bytes<double>(const ConvShape&, Pass);
 template void conv_forward(const float*, const float*, const float*, float*, const ConvShape&, bool);
 template void conv_forward(const double*, const double*, const double*, double*, const ConvShape&, bool);
 template void conv_backward(const float*, const float*, const float*, const float*, float*, float*, float*,

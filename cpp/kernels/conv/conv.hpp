@@ -13,6 +13,10 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 ConvPlan plan_conv(const ConvShape&, Pass);
 
+// What all threads take beside the arrays, packed weights included.
+template <class T>
+std::size_t conv_scratch_bytes(const ConvShape&, Pass);
+
 // x (N, C, H, W), w (F, C / groups, KH, KW), b (F,) or null, out (N, F, OH, OW).
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape&, bool relu);

@@ -11,6 +11,7 @@ ConvNormKernels<T> conv_norm_kernels() {
   return {
       .conv_bn_relu_train = &conv_bn_relu_train<T>,
       .conv_bn_relu_backward = &conv_bn_relu_backward<T>,
+      .conv_bn_relu_scratch = &conv_bn_relu_scratch<T>,
   };
 }
 template ConvNormKernels<float> conv_norm_kernels();

@@ -9,41 +9,70 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A single slice where they do not pay. They depend on the shape alone, since their parts of dw are added up;
-// large weights would have to be packed and added for each.
+// A batch in slices that a thread takes through several steps, and these in parts, each of which adds up what
+// becomes of its slices, in their order. Both depend on the shape alone; a single slice where they do not
+// pay.
 template <class T>
-BatchSlices choose_slices(const ConvShape& s) {
-  constexpr Index fewest = 16;
-  constexpr double smallest_batch = 8 << 20, largest_slice = 1 << 20, most_weights = 256 << 10;
-  const double batch = double(s.N) * std::max(s.C * s.H * s.W, s.F * s.OH * s.OW) * sizeof(T);
-  const double weights = double(s.F) * (s.C / s.groups) * s.KH * s.KW * sizeof(T);
-  if (s.OH * s.OW == 1 || batch < smallest_batch || weights > most_weights || s.N < fewest) return {s.N, 1};
-  const Index rounds = Index(batch / (fewest * largest_slice)) + 1;
-  return {s.N, std::min(fewest * rounds, s.N)};
-}
+struct NormSlices {
+  static constexpr Index fewest = 16, most_parts = 64;
+  ConvShape s;
+  Index count = 1, parts = 1;
+
+  explicit NormSlices(const ConvShape& shape) : s(shape) {
+    constexpr double smallest_batch = 8 << 20, largest_slice = 1 << 20, most_weights = 256 << 10;
+    const double batch = double(s.N) * std::max(s.C * s.H * s.W, s.F * s.OH * s.OW) * sizeof(T);
+    // Large weights would have to be packed for each slice, and added up.
+    const double weights = double(weight_count()) * sizeof(T);
+    if (s.OH * s.OW == 1 || batch < smallest_batch || weights > most_weights || s.N < fewest) return;
+    count = std::min(fewest * (Index(batch / (fewest * largest_slice)) + 1), s.N);
+    parts = std::min(count, most_parts);
+  }
+
+  Index weight_count() const { return s.F * (s.C / s.groups) * s.KH * s.KW; }
+  Index first_image(Index slice) const { return s.N * slice / count; }
+  Index most_images() const { return ceil_div(s.N, count); }
+  int threads(double work) const { return int(std::min<Index>(parts, threads_for(work))); }
+
+  // body(part, first image, shape of the slice, whether it is the part's first one), a part on one thread.
+  template <class Body>
+  void each(double work, const Body& body) const {
+    each_on_its_own(parts, threads(work), [&](Index part) {
+      const Index begin = count * part / parts;
+      for (Index slice = begin; slice < count * (part + 1) / parts; ++slice) {
+        ConvShape images = s;
+        images.N = first_image(slice + 1) - first_image(slice);
+        body(part, first_image(slice), images, slice == begin);
+      }
+    });
+  }
+};
 
 // With the batch's own statistics.
 template <class T>
 void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
-  const auto slices = choose_slices<T>(s);
+  const NormSlices<T> slices(s);
   const BatchNormShape n{s.N, s.F, s.OH * s.OW};
   if (slices.count == 1) {
     conv_forward<T>(c.x, c.w, c.b, c.a, s, false);
     return batchnorm_train(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, n, true);
   }
   Layout layout;
-  const auto piece = layout.array<Deviations>(slices.count * s.F);
+  const auto piece = layout.array<Deviations>(slices.parts * s.F);
   const Scratch scratch(layout.bytes());
   Deviations* parts = piece.in(scratch.data());
-  std::fill_n(parts, slices.count * s.F, Deviations{});
-  slices.each(s, conv_work(s), [&](Index slice, Index first, const ConvShape& part) {
+  std::fill_n(parts, slices.parts * s.F, Deviations{});
+  slices.each(conv_work(s), [&](Index part, Index first, const ConvShape& images, bool) {
     T* a = c.a + first * n.C * n.S;
-    conv_forward<T>(c.x + first * s.C * s.H * s.W, c.w, c.b, a, part, false);
-    add_deviations<T>(a, {part.N, n.C, n.S}, parts + slice * s.F);
+    conv_forward<T>(c.x + first * s.C * s.H * s.W, c.w, c.b, a, images, false);
+    add_deviations<T>(a, {images.N, n.C, n.S}, parts + part * s.F);
   });
-  plane_moments(s.F, c.mean, c.var, [&](Deviations* total) {
-    for (Index i = 0; i < slices.count * s.F; ++i) total[i % s.F].add(parts[i]);
-  });
+  for (Index f = 0; f < s.F; ++f) {
+    Deviations total;
+    for (Index part = 0; part < slices.parts; ++part) total.add(parts[part * s.F + f]);
+    const Moments m = total.moments();
+    c.mean[f] = m.mean;
+    c.var[f] = m.var;
+  }
   normalize_batch<T>(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, n, true);
 }
 
@@ -51,48 +80,115 @@ void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
 template <class T>
 void add_parts(const T* parts, Index count, Index size, T* total) {
   if (total == nullptr) return;
-  std::copy_n(parts, size, total);
-  for (Index i = 1; i < count; ++i) add_to(total, parts + i * size, size);
+  parallel_ranges(size, 4096, double(count), [=](Index begin, Index end) {
+    std::copy(parts + begin, parts + end, total + begin);
+    for (Index i = 1; i < count; ++i) add_to(total + begin, parts + i * size + begin, end - begin);
+  });
+}
+
+// A gradient of the weights or the bias: the sum of a part's slices, the first of which is computed in place,
+// the others in a thread's scratch.
+template <class T>
+struct PartSums {
+  T* sums;  // null: not wanted
+  T* own;
+  Index size;
+  T* target(Index part, bool first) const {
+    return sums == nullptr ? nullptr : first ? sums + part * size : own;
+  }
+  void add(Index part, bool first) const {
+    if (sums != nullptr && !first) add_to(sums + part * size, own, size);
+  }
+};
+
+// Scratch of the backward pass in slices: for all of them, and for one.
+template <class T>
+struct NormGradientMemory {
+  Layout all, slice;
+  Piece<NormGradient<T>> gradient;
+  Piece<T> dw, db, da, own_dw, own_db;
+
+  NormGradientMemory(const NormSlices<T>& slices, bool want_dw, bool want_db) {
+    const ConvShape& s = slices.s;
+    const Index weights = want_dw ? slices.weight_count() : 0, filters = want_db ? s.F : 0;
+    gradient = all.array<NormGradient<T>>(s.F);
+    dw = all.array<T>(slices.parts * weights);
+    db = all.array<T>(slices.parts * filters);
+    da = slice.array<T>(checked_product(slices.most_images() * s.F, s.OH * s.OW));
+    own_dw = slice.array<T>(weights);
+    own_db = slice.array<T>(filters);
+  }
+};
+
+// What all threads take beside the arrays, in the forward pass and in the backward pass.
+template <class T>
+ConvNormScratch conv_bn_relu_scratch(const ConvShape& s) {
+  const NormSlices<T> slices(s);
+  const auto passes = [](const ConvShape& shape) {
+    const std::size_t dx = conv_scratch_bytes<T>(shape, Pass::input_gradient),
+                      dw = conv_scratch_bytes<T>(shape, Pass::weight_gradient);
+    const bool depthwise = shape.groups == shape.C && shape.groups > 1;  // whose gradients are one pass
+    return ConvNormScratch{conv_scratch_bytes<T>(shape, Pass::forward),
+                           depthwise ? dx + dw : std::max(dx, dw)};
+  };
+  const NormGradientMemory<T> memory(slices, true, true);
+  const auto sums = [](const ConvShape& shape) {
+    Layout layout;
+    layout.array<Deviations>(ChannelParts({shape.N, shape.F, shape.OH * shape.OW}).parts * shape.F);
+    return layout.bytes();
+  };
+  if (slices.count == 1) {
+    const ConvNormScratch all = passes(s);
+    return {std::max(all.forward, sums(s)), memory.slice.bytes() + std::max(all.backward, sums(s))};
+  }
+  const std::size_t forward_threads = std::size_t(slices.threads(conv_work(s))),
+                    backward_threads = std::size_t(slices.threads(2 * conv_work(s)));
+  const SingleThread scope;
+  ConvShape images = s;
+  images.N = slices.most_images();
+  const ConvNormScratch own = passes(images);
+  Layout parts;
+  parts.array<Deviations>(slices.parts * s.F);
+  return {parts.bytes() + forward_threads * std::max(own.forward, sums(images)),
+          memory.all.bytes() + std::max(sums(s), backward_threads * (memory.slice.bytes() + own.backward))};
 }
 
 // dx, dw and db may be null: not wanted. c.a is the convolution's output.
 template <class T>
 void conv_bn_relu_backward(const ConvNormGradients<T>& c, const ConvShape& s) {
-  const auto slices = choose_slices<T>(s);
+  const NormSlices<T> slices(s);
   const BatchNormShape n{s.N, s.F, s.OH * s.OW};
-  const Index weights = s.F * (s.C / s.groups) * s.KH * s.KW, parts = slices.count > 1 ? slices.count : 0;
-  Layout layout;
-  const auto gradient_piece = layout.array<NormGradient<T>>(s.F);
-  const auto dw_piece = layout.array<T>(c.dw != nullptr ? parts * weights : 0);
-  const auto db_piece = layout.array<T>(c.db != nullptr ? parts * s.F : 0);
-  const auto da_piece = layout.array<T>(slices.count == 1 ? checked_product(s.N * s.F, n.S) : 0);
-  const Scratch scratch(layout.bytes());
+  const NormGradientMemory<T> memory(slices, c.dw != nullptr, c.db != nullptr);
   if (slices.count == 1) {
-    T* da = da_piece.in(scratch.data());
+    const Scratch scratch(memory.slice.bytes());
+    T* da = memory.da.in(scratch.data());
     batchnorm_backward(c.dout, c.a, c.mean, c.inv_std, c.gamma, c.beta, da, c.dgamma, c.dbeta, n,
                        c.from_batch);
     return conv_backward<T>(c.x, c.w, da, nullptr, c.dx, c.dw, c.db, s);
   }
-  auto* gradient = gradient_piece.in(scratch.data());
-  T *dw = dw_piece.in(scratch.data()), *db = db_piece.in(scratch.data());
+  const Scratch scratch(memory.all.bytes());
+  auto* gradient = memory.gradient.in(scratch.data());
+  T *dw = memory.dw.in(scratch.data()), *db = memory.db.in(scratch.data());
   with_through(c.mean, c.inv_std, c.gamma, c.beta, s.F, [&](const auto& through) {
     plane_sums(c.dout, c.a, c.mean, c.inv_std, c.gamma, c.dgamma, c.dbeta, n, c.from_batch, through,
                gradient);
-    slices.each(s, 2 * conv_work(s), [&](Index slice, Index first, const ConvShape& part) {
-      Layout own;
-      const auto piece = own.array<T>(slices.most_images() * n.C * n.S);
-      const Scratch own_scratch(own.bytes());
-      T* da = piece.in(own_scratch.data());
+    slices.each(2 * conv_work(s), [&](Index part, Index first, const ConvShape& images, bool is_first) {
+      const Scratch own(memory.slice.bytes());
+      T* da = memory.da.in(own.data());
+      const PartSums<T> weights{c.dw != nullptr ? dw : nullptr, memory.own_dw.in(own.data()),
+                                slices.weight_count()};
+      const PartSums<T> bias{c.db != nullptr ? db : nullptr, memory.own_db.in(own.data()), s.F};
       plane_input_gradient<T>(c.dout + first * n.C * n.S, c.a + first * n.C * n.S, gradient, da,
-                              {part.N, n.C, n.S}, through);
+                              {images.N, n.C, n.S}, through);
       conv_backward<T>(c.x + first * s.C * s.H * s.W, c.w, da, nullptr,
                        c.dx != nullptr ? c.dx + first * s.C * s.H * s.W : nullptr,
-                       c.dw != nullptr ? dw + slice * weights : nullptr,
-                       c.db != nullptr ? db + slice * s.F : nullptr, part);
+                       weights.target(part, is_first), bias.target(part, is_first), images);
+      weights.add(part, is_first);
+      bias.add(part, is_first);
     });
   });
-  add_parts(dw, parts, weights, c.dw);
-  add_parts(db, parts, s.F, c.db);
+  add_parts(dw, slices.parts, slices.weight_count(), c.dw);
+  add_parts(db, slices.parts, s.F, c.db);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

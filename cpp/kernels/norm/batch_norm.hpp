@@ -4,36 +4,20 @@
 // column_norm.hpp takes the columns.
 #pragma once
 
+#include "kernels/channel_parts.hpp"
 #include "kernels/elementwise/activations.hpp"
 #include "kernels/norm/column_norm.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// The planes of all channels in the order of memory: the planes of one channel alone lie a power of two
-// apart, often, and then drive each other out of the cache. partial(k) = sum over a run of the planes of a
-// channel, k = run * C + channel; add(channel, k) adds them up.
-template <class Partial, class Add>
-void each_channel_run(const BatchNormShape& s, double cost, const Partial& partial, const Add& add) {
-  const Index planes = std::max<Index>(1, short_run / s.S), runs = ceil_div(s.N, planes);
-  const Index run_values = planes * s.S;
-  parallel_ranges(runs * s.C, std::max<Index>(1, sum_slice / run_values), cost * double(run_values),
-                  [&](Index begin, Index end) {
-                    for (Index k = begin; k < end; ++k) {
-                      const Index n = k / s.C * planes;
-                      partial(k, (n * s.C + k % s.C) * s.S, std::min(planes, s.N - n));
-                    }
-                  });
-  for (Index k = 0; k < runs * s.C; ++k) add(k % s.C, k);
-}
-
-// body(channel, position) for all planes, the last ones first: those are still in the cache.
-template <class T, class Body>
-void each_plane(const BatchNormShape& s, double cost, const Body& body) {
-  parallel_ranges(
-      s.N * s.C, std::max<Index>(1, write_slice / std::max<Index>(1, s.S)), cost * double(s.S),
-      [&](Index begin, Index end) {
-        for (Index k = begin, c = k % s.C; k < end; ++k) {
-          body(c, k * s.S);
+// body(channel, position, values) for all planes, the last ones first: those are still in the cache.
+template <class Body>
+void each_plane(const BatchNormShape& s, const Body& body) {
+  const PlaneGrid grid(s.N * s.C, 1, s.S, s.S, double(s.N * s.C) * double(s.S));
+  grid.each(
+      [&](const PlaneTask& task, int) {
+        for (Index k = task.first_plane, c = k % s.C; k < task.last_plane; ++k) {
+          body(c, k * s.S + task.first_column, task.last_column - task.first_column);
           if (++c == s.C) c = 0;
         }
         store_fence();
@@ -47,33 +31,34 @@ bool use_non_temporal(const BatchNormShape& s) {
   return use_non_temporal<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
 }
 
+// add(channel, deviations of its values) once for each channel.
+template <class T, class Add>
+void each_deviations(const T* x, const BatchNormShape& s, const Add& add) {
+  const ChannelParts parts(s);
+  Layout layout;
+  const auto piece = layout.array<Deviations>(parts.parts * s.C);
+  const Scratch scratch(layout.bytes());
+  Deviations* partial = piece.in(scratch.data());
+  parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
+    return deviations_of(x + at, planes, size, s.C * s.S);
+  });
+  parts.each_total(partial, add);
+}
+
 // Adds each channel's values to its total.
 template <class T>
 void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
-  Layout layout;
-  const auto partial_piece = layout.array<Deviations>(s.N * s.C);
-  const Scratch scratch(layout.bytes());
-  Deviations* partial = partial_piece.in(scratch.data());
-  each_channel_run(
-      s, 2,
-      [&](Index k, Index at, Index planes) { partial[k] = deviations_of(x + at, planes, s.S, s.C * s.S); },
-      [&](Index c, Index k) { total[c].add(partial[k]); });
+  each_deviations(x, s, [=](Index c, const Deviations& sums) { total[c].add(sums); });
 }
 
-// mean and biased variance of each channel; add(totals) adds up what there is.
-template <class Add>
-void plane_moments(Index C, double* mean, double* var, const Add& add) {
-  Layout layout;
-  const auto piece = layout.array<Deviations>(C);
-  const Scratch scratch(layout.bytes());
-  Deviations* total = piece.in(scratch.data());
-  std::fill_n(total, C, Deviations{});
-  add(total);
-  for (Index c = 0; c < C; ++c) {
-    const Moments m = total[c].moments();
+// mean and biased variance of each channel.
+template <class T>
+void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* var) {
+  each_deviations(x, s, [=](Index c, const Deviations& sums) {
+    const Moments m = sums.moments();
     mean[c] = m.mean;
     var[c] = m.var;
-  }
+  });
 }
 
 // dgamma and dbeta of a channel from the sums of dout and of dout * (x - mean), and what dx amounts to;
@@ -100,9 +85,9 @@ void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, 
   Affine<T>* affine = piece.in(scratch.data());
   for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
   const bool non_temporal = use_non_temporal<T>(s);
-  each_plane<T>(s, 1, [&](Index c, Index at) {
-    relu ? affine[c].template apply<true>(x + at, y + at, s.S, non_temporal)
-         : affine[c].template apply<false>(x + at, y + at, s.S, non_temporal);
+  each_plane(s, [&](Index c, Index at, Index size) {
+    relu ? affine[c].template apply<true>(x + at, y + at, size, non_temporal)
+         : affine[c].template apply<false>(x + at, y + at, size, non_temporal);
   });
 }
 
@@ -121,7 +106,7 @@ void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y
   if (s.S == 1)
     column_moments(x, s.N, s.C, mean, var);
   else
-    plane_moments(s.C, mean, var, [&](Deviations* total) { add_deviations(x, s, total); });
+    plane_moments(x, s, mean, var);
   normalize_batch(x, gamma, beta, eps, y, mean, var, inv_std, s, relu);
 }
 
@@ -132,28 +117,25 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
                 T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch, const Through& through,
                 NormGradient<T>* gradient) {
   const double n_values = double(s.N) * s.S;
+  const ChannelParts parts(s);
   Layout layout;
-  const auto partial_piece = layout.array<TwoSums>(s.N * s.C), total_piece = layout.array<TwoSums>(s.C);
+  const auto piece = layout.array<TwoSums>(parts.parts * s.C);
   const Scratch scratch(layout.bytes());
-  TwoSums *partial = partial_piece.in(scratch.data()), *total = total_piece.in(scratch.data());
-  std::fill_n(total, s.C, TwoSums{});
-  each_channel_run(
-      s, 2,
-      [&](Index k, Index at, Index planes) {
-        const Index c = k % s.C;
-        partial[k] = gradient_sums(dout + at, x + at, mean[c], planes, s.S, s.C * s.S, through(c));
-      },
-      [&](Index c, Index k) { total[c].add(partial[k]); });
-  for (Index c = 0; c < s.C; ++c)
-    gradient[c] = finish_sums(c, total[c], mean, inv_std, gamma, dgamma, dbeta, from_batch ? n_values : 0);
+  TwoSums* partial = piece.in(scratch.data());
+  parts.add_up(partial, [&](Index c, Index at, Index planes, Index size) {
+    return gradient_sums(dout + at, x + at, mean[c], planes, size, s.C * s.S, through(c));
+  });
+  parts.each_total(partial, [&](Index c, const TwoSums& total) {
+    gradient[c] = finish_sums(c, total, mean, inv_std, gamma, dgamma, dbeta, from_batch ? n_values : 0);
+  });
 }
 
 template <class T, class Through>
 void plane_input_gradient(const T* dout, const T* x, const NormGradient<T>* gradient, T* dx,
                           const BatchNormShape& s, const Through& through) {
   const bool non_temporal = use_non_temporal<T>(s);
-  each_plane<T>(s, 1, [&](Index c, Index at) {
-    gradient[c].apply(dout + at, x + at, dx + at, s.S, non_temporal, through(c));
+  each_plane(s, [&](Index c, Index at, Index size) {
+    gradient[c].apply(dout + at, x + at, dx + at, size, non_temporal, through(c));
   });
 }
 

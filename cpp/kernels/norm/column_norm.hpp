@@ -7,41 +7,72 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index column_run = 64;  // rows whose values are added up in T
 
-inline Index column_runs(Index N) { return ceil_div(N, column_run); }
+// Runs of rows, in parts whose sums are added up in their order. The shape alone decides.
+struct ColumnParts {
+  static constexpr Index most_parts = 64;
+  Index N, C, runs, count;
 
-// Two sums down each column of every run of rows: body(first position of the column in the run, position,
-// lanes, column, a, b) adds a row's share of a vector of columns. partial (runs, 2, C).
-template <class T, class Body>
-void column_run_sums(Index N, Index C, const Body& body, T* partial) {
-  using S = Simd<T>;
-  constexpr Index vectors = InstructionSet::registers / 4;  // two sums of each take half of the registers
-  constexpr Index width = vectors * S::size;
-  const Index blocks = ceil_div(C, width), tasks = column_runs(N) * blocks;
-  parallel_for(tasks, threads_for(2.0 * N * C), [&](Index task, int) {
-    const Index run = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
-    const Index top = run * column_run, bottom = std::min(N, top + column_run);
-    T* to = partial + run * 2 * C + c;
-    typename S::Packet a[vectors], b[vectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < vectors; ++v) a[v] = b[v] = S::zero();
-    if (count == width) {
-      for (Index n = top; n < bottom; ++n)
-#pragma GCC unroll 8
-        for (int v = 0; v < vectors; ++v)
-          body(top * C + c + v * S::size, n * C + c + v * S::size, S::size, c + v * S::size, a[v], b[v]);
-#pragma GCC unroll 8
-      for (int v = 0; v < vectors; ++v) {
-        S::store(to + v * S::size, a[v]);
-        S::store(to + C + v * S::size, b[v]);
+  ColumnParts(Index rows, Index columns)
+      : N(rows), C(columns), runs(ceil_div(N, column_run)), count(std::min(runs, most_parts)) {}
+
+  // body(column, its two sums) for all columns.
+  template <class Body>
+  void each_total(const double* partial, const Body& body) const {
+    parallel_ranges(C, 64, 4 * double(count), [&](Index begin, Index end) {
+      for (Index c = begin; c < end; ++c) {
+        TwoSums total;
+        for (Index part = 0; part < count; ++part)
+          total.add({partial[2 * part * C + c], partial[(2 * part + 1) * C + c]});
+        body(c, total);
       }
-      return;
-    }
-    for (Index j = 0; j < count; j += S::size) {
-      const Index lanes = std::min<Index>(S::size, count - j);
-      a[0] = b[0] = S::zero();
-      for (Index n = top; n < bottom; ++n) body(top * C + c + j, n * C + c + j, lanes, c + j, a[0], b[0]);
-      S::store_lanes(to + j, a[0], 0, lanes);
-      S::store_lanes(to + C + j, b[0], 0, lanes);
+    });
+  }
+};
+
+// Two sums down each column: row(first position of the column in a run of rows, position, lanes, column, a,
+// b) adds a row's share of a vector of columns, and run(first row, rows, column, sums of the run) says what
+// they add to the part's. partial (parts, 2, C).
+template <class T, class Row, class Run>
+void column_sums(const ColumnParts& parts, const Row& row, const Run& run, double* partial) {
+  using S = Simd<T>;
+  constexpr int vectors = InstructionSet::registers / 4;  // two sums of each take half of the registers
+  constexpr Index width = vectors * S::size;
+  const Index C = parts.C, blocks = ceil_div(C, width);
+  parallel_for(parts.count * blocks, threads_for(2.0 * double(parts.N) * double(C)), [&](Index task, int) {
+    const Index part = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
+    double *total_a = partial + 2 * part * C + c, *total_b = total_a + C;
+    std::fill_n(total_a, count, 0.0);
+    std::fill_n(total_b, count, 0.0);
+    for (Index r = parts.runs * part / parts.count; r < parts.runs * (part + 1) / parts.count; ++r) {
+      const Index top = r * column_run, bottom = std::min(parts.N, top + column_run);
+      T sum_a[width], sum_b[width];
+      if (count == width) {
+        typename S::Packet a[vectors], b[vectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) a[v] = b[v] = S::zero();
+        for (Index n = top; n < bottom; ++n)
+#pragma GCC unroll 8
+          for (int v = 0; v < vectors; ++v)
+            row(top * C + c + v * S::size, n * C + c + v * S::size, S::size, c + v * S::size, a[v], b[v]);
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) {
+          S::store(sum_a + v * S::size, a[v]);
+          S::store(sum_b + v * S::size, b[v]);
+        }
+      } else {
+        for (Index j = 0; j < count; j += S::size) {
+          const Index lanes = std::min<Index>(S::size, count - j);
+          auto a = S::zero(), b = S::zero();
+          for (Index n = top; n < bottom; ++n) row(top * C + c + j, n * C + c + j, lanes, c + j, a, b);
+          S::store(sum_a + j, a);
+          S::store(sum_b + j, b);
+        }
+      }
+      for (Index j = 0; j < count; ++j) {
+        const TwoSums sums = run(top, bottom - top, c + j, TwoSums{double(sum_a[j]), double(sum_b[j])});
+        total_a[j] += sums.a;
+        total_b[j] += sums.b;
+      }
     }
   });
 }
@@ -50,34 +81,29 @@ void column_run_sums(Index N, Index C, const Body& body, T* partial) {
 template <class T>
 void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
   using S = Simd<T>;
+  const ColumnParts parts(N, C);
   Layout layout;
-  const auto piece = layout.array<T>(checked_product(column_runs(N), 2 * C));
+  const auto piece = layout.array<double>(checked_product(parts.count, 2 * C));
   const Scratch scratch(layout.bytes());
-  T* partial = piece.in(scratch.data());
-  column_run_sums(
-      N, C,
-      [&](Index first, Index at, Index lanes, Index, auto& a, auto& b) {
+  double* partial = piece.in(scratch.data());
+  // Deviations from the first row of each run, then from the first row of all.
+  column_sums<T>(
+      parts,
+      [=](Index first, Index at, Index lanes, Index, auto& a, auto& b) {
         const auto d = S::sub(load_first(x + at, lanes), load_first(x + first, lanes));
         a = S::add(a, d);
         b = S::fma(d, d, b);
       },
+      [=](Index top, Index rows, Index c, const TwoSums& run) {
+        const double shift = double(x[top * C + c]) - double(x[c]);
+        return TwoSums{run.a + double(rows) * shift, run.b + shift * (2 * run.a + double(rows) * shift)};
+      },
       partial);
-  std::fill_n(mean, C, 0.0);
-  std::fill_n(var, C, 0.0);
-  for (Index run = 0; run < column_runs(N); ++run) {
-    const T *a = partial + run * 2 * C, *b = a + C, *origin = x + run * column_run * C;
-    const double rows = double(std::min(column_run, N - run * column_run));
-    for (Index c = 0; c < C; ++c) {
-      const double shift = double(origin[c]) - double(x[c]);
-      mean[c] += double(a[c]) + rows * shift;
-      var[c] += double(b[c]) + shift * (2 * double(a[c]) + rows * shift);
-    }
-  }
-  for (Index c = 0; c < C; ++c) {
-    const double shift = mean[c] / double(N), v = var[c] / double(N) - shift * shift;
+  parts.each_total(partial, [=](Index c, const TwoSums& total) {
+    const double shift = total.a / double(N), v = total.b / double(N) - shift * shift;
     mean[c] = double(x[c]) + shift;
     var[c] = v < 0 ? 0 : v;
-  }
+  });
 }
 
 // body(first row, rows) for slices of all rows, the last ones first: those are still in the cache.
@@ -150,29 +176,6 @@ void column_normalize(const T* x, const double* mean, const double* inv_std, con
   });
 }
 
-// Sums down each column of dout, and of dout * (x - high): sum and dot (C,). `partial` has room for those of
-// the runs, (runs, 2, C).
-template <class T>
-void column_gradient_sums(const T* dout, const T* x, const T* high, Index N, Index C, T* partial, double* sum,
-                          double* dot) {
-  using S = Simd<T>;
-  column_run_sums(
-      N, C,
-      [&](Index, Index at, Index lanes, Index c, auto& a, auto& b) {
-        const auto g = load_first(dout + at, lanes);
-        a = S::add(a, g);
-        b = S::fma(g, S::sub(load_first(x + at, lanes), load_first(high + c, lanes)), b);
-      },
-      partial);
-  std::fill_n(sum, C, 0.0);
-  std::fill_n(dot, C, 0.0);
-  for (Index run = 0; run < column_runs(N); ++run) {
-    const T *a = partial + run * 2 * C, *b = a + C;
-    for (Index c = 0; c < C; ++c) sum[c] += double(a[c]);
-    for (Index c = 0; c < C; ++c) dot[c] += double(b[c]);
-  }
-}
-
 // The fields of NormGradient, (C,) each.
 template <class T>
 struct ColumnFactors {
@@ -218,22 +221,30 @@ void column_input_gradient(const T* dout, const T* x, const ColumnFactors<T>& co
 template <class T, class Gradient>
 void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index N, Index C,
                      const Gradient& gradient) {
+  using S = Simd<T>;
+  const ColumnParts parts(N, C);
   Layout layout;
-  const auto partial_piece = layout.array<T>(checked_product(column_runs(N), 2 * C));
-  const auto total_piece = layout.array<double>(checked_product(2, C));
+  const auto partial_piece = layout.array<double>(checked_product(parts.count, 2 * C));
   const auto factor_piece = layout.array<T>(checked_product(4, C));
   const Scratch scratch(layout.bytes());
-  double *sum = total_piece.in(scratch.data()), *dot = sum + C;
+  double* partial = partial_piece.in(scratch.data());
   T* high = factor_piece.in(scratch.data());
   const ColumnFactors<T> columns{high, high + C, high + 2 * C, high + 3 * C};
   for (Index c = 0; c < C; ++c) high[c] = T(mean[c]);
-  column_gradient_sums(dout, x, high, N, C, partial_piece.in(scratch.data()), sum, dot);
-  for (Index c = 0; c < C; ++c) {
-    const NormGradient<T> g = gradient(c, TwoSums{sum[c], dot[c] - low_part<T>(mean[c], sum[c])});
+  column_sums<T>(
+      parts,
+      [=](Index, Index at, Index lanes, Index c, auto& a, auto& b) {
+        const auto g = load_first(dout + at, lanes);
+        a = S::add(a, g);
+        b = S::fma(g, S::sub(load_first(x + at, lanes), load_first(high + c, lanes)), b);
+      },
+      [](Index, Index, Index, const TwoSums& run) { return run; }, partial);
+  parts.each_total(partial, [&](Index c, const TwoSums& total) {
+    const NormGradient<T> g = gradient(c, TwoSums{total.a, total.b - low_part<T>(mean[c], total.a)});
     columns.by_dout[c] = g.by_dout;
     columns.by_x[c] = g.by_x;
     columns.constant[c] = g.constant;
-  }
+  });
   column_input_gradient(dout, x, columns, dx, N, C);
 }
 

@@ -62,12 +62,13 @@ struct Moments {
   double mean, var;
 };
 
-// How many values there are, and the sums of d = x - origin and of d * d.
+// How many values there are, and the sums of d = x - origin and of d * d. What makes and adds up sums of
+// parts is not inlined: which of its products become multiply-adds must not depend on who calls.
 struct Deviations {
   double count = 0, origin = 0;
   TwoSums sums;
 
-  void add(const Deviations& more) {
+  [[gnu::noinline]] void add(const Deviations& more) {
     if (count == 0) origin = more.origin;
     const double shift = more.origin - origin;
     count += more.count;
@@ -81,7 +82,7 @@ struct Deviations {
 };
 
 template <class T>
-Deviations deviations_of(const T* x, Index planes, Index size, Index stride) {
+[[gnu::noinline]] Deviations deviations_of(const T* x, Index planes, Index size, Index stride) {
   using S = Simd<T>;
   Deviations total;
   each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
@@ -187,8 +188,8 @@ struct NormGradient {
 
 // sum dout and sum dout * (x - mean), from the sums around the T nearest to the mean.
 template <class T, class Through = Identity>
-TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Index size, Index stride,
-                      const Through& through = Through()) {
+[[gnu::noinline]] TwoSums gradient_sums(const T* dout, const T* x, double mean, Index planes, Index size,
+                                        Index stride, const Through& through = Through()) {
   using S = Simd<T>;
   const T high = T(mean);
   const auto middle = S::fill(high);

@@ -1,90 +1,25 @@
-// Adaptive pooling: OH x OW windows that cover the plane evenly, whatever its size. Output o of an axis of
-// `size` values has [floor(o * size / outputs), ceil((o + 1) * size / outputs)).
+// Adaptive pooling: OH x OW windows that cover the plane evenly, whatever its size.
 #pragma once
 
-#include <algorithm>
-
 #include "kernels/pool/avg_pool.hpp"
-#include "kernels/pool/pool_rows.hpp"
-#include "kernels/simd/loops.hpp"
-#include "memory/scratch.hpp"
-#include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-struct Window {
-  Index begin, end;
-};
-inline Window adaptive_window(Index o, Index size, Index outputs) {
-  return {o * size / outputs, ceil_div((o + 1) * size, outputs)};
-}
-
-// body(plane, row) for every plane, with a row of W values as scratch.
-template <class T, class Body>
-void each_plane_with_row(Index planes, Index plane_size, Index W, const Body& body) {
-  const int threads = threads_for(double(planes) * double(plane_size));
-  const Index stride = round_up(W, Index(buffer_alignment / sizeof(T)));  // no line is another thread's too
-  const Scratch scratch(checked_product(std::size_t(stride) * sizeof(T), std::size_t(threads)));
-  T* rows = static_cast<T*>(scratch.data());
-  parallel_for(planes, threads, [=](Index plane, int slot) { body(plane, rows + slot * stride); });
-}
+inline AdaptiveWindows row_windows(const AdaptivePoolShape& s) { return {s.H, s.OH}; }
+inline AdaptiveWindows column_windows(const AdaptivePoolShape& s) { return {s.W, s.OW}; }
 
 // out[oh, ow] = mean of its window.
 template <class T>
 void adaptive_avg_pool_forward(const T* x, T* out, const AdaptivePoolShape& s) {
-  using S = Simd<T>;
   if (s.OH == 1 && s.OW == 1) return global_avg_pool_forward(x, out, s.planes, s.H * s.W);
-  each_plane_with_row<T>(s.planes, s.H * s.W, s.W, [=](Index plane, T* sums) {
-    const T* from = x + plane * s.H * s.W;
-    T* to = out + plane * s.OH * s.OW;
-    for (Index oh = 0; oh < s.OH; ++oh) {
-      const Window rows = adaptive_window(oh, s.H, s.OH);
-      for (Index w = 0; w < s.W; w += S::size) {
-        const Index count = std::min<Index>(S::size, s.W - w);
-        auto sum = load_first(from + rows.begin * s.W + w, count);
-        for (Index h = rows.begin + 1; h < rows.end; ++h)
-          sum = S::add(sum, load_first(from + h * s.W + w, count));
-        store_first(sums + w, count, sum);
-      }
-      for (Index ow = 0; ow < s.OW; ++ow) {
-        const Window columns = adaptive_window(ow, s.W, s.OW);
-        double sum = 0;
-        for (Index w = columns.begin; w < columns.end; ++w) sum += double(sums[w]);
-        *to++ = T(sum / double((rows.end - rows.begin) * (columns.end - columns.begin)));
-      }
-    }
-  });
+  window_means(x, s.planes, s.H, s.W, row_windows(s), column_windows(s), out);
 }
 
 // dx[h, w] = sum of dout / size over the windows that hold it.
 template <class T>
 void adaptive_avg_pool_backward(const T* dout, T* dx, const AdaptivePoolShape& s) {
-  using S = Simd<T>;
   if (s.OH == 1 && s.OW == 1) return global_avg_pool_backward(dout, dx, s.planes, s.H * s.W);
-  each_plane_with_row<T>(s.planes, s.H * s.W, s.W, [=](Index plane, T* shares) {
-    const T* from = dout + plane * s.OH * s.OW;
-    T* to = dx + plane * s.H * s.W;
-    Index written = 0;  // rows
-    for (Index oh = 0; oh < s.OH; ++oh) {
-      const Window rows = adaptive_window(oh, s.H, s.OH);
-      std::fill_n(shares, s.W, T(0));
-      for (Index ow = 0; ow < s.OW; ++ow) {
-        const Window columns = adaptive_window(ow, s.W, s.OW);
-        const T share = *from++ / T((rows.end - rows.begin) * (columns.end - columns.begin));
-        for (Index w = columns.begin; w < columns.end; ++w) shares[w] += share;
-      }
-      for (Index h = rows.begin; h < rows.end; ++h) {
-        const bool first = h >= written;
-        for (Index w = 0; w < s.W; w += S::size) {
-          const Index count = std::min<Index>(S::size, s.W - w);
-          T* at = to + h * s.W + w;
-          const auto share = load_first<T>(shares + w, count);
-          store_first(at, count, first ? share : S::add(load_first<T>(at, count), share));
-        }
-      }
-      written = rows.end;
-    }
-  });
+  window_shares(dout, s.planes, s.H, s.W, row_windows(s), column_windows(s), dx);
 }
 
 // The largest of n values, at least a vector of them; NaN if one is.
@@ -142,39 +77,56 @@ struct FirstMaximum {
   }
 };
 
+// What both passes take.
+inline double adaptive_work(const AdaptivePoolShape& s) {
+  return double(s.planes) * double(s.H * s.W + s.OH * s.OW);
+}
+
 // out[oh, ow] = maximum of its window, and arg where in the plane it stands.
 template <class T>
 void adaptive_max_pool_forward(const T* x, T* out, std::int64_t* arg, const AdaptivePoolShape& s) {
-  parallel_for(s.planes, threads_for(double(s.planes) * double(s.H * s.W)), [=](Index plane, int) {
-    const T* from = x + plane * s.H * s.W;
-    Index to = plane * s.OH * s.OW;
-    for (Index oh = 0; oh < s.OH; ++oh) {
-      const Window rows = adaptive_window(oh, s.H, s.OH);
-      for (Index ow = 0; ow < s.OW; ++ow, ++to) {
-        const Window columns = adaptive_window(ow, s.W, s.OW);
-        const Index first = rows.begin * s.W + columns.begin;
-        FirstMaximum<T> maximum{from[first], first};
-        if (s.OW == 1)  // its rows are one run
-          maximum.take(from, first, (rows.end - rows.begin) * s.W);
-        else
-          for (Index h = rows.begin; h < rows.end; ++h)
-            maximum.take(from, h * s.W + columns.begin, columns.end - columns.begin);
-        out[to] = maximum.value;
-        arg[to] = maximum.at;
-      }
-    }
+  const AdaptiveWindows rows = row_windows(s), columns = column_windows(s);
+  const auto find = [=](const T* plane, Index oh, Index ow) {
+    const Index left = columns.begin(ow), width = columns.end(ow) - left, top = rows.begin(oh);
+    const Index first = top * s.W + left;
+    FirstMaximum<T> maximum{plane[first], first};
+    if (s.OW == 1)  // its rows are one run
+      maximum.take(plane, first, (rows.end(oh) - top) * s.W);
+    else
+      for (Index h = top; h < rows.end(oh); ++h) maximum.take(plane, h * s.W + left, width);
+    return maximum;
+  };
+  const PlaneGrid grid(s.planes, s.OH, s.OW, s.H * s.W + s.OH * s.OW, adaptive_work(s));
+  grid.each([=](const PlaneTask& task, int) {
+    for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
+      for (Index oh = task.first_row; oh < task.last_row; ++oh)
+        for (Index ow = task.first_column; ow < task.last_column; ++ow) {
+          const FirstMaximum<T> maximum = find(x + plane * s.H * s.W, oh, ow);
+          const Index to = (plane * s.OH + oh) * s.OW + ow;
+          out[to] = maximum.value;
+          arg[to] = maximum.at;
+        }
   });
 }
 
-// Each output's gradient goes to where its maximum stands; a position outside the plane, which only an
-// altered cache holds, takes none.
+// Each output's gradient goes to where its maximum stands; a position outside the rows of its window, which
+// only an altered cache holds, takes none.
 template <class T>
 void adaptive_max_pool_backward(const T* dout, const std::int64_t* arg, T* dx, const AdaptivePoolShape& s) {
-  parallel_for(s.planes, threads_for(double(s.planes) * double(s.H * s.W)), [=](Index plane, int) {
-    T* to = dx + plane * s.H * s.W;
-    std::fill_n(to, s.H * s.W, T(0));
-    for (Index o = plane * s.OH * s.OW; o < (plane + 1) * s.OH * s.OW; ++o)
-      if (arg[o] >= 0 && arg[o] < s.H * s.W) to[arg[o]] += dout[o];
+  const AdaptiveWindows rows = row_windows(s);
+  const PlaneGrid grid(s.planes, s.H, 1, s.H * s.W + s.OH * s.OW, adaptive_work(s));
+  grid.each([=](const PlaneTask& task, int) {
+    for (Index plane = task.first_plane; plane < task.last_plane; ++plane) {
+      T* to = dx + plane * s.H * s.W;
+      std::fill(to + task.first_row * s.W, to + task.last_row * s.W, T(0));
+      const Index end = rows.last_reaching(task.last_row - 1);
+      for (Index oh = rows.first_reaching(task.first_row); oh < end; ++oh) {
+        const Index first = std::max(rows.begin(oh), task.first_row) * s.W,
+                    last = std::min(rows.end(oh), task.last_row) * s.W;
+        for (Index o = (plane * s.OH + oh) * s.OW; o < (plane * s.OH + oh + 1) * s.OW; ++o)
+          if (arg[o] >= first && arg[o] < last) to[arg[o]] += dout[o];
+      }
+    }
   });
 }
 

@@ -9,21 +9,23 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// One row of outputs for windows whose width and stride are known, from rows [begin, end) of the image
-// between margins of minus infinity. False if some maximum is minus infinity, which may have been found in a
-// margin.
+// Row oh of outputs for windows whose width and stride are known; places outside the image count as minus
+// infinity. False if some maximum is minus infinity, which may have been found there.
 template <class T, int PW, int Stride>
-bool max_pool_row(const T* corner, Index pitch, Index rows, Index OW, Index first_place, T* out,
-                  const T* plane_end, std::uint8_t* arg) {
+bool max_pool_row(const T* image, const PoolShape& s, Index oh, T* out, const T* plane_end,
+                  std::uint8_t* arg) {
   using S = Simd<T>;
-  const auto least = S::fill(-std::numeric_limits<T>::infinity());
+  constexpr T lowest = -std::numeric_limits<T>::infinity();
+  const Index top = oh * s.stride_h - s.pad_top, begin = std::max<Index>(top, 0),
+              end = std::min(top + s.PH, s.H);
+  const auto least = S::fill(lowest);
   bool sure = true;
-  for (Index ow = 0; ow < OW; ow += S::size) {
+  for (Index ow = 0; ow < s.OW; ow += S::size) {
     typename S::Packet most = least, place = S::zero();
-    auto first = S::fill(T(first_place));
-    for (Index h = 0; h < rows; ++h) {
+    auto first = S::fill(T((begin - top) * PW));
+    for (Index h = begin; h < end; ++h) {
       typename S::Packet tap[PW];
-      load_taps<T, PW, Stride>(corner + h * pitch + ow * Stride, tap);
+      load_taps_within<T, PW, Stride>(image + h * s.W, s.W, ow * Stride - s.pad_left, lowest, tap);
       auto best = tap[0], column = first;  // of this row
 #pragma GCC unroll 2
       for (int kw = 1; kw < PW; ++kw) {
@@ -36,13 +38,13 @@ bool max_pool_row(const T* corner, Index pitch, Index rows, Index OW, Index firs
       most = S::select(wins, best, most);
       place = S::select(wins, column, place);
     }
-    store_in_plane(out, OW, ow, plane_end, most);
-    S::store_bytes(arg + ow, place, std::min<Index>(S::size, OW - ow));
+    store_in_plane(out, s.OW, ow, plane_end, most);
+    S::store_bytes(arg + ow, place, std::min<Index>(S::size, s.OW - ow));
     const auto unsure = S::equal(most, least);
-    if (ow + S::size <= OW)
+    if (ow + S::size <= s.OW)
       sure = sure && !S::any(unsure);
     else
-      for (Index i = ow; i < OW; ++i) sure = sure && out[i] > -std::numeric_limits<T>::infinity();
+      for (Index i = ow; i < s.OW; ++i) sure = sure && out[i] > lowest;
   }
   return sure;
 }
@@ -72,32 +74,16 @@ void max_pool_taps(const T* image, const PoolShape& s, Index oh, T* best, Arg* w
 }
 
 template <class T, int PW, int Stride>
-void max_pool_small_windows(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
-  using S = Simd<T>;
-  const PlaneSlices slices(s);
-  const PaddedRows<T> padded(s.W, round_up(s.OW, S::size) * Stride + 2);
-  Layout layout;
-  const auto piece = layout.per_thread<T>(slices.threads, padded.size(s.H));
-  const Scratch scratch(layout.bytes());
-  slices.each_plane(
-      [&](int slot) {
-        std::fill_n(piece.of(scratch.data(), slot), padded.size(s.H), -std::numeric_limits<T>::infinity());
-      },
-      [&](Index plane, int slot) {
-        T* rows = piece.of(scratch.data(), slot);
-        const T* image = x + plane * s.H * s.W;
-        for (Index h = 0; h < s.H; ++h)
-          padded.fill(padded.row(rows, h),
-                      [&](Index j, Index count) { return load_first(image + h * s.W + j, count); });
-        for (Index oh = 0; oh < s.OH; ++oh) {
-          const Index top = oh * s.stride_h - s.pad_top, at = (plane * s.OH + oh) * s.OW;
-          const Index begin = std::max<Index>(top, 0), end = std::min(top + s.PH, s.H);
-          if (!max_pool_row<T, PW, Stride>(padded.row(rows, begin) - s.pad_left, padded.pitch, end - begin,
-                                           s.OW, (begin - top) * PW, out + at,
-                                           out + (plane + 1) * s.OH * s.OW, arg + at))
-            max_pool_taps(image, s, oh, out + at, arg + at);
-        }
-      });
+[[gnu::noinline]] void max_pool_small_windows(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
+  for (Index plane = 0; plane < s.planes; ++plane) {
+    const T* image = x + plane * s.H * s.W;
+    const T* end = out + (plane + 1) * s.OH * s.OW;
+    for (Index oh = 0; oh < s.OH; ++oh) {
+      const Index at = (plane * s.OH + oh) * s.OW;
+      if (!max_pool_row<T, PW, Stride>(image, s, oh, out + at, end, arg + at))
+        max_pool_taps(image, s, oh, out + at, arg + at);
+    }
+  }
 }
 
 // Windows for paired_windows. A vector of them takes from a vector of pairs of columns, and a column from the
@@ -123,11 +109,8 @@ class PairedMaxima {
     beyond = S::load(lanes);
   }
 
-  // Values in the scratch of a thread.
-  Index scratch_size() const { return 2 * (last + n); }
-
   // The outputs of a plane of windows at out and arg.
-  void forward(const T* x, T* out, std::uint8_t* arg, T* scratch) const {
+  [[gnu::noinline]] void forward(const T* x, T* out, std::uint8_t* arg, T* scratch) const {
     if (s.PH == 3)
       for (Index j = 0; j <= last; j += n) keep(scratch, j, maxima(x, -s.pad_top, j));
     for (Index oh = 0; oh < s.OH; ++oh)
@@ -207,41 +190,44 @@ class PairedMaxima {
 };
 
 template <class T, int PW, int Pad>
-void max_pool_forward_paired(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
+void max_pool_forward_paired(const T* x, T* out, std::uint8_t* arg, const PoolShape& s, T* scratch) {
   const PairedMaxima<T, PW, Pad> windows(s);
-  each_plane_with_scratch<T>(s, windows.scratch_size(), [&](Index plane, T* scratch) {
+  for (Index plane = 0; plane < s.planes; ++plane) {
     const Index at = plane * s.OH * s.OW;
-    const auto own = windows;  // a copy that no store of a byte can change
-    own.forward(x + plane * s.H * s.W, out + at, arg + at, scratch);
-  });
+    windows.forward(x + plane * s.H * s.W, out + at, arg + at, scratch);
+  }
+}
+
+// Any pool; `scratch` has room for paired_row_values(s).
+template <class T, class Arg>
+void max_pool_band(const T* x, T* out, Arg* arg, const PoolShape& s, T* scratch) {
+  if constexpr (sizeof(Arg) == 1) {
+    if (tiled_windows(s))
+      return with_tiles<T>(s, [&](const auto& tiles) { tiles.forward(x, out, arg, s.planes); });
+    if constexpr (Simd<T>::bytes >= least_paired_bytes)
+      if (paired_windows(s))
+        return with_paired_window(s, [&](auto width, auto pad) {
+          max_pool_forward_paired<T, width(), pad()>(x, out, arg, s, scratch);
+        });
+    if (small_windows(s))
+      return with_window(
+          s, [&](auto width, auto stride) { max_pool_small_windows<T, width(), stride()>(x, out, arg, s); });
+  }
+  for (Index row = 0; row < s.planes * s.OH; ++row)
+    max_pool_taps(x + row / s.OH * s.H * s.W, s, row % s.OH, out + row * s.OW, arg + row * s.OW);
 }
 
 // out = max over the window; arg = the winning tap's index kh * PW + kw, or the type's largest number for a
 // window that holds padding alone.
 template <class T, class Arg>
 void max_pool_forward(const T* x, T* out, Arg* arg, const PoolShape& s) {
-  const PlaneSlices slices(s);
-  if constexpr (sizeof(Arg) == 1) {
-    const auto run_tiles = [&](const auto& tiles) {
-      slices.each_slice([&](Index begin, Index end, int) {
-        const Index at = begin * s.OH * s.OW;
-        tiles.forward(x + begin * s.H * s.W, out + at, arg + at, end - begin);
-      });
-    };
-    if (with_tiles<T>(s, run_tiles)) return;
-    if constexpr (Simd<T>::bytes >= least_paired_bytes)
-      if (paired_windows(s))
-        return with_paired_window(
-            s, [&](auto width, auto pad) { max_pool_forward_paired<T, width(), pad()>(x, out, arg, s); });
-    if (small_windows(s))
-      return with_window(
-          s, [&](auto width, auto stride) { max_pool_small_windows<T, width(), stride()>(x, out, arg, s); });
-  }
-  slices.each_plane([&](Index plane, int) {
-    for (Index oh = 0; oh < s.OH; ++oh) {
-      const Index at = (plane * s.OH + oh) * s.OW;
-      max_pool_taps(x + plane * s.H * s.W, s, oh, out + at, arg + at);
-    }
+  const PoolBands bands(s, PoolBands::Of::outputs);
+  Layout layout;
+  const auto piece = layout.per_thread<T>(bands.threads(), paired_row_values<T>(s));
+  const Scratch scratch(layout.bytes());
+  bands.each([&](const PoolBand& band, int slot) {
+    const PoolShape own = band.shape;  // a copy that no store of a byte can change
+    max_pool_band(x + band.in, out + band.out, arg + band.out, own, piece.of(scratch.data(), slot));
   });
 }
 

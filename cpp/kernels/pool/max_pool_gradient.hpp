@@ -2,70 +2,46 @@
 // (planes, OH, OW), dx (planes, H, W).
 #pragma once
 
+#include <limits>
+
 #include "kernels/pool/max_pool_tiles.hpp"
 #include "kernels/pool/pool_rows.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// A row of dx, gathered from the rows of windows that reach it: `grads` and `places` of the windows of an
-// image, between margins of zeros.
+// A row of dx for windows that are 1 apart, gathered from the rows of windows that reach it.
 template <class T, int PW>
-void max_pool_backward_row(const PaddedRows<T>& padded, T* grads, T* places, const PoolShape& s,
-                           const ReachingRows& reaching, T* to, const T* plane_end) {
+void max_pool_backward_row(const T* dout, const std::uint8_t* arg, const PoolShape& s, Index h, T* to,
+                           const T* plane_end) {
   using S = Simd<T>;
-  const T *grad[3], *place[3];
-  T first[3];
-  const int rows = reaching.count;
-  for (int r = 0; r < rows; ++r) {
-    grad[r] = padded.row(grads, reaching.oh[r]);
-    place[r] = padded.row(places, reaching.oh[r]);
-    first[r] = T(reaching.kh[r] * PW);
-  }
-  // What reaches column kw of the windows from `at` on.
+  const ReachingRows rows(s, h);
+  // What windows [at, at + lanes) of a row give to their column kw.
   const auto share = [&](int row, Index at, int kw) {
-    const auto mine = S::equal(S::load(place[row] + at), S::fill(first[row] + T(kw)));
-    return S::select(mine, S::load(grad[row] + at), S::zero());
+    const T* grad = dout + rows.oh[row] * s.OW;
+    const std::uint8_t *winner = arg + rows.oh[row] * s.OW, tap = std::uint8_t(rows.kh[row] * PW + kw);
+    if (at >= 0 && at + S::size <= s.OW)
+      return S::select(S::equal_bytes(winner + at, tap), S::load(grad + at), S::zero());
+    return S::select(S::equal(load_bytes_within<T>(winner, s.OW, at), S::fill(T(tap))),
+                     S::load_within(grad, s.OW, at, T(0)), S::zero());
   };
-  const Index W = s.W, pad = s.pad_left;
-  for (Index w = 0; w < W; w += S::size) {
+  for (Index w = 0; w < s.W; w += S::size) {
     auto sum = S::zero();
-    for (int row = 0; row < rows; ++row)
+    for (int row = 0; row < rows.count; ++row)
 #pragma GCC unroll 3
-      for (int kw = 0; kw < PW; ++kw) sum = S::add(sum, share(row, w + pad - kw, kw));
-    store_in_plane(to, W, w, plane_end, sum);
+      for (int kw = 0; kw < PW; ++kw) sum = S::add(sum, share(row, w + s.pad_left - kw, kw));
+    store_in_plane(to, s.W, w, plane_end, sum);
   }
 }
 
-// Windows that are 1 apart.
 template <class T, int PW>
-void max_pool_backward_stride_1(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape& s) {
-  using S = Simd<T>;
-  const PlaneSlices slices(s);
-  const PaddedRows<T> padded(s.OW, s.W + s.pad_left + S::size + 2);
-  Layout layout;
-  const auto grad_piece = layout.per_thread<T>(slices.threads, padded.size(s.OH));
-  const auto place_piece = layout.per_thread<T>(slices.threads, padded.size(s.OH));
-  const auto reaching_piece = layout.array<ReachingRows>(s.H);
-  const Scratch scratch(layout.bytes());
-  const ReachingRows* reaching = reaching_rows(s, reaching_piece.in(scratch.data()));
-  slices.each_plane(
-      [&](int slot) {
-        std::fill_n(grad_piece.of(scratch.data(), slot), padded.size(s.OH), T(0));
-        std::fill_n(place_piece.of(scratch.data(), slot), padded.size(s.OH), T(0));
-      },
-      [&](Index plane, int slot) {
-        T *grads = grad_piece.of(scratch.data(), slot), *places = place_piece.of(scratch.data(), slot);
-        for (Index oh = 0; oh < s.OH; ++oh) {
-          const Index at = (plane * s.OH + oh) * s.OW;
-          padded.fill(padded.row(grads, oh),
-                      [&](Index j, Index count) { return load_first(dout + at + j, count); });
-          padded.fill(padded.row(places, oh),
-                      [&](Index j, Index count) { return S::load_bytes(arg + at + j, 0, count); });
-        }
-        for (Index h = 0; h < s.H; ++h)
-          max_pool_backward_row<T, PW>(padded, grads, places, s, reaching[h], dx + (plane * s.H + h) * s.W,
-                                       dx + (plane + 1) * s.H * s.W);
-      });
+[[gnu::noinline]] void max_pool_backward_stride_1(const T* dout, const std::uint8_t* arg, T* dx,
+                                                  const PoolShape& s) {
+  for (Index plane = 0; plane < s.planes; ++plane)
+    for (Index h = 0; h < s.H; ++h) {
+      const Index at = plane * s.OH * s.OW;
+      max_pool_backward_row<T, PW>(dout + at, arg + at, s, h, dx + (plane * s.H + h) * s.W,
+                                   dx + (plane + 1) * s.H * s.W);
+    }
 }
 
 // Windows for paired_windows. What a vector of them gives goes to a vector of pairs of columns, and a column
@@ -80,13 +56,11 @@ class PairedWindows {
   explicit PairedWindows(const PoolShape& shape)
       : s(shape), last((std::max(ceil_div(s.W, 2), s.OW) - 1) / n * n) {}
 
-  // Values in the scratch of a thread.
-  Index scratch_size() const { return 2 * (last + n); }
-
   // dx of a plane, whose windows begin at dout and arg; `room` is how many windows there are from here on.
-  void backward(const T* dout, const std::uint8_t* arg, Index room, T* dx, T* scratch) const {
+  [[gnu::noinline]] void backward(const T* dout, const std::uint8_t* arg, Index room, T* dx,
+                                  T* scratch) const {
     const T* const end = dx + s.H * s.W;
-    for (Index i = 0; i < scratch_size(); i += n) S::store(scratch + i, S::zero());
+    for (Index i = 0; i < 2 * (last + n); i += n) S::store(scratch + i, S::zero());
     const auto carried = [=](Index j) {
       return Pairs{S::load(scratch + 2 * j), S::load(scratch + 2 * j + n)};
     };
@@ -164,92 +138,116 @@ class PairedWindows {
 };
 
 template <class T, int PW, int Pad>
-void max_pool_backward_paired(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape& s) {
+void max_pool_backward_paired(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape& s, T* scratch) {
   const PairedWindows<T, PW, Pad> windows(s);
-  each_plane_with_scratch<T>(s, windows.scratch_size(), [&](Index plane, T* scratch) {
+  for (Index plane = 0; plane < s.planes; ++plane) {
     const Index at = plane * s.OH * s.OW;
     windows.backward(dout + at, arg + at, s.planes * s.OH * s.OW - at, dx + plane * s.H * s.W, scratch);
-  });
+  }
 }
 
-// The taps of a window: line and column relative to its corner without padding, and the offset in the image.
-struct WindowTaps {
-  Index count, *line, *column, *offset;
+// Where tap k of a window lies, from the window's corner: a table, unless windows are large.
+template <class Arg>
+class WindowTaps {
+  static constexpr bool tabled = sizeof(Arg) == 1;
 
-  // Where `memory` has room for 3 * PH * PW numbers.
-  WindowTaps(const PoolShape& s, Index* memory)
-      : count(s.PH * s.PW), line(memory), column(line + count), offset(column + count) {
-    for (Index k = 0; k < count; ++k) {
-      line[k] = k / s.PW * s.dilation_h - s.pad_top;
-      column[k] = k % s.PW * s.dilation_w - s.pad_left;
-      offset[k] = line[k] * s.W + column[k];
-    }
+ public:
+  explicit WindowTaps(const PoolShape& s)
+      : count(s.PH * s.PW), PW_(s.PW), dilation_h_(s.dilation_h), dilation_w_(s.dilation_w), W_(s.W) {
+    if constexpr (tabled)
+      for (Index k = 0; k < count; ++k) table_[k] = {compute_line(k), compute_column(k), compute_offset(k)};
   }
+  Index line(Index k) const { return tabled ? table_[k].line : compute_line(k); }
+  Index column(Index k) const { return tabled ? table_[k].column : compute_column(k); }
+  // In a plane with rows of W values.
+  Index offset(Index k) const { return tabled ? table_[k].offset : compute_offset(k); }
+
+  const Index count;
+
+ private:
+  struct Tap {
+    Index line, column, offset;
+  };
+  Index compute_line(Index k) const { return k / PW_ * dilation_h_; }
+  Index compute_column(Index k) const { return k % PW_ * dilation_w_; }
+  Index compute_offset(Index k) const { return compute_line(k) * W_ + compute_column(k); }
+
+  Index PW_, dilation_h_, dilation_w_, W_;
+  Tap table_[tabled ? std::numeric_limits<Arg>::max() : 1];
 };
 
 // dx[winner of each window] += dout, window by window. A winner that lies outside the image adds to nothing.
 template <class T, class Arg>
-void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
-  Layout layout;
-  const auto piece = layout.array<Index>(3 * s.PH * s.PW);
-  const Scratch scratch(layout.bytes());
-  const WindowTaps taps(s, piece.in(scratch.data()));
-  const Index window = taps.count, *line = taps.line, *column = taps.column, *offset = taps.offset;
+[[gnu::noinline]] void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s,
+                                        const WindowTaps<Arg>& taps) {
   const auto inside = [](Index at, Index size) { return at >= 0 && at < size; };
+  const Index window = taps.count, right = taps.column(window - 1) - s.pad_left;
   // Windows [first, last) of a row lie inside the image.
-  const OutputRange left(column[0], s.stride_w, s.W, s.OW), right(column[window - 1], s.stride_w, s.W, s.OW);
-  const Index first = left.first, last = std::max(first, right.last);
-  PlaneSlices(s).each_plane([&](Index plane, int) {
+  const Index first = OutputRange(-s.pad_left, s.stride_w, s.W, s.OW).first,
+              last = std::max(first, OutputRange(right, s.stride_w, s.W, s.OW).last);
+  for (Index plane = 0; plane < s.planes; ++plane) {
     T* image = dx + plane * s.H * s.W;
     std::fill_n(image, s.H * s.W, T(0));
     for (Index oh = 0; oh < s.OH; ++oh) {
-      const Index top = oh * s.stride_h, at = (plane * s.OH + oh) * s.OW;
+      const Index top = oh * s.stride_h - s.pad_top, at = (plane * s.OH + oh) * s.OW;
       const auto checked = [&](Index begin, Index end) {
         for (Index ow = begin; ow < end; ++ow) {
           const auto winner = static_cast<Index>(arg[at + ow]);
           if (winner >= window) continue;
-          const Index h = top + line[winner], w = ow * s.stride_w + column[winner];
+          const Index h = top + taps.line(winner), w = ow * s.stride_w - s.pad_left + taps.column(winner);
           if (inside(h, s.H) && inside(w, s.W)) image[h * s.W + w] += dout[at + ow];
         }
       };
-      if (!inside(top + line[0], s.H) || !inside(top + line[window - 1], s.H)) {
+      if (!inside(top, s.H) || !inside(top + taps.line(window - 1), s.H)) {
         checked(0, s.OW);
         continue;
       }
       checked(0, first);
-      T* corner = image + top * s.W + first * s.stride_w;
+      T* corner = image + top * s.W + first * s.stride_w - s.pad_left;
       for (Index ow = first; ow < last; ++ow, corner += s.stride_w) {
         const auto winner = static_cast<Index>(arg[at + ow]);
-        if (winner < window) corner[offset[winner]] += dout[at + ow];
+        if (winner < window) corner[taps.offset(winner)] += dout[at + ow];
       }
       checked(last, s.OW);
     }
-  });
+  }
+}
+
+// A band of a pool `whole`, which alone decides how: the order in which a position's gradients are added must
+// not depend on the band. `scratch` is that of max_pool_band.
+template <class T, class Arg>
+void max_pool_backward_band(const T* dout, const Arg* arg, T* dx, const PoolShape& s, const PoolShape& whole,
+                            const WindowTaps<Arg>& taps, T* scratch) {
+  if constexpr (sizeof(Arg) == 1) {
+    if (tiled_windows(whole))
+      return with_tiles<T>(s, [&](const auto& tiles) { tiles.backward(dout, arg, dx, s.planes); });
+    // Measured against the loop over windows: vectors of few lanes win in long rows only, or not at all.
+    constexpr Index n = Simd<T>::size, enough_lanes = 8, long_row_vectors = 8, least_lanes_stride_1 = 16;
+    if constexpr (Simd<T>::bytes >= least_paired_bytes)
+      if (paired_windows(whole) && (n >= enough_lanes || s.W >= long_row_vectors * n))
+        return with_paired_window(s, [&](auto width, auto pad) {
+          max_pool_backward_paired<T, width(), pad()>(dout, arg, dx, s, scratch);
+        });
+    if constexpr (n >= least_lanes_stride_1)
+      if (small_windows(whole) && s.stride_w == 1)
+        return with_window(
+            s, [&](auto width, auto) { max_pool_backward_stride_1<T, width()>(dout, arg, dx, s); });
+  }
+  max_pool_scatter(dout, arg, dx, s, taps);
 }
 
 // dx from dout and the taps that forward left in arg.
 template <class T, class Arg>
 void max_pool_backward(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
-  if constexpr (sizeof(Arg) == 1) {
-    const auto run_tiles = [&](const auto& tiles) {
-      PlaneSlices(s).each_slice([&](Index begin, Index end, int) {
-        const Index at = begin * s.OH * s.OW;
-        tiles.backward(dout + at, arg + at, dx + begin * s.H * s.W, end - begin);
-      });
-    };
-    if (with_tiles<T>(s, run_tiles)) return;
-    // Measured against the loop over windows: vectors of few lanes win in long rows only, or not at all.
-    constexpr Index n = Simd<T>::size, enough_lanes = 8, long_row_vectors = 8, least_lanes_stride_1 = 16;
-    if constexpr (Simd<T>::bytes >= least_paired_bytes)
-      if (paired_windows(s) && (n >= enough_lanes || s.W >= long_row_vectors * n))
-        return with_paired_window(
-            s, [&](auto width, auto pad) { max_pool_backward_paired<T, width(), pad()>(dout, arg, dx, s); });
-    if constexpr (n >= least_lanes_stride_1)
-      if (small_windows(s) && s.stride_w == 1)
-        return with_window(
-            s, [&](auto width, auto) { max_pool_backward_stride_1<T, width()>(dout, arg, dx, s); });
-  }
-  max_pool_scatter(dout, arg, dx, s);
+  const PoolBands bands(s, PoolBands::Of::inputs);
+  const WindowTaps<Arg> taps(s);
+  Layout layout;
+  const auto piece = layout.per_thread<T>(bands.threads(), paired_row_values<T>(s));
+  const Scratch scratch(layout.bytes());
+  bands.each([&](const PoolBand& band, int slot) {
+    max_pool_backward_band(dout + band.out, arg + band.out, dx + band.in, band.shape, s, taps,
+                           piece.of(scratch.data(), slot));
+  });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -45,7 +45,7 @@ class TileRows {
  public:
   explicit TileRows(const PoolShape& s) : H(s.H), W(s.W), rows(s.OH), cols(s.OW) {}
 
-  void forward(const T* x, T* out, std::uint8_t* arg, Index planes) const {
+  [[gnu::noinline]] void forward(const T* x, T* out, std::uint8_t* arg, Index planes) const {
     const auto nothing = [](Index, auto) {};
     each_row(
         planes,
@@ -65,7 +65,7 @@ class TileRows {
         nothing);
   }
 
-  void backward(const T* dout, const std::uint8_t* arg, T* dx, Index planes) const {
+  [[gnu::noinline]] void backward(const T* dout, const std::uint8_t* arg, T* dx, Index planes) const {
     each_row(
         planes,
         [=](Index to, Index at, Index col, auto room) {
@@ -140,7 +140,7 @@ class MultiRowTiles {
  public:
   explicit MultiRowTiles(const PoolShape& s) : rows(s.OH) {}
 
-  void forward(const T* x, T* out, std::uint8_t* arg, Index planes) const {
+  [[gnu::noinline]] void forward(const T* x, T* out, std::uint8_t* arg, Index planes) const {
     each_vector(planes, [=](Index at, Index from) {
       Packet tap[4], most, place;
       for (int line = 0; line < 2; ++line) {
@@ -154,7 +154,7 @@ class MultiRowTiles {
     });
   }
 
-  void backward(const T* dout, const std::uint8_t* arg, T* dx, Index planes) const {
+  [[gnu::noinline]] void backward(const T* dout, const std::uint8_t* arg, T* dx, Index planes) const {
     each_vector(planes, [=](Index at, Index to) {
       const auto g = S::load(dout + at), place = S::load_bytes(arg + at);
       for (int line = 0; line < 2; ++line) {
@@ -197,13 +197,16 @@ class MultiRowTiles {
   Index rows;
 };
 
-// Calls body with the tiles that suit the images, or returns false.
+// Whether 2x2 windows tile the images.
+inline bool tiled_windows(const PoolShape& s) {
+  return s.PH == 2 && s.PW == 2 && s.stride_h == 2 && s.stride_w == 2 && s.dilation_h == 1 &&
+         s.dilation_w == 1 && s.pad_top == 0 && s.pad_left == 0 && s.H / 2 == s.OH && s.W / 2 == s.OW;
+}
+
+// Calls body with the tiles that suit such images.
 template <class T, class Body>
-bool with_tiles(const PoolShape& s, const Body& body) {
+void with_tiles(const PoolShape& s, const Body& body) {
   constexpr Index n = Simd<T>::size;
-  if (s.PH != 2 || s.PW != 2 || s.stride_h != 2 || s.stride_w != 2 || s.dilation_h != 1 ||
-      s.dilation_w != 1 || s.pad_top != 0 || s.pad_left != 0 || s.H / 2 != s.OH || s.W / 2 != s.OW)
-    return false;
   const bool nothing_over = s.H == 2 * s.OH && s.W == 2 * s.OW;
   if (nothing_over && s.OW * 2 == n && s.OH % 2 == 0)
     body(MultiRowTiles<T, 2>(s));
@@ -213,7 +216,6 @@ bool with_tiles(const PoolShape& s, const Body& body) {
     body(TileRows<T, true>(s));
   else
     body(TileRows<T, false>(s));
-  return true;
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

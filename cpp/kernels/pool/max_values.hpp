@@ -2,6 +2,8 @@
 // then of the rows that they make. NaN wins a window.
 #pragma once
 
+#include <limits>
+
 #include "kernels/pool/pool_rows.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -64,31 +66,33 @@ void max_of_columns(const T* corner, const PoolShape& s, T* out) {
 template <class T>
 void max_pool_values(const T* x, T* out, const PoolShape& s) {
   using S = Simd<T>;
-  const PlaneSlices slices(s);
-  const Index reach = (s.PW - 1) * s.dilation_w;
-  const Index margin = round_up(s.pad_left, S::size);
-  const Index columns = margin + std::max(s.W, round_up(s.OW, S::size) * s.stride_w + reach) + 2 * S::size;
+  const PoolBands bands(s, PoolBands::Of::outputs);
+  const PoolShape most = bands.largest();
+  const Index margin = round_up(s.pad_left, S::size), reach = (s.PW - 1) * s.dilation_w;
+  const Index columns =
+      margin + std::max(most.W, round_up(most.OW, S::size) * s.stride_w + reach) + 2 * S::size;
   Layout layout;
-  const auto piece = layout.per_thread<T>(slices.threads, columns);
+  const auto piece = layout.per_thread<T>(bands.threads(), columns);
   const Scratch scratch(layout.bytes());
-  slices.each_plane(
-      [&](int slot) {
-        std::fill_n(piece.of(scratch.data(), slot), columns, -std::numeric_limits<T>::infinity());
-      },
-      [&](Index plane, int slot) {
-        T* maxima = piece.of(scratch.data(), slot) + margin;
-        const T *image = x + plane * s.H * s.W, *corner = maxima - s.pad_left;
-        T *to = out + plane * s.OH * s.OW, *end = to + s.OH * s.OW;
-        for (Index oh = 0; oh < s.OH; ++oh, to += s.OW) {
-          max_columns(image, s, oh, maxima);
-          if (s.stride_w == 1)
-            max_of_columns<T, 1>(corner, s, to, end);
-          else if (s.stride_w == 2)
-            max_of_columns<T, 2>(corner, s, to, end);
-          else
-            max_of_columns(corner, s, to);
-        }
-      });
+  bands.each([&](const PoolBand& band, int slot) {
+    const PoolShape& b = band.shape;
+    T *row = piece.of(scratch.data(), slot), *maxima = row + margin;
+    std::fill_n(row, margin, -std::numeric_limits<T>::infinity());
+    std::fill(maxima + b.W, row + columns, -std::numeric_limits<T>::infinity());
+    for (Index plane = 0; plane < b.planes; ++plane) {
+      const T *image = x + band.in + plane * b.H * b.W, *corner = maxima - b.pad_left;
+      T *to = out + band.out + plane * b.OH * b.OW, *end = to + b.OH * b.OW;
+      for (Index oh = 0; oh < b.OH; ++oh, to += b.OW) {
+        max_columns(image, b, oh, maxima);
+        if (b.stride_w == 1)
+          max_of_columns<T, 1>(corner, b, to, end);
+        else if (b.stride_w == 2)
+          max_of_columns<T, 2>(corner, b, to, end);
+        else
+          max_of_columns(corner, b, to);
+      }
+    }
+  });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -2,24 +2,9 @@
 // rows: a row of x is widened once, and rows of the result are copies or blends of widened rows.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
-
-#include "kernels/simd/loops.hpp"
-#include "memory/scratch.hpp"
-#include "threads/parallel.hpp"
+#include "kernels/pool/avg_pool.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// body(plane, scratch) for every plane, with `values` of scratch; `work` is what a plane takes.
-template <class T, class Body>
-void each_plane_with_scratch(Index planes, double work, Index values, const Body& body) {
-  const int threads = threads_for(double(planes) * work);
-  const Index stride = round_up(values, Index(buffer_alignment / sizeof(T)));
-  const Scratch scratch(checked_product(std::size_t(stride) * sizeof(T), std::size_t(threads)));
-  T* all = static_cast<T*>(scratch.data());
-  parallel_for(planes, threads, [=](Index plane, int slot) { body(plane, all + slot * stride); });
-}
 
 // to[i] = value(i, count) in vectors.
 template <class T, class Value>
@@ -40,53 +25,44 @@ void repeat_values(const T* from, Index W, Index scale, T* to) {
   for (; w < W; ++w) std::fill_n(to + w * scale, scale, from[w]);
 }
 
-// to[w] = from[w * scale] + ... + from[w * scale + scale - 1]
-template <class T>
-void sum_neighbours(const T* from, Index W, Index scale, T* to) {
-  using S = Simd<T>;
-  Index w = 0;
-  if (scale == 2)
-    for (; w + S::size <= W; w += S::size) {
-      typename S::Packet even, odd;
-      S::load_pairs(from + 2 * w, even, odd);
-      S::store(to + w, S::add(even, odd));
-    }
-  for (; w < W; ++w) {
-    T sum = from[w * scale];
-    for (Index i = 1; i < scale; ++i) sum += from[w * scale + i];
-    to[w] = sum;
-  }
+// The grid of planes (H * scale_h, W * scale_w) by bands of `rows` rows.
+inline PlaneGrid enlarged_grid(const UpsampleShape& s, Index rows, double operations) {
+  const Index values = s.H * s.scale_h * s.W * s.scale_w;
+  return PlaneGrid(s.planes, rows, 1, values, operations * double(s.planes) * double(values));
 }
 
 // out[oh, ow] = x[oh / scale_h, ow / scale_w]
 template <class T>
 void upsample_nearest_forward(const T* x, T* out, const UpsampleShape& s) {
   const Index OW = s.W * s.scale_w;
-  each_plane_with_scratch<T>(s.planes, double(s.H * s.scale_h * OW), 0, [=](Index plane, T*) {
-    for (Index h = plane * s.H; h < (plane + 1) * s.H; ++h) {
-      T* first = out + h * s.scale_h * OW;
-      repeat_values(x + h * s.W, s.W, s.scale_w, first);
-      for (Index i = 1; i < s.scale_h; ++i) std::copy_n(first, OW, first + i * OW);
-    }
+  enlarged_grid(s, s.H * s.scale_h, 1).each([=](const PlaneTask& task, int) {
+    for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
+      for (Index oh = task.first_row; oh < task.last_row; ++oh) {
+        T* to = out + (plane * s.H * s.scale_h + oh) * OW;
+        if (oh > task.first_row && oh % s.scale_h != 0)
+          std::copy_n(to - OW, OW, to);
+        else
+          repeat_values(x + (plane * s.H + oh / s.scale_h) * s.W, s.W, s.scale_w, to);
+      }
   });
 }
 
-// dx[h, w] = sum of dout over the pixels that repeat it.
+// dx[h, w] = sum of dout over the pixels that repeat it: pools of dout's planes that tile them.
 template <class T>
 void upsample_nearest_backward(const T* dout, T* dx, const UpsampleShape& s) {
-  using S = Simd<T>;
-  const Index OW = s.W * s.scale_w;
-  each_plane_with_scratch<T>(s.planes, double(s.H * s.scale_h * OW), OW, [=](Index plane, T* sums) {
-    for (Index h = plane * s.H; h < (plane + 1) * s.H; ++h) {
-      const T* rows = dout + h * s.scale_h * OW;
-      fill_row(sums, OW, [=](Index i, Index count) {
-        auto sum = load_first(rows + i, count);
-        for (Index k = 1; k < s.scale_h; ++k) sum = S::add(sum, load_first(rows + k * OW + i, count));
-        return sum;
-      });
-      sum_neighbours(sums, s.W, s.scale_w, dx + h * s.W);
-    }
-  });
+  PoolShape pool{};
+  pool.planes = s.planes;
+  pool.H = s.H * s.scale_h;
+  pool.W = s.W * s.scale_w;
+  pool.OH = s.H;
+  pool.OW = s.W;
+  pool.PH = pool.stride_h = s.scale_h;
+  pool.PW = pool.stride_w = s.scale_w;
+  pool.dilation_h = pool.dilation_w = 1;
+  if (!small_windows(pool))
+    return window_means(dout, s.planes, pool.H, pool.W, RepeatedPixels{s.scale_h, s.H},
+                        RepeatedPixels{s.scale_w, s.W}, dx);
+  small_window_means(dout, dx, pool, false);
 }
 
 // Where outputs of an axis lie between inputs: output o is input[before] * (1 - share) + input[after] *
@@ -135,13 +111,26 @@ struct TwoRows {
   T* at(Index h) { return values + h % 2 * size; }
 };
 
+// body(plane, first row, last row, scratch for two wide rows) for bands of `rows` rows of all planes.
+template <class T, class Body>
+void each_band_of_wide_rows(const UpsampleShape& s, Index rows, const Body& body) {
+  const PlaneGrid grid = enlarged_grid(s, rows, 2);
+  Layout layout;
+  const auto piece = layout.per_thread<T>(grid.threads, 2 * s.W * s.scale_w);
+  const Scratch scratch(layout.bytes());
+  grid.each([&](const PlaneTask& task, int slot) {
+    for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
+      body(plane, task.first_row, task.last_row, piece.of(scratch.data(), slot));
+  });
+}
+
 template <class T>
 void upsample_bilinear_forward(const T* x, T* out, const UpsampleShape& s) {
   using S = Simd<T>;
   const BetweenTables<T> tables(s);
   const Between<T>*rows = tables.rows, *columns = tables.columns;
   const Index OH = s.H * s.scale_h, OW = s.W * s.scale_w;
-  each_plane_with_scratch<T>(s.planes, 2 * double(OH * OW), 2 * OW, [=](Index plane, T* scratch) {
+  each_band_of_wide_rows<T>(s, OH, [=](Index plane, Index first, Index last, T* scratch) {
     TwoRows<T> wide{scratch, OW};
     const auto widened = [&](Index h) {
       T* to = wide.at(h);
@@ -155,7 +144,7 @@ void upsample_bilinear_forward(const T* x, T* out, const UpsampleShape& s) {
       }
       return to;
     };
-    for (Index oh = 0; oh < OH; ++oh) {
+    for (Index oh = first; oh < last; ++oh) {
       const T *upper = widened(rows[oh].before), *lower = widened(rows[oh].after);
       const auto share = S::fill(rows[oh].share), rest = S::fill(T(1) - rows[oh].share);
       fill_row(out + (plane * OH + oh) * OW, OW, [=](Index i, Index count) {
@@ -163,6 +152,17 @@ void upsample_bilinear_forward(const T* x, T* out, const UpsampleShape& s) {
       });
     }
   });
+}
+
+// The first row of OH that lies between rows of which the lower one is h or below it.
+template <class T>
+Index first_between(const Between<T>* rows, Index OH, Index h) {
+  Index first = 0, last = OH;
+  while (first < last) {
+    const Index middle = (first + last) / 2;
+    rows[middle].after < h ? first = middle + 1 : last = middle;
+  }
+  return first;
 }
 
 // The transpose of the forward pass: rows of dout are gathered into two wide rows, and each of these, when it
@@ -173,7 +173,7 @@ void upsample_bilinear_backward(const T* dout, T* dx, const UpsampleShape& s) {
   const BetweenTables<T> tables(s);
   const Between<T>*rows = tables.rows, *columns = tables.columns;
   const Index OH = s.H * s.scale_h, OW = s.W * s.scale_w;
-  each_plane_with_scratch<T>(s.planes, 2 * double(OH * OW), 2 * OW, [=](Index plane, T* scratch) {
+  each_band_of_wide_rows<T>(s, s.H, [=](Index plane, Index first, Index last, T* scratch) {
     TwoRows<T> wide{scratch, OW};
     const auto finish = [&](Index h) {
       T* to = dx + (plane * s.H + h) * s.W;
@@ -185,6 +185,7 @@ void upsample_bilinear_backward(const T* dout, T* dx, const UpsampleShape& s) {
       }
     };
     const auto add = [&](Index h, const T* grad, T factor) {
+      if (h < first || h >= last) return;
       T* to = wide.at(h);
       Index& held = wide.held[h % 2];
       const bool fresh = held != h;
@@ -196,7 +197,7 @@ void upsample_bilinear_backward(const T* dout, T* dx, const UpsampleShape& s) {
         return fresh ? share : S::add(load_first<T>(to + i, count), in_register(share));
       });
     };
-    for (Index oh = 0; oh < OH; ++oh) {
+    for (Index oh = first_between(rows, OH, first); oh < OH && rows[oh].before < last; ++oh) {
       const T* grad = dout + (plane * OH + oh) * OW;
       add(rows[oh].before, grad, T(1) - rows[oh].share);
       add(rows[oh].after, grad, rows[oh].share);

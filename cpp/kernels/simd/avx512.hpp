@@ -156,6 +156,11 @@ inline __m512d Simd<double>::load_bytes(const std::uint8_t* p, Index first, Inde
   return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, p)));
 }
 template <>
+inline __mmask16 Simd<float>::equal_bytes(const std::uint8_t* p, std::uint8_t value) {
+  return _mm_cmpeq_epi8_mask(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)),
+                             _mm_set1_epi8(static_cast<char>(value)));
+}
+template <>
 inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
   const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v));
   _mm_mask_storeu_epi8(p, static_cast<__mmask16>(lane_mask(0, count)), bytes);

@@ -159,6 +159,10 @@ struct Simd {
   // Whole numbers from 0 to 255, one byte for each of lanes [first, first + count); 0 in the other lanes.
   static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size);
   static void store_bytes(std::uint8_t* p, Packet v, Index count = size);
+  // Which of the bytes at p are `value`.
+  static Mask equal_bytes(const std::uint8_t* p, std::uint8_t value) {
+    return equal(load_bytes(p), fill(T(value)));
+  }
 
   // even[i] = p[2 * i] and odd[i] = p[2 * i + 1], where p is the lanes of `low`, then those of `high`.
   static void split_pairs(Packet low, Packet high, Packet& even, Packet& odd);

@@ -9,6 +9,20 @@ namespace cnnlib::CNNLIB_ISA {
 // that the conversions cost nothing.
 constexpr Index short_run = 2048;
 
+// The parts that a sum over `size` values is cut into, added up in their order: the size alone decides, so
+// that a thread may take all of them, or one.
+struct SumParts {
+  static constexpr Index least_values = 16384, most_parts = 64;
+  Index size, part, count;
+
+  explicit SumParts(Index values)
+      : size(values),
+        part(std::max(least_values, round_up(ceil_div(size, most_parts), short_run))),
+        count(ceil_div(size, part)) {}
+  Index first(Index i) const { return i * part; }
+  Index values(Index i) const { return std::min(part, size - i * part); }
+};
+
 // p[0] + ... + p[n - 1]: four sums in vectors hide the latency of an addition.
 template <class T>
 double sum(const T* p, Index n) {

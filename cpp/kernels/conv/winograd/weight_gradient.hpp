@@ -239,8 +239,13 @@ class GradientByChannels {
           sums(layout.per_thread<T>(m.plan.threads, m.plan.tile.filters() * m.filter_step)) {}
   };
 
+  // The transforms of x that all threads but one make for themselves grow with the threads, so that they have
+  // a bound.
   bool splits_filters() const {
-    return plan.threads > 1 && plan.s.F >= least_filters * plan.threads && sharing_is_expensive(plan.threads);
+    constexpr Index most_copied_bytes = 32 << 20;
+    const Index copied = (plan.threads - 1) * plan.x_size(plan.grid.count) * Index(sizeof(T));
+    return plan.threads > 1 && plan.s.F >= least_filters * plan.threads && copied <= most_copied_bytes &&
+           sharing_is_expensive(plan.threads);
   }
   // body(method) for the filters of one thread, on which it is called.
   template <class Body>

@@ -1,0 +1,61 @@
+// Sums over the images and pixels of each channel of x (N, C, S).
+#pragma once
+
+#include "kernels/plane_grid.hpp"
+#include "kernels/simd/sums.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The sums of each channel over N and S: units of values that are read at a time, in at most most_parts
+// parts, whose sums are added up in their order. The shape alone decides.
+struct ChannelParts {
+  static constexpr Index most_parts = 64, unit_values = 16384;
+  static constexpr Index task_values = 8192;  // at least
+  BatchNormShape s;
+  Index planes, size;  // a unit: planes of a channel, or `size` values of a plane
+  Index units, parts;  // of a channel
+
+  explicit ChannelParts(const BatchNormShape& shape)
+      : s(shape),
+        planes(std::max<Index>(1, short_run / s.S)),
+        size(std::min(s.S, even_part(s.S, unit_values, short_run))),
+        units(ceil_div(s.N, planes) * ceil_div(s.S, size)),
+        parts(std::min(units, most_parts)) {}
+
+  // partial (parts, C) = the sums of unit(channel, position, planes, values of each). Tasks go through their
+  // part in the order of memory: the planes of one channel alone lie a power of two apart, often, and then
+  // drive each other out of the cache.
+  template <class Sums, class Unit>
+  void add_up(Sums* partial, const Unit& unit) const {
+    const int threads = threads_for(2 * double(s.N * s.C) * double(s.S));
+    const Index wanted = ceil_div(PlaneGrid::tasks_per_thread * threads, parts);
+    const Index most = std::max<Index>(1, s.N * s.C * s.S / (parts * task_values));
+    const Index blocks = std::clamp<Index>(std::min(wanted, most), 1, s.C);
+    parallel_for(parts * blocks, threads, [&](Index task, int) {
+      const Index part = task / blocks, block = task % blocks;
+      const Index first = s.C * block / blocks, last = s.C * (block + 1) / blocks;
+      Sums* to = partial + part * s.C;
+      std::fill(to + first, to + last, Sums{});
+      const Index pieces = ceil_div(s.S, size);
+      for (Index u = units * part / parts; u < units * (part + 1) / parts; ++u) {
+        const Index n = u / pieces * planes, at = u % pieces * size;
+        for (Index c = first; c < last; ++c)
+          to[c].add(unit(c, (n * s.C + c) * s.S + at, std::min(planes, s.N - n), std::min(size, s.S - at)));
+      }
+    });
+  }
+
+  // body(channel, sums of the channel)
+  template <class Sums, class Body>
+  void each_total(const Sums* partial, const Body& body) const {
+    parallel_ranges(s.C, 64, 4 * double(parts), [&](Index begin, Index end) {
+      for (Index c = begin; c < end; ++c) {
+        Sums total = partial[c];
+        for (Index part = 1; part < parts; ++part) total.add(partial[part * s.C + c]);
+        body(c, total);
+      }
+    });
+  }
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,63 @@
+// The windows of average pooling along one axis, output by output: positions [begin(o), end(o)) inside the
+// image, and how many an average divides by. Outputs [first_reaching(i), last_reaching(i)) have position i;
+// `some` windows in a row span at most span(some) positions, and reaching(some) reach so many positions in a
+// row.
+#pragma once
+
+#include "shapes.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Windows of `window` positions, `stride` apart, on an axis with padding.
+struct SlidingWindows {
+  Index stride, window, size, outputs, pad_before, pad_after;
+  bool count_pad;
+
+  Index begin(Index o) const { return std::max<Index>(o * stride - pad_before, 0); }
+  Index end(Index o) const { return std::min(o * stride - pad_before + window, size); }
+  // Those inside the padded image where padding counts, inside the image otherwise; never the overhang of
+  // ceil_mode.
+  Index averaged(Index o) const {
+    if (!count_pad) return std::max<Index>(1, end(o) - begin(o));
+    const Index first = o * stride - pad_before;
+    return std::min(first + window, size + pad_after) - first;
+  }
+  Index first_reaching(Index i) const {
+    return i + pad_before < window ? 0 : (i + pad_before - window) / stride + 1;
+  }
+  Index last_reaching(Index i) const { return std::min(outputs, (i + pad_before) / stride + 1); }
+  Index span(Index some) const { return std::min(size, (some - 1) * stride + window); }
+  Index reaching(Index some) const { return std::min(outputs, (some + window) / stride + 1); }
+};
+
+inline SlidingWindows row_windows(const PoolShape& s) {
+  return {s.stride_h, s.PH, s.H, s.OH, s.pad_top, s.pad_bottom, s.count_include_pad};
+}
+inline SlidingWindows column_windows(const PoolShape& s) {
+  return {s.stride_w, s.PW, s.W, s.OW, s.pad_left, s.pad_right, s.count_include_pad};
+}
+
+// `outputs` windows that cover the axis evenly: [floor(o * size / outputs), ceil((o + 1) * size / outputs)).
+struct AdaptiveWindows {
+  Index size, outputs;
+
+  Index begin(Index o) const { return o * size / outputs; }
+  Index end(Index o) const { return ceil_div((o + 1) * size, outputs); }
+  Index averaged(Index o) const { return end(o) - begin(o); }
+  Index first_reaching(Index i) const { return i * outputs / size; }
+  Index last_reaching(Index i) const { return ceil_div((i + 1) * outputs, size); }
+  Index span(Index some) const { return std::min(size, ceil_div(some * size, outputs) + 1); }
+  Index reaching(Index some) const { return std::min(outputs, ceil_div((some + 1) * outputs, size) + 1); }
+};
+
+// The `scale` pixels that repeat one, whose sum is its gradient.
+struct RepeatedPixels {
+  Index scale, outputs;
+
+  Index begin(Index o) const { return o * scale; }
+  Index end(Index o) const { return (o + 1) * scale; }
+  Index averaged(Index) const { return 1; }
+  Index span(Index some) const { return some * scale; }
+};
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,107 @@
+"""What kernels take beside their arrays is what `cnnlib.explain` says, at 64 threads."""
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib import _core
+from helpers import scratch_of
+
+THREADS = 64
+# On threads' stacks (32 KB each) scratch does not count.
+SMALL = 40 << 10
+SHAPES = {
+    "3x3": ((4, 64, 56, 56), (64, 64, 3, 3), {"pad": 1}),
+    "3x3 many filters": ((2, 256, 14, 14), (512, 256, 3, 3), {"pad": 1}),
+    "3x3 few pixels": ((8, 512, 7, 7), (512, 512, 3, 3), {"pad": 1}),
+    "3x3 stride 2": ((8, 64, 56, 56), (128, 64, 3, 3), {"stride": 2, "pad": 1}),
+    "first layer": ((8, 3, 112, 112), (64, 3, 7, 7), {"stride": 2, "pad": 3}),
+    "1x1": ((8, 256, 28, 28), (64, 256, 1, 1), {}),
+    "5x5": ((4, 48, 28, 28), (64, 48, 5, 5), {"pad": 2}),
+    "groups": ((8, 64, 28, 28), (128, 16, 3, 3), {"pad": 1, "groups": 4}),
+    "depthwise": ((8, 128, 28, 28), (128, 1, 3, 3), {"pad": 1, "groups": 128}),
+    "dilated": ((4, 64, 28, 28), (64, 64, 3, 3), {"pad": 2, "dilation": 2}),
+}
+
+
+@pytest.fixture(params=[False, True], ids=["near cores", "far cores"])
+def sharing(request):
+    _core.assume_sharing(request.param)
+    yield
+    _core.assume_sharing(None)
+
+
+def arrays_of(name):
+    x_shape, w_shape, param = SHAPES[name]
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal(x_shape, np.float32)
+    w = rng.standard_normal(w_shape, np.float32)
+    return x, w, np.zeros(w_shape[0], np.float32), param
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_plan_says_what_is_taken(name, isa, num_threads, sharing):
+    num_threads(THREADS)
+    x, w, b, param = arrays_of(name)
+    plans = cnnlib.explain(x.shape, w.shape, param)
+    (out, cache), forward = scratch_of(cnnlib.conv_forward, x, w, b, param)
+    taken = {"forward": forward}
+    for key, need in (("input_gradient", ("dx",)), ("weight_gradient", ("dw",))):
+        _, taken[key] = scratch_of(cnnlib.conv_backward, out, cache, needs=need)
+    for key, bytes_taken in taken.items():
+        plan = getattr(plans, key)
+        said = plan.scratch_bytes + plan.packed_bytes
+        assert bytes_taken <= said + SMALL, (key, plan.method)
+        # A depthwise plan tells of the staged pass, in whose place another may run.
+        assert said <= SMALL or 0.5 * said <= bytes_taken or name == "depthwise", (key, plan.method)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_conv_bn_relu_takes_what_is_said(name, isa, num_threads, sharing):
+    num_threads(THREADS)
+    x, w, b, param = arrays_of(name)
+    said = cnnlib.explain(x.shape, w.shape, param).conv_bn_relu_scratch_bytes
+    one, zero = np.ones_like(b), np.zeros_like(b)
+    (out, cache), forward = scratch_of(
+        cnnlib.conv_bn_relu_forward, x, w, b, one, zero, param, {"mode": "train"}
+    )
+
+    _, backward = scratch_of(cnnlib.conv_bn_relu_backward, out, cache)
+    assert forward <= said[0] + SMALL
+    assert backward <= said[1] + SMALL
+
+
+def test_slices_of_a_batch_are_added_up_in_a_bounded_number_of_parts(isa, num_threads):
+    """The sums of conv_bn_relu in slices: no more for more images."""
+    num_threads(1)
+    found = []
+    for N in (128, 512):
+        x, w = np.zeros((N, 16, 48, 48), np.float32), np.ones((32, 16, 3, 3), np.float32)
+        b, one = np.zeros(32, np.float32), np.ones(32, np.float32)
+        (out, cache), forward = scratch_of(
+            cnnlib.conv_bn_relu_forward, x, w, b, one, b, {"pad": 1}, {"mode": "train"}
+        )
+
+        _, backward = scratch_of(cnnlib.conv_bn_relu_backward, out, cache)
+        found.append((forward, backward))
+    assert max(a / b for a, b in zip(found[1], found[0], strict=True)) < 1.2
+
+
+@pytest.mark.parametrize(
+    "shape", [((32, 512, 14, 14), (1024, 512, 3, 3)), ((8, 256, 14, 14), (4096, 256, 3, 3))]
+)
+def test_copies_for_far_cores_have_a_bound(shape, isa, num_threads):
+    """Threads that each transform the input, or pack the weights, for themselves."""
+    num_threads(1)
+    one = cnnlib.explain(*shape, {"pad": 1})
+    num_threads(THREADS)
+    try:
+        plans = []
+        for far in (False, True):
+            _core.assume_sharing(far)
+            plans.append(cnnlib.explain(*shape, {"pad": 1}))
+    finally:
+        _core.assume_sharing(None)
+    near, far = plans
+    for name in ("forward", "input_gradient", "weight_gradient"):
+        more = [getattr(p, name).scratch_bytes + getattr(p, name).packed_bytes for p in (one, near, far)]
+        assert more[2] <= max(more[1], more[0]) + (128 << 20), name
