@@ -20,7 +20,7 @@ struct ChannelParts {
         planes(std::max<Index>(1, short_run / s.S)),
         size(std::min(s.S, even_part(s.S, unit_values, short_run))),
         units(ceil_div(s.N, planes) * ceil_div(s.S, size)),
-        parts(std::min(units, most_parts)) {}
+        parts(std::clamp<Index>(units, 1, most_parts)) {}
 
   // partial (parts, C) = the sums of unit(channel, position, planes, values of each). Tasks go through their
   // part in the order of memory: the planes of one channel alone lie a power of two apart, often, and then
