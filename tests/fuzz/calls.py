@@ -334,6 +334,7 @@ SETTERS = {
     "get_num_threads",
     "assume_sharing",
     "use_thread_pool",
+    "conv_bn_relu_scratch",
     "notice_missing_cores",
     "MissingCores",
     "sharing_round_trip",
