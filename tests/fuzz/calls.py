@@ -335,6 +335,8 @@ SETTERS = {
     "assume_sharing",
     "use_thread_pool",
     "conv_bn_relu_scratch",
+    "restart_scratch_peak",
+    "scratch_peak",
     "notice_missing_cores",
     "MissingCores",
     "sharing_round_trip",

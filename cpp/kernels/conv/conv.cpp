@@ -110,12 +110,28 @@ ConvPlan explained_plan(const ConvShape& s, Pass pass) {
   return plan;
 }
 
+// Whether one pass makes dx and dw.
+bool in_one_pass(const ConvPlan& input, const ConvPlan& weight) {
+  return input.method == weight.method &&
+         (input.method == Method::depthwise_rows || input.method == Method::depthwise_channels);
+}
+
 }  // namespace
 
 template <class T>
 std::size_t conv_scratch_bytes(const ConvShape& s, Pass pass) {
   const ConvPlan plan = explained_plan<T>(s, pass);
   return plan.scratch_bytes + plan.packed_bytes;
+}
+
+template <class T>
+std::size_t gradient_scratch_bytes(const ConvShape& s) {
+  ConvPlan input = plan_conv<T>(s, Pass::input_gradient);
+  if (!in_one_pass(input, plan_conv<T>(s, Pass::weight_gradient)))
+    return std::max(conv_scratch_bytes<T>(s, Pass::input_gradient),
+                    conv_scratch_bytes<T>(s, Pass::weight_gradient));
+  describe_depthwise_gradients<T>(input, true, true);
+  return input.scratch_bytes;
 }
 
 template <class T>
@@ -136,9 +152,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
   const bool weights = dw != nullptr || db != nullptr;
   const ConvPlan input = plan_of(Pass::input_gradient, dx != nullptr),
                  weight = plan_of(Pass::weight_gradient, weights);
-  if (input.method == weight.method &&
-      (input.method == Method::depthwise_rows || input.method == Method::depthwise_channels))
-    return run_depthwise_backward<T>(input, {x, w, dout, b, dx, dw, db});
+  if (in_one_pass(input, weight)) return run_depthwise_backward<T>(input, {x, w, dout, b, dx, dw, db});
   if (dx != nullptr) run_in_slices<T>(input, {dout, w, nullptr, {b}, dx});
   if (weights) run_weight_gradient<T>(weight, {x, dout, dw, db});
 }
@@ -178,6 +192,8 @@ template ConvKernels<double> conv_kernels();
 
 template std::size_t conv_scratch_bytes<float>(const ConvShape&, Pass);
 template std::size_t conv_scratch_bytes<double>(const ConvShape&, Pass);
+template std::size_t gradient_scratch_bytes<float>(const ConvShape&);
+template std::size_t gradient_scratch_bytes<double>(const ConvShape&);
 template void conv_forward(const float*, const float*, const float*, float*, const ConvShape&, bool);
 template void conv_forward(const double*, const double*, const double*, double*, const ConvShape&, bool);
 template void conv_backward(const float*, const float*, const float*, const float*, float*, float*, float*,

@@ -16,6 +16,9 @@ ConvPlan plan_conv(const ConvShape&, Pass);
 // What all threads take beside the arrays, packed weights included.
 template <class T>
 std::size_t conv_scratch_bytes(const ConvShape&, Pass);
+// The same of all gradients.
+template <class T>
+std::size_t gradient_scratch_bytes(const ConvShape&);
 
 // x (N, C, H, W), w (F, C / groups, KH, KW), b (F,) or null, out (N, F, OH, OW).
 template <class T>

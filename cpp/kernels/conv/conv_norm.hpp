@@ -125,11 +125,7 @@ template <class T>
 ConvNormScratch conv_bn_relu_scratch(const ConvShape& s) {
   const NormSlices<T> slices(s);
   const auto passes = [](const ConvShape& shape) {
-    const std::size_t dx = conv_scratch_bytes<T>(shape, Pass::input_gradient),
-                      dw = conv_scratch_bytes<T>(shape, Pass::weight_gradient);
-    const bool depthwise = shape.groups == shape.C && shape.groups > 1;  // whose gradients are one pass
-    return ConvNormScratch{conv_scratch_bytes<T>(shape, Pass::forward),
-                           depthwise ? dx + dw : std::max(dx, dw)};
+    return ConvNormScratch{conv_scratch_bytes<T>(shape, Pass::forward), gradient_scratch_bytes<T>(shape)};
   };
   const NormGradientMemory<T> memory(slices, true, true);
   const auto sums = [](const ConvShape& shape) {

@@ -25,17 +25,19 @@ void with_lanes(const ConvPlan& plan, const Body& body) {
 }  // namespace
 
 template <class T>
-void describe_depthwise(ConvPlan& plan) {
+void describe_depthwise_gradients(ConvPlan& plan, bool dx, bool sums) {
+  if (takes_flat_gradients<T>(plan)) return describe_flat_gradients<T>(plan, dx, sums);
   with_lanes<T>(plan, [&](auto lanes) {
-    using L = decltype(lanes);
-    const bool dx = plan.pass == Pass::input_gradient;
-    if (plan.pass == Pass::forward)
-      DepthwiseForwardPass<T, L>(plan.shape).describe(plan);
-    else if (takes_flat_gradients<T>(plan))
-      describe_flat_gradients<T>(plan);
-    else
-      DepthwiseGradientPass<T, L>(plan.shape, dx, !dx).describe(plan);
+    DepthwiseGradientPass<T, decltype(lanes)>(plan.shape, dx, sums).describe(plan);
   });
+}
+
+template <class T>
+void describe_depthwise(ConvPlan& plan) {
+  const bool dx = plan.pass == Pass::input_gradient;
+  if (plan.pass != Pass::forward) return describe_depthwise_gradients<T>(plan, dx, !dx);
+  with_lanes<T>(plan,
+                [&](auto lanes) { DepthwiseForwardPass<T, decltype(lanes)>(plan.shape).describe(plan); });
 }
 
 template <class T>
@@ -68,6 +70,7 @@ void run_depthwise_weight_gradient(const ConvPlan& plan, const WeightGradientOpe
 
 #define INSTANTIATE(T)                                                                 \
   template void describe_depthwise<T>(ConvPlan&);                                      \
+  template void describe_depthwise_gradients<T>(ConvPlan&, bool, bool);                \
   template void run_depthwise_forward(const ConvPlan&, const ConvOperands<T>&);        \
   template void run_depthwise_backward(const ConvPlan&, const DepthwiseGradients<T>&); \
   template void run_depthwise_input_gradient(const ConvPlan&, const ConvOperands<T>&); \

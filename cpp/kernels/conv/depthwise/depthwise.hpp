@@ -57,7 +57,7 @@ bool has_flat_gradients(const ConvShape& s) {
 template <class T>
 void run_flat_planes(const ConvShape&, const ConvOperands<T>&);
 template <class T>
-void describe_flat_gradients(ConvPlan&);
+void describe_flat_gradients(ConvPlan&, bool dx, bool sums);
 template <class T>
 void run_flat_gradients(const ConvShape&, const DepthwiseGradients<T>&);
 
@@ -67,6 +67,8 @@ void describe_depthwise(ConvPlan&);
 template <class T>
 void run_depthwise_forward(const ConvPlan&, const ConvOperands<T>&);
 // Gradients in one pass over dout, which is staged once for all.
+template <class T>
+void describe_depthwise_gradients(ConvPlan&, bool dx, bool sums);
 template <class T>
 void run_depthwise_backward(const ConvPlan&, const DepthwiseGradients<T>&);
 

@@ -21,9 +21,8 @@ void run_flat_planes(const ConvShape& s, const ConvOperands<T>& o) {
 }
 
 template <class T>
-void describe_flat_gradients(ConvPlan& plan) {
-  const bool dx = plan.pass == Pass::input_gradient;
-  DepthwiseFlatGradients<T>(plan.shape, dx, !dx).describe(plan);
+void describe_flat_gradients(ConvPlan& plan, bool dx, bool sums) {
+  DepthwiseFlatGradients<T>(plan.shape, dx, sums).describe(plan);
 }
 template <class T>
 void run_flat_gradients(const ConvShape& s, const DepthwiseGradients<T>& o) {
@@ -32,7 +31,7 @@ void run_flat_gradients(const ConvShape& s, const DepthwiseGradients<T>& o) {
 
 #define INSTANTIATE(T)                                                     \
   template void run_flat_planes(const ConvShape&, const ConvOperands<T>&); \
-  template void describe_flat_gradients<T>(ConvPlan&);                     \
+  template void describe_flat_gradients<T>(ConvPlan&, bool, bool);         \
   template void run_flat_gradients(const ConvShape&, const DepthwiseGradients<T>&);
 INSTANTIATE(float)
 INSTANTIATE(double)
