@@ -51,7 +51,7 @@ def test_a_plan_says_what_is_taken(name, isa, num_threads, sharing):
         plan = getattr(plans, key)
         said = plan.scratch_bytes + plan.packed_bytes
         assert bytes_taken <= said + SMALL, (key, plan.method)
-        # A depthwise plan tells of the staged pass, in whose place another may run. The parts of shared panels
+        # A depthwise plan tells of the staged pass, in whose place another may run. Parts of shared panels
         # take theirs when they begin, which on few cores is one after the other.
         alone = name == "depthwise" or plan.method == "shared-panels"
         assert said <= SMALL or 0.5 * said <= bytes_taken or alone, (key, plan.method)
