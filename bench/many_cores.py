@@ -56,7 +56,7 @@ def main():
             print(f"{name:44}{1e6 * seconds[0]:9.1f}{columns}{measured}   {where}", flush=True)
         if rows:
             failed |= _summary(group, np.array(rows), threads, options)
-    sys.exit(failed)
+    sys.exit(int(failed))
 
 
 def _parser():

@@ -27,7 +27,9 @@ def new_axes(ax: Axes | None) -> Axes:
 
 def count_in_integers(ax: Axes) -> None:
     """Have no tick between two whole numbers of the horizontal axis."""
-    ax.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    from matplotlib.ticker import MaxNLocator
+
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def open_frame(ax: Axes) -> Axes:
