@@ -75,7 +75,8 @@ def check(module, net, rng, sample):
             return "refused by PyTorch alone"
         assert got.shape == want.shape
         scale = np.abs(want).max()
-        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10 * max(scale, 1))
+        # A norm of pixels that differ by rounding alone enlarges it 1 / sqrt(eps) times, in PyTorch or here.
+        np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-8 * max(scale, 1))
     return "right"
 
 
