@@ -12,10 +12,10 @@ import pytest
 from cnnlib import layers
 from cnnlib.convnet import NAMED_SPECS, ConvNet
 from cnnlib.gradient_check import eval_numerical_gradient
+from cnnlib.graph.fusion import _SANDWICHES, fused
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.layers.scoring import SCORING
 from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
-from cnnlib.models.fusion import _SANDWICHES, fused
-from cnnlib.models.graph import Graph, Node
 from cnnlib.models.program import Program
 from cnnlib.solver import Solver
 from training import assert_same_bits, assert_same_run, digits_like, quiet_solver, running_statistics

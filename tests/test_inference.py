@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from cnnlib import _core
 from cnnlib.data import Normalization
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.inference import load, prepare
 from cnnlib.inference.memory import Block, place
 from cnnlib.inference.scoring import scorer
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
-from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.models.spec.named import NAMED_SPECS
 from cnnlib.solver import Solver

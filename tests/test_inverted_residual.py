@@ -3,8 +3,8 @@
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.inference import prepare
-from cnnlib.models.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
 
 _BOUND = {np.float32: 3e-6, np.float64: 1e-14}  # of the largest value, for each convolution

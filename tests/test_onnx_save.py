@@ -9,8 +9,8 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 import cnnlib.onnx
 import onnx
 from cnnlib.data import Normalization
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet
-from cnnlib.models.graph import Graph, Node
 from onnx.reference import ReferenceEvaluator
 from onnx_nets import run_elsewhere
 

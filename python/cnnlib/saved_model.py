@@ -16,9 +16,9 @@ from cnnlib._registry import OWN
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
+from cnnlib.graph.description import describe, described_graph
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.common import refuse_uninitialized
-from cnnlib.models.description import describe, described_graph
 from cnnlib.solver.model_state import check_state_fits, restore, snapshot
 
 __all__ = ["is_saved_model", "load_model", "save_model"]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Array
+from cnnlib.graph.graph import Graph, Node, positional
 from cnnlib.inference.ops import Op
-from cnnlib.models.graph import Graph, Node, positional
 
 _ACTIVATIONS = {math.inf: "relu", 6.0: "relu6"}
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.graph.graph import JOINS
 from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import ACTIVATIONS, Op
-from cnnlib.models.graph import JOINS
 
 # Of each kind of operation its arrays and its options; those in brackets may be missing.
 _PARTS: dict[str, tuple[str, str]] = {

@@ -9,9 +9,9 @@ import numpy as np
 
 from cnnlib import layers
 from cnnlib._typing import Array
+from cnnlib.graph import joins
 from cnnlib.inference.memory import Block, place
 from cnnlib.inference.ops import ACTIVATIONS, Op
-from cnnlib.models import joins
 from cnnlib.typing import NormParam
 
 _INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place

@@ -17,7 +17,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._typing import Array
-from cnnlib.models.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node
 
 ACTIVATIONS = (
     "relu6",

@@ -18,6 +18,8 @@ from cnnlib._registry import OWN
 from cnnlib._typing import Array, ArrayLike, Params
 from cnnlib._units import size_text
 from cnnlib.data.normalization import PREPROCESSING, Normalization
+from cnnlib.graph.graph import Graph
+from cnnlib.graph.samples import check_samples, refuse_channels_last
 from cnnlib.inference.as_graph import as_graph
 from cnnlib.inference.file import read_file, write_file
 from cnnlib.inference.layout import shapes_of
@@ -25,7 +27,6 @@ from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
 from cnnlib.layers.softmax import _softmax
 from cnnlib.models.common import refuse_uninitialized, warn_of_bytes
-from cnnlib.models.graph import Graph, check_samples, refuse_channels_last
 
 __all__ = ["Predictor", "load", "prepare"]
 

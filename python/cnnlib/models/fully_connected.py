@@ -15,6 +15,8 @@ from cnnlib._params import choice, number, positive_int, probability
 from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
+from cnnlib.graph.graph import Graph
+from cnnlib.graph.samples import refuse_channels_last
 from cnnlib.layers import (
     affine_backward,
     affine_bn_relu_backward,
@@ -39,7 +41,6 @@ from cnnlib.models.common import (
     smoothed_softmax_loss,
     with_statistics,
 )
-from cnnlib.models.graph import Graph, refuse_channels_last
 from cnnlib.typing import BatchNormParam, DropoutParam, NormParam
 
 

@@ -11,6 +11,8 @@ from numpy.typing import DTypeLike
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params
+from cnnlib.graph.graph import BATCH_NORMS, Graph
+from cnnlib.graph.samples import check_samples
 from cnnlib.models.common import (
     Model,
     add_l2,
@@ -20,7 +22,6 @@ from cnnlib.models.common import (
     smoothed_softmax_loss,
     with_statistics,
 )
-from cnnlib.models.graph import BATCH_NORMS, Graph, check_samples
 from cnnlib.models.program import Program
 from cnnlib.models.stage import Stage
 from cnnlib.models.summary import node_stages, table

@@ -8,10 +8,10 @@ from typing import Any
 
 from cnnlib import _core, layers
 from cnnlib._typing import Array, Gradients, Wanted
+from cnnlib.graph import joins
+from cnnlib.graph.fusion import fused
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.layers.scoring import SCORING
-from cnnlib.models import joins
-from cnnlib.models.fusion import fused
-from cnnlib.models.graph import Graph, Node
 
 _HANDING_ON = ("add", "add_relu", "concat", "dropout", "flatten")
 
@@ -79,7 +79,7 @@ class Step:
 
 
 class JoinStep(Step):
-    """A node of :mod:`cnnlib.models.joins`."""
+    """A node of :mod:`cnnlib.graph.joins`."""
 
     def forward(self, params: Mapping[str, Array], *xs: Array) -> tuple[Array, Any]:
         return joins.FORWARD[self.node.layer](*xs, *self.node.args)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._typing import Params
-from cnnlib.models.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.models.program import step_of
 from cnnlib.models.stage import Stage, shape_text
 

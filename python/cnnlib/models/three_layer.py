@@ -11,6 +11,8 @@ from numpy.typing import DTypeLike
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream
 from cnnlib._typing import Array, ArrayLike, Gradients, Params
+from cnnlib.graph.graph import Graph
+from cnnlib.graph.samples import check_samples
 from cnnlib.layers import (
     affine_backward,
     affine_bn_relu_backward,
@@ -33,7 +35,6 @@ from cnnlib.models.common import (
     smoothed_softmax_loss,
     with_statistics,
 )
-from cnnlib.models.graph import Graph, check_samples
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
 

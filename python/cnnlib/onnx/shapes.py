@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnlib import layers
 from cnnlib._typing import Array
-from cnnlib.models import joins
+from cnnlib.graph import joins
 
 
 def shape_behind(

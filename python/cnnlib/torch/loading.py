@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cnnlib._params import positive_int
-from cnnlib.models.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.torch.aliases import refuse_changed_views
 from cnnlib.torch.aten import IGNORED, LAYOUTS, OPERATORS, PASSED_ON, Call

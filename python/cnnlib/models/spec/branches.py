@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnlib.models.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.models.spec.reading import KINDS
 from cnnlib.models.stage import Stage, shape_text
 

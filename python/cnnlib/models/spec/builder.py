@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from cnnlib._params import choice, flag, number, pair, positive_int, probability
-from cnnlib.models.graph import Node
+from cnnlib.graph.graph import Node
 from cnnlib.models.program import Step
 from cnnlib.models.spec.branches import Branches
 from cnnlib.models.spec.initialization import set_dirac

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnlib._params import pads, pair
 from cnnlib._typing import Params
-from cnnlib.models.graph import OF_A_SIZE, Graph, Node
+from cnnlib.graph.graph import OF_A_SIZE, Graph, Node
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx import metadata
 from cnnlib.onnx.reading import norms, pointwise, products, resizing, views, windows

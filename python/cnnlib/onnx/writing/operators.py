@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cnnlib._params import pair
-from cnnlib.models.graph import Node
+from cnnlib.graph.graph import Node
 from cnnlib.onnx.writing.pooling import adaptive_avg_pool, adaptive_max_pool
 from cnnlib.onnx.writing.windows import avg_pool, conv, conv_transpose, global_avg_pool, max_pool
 from cnnlib.onnx.writing.writer import Writer

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._params import pair
-from cnnlib.models.graph import Node
+from cnnlib.graph.graph import Node
 from cnnlib.onnx.writing.writer import Writer
 
 

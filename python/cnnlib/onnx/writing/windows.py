@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnnlib.models.graph import Node
+from cnnlib.graph.graph import Node
 from cnnlib.onnx.writing.writer import Writer
 
 _POOL_AXES = ("pool_depth", "pool_height", "pool_width")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cnnlib._typing import Array
-from cnnlib.models.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.onnx.shapes import shape_behind
 
 

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from cnnlib.models.graph import Node
+from cnnlib.graph.graph import Node
 from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED, PLAIN, SPREAD, Value
 
 __all__ = ["LAYOUTS", "Call", "result", "title", "two"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from cnnlib.models.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node
 
 _SANDWICHES = {
     ("conv", "spatial_batchnorm", "relu", "max_pool"): "conv_bn_relu_pool",

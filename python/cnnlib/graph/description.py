@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib.models.graph import BATCH_NORMS, Graph, Node
+from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.typing import BatchNormParam
 
 
