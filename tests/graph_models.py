@@ -1,10 +1,26 @@
 """Hypothesis strategies: random networks of every layer that `cnnlib.onnx.save` writes."""
 
 import numpy as np
+import pytest
+from cnnlib import layers
+from cnnlib.graph import joins
+from cnnlib.graph.shapes import shape_behind
 from cnnlib.models import Graph, GraphNet, Node
-from cnnlib.onnx.shapes import shape_behind
 from hypothesis import strategies as st
 from strategies import pads, pairs
+
+
+def agreed_shape(node, inputs, params, dtype):
+    """The shape that a layer's rule gives, which is that of what the layer makes; None where both refuse."""
+    forward = joins.FORWARD.get(node.layer) or getattr(layers, f"{node.layer}_forward")
+    try:
+        out, _ = forward(*(np.empty((0, *shape), dtype) for shape in inputs), *params, *node.args)
+    except ValueError as error:
+        with pytest.raises(ValueError, match=node.layer):
+            print(node, inputs, "makes", shape_behind(node, inputs, params), "but the layer refuses:", error)
+        return None
+    assert shape_behind(node, inputs, params) == out.shape[1:]
+    return out.shape[1:]
 
 
 class Net:
@@ -27,9 +43,8 @@ class Net:
         arrays = {name: array for name, array in zip(names, params, strict=True) if name}
         node = Node(layer, tuple(inputs), f"v{number}", names, args)
         shapes = [self.shapes[name] for name in inputs]
-        try:
-            shape = shape_behind(layer, shapes, params, args, self.dtype)
-        except ValueError:
+        shape = agreed_shape(node, shapes, params, self.dtype)
+        if shape is None:
             return  # a window larger than the image, padding that is none of a pool's
         self.graph.append(node)
         self.params |= arrays

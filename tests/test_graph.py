@@ -328,7 +328,7 @@ CANNOT_RUN = {
     "one to join": ([Node("concat", ("input",), "a")], "concat reads two or more values, got 1"),
     "shapes": (
         [Node("global_avg_pool", ("input",), "p"), Node("add", ("p", "input"), "a")],
-        r"node 'a' \(add\): add: the inputs must have one shape, or .*: got \(0, 2\) and \(0, 2, 5, 4\)",
+        r"node 'a' \(add\): add: the inputs must have one shape, or .*: got \(N, 2\) and \(N, 2, 5, 4\)",
     ),
     "sizes": (
         [

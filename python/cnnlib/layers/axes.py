@@ -1,4 +1,4 @@
-"""Windows along any number of axes: what the parameter dictionaries of 1-D and 3-D layers mean."""
+"""Windows along any number of axes: what the parameter dictionaries of convolutions and pools mean."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ from typing import Any
 from cnnlib._params import check_keys, flag, integer
 from cnnlib.typing import ConvParam
 
-AXES = {1: ("L",), 3: ("D", "H", "W")}
-_NUMBERS = {1: "an integer or (horizontal,)", 3: "an integer or (depth, vertical, horizontal)"}
+AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
+_NUMBERS = {
+    1: "an integer or (horizontal,)",
+    2: "an integer or (vertical, horizontal)",
+    3: "an integer or (depth, vertical, horizontal)",
+}
 _CONV_KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
-_POOL_SIZES = {1: ("pool_width",), 3: ("pool_depth", "pool_height", "pool_width")}
+_POOL_SIZES = {
+    1: ("pool_width",),
+    2: ("pool_height", "pool_width"),
+    3: ("pool_depth", "pool_height", "pool_width"),
+}
 _MAX_KEYS = ("stride", "pad", "dilation", "ceil_mode")
 _AVG_KEYS = ("stride", "pad", "ceil_mode", "count_include_pad")
 
@@ -121,6 +129,32 @@ def conv_axes(function, conv_param, x, w, b, count):
         raise ValueError(f"{function}: x and w disagree on the channels: {shapes}")
     check_shape(function, "b", b, (F,))
     return _axes(function, "the window of w", conv_param, x.shape[2:], w.shape[2:]), groups
+
+
+def conv_transpose_sizes(function, conv_param, x, w):
+    """The sizes (F, H, W) of a transposed convolution of x (N, C, H, W) with w (C, F / groups, KH, KW)."""
+    check_keys(function, "conv_param", conv_param, (*_CONV_KEYS, "output_pad"))
+    check_rank(function, "w", w, ("C", "F / groups"), 2)
+    groups = _numbers(function, "groups", conv_param.get("groups", 1), 1, 1)[0]
+    if len(w) != x.shape[1] or len(w) % groups:
+        shapes = f"x is {x.shape}, w is {w.shape}, groups is {groups}"
+        raise ValueError(f"{function}: x and w disagree on the channels: {shapes}")
+    strides, dilations, extras = (
+        _numbers(function, key, conv_param.get(key, usual), 2, usual)
+        for key, usual in (("stride", 1), ("dilation", 1), ("output_pad", 0))
+    )
+    pad = conv_param.get("pad", 0)
+    if pad == "same":
+        raise ValueError(f"{function}: pad must be numbers or 'valid' ('same' is not defined here)")
+    sizes, spans = x.shape[2:], [d * (k - 1) + 1 for d, k in zip(dilations, w.shape[2:])]
+    sides = _pads(function, pad, sizes, spans, strides)
+    if any(extra >= max(s, d) for extra, s, d in zip(extras, strides, dilations)):
+        raise ValueError(f"{function}: output_pad must be smaller than stride or dilation, got {extras}")
+    axes = zip(sizes, strides, sides, spans, extras)
+    made = [(n - 1) * s - sum(cut) + span + extra for n, s, cut, span, extra in axes]
+    if min(made) < 1:
+        raise ValueError(f"{function}: pad leaves no output: its sizes would be {tuple(made)}")
+    return (w.shape[1] * groups, *made)
 
 
 def pool_axes(function, pool_param, x, count, kind):

@@ -13,6 +13,7 @@ from cnnlib._random import random_stream, set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.samples import check_samples
+from cnnlib.graph.shapes import batch_of, shapes
 from cnnlib.models.common import (
     Model,
     add_l2,
@@ -151,8 +152,7 @@ class GraphNet(Model):
         return table(self._nodes(), self.input_dim, self.num_params, self.multiply_adds)
 
     def _nodes(self) -> list[Stage]:
-        set_mode((*self.bn_params, *self._dropout_params), train=False)
-        return node_stages(self._graph, self.params, self.input_dim, self.dtype)
+        return node_stages(self._graph, self.params, self.input_dim)
 
     def graph(self) -> Graph:
         """The network's layers; its parameters are in `params`."""
@@ -196,15 +196,12 @@ class GraphNet(Model):
         check_samples(where, shape, self.input_dim, self._why_fixed, name)
 
     def _checked_classes(self, where: str, num_classes: int | None) -> int | None:
-        """Run it on no sample at all, which shows whether shapes fit and how many scores come out."""
-        set_mode(self.bn_params, train=False)
-        set_mode(self._dropout_params, train=False)
-        out = self._program.scores(self.params, np.empty((0, *self.input_dim), self.dtype))
-        found = out.shape[1] if out.ndim == 2 else None
+        """How many scores come out, if layers and shapes fit."""
+        out = shapes(self._graph, self.params, self.input_dim, where)[self._graph.output]
+        found = out[0] if len(out) == 1 else None
         if num_classes is not None and positive_int(where, "num_classes", num_classes) != found:
             raise ValueError(
-                f"{where}: the output must have shape (N, {num_classes}), but the graph gives "
-                f"(N, {', '.join(map(str, out.shape[1:]))})"
+                f"{where}: the output must have shape (N, {num_classes}), but the graph gives {batch_of(out)}"
             )
         return found
 

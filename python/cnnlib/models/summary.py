@@ -6,12 +6,9 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import DTypeLike
-
 from cnnlib._typing import Params
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.models.program import step_of
+from cnnlib.graph.shapes import shapes
 from cnnlib.models.stage import Stage, shape_text
 
 
@@ -36,17 +33,15 @@ def listed(stages: Iterable[Any], indent: str = "", prefix: str = "") -> Iterato
             yield from listed(parts, indent + "  ", name)
 
 
-def node_stages(graph: Graph, params: Params, input_dim: Sequence[int], dtype: DTypeLike) -> list[Stage]:
-    """A stage for each node; its shape is what the layer makes of no samples at all."""
-    values = {graph.input: np.empty((0, *input_dim), dtype)}
+def node_stages(graph: Graph, params: Params, input_dim: Sequence[int]) -> list[Stage]:
+    """A stage for each node."""
+    found = shapes(graph, params, tuple(input_dim))
     stages = []
     for node in graph:
-        inputs = [values[name] for name in node.inputs]
-        values[node.output] = out = step_of(node).scores(params, *inputs)
         num_params = sum(params[name].size for name in node.params if name is not None)
-        cost = _multiply_adds(node, params, inputs[0].shape[1:], out.shape[1:])
+        cost = _multiply_adds(node, params, found[node.inputs[0]], found[node.output])
         label = node.label or node.layer
-        stages.append(Stage(node.layer, label, out.shape[1:], node.params, node.args, num_params, cost))
+        stages.append(Stage(node.layer, label, found[node.output], node.params, node.args, num_params, cost))
     return stages
 
 

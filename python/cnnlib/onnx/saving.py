@@ -82,9 +82,8 @@ def _model_proto(where: str, model: Any, batch: str | int) -> ModelProto:
     graph, params = _content(where, model)
     if not isinstance(batch, str):
         batch = positive_int(where, "batch", batch)
-    writer = Writer(onnx, params, model.dtype, graph, _OUTPUT)
     shape = _input_shape(model)
-    writer.shapes[graph.input] = shape
+    writer = Writer(onnx, params, model.dtype, graph, shape, _OUTPUT)
     _write_nodes(where, writer, graph)
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(model.dtype))
     make_info = onnx.helper.make_tensor_value_info
@@ -121,7 +120,6 @@ def _write_nodes(where, writer, graph):
         emit = EMIT.get(node.layer)
         if emit is None:
             raise ValueError(f"{where}: {node.title}: there is no operator for the layer {node.layer!r}")
-        writer.shapes[node.output] = writer.shape_behind(node)
         emit(writer, node, [writer.value(name) for name in node.inputs], writer.value(node.output))
 
 

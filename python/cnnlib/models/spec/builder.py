@@ -6,7 +6,7 @@ import numpy as np
 
 from cnnlib._params import choice, flag, number, pair, positive_int, probability
 from cnnlib.graph.graph import Node
-from cnnlib.models.program import Step
+from cnnlib.graph.shapes import shape_behind
 from cnnlib.models.spec.branches import Branches
 from cnnlib.models.spec.initialization import set_dirac
 from cnnlib.models.spec.reading import ACTIVATIONS, BRANCHING, WITH_BIAS, parse
@@ -263,10 +263,8 @@ class Builder(Branches):
         return names
 
     def _shape_behind(self, layer, names, args):
-        """Let the layer itself say what it makes of images of this size, by giving it none of them."""
-        x = np.empty((0, *self.shape), self.dtype)
-        out, _ = Step(Node(layer, ("input",), "output", names, args)).forward(self.params, x)
-        return out.shape[1:]
+        arrays = [None if name is None else self.params[name] for name in names]
+        return shape_behind(Node(layer, ("input",), "output", names, args), [self.shape], arrays)
 
     def _stage(self, layer, label, shape, names=(), args=(), multiply_adds=0):
         self.append(layer, label, (self.graph.output,), names, args)

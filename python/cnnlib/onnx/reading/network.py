@@ -14,6 +14,7 @@ import numpy as np
 from cnnlib._params import pads, pair
 from cnnlib._typing import Params
 from cnnlib.graph.graph import OF_A_SIZE, Graph, Node
+from cnnlib.graph.shapes import batch_of, shape_behind
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx import metadata
 from cnnlib.onnx.reading import norms, pointwise, products, resizing, views, windows
@@ -22,9 +23,8 @@ from cnnlib.onnx.reading.files import OWN, STANDARD, Source
 from cnnlib.onnx.reading.operator import Operator, Refused
 from cnnlib.onnx.reading.patterns import rewritten
 from cnnlib.onnx.reading.symbols import BATCH, Symbol, settled
-from cnnlib.onnx.reading.values import Constant, Feature, Value, batch_of
+from cnnlib.onnx.reading.values import Constant, Feature, Value
 from cnnlib.onnx.reading.versions import check_version
-from cnnlib.onnx.shapes import shape_behind
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {
     **windows.OPERATORS,
@@ -211,7 +211,7 @@ class Network:
         shapes = [self._shapes[feature.name] for feature in inputs]
         values = [None if key is None else self.params[key] for key in params]
         try:
-            shape = shape_behind(layer, shapes, values, args, self.dtype)
+            shape = shape_behind(node, shapes, values)
         except (TypeError, ValueError) as error:
             op.fail(str(error))
         if math.prod(shape) > _LARGEST_SAMPLE:

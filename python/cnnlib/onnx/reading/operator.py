@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.attributes import Attributes
 from cnnlib.onnx.reading.symbols import Symbol
-from cnnlib.onnx.reading.values import Constant, Feature, Value, batch_of
+from cnnlib.onnx.reading.values import Constant, Feature, Value
 
 if TYPE_CHECKING:
     from cnnlib.onnx.reading.network import Network

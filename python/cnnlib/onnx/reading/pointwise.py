@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import Constant, Feature, batch_of
+from cnnlib.onnx.reading.values import Constant, Feature
 
 _Reader = Callable[[Operator], Feature]
 

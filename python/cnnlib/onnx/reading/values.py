@@ -58,8 +58,3 @@ class Feature:
 
 Constant: TypeAlias = NDArray[Any]  # numbers of any type; with Symbols in it an object array
 Value: TypeAlias = Feature | Constant
-
-
-def batch_of(shape: tuple[int, ...]) -> str:
-    """The shape of N samples, for messages."""
-    return f"(N, {', '.join(map(str, shape))})"

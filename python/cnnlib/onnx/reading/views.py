@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 
+from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
 from cnnlib.onnx.reading.symbols import BATCH, Symbol
-from cnnlib.onnx.reading.values import Feature, batch_of
+from cnnlib.onnx.reading.values import Feature
 from cnnlib.onnx.reading.windows import pooled_to_one
 
 _FLOATS = (1, 10, 11, 16)  # float32, float16, float64 and bfloat16 of TensorProto.DataType

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import Feature, Sides, batch_of
+from cnnlib.onnx.reading.values import Feature, Sides
 
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.onnx.shapes import shape_behind
+from cnnlib.graph.shapes import shapes
 
 
 class Writer:
@@ -34,12 +34,18 @@ class Writer:
     """
 
     def __init__(
-        self, onnx: Any, params: Mapping[str, Array], dtype: np.dtype[Any], graph: Graph, output: str
+        self,
+        onnx: Any,
+        params: Mapping[str, Array],
+        dtype: np.dtype[Any],
+        graph: Graph,
+        input_dim: tuple[int, ...],
+        output: str,
     ) -> None:
         self.onnx, self.params, self.dtype = onnx, params, dtype
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes = shapes(graph, params, input_dim, "cnnlib.onnx.save")
         # A value of the graph may be called what a parameter is; in a file all names are different.
         self._taken = {*params}
         self._written: set[str] = set()
@@ -57,12 +63,6 @@ class Writer:
         """Note that a layer is written for images of this size, if its input follows their size."""
         if node.inputs[0] in self._following:
             self.fixed_by = self.fixed_by or f"{node.title}: {text}, as written to ONNX"
-
-    def shape_behind(self, node: Node) -> tuple[int, ...]:
-        params = [None if name is None else self.params[name] for name in node.params]
-        return shape_behind(
-            node.layer, [self.shapes[name] for name in node.inputs], params, node.args, self.dtype
-        )
 
     def operator(
         self, kind: str, node: Node, inputs: Sequence[str], output: str = "", **attributes: Any

@@ -1,0 +1,226 @@
+"""The shape of every value of a graph: what its layers would make, by arithmetic alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from types import SimpleNamespace
+from typing import TypeAlias
+
+from cnnlib._params import check_keys, number, pair
+from cnnlib._typing import Array
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.layers.axes import check_shape, conv_axes, conv_transpose_sizes, pool_axes
+from cnnlib.layers.norm.batch import _batch_options
+from cnnlib.layers.norm.rows import KEYS
+from cnnlib.layers.resizing import _upsampling
+
+__all__ = ["batch_of", "shape_behind", "shapes"]
+
+Shape: TypeAlias = tuple[int, ...]  # of one sample
+_KINDS = {1: "(N, D)", 3: "images (N, C, H, W)"}
+
+
+def shapes(
+    graph: Graph, arrays: Mapping[str, Array], input_dim: Shape, where: str = "shapes"
+) -> dict[str, Shape]:
+    """
+    Work out the shape of one sample of each value of a graph.
+
+    Parameters
+    ----------
+    graph : Graph
+        As its `check` passes it.
+    arrays : mapping
+        The arrays that its nodes name.
+    input_dim : tuple of int
+        The shape of a sample: (C, H, W) of images, (D,) of rows.
+    where : str
+        What messages begin with.
+
+    Returns
+    -------
+    dict of str to tuple of int
+
+    Raises
+    ------
+    ValueError, TypeError, KeyError
+        For arrays, options or sizes that do not fit a layer; the message names its node.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> graph = Graph()
+    >>> graph.chain("conv", ("W1", None), ({"stride": 2, "pad": "same"},)), graph.chain("global_avg_pool")
+    ('conv1', 'global_avg_pool2')
+    >>> shapes(graph, {"W1": np.ones((8, 3, 3, 3))}, (3, 9, 12))
+    {'input': (3, 9, 12), 'conv1': (8, 5, 6), 'global_avg_pool2': (8,)}
+    """
+    found = {graph.input: tuple(input_dim)}
+    for node in graph:
+        params = [None if name is None else arrays[name] for name in node.params]
+        try:
+            found[node.output] = shape_behind(node, [found[name] for name in node.inputs], params)
+        except (KeyError, TypeError, ValueError) as error:
+            raise type(error)(f"{where}: {node.title}: {error.args[0]}") from error
+    return found
+
+
+def shape_behind(node: Node, inputs: Sequence[Shape], params: Sequence[Array | None]) -> Shape:
+    """The shape of one sample of what a layer makes of samples of these shapes, with these parameters."""
+    function = node.layer if node.layer in _JOINED else f"{node.layer}_forward"
+    return _RULES[node.layer](function, *inputs, *params, *node.arguments().values())
+
+
+def batch_of(shape: Shape) -> str:
+    """The shape of N samples, for messages."""
+    return f"(N, {', '.join(map(str, shape))})"
+
+
+def _check_rank(function, x, *ranks):
+    if len(x) not in ranks or 0 in x:
+        kinds = " or ".join(_KINDS[rank] for rank in ranks)
+        raise ValueError(f"{function}: x must be {kinds}, got {batch_of(x)}")
+
+
+def _samples(x):
+    """What stands for an array of samples where only its shape is asked for."""
+    return SimpleNamespace(shape=(0, *x), ndim=1 + len(x))
+
+
+def _same(function, x, *args):
+    return x
+
+
+def _add(function, x, y):
+    if y != x and (len(x) != 3 or y not in (x[:1], (x[0], 1, 1))):
+        raise ValueError(
+            f"{function}: the inputs must have one shape, or the second one a value for each channel of the "
+            f"first: got {batch_of(x)} and {batch_of(y)}"
+        )
+    return x
+
+
+def _concat(function, *xs):
+    if any(x[1:] != xs[0][1:] for x in xs):
+        listed = ", ".join(map(batch_of, xs))
+        raise ValueError(f"{function}: the inputs differ in more than their channels: {listed}")
+    return (sum(x[0] for x in xs), *xs[0][1:])
+
+
+def _flatten(function, x):
+    return (math.prod(x),)
+
+
+def _conv(count):
+    def rule(function, x, w, b, conv_param):
+        axes, _ = conv_axes(function, conv_param or {}, _samples(x), w, b, count)
+        return (w.shape[0], *(axis.outputs for axis in axes))
+
+    return rule
+
+
+def _conv_transpose(function, x, w, b, conv_param):
+    _check_rank(function, x, 3)
+    F, H, W = conv_transpose_sizes(function, conv_param, _samples(x), w)
+    check_shape(function, "b", b, (F,))
+    return F, H, W
+
+
+def _affine(function, x, w, b):
+    if w.ndim != 2 or w.shape[0] != math.prod(x):
+        raise ValueError(f"{function}: x is {batch_of(x)}, so w must be ({math.prod(x)}, M), got {w.shape}")
+    check_shape(function, "b", b, w.shape[1:])
+    return w.shape[1:]
+
+
+def _batchnorm(rank):
+    def rule(function, x, gamma, beta, bn_param):
+        _check_rank(function, x, rank)
+        _batch_options(function, bn_param)
+        for name, array in (("gamma", gamma), ("beta", beta)):
+            check_shape(function, name, array, x[:1])
+        for name in ("running_mean", "running_var"):
+            check_shape(function, name, bn_param.get(name), x[:1])
+        return x
+
+    return rule
+
+
+def _norm(rank, name):
+    """A norm by each sample's own statistics; `groups` of channels where it takes their number."""
+
+    def rule(function, x, gamma, beta, *args):
+        _check_rank(function, x, rank)
+        *groups, param = args
+        check_keys(function, name, param, KEYS)
+        number(function, "eps", param.get("eps", 1e-5), 0)
+        if groups and (groups[0] < 1 or x[0] % groups[0]):
+            raise ValueError(f"{function}: G must divide the number of channels, {x[0]}, got {groups[0]}")
+        for role, array in (("gamma", gamma), ("beta", beta)):
+            if rank != 3 or array.shape != (1, x[0], 1, 1):
+                check_shape(function, role, array, x[:1])
+        return x
+
+    return rule
+
+
+def _pool(count, kind):
+    def rule(function, x, pool_param):
+        axes, *_ = pool_axes(function, pool_param, _samples(x), count, kind)
+        return (x[0], *(axis.outputs for axis in axes))
+
+    return rule
+
+
+def _global_pool(function, x):
+    _check_rank(function, x, 3)
+    return x[:1]
+
+
+def _adaptive_pool(function, x, size):
+    _check_rank(function, x, 3)
+    return (x[0], *_positive(function, "size", size))
+
+
+def _upsample(function, x, scale, mode, align_corners):
+    _check_rank(function, x, 3)
+    (vertical, horizontal), *_ = _upsampling(function, scale, mode, align_corners)
+    _positive(function, "scale", scale)
+    return x[0], x[1] * vertical, x[2] * horizontal
+
+
+def _positive(function, name, value):
+    numbers = pair(function, name, value)
+    if min(numbers) < 1:
+        raise ValueError(f"{function}: {name} must be at least 1, got {value!r}")
+    return numbers
+
+
+_JOINED = ("add", "multiply", "concat")
+_ELEMENTWISE = ("relu", "relu6", "leaky_relu", "elu", "gelu", "sigmoid", "tanh", "silu", "hard_sigmoid")
+_RULES: dict[str, Callable[..., Shape]] = {
+    **dict.fromkeys((*_ELEMENTWISE, "hard_swish", "softmax", "dropout", "scale"), _same),
+    **dict.fromkeys(("add", "multiply"), _add),
+    "concat": _concat,
+    "flatten": _flatten,
+    "conv": _conv(2),
+    "conv1d": _conv(1),
+    "conv3d": _conv(3),
+    "conv_transpose": _conv_transpose,
+    "affine": _affine,
+    "batchnorm": _batchnorm(1),
+    "spatial_batchnorm": _batchnorm(3),
+    "layernorm": _norm(1, "ln_param"),
+    "spatial_layernorm": _norm(3, "ln_param"),
+    "spatial_groupnorm": _norm(3, "gn_param"),
+    "spatial_instancenorm": _norm(3, "in_param"),
+    **{
+        f"{kind}_pool{suffix}": _pool(count, kind)
+        for kind in ("max", "avg")
+        for suffix, count in (("", 2), ("1d", 1), ("3d", 3))
+    },
+    "global_avg_pool": _global_pool,
+    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), _adaptive_pool),
+    "upsample": _upsample,
+}
