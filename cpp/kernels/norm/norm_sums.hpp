@@ -30,13 +30,10 @@ struct TwoSums {
 // lie `stride` apart.
 template <class Run>
 void each_run(Index planes, Index size, Index stride, const Run& run) {
-  if (size < short_run) {
-    const Index run_planes = short_run / std::max<Index>(1, size);
-    for (Index n = 0; n < planes; n += run_planes) run(n * stride, std::min(run_planes, planes - n), size);
-    return;
-  }
-  for (Index n = 0; n < planes; ++n)
-    for (Index i = 0; i < size; i += short_run) run(n * stride + i, Index(1), std::min(short_run, size - i));
+  const Index run_planes = planes == 1 || size >= short_run ? 1 : short_run / std::max<Index>(1, size);
+  for (Index n = 0; n < planes; n += run_planes)
+    for (Index i = 0; i < size; i += short_run)
+      run(n * stride + i, std::min(run_planes, planes - n), std::min(short_run, size - i));
 }
 
 // Two sums over a run: body(position, lanes, a, b) adds a vector's share to the packets a and b.
@@ -68,16 +65,23 @@ struct Deviations {
   double count = 0, origin = 0;
   TwoSums sums;
 
-  [[gnu::noinline]] void add(const Deviations& more) {
-    if (count == 0) origin = more.origin;
-    const double shift = more.origin - origin;
-    count += more.count;
-    sums.a += more.sums.a + more.count * shift;
-    sums.b += more.sums.b + shift * (2 * more.sums.a + more.count * shift);
+  void add(const Deviations& more) {
+    if (count == 0)
+      *this = more;
+    else
+      shift_and_add(more);
   }
   Moments moments() const {  // the variance is the biased one
     const double shift = sums.a / count, var = sums.b / count - shift * shift;
     return {origin + shift, var < 0 ? 0 : var};  // NaN stays NaN
+  }
+
+ private:
+  [[gnu::noinline]] void shift_and_add(const Deviations& more) {
+    const double shift = more.origin - origin;
+    count += more.count;
+    sums.a += more.sums.a + more.count * shift;
+    sums.b += more.sums.b + shift * (2 * more.sums.a + more.count * shift);
   }
 };
 
@@ -95,7 +99,11 @@ template <class T>
       a = S::add(a, d);
       b = S::fma(d, d, b);
     });
-    total.add({double(run_planes) * double(run_size), double(origin), sums});
+    Deviations run;
+    run.count = double(run_planes) * double(run_size);
+    run.origin = double(origin);
+    run.sums = sums;
+    total.add(run);
   });
   return total;
 }

@@ -31,8 +31,8 @@ struct RowTasks {
 // Adds up part(0), part(1), ... in this order.
 template <class Sums, class Part>
 Sums sum_of_parts(Index count, const Part& part) {
-  Sums total{};
-  for (Index i = 0; i < count; ++i) total.add(part(i));
+  Sums total = part(0);
+  for (Index i = 1; i < count; ++i) total.add(part(i));
   return total;
 }
 
@@ -72,8 +72,8 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
   const bool non_temporal = large && (layer ? size : s.S) % S::size == 0;
   const auto normalize = [=](Index r, Index c, Index first, Index count) {
     const Index at = r * size + c * s.S + first;
-    const Index channel = (r * s.channels + c) % s.C;
     if (!layer) {
+      const Index channel = (r * s.channels + c) % s.C;
       const Affine<T> a(mean[r], inv_std[r] * double(gamma[channel]), double(beta[channel]));
       return a.template apply<false>(x + at, y + at, count, non_temporal);
     }
@@ -262,59 +262,62 @@ class GroupGradient {
   }
 
   void run_row(Index r, Index part, bool prefetches, TwoSums* partial) const {
-    const NormGradient<T> gradient = add_up(r, part, partial, [=](Index c) {
-      return sum_of_parts<TwoSums>(plane_parts.count,
-                                   [=](Index i) { return sums_of(r / groups * s.C + c, i); });
+    const NormGradient<T> gradient = add_up(r, part, partial, [=](Index k) {
+      return sum_of_parts<TwoSums>(plane_parts.count, [=](Index i) { return sums_of(r, k, i); });
     });
-    for (Index plane = r * s.channels; plane < (r + 1) * s.channels; ++plane) {
-      const Index next = plane + s.channels;
+    const Index first_channel = r % groups * s.channels;
+    for (Index k = 0; k < s.channels; ++k) {
+      const Index next = (r + 1) * s.channels + k;
       if (prefetches && next < N * s.C) {
         prefetch(dout + next * s.S, s.S);
         prefetch(x + next * s.S, s.S);
       }
-      write(gradient, plane, 0, s.S);
+      write(gradient, r, k, gamma[first_channel + k], 0, s.S);
     }
   }
 
   void run_cut(const RowTasks& tasks, TwoSums* sums, NormGradient<T>* gradient, TwoSums* partial) const {
     const Index pieces = plane_parts.count;
-    parallel_for(N * s.C * pieces, tasks.threads,
-                 [=](Index k, int) { sums[k] = sums_of(k / pieces, k % pieces); });
+    parallel_for(N * s.C * pieces, tasks.threads, [=](Index i, int) {
+      sums[i] = sums_of(i / pieces / s.channels, i / pieces % s.channels, i % pieces);
+    });
     for (Index part = 0; part < parts; ++part)
       for (Index r = N * part / parts * groups; r < N * (part + 1) / parts * groups; ++r)
-        gradient[r] = add_up(r, part, partial, [=](Index c) {
+        gradient[r] = add_up(r, part, partial, [=](Index k) {
           return sum_of_parts<TwoSums>(pieces,
-                                       [=](Index i) { return sums[(r / groups * s.C + c) * pieces + i]; });
+                                       [=](Index i) { return sums[(r * s.channels + k) * pieces + i]; });
         });
-    each_norm_block(s, false, [=](Index r, Index c, Index first, Index count) {
-      write(gradient[r], r * s.channels + c, first, count);
+    each_norm_block(s, false, [=](Index r, Index k, Index first, Index count) {
+      write(gradient[r], r, k, gamma[r % groups * s.channels + k], first, count);
     });
   }
 
-  // Sums of part i of a plane of dout and of dout * (x - mean).
-  TwoSums sums_of(Index plane, Index i) const {
-    const Index at = plane * s.S + plane_parts.first(i), count = plane_parts.values(i);
-    return gradient_sums(dout + at, x + at, mean[plane / s.channels], 1, count, count);
+  // Sums of part i of dout and of dout * (x - mean), of channel k of row r.
+  TwoSums sums_of(Index r, Index k, Index i) const {
+    const Index at = (r * s.channels + k) * s.S + plane_parts.first(i), count = plane_parts.values(i);
+    return gradient_sums(dout + at, x + at, mean[r], 1, count, count);
   }
 
   // Adds the sums of row r's channels to those of its part; what dx of the row amounts to, but for gamma.
   template <class Sums>
   NormGradient<T> add_up(Index r, Index part, TwoSums* partial, const Sums& sums_of_channel) const {
     const double size = double(s.channels * s.S);
+    const Index first_channel = r % groups * s.channels;
+    TwoSums* to = partial + part * s.C + first_channel;
     TwoSums total;
-    for (Index c = r % groups * s.channels; c < (r % groups + 1) * s.channels; ++c) {
-      TwoSums own = sums_of_channel(c);
+    for (Index k = 0; k < s.channels; ++k) {
+      TwoSums own = sums_of_channel(k);
       own.b *= inv_std[r];
-      partial[part * s.C + c].add(own);
-      total.a += own.a * double(gamma[c]);
-      total.b += own.b * double(gamma[c]);
+      to[k].add(own);
+      total.a += own.a * double(gamma[first_channel + k]);
+      total.b += own.b * double(gamma[first_channel + k]);
     }
     return NormGradient<T>(mean[r], inv_std[r], 1, total.a / size, total.b / size);
   }
 
-  void write(NormGradient<T> gradient, Index plane, Index first, Index count) const {
-    const Index at = plane * s.S + first;
-    gradient.by_dout = T(inv_std[plane / s.channels] * double(gamma[plane % s.C]));
+  void write(NormGradient<T> gradient, Index r, Index k, T channel_gamma, Index first, Index count) const {
+    const Index at = (r * s.channels + k) * s.S + first;
+    gradient.by_dout = T(inv_std[r] * double(channel_gamma));
     gradient.apply(dout + at, x + at, dx + at, count, non_temporal);
   }
 

@@ -2,23 +2,39 @@
 #pragma once
 
 #include "kernels/pool/avg_pool.hpp"
+#include "kernels/pool/max_pool.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 inline AdaptiveWindows row_windows(const AdaptivePoolShape& s) { return {s.H, s.OH}; }
 inline AdaptiveWindows column_windows(const AdaptivePoolShape& s) { return {s.W, s.OW}; }
 
+// Whether all windows have one size, and the pool of that size.
+inline bool even_windows(const AdaptivePoolShape& s) { return s.H % s.OH == 0 && s.W % s.OW == 0; }
+inline PoolShape pool_of_even_windows(const AdaptivePoolShape& s) {
+  PoolShape pool{};
+  pool.planes = s.planes;
+  pool.H = s.H;
+  pool.W = s.W;
+  pool.OH = s.OH;
+  pool.OW = s.OW;
+  pool.PH = pool.stride_h = s.H / s.OH;
+  pool.PW = pool.stride_w = s.W / s.OW;
+  pool.dilation_h = pool.dilation_w = 1;
+  return pool;
+}
+
 // out[oh, ow] = mean of its window.
 template <class T>
 void adaptive_avg_pool_forward(const T* x, T* out, const AdaptivePoolShape& s) {
-  if (s.OH == 1 && s.OW == 1) return global_avg_pool_forward(x, out, s.planes, s.H * s.W);
+  if (even_windows(s)) return avg_pool_forward(x, out, pool_of_even_windows(s));
   window_means(x, s.planes, s.H, s.W, row_windows(s), column_windows(s), out);
 }
 
 // dx[h, w] = sum of dout / size over the windows that hold it.
 template <class T>
 void adaptive_avg_pool_backward(const T* dout, T* dx, const AdaptivePoolShape& s) {
-  if (s.OH == 1 && s.OW == 1) return global_avg_pool_backward(dout, dx, s.planes, s.H * s.W);
+  if (even_windows(s)) return avg_pool_backward(dout, dx, pool_of_even_windows(s));
   window_shares(dout, s.planes, s.H, s.W, row_windows(s), column_windows(s), dx);
 }
 

@@ -4,7 +4,7 @@
 
 #include <limits>
 
-#include "kernels/pool/pool_rows.hpp"
+#include "kernels/pool/small_windows.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -47,7 +47,7 @@ void max_of_columns(const T* corner, const PoolShape& s, T* out, const T* plane_
         }
       }
     }
-    store_in_plane(out, s.OW, ow, plane_end, most);
+    store_in_rows(out, s.OW, ow, plane_end, most);
   }
 }
 

@@ -12,44 +12,14 @@ template <class T, class Value>
   write_vectors(to, n, false, value);
 }
 
-// to[w * scale], ... , to[w * scale + scale - 1] = from[w]
-template <class T>
-void repeat_values(const T* from, Index W, Index scale, T* to) {
-  using S = Simd<T>;
-  Index w = 0;
-  if (scale == 2)
-    for (; w + S::size <= W; w += S::size) {
-      const auto v = S::load(from + w);
-      S::store_pairs(to + 2 * w, v, v);
-    }
-  for (; w < W; ++w) std::fill_n(to + w * scale, scale, from[w]);
-}
-
 // The grid of planes (H * scale_h, W * scale_w) by bands of `rows` rows.
 inline PlaneGrid enlarged_grid(const UpsampleShape& s, Index rows, double operations) {
   const Index values = s.H * s.scale_h * s.W * s.scale_w;
   return PlaneGrid(s.planes, rows, 1, values, operations * double(s.planes) * double(values));
 }
 
-// out[oh, ow] = x[oh / scale_h, ow / scale_w]
-template <class T>
-void upsample_nearest_forward(const T* x, T* out, const UpsampleShape& s) {
-  const Index OW = s.W * s.scale_w;
-  enlarged_grid(s, s.H * s.scale_h, 1).each([=](const PlaneTask& task, int) {
-    for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
-      for (Index oh = task.first_row; oh < task.last_row; ++oh) {
-        T* to = out + (plane * s.H * s.scale_h + oh) * OW;
-        if (oh > task.first_row && oh % s.scale_h != 0)
-          std::copy_n(to - OW, OW, to);
-        else
-          repeat_values(x + (plane * s.H + oh / s.scale_h) * s.W, s.W, s.scale_w, to);
-      }
-  });
-}
-
-// dx[h, w] = sum of dout over the pixels that repeat it: pools of dout's planes that tile them.
-template <class T>
-void upsample_nearest_backward(const T* dout, T* dx, const UpsampleShape& s) {
+// The enlarged planes as the images of a pool whose windows are the repeated pixels.
+inline PoolShape repeated_pixels(const UpsampleShape& s) {
   PoolShape pool{};
   pool.planes = s.planes;
   pool.H = s.H * s.scale_h;
@@ -59,10 +29,31 @@ void upsample_nearest_backward(const T* dout, T* dx, const UpsampleShape& s) {
   pool.PH = pool.stride_h = s.scale_h;
   pool.PW = pool.stride_w = s.scale_w;
   pool.dilation_h = pool.dilation_w = 1;
-  if (!small_windows(pool))
-    return window_means(dout, s.planes, pool.H, pool.W, RepeatedPixels{s.scale_h, s.H},
-                        RepeatedPixels{s.scale_w, s.W}, dx);
-  small_window_means(dout, dx, pool, false);
+  return pool;
+}
+
+// out[oh, ow] = x[oh / scale_h, ow / scale_w]
+template <class T>
+void upsample_nearest_forward(const T* x, T* out, const UpsampleShape& s) {
+  const PoolShape pool = repeated_pixels(s);
+  if (tiled_windows(pool)) return spread_to_tiles(x, out, pool, T(1));
+  enlarged_grid(s, s.H, 1).each([=](const PlaneTask& task, int) {
+    for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
+      for (Index h = plane * s.H + task.first_row; h < plane * s.H + task.last_row; ++h) {
+        T* to = out + h * s.scale_h * pool.W;
+        for (Index w = 0; w < s.W; ++w) std::fill_n(to + w * s.scale_w, s.scale_w, x[h * s.W + w]);
+        for (Index copy = 1; copy < s.scale_h; ++copy) std::copy_n(to, pool.W, to + copy * pool.W);
+      }
+  });
+}
+
+// dx[h, w] = sum of dout over the pixels that repeat it.
+template <class T>
+void upsample_nearest_backward(const T* dout, T* dx, const UpsampleShape& s) {
+  const PoolShape pool = repeated_pixels(s);
+  if (small_windows(pool)) return small_window_means(dout, dx, pool, false);
+  window_means(dout, s.planes, pool.H, pool.W, RepeatedPixels{s.scale_h, s.H}, RepeatedPixels{s.scale_w, s.W},
+               dx);
 }
 
 // Where outputs of an axis lie between inputs: output o is input[before] * (1 - share) + input[after] *

@@ -12,10 +12,10 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index short_column = 16;
 
-// to[j] += the sum of column j of `count` <= short_column rows that lie `pitch` apart, divided by
-// divisor(j, lanes), j < n.
-template <class T, class Divisor>
-void add_rows(const T* rows, Index count, Index pitch, Index n, const Divisor& divisor, double* to) {
+// to[j] += the sum of column j of `count` <= short_column rows that lie `pitch` apart, times
+// factor(j), j < n.
+template <class T, class Factor>
+void add_rows(const T* rows, Index count, Index pitch, Index n, const Factor& factor, double* to) {
   using S = Simd<T>;
   Index j = 0;
   for (; j + S::size <= n; j += S::size) {
@@ -23,12 +23,12 @@ void add_rows(const T* rows, Index count, Index pitch, Index n, const Divisor& d
     for (Index r = 1; r < count; ++r) sum = S::add(sum, S::load(rows + r * pitch + j));
     T part[S::size];
     S::store(part, sum);
-    for (Index l = 0; l < S::size; ++l) to[j + l] += double(part[l]) / divisor(j + l);
+    for (Index l = 0; l < S::size; ++l) to[j + l] += double(part[l]) * factor(j + l);
   }
   for (; j < n; ++j) {
     T sum = rows[j];
     for (Index r = 1; r < count; ++r) sum += rows[r * pitch + j];
-    to[j] += double(sum) / divisor(j);
+    to[j] += double(sum) * factor(j);
   }
 }
 
@@ -51,7 +51,7 @@ void window_means(const T* x, Index W, const Rows& rows, const Columns& columns,
     std::fill_n(sums, right - left, 0.0);
     for (Index h = rows.begin(oh); h < bottom; h += short_column)
       add_rows(
-          x + h * W + left, std::min(short_column, bottom - h), W, right - left, [](Index) { return 1; },
+          x + h * W + left, std::min(short_column, bottom - h), W, right - left, [](Index) { return 1.0; },
           sums);
     for (Index ow = task.first_column; ow < task.last_column; ++ow) {
       const Index begin = columns.begin(ow);
@@ -80,14 +80,14 @@ void window_means(const T* x, Index planes, Index H, Index W, const Rows& rows, 
 }
 
 // dx[h, w] = the sum of dout / (size of the window) over the windows that hold it, for one task of a plane dx
-// with rows of W values. `wide` (OW,) is what the windows are averaged over along a row; `shares` has room
-// for a row of outputs, and `spread` for a row of the task.
+// with rows of W values. `narrow` (OW,) is 1 / what the windows are averaged over along a row; `shares` has
+// room for a row of outputs, and `spread` for a row of the task.
 template <class T, class Rows, class Columns>
 void window_shares(const T* dout, Index W, const Rows& rows, const Columns& columns, const PlaneTask& task,
-                   T* dx, double* shares, double* wide, double* spread) {
+                   T* dx, double* shares, double* narrow, double* spread) {
   const Index OW = columns.outputs, left = task.first_column, width = task.last_column - left;
   const Index first = columns.first_reaching(left), last = columns.last_reaching(task.last_column - 1);
-  for (Index ow = first; ow < last; ++ow) wide[ow - first] = double(columns.averaged(ow));
+  for (Index ow = first; ow < last; ++ow) narrow[ow - first] = 1 / double(columns.averaged(ow));
   Index upper = -1, lower = -1;  // rows of windows that the row before lies in
   for (Index h = task.first_row; h < task.last_row; ++h) {
     const Index begin = rows.first_reaching(h), end = rows.last_reaching(h);
@@ -101,10 +101,11 @@ void window_shares(const T* dout, Index W, const Rows& rows, const Columns& colu
     std::fill_n(shares, std::max<Index>(0, last - first), 0.0);
     for (Index oh = begin, next; oh < end && first < last; oh = next) {
       const Index tall = rows.averaged(oh);
+      const double share = 1 / double(tall);
       for (next = oh + 1; next < std::min(end, oh + short_column) && rows.averaged(next) == tall;) ++next;
       add_rows(
-          dout + oh * OW + first, next - oh, OW, last - first,
-          [&](Index j) { return double(tall) * wide[j]; }, shares);
+          dout + oh * OW + first, next - oh, OW, last - first, [&](Index j) { return share * narrow[j]; },
+          shares);
     }
     std::fill_n(spread, width, 0.0);
     for (Index ow = first; ow < last; ++ow) {
@@ -128,9 +129,10 @@ void window_shares(const T* dout, Index planes, Index H, Index W, const Rows& ro
   const auto piece = layout.per_thread<double>(grid.threads, 2 * most + grid.block);
   const Scratch scratch(layout.bytes());
   grid.each([&](const PlaneTask& task, int slot) {
-    double *shares = piece.of(scratch.data(), slot), *wide = shares + most, *spread = wide + most;
+    double *shares = piece.of(scratch.data(), slot), *narrow = shares + most, *spread = narrow + most;
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
-      window_shares(dout + plane * outputs, W, rows, columns, task, dx + plane * H * W, shares, wide, spread);
+      window_shares(dout + plane * outputs, W, rows, columns, task, dx + plane * H * W, shares, narrow,
+                    spread);
   });
 }
 

@@ -15,6 +15,7 @@ struct SlidingWindows {
 
   Index begin(Index o) const { return std::max<Index>(o * stride - pad_before, 0); }
   Index end(Index o) const { return std::min(o * stride - pad_before + window, size); }
+  bool inside(Index o) const { return o * stride >= pad_before && o * stride - pad_before + window <= size; }
   // Those inside the padded image where padding counts, inside the image otherwise; never the overhang of
   // ceil_mode.
   Index averaged(Index o) const {

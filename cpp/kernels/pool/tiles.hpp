@@ -1,37 +1,17 @@
-// Max pooling where 2x2 windows tile the images, but for a last row or column that may be left over, and its
-// gradient. Every value belongs to one window at most, so that whole rows go from vectors to vectors:
+// Windows of 2x2 that tile the images, but for a last row or column that may be left over. Every value
+// belongs to one window at most, so that whole rows go from vectors to vectors:
 //
-//   row 2r      a0 b0 a1 b1 ..   ->  tap 0: a0 a1 ..   tap 1: b0 b1 ..
-//   row 2r + 1  c0 d0 c1 d1 ..   ->  tap 2: c0 c1 ..   tap 3: d0 d1 ..
+//   row 2r      a0 b0 a1 b1 ..   <->  tap 0: a0 a1 ..   tap 1: b0 b1 ..
+//   row 2r + 1  c0 d0 c1 d1 ..   <->  tap 2: c0 c1 ..   tap 3: d0 d1 ..
+//
+// gather(x, planes, use) calls use(tap, at, count) with the taps of the windows from `at` on, of which
+// `count` may be stored; spread(dx, planes, taps_of) writes the taps that taps_of(at, count, tap) gives for
+// `count` windows.
 #pragma once
 
 #include "kernels/simd/packet.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// The maxima of a vector of windows and the taps they come from: pairs in the row above, then below.
-template <class T>
-void max_of_tiles(const typename Simd<T>::Packet tap[4], typename Simd<T>::Packet& most,
-                  typename Simd<T>::Packet& place) {
-  using S = Simd<T>;
-  most = tap[0];
-  place = S::zero();
-#pragma GCC unroll 3
-  for (int k = 1; k < 4; ++k) {
-    const auto wins = S::greater_or_nan(tap[k], most);
-    most = S::select(wins, tap[k], most);
-    place = S::select(wins, S::fill(T(k)), place);
-  }
-}
-
-// The gradients of row `line` of a vector of windows, in the order of memory.
-template <class T>
-void gradient_of_pairs(typename Simd<T>::Packet dout, typename Simd<T>::Packet place, int line,
-                       typename Simd<T>::Packet& low, typename Simd<T>::Packet& high) {
-  using S = Simd<T>;
-  const auto tap = [&](int k) { return S::select(S::equal(place, S::fill(T(k))), dout, S::zero()); };
-  S::join_pairs(tap(2 * line), tap(2 * line + 1), low, high);
-}
 
 // One row of windows after the other. The last vector of a long row overlaps the one before; that of a short
 // row, shorter than a vector, spills over into the next row, which is written after it, but where there is no
@@ -45,35 +25,29 @@ class TileRows {
  public:
   explicit TileRows(const PoolShape& s) : H(s.H), W(s.W), rows(s.OH), cols(s.OW) {}
 
-  [[gnu::noinline]] void forward(const T* x, T* out, std::uint8_t* arg, Index planes) const {
-    const auto nothing = [](Index, auto) {};
+  template <class Use>
+  [[gnu::noinline]] void gather(const T* x, Index planes, const Use& use) const {
     each_row(
         planes,
         [=](Index from, Index at, Index col, auto room) {
-          Packet tap[4], most, place;
+          Packet tap[4];
           for (int line = 0; line < 2; ++line)
             load_pairs(x + from + line * W + 2 * col, room, tap[2 * line], tap[2 * line + 1]);
-          max_of_tiles<T>(tap, most, place);
-          if (room) {
-            S::store(out + at + col, most);
-            S::store_bytes(arg + at + col, place);
-          } else {
-            S::store_lanes(out + at, most, 0, cols);
-            S::store_bytes(arg + at, place, cols);
-          }
+          use(tap, at + col, room ? n : cols);
         },
-        nothing);
+        [](Index, auto) {});
   }
 
-  [[gnu::noinline]] void backward(const T* dout, const std::uint8_t* arg, T* dx, Index planes) const {
+  template <class TapsOf>
+  [[gnu::noinline]] void spread(T* dx, Index planes, const TapsOf& taps_of) const {
     each_row(
         planes,
         [=](Index to, Index at, Index col, auto room) {
-          const auto g = Short ? S::load_lanes(dout + at, 0, cols) : S::load(dout + at + col);
-          const auto place = room ? S::load_bytes(arg + at + col) : S::load_bytes(arg + at, 0, cols);
+          Packet tap[4];
+          taps_of(at + col, Short ? cols : n, room ? n : cols, tap);
           for (int line = 0; line < 2; ++line) {
             Packet low, high;
-            gradient_of_pairs<T>(g, place, line, low, high);
+            S::join_pairs(tap[2 * line], tap[2 * line + 1], low, high);
             T* row = dx + to + line * W;
             store_pairs(row + 2 * col, room, low, high);
             if (!Short && W > 2 * cols) row[W - 1] = T(0);
@@ -140,26 +114,27 @@ class MultiRowTiles {
  public:
   explicit MultiRowTiles(const PoolShape& s) : rows(s.OH) {}
 
-  [[gnu::noinline]] void forward(const T* x, T* out, std::uint8_t* arg, Index planes) const {
+  template <class Use>
+  [[gnu::noinline]] void gather(const T* x, Index planes, const Use& use) const {
     each_vector(planes, [=](Index at, Index from) {
-      Packet tap[4], most, place;
+      Packet tap[4];
       for (int line = 0; line < 2; ++line) {
         Packet low, high;
         load(x + from + line * 2 * cols, low, high);
         S::split_pairs(low, high, tap[2 * line], tap[2 * line + 1]);
       }
-      max_of_tiles<T>(tap, most, place);
-      S::store(out + at, most);
-      S::store_bytes(arg + at, place);
+      use(tap, at, S::size);
     });
   }
 
-  [[gnu::noinline]] void backward(const T* dout, const std::uint8_t* arg, T* dx, Index planes) const {
+  template <class TapsOf>
+  [[gnu::noinline]] void spread(T* dx, Index planes, const TapsOf& taps_of) const {
     each_vector(planes, [=](Index at, Index to) {
-      const auto g = S::load(dout + at), place = S::load_bytes(arg + at);
+      Packet tap[4];
+      taps_of(at, S::size, S::size, tap);
       for (int line = 0; line < 2; ++line) {
         Packet low, high;
-        gradient_of_pairs<T>(g, place, line, low, high);
+        S::join_pairs(tap[2 * line], tap[2 * line + 1], low, high);
         store(dx + to + line * 2 * cols, low, high);
       }
     });

@@ -1,0 +1,112 @@
+// The tasks of a pool. A window of PH x PW slides over every plane of x (planes, H, W) to outputs (planes,
+// OH, OW); output (oh, ow) covers rows oh * stride_h - pad_top + kh * dilation_h, kh < PH, and columns ow *
+// stride_w - pad_left + kw * dilation_w, kw < PW.
+#pragma once
+
+#include "kernels/plane_grid.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The outputs [first, last) for which position o * stride + offset lies in [0, size).
+struct OutputRange {
+  Index first, last;
+  OutputRange(Index offset, Index stride, Index size, Index outputs)
+      : first(offset >= 0 ? 0 : std::min(outputs, ceil_div(-offset, stride))),
+        last(offset >= size ? first : std::max(first, std::min(outputs, (size - 1 - offset) / stride + 1))) {}
+};
+
+// What a pass takes, cautiously: in the unit of threads_for.
+inline double pool_work(const PoolShape& s) {
+  constexpr double lanes = 4;
+  return double(s.planes) * (double(s.H * s.W) + double(s.OH * s.OW) * double(s.PH * s.PW)) / lanes;
+}
+
+// Outputs [first, last) of an axis and the positions [from, from + size) that their windows reach, or the
+// positions and the windows that reach them, as an axis of its own with `pad` before it.
+struct AxisBand {
+  Index first, outputs, from, size, pad;
+};
+inline AxisBand band_of_outputs(Index first, Index last, Index stride, Index reach, Index size, Index pad) {
+  const Index begin = first * stride - pad, from = std::max<Index>(begin, 0);
+  return {first, last - first, from, std::min(size, (last - 1) * stride - pad + reach) - from, from - begin};
+}
+inline AxisBand band_of_inputs(Index from, Index last, Index stride, Index reach, Index outputs, Index pad) {
+  Index first = from + pad < reach ? 0 : (from + pad - reach) / stride + 1;
+  if (first > 0 && first * stride - pad > from) --first;  // one that ends before, where windows leave gaps
+  const Index end = std::max(first, std::min(outputs, (last - 1 + pad) / stride + 1));
+  return {first, end - first, from, last - from, from + pad - first * stride};
+}
+
+// A task of a pool as a pool of its own, and where its first input and output stand. Its output (0, 0) is
+// output (first_row, first_column) of the planes.
+struct PoolBand {
+  PoolShape shape;
+  Index in, out;
+  Index first_row, first_column;
+};
+
+// The tasks of a pool: planes, bands of their output rows, or of their input rows for a gradient; of columns
+// where planes are a single row. A window's values and winner do not depend on its band, nor does the order
+// in which gradients are added.
+class PoolBands {
+ public:
+  enum class Of { outputs, inputs };
+
+  PoolBands(const PoolShape& shape, Of of_rows)
+      : s(shape),
+        of(of_rows),
+        line(s.H == 1 && s.OH == 1 && s.PH == 1),
+        rows(of == Of::outputs ? line ? s.OW : s.OH
+             : line            ? s.W
+                               : s.H),
+        grid(s.planes, rows, 1, s.H * s.W + s.OH * s.OW, pool_work(s),
+             of == Of::outputs ? 1
+             : line            ? s.stride_w
+                               : s.stride_h) {}
+
+  int threads() const { return grid.threads; }
+
+  // What no band is larger than along a row.
+  PoolShape largest() const {
+    PoolShape most = s;
+    if (!line || grid.band == rows) return most;
+    const Index reach = (s.PW - 1) * s.dilation_w + 1;
+    most.OW = of == Of::outputs ? grid.band : std::min(s.OW, (grid.band + reach) / s.stride_w + 2);
+    most.W = of == Of::outputs ? std::min(s.W, (grid.band - 1) * s.stride_w + reach) : grid.band;
+    return most;
+  }
+
+  template <class Body>  // body(band, slot)
+  void each(const Body& body) const {
+    grid.each([&](const PlaneTask& task, int slot) { body(band_of(task), slot); });
+  }
+
+ private:
+  PoolBand band_of(const PlaneTask& task) const {
+    PoolBand band{s, task.first_plane * s.H * s.W, task.first_plane * s.OH * s.OW, 0, 0};
+    band.shape.planes = task.last_plane - task.first_plane;
+    if (task.last_row - task.first_row == rows) return band;
+    const Index stride = line ? s.stride_w : s.stride_h, pad = line ? s.pad_left : s.pad_top;
+    const Index reach = line ? (s.PW - 1) * s.dilation_w + 1 : (s.PH - 1) * s.dilation_h + 1;
+    const AxisBand axis =
+        of == Of::outputs
+            ? band_of_outputs(task.first_row, task.last_row, stride, reach, line ? s.W : s.H, pad)
+            : band_of_inputs(task.first_row, task.last_row, stride, reach, line ? s.OW : s.OH, pad);
+    PoolShape& b = band.shape;
+    (line ? b.W : b.H) = axis.size;
+    (line ? b.OW : b.OH) = axis.outputs;
+    (line ? b.pad_left : b.pad_top) = axis.pad;
+    band.in += axis.from * (line ? 1 : s.W);
+    band.out += axis.first * (line ? 1 : s.OW);
+    (line ? band.first_column : band.first_row) = axis.first;
+    return band;
+  }
+
+  PoolShape s;
+  Of of;
+  bool line;   // columns take the place of rows
+  Index rows;  // that the tasks are cut from
+  PlaneGrid grid;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA
