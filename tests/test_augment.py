@@ -158,7 +158,7 @@ def test_by_name_and_back():
     described = describe_augmentation(build_augmentation(["flip", {"name": "crop", "pad": 3}, Cutout(5)]))
     assert described == [
         {"name": "flip", "p": 0.5},
-        {"name": "crop", "pad": 3, "mode": "constant"},
+        {"name": "crop", "pad": 3, "mode": "constant", "target_fill": 0.0},
         {"name": "cutout", "size": 5, "fill": 0.0},
     ]
     assert [AUGMENTATIONS.build(item) for item in json.loads(json.dumps(described))] == [

@@ -167,7 +167,7 @@ class TestMicroBatches:
             solver = quiet_solver(model, digits_like(61), **settings)
             solver.train()
             runs.append((solver.loss_history, model.params))
-            assert solver._parallel._buffer.data.nbytes < 3 * sum(w.nbytes for w in model.params.values())
+            assert solver._worker._buffer.data.nbytes < 3 * sum(w.nbytes for w in model.params.values())
         assert_same_bits(*runs)
 
     def test_a_parameter_may_be_called_loss(self):

@@ -25,9 +25,20 @@ def solver_with(accuracies, losses, early_stopping, **settings):
         **settings,
     )
     told = iter(list(zip(accuracies, losses, strict=True)))
-    evaluate = solver._evaluate
-    solver._evaluate = lambda X, *rest: next(told) if X is solver.X_val else evaluate(X, *rest)
+    measure = solver._worker.measure
+
+    def measured(metrics, X, *rest):
+        if X is not solver.X_val:
+            return measure(metrics, X, *rest)
+        return dict(zip(("accuracy", "val_loss"), next(told), strict=True))
+
+    solver._worker.measure = measured
     return solver
+
+
+def unimproved(metrics, *rest):
+    """What a worker measures of a model that does not learn."""
+    return {metric.name: float(metric.name == "val_loss") for metric in metrics}
 
 
 class TestValidationLoss:
@@ -175,11 +186,11 @@ class TestEarlyStopping:
         assert len(solver.loss_history) == 5 * solver.iterations_per_epoch
         # A resumed run does the same, from the stop and from an epoch behind it.
         resumed = Solver.resume(tmp_path / "run_epoch_3.npz", LinearModel(36, 4), digits_like(), num_epochs=6)
-        resumed._evaluate = lambda X, *rest: (0.0, 1.0)
+        resumed._worker.measure = unimproved
         resumed.train()
         assert resumed.epoch == 5
         resumed = Solver.resume(tmp_path / "run_epoch_4.npz", LinearModel(36, 4), digits_like())
-        resumed._evaluate = lambda X, *rest: (0.0, 1.0)
+        resumed._worker.measure = unimproved
         resumed.train()
         assert resumed.epoch == 5
         assert_same_bits(resumed.last_params, solver.last_params)
@@ -225,5 +236,5 @@ class TestEarlyStopping:
             quiet_solver(LinearModel(36, 4), digits_like(), early_stopping=value)
 
     def test_its_own_form_passes_through(self):
-        rule = build_early_stopping(3)
-        assert build_early_stopping(rule) is rule
+        rule = build_early_stopping("early_stopping", 3)
+        assert build_early_stopping("early_stopping", rule) is rule

@@ -8,6 +8,11 @@ dict, ``{'name': 'crop', 'pad': 4}``, and lists of any of these, applied in turn
 An augmentation with a true attribute ``knows_samples`` gets a third argument, :class:`Samples`: which images
 of the training set these are, and how often they have been seen.
 
+Targets that are images move along with the images: those of shape (N, C', H, W), and labels of pixels
+(N, H, W), of the images' size or a multiple of it. An augmentation says how in a method
+``pair(X, y, rng, samples) -> (X, y)``; without one it leaves targets as they are, and so do all with targets
+of other shapes.
+
 :func:`averaged_scores` is test-time augmentation: the scores of several views of an image, averaged.
 """
 
@@ -70,11 +75,12 @@ class HorizontalFlip:
         number("HorizontalFlip", "p", self.p, 0, 1)
 
     def __call__(self, X: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-        N = _images("HorizontalFlip", X)[0]
-        flipped = rng.random(N) < self.p
-        out = X.copy()
-        out[flipped] = X[flipped, :, :, ::-1]
-        return out
+        return self.pair(X, None, rng)[0]
+
+    def pair(self, X: NDArray[Any], y: Any, rng: np.random.Generator, samples: Any = None) -> tuple[Any, Any]:
+        """Images and targets, flipped alike."""
+        flipped = rng.random(_images("HorizontalFlip", X)[0]) < self.p
+        return _mirrored(X, flipped), _mirrored(y, flipped) if _scale(X, y) else y
 
 
 @dataclass(frozen=True)
@@ -95,11 +101,13 @@ class AlternatingFlip:
     knows_samples = True
 
     def __call__(self, X: NDArray[Any], rng: np.random.Generator, samples: Samples) -> NDArray[Any]:
+        return self.pair(X, None, rng, samples)[0]
+
+    def pair(self, X: NDArray[Any], y: Any, rng: np.random.Generator, samples: Samples) -> tuple[Any, Any]:
+        """Images and targets, flipped alike."""
         _images("AlternatingFlip", X)
         flipped = (_random_bits(samples.rows, samples.seed) + samples.epoch) % 2 == 1
-        out = X.copy()
-        out[flipped] = X[flipped, :, :, ::-1]
-        return out
+        return _mirrored(X, flipped), _mirrored(y, flipped) if _scale(X, y) else y
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,8 @@ class RandomCrop:
     pad : int
     mode : 'constant' or 'reflect'
         Pad with zeros, or with the mirrored image (`pad` is then below H and W).
+    target_fill : float
+        With 'constant', what targets that are images are padded with: say the label that the loss ignores.
 
     Examples
     --------
@@ -120,22 +130,37 @@ class RandomCrop:
 
     pad: int = 4
     mode: str = "constant"
+    target_fill: float = 0.0
 
     def __post_init__(self) -> None:
         positive_int("RandomCrop", "pad", self.pad)
+        number("RandomCrop", "target_fill", self.target_fill)
         choice("RandomCrop", "mode", self.mode, ("constant", "reflect"))
 
     def __call__(self, X: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
+        return self.pair(X, None, rng)[0]
+
+    def pair(self, X: NDArray[Any], y: Any, rng: np.random.Generator, samples: Any = None) -> tuple[Any, Any]:
+        """Images and targets, cropped at the same places."""
         N, _, H, W = _images("RandomCrop", X)
         if self.mode == "reflect" and self.pad >= min(H, W):
             raise ValueError(f"RandomCrop: pad {self.pad} is too much to reflect images of {H}x{W}")
-        margin = self.pad, self.pad
-        how: Any = self.mode  # one of two of the names that NumPy admits
-        padded = np.pad(X, ((0, 0), (0, 0), margin, margin), mode=how)
-        image: Any = (2, 3)  # the types of older NumPys know of one axis only
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (H, W), axis=image)
-        top, left = rng.integers(2 * self.pad + 1, size=(2, N))
-        return np.ascontiguousarray(windows[np.arange(N), :, top, left])
+        corners = rng.integers(2 * self.pad + 1, size=(2, N))
+        scale = _scale(X, y)
+        return self._cropped(X, corners, 1, 0), self._cropped(
+            y, corners, scale, self.target_fill
+        ) if scale else y
+
+    def _cropped(self, X, corners, scale, fill):
+        """Padded, and cropped at `corners` (2, N), both `scale` times as far."""
+        margin = scale * self.pad, scale * self.pad
+        how: Any = {"mode": self.mode} | ({"constant_values": fill} if self.mode == "constant" else {})
+        padded = np.pad(X, ((0, 0),) * (X.ndim - 2) + (margin, margin), **how)
+        image: Any = (-2, -1)  # the types of older NumPys know of one axis only
+        windows = np.lib.stride_tricks.sliding_window_view(padded, X.shape[-2:], axis=image)
+        top, left = scale * corners
+        channels = (slice(None),) * (X.ndim - 3)
+        return np.ascontiguousarray(windows[(np.arange(len(X)), *channels, top, left)])
 
 
 @dataclass(frozen=True)
@@ -188,9 +213,13 @@ class Chain:
     def __call__(
         self, X: NDArray[Any], rng: np.random.Generator, samples: Samples | None = None
     ) -> NDArray[Any]:
+        return self.pair(X, None, rng, samples)[0]
+
+    def pair(self, X: NDArray[Any], y: Any, rng: np.random.Generator, samples: Any = None) -> tuple[Any, Any]:
+        """Images and targets, by each of them."""
         for augmentation in self.augmentations:
-            X = augmented(augmentation, X, rng, samples)
-        return X
+            X, y = augmented(augmentation, X, y, rng, samples)
+        return X, y
 
 
 def build_augmentation(value: Any) -> Callable[..., Any]:
@@ -243,11 +272,32 @@ def averaged_scores(
 
 
 def augmented(
-    augmentation: Callable[..., Any], X: NDArray[Any], rng: np.random.Generator, samples: Samples | None
-) -> Any:
-    """What `augmentation` makes of X; it is given the samples if it wants to know them."""
+    augmentation: Callable[..., Any],
+    X: NDArray[Any],
+    y: Any,
+    rng: np.random.Generator,
+    samples: Samples | None,
+) -> tuple[Any, Any]:
+    """What `augmentation` makes of images and targets; it is given the samples if it wants to know them."""
+    if hasattr(augmentation, "pair"):
+        return augmentation.pair(X, y, rng, samples)
     wanted = getattr(augmentation, "knows_samples", False)
-    return augmentation(X, rng, samples) if wanted else augmentation(X, rng)
+    return (augmentation(X, rng, samples) if wanted else augmentation(X, rng)), y
+
+
+def _scale(X, y):
+    """How many times as large as the images X targets are that are images themselves; else 0."""
+    if y is None or y.ndim not in (3, 4):
+        return 0
+    scale, rest = divmod(y.shape[-1], X.shape[-1])
+    return scale if rest == 0 and y.shape[-2] == scale * X.shape[-2] else 0
+
+
+def _mirrored(X, flipped):
+    """A copy with some of the images mirrored, left to right."""
+    out = X.copy()
+    out[flipped] = X[flipped][..., ::-1]
+    return out
 
 
 def _random_bits(rows, seed):

@@ -216,6 +216,7 @@ class CropSettings(TypedDict, total=False):
     name: Literal["crop"]
     pad: int
     mode: Literal["constant", "reflect"]
+    target_fill: float
 
 
 class CutoutSettings(TypedDict, total=False):

@@ -1,27 +1,33 @@
-"""Scores of a model in test mode, by its predictor where it has one."""
+"""Scores of a model in test mode, by its predictor where it has one, batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from cnnlib._typing import Array
+from cnnlib.augment import averaged_scores
 from cnnlib.inference.ops import PREPARED_LAYERS
 from cnnlib.inference.predictor import Predictor, prepare
 from cnnlib.models.common import warn_of_bytes
 
-__all__ = ["scorer"]
+__all__ = ["BatchScorer", "scorer"]
+
+_BATCH, _BATCH_VALUES = 500, 2**21  # of images whose scores are computed together
 
 
 def scorer(model: Any) -> Callable[..., Array]:
     """
     A function that gives the scores of samples by the model's parameters as they are now.
 
-    It is the predictor of the library's own models, or the model itself where it is one; `loss` of any other,
-    or where the user has put another `loss` into the model, and of a graph with layers that have no place in
-    a prepared network.
+    It is the predictor of the library's own models, or the model itself where it is one, or such a function
+    already; `loss` of any other, or where the user has put another `loss` into the model, and of a graph with
+    layers that have no place in a prepared network.
     """
-    if isinstance(model, Predictor):
+    if isinstance(model, Predictor) or not hasattr(model, "loss"):
         return model
     own = type(model).__module__.partition(".")[0] == "cnnlib" and hasattr(model, "graph")
     if own and "loss" not in vars(model) and all(node.layer in PREPARED_LAYERS for node in model.graph()):
@@ -35,3 +41,46 @@ def scorer(model: Any) -> Callable[..., Array]:
 
         return scores
     return model.loss
+
+
+class BatchScorer:
+    """Scores of any number of images, a batch at a time.
+
+    Parameters
+    ----------
+    model : object
+        A model or a Predictor, whose parameters count as they are now, or what :func:`scorer` made of one.
+    preprocess : callable or None
+        What each batch goes through first.
+    tta : str or None
+        See :func:`cnnlib.augment.averaged_scores`.
+    around : callable
+        Makes a context in which the model computes.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        preprocess: Callable[..., Any] | None = None,
+        tta: str | None = None,
+        around: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
+        self._scores = scorer(model)
+        self.preprocess, self.tta, self._around = preprocess, tta, around
+
+    def __call__(self, X: Any) -> Array:
+        """Scores of one batch."""
+        if self.preprocess is not None:
+            X = self.preprocess(X)
+        with self._around():
+            return averaged_scores(self._scores, X, self.tta)
+
+    def batches(self, X: Any) -> Iterator[Array]:
+        """Scores of X, of which a batch holds no more than fits into memory beside it."""
+        size = min(_BATCH, max(1, _BATCH_VALUES // max(X[0].size, 1))) if len(X) else 1
+        for start in range(0, len(X), size):
+            yield self(X[start : start + size])
+
+    def all(self, X: Any) -> Array:
+        """Scores (N, ...) of all samples of X."""
+        return np.concatenate(list(self.batches(X)))

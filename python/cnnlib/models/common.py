@@ -8,7 +8,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -18,6 +18,7 @@ from cnnlib.layers import softmax_loss
 from cnnlib.typing import BatchNormParam, DropoutParam
 
 _P = ParamSpec("_P")
+Criterion: TypeAlias = Callable[[Any, Any], tuple[float, Any]]
 
 
 class Model:
@@ -32,12 +33,16 @@ class Model:
         apply it.
     classes : tuple of str or None
         The names of the classes, where they are known.
+    criterion : callable or None
+        The loss that the network was made for, ``criterion(scores, y) -> (value, gradient of the scores)``.
+        None: that which :meth:`loss` is told, else the cross-entropy of labels.
     """
 
     arguments: dict[str, Any]
     dtype: np.dtype[Any]
     preprocess: Callable[[np.ndarray], np.ndarray] | None = None
     classes: tuple[str, ...] | None = None
+    criterion: Criterion | None = None
     _told_of_bytes = False  # see `warn_of_bytes`
 
     def _values(self, X: Any) -> Array:
@@ -128,6 +133,16 @@ def smoothed_softmax_loss(scores: Array, y: Any, label_smoothing: float) -> tupl
         dscores[rows, y] += label_smoothing / N
         dscores -= label_smoothing / (N * C)
     return loss, dscores
+
+
+def loss_of_scores(model: Any, scores: Array, y: Any, loss: Criterion | None) -> tuple[float, Array]:
+    """The value of a model's loss and the gradient of its scores: by its criterion, else by `loss`, else the
+    cross-entropy of labels.
+    """
+    criterion = model.criterion or loss
+    if criterion is None:
+        return smoothed_softmax_loss(scores, y, model.label_smoothing)
+    return criterion(scores, y)
 
 
 def described(model: Any, *parts: str | None) -> str:

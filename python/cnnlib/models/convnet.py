@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream
 from cnnlib._typing import Array, ArrayLike, Gradients
-from cnnlib.models.common import described, keeps_arguments, real_dtype, refuse_uninitialized
+from cnnlib.models.common import Criterion, described, keeps_arguments, real_dtype, refuse_uninitialized
 from cnnlib.models.graph_net import GraphNet, checked_dim
 from cnnlib.models.spec.builder import Builder
 from cnnlib.models.spec.initialization import whitening_filters
@@ -204,10 +204,12 @@ class ConvNet(GraphNet):
         return self._whitening is None or not np.isnan(self.params[self._whitening]).any()
 
     @overload
-    def loss(self, X: ArrayLike, y: None = None) -> Array: ...
+    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
     @overload
-    def loss(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]: ...
-    def loss(self, X: ArrayLike, y: ArrayLike | None = None) -> Array | tuple[float, Gradients]:
+    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
+    def loss(
+        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
+    ) -> Array | tuple[float, Gradients]:
         """Scores of X (N, C, H, W), or with labels y (N,) the loss and the gradients of all parameters.
 
         Returns
@@ -218,7 +220,7 @@ class ConvNet(GraphNet):
             Otherwise.
         """
         refuse_uninitialized("ConvNet", self)
-        return super().loss(X, y)
+        return super().loss(X, y, loss)
 
     def summary(self) -> str:
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""

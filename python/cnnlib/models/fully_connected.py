@@ -32,13 +32,14 @@ from cnnlib.layers import (
     relu_forward,
 )
 from cnnlib.models.common import (
+    Criterion,
     Model,
     add_l2,
     described,
     keeps_arguments,
+    loss_of_scores,
     real_dtype,
     set_mode,
-    smoothed_softmax_loss,
     with_statistics,
 )
 from cnnlib.typing import BatchNormParam, DropoutParam, NormParam
@@ -168,10 +169,12 @@ class FullyConnectedNet(Model):
             raise ValueError(f"{where}: {name} must have {D} values{wanted} a sample, got shape {shape}")
 
     @overload
-    def loss(self, X: ArrayLike, y: None = None) -> Array: ...
+    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
     @overload
-    def loss(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]: ...
-    def loss(self, X: ArrayLike, y: ArrayLike | None = None) -> Array | tuple[float, Gradients]:
+    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
+    def loss(
+        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
+    ) -> Array | tuple[float, Gradients]:
         """Scores of X (N, d1, ..., dk), or with labels y (N,) the loss and the gradients of all parameters.
 
         Returns
@@ -200,7 +203,7 @@ class FullyConnectedNet(Model):
         if not train:
             return scores
 
-        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
+        value, dscores = loss_of_scores(self, scores, y, loss)
         grads: Gradients = {}
         dhidden, grads[f"W{last}"], grads[f"b{last}"] = affine_backward(dscores, cache, needs=_needs(last))
         for i in range(last - 1, 0, -1):
@@ -208,7 +211,7 @@ class FullyConnectedNet(Model):
             if dropout_cache is not None:
                 dhidden = dropout_backward(dhidden, dropout_cache)
             dhidden = self._hidden_backward(i, dhidden, layer_cache, grads)
-        return loss + add_l2(self.params, grads, self.reg), grads
+        return value + add_l2(self.params, grads, self.reg), grads
 
     def graph(self) -> Graph:
         """The network's layers, one after the other; its parameters are in `params`."""

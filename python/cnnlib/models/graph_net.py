@@ -15,12 +15,13 @@ from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.samples import check_samples
 from cnnlib.graph.shapes import batch_of, shapes
 from cnnlib.models.common import (
+    Criterion,
     Model,
     add_l2,
     described,
+    loss_of_scores,
     real_dtype,
     set_mode,
-    smoothed_softmax_loss,
     with_statistics,
 )
 from cnnlib.models.program import Program
@@ -159,10 +160,12 @@ class GraphNet(Model):
         return self._graph
 
     @overload
-    def loss(self, X: ArrayLike, y: None = None) -> Array: ...
+    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
     @overload
-    def loss(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]: ...
-    def loss(self, X: ArrayLike, y: ArrayLike | None = None) -> Array | tuple[float, Gradients]:
+    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
+    def loss(
+        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
+    ) -> Array | tuple[float, Gradients]:
         """The output for samples X, or with labels y (N,) the loss and the gradients of the parameters.
 
         Returns
@@ -182,10 +185,10 @@ class GraphNet(Model):
         for layer, dropout_param in enumerate(self._dropout_params):
             set_mask_seed(dropout_param, self, X, layer)
         scores, caches = self._program.forward(self.params, X)
-        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
+        value, dscores = loss_of_scores(self, scores, y, loss)
         grads: Gradients = {}
         self._program.backward(dscores, caches, grads)
-        return loss + add_l2(self.params, grads, self.reg), grads
+        return value + add_l2(self.params, grads, self.reg), grads
 
     def _samples(self, X: ArrayLike) -> Array:
         samples = self._values(X)

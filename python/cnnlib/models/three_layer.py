@@ -26,13 +26,14 @@ from cnnlib.layers import (
     conv_relu_pool_forward,
 )
 from cnnlib.models.common import (
+    Criterion,
     Model,
     add_l2,
     described,
     keeps_arguments,
+    loss_of_scores,
     real_dtype,
     set_mode,
-    smoothed_softmax_loss,
     with_statistics,
 )
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
@@ -146,10 +147,12 @@ class ThreeLayerConvNet(Model):
         )
 
     @overload
-    def loss(self, X: ArrayLike, y: None = None) -> Array: ...
+    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
     @overload
-    def loss(self, X: ArrayLike, y: ArrayLike) -> tuple[float, Gradients]: ...
-    def loss(self, X: ArrayLike, y: ArrayLike | None = None) -> Array | tuple[float, Gradients]:
+    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
+    def loss(
+        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
+    ) -> Array | tuple[float, Gradients]:
         """Scores of X (N, C, H, W), or with labels y (N,) the loss and the gradients of all parameters.
 
         Returns
@@ -178,7 +181,7 @@ class ThreeLayerConvNet(Model):
         if y is None:
             return scores
 
-        loss, dscores = smoothed_softmax_loss(scores, y, self.label_smoothing)
+        value, dscores = loss_of_scores(self, scores, y, loss)
         g: Gradients = {}
         dhidden, g["W3"], g["b3"] = affine_backward(dscores, cache3)
         if self.use_batchnorm:
@@ -189,7 +192,7 @@ class ThreeLayerConvNet(Model):
         else:
             dpooled, g["W2"], g["b2"] = affine_relu_backward(dhidden, cache2)
             _, g["W1"], g["b1"] = conv_relu_pool_backward(dpooled, cache1, needs=("dw", "db"))
-        return loss + add_l2(p, g, self.reg), g
+        return value + add_l2(p, g, self.reg), g
 
     def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
         check_samples(where, shape, self.input_dim, "the hidden layer, W2", name)

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from cnnlib._params import flag, number, positive_int
 from cnnlib.data import Normalization
 from cnnlib.inference import prepare
+from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models import ConvNet
 from cnnlib.plots import softmax
 from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
@@ -27,7 +28,6 @@ from cnnlib.typing import Augment, Schedule
 __all__ = ["ConvNetClassifier"]
 
 _WHERE = "ConvNetClassifier"
-_BATCH_VALUES = 2**21  # of images whose scores are computed together
 _SEEDS = 2**31
 
 
@@ -227,11 +227,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
 
     def _scores(self, X):
         check_is_fitted(self)
-        images = self._checked(X)
-        size = max(1, _BATCH_VALUES // images[0].size)
-        parts = (images[start : start + size] for start in range(0, len(images), size))
-        preprocess = self.model_.preprocess or (lambda part: part)
-        return np.concatenate([self._predictor(preprocess(part)) for part in parts])
+        return BatchScorer(self._predictor, self.model_.preprocess).all(self._checked(X))
 
     def _checked(self, X, y="no_validation", first=False):
         """Images (N, C, H, W) of X, and y where it is given; `first`: this X says what a sample is."""

@@ -1,72 +1,66 @@
-"""Which epoch of a training is the best one, and when the training has stopped to get better."""
+"""When a training has stopped to get better."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from cnnlib._params import check_keys, choice, number, positive_int
+from cnnlib._params import check_keys, number, positive_int
+from cnnlib.solver.monitor import Monitor
 
-__all__ = ["EarlyStopping", "build_early_stopping", "describe_early_stopping", "monitored"]
-
-_MONITORS = ("val_acc", "val_loss")
+__all__ = ["EarlyStopping", "build_early_stopping", "describe_early_stopping"]
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
     """After `patience` epochs in a row without an improvement by more than `min_delta` the training ends.
 
-    `monitor` is 'val_acc' or 'val_loss'. It is all read from the histories, so a resumed run stops where the
-    uninterrupted one does.
+    `monitor` is what is to improve; None: what the Solver monitors. It is all read from the history, so a
+    resumed run stops where the uninterrupted one does.
     """
 
     patience: int
-    monitor: str = "val_acc"
+    monitor: str | None = None
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
         positive_int("Solver", "early_stopping patience", self.patience)
-        choice("Solver", "early_stopping monitor", self.monitor, _MONITORS)
         number("Solver", "early_stopping min_delta", self.min_delta, 0)
+        if not (self.monitor is None or isinstance(self.monitor, str)):
+            raise TypeError(f"Solver: early_stopping monitor must be a name, got {self.monitor!r}")
 
-    def improved_in(self, val_acc_history: Sequence[float], val_loss_history: Sequence[float]) -> int:
+    def improved_in(self, history: Sequence[float], monitor: Monitor) -> int:
         """The epoch, 1 or later, of the last improvement by more than `min_delta`; 0 before the first."""
         best, best_epoch = -math.inf, 0
-        for epoch, (acc, loss) in enumerate(zip(val_acc_history, val_loss_history, strict=True)):
-            value = monitored(self, acc, loss)
+        for epoch, value in enumerate(map(monitor.rank, history)):
             if epoch > 0 and value > best + (self.min_delta if best_epoch else 0.0):
                 best, best_epoch = value, epoch
         return best_epoch
 
-    def message(self, improved_in: int) -> str:
+    def message(self, improved_in: int, monitor: Monitor) -> str:
         """What is said when the training ends early."""
         by = f" by more than {self.min_delta:g}" if self.min_delta else ""
-        return f"stopped early: {self.monitor} has not improved{by} since epoch {improved_in}"
+        return f"stopped early: {monitor.title} has not improved{by} since epoch {improved_in}"
 
 
-def monitored(rule: EarlyStopping | None, val_acc: float, val_loss: float) -> float:
-    """The number by which epochs are compared, the higher the better; without a rule the accuracy."""
-    if rule is None or rule.monitor == "val_acc":
-        return val_acc
-    return -math.inf if math.isnan(val_loss) else -val_loss
-
-
-def build_early_stopping(value: Any) -> EarlyStopping | None:
+def build_early_stopping(name: str, value: Any) -> EarlyStopping | None:
     """What the Solver's option means: None or False, a number of epochs, or a dict of the settings."""
     if value is None or value is False:
         return None
     if isinstance(value, EarlyStopping):
         return value
     if not isinstance(value, Mapping):
-        return EarlyStopping(positive_int("Solver", "early_stopping", value))
-    check_keys("Solver", "early_stopping", value, ("patience", "monitor", "min_delta"))
+        return EarlyStopping(positive_int("Solver", name, value))
+    check_keys("Solver", name, value, [field.name for field in fields(EarlyStopping)])
     if "patience" not in value:
-        raise ValueError("Solver: early_stopping lacks 'patience'")
+        raise ValueError(f"Solver: {name} lacks 'patience'")
     return EarlyStopping(**value)
 
 
 def describe_early_stopping(value: EarlyStopping | None) -> dict[str, Any] | None:
     """The inverse, in plain values."""
-    return None if value is None else asdict(value)
+    if value is None:
+        return None
+    return {name: setting for name, setting in vars(value).items() if setting is not None}

@@ -1,34 +1,41 @@
-"""Accuracy and loss of a model in test mode."""
+"""Metrics and loss of a model in test mode."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnnlib.data.shards import ShardedArray
-from cnnlib.layers import softmax_loss
+from cnnlib.solver.losses import Loss
+from cnnlib.solver.metrics import Metric
 
-__all__ = ["accuracy_and_loss", "batches_of", "check_batch_size", "evaluate", "look_at", "sample_images"]
+__all__ = ["ValidationLoss", "batches_of", "check_batch_size", "look_at", "sample_images", "values_of"]
 
 _BATCH_VALUES = 2**20  # of images that are looked at together
 _SAMPLE_VALUES = 2**24
 
 
-def evaluate(
-    scores_of: Callable,
-    X: np.ndarray | ShardedArray,
-    y: np.ndarray,
-    rows: np.ndarray | None,
-    batch_size: int,
-) -> tuple[float, float]:
-    """Share of the samples `rows` (None: all) with the highest score at their label, and their mean loss.
+class ValidationLoss(Metric):
+    """The mean loss, whatever the model adds in training; NaN where it is not known."""
 
-    The loss is the softmax's cross-entropy of the scores alone, whatever the model adds in training.
-    """
-    batches = batches_of(X, rows, batch_size)
-    return accuracy_and_loss(look_at(scores_of, X[batch], y[batch]) for batch in batches)
+    name, more_is_better = "val_loss", False
+
+    def __init__(self, loss: Loss | None) -> None:
+        self.loss = loss
+
+    def look(self, scores: Any, y: Any) -> Any:
+        if self.loss is None:
+            return np.array([0.0, 0.0])
+        weight = self.loss.weight(y)
+        return np.array([weight, weight * self.loss(scores, y)[0] if weight else 0.0])
+
+    def value(self, kept: Any) -> float:
+        total, loss = kept.tolist()
+        return loss / total if total else math.nan
 
 
 def batches_of(X: np.ndarray | ShardedArray, rows: np.ndarray | None, batch_size: int) -> list[Any]:
@@ -38,21 +45,19 @@ def batches_of(X: np.ndarray | ShardedArray, rows: np.ndarray | None, batch_size
     return slices if rows is None else [rows[part] for part in slices]
 
 
-def look_at(scores_of: Callable, images: np.ndarray, labels: np.ndarray) -> tuple[int, int, float]:
-    """Of a batch: the samples, those with the highest score at their label, and the sum of their losses."""
+def look_at(scores_of: Callable[..., Any], metrics: Sequence[Metric], images: Any, y: Any) -> list[Any]:
+    """What each metric keeps of a batch."""
     scores = scores_of(images)
-    correct = np.count_nonzero(np.argmax(scores, axis=1) == labels)
-    return len(labels), int(correct), len(labels) * softmax_loss(scores, labels)[0]
+    return [metric.look(scores, y) for metric in metrics]
 
 
-def accuracy_and_loss(results: Iterable[tuple[int, int, float]]) -> tuple[float, float]:
-    """Accuracy and mean loss from what :func:`look_at` found in each batch, added up in this order."""
-    total, correct, loss = 0, 0, 0.0
-    for samples, right, sum_of_losses in results:
-        total += samples
-        correct += right
-        loss += sum_of_losses
-    return correct / total, loss / total
+def values_of(metrics: Sequence[Metric], results: Iterable[list[Any]]) -> dict[str, float]:
+    """The metrics, by their names, from what :func:`look_at` found in each batch, in this order."""
+    columns = zip(*results, strict=True)
+    return {
+        metric.name: metric.value(functools.reduce(metric.merge, column))
+        for metric, column in zip(metrics, columns, strict=True)
+    }
 
 
 def check_batch_size(X: np.ndarray | ShardedArray, training: int) -> int:
@@ -60,6 +65,6 @@ def check_batch_size(X: np.ndarray | ShardedArray, training: int) -> int:
     return min(100, max(training, _BATCH_VALUES // max(X[0].size, 1)))
 
 
-def sample_images(X: np.ndarray | ShardedArray, preprocess: Callable | None) -> np.ndarray:
+def sample_images(X: np.ndarray | ShardedArray, preprocess: Callable[..., Any] | None) -> np.ndarray:
     """Training images for a model's ``initialize``: all, or as many as may be preprocessed at once."""
     return X[:] if preprocess is None else preprocess(X[: max(1, _SAMPLE_VALUES // X[0].size)])

@@ -20,8 +20,10 @@ __all__ = [
 _KEYS = ("X_train", "y_train", "X_val", "y_val")
 
 
-def checked_data(data):
+def checked_data(data, labels=True):
     """X_train, y_train, X_val, y_val of the dict `data`, none of them copied.
+
+    `labels`: the targets must be labels of classes, one for each sample.
 
     Raises
     ------
@@ -37,22 +39,24 @@ def checked_data(data):
         raise ValueError(
             f"Solver: data lacks {', '.join(missing)}; it has {', '.join(map(str, data.keys()))}"
         )
-    train = checked_split("Solver", data["X_train"], data["y_train"], "X_train", "y_train")
-    return *train, *checked_split("Solver", data["X_val"], data["y_val"], "X_val", "y_val")
+    splits = [(f"X_{part}", f"y_{part}") for part in ("train", "val")]
+    pairs = [checked_split("Solver", data[X], data[y], X, y, labels) for X, y in splits]
+    return [array for pair in pairs for array in pair]
 
 
-def checked_split(where, X, y, X_name="X", y_name="y"):
-    """X and y as arrays with a label for each sample; arrays, memory maps and shards stay what they are."""
-    X = X if isinstance(X, (np.ndarray, ShardedArray)) else np.asarray(X)
-    y = y if isinstance(y, np.ndarray) else np.asarray(y)
+def checked_split(where, X, y, X_name="X", y_name="y", labels=True):
+    """X and y as arrays with a target for each sample; arrays, memory maps and shards stay what they are."""
+    X, y = (part if isinstance(part, (np.ndarray, ShardedArray)) else np.asarray(part) for part in (X, y))
     if X.ndim == 0 or len(X) == 0:
         raise ValueError(f"{where}: {X_name} is empty (shape {X.shape})")
-    if y.ndim != 1 or len(y) != len(X):
+    if y.ndim == 0 or len(y) != len(X) or (labels and y.ndim != 1):
+        want = f"({len(X)},)" if labels else f"({len(X)}, ...)"
         raise ValueError(
-            f"{where}: {y_name} must have shape ({len(X)},) as {X_name} has {len(X)} samples, got {y.shape}"
+            f"{where}: {y_name} must have shape {want} as {X_name} has {len(X)} samples, got {y.shape}"
         )
-    if y.dtype.kind not in "iu":
-        raise TypeError(f"{where}: {y_name} must hold integer labels, got dtype {y.dtype}")
+    if y.dtype.kind not in ("iu" if labels else "biuf"):
+        what = "integer labels (other targets need loss= or metrics=)" if labels else "numbers"
+        raise TypeError(f"{where}: {y_name} must hold {what}, got dtype {y.dtype}")
     return X, y
 
 

@@ -22,16 +22,19 @@ __all__ = [
 ]
 
 
-def save_run(solver):
-    """Write the checkpoint of the epoch that `solver` has completed; one from within that epoch goes."""
-    _write(solver, f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
+def save_run(checkpoint_name, epoch, settings, run):
+    """Write the checkpoint of an epoch that is complete; one from within that epoch goes.
+
+    `settings` are the Solver's options as they are saved, `run` is its :meth:`~cnnlib.solver.Solver.state`.
+    """
+    _write(f"{checkpoint_name}_epoch_{epoch}.npz", settings, run)
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(interrupted_path(solver.checkpoint_name))
+        os.unlink(interrupted_path(checkpoint_name))
 
 
-def save_interrupted(solver):
+def save_interrupted(checkpoint_name, settings, run):
     """Write a checkpoint from within an epoch."""
-    _write(solver, interrupted_path(solver.checkpoint_name))
+    _write(interrupted_path(checkpoint_name), settings, run)
 
 
 def interrupted_path(checkpoint_name):
@@ -39,15 +42,9 @@ def interrupted_path(checkpoint_name):
     return f"{checkpoint_name}_interrupted.npz"
 
 
-def _write(solver, path):
-    settings = {
-        name: option.saved(getattr(solver, name))
-        for name, option in OPTIONS.items()
-        if option.saved is not None
-    }
-    run = solver.state()
-    params = run.pop("params")
-    save_checkpoint(path, params, {"settings": settings, "run": run})
+def _write(path, settings, run):
+    content = {"settings": settings, "run": {name: part for name, part in run.items() if name != "params"}}
+    save_checkpoint(path, run["params"], content)
 
 
 def read_run(path, model):

@@ -12,17 +12,17 @@ from cnnlib._params import type_name
 from cnnlib.solver.model_state import check_state_fits
 from cnnlib.solver.random_streams import set_random_state
 
-__all__ = ["COUNTERS", "HISTORIES", "check_state"]
+__all__ = ["COUNTERS", "HISTORIES", "check_state", "histories_of", "parts_of"]
 
 COUNTERS = ("epoch", "best_val_acc", "best_epoch")
-HISTORIES = (
-    "loss_history",
-    "train_acc_history",
-    "val_acc_history",
-    "val_loss_history",
-    "learning_rate_history",
-    "epoch_seconds",
-)
+HISTORIES = {  # as a state calls them; those of other metrics than the accuracy are in its dict `metrics`
+    "loss_history": "loss",
+    "train_acc_history": "train_accuracy",
+    "val_acc_history": "accuracy",
+    "val_loss_history": "val_loss",
+    "learning_rate_history": "learning_rate",
+    "epoch_seconds": "epoch_seconds",
+}
 _CHECKED = ("train_acc_history", "val_acc_history", "val_loss_history")
 _LATER = ("val_loss_history",)  # not in the checkpoints of the first versions
 _OTHERS = (
@@ -36,6 +36,21 @@ _OTHERS = (
     "random_state",
     "model_random_state",
 )
+
+
+def parts_of(histories):
+    """The histories of a run as parts of its state."""
+    arrays = {name: np.array(values, dtype=np.float64) for name, values in histories.items()}
+    parts = {part: arrays.pop(name, np.empty(0)) for part, name in HISTORIES.items()}
+    return {**parts, "metrics": arrays} if arrays else parts
+
+
+def histories_of(state, names):
+    """The inverse: lists by name; of those that an older state lacks, NaN for each epoch."""
+    arrays = {name: state[part] for part, name in HISTORIES.items() if part in state}
+    arrays |= state.get("metrics", {})
+    epochs = max((len(arrays[name]) for name in arrays if name not in ("loss", "epoch_seconds")), default=0)
+    return {name: arrays.get(name, np.full(epochs, math.nan)).tolist() for name in names}
 
 
 def check_state(where, state, model):
@@ -78,23 +93,28 @@ def _is_batch(rows):
 
 
 def _check_histories(where, state):
-    epoch, checked = (
-        state["epoch"],
-        len(state["val_acc_history"]) if _is_list(state["val_acc_history"]) else 0,
-    )
-    for name in (name for name in HISTORIES if name in state):
-        history = state[name]
+    others = state.get("metrics", {})
+    if not isinstance(others, dict):
+        raise ValueError(f"{where}: metrics must be a dict of histories, got {type_name(others)}")
+    histories = {name: state[name] for name in HISTORIES if name in state} | others
+    for name, history in histories.items():
         if not _is_list(history):
             raise ValueError(f"{where}: {name} must be a one-dimensional array of float64")
-        if name == "loss_history":
-            continue
+    epoch = state["epoch"]
+    begun = any(len(histories[name]) for name in histories if name in _CHECKED or name in others)
+    for name, history in histories.items():
         want = epoch
-        if name in _CHECKED:  # one more, from before the first epoch, once training has begun
-            want = epoch + 1 if checked else 0
-        if len(history) != want:
+        if name in _CHECKED or name in others:  # one more, from before the first epoch
+            want = epoch + 1 if begun and not _is_unused(name, history) else 0
+        if name != "loss_history" and len(history) != want:
             raise ValueError(f"{where}: {name} has {len(history)} entries after {epoch} epochs")
-    if state["best"] is None and checked:
+    if state["best"] is None and begun:
         raise ValueError(f"{where}: there are accuracies, but no best parameters")
+
+
+def _is_unused(name, history):
+    """Whether it is the history of accuracies in a run that does not measure them."""
+    return name in ("train_acc_history", "val_acc_history") and not len(history)
 
 
 def _is_list(history):

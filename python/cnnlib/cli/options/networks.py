@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from cnnlib.augment import averaged_scores
 from cnnlib.cli.options.settings import MODEL_OPTIONS, SPECS
 from cnnlib.convnet import ConvNet
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
 
-_BATCH_VALUES = 2**21  # of images that are looked at together
 _CLASSES = {"three-layer": ThreeLayerConvNet, "fully-connected": FullyConnectedNet}
 
 
@@ -49,14 +47,3 @@ def first_layer_images(model, shape):
     """The first layer's weights as images (count, C, KH, KW): filters, or what each hidden unit looks for."""
     weights = model.params["W1"]
     return weights if weights.ndim == 4 else weights.T.reshape(-1, *shape)
-
-
-def scores_of(scores, X, preprocess, tta=None, batch_size=500):
-    """Scores (N, num_classes) of X in test mode, batch by batch; see cnnlib.augment for `tta`.
-
-    `scores` is a model's :func:`~cnnlib.inference.scoring.scorer`; `preprocess` is applied to each batch; of
-    large images a batch holds fewer.
-    """
-    size = min(batch_size, max(1, _BATCH_VALUES // X[0].size))
-    batches = (preprocess(X[start : start + size]) for start in range(0, len(X), size))
-    return np.concatenate([averaged_scores(scores, batch, tta) for batch in batches])

@@ -84,8 +84,7 @@ def best_accuracy_name(solver):
     """What the Solver's `best_val_acc` is, in words."""
     if solver.keep == "last":
         return "last validation accuracy"
-    rule = solver.early_stopping
-    if rule is not None and rule.monitor == "val_loss":
+    if solver.monitored == "val_loss":
         return "validation accuracy at the least loss"
     return "best validation accuracy"
 

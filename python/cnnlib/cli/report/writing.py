@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from cnnlib.cli.options import networks
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report import html_report
 from cnnlib.cli.report.pictures import drawn
 from cnnlib.cli.run.folder import PICTURES, REPORT
-from cnnlib.inference.scoring import scorer
+from cnnlib.inference.scoring import BatchScorer
 
 
 def finish(run, solver, data):
@@ -17,7 +16,7 @@ def finish(run, solver, data):
     """
     part = "test" if len(data["X_test"]) else "val"
     X, y = data[f"X_{part}"], data[f"y_{part}"]
-    scores = networks.scores_of(scorer(solver.model), X, solver.preprocess, run.tta)
+    scores = BatchScorer(solver.model, solver.preprocess, run.tta).all(X)
     write_report(run, solver, data, part, scores)
     print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == y):.4f}")
 

@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 
 from cnnlib import inference, onnx
-from cnnlib.cli.options import networks
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
 from cnnlib.inference.file import is_predictor
-from cnnlib.inference.scoring import scorer
+from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
 
@@ -54,7 +53,7 @@ class Trained:
     load: Callable[[str | None, str], tuple[list[tuple[np.ndarray, np.ndarray]], float]]
 
     @cached_property
-    def _scorer(self):
+    def _scores(self):
         return scorer(self.model)
 
     @cached_property
@@ -75,7 +74,7 @@ class Trained:
         def preprocess(images):
             return self.normalization(images if factor == 1 else images * factor)
 
-        return networks.scores_of(self._scorer, X, preprocess, tta)
+        return BatchScorer(self._scores, preprocess, tta).all(X)
 
     def probabilities(self, X):
         """Probabilities (N, K), float64, of images as `cnnlib.cli.predict.read_image` makes them."""

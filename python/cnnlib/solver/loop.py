@@ -1,0 +1,294 @@
+"""The training loop: iterations, and what follows each epoch."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnlib._random import random_stream
+from cnnlib._typing import Trainable
+from cnnlib.augment import Samples, augmented
+from cnnlib.data.normalization import Normalization
+from cnnlib.data.shards import ShardedArray
+from cnnlib.distributed.batchnorm import refuse_without_graph
+from cnnlib.distributed.failures import on_all_ranks
+from cnnlib.distributed.start_checks import data_facts
+from cnnlib.solver.averages import build_averages, held
+from cnnlib.solver.data_parallel import DataParallel
+from cnnlib.solver.diagnosis import fault_of_images, fault_of_params
+from cnnlib.solver.evaluation import ValidationLoss, batches_of, check_batch_size, sample_images
+from cnnlib.solver.interrupts import Interrupts, undone
+from cnnlib.solver.minibatches import checked_data, epoch_batches, iterations_per_epoch, prefetched, subsample
+from cnnlib.solver.model_state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
+from cnnlib.solver.options import OPTIONS, Options
+from cnnlib.solver.progress import Progress
+from cnnlib.solver.random_streams import put_back, set_random_state
+from cnnlib.solver.record import Record
+from cnnlib.solver.run_file import save_run
+from cnnlib.solver.targets import chosen_loss, chosen_metrics, takes_loss
+from cnnlib.solver.update import Updater, checked_gradients
+from cnnlib.solver.worker import Worker
+
+__all__ = ["TrainingLoop"]
+
+_UPDATE = (
+    "update_rule",
+    "optim_config",
+    "lr_decay",
+    "schedule",
+    "weight_decay",
+    "clip_norm",
+    "rate_factors",
+)
+_EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")
+
+
+class TrainingLoop(Options):
+    """Trains a model on data with checked `settings`, one for each option."""
+
+    def __init__(self, model: Trainable, data: Mapping[str, Any], **settings: Any) -> None:
+        check_model("Solver", model)
+        self.model: Any = model
+        labels = settings["loss"] is settings["metrics"] is getattr(model, "criterion", None) is None
+        self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data, labels)
+        if settings["preprocess"] is None or isinstance(settings["preprocess"], Normalization):
+            check_sample_shapes(model, X_train=self.X_train, X_val=self.X_val)
+        vars(self).update(settings)  # each under its own name
+        if hasattr(model, "initialize"):
+            model.initialize(sample_images(self.X_train, self.preprocess))
+        set_label_smoothing(model, self.label_smoothing)
+        self._frozen = tuple(getattr(model, "frozen", ()))
+        self._updater = Updater(
+            model.params, **{name: settings[name] for name in _UPDATE}, frozen=self._frozen
+        )
+        loss = chosen_loss(model, self.loss, self.y_train)
+        self._metrics = chosen_metrics(self.metrics, loss, self.y_train)
+        self._val_metrics = [*self._metrics, ValidationLoss(loss)]
+        self._record = Record(self._metrics, self.monitor, self.early_stopping)
+        self._averages = build_averages(model, self.ema_decay, self.lookahead)
+        self._last: Any = None  # a snapshot, set while the model holds the best parameters
+        self._random = random_stream(self.seed, "Solver")
+        self._augment_seed: int | None = None  # drawn when the training starts
+        self._resumed_random_state = None  # np.random's, to be put back when training goes on
+        self._pending: list[Any] | None = None  # minibatches left of the epoch that is under way
+        self._seconds = 0.0  # spent on that epoch so far
+        self._known_end = self.num_epochs  # of the training so far; a higher `num_epochs` has been raised
+        self._interrupts = Interrupts()
+        self._worker = self._new_worker()
+        self._worker.refuse_different(self._facts())
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        return iterations_per_epoch(len(self.X_train), self.batch_size, self.sampling)
+
+    @property
+    def loss_history(self) -> list[float]:
+        return self._record.histories["loss"]
+
+    def _new_worker(self) -> Worker:
+        stream = None if self.seed is None else self._random
+        loss = self.loss if takes_loss(self.model) else None
+        if self.batchnorm_statistics == "global":
+            refuse_without_graph(self.model)
+        if self.comm.size == 1 and self.micro_batches is None:
+            return Worker(self.model, loss, stream, self._interrupts)
+        smallest = largest = self.batch_size
+        if self.sampling == "epoch":
+            smallest = len(self.X_train) // self.iterations_per_epoch
+            largest = -(-len(self.X_train) // self.iterations_per_epoch)
+        return DataParallel(
+            self.model,
+            loss,
+            stream,
+            self._interrupts,
+            random=self._random,
+            comm=self.comm,
+            micro_batches=self.micro_batches,
+            batchnorm_statistics=self.batchnorm_statistics,
+            sizes=(smallest, largest),
+        )
+
+    def _facts(self) -> dict[str, Any]:
+        """What has to be the same on all ranks beside the model."""
+        if self.comm.size == 1:
+            return {}
+        facts = {
+            name: repr(option.saved(getattr(self, name)))
+            for name, option in OPTIONS.items()
+            if option.saved is not None and name not in _EACH_RANKS_OWN
+        }
+        names = ("X_train", "y_train", "X_val", "y_val")
+        return facts | data_facts({name: getattr(self, name) for name in names})
+
+    # The run ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        record = self._record
+        if self._resumed_random_state is not None:
+            set_random_state(self._random, self._resumed_random_state)
+            self._resumed_random_state = None
+        if self._last is not None:
+            restore(self.model, self._last)
+            self._last = None
+        total = self.num_epochs * self.iterations_per_epoch
+        verbose = self.verbose and self._worker.main
+        with Progress(total, len(self.loss_history), self.print_every, verbose) as progress:
+            if self.augment is not None and self._augment_seed is None:
+                self._augment_seed = int(self._random.randint(2**31))
+            if not record.begun:
+                self._end_epoch(progress)
+            if self.num_epochs > self._known_end and record.unimproved(self.early_stopping)[0]:
+                record.patience_from = record.epoch
+            self._known_end = self.num_epochs
+            stopped = self.comm.bcast(self._stops_early(progress))
+            while record.epoch < self.num_epochs and not stopped:
+                stopped = self._train_epoch(progress) or self.comm.bcast(self._stops_early(progress))
+        self._last = snapshot(self.model)
+        restore(self.model, record.best)
+
+    def _train_epoch(self, progress: Progress) -> bool:
+        """An epoch, or what is left of it; return whether the training should end behind it."""
+        if self._pending is None:
+            self._pending = epoch_batches(len(self.X_train), self.batch_size, self.sampling, self._random)
+            self._pending.reverse()  # popped from the end
+        losses = self.loss_history
+        jobs = [
+            functools.partial(self._minibatch, batch, len(losses) + i)
+            for i, batch in enumerate(reversed(self._pending))
+        ]
+        mapped = any(isinstance(part, (np.memmap, ShardedArray)) for part in (self.X_train, self.y_train))
+        ahead = self.prefetch if self.augment is not None or mapped else 0
+        started = time.perf_counter()
+        try:
+            with contextlib.closing(prefetched(jobs, ahead)) as minibatches:
+                while self._pending:
+                    with self._interrupts.allowed():
+                        X, y = next(minibatches)
+                    self._step(X, y)
+                    self._pending.pop()
+                    progress.iteration(len(losses), losses[-1])
+        finally:
+            self._seconds += time.perf_counter() - started
+        self._end_epoch(progress)
+        self._worker.refuse_other_parameters(self._record.epoch)
+        self.comm.from_root(self._save)
+        return self.comm.bcast(self.on_epoch is not None and self._call_on_epoch() is True)
+
+    def _save(self) -> None:
+        if self.checkpoint_name is not None:
+            save_run(self.checkpoint_name, self._record.epoch, self._settings(), self.state())
+
+    def _call_on_epoch(self) -> Any:
+        """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
+        assert self.on_epoch is not None
+        with put_back(self._streams()), self._interrupts.allowed():
+            return self.on_epoch(self)
+
+    def _streams(self) -> list[Any]:
+        """What the training draws from."""
+        return [self._random, getattr(self.model, "rng", None)]
+
+    # An iteration -----------------------------------------------------------------------------------------
+
+    def _minibatch(self, batch: Any, iteration: int) -> tuple[Any, Any]:
+        """Images and targets of this rank's share of a minibatch.
+
+        Runs in the prefetching thread, so it changes no state.
+        """
+        rows = self._worker.share(batch)
+        X, y = self.X_train[rows], self.y_train[rows]
+        if self.preprocess is not None:
+            X = self.preprocess(X)
+        if self.augment is not None:
+            shapes = X.shape, y.shape
+            assert self._augment_seed is not None
+            rng = self._worker.generator([self._augment_seed, iteration], len(batch))
+            epoch = iteration // self.iterations_per_epoch
+            X, y = augmented(self.augment, X, y, rng, Samples(rows, epoch, self._augment_seed))
+            for what, array, shape in zip(("images", "targets"), (X, y), shapes, strict=True):
+                if np.shape(array) != shape:
+                    raise ValueError(f"Solver: augment made {what} of shape {np.shape(array)} from {shape}")
+        return X, y
+
+    def _step(self, X: Any, y: Any) -> None:
+        """One iteration: the gradients of the newest minibatch, and an update of each parameter."""
+        losses, model = self.loss_history, self.model
+        assert self._pending is not None
+        newest = self._pending[-1]
+        with undone(model, self._streams()):
+            loss, grads = self._worker.gradients(X, y, len(newest), len(losses))
+        loss = float(loss)
+        t = len(losses) + 1
+        try:
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"the loss is {loss}")
+            grads = checked_gradients(model.params, grads, self._frozen)
+            self._updater.step(model.params, grads, (t - 1) / self.iterations_per_epoch, self.num_epochs)
+        except FloatingPointError as error:
+            # Loss and gradients are those of all ranks, so all are here; the images are each rank's own.
+            fault = fault_of_images(X, self.X_train, self._worker.share(newest))
+            advice = next((one for one in self.comm.allgather(fault) if one is not None), None)
+            advice = advice or fault_of_params(model.params) or "a lower learning rate may help"
+            message = f"iteration {t} (epoch {self._record.epoch + 1}): {error}; {advice}"
+            raise on_all_ranks(FloatingPointError(message)) from None
+        losses.append(loss)
+        if self._averages is not None:
+            self._averages.after_iteration(model, t, self.num_epochs * self.iterations_per_epoch)
+
+    # The end of an epoch ----------------------------------------------------------------------------------
+
+    def _end_epoch(self, progress: Progress) -> None:
+        """Look at the model at the start of the training or the end of an epoch; keep the best."""
+        record = self._record
+        with undone(self.model, self._streams()), held(self._averages, self.model):
+            values = {
+                f"train_{name}": value
+                for name, value in self._measured(
+                    self._metrics, self.X_train, self.y_train, self.num_train_samples
+                ).items()
+            }
+            values |= self._measured(self._val_metrics, self.X_val, self.y_val, self.num_val_samples)
+            better = self.keep == "last" or record.is_better(values)
+            best = snapshot(self.model) if better else None
+        if self._pending is not None:
+            self._pending = None
+            record.epoch += 1
+            record.histories["epoch_seconds"].append(self._seconds)
+            self._seconds = 0.0
+            record.histories["learning_rate"].append(self._updater.end_epoch())
+        record.add(values, best)
+        progress.message(record.line(self.num_epochs))
+
+    def _measured(self, metrics: Any, X: Any, y: Any, num_samples: int | None) -> dict[str, float]:
+        """Metrics of the samples, or of a random subset; the ranks share the work."""
+        size = check_batch_size(X, self.batch_size)
+        batches = batches_of(X, subsample(X, num_samples, self._random), size)
+        return self._worker.measure(metrics, X, y, batches, self.preprocess, len(self.loss_history))
+
+    def _stops_early(self, progress: Progress) -> bool:
+        """Whether `early_stopping` ends the training here, which `progress` then tells."""
+        stops, improved = self._record.unimproved(self.early_stopping)
+        if stops:
+            assert self.early_stopping is not None
+            text = self.early_stopping.message(improved, self._record.monitor)
+            progress.message(f"(Epoch {self._record.epoch}) {text}")
+        return stops
+
+    # See cnnlib.solver.resuming ---------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _settings(self) -> dict[str, Any]:
+        """What a checkpoint says of the options."""
+        return {
+            name: option.saved(getattr(self, name))
+            for name, option in OPTIONS.items()
+            if option.saved is not None
+        }

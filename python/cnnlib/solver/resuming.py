@@ -1,0 +1,188 @@
+"""A training as a state, and back: what checkpoints hold, and how a run goes on from one."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from cnnlib._typing import Trainable
+from cnnlib.distributed.communicator import as_communicator
+from cnnlib.solver.loop import TrainingLoop
+from cnnlib.solver.minibatches import checked_data
+from cnnlib.solver.model_state import restore, snapshot
+from cnnlib.solver.options import OPTIONS, is_own
+from cnnlib.solver.random_streams import random_state, set_random_state
+from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_interrupted
+from cnnlib.solver.run_state import HISTORIES, check_state, histories_of, parts_of
+from cnnlib.typing import Augment, Schedule
+
+__all__ = ["ResumableRun"]
+
+Run = TypeVar("Run", bound="ResumableRun")
+
+
+class ResumableRun(TrainingLoop):
+    """A training loop whose state can be saved and restored."""
+
+    @classmethod
+    def resume(
+        cls: type[Run],
+        path: str | os.PathLike[str],
+        model: Trainable,
+        data: Mapping[str, Any],
+        *,
+        num_epochs: int | None = None,
+        update_rule: Callable[..., Any] | None = None,
+        schedule: Schedule | None = None,
+        loss: Callable[..., Any] | None = None,
+        metrics: Any = None,
+        preprocess: Callable[..., Any] | None = None,
+        augment: Augment | None = None,
+        early_stopping: int | Mapping[str, Any] | None = None,
+        print_every: int | None = None,
+        verbose: bool | None = None,
+        checkpoint_name: str | os.PathLike[str] | None = None,
+        on_epoch: Callable[[Any], Any] | None = None,
+        comm: Any = None,
+    ) -> Run:
+        """Rebuild a Solver from the checkpoint `path`.
+
+        Its ``train()`` goes on to the same bits as the uninterrupted run: parameters, histories,
+        batch-norm statistics, optimizer state, random streams. For a run without a `seed`, the global
+        state of ``np.random`` is put back when ``train()`` begins.
+
+        Parameters
+        ----------
+        path : str or path
+        model : object
+            With the same parameters (names, shapes, dtypes) as the one that was saved.
+        data : dict
+            The same data as before.
+        num_epochs : int or None
+            Another end of the run; so a finished one can be continued, or one that was stopped early. (A
+            schedule that depends on it goes on from the new course.)
+        update_rule, schedule, loss, metrics, preprocess, augment : callable or None
+            Needed where the run's was a function of the user's own; `metrics` as in :class:`Solver`, all of
+            them.
+        early_stopping : int, dict, False or None
+            Another rule for the run's end, False for none; None keeps the run's own.
+        print_every, verbose, checkpoint_name, on_epoch
+            As in :class:`Solver`; None keeps the run's own settings. Checkpoints go on beside `path`.
+        comm
+            As in :class:`Solver`; rank 0 reads the file. The number of ranks need not be the run's.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, no checkpoint of a Solver, or from another model or number of training
+            samples; the message names it, and the model is left alone.
+        OSError
+            If it cannot be read.
+        """
+        given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
+        path = os.fspath(path)
+        comm = given["comm"] = as_communicator("comm", comm)
+        settings, state = comm.from_root(lambda: read_run(path, model))
+        for name, value in settings.items():
+            if is_own(value) and name not in given:
+                raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
+        num_train = len(checked_data(data, labels=False)[0])
+        if num_train != state["num_train"]:
+            raise ValueError(
+                f"{path}: the run had {state['num_train']} training samples, data has {num_train}"
+            )
+        settings["checkpoint_name"] = checkpoint_prefix(path) or settings.get("checkpoint_name")
+        solver = cls(model, data, **{**settings, **given})
+        solver.load_state(state)
+        solver._known_end = settings.get("num_epochs", solver.num_epochs)
+        return solver
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of the run's state: all that :meth:`load_state` needs to continue from here.
+
+        Returns
+        -------
+        dict
+            ``params`` and ``bn_params`` (after the newest iteration), counters, histories, the best
+            parameters, averages, the optimizer's state, random streams, what is left of an epoch that is
+            under way: what :func:`cnnlib.checkpoint.save_checkpoint` can store.
+        """
+        record = self._record
+        state = {
+            **(snapshot(self.model) if self._last is None else self._last),
+            "epoch": record.epoch,
+            "best_val_acc": record.at_best("accuracy") or 0.0,
+            "best_epoch": record.best_epoch,
+            **parts_of(record.histories),
+            "num_train": len(self.X_train),
+            "best": record.best,
+            "average": None if self._averages is None else self._averages.state,
+            "augment_seed": self._augment_seed,
+            "optim_configs": self._updater.configs,
+            "random_state": self._resumed_random_state or random_state(self._random),
+            "model_random_state": random_state(getattr(self.model, "rng", None)),
+            "pending": self._pending,
+            "seconds": self._seconds,
+            "patience_from": record.patience_from,
+        }
+        return copy.deepcopy(state)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Restore a :meth:`state`, and the parameters of its model.
+
+        With the same data and settings, ``train()`` then goes on to the same bits.
+
+        Raises
+        ------
+        ValueError
+            If it is no state, or one of another model, number of training samples or metrics; nothing has
+            changed then.
+        """
+        check_state("load_state", state, self.model)
+        if state["num_train"] != len(self.X_train):
+            raise ValueError(
+                f"load_state: the run had {state['num_train']} training samples, this one {len(self.X_train)}"
+            )
+        if (state["average"] is None) != (self._averages is None):
+            raise ValueError("load_state: one run has averages (ema_decay, lookahead), the other none")
+        record = self._record
+        if set(state.get("metrics", {})) != record.histories.keys() - HISTORIES.values():
+            raise ValueError(
+                f"load_state: the run measured {', '.join(state.get('metrics', {})) or 'the accuracy'}, "
+                f"this one measures {', '.join(record.checked)}"
+            )
+        state = copy.deepcopy(dict(state))
+        restore(self.model, state)
+        record.epoch, record.best_epoch, record.best = state["epoch"], state["best_epoch"], state["best"]
+        for name, history in histories_of(state, record.histories).items():
+            record.histories[name][:] = history
+        record.patience_from = state.get("patience_from", 0)
+        self._last = None
+        if self._averages is not None:
+            self._averages.state = state["average"]
+        self._augment_seed = state["augment_seed"]
+        self._updater.configs = state["optim_configs"]
+        self._pending, self._seconds = state.get("pending"), state.get("seconds", 0.0)
+        if self.seed is None:
+            self._resumed_random_state = state["random_state"]
+        else:
+            set_random_state(self._random, state["random_state"])
+        if state["model_random_state"] is not None:
+            set_random_state(getattr(self.model, "rng", None), state["model_random_state"])
+
+    def _save_interrupted(self) -> None:
+        """Write a checkpoint from within an epoch, unless the newest one says as much."""
+        begun = self._pending is not None and self._record.begun
+        if begun and self._interrupts.clean and self.checkpoint_name is not None:
+            save_interrupted(self.checkpoint_name, self._settings(), self.state())
+
+    def _start(self) -> None:
+        """Let all ranks stand where rank 0 stands: parameters, optimizer state, random streams, histories."""
+        if self.comm.size == 1:
+            return
+        self._worker.refuse_different(self._facts())
+        state = self.comm.bcast(self.state() if self._worker.main else None)
+        if not self._worker.main:
+            self.load_state(state)

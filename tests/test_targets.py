@@ -1,0 +1,374 @@
+"""A Solver whose targets are no labels: numbers, masks, images; losses and metrics by name and callable."""
+
+import numpy as np
+import pytest
+from cnnlib import layers
+from cnnlib.augment import (
+    AlternatingFlip,
+    Cutout,
+    HorizontalFlip,
+    RandomCrop,
+    Samples,
+    augmented,
+    build_augmentation,
+)
+from cnnlib.models import ConvNet, FullyConnectedNet
+from cnnlib.solver import Solver
+from cnnlib.solver.losses import LOSSES
+from training import LinearModel, assert_same_run, digits_like, quiet_solver
+
+
+def squares(scores, y):
+    """Half the mean squared error, as a user would write it."""
+    errors = scores - y.reshape(scores.shape)
+    return 0.5 * np.mean(errors**2), errors / errors.size
+
+
+def largest_error(scores, y):
+    return np.abs(scores - y.reshape(scores.shape)).max()
+
+
+def numbers(num_train=60, num_val=20):
+    """Three sums over quarters of an image."""
+    data = digits_like(num_train, num_val)
+    for part in ("train", "val"):
+        X = data[f"X_{part}"]
+        data[f"y_{part}"] = np.stack([X[:, 0, :3, :3].sum((1, 2)), X[:, 0, 3:].sum((1, 2)), X[:, 0, 0, 0]], 1)
+    return data
+
+
+def net(outputs=3, **options):
+    return FullyConnectedNet(
+        (12,), input_dim=36, num_classes=outputs, weight_scale=0.1, use_batchnorm=True, seed=0, **options
+    )
+
+
+SETTINGS = {"loss": squares, "update_rule": "adam", "optim_config": {"learning_rate": 1e-2}, "seed": 1}
+
+
+class TestNumbers:
+    def test_learns_them(self):
+        solver = quiet_solver(net(), numbers(), metrics=["r2", "mae"], num_epochs=30, **SETTINGS)
+        solver.train()
+        assert solver.histories["r2"][-1] > 0.8
+        assert solver.histories["train_r2"][-1] > 0.8
+        assert solver.monitored == "r2"
+        assert solver.best_epoch == np.argmax(solver.histories["r2"])
+        assert len(solver.histories["mae"]) == 31
+        assert solver.train_acc_history == solver.val_acc_history == []
+        assert solver.best_val_acc == 0.0
+        assert repr(solver).endswith(f"best_val_r2={max(solver.histories['r2']):.4g})")
+
+    def test_metrics_and_validation_loss_are_of_the_kept_model(self):
+        data = numbers()
+        solver = quiet_solver(net(), data, metrics=["rmse", largest_error], monitor="val_loss", **SETTINGS)
+        solver.train()
+        scores, k = solver.model.loss(data["X_val"]), solver.best_epoch
+        assert k == np.argmin(solver.histories["val_loss"])
+        assert solver.histories["val_loss"][k] == pytest.approx(squares(scores, data["y_val"])[0], rel=1e-6)
+        rmse = np.mean((scores - data["y_val"]) ** 2) ** 0.5
+        assert solver.histories["rmse"][k] == pytest.approx(rmse, rel=1e-6)
+        assert solver.histories["largest_error"][k] == pytest.approx(largest_error(scores, data["y_val"]))
+
+    def test_resumed_from_every_epoch(self, tmp_path):
+        data, own = numbers(), {"loss": squares, "metrics": ["rmse", largest_error]}
+        settings = {"num_epochs": 4, "monitor": {"name": "largest_error", "direction": "min"}}
+        whole = quiet_solver(
+            net(dropout=0.2), data, checkpoint_name=tmp_path / "run", **{**SETTINGS, **settings, **own}
+        )
+        whole.train()
+        for epoch in (1, 3):
+            path = tmp_path / f"run_epoch_{epoch}.npz"
+            resumed = Solver.resume(path, net(dropout=0.2), data, **own)
+            resumed.train()
+            assert_same_run(resumed, whole)
+            assert {**resumed.histories, "epoch_seconds": 0} == {**whole.histories, "epoch_seconds": 0}
+        with pytest.raises(ValueError, match="the run's loss was a function of its own; pass it as loss"):
+            Solver.resume(path, net(dropout=0.2), data)
+        with pytest.raises(ValueError, match="pass it as metrics"):
+            Solver.resume(path, net(dropout=0.2), data, loss=squares)
+        with pytest.raises(ValueError, match=r"the run measured .*largest_error, this one measures .*mae"):
+            Solver.resume(path, net(dropout=0.2), data, loss=squares, metrics=["mae", largest_error])
+
+    def test_stops_early_by_any_of_them(self, capsys):
+        rule = {"patience": 2, "min_delta": 100}
+        for monitor, title in (("mae", "val_mae"), ("val_loss", "val_loss")):
+            solver = quiet_solver(
+                net(),
+                numbers(),
+                metrics="mae",
+                monitor=monitor,
+                early_stopping=rule,
+                num_epochs=9,
+                **SETTINGS,
+            )
+            solver.verbose = True
+            solver.train()
+            assert solver.epoch == 3
+            said = f"stopped early: {title} has not improved by more than 100 since epoch 1"
+            assert capsys.readouterr().out.splitlines()[-1] == f"(Epoch 3) {said}"
+
+    def test_lines(self, capsys):
+        solver = quiet_solver(net(), numbers(), num_epochs=0, **SETTINGS)
+        solver.verbose = True
+        solver.train()
+        values = [f"{solver.histories[name][0]:.4f}" for name in ("train_rmse", "rmse", "val_loss")]
+        want = "(Epoch 0 / 0) train rmse: {}; val_rmse: {}; val_loss: {}\n".format(*values)
+        assert capsys.readouterr().out == want
+
+    def test_micro_batches(self):
+        runs = []
+        for parts in (None, 4):
+            solver = quiet_solver(
+                FullyConnectedNet((12,), input_dim=36, num_classes=3, dtype=np.float64, seed=0),
+                numbers(64),
+                micro_batches=parts,
+                metrics=["mae", largest_error],
+                **SETTINGS,
+            )
+            solver.train()
+            runs.append(solver.histories)
+        for name in ("loss", "mae", "largest_error", "val_loss"):
+            np.testing.assert_allclose(runs[1][name], runs[0][name], rtol=1e-9)
+
+    def test_memory_maps(self, tmp_path):
+        data = numbers()
+        for name in ("X_train", "y_train"):
+            np.save(tmp_path / f"{name}.npy", data[name])
+        mapped = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("X_train", "y_train")}
+        runs = [quiet_solver(net(), {**data, **more}, **SETTINGS) for more in ({}, mapped)]
+        for run in runs:
+            run.train()
+        assert_same_run(*runs)
+
+
+class TestLosses:
+    def test_by_name(self):
+        data = digits_like()
+        plain = quiet_solver(net(4), data, seed=1)
+        for loss in ("softmax", "softmax_loss", {"name": "softmax"}, layers.softmax_loss):
+            named = quiet_solver(net(4), data, seed=1, loss=loss)
+            for solver in (plain, named):
+                if solver.epoch == 0:
+                    solver.train()
+            assert_same_run(named, plain)
+
+    def test_another_name_trains_otherwise(self):
+        hinge = quiet_solver(net(4), digits_like(), seed=1, loss="svm", num_epochs=20)
+        hinge.train()
+        scores = hinge.model.loss(hinge.X_val)
+        assert hinge.val_loss_history[hinge.best_epoch] == pytest.approx(
+            layers.svm_loss(scores, hinge.y_val)[0], rel=1e-5
+        )
+        assert np.mean(hinge.loss_history[-4:]) < 0.5 * np.mean(hinge.loss_history[:4])
+
+    def test_all_of_the_layers_are_known(self):
+        assert {f"{name}_loss" for name in LOSSES} == {
+            name for name in layers.__all__ if name.endswith("_loss")
+        }
+
+    def test_a_models_own_wins(self):
+        model = LinearModel(36, 4)  # it knows nothing of `loss`
+        solver = quiet_solver(model, digits_like(), loss="svm", num_epochs=1, keep="last")
+        solver.train()
+        plain = quiet_solver(LinearModel(36, 4), digits_like(), num_epochs=1, keep="last")
+        assert solver.val_loss_history[-1] == pytest.approx(
+            layers.svm_loss(model.loss(solver.X_val), solver.y_val)[0]
+        )
+        assert plain.loss is None
+        own = net(4)
+        own.criterion = layers.svm_loss
+        solver = quiet_solver(own, digits_like(), loss="softmax", num_epochs=1, keep="last", seed=1)
+        solver.train()
+        told = quiet_solver(net(4), digits_like(), loss="svm", num_epochs=1, keep="last", seed=1)
+        told.train()
+        assert_same_run(solver, told)
+        assert solver.val_loss_history == told.val_loss_history
+
+    def test_a_model_of_ones_own_with_numbers(self):
+        class Line:
+            def __init__(self):
+                self.params = {"w": np.zeros((36, 1))}
+
+            def loss(self, X, y=None):
+                rows = X.reshape(len(X), -1)
+                scores = rows @ self.params["w"]
+                if y is None:
+                    return scores
+                value, dscores = squares(scores, y)
+                return value, {"w": rows.T @ dscores}
+
+        data = digits_like()
+        data |= {f"y_{part}": data[f"X_{part}"].mean((2, 3)) for part in ("train", "val")}
+        solver = quiet_solver(
+            Line(), data, metrics="rmse", num_epochs=20, optim_config={"learning_rate": 0.03}
+        )
+        solver.train()
+        assert solver.histories["rmse"][-1] < 0.2 * solver.histories["rmse"][0]
+        assert np.isnan(solver.val_loss_history).all()  # nobody knows that loss in test mode
+
+    @pytest.mark.parametrize(
+        ("settings", "error", "message"),
+        [
+            ({"loss": "msee"}, ValueError, "unknown loss 'msee'"),
+            ({"loss": {"name": "softmax", "wieghts": 1}}, ValueError, "unknown key 'wieghts'"),
+            ({"loss": 3}, TypeError, "loss must be a name"),
+            ({"loss": "softmax", "label_smoothing": 0.1}, ValueError, "label_smoothing and loss exclude"),
+            ({"monitor": "rmse"}, ValueError, "monitor must be one of 'val_acc', 'val_loss', got 'rmse'"),
+            ({"monitor": 3}, TypeError, "monitor must be a name"),
+            ({"monitor": {"name": "val_loss"}}, KeyError, "lacks 'direction'"),
+            ({"monitor": {"name": "val_loss", "direction": "up"}}, ValueError, "direction must be one of"),
+            (
+                {"metrics": largest_error},
+                ValueError,
+                "whether more of 'largest_error' is better is not known: say monitor=",
+            ),
+            (
+                {"monitor": "val_loss", "early_stopping": {"patience": 2, "monitor": "val_acc"}},
+                ValueError,
+                "monitor is 'val_loss', but early_stopping monitors 'val_acc'",
+            ),
+        ],
+    )
+    def test_wrong_settings(self, settings, error, message):
+        with pytest.raises(error, match=message):
+            quiet_solver(net(4), digits_like(), **settings)
+
+    def test_a_function_that_returns_nonsense(self):
+        for loss, error, message in (
+            (lambda scores, y: 1.0, TypeError, "must return a pair"),
+            (
+                lambda scores, y: (1.0, scores[:1]),
+                ValueError,
+                r"gradient of shape \(1, 3\), expected \(20, 3\)",
+            ),
+        ):
+            with pytest.raises(error, match=message):
+                quiet_solver(net(), numbers(), loss=loss, keep="last", metrics="rmse").train()
+
+    def test_targets_that_are_no_numbers(self):
+        data = digits_like() | {"y_val": np.array(["a"] * 20)}
+        with pytest.raises(TypeError, match="y_val must hold numbers, got dtype <U1"):
+            quiet_solver(net(), data, **SETTINGS)
+        data = digits_like() | {"y_val": np.zeros((19, 3))}
+        with pytest.raises(ValueError, match=r"y_val must have shape \(20, ...\)"):
+            quiet_solver(net(), data, **SETTINGS)
+
+
+class TestImages:
+    """Targets that are images move along."""
+
+    X = np.arange(2 * 3 * 6 * 8, dtype=np.float32).reshape(2, 3, 6, 8) + 1
+
+    @pytest.mark.parametrize(
+        "augmentation",
+        [
+            HorizontalFlip(),
+            RandomCrop(2),
+            RandomCrop(2, "reflect"),
+            AlternatingFlip(),
+            build_augmentation(["flip", "crop"]),
+        ],
+        ids=str,
+    )
+    def test_like_the_images(self, augmentation):
+        samples = Samples(np.arange(2), 1, 5)
+
+        def both(y, seed):
+            return augmented(augmentation, self.X, y, np.random.default_rng(seed), samples)
+
+        for seed in range(8):
+            alone, none = both(None, seed)
+            assert none is None
+            for y in (self.X, self.X[:, :1], self.X[:, 0]):
+                X, moved = both(y, seed)
+                np.testing.assert_array_equal(X, alone)
+                np.testing.assert_array_equal(moved, X[:, 0] if y.ndim == 3 else X[:, : y.shape[1]])
+                assert moved.flags.c_contiguous
+            _, large = both(self.X.repeat(2, axis=2).repeat(2, axis=3), seed)
+            np.testing.assert_array_equal(large, alone.repeat(2, axis=2).repeat(2, axis=3)) if (
+                "reflect" not in str(augmentation)
+            ) else None
+
+    @pytest.mark.parametrize("y", [np.arange(2), np.ones((2, 8)), np.ones((2, 5, 8)), np.ones((2, 3, 4))])
+    def test_other_targets_stay(self, y):
+        for augmentation in (HorizontalFlip(1), RandomCrop(2), Cutout(3)):
+            _, kept = augmented(augmentation, self.X, y, np.random.default_rng(0), None)
+            assert kept is y
+
+    def test_what_masks_are_filled_with(self):
+        y = np.zeros((2, 6, 8), np.uint8)
+        _, moved = augmented(RandomCrop(5, target_fill=255), self.X, y, np.random.default_rng(0), None)
+        assert set(np.unique(moved)) == {0, 255}
+        assert moved.dtype == np.uint8
+
+    def test_cutout_leaves_masks_alone(self):
+        _, kept = augmented(Cutout(3), self.X, self.X, np.random.default_rng(0), None)
+        assert kept is self.X
+
+    def test_functions_of_ones_own(self):
+        class Turn:
+            def __call__(self, X, rng):
+                raise AssertionError
+
+            def pair(self, X, y, rng, samples):
+                return X[:, :, ::-1], y[:, :, ::-1]
+
+        X, y = build_augmentation([Turn()]).pair(self.X, self.X, None, None)
+        np.testing.assert_array_equal(X, y)
+        _, kept = augmented(lambda X, rng: X[..., ::-1], self.X, self.X, None, None)
+        assert kept is self.X
+
+
+class TestPixels:
+    """A network that gives each pixel scores, trained to say which pixels are bright."""
+
+    @staticmethod
+    def data():
+        data = digits_like()
+        for part in ("train", "val"):
+            data[f"y_{part}"] = (data[f"X_{part}"][:, 0] > 0.5).astype(np.int64)
+        return data
+
+    @staticmethod
+    def net():
+        from cnnlib.models import Graph, GraphNet
+
+        graph = Graph()
+        graph.chain("conv", ("W1", "b1"), ({"pad": "same"},))
+        rng = np.random.default_rng(0)
+        return GraphNet(graph, {"W1": 0.1 * rng.standard_normal((2, 1, 3, 3)), "b1": np.zeros(2)}, (1, 6, 6))
+
+    @staticmethod
+    def of_pixels(scores, y):
+        """The mean cross-entropy over all pixels."""
+        rows = scores.transpose(0, 2, 3, 1).reshape(-1, scores.shape[1])
+        loss, drows = layers.softmax_loss(np.ascontiguousarray(rows), y.reshape(-1))
+        N, C, H, W = scores.shape
+        return loss, drows.reshape(N, H, W, C).transpose(0, 3, 1, 2)
+
+    @pytest.mark.parametrize("augment", [None, ["flip", {"name": "crop", "pad": 1}]])
+    def test_learns_them_and_resumes(self, augment, tmp_path):
+        settings = {"num_epochs": 12, "metrics": ["iou", "accuracy"], "augment": augment, **SETTINGS}
+        settings |= {"loss": self.of_pixels, "optim_config": {"learning_rate": 0.1}}
+        solver = quiet_solver(self.net(), self.data(), checkpoint_name=tmp_path / "run", **settings)
+        solver.train()
+        assert solver.histories["iou"][-1] > 0.8
+        assert solver.histories["iou"][0] < 0.6
+        resumed = Solver.resume(tmp_path / "run_epoch_5.npz", self.net(), self.data(), loss=self.of_pixels)
+        resumed.train()
+        assert_same_run(resumed, solver)
+
+    def test_labels_of_pixels_are_measured_by_accuracy(self):
+        solver = quiet_solver(self.net(), self.data(), loss=self.of_pixels, num_epochs=1)
+        solver.train()
+        assert len(solver.val_acc_history) == 2
+
+
+def test_a_conv_net_takes_a_loss_too():
+    data = numbers()
+    solver = quiet_solver(
+        ConvNet([{"conv": 4}, "relu"], (1, 6, 6), 3, seed=0), data, num_epochs=8, **SETTINGS
+    )
+    solver.train()
+    assert solver.histories["rmse"][-1] < solver.histories["rmse"][0]
