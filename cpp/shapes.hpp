@@ -57,6 +57,9 @@ constexpr const char* activation_names[] = {"relu6",      "sigmoid", "tanh",    
                                             "hard_swish", "gelu",    "gelu_tanh", "elu"};
 static_assert(sizeof(activation_names) / sizeof(*activation_names) == static_cast<int>(Activation::count));
 
+// Losses of values and targets of one shape.
+enum class PointwiseLoss { mse, l1, huber, bce };
+
 // out (N, F, OH, OW) = x (N, C, H, W) correlated with w (F, C / groups, KH, KW).
 // Tap kh of output row oh reads input row oh * stride_h + kh * dilation_h - pad_top.
 struct ConvShape {

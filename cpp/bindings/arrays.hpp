@@ -193,6 +193,8 @@ void bind_norm(py::module_& m);
 template <class T>
 void bind_dense(py::module_& m);
 template <class T>
+void bind_losses(py::module_& m);
+template <class T>
 void bind_activations(py::module_& m);
 template <class T>
 void bind_update(py::module_& m);

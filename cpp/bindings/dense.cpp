@@ -46,22 +46,6 @@ py::tuple affine_backward(const char* function, const Array<T>& dout, const Arra
   return py::make_tuple(dx, dw, db);
 }
 
-// (loss of each sample, dx) for labels (N,) in [0, C).
-template <class T>
-py::tuple softmax_loss(const Array<T>& x, const Array<std::int64_t>& y) {
-  require(x.ndim() == 2 && y.ndim() == 1 && y.shape(0) == x.shape(0),
-          [&] { return "softmax_loss: x is " + text(x) + ", y is " + text(y); });
-  const Index N = x.shape(0), C = x.shape(1);
-  require(std::all_of(y.data(), y.data() + N, [&](std::int64_t label) { return label >= 0 && label < C; }),
-          [&] { return "softmax_loss: y must lie in [0, " + std::to_string(C) + ")"; });
-  Array<T> dx = new_array<T>("softmax_loss", {N, C});
-  Array<double> losses(N);
-  T* to = dx.mutable_data();
-  double* each = losses.mutable_data();
-  unlocked([&] { kernels<T>().softmax_loss(x.data(), y.data(), to, each, N, C); });
-  return py::make_tuple(losses, dx);
-}
-
 template <class T>
 py::array relu_forward(const Array<T>& x) {
   Array<T> out = new_array<T>("relu_forward", shape_of(x));
@@ -168,7 +152,6 @@ void bind_dense(py::module_& m) {
         py::arg("transposed") = false);
   m.def("affine_backward", &affine_backward<T>, function, dout, x, w, py::arg("need_dx"), py::arg("need_dw"),
         py::arg("need_db"), py::arg("transposed") = false);
-  m.def("softmax_loss", &softmax_loss<T>, x, py::arg("y").noconvert());
   m.def("relu_forward", &relu_forward<T>, x);
   m.def("relu_backward", &relu_backward<T>, function, dout, x);
   m.def("relu_mask", &relu_mask<T>, function, x);

@@ -15,6 +15,7 @@ void bind(py::module_& m) {
   bind_resizing<T>(m);
   bind_norm<T>(m);
   bind_dense<T>(m);
+  bind_losses<T>(m);
   bind_activations<T>(m);
   bind_update<T>(m);
 }

@@ -129,17 +129,17 @@ def result(array, dtype):
     return array if array is None or array.dtype is dtype or array.dtype == dtype else array.astype(dtype)
 
 
-def labels(function, y, N, classes):
+def labels(function, y, shape, classes=None):
     """
-    `y` as an array of N integer labels in [0, classes).
+    `y` as an array of integer labels of this shape, in [0, classes) if that is given.
 
     A copy: what is checked is what is used, even where another thread writes to `y`.
     """
     y = np.array(as_array(function, "y", y))
     if y.dtype.kind not in "iu":
         raise TypeError(f"{function}: y must hold integer labels, got dtype {y.dtype}")
-    if y.shape != (N,):
-        raise ValueError(f"{function}: y must have shape ({N},), got {y.shape}")
-    if N and (y.min() < 0 or y.max() >= classes):
+    if y.shape != shape:
+        raise ValueError(f"{function}: y must have shape {shape}, got {y.shape}")
+    if classes is not None and y.size and (y.min() < 0 or y.max() >= classes):
         raise ValueError(f"{function}: y must lie in [0, {classes}), got values from {y.min()} to {y.max()}")
     return y

@@ -1,6 +1,8 @@
-// The table's entries for affine layers, softmax and the loss.
+// The table's entries for affine layers, softmax and losses.
 #include "kernels.hpp"
 #include "kernels/dense/affine.hpp"
+#include "kernels/dense/dice_loss.hpp"
+#include "kernels/dense/pointwise_loss.hpp"
 #include "kernels/dense/softmax.hpp"
 #include "kernels/dense/softmax_loss.hpp"
 #include "kernels/families.hpp"
@@ -13,6 +15,8 @@ DenseKernels<T> dense_kernels() {
       .affine_forward = &affine_forward<T>,
       .affine_backward = &affine_backward<T>,
       .softmax_loss = &softmax_loss<T>,
+      .pointwise_loss = &pointwise_loss<T>,
+      .dice_loss = &dice_loss<T>,
       .softmax_forward = &softmax_forward<T>,
       .softmax_backward = &softmax_backward<T>,
   };

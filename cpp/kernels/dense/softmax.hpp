@@ -49,18 +49,23 @@ struct SoftmaxPixels {
     }
   }
 
-  // `copy` gets y too, or is null; past the caches where it is `far`, whose vectors are then aligned.
-  void forward(const T* x, T* y, T* copy, bool far) const {
-    Packet most[softmax_columns], total[softmax_columns];
-    for (auto& m : most) m = S::fill(-std::numeric_limits<T>::infinity());
+  // e = exp(x - most), with its largest value and its sum for each pixel.
+  void exponentials(const T* x, T* e, Packet* most, Packet* total) const {
+    for (Index k = 0; k < softmax_columns; ++k) most[k] = S::fill(-std::numeric_limits<T>::infinity());
     vectors(0, C, [&](Index k, Index from, Index lanes) {
       most[k] = S::max(most[k], load_first(x + from, lanes));
     });
     sum(total, [&](Index k, Index from, Index lanes) {
-      const auto e = exp_of_negative<T>(S::sub(load_first(x + from, lanes), most[k]));
-      store_first(y + from, lanes, e);
-      return e;
+      const auto v = exp_of_negative<T>(S::sub(load_first(x + from, lanes), most[k]));
+      store_first(e + from, lanes, v);
+      return v;
     });
+  }
+
+  // `copy` gets y too, or is null; past the caches where it is `far`, whose vectors are then aligned.
+  void forward(const T* x, T* y, T* copy, bool far) const {
+    Packet most[softmax_columns], total[softmax_columns];
+    exponentials(x, y, most, total);
     for (auto& t : total) t = S::div(S::fill(T(1)), t);
     vectors(0, C, [&](Index k, Index from, Index lanes) {
       const auto value = S::mul(load_first<T>(y + from, lanes), total[k]);

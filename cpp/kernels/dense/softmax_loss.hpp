@@ -1,84 +1,148 @@
-// Softmax with cross-entropy of x (N, C) and labels y (N,): losses[n] = log(sum_c exp(x[n, c])) - x[n, y[n]],
-// dx = (softmax(x) - one-hot(y)) / N.
+// Softmax over the axis of C of x (N, C, inner) with cross-entropy, a row or a pixel at a time. With targets
+// t[c] = weights[c] * [c == label], or weights[c] * y[c] of given y, and p = softmax(x):
+//
+//     loss = scale * sum of -t[c] * log p[c] = scale * (mass * log(sum_c exp(x[c] - most)) - sum_c t[c] * (x[c] - most))
+//     dx[c] = scale * (mass * p[c] - t[c]),  mass = sum_c t[c]
+//
+// Where the mass is 0, as that of a label to ignore, both are 0 whatever x is.
 #pragma once
 
 #include <cmath>
 
-#include "kernels/simd/sums.hpp"
-#include "threads/parallel.hpp"
+#include "kernels/dense/softmax.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// e = exp(x - max), whose sum is returned, for any values: NaN stays NaN, and minus infinity gives 0.
 template <class T>
-double exponentials_of_any(const T* x, Index n, T& most, T* e) {
-  most = x[0];
-  for (Index c = 1; c < n; ++c) most = x[c] > most || x[c] != x[c] ? x[c] : most;
-  double total = 0;
-  for (Index c = 0; c < n; ++c) total += double(e[c] = std::exp(x[c] - most));
-  return total;
+T weight_of(const SoftmaxTargets<T>& to, Index c) {
+  return to.weights == nullptr ? T(1) : to.weights[c];
 }
 
-// The same for finite values, in vectors. False, and nothing done, where a value is not finite.
+// The vector of t at y, whose lanes belong to the classes from c on.
 template <class T>
-bool exponentials(const T* x, Index n, T& most, T* e, double& total) {
-  using S = Simd<T>;
-  const Index whole = n / S::size * S::size, rest = n - whole;
-  auto highest = S::fill(x[0]), check = S::zero();
-  for (Index c = 0; c < whole; c += S::size) {
-    const auto v = S::load(x + c);
-    highest = S::max(highest, v);
-    check = S::fma(v, S::zero(), check);  // NaN from NaN and infinities
-  }
-  if (rest > 0) {
-    const auto v = S::load_lanes(x + whole, 0, rest, x[0]);
-    highest = S::max(highest, v);
-    check = S::fma(v, S::zero(), check);
-  }
-  if (S::sum(check) != T(0)) return false;
-  most = S::max_of_lanes(highest);
-  const auto shift = S::fill(most);
-  total = 0;
-  for (Index begin = 0; begin < n; begin += short_run) {
-    const Index end = std::min(n, begin + short_run);
-    auto sum = S::zero();
-    Index c = begin;
-    for (; c + S::size <= end; c += S::size) {
-      const auto v = S::exp(S::sub(S::load(x + c), shift));
-      S::store(e + c, v);
-      sum = S::add(sum, v);
-    }
-    if (c < end) {
-      const auto v = S::exp(S::sub(S::load_lanes(x + c, 0, end - c, most), shift));
-      S::store_lanes(e + c, v, 0, end - c);
-      sum = S::add(sum, S::load_lanes(e + c, 0, end - c));
-    }
-    total += double(S::sum(sum));
-  }
-  return true;
+[[gnu::always_inline]] inline typename Simd<T>::Packet row_of_targets(const SoftmaxTargets<T>& to, const T* y,
+                                                                      Index c, Index count) {
+  const auto v = load_first(y + c, count);
+  return to.weights == nullptr ? v : Simd<T>::mul(v, load_first(to.weights + c, count));
 }
 
-// losses[n] = log(sum_c exp(x[n, c])) - x[n, y[n]]; dx = (softmax - one-hot) / N.
+// A row of C values; returns its loss.
 template <class T>
-void softmax_loss(const T* x, const std::int64_t* y, T* dx, double* losses, Index N, Index C) {
+double softmax_loss_of_row(const T* x, const SoftmaxTargets<T>& to, Index n, T* dx, Index C) {
   using S = Simd<T>;
-  constexpr Index slice = 2048;  // values worth a task
-  parallel_ranges(N, std::max<Index>(1, slice / C), 8.0 * double(C), [&](Index begin, Index end) {
-    for (Index n = begin; n < end; ++n) {
-      const T* row = x + n * C;
-      T* to = dx + n * C;
-      T most;
-      double total;
-      if (!exponentials(row, C, most, to, total)) total = exponentials_of_any(row, C, most, to);
-      losses[n] = std::log(total) - (double(row[y[n]]) - double(most));
-      const T scale = T(1 / (total * double(N)));
-      const auto by = S::fill(scale);
-      Index c = 0;
-      for (; c + S::size <= C; c += S::size) S::store(to + c, S::mul(S::load(to + c), by));
-      for (; c < C; ++c) to[c] *= scale;
-      to[y[n]] -= T(1.0 / double(N));
-    }
+  using Row = SoftmaxRow<T>;
+  const bool labelled = to.labels != nullptr;
+  const T* y = labelled ? nullptr : to.values + n * C;
+  const Index label = labelled ? Index(to.labels[n]) : 0;
+  double mass = labelled && label != to.ignore ? double(weight_of(to, label)) : 0;
+  if (!labelled)
+    mass = Row::template sum<1>(C, [&](Index c, Index count) { return row_of_targets(to, y, c, count); });
+  if (mass == 0) {
+    std::fill_n(dx, C, T(0));
+    return 0;
+  }
+  const T most = Row::highest(x, C);
+  const double total = Row::exponentials(x, most, dx, C);
+  double product;
+  if (labelled)
+    product = mass * (double(x[label]) - double(most));
+  else
+    product = Row::template sum<1>(C, [&](Index c, Index count) {
+      return S::mul(row_of_targets(to, y, c, count), S::sub(load_first(x + c, count, most), S::fill(most)));
+    });
+  const auto factor = S::fill(T(to.scale * mass / total)), scale = S::fill(T(-to.scale));
+  Row::vectors(0, C, [&](Index c, Index count) {
+    auto v = S::mul(load_first<T>(dx + c, count), factor);
+    if (!labelled) v = S::fma(row_of_targets(to, y, c, count), scale, v);
+    store_first(dx + c, count, v);
   });
+  if (labelled) dx[label] -= T(to.scale * mass);
+  return to.scale * (mass * std::log(total) - product);
+}
+
+// Up to SoftmaxPixels::width pixels of an image; x and dx are at the first one, the p-th of all.
+template <class T>
+struct SoftmaxLossPixels : SoftmaxPixels<T> {
+  using typename SoftmaxPixels<T>::S;
+  using typename SoftmaxPixels<T>::Packet;
+  using SoftmaxPixels<T>::count;
+  using SoftmaxPixels<T>::inner;
+  static constexpr Index columns = softmax_columns;
+
+  // Each pixel's mass, and the product of its label's with x - most.
+  void find_labels(const T* x, const std::int64_t* labels, const SoftmaxTargets<T>& to, const Packet* most,
+                   Packet* mass, Packet* product) const {
+    constexpr Index width = SoftmaxPixels<T>::width;
+    T masses[width] = {}, right[width] = {};
+    for (Index i = 0; i < count; ++i)
+      if (labels[i] != to.ignore) {
+        masses[i] = weight_of(to, labels[i]);
+        right[i] = x[labels[i] * inner + i];
+      }
+    for (Index k = 0; k < columns; ++k) {
+      mass[k] = S::load(masses + k * S::size);
+      product[k] = S::mul(mass[k], S::sub(S::load(right + k * S::size), most[k]));
+    }
+  }
+
+  double run(const T* x, const SoftmaxTargets<T>& to, Index at, Index pixel, T* dx) const {
+    Packet most[columns], total[columns], mass[columns], product[columns];
+    const T* y = to.labels == nullptr ? to.values + at : nullptr;
+    const std::int64_t* labels = to.labels == nullptr ? nullptr : to.labels + pixel;
+    const auto target = [&](Index from, Index lanes) {
+      const auto v = load_first(y + from, lanes);
+      return to.weights == nullptr ? v : S::mul(v, S::fill(to.weights[from / inner]));
+    };
+    this->exponentials(x, dx, most, total);
+    if (labels == nullptr) {
+      this->sum(mass, [&](Index, Index from, Index lanes) { return target(from, lanes); });
+      this->sum(product, [&](Index k, Index from, Index lanes) {
+        return S::mul(target(from, lanes), S::sub(load_first(x + from, lanes), most[k]));
+      });
+    } else {
+      find_labels(x, labels, to, most, mass, product);
+    }
+    auto sum = S::zero();
+    for (Index k = 0, i = 0; i < count; ++k, i += S::size) {
+      const auto loss = S::sub(S::mul(mass[k], S::log(total[k])), product[k]);
+      sum = S::add(sum, S::select(S::equal(mass[k], S::zero()), S::zero(), loss));
+    }
+    const auto scale = S::fill(T(to.scale));
+    Packet factor[columns];
+    for (Index k = 0; k < columns; ++k) factor[k] = S::div(S::mul(mass[k], scale), total[k]);
+    this->vectors(0, this->C, [&](Index k, Index from, Index lanes) {
+      auto v = S::mul(load_first<T>(dx + from, lanes), factor[k]);
+      if (labels == nullptr) v = S::sub(v, S::mul(target(from, lanes), scale));
+      store_first(dx + from, lanes, S::select(S::equal(mass[k], S::zero()), S::zero(), v));
+    });
+    if (labels != nullptr)
+      for (Index i = 0; i < count; ++i)
+        if (labels[i] != to.ignore) dx[labels[i] * inner + i] -= T(to.scale) * weight_of(to, labels[i]);
+    return to.scale * double(S::sum(sum));
+  }
+};
+
+// `parts` has room for a sum each of N * ceil(inner / least_pixels) runs; returns the sum of them.
+template <class T>
+double softmax_loss(const T* x, const SoftmaxTargets<T>& to, T* dx, double* parts, Index N, Index C,
+                    Index inner) {
+  constexpr Index width = SoftmaxPixels<T>::width;
+  static_assert(width >= SoftmaxTargets<T>::least_pixels);
+  const Index runs = inner == 1 ? 1 : ceil_div(inner, width), values = C * std::min(inner, width);
+  parallel_ranges(N * runs, std::max<Index>(1, softmax_task / values), 8.0 * double(values),
+                  [=, &to](Index begin, Index end) {
+                    for (Index r = begin; r < end; ++r) {
+                      const Index n = r / runs, first = r % runs * width, at = n * C * inner + first;
+                      if (inner == 1)
+                        parts[r] = softmax_loss_of_row(x + at, to, n, dx + at, C);
+                      else
+                        parts[r] = SoftmaxLossPixels<T>{{C, inner, std::min(width, inner - first)}}.run(
+                            x + at, to, at, n * inner + first, dx + at);
+                    }
+                  });
+  double total = 0;
+  for (Index r = 0; r < N * runs; ++r) total += parts[r];
+  return total;
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -58,16 +58,19 @@ struct SoftmaxRow {
     return S::max_of_lanes(joined(part, S::max));
   }
 
+  // e = exp(x - most), whose sum is returned.
+  static double exponentials(const T* x, T most, T* e, Index C) {
+    return sum<1>(C, [&](Index c, Index count) {
+      const auto v = exp_of_negative<T>(
+          S::sub(load_first(x + c, count, -std::numeric_limits<T>::infinity()), S::fill(most)));
+      store_first(e + c, count, v);
+      return v;
+    });
+  }
+
   // `copy` gets y too, or is null.
   static void forward(const T* x, T* y, T* copy, Index C) {
-    const auto most = S::fill(highest(x, C));
-    const double total = sum<1>(C, [&](Index c, Index count) {
-      const auto e =
-          exp_of_negative<T>(S::sub(load_first(x + c, count, -std::numeric_limits<T>::infinity()), most));
-      store_first(y + c, count, e);
-      return e;
-    });
-    const auto scale = S::fill(T(1 / total));
+    const auto scale = S::fill(T(1 / exponentials(x, highest(x, C), y, C)));
     vectors(0, C, [&](Index c, Index count) {
       const auto value = S::mul(load_first<T>(y + c, count), scale);
       store_first(y + c, count, value);

@@ -97,6 +97,7 @@ struct Simd {
   static Packet max(Packet a, Packet b) { return Eigen::internal::pmax(a, b); }  // NaN where a is
   static Packet min(Packet a, Packet b) { return Eigen::internal::pmin(a, b); }  // NaN where a is
   static Packet exp(Packet v) { return Eigen::internal::pexp(v); }               // finite v
+  static Packet log(Packet v) { return Eigen::internal::plog(v); }
   // NaN where either is.
   static Packet max_or_nan(Packet a, Packet b) { return Eigen::internal::pmax<Eigen::PropagateNaN>(a, b); }
   static Packet relu(Packet v) { return max(v, zero()); }

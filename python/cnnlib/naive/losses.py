@@ -12,35 +12,203 @@ from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _refuse_empty
 
 
-def softmax_loss_naive(x: Array, y: NDArray[np.integer[Any]]) -> tuple[float, Array]:
-    """Mean cross-entropy of the softmax probabilities.
+def softmax_loss_naive(
+    x: Array,
+    y: NDArray[np.integer[Any]],
+    *,
+    weights: Array | None = None,
+    ignore: int | None = None,
+) -> tuple[float, Array]:
+    """Mean cross-entropy of the softmax probabilities, for samples or pixels with labels.
 
     ``p[n, c] = exp(x[n, c]) / sum over k of exp(x[n, k])``, ``loss = mean over n of -log p[n, y[n]]``.
-    Its gradient is simple: ``dx[n, c] = (p[n, c] - [c == y[n]]) / N``.
+    Its gradient is simple: ``dx[n, c] = (p[n, c] - [c == y[n]]) / N``. Pixels are so many samples more. With
+    weights the mean is weighted by those of the labels; a label to ignore has weight 0.
 
     Parameters
     ----------
-    x : ndarray (N, C)
-        A score for each image and class.
-    y : ndarray (N,)
-        The right classes, integers in 0 .. C - 1.
+    x : ndarray (N, C) or (N, C, ...)
+        A score for each image (or pixel) and class.
+    y : ndarray (N,) or (N, ...)
+        The right classes, integers in 0 .. C - 1, or `ignore`.
+    weights : ndarray (C,), optional
+    ignore : int, optional
 
     Returns
     -------
     loss : float
-    dx : ndarray (N, C)
+    dx : ndarray, shape of x
     """
     _refuse_empty("softmax_loss_naive", "x", x)
-    N, C = x.shape
+    C = x.shape[1]
+    targets = np.zeros((y.size, C))
+    for n, label in enumerate(y.flat):
+        if label != ignore:
+            targets[n, label] = 1 if weights is None else weights[label]
+    return _softmax_of_rows(x, targets, targets.sum())
+
+
+def cross_entropy_naive(x: Array, y: Array, *, weights: Array | None = None) -> tuple[float, Array]:
+    """Mean cross-entropy of the softmax probabilities and those of ``y``.
+
+    ``loss = mean over n of sum over c of weights[c] * y[n, c] * -log p[n, c]``,
+    ``dx[n, c] = (p[n, c] * sum over k of weights[k] * y[n, k] - weights[c] * y[n, c]) / N``.
+
+    Parameters
+    ----------
+    x : ndarray (N, C) or (N, C, ...)
+        A score for each image (or pixel) and class.
+    y : ndarray, shape of x
+        A probability for each class.
+    weights : ndarray (C,), optional
+
+    Returns
+    -------
+    loss : float
+    dx : ndarray, shape of x
+    """
+    _refuse_empty("cross_entropy_naive", "x", x)
+    targets = _rows(y) * (1 if weights is None else weights)
+    return _softmax_of_rows(x, targets, len(targets))
+
+
+def _rows(x):
+    """(N, C, ...) as (N * ..., C): a row of scores for each pixel."""
+    return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1])
+
+
+def _softmax_of_rows(x, targets, divisor):
+    """Loss and gradient for targets (rows, C); the sum of the losses is divided by `divisor`."""
+    rows = _rows(x)
     loss = 0.0
-    dx = np.zeros((N, C), dtype=_float_dtype(x))
-    for n in range(N):
-        shifted = x[n] - np.max(x[n])  # the same probabilities, and exp cannot overflow
+    dx = np.zeros(rows.shape, dtype=_float_dtype(x))
+    for n, target in enumerate(targets):
+        if not target.any():
+            continue
+        shifted = rows[n] - np.max(rows[n])  # the same probabilities, and exp cannot overflow
         total = np.sum(np.exp(shifted))
-        loss += (np.log(total) - shifted[y[n]]) / N
-        dx[n] = np.exp(shifted) / total / N
-        dx[n, y[n]] -= 1 / N
+        for c in np.flatnonzero(target):
+            loss += target[c] * (np.log(total) - shifted[c]) / divisor
+        dx[n] = (np.exp(shifted) / total * target.sum() - target) / divisor
+    shape = (x.shape[0], *x.shape[2:], x.shape[1])
+    return float(loss), np.ascontiguousarray(np.moveaxis(dx.reshape(shape), -1, 1))
+
+
+def mse_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
+    """Mean squared error: ``loss = mean of (x - y)**2``, ``dx = 2 * (x - y) / size of x``.
+
+    Parameters
+    ----------
+    x, y : ndarray, of one shape
+
+    Returns
+    -------
+    loss : float
+    dx : ndarray, shape of x
+    """
+    return _mean_of_values(x, y, lambda d: d**2, lambda d: 2 * d)
+
+
+def l1_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
+    """Mean absolute error: ``loss = mean of |x - y|``, ``dx = sign(x - y) / size of x``.
+
+    Parameters
+    ----------
+    x, y : ndarray, of one shape
+
+    Returns
+    -------
+    loss : float
+    dx : ndarray, shape of x
+    """
+    return _mean_of_values(x, y, abs, np.sign)
+
+
+def huber_loss_naive(x: Array, y: Array, delta: float = 1.0) -> tuple[float, Array]:
+    """Mean Huber loss: with ``d = x - y`` it is ``d**2 / 2`` up to ``delta``, then a line of that slope.
+
+    ``delta * (|d| - delta / 2)`` goes on where the square stops, with its slope: ``dx = d / size of x``, cut to
+    ``-delta .. delta``.
+
+    Parameters
+    ----------
+    x, y : ndarray, of one shape
+    delta : float
+
+    Returns
+    -------
+    loss : float
+    dx : ndarray, shape of x
+    """
+
+    def value(d):
+        return d**2 / 2 if abs(d) <= delta else delta * (abs(d) - delta / 2)
+
+    return _mean_of_values(x, y, value, lambda d: max(-delta, min(d, delta)))
+
+
+def bce_loss_naive(x: Array, y: Array, *, pos_weight: Any = None) -> tuple[float, Array]:
+    """Mean binary cross-entropy of ``p = sigmoid(x)``: ``-pos_weight * y * log p - (1 - y) * log(1 - p)``.
+
+    ``-log p = log(1 + exp(-x))`` and ``-log(1 - p) = log(1 + exp(x))``; the derivatives are ``p - 1`` and ``p``.
+
+    Parameters
+    ----------
+    x, y : ndarray, of one shape
+    pos_weight : float or ndarray (C,), optional
+
+    Returns
+    -------
+    loss : float
+    dx : ndarray, shape of x
+    """
+    factor = np.ones(x.shape[1:2] or 1) if pos_weight is None else np.asarray(pos_weight)
+    if factor.ndim:
+        factor = factor.reshape(-1, *[1] * (x.ndim - 2))
+    dtype = _float_dtype(x, y)
+    loss, dx = 0.0, np.zeros(x.shape, dtype)
+    for place, (logit, target, weight) in enumerate(np.broadcast(x, y, factor)):
+        tail = np.log1p(np.exp(-abs(logit)))
+        p = 1 / (1 + np.exp(-logit)) if logit >= 0 else np.exp(logit) / (1 + np.exp(logit))
+        loss += weight * target * (max(-logit, 0) + tail) + (1 - target) * (max(logit, 0) + tail)
+        dx.flat[place] = ((1 - target) * p - weight * target * (1 - p)) / x.size
+    return float(loss / max(x.size, 1)), dx
+
+
+def dice_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
+    """Mean Dice loss of maps: ``1 - overlap``, ``overlap = (2 * sum(p * y) + 1) / (sum(p) + sum(y) + 1)``.
+
+    ``p = sigmoid(x)``. A map is a channel of a sample (or a row). The derivative of the overlap by ``p`` is
+    ``(2 * y - overlap) / (sum(p) + sum(y) + 1)``, and that of ``p`` by ``x`` is ``p * (1 - p)``.
+
+    Parameters
+    ----------
+    x, y : ndarray (N, C, ...) or (N, D)
+
+    Returns
+    -------
+    loss : float
+    dx : ndarray, shape of x
+    """
+    loss, dx = 0.0, np.zeros(x.shape, _float_dtype(x, y))
+    channels = x.shape[: max(1, min(2, x.ndim - 1))]
+    maps = int(np.prod(channels))
+    for n in np.ndindex(*channels):
+        p = 1 / (1 + np.exp(-x[n]))
+        divisor = p.sum() + y[n].sum() + 1
+        overlap = (2 * (p * y[n]).sum() + 1) / divisor
+        loss += (1 - overlap) / maps
+        dx[n] = -(2 * y[n] - overlap) / divisor * p * (1 - p) / maps
     return float(loss), dx
+
+
+def _mean_of_values(x, y, value, slope):
+    """Mean of value(x - y) and its gradient, one element after the other."""
+    loss, dx = 0.0, np.zeros(x.shape, _float_dtype(x, y))
+    for place, (a, b) in enumerate(zip(x.flat, y.flat, strict=True)):
+        loss += value(a - b)
+        dx.flat[place] = slope(a - b) / x.size
+    return float(loss / max(x.size, 1)), dx
 
 
 def svm_loss_naive(x: Array, y: NDArray[np.integer[Any]]) -> tuple[float, Array]:
