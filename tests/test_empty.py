@@ -127,6 +127,15 @@ def test_losses_of_nothing(name):
                 loss(np.zeros((N, 0)), np.zeros(N, int))
 
 
+@pytest.mark.parametrize(
+    "name", ["mse_loss", "l1_loss", "huber_loss", "bce_loss", "dice_loss", "cross_entropy"]
+)
+def test_losses_of_no_values(name):
+    for loss in (getattr(cnnlib, name), getattr(naive, f"{name}_naive")):
+        value, dx = loss(np.zeros((0, 4, 3)), np.zeros((0, 4, 3)))
+        assert (value, dx.shape) == (0.0, (0, 4, 3))
+
+
 def test_padding_that_leaves_nothing_of_a_transposed_convolution_is_refused():
     for forward in both("conv_transpose"):
         with pytest.raises(ValueError, match=f"{forward.__name__}: .*pad"):

@@ -196,7 +196,20 @@ VALUE_ERRORS = [
     (lambda: dropout(mode="eval"), ["dropout_forward", "mode", "'train'", "'test'", "'eval'"]),
     (lambda: cnnlib.leaky_relu_forward(X, np.inf), ["leaky_relu_forward", "alpha", "inf"]),
     # losses
-    (lambda: softmax(x=X), ["softmax_loss", "x", "(N, C)", "(2, 4, 6, 5)"]),
+    (lambda: softmax(x=X), ["softmax_loss", "y", "(2, 6, 5)", "(3,)"]),
+    (lambda: softmax(x=np.zeros(3)), ["softmax_loss", "x", "(N, C)", "(3,)"]),
+    (
+        lambda: cnnlib.softmax_loss(ROWS, [0, 1, 2], weights=[1.0]),
+        ["softmax_loss", "weights", "(4,)", "(1,)"],
+    ),
+    (lambda: cnnlib.softmax_loss(ROWS, [0, 1, 9], ignore=8), ["softmax_loss", "y", "[0, 4)", "9"]),
+    (lambda: cnnlib.cross_entropy(ROWS, ROWS[:2]), ["cross_entropy", "y", "(3, 4)", "(2, 4)"]),
+    (lambda: cnnlib.mse_loss(ROWS, ROWS[:2]), ["mse_loss", "y", "(3, 4)", "(2, 4)"]),
+    (lambda: cnnlib.huber_loss(ROWS, ROWS, 0), ["huber_loss", "delta", "above 0", "0"]),
+    (lambda: cnnlib.bce_loss(ROWS, ROWS, pos_weight=-1), ["bce_loss", "pos_weight", "-1"]),
+    (lambda: cnnlib.bce_loss(ROWS, ROWS, pos_weight=[1, 2]), ["bce_loss", "pos_weight", "(4,)", "(2,)"]),
+    (lambda: cnnlib.bce_loss(ROWS[0], ROWS[0], pos_weight=[1, 2]), ["bce_loss", "pos_weight", "(4,)"]),
+    (lambda: cnnlib.dice_loss(ROWS[0], ROWS[0]), ["dice_loss", "x", "(N, C, ...)", "(4,)"]),
     (lambda: softmax(y=(0, 1)), ["softmax_loss", "y", "(3,)", "(2,)"]),
     (lambda: softmax(y=((0, 1, 2),)), ["softmax_loss", "y", "(3,)", "(1, 3)"]),
     (lambda: softmax(y=(0, 1, 4)), ["softmax_loss", "y", "4"]),
@@ -252,6 +265,9 @@ TYPE_ERRORS = [
     (lambda: softmax(y=(0.0, 1.0, 2.0)), ["softmax_loss", "y", "float64"]),
     (lambda: svm(y=(True, False, True)), ["svm_loss", "y", "bool"]),
     (lambda: softmax(y="abc"), ["softmax_loss", "y"]),
+    (lambda: cnnlib.softmax_loss(ROWS, [0, 1, 2], ignore=1.5), ["softmax_loss", "ignore", "1.5"]),
+    (lambda: cnnlib.softmax_loss(ROWS, [0, 1, 2], weights=["a"] * 4), ["softmax_loss", "weights"]),
+    (lambda: cnnlib.l1_loss(ROWS, None), ["l1_loss", "y", "None"]),
 ]
 
 MISSING_KEYS = [

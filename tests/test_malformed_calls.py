@@ -384,7 +384,7 @@ def losses(x, y):
     ("x", "y", "name"),
     [
         (np.zeros(4), [0], "x"),
-        (np.zeros((3, 4, 1)), [0, 1, 2], "x"),
+        (np.zeros((3, 4, 1)), [0, 1, 2], "x|y"),
         (np.zeros(()), 0, "x"),
         (np.zeros((3, 0)), [0, 0, 0], "x"),
         (np.zeros((3, 4), complex), [0, 1, 2], "x"),

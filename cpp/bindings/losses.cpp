@@ -10,7 +10,8 @@ struct ScoresShape {
   Index N, C, inner;
 };
 ScoresShape scores_shape(const char* function, const py::array& x) {
-  const bool filled = x.ndim() >= 2 && x.shape(1) > 0;
+  const bool filled =
+      x.ndim() >= 2 && std::all_of(x.shape() + 1, x.shape() + x.ndim(), [](Index n) { return n > 0; });
   require(filled, [&] { return std::string(function) + ": x must be (N, C, ...), got shape " + text(x); });
   ScoresShape s{x.shape(0), x.shape(1), 1};
   for (Index axis = 2; axis < x.ndim(); ++axis) s.inner *= x.shape(axis);

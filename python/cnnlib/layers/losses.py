@@ -11,6 +11,7 @@ from cnnlib._arrays import as_array, labels, prepare, result
 from cnnlib._params import number
 from cnnlib._typing import Array, ArrayLike
 
+
 def softmax_loss(
     x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None, ignore: int | None = None
 ) -> tuple[float, Array]:
@@ -31,8 +32,8 @@ def softmax_loss(
     Returns
     -------
     loss : float
-        mean over n of log(sum_c exp(x[n, c])) - x[n, y[n]], over the pixels as well. With weights both sums of
-        the mean are weighted by those of the labels; 0.0 if nothing counts.
+        mean over n of log(sum_c exp(x[n, c])) - x[n, y[n]], over the pixels as well. With weights both sums
+        of the mean are weighted by those of the labels; 0.0 if nothing counts.
     dx : array, shape of x
 
     Raises
@@ -62,13 +63,10 @@ def softmax_loss(
     array([0., 0., 0., 0.])
     """
     scores, dtype = _scores("softmax_loss", x)
-    right = labels("softmax_loss", y, (len(scores), *scores.shape[2:]))
+    shape = (len(scores), *scores.shape[2:])
+    right = labels("softmax_loss", y, shape, scores.shape[1] if ignore is None else None)
     right = np.require(right, np.int64, ("C", "A"))
     none = -1 if ignore is None else _whole("softmax_loss", "ignore", ignore)
-    if ignore is None and right.size and right.min() < 0:
-        raise ValueError(
-            f"softmax_loss: y must lie in [0, {scores.shape[1]}), got values from {right.min()} to {right.max()}"
-        )
     return _softmax("softmax_loss", scores, right, weights, none, dtype)
 
 
@@ -88,8 +86,8 @@ def cross_entropy(x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = Non
     Returns
     -------
     loss : float
-        mean over n, and over the pixels, of sum_c weights[c] * y[n, c] * -log p[n, c] with p = softmax(x); 0.0 for
-        an empty batch.
+        mean over n, and over the pixels, of sum_c weights[c] * y[n, c] * -log p[n, c] with p = softmax(x);
+        0.0 for an empty batch.
     dx : array, shape of x
 
     Raises
@@ -196,8 +194,8 @@ def huber_loss(x: ArrayLike, y: ArrayLike, delta: float = 1.0) -> tuple[float, A
     Returns
     -------
     loss : float
-        mean over all values d = x - y of d**2 / 2 where \\|d| <= delta, else of delta * (\\|d| - delta / 2); 0.0 if
-        there are none.
+        mean over all values d = x - y of d**2 / 2 where \\|d| <= delta, else of delta * (\\|d| - delta / 2);
+        0.0 if there are none.
     dx : array, shape of x
         min(max(d, -delta), delta) / size of x.
 
@@ -238,8 +236,8 @@ def bce_loss(x: ArrayLike, y: ArrayLike, *, pos_weight: ArrayLike | None = None)
     Returns
     -------
     loss : float
-        mean over all values of pos_weight * y * log(1 + exp(-x)) + (1 - y) * log(1 + exp(x)); 0.0 if there are
-        none.
+        mean over all values of pos_weight * y * log(1 + exp(-x)) + (1 - y) * log(1 + exp(x)); 0.0 if there
+        are none.
     dx : array, shape of x
         ((1 - y) * p - pos_weight * y * (1 - p)) / size of x, with p = sigmoid(x).
 
@@ -252,8 +250,8 @@ def bce_loss(x: ArrayLike, y: ArrayLike, *, pos_weight: ArrayLike | None = None)
 
     Notes
     -----
-    As PyTorch's ``binary_cross_entropy_with_logits``, with two differences: logits of minus infinity give the limit
-    for y = 1 (PyTorch: NaN), and pos_weight belongs to axis 1 (PyTorch: to the last one).
+    As PyTorch's ``binary_cross_entropy_with_logits``, with two differences: logits of minus infinity give the
+    limit for y = 1 (PyTorch: NaN), and pos_weight belongs to axis 1 (PyTorch: to the last one).
 
     Examples
     --------
@@ -288,8 +286,8 @@ def dice_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     Returns
     -------
     loss : float
-        mean over the maps of 1 - (2 * sum(p * y) + 1) / (sum(p) + sum(y) + 1), with p = sigmoid(x); 0.0 for an
-        empty batch. The 1 makes an empty mask the right answer to an empty target.
+        mean over the maps of 1 - (2 * sum(p * y) + 1) / (sum(p) + sum(y) + 1), with p = sigmoid(x); 0.0 for
+        an empty batch. The 1 makes an empty mask the right answer to an empty target.
     dx : array, shape of x
 
     Raises

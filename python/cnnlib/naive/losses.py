@@ -127,8 +127,8 @@ def l1_loss_naive(x: Array, y: Array) -> tuple[float, Array]:
 def huber_loss_naive(x: Array, y: Array, delta: float = 1.0) -> tuple[float, Array]:
     """Mean Huber loss: with ``d = x - y`` it is ``d**2 / 2`` up to ``delta``, then a line of that slope.
 
-    ``delta * (|d| - delta / 2)`` goes on where the square stops, with its slope: ``dx = d / size of x``, cut to
-    ``-delta .. delta``.
+    ``delta * (|d| - delta / 2)`` goes on where the square stops, with its slope: ``dx = d / size of x``, cut
+    to ``-delta .. delta``.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def huber_loss_naive(x: Array, y: Array, delta: float = 1.0) -> tuple[float, Arr
 def bce_loss_naive(x: Array, y: Array, *, pos_weight: Any = None) -> tuple[float, Array]:
     """Mean binary cross-entropy of ``p = sigmoid(x)``: ``-pos_weight * y * log p - (1 - y) * log(1 - p)``.
 
-    ``-log p = log(1 + exp(-x))`` and ``-log(1 - p) = log(1 + exp(x))``; the derivatives are ``p - 1`` and ``p``.
+    ``-log p = log(1 + exp(-x))`` and ``-log(1 - p) = log(1 + exp(x))``; their slopes are ``p - 1`` and ``p``.
 
     Parameters
     ----------
