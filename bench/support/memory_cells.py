@@ -289,6 +289,32 @@ class Cells:
             cell.own = (own, _loss_arrays)
             yield cell
 
+    def losses(self, group):
+        """Losses and gradients of rows, pixels and classes; PyTorch's by autograd, as it has no other way."""
+        F = self.torch.nn.functional
+        pairs = {
+            "mse_loss": F.mse_loss,
+            "l1_loss": F.l1_loss,
+            "huber_loss": F.huber_loss,
+            "bce_loss": F.binary_cross_entropy_with_logits,
+            "dice_loss": partial(_torch_dice_loss, self.torch),
+            "cross_entropy": F.cross_entropy,
+            "softmax_loss": F.cross_entropy,
+        }
+        for shape in ((64, 10), (16, 21, 256, 256), (1024, 1000)):
+            (x, y), _ = self._arrays(shape, shape)
+            y = abs(y) / abs(y).max()
+            labels = np.random.default_rng(0).integers(shape[1], size=(shape[0], *shape[2:]))
+            for name, function in pairs.items():
+                targets = labels if name == "softmax_loss" else y
+                own = partial(getattr(self.layers, name), x, targets)
+                torch = partial(_torch_loss, self.torch, function, x, targets)
+                numbers = (2 if name == "softmax_loss" else 3) * x.size
+                cell = self._cell(group, f"{name} {_text(shape)}", "backward", own, torch, numbers)
+                cell.direction = "both"
+                cell.own = (own, _loss_arrays)
+                yield cell
+
     def update(self, group):
         """Names are those of cnnlib's rules; PyTorch's optimizer is fused where it can be, else 'foreach'."""
         optim, size = self.torch.optim, 1 << 20
@@ -329,6 +355,20 @@ def _torch_softmax_loss(aten, x, y):
     loss, weight = aten.nll_loss_forward.default(log_p, y, None, 1, -100)
     d_log_p = aten.nll_loss_backward.default(loss.new_ones(()), log_p, y, None, 1, -100, weight)
     return loss, aten._log_softmax_backward_data.default(d_log_p, log_p, 1, x.dtype)
+
+
+def _torch_loss(torch, function, x, y):
+    with torch.inference_mode(False), torch.enable_grad():
+        leaf = torch.from_numpy(x).requires_grad_()
+        loss = function(leaf, torch.from_numpy(y))
+        (dx,) = torch.autograd.grad(loss, leaf)
+    return loss.detach(), dx
+
+
+def _torch_dice_loss(torch, x, y):
+    p, pixels = torch.sigmoid(x), tuple(range(min(2, x.ndim - 1), x.ndim))
+    overlap = (2 * (p * y).sum(pixels) + 1) / (p.sum(pixels) + y.sum(pixels) + 1)
+    return (1 - overlap).mean()
 
 
 def _stepped(step, parameter):
