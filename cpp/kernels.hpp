@@ -148,8 +148,8 @@ struct DenseKernels {
   void (*affine_forward)(const T* x, const T* w, const T* b, T* out, const DenseShape&, bool relu);
   void (*affine_backward)(const T* dout, const T* x, const T* w, T* dx, T* dw, T* db, const DenseShape&);
 
-  // Losses, which are returned, and their gradients dx. `parts` is scratch: for dice_loss a value for each map,
-  // for softmax_loss one for each of N * ceil(inner / least_pixels) runs of pixels.
+  // Losses, which are returned, and their gradients dx. `parts` is scratch: for dice_loss a value for each
+  // map, for softmax_loss one for each of N * ceil(inner / least_pixels) runs of pixels.
   double (*softmax_loss)(const T* x, const SoftmaxTargets<T>&, T* dx, double* parts, Index N, Index C,
                          Index inner);
   double (*pointwise_loss)(PointwiseLoss, const T* x, const T* y, const T* weights, double option, T* dx,

@@ -26,8 +26,7 @@ py::tuple softmax_loss(const char* function, const Array<T>& x, SoftmaxTargets<T
   Array<double> parts(s.N * ceil_div(s.inner, SoftmaxTargets<T>::least_pixels));
   T* to = dx.mutable_data();
   double *sums = parts.mutable_data(), loss = 0;
-  unlocked(
-      [&] { loss = kernels<T>().softmax_loss(x.data(), targets, to, sums, s.N, s.C, s.inner); });
+  unlocked([&] { loss = kernels<T>().softmax_loss(x.data(), targets, to, sums, s.N, s.C, s.inner); });
   return py::make_tuple(loss, dx);
 }
 

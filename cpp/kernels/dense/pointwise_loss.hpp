@@ -80,12 +80,14 @@ double sum_of_losses(const T* x, const T* y, T* dx, Index n, double scale, doubl
     double total = 0;
     for (Index begin = cut.first(part); begin < last; begin += short_run) {
       auto sum = S::zero();
-      write_vectors(dx + begin, std::min(short_run, last - begin), non_temporal, [&](Index from, Index count) {
-        const Index i = begin + from;
-        typename S::Packet slope;
-        sum = S::add(sum, loss(load_first(x + i, count, Loss::of_none), load_first(y + i, count), i, count, slope));
-        return S::mul(slope, factor);
-      });
+      write_vectors(dx + begin, std::min(short_run, last - begin), non_temporal,
+                    [&](Index from, Index count) {
+                      const Index i = begin + from;
+                      typename S::Packet slope;
+                      sum = S::add(sum, loss(load_first(x + i, count, Loss::of_none),
+                                             load_first(y + i, count), i, count, slope));
+                      return S::mul(slope, factor);
+                    });
       total += double(S::sum(sum));
     }
     store_fence();

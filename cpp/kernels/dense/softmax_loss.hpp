@@ -1,8 +1,9 @@
 // Softmax over the axis of C of x (N, C, inner) with cross-entropy, a row or a pixel at a time. With targets
 // t[c] = weights[c] * [c == label], or weights[c] * y[c] of given y, and p = softmax(x):
 //
-//     loss = scale * sum of -t[c] * log p[c] = scale * (mass * log(sum_c exp(x[c] - most)) - sum_c t[c] * (x[c] - most))
-//     dx[c] = scale * (mass * p[c] - t[c]),  mass = sum_c t[c]
+//     loss = scale * sum of -t[c] * log p[c]
+//          = scale * (mass * log(sum_c exp(x[c] - most)) - sum_c t[c] * (x[c] - most)),  mass = sum_c t[c]
+//     dx[c] = scale * (mass * p[c] - t[c])
 //
 // Where the mass is 0, as that of a label to ignore, both are 0 whatever x is.
 #pragma once

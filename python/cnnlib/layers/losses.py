@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 
 import numpy as np
@@ -49,7 +50,7 @@ def softmax_loss(
 
     Examples
     --------
-    >>> loss, dx = softmax_loss(np.zeros((2, 4)), [0, 3])
+    >>> loss, dx = softmax_loss(np.zeros((2, 4)), np.array([0, 3]))
     >>> np.isclose(loss, np.log(4)).item()
     True
     >>> dx
@@ -58,7 +59,7 @@ def softmax_loss(
 
     Two signals of three positions, one of which has no label:
 
-    >>> loss, dx = softmax_loss(np.zeros((2, 4, 3)), [[0, 1, 2], [3, 0, -1]], ignore=-1)
+    >>> loss, dx = softmax_loss(np.zeros((2, 4, 3)), np.array([[0, 1, 2], [3, 0, -1]]), ignore=-1)
     >>> dx[1, :, 2]
     array([0., 0., 0., 0.])
     """
@@ -103,7 +104,7 @@ def cross_entropy(x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = Non
 
     Examples
     --------
-    >>> loss, dx = cross_entropy(np.zeros((1, 4)), [[0.5, 0.5, 0.0, 0.0]])
+    >>> loss, dx = cross_entropy(np.zeros((1, 4)), np.array([[0.5, 0.5, 0.0, 0.0]]))
     >>> np.isclose(loss, np.log(4)).item()
     True
     >>> dx
@@ -141,7 +142,7 @@ def mse_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
 
     Examples
     --------
-    >>> mse_loss([1.0, 2.0], [0.0, 4.0])
+    >>> mse_loss(np.array([1.0, 2.0]), np.array([0.0, 4.0]))
     (2.5, array([ 1., -2.]))
     """
     return _pointwise("mse_loss", x, y)
@@ -173,7 +174,7 @@ def l1_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
 
     Examples
     --------
-    >>> l1_loss([1.0, 2.0], [0.0, 4.0])
+    >>> l1_loss(np.array([1.0, 2.0]), np.array([0.0, 4.0]))
     (1.5, array([ 0.5, -0.5]))
     """
     return _pointwise("l1_loss", x, y)
@@ -212,7 +213,7 @@ def huber_loss(x: ArrayLike, y: ArrayLike, delta: float = 1.0) -> tuple[float, A
 
     Examples
     --------
-    >>> huber_loss([1.0, 2.0], [0.5, 5.0])
+    >>> huber_loss(np.array([1.0, 2.0]), np.array([0.5, 5.0]))
     (1.3125, array([ 0.25, -0.5 ]))
     """
     if number("huber_loss", "delta", delta, 0) == 0:
@@ -255,21 +256,23 @@ def bce_loss(x: ArrayLike, y: ArrayLike, *, pos_weight: ArrayLike | None = None)
 
     Examples
     --------
-    >>> loss, dx = bce_loss([[0.0, 0.0]], [[0.0, 1.0]])
+    >>> loss, dx = bce_loss(np.zeros((1, 2)), np.array([[0.0, 1.0]]))
     >>> np.isclose(loss, np.log(2)).item()
     True
     >>> dx
     array([[ 0.25, -0.25]])
     """
-    (x, y), dtype = prepare("bce_loss", ("x", "y"), x, y)
     if pos_weight is None or np.ndim(pos_weight) == 0:
         factor = 1.0 if pos_weight is None else number("bce_loss", "pos_weight", pos_weight, 0)
-        return _pointwise("bce_loss", x, y, factor, dtype=dtype)
-    if x.ndim < 2:
-        raise ValueError(f"bce_loss: pos_weight for each channel needs x (N, C, ...), got x {x.shape}")
-    each = _weights("bce_loss", "pos_weight", pos_weight, x)
-    each = np.ascontiguousarray(np.broadcast_to(each.reshape(-1, *[1] * (x.ndim - 2)), x.shape))
-    return _pointwise("bce_loss", x, y, weights=each, dtype=dtype)
+        return _pointwise("bce_loss", x, y, factor)
+    (logits, targets), dtype = prepare("bce_loss", ("x", "y"), x, y)
+    shape = logits.shape
+    if len(shape) < 2:
+        raise ValueError(f"bce_loss: pos_weight for each channel needs x (N, C, ...), got x {shape}")
+    each = _weights("bce_loss", "pos_weight", pos_weight, logits)
+    each = np.ascontiguousarray(np.broadcast_to(each.reshape(-1, *[1] * (len(shape) - 2)), shape))
+    loss, dx = _pointwise("bce_loss", logits, targets, weights=each)
+    return loss, result(dx, dtype)
 
 
 def dice_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
@@ -309,13 +312,14 @@ def dice_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     >>> round(loss, 6)  # 1 - (2 + 1) / (1.5 + 2 + 1)
     0.333333
     """
-    (x, y), dtype = prepare("dice_loss", ("x", "y"), x, y)
-    if x.ndim < 2:
-        raise ValueError(f"dice_loss: x must have shape (N, C, ...) or (N, D), got {x.shape}")
-    _same_shape("dice_loss", x, y)
-    if x.size == 0:
-        return 0.0, np.zeros(x.shape, dtype)
-    loss, dx = _core.dice_loss("dice_loss", x, y, len(x) if x.ndim == 2 else len(x) * x.shape[1])
+    (logits, targets), dtype = prepare("dice_loss", ("x", "y"), x, y)
+    if logits.ndim < 2:
+        raise ValueError(f"dice_loss: x must have shape (N, C, ...) or (N, D), got {logits.shape}")
+    _same_shape("dice_loss", logits, targets)
+    if logits.size == 0:
+        return 0.0, np.zeros(logits.shape, dtype)
+    maps = math.prod(logits.shape[: min(2, logits.ndim - 1)])
+    loss, dx = _core.dice_loss("dice_loss", logits, targets, maps)
     return loss, result(dx, dtype)
 
 
@@ -415,9 +419,8 @@ def _softmax(function, scores, targets, weights, ignore, dtype):
     return loss, result(dx, dtype)
 
 
-def _pointwise(function, x, y, option=1.0, weights=None, dtype=None):
-    (x, y), found = prepare(function, ("x", "y"), x, y)
-    dtype = found if dtype is None else dtype
+def _pointwise(function, x, y, option=1.0, weights=None):
+    (x, y), dtype = prepare(function, ("x", "y"), x, y)
     _same_shape(function, x, y)
     if x.size == 0:
         return 0.0, np.zeros(x.shape, dtype)
