@@ -78,13 +78,15 @@ def test_gradients(name, rng):
 @pytest.mark.parametrize("name", NAMED_SPECS)
 def test_named_specs(name, rng):
     net = ConvNet(name, (3, 16, 16), 7, seed=0)
-    X, y = rng.standard_normal((20, 3, 16, 16)), rng.integers(7, size=20)
+    X = rng.standard_normal((20, 3, 16, 16))
     net.initialize(X)
+    positions = (16, 16) if net.head == "pixels" else ()
+    y = rng.integers(7, size=(20, *positions))
     loss, grads = net.loss(X, y)
     assert loss == pytest.approx(np.log(7), abs=0.15)
     assert grads.keys() == net.params.keys() - set(net.frozen)
     assert all(grad.dtype == np.float32 and grad.shape == net.params[k].shape for k, grad in grads.items())
-    assert net.loss(X).shape == (20, 7)
+    assert net.loss(X).shape == (20, 7, *positions)
     assert json.loads(json.dumps(net.spec)) == net.spec == NAMED_SPECS[name]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._typing import Array, Gradients, Params
-from cnnlib.layers import softmax_loss
+from cnnlib.layers import mse_loss, softmax_loss
 from cnnlib.typing import BatchNormParam, DropoutParam
 
 _P = ParamSpec("_P")
@@ -127,20 +127,24 @@ def smoothed_softmax_loss(scores: Array, y: Any, label_smoothing: float) -> tupl
     """
     loss, dscores = softmax_loss(scores, y)
     if label_smoothing:
-        N, C = scores.shape
-        rows = np.arange(N)
-        loss += label_smoothing * float(np.mean(scores[rows, y] - scores.mean(axis=1), dtype=np.float64))
-        dscores[rows, y] += label_smoothing / N
-        dscores -= label_smoothing / (N * C)
+        labels = np.expand_dims(y, 1)
+        rest = np.take_along_axis(scores, labels, 1) - scores.mean(axis=1, keepdims=True)
+        loss += label_smoothing * float(np.mean(rest, dtype=np.float64))
+        right = np.take_along_axis(dscores, labels, 1) + scores.dtype.type(label_smoothing / labels.size)
+        np.put_along_axis(dscores, labels, right, 1)
+        dscores -= label_smoothing / scores.size
     return loss, dscores
 
 
 def loss_of_scores(model: Any, scores: Array, y: Any, loss: Criterion | None) -> tuple[float, Array]:
     """The value of a model's loss and the gradient of its scores: by its criterion, else by `loss`, else the
-    cross-entropy of labels.
+    cross-entropy of labels; where the head is not of classes, the mean squared error of other targets.
     """
     criterion = model.criterion or loss
     if criterion is None:
+        labels = np.asarray(y).dtype.kind in "iu" and np.shape(y) != scores.shape
+        if getattr(model, "head", "classes") != "classes" and not labels:
+            return mse_loss(scores, np.asarray(y, scores.dtype))
         return smoothed_softmax_loss(scores, y, model.label_smoothing)
     return criterion(scores, y)
 

@@ -16,21 +16,22 @@ from cnnlib.models.common import Criterion, described, keeps_arguments, real_dty
 from cnnlib.models.graph_net import GraphNet, checked_dim
 from cnnlib.models.spec.builder import Builder
 from cnnlib.models.spec.initialization import whitening_filters
-from cnnlib.models.spec.reading import resolve
+from cnnlib.models.spec.reading import resolve, split_head
 from cnnlib.models.summary import listed, table
 
 _WHITENING_IMAGES = 5000
-_CLASSIFIER_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
+_HEAD_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
 
 
 class ConvNet(GraphNet):
-    """A network of the stages in `spec`, then an affine layer to the class scores and softmax.
+    """A network of the stages in `spec`, then its head: class scores, numbers, or a map of pixels.
 
     Parameters
     ----------
     spec : list or str
         One entry for each stage, or the name of a ready one: a key of ``cnnlib.convnet.NAMED_SPECS``
-        ('three-layer', 'vgg-small', 'resnet8', 'resnet20', 'mobile-small'). An entry is a name, or a dict
+        ('three-layer', 'vgg-small', 'resnet8', 'resnet20', 'mobile-small', and for pixels 'unet' and
+        'autoencoder', whose images have heights and widths that 4 divides). An entry is a name, or a dict
         whose first key names the stage and whose other keys are options:
 
         - ``{'conv': F, 'size': 3, 'stride': 1, 'pad': 'same', 'dilation': 1, 'groups': 1, 'bias': ...}``: F
@@ -67,10 +68,16 @@ class ConvNet(GraphNet):
         Any stage may have a ``'name': '...'``, and a stage with ``'from': '...'`` reads what that one made,
         in place of the stage before it; ``'input'`` are the images.
 
+        The last entry may be the head, which otherwise is ``'classes'``: an affine layer to scores (N,
+        num_classes); ``'values'``, the same for numbers to be regressed; ``'pixels'``, a 1x1 convolution to
+        (N, num_classes, H, W): scores for each pixel, or the channels of an image. ``{'values': 3}`` says the
+        number there, in place of `num_classes`.
+
     input_dim : (int, int, int)
         C, H, W of the images; or (D,) for a net without images. Where a global or adaptive pool stands
         before the affine layers, :meth:`loss` takes images of any other H and W too.
     num_classes : int
+        How many scores, numbers or channels the head gives.
     reg : float
         Strength of L2 regularisation: ``reg / 2 * sum(W**2)``, summed over the ``W*``, is added to the loss.
     weight_scale : float or None
@@ -89,6 +96,8 @@ class ConvNet(GraphNet):
         The names of the parameters that are not trained: :meth:`loss` gives no gradient of them.
     bn_params : list of dict
         Of the batch norms; holds the running statistics, which begin as mean 0 and variance 1.
+    head : str
+        'classes', 'values' or 'pixels'.
     label_smoothing : float
         Share of each label's probability that is spread evenly over all classes (Szegedy et al. 2015,
         arXiv:1512.00567); 0 at first.
@@ -128,6 +137,13 @@ class ConvNet(GraphNet):
     >>> net = ConvNet([dense, dense, inception, excite, "global_avg_pool"], (3, 32, 32), 10)
     >>> net.loss(np.zeros((1, 3, 20, 48))).shape
     (1, 10)
+
+    A network for masks of three classes, and one for two numbers:
+
+    >>> ConvNet("unet", (3, 32, 32), 3).loss(np.zeros((1, 3, 64, 40))).shape
+    (1, 3, 64, 40)
+    >>> ConvNet([{"conv": 8}, "relu", "global_avg_pool", {"values": 2}], (3, 32, 32))
+    ConvNet(3x32x32 -> 2, 2 layers with weights, float32, 242 parameters)
     """
 
     @keeps_arguments
@@ -148,23 +164,29 @@ class ConvNet(GraphNet):
         input_dim = checked_dim(where, input_dim)
         if len(input_dim) not in (1, 3):
             raise ValueError(f"{where}: input_dim must be (C, H, W) or (D,), got {input_dim!r}")
-        num_classes = positive_int(where, "num_classes", num_classes)
+        body, self.head, size = split_head(self.spec)
+        if size is None:
+            num_classes = positive_int(where, "num_classes", num_classes)
+        else:
+            num_classes = positive_int(where, self.head, size)
         reg = number(where, "reg", reg, 0)
         dtype = real_dtype(where, dtype)
         if weight_scale is not None:
             weight_scale = number(where, "weight_scale", weight_scale, 0)
 
+        self._size = num_classes
         builder = Builder(input_dim, random_stream(seed, where), weight_scale, dtype)
-        self._stages = builder.walk(self.spec)
+        self._stages = builder.walk(body)
         if weight_scale is None:
-            builder.weight_scale = _CLASSIFIER_SCALE
-        self._stages += builder.walk([{"affine": num_classes}], "classifier")
+            builder.weight_scale = _HEAD_SCALE
+        last = {"conv": num_classes, "size": 1} if self.head == "pixels" else {"affine": num_classes}
+        self._stages += builder.walk([last], "head")
         self._whitening = builder.whitening
         super().__init__(
             builder.graph,
             builder.params,
             input_dim,
-            num_classes=num_classes,
+            num_classes=None if self.head == "pixels" else num_classes,
             bn_params=builder.bn_params,
             frozen=builder.frozen,
             reg=reg,
@@ -178,7 +200,7 @@ class ConvNet(GraphNet):
         return described(
             self,
             repr(self._name) if self._name else None,
-            f"{shape} -> {self.num_classes}",
+            f"{shape} -> {self._size}{' a pixel' if self.head == 'pixels' else ''}",
             f"{depth} layers with weights" if depth > 1 else "1 layer with weights",
         )
 
@@ -210,11 +232,14 @@ class ConvNet(GraphNet):
     def loss(
         self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
     ) -> Array | tuple[float, Gradients]:
-        """Scores of X (N, C, H, W), or with labels y (N,) the loss and the gradients of all parameters.
+        """Scores of X (N, C, H, W), or with targets y the loss and the gradients of all parameters.
+
+        Labels (N,), or (N, H, W) of pixels, have the softmax loss and numbers of the scores' shape the mean
+        squared error, unless `loss` or the model's `criterion` is another.
 
         Returns
         -------
-        scores : ndarray (N, num_classes)
+        scores : ndarray (N, num_classes), or (N, num_classes, H, W) of pixels
             If y is None; nothing is dropped then, and batch norm uses its running statistics.
         loss, grads : float, dict
             Otherwise.

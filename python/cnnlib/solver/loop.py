@@ -56,6 +56,7 @@ class TrainingLoop(Options):
         check_model("Solver", model)
         self.model: Any = model
         labels = settings["loss"] is settings["metrics"] is getattr(model, "criterion", None) is None
+        labels = labels and getattr(model, "head", "classes") == "classes"
         self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data, labels)
         if settings["preprocess"] is None or isinstance(settings["preprocess"], Normalization):
             check_sample_shapes(model, X_train=self.X_train, X_val=self.X_val)

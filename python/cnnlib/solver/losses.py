@@ -17,7 +17,9 @@ __all__ = ["LOSSES", "Loss", "build_loss", "describe_loss"]
 
 _ENDING = "_loss"
 LOSSES: dict[str, Callable[..., Any]] = {
-    name.removesuffix(_ENDING): getattr(layers, name) for name in layers.__all__ if name.endswith(_ENDING)
+    name.removesuffix(_ENDING): getattr(layers, name)
+    for name in layers.__all__
+    if name.endswith(_ENDING) or name == "cross_entropy"
 }
 
 

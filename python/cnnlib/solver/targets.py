@@ -28,7 +28,8 @@ def takes_loss(model: Any) -> bool:
 
 
 def chosen_loss(model: Any, loss: Loss | None, y: Any) -> Loss | None:
-    """The loss of validation samples: the model's `criterion`, else the Solver's, else that of labels.
+    """The loss of validation samples: the model's `criterion`, else the Solver's, else that of labels, or of
+    numbers.
 
     None where a model of the user's own has a loss that nobody else knows.
     """
@@ -37,7 +38,10 @@ def chosen_loss(model: Any, loss: Loss | None, y: Any) -> Loss | None:
         return build_loss("criterion", criterion)
     if loss is not None:
         return loss
-    return build_loss("loss", "softmax") if are_labels(y) and y.ndim == 1 else None
+    with_head = getattr(model, "head", "classes") != "classes"  # one of ours
+    if are_labels(y):
+        return build_loss("loss", "softmax") if y.ndim == 1 or with_head else None
+    return build_loss("loss", "mse") if with_head else None
 
 
 def chosen_metrics(metrics: Sequence[Metric] | None, loss: Loss | None, y: Any) -> Sequence[Metric]:

@@ -54,6 +54,34 @@ def _vgg_whitened() -> list[Any]:
     return [*spec, "global_max_pool", {"scale": 1 / 9}]
 
 
+def _unet() -> list[Any]:
+    """Three levels of 3x3 convolutions, the finer ones joined on the way up (Ronneberger et al. 2015,
+    arXiv:1505.04597), with 'same' padding and batch norm.
+    """
+
+    def pair(F: int) -> list[Any]:
+        return 2 * [{"conv": F}, "batchnorm", "relu"]
+
+    spec: list[Any] = []
+    for F in (32, 64):
+        spec += [*pair(F)[:-1], {"relu": None, "name": f"of {F}"}, {"max_pool": 2}]
+    spec += pair(128)
+    for F in (64, 32):
+        spec += [{"conv_transpose": F, "size": 2, "stride": 2}, {"concat": [[], f"of {F}"]}, *pair(F)]
+    return [*spec, "pixels"]
+
+
+def _autoencoder() -> list[Any]:
+    """Down to a quarter of height and width and 16 channels, and up again (after Masci et al. 2011)."""
+    spec: list[Any] = []
+    for F in (32, 64):
+        spec += [{"conv": F, "stride": 2}, "batchnorm", "relu"]
+    spec += [{"conv": 16, "name": "code"}]
+    for F in (64, 32):
+        spec += [{"conv_transpose": F, "size": 4, "stride": 2, "pad": 1}, "batchnorm", "relu"]
+    return [*spec, "pixels"]
+
+
 NAMED_SPECS: dict[str, list[Any]] = {
     "three-layer": _three_layer(),
     "vgg-small": _vgg_small(),
@@ -61,4 +89,6 @@ NAMED_SPECS: dict[str, list[Any]] = {
     "resnet8": _resnet(1),
     "resnet20": _resnet(3),
     "mobile-small": _mobile_small(),
+    "unet": _unet(),
+    "autoencoder": _autoencoder(),
 }

@@ -37,6 +37,7 @@ KINDS: dict[str, tuple[str, ...]] = {  # of stages, and the options of each
 }
 BRANCHING = ("residual", "concat", "add", "multiply")
 WITH_BIAS = ("conv", "conv_transpose", "depthwise", "affine")
+HEADS = ("classes", "values", "pixels")  # what a network ends in
 _EVERYWHERE = ("name", "from")  # what a stage's value is called, and which one it reads
 _WITHOUT_VALUE = (
     *ACTIVATIONS,
@@ -60,6 +61,16 @@ def resolve(spec):
     return NAMED_SPECS[spec]
 
 
+def split_head(spec):
+    """The stages before the head, the head's kind, and its size where it stands there."""
+    entries = list(spec) if isinstance(spec, (list, tuple)) else spec
+    last = entries[-1] if isinstance(entries, list) and entries else None
+    kind = next(iter(last)) if isinstance(last, Mapping) and len(last) == 1 else last
+    if kind not in HEADS:
+        return entries, "classes", None
+    return entries[:-1], kind, last[kind] if isinstance(last, Mapping) else None
+
+
 def parse(place, entry):
     """A line of the spec as (kind, value, options)."""
     if isinstance(entry, str):
@@ -72,6 +83,8 @@ def parse(place, entry):
         value, options = entry[kind], {key: item for key, item in entry.items() if key != kind}
     else:
         raise TypeError(f"ConvNet: {place} must be a name or a dict such as {{'conv': 16}}, got {entry!r}")
+    if kind in HEADS:
+        raise ValueError(f"ConvNet: {place}: {kind} is a head, which comes last and takes its size alone")
     if kind not in KINDS:
         near = difflib.get_close_matches(str(kind), KINDS, 1, 0.5)
         hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}"
