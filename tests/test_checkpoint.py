@@ -32,7 +32,7 @@ STATE = {
 @pytest.fixture
 def path(tmp_path):
     path = tmp_path / "new folder" / "run_epoch_1.npz"
-    save_checkpoint(path, PARAMS, STATE)
+    save_checkpoint(PARAMS, path, STATE)
     return path
 
 
@@ -78,7 +78,7 @@ def test_failed_write_leaves_nothing_behind(where, path, monkeypatch):
         patch.setattr(np.lib.format if where == "write_array" else os, where, fail)
         for target in (path, path.with_name("run_epoch_2.npz")):
             with pytest.raises(OSError, match="no space left"):
-                save_checkpoint(target, PARAMS, {"t": 4})
+                save_checkpoint(PARAMS, target, {"t": 4})
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert path.read_bytes() == before
 
@@ -89,7 +89,7 @@ def test_interrupted_write_leaves_nothing_behind(path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        save_checkpoint(path.with_name("other.npz"), PARAMS, {})
+        save_checkpoint(PARAMS, path.with_name("other.npz"), {})
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -103,11 +103,11 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_kept(path):
         file.write_bytes(b"PK")
     with open(living, "r+b") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        save_checkpoint(path, PARAMS, STATE)
+        save_checkpoint(PARAMS, path, STATE)
         assert sorted(file.name for file in path.parent.iterdir()) == sorted(
             [living.name, other.name, path.name]
         )
-    save_checkpoint(path, PARAMS, STATE)
+    save_checkpoint(PARAMS, path, STATE)
     assert not living.exists()
     assert_same_bits(load_checkpoint(path)[0], PARAMS)
 
@@ -115,14 +115,14 @@ def test_what_a_killed_writer_left_is_removed_and_a_living_ones_kept(path):
 @pytest.mark.parametrize("name", ["__cnnlib__/state", "", 3])
 def test_refuses_reserved_names(name, tmp_path):
     with pytest.raises(ValueError, match="parameter names must be"):
-        save_checkpoint(tmp_path / "x.npz", {name: np.zeros(1)}, {})
+        save_checkpoint({name: np.zeros(1)}, tmp_path / "x.npz", {})
 
 
 def test_refuses_what_needs_pickle(tmp_path):
     with pytest.raises(ValueError, match="dtype object, which needs pickle"):
-        save_checkpoint(tmp_path / "x.npz", {"W": np.array([None])}, {})
+        save_checkpoint({"W": np.array([None])}, tmp_path / "x.npz", {})
     with pytest.raises(ValueError, match="config/f is a set, which cannot be stored without pickle"):
-        save_checkpoint(tmp_path / "x.npz", {}, {"config": {"f": set()}})
+        save_checkpoint({}, tmp_path / "x.npz", {"config": {"f": set()}})
     assert not list(tmp_path.iterdir())
 
 
@@ -216,7 +216,7 @@ def test_a_damaged_state_is_refused_or_serves(solver_file, tmp_path):
     damaged, refused, served = tmp_path / "damaged.npz", 0, set()
     data = digits_like()
     for place, content in damaged_states(state):
-        save_checkpoint(damaged, params, content)
+        save_checkpoint(params, damaged, content)
         model = FullyConnectedNet((6,), input_dim=36, num_classes=4, use_batchnorm=True)
         try:
             Solver.resume(damaged, model, data)
@@ -244,7 +244,7 @@ def foreign_files(folder):
     np.savez(folder / "json.npz", **{"__cnnlib__/state": np.array("[1, 2]")})
     state = json.dumps({"format": "cnnlib checkpoint", "version": 99, "params": [], "state": {}})
     np.savez(folder / "newer.npz", **{"__cnnlib__/state": np.array(state)})
-    save_checkpoint(folder / "other.npz", {}, {"hello": 1})
+    save_checkpoint({}, folder / "other.npz", {"hello": 1})
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_a_run_from_before_normalisation_was_the_solvers(run, capsys):
         ("run", "val_loss_history"),
     ):
         del content[part][name]
-    save_checkpoint(path, params, content)
+    save_checkpoint(params, path, content)
     config = json.loads((run / "config.json").read_text())
     del config["preprocessing"]["white"]
     (run / "config.json").write_text(json.dumps(config))

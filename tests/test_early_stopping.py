@@ -76,7 +76,7 @@ class TestValidationLoss:
         quiet_solver(model(), data, seed=1, checkpoint_name=tmp_path / "run").train()
         params, state = load_checkpoint(tmp_path / "run_epoch_2.npz")
         del state["run"]["val_loss_history"]
-        save_checkpoint(tmp_path / "old.npz", params, state)
+        save_checkpoint(params, tmp_path / "old.npz", state)
         solver = Solver.resume(tmp_path / "old.npz", model(), data, num_epochs=3)
         solver.train()
         assert np.isnan(solver.val_loss_history).tolist() == [True, True, True, False]

@@ -71,7 +71,7 @@ WRITER = """
     from cnnlib.checkpoint import save_checkpoint
     path, number, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     for _ in range(count):
-        save_checkpoint(path, {"W": np.full(1000, number)}, {"number": number})
+        save_checkpoint({"W": np.full(1000, number)}, path, {"number": number})
 """
 
 
@@ -82,7 +82,7 @@ def test_threads_and_processes_that_save_to_one_path(tmp_path):
     def save(number):
         try:
             for _ in range(count):
-                save_checkpoint(path, {"W": np.full(1000, number)}, {"number": number})
+                save_checkpoint({"W": np.full(1000, number)}, path, {"number": number})
         except Exception as error:
             errors.append(error)
 
@@ -94,7 +94,7 @@ def test_threads_and_processes_that_save_to_one_path(tmp_path):
         except Exception as error:
             errors.append(error)
 
-    save_checkpoint(path, {"W": np.full(1000, 0)}, {"number": 0})
+    save_checkpoint({"W": np.full(1000, 0)}, path, {"number": 0})
     command = [sys.executable, "-c", textwrap.dedent(WRITER), str(path)]
     processes = [
         subprocess.Popen([*command, str(n), str(count)], stderr=subprocess.PIPE, text=True) for n in (8, 9)

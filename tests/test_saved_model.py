@@ -201,7 +201,7 @@ class TestRefused:
         for name in path:
             place = place[name]
         place[last] = value
-        save_checkpoint(tmp_path / "altered.npz", params, content)
+        save_checkpoint(params, tmp_path / "altered.npz", content)
         with pytest.raises(ValueError, match=r"altered\.npz"):
             cnnlib.load_model(tmp_path / "altered.npz")
 
@@ -240,14 +240,14 @@ class TestRefused:
         for step in place:
             part, last = part[last], step
         part[last] = value
-        save_checkpoint(tmp_path / "altered.npz", params, content)
+        save_checkpoint(params, tmp_path / "altered.npz", content)
         with pytest.raises(ValueError, match=r"altered\.npz"):
             cnnlib.load_model(tmp_path / "altered.npz")
 
     def test_altered_parameters(self, saved, tmp_path):
         params, content = load_checkpoint(saved)
         for name, value in (("W1", params["W1"][:2]), ("b1", params["b1"].astype(np.float64))):
-            save_checkpoint(tmp_path / "altered.npz", {**params, name: value}, content)
+            save_checkpoint({**params, name: value}, tmp_path / "altered.npz", content)
             with pytest.raises(ValueError, match=rf"altered\.npz was written for another model: its {name}"):
                 cnnlib.load_model(tmp_path / "altered.npz")
 
@@ -255,7 +255,7 @@ class TestRefused:
         np.savez(tmp_path / "foreign.npz", W1=np.zeros(3))
         (tmp_path / "text.npz").write_text("text")
         quiet_solver(MODELS["ConvNet"](), digits_like(), checkpoint_name=tmp_path / "run").train()
-        save_checkpoint(tmp_path / "other.npz", {}, {"t": 1})
+        save_checkpoint({}, tmp_path / "other.npz", {"t": 1})
         for name, message in (
             ("foreign.npz", "is not a cnnlib checkpoint"),
             ("text.npz", "is damaged, or not a checkpoint"),

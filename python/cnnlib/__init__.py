@@ -23,12 +23,14 @@ Train a network of several stages (`help(cnnlib.models)`, `help(cnnlib.solver.So
 >>> solver.best_val_acc > 0.9
 True
 
-Use it: `prepare` packs it for inference, `save_model` writes it to a file:
+Use it: `prepare` packs it for inference, `save_model` writes it to a file, `load` reads a file of any kind:
 
 >>> predictor = cnnlib.prepare(net)
 >>> predictor.predict(data["X_test"][:3]).shape
 (3,)
 >>> cnnlib.save_model(net, "digits.npz")
+>>> cnnlib.load("digits.npz").loss(data["X_test"][:3]).shape
+(3, 10)
 
 The command line does the same: `cnnlib train`, `cnnlib predict`.
 """
@@ -69,7 +71,7 @@ if TYPE_CHECKING:
     )
     from cnnlib._explain import explain
     from cnnlib.inference import prepare, prepare_conv
-    from cnnlib.saved_model import load_model, save_model
+    from cnnlib.saved_model import load, load_model, save_model
 
 __version__: str = _core.__version__
 
@@ -98,6 +100,7 @@ _SUBMODULES = (
 _EXTRAS = ("sklearn", "torch")  # likewise; they raise ImportError without their extra
 _LATER = {
     "explain": "_explain",
+    "load": "saved_model",
     "load_model": "saved_model",
     "prepare": "inference",
     "prepare_conv": "inference",
@@ -117,6 +120,7 @@ __all__ = [
     "gradient_check",
     "inference",
     "layers",
+    "load",
     "load_model",
     "models",
     "naive",

@@ -13,9 +13,10 @@ import io
 import json
 import math
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,9 @@ _FORMAT, _VERSION = "cnnlib checkpoint", 1
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], params: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
+    params: Mapping[str, NDArray[Any]],
+    path: str | os.PathLike[str],
+    state: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `params` and `state` to `path`, completely or not at all.
 
@@ -42,9 +45,10 @@ def save_checkpoint(
 
     Parameters
     ----------
-    path : str or os.PathLike
     params : dict of str -> ndarray
-    state : dict
+    path : str or os.PathLike
+        (The other order, that of the first versions, still works, with a DeprecationWarning.)
+    state : dict or None
         Nested dicts (with str keys), lists and tuples of arrays, NumPy scalars and what JSON can hold.
 
     Raises
@@ -56,10 +60,13 @@ def save_checkpoint(
 
     Examples
     --------
-    >>> save_checkpoint("net.npz", {"W1": np.eye(2)}, {"epoch": 3})
+    >>> save_checkpoint({"W1": np.eye(2)}, "net.npz", {"epoch": 3})
     >>> np.load("net.npz")["W1"].shape
     (2, 2)
     """
+    if isinstance(params, (str, os.PathLike)):
+        warnings.warn("save_checkpoint: the path comes second now", DeprecationWarning, stacklevel=2)
+        path, params = cast(str, params), cast("Mapping[str, NDArray[Any]]", path)
     for name in params:
         check_name(name)
     entries = {name: np.asarray(value) for name, value in params.items()}
@@ -67,7 +74,7 @@ def save_checkpoint(
         "format": _FORMAT,
         "version": _VERSION,
         "params": list(params),
-        "state": _pack(state, "", entries),
+        "state": _pack({} if state is None else state, "", entries),
     }
     entries[_STATE] = np.array(json.dumps(tree))
     for name, value in entries.items():
@@ -97,7 +104,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[Any
 
     Examples
     --------
-    >>> save_checkpoint("net.npz", {"W1": np.eye(2)}, {"epoch": 3})
+    >>> save_checkpoint({"W1": np.eye(2)}, "net.npz", {"epoch": 3})
     >>> params, state = load_checkpoint("net.npz")
     >>> params["W1"].shape, state
     ((2, 2), {'epoch': 3})

@@ -148,6 +148,6 @@ def corpus():
     from cnnlib.checkpoint import save_checkpoint
 
     path = FOLDER / "begin.npz"
-    save_checkpoint(path, {"W": np.arange(3.0)}, {"t": 1, "pair": (1, None), "state": {"a": np.float32(2)}})
+    save_checkpoint({"W": np.arange(3.0)}, path, {"t": 1, "pair": (1, None), "state": {"a": np.float32(2)}})
     batch = {b"labels": [1, 2], b"data": np.zeros((2, 3), np.uint8)}
     return {"checkpoint": [path.read_bytes()], "cifar_batch": [pickle.dumps(batch, protocol=2)]}

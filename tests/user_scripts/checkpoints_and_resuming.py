@@ -22,7 +22,7 @@ with tempfile.TemporaryDirectory() as folder:
     solver = Solver.resume(path, model, load_digits(), num_epochs=2)
     assert_type(solver, Solver)
     solver.train()
-    save_checkpoint(Path(folder) / "own.npz", model.params, {"note": "by hand"})
+    save_checkpoint(model.params, Path(folder) / "own.npz", {"note": "by hand"})
     model.save(Path(folder) / "model.npz")
     model.load(Path(folder) / "model.npz")
     print(solver.epoch, np.load(Path(folder) / "own.npz")["W1"].shape)

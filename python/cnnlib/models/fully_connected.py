@@ -42,6 +42,7 @@ from cnnlib.models.common import (
     set_mode,
     with_statistics,
 )
+from cnnlib.models.state import check_state_fits, restore, snapshot
 from cnnlib.typing import BatchNormParam, DropoutParam, NormParam
 
 
@@ -237,9 +238,8 @@ class FullyConnectedNet(Model):
         OSError
             If it cannot be written; nothing is left behind then.
         """
-        from cnnlib.solver.model_state import snapshot  # the Solver, which a network alone does not need
-
-        save_checkpoint(path, self.params, snapshot(self))
+        state = snapshot(self)
+        save_checkpoint(state.pop("params"), path, state)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Read the parameters and statistics that :meth:`save` wrote.
@@ -251,8 +251,6 @@ class FullyConnectedNet(Model):
         OSError
             If it cannot be read.
         """
-        from cnnlib.solver.model_state import check_state_fits, restore
-
         params, state = load_checkpoint(path)
         state = {**state, "params": params}
         check_state_fits(os.fspath(path), self, state)

@@ -1,13 +1,13 @@
 """Weights beside those that are trained: their moving average, or lookahead's slow weights.
 
-Batch-norm statistics take part. `state` is a snapshot, see :mod:`cnnlib.solver.model_state`.
+Batch-norm statistics take part. `state` is a snapshot, see :mod:`cnnlib.models.state`.
 """
 
 from __future__ import annotations
 
 import contextlib
 
-from cnnlib.solver.model_state import average_into, restore, snapshot
+from cnnlib.models.state import average_into, restore, snapshot
 
 __all__ = ["Lookahead", "MovingAverage", "build_averages", "held"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
-from cnnlib.solver.model_state import restore_statistics, statistics
+from cnnlib.models.state import restore_statistics, statistics
 from cnnlib.solver.random_streams import random_state, set_random_state
 
 __all__ = ["Interrupts", "undone"]

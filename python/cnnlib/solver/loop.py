@@ -19,13 +19,13 @@ from cnnlib.data.shards import ShardedArray
 from cnnlib.distributed.batchnorm import refuse_without_graph
 from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.distributed.start_checks import data_facts
+from cnnlib.models.state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
 from cnnlib.solver.averages import build_averages, held
 from cnnlib.solver.data_parallel import DataParallel
 from cnnlib.solver.diagnosis import fault_of_images, fault_of_params
 from cnnlib.solver.evaluation import ValidationLoss, batches_of, check_batch_size, sample_images
 from cnnlib.solver.interrupts import Interrupts, undone
 from cnnlib.solver.minibatches import checked_data, epoch_batches, iterations_per_epoch, prefetched, subsample
-from cnnlib.solver.model_state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
 from cnnlib.solver.options import OPTIONS, Options
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.random_streams import put_back, set_random_state

@@ -29,7 +29,7 @@ class Record:
         ``train_<metric>``, ``<metric>``, ``val_loss`` (an entry before the first epoch and one after each).
     epoch, best_epoch : int
     best : dict or None
-        A snapshot of the best epoch, see :mod:`cnnlib.solver.model_state`.
+        A snapshot of the best epoch, see :mod:`cnnlib.models.state`.
     patience_from : int
         The epoch from which `early_stopping` counts.
     """

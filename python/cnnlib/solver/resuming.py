@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from cnnlib._typing import Trainable
 from cnnlib.distributed.communicator import as_communicator
+from cnnlib.models.state import restore, snapshot
 from cnnlib.solver.loop import TrainingLoop
 from cnnlib.solver.minibatches import checked_data
-from cnnlib.solver.model_state import restore, snapshot
 from cnnlib.solver.options import OPTIONS, is_own
 from cnnlib.solver.random_streams import random_state, set_random_state
 from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_interrupted

@@ -8,7 +8,7 @@ import re
 
 from cnnlib._typing import Trainable
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.solver.model_state import check_model, restore
+from cnnlib.models.state import check_model, restore
 from cnnlib.solver.options import OPTIONS, is_own
 from cnnlib.solver.run_state import check_state
 
@@ -44,7 +44,7 @@ def interrupted_path(checkpoint_name):
 
 def _write(path, settings, run):
     content = {"settings": settings, "run": {name: part for name, part in run.items() if name != "params"}}
-    save_checkpoint(path, run["params"], content)
+    save_checkpoint(run["params"], path, content)
 
 
 def read_run(path, model):
@@ -67,10 +67,21 @@ def read_run(path, model):
     check_state(path, state, model)
     if state["best"] is None:
         raise ValueError(f"{path} is no checkpoint of a Solver: it has no best parameters")
+    _check_monitors(path, settings, state)
     averages = any(settings.get(name) is not None for name in ("ema_decay", "lookahead"))
     if averages != (state["average"] is not None):
         raise ValueError(f"{path} is damaged: its options and its averages do not fit together")
     return settings, state
+
+
+def _check_monitors(path, settings, state):
+    """Refuse a run that compares its epochs by something that it has not measured."""
+    rule, monitor = settings.get("early_stopping"), settings.get("monitor")
+    names = [monitor["name"] if isinstance(monitor, dict) else monitor]
+    names += [rule.get("monitor")] if isinstance(rule, dict) else []
+    for name in names:
+        if name is not None and name not in ("accuracy", "val_acc", "val_loss", *state.get("metrics", {})):
+            raise ValueError(f"{path} is damaged: it monitors {name!r}, which it has not measured")
 
 
 def load_weights(path: str | os.PathLike[str], model: Trainable, which: str = "best") -> None:

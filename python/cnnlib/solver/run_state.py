@@ -9,7 +9,7 @@ import numbers
 import numpy as np
 
 from cnnlib._params import type_name
-from cnnlib.solver.model_state import check_state_fits
+from cnnlib.models.state import check_state_fits
 from cnnlib.solver.random_streams import set_random_state
 
 __all__ = ["COUNTERS", "HISTORIES", "check_state", "histories_of", "parts_of"]

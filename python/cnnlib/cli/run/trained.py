@@ -15,10 +15,10 @@ from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
-from cnnlib.inference.file import is_predictor
 from cnnlib.inference.scoring import BatchScorer, scorer
 from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
+from cnnlib.saved_model.loading import kind_of
 
 __all__ = ["Trained", "open_model", "open_trained"]
 
@@ -103,14 +103,15 @@ def open_model(options):
 def open_trained(path, which="best", normalization=None, classes=None):
     """The model in a run's folder, in a checkpoint there, or in a file of its own.
 
-    That is one of :func:`cnnlib.save_model` or ``Predictor.save``, or an ONNX file, by its suffix. For a file
+    That is one of :func:`cnnlib.save_model` or ``Predictor.save``, or an ONNX file. For a file
     that does not say it, `normalization` is what its images go through and `classes` are its classes' names.
     """
     file = Path(path)
     if file.is_file():
-        if file.suffix.lower() == ".onnx":
+        kind = kind_of(file)
+        if kind == "onnx":
             return _of_file(path, which, "an ONNX file", onnx.load, normalization, classes)
-        if is_predictor(file):
+        if kind == "predictor":
             return _of_file(path, which, "a predictor", inference.load, normalization, classes)
         if is_saved_model(file) or not file.with_name("config.json").exists():
             return _of_file(path, which, "a saved model", load_model, normalization, classes)

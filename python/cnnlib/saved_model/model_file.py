@@ -1,4 +1,4 @@
-"""A trained model in a file, with all that is needed to use it: :func:`save_model`, :func:`load_model`.
+"""A trained model in a file, with all that is needed to use it.
 
 The file is one of :mod:`cnnlib.checkpoint`, so ``np.load`` reads the parameters without pickle.
 """
@@ -19,7 +19,7 @@ from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.description import describe, described_graph
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.common import refuse_uninitialized
-from cnnlib.solver.model_state import check_state_fits, restore, snapshot
+from cnnlib.models.state import check_state_fits, restore, snapshot
 
 __all__ = ["is_saved_model", "load_model", "save_model"]
 
@@ -106,7 +106,7 @@ def save_model(
         "preprocess": described,
         "classes": classes,
     }
-    save_checkpoint(path, params, content)
+    save_checkpoint(params, path, content)
 
 
 def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeLayerConvNet:
@@ -130,7 +130,7 @@ def load_model(path: str | os.PathLike) -> GraphNet | FullyConnectedNet | ThreeL
     """
     path = os.fspath(path)
     params, content = load_checkpoint(path)
-    if not _is_model(content):
+    if not is_model(content):
         kind = "a Solver's checkpoint, which load_weights reads" if "run" in content else "no saved model"
         raise ValueError(f"{path} is {kind}, and was not written by save_model")
     try:
@@ -164,7 +164,7 @@ def is_saved_model(path: str | os.PathLike) -> bool:
     True
     """
     try:
-        return _is_model(load_checkpoint(path)[1])
+        return is_model(load_checkpoint(path)[1])
     except ValueError:
         return False
 
@@ -178,7 +178,7 @@ def _built(described, params):
     return GraphNet(graph, params, bn_params=bn_params, **arguments)
 
 
-def _is_model(content):
+def is_model(content):
     return isinstance(content, dict) and all(part in content for part in _PARTS)
 
 
