@@ -13,7 +13,7 @@ pytest.importorskip("sklearn", reason="ConvNetClassifier is an estimator of scik
 import cnnlib
 import joblib
 from cnnlib.models import ConvNet
-from cnnlib.sklearn import ConvNetClassifier
+from cnnlib.sklearn import ConvNetClassifier, ConvNetRegressor
 from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
@@ -49,11 +49,81 @@ def digits():
             [{"conv": 8}, "batchnorm", "relu"], (1, 1, -1), early_stopping=True, weight_decay=1e-3
         ),
         ConvNetClassifier(RESIDUAL, learning_rate=0.01, schedule="cosine", dtype="float64"),
+        ConvNetRegressor(),
+        ConvNetRegressor(
+            [{"affine": 32}, "relu"],
+            (1, 1, -1),
+            early_stopping=True,
+            learning_rate=0.01,
+            loss="huber",
+            dtype="float64",
+        ),
     ]
 )
 def test_estimator_checks(estimator, check):
     """One is skipped: that of the array API, which scikit-learn makes only where SCIPY_ARRAY_API is set."""
     check(estimator)
+
+
+@pytest.fixture(scope="module")
+def ink(digits):
+    """X_train, y_train, X_test, y_test: how much ink a digit has, and in which column its middle lies."""
+
+    def of(X):
+        return np.stack([100 * X.sum(axis=1), X @ (np.arange(64) % 8) / X.sum(axis=1)], axis=1)
+
+    X, _, X_test, _ = digits
+    return X, of(X), X_test, of(X_test)
+
+
+class TestRegression:
+    def regressor(self, **settings):
+        return ConvNetRegressor(
+            [{"conv": 8}, "relu"], (1, 8, 8), learning_rate=0.01, max_epochs=20, random_state=0, **settings
+        )
+
+    @pytest.mark.parametrize("loss", ["mse", "l1", {"name": "huber", "delta": 0.5}], ids=str)
+    def test_numbers(self, ink, loss):
+        X, y, X_test, y_test = ink
+        net = self.regressor(loss=loss).fit(X, y)
+        assert net.score(X_test, y_test) > 0.9
+        assert net.predict(X_test).shape == y_test.shape
+        assert net.n_outputs_ == 2
+        one = self.regressor(loss=loss).fit(X, y[:, 0])
+        assert one.predict(X_test).shape == (len(X_test),)
+        assert one.score(X_test, y_test[:, 0]) > 0.9
+
+    def test_the_network_itself_gives_the_numbers(self, ink, tmp_path):
+        X, y, X_test, _ = ink
+        net = self.regressor(early_stopping=True).fit(X, y)
+        assert len(net.validation_scores_) == net.n_iter_
+        assert net.best_validation_score_ == max(net.validation_scores_)
+        cnnlib.save_model(net.model_, tmp_path / "net.npz")
+        model = cnnlib.load_model(tmp_path / "net.npz")
+        images = np.float32(X_test.reshape(-1, 1, 8, 8))
+        np.testing.assert_allclose(model.loss(model.preprocess(images)), net.predict(X_test), rtol=1e-4)
+
+    def test_the_same_bits_again(self, ink):
+        X, y, X_test, _ = ink
+        first, second = (self.regressor().fit(X, y).predict(X_test) for _ in range(2))
+        np.testing.assert_array_equal(first, second)
+
+    @pytest.mark.parametrize(
+        ("settings", "error", "text"),
+        [
+            ({"loss": "hinge"}, ValueError, "unknown loss 'hinge'"),
+            (
+                {"early_stopping": True, "validation_fraction": 1.0},
+                ValueError,
+                "ConvNetRegressor: early_stopping",
+            ),
+            ({"max_epochs": 0}, ValueError, "ConvNetRegressor: max_epochs"),
+        ],
+    )
+    def test_wrong_settings(self, ink, settings, error, text):
+        net = self.regressor().set_params(**settings)
+        with pytest.raises(error, match=text):
+            net.fit(ink[0], ink[1])
 
 
 class TestShapes:

@@ -8,27 +8,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import ClassifierMixin
 from sklearn.model_selection import train_test_split
-from sklearn.utils import check_array, check_random_state
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from cnnlib._params import flag, number, positive_int
-from cnnlib.data import Normalization
-from cnnlib.inference import prepare
-from cnnlib.inference.scoring import BatchScorer
-from cnnlib.models import ConvNet
 from cnnlib.plots import softmax
-from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
-from cnnlib.solver import Solver
+from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
 
 __all__ = ["ConvNetClassifier"]
 
 _WHERE = "ConvNetClassifier"
-_SEEDS = 2**31
 
 
 def _has_no_end(classifier):
@@ -41,7 +33,7 @@ def _has_no_end(classifier):
     return True
 
 
-class ConvNetClassifier(ClassifierMixin, BaseEstimator):
+class ConvNetClassifier(ClassifierMixin, Estimator):
     """A :class:`cnnlib.convnet.ConvNet` as a classifier of scikit-learn, trained by a Solver.
 
     Parameters
@@ -168,9 +160,10 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         Returns the classifier itself.
         """
         images, y = self._checked(X, y, first=True)
+        check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         epochs = positive_int(_WHERE, "max_epochs", self.max_epochs)
-        self._start(images)
+        self._start_with_classes(images)
         if flag(_WHERE, "early_stopping", self.early_stopping):
             patience = positive_int(_WHERE, "n_iter_no_change", self.n_iter_no_change)
             self._train(self._with_validation(images, labels), epochs, patience)
@@ -198,6 +191,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         if first and classes is None:
             raise ValueError(f"{_WHERE}: classes must be passed on the first call to partial_fit")
         images, y = self._checked(X, y, first)
+        check_classification_targets(y)
         if first:
             self.classes_ = unique_labels(classes)
         elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
@@ -206,7 +200,7 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         if len(unknown):
             raise ValueError(f"{_WHERE}: y holds {unknown.tolist()[0]!r}, which is not among the classes")
         if first:
-            self._start(images)
+            self._start_with_classes(images)
         self._train({"X_train": images, "y_train": np.searchsorted(self.classes_, y)}, 1)
         return self
 
@@ -225,52 +219,9 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
         """
         return softmax(self._scores(X))
 
-    def _scores(self, X):
-        check_is_fitted(self)
-        return BatchScorer(self._predictor, self.model_.preprocess).all(self._checked(X))
-
-    def _checked(self, X, y="no_validation", first=False):
-        """Images (N, C, H, W) of X, and y where it is given; `first`: this X says what a sample is."""
-        came = None
-        if (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
-            X = check_array(X, allow_nd=True, input_name="X")
-            if X.ndim != 4:
-                raise ValueError(f"{_WHERE}: X must have shape (N, D) or (N, C, H, W), got {X.shape}")
-            came, X = X.shape[1:], X.reshape(len(X), -1)
-        checked = validate_data(self, X, y, reset=first)
-        X, y = checked if isinstance(checked, tuple) else (checked, None)
-        if first:
-            self._is_signal = came is None and self.image_shape is None
-            shape = came if self.image_shape is None else self.image_shape
-            self.image_shape_ = resolved_image_shape(shape, X.shape[1])
-        if came not in (None, self.image_shape_):
-            raise ValueError(f"{_WHERE}: X must hold images of shape {self.image_shape_}, got {came}")
-        images = X.reshape(len(X), *self.image_shape_)
-        if y is None:
-            return images
-        check_classification_targets(y)
-        return images, y
-
-    def _start(self, images):
-        """An untrained network for the classes, and a random stream."""
-        self._random = check_random_state(self.random_state)
-        try:
-            self.model_ = ConvNet(
-                signal_spec(self.spec) if self._is_signal else self.spec,
-                self.image_shape_,
-                len(self.classes_),
-                reg=self.reg,
-                dtype=self.dtype,
-                seed=self._seed(),
-            )
-        except ValueError as error:
-            raise ValueError(f"{error} (X: n_features={self.n_features_in_})") from error
+    def _start_with_classes(self, images):
+        self._start(images, len(self.classes_))
         self.model_.classes = tuple(map(str, self.classes_))
-        if flag(_WHERE, "standardize", self.standardize):
-            self.model_.preprocess = Normalization.fit(images)
-        self.n_iter_, self.loss_curve_ = 0, []
-        self.validation_scores_ = self.best_validation_score_ = None
-        self._optim_configs = {}
 
     def _with_validation(self, images, labels):
         """The Solver's data, a share of it set aside."""
@@ -284,52 +235,3 @@ class ConvNetClassifier(ClassifierMixin, BaseEstimator):
             images, labels, test_size=count, stratify=labels, random_state=self._random
         )
         return {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
-
-    def _train(self, data, epochs, patience=None):
-        """Train for so many epochs, with the optimizer's state of those before."""
-        if patience is None:
-            # The Solver wants validation samples; one costs next to nothing, and nobody reads its accuracy.
-            data = {**data, "X_val": data["X_train"][:1], "y_val": data["y_train"][:1]}
-        solver = Solver(
-            self.model_,
-            data,
-            update_rule=self.update_rule,
-            optim_config={"learning_rate": self.learning_rate},
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-            label_smoothing=self.label_smoothing,
-            preprocess=self.model_.preprocess,
-            augment=self.augment,
-            batch_size=self.batch_size,
-            num_epochs=epochs,
-            num_train_samples=1,
-            keep="last" if patience is None else "best",
-            early_stopping=patience,
-            verbose=False,
-            on_epoch=self._report if self.verbose else None,
-            seed=self._seed(),
-        )
-        for name, config in self._optim_configs.items():
-            solver.optim_configs[name].update({**config, "learning_rate": self.learning_rate})
-        solver.train()
-        self._optim_configs = solver.optim_configs
-        self._predictor = prepare(self.model_)
-        self.n_iter_ += solver.epoch
-        self.loss_curve_ += _losses(solver)
-        if patience is not None:
-            self.validation_scores_ = solver.val_acc_history[1:]
-            self.best_validation_score_ = max(self.validation_scores_)
-
-    def _report(self, solver):
-        line = f"epoch {self.n_iter_ + solver.epoch}: loss {_losses(solver)[-1]:.4f}"
-        if solver.early_stopping is not None:
-            line += f", validation accuracy {solver.val_acc_history[-1]:.4f}"
-        print(f"{line}, {solver.epoch_seconds[-1]:.1f} s", flush=True)
-
-    def _seed(self):
-        return int(self._random.randint(_SEEDS))
-
-
-def _losses(solver):
-    """The mean loss of each epoch's minibatches."""
-    return np.mean(np.reshape(solver.loss_history, (solver.epoch, -1)), axis=1).tolist()

@@ -1,0 +1,149 @@
+"""What the estimators have in common: samples in, a ConvNet trained by a Solver, scores out."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from cnnlib._params import flag
+from cnnlib.data import Normalization
+from cnnlib.inference import prepare
+from cnnlib.inference.scoring import BatchScorer
+from cnnlib.models import ConvNet
+from cnnlib.models.spec.reading import resolve
+from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
+from cnnlib.solver import Solver
+
+__all__ = ["Estimator"]
+
+_SEEDS = 2**31
+
+
+class Estimator(BaseEstimator):
+    """A ConvNet among scikit-learn's estimators; which task it has is up to the class.
+
+    Attributes
+    ----------
+    _head : str
+        What the network ends in, 'classes' or 'values'.
+    _metric : str
+        By what validation samples are judged, the higher the better.
+    _targets : dict
+        How scikit-learn is to check y.
+    """
+
+    _head = "classes"
+    _metric = "accuracy"
+    label_smoothing: float | None = None
+    _targets: ClassVar[dict[str, Any]] = {}
+
+    @property
+    def _where(self):
+        return type(self).__name__
+
+    def _scores(self, X):
+        check_is_fitted(self)
+        return BatchScorer(self._predictor, self.model_.preprocess).all(self._checked(X))
+
+    def _checked(self, X, y="no_validation", first=False):
+        """Images (N, C, H, W) of X, and y where it is given; `first`: this X says what a sample is."""
+        came = None
+        if (X if hasattr(X, "ndim") else np.asarray(X)).ndim > 2:
+            X = check_array(X, allow_nd=True, input_name="X")
+            if X.ndim != 4:
+                raise ValueError(f"{self._where}: X must have shape (N, D) or (N, C, H, W), got {X.shape}")
+            came, X = X.shape[1:], X.reshape(len(X), -1)
+        checked = validate_data(self, X, y, reset=first, **({} if isinstance(y, str) else self._targets))
+        X, y = checked if isinstance(checked, tuple) else (checked, None)
+        if first:
+            self._is_signal = came is None and self.image_shape is None
+            shape = came if self.image_shape is None else self.image_shape
+            self.image_shape_ = resolved_image_shape(shape, X.shape[1])
+        if came not in (None, self.image_shape_):
+            raise ValueError(f"{self._where}: X must hold images of shape {self.image_shape_}, got {came}")
+        images = X.reshape(len(X), *self.image_shape_)
+        return images if y is None else (images, y)
+
+    def _start(self, images, outputs):
+        """An untrained network with so many outputs, and a random stream."""
+        self._random = check_random_state(self.random_state)
+        spec = signal_spec(self.spec) if self._is_signal else self.spec
+        if self._head != "classes" and isinstance(resolve(spec), (list, tuple)):
+            spec = [*resolve(spec), self._head]
+        try:
+            self.model_ = ConvNet(
+                spec,
+                self.image_shape_,
+                outputs,
+                reg=self.reg,
+                dtype=self.dtype,
+                seed=self._seed(),
+            )
+        except ValueError as error:
+            raise ValueError(f"{error} (X: n_features={self.n_features_in_})") from error
+        if flag(self._where, "standardize", self.standardize):
+            self.model_.preprocess = Normalization.fit(images)
+        self.n_iter_, self.loss_curve_ = 0, []
+        self.validation_scores_ = self.best_validation_score_ = None
+        self._optim_configs = {}
+
+    def _train(self, data, epochs, patience=None):
+        """Train for so many epochs, with the optimizer's state of those before."""
+        if patience is None:
+            # The Solver wants validation samples; one costs next to nothing, and nobody reads its accuracy.
+            data = {**data, "X_val": data["X_train"][:1], "y_val": data["y_train"][:1]}
+        solver = Solver(
+            self.model_,
+            data,
+            update_rule=self.update_rule,
+            optim_config={"learning_rate": self.learning_rate},
+            schedule=self.schedule,
+            weight_decay=self.weight_decay,
+            label_smoothing=self.label_smoothing,
+            loss=self._solver_loss(),
+            metrics=self._metric,
+            preprocess=self.model_.preprocess,
+            augment=self.augment,
+            batch_size=self.batch_size,
+            num_epochs=epochs,
+            num_train_samples=1,
+            keep="last" if patience is None else "best",
+            early_stopping=patience,
+            verbose=False,
+            on_epoch=self._report if self.verbose else None,
+            seed=self._seed(),
+        )
+        for name, config in self._optim_configs.items():
+            solver.optim_configs[name].update({**config, "learning_rate": self.learning_rate})
+        solver.train()
+        self._optim_configs = solver.optim_configs
+        self._ready()
+        self.n_iter_ += solver.epoch
+        self.loss_curve_ += _losses(solver)
+        if patience is not None:
+            self.validation_scores_ = solver.histories[self._metric][1:]
+            self.best_validation_score_ = max(self.validation_scores_)
+
+    def _solver_loss(self):
+        return None
+
+    def _ready(self):
+        self._predictor = prepare(self.model_)
+
+    def _report(self, solver):
+        line = f"epoch {self.n_iter_ + solver.epoch}: loss {_losses(solver)[-1]:.4f}"
+        if solver.early_stopping is not None:
+            line += f", validation {self._metric} {solver.histories[self._metric][-1]:.4f}"
+        print(f"{line}, {solver.epoch_seconds[-1]:.1f} s", flush=True)
+
+    def _seed(self):
+        return int(self._random.randint(_SEEDS))
+
+
+def _losses(solver):
+    """The mean loss of each epoch's minibatches."""
+    return np.mean(np.reshape(solver.loss_history, (solver.epoch, -1)), axis=1).tolist()
