@@ -168,18 +168,52 @@ def test_auto_takes_the_cheapest_and_direct_anything_but_winograd(isa, dtype):
             assert getattr(direct, name).method == others[0], case
 
 
-@pytest.mark.parametrize("method", ["depthwise-rows", "depthwise-channels"])
-def test_depthwise_plans_say_what_they_stage(isa, dtype, method, num_threads):
-    """Scratch holds at least a staged image; a tall one is staged in bands."""
+def test_depthwise_plans_say_what_they_stage(isa, dtype, num_threads):
+    """Channels in the lanes: scratch holds at least a staged image; a tall one is staged in bands."""
     num_threads(1)
     channels = 8
-    w_shape, param = (channels, 1, 3, 3), {"pad": 1, "groups": channels, "algorithm": method}
+    w_shape, param = (channels, 1, 3, 3), {"pad": 1, "groups": channels, "algorithm": "depthwise-channels"}
     small = cnnlib.explain((2, channels, 16, 16), w_shape, param, dtype)
     tall = cnnlib.explain((2, channels, 1600, 16), w_shape, param, dtype)
     for name in PASSES:
         scratch, bands = getattr(small, name).scratch_bytes, getattr(tall, name).scratch_bytes
         assert 16 * 16 * dtype.itemsize <= scratch < 2**20
         assert scratch <= bands < 2**20
+
+
+def test_depthwise_on_planes_as_they_lie_takes_no_scratch_for_them(isa, dtype):
+    """The forward pass none at all, gradients some for the sums of their filters."""
+    w_shape, param = (8, 1, 3, 3), {"pad": 1, "groups": 8, "algorithm": "depthwise-rows"}
+    plans = [cnnlib.explain((2, 8, size, 16), w_shape, param, dtype) for size in (16, 1600)]
+    assert [getattr(plan, name).method for plan in plans for name in PASSES] == 6 * ["depthwise-rows"]
+    assert [plan.forward.scratch_bytes for plan in plans] == [0, 0]
+    for name in PASSES[1:]:
+        assert all(getattr(plan, name).scratch_bytes < 2**17 for plan in plans)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("pad", [0, 1, 2])
+@pytest.mark.parametrize(
+    "size", [(1, 1), (2, 40), (40, 2), (3, 15), (7, 16), (9, 17), (6, 31), (5, 65), (70, 33)], ids=str
+)
+def test_depthwise_on_planes_as_they_lie(isa, dtype, size, pad, stride, rng):
+    """Every number of lines and of columns beside whole vectors, and several bands."""
+    if min(size) + 2 * pad < 3:
+        pytest.skip("the filter is larger than the padded image")
+    x = rng.standard_normal((2, 3, *size)).astype(dtype)
+    w, b = rng.standard_normal((3, 1, 3, 3)).astype(dtype), rng.standard_normal(3).astype(dtype)
+    param = {"pad": pad, "stride": stride, "groups": 3, "algorithm": "depthwise-rows"}
+    out, cache = cnnlib.conv_forward(x, w, b, param)
+    want, naive_cache = naive.conv_forward_naive(*(v.astype(np.float64) for v in (x, w, b)), param)
+    close = {"rtol": 1e-4, "atol": 1e-4} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-10}
+    np.testing.assert_allclose(out, want, **close)
+    dout = rng.standard_normal(out.shape).astype(dtype)
+    for got, right in zip(
+        cnnlib.conv_backward(dout, cache),
+        naive.conv_backward_naive(dout.astype(np.float64), naive_cache),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, right, **close)
 
 
 @pytest.mark.parametrize("method", ["depthwise-rows", "depthwise-channels"])

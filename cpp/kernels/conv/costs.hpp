@@ -111,27 +111,20 @@ double cost_matrix_product(const ConvShape& s) {
 
 // Every channel has filters of its own. (A single channel with many filters is a matrix product.)
 inline bool fits_depthwise(const ConvShape& s) { return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1); }
+// A walk down each vector of columns of a plane.
 template <class T, Pass pass>
-double cost_depthwise_rows(const ConvShape& s) {
+double cost_depthwise_planes(const ConvShape& s) {
   const GroupSizes<T> g(s);
-  if (pass == Pass::forward && reads_short_rows<T>(s))
-    return double(s.F) *
-           (Rates::short_rows_plane + Rates::short_rows_vector * double(g.vectors(g.positions)));
-  if (pass == Pass::forward ? reads_flat_planes<T>(s) : has_flat_gradients<T>(s))
-    return double(s.F) * (Rates::flat_plane + Rates::flat_vector<T>(pass) * double(g.vectors(g.positions)));
-  const bool in_place = pass == Pass::forward && reads_rows_in_place<T>(s);
-  const auto rates = in_place ? Rates::depthwise_in_place : Rates::depthwise<T>(pass);
-  const bool parted = pass == Pass::forward && !in_place && s.stride_w > 1;
-  const double stage = rates.stage + (parted ? Rates::stage_parted : 0);
-  const double in = double(s.C * s.H * g.vectors(s.W)), out = double(s.F * s.OH * g.vectors(s.OW));
-  return rates.tap * double(g.taps) * out + stage * in + rates.row * double(s.C * s.H);
+  const double walks = double(g.vectors(s.OW)), vectors = walks * double(s.OH);
+  const double vector = s.stride_h == 2 ? Rates::strided_plane_vector(pass) : Rates::plane_vector(pass);
+  return double(s.C) * (Rates::plane + Rates::plane_walk * walks + vector * vectors);
 }
 template <class T, Pass pass>
 double cost_depthwise_channels(const ConvShape& s) {
   const GroupSizes<T> g(s);
   const double in = double(g.vectors(s.C) * s.H * s.W),
                out = double(g.vectors(s.C) * (s.F / s.C) * g.positions);
-  return double(g.taps) * out + Rates::depthwise<T>(pass).transpose * (in + out);
+  return double(g.taps) * out + Rates::channel_transpose<T>(pass) * (in + out);
 }
 
 // 1x1 at a stride, as a convolution at stride 1 of the points that it reads.

@@ -20,8 +20,8 @@ template <class T>
 inline constexpr CorrelationMethod<T> forward_methods[] = {
     {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &describe_matrix<T>, false,
      nullptr, &run_matrix_forward<T>},
-    {Method::depthwise_rows, &fits_depthwise, &cost_depthwise_rows<T, Pass::forward>, &describe_depthwise<T>,
-     false, nullptr, &run_depthwise_forward<T>},
+    {Method::depthwise_rows, &fits_depthwise_planes, &cost_depthwise_planes<T, Pass::forward>,
+     &describe_depthwise<T>, false, nullptr, &run_depthwise_forward<T>},
     {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T, Pass::forward>,
      &describe_depthwise<T>, false, nullptr, &run_depthwise_forward<T>},
     {Method::winograd, &fits_winograd, &cost_winograd<T, Pass::forward>, &describe_winograd<T>, true,
@@ -42,7 +42,7 @@ template <class T>
 inline constexpr CorrelationMethod<T> input_gradient_methods[] = {
     {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &describe_matrix<T>, false,
      nullptr, &run_matrix_input_gradient<T>},
-    {Method::depthwise_rows, &fits_depthwise, &cost_depthwise_rows<T, Pass::input_gradient>,
+    {Method::depthwise_rows, &fits_depthwise_planes, &cost_depthwise_planes<T, Pass::input_gradient>,
      &describe_depthwise<T>, false, nullptr, &run_depthwise_input_gradient<T>},
     {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T, Pass::input_gradient>,
      &describe_depthwise<T>, false, nullptr, &run_depthwise_input_gradient<T>},
@@ -64,7 +64,7 @@ template <class T>
 inline constexpr WeightGradientMethod<T> weight_gradient_methods[] = {
     {Method::matrix_product, &fits_matrix_product, &cost_matrix_product<T>, &describe_matrix<T>, false,
      &run_matrix_weight_gradient<T>},
-    {Method::depthwise_rows, &fits_depthwise, &cost_depthwise_rows<T, Pass::weight_gradient>,
+    {Method::depthwise_rows, &fits_depthwise_planes, &cost_depthwise_planes<T, Pass::weight_gradient>,
      &describe_depthwise<T>, true, &run_depthwise_weight_gradient<T>},
     {Method::depthwise_channels, &fits_depthwise, &cost_depthwise_channels<T, Pass::weight_gradient>,
      &describe_depthwise<T>, true, &run_depthwise_weight_gradient<T>},

@@ -77,42 +77,29 @@ struct Rates {
   static constexpr double row_input = 8, row_output = 6, row_gradient = 8, row_filter = 4, row_product = 30,
                           row_sum = 11;
 
-  // Depthwise: a vector staged and written back with rows in the lanes, the ends of a row, a tap's product
-  // with its load, and a vector transposed twice with channels in the lanes. dx and dw, which one loop makes,
-  // take the same. The ends of a row cost less where the set has masks for them; with AVX2 rows of floats
-  // lose to channels on Zen 4 and on a Xeon, rows of doubles do not (bench/NOTES.md).
-  struct Depthwise {
-    double stage, row, tap, transpose;
-  };
+  // Depthwise with channels in the lanes: a vector transposed twice. dx and dw, which one loop makes, take
+  // the same. With AVX2 floats cost less than doubles (bench/NOTES.md).
   template <class T>
-  static constexpr Depthwise depthwise(Pass pass) {
-    const bool forward = pass == Pass::forward;
+  static constexpr double channel_transpose(Pass pass) {
 #ifdef __AVX512F__
-    return forward ? Depthwise{0, 10, 1, 4} : Depthwise{6, 12, 1, 6};
+    return pass == Pass::forward ? 4 : 6;
 #else
 #ifdef __AVX2__
-    if (sizeof(T) == 4) return forward ? Depthwise{0, 12, 1.25, 1.2} : Depthwise{6, 12, 1.25, 4};
+    if (sizeof(T) == 4) return pass == Pass::forward ? 1.2 : 4;
 #endif
-    return forward ? Depthwise{0, 12, 1, 4} : Depthwise{6, 12, 1, 6};
+    return pass == Pass::forward ? 4 : 6;
 #endif
   }
-  // What staging costs the forward pass besides where columns are parted by their remainder, at a stride.
-  static constexpr double stage_parted = 2;
-  // The forward pass on rows that are read where they lie.
-  static constexpr Depthwise depthwise_in_place{0, 5, 1, 4};
-  // Several short rows to a vector: a plane, and a vector of outputs.
-  static constexpr double short_rows_plane = 5, short_rows_vector = 11;
-  // The same of planes as one run of values, and of either gradient. With AVX-512 every load that is not
-  // aligned crosses a cache line.
-  static constexpr double flat_plane = 16;
-  template <class T>
-  static constexpr double flat_vector(Pass pass) {
+  // Depthwise on planes as they lie: a plane, a walk down it, and a vector of outputs at stride 1 and 2.
 #ifdef __AVX512F__
-    return pass == Pass::forward ? 15.5 : sizeof(T) == 4 ? 22 : 19;
+  static constexpr double plane = 30, plane_walk = 24;
+  static constexpr double plane_vector(Pass pass) { return pass == Pass::forward ? 5 : 9.5; }
+  static constexpr double strided_plane_vector(Pass pass) { return pass == Pass::forward ? 9 : 20; }
 #else
-    return pass == Pass::forward ? 7.5 : 14;
+  static constexpr double plane = 16, plane_walk = 12;
+  static constexpr double plane_vector(Pass pass) { return pass == Pass::forward ? 6.5 : 13; }
+  static constexpr double strided_plane_vector(Pass pass) { return pass == Pass::forward ? 9 : 18; }
 #endif
-  }
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -62,11 +62,13 @@ class SmallAverages {
         const T* image = x + plane * s.H * s.W;
         T* to = out + plane * s.OH * s.OW;
         slide_windows_down(
-            s, S::zero(), [&](Index h) { return sum_of_line(taps, image + h * s.W); },
-            [&](Index oh, const Packet& first, const Packet& second, const Packet& third) {
-              const auto sum = S::add(S::add(first, second), third);
-              store_in_rows(to + oh * s.OW, s.OW, j, end, S::mul(sum, weights.of(averaged_rows(oh))));
-            });
+            s, S::zero(),
+            [&](Index h) __attribute__((always_inline)) { return sum_of_line(taps, image + h * s.W); },
+            [&](Index oh, const Packet& first, const Packet& second, const Packet& third)
+                __attribute__((always_inline)) {
+                  const auto sum = S::add(S::add(first, second), third);
+                  store_in_rows(to + oh * s.OW, s.OW, j, end, S::mul(sum, weights.of(averaged_rows(oh))));
+                });
       }
     }
   }
@@ -82,7 +84,7 @@ class SmallAverages {
       for (Index plane = 0; plane < s.planes; ++plane) {
         const T* from = dout + plane * s.OH * s.OW;
         gather_windows_down<T, PW, Stride>(
-            s, w, dx + plane * s.H * s.W, end,
+            s, w, S::zero(), dx + plane * s.H * s.W, end,
             [&](Index oh) {
               const Index tall = averaged_rows(oh);
               Packet share[Windows::vectors];
@@ -90,9 +92,11 @@ class SmallAverages {
 #pragma GCC unroll 3
               for (int i = 0; i < Windows::vectors; ++i)
                 share[i] = S::mul(windows.vector[i].load(from + oh * s.OW, T(0)), weights[i].of(tall));
-              return windows.gather([&](int i, int) { return share[i]; });
+              return windows.gather([&](int i, int) { return share[i]; },
+                                    [&](Packet sum, int i, int) { return S::add(sum, share[i]); });
             },
-            [](const typename Windows::Columns& share, int) { return share; });
+            [](const typename Windows::Columns& share, int) { return share; },
+            [](Packet sum) { return sum; });
       }
     }
   }
@@ -100,8 +104,9 @@ class SmallAverages {
  private:
   Index averaged_rows(Index oh) const { return mean ? rows.averaged(first_row + oh) : 1; }
 
-  static Packet sum_of_line(const WindowTaps<T, PW, Stride>& taps, const T* row) {
+  [[gnu::always_inline]] static Packet sum_of_line(const WindowTaps<T, PW, Stride>& taps, const T* row) {
     Packet tap[PW];
+    taps.prefetch_next(row);
     taps.load(row, T(0), tap);
     auto sum = tap[0];
 #pragma GCC unroll 2

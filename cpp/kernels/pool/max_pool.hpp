@@ -67,18 +67,19 @@ class ColumnOfMaxima {
     const Maximum nothing{S::fill(lowest), S::zero()};
     bool sure = true;
     slide_windows_down(
-        s, nothing, [&](Index h) { return maximum_of_line(image + h * s.W); },
-        [&](Index oh, Maximum best, const Maximum& second, const Maximum& third) {
-          const Index at = oh * s.OW;
-          best = larger(best, second, PW);
-          if (s.PH == 3) best = larger(best, third, 2 * PW);
-          store_in_rows(out + at, s.OW, j, out + room, best.value);
-          if (at + j + S::size <= room)
-            S::store_bytes(arg + at + j, best.tap);
-          else
-            S::store_bytes(arg + at + j, best.tap, std::min<Index>(S::size, s.OW - j));
-          sure = sure && !S::any(S::equal(S::max(best.value, no_window), nothing.value));
-        });
+        s, nothing, [&](Index h) __attribute__((always_inline)) { return maximum_of_line(image + h * s.W); },
+        [&](Index oh, Maximum best, const Maximum& second, const Maximum& third)
+            __attribute__((always_inline)) {
+              const Index at = oh * s.OW;
+              best = larger(best, second, PW);
+              if (s.PH == 3) best = larger(best, third, 2 * PW);
+              store_in_rows(out + at, s.OW, j, out + room, best.value);
+              if (at + j + S::size <= room)
+                S::store_bytes(arg + at + j, best.tap);
+              else
+                S::store_bytes(arg + at + j, best.tap, std::min<Index>(S::size, s.OW - j));
+              sure = sure && !S::any(S::equal(S::max(best.value, no_window), nothing.value));
+            });
     return sure;
   }
 
@@ -89,6 +90,7 @@ class ColumnOfMaxima {
 
   [[gnu::always_inline]] Maximum maximum_of_line(const T* row) const {
     Packet tap[PW];
+    taps.prefetch_next(row);
     taps.load(row, lowest, tap);
     Maximum best{tap[0], S::zero()};
 #pragma GCC unroll 2

@@ -27,7 +27,7 @@ class ColumnOfMaxGradients {
       Packet dout[Windows::vectors], winner[Windows::vectors];
     };
     gather_windows_down<T, PW, Stride>(
-        s, column, dx, end,
+        s, column, S::zero(), dx, end,
         [&](Index oh) {
           Row row;
           windows.vector[0].prefetch_next(dout + oh * s.OW, 1);
@@ -40,10 +40,12 @@ class ColumnOfMaxGradients {
           return row;
         },
         [&](const Row& row, int kh) {
-          return windows.gather([&](int i, int kw) {
+          const auto share = [&](int i, int kw) {
             return S::select(S::equal(row.winner[i], S::fill(T(kh * PW + kw))), row.dout[i], S::zero());
-          });
-        });
+          };
+          return windows.gather(share, [&](Packet sum, int i, int kw) { return S::add(sum, share(i, kw)); });
+        },
+        [](Packet sum) { return sum; });
   }
 
  private:

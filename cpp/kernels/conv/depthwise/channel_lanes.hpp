@@ -12,8 +12,7 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T>
 struct ChannelLanes {
   using S = Simd<T>;
-  static constexpr Index channels = S::size, column = S::size, sum_parts = 1;
-  static constexpr bool split_columns = false;
+  static constexpr Index channels = S::size, column = S::size;  // of a vector; from a column to the next
   // Whole images where possible, so that no halo of a band is staged twice.
   static Index band_bytes() { return caches().l2 / 4; }
   static constexpr Index gradient_band_bytes = 192 << 10;
@@ -21,21 +20,18 @@ struct ChannelLanes {
   static Index pitch(Index columns) { return columns * S::size; }
 
   struct Staged : StagedShape {
-    Index pitch, margin, phase_size;
+    Index pitch, margin;
     const Index* offset;  // of the pixels of consecutive rows, [row][column]
 
     explicit Staged(const StagedShape& shape)
-        : StagedShape(shape),
-          pitch(checked_product(width, S::size)),
-          margin(left * S::size),
-          phase_size(checked_product(rows, pitch)) {}
+        : StagedShape(shape), pitch(checked_product(width, S::size)), margin(left * S::size) {}
     static Index pixel_offsets(Index rows, Index W) { return rows * W; }
     void set_pixel_offsets(Index* memory) {
       offset = memory;
       for (Index r = 0; r < rows; ++r)
         for (Index j = 0; j < W; ++j) *memory++ = r * pitch + j * S::size;
     }
-    Index size() const { return margin + phase_size + S::size; }
+    Index size() const { return margin + checked_product(rows, pitch) + S::size; }
 
     // Transposes rows [first, first + count) of `planes` planes of stride `plane_step` to
     // [row][column][channel]. The zeros between rows stay.
@@ -82,14 +78,13 @@ struct ChannelLanes {
     add_rows<T>({&taps, 1, step * S::size, S::size, rows, row, grad_row}, columns, grad, staged, sums);
   }
   // total[channel * channel_step + t] += sums[t][channel].
-  static void reduce(const T* sums, Index values, Index, Index planes, Index channel_step, double* total) {
+  static void reduce(const T* sums, Index values, Index planes, Index channel_step, double* total) {
     for (Index p = 0; p < planes; ++p)
       for (Index t = 0; t < values; ++t) total[p * channel_step + t] += double(sums[t * S::size + p]);
   }
 
   // Transposes rows [row][column][channel] to consecutive rows of planes of stride `plane_step`.
-  static void unstage(const T* from, Index, Index, Index rows, Index columns, Index planes, Index plane_step,
-                      T* to) {
+  static void unstage(const T* from, Index rows, Index columns, Index planes, Index plane_step, T* to) {
     const Index pixels = rows * columns;
     if (pixels < S::size) {
       for (Index p = 0; p < planes; ++p)

@@ -7,24 +7,18 @@
 #pragma once
 
 #include "kernels/conv/depthwise/channel_lanes.hpp"
-#include "kernels/conv/depthwise/row_lanes.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
 // The work of the forward pass, or of one gradient, as threads_for counts it.
 inline double depthwise_work(const ConvShape& s) { return 2.0 / 16 * s.N * s.F * s.KH * s.KW * s.OH * s.OW; }
 
-// tap(a, k) for each kernel position. Outermost is the axis along which register blocks of the stencil
-// extend, which is what TapList::three_rows recognizes: rows of the image, or columns if lanes are channels.
-template <class L, class Tap>
+// tap(a, k) for each kernel position, column by column: register blocks of the stencil extend along columns
+// of the image, which is what TapList::three_rows recognizes.
+template <class Tap>
 void each_tap(const ConvShape& s, const Tap& tap) {
-  if (L::split_columns) {
-    for (Index a = 0; a < s.KH; ++a)
-      for (Index k = 0; k < s.KW; ++k) tap(a, k);
-  } else {
-    for (Index k = 0; k < s.KW; ++k)
-      for (Index a = 0; a < s.KH; ++a) tap(a, k);
-  }
+  for (Index k = 0; k < s.KW; ++k)
+    for (Index a = 0; a < s.KH; ++a) tap(a, k);
 }
 
 // Groups [first, last) of channels; a group fills a vector's lanes.
@@ -32,26 +26,24 @@ struct ChannelGroups {
   Index first, last;
 };
 
-template <class T, class L>
+template <class T>
 struct ChannelStencil {
   using S = Simd<T>;
+  using L = ChannelLanes<T>;
 
   explicit ChannelStencil(const ConvShape& shape) : s(shape) {}
 
   // Staged x for bands of `out_rows` output rows.
-  StagedShape x_shape(Index out_rows) const {
-    return {s.H,       s.W,          columns.stride,  columns.phases, columns.remainder,
-            x_width(), columns.left, x_rows(out_rows)};
-  }
+  StagedShape x_shape(Index out_rows) const { return {s.H, s.W, x_width(), left(), x_rows(out_rows)}; }
+  Index left() const { return std::max<Index>(0, s.pad_left); }
   Index x_width() const {
-    return std::max(ceil_div(s.W, columns.stride) + columns.left,
-                    (s.OW - 1) * column_step + 1 + columns.right);
+    const Index right = std::max<Index>(0, (s.KW - 1) * s.dilation_w - s.pad_left);
+    return std::max(s.W + left(), (s.OW - 1) * s.stride_w + 1 + right);
   }
   Index x_rows(Index out_rows) const { return (out_rows - 1) * s.stride_h + (s.KH - 1) * s.dilation_h + 1; }
-  void list_x_taps(Index pitch, Index phase_size) {
-    each_tap<L>(s, [&](Index a, Index k) {
-      x_taps.add(columns.phase[k] * phase_size + a * s.dilation_h * pitch + columns.shift[k] * L::column,
-                 a * s.KW + k);
+  void list_x_taps(Index pitch) {
+    each_tap(s, [&](Index a, Index k) {
+      x_taps.add(a * s.dilation_h * pitch + (k * s.dilation_w - s.pad_left) * L::column, a * s.KW + k);
     });
   }
 
@@ -86,12 +78,10 @@ struct ChannelStencil {
   ConvShape s;
   Index taps = s.KH * s.KW, multiplier = s.F / s.C;
   Layout axes;
-  Piece<Index> axis_piece = axes.array<Index>(3 * s.KW + 2 * taps);
-  Scratch axis_scratch{axes.bytes()};
-  Index* indices = axis_piece.in(axis_scratch.data());
-  Index column_step = L::split_columns ? 1 : s.stride_w;  // from one output to the next, in staged columns
-  ColumnTaps columns{s.KW, s.stride_w / column_step, s.dilation_w, s.pad_left, indices};
-  TapList x_taps{0, indices + 3 * s.KW, indices + 3 * s.KW + taps};
+  Piece<Index> tap_piece = axes.array<Index>(2 * taps);
+  Scratch tap_scratch{axes.bytes()};
+  Index* indices = tap_piece.in(tap_scratch.data());
+  TapList x_taps{0, indices, indices + taps};
   Index groups = ceil_div(s.C, L::channels);
   Index task_groups = choose_task_groups();
   Index tasks = ceil_div(groups, task_groups);

@@ -2,7 +2,8 @@
 //
 //   x (N, C, H, W)   w (F, 1, KH, KW)   b (F,)   out, dout (N, F, OH, OW)
 //
-// Vector lanes are the columns of a row (row_lanes.hpp) or, for small images, channels (channel_lanes.hpp).
+// Vector lanes are neighbouring columns of a plane (planes.hpp), for 3x3 filters, or channels
+// (channel_lanes.hpp).
 #pragma once
 
 #include "kernels/conv/method.hpp"
@@ -17,49 +18,13 @@ struct DepthwiseGradients {
   T *dx, *dw, *db;
 };
 
-inline bool is_plain_3x3(const ConvShape& s) {
-  return s.KH == 3 && s.KW == 3 && s.dilation_h == 1 && s.dilation_w == 1;
+// Whether planes.hpp serves: a filter of 3x3 for each channel, at stride 1 or 2, whose windows reach over the
+// image's edge but begin in it.
+inline bool fits_depthwise_planes(const ConvShape& s) {
+  return s.N > 0 && s.groups == s.C && s.F == s.C && s.KH == 3 && s.KW == 3 && s.dilation_h == 1 &&
+         s.dilation_w == 1 && s.stride_h == s.stride_w && s.stride_h <= 2 && s.pad_top <= 2 &&
+         s.pad_left <= 2;
 }
-inline bool makes_same_size(const ConvShape& s) {
-  return s.stride_h == 1 && s.stride_w == 1 && s.pad_top == 1 && s.pad_left == 1 && s.OH == s.H &&
-         s.OW == s.W;
-}
-// Whether the forward pass with rows in the lanes reads images where they lie: a 3x3 at stride 1 or 2, with
-// registers for nine weights, sums and taps, whose rows of outputs fill a vector, or several of which do.
-inline bool reads_where_it_lies(const ConvShape& s) {
-  const bool halved = s.stride_h == 2 && s.stride_w == 2 && s.pad_top <= 1 && s.pad_left <= 1 &&
-                      s.OH == ceil_div(s.H, 2) && s.OW == ceil_div(s.W, 2);
-  return InstructionSet::registers >= 32 && is_plain_3x3(s) && (makes_same_size(s) || halved);
-}
-template <class T>
-bool reads_rows_in_place(const ConvShape& s) {
-  return reads_where_it_lies(s) && s.OW >= Simd<T>::size;
-}
-template <class T>
-bool reads_short_rows(const ConvShape& s) {
-  constexpr Index lanes = Simd<T>::size;
-  return reads_where_it_lies(s) && s.OW >= 2 && s.OW < lanes && lanes % s.OW == 0 &&
-         s.OH % (lanes / s.OW) == 0 && (s.stride_h == 1 || s.W == lanes);
-}
-// Or takes planes as one run of values: the other 3x3 whose outputs are as many as the inputs.
-template <class T>
-bool reads_flat_planes(const ConvShape& s) {
-  return is_plain_3x3(s) && makes_same_size(s) && !reads_rows_in_place<T>(s) && !reads_short_rows<T>(s);
-}
-
-// The same for the gradients, where every channel has a filter.
-template <class T>
-bool has_flat_gradients(const ConvShape& s) {
-  return s.C == s.F && is_plain_3x3(s) && makes_same_size(s);
-}
-
-// The two of them, in a unit of their own.
-template <class T>
-void run_flat_planes(const ConvShape&, const ConvOperands<T>&);
-template <class T>
-void describe_flat_gradients(ConvPlan&, bool dx, bool sums);
-template <class T>
-void run_flat_gradients(const ConvShape&, const DepthwiseGradients<T>&);
 
 // All passes.
 template <class T>

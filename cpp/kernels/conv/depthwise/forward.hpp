@@ -15,14 +15,13 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-template <class T, class L>
+template <class T>
 class DepthwiseForwardPass {
+  using L = ChannelLanes<T>;
   static constexpr Index vector = Simd<T>::size;
 
  public:
-  explicit DepthwiseForwardPass(const ConvShape& shape) : s(shape) {
-    stencil.list_x_taps(staged.pitch, staged.phase_size);
-  }
+  explicit DepthwiseForwardPass(const ConvShape& shape) : s(shape) { stencil.list_x_taps(staged.pitch); }
 
   void run(const ConvOperands<T>& o) {
     Layout layout;
@@ -90,20 +89,18 @@ class DepthwiseForwardPass {
     stencil.stage_x(staged, o.in, n, group, oh, rows, work.staged);
     for (Index m = 0; m < stencil.multiplier; ++m, weight += filter_weights, out += plane) {
       L::correlate(stencil.x_taps, weight, weight + stencil.taps * vector, o.epilogue.activation, rows, s.OW,
-                   work.staged, s.stride_h * staged.pitch, stencil.column_step, work.out, out_pitch, 1);
-      L::unstage(work.out, out_pitch, 1, rows, s.OW, stencil.channels_of(group), stencil.multiplier * plane,
-                 out);
+                   work.staged, s.stride_h * staged.pitch, s.stride_w, work.out, out_pitch, 1);
+      L::unstage(work.out, rows, s.OW, stencil.channels_of(group), stencil.multiplier * plane, out);
     }
   }
 
   // Bytes of staged x and of out for one output row.
   double row_bytes() const {
-    return sizeof(T) *
-           (double(s.stride_h) * stencil.columns.phases * L::pitch(stencil.x_width()) + double(out_pitch));
+    return sizeof(T) * (double(s.stride_h) * L::pitch(stencil.x_width()) + double(out_pitch));
   }
 
   ConvShape s;
-  ChannelStencil<T, L> stencil{s};
+  ChannelStencil<T> stencil{s};
   Index out_pitch = L::pitch(s.OW);
   Index bands = ceil_div(s.OH, std::max<Index>(1, L::band_bytes() / row_bytes()));
   Index band_rows = ceil_div(s.OH, bands);

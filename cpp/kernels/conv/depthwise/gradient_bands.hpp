@@ -71,7 +71,6 @@ Index choose_bands(const ConvShape& s, bool with_dx, double most_bytes, const By
 struct GradientTaps {
   Index left, right;  // halo: columns of dout that taps read on either side
   Index row_phases, column_phases;
-  static constexpr Index no_remainder = 0;  // of the columns of dout, which have one phase
 
   explicit GradientTaps(const ConvShape& s)
       : left(std::max<Index>(0, divide_up((s.KW - 1) * s.dilation_w - s.pad_left, s.stride_w))),
@@ -80,20 +79,18 @@ struct GradientTaps {
         column_phases(std::min(s.stride_w, s.W)) {}
 
   Index width(const ConvShape& s) const { return std::max(s.OW + left, ceil_div(s.W, s.stride_w) + right); }
-  StagedShape dout_shape(const ConvShape& s, Index rows) const {
-    return {s.OH, s.OW, 1, 1, &no_remainder, width(s), left, rows};
-  }
+  StagedShape dout_shape(const ConvShape& s, Index rows) const { return {s.OH, s.OW, width(s), left, rows}; }
   Index lists() const { return row_phases * column_phases; }
 
   // Fills list[row phase][column phase]; `memory` has room for two indices for each weight of a channel. The
   // staged planes of dout of a channel's filters have the stride `plane`.
-  template <class L>
+  template <class T>
   void list(const ConvShape& s, Index pitch, Index plane, TapList* list, Index* memory) const {
     for (Index ph = 0; ph < row_phases; ++ph)
       for (Index pw = 0; pw < column_phases; ++pw, ++list) {
         *list = {0, memory, memory};
-        each_of_phase<L>(s, ph, pw, pitch, plane, [&](Index, Index) { ++list->weight; });
-        each_of_phase<L>(s, ph, pw, pitch, plane,
+        each_of_phase<T>(s, ph, pw, pitch, plane, [&](Index, Index) { ++list->weight; });
+        each_of_phase<T>(s, ph, pw, pitch, plane,
                          [&](Index offset, Index weight) { list->add(offset, weight); });
         memory += 2 * list->count;
       }
@@ -101,15 +98,15 @@ struct GradientTaps {
 
  private:
   // tap(offset, weight) for the taps of a phase: the kernel backwards, so that dout is read forwards.
-  template <class L, class Tap>
+  template <class T, class Tap>
   static void each_of_phase(const ConvShape& s, Index ph, Index pw, Index pitch, Index plane,
                             const Tap& tap) {
     for (Index f = 0; f < s.F / s.C; ++f)
-      each_tap<L>(s, [&](Index a, Index k) {
+      each_tap(s, [&](Index a, Index k) {
         const Index kh = s.KH - 1 - a, kw = s.KW - 1 - k;
         const Index row = ph + s.pad_top - kh * s.dilation_h, column = pw + s.pad_left - kw * s.dilation_w;
         if (row % s.stride_h == 0 && column % s.stride_w == 0)
-          tap(f * plane + row / s.stride_h * pitch + column / s.stride_w * L::column,
+          tap(f * plane + row / s.stride_h * pitch + column / s.stride_w * ChannelLanes<T>::column,
               (f * s.KH + kh) * s.KW + kw);
       });
   }

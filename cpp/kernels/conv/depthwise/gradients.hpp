@@ -14,8 +14,9 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-template <class T, class L>
+template <class T>
 class DepthwiseGradientPass {
+  using L = ChannelLanes<T>;
   static constexpr Index vector = Simd<T>::size;
   static constexpr Index most_parts = 24;  // of the sums, for threads to share
   // Vectors of dout that are summed in T before the sums are added to the totals in double.
@@ -24,8 +25,8 @@ class DepthwiseGradientPass {
  public:
   // `with_sums`: dw or db.
   DepthwiseGradientPass(const ConvShape& shape, bool dx, bool sums) : s(shape), with_dx(dx), with_sums(sums) {
-    stencil.list_x_taps(x_staged.pitch, x_staged.phase_size);
-    if (with_dx) dx_taps.list<L>(s, dout_staged.pitch, dout_size, lists, index_piece.in(axis_scratch.data()));
+    stencil.list_x_taps(x_staged.pitch);
+    if (with_dx) dx_taps.list<T>(s, dout_staged.pitch, dout_size, lists, index_piece.in(axis_scratch.data()));
   }
 
   void run(const DepthwiseGradients<T>& o) {
@@ -155,10 +156,9 @@ class DepthwiseGradientPass {
         for (Index pw = 0; pw < m.dx_taps.column_phases; weight += list++->count * vector, ++pw)
           if (rows > 0)
             L::correlate(*list, weight, bias, {}, rows, ceil_div(s.W - pw, s.stride_w), from,
-                         m.dout_staged.pitch, 1, to + pw * (L::split_columns ? m.dx_pitch : L::column),
-                         s.stride_h * m.dx_row, s.stride_w);
+                         m.dout_staged.pitch, 1, to + pw * L::column, s.stride_h * m.dx_row, s.stride_w);
       }
-      L::unstage(staged_dx, m.dx_pitch, m.phases, band.dx_rows(), s.W, stencil.channels_of(group), s.H * s.W,
+      L::unstage(staged_dx, band.dx_rows(), s.W, stencil.channels_of(group), s.H * s.W,
                  o.dx + ((n * s.C + stencil.first_channel(group)) * s.H + band.dx_first) * s.W);
     }
 
@@ -168,7 +168,7 @@ class DepthwiseGradientPass {
       const T* grad = staged_dout + (band.out_first - band.dout_first) * m.dout_staged.pitch;
       for (Index f = 0; f < stencil.multiplier; ++f, grad += m.dout_size, sum += m.sum_size)
         L::accumulate(stencil.x_taps, band.out_rows(), s.OW, grad, m.dout_staged.pitch, staged_x,
-                      s.stride_h * m.x_staged.pitch, stencil.column_step, sum);
+                      s.stride_h * m.x_staged.pitch, s.stride_w, sum);
     }
 
     // Adds a group's sums to the totals, and starts again from zero.
@@ -176,14 +176,14 @@ class DepthwiseGradientPass {
       const Index multiplier = stencil.multiplier;
       double* total = totals + stencil.first_channel(group) * multiplier * m.values;
       for (Index f = 0; f < multiplier; ++f, sum += m.sum_size, total += m.values) {
-        L::reduce(sum, m.values, s.OW, stencil.channels_of(group), multiplier * m.values, total);
+        L::reduce(sum, m.values, stencil.channels_of(group), multiplier * m.values, total);
         std::fill_n(sum, m.sum_size, T(0));
       }
     }
 
     const DepthwiseGradientPass& m;
     const ConvShape& s;
-    const ChannelStencil<T, L>& stencil;
+    const ChannelStencil<T>& stencil;
     const DepthwiseGradients<T>& o;
     T *staged_x, *staged_dout, *staged_dx, *weights, *sums;
   };
@@ -204,23 +204,21 @@ class DepthwiseGradientPass {
   Index plan_bands() const {
     return choose_bands(s, with_dx, L::gradient_band_bytes, [&](const BandRows& rows) {
       return double(sizeof(T)) *
-             (double(stencil.x_rows(rows.out)) * stencil.columns.phases * L::pitch(stencil.x_width()) +
+             (double(stencil.x_rows(rows.out)) * L::pitch(stencil.x_width()) +
               double(rows.dout) * stencil.multiplier * L::pitch(dx_taps.width(s)) + double(rows.dx) * dx_row);
     });
   }
 
   ConvShape s;
   bool with_dx, with_sums;
-  ChannelStencil<T, L> stencil{s};
+  ChannelStencil<T> stencil{s};
   GradientTaps dx_taps{s};
   Layout axes;
   Piece<Index> index_piece = axes.array<Index>(2 * stencil.multiplier * stencil.taps);
   Piece<TapList> list_piece = axes.array<TapList>(dx_taps.lists());
   Scratch axis_scratch{axes.bytes()};
   TapList* lists = list_piece.in(axis_scratch.data());  // [row phase][column phase] of dx
-  // A staged row of dx is `phases` runs of `dx_pitch` values.
-  Index phases = L::split_columns ? dx_taps.column_phases : 1;
-  Index dx_pitch = L::pitch(L::split_columns ? ceil_div(s.W, s.stride_w) : s.W), dx_row = phases * dx_pitch;
+  Index dx_row = L::pitch(s.W);
   Index bands = plan_bands();
   BandRows most = BandRows::largest(s, bands, with_dx);
   typename L::Staged x_staged{stencil.x_shape(most.out)}, dout_staged{dx_taps.dout_shape(s, most.dout)};
@@ -232,8 +230,7 @@ class DepthwiseGradientPass {
   Index parts = ceil_div(blocks, part_blocks);
   int threads = threads_for(depthwise_work(s) * (with_dx + with_sums));
   // Weights of dx of one group, and sums of one filter of each of its channels.
-  Index weight_size = (stencil.multiplier * stencil.taps + 1) * vector,
-        sum_size = L::sum_parts * values * vector;
+  Index weight_size = (stencil.multiplier * stencil.taps + 1) * vector, sum_size = values * vector;
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

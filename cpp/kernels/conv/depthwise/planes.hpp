@@ -1,30 +1,324 @@
-// The planes of outputs of a depthwise 3x3 that reads images where they lie, as tasks of threads.
+// Depthwise 3x3 at stride 1 or 2 on planes as they lie, with neighbouring columns in the lanes: a walk down
+// each vector of columns (column_walks.hpp) for the forward pass and either gradient, without scratch.
+//
+//   x (N, C, H, W)   w (C, 1, 3, 3)   out, dout (N, C, OH, OW)
 #pragma once
 
+#include "kernels/column_walks.hpp"
 #include "kernels/conv/method.hpp"
-#include "threads/parallel.hpp"
+#include "kernels/pool_bands.hpp"
+#include "kernels/rectifier.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-inline int planes_threads(const ConvShape& s) { return threads_for(double(s.N * s.F * s.H * s.W)); }
+// The windows of such a convolution on its planes.
+inline PoolShape windows_of(const ConvShape& s) {
+  PoolShape p{};
+  p.planes = s.N * s.C;
+  p.H = s.H;
+  p.W = s.W;
+  p.OH = s.OH;
+  p.OW = s.OW;
+  p.PH = p.PW = 3;
+  p.stride_h = s.stride_h;
+  p.stride_w = s.stride_w;
+  p.pad_top = s.pad_top;
+  p.pad_left = s.pad_left;
+  p.dilation_h = p.dilation_w = 1;
+  return p;
+}
+// At stride 1, the windows whose gradient the forward pass is: those of out on x, with the filter turned
+// round.
+inline PoolShape transposed_windows_of(const ConvShape& s) {
+  PoolShape p = windows_of(s);
+  std::swap(p.H, p.OH);
+  std::swap(p.W, p.OW);
+  p.pad_top = 2 - s.pad_top;
+  p.pad_left = 2 - s.pad_left;
+  return p;
+}
 
-// correlate(thread's slot, image, weights, bias, out) for the plane of each filter of each image.
-template <class T, class Correlate>
-void each_plane(const ConvShape& s, const ConvOperands<T>& o, const Correlate& correlate) {
-  constexpr Index slice_values = 4096;  // of a task: many times what starting it costs
-  const Index plane = s.H * s.W, out_plane = s.OH * s.OW, multiplier = s.F / s.C, planes = s.N * s.F;
-  const Index grain = std::max<Index>(1, slice_values / plane);
-  parallel_for(ceil_div(planes, grain), planes_threads(s), [&](Index slice, int slot) {
-    const Index first = slice * grain, last = std::min(planes, first + grain);
-    Index f = first % s.F, channel = first / multiplier, next_channel = (channel + 1) * multiplier;
-    for (Index k = first; k < last; ++k) {
-      if (k == next_channel) ++channel, next_channel += multiplier;
-      if (f == s.F) f = 0;
-      const T bias = o.epilogue.bias != nullptr ? o.epilogue.bias[f] : T(0);
-      correlate(slot, o.in + channel * plane, o.w + 9 * f, bias, o.out + k * out_plane);
-      ++f;
+// The nine weights of a channel in registers.
+template <class T>
+struct PlaneFilter {
+  using S = Simd<T>;
+  typename S::Packet tap[9];
+
+  PlaneFilter(const T* w, bool turned) {
+#pragma GCC unroll 9
+    for (int t = 0; t < 9; ++t) tap[t] = S::fill(w[turned ? 8 - t : t]);
+  }
+};
+
+// A vector of columns of dx at stride 1, from `column` on: `start` and dout (OH, OW) through the filter.
+template <class T, bool at_edge>
+[[gnu::always_inline]] inline void gather_column(const PoolShape& s, Index column, const T* dout,
+                                                 const PlaneFilter<T>& weight, T start_value,
+                                                 Rectifier<T> activation, T* dx, const T* end) {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  const ReachingWindows<T, 3, 1> windows(s, column);
+  const ColumnVector<T> vector[3] = {windows.vector[0], windows.vector[1], windows.vector[2]};
+  const Packet start = S::fill(start_value);
+  const Index W = s.W, OW = s.OW;
+  // From a vector to what the next walk reads in its place: to the left, or at the right edge of the next
+  // plane.
+  const Index next = column > 0 ? column - S::size : s.OH * OW + last_vector(W, S::size);
+  Packet first = start, second = start;  // the row of dx that is next, and the one below, so far
+  // Adds a row of dout; returns what it completes.
+  const auto add_row = [&](const T* row) __attribute__((always_inline)) {
+    Packet grad[3];
+    __builtin_prefetch(row + next);
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; ++i)
+      grad[i] = at_edge ? vector[i].load(row, T(0)) : S::load(row + vector[i].first);
+    const auto share = [&](int kh) __attribute__((always_inline)) {
+      return S::fma(weight.tap[3 * kh + 2], grad[2],
+                    S::fma(weight.tap[3 * kh + 1], grad[1], S::mul(weight.tap[3 * kh], grad[0])));
+    };
+    const Packet complete = S::add(first, share(0));
+    first = S::add(second, share(1));
+    second = S::add(start, share(2));
+    return complete;
+  };
+  Index oh = 0;
+  for (; oh < std::min(s.pad_top, s.OH); ++oh) add_row(dout + oh * OW);
+  // Rows of dx, of which the last ones lie too near the end of the array for whole vectors.
+  const Index rows = std::clamp<Index>(s.OH - oh, 0, s.H);
+  const Index room = Index(end - dx) - column - S::size, whole = room < 0 ? 0 : std::min(rows, room / W + 1);
+  const T* row = dout + oh * OW;
+  T* to = dx + column;
+  Index h = 0;
+  for (; h < whole; ++h, row += OW, to += W) {
+    __builtin_prefetch(to + next - column, 1);
+    S::store(to, activation(add_row(row)));
+  }
+  for (; h < rows; ++h, row += OW) store_in_rows(dx + h * W, W, column, end, activation(add_row(row)));
+  for (; h < s.H; ++h) {
+    store_in_rows(dx + h * W, W, column, end, activation(first));
+    first = second;
+    second = start;
+  }
+}
+
+// A plane of dx (H, W).
+template <class T>
+[[gnu::noinline]] void gather_plane(const PoolShape& s, const T* dout, const PlaneFilter<T>& filter, T start,
+                                    Rectifier<T> activation, T* dx, const T* end) {
+  using S = Simd<T>;
+  const PlaneFilter<T> weight = filter;
+  for (Index w = last_vector(s.W, S::size); w >= 0; w -= S::size) {
+    const bool inside = w + s.pad_left >= 2 && w + s.pad_left + S::size <= s.OW;
+    if (inside)
+      gather_column<T, false>(s, w, dout, weight, start, activation, dx, end);
+    else
+      gather_column<T, true>(s, w, dout, weight, start, activation, dx, end);
+  }
+}
+
+// A plane of dx (H, W) at stride 2, by pairs of columns.
+template <class T>
+[[gnu::noinline]] void gather_strided_plane(const PoolShape& s, const T* dout, const PlaneFilter<T>& filter,
+                                            T start, Rectifier<T> activation, T* dx, const T* end) {
+  using S = Simd<T>;
+  using Windows = ReachingWindows<T, 3, 2>;
+  struct Row {
+    typename S::Packet dout[Windows::vectors];
+  };
+  constexpr Index step = 2 * S::size;
+  const PlaneFilter<T> weight = filter;
+  for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
+    const Windows windows(s, w);
+    gather_windows_down<T, 3, 2>(
+        s, w, S::fill(start), dx, end,
+        [&](Index oh) {
+          Row row;
+          for (int i = 0; i < Windows::vectors; ++i)
+            row.dout[i] = windows.vector[i].load(dout + oh * s.OW, T(0));
+          return row;
+        },
+        [&](const Row& row, int kh) {
+          return windows.gather([&](int i, int kw) { return S::mul(weight.tap[3 * kh + kw], row.dout[i]); },
+                                [&](typename S::Packet sum, int i, int kw) {
+                                  return S::fma(weight.tap[3 * kh + kw], row.dout[i], sum);
+                                });
+        },
+        [&](typename S::Packet sum) { return activation(sum); });
+  }
+}
+
+// The taps along a row of windows 3 wide.
+template <class T>
+struct TapLine {
+  typename Simd<T>::Packet tap[3];
+};
+
+// window(oh, its three lines) down a vector of windows 2 apart, where line_of(h) reads line h of the image.
+template <class T, class LineOf, class Window>
+[[gnu::always_inline]] inline void each_strided_window(const PoolShape& s, const LineOf& line_of,
+                                                       const Window& window) {
+  const TapLine<T> outside{{Simd<T>::zero(), Simd<T>::zero(), Simd<T>::zero()}};
+  const auto line_at = [&](Index h) __attribute__((always_inline)) {
+    return h >= 0 && h < s.H ? line_of(h) : outside;
+  };
+  TapLine<T> first = line_at(-s.pad_top);
+  for (Index oh = 0, h = 1 - s.pad_top; oh < s.OH; ++oh, h += 2) {
+    const TapLine<T> second = line_at(h), third = line_at(h + 1);
+    window(oh, first, second, third);
+    first = third;
+  }
+}
+
+// Prefetches what the next walk reads in the place of a vector of windows from column `first` on.
+template <class T>
+void prefetch_next_windows(const T* row, Index first, Index next) {
+  __builtin_prefetch(row + first + next);
+  __builtin_prefetch(row + first + next + Simd<T>::size);
+}
+
+// A vector of columns of outputs at stride 2, from column j on.
+template <class T, bool at_edge>
+[[gnu::always_inline]] inline void correlate_strided_column(const PoolShape& s, Index j, const T* x,
+                                                            const PlaneFilter<T>& weight, T bias,
+                                                            Rectifier<T> activation, T* out, const T* end) {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  const Index W = s.W, column = 2 * j - s.pad_left;
+  const Index next = j > 0 ? -2 * S::size : s.H * W + 2 * last_vector(s.OW, S::size);
+  const WindowTaps<T, 3, 2> taps(column, W);
+  const Packet start = S::fill(bias), zero = S::zero();
+  const auto load = [&](Index h) __attribute__((always_inline)) {
+    const T* row = x + h * W;
+    prefetch_next_windows(row, column, next);
+    TapLine<T> line;
+    if constexpr (at_edge) {
+      taps.load(row, T(0), line.tap);
+    } else {
+      S::load_pairs(row + column, line.tap[0], line.tap[1]);
+      line.tap[2] = S::shift_down(line.tap[0], S::fill(row[column + 2 * S::size]));
     }
-  });
+    return line;
+  };
+  const auto load_inside = [&](Index h) __attribute__((always_inline)) {
+    return h >= 0 && h < s.H ? load(h) : TapLine<T>{{zero, zero, zero}};
+  };
+  const auto through = [&](const TapLine<T>& line, int kh, Packet sum) __attribute__((always_inline)) {
+#pragma GCC unroll 3
+    for (int kw = 0; kw < 3; ++kw) sum = S::fma(weight.tap[3 * kh + kw], line.tap[kw], sum);
+    return sum;
+  };
+  const auto window = [&](const TapLine<T>& first, const TapLine<T>& second,
+                          const TapLine<T>& third) __attribute__((always_inline)) {
+    return activation(
+        S::add(through(second, 1, start), S::add(through(first, 0, zero), through(third, 2, zero))));
+  };
+  TapLine<T> first = load_inside(-s.pad_top);
+  Index oh = 0, h = 1 - s.pad_top;  // h: the window's second line
+  const auto careful = [&](Index last) __attribute__((always_inline)) {
+    for (; oh < last; ++oh, h += 2) {
+      const TapLine<T> third = load_inside(h + 1);
+      store_in_rows(out + oh * s.OW, s.OW, j, end, window(first, load_inside(h), third));
+      first = third;
+    }
+  };
+  careful(std::min<Index>(s.OH, s.pad_top > 1));
+  // Windows that lie inside the image, and whose vectors end in the array.
+  const Index room = Index(end - out) - j - S::size, whole = room < 0 ? 0 : room / s.OW + 1;
+  const Index inside = std::min({s.OH, whole, oh + std::max<Index>(0, (s.H - h) / 2)});
+  for (; oh < inside; ++oh, h += 2) {
+    const TapLine<T> second = load(h), third = load(h + 1);
+    S::store(out + oh * s.OW + j, window(first, second, third));
+    first = third;
+  }
+  careful(s.OH);
+}
+
+// A plane of outputs at stride 2.
+template <class T>
+[[gnu::noinline]] void correlate_strided_plane(const PoolShape& s, const T* x, const PlaneFilter<T>& filter,
+                                               T bias, Rectifier<T> activation, T* out, const T* end) {
+  const PlaneFilter<T> weight = filter;
+  for (Index j = last_vector(s.OW, Simd<T>::size); j >= 0; j -= Simd<T>::size) {
+    const Index column = 2 * j - s.pad_left;
+    if (column >= 0 && column + 2 * Simd<T>::size < s.W)
+      correlate_strided_column<T, false>(s, j, x, weight, bias, activation, out, end);
+    else
+      correlate_strided_column<T, true>(s, j, x, weight, bias, activation, out, end);
+  }
+}
+
+// The lanes below `count`.
+template <class T>
+typename Simd<T>::Mask lanes_below(Index count) {
+  using S = Simd<T>;
+  T outside[S::size];
+  for (Index l = 0; l < S::size; ++l) outside[l] = T(l >= count);
+  return S::equal(S::load(outside), S::zero());
+}
+
+// sums[t][lane] += the products of dout with tap t of a plane of x, sums[9][lane] += dout.
+template <class T, int Stride>
+[[gnu::noinline]] void add_plane_products(const PoolShape& s, const T* x, const T* dout, T* sums) {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  Packet sum[10];
+#pragma GCC unroll 10
+  for (int t = 0; t < 10; ++t) sum[t] = S::load(sums + t * S::size);
+  const auto add_products = [&](int kh, Packet grad, const TapLine<T>& line) __attribute__((always_inline)) {
+#pragma GCC unroll 3
+    for (int kw = 0; kw < 3; ++kw) sum[3 * kh + kw] = S::fma(grad, line.tap[kw], sum[3 * kh + kw]);
+  };
+  for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
+    const Index column = j * Stride - s.pad_left;
+    const ColumnVector<T> columns(j, s.OW);
+    const WindowTaps<T, 3, Stride> taps(column, s.W);
+    const bool partial = columns.count < S::size;
+    const auto windows = lanes_below<T>(columns.count);
+    const Index to_left = j > 0 ? -S::size : last_vector(s.OW, S::size);
+    const Index next = Stride * to_left + (j > 0 ? 0 : s.H * s.W),
+                next_grad = to_left + (j > 0 ? 0 : s.OH * s.OW);
+    const auto line_of = [&](Index h) __attribute__((always_inline)) {
+      TapLine<T> line;
+      prefetch_next_windows(x + h * s.W, column, next);
+      taps.load(x + h * s.W, T(0), line.tap);
+      if (partial)  // lanes behind the last window make no products, whatever x holds there
+#pragma GCC unroll 3
+        for (auto& tap : line.tap) tap = S::select(windows, tap, S::zero());
+      return line;
+    };
+    const auto grad_of = [&](Index oh) __attribute__((always_inline)) {
+      __builtin_prefetch(dout + oh * s.OW + j + next_grad);
+      const Packet grad = columns.load(dout + oh * s.OW, T(0));
+      sum[9] = S::add(sum[9], grad);
+      return grad;
+    };
+    if constexpr (Stride == 1) {
+      // Line h of x meets rows h + pad - kh of dout: one more for each line.
+      Packet last = S::zero(), middle = S::zero();
+      if (s.pad_top > 1 && s.OH > 0) last = grad_of(0);
+      if (s.pad_top > 0 && s.OH >= s.pad_top) middle = grad_of(s.pad_top - 1);
+      for (Index h = 0; h < s.H; ++h) {
+        const Packet first = h + s.pad_top < s.OH ? grad_of(h + s.pad_top) : S::zero();
+        const TapLine<T> line = line_of(h);
+        add_products(0, first, line);
+        add_products(1, middle, line);
+        add_products(2, last, line);
+        last = middle;
+        middle = first;
+      }
+    } else {
+      each_strided_window<T>(s, line_of,
+                             [&](Index oh, const TapLine<T>& first, const TapLine<T>& second,
+                                 const TapLine<T>& third) __attribute__((always_inline)) {
+                               const Packet grad = grad_of(oh);
+                               add_products(0, grad, first);
+                               add_products(1, grad, second);
+                               add_products(2, grad, third);
+                             });
+    }
+  }
+#pragma GCC unroll 10
+  for (int t = 0; t < 10; ++t) S::store(sums + t * S::size, sum[t]);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -50,7 +50,7 @@ class InvertedResidualPass {
  public:
   InvertedResidualPass(const InvertedResidualShape& shape, const InvertedResidualLayers<T>& all_layers)
       : s(shape), d(shape.depthwise), layers(all_layers) {
-    stencil.list_x_taps(staged.pitch, staged.phase_size);
+    stencil.list_x_taps(staged.pitch);
   }
 
   void run(const T* packed, const T* x, const T* other, T* out) {
@@ -181,8 +181,7 @@ class InvertedResidualPass {
       const T* weight = work.packed + weights.depthwise(chunk, v);
       T* to = work.middle + v * middle_size;
       L::correlate(stencil.x_taps, weight, weight + weights.taps * lanes, activation(layers.depthwise), rows,
-                   d.OW, staged_vector(work, v), d.stride_h * staged.pitch, stencil.column_step, to,
-                   d.OW * lanes, 1);
+                   d.OW, staged_vector(work, v), d.stride_h * staged.pitch, d.stride_w, to, d.OW * lanes, 1);
       const Index channels = stencil.channels_of(weights.first_vector(chunk) + v);
       if (channels == lanes) continue;
       for (Index i = 0; i < rows * d.OW; ++i)  // zero times a weight of zero is zero: no NaN comes in
@@ -258,7 +257,7 @@ class InvertedResidualPass {
   ConvShape d;
   InvertedResidualLayers<T> layers;
   InvertedResidualWeights<T> weights{s};
-  ChannelStencil<T, L> stencil{d};
+  ChannelStencil<T> stencil{d};
   int threads = threads_for(
       double(s.N) / 8 *
       (double(d.C) * double(s.C * d.H * d.W) + double(d.C * d.OH * d.OW) * double(weights.taps + s.F)));

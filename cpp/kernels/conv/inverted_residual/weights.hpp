@@ -89,9 +89,9 @@ class InvertedResidualWeights {
       std::copy_n(layer.epilogue.b + first, count, packed + expand_bias(chunk, 0));
   }
   void pack_depthwise(const typename InvertedResidualLayers<T>::Layer& layer, Index chunk, T* packed) const {
-    const ChannelStencil<T, ChannelLanes<T>> stencil(s.depthwise);
+    const ChannelStencil<T> stencil(s.depthwise);
     TapList list = stencil.x_taps;
-    each_tap<ChannelLanes<T>>(s.depthwise, [&](Index a, Index k) { list.add(0, a * s.depthwise.KW + k); });
+    each_tap(s.depthwise, [&](Index a, Index k) { list.add(0, a * s.depthwise.KW + k); });
     for (Index v = 0; v < vectors_of(chunk); ++v) {
       T* to = packed + depthwise(chunk, v);
       const Index group = first_vector(chunk) + v;

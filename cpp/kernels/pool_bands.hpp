@@ -43,6 +43,7 @@ struct PoolBand {
   PoolShape shape;
   Index in, out;
   Index first_row, first_column;
+  Index first_plane;
 };
 
 // The tasks of a pool: planes, bands of their output rows, or of their input rows for a gradient; of columns
@@ -83,7 +84,7 @@ class PoolBands {
 
  private:
   PoolBand band_of(const PlaneTask& task) const {
-    PoolBand band{s, task.first_plane * s.H * s.W, task.first_plane * s.OH * s.OW, 0, 0};
+    PoolBand band{s, task.first_plane * s.H * s.W, task.first_plane * s.OH * s.OW, 0, 0, task.first_plane};
     band.shape.planes = task.last_plane - task.first_plane;
     if (task.last_row - task.first_row == rows) return band;
     const Index stride = line ? s.stride_w : s.stride_h, pad = line ? s.pad_left : s.pad_top;

@@ -1,0 +1,188 @@
+// The passes of depthwise convolution on planes as they lie, as tasks of threads.
+#pragma once
+
+#include "kernels/conv/depthwise/depthwise.hpp"
+#include "kernels/conv/depthwise/planes.hpp"
+#include "kernels/simd/transpose.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+inline PoolBands depthwise_plane_bands(const ConvShape& s) {
+  return s.stride_h == 2 ? PoolBands(windows_of(s), PoolBands::Of::outputs)
+                         : PoolBands(transposed_windows_of(s), PoolBands::Of::inputs);
+}
+
+template <class T>
+void describe_depthwise_planes(ConvPlan& plan) {
+  plan.tile_rows = 1;
+  plan.tile_columns = Simd<T>::size;
+  plan.threads = depthwise_plane_bands(plan.shape).threads();
+}
+
+// out, a task being planes or a band of rows of one.
+template <class T>
+void run_depthwise_planes(const ConvShape& s, const ConvOperands<T>& o) {
+  const bool strided = s.stride_h == 2;
+  depthwise_plane_bands(s).each([&](const PoolBand& band, int) {
+    const PoolShape& p = band.shape;
+    const T* x = o.in + (strided ? band.in : band.out);
+    T* out = o.out + (strided ? band.out : band.in);
+    const Index plane = s.H * s.W, out_plane = s.OH * s.OW;
+    const T* end = out + (p.planes - 1) * out_plane + (strided ? p.OH * p.OW : p.H * p.W);
+    Index c = band.first_plane % s.C;
+    for (Index k = 0; k < p.planes; ++k) {
+      const T bias = o.epilogue.bias != nullptr ? o.epilogue.bias[c] : T(0);
+      const PlaneFilter<T> filter(o.w + 9 * c, !strided);
+      const T* image = x + k * plane;
+      T* to = out + k * out_plane;
+      if (strided)
+        correlate_strided_plane<T>(p, image, filter, bias, o.epilogue.activation, to, end);
+      else
+        gather_plane<T>(p, image, filter, bias, o.epilogue.activation, to, end);
+      if (++c == s.C) c = 0;
+    }
+  });
+}
+
+// The gradients. A task has some channels of some images:
+//
+//   sums    [channel][tap, then db][lane]     in T, for some hundred vectors of dout
+//   totals  [part of the images][channel][tap, then db]     in double
+template <class T>
+class DepthwisePlaneGradients {
+  static constexpr Index lanes = Simd<T>::size, sums_of_channel = 10;
+  static constexpr Index most_tasks = 24;      // as parts of the images, for threads to share
+  static constexpr Index flush_vectors = 256;  // of dout that are summed in T
+  static constexpr Index group_values = 8192, most_channels = 16;  // of an image that a task takes at a time
+
+ public:
+  DepthwisePlaneGradients(const ConvShape& shape, bool dx, bool sums)
+      : s(shape), with_dx(dx), with_sums(sums), windows(windows_of(s)) {
+    windows.planes = 1;
+    channels = std::clamp<Index>(group_values / (s.H * s.W), 1, std::min(most_channels, s.C));
+    groups = ceil_div(s.C, channels);
+    parts = std::clamp<Index>(most_tasks / groups, 1, s.N);
+    threads = threads_for(2.0 / 16 * 9 * double(s.N * s.C * s.OH * s.OW) * (with_dx + with_sums));
+  }
+
+  void run(const DepthwiseGradients<T>& o) {
+    Layout layout;
+    const Memory memory(*this, layout);
+    const Scratch scratch(layout.bytes());
+    double* totals = memory.totals.in(scratch.data());
+    parallel_for(parts * groups, threads, [&](Index task, int slot) {
+      const Index part = task / groups, first = task % groups * channels;
+      run_task(part * s.N / parts, (part + 1) * s.N / parts, first, std::min(channels, s.C - first),
+               memory.sums.of(scratch.data(), slot), totals + part * s.C * sums_of_channel, o);
+    });
+    if (with_sums) finish(totals, o);
+  }
+
+  void describe(ConvPlan& plan) const {
+    plan.tile_rows = 1;
+    plan.tile_columns = lanes;
+    plan.threads = threads;
+    name_blocks(plan, {{"channels", channels}, {"partial sums", parts}});
+    Layout layout;
+    const Memory memory(*this, layout);
+    plan.scratch_bytes = layout.bytes();
+  }
+
+ private:
+  struct Memory {
+    ThreadPiece<T> sums;
+    Piece<double> totals;
+    Memory(const DepthwisePlaneGradients& m, Layout& layout) {
+      sums = layout.per_thread<T>(m.threads, m.with_sums ? m.channels * sums_of_channel * lanes : 0);
+      totals = layout.array<double>(m.with_sums ? m.parts * m.s.C * sums_of_channel : 0);
+    }
+  };
+
+  // Images [begin, end) of channels [c0, c0 + count).
+  void run_task(Index begin, Index end, Index c0, Index count, T* sums, double* totals,
+                const DepthwiseGradients<T>& o) const {
+    if (with_sums) {
+      std::fill_n(sums, count * sums_of_channel * lanes, T(0));
+      std::fill_n(totals + c0 * sums_of_channel, count * sums_of_channel, 0.0);
+    }
+    const Index vectors = s.OH * ceil_div(s.OW, lanes);
+    Index summed = 0;
+    for (Index n = begin; n < end; ++n) {
+      for (Index c = c0; c < c0 + count; ++c) {
+        const Index plane = n * s.C + c;
+        if (with_dx) input_gradient(plane, c, o);
+        if (with_sums) add_products(plane, sums + (c - c0) * sums_of_channel * lanes, o);
+      }
+      summed += vectors;
+      if (!with_sums || (summed < flush_vectors && n + 1 < end)) continue;
+      summed = 0;
+      flush(sums, count, totals + c0 * sums_of_channel);
+    }
+  }
+
+  // Walks down a plane go through bands of rows that stay in the second-level cache.
+  static constexpr Index band_values = 65536, least_band = 8;
+  template <class Band>  // band(first row, last row)
+  void each_band(Index rows, const Band& band) const {
+    const Index most = std::max(least_band, band_values * rows / (s.H * s.W + s.OH * s.OW));
+    const Index height = even_part(rows, most);
+    for (Index first = 0; first < rows; first += height) band(first, std::min(rows, first + height));
+  }
+
+  void input_gradient(Index plane, Index c, const DepthwiseGradients<T>& o) const {
+    const auto gather = s.stride_h == 1 ? &gather_plane<T> : &gather_strided_plane<T>;
+    const PlaneFilter<T> filter(o.w + 9 * c, false);
+    each_band(s.H, [&](Index first, Index last) {
+      const AxisBand rows = band_of_inputs(first, last, s.stride_h, 3, s.OH, s.pad_top);
+      T* dx = o.dx + (plane * s.H + first) * s.W;
+      gather(band_of_rows(rows, rows.size, rows.outputs), o.dout + (plane * s.OH + rows.first) * s.OW, filter,
+             o.bias != nullptr ? o.bias[c] : T(0), {}, dx, dx + rows.size * s.W);
+    });
+  }
+
+  void add_products(Index plane, T* sums, const DepthwiseGradients<T>& o) const {
+    const auto add = s.stride_h == 1 ? &add_plane_products<T, 1> : &add_plane_products<T, 2>;
+    each_band(s.OH, [&](Index first, Index last) {
+      const AxisBand rows = band_of_outputs(first, last, s.stride_h, 3, s.H, s.pad_top);
+      if (rows.size > 0)
+        add(band_of_rows(rows, rows.size, rows.outputs), o.x + (plane * s.H + rows.from) * s.W,
+            o.dout + (plane * s.OH + first) * s.OW, sums);
+    });
+  }
+
+  PoolShape band_of_rows(const AxisBand& rows, Index H, Index OH) const {
+    PoolShape band = windows;
+    band.H = H;
+    band.OH = OH;
+    band.pad_top = rows.pad;
+    return band;
+  }
+
+  // Adds the lanes of the sums to the totals, and clears them.
+  static void flush(T* sums, Index count, double* totals) {
+    const Index values = count * sums_of_channel;
+    T lane_sums[most_channels * sums_of_channel];
+    sum_each(sums, values, lane_sums);
+    for (Index i = 0; i < values; ++i) totals[i] += double(lane_sums[i]);
+    std::fill_n(sums, values * lanes, T(0));
+  }
+
+  void finish(double* totals, const DepthwiseGradients<T>& o) const {
+    for (Index i = 0; i < s.C * sums_of_channel; ++i) {
+      double total = 0;
+      for (Index part = 0; part < parts; ++part) total += totals[part * s.C * sums_of_channel + i];
+      const Index c = i / sums_of_channel, t = i % sums_of_channel;
+      if (t < 9 && o.dw != nullptr) o.dw[9 * c + t] = T(total);
+      if (t == 9 && o.db != nullptr) o.db[c] = T(total);
+    }
+  }
+
+  ConvShape s;
+  bool with_dx, with_sums;
+  PoolShape windows;       // of a plane
+  Index channels, groups;  // of a task; in all
+  Index parts;             // of the images
+  int threads;
+};
+
+}  // namespace cnnlib::CNNLIB_ISA
