@@ -1,5 +1,9 @@
 #include "dispatch.hpp"
 
+#if defined(CNNLIB_HAVE_AVX512VNNI) || defined(CNNLIB_HAVE_AVX2VNNI)
+#include <cpuid.h>
+#endif
+
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
@@ -19,6 +23,16 @@ const Isa& isa();
 #ifdef CNNLIB_HAVE_BASE
 namespace base {
 const Isa& isa();
+}
+#endif
+#ifdef CNNLIB_HAVE_AVX512VNNI
+namespace avx512vnni {
+ByteProducts byte_products();
+}
+#endif
+#ifdef CNNLIB_HAVE_AVX2VNNI
+namespace avx2vnni {
+ByteProducts byte_products();
 }
 #endif
 
@@ -64,6 +78,24 @@ const Isa& initial() {
   }
 }
 
+// Instructions that multiply bytes, of vectors of 512 and of 256 bits.
+#if defined(CNNLIB_HAVE_AVX512VNNI) || defined(CNNLIB_HAVE_AVX2VNNI)
+bool has_feature(unsigned subleaf, int reg, int bit) {
+  unsigned r[4];
+  return __get_cpuid_count(7, subleaf, &r[0], &r[1], &r[2], &r[3]) != 0 && (r[reg] >> bit & 1) != 0;
+}
+#endif
+
+bool initial_vnni() {
+  const char* wanted = std::getenv("CNNLIB_VNNI");
+  return wanted == nullptr || std::string(wanted) != "0";
+}
+
+std::atomic<bool>& vnni_wanted() {
+  static std::atomic<bool> wanted{initial_vnni()};
+  return wanted;
+}
+
 std::atomic<const Isa*>& active() {
   static std::atomic<const Isa*> set{&initial()};
   return set;
@@ -78,6 +110,23 @@ std::vector<std::string> available_isas() {
 }
 
 const Isa& active_isa() { return *active().load(std::memory_order_relaxed); }
+
+const ByteProducts& active_products() {
+  const Isa& set = active_isa();
+#ifdef CNNLIB_HAVE_AVX512VNNI
+  static const bool avx512_vnni = has_feature(0, 2, 11);
+  static const ByteProducts of_avx512 = avx512vnni::byte_products();
+  if (vnni_wanted() && avx512_vnni && std::string(set.name) == "avx512") return of_avx512;
+#endif
+#ifdef CNNLIB_HAVE_AVX2VNNI
+  static const bool avx_vnni = has_feature(1, 0, 4);
+  static const ByteProducts of_avx2 = avx2vnni::byte_products();
+  if (vnni_wanted() && avx_vnni && std::string(set.name) == "avx2") return of_avx2;
+#endif
+  return set.products;
+}
+
+void use_vnni(bool wanted) { vnni_wanted() = wanted; }
 
 void use_isa(const std::string& name) { active() = &named(name); }
 

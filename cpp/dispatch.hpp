@@ -14,4 +14,7 @@ std::vector<std::string> available_isas();
 // Switches to a set by name; std::invalid_argument for one that is unknown or cannot run here.
 void use_isa(const std::string& name);
 
+// Whether active_products may be VNNI's; at first so, unless CNNLIB_VNNI is 0.
+void use_vnni(bool wanted);
+
 }  // namespace cnnlib

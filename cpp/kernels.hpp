@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "conv_plan.hpp"
+#include "int8_shapes.hpp"
 #include "shapes.hpp"
 
 namespace cnnlib {
@@ -193,6 +194,36 @@ struct ElementwiseKernels {
   double (*sum_of_squares)(const T* x, Index n);
 };
 
+// Of eight-bit networks, the products: apart from the rest, since a processor with VNNI has its own.
+struct ByteProducts {
+  const char* name;
+  // Weights, and the numbers of each filter (its bias, multiplier and, or null, factor), packed for `conv`.
+  Index (*conv_packed_bytes)(const ByteConv&);
+  void (*pack_conv)(const ByteConv&, const std::int8_t* w, const FilterNumbers&, void* packed);
+  // `other` is the term that the epilogue adds, or null; y is bytes, or scores.
+  void (*conv)(const ByteConv&, const std::uint8_t* x, const std::uint8_t* other, const void* packed, void* y,
+               Index images);
+  Index (*depthwise_packed_bytes)(const ByteConv&);
+  void (*pack_depthwise)(const ByteConv&, const std::int8_t* w, const FilterNumbers&, void* packed);
+  void (*depthwise)(const ByteConv&, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
+                    void* y, Index images);
+};
+
+struct ByteKernels {
+  void (*quantize)(const float* x, const ByteImage&, float scale, int zero, std::uint8_t* y, Index images);
+  void (*dequantize)(const std::uint8_t* x, const ByteImage&, float scale, int zero, float* y, Index images);
+  void (*max_pool)(const BytePool&, int zero, const std::uint8_t* x, std::uint8_t* y, Index images);
+  void (*avg_pool)(const BytePool&, int x_zero, float ratio, const ByteEpilogue&, const std::uint8_t* x,
+                   std::uint8_t* y, Index images);
+  void (*add)(const ByteSum&, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y, Index images);
+  // y = table[x], of 256 bytes
+  void (*look_up)(const ByteImage& x, const ByteImage& y, const std::uint8_t* table, int zero,
+                  const std::uint8_t* from, std::uint8_t* to, Index images);
+  // The channels of x become those of y from `first` on.
+  void (*copy_channels)(const ByteImage& x, const ByteImage& y, Index first, int zero,
+                        const std::uint8_t* from, std::uint8_t* to, Index images);
+};
+
 // All of them.
 template <class T>
 struct Kernels : ConvKernels<T>,
@@ -208,10 +239,16 @@ struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
+  ByteKernels bytes;
+  ByteProducts products;
 };
 
 // The set in use, chosen at load time or by use_isa.
 const Isa& active_isa();
+
+// Its products of bytes, or those of its extension that multiplies bytes (VNNI), where the processor has it
+// and CNNLIB_VNNI is not 0. They differ in speed alone.
+const ByteProducts& active_products();
 
 template <class T>
 const Kernels<T>& kernels();

@@ -24,6 +24,8 @@ void bind_instruction_sets(py::module_& m) {
   m.def("active_isa", [] { return std::string(active_isa().name); });
   m.def("available_isas", &available_isas);
   m.def("use_isa", &use_isa, py::arg("name"));
+  m.def("active_products", [] { return std::string(active_products().name); });
+  m.def("use_vnni", &use_vnni, py::arg("wanted"));
 }
 
 void bind_machine(py::module_& m) {

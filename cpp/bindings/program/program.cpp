@@ -32,6 +32,7 @@ void bind_program(py::module_& m, const char* name) {
   bind_norm_steps<T>(program);
   bind_pool_steps<T>(program);
   bind_elementwise_steps<T>(program);
+  if constexpr (std::is_same_v<T, float>) bind_byte_steps(program);
 }
 
 template void bind_program<float>(py::module_&, const char*);

@@ -13,5 +13,7 @@ template <class T>
 void bind_pool_steps(py::class_<BoundProgram<T>>& program);
 template <class T>
 void bind_elementwise_steps(py::class_<BoundProgram<T>>& program);
+// Eight-bit networks are programs in float32.
+void bind_byte_steps(py::class_<BoundProgram<float>>& program);
 
 }  // namespace cnnlib

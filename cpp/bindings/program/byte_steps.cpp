@@ -1,0 +1,236 @@
+// Steps of eight-bit networks, which are programs in float32: a value of bytes lies where as many floats
+// would.
+#include <array>
+
+#include "../../dispatch.hpp"
+#include "../pool_shape.hpp"
+#include "steps.hpp"
+
+namespace cnnlib {
+namespace {
+
+using P = BoundProgram<float>;
+using F = Frame<float>;
+using Bytes = std::array<Index, 7>;  // C, H, W; top, bottom, left, right
+
+void require_that(bool condition, const char* what) {
+  require(condition, [&] { return std::string("prepare: ") + what; });
+}
+
+ByteImage image_of(const Bytes& b) {
+  constexpr Index most = Index{1} << 24;
+  Index elements = 4;
+  for (const Index n : b) require_that(n >= 0 && n <= most, "a value of bytes with a size out of range");
+  require_that(b[0] > 0 && b[1] > 0 && b[2] > 0, "a value of bytes without elements");
+  for (const Index n : {b[0], b[1] + b[3] + b[4], b[2] + b[5] + b[6]})
+    require_that(!__builtin_mul_overflow(elements, n, &elements) && elements < (Index{1} << 48),
+                 "a value of bytes that is too large");
+  return {b[0], b[1], b[2], b[3], b[4], b[5], b[6]};
+}
+
+std::vector<Index> floats_of(const ByteImage& s) { return {s.bytes() / 4}; }
+std::vector<Index> shape_of(const ByteImage& s) { return {s.C, s.H, s.W}; }
+bool same_size(const ByteImage& a, const ByteImage& b) { return shape_of(a) == shape_of(b); }
+
+const std::uint8_t* bytes_at(const F& f, int value) {
+  return reinterpret_cast<const std::uint8_t*>(f.read(value));
+}
+std::uint8_t* bytes_to(const F& f, int value) { return reinterpret_cast<std::uint8_t*>(f.write(value)); }
+
+ByteEpilogue epilogue_of(int zero, int low, int high) {
+  require_that(0 <= low && low <= high && high <= 255 && 0 <= zero && zero <= 255,
+               "zero points and bounds must be bytes");
+  return {zero, low, high, 0, false, false};
+}
+
+double elements(const ByteImage& s) { return double(s.bytes()); }
+
+void quantize_step(P& p, const std::string& name, int input, int output, const Bytes& y, float scale,
+                   int zero) {
+  const ByteImage s = image_of(y);
+  require_that(scale > 0 && std::isfinite(scale), "a scale must be positive and finite");
+  epilogue_of(zero, 0, 255);
+  p.reads_and_writes(input, shape_of(s), output, floats_of(s));
+  const auto kernel = active_isa().bytes.quantize;
+  p.add_step(name, elements(s),
+             [=](const F& f) { kernel(f.read(input), s, scale, zero, bytes_to(f, output), f.images); });
+}
+
+void dequantize_step(P& p, const std::string& name, int input, int output, const Bytes& x, float scale,
+                     int zero) {
+  const ByteImage s = image_of(x);
+  p.reads_and_writes(input, floats_of(s), output, shape_of(s));
+  const auto kernel = active_isa().bytes.dequantize;
+  p.add_step(name, elements(s),
+             [=](const F& f) { kernel(bytes_at(f, input), s, scale, zero, f.write(output), f.images); });
+}
+
+// numbers: zero, low, high, shift. `other` is a value to add, or -1; y is bytes, or empty where scores are
+// wanted.
+void byte_conv_step(P& p, const std::string& name, int input, int other, int output, const Bytes& x,
+                    const Bytes& other_image, const std::optional<Bytes>& y, const Array<std::int8_t>& w,
+                    const Array<std::int32_t>& bias, const Array<float>& multiplier,
+                    const MaybeArray<std::int32_t>& factor, const std::array<int, 4>& numbers,
+                    const py::object& conv_param) {
+  const ByteImage in = image_of(x);
+  const Array<float> like = numpys_array<float>({0, in.C, in.H, in.W});
+  require_that(w.ndim() == 4, "w must have four axes");
+  const Array<float> w_like = numpys_array<float>(cnnlib::shape_of(w));
+  ConvShape s = conv_shape("prepare", like, w_like, conv_param);
+  s.N = 1;
+  require_shape("prepare", "b", bias, {s.F});
+  require_shape("prepare", "multiplier", multiplier, {s.F});
+  require_that((other >= 0) == factor.has_value(), "a factor is for another term");
+  if (factor) require_shape("prepare", "factor", *factor, {s.F});
+  ByteConv c{in, {s.F, s.OH, s.OW, 0, 0, 0, 0}, {}, s, epilogue_of(numbers[0], numbers[1], numbers[2])};
+  c.epilogue.shift = numbers[3];
+  require_that(numbers[3] >= 0 && numbers[3] < 24, "a shift out of range");
+  c.epilogue.adds = other >= 0;
+  c.epilogue.scores = !y;
+  // Windows may reach as far as the border.
+  const Index below = (s.OH - 1) * s.stride_h + (s.KH - 1) * s.dilation_h - s.pad_top - (s.H - 1);
+  const Index beside = (s.OW - 1) * s.stride_w + (s.KW - 1) * s.dilation_w - s.pad_left - (s.W - 1);
+  require_that(s.pad_top <= in.top && s.pad_left <= in.left && below <= in.bottom && beside <= in.right,
+               "a convolution that reaches beyond the border of its input");
+  p.reads(input, floats_of(in));
+  if (y) {
+    const ByteImage out = image_of(*y);
+    require_that(same_size(out, c.y), "a convolution's output has another shape");
+    c.y = out;
+    p.writes(output, floats_of(out));
+  } else {
+    require_that(s.OH == 1 && s.OW == 1 && other < 0, "scores are of one pixel");
+    p.writes(output, {s.F});
+  }
+  if (other >= 0) {
+    c.other = image_of(other_image);
+    require_that(same_size(c.other, c.y), "terms of a sum have different shapes");
+    p.reads(other, floats_of(c.other));
+  }
+  const ByteProducts& k = active_products();
+  const bool depthwise = s.groups == s.C && s.F == s.C && s.C > 1 && s.KH * s.KW <= 128 && y;
+  require_that(depthwise || s.groups == 1 || (s.C / s.groups) % 4 == 0,
+               "groups of channels must be of fours");
+  const FilterNumbers filters{bias.data(), multiplier.data(), data_or_null(factor)};
+  const auto size =
+      static_cast<std::size_t>(depthwise ? k.depthwise_packed_bytes(c) : k.conv_packed_bytes(c));
+  float* const packed = p.new_weights(size);
+  (depthwise ? k.pack_depthwise : k.pack_conv)(c, w.data(), filters, packed);
+  const auto kernel = depthwise ? k.depthwise : k.conv;
+  p.add_step(
+      name + (depthwise ? " [int8 depthwise]" : " [int8]"), products(s) / 32,
+      [=](const F& f) {
+        kernel(c, bytes_at(f, input), c.epilogue.adds ? bytes_at(f, other) : nullptr, packed, f.write(output),
+               f.images);
+      },
+      size);
+}
+
+BytePool byte_pool(P& p, int input, int output, const Bytes& x, const Bytes& y, const PoolGeometry& geometry,
+                   bool ceil_mode, bool count_include_pad) {
+  const ByteImage in = image_of(x), out = image_of(y);
+  const Array<float> like = numpys_array<float>({0, in.C, in.H, in.W});
+  PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, count_include_pad);
+  s.planes = 1;
+  require_that(same_size(out, {in.C, s.OH, s.OW, 0, 0, 0, 0}), "a pool's output has another shape");
+  p.reads_and_writes(input, floats_of(in), output, floats_of(out));
+  return {in, out, s};
+}
+
+void byte_max_pool_step(P& p, const std::string& name, int input, int output, const Bytes& x, const Bytes& y,
+                        int zero, const PoolGeometry& geometry, bool ceil_mode) {
+  const BytePool s = byte_pool(p, input, output, x, y, geometry, ceil_mode, false);
+  epilogue_of(zero, 0, 255);
+  const auto kernel = active_isa().bytes.max_pool;
+  p.add_step(name + " [int8]", elements(s.y) * double(s.shape.PH * s.shape.PW) / 16,
+             [=](const F& f) { kernel(s, zero, bytes_at(f, input), bytes_to(f, output), f.images); });
+}
+
+void byte_avg_pool_step(P& p, const std::string& name, int input, int output, const Bytes& x, const Bytes& y,
+                        int x_zero, float ratio, int zero, const PoolGeometry& geometry, bool ceil_mode,
+                        bool count_include_pad) {
+  const BytePool s = byte_pool(p, input, output, x, y, geometry, ceil_mode, count_include_pad);
+  const ByteEpilogue e = epilogue_of(zero, 0, 255);
+  epilogue_of(x_zero, 0, 255);
+  const auto kernel = active_isa().bytes.avg_pool;
+  p.add_step(name + " [int8]", elements(s.y) * double(s.shape.PH * s.shape.PW) / 4, [=](const F& f) {
+    kernel(s, x_zero, ratio, e, bytes_at(f, input), bytes_to(f, output), f.images);
+  });
+}
+
+void byte_add_step(P& p, const std::string& name, int a, int b, int output, const Bytes& a_image,
+                   const Bytes& b_image, const Bytes& y, const std::array<int, 3>& factors, float multiplier,
+                   const std::array<int, 3>& numbers) {
+  const ByteSum s{image_of(a_image),
+                  image_of(b_image),
+                  image_of(y),
+                  {factors[0], factors[1]},
+                  factors[2],
+                  multiplier,
+                  epilogue_of(numbers[0], numbers[1], numbers[2])};
+  require_that(same_size(s.a, s.y) && same_size(s.b, s.y), "terms of a sum have different shapes");
+  p.reads(b, floats_of(s.b));
+  p.reads_and_writes(a, floats_of(s.a), output, floats_of(s.y));
+  const auto kernel = active_isa().bytes.add;
+  p.add_step(name + " [int8]", elements(s.y) / 8,
+             [=](const F& f) { kernel(s, bytes_at(f, a), bytes_at(f, b), bytes_to(f, output), f.images); });
+}
+
+void byte_table_step(P& p, const std::string& name, int input, int output, const Bytes& x, const Bytes& y,
+                     const Array<std::uint8_t>& table, int zero) {
+  const ByteImage in = image_of(x), out = image_of(y);
+  require_shape("prepare", "table", table, {256});
+  require_that(same_size(in, out), "a table keeps the shape");
+  p.reads_and_writes(input, floats_of(in), output, floats_of(out));
+  p.keep(table);
+  const std::uint8_t* const entries = table.data();
+  const auto kernel = active_isa().bytes.look_up;
+  p.add_step(name + " [int8]", elements(out) / 4, [=](const F& f) {
+    kernel(in, out, entries, zero, bytes_at(f, input), bytes_to(f, output), f.images);
+  });
+}
+
+void byte_concat_step(P& p, const std::string& name, const std::vector<int>& inputs, int output,
+                      const std::vector<Bytes>& images, const Bytes& y, int zero) {
+  const ByteImage out = image_of(y);
+  require_that(inputs.size() == images.size(), "a value without a shape");
+  std::vector<ByteImage> in;
+  Index channels = 0;
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    in.push_back(image_of(images[i]));
+    require_that(in[i].H == out.H && in[i].W == out.W, "joined values have different sizes");
+    channels += in[i].C;
+    p.reads(inputs[i], floats_of(in[i]));
+  }
+  require_that(channels == out.C, "joined values have another number of channels");
+  p.writes(output, floats_of(out));
+  const auto kernel = active_isa().bytes.copy_channels;
+  p.add_step(name + " [int8]", elements(out) / 8, [=](const F& f) {
+    Index first = 0;
+    for (std::size_t i = 0; i < in.size(); first += in[i++].C)
+      kernel(in[i], out, first, zero, bytes_at(f, inputs[i]), bytes_to(f, output), f.images);
+  });
+}
+
+}  // namespace
+
+void bind_byte_steps(py::class_<BoundProgram<float>>& program) {
+  const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
+  const auto x = py::arg("x"), y = py::arg("y"), zero = py::arg("zero"), scale = py::arg("scale");
+  const auto geometry = py::arg("geometry"), ceil_mode = py::arg("ceil_mode");
+  const auto fixed = [](const char* argument) { return py::arg(argument).noconvert(); };
+  program.def("quantize", &quantize_step, name, input, output, y, scale, zero)
+      .def("dequantize", &dequantize_step, name, input, output, x, scale, zero)
+      .def("byte_conv", &byte_conv_step, name, input, py::arg("other"), output, x, py::arg("other_image"),
+           py::arg("y").none(true), fixed("w"), fixed("bias"), fixed("multiplier"),
+           fixed("factor").none(true), py::arg("numbers"), py::arg("conv_param"))
+      .def("byte_max_pool", &byte_max_pool_step, name, input, output, x, y, zero, geometry, ceil_mode)
+      .def("byte_avg_pool", &byte_avg_pool_step, name, input, output, x, y, py::arg("x_zero"),
+           py::arg("ratio"), zero, geometry, ceil_mode, py::arg("count_include_pad"))
+      .def("byte_add", &byte_add_step, name, py::arg("a"), py::arg("b"), output, py::arg("a_image"),
+           py::arg("b_image"), y, py::arg("factors"), py::arg("multiplier"), py::arg("numbers"))
+      .def("byte_table", &byte_table_step, name, input, output, x, y, fixed("table"), zero)
+      .def("byte_concat", &byte_concat_step, name, py::arg("inputs"), output, py::arg("images"), y, zero);
+}
+
+}  // namespace cnnlib

@@ -1,0 +1,238 @@
+// Convolution of bytes as an implicit matrix product: lanes are filters, rows of the tile are positions, and
+// the terms of a sum are runs of neighbouring bytes of x, channels last. No columns are made: the border of x
+// holds its zero point.
+#pragma once
+
+#include "kernels/int8/epilogue.hpp"
+#include "threads/grid.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// Where the terms of a position lie: `rows` x `runs` pieces of 4 * `steps` bytes.
+struct Terms {
+  Index rows, runs, steps, row_offset, run_offset;
+  Index count() const { return rows * runs * steps; }
+};
+
+inline Terms terms_of(const ByteConv& c) {
+  const ConvShape& s = c.shape;
+  const Index row = s.dilation_h * c.x.row(), pixel = c.x.channels();
+  if (s.groups == 1 && s.dilation_w == 1) return {s.KH, 1, s.KW * pixel / 4, row, 0};
+  return {s.KH, s.KW, round_up(s.C / s.groups, 4) / 4, row, s.dilation_w * pixel};
+}
+
+// Panels of weights are two vectors of filters wide; the last of a group may be one.
+struct ConvPanels {
+  Index groups, filters, vectors, steps;  // of a group: filters, vectors of them
+
+  explicit ConvPanels(const ByteConv& c)
+      : groups(c.shape.groups),
+        filters(c.shape.F / groups),
+        vectors(ceil_div(filters, Lanes::size)),
+        steps(terms_of(c).count()) {}
+  Index of_group() const { return ceil_div(vectors, 2); }
+  Index numbers() const { return groups * vectors * Lanes::size; }  // filters, padded
+  Index weights() const { return groups * vectors * steps * Lanes::weight_bytes; }
+  Index offset(Index group, Index vector) const {
+    return (group * vectors + vector) * steps * Lanes::weight_bytes;
+  }
+};
+
+inline Index conv_packed_bytes(const ByteConv& c) {
+  const ConvPanels p(c);
+  return p.weights() + 12 * p.numbers();
+}
+
+inline FilterNumbers numbers_at(const void* p, Index filters) {
+  const auto* bias = static_cast<const std::int32_t*>(p);
+  const auto* multiplier = reinterpret_cast<const float*>(bias + filters);
+  return {bias, multiplier, reinterpret_cast<const std::int32_t*>(multiplier + filters)};
+}
+
+// The numbers of `count` filters from `first` on, to places `at`, ...
+inline void pack_numbers(const FilterNumbers& from, Index first, Index count, Index at, Index filters,
+                         void* to) {
+  auto* bias = static_cast<std::int32_t*>(to);
+  auto* multiplier = reinterpret_cast<float*>(bias + filters);
+  auto* factor = reinterpret_cast<std::int32_t*>(multiplier + filters);
+  for (Index i = 0; i < count; ++i) {
+    bias[at + i] = from.bias[first + i];
+    multiplier[at + i] = from.multiplier[first + i];
+    factor[at + i] = from.factor == nullptr ? 0 : from.factor[first + i];
+  }
+}
+
+// w (F, C / groups, KH, KW); weights that no filter or channel has are 0.
+inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
+  const ConvPanels p(c);
+  const ConvShape& s = c.shape;
+  const Index C = s.C / s.groups, padded = s.groups == 1 ? c.x.channels() : round_up(C, 4);
+  auto* to = static_cast<std::uint8_t*>(packed);
+  std::memset(packed, 0, std::size_t(conv_packed_bytes(c)));
+  for (Index g = 0; g < p.groups; ++g) {
+    pack_numbers(numbers, g * p.filters, p.filters, g * p.vectors * Lanes::size, p.numbers(),
+                 to + p.weights());
+    for (Index v = 0; v < p.vectors; ++v) {
+      // Of a panel of two vectors, each step has both.
+      const bool pair = v % 2 == 1 || v + 1 < p.vectors;
+      std::uint8_t* at = to + p.offset(g, v / 2 * 2) + (v % 2) * Lanes::weight_bytes;
+      for (Index t = 0; t < s.KH * s.KW; ++t)
+        for (Index c0 = 0; c0 < padded; c0 += 4, at += (pair ? 2 : 1) * Lanes::weight_bytes) {
+          std::int8_t four[4 * Lanes::size] = {};
+          for (Index i = 0; i < Lanes::size && v * Lanes::size + i < p.filters; ++i)
+            for (Index k = c0; k < std::min(c0 + 4, C); ++k)
+              four[4 * i + k - c0] = w[((g * p.filters + v * Lanes::size + i) * C + k) * s.KH * s.KW + t];
+          Lanes::pack_weights(four, at);
+        }
+    }
+  }
+}
+
+// Sums of R positions, at x[r], and V vectors of filters.
+template <int V, int R>
+[[gnu::always_inline]] inline void product_tile(const std::uint8_t* const* x, const Terms& t,
+                                                const std::uint8_t* w, Lanes::Sums (&sums)[R][V]) {
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) sums[r][v] = Lanes::zero();
+  for (Index row = 0; row < t.rows; ++row)
+    for (Index run = 0; run < t.runs; ++run) {
+      const Index from = row * t.row_offset + run * t.run_offset;
+      for (Index k = from; k < from + 4 * t.steps; k += 4, w += V * Lanes::weight_bytes) {
+        Lanes::Weights weights[V];
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) weights[v] = Lanes::load_weights(w + v * Lanes::weight_bytes);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+          const Lanes::Values values = Lanes::broadcast(x[r] + k);
+#pragma GCC unroll 4
+          for (int v = 0; v < V; ++v) sums[r][v] = Lanes::dot(sums[r][v], values, weights[v]);
+        }
+      }
+    }
+}
+
+// A walk over the positions of images, row by row: where the window of x begins, and the pixels of y and
+// other.
+class Positions {
+ public:
+  Positions(const ByteConv& c, Index position) : c_(c) {
+    const ConvShape& s = c.shape;
+    n_ = position / (s.OH * s.OW);
+    h_ = position / s.OW % s.OH;
+    w_ = position % s.OW;
+    origin_ = c.x.first() - s.pad_top * c.x.row() - s.pad_left * c.x.channels();
+  }
+  Index x() const {
+    return n_ * c_.x.bytes() + origin_ + h_ * c_.shape.stride_h * c_.x.row() +
+           w_ * c_.shape.stride_w * c_.x.channels();
+  }
+  Index y() const { return pixel(c_.y); }
+  Index other() const { return pixel(c_.other); }
+  Index image() const { return n_; }
+  void next() {
+    if (++w_ < c_.shape.OW) return;
+    w_ = 0;
+    if (++h_ < c_.shape.OH) return;
+    h_ = 0;
+    ++n_;
+  }
+
+ private:
+  Index pixel(const ByteImage& s) const {
+    return n_ * s.bytes() + s.first() + h_ * s.row() + w_ * s.channels();
+  }
+
+  const ByteConv& c_;
+  Index n_, h_, w_, origin_;
+};
+
+struct ConvData {
+  const std::uint8_t *x, *other;
+  void* y;  // bytes, or floats
+  const std::uint8_t* weights;
+  FilterNumbers numbers;
+};
+
+// Positions [first, first + count) of V vectors of filters, from vector v0 of a group on.
+template <int V, int R>
+inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
+                      Index group, Index v0, Index first, Index count) {
+  const Index group_bytes = group * (c.shape.C / c.shape.groups);
+  const std::uint8_t *x[R], *other[R];
+  std::uint8_t* y[R];
+  Index image[R];
+  Positions at(c, first);
+  for (Index r = 0; r < R; ++r) {
+    x[r] = d.x + at.x() + group_bytes;
+    y[r] = static_cast<std::uint8_t*>(d.y) + (c.epilogue.scores ? 0 : at.y());
+    other[r] = c.epilogue.adds ? d.other + at.other() : y[r];
+    image[r] = at.image();
+    if (r + 1 < count) at.next();  // rows beyond repeat the last position
+  }
+  Lanes::Sums sums[R][V];
+  product_tile<V, R>(x, terms_of(c), d.weights + p.offset(group, v0), sums);
+  // A last vector also writes the padding channels, which are in nobody's group.
+  const Index filters = p.groups == 1 && !c.epilogue.scores ? c.y.channels() : p.filters;
+  for (int v = 0; v < V; ++v) {
+    const Index f = (v0 + v) * Lanes::size, to = group * p.filters + f;
+    const Index numbers = group * p.vectors * Lanes::size + f;
+    for (Index r = 0; r < std::min<Index>(count, R); ++r)
+      if (c.epilogue.scores)
+        epilogue.store_scores(sums[r][v], d.numbers, numbers,
+                              static_cast<float*>(d.y) + image[r] * c.shape.F + to, filters - f);
+      else
+        epilogue.store(sums[r][v], d.numbers, numbers, other[r] + to, y[r] + to, filters - f);
+  }
+}
+
+// Panel `panel` of all groups' on some positions.
+inline void conv_block(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
+                       Index panel, Index first, Index last) {
+  constexpr int R = Lanes::tile_rows, few = R > 4 ? 4 : 1;
+  const Index group = panel / p.of_group(), v0 = panel % p.of_group() * 2;
+  const bool pair = v0 + 1 < p.vectors;
+  for (Index i = first; i < last;) {
+    const bool tail = last - i <= few;
+    const auto tile =
+        tail ? (pair ? conv_tile<2, few> : conv_tile<1, few>) : (pair ? conv_tile<2, R> : conv_tile<1, R>);
+    tile(c, d, epilogue, p, group, v0, i, last - i);
+    i += tail ? few : R;
+  }
+}
+
+// How a convolution is cut: into blocks of positions, then of panels.
+struct ConvGrid {
+  Index positions, panels;  // of a task
+};
+
+inline ConvGrid conv_grid(const ByteConv& c, Index positions, Index panels, int threads) {
+  constexpr Index R = Lanes::tile_rows, most_bytes = 256 << 10, least_tiles = 4;
+  // A block's part of x stays in the second level while the panels pass.
+  const Index x_bytes = std::max<Index>(1, c.x.bytes() / std::max<Index>(1, c.shape.OH * c.shape.OW));
+  Index block = std::max(R * least_tiles, most_bytes / x_bytes / R * R);
+  const Index wanted = threads > 1 ? 4 * threads : 1;
+  block = std::min(block, std::max(R * least_tiles, round_up(ceil_div(positions, wanted), R)));
+  const Index blocks = ceil_div(positions, block);
+  const Index parts = std::min(panels, ceil_div(wanted, blocks));
+  return {block, ceil_div(panels, parts)};
+}
+
+inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
+                 void* y, Index images) {
+  const ConvPanels p(c);
+  const auto* weights = static_cast<const std::uint8_t*>(packed);
+  const ConvData d{x, other, y, weights, numbers_at(weights + p.weights(), p.numbers())};
+  if (!c.epilogue.scores) fill_border(c.y, c.epilogue.zero, static_cast<std::uint8_t*>(y), images);
+  const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
+  const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 8);
+  const ConvGrid grid = conv_grid(c, positions, panels, threads);
+  const Index blocks = ceil_div(positions, grid.positions), parts = ceil_div(panels, grid.panels);
+  parallel_for(blocks * parts, threads, [&](Index task, int) {
+    const Epilogue epilogue(c.epilogue);
+    const Index first = task / parts * grid.positions, part = task % parts * grid.panels;
+    for (Index panel = part; panel < std::min(panels, part + grid.panels); ++panel)
+      conv_block(c, d, epilogue, p, panel, first, std::min(positions, first + grid.positions));
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,175 @@
+// Eight-bit values from floats and to floats, pools, sums and tables.
+#pragma once
+
+#include "kernels/int8/epilogue.hpp"
+#include "threads/parallel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// x (images, C, H, W) of floats to bytes round(x / scale) + zero.
+inline void quantize(const float* x, const ByteImage& s, float scale, int zero, std::uint8_t* y,
+                     Index images) {
+  constexpr Index L = Lanes::size;
+  fill_border(s, zero, y, images);
+  parallel_for(images * s.H, threads_for(double(images * s.C * s.H * s.W)), [&](Index task, int) {
+    const Lanes::Scales low = Lanes::fill_scales(float(-zero)), high = Lanes::fill_scales(float(255 - zero));
+    const Lanes::Scales scales = Lanes::fill_scales(scale);
+    const Lanes::Sums zeros = Lanes::fill(zero);
+    const float* from = x + (task / s.H * s.C * s.H + task % s.H) * s.W;
+    std::uint8_t* to = y + task / s.H * s.bytes() + s.first() + task % s.H * s.row();
+    for (Index w = 0; w < s.W; w += L)
+      for (Index c = 0; c < s.C; c += 4) {
+        const Index count = std::min(L, s.W - w);
+        Lanes::Sums pixels = Lanes::zero();
+        for (Index k = 0; k < std::min<Index>(4, s.C - c); ++k) {
+          float values[L] = {};
+          std::memcpy(values, from + (c + k) * s.H * s.W + w, std::size_t(count) * sizeof(float));
+          const Lanes::Scales v = Lanes::divided(Lanes::load_scales(values), scales);
+          const Lanes::Sums q = Lanes::add(Lanes::rounded(v, low, high), zeros);
+          pixels = Lanes::add(pixels, Lanes::shift_left(q, int(8 * k)));
+        }
+        std::int32_t four[L];
+        Lanes::store_sums(four, pixels);
+        for (Index i = 0; i < count; ++i) std::memcpy(to + (w + i) * s.channels() + c, four + i, 4);
+      }
+  });
+}
+
+// Bytes to (images, C, H, W) of floats.
+inline void dequantize(const std::uint8_t* x, const ByteImage& s, float scale, int zero, float* y,
+                       Index images) {
+  parallel_for(images * s.H, threads_for(double(images * s.C * s.H * s.W)), [&](Index task, int) {
+    const std::uint8_t* from = x + task / s.H * s.bytes() + s.first() + task % s.H * s.row();
+    float* to = y + (task / s.H * s.C * s.H + task % s.H) * s.W;
+    for (Index c = 0; c < s.C; ++c)
+      for (Index w = 0; w < s.W; ++w)
+        to[c * s.H * s.W + w] = float(int(from[w * s.channels() + c]) - zero) * scale;
+  });
+}
+
+// The part of a pool's window that lies inside of the image.
+struct Window {
+  Index top, bottom, left, right;
+  Window(const PoolShape& s, Index h, Index w)
+      : top(h * s.stride_h - s.pad_top),
+        bottom(top + s.PH),
+        left(w * s.stride_w - s.pad_left),
+        right(left + s.PW) {}
+};
+
+// body(pixel of y, window) for each output of some images.
+template <class Body>
+void each_window(const BytePool& p, Index images, const Body& body) {
+  const PoolShape& s = p.shape;
+  const double work = double(images * s.OH * s.OW * s.PH * s.PW) * double(p.x.channels()) / 4;
+  parallel_for(images * s.OH, threads_for(work), [&](Index task, int) {
+    const Index n = task / s.OH, h = task % s.OH;
+    for (Index w = 0; w < s.OW; ++w)
+      body(n * p.x.bytes() + p.x.first(), n * p.y.bytes() + p.y.first() + h * p.y.row() + w * p.y.channels(),
+           Window(s, h, w));
+  });
+}
+
+// Positions of a window along one axis that lie inside of [0, size): the first one, and one past the last.
+inline Index first_inside(Index start, Index dilation) {
+  return start >= 0 ? start : start + ceil_div(-start, dilation) * dilation;
+}
+
+inline void max_pool(const BytePool& p, int zero, const std::uint8_t* x, std::uint8_t* y, Index images) {
+  fill_border(p.y, zero, y, images);
+  const PoolShape& s = p.shape;
+  each_window(p, images, [&](Index from, Index to, const Window& at) {
+    const Index channels = p.x.channels(), dh = s.dilation_h, dw = s.dilation_w;
+    const Index bottom = std::min(at.top + dh * (s.PH - 1) + 1, s.H);
+    const Index right = std::min(at.left + dw * (s.PW - 1) + 1, s.W);
+    std::uint8_t* const out = y + to;
+    std::memset(out, 0, std::size_t(channels));
+    for (Index h = first_inside(at.top, dh); h < bottom; h += dh)
+      for (Index w = first_inside(at.left, dw); w < right; w += dw) {
+        const std::uint8_t* const in = x + from + h * p.x.row() + w * channels;
+        for (Index c = 0; c < channels; ++c) out[c] = std::max(out[c], in[c]);
+      }
+  });
+}
+
+// The mean of each window: see quantized_avg_pool_naive.
+inline void avg_pool(const BytePool& p, int x_zero, float ratio, const ByteEpilogue& e, const std::uint8_t* x,
+                     std::uint8_t* y, Index images) {
+  fill_border(p.y, e.zero, y, images);
+  const PoolShape& s = p.shape;
+  each_window(p, images, [&](Index from, Index to, const Window& at) {
+    constexpr Index L = Lanes::size;
+    const Index top = std::max<Index>(at.top, 0), bottom = std::min(at.bottom, s.H);
+    const Index left = std::max<Index>(at.left, 0), right = std::min(at.right, s.W);
+    const Index inside = (bottom - top) * (right - left);
+    const Index all = (std::min(at.bottom, s.H + s.pad_bottom) - at.top) *
+                      (std::min(at.right, s.W + s.pad_right) - at.left);
+    const Epilogue epilogue(e);
+    float multiplier[L];
+    std::int32_t bias[L];
+    std::fill_n(multiplier, L, ratio / float(s.count_include_pad ? all : inside));
+    std::fill_n(bias, L, int(-inside * x_zero));
+    for (Index c = 0; c < p.x.channels(); c += L) {
+      Lanes::Sums sums = Lanes::zero();
+      for (Index h = top; h < bottom; ++h)
+        for (Index w = left; w < right; ++w)
+          sums = Lanes::add(sums, Lanes::bytes(x + from + h * p.x.row() + w * p.x.channels() + c));
+      epilogue.store(sums, {bias, multiplier, nullptr}, 0, nullptr, y + to + c, p.x.channels() - c);
+    }
+  });
+}
+
+// row(bytes of a, bytes of b, bytes of y, how many) for each row of pixels; b may be null.
+template <class Row>
+void each_row(const ByteImage& a, const ByteImage& b, const ByteImage& y, const std::uint8_t* x,
+              const std::uint8_t* other, std::uint8_t* out, Index images, const Row& row) {
+  parallel_for(images * y.H, threads_for(double(images * y.H * y.W * y.channels()) / 4),
+               [&](Index task, int) {
+                 const Index n = task / y.H, h = task % y.H;
+                 row(x + n * a.bytes() + a.first() + h * a.row(),
+                     other == nullptr ? nullptr : other + n * b.bytes() + b.first() + h * b.row(),
+                     out + n * y.bytes() + y.first() + h * y.row(), y.W * y.channels());
+               });
+}
+
+inline void add(const ByteSum& s, const std::uint8_t* a, const std::uint8_t* b, std::uint8_t* y,
+                Index images) {
+  fill_border(s.y, s.epilogue.zero, y, images);
+  each_row(s.a, s.b, s.y, a, b, y, images,
+           [&](const std::uint8_t* p, const std::uint8_t* q, std::uint8_t* out, Index bytes) {
+             constexpr Index L = Lanes::size;
+             const Epilogue epilogue(s.epilogue);
+             float multiplier[L];
+             std::int32_t bias[L];
+             std::fill_n(multiplier, L, s.multiplier);
+             std::fill_n(bias, L, s.constant);
+             const Lanes::Sums fa = Lanes::fill(s.factors[0]), fb = Lanes::fill(s.factors[1]);
+             for (Index i = 0; i < bytes; i += L)
+               epilogue.store(Lanes::add(Lanes::multiply(Lanes::bytes(p + i), fa),
+                                         Lanes::multiply(Lanes::bytes(q + i), fb)),
+                              {bias, multiplier, nullptr}, 0, nullptr, out + i, bytes - i);
+           });
+}
+
+// y = table[x]
+inline void look_up(const ByteImage& x, const ByteImage& y, const std::uint8_t* table, int zero,
+                    const std::uint8_t* from, std::uint8_t* to, Index images) {
+  fill_border(y, zero, to, images);
+  each_row(x, x, y, from, nullptr, to, images,
+           [&](const std::uint8_t* p, const std::uint8_t*, std::uint8_t* out, Index bytes) {
+             for (Index i = 0; i < bytes; ++i) out[i] = table[p[i]];
+           });
+}
+
+// The channels of x become those of y from `first` on; both have one scale.
+inline void copy_channels(const ByteImage& x, const ByteImage& y, Index first, int zero,
+                          const std::uint8_t* from, std::uint8_t* to, Index images) {
+  if (first == 0) fill_border(y, zero, to, images);
+  each_row(x, x, y, from, nullptr, to, images,
+           [&](const std::uint8_t* p, const std::uint8_t*, std::uint8_t* out, Index) {
+             for (Index w = 0; w < y.W; ++w)
+               std::memcpy(out + w * y.channels() + first, p + w * x.channels(), std::size_t(x.C));
+           });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,20 @@
+// The table's entries for eight-bit values, but for products.
+#include "kernels.hpp"
+#include "kernels/families.hpp"
+#include "kernels/int8/elementwise.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+ByteKernels byte_kernels() {
+  return {
+      .quantize = &quantize,
+      .dequantize = &dequantize,
+      .max_pool = &max_pool,
+      .avg_pool = &avg_pool,
+      .add = &add,
+      .look_up = &look_up,
+      .copy_channels = &copy_channels,
+  };
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

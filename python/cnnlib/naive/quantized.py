@@ -1,0 +1,184 @@
+"""Eight-bit layers: integers in, integers out. They define what prepared networks with precision='int8' compute.
+
+A value is an array of uint8 with a scale and a zero point: ``real = scale * (q - zero)``. Weights are int8,
+symmetric, with a scale for each filter. Sums are exact, in int32. On the way back to uint8 there is one
+rounding, :func:`requantize_naive`: a sum becomes float32, is multiplied by a float32, clamped, and rounded to
+the nearest integer, ties to the even one. No step adds two floats, so that a compiler that contracts a
+product and a sum into one operation cannot change a bit; every instruction set rounds these steps alike.
+
+See Jacob et al. 2017, arXiv:1712.05877, for the scheme.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cnnlib._typing import Array
+from cnnlib.naive.windows import _conv_geometry, _output_size, _pool_geometry, _taps
+from cnnlib.typing import ConvParam, PoolParam
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+def quantize_naive(x: Array, scale: float, zero: int) -> Bytes:
+    """``clip(round(x / scale) + zero, 0, 255)`` in float32; NaN counts as the smallest value.
+
+    Parameters
+    ----------
+    x : ndarray
+    scale : float
+        Positive; rounded to float32.
+    zero : int
+        The byte that stands for 0, 0 to 255.
+
+    Returns
+    -------
+    ndarray of uint8, of x's shape
+    """
+    steps = np.asarray(x, np.float32) / np.float32(scale)
+    steps = np.where(np.isnan(steps), np.float32(-zero), np.clip(steps, np.float32(-zero), np.float32(255 - zero)))
+    return (np.rint(steps).astype(np.int32) + zero).astype(np.uint8)
+
+
+def dequantize_naive(q: Bytes, scale: float, zero: int) -> Array:
+    """``scale * (q - zero)`` in float32."""
+    return (q.astype(np.int32) - zero).astype(np.float32) * np.float32(scale)
+
+
+def requantize_naive(sums: np.ndarray, multiplier: Array, zero: int, low: int = 0, high: int = 255) -> Bytes:
+    """``clip(round(sums * multiplier) + zero, low, high)``: the one rounding of these layers.
+
+    Parameters
+    ----------
+    sums : ndarray of int32
+        Rounded to float32 where they are beyond 2**24.
+    multiplier : ndarray of float32, which broadcasts with them
+        ``scale of the sums / scale of the result``.
+    zero : int
+        The result's zero point.
+    low, high : int
+        The smallest and the largest result: ``low = zero`` is a ReLU.
+
+    Returns
+    -------
+    ndarray of uint8
+    """
+    steps = sums.astype(np.float32) * np.asarray(multiplier, np.float32)
+    steps = np.clip(steps, np.float32(low - zero), np.float32(high - zero))
+    return (np.rint(steps).astype(np.int32) + zero).astype(np.uint8)
+
+
+def quantized_conv_sums_naive(
+    x: Bytes, x_zero: int, w: np.ndarray, b: np.ndarray | None, conv_param: ConvParam
+) -> np.ndarray:
+    """The exact sums of a convolution, ``b[f] + sum of (x - x_zero) * w``: (N, F, OH, OW) of int32.
+
+    Padding stands for 0, as in :func:`cnnlib.naive.conv_forward_naive`: it holds `x_zero`.
+
+    Parameters
+    ----------
+    x : ndarray of uint8 (N, C, H, W)
+    x_zero : int
+    w : ndarray of int8 (F, C // groups, KH, KW)
+    b : ndarray of int32 (F,) or None
+    conv_param : dict
+        ``stride``, ``pad``, ``dilation``, ``groups``.
+    """
+    function = "quantized_conv_sums_naive"
+    N, _, H, W = x.shape
+    F, C_group, _, _ = w.shape
+    stride, dilation, pads, extent = _conv_geometry(function, conv_param, x, w)
+    F_group = F // conv_param.get("groups", 1)
+    OH = _output_size(function, H, pads[0], extent[0], stride[0])
+    OW = _output_size(function, W, pads[1], extent[1], stride[1])
+    padded = np.pad(x.astype(np.int32) - x_zero, ((0, 0), (0, 0), *pads))
+    sums = np.zeros((N, F, OH, OW), np.int32)
+    for n in range(N):
+        for f in range(F):
+            first = (f // F_group) * C_group
+            channels = slice(first, first + C_group)
+            for i in range(OH):
+                rows = _taps(i * stride[0], extent[0], dilation[0])
+                for j in range(OW):
+                    cols = _taps(j * stride[1], extent[1], dilation[1])
+                    sums[n, f, i, j] = np.sum(padded[n, channels, rows, cols] * w[f].astype(np.int32))
+                    if b is not None:
+                        sums[n, f, i, j] += b[f]
+    return sums
+
+
+def add_to_sums_naive(sums: np.ndarray, other: Bytes, other_zero: int, factor: np.ndarray, shift: int) -> np.ndarray:
+    """Add another value to a convolution's sums, in their scale: ``sums * 2**shift + (other - zero) * factor``.
+
+    Parameters
+    ----------
+    sums : ndarray of int32 (N, F, OH, OW)
+    other : ndarray of uint8 (N, F, OH, OW)
+    other_zero : int
+    factor : ndarray of int32 (F,)
+        ``2**shift * scale of other / scale of the sums``, rounded.
+    shift : int
+        As many bits as no sum overflows by: the finer the sums, the closer is `factor`.
+    """
+    return (sums << shift) + (other.astype(np.int32) - other_zero) * factor.reshape(-1, 1, 1)
+
+
+def quantized_max_pool_naive(x: Bytes, pool_param: PoolParam) -> Bytes:
+    """The largest byte of each window: (N, C, OH, OW) in the scale of x. Padding never wins."""
+    stride, dilation, pads, extent, OH, OW = _pool_geometry("quantized_max_pool_naive", pool_param, x)
+    (top, _), (left, _) = pads
+    H, W = x.shape[2:]
+    out = np.zeros((*x.shape[:2], OH, OW), np.uint8)
+    for i in range(OH):
+        rows = [r for r in range(i * stride[0] - top, i * stride[0] - top + extent[0], dilation[0]) if 0 <= r < H]
+        for j in range(OW):
+            start = j * stride[1] - left
+            cols = [c for c in range(start, start + extent[1], dilation[1]) if 0 <= c < W]
+            out[:, :, i, j] = x[:, :, rows][..., cols].max(axis=(2, 3))
+    return out
+
+
+def quantized_avg_pool_naive(x: Bytes, x_zero: int, ratio: float, zero: int, pool_param: PoolParam) -> Bytes:
+    """The mean of each window: its exact sum of ``x - x_zero``, requantised by ``ratio / count``.
+
+    Parameters
+    ----------
+    x : ndarray of uint8 (N, C, H, W)
+    x_zero, zero : int
+        Zero points of x and of the result.
+    ratio : float
+        The scale of x over that of the result, float32; divided by the window's count in float32.
+    pool_param : dict
+        As in :func:`cnnlib.naive.avg_pool_forward_naive`.
+    """
+    stride, _, pads, extent, OH, OW = _pool_geometry("quantized_avg_pool_naive", pool_param, x)
+    (top, bottom), (left, right) = pads
+    H, W = x.shape[2:]
+    out = np.zeros((*x.shape[:2], OH, OW), np.uint8)
+    for i in range(OH):
+        y = i * stride[0] - top
+        rows = slice(max(y, 0), min(y + extent[0], H))
+        for j in range(OW):
+            z = j * stride[1] - left
+            cols = slice(max(z, 0), min(z + extent[1], W))
+            window = x[:, :, rows, cols].astype(np.int32) - x_zero
+            count = window.shape[2] * window.shape[3]
+            if pool_param.get("count_include_pad", True):
+                count = (min(y + extent[0], H + bottom) - y) * (min(z + extent[1], W + right) - z)
+            multiplier = np.float32(ratio) / np.float32(count)
+            out[:, :, i, j] = requantize_naive(window.sum(axis=(2, 3), dtype=np.int32), multiplier, zero)
+    return out
+
+
+def quantized_add_naive(
+    a: Bytes, b: Bytes, factors: tuple[int, int], constant: int, multiplier: float, zero: int, low: int = 0
+) -> Bytes:
+    """``requantize(a * factors[0] + b * factors[1] + constant)``: a sum of two values of different scales.
+
+    The factors are below 2**15, the larger at least 2**14, and have the ratio of the scales; `constant` is what
+    the zero points take away.
+    """
+    sums = a.astype(np.int32) * factors[0] + b.astype(np.int32) * factors[1] + constant
+    return requantize_naive(sums, np.float32(multiplier), zero, low)
