@@ -16,7 +16,7 @@ Kernels<T> kernels_of() {
 
 const Isa& isa();
 const Isa& isa() {
-  static const Isa table = {CNNLIB_ISA_NAME, kernels_of<float>(), kernels_of<double>(), byte_kernels(),
+  static const Isa table = {CNNLIB_ISA_NAME, kernels_of<float>(), kernels_of<double>(), byte_layers(),
                             byte_products()};
   return table;
 }

@@ -209,7 +209,7 @@ struct ByteProducts {
                     void* y, Index images);
 };
 
-struct ByteKernels {
+struct ByteLayers {
   void (*quantize)(const float* x, const ByteImage&, float scale, int zero, std::uint8_t* y, Index images);
   void (*dequantize)(const std::uint8_t* x, const ByteImage&, float scale, int zero, float* y, Index images);
   void (*max_pool)(const BytePool&, int zero, const std::uint8_t* x, std::uint8_t* y, Index images);
@@ -239,7 +239,7 @@ struct Isa {
   const char* name;
   Kernels<float> f32;
   Kernels<double> f64;
-  ByteKernels bytes;
+  ByteLayers bytes;
   ByteProducts products;
 };
 

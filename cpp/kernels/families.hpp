@@ -26,7 +26,7 @@ template <class T>
 DenseKernels<T> dense_kernels();
 template <class T>
 ElementwiseKernels<T> elementwise_kernels();
-ByteKernels byte_kernels();
+ByteLayers byte_layers();
 ByteProducts byte_products();
 
 }  // namespace cnnlib::CNNLIB_ISA

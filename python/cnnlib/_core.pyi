@@ -16,6 +16,8 @@ _Gradients: TypeAlias = tuple[NDArray[_T] | None, NDArray[_T] | None, NDArray[_T
 
 def active_isa() -> str: ...
 def available_isas() -> list[str]: ...
+def active_products() -> str: ...
+def use_vnni(wanted: bool) -> None: ...
 def use_isa(name: str) -> None: ...
 def get_num_threads() -> int: ...
 def set_num_threads(n: int) -> None: ...
@@ -188,7 +190,84 @@ class _Program(Generic[_T]):
     @property
     def packed_bytes(self) -> int: ...
 
-class ProgramFloat(_Program[np.float32], metaclass=_Bound): ...
+_ByteImage = tuple[int, int, int, int, int, int, int]
+_PoolNumbers = tuple[int, int, int, int, int, int, int, int, int, int]
+_Bytes = NDArray[np.uint8]
+
+class ProgramFloat(_Program[np.float32], metaclass=_Bound):
+    def quantize(
+        self, name: str, input: int, output: int, y: _ByteImage, scale: float, zero: int
+    ) -> None: ...
+    def dequantize(
+        self, name: str, input: int, output: int, x: _ByteImage, scale: float, zero: int
+    ) -> None: ...
+    def byte_conv(
+        self,
+        name: str,
+        input: int,
+        other: int,
+        output: int,
+        x: _ByteImage,
+        other_image: _ByteImage,
+        y: _ByteImage | None,
+        w: NDArray[np.int8],
+        bias: NDArray[np.int32],
+        multiplier: NDArray[np.float32],
+        factor: NDArray[np.int32] | None,
+        numbers: tuple[int, int, int, int],
+        conv_param: object,
+    ) -> None: ...
+    def byte_max_pool(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        x: _ByteImage,
+        y: _ByteImage,
+        zero: int,
+        geometry: _PoolNumbers,
+        ceil_mode: bool,
+    ) -> None: ...
+    def byte_avg_pool(
+        self,
+        name: str,
+        input: int,
+        output: int,
+        x: _ByteImage,
+        y: _ByteImage,
+        x_zero: int,
+        ratio: float,
+        zero: int,
+        geometry: _PoolNumbers,
+        ceil_mode: bool,
+        count_include_pad: bool,
+    ) -> None: ...
+    def byte_add(
+        self,
+        name: str,
+        a: int,
+        b: int,
+        output: int,
+        a_image: _ByteImage,
+        b_image: _ByteImage,
+        y: _ByteImage,
+        factors: tuple[int, int, int],
+        multiplier: float,
+        numbers: tuple[int, int, int],
+    ) -> None: ...
+    def byte_table(
+        self, name: str, input: int, output: int, x: _ByteImage, y: _ByteImage, table: _Bytes, zero: int
+    ) -> None: ...
+    def byte_concat(
+        self,
+        name: str,
+        inputs: list[int],
+        output: int,
+        images: list[_ByteImage],
+        y: _ByteImage,
+        zero: int,
+    ) -> None: ...
+
 class ProgramDouble(_Program[np.float64], metaclass=_Bound): ...
 
 def conv_adds(like: NDArray[_T], w: NDArray[_T], conv_param: object) -> bool: ...

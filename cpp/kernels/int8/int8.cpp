@@ -5,7 +5,7 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-ByteKernels byte_kernels() {
+ByteLayers byte_layers() {
   return {
       .quantize = &quantize,
       .dequantize = &dequantize,

@@ -12,6 +12,7 @@ from cnnlib._typing import Array
 from cnnlib.graph import joins
 from cnnlib.inference.memory import Block, place
 from cnnlib.inference.ops import ACTIVATIONS, Op
+from cnnlib.inference.quantization.images import BYTE_KINDS, shape_behind
 from cnnlib.typing import NormParam
 
 _INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place
@@ -36,6 +37,8 @@ def shapes_of(ops: Sequence[Op], input_shape: tuple[int, ...], dtype: np.dtype) 
 
 
 def _behind(op: Op, xs: list[Array]) -> Array:
+    if op.kind in BYTE_KINDS:
+        return np.empty((0, *shape_behind(op, xs)), np.float32)
     if op.kind in ("copy", "gelu_tanh"):
         return xs[0]
     if op.kind in ("normalize", "row_norm", "pixel_norm"):
@@ -71,10 +74,20 @@ class Layout:
         For the core: 0 for the input, 1 for the output, 2 for the arena; elements of one sample.
     arena : int
         Elements of one sample.
+
+    `sizes` are those of values that take other room than their shape says.
     """
 
-    def __init__(self, ops: Sequence[Op], shapes: Mapping[str, tuple[int, ...]], output: str) -> None:
-        self._home, blocks = _homes(ops, shapes, output)
+    def __init__(
+        self,
+        ops: Sequence[Op],
+        shapes: Mapping[str, tuple[int, ...]],
+        output: str,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
+        self._home, blocks = _homes(
+            ops, {**{name: math.prod(shape) for name, shape in shapes.items()}, **(sizes or {})}, output
+        )
         inside = {name: block for name, block in blocks.items() if name not in ("input", self._home[output])}
         self.arena = place(list(inside.values()))
         self.values: list[tuple[int, int, int]] = []
@@ -90,13 +103,13 @@ class Layout:
 
 
 def _homes(
-    ops: Sequence[Op], shapes: Mapping[str, tuple[int, ...]], output: str
+    ops: Sequence[Op], sizes: Mapping[str, int], output: str
 ) -> tuple[dict[str, str], dict[str, Block]]:
     """The value in whose place each value lies, and the places; what nothing else reads is written over."""
     last_read = {name: i for i, op in enumerate(ops) for name in op.inputs}
     last_read[output] = len(ops)
     home = {"input": "input"}
-    blocks = {"input": Block(math.prod(shapes["input"]), 0, len(ops))}
+    blocks = {"input": Block(sizes["input"], 0, len(ops))}
     for i, op in enumerate(ops):
         adds = op.kind == "conv" and len(op.inputs) == 2
         source = home[op.inputs[-1 if adds else 0]]
@@ -106,5 +119,5 @@ def _homes(
             blocks[source].last = max(blocks[source].last, last_read[op.output])
         else:
             home[op.output] = op.output
-            blocks[op.output] = Block(math.prod(shapes[op.output]), i, last_read[op.output])
+            blocks[op.output] = Block(sizes[op.output], i, last_read[op.output])
     return home, blocks

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from cnnlib import _core
 from cnnlib._arrays import as_array
-from cnnlib._params import type_name
+from cnnlib._params import choice, type_name
 from cnnlib._registry import OWN
 from cnnlib._typing import Array, ArrayLike, Params
 from cnnlib._units import size_text
@@ -25,6 +25,10 @@ from cnnlib.inference.file import read_file, write_file
 from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import Op, rewrite
 from cnnlib.inference.program import Program
+from cnnlib.inference.quantization.calibration import batches_of
+from cnnlib.inference.quantization.preparing import quantized
+from cnnlib.inference.quantization.ranges import METHODS
+from cnnlib.inference.quantization.table import Quantization, Row
 from cnnlib.layers.softmax import _softmax
 from cnnlib.models.common import refuse_uninitialized, warn_of_bytes
 
@@ -74,8 +78,10 @@ class Predictor:
         classes: tuple[str, ...] | None = None,
         check: Callable[[], None] | None = None,
         why_fixed: str = "",
+        quantization: Quantization | None = None,
     ) -> None:
         self.input_dim, self.dtype = input_dim, dtype
+        self._quantization = quantization
         self.preprocess, self.classes = preprocess, classes
         self._ops, self._output = ops, output
         self._check = check  # to call before weights are read that lie in a file
@@ -153,6 +159,33 @@ class Predictor:
         x = self._values("Predictor.profile", as_array("Predictor.profile", "X", X))
         return self._program(x.shape[1:]).profile(x, repeats)
 
+    @property
+    def precision(self) -> str:
+        """'int8', or the name of `dtype`."""
+        return self.dtype.name if self._quantization is None else "int8"
+
+    def quantization(self) -> Quantization:
+        """
+        Return a table of the layers of an eight-bit network: precision, ranges, signal to noise.
+
+        Returns
+        -------
+        sequence of rows
+            Each with `layer`, `precision`, `seen`, `covered` and `snr`; its `str` is a table, and `plot()`
+            draws it.
+
+        Raises
+        ------
+        ValueError
+            For a network that was not prepared with ``precision='int8'``.
+        """
+        if self._quantization is None:
+            raise ValueError(
+                f"Predictor.quantization: this network computes in {self.dtype}; "
+                "prepare(..., precision='int8', calibration=images) makes one of eight bits"
+            )
+        return self._quantization
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """
         Write the predictor to one file that :func:`cnnlib.inference.load` maps into memory.
@@ -178,6 +211,8 @@ class Predictor:
             "classes": self.classes,
             "fixed_by": self._why_fixed,
         }
+        if self._quantization is not None:
+            about["quantization"] = [vars(row) for row in self._quantization]
         self._check_weights()
         write_file(path, about, self._ops)
 
@@ -194,13 +229,21 @@ class Predictor:
             replace(op, arrays={name: np.array(array) for name, array in op.arrays.items()})
             for op in self._ops
         ]
-        described = self.input_dim, self.dtype, self.preprocess, self.classes, None, self._why_fixed
+        described = (
+            self.input_dim,
+            self.dtype,
+            self.preprocess,
+            self.classes,
+            None,
+            self._why_fixed,
+            self._quantization,
+        )
         return Predictor, (ops, self._output, *described)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.input_dim))
         count = sum(array.size for op in self._ops for array in op.arrays.values())
-        return f"<Predictor {shape}, {len(self._ops)} operations, {self.dtype}, {count:,} parameters>"
+        return f"<Predictor {shape}, {len(self._ops)} operations, {self.precision}, {count:,} parameters>"
 
     def _values(self, where: str, X: np.ndarray) -> Array:
         """X as the core takes it: in the predictor's dtype, C-contiguous and aligned."""
@@ -231,13 +274,26 @@ class Predictor:
         mean, std = (np.full(C, numbers, self.dtype) for numbers in (normalization.mean, normalization.std))
         return self._program(X.shape[1:]).of_bytes(np.ascontiguousarray(X), mean, std)
 
+    def _quantize(self, calibration: Any, kept: Sequence[str], ranges: str) -> None:
+        """Make the operations those of an eight-bit network."""
+        images = map(self._calibration, batches_of(calibration, self.input_dim))
+        self._ops, self._output, self._quantization = quantized(
+            self._ops, self._output, self.input_dim, images, kept, ranges
+        )
+
+    def _calibration(self, samples: np.ndarray) -> Array:
+        """Samples as the network takes them, as in a call."""
+        if self.preprocess is not None and samples.dtype == np.uint8:
+            samples = self.preprocess(samples)
+        return self._values("prepare", samples)
+
     def _check_weights(self) -> None:
         if self._check is not None:
             self._check()
 
     def _program(self, shape: tuple[int, ...]) -> Program:
         """That of samples of a shape. Two threads that meet it at the same time both make it; one stays."""
-        key = (shape, _core.active_isa())
+        key = (shape, _core.active_isa(), _core.active_products())
         self._check_weights()
         program = self._programs.get(key)
         if program is None:
@@ -248,10 +304,23 @@ class Predictor:
         return program
 
 
-def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "auto") -> Predictor:
+def prepare(
+    model: Any,
+    *,
+    dtype: DTypeLike | None = None,
+    algorithm: str = "auto",
+    precision: str | None = None,
+    calibration: Any = None,
+    float32: Sequence[str] = (),
+    ranges: str = "mse",
+) -> Predictor:
     """
     Prepare a model for inference, as it is now. The predictor is a copy: training the model on, or changing
     its arrays and parameter dicts, does not change it.
+
+    With ``precision='int8'`` weights and values are bytes and sums exact integers: scores are the same bits
+    on every instruction set, number of threads and batch, where all layers are of eight bits.
+    :mod:`cnnlib.naive` defines them (`requantize_naive` and its neighbours).
 
     Parameters
     ----------
@@ -260,6 +329,17 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
         None: the model's.
     algorithm : str
         Of the convolutions that do not name their own, as in `conv_param`.
+    precision : 'int8', 'float32', 'float64' or None
+        The floating-point ones are another way to give `dtype`.
+    calibration : array (N, *input_dim), iterable of such batches, or path of a folder of images
+        For int8, a few hundred samples like those to come, uint8 or as the network takes them: they show
+        which range each value needs.
+    float32 : sequence of str
+        Layers that stay in float32, by the labels that `Predictor.quantization` shows. Those that lose too
+        much stay so by themselves.
+    ranges : 'mse', 'percentile' or 'minmax'
+        What a range covers: what makes the least mean squared error, all but a ten-thousandth of the values,
+        or all that calibration showed.
 
     Returns
     -------
@@ -270,6 +350,8 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
     TypeError
         For what has no graph of layers, and for another dtype.
     ValueError
+        For calibration that is empty, of another shape, not finite or of one value, or given for another
+        precision.
         For a layer that is not known here, an unknown algorithm, and a ConvNet whose filters wait for
         `initialize`.
 
@@ -288,6 +370,13 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
             f"prepare: model must be one of cnnlib.models, or from cnnlib.onnx, got {type_name(model)}"
         )
     refuse_uninitialized("prepare", model)
+    if precision is not None:
+        choice("prepare", "precision", precision, ("int8", "float32", "float64"))
+        if precision != "int8" and dtype is not None and np.dtype(dtype) != precision:
+            raise ValueError(f"prepare: precision {precision!r} contradicts dtype {np.dtype(dtype)}")
+        dtype = np.float32 if precision == "int8" else np.dtype(precision)
+    if precision != "int8" and (calibration is not None or len(float32)):
+        raise ValueError("prepare: calibration and float32 are for precision='int8'")
     own = np.dtype(model.dtype if dtype is None else dtype)
     if own not in (np.float32, np.float64):
         raise TypeError(f"prepare: dtype must be float32 or float64, got {own}")
@@ -307,6 +396,13 @@ def prepare(model: Any, *, dtype: DTypeLike | None = None, algorithm: str = "aut
         None if classes is None else tuple(classes),
         why_fixed=graph.why_fixed(),
     )
+    if precision == "int8":
+        if calibration is None:
+            raise ValueError(
+                "prepare: precision='int8' needs calibration, some hundred samples of those to come"
+            )
+        choice("prepare", "ranges", ranges, METHODS)
+        predictor._quantize(calibration, (float32,) if isinstance(float32, str) else tuple(float32), ranges)
     predictor._program(predictor.input_dim)  # errors show now, and the first call is as fast as the others
     return predictor
 
@@ -336,7 +432,7 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     <Predictor 4, 2 operations, float64, 23 parameters>
     """
     about, ops, check = read_file(path)
-    described = about["preprocess"]
+    described, rows = about["preprocess"], about.get("quantization")
     return Predictor(
         ops,
         about["output"],
@@ -346,4 +442,5 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         None if about["classes"] is None else tuple(about["classes"]),
         check,
         about.get("fixed_by", ""),
+        None if rows is None else Quantization([Row(**row) for row in rows]),
     )

@@ -13,6 +13,8 @@ from cnnlib._typing import Array
 from cnnlib.inference.inverted_residual import PARTS, fuse_inverted_residuals
 from cnnlib.inference.layout import Layout, shapes_of
 from cnnlib.inference.ops import ACTIVATIONS, Op, fuse_sums
+from cnnlib.inference.quantization.images import byte_images, floats_of
+from cnnlib.inference.quantization.steps import ByteSteps
 from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 
 _EMITTED_AS = {
@@ -21,7 +23,7 @@ _EMITTED_AS = {
 }
 
 
-class Program:
+class Program(ByteSteps):
     """
     Operations ready to run on samples of one shape.
 
@@ -42,7 +44,8 @@ class Program:
         self.shapes = shapes_of(ops, input_shape, dtype)
         self.output_shape = self.shapes[output]
         ops = fuse_inverted_residuals(fuse_sums(ops, output, self.shapes, dtype), output)
-        self._layout = Layout(ops, self.shapes, output)
+        self._images = byte_images(ops, self.shapes)
+        self._layout = Layout(ops, self.shapes, output, {k: floats_of(v) for k, v in self._images.items()})
         make = _core.ProgramFloat if dtype == np.float32 else _core.ProgramDouble
         sizes = math.prod(input_shape), math.prod(self.output_shape)
         self._core: Any = make(self._layout.values, *sizes, self._layout.arena)

@@ -1,4 +1,4 @@
-"""Eight-bit layers: integers in, integers out. They define what prepared networks with precision='int8' compute.
+"""Eight-bit layers, which define what prepared networks with precision='int8' compute.
 
 A value is an array of uint8 with a scale and a zero point: ``real = scale * (q - zero)``. Weights are int8,
 symmetric, with a scale for each filter. Sums are exact, in int32. On the way back to uint8 there is one
@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._typing import Array
+from cnnlib._typing import Array, ArrayLike
 from cnnlib.naive.windows import _conv_geometry, _output_size, _pool_geometry, _taps
-from cnnlib.typing import ConvParam, PoolParam
+from cnnlib.typing import AvgPoolParam, ConvParam, MaxPoolParam
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -38,7 +38,9 @@ def quantize_naive(x: Array, scale: float, zero: int) -> Bytes:
     ndarray of uint8, of x's shape
     """
     steps = np.asarray(x, np.float32) / np.float32(scale)
-    steps = np.where(np.isnan(steps), np.float32(-zero), np.clip(steps, np.float32(-zero), np.float32(255 - zero)))
+    steps = np.where(
+        np.isnan(steps), np.float32(-zero), np.clip(steps, np.float32(-zero), np.float32(255 - zero))
+    )
     return (np.rint(steps).astype(np.int32) + zero).astype(np.uint8)
 
 
@@ -47,7 +49,9 @@ def dequantize_naive(q: Bytes, scale: float, zero: int) -> Array:
     return (q.astype(np.int32) - zero).astype(np.float32) * np.float32(scale)
 
 
-def requantize_naive(sums: np.ndarray, multiplier: Array, zero: int, low: int = 0, high: int = 255) -> Bytes:
+def requantize_naive(
+    sums: np.ndarray, multiplier: ArrayLike, zero: int, low: int = 0, high: int = 255
+) -> Bytes:
     """``clip(round(sums * multiplier) + zero, low, high)``: the one rounding of these layers.
 
     Parameters
@@ -109,8 +113,10 @@ def quantized_conv_sums_naive(
     return sums
 
 
-def add_to_sums_naive(sums: np.ndarray, other: Bytes, other_zero: int, factor: np.ndarray, shift: int) -> np.ndarray:
-    """Add another value to a convolution's sums, in their scale: ``sums * 2**shift + (other - zero) * factor``.
+def add_to_sums_naive(
+    sums: np.ndarray, other: Bytes, other_zero: int, factor: np.ndarray, shift: int
+) -> np.ndarray:
+    """Add another value to a convolution's sums: ``sums * 2**shift + (other - zero) * factor``.
 
     Parameters
     ----------
@@ -125,14 +131,16 @@ def add_to_sums_naive(sums: np.ndarray, other: Bytes, other_zero: int, factor: n
     return (sums << shift) + (other.astype(np.int32) - other_zero) * factor.reshape(-1, 1, 1)
 
 
-def quantized_max_pool_naive(x: Bytes, pool_param: PoolParam) -> Bytes:
+def quantized_max_pool_naive(x: Bytes, pool_param: MaxPoolParam) -> Bytes:
     """The largest byte of each window: (N, C, OH, OW) in the scale of x. Padding never wins."""
     stride, dilation, pads, extent, OH, OW = _pool_geometry("quantized_max_pool_naive", pool_param, x)
     (top, _), (left, _) = pads
     H, W = x.shape[2:]
     out = np.zeros((*x.shape[:2], OH, OW), np.uint8)
     for i in range(OH):
-        rows = [r for r in range(i * stride[0] - top, i * stride[0] - top + extent[0], dilation[0]) if 0 <= r < H]
+        rows = [
+            r for r in range(i * stride[0] - top, i * stride[0] - top + extent[0], dilation[0]) if 0 <= r < H
+        ]
         for j in range(OW):
             start = j * stride[1] - left
             cols = [c for c in range(start, start + extent[1], dilation[1]) if 0 <= c < W]
@@ -140,7 +148,9 @@ def quantized_max_pool_naive(x: Bytes, pool_param: PoolParam) -> Bytes:
     return out
 
 
-def quantized_avg_pool_naive(x: Bytes, x_zero: int, ratio: float, zero: int, pool_param: PoolParam) -> Bytes:
+def quantized_avg_pool_naive(
+    x: Bytes, x_zero: int, ratio: float, zero: int, pool_param: AvgPoolParam
+) -> Bytes:
     """The mean of each window: its exact sum of ``x - x_zero``, requantised by ``ratio / count``.
 
     Parameters
@@ -177,8 +187,8 @@ def quantized_add_naive(
 ) -> Bytes:
     """``requantize(a * factors[0] + b * factors[1] + constant)``: a sum of two values of different scales.
 
-    The factors are below 2**15, the larger at least 2**14, and have the ratio of the scales; `constant` is what
-    the zero points take away.
+    The factors, of which the larger is 2**14, have the ratio of the scales; `constant` is what the zero
+    points take away.
     """
     sums = a.astype(np.int32) * factors[0] + b.astype(np.int32) * factors[1] + constant
     return requantize_naive(sums, np.float32(multiplier), zero, low)

@@ -1,0 +1,1 @@
+"""Eight-bit networks: calibration, the choice of ranges, and operations on bytes."""

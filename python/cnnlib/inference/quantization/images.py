@@ -1,0 +1,95 @@
+"""How values of bytes lie in memory: channels last, with a border for the windows of whoever reads them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+import numpy as np
+
+from cnnlib import layers
+from cnnlib._params import pads, pair
+from cnnlib._typing import Array
+from cnnlib.graph import joins
+from cnnlib.inference.ops import Op
+
+BYTE_KINDS = frozenset(
+    (
+        "quantize",
+        "dequantize",
+        "byte_conv",
+        "byte_affine",
+        "byte_max_pool",
+        "byte_avg_pool",
+        "byte_global_avg_pool",
+        "byte_add",
+        "byte_table",
+        "byte_concat",
+    )
+)
+"""Kinds of operations on bytes."""
+
+ByteImage = tuple[int, int, int, int, int, int, int]
+"""C, H, W, and pixels of border: top, bottom, left, right."""
+
+
+def byte_images(ops: Sequence[Op], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ByteImage]:
+    """Of each value of bytes, how an image of it lies."""
+    borders: dict[str, tuple[int, ...]] = {}
+    for op in ops:
+        if op.kind in BYTE_KINDS and op.kind != "dequantize" and not op.options.get("scores"):
+            borders[op.output] = (0, 0, 0, 0)
+        if op.kind == "byte_conv":
+            name = op.inputs[0]
+            need = _border(op, shapes[name], shapes[op.output])
+            borders[name] = tuple(map(max, borders[name], need))
+    return {name: cast(ByteImage, (*_size(shapes[name]), *border)) for name, border in borders.items()}
+
+
+def _size(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape if len(shape) == 3 else (math.prod(shape), 1, 1)
+
+
+def _border(op: Op, shape: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, int, int, int]:
+    """How far a convolution's windows reach beyond their image."""
+    kernel, param = op.arrays["w"].shape[2:], op.options["conv_param"]
+    strides, dilations = (pair("prepare", name, param.get(name, 1)) for name in ("stride", "dilation"))
+    windows = dilations[0] * (kernel[0] - 1) + 1, dilations[1] * (kernel[1] - 1) + 1
+    top, _, left, _ = pads("prepare", param.get("pad", 0), (shape[1], shape[2]), windows, strides)
+    ends = (
+        max(0, (outputs - 1) * step + window - first - size)
+        for outputs, step, window, first, size in zip(
+            out[1:], strides, windows, (top, left), shape[1:], strict=True
+        )
+    )
+    return top, next(ends), left, next(ends)
+
+
+def floats_of(image: ByteImage) -> int:
+    """The float32 that take as much room as an image: the core's ByteImage::bytes over 4."""
+    C, H, W, top, bottom, left, right = image
+    size = (top + H + bottom) * (left + W + right) * (-(-C // 4) * 4) + 64
+    return -(-size // 64) * 16
+
+
+def shape_behind(op: Op, xs: Sequence[Array]) -> tuple[int, ...]:
+    """The shape of a sample of an operation's output; xs have no samples."""
+    options, x = op.options, xs[0]
+    if op.kind == "byte_conv":
+        w = np.empty(op.arrays["w"].shape, np.float32)
+        return layers.conv_forward(x, w, None, options["conv_param"])[0].shape[1:]
+    if op.kind == "byte_affine":
+        D, M = op.arrays["w"].shape
+        if math.prod(x.shape[1:]) != D:
+            raise ValueError(f"prepare: an affine layer of {D} values reads {x.shape[1:]}")
+        return (M,)
+    if op.kind == "byte_max_pool":
+        return layers.max_pool_forward(x, options["pool_param"])[0].shape[1:]
+    if op.kind == "byte_avg_pool":
+        return layers.avg_pool_forward(x, options["pool_param"])[0].shape[1:]
+    if op.kind == "byte_global_avg_pool":
+        return layers.global_avg_pool_forward(x)[0].shape[1:]
+    if op.kind == "byte_concat":
+        return joins.FORWARD["concat"](*xs)[0].shape[1:]
+    return x.shape[1:]

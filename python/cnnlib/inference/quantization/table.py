@@ -1,0 +1,81 @@
+"""What became of each layer of an eight-bit network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer of an eight-bit network.
+
+    Attributes
+    ----------
+    layer : str
+    precision : str
+        'int8' or 'float32'.
+    seen : (float, float)
+        The least and the greatest of its outputs in calibration.
+    covered : (float, float) or None
+        The range that bytes cover; what lies outside is clipped. None: no bytes.
+    snr : float or None
+        The signal over the error that the layer's own quantisation makes, in dB; 6 dB a bit.
+    """
+
+    layer: str
+    precision: str
+    seen: tuple[float, float]
+    covered: tuple[float, float] | None
+    snr: float | None
+
+
+class Quantization(Sequence[Row]):
+    """A table of an eight-bit network's layers, from `Predictor.quantization`; its text is for people."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self.rows = tuple(rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __str__(self) -> str:
+        rows = [("layer", "precision", "seen", "covered", "SNR (dB)")]
+        for row in self.rows:
+            covered = "" if row.covered is None else _range(row.covered)
+            snr = "" if row.snr is None else f"{row.snr:.1f}"
+            rows.append((row.layer, row.precision, _range(row.seen), covered, snr))
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = [
+            "  ".join(
+                [*(f"{cell:{w}}" for cell, w in zip(row[:4], widths, strict=False)), f"{row[4]:>{widths[4]}}"]
+            )
+            for row in rows
+        ]
+        return "\n".join(line.rstrip() for line in lines)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw each layer's signal to noise as bars, and return the Axes; needs Matplotlib."""
+        from cnnlib.plots._drawing import BLUE, ORANGE, new_axes
+
+        ax = new_axes(ax)
+        rows = [row for row in self.rows if row.snr is not None and np.isfinite(row.snr)]
+        colors = [BLUE if row.precision == "int8" else ORANGE for row in rows]
+        ax.barh(range(len(rows)), [row.snr for row in rows], color=colors)
+        ax.set_yticks(range(len(rows)), [row.layer for row in rows])
+        ax.invert_yaxis()
+        ax.set_xlabel("signal to noise (dB)")
+        return ax
+
+
+def _range(bounds: tuple[float, float]) -> str:
+    return f"{bounds[0]:.3g} to {bounds[1]:.3g}"

@@ -1,0 +1,84 @@
+"""Eight-bit networks by the definitions of cnnlib.naive, operation by operation, in NumPy."""
+
+import numpy as np
+from cnnlib import naive
+from cnnlib.graph import joins
+from numpy.lib.stride_tricks import sliding_window_view
+
+
+def conv_sums(x, x_zero, w, b, conv_param):
+    """naive.quantized_conv_sums_naive in float64, whose sums are exact below 2**53; no dilation."""
+    stride, pad, groups = (conv_param.get(name, d) for name, d in (("stride", 1), ("pad", 0), ("groups", 1)))
+    sh, sw = (stride, stride) if np.ndim(stride) == 0 else stride
+    F, _, KH, KW = w.shape
+    if pad == "same":
+        pads = []
+        for size, step, K in zip(x.shape[2:], (sh, sw), (KH, KW), strict=True):
+            total = max((-(-size // step) - 1) * step + K - size, 0)
+            pads.append((total // 2, total - total // 2))
+    else:
+        pads = [(p, p) if np.ndim(p) == 0 else p for p in ((pad, pad) if np.ndim(pad) == 0 else pad)]
+    padded = np.pad(x.astype(np.float64) - x_zero, ((0, 0), (0, 0), *pads))
+    windows = sliding_window_view(padded, (KH, KW), axis=(2, 3))[:, :, ::sh, ::sw]
+    N, C, OH, OW = windows.shape[:4]
+    windows = windows.reshape(N, groups, C // groups, OH, OW, KH * KW)
+    filters = w.astype(np.float64).reshape(groups, F // groups, C // groups, KH * KW)
+    sums = np.einsum("ngcyxk,gfck->ngfyx", windows, filters, optimize=True).reshape(N, F, OH, OW)
+    assert np.abs(sums).max(initial=0) < 2**31
+    return sums.astype(np.int32) + b.reshape(-1, 1, 1)
+
+
+def run(ops, output, x, sums=conv_sums):
+    """The value `output` of operations on x, and all values."""
+    values = {"input": x}
+    for op in ops:
+        xs = [values[name] for name in op.inputs]
+        values[op.output] = _layer(op, xs, sums)
+    return values[output], values
+
+
+def _layer(op, xs, sums):
+    options, kind = op.options, op.kind.removeprefix("byte_")
+    if kind == "quantize":
+        return naive.quantize_naive(xs[0], options["scale"], options["zero"])
+    if kind == "dequantize":
+        return naive.dequantize_naive(xs[0], options["scale"], options["zero"])
+    if kind in ("conv", "affine"):
+        return _weighted(op, xs, sums)
+    if kind == "max_pool":
+        return naive.quantized_max_pool_naive(xs[0], options["pool_param"])
+    if kind == "avg_pool":
+        numbers = (options[name] for name in ("x_zero", "ratio", "zero"))
+        return naive.quantized_avg_pool_naive(xs[0], *numbers, options["pool_param"])
+    if kind == "global_avg_pool":
+        numbers = (options[name] for name in ("x_zero", "ratio", "zero"))
+        window = {"pool_height": xs[0].shape[2], "pool_width": xs[0].shape[3]}
+        return naive.quantized_avg_pool_naive(xs[0], *numbers, window)[:, :, 0, 0]
+    if kind == "add":
+        zero, low, high = options["numbers"]
+        assert high == 255
+        factors = options["factors"]
+        return naive.quantized_add_naive(*xs, factors[:2], factors[2], options["multiplier"], zero, low)
+    if kind == "table":
+        return op.arrays["table"][xs[0]]
+    if kind == "concat":
+        return np.concatenate(xs, axis=1)
+    return joins.FORWARD[kind](*xs, **options)[0]
+
+
+def _weighted(op, xs, sums):
+    options, x, w = op.options, xs[0], op.arrays["w"]
+    zero, low, high, shift = options["numbers"]
+    if op.kind == "byte_affine":
+        x, w = x.reshape(len(x), -1, 1, 1), w.T[:, :, None, None]
+    # The bias is in units of the shifted sums.
+    total = sums(x, options["x_zero"], w, np.zeros(len(w), np.int32), options.get("conv_param", {})) << shift
+    if len(xs) == 2:
+        own = total >> shift
+        total = naive.add_to_sums_naive(own, xs[1], options["other_zero"], op.arrays["factor"], shift)
+    total = total + op.arrays["b"].reshape(-1, 1, 1)
+    multiplier = op.arrays["multiplier"].reshape(-1, 1, 1)
+    if options["scores"]:
+        return (total.astype(np.float32) * multiplier)[:, :, 0, 0]
+    y = naive.requantize_naive(total, multiplier, zero, low, high)
+    return y[:, :, 0, 0] if op.kind == "byte_affine" else y
