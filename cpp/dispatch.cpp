@@ -111,17 +111,22 @@ std::vector<std::string> available_isas() {
 
 const Isa& active_isa() { return *active().load(std::memory_order_relaxed); }
 
+// The functions of the extensions run on processors that have them alone, those that make the tables too.
 const ByteProducts& active_products() {
   const Isa& set = active_isa();
 #ifdef CNNLIB_HAVE_AVX512VNNI
   static const bool avx512_vnni = has_feature(0, 2, 11);
-  static const ByteProducts of_avx512 = avx512vnni::byte_products();
-  if (vnni_wanted() && avx512_vnni && std::string(set.name) == "avx512") return of_avx512;
+  if (vnni_wanted() && avx512_vnni && std::string(set.name) == "avx512") {
+    static const ByteProducts products = avx512vnni::byte_products();
+    return products;
+  }
 #endif
 #ifdef CNNLIB_HAVE_AVX2VNNI
   static const bool avx_vnni = has_feature(1, 0, 4);
-  static const ByteProducts of_avx2 = avx2vnni::byte_products();
-  if (vnni_wanted() && avx_vnni && std::string(set.name) == "avx2") return of_avx2;
+  if (vnni_wanted() && avx_vnni && std::string(set.name) == "avx2") {
+    static const ByteProducts products = avx2vnni::byte_products();
+    return products;
+  }
 #endif
   return set.products;
 }
