@@ -1,12 +1,14 @@
 """Eight-bit networks: the bits of cnnlib.naive on every instruction set, thread number and batch."""
 
 import contextlib
+import pickle
 
 import byte_reference
 import cnnlib
 import numpy as np
 import pytest
 from cnnlib import _core, naive
+from cnnlib.data import Normalization
 from cnnlib.inference.ops import Op
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models import ConvNet
@@ -243,3 +245,156 @@ def test_scores_are_near_those_of_float32(net):
     want = cnnlib.prepare(net)(x)
     got = cnnlib.prepare(net, precision="int8", calibration=images(64))(x)
     assert np.corrcoef(want.ravel(), got.ravel())[0, 1] > 0.99
+
+
+def test_files_keep_the_bits_and_take_a_quarter_of_the_room(net, tmp_path):
+    predictor = cnnlib.prepare(net, precision="int8", calibration=images(16))
+    predictor.save(tmp_path / "int8")
+    cnnlib.prepare(net).save(tmp_path / "float32")
+    small, large = ((tmp_path / name).stat().st_size for name in ("int8", "float32"))
+    assert small < large / 3.5 + 20_000  # and the header
+    loaded, x = cnnlib.inference.load(tmp_path / "int8"), images(3, seed=5)
+    np.testing.assert_array_equal(loaded(x), predictor(x))
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(predictor))(x), predictor(x))
+    assert str(loaded.quantization()) == str(predictor.quantization())
+    assert loaded.precision == "int8"
+
+
+def test_uint8_images_are_normalised_first():
+    net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
+    net.preprocess = Normalization((120.0, 110, 100), (60.0, 61, 62))
+    raw = np.random.default_rng(0).integers(0, 256, (20, 3, 32, 32), np.uint8)
+    predictor = cnnlib.prepare(net, precision="int8", calibration=raw)
+    np.testing.assert_array_equal(predictor(raw), predictor(net.preprocess(raw)))
+
+
+def test_layers_stay_in_float32_by_name():
+    net = trained_norms(ConvNet("resnet8", (3, 32, 32), 10, seed=0))
+    first = cnnlib.prepare(net, precision="int8", calibration=images(8)).quantization()[0].layer
+    predictor = cnnlib.prepare(net, precision="int8", calibration=images(8), float32=[first, "affine 10"])
+    rows = {row.layer: row.precision for row in predictor.quantization() if row.layer.startswith("affine")}
+    assert rows == {"affine 10": "float32"}
+    assert predictor.quantization()[0].precision == "float32"
+    x = images(9, seed=3)
+    assert np.corrcoef(cnnlib.prepare(net)(x).ravel(), predictor(x).ravel())[0, 1] > 0.99
+
+
+def test_layers_that_lose_too_much_stay_in_float32():
+    """A filter beside which all others vanish in the steps of the output."""
+    net = ConvNet([{"conv": 8}, "relu", {"conv": 8}, "global_avg_pool", {"affine": 4}], (3, 8, 8), 4, seed=0)
+    name = next(name for name, value in net.params.items() if value.ndim == 4)
+    x = images(30, shape=(3, 8, 8))
+    x[0, 0, 0, 0] = 1e4  # minmax covers it with steps in which the others are nothing
+    predictor = cnnlib.prepare(net, precision="int8", calibration=x, ranges="minmax")
+    assert name in net.params
+    rows = predictor.quantization()
+    assert rows[0].precision == "float32"
+    assert rows[0].snr < 12 or not np.isfinite(rows[0].snr)
+
+
+BAD = [
+    (np.zeros((0, 3, 32, 32)), "has no images"),
+    ([], "has no images"),
+    (np.zeros((4, 3, 32, 32)), "one value alone, 0"),
+    (np.full((4, 3, 32, 32), np.nan), "NaN or infinite"),
+    (np.ones((4, 5, 32, 32)), "must have shape"),
+    (np.ones((3, 32, 32)), "must have shape"),
+    (np.float32(3), "array of images"),
+]
+
+
+@pytest.mark.parametrize(("calibration", "why"), BAD)
+def test_bad_calibration(calibration, why):
+    net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
+    with pytest.raises(ValueError, match=why):
+        cnnlib.prepare(net, precision="int8", calibration=calibration)
+
+
+def test_bad_arguments():
+    net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
+    for arguments, why in (
+        ({"precision": "int8"}, "needs calibration"),
+        ({"precision": "int4"}, "precision must be one of"),
+        ({"calibration": images(2)}, "for precision='int8'"),
+        ({"precision": "int8", "calibration": images(2), "float32": ["conv 99"]}, "names no layer 'conv 99'"),
+        ({"precision": "int8", "calibration": images(2), "ranges": "median"}, "ranges must be one of"),
+        ({"precision": "float32", "dtype": np.float64}, "contradicts"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            cnnlib.prepare(net, **arguments)
+    with pytest.raises(TypeError, match="calibration must be images"):
+        cnnlib.prepare(net, precision="int8", calibration=3)
+    with pytest.raises(ValueError, match="computes in float32"):
+        cnnlib.prepare(net).quantization()
+
+
+def test_batches_and_folders_calibrate_too(tmp_path):
+    net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
+    x = images(32)
+    whole = cnnlib.prepare(net, precision="int8", calibration=x)
+    parts = cnnlib.prepare(net, precision="int8", calibration=iter((x[:16], x[16:])))
+    np.testing.assert_array_equal(whole(x), parts(x))
+    image = pytest.importorskip("PIL.Image")
+    net.preprocess = Normalization((120.0, 110, 100), (60.0, 61, 62))
+    for k in range(6):
+        (tmp_path / "photos" / "abc"[k % 3]).mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(k).integers(0, 256, (40, 36, 3), np.uint8)
+        image.fromarray(pixels).save(tmp_path / "photos" / "abc"[k % 3] / f"{k}.png")
+    folder = cnnlib.prepare(net, precision="int8", calibration=tmp_path / "photos")
+    assert folder(np.zeros((2, 3, 32, 32), np.uint8)).shape == (2, 10)
+
+
+def test_a_layer_of_one_value_is_told():
+    net = ConvNet([{"conv": 4}, "relu", "global_avg_pool", {"affine": 3}], (3, 8, 8), 3, seed=0)
+    for name, value in net.params.items():
+        if value.ndim == 4:
+            net.params[name] = np.zeros_like(value)
+    with pytest.warns(UserWarning, match="had the one value 0"):
+        cnnlib.prepare(net, precision="int8", calibration=images(4, shape=(3, 8, 8)))
+
+
+def test_the_core_refuses_windows_beyond_the_border():
+    image, out = (4, 6, 6, 0, 0, 0, 0), (8, 6, 6, 0, 0, 0, 0)
+    program = _core.ProgramFloat([(0, 144, 0), (2, 64, 0), (1, 96, 0)], 144, 96, 64)
+    program.quantize("q", 0, 1, image, 1.0, 0)
+    w, numbers = np.zeros((8, 4, 3, 3), np.int8), np.zeros(8, np.int32)
+    with pytest.raises(ValueError, match="beyond the border"):
+        program.byte_conv(
+            "c",
+            1,
+            -1,
+            2,
+            image,
+            image,
+            out,
+            w,
+            numbers,
+            numbers.astype(np.float32),
+            None,
+            (0, 0, 255, 0),
+            {"pad": 1},
+        )
+
+
+def test_digits_lose_little():
+    data = cnnlib.data.load_digits()
+    net = ConvNet(
+        [{"conv": 16}, "batchnorm", "relu", {"conv": 32}, "relu", {"max_pool": 2}, {"affine": 10}],
+        (1, 8, 8),
+        10,
+        seed=0,
+    )
+    cnnlib.solver.Solver(
+        net,
+        data,
+        update_rule="adam",
+        optim_config={"learning_rate": 2e-3},
+        num_epochs=4,
+        verbose=False,
+        seed=0,
+    ).train()
+    X, y = data["X_test"], data["y_test"]
+    want = np.mean(cnnlib.prepare(net).predict(X) == y)
+    for ranges in ("mse", "percentile", "minmax"):
+        int8 = cnnlib.prepare(net, precision="int8", calibration=data["X_train"][:300], ranges=ranges)
+        assert np.mean(int8.predict(X) == y) > want - 0.006, ranges

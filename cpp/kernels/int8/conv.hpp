@@ -153,49 +153,62 @@ struct ConvData {
   FilterNumbers numbers;
 };
 
-// Positions [first, first + count) of V vectors of filters, from vector v0 of a group on.
+// Where some positions lie: found once for all panels of filters.
+struct PositionBlock {
+  static constexpr Index most = 256;
+  Index count;
+  Index x[most], y[most], other[most];
+
+  PositionBlock(const ByteConv& c, Index first, Index last) : count(last - first) {
+    Positions at(c, first);
+    for (Index i = 0; i < count; ++i, at.next()) {
+      x[i] = at.x();
+      y[i] = c.epilogue.scores ? at.image() * c.shape.F : at.y();
+      other[i] = c.epilogue.adds ? at.other() : 0;
+    }
+  }
+};
+
+// Positions first, first + 1, ... of a block, of V vectors of filters from vector v0 of a group on.
 template <int V, int R>
 inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
-                      Index group, Index v0, Index first, Index count) {
-  const Index group_bytes = group * (c.shape.C / c.shape.groups);
-  const std::uint8_t *x[R], *other[R];
-  std::uint8_t* y[R];
-  Index image[R];
-  Positions at(c, first);
-  for (Index r = 0; r < R; ++r) {
-    x[r] = d.x + at.x() + group_bytes;
-    y[r] = static_cast<std::uint8_t*>(d.y) + (c.epilogue.scores ? 0 : at.y());
-    other[r] = c.epilogue.adds ? d.other + at.other() : y[r];
-    image[r] = at.image();
-    if (r + 1 < count) at.next();  // rows beyond repeat the last position
-  }
+                      const PositionBlock& block, Index group, Index v0, Index first) {
+  const Index count = std::min<Index>(R, block.count - first), channel = group * (c.shape.C / p.groups);
+  const std::uint8_t* x[R];
+  for (Index r = 0; r < R; ++r)  // rows beyond repeat the last position
+    x[r] = d.x + block.x[first + std::min(r, count - 1)] + channel;
   Lanes::Sums sums[R][V];
   product_tile<V, R>(x, terms_of(c), d.weights + p.offset(group, v0), sums);
   // A last vector also writes the padding channels, which are in nobody's group.
   const Index filters = p.groups == 1 && !c.epilogue.scores ? c.y.channels() : p.filters;
+  const Index *const y = block.y + first, *const other = block.other + first;
+#pragma GCC unroll 2
   for (int v = 0; v < V; ++v) {
-    const Index f = (v0 + v) * Lanes::size, to = group * p.filters + f;
-    const Index numbers = group * p.vectors * Lanes::size + f;
-    for (Index r = 0; r < std::min<Index>(count, R); ++r)
-      if (c.epilogue.scores)
-        epilogue.store_scores(sums[r][v], d.numbers, numbers,
-                              static_cast<float*>(d.y) + image[r] * c.shape.F + to, filters - f);
-      else
-        epilogue.store(sums[r][v], d.numbers, numbers, other[r] + to, y[r] + to, filters - f);
+    const Index f = (v0 + v) * Lanes::size, to = group * p.filters + f, left = filters - f;
+    const FilterVector n(d.numbers, group * p.vectors * Lanes::size + f);
+    auto* const bytes = static_cast<std::uint8_t*>(d.y) + to;
+    if (c.epilogue.scores)
+      for (Index r = 0; r < count; ++r)
+        Epilogue::store_scores(sums[r][v], n, static_cast<float*>(d.y) + y[r] + to, left);
+    else if (c.epilogue.adds)
+      for (Index r = 0; r < count; ++r)
+        epilogue.store(sums[r][v], n, d.other + other[r] + to, bytes + y[r], left);
+    else
+      for (Index r = 0; r < count; ++r) epilogue.store(sums[r][v], n, bytes + y[r], left);
   }
 }
 
-// Panel `panel` of all groups' on some positions.
-inline void conv_block(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
-                       Index panel, Index first, Index last) {
+// Panel `panel` of all groups' on a block of positions.
+inline void conv_panel(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
+                       const PositionBlock& block, Index panel) {
   constexpr int R = Lanes::tile_rows, few = R > 4 ? 4 : 1;
   const Index group = panel / p.of_group(), v0 = panel % p.of_group() * 2;
   const bool pair = v0 + 1 < p.vectors;
-  for (Index i = first; i < last;) {
-    const bool tail = last - i <= few;
+  for (Index i = 0; i < block.count;) {
+    const bool tail = block.count - i <= few;
     const auto tile =
         tail ? (pair ? conv_tile<2, few> : conv_tile<1, few>) : (pair ? conv_tile<2, R> : conv_tile<1, R>);
-    tile(c, d, epilogue, p, group, v0, i, last - i);
+    tile(c, d, epilogue, p, block, group, v0, i);
     i += tail ? few : R;
   }
 }
@@ -209,7 +222,7 @@ inline ConvGrid conv_grid(const ByteConv& c, Index positions, Index panels, int 
   constexpr Index R = Lanes::tile_rows, most_bytes = 256 << 10, least_tiles = 4;
   // A block's part of x stays in the second level while the panels pass.
   const Index x_bytes = std::max<Index>(1, c.x.bytes() / std::max<Index>(1, c.shape.OH * c.shape.OW));
-  Index block = std::max(R * least_tiles, most_bytes / x_bytes / R * R);
+  Index block = std::clamp(most_bytes / x_bytes / R * R, R * least_tiles, PositionBlock::most / R * R);
   const Index wanted = threads > 1 ? 4 * threads : 1;
   block = std::min(block, std::max(R * least_tiles, round_up(ceil_div(positions, wanted), R)));
   const Index blocks = ceil_div(positions, block);
@@ -230,8 +243,9 @@ inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* o
   parallel_for(blocks * parts, threads, [&](Index task, int) {
     const Epilogue epilogue(c.epilogue);
     const Index first = task / parts * grid.positions, part = task % parts * grid.panels;
+    const PositionBlock block(c, first, std::min(positions, first + grid.positions));
     for (Index panel = part; panel < std::min(panels, part + grid.panels); ++panel)
-      conv_block(c, d, epilogue, p, panel, first, std::min(positions, first + grid.positions));
+      conv_panel(c, d, epilogue, p, block, panel);
   });
 }
 

@@ -1,51 +1,110 @@
-// Depthwise convolution of bytes: lanes are channels; four taps of the window make one dot product.
+// Depthwise convolution of bytes: lanes are channels. Four taps make one dot product: of a column of the
+// window for 3x3, any four otherwise.
 #pragma once
 
 #include "kernels/int8/conv.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
+// How the taps are grouped: by columns, each of which serves the windows of two rows and three positions.
+inline bool by_columns(const ByteConv& c) {
+  return c.shape.KH == 3 && c.shape.KW == 3 && c.shape.dilation_h == 1 && c.shape.dilation_w == 1 &&
+         c.shape.stride_w <= 2;
+}
+
 inline Index depthwise_vectors(const ByteConv& c) { return ceil_div(c.shape.C, Lanes::size); }
-inline Index depthwise_steps(const ByteConv& c) { return ceil_div(c.shape.KH * c.shape.KW, 4); }
+inline Index depthwise_steps(const ByteConv& c) {
+  return by_columns(c) ? 6 : ceil_div(c.shape.KH * c.shape.KW, 4);
+}
 
 inline Index depthwise_packed_bytes(const ByteConv& c) {
   return depthwise_vectors(c) * (depthwise_steps(c) * Lanes::weight_bytes + 12 * Lanes::size);
 }
 
-// w (C, 1, KH, KW). Behind the taps stand zeros.
+// The tap that is number k of the four of a step, or -1. By columns: those of the upper row of outputs, with
+// nothing below, then those of the lower row, with nothing above.
+inline Index tap_of(const ByteConv& c, Index step, Index k) {
+  if (!by_columns(c)) return 4 * step + k < c.shape.KH * c.shape.KW ? 4 * step + k : -1;
+  const Index row = k - step / 3;
+  return row >= 0 && row < 3 ? 3 * row + step % 3 : -1;
+}
+
+// w (C, 1, KH, KW)
 inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers,
                            void* packed) {
   const Index taps = c.shape.KH * c.shape.KW, vectors = depthwise_vectors(c), steps = depthwise_steps(c);
   std::memset(packed, 0, std::size_t(depthwise_packed_bytes(c)));
   auto* to = static_cast<std::uint8_t*>(packed);
   for (Index v = 0; v < vectors; ++v)
-    for (Index g = 0; g < steps; ++g, to += Lanes::weight_bytes) {
+    for (Index step = 0; step < steps; ++step, to += Lanes::weight_bytes) {
       std::int8_t four[4 * Lanes::size] = {};
       for (Index i = 0; i < Lanes::size && v * Lanes::size + i < c.shape.C; ++i)
-        for (Index k = 0; k < 4 && 4 * g + k < taps; ++k)
-          four[4 * i + k] = w[(v * Lanes::size + i) * taps + 4 * g + k];
+        for (Index k = 0; k < 4; ++k)
+          if (const Index tap = tap_of(c, step, k); tap >= 0)
+            four[4 * i + k] = w[(v * Lanes::size + i) * taps + tap];
       Lanes::pack_weights(four, to);
     }
   pack_numbers(numbers, 0, c.shape.C, 0, vectors * Lanes::size, to);
 }
 
-// A row of outputs of a vector of channels. x is the first window's place, offsets[t] those of its taps.
-// G: groups of four taps, 0 for any number.
-template <int G>
-inline void depthwise_row(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other,
-                          std::uint8_t* y, const std::uint8_t* w, const Index* offsets,
-                          const FilterNumbers& n, Index channel, const Epilogue& epilogue) {
-  const Index step = c.shape.stride_w * c.x.channels(), count = c.y.channels() - channel;
-  const Index groups = G > 0 ? G : depthwise_steps(c);
-  for (Index i = 0; i < c.shape.OW; ++i, x += step) {
+// A vector of channels: its numbers, weights and what is stored where.
+struct DepthwiseChannels {
+  const ByteConv& c;
+  Index channel;
+  const std::uint8_t* weights;
+  FilterVector numbers;
+  const Epilogue& epilogue;
+
+  void store(Lanes::Sums sums, const std::uint8_t* other, std::uint8_t* y) const {
+    const Index count = c.y.channels() - channel;
+    if (c.epilogue.adds)
+      epilogue.store(sums, numbers, other, y, count);
+    else
+      epilogue.store(sums, numbers, y, count);
+  }
+};
+
+// A row of outputs, or with `rows` two of them; x is the first window's place.
+template <int rows, int stride>
+inline void column_rows(const DepthwiseChannels& d, const std::uint8_t* x, const std::uint8_t* other,
+                        std::uint8_t* y) {
+  const ByteConv& c = d.c;
+  const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
+  const auto column = [&](Index w) {
+    const std::uint8_t* const p = x + w * pixel;
+    return Lanes::interleave(p, p + row, p + 2 * row, p + last);
+  };
+  Lanes::Weights w[3 * rows];
+  for (int k = 0; k < 3 * rows; ++k) w[k] = Lanes::load_weights(d.weights + k * Lanes::weight_bytes);
+  Lanes::Values left = column(0), middle = stride == 1 ? column(1) : left;
+  for (Index i = 0; i < c.shape.OW; ++i) {
+    if (stride == 2) middle = column(2 * i + 1);
+    const Lanes::Values right = column(stride * i + 2);
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; ++r) {
+      Lanes::Sums sums = Lanes::dot(Lanes::zero(), left, w[3 * r]);
+      sums = Lanes::dot(Lanes::dot(sums, middle, w[3 * r + 1]), right, w[3 * r + 2]);
+      d.store(sums, other + r * c.other.row() + i * c.other.channels(),
+              y + r * c.y.row() + i * c.y.channels());
+    }
+    left = stride == 1 ? middle : right;
+    middle = right;
+  }
+}
+
+// A row of outputs by any taps, whose places in the window are `offsets`.
+inline void tap_row(const DepthwiseChannels& d, const std::uint8_t* x, const std::uint8_t* other,
+                    std::uint8_t* y, const Index* offsets) {
+  const ByteConv& c = d.c;
+  const Index steps = depthwise_steps(c);
+  for (Index i = 0; i < c.shape.OW; ++i, x += c.shape.stride_w * c.x.channels()) {
     Lanes::Sums sums = Lanes::zero();
-#pragma GCC unroll 3
-    for (Index g = 0; g < groups; ++g) {
+    for (Index g = 0; g < steps; ++g) {
       const Index* o = offsets + 4 * g;
       sums = Lanes::dot(sums, Lanes::interleave(x + o[0], x + o[1], x + o[2], x + o[3]),
-                        Lanes::load_weights(w + g * Lanes::weight_bytes));
+                        Lanes::load_weights(d.weights + g * Lanes::weight_bytes));
     }
-    epilogue.store(sums, n, channel, other + i * c.other.channels(), y + i * c.y.channels(), count);
+    d.store(sums, other + i * c.other.channels(), y + i * c.y.channels());
   }
 }
 
@@ -54,9 +113,10 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
   constexpr Index most_taps = 128;
   const ConvShape& s = c.shape;
   const Index taps = s.KH * s.KW, vectors = depthwise_vectors(c), steps = depthwise_steps(c);
+  const bool columns = by_columns(c);
   Index offsets[most_taps + 3];
-  for (Index t = 0; t < 4 * steps; ++t) {
-    const Index tap = std::min(t, taps - 1);
+  for (Index t = 0; t < ceil_div(taps, 4) * 4; ++t) {
+    const Index tap = std::min(t, taps - 1);  // those beyond have no weight
     offsets[t] = tap / s.KW * s.dilation_h * c.x.row() + tap % s.KW * s.dilation_w * c.x.channels();
   }
   const auto* weights = static_cast<const std::uint8_t*>(packed);
@@ -64,16 +124,26 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
       numbers_at(weights + vectors * steps * Lanes::weight_bytes, vectors * Lanes::size);
   auto* out = static_cast<std::uint8_t*>(y);
   fill_border(c.y, c.epilogue.zero, out, images);
-  const auto row = steps == 3 ? depthwise_row<3> : depthwise_row<0>;
+  const Index most_rows = columns && s.stride_h == 1 && s.stride_w == 1 ? 2 : 1, tasks = ceil_div(s.OH, most_rows);
+  const auto run = s.stride_w == 1 ? column_rows<1, 1> : column_rows<1, 2>;
   const double work = double(images * s.OH * s.OW) * double(vectors * Lanes::size * steps);
-  parallel_for(images * s.OH, threads_for(work), [&](Index task, int) {
+  parallel_for(images * tasks, threads_for(work), [&](Index task, int) {
     const Epilogue epilogue(c.epilogue);
-    const Positions at(c, task * s.OW);
+    const Index h = task % tasks * most_rows;
+    const Positions at(c, (task / tasks * s.OH + h) * s.OW);
     for (Index v = 0; v < vectors; ++v) {
       const Index channel = v * Lanes::size;
-      row(c, x + at.x() + channel, (c.epilogue.adds ? other + at.other() : x + at.x()) + channel,
-          out + at.y() + channel, weights + v * steps * Lanes::weight_bytes, offsets, numbers, channel,
-          epilogue);
+      const DepthwiseChannels d{c, channel, weights + v * steps * Lanes::weight_bytes,
+                                FilterVector(numbers, channel), epilogue};
+      const std::uint8_t* const from = x + at.x() + channel;
+      const std::uint8_t* const term = c.epilogue.adds ? other + at.other() + channel : from;
+      std::uint8_t* const to = out + at.y() + channel;
+      if (!columns)
+        tap_row(d, from, term, to, offsets);
+      else if (most_rows == 2 && h + 1 < s.OH)
+        column_rows<2, 1>(d, from, term, to);
+      else
+        run(d, from, term, to);
     }
   });
 }

@@ -105,16 +105,13 @@ inline void avg_pool(const BytePool& p, int x_zero, float ratio, const ByteEpilo
     const Index all = (std::min(at.bottom, s.H + s.pad_bottom) - at.top) *
                       (std::min(at.right, s.W + s.pad_right) - at.left);
     const Epilogue epilogue(e);
-    float multiplier[L];
-    std::int32_t bias[L];
-    std::fill_n(multiplier, L, ratio / float(s.count_include_pad ? all : inside));
-    std::fill_n(bias, L, int(-inside * x_zero));
+    const FilterVector n(int(-inside * x_zero), ratio / float(s.count_include_pad ? all : inside));
     for (Index c = 0; c < p.x.channels(); c += L) {
       Lanes::Sums sums = Lanes::zero();
       for (Index h = top; h < bottom; ++h)
         for (Index w = left; w < right; ++w)
           sums = Lanes::add(sums, Lanes::bytes(x + from + h * p.x.row() + w * p.x.channels() + c));
-      epilogue.store(sums, {bias, multiplier, nullptr}, 0, nullptr, y + to + c, p.x.channels() - c);
+      epilogue.store(sums, n, y + to + c, p.x.channels() - c);
     }
   });
 }
@@ -139,15 +136,12 @@ inline void add(const ByteSum& s, const std::uint8_t* a, const std::uint8_t* b, 
            [&](const std::uint8_t* p, const std::uint8_t* q, std::uint8_t* out, Index bytes) {
              constexpr Index L = Lanes::size;
              const Epilogue epilogue(s.epilogue);
-             float multiplier[L];
-             std::int32_t bias[L];
-             std::fill_n(multiplier, L, s.multiplier);
-             std::fill_n(bias, L, s.constant);
+             const FilterVector n(s.constant, s.multiplier);
              const Lanes::Sums fa = Lanes::fill(s.factors[0]), fb = Lanes::fill(s.factors[1]);
              for (Index i = 0; i < bytes; i += L)
                epilogue.store(Lanes::add(Lanes::multiply(Lanes::bytes(p + i), fa),
                                          Lanes::multiply(Lanes::bytes(q + i), fb)),
-                              {bias, multiplier, nullptr}, 0, nullptr, out + i, bytes - i);
+                              n, out + i, bytes - i);
            });
 }
 

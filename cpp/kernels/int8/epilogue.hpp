@@ -6,43 +6,54 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Numbers of filters are padded to whole vectors.
+// The numbers of a vector of filters; they are padded to whole vectors.
+struct FilterVector {
+  Lanes::Sums bias, factor;
+  Lanes::Scales multiplier;
+
+  FilterVector(const FilterNumbers& n, Index f)
+      : bias(Lanes::load(n.bias + f)),
+        factor(n.factor == nullptr ? Lanes::zero() : Lanes::load(n.factor + f)),
+        multiplier(Lanes::load_scales(n.multiplier + f)) {}
+  FilterVector(int all_bias, float all_multiplier)
+      : bias(Lanes::fill(all_bias)), factor(Lanes::zero()), multiplier(Lanes::fill_scales(all_multiplier)) {}
+};
+
 class Epilogue {
  public:
   explicit Epilogue(const ByteEpilogue& e)
-      : e_(e),
-        low_(Lanes::fill_scales(float(e.low - e.zero))),
+      : low_(Lanes::fill_scales(float(e.low - e.zero))),
         high_(Lanes::fill_scales(float(e.high - e.zero))),
-        zero_(Lanes::fill(e.zero)) {}
+        zero_(Lanes::fill(e.zero)),
+        shift_(e.shift) {}
 
-  // Filters f, f + 1, ... to the first `count` of the bytes at y; `other` are as many bytes of the other
-  // term.
-  void store(Lanes::Sums sums, const FilterNumbers& n, Index f, const std::uint8_t* other, std::uint8_t* y,
-             Index count) const {
-    if (e_.adds)
-      sums = Lanes::add(Lanes::shift_left(sums, e_.shift),
-                        Lanes::multiply(Lanes::bytes(other), Lanes::load(n.factor + f)));
-    sums = Lanes::add(sums, Lanes::load(n.bias + f));
-    const Lanes::Scales v = Lanes::scaled(sums, Lanes::load_scales(n.multiplier + f));
+  // The first `count` of a vector of filters to the bytes at y.
+  [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, std::uint8_t* y,
+                                    Index count) const {
+    const Lanes::Scales v = Lanes::scaled(Lanes::add(sums, n.bias), n.multiplier);
     const Lanes::Sums q = Lanes::add(Lanes::rounded(v, low_, high_), zero_);
     if (count >= Lanes::size) return Lanes::store_bytes(y, q);
     std::uint8_t bytes[Lanes::size];
     Lanes::store_bytes(bytes, q);
     for (Index i = 0; i < count; ++i) y[i] = bytes[i];
   }
-
-  // The same as scores.
-  void store_scores(Lanes::Sums sums, const FilterNumbers& n, Index f, float* y, Index count) const {
-    sums = Lanes::add(sums, Lanes::load(n.bias + f));
+  // With the bytes of the other term.
+  [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, const std::uint8_t* other,
+                                    std::uint8_t* y, Index count) const {
+    store(Lanes::add(Lanes::shift_left(sums, shift_), Lanes::multiply(Lanes::bytes(other), n.factor)), n, y,
+          count);
+  }
+  // As scores.
+  static void store_scores(Lanes::Sums sums, const FilterVector& n, float* y, Index count) {
     float scores[Lanes::size];
-    Lanes::store_floats(scores, Lanes::scaled(sums, Lanes::load_scales(n.multiplier + f)));
+    Lanes::store_floats(scores, Lanes::scaled(Lanes::add(sums, n.bias), n.multiplier));
     for (Index i = 0; i < std::min<Index>(count, Lanes::size); ++i) y[i] = scores[i];
   }
 
  private:
-  ByteEpilogue e_;
   Lanes::Scales low_, high_;
   Lanes::Sums zero_;
+  int shift_;
 };
 
 // The border of some images holds the zero point.

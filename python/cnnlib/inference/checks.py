@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.graph.graph import JOINS
 from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import ACTIVATIONS, Op
+from cnnlib.inference.quantization.checks import BYTE_DTYPES, BYTE_PARTS, check_bytes, inputs_of, row_of
 
 # Of each kind of operation its arrays and its options; those in brackets may be missing.
 _PARTS: dict[str, tuple[str, str]] = {
@@ -29,12 +30,17 @@ _PARTS: dict[str, tuple[str, str]] = {
     "scale": ("", "factor"),
     "flatten": ("", ""),
     "upsample": ("", "scale [mode] [align_corners]"),
+    **BYTE_PARTS,
 }
 _IN_FLOAT64 = ("mean", "inv_std")
+_JOINS = {**JOINS, "byte_add": 2, "byte_concat": None}
 
 
-def check_about(about: Mapping[str, Any]) -> None:
-    """Raise an error unless what a predictor is beside its operations is of the right types."""
+def check_about(about: dict[str, Any]) -> None:
+    """Raise an error unless what a predictor is beside its operations is of the right types.
+
+    The rows of an eight-bit network's table become objects.
+    """
     sizes, classes = about["input_dim"], about["classes"]
     if not isinstance(sizes, list) or not sizes or not all(type(n) is int and n > 0 for n in sizes):
         raise ValueError(f"input_dim is {sizes!r}")
@@ -42,21 +48,26 @@ def check_about(about: Mapping[str, Any]) -> None:
         raise ValueError(f"classes is {classes!r}")
     if not isinstance(about.get("fixed_by", ""), str):
         raise ValueError(f"fixed_by is {about['fixed_by']!r}")
+    if about.get("quantization") is not None:
+        about["quantization"] = [row_of(row) for row in about["quantization"]]
     if about["preprocess"] is not None:
         PREPROCESSING.build(about["preprocess"])
 
 
 def check_ops(ops: Sequence[Op], output: str, input_dim: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Raise an error unless the operations can run on samples of shape `input_dim`, one after the other."""
-    made = {"input"}
+    made, bytes_made = {"input"}, set[str]()
     for op in ops:
         _check_parts(op, dtype)
-        count = JOINS.get(op.kind, 1)
+        count = inputs_of(op) if op.kind == "byte_conv" else _JOINS.get(op.kind, 1)
         wrong = not op.inputs if count is None else len(op.inputs) != count
         if wrong or not made.issuperset(op.inputs) or op.output in made:
             raise ValueError(f"{op.kind} reads {op.inputs} and makes {op.output!r}")
         made.add(op.output)
-    if output not in made - {"input"}:
+        check_bytes(op, bytes_made)
+    if bytes_made and dtype != np.float32:
+        raise ValueError(f"an eight-bit network of {dtype}")
+    if output not in made - {"input"} - bytes_made:
         raise ValueError(f"no operation makes the output {output!r}")
     shapes_of(ops, input_dim, dtype)
 
@@ -71,7 +82,10 @@ def _check_parts(op, dtype):
         if any(name not in parts and not optional for name, optional in known.items()):
             raise ValueError(f"{op.kind} has {list(parts)}, expected {names}")
     for name, array in op.arrays.items():
-        if array.dtype != (np.float64 if name in _IN_FLOAT64 else dtype):
+        expected = (
+            BYTE_DTYPES[name] if op.kind in BYTE_PARTS else np.float64 if name in _IN_FLOAT64 else dtype
+        )
+        if array.dtype != expected:
             raise ValueError(f"{name} of {op.kind} has dtype {array.dtype}")
     strings = [op.output, op.label, *op.inputs] if isinstance(op.inputs, list) else [None]
     if not all(isinstance(value, str) for value in strings):

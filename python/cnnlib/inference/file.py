@@ -30,6 +30,7 @@ _LEAD = struct.Struct("<8sQII")
 _ALIGNMENT = 64  # bytes
 _MOST_HEADER = 1 << 28  # bytes: more is no header
 _DTYPES = ("float32", "float64")
+_ARRAY_DTYPES = (*_DTYPES, "int8", "uint8", "int32")
 # What comes of a header that is JSON, but not ours.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
@@ -136,14 +137,14 @@ class _Mapped:
         self._written = now.st_mtime_ns
 
 
-def _dtype(name: Any) -> np.dtype[Any]:
-    if name not in _DTYPES:
+def _dtype(name: Any, known: Sequence[str] = _DTYPES) -> np.dtype[Any]:
+    if name not in known:
         raise ValueError(f"there is no dtype {name!r} in it")
     return np.dtype(name)
 
 
 def _array(data: np.ndarray, data_starts: int, entry: dict[str, Any]) -> Array:
-    dtype = _dtype(entry["dtype"])
+    dtype = _dtype(entry["dtype"], _ARRAY_DTYPES)
     shape = tuple(entry["shape"])
     start, bytes_ = entry["offset"], math.prod(shape) * dtype.itemsize
     if any(n < 0 for n in shape) or start < 0 or start + bytes_ > data.size:

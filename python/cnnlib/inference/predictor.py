@@ -28,7 +28,7 @@ from cnnlib.inference.program import Program
 from cnnlib.inference.quantization.calibration import batches_of
 from cnnlib.inference.quantization.preparing import quantized
 from cnnlib.inference.quantization.ranges import METHODS
-from cnnlib.inference.quantization.table import Quantization, Row
+from cnnlib.inference.quantization.table import Quantization
 from cnnlib.layers.softmax import _softmax
 from cnnlib.models.common import refuse_uninitialized, warn_of_bytes
 
@@ -217,7 +217,18 @@ class Predictor:
         write_file(path, about, self._ops)
 
     def graph_and_params(self) -> tuple[Graph, Params]:
-        """The network as a graph of layers with its parameters, for :func:`cnnlib.onnx.save`."""
+        """The network as a graph of layers with its parameters, for :func:`cnnlib.onnx.save`.
+
+        Raises
+        ------
+        ValueError
+            For an eight-bit network, which has no such graph.
+        """
+        if self._quantization is not None:
+            raise ValueError(
+                "Predictor.graph_and_params: an eight-bit network has no graph of float layers; save the model "
+                "that it was prepared from"
+            )
         self._check_weights()
         shapes = shapes_of(self._ops, self.input_dim, self.dtype)
         return as_graph(self._ops, self._output, shapes, self._why_fixed)
@@ -442,5 +453,5 @@ def load(path: str | os.PathLike[str]) -> Predictor:
         None if about["classes"] is None else tuple(about["classes"]),
         check,
         about.get("fixed_by", ""),
-        None if rows is None else Quantization([Row(**row) for row in rows]),
+        None if rows is None else Quantization(rows),
     )

@@ -94,7 +94,7 @@ def _scales(
 def _noise(
     ops: Sequence[Op], output: str, chosen: set[str], scales: dict[str, Scale], x: Array
 ) -> dict[str, float]:
-    """Of each layer the signal over the error that its own quantisation makes, in dB."""
+    """Of each layer the signal over the error that its own quantisation makes, in dB: images' median."""
     found = {}
     for op, inputs, out in values_of(ops, output, x):
         if op.output not in chosen:
@@ -106,8 +106,9 @@ def _noise(
         w = own.w * (steps if axis == 1 else steps.reshape(-1, 1, 1, 1))
         rough = Op(op.kind, op.inputs, op.output, {**op.arrays, "w": w}, op.options, op.most)
         error = _rounded(evaluate(rough, [_rounded(inputs[0], s)]), y) - out
-        signal, lost = (float(np.sum(np.square(v, dtype=np.float64))) for v in (out, error))
-        found[op.output] = np.inf if lost == 0 else 10 * np.log10(max(signal, 1e-300) / lost)
+        signal, lost = (np.square(v, dtype=np.float64).reshape(len(v), -1).sum(axis=1) for v in (out, error))
+        decibels = 10 * np.log10(np.maximum(signal, 1e-300) / np.maximum(lost, 1e-300))
+        found[op.output] = float(np.median(np.where(lost == 0, np.inf, decibels)))
     return found
 
 

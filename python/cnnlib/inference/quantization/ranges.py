@@ -24,7 +24,7 @@ class Scale:
     @property
     def range(self) -> tuple[float, float]:
         """The reals of 0 and of 255."""
-        return -self.scale * self.zero, self.scale * (255 - self.zero)
+        return self.scale * (0 - self.zero), self.scale * (255 - self.zero)
 
 
 def scale_of(low: float, high: float) -> Scale:

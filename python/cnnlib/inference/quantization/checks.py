@@ -1,0 +1,115 @@
+"""Operations on bytes that come from a file, checked before they run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from cnnlib.inference.ops import Op
+from cnnlib.inference.quantization.images import BYTE_KINDS
+from cnnlib.inference.quantization.table import Row
+
+_MEANS = "x_zero ratio zero"
+BYTE_PARTS: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("quantize", "dequantize"), ("", "scale zero")),
+    "byte_conv": ("w b multiplier [factor]", "conv_param numbers x_zero scores [other_zero]"),
+    "byte_affine": ("w b multiplier", "numbers x_zero scores"),
+    "byte_max_pool": ("", "pool_param zero"),
+    "byte_avg_pool": ("", f"pool_param {_MEANS}"),
+    "byte_global_avg_pool": ("", _MEANS),
+    "byte_add": ("", "factors multiplier numbers"),
+    "byte_table": ("table", "zero"),
+    "byte_concat": ("", "zero"),
+}
+"""Of each kind its arrays and its options; those in brackets may be missing."""
+
+BYTE_DTYPES = {"w": "int8", "b": "int32", "multiplier": "float32", "factor": "int32", "table": "uint8"}
+_FACTORS = 2**15
+
+
+def inputs_of(op: Op) -> int:
+    """How many inputs a weighted operation on bytes has: a factor is for a second one."""
+    return 2 if "factor" in op.arrays else 1
+
+
+def check_bytes(op: Op, bytes_made: set[str]) -> None:
+    """Raise a ValueError unless an operation reads what it can, floats or bytes, by numbers in range.
+
+    `bytes_made` are the values of bytes so far, to which its output is added.
+    """
+    on_bytes = op.kind in BYTE_KINDS and op.kind != "quantize"
+    wrong = [name for name in op.inputs if (name in bytes_made) != on_bytes]
+    if wrong:
+        raise ValueError(f"{op.kind} reads {wrong[0]!r}, which is {'no' if on_bytes else 'of'} bytes")
+    if op.kind not in BYTE_KINDS:
+        return
+    options = op.options
+    for name in ("zero", "x_zero", "other_zero"):
+        if name in options and not _is_byte(options[name]):
+            raise ValueError(f"{op.kind} has {name} {options[name]!r}")
+    for name in ("scale", "ratio", "multiplier"):
+        value = options.get(name, 1.0)
+        if not (type(value) in (int, float) and math.isfinite(value) and value > 0):
+            raise ValueError(f"{op.kind} has {name} {value!r}, which is not positive")
+    if "numbers" in options:
+        _check_numbers(op)
+    if op.kind == "byte_table" and op.arrays["table"].shape != (256,):
+        raise ValueError(f"a table of shape {op.arrays['table'].shape}")
+    if ("factor" in op.arrays) != ("other_zero" in options):
+        raise ValueError(f"{op.kind} has a factor or the other term's zero point alone")
+    if op.kind != "dequantize" and not options.get("scores"):
+        bytes_made.add(op.output)
+
+
+def _is_byte(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= 255
+
+
+def _check_numbers(op: Op) -> None:
+    """Zero point, bounds and shift of a rounding; factors of a sum; a number for each filter."""
+    numbers = op.options["numbers"]
+    count = 3 if op.kind == "byte_add" else 4
+    good = isinstance(numbers, (list, tuple)) and len(numbers) == count and all(map(_is_byte, numbers))
+    if not good or numbers[1] > numbers[2] or (count == 4 and numbers[3] > 23):
+        raise ValueError(f"{op.kind} has numbers {numbers!r}")
+    if op.kind == "byte_add":
+        factors = op.options["factors"]
+        good = (
+            isinstance(factors, (list, tuple)) and len(factors) == 3 and all(type(n) is int for n in factors)
+        )
+        if not good or max(map(abs, factors[:2])) > _FACTORS or abs(factors[2]) > 2**30:
+            raise ValueError(f"{op.kind} has factors {factors!r}")
+        return
+    if type(op.options["scores"]) is not bool:
+        raise ValueError(f"{op.kind} has scores {op.options['scores']!r}")
+    w = op.arrays["w"]
+    if w.ndim != (2 if op.kind == "byte_affine" else 4):
+        raise ValueError(f"{op.kind} has w of shape {w.shape}")
+    F = w.shape[1 if op.kind == "byte_affine" else 0]
+    wrong = [name for name, array in op.arrays.items() if name != "w" and array.shape != (F,)]
+    if wrong:
+        raise ValueError(f"{op.kind} of {F} filters has {wrong[0]} of shape {op.arrays[wrong[0]].shape}")
+
+
+def row_of(row: Mapping[str, Any]) -> Row:
+    """A row of a quantization's table."""
+    made = Row(**row)
+    texts = isinstance(made.layer, str) and made.precision in ("int8", "float32")
+    if not texts or not _is_range(made.seen) or not (made.covered is None or _is_range(made.covered)):
+        raise ValueError(f"a layer is described by {dict(row)!r}")
+    if made.snr is not None and type(made.snr) not in (int, float):
+        raise ValueError(f"a layer has the signal to noise {made.snr!r}")
+    return Row(
+        made.layer,
+        made.precision,
+        (made.seen[0], made.seen[1]),
+        None if made.covered is None else (made.covered[0], made.covered[1]),
+        made.snr,
+    )
+
+
+def _is_range(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple)) and len(value) == 2 and all(type(n) in (int, float) for n in value)
+    )
