@@ -226,8 +226,8 @@ class Predictor:
         """
         if self._quantization is not None:
             raise ValueError(
-                "Predictor.graph_and_params: an eight-bit network has no graph of float layers; save the model "
-                "that it was prepared from"
+                "Predictor.graph_and_params: an eight-bit network has no graph of float layers; save the "
+                "model that it was prepared from"
             )
         self._check_weights()
         shapes = shapes_of(self._ops, self.input_dim, self.dtype)
