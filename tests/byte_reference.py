@@ -1,13 +1,13 @@
 """Eight-bit networks by the definitions of cnnlib.naive, operation by operation, in NumPy."""
 
 import numpy as np
-from cnnlib import naive
 from cnnlib.graph import joins
+from cnnlib.naive import quantized
 from numpy.lib.stride_tricks import sliding_window_view
 
 
 def conv_sums(x, x_zero, w, b, conv_param):
-    """naive.quantized_conv_sums_naive in float64, whose sums are exact below 2**53; no dilation."""
+    """quantized.conv_sums in float64, whose sums are exact below 2**53; no dilation."""
     stride, pad, groups = (conv_param.get(name, d) for name, d in (("stride", 1), ("pad", 0), ("groups", 1)))
     sh, sw = (stride, stride) if np.ndim(stride) == 0 else stride
     F, _, KH, KW = w.shape
@@ -40,25 +40,25 @@ def run(ops, output, x, sums=conv_sums):
 def _layer(op, xs, sums):
     options, kind = op.options, op.kind.removeprefix("byte_")
     if kind == "quantize":
-        return naive.quantize_naive(xs[0], options["scale"], options["zero"])
+        return quantized.quantize(xs[0], options["scale"], options["zero"])
     if kind == "dequantize":
-        return naive.dequantize_naive(xs[0], options["scale"], options["zero"])
+        return quantized.dequantize(xs[0], options["scale"], options["zero"])
     if kind in ("conv", "affine"):
         return _weighted(op, xs, sums)
     if kind == "max_pool":
-        return naive.quantized_max_pool_naive(xs[0], options["pool_param"])
+        return quantized.max_pool(xs[0], options["pool_param"])
     if kind == "avg_pool":
         numbers = (options[name] for name in ("x_zero", "ratio", "zero"))
-        return naive.quantized_avg_pool_naive(xs[0], *numbers, options["pool_param"])
+        return quantized.avg_pool(xs[0], *numbers, options["pool_param"])
     if kind == "global_avg_pool":
         numbers = (options[name] for name in ("x_zero", "ratio", "zero"))
         window = {"pool_height": xs[0].shape[2], "pool_width": xs[0].shape[3]}
-        return naive.quantized_avg_pool_naive(xs[0], *numbers, window)[:, :, 0, 0]
+        return quantized.avg_pool(xs[0], *numbers, window)[:, :, 0, 0]
     if kind == "add":
         zero, low, high = options["numbers"]
         assert high == 255
         factors = options["factors"]
-        return naive.quantized_add_naive(*xs, factors[:2], factors[2], options["multiplier"], zero, low)
+        return quantized.add(*xs, factors[:2], factors[2], options["multiplier"], zero, low)
     if kind == "table":
         return op.arrays["table"][xs[0]]
     if kind == "concat":
@@ -75,10 +75,10 @@ def _weighted(op, xs, sums):
     total = sums(x, options["x_zero"], w, np.zeros(len(w), np.int32), options.get("conv_param", {})) << shift
     if len(xs) == 2:
         own = total >> shift
-        total = naive.add_to_sums_naive(own, xs[1], options["other_zero"], op.arrays["factor"], shift)
+        total = quantized.add_to_sums(own, xs[1], options["other_zero"], op.arrays["factor"], shift)
     total = total + op.arrays["b"].reshape(-1, 1, 1)
     multiplier = op.arrays["multiplier"].reshape(-1, 1, 1)
     if options["scores"]:
         return (total.astype(np.float32) * multiplier)[:, :, 0, 0]
-    y = naive.requantize_naive(total, multiplier, zero, low, high)
+    y = quantized.requantize(total, multiplier, zero, low, high)
     return y[:, :, 0, 0] if op.kind == "byte_affine" else y

@@ -7,11 +7,12 @@ import byte_reference
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import _core, naive
+from cnnlib import _core
 from cnnlib.data import Normalization
 from cnnlib.inference.ops import Op
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models import ConvNet
+from cnnlib.naive import quantized
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -122,7 +123,7 @@ def test_dilated_and_padded(isa, vnni):
     ops = [quantize("input", "x"), Op("byte_conv", ["x"], "y", arrays, options), dequantize("y", "out")]
     with on(isa, vnni):
         got = Predictor(ops, "out", x.shape[1:], FLOAT32)(x)
-    want = byte_reference.run(ops, "out", x, naive.quantized_conv_sums_naive)[0]
+    want = byte_reference.run(ops, "out", x, quantized.conv_sums)[0]
     np.testing.assert_array_equal(got, want)
 
 
@@ -133,7 +134,7 @@ def test_reference_sums_are_naive_s():
         x = rng.integers(0, 256, (1, C, H, W), np.uint8)
         w = rng.integers(-127, 128, (F, C // conv_param.get("groups", 1), *K), np.int8)
         b = rng.integers(-99, 99, F).astype(np.int32)
-        want = naive.quantized_conv_sums_naive(x, 9, w, b, conv_param)
+        want = quantized.conv_sums(x, 9, w, b, conv_param)
         np.testing.assert_array_equal(byte_reference.conv_sums(x, 9, w, b, conv_param), want)
 
 
@@ -182,7 +183,7 @@ def test_quantize_rounds_ties_to_even_and_clips(isa, vnni):
     with on(isa, vnni):
         got = Predictor(ops, "out", x.shape[1:], FLOAT32)(x)[0, :12, 0, 0]
     np.testing.assert_array_equal(got, [113, 115, 113, 111, 115, 255, 0, 255, 0, 0, 253, 0])
-    np.testing.assert_array_equal(naive.quantize_naive(x, 0.25, 113)[0, :12, 0, 0], got)
+    np.testing.assert_array_equal(quantized.quantize(x, 0.25, 113)[0, :12, 0, 0], got)
 
 
 @everywhere

@@ -92,7 +92,7 @@ inline void max_pool(const BytePool& p, int zero, const std::uint8_t* x, std::ui
   });
 }
 
-// The mean of each window: see quantized_avg_pool_naive.
+// The mean of each window: see avg_pool.
 inline void avg_pool(const BytePool& p, int x_zero, float ratio, const ByteEpilogue& e, const std::uint8_t* x,
                      std::uint8_t* y, Index images) {
   fill_border(p.y, e.zero, y, images);

@@ -331,7 +331,7 @@ def prepare(
 
     With ``precision='int8'`` weights and values are bytes and sums exact integers: scores are the same bits
     on every instruction set, number of threads and batch, where all layers are of eight bits.
-    :mod:`cnnlib.naive` defines them (`requantize_naive` and its neighbours).
+    :mod:`cnnlib.naive.quantized` defines them.
 
     Parameters
     ----------

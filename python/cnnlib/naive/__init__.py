@@ -6,7 +6,7 @@ the other. These versions are slow on purpose and mostly trust their input: use 
 and for error messages.
 
 The files are named as those of :mod:`cnnlib.layers`; ``windows.py`` works out where the windows of
-convolution and pooling stand.
+convolution and pooling stand. ``quantized.py`` defines eight-bit networks.
 
 Letters: ``N`` images, ``C`` channels, ``H, W`` height and width, ``F`` filters, ``KH, KW`` the window's
 size, ``OH, OW`` the output's. ``dout`` is the gradient of the loss with respect to ``out``, and likewise
@@ -81,16 +81,6 @@ from cnnlib.naive.pool import (
     max_pool_backward_naive,
     max_pool_forward_naive,
 )
-from cnnlib.naive.quantized import (
-    add_to_sums_naive,
-    dequantize_naive,
-    quantize_naive,
-    quantized_add_naive,
-    quantized_avg_pool_naive,
-    quantized_conv_sums_naive,
-    quantized_max_pool_naive,
-    requantize_naive,
-)
 from cnnlib.naive.resizing import (
     adaptive_avg_pool_backward_naive,
     adaptive_avg_pool_forward_naive,
@@ -135,7 +125,6 @@ __all__ = [
     "adaptive_avg_pool_forward_naive",
     "adaptive_max_pool_backward_naive",
     "adaptive_max_pool_forward_naive",
-    "add_to_sums_naive",
     "affine_backward_naive",
     "affine_bn_relu_backward_naive",
     "affine_bn_relu_forward_naive",
@@ -168,7 +157,6 @@ __all__ = [
     "conv_transpose_backward_naive",
     "conv_transpose_forward_naive",
     "cross_entropy_naive",
-    "dequantize_naive",
     "dice_loss_naive",
     "dropout_backward_naive",
     "dropout_forward_naive",
@@ -195,16 +183,10 @@ __all__ = [
     "max_pool_backward_naive",
     "max_pool_forward_naive",
     "mse_loss_naive",
-    "quantize_naive",
-    "quantized_add_naive",
-    "quantized_avg_pool_naive",
-    "quantized_conv_sums_naive",
-    "quantized_max_pool_naive",
     "relu6_backward_naive",
     "relu6_forward_naive",
     "relu_backward_naive",
     "relu_forward_naive",
-    "requantize_naive",
     "sigmoid_backward_naive",
     "sigmoid_forward_naive",
     "silu_backward_naive",

@@ -2,7 +2,7 @@
 
 A value is an array of uint8 with a scale and a zero point: ``real = scale * (q - zero)``. Weights are int8,
 symmetric, with a scale for each filter. Sums are exact, in int32. On the way back to uint8 there is one
-rounding, :func:`requantize_naive`: a sum becomes float32, is multiplied by a float32, clamped, and rounded to
+rounding, :func:`requantize`: a sum becomes float32, is multiplied by a float32, clamped, and rounded to
 the nearest integer, ties to the even one. No step adds two floats, so that a compiler that contracts a
 product and a sum into one operation cannot change a bit; every instruction set rounds these steps alike.
 
@@ -19,10 +19,21 @@ from cnnlib._typing import Array, ArrayLike
 from cnnlib.naive.windows import _conv_geometry, _output_size, _pool_geometry, _taps
 from cnnlib.typing import AvgPoolParam, ConvParam, MaxPoolParam
 
+__all__ = [
+    "add",
+    "add_to_sums",
+    "avg_pool",
+    "conv_sums",
+    "dequantize",
+    "max_pool",
+    "quantize",
+    "requantize",
+]
+
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 
-def quantize_naive(x: Array, scale: float, zero: int) -> Bytes:
+def quantize(x: Array, scale: float, zero: int) -> Bytes:
     """``clip(round(x / scale) + zero, 0, 255)`` in float32; NaN counts as the smallest value.
 
     Parameters
@@ -36,6 +47,14 @@ def quantize_naive(x: Array, scale: float, zero: int) -> Bytes:
     Returns
     -------
     ndarray of uint8, of x's shape
+
+    Examples
+    --------
+    >>> q = quantize(np.array([-1.0, 0, 0.24, 0.26, 99]), 0.1, 5)
+    >>> q
+    array([  0,   5,   7,   8, 255], dtype=uint8)
+    >>> dequantize(q, 0.1, 5)
+    array([-0.5,  0. ,  0.2,  0.3, 25. ], dtype=float32)
     """
     steps = np.asarray(x, np.float32) / np.float32(scale)
     steps = np.where(
@@ -44,14 +63,12 @@ def quantize_naive(x: Array, scale: float, zero: int) -> Bytes:
     return (np.rint(steps).astype(np.int32) + zero).astype(np.uint8)
 
 
-def dequantize_naive(q: Bytes, scale: float, zero: int) -> Array:
+def dequantize(q: Bytes, scale: float, zero: int) -> Array:
     """``scale * (q - zero)`` in float32."""
     return (q.astype(np.int32) - zero).astype(np.float32) * np.float32(scale)
 
 
-def requantize_naive(
-    sums: np.ndarray, multiplier: ArrayLike, zero: int, low: int = 0, high: int = 255
-) -> Bytes:
+def requantize(sums: np.ndarray, multiplier: ArrayLike, zero: int, low: int = 0, high: int = 255) -> Bytes:
     """``clip(round(sums * multiplier) + zero, low, high)``: the one rounding of these layers.
 
     Parameters
@@ -74,7 +91,7 @@ def requantize_naive(
     return (np.rint(steps).astype(np.int32) + zero).astype(np.uint8)
 
 
-def quantized_conv_sums_naive(
+def conv_sums(
     x: Bytes, x_zero: int, w: np.ndarray, b: np.ndarray | None, conv_param: ConvParam
 ) -> np.ndarray:
     """The exact sums of a convolution, ``b[f] + sum of (x - x_zero) * w``: (N, F, OH, OW) of int32.
@@ -90,7 +107,7 @@ def quantized_conv_sums_naive(
     conv_param : dict
         ``stride``, ``pad``, ``dilation``, ``groups``.
     """
-    function = "quantized_conv_sums_naive"
+    function = "conv_sums"
     N, _, H, W = x.shape
     F, C_group, _, _ = w.shape
     stride, dilation, pads, extent = _conv_geometry(function, conv_param, x, w)
@@ -113,7 +130,7 @@ def quantized_conv_sums_naive(
     return sums
 
 
-def add_to_sums_naive(
+def add_to_sums(
     sums: np.ndarray, other: Bytes, other_zero: int, factor: np.ndarray, shift: int
 ) -> np.ndarray:
     """Add another value to a convolution's sums: ``sums * 2**shift + (other - zero) * factor``.
@@ -131,9 +148,9 @@ def add_to_sums_naive(
     return (sums << shift) + (other.astype(np.int32) - other_zero) * factor.reshape(-1, 1, 1)
 
 
-def quantized_max_pool_naive(x: Bytes, pool_param: MaxPoolParam) -> Bytes:
+def max_pool(x: Bytes, pool_param: MaxPoolParam) -> Bytes:
     """The largest byte of each window: (N, C, OH, OW) in the scale of x. Padding never wins."""
-    stride, dilation, pads, extent, OH, OW = _pool_geometry("quantized_max_pool_naive", pool_param, x)
+    stride, dilation, pads, extent, OH, OW = _pool_geometry("max_pool", pool_param, x)
     (top, _), (left, _) = pads
     H, W = x.shape[2:]
     out = np.zeros((*x.shape[:2], OH, OW), np.uint8)
@@ -148,9 +165,7 @@ def quantized_max_pool_naive(x: Bytes, pool_param: MaxPoolParam) -> Bytes:
     return out
 
 
-def quantized_avg_pool_naive(
-    x: Bytes, x_zero: int, ratio: float, zero: int, pool_param: AvgPoolParam
-) -> Bytes:
+def avg_pool(x: Bytes, x_zero: int, ratio: float, zero: int, pool_param: AvgPoolParam) -> Bytes:
     """The mean of each window: its exact sum of ``x - x_zero``, requantised by ``ratio / count``.
 
     Parameters
@@ -163,7 +178,7 @@ def quantized_avg_pool_naive(
     pool_param : dict
         As in :func:`cnnlib.naive.avg_pool_forward_naive`.
     """
-    stride, _, pads, extent, OH, OW = _pool_geometry("quantized_avg_pool_naive", pool_param, x)
+    stride, _, pads, extent, OH, OW = _pool_geometry("avg_pool", pool_param, x)
     (top, bottom), (left, right) = pads
     H, W = x.shape[2:]
     out = np.zeros((*x.shape[:2], OH, OW), np.uint8)
@@ -178,11 +193,11 @@ def quantized_avg_pool_naive(
             if pool_param.get("count_include_pad", True):
                 count = (min(y + extent[0], H + bottom) - y) * (min(z + extent[1], W + right) - z)
             multiplier = np.float32(ratio) / np.float32(count)
-            out[:, :, i, j] = requantize_naive(window.sum(axis=(2, 3), dtype=np.int32), multiplier, zero)
+            out[:, :, i, j] = requantize(window.sum(axis=(2, 3), dtype=np.int32), multiplier, zero)
     return out
 
 
-def quantized_add_naive(
+def add(
     a: Bytes, b: Bytes, factors: tuple[int, int], constant: int, multiplier: float, zero: int, low: int = 0
 ) -> Bytes:
     """``requantize(a * factors[0] + b * factors[1] + constant)``: a sum of two values of different scales.
@@ -191,4 +206,4 @@ def quantized_add_naive(
     points take away.
     """
     sums = a.astype(np.int32) * factors[0] + b.astype(np.int32) * factors[1] + constant
-    return requantize_naive(sums, np.float32(multiplier), zero, low)
+    return requantize(sums, np.float32(multiplier), zero, low)
