@@ -42,9 +42,7 @@ LARGE = {
     "conv stride": Layer("conv", XWB, ((7, 16, 19, 18), (33, 16, 3, 3), (33,)), conv(stride=2, pad=1)),
     "conv 1x1": Layer("conv", XWB, ((5, 70, 13, 11), (67, 70, 1, 1), (67,)), conv()),
     # Alone, an image has fewer positions than there are filters; the batch has more.
-    "conv 1x1 panels": Layer(
-        "conv", XWB, ((5, 300, 7, 7), (100, 300, 1, 1), (100,)), conv(algorithm="position-panels")
-    ),
+    "conv 1x1 small": Layer("conv", XWB, ((5, 300, 7, 7), (100, 300, 1, 1), (100,)), conv()),
     "conv deep": Layer("conv", XWB, ((3, 150, 5, 5), (40, 150, 3, 3), (40,)), conv(pad=1)),
     "conv 5x5": Layer("conv", XWB, ((3, 48, 19, 18), (64, 48, 5, 5), (64,)), conv(pad=2)),
     "conv dilated": Layer("conv", XWB, ((3, 48, 19, 18), (33, 48, 3, 3), (33,)), conv(pad=2, dilation=2)),

@@ -69,7 +69,7 @@ void settle_algorithm(const char* function, ConvShape& s) {
            (s.algorithm == Method::winograd
                 ? "needs a kernel of 3x3, 5x5, or one row or column of 3, 5 or 7, stride 1 (3x3 also stride "
                   "2 without dilation) and pads less than the kernel"
-                : "does not fit this convolution");
+                : "does not fit this convolution, or is not among the methods of this instruction set");
   });
   s.algorithm = Method::automatic;
 }

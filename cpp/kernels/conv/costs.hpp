@@ -83,7 +83,9 @@ double cost_filter_lanes(const ConvShape& s) {
 }
 
 // Positions have no neighbours. Those of a usual batch share the panels; each is copied once for all filters.
-inline bool fits_position_panels(const ConvShape& s) { return s.N > 0 && pointwise(s); }
+inline bool fits_position_panels(const ConvShape& s) {
+  return InstructionSet::position_panels && s.N > 0 && pointwise(s);
+}
 template <class T, Pass pass>
 double cost_position_panels(const ConvShape& s) {
   constexpr double images = Rates::reference_batch;

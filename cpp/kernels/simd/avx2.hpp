@@ -5,7 +5,9 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-struct InstructionSet : SixteenRegisters {};
+struct InstructionSet : SixteenRegisters {
+  static constexpr bool position_panels = true;
+};
 
 template <>
 inline void Simd<float>::store_non_temporal(float* p, Packet v) {

@@ -17,6 +17,7 @@ struct InstructionSet : SixteenRegisters {
   static constexpr int dot_block = 4;     // 16 sums, 4 vectors of one side and some of the other
   static constexpr int stencil_rows = 8;  // 8 sums, the 9 weights and the input
   static constexpr bool lane_products = true;
+  static constexpr bool position_panels = true;
 };
 
 // The kinds of vectors for T, and operations on halves of them, which are two floats or a double.

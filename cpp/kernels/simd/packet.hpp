@@ -33,6 +33,9 @@ struct SixteenRegisters {
   // Weights of a 1x1 kernel's panel, beside which the lines of x, which no other tap shares, need room in the
   // first level: a quarter of 32 KB. It cuts sums, so that it may not follow from the processor at hand.
   static constexpr int pointwise_panel_bytes = 8 << 10;
+  // Whether 1x1 layers gain by panels of positions that all filters share: elsewhere another method is always
+  // cheaper.
+  static constexpr bool position_panels = false;
   // Whether Winograd's F(5x5, 3x3) is worth the size of its code.
   static constexpr bool large_winograd_tile = false;
   // Whether a multiply-add takes one lane of a vector as a factor.

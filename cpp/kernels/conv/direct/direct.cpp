@@ -33,16 +33,18 @@ void run_filter_lanes(const ConvPlan& plan, const ConvOperands<T>& operands) {
 }
 
 template <class T>
-void describe_position_panels(ConvPlan& plan) {
-  describe_correlations<T, PositionPanels>(plan);
+void describe_position_panels([[maybe_unused]] ConvPlan& plan) {
+  if constexpr (InstructionSet::position_panels) describe_correlations<T, PositionPanels>(plan);
 }
 template <class T>
-void pack_position_panels(const ConvPlan& plan, const T* w, T* packed) {
-  pack_correlations<T, PositionPanels>(plan, w, packed);
+void pack_position_panels([[maybe_unused]] const ConvPlan& plan, [[maybe_unused]] const T* w,
+                          [[maybe_unused]] T* packed) {
+  if constexpr (InstructionSet::position_panels) pack_correlations<T, PositionPanels>(plan, w, packed);
 }
 template <class T>
-void run_position_panels(const ConvPlan& plan, const ConvOperands<T>& operands) {
-  run_correlations<T, PositionPanels>(plan, operands);
+void run_position_panels([[maybe_unused]] const ConvPlan& plan,
+                         [[maybe_unused]] const ConvOperands<T>& operands) {
+  if constexpr (InstructionSet::position_panels) run_correlations<T, PositionPanels>(plan, operands);
 }
 
 #define INSTANTIATE(T)                                                     \

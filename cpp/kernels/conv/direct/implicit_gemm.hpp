@@ -79,10 +79,25 @@ Correlation<T> forward_correlation(const ConvShape& s, Index* at) {
   return p;
 }
 
+// A function of a correlation, called through a pointer: the loops over correlations are compiled once.
+template <class T>
+class CorrelationBody {
+ public:
+  template <class Body>
+  CorrelationBody(const Body& body)
+      : data(&body),
+        call([](const void* to, const Correlation<T>& p) { (*static_cast<const Body*>(to))(p); }) {}
+  void operator()(const Correlation<T>& p) const { call(data, p); }
+
+ private:
+  const void* data;
+  void (*call)(const void*, const Correlation<T>&);
+};
+
 // body(p) for the correlations that make dx: every residue class of input positions modulo the stride is a
 // correlation of dout, at stride 1, with the taps that reach it. Some classes have none.
-template <class T, class Body>
-void each_input_gradient(const ConvShape& s, Index* at_h, const Body& body) {
+template <class T>
+[[gnu::noinline]] void each_input_gradient(const ConvShape& s, Index* at_h, const CorrelationBody<T>& body) {
   Index* at_w = at_h + 2 * s.KH;
   Correlation<T> p;
   p.N = s.N;
@@ -128,8 +143,8 @@ void each_input_gradient(const ConvShape& s, Index* at_h, const Body& body) {
 }
 
 // body(p) for every correlation of a pass, without its operands.
-template <class T, class Body>
-void each_correlation(const ConvShape& s, Pass pass, const Body& body) {
+template <class T>
+[[gnu::noinline]] void each_correlation(const ConvShape& s, Pass pass, const CorrelationBody<T>& body) {
   if (s.N == 0) return;
   Layout layout;
   const auto piece = layout.array<Index>(2 * (s.KH + s.KW));
