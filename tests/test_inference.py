@@ -34,7 +34,8 @@ def _close(got, want, dtype, layers=1):
 def _trained_norms(net, shape, rng):
     """Let batch norms have seen something."""
     for _ in range(2):
-        net.loss(rng.standard_normal((8, *shape)) + 0.5, rng.integers(0, 10, 8))
+        x = rng.standard_normal((8, *shape)) + 0.5
+        net.loss(x, rng.integers(0, 10, (8, *net.loss(x).shape[2:])))  # labels of images, or of pixels
     for name in net.params:
         if name.startswith(("gamma", "beta", "b")):
             net.params[name] += rng.uniform(-0.3, 0.3, net.params[name].shape).astype(net.dtype)
