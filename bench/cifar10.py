@@ -199,7 +199,7 @@ def _solver(options, side, seed):
     recipe = RECIPES[options.recipe]
     settings = recipe_settings(options.recipe, recipe["data"], recipe["model"]) | {"seed": seed}
     if options.epochs is not None:
-        settings["epochs"] = options.epochs
+        settings["num_epochs"] = options.epochs
     data_set = DATA_SETS[recipe["data"]]
     data = data_set.load(options.data, ("train", "test"))
     normalize = Normalization.fit(data["X_train"])

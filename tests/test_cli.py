@@ -231,7 +231,7 @@ class TestResume:
             for run in (whole, parts)
         ]
         assert rows[0] == rows[1]
-        assert json.loads((parts / "config.json").read_text())["training"]["epochs"] == 4
+        assert json.loads((parts / "config.json").read_text())["training"]["num_epochs"] == 4
 
     def test_finished_run_reports_again(self, trained):
         again = cnnlib_command("train", "--resume", trained[0], "--threads", 1)

@@ -66,7 +66,7 @@ class TestConfig:
         assert config["model"]["arguments"]["hidden_dims"] == [20, 10]
         assert config["model"]["arguments"]["use_batchnorm"] is True
         training = config["training"]
-        assert training["epochs"] == 1  # the command line overrides
+        assert training["num_epochs"] == 1  # the command line overrides
         assert (training["batch_size"], training["learning_rate"], training["clip_norm"]) == (400, 2e-3, 3)
         assert training["rate_factors"] == {"beta": 2, "W1": 0.1}
         assert training["schedule"] == {"name": "cosine", "warmup": 1}
@@ -131,9 +131,15 @@ class TestConfig:
             ("epoch = 3", "run.toml: there is no option 'epoch'; did you mean 'epochs'?"),
             ("xyz = 3", "run.toml: there is no option 'xyz'"),
             ("config = 'other.toml'", "run.toml: there is no option 'config'"),
-            ("epochs = 'many'", "run.toml: argument --epochs: expected an integer above 0, got 'many'"),
-            ("epochs = true", "run.toml: argument --epochs: expected one argument"),
-            ("epochs = [1, 2]", "run.toml: argument --epochs: expected an integer above 0, got '1,2'"),
+            (
+                "epochs = 'many'",
+                "run.toml: argument --num-epochs/--epochs: expected an integer above 0, got 'many'",
+            ),
+            ("epochs = true", "run.toml: argument --num-epochs/--epochs: expected one argument"),
+            (
+                "epochs = [1, 2]",
+                "run.toml: argument --num-epochs/--epochs: expected an integer above 0, got '1,2'",
+            ),
             ("overwrite = 3", "run.toml: argument --overwrite: ignored explicit argument '3'"),
             ("[training]\nepochs = 3", "run.toml: there is no option 'training'"),
             ("epochs = ", "run.toml is no TOML file"),

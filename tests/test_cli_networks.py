@@ -89,7 +89,7 @@ class TestRecipe:
         assert config["data"]["name"] == recipe.pop("data")
         assert config["model"]["name"] == recipe.pop("model")
         assert config["model"]["arguments"]["reg"] == recipe.pop("reg")
-        recipe |= {"epochs": 2, "batch_size": 40, "learning_rate": 0.1, "rate_factors": {"W": 2, "b": 3}}
+        recipe |= {"num_epochs": 2, "batch_size": 40, "learning_rate": 0.1, "rate_factors": {"W": 2, "b": 3}}
         assert {name: config["training"][name] for name in recipe} == recipe
 
         with np.load(run / "checkpoint_epoch_2.npz") as checkpoint:

@@ -163,7 +163,7 @@ class TestCommand:
         more = ("--resume", run, "--epochs", "3", "--log", "csv", "--early-stopping", "none")
         succeeded(mpiexec(2, *train, "--distributed", *more))
         training = json.loads((run / "config.json").read_text())["training"]
-        assert (training["epochs"], training["early_stopping"]) == (3, None)
+        assert (training["num_epochs"], training["early_stopping"]) == (3, None)
         assert (run / "log.csv").read_text().count("\n") == 1 + 4 + 3 * 3
 
     def test_threads_are_shared_by_the_ranks(self, tmp_path):

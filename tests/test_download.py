@@ -12,7 +12,7 @@ import cifar_files
 import numpy as np
 import pytest
 from cnnlib.data import cifar10, download_CIFAR10, load_CIFAR10
-from cnnlib.data.download import ResumingDownloader, unpack
+from cnnlib.data.download import unpack
 
 WANTED = [f"cifar-10-batches-bin/{name}.bin" for name in cifar_files.BATCHES]
 
@@ -22,7 +22,7 @@ class Server:
 
     def __init__(self):
         self.files, self.requests = {}, []
-        self.ranges, self.break_after = True, None
+        self.break_after = None
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -40,24 +40,15 @@ class Server:
         self._thread.start()
 
     def reply(self, handler):
-        wanted = handler.headers.get("Range")
-        self.requests.append(wanted)
+        self.requests.append(handler.path)
         content = self.files.get(handler.path.lstrip("/"))
         if content is None:
             return handler.send_error(404)
-        start = int(wanted[len("bytes=") :].rstrip("-")) if wanted and self.ranges else 0
-        if start >= len(content):
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{len(content)}")
-            handler.send_header("Content-Length", "0")
-            return handler.end_headers()
-        handler.send_response(206 if start else 200)
-        if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        handler.send_header("Content-Length", str(len(content) - start))
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
         stop, self.break_after = self.break_after, None
-        handler.wfile.write(content[start : None if stop is None else start + stop])
+        handler.wfile.write(content[:stop])
 
     def close(self):
         self._http.shutdown()
@@ -137,7 +128,7 @@ class TestDownload:
     def test_missing_on_the_server(self, server, tmp_path):
         with pytest.raises(ConnectionError, match=r"cannot download http://.*404"):
             download_CIFAR10(tmp_path, base_url=server.url, progress=False)
-        assert len(server.requests) == 1
+        assert len(set(server.requests)) == 1
 
     def test_no_server(self, server, tmp_path):
         server.close()
@@ -158,71 +149,28 @@ class TestDownload:
         assert err.endswith(f"of {len(content) / 1e6:.0f} MB\n")
 
 
-class TestResume:
-    CONTENT = np.random.default_rng(0).bytes(1_000_000)
+class TestBrokenTransfers:
+    def fetch(self, server, content, dest):
+        server.files["cifar-10-binary.tar.gz"] = content
+        return download_CIFAR10(dest, "binary", base_url=server.url, md5=md5(content), progress=False)
 
-    @pytest.fixture
-    def fetch(self, server, tmp_path):
-        server.files["file"] = self.CONTENT
-        part, whole = tmp_path / "file.part", tmp_path / "file"
+    def test_begins_anew(self, server, archive, tmp_path):
+        server.break_after = 3000
+        assert self.fetch(server, archive("binary"), tmp_path / "data").is_dir()
+        assert len(server.requests) == 2
 
-        def fetch():
-            ResumingDownloader(part, progress=False)(server.url + "file", whole, None)
-            assert not part.exists()
-            assert whole.read_bytes() == self.CONTENT
-
-        return fetch
-
-    def test_goes_on_at_once_after_a_break(self, server, fetch):
-        server.break_after = 300_000
-        fetch()
-        assert server.requests == [None, "bytes=300000-"]
-
-    def test_goes_on_in_a_later_call(self, server, fetch, tmp_path):
-        (tmp_path / "file.part").write_bytes(self.CONTENT[:123_456])
-        fetch()
-        assert server.requests == ["bytes=123456-"]
-
-    def test_complete_part_needs_no_transfer(self, server, fetch, tmp_path):
-        (tmp_path / "file.part").write_bytes(self.CONTENT)
-        fetch()
-        assert server.requests == ["bytes=1000000-"]
-
-    def test_part_that_is_too_long_is_dropped(self, server, fetch, tmp_path):
-        (tmp_path / "file.part").write_bytes(self.CONTENT + b"more")
-        fetch()
-        assert server.requests == ["bytes=1000004-", None]
-
-    def test_server_without_ranges(self, server, fetch, tmp_path):
-        server.ranges = False
-        (tmp_path / "file.part").write_bytes(b"something else")
-        fetch()
-
-    def test_gives_up_and_keeps_the_part(self, server, fetch, tmp_path, monkeypatch):
+    def test_gives_up_and_leaves_nothing(self, server, archive, tmp_path, monkeypatch):
         reply = server.reply
 
         def broken(handler):
-            server.break_after = 0 if server.requests else 1000
+            server.break_after = 1000
             reply(handler)
 
         monkeypatch.setattr(server, "reply", broken)
-        with pytest.raises(ConnectionError, match=r"file\.part keeps 1000 bytes, call again to go on"):
-            fetch()
-        assert (tmp_path / "file.part").read_bytes() == self.CONTENT[:1000]
-        monkeypatch.setattr(server, "reply", reply)
-        fetch()
-        assert server.requests[-1] == "bytes=1000-"
-
-    def test_stale_part_of_another_file_fails_the_checksum_once(self, server, archive, tmp_path):
-        server.files["cifar-10-binary.tar.gz"] = content = archive("binary")
-        (tmp_path / "cifar-10-binary.tar.gz.part").write_bytes(b"not the same")
-
-        def download():
-            return download_CIFAR10(tmp_path, "binary", base_url=server.url, md5=md5(content), progress=False)
-
-        with pytest.raises(ValueError, match="does not match the known hash"):
-            download()
-        assert download().is_dir()
+        with pytest.raises(ConnectionError, match=r"cannot download http://.*cifar-10-binary\.tar\.gz"):
+            self.fetch(server, archive("binary"), tmp_path / "data")
+        assert len(server.requests) == 3
+        assert list((tmp_path / "data").iterdir()) == []
 
 
 def tar_of(path, *members, content=b"x"):
@@ -254,36 +202,36 @@ class TestUnpack:
         files = sorted(path.relative_to(dest).as_posix() for path in dest.rglob("*") if path.is_file())
         assert files == sorted([*WANTED, "cifar-10-batches-bin/readme.html"])
         assert all((dest / name).read_bytes() == b"x" for name in files)
-        assert not (dest / "cifar-10-batches-bin/readme.html").stat().st_mode & 0o6111
+        assert not (dest / "cifar-10-batches-bin/readme.html").stat().st_mode & 0o7022
 
     @pytest.mark.parametrize(
         ("member", "complaint"),
         [
-            ("../escaped", "points outside"),
-            ("cifar-10-batches-bin/../../escaped", "points outside"),
-            ("/tmp/escaped", "points outside"),
-            ("cifar-10-batches-bin\\..\\..\\escaped", "points outside"),
-            ("C:/escaped", "points outside"),
+            ("../escaped", "outside the destination"),
+            ("cifar-10-batches-bin/../../escaped", "outside the destination"),
+            ("/tmp/escaped", "is not in cifar-10-batches-bin"),
+            ("C:/escaped", "is not in cifar-10-batches-bin"),
             ("other-folder/file", "is not in cifar-10-batches-bin"),
             ("file", "is not in cifar-10-batches-bin"),
-            (WANTED[0], "occurs twice"),
-            ("cifar-10-batches-bin/./data_batch_1.bin", "occurs twice"),
-            (special("cifar-10-batches-bin/link", tarfile.SYMTYPE, "/etc"), "link or a special file"),
-            (special("cifar-10-batches-bin/hard", tarfile.LNKTYPE, "../../target"), "link or a special file"),
-            (special("cifar-10-batches-bin/fifo", tarfile.FIFOTYPE), "link or a special file"),
-            (special("cifar-10-batches-bin/device", tarfile.CHRTYPE), "link or a special file"),
-            ("cifar-10-batches-bin", "is both a file and a folder"),
-            (f"{WANTED[0]}/inside", "is both a file and a folder"),
-            (special(WANTED[0], tarfile.DIRTYPE), "is both a file and a folder"),
+            (special("cifar-10-batches-bin/link", tarfile.SYMTYPE, "/etc"), "absolute path"),
+            (special("cifar-10-batches-bin/in", tarfile.SYMTYPE, "link"), "is a link or a special file"),
+            (
+                special("cifar-10-batches-bin/hard", tarfile.LNKTYPE, "../../target"),
+                "outside the destination",
+            ),
+            (special("cifar-10-batches-bin/fifo", tarfile.FIFOTYPE), "is a special file"),
+            (special("cifar-10-batches-bin/device", tarfile.CHRTYPE), "is a special file"),
             (".", "is not in cifar-10-batches-bin"),
-            ("cifar-10-batches-bin/" + 300 * "x", "has a name that no file can have"),
             ("", "is not in cifar-10-batches-bin"),
+            ("cifar-10-batches-bin", "directory"),
+            (f"{WANTED[0]}/inside", "director|File exists"),
+            ("cifar-10-batches-bin/" + 300 * "x", "too long"),
         ],
         ids=str,
     )
     def test_harmful_member(self, tmp_path, dest, member, complaint):
         archive = tar_of(tmp_path / "a.tar.gz", member)
-        with pytest.raises(ValueError, match=f"a.tar.gz: member .*{complaint}"):
+        with pytest.raises((ValueError, OSError), match=f"(a.tar.gz: )?.*({complaint})"):
             unpack(archive, dest, WANTED)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar.gz", "dest"]
         assert list(dest.iterdir()) == []

@@ -236,5 +236,5 @@ class TestEarlyStopping:
             quiet_solver(LinearModel(36, 4), digits_like(), early_stopping=value)
 
     def test_its_own_form_passes_through(self):
-        rule = build_early_stopping("early_stopping", 3)
-        assert build_early_stopping("early_stopping", rule) is rule
+        rule = build_early_stopping(3)
+        assert build_early_stopping(rule) is rule

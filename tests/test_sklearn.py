@@ -353,7 +353,7 @@ class TestFit:
             ({"learning_rate": -1}, "learning_rate"),
             ({"batch_size": 0}, "batch_size must be at least 1"),
             ({"max_epochs": 0}, "max_epochs must be at least 1"),
-            ({"early_stopping": 5}, "early_stopping must be True or False"),
+            ({"early_stopping": "soon"}, "early_stopping must be an integer"),
             ({"early_stopping": True, "n_iter_no_change": 0}, "n_iter_no_change must be at least 1"),
             ({"early_stopping": True, "validation_fraction": 1.5}, "validation_fraction must be in [0, 1]"),
             ({"standardize": "yes"}, "standardize must be True or False"),

@@ -12,7 +12,7 @@ RECIPES = {
     "cifar10-fast": {
         "data": "cifar10",
         "model": "vgg-whitened",  # whitened 2x2 patches, six 3x3 convolutions that start as the identity
-        "epochs": 10,
+        "num_epochs": 10,
         "batch_size": 1024,
         "update_rule": "sgd_nesterov_momentum",
         "learning_rate": 1.5,

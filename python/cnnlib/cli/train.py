@@ -31,7 +31,7 @@ from cnnlib.cli.options.settings import (
     recipe_settings,
 )
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
-from cnnlib.cli.report.html_report import best_accuracy_name
+from cnnlib.cli.report.html_report import best_value, best_value_name
 from cnnlib.cli.report.writing import finish
 from cnnlib.cli.run.folder import Run
 from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
@@ -159,7 +159,7 @@ def _train(run, log, solver, data):
         return 0
     checkpoint = run.newest_checkpoint(solver.epoch)
     summary = (
-        f"{best_accuracy_name(solver)}: {solver.best_val_acc:.4f} (epoch {solver.best_epoch}); "
+        f"{best_value_name(solver)}: {best_value(solver)} (epoch {solver.best_epoch}); "
         f"{sum(solver.epoch_seconds):.1f} s of training"
     )
     say(summary)
@@ -302,7 +302,7 @@ def _settings(options):
 def _resume(options, comm, held):
     """The run that is to go on, a Solver that stands where it stood, the data."""
     run = shared_run(comm, lambda: Run.open(options.resume))
-    fixed = [option for option in _given(options) if option not in ("epochs", "early_stopping")]
+    fixed = [option for option in _given(options) if option not in ("num_epochs", "early_stopping")]
     others = ("recipe", "model", "out", "save_config", "skip_unreadable")
     fixed += [option for option in others if getattr(options, option) not in (None, False)]
     if fixed:
@@ -316,17 +316,19 @@ def _resume(options, comm, held):
         checkpoint,
         run.build_model(),
         data,
-        num_epochs=options.epochs,
+        num_epochs=options.num_epochs,
         preprocess=run.normalization,
         early_stopping=stopping,
         checkpoint_name=run.checkpoint_name(),
         on_epoch=_after_epoch(run, log, options, comm),
         comm=comm,
     )
-    if options.epochs is not None:
-        if options.epochs < solver.epoch:
-            raise ValueError(f"--epochs {options.epochs}: the run has {solver.epoch} epochs behind it")
-        comm.from_root(lambda: run.write_training({"epochs": options.epochs}))
+    if options.num_epochs is not None:
+        if options.num_epochs < solver.epoch:
+            raise ValueError(
+                f"--num-epochs {options.num_epochs}: the run has {solver.epoch} epochs behind it"
+            )
+        comm.from_root(lambda: run.write_training({"num_epochs": options.num_epochs}))
     if stopping is not None:
         comm.from_root(lambda: run.write_training({"early_stopping": stopping or None}))
     where = f"after epoch {solver.epoch}"

@@ -12,7 +12,7 @@ from cnnlib.plots._drawing import BLUE, ORANGE, count_in_integers, new_axes, ope
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_accuracy", "plot_loss"]
+__all__ = ["plot_accuracy", "plot_loss", "plot_metric"]
 
 _GOOD = 95  # % of accuracy, above which a linear axis shows nothing
 _ACCURACIES = (0, 50, 80, 90, 95, 98, 99, 99.5, 100)
@@ -117,6 +117,49 @@ def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: 
     count_in_integers(ax)
     ax.legend(frameon=False, loc="lower right")
     ax.set(title="Accuracy", xlabel="epoch", ylabel=ylabel)
+    return open_frame(ax)
+
+
+def plot_metric(
+    train_history: ArrayLike,
+    val_history: ArrayLike,
+    name: str,
+    best_epoch: int | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw any metric of training and validation by epoch.
+
+    Parameters
+    ----------
+    train_history, val_history : sequence of float
+        An entry before the first epoch and one after each, as a Solver keeps them in its `histories`.
+    name : str
+        What the axis says.
+    best_epoch : int, optional
+        Marked on the validation's curve.
+    ax : matplotlib.axes.Axes, optional
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> plot_metric([9.0, 2.0, 1.0], [9.1, 2.5, 2.7], "rmse", best_epoch=1).get_ylabel()
+    'rmse'
+    """
+    ax = new_axes(ax)
+    ax.plot(np.asarray(train_history), color=BLUE, marker=".", linewidth=1.5, label="training")
+    val = np.asarray(val_history)
+    ax.plot(val, color=ORANGE, marker=".", linewidth=1.5, label="validation")
+    if best_epoch is not None:
+        label = f"kept: {val[best_epoch]:.4g} (epoch {best_epoch})"
+        ax.plot(
+            best_epoch, val[best_epoch], "o", markersize=9, markerfacecolor="none", color=ORANGE, label=label
+        )
+    count_in_integers(ax)
+    ax.legend(frameon=False)
+    ax.set(title=name, xlabel="epoch", ylabel=name)
     return open_frame(ax)
 
 

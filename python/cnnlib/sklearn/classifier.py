@@ -13,7 +13,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
-from cnnlib._params import flag, number, positive_int
+from cnnlib._params import number, positive_int
 from cnnlib.plots import softmax
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
@@ -51,10 +51,10 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
     batch_size : int
     max_epochs : int
         Passes over the training samples.
-    early_stopping : bool
-        Set a share of the samples aside, stratified by class; end after `n_iter_no_change` epochs without a
-        better accuracy on them, and keep the best epoch's parameters. False: `max_epochs` epochs, and the
-        last one's parameters.
+    early_stopping : bool, int, dict or None
+        Set a share of the samples aside, stratified by class; end after so many epochs without a better
+        accuracy on them, and keep the best epoch's parameters; what :class:`cnnlib.solver.Solver` takes, and
+        True for `n_iter_no_change` epochs. False or None: `max_epochs` epochs, and the last one's parameters.
     validation_fraction : float
         That share, in [0, 1]; at least one sample of each class is set aside.
     random_state : int, RandomState or None
@@ -120,7 +120,7 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
         learning_rate: float = 1e-3,
         batch_size: int = 100,
         max_epochs: int = 20,
-        early_stopping: bool = False,
+        early_stopping: bool | int | Mapping[str, Any] | None = False,
         validation_fraction: float = 0.1,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -164,9 +164,9 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
         self.classes_, labels = np.unique(y, return_inverse=True)
         epochs = positive_int(_WHERE, "max_epochs", self.max_epochs)
         self._start_with_classes(images)
-        if flag(_WHERE, "early_stopping", self.early_stopping):
-            patience = positive_int(_WHERE, "n_iter_no_change", self.n_iter_no_change)
-            self._train(self._with_validation(images, labels), epochs, patience)
+        rule = self._stopping_rule()
+        if rule is not None:
+            self._train(self._with_validation(images, labels), epochs, rule)
         else:
             self._train({"X_train": images, "y_train": labels}, epochs)
         return self

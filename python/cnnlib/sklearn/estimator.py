@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from cnnlib._params import flag
+from cnnlib._params import flag, positive_int
 from cnnlib.data import Normalization
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
@@ -17,6 +17,7 @@ from cnnlib.models import ConvNet
 from cnnlib.models.spec.reading import resolve
 from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
 from cnnlib.solver import Solver
+from cnnlib.solver.early_stopping import build_early_stopping
 
 __all__ = ["Estimator"]
 
@@ -91,9 +92,15 @@ class Estimator(BaseEstimator):
         self.validation_scores_ = self.best_validation_score_ = None
         self._optim_configs = {}
 
-    def _train(self, data, epochs, patience=None):
+    def _stopping_rule(self):
+        """What the Solver's `early_stopping` is to be; None for none."""
+        patience = positive_int(self._where, "n_iter_no_change", self.n_iter_no_change)
+        rule = self.early_stopping
+        return build_early_stopping(patience if isinstance(rule, (bool, np.bool_)) and rule else rule)
+
+    def _train(self, data, epochs, early_stopping=None):
         """Train for so many epochs, with the optimizer's state of those before."""
-        if patience is None:
+        if early_stopping is None:
             # The Solver wants validation samples; one costs next to nothing, and nobody reads its accuracy.
             data = {**data, "X_val": data["X_train"][:1], "y_val": data["y_train"][:1]}
         solver = Solver(
@@ -111,8 +118,8 @@ class Estimator(BaseEstimator):
             batch_size=self.batch_size,
             num_epochs=epochs,
             num_train_samples=1,
-            keep="last" if patience is None else "best",
-            early_stopping=patience,
+            keep="last" if early_stopping is None else "best",
+            early_stopping=early_stopping,
             verbose=False,
             on_epoch=self._report if self.verbose else None,
             seed=self._seed(),
@@ -124,7 +131,7 @@ class Estimator(BaseEstimator):
         self._ready()
         self.n_iter_ += solver.epoch
         self.loss_curve_ += _losses(solver)
-        if patience is not None:
+        if early_stopping is not None:
             self.validation_scores_ = solver.histories[self._metric][1:]
             self.best_validation_score_ = max(self.validation_scores_)
 

@@ -30,9 +30,9 @@ class ConvNetRegressor(RegressorMixin, Estimator):
     image_shape, update_rule, learning_rate, batch_size, max_epochs, random_state, verbose, \
 n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         As :class:`cnnlib.sklearn.ConvNetClassifier`'s.
-    early_stopping : bool
-        Set a share of the samples aside; end after `n_iter_no_change` epochs without a better R² on them, and
-        keep the best epoch's parameters.
+    early_stopping : bool, int, dict or None
+        As of :class:`ConvNetClassifier`: set a share of the samples aside; end when R² on them is no better,
+        and keep the best epoch's parameters.
     validation_fraction : float
         That share, in [0, 1]; at least two samples are set aside.
     loss : str or dict
@@ -78,7 +78,7 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         learning_rate: float = 1e-3,
         batch_size: int = 100,
         max_epochs: int = 20,
-        early_stopping: bool = False,
+        early_stopping: bool | int | Mapping[str, Any] | None = False,
         validation_fraction: float = 0.1,
         random_state: int | np.random.RandomState | None = None,
         verbose: bool = False,
@@ -118,9 +118,9 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
             scale[scale == 0] = 1
         self._start(images, self.n_outputs_)
         data = {"X_train": images, "y_train": ((values - mean) / scale).astype(self.dtype)}
-        if flag(_WHERE, "early_stopping", self.early_stopping):
-            patience = positive_int(_WHERE, "n_iter_no_change", self.n_iter_no_change)
-            self._train(self._with_validation(*data.values()), epochs, patience)
+        rule = self._stopping_rule()
+        if rule is not None:
+            self._train(self._with_validation(*data.values()), epochs, rule)
         else:
             self._train(data, epochs)
         self._put_back(mean, scale)

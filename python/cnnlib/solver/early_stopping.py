@@ -45,7 +45,7 @@ class EarlyStopping:
         return f"stopped early: {monitor.title} has not improved{by} since epoch {improved_in}"
 
 
-def build_early_stopping(name: str, value: Any) -> EarlyStopping | None:
+def build_early_stopping(value: Any, name: str = "early_stopping") -> EarlyStopping | None:
     """What the Solver's option means: None or False, a number of epochs, or a dict of the settings."""
     if value is None or value is False:
         return None

@@ -20,7 +20,7 @@ from cnnlib.augment import build_augmentation, describe_augmentation
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.distributed.communicator import as_communicator
 from cnnlib.schedules import SCHEDULES
-from cnnlib.solver.early_stopping import build_early_stopping, describe_early_stopping
+from cnnlib.solver.early_stopping import EarlyStopping, build_early_stopping, describe_early_stopping
 from cnnlib.solver.losses import build_loss, describe_loss
 from cnnlib.solver.metrics import build_metrics, describe_metrics
 from cnnlib.solver.monitor import checked_monitor
@@ -125,6 +125,10 @@ def _build_augment(name: str, value: Any) -> Callable[..., Any]:
     return build_augmentation(value)
 
 
+def _build_early_stopping(name: str, value: Any) -> EarlyStopping | None:
+    return build_early_stopping(value, name)
+
+
 def _path(name: str, value: Any) -> str:
     return os.fspath(value)
 
@@ -212,7 +216,7 @@ class Options:
     )
     prefetch = Option(count_or_0)
     batch_size = Option(count, flags=(Flag("batch_size", "count"),))
-    num_epochs = Option(count_or_0, flags=(Flag("epochs", "count", "with --resume: the run's new end"),))
+    num_epochs = Option(count_or_0, flags=(Flag("num_epochs", "count", "with --resume: the run's new end"),))
     num_train_samples = Option(or_none(count))
     num_val_samples = Option(or_none(count))
     keep = Option(
@@ -220,7 +224,7 @@ class Options:
         flags=(Flag("keep", ("best", "last"), "the epoch whose weights count; default: best"),),
     )
     early_stopping = Option(
-        build_early_stopping,
+        _build_early_stopping,
         saved=describe_early_stopping,
         flags=(
             Flag(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cnnlib.cli.options.settings import DATA_NAMES, flag
+from cnnlib.cli.options.settings import DATA_NAMES, OLD_NAMES, flag
 
 __all__ = [
     "FORMS",
@@ -22,11 +22,12 @@ __all__ = [
 
 def add_setting(parser, name, kind, help=None):
     """Add the option that gives the setting `name`; `kind` is a key of `FORMS`, or the choices there are."""
+    names = [flag(name), *(flag(old) for old in OLD_NAMES.get(name, ()))]
     if isinstance(kind, str):
         form, metavar = FORMS[kind]
-        parser.add_argument(flag(name), type=form, metavar=metavar, help=help)
+        parser.add_argument(*names, type=form, metavar=metavar, help=help)
     else:
-        parser.add_argument(flag(name), choices=kind, help=help)
+        parser.add_argument(*names, choices=kind, help=help)
 
 
 def add_run(parser):

@@ -9,7 +9,7 @@ import json
 import sys
 
 from cnnlib.cli.options.help_tables import plain
-from cnnlib.cli.options.settings import flag
+from cnnlib.cli.options.settings import OLD_NAMES, flag
 
 __all__ = ["arguments_in", "write_config_file"]
 
@@ -32,6 +32,7 @@ def arguments_in(path, known):
     arguments = []
     for key, value in content.items():
         name = key.replace("-", "_")
+        name = next((new for new, old in OLD_NAMES.items() if name in old), name)
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
             hint = f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""

@@ -24,6 +24,8 @@ _INSIDE = {"folder": "images by class", "npy": "arrays"}
 DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
 MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
 
+OLD_NAMES = {"num_epochs": ("epochs",)}  # settings that were called otherwise, which is still understood
+
 MODEL_SETTINGS = {  # the form of each, and help
     "num_filters": ("count", None),
     "filter_size": ("count", None),
@@ -59,7 +61,7 @@ _DEFAULTS = {
         "batch_size": 50,
         "learning_rate": 1e-3,
         "lr_decay": 0.95,
-        "epochs": 30,
+        "num_epochs": 30,
         "num_filters": 64,
         "filter_size": 3,
         "hidden_dim": [100],
@@ -71,7 +73,7 @@ _DEFAULTS = {
         "batch_size": 50,
         "learning_rate": 1e-3,
         "lr_decay": 0.95,
-        "epochs": 40,
+        "num_epochs": 40,
         "hidden_dim": [200],
         "reg": 1e-2,
         "weight_scale": 1e-1,
@@ -81,7 +83,7 @@ _DEFAULTS = {
         "learning_rate": 3e-3,
         "schedule": {"name": "one-cycle"},
         "augment": [{"name": "flip"}],
-        "epochs": 8,
+        "num_epochs": 8,
         "num_filters": 32,
         "filter_size": 5,
         "hidden_dim": [256],
@@ -93,7 +95,7 @@ _DEFAULTS = {
         "learning_rate": 1e-3,
         "schedule": {"name": "one-cycle"},
         "augment": [{"name": "flip"}],
-        "epochs": 10,
+        "num_epochs": 10,
         "hidden_dim": [500, 200],
         "reg": 1e-3,
         "weight_scale": 1e-2,
@@ -107,7 +109,7 @@ for _name in SPECS:
         _DEFAULTS["digits", _name] = {
             "learning_rate": 2e-3,
             "schedule": {"name": "one-cycle"},
-            "epochs": 12,
+            "num_epochs": 12,
             "reg": 1e-4,
         }
     _DEFAULTS["cifar10", _name] = {
@@ -115,7 +117,7 @@ for _name in SPECS:
         "learning_rate": 0.1,
         "schedule": {"name": "one-cycle"},
         "augment": [{"name": "flip"}, {"name": "crop", "pad": 4}],
-        "epochs": 20,
+        "num_epochs": 20,
         "reg": 5e-4,
     }
     _DEFAULTS["folder", _name] = {
@@ -123,13 +125,17 @@ for _name in SPECS:
         "learning_rate": 2e-3,
         "schedule": {"name": "one-cycle"},
         "augment": [{"name": "crop", "pad": 4}],
-        "epochs": 20,
+        "num_epochs": 20,
         "reg": 1e-4,
     }
 _DEFAULTS["folder", "three-layer"] = {**_DEFAULTS["cifar10", "three-layer"], "learning_rate": 1e-3}
 _DEFAULTS["folder", "fully-connected"] = dict(_DEFAULTS["cifar10", "fully-connected"])
 for _model in ("three-layer", "fully-connected"):
-    _DEFAULTS["folder", _model] |= {"batch_size": 32, "augment": [{"name": "crop", "pad": 4}], "epochs": 20}
+    _DEFAULTS["folder", _model] |= {
+        "batch_size": 32,
+        "augment": [{"name": "crop", "pad": 4}],
+        "num_epochs": 20,
+    }
 for (_data, _model), _settings in list(_DEFAULTS.items()):
     if _data == "cifar10":
         _DEFAULTS["cifar100", _model] = dict(_settings)

@@ -27,9 +27,10 @@ from cnnlib.cli.report.html_page import (
     table,
 )
 from cnnlib.cli.report.step_profile import profile_step
-from cnnlib.cli.run.folder import HISTORY, history_rows
+from cnnlib.cli.run.folder import history_columns, history_rows
+from cnnlib.cli.run.log import metrics_of
 
-__all__ = ["best_accuracy_name", "report"]
+__all__ = ["best_value", "best_value_name", "report"]
 
 _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
@@ -80,13 +81,22 @@ def report(run, solver, data, part, scores, pictures):
     return page(f"{run.folder.resolve().name}: {model} on {name}", [part for part in parts if part])
 
 
-def best_accuracy_name(solver):
-    """What the Solver's `best_val_acc` is, in words."""
+def best_value_name(solver):
+    """What :func:`best_value` is, in words."""
+    metric = metrics_of(solver)[0]
     if solver.keep == "last":
-        return "last validation accuracy"
-    if solver.monitored == "val_loss":
-        return "validation accuracy at the least loss"
-    return "best validation accuracy"
+        return f"last validation {metric}"
+    if solver.monitored == metric:
+        return f"best validation {metric}"
+    least = "least loss" if solver.monitored == "val_loss" else f"best {solver.monitored}"
+    return f"validation {metric} at the {least}"
+
+
+def best_value(solver, percent=False):
+    """The first metric of the validation samples in the epoch that is kept, as text."""
+    metric = metrics_of(solver)[0]
+    value = solver.histories[metric][solver.best_epoch]
+    return f"{100 * value:.2f} %" if percent and metric == "accuracy" else f"{value:.4f}"
 
 
 def _result(run, solver, part, right):
@@ -98,7 +108,7 @@ def _result(run, solver, part, right):
     figures = [
         (f"{'test' if part == 'test' else 'validation'} accuracy", f"{100 * right.mean():.2f} %"),
         ("right", f"{right.sum():,} of {len(right):,}"),
-        (best_accuracy_name(solver), f"{100 * solver.best_val_acc:.2f} % (epoch {solver.best_epoch})"),
+        (best_value_name(solver), f"{best_value(solver, percent=True)} (epoch {solver.best_epoch})"),
         ("epochs", f"{solver.epoch} of {solver.num_epochs}"),
         ("training time", f"{seconds:,.1f} s"),
         ("parameters", f"{sum(w.size for w in solver.model.params.values()):,}"),
@@ -117,11 +127,13 @@ def _curves(solver, pictures):
         parts.append(paragraph("Without matplotlib there are no curves: pip install cnnlib[plots]"))
     else:
         loss = pictures.html("loss", "Loss of training and validation by epoch", "svg")
-        accuracy = pictures.html("accuracy", "Accuracy in training and validation by epoch", "svg")
+        accuracy = pictures.html(
+            "accuracy", f"{metrics_of(solver)[0].capitalize()} in training and validation by epoch", "svg"
+        )
         parts.append(side_by_side(loss, accuracy))
     rows = [[f"{value:.6g}" for value in row] for row in history_rows(solver)]
     if rows:
-        columns = [(name.replace("_", " "), "number") for name in HISTORY]
+        columns = [(name.replace("_", " "), "number") for name in history_columns(solver)]
         parts.append(folded("Epoch by epoch", table(columns, rows)))
     return section("Training", *parts)
 

@@ -14,6 +14,7 @@ from cnnlib.cli.options import networks
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import paragraph, picture
 from cnnlib.cli.run.folder import PICTURES
+from cnnlib.cli.run.log import metrics_of
 
 __all__ = ["Pictures", "drawn"]
 
@@ -92,7 +93,11 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
         plots.plot_loss(solver.loss_history, steps, ax=ax, val_loss_history=val_losses)
 
     def accuracy(ax):
-        plots.plot_accuracy(solver.train_acc_history, solver.val_acc_history, ax=ax)
+        (name, *_), histories = metrics_of(solver), solver.histories
+        if name == "accuracy":
+            plots.plot_accuracy(histories["train_accuracy"], histories[name], ax=ax)
+        else:
+            plots.plot_metric(histories[f"train_{name}"], histories[name], name, solver.best_epoch, ax=ax)
 
     def curves(figure):
         left, right = figure.subplots(1, 2)

@@ -12,9 +12,9 @@ from cnnlib._files import written_whole
 from cnnlib.augment import TTA
 from cnnlib.cli.options import networks
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
-from cnnlib.cli.options.settings import parse_data
+from cnnlib.cli.options.settings import OLD_NAMES, parse_data
 from cnnlib.cli.run.lock import locked
-from cnnlib.cli.run.log import LOG_COLUMNS, LOG_FILES, remove_event_files
+from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.solver import load_weights
@@ -24,7 +24,6 @@ FORMAT = "cnnlib run"
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
 REPORT = "report.html"
-HISTORY = (*LOG_COLUMNS, "samples_per_second")
 
 
 class Run:
@@ -81,6 +80,10 @@ class Run:
         if not isinstance(config, dict) or config.get("format") != FORMAT:
             raise ValueError(f"{file} is not the config.json of a cnnlib run")
         _check_config(file, config)
+        for name, old_names in OLD_NAMES.items():
+            for old in old_names:
+                if old in config["training"]:
+                    config["training"][name] = config["training"].pop(old)
         return cls(folder, config)
 
     def go_on_from(self, checkpoint, held):
@@ -183,7 +186,7 @@ class Run:
 
     def after_epoch(self, solver, keep_checkpoints):
         """Bring history.csv up to date; drop the checkpoints that the newest one makes superfluous."""
-        lines = [",".join(HISTORY)]
+        lines = [",".join(history_columns(solver))]
         lines += [",".join(f"{value:.6g}" for value in row) for row in history_rows(solver)]
         self.write_file("history.csv", "\n".join(lines) + "\n")
         newest = Path(f"{solver.checkpoint_name}_epoch_{solver.epoch}.npz")
@@ -197,9 +200,8 @@ class Run:
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
-            names = [name for name in HISTORY if name != "val_loss" or "val_loss" in rows[0]]
-            return {name: np.array([float(row[name]) for row in rows]) for name in names}
-        except (KeyError, TypeError, ValueError, csv.Error) as error:
+            return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
+        except (IndexError, TypeError, ValueError, csv.Error) as error:
             raise ValueError(f"{path} is damaged: {error!r}") from error
 
     @property
@@ -231,22 +233,17 @@ class Run:
             file.write(text.encode("utf-8", "surrogateescape"))
 
 
+def history_columns(solver):
+    """The columns of history.csv."""
+    return (*log_columns(solver), "samples_per_second")
+
+
 def history_rows(solver):
-    """A row for each epoch of a Solver, in the order of `HISTORY`; the loss is the epoch's mean."""
-    steps = solver.iterations_per_epoch
+    """A row for each epoch of a Solver, in the order of `history_columns`; the loss is the epoch's mean."""
+    steps, columns = solver.iterations_per_epoch, log_columns(solver)
     for k in range(1, solver.epoch + 1):
-        seconds = solver.epoch_seconds[k - 1]
-        yield (
-            k,
-            k * steps,
-            np.mean(solver.loss_history[(k - 1) * steps : k * steps]),
-            solver.train_acc_history[k],
-            solver.val_acc_history[k],
-            solver.val_loss_history[k],
-            solver.learning_rate_history[k - 1],
-            seconds,
-            len(solver.X_train) / max(seconds, 1e-9),
-        )
+        row = epoch_row(solver, k) | {"loss": np.mean(solver.loss_history[(k - 1) * steps : k * steps])}
+        yield (*(row[name] for name in columns), len(solver.X_train) / max(row["seconds"], 1e-9))
 
 
 def _check_config(file, config):

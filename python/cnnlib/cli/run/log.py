@@ -5,28 +5,54 @@ import io
 import json
 import math
 
-__all__ = ["LOG_COLUMNS", "LOG_FILES", "LOG_KINDS", "RunLog", "check_kinds", "remove_event_files"]
+__all__ = [
+    "LOG_FILES",
+    "LOG_KINDS",
+    "RunLog",
+    "check_kinds",
+    "epoch_row",
+    "log_columns",
+    "metrics_of",
+    "remove_event_files",
+]
 
 LOG_FILES = {"csv": "log.csv", "jsonl": "log.jsonl"}
 LOG_KINDS = (*LOG_FILES, "tensorboard")
 _EVENTS = "tensorboard"  # the folder
-LOG_COLUMNS = (
-    "epoch",
-    "iteration",
-    "loss",
-    "train_accuracy",
-    "val_accuracy",
-    "val_loss",
-    "learning_rate",
-    "seconds",
-)
-_TAGS = {
-    "loss": "loss/training",
-    "val_loss": "loss/validation",
-    "train_accuracy": "accuracy/training",
-    "val_accuracy": "accuracy/validation",
-    "learning_rate": "learning_rate",
-}
+_TAGS = {"loss": "loss/training", "val_loss": "loss/validation", "learning_rate": "learning_rate"}
+
+
+def metrics_of(solver):
+    """The names of what a Solver measures, beside losses."""
+    return [name for name in solver.histories if f"train_{name}" in solver.histories]
+
+
+def log_columns(solver):
+    """The names of what is logged."""
+    metrics = metrics_of(solver)
+    of_parts = [f"{part}_{name}" for name in metrics for part in ("train", "val")]
+    return ("epoch", "iteration", "loss", *of_parts, "val_loss", "learning_rate", "seconds")
+
+
+def epoch_row(solver, epoch):
+    """What is known when an epoch has ended, by name; epoch 0 is the untrained model."""
+    row = {"epoch": epoch, "iteration": epoch * solver.iterations_per_epoch}
+    for name in metrics_of(solver):
+        row[f"train_{name}"] = solver.histories[f"train_{name}"][epoch]
+        row[f"val_{name}"] = solver.histories[name][epoch]
+    row["val_loss"] = solver.val_loss_history[epoch]
+    if epoch > 0:
+        row["learning_rate"] = solver.learning_rate_history[epoch - 1]
+        row["seconds"] = solver.epoch_seconds[epoch - 1]
+    return row
+
+
+def _tag(name):
+    """Under which TensorBoard shows a value."""
+    if name in _TAGS:
+        return _TAGS[name]
+    part, _, metric = name.partition("_")
+    return f"{metric}/{'training' if part == 'train' else 'validation'}"
 
 
 class RunLog:
@@ -53,7 +79,7 @@ class RunLog:
         rows = list(_rows(solver))
         if "csv" in self._kinds:
             text = io.StringIO()
-            writer = csv.DictWriter(text, LOG_COLUMNS, lineterminator="\n")
+            writer = csv.DictWriter(text, log_columns(solver), lineterminator="\n")
             writer.writeheader()
             writer.writerows({name: _short(value) for name, value in row.items()} for row in rows)
             self._run.write_file(LOG_FILES["csv"], text.getvalue())
@@ -75,9 +101,9 @@ class RunLog:
             self._writer = _summary_writer()(str(self._run.folder / _EVENTS), purge_step=purge)
         for row in rows:
             if row["epoch"] > self._written:
-                for name, tag in _TAGS.items():
-                    if name in row:
-                        self._writer.add_scalar(tag, row[name], row["iteration"])
+                for name, value in row.items():
+                    if name not in ("epoch", "iteration", "seconds"):
+                        self._writer.add_scalar(_tag(name), value, row["iteration"])
         self._writer.flush()
         self._written = solver.epoch
 
@@ -101,17 +127,7 @@ def _rows(solver):
         for iteration in range((epoch - 1) * steps, epoch * steps):
             if iteration >= 0:
                 yield {"epoch": epoch, "iteration": iteration + 1, "loss": solver.loss_history[iteration]}
-        row = {
-            "epoch": epoch,
-            "iteration": epoch * steps,
-            "train_accuracy": solver.train_acc_history[epoch],
-            "val_accuracy": solver.val_acc_history[epoch],
-            "val_loss": solver.val_loss_history[epoch],
-        }
-        if epoch > 0:
-            row["learning_rate"] = solver.learning_rate_history[epoch - 1]
-            row["seconds"] = solver.epoch_seconds[epoch - 1]
-        yield row
+        yield epoch_row(solver, epoch)
 
 
 def _short(value):
