@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 import functools
 import inspect
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cnnlib import layers
+from cnnlib._params import positive_int
 from cnnlib.graph import joins
 
 # Of nodes that are no layers of cnnlib.layers: how many values each reads; None for two or more.
@@ -135,6 +137,94 @@ class Graph:
         """Append a layer that reads the graph's output; return the name of its value."""
         output = f"{layer}{len(self.nodes) + 1}"
         return self.append(Node(layer, (self.output,), output, params, args, label))
+
+    def cut(self, node: str | None = None) -> Graph:
+        """The graph that ends with what a node makes; nodes that it does not need are left out.
+
+        Parameters
+        ----------
+        node : str or None
+            The name of a value, or the label of the one node that has it. None: what the last affine layer
+            reads, the features from which a classifier computes its scores.
+
+        Raises
+        ------
+        ValueError
+            If there is no such node, or none is named and the graph has no affine layer.
+
+        Examples
+        --------
+        >>> graph = Graph()
+        >>> for layer, params in (("conv", ("W1", "b1")), ("relu", ()), ("affine", ("W2", "b2"))):
+        ...     value = graph.chain(layer, params)
+        >>> graph.cut().output, graph.cut("conv1").output
+        ('relu2', 'conv1')
+        """
+        output = self._last_features() if node is None else self._value_of(node)
+        needed, nodes = {output}, []
+        for each in reversed(self.nodes):
+            if each.output in needed:
+                nodes.append(each)
+                needed.update(each.inputs)
+        return Graph(nodes[::-1], self.input, output, self.fixed_by)
+
+    def with_head(self, num_classes: int, hidden: int | None = None) -> Graph:
+        """The graph with affine layers behind it, whose parameters are ``W_head1 b_head1`` and so on.
+
+        The arrays belong to models: :meth:`cnnlib.models.GraphNet.with_head` makes them too.
+
+        Parameters
+        ----------
+        num_classes : int
+            How many scores come out.
+        hidden : int or None
+            The size of a hidden layer, with a ReLU, between; None for none.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For sizes that are no integers above 0.
+
+        Examples
+        --------
+        >>> [node.layer for node in Graph().with_head(10, hidden=64)]
+        ['affine', 'relu', 'affine']
+        """
+        graph = Graph(list(self.nodes), self.input, self.output, self.fixed_by)
+        sizes = [] if hidden is None else [positive_int("with_head", "hidden", hidden)]
+        sizes.append(positive_int("with_head", "num_classes", num_classes))
+        taken = {name for node in self.nodes for name in (node.output, *node.params)}
+        number = next(n for n in itertools.count(1) if not {f"head{n}", f"W_head{n}"} & taken)
+        for place, size in enumerate(sizes):
+            if place > 0:
+                graph.append(Node("relu", (graph.output,), f"{graph.output} (relu)"))
+            value = f"head{number + place}"
+            graph.append(
+                Node("affine", (graph.output,), value, (f"W_{value}", f"b_{value}"), (), f"affine {size}")
+            )
+        return graph
+
+    def _last_features(self) -> str:
+        """What the last affine layer reads."""
+        for node in reversed(self.nodes):
+            if node.layer == "affine":
+                return node.inputs[0]
+        raise ValueError(f"Graph.cut: there is no affine layer to cut before; name a node: {self._ends()}")
+
+    def _value_of(self, name: str) -> str:
+        if name in (self.input, *(node.output for node in self.nodes)):
+            return name
+        labelled = [node.output for node in self.nodes if node.label == name]
+        if len(labelled) == 1:
+            return labelled[0]
+        if labelled:
+            raise ValueError(f"Graph.cut: {len(labelled)} nodes are called {name!r}: {', '.join(labelled)}")
+        near = difflib.get_close_matches(name, [node.output for node in self.nodes], 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"the last ones are {self._ends()}"
+        raise ValueError(f"Graph.cut: there is no node {name!r}; {hint}")
+
+    def _ends(self) -> str:
+        return ", ".join(repr(node.output) for node in self.nodes[-5:])
 
     def readers(self) -> dict[str, list[Node]]:
         """Return the nodes that read each value."""

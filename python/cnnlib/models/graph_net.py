@@ -14,6 +14,7 @@ from cnnlib._typing import Array, ArrayLike, Gradients, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.samples import check_samples
 from cnnlib.graph.shapes import batch_of, shapes
+from cnnlib.models.adaptable import Adaptable
 from cnnlib.models.common import (
     Criterion,
     Model,
@@ -30,7 +31,7 @@ from cnnlib.models.summary import node_stages, table
 from cnnlib.typing import BatchNormParam
 
 
-class GraphNet(Model):
+class GraphNet(Adaptable, Model):
     """A network given as a graph of layers, with its parameters.
 
     Parameters
@@ -51,7 +52,7 @@ class GraphNet(Model):
         The parameter dicts of the graph's batch norms, in the order in which checkpoints number them; left
         empty, they are taken from the nodes. Running statistics that they lack begin as mean 0, variance 1.
     frozen : collection of str
-        The names of parameters that are not trained.
+        The names of parameters that are not trained; see :meth:`freeze`.
     reg : float
         Strength of L2 regularisation: ``reg / 2 * sum(W**2)``, summed over the parameters whose name begins
         with ``W``, is added to the loss.
@@ -179,6 +180,7 @@ class GraphNet(Model):
         X = self._samples(X)
         train = y is not None
         set_mode(self.bn_params, train)
+        set_mode(self._resting(), False)
         set_mode(self._dropout_params, train)
         if not train:
             return self._program.scores(self.params, X)

@@ -95,7 +95,9 @@ def save_model(
         classes = _checked_classes("save_model", classes, arguments["num_classes"])
     state = snapshot(model)
     described_model = {"class": name, "arguments": arguments}
-    if name == "GraphNet":
+    if isinstance(model, ConvNet):
+        described_model["frozen"] = list(model.frozen)
+    elif name == "GraphNet":
         described_model["graph"] = describe(model.graph(), model.bn_params)
     check_state_fits("save_model: the model", _built(described_model, state["params"]), state)
     params = state.pop("params")
@@ -173,7 +175,10 @@ def _built(described, params):
     """The model of a description, with the parameters of its class's own; of a graph, with these."""
     arguments = {**described["arguments"], "dtype": np.dtype(described["arguments"]["dtype"])}
     if described["class"] != "GraphNet":
-        return _CLASSES[described["class"]](**arguments)
+        model = _CLASSES[described["class"]](**arguments)
+        if described.get("frozen"):
+            model.freeze(*described["frozen"])
+        return model
     graph, bn_params = described_graph(described["graph"])
     return GraphNet(graph, params, bn_params=bn_params, **arguments)
 
