@@ -10,6 +10,9 @@ inline double busy_share(Index tasks, int threads) {
   return double(tasks) / double((tasks + threads - 1) / threads * threads);
 }
 
+// Whether that is nine tenths or more.
+inline bool keep_busy(Index tasks, int threads) { return busy_share(tasks, threads) >= 0.9; }
+
 // Into how many pieces each of `tasks` equal tasks had better be cut, from 1 to `most`, where cutting is
 // worth a factor `gain` of the time: the fewest that keep the threads busy, or nearly the best of those that
 // give a thread up to four tasks.

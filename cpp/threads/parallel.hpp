@@ -56,11 +56,6 @@ class CaughtError {
 // Threads worth starting for `work`, counted in scalar operations (1 when it is small).
 int threads_for(double work);
 
-// Whether so many equal tasks keep the threads busy for nine tenths of the time.
-inline bool keep_busy(Index tasks, int threads) {
-  return 10 * tasks >= 9 * ((tasks + threads - 1) / threads * threads);
-}
-
 // Whether fewer threads work while other processes keep cores busy (missing_cores.hpp); at first they do.
 // Tests of what threads do together want them all.
 void notice_missing_cores(bool notice);

@@ -6,6 +6,7 @@
 #include "kernels.hpp"
 #include "kernels/conv/conv.hpp"
 #include "kernels/norm/batch_norm.hpp"
+#include "kernels/partial_sums.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -74,16 +75,6 @@ void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
     c.var[f] = m.var;
   }
   normalize_batch<T>(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, n, true);
-}
-
-// total = the sum of `count` parts that lie one after the other, in this order; `total` may be null.
-template <class T>
-void add_parts(const T* parts, Index count, Index size, T* total) {
-  if (total == nullptr) return;
-  parallel_ranges(size, 4096, double(count), [=](Index begin, Index end) {
-    std::copy(parts + begin, parts + end, total + begin);
-    for (Index i = 1; i < count; ++i) add_to(total + begin, parts + i * size + begin, end - begin);
-  });
 }
 
 // A gradient of the weights or the bias: the sum of a part's slices, the first of which is computed in place,
@@ -183,8 +174,8 @@ void conv_bn_relu_backward(const ConvNormGradients<T>& c, const ConvShape& s) {
       bias.add(part, is_first);
     });
   });
-  add_parts(dw, slices.parts, slices.weight_count(), c.dw);
-  add_parts(db, slices.parts, s.F, c.db);
+  if (c.dw != nullptr) sum_parts(dw, slices.parts, slices.weight_count(), c.dw);
+  if (c.db != nullptr) sum_parts(db, slices.parts, s.F, c.db);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

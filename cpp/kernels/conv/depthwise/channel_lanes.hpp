@@ -69,13 +69,13 @@ struct ChannelLanes {
   static void correlate(const TapList& taps, const T* weight, const T* start, Rectifier<T> activation,
                         Index rows, Index columns, const T* staged, Index row, Index step, T* out,
                         Index out_row, Index out_step) {
-    sum_rows<T>({&taps, weight, start, 1, step * S::size, out_step * S::size, rows, row, out_row, activation},
+    sum_rows<T>({&taps, weight, start, step * S::size, out_step * S::size, rows, row, out_row, activation},
                 columns, staged, out);
   }
   // Adds the products of `rows` rows of grad with staged to sums [tap, then grad itself][channel].
   static void accumulate(const TapList& taps, Index rows, Index columns, const T* grad, Index grad_row,
                          const T* staged, Index row, Index step, T* sums) {
-    add_rows<T>({&taps, 1, step * S::size, S::size, rows, row, grad_row}, columns, grad, staged, sums);
+    add_rows<T>({&taps, step * S::size, S::size, rows, row, grad_row}, columns, grad, staged, sums);
   }
   // total[channel * channel_step + t] += sums[t][channel].
   static void reduce(const T* sums, Index values, Index planes, Index channel_step, double* total) {

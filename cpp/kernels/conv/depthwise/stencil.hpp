@@ -36,16 +36,14 @@ struct TapList {
   }
 };
 
-// Outputs of a stencil, in `lines` lines of stride `line`. In each line, for rows i and the
-// columns j of `vectors` vectors of `size` lanes:
-//   out[i * out_step + j] = start[j % size]
-//                           + sum over t of weight[t][j % size] * staged[i * step + offset[t] + j]
+// Outputs of a stencil, in `lines` lines of stride `line`. In each line, for rows i and lanes j:
+//   out[i * out_step + j] = start[j] + sum over t of weight[t][j] * staged[i * step + offset[t] + j]
 template <class T>
 struct TapSums {
   const TapList* taps;
   const T* weight;
   const T* start;
-  Index vectors, step, out_step;
+  Index step, out_step;
   Index lines, line, out_line;
   Rectifier<T> activation;
 };
@@ -63,10 +61,8 @@ void finish_rows(Rectifier<T> activation, Index step, typename Simd<T>::Packet* 
 // block(staged, out) for `blocks` blocks of R rows in each line.
 template <int R, class T, class Block>
 void each_block(const TapSums<T>& p, Index blocks, const T* staged, T* out, const Block& block) {
-  const Index columns = p.vectors * Simd<T>::size, step = R * p.step, out_step = R * p.out_step;
   for (Index line = 0; line < p.lines; ++line, staged += p.line, out += p.out_line)
-    for (Index b = 0; b < blocks; ++b)
-      for (Index j = 0; j < columns; j += Simd<T>::size) block(staged + b * step + j, out + b * out_step + j);
+    for (Index b = 0; b < blocks; ++b) block(staged + b * R * p.step, out + b * R * p.out_step);
 }
 
 // Computes `blocks` blocks of R rows in each line.
@@ -115,14 +111,13 @@ void sum_three_rows(const TapSums<T>& p, Index blocks, const T* staged, T* out) 
   });
 }
 
-// Sums of products for the gradient of the weights, over `lines` lines, rows i and the columns j of `vectors`
-// vectors of `size` lanes:
-//   sums[t][j % size] += grad[i * grad_step + j] * staged[i * step + offset[t] + j]
-//   sums[taps.count][j % size] += grad[i * grad_step + j]
+// Sums of products for the gradient of the weights, over `lines` lines, rows i and lanes j:
+//   sums[t][j] += grad[i * grad_step + j] * staged[i * step + offset[t] + j]
+//   sums[taps.count][j] += grad[i * grad_step + j]
 template <class T>
 struct TapProducts {
   const TapList* taps;
-  Index vectors, step, grad_step;
+  Index step, grad_step;
   Index lines, line, grad_line;
 };
 
@@ -139,14 +134,13 @@ typename Simd<T>::Packet add_products(const TapProducts<T>& p, Index rows, const
     offset[t] = p.taps->offset[first + t];
   }
   for (Index line = 0; line < p.lines; ++line, grad += p.grad_line, staged += p.line)
-    for (Index i = 0; i < rows; ++i)
-      for (Index j = 0; j < p.vectors * S::size; j += S::size) {
-        const auto g = S::load_once(grad + i * p.grad_step + j);
-        const T* x = staged + i * p.step + j;
-        total = S::add(total, g);
+    for (Index i = 0; i < rows; ++i) {
+      const auto g = S::load_once(grad + i * p.grad_step);
+      const T* x = staged + i * p.step;
+      total = S::add(total, g);
 #pragma GCC unroll 8
-        for (int t = 0; t < V; ++t) sum[t] = S::fma(g, S::load(x + offset[t]), sum[t]);
-      }
+      for (int t = 0; t < V; ++t) sum[t] = S::fma(g, S::load(x + offset[t]), sum[t]);
+    }
 #pragma GCC unroll 8
   for (int t = 0; t < V; ++t) S::store(sums + (first + t) * S::size, sum[t]);
   return total;
@@ -160,27 +154,26 @@ void add_three_rows(const TapProducts<T>& p, Index blocks, const T* grad, const 
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) sum[t] = S::load(sums + t * S::size);
   const Index offset[3] = {p.taps->offset[0], p.taps->offset[1], p.taps->offset[2]};
-  const Index step = p.step, grad_step = p.grad_step, columns = p.vectors * S::size;
+  const Index step = p.step, grad_step = p.grad_step;
   for (Index line = 0; line < p.lines; ++line, grad += p.grad_line, staged += p.line)
-    for (Index b = 0; b < blocks; ++b)
-      for (Index j = 0; j < columns; j += S::size) {
-        const T *g_from = grad + b * R * grad_step + j, *x_from = staged + b * R * step + j;
-        typename S::Packet g[R];
+    for (Index b = 0; b < blocks; ++b) {
+      const T *g_from = grad + b * R * grad_step, *x_from = staged + b * R * step;
+      typename S::Packet g[R];
 #pragma GCC unroll 8
-        for (int r = 0; r < R; ++r, g_from = next_row(g_from, grad_step)) {
-          g[r] = S::load_once(g_from);
-          total = S::add(total, g[r]);
-        }
-#pragma GCC unroll 10
-        for (int h = 0; h < R + 2; ++h, x_from = next_row(x_from, step))
-#pragma GCC unroll 3
-          for (int k = 0; k < 3; ++k) {
-            const auto x = S::load_once(x_from + offset[k]);
-#pragma GCC unroll 3
-            for (int a = 0; a < 3; ++a)
-              if (h - a >= 0 && h - a < R) sum[3 * a + k] = S::fma(g[h - a], x, sum[3 * a + k]);
-          }
+      for (int r = 0; r < R; ++r, g_from = next_row(g_from, grad_step)) {
+        g[r] = S::load_once(g_from);
+        total = S::add(total, g[r]);
       }
+#pragma GCC unroll 10
+      for (int h = 0; h < R + 2; ++h, x_from = next_row(x_from, step))
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) {
+          const auto x = S::load_once(x_from + offset[k]);
+#pragma GCC unroll 3
+          for (int a = 0; a < 3; ++a)
+            if (h - a >= 0 && h - a < R) sum[3 * a + k] = S::fma(g[h - a], x, sum[3 * a + k]);
+        }
+    }
 #pragma GCC unroll 9
   for (int t = 0; t < 9; ++t) S::store(sums + t * S::size, sum[t]);
   S::store(sums + 9 * S::size, total);

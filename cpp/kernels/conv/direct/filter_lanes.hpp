@@ -15,6 +15,7 @@
 #include "kernels/conv/direct/position_tile.hpp"
 #include "kernels/conv/prefetch_ahead.hpp"
 #include "machine/processor.hpp"
+#include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

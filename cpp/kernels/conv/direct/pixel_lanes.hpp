@@ -12,6 +12,7 @@
 #include "kernels/conv/direct/lane_plan.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 #include "machine/processor.hpp"
+#include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 

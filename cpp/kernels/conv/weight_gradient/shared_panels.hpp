@@ -14,6 +14,8 @@
 #pragma once
 
 #include "kernels/conv/weight_gradient/channels_last.hpp"
+#include "kernels/partial_sums.hpp"
+#include "threads/grid.hpp"
 #include "threads/sharing.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -236,7 +238,6 @@ class SharedPanels {
   }
 
   void run_in_parts(const WeightGradientOperands<T>& o) const {
-    constexpr Index grain = 4096;
     const PositionBlocks& positions = g.positions;
     const Scratch scratch(sum_layout().bytes());
     T* sums = static_cast<T*>(scratch.data());
@@ -245,12 +246,7 @@ class SharedPanels {
       own.dw = sums + i * result_size;
       SharedPanelsPart<T>(g, all, 1).run(own, positions.first_block(i), positions.first_block(i + 1));
     });
-    T* dw = o.dw;
-    const Index size = result_size;
-    parallel_ranges(size, grain, double(positions.parts), [=, &positions](Index begin, Index end) {
-      positions.add_parts(sums + begin, size, end - begin);
-      std::copy(sums + begin, sums + end, dw + begin);
-    });
+    sum_parts(sums, positions.parts, result_size, o.dw);
   }
 
   // That threads compute on their own.

@@ -12,6 +12,7 @@
 
 #include "kernels/conv/method.hpp"
 #include "kernels/conv/winograd_rows/row_tiles.hpp"
+#include "threads/grid.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

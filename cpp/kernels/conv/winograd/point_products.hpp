@@ -1,0 +1,41 @@
+// The products of Winograd's method: tiles times filters at one point, summed over channels.
+#pragma once
+
+#include "kernels/gemm/broadcast_tile.hpp"
+#include "kernels/gemm/micro_kernel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// tile[m][v] = (add ? tile[m][v] : 0) + sum over blocks q and lanes c of a[(q * R + m) * lanes + c] *
+// u[q * lanes + c][v]; the next a is prefetched meanwhile, and of what lies at `later` a line for each c.
+template <class T, int R, int V>
+void multiply_points(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next, const T* later) {
+  constexpr int size = Simd<T>::size;
+  BroadcastTile<T, R, V> sums;
+  for (Index q = 0; q < blocks; ++q, a += R * size, next += R * size)
+    for (int c = 0; c < size; c += sums.columns, u += sums.columns * V * size) {
+      if (c < R) __builtin_prefetch(next + c * size, 0, 2);
+      if (sums.columns > 1 && c + 1 < R) __builtin_prefetch(next + (c + 1) * size, 0, 2);
+      for (int k = 0; k < sums.columns; ++k, later += line_values<T>) __builtin_prefetch(later, 0, 2);
+      sums.add_columns(a + c, size, u);
+    }
+  sums.store(tile, V * Simd<T>::size, add);
+}
+
+template <class T>
+using PointKernel = void (*)(Index blocks, const T* a, const T* u, T* tile, bool add, const T* next,
+                             const T* later);
+
+template <class T, int V, int... R>
+constexpr std::array<PointKernel<T>, sizeof...(R)> point_kernels(std::integer_sequence<int, R...>) {
+  return {&multiply_points<T, R + 1, V>...};
+}
+
+template <class T>
+PointKernel<T> point_kernel(Index rows, Index vectors) {
+  static constexpr auto one = point_kernels<T, 1>(std::make_integer_sequence<int, max_rows>());
+  static constexpr auto all = point_kernels<T, tile_vectors>(std::make_integer_sequence<int, max_rows>());
+  return vectors == 1 ? one[rows - 1] : all[rows - 1];
+}
+
+}  // namespace cnnlib::CNNLIB_ISA

@@ -1,0 +1,177 @@
+// The steps of a correlation by Winograd's method: transforms of the input, products, transforms of the
+// outputs.
+#pragma once
+
+#include "kernels/conv/winograd/point_products.hpp"
+#include "kernels/conv/winograd/tiles.hpp"
+#include "threads/grid.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+// The staged rows of the tiles of one run after the other, for one block of channels. Of a run right below
+// the last one the rows that both read are moved, not transposed again.
+template <class T>
+class StagedRuns {
+  static constexpr Index lanes = Simd<T>::size;
+
+ public:
+  StagedRuns(const TileSizes& sizes, const TileGrid& tiles, const TileInput<T>& images, Index channel_block,
+             T* memory)
+      : tile(sizes), grid(tiles), input(images), c0(channel_block * lanes), staged(memory) {}
+
+  const T* stage(Index image, Index row, Index col, Index tiles) {
+    const Index width = grid.run_width(col, tiles, tile.step_w, tile.in_w);
+    const bool below = grid.dilation_h == 1 && image == last_image && row == last_row + 1 &&
+                       col == last_col && tiles == last_tiles;
+    const Index shared = tile.in_h - tile.step_h, moved = below ? shared : 0;
+    if (below) std::memmove(staged, staged + tile.step_h * width * lanes, shared * width * lanes * sizeof(T));
+    stage_patch(input.x + image * input.x_image + c0 * input.H * input.W, input.C - c0, input.H, input.W,
+                grid.top(row, tile.step_h) - input.pad_top + moved, grid.dilation_h,
+                grid.left(col, tile.step_w) - input.pad_left, tile.in_h - moved, width, input.x_end(),
+                staged + moved * width * lanes);
+    last_image = image;
+    last_row = row;
+    last_col = col;
+    last_tiles = tiles;
+    return staged;
+  }
+
+ private:
+  const TileSizes& tile;
+  const TileGrid& grid;
+  const TileInput<T>& input;
+  Index c0;
+  T* staged;
+  Index last_image = -1, last_row = 0, last_col = 0, last_tiles = 0;
+};
+
+// Threads for the products of so many transformed values a channel, and for their transforms, which take some
+// five operations each.
+inline int tile_threads(Index values, Index channels, Index filters) {
+  return threads_for(2.0 / 16 * double(values) * (double(channels) * filters + 5.0 * (channels + filters)));
+}
+
+// Whether the input's transform is smaller than the filters'.
+template <class T>
+bool few_tiles(const CorrelationTile<T>& tile, const TileProblem<T>& p) {
+  return tile.points() * p.grid(tile).count <= tile.filters() * p.F;
+}
+
+// Vectors of a panel of filters: a single one where there are few filters, or where threads that take panels
+// of few tiles would have none. Of filters that are kept it follows from their number alone.
+template <class T>
+Index panel_vectors(const CorrelationTile<T>& tile, const TileProblem<T>& p) {
+  constexpr Index lanes = Simd<T>::size;
+  constexpr double gain = 1.4;  // the products of single vectors take up to twice as long
+  if (p.F <= lanes) return 1;
+  const Index panels = ceil_div(p.F, tile_vectors * lanes);
+  if (p.prepacked || !few_tiles(tile, p)) return tile_vectors;
+  const int threads = tile_threads(p.grid(tile).count * tile.points(), p.C, p.F);
+  return pieces_for(panels, tile_vectors, threads, gain) > 1 ? 1 : tile_vectors;
+}
+
+// The sizes of a correlation, and its steps.
+template <class T>
+struct WinogradSizes {
+  static constexpr Index lanes = Simd<T>::size;
+  const CorrelationTile<T>& tile;
+  Index vectors, width;            // of a panel of filters
+  Index channel_blocks, channels;  // filled up to whole vectors
+  Index panels;
+  Index filter_stride;  // between the filters of a panel that belong to different points
+  TileGrid grid;
+  int threads;
+  Index staged_size;
+
+  WinogradSizes(const CorrelationTile<T>& method, const TileProblem<T>& p)
+      : tile(method),
+        vectors(panel_vectors(method, p)),
+        width(vectors * lanes),
+        channel_blocks(ceil_div(p.C, lanes)),
+        channels(channel_blocks * lanes),
+        panels(ceil_div(p.F, width)),
+        filter_stride(channels * width + lanes),
+        grid(p.grid(tile)),
+        threads(tile_threads(grid.count * tile.points(), channels, panels * width)),
+        staged_size((tile.in_h * grid.most_width(tile.step_w, tile.in_w) + lanes) * lanes) {}
+
+  // Between points, a cache line more than needed: at a multiple of 4096 bytes the points of a tile would
+  // meet in one set of the first-level cache.
+  Index value_stride(Index tiles) const { return channels * tiles + lanes; }
+  Index product_stride(Index tiles) const { return width * tiles + lanes; }
+
+  // values[point][panel of tiles][c block][tile][c] of tiles [begin, end) for one block of channels, with
+  // room for `room` tiles. Blocks of `block` tiles are cut into panels, so that a product reads a panel in
+  // one run. `places` is scratch.
+  void transform(const TileProblem<T>& p, Index begin, Index end, Index block, Index q, T* staged, T* values,
+                 Index room, Index* places) const {
+    for (Index i = begin, n = 0; i < end; i += block) {
+      const Panels tile_panels(std::min(block, end - i));
+      for (Index panel = 0; panel < tile_panels.count; ++panel)
+        for (Index t = 0; t < tile_panels.rows(panel); ++t)
+          places[n++] =
+              (i - begin + tile_panels.first(panel)) * channels + (q * tile_panels.rows(panel) + t) * lanes;
+    }
+    StagedRuns<T> runs(tile, grid, p, q, staged);
+    grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
+      const T* rows = runs.stage(image, row, col, tiles);
+      tile.transform_inputs(grid, col, tiles, rows, values, TilePlaces{0, places + at}, value_stride(room));
+    });
+  }
+
+  // Sums over many channels are taken in parts of so many blocks, which keeps their rounding errors apart.
+  Index channel_blocks_of_sum() const { return (tile.interpolated > 6 ? 32 : 128) / lanes; }
+
+  // Points [first, last) in the order of their filters.
+  struct PointRange {
+    Index first, last;
+  };
+  PointRange all_points() const { return {0, tile.points()}; }
+
+  // Multiplies a block of tiles [begin, end) with one panel of filters at some points, or adds the products
+  // of channel blocks [first, last) to those before. `values`, with room for `room` tiles, begin with tile
+  // `begin`, `products` is [point][tile][filter] for `most` tiles; `filters` begin with block `first`,
+  // `stride` from one point to the next.
+  void multiply(Index begin, Index end, Index first, Index last, PointRange points, const T* values,
+                Index room, const T* filters, Index stride, T* products, Index most) const {
+    const Panels tile_panels(end - begin);
+    const Index part = channel_blocks_of_sum();
+    const auto at = [&](Index point, Index panel, Index q) {
+      return values + point * value_stride(room) + tile_panels.first(panel) * channels +
+             q * tile_panels.rows(panel) * lanes;
+    };
+    // Where several panels of tiles share the filters of a part, the first ones fetch the next part's, a line
+    // for every channel. A single one is over before these could arrive.
+    const Index lines =
+        tile_panels.count > 1 ? ceil_div(width, line_values<T>) : 0;  // of a channel's filters
+    Index number = 0;
+    tile.each_point([&](Index point, Index filter, bool) {
+      if (const Index k = number++; k < points.first || k >= points.last) return;
+      for (Index q = first; q < last; q += part) {
+        const Index blocks = std::min(part, last - q);
+        const T* own = filters + filter * stride + (q - first) * lanes * width;
+        for (Index i = 0; i < tile_panels.count; ++i) {
+          const T* a = at(point, i, q);
+          const T* next = i + 1 < tile_panels.count ? at(point, i + 1, q)
+                          : q + part < last         ? at(point, 0, q + part)
+                                                    : at(point + 1, 0, first);
+          const T* later = i < lines ? own + blocks * lanes * (width + i * line_values<T>) : a;
+          point_kernel<T>(tile_panels.rows(i), vectors)(
+              blocks, a, own, products + point * product_stride(most) + tile_panels.first(i) * width, q > 0,
+              next, later);
+        }
+      }
+    });
+  }
+  // Writes the outputs of tiles [begin, end) and one panel of filters.
+  void write(const TileProblem<T>& p, Index begin, Index end, Index panel, const T* products,
+             Index most) const {
+    for (Index v = 0; v < vectors && panel * width + v * lanes < p.F; ++v)
+      grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
+        tile.write_outputs(p, grid, products + at * width + v * lanes, width, product_stride(most), tiles,
+                           image, row, col, panel * width + v * lanes);
+      });
+  }
+};
+
+}  // namespace cnnlib::CNNLIB_ISA
