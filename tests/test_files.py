@@ -120,15 +120,15 @@ def _predictor(seed):
 
 def test_a_file_that_is_replaced_while_it_is_loaded(tmp_path, monkeypatch):
     """The header of one file and the arrays of another would be a damaged one."""
-    path, check_about = tmp_path / "net", inference.file.check_about
+    path, check = tmp_path / "net", inference.file._check
     old = _predictor(0)
     old.save(path)
 
-    def after_another(about):
+    def after_another(*read):
         cnnlib.prepare(FullyConnectedNet((), input_dim=1, num_classes=2)).save(path)
-        check_about(about)
+        check(*read)
 
-    monkeypatch.setattr(inference.file, "check_about", after_another)
+    monkeypatch.setattr(inference.file, "_check", after_another)
     x = np.ones((2, 100), np.float32)
     np.testing.assert_array_equal(inference.load(path)(x), old(x))
 

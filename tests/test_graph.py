@@ -12,7 +12,7 @@ import pytest
 from cnnlib import layers
 from cnnlib.convnet import NAMED_SPECS, ConvNet
 from cnnlib.gradient_check import eval_numerical_gradient
-from cnnlib.graph.fusion import _SANDWICHES, fused
+from cnnlib.graph.fusion import SANDWICHES, fused
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.layers.scoring import SCORING
 from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
@@ -303,7 +303,7 @@ def test_scoring_without_caches_gives_the_same_bits(shape, rng, dtype, isa):
     }.items():
         want, _ = getattr(layers, f"{name}_forward")(*args)
         assert_same_bits(SCORING[name](*args), want)
-    assert SCORING.keys() == {*_SANDWICHES.values(), *_KEEPING_A_COPY} - {"add_relu"}
+    assert SCORING.keys() == {*SANDWICHES.values(), *_KEEPING_A_COPY} - {"add_relu"}
 
 
 CANNOT_RUN = {

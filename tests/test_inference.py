@@ -307,7 +307,7 @@ def test_weights_that_no_cache_holds_take_the_smaller_winograd_tile(C, most_poin
     predictor = prepare(net)
     ((name, _, _),) = predictor.profile(x, 1)
     assert name.endswith("[winograd]")
-    points = predictor._program((C, 14, 14)).packed_bytes / (C * C * x.itemsize)
+    points = predictor._network((C, 14, 14)).packed_bytes / (C * C * x.itemsize)
     if isa != "avx512":  # has the smaller tile alone
         most_points = 36
     assert most_points <= points < most_points + 8  # filled up to whole vectors

@@ -22,7 +22,7 @@ import cnnlib.onnx
 import onnx
 import onnx.printer
 import onnxruntime as runtime
-from cnnlib.inference.ops import PREPARED_LAYERS
+from cnnlib.inference.fusion import PREPARED_LAYERS
 from cnnlib.onnx.saving import _model_proto
 from graph_models import nets
 from hypothesis import HealthCheck, given, settings

@@ -1,7 +1,7 @@
 """Files of predictors that no honest writer made, and writers that are stopped."""
 
+import contextlib
 import json
-import math
 import os
 import signal
 import struct
@@ -10,37 +10,50 @@ import sys
 import textwrap
 import time
 import zlib
+from pathlib import Path
 
+import cnnlib.safetensors
 import numpy as np
 import pytest
 from cnnlib import _core
 from cnnlib.data import Normalization
 from cnnlib.inference import load, prepare
+from cnnlib.inference.file import is_predictor
 from cnnlib.models import ConvNet
 
-LEAD = struct.Struct("<8sQII")
+LENGTH = struct.Struct("<Q")
+METADATA = "__metadata__"
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """The header and the arrays' bytes of a predictor whose first operation is a norm that stands alone."""
+    """What is said of a predictor whose first layer is a norm by itself, its arrays' entries and bytes."""
     net = ConvNet(["batchnorm", "relu", {"conv": 4}, "global_avg_pool", {"affine": 3}], (3, 8, 8), 3, seed=0)
     net.preprocess, net.classes = Normalization((1, 2, 3), (4, 5, 6)), tuple("abc")
     path = tmp_path_factory.mktemp("saved") / "net"
     prepare(net).save(path)
     content = path.read_bytes()
-    start = LEAD.size + LEAD.unpack_from(content)[1]
-    return content[LEAD.size : start], content[start:]
+    start = LENGTH.size + LENGTH.unpack_from(content)[0]
+    header = json.loads(content[LENGTH.size : start])
+    header["cnnlib"] = json.loads(header.pop(METADATA)["cnnlib"])
+    return json.dumps(header), content[start:]
 
 
 def written(path, header, arrays):
     """A file with this header, all of its checksums right."""
-    for entry in header["arrays"]:
-        size = math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
-        entry["crc"] = zlib.crc32(arrays[entry["offset"] : entry["offset"] + size])
-    text = json.dumps(header).encode()
-    text += b" " * (-(len(text) + LEAD.size) % 64)
-    path.write_bytes(LEAD.pack(b"cnnlibP1", len(text), zlib.crc32(text), 0) + text + arrays)
+    entries = {name: entry for name, entry in header.items() if name != "cnnlib"}
+    said = header["cnnlib"]
+    if said.get("sums"):
+        for name, entry in entries.items():
+            dtype = {"F32": "float32", "F64": "float64"}.get(entry["dtype"], entry["dtype"])
+            begin, end = entry["data_offsets"]
+            start = zlib.crc32(repr((name, dtype, tuple(entry["shape"]))).encode())
+            said["sums"][name] = zlib.crc32(arrays[begin:end], start)
+    text = json.dumps(said)
+    entries[METADATA] = {"cnnlib": text, "cnnlib.crc32": str(zlib.crc32(text.encode()))}
+    lead = json.dumps(entries).encode()
+    lead += b" " * (-len(lead) % 8)
+    path.write_bytes(LENGTH.pack(len(lead)) + lead + arrays)
     return path
 
 
@@ -48,35 +61,47 @@ def test_the_helper_writes_what_is_read(saved, tmp_path):
     header, arrays = saved
     path = written(tmp_path / "net", json.loads(header), arrays)
     assert load(path)(np.zeros((2, 3, 8, 8), np.uint8)).shape == (2, 3)
+    assert cnnlib.safetensors.load(path)["W1"].shape == (4, 3, 3, 3)  # like any other file of the format
 
 
 def replace(*keys, value):
-    """Replace what lies under these keys."""
+    """Replace what lies under these keys of what is said of the predictor."""
 
     def change(header):
+        part = header["cnnlib"]
         for key in keys[:-1]:
-            header = header[key]
-        header[keys[-1]] = value
+            part = part[key]
+        part[keys[-1]] = value
 
     return change
 
 
-def larger_norms(header):
-    """As many channels as there are bytes in all, which an image does not have."""
-    for index in header["ops"][0]["arrays"].values():
-        header["arrays"][index] |= {"shape": [40], "offset": 0}
+def node(number, part, value):
+    """Replace one part of a node: its layer, inputs, output, params, args or label."""
+    return replace("graph", "nodes", number, part, value=value)
+
+
+LAYER, INPUTS, OUTPUT, PARAMS, ARGS, LABEL = range(6)
+
+
+def entry(key, value):
+    """Replace a part of an array's entry."""
+    return lambda header: header["W1"].update({key: value})
 
 
 FORGERIES = {
-    "a norm of more channels than its images": larger_norms,
-    "an operation that there is not": replace("ops", 0, "kind", value="__class__"),
-    "a kind that is no text": replace("ops", 0, "kind", value=["conv"]),
-    "a value that nothing makes": replace("ops", 1, "inputs", value=["nothing"]),
-    "a value that is made later": replace("ops", 0, "inputs", value=["affine6"]),
-    "two inputs of one layer": replace("ops", 1, "inputs", value=["input", "input"]),
-    "no inputs": replace("ops", 1, "inputs", value=[]),
-    "a value made twice": replace("ops", 0, "output", value="conv3"),
-    "an output that nothing makes": replace("about", "output", value="input"),
+    "a norm of more channels than its images": node(0, PARAMS, ["W2", "W2"]),
+    "a layer that there is not": node(0, LAYER, "__class__"),
+    "a layer that is no text": node(0, LAYER, ["conv"]),
+    "a layer that has no operation": node(1, LAYER, "conv1d"),
+    "a value that nothing makes": node(1, INPUTS, ["nothing"]),
+    "a value that is made later": node(0, INPUTS, ["affine6"]),
+    "two inputs of one layer": node(1, INPUTS, ["input", "input"]),
+    "no inputs": node(1, INPUTS, []),
+    "a value made twice": node(0, OUTPUT, "conv3"),
+    "a value that is no text": node(0, OUTPUT, ["conv3"]),
+    "a label that is no text": node(0, LABEL, [1]),
+    "an output that nothing makes": replace("graph", "output", value="nothing"),
     "samples of another size": replace("about", "input_dim", value=[3, 1, 1, 8]),
     "samples of no size": replace("about", "input_dim", value=[3, 0, 8]),
     "samples that no memory holds": replace("about", "input_dim", value=[3, 2**40, 2**40]),
@@ -85,20 +110,25 @@ FORGERIES = {
     "classes that are numbers": replace("about", "classes", value=[1, 2, 3]),
     "another preprocessing": replace("about", "preprocess", value={"name": "eval"}),
     "a preprocessing without numbers": replace("about", "preprocess", value={"name": "normalization"}),
-    "an activation that there is not": replace("ops", 0, "most", value=7.5),
-    "filters of another depth": replace("ops", 1, "arrays", "w", value=0),
-    "an array that there is not": replace("ops", 1, "arrays", "w", value=99),
-    "an array of another role": replace("ops", 1, "arrays", "gamma", value=0),
-    "an option of another layer": replace("ops", 1, "options", value={"pool_param": {}}),
-    "a key that there is not": replace("ops", 1, "options", "conv_param", value={"out": 1}),
-    "a stride of 0": replace("ops", 1, "options", "conv_param", value={"stride": 0}),
-    "a negative size": replace("arrays", 0, "shape", value=[-3]),
-    "a place before the first": replace("arrays", 0, "offset", value=-64),
-    "a place behind the last": replace("arrays", 0, "offset", value=10**6),
-    "a place between two numbers": replace("arrays", 0, "offset", value=1),
-    "arrays of objects": replace("arrays", 0, "dtype", value="object"),
-    "no operations": replace("ops", value=[]),
-    "operations that are none": replace("ops", value=3),
+    "filters of another depth": node(2, PARAMS, ["W2", None]),
+    "an array that there is not": node(2, PARAMS, ["W9", None]),
+    "too few arrays": node(2, PARAMS, []),
+    "an option of another layer": node(2, ARGS, [{"pool_height": 2}]),
+    "no options": node(2, ARGS, []),
+    "a key that there is not": node(2, ARGS, [{"out": 1}]),
+    "a stride of 0": node(2, ARGS, [{"stride": 0}]),
+    "statistics that there are not": replace("graph", "bn_params", 0, "running_mean", value="nothing"),
+    "statistics of another size": replace("graph", "bn_params", 0, "running_mean", value="b2'"),
+    "a norm that there is not": node(0, ARGS, 7),
+    "a negative size": entry("shape", [-4, 3, 3, 3]),
+    "a place before the first": entry("data_offsets", [-64, 368]),
+    "a place behind the last": entry("data_offsets", [10**6, 10**6 + 432]),
+    "a place of another length": entry("data_offsets", [0, 4]),
+    "arrays of objects": entry("dtype", "object"),
+    "arrays of integers": entry("dtype", "I32"),
+    "no graph": replace("graph", value=3),
+    "no nodes": replace("graph", "nodes", value=3),
+    "no checksums": replace("sums", value={}),
 }
 
 
@@ -107,14 +137,33 @@ def test_forged_files_are_refused_by_name(forgery, saved, tmp_path):
     """Checksums protect from accidents alone; sizes that were believed led outside of the arrays."""
     header, arrays = json.loads(saved[0]), saved[1]
     forgery(header)
-    path = tmp_path / "net"
-    try:
-        written(path, header, arrays)
-    except (TypeError, ValueError):  # no checksum for what cannot be; it is refused before
-        text = json.dumps(header).encode()
-        path.write_bytes(LEAD.pack(b"cnnlibP1", len(text), zlib.crc32(text), 0) + text + arrays)
-    with pytest.raises(ValueError, match=f"^{path} is damaged, or not a predictor"):
+    path = written(tmp_path / "net", header, arrays)
+    with pytest.raises(ValueError, match=f"^{path} is damaged, or not a (predictor|safetensors file)"):
         load(path)
+
+
+# Files of earlier versions ----------------------------------------------------------------------------------
+
+
+OLD = Path(__file__).parent / "data" / "predictor-1"  # written in November 2026, before the format changed
+
+
+def test_a_predictor_of_version_1_gives_its_scores():
+    """Every kind of operation that such a file can have, to the bits that its writer computed with AVX2."""
+    predictor, scores = load(OLD), np.load(OLD.with_name("predictor-1-scores.npz"))
+    assert predictor.classes == tuple("abcde")
+    np.testing.assert_allclose(predictor(scores["x"]), scores["scores"], rtol=1e-5, atol=1e-6)
+    assert is_predictor(OLD)
+
+
+def test_damage_to_a_file_of_version_1_is_seen(tmp_path):
+    content, path = OLD.read_bytes(), tmp_path / "net"
+    for place in range(0, len(content), 37):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with contextlib.suppress(ValueError):
+            np.testing.assert_array_equal(
+                load(path)(np.zeros((1, 3, 8, 8))), load(OLD)(np.zeros((1, 3, 8, 8))), str(place)
+            )
 
 
 # The core's program trusts neither ---------------------------------------------------------------------

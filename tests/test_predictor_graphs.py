@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.inference import prepare
-from cnnlib.inference.ops import PREPARED_LAYERS
+from cnnlib.inference.fusion import PREPARED_LAYERS
 from cnnlib.models.graph_net import GraphNet
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")

@@ -13,7 +13,7 @@ import mmap
 import os
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,10 +72,19 @@ def save(params: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
     array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
-    arrays = {name: _checked(path, name, as_array("save", repr(name), params[name])) for name in params}
+    write(path, {name: _checked(path, name, as_array("save", repr(name), params[name])) for name in params})
+
+
+def write(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, NDArray[Any]],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write arrays of dtypes that the format has, and texts beside them."""
     # The widest first: then each array lies at a multiple of its item size.
     order = sorted(arrays, key=lambda name: -arrays[name].itemsize)
-    header, end = {}, 0
+    header: dict[str, Any] = {} if metadata is None else {_METADATA: metadata}
+    end = 0
     for name in order:
         begin, end = end, end + arrays[name].nbytes
         array = arrays[name]
@@ -130,21 +139,27 @@ def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     >>> {name: (array.shape, array.dtype.name) for name, array in load("net.safetensors").items()}
     {'b1': ((16,), 'float64'), 'W1': ((16, 3, 3, 3), 'float32')}
     """
-    path = os.fspath(path)
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        try:
-            header = _header(file, size)
-            start = file.tell()
-            _check_layout(header, size - start)
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            return {name: _as_stored(mapped, start, entry) for name, entry in header.items()}
-        except (OverflowError, RecursionError, ValueError) as error:
-            raise ValueError(f"{path} is damaged, or not a safetensors file: {error}") from error
+        return read(os.fspath(path), file)[0]
+
+
+def read(
+    name: str, file: BinaryIO, access: int = mmap.ACCESS_COPY
+) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The arrays in an open file, which is mapped into memory, and its metadata; `name` is for messages."""
+    size = os.fstat(file.fileno()).st_size
+    try:
+        header, metadata = _header(file, size)
+        start = file.tell()
+        _check_layout(header, size - start)
+        mapped = mmap.mmap(file.fileno(), 0, access=access)
+        return {key: _as_stored(mapped, start, entry) for key, entry in header.items()}, metadata
+    except (OverflowError, RecursionError, ValueError) as error:
+        raise ValueError(f"{name} is damaged, or not a safetensors file: {error}") from error
 
 
 def _header(file, size):
-    """The entries of the arrays; the file is then at the first byte of them."""
+    """The entries of the arrays, and the metadata; the file is then at the first byte of the arrays."""
     first = file.read(_LENGTH.size)
     if len(first) < _LENGTH.size:
         raise ValueError(f"it has {len(first)} bytes")
@@ -157,7 +172,7 @@ def _header(file, size):
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata are not strings by name")
-    return header
+    return header, metadata
 
 
 def _without_repetition(pairs):

@@ -104,40 +104,37 @@ def altered(source, tree):
 
 
 KINDS = [
-    *(
-        "conv",
-        "conv_transpose",
-        "affine",
-        "normalize",
-        "row_norm",
-        "pixel_norm",
-        "max_pool",
-        "avg_pool",
-        "add",
-    ),
-    *("global_avg_pool", "relu", "leaky_relu", "flatten", "concat", "copy", "softmax", "elu", "gelu_tanh"),
+    *("conv", "conv_transpose", "affine", "batchnorm", "spatial_batchnorm", "layernorm", "spatial_layernorm"),
+    *("spatial_groupnorm", "max_pool", "avg_pool", "add", "conv_relu", "conv1d", "dropout"),
+    *("global_avg_pool", "relu", "leaky_relu", "flatten", "concat", "softmax", "elu", "gelu"),
     *("upsample", "adaptive_max_pool", "scale", "multiply", "output", "input", "float64", "__init__", ""),
 ]
-LEAD = struct.Struct("<8sQII")
+LENGTH = struct.Struct("<Q")
 
 
 def predictor_header(data):
     """A predictor with another header, whose checksums are right: it may be refused, but not reach out."""
     source = Source(data)
     content = source.choice(predictor_files())
-    magic, length, _, _ = LEAD.unpack_from(content)
-    tree = altered(source, json.loads(content[LEAD.size : LEAD.size + length]))
-    arrays = content[LEAD.size + length :]
-    entries = tree.get("arrays")
-    for entry in entries if isinstance(entries, list) else ():
+    (length,) = LENGTH.unpack_from(content)
+    entries, arrays = json.loads(content[LENGTH.size : LENGTH.size + length]), content[LENGTH.size + length :]
+    said = json.loads(entries.pop("__metadata__")["cnnlib"])
+    tree = altered(source, {"said": said, "entries": entries})
+    said, entries = tree.get("said"), tree.get("entries")
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
         try:  # the checksum of what it now says
-            size = math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
-            entry["crc"] = zlib.crc32(arrays[entry["offset"] : entry["offset"] + size])
+            kind = {"F32": "float32", "F64": "float64"}[entry["dtype"]]
+            begin, end = entry["data_offsets"]
+            start = zlib.crc32(repr((name, kind, tuple(entry["shape"]))).encode())
+            said["sums"][name] = zlib.crc32(arrays[begin:end], start)
         except (IndexError, KeyError, TypeError, ValueError):
             pass
-    header = json.dumps(tree).encode()
-    header += b" " * (-(len(header) + LEAD.size) % 64)
-    read_predictor(LEAD.pack(magic, len(header), zlib.crc32(header), 0) + header + arrays)
+    text = json.dumps(said)
+    metadata = {"cnnlib": text, "cnnlib.crc32": str(zlib.crc32(text.encode()))}
+    header = {"__metadata__": metadata, **entries} if isinstance(entries, dict) else entries
+    lead = json.dumps(header).encode()
+    lead += b" " * (-len(lead) % 8)
+    read_predictor(LENGTH.pack(len(lead)) + lead + arrays)
 
 
 def read_safetensors(content):

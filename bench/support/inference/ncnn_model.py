@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from cnnlib.inference.ops import rewrite
+from cnnlib.inference.fold import fold
+from cnnlib.inference.fusion import RECTIFIED, operations
 
 _RELU, _CLIP = 1, 3  # ncnn's activation_type
 
@@ -32,11 +33,12 @@ class _Writer:
 
 def load(engine, net, path):
     """Write the files beside the ONNX file `path`, and load them."""
-    ops, output = rewrite(net.graph(), net.params, np.dtype(np.float32))
+    graph, params = fold(net.graph(), net.params, np.dtype(np.float32))
+    nodes = operations(graph)
     writer = _Writer()
     counts = {}
-    for op in ops:
-        for name in op.inputs:
+    for node in nodes:
+        for name in node.inputs:
             counts[name] = counts.get(name, 0) + 1
     names: dict[str, list[str]] = {}
 
@@ -54,9 +56,9 @@ def load(engine, net, path):
 
     writer.layers.append("Input input 0 1 input")
     made("input")
-    for op in ops:
-        name = "output" if op.output == output else op.output
-        _layer(writer, op, [read(each) for each in op.inputs], name)
+    for node in nodes:
+        name = "output" if node is nodes[-1] else node.output
+        _layer(writer, node, params, [read(each) for each in node.inputs], name)
         made(name)
     prefix = Path(path).with_suffix("")
     head = f"7767517\n{len(writer.layers)} {writer.blobs}\n"
@@ -66,18 +68,19 @@ def load(engine, net, path):
         raise ValueError("ncnn cannot read the network")
 
 
-def _layer(writer, op, inputs, name):
-    w, b = op.arrays.get("w"), op.arrays.get("b")
+def _layer(writer, node, params, inputs, name):
+    layer, bound = RECTIFIED.get(node.layer, (node.layer, None))
+    w, b = (*(params.get(each) for each in node.params), None, None)[:2]
     act = (
         {}
-        if op.most is None
+        if bound is None
         else {"_9": _RELU}
-        if np.isinf(op.most)
-        else {"_9": _CLIP, "_-23310": f"2,0.0,{op.most}"}
+        if np.isinf(bound)
+        else {"_9": _CLIP, "_-23310": f"2,0.0,{bound}"}
     )
-    if op.kind == "conv":
+    if layer == "conv":
         F, _, KH, KW = w.shape
-        conv_param = op.options["conv_param"]
+        conv_param = node.args[0]
         groups, pad = conv_param.get("groups", 1), conv_param["pad"]
         pad = (KH - 1) // 2 if pad == "same" else pad
         options = {
@@ -93,24 +96,24 @@ def _layer(writer, op, inputs, name):
             options["_7"] = groups
         writer.add("ConvolutionDepthWise" if groups > 1 else "Convolution", inputs, [name], **options, **act)
         writer.weight(w, b)
-    elif op.kind == "affine":
+    elif layer == "affine":
         writer.add("InnerProduct", inputs, [name], _0=w.shape[1], _1=int(b is not None), _2=w.size, **act)
         writer.weight(w.T, b)
-    elif op.kind in ("max_pool", "avg_pool"):
-        p = op.options["pool_param"]
+    elif layer in ("max_pool", "avg_pool"):
+        p = node.args[0]
         size = p["pool_height"]
-        kind = int(op.kind == "avg_pool")
+        kind = int(layer == "avg_pool")
         writer.add(
             "Pooling", inputs, [name], _0=kind, _1=size, _2=p.get("stride", size), _3=p.get("pad", 0), _5=1
         )
-    elif op.kind == "global_avg_pool":
+    elif layer == "global_avg_pool":
         writer.add("Pooling", inputs, [name], _0=1, _4=1)
-    elif op.kind == "add":
-        between = name if op.most is None else f"{name}_sum"
+    elif layer == "add":
+        between = name if bound is None else f"{name}_sum"
         writer.add("BinaryOp", inputs, [between], _0=0)
-        if op.most is not None:
+        if bound is not None:
             writer.add("ReLU", [between], [name])
-    elif op.kind == "flatten":
+    elif layer == "flatten":
         writer.add("Flatten", inputs, [name])
     else:
-        raise ValueError(f"no ncnn layer for {op.kind}")
+        raise ValueError(f"no ncnn layer for {layer}")

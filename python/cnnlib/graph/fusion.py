@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import TypeAlias
 
 from cnnlib.graph.graph import Graph, Node
 
-_SANDWICHES = {
+Table: TypeAlias = Mapping[tuple[str, ...], str]  # chains of layers, and what each becomes
+
+SANDWICHES: Table = {
     ("conv", "spatial_batchnorm", "relu", "max_pool"): "conv_bn_relu_pool",
     ("conv", "spatial_batchnorm", "relu"): "conv_bn_relu",
     ("conv", "relu", "max_pool"): "conv_relu_pool",
@@ -15,14 +18,14 @@ _SANDWICHES = {
     ("affine", "relu"): "affine_relu",
     ("add", "relu"): "add_relu",
 }
-_LONGEST = max(map(len, _SANDWICHES))
 
 
-def fused(graph: Graph, apart: Collection[str] = ()) -> list[Node]:
-    """The graph's nodes with the longest sandwich that fits in place of each chain of them.
+def fused(graph: Graph, apart: Collection[str] = (), table: Table = SANDWICHES) -> list[Node]:
+    """The graph's nodes with the longest entry of the table in place of each chain that it fits.
 
     A chain is of nodes that alone read what the one before makes. Layers in `apart` stay by themselves.
     """
+    longest = max(map(len, table))
     readers = graph.readers()
     inside: set[str] = set()
     result = []
@@ -30,7 +33,7 @@ def fused(graph: Graph, apart: Collection[str] = ()) -> list[Node]:
         if node.output in inside:
             continue
         chain = [node]
-        while len(chain) < _LONGEST and chain[-1].output != graph.output:
+        while len(chain) < longest and chain[-1].output != graph.output:
             behind = readers[chain[-1].output]
             if len(behind) != 1 or len(behind[0].inputs) != 1:
                 break
@@ -38,10 +41,10 @@ def fused(graph: Graph, apart: Collection[str] = ()) -> list[Node]:
         for length in range(len(chain), 0, -1):
             run = chain[:length]
             kinds = tuple(part.layer for part in run)
-            if length == 1 or (kinds in _SANDWICHES and not any(kind in apart for kind in kinds)):
+            if length == 1 or (kinds in table and not any(kind in apart for kind in kinds)):
                 break
         inside.update(part.output for part in run)
-        result.append(node if len(run) == 1 else _joined(_SANDWICHES[kinds], run))
+        result.append(node if len(run) == 1 else _joined(table[kinds], run))
     return result
 
 
@@ -49,5 +52,5 @@ def _joined(layer: str, run: list[Node]) -> Node:
     """One node for a chain of them, parameters and arguments one behind the other."""
     params = tuple(name for node in run for name in node.params)
     args = tuple(arg for node in run for arg in node.args)
-    label = ", ".join(node.label or node.layer for node in run)
+    label = " + ".join(node.label or node.layer for node in run)
     return Node(layer, run[0].inputs, run[-1].output, params, args, label)

@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,7 +50,7 @@ class Node:
     ------
     TypeError
         If `inputs`, `params` or `args` is neither a tuple nor a list (which becomes one), or holds names that
-        are no strings.
+        are no strings; if `layer`, `output` or `label` is none.
 
     Examples
     --------
@@ -66,6 +66,9 @@ class Node:
     label: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("layer", "output", "label"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"Node: {name} must be a string, got {getattr(self, name)!r}")
         for name, admitted in (("inputs", str), ("params", (str, type(None))), ("args", object)):
             value = getattr(self, name)
             if not isinstance(value, (tuple, list)) or not all(isinstance(item, admitted) for item in value):
@@ -256,8 +259,10 @@ class Graph:
                 found.add(node.output)
         return found
 
-    def check(self, where: str) -> None:
+    def check(self, where: str, further: Mapping[str, Callable[[Node], None]] | None = None) -> None:
         """Raise for a graph that cannot run; the message begins with `where` and names the node.
+
+        Nodes of `further` layers are for the functions of these to check.
 
         Raises
         ------
@@ -267,7 +272,10 @@ class Graph:
         """
         made = {self.input}
         for node in self.nodes:
-            _check_layer(where, node)
+            if further and node.layer in further:
+                further[node.layer](node)
+            else:
+                _check_layer(where, node)
             for name in node.inputs:
                 if name not in made:
                     raise ValueError(f"{where}: {node.title} reads {name!r}, which no node before it makes")
@@ -313,6 +321,11 @@ def positional(layer: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:
     bound = _signature(layer)[1].bind(**arguments)
     bound.apply_defaults()
     return bound.args
+
+
+def parameters_of(layer: str) -> tuple[str, ...]:
+    """What a layer calls its parameters: 'w' and 'b', 'gamma' and 'beta'."""
+    return _signature(layer)[0]
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TypeAlias
 
-from cnnlib._params import check_keys, number, pair
+from cnnlib._params import check_keys, choice, number, pair
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.layers.axes import check_shape, conv_axes, conv_transpose_sizes, pool_axes
@@ -18,11 +18,16 @@ from cnnlib.layers.resizing import _upsampling
 __all__ = ["batch_of", "shape_behind", "shapes"]
 
 Shape: TypeAlias = tuple[int, ...]  # of one sample
+_MOST = 2**55  # numbers: more than that is no size, and sums of their bytes might overflow
 _KINDS = {1: "(N, D)", 3: "images (N, C, H, W)"}
 
 
 def shapes(
-    graph: Graph, arrays: Mapping[str, Array], input_dim: Shape, where: str = "shapes"
+    graph: Graph,
+    arrays: Mapping[str, Array],
+    input_dim: Shape,
+    where: str = "shapes",
+    further: Mapping[str, Callable[..., Shape]] | None = None,
 ) -> dict[str, Shape]:
     """
     Work out the shape of one sample of each value of a graph.
@@ -37,6 +42,8 @@ def shapes(
         The shape of a sample: (C, H, W) of images, (D,) of rows.
     where : str
         What messages begin with.
+    further : mapping or None
+        What :func:`shape_behind` is for other layers than those of `cnnlib.layers`, by their names.
 
     Returns
     -------
@@ -60,7 +67,10 @@ def shapes(
     for node in graph:
         params = [None if name is None else arrays[name] for name in node.params]
         try:
-            found[node.output] = shape_behind(node, [found[name] for name in node.inputs], params)
+            rule = (further or {}).get(node.layer, shape_behind)
+            found[node.output] = rule(node, [found[name] for name in node.inputs], params)
+            if math.prod(found[node.output]) > _MOST:
+                raise ValueError(f"makes {batch_of(found[node.output])}, which no memory holds")
         except (KeyError, TypeError, ValueError) as error:
             raise type(error)(f"{where}: {node.title}: {error.args[0]}") from error
     return found
@@ -88,7 +98,24 @@ def _samples(x):
     return SimpleNamespace(shape=(0, *x), ndim=1 + len(x))
 
 
-def _same(function, x, *args):
+def _same(function, x):
+    return x
+
+
+def _by_number(function, x, value):
+    number(function, "its number", value)
+    return x
+
+
+def _gelu(function, x, approximate):
+    choice(function, "approximate", approximate, ("none", "tanh"))
+    return x
+
+
+def _dropout(function, x, dropout_param):
+    check_keys(function, "dropout_param", dropout_param, ("p", "mode", "seed"), required=("p", "mode"))
+    number(function, "p", dropout_param["p"], 0, 1)
+    choice(function, "mode", dropout_param["mode"], ("train", "test"))
     return x
 
 
@@ -198,9 +225,12 @@ def _positive(function, name, value):
 
 
 _JOINED = ("add", "multiply", "concat")
-_ELEMENTWISE = ("relu", "relu6", "leaky_relu", "elu", "gelu", "sigmoid", "tanh", "silu", "hard_sigmoid")
+_ELEMENTWISE = ("relu", "relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "softmax")
 _RULES: dict[str, Callable[..., Shape]] = {
-    **dict.fromkeys((*_ELEMENTWISE, "hard_swish", "softmax", "dropout", "scale"), _same),
+    **dict.fromkeys(_ELEMENTWISE, _same),
+    **dict.fromkeys(("leaky_relu", "elu", "scale"), _by_number),
+    "gelu": _gelu,
+    "dropout": _dropout,
     **dict.fromkeys(("add", "multiply"), _add),
     "concat": _concat,
     "flatten": _flatten,

@@ -1,78 +1,63 @@
-"""The file of a predictor: a JSON header, then the arrays as they lie in memory, each from a cache line on.
-
-8 bytes   the format's name, b"cnnlibP1"
-8 bytes   the header's length, little-endian, and 4 bytes its CRC-32, 4 bytes of zero
-header    JSON: what the predictor is, its operations, and each array's dtype, shape, offset and CRC-32
-arrays    little-endian
-"""
+"""The file of a predictor: arrays in the safetensors format, the graph and the rest as JSON beside them."""
 
 from __future__ import annotations
 
 import json
-import math
 import mmap
 import os
-import struct
 import weakref
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from cnnlib._files import written_whole
-from cnnlib._typing import Array
-from cnnlib.inference.checks import check_about, check_ops
-from cnnlib.inference.ops import Op
+from cnnlib import safetensors
+from cnnlib._typing import Array, Params
+from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.graph.description import describe, described_graph
+from cnnlib.graph.graph import BATCH_NORMS, Graph
+from cnnlib.graph.shapes import shapes
+from cnnlib.inference import old_file
+from cnnlib.inference.fusion import refuse_unprepared
+from cnnlib.inference.quantization.checks import check_byte_graph, check_byte_node, row_of
+from cnnlib.inference.quantization.images import BYTE_RULES
+from cnnlib.inference.quantization.parts import BYTE_KINDS
 
-_MAGIC = b"cnnlibP1"
-_LEAD = struct.Struct("<8sQII")
-_ALIGNMENT = 64  # bytes
-_MOST_HEADER = 1 << 28  # bytes: more is no header
-_DTYPES = ("float32", "float64")
-_ARRAY_DTYPES = (*_DTYPES, "int8", "uint8", "int32")
-# What comes of a header that is JSON, but not ours.
+_ENTRY, _CHECKSUM = "cnnlib", "cnnlib.crc32"  # of the metadata
+_STATISTICS = ("running_mean", "running_var")
+# What comes of metadata that are JSON, but not ours.
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def is_predictor(path: str | os.PathLike[str]) -> bool:
-    """Whether a file begins as a predictor's does."""
+    """Whether a file is one of a predictor, as far as its header says."""
     with open(path, "rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
+        if old_file.begins(file):
+            return True
+        try:
+            return _ENTRY in safetensors.read(os.fspath(path), file, mmap.ACCESS_READ)[1]
+        except ValueError:
+            return False
 
 
-def write_file(path: str | os.PathLike[str], about: dict[str, Any], ops: Sequence[Op]) -> None:
+def write_file(
+    path: str | os.PathLike[str], about: Mapping[str, Any], graph: Graph, params: Mapping[str, Array]
+) -> None:
     """Write a predictor, all or nothing."""
-    arrays: list[Array] = []
-    entries: list[dict[str, Any]] = []
-    described = []
-    at = 0
-    for op in ops:
-        indices = {}
-        for name, array in op.arrays.items():
-            little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-            indices[name] = len(arrays)
-            arrays.append(little)
-            entry = {
-                "dtype": array.dtype.name,
-                "shape": array.shape,
-                "offset": at,
-                "crc": zlib.crc32(_bytes(little)),
-            }
-            entries.append(entry)
-            at += -(-little.nbytes // _ALIGNMENT) * _ALIGNMENT
-        described.append({**vars(op), "arrays": indices})
-    header = json.dumps({"about": about, "ops": described, "arrays": entries}).encode()
-    header += b" " * (-(len(header) + _LEAD.size) % _ALIGNMENT)
-    with written_whole(path) as file:
-        file.write(_LEAD.pack(_MAGIC, len(header), zlib.crc32(header), 0))
-        file.write(header)
-        for array in arrays:
-            file.write(_bytes(array))
-            file.write(b"\0" * (-array.nbytes % _ALIGNMENT))
+    arrays, bn_params = dict(params), [node.args[0] for node in graph if node.layer in BATCH_NORMS]
+    described = describe(graph, bn_params)
+    for place, (settings, bn_param) in enumerate(zip(described["bn_params"], bn_params, strict=True)):
+        for key in _STATISTICS:
+            if key in bn_param:
+                settings[key] = name = _fresh(f"{place}.{key}", arrays)
+                arrays[name] = bn_param[key]
+    sums = {name: _checksum(name, array) for name, array in arrays.items()}
+    text = json.dumps({"about": about, "graph": described, "sums": sums})
+    safetensors.write(path, arrays, {_ENTRY: text, _CHECKSUM: str(zlib.crc32(text.encode()))})
 
 
-def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], Callable[[], None]]:
+def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], Graph, Params, Callable[[], None]]:
     """What :func:`write_file` wrote, its arrays mapped, and a function to call before they are read.
 
     It raises a ValueError if the file has become too short for the map, and compares the checksums at its
@@ -80,46 +65,41 @@ def read_file(path: str | os.PathLike[str]) -> tuple[dict[str, Any], list[Op], C
     """
     name = os.fspath(path)
     with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        lead = file.read(_LEAD.size)
-        if len(lead) < _LEAD.size or lead[: len(_MAGIC)] != _MAGIC:
-            raise ValueError(f"{name} is not a predictor of cnnlib")
-        _, length, crc, _ = _LEAD.unpack(lead)
-        if length > min(size, _MOST_HEADER):
-            raise ValueError(f"{name} is damaged: its header is said to have {length} bytes")
-        header = file.read(length)
+        old = old_file.begins(file)
+        if not old:
+            arrays, metadata = safetensors.read(name, file, mmap.ACCESS_READ)
+            if _ENTRY not in metadata:
+                raise ValueError(f"{name} is not a predictor of cnnlib")
+            if metadata.get(_CHECKSUM) != str(zlib.crc32(metadata[_ENTRY].encode())):
+                raise ValueError(f"{name} is damaged: its header is not what was written")
         mapped = _Mapped(name, file)
-    if len(header) < length or zlib.crc32(header) != crc:
-        raise ValueError(f"{name} is damaged: its header is not what was written")
-    start = _LEAD.size + length
-    try:
-        content = json.loads(header)
-        about = content["about"]
-        check_about(about)
-        data = np.frombuffer(mapped.memory, np.uint8)[start:]
-        arrays = [_array(data, start, entry) for entry in content["arrays"]]
-        mapped.sums = [(array, entry["crc"]) for array, entry in zip(arrays, content["arrays"], strict=True)]
-        ops = []
-        for op in content["ops"]:
-            own = {key: arrays[index] for key, index in op.pop("arrays").items()}
-            ops.append(Op(arrays=own, **op))
-        check_ops(ops, about["output"], tuple(about["input_dim"]), _dtype(about["dtype"]))
-    except _MALFORMED as error:
-        why = error if isinstance(error, ValueError) else repr(error)
-        raise ValueError(
-            f"{name} is damaged, or not a predictor that this version of cnnlib reads: {why}"
-        ) from error
-    return about, ops, mapped.check
+        try:
+            if old:
+                about, graph, params, mapped.sums = old_file.read(name, file)
+            else:
+                content = json.loads(metadata[_ENTRY])
+                about = content["about"]
+                graph, bn_params = described_graph(_tuples(content["graph"]))
+                mapped.sums = [(key, array, content["sums"][key]) for key, array in arrays.items()]
+                for bn_param in cast(list[dict[str, Any]], bn_params):
+                    bn_param |= {key: arrays.pop(bn_param[key]) for key in _STATISTICS if key in bn_param}
+                params = arrays
+            _check(about, graph, params)
+        except _MALFORMED as error:
+            why = error if isinstance(error, ValueError) else repr(error)
+            raise ValueError(
+                f"{name} is damaged, or not a predictor that this version of cnnlib reads: {why}"
+            ) from error
+    return about, graph, params, mapped.check
 
 
 class _Mapped:
-    """A file in memory, and whether its arrays, `sums` with their checksums, may be read."""
+    """A file in memory, and whether its arrays, `sums` with their names and checksums, may be read."""
 
     def __init__(self, name: str, file: BinaryIO) -> None:
         self.name = name
-        self.memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        self.size = len(self.memory)
-        self.sums: list[tuple[Array, int]] = []
+        self.size = os.fstat(file.fileno()).st_size
+        self.sums: list[tuple[str, Array, int]] = []
         self._file = os.dup(file.fileno())
         self._written: int | None = None  # when, as of the last comparison
         weakref.finalize(self, os.close, self._file)
@@ -132,30 +112,45 @@ class _Mapped:
             )
         if now.st_mtime_ns == self._written:
             return
-        if any(zlib.crc32(_bytes(array)) != checksum for array, checksum in self.sums):
+        if any(_checksum(key, array) != checksum for key, array, checksum in self.sums):
             raise ValueError(f"{self.name} is damaged: its weights are not what was written")
         self._written = now.st_mtime_ns
 
 
-def _dtype(name: Any, known: Sequence[str] = _DTYPES) -> np.dtype[Any]:
-    if name not in known:
-        raise ValueError(f"there is no dtype {name!r} in it")
-    return np.dtype(name)
+def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
+    """Validate what a file says: the graph by its own checks, then what stands beside it."""
+    sizes, classes = about["input_dim"], about["classes"]
+    if not isinstance(sizes, list) or not sizes or not all(type(n) is int and n > 0 for n in sizes):
+        raise ValueError(f"input_dim is {sizes!r}")
+    if classes is not None and not (isinstance(classes, list) and all(isinstance(n, str) for n in classes)):
+        raise ValueError(f"classes is {classes!r}")
+    if about["preprocess"] is not None:
+        PREPROCESSING.build(about["preprocess"])
+    if about["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"there is no dtype {about['dtype']!r} in it")
+    if about.get("quantization") is not None:
+        about["quantization"] = [row_of(row) for row in about["quantization"]]
+    graph.check("graph", dict.fromkeys(BYTE_KINDS, check_byte_node))
+    refuse_unprepared("graph", graph)
+    check_byte_graph(graph, params, about["dtype"])
+    shapes(graph, params, tuple(sizes), "graph", BYTE_RULES)
 
 
-def _array(data: np.ndarray, data_starts: int, entry: dict[str, Any]) -> Array:
-    dtype = _dtype(entry["dtype"], _ARRAY_DTYPES)
-    shape = tuple(entry["shape"])
-    start, bytes_ = entry["offset"], math.prod(shape) * dtype.itemsize
-    if any(n < 0 for n in shape) or start < 0 or start + bytes_ > data.size:
-        raise ValueError(f"an array of shape {shape} lies beyond its end")
-    if (data_starts + start) % dtype.itemsize:
-        raise ValueError(f"an array of shape {shape} does not lie at a multiple of its item size")
-    if bytes_ == 0:
-        return np.empty(shape, dtype)
-    stored = data[start : start + bytes_].view(dtype.newbyteorder("<")).reshape(shape)
-    return stored if stored.dtype.isnative else stored.astype(dtype)
+def _checksum(name: str, array: Array) -> int:
+    """Of an array's bytes behind its name, dtype and shape; old files have that of the bytes alone."""
+    head = repr((name, array.dtype.name, array.shape)).encode() if name else b""
+    little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return zlib.crc32(little.data.cast("B") if little.size else b"", zlib.crc32(head))
 
 
-def _bytes(array: Array) -> bytes | memoryview:
-    return array.data.cast("B") if array.size else b""
+def _fresh(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name += "'"
+    return name
+
+
+def _tuples(value: Any) -> Any:
+    """The lists of JSON as the tuples that they were."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,14 @@ from cnnlib._registry import OWN
 from cnnlib._typing import Array, ArrayLike, Params
 from cnnlib._units import size_text
 from cnnlib.data.normalization import PREPROCESSING, Normalization
-from cnnlib.graph.graph import Graph
+from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.samples import check_samples, refuse_channels_last
-from cnnlib.inference.as_graph import as_graph
+from cnnlib.graph.shapes import shapes
+from cnnlib.inference.compile import Compiled
 from cnnlib.inference.file import read_file, write_file
-from cnnlib.inference.layout import shapes_of
-from cnnlib.inference.ops import Op, rewrite
-from cnnlib.inference.program import Program
+from cnnlib.inference.fold import fold
+from cnnlib.inference.fusion import operations
+from cnnlib.inference.ops import graph_of, ops_of, with_named_input
 from cnnlib.inference.quantization.calibration import batches_of
 from cnnlib.inference.quantization.preparing import quantized
 from cnnlib.inference.quantization.ranges import METHODS
@@ -34,7 +34,7 @@ from cnnlib.models.common import refuse_uninitialized, warn_of_bytes
 
 __all__ = ["Predictor", "load", "prepare"]
 
-_MOST_PROGRAMS = 8  # sizes of images whose weights stay packed
+_MOST_SIZES = 8  # sizes of images whose weights stay packed
 
 
 class Predictor:
@@ -70,24 +70,23 @@ class Predictor:
 
     def __init__(
         self,
-        ops: list[Op],
-        output: str,
+        graph: Graph,
+        params: Params,
         input_dim: tuple[int, ...],
         dtype: np.dtype[Any],
         preprocess: Callable[[np.ndarray], np.ndarray] | None = None,
         classes: tuple[str, ...] | None = None,
         check: Callable[[], None] | None = None,
-        why_fixed: str = "",
         quantization: Quantization | None = None,
     ) -> None:
         self.input_dim, self.dtype = input_dim, dtype
         self._quantization = quantization
         self.preprocess, self.classes = preprocess, classes
-        self._ops, self._output = ops, output
+        self._graph, self._params = graph, params
         self._check = check  # to call before weights are read that lie in a file
-        self._why_fixed = why_fixed  # the reason why images may not have another height and width
-        self._flattens = all(op.kind in ("affine", "flatten") for op in ops if "input" in op.inputs)
-        self._programs: dict[tuple[Any, ...], Program] = {}
+        self._why_fixed = graph.why_fixed()
+        self._flattens = all(node.layer in ("affine", "flatten") for node in graph.readers()[graph.input])
+        self._compiled: dict[tuple[Any, ...], Compiled] = {}
 
     def __call__(self, X: ArrayLike) -> Array:
         """
@@ -121,10 +120,10 @@ class Predictor:
                 return self._of_bytes(samples, self.preprocess)
             samples = self.preprocess(samples)
         x = self._values("Predictor", samples)
-        program = self._program(x.shape[1:])
+        network = self._network(x.shape[1:])
         if samples.dtype == np.uint8:
             warn_of_bytes(self, "Predictor", samples)
-        return program(x)
+        return network(x)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the class with the highest score of each sample: (N,) integers."""
@@ -136,14 +135,17 @@ class Predictor:
 
     def summary(self) -> str:
         """Return a table of the operations, and their memory for samples of `input_dim`."""
-        program = self._program(self.input_dim)
+        network = self._network(self.input_dim)
         rows = [("operation", "output", "parameters")]
-        for op in self._ops:
-            shape = "x".join(map(str, program.shapes[op.output]))
-            rows.append((op.label, shape, f"{sum(array.size for array in op.arrays.values()):,}"))
+        for node in operations(self._graph):
+            shape = "x".join(map(str, network.shapes[node.output]))
+            arrays = [self._params[name] for name in node.params if name is not None]
+            rows.append(
+                (node.label, shape, f"{sum(array.size for array in (*arrays, *_statistics(node))):,}")
+            )
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = [f"{a:{widths[0]}}  {b:{widths[1]}}  {c:>{widths[2]}}".rstrip() for a, b, c in rows]
-        arena, packed = size_text(program.arena_bytes), size_text(program.packed_bytes)
+        arena, packed = size_text(network.arena_bytes), size_text(network.packed_bytes)
         return "\n".join([*lines, f"arena: {arena} a sample; packed weights: {packed}"])
 
     def profile(self, X: ArrayLike, repeats: int = 10) -> list[tuple[str, float, float]]:
@@ -157,7 +159,7 @@ class Predictor:
             multiply-add.
         """
         x = self._values("Predictor.profile", as_array("Predictor.profile", "X", X))
-        return self._program(x.shape[1:]).profile(x, repeats)
+        return self._network(x.shape[1:]).profile(x, repeats)
 
     @property
     def precision(self) -> str:
@@ -206,15 +208,13 @@ class Predictor:
         about = {
             "input_dim": self.input_dim,
             "dtype": self.dtype.name,
-            "output": self._output,
             "preprocess": described,
             "classes": self.classes,
-            "fixed_by": self._why_fixed,
         }
         if self._quantization is not None:
             about["quantization"] = [vars(row) for row in self._quantization]
         self._check_weights()
-        write_file(path, about, self._ops)
+        write_file(path, about, self._graph, self._params)
 
     def graph_and_params(self) -> tuple[Graph, Params]:
         """The network as a graph of layers with its parameters, for :func:`cnnlib.onnx.save`.
@@ -230,31 +230,21 @@ class Predictor:
                 "model that it was prepared from"
             )
         self._check_weights()
-        shapes = shapes_of(self._ops, self.input_dim, self.dtype)
-        return as_graph(self._ops, self._output, shapes, self._why_fixed)
+        return self._graph, self._params
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Memory-mapped weights become arrays.
         self._check_weights()
-        ops = [
-            replace(op, arrays={name: np.array(array) for name, array in op.arrays.items()})
-            for op in self._ops
-        ]
-        described = (
-            self.input_dim,
-            self.dtype,
-            self.preprocess,
-            self.classes,
-            None,
-            self._why_fixed,
-            self._quantization,
-        )
-        return Predictor, (ops, self._output, *described)
+        params = {name: np.array(array) for name, array in self._params.items()}
+        described = self.input_dim, self.dtype, self.preprocess, self.classes, None, self._quantization
+        return Predictor, (self._graph, params, *described)
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.input_dim))
-        count = sum(array.size for op in self._ops for array in op.arrays.values())
-        return f"<Predictor {shape}, {len(self._ops)} operations, {self.precision}, {count:,} parameters>"
+        statistics = [array for node in self._graph for array in _statistics(node)]
+        count = sum(array.size for array in (*self._params.values(), *statistics))
+        steps = len(operations(self._graph))
+        return f"<Predictor {shape}, {steps} operations, {self.precision}, {count:,} parameters>"
 
     def _values(self, where: str, X: np.ndarray) -> Array:
         """X as the core takes it: in the predictor's dtype, C-contiguous and aligned."""
@@ -283,14 +273,17 @@ class Predictor:
                 f"means, got shape {X.shape}"
             )
         mean, std = (np.full(C, numbers, self.dtype) for numbers in (normalization.mean, normalization.std))
-        return self._program(X.shape[1:]).of_bytes(np.ascontiguousarray(X), mean, std)
+        return self._network(X.shape[1:]).of_bytes(np.ascontiguousarray(X), mean, std)
 
     def _quantize(self, calibration: Any, kept: Sequence[str], ranges: str) -> None:
         """Make the operations those of an eight-bit network."""
         images = map(self._calibration, batches_of(calibration, self.input_dim))
-        self._ops, self._output, self._quantization = quantized(
-            self._ops, self._output, self.input_dim, images, kept, ranges
-        )
+        graph = with_named_input(self._graph)
+        ops = ops_of(graph, self._params)
+        found = shapes(graph, self._params, self.input_dim, "prepare")
+        found.setdefault(ops[-1].output, found[graph.output])
+        made, output, self._quantization = quantized(ops, ops[-1].output, found, images, kept, ranges)
+        self._graph, self._params = graph_of(made, output, self._why_fixed)
 
     def _calibration(self, samples: np.ndarray) -> Array:
         """Samples as the network takes them, as in a call."""
@@ -302,17 +295,23 @@ class Predictor:
         if self._check is not None:
             self._check()
 
-    def _program(self, shape: tuple[int, ...]) -> Program:
-        """That of samples of a shape. Two threads that meet it at the same time both make it; one stays."""
+    def _network(self, shape: tuple[int, ...]) -> Compiled:
+        """That for samples of a shape. Two threads that meet it at the same time both make it; one stays."""
         key = (shape, _core.active_isa(), _core.active_products())
         self._check_weights()
-        program = self._programs.get(key)
-        if program is None:
-            program = Program(self._ops, self._output, shape, self.dtype)
-            while len(self._programs) >= _MOST_PROGRAMS:
-                self._programs.pop(next(iter(self._programs)), None)
-            self._programs[key] = program
-        return program
+        network = self._compiled.get(key)
+        if network is None:
+            network = Compiled(self._graph, self._params, shape, self.dtype)
+            while len(self._compiled) >= _MOST_SIZES:
+                self._compiled.pop(next(iter(self._compiled)), None)
+            self._compiled[key] = network
+        return network
+
+
+def _statistics(node: Node) -> list[Array]:
+    """The arrays of a batch norm that are no parameters."""
+    options = node.args[0] if node.layer in BATCH_NORMS else {}
+    return [options[name] for name in ("running_mean", "running_var") if name in options]
 
 
 def prepare(
@@ -391,21 +390,16 @@ def prepare(
     own = np.dtype(model.dtype if dtype is None else dtype)
     if own not in (np.float32, np.float64):
         raise TypeError(f"prepare: dtype must be float32 or float64, got {own}")
-    graph = model.graph()
-    ops, output = rewrite(graph, model.params, own)
-    for op in ops:
-        if op.kind in ("conv", "conv_transpose") and algorithm != "auto":
-            op.options["conv_param"].setdefault("algorithm", algorithm)
+    graph, params = fold(model.graph(), model.params, own, algorithm)
     given = model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
     classes = getattr(model, "classes", None)
     predictor = Predictor(
-        ops,
-        output,
+        graph,
+        params,
         tuple(int(size) for size in np.atleast_1d(given)),
         own,
         getattr(model, "preprocess", None),
         None if classes is None else tuple(classes),
-        why_fixed=graph.why_fixed(),
     )
     if precision == "int8":
         if calibration is None:
@@ -414,7 +408,7 @@ def prepare(
             )
         choice("prepare", "ranges", ranges, METHODS)
         predictor._quantize(calibration, (float32,) if isinstance(float32, str) else tuple(float32), ranges)
-    predictor._program(predictor.input_dim)  # errors show now, and the first call is as fast as the others
+    predictor._network(predictor.input_dim)  # errors show now, and the first call is as fast as the others
     return predictor
 
 
@@ -442,16 +436,15 @@ def load(path: str | os.PathLike[str]) -> Predictor:
     >>> load("net.cnnlib")
     <Predictor 4, 2 operations, float64, 23 parameters>
     """
-    about, ops, check = read_file(path)
+    about, graph, params, check = read_file(path)
     described, rows = about["preprocess"], about.get("quantization")
     return Predictor(
-        ops,
-        about["output"],
+        graph,
+        params,
         tuple(about["input_dim"]),
         np.dtype(about["dtype"]),
         None if described is None else PREPROCESSING.build(described),
         None if about["classes"] is None else tuple(about["classes"]),
         check,
-        about.get("fixed_by", ""),
         None if rows is None else Quantization(rows),
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlib._typing import Array
 from cnnlib.augment import averaged_scores
-from cnnlib.inference.ops import PREPARED_LAYERS
+from cnnlib.inference.fusion import PREPARED_LAYERS
 from cnnlib.inference.predictor import Predictor, prepare
 from cnnlib.models.common import warn_of_bytes
 

@@ -12,7 +12,8 @@ from cnnlib import layers
 from cnnlib._arrays import as_array
 from cnnlib._params import type_name
 from cnnlib._typing import Array
-from cnnlib.inference.layout import _behind
+from cnnlib.graph import joins
+from cnnlib.graph.graph import parameters_of
 from cnnlib.inference.ops import Op
 from cnnlib.inference.quantization.ranges import Observed
 
@@ -56,18 +57,9 @@ def _folder(path: str | os.PathLike[str], input_dim: tuple[int, ...]) -> np.ndar
 
 def evaluate(op: Op, xs: list[Array]) -> Array:
     """What an operation in floats makes of its inputs."""
-    if op.kind == "copy":
-        out = xs[0]
-    elif op.kind == "gelu_tanh":
-        out = layers.gelu_forward(xs[0], "tanh")[0]
-    elif op.kind == "normalize":
-        gamma, beta, mean, inv_std = (
-            op.arrays[name].reshape(-1, *[1] * (xs[0].ndim - 2))
-            for name in ("gamma", "beta", "mean", "inv_std")
-        )
-        out = ((xs[0] - mean) * inv_std * gamma + beta).astype(xs[0].dtype)
-    else:
-        out = _behind(op, xs)
+    function: Any = joins.FORWARD.get(op.kind) or getattr(layers, f"{op.kind}_forward")
+    arrays = [op.arrays.get(role) for role in parameters_of(op.kind)]
+    out, _ = function(*xs, *arrays, **op.options)
     return out if op.most is None else np.clip(out, 0, None if np.isinf(op.most) else op.most)
 
 

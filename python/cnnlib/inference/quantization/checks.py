@@ -6,31 +6,51 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from cnnlib.inference.ops import Op
-from cnnlib.inference.quantization.images import BYTE_KINDS
+from cnnlib._typing import Array
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.inference.ops import Op, op_of
+from cnnlib.inference.quantization.parts import BYTE_DTYPES, BYTE_KINDS, BYTE_PARTS
 from cnnlib.inference.quantization.table import Row
 
-_MEANS = "x_zero ratio zero"
-BYTE_PARTS: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(("quantize", "dequantize"), ("", "scale zero")),
-    "byte_conv": ("w b multiplier [factor]", "conv_param numbers x_zero scores [other_zero]"),
-    "byte_affine": ("w b multiplier", "numbers x_zero scores"),
-    "byte_max_pool": ("", "pool_param zero"),
-    "byte_avg_pool": ("", f"pool_param {_MEANS}"),
-    "byte_global_avg_pool": ("", _MEANS),
-    "byte_add": ("", "factors multiplier numbers"),
-    "byte_table": ("table", "zero"),
-    "byte_concat": ("", "zero"),
-}
-"""Of each kind its arrays and its options; those in brackets may be missing."""
-
-BYTE_DTYPES = {"w": "int8", "b": "int32", "multiplier": "float32", "factor": "int32", "table": "uint8"}
 _FACTORS = 2**15
 
 
-def inputs_of(op: Op) -> int:
-    """How many inputs a weighted operation on bytes has: a factor is for a second one."""
-    return 2 if "factor" in op.arrays else 1
+def check_byte_node(node: Node) -> None:
+    """Raise a ValueError unless an operation on bytes has the parts and the inputs of its kind."""
+    roles, known = (
+        {name.strip("[]"): name.startswith("[") for name in names.split()} for names in BYTE_PARTS[node.layer]
+    )
+    given = node.args[0] if len(node.args) == 1 else None
+    named = dict(zip(roles, node.params, strict=len(node.params) == len(roles)))
+    lacking = [name for name, optional in roles.items() if named.get(name) is None and not optional]
+    if not isinstance(given, Mapping) or not known.keys() >= given.keys() or lacking:
+        raise ValueError(f"{node.layer} has {node.params} and {node.args}, expected {BYTE_PARTS[node.layer]}")
+    if any(name not in given and not optional for name, optional in known.items()):
+        raise ValueError(f"{node.layer} has {list(given)}, expected {', '.join(known)}")
+    two = node.layer == "byte_add" or (node.layer == "byte_conv" and named.get("factor") is not None)
+    if not node.inputs or (len(node.inputs) != 1 + two and node.layer != "byte_concat"):
+        raise ValueError(f"{node.layer} reads {node.inputs}")
+
+
+def check_byte_graph(graph: Graph, arrays: Mapping[str, Array], dtype: str) -> None:
+    """Raise a ValueError unless arrays have the dtypes of their roles, and bytes go where they can."""
+    made: set[str] = set()
+    for node in graph:
+        if node.layer in BYTE_PARTS:
+            op = op_of(node, arrays)
+            for role, array in op.arrays.items():
+                if array.dtype != BYTE_DTYPES[role]:
+                    raise ValueError(f"{role} of {node.layer} has dtype {array.dtype}")
+        else:
+            op = Op(node.layer, list(node.inputs), node.output)
+            for name in node.params:
+                if name is not None and arrays[name].dtype != dtype:
+                    raise ValueError(f"{name} has dtype {arrays[name].dtype}")
+        check_bytes(op, made)
+    if made and dtype != "float32":
+        raise ValueError(f"an eight-bit network of {dtype}")
+    if graph.output in made:
+        raise ValueError(f"the output {graph.output!r} is of bytes")
 
 
 def check_bytes(op: Op, bytes_made: set[str]) -> None:

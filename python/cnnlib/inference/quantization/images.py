@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
-import numpy as np
-
-from cnnlib import layers
 from cnnlib._params import pads, pair
 from cnnlib._typing import Array
-from cnnlib.graph import joins
+from cnnlib.graph import shapes
+from cnnlib.graph.graph import Node
 from cnnlib.inference.ops import Op
-
-BYTE_KINDS = frozenset(
-    (
-        "quantize",
-        "dequantize",
-        "byte_conv",
-        "byte_affine",
-        "byte_max_pool",
-        "byte_avg_pool",
-        "byte_global_avg_pool",
-        "byte_add",
-        "byte_table",
-        "byte_concat",
-    )
-)
-"""Kinds of operations on bytes."""
+from cnnlib.inference.quantization.parts import BYTE_KINDS
 
 ByteImage = tuple[int, int, int, int, int, int, int]
 """C, H, W, and pixels of border: top, bottom, left, right."""
@@ -73,23 +57,25 @@ def floats_of(image: ByteImage) -> int:
     return -(-size // 64) * 16
 
 
-def shape_behind(op: Op, xs: Sequence[Array]) -> tuple[int, ...]:
-    """The shape of a sample of an operation's output; xs have no samples."""
-    options, x = op.options, xs[0]
-    if op.kind == "byte_conv":
-        w = np.empty(op.arrays["w"].shape, np.float32)
-        return layers.conv_forward(x, w, None, options["conv_param"])[0].shape[1:]
-    if op.kind == "byte_affine":
-        D, M = op.arrays["w"].shape
-        if math.prod(x.shape[1:]) != D:
-            raise ValueError(f"prepare: an affine layer of {D} values reads {x.shape[1:]}")
-        return (M,)
-    if op.kind == "byte_max_pool":
-        return layers.max_pool_forward(x, options["pool_param"])[0].shape[1:]
-    if op.kind == "byte_avg_pool":
-        return layers.avg_pool_forward(x, options["pool_param"])[0].shape[1:]
-    if op.kind == "byte_global_avg_pool":
-        return layers.global_avg_pool_forward(x)[0].shape[1:]
-    if op.kind == "byte_concat":
-        return joins.FORWARD["concat"](*xs)[0].shape[1:]
-    return x.shape[1:]
+def shape_behind(
+    node: Node, inputs: Sequence[tuple[int, ...]], params: Sequence[Array | None]
+) -> tuple[int, ...]:
+    """The shape of a sample of an operation's output."""
+    x, w = inputs[0], params[0] if params else None
+    options = node.args[0]
+    if node.layer == "byte_conv":
+        plain = replace(node, layer="conv", inputs=node.inputs[:1], args=(options["conv_param"],))
+        return shapes.shape_behind(plain, inputs[:1], (w, None))
+    if node.layer == "byte_affine":
+        return shapes.shape_behind(replace(node, layer="affine", args=()), inputs, (w, None))
+    if node.layer.endswith("_pool"):
+        args = (options["pool_param"],) if "pool_param" in options else ()
+        return shapes.shape_behind(
+            replace(node, layer=node.layer.removeprefix("byte_"), args=args), inputs, ()
+        )
+    if node.layer == "byte_concat":
+        return shapes.shape_behind(replace(node, layer="concat", args=()), inputs, ())
+    return x
+
+
+BYTE_RULES = dict.fromkeys(BYTE_KINDS, shape_behind)

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Sequence
 import numpy as np
 
 from cnnlib._typing import Array
-from cnnlib.inference.layout import shapes_of
 from cnnlib.inference.ops import Op
 from cnnlib.inference.quantization.calibration import evaluate, observe, values_of
 from cnnlib.inference.quantization.ranges import Observed, Scale, scale_of
@@ -22,7 +21,7 @@ _LEAST_SNR = 12.0  # dB: a layer whose own error is a quarter of what it makes
 def quantized(
     ops: Sequence[Op],
     output: str,
-    input_dim: tuple[int, ...],
+    shapes: dict[str, tuple[int, ...]],
     batches: Iterable[Array],
     kept: Collection[str],
     method: str,
@@ -31,7 +30,6 @@ def quantized(
 
     Layers that `kept` names stay in float32, and those whose own quantisation costs them too much.
     """
-    shapes = shapes_of(ops, input_dim, np.dtype(np.float32))
     weighted = [op for op in ops if op.kind in WEIGHTED]
     unknown = set(kept) - {name for op in weighted for name in _names(op)}
     if unknown:

@@ -15,7 +15,7 @@ from cnnlib.inference.quantization.ranges import Scale
 from cnnlib.inference.quantization.weights import MOST_TERMS, byte_weights
 
 WEIGHTED = ("conv", "affine")
-_TABLES = ("relu", "leaky_relu", "scale", "gelu_tanh", *ACTIVATIONS)
+_TABLES = ("relu", "leaky_relu", "scale", *ACTIVATIONS)
 _POOLS = ("max_pool", "avg_pool", "global_avg_pool")
 _GLUE = (*_TABLES, *_POOLS, "add", "concat", "flatten")
 Shapes = Mapping[str, tuple[int, ...]]

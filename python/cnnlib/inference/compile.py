@@ -1,0 +1,194 @@
+"""A graph compiled for images of one size: shapes, memory, and the steps that the C++ core runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnlib import _core
+from cnnlib._typing import Array
+from cnnlib.graph.graph import Graph
+from cnnlib.graph.shapes import shapes
+from cnnlib.inference.fold import statistics
+from cnnlib.inference.fusion import ACTIVATIONS, RECTIFIED, fuse_sums, operations
+from cnnlib.inference.inverted_residual import fuse_inverted_residuals
+from cnnlib.inference.layout import Layout
+from cnnlib.inference.ops import op_of
+from cnnlib.inference.quantization.images import BYTE_RULES, byte_images, floats_of
+from cnnlib.inference.quantization.steps import ByteSteps
+from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
+
+_EMITTED_BY = {
+    **dict.fromkeys(ACTIVATIONS, "_activation"),
+    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), "_adaptive_pool"),
+    "spatial_batchnorm": "_batchnorm",
+}
+
+
+class Compiled(ByteSteps):
+    """
+    A network ready to run on samples of one shape.
+
+    Attributes
+    ----------
+    input_shape, output_shape : tuple of int
+        Of one sample.
+    shapes : dict
+        Of each value, one sample's.
+    arena_bytes : int
+        What the values between input and output take at a time, for one sample.
+    packed_bytes : int
+        What the packed weights take.
+    """
+
+    def __init__(
+        self, graph: Graph, arrays: Mapping[str, Array], input_shape: tuple[int, ...], dtype: np.dtype
+    ) -> None:
+        self.input_shape, self.dtype, self._arrays = input_shape, dtype, arrays
+        self.shapes = shapes(graph, arrays, input_shape, "prepare", BYTE_RULES)
+        self.output_shape = self.shapes[graph.output]
+        nodes = operations(graph)
+        self.shapes.setdefault(nodes[-1].output, self.output_shape)
+        nodes = fuse_inverted_residuals(fuse_sums(nodes, self.shapes, arrays, dtype), arrays)
+        byte_ops = {node.output: op_of(node, arrays) for node in nodes if node.layer in BYTE_RULES}
+        self._images = byte_images([*byte_ops.values()], self.shapes)
+        room = {name: math.prod(shape) for name, shape in self.shapes.items()}
+        room |= {name: floats_of(image) for name, image in self._images.items()}
+        layout = Layout(nodes, room, graph.input, nodes[-1].output)
+        make = _core.ProgramFloat if dtype == np.float32 else _core.ProgramDouble
+        sizes = math.prod(input_shape), math.prod(self.output_shape)
+        self._core: Any = make(layout.values, *sizes, layout.arena)
+        for node in nodes:
+            layer, bound = RECTIFIED.get(node.layer, (node.layer, None))
+            ids, out = [layout.id(name) for name in node.inputs], layout.id(node.output)
+            if node.output in byte_ops:
+                shape = self.shapes[node.inputs[0]]
+                getattr(self, f"_emit_{layer}")(byte_ops[node.output], ids, out, shape)
+                continue
+            getattr(self, _EMITTED_BY.get(layer, f"_{layer}"))(
+                node, ids, out, self.shapes[node.inputs[0]], bound
+            )
+        self.arena_bytes = layout.arena * dtype.itemsize
+        self.packed_bytes: int = self._core.packed_bytes
+        del self._arrays
+
+    def __call__(self, x: Array) -> Array:
+        """x (N, *input_shape), C-contiguous and of the network's dtype."""
+        return self._core.run(x, [len(x), *self.output_shape])
+
+    def of_bytes(self, x: np.ndarray, mean: Array, std: Array) -> Array:
+        """x (N, C, H, W) of uint8, C-contiguous; mean and std (C,)."""
+        planes = x.reshape(*x.shape[:2], -1) if x.size else np.empty((len(x), x.shape[1], 0), np.uint8)
+        return self._core.run_bytes(planes, mean, std, [len(x), *self.output_shape])
+
+    def profile(self, x: Array, repeats: int) -> list[tuple[str, float, float]]:
+        """The steps, the least seconds that each took with all threads on it, and its operations."""
+        return self._core.profile(x, [len(x), *self.output_shape], repeats)
+
+    # A method for each kind of operation. It takes the node, the numbers of the values that it reads and of
+    # the one that it makes, the shape of the first, and the bound of the ReLU behind it, if there is one.
+
+    def _array(self, name):
+        return None if name is None else self._arrays[name]
+
+    def _conv(self, node, ids, out, shape, bound):
+        like, (w, b) = np.empty((0, *shape), self.dtype), map(self._array, node.params)
+        activation = (bound is not None, bound or math.inf)
+        self._core.conv(node.label, ids[0], out, like, w, b, node.args[0], len(ids) == 2, *activation)
+
+    def _inverted_residual(self, node, ids, out, shape, bound):
+        like, arrays = np.empty((0, *shape), self.dtype), [*map(self._array, node.params)]
+        conv_param, bounds = node.args
+        parts = zip(arrays[::2], arrays[1::2], bounds, strict=True)
+        layers = [(w, b, most is not None, most or math.inf) for w, b, most in parts]
+        other = ids[1] if len(ids) == 2 else -1
+        self._core.inverted_residual(node.label, ids[0], other, out, like, layers, conv_param)
+
+    def _conv_transpose(self, node, ids, out, shape, bound):
+        like, (w, b) = np.empty((0, *shape), self.dtype), map(self._array, node.params)
+        self._core.conv_transpose(node.label, ids[0], out, like, w, b, node.args[0])
+
+    def _affine(self, node, ids, out, shape, bound):
+        self._core.affine(node.label, ids[0], out, *map(self._array, node.params), bound is not None)
+
+    def _max_pool(self, node, ids, out, shape, bound):
+        like = np.empty((0, *shape), self.dtype)
+        self._core.max_pool(
+            node.label, ids[0], out, like, *_geometry("prepare", node.args[0], like, _MAX_KEYS)
+        )
+
+    def _avg_pool(self, node, ids, out, shape, bound):
+        like, pool_param = np.empty((0, *shape), self.dtype), node.args[0]
+        geometry = _geometry("prepare", pool_param, like, _AVG_KEYS)
+        counted = pool_param.get("count_include_pad", True)
+        self._core.avg_pool(node.label, ids[0], out, like, *geometry, counted)
+
+    def _global_avg_pool(self, node, ids, out, shape, bound):
+        self._core.global_avg_pool(node.label, ids[0], out, shape[0], math.prod(shape[1:]))
+
+    def _batchnorm(self, node, ids, out, shape, bound):
+        arrays = *statistics(node, shape[0]), *map(self._array, node.params)
+        self._core.normalize(node.label, ids[0], out, math.prod(shape[1:]), *arrays, bound is not None)
+
+    def _scale(self, node, ids, out, shape, bound):
+        C = shape[0]
+        gamma = np.full(C, node.args[0], self.dtype)
+        arrays = np.zeros(C), np.ones(C), gamma, np.zeros(C, self.dtype)
+        self._core.normalize(node.label, ids[0], out, math.prod(shape[1:]), *arrays, False)
+
+    def _layernorm(self, node, ids, out, shape, bound):
+        self._rows(node, ids, out, shape, 1)
+
+    def _spatial_instancenorm(self, node, ids, out, shape, bound):
+        self._rows(node, ids, out, shape, shape[0])
+
+    def _spatial_groupnorm(self, node, ids, out, shape, bound):
+        self._rows(node, ids, out, shape, node.args[0])
+
+    def _rows(self, node, ids, out, shape, groups):
+        gamma, beta = (self._arrays[name].reshape(-1) for name in node.params)
+        rows = (groups, shape[0] // groups, math.prod(shape[1:]), shape[0])
+        self._core.row_norm(node.label, ids[0], out, rows, node.args[-1].get("eps", 1e-5), gamma, beta)
+
+    def _spatial_layernorm(self, node, ids, out, shape, bound):
+        gamma, beta = (self._arrays[name].reshape(-1) for name in node.params)
+        S, eps = math.prod(shape[1:]), node.args[0].get("eps", 1e-5)
+        self._core.pixel_norm(node.label, ids[0], out, S, eps, gamma, beta)
+
+    def _activation(self, node, ids, out, shape, bound):
+        kind = "gelu_tanh" if node.args[:1] == ("tanh",) else node.layer
+        self._core.activation(node.label, ids[0], out, kind, node.args[0] if kind == "elu" else 1.0)
+
+    def _softmax(self, node, ids, out, shape, bound):
+        self._core.softmax(node.label, ids[0], out, shape[0], math.prod(shape[1:]))
+
+    def _adaptive_pool(self, node, ids, out, shape, bound):
+        sizes = (*shape, *self.shapes[node.output][1:])
+        self._core.adaptive_pool(node.label, ids[0], out, sizes, node.layer == "adaptive_max_pool")
+
+    def _upsample(self, node, ids, out, shape, bound):
+        (C, H, W), (_, OH, OW) = shape, self.shapes[node.output]
+        _, mode, corners = node.args
+        factors = (C, H, W, OH // H, OW // W)
+        self._core.upsample(node.label, ids[0], out, factors, mode == "bilinear", bool(corners))
+
+    def _relu(self, node, ids, out, shape, bound):
+        self._core.relu(node.label, ids[0], out)
+
+    def _add(self, node, ids, out, shape, bound):
+        self._core.sum(node.label, *ids, out, shape[0], bound is not None)
+
+    def _multiply(self, node, ids, out, shape, bound):
+        self._core.product(node.label, *ids, out, shape[0])
+
+    def _leaky_relu(self, node, ids, out, shape, bound):
+        self._core.leaky_relu(node.label, ids[0], out, node.args[0])
+
+    def _concat(self, node, ids, out, shape, bound):
+        self._core.concat(node.label, ids, out)
+
+    def _flatten(self, node, ids, out, shape, bound):
+        """The same numbers in the same place."""

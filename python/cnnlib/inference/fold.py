@@ -1,0 +1,142 @@
+"""A graph rewritten for inference: batch norms and scales become part of the weights before them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cnnlib._typing import Array, Params
+from cnnlib.graph.graph import BATCH_NORMS, Graph, Node, positional
+from cnnlib.inference.fusion import refuse_unprepared
+
+_STATISTICS = ("eps", "running_mean", "running_var")
+_WEIGHTED = ("conv", "conv_transpose", "affine")
+
+
+def fold(
+    graph: Graph, params: Mapping[str, Array], dtype: np.dtype[Any], algorithm: str = "auto"
+) -> tuple[Graph, Params]:
+    """
+    Make the graph of a prepared network, and its arrays.
+
+    Options and arrays are copies: what changes in the model later does not reach them. Values keep their
+    names, so that of a layer with what was folded into it is the last one's.
+
+    Parameters
+    ----------
+    graph : Graph
+    params : mapping
+    dtype : dtype
+        Of the arrays; running statistics are float64.
+    algorithm : str
+        Of the convolutions that name none.
+    """
+    graph.check("prepare")
+    graph = _copied(graph, algorithm)
+    refuse_unprepared("prepare", graph)
+    readers, made = graph.readers(), Graph([], graph.input, fixed_by=graph.fixed_by)
+    arrays: dict[str, Array] = dict(params)  # float64 where something was folded in
+    places: dict[str, int] = {}  # of weighted nodes by their output
+    for node in graph:
+        read = node.inputs[0]
+        if node.layer in (*BATCH_NORMS, "scale") and read in places and len(readers[read]) == 1:
+            place = places[node.output] = places[read]
+            made.nodes[place] = _rescaled(made.nodes[place], node, arrays)
+            continue
+        if node.layer in _WEIGHTED and node.output != graph.output:
+            places[node.output] = len(made.nodes)
+        made.append(node)
+    made.output = graph.output
+    used = dict.fromkeys(name for node in made for name in node.params if name is not None)
+    return made, {name: np.array(arrays[name], dtype, order="C") for name in used}
+
+
+def _copied(graph: Graph, algorithm: str) -> Graph:
+    """The graph with options of its own, and without dropout."""
+    copied, same = Graph([], graph.input, fixed_by=graph.why_fixed()), dict[str, str]()
+    for node in graph:
+        inputs = tuple(same.get(name, name) for name in node.inputs)
+        if node.layer == "dropout":
+            same[node.output] = inputs[0]
+        else:
+            copied.append(replace(node, inputs=inputs, args=_arguments(node, algorithm)))
+    copied.output = same.get(graph.output, graph.output)
+    return copied
+
+
+def _arguments(node: Node, algorithm: str) -> tuple[Any, ...]:
+    arguments = _plain(node.arguments())
+    if node.layer in BATCH_NORMS:
+        kept = {
+            key: item
+            for key, item in arguments["bn_param"].items()
+            if key in _STATISTICS and item is not None
+        }
+        for key in kept.keys() & _STATISTICS[1:]:
+            kept[key] = np.array(kept[key], np.float64)
+        arguments["bn_param"] = {"mode": "test", **kept}
+    elif node.layer in ("conv", "conv_transpose") and algorithm != "auto":
+        arguments["conv_param"].setdefault("algorithm", algorithm)
+    return positional(node.layer, arguments)
+
+
+def _plain(value: Any) -> Any:
+    """A deep copy of a layer's arguments; NumPy's numbers become Python's, which files can hold."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(map(_plain, value))
+    return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)
+
+
+def statistics(node: Node, C: int) -> tuple[np.ndarray, np.ndarray]:
+    """The running mean of a batch norm, and 1 / sqrt(variance + eps), in float64."""
+    bn_param = node.args[0]
+    mean, var = (
+        np.zeros(C) if bn_param.get(name) is None else np.asarray(bn_param[name], np.float64)
+        for name in ("running_mean", "running_var")
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return mean, 1 / np.sqrt(var + bn_param.get("eps", 1e-5))
+
+
+def _rescaled(node: Node, by: Node, arrays: dict[str, Array]) -> Node:
+    """A layer with weights that makes what the norm or scale `by` made of its output."""
+    scale: Any
+    shift: Any
+    if by.layer == "scale":
+        scale, shift = np.float64(by.args[0]), 0
+    else:
+        gamma, beta = (arrays[str(name)].reshape(-1) for name in by.params)
+        mean, inv_std = statistics(by, gamma.size)
+        scale = gamma * inv_std
+        shift = beta - mean * scale
+    w_name, b_name = node.params
+    w = arrays[str(w_name)].astype(np.float64)
+    b = np.zeros(()) if b_name is None else np.asarray(arrays[b_name], np.float64)
+    if node.layer == "conv":
+        w = w * np.reshape(scale, (-1, 1, 1, 1))
+    elif node.layer == "affine":
+        w = w * scale
+    else:  # conv_transpose: w (C, F / groups, KH, KW)
+        groups = node.args[0].get("groups", 1)
+        C, F, KH, KW = w.shape
+        by_group = np.broadcast_to(scale, (groups * F,)).reshape(groups, 1, F, 1, 1)
+        w = (w.reshape(groups, C // groups, F, KH, KW) * by_group).reshape(w.shape)
+    w_name = _fresh(f"{by.output}.w", arrays)
+    arrays[w_name] = w
+    if b_name is not None or np.any(shift):
+        b_name = _fresh(f"{by.output}.b", arrays)
+        arrays[b_name] = b * scale + shift
+    label = f"{node.label or node.layer} + {by.label or by.layer}"
+    return replace(node, output=by.output, params=(w_name, b_name), label=label)
+
+
+def _fresh(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name += "'"
+    return name
