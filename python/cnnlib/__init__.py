@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     )
     from cnnlib._explain import explain
     from cnnlib.inference import prepare, prepare_conv
+    from cnnlib.pretrained import features
     from cnnlib.saved_model import load, load_model, save_model
 
 __version__: str = _core.__version__
@@ -91,6 +92,7 @@ _SUBMODULES = (
     "onnx",
     "optim",
     "plots",
+    "pretrained",
     "recipes",
     "safetensors",
     "schedules",
@@ -100,6 +102,7 @@ _SUBMODULES = (
 _EXTRAS = ("sklearn", "torch")  # likewise; they raise ImportError without their extra
 _LATER = {
     "explain": "_explain",
+    "features": "pretrained",
     "load": "saved_model",
     "load_model": "saved_model",
     "prepare": "inference",
@@ -115,6 +118,7 @@ __all__ = [
     "data",
     "explain",
     "fast_layers",
+    "features",
     "get_conv_algorithm",
     "get_num_threads",
     "gradient_check",

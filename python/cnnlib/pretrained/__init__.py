@@ -1,0 +1,6 @@
+"""Networks that others trained, as the start of one's own: the features that they compute of images."""
+
+from cnnlib.pretrained.extraction import features
+from cnnlib.pretrained.store import Features
+
+__all__ = ["Features", "features"]

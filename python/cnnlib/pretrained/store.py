@@ -1,0 +1,176 @@
+"""Features on disk: a file to which rows are appended, each under the key of its image.
+
+header    4096 bytes: JSON, padded with blanks; which network made the rows, their shape and dtype
+records   20 bytes of key, 4 bytes CRC-32 of the row, the row
+
+A process that ends in the middle of a record leaves a part of one, which the next one writes over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from cnnlib._locks import locked
+from cnnlib._typing import Array
+from cnnlib.data.shards import ShardedArray
+
+__all__ = ["KEY_BYTES", "Features", "Store"]
+
+KEY_BYTES = 20
+_FORMAT, _VERSION, _HEADER = "cnnlib features", 1, 4096
+
+
+class Features(ShardedArray):
+    """Rows of a file of features, which is mapped; read like an array along its first axis.
+
+    :func:`cnnlib.features` makes it. The :class:`cnnlib.solver.Solver` takes it as ``X_train`` or ``X_val``.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : numpy.dtype
+
+    Examples
+    --------
+    >>> rows = Features(np.array([[1.0], [2.0], [3.0]]), np.array([2, 0]))
+    >>> rows.shape, rows[1], rows[:]
+    ((2, 1), array([1.]), array([[3.],
+           [1.]]))
+    """
+
+    def __init__(self, rows: NDArray[Any], places: NDArray[np.intp]) -> None:
+        super().__init__([rows])
+        self._places = places
+        self.shape = (len(places), *rows.shape[1:])
+
+    def __repr__(self) -> str:
+        return f"Features(shape={self.shape}, dtype={self.dtype})"
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """All rows, read into memory."""
+        if copy is False:
+            raise ValueError("Features: an array of mapped rows is a copy")
+        return np.asarray(self[:], dtype=dtype)
+
+    def __getitem__(self, rows: int | slice | ArrayLike) -> Any:
+        index = rows if isinstance(rows, slice) else np.asarray(rows)
+        return np.array(self.shards[0][self._places[index]])
+
+    def part(self, start: int, stop: int) -> Features:
+        """Return rows `start` to `stop` without reading them."""
+        return Features(self.shards[0], self._places[start:stop])
+
+
+class Store:
+    """The file of the features that one network makes.
+
+    Parameters
+    ----------
+    folder : path
+        Where the file lies, or is to.
+    network : str
+        The network's digest.
+    title : str
+        What messages call it.
+    shape, dtype
+        Of a row.
+
+    Raises
+    ------
+    ValueError
+        If the file holds what another network made, or is none of these files.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], network: str, title: str, shape: tuple[int, ...], dtype: Any
+    ) -> None:
+        self.path = Path(folder) / "features.bin"
+        self._about = {
+            "format": _FORMAT,
+            "version": _VERSION,
+            "network": network,
+            "title": title,
+            "shape": list(shape),
+            "dtype": np.dtype(dtype).name,
+        }
+        row = (np.dtype(dtype).newbyteorder("<"), shape)
+        self._record = np.dtype([("key", f"V{KEY_BYTES}"), ("crc", "<u4"), ("row", *row)])
+        if self.path.exists():
+            self._refuse_other()
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[Store]:
+        """A block in which rows may be appended; no other process may meanwhile."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with locked(self.path.parent):
+                if not self.path.exists():
+                    with open(self.path, "xb") as file:
+                        file.write(json.dumps(self._about).encode().ljust(_HEADER))
+                self._refuse_other()
+                with open(self.path, "r+b") as self._file:
+                    end = _HEADER + self._count() * self._record.itemsize
+                    self._file.truncate(end)
+                    self._file.seek(end)
+                    yield self
+                    os.fsync(self._file.fileno())
+        except BlockingIOError:
+            raise OSError(f"features: another process is writing to {self.path}; try again later") from None
+
+    def append(self, keys: Sequence[bytes], rows: Array) -> None:
+        """Write rows with their keys."""
+        records = np.empty(len(keys), self._record)
+        records["key"] = np.frombuffer(b"".join(keys), f"V{KEY_BYTES}")
+        records["row"] = rows
+        records["crc"] = [zlib.crc32(row) for row in records["row"].copy()]
+        self._file.write(records.tobytes())
+        self._file.flush()
+
+    def places(self) -> dict[bytes, int]:
+        """Where the row of each key stands; rows that are not as they were written are left out."""
+        if not self.path.exists():
+            return {}
+        records = self._records()
+        return {
+            record["key"].tobytes(): place
+            for place, record in enumerate(records)
+            if zlib.crc32(record["row"].tobytes()) == record["crc"]
+        }
+
+    def rows(self, places: Sequence[int]) -> Features:
+        """The rows at these places, mapped."""
+        return Features(self._records()["row"], np.array(places, np.intp))
+
+    def _records(self) -> np.memmap[Any, Any]:
+        count = self._count()
+        if count == 0:
+            return np.empty(0, self._record)  # type: ignore[return-value]  # nothing cannot be mapped
+        return np.memmap(self.path, self._record, "r", _HEADER, (count,))
+
+    def _count(self) -> int:
+        return max(self.path.stat().st_size - _HEADER, 0) // self._record.itemsize
+
+    def _refuse_other(self) -> None:
+        with open(self.path, "rb") as file:
+            header = file.read(_HEADER)
+        try:
+            found = json.loads(header)
+            title, network, kind = found["title"], found["network"], [found["format"], found["version"]]
+        except (KeyError, RecursionError, TypeError, ValueError):
+            raise ValueError(f"features: {self.path} is damaged, or no file of features") from None
+        if kind != [_FORMAT, _VERSION]:
+            raise ValueError(f"features: {self.path} is of another kind or version: {kind}")
+        if network != self._about["network"] or found != self._about:
+            raise ValueError(
+                f"features: {self.path} holds features of another network, {title} (digest {network}), "
+                f"not of {self._about['title']} (digest {self._about['network']}): name another cache"
+            )
