@@ -5,6 +5,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def _profiled(options):
     model = ConvNet(network, dtype=dtype, seed=0)
     random = np.random.default_rng(0)
     X = random.standard_normal((images, *model.input_dim)).astype(dtype)
-    y = random.integers(model.num_classes, size=images)
+    y = random.integers(model.num_classes or 1, size=int(images))
     updater = Updater(model.params, update_rule=optim.adam, optim_config={})
     steps = _QUICK_STEPS if options.quick else _STEPS
     profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, 0, 1), steps)
@@ -126,7 +127,7 @@ def _own_rows(images, dtype, budget):
     (xp, doutp), pool_param = _pool_arrays(images, dtype)
     pool = (xp, pool_param)
     conv_cache, pool_cache = layers.conv_forward(*conv)[1], layers.max_pool_forward(*pool)[1]
-    cells = [
+    cells: list[Any] = [
         ("conv_forward", ("out",), naive.conv_forward_naive, layers.conv_forward, conv),
         (
             "conv_backward",

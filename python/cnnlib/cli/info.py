@@ -33,7 +33,7 @@ def run(options):
     """Run the subcommand; returns the exit status."""
     if options.conv:
         param = {name: getattr(options, name) for name in _PARAM if getattr(options, name) is not None}
-        print(cnnlib.explain(*options.conv, param, options.dtype))
+        print(cnnlib.explain(*(*options.conv, param, options.dtype)))
         return 0
     cnnlib.show_config()
     found = []

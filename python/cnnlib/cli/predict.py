@@ -44,7 +44,7 @@ def run(options):
     needs_pillow("cnnlib predict")
     # All images first: a wrong name among many stops the command before it prints half of them.
     paths = _files(options.images)
-    faults = {} if options.skip_unreadable else None
+    faults: dict[str, str] | None = {} if options.skip_unreadable else None
     probabilities = _probabilities(trained, paths, faults)
     paths = [path for path in paths if path not in (faults or ())]
     predictions = likeliest(probabilities, trained.classes, options.top)
@@ -74,7 +74,7 @@ def json_rows(names, predictions):
 
 def _files(names):
     """The files that are named, and those in the folders that are, as they are to be shown."""
-    paths = []
+    paths: list[str] = []
     for name in names:
         if Path(name).is_dir():
             found = find_images(name, deep=True)

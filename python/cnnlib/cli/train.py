@@ -119,11 +119,11 @@ def add_to(commands):
         "--tta", choices=("none", *TTA), help="average the test images' scores over views, and eval's alike"
     )
     what = train.add_argument_group("model")
-    for name, (kind, help) in MODEL_SETTINGS.items():
-        if kind == "flag":
-            what.add_argument(flag(name), action=argparse.BooleanOptionalAction, help=help)
+    for name, (form, about) in MODEL_SETTINGS.items():
+        if form == "flag":
+            what.add_argument(flag(name), action=argparse.BooleanOptionalAction, help=about)
         else:
-            add_setting(what, name, kind, help)
+            add_setting(what, name, form, about)
     what.add_argument("--summary", action="store_true", help="print shapes, parameters and multiply-adds")
 
 

@@ -177,7 +177,7 @@ def map_CIFAR10(
 def mapped_splits(train, test, counts, map_file):
     """Splits of the first images of the files `train` and `test`; ``map_file(path)`` returns (X, y)."""
     num_training, num_validation, num_test = counts
-    data = {}
+    data: dict[str, Any] = {}
     for paths, parts in (
         (train, {"train": (0, num_training), "val": (num_training, num_training + num_validation)}),
         (test, {"test": (0, num_test)}),
@@ -324,7 +324,7 @@ def _check_sizes(content):
     for opcode, argument, _ in pickletools.genops(
         content
     ):  # strings: it finds those that are cut short itself
-        if "PUT" in opcode.name and int(argument) > len(content):
+        if "PUT" in opcode.name and int(argument or 0) > len(content):
             raise ValueError(f"it numbers an object {argument}")
 
 
@@ -343,7 +343,7 @@ class _PickledArray:
     It keeps the state that would fill the array, and builds nothing.
     """
 
-    state = None
+    state: Any = None
 
     def __init__(self, _array_type, _shape, _typecode):
         """The arguments say nothing: the state repeats what counts."""

@@ -18,6 +18,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -289,7 +290,7 @@ def _decode(source, path, size, channels, verbose):
 
 def _in_order(pool, function, items, ahead):
     """``pool.map``, but only so many items ahead of whoever takes the results."""
-    pending = deque()
+    pending: deque[Any] = deque()
     for item in items:
         pending.append(pool.submit(function, item))
         if len(pending) > ahead:

@@ -200,7 +200,7 @@ def _splits(X, y, paths, place, validation, test):
             f"test {test:g}"
         )
     slices = {"train": slice(ends[1], None), "val": slice(*ends), "test": slice(0, ends[0])}
-    data = {}
+    data: dict[str, Any] = {}
     for part, rows in slices.items():
         data |= {f"X_{part}": X[rows], f"y_{part}": y[rows], f"files_{part}": paths[rows]}
     return data

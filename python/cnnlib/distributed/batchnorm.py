@@ -57,7 +57,8 @@ class SynchronizedNorm(Step):
         self.comm, self.layer = comm, node.layer
         self.ndim = 4 if node.layer == "spatial_batchnorm" else 2
 
-    def forward(self, params, x):
+    def forward(self, params: Any, *xs: Any) -> tuple[Any, Any]:
+        (x,) = xs
         gamma, beta = (params[name] for name in self.node.params)
         (bn_param,) = self.node.args
         mode, eps, momentum = _batch_options(self.layer, bn_param)

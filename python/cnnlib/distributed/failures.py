@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+from typing import Any
 
 __all__ = ["OutOfStepError", "Watchdog", "abort_on_uncaught", "guarded", "is_on_all_ranks", "on_all_ranks"]
 
@@ -53,7 +54,7 @@ def abort_on_uncaught(comm):
         return
     earlier = sys.excepthook
 
-    def hook(kind, error, trace):
+    def hook(kind: Any, error: Any, trace: Any) -> None:
         if is_on_all_ranks(error):
             if comm.rank == 0:
                 earlier(kind, error, trace)
@@ -61,7 +62,7 @@ def abort_on_uncaught(comm):
         _say(comm, _traceback(error))
         comm.abort()
 
-    hook.cnnlib_aborts = True
+    setattr(hook, "cnnlib_aborts", True)  # noqa: B010 - a function, as a type checker knows them, has none
     sys.excepthook = hook
 
 

@@ -75,8 +75,8 @@ def _shared(name, place):
     """The method `name` of Generator, whose argument number `place` is `size`."""
     method = getattr(np.random.Generator, name)
 
-    def draw(self, *args, **kwargs):
-        args = list(args)
+    def draw(self, *given, **kwargs):
+        args = list(given)
         size = args[place] if len(args) > place else kwargs.pop("size", None)
         if size is None or kwargs.get("out") is not None:
             return method(self, *args, **kwargs)

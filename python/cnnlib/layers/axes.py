@@ -98,8 +98,16 @@ def _axes(function, window, param, sizes, taps, ceil_mode=False):
     pads = _pads(function, param.get("pad", 0), sizes, spans, strides)
     axes = zip(AXES[count], sizes, taps, spans, strides, dilations, pads)
     return [
-        Axis(n, k, s, d, *sides, _outputs(function, window, name, n, span, s, sides, ceil_mode))
-        for name, n, k, span, s, d, sides in axes
+        Axis(
+            n,
+            k,
+            s,
+            d,
+            before,
+            after,
+            _outputs(function, window, name, n, span, s, (before, after), ceil_mode),
+        )
+        for name, n, k, span, s, d, (before, after) in axes
     ]
 
 

@@ -35,9 +35,7 @@ def _geometry(function, param, x, keys):
     stride = get("stride")
     sh, sw = (PH, PW) if stride is None else pair(function, "stride", stride)
     dh, dw = pair(function, "dilation", get("dilation", 1))
-    size = window = None
-    if x.ndim == 4:
-        size, window = x.shape[2:], (dh * (PH - 1) + 1, dw * (PW - 1) + 1)
+    size, window = (x.shape[2:] if x.ndim == 4 else None), (dh * (PH - 1) + 1, dw * (PW - 1) + 1)
     top, bottom, left, right = pads(function, get("pad", 0), size, window, (sh, sw))
     ceil_mode = flag(function, "ceil_mode", get("ceil_mode", False))
     return (PH, PW, sh, sw, top, bottom, left, right, dh, dw), ceil_mode
@@ -96,7 +94,7 @@ def _max_pool(function, x, pool_param, out=None):
     cache = MaxPoolCache((x, pool_param))
     (x,), dtype = prepare(function, ("x",), x)
     geometry = _geometry(function, pool_param, x, _MAX_KEYS)
-    out, argmax = _core.max_pool_forward(function, x, *geometry, prepare_out(function, out, dtype, x))
+    out, argmax = _core.max_pool_forward(function, x, *(*geometry, prepare_out(function, out, dtype, x)))
     cache.winners = geometry, argmax
     return result(out, dtype), cache
 
@@ -132,7 +130,7 @@ def _max_pool_backward(function, dout, cache):
     (dout, x), dtype = prepare_backward(function, dout, ("x",), x)
     geometry = _geometry(function, pool_param, x, _MAX_KEYS)
     argmax = remembered(cache, geometry)
-    return result(_core.max_pool_backward(function, dout, x, *geometry, argmax), dtype)
+    return result(_core.max_pool_backward(function, dout, x, *(*geometry, argmax)), dtype)
 
 
 def remembered(cache, geometry):

@@ -178,8 +178,9 @@ def conv3d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
 
 
 def _conv3d_gradients(function, dout, x, w, axes, groups, conv_param, need):
-    param = plane_param(*axes[1:], groups, conv_param)
-    stacks, filters = _Stacks(x, w, axes[0], groups), _stacked_filters(w)
+    depth, vertical, horizontal = axes
+    param = plane_param(vertical, horizontal, groups, conv_param)
+    stacks, filters = _Stacks(x, w, depth, groups), _stacked_filters(w)
     shapes = x.shape, filters.shape, w.shape[:1]
     dx, dw, db = (np.zeros(shape, x.dtype) if needed else None for shape, needed in zip(shapes, need))
     for first, last in stacks.ranges():

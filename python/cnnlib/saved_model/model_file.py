@@ -175,7 +175,7 @@ def _built(described, params):
     """The model of a description, with the parameters of its class's own; of a graph, with these."""
     arguments = {**described["arguments"], "dtype": np.dtype(described["arguments"]["dtype"])}
     if described["class"] != "GraphNet":
-        model = _CLASSES[described["class"]](**arguments)
+        model: Any = _CLASSES[described["class"]](**arguments)
         if described.get("frozen"):
             model.freeze(*described["frozen"])
         return model

@@ -2,6 +2,7 @@
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -98,7 +99,7 @@ def prefetched(jobs, ahead):
         return
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cnnlib-prefetch")
     try:
-        results = deque()
+        results: deque[Any] = deque()
         for job in jobs:
             results.append(pool.submit(job))
             if len(results) > ahead:

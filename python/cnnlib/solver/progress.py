@@ -7,6 +7,7 @@ import textwrap
 import threading
 import time
 import warnings
+from typing import Any
 
 __all__ = ["Progress", "folded"]
 
@@ -39,7 +40,9 @@ class Progress:
         self.print_every = print_every
         self.verbose = verbose
         self._bar = self._watch = None
-        self._newest = self._told = None  # number and loss: of the newest iteration, and of the last line
+        # Number and loss of the newest iteration, and of the last line.
+        self._newest: Any = None
+        self._told: Any = None
         self._printing = threading.Lock()
         tqdm = _tqdm() if verbose else None
         if tqdm is not None:

@@ -8,6 +8,7 @@ config.json, and fixed once it has begun. Those of the training are the Solver's
 import glob
 import inspect
 import os
+from typing import Any
 
 from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
@@ -165,7 +166,7 @@ def defaults(data_name, model_name):
 
 def recipe_settings(name, data_name, model_name):
     """The same as a recipe has it; `model_name` may be another than the recipe's, built alike."""
-    recipe = RECIPES[name]
+    recipe: dict[str, Any] = RECIPES[name]
     if data_name != recipe["data"]:
         raise ValueError(f"--recipe {name} is for --data {recipe['data']}, not for {data_name}")
     if MODEL_OPTIONS[model_name] != MODEL_OPTIONS[recipe["model"]]:

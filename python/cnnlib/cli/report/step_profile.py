@@ -7,6 +7,7 @@ import functools
 import sys
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,8 @@ def profile_step(model, X, y, update, steps):
     Profile
         Means over the steps.
     """
-    calls, caches = {}, []
+    calls: dict[Any, Any] = {}
+    caches: list[Any] = []
 
     def step():
         """Make a step; return the seconds of its update."""
@@ -92,7 +94,7 @@ def profile_step(model, X, y, update, steps):
         call.backward /= steps
     loss = sum(call.forward for call in calls.values() if call.name in _LOSSES)
     shown = [call for call in calls.values() if call.name not in _LOSSES]
-    return Profile(total / steps, loss, updating / steps, *memory, shown)
+    return Profile(*(total / steps, loss, updating / steps, *memory, shown))
 
 
 def table(profile):
