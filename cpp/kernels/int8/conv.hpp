@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/int8/epilogue.hpp"
+#include "kernels/int8/winograd.hpp"
 #include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -39,6 +40,10 @@ struct ConvPanels {
 };
 
 inline Index conv_packed_bytes(const ByteConv& c) {
+  if (winograd_serves(c)) {
+    const WinogradPanels p(c);
+    return 2 * p.weights() + 12 * p.numbers();
+  }
   const ConvPanels p(c);
   return p.weights() + 12 * p.numbers();
 }
@@ -64,6 +69,13 @@ inline void pack_numbers(const FilterNumbers& from, Index first, Index count, In
 
 // w (F, C / groups, KH, KW); weights that no filter or channel has are 0.
 inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
+  if (winograd_serves(c)) {
+    const WinogradPanels panels(c);
+    auto* const weights = static_cast<std::int16_t*>(packed);
+    pack_winograd(c, w, weights);
+    std::memset(weights + panels.weights(), 0, std::size_t(12 * panels.numbers()));
+    return pack_numbers(numbers, 0, c.shape.F, 0, panels.numbers(), weights + panels.weights());
+  }
   const ConvPanels p(c);
   const ConvShape& s = c.shape;
   const Index C = s.C / s.groups, padded = s.groups == 1 ? c.x.channels() : round_up(C, 4);
@@ -232,6 +244,14 @@ inline ConvGrid conv_grid(const ByteConv& c, Index positions, Index panels, int 
 
 inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
                  void* y, Index images) {
+  if (winograd_serves(c)) {
+    const WinogradPanels panels(c);
+    const auto* const points = static_cast<const std::int16_t*>(packed);
+    auto* const out = static_cast<std::uint8_t*>(y);
+    fill_border(c.y, c.epilogue.zero, out, images);
+    return winograd(c, x, other, points, numbers_at(points + panels.weights(), panels.numbers()), out,
+                    images);
+  }
   const ConvPanels p(c);
   const auto* weights = static_cast<const std::uint8_t*>(packed);
   const ConvData d{x, other, y, weights, numbers_at(weights + p.weights(), p.numbers())};

@@ -124,7 +124,8 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
       numbers_at(weights + vectors * steps * Lanes::weight_bytes, vectors * Lanes::size);
   auto* out = static_cast<std::uint8_t*>(y);
   fill_border(c.y, c.epilogue.zero, out, images);
-  const Index most_rows = columns && s.stride_h == 1 && s.stride_w == 1 ? 2 : 1, tasks = ceil_div(s.OH, most_rows);
+  const Index most_rows = columns && s.stride_h == 1 && s.stride_w == 1 ? 2 : 1,
+              tasks = ceil_div(s.OH, most_rows);
   const auto run = s.stride_w == 1 ? column_rows<1, 1> : column_rows<1, 2>;
   const double work = double(images * s.OH * s.OW) * double(vectors * Lanes::size * steps);
   parallel_for(images * tasks, threads_for(work), [&](Index task, int) {

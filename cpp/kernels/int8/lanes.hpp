@@ -14,6 +14,9 @@
 //   broadcast(p)            the four bytes at p in every lane
 //   interleave(a, b, c, d)  lane i has the bytes a[i], b[i], c[i], d[i]
 //   bytes(p)                Sums of the `size` bytes at p
+//   subtract, quarter       of Sums
+//   Pairs, load_pairs, broadcast_pair, dot_pairs: of two 16-bit numbers a lane
+//   multiplies_bytes        whether dot is one instruction
 //   dot(sums, values, weights), load_weights, pack_weights, weight_bytes (of a vector)
 //   scaled(sums, scales)    as floats, of a float each
 //   rounded(floats, low, high)  clamped, then to the nearest integer, ties to even; NaN counts as low

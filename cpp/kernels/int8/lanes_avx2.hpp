@@ -8,7 +8,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 struct Lanes {
-  static constexpr int size = 8;
+  static constexpr int size = 8, registers = 16;
   using Sums = __m256i;
   using Scales = __m256;
 
@@ -16,6 +16,8 @@ struct Lanes {
   static Sums fill(int v) { return _mm256_set1_epi32(v); }
   static Sums load(const std::int32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
   static Sums add(Sums a, Sums b) { return _mm256_add_epi32(a, b); }
+  static Sums subtract(Sums a, Sums b) { return _mm256_sub_epi32(a, b); }
+  static Sums quarter(Sums a) { return _mm256_srai_epi32(a, 2); }
   static Sums multiply(Sums a, Sums b) { return _mm256_mullo_epi32(a, b); }
   static Sums shift_left(Sums a, int bits) { return _mm256_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
   static Scales fill_scales(float v) { return _mm256_set1_ps(v); }
@@ -34,7 +36,21 @@ struct Lanes {
   static void store_sums(std::int32_t* p, Sums v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
   static void store_floats(float* p, Scales v) { _mm256_storeu_ps(p, v); }
 
+  using Pairs = __m256i;
+  static Pairs load_pairs(const std::int16_t* p) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  }
+  static Pairs broadcast_pair(const std::int16_t* p) {
+    int v;
+    std::memcpy(&v, p, 4);
+    return _mm256_set1_epi32(v);
+  }
+  static Sums dot_pairs(Sums sums, Pairs x, Pairs w) {
+    return _mm256_add_epi32(sums, _mm256_madd_epi16(x, w));
+  }
+
 #ifdef __AVXVNNI__
+  static constexpr bool multiplies_bytes = true;
   static constexpr int tile_rows = 6;  // x 2 vectors of sums, 2 of weights, 1 of values
   using Values = __m256i;
   using Weights = __m256i;
@@ -46,6 +62,7 @@ struct Lanes {
   static Values values(__m256i v) { return v; }
   static Sums dot(Sums sums, Values x, Weights w) { return _mm256_dpbusd_avx_epi32(sums, x, w); }
 #else
+  static constexpr bool multiplies_bytes = false;
   static constexpr int tile_rows = 4;  // x 2 vectors of sums, 4 of weights, 2 of values, 1 of products
   struct Values {
     __m256i even, odd;

@@ -8,7 +8,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 struct Lanes {
-  static constexpr int size = 16;
+  static constexpr int size = 16, registers = 32;
   static constexpr int tile_rows = 12;  // x 2 vectors of sums, 2 of weights (4 without VNNI), 1 of values (2)
   using Sums = __m512i;
   using Scales = __m512;
@@ -17,6 +17,8 @@ struct Lanes {
   static Sums fill(int v) { return _mm512_set1_epi32(v); }
   static Sums load(const std::int32_t* p) { return _mm512_loadu_si512(p); }
   static Sums add(Sums a, Sums b) { return _mm512_add_epi32(a, b); }
+  static Sums subtract(Sums a, Sums b) { return _mm512_sub_epi32(a, b); }
+  static Sums quarter(Sums a) { return _mm512_srai_epi32(a, 2); }
   static Sums multiply(Sums a, Sums b) { return _mm512_mullo_epi32(a, b); }
   static Sums shift_left(Sums a, int bits) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
   static Scales fill_scales(float v) { return _mm512_set1_ps(v); }
@@ -34,7 +36,19 @@ struct Lanes {
   static void store_sums(std::int32_t* p, Sums v) { _mm512_storeu_si512(p, v); }
   static void store_floats(float* p, Scales v) { _mm512_storeu_ps(p, v); }
 
+  using Pairs = __m512i;
+  static Pairs load_pairs(const std::int16_t* p) { return _mm512_loadu_si512(p); }
+  static Pairs broadcast_pair(const std::int16_t* p) {
+    int v;
+    std::memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+  }
+  static Sums dot_pairs(Sums sums, Pairs x, Pairs w) {
+    return _mm512_add_epi32(sums, _mm512_madd_epi16(x, w));
+  }
+
 #ifdef __AVX512VNNI__
+  static constexpr bool multiplies_bytes = true;
   using Values = __m512i;
   using Weights = __m512i;
   static constexpr int weight_bytes = 64;
@@ -43,6 +57,7 @@ struct Lanes {
   static Values values(__m512i v) { return v; }
   static Sums dot(Sums sums, Values x, Weights w) { return _mm512_dpbusd_epi32(sums, x, w); }
 #else
+  static constexpr bool multiplies_bytes = false;
   struct Values {
     __m512i even, odd;
   };

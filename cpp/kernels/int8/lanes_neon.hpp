@@ -8,7 +8,8 @@
 namespace cnnlib::CNNLIB_ISA {
 
 struct Lanes {
-  static constexpr int size = 4;
+  static constexpr int size = 4, registers = 32;
+  static constexpr bool multiplies_bytes = false;
   static constexpr int tile_rows = 8;  // x 2 vectors of sums, 4 of weights, 2 of values, 1 of products
   using Sums = int32x4_t;
   using Scales = float32x4_t;
@@ -17,6 +18,8 @@ struct Lanes {
   static Sums fill(int v) { return vdupq_n_s32(v); }
   static Sums load(const std::int32_t* p) { return vld1q_s32(p); }
   static Sums add(Sums a, Sums b) { return vaddq_s32(a, b); }
+  static Sums subtract(Sums a, Sums b) { return vsubq_s32(a, b); }
+  static Sums quarter(Sums a) { return vshrq_n_s32(a, 2); }
   static Sums multiply(Sums a, Sums b) { return vmulq_s32(a, b); }
   static Sums shift_left(Sums a, int bits) { return vshlq_s32(a, vdupq_n_s32(bits)); }
   static Scales fill_scales(float v) { return vdupq_n_f32(v); }
@@ -37,6 +40,18 @@ struct Lanes {
   }
   static void store_sums(std::int32_t* p, Sums v) { vst1q_s32(p, v); }
   static void store_floats(float* p, Scales v) { vst1q_f32(p, v); }
+
+  using Pairs = int16x8_t;
+  static Pairs load_pairs(const std::int16_t* p) { return vld1q_s16(p); }
+  static Pairs broadcast_pair(const std::int16_t* p) {
+    std::int32_t v;
+    std::memcpy(&v, p, 4);
+    return vreinterpretq_s16_s32(vdupq_n_s32(v));
+  }
+  static Sums dot_pairs(Sums sums, Pairs x, Pairs w) {
+    const Sums low = vmull_s16(vget_low_s16(x), vget_low_s16(w)), high = vmull_high_s16(x, w);
+    return vaddq_s32(sums, vpaddq_s32(low, high));
+  }
 
   struct Values {
     int16x8_t even, odd;

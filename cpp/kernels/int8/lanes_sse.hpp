@@ -8,7 +8,8 @@
 namespace cnnlib::CNNLIB_ISA {
 
 struct Lanes {
-  static constexpr int size = 4;
+  static constexpr int size = 4, registers = 16;
+  static constexpr bool multiplies_bytes = false;
   static constexpr int tile_rows = 4;  // x 2 vectors of sums, 4 of weights, 2 of values, 1 of products
   using Sums = __m128i;
   using Scales = __m128;
@@ -17,6 +18,8 @@ struct Lanes {
   static Sums fill(int v) { return _mm_set1_epi32(v); }
   static Sums load(const std::int32_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
   static Sums add(Sums a, Sums b) { return _mm_add_epi32(a, b); }
+  static Sums subtract(Sums a, Sums b) { return _mm_sub_epi32(a, b); }
+  static Sums quarter(Sums a) { return _mm_srai_epi32(a, 2); }
   static Sums multiply(Sums a, Sums b) { return _mm_mullo_epi32(a, b); }
   static Sums shift_left(Sums a, int bits) { return _mm_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
   static Scales fill_scales(float v) { return _mm_set1_ps(v); }
@@ -35,6 +38,17 @@ struct Lanes {
   }
   static void store_sums(std::int32_t* p, Sums v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
   static void store_floats(float* p, Scales v) { _mm_storeu_ps(p, v); }
+
+  using Pairs = __m128i;
+  static Pairs load_pairs(const std::int16_t* p) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  }
+  static Pairs broadcast_pair(const std::int16_t* p) {
+    int v;
+    std::memcpy(&v, p, 4);
+    return _mm_set1_epi32(v);
+  }
+  static Sums dot_pairs(Sums sums, Pairs x, Pairs w) { return _mm_add_epi32(sums, _mm_madd_epi16(x, w)); }
 
   struct Values {
     __m128i even, odd;

@@ -1,0 +1,229 @@
+// 3x3 convolution of bytes at stride 1 by Winograd's F(2x2, 3x3), in integers, for sets that multiply 16-bit
+// numbers: 16 products for four outputs instead of 36 (Lavin and Gray 2015, arXiv:1509.09308).
+//
+//   4 y = A' [ (2 G w 2 G') * (B' x B) ] A
+//   B' = [1  0 -1  0]   2 G = [2  0  0]   A' = [1  1  1  0]
+//        [0  1  1  0]         [1  1  1]        [0  1 -1 -1]
+//        [0 -1  1  0]         [1 -1  1]
+//        [0  1  0 -1]         [0  0  2]
+//
+// Bytes become -510 .. 1020 and weights at most 9 * 127: 16 bits. Four times a sum of up to `most_channels`
+// channels fits 32; sums may wrap on the way, since the last one does not. So these are the direct method's
+// bits.
+#pragma once
+
+#include "kernels/int8/epilogue.hpp"
+#include "memory/scratch.hpp"
+#include "threads/parallel.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+constexpr Index winograd_points = 16;
+
+inline bool winograd_serves(const ByteConv& c) {
+  constexpr Index most_channels = 1800, least_channels = 8, least_filters = 8;
+  const ConvShape& s = c.shape;
+  return !Lanes::multiplies_bytes && s.KH == 3 && s.KW == 3 && s.stride_h == 1 && s.stride_w == 1 &&
+         s.dilation_h == 1 && s.dilation_w == 1 && s.groups == 1 && s.C >= least_channels &&
+         s.C <= most_channels && s.F >= least_filters && s.OH > 1 && s.OW > 1;
+}
+
+// Panels of two vectors of filters: of each point, pairs of channels.
+struct WinogradPanels {
+  static constexpr Index width = 2 * Lanes::size;
+  Index channels, count;
+  explicit WinogradPanels(const ByteConv& c) : channels(c.x.channels()), count(ceil_div(c.shape.F, width)) {}
+  Index point() const { return channels * width; }  // 16-bit numbers of a point of a panel
+  Index weights() const { return count * winograd_points * point(); }
+  Index numbers() const { return count * width; }
+};
+
+// The four numbers of a line by 2 G.
+inline void transform_weights(const int* w, Index step, int* out, Index out_step) {
+  out[0] = 2 * w[0];
+  out[out_step] = w[0] + w[step] + w[2 * step];
+  out[2 * out_step] = w[0] - w[step] + w[2 * step];
+  out[3 * out_step] = 2 * w[2 * step];
+}
+
+// w (F, C, 3, 3)
+inline void pack_winograd(const ByteConv& c, const std::int8_t* w, std::int16_t* packed) {
+  const WinogradPanels p(c);
+  std::fill_n(packed, p.weights(), std::int16_t{0});
+  for (Index f = 0; f < c.shape.F; ++f)
+    for (Index k = 0; k < c.shape.C; ++k, w += 9) {
+      int window[9], rows[12], points[16];
+      std::copy_n(w, 9, window);
+      for (int i = 0; i < 3; ++i) transform_weights(window + 3 * i, 1, rows + 4 * i, 1);
+      for (int j = 0; j < 4; ++j) transform_weights(rows + j, 4, points + j, 4);
+      std::int16_t* to =
+          packed + f / p.width * winograd_points * p.point() + k / 2 * 2 * p.width + f % p.width * 2 + k % 2;
+      for (Index q = 0; q < winograd_points; ++q, to += p.point()) *to = std::int16_t(points[q]);
+    }
+}
+
+// Tiles of 2x2 outputs of some images, in the order of rows.
+struct WinogradTiles {
+  const ByteConv& c;
+  Index high, wide;
+  explicit WinogradTiles(const ByteConv& conv)
+      : c(conv), high(ceil_div(conv.shape.OH, 2)), wide(ceil_div(conv.shape.OW, 2)) {}
+  Index of_image() const { return high * wide; }
+  Index row(Index tile) const { return tile % of_image() / wide * 2; }
+  Index column(Index tile) const { return tile % wide * 2; }
+};
+
+// A tile of x, transformed: point q of channel k goes to out[q * step + k].
+inline void transform_bytes(const WinogradTiles& t, const std::uint8_t* x, Index tile, std::int16_t* out,
+                            Index step) {
+  constexpr Index chunk = 64;
+  const ByteImage& s = t.c.x;
+  const ConvShape& shape = t.c.shape;
+  const std::uint8_t* const image = x + tile / t.of_image() * s.bytes() + s.first() -
+                                    shape.pad_top * s.row() - shape.pad_left * s.channels();
+  const Index h = t.row(tile), w = t.column(tile);
+  std::int16_t lines[4][4][chunk];
+  for (Index k = 0; k < s.channels(); k += chunk) {
+    const Index count = std::min(chunk, s.channels() - k);
+    for (Index i = 0; i < 4; ++i) {
+      const std::uint8_t* d[4];  // beyond the last window stands what no output takes
+      for (Index j = 0; j < 4; ++j)
+        d[j] = image + std::min(h + i, shape.OH + 1) * s.row() +
+               std::min(w + j, shape.OW + 1) * s.channels() + k;
+      std::int16_t (&line)[4][chunk] = lines[i];
+      for (Index n = 0; n < count; ++n) {
+        const std::int16_t a = d[0][n], b = d[1][n], e = d[2][n], f = d[3][n];
+        line[0][n] = std::int16_t(a - e);
+        line[1][n] = std::int16_t(b + e);
+        line[2][n] = std::int16_t(e - b);
+        line[3][n] = std::int16_t(b - f);
+      }
+    }
+    for (Index j = 0; j < 4; ++j) {
+      std::int16_t* const to = out + j * step + k;
+      for (Index n = 0; n < count; ++n) {
+        const std::int16_t a = lines[0][j][n], b = lines[1][j][n], e = lines[2][j][n], f = lines[3][j][n];
+        to[n] = std::int16_t(a - e);
+        to[4 * step + n] = std::int16_t(b + e);
+        to[8 * step + n] = std::int16_t(e - b);
+        to[12 * step + n] = std::int16_t(b - f);
+      }
+    }
+  }
+}
+
+constexpr Index winograd_rows = Lanes::registers == 32 ? 12 : 6;  // x 2 vectors of sums
+constexpr Index winograd_block = 24;                              // tiles of a block
+
+// Products of R tiles and two vectors of filters: sums[r] of v[r][channels].
+template <int R>
+inline void winograd_product(const std::int16_t* v, Index v_step, const std::int16_t* w, Index channels,
+                             std::int32_t* sums) {
+  Lanes::Sums s[R][2];
+  for (auto& row : s) row[0] = row[1] = Lanes::zero();
+  for (Index k = 0; k < channels; k += 2, w += 4 * Lanes::size) {
+    const Lanes::Pairs a = Lanes::load_pairs(w), b = Lanes::load_pairs(w + 2 * Lanes::size);
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) {
+      const Lanes::Pairs x = Lanes::broadcast_pair(v + r * v_step + k);
+      s[r][0] = Lanes::dot_pairs(s[r][0], x, a);
+      s[r][1] = Lanes::dot_pairs(s[r][1], x, b);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int i = 0; i < 2; ++i) Lanes::store_sums(sums + (2 * r + i) * Lanes::size, s[r][i]);
+}
+
+// The four outputs of a tile and a vector of filters, whose points lie `step` apart.
+inline void winograd_outputs(const std::int32_t* points, Index step, Lanes::Sums (&y)[2][2]) {
+  Lanes::Sums rows[2][4];
+  for (Index j = 0; j < 4; ++j) {
+    const auto at = [&](Index i) { return Lanes::load(points + (4 * i + j) * step); };
+    const Lanes::Sums b = at(1), e = at(2);
+    rows[0][j] = Lanes::add(Lanes::add(at(0), b), e);
+    rows[1][j] = Lanes::subtract(Lanes::subtract(b, e), at(3));
+  }
+  for (int i = 0; i < 2; ++i) {
+    const auto& r = rows[i];
+    y[i][0] = Lanes::quarter(Lanes::add(Lanes::add(r[0], r[1]), r[2]));
+    y[i][1] = Lanes::quarter(Lanes::subtract(Lanes::subtract(r[1], r[2]), r[3]));
+  }
+}
+
+struct WinogradData {
+  const std::int16_t *v, *weights;  // transformed tiles from `first` on
+  Index v_tiles, first;
+  const std::uint8_t* other;
+  std::uint8_t* y;
+  FilterNumbers numbers;
+};
+
+// Tiles [tile, tile + count) of a panel of filters.
+inline void winograd_panel(const WinogradTiles& t, const WinogradData& d, const Epilogue& epilogue,
+                           const WinogradPanels& p, Index panel, Index tile, Index count) {
+  constexpr Index R = winograd_rows, width = WinogradPanels::width;
+  std::int32_t products[winograd_points * (winograd_block + R) * width];
+  const Index step = (winograd_block + R) * width;
+  for (Index q = 0; q < winograd_points; ++q) {
+    const std::int16_t* const w = d.weights + (panel * winograd_points + q) * p.point();
+    for (Index i = 0; i < count; i += R)  // rows of v beyond `count` are there: other tiles', or room
+      winograd_product<R>(d.v + (q * d.v_tiles + tile - d.first + i) * p.channels, p.channels, w, p.channels,
+                          products + q * step + i * width);
+  }
+  const ByteConv& c = t.c;
+  for (Index v = 0; v < 2; ++v) {
+    const Index f = panel * width + v * Lanes::size, left = c.y.channels() - f;
+    if (left <= 0) return;
+    const FilterVector n(d.numbers, f);
+    for (Index i = 0; i < count; ++i) {
+      Lanes::Sums sums[2][2];
+      winograd_outputs(products + i * width + v * Lanes::size, step, sums);
+      const Index image = (tile + i) / t.of_image(), h = t.row(tile + i), w = t.column(tile + i);
+      const auto place = [&](const ByteImage& s, Index a, Index b) {
+        return image * s.bytes() + s.first() + (h + a) * s.row() + (w + b) * s.channels() + f;
+      };
+      for (Index a = 0; a < std::min<Index>(2, c.shape.OH - h); ++a)
+        for (Index b = 0; b < std::min<Index>(2, c.shape.OW - w); ++b)
+          if (c.epilogue.adds)
+            epilogue.store(sums[a][b], n, d.other + place(c.other, a, b), d.y + place(c.y, a, b), left);
+          else
+            epilogue.store(sums[a][b], n, d.y + place(c.y, a, b), left);
+    }
+  }
+}
+
+// Some tiles at a time: all threads transform them, then multiply.
+inline void winograd(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other,
+                     const std::int16_t* weights, const FilterNumbers& numbers, std::uint8_t* y,
+                     Index images) {
+  constexpr Index most_bytes = 1 << 20;  // of a thread's transformed tiles: the second level
+  const WinogradTiles t(c);
+  const WinogradPanels p(c);
+  const Index tiles = images * t.of_image();
+  const int threads = threads_for(double(tiles) * double(winograd_points * p.channels * c.shape.F) / 16);
+  const Index room = std::max(winograd_block, threads * most_bytes / (2 * winograd_points * p.channels));
+  const Index some = std::min(tiles, round_up(room, winograd_block)), v_tiles = some + winograd_rows;
+  const Scratch scratch(std::size_t(winograd_points * v_tiles * p.channels) * sizeof(std::int16_t));
+  auto* const v = static_cast<std::int16_t*>(scratch.data());
+  for (Index q = 0; q < winograd_points; ++q)  // rows that the last products read beside their own
+    std::fill_n(v + (q * v_tiles + some) * p.channels, winograd_rows * p.channels, std::int16_t{0});
+  for (Index first = 0; first < tiles; first += some) {
+    const Index count = std::min(some, tiles - first), blocks = ceil_div(count, winograd_block);
+    parallel_for(blocks, threads, [&](Index block, int) {
+      const Index from = block * winograd_block;
+      for (Index i = from; i < std::min(count, from + winograd_block); ++i)
+        transform_bytes(t, x, first + i, v + i * p.channels, v_tiles * p.channels);
+    });
+    const Index parts = std::min(p.count, ceil_div(threads > 1 ? 4 * threads : 1, blocks));
+    const Index panels = ceil_div(p.count, parts);
+    const WinogradData d{v, weights, v_tiles, first, other, y, numbers};
+    parallel_for(blocks * parts, threads, [&](Index task, int) {
+      const Epilogue epilogue(c.epilogue);
+      const Index from = task / parts * winograd_block, part = task % parts * panels;
+      for (Index panel = part; panel < std::min(p.count, part + panels); ++panel)
+        winograd_panel(t, d, epilogue, p, panel, first + from, std::min(winograd_block, count - from));
+    });
+  }
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
