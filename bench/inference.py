@@ -22,9 +22,10 @@ import cnnlib
 import numpy as np
 from cnnlib import onnx as exchange
 from support import peaks, processor, runner, timing
-from support.inference import engines, networks
+from support.inference import eight_bits, engines, networks
 
 _TOLERANCE = 2e-4  # of the largest score: engines differ in their order of sums and their Winograd tiles
+_TOLERANCE_INT8 = 0.5  # from float32: the weights are random, and each engine chooses its own ranges
 
 
 def main():
@@ -35,6 +36,7 @@ def main():
     add("--batch", nargs="+", type=int, metavar="N", help="only these batches")
     add("--engines", nargs="*", choices=engines.CALLS, default=engines.installed(), metavar="NAME")
     add("--threads", type=int, default=2)
+    add("--precision", choices=("float32", "int8"), default="float32")
     add("--seconds", type=float, default=2.0, help="time of the calls of each engine and row")
     add("--profile", action="store_true", help="print where the time of each network goes, layer by layer")
     add("--no-memory", action="store_true", help="measure no memory, which takes longer than the rest")
@@ -55,6 +57,8 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, f"{name}.onnx")
             exchange.save(net, path)
+            if options.precision == "int8":
+                path = _quantized(name, path)
             for N in batches:
                 rows.append(_row(name, net, path, N, options))
                 print(_line(rows[-1]), flush=True)
@@ -64,25 +68,41 @@ def main():
     return 0
 
 
+def _prepared(net, size, options):
+    if options.precision == "float32":
+        return cnnlib.prepare(net)
+    return cnnlib.prepare(net, precision="int8", calibration=eight_bits.calibration(size))
+
+
+def _quantized(name, path):
+    target = f"{path}.int8.onnx"
+    eight_bits.quantize_onnx(path, target, eight_bits.calibration(networks.NETWORKS[name][1]))
+    return target
+
+
 def _row(name, net, path, N, options):
     size = networks.NETWORKS[name][1]
     x = np.random.default_rng(1).standard_normal((N, 3, size, size)).astype(np.float32)
     started = time.perf_counter()
-    predictor = cnnlib.prepare(net)
+    predictor = _prepared(net, size, options)
     predictor(x[:1])
     prepared = time.perf_counter() - started
     calls, wrong = {"cnnlib": lambda: predictor(x)}, []
-    want = predictor(x)
+    want = cnnlib.prepare(net)(x) if options.precision == "int8" else predictor(x)
     errors = {"model": timing.difference((net.loss(x),), (want,))}
+    if options.precision == "int8":
+        floats = cnnlib.prepare(net)
+        calls["cnnlib float32"] = lambda: floats(x)
+        errors["cnnlib"] = timing.difference((predictor(x),), (want,))
     for engine in options.engines:
         call = engines.CALLS[engine](net, path, x, options.threads)
         errors[engine] = timing.difference((np.asarray(call()).reshape(want.shape),), (want,))
-        if errors[engine] > _TOLERANCE:
+        if errors[engine] > (_TOLERANCE if options.precision == "float32" else _TOLERANCE_INT8):
             wrong.append(engine)
         else:
             calls[engine] = call
     times = timing.take_turns(calls, options.seconds * len(calls))
-    measured = () if options.no_memory else calls
+    measured = () if options.no_memory or options.precision == "int8" else calls
     memory = {engine: _memory(engine, name, N, options.threads) for engine in measured}
     return {
         "name": name,
@@ -131,9 +151,12 @@ def _resident(key):
 def _line(row):
     times = row["times"]
     own = times["cnnlib"].minimum
-    peers = {name: each.minimum for name, each in times.items() if name != "cnnlib"}
+    peers = {name: each.minimum for name, each in times.items() if not name.startswith("cnnlib")}
     text = f"{row['name']:13} N={row['N']:<4} cnnlib {own * 1e3:8.2f} ms"
-    text += "".join(f"  {name} {value * 1e3:.2f} ({value / own:.2f})" for name, value in peers.items())
+    ours = {name: each.minimum for name, each in times.items() if name == "cnnlib float32"}
+    text += "".join(
+        f"  {name} {value * 1e3:.2f} ({value / own:.2f})" for name, value in {**ours, **peers}.items()
+    )
     if peers:
         text += f"  | fastest {min(peers, key=peers.get)} {min(peers.values()) / own:.2f}"
     return (
@@ -182,13 +205,13 @@ def _profile(name, net, options):
 
 
 def _tables(rows, options):
-    names = ["cnnlib", *options.engines]
+    names = ["cnnlib", *(["cnnlib float32"] if options.precision == "int8" else []), *options.engines]
     lines = ["Milliseconds, minimum / median; the ratio is the fastest engine's minimum over cnnlib's.", ""]
     lines += _heading(["network", "N", *names, "ratio", "error"])
     ratios = []
     for row in rows:
         times, own = row["times"], row["times"]["cnnlib"].minimum
-        others = [each.minimum for name, each in times.items() if name != "cnnlib"]
+        others = [each.minimum for name, each in times.items() if not name.startswith("cnnlib")]
         ratios += [min(others) / own] if others else []
         ratio = f"{ratios[-1]:.2f}" if others else "-"
         error = max(row["errors"].values())

@@ -8,6 +8,8 @@ from cnnlib.augment import TTA
 from cnnlib.cli.options.arguments import add_data, add_run, add_threads
 from cnnlib.cli.run.trained import open_trained
 
+_CALIBRATION = 500  # images that calibrate eight bits
+
 
 def add_to(commands):
     """Add the command and its options."""
@@ -26,6 +28,11 @@ def add_to(commands):
     )
     evaluate.add_argument(
         "--tta", choices=("none", *TTA), help="average the scores over views; default: as the run did"
+    )
+    evaluate.add_argument(
+        "--int8",
+        action="store_true",
+        help=f"the accuracy in eight bits too, calibrated by {_CALIBRATION} images of the training split",
     )
     add_threads(evaluate)
 
@@ -48,4 +55,20 @@ def run(options):
         share = of_class.sum() / max(len(of_class), 1)
         print(f"{padded(name, width)}  {of_class.sum():5d} of {len(of_class):5d}  {share:.4f}")
     print(f"{options.split} accuracy: {right.mean():.4f}")
+    if options.int8:
+        _report_eight_bits(trained, options, pairs, white, tta, right.mean())
     return 0
+
+
+def _report_eight_bits(trained, options, pairs, white, tta, float_accuracy):
+    """Print the accuracy of the same model in eight bits."""
+    training, training_white = trained.load(options.data, "all" if options.split == "all" else "train")
+    if not training:
+        raise ValueError("--int8: there is no training split to calibrate with")
+    twin = trained.eight_bits(training[0][0][:_CALIBRATION], training_white)
+    right = np.concatenate([twin.scores(X, white, tta).argmax(axis=1) == y for X, y in pairs])
+    difference = right.mean() - float_accuracy
+    kept = [row.layer for row in twin.model.quantization() if row.precision == "float32"]
+    print(f"{options.split} accuracy in eight bits: {right.mean():.4f} ({difference:+.4f})")
+    if kept:
+        print(f"in float32: {', '.join(kept)}")

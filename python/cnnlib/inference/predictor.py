@@ -166,6 +166,11 @@ class Predictor:
         """'int8', or the name of `dtype`."""
         return self.dtype.name if self._quantization is None else "int8"
 
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether a softmax ends the network, as networks from other programs may have one."""
+        return any(op.output == self._output and op.kind == "softmax" for op in self._ops)
+
     def quantization(self) -> Quantization:
         """
         Return a table of the layers of an eight-bit network: precision, ranges, signal to noise.

@@ -60,8 +60,8 @@ class Trained:
     def _gives_probabilities(self):
         """Whether a softmax ends the network, as networks from other programs may have one."""
         if isinstance(self.model, inference.Predictor):
-            graph, _ = self.model.graph_and_params()
-        elif hasattr(self.model, "graph"):
+            return self.model.gives_probabilities
+        if hasattr(self.model, "graph"):
             graph = self.model.graph()
         else:
             return False
@@ -75,6 +75,14 @@ class Trained:
             return self.normalization(images if factor == 1 else images * factor)
 
         return BatchScorer(self._scores, preprocess, tta).all(X)
+
+    def eight_bits(self, X, white):
+        """The same with its model prepared in eight bits, calibrated by images X as they come."""
+        if isinstance(self.model, inference.Predictor):
+            raise ValueError("--int8: the file is a predictor, which is prepared already")
+        factor = np.float32(self.normalization.white / white)
+        images = self.normalization(X if factor == 1 else X * factor)
+        return replace(self, model=inference.prepare(self.model, precision="int8", calibration=images))
 
     def probabilities(self, X):
         """Probabilities (N, K), float64, of images as `cnnlib.cli.predict.read_image` makes them."""
