@@ -169,7 +169,7 @@ class Predictor:
     @property
     def gives_probabilities(self) -> bool:
         """Whether a softmax ends the network, as networks from other programs may have one."""
-        return any(op.output == self._output and op.kind == "softmax" for op in self._ops)
+        return any(node.output == self._graph.output and node.layer == "softmax" for node in self._graph)
 
     def quantization(self) -> Quantization:
         """
