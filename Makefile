@@ -135,15 +135,15 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks: $(V
 # since Python itself is not built with the sanitizers.
 ISAS ?= base $(shell grep -ow -m1 avx2 /proc/cpuinfo 2>/dev/null) $(if $(shell grep -ow -m1 avx512bw /proc/cpuinfo 2>/dev/null),avx512)
 KERNEL_TESTS := $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose prepared_conv winograd_error pool \
-  avg_pool norm layernorm_groupnorm dense leaky_relu activations resizing sequences_volumes needs_out loss sandwich update \
-  inference inverted_residual predictor_graphs predictor_threads empty determinism properties isas machine)
+  avg_pool norm layernorm_groupnorm dense leaky_relu activations resizing sequences_volumes needs_out loss losses_of_values sandwich update \
+  inference int8 inverted_residual predictor_graphs predictor_threads empty determinism properties isas machine)
 # Without the tests that want the baseline in every build, or fork, which g++'s sanitizer does not survive with threads.
 ASAN_TESTS ?= $(filter-out tests/test_machine.py,$(KERNEL_TESTS)) \
   $(patsubst %,tests/test_%.py,malformed_calls caches errors inputs special_values predictor_calls predictor_files \
   safetensors fuzz) --deselect tests/test_predictor_files.py::test_killed_while_it_saves
 # Every kernel on shapes that leave remainders, prepared networks, and files that lie: a minute.
 SMOKE_TESTS ?= $(patsubst %,tests/test_%.py,conv_methods prepared_conv pool avg_pool norm layernorm_groupnorm dense \
-  sandwich resizing activations loss update inverted_residual predictor_threads predictor_files caches) \
+  sandwich resizing activations loss losses_of_values update int8 inverted_residual predictor_threads predictor_files caches) \
   tests/test_fork_threads.py::test_the_number_of_threads_changes_during_calls \
   --deselect tests/test_predictor_files.py::test_killed_while_it_saves
 # Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.

@@ -1,9 +1,10 @@
-// Passes over windows up to 3 rows high that are 1 or 2 apart along a row (pools, depthwise convolution), as walks down an
-// image with one vector of columns: each line is read once, and what overlapping windows share stays in registers.
+// Passes over windows up to 3 rows high that are 1 or 2 apart along a row (pools, depthwise convolution), as
+// walks down an image with one vector of columns: each line is read once, and what overlapping windows share
+// stays in registers.
 //
-// Vectors of columns are taken from right to left: lanes of the last one that lie beyond the row are stored over the
-// beginning of the row below, which is written later. Lambdas that are called twice are marked always_inline:
-// otherwise what they capture would live in memory.
+// Vectors of columns are taken from right to left: lanes of the last one that lie beyond the row are stored
+// over the beginning of the row below, which is written later. Lambdas that are called twice are marked
+// always_inline: otherwise what they capture would live in memory.
 #pragma once
 
 #include "kernels/simd/loops.hpp"
