@@ -6,6 +6,7 @@ import cnnlib
 from cnnlib._text import display_width, padded, printable
 from cnnlib.augment import TTA
 from cnnlib.cli.options.arguments import add_data, add_run, add_threads
+from cnnlib.cli.run.tasks import values_of
 from cnnlib.cli.run.trained import open_trained
 
 _CALIBRATION = 500  # images that calibrate eight bits
@@ -45,6 +46,12 @@ def run(options):
     pairs, white = trained.load(options.data, options.split)
     if not pairs:
         raise ValueError(f"--split {options.split}: the run holds no images out for it")
+    if trained.task != "classes":
+        scores = np.concatenate([trained.scores(X, white, trained.tta) for X, _ in pairs])
+        y = np.concatenate([np.asarray(y) for _, y in pairs])
+        for name, value in values_of(trained.task, scores, y).items():
+            print(f"{options.split} {name}: {value:.4f}")
+        return 0
     tta = trained.tta if options.tta is None else None if options.tta == "none" else options.tta
     right = np.concatenate([trained.scores(X, white, tta).argmax(axis=1) == y for X, y in pairs])
     y = np.concatenate([y for _, y in pairs])

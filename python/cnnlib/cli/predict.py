@@ -6,7 +6,9 @@ import numpy as np
 
 import cnnlib
 from cnnlib._text import display_width, padded, printable
+from cnnlib.cli import predictions
 from cnnlib.cli.options.arguments import add_model, add_skip_unreadable, add_threads, positive_int
+from cnnlib.cli.options.settings import flag
 from cnnlib.cli.output import json_text, say_left_out
 from cnnlib.cli.run.trained import open_model
 from cnnlib.data.image_files import find_images, needs_pillow, open_image, passed_over, photo
@@ -19,8 +21,9 @@ def add_to(commands):
     """Add the command and its options."""
     predict = commands.add_parser(
         "predict",
-        help="classes of image files",
-        description="Print the class of each image file and its probability. Photographs are cropped to the "
+        help="classes, numbers or masks of image files",
+        description="Print the class of each image file and its probability, or its numbers as CSV, or write "
+        "its mask, and that over the photo. Photographs are cropped to the "
         "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
     )
     predict.set_defaults(execute=run)
@@ -30,6 +33,9 @@ def add_to(commands):
     )
     predict.add_argument(
         "--top", type=positive_int, default=1, metavar="K", help="print the K likeliest classes"
+    )
+    predict.add_argument(
+        "--out", metavar="FOLDER", help="where a model of pixels writes its images; default: predictions"
     )
     add_skip_unreadable(predict)
     predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
@@ -44,14 +50,22 @@ def run(options):
     needs_pillow("cnnlib predict")
     # All images first: a wrong name among many stops the command before it prints half of them.
     paths = _files(options.images)
+    if trained.task != "classes":
+        for name in ("skip_unreadable", "top"):
+            if getattr(options, name) not in (None, False, 1):
+                raise ValueError(f"{flag(name)} means nothing to a model of {trained.task}")
+        predictions.predict(trained, paths, options.out, options.json)
+        return 0
+    if options.out is not None:
+        raise ValueError("--out is for models of pixels; classes are printed")
     faults: dict[str, str] | None = {} if options.skip_unreadable else None
     probabilities = _probabilities(trained, paths, faults)
     paths = [path for path in paths if path not in (faults or ())]
-    predictions = likeliest(probabilities, trained.classes, options.top)
+    found = likeliest(probabilities, trained.classes, options.top)
     if options.json:
-        print(json_text(json_rows(paths, predictions)))
+        print(json_text(json_rows(paths, found)))
     elif paths:
-        _print_table(paths, predictions)
+        _print_table(paths, found)
     say_left_out(list((faults or {}).values()))
     return 0
 

@@ -70,6 +70,8 @@ def run(options):
     if options.threads is not None:
         cnnlib.set_num_threads(options.threads)
     trained = open_model(options)
+    if trained.task != "classes":
+        raise ValueError(f"cnnlib serve answers with classes; {options.run} is a model of {trained.task}")
     limits = Limits(
         body_bytes=int(options.max_megabytes * 2**20),
         pixels=int(options.max_megapixels * 1e6),

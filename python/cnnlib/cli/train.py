@@ -22,6 +22,7 @@ from cnnlib.cli.options.settings import (
     MODEL_SETTINGS,
     MOMENTUM_RULES,
     SPECS,
+    TASKS,
     TRAINING,
     default_model,
     defaults,
@@ -33,6 +34,7 @@ from cnnlib.cli.options.settings import (
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.report.html_report import best_value, best_value_name
 from cnnlib.cli.report.writing import finish
+from cnnlib.cli.run import tasks
 from cnnlib.cli.run.folder import Run
 from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
 from cnnlib.cli.run.ranks import (
@@ -53,7 +55,7 @@ from cnnlib.solver.options import OPTIONS
 
 _PARTS = ("train", "val", "test")
 _CAN_BE_NONE = ("lookahead", "rate_factors", "tta")  # on the command line, against a recipe
-_ALSO = ("skip_unreadable", "threads", "distributed", "comm_timeout")  # in a --save-config file
+_ALSO = ("task", "skip_unreadable", "threads", "distributed", "comm_timeout")  # in a --save-config file
 _EPILOG = """\
 The run folder holds the newest checkpoint, history.csv, config.json, report.html (all about the run on one
 page that needs no other file) and, where matplotlib is installed, curves.png, filters.png, confusion.png and
@@ -87,6 +89,11 @@ def add_to(commands):
     train.add_argument("--recipe", choices=RECIPES, help="settings that belong together, see below")
     train.add_argument(
         "--model", choices=MODEL_OPTIONS, help="default: three-layer, for a folder resnet8, or the recipe's"
+    )
+    train.add_argument(
+        "--task",
+        choices=TASKS,
+        help="classes of images (the default), numbers, or labels or images of pixels",
     )
     train.add_argument("--out", metavar="FOLDER", help="the run folder")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is in the --out folder")
@@ -186,12 +193,15 @@ def _begin(options, comm, held):
     name, folder, model_name, settings = _settings(options)
     if options.skip_unreadable and name != "folder":
         raise ValueError(f"--skip-unreadable means nothing to --data {name}")
-    folder = data_folder(name, folder)
+    folder, task = data_folder(name, folder), options.task or "classes"
+    if task != "classes" and name not in ("folder", "npy"):
+        raise ValueError(f"--task {task} takes --data folder:DIR or npy:DIR, not {name}")
     if name in FOUND:
-        data_set = root_first(comm, lambda: _look_into(name, folder, settings, options.skip_unreadable))
+        look = functools.partial(_look_into, name, folder, settings, options.skip_unreadable, task)
+        data_set = root_first(comm, look)
     else:
         data_set = DATA_SETS[name]
-    description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes))
+    description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes), task)
     model = networks.build(description)
     if options.summary and not hasattr(model, "summary"):
         raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
@@ -200,7 +210,9 @@ def _begin(options, comm, held):
     white = fitted.white if data_set.white is None else data_set.white
     normalization = Normalization(fitted.mean, fitted.std, white, data_set.ink)
     arguments = {**solver_arguments(settings), "preprocess": normalization}
-    solver = Solver(model, data, **arguments, print_every=100, comm=comm)
+    arguments |= tasks.solver_arguments(task, data["y_train"])
+    scale = tasks.target_scale(task, data["y_train"])
+    solver = Solver(model, tasks.standardized(data, scale), **arguments, print_every=100, comm=comm)
 
     if options.save_config is not None:
         comm.from_root(lambda: _save_config(options, model_name, settings))
@@ -212,7 +224,9 @@ def _begin(options, comm, held):
             "name": name,
             "folder": folder,
             **_images(name, folder, data_set, settings, options.skip_unreadable),
+            **tasks.description(task, data["y_train"]),
         },
+        **({} if scale is None else {"targets": scale}),
         "preprocessing": {
             "mean": normalization.mean,
             "std": normalization.std,
@@ -239,7 +253,8 @@ def _begin(options, comm, held):
     about = (
         f"{label}: {len(data['X_train'])} training, {len(data['X_val'])} validation, "
         f"{len(data['X_test'])} test images of {'x'.join(map(str, data_set.shape))} in "
-        f"{len(data_set.classes)} classes; {model_name} model with {size:,} parameters; {workers(comm)}"
+        f"{len(data_set.classes)} {'classes' if task == 'classes' else 'outputs'}; "
+        f"{model_name} model with {size:,} parameters; {workers(comm)}"
     )
     say(about)
     if options.summary:
@@ -247,13 +262,13 @@ def _begin(options, comm, held):
     return run, log, solver, data
 
 
-def _look_into(name, folder, settings, skip_unreadable):
+def _look_into(name, folder, settings, skip_unreadable, task):
     if name != "folder":
-        return look_into(name, folder)
+        return look_into(name, folder, task=task)
     channels = {None: None, "rgb": 3, "grey": 1}[settings["colours"]]
     shares = {share: settings[share] for share in ("validation", "test")}
     shares["skip_unreadable"] = skip_unreadable
-    return look_into(name, folder, pixels(settings["image_size"]), channels, shares)
+    return look_into(name, folder, pixels(settings["image_size"]), channels, shares, task)
 
 
 def _images(name, folder, data_set, settings, skip_unreadable):
@@ -281,7 +296,7 @@ def _settings(options):
     """Data set, its folder, model, and every setting: the recipe's or the defaults, overridden."""
     recipe = RECIPES.get(options.recipe, {"data": "digits"})
     name, folder = parse_data(options.data or recipe["data"])
-    model_name = options.model or recipe.get("model") or default_model(name)
+    model_name = options.model or recipe.get("model") or default_model(name, options.task)
     if options.recipe is None:
         settings = defaults(name, model_name)
     else:
@@ -303,19 +318,20 @@ def _resume(options, comm, held):
     """The run that is to go on, a Solver that stands where it stood, the data."""
     run = shared_run(comm, lambda: Run.open(options.resume))
     fixed = [option for option in _given(options) if option not in ("num_epochs", "early_stopping")]
-    others = ("recipe", "model", "out", "save_config", "skip_unreadable")
+    others = ("recipe", "model", "task", "out", "save_config", "skip_unreadable")
     fixed += [option for option in others if getattr(options, option) not in (None, False)]
     if fixed:
         raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(fixed[0])}")
     checkpoint = comm.from_root(lambda: run.checkpoint(options.resume))
     later = comm.from_root(lambda: run.go_on_from(checkpoint, held))
     data = root_first(comm, lambda: run.load_data(options.data, _PARTS))
+    scaled = tasks.standardized(data, run.config.get("targets"))
     log = _log(run, options, comm)
     stopping = False if options.early_stopping == "none" else options.early_stopping
     solver = Solver.resume(
         checkpoint,
         run.build_model(),
-        data,
+        scaled,
         num_epochs=options.num_epochs,
         preprocess=run.normalization,
         early_stopping=stopping,

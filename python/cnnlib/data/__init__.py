@@ -20,6 +20,7 @@ from cnnlib.data.download import download_CIFAR10
 from cnnlib.data.image_folder import load_image_folder
 from cnnlib.data.normalization import Normalization
 from cnnlib.data.shards import ShardedArray
+from cnnlib.data.target_folder import load_target_folder
 
 __all__ = [
     "CIFAR10_CLASSES",
@@ -32,6 +33,7 @@ __all__ = [
     "load_array_folder",
     "load_digits",
     "load_image_folder",
+    "load_target_folder",
     "map_CIFAR10",
     "map_CIFAR100",
 ]

@@ -18,7 +18,7 @@ _WHERE = "load_array_folder"
 _CLASSES = "classes.txt"
 
 
-def load_array_folder(root: str | os.PathLike) -> dict[str, Any]:
+def load_array_folder(root: str | os.PathLike, *, task: str = "classes") -> dict[str, Any]:
     """Map the arrays of a folder: ``X_train.npy``, ``y_train.npy``, ``X_val.npy`` and so on.
 
     Any of them may be cut into files ``X_train_0.npy``, ``X_train_1.npy``, ..., whose rows go on one after
@@ -29,15 +29,18 @@ def load_array_folder(root: str | os.PathLike) -> dict[str, Any]:
     root : path
         A folder with a training and a validation split; a test split is optional, as is ``classes.txt``,
         which has the name of a class on each line.
+    task : 'classes', 'values' or 'pixels'
+        What y holds: labels (N,); numbers (N,) or (N, M); labels (N, H, W) of pixels, of which 255 stands for
+        none, or images (N, C, H, W).
 
     Returns
     -------
     dict
         ``X_train``, ``X_val``, ``X_test``: memory maps (N, ...), read-only, or a :class:`ShardedArray` of
         them; ``X_test`` has no rows if there is no test split. ``y_train``, ``y_val``, ``y_test``: int64
-        labels (N,). ``classes``: the classes' names, a tuple; without ``classes.txt`` the numbers up to the
-        highest label. The files must not shrink while the arrays are used: to read beyond an end ends the
-        process.
+        labels (N,), or maps of other targets; numbers are float32 (N, M). ``classes``: the names of the
+        classes, numbers or channels, a tuple; without ``classes.txt`` the numbers from 0 on. The files
+        must not shrink while the arrays are used: to read beyond an end ends the process.
 
     Raises
     ------
@@ -63,16 +66,20 @@ def load_array_folder(root: str | os.PathLike) -> dict[str, Any]:
     for part in ("train", "val", "test"):
         if part == "test" and not (_files(root, "X_test") or _files(root, "y_test")):
             first = data["X_val"]
-            data |= {"X_test": first[:0], "y_test": np.empty(0, np.int64)}
+            data |= {"X_test": first[:0], "y_test": np.array(data["y_val"][:0])}
             continue
-        data |= _split(root, part)
+        data |= _split(root, part, task)
     _check_images(root, data)
+    if task != "classes":
+        return {**data, "classes": _names(root, data, task)}
     labels = np.concatenate([data[f"y_{part}"] for part in ("train", "val", "test")])
     return {**data, "classes": _classes(root, labels)}
 
 
-def _split(root, part):
+def _split(root, part, task):
     X, y = _mapped(root, f"X_{part}"), _mapped(root, f"y_{part}")
+    if task != "classes":
+        return {f"X_{part}": X, f"y_{part}": _targets(root, part, X, y, task)}
     if y.ndim != 1 or y.dtype.kind not in "iu":
         raise ValueError(f"{root}: y_{part} must be integer labels (N,), got {y.dtype} of shape {y.shape}")
     if X.ndim < 2 or len(X) != len(y) or len(X) == 0:
@@ -80,6 +87,35 @@ def _split(root, part):
             f"{root}: X_{part} must have a row for each of the {len(y)} labels in y_{part}, got {X.shape}"
         )
     return {f"X_{part}": X, f"y_{part}": np.array(y[:], dtype=np.int64)}
+
+
+def _targets(root, part, X, y, task):
+    """Numbers (N, M), labels (N, H, W) or images (N, C, H, W)."""
+    if task == "values":
+        fits, wanted = y.ndim in (1, 2), "numbers (N,) or (N, M)"
+    else:
+        labels = y.ndim == 3 and y.dtype.kind in "iu" and y.shape[1:] == X.shape[2:]
+        fits = labels or (y.ndim == 4 and y.dtype.kind == "f")
+        wanted = f"integer labels (N, {', '.join(map(str, X.shape[2:]))}) or floats (N, C, H, W)"
+    if not fits or len(y) != len(X) or len(X) == 0:
+        raise ValueError(f"{root}: y_{part} must be {wanted} for X_{part} {X.shape}, got {y.dtype} {y.shape}")
+    return np.array(y[:], np.float32).reshape(len(y), -1) if task == "values" else y
+
+
+def _names(root, data, task):
+    """The names of numbers, of labels, or of channels."""
+    y = data["y_train"]
+    if task == "values" or y.ndim == 4:
+        count = y.shape[1]
+    else:
+        highest = max(int(part[part != 255].max(initial=0)) for part in map(np.asarray, (y, data["y_val"])))
+        count = highest + 1
+    names = tuple(map(str, range(count)))
+    if (root / _CLASSES).is_file():
+        names = tuple((root / _CLASSES).read_text(encoding="utf-8").splitlines())
+    if len(names) < count:
+        raise ValueError(f"{root}: {_CLASSES} has {len(names)} names, y_train needs {count}")
+    return names
 
 
 def _files(root, name):

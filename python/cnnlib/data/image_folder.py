@@ -22,7 +22,7 @@ from cnnlib.data.image_cache import (
 )
 from cnnlib.data.image_files import find_images, needs_pillow, passed_over
 
-__all__ = ["folder_digest", "load_image_folder"]
+__all__ = ["folder_digest", "image_size", "load_image_folder", "places", "splits"]
 
 _WHERE = "load_image_folder"
 _GOLDEN = 0.6180339887498949
@@ -95,7 +95,7 @@ def load_image_folder(
     ((16, 3, 16, 16), ('cats', 'dogs'))
     """
     needs_pillow(_WHERE)
-    height, width = _size(size)
+    height, width = image_size(size)
     validation = probability(_WHERE, "validation", validation)
     test = probability(_WHERE, "test", test)
     if validation + test >= 1:
@@ -107,7 +107,7 @@ def load_image_folder(
         raise TypeError(f"{_WHERE}: seed must be an integer, got None")
 
     classes, files, labels = _scan(Path(root))
-    place = _places(labels, random_stream(seed, _WHERE))
+    place = places(labels, random_stream(seed, _WHERE))
     order = np.lexsort((labels, place))
 
     def source(rows):
@@ -127,7 +127,7 @@ def load_image_folder(
             kept = np.delete(order, list(faults))
     paths = tuple(Path(root) / files[i] for i in kept)
     return {
-        **_splits(X, labels[kept], paths, place[kept], validation, test),
+        **splits(X, labels[kept], paths, place[kept], validation, test),
         "classes": classes,
         "unreadable": tuple(faults[k] for k in sorted(faults)),
     }
@@ -143,7 +143,8 @@ def folder_digest(root: str | os.PathLike) -> str:
     return hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
 
 
-def _size(size):
+def image_size(size: int | Sequence[int]) -> tuple[int, int]:
+    """Height and width."""
     if isinstance(size, Sequence) and not isinstance(size, str):
         if len(size) != 2:
             raise ValueError(f"{_WHERE}: size must be an integer or (height, width), got {size!r}")
@@ -174,7 +175,7 @@ def _scan(root):
     return tuple(folder.name for folder in folders), files, np.array(labels, dtype=np.int64)
 
 
-def _places(labels, random):
+def places(labels: np.ndarray, random: Any) -> np.ndarray:
     """A place in [0, 1) for each image: those of a class are spread evenly, in random order.
 
     So whatever lies between two places holds nearly the same share of every class, and any split is a slice
@@ -189,7 +190,9 @@ def _places(labels, random):
     return place
 
 
-def _splits(X, y, paths, place, validation, test):
+def splits(
+    X: np.ndarray, y: np.ndarray, paths: Sequence[Path], place: np.ndarray, validation: float, test: float
+) -> dict[str, Any]:
     """The parts of the images, which stand in the order of `place`: the test split comes first."""
     ends = np.searchsorted(place, [test, test + validation]).tolist()
     ends[0] = max(ends[0], int(test > 0))

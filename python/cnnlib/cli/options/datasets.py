@@ -13,6 +13,7 @@ from cnnlib.data import (
     load_array_folder,
     load_digits,
     load_image_folder,
+    load_target_folder,
     map_CIFAR10,
     map_CIFAR100,
 )
@@ -34,6 +35,7 @@ class DataSet:
     white: float | None
     ink: bool
     load: Callable
+    task: str = "classes"
 
 
 def _parts_of(data, parts):
@@ -55,13 +57,22 @@ def _load_cifar10(folder, parts):
     return _parts_of(map_CIFAR10(folder, **counts), parts)
 
 
-def _load_photos(shape, shares, folder):
+def _load_photos(shape, shares, folder, task):
     C, H, W = shape
-    return load_image_folder(folder, (H, W), channels=C, **shares)
+    return _read_photos(folder, (H, W), C, shares, task)
 
 
-def _load_arrays(shape, shares, folder):
-    data = load_array_folder(folder)
+def _read_photos(folder, size, channels, shares, task):
+    if task == "classes":
+        return load_image_folder(folder, size, channels=channels, **shares)
+    if shares.get("skip_unreadable"):
+        raise ValueError(f"--skip-unreadable means nothing to --task {task}")
+    splits = {name: shares[name] for name in ("validation", "test")}
+    return load_target_folder(folder, size, task, channels=channels, **splits)
+
+
+def _load_arrays(shape, shares, folder, task):
+    data = load_array_folder(folder, task=task)
     X = data["X_train"]
     if X.ndim != 4 or X.shape[1] not in (1, 3):
         raise ValueError(f"{folder}: X_train must be images (N, 1 or 3, H, W), got shape {X.shape}")
@@ -70,15 +81,15 @@ def _load_arrays(shape, shares, folder):
     return data
 
 
-def _load_cifar100(shape, shares, folder):
+def _load_cifar100(shape, shares, folder, task):
     return map_CIFAR100(folder)
 
 
 _READERS = {"folder": _load_photos, "npy": _load_arrays, "cifar100": _load_cifar100}
 
 
-def _load_found(name, classes, shape, shares, folder, parts):
-    data = _READERS[name](shape, shares, folder)
+def _load_found(name, classes, shape, shares, task, folder, parts):
+    data = _READERS[name](shape, shares, folder, task)
     if data["classes"] != classes:
         raise ValueError(
             f"{folder} has the classes {', '.join(data['classes'])}; the model's are {', '.join(classes)}"
@@ -92,24 +103,25 @@ DATA_SETS = {
 }
 
 
-def found_data_set(name, classes, shape, white, shares):
+def found_data_set(name, classes, shape, white, shares, task="classes"):
     """A data set whose classes and shape are known from its files: one of `FOUND`.
 
     `shares` are the options `validation`, `test` and `skip_unreadable` of
     :func:`cnnlib.data.load_image_folder`; the others come with splits of their own.
     """
-    load = functools.partial(_load_found, name, tuple(classes), tuple(shape), shares)
-    return DataSet(tuple(classes), tuple(shape), white, False, load)
+    load = functools.partial(_load_found, name, tuple(classes), tuple(shape), shares, task)
+    return DataSet(tuple(classes), tuple(shape), white, False, load, task)
 
 
-def look_into(name, folder, size=None, channels=None, shares=None):
+def look_into(name, folder, size=None, channels=None, shares=None, task="classes"):
     """The same, with the classes, the shape and (for `channels` None) the colours that the files have."""
     if name == "folder":
-        data = load_image_folder(folder, size, channels=channels, **shares)
+        data = _read_photos(folder, size, channels, shares, task)
     else:
-        data = _READERS[name](None, shares, folder)
+        data = _READERS[name](None, shares, folder, task)
     X = data["X_train"]
-    return found_data_set(name, data["classes"], X.shape[1:], None if name == "npy" else 255.0, shares)
+    white = None if name == "npy" else 255.0
+    return found_data_set(name, data["classes"], X.shape[1:], white, shares, task)
 
 
 FOUND = tuple(_READERS)  # classes and shape are those of the files

@@ -2,7 +2,14 @@
 
 import textwrap
 
-from cnnlib.cli.options.settings import DATA_NAMES, MODEL_OPTIONS, SPECS, defaults, has_defaults
+from cnnlib.cli.options.settings import (
+    DATA_NAMES,
+    MODEL_OPTIONS,
+    PIXEL_SPECS,
+    SPECS,
+    defaults,
+    has_defaults,
+)
 from cnnlib.recipes import RECIPES
 
 __all__ = ["defaults_table", "plain", "recipe_table"]
@@ -16,9 +23,12 @@ def defaults_table():
     lines = []
     for data in DATA_NAMES:
         for model in MODEL_OPTIONS:
-            if model in SPECS[1:]:  # as the first of them
+            if model in (*SPECS[1:], *PIXEL_SPECS[1:]):  # as the first of them
                 continue
-            names = [name for name in (SPECS if model in SPECS else [model]) if has_defaults(data, name)]
+            alike = next((group for group in (SPECS, PIXEL_SPECS) if model in group), (model,))
+            names = [name for name in alike if has_defaults(data, name)]
+            if not names:
+                continue
             lines += _table(f"  {data}, {', '.join(names)}", defaults(data, model))
     return "\n".join(lines)
 

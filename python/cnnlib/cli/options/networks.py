@@ -2,17 +2,21 @@
 
 import numpy as np
 
-from cnnlib.cli.options.settings import MODEL_OPTIONS, SPECS
+from cnnlib.cli.options.settings import MODEL_OPTIONS, PIXEL_SPECS, SPECS
 from cnnlib.convnet import ConvNet
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
+from cnnlib.models.spec.reading import resolve
 
 _CLASSES = {"three-layer": ThreeLayerConvNet, "fully-connected": FullyConnectedNet}
 
 
-def describe(name, settings, shape, num_classes):
+def describe(name, settings, shape, num_classes, task="classes"):
     """What config.json says about a model: its name and the arguments to build it with, in plain values."""
+    _check_task(name, task)
     arguments = {option: settings[option] for option in MODEL_OPTIONS[name]}
-    if name not in SPECS:
+    if task == "values":
+        arguments["head"] = task
+    if name not in (*SPECS, *PIXEL_SPECS):
         arguments["use_batchnorm"] = arguments.pop("batchnorm")
         hidden = arguments.pop("hidden_dim")
         if name == "fully-connected":
@@ -32,14 +36,22 @@ def describe(name, settings, shape, num_classes):
     }
 
 
+def _check_task(name, task):
+    fitting = {"classes": (*_CLASSES, *SPECS), "values": SPECS, "pixels": PIXEL_SPECS}[task]
+    if name not in fitting:
+        raise ValueError(f"--task {task} is for models such as {', '.join(fitting)}, not {name}")
+
+
 def build(description):
     """The model that :func:`describe` described."""
     arguments = dict(description["arguments"])
     arguments["dtype"] = np.dtype(arguments["dtype"])
     if "input_dim" in arguments:
         arguments["input_dim"] = tuple(arguments["input_dim"])
-    if description["name"] in SPECS:
-        return ConvNet(description["name"], **arguments)
+    if description["name"] in (*SPECS, *PIXEL_SPECS):
+        head = arguments.pop("head", None)
+        spec = description["name"] if head is None else [*resolve(description["name"]), head]
+        return ConvNet(spec, **arguments)
     return _CLASSES[description["name"]](**arguments)
 
 

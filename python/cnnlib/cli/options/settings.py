@@ -16,10 +16,12 @@ from cnnlib.solver.options import OPTIONS
 
 TRAINING = (*(setting.name for option in OPTIONS.values() for setting in option.flags), "tta")
 SPECS = ("vgg-small", "vgg-whitened", "resnet8", "resnet20", "mobile-small")  # of cnnlib.convnet.NAMED_SPECS
+TASKS = ("classes", "values", "pixels")
+PIXEL_SPECS = ("unet", "autoencoder")  # the same, for --task pixels
 MODEL_OPTIONS = {
     "three-layer": ("num_filters", "filter_size", "hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
     "fully-connected": ("hidden_dim", "reg", "weight_scale", "batchnorm", "dtype"),
-    **dict.fromkeys(SPECS, ("reg", "dtype")),
+    **dict.fromkeys((*SPECS, *PIXEL_SPECS), ("reg", "dtype")),
 }
 _INSIDE = {"folder": "images by class", "npy": "arrays"}
 DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
@@ -129,6 +131,8 @@ for _name in SPECS:
         "num_epochs": 20,
         "reg": 1e-4,
     }
+for _name in PIXEL_SPECS:  # masks move along with flips and crops
+    _DEFAULTS["folder", _name] = {**_DEFAULTS["folder", "resnet8"], "augment": [{"name": "flip"}]}
 _DEFAULTS["folder", "three-layer"] = {**_DEFAULTS["cifar10", "three-layer"], "learning_rate": 1e-3}
 _DEFAULTS["folder", "fully-connected"] = dict(_DEFAULTS["cifar10", "fully-connected"])
 for _model in ("three-layer", "fully-connected"):
@@ -147,8 +151,10 @@ for _key in _DEFAULTS:
         _DEFAULTS[_key] |= {"image_size": "64", "colours": None, "validation": 0.1, "test": 0.1}
 
 
-def default_model(data_name):
+def default_model(data_name, task="classes"):
     """The model that a data set is trained with, if none is named."""
+    if task == "pixels":
+        return "unet"
     return "resnet8" if data_name in ("folder", "npy") else "three-layer"
 
 

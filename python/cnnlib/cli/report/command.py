@@ -7,6 +7,7 @@ from cnnlib.cli.options.arguments import add_data, add_run, add_threads
 from cnnlib.cli.report.writing import finish
 from cnnlib.cli.run.folder import Run
 from cnnlib.cli.run.lock import locked
+from cnnlib.cli.run.tasks import standardized
 from cnnlib.solver import Solver, load_weights
 
 
@@ -33,8 +34,9 @@ def run(options):
     with contextlib.ExitStack() as held:
         held.enter_context(locked(run.folder))
         data = run.load_data(options.data, ("train", "val", "test"))
+        scaled = standardized(data, run.config.get("targets"))
         solver = Solver.resume(
-            checkpoint, run.build_model(), data, preprocess=run.normalization, verbose=False
+            checkpoint, run.build_model(), scaled, preprocess=run.normalization, verbose=False
         )
         load_weights(checkpoint, solver.model)
         finish(run, solver, data)

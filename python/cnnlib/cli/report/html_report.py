@@ -30,7 +30,7 @@ from cnnlib.cli.report.step_profile import profile_step
 from cnnlib.cli.run.folder import history_columns, history_rows
 from cnnlib.cli.run.log import metrics_of
 
-__all__ = ["best_value", "best_value_name", "report"]
+__all__ = ["best_value", "best_value_name", "environment", "network", "report", "settings"]
 
 _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
@@ -67,9 +67,9 @@ def report(run, solver, data, part, scores, pictures):
         "the classes' images": lambda: _typical(gallery),
         "the filters": lambda: _filters(pictures),
         "the time by layer": lambda: _time_by_layer(solver),
-        "the network": lambda: _network(solver.model),
-        "the settings": lambda: _settings(run),
-        "the environment": lambda: _environment(run),
+        "the network": lambda: network(solver.model),
+        "the settings": lambda: settings(run),
+        "the environment": lambda: environment(run),
     }
     parts = []
     for what, make in makers.items():
@@ -221,11 +221,13 @@ def _time_by_layer(solver):
     return section("Time by layer", paragraph(about), table(columns, cells))
 
 
-def _network(model):
+def network(model):
+    """The layers of a model."""
     return section("Network", preformatted(model.summary() if hasattr(model, "summary") else repr(model)))
 
 
-def _settings(run):
+def settings(run):
+    """A run's settings, those first that differ from the defaults."""
     config = run.config
     data, arguments = config["data"], config["model"]["arguments"]
     groups = {
@@ -239,8 +241,8 @@ def _settings(run):
         groups["data"]["folder"] = Path(data["folder"]).name  # where it lies is this machine's affair
     usual = _usual(config)
     own, others = [], []
-    for group, settings in groups.items():
-        for name, value in settings.items():
+    for group, group_settings in groups.items():
+        for name, value in group_settings.items():
             changed = group in ("model", "training") and name in usual and usual[name] not in (value, [value])
             row = (f"{group} {name}".strip().replace("_", " "), _text(name, value))
             own.append((*row, _text(name, usual[name]))) if changed else others.append(row)
@@ -255,7 +257,8 @@ def _usual(config):
     return defaults(data, model) if has_defaults(data, model) else {}
 
 
-def _environment(run):
+def environment(run):
+    """Versions and the machine's kind."""
     config = {**current_config(), "platform": platform.platform(), "ranks": run.config.get("ranks", 1)}
     rows = [(name, f"{value}") for name, value in config.items()]
     return section("Environment", table([("what", "text"), ("value", "text")], rows))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cnnlib.cli.output import at_its_cost, say
-from cnnlib.cli.report import html_report
+from cnnlib.cli.report import html_report, samples
 from cnnlib.cli.report.pictures import drawn
 from cnnlib.cli.run.folder import PICTURES, REPORT
 from cnnlib.inference.scoring import BatchScorer
@@ -14,6 +14,8 @@ def finish(run, solver, data):
 
     The split is that for tests, or where it is empty that for validation.
     """
+    if run.data_set.task != "classes":
+        return samples.finish(run, solver, data)
     part = "test" if len(data["X_test"]) else "val"
     X, y = data[f"X_{part}"], data[f"y_{part}"]
     scores = BatchScorer(solver.model, solver.preprocess, run.tta).all(X)

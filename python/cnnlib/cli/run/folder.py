@@ -12,9 +12,10 @@ from cnnlib._files import written_whole
 from cnnlib.augment import TTA
 from cnnlib.cli.options import networks
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
-from cnnlib.cli.options.settings import OLD_NAMES, parse_data
+from cnnlib.cli.options.settings import OLD_NAMES, TASKS, parse_data
 from cnnlib.cli.run.lock import locked
 from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
+from cnnlib.cli.run.tasks import put_back
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.solver import load_weights
@@ -23,6 +24,7 @@ from cnnlib.solver.run_file import interrupted_path
 FORMAT = "cnnlib run"
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
+_TASK_PICTURES = ("samples.png",)
 REPORT = "report.html"
 
 
@@ -108,7 +110,8 @@ class Run:
         shares["skip_unreadable"] = data.get("skip_unreadable") is True
         shape = (data["channels"], *data["size"])
         white = self.config["preprocessing"].get("white", 255.0)
-        return found_data_set(data["name"], self.config["classes"], shape, white, shares)
+        task = data.get("task", "classes")
+        return found_data_set(data["name"], self.config["classes"], shape, white, shares, task)
 
     @property
     def normalization(self):
@@ -155,6 +158,7 @@ class Run:
         """The trained model: 'best' or 'last' of the checkpoint that `path` names."""
         model = self.build_model()
         load_weights(self.checkpoint(path), model, which)
+        put_back(model, self.config.get("targets"))
         return model
 
     def load_data(self, option, parts, any_images=False):
@@ -211,7 +215,7 @@ class Run:
     def _last_epoch(self):
         try:
             return int(self.history()["epoch"][-1])
-        except (FileNotFoundError, IndexError, OverflowError, ValueError):
+        except (FileNotFoundError, IndexError, KeyError, OverflowError, ValueError):
             return None
 
     def _checkpoints(self):
@@ -220,7 +224,7 @@ class Run:
         return {int(match[1]): path for match, path in matches if match}
 
     def _remove_files(self):
-        pictures = (self.folder / name for name in PICTURES)
+        pictures = (self.folder / name for name in (*PICTURES, *_TASK_PICTURES))
         for path in (*self._checkpoints().values(), self._interrupted, *pictures):
             path.unlink(missing_ok=True)
         for name in ("config.json", "history.csv", REPORT, *LOG_FILES.values()):
@@ -259,6 +263,10 @@ def _check_config(file, config):
         raise ValueError(f"{file} is damaged: the data's folder is {folder!r}")
     if name in FOUND:
         _check_found(file, config)
+    if config["data"].get("task", "classes") not in TASKS:
+        raise ValueError(
+            f"{file} is damaged, or newer than this cnnlib: the task is {config['data']['task']!r}"
+        )
     channels = config["data"]["channels"] if name in FOUND else DATA_SETS[name].shape[0]
     for key in ("mean", "std"):
         values = config["preprocessing"].get(key)

@@ -43,6 +43,10 @@ class Trained:
     load : callable
         ``load(data, split)``: images as they come and their labels, of a split or of 'all', as a list of
         (X, y), and the value of their white pixels; `data` is what ``--data`` says, or None.
+    task : str
+        'classes', 'values' or 'pixels'.
+    gives_labels : bool
+        Whether pixels have scores of labels, rather than colours.
     """
 
     model: Any
@@ -51,6 +55,8 @@ class Trained:
     shape: tuple[int, int, int]
     tta: str | None
     load: Callable[[str | None, str], tuple[list[tuple[np.ndarray, np.ndarray]], float]]
+    task: str = "classes"
+    gives_labels: bool = True
 
     @cached_property
     def _scores(self):
@@ -148,6 +154,8 @@ def _of_run(path, which):
         data_set.shape,
         run.tta,
         load,
+        data_set.task,
+        run.config["data"].get("labels", True),
     )
 
 
@@ -181,7 +189,8 @@ def _of_file(path, which, kind, read, normalization, classes):
             raise ValueError(f"{path} is {kind}, which belongs to no data set: name one with --data")
         name, folder = parse_data(data)
         if name in FOUND:
-            data_set = found_data_set(name, classes, shape, _WHITE.get(name, normalization.white), _SHARES)
+            white, task = _WHITE.get(name, normalization.white), getattr(model, "head", "classes")
+            data_set = found_data_set(name, classes, shape, white, _SHARES, task)
             if name == "folder" and split != "all":
                 print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
         else:
@@ -194,7 +203,7 @@ def _of_file(path, which, kind, read, normalization, classes):
         parts = _parts(split)
         return _pairs(data_set.load(folder, parts), parts), data_set.white
 
-    return Trained(model, normalization, classes, shape, None, load)
+    return Trained(model, normalization, classes, shape, None, load, getattr(model, "head", "classes"))
 
 
 def _input_dim(model):

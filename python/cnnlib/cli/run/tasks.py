@@ -1,0 +1,89 @@
+"""What ``--task values`` and ``--task pixels`` are trained towards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnlib.data.target_folder import IGNORED
+from cnnlib.inference.scoring import BatchScorer
+from cnnlib.solver.metrics import build_metrics
+
+__all__ = [
+    "description",
+    "metrics_of",
+    "put_back",
+    "scores_of",
+    "solver_arguments",
+    "standardized",
+    "target_scale",
+    "values_of",
+]
+
+
+def solver_arguments(task: str, y: Any) -> dict[str, Any]:
+    """Loss and metrics for targets y: labels of pixels, images, or numbers."""
+    if task == "classes":
+        return {}
+    if task == "values":
+        return {"loss": "mse", "metrics": ["r2", "rmse"]}
+    if y.dtype.kind == "f":
+        return {"loss": "mse", "metrics": ["psnr"]}
+    return {"loss": {"name": "softmax", "ignore": IGNORED}, "metrics": metrics_of(task, y)}
+
+
+def description(task: str, y: Any) -> dict[str, Any]:
+    """What config.json says of the targets."""
+    if task == "classes":
+        return {}
+    return {"task": task, "labels": y.dtype.kind != "f"} if task == "pixels" else {"task": task}
+
+
+def metrics_of(task: str, y: Any) -> list[Any]:
+    """What a model's outputs are judged by, in their own units."""
+    if task == "values":
+        return ["r2", "rmse", "mae"]
+    if y.dtype.kind == "f":
+        return ["psnr", "rmse"]
+    return [{"name": name, "ignore": IGNORED} for name in ("iou", "accuracy")]
+
+
+def values_of(task: str, scores: np.ndarray, y: np.ndarray) -> dict[str, float]:
+    """The metrics of scores against targets."""
+    metrics = build_metrics("metrics", metrics_of(task, y))
+    return {metric.name: metric.value(metric.look(scores, y)) for metric in metrics}
+
+
+def target_scale(task: str, y: np.ndarray) -> dict[str, list[float]] | None:
+    """Mean and standard deviation of each number, by which they are standardized for the training."""
+    if task != "values":
+        return None
+    std = y.std(axis=0, dtype=np.float64)
+    return {"mean": y.mean(axis=0, dtype=np.float64).tolist(), "std": np.where(std > 0, std, 1).tolist()}
+
+
+def standardized(data: Mapping[str, Any], scale: Mapping[str, list[float]] | None) -> dict[str, Any]:
+    """The data with standardized numbers."""
+    if scale is None:
+        return dict(data)
+    mean, std = np.array(scale["mean"], np.float32), np.array(scale["std"], np.float32)
+    return {key: (part - mean) / std if key.startswith("y_") else part for key, part in data.items()}
+
+
+def put_back(model: Any, scale: Mapping[str, list[float]] | None) -> None:
+    """Let the last layer of a trained network give the numbers themselves."""
+    if scale is None:
+        return
+    last = max(int(name[1:]) for name in model.params if name.startswith("W"))
+    W, b, std = model.params[f"W{last}"], model.params[f"b{last}"], np.asarray(scale["std"])
+    model.params[f"W{last}"] = (W * std).astype(W.dtype)
+    model.params[f"b{last}"] = (b * std + scale["mean"]).astype(b.dtype)
+
+
+def scores_of(run: Any, solver: Any, X: Any) -> np.ndarray:
+    """Outputs of the model that a Solver holds, in their own units."""
+    scores = BatchScorer(solver.model, solver.preprocess, run.tta).all(X)
+    scale = run.config.get("targets")
+    return scores if scale is None else scores * np.float32(scale["std"]) + np.float32(scale["mean"])

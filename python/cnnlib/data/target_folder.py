@@ -1,0 +1,174 @@
+"""Images with masks or with numbers: a folder of the user's own for tasks beyond classes."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnlib._params import choice, probability
+from cnnlib._random import random_stream
+from cnnlib.data.image_cache import Source, cached_images
+from cnnlib.data.image_files import find_images, needs_pillow
+from cnnlib.data.image_folder import image_size, places, splits
+
+__all__ = ["IGNORED", "load_target_folder"]
+
+_WHERE = "load_target_folder"
+IGNORED = 255  # a mask's value for pixels that have no label
+
+
+def load_target_folder(
+    root: str | os.PathLike,
+    size: int | Sequence[int],
+    task: str,
+    *,
+    validation: float = 0.1,
+    test: float = 0.1,
+    seed: int = 0,
+    channels: int | None = None,
+    verbose: bool = True,
+) -> dict[str, Any]:
+    """Read ``root/images/*`` with a mask or numbers for each image.
+
+    Images are decoded, scaled and cached as by :func:`cnnlib.data.load_image_folder`.
+
+    Parameters
+    ----------
+    root : path
+        With `task` 'pixels' ``root/masks`` has a file for each image, of its name but for the suffix, best a
+        PNG: grey, or with a palette. A pixel's value is its label, 255 that it has none; masks in black and
+        white alone (0 and 255) have the labels 0 and 1. ``root/classes.txt`` may name the labels, a line
+        each. With 'values' ``root`` has one CSV file: a column of file names below ``root/images``, then
+        columns of numbers, with a heading.
+    size : int or (int, int)
+        Height and width that all images get; masks follow, each pixel from the nearest one.
+    task : 'pixels' or 'values'
+    validation, test, seed, channels, verbose
+        As of :func:`cnnlib.data.load_image_folder`.
+
+    Returns
+    -------
+    dict
+        ``X_train``, ``X_val``, ``X_test``: uint8 memory maps (N, channels, H, W). ``y_train`` and so on:
+        uint8 labels (N, H, W), or float32 numbers (N, M). ``classes``: names of the labels, or of the
+        numbers. ``files_train`` and so on: the images' files.
+
+    Raises
+    ------
+    ImportError
+        Pillow is not installed.
+    FileNotFoundError
+        There is no folder of images or masks, or no CSV file.
+    ValueError
+        Images without masks or numbers (they are named), files that cannot be read, settings out of range.
+
+    Examples
+    --------
+    >>> from PIL import Image
+    >>> for k in range(10):
+    ...     for kind in ("images", "masks"):
+    ...         os.makedirs(f"spots/{kind}", exist_ok=True)
+    ...         Image.new("L", (20, 20), 255 * (k % 2)).save(f"spots/{kind}/{k}.png")
+    >>> data = load_target_folder("spots", 16, "pixels")
+    >>> data["X_train"].shape, data["y_train"].shape, data["classes"]
+    ((8, 1, 16, 16), (8, 16, 16), ('0', '1'))
+    """
+    needs_pillow(_WHERE)
+    height, width = image_size(size)
+    choice(_WHERE, "task", task, ("pixels", "values"))
+    validation = probability(_WHERE, "validation", validation)
+    test = probability(_WHERE, "test", test)
+    root = Path(root)
+    folder = root / "images"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{_WHERE}: {root} has no folder 'images'")
+    files = find_images(folder, deep=True)
+    if not files:
+        raise ValueError(f"{_WHERE}: {folder} holds no images")
+    if task == "pixels":
+        targets, classes = _masks(root, folder, files, (height, width))
+    else:
+        targets, classes = _numbers(root, folder, files)
+    labels = np.zeros(len(files), np.int64)
+    place = places(labels, random_stream(seed, _WHERE))
+    order = np.argsort(place)
+    names = tuple(files[k].relative_to(folder) for k in order)
+    X = cached_images(Source(folder, classes, names, labels, int(seed)), height, width, channels, verbose)
+    paths = tuple(files[k] for k in order)
+    return {**splits(X, targets[order], paths, place[order], validation, test), "classes": classes}
+
+
+def _masks(root, folder, files, size):
+    """Labels (N, H, W) and their names."""
+    if not (root / "masks").is_dir():
+        raise FileNotFoundError(f"{_WHERE}: {root} has no folder 'masks'")
+    found = {
+        path.relative_to(root / "masks").with_suffix(""): path
+        for path in find_images(root / "masks", deep=True)
+    }
+    stems = [path.relative_to(folder).with_suffix("") for path in files]
+    _refuse_lacking("mask", [str(path) for path, stem in zip(files, stems, strict=True) if stem not in found])
+    masks = np.stack([_mask(found[stem], size) for stem in stems])
+    values = np.unique(masks)
+    if set(values.tolist()) <= {0, IGNORED}:
+        masks = np.uint8(masks == IGNORED)
+        highest = 1
+    else:
+        highest = int(values[values != IGNORED].max())
+    names = tuple(map(str, range(highest + 1)))
+    if (root / "classes.txt").is_file():
+        names = tuple((root / "classes.txt").read_text(encoding="utf-8").splitlines())
+        if len(names) <= highest:
+            raise ValueError(
+                f"{_WHERE}: {root / 'classes.txt'} names {len(names)} labels, masks have {highest}"
+            )
+    return masks, names
+
+
+def _mask(path, size):
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            if file.mode not in ("1", "L", "P"):
+                raise ValueError(f"a mask is grey or has a palette, got mode {file.mode}")
+            image = (
+                Image.fromarray(255 * np.uint8(file)) if file.mode == "1" else Image.fromarray(np.uint8(file))
+            )
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise ValueError(f"{path} cannot be read as a mask: {error}") from error
+    H, W = size
+    return np.asarray(ImageOps.fit(image, (W, H), Image.Resampling.NEAREST))
+
+
+def _numbers(root, folder, files):
+    """Numbers (N, M) and the names of their columns."""
+    tables = sorted(root.glob("*.csv"))
+    if len(tables) != 1:
+        raise FileNotFoundError(f"{_WHERE}: {root} must hold one CSV file, got {len(tables)}")
+    with open(tables[0], newline="", encoding="utf-8") as file:
+        heading, *rows = [row for row in csv.reader(file) if row] or [[]]
+    if len(heading) < 2:
+        raise ValueError(f"{tables[0]}: expected a heading of a column of files and columns of numbers")
+    numbers = {}
+    for line, row in enumerate(rows, start=2):
+        try:
+            values = [float(text) for text in row[1:]]
+        except ValueError:
+            values = []
+        if len(values) != len(heading) - 1 or not np.isfinite(values).all():
+            raise ValueError(f"{tables[0]}, line {line}: expected {len(heading) - 1} numbers, got {row[1:]}")
+        numbers[folder / row[0]] = values
+    _refuse_lacking(f"line in {tables[0]}", [str(path) for path in files if path not in numbers])
+    return np.array([numbers[path] for path in files], np.float32), tuple(heading[1:])
+
+
+def _refuse_lacking(what, lacking):
+    if lacking:
+        more = f" and {len(lacking) - 5} more" if len(lacking) > 5 else ""
+        raise ValueError(f"{_WHERE}: no {what} for {', '.join(lacking[:5])}{more}")

@@ -1,0 +1,275 @@
+"""``cnnlib train --task``: masks, numbers and images of the user's own, from the files to the predictions."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from cnnlib.cli.main import main
+from cnnlib.cli.report.samples import colours
+from cnnlib.data import load_array_folder, load_target_folder
+from cnnlib.onnx import load as load_onnx
+from helpers import refused
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
+QUICK = ("--threads", "1", "--image-size", "16")
+
+
+@pytest.fixture(autouse=True)
+def threads_put_back(num_threads):
+    """Options of the command that run in this process must not reach the other tests."""
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Bright squares with their masks, and grey images with their brightness."""
+    root, rng = tmp_path_factory.mktemp("tasks"), np.random.default_rng(0)
+    for folder in ("squares/images", "squares/masks", "grey/images"):
+        (root / folder).mkdir(parents=True)
+    rows = ["file,brightness,half"]
+    for k in range(40):
+        image, mask = rng.integers(0, 90, (20, 20), np.uint8), np.zeros((20, 20), np.uint8)
+        top, left = rng.integers(0, 12, 2)
+        image[top : top + 8, left : left + 8] += 120
+        mask[top : top + 8, left : left + 8] = 1
+        mask[0, 0] = 255
+        Image.fromarray(image).save(root / f"squares/images/{k:02}.png")
+        Image.fromarray(mask).save(root / f"squares/masks/{k:02}.png")
+        level = rng.integers(20, 200)
+        Image.fromarray(np.full((20, 20), level, np.uint8)).save(root / f"grey/images/{k:02}.png")
+        rows.append(f"{k:02}.png,{level},{level / 2}")
+    (root / "grey/values.csv").write_text("\n".join(rows) + "\n")
+    (root / "squares/classes.txt").write_text("ground\nsquare\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def masks_run(folders, tmp_path_factory):
+    run = tmp_path_factory.mktemp("masks") / "run"
+    train = [
+        "train",
+        "--task",
+        "pixels",
+        "--data",
+        f"folder:{folders / 'squares'}",
+        "--out",
+        str(run),
+        *QUICK,
+    ]
+    assert main([*train, "--epochs", "6", "--batch-size", "8", "--learning-rate", "1e-2"]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def numbers_run(folders, tmp_path_factory):
+    run = tmp_path_factory.mktemp("numbers") / "run"
+    train = ["train", "--task", "values", "--data", f"folder:{folders / 'grey'}", "--out", str(run), *QUICK]
+    options = ["--epochs", "30", "--augment", "none", "--learning-rate", "1e-2", "--batch-size", "8"]
+    assert main([*train, *options, "--reg", "0"]) == 0
+    return run
+
+
+def metrics(text):
+    """The numbers behind the names in the last line."""
+    pairs = (part.rsplit(": ", 1) for part in text.splitlines()[-1].split("; "))
+    return {name: float(value) for name, value in pairs}
+
+
+class TestMasks:
+    def test_the_run(self, masks_run, capsys):
+        assert main(["report", str(masks_run)]) == 0
+        found = metrics(capsys.readouterr().out)
+        assert found["test iou"] > 0.7
+        assert found["test accuracy"] > 0.9
+        config = json.loads((masks_run / "config.json").read_text())
+        assert (config["data"]["task"], config["data"]["labels"]) == ("pixels", True)
+        assert config["classes"] == ["ground", "square"]
+        heading = (masks_run / "history.csv").read_text().splitlines()[0]
+        assert heading.startswith(
+            "epoch,iteration,loss,train_iou,train_accuracy,val_iou,val_accuracy,val_loss,"
+        )
+        page = (masks_run / "report.html").read_text()
+        assert "test iou" in page
+        assert page.count("<img") + page.count("<svg") >= 2
+        assert {"curves.png", "samples.png"} <= {path.name for path in masks_run.iterdir()}
+
+    def test_eval(self, masks_run, capsys):
+        assert main(["eval", str(masks_run), "--threads", "1"]) == 0
+        assert metrics(capsys.readouterr().out.replace("\n", "; ").rstrip("; "))["test iou"] > 0.7
+
+    def test_predictions_are_masks(self, masks_run, folders, tmp_path):
+        images = [str(folders / f"squares/images/0{k}.png") for k in range(3)]
+        assert main(["predict", str(masks_run), *images, "--out", str(tmp_path / "out")]) == 0
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+            name for k in range(3) for name in (f"0{k}-over.png", f"0{k}.png")
+        ]
+        with Image.open(tmp_path / "out/00.png") as mask, Image.open(tmp_path / "out/00-over.png") as over:
+            found, shown = np.array(mask), np.array(over)
+        there = np.array(
+            Image.open(folders / "squares/masks/00.png").resize((16, 16), Image.Resampling.NEAREST)
+        )
+        assert (found == there).mean() > 0.85
+        assert set(np.unique(found)) <= {0, 1}
+        assert shown.shape == (16, 16, 3)
+        assert (shown[found == 1].std(axis=1) > 10).all()  # coloured
+        assert (np.ptp(shown[found == 0], axis=1) == 0).all()  # grey as it was
+
+    def test_training_goes_on(self, masks_run, capsys):
+        assert main(["train", "--resume", str(masks_run), "--epochs", "7"]) == 0
+        assert "going on after epoch 6 of 7" in capsys.readouterr().out
+
+
+class TestNumbers:
+    def test_the_run(self, numbers_run, capsys):
+        assert main(["report", str(numbers_run)]) == 0
+        assert metrics(capsys.readouterr().out)["test r2"] > 0.8
+
+    def test_predictions_are_in_the_targets_units(self, numbers_run, folders, capsys):
+        images = [str(folders / f"grey/images/{k:02}.png") for k in range(40)]
+        assert main(["predict", str(numbers_run), *images]) == 0
+        heading, *rows = csv.reader(io.StringIO(capsys.readouterr().out))
+        assert heading == ["file", "brightness", "half"]
+        levels = [np.array(Image.open(path))[0, 0] for path in images]
+        found = np.array([[float(value) for value in row[1:]] for row in rows])
+        assert [row[0] for row in rows] == images
+        assert np.abs(found[:, 0] - levels).mean() < 20
+        assert np.abs(found[:, 1] - np.array(levels) / 2).mean() < 10
+        assert main(["predict", str(numbers_run), images[0], "--json"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert row["values"]["brightness"] == pytest.approx(found[0, 0], rel=1e-4)
+
+    def test_an_exported_network_gives_them_too(self, numbers_run, folders, tmp_path, capsys):
+        pytest.importorskip("onnx")
+        assert main(["export", str(numbers_run), str(tmp_path / "net.onnx")]) == 0
+        net = load_onnx(tmp_path / "net.onnx")
+        image = np.array(Image.open(folders / "grey/images/00.png").resize((16, 16)))[None, None]
+        capsys.readouterr()
+        assert main(["predict", str(numbers_run), str(folders / "grey/images/00.png")]) == 0
+        printed = float(capsys.readouterr().out.splitlines()[1].split(",")[1])
+        assert net.loss(net.preprocess(image))[0, 0] == pytest.approx(printed, rel=1e-3)
+
+
+def test_images_of_arrays(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 16), ("val", 4), ("test", 4)):
+        y = rng.random((n, 1, 8, 8), dtype=np.float32)
+        np.save(tmp_path / f"X_{part}.npy", y + np.float32(0.1))
+        np.save(tmp_path / f"y_{part}.npy", y)
+    train = [
+        "train",
+        "--task",
+        "pixels",
+        "--data",
+        f"npy:{tmp_path}",
+        "--model",
+        "autoencoder",
+        "--threads",
+        "1",
+    ]
+    assert main([*train, "--epochs", "2", "--out", str(tmp_path / "run")]) == 0
+    assert metrics(capsys.readouterr().out).keys() == {"test psnr", "test rmse"}
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
+    assert (
+        main(["predict", str(tmp_path / "run"), str(tmp_path / "black.png"), "--out", str(tmp_path / "o")])
+        == 0
+    )
+    with Image.open(tmp_path / "o/black.png") as image:
+        assert image.size == (8, 8)
+
+
+def test_targets_of_arrays(tmp_path):
+    for part in ("train", "val"):
+        np.save(tmp_path / f"X_{part}.npy", np.zeros((4, 1, 6, 5), np.float32))
+        np.save(tmp_path / f"y_{part}.npy", np.full((4, 6, 5), 2, np.uint8))
+    data = load_array_folder(tmp_path, task="pixels")
+    assert data["classes"] == ("0", "1", "2")
+    assert data["y_train"].shape == (4, 6, 5)
+    with pytest.raises(ValueError, match=r"y_train must be numbers \(N,\) or \(N, M\)"):
+        load_array_folder(tmp_path, task="values")
+    np.save(tmp_path / "y_train.npy", np.zeros((4, 5, 5), np.uint8))
+    with pytest.raises(ValueError, match=r"y_train must be integer labels \(N, 6, 5\) or floats"):
+        load_array_folder(tmp_path, task="pixels")
+
+
+class TestFiles:
+    def test_masks_follow_their_images(self, folders):
+        data = load_target_folder(folders / "squares", 20, "pixels")
+        for X, y in zip(data["X_train"], data["y_train"], strict=True):
+            assert ((X[0] >= 120) == (y == 1))[y != 255].all()
+        assert data["classes"] == ("ground", "square")
+        assert data["y_train"][0].max() == 255
+
+    def test_black_and_white_masks(self, tmp_path):
+        for kind, value in (("images", 0), ("masks", 255)):
+            (tmp_path / kind).mkdir()
+            for k in range(10):
+                Image.new("L", (8, 8), value * (k % 2)).save(tmp_path / kind / f"{k}.png")
+        data = load_target_folder(tmp_path, 8, "pixels")
+        assert set(np.unique(data["y_train"])) == {0, 1}
+
+    @pytest.mark.parametrize(
+        ("spoil", "task", "error", "text"),
+        [
+            (lambda root: (root / "masks/3.png").unlink(), "pixels", ValueError, "no mask for .*3.png"),
+            (
+                lambda root: (root / "masks/3.png").write_bytes(b"?"),
+                "pixels",
+                ValueError,
+                "3.png cannot be read as",
+            ),
+            (lambda root: (root / "classes.txt").write_text("a\n"), "pixels", ValueError, "names 1 labels"),
+            (lambda root: None, "values", FileNotFoundError, "one CSV file, got 0"),
+            (
+                lambda root: (root / "v.csv").write_text("file,a\n0.png,x\n"),
+                "values",
+                ValueError,
+                "v.csv, line 2",
+            ),
+            (
+                lambda root: (root / "v.csv").write_text("file,a\n0.png,1\n"),
+                "values",
+                ValueError,
+                "no line in .*1.png",
+            ),
+            (lambda root: (root / "v.csv").write_text("file\n"), "values", ValueError, "expected a heading"),
+        ],
+    )
+    def test_what_is_lacking(self, spoil, task, error, text, tmp_path):
+        for kind in ("images", "masks"):
+            (tmp_path / kind).mkdir()
+            for k in range(5):
+                Image.new("L", (8, 8), k % 2).save(tmp_path / kind / f"{k}.png")
+        spoil(tmp_path)
+        with pytest.raises(error, match=text):
+            load_target_folder(tmp_path, 8, task)
+
+
+def test_colours_tell_labels_apart():
+    picture = colours(np.array([[0, 1, 2], [3, 4, 255]]))
+    assert len({tuple(pixel) for pixel in picture.reshape(-1, 3)}) == 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["train", "--task", "values"], "--task values takes --data folder:DIR or npy:DIR, not digits"),
+        (["train", "--task", "pixels", "--data", "SQUARES", "--model", "resnet8"], "models such as unet"),
+        (["train", "--task", "values", "--data", "GREY", "--model", "unet"], "models such as vgg-small"),
+        (["train", "--data", "SQUARES", "--model", "unet"], "--task classes is for models such as"),
+        (["predict", "MASKS", "IMAGE", "--json"], "--json means nothing to a model of pixels"),
+        (["predict", "MASKS", "IMAGE", "--top", "2"], "--top means nothing to a model of pixels"),
+        (["predict", "NUMBERS", "IMAGE", "--out", "x"], "--out means nothing to a model of numbers"),
+        (["predict", "MASKS", "IMAGE", "IMAGE"], "two images are called 00"),
+    ],
+)
+def test_refused(arguments, text, folders, masks_run, numbers_run, capsys):
+    places = {
+        "SQUARES": f"folder:{folders / 'squares'}",
+        "GREY": f"folder:{folders / 'grey'}",
+        "IMAGE": str(folders / "squares/images/00.png"),
+        "MASKS": str(masks_run),
+        "NUMBERS": str(numbers_run),
+    }
+    capsys.readouterr()
+    assert text in refused(capsys, *(places.get(argument, argument) for argument in arguments))
