@@ -57,7 +57,7 @@ def masks_run(folders, tmp_path_factory):
         str(run),
         *QUICK,
     ]
-    assert main([*train, "--epochs", "6", "--batch-size", "8", "--learning-rate", "1e-2"]) == 0
+    assert main([*train, "--num-epochs", "6", "--batch-size", "8", "--learning-rate", "1e-2"]) == 0
     return run
 
 
@@ -65,7 +65,7 @@ def masks_run(folders, tmp_path_factory):
 def numbers_run(folders, tmp_path_factory):
     run = tmp_path_factory.mktemp("numbers") / "run"
     train = ["train", "--task", "values", "--data", f"folder:{folders / 'grey'}", "--out", str(run), *QUICK]
-    options = ["--epochs", "30", "--augment", "none", "--learning-rate", "1e-2", "--batch-size", "8"]
+    options = ["--num-epochs", "30", "--augment", "none", "--learning-rate", "1e-2", "--batch-size", "8"]
     assert main([*train, *options, "--reg", "0"]) == 0
     return run
 
@@ -87,7 +87,7 @@ class TestMasks:
         assert config["classes"] == ["ground", "square"]
         heading = (masks_run / "history.csv").read_text().splitlines()[0]
         assert heading.startswith(
-            "epoch,iteration,loss,train_iou,train_accuracy,val_iou,val_accuracy,val_loss,"
+            "epoch,iteration,loss,train_iou,val_iou,train_accuracy,val_accuracy,val_loss,"
         )
         page = (masks_run / "report.html").read_text()
         assert "test iou" in page
@@ -116,7 +116,7 @@ class TestMasks:
         assert (np.ptp(shown[found == 0], axis=1) == 0).all()  # grey as it was
 
     def test_training_goes_on(self, masks_run, capsys):
-        assert main(["train", "--resume", str(masks_run), "--epochs", "7"]) == 0
+        assert main(["train", "--resume", str(masks_run), "--num-epochs", "7"]) == 0
         assert "going on after epoch 6 of 7" in capsys.readouterr().out
 
 
@@ -167,7 +167,7 @@ def test_images_of_arrays(tmp_path, capsys):
         "--threads",
         "1",
     ]
-    assert main([*train, "--epochs", "2", "--out", str(tmp_path / "run")]) == 0
+    assert main([*train, "--num-epochs", "2", "--out", str(tmp_path / "run")]) == 0
     assert metrics(capsys.readouterr().out).keys() == {"test psnr", "test rmse"}
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "black.png")
     assert (
