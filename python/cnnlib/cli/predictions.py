@@ -67,18 +67,18 @@ def _write(folder, name, image, scores, labels):
     from PIL import Image
 
     if not labels:
-        pixels = np.uint8(255 * np.clip(scores, 0, 1) + 0.5)
+        pixels = (255 * np.clip(scores, 0, 1) + 0.5).astype(np.uint8)
         if len(pixels) not in (1, 3):
             raise ValueError(f"an image has 1 or 3 channels, the model gives {len(pixels)}")
         Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(
             folder / f"{name}.png"
         )
         return 1
-    mask = np.uint8(scores.argmax(axis=0))
+    mask = scores.argmax(axis=0).astype(np.uint8)
     picture = Image.fromarray(mask)
     picture.putpalette(colours(np.arange(256, dtype=np.uint8)[None])[0].tobytes())
     picture.save(folder / f"{name}.png")
     ground = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
     over = np.where(mask[..., None] > 0, (1 - _OPACITY) * ground + _OPACITY * colours(mask), ground)
-    Image.fromarray(np.uint8(over + 0.5)).save(folder / f"{name}-over.png")
+    Image.fromarray((over + 0.5).astype(np.uint8)).save(folder / f"{name}-over.png")
     return 2

@@ -116,7 +116,7 @@ def _masks(root, folder, files, size):
     masks = np.stack([_mask(found[stem], size) for stem in stems])
     values = np.unique(masks)
     if set(values.tolist()) <= {0, IGNORED}:
-        masks = np.uint8(masks == IGNORED)
+        masks = (masks == IGNORED).astype(np.uint8)
         highest = 1
     else:
         highest = int(values[values != IGNORED].max())
@@ -137,9 +137,8 @@ def _mask(path, size):
         with Image.open(path) as file:
             if file.mode not in ("1", "L", "P"):
                 raise ValueError(f"a mask is grey or has a palette, got mode {file.mode}")
-            image = (
-                Image.fromarray(255 * np.uint8(file)) if file.mode == "1" else Image.fromarray(np.uint8(file))
-            )
+            pixels = np.asarray(file, np.uint8)
+            image = Image.fromarray(255 * pixels if file.mode == "1" else pixels)
     except Exception as error:  # a damaged file can raise nearly anything
         raise ValueError(f"{path} cannot be read as a mask: {error}") from error
     H, W = size
