@@ -258,9 +258,10 @@ class TestSynchronizedNorm:
             np.testing.assert_allclose(got[name], value, rtol=1e-10, atol=1e-13, err_msg=name)
 
     def test_other_models_are_refused(self):
-        model = FullyConnectedNet((8,), input_dim=36, num_classes=4, use_batchnorm=True)
+        model = LinearModel(36, 4)
+        model.bn_params = [{"mode": "train"}]
         with pytest.raises(
-            ValueError, match=r"needs a ConvNet or GraphNet; the batch norms of a FullyConnectedNet are"
+            ValueError, match=r"needs a model of cnnlib; the batch norms of a LinearModel are its own"
         ):
             quiet_solver(model, digits_like(), batchnorm_statistics="global")
 

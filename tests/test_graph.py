@@ -248,7 +248,7 @@ def test_frozen_parameters_get_no_gradient(rng, monkeypatch):
         patch.setattr(layers, "conv_backward", None)
         patch.setattr(layers, "global_avg_pool_backward", None)
         _, grads = net.loss(X, y)
-    assert asked == [["db"]]
+    assert asked == [("db",)]
     _, want = build(squeeze_and_excitation()).loss(X, y)
     assert grads.keys() == want.keys() - {"W1", "b2", "W3"}
     for name, grad in grads.items():

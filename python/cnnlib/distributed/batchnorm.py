@@ -22,7 +22,7 @@ def refuse_without_graph(model: Any) -> None:
     """Refuse a model with batch norms that cannot be reached from here."""
     if getattr(model, "bn_params", None) and not hasattr(model, "_program"):
         raise ValueError(
-            f"Solver: batchnorm_statistics='global' needs a ConvNet or GraphNet; the batch norms of a "
+            f"Solver: batchnorm_statistics='global' needs a model of cnnlib; the batch norms of a "
             f"{type(model).__name__} are its own affair"
         )
 
@@ -39,7 +39,7 @@ def synchronized(model: Any, comm: Any):
         return SynchronizedNorm(node, frozen, comm)
 
     special = {"batchnorm": norm, "spatial_batchnorm": norm}
-    model._program = Program(plain.where, model.graph(), model.frozen, special)
+    model._program = Program(plain.where, model.graph(), getattr(model, "frozen", ()), special)
     try:
         yield
     finally:

@@ -5,48 +5,29 @@ from __future__ import annotations
 import itertools
 import math
 import os
-from collections.abc import Iterable, Sequence
-from typing import overload
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import choice, number, positive_int, probability
-from cnnlib._random import random_stream, set_mask_seed
-from cnnlib._typing import Array, ArrayLike, Gradients, Params
+from cnnlib._random import random_stream
+from cnnlib._typing import Params
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.samples import refuse_channels_last
-from cnnlib.layers import (
-    affine_backward,
-    affine_bn_relu_backward,
-    affine_bn_relu_forward,
-    affine_forward,
-    affine_relu_backward,
-    affine_relu_forward,
-    dropout_backward,
-    dropout_forward,
-    layernorm_backward,
-    layernorm_forward,
-    relu_backward,
-    relu_forward,
-)
 from cnnlib.models.common import (
-    Criterion,
-    Model,
-    add_l2,
     described,
     keeps_arguments,
-    loss_of_scores,
     real_dtype,
-    set_mode,
     with_statistics,
 )
+from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import check_state_fits, restore, snapshot
-from cnnlib.typing import BatchNormParam, DropoutParam, NormParam
 
 
-class FullyConnectedNet(Model):
+class FullyConnectedNet(GraphModel):
     """{affine - [batch or layer norm] - relu - [dropout]} for each hidden layer, then affine - softmax.
 
     Parameters
@@ -105,6 +86,8 @@ class FullyConnectedNet(Model):
     (2, 10)
     """
 
+    _first_mask = 1
+
     @keeps_arguments
     def __init__(
         self,
@@ -148,9 +131,21 @@ class FullyConnectedNet(Model):
                 self.params[f"beta{i}"] = np.zeros(fan_out)
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
         normed = hidden if self.use_batchnorm else ()
-        self.bn_params: list[BatchNormParam] = [
-            with_statistics({"mode": "train"}, D, self.dtype) for D in normed
-        ]
+        self.bn_params = [with_statistics({"mode": "train"}, D, self.dtype) for D in normed]
+        self._build(self._layers())
+
+    def _layers(self) -> Graph:
+        graph = Graph()
+        for i in range(1, self.num_layers):
+            graph.chain("affine", (f"W{i}", f"b{i}"))
+            if self.normalization is not None:
+                param: Mapping[str, Any] = self.bn_params[i - 1] if self.use_batchnorm else {}
+                graph.chain(self.normalization, (f"gamma{i}", f"beta{i}"), (param,))
+            graph.chain("relu")
+            if self.dropout > 0:
+                graph.chain("dropout", args=({"p": self.dropout, "mode": "test"},))
+        graph.chain("affine", (f"W{self.num_layers}", f"b{self.num_layers}"))
+        return graph
 
     def __repr__(self) -> str:
         sizes = [self.params[f"W{i}"].shape[0] for i in range(1, self.num_layers + 1)]
@@ -168,67 +163,6 @@ class FullyConnectedNet(Model):
         if len(shape) < 1 or math.prod(shape[1:]) != D:
             wanted = f" of {'x'.join(map(str, self._input_dim))}" if len(self._input_dim) > 1 else ""
             raise ValueError(f"{where}: {name} must have {D} values{wanted} a sample, got shape {shape}")
-
-    @overload
-    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
-    @overload
-    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
-    def loss(
-        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
-    ) -> Array | tuple[float, Gradients]:
-        """Scores of X (N, d1, ..., dk), or with labels y (N,) the loss and the gradients of all parameters.
-
-        Returns
-        -------
-        scores : ndarray (N, num_classes)
-            If y is None; nothing is dropped then, and batch norm uses its running statistics.
-        loss, grads : float, dict
-            Otherwise.
-        """
-        X = self._values(X)
-        self.check_samples(type(self).__name__, "X", X.shape)
-        train = y is not None
-        set_mode(self.bn_params, train)
-
-        hidden, caches = X, []
-        for i in range(1, self.num_layers):
-            hidden, layer_cache = self._hidden_forward(i, hidden)
-            dropout_cache = None
-            if self.dropout > 0 and train:
-                dropout_param: DropoutParam = {"p": self.dropout, "mode": "train"}
-                set_mask_seed(dropout_param, self, X, i)
-                hidden, dropout_cache = dropout_forward(hidden, dropout_param)
-            caches.append((layer_cache, dropout_cache))
-        last = self.num_layers
-        scores, cache = affine_forward(hidden, self.params[f"W{last}"], self.params[f"b{last}"])
-        if not train:
-            return scores
-
-        value, dscores = loss_of_scores(self, scores, y, loss)
-        grads: Gradients = {}
-        dhidden, grads[f"W{last}"], grads[f"b{last}"] = affine_backward(dscores, cache, needs=_needs(last))
-        for i in range(last - 1, 0, -1):
-            layer_cache, dropout_cache = caches[i - 1]
-            if dropout_cache is not None:
-                dhidden = dropout_backward(dhidden, dropout_cache)
-            dhidden = self._hidden_backward(i, dhidden, layer_cache, grads)
-        return value + add_l2(self.params, grads, self.reg), grads
-
-    def graph(self) -> Graph:
-        """The network's layers, one after the other; its parameters are in `params`."""
-        graph = Graph()
-        for i in range(1, self.num_layers):
-            graph.chain("affine", (f"W{i}", f"b{i}"))
-            if self.normalization is not None:
-                param: BatchNormParam | NormParam = (
-                    self.bn_params[i - 1] if self.use_batchnorm else NormParam()
-                )
-                graph.chain(self.normalization, (f"gamma{i}", f"beta{i}"), (param,))
-            graph.chain("relu")
-            if self.dropout > 0:
-                graph.chain("dropout", args=({"p": self.dropout, "mode": "test"},))
-        graph.chain("affine", (f"W{self.num_layers}", f"b{self.num_layers}"))
-        return graph
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write parameters and batch-norm statistics to a file that ``np.load`` reads without pickle.
@@ -255,27 +189,6 @@ class FullyConnectedNet(Model):
         state = {**state, "params": params}
         check_state_fits(os.fspath(path), self, state)
         restore(self, state)
-
-    def _hidden_forward(self, i, x):
-        w, b = self.params[f"W{i}"], self.params[f"b{i}"]
-        if self.normalization is None:
-            return affine_relu_forward(x, w, b)
-        gamma, beta = self.params[f"gamma{i}"], self.params[f"beta{i}"]
-        if self.use_batchnorm:
-            return affine_bn_relu_forward(x, w, b, gamma, beta, self.bn_params[i - 1])
-        return _affine_ln_relu_forward(x, w, b, gamma, beta)
-
-    def _hidden_backward(self, i, dout, cache, grads):
-        """Write the gradients of layer i into `grads`; return that of its input."""
-        names = [f"W{i}", f"b{i}"]
-        if self.normalization is None:
-            dx, *grads_of_layer = affine_relu_backward(dout, cache, needs=_needs(i))
-        else:
-            backward = affine_bn_relu_backward if self.use_batchnorm else _affine_ln_relu_backward
-            dx, *grads_of_layer = backward(dout, cache, needs=_needs(i))
-            names += [f"gamma{i}", f"beta{i}"]
-        grads.update(zip(names, grads_of_layer, strict=True))
-        return dx
 
 
 class TwoLayerNet(FullyConnectedNet):
@@ -358,21 +271,3 @@ def _normalization(where, use_batchnorm, normalization):
         )
     norm = normalization if given is None else given
     return None if norm is None else choice(where, "normalization", norm, ("batchnorm", "layernorm"))
-
-
-def _needs(i):
-    """Gradients that layer i has to deliver: nothing asks the first one for dx."""
-    return ("dw", "db") if i == 1 else None
-
-
-def _affine_ln_relu_forward(x, w, b, gamma, beta):
-    a, affine_cache = affine_forward(x, w, b)
-    normed, norm_cache = layernorm_forward(a, gamma, beta, {})
-    out, relu_cache = relu_forward(normed)
-    return out, (affine_cache, norm_cache, relu_cache)
-
-
-def _affine_ln_relu_backward(dout, cache, needs):
-    affine_cache, norm_cache, relu_cache = cache
-    da, dgamma, dbeta = layernorm_backward(relu_backward(dout, relu_cache), norm_cache)
-    return *affine_backward(da, affine_cache, needs=needs), dgamma, dbeta

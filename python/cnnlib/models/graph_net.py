@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
-from cnnlib._random import random_stream, set_mask_seed
-from cnnlib._typing import Array, ArrayLike, Gradients, Params
+from cnnlib._random import random_stream
+from cnnlib._typing import ArrayLike, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.samples import check_samples
 from cnnlib.graph.shapes import batch_of, shapes
 from cnnlib.models.adaptable import Adaptable
 from cnnlib.models.common import (
-    Criterion,
-    Model,
-    add_l2,
     described,
-    loss_of_scores,
     real_dtype,
-    set_mode,
     with_statistics,
 )
-from cnnlib.models.program import Program
+from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.stage import Stage
 from cnnlib.models.summary import node_stages, table
 from cnnlib.typing import BatchNormParam
 
 
-class GraphNet(Adaptable, Model):
+class GraphNet(Adaptable, GraphModel):
     """A network given as a graph of layers, with its parameters.
 
     Parameters
@@ -113,16 +107,14 @@ class GraphNet(Adaptable, Model):
         self.label_smoothing = 0.0
         random_stream(seed, where)  # refuses what is no seed
         self.seed, self.rng = seed, None
-        self._graph = graph
+        self._build(graph, frozen)
         self._why_fixed = graph.why_fixed()
-        self._program = Program(where, graph, frozenset(frozen))
         self.params: Params = _arrays(where, graph, params, self.dtype)
         self.frozen = _known_names(where, frozen, self.params)
         self.bn_params: list[BatchNormParam] = _batch_norms(where, graph, bn_params)
         for node in graph:
             if node.layer in BATCH_NORMS:
                 with_statistics(node.args[0], self.params[str(node.params[0])].size, self.dtype)
-        self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
         self.num_classes = self._checked_classes(where, num_classes)
         self.arguments = {
             "input_dim": self.input_dim,
@@ -155,47 +147,6 @@ class GraphNet(Adaptable, Model):
 
     def _nodes(self) -> list[Stage]:
         return node_stages(self._graph, self.params, self.input_dim)
-
-    def graph(self) -> Graph:
-        """The network's layers; its parameters are in `params`."""
-        return self._graph
-
-    @overload
-    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
-    @overload
-    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
-    def loss(
-        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
-    ) -> Array | tuple[float, Gradients]:
-        """The output for samples X, or with labels y (N,) the loss and the gradients of the parameters.
-
-        Returns
-        -------
-        scores : ndarray (N, num_classes)
-            If y is None; nothing is dropped then, and batch norm uses its running statistics. No more is
-            kept of what layers compute than later ones read.
-        loss, grads : float, dict
-            Otherwise.
-        """
-        X = self._samples(X)
-        train = y is not None
-        set_mode(self.bn_params, train)
-        set_mode(self._resting(), False)
-        set_mode(self._dropout_params, train)
-        if not train:
-            return self._program.scores(self.params, X)
-        for layer, dropout_param in enumerate(self._dropout_params):
-            set_mask_seed(dropout_param, self, X, layer)
-        scores, caches = self._program.forward(self.params, X)
-        value, dscores = loss_of_scores(self, scores, y, loss)
-        grads: Gradients = {}
-        self._program.backward(dscores, caches, grads)
-        return value + add_l2(self.params, grads, self.reg), grads
-
-    def _samples(self, X: ArrayLike) -> Array:
-        samples = self._values(X)
-        self.check_samples(type(self).__name__, "X", samples.shape)
-        return samples
 
     def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
         check_samples(where, shape, self.input_dim, self._why_fixed, name)

@@ -39,9 +39,12 @@ class Step:
         self.active = True
         self.hands_on = node.layer in _HANDING_ON
         self._names, self._args = node.params, node.args
+        self._trained = [None if name in frozen else name for name in node.params]
         self._forward, self._backward = f"{node.layer}_forward", f"{node.layer}_backward"
         weights = zip(("dw", "db"), node.params, strict=False)
-        self._weights = [need for need, name in weights if name and name not in frozen]
+        # A tuple: for a list the layers would take the longer way around their fast entry.
+        self._weights = tuple(need for need, name in weights if name and name not in frozen)
+        self._some = any(name in frozen for name in node.params[:2])  # else None asks for all gradients
         self._choosy = bool(node.params) and node.layer.startswith(("conv", "affine"))
 
     def forward(self, params: Mapping[str, Array], *xs: Array) -> tuple[Array, Any]:
@@ -62,7 +65,7 @@ class Step:
         """Write the gradients of the parameters that are trained to `grads`; return those of the inputs."""
         backward = getattr(layers, self._backward)
         if self._choosy:  # it can leave gradients out
-            needs = ["dx", *self._weights] if self.needs[0] else self._weights
+            needs = self._weights if not self.needs[0] else ("dx", *self._weights) if self._some else None
             dx, *values = backward(dout, cache, needs=needs)
         elif self._names:
             dx, *values = backward(dout, cache)
@@ -73,8 +76,8 @@ class Step:
 
     def note(self, values: Sequence[Array], grads: Gradients) -> None:
         """Add the gradients of the parameters that are trained to `grads`: several nodes may share one."""
-        for name, value in zip(self._names, values, strict=True):
-            if name and name not in self.frozen:
+        for name, value in zip(self._trained, values, strict=True):
+            if name:
                 grads[name] = grads[name] + value if name in grads else value
 
 

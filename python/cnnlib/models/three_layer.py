@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
 from cnnlib._random import random_stream
-from cnnlib._typing import Array, ArrayLike, Gradients, Params
+from cnnlib._typing import Params
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.samples import check_samples
-from cnnlib.layers import (
-    affine_backward,
-    affine_bn_relu_backward,
-    affine_bn_relu_forward,
-    affine_forward,
-    affine_relu_backward,
-    affine_relu_forward,
-    conv_bn_relu_pool_backward,
-    conv_bn_relu_pool_forward,
-    conv_relu_pool_backward,
-    conv_relu_pool_forward,
-)
 from cnnlib.models.common import (
-    Criterion,
-    Model,
-    add_l2,
     described,
     keeps_arguments,
-    loss_of_scores,
     real_dtype,
-    set_mode,
     with_statistics,
 )
-from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
+from cnnlib.models.graph_model import GraphModel
+from cnnlib.typing import ConvParam, MaxPoolParam
 
 
-class ThreeLayerConvNet(Model):
+class ThreeLayerConvNet(GraphModel):
     """conv - [batch norm] - relu - 2x2 max pool - affine - [batch norm] - relu - affine - softmax.
 
     The convolution has stride 1 and keeps the image's size; the pool halves it (rounding down).
@@ -126,7 +109,7 @@ class ThreeLayerConvNet(Model):
             "W3": scale * random.randn(hidden, classes),
             "b3": np.zeros(classes),
         }
-        self.bn_params: list[BatchNormParam] = []
+        self.bn_params = []
         if self.use_batchnorm:
             self.params |= {"gamma1": np.ones(F), "beta1": np.zeros(F)}
             self.params |= {"gamma2": np.ones(hidden), "beta2": np.zeros(hidden)}
@@ -134,6 +117,21 @@ class ThreeLayerConvNet(Model):
         self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
         self.conv_param: ConvParam = {"stride": 1, "pad": "same"}
         self.pool_param: MaxPoolParam = {"pool_height": 2, "pool_width": 2, "stride": 2}
+        self._build(self._layers())
+
+    def _layers(self) -> Graph:
+        graph, norms = Graph(), iter(self.bn_params)
+        graph.chain("conv", ("W1", "b1"), (self.conv_param,))
+        if self.use_batchnorm:
+            graph.chain("spatial_batchnorm", ("gamma1", "beta1"), (next(norms),))
+        graph.chain("relu")
+        graph.chain("max_pool", args=(self.pool_param,))
+        graph.chain("affine", ("W2", "b2"))
+        if self.use_batchnorm:
+            graph.chain("batchnorm", ("gamma2", "beta2"), (next(norms),))
+        graph.chain("relu")
+        graph.chain("affine", ("W3", "b3"))
+        return graph
 
     def __repr__(self) -> str:
         F, _, KH, KW = self.params["W1"].shape
@@ -146,72 +144,8 @@ class ThreeLayerConvNet(Model):
             "batchnorm" if self.use_batchnorm else None,
         )
 
-    @overload
-    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
-    @overload
-    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
-    def loss(
-        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
-    ) -> Array | tuple[float, Gradients]:
-        """Scores of X (N, C, H, W), or with labels y (N,) the loss and the gradients of all parameters.
-
-        Returns
-        -------
-        scores : ndarray (N, num_classes)
-            If y is None; batch norm then uses its running statistics.
-        loss, grads : float, dict
-            Otherwise; batch norm uses, and learns from, the batch's own statistics.
-        """
-        p = self.params
-        X = self._values(X)
-        self.check_samples(type(self).__name__, "X", X.shape)
-        set_mode(self.bn_params, train=y is not None)
-
-        conv, pool = self.conv_param, self.pool_param
-        if self.use_batchnorm:
-            bn1, bn2 = self.bn_params
-            pooled, cache1 = conv_bn_relu_pool_forward(
-                X, p["W1"], p["b1"], p["gamma1"], p["beta1"], conv, bn1, pool
-            )
-            hidden, cache2 = affine_bn_relu_forward(pooled, p["W2"], p["b2"], p["gamma2"], p["beta2"], bn2)
-        else:
-            pooled, cache1 = conv_relu_pool_forward(X, p["W1"], p["b1"], conv, pool)
-            hidden, cache2 = affine_relu_forward(pooled, p["W2"], p["b2"])
-        scores, cache3 = affine_forward(hidden, p["W3"], p["b3"])
-        if y is None:
-            return scores
-
-        value, dscores = loss_of_scores(self, scores, y, loss)
-        g: Gradients = {}
-        dhidden, g["W3"], g["b3"] = affine_backward(dscores, cache3)
-        if self.use_batchnorm:
-            dpooled, g["W2"], g["b2"], g["gamma2"], g["beta2"] = affine_bn_relu_backward(dhidden, cache2)
-            _, g["W1"], g["b1"], g["gamma1"], g["beta1"] = conv_bn_relu_pool_backward(
-                dpooled, cache1, needs=("dw", "db")
-            )
-        else:
-            dpooled, g["W2"], g["b2"] = affine_relu_backward(dhidden, cache2)
-            _, g["W1"], g["b1"] = conv_relu_pool_backward(dpooled, cache1, needs=("dw", "db"))
-        return value + add_l2(p, g, self.reg), g
-
     def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
         check_samples(where, shape, self.input_dim, "the hidden layer, W2", name)
-
-    def graph(self) -> Graph:
-        """The network's layers, one after the other; its parameters are in `params`."""
-        graph = Graph()
-        norms = iter(self.bn_params)
-        graph.chain("conv", ("W1", "b1"), (self.conv_param,))
-        if self.use_batchnorm:
-            graph.chain("spatial_batchnorm", ("gamma1", "beta1"), (next(norms),))
-        graph.chain("relu")
-        graph.chain("max_pool", args=(self.pool_param,))
-        graph.chain("affine", ("W2", "b2"))
-        if self.use_batchnorm:
-            graph.chain("batchnorm", ("gamma2", "beta2"), (next(norms),))
-        graph.chain("relu")
-        graph.chain("affine", ("W3", "b3"))
-        return graph
 
 
 def _image_size(where, input_dim):

@@ -1,0 +1,80 @@
+"""What every model that is a graph of layers does: scores, loss and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import overload
+
+from cnnlib._random import set_mask_seed
+from cnnlib._typing import Array, ArrayLike, Gradients, Params
+from cnnlib.graph.graph import Graph
+from cnnlib.models.common import Criterion, Model, add_l2, loss_of_scores, set_mode
+from cnnlib.models.program import Program
+from cnnlib.typing import BatchNormParam
+
+
+class GraphModel(Model):
+    """The base of the library's models.
+
+    Attributes
+    ----------
+    params : dict
+        The arrays that the graph's nodes name.
+    bn_params : list of dict
+        Of its batch norms.
+    """
+
+    params: Params
+    bn_params: list[BatchNormParam]
+    reg: float
+    _first_mask = 0  # of the numbers by which dropout layers draw different masks
+
+    def _build(self, graph: Graph, frozen: Collection[str] = ()) -> None:
+        """Take the graph, whose steps train what is not frozen."""
+        self._graph, self._program = graph, Program(type(self).__name__, graph, frozenset(frozen))
+        self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
+
+    def graph(self) -> Graph:
+        """The network's layers; its parameters are in `params`."""
+        return self._graph
+
+    @overload
+    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
+    @overload
+    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
+    def loss(
+        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
+    ) -> Array | tuple[float, Gradients]:
+        """The output for samples X, or with labels y (N,) the loss and the gradients of the parameters.
+
+        Returns
+        -------
+        scores : ndarray (N, num_classes)
+            If y is None; nothing is dropped then, and batch norm uses its running statistics. No more is
+            kept of what layers compute than later ones read.
+        loss, grads : float, dict
+            Otherwise; batch norm uses, and learns from, the batch's own statistics.
+        """
+        X = self._samples(X)
+        train = y is not None
+        set_mode(self.bn_params, train)
+        set_mode(self._resting(), False)
+        set_mode(self._dropout_params, train)
+        if not train:
+            return self._program.scores(self.params, X)
+        for layer, dropout_param in enumerate(self._dropout_params, start=self._first_mask):
+            set_mask_seed(dropout_param, self, X, layer)
+        scores, caches = self._program.forward(self.params, X)
+        value, dscores = loss_of_scores(self, scores, y, loss)
+        grads: Gradients = {}
+        self._program.backward(dscores, caches, grads)
+        return value + add_l2(self.params, grads, self.reg), grads
+
+    def _samples(self, X: ArrayLike) -> Array:
+        samples = self._values(X)
+        self.check_samples(type(self).__name__, "X", samples.shape)
+        return samples
+
+    def _resting(self) -> Sequence[BatchNormParam]:
+        """The dicts of batch norms that keep their running statistics in training, too."""
+        return ()
