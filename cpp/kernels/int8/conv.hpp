@@ -100,34 +100,49 @@ inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbe
   }
 }
 
-// Sums of R positions, at x[r], and V vectors of filters.
+// `steps` steps from offset k on, all of whose weights stay in registers.
+template <int steps, int V, int R>
+[[gnu::always_inline]] inline void product_steps(const std::uint8_t* const* x, Index k, const std::uint8_t* w,
+                                                 Lanes::Sums (&sums)[R][V]) {
+  Lanes::Weights weights[steps][V];
+#pragma GCC unroll 4
+  for (int i = 0; i < steps; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) weights[i][v] = Lanes::load_weights(w + (i * V + v) * Lanes::weight_bytes);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
+    for (int i = 0; i < steps; ++i) {
+      const Lanes::Values values = Lanes::broadcast(x[r] + k + 4 * i);
+#pragma GCC unroll 2
+      for (int v = 0; v < V; ++v) sums[r][v] = Lanes::dot(sums[r][v], values, weights[i][v]);
+    }
+}
+
+// Sums of R positions, at x[r], and V vectors of filters. More pointers than registers: several steps for
+// each that is loaded, where 32 vector registers have room for their weights.
 template <int V, int R>
 [[gnu::always_inline]] inline void product_tile(const std::uint8_t* const* x, const Terms& t,
                                                 const std::uint8_t* w, Lanes::Sums (&sums)[R][V]) {
+  constexpr int most = Lanes::registers < 32 || !Lanes::multiplies_bytes ? 1 : V == 1 ? 4 : 2;
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) sums[r][v] = Lanes::zero();
   for (Index row = 0; row < t.rows; ++row)
     for (Index run = 0; run < t.runs; ++run) {
-      const Index from = row * t.row_offset + run * t.run_offset;
-      for (Index k = from; k < from + 4 * t.steps; k += 4, w += V * Lanes::weight_bytes) {
-        Lanes::Weights weights[V];
-#pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) weights[v] = Lanes::load_weights(w + v * Lanes::weight_bytes);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; ++r) {
-          const Lanes::Values values = Lanes::broadcast(x[r] + k);
-#pragma GCC unroll 4
-          for (int v = 0; v < V; ++v) sums[r][v] = Lanes::dot(sums[r][v], values, weights[v]);
-        }
-      }
+      Index k = row * t.row_offset + run * t.run_offset;
+      const Index end = k + 4 * t.steps;
+      for (; k + 4 * most <= end; k += 4 * most, w += most * V * Lanes::weight_bytes)
+        product_steps<most, V, R>(x, k, w, sums);
+      if (most > 1)
+        for (; k < end; k += 4, w += V * Lanes::weight_bytes) product_steps<1, V, R>(x, k, w, sums);
     }
 }
 
 // A walk over the positions of images, row by row: where the window of x begins, and the pixels of y and
 // other.
-class Positions {
+class Position {
  public:
-  Positions(const ByteConv& c, Index position) : c_(c) {
+  Position(const ByteConv& c, Index position) : c_(c) {
     const ConvShape& s = c.shape;
     n_ = position / (s.OH * s.OW);
     h_ = position / s.OW % s.OH;
@@ -141,13 +156,7 @@ class Positions {
   Index y() const { return pixel(c_.y); }
   Index other() const { return pixel(c_.other); }
   Index image() const { return n_; }
-  void next() {
-    if (++w_ < c_.shape.OW) return;
-    w_ = 0;
-    if (++h_ < c_.shape.OH) return;
-    h_ = 0;
-    ++n_;
-  }
+  Index column() const { return w_; }
 
  private:
   Index pixel(const ByteImage& s) const {
@@ -172,11 +181,18 @@ struct PositionBlock {
   Index x[most], y[most], other[most];
 
   PositionBlock(const ByteConv& c, Index first, Index last) : count(last - first) {
-    Positions at(c, first);
-    for (Index i = 0; i < count; ++i, at.next()) {
-      x[i] = at.x();
-      y[i] = c.epilogue.scores ? at.image() * c.shape.F : at.y();
-      other[i] = c.epilogue.adds ? at.other() : 0;
+    const Index x_step = c.shape.stride_w * c.x.channels(), y_step = c.epilogue.scores ? 0 : c.y.channels();
+    const Index other_step = c.epilogue.adds ? c.other.channels() : 0;
+    for (Index i = 0; i < count;) {  // a row, or what of it is left
+      const Position at(c, first + i);
+      const Index x_first = at.x(), y_first = c.epilogue.scores ? at.image() * c.shape.F : at.y();
+      const Index other_first = c.epilogue.adds ? at.other() : 0;
+      const Index row = std::min(count - i, c.shape.OW - at.column());
+      for (Index k = 0; k < row; ++k, ++i) {
+        x[i] = x_first + k * x_step;
+        y[i] = y_first + k * y_step;
+        other[i] = other_first + k * other_step;
+      }
     }
   }
 };

@@ -131,7 +131,7 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
   parallel_for(images * tasks, threads_for(work), [&](Index task, int) {
     const Epilogue epilogue(c.epilogue);
     const Index h = task % tasks * most_rows;
-    const Positions at(c, (task / tasks * s.OH + h) * s.OW);
+    const Position at(c, (task / tasks * s.OH + h) * s.OW);
     for (Index v = 0; v < vectors; ++v) {
       const Index channel = v * Lanes::size;
       const DepthwiseChannels d{c, channel, weights + v * steps * Lanes::weight_bytes,
