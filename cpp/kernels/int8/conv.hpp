@@ -221,6 +221,9 @@ inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epil
     else if (c.epilogue.adds)
       for (Index r = 0; r < count; ++r)
         epilogue.store(sums[r][v], n, d.other + other[r] + to, bytes + y[r], left);
+    else if (count == R && left >= Lanes::size)  // sums stay in registers
+#pragma GCC unroll 12
+      for (int r = 0; r < R; ++r) epilogue.store(sums[r][v], n, bytes + y[r], Lanes::size);
     else
       for (Index r = 0; r < count; ++r) epilogue.store(sums[r][v], n, bytes + y[r], left);
   }
