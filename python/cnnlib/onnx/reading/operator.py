@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.attributes import Attributes
+from cnnlib.onnx.reading.building import Builder
 from cnnlib.onnx.reading.symbols import Symbol
 from cnnlib.onnx.reading.values import Constant, Feature, Value
-
-if TYPE_CHECKING:
-    from cnnlib.onnx.reading.network import Network
 
 
 class Refused(ValueError):
@@ -24,8 +22,8 @@ class Operator:
 
     Attributes
     ----------
-    net : Network
-        The network that is being built.
+    net : Builder
+        Of the network that is being read.
     kind, name : str
         'Conv', and what messages and labels call this one.
     output : str
@@ -37,7 +35,7 @@ class Operator:
     attributes : Attributes
     """
 
-    def __init__(self, net: Network, number: int, proto: Any) -> None:
+    def __init__(self, net: Builder, number: int, proto: Any) -> None:
         self.net, self.kind, self.opset = net, proto.op_type, net.source.opset
         self.names = list(proto.input)
         self.output = proto.output[0] if proto.output else ""
