@@ -39,7 +39,7 @@ def windows(signal):
     return signal[: len(signal) // LENGTH * LENGTH].reshape(-1, 1, 1, LENGTH)
 
 
-def train(length=200_000, epochs=12):
+def train(length=150_000, epochs=12):
     """An autoencoder of usual beats: what goes in is what is to come out."""
     rng = np.random.default_rng(0)
     X_train, X_val = windows(beats(length, rng)), windows(beats(20_000, rng))

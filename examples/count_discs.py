@@ -39,7 +39,7 @@ def discs(n, seed, size=48):
     return images, numbers[:, None].astype(np.float32)
 
 
-def train(n=3000, epochs=12):
+def train(n=1500, epochs=10):
     """A network with one number at its end."""
     net = ConvNet(SPEC, (1, 48, 48), seed=0)
     (X_train, y_train), (X_val, y_val) = discs(n, 0), discs(200, 1)
@@ -64,9 +64,10 @@ def main(picture="discs.png", **options):
     for name, score in scores.items():
         print(f"{name:18} is {score:.2f} discs off on the average")
     if picture:
+        by_regions, by_network = (count[:4, 0] for count in counts.values())
         titles = [
-            f"{y[k, 0]:.0f} discs: regions {counts['connected regions'][k, 0]}, network {counts['network'][k, 0]:.1f}"
-            for k in range(4)
+            f"{there:.0f} discs: regions {a}, network {b:.1f}"
+            for there, a, b in zip(y[:4, 0], by_regions, by_network, strict=True)
         ]
         draw(picture, [X[:4, 0]], titles)
     return scores

@@ -1,4 +1,4 @@
-"""Segment images: a small U-Net finds discs, squares and triangles drawn on the spot, beside Otsu's threshold.
+"""Segment images: a small U-Net finds discs, squares and triangles, beside Otsu's threshold.
 
 python examples/segment_shapes.py    # needs scikit-image, matplotlib
 """
@@ -36,7 +36,7 @@ def shapes(n, seed, size=48):
     return images, labels
 
 
-def train(n=800, epochs=8):
+def train(n=600, epochs=10):
     """A U-Net of two levels."""
 
     def pair(filters):
@@ -48,7 +48,7 @@ def train(n=800, epochs=8):
     (X_train, y_train), (X_val, y_val) = shapes(n, 0), shapes(100, 1)
     data = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
     options = {"update_rule": "adam", "optim_config": {"learning_rate": 4e-3}, "schedule": "cosine"}
-    options |= {"augment": "flip", "metrics": ["iou", "accuracy"], "batch_size": 40}
+    options |= {"augment": "flip", "metrics": ["iou"], "batch_size": 16}
     Solver(net, data, **options, num_epochs=epochs, seed=0, print_every=1000).train()
     return prepare(net)
 

@@ -46,13 +46,13 @@ def patches(n, seed):
     return small, large - splined(small)
 
 
-def train(spec, n=3000, epochs=15):
+def train(spec, n=1500, epochs=10):
     """A network that adds to the splines what they lack."""
     net = ConvNet([*spec, {"pixels": 1}], (1, SIZE, SIZE), seed=0)
     (X_train, y_train), (X_val, y_val) = patches(n, 0), patches(100, 1)
     data = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
     options = {"update_rule": "adam", "optim_config": {"learning_rate": 3e-3}, "schedule": "cosine"}
-    Solver(net, data, **options, batch_size=50, num_epochs=epochs, seed=0, print_every=1000).train()
+    Solver(net, data, **options, batch_size=25, num_epochs=epochs, seed=0, print_every=1000).train()
     return prepare(net)
 
 
