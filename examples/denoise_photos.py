@@ -13,17 +13,10 @@ from pictures import draw
 from sklearn.datasets import load_sample_image
 
 NOISE = 0.1  # standard deviation, of grey values from 0 to 1
-SPEC = [
-    {"conv": 24},
-    "relu",
-    {"conv": 24},
-    "batchnorm",
-    "relu",
-    {"conv": 24, "dilation": 2},
-    "batchnorm",
-    "relu",
-]
-SPEC += [{"conv": 24}, "batchnorm", "relu", {"pixels": 1}]
+SPEC = [{"conv": 24}, "relu"]
+for dilation in (1, 2, 4, 2):  # to see further with few layers
+    SPEC += [{"conv": 24, "dilation": dilation}, "batchnorm", "relu"]
+SPEC += [{"pixels": 1}]
 PART = slice(80, 336), slice(200, 456)  # of the flower, which the training does not see
 
 

@@ -36,7 +36,7 @@ def shapes(n, seed, size=48):
     return images, labels
 
 
-def train(n=600, epochs=10):
+def train(n=600, epochs=8):
     """A U-Net of two levels."""
 
     def pair(filters):
@@ -47,8 +47,9 @@ def train(n=600, epochs=10):
     net = ConvNet(spec, (1, 48, 48), len(CLASSES), seed=0)
     (X_train, y_train), (X_val, y_val) = shapes(n, 0), shapes(100, 1)
     data = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
-    options = {"update_rule": "adam", "optim_config": {"learning_rate": 4e-3}, "schedule": "cosine"}
-    options |= {"augment": "flip", "metrics": ["iou"], "batch_size": 16}
+    options = {"update_rule": "adam", "optim_config": {"learning_rate": 1e-2}, "schedule": "cosine"}
+    options |= {"augment": "flip", "metrics": ["iou"], "batch_size": 8}
+    options["loss"] = {"name": "softmax", "weights": [0.2, 1, 1, 1]}  # most pixels are ground
     Solver(net, data, **options, num_epochs=epochs, seed=0, print_every=1000).train()
     return prepare(net)
 

@@ -14,6 +14,7 @@ from scipy.ndimage import zoom
 from sklearn.datasets import load_sample_image
 
 SIZE = 16  # of the small patches
+PART = slice(80, 336), slice(200, 456)  # of the flower, which the training does not see
 START = [{"conv": 32, "size": 5}, "relu", {"conv": 32}, "relu"]
 SPECS = {
     "transposed convolution": [*START, {"conv_transpose": 16, "size": 4, "stride": 2, "pad": 1}, "relu"],
@@ -36,29 +37,31 @@ def splined(small):
 
 
 def patches(n, seed):
-    """Small patches, and what splines lack of the large ones: (n, 1, SIZE, SIZE), (n, 1, 2 SIZE, 2 SIZE)."""
-    rng, photo = np.random.default_rng(seed), grey("china.jpg")
-    rows, columns = (2 * rng.integers(0, (length - 2 * SIZE) // 2, n) for length in photo.shape)
-    large = np.stack([photo[r : r + 2 * SIZE, c : c + 2 * SIZE] for r, c in zip(rows, columns, strict=True)])[
-        :, None
-    ]
+    """Small patches of the other parts, and what splines lack of the large ones: (n, 1, SIZE, SIZE), (n, 1, 2 SIZE, 2 SIZE)."""
+    rng, flower = np.random.default_rng(seed), grey("flower.jpg")
+    photos = [grey("china.jpg"), flower[:, : PART[1].start], flower[:, PART[1].stop :]]
+    large = np.empty((n, 1, 2 * SIZE, 2 * SIZE), np.float32)
+    for k, patch in enumerate(large):
+        photo = photos[k % len(photos)]
+        r, c = (2 * rng.integers(0, (length - 2 * SIZE) // 2) for length in photo.shape)
+        patch[0] = photo[r : r + 2 * SIZE, c : c + 2 * SIZE]
     small = halved(large)
     return small, large - splined(small)
 
 
-def train(spec, n=1500, epochs=10):
+def train(spec, n=1500, epochs=12):
     """A network that adds to the splines what they lack."""
     net = ConvNet([*spec, {"pixels": 1}], (1, SIZE, SIZE), seed=0)
     (X_train, y_train), (X_val, y_val) = patches(n, 0), patches(100, 1)
     data = {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}
-    options = {"update_rule": "adam", "optim_config": {"learning_rate": 3e-3}, "schedule": "cosine"}
+    options = {"update_rule": "adam", "optim_config": {"learning_rate": 2e-3}, "schedule": "cosine"}
     Solver(net, data, **options, batch_size=25, num_epochs=epochs, seed=0, print_every=1000).train()
     return prepare(net)
 
 
 def main(picture="upscaled.png", **options):
-    """Upscale the photo that the training has not seen; returns each method's PSNR in dB."""
-    large = grey("flower.jpg")[80:336, 200:456]
+    """Upscale the part that the training has not seen; returns each method's PSNR in dB."""
+    large = grey("flower.jpg")[PART]
     small = halved(large)
     images = {"cubic splines": splined(small)}
     for name, spec in SPECS.items():

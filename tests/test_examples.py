@@ -47,6 +47,27 @@ def test_autograd_trains_a_network():
     assert right.mean() > 0.9
 
 
+BEYOND_CLASSES = {  # the smallest run that tells, and what it has to come to
+    "denoise_photos": ({"n": 300, "epochs": 3}, lambda scores: scores["network"] > scores["noisy"] + 3),
+    "segment_shapes": ({"n": 100, "epochs": 4}, lambda scores: 0 <= scores["network, any shape"] <= 1),
+    "upscale_photos": ({"n": 200, "epochs": 2}, lambda scores: min(scores.values()) > 25),
+    "count_discs": ({"n": 200, "epochs": 2}, lambda scores: scores["network"] < 5),
+    "anomalies_in_a_signal": ({"length": 20_000, "epochs": 2}, lambda scores: scores["z-score"] < 0.7),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND_CLASSES)
+def test_what_is_beyond_classes(name, tmp_path, monkeypatch, num_threads):
+    for package in ("matplotlib", "scipy", "sklearn", "skimage"):
+        pytest.importorskip(package, reason=f"{name} needs it")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    num_threads(1)
+    options, holds = BEYOND_CLASSES[name]
+    scores = example(name).main(tmp_path / "picture.png", **options)
+    assert holds(scores), scores
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_jax_equals_its_own_convolution():
     """In a process of its own, for its threads; not among the tests' packages, since jaxlib takes 350 MB."""
     if importlib.util.find_spec("jax") is None:
