@@ -3,12 +3,11 @@
 python examples/anomalies_in_a_signal.py    # needs matplotlib
 """
 
-import sys
-
 import numpy as np
 from cnnlib import prepare
 from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
+from pictures import draw_signals
 
 LENGTH = 128  # of a window; a signal is an image (1, 1, LENGTH) of one row
 
@@ -56,12 +55,13 @@ def area(scores, strange):
 
 
 def main(picture="anomalies.png", **options):
-    """Look for beats that come twice, or not at all; returns the area under the ROC curve of each way."""
+    """Look for beats that run backwards, or come twice; returns the area under the ROC curve of each way."""
     rng, predictor = np.random.default_rng(1), train(**options)
     X, strange = windows(beats(400 * LENGTH, rng)), np.zeros(400, bool)
     for k in range(5, 400, 10):
         start, strange[k] = rng.integers(20, 80), True
-        X[k, 0, 0, start : start + 24] = X[k, 0, 0, start : start + 24][::-1] if k % 20 == 5 else 0.05
+        beat = X[k, 0, 0, start : start + 40]
+        beat[:] = beat[::-1] if k % 20 == 5 else np.maximum(beat, np.roll(beat, 12))
     error = abs(predictor(X) - X)[:, 0, 0]
     z = abs(X - X.mean()) / X.std()
     smooth = np.stack([np.convolve(row, np.ones(8) / 8, "same") for row in error])
@@ -70,18 +70,11 @@ def main(picture="anomalies.png", **options):
     for name, score in scores.items():
         print(f"{name:12} area under the ROC curve {score:.3f}")
     if picture:
-        import matplotlib.pyplot as plt
-
-        fig, axes = plt.subplots(2, sharex=True, figsize=(9, 4))
-        axes[0].plot(X[:20].ravel(), lw=0.8)
-        axes[0].set_ylabel("signal")
-        axes[1].plot(smooth[:20].ravel(), lw=0.8, color="tab:red")
-        axes[1].set_ylabel("error")
-        for k in np.flatnonzero(strange[:20]):
-            axes[0].axvspan(k * LENGTH, (k + 1) * LENGTH, color="orange", alpha=0.3)
-        fig.savefig(picture, dpi=110)
+        draw_signals(
+            picture, {"signal": X[:20], "error": smooth[:20]}, np.flatnonzero(strange[:20]) * LENGTH, LENGTH
+        )
     return scores
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

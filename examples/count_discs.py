@@ -3,8 +3,6 @@
 python examples/count_discs.py    # needs SciPy, matplotlib
 """
 
-import sys
-
 import numpy as np
 from cnnlib import prepare
 from cnnlib.models import ConvNet
@@ -74,4 +72,4 @@ def main(picture="discs.png", **options):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

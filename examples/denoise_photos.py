@@ -3,14 +3,11 @@
 python examples/denoise_photos.py    # needs scikit-learn (its two photos), SciPy, scikit-image, matplotlib
 """
 
-import sys
-
 import numpy as np
 from cnnlib import prepare
 from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
-from pictures import draw
-from sklearn.datasets import load_sample_image
+from pictures import draw, grey
 
 NOISE = 0.1  # standard deviation, of grey values from 0 to 1
 SPEC = [{"conv": 24}, "relu"]
@@ -18,10 +15,6 @@ for dilation in (1, 2, 4, 2):  # to see further with few layers
     SPEC += [{"conv": 24, "dilation": dilation}, "batchnorm", "relu"]
 SPEC += [{"pixels": 1}]
 PART = slice(80, 336), slice(200, 456)  # of the flower, which the training does not see
-
-
-def grey(name):
-    return (load_sample_image(name).mean(axis=2) / 255).astype(np.float32)
 
 
 def patches(n, seed, size=32):
@@ -83,4 +76,4 @@ def main(picture="denoise.png", **options):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -3,8 +3,6 @@
 python examples/segment_shapes.py    # needs scikit-image, matplotlib
 """
 
-import sys
-
 import numpy as np
 from cnnlib import prepare
 from cnnlib.models import ConvNet
@@ -78,4 +76,4 @@ def main(picture="shapes.png", **options):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -3,15 +3,12 @@
 python examples/upscale_photos.py    # needs scikit-learn (its two photos), SciPy, matplotlib
 """
 
-import sys
-
 import numpy as np
 from cnnlib import prepare
 from cnnlib.models import ConvNet
 from cnnlib.solver import Solver
-from pictures import draw
+from pictures import draw, grey
 from scipy.ndimage import zoom
-from sklearn.datasets import load_sample_image
 
 SIZE = 16  # of the small patches
 PART = slice(80, 336), slice(200, 456)  # of the flower, which the training does not see
@@ -20,10 +17,6 @@ SPECS = {
     "transposed convolution": [*START, {"conv_transpose": 16, "size": 4, "stride": 2, "pad": 1}, "relu"],
     "upsampling": [*START, {"upsample": 2, "mode": "bilinear"}, {"conv": 16}, "relu"],
 }
-
-
-def grey(name):
-    return (load_sample_image(name)[:426].mean(axis=2) / 255).astype(np.float32)
 
 
 def halved(image):
@@ -37,7 +30,7 @@ def splined(small):
 
 
 def patches(n, seed):
-    """Small patches of the other parts, and what splines lack of the large ones: (n, 1, SIZE, SIZE), (n, 1, 2 SIZE, 2 SIZE)."""
+    """Small patches (n, 1, SIZE, SIZE) of the other parts, and what splines lack of those twice as large."""
     rng, flower = np.random.default_rng(seed), grey("flower.jpg")
     photos = [grey("china.jpg"), flower[:, : PART[1].start], flower[:, PART[1].stop :]]
     large = np.empty((n, 1, 2 * SIZE, 2 * SIZE), np.float32)
@@ -77,4 +70,4 @@ def main(picture="upscaled.png", **options):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -51,7 +51,7 @@ BEYOND_CLASSES = {  # the smallest run that tells, and what it has to come to
     "denoise_photos": ({"n": 300, "epochs": 3}, lambda scores: scores["network"] > scores["noisy"] + 3),
     "segment_shapes": ({"n": 100, "epochs": 4}, lambda scores: 0 <= scores["network, any shape"] <= 1),
     "upscale_photos": ({"n": 200, "epochs": 2}, lambda scores: min(scores.values()) > 25),
-    "count_discs": ({"n": 200, "epochs": 2}, lambda scores: scores["network"] < 5),
+    "count_discs": ({"n": 200, "epochs": 2}, lambda scores: scores["network"] < 6.5),
     "anomalies_in_a_signal": ({"length": 20_000, "epochs": 2}, lambda scores: scores["z-score"] < 0.7),
 }
 

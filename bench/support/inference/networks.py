@@ -79,6 +79,7 @@ NETWORKS = {
     "vgg-small": ("vgg-small", 32, 10, (1, 8, 100)),
     "resnet20": ("resnet20", 32, 10, (1, 8, 100)),
     "mobile-small": ("mobile-small", 32, 10, (1, 8, 100)),
+    "unet": ("unet", 128, 21, (1, 8)),
     "resnet18": (_resnet18, 224, 1000, (1, 8)),
     "resnet50": (_resnet50, 224, 1000, (1, 8)),
     "vgg16": (_vgg16, 224, 1000, (1, 8)),
@@ -114,5 +115,5 @@ def build(name: str) -> ConvNet:
         bn_param["momentum"] = 0.5
     images = rng.standard_normal((4, 3, size, size)).astype(np.float32)
     for _ in range(4 if net.bn_params else 0):
-        net.loss(images, np.zeros(4, int))
+        net.loss(images, np.zeros((4, size, size) if net.head == "pixels" else 4, int))
     return net

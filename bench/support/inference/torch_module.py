@@ -30,6 +30,13 @@ class TorchNet(nn.Module):
             pad = (KH - 1) // 2 if pad == "same" else pad
             layer = nn.Conv2d(C * groups, F, (KH, KW), conv_param["stride"], pad, 1, groups, b is not None)
             layer.weight.data = w
+        elif node.layer == "conv_transpose":
+            (w, b), (conv_param,) = params, node.args
+            C, F, KH, KW = w.shape
+            layer = nn.ConvTranspose2d(
+                C, F, (KH, KW), conv_param["stride"], conv_param["pad"], bias=b is not None
+            )
+            layer.weight.data = w
         elif node.layer in ("batchnorm", "spatial_batchnorm"):
             (gamma, b), (bn_param,) = params, node.args
             layer = (nn.BatchNorm1d if node.layer == "batchnorm" else nn.BatchNorm2d)(len(gamma))
@@ -71,6 +78,7 @@ _FUNCTIONS = {
     "relu": functional.relu,
     "relu6": functional.relu6,
     "add": torch.add,
+    "concat": lambda *xs: torch.cat(xs, 1),
     "flatten": lambda x: torch.flatten(x, 1),
     "global_avg_pool": lambda x: x.mean((2, 3)),
     "max_pool": _pool(functional.max_pool2d),
