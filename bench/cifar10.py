@@ -190,9 +190,9 @@ def _solver(options, side, seed):
     from cnnlib.cli.options import networks
     from cnnlib.cli.options.datasets import DATA_SETS
     from cnnlib.cli.options.settings import recipe_settings
+    from cnnlib.cli.recipes import RECIPES
     from cnnlib.cli.train import solver_arguments
     from cnnlib.data import Normalization
-    from cnnlib.recipes import RECIPES
     from cnnlib.solver import Solver
 
     cnnlib.set_num_threads(options.threads)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import cnnlib
 from cnnlib import layers
-from cnnlib._registry import Registry
+from cnnlib._params.registry import Registry
 
 # The families of layers, in reading order: title, and what the page says first.
 FAMILIES = {

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from cnnlib.__main__ import main
 from cnnlib.cli.options import datasets
+from cnnlib.cli.recipes import RECIPES
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import cifar10
 from cnnlib.inference import Predictor
-from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 
 PARTS = ("train", "val", "test")

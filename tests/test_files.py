@@ -16,8 +16,9 @@ from pathlib import Path
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import _files, inference, safetensors
-from cnnlib._npy import mapped_array
+from cnnlib import inference, safetensors
+from cnnlib._files import written as _files
+from cnnlib._files.npy import mapped_array
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.data import load_array_folder
 from cnnlib.data.download import unpack

@@ -222,7 +222,7 @@ def test_public_names_exist():
 
 PUBLIC_MODULES = [f"cnnlib.{name}" for name in cnnlib._SUBMODULES] + [
     "cnnlib",
-    "cnnlib._explain",
+    "cnnlib.layers.explanation",
     "cnnlib.course.keep_ratio",
     "cnnlib.layers",
 ]

@@ -38,10 +38,11 @@ The command line does the same: `cnnlib train`, `cnnlib predict`.
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from cnnlib import _core, layers
-from cnnlib._config import (
+from cnnlib._system.config import (
     get_conv_algorithm,
     get_num_threads,
     release_buffers,
@@ -49,6 +50,7 @@ from cnnlib._config import (
     set_num_threads,
     show_config,
 )
+from cnnlib.cli import recipes
 from cnnlib.layers import *  # noqa: F403
 
 if TYPE_CHECKING:
@@ -65,16 +67,16 @@ if TYPE_CHECKING:
         naive,
         optim,
         plots,
-        recipes,
         schedules,
         solver,
     )
-    from cnnlib._explain import explain
     from cnnlib.inference import prepare, prepare_conv
+    from cnnlib.layers.explanation import explain
     from cnnlib.pretrained import features
     from cnnlib.saved_model import load, load_model, save_model
 
 __version__: str = _core.__version__
+sys.modules["cnnlib.recipes"] = recipes  # where they were before they joined the command that reads them
 
 # Imported when first asked for: the layers alone start faster.
 _SUBMODULES = (
@@ -93,7 +95,6 @@ _SUBMODULES = (
     "optim",
     "plots",
     "pretrained",
-    "recipes",
     "safetensors",
     "schedules",
     "solver",
@@ -101,7 +102,7 @@ _SUBMODULES = (
 )
 _EXTRAS = ("sklearn", "torch")  # likewise; they raise ImportError without their extra
 _LATER = {
-    "explain": "_explain",
+    "explain": "layers.explanation",
     "features": "pretrained",
     "load": "saved_model",
     "load_model": "saved_model",

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._params import choice, number, positive_int
-from cnnlib._registry import Registry
+from cnnlib._params.registry import Registry
 
 __all__ = [
     "AUGMENTATIONS",

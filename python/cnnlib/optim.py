@@ -14,8 +14,8 @@ import numbers
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import as_array
 from cnnlib._params import check_keys, integer, number
+from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array, ArrayLike
 from cnnlib.typing import OptimConfig
 

@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 from cnnlib._params import number
-from cnnlib._registry import Registry
+from cnnlib._params.registry import Registry
 
 __all__ = ["SCHEDULES", "Cosine", "OneCycle", "Step", "Triangle"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 import cnnlib
-from cnnlib._text import display_width, padded, printable
+from cnnlib._system.text import display_width, padded, printable
 from cnnlib.augment import TTA
 from cnnlib.cli.options.arguments import add_data, add_run, add_threads
 from cnnlib.cli.run.tasks import values_of

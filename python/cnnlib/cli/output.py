@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cnnlib._text import printable
+from cnnlib._system.text import printable
 from cnnlib.solver.progress import folded
 
 __all__ = ["at_its_cost", "complain", "json_text", "one_line", "say", "say_left_out"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib._text import display_width, padded, printable
+from cnnlib._system.text import display_width, padded, printable
 from cnnlib.cli import predictions
 from cnnlib.cli.options.arguments import add_model, add_skip_unreadable, add_threads, positive_int
 from cnnlib.cli.options.settings import flag

@@ -32,6 +32,7 @@ from cnnlib.cli.options.settings import (
     recipe_settings,
 )
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
+from cnnlib.cli.recipes import RECIPES
 from cnnlib.cli.report.html_report import best_value, best_value_name
 from cnnlib.cli.report.writing import finish
 from cnnlib.cli.run import tasks
@@ -49,7 +50,6 @@ from cnnlib.cli.run.ranks import (
 from cnnlib.cli.run.termination import Terminated
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
-from cnnlib.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._npy import mapped_array
+from cnnlib._files.npy import mapped_array
 from cnnlib.data.shards import ShardedArray
 
 __all__ = ["load_array_folder"]

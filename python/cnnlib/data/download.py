@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import sys
@@ -22,8 +23,18 @@ _ARCHIVES = {
     "binary": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin"),
 }
 _MOST_BYTES, _MOST_MEMBERS = 400_000_000, 100  # the real archives hold 186 MB in eight files
+_MOST_HEADERS = 1 << 20  # bytes; the real archives have a few kilobytes of them
 _RETRIES = 2
-_DAMAGE = (EOFError, OverflowError, RecursionError, tarfile.TarError, UnicodeError, ValueError, zlib.error)
+_DAMAGE = (
+    EOFError,
+    MemoryError,
+    OverflowError,
+    RecursionError,
+    tarfile.TarError,
+    UnicodeError,
+    ValueError,
+    zlib.error,
+)
 
 
 def download_CIFAR10(
@@ -155,10 +166,12 @@ def unpack(archive: str | os.PathLike[str], dest: str | os.PathLike[str], wanted
     folder = PurePosixPath(wanted[0]).parts[0]
     with tempfile.TemporaryDirectory(dir=dest, prefix=".unpacking-") as scratch:
         try:
-            with tarfile.open(archive, "r:gz") as tar:
+            with _Unzipped(archive) as unzipped, tarfile.open(fileobj=unzipped, mode="r:") as tar:
+                tar.getmembers()  # by their headers alone
+                unzipped.left = None
                 tar.extractall(scratch, filter=_admitting(folder))
         except _DAMAGE as error:
-            raise ValueError(f"{archive}: the archive is damaged or does harm: {error}") from error
+            raise ValueError(f"{archive}: the archive is damaged: {error}") from error
         except OSError as error:
             if error.errno is not None:  # the disk's trouble, not the archive's
                 raise
@@ -176,6 +189,26 @@ def unpack(archive: str | os.PathLike[str], dest: str | os.PathLike[str], wanted
         for file in files:  # whole files only, and only once all are there
             Path(dest, file).parent.mkdir(parents=True, exist_ok=True)
             os.replace(Path(scratch, file), Path(dest, file))
+
+
+class _Unzipped(gzip.GzipFile):
+    """What a ``.tar.gz`` unzips to.
+
+    Attributes
+    ----------
+    left : int or None
+        Bytes that may still be read: a few kilobytes may unzip to gigabytes of headers, which are kept in
+        memory. None: as many as are asked for.
+    """
+
+    left: int | None = _MOST_HEADERS
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.left is not None:
+            if size is None or not 0 <= size <= self.left:
+                raise tarfile.ReadError(f"its headers take more than {_MOST_HEADERS} bytes")
+            self.left -= size
+        return super().read(size)
 
 
 def _admitting(folder: str) -> Callable[[tarfile.TarInfo, str], tarfile.TarInfo]:

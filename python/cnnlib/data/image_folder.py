@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import choice, flag, integer, positive_int, probability
-from cnnlib._random import random_stream
+from cnnlib._params.random import random_stream
 from cnnlib.data.image_cache import (
     CACHE_SUFFIX,
     Source,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnnlib._params import flag, number
-from cnnlib._registry import Registry
+from cnnlib._params.registry import Registry
 from cnnlib.data.shards import ShardedArray
 
 __all__ = ["PREPROCESSING", "Normalization"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import choice, probability
-from cnnlib._random import random_stream
+from cnnlib._params.random import random_stream
 from cnnlib.data.image_cache import Source, cached_images
 from cnnlib.data.image_files import find_images, needs_pillow
 from cnnlib.data.image_folder import image_size, places, splits

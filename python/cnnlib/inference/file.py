@@ -12,7 +12,6 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from cnnlib import safetensors
 from cnnlib._typing import Array, Params
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.graph.description import describe, described_graph
@@ -23,6 +22,7 @@ from cnnlib.inference.fusion import refuse_unprepared
 from cnnlib.inference.quantization.checks import check_byte_graph, check_byte_node, row_of
 from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.inference.quantization.parts import BYTE_KINDS
+from cnnlib.safetensors import format as safetensors
 
 _ENTRY, _CHECKSUM = "cnnlib", "cnnlib.crc32"  # of the metadata
 _STATISTICS = ("running_mean", "running_var")

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib import _core
-from cnnlib._arrays import as_array
 from cnnlib._params import choice, type_name
-from cnnlib._registry import OWN
+from cnnlib._params.arrays import as_array
+from cnnlib._params.registry import OWN
+from cnnlib._system.units import size_text
 from cnnlib._typing import Array, ArrayLike, Params
-from cnnlib._units import size_text
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.samples import check_samples, refuse_channels_last

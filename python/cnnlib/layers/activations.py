@@ -9,8 +9,8 @@ the limit's value and gradient.
 from __future__ import annotations
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_backward, result
 from cnnlib._params import choice, number
+from cnnlib._params.arrays import prepare, prepare_backward, result
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import unpack
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import as_array
+from cnnlib._params.arrays import as_array
 
 _STATISTICS = ("mean", "inv_std")
 _DOUBLE = np.dtype(np.float64)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from cnnlib import _core
-from cnnlib._arrays import prepare_sandwich_backward, result
 from cnnlib._params import wanted
+from cnnlib._params.arrays import prepare_sandwich_backward, result
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.conv import _CACHE, _GRADIENTS, _conv
 from cnnlib.layers.norm.batch import (

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_backward, result
 from cnnlib._params import check_keys, choice, integer, number, wanted
+from cnnlib._params.arrays import prepare, prepare_backward, result
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.caches import unpack
 from cnnlib.typing import DropoutParam

@@ -8,8 +8,8 @@ import operator
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import as_array, labels, prepare, result
 from cnnlib._params import number
+from cnnlib._params.arrays import as_array, labels, prepare, result
 from cnnlib._typing import Array, ArrayLike
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_backward, prepare_gradient, prepare_out, result
 from cnnlib._params import check_keys, flag, integer, pads, pair
+from cnnlib._params.arrays import prepare, prepare_backward, prepare_gradient, prepare_out, result
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import unpack
 from cnnlib.typing import AvgPoolParam, MaxPoolParam

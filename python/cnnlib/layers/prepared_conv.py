@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_out
+from cnnlib._params.arrays import prepare, prepare_out
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.typing import ConvParam
 

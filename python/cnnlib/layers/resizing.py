@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import choice, flag, pair
+from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import unpack
 

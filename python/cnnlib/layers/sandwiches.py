@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnlib._arrays import prepare, prepare_sandwich_backward, result
+from cnnlib._params.arrays import prepare, prepare_sandwich_backward, result
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.caches import unpack
 from cnnlib.layers.conv import _conv, _conv_backward

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_backward, result
+from cnnlib._params.arrays import prepare, prepare_backward, result
 from cnnlib._typing import Array, ArrayLike
 
 

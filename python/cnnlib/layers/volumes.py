@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_backward, result
 from cnnlib._params import wanted
+from cnnlib._params.arrays import prepare, prepare_backward, result
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.axes import check_shape, conv_axes, plane_param, pool_axes, pool_geometry, row_axis
 from cnnlib.layers.caches import unpack

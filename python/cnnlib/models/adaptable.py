@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnlib._random import random_stream
+from cnnlib._params.random import random_stream
 from cnnlib._typing import Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.shapes import shapes

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
-from cnnlib._random import random_stream
+from cnnlib._params.random import random_stream
 from cnnlib._typing import Array, ArrayLike, Gradients
 from cnnlib.models.common import Criterion, described, keeps_arguments, real_dtype, refuse_uninitialized
 from cnnlib.models.graph_net import GraphNet, checked_dim

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import choice, number, positive_int, probability
-from cnnlib._random import random_stream
+from cnnlib._params.random import random_stream
 from cnnlib._typing import Params
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.graph.graph import Graph

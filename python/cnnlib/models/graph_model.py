@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import overload
 
-from cnnlib._random import set_mask_seed
+from cnnlib._params.random import set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params
 from cnnlib.graph.graph import Graph
 from cnnlib.models.common import Criterion, Model, add_l2, loss_of_scores, set_mode

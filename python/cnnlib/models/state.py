@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import type_name
-from cnnlib.checkpoint import check_name
+from cnnlib.checkpoint.npz import check_name
 from cnnlib.models.common import Model
 
 __all__ = [

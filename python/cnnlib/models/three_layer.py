@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
-from cnnlib._random import random_stream
+from cnnlib._params.random import random_stream
 from cnnlib._typing import Params
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.samples import check_samples

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cnnlib._registry import OWN
+from cnnlib._params.registry import OWN
 from cnnlib.data.normalization import PREPROCESSING
 
 __all__ = ["FIXED_BY", "described", "restore"]

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-from cnnlib._text import printable
+from cnnlib._system.text import printable
 
 __all__ = ["lettering"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnlib._text import shortened
+from cnnlib._system.text import shortened
 from cnnlib.plots._drawing import INK, pyplot
 from cnnlib.plots._lettering import lettering
 from cnnlib.plots.classification import softmax

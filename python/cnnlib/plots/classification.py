@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnlib._text import display_width, shortened
+from cnnlib._system.text import display_width, shortened
 from cnnlib.plots._drawing import INK, new_axes, pyplot
 from cnnlib.plots._lettering import lettering
 from cnnlib.plots.images import image_grid

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cnnlib._text import shortened
+from cnnlib._system.text import shortened
 from cnnlib.plots._drawing import BLUE, INK, new_axes, open_frame
 from cnnlib.plots._lettering import lettering
 

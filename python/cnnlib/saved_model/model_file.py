@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from cnnlib._params import type_name
-from cnnlib._registry import OWN
+from cnnlib._params.registry import OWN
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._random import random_stream
+from cnnlib._params.random import random_stream
 from cnnlib._typing import Trainable
 from cnnlib.augment import Samples, augmented
 from cnnlib.data.normalization import Normalization

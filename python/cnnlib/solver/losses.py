@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlib import layers
 from cnnlib._params import check_keys
-from cnnlib._registry import OWN
+from cnnlib._params.registry import OWN
 
 __all__ = ["LOSSES", "Loss", "build_loss", "describe_loss"]
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import number
-from cnnlib._registry import OWN, Registry
+from cnnlib._params.registry import OWN, Registry
 
 __all__ = [
     "F1",
@@ -214,8 +214,8 @@ class RMSE(Metric):
     Examples
     --------
     >>> rmse = RMSE()
-    >>> rmse.value(rmse.look(np.array([[3.0], [0.0]]), np.array([[0.0], [0.0]]))) == np.sqrt(4.5)
-    True
+    >>> rmse.value(rmse.look(np.array([[5.0], [5.0]]), np.array([[2.0], [8.0]])))
+    3.0
     """
 
     name, more_is_better = "rmse", False

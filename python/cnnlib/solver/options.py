@@ -14,8 +14,8 @@ from typing import Any
 
 from cnnlib import optim
 from cnnlib._params import check_keys, number, positive_int
-from cnnlib._random import random_stream
-from cnnlib._registry import OWN
+from cnnlib._params.random import random_stream
+from cnnlib._params.registry import OWN
 from cnnlib.augment import build_augmentation, describe_augmentation
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.distributed.communicator import as_communicator

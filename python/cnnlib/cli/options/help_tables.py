@@ -10,7 +10,7 @@ from cnnlib.cli.options.settings import (
     defaults,
     has_defaults,
 )
-from cnnlib.recipes import RECIPES
+from cnnlib.cli.recipes import RECIPES
 
 __all__ = ["defaults_table", "plain", "recipe_table"]
 

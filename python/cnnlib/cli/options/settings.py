@@ -10,7 +10,7 @@ import inspect
 import os
 from typing import Any
 
-from cnnlib.recipes import RECIPES
+from cnnlib.cli.recipes import RECIPES
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 

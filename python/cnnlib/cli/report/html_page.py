@@ -3,7 +3,7 @@
 import base64
 import html
 
-from cnnlib._text import printable
+from cnnlib._system.text import printable
 
 __all__ = [
     "escape",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnlib._config import current_config
+from cnnlib._system.config import current_config
 from cnnlib.cli.options.datasets import FOUND
 from cnnlib.cli.options.help_tables import plain
 from cnnlib.cli.options.settings import defaults, has_defaults

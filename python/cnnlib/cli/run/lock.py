@@ -2,7 +2,7 @@
 
 import contextlib
 
-from cnnlib import _locks
+from cnnlib._files import locks as _locks
 
 __all__ = ["locked"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cnnlib import layers
-from cnnlib._arrays import as_array
 from cnnlib._params import type_name
+from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array
 from cnnlib.graph import joins
 from cnnlib.graph.graph import parameters_of

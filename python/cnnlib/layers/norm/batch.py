@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._params import check_keys, choice, flag, number
+from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import statistics, unpack
 from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._files import written_whole
-from cnnlib._npy import read_header
+from cnnlib._files.npy import read_header
 from cnnlib._params import type_name
 
 __all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnlib._arrays import as_array
 from cnnlib._files import written_whole
+from cnnlib._params.arrays import as_array
 
 __all__ = ["load", "save"]
 

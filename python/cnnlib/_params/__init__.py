@@ -1,0 +1,31 @@
+"""What arguments go through: parameter dicts, arrays, random streams, settings by name."""
+
+from cnnlib._params.checks import (
+    LIMIT,
+    check_keys,
+    choice,
+    flag,
+    integer,
+    number,
+    pads,
+    pair,
+    positive_int,
+    probability,
+    type_name,
+    wanted,
+)
+
+__all__ = [
+    "LIMIT",
+    "check_keys",
+    "choice",
+    "flag",
+    "integer",
+    "number",
+    "pads",
+    "pair",
+    "positive_int",
+    "probability",
+    "type_name",
+    "wanted",
+]
