@@ -19,7 +19,7 @@ from cnnlib import _core
 from cnnlib.data import Normalization
 from cnnlib.inference import load, prepare
 from cnnlib.inference.file import is_predictor
-from cnnlib.models import ConvNet
+from cnnlib.models import ConvNet, FullyConnectedNet
 
 LENGTH = struct.Struct("<Q")
 METADATA = "__metadata__"
@@ -154,6 +154,17 @@ def test_a_predictor_of_version_1_gives_its_scores():
     assert predictor.classes == tuple("abcde")
     np.testing.assert_allclose(predictor(scores["x"]), scores["scores"], rtol=1e-5, atol=1e-6)
     assert is_predictor(OLD)
+
+
+def test_models_of_that_time_load():
+    """The graph that the predictor was made of, in its own file, and a FullyConnectedNet's parameters."""
+    graph, scores = cnnlib.load_model(OLD.with_name("graph-1.npz")), np.load(f"{OLD}-scores.npz")
+    x = Normalization((1, 2, 3), (4, 5, 6))(scores["x"])
+    np.testing.assert_allclose(graph.loss(x), scores["scores"], rtol=1e-5, atol=1e-6)
+    net = FullyConnectedNet([6, 5], (3, 2, 2), 4, use_batchnorm=True, seed=1)
+    net.load(OLD.with_name("fully-connected-1.npz"))
+    wanted = FullyConnectedNet([6, 5], (3, 2, 2), 4, use_batchnorm=True, seed=0)
+    np.testing.assert_array_equal(net.params["W2"], wanted.params["W2"])
 
 
 def test_damage_to_a_file_of_version_1_is_seen(tmp_path):

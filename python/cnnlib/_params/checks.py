@@ -102,11 +102,7 @@ def pads(
         if value == "valid":
             return 0, 0, 0, 0
         if value == "same" and size is not None:
-            sides: list[int] = []
-            for n, k, step in zip(size, window, stride):
-                total = max(0, (-(-n // step) - 1) * step + k - n) if step > 0 else 0
-                sides += [total // 2, total - total // 2]
-            top, bottom, left, right = sides
+            (top, bottom), (left, right) = map(same_sides, size, window, stride)
             return top, bottom, left, right
         allowed = "'same' or 'valid'" if size is not None else "'valid' ('same' is not defined here)"
         raise ValueError(f"{function}: pad must be an integer, a pair, two pairs, {allowed}, got {value!r}")
@@ -118,6 +114,12 @@ def pads(
             )
         return (*pair(function, "pad", value[0]), *pair(function, "pad", value[1]))
     return pads(function, integer(function, "pad", value), size, window, stride)
+
+
+def same_sides(size: int, window: int, stride: int) -> tuple[int, int]:
+    """Padding (before, after) of an axis for ceil(size / stride) outputs; the odd pixel goes behind."""
+    total = max(0, (-(-size // stride) - 1) * stride + window - size) if stride > 0 else 0
+    return total // 2, total - total // 2
 
 
 def number(function: str, key: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:

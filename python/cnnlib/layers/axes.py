@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cnnlib._params import check_keys, flag, integer
+from cnnlib._params import check_keys, flag, integer, same_sides
 from cnnlib.typing import ConvParam
 
 AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -70,8 +70,7 @@ def _pads(function, value, sizes, spans, strides):
             return [(0, 0)] * count
         if value != "same":
             raise ValueError(f"{function}: pad must be numbers, 'same' or 'valid', got {value!r}")
-        totals = [max(0, (-(-n // s) - 1) * s + k - n) for n, k, s in zip(sizes, spans, strides)]
-        return [(total // 2, total - total // 2) for total in totals]
+        return [same_sides(*axis) for axis in zip(sizes, spans, strides)]
     if not isinstance(value, (tuple, list)):
         return [_sides(function, integer(function, "pad", value))] * count
     if len(value) != count:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib._params import same_sides
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
 from cnnlib.onnx.reading.values import Feature, Sides
@@ -190,7 +191,8 @@ def _windows(op: Operator, x: Feature, kernel: tuple[int, ...]) -> dict[str, Any
         axes = list(zip(x.view[1:], window, stride, strict=True))
         if op.net.follows(x) and any(k > 1 and s > 1 for _, k, s in axes):
             op.fix(f"auto_pad {auto} at strides {stride}" + (" behind a Pad" if x.pad else ""))
-        pads = _split([(-(-n // s) - 1) * s + k - n for n, k, s in axes], lower=auto == "SAME_LOWER")
+        sides = [same_sides(*axis) for axis in axes]
+        pads = tuple(side[::-1] if auto == "SAME_LOWER" else side for side in sides)
     elif auto == "VALID":
         pads = ((0, 0),) * count
     if x.pad is not None:

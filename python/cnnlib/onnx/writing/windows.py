@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cnnlib._params import same_sides
 from cnnlib.graph.graph import Node
 from cnnlib.onnx.writing.writer import Writer
 
@@ -119,9 +120,7 @@ def _sides(
     if pad == "valid":
         pad = 0
     if pad == "same":
-        axes = zip(sizes, spans, strides, strict=True)
-        totals = [max(0, (-(-n // step) - 1) * step + span - n) for n, span, step in axes]
-        return [(total // 2, total - total // 2) for total in totals]
+        return [same_sides(*axis) for axis in zip(sizes, spans, strides, strict=True)]
     return [
         (side[0], side[1]) if isinstance(side, (tuple, list)) else (side, side)
         for side in _each(pad, len(spans))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cnnlib._params import same_sides
 from cnnlib.torch.aten.call import Call, two
 from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED, Value
 
@@ -14,8 +15,8 @@ def _conv(call: Call) -> None:
     value = call.ranked(call.value("input", PADDED), 4)
     dilation, padding = two(call["dilation"]), call["padding"]
     if padding == "same":  # PyTorch has it at stride 1 alone
-        totals = [d * (k - 1) for d, k in zip(dilation, call.shape("weight")[2:])]
-        own = [(total // 2, total - total // 2) for total in totals]
+        spans = [d * (k - 1) + 1 for d, k in zip(dilation, call.shape("weight")[2:])]
+        own = [same_sides(1, span, 1) for span in spans]
     else:
         own = [(p, p) for p in two([0] if padding == "valid" else padding)]
     pad = tuple((before + b, after + a) for (before, after), (b, a) in zip(value.pad, own))
