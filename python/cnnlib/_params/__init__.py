@@ -11,6 +11,7 @@ from cnnlib._params.checks import (
     pair,
     positive_int,
     probability,
+    same_sides,
     type_name,
     wanted,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "pair",
     "positive_int",
     "probability",
+    "same_sides",
     "type_name",
     "wanted",
 ]
