@@ -51,3 +51,18 @@ def test_scores_are_torchs_at_two_sizes(name, rng):
             want = module(torch.tensor(X)).numpy()
         for model in (net.loss, predictor):
             assert np.abs(model(X) - want).max() < 1e-5 * np.abs(want).max(), X.shape
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+@pytest.mark.filterwarnings("ignore")
+def test_features_are_torchs(name, rng):
+    module = network(name)
+    parts = list(module.children())[:-1]
+    pool = [] if name == "resnet18" else [torch.nn.AdaptiveAvgPool2d(1)]
+    body = torch.nn.Sequential(*parts, *pool, torch.nn.Flatten()).eval()
+    X = rng.standard_normal((3, 3, 64, 64)).astype(np.float32)
+    with torch.no_grad():
+        want = body(torch.tensor(X)).numpy()
+    rows = cnnlib.features(cnnlib.torch.load(module, (3, 64, 64)).cut(), X)
+    assert rows.shape == want.shape
+    assert np.abs(rows - want).max() < 1e-5 * np.abs(want).max()

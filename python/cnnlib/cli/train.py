@@ -11,8 +11,16 @@ import numpy as np
 
 import cnnlib
 from cnnlib.augment import TTA
+from cnnlib.cli import transfer
 from cnnlib.cli.options import networks
-from cnnlib.cli.options.arguments import add_data, add_setting, add_skip_unreadable, add_threads
+from cnnlib.cli.options.arguments import (
+    add_data,
+    add_setting,
+    add_skip_unreadable,
+    add_threads,
+    numbers,
+    positive_int,
+)
 from cnnlib.cli.options.config_file import write_config_file
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, data_folder, look_into
 from cnnlib.cli.options.help_tables import defaults_table, recipe_table
@@ -66,6 +74,10 @@ goes on from an older checkpoint leaves the other epochs' files, until it overwr
 Images of your own lie in a folder for each class: --data folder:photos reads photos/cat/*.jpg,
 photos/dog/*.jpg and so on, once, into a cache beside the folder (or below $CNNLIB_CACHE).
 
+With --from FILE a network that others trained is kept up to its features, which are computed once for each
+image and kept beside the folder; a new last layer learns the folder's classes, and the run folder holds
+model.npz, for predict, eval, export and serve, and report.html.
+
 A recipe is a set of settings that belong together, which the other options override. A --config file has a
 line for each option, such as learning-rate = 1e-3 or augment = "flip,crop:pad=4"; the command line overrides
 it.
@@ -114,6 +126,7 @@ def add_to(commands):
     add_threads(train)
     add_distributed(train)
 
+    transfer.add_from(train, positive_int, numbers)
     images = train.add_argument_group("images of a folder")
     for name, (kind, help) in IMAGE_SETTINGS.items():
         add_setting(images, name, kind, help)
@@ -136,6 +149,9 @@ def add_to(commands):
 
 def run(options):
     """Run the subcommand; returns the exit status."""
+    if getattr(options, "from") is not None:
+        return transfer.run(options, _given(options))
+    transfer.refuse_without(options)
     comm = communicator(options)
     try:
         with (

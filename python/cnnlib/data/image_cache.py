@@ -31,6 +31,7 @@ __all__ = [
     "CACHE_SUFFIX",
     "Source",
     "UnreadableImages",
+    "cache_root",
     "cached_images",
     "known_unreadable",
     "note_unreadable",
@@ -88,7 +89,7 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
     """
     stamps = source.stamps()
     fingerprint = hashlib.sha256(json.dumps([_VERSION, source.classes, stamps]).encode()).hexdigest()
-    root = _cache_root(source.root)
+    root = cache_root(source.root)
     wanted = [
         _Cache(
             root,
@@ -136,7 +137,7 @@ def cached_images(source: Source, height: int, width: int, channels: int | None,
 def known_unreadable(source: Source) -> dict[int, str]:
     """The files of which :func:`note_unreadable` noted why they cannot be read, unless they changed since."""
     try:
-        noted = json.loads((_cache_root(source.root) / _UNREADABLE).read_text(encoding="utf-8"))
+        noted = json.loads((cache_root(source.root) / _UNREADABLE).read_text(encoding="utf-8"))
         faults = {(name, size, time): fault for name, size, time, fault in noted}
     except (OSError, RecursionError, TypeError, ValueError):
         return {}
@@ -148,7 +149,7 @@ def note_unreadable(source: Source, faults: dict[int, str]) -> None:
     """Note why files cannot be read, so that the next call need not try them again."""
     stamps = source.stamps()
     text = json.dumps([[*stamps[number], fault] for number, fault in faults.items()])
-    with written_whole(_cache_root(source.root) / _UNREADABLE) as file:
+    with written_whole(cache_root(source.root) / _UNREADABLE) as file:
         file.write(text.encode())
 
 
@@ -181,7 +182,7 @@ class _Cache:
         return images if fits and images.shape == self.shape and images.offset + images.size == size else None
 
 
-def _cache_root(root):
+def cache_root(root):
     """Beside the images, or below ``$CNNLIB_CACHE``, where equal names are told apart by their paths."""
     root = root.resolve()
     elsewhere = os.environ.get("CNNLIB_CACHE")

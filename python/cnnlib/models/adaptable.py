@@ -168,7 +168,7 @@ class Adaptable:
         norms = (node for node in self._graph if node.layer in BATCH_NORMS)
         return [node.args[0] for node in norms if set(node.params) <= set(self.frozen)]
 
-    def _with_graph(self, graph: Graph, new: Params) -> GraphNet:
+    def _with_graph(self, graph: Graph, new: Params, input_dim: tuple[int, ...] | None = None) -> GraphNet:
         """A network of this one's nodes and parameters, copied, and of new ones."""
         from cnnlib.models.graph_net import GraphNet
 
@@ -180,7 +180,7 @@ class Adaptable:
         net = GraphNet(
             Graph(nodes, graph.input, graph.output, graph.fixed_by),
             params,
-            self.input_dim,
+            self.input_dim if input_dim is None else input_dim,
             frozen=[name for name in self.frozen if name in params],
             dtype=self.dtype,
             seed=self.seed,

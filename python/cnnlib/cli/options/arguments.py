@@ -15,6 +15,7 @@ __all__ = [
     "add_setting",
     "add_skip_unreadable",
     "add_threads",
+    "numbers",
     "positive_int",
     "positive_number",
 ]
@@ -41,7 +42,7 @@ def add_model(parser):
     for name, what in (("mean", "what is subtracted from"), ("std", "what then divides")):
         parser.add_argument(
             f"--{name}",
-            type=_numbers,
+            type=numbers,
             metavar="X[,X,X]",
             help=f"{what} the pixels (0 to 255) of each channel, for a file that does not say it",
         )
@@ -86,7 +87,7 @@ def positive_int(text):
     return int(text)
 
 
-def _numbers(text):
+def numbers(text):
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:

@@ -26,6 +26,7 @@ CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.np
 PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
 _TASK_PICTURES = ("samples.png",)
 REPORT = "report.html"
+MODEL = "model.npz"  # of a run that began with somebody's network
 
 
 class Run:
@@ -227,7 +228,7 @@ class Run:
         pictures = (self.folder / name for name in (*PICTURES, *_TASK_PICTURES))
         for path in (*self._checkpoints().values(), self._interrupted, *pictures):
             path.unlink(missing_ok=True)
-        for name in ("config.json", "history.csv", REPORT, *LOG_FILES.values()):
+        for name in ("config.json", "history.csv", REPORT, MODEL, *LOG_FILES.values()):
             (self.folder / name).unlink(missing_ok=True)
         remove_event_files(self.folder)
 

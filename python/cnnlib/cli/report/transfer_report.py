@@ -1,0 +1,205 @@
+"""The page about a network that others trained and a folder's images: results, and what to do about them."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnnlib.cli.output import at_its_cost
+from cnnlib.cli.report.gallery import Gallery
+from cnnlib.cli.report.html_page import (
+    escape,
+    heading,
+    key_figures,
+    page,
+    paragraph,
+    section,
+    side_by_side,
+    table,
+)
+from cnnlib.data.image_files import open_image
+from cnnlib.pretrained.head import Fit
+from cnnlib.pretrained.inspection import by_count, doubtful_labels, near_duplicates, nearest, plane
+
+__all__ = ["Transfer", "transfer_report"]
+
+_MISTAKES, _NEIGHBOURS, _DOUBTFUL, _DUPLICATES = 12, 3, 24, 24  # images that are shown
+_POINTS, _THUMBNAIL = 500, 32  # of the map: images, and their pixels
+_COLOURS = (
+    "#1f77b4 #ff7f0e #2ca02c #d62728 #9467bd #8c564b #e377c2 #7f7f7f #bcbd22 #17becf"  # matplotlib's tab10
+).split()
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """All that is known of a run: images and their features by split, the head, the test's scores."""
+
+    name: str
+    data: dict[str, Any]
+    learned: dict[str, Any]
+    part: str
+    scores: np.ndarray
+    fit: Fit
+    tuned: Fit | None
+    options: Any
+    seconds: float
+
+    @property
+    def rows(self):
+        """Features of the training images as they are, without their other views."""
+        return np.asarray(self.learned["X_train"][: len(self.data["y_train"])])
+
+    def gallery(self, part, scores):
+        files = self.data[f"files_{part}"]
+        return Gallery(self.data[f"X_{part}"], self.data[f"y_{part}"], scores, self.data["classes"], files)
+
+
+def transfer_report(about: Transfer) -> str:
+    """The page, a str."""
+    tested = about.gallery(about.part, about.scores)
+    learned = about.gallery("train", about.fit.model.loss(about.rows))
+    makers = {
+        "the result": lambda: _result(about),
+        "the near duplicates": lambda: _duplicates(about, tested, learned),
+        "the number of photos": lambda: _by_count(about),
+        "the classes": lambda: _classes(about),
+        "the mistakes": lambda: _mistakes(about, tested, learned),
+        "the doubtful labels": lambda: _doubtful(about),
+        "the map": lambda: _map(about),
+    }
+    parts = []
+    for what, make in makers.items():
+        with at_its_cost(f"{what} in the report"):
+            parts.append(make())
+    return page(f"{about.name}: photos and a network that others trained", [part for part in parts if part])
+
+
+def _result(about):
+    y = about.data[f"y_{about.part}"]
+    right = about.scores.argmax(axis=1) == y
+    figures = [
+        (f"{_word(about)} accuracy", f"{100 * right.mean():.2f} %"),
+        ("right", f"{right.sum():,} of {len(right):,}"),
+        ("validation accuracy of the head", f"{100 * about.fit.val_accuracy:.2f} %"),
+        ("training images", f"{len(about.data['y_train']):,}"),
+        ("features", f"{about.learned['X_train'].shape[1]:,}"),
+        ("seconds", f"{about.seconds:,.1f}"),
+    ]
+    if about.tuned is not None:
+        figures.insert(3, ("validation accuracy, fine-tuned", f"{100 * about.tuned.val_accuracy:.2f} %"))
+    settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in about.fit.settings.items())
+    return key_figures(figures) + paragraph(f"Settings of the head, found by validation: {settings}.")
+
+
+def _duplicates(about, tested, learned):
+    pairs = near_duplicates(np.asarray(about.learned[f"X_{about.part}"]), about.rows)
+    if not pairs:
+        return ""
+    right = about.scores.argmax(axis=1) == about.data[f"y_{about.part}"]
+    others = np.setdiff1d(np.arange(len(right)), [k for k, _, _ in pairs])
+    rest = f"; without them it is {100 * right[others].mean():.2f} %" if len(others) else ""
+    text = (
+        f"{len(pairs)} of {len(right)} {_word(about)} images nearly equal a training image, so the accuracy "
+        f"says too much{rest}. Put copies into one place, or remove them."
+    )
+    shown = [f"{tested.html([k])}{learned.html([place])}" for k, place, _ in pairs[:_DUPLICATES]]
+    return section("Near duplicates in training and test", paragraph(text), side_by_side(*shown))
+
+
+def _by_count(about):
+    found = by_count(about.learned, about.part, len(about.data["classes"]), about.fit, about.options.hidden)
+    views = len(about.learned["y_train"]) // len(about.data["y_train"])
+    rows = [(f"{count / views:.0f}", f"{100 * share:.1f} %", share) for count, share in found]
+    gain = 100 * (found[-1][1] - found[-2][1])
+    text = f"The last doubling brought {gain:+.1f} points; the next one rarely brings more."
+    columns = [("photos a class", "number"), (f"{_word(about)} accuracy", "number"), ("", "bar")]
+    return section("Are more photos worth while?", table(columns, rows), paragraph(text))
+
+
+def _classes(about):
+    y, seen = about.data[f"y_{about.part}"], about.scores.argmax(axis=1)
+    rows = []
+    for k, name in enumerate(about.data["classes"]):
+        own = seen[y == k]
+        share = float(np.mean(own == k)) if len(own) else 0.0
+        wrong = np.bincount(own[own != k], minlength=len(about.data["classes"]))
+        taken = about.data["classes"][wrong.argmax()] if wrong.any() else ""
+        learned = int(np.sum(about.data["y_train"] == k))
+        rows.append((name, f"{learned:,}", f"{np.sum(own == k)} of {len(own)}", share, taken))
+    columns = [("class", "text"), ("learned from", "number"), ("right", "number"), ("", "bar")]
+    return section("Classes", table([*columns, ("mostly taken for", "text")], rows))
+
+
+def _mistakes(about, tested, learned):
+    wrong = tested.mistakes(_MISTAKES)
+    if not len(wrong):
+        return ""
+    places, _ = nearest(np.asarray(about.learned[f"X_{about.part}"])[wrong], about.rows, _NEIGHBOURS)
+    parts = []
+    for number, near in zip(wrong, places, strict=True):
+        name = about.data[f"files_{about.part}"][number].name
+        parts.append(heading(f"{name}, and the nearest photos that were learned from"))
+        parts.append(tested.html([number]) + learned.html(near))
+    return section("Mistakes, the surest first", *parts)
+
+
+def _doubtful(about):
+    """Training photos whose label a head doubts that has not learned from them."""
+    y = about.data["y_train"]
+    p = doubtful_labels(about.rows, y, len(about.data["classes"]), about.fit, about.options.hidden)
+    own = p[np.arange(len(y)), y]
+    rows = np.flatnonzero(p.argmax(axis=1) != y)
+    rows = rows[np.argsort(own[rows], kind="stable")]
+    if not len(rows):
+        return ""
+    text = (
+        f"{len(rows)} of {len(y)} training photos look like another class to a head that has learned from "
+        "the others alone; the most doubtful come first. Look whether they lie in the right folder."
+    )
+    gallery = about.gallery("train", np.log(np.maximum(p, 1e-12)))
+    return section("Doubtful labels", paragraph(text), gallery.html(rows[:_DOUBTFUL]))
+
+
+def _map(about):
+    """Photos where their features lie in the plane."""
+    rows = np.sort(np.random.default_rng(0).permutation(len(about.rows))[:_POINTS])
+    X, y = about.rows[rows], about.data["y_train"][rows]
+    if len(rows) < 5:
+        return ""
+    names = [escape(name) for name in about.data["classes"]]
+    colours = [_COLOURS[k % len(_COLOURS)] for k in range(len(names))]
+    legend = " ".join(
+        f'<span style="border-left: .8rem solid {colour}; padding: 0 1rem 0 .3rem">{name}</span>'
+        for name, colour in zip(names, colours, strict=True)
+    )
+    images = [_thumbnail(about.data["files_train"][row]) for row in rows]
+    methods = ["PCA"] + (["t-SNE"] if importlib.util.find_spec("sklearn") else [])
+    maps = []
+    for method in methods:
+        points = 12 + 776 * plane(X, method)
+        marks = [
+            f'<g transform="translate({x:.0f} {800 - z:.0f})"><title>{names[k]}</title>'
+            f'<rect x="-12" y="-12" width="24" height="24" fill="{colours[k]}"/>'
+            f'<image x="-10" y="-10" width="20" height="20" href="{image}"/></g>'
+            for (x, z), k, image in zip(points, y, images, strict=True)
+        ]
+        svg = f'<svg viewBox="0 0 800 800" role="img" aria-label="map by {method}">{"".join(marks)}</svg>'
+        maps.append(heading(method) + svg)
+    return section("Map of the features", f"<p>{legend}</p>", side_by_side(*maps))
+
+
+def _thumbnail(file):
+    image = open_image(file, draft=2 * _THUMBNAIL).convert("RGB")
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    stored = io.BytesIO()
+    image.save(stored, "JPEG", quality=70)
+    return f"data:image/jpeg;base64,{base64.b64encode(stored.getvalue()).decode('ascii')}"
+
+
+def _word(about):
+    return "test" if about.part == "test" else "validation"

@@ -1,0 +1,185 @@
+"""``cnnlib train --from FILE``: a network that others trained learns the classes of a folder of images."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import numpy as np
+
+import cnnlib
+from cnnlib.cli.options.settings import IMAGE_SETTINGS, SPECS, defaults, flag, parse_data, pixels
+from cnnlib.cli.output import at_its_cost, say, say_left_out
+from cnnlib.cli.report.transfer_report import Transfer, transfer_report
+from cnnlib.cli.run.folder import MODEL, REPORT, Run
+from cnnlib.data import Normalization, load_image_folder
+from cnnlib.data.image_cache import cache_root
+from cnnlib.inference.scoring import BatchScorer
+from cnnlib.pretrained import features
+from cnnlib.pretrained.extraction import network_digest
+from cnnlib.pretrained.head import fine_tuned, fit_head, with_fitted_head
+from cnnlib.pretrained.trunk import NORMALIZATIONS, block_starts, open_trunk
+
+__all__ = ["add_from", "refuse_without", "run"]
+
+_OWN = ("cut", "views", "hidden", "fine_tune", "normalization", "mean", "std")
+_ALSO = ("data", "model", "out", "overwrite", "threads", "skip_unreadable", *IMAGE_SETTINGS)
+_FEW = 10  # photos of a class, below which its accuracy says little
+
+
+def add_from(train, count, numbers):
+    """Add the options; `count` and `numbers` are the forms of their values."""
+    group = train.add_argument_group("a network that others trained (--data folder:DIR)")
+    group.add_argument(
+        "--from", metavar="FILE", help="ONNX, save_model, Predictor.save, or safetensors of the --model"
+    )
+    group.add_argument(
+        "--cut", metavar="NODE", help="keep it up to this node; default: its last affine layer"
+    )
+    group.add_argument(
+        "--views",
+        type=count,
+        metavar="N",
+        help="learn from N views of each image, mirrored and moved; default: 2",
+    )
+    group.add_argument("--hidden", type=count, metavar="N", help="size of a hidden layer in the new head")
+    group.add_argument(
+        "--fine-tune", type=count, metavar="K", help="then train its last K blocks, with a small rate"
+    )
+    group.add_argument(
+        "--normalization", choices=NORMALIZATIONS, help="of its images, for a file that does not say it"
+    )
+    for name in ("mean", "std"):
+        group.add_argument(
+            f"--{name}", type=numbers, metavar="X[,X,X]", help="the same in numbers, of 0 to 255"
+        )
+
+
+def refuse_without(options):
+    """Refuse options that only have a meaning with --from."""
+    for name in _OWN:
+        if getattr(options, name) is not None:
+            raise ValueError(f"{flag(name)} belongs to --from FILE")
+
+
+def run(options, given):
+    """Run the subcommand; `given` are the settings of a training that the command line names."""
+    others = ("recipe", "resume", "keep_checkpoints", "save_config", "log", "distributed", "summary")
+    refused = [name for name in (*given, *others) if name not in _ALSO and getattr(options, name)]
+    if refused:
+        raise ValueError(f"{flag(refused[0])} means nothing to --from: validation finds its settings")
+    name, folder = parse_data(options.data or "digits")
+    if name != "folder":
+        raise ValueError(f"--from needs images in a folder for each class, --data folder:DIR, got {name}")
+    if options.model is not None and options.model not in SPECS:
+        raise ValueError(f"--model {options.model}: parameters in safetensors are of {', '.join(SPECS)}")
+    if options.threads is not None:
+        cnnlib.set_num_threads(options.threads)
+    started = time.monotonic()
+    trunk = open_trunk(
+        getattr(options, "from"),
+        options.cut,
+        _normalization(options),
+        None if options.image_size is None else pixels(options.image_size),
+        options.model,
+    )
+    starts = block_starts(trunk.graph())
+    if options.fine_tune is not None and options.fine_tune >= len(starts):
+        raise ValueError(f"--fine-tune {options.fine_tune}: of {len(starts)} blocks the first one stays")
+    data = _images(options, folder, trunk.input_dim)
+    with contextlib.ExitStack() as held:
+        run = Run.create(options.out, options.overwrite, Path(folder).name, held)
+        say(f"run folder: {run.folder}", fold=False)
+        _learn(options, run, trunk, starts, data, folder, started)
+    say_left_out(data["unreadable"])
+    return 0
+
+
+def _learn(options, run, trunk, starts, data, folder, started):
+    classes = data["classes"]
+    views = options.views or 2
+    learned = _features(trunk, data, folder, views)
+    fit = fit_head(learned, len(classes), options.hidden)
+    say(f"head: {_text(fit)}")
+    model = with_fitted_head(trunk, fit.model, options.hidden)
+    tuned = None
+    if options.fine_tune is not None:
+        start = starts[-options.fine_tune]
+        tuned, before = fine_tuned(model, start, _features(trunk.cut(start), data, folder, views))
+        better = "" if tuned.val_loss < before else ", no better, so the head alone stays"
+        say(f"last {options.fine_tune} blocks: {_text(tuned)}; loss before {before:.4f}{better}")
+    model.classes = classes
+    cnnlib.save_model(model, run.folder / MODEL)
+    part = "test" if len(data["X_test"]) else "val"
+    scores = BatchScorer(cnnlib.prepare(model), model.preprocess).all(data[f"X_{part}"])
+    seconds = time.monotonic() - started
+    with at_its_cost(REPORT):
+        about = Transfer(run.folder.resolve().name, data, learned, part, scores, fit, tuned, options, seconds)
+        run.write_file(REPORT, transfer_report(about))
+        say(f"report: {run.folder / REPORT}", fold=False)
+    say(f"model: {run.folder / MODEL} (for cnnlib predict, eval, export and serve)", fold=False)
+    print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == data[f'y_{part}']):.4f}; {seconds:.1f} s")
+
+
+def _normalization(options):
+    if (options.mean is None) != (options.std is None):
+        raise ValueError("--mean and --std go together")
+    if options.normalization is not None:
+        if options.mean is not None:
+            raise ValueError("--normalization and --mean say the same: give one of them")
+        return NORMALIZATIONS[options.normalization]
+    return None if options.mean is None else Normalization(options.mean, options.std)
+
+
+def _images(options, folder, shape):
+    """The folder's images at the trunk's size; a class that cannot be learned is named."""
+    usual = defaults("folder", "resnet8")
+    shares = {name: usual[name] for name in ("validation", "test")}
+    shares |= {name: value for name in shares if (value := getattr(options, name)) is not None}
+    if shares["validation"] == 0:
+        raise ValueError("--validation 0: the settings of the head are found by validation")
+    C, *size = shape
+    if options.colours is not None and {"rgb": 3, "grey": 1}[options.colours] != C:
+        raise ValueError(f"--colours {options.colours}: the network takes images of {C} channels")
+    data = load_image_folder(folder, size, channels=C, skip_unreadable=options.skip_unreadable, **shares)
+    counts = {
+        p: np.bincount(data[f"y_{p}"], minlength=len(data["classes"])) for p in ("train", "val", "test")
+    }
+    total = sum(counts.values())
+    for k, name in enumerate(data["classes"]):
+        if counts["train"][k] == 0 or total[k] < 3:
+            raise ValueError(
+                f"{Path(folder) / name} has {total[k]} photo{'s' if total[k] > 1 else ''}: a class needs at "
+                "least 3, to learn from, to validate and to test with"
+            )
+    few = [f"{name} ({count})" for name, count in zip(data["classes"], total, strict=True) if count < _FEW]
+    if few:
+        say(f"few photos, so that accuracies say little: {', '.join(few)}")
+    sizes = ", ".join(
+        f"{len(data[f'y_{p}'])} {n}"
+        for p, n in (("train", "training"), ("val", "validation"), ("test", "test"))
+    )
+    dims, count = "x".join(map(str, shape)), len(data["classes"])
+    say(f"{Path(folder).name}: {sizes} images of {dims} in {count} classes")
+    return data
+
+
+def _features(trunk, data, folder, views):
+    """The data set with features in place of images, and the labels of all views."""
+    predictor = cnnlib.prepare(trunk)
+    cache = cache_root(Path(folder)) / f"features-{network_digest(predictor)}"
+    found = dict(data)
+    for part in ("train", "val", "test"):
+        count = views if part == "train" else 1
+        if len(data[f"X_{part}"]):
+            found[f"X_{part}"] = features(
+                predictor, data[f"X_{part}"], views=count, cache=cache, verbose=True
+            )
+        found[f"y_{part}"] = np.tile(data[f"y_{part}"], count)
+    return found
+
+
+def _text(fit):
+    chosen = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in fit.settings.items())
+    return f"val_acc {fit.val_accuracy:.4f}, val_loss {fit.val_loss:.4f} after {fit.epochs} epochs ({chosen})"

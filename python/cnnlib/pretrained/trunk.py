@@ -1,0 +1,201 @@
+"""The part of somebody's network that is kept: read from a file, cut, with what its images go through."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+from cnnlib.data.normalization import Normalization
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.shapes import shapes
+from cnnlib.inference.predictor import Predictor
+from cnnlib.inference.predictor import load as load_predictor
+from cnnlib.models import ConvNet, GraphNet
+from cnnlib.models.state import check_state_fits
+from cnnlib.saved_model import load_model
+from cnnlib.saved_model.loading import kind_of
+
+__all__ = ["NORMALIZATIONS", "block_starts", "open_trunk"]
+
+# What networks of these families go through, of pixels 0 to 255.
+NORMALIZATIONS = {
+    "torchvision": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "half": Normalization(127.5, 127.5),
+    "unit": Normalization(0.0, 255.0),
+}
+_WEIGHTS = ("conv", "conv_transpose", "affine")
+
+
+def open_trunk(
+    path: str | os.PathLike[str],
+    cut: str | None = None,
+    normalization: Normalization | None = None,
+    size: tuple[int, int] | None = None,
+    network: str | None = None,
+) -> GraphNet:
+    """Read a network from a file, and cut it so that it ends with features (N, D).
+
+    Parameters
+    ----------
+    path : path
+        ONNX, a file of :func:`cnnlib.save_model` or ``Predictor.save``, or parameters in safetensors.
+    cut : str or None
+        The node to cut behind; None for what the last affine layer reads. Of images the mean of each channel
+        is taken.
+    normalization : Normalization or None
+        What its images go through, for a file that does not say it.
+    size : (int, int) or None
+        Height and width of the images; None for the file's.
+    network : str or None
+        Of which network of ``cnnlib.convnet.NAMED_SPECS`` parameters in safetensors are.
+
+    Raises
+    ------
+    ValueError
+        For a file that is none of these, has nothing to cut before, takes other than images of 1 or 3
+        channels or of another size, or where what is missing is not given: the message says what to give.
+
+    Examples
+    --------
+    >>> import cnnlib
+    >>> net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
+    >>> cnnlib.save_model(net, "net.npz", preprocess=NORMALIZATIONS["half"])
+    >>> open_trunk("net.npz")
+    GraphNet(3x32x32 -> 64, 29 nodes, float32, 77,392 parameters)
+    """
+    name = os.fspath(path)
+    net = _network(name, size, network)
+    if net.preprocess is not None and normalization is not None:
+        raise ValueError(f"{name} says itself how its images are normalised: give no normalisation")
+    known = net.preprocess or normalization
+    if known is None:
+        raise ValueError(
+            f"{name} does not say how its images are normalised. Its author does: give --normalization "
+            "torchvision (networks of torchvision, and most of timm), half (pixels from -1 to 1), unit (from "
+            "0 to 1), or numbers with --mean and --std, of pixels 0 to 255"
+        )
+    try:
+        graph = net.graph().cut(cut)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; on the command line --cut NODE") from None
+    if len(net.input_dim) != 3 or net.input_dim[0] not in (1, 3):
+        raise ValueError(f"{name} takes samples of shape {net.input_dim}, not images of 1 or 3 channels")
+    if len(known.mean) not in (1, net.input_dim[0]):
+        raise ValueError(
+            f"{name} takes images of {net.input_dim[0]} channels, got means of {len(known.mean)}"
+        )
+    dim = _dim(name, net, graph, size)
+    try:
+        trunk = net._with_graph(graph, {}, dim)
+    except ValueError as error:
+        raise ValueError(f"{name}, at images of {dim[1]}x{dim[2]}: {error}") from error
+    shape = shapes(graph, trunk.params, trunk.input_dim, name)[graph.output]
+    if len(shape) == 3:
+        graph.append(Node("global_avg_pool", (graph.output,), f"{graph.output} (means)"))
+        trunk = trunk._with_graph(graph, {})
+    trunk.preprocess = known
+    return trunk
+
+
+def block_starts(graph: Graph) -> list[str]:
+    """The values with which the graph's blocks begin: whatever comes behind one reads nothing from before it.
+
+    A block has a layer with weights, and is as short as it can be: a convolution with its norm and
+    activation, or all of a residual block.
+    """
+    last = {name: place for place, node in enumerate(graph.nodes) for name in node.inputs}
+    starts, begin, open_until, weighted = [], graph.input, last.get(graph.input, 0), False
+    for place, node in enumerate(graph.nodes):
+        weighted = weighted or node.layer in _WEIGHTS
+        if open_until <= place:  # nothing but this node's value goes on from here
+            if weighted:
+                starts.append(begin)
+                weighted = False
+            begin = node.output
+        open_until = max(open_until, last.get(node.output, place))
+    return starts
+
+
+def _dim(name, net, graph, size):
+    """The shape of the trunk's images: the file's, or of `size` where its layers allow it."""
+    if size is None or size == net.input_dim[1:]:
+        return net.input_dim
+    if graph.why_fixed():
+        H, W = net.input_dim[1:]
+        raise ValueError(
+            f"{name} takes images of {H}x{W} alone, as {graph.why_fixed()}; got {size[0]}x{size[1]}"
+        )
+    return net.input_dim[0], *size
+
+
+def _network(name: str, size: tuple[int, int] | None, network: str | None) -> GraphNet:
+    kind = kind_of(name)
+    if network is not None and kind != "safetensors":
+        raise ValueError(f"{name} says itself of which network it is: give no name of one (--model)")
+    if kind == "onnx":
+        return _from_onnx(name, size)
+    if kind == "predictor":
+        return _of_predictor(name, load_predictor(name))
+    if kind == "npz":
+        model = load_model(name)
+        if isinstance(model, GraphNet):
+            return model
+        net = GraphNet(model.graph(), model.params, model.arguments["input_dim"], dtype=model.dtype)
+        net.preprocess = model.preprocess
+        return net
+    if kind == "safetensors":
+        return _with_arrays(name, size, network)
+    raise ValueError(
+        f"{name} is no file of a network: expected ONNX, save_model, Predictor.save, safetensors"
+    )
+
+
+def _from_onnx(name, size):
+    from cnnlib import onnx
+
+    try:
+        return onnx.load(name)
+    except ValueError as error:
+        if size is None and "input_dim" in str(error):
+            raise ValueError(f"{name} leaves the size of its images open: give --image-size N") from error
+        if size is None:
+            raise
+        return onnx.load(name, input_dim=(3, *size))
+
+
+def _of_predictor(name: str, predictor: Predictor) -> GraphNet:
+    graph, params = predictor.graph_and_params()
+    net = GraphNet(graph, params, predictor.input_dim, dtype=predictor.dtype)
+    net.preprocess = predictor.preprocess
+    return net
+
+
+def _with_arrays(name: str, size: tuple[int, int] | None, network: str | None) -> GraphNet:
+    """A named network with the parameters, and statistics ``running_mean1 running_var1 ...``, of a file."""
+    from cnnlib import safetensors
+
+    arrays: dict[str, Any] = safetensors.load(name)
+    if network is None or size is None:
+        raise ValueError(
+            f"{name} has arrays but no network: name it with --model, and its images' size with --image-size"
+        )
+    last = max((key for key in arrays if key[:1] == "b" and key[1:].isdigit()), key=lambda key: int(key[1:]))
+    net = ConvNet(network, (3, *size), len(arrays[last]))
+    names = {
+        f"running_{what}{k}": (k - 1, what)
+        for k in range(1, len(net.bn_params) + 1)
+        for what in ("mean", "var")
+    }
+    params = {key: np.asarray(array) for key, array in arrays.items() if key not in names}
+    statistics: dict[str, dict[str, Any]] = {str(k): {} for k in range(len(net.bn_params))}
+    for key, (k, what) in names.items():
+        if key not in arrays:
+            raise ValueError(f"{name} lacks {key}, of a batch norm of {network}; it has {', '.join(arrays)}")
+        statistics[str(k)][f"running_{what}"] = np.asarray(arrays[key])
+    check_state_fits(name, net, {"params": params, "bn_params": statistics})
+    net.params.update(params)
+    for k, bn_param in enumerate(net.bn_params):
+        bn_param.update(statistics[str(k)])  # type: ignore[typeddict-item]
+    return net
