@@ -146,7 +146,7 @@ def _images(options, folder, shape):
     counts = {
         p: np.bincount(data[f"y_{p}"], minlength=len(data["classes"])) for p in ("train", "val", "test")
     }
-    total = sum(counts.values())
+    total = np.sum(list(counts.values()), axis=0)
     for k, name in enumerate(data["classes"]):
         if counts["train"][k] == 0 or total[k] < 3:
             raise ValueError(

@@ -12,7 +12,10 @@ from cnnlib.pretrained.head import Fit, fit_head
 
 __all__ = ["by_count", "doubtful_labels", "near_duplicates", "nearest", "plane"]
 
-_SAME = 0.1  # of the usual distance between two images: less, and they count as nearly the same
+# Of the usual distance between two images: less, and they count as nearly the same. By a network trained on
+# half of CIFAR-10, 95 of 100 photos are nearer than 0.06 to their copies at JPEG's quality 85, and the nearest
+# of 300 others is at 0.25.
+_SAME = 0.15
 _FOLDS = 5
 _SHARES = (0.25, 0.5, 1.0)
 
@@ -41,7 +44,7 @@ def nearest(X: Array, among: Array, count: int) -> tuple[np.ndarray, Array]:
 def near_duplicates(X: Array, among: Array) -> list[tuple[int, int, float]]:
     """Rows of X that nearly equal a row of `among`: both numbers and the distance, the nearest first.
 
-    Such images in training and test alike make accuracies lie. "Nearly" is a tenth of the median distance.
+    Such images in training and test alike make accuracies lie. "Nearly" is 0.15 of the median distance.
 
     Examples
     --------

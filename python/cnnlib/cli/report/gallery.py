@@ -15,9 +15,14 @@ from cnnlib.cli.report.html_page import escape
 from cnnlib.data.image_files import open_image
 from cnnlib.plots import image_grid, softmax
 
-__all__ = ["Gallery"]
+__all__ = ["Gallery", "in_a_gallery"]
 
 _SIDE = 180  # pixels of the longer side of a photograph on the page
+
+
+def in_a_gallery(figures: str) -> str:
+    """Figures side by side, as many as the page is wide."""
+    return f'<div class="gallery">{figures}</div>'
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,11 @@ class Gallery:
 
     def html(self, rows: Sequence[int] | np.ndarray) -> str:
         """The images of these rows, with captions."""
-        return f'<div class="gallery">{"".join(self._figure(int(row)) for row in rows)}</div>'
+        return in_a_gallery(self.figures(rows))
+
+    def figures(self, rows: Sequence[int] | np.ndarray) -> str:
+        """The same, to be put into a gallery."""
+        return "".join(self._figure(int(row)) for row in rows)
 
     def _seen(self):
         """Probabilities (N, K), the likeliest class of each image, and its probability."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib.cli.output import at_its_cost
-from cnnlib.cli.report.gallery import Gallery
+from cnnlib.cli.report.gallery import Gallery, in_a_gallery
 from cnnlib.cli.report.html_page import (
     escape,
     heading,
@@ -107,7 +107,9 @@ def _duplicates(about, tested, learned):
         f"{len(pairs)} of {len(right)} {_word(about)} images nearly equal a training image, so the accuracy "
         f"says too much{rest}. Put copies into one place, or remove them."
     )
-    shown = [f"{tested.html([k])}{learned.html([place])}" for k, place, _ in pairs[:_DUPLICATES]]
+    shown = [
+        in_a_gallery(tested.figures([k]) + learned.figures([place])) for k, place, _ in pairs[:_DUPLICATES]
+    ]
     return section("Near duplicates in training and test", paragraph(text), side_by_side(*shown))
 
 
@@ -143,8 +145,9 @@ def _mistakes(about, tested, learned):
     parts = []
     for number, near in zip(wrong, places, strict=True):
         name = about.data[f"files_{about.part}"][number].name
-        parts.append(heading(f"{name}, and the nearest photos that were learned from"))
-        parts.append(tested.html([number]) + learned.html(near))
+        own = ", ".join(about.data["classes"][k] for k in about.data["y_train"][near])
+        parts.append(heading(f"{name}, and the nearest photos that were learned from: {own}"))
+        parts.append(in_a_gallery(tested.figures([number]) + learned.figures(near)))
     return section("Mistakes, the surest first", *parts)
 
 
