@@ -94,6 +94,17 @@ FORGERIES = {
     "a layer that there is not": node(0, LAYER, "__class__"),
     "a layer that is no text": node(0, LAYER, ["conv"]),
     "a layer that has no operation": node(1, LAYER, "conv1d"),
+    "a layer that prepared networks leave out": lambda header: header["cnnlib"]["graph"]["nodes"].__setitem__(
+        1,
+        [
+            "dropout",
+            header["cnnlib"]["graph"]["nodes"][1][1],
+            header["cnnlib"]["graph"]["nodes"][1][2],
+            [],
+            [{"p": 0.5, "mode": "test"}],
+            "",
+        ],
+    ),
     "a value that nothing makes": node(1, INPUTS, ["nothing"]),
     "a value that is made later": node(0, INPUTS, ["affine6"]),
     "two inputs of one layer": node(1, INPUTS, ["input", "input"]),

@@ -20,14 +20,14 @@ _TABLE: Table = {
     **{(layer, "relu"): f"{layer}_relu" for layer in ("conv", "affine", "add", *BATCH_NORMS)},
     ("conv", "relu6"): "conv_relu6",
 }
-# Layers that a prepared network may have; a model's dropout is left out.
-PREPARED_LAYERS = frozenset(
+_OPERATIONS = frozenset(
     (
         *("conv", "conv_transpose", "affine", "softmax", "relu", "leaky_relu", *ACTIVATIONS, *BATCH_NORMS),
         *("layernorm", "spatial_layernorm", "spatial_groupnorm", "spatial_instancenorm", *JOINS),
         *("max_pool", "avg_pool", "global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "upsample"),
     )
 )
+PREPARED_LAYERS = _OPERATIONS | {"dropout"}  # of a model that can be prepared: dropout is left out
 # Of these operations the layer, and the bound of ``min(max(v, 0), bound)`` that comes behind it.
 RECTIFIED = {name: (parts[0], math.inf if parts[1] == "relu" else 6.0) for parts, name in _TABLE.items()}
 
@@ -46,7 +46,7 @@ def operations(graph: Graph) -> list[Node]:
 def refuse_unprepared(where: str, graph: Graph) -> None:
     """Raise a ValueError for a layer that the core has no operation for."""
     for node in graph:
-        if node.layer not in PREPARED_LAYERS and node.layer not in BYTE_KINDS:
+        if node.layer not in _OPERATIONS and node.layer not in BYTE_KINDS:
             raise ValueError(f"{where}: {node.title}: {node.layer} has no place in a prepared network yet")
 
 
