@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from cnnlib._typing import Trainable
+from cnnlib._typing import Params, Trainable
 from cnnlib.distributed.communicator import as_communicator
 from cnnlib.models.state import restore, snapshot
 from cnnlib.solver.loop import TrainingLoop
@@ -24,7 +24,59 @@ Run = TypeVar("Run", bound="ResumableRun")
 
 
 class ResumableRun(TrainingLoop):
-    """A training loop whose state can be saved and restored."""
+    """A training loop whose state can be looked at, saved and restored."""
+
+    @property
+    def monitored(self) -> str:
+        return self._record.monitor.name
+
+    @property
+    def histories(self) -> dict[str, list[float]]:
+        return self._record.histories
+
+    @property
+    def train_acc_history(self) -> list[float]:
+        return self.histories.get("train_accuracy", [])
+
+    @property
+    def val_acc_history(self) -> list[float]:
+        return self.histories.get("accuracy", [])
+
+    @property
+    def val_loss_history(self) -> list[float]:
+        return self.histories["val_loss"]
+
+    @property
+    def learning_rate_history(self) -> list[float]:
+        return self.histories["learning_rate"]
+
+    @property
+    def epoch_seconds(self) -> list[float]:
+        return self.histories["epoch_seconds"]
+
+    @property
+    def epoch(self) -> int:
+        return self._record.epoch
+
+    @property
+    def best_epoch(self) -> int:
+        return self._record.best_epoch
+
+    @property
+    def best_val_acc(self) -> float:
+        return self._record.at_best("accuracy") or 0.0
+
+    @property
+    def best_params(self) -> Params:
+        return {} if self._record.best is None else self._record.best["params"]
+
+    @property
+    def last_params(self) -> Params:
+        return dict(self.model.params) if self._last is None else self._last["params"]
+
+    @property
+    def optim_configs(self) -> dict[str, dict[str, Any]]:
+        return self._updater.configs
 
     @classmethod
     def resume(

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 from numpy.typing import ArrayLike
 
 from cnnlib._params import positive_int
-from cnnlib._typing import Params, Trainable
+from cnnlib._typing import Trainable
 from cnnlib.solver.evaluation import batches_of, look_at, values_of
 from cnnlib.solver.metrics import Accuracy
 from cnnlib.solver.minibatches import checked_split, subsample
@@ -234,58 +234,6 @@ class Solver(ResumableRun):
         if best is not None:
             parts.append(f"best_{self._record.monitor.title}={best:.4g}")
         return f"Solver({', '.join(parts)})"
-
-    @property
-    def monitored(self) -> str:
-        return self._record.monitor.name
-
-    @property
-    def histories(self) -> dict[str, list[float]]:
-        return self._record.histories
-
-    @property
-    def train_acc_history(self) -> list[float]:
-        return self.histories.get("train_accuracy", [])
-
-    @property
-    def val_acc_history(self) -> list[float]:
-        return self.histories.get("accuracy", [])
-
-    @property
-    def val_loss_history(self) -> list[float]:
-        return self.histories["val_loss"]
-
-    @property
-    def learning_rate_history(self) -> list[float]:
-        return self.histories["learning_rate"]
-
-    @property
-    def epoch_seconds(self) -> list[float]:
-        return self.histories["epoch_seconds"]
-
-    @property
-    def epoch(self) -> int:
-        return self._record.epoch
-
-    @property
-    def best_epoch(self) -> int:
-        return self._record.best_epoch
-
-    @property
-    def best_val_acc(self) -> float:
-        return self._record.at_best("accuracy") or 0.0
-
-    @property
-    def best_params(self) -> Params:
-        return {} if self._record.best is None else self._record.best["params"]
-
-    @property
-    def last_params(self) -> Params:
-        return dict(self.model.params) if self._last is None else self._last["params"]
-
-    @property
-    def optim_configs(self) -> dict[str, dict[str, Any]]:
-        return self._updater.configs
 
     def train(self) -> None:
         """Train until `num_epochs` epochs are complete; the model then holds the best parameters.
