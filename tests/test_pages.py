@@ -25,6 +25,7 @@ PAGES = {
     "how-to/resuming": 2,
     "how-to/threads": 2,
     "how-to/inference": 3,
+    "how-to/eight-bits": 2,
     "how-to/scikit-learn": 3,
     "how-to/serving": 1,
     "how-to/teaching": 1,

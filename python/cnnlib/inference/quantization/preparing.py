@@ -46,7 +46,7 @@ def quantized(
     rewritten, result = Rewriter(ops, output, shapes, made, scales).run()
     rows = []
     for op in ops:
-        if op.kind not in WEIGHTED and op.output not in made:
+        if op.kind == "flatten" or (op.kind not in WEIGHTED and op.output not in made):
             continue
         low, high = seen[op.output].low, seen[op.output].high
         if op.output in made and low == high and op.kind in WEIGHTED:
