@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "machine/instruction_sets.hpp"
+
 namespace cnnlib {
 
 #ifdef CNNLIB_HAVE_AVX512
@@ -38,17 +40,13 @@ ByteProducts byte_products();
 
 namespace {
 
-// The compiler's builtin also asks whether the operating system saves the registers.
 std::vector<const Isa*> runnable() {
   std::vector<const Isa*> sets;
 #ifdef CNNLIB_HAVE_AVX512
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    sets.push_back(&avx512::isa());
+  if (runs_avx512()) sets.push_back(&avx512::isa());
 #endif
 #ifdef CNNLIB_HAVE_AVX2
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) sets.push_back(&avx2::isa());
+  if (runs_avx2()) sets.push_back(&avx2::isa());
 #endif
 #ifdef CNNLIB_HAVE_BASE
   sets.push_back(&base::isa());

@@ -53,14 +53,14 @@ def test_another_writer_ends_before_the_renaming(tmp_path, monkeypatch):
 
 
 def test_another_writer_ends_between_creation_and_lock(tmp_path, monkeypatch):
-    path, lock, between = tmp_path / "net", _files._lock, iter([True])
+    path, lock, between = tmp_path / "net", _files.locked, iter([True])
 
     def after_another(*args, **kwargs):
         if next(between, False):
             _write(path, b"other")
-        lock(*args, **kwargs)
+        return lock(*args, **kwargs)
 
-    monkeypatch.setattr(_files, "_lock", after_another)
+    monkeypatch.setattr(_files, "locked", after_another)
     _write(path, b"this")
     assert path.read_bytes() == b"this"
     assert os.listdir(tmp_path) == ["net"]

@@ -4,11 +4,12 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
-#include <unistd.h>
 
+#include <chrono>
 #include <cmath>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../kernels.hpp"
@@ -139,7 +140,7 @@ class Unlocked {
     try {
       PyEval_RestoreThread(state_);
     } catch (...) {  // only the unwinding comes here, and may not be left
-      while (true) pause();
+      while (true) std::this_thread::sleep_for(std::chrono::hours(1));
     }
   }
   Unlocked(const Unlocked&) = delete;

@@ -1,7 +1,5 @@
 #include "processor.hpp"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
@@ -9,9 +7,8 @@
 #include <stdexcept>
 #include <thread>
 
-#ifdef __APPLE__
-#include <sys/sysctl.h>
-#endif
+#include "instruction_sets.hpp"
+#include "system.hpp"
 
 namespace cnnlib {
 namespace {
@@ -56,43 +53,6 @@ std::string processor_folder(const std::string& folder, int processor) {
   return folder + "/cpu" + std::to_string(processor);
 }
 
-// The logical processors that this thread may run on; none where the system does not say.
-std::vector<int> allowed_processors() {
-  std::vector<int> processors;
-#ifdef __linux__
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0)
-    for (int i = 0; i < CPU_SETSIZE; ++i)
-      if (CPU_ISSET(i, &set)) processors.push_back(i);
-#endif
-  return processors;
-}
-
-constexpr const char* system_folder = "/sys/devices/system/cpu";
-
-#ifdef __APPLE__
-Index sysctl_number(const char* name) {
-  std::int64_t value = 0;
-  std::size_t size = sizeof value;
-  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 ? static_cast<Index>(value) : 0;
-}
-#endif
-
-Caches found_caches() {
-#ifdef __APPLE__
-  const Index l1 = sysctl_number("hw.perflevel0.l1dcachesize"),
-              l2 = sysctl_number("hw.perflevel0.l2cachesize"),
-              sharing = std::max<Index>(sysctl_number("hw.perflevel0.cpusperl2"), 1);
-  if (l1 > 0 && l2 > 0) return {l1, l2 / sharing, l2 / sharing};
-  return usual;
-#else
-  std::vector<int> processors = allowed_processors();
-  // Cores of several kinds are numbered kind by kind.
-  if (processors.size() > 2) processors = {processors.front(), processors.back()};
-  return system_caches(system_folder, processors);
-#endif
-}
-
 }  // namespace
 
 Caches parse_caches(const std::string& text) {
@@ -111,8 +71,21 @@ Caches parse_caches(const std::string& text) {
   return {sizes[0], sizes[1], sizes[2]};
 }
 
+void LeastCaches::add(int level, Index bytes, Index sharers) {
+  const Index share = bytes / std::max<Index>(sharers, 1);
+  if (level < 1 || level > 3 || share <= 0) return;
+  Index& least = least_[level - 1];
+  least = least > 0 ? std::min(least, share) : share;
+}
+
+Caches LeastCaches::sizes() const {
+  if (least_[0] == 0) return usual;
+  const Index l2 = std::max(least_[0], least_[1]);  // a processor may lack the upper ones
+  return {least_[0], l2, std::max(std::min(least_[2], most_l3), l2)};
+}
+
 Caches system_caches(const std::string& folder, const std::vector<int>& processors) {
-  Index found[3] = {};
+  LeastCaches least;
   for (const int processor : processors) {
     const std::string siblings =
         first_line(processor_folder(folder, processor) + "/topology/thread_siblings_list");
@@ -122,17 +95,13 @@ Caches system_caches(const std::string& folder, const std::vector<int>& processo
           processor_folder(folder, processor) + "/cache/index" + std::to_string(i) + "/";
       const std::string level = first_line(cache + "level");
       if (level.empty()) break;
-      const int at = std::atoi(level.c_str()) - 1;
-      if (at < 0 || at > 2 || first_line(cache + "type") == "Instruction") continue;
+      if (first_line(cache + "type") == "Instruction") continue;
       // A core's hyper-threads share what it has, and kernels start one thread for each core.
       const Index sharers = ceil_div(count_in(first_line(cache + "shared_cpu_list")), of_core);
-      const Index share = bytes_in(first_line(cache + "size")) / sharers;
-      if (share > 0) found[at] = found[at] > 0 ? std::min(found[at], share) : share;
+      least.add(std::atoi(level.c_str()), bytes_in(first_line(cache + "size")), sharers);
     }
   }
-  if (found[0] == 0) return usual;
-  const Index l2 = std::max(found[0], found[1]);  // a processor may lack the upper ones
-  return {found[0], l2, std::max(std::min(found[2], most_l3), l2)};
+  return least.sizes();
 }
 
 int system_cores(const std::string& folder, const std::vector<int>& processors) {
@@ -156,23 +125,13 @@ const Caches& caches() {
 // Intel's servers share a last-level cache across a mesh, hardly faster than memory for two cores; elsewhere
 // 32 MB close to a few cores are usual.
 std::size_t past_caches_bytes() {
-  static const std::size_t bytes = [] {
-#if defined(__x86_64__)
-    if (__builtin_cpu_is("intel")) return std::size_t{8} << 20;
-#endif
-    return std::size_t{64} << 20;
-  }();
+  static const std::size_t bytes = std::size_t{is_from_intel() ? 8u : 64u} << 20;
   return bytes;
 }
 
 int physical_cores() {
-  const std::vector<int> processors = allowed_processors();
-#ifdef __APPLE__
-  const Index cores = sysctl_number("hw.physicalcpu");
-  if (cores > 0) return static_cast<int>(cores);
-#endif
-  if (processors.empty()) return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  return system_cores(system_folder, processors);
+  const int cores = found_cores();
+  return cores > 0 ? cores : std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
 }  // namespace cnnlib

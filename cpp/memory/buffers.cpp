@@ -1,16 +1,13 @@
 #include "buffers.hpp"
 
-#include <pthread.h>
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <mutex>
 #include <new>
 #include <vector>
 
 #include "../machine/memory_limit.hpp"
+#include "../machine/system.hpp"
 
 // Under AddressSanitizer nobody may touch free buffers, nor what a buffer has beyond the bytes asked for.
 #ifdef __SANITIZE_ADDRESS__
@@ -23,7 +20,7 @@
 namespace cnnlib {
 namespace {
 
-constexpr std::size_t page = 4096;  // at least: mappings begin at a multiple of it
+constexpr std::size_t page = 4096;
 constexpr std::size_t huge_page = std::size_t{2} << 20;
 constexpr std::size_t always_kept = std::size_t{32} << 20;  // most that the pool keeps whatever was in use
 // Buffers acquired while a most is remembered: a few training steps of a deep network.
@@ -55,19 +52,6 @@ std::size_t size_class(std::size_t bytes) {
   return (bytes + step - 1) / step * step;
 }
 
-// A mapping of `total` bytes at a multiple of `alignment`, or null.
-void* map_aligned(std::size_t total, std::size_t alignment) {
-  const std::size_t extra = alignment > page ? alignment : 0;
-  void* mapping = mmap(nullptr, total + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (mapping == MAP_FAILED) return nullptr;
-  if (extra == 0) return mapping;
-  char* start = static_cast<char*>(mapping);
-  const std::size_t before = (alignment - reinterpret_cast<std::uintptr_t>(start) % alignment) % alignment;
-  if (before > 0) munmap(start, before);
-  if (extra > before) munmap(start + before + total, extra - before);
-  return start + before;
-}
-
 // A buffer of the system's, or null.
 Header* fresh_buffer(std::size_t capacity) {
   const bool large = capacity >= least_huge_buffer;
@@ -75,12 +59,9 @@ Header* fresh_buffer(std::size_t capacity) {
   const std::size_t total = (capacity + buffer_alignment + alignment - 1) / alignment * alignment;
   Header* header;
   if (capacity >= least_mapping) {
-    header = static_cast<Header*>(map_aligned(total, alignment));
-#ifdef MADV_HUGEPAGE
-    if (header != nullptr && large) madvise(header, total, MADV_HUGEPAGE);
-#endif
+    header = static_cast<Header*>(map_pages(total, alignment));
   } else {
-    header = static_cast<Header*>(std::aligned_alloc(alignment, total));
+    header = static_cast<Header*>(allocate_aligned(alignment, total));
   }
   if (header != nullptr) *header = {capacity, capacity >= least_mapping ? total : 0};
   return header;
@@ -88,9 +69,9 @@ Header* fresh_buffer(std::size_t capacity) {
 
 void destroy(Header* header) noexcept {
   if (header->mapped > 0)
-    munmap(header, header->mapped);
+    unmap_pages(header, header->mapped);
   else
-    std::free(header);
+    free_aligned(header);
 }
 
 // The free buffers. Its lock is held in every call.
@@ -170,7 +151,7 @@ class Pool {
 // the child never inherits it held.
 Pool& pool() {
   static Pool* instance = [] {
-    pthread_atfork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
+    at_fork([] { pool().mutex.lock(); }, [] { pool().mutex.unlock(); }, [] { pool().mutex.unlock(); });
     return new Pool;
   }();
   return *instance;

@@ -1,6 +1,7 @@
 #include "scratch.hpp"
 
 #include <atomic>
+#include <cstdint>
 
 namespace cnnlib {
 namespace {
@@ -12,8 +13,13 @@ struct Stack {
 #else
   static constexpr std::size_t size = std::size_t{32} << 10;
 #endif
-  alignas(buffer_alignment) char bytes[size];
+  char room[size + buffer_alignment];  // not every system aligns what each thread has
   std::size_t used;
+
+  char* bytes() {
+    const auto first = reinterpret_cast<std::uintptr_t>(room) + buffer_alignment - 1;
+    return reinterpret_cast<char*>(first / buffer_alignment * buffer_alignment);
+  }
 };
 thread_local Stack stack;
 
@@ -32,7 +38,7 @@ Scratch::Scratch(std::size_t bytes) : stacked_(0), bytes_(bytes) {
     const std::size_t size = bytes / buffer_alignment * buffer_alignment + buffer_alignment;
     if (size <= Stack::size - stack.used) {
       stacked_ = size;
-      data_ = stack.bytes + stack.used;
+      data_ = stack.bytes() + stack.used;
       stack.used += size;
       return;
     }

@@ -1,12 +1,11 @@
 // Loops over tasks, and teams that stand between them.
 #include "parallel.hpp"
 
-#include <pthread.h>
-
 #include <algorithm>
 #include <atomic>
 
 #include "../machine/processor.hpp"
+#include "../machine/system.hpp"
 #include "../memory/scratch.hpp"
 #include "recorder.hpp"
 #include "running.hpp"
@@ -109,6 +108,6 @@ void with_standing_team(int threads, void (*body)(const void* data), const void*
   error.rethrow();
 }
 
-void watch_for_fork() { pthread_atfork(nullptr, nullptr, &forget_teams_after_fork); }
+void watch_for_fork() { at_fork(nullptr, nullptr, &forget_teams_after_fork); }
 
 }  // namespace cnnlib

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
+import sys
+import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from cnnlib._locks import locked
 
 __all__ = ["sync_folder", "written_whole"]
+
+_PATIENCE = 2.0  # seconds, on Windows
 
 
 @contextlib.contextmanager
@@ -29,30 +31,33 @@ def written_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
     folder, name = os.path.split(path)
     folder = folder or "."
     os.makedirs(folder, exist_ok=True)
-    file = _temporary_file(folder, name)
-    try:
-        with file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(file.name, path)  # while it is locked: others remove what is not
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            os.unlink(file.name)
-        if isinstance(error, OSError) and error.errno is not None and error.filename is None:
-            error.filename = path  # a full disk does not say which file it was
-        raise
+    with contextlib.ExitStack() as lock:
+        file = _temporary_file(folder, name, lock)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                if sys.platform == "win32":
+                    file.close()
+                _replace(file.name, path)  # while it is locked: others remove what is not
+        except BaseException as error:
+            with contextlib.suppress(OSError):
+                os.unlink(file.name)
+            if isinstance(error, OSError) and error.errno is not None and error.filename is None:
+                error.filename = path  # a full disk does not say which file it was
+            raise
     _remove_remains(folder, name)
     sync_folder(folder)
 
 
-def _temporary_file(folder, name):
-    """A new file, locked where the system and the folder have locks: its writer lives."""
+def _temporary_file(folder, name, lock):
+    """A new file, locked by `lock` where the system and the folder have locks: its writer lives."""
     while True:
         file = open(os.path.join(folder, f".{name}.{secrets.token_hex(4)}.tmp"), "xb")
         try:
             with contextlib.suppress(OSError):
-                _lock(file)
+                lock.enter_context(locked(file.name, wait=True))
             if os.path.exists(file.name):  # another writer may have removed it before the lock
                 return file
         except BaseException:
@@ -61,13 +66,22 @@ def _temporary_file(folder, name):
                 os.unlink(file.name)
             raise
         file.close()
+        lock.close()
 
 
-def _lock(file, wait=True):
-    """Lock an open file; without `wait`, raise an OSError where another has locked it."""
-    if fcntl is None:
-        raise BlockingIOError("no locks here")
-    fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+def _replace(new, path):
+    """``os.replace``; on Windows, where no open file can be replaced, it waits a while for readers to end."""
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return os.replace(new, path)
+        except PermissionError:
+            if sys.platform != "win32" or os.path.isdir(path):
+                raise
+            if time.monotonic() > end:
+                reason = "it is open in a program, or in a predictor that was loaded from it"
+                raise PermissionError(errno.EACCES, reason, path) from None
+        time.sleep(0.01)
 
 
 def _remove_remains(folder, name):
@@ -75,9 +89,9 @@ def _remove_remains(folder, name):
     for entry in os.listdir(folder):
         if entry.startswith(f".{name}.") and entry.endswith(".tmp"):
             path = os.path.join(folder, entry)
-            with contextlib.suppress(OSError), open(path, "r+b") as file:
-                _lock(file, wait=False)
-                os.unlink(path)
+            with contextlib.suppress(OSError), locked(path) as certain:
+                if certain:
+                    os.unlink(path)
 
 
 def sync_folder(folder: str | os.PathLike) -> None:

@@ -1,0 +1,12 @@
+// Which instructions this processor has, and the system lets run.
+#pragma once
+
+namespace cnnlib {
+
+// AVX2 and FMA; these and AVX-512 F, DQ, BW and VL.
+bool runs_avx2();
+bool runs_avx512();
+
+bool is_from_intel();
+
+}  // namespace cnnlib

@@ -1,0 +1,33 @@
+// What the operating system is asked for. One file for each answers: system_posix.cpp, system_windows.cpp,
+// and for the processor processor_linux.cpp, processor_macos.cpp, processor_windows.cpp.
+#pragma once
+
+#include <cstddef>
+
+#include "processor.hpp"
+
+namespace cnnlib {
+
+// The machine's memory in bytes, or what the process may have of it for good; SIZE_MAX where nothing says.
+std::size_t system_memory();
+// A limit that the process may change: RLIMIT_AS, else SIZE_MAX.
+std::size_t address_space_limit();
+
+// Fresh pages from the system, zero, at a multiple of `alignment`, 4 KB or 2 MB; null without memory. Huge
+// pages where that is 2 MB and the system has them.
+void* map_pages(std::size_t bytes, std::size_t alignment);
+void unmap_pages(void* pages, std::size_t bytes) noexcept;
+
+// A block of the heap at a multiple of `alignment`, which divides `bytes`; null without memory.
+void* allocate_aligned(std::size_t alignment, std::size_t bytes);
+void free_aligned(void* block) noexcept;
+
+// Calls these around each fork from now on, where the system has fork; each may be null.
+void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)());
+
+// The caches of the cores that this process may run on; a usual processor's where the system says nothing.
+Caches found_caches();
+// How many cores those are; 0 where the system says nothing.
+int found_cores();
+
+}  // namespace cnnlib
