@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 bench lint format wheel portable-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores clean
+.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -39,12 +39,14 @@ help:
 	@echo 'make lint      check format, style and types; `make format` mends the first'
 	@echo 'make wheel     build the wheel into dist/'
 	@echo 'make portable-wheel  one that other Linux systems accept, with its OpenMP library inside'
+	@echo 'make windows-wheel  cross-build wheels for Windows (WINDOWS_PYTHONS="3.10 3.11 3.12 3.13"), with zig from PyPI'
 	@echo 'make docs      build the documentation into build/site; `make linkcheck` asks the network for the links in it'
 	@echo 'make asan      run the kernels under the address and undefined-behaviour sanitizers (ISAS="base avx2 avx512")'
 	@echo 'make asan-smoke  the quickest of them with one set, as CI does'
 	@echo 'make tsan      run the kernels under the thread sanitizer (the same)'
 	@echo 'make many-cores  predict what 16 cores would do, as CI does (MANY_CORES_ARGS=..., VIRTUAL_ISAS="base;avx512")'
 	@echo 'make test-aarch64  run the tests of the kernels on an emulated 64-bit Arm (AARCH64_TESTS=..., PYTEST_ARGS=...)'
+	@echo 'make test-windows  run tests and a training of the Windows wheel under wine (WINDOWS_TESTS=..., PYTEST_ARGS=...)'
 	@echo 'make clean     remove what the other targets made, .venv included'
 
 train: $(VENV)/.installed $(VENV)/.extras
@@ -127,7 +129,7 @@ $(VENV)/.extras: $(VENV)/.installed
 	$(PIP) install --quiet "$$(echo dist/*.whl)[all]"
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
+$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks $(VENV)/.build $(VENV)/.cross: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
 	$(PIP) install --quiet --group $*
 	@touch $@
 
@@ -215,6 +217,20 @@ $(AARCH64)/.installed: $(SOURCES) cmake/aarch64/toolchain.cmake $(AARCH64_PYTHON
 
 test-aarch64: $(AARCH64)/.installed
 	PYTHONPATH=$(CURDIR)/$(AARCH64)/package $(AARCH64_PYTHON) -m pytest -p no:cacheprovider $(AARCH64_TESTS) $(PYTEST_ARGS)
+
+# Wheels for Windows, by zig's clang++. Whatever differs between versions of Python is compiled for each.
+WINDOWS_PYTHONS ?= 3.10 3.11 3.12 3.13
+windows-wheel: $(VENV)/.build $(VENV)/.cross
+	cmake/cross/wheel.sh build/windows $(BIN)/python $(WINDOWS_PYTHONS)
+	$(BIN)/python .ci/check_wheel.py --no-import build/windows/*.whl
+
+# The wheel for one version of Python, after `make windows-wheel`: kernels, files, the Solver, and a training.
+WINDOWS_PYTHON := 3.12
+WINDOWS_TESTS ?= $(patsubst %,tests/test_%.py,dense pool norm locks files checkpoint solver early_stopping)
+test-windows: $(VENV)/.build
+	cmake/cross/wine.sh build/windows $(BIN)/python $(WINDOWS_PYTHON)
+	build/windows/python -m pytest -p no:cacheprovider $(WINDOWS_TESTS) $(PYTEST_ARGS)
+	build/windows/python -m cnnlib train --out build/windows/run --overwrite $(TRAIN_ARGS)
 
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .mypy_cache

@@ -31,11 +31,11 @@ def check_content(wheel):
             licence
         )
     runtime = [name for name in names if re.search(r"lib[gi]?omp", name)]
-    repaired = re.search(r"(many|musl)linux|macosx", wheel.name)
+    repaired = re.search(r"(many|musl)linux", wheel.name)
     assert bool(runtime) == bool(repaired), f"{wheel.name}: OpenMP libraries {runtime}"
-    print(
-        f"{wheel.name}: {size / 1e6:.2f} MB, {', '.join(runtime) or 'with the OpenMP library of the system'}"
-    )
+    own_threads = re.search(r"macosx|win_", wheel.name)
+    threads = "threads of its own" if own_threads else "the OpenMP library of the system"
+    print(f"{wheel.name}: {size / 1e6:.2f} MB, with {', '.join(runtime) or threads}")
 
 
 def seconds(code):

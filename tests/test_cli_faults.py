@@ -1,7 +1,6 @@
 """Names that are hard to show, and pictures that cannot be drawn or stored: a run keeps its results."""
 
 import json
-import resource
 import subprocess
 import sys
 import unicodedata
@@ -205,6 +204,7 @@ class TestPictures:
 
     def test_a_full_disk(self, small, tmp_path):
         """Files may have 80 kB: enough for checkpoint and pictures, not for the report."""
+        resource = pytest.importorskip("resource", reason="no limits of this kind here")
         command = [sys.executable, "-m", "cnnlib", "train", "--data", f"folder:{small}", *TINY]
         command += ["--hidden-dim", "2", "--out", str(tmp_path / "run")]
         done = subprocess.run(

@@ -29,17 +29,6 @@ std::size_t past_caches_bytes();
 
 Caches parse_caches(const std::string& text);
 
-// The least shares of the caches that a system counts up, or a usual processor's where it says nothing.
-class LeastCaches {
- public:
-  // A cache of a level, from 1 on, that so many cores share.
-  void add(int level, Index bytes, Index sharers);
-  Caches sizes() const;
-
- private:
-  Index least_[3] = {};
-};
-
 // The least shares of some logical processors by a folder like /sys/devices/system/cpu; a usual
 // processor's where it says nothing.
 Caches system_caches(const std::string& folder, const std::vector<int>& processors);

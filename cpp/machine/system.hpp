@@ -25,6 +25,17 @@ void free_aligned(void* block) noexcept;
 // Calls these around each fork from now on, where the system has fork; each may be null.
 void at_fork(void (*before)(), void (*in_parent)(), void (*in_child)());
 
+// The least shares of the caches that a system counts up, or a usual processor's where it says nothing.
+class LeastCaches {
+ public:
+  // A cache of a level, from 1 on, that so many cores share.
+  void add(int level, Index bytes, Index sharers);
+  Caches sizes() const;
+
+ private:
+  Index least_[3] = {};
+};
+
 // The caches of the cores that this process may run on; a usual processor's where the system says nothing.
 Caches found_caches();
 // How many cores those are; 0 where the system says nothing.
