@@ -6,12 +6,12 @@ import sys
 import textwrap
 
 import pytest
-from cnnlib import _files
-from cnnlib._locks import locked
+from cnnlib._files import written as _files
+from cnnlib._files.locks import locked
 
 HOLDER = """
     import sys
-    from cnnlib._locks import locked
+    from cnnlib._files.locks import locked
     with locked(sys.argv[1]) as held:
         print(held, flush=True)
         sys.stdin.read()

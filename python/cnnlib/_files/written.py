@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from cnnlib._locks import locked
+from cnnlib._files.locks import locked
 
 __all__ = ["sync_folder", "written_whole"]
 
