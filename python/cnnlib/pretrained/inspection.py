@@ -13,8 +13,8 @@ from cnnlib.pretrained.head import Fit, fit_head
 __all__ = ["by_count", "doubtful_labels", "near_duplicates", "nearest", "plane"]
 
 # Of the usual distance between two images: less, and they count as nearly the same. By a network trained on
-# half of CIFAR-10, 95 of 100 photos are nearer than 0.06 to their copies at JPEG's quality 85, and none of 300
-# is nearer than 0.24 to another.
+# half of CIFAR-10, 95 of 100 photos are nearer than 0.06 to their copies at JPEG's quality 85, and none of
+# 300 is nearer than 0.24 to another.
 _SAME = 0.15
 _FOLDS = 5
 _SHARES = (0.25, 0.5, 1.0)
