@@ -103,7 +103,8 @@ def _learn(options, run, trunk, starts, data, folder, started):
     fit = fit_head(learned, len(classes), options.hidden)
     say(f"head: {_text(fit)}")
     model = with_fitted_head(trunk, fit.model, options.hidden)
-    tuned = None
+    part = "test" if len(data["X_test"]) else "val"
+    scores, tuned = fit.model.loss(np.asarray(learned[f"X_{part}"])), None
     if options.fine_tune is not None:
         start = starts[-options.fine_tune]
         tuned, before = fine_tuned(model, start, _features(trunk.cut(start), data, folder, views))
@@ -111,8 +112,8 @@ def _learn(options, run, trunk, starts, data, folder, started):
         say(f"last {options.fine_tune} blocks: {_text(tuned)}; loss before {before:.4f}{better}")
     model.classes = classes
     cnnlib.save_model(model, run.folder / MODEL)
-    part = "test" if len(data["X_test"]) else "val"
-    scores = BatchScorer(cnnlib.prepare(model), model.preprocess).all(data[f"X_{part}"])
+    if tuned is not None:
+        scores = BatchScorer(cnnlib.prepare(model), model.preprocess).all(data[f"X_{part}"])
     seconds = time.monotonic() - started
     with at_its_cost(REPORT):
         about = Transfer(run.folder.resolve().name, data, learned, part, scores, fit, tuned, options, seconds)
