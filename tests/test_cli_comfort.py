@@ -128,7 +128,7 @@ class TestConfig:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            ("epoch = 3", "run.toml: there is no option 'epoch'; did you mean 'epochs'?"),
+            ("epoch = 3", "run.toml: there is no option 'epoch'; did you mean 'num-epochs'?"),
             ("xyz = 3", "run.toml: there is no option 'xyz'"),
             ("config = 'other.toml'", "run.toml: there is no option 'config'"),
             (

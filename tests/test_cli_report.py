@@ -194,7 +194,7 @@ class TestContent:
         config = json.loads((trained[0] / "config.json").read_text())
         own, others = report.tables_of("setting", "value")
         settings = {row[0]: row[1] for row in (*own, *others)}
-        assert {row[0]: row[2] for row in own}["training epochs"] == "12"
+        assert {row[0]: row[2] for row in own}["training num epochs"] == "12"
         assert "training batch size" in {row[0] for row in others}
         for name in config["training"]:
             assert f"training {name.replace('_', ' ')}" in settings

@@ -13,6 +13,7 @@ size, ``OH, OW`` the output's. ``dout`` is the gradient of the loss with respect
 ``dx``, ``dw``, ``db``.
 """
 
+from cnnlib.naive import quantized as quantized
 from cnnlib.naive.activations import (
     elu_backward_naive,
     elu_forward_naive,
