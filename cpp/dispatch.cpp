@@ -1,9 +1,5 @@
 #include "dispatch.hpp"
 
-#if defined(CNNLIB_HAVE_AVX512VNNI) || defined(CNNLIB_HAVE_AVX2VNNI)
-#include <cpuid.h>
-#endif
-
 #include <atomic>
 #include <cstdlib>
 #include <stdexcept>
@@ -76,14 +72,6 @@ const Isa& initial() {
   }
 }
 
-// Instructions that multiply bytes, of vectors of 512 and of 256 bits.
-#if defined(CNNLIB_HAVE_AVX512VNNI) || defined(CNNLIB_HAVE_AVX2VNNI)
-bool has_feature(unsigned subleaf, int reg, int bit) {
-  unsigned r[4];
-  return __get_cpuid_count(7, subleaf, &r[0], &r[1], &r[2], &r[3]) != 0 && (r[reg] >> bit & 1) != 0;
-}
-#endif
-
 bool initial_vnni() {
   const char* wanted = std::getenv("CNNLIB_VNNI");
   return wanted == nullptr || std::string(wanted) != "0";
@@ -113,14 +101,14 @@ const Isa& active_isa() { return *active().load(std::memory_order_relaxed); }
 const ByteProducts& active_products() {
   const Isa& set = active_isa();
 #ifdef CNNLIB_HAVE_AVX512VNNI
-  static const bool avx512_vnni = has_feature(0, 2, 11);
+  static const bool avx512_vnni = runs_avx512_vnni();
   if (vnni_wanted() && avx512_vnni && std::string(set.name) == "avx512") {
     static const ByteProducts products = avx512vnni::byte_products();
     return products;
   }
 #endif
 #ifdef CNNLIB_HAVE_AVX2VNNI
-  static const bool avx_vnni = has_feature(1, 0, 4);
+  static const bool avx_vnni = runs_avx_vnni();
   if (vnni_wanted() && avx_vnni && std::string(set.name) == "avx2") {
     static const ByteProducts products = avx2vnni::byte_products();
     return products;

@@ -14,9 +14,9 @@ struct Registers {
 };
 
 #ifdef __x86_64__
-Registers cpuid(unsigned leaf) {
+Registers cpuid(unsigned leaf, unsigned subleaf = 0) {
   Registers found;
-  __get_cpuid_count(leaf, 0, &found.a, &found.b, &found.c, &found.d);
+  __get_cpuid_count(leaf, subleaf, &found.a, &found.b, &found.c, &found.d);
   return found;
 }
 // The registers that the system saves when it changes threads (XCR0); 0 where it saves none of the newer
@@ -29,7 +29,7 @@ unsigned saved_registers() {
   return low;
 }
 #else
-Registers cpuid(unsigned) { return {}; }
+Registers cpuid(unsigned, unsigned = 0) { return {}; }
 unsigned saved_registers() { return 0; }
 #endif
 
@@ -46,6 +46,9 @@ bool runs_avx512() {
   constexpr unsigned f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, avx512_state = 0xe6;
   return runs_avx2() && has(cpuid(7).b, f | dq | bw | vl) && has(saved_registers(), avx512_state);
 }
+
+bool runs_avx_vnni() { return runs_avx2() && has(cpuid(7, 1).a, 1u << 4); }
+bool runs_avx512_vnni() { return runs_avx512() && has(cpuid(7).c, 1u << 11); }
 
 bool is_from_intel() {
   const Registers vendor = cpuid(0);  // "Genu" "ineI" "ntel"

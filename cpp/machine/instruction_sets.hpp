@@ -6,6 +6,9 @@ namespace cnnlib {
 // AVX2 and FMA; these and AVX-512 F, DQ, BW and VL.
 bool runs_avx2();
 bool runs_avx512();
+// Products of bytes, of vectors of 256 and of 512 bits.
+bool runs_avx_vnni();
+bool runs_avx512_vnni();
 
 bool is_from_intel();
 
