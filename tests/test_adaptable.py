@@ -70,7 +70,7 @@ def test_frozen_layers_have_no_gradient_and_no_dx(monkeypatch):
 
     def watch(name, function):
         def counted(dout, *args, **options):
-            backwards.append((name, options.get("needs")))
+            backwards.append((name, list(options.get("needs") or [])))
             return function(dout, *args, **options)
 
         monkeypatch.setattr(layers, name, counted)
