@@ -112,7 +112,11 @@ double cost_matrix_product(const ConvShape& s) {
 }
 
 // Every channel has filters of its own. (A single channel with many filters is a matrix product.)
-inline bool fits_depthwise(const ConvShape& s) { return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1); }
+// Windows begin in the image's padding at most: what they read beyond it is staged.
+inline bool fits_depthwise(const ConvShape& s) {
+  return s.N > 0 && s.groups == s.C && (s.C > 1 || s.F == 1) && s.pad_top <= (s.KH - 1) * s.dilation_h &&
+         s.pad_left <= (s.KW - 1) * s.dilation_w;
+}
 // A walk down each vector of columns of a plane.
 template <class T, Pass pass>
 double cost_depthwise_planes(const ConvShape& s) {
