@@ -335,6 +335,8 @@ def fitting_call(source, name):
 # The rest of the module sets up the process, and has tests of its own.
 SETTERS = {
     "use_isa",
+    "active_products",
+    "use_vnni",
     "active_isa",
     "available_isas",
     "set_num_threads",

@@ -27,7 +27,10 @@ _MOST_HEADERS = 1 << 20  # bytes; the real archives have a few kilobytes of them
 _RETRIES = 2
 _DAMAGE = (
     EOFError,
+    FileExistsError,  # members in each other's way
+    IsADirectoryError,
     MemoryError,
+    NotADirectoryError,
     OverflowError,
     RecursionError,
     tarfile.TarError,
