@@ -116,11 +116,12 @@ def test_equals_torch(name, batch, record_property):
 
 
 def test_every_layer_is_compared():
-    """Those without a counterpart and another name of a gradient excepted."""
+    """Those without a counterpart and another name of a gradient excepted; test_torch_losses.py compares losses."""
     import cnnlib
 
     layers = {n.removesuffix("_forward") for n in cnnlib.layers.__all__ if not n.endswith("_backward")}
-    assert layers - {"dropout", "batchnorm_backward_alt"} <= DRAWS.keys()
+    elsewhere = {f"{name}_loss" for name in ("mse", "l1", "huber", "bce", "dice")} | {"cross_entropy"}
+    assert layers - elsewhere - {"dropout", "batchnorm_backward_alt"} <= DRAWS.keys()
     assert set(cnnlib.optim.__all__) <= DRAWS.keys()
 
 

@@ -4,7 +4,7 @@
 # PYTHON has what the groups `build` and `cross` of pyproject.toml name. Only what includes Python's headers is
 # compiled again for each version.
 set -euo pipefail
-folder=$(realpath -m "$1") python=$2
+folder=$(realpath -m "$1") python=$(realpath -s "$2")  # the environment's, not what it links to
 shift 2
 here=$(realpath "$(dirname "$0")")
 mkdir -p "$folder"
