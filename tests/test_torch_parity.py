@@ -116,7 +116,7 @@ def test_equals_torch(name, batch, record_property):
 
 
 def test_every_layer_is_compared():
-    """Those without a counterpart and another name of a gradient excepted; test_torch_losses.py compares losses."""
+    """Except losses (test_torch_losses.py), those without a counterpart and another name of a gradient."""
     import cnnlib
 
     layers = {n.removesuffix("_forward") for n in cnnlib.layers.__all__ if not n.endswith("_backward")}
