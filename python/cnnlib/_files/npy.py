@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any, BinaryIO
 
@@ -47,4 +48,7 @@ def mapped_array(path: str | os.PathLike[str]) -> np.memmap[Any, Any]:
         shape, is_fortran, dtype = read_header(file)
         if dtype.hasobject:
             raise ValueError("it holds Python objects")
-        return np.memmap(file, dtype, "r", file.tell(), shape, "F" if is_fortran else "C")
+        start, length = file.tell(), math.prod(shape) * dtype.itemsize
+        if start + length > os.fstat(file.fileno()).st_size:  # which Windows calls a lack of memory
+            raise ValueError(f"it ends before the {length:,} bytes of its array")
+        return np.memmap(file, dtype, "r", start, shape, "F" if is_fortran else "C")
