@@ -115,7 +115,11 @@ def test_every_method_on_every_shape_that_it_fits(isa, dtype, case, expected):
 
 @pytest.mark.parametrize("method", ["winograd", *METHODS])
 def test_every_method_fits_some_shape(isa, dtype, method):
-    if method == "position-panels" and isa in ("base", "avx512") and platform.machine().lower() in ("x86_64", "amd64"):
+    if (
+        method == "position-panels"
+        and isa in ("base", "avx512")
+        and platform.machine().lower() in ("x86_64", "amd64")
+    ):
         pytest.skip("always beaten by another method there, and left out")
     assert any(method in methods for case in CASES for methods in methods_of(case, dtype).values())
 
