@@ -346,7 +346,7 @@ def prepare(
         Of the convolutions that do not name their own, as in `conv_param`.
     precision : 'int8', 'float32', 'float64' or None
         The floating-point ones are another way to give `dtype`.
-    calibration : array (N, *input_dim), iterable of such batches, or path of a folder of images
+    calibration : array (N, C, H, W) or (N, D), iterable of such batches, or path of a folder of images
         For int8, a few hundred samples like those to come, uint8 or as the network takes them: they show
         which range each value needs.
     float32 : sequence of str
