@@ -115,12 +115,12 @@ class ReachingWindows {
 
   ReachingWindows(const PoolShape& s, Index column) : odd_pad(s.pad_left % 2 != 0) {
     if constexpr (Stride == 1) {
-      for (int kw = 0; kw < PW; ++kw) first[kw] = column + s.pad_left - kw;
+      for (int kw = 0; kw < PW; ++kw) vector[kw] = {column + s.pad_left - kw, s.OW};
     } else {
-      first[0] = column / 2 + s.pad_left / 2;
-      first[1] = first[0] + (odd_pad ? 1 : -1);
+      const Index both = column / 2 + s.pad_left / 2;
+      vector[0] = {both, s.OW};
+      vector[1] = {both + (odd_pad ? 1 : -1), s.OW};
     }
-    for (int i = 0; i < vectors; ++i) vector[i] = {first[i], s.OW};
   }
 
   static Columns all(Packet value) {
@@ -145,8 +145,7 @@ class ReachingWindows {
     }
   }
 
-  Index first[vectors];  // window of each vector
-  ColumnVector<T> vector[vectors];
+  ColumnVector<T> vector[vectors];  // of windows
 
  private:
   bool odd_pad;

@@ -135,7 +135,7 @@ class DepthwisePlaneGradients {
     each_band(s.H, [&](Index first, Index last) {
       const AxisBand rows = band_of_inputs(first, last, s.stride_h, 3, s.OH, s.pad_top);
       T* dx = o.dx + (plane * s.H + first) * s.W;
-      gather(band_of_rows(rows, rows.size, rows.outputs), o.dout + (plane * s.OH + rows.first) * s.OW, filter,
+      gather(band_of_rows(rows), o.dout + (plane * s.OH + rows.first) * s.OW, filter,
              o.bias != nullptr ? o.bias[c] : T(0), {}, dx, dx + rows.size * s.W);
     });
   }
@@ -145,15 +145,15 @@ class DepthwisePlaneGradients {
     each_band(s.OH, [&](Index first, Index last) {
       const AxisBand rows = band_of_outputs(first, last, s.stride_h, 3, s.H, s.pad_top);
       if (rows.size > 0)
-        add(band_of_rows(rows, rows.size, rows.outputs), o.x + (plane * s.H + rows.from) * s.W,
-            o.dout + (plane * s.OH + first) * s.OW, sums);
+        add(band_of_rows(rows), o.x + (plane * s.H + rows.from) * s.W, o.dout + (plane * s.OH + first) * s.OW,
+            sums);
     });
   }
 
-  PoolShape band_of_rows(const AxisBand& rows, Index H, Index OH) const {
+  PoolShape band_of_rows(const AxisBand& rows) const {
     PoolShape band = windows;
-    band.H = H;
-    band.OH = OH;
+    band.H = rows.size;
+    band.OH = rows.outputs;
     band.pad_top = rows.pad;
     return band;
   }

@@ -154,6 +154,7 @@ struct TapLine {
 };
 
 // window(oh, its three lines) down a vector of windows 2 apart, where line_of(h) reads line h of the image.
+// slide_windows_down asks for sizes at every line, which costs AVX2 a tenth of dw.
 template <class T, class LineOf, class Window>
 [[gnu::always_inline]] inline void each_strided_window(const PoolShape& s, const LineOf& line_of,
                                                        const Window& window) {
