@@ -4,6 +4,7 @@ import base64
 import html
 
 from cnnlib._system.text import printable
+from cnnlib.cli.output import at_its_cost
 
 __all__ = [
     "escape",
@@ -12,6 +13,7 @@ __all__ = [
     "key_figures",
     "page",
     "paragraph",
+    "parts_of",
     "picture",
     "preformatted",
     "section",
@@ -56,6 +58,15 @@ td { border-bottom: 1px solid #eee; }
 pre { margin: .5rem 0; font-size: .85rem; line-height: 1.4; }
 summary { cursor: pointer; }
 """
+
+
+def parts_of(makers):
+    """The parts of a page that functions make, without empty ones; one that fails costs its part alone."""
+    parts = []
+    for what, make in makers.items():
+        with at_its_cost(f"{what} in the report"):
+            parts.append(make())
+    return [part for part in parts if part]
 
 
 def page(title, parts):

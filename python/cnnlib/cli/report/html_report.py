@@ -13,7 +13,6 @@ from cnnlib._system.config import current_config
 from cnnlib.cli.options.datasets import FOUND
 from cnnlib.cli.options.help_tables import plain
 from cnnlib.cli.options.settings import defaults, has_defaults
-from cnnlib.cli.output import at_its_cost
 from cnnlib.cli.report.gallery import Gallery
 from cnnlib.cli.report.html_page import (
     folded,
@@ -21,6 +20,7 @@ from cnnlib.cli.report.html_page import (
     key_figures,
     page,
     paragraph,
+    parts_of,
     preformatted,
     section,
     side_by_side,
@@ -71,14 +71,10 @@ def report(run, solver, data, part, scores, pictures):
         "the settings": lambda: settings(run),
         "the environment": lambda: environment(run),
     }
-    parts = []
-    for what, make in makers.items():
-        with at_its_cost(f"{what} in the report"):
-            parts.append(make())
     about = run.config["data"]
     name = Path(about["folder"]).name if about["name"] == "folder" else about["name"]
     model = run.config["model"]["name"]
-    return page(f"{run.folder.resolve().name}: {model} on {name}", [part for part in parts if part])
+    return page(f"{run.folder.resolve().name}: {model} on {name}", parts_of(makers))
 
 
 def best_value_name(solver):

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib.cli.output import at_its_cost
 from cnnlib.cli.report.gallery import Gallery, in_a_gallery
 from cnnlib.cli.report.html_page import (
     escape,
@@ -18,6 +17,7 @@ from cnnlib.cli.report.html_page import (
     key_figures,
     page,
     paragraph,
+    parts_of,
     section,
     side_by_side,
     table,
@@ -72,11 +72,7 @@ def transfer_report(about: Transfer) -> str:
         "the doubtful labels": lambda: _doubtful(about),
         "the map": lambda: _map(about),
     }
-    parts = []
-    for what, make in makers.items():
-        with at_its_cost(f"{what} in the report"):
-            parts.append(make())
-    return page(f"{about.name}: photos and a network that others trained", [part for part in parts if part])
+    return page(f"{about.name}: photos and a network that others trained", parts_of(makers))
 
 
 def _result(about):
