@@ -136,23 +136,25 @@ $(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks $(VE
 # The kernels of one instruction set under sanitizers, in a folder that goes before the installed package. LD_PRELOAD,
 # since Python itself is not built with the sanitizers.
 ISAS ?= base $(shell grep -ow -m1 avx2 /proc/cpuinfo 2>/dev/null) $(if $(shell grep -ow -m1 avx512bw /proc/cpuinfo 2>/dev/null),avx512)
-KERNEL_TESTS := $(patsubst %,tests/test_%.py,conv conv_methods conv_transpose prepared_conv winograd_error pool \
+# The files of these subjects, in whatever folder.
+tests = $(foreach name,$(1),$(wildcard tests/*/test_$(name).py))
+KERNEL_TESTS := $(call tests,conv conv_methods conv_transpose prepared_conv winograd_error pool \
   avg_pool norm layernorm_groupnorm dense leaky_relu activations resizing sequences_volumes needs_out loss losses_of_values sandwich update \
   inference int8 inverted_residual predictor_graphs predictor_threads empty determinism properties isas machine)
 # Without the tests that want the baseline in every build, or fork, which g++'s sanitizer does not survive with threads.
-ASAN_TESTS ?= $(filter-out tests/test_machine.py,$(KERNEL_TESTS)) \
-  $(patsubst %,tests/test_%.py,malformed_calls caches errors inputs special_values predictor_calls predictor_files \
-  safetensors fuzz) --deselect tests/test_predictor_files.py::test_killed_while_it_saves
+ASAN_TESTS ?= $(filter-out tests/contract/test_machine.py,$(KERNEL_TESTS)) \
+  $(call tests,malformed_calls caches errors inputs special_values predictor_calls predictor_files \
+  safetensors fuzz) --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves
 # Every kernel on shapes that leave remainders, prepared networks, and files that lie: a minute.
-SMOKE_TESTS ?= $(patsubst %,tests/test_%.py,conv_methods prepared_conv pool avg_pool norm layernorm_groupnorm dense \
+SMOKE_TESTS ?= $(call tests,conv_methods prepared_conv pool avg_pool norm layernorm_groupnorm dense \
   sandwich resizing activations loss losses_of_values update int8 inverted_residual predictor_threads predictor_files caches) \
-  tests/test_fork_threads.py::test_the_number_of_threads_changes_during_calls \
-  --deselect tests/test_predictor_files.py::test_killed_while_it_saves
+  tests/contract/test_fork_threads.py::test_the_number_of_threads_changes_during_calls \
+  --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves
 # Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
-TSAN_TESTS ?= $(addprefix tests/test_,determinism.py conv_methods.py prepared_conv.py \
-  predictor_threads.py predictor_graphs.py inference.py::test_bits_depend_neither_on_the_batch_nor_on_the_threads \
-  inference.py::test_many_threads_at_once_give_the_same_bits \
-  fork_threads.py::test_the_number_of_threads_changes_during_calls \
+TSAN_TESTS ?= $(call tests,determinism conv_methods prepared_conv predictor_threads predictor_graphs) \
+  $(addprefix tests/inference/test_,inference.py::test_bits_depend_neither_on_the_batch_nor_on_the_threads \
+  inference.py::test_many_threads_at_once_give_the_same_bits) \
+  $(addprefix tests/contract/test_,fork_threads.py::test_the_number_of_threads_changes_during_calls \
   fork_threads.py::test_many_python_threads_at_once fork_threads.py::test_large_convolutions_from_many_python_threads \
   company.py::test_threads_that_share_their_arrays company.py::test_release_of_buffers_during_calls)
 runtimes = $(foreach library,$(1),$(shell $(CXX) -print-file-name=lib$(library).so))
@@ -226,7 +228,7 @@ windows-wheel: $(VENV)/.build $(VENV)/.cross
 
 # The wheel for one version of Python, after `make windows-wheel`: kernels, files, the Solver, and a training.
 WINDOWS_PYTHON := 3.12
-WINDOWS_TESTS ?= $(patsubst %,tests/test_%.py,dense pool norm locks files checkpoint solver early_stopping)
+WINDOWS_TESTS ?= $(call tests,dense pool norm locks files checkpoint solver early_stopping)
 test-windows: $(VENV)/.build
 	cmake/cross/wine.sh build/windows $(BIN)/python $(WINDOWS_PYTHON)
 	build/windows/python -m pytest -p no:cacheprovider $(WINDOWS_TESTS) $(PYTEST_ARGS)

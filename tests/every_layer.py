@@ -5,7 +5,7 @@ that watch the process.
     PYTHONMALLOC=malloc valgrind --error-exitcode=1 python tests/every_layer.py
 
 Valgrind knows instruction sets up to AVX2, and its processor has no others. With `--large` the layers are
-those of tests/test_determinism.py, which are large enough for several threads. Each set's line ends with the
+those of tests/large_layers.py, which are large enough for several threads. Each set's line ends with the
 digest of all its results, which is the same on every processor.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from cnnlib import _core, prepare
 from cnnlib.convnet import ConvNet
 from helpers import LAYERS
-from test_determinism import LARGE
+from large_layers import LARGE
 
 
 def short(array):

@@ -13,6 +13,8 @@ import cnnlib
 import numpy as np
 from cnnlib import _core, naive
 
+FOLDER = os.path.dirname(__file__)  # of this module, for the path of a new process
+
 # Largest absolute error, relative to the largest value expected.
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}
 

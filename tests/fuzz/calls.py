@@ -360,7 +360,7 @@ SETTERS = {
     "system_caches",
     "physical_cores",
     "system_cores",
-    "PreparedConvFloat",  # tests/test_prepared_conv.py
+    "PreparedConvFloat",  # tests/kernels/test_prepared_conv.py
     "PreparedConvDouble",
     "ProgramFloat",  # programs.py
     "ProgramDouble",

@@ -1,0 +1,92 @@
+"""
+cnnlib.torch.load of random modules, run at two sizes of images: PyTorch's values, or refused in words.
+
+The same modules in every run; with `HYPOTHESIS_EXAMPLES=2000` set it searches on.
+With `-s` it prints what came of them.
+"""
+
+import os
+import re
+from collections import Counter
+
+import cnnlib
+import numpy as np
+import pytest
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+import cnnlib.torch  # noqa: E402
+from hypothesis import HealthCheck, given, note, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+from torch_modules import modules  # noqa: E402
+
+searched = "HYPOTHESIS_EXAMPLES" in os.environ
+pytestmark = pytest.mark.filterwarnings("ignore")
+OUTCOMES = Counter()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def most_are_loaded():
+    """Else the test would show little."""
+    yield
+    loaded = sum(count for outcome, count in OUTCOMES.items() if outcome.startswith("loaded"))
+    print(f"\nof {sum(OUTCOMES.values())} modules {loaded} loaded")
+    for outcome, count in OUTCOMES.most_common():
+        print(f"{count:6} {outcome}")
+    assert loaded > 0.6 * sum(OUTCOMES.values())
+
+
+@settings(
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 200)),
+    derandomize=not searched,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(modules(), st.tuples(st.integers(4, 20), st.integers(4, 20)), st.integers(0, 2**16))
+def test_modules_are_computed_right_or_refused(drawn, other, seed):
+    module, sample = drawn
+    note(f"{module.extra_repr()}\nloaded at {sample}, run at {other} too")
+    try:
+        net = cnnlib.torch.load(module, sample)
+    except ValueError as error:
+        OUTCOMES[f"refused: {reason(error)}"] += 1
+        return
+    rng = np.random.default_rng(seed)
+    assert check(module, net, rng, sample) == "right"
+    OUTCOMES[f"loaded, another size {check(module, net, rng, (sample[0], *other))}"] += 1
+
+
+def check(module, net, rng, sample):
+    """'right', or how the network, or PyTorch, refuses samples of this shape; anything else is a failure."""
+    X = rng.standard_normal((3, *sample))
+    try:
+        with torch.no_grad():
+            want = module(torch.tensor(X)).numpy()
+    except (IndexError, RuntimeError, ValueError):
+        want = None  # whatever a network does where PyTorch has no result
+    for run in (net.loss, cnnlib.prepare(net)):
+        try:
+            got = run(X)
+        except ValueError as error:
+            return f"refused: {reason(error)}" if want is not None else "refused by PyTorch, too"
+        if want is None:
+            return "refused by PyTorch alone"
+        assert got.shape == want.shape
+        scale = np.abs(want).max()
+        # A norm of pixels that differ by rounding alone enlarges it 1 / sqrt(eps) times, in PyTorch or here.
+        np.testing.assert_allclose(got, want, rtol=1e-7, atol=1e-8 * max(scale, 1))
+    return "right"
+
+
+def reason(error):
+    """A refusal's words without what differs from one module to the next; they must name what is refused."""
+    text = str(error)
+    named = re.match(r"(load: \w+( of \w+ '[^']*')?(: |,)|.*(fixed by|node '))", text)
+    assert named, f"nothing is named: {text}"
+    text = re.sub(r"'layers\.[\d.]*'", "'...'", text)
+    text = re.sub(r"node '\w+'", "node '...'", text)
+    return re.sub(
+        r"\w+_\d+\b", "...", re.sub(r"-?\d+(\.\d+)?", "#", re.sub(r"\([^()]*\)|\[[^][]*\]", "(...)", text))
+    )

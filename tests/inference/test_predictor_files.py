@@ -1,0 +1,336 @@
+"""Files of predictors that no honest writer made, and writers that are stopped."""
+
+import contextlib
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import textwrap
+import time
+import zlib
+from pathlib import Path
+
+import cnnlib.safetensors
+import numpy as np
+import pytest
+from cnnlib import _core
+from cnnlib.data import Normalization
+from cnnlib.inference import load, prepare
+from cnnlib.inference.file import is_predictor
+from cnnlib.models import ConvNet, FullyConnectedNet
+
+LENGTH = struct.Struct("<Q")
+METADATA = "__metadata__"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """What is said of a predictor whose first layer is a norm by itself, its arrays' entries and bytes."""
+    net = ConvNet(["batchnorm", "relu", {"conv": 4}, "global_avg_pool", {"affine": 3}], (3, 8, 8), 3, seed=0)
+    net.preprocess, net.classes = Normalization((1, 2, 3), (4, 5, 6)), tuple("abc")
+    path = tmp_path_factory.mktemp("saved") / "net"
+    prepare(net).save(path)
+    content = path.read_bytes()
+    start = LENGTH.size + LENGTH.unpack_from(content)[0]
+    header = json.loads(content[LENGTH.size : start])
+    header["cnnlib"] = json.loads(header.pop(METADATA)["cnnlib"])
+    return json.dumps(header), content[start:]
+
+
+def written(path, header, arrays):
+    """A file with this header, all of its checksums right."""
+    entries = {name: entry for name, entry in header.items() if name != "cnnlib"}
+    said = header["cnnlib"]
+    if said.get("sums"):
+        for name, entry in entries.items():
+            dtype = {"F32": "float32", "F64": "float64"}.get(entry["dtype"], entry["dtype"])
+            begin, end = entry["data_offsets"]
+            start = zlib.crc32(repr((name, dtype, tuple(entry["shape"]))).encode())
+            said["sums"][name] = zlib.crc32(arrays[begin:end], start)
+    text = json.dumps(said)
+    entries[METADATA] = {"cnnlib": text, "cnnlib.crc32": str(zlib.crc32(text.encode()))}
+    lead = json.dumps(entries).encode()
+    lead += b" " * (-len(lead) % 8)
+    path.write_bytes(LENGTH.pack(len(lead)) + lead + arrays)
+    return path
+
+
+def test_the_helper_writes_what_is_read(saved, tmp_path):
+    header, arrays = saved
+    path = written(tmp_path / "net", json.loads(header), arrays)
+    assert load(path)(np.zeros((2, 3, 8, 8), np.uint8)).shape == (2, 3)
+    assert cnnlib.safetensors.load(path)["W1"].shape == (4, 3, 3, 3)  # like any other file of the format
+
+
+def replace(*keys, value):
+    """Replace what lies under these keys of what is said of the predictor."""
+
+    def change(header):
+        part = header["cnnlib"]
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
+
+    return change
+
+
+def node(number, part, value):
+    """Replace one part of a node: its layer, inputs, output, params, args or label."""
+    return replace("graph", "nodes", number, part, value=value)
+
+
+LAYER, INPUTS, OUTPUT, PARAMS, ARGS, LABEL = range(6)
+
+
+def entry(key, value):
+    """Replace a part of an array's entry."""
+    return lambda header: header["W1"].update({key: value})
+
+
+FORGERIES = {
+    "a norm of more channels than its images": node(0, PARAMS, ["W2", "W2"]),
+    "a layer that there is not": node(0, LAYER, "__class__"),
+    "a layer that is no text": node(0, LAYER, ["conv"]),
+    "a layer that has no operation": node(1, LAYER, "conv1d"),
+    "a layer that prepared networks leave out": lambda header: header["cnnlib"]["graph"]["nodes"].__setitem__(
+        1,
+        [
+            "dropout",
+            header["cnnlib"]["graph"]["nodes"][1][1],
+            header["cnnlib"]["graph"]["nodes"][1][2],
+            [],
+            [{"p": 0.5, "mode": "test"}],
+            "",
+        ],
+    ),
+    "a value that nothing makes": node(1, INPUTS, ["nothing"]),
+    "a value that is made later": node(0, INPUTS, ["affine6"]),
+    "two inputs of one layer": node(1, INPUTS, ["input", "input"]),
+    "no inputs": node(1, INPUTS, []),
+    "a value made twice": node(0, OUTPUT, "conv3"),
+    "a value that is no text": node(0, OUTPUT, ["conv3"]),
+    "a label that is no text": node(0, LABEL, [1]),
+    "an output that nothing makes": replace("graph", "output", value="nothing"),
+    "samples of another size": replace("about", "input_dim", value=[3, 1, 1, 8]),
+    "samples of no size": replace("about", "input_dim", value=[3, 0, 8]),
+    "samples that no memory holds": replace("about", "input_dim", value=[3, 2**40, 2**40]),
+    "another dtype": replace("about", "dtype", value="float64"),
+    "no dtype": replace("about", "dtype", value="object"),
+    "classes that are numbers": replace("about", "classes", value=[1, 2, 3]),
+    "another preprocessing": replace("about", "preprocess", value={"name": "eval"}),
+    "a preprocessing without numbers": replace("about", "preprocess", value={"name": "normalization"}),
+    "filters of another depth": node(2, PARAMS, ["W2", None]),
+    "an array that there is not": node(2, PARAMS, ["W9", None]),
+    "too few arrays": node(2, PARAMS, []),
+    "an option of another layer": node(2, ARGS, [{"pool_height": 2}]),
+    "no options": node(2, ARGS, []),
+    "a key that there is not": node(2, ARGS, [{"out": 1}]),
+    "a stride of 0": node(2, ARGS, [{"stride": 0}]),
+    "statistics that there are not": replace("graph", "bn_params", 0, "running_mean", value="nothing"),
+    "statistics of another size": replace("graph", "bn_params", 0, "running_mean", value="b2'"),
+    "a norm that there is not": node(0, ARGS, 7),
+    "a negative size": entry("shape", [-4, 3, 3, 3]),
+    "a place before the first": entry("data_offsets", [-64, 368]),
+    "a place behind the last": entry("data_offsets", [10**6, 10**6 + 432]),
+    "a place of another length": entry("data_offsets", [0, 4]),
+    "arrays of objects": entry("dtype", "object"),
+    "arrays of integers": entry("dtype", "I32"),
+    "no graph": replace("graph", value=3),
+    "no nodes": replace("graph", "nodes", value=3),
+    "no checksums": replace("sums", value={}),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES)
+def test_forged_files_are_refused_by_name(forgery, saved, tmp_path):
+    """Checksums protect from accidents alone; sizes that were believed led outside of the arrays."""
+    header, arrays = json.loads(saved[0]), saved[1]
+    forgery(header)
+    path = written(tmp_path / "net", header, arrays)
+    with pytest.raises(ValueError, match=f"^{path} is damaged, or not a (predictor|safetensors file)"):
+        load(path)
+
+
+# Files of earlier versions ----------------------------------------------------------------------------------
+
+
+# Written in November 2026, before the format changed.
+OLD = Path(__file__).parents[1] / "data" / "predictor-1"
+
+
+def test_a_predictor_of_version_1_gives_its_scores():
+    """Every kind of operation that such a file can have, to the bits that its writer computed with AVX2."""
+    predictor, scores = load(OLD), np.load(OLD.with_name("predictor-1-scores.npz"))
+    assert predictor.classes == tuple("abcde")
+    np.testing.assert_allclose(predictor(scores["x"]), scores["scores"], rtol=1e-5, atol=1e-6)
+    assert is_predictor(OLD)
+
+
+def test_models_of_that_time_load():
+    """The graph that the predictor was made of, in its own file, and a FullyConnectedNet's parameters."""
+    graph, scores = cnnlib.load_model(OLD.with_name("graph-1.npz")), np.load(f"{OLD}-scores.npz")
+    x = Normalization((1, 2, 3), (4, 5, 6))(scores["x"])
+    np.testing.assert_allclose(graph.loss(x), scores["scores"], rtol=1e-5, atol=1e-6)
+    net = FullyConnectedNet([6, 5], (3, 2, 2), 4, use_batchnorm=True, seed=1)
+    net.load(OLD.with_name("fully-connected-1.npz"))
+    wanted = FullyConnectedNet([6, 5], (3, 2, 2), 4, use_batchnorm=True, seed=0)
+    np.testing.assert_array_equal(net.params["W2"], wanted.params["W2"])
+
+
+def test_damage_to_a_file_of_version_1_is_seen(tmp_path):
+    content, path = OLD.read_bytes(), tmp_path / "net"
+    for place in range(0, len(content), 37):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with contextlib.suppress(ValueError):
+            np.testing.assert_array_equal(
+                load(path)(np.zeros((1, 3, 8, 8))), load(OLD)(np.zeros((1, 3, 8, 8))), str(place)
+            )
+
+
+# The core's program trusts neither ---------------------------------------------------------------------
+
+
+SIZE = 48
+VALUES = [(0, SIZE, 0), (2, SIZE, 0), (1, SIZE, 0)]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [(0, SIZE + 1, 0)],
+        [(1, SIZE - 1, 0)],
+        [(2, SIZE, 1)],
+        [(2, SIZE, -1)],
+        [(2, -1, 0)],
+        [(2, SIZE, 2**62)],
+        [(2, 2**62, 2**62)],
+        [(3, SIZE, 0)],
+        [(-1, SIZE, 0)],
+    ],
+    ids=str,
+)
+def test_values_lie_inside_of_their_place(values):
+    with pytest.raises(ValueError, match="prepare: value 0 does not lie inside of its place"):
+        _core.ProgramFloat(values, SIZE, SIZE, SIZE)
+
+
+@pytest.mark.parametrize("numbers", [(-1, SIZE, SIZE), (SIZE, 2**62, SIZE), (SIZE, SIZE, -SIZE)], ids=str)
+def test_sizes_that_no_memory_holds(numbers):
+    with pytest.raises(ValueError, match=r"prepare: values of -?[0-9]+ elements"):
+        _core.ProgramFloat([], *numbers)
+
+
+C = np.ones(3, np.float32)
+LIKE = np.empty((0, 3, 4, 4), np.float32)
+WINDOW = (2, 2, 2, 2, 0, 0, 0, 0, 1, 1)
+STEPS = {
+    "conv": (LIKE, np.ones((4, 3, 1, 1), np.float32), None, {}, False, False, 0.0),
+    "conv_transpose": (LIKE, np.ones((3, 4, 1, 1), np.float32), None, {}),
+    "affine": (np.ones((SIZE, 3), np.float32), None, False),
+    "max_pool": (LIKE, WINDOW, False),
+    "avg_pool": (LIKE, WINDOW, False, True),
+    "global_avg_pool": (4, 16),
+    "normalize": (17, np.ones(3), np.ones(3), C, C, False),
+    "row_norm": ((3, 1, 17, 3), 1e-3, C, C),
+    "pixel_norm": (17, 1e-3, C, C),
+    "softmax": (3, 17),
+    "adaptive_pool": ((3, 4, 4, 2, 2), True),
+    "upsample": ((3, 4, 4, 2, 1), True, False),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_fit_their_values(name):
+    """Each of these would write more than its value has room for, or less."""
+    program = _core.ProgramFloat(VALUES, SIZE, SIZE, SIZE)
+    with pytest.raises(ValueError, match="prepare: a step takes a value of 48 elements for one of shape"):
+        getattr(program, name)("", 0, 2, *STEPS[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "rest"), [("relu", ()), ("leaky_relu", (0.1,)), ("activation", ("silu", 1))]
+)
+@pytest.mark.parametrize(
+    ("source", "target", "why"), [(0, 0, "caller's"), (0, 3, "exist"), (-1, 1, "exist"), (3, 1, "exist")]
+)
+def test_steps_read_and_write_what_is_there(name, rest, source, target, why):
+    with pytest.raises(ValueError, match=f"prepare: value -?[0-9] .*{why}"):
+        getattr(_core.ProgramFloat(VALUES, SIZE, SIZE, SIZE), name)("", source, target, *rest)
+
+
+@pytest.mark.parametrize(
+    ("x", "shape"),
+    [
+        ((2, 47), [2, 48]),
+        ((2, 48), [2, 47]),
+        ((2, 48), [3, 32]),
+        ((2, 48), []),
+        ((), [1, 48]),
+        ((96,), [2, 48]),
+    ],
+    ids=str,
+)
+def test_samples_have_the_program_s_size(x, shape):
+    program = _core.ProgramFloat(VALUES, SIZE, SIZE, SIZE)
+    program.relu("", 0, 2)
+    for call in (lambda *a: program.run(*a), lambda *a: program.profile(*a, 1)):
+        with pytest.raises(ValueError, match="Predictor: "):
+            call(np.zeros(x, np.float32), shape)
+
+
+# Writers that are stopped ------------------------------------------------------------------------------
+
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="these are Linux's ways")
+
+SAVING = """
+    import resource, sys
+    import numpy as np
+    from cnnlib.inference import prepare
+    from cnnlib.models import FullyConnectedNet
+    path, limit = sys.argv[1], int(sys.argv[2])
+    predictors = []
+    for number in (1, 2):
+        net = FullyConnectedNet((500,), input_dim=100, num_classes=2, seed=0)
+        net.params["b2"][:] = number
+        predictors.append(prepare(net))
+    predictors[0].save(path)
+    print("begun", flush=True)
+    if limit:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        while True:
+            for predictor in predictors:
+                predictor.save(path)
+    except OSError as error:
+        print(error)
+"""
+
+
+@linux_only
+def test_killed_while_it_saves(tmp_path):
+    """`save` under a name that is there: at every moment the old file or the new one, never a torn one."""
+    path = tmp_path / "net"
+    rng = np.random.default_rng(0)
+    command = [sys.executable, "-c", textwrap.dedent(SAVING), str(path), "0"]
+    for _ in range(8):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "begun\n"
+            time.sleep(float(rng.uniform(0, 0.05)))
+            process.send_signal(signal.SIGKILL)
+        number = load(path)(np.zeros((1, 100), np.float32))[0, 0]
+        assert number in (1, 2)
+    prepare(ConvNet([{"affine": 2}], (3,), 2, seed=0)).save(path)
+    assert os.listdir(tmp_path) == ["net"]  # what killed writers left is gone
+
+
+@linux_only
+def test_no_room_for_another_file(tmp_path):
+    """RLIMIT_FSIZE fails a write in its middle, as a full disk does; the older file stays."""
+    path = tmp_path / "net"
+    command = [sys.executable, "-c", textwrap.dedent(SAVING), str(path), "50000"]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert process.stdout == f"begun\n[Errno 27] File too large: '{path}'\n", process.stderr
+    assert load(path)(np.zeros((1, 100), np.float32))[0, 0] == 1
+    assert os.listdir(tmp_path) == ["net"]
