@@ -14,15 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from cnnlib._params import positive_int
-from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.importing import Builder, Feature
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.torch.aliases import refuse_changed_views
-from cnnlib.torch.aten import IGNORED, LAYOUTS, OPERATORS, PASSED_ON, Call
-from cnnlib.torch.aten.value import PLAIN, RETURNED, Value
+from cnnlib.torch.aten import IGNORED, OPERATORS, Call
+from cnnlib.torch.aten.value import PLAIN, RETURNED, kind
 from cnnlib.torch.modules import OWN
 from cnnlib.torch.sizes import size_fixed_by
 from cnnlib.torch.tensors import HALVES
@@ -82,13 +81,13 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     example = torch.zeros(_EXAMPLES, *shape, dtype=floating[0] if floating else torch.float32)
     with _for_reading(module), torch.no_grad():
         exported = _exported(module, example)
-    reader = _Reader(exported, example.dtype)
+    net = _Network(exported, example)
+    graph = net.graph(net.output)
     with _for_reading(module), torch.no_grad():
-        fixed_by = size_fixed_by(module, example, reader.graph.why_fixed())
-    if not reader.graph.why_fixed():
-        reader.graph.fixed_by = fixed_by
-    dtype = np.float64 if example.dtype == torch.float64 else np.float32
-    return GraphNet(reader.graph, reader.params, shape, frozen=reader.frozen, dtype=dtype)
+        fixed_by = size_fixed_by(module, example, graph.why_fixed())
+    if not graph.why_fixed():
+        graph.fixed_by = fixed_by
+    return GraphNet(graph, net.params, shape, frozen=net.frozen, dtype=net.dtype)
 
 
 def _check_module(module):
@@ -138,70 +137,60 @@ def _for_reading(module: nn.Module) -> Iterator[None]:
             layer.__class__ = kind
 
 
-class _Reader:
-    """Turns the nodes of an exported program into nodes of a Graph.
+class _Network(Builder):
+    """A builder that reads an exported program.
 
     Attributes
     ----------
-    graph : Graph
-    params : dict of str to ndarray
-    frozen : list of str
+    recorded_dtype : torch.dtype
+        Of the values in PyTorch.
+    batch : int
+        The number of recorded samples.
+    constants, names : dict
+        Parameters, buffers and what is computed from them by their nodes, and what the module calls them.
+    values : dict
+        What the nodes stand for that are computed from the input.
+    output : Feature
     """
 
-    def __init__(self, exported: Any, dtype: torch.dtype) -> None:
-        self.params: dict[str, NDArray[Any]] = {}
-        self.frozen: list[str] = []
-        self.dtype = dtype  # of the values in PyTorch
+    def __init__(self, exported: Any, example: torch.Tensor) -> None:
+        super().__init__()
+        self.recorded_dtype = example.dtype
+        self.dtype = np.dtype(np.float64 if example.dtype == torch.float64 else np.float32)
+        self.batch, *shape = example.shape
         self.constants, self.names = _constants(exported)
-        self.values: dict[Any, Value] = {}  # the value that each recorded node stands for
-        self.made: list[Node] = []
         self._batch_norms: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._lacking: dict[tuple[str, int, float], str] = {}  # names of constants
-        self._layouts: dict[str, str] = {}
         nodes = list(exported.graph.nodes)
         refuse_changed_views(nodes)
         (start,) = (node for node in nodes if node.op == "placeholder" and node not in self.constants)
-        self.values[start] = Value("input", tuple(start.meta["val"].shape))
+        self.values: dict[Any, Feature] = {start: self.begin("input", tuple(shape))}
         for node in nodes:
             if node.op == "call_function":
                 self._read(node)
-        self.graph = self._leading_to(_output(nodes, self.values))
+        self.output = _output(nodes, self.values)
 
     def _read(self, node):
         call, inputs = Call(self, node), node.all_input_nodes
         if inputs and all(n in self.constants for n in inputs):  # a parametrized weight, say
             args, kwargs = torch.fx.map_arg((node.args, node.kwargs), self.constants.__getitem__)
             if call.in_place and node.args[0].op == "placeholder":
-                call.refuse(f"it changes {self.names[node.args[0]]!r} in eval mode too")
+                call.fail(f"it changes {self.names[node.args[0]]!r} in eval mode too")
             self.constants[node] = _widened(node.target(*args, **kwargs))
             self.names[node] = _free_name(node.name, self.names.values())
-            return
-        if call.operator in PASSED_ON:
-            call.seen_in_shape()
-            call.pass_on(call.any_value(0))
         elif call.operator in OPERATORS:
-            OPERATORS[call.operator](call)
-            call.check_arguments()
+            if node.users or call.operator != "getitem":  # of a result that nothing reads
+                self.values[node] = call.check_result(OPERATORS[call.operator](call))
+                call.check_arguments()
         elif call.operator not in IGNORED:
-            call.refuse(f"the operator {node.target} has no counterpart")
+            call.fail(f"the operator {node.target} has no counterpart")
 
-    def parameter(self, name: str, tensor: torch.Tensor, layout: str = "") -> str:
-        """Take a tensor in as a parameter, in one of `LAYOUTS`."""
-        if self._layouts.setdefault(name, layout) != layout:
-            raise ValueError(f"load: {name!r} is a parameter of two kinds of layers")
-        if name not in self.params:
-            array = tensor.detach().numpy(force=True)
-            self.params[name] = np.array(LAYOUTS[layout](array), order="C")
-            if not tensor.requires_grad:
-                self.frozen.append(name)
-        return name
-
-    def constant(self, name: str, size: int, value: float) -> str:
-        """A frozen parameter (size,) that the module lacks; its name, which the module has for no other."""
+    def free_name(self, name: str, size: int, value: float) -> str:
+        """The name of a constant (size,) that the module lacks, which it has for no other."""
         key = (name, size, value)
         if key not in self._lacking:
             self._lacking[key] = _free_name(name, (*self.names.values(), *self._lacking.values()))
-        return self.parameter(self._lacking[key], torch.full((size,), value))
+        return self._lacking[key]
 
     def batch_norm(self, mean: Any, var: Any, eps: float, momentum: float) -> dict[str, Any]:
         """The parameter dict of a batch norm: one for all calls of a layer, which share its statistics."""
@@ -211,18 +200,6 @@ class _Reader:
             settings = {"mode": "test", "eps": eps, "momentum": 1 - momentum}
             self._batch_norms[key] = settings | dict(zip(("running_mean", "running_var"), statistics))
         return self._batch_norms[key]
-
-    def _leading_to(self, output):
-        """The graph without what does not lead to its output."""
-        needed, kept = {output}, []
-        for node in reversed(self.made):
-            if node.output in needed:
-                kept.append(node)
-                needed.update(node.inputs)
-        used = {name for node in kept for name in node.params}
-        self.params = {name: array for name, array in self.params.items() if name in used}
-        self.frozen = [name for name in self.frozen if name in used]
-        return Graph(kept[::-1], output=output)
 
 
 def _constants(exported):
@@ -255,11 +232,11 @@ def _widened(tensor):
 
 
 def _output(nodes, values):
-    """The name of the graph's output."""
+    """The value that the module returns."""
     (results,) = nodes[-1].args
     if len(results) != 1 or results[0] not in values:
         raise ValueError(f"load: the module must return one tensor computed from its input, got {results}")
     value = values[results[0]]
-    if value.kind != PLAIN:
-        raise ValueError(f"load: {results[0].name}, which the module returns, {RETURNED[value.kind]}")
-    return value.name
+    if kind(value) != PLAIN:
+        raise ValueError(f"load: {results[0].name}, which the module returns, {RETURNED[kind(value)]}")
+    return value

@@ -9,17 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib.graph.graph import Graph
+from cnnlib.graph.importing import Feature
+from cnnlib.graph.importing.builder import LARGEST_SAMPLE
 from cnnlib.graph.shapes import batch_of
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx.reading import norms, pointwise, products, resizing, views, windows
-from cnnlib.onnx.reading.building import LARGEST_SAMPLE, Builder
+from cnnlib.onnx.reading.building import FileBuilder
 from cnnlib.onnx.reading.constants import FOLDED, fold
 from cnnlib.onnx.reading.files import OWN, STANDARD, Source
 from cnnlib.onnx.reading.operator import Operator, Refused
 from cnnlib.onnx.reading.patterns import rewritten
 from cnnlib.onnx.reading.symbols import BATCH, Symbol, settled
-from cnnlib.onnx.reading.values import Feature, Value
+from cnnlib.onnx.reading.values import Value
 from cnnlib.onnx.reading.versions import check_version
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {
@@ -34,7 +35,7 @@ _OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, V
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
 
 
-class Network(Builder):
+class Network(FileBuilder):
     """A builder that reads a file."""
 
     def __init__(self, source: Source, input_dim: Sequence[int] | None = None) -> None:
@@ -51,17 +52,8 @@ class Network(Builder):
 
     def model(self) -> GraphNet:
         """The network with what its output needs."""
-        graph, shape = self._finished()
-        used = {name for node in graph for name in node.params if name}
-        return GraphNet(
-            graph,
-            {name: value for name, value in self.params.items() if name in used},
-            self.input.shape,
-            num_classes=shape[0] if len(shape) == 1 else None,
-            bn_params=_dicts(graph, ("batchnorm", "spatial_batchnorm")),
-            frozen=[name for name in self.params if name in self.frozen and name in used],
-            dtype=self.dtype,
-        )
+        graph = self.graph(self._output())
+        return GraphNet(graph, self.params, self.input.shape, frozen=self.frozen, dtype=self.dtype)
 
     def _read_input(self, graph, input_dim):
         title = self.source.title
@@ -87,11 +79,7 @@ class Network(Builder):
             )
         if math.prod(shape) > LARGEST_SAMPLE:
             raise ValueError(f"{title}: a sample has the shape {shape}, which no memory holds")
-        self.input = Feature(inputs[0].name, shape, shape)
-        self._values[self.input.name] = self.input
-        self._shapes[self.input.name] = shape
-        if len(shape) == 3:
-            self._like[self.input.name] = self.input.name
+        self._values[inputs[0].name] = self.begin(inputs[0].name, shape)
 
     def _patterns(self):
         title = self.source.title
@@ -140,8 +128,8 @@ class Network(Builder):
         if reshaped and self.follows(seen) and 1 in seen.shape[1:]:
             op.fix(f"{batch_of(seen.shape)} seen as {batch_of(seen.view)}")
 
-    def _finished(self):
-        """The graph of the nodes that the output needs, and the output's shape."""
+    def _output(self):
+        """The value that the file gives out, in the shape that it has there."""
         outputs = self.source.model.graph.output
         if len(outputs) != 1:
             names = ", ".join(repr(value.name) for value in outputs)
@@ -153,13 +141,7 @@ class Network(Builder):
             name = outputs[0].name
             raise ValueError(f"{self.source.title}: its output {name!r} does not depend on its input")
         proto = self.source.onnx.NodeProto(op_type="output", name=outputs[0].name, output=[outputs[0].name])
-        value = self.as_viewed(Operator(self, 0, proto), value)
-        needed, nodes = {value.name}, []
-        for node in reversed(self.nodes):
-            if node.output in needed:
-                needed.update(node.inputs)
-                nodes.append(node)
-        return Graph(nodes[::-1], self.input.name, value.name, self.fixed_by), value.shape
+        return self.as_viewed(Operator(self, 0, proto), value)
 
 
 def _agree(shape, wanted):
@@ -189,7 +171,3 @@ def shape_of(op: Operator) -> Value:
 
 
 OPERATORS["Shape"] = shape_of
-
-
-def _dicts(graph, kinds):
-    return [node.args[0] for node in graph if node.layer in kinds]

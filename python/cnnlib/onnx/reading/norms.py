@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
 
+from cnnlib.graph.importing import Feature
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import Feature
 
 
 def batch_norm(op: Operator) -> Feature:
@@ -30,7 +29,7 @@ def batch_norm(op: Operator) -> Feature:
     }
     params = op.parameter("gamma", gamma, op.names[1]), op.parameter("beta", beta, op.names[2])
     if len(x.view) == 1 or x.shape[0] != C:
-        x = op.net.as_viewed(op, x)
+        x = op.plain(x)
     layer = "spatial_batchnorm" if len(x.shape) == 3 else "batchnorm"
     out = op.emit(layer, x, params=params, args=(bn_param,))
     return out.moved(x.view, x.channels_last)
@@ -98,9 +97,8 @@ def layer_norm(op: Operator) -> Feature:
         op.parameter("beta", beta.ravel(), op.names[2] if op.has(2) else ""),
     )
     if by_pixel:
-        out = op.emit("spatial_layernorm", x, params=params, args=({"eps": eps},))
-        return dataclasses.replace(out, view=x.view, channels_last=x.channels_last)
-    flat = op.net.as_viewed(op, x.seen_as((D,)))
+        return op.same("spatial_layernorm", x, {"eps": eps}, params=params)
+    flat = op.plain(x.seen_as((D,)))
     return op.emit("layernorm", flat, params=params, args=({"eps": eps},)).seen_as(x.view)
 
 

@@ -6,26 +6,27 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from cnnlib.graph.importing import Feature, Operation
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.attributes import Attributes
-from cnnlib.onnx.reading.building import Builder
+from cnnlib.onnx.reading.building import FileBuilder
 from cnnlib.onnx.reading.symbols import Symbol
-from cnnlib.onnx.reading.values import Constant, Feature, Value
+from cnnlib.onnx.reading.values import Constant, Value
 
 
 class Refused(ValueError):
     """An operator that has no counterpart; the message names it."""
 
 
-class Operator:
+class Operator(Operation):
     """What a reader of an operator gets.
 
     Attributes
     ----------
-    net : Builder
+    net : FileBuilder
         Of the network that is being read.
-    kind, name : str
-        'Conv', and what messages and labels call this one.
+    kind, label : str
+        'Conv', and what messages and nodes call this one.
     output : str
         The name of the value it makes.
     inputs : list of Feature, ndarray or None
@@ -35,21 +36,22 @@ class Operator:
     attributes : Attributes
     """
 
-    def __init__(self, net: Builder, number: int, proto: Any) -> None:
+    net: FileBuilder
+
+    def __init__(self, net: FileBuilder, number: int, proto: Any) -> None:
         self.net, self.kind, self.opset = net, proto.op_type, net.source.opset
         self.names = list(proto.input)
         self.output = proto.output[0] if proto.output else ""
-        self.name = proto.name or self.output or f"number {number}"
+        self.label = proto.name or self.output or f"number {number}"
         get = net.source.onnx.helper.get_attribute_value
         self.attributes = Attributes({entry.name: get(entry) for entry in proto.attribute}, self.fail)
         self.inputs = [self._value(name) for name in self.names]
 
     def fail(self, text: str) -> NoReturn:
-        raise Refused(f"{self.net.source.title}: {self.kind} {self.name!r}: {text}")
+        raise Refused(f"{self.net.source.title}: {self.kind} {self.label!r}: {text}")
 
     def fix(self, text: str) -> None:
-        """Note why images must have the size that the network is loaded at."""
-        self.net.fix(f"node {self.name!r} ({self.kind}): {text}")
+        self.net.fix(f"node {self.label!r} ({self.kind}): {text}")
 
     def _value(self, name):
         if not name:
@@ -137,32 +139,18 @@ class Operator:
         if len(feature.view) not in (2, 3, 4) or feature.channels_last:
             order = " with the channels last" if feature.channels_last else ""
             self.fail(f"its input has the shape {batch_of(feature.view)}{order}; expected (N, C, H, W)")
-        return feature if feature.pad is not None else self.net.as_viewed(self, feature)
+        return feature if feature.pad is not None else self.plain(feature)
 
     def images(self, i: int = 0) -> Feature:
         """An input that is images (C, H, W)."""
         feature = self.feature(i)
         if len(feature.view) != 3:
             self.fail(f"its input has the shape {batch_of(feature.view)}; expected images (N, C, H, W)")
-        return self.net.as_viewed(self, feature)
+        return self.plain(feature)
 
     def flat(self, i: int = 0) -> Feature:
         """An input as (N, D)."""
         feature = self.feature(i)
         if len(feature.view) != 1:
             self.fail(f"its input has the shape {batch_of(feature.view)}, expected (N, D)")
-        return self.net.as_viewed(self, feature)
-
-    def emit(
-        self,
-        layer: str,
-        *inputs: Feature,
-        params: tuple[str | None, ...] = (),
-        args: tuple[Any, ...] = (),
-    ) -> Feature:
-        """Put a node into the graph; return its value."""
-        return self.net.emit(self, layer, inputs, params, args)
-
-    def parameter(self, role: str, array: Constant, name: str = "") -> str:
-        """A parameter of the network; called `name`, that of the file, or else by the operator and `role`."""
-        return self.net.parameter(name or f"{self.name}.{role}", np.ascontiguousarray(array, self.net.dtype))
+        return self.plain(feature)

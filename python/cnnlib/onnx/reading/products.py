@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from cnnlib.graph.importing import Feature
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import Constant, Feature
+from cnnlib.onnx.reading.values import Constant
 
 _BLOCK = (
     256  # rows and columns: two blocks of float32 take half a megabyte, and stay in the second-level cache
@@ -22,15 +23,14 @@ def gemm(op: Operator) -> Feature:
     w = op.floats(1, "w", ndim=2)
     w = _transposed(w) if op.attributes.integer("transB", 0) else w
     alpha, beta = op.attributes.number("alpha", 1.0), op.attributes.number("beta", 1.0)
-    b_name = None
+    b = None
     if op.has(2) and beta != 0:
         b = op.floats(2, "b")
         if b.ndim > 2 or (b.ndim == 2 and len(b) > 1):
             op.fail(f"b has the shape {b.shape}; a bias for each sample has no counterpart here")
         b = np.broadcast_to(b, (1, w.shape[1]))[0]
-        b_name = op.parameter("b", b * b.dtype.type(beta), op.names[2])
-    w_name = op.parameter("w", w if alpha == 1 else w * w.dtype.type(alpha), op.names[1])
-    return op.emit("affine", x, params=(w_name, b_name))
+        b = b * b.dtype.type(beta)
+    return op.product(x, w if alpha == 1 else w * w.dtype.type(alpha), b, op.names[1:])
 
 
 def _transposed(w: Constant) -> Constant:
@@ -45,16 +45,9 @@ def _transposed(w: Constant) -> Constant:
 def matmul(op: Operator) -> Feature:
     """(N, D) @ (D, M); of images with the channels last a 1x1 convolution."""
     x, w = op.feature(), op.floats(1, "w", ndim=2)
-    if x.channels_last:
-        name = op.parameter("w", w.T[:, :, None, None], op.names[1])
-        out = op.emit("conv", x, params=(name, None), args=({"stride": 1, "pad": 0},))
-        return out.moved((*x.view[:-1], w.shape[1]), True)
-    if len(x.view) == 3 and x.view[:2] == (1, 1):  # one pixel: the channels are first and last at once
-        out = op.emit("affine", x, params=(op.parameter("w", w, op.names[1]), None))
-        return out.seen_as((1, 1, w.shape[1]))
-    if len(x.view) != 1:
+    if len(x.view) != 1 and not x.channels_last and x.view[:-1] != (1, 1):  # of one pixel they are last, too
         op.fail(f"its input has the shape (N, {x.view}), expected (N, D)")
-    return op.emit("affine", x, params=(op.parameter("w", w, op.names[1]), None))
+    return op.product(x, w, names=op.names[1:])
 
 
 OPERATORS = {"Gemm": gemm, "MatMul": matmul}

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib.graph.importing import Feature
 from cnnlib.onnx.reading.operator import Operator
 from cnnlib.onnx.reading.symbols import BATCH, Symbol
-from cnnlib.onnx.reading.values import Feature
 
 _POLICIES = ("stretch", "not_larger", "not_smaller")
 

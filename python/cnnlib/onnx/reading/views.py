@@ -6,11 +6,10 @@ import math
 
 import numpy as np
 
+from cnnlib.graph.importing import Feature
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
 from cnnlib.onnx.reading.symbols import BATCH, Symbol
-from cnnlib.onnx.reading.values import Feature
-from cnnlib.onnx.reading.windows import pooled_to_one
 
 _FLOATS = (1, 10, 11, 16)  # float32, float16, float64 and bfloat16 of TensorProto.DataType
 
@@ -126,15 +125,7 @@ def concat(op: Operator) -> Feature:
         op.fail("its inputs have different numbers of axes, or their channels in different places")
     if axis % (len(first.view) + 1) != first.channel_axis + 1:
         op.fail(f"attribute axis is {axis}; here it is that of the channels")
-    if not first.channels_last and any(x.shape != x.view for x in features):
-        if all(math.prod(x.view) == x.view[0] for x in features):  # one pixel
-            features = [op.net.as_viewed(op, x.seen_as(x.view[:1])) for x in features]
-        else:
-            features = [op.net.as_viewed(op, x) for x in features]
-    out = op.emit("concat", *features) if len(features) > 1 else features[0]
-    view = list(first.view)
-    view[first.channel_axis] = sum(x.view[x.channel_axis] if x.channels_last else x.view[0] for x in features)
-    return out.moved(tuple(view), first.channels_last)
+    return op.concatenated(features)
 
 
 def reduce_mean(op: Operator) -> Feature:
@@ -149,8 +140,8 @@ def reduce_mean(op: Operator) -> Feature:
     if len(x.view) != 3 or len(x.shape) != 3 or places != pixels:
         op.fail(f"axes are {axes}, of {batch_of(x.view)}; here they are height and width of images")
     if not x.channels_last:
-        return pooled_to_one(op, op.net.as_viewed(op, x), keep)
-    pooled = pooled_to_one(op, x, keep=False)
+        return op.averaged(op.plain(x), keep=keep, images=keep and op.net.pools_keep_images)
+    pooled = op.averaged(x, keep=False)
     return pooled.seen_as((1, 1, x.shape[0])) if keep else pooled
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
 import numpy as np
 
 from cnnlib._params import same_sides
+from cnnlib.graph.importing import Feature, Sides
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import Feature, Sides
+from cnnlib.onnx.reading.values import Constant
 
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
@@ -24,8 +24,7 @@ def _conv(op: Operator) -> Feature:
     groups = op.attributes.integer("group", 1)
     op.attributes.expect("kernel_shape", list(w.shape[2:]))
     param = _windows(op, x, w.shape[2:])
-    names = op.parameter("w", w, op.names[1]), _bias(op)
-    return op.emit(_layer("conv", x), _bare(x), params=names, args=({**param, "groups": groups},))
+    return op.emit(_layer("conv", x), x.bare(), params=_weights(op, w), args=({**param, "groups": groups},))
 
 
 def _pooled_conv(op: Operator) -> Feature:
@@ -37,8 +36,7 @@ def _pooled_conv(op: Operator) -> Feature:
     op.attributes.ignore("strides", "dilations")
     op.attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
     op.attributes.expect("pads", [0] * 4)
-    w_name, b_name = op.parameter("w", w[:, :, 0, 0].T, op.names[1]), _bias(op)
-    return op.emit("affine", x, params=(w_name, b_name)).seen_as((len(w), 1, 1))
+    return op.product(x, w[:, :, 0, 0].T, _bias(op), op.names[1:]).seen_as((len(w), 1, 1))
 
 
 def conv(op: Operator) -> Feature:
@@ -74,15 +72,14 @@ def conv_transpose(op: Operator) -> Feature:
         output_pad = (output_pad[0] + max(0, -cut[0]), output_pad[1] + max(0, -cut[1]))
         pad = _split(cut, lower=auto != "SAME_UPPER")
     param = {"stride": stride, "dilation": dilation, "pad": pad, "output_pad": output_pad}
-    w_name, b_name = op.parameter("w", w, op.names[1]), _bias(op)
     groups = attributes.integer("group", 1)
-    return op.emit("conv_transpose", x, params=(w_name, b_name), args=({**param, "groups": groups},))
+    return op.emit("conv_transpose", x, params=_weights(op, w), args=({**param, "groups": groups},))
 
 
 def max_pool(op: Operator) -> Feature:
     x = _pooled(op, -np.inf)
     op.attributes.ignore("storage_order")  # of the second output
-    return op.emit(_layer("max_pool", x), _bare(x), args=(_pool_param(op, x),))
+    return op.emit(_layer("max_pool", x), x.bare(), args=(_pool_param(op, x),))
 
 
 def avg_pool(op: Operator) -> Feature:
@@ -94,19 +91,11 @@ def avg_pool(op: Operator) -> Feature:
     if any(step != 1 for step in param.pop("dilation")):
         op.fail("attribute dilations: average pooling has none here")
     param["count_include_pad"] = counted or x.pad is not None
-    return op.emit(_layer("avg_pool", x), _bare(x), args=(param,))
+    return op.emit(_layer("avg_pool", x), x.bare(), args=(param,))
 
 
 def global_avg_pool(op: Operator) -> Feature:
-    return pooled_to_one(op, op.images(), keep=True)
-
-
-def pooled_to_one(op: Operator, x: Feature, keep: bool) -> Feature:
-    """The mean of each plane of images; with `keep` still as images, of one pixel."""
-    C = x.shape[0]
-    if keep and op.net.pools_keep_images:
-        return op.emit("adaptive_avg_pool", x, args=(1,))
-    return op.emit("global_avg_pool", x).seen_as((C, 1, 1) if keep else (C,))
+    return op.averaged(op.images(), keep=True, images=op.net.pools_keep_images)
 
 
 def global_max_pool(op: Operator) -> Feature:
@@ -133,16 +122,17 @@ def pad(op: Operator) -> Feature:
     sides = ((before[2], after[2]), (before[3], after[3]))
     if not any(map(sum, sides)):
         return x
-    C, H, W = x.view
-    return dataclasses.replace(x, view=(C, H + sum(sides[0]), W + sum(sides[1])), pad=sides, pad_value=value)
+    return x.padded(sides, value)
 
 
 def _bias(op):
-    return op.parameter("b", op.floats(2, "b", ndim=1), op.names[2]) if op.has(2) else None
+    return op.floats(2, "b", ndim=1) if op.has(2) else None
 
 
-def _bare(x):
-    return dataclasses.replace(x, view=x.shape, pad=None)
+def _weights(op: Operator, w: Constant) -> tuple[str | None, ...]:
+    b = _bias(op)
+    w_name = op.parameter("w", w, op.names[1])
+    return w_name, None if b is None else op.parameter("b", b, op.names[2])
 
 
 def _pooled(op: Operator, padded_with: float) -> Feature:

@@ -1,20 +1,29 @@
-"""What each ATen operator is in cnnlib: functions from a recorded call to nodes of a Graph, by operator."""
+"""What each ATen operator is in cnnlib: functions from a recorded call to a value of a Graph, by operator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from cnnlib.graph.importing import Feature
 from cnnlib.torch.aten import elementwise, joins, spatial, weighted
-from cnnlib.torch.aten.call import LAYOUTS, Call
+from cnnlib.torch.aten.call import Call
 
-__all__ = ["IGNORED", "LAYOUTS", "OPERATORS", "PASSED_ON", "Call"]
+__all__ = ["IGNORED", "OPERATORS", "Call"]
 
-OPERATORS: dict[str, Callable[[Call], None]] = {
+
+def _pass_on(call: Call) -> Feature:
+    """The first argument, as far as a network is concerned."""
+    call.seen_in_shape()
+    return call.any_value(0)
+
+
+OPERATORS: dict[str, Callable[[Call], Feature]] = {
     **weighted.OPERATORS,
     **spatial.OPERATORS,
     **elementwise.OPERATORS,
     **joins.OPERATORS,
+    **dict.fromkeys(
+        ("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"), _pass_on
+    ),
 }
-# Operators whose result is their first argument, as far as a network is concerned.
-PASSED_ON = ("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy")
 IGNORED = ("_assert_tensor_metadata",)

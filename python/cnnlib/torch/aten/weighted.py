@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnnlib._params import same_sides
+from cnnlib.graph.importing import Feature
 from cnnlib.torch.aten.call import Call, two
-from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED, Value
+from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED
 
 __all__ = ["OPERATORS"]
 
 
-def _conv(call: Call) -> None:
-    value = call.ranked(call.value("input", PADDED), 4)
+def _conv(call: Call) -> Feature:
+    value = call.value("input", PADDED, ranks=(4,))
     dilation, padding = two(call["dilation"]), call["padding"]
     if padding == "same":  # PyTorch has it at stride 1 alone
         spans = [d * (k - 1) + 1 for d, k in zip(dilation, call.shape("weight")[2:])]
         own = [same_sides(1, span, 1) for span in spans]
     else:
         own = [(p, p) for p in two([0] if padding == "valid" else padding)]
-    pad = tuple((before + b, after + a) for (before, after), (b, a) in zip(value.pad, own))
+    around = value.pad or ((0, 0), (0, 0))
+    pad = tuple((before + b, after + a) for (before, after), (b, a) in zip(around, own))
     param = {"stride": two(call["stride"]), "pad": pad, "dilation": dilation, "groups": call["groups"]}
-    call.emit("conv", (value.name,), (call.parameter("weight"), call.parameter("bias")), (param,))
+    return call.emit("conv", value.bare(), params=call.given("weight", "bias"), args=(param,))
 
 
-def _conv_transpose(call: Call) -> None:
+def _conv_transpose(call: Call) -> Feature:
     param = {
         "stride": two(call["stride"]),
         "pad": two(call["padding"]),
@@ -32,60 +34,53 @@ def _conv_transpose(call: Call) -> None:
         "groups": call["groups"],
         "output_pad": two(call["output_padding"]),
     }
-    params = (call.parameter("weight"), call.parameter("bias"))
-    call.emit("conv_transpose", (call.rows_or_images("input", 4),), params, (param,))
+    value, params = call.value("input", ranks=(4,)), call.given("weight", "bias")
+    return call.emit("conv_transpose", value, params=params, args=(param,))
 
 
-def _linear(call: Call) -> None:
+def _linear(call: Call) -> Feature:
     value = call.value("input", CHANNELS_LAST)
-    if value.kind == CHANNELS_LAST:  # a product for each pixel
-        params = (call.parameter("weight", "1x1"), call.parameter("bias"))
-        N, _, *size = value.shape
-        made = Value("", (N, call.out_shape[-1], *size), CHANNELS_LAST)
-        call.emit_as(made, "conv", (value.name,), params, ({"stride": 1, "pad": 0},))
-        return
-    params = (call.parameter("weight", "transposed"), call.parameter("bias"))
-    call.emit("affine", (call.ranked(value, 2).name,), params)
+    if not value.channels_last:
+        call.value("input", ranks=(2,))
+    (w, w_name), (b, b_name) = call.weights("weight"), call.weights("bias")
+    assert w is not None  # PyTorch requires it
+    return call.product(value, w.T, b, (w_name, b_name))
 
 
-def _batch_norm(call: Call) -> None:
+def _batch_norm(call: Call) -> Feature:
     if call["training"]:
-        call.refuse("it normalises by the batch's statistics in eval mode too (track_running_stats=False)")
-    name = call.rows_or_images("input", 2, 4)
-    bn_param = call.reader.batch_norm(
-        call["running_mean"], call["running_var"], call["eps"], call["momentum"]
-    )
-    shape = call.shape("input")
-    layer = "batchnorm" if len(shape) == 2 else "spatial_batchnorm"
-    call.emit(layer, (name,), call.affine(shape[1]), (bn_param,))
+        call.fail("it normalises by the batch's statistics in eval mode too (track_running_stats=False)")
+    value = call.value("input", ranks=(2, 4))
+    bn_param = call.net.batch_norm(call["running_mean"], call["running_var"], call["eps"], call["momentum"])
+    layer = "batchnorm" if len(value.shape) == 1 else "spatial_batchnorm"
+    return call.same(layer, value, bn_param, params=call.affine(value.shape[0]))
 
 
-def _instance_norm(call: Call) -> None:
+def _instance_norm(call: Call) -> Feature:
     if not call["use_input_stats"] or call["running_mean"] is not None or call["running_var"] is not None:
-        call.refuse("instance norm by running statistics (track_running_stats=True) has no counterpart")
+        call.fail("instance norm by running statistics (track_running_stats=True) has no counterpart")
     call["momentum"]  # of the running statistics
-    name, params = call.rows_or_images("input", 4), call.affine(call.shape("input")[1])
-    call.emit("spatial_instancenorm", (name,), params, ({"eps": call["eps"]},))
+    value = call.value("input", ranks=(4,))
+    return call.same("spatial_instancenorm", value, {"eps": call["eps"]}, params=call.affine(value.shape[0]))
 
 
-def _group_norm(call: Call) -> None:
-    name, params = call.rows_or_images("input", 4), call.affine(call.shape("input")[1])
-    call.emit("spatial_groupnorm", (name,), params, (call["num_groups"], {"eps": call["eps"]}))
+def _group_norm(call: Call) -> Feature:
+    value, args = call.value("input", ranks=(4,)), (call["num_groups"], {"eps": call["eps"]})
+    return call.same("spatial_groupnorm", value, *args, params=call.affine(value.shape[0]))
 
 
-def _layer_norm(call: Call) -> None:
+def _layer_norm(call: Call) -> Feature:
     value = call.value("input", CHANNELS_LAST)
-    if value.kind == CHANNELS_LAST and len(call["normalized_shape"]) == 1:
-        params, args = call.affine(value.shape[1]), ({"eps": call["eps"]},)
-        call.emit_as(value, "spatial_layernorm", (value.name,), params, args)
-        return
-    name, shape = call.rows_or_images("input", 2), call.shape("input")
-    if tuple(call["normalized_shape"]) != shape[1:]:
-        call.refuse(f"rows are normalised whole, got normalized_shape={call['normalized_shape']}")
-    call.emit("layernorm", (name,), call.affine(shape[1]), ({"eps": call["eps"]},))
+    last = value.channels_last and len(call["normalized_shape"]) == 1
+    if not last:
+        call.value("input", ranks=(2,))
+        if tuple(call["normalized_shape"]) != value.shape:
+            call.fail(f"rows are normalised whole, got normalized_shape={call['normalized_shape']}")
+    layer = "spatial_layernorm" if last else "layernorm"
+    return call.same(layer, value, {"eps": call["eps"]}, params=call.affine(value.shape[0]))
 
 
-OPERATORS: dict[str, Callable[[Call], None]] = {
+OPERATORS: dict[str, Callable[[Call], Feature]] = {
     "conv2d": _conv,
     "conv_transpose2d": _conv_transpose,
     "linear": _linear,

@@ -1,0 +1,10 @@
+"""What readers of other libraries' networks build a :class:`~cnnlib.graph.Graph` with.
+
+A reader translates operators, nothing more: it makes an :class:`Operation` of each and calls its methods.
+"""
+
+from cnnlib.graph.importing.builder import Builder
+from cnnlib.graph.importing.feature import Feature, Sides
+from cnnlib.graph.importing.operation import Operation
+
+__all__ = ["Builder", "Feature", "Operation", "Sides"]

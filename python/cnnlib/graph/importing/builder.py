@@ -1,0 +1,182 @@
+"""A graph in the making: its nodes, their shapes and parameters, and what follows the size of images."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+
+from cnnlib._params import pads, pair
+from cnnlib._typing import Array, Params
+from cnnlib.graph.graph import OF_A_SIZE, Graph, Node
+from cnnlib.graph.importing.feature import Feature
+from cnnlib.graph.shapes import batch_of, shape_behind
+
+LARGEST_SAMPLE = 2**31  # numbers of one sample's value: 8 GiB in float32
+_RESIZING = {"conv", "conv_transpose", "max_pool", "avg_pool", "upsample", "affine", "flatten"}
+
+
+class Caller(Protocol):
+    """What a builder needs of the operator for which it makes a node."""
+
+    @property
+    def label(self) -> str: ...
+    @property
+    def output(self) -> str: ...
+    def fail(self, text: str) -> NoReturn: ...
+
+
+class Builder:
+    """A graph in the making.
+
+    Attributes
+    ----------
+    dtype : dtype
+        Of the network: float64 or float32.
+    input : Feature
+    nodes : list of Node
+    params : dict
+    frozen : set of str
+        Parameters that are not to be trained.
+    fixed_by : str
+        Why images must have the size that the network is loaded at; empty where they may have another.
+    """
+
+    input: Feature
+    dtype: np.dtype[Any]
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.params: Params = {}
+        self.frozen: set[str] = set()
+        self.fixed_by = ""
+        self._places: dict[str, int] = {}  # of the node that makes a value
+        self._variants: dict[str, dict[bytes, str]] = {}  # of parameters of one name, by their content
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        # Of the graph's values whose shape follows the size of the images, one of the same height and width.
+        self._like: dict[str, str] = {}
+
+    def begin(self, name: str, shape: tuple[int, ...]) -> Feature:
+        """Name the input, and the shape of its samples."""
+        self.input = Feature(name, shape, shape)
+        self._shapes[name] = shape
+        if len(shape) == 3:
+            self._like[name] = name
+        return self.input
+
+    def emit(
+        self,
+        op: Caller,
+        layer: str,
+        inputs: Sequence[Feature],
+        params: tuple[str | None, ...] = (),
+        args: tuple[Any, ...] = (),
+    ) -> Feature:
+        """Put a node at the end."""
+        name, count = op.output, 1
+        while name in self._shapes:
+            count += 1
+            name = f"{op.output}.{count}"
+        node = Node(layer, tuple(feature.name for feature in inputs), name, params, args, op.label)
+        shapes = [self._shapes[feature.name] for feature in inputs]
+        values = [None if key is None else self.params[key] for key in params]
+        try:
+            shape = shape_behind(node, shapes, values)
+        except (TypeError, ValueError) as error:
+            op.fail(str(error))
+        if math.prod(shape) > LARGEST_SAMPLE:
+            op.fail(f"makes {batch_of(shape)}, which no memory holds")
+        self._places[name] = len(self.nodes)
+        self.nodes.append(node)
+        following = [self._like[value] for value in node.inputs if value in self._like]
+        if following and node.layer not in OF_A_SIZE:
+            self._like[name] = following[0] if _keeps_size(node, values) else name
+        self._shapes[name] = shape
+        return Feature(name, shape, shape)
+
+    def parameter(self, name: str, array: Array) -> str:
+        """Add a parameter; one that is there in another form stays, and the new one gets another name."""
+        if name not in self.params:
+            self.params[name] = array
+            return name
+        variants = self._variants.setdefault(name, {_digest(self.params[name]): name})
+        digest, count = _digest(array), len(variants)
+        while digest not in variants:
+            count += 1
+            if f"{name}.{count}" not in self.params:
+                variants[digest] = f"{name}.{count}"
+                self.params[variants[digest]] = array
+        return variants[digest]
+
+    def follows(self, feature: Feature) -> bool:
+        """Whether the shape of a value follows the size of the images."""
+        return feature.name in self._like
+
+    def like(self, feature: Feature) -> str:
+        """A value of the same height and width, one for all that have these at any size of the images."""
+        return self._like[feature.name]
+
+    def fix(self, reason: str) -> None:
+        """Tie the network to the size of images that it is loaded at; the first reason stays."""
+        if len(self.input.shape) == 3:
+            self.fixed_by = self.fixed_by or reason
+
+    def maker(self, feature: Feature) -> tuple[int, Node] | None:
+        """The node that makes a value, and its place."""
+        place = self._places.get(feature.name)
+        return None if place is None else (place, self.nodes[place])
+
+    def as_viewed(self, op: Caller, feature: Feature) -> Feature:
+        """A value whose shape in the graph is that in the source."""
+        if feature.pad is not None:
+            feature = self.padded(op, feature)
+        if feature.channels_last:
+            op.fail("takes or gives images with the channels last, which has no counterpart here")
+        if feature.shape == feature.view:
+            return feature
+        found = self.maker(feature)
+        if len(feature.view) == 1 and math.prod(feature.shape) == feature.view[0]:
+            return self.emit(op, "flatten", [feature])
+        pooled = found is not None and found[1].layer == "global_avg_pool"
+        if found is not None and pooled and feature.view == (*feature.shape, 1, 1):
+            (name,) = found[1].inputs  # pooled once more, to images
+            images = Feature(name, self._shapes[name], self._shapes[name])
+            return self.emit(op, "adaptive_avg_pool", [images], args=(1,))
+        op.fail(f"{batch_of(feature.shape)} cannot become {batch_of(feature.view)} here")
+
+    def padded(self, op: Caller, feature: Feature) -> Feature:
+        """Padding that no layer takes in: a convolution of each channel with a single 1, which is frozen."""
+        if feature.pad_value != 0 or feature.channels_last:
+            op.fail(f"padding with {feature.pad_value} before it has no counterpart here")
+        C = feature.shape[0]
+        name = self.parameter(f"{op.label}.pad", np.ones((C, 1, 1, 1), self.dtype))
+        self.frozen.add(name)
+        return self.emit(op, "conv", [feature.bare()], (name, None), ({"pad": feature.pad, "groups": C},))
+
+    def graph(self, output: Feature) -> Graph:
+        """The nodes that the output needs; parameters that these do not name are dropped."""
+        graph = Graph(self.nodes, self.input.name, fixed_by=self.fixed_by).cut(output.name)
+        used = {name for node in graph for name in node.params}
+        self.params = {name: array for name, array in self.params.items() if name in used}
+        self.frozen &= used
+        return graph
+
+
+def _keeps_size(node: Node, params: Sequence[Array | None]) -> bool:
+    """Whether what a node makes of images has their height and width, whatever these are."""
+    if node.layer == "conv" and params[0] is not None:
+        param = {"stride": 1, "dilation": 1, "pad": 0, **node.args[0]}
+        stride, dilation = (pair("conv", key, param[key]) for key in ("stride", "dilation"))
+        spans = tuple(d * (k - 1) for d, k in zip(dilation, params[0].shape[2:], strict=True))
+        top, bottom, left, right = pads("conv", param["pad"], (1, 1), (spans[0] + 1, spans[1] + 1), stride)
+        return stride == (1, 1) and (top + bottom, left + right) == spans
+    return node.layer not in _RESIZING
+
+
+def _digest(array: Array) -> bytes:
+    content = hashlib.blake2b(repr((array.shape, array.dtype)).encode(), digest_size=16)
+    content.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return content.digest()

@@ -1,0 +1,192 @@
+"""One operator of a network that is being read, and the layers that it becomes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from cnnlib._typing import Array
+from cnnlib.graph.graph import Node
+from cnnlib.graph.importing.builder import Builder
+from cnnlib.graph.importing.feature import Feature
+from cnnlib.graph.shapes import batch_of
+
+_WITH_BIAS = {"conv": 0, "conv_transpose": 1, "affine": 1}  # the axis of w that the outputs are
+_WITH_BETA = ("spatial_batchnorm", "batchnorm", "spatial_groupnorm", "spatial_instancenorm", "layernorm")
+
+
+class Operation(ABC):
+    """An operator: what a reader translates by the methods below, whatever the source's layout is.
+
+    Attributes
+    ----------
+    net : Builder
+        Of the network that is being read.
+    label : str
+        Of its nodes.
+    output : str
+        The name of the value it makes.
+    """
+
+    net: Builder
+    label: str
+    output: str
+
+    @abstractmethod
+    def fail(self, text: str) -> NoReturn:
+        """Raise the ValueError that names the operator."""
+
+    @abstractmethod
+    def fix(self, text: str) -> None:
+        """Note why images must have the size that the network is loaded at."""
+
+    def emit(
+        self,
+        layer: str,
+        *inputs: Feature,
+        params: tuple[str | None, ...] = (),
+        args: tuple[Any, ...] = (),
+    ) -> Feature:
+        """Put a node into the graph; return its value."""
+        return self.net.emit(self, layer, inputs, params, args)
+
+    def parameter(self, role: str, array: Array, name: str = "") -> str:
+        """A parameter of the network; called `name`, that of the source, or by the operator and `role`."""
+        return self.net.parameter(name or f"{self.label}.{role}", np.array(array, self.net.dtype, order="C"))
+
+    def plain(self, x: Feature) -> Feature:
+        """A value whose shape in the graph is that in the source."""
+        return self.net.as_viewed(self, x)
+
+    def same(self, layer: str, x: Feature, *args: Any, params: tuple[str | None, ...] = ()) -> Feature:
+        """A layer whose output has the shape of its input, wherever the channels are."""
+        return self.emit(layer, x, params=params, args=args).seen_like(x)
+
+    def scaled(self, x: Feature, factor: float) -> Feature:
+        """x * factor; of a factor that is 1 but for its float32, x."""
+        return x if abs(factor - 1) < np.finfo(np.float32).eps else self.same("scale", x, factor)
+
+    def averaged(self, x: Feature, *, keep: bool, images: bool = False) -> Feature:
+        """The mean of each plane of images; with `keep` still (N, C, 1, 1), in the graph if `images`."""
+        if images:
+            return self.emit("adaptive_avg_pool", x, args=(1,))
+        C = x.shape[0]
+        return self.emit("global_avg_pool", x).seen_as((C, 1, 1) if keep else (C,))
+
+    def product(
+        self, x: Feature, w: Array, b: Array | None = None, names: Sequence[str] = ("", "")
+    ) -> Feature:
+        """x @ w + b over the channels, w (D, M): an affine layer, or a 1x1 convolution if they are last."""
+        filters = w.T[:, :, None, None] if x.channels_last else w
+        w_name = self.parameter("w", filters, names[0])
+        params = (w_name, None if b is None else self.parameter("b", b, names[1]))
+        view = (*x.view[:-1], w.shape[1])
+        if not x.channels_last:
+            return self.emit("affine", x, params=params).seen_as(view)
+        out = self.emit("conv", x, params=params, args=({"stride": 1, "pad": 0},))
+        return dataclasses.replace(out, view=view, channels_last=True)
+
+    def softmax(self, x: Feature) -> Feature:
+        """Over the channels."""
+        if x.channels_last:
+            return self.same("softmax", x)
+        flat = x.seen_as(x.view[:1]) if x.one_pixel and x.shape != x.view else x
+        return self.emit("softmax", self.plain(flat)).seen_as(x.view)
+
+    def concatenated(self, features: Sequence[Feature]) -> Feature:
+        """Along the channels, which all of them have at one place."""
+        first = features[0]
+        if not first.channels_last and any(x.shape != x.view for x in features):
+            flat = all(x.one_pixel for x in features)
+            features = [self.plain(x.seen_as(x.view[:1]) if flat else x) for x in features]
+        if len(features) == 1:
+            return features[0].seen_like(first)
+        view = list(first.view)
+        view[first.channel_axis] = sum(x.shape[0] for x in features)
+        out = self.emit("concat", *features)
+        return dataclasses.replace(out, view=tuple(view), channels_last=first.channels_last)
+
+    def joined(self, layer: str, x: Feature, y: Feature) -> Feature:
+        """A sum or product of values of one shape, or of one with a value for each channel of the other."""
+        if (math.prod(x.shape), self.net.follows(x)) < (math.prod(y.shape), self.net.follows(y)):
+            x, y = y, x
+        C, channels = x.shape[0], x.view[x.channel_axis]
+        alike = x.view == y.view and x.channels_last == y.channels_last
+        gates = ((C,), (C, 1, 1))  # a value for each channel
+        if alike and x.shape in gates and y.shape in gates and len(x.shape) < len(y.shape):
+            x, y = y, x
+        spread = list(y.view) == [channels if i == x.channel_axis else 1 for i in range(len(x.view))]
+        if (alike and x.shape == y.shape) or (
+            (alike or (spread and channels == C))
+            and y.shape in gates
+            and (len(x.shape) == 3 or x.shape == y.shape)
+        ):
+            return self.emit(layer, x, y).seen_like(x)
+        if not alike:
+            self.fail(
+                f"values of shapes {batch_of(x.view)} and {batch_of(y.view)} are not joined; here they are "
+                "equal, or one has a value for each channel of the other"
+            )
+        view = x.view[:1] if x.one_pixel else x.view
+        return self.emit(layer, *(self.plain(value.seen_as(view)) for value in (x, y))).seen_as(x.view)
+
+    def shifted(self, x: Feature, shift: Array, name: str, alone: bool) -> Feature:
+        """x + shift, (C,) or (1,): in the bias of the layer that makes x, if nothing else reads x."""
+        if not shift.any():
+            return x
+        found = self._free_maker(x, len(shift)) if alone else None
+        if found is None:
+            return self.one_by_one(x, np.ones_like(shift), shift)
+        place, node, w, b = found
+        total = np.broadcast_to(shift if b is None else self.net.params[b] + shift, (self._outputs(node),))
+        made = self.parameter("b", total, name if b is None else b)
+        self.net.nodes[place] = dataclasses.replace(node, params=(w, made))
+        return x
+
+    def stretched(self, x: Feature, factor: Array, alone: bool) -> Feature:
+        """x * factor, (C,) or (1,): in the weights of the layer that makes x, if nothing else reads x."""
+        if len(factor) == 1:
+            return self.scaled(x, float(factor[0]))
+        found = self._free_maker(x, len(factor)) if alone else None
+        if found is None or (found[1].layer == "conv_transpose" and found[1].args[0]["groups"] > 1):
+            return self.one_by_one(x, factor)
+        place, node, w, b = found
+        sizes = [1] * self.net.params[w].ndim
+        sizes[_WITH_BIAS.get(node.layer, 0)] = -1
+        names = (
+            self.parameter("w", self.net.params[w] * factor.reshape(sizes), w),
+            None if b is None else self.parameter("b", self.net.params[b] * factor, b),
+        )
+        self.net.nodes[place] = dataclasses.replace(node, params=names)
+        return x
+
+    def one_by_one(self, x: Feature, factor: Array, shift: Array | None = None, name: str = "") -> Feature:
+        """x * factor + shift as a 1x1 convolution of each channel by itself."""
+        if len(x.shape) != 3:
+            self.fail(
+                "a constant for each value of (N, D) has a counterpart only behind a layer with weights"
+            )
+        C = x.shape[0]
+        w = self.parameter("w", np.broadcast_to(factor, (C,)).reshape(C, 1, 1, 1), name)
+        b = None if shift is None else self.parameter("b", np.broadcast_to(shift, (C,)))
+        return self.same("conv", x, {"stride": 1, "pad": 0, "groups": C}, params=(w, b))
+
+    def _free_maker(self, x: Feature, count: int) -> tuple[int, Node, str, str | None] | None:
+        """Place, node and parameters of the layer that makes x, if it has `count` outputs."""
+        found = self.net.maker(x)
+        if found is None or found[1].layer not in (*_WITH_BIAS, *_WITH_BETA):
+            return None
+        place, node = found
+        w, b = node.params
+        return (place, node, str(w), b) if count in (1, self._outputs(node)) else None
+
+    def _outputs(self, node: Node) -> int:
+        w = self.net.params[str(node.params[0])]
+        if node.layer == "conv_transpose":
+            return int(w.shape[1] * node.args[0]["groups"])
+        return w.shape[_WITH_BIAS.get(node.layer, 0)]
