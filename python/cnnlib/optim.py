@@ -26,6 +26,8 @@ _BELOW_1 = float(np.nextafter(1, 0))
 
 def _weights(rule, w, dw):
     """w ready to be written to and dw in its dtype."""
+    if _core.ready_dtype(("w", "dw"), (w, dw)) and w.shape == dw.shape and w.flags.writeable:  # most calls
+        return w, dw
     w, dw = as_array(rule, "w", w), as_array(rule, "dw", dw)
     if w.dtype.kind not in "fiub" or dw.dtype.kind not in "fiub":
         raise TypeError(f"{rule}: w and dw must be real arrays, got {w.dtype} and {dw.dtype}")
@@ -89,7 +91,7 @@ def _moments(rule, config, w):
 
 def _factor(rule, scale):
     """A real number; NaN and infinity are to show in the weights."""
-    if not isinstance(scale, numbers.Real) or isinstance(scale, bool):
+    if type(scale) is not float and (not isinstance(scale, numbers.Real) or isinstance(scale, bool)):
         raise TypeError(f"{rule}: scale must be a number, got {scale!r}")
     return float(scale)
 

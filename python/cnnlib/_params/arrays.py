@@ -140,6 +140,6 @@ def labels(function, y, shape, classes=None):
         raise TypeError(f"{function}: y must hold integer labels, got dtype {y.dtype}")
     if y.shape != shape:
         raise ValueError(f"{function}: y must have shape {shape}, got {y.shape}")
-    if classes is not None and y.size and (y.min() < 0 or y.max() >= classes):
+    if classes is not None and y.size and y.astype(np.uint64).max() >= classes:  # so are negative ones
         raise ValueError(f"{function}: y must lie in [0, {classes}), got values from {y.min()} to {y.max()}")
     return y

@@ -20,7 +20,7 @@ _BYTE = np.dtype(np.uint8)
 
 def _rows(x):
     """x as a matrix with a row for each sample."""
-    return x.reshape(x.shape[0], math.prod(x.shape[1:])) if x.ndim else x
+    return x.reshape(x.shape[0], math.prod(x.shape[1:])) if x.ndim not in (0, 2) else x
 
 
 def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Array, Cache]:

@@ -18,6 +18,7 @@ from cnnlib.layers import mse_loss, softmax_loss
 from cnnlib.typing import BatchNormParam, DropoutParam
 
 _P = ParamSpec("_P")
+_BYTE = np.dtype(np.uint8)
 Criterion: TypeAlias = Callable[[Any, Any], tuple[float, Any]]
 
 
@@ -75,7 +76,7 @@ def warn_of_bytes(owner: Any, where: str, X: Any) -> None:
 
     Where warnings are errors it raises at each call.
     """
-    if owner._told_of_bytes or getattr(X, "dtype", None) != np.uint8 or np.ndim(X) != 4:
+    if owner._told_of_bytes or getattr(X, "dtype", None) != _BYTE or np.ndim(X) != 4:
         return
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "cnnlib":
@@ -142,9 +143,9 @@ def loss_of_scores(model: Any, scores: Array, y: Any, loss: Criterion | None) ->
     """
     criterion = model.criterion or loss
     if criterion is None:
-        labels = np.asarray(y).dtype.kind in "iu" and np.shape(y) != scores.shape
-        if getattr(model, "head", "classes") != "classes" and not labels:
-            return mse_loss(scores, np.asarray(y, scores.dtype))
+        if getattr(model, "head", "classes") != "classes":
+            if np.asarray(y).dtype.kind not in "iu" or np.shape(y) == scores.shape:
+                return mse_loss(scores, np.asarray(y, scores.dtype))
         return smoothed_softmax_loss(scores, y, model.label_smoothing)
     return criterion(scores, y)
 

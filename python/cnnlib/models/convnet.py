@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
 from cnnlib._params.random import random_stream
-from cnnlib._typing import Array, ArrayLike, Gradients
-from cnnlib.models.common import Criterion, described, keeps_arguments, real_dtype, refuse_uninitialized
+from cnnlib._typing import Array
+from cnnlib.models.common import described, keeps_arguments, real_dtype
 from cnnlib.models.graph_net import GraphNet, checked_dim
 from cnnlib.models.spec.builder import Builder
 from cnnlib.models.spec.initialization import whitening_filters
@@ -224,28 +224,6 @@ class ConvNet(GraphNet):
     def is_initialized(self) -> bool:
         """Whether all filters are set: those with ``'init': 'whiten'`` are NaN before :meth:`initialize`."""
         return self._whitening is None or not np.isnan(self.params[self._whitening]).any()
-
-    @overload
-    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
-    @overload
-    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
-    def loss(
-        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
-    ) -> Array | tuple[float, Gradients]:
-        """Scores of X (N, C, H, W), or with targets y the loss and the gradients of all parameters.
-
-        Labels (N,), or (N, H, W) of pixels, have the softmax loss and numbers of the scores' shape the mean
-        squared error, unless `loss` or the model's `criterion` is another.
-
-        Returns
-        -------
-        scores : ndarray (N, num_classes), or (N, num_classes, H, W) of pixels
-            If y is None; nothing is dropped then, and batch norm uses its running statistics.
-        loss, grads : float, dict
-            Otherwise.
-        """
-        refuse_uninitialized("ConvNet", self)
-        return super().loss(X, y, loss)
 
     def summary(self) -> str:
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""

@@ -8,7 +8,7 @@ from typing import overload
 from cnnlib._params.random import set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params
 from cnnlib.graph.graph import Graph
-from cnnlib.models.common import Criterion, Model, add_l2, loss_of_scores, set_mode
+from cnnlib.models.common import Criterion, Model, add_l2, loss_of_scores, refuse_uninitialized, set_mode
 from cnnlib.models.program import Program
 from cnnlib.typing import BatchNormParam
 
@@ -27,12 +27,18 @@ class GraphModel(Model):
     params: Params
     bn_params: list[BatchNormParam]
     reg: float
+    seed: int | None
     _first_mask = 0  # of the numbers by which dropout layers draw different masks
 
     def _build(self, graph: Graph, frozen: Collection[str] = ()) -> None:
         """Take the graph, whose steps train what is not frozen."""
         self._graph, self._program = graph, Program(type(self).__name__, graph, frozenset(frozen))
         self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
+
+    def draws(self) -> bool:
+        """Whether :meth:`loss` takes random numbers from a stream; of a user's own loss it is not known."""
+        own = getattr(self.loss, "__func__", None) is GraphModel.loss and self.criterion is None
+        return not own or (bool(self._dropout_params) and self.seed is None)
 
     def graph(self) -> Graph:
         """The network's layers; its parameters are in `params`."""
@@ -45,16 +51,20 @@ class GraphModel(Model):
     def loss(
         self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
     ) -> Array | tuple[float, Gradients]:
-        """The output for samples X, or with labels y (N,) the loss and the gradients of the parameters.
+        """The output for samples X, or with targets y the loss and the gradients of the parameters.
+
+        Labels (N,), or (N, H, W) of pixels, have the softmax loss and numbers of the scores' shape the mean
+        squared error, unless `loss` or the model's `criterion` is another.
 
         Returns
         -------
-        scores : ndarray (N, num_classes)
+        scores : ndarray (N, num_classes), or (N, num_classes, H, W) of pixels
             If y is None; nothing is dropped then, and batch norm uses its running statistics. No more is
             kept of what layers compute than later ones read.
         loss, grads : float, dict
             Otherwise; batch norm uses, and learns from, the batch's own statistics.
         """
+        refuse_uninitialized(type(self).__name__, self)
         X = self._samples(X)
         train = y is not None
         set_mode(self.bn_params, train)

@@ -36,13 +36,14 @@ def listed(stages: Iterable[Any], indent: str = "", prefix: str = "") -> Iterato
 def node_stages(graph: Graph, params: Params, input_dim: Sequence[int]) -> list[Stage]:
     """A stage for each node."""
     found = shapes(graph, params, tuple(input_dim))
-    stages = []
-    for node in graph:
-        num_params = sum(params[name].size for name in node.params if name is not None)
-        cost = _multiply_adds(node, params, found[node.inputs[0]], found[node.output])
-        label = node.label or node.layer
-        stages.append(Stage(node.layer, label, found[node.output], node.params, node.args, num_params, cost))
-    return stages
+    return [stage_of(node, params, found[node.inputs[0]], found[node.output]) for node in graph]
+
+
+def stage_of(node: Node, params: Params, before: Sequence[int], after: tuple[int, ...]) -> Stage:
+    """A node, from samples of one shape to samples of another, as a stage."""
+    num_params = sum(params[name].size for name in node.params if name is not None)
+    cost = _multiply_adds(node, params, before, after)
+    return Stage(node.layer, node.label or node.layer, after, node.params, node.args, num_params, cost)
 
 
 def _multiply_adds(node: Node, params: Params, before: Sequence[int], after: Sequence[int]) -> int:

@@ -19,6 +19,7 @@ from cnnlib.data.shards import ShardedArray
 from cnnlib.distributed.batchnorm import refuse_without_graph
 from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.distributed.start_checks import data_facts
+from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
 from cnnlib.solver.averages import build_averages, held
 from cnnlib.solver.data_parallel import DataParallel
@@ -222,7 +223,8 @@ class TrainingLoop(Options):
         losses, model = self.loss_history, self.model
         assert self._pending is not None
         newest = self._pending[-1]
-        with undone(model, self._streams()):
+        draws = self.loss is not None or not isinstance(model, GraphModel) or model.draws()
+        with undone(model, self._streams() if draws else ()):  # their states take longer than a small step
             loss, grads = self._worker.gradients(X, y, len(newest), len(losses))
         loss = float(loss)
         t = len(losses) + 1

@@ -10,7 +10,8 @@ from cnnlib.graph.shapes import shape_behind
 from cnnlib.models.spec.branches import Branches
 from cnnlib.models.spec.initialization import set_dirac
 from cnnlib.models.spec.reading import ACTIVATIONS, BRANCHING, WITH_BIAS, parse
-from cnnlib.models.stage import Stage, shape_text
+from cnnlib.models.stage import shape_text
+from cnnlib.models.summary import stage_of
 
 
 class Builder(Branches):
@@ -59,7 +60,7 @@ class Builder(Branches):
                 if source is not None:
                     self.go_to(where, source)
                 if kind in ACTIVATIONS:
-                    stage = self._stage(kind, kind, self.shape)
+                    stage = self._stage(kind, kind)
                 elif kind in BRANCHING:
                     stage = getattr(self, kind)(where, f"{place} {i + 1}, ", value, options)
                 else:
@@ -96,12 +97,7 @@ class Builder(Branches):
             self._whiten(where, names[0], C_group)
         if frozen:
             self.frozen.update(name for name in names[: 1 if frozen == "filters" else 2] if name)
-        shape = self._shape_behind("conv", names, (conv_param,))
-        label = f"{layer_name} {F} {KH}x{KW}"
-        if conv_param["stride"] != 1:
-            label += f" stride {shape_text(conv_param['stride'])}"
-        cost = math.prod(shape) * C_group * KH * KW
-        return self._stage("conv", label, shape, names, (conv_param,), cost)
+        return self._stage("conv", f"{layer_name} {F} {KH}x{KW}{_strided(conv_param)}", names, conv_param)
 
     def depthwise(self, where, size, options):
         C, _, _ = self._image(where)
@@ -114,25 +110,21 @@ class Builder(Branches):
         options = dict(options)
         KH, KW = pair(where, "size", options.pop("size", 3))
         KH, KW = positive_int(where, "size", KH), positive_int(where, "size", KW)
-        C, H, W = self._image(where)
+        C, _, _ = self._image(where)
         bias = flag(where, "bias", options.pop("bias"))
         conv_param = {"stride": 1, "pad": 0, **options}
         SH, SW = pair(where, "stride", conv_param["stride"])
         F_group = F // positive_int(where, "groups", conv_param.get("groups", 1))
         taps = C * F_group / F * KH * KW / max(SH * SW, 1)  # that meet in an output pixel, on the average
         names = self._weights((C, F_group, KH, KW), taps, F, bias)
-        shape = self._shape_behind("conv_transpose", names, (conv_param,))
-        label = f"conv_transpose {F} {KH}x{KW}"
-        if conv_param["stride"] != 1:
-            label += f" stride {shape_text(conv_param['stride'])}"
-        cost = C * H * W * F_group * KH * KW
-        return self._stage("conv_transpose", label, shape, names, (conv_param,), cost)
+        label = f"conv_transpose {F} {KH}x{KW}{_strided(conv_param)}"
+        return self._stage("conv_transpose", label, names, conv_param)
 
     def affine(self, where, M, options):
         M = positive_int(where, "units", M)
         D = math.prod(self.shape)
         names = self._weights((D, M), D, M, flag(where, "bias", options["bias"]))
-        return self._stage("affine", f"affine {M}", (M,), names, (), D * M)
+        return self._stage("affine", f"affine {M}", names)
 
     def batchnorm(self, where, value, options):
         options = dict(options)
@@ -146,30 +138,24 @@ class Builder(Branches):
         names = self._norm()
         if not scaled:
             self.frozen.add(names[0])
-        return self._stage(layer, "batchnorm", self.shape, names, (bn_param,))
+        return self._stage(layer, "batchnorm", names, bn_param)
 
     def groupnorm(self, where, G, options):
         self._image(where)
-        names = self._norm()
-        args = (positive_int(where, "groups", G), dict(options))
-        self._shape_behind("spatial_groupnorm", names, args)
-        return self._stage("spatial_groupnorm", f"groupnorm {G}", self.shape, names, args)
+        G = positive_int(where, "groups", G)
+        return self._stage("spatial_groupnorm", f"groupnorm {G}", self._norm(), G, dict(options))
 
     def instancenorm(self, where, value, options):
         self._image(where)
-        names, args = self._norm(), (dict(options),)
-        self._shape_behind("spatial_instancenorm", names, args)
-        return self._stage("spatial_instancenorm", "instancenorm", self.shape, names, args)
+        return self._stage("spatial_instancenorm", "instancenorm", self._norm(), dict(options))
 
     def layernorm(self, where, value, options):
         layer = "spatial_layernorm" if len(self.shape) == 3 else "layernorm"
-        names, args = self._norm(), (dict(options),)
-        self._shape_behind(layer, names, args)
-        return self._stage(layer, "layernorm", self.shape, names, args)
+        return self._stage(layer, "layernorm", self._norm(), dict(options))
 
     def leaky_relu(self, where, alpha, options, layer="leaky_relu", default=0.01):
         alpha = default if alpha is None else number(where, "slope", alpha)
-        return self._stage(layer, f"{layer} {alpha:g}", self.shape, (), (alpha,))
+        return self._stage(layer, f"{layer} {alpha:g}", (), alpha)
 
     def elu(self, where, alpha, options):
         return self.leaky_relu(where, alpha, options, "elu", 1.0)
@@ -178,38 +164,34 @@ class Builder(Branches):
         approximate = "none" if approximate is None else approximate
         choice(where, "approximate", approximate, ("none", "tanh"))
         label = "gelu" if approximate == "none" else f"gelu {approximate}"
-        return self._stage("gelu", label, self.shape, (), (approximate,))
+        return self._stage("gelu", label, (), approximate)
 
     def scale(self, where, factor, options):
         factor = number(where, "factor", factor)
-        return self._stage("scale", f"scale {factor:g}", self.shape, (), (factor,))
+        return self._stage("scale", f"scale {factor:g}", (), factor)
 
     def max_pool(self, where, size, options, layer="max_pool"):
         self._image(where)
         height, width = pair(where, "size", size)
         pool_param = {"pool_height": height, "pool_width": width, **options}
-        shape = self._shape_behind(layer, (), (pool_param,))
-        label = f"{layer} {height}x{width}"
-        if "stride" in options:
-            label += f" stride {shape_text(options['stride'])}"
-        return self._stage(layer, label, shape, (), (pool_param,))
+        stride = f" stride {shape_text(options['stride'])}" if "stride" in options else ""
+        return self._stage(layer, f"{layer} {height}x{width}{stride}", (), pool_param)
 
     def avg_pool(self, where, size, options):
         return self.max_pool(where, size, options, "avg_pool")
 
     def global_avg_pool(self, where, value, options):
-        C, _, _ = self._image(where)
-        return self._stage("global_avg_pool", "global_avg_pool", (C,))
+        self._image(where)
+        return self._stage("global_avg_pool", "global_avg_pool")
 
     def global_max_pool(self, where, value, options):
-        C, _, _ = self._image(where)
-        return self._stage("adaptive_max_pool", "global_max_pool", (C, 1, 1), (), (1,))
+        self._image(where)
+        return self._stage("adaptive_max_pool", "global_max_pool", (), 1)
 
     def adaptive_avg_pool(self, where, size, options, layer="adaptive_avg_pool"):
         self._image(where)
         size = pair(where, "size", size)
-        shape = self._shape_behind(layer, (), (size,))
-        return self._stage(layer, f"{layer} {shape_text(size)}", shape, (), (size,))
+        return self._stage(layer, f"{layer} {shape_text(size)}", (), size)
 
     def adaptive_max_pool(self, where, size, options):
         return self.adaptive_avg_pool(where, size, options, "adaptive_max_pool")
@@ -218,13 +200,12 @@ class Builder(Branches):
         self._image(where)
         scale = pair(where, "scale", scale)
         args = (scale, options.get("mode", "nearest"), options.get("align_corners", False))
-        shape = self._shape_behind("upsample", (), args)
-        return self._stage("upsample", f"upsample {shape_text(scale)} {args[1]}", shape, (), args)
+        return self._stage("upsample", f"upsample {shape_text(scale)} {args[1]}", (), *args)
 
     def dropout(self, where, p, options):
         dropout_param = {"p": probability(where, "dropout", p), "mode": "train"}
         self.dropout_params.append(dropout_param)
-        return self._stage("dropout", f"dropout {p:g}", self.shape, (), (dropout_param,))
+        return self._stage("dropout", f"dropout {p:g}", (), dropout_param)
 
     # Their parts --------------------------------------------------------------------------------------
 
@@ -262,11 +243,15 @@ class Builder(Branches):
         self.params[names[1]] = np.zeros(self.shape[0], self.dtype)
         return names
 
-    def _shape_behind(self, layer, names, args):
+    def _stage(self, layer, label, names=(), *args):
+        """Put a layer into the graph."""
+        node = Node(layer, (self.graph.output,), f"{layer}{len(self.graph.nodes) + 1}", names, args, label)
         arrays = [None if name is None else self.params[name] for name in names]
-        return shape_behind(Node(layer, ("input",), "output", names, args), [self.shape], arrays)
+        shape = shape_behind(node, [self.shape], arrays)
+        self.graph.append(node)
+        return stage_of(node, self.params, self.shape, tuple(shape))
 
-    def _stage(self, layer, label, shape, names=(), args=(), multiply_adds=0):
-        self.append(layer, label, (self.graph.output,), names, args)
-        num_params = sum(self.params[name].size for name in names if name)
-        return Stage(layer, label, tuple(shape), names, args, num_params, multiply_adds)
+
+def _strided(conv_param):
+    stride = conv_param["stride"]
+    return "" if stride == 1 else f" stride {shape_text(stride)}"
