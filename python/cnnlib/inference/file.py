@@ -19,9 +19,8 @@ from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference import old_file
 from cnnlib.inference.fusion import refuse_unprepared
-from cnnlib.inference.quantization.checks import check_byte_graph, check_byte_node, row_of
+from cnnlib.inference.quantization.checks import BYTE_CHECKS, check_byte_graph, row_of
 from cnnlib.inference.quantization.images import BYTE_RULES
-from cnnlib.inference.quantization.parts import BYTE_KINDS
 from cnnlib.safetensors import format as safetensors
 
 _ENTRY, _CHECKSUM = "cnnlib", "cnnlib.crc32"  # of the metadata
@@ -130,7 +129,7 @@ def _check(about: dict[str, Any], graph: Graph, params: Params) -> None:
         raise ValueError(f"there is no dtype {about['dtype']!r} in it")
     if about.get("quantization") is not None:
         about["quantization"] = [row_of(row) for row in about["quantization"]]
-    graph.check("graph", dict.fromkeys(BYTE_KINDS, check_byte_node))
+    graph.check("graph", BYTE_CHECKS)
     refuse_unprepared("graph", graph)
     check_byte_graph(graph, params, about["dtype"])
     shapes(graph, params, tuple(sizes), "graph", BYTE_RULES)

@@ -12,6 +12,7 @@ import numpy as np
 from cnnlib._typing import Array, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node, positional
 from cnnlib.inference.fusion import refuse_unprepared
+from cnnlib.inference.quantization.checks import BYTE_CHECKS
 
 _STATISTICS = ("eps", "running_mean", "running_var")
 _WEIGHTED = ("conv", "conv_transpose", "affine")
@@ -35,7 +36,7 @@ def fold(
     algorithm : str
         Of the convolutions that name none.
     """
-    graph.check("prepare")
+    graph.check("prepare", BYTE_CHECKS)
     graph = _copied(graph, algorithm)
     refuse_unprepared("prepare", graph)
     readers, made = graph.readers(), Graph([], graph.input, fixed_by=graph.fixed_by)
@@ -69,6 +70,8 @@ def _copied(graph: Graph, algorithm: str) -> Graph:
 
 
 def _arguments(node: Node, algorithm: str) -> tuple[Any, ...]:
+    if node.layer in BYTE_CHECKS:
+        return (_plain(node.args[0]),)
     arguments = _plain(node.arguments())
     if node.layer in BATCH_NORMS:
         kept = {

@@ -167,6 +167,11 @@ class Predictor:
         return self.dtype.name if self._quantization is None else "int8"
 
     @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The shape of what it gives for one sample of `input_dim`."""
+        return self._network(self.input_dim).output_shape
+
+    @property
     def gives_probabilities(self) -> bool:
         """Whether a softmax ends the network, as networks from other programs may have one."""
         return any(node.output == self._graph.output and node.layer == "softmax" for node in self._graph)
@@ -221,15 +226,20 @@ class Predictor:
         self._check_weights()
         write_file(path, about, self._graph, self._params)
 
-    def graph_and_params(self) -> tuple[Graph, Params]:
-        """The network as a graph of layers with its parameters, for :func:`cnnlib.onnx.save`.
+    def graph_and_params(self, eight_bits: bool = False) -> tuple[Graph, Params]:
+        """The network as a graph of layers with its parameters.
+
+        Parameters
+        ----------
+        eight_bits : bool
+            Whether the layers may be operations on bytes.
 
         Raises
         ------
         ValueError
-            For an eight-bit network, which has no such graph.
+            For an eight-bit network, unless those may be.
         """
-        if self._quantization is not None:
+        if self._quantization is not None and not eight_bits:
             raise ValueError(
                 "Predictor.graph_and_params: an eight-bit network has no graph of float layers; save the "
                 "model that it was prepared from"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx import metadata
 from cnnlib.onnx.reading.files import Source
 from cnnlib.onnx.reading.network import Network
@@ -19,7 +18,7 @@ __all__ = ["load"]
 
 def load(
     path_or_proto: str | os.PathLike[str] | ModelProto, *, input_dim: Sequence[int] | None = None
-) -> GraphNet:
+) -> Any:
     """Read a network from an ONNX model: its layers, branches and weights.
 
     Each operator becomes the layer that computes the same; what only reshapes, and arithmetic between
@@ -39,16 +38,21 @@ def load(
 
     Returns
     -------
-    GraphNet
-        Its parameters have the names of the file's tensors. `preprocess` and `classes` are those of the model
-        that :func:`cnnlib.onnx.save` wrote.
+    GraphNet or Predictor
+        A model whose parameters have the names of the file's tensors. Of a file with QuantizeLinear and
+        DequantizeLinear an eight-bit :class:`cnnlib.inference.Predictor`: layers between them whose weights
+        are quantised, symmetric, for the whole tensor or for each filter, compute in integers, and give what
+        the file says to within a step of their output's scale. `preprocess` and `classes` are those of the
+        model that :func:`cnnlib.onnx.save` wrote.
 
     Raises
     ------
     ValueError
         For an operator, or an attribute of one, that has no counterpart here: the message names the file,
         the operator and its name. For a file that is damaged or no ONNX model, weights that lie outside its
-        folder, more than one input or output.
+        folder, more than one input or output. For quantised weights with zero points or scales along another
+        axis than the filters', other numbers than uint8, int8 and int32, and the operator form
+        (QLinearConv, ...).
     OSError
         If the file cannot be read.
     ImportError
@@ -69,5 +73,6 @@ def load(
     """
     source = Source(path_or_proto)
     net = Network(source, input_dim).model()
-    metadata.restore(source.title, net, {entry.key: entry.value for entry in source.model.metadata_props})
+    content = {entry.key: entry.value for entry in source.model.metadata_props}
+    metadata.restore(source.title, net, content)
     return net

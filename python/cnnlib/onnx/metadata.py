@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnlib._params.registry import OWN
 from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.inference.predictor import Predictor
 
 __all__ = ["FIXED_BY", "described", "restore"]
 
@@ -48,8 +49,9 @@ def restore(title: str, model: Any, content: dict[str, str]) -> None:
             classes = json.loads(content[_CLASSES])
             if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
                 raise ValueError(f"expected names, got {classes!r}")
-            if len(classes) != model.num_classes:
-                raise ValueError(f"{len(classes)} names for {model.num_classes} classes")
+            count = model.output_shape[0] if isinstance(model, Predictor) else model.num_classes
+            if len(classes) != count:
+                raise ValueError(f"{len(classes)} names for {count} classes")
             model.classes = tuple(classes)
     except (KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{title}: its metadata are damaged: {error}") from error

@@ -11,9 +11,11 @@ import cnnlib
 from cnnlib._files import written_whole
 from cnnlib._params import positive_int, type_name
 from cnnlib.inference.predictor import Predictor
+from cnnlib.inference.quantization.parts import BYTE_KINDS
 from cnnlib.models.common import Model, refuse_uninitialized
 from cnnlib.onnx import metadata
 from cnnlib.onnx.package import require_onnx
+from cnnlib.onnx.writing.eight_bits import EightBits, scales_of
 from cnnlib.onnx.writing.operators import EMIT
 from cnnlib.onnx.writing.writer import Writer
 
@@ -40,7 +42,8 @@ def save(model: Model | Predictor, path: str | os.PathLike[str], *, batch: str |
     Parameters
     ----------
     model : a model of cnnlib.models, or what cnnlib.prepare made of one
-        A prepared network is written as it is: batch norms are part of the weights.
+        A prepared network is written as it is: batch norms are part of the weights. One of eight bits has
+        QuantizeLinear and DequantizeLinear around its layers, whose results ONNX Runtime meets within a step.
     path : str or path
         The file is written whole or not at all.
     batch : str or int
@@ -106,7 +109,7 @@ def _model_proto(where: str, model: Any, batch: str | int) -> ModelProto:
 
 def _content(where, model):
     if isinstance(model, Predictor):
-        return model.graph_and_params()
+        return model.graph_and_params(eight_bits=True)
     if not callable(getattr(model, "graph", None)):
         raise TypeError(f"{where}: model must be one of cnnlib.models or a Predictor, got {type_name(model)}")
     refuse_uninitialized(where, model)
@@ -116,7 +119,12 @@ def _content(where, model):
 def _write_nodes(where, writer, graph):
     if not graph.nodes:
         raise ValueError(f"{where}: the model's graph has no layers")
+    scales = scales_of(where, graph)
+    eight_bits = EightBits(writer, scales, EMIT)
     for node in graph:
+        if node.layer in BYTE_KINDS:
+            eight_bits.write(node, [writer.value(name) for name in node.inputs], writer.value(node.output))
+            continue
         emit = EMIT.get(node.layer)
         if emit is None:
             raise ValueError(f"{where}: {node.title}: there is no operator for the layer {node.layer!r}")

@@ -179,7 +179,7 @@ def _of_file(path, which, kind, read, normalization, classes):
     if model.classes is not None:
         _refuse_twice(path, "--classes", "how its classes are called", classes)
         classes = model.classes
-    count = _num_classes(path, model, shape)
+    count = _num_classes(path, model)
     classes = tuple(map(str, range(count))) if classes is None else tuple(classes)
     if len(classes) != count:
         raise ValueError(f"--classes: {len(classes)} names for the {count} classes of {path}")
@@ -210,11 +210,10 @@ def _input_dim(model):
     return model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
 
 
-def _num_classes(path, model, shape):
+def _num_classes(path, model):
     """How many scores the model gives an image."""
     if isinstance(model, inference.Predictor):
-        scores = model(np.zeros((1, *shape), model.dtype))
-        count = scores.shape[1] if scores.ndim == 2 else None
+        count = model.output_shape[0] if len(model.output_shape) == 1 else None
     else:
         count = model.arguments["num_classes"]
     if count is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import numpy as np
 
@@ -43,10 +43,13 @@ class Builder:
         Parameters that are not to be trained.
     fixed_by : str
         Why images must have the size that the network is loaded at; empty where they may have another.
+    rules : mapping
+        What :func:`cnnlib.graph.shapes.shape_behind` is for other layers than those of `cnnlib.layers`.
     """
 
     input: Feature
     dtype: np.dtype[Any]
+    rules: ClassVar[Mapping[str, Callable[..., tuple[int, ...]]]] = {}
 
     def __init__(self) -> None:
         self.nodes: list[Node] = []
@@ -84,7 +87,7 @@ class Builder:
         shapes = [self._shapes[feature.name] for feature in inputs]
         values = [None if key is None else self.params[key] for key in params]
         try:
-            shape = shape_behind(node, shapes, values)
+            shape = self.rules.get(layer, shape_behind)(node, shapes, values)
         except (TypeError, ValueError) as error:
             op.fail(str(error))
         if math.prod(shape) > LARGEST_SAMPLE:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnnlib._typing import Array
-from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node, parameters_of, positional
 from cnnlib.inference.ops import Op, op_of
+from cnnlib.inference.quantization.byte_ops import TABLES
 from cnnlib.inference.quantization.parts import BYTE_DTYPES, BYTE_KINDS, BYTE_PARTS
 from cnnlib.inference.quantization.table import Row
 
@@ -74,12 +75,23 @@ def check_bytes(op: Op, bytes_made: set[str]) -> None:
             raise ValueError(f"{op.kind} has {name} {value!r}, which is not positive")
     if "numbers" in options:
         _check_numbers(op)
-    if op.kind == "byte_table" and op.arrays["table"].shape != (256,):
-        raise ValueError(f"a table of shape {op.arrays['table'].shape}")
+    if op.kind == "byte_table":
+        _check_table(op)
     if ("factor" in op.arrays) != ("other_zero" in options):
         raise ValueError(f"{op.kind} has a factor or the other term's zero point alone")
     if op.kind != "dequantize" and not options.get("scores"):
         bytes_made.add(op.output)
+
+
+def _check_table(op: Op) -> None:
+    """256 bytes, and the layer that they stand for, if they say it."""
+    if op.arrays["table"].shape != (256,):
+        raise ValueError(f"a table of shape {op.arrays['table'].shape}")
+    if "function" in op.options:
+        kind, options = op.options["function"]
+        if kind not in TABLES or parameters_of(kind):
+            raise ValueError(f"a table of {kind!r}")
+        Node(kind, (op.inputs[0],), op.output, (), positional(kind, options)).arguments()
 
 
 def _is_byte(value: Any) -> bool:
@@ -116,14 +128,14 @@ def row_of(row: Mapping[str, Any]) -> Row:
     """A row of a quantization's table."""
     made = Row(**row)
     texts = isinstance(made.layer, str) and made.precision in ("int8", "float32")
-    if not texts or not _is_range(made.seen) or not (made.covered is None or _is_range(made.covered)):
+    if not texts or not all(bounds is None or _is_range(bounds) for bounds in (made.seen, made.covered)):
         raise ValueError(f"a layer is described by {dict(row)!r}")
     if made.snr is not None and type(made.snr) not in (int, float):
         raise ValueError(f"a layer has the signal to noise {made.snr!r}")
     return Row(
         made.layer,
         made.precision,
-        (made.seen[0], made.seen[1]),
+        None if made.seen is None else (made.seen[0], made.seen[1]),
         None if made.covered is None else (made.covered[0], made.covered[1]),
         made.snr,
     )
@@ -133,3 +145,7 @@ def _is_range(value: Any) -> bool:
     return (
         isinstance(value, (list, tuple)) and len(value) == 2 and all(type(n) in (int, float) for n in value)
     )
+
+
+BYTE_CHECKS = dict.fromkeys(BYTE_KINDS, check_byte_node)
+"""For :meth:`Graph.check`."""

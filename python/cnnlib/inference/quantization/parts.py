@@ -5,16 +5,20 @@ from __future__ import annotations
 _MEANS = "x_zero ratio zero"
 BYTE_PARTS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("quantize", "dequantize"), ("", "scale zero")),
-    "byte_conv": ("w b multiplier [factor]", "conv_param numbers x_zero scores [other_zero]"),
-    "byte_affine": ("w b multiplier", "numbers x_zero scores"),
-    "byte_max_pool": ("", "pool_param zero"),
-    "byte_avg_pool": ("", f"pool_param {_MEANS}"),
-    "byte_global_avg_pool": ("", _MEANS),
-    "byte_add": ("", "factors multiplier numbers"),
-    "byte_table": ("table", "zero"),
-    "byte_concat": ("", "zero"),
+    "byte_conv": ("w b multiplier [factor]", "conv_param numbers x_zero scores [other_zero] [scale]"),
+    "byte_affine": ("w b multiplier", "numbers x_zero scores [scale]"),
+    "byte_max_pool": ("", "pool_param zero [scale]"),
+    "byte_avg_pool": ("", f"pool_param {_MEANS} [scale]"),
+    "byte_global_avg_pool": ("", f"{_MEANS} [scale]"),
+    "byte_add": ("", "factors multiplier numbers [scale]"),
+    "byte_table": ("table", "zero [scale] [function]"),
+    "byte_concat": ("", "zero [scale]"),
 }
-"""Of each kind its arrays and its options; those in brackets may be missing."""
+"""Of each kind its arrays and its options; those in brackets may be missing.
+
+`scale` is that of the bytes made, and `function` the layer that a table stands for, with its options: nothing
+computes with them, files for other programs name them.
+"""
 
 BYTE_KINDS = frozenset(BYTE_PARTS)
 """Kinds of operations on bytes."""

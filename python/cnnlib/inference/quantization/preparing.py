@@ -9,9 +9,10 @@ import numpy as np
 
 from cnnlib._typing import Array
 from cnnlib.inference.ops import Op
+from cnnlib.inference.quantization.byte_ops import WEIGHTED, can_be_bytes
 from cnnlib.inference.quantization.calibration import evaluate, observe, values_of
 from cnnlib.inference.quantization.ranges import Observed, Scale, scale_of
-from cnnlib.inference.quantization.rewriting import WEIGHTED, Rewriter, byte_operations, can_be_bytes
+from cnnlib.inference.quantization.rewriting import Rewriter, byte_operations
 from cnnlib.inference.quantization.table import Quantization, Row
 from cnnlib.inference.quantization.weights import byte_weights
 

@@ -7,28 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from cnnlib.inference.ops import ACTIVATIONS, Op
-from cnnlib.inference.quantization.calibration import evaluate
+from cnnlib.inference.ops import Op
+from cnnlib.inference.quantization.byte_ops import (
+    POOLS,
+    TABLES,
+    WEIGHTED,
+    Shapes,
+    bytes_serve,
+    gives_scores,
+    unweighted,
+    weighted,
+)
 from cnnlib.inference.quantization.ranges import Scale
-from cnnlib.inference.quantization.weights import MOST_TERMS, byte_weights
+from cnnlib.inference.quantization.weights import byte_weights
 
-WEIGHTED = ("conv", "affine")
-_TABLES = ("relu", "leaky_relu", "scale", *ACTIVATIONS)
-_POOLS = ("max_pool", "avg_pool", "global_avg_pool")
-_GLUE = (*_TABLES, *_POOLS, "add", "concat", "flatten")
-Shapes = Mapping[str, tuple[int, ...]]
-
-
-def can_be_bytes(op: Op, shapes: Shapes) -> bool:
-    """Whether there is an eight-bit layer for an operation with weights."""
-    if op.kind == "affine":
-        return len(op.arrays["w"]) <= MOST_TERMS
-    F, C_group, KH, KW = op.arrays["w"].shape
-    groups = op.options["conv_param"].get("groups", 1)
-    depthwise = C_group == 1 and groups == F == shapes[op.inputs[0]][0] and KH * KW <= 128
-    return C_group * KH * KW <= MOST_TERMS and (groups == 1 or depthwise or C_group % 4 == 0)
+_GLUE = (*TABLES, *POOLS, "add", "concat", "flatten")
 
 
 def byte_operations(ops: Sequence[Op], chosen: set[str], shapes: Shapes) -> tuple[set[str], dict[str, str]]:
@@ -65,19 +58,11 @@ def byte_operations(ops: Sequence[Op], chosen: set[str], shapes: Shapes) -> tupl
 
 def _serves(op, shapes, ops, chosen, readers):
     """Whether bytes serve an operation without weights."""
-    if op.kind == "add":
-        return op.inputs[0] != op.inputs[1] and shapes[op.inputs[0]] == shapes[op.inputs[1]]
-    if op.kind == "flatten":  # bytes lie channels last: what reads them has its weights in that order
-        own = sum(
-            op.output in other.inputs and other.output in chosen for other in ops if other.kind == "affine"
-        )
-        return own == readers[op.output] > 0 and len(shapes[op.inputs[0]]) == 3
-    if op.kind in _POOLS:
-        param = op.options.get("pool_param", {})
-        return len(shapes[op.inputs[0]]) == 3 and not (
-            op.kind == "avg_pool" and param.get("dilation", 1) != 1
-        )
-    return True
+    if op.kind != "flatten":
+        return bytes_serve(op, shapes)
+    # Bytes lie channels last: what reads them has its weights in that order.
+    own = sum(op.output in other.inputs and other.output in chosen for other in ops if other.kind == "affine")
+    return own == readers[op.output] > 0 and len(shapes[op.inputs[0]]) == 3
 
 
 class Rewriter:
@@ -156,81 +141,26 @@ class Rewriter:
         return self._bytes[name]
 
     def _add_glue(self, op: Op) -> None:
+        inputs = [self._byte(name) for name in op.inputs]
         if op.kind == "flatten":
-            self._bytes[op.output] = self._byte(op.inputs[0])
+            self._bytes[op.output] = inputs[0]
             return
-        inputs, label = [self._byte(name) for name in op.inputs], op.label
         xs, y = [self.scales[name] for name in op.inputs], self.scales[op.output]
-        if op.kind in _TABLES:
-            made = self._append("byte_table", inputs, self._made_of(op.output), label, zero=y.zero)
-            made.arrays["table"] = _table(op, xs[0], y)
-        elif op.kind == "add":
-            factors, multiplier = _factors(xs, y)
-            numbers = y.zero, y.zero if op.most is not None else 0, _high(op.most, y)
-            self._append(
-                "byte_add",
-                inputs,
-                self._made_of(op.output),
-                label,
-                factors=factors,
-                multiplier=multiplier,
-                numbers=numbers,
-            )
-        elif op.kind in ("max_pool", "concat"):
-            self._append(
-                f"byte_{op.kind}", inputs, self._made_of(op.output), label, zero=y.zero, **op.options
-            )
-        else:
-            ratio = float(np.float32(xs[0].scale / y.scale))
-            means = {"x_zero": xs[0].zero, "ratio": ratio, "zero": y.zero}
-            self._append(f"byte_{op.kind}", inputs, self._made_of(op.output), label, **means, **op.options)
+        self.rewritten.append(unweighted(op, inputs, self._made_of(op.output), xs, y))
 
     def _add_weighted(self, op: Op) -> None:
-        total = self._terms.get(op.output)
-        source = op.inputs[0]
-        inputs, x = [self._byte(source)], self.scales[source]
-        label, output, most, other = op.label, op.output, op.most, None
+        total, term = self._terms.get(op.output, (None, ""))
+        x, output = self.scales[op.inputs[0]], op.output if total is None else total.output
+        inputs, other = [self._byte(op.inputs[0])], None
         if total is not None:
-            label, output, most = f"{label} + {total[0].label}", total[0].output, total[0].most
-            inputs.append(self._byte(total[1]))
-            other = self.scales[total[1]]
-        scores = output == self._output and self._readers[output] == 1 and most is None and other is None
-        scores = scores and int(np.prod(self._shapes[output][1:])) == 1
-        y = Scale(1.0, 0) if scores else self.scales[output]
-        made = byte_weights(
-            op.arrays["w"], op.arrays.get("b"), 1 if op.kind == "affine" else 0, x, y.scale, other
-        )
-        low = y.zero if most is not None else 0
-        high = _high(most, y)
-        options: dict[str, Any] = {
-            **op.options,
-            "numbers": (y.zero, low, high, made.shift),
-            "x_zero": x.zero,
-            "scores": bool(scores),
-        }
-        arrays: dict[str, Any] = {"w": made.w, "b": made.b, "multiplier": made.multiplier}
-        if other is not None:
-            arrays["factor"], options["other_zero"] = made.factor, other.zero
+            inputs.append(self._byte(term))
+            other = self.scales[term]
+        scores = total is None and gives_scores(op, self._output, self._shapes, self._readers)
+        y = None if scores else self.scales[output]
+        axis = 1 if op.kind == "affine" else 0
+        w, b = op.arrays["w"], op.arrays.get("b")
+        made = byte_weights(w, b, axis, x, 1.0 if y is None else y.scale, other)
         if scores:
             self._floats.add(output)
         name = output if scores else self._made_of(output)
-        self.rewritten.append(Op(f"byte_{op.kind}", inputs, name, arrays, options, None, label))
-
-
-def _high(most: float | None, y: Scale) -> int:
-    """The byte of an activation's largest value."""
-    return 255 if most is None or np.isinf(most) else min(255, y.zero + int(np.rint(most / y.scale)))
-
-
-def _factors(xs: Sequence[Scale], y: Scale) -> tuple[tuple[int, int, int], float]:
-    """Two factors of 15 bits and the constant of a sum of two values, and its multiplier."""
-    unit = max(x.scale for x in xs) / 2**14
-    a, b = (int(np.rint(x.scale / unit)) for x in xs)
-    return (a, b, -a * xs[0].zero - b * xs[1].zero), float(np.float32(unit / y.scale))
-
-
-def _table(op: Op, x: Scale, y: Scale) -> np.ndarray:
-    """The byte that a function makes of each byte, computed in float64."""
-    reals = ((np.arange(256) - x.zero) * x.scale).reshape(256, 1, 1, 1)
-    steps = evaluate(op, [reals]).reshape(256) / y.scale
-    return (np.clip(np.rint(steps), -y.zero, 255 - y.zero) + y.zero).astype(np.uint8)
+        self.rewritten.append(weighted(op, inputs, name, x, y, made, total, other))

@@ -18,17 +18,18 @@ class Row:
     layer : str
     precision : str
         'int8' or 'float32'.
-    seen : (float, float)
-        The least and the greatest of its outputs in calibration.
+    seen : (float, float) or None
+        The least and the greatest of its outputs in calibration; None: the network comes from an ONNX file.
     covered : (float, float) or None
         The range that bytes cover; what lies outside is clipped. None: no bytes.
     snr : float or None
-        The signal over the error that the layer's own quantisation makes, in dB; 6 dB a bit.
+        The signal over the error that the layer's own quantisation makes, in dB; 6 dB a bit. None: no bytes
+        are made, or nothing was calibrated.
     """
 
     layer: str
     precision: str
-    seen: tuple[float, float]
+    seen: tuple[float, float] | None
     covered: tuple[float, float] | None
     snr: float | None
 
@@ -51,9 +52,8 @@ class Quantization(Sequence[Row]):
     def __str__(self) -> str:
         rows = [("layer", "precision", "seen", "covered", "SNR (dB)")]
         for row in self.rows:
-            covered = "" if row.covered is None else _range(row.covered)
             snr = "" if row.snr is None else f"{row.snr:.1f}"
-            rows.append((row.layer, row.precision, _range(row.seen), covered, snr))
+            rows.append((row.layer, row.precision, _range(row.seen), _range(row.covered), snr))
         widths = [max(len(row[i]) for row in rows) for i in range(5)]
         lines = [
             "  ".join(
@@ -77,5 +77,5 @@ class Quantization(Sequence[Row]):
         return ax
 
 
-def _range(bounds: tuple[float, float]) -> str:
-    return f"{bounds[0]:.3g} to {bounds[1]:.3g}"
+def _range(bounds: tuple[float, float] | None) -> str:
+    return "" if bounds is None else f"{bounds[0]:.3g} to {bounds[1]:.3g}"

@@ -40,31 +40,51 @@ def byte_weights(
 ) -> ByteWeights:
     """Quantise weights whose filters lie along `axis`, for an input, an output and perhaps a term to add."""
     filters = np.moveaxis(np.asarray(w, np.float64), axis, 0)
-    F = len(filters)
-    flat = filters.reshape(F, -1)
-    bias = np.zeros(F) if b is None else np.asarray(b, np.float64)
+    flat = filters.reshape(len(filters), -1)
+    bias = np.zeros(len(filters)) if b is None else np.asarray(b, np.float64)
     scales = np.abs(flat).max(axis=1) / 127
     # A filter of next to nothing gets larger steps, so that its bias and the other term fit its sums.
     scales = np.maximum(scales, np.abs(bias) / (x.scale * _ROOM))
     if other is not None:
         scales = np.maximum(scales, other.scale * 255 / (x.scale * _ROOM))
-    scales[scales == 0] = 1 / 127
-    q = np.clip(np.rint(flat / scales[:, None]), -127, 127)
+    scales = scales.astype(np.float32).astype(np.float64)  # as files have them
+    scales[scales == 0] = 1 / 128
+    q = np.clip(np.rint(flat / scales[:, None]), -127, 127).reshape(filters.shape)
+    return in_steps(np.moveaxis(q, 0, axis).astype(np.int8), scales, bias, axis, x, y_scale, other)
+
+
+def in_steps(
+    q: np.ndarray, scales: Array, bias: Array, axis: int, x: Scale, y_scale: float, other: Scale | None
+) -> ByteWeights:
+    """The numbers of weights that are quantised, with a scale and a bias for each filter."""
+    flat = np.moveaxis(q, axis, 0).reshape(q.shape[axis], -1)
     units = x.scale * scales  # of a sum
-    shift = 0 if other is None else _shift(q, bias, units, other)
-    factor = None if other is None else _int32(other.scale / units * 2.0**shift)
+    shift = 0 if other is None else _shift(flat, bias, units, other)
     return ByteWeights(
-        np.ascontiguousarray(np.moveaxis(q.reshape(filters.shape), 0, axis).astype(np.int8)),
+        np.ascontiguousarray(q),
         _int32(bias / units * 2.0**shift),
         (units / (y_scale * 2.0**shift)).astype(np.float32),
-        factor,
+        None if other is None else _int32(other.scale / units * 2.0**shift),
         shift,
     )
 
 
+def sums_fit(
+    q: np.ndarray, scales: Array, bias: Array, axis: int, x: Scale, y_scale: float, other: Scale | None
+) -> bool:
+    """Whether 32 bits hold the sums of such weights, and float32 what they are multiplied by."""
+    units = x.scale * scales
+    terms = np.abs(np.moveaxis(q, axis, 0).reshape(len(scales), -1).astype(np.float64)).sum(axis=1)
+    largest = 255 * terms + np.abs(bias) / units + (0 if other is None else 255 * other.scale / units)
+    multipliers = (units / (y_scale * 2.0**_MOST_SHIFT)).astype(np.float32)
+    return bool((largest < 2**31).all() and np.isfinite(multipliers).all() and (multipliers > 0).all())
+
+
 def _shift(q: Array, bias: Array, units: Array, other: Scale) -> int:
     """The most bits by which no filter's sum overflows."""
-    largest = 255 * np.abs(q).sum(axis=1) + np.abs(bias) / units + 255 * other.scale / units
+    largest = (
+        255 * np.abs(q.astype(np.float64)).sum(axis=1) + np.abs(bias) / units + 255 * other.scale / units
+    )
     return max(0, min(_MOST_SHIFT, int(np.floor(30 - np.log2(largest.max())))))
 
 

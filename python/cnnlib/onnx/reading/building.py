@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from cnnlib.graph.importing import Builder, Feature
+from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.onnx import metadata
 from cnnlib.onnx.reading.files import Source
 from cnnlib.onnx.reading.symbols import Symbol
@@ -21,6 +23,10 @@ class FileBuilder(Builder):
         The number of images that the file is fixed to, if it is.
     folded : int
         Values of all constants that have been computed from others.
+    codes : dict
+        The type, 'uint8' or 'int8', of each of the graph's values that consists of bytes.
+    quantized : dict of Quantized
+        Constants made of integers, by the file's names.
     readers : Counter
         How often each of the file's values is read; the output counts as one.
     pools_keep_images : bool
@@ -28,6 +34,7 @@ class FileBuilder(Builder):
     """
 
     batch: int | None
+    rules = BYTE_RULES
 
     def __init__(self, source: Source) -> None:
         super().__init__()
@@ -37,6 +44,8 @@ class FileBuilder(Builder):
         self._tensors = {tensor.name: tensor for tensor in source.model.graph.initializer}
         self._values: dict[str, Value] = {}
         self.folded = 0
+        self.codes: dict[str, str] = {}
+        self.quantized: dict[str, Any] = {}
         self.readers: Counter[str] = Counter()
         self.pools_keep_images = False
 

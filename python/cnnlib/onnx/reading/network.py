@@ -12,8 +12,9 @@ import numpy as np
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.importing.builder import LARGEST_SAMPLE
 from cnnlib.graph.shapes import batch_of
+from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_net import GraphNet
-from cnnlib.onnx.reading import norms, pointwise, products, resizing, views, windows
+from cnnlib.onnx.reading import norms, pointwise, products, quantized, resizing, views, windows
 from cnnlib.onnx.reading.building import FileBuilder
 from cnnlib.onnx.reading.constants import FOLDED, fold
 from cnnlib.onnx.reading.files import OWN, STANDARD, Source
@@ -30,7 +31,9 @@ OPERATORS: dict[str, Callable[[Operator], Value]] = {
     **products.OPERATORS,
     **pointwise.OPERATORS,
     **views.OPERATORS,
+    **quantized.OPERATORS,
 }
+FOLDED |= quantized.FOLDED
 _OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
 
@@ -50,10 +53,18 @@ class Network(FileBuilder):
         self.pools_keep_images = any(proto.op_type in _NEED_IMAGES for proto in self.protos)
         self._walk()
 
-    def model(self) -> GraphNet:
-        """The network with what its output needs."""
+    def model(self) -> GraphNet | Predictor:
+        """The network with what its output needs, an eight-bit one as a predictor."""
         graph = self.graph(self._output())
+        if any(node.output in self.codes for node in graph):
+            return self._predictor(graph)
         return GraphNet(graph, self.params, self.input.shape, frozen=self.frozen, dtype=self.dtype)
+
+    def _predictor(self, graph):
+        title = self.source.title
+        if self.dtype != np.float32:
+            raise ValueError(f"{title}: an eight-bit network takes and gives float32, not {self.dtype}")
+        return quantized.predictor_of(title, graph, self.params, self.input.shape, self.quantized)
 
     def _read_input(self, graph, input_dim):
         title = self.source.title
@@ -110,9 +121,13 @@ class Network(FileBuilder):
             op.fail(f"operators of {proto.domain} have no counterpart here")
         if proto.domain != OWN and (op.kind in OPERATORS or op.kind in FOLDED):
             check_version(op, proto)
+        for value in op.inputs:
+            if isinstance(value, Feature) and value.name in self.codes and op.kind not in quantized.OF_BYTES:
+                op.fail("reads what QuantizeLinear made; here DequantizeLinear comes first")
         if op.kind in FOLDED and not any(isinstance(value, Feature) for value in op.inputs):
             return fold(op)
         if op.kind not in OPERATORS:
+            quantized.refuse_operator_form(op)
             op.fail("this operator has no counterpart here")
         count = len(self.nodes)
         result = OPERATORS[op.kind](op)
@@ -140,6 +155,8 @@ class Network(FileBuilder):
         if not isinstance(value, Feature):
             name = outputs[0].name
             raise ValueError(f"{self.source.title}: its output {name!r} does not depend on its input")
+        if value.name in self.codes:
+            raise ValueError(f"{self.source.title}: its output {outputs[0].name!r} is quantised")
         proto = self.source.onnx.NodeProto(op_type="output", name=outputs[0].name, output=[outputs[0].name])
         return self.as_viewed(Operator(self, 0, proto), value)
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from cnnlib.graph.importing import Feature
 from cnnlib.onnx.reading.operator import Operator
+from cnnlib.onnx.reading.quantized import check_weights
 from cnnlib.onnx.reading.values import Constant
 
 _BLOCK = (
@@ -21,7 +22,9 @@ def gemm(op: Operator) -> Feature:
     if len(x.view) != 1:
         op.fail(f"its input has the shape (N, {x.view}), expected (N, D)")
     w = op.floats(1, "w", ndim=2)
-    w = _transposed(w) if op.attributes.integer("transB", 0) else w
+    transposed = bool(op.attributes.integer("transB", 0))
+    check_weights(op, 1, 0 if transposed else 1)
+    w = _transposed(w) if transposed else w
     alpha, beta = op.attributes.number("alpha", 1.0), op.attributes.number("beta", 1.0)
     b = None
     if op.has(2) and beta != 0:
@@ -45,6 +48,7 @@ def _transposed(w: Constant) -> Constant:
 def matmul(op: Operator) -> Feature:
     """(N, D) @ (D, M); of images with the channels last a 1x1 convolution."""
     x, w = op.feature(), op.floats(1, "w", ndim=2)
+    check_weights(op, 1, 1)
     if len(x.view) != 1 and not x.channels_last and x.view[:-1] != (1, 1):  # of one pixel they are last, too
         op.fail(f"its input has the shape (N, {x.view}), expected (N, D)")
     return op.product(x, w, names=op.names[1:])

@@ -11,6 +11,7 @@ from cnnlib._params import same_sides
 from cnnlib.graph.importing import Feature, Sides
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
+from cnnlib.onnx.reading.quantized import check_weights
 from cnnlib.onnx.reading.values import Constant
 
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
@@ -18,6 +19,7 @@ _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 def _conv(op: Operator) -> Feature:
     w = op.floats(1, "w")
+    check_weights(op, 1, 0)
     x = op.grid(padded_with=0.0)
     if w.ndim != len(x.view) + 1:
         op.fail(f"w has the shape {w.shape}, the input {batch_of(x.view)}")
@@ -30,6 +32,7 @@ def _conv(op: Operator) -> Feature:
 def _pooled_conv(op: Operator) -> Feature:
     """A 1x1 convolution of what a global pool made (N, C): an affine layer."""
     x, w = op.feature(), op.floats(1, "w")
+    check_weights(op, 1, 0)
     if w.shape[2:] != (1, 1) or op.attributes.integer("group", 1) != 1:
         op.fail(f"behind a global pool only 1x1 filters without groups have a counterpart, got w {w.shape}")
     op.attributes.expect("kernel_shape", [1, 1])

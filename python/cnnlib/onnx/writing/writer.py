@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shapes
+from cnnlib.inference.quantization.images import BYTE_RULES
 
 
 class Writer:
@@ -45,14 +46,14 @@ class Writer:
         self.onnx, self.params, self.dtype = onnx, params, dtype
         self.nodes: list[Any] = []
         self.tensors: list[Any] = []
-        self.shapes = shapes(graph, params, input_dim, "cnnlib.onnx.save")
+        self.shapes = shapes(graph, params, input_dim, "cnnlib.onnx.save", BYTE_RULES)
         # A value of the graph may be called what a parameter is; in a file all names are different.
         self._taken = {*params}
         self._written: set[str] = set()
         self.fixed_by = graph.fixed_by
         self._following = graph.following()
-        self.output = self._fresh(output)
-        self._names = {name: self._fresh(name) for name in (graph.input, *(node.output for node in graph))}
+        self.output = self.fresh(output)
+        self._names = {name: self.fresh(name) for name in (graph.input, *(node.output for node in graph))}
         self._names[graph.output] = self.output
 
     def value(self, name: str) -> str:
@@ -68,7 +69,7 @@ class Writer:
         self, kind: str, node: Node, inputs: Sequence[str], output: str = "", **attributes: Any
     ) -> str:
         """Add an operator on the way from a node's inputs to `output`, by default a value in between."""
-        output = output or self._fresh(f"{node.output}.{kind}")
+        output = output or self.fresh(f"{node.output}.{kind}")
         name = f"{node.label or node.layer} ({output})"
         self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), [output], name=name, **attributes))
         return output
@@ -82,9 +83,14 @@ class Writer:
             self._add(name, np.asarray(self.params[name], self.dtype))
         return [name]
 
+    def as_parameter(self, name: str) -> str:
+        """The name of a parameter that operators make, instead of a tensor."""
+        self._written.add(name)
+        return name
+
     def constant(self, node: Node, role: str, value: ArrayLike, dtype: Any = None) -> str:
         """A tensor that is no parameter, in the network's dtype or another one."""
-        name = self._fresh(f"{node.output}.{role}")
+        name = self.fresh(f"{node.output}.{role}")
         self._add(name, np.asarray(value, dtype or self.dtype))
         return name
 
@@ -93,7 +99,8 @@ class Writer:
             self.onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         )
 
-    def _fresh(self, name):
+    def fresh(self, name: str) -> str:
+        """A name that nothing in the file has."""
         unique, count = name, 1
         while unique in self._taken:
             count += 1

@@ -1,0 +1,155 @@
+"""Operations on bytes as layers of floats between DequantizeLinear and QuantizeLinear.
+
+A convolution that adds another value has one rounding here, and so in the file: its result is added before it
+is quantised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cnnlib._typing import Array
+from cnnlib.graph.graph import Graph, Node, positional
+from cnnlib.inference.quantization.parts import BYTE_KINDS
+from cnnlib.inference.quantization.ranges import Scale
+from cnnlib.onnx.writing.writer import Writer
+
+_Emit = Callable[[Writer, Node, list[str], str], None]
+
+
+def scales_of(where: str, graph: Graph) -> dict[str, Scale]:
+    """The scale of each value of bytes.
+
+    Raises
+    ------
+    ValueError
+        If the graph does not say it.
+    """
+    scales = {}
+    for node in graph:
+        if node.layer in BYTE_KINDS and node.layer != "dequantize" and not node.args[0].get("scores"):
+            options = node.args[0]
+            if "scale" not in options:
+                raise ValueError(f"{where}: {node.title}: its file is of a version that did not keep scales")
+            scales[node.output] = Scale(options["scale"], _zero(options))
+    return scales
+
+
+def _zero(options: Any) -> int:
+    return options["zero"] if "zero" in options else options["numbers"][0]
+
+
+class EightBits:
+    """Writes the nodes of a graph that work on bytes.
+
+    Parameters
+    ----------
+    scales : dict
+        Of :func:`scales_of`.
+    layers : dict
+        The functions that write layers of floats.
+    """
+
+    def __init__(self, writer: Writer, scales: dict[str, Scale], layers: dict[str, _Emit]) -> None:
+        self._writer, self._scales, self._layers = writer, scales, layers
+
+    def write(self, node: Node, inputs: list[str], output: str) -> None:
+        """Add the operators of a node; its inputs and its output by their names in the file."""
+        if node.layer == "quantize":
+            self._quantized(node, inputs[0], output)
+        elif node.layer == "dequantize":
+            self._floats(node, 0, inputs[0], output)
+        else:
+            floats = [self._floats(node, i, name) for i, name in enumerate(inputs)]
+            scores = node.output not in self._scales
+            made = self._layer(node, floats, output if scores else "")
+            if not scores:
+                self._quantized(node, made, output)
+
+    def _layer(self, node: Node, inputs: list[str], output: str) -> str:
+        """The layer in floats; returns its value."""
+        options = node.args[0]
+        if node.layer == "byte_table":
+            kind, arguments = options.get("function", (None, {}))
+            if kind is None:
+                return inputs[0]
+            return self._plain(node, kind, inputs, positional(kind, arguments))
+        kind = node.layer.removeprefix("byte_")
+        if kind in ("conv", "affine"):
+            return self._weighted(node, kind, inputs, output)
+        args = (options["pool_param"],) if "pool_param" in options else ()
+        made = self._plain(node, kind, inputs, args)
+        return self._bounded(node, made) if kind == "add" else made
+
+    def _plain(
+        self, node: Node, kind: str, inputs: list[str], args: tuple[Any, ...] = (), output: str = ""
+    ) -> str:
+        output = output or self._writer.fresh(f"{node.output}.float")
+        read = node.inputs[: len(inputs)]
+        params = node.params[:2] if kind in ("conv", "affine") else ()
+        self._layers[kind](
+            self._writer, Node(kind, read, node.output, params, args, node.label), inputs, output
+        )
+        return output
+
+    def _weighted(self, node: Node, kind: str, inputs: list[str], output: str) -> str:
+        options, writer = node.args[0], self._writer
+        own = node.label.split(" + ")[: 1 - len(inputs) or None]  # without the sum
+        node = replace(node, label=" + ".join(own[:-1] if own[-1].startswith("relu") else own))
+        x, y = self._scales[node.inputs[0]].scale, options.get("scale", 1.0)
+        w, b, multiplier = (writer.params[str(name)] for name in node.params[:3])
+        steps = _steps(multiplier, x, y, options["numbers"][3])
+        bias_steps = (x * steps.astype(np.float64) / 2.0 ** options["numbers"][3]).astype(np.float32)
+        axis = 1 if kind == "affine" else 0
+        for name, array, scale, along in (
+            (node.params[0], w, steps, axis),
+            (node.params[1], b, bias_steps, 0),
+        ):
+            codes = writer.constant(node, f"{name} (codes)", array, array.dtype)
+            scales = writer.constant(node, f"{name} (scales)", scale, np.float32)
+            writer.operator(
+                "DequantizeLinear", node, [codes, scales], writer.as_parameter(str(name)), axis=along
+            )
+        args = (options["conv_param"],) if kind == "conv" else ()
+        made = self._plain(node, kind, inputs[:1], args, output if len(inputs) == 1 else "")
+        if len(inputs) == 2:
+            made = writer.operator("Add", replace(node, label="add"), [made, inputs[1]])
+        return made if output else self._bounded(node, made)
+
+    def _bounded(self, node: Node, made: str) -> str:
+        """With the activation that the bounds of bytes stand for; bytes that begin at 0 are a ReLU's anyway."""
+        zero, low, high = node.args[0]["numbers"][:3]
+        if low != zero or (zero == 0 and high == 255):
+            return made
+        kind = "relu" if high == 255 else "relu6"
+        return self._plain(replace(node, label=kind), kind, [made])
+
+    def _quantized(self, node: Node, name: str, output: str) -> None:
+        scale, zero = self._constants(node, self._scales[node.output])
+        self._writer.operator("QuantizeLinear", node, [name, scale, zero], output)
+
+    def _floats(self, node: Node, i: int, name: str, output: str = "") -> str:
+        """An input of bytes in floats."""
+        scale, zero = self._constants(node, self._scales[node.inputs[i]])
+        return self._writer.operator("DequantizeLinear", node, [name, scale, zero], output)
+
+    def _constants(self, node: Node, s: Scale) -> tuple[str, str]:
+        writer = self._writer
+        return (
+            writer.constant(node, "scale", s.scale, np.float32),
+            writer.constant(node, "zero", s.zero, np.uint8),
+        )
+
+
+def _steps(multiplier: Array, x: float, y: float, shift: int) -> Array:
+    """The weights' scales in float32: of those near, the one that gives each multiplier."""
+    near = (multiplier.astype(np.float64) * y * 2.0**shift / x).astype(np.float32)
+    best = near
+    for candidate in (np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(0))):
+        made = (x * best.astype(np.float64) / (y * 2.0**shift)).astype(np.float32)
+        best = np.where(made == multiplier, best, candidate)
+    return best
