@@ -13,6 +13,7 @@ from cnnlib.inference.ops import Op, graph_of, ops_of
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models import ConvNet
 from cnnlib.naive import quantized
+from training import trained_norms
 
 FLOAT32 = np.dtype(np.float32)
 
@@ -207,16 +208,6 @@ def test_largest_sums_do_not_saturate(isa, vnni):
 @pytest.fixture(scope="module", params=["resnet8", "mobile-small", "vgg-small"])
 def net(request):
     return trained_norms(ConvNet(request.param, (3, 32, 32), 10, seed=0))
-
-
-def trained_norms(net):
-    """The net with statistics of its batch norms."""
-    rng = np.random.default_rng(0)
-    for bn_param in net.bn_params:
-        bn_param["momentum"] = 0.5
-    for _ in range(3):
-        net.loss(rng.standard_normal((4, *net.input_dim)).astype(np.float32), np.zeros(4, int))
-    return net
 
 
 def images(N, seed=1, shape=(3, 32, 32)):

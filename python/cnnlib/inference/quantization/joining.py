@@ -121,10 +121,10 @@ class Joiner:
             self.rows.append(Row(op.label, precision, None, None if y is None else y.range, None))
 
     def _end(self, op: Op) -> Op | None:
-        """The 'quantize' that alone reads what an operation makes."""
+        """The 'quantize' that alone reads what an operation makes; several of one scale count as one."""
         behind = self._behind.get(op.output, [])
-        alone = len(behind) == 1 and op.output != self._output and behind[0].kind == "quantize"
-        return behind[0] if alone else None
+        alike = all(each.kind == "quantize" and each.options == behind[0].options for each in behind)
+        return behind[0] if behind and alike and op.output != self._output else None
 
     def _on_bytes(self, op: Op) -> bool:
         """Put a layer on bytes at the end, if there is one that computes what `op` and its ends do."""
@@ -201,6 +201,11 @@ class Joiner:
 
     def _finish(self, op: Op, end: Op | None, joined: Op) -> None:
         self.joined.append(joined)
-        if end is not None:
-            self._ends.add(end.output)
-        self._note(op, "int8", None if end is None else Scale(**end.options))
+        if end is None:
+            self._note(op, "int8", None)
+            return
+        for each in self._behind[end.inputs[0]]:
+            self._ends.add(each.output)
+            if each is not end:
+                self._same[each.output] = end.output
+        self._note(op, "int8", Scale(**end.options))

@@ -123,6 +123,7 @@ class Network(FileBuilder):
             check_version(op, proto)
         for value in op.inputs:
             if isinstance(value, Feature) and value.name in self.codes and op.kind not in quantized.OF_BYTES:
+                quantized.refuse_operator_form(op)
                 op.fail("reads what QuantizeLinear made; here DequantizeLinear comes first")
         if op.kind in FOLDED and not any(isinstance(value, Feature) for value in op.inputs):
             return fold(op)

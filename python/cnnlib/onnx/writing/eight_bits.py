@@ -121,7 +121,7 @@ class EightBits:
         return made if output else self._bounded(node, made)
 
     def _bounded(self, node: Node, made: str) -> str:
-        """With the activation that the bounds of bytes stand for; bytes that begin at 0 are a ReLU's anyway."""
+        """With the activation that the bounds of bytes stand for, unless bytes begin at its 0 anyway."""
         zero, low, high = node.args[0]["numbers"][:3]
         if low != zero or (zero == 0 and high == 255):
             return made
