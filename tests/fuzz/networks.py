@@ -22,6 +22,7 @@ SPECS = [
     ["batchnorm", "relu", {"conv": 4, "size": 1}, {"affine": 3}, "relu", {"affine": 3}],
     [{"conv": 4}, {"residual": [{"conv": 4}, "batchnorm"]}, "relu", {"affine": 3}],
 ]
+BYTES = [{"conv": 4}, "relu6", {"conv": 4, "groups": 4}, "hard_swish", {"avg_pool": 2}, {"affine": 3}]
 MOST_VALUES = 1 << 16  # of a sample that a network is tried on
 
 
@@ -36,10 +37,17 @@ def nets():
 def predictor_files():
     path = FOLDER / "predictor-begin"
     contents = []
-    for net in nets():
-        inference.prepare(net).save(path)
+    for net in (*nets(), *eight_bit_nets()):
+        (net if isinstance(net, inference.Predictor) else inference.prepare(net)).save(path)
         contents.append(path.read_bytes())
     return contents
+
+
+@functools.cache
+def eight_bit_nets():
+    images = np.random.default_rng(0).standard_normal((8, 3, 6, 6))
+    made = [ConvNet(spec, (3, 6, 6), 3, seed=0) for spec in (*SPECS, BYTES)]
+    return [inference.prepare(net, precision="int8", calibration=images) for net in made]
 
 
 def runs(path, predictor):
@@ -107,8 +115,10 @@ KINDS = [
     *("conv", "conv_transpose", "affine", "batchnorm", "spatial_batchnorm", "layernorm", "spatial_layernorm"),
     *("spatial_groupnorm", "max_pool", "avg_pool", "add", "conv_relu", "conv1d", "dropout"),
     *("global_avg_pool", "relu", "leaky_relu", "flatten", "concat", "softmax", "elu", "gelu"),
+    *("byte_conv", "byte_affine", "byte_table", "byte_add", "byte_max_pool", "quantize", "dequantize"),
     *("upsample", "adaptive_max_pool", "scale", "multiply", "output", "input", "float64", "__init__", ""),
 ]
+DTYPES = {"F32": "float32", "F64": "float64", "I8": "int8", "I32": "int32", "U8": "uint8"}
 LENGTH = struct.Struct("<Q")
 
 
@@ -123,7 +133,7 @@ def predictor_header(data):
     said, entries = tree.get("said"), tree.get("entries")
     for name, entry in entries.items() if isinstance(entries, dict) else ():
         try:  # the checksum of what it now says
-            kind = {"F32": "float32", "F64": "float64"}[entry["dtype"]]
+            kind = DTYPES[entry["dtype"]]
             begin, end = entry["data_offsets"]
             start = zlib.crc32(repr((name, kind, tuple(entry["shape"]))).encode())
             said["sums"][name] = zlib.crc32(arrays[begin:end], start)

@@ -11,7 +11,7 @@ from cnnlib.onnx import load, save
 from cnnlib.onnx.reading.constants import FOLDED
 from cnnlib.onnx.reading.network import OPERATORS
 from files import FOLDER, refused
-from networks import MOST_VALUES, nets
+from networks import MOST_VALUES, eight_bit_nets, nets
 from onnx import numpy_helper
 from source import SIZES, Source
 
@@ -47,9 +47,23 @@ TEXTS = [
        s = Squeeze (zero_i)
        g = Softmax <axis=1> (i)
        y = ReduceMean <keepdims=0> (g, two_three)""",
+    """q = QuantizeLinear (x, s8, z8)
+       d = DequantizeLinear (q, s8, z8)
+       l = DequantizeLinear <axis=0> (codes, steps)
+       c = Conv <kernel_shape=[3, 3], pads=[1, 1, 1, 1]> (d, l, b)
+       r = Relu (c)
+       k = QuantizeLinear (r, s8, z8)
+       e = DequantizeLinear (k, s8, z8)
+       a = Add (e, d)
+       m = QuantizeLinear (a, s8, z8)
+       y = DequantizeLinear (m, s8, z8)""",
 ]
 RNG = np.random.default_rng(0)
 ARRAYS = {
+    "s8": np.full((), 0.03),
+    "z8": np.full((), 99, np.uint8),
+    "codes": RNG.integers(-127, 128, (3, 3, 3, 3), np.int8),
+    "steps": np.full(3, 0.01),
     "w": RNG.standard_normal((3, 3, 3, 3)),
     "wt": RNG.standard_normal((3, 2, 2, 2)),
     "b": RNG.standard_normal(3),
@@ -75,11 +89,11 @@ def models():
         header = '<ir_version: 10, opset_import: ["": 21]>'
         model = onnx.parser.parse_model(f"{header} net (float[N, 3, 6, 6] x) => (float y) {{ {text} }}")
         for name, array in ARRAYS.items():
-            kept = array if array.dtype == np.int64 and name != "scales" else array.astype(np.float32)
+            kept = array if array.dtype.kind in "iu" and name != "scales" else array.astype(np.float32)
             model.graph.initializer.append(numpy_helper.from_array(np.asarray(kept), name))
         found.append(model.SerializeToString())
     path = FOLDER / "begin.onnx"
-    for net in nets():
+    for net in (*nets(), *eight_bit_nets()):
         save(net, path)
         found.append(path.read_bytes())
     return found
@@ -96,7 +110,7 @@ def read(content):
     if math.prod(net.input_dim) <= MOST_VALUES:
         try:
             with np.errstate(all="ignore"):
-                scores = net.loss(np.zeros((2, *net.input_dim)))
+                scores = (getattr(net, "loss", net))(np.zeros((2, *net.input_dim)))
         except MemoryError:
             return
         assert len(scores) == 2
