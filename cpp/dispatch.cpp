@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <memory>
 #include <stdexcept>
 
 #include "machine/instruction_sets.hpp"
@@ -21,6 +22,11 @@ const Isa& isa();
 #ifdef CNNLIB_HAVE_BASE
 namespace base {
 const Isa& isa();
+}
+#endif
+#ifdef CNNLIB_HAVE_AVX512AMX
+namespace avx512amx {
+ByteProducts byte_products();
 }
 #endif
 #ifdef CNNLIB_HAVE_AVX512VNNI
@@ -72,14 +78,59 @@ const Isa& initial() {
   }
 }
 
-bool initial_vnni() {
-  const char* wanted = std::getenv("CNNLIB_VNNI");
-  return wanted == nullptr || std::string(wanted) != "0";
+// Instructions for products of bytes that a set may have, and the set. Their functions run on processors that
+// have them alone, those that make the tables too.
+struct Extension {
+  const char *name, *set;
+  bool (*runs)();
+  ByteProducts (*products)();
+};
+
+const Extension extensions[] = {
+    // the fastest first
+#ifdef CNNLIB_HAVE_AVX512AMX
+    {"amx", "avx512", &runs_amx_int8, &avx512amx::byte_products},
+#endif
+#ifdef CNNLIB_HAVE_AVX512VNNI
+    {"vnni", "avx512", &runs_avx512_vnni, &avx512vnni::byte_products},
+#endif
+#ifdef CNNLIB_HAVE_AVX2VNNI
+    {"vnni", "avx2", &runs_avx_vnni, &avx2vnni::byte_products},
+#endif
+    {"none", "", [] { return false; }, nullptr},
+};
+
+int int8_limit_of(const std::string& name) {
+  constexpr const char* names[] = {"none", "vnni", "amx"};
+  for (int i = 0; i < 3; ++i)
+    if (name == names[i]) return i;
+  throw std::invalid_argument("'" + name + "' is none of: none, vnni, amx");
 }
 
-std::atomic<bool>& vnni_wanted() {
-  static std::atomic<bool> wanted{initial_vnni()};
-  return wanted;
+int initial_int8_limit() {
+  const char* wanted = std::getenv("CNNLIB_INT8");
+  if (wanted == nullptr || *wanted == '\0') return int8_limit_of("amx");
+  try {
+    return int8_limit_of(wanted);
+  } catch (const std::invalid_argument& e) {
+    throw std::invalid_argument(std::string("CNNLIB_INT8: ") + e.what());
+  }
+}
+
+std::atomic<int>& int8_limit() {
+  static std::atomic<int> limit{initial_int8_limit()};
+  return limit;
+}
+
+// The products of the extension, made once; null where this processor lacks it.
+const ByteProducts* products_of(const Extension& extension) {
+  static const std::vector<std::unique_ptr<ByteProducts>> tables = [] {
+    std::vector<std::unique_ptr<ByteProducts>> made;
+    for (const Extension& e : extensions)
+      made.push_back(e.runs() ? std::make_unique<ByteProducts>(e.products()) : nullptr);
+    return made;
+  }();
+  return tables[std::size_t(&extension - extensions)].get();
 }
 
 std::atomic<const Isa*>& active() {
@@ -97,27 +148,15 @@ std::vector<std::string> available_isas() {
 
 const Isa& active_isa() { return *active().load(std::memory_order_relaxed); }
 
-// The functions of the extensions run on processors that have them alone, those that make the tables too.
 const ByteProducts& active_products() {
   const Isa& set = active_isa();
-#ifdef CNNLIB_HAVE_AVX512VNNI
-  static const bool avx512_vnni = runs_avx512_vnni();
-  if (vnni_wanted() && avx512_vnni && std::string(set.name) == "avx512") {
-    static const ByteProducts products = avx512vnni::byte_products();
-    return products;
-  }
-#endif
-#ifdef CNNLIB_HAVE_AVX2VNNI
-  static const bool avx_vnni = runs_avx_vnni();
-  if (vnni_wanted() && avx_vnni && std::string(set.name) == "avx2") {
-    static const ByteProducts products = avx2vnni::byte_products();
-    return products;
-  }
-#endif
+  for (const Extension& extension : extensions)
+    if (extension.set == std::string(set.name) && int8_limit_of(extension.name) <= int8_limit())
+      if (const ByteProducts* products = products_of(extension)) return *products;
   return set.products;
 }
 
-void use_vnni(bool wanted) { vnni_wanted() = wanted; }
+void limit_int8(const std::string& name) { int8_limit() = int8_limit_of(name); }
 
 void use_isa(const std::string& name) { active() = &named(name); }
 

@@ -14,7 +14,8 @@ std::vector<std::string> available_isas();
 // Switches to a set by name; std::invalid_argument for one that is unknown or cannot run here.
 void use_isa(const std::string& name);
 
-// Whether active_products may be VNNI's; at first so, unless CNNLIB_VNNI is 0.
-void use_vnni(bool wanted);
+// The most that active_products may use beside its set: none, vnni, or amx, which is the default where
+// CNNLIB_INT8 names no other. std::invalid_argument for another name.
+void limit_int8(const std::string& name);
 
 }  // namespace cnnlib

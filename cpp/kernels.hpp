@@ -194,7 +194,7 @@ struct ElementwiseKernels {
   double (*sum_of_squares)(const T* x, Index n);
 };
 
-// Of eight-bit networks, the products: apart from the rest, since a processor with VNNI has its own.
+// Of eight-bit networks, the products: apart from the rest, since a processor with VNNI or AMX has its own.
 struct ByteProducts {
   const char* name;
   // Weights, and the numbers of each filter (its bias, multiplier and, or null, factor), packed for `conv`.
@@ -246,8 +246,8 @@ struct Isa {
 // The set in use, chosen at load time or by use_isa.
 const Isa& active_isa();
 
-// Its products of bytes, or those of its extension that multiplies bytes (VNNI), where the processor has it
-// and CNNLIB_VNNI is not 0. They differ in speed alone.
+// Its products of bytes, or those of its fastest extension that multiplies bytes (AMX, VNNI), where the
+// processor has it and CNNLIB_INT8 allows it. They differ in speed alone.
 const ByteProducts& active_products();
 
 template <class T>

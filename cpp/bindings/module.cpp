@@ -25,7 +25,7 @@ void bind_instruction_sets(py::module_& m) {
   m.def("available_isas", &available_isas);
   m.def("use_isa", &use_isa, py::arg("name"));
   m.def("active_products", [] { return std::string(active_products().name); });
-  m.def("use_vnni", &use_vnni, py::arg("wanted"));
+  m.def("limit_int8", &limit_int8, py::arg("name"));
 }
 
 void bind_machine(py::module_& m) {

@@ -2,6 +2,8 @@
 // it).
 #include "instruction_sets.hpp"
 
+#include "system.hpp"
+
 #ifdef __x86_64__
 #include <cpuid.h>
 #endif
@@ -49,6 +51,12 @@ bool runs_avx512() {
 
 bool runs_avx_vnni() { return runs_avx2() && has(cpuid(7, 1).a, 1u << 4); }
 bool runs_avx512_vnni() { return runs_avx512() && has(cpuid(7).c, 1u << 11); }
+
+bool runs_amx_int8() {
+  constexpr unsigned tile = 1u << 24, int8 = 1u << 25, tile_state = 0x60000;
+  return runs_avx512_vnni() && has(cpuid(7).d, tile | int8) && has(saved_registers(), tile_state) &&
+         may_use_tile_registers();
+}
 
 bool is_from_intel() {
   const Registers vendor = cpuid(0);  // "Genu" "ineI" "ntel"

@@ -9,6 +9,8 @@ bool runs_avx512();
 // Products of bytes, of vectors of 256 and of 512 bits.
 bool runs_avx_vnni();
 bool runs_avx512_vnni();
+// Products of tiles of bytes; asks the system for the registers, so it is called once.
+bool runs_amx_int8();
 
 bool is_from_intel();
 

@@ -8,6 +8,8 @@
 
 namespace cnnlib {
 
+bool may_use_tile_registers() { return false; }
+
 // The machine's, or what the job leaves that a container or a batch system put the process into.
 std::size_t system_memory() {
   std::size_t least = SIZE_MAX;

@@ -336,7 +336,7 @@ def fitting_call(source, name):
 SETTERS = {
     "use_isa",
     "active_products",
-    "use_vnni",
+    "limit_int8",
     "active_isa",
     "available_isas",
     "set_num_threads",

@@ -19,28 +19,28 @@ FLOAT32 = np.dtype(np.float32)
 
 
 def sets():
-    """Instruction sets that run here, each without VNNI, and with it where there is one."""
-    found = []
+    """Instruction sets that run here, each with every extension for products of bytes that it has, and none."""
+    found = {}
     for isa in _core.available_isas():
-        for vnni in (False, True):
-            with on(isa, vnni):
-                found.append((isa, vnni, _core.active_products()))
-    return [(isa, vnni) for isa, vnni, name in found if vnni == name.endswith("vnni")]
+        for extension in ("none", "vnni", "amx"):
+            with on(isa, extension):
+                found.setdefault(_core.active_products(), (isa, extension))
+    return list(found.values())
 
 
 @contextlib.contextmanager
-def on(isa, vnni):
+def on(isa, extension):
     before = _core.active_isa()
     _core.use_isa(isa)
-    _core.use_vnni(vnni)
+    _core.limit_int8(extension)
     try:
         yield
     finally:
         _core.use_isa(before)
-        _core.use_vnni(True)
+        _core.limit_int8("amx")
 
 
-everywhere = pytest.mark.parametrize(("isa", "vnni"), sets())
+everywhere = pytest.mark.parametrize(("isa", "extension"), sets())
 
 
 def conv_op(rng, C, F, K, conv_param, other=False, low=0, scale=0.02):
@@ -93,13 +93,17 @@ CONVS = [
     (20, 20, (3, 3), 6, {"pad": ((0, 1), (1, 0)), "groups": 20}),
     (17, 17, (3, 3), (7, 1), {"pad": 1, "groups": 17}),
     (300, 40, (3, 3), 5, {"pad": 1}),
+    (100, 48, (1, 1), (5, 7), {}),
+    (64, 40, (3, 3), (6, 19), {"pad": 1, "stride": (1, 2)}),
+    (128, 96, (3, 3), 8, {"pad": 1, "groups": 2}),
+    (48, 16, (5, 5), 5, {}),
 ]
 
 
 @everywhere
 @pytest.mark.parametrize("other", [False, True])
 @pytest.mark.parametrize(("C", "F", "K", "size", "conv_param"), CONVS)
-def test_convolutions(C, F, K, size, conv_param, other, isa, vnni):
+def test_convolutions(C, F, K, size, conv_param, other, isa, extension):
     rng = np.random.default_rng(C * F)
     H, W = (size, size) if np.ndim(size) == 0 else size
     x = rng.standard_normal((3, C, H, W)).astype(np.float32)
@@ -110,19 +114,19 @@ def test_convolutions(C, F, K, size, conv_param, other, isa, vnni):
         ops.append(Op("byte_conv", ["x"], "z", *more))
     ops.append(Op("byte_conv", ["x", "z"] if other else ["x"], "y", arrays, options))
     ops.append(dequantize("y", "out"))
-    with on(isa, vnni):
+    with on(isa, extension):
         got = same_bits(ops, "out", x)
     assert len(np.unique(got)) > 20  # the numbers above clip few of them
 
 
 @everywhere
-def test_dilated_and_padded(isa, vnni):
+def test_dilated_and_padded(isa, extension):
     rng = np.random.default_rng(3)
     x = rng.standard_normal((2, 5, 9, 8)).astype(np.float32)
     param = {"dilation": (2, 3), "pad": (2, 3), "stride": (1, 2)}
     arrays, options = conv_op(rng, 5, 6, (3, 3), param)
     ops = [quantize("input", "x"), Op("byte_conv", ["x"], "y", arrays, options), dequantize("y", "out")]
-    with on(isa, vnni):
+    with on(isa, extension):
         got = Predictor(*graph_of(ops, "out", ""), x.shape[1:], FLOAT32)(x)
     want = byte_reference.run(ops, "out", x, quantized.conv_sums)[0]
     np.testing.assert_array_equal(got, want)
@@ -141,7 +145,7 @@ def test_reference_sums_are_naive_s():
 
 @everywhere
 @pytest.mark.parametrize("C", [3, 16, 21, 70])
-def test_glue(C, isa, vnni):
+def test_glue(C, isa, extension):
     rng = np.random.default_rng(C)
     x = rng.standard_normal((3, C, 9, 7)).astype(np.float32) * 2
     pool = {"pool_height": 3, "pool_width": 2, "stride": 2, "pad": (1, 0)}
@@ -167,7 +171,7 @@ def test_glue(C, isa, vnni):
         Op("byte_global_avg_pool", ["c"], "g", {}, means),
         dequantize("g", "out"),
     ]
-    with on(isa, vnni):
+    with on(isa, extension):
         same_bits(ops, "out", x)
         for name, needed in zip("tsmabc", ("t", "ts", "tsm", "tsma", "tsmb", "tsmabc"), strict=True):
             some = [op for op in ops if op.output in ("x", *needed)]
@@ -175,20 +179,20 @@ def test_glue(C, isa, vnni):
 
 
 @everywhere
-def test_quantize_rounds_ties_to_even_and_clips(isa, vnni):
+def test_quantize_rounds_ties_to_even_and_clips(isa, extension):
     edges = np.array(
         [0.5, 1.5, -0.5, -1.5, 2.5, 1e30, -1e30, np.inf, -np.inf, np.nan, 140, -113.5], np.float32
     )
     x = np.tile(edges, 6)[None, :, None, None] * np.float32(0.25)
     ops = [Op("quantize", ["input"], "q", {}, {"scale": 0.25, "zero": 113}), dequantize("q", "out", 1.0, 0)]
-    with on(isa, vnni):
+    with on(isa, extension):
         got = Predictor(*graph_of(ops, "out", ""), x.shape[1:], FLOAT32)(x)[0, :12, 0, 0]
     np.testing.assert_array_equal(got, [113, 115, 113, 111, 115, 255, 0, 255, 0, 0, 253, 0])
     np.testing.assert_array_equal(quantized.quantize(x, 0.25, 113)[0, :12, 0, 0], got)
 
 
 @everywhere
-def test_largest_sums_do_not_saturate(isa, vnni):
+def test_largest_sums_do_not_saturate(isa, extension):
     """Pairs of products of bytes beyond 16 bits, which vpmaddubsw would cut off."""
     x = np.full((1, 64, 3, 3), 8.0, np.float32)
     w = np.full((16, 64, 3, 3), 127, np.int8)
@@ -200,7 +204,7 @@ def test_largest_sums_do_not_saturate(isa, vnni):
         Op("byte_conv", ["x"], "y", arrays, options),
         dequantize("y", "out", 1.0, 0),
     ]
-    with on(isa, vnni):
+    with on(isa, extension):
         got = Predictor(*graph_of(ops, "out", ""), x.shape[1:], FLOAT32)(x)[0, :, 0, 0]
     np.testing.assert_array_equal(got, [119] * 8 + [81] * 8)  # 255 * 127 * 576 * 1e-6 = 18.65
 
@@ -220,8 +224,8 @@ def test_networks_have_the_reference_s_bits_everywhere(net):
     x = images(100, seed=2)
     want = byte_reference.run(ops_of(predictor._graph, predictor._params), predictor._graph.output, x[:5])[0]
     all_bits = predictor(x)
-    for isa, vnni in sets():
-        with on(isa, vnni):
+    for isa, extension in sets():
+        with on(isa, extension):
             np.testing.assert_array_equal(predictor(x[:5]), want)
             for threads in (1, 2, 16):
                 cnnlib.set_num_threads(threads)

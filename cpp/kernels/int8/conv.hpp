@@ -32,6 +32,8 @@ struct ConvPanels {
         vectors(ceil_div(filters, Lanes::size)),
         steps(terms_of(c).count()) {}
   Index of_group() const { return ceil_div(vectors, 2); }
+  // Of the panel that a vector is in.
+  int width_of(Index vector) const { return vector % 2 == 1 || vector + 1 < vectors ? 2 : 1; }
   Index numbers() const { return groups * vectors * Lanes::size; }  // filters, padded
   Index weights() const { return groups * vectors * steps * Lanes::weight_bytes; }
   Index offset(Index group, Index vector) const {
@@ -67,7 +69,30 @@ inline void pack_numbers(const FilterNumbers& from, Index first, Index count, In
   }
 }
 
-// w (F, C / groups, KH, KW); weights that no filter or channel has are 0.
+// ... and those of all filters, each group's in whole vectors.
+inline void pack_all_numbers(const ConvPanels& p, const FilterNumbers& from, void* to) {
+  for (Index g = 0; g < p.groups; ++g)
+    pack_numbers(from, g * p.filters, p.filters, g * p.vectors * Lanes::size, p.numbers(), to);
+}
+
+// Calls with (group, vector, step, four weights of each filter of the vector) for each step of the sums, in
+// their order. w is (F, C / groups, KH, KW); weights that no filter or channel has are 0.
+template <class Call>
+void each_step(const ByteConv& c, const ConvPanels& p, const std::int8_t* w, const Call& call) {
+  const ConvShape& s = c.shape;
+  const Index C = s.C / s.groups, padded = s.groups == 1 ? c.x.channels() : round_up(C, 4);
+  for (Index g = 0; g < p.groups; ++g)
+    for (Index v = 0; v < p.vectors; ++v)
+      for (Index t = 0, step = 0; t < s.KH * s.KW; ++t)
+        for (Index c0 = 0; c0 < padded; c0 += 4, ++step) {
+          std::int8_t four[4 * Lanes::size] = {};
+          for (Index i = 0; i < Lanes::size && v * Lanes::size + i < p.filters; ++i)
+            for (Index k = c0; k < std::min(c0 + 4, C); ++k)
+              four[4 * i + k - c0] = w[((g * p.filters + v * Lanes::size + i) * C + k) * s.KH * s.KW + t];
+          call(g, v, step, four);
+        }
+}
+
 inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
   if (winograd_serves(c)) {
     const WinogradPanels panels(c);
@@ -77,27 +102,13 @@ inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbe
     return pack_numbers(numbers, 0, c.shape.F, 0, panels.numbers(), weights + panels.weights());
   }
   const ConvPanels p(c);
-  const ConvShape& s = c.shape;
-  const Index C = s.C / s.groups, padded = s.groups == 1 ? c.x.channels() : round_up(C, 4);
-  auto* to = static_cast<std::uint8_t*>(packed);
+  auto* const to = static_cast<std::uint8_t*>(packed);
   std::memset(packed, 0, std::size_t(conv_packed_bytes(c)));
-  for (Index g = 0; g < p.groups; ++g) {
-    pack_numbers(numbers, g * p.filters, p.filters, g * p.vectors * Lanes::size, p.numbers(),
-                 to + p.weights());
-    for (Index v = 0; v < p.vectors; ++v) {
-      // Of a panel of two vectors, each step has both.
-      const bool pair = v % 2 == 1 || v + 1 < p.vectors;
-      std::uint8_t* at = to + p.offset(g, v / 2 * 2) + (v % 2) * Lanes::weight_bytes;
-      for (Index t = 0; t < s.KH * s.KW; ++t)
-        for (Index c0 = 0; c0 < padded; c0 += 4, at += (pair ? 2 : 1) * Lanes::weight_bytes) {
-          std::int8_t four[4 * Lanes::size] = {};
-          for (Index i = 0; i < Lanes::size && v * Lanes::size + i < p.filters; ++i)
-            for (Index k = c0; k < std::min(c0 + 4, C); ++k)
-              four[4 * i + k - c0] = w[((g * p.filters + v * Lanes::size + i) * C + k) * s.KH * s.KW + t];
-          Lanes::pack_weights(four, at);
-        }
-    }
-  }
+  pack_all_numbers(p, numbers, to + p.weights());
+  each_step(c, p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
+    const Index at = step * p.width_of(vector) + vector % 2;
+    Lanes::pack_weights(four, to + p.offset(group, vector / 2 * 2) + at * Lanes::weight_bytes);
+  });
 }
 
 // `steps` steps from offset k on, all of whose weights stay in registers.
@@ -197,6 +208,31 @@ struct PositionBlock {
   }
 };
 
+// Stores the sums(r) of a vector of filters at positions first + r of a block, r < count. R: `count` where
+// that is known, so that sums stay in registers, else 0.
+template <int R = 0, class SumsOf>
+[[gnu::always_inline]] inline void store_vector(const ByteConv& c, const ConvData& d,
+                                                const Epilogue& epilogue, const ConvPanels& p,
+                                                const PositionBlock& block, Index group, Index vector,
+                                                Index first, Index count, const SumsOf& sums) {
+  // A last vector also writes the padding channels, which are in nobody's group.
+  const Index filters = p.groups == 1 && !c.epilogue.scores ? c.y.channels() : p.filters;
+  const Index f = vector * Lanes::size, to = group * p.filters + f, left = filters - f;
+  const FilterVector n(d.numbers, group * p.vectors * Lanes::size + f);
+  const Index *const y = block.y + first, *const other = block.other + first;
+  auto* const bytes = static_cast<std::uint8_t*>(d.y) + to;
+  if (c.epilogue.scores)
+    for (Index r = 0; r < count; ++r)
+      Epilogue::store_scores(sums(r), n, static_cast<float*>(d.y) + y[r] + to, left);
+  else if (c.epilogue.adds)
+    for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, d.other + other[r] + to, bytes + y[r], left);
+  else if (R > 0 && left >= Lanes::size)
+#pragma GCC unroll 12
+    for (int r = 0; r < R; ++r) epilogue.store(sums(r), n, bytes + y[r], Lanes::size);
+  else
+    for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, bytes + y[r], left);
+}
+
 // Positions first, first + 1, ... of a block, of V vectors of filters from vector v0 of a group on.
 template <int V, int R>
 inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
@@ -207,25 +243,13 @@ inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epil
     x[r] = d.x + block.x[first + std::min(r, count - 1)] + channel;
   Lanes::Sums sums[R][V];
   product_tile<V, R>(x, terms_of(c), d.weights + p.offset(group, v0), sums);
-  // A last vector also writes the padding channels, which are in nobody's group.
-  const Index filters = p.groups == 1 && !c.epilogue.scores ? c.y.channels() : p.filters;
-  const Index *const y = block.y + first, *const other = block.other + first;
 #pragma GCC unroll 2
   for (int v = 0; v < V; ++v) {
-    const Index f = (v0 + v) * Lanes::size, to = group * p.filters + f, left = filters - f;
-    const FilterVector n(d.numbers, group * p.vectors * Lanes::size + f);
-    auto* const bytes = static_cast<std::uint8_t*>(d.y) + to;
-    if (c.epilogue.scores)
-      for (Index r = 0; r < count; ++r)
-        Epilogue::store_scores(sums[r][v], n, static_cast<float*>(d.y) + y[r] + to, left);
-    else if (c.epilogue.adds)
-      for (Index r = 0; r < count; ++r)
-        epilogue.store(sums[r][v], n, d.other + other[r] + to, bytes + y[r], left);
-    else if (count == R && left >= Lanes::size)  // sums stay in registers
-#pragma GCC unroll 12
-      for (int r = 0; r < R; ++r) epilogue.store(sums[r][v], n, bytes + y[r], Lanes::size);
+    const auto sums_at = [&](Index r) { return sums[r][v]; };
+    if (count == R)
+      store_vector<R>(c, d, epilogue, p, block, group, v0 + v, first, R, sums_at);
     else
-      for (Index r = 0; r < count; ++r) epilogue.store(sums[r][v], n, bytes + y[r], left);
+      store_vector(c, d, epilogue, p, block, group, v0 + v, first, count, sums_at);
   }
 }
 
@@ -234,7 +258,7 @@ inline void conv_panel(const ByteConv& c, const ConvData& d, const Epilogue& epi
                        const PositionBlock& block, Index panel) {
   constexpr int R = Lanes::tile_rows, few = R > 4 ? 4 : 1;
   const Index group = panel / p.of_group(), v0 = panel % p.of_group() * 2;
-  const bool pair = v0 + 1 < p.vectors;
+  const bool pair = p.width_of(v0) == 2;
   for (Index i = 0; i < block.count;) {
     const bool tail = block.count - i <= few;
     const auto tile =

@@ -312,7 +312,8 @@ class Predictor:
 
     def _network(self, shape: tuple[int, ...]) -> Compiled:
         """That for samples of a shape. Two threads that meet it at the same time both make it; one stays."""
-        key = (shape, _core.active_isa(), _core.active_products())
+        products = _core.active_products() if self._quantization is not None else None
+        key = (shape, _core.active_isa(), products)
         self._check_weights()
         network = self._compiled.get(key)
         if network is None:

@@ -1,0 +1,189 @@
+// Convolution of bytes with AMX: a tile of 16 positions by 64 bytes of x, times a tile of 64 by 16 filters,
+// is one instruction. Rows of a tile are a constant distance apart, so they are positions of one line of y,
+// read where they lie. Terms of a sum are those of conv.hpp, in runs of whole tiles: what a run lacks meets
+// weights of 0.
+#pragma once
+
+#include "kernels/int8/conv.hpp"
+
+#ifdef __AMX_INT8__
+
+namespace cnnlib::CNNLIB_ISA {
+
+constexpr Index tile_rows = 16, tile_row_bytes = 64, tile_bytes = tile_rows * tile_row_bytes;
+
+// Below half a tile, vectors have the same weights with less padding.
+inline bool tiles_serve(const ByteConv& c) { return 4 * terms_of(c).steps >= tile_row_bytes / 2; }
+
+// Panels of two vectors of filters, the last of a group may be one: of each term, a tile of each vector.
+struct TilePanels : ConvPanels {
+  Index tiles_of_run, tiles;  // of a vector
+
+  explicit TilePanels(const ByteConv& c)
+      : ConvPanels(c),
+        tiles_of_run(ceil_div(4 * terms_of(c).steps, tile_row_bytes)),
+        tiles(terms_of(c).rows * terms_of(c).runs * tiles_of_run) {}
+  Index weights() const { return groups * vectors * tiles * tile_bytes; }
+  Index offset(Index group, Index vector) const { return (group * vectors + vector) * tiles * tile_bytes; }
+};
+
+inline Index tile_packed_bytes(const ByteConv& c) {
+  const TilePanels p(c);
+  return p.weights() + 12 * p.numbers();
+}
+
+inline void pack_tiles(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
+  const TilePanels p(c);
+  const Index steps = terms_of(c).steps, rows = p.tiles_of_run * tile_rows;  // of a run
+  auto* const to = static_cast<std::uint8_t*>(packed);
+  std::memset(packed, 0, std::size_t(tile_packed_bytes(c)));
+  pack_all_numbers(p, numbers, to + p.weights());
+  each_step(c, p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
+    const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
+    std::memcpy(to + p.offset(group, vector / 2 * 2) + (row / tile_rows * pair + vector % 2) * tile_bytes +
+                    row % tile_rows * tile_row_bytes,
+                four, tile_row_bytes);
+  });
+}
+
+// Lines of positions that are a constant distance apart in x, and the tiles that each is cut into, of `rows`
+// positions, as even as they come; the last of a line begins earlier and repeats some.
+struct TileLines {
+  Index length, distance, rows, of_line;
+
+  explicit TileLines(const ByteConv& c, Index images) {
+    const ConvShape& s = c.shape;
+    const bool pixels = s.KH == 1 && s.KW == 1 && s.stride_h == 1 && s.stride_w == 1 && s.OH == c.x.H &&
+                        s.OW == c.x.W && c.x.row() == s.OW * c.x.channels();
+    length = s.OH * s.OW == 1 ? images : pixels ? s.OH * s.OW : s.OW;
+    distance = s.OH * s.OW == 1 ? c.x.bytes() : s.stride_w * c.x.channels();
+    of_line = ceil_div(length, tile_rows);
+    rows = ceil_div(length, of_line);
+    of_line = ceil_div(length, rows);
+  }
+  Index position(Index tile) const {
+    return tile / of_line * length + std::min(length, tile % of_line * rows);
+  }
+  // How many positions a tile begins before its own first one.
+  Index repeated(Index tile) const { return std::max<Index>(0, (tile % of_line + 1) * rows - length); }
+};
+
+// What the tile registers hold: sums in 0 to 3, x in 4 and 5, weights in 6 and 7.
+class TileRegisters {
+ public:
+  explicit TileRegisters(Index rows) {
+    struct alignas(64) {
+      std::uint8_t palette = 1, start = 0, reserved[14] = {};
+      std::uint16_t row_bytes[16] = {};
+      std::uint8_t rows[16] = {};
+    } config;
+    for (int i = 0; i < 8; ++i) {
+      config.row_bytes[i] = tile_row_bytes;
+      config.rows[i] = std::uint8_t(i < 6 ? rows : tile_rows);
+    }
+    _tile_loadconfig(&config);
+  }
+  ~TileRegisters() { _tile_release(); }
+  TileRegisters(const TileRegisters&) = delete;
+  TileRegisters& operator=(const TileRegisters&) = delete;
+};
+
+// The sums of T tiles of positions, at x[t], by V vectors of filters: T x V x 16 positions x 16 filters.
+template <int T, int V>
+inline void tile_sums(const Terms& terms, Index tiles_of_run, const std::uint8_t* const* x, Index distance,
+                      const std::uint8_t* w, std::int32_t* sums) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (Index row = 0; row < terms.rows; ++row)
+    for (Index run = 0; run < terms.runs; ++run) {
+      Index k = row * terms.row_offset + run * terms.run_offset;
+      for (Index i = 0; i < tiles_of_run; ++i, k += tile_row_bytes, w += V * tile_bytes) {
+        _tile_loadd(6, w, tile_row_bytes);
+        _tile_loadd(4, x[0] + k, distance);
+        _tile_dpbusd(0, 4, 6);
+        if constexpr (V == 2) {
+          _tile_loadd(7, w + tile_bytes, tile_row_bytes);
+          _tile_dpbusd(1, 4, 7);
+        }
+        if constexpr (T == 2) {
+          _tile_loadd(5, x[1] + k, distance);
+          _tile_dpbusd(2, 5, 6);
+          if constexpr (V == 2) _tile_dpbusd(3, 5, 7);
+        }
+      }
+    }
+  constexpr Index tile = tile_rows * Lanes::size;
+  _tile_stored(0, sums, tile_row_bytes);
+  if constexpr (V == 2) _tile_stored(1, sums + tile, tile_row_bytes);
+  if constexpr (T == 2) _tile_stored(2, sums + V * tile, tile_row_bytes);
+  if constexpr (T == 2 && V == 2) _tile_stored(3, sums + 3 * tile, tile_row_bytes);
+}
+
+// Tiles `first` and, where T is 2, the next one, of V vectors of filters from vector v0 of a group on.
+template <int T, int V>
+inline void tile_product(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const TilePanels& p,
+                         const TileLines& lines, const PositionBlock& block, Index first_position,
+                         Index group, Index v0, Index first) {
+  const std::uint8_t* x[T];
+  Index at[T];
+  for (int t = 0; t < T; ++t) {
+    at[t] = lines.position(first + t) - first_position;
+    x[t] = d.x + block.x[at[t]] + group * (c.shape.C / p.groups) - lines.repeated(first + t) * lines.distance;
+  }
+  alignas(64) std::int32_t sums[T * V * tile_rows * Lanes::size];
+  tile_sums<T, V>(terms_of(c), p.tiles_of_run, x, lines.distance, d.weights + p.offset(group, v0), sums);
+  for (int t = 0; t < T; ++t) {
+    const Index repeated = lines.repeated(first + t);
+    for (int v = 0; v < V; ++v) {
+      const std::int32_t* const from = sums + ((t * V + v) * tile_rows + repeated) * Lanes::size;
+      store_vector(c, d, epilogue, p, block, group, v0 + v, at[t], lines.rows - repeated,
+                   [&](Index r) { return Lanes::load(from + r * Lanes::size); });
+    }
+  }
+}
+
+// Tiles of a task, and panels.
+inline ConvGrid tile_grid(const ByteConv& c, const TileLines& lines, Index tiles, Index panels, int threads) {
+  constexpr Index most_bytes = 256 << 10, least = 2;
+  const Index x_bytes = std::max<Index>(1, c.x.bytes() * lines.rows / (c.shape.OH * c.shape.OW));
+  Index block = std::clamp(most_bytes / x_bytes, least, PositionBlock::most / lines.rows) / 2 * 2;
+  const Index wanted = threads > 1 ? 4 * threads : 1;
+  block = std::min(block, std::max(least, round_up(ceil_div(tiles, wanted), 2)));
+  return {block, ceil_div(panels, std::min(panels, ceil_div(wanted, ceil_div(tiles, block))))};
+}
+
+inline void conv_by_tiles(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other,
+                          const void* packed, void* y, Index images) {
+  const TilePanels p(c);
+  const TileLines lines(c, images);
+  const auto* const weights = static_cast<const std::uint8_t*>(packed);
+  const ConvData d{x, other, y, weights, numbers_at(weights + p.weights(), p.numbers())};
+  if (!c.epilogue.scores) fill_border(c.y, c.epilogue.zero, static_cast<std::uint8_t*>(y), images);
+  const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
+  const Index tiles = positions / lines.length * lines.of_line;
+  const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 32);
+  const ConvGrid grid = tile_grid(c, lines, tiles, panels, threads);
+  const Index blocks = ceil_div(tiles, grid.positions), parts = ceil_div(panels, grid.panels);
+  parallel_for(blocks * parts, threads, [&](Index task, int) {
+    const TileRegisters registers(lines.rows);
+    const Epilogue epilogue(c.epilogue);
+    const Index begin = task / parts * grid.positions, end = std::min(tiles, begin + grid.positions);
+    const Index first_position = lines.position(begin), part = task % parts * grid.panels;
+    const PositionBlock block(c, first_position, std::min(positions, lines.position(end)));
+    for (Index panel = part; panel < std::min(panels, part + grid.panels); ++panel) {
+      const Index group = panel / p.of_group(), v0 = panel % p.of_group() * 2;
+      const bool pair = p.width_of(v0) == 2;
+      for (Index tile = begin; tile < end; tile += 2) {
+        const auto product = tile + 1 < end ? (pair ? tile_product<2, 2> : tile_product<2, 1>)
+                                            : (pair ? tile_product<1, 2> : tile_product<1, 1>);
+        product(c, d, epilogue, p, lines, block, first_position, group, v0, tile);
+      }
+    }
+  });
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
+
+#endif
