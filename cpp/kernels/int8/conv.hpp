@@ -209,12 +209,12 @@ struct PositionBlock {
 };
 
 // Stores the sums(r) of a vector of filters at positions first + r of a block, r < count. R: `count` where
-// that is known, so that sums stay in registers, else 0.
+// that is known, so that sums stay in registers, else 0. `epilogue` is a copy, which no store of bytes may
+// alias.
 template <int R = 0, class SumsOf>
-[[gnu::always_inline]] inline void store_vector(const ByteConv& c, const ConvData& d,
-                                                const Epilogue& epilogue, const ConvPanels& p,
-                                                const PositionBlock& block, Index group, Index vector,
-                                                Index first, Index count, const SumsOf& sums) {
+[[gnu::always_inline]] inline void store_vector(const ByteConv& c, const ConvData& d, Epilogue epilogue,
+                                                const ConvPanels& p, const PositionBlock& block, Index group,
+                                                Index vector, Index first, Index count, const SumsOf& sums) {
   // A last vector also writes the padding channels, which are in nobody's group.
   const Index filters = p.groups == 1 && !c.epilogue.scores ? c.y.channels() : p.filters;
   const Index f = vector * Lanes::size, to = group * p.filters + f, left = filters - f;
@@ -229,6 +229,8 @@ template <int R = 0, class SumsOf>
   else if (R > 0 && left >= Lanes::size)
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) epilogue.store(sums(r), n, bytes + y[r], Lanes::size);
+  else if (left >= Lanes::size)
+    for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, bytes + y[r], Lanes::size);
   else
     for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, bytes + y[r], left);
 }

@@ -12,8 +12,8 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index tile_rows = 16, tile_row_bytes = 64, tile_bytes = tile_rows * tile_row_bytes;
 
-// Below half a tile, vectors have the same weights with less padding.
-inline bool tiles_serve(const ByteConv& c) { return 4 * terms_of(c).steps >= tile_row_bytes / 2; }
+// Two steps of a run are no more work for vectors than a tile is.
+inline bool tiles_serve(const ByteConv& c) { return terms_of(c).steps > 2; }
 
 // Panels of two vectors of filters, the last of a group may be one: of each term, a tile of each vector.
 struct TilePanels : ConvPanels {
@@ -121,28 +121,72 @@ inline void tile_sums(const Terms& terms, Index tiles_of_run, const std::uint8_t
   if constexpr (T == 2 && V == 2) _tile_stored(3, sums + 3 * tile, tile_row_bytes);
 }
 
-// Tiles `first` and, where T is 2, the next one, of V vectors of filters from vector v0 of a group on.
-template <int T, int V>
-inline void tile_product(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const TilePanels& p,
-                         const TileLines& lines, const PositionBlock& block, Index first_position,
-                         Index group, Index v0, Index first) {
-  const std::uint8_t* x[T];
-  Index at[T];
-  for (int t = 0; t < T; ++t) {
-    at[t] = lines.position(first + t) - first_position;
-    x[t] = d.x + block.x[at[t]] + group * (c.shape.C / p.groups) - lines.repeated(first + t) * lines.distance;
-  }
-  alignas(64) std::int32_t sums[T * V * tile_rows * Lanes::size];
-  tile_sums<T, V>(terms_of(c), p.tiles_of_run, x, lines.distance, d.weights + p.offset(group, v0), sums);
-  for (int t = 0; t < T; ++t) {
-    const Index repeated = lines.repeated(first + t);
-    for (int v = 0; v < V; ++v) {
-      const std::int32_t* const from = sums + ((t * V + v) * tile_rows + repeated) * Lanes::size;
-      store_vector(c, d, epilogue, p, block, group, v0 + v, at[t], lines.rows - repeated,
-                   [&](Index r) { return Lanes::load(from + r * Lanes::size); });
+// A panel's product with the tiles of a block, two at a time. The sums of two are stored while those of the
+// next two are computed: what the tile registers have just written is slow to read.
+class PanelProduct {
+ public:
+  PanelProduct(const ByteConv& c, const ConvData& d, const TilePanels& p, const TileLines& lines, Index begin,
+               Index end)
+      : c_(c),
+        d_(d),
+        p_(p),
+        lines_(lines),
+        begin_(begin),
+        end_(end),
+        first_position_(lines.position(begin)),
+        block_(c, first_position_, lines.position(end)),
+        epilogue_(c.epilogue) {}
+
+  void run(Index panel) {
+    group_ = panel / p_.of_group();
+    v0_ = panel % p_.of_group() * 2;
+    const bool pair = p_.width_of(v0_) == 2;
+    Index tile = begin_, buffer = 0;
+    for (; tile < end_; tile += 2, buffer ^= 1) {
+      if (tile + 1 < end_)
+        pair ? sums<2, 2>(tile, buffer) : sums<2, 1>(tile, buffer);
+      else
+        pair ? sums<1, 2>(tile, buffer) : sums<1, 1>(tile, buffer);
+      if (tile > begin_) store(tile - 2, pair ? 2 : 1, buffer ^ 1);
     }
+    store(tile - 2, pair ? 2 : 1, buffer ^ 1);
   }
-}
+
+ private:
+  template <int T, int V>
+  void sums(Index first, Index buffer) {
+    const std::uint8_t* x[T];
+    for (int t = 0; t < T; ++t)
+      x[t] = d_.x + block_.x[at(first + t)] + group_ * (c_.shape.C / p_.groups) -
+             lines_.repeated(first + t) * lines_.distance;
+    tile_sums<T, V>(terms_of(c_), p_.tiles_of_run, x, lines_.distance, d_.weights + p_.offset(group_, v0_),
+                    sums_[buffer]);
+  }
+
+  void store(Index first, int width, Index buffer) {
+    for (Index tile = first; tile < std::min(first + 2, end_); ++tile)
+      for (int v = 0; v < width; ++v) {
+        const Index repeated = lines_.repeated(tile);
+        const std::int32_t* const from =
+            sums_[buffer] + (((tile - first) * width + v) * tile_rows + repeated) * Lanes::size;
+        store_vector(c_, d_, epilogue_, p_, block_, group_, v0_ + v, at(tile), lines_.rows - repeated,
+                     [from](Index r) { return Lanes::load(from + r * Lanes::size); });
+      }
+  }
+
+  // The place of a tile's first own position in the block.
+  Index at(Index tile) const { return lines_.position(tile) - first_position_; }
+
+  const ByteConv& c_;
+  const ConvData& d_;
+  const TilePanels& p_;
+  const TileLines& lines_;
+  const Index begin_, end_, first_position_;
+  const PositionBlock block_;
+  const Epilogue epilogue_;
+  Index group_ = 0, v0_ = 0;
+  alignas(64) std::int32_t sums_[2][4 * tile_rows * Lanes::size];
+};
 
 // Tiles of a task, and panels.
 inline ConvGrid tile_grid(const ByteConv& c, const TileLines& lines, Index tiles, Index panels, int threads) {
@@ -168,19 +212,9 @@ inline void conv_by_tiles(const ByteConv& c, const std::uint8_t* x, const std::u
   const Index blocks = ceil_div(tiles, grid.positions), parts = ceil_div(panels, grid.panels);
   parallel_for(blocks * parts, threads, [&](Index task, int) {
     const TileRegisters registers(lines.rows);
-    const Epilogue epilogue(c.epilogue);
-    const Index begin = task / parts * grid.positions, end = std::min(tiles, begin + grid.positions);
-    const Index first_position = lines.position(begin), part = task % parts * grid.panels;
-    const PositionBlock block(c, first_position, std::min(positions, lines.position(end)));
-    for (Index panel = part; panel < std::min(panels, part + grid.panels); ++panel) {
-      const Index group = panel / p.of_group(), v0 = panel % p.of_group() * 2;
-      const bool pair = p.width_of(v0) == 2;
-      for (Index tile = begin; tile < end; tile += 2) {
-        const auto product = tile + 1 < end ? (pair ? tile_product<2, 2> : tile_product<2, 1>)
-                                            : (pair ? tile_product<1, 2> : tile_product<1, 1>);
-        product(c, d, epilogue, p, lines, block, first_position, group, v0, tile);
-      }
-    }
+    const Index begin = task / parts * grid.positions, part = task % parts * grid.panels;
+    PanelProduct product(c, d, p, lines, begin, std::min(tiles, begin + grid.positions));
+    for (Index panel = part; panel < std::min(panels, part + grid.panels); ++panel) product.run(panel);
   });
 }
 
