@@ -88,10 +88,11 @@ class TileRegisters {
   TileRegisters& operator=(const TileRegisters&) = delete;
 };
 
-// The sums of T tiles of positions, at x[t], by V vectors of filters: T x V x 16 positions x 16 filters.
+// The sums of T tiles of positions, at x[t], by V vectors of filters, in registers 2 t + v.
 template <int T, int V>
-inline void tile_sums(const Terms& terms, Index tiles_of_run, const std::uint8_t* const* x, Index distance,
-                      const std::uint8_t* w, std::int32_t* sums) {
+[[gnu::always_inline]] inline void tile_sums(const Terms& terms, Index tiles_of_run,
+                                             const std::uint8_t* const* x, Index distance,
+                                             const std::uint8_t* w) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -114,15 +115,9 @@ inline void tile_sums(const Terms& terms, Index tiles_of_run, const std::uint8_t
         }
       }
     }
-  constexpr Index tile = tile_rows * Lanes::size;
-  _tile_stored(0, sums, tile_row_bytes);
-  if constexpr (V == 2) _tile_stored(1, sums + tile, tile_row_bytes);
-  if constexpr (T == 2) _tile_stored(2, sums + V * tile, tile_row_bytes);
-  if constexpr (T == 2 && V == 2) _tile_stored(3, sums + 3 * tile, tile_row_bytes);
 }
 
-// A panel's product with the tiles of a block, two at a time. The sums of two are stored while those of the
-// next two are computed: what the tile registers have just written is slow to read.
+// A panel's product with the tiles of a block, two at a time.
 class PanelProduct {
  public:
   PanelProduct(const ByteConv& c, const ConvData& d, const TilePanels& p, const TileLines& lines, Index begin,
@@ -140,38 +135,47 @@ class PanelProduct {
   void run(Index panel) {
     group_ = panel / p_.of_group();
     v0_ = panel % p_.of_group() * 2;
-    const bool pair = p_.width_of(v0_) == 2;
-    Index tile = begin_, buffer = 0;
-    for (; tile < end_; tile += 2, buffer ^= 1) {
-      if (tile + 1 < end_)
-        pair ? sums<2, 2>(tile, buffer) : sums<2, 1>(tile, buffer);
-      else
-        pair ? sums<1, 2>(tile, buffer) : sums<1, 1>(tile, buffer);
-      if (tile > begin_) store(tile - 2, pair ? 2 : 1, buffer ^ 1);
-    }
-    store(tile - 2, pair ? 2 : 1, buffer ^ 1);
+    width_ = p_.width_of(v0_);
+    Index tile = begin_;
+    for (; tile + 1 < end_; tile += 2) width_ == 2 ? two_tiles<2, 2>(tile) : two_tiles<2, 1>(tile);
+    if (tile < end_) width_ == 2 ? two_tiles<1, 2>(tile) : two_tiles<1, 1>(tile);
+    for (int i = 0; i < 4; ++i) store(i);
+    first_ = none;
   }
 
  private:
+  static constexpr Index none = -1, tile_numbers = tile_rows * Lanes::size;
+
+  // Computes the sums of tile `first` and, where T is 2, the next one. Between the registers, the sums before
+  // are stored: what a tile register has written is slow to read at once.
   template <int T, int V>
-  void sums(Index first, Index buffer) {
+  void two_tiles(Index first) {
     const std::uint8_t* x[T];
     for (int t = 0; t < T; ++t)
       x[t] = d_.x + block_.x[at(first + t)] + group_ * (c_.shape.C / p_.groups) -
              lines_.repeated(first + t) * lines_.distance;
-    tile_sums<T, V>(terms_of(c_), p_.tiles_of_run, x, lines_.distance, d_.weights + p_.offset(group_, v0_),
-                    sums_[buffer]);
+    tile_sums<T, V>(terms_of(c_), p_.tiles_of_run, x, lines_.distance, d_.weights + p_.offset(group_, v0_));
+    std::int32_t (*const sums)[tile_numbers] = sums_[buffer_ ^ 1];
+    store(0);
+    _tile_stored(0, sums[0], tile_row_bytes);
+    store(1);
+    if constexpr (V == 2) _tile_stored(1, sums[1], tile_row_bytes);
+    store(2);
+    if constexpr (T == 2) _tile_stored(2, sums[2], tile_row_bytes);
+    store(3);
+    if constexpr (T == 2 && V == 2) _tile_stored(3, sums[3], tile_row_bytes);
+    buffer_ ^= 1;
+    first_ = first;
   }
 
-  void store(Index first, int width, Index buffer) {
-    for (Index tile = first; tile < std::min(first + 2, end_); ++tile)
-      for (int v = 0; v < width; ++v) {
-        const Index repeated = lines_.repeated(tile);
-        const std::int32_t* const from =
-            sums_[buffer] + (((tile - first) * width + v) * tile_rows + repeated) * Lanes::size;
-        store_vector(c_, d_, epilogue_, p_, block_, group_, v0_ + v, at(tile), lines_.rows - repeated,
-                     [from](Index r) { return Lanes::load(from + r * Lanes::size); });
-      }
+  // Stores register i's of the sums at hand.
+  void store(int i) {
+    const Index tile = first_ + i / 2, v = i % 2;
+    if (first_ == none || tile >= end_ || v >= width_) return;
+    const Index repeated = lines_.repeated(tile);
+    const std::int32_t* const from = sums_[buffer_][i] + repeated * Lanes::size;
+    store_vector(c_, d_, epilogue_, p_, block_, group_, v0_ + v, at(tile), lines_.rows - repeated,
+                 [from](Index r) { return Lanes::load(from + r * Lanes::size); });
   }
 
   // The place of a tile's first own position in the block.
@@ -184,8 +188,10 @@ class PanelProduct {
   const Index begin_, end_, first_position_;
   const PositionBlock block_;
   const Epilogue epilogue_;
-  Index group_ = 0, v0_ = 0;
-  alignas(64) std::int32_t sums_[2][4 * tile_rows * Lanes::size];
+  Index group_ = 0, v0_ = 0, width_ = 0;
+  Index first_ = none;  // of the tiles whose sums are to be stored
+  int buffer_ = 0;
+  alignas(64) std::int32_t sums_[2][4][tile_numbers];
 };
 
 // Tiles of a task, and panels.
