@@ -87,7 +87,7 @@ struct Extension {
 };
 
 const Extension extensions[] = {
-    // the fastest first
+// the fastest first
 #ifdef CNNLIB_HAVE_AVX512AMX
     {"amx", "avx512", &runs_amx_int8, &avx512amx::byte_products},
 #endif
@@ -100,24 +100,24 @@ const Extension extensions[] = {
     {"none", "", [] { return false; }, nullptr},
 };
 
+constexpr const char* int8_limits[] = {"none", "vnni", "amx"};
+
 int int8_limit_of(const std::string& name) {
-  constexpr const char* names[] = {"none", "vnni", "amx"};
   for (int i = 0; i < 3; ++i)
-    if (name == names[i]) return i;
+    if (name == int8_limits[i]) return i;
   throw std::invalid_argument("'" + name + "' is none of: none, vnni, amx");
 }
 
 int initial_int8_limit() {
   const char* wanted = std::getenv("CNNLIB_INT8");
-  if (wanted == nullptr || *wanted == '\0') return int8_limit_of("amx");
   try {
-    return int8_limit_of(wanted);
+    return int8_limit_of(wanted == nullptr || *wanted == '\0' ? "amx" : wanted);
   } catch (const std::invalid_argument& e) {
     throw std::invalid_argument(std::string("CNNLIB_INT8: ") + e.what());
   }
 }
 
-std::atomic<int>& int8_limit() {
+std::atomic<int>& limit() {
   static std::atomic<int> limit{initial_int8_limit()};
   return limit;
 }
@@ -151,12 +151,13 @@ const Isa& active_isa() { return *active().load(std::memory_order_relaxed); }
 const ByteProducts& active_products() {
   const Isa& set = active_isa();
   for (const Extension& extension : extensions)
-    if (extension.set == std::string(set.name) && int8_limit_of(extension.name) <= int8_limit())
+    if (extension.set == std::string(set.name) && int8_limit_of(extension.name) <= limit())
       if (const ByteProducts* products = products_of(extension)) return *products;
   return set.products;
 }
 
-void limit_int8(const std::string& name) { int8_limit() = int8_limit_of(name); }
+std::string int8_limit() { return int8_limits[limit()]; }
+void limit_int8(const std::string& name) { limit() = int8_limit_of(name); }
 
 void use_isa(const std::string& name) { active() = &named(name); }
 

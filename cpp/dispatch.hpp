@@ -16,6 +16,7 @@ void use_isa(const std::string& name);
 
 // The most that active_products may use beside its set: none, vnni, or amx, which is the default where
 // CNNLIB_INT8 names no other. std::invalid_argument for another name.
+std::string int8_limit();
 void limit_int8(const std::string& name);
 
 }  // namespace cnnlib

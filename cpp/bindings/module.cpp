@@ -25,6 +25,7 @@ void bind_instruction_sets(py::module_& m) {
   m.def("available_isas", &available_isas);
   m.def("use_isa", &use_isa, py::arg("name"));
   m.def("active_products", [] { return std::string(active_products().name); });
+  m.def("int8_limit", &int8_limit);
   m.def("limit_int8", &limit_int8, py::arg("name"));
 }
 
@@ -64,7 +65,8 @@ PYBIND11_MODULE(_core, m) {
   using namespace cnnlib;
   m.doc() = "Compiled kernels behind cnnlib.layers and cnnlib.optim.";
   watch_for_fork();
-  active_isa();  // a wrong CNNLIB_ISA or CNNLIB_CACHES is an error of the import
+  active_isa();  // a wrong CNNLIB_ISA, CNNLIB_INT8 or CNNLIB_CACHES is an error of the import
+  int8_limit();
   caches();
   bind_inputs(m);
   bind<float>(m);

@@ -178,6 +178,22 @@ def test_unknown_instruction_set_is_an_error_of_the_import(name):
     assert all(isa in last for isa in _core.available_isas())
 
 
+@pytest.mark.parametrize("name", ["unknown", "VNNI"])
+def test_unknown_limit_of_int8_is_an_error_of_the_import(name):
+    result = run_python("import cnnlib", CNNLIB_INT8=name)
+    assert result.returncode == 1
+    last = result.stderr.strip().splitlines()[-1]
+    assert last == f"ImportError: CNNLIB_INT8: '{name}' is none of: none, vnni, amx"
+
+
+@pytest.mark.parametrize("name", ["none", "vnni", "amx"])
+def test_products_of_bytes_can_be_limited(name):
+    result = run_python("from cnnlib import _core; print(_core.active_products())", CNNLIB_INT8=name)
+    extensions = ("vnni", "amx")[: ("none", "vnni", "amx").index(name)]
+    (set_,) = re.findall(r"^(base|avx2|avx512)\w*$", result.stdout, re.MULTILINE)
+    assert result.stdout.strip().removeprefix(set_) in ("", *extensions)
+
+
 @pytest.mark.parametrize("name", _core.available_isas())
 def test_instruction_set_can_be_forced(name):
     result = run_python("import cnnlib; cnnlib.show_config()", CNNLIB_ISA=name)

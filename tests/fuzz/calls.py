@@ -336,6 +336,7 @@ def fitting_call(source, name):
 SETTERS = {
     "use_isa",
     "active_products",
+    "int8_limit",
     "limit_int8",
     "active_isa",
     "available_isas",

@@ -5,6 +5,7 @@
 
 #include "kernels/int8/epilogue.hpp"
 #include "kernels/int8/winograd.hpp"
+#include "memory/scratch.hpp"
 #include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -111,6 +112,34 @@ inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbe
   });
 }
 
+// Four bytes of x for every lane, at offset k of a position's terms. Sets that multiply 16-bit numbers have
+// them widened.
+template <class L = Lanes>
+[[gnu::always_inline]] inline typename L::Values values_at(const std::uint8_t* x, Index k) {
+  if constexpr (L::multiplies_bytes) {
+    return L::broadcast(x + k);
+  } else {
+    const auto* const pairs = reinterpret_cast<const std::int16_t*>(x) + k;
+    return {L::broadcast_pair(pairs), L::broadcast_pair(pairs + 2)};
+  }
+}
+
+// The terms of a position one after the other: of each four bytes the pair at even places, then that at odd
+// ones.
+inline void widen(const Terms& t, const std::uint8_t* x, std::uint32_t* out) {
+  constexpr std::uint32_t even = 0x00FF00FF;
+  for (Index row = 0; row < t.rows; ++row)
+    for (Index run = 0; run < t.runs; ++run, out += 2 * t.steps) {
+      const std::uint8_t* const from = x + row * t.row_offset + run * t.run_offset;
+      for (Index i = 0; i < t.steps; ++i) {
+        std::uint32_t four;
+        std::memcpy(&four, from + 4 * i, 4);
+        out[2 * i] = four & even;
+        out[2 * i + 1] = four >> 8 & even;
+      }
+    }
+}
+
 // `steps` steps from offset k on, all of whose weights stay in registers.
 template <int steps, int V, int R>
 [[gnu::always_inline]] inline void product_steps(const std::uint8_t* const* x, Index k, const std::uint8_t* w,
@@ -124,7 +153,7 @@ template <int steps, int V, int R>
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int i = 0; i < steps; ++i) {
-      const Lanes::Values values = Lanes::broadcast(x[r] + k + 4 * i);
+      const Lanes::Values values = values_at(x[r], k + 4 * i);
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) sums[r][v] = Lanes::dot(sums[r][v], values, weights[i][v]);
     }
@@ -235,16 +264,36 @@ template <int R = 0, class SumsOf>
     for (Index r = 0; r < count; ++r) epilogue.store(sums(r), n, bytes + y[r], left);
 }
 
+// Where the terms of a block's positions lie.
+struct BlockTerms {
+  const std::uint8_t* x[PositionBlock::most];
+  Terms terms;
+
+  BlockTerms(const ByteConv& c, const ConvData& d, const PositionBlock& block, Index channel)
+      : terms(terms_of(c)) {
+    for (Index i = 0; i < block.count; ++i) x[i] = d.x + block.x[i] + channel;
+  }
+  // Widened, to `room`.
+  void widen_to(std::uint8_t* room, Index count) {
+    const Terms all{1, 1, terms.count(), 0, 0};
+    for (Index i = 0; i < count; ++i, room += 8 * all.steps) {
+      widen(terms, x[i], reinterpret_cast<std::uint32_t*>(room));
+      x[i] = room;
+    }
+    terms = all;
+  }
+};
+
 // Positions first, first + 1, ... of a block, of V vectors of filters from vector v0 of a group on.
 template <int V, int R>
 inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
-                      const PositionBlock& block, Index group, Index v0, Index first) {
-  const Index count = std::min<Index>(R, block.count - first), channel = group * (c.shape.C / p.groups);
+                      const PositionBlock& block, const BlockTerms& at, Index group, Index v0, Index first) {
+  const Index count = std::min<Index>(R, block.count - first);
   const std::uint8_t* x[R];
-  for (Index r = 0; r < R; ++r)  // rows beyond repeat the last position
-    x[r] = d.x + block.x[first + std::min(r, count - 1)] + channel;
+  for (Index r = 0; r < R; ++r)
+    x[r] = at.x[first + std::min(r, count - 1)];  // beyond, the last position again
   Lanes::Sums sums[R][V];
-  product_tile<V, R>(x, terms_of(c), d.weights + p.offset(group, v0), sums);
+  product_tile<V, R>(x, at.terms, d.weights + p.offset(group, v0), sums);
 #pragma GCC unroll 2
   for (int v = 0; v < V; ++v) {
     const auto sums_at = [&](Index r) { return sums[r][v]; };
@@ -257,7 +306,7 @@ inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epil
 
 // Panel `panel` of all groups' on a block of positions.
 inline void conv_panel(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
-                       const PositionBlock& block, Index panel) {
+                       const PositionBlock& block, const BlockTerms& at, Index panel) {
   constexpr int R = Lanes::tile_rows, few = R > 4 ? 4 : 1;
   const Index group = panel / p.of_group(), v0 = panel % p.of_group() * 2;
   const bool pair = p.width_of(v0) == 2;
@@ -265,7 +314,7 @@ inline void conv_panel(const ByteConv& c, const ConvData& d, const Epilogue& epi
     const bool tail = block.count - i <= few;
     const auto tile =
         tail ? (pair ? conv_tile<2, few> : conv_tile<1, few>) : (pair ? conv_tile<2, R> : conv_tile<1, R>);
-    tile(c, d, epilogue, p, block, group, v0, i);
+    tile(c, d, epilogue, p, block, at, group, v0, i);
     i += tail ? few : R;
   }
 }
@@ -278,7 +327,8 @@ struct ConvGrid {
 inline ConvGrid conv_grid(const ByteConv& c, Index positions, Index panels, int threads) {
   constexpr Index R = Lanes::tile_rows, most_bytes = 256 << 10, least_tiles = 4;
   // A block's part of x stays in the second level while the panels pass.
-  const Index x_bytes = std::max<Index>(1, c.x.bytes() / std::max<Index>(1, c.shape.OH * c.shape.OW));
+  const Index x_bytes = Lanes::multiplies_bytes ? std::max<Index>(1, c.x.bytes() / (c.shape.OH * c.shape.OW))
+                                                : 8 * terms_of(c).count();
   Index block = std::clamp(most_bytes / x_bytes / R * R, R * least_tiles, PositionBlock::most / R * R);
   const Index wanted = threads > 1 ? 4 * threads : 1;
   block = std::min(block, std::max(R * least_tiles, round_up(ceil_div(positions, wanted), R)));
@@ -309,8 +359,14 @@ inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* o
     const Epilogue epilogue(c.epilogue);
     const Index first = task / parts * grid.positions, part = task % parts * grid.panels;
     const PositionBlock block(c, first, std::min(positions, first + grid.positions));
-    for (Index panel = part; panel < std::min(panels, part + grid.panels); ++panel)
-      conv_panel(c, d, epilogue, p, block, panel);
+    const Index end = std::min(panels, part + grid.panels);
+    for (Index panel = part; panel < end;) {
+      const Index group = panel / p.of_group(), group_end = std::min(end, (group + 1) * p.of_group());
+      BlockTerms at(c, d, block, group * (c.shape.C / p.groups));
+      const Scratch room(Lanes::multiplies_bytes ? 0 : std::size_t(block.count * 8 * p.steps));
+      if (!Lanes::multiplies_bytes) at.widen_to(static_cast<std::uint8_t*>(room.data()), block.count);
+      for (; panel < group_end; ++panel) conv_panel(c, d, epilogue, p, block, at, panel);
+    }
   });
 }
 

@@ -22,11 +22,17 @@ inline void quantize(const float* x, const ByteImage& s, float scale, int zero, 
         const Index count = std::min(L, s.W - w);
         Lanes::Sums pixels = Lanes::zero();
         for (Index k = 0; k < std::min<Index>(4, s.C - c); ++k) {
-          float values[L] = {};
-          std::memcpy(values, from + (c + k) * s.H * s.W + w, std::size_t(count) * sizeof(float));
+          const float* values = from + (c + k) * s.H * s.W + w;
+          float some[L] = {};
+          if (count < L)
+            values = static_cast<float*>(std::memcpy(some, values, std::size_t(count) * sizeof(float)));
           const Lanes::Scales v = Lanes::divided(Lanes::load_scales(values), scales);
           const Lanes::Sums q = Lanes::add(Lanes::rounded(v, low, high), zeros);
           pixels = Lanes::add(pixels, Lanes::shift_left(q, int(8 * k)));
+        }
+        if (count == L && s.channels() == 4) {
+          Lanes::store_sums(reinterpret_cast<std::int32_t*>(to + 4 * w), pixels);
+          continue;
         }
         std::int32_t four[L];
         Lanes::store_sums(four, pixels);

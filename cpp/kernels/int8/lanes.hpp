@@ -11,7 +11,7 @@
 //   Values, Weights         four bytes a lane, and the weights that they are multiplied by
 //   zero, fill, load, add, multiply, shift_left    of Sums
 //   fill_scales, load_scales                       of Scales
-//   broadcast(p)            the four bytes at p in every lane
+//   broadcast(p)            the four bytes at p in every lane, where multiplies_bytes
 //   interleave(a, b, c, d)  lane i has the bytes a[i], b[i], c[i], d[i]
 //   bytes(p)                Sums of the `size` bytes at p
 //   subtract, quarter       of Sums

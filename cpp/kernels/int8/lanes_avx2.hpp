@@ -61,6 +61,11 @@ struct Lanes {
   static void pack_weights(const std::int8_t* weights, void* packed) { std::memcpy(packed, weights, 32); }
   static Values values(__m256i v) { return v; }
   static Sums dot(Sums sums, Values x, Weights w) { return _mm256_dpbusd_avx_epi32(sums, x, w); }
+  static Values broadcast(const std::uint8_t* p) {
+    int v;
+    std::memcpy(&v, p, 4);
+    return values(_mm256_set1_epi32(v));
+  }
 #else
   static constexpr bool multiplies_bytes = false;
   static constexpr int tile_rows = 4;  // x 2 vectors of sums, 4 of weights, 2 of values, 1 of products
@@ -83,11 +88,6 @@ struct Lanes {
   }
 #endif
 
-  static Values broadcast(const std::uint8_t* p) {
-    int v;
-    std::memcpy(&v, p, 4);
-    return values(_mm256_set1_epi32(v));
-  }
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {
     const __m128i ab = _mm_unpacklo_epi8(eight(a), eight(b)), cd = _mm_unpacklo_epi8(eight(c), eight(d));

@@ -56,6 +56,11 @@ struct Lanes {
   static void pack_weights(const std::int8_t* weights, void* packed) { std::memcpy(packed, weights, 64); }
   static Values values(__m512i v) { return v; }
   static Sums dot(Sums sums, Values x, Weights w) { return _mm512_dpbusd_epi32(sums, x, w); }
+  static Values broadcast(const std::uint8_t* p) {
+    int v;
+    std::memcpy(&v, p, 4);
+    return values(_mm512_set1_epi32(v));
+  }
 #else
   static constexpr bool multiplies_bytes = false;
   struct Values {
@@ -76,11 +81,6 @@ struct Lanes {
   }
 #endif
 
-  static Values broadcast(const std::uint8_t* p) {
-    int v;
-    std::memcpy(&v, p, 4);
-    return values(_mm512_set1_epi32(v));
-  }
   // A 16x4 transpose: of 4x4 blocks of channels by a permutation, then inside of each by a shuffle.
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {

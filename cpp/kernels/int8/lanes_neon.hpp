@@ -71,12 +71,6 @@ struct Lanes {
   static Sums dot(Sums sums, const Values& x, const Weights& w) {
     return vpadalq_s16(vpadalq_s16(sums, vmulq_s16(x.even, w.even)), vmulq_s16(x.odd, w.odd));
   }
-
-  static Values broadcast(const std::uint8_t* p) {
-    std::uint32_t v;
-    std::memcpy(&v, p, 4);
-    return values(vreinterpretq_u8_u32(vdupq_n_u32(v)));
-  }
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {
     const uint16x4_t ab = vreinterpret_u16_u8(vzip1_u8(four(a), four(b)));

@@ -65,12 +65,6 @@ struct Lanes {
     sums = _mm_add_epi32(sums, _mm_madd_epi16(x.even, w.even));
     return _mm_add_epi32(sums, _mm_madd_epi16(x.odd, w.odd));
   }
-
-  static Values broadcast(const std::uint8_t* p) {
-    int v;
-    std::memcpy(&v, p, 4);
-    return values(_mm_set1_epi32(v));
-  }
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {
     const __m128i ab = _mm_unpacklo_epi8(four(a), four(b)), cd = _mm_unpacklo_epi8(four(c), four(d));
