@@ -12,6 +12,7 @@ from cnnlib.data import Normalization, load_array_folder
 from cnnlib.distributed import OutOfStepError, SerialComm, start_checks, world
 from cnnlib.models import ConvNet, FullyConnectedNet
 from cnnlib.solver import Solver
+from several_outputs import several_outputs, with_targets
 from training import LinearModel, NoisyModel, digits_like
 
 RESIDUAL = [
@@ -47,6 +48,8 @@ def worst(scores, y):
 
 def targets(data, name):
     """Other targets than labels for the cases of these names."""
+    if name == "outputs":
+        return with_targets(data, ignored=0)
     for part in ("train", "val"):
         X = data[f"X_{part}"]
         if name == "numbers":
@@ -91,6 +94,10 @@ CASES = {
     "pixels": (
         lambda: ConvNet([{"conv": 4}, "relu", "pixels"], (1, 6, 6), 2, seed=0, dtype=np.float64),
         {"loss": "softmax", "metrics": ["iou", "accuracy"], "augment": ["flip", {"name": "crop", "pad": 1}]},
+    ),
+    "outputs": (
+        lambda: several_outputs(norm=False),
+        {"metrics": {"label": "top5", "size": ["mae", worst]}, "augment": "flip", "update_rule": "adam"},
     ),
     "local": (residual, {}),
     "noisy": (lambda: NoisyModel(36, 4), {"seed": None}),

@@ -14,6 +14,7 @@ __all__ = [
     "Cache",
     "Gradients",
     "Needs",
+    "Outputs",
     "Params",
     "Trainable",
     "Wanted",
@@ -24,6 +25,7 @@ Cache: TypeAlias = tuple[Any, ...]
 Needs: TypeAlias = Collection[str] | None
 Params: TypeAlias = dict[str, Array]  # a model's
 Gradients: TypeAlias = dict[str, Array]
+Outputs: TypeAlias = Array | Any  # of a network: an array, or a dict of arrays where it has several
 # None where `needs` leaves a gradient out or there is no bias; callers know which without an assertion.
 Wanted: TypeAlias = Array | Any
 

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from cnnlib._params import choice, number, positive_int
 from cnnlib._params.registry import Registry
+from cnnlib.data.targets import Targets
 
 __all__ = [
     "AUGMENTATIONS",
@@ -279,6 +280,12 @@ def augmented(
     samples: Samples | None,
 ) -> tuple[Any, Any]:
     """What `augmentation` makes of images and targets; it is given the samples if it wants to know them."""
+    if isinstance(y, Targets) and hasattr(augmentation, "pair"):  # each moves by the same draws
+        start, moved = rng.bit_generator.state, {}
+        for name, array in y.arrays.items():
+            rng.bit_generator.state = start
+            images, moved[name] = augmentation.pair(X, array, rng, samples)
+        return images, Targets(moved)
     if hasattr(augmentation, "pair"):
         return augmentation.pair(X, y, rng, samples)
     wanted = getattr(augmentation, "knows_samples", False)

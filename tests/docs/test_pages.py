@@ -30,7 +30,7 @@ PAGES = {
     "how-to/serving": 1,
     "how-to/teaching": 1,
     "how-to/masks": 1,
-    "how-to/numbers": 1,
+    "how-to/numbers": 2,
     "how-to/images-from-images": 1,
     "how-to/signals": 1,
     "add-a-kernel": 1,

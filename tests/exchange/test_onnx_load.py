@@ -774,10 +774,26 @@ def test_sizes_left_open_are_given():
         cnnlib.onnx.load(proto, input_dim=(4, 4, 5))
 
 
-def test_several_inputs_or_outputs_are_refused():
-    proto = model("y = Relu(x) z = LeakyRelu(x)", outputs="y z")
-    with pytest.raises(ValueError, match="one output here, this one 2: 'y', 'z'"):
+def test_several_outputs_have_their_names():
+    """Those of the file, also where one is another in a new shape, and is read on."""
+    proto = model("a = GlobalAveragePool(x) y = Flatten(a) z = Relu(y) b = Identity(z)", outputs="b y z")
+    net = cnnlib.onnx.load(proto)
+    x = np.random.default_rng(0).standard_normal((2, *net.input_dim)).astype(np.float32)
+    means = x.mean((2, 3))
+    out = net.loss(x)
+    assert net.outputs == tuple(out) == ("b", "y", "z")
+    for name, want in (("y", means), ("z", np.maximum(means, 0)), ("b", np.maximum(means, 0))):
+        np.testing.assert_allclose(out[name], want, rtol=1e-6, atol=1e-6)
+
+
+def test_outputs_that_are_none():
+    proto = model("y = Relu(x)")
+    del proto.graph.output[:]
+    with pytest.raises(ValueError, match="the network has no output"):
         cnnlib.onnx.load(proto)
+
+
+def test_several_inputs_are_refused():
     proto = model("y = Relu(x)")
     proto.graph.input.add().CopyFrom(onnx.helper.make_tensor_value_info("z", 1, ["N", 2]))
     with pytest.raises(ValueError, match="one input here, this one 2: 'x', 'z'"):

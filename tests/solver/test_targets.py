@@ -13,8 +13,8 @@ from cnnlib.augment import (
     build_augmentation,
 )
 from cnnlib.models import ConvNet, FullyConnectedNet
+from cnnlib.models.losses import LOSSES
 from cnnlib.solver import Solver
-from cnnlib.solver.losses import LOSSES
 from training import LinearModel, assert_same_run, digits_like, quiet_solver
 
 

@@ -26,13 +26,14 @@ def describe(graph: Graph, bn_params: Sequence[BatchNormParam]) -> dict[str, Any
         {name: value for name, value in bn_param.items() if not isinstance(value, np.ndarray)}
         for bn_param in bn_params
     ]
-    return {
+    described = {
         "nodes": nodes,
         "input": graph.input,
         "output": graph.output,
         "bn_params": settings,
         "fixed_by": graph.fixed_by,
     }
+    return {**described, "outputs": list(graph.outputs)} if graph.outputs else described
 
 
 def described_graph(description: Mapping[str, Any]) -> tuple[Graph, list[BatchNormParam]]:
@@ -42,5 +43,5 @@ def described_graph(description: Mapping[str, Any]) -> tuple[Graph, list[BatchNo
     for layer, inputs, output, params, args, label in description["nodes"]:
         values = (bn_params[args],) if layer in BATCH_NORMS else tuple(args)
         graph.append(Node(layer, tuple(inputs), output, tuple(params), values, label))
-    graph.output = description["output"]
+    graph.output, graph.outputs = description["output"], tuple(description.get("outputs", ()))
     return graph, bn_params

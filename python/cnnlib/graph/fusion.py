@@ -26,14 +26,14 @@ def fused(graph: Graph, apart: Collection[str] = (), table: Table = SANDWICHES) 
     A chain is of nodes that alone read what the one before makes. Layers in `apart` stay by themselves.
     """
     longest = max(map(len, table))
-    readers = graph.readers()
+    readers, results = graph.readers(), graph.results()
     inside: set[str] = set()
     result = []
     for node in graph:
         if node.output in inside:
             continue
         chain = [node]
-        while len(chain) < longest and chain[-1].output != graph.output:
+        while len(chain) < longest and chain[-1].output not in results:
             behind = readers[chain[-1].output]
             if len(behind) != 1 or len(behind[0].inputs) != 1:
                 break

@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,6 +108,9 @@ class Graph:
     fixed_by : str
         Why images must have the height and width that the graph was made for, in words that name the node
         and its option: "node 'up': sizes (8, 8)". Empty where all layers follow the size of the images.
+    outputs : tuple of str
+        The values that leave a network with several outputs; `output` says nothing then. Empty: `output`
+        alone leaves it.
 
     Examples
     --------
@@ -124,9 +127,21 @@ class Graph:
     input: str = "input"
     output: str = "input"
     fixed_by: str = ""
+    outputs: Sequence[str] = ()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
+
+    def results(self) -> tuple[str, ...]:
+        """Return the names of the values that leave the network."""
+        return tuple(self.outputs) or (self.output,)
+
+    def refuse_several(self, where: str) -> None:
+        """Raise a ValueError that begins with `where` if the outputs have names of their own."""
+        if self.outputs:
+            raise ValueError(
+                f"{where}: needs a network of one output; this one has {', '.join(self.outputs)}"
+            )
 
     def append(self, node: Node) -> str:
         """Append a node as the graph's output; return the name of its value."""
@@ -141,14 +156,14 @@ class Graph:
         output = f"{layer}{len(self.nodes) + 1}"
         return self.append(Node(layer, (self.output,), output, params, args, label))
 
-    def cut(self, node: str | None = None) -> Graph:
+    def cut(self, node: str | Sequence[str] | None = None) -> Graph:
         """The graph that ends with what a node makes; nodes that it does not need are left out.
 
         Parameters
         ----------
-        node : str or None
-            The name of a value, or the label of the one node that has it. None: what the last affine layer
-            reads, the features from which a classifier computes its scores.
+        node : str, sequence of str, or None
+            The name of a value, or the label of the one node that has it; several for as many outputs. None:
+            what the last affine layer reads, the features from which a classifier computes its scores.
 
         Raises
         ------
@@ -163,13 +178,22 @@ class Graph:
         >>> graph.cut().output, graph.cut("conv1").output
         ('relu2', 'conv1')
         """
-        output = self._last_features() if node is None else self._value_of(node)
-        needed, nodes = {output}, []
+        several: tuple[str, ...] = ()
+        if node is None:
+            output = self._last_features()
+        elif isinstance(node, str):
+            output = self._value_of(node)
+        else:
+            several = tuple(map(self._value_of, node))
+            if not several:
+                raise ValueError("Graph.cut: node is empty; say the names of one or several nodes")
+            output = several[0]
+        needed, nodes = {output, *several}, []
         for each in reversed(self.nodes):
             if each.output in needed:
                 nodes.append(each)
                 needed.update(each.inputs)
-        return Graph(nodes[::-1], self.input, output, self.fixed_by)
+        return Graph(nodes[::-1], self.input, output, self.fixed_by, several)
 
     def with_head(self, num_classes: int, hidden: int | None = None) -> Graph:
         """The graph with affine layers behind it, whose parameters are ``W_head1 b_head1`` and so on.
@@ -186,13 +210,14 @@ class Graph:
         Raises
         ------
         ValueError, TypeError
-            For sizes that are no integers above 0.
+            For sizes that are no integers above 0, and for a graph with several outputs.
 
         Examples
         --------
         >>> [node.layer for node in Graph().with_head(10, hidden=64)]
         ['affine', 'relu', 'affine']
         """
+        self.refuse_several("with_head")
         graph = Graph(list(self.nodes), self.input, self.output, self.fixed_by)
         sizes = [] if hidden is None else [positive_int("with_head", "hidden", hidden)]
         sizes.append(positive_int("with_head", "num_classes", num_classes))
@@ -269,6 +294,8 @@ class Graph:
         ValueError
             For an unknown layer, a wrong number of inputs, parameters or arguments, a value that is read
             before it is made, made twice, or never read.
+        TypeError
+            If `outputs` is no sequence of names.
         """
         made = {self.input}
         for node in self.nodes:
@@ -282,11 +309,17 @@ class Graph:
             if node.output in made:
                 raise ValueError(f"{where}: {node.title} makes {node.output!r}, which has been made before")
             made.add(node.output)
-        if self.output not in made:
-            raise ValueError(f"{where}: no node makes the output {self.output!r}")
+        results = self.results()
+        if isinstance(self.outputs, str) or not all(isinstance(name, str) for name in results):
+            raise TypeError(f"{where}: outputs of the graph must be names, got {self.outputs!r}")
+        for place, name in enumerate(results):
+            if name not in made:
+                raise ValueError(f"{where}: no node makes the output {name!r}")
+            if name in results[:place]:
+                raise ValueError(f"{where}: outputs of the graph names {name!r} twice")
         readers = self.readers()
         for node in self.nodes:
-            if not readers[node.output] and node.output != self.output:
+            if not readers[node.output] and node.output not in results:
                 raise ValueError(f"{where}: nothing reads what {node.title} makes")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._typing import Array
+from cnnlib._typing import Array, Outputs
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import statistics
@@ -35,7 +35,9 @@ class Compiled(ByteSteps):
     Attributes
     ----------
     input_shape, output_shape : tuple of int
-        Of one sample.
+        Of one sample; of several outputs that of the row of all.
+    outputs : dict of str to tuple of int
+        The shapes of several outputs.
     shapes : dict
         Of each value, one sample's.
     arena_bytes : int
@@ -49,8 +51,13 @@ class Compiled(ByteSteps):
     ) -> None:
         self.input_shape, self.dtype, self._arrays = input_shape, dtype, arrays
         self.shapes = shapes(graph, arrays, input_shape, "prepare", BYTE_RULES)
-        self.output_shape = self.shapes[graph.output]
         nodes = operations(graph)
+        self.outputs = {name: self.shapes[name] for name in graph.outputs}
+        self.output_shape = self.shapes.get(graph.output, ())
+        if self.outputs:
+            rows = [(math.prod(shape),) for shape in self.outputs.values()]
+            self.shapes |= dict(zip(nodes[-1].inputs, rows, strict=True))
+            self.output_shape = (sum(size for (size,) in rows),)
         self.shapes.setdefault(nodes[-1].output, self.output_shape)
         nodes = fuse_inverted_residuals(fuse_sums(nodes, self.shapes, arrays, dtype), arrays)
         byte_ops = {node.output: op_of(node, arrays) for node in nodes if node.layer in BYTE_RULES}
@@ -75,14 +82,22 @@ class Compiled(ByteSteps):
         self.packed_bytes: int = self._core.packed_bytes
         del self._arrays
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array) -> Outputs:
         """x (N, *input_shape), C-contiguous and of the network's dtype."""
-        return self._core.run(x, [len(x), *self.output_shape])
+        out = self._core.run(x, [len(x), *self.output_shape])
+        return self._parts(out) if self.outputs else out
 
-    def of_bytes(self, x: np.ndarray, mean: Array, std: Array) -> Array:
+    def of_bytes(self, x: np.ndarray, mean: Array, std: Array) -> Outputs:
         """x (N, C, H, W) of uint8, C-contiguous; mean and std (C,)."""
         planes = x.reshape(*x.shape[:2], -1) if x.size else np.empty((len(x), x.shape[1], 0), np.uint8)
-        return self._core.run_bytes(planes, mean, std, [len(x), *self.output_shape])
+        out = self._core.run_bytes(planes, mean, std, [len(x), *self.output_shape])
+        return self._parts(out) if self.outputs else out
+
+    def _parts(self, rows: Array) -> dict[str, Array]:
+        """The outputs by their names, of rows that hold them one behind the other."""
+        ends = np.cumsum([math.prod(shape) for shape in self.outputs.values()])[:-1]
+        parts = zip(self.outputs.items(), np.split(rows, ends, axis=1), strict=True)
+        return {name: np.ascontiguousarray(part).reshape(len(rows), *shape) for (name, shape), part in parts}
 
     def profile(self, x: Array, repeats: int) -> list[tuple[str, float, float]]:
         """The steps, the least seconds that each took with all threads on it, and its operations."""

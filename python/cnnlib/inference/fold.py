@@ -39,16 +39,19 @@ def fold(
     graph.check("prepare", BYTE_CHECKS)
     graph = _copied(graph, algorithm)
     refuse_unprepared("prepare", graph)
-    readers, made = graph.readers(), Graph([], graph.input, fixed_by=graph.fixed_by)
+    readers, results = graph.readers(), graph.results()
+    made = Graph([], graph.input, fixed_by=graph.fixed_by, outputs=graph.outputs)
     arrays: dict[str, Array] = dict(params)  # float64 where something was folded in
     places: dict[str, int] = {}  # of weighted nodes by their output
     for node in graph:
         read = node.inputs[0]
         if node.layer in (*BATCH_NORMS, "scale") and read in places and len(readers[read]) == 1:
-            place = places[node.output] = places[read]
+            place = places[read]
+            if node.output not in results:
+                places[node.output] = place
             made.nodes[place] = _rescaled(made.nodes[place], node, arrays)
             continue
-        if node.layer in _WEIGHTED and node.output != graph.output:
+        if node.layer in _WEIGHTED and node.output not in results:
             places[node.output] = len(made.nodes)
         made.append(node)
     made.output = graph.output
@@ -58,10 +61,12 @@ def fold(
 
 def _copied(graph: Graph, algorithm: str) -> Graph:
     """The graph with options of its own, and without dropout."""
-    copied, same = Graph([], graph.input, fixed_by=graph.why_fixed()), dict[str, str]()
+    copied, same = Graph([], graph.input, fixed_by=graph.why_fixed(), outputs=graph.outputs), dict[str, str]()
     for node in graph:
         inputs = tuple(same.get(name, name) for name in node.inputs)
-        if node.layer == "dropout":
+        if node.layer == "dropout" and node.output in graph.outputs:  # whose name stays
+            copied.append(Node("scale", inputs, node.output, (), (1.0,), node.label))
+        elif node.layer == "dropout":
             same[node.output] = inputs[0]
         else:
             copied.append(replace(node, inputs=inputs, args=_arguments(node, algorithm)))

@@ -33,8 +33,15 @@ RECTIFIED = {name: (parts[0], math.inf if parts[1] == "relu" else 6.0) for parts
 
 
 def operations(graph: Graph) -> list[Node]:
-    """The graph's nodes with ReLUs in the layers before them; at least one makes the output."""
+    """The graph's nodes with ReLUs in the layers before them; at least one makes the output.
+
+    Several outputs leave the network as one row, one behind the other.
+    """
     nodes = [replace(node, label=node.label or node.layer) for node in fused(graph, table=_TABLE)]
+    if graph.outputs:
+        new = f"{max(graph.readers(), key=len)}."  # begins no value's name
+        rows = [Node("flatten", (name,), new + name, label=f"{name} as a row") for name in graph.outputs]
+        return [*nodes, *rows, Node("concat", tuple(row.output for row in rows), new, label="outputs")]
     makers, name = {node.output: node for node in nodes}, graph.output
     while name in makers and makers[name].layer == "flatten":
         name = makers[name].inputs[0]

@@ -15,7 +15,7 @@ from cnnlib._params import choice, type_name
 from cnnlib._params.arrays import as_array
 from cnnlib._params.registry import OWN
 from cnnlib._system.units import size_text
-from cnnlib._typing import Array, ArrayLike, Params
+from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.samples import check_samples, refuse_channels_last
@@ -56,6 +56,8 @@ class Predictor:
         What uint8 images go through first.
     classes : tuple of str or None
         The names of the classes, where they are known.
+    outputs : tuple of str
+        The names of several outputs; empty for a network of one.
 
     Examples
     --------
@@ -82,13 +84,13 @@ class Predictor:
         self.input_dim, self.dtype = input_dim, dtype
         self._quantization = quantization
         self.preprocess, self.classes = preprocess, classes
-        self._graph, self._params = graph, params
+        self._graph, self._params, self.outputs = graph, params, tuple(graph.outputs)
         self._check = check  # to call before weights are read that lie in a file
         self._why_fixed = graph.why_fixed()
         self._flattens = all(node.layer in ("affine", "flatten") for node in graph.readers()[graph.input])
         self._compiled: dict[tuple[Any, ...], Compiled] = {}
 
-    def __call__(self, X: ArrayLike) -> Array:
+    def __call__(self, X: ArrayLike) -> Outputs:
         """
         Compute the scores of samples.
 
@@ -102,10 +104,10 @@ class Predictor:
         Returns
         -------
         array, (N, classes)
-            In the predictor's dtype. Those of a sample are the same bits whatever the batch around it and
-            the number of threads. From the model's own scores in test mode they differ by rounding: in
-            float32 by up to 1e-5 of the largest of them, in float64 by 1e-13, times the square root of the
-            number of layers.
+            In the predictor's dtype; of a network with several outputs a dict of arrays by their names.
+            Those of a sample are the same bits whatever the batch around it and the number of threads. From
+            the model's own scores in test mode they differ by rounding: in float32 by up to 1e-5 of the
+            largest of them, in float64 by 1e-13, times the square root of the number of layers.
 
         Raises
         ------
@@ -126,11 +128,25 @@ class Predictor:
         return network(x)
 
     def predict(self, X: ArrayLike) -> np.ndarray:
-        """Return the class with the highest score of each sample: (N,) integers."""
+        """Return the class with the highest score of each sample: (N,) integers.
+
+        Raises
+        ------
+        ValueError
+            For samples that the network does not take, and for a network with several outputs.
+        """
+        self._graph.refuse_several("Predictor.predict")
         return np.argmax(self(X), axis=1)
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """Return the softmax of the scores: (N, classes), in the predictor's dtype."""
+        """Return the softmax of the scores: (N, classes), in the predictor's dtype.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`predict`.
+        """
+        self._graph.refuse_several("Predictor.predict_proba")
         return _softmax(self(X))
 
     def summary(self) -> str:
@@ -174,7 +190,8 @@ class Predictor:
     @property
     def gives_probabilities(self) -> bool:
         """Whether a softmax ends the network, as networks from other programs may have one."""
-        return any(node.output == self._graph.output and node.layer == "softmax" for node in self._graph)
+        results = self._graph.results()
+        return any(node.layer == "softmax" and (node.output,) == results for node in self._graph)
 
     def quantization(self) -> Quantization:
         """
@@ -278,7 +295,7 @@ class Predictor:
         check_samples("Predictor", X.shape, self.input_dim, self._why_fixed)
         return X
 
-    def _of_bytes(self, X: np.ndarray, normalization: Normalization) -> Array:
+    def _of_bytes(self, X: np.ndarray, normalization: Normalization) -> Outputs:
         """Images that are normalised a few at a time, on their way into the network."""
         X = self._shaped(X)
         C = X.shape[1] if X.ndim == 4 else 0
@@ -377,7 +394,7 @@ def prepare(
         For what has no graph of layers, and for another dtype.
     ValueError
         For calibration that is empty, of another shape, not finite or of one value, or given for another
-        precision.
+        precision. For int8 of a network with several outputs.
         For a layer that is not known here, an unknown algorithm, and a ConvNet whose filters wait for
         `initialize`.
 
@@ -423,6 +440,7 @@ def prepare(
                 "prepare: precision='int8' needs calibration, some hundred samples of those to come"
             )
         choice("prepare", "ranges", ranges, METHODS)
+        graph.refuse_several("prepare: precision='int8'")
         predictor._quantize(calibration, (float32,) if isinstance(float32, str) else tuple(float32), ranges)
     predictor._network(predictor.input_dim)  # errors show now, and the first call is as fast as the others
     return predictor

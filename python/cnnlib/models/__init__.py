@@ -33,7 +33,17 @@ from cnnlib.layers import *  # noqa: F403
 from cnnlib.models.convnet import ConvNet
 from cnnlib.models.fully_connected import FullyConnectedNet, TwoLayerNet
 from cnnlib.models.graph_net import GraphNet
+from cnnlib.models.losses import WeightedLosses
 from cnnlib.models.three_layer import ThreeLayerConvNet
 
-__all__ = ["ConvNet", "FullyConnectedNet", "Graph", "GraphNet", "Node", "ThreeLayerConvNet", "TwoLayerNet"]
+__all__ = [
+    "ConvNet",
+    "FullyConnectedNet",
+    "Graph",
+    "GraphNet",
+    "Node",
+    "ThreeLayerConvNet",
+    "TwoLayerNet",
+    "WeightedLosses",
+]
 __all__ += layers.__all__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,12 +37,12 @@ class Adaptable:
     seed: int | None
     preprocess: Any
 
-    def cut(self, node: str | None = None) -> GraphNet:
+    def cut(self, node: str | Sequence[str] | None = None) -> GraphNet:
         """The network up to a node, as a network of its own with copies of its parameters.
 
         Parameters
         ----------
-        node : str or None
+        node : str, sequence of str, or None
             As :meth:`cnnlib.graph.Graph.cut` finds it; None for what the last affine layer reads.
 
         Returns
@@ -88,7 +89,7 @@ class Adaptable:
         Raises
         ------
         ValueError, TypeError
-            For sizes that are no integers above 0.
+            For sizes that are no integers above 0, and for a network of several outputs.
 
         Examples
         --------
@@ -103,6 +104,7 @@ class Adaptable:
         """
         where = f"{type(self).__name__}.with_head"
         graph = self._graph
+        graph.refuse_several(where)
         shape = shapes(graph, self.params, self.input_dim, where)[graph.output]
         if len(shape) == 3:
             graph = Graph(list(graph.nodes), graph.input, graph.output, graph.fixed_by)
@@ -178,7 +180,7 @@ class Adaptable:
         names = dict.fromkeys(name for node in nodes for name in node.params if name is not None)
         params = {name: new[name] if name in new else self.params[name].copy() for name in names}
         net = GraphNet(
-            Graph(nodes, graph.input, graph.output, graph.fixed_by),
+            Graph(nodes, graph.input, graph.output, graph.fixed_by, graph.outputs),
             params,
             self.input_dim if input_dim is None else input_dim,
             frozen=[name for name in self.frozen if name in params],

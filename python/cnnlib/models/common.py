@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._typing import Array, Gradients, Params
+from cnnlib._typing import Array, Gradients, Outputs, Params
 from cnnlib.layers import mse_loss, softmax_loss
 from cnnlib.typing import BatchNormParam, DropoutParam
 
@@ -37,6 +37,8 @@ class Model:
     criterion : callable or None
         The loss that the network was made for, ``criterion(scores, y) -> (value, gradient of the scores)``.
         None: that which :meth:`loss` is told, else the cross-entropy of labels.
+    outputs : tuple of str
+        The names of several outputs; empty for a network of one.
     """
 
     arguments: dict[str, Any]
@@ -44,6 +46,7 @@ class Model:
     preprocess: Callable[[np.ndarray], np.ndarray] | None = None
     classes: tuple[str, ...] | None = None
     criterion: Criterion | None = None
+    outputs: tuple[str, ...] = ()
     _told_of_bytes = False  # see `warn_of_bytes`
 
     def _values(self, X: Any) -> Array:
@@ -137,12 +140,17 @@ def smoothed_softmax_loss(scores: Array, y: Any, label_smoothing: float) -> tupl
     return loss, dscores
 
 
-def loss_of_scores(model: Any, scores: Array, y: Any, loss: Criterion | None) -> tuple[float, Array]:
+def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: Criterion | None) -> tuple[float, Outputs]:
     """The value of a model's loss and the gradient of its scores: by its criterion, else by `loss`, else the
     cross-entropy of labels; where the head is not of classes, the mean squared error of other targets.
     """
     criterion = model.criterion or loss
     if criterion is None:
+        if model.outputs:
+            raise ValueError(
+                f"{type(model).__name__}: the outputs {', '.join(model.outputs)} have no losses; build the "
+                "network with losses={...}, or say loss={...} to the Solver"
+            )
         if getattr(model, "head", "classes") != "classes":
             if np.asarray(y).dtype.kind not in "iu" or np.shape(y) == scores.shape:
                 return mse_loss(scores, np.asarray(y, scores.dtype))

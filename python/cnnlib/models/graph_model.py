@@ -56,11 +56,14 @@ class GraphModel(Model):
         Labels (N,), or (N, H, W) of pixels, have the softmax loss and numbers of the scores' shape the mean
         squared error, unless `loss` or the model's `criterion` is another.
 
+        A network with several outputs takes a target of each: a dict by their names, or a tuple in their
+        order.
+
         Returns
         -------
         scores : ndarray (N, num_classes), or (N, num_classes, H, W) of pixels
             If y is None; nothing is dropped then, and batch norm uses its running statistics. No more is
-            kept of what layers compute than later ones read.
+            kept of what layers compute than later ones read. Several outputs: a dict of arrays by name.
         loss, grads : float, dict
             Otherwise; batch norm uses, and learns from, the batch's own statistics.
         """

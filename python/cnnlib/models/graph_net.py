@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import number, positive_int
+from cnnlib._params import check_keys, number, positive_int
 from cnnlib._params.random import random_stream
+from cnnlib._params.registry import OWN
 from cnnlib._typing import ArrayLike, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.samples import check_samples
@@ -20,6 +22,7 @@ from cnnlib.models.common import (
     with_statistics,
 )
 from cnnlib.models.graph_model import GraphModel
+from cnnlib.models.losses import WeightedLosses, describe_loss
 from cnnlib.models.stage import Stage
 from cnnlib.models.summary import node_stages, table
 from cnnlib.typing import BatchNormParam
@@ -32,7 +35,7 @@ class GraphNet(Adaptable, GraphModel):
     ----------
     graph : Graph
         Its input are samples (N, \\*input_dim), its output their class scores (N, num_classes), or anything
-        else if the network is not trained with labels.
+        else if the network is not trained with labels. With `outputs` it has several.
     params : dict
         The arrays that the graph's nodes name. They are not copied where they are writable, C-contiguous
         and of the network's dtype; training changes them then.
@@ -47,6 +50,12 @@ class GraphNet(Adaptable, GraphModel):
         empty, they are taken from the nodes. Running statistics that they lack begin as mean 0, variance 1.
     frozen : collection of str
         The names of parameters that are not trained; see :meth:`freeze`.
+    losses : dict, sequence, or None
+        For a graph with `outputs`, what each is trained with, by its name or in their order: see
+        :class:`WeightedLosses`. None: the Solver says it. (:func:`cnnlib.save_model` keeps losses that have
+        a name.)
+    loss_weights : dict or None
+        By what an output's loss counts in the sum of all; 1 for those left out.
     reg : float
         Strength of L2 regularisation: ``reg / 2 * sum(W**2)``, summed over the parameters whose name begins
         with ``W``, is added to the loss.
@@ -65,7 +74,11 @@ class GraphNet(Adaptable, GraphModel):
         Share of each label's probability that is spread evenly over all classes (Szegedy et al. 2015,
         arXiv:1512.00567); 0 at first.
     num_classes : int or None
-        None if the output is not of the shape (N, num_classes).
+        None if the output is not of the shape (N, num_classes), and of several outputs.
+    outputs : tuple of str
+        The names of several outputs.
+    criterion : callable or None
+        A :class:`WeightedLosses` of `losses`.
     num_params, multiply_adds : int
         Of the whole network; multiply-adds of convolutions and affine layers for one sample, forward.
 
@@ -85,6 +98,22 @@ class GraphNet(Adaptable, GraphModel):
     GraphNet(3 -> 2, 1 node, float32, 6 parameters)
     >>> net.loss([[5, 7, 9]])
     array([[5., 7.]], dtype=float32)
+
+    Labels and a number from one layer of features:
+
+    >>> graph = Graph(outputs=("label", "size"))
+    >>> shared = graph.chain("affine", ("W1", "b1"))
+    >>> for name in graph.outputs:
+    ...     value = graph.append(Node("affine", (shared,), name, (f"W_{name}", f"b_{name}")))
+    >>> shapes = {"W1": (4, 6), "b1": 6, "W_label": (6, 3), "b_label": 3, "W_size": (6, 1), "b_size": 1}
+    >>> params = {name: np.full(shape, 0.1) for name, shape in shapes.items()}
+    >>> losses = {"label": "softmax", "size": "huber"}
+    >>> net = GraphNet(graph, params, 4, losses=losses, loss_weights={"size": 0.5})
+    >>> {name: values.shape for name, values in net.loss(np.ones((2, 4))).items()}
+    {'label': (2, 3), 'size': (2, 1)}
+    >>> loss, grads = net.loss(np.ones((2, 4)), {"label": [0, 2], "size": [[1.0], [2.0]]})
+    >>> sorted(grads) == sorted(net.params)
+    True
     """
 
     def __init__(
@@ -96,6 +125,8 @@ class GraphNet(Adaptable, GraphModel):
         num_classes: int | None = None,
         bn_params: Sequence[BatchNormParam] = (),
         frozen: Collection[str] = (),
+        losses: Mapping[str, Any] | Sequence[Any] | None = None,
+        loss_weights: Mapping[str, float] | None = None,
         reg: float = 0.0,
         dtype: DTypeLike = np.float32,
         seed: int | None = None,
@@ -124,12 +155,18 @@ class GraphNet(Adaptable, GraphModel):
             "dtype": self.dtype,
             "seed": self.seed,
         }
+        self.outputs = tuple(graph.outputs)
+        if losses is not None or loss_weights is not None:
+            self.criterion = criterion = _criterion(where, self.outputs, losses, loss_weights)
+            saved = describe_loss(criterion)
+            if saved != OWN:
+                self.arguments |= {"losses": saved["losses"], "loss_weights": saved["weights"]}
 
     def __repr__(self) -> str:
         count = len(self._graph.nodes)
         return described(
             self,
-            f"{'x'.join(map(str, self.input_dim))} -> {self.num_classes or '...'}",
+            f"{'x'.join(map(str, self.input_dim))} -> {', '.join(self.outputs) or self.num_classes or '...'}",
             "1 node" if count == 1 else f"{count} nodes",
         )
 
@@ -153,13 +190,30 @@ class GraphNet(Adaptable, GraphModel):
 
     def _checked_classes(self, where: str, num_classes: int | None) -> int | None:
         """How many scores come out, if layers and shapes fit."""
-        out = shapes(self._graph, self.params, self.input_dim, where)[self._graph.output]
+        found_shapes = shapes(self._graph, self.params, self.input_dim, where)
+        if self._graph.outputs:
+            if num_classes is not None:
+                raise ValueError(f"{where}: num_classes is for a graph of one output")
+            return None
+        out = found_shapes[self._graph.output]
         found = out[0] if len(out) == 1 else None
         if num_classes is not None and positive_int(where, "num_classes", num_classes) != found:
             raise ValueError(
                 f"{where}: the output must have shape (N, {num_classes}), but the graph gives {batch_of(out)}"
             )
         return found
+
+
+def _criterion(where, outputs, losses, weights):
+    """The loss of several outputs, in their order."""
+    if not outputs:
+        raise ValueError(f"{where}: losses and loss_weights are for a graph whose outputs are named")
+    if isinstance(losses, Sequence) and not isinstance(losses, str) and len(losses) == len(outputs):
+        losses = dict(zip(outputs, losses, strict=True))
+    if not isinstance(losses, Mapping):
+        raise TypeError(f"{where}: losses must be one for each of {', '.join(outputs)}, got {losses!r}")
+    check_keys(where, "losses", losses, outputs, outputs)
+    return WeightedLosses({name: losses[name] for name in outputs}, weights, where=where)
 
 
 def checked_dim(where: str, input_dim: int | Sequence[int]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from cnnlib import _core, layers
-from cnnlib._typing import Array, Gradients, Wanted
+from cnnlib._typing import Array, Gradients, Outputs, Wanted
 from cnnlib.graph import joins
 from cnnlib.graph.fusion import fused
 from cnnlib.graph.graph import Graph, Node
@@ -120,46 +120,47 @@ class Program:
     ) -> None:
         graph.check(where)
         special = special or {}
-        self.where, self.input, self.output = where, graph.input, graph.output
+        self.where, self.input, self._named = where, graph.input, bool(graph.outputs)
+        self.outputs = graph.results()
         self.steps = [special.get(node.layer, step_of)(node, frozen) for node in fused(graph, special)]
         reads = Counter(name for step in self.steps for name in step.inputs)
-        reads[graph.output] += 1
+        reads.update(self.outputs)
         self._sums = {name for name, count in reads.items() if count > 1}  # gradients from several readers
         self._mark_active()
         self._done = self._last_reads()
 
-    def scores(self, params: Mapping[str, Array], x: Array) -> Array:
+    def scores(self, params: Mapping[str, Array], x: Array) -> Outputs:
         """Run it in test mode: no more is kept of what the steps compute than later ones read."""
         values = {self.input: x}
         for step, done in zip(self.steps, self._done, strict=True):
             try:
                 values[step.output] = step.scores(params, *map(values.__getitem__, step.inputs))
             except (KeyError, TypeError, ValueError) as error:
-                raise self._named(error, step) from error
+                raise self._with_name(error, step) from error
             for name in done:
                 del values[name]
-        return values[self.output]
+        return self._of(values)
 
-    def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Array, list[Any]]:
-        """Run it; return the output and the caches of the steps that :meth:`backward` takes."""
+    def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Outputs, list[Any]]:
+        """Run it; return the output, several by their names, and the caches that :meth:`backward` takes."""
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
             try:
                 out, cache = step.forward(params, *map(values.__getitem__, step.inputs))
             except (KeyError, TypeError, ValueError) as error:
-                raise self._named(error, step) from error
+                raise self._with_name(error, step) from error
             values[step.output] = out
             caches.append(cache if step.active else None)
             for name in done:
                 del values[name]
-        return values[self.output], caches
+        return self._of(values), caches
 
-    def backward(self, dout: Array, caches: list[Any], grads: Gradients) -> None:
+    def backward(self, dout: Outputs, caches: list[Any], grads: Gradients) -> None:
         """Write the gradients of the trained parameters to `grads`.
 
         Uses up `caches`, so that memory is free again as soon as possible.
         """
-        douts: dict[str, Array] = {self.output: dout}
+        douts: dict[str, Array] = dict(dout) if self._named else {self.outputs[0]: dout}
         own: set[str] = set()
         for step in reversed(self.steps):
             cache = caches.pop()
@@ -173,7 +174,11 @@ class Program:
                     douts[name] = dx
             del dxs, dx  # what has been added to another array is of no more use
 
-    def _named(self, error, step):
+    def _of(self, values: dict[str, Array]) -> Outputs:
+        """What leaves the network."""
+        return {name: values[name] for name in self.outputs} if self._named else values[self.outputs[0]]
+
+    def _with_name(self, error, step):
         """The error with the step's name in its text."""
         return type(error)(f"{self.where}: {step.node.title}: {error.args[0]}")
 
@@ -186,7 +191,7 @@ class Program:
 
     def _last_reads(self):
         """For each step, the values that no later one reads."""
-        seen, result = {self.output}, []
+        seen, result = set(self.outputs), []
         for step in reversed(self.steps):
             result.append([name for name in dict.fromkeys(step.inputs) if name not in seen])
             seen.update(step.inputs)

@@ -113,9 +113,9 @@ def set_label_smoothing(model: Any, label_smoothing: float | None) -> None:
     """Give it to the model, unless it is None; ValueError where the model knows of none."""
     if label_smoothing is None:
         return
-    if not hasattr(model, "label_smoothing"):
+    if not hasattr(model, "label_smoothing") or getattr(model, "criterion", None) is not None:
         raise ValueError(
-            f"Solver: label_smoothing is up to the model, and {type(model).__name__} does not know it"
+            f"Solver: label_smoothing is up to the model, and this {type(model).__name__} does not know it"
         )
     model.label_smoothing = label_smoothing
 

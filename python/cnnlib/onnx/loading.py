@@ -39,20 +39,20 @@ def load(
     Returns
     -------
     GraphNet or Predictor
-        A model whose parameters have the names of the file's tensors. Of a file with QuantizeLinear and
-        DequantizeLinear an eight-bit :class:`cnnlib.inference.Predictor`: layers between them whose weights
-        are quantised, symmetric, for the whole tensor or for each filter, compute in integers, and give what
-        the file says to within a step of their output's scale. `preprocess` and `classes` are those of the
-        model that :func:`cnnlib.onnx.save` wrote.
+        A model whose parameters, and outputs where they are several, have the names of the file. Of a file
+        with QuantizeLinear and DequantizeLinear an eight-bit :class:`cnnlib.inference.Predictor`: layers
+        between them whose weights are quantised, symmetric, for the whole tensor or for each filter, compute
+        in integers, and give what the file says to within a step of their output's scale. `preprocess` and
+        `classes` are those of the model that :func:`cnnlib.onnx.save` wrote.
 
     Raises
     ------
     ValueError
         For an operator, or an attribute of one, that has no counterpart here: the message names the file,
         the operator and its name. For a file that is damaged or no ONNX model, weights that lie outside its
-        folder, more than one input or output. For quantised weights with zero points or scales along another
-        axis than the filters', other numbers than uint8, int8 and int32, and the operator form
-        (QLinearConv, ...).
+        folder, more than one input. For quantised weights with zero points or scales along another axis than
+        the filters', other numbers than uint8, int8 and int32, the operator form (QLinearConv, ...), and an
+        eight-bit network with several outputs.
     OSError
         If the file cannot be read.
     ImportError

@@ -37,7 +37,8 @@ def save(model: Model | Predictor, path: str | os.PathLike[str], *, batch: str |
     dropped. Its operators are those of version 21, in the model's dtype; its tensors have the names of the
     parameters. Images go in as the model takes them, so normalised; a `preprocess` that is a
     :class:`cnnlib.data.Normalization`, `classes`, and a graph's `fixed_by` are put into the metadata, from
-    which :func:`cnnlib.onnx.load` restores them. Height and width of images are those of `input_dim`.
+    which :func:`cnnlib.onnx.load` restores them. Several outputs keep their names. Height and width of images
+    are those of `input_dim`.
 
     Parameters
     ----------
@@ -95,7 +96,7 @@ def _model_proto(where: str, model: Any, batch: str | int) -> ModelProto:
             writer.nodes,
             type(model).__name__,
             [make_info(writer.value(graph.input), kind, [batch, *shape])],
-            [make_info(writer.output, kind, [batch, *writer.shapes[graph.output]])],
+            [make_info(writer.value(name), kind, [batch, *writer.shapes[name]]) for name in graph.results()],
             writer.tensors,
         ),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],

@@ -66,8 +66,8 @@ def features(
     Raises
     ------
     ValueError
-        For samples that the network does not take, several views of what are no images, and a cache that
-        holds the features of another network.
+        For samples that the network does not take, a network of several outputs, several views of what are
+        no images, and a cache that holds the features of another network.
     TypeError
         For what is no network; with `cache`, for a `preprocess` of the user's own, which has no name.
     OSError
@@ -86,6 +86,10 @@ def features(
         if not callable(getattr(predictor, "graph", None)):
             raise TypeError(f"features: predictor must be a Predictor or a model, got {type_name(predictor)}")
         predictor = prepare(predictor)
+    if predictor.outputs:
+        raise ValueError(
+            f"features: the network has several outputs ({', '.join(predictor.outputs)}): cut it"
+        )
     views = positive_int("features", "views", views)
     source = _source(images, predictor)
     if views > 1 and len(source.shape) != 3:

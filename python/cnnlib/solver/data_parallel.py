@@ -21,10 +21,10 @@ from cnnlib.distributed.random_streams import next_number, own_stream
 from cnnlib.distributed.sharding import Piece, ShareOfDraws, pieces_of, rows_of
 from cnnlib.distributed.start_checks import checksum, model_facts, refuse_different, version_facts
 from cnnlib.inference.scoring import BatchScorer
+from cnnlib.models.losses import Loss, WeightedLosses
 from cnnlib.models.state import restore_statistics, statistics
 from cnnlib.solver.evaluation import look_at, values_of
 from cnnlib.solver.interrupts import Interrupts
-from cnnlib.solver.losses import Loss
 from cnnlib.solver.metrics import Metric
 from cnnlib.solver.update import checked_gradients
 from cnnlib.solver.worker import Worker
@@ -58,7 +58,7 @@ class DataParallel(Worker):
     def __init__(
         self,
         model: Any,
-        loss: Loss | None,
+        loss: Loss | WeightedLosses | None,
         stream: Any,
         interrupts: Interrupts,
         *,

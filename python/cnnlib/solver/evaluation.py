@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib.data.shards import ShardedArray
-from cnnlib.solver.losses import Loss
+from cnnlib.models.losses import Loss, WeightedLosses
 from cnnlib.solver.metrics import Metric
 
 __all__ = ["ValidationLoss", "batches_of", "check_batch_size", "look_at", "sample_images", "values_of"]
@@ -24,18 +24,14 @@ class ValidationLoss(Metric):
 
     name, more_is_better = "val_loss", False
 
-    def __init__(self, loss: Loss | None) -> None:
+    def __init__(self, loss: Loss | WeightedLosses | None) -> None:
         self.loss = loss
 
     def look(self, scores: Any, y: Any) -> Any:
-        if self.loss is None:
-            return np.array([0.0, 0.0])
-        weight = self.loss.weight(y)
-        return np.array([weight, weight * self.loss(scores, y)[0] if weight else 0.0])
+        return 0.0 if self.loss is None else self.loss.sums(scores, y)
 
     def value(self, kept: Any) -> float:
-        total, loss = kept.tolist()
-        return loss / total if total else math.nan
+        return math.nan if self.loss is None else self.loss.mean(kept)
 
 
 def batches_of(X: np.ndarray | ShardedArray, rows: np.ndarray | None, batch_size: int) -> list[Any]:

@@ -16,6 +16,7 @@ from cnnlib._typing import Trainable
 from cnnlib.augment import Samples, augmented
 from cnnlib.data.normalization import Normalization
 from cnnlib.data.shards import ShardedArray
+from cnnlib.data.targets import named_arrays
 from cnnlib.distributed.batchnorm import refuse_without_graph
 from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.distributed.start_checks import data_facts
@@ -32,7 +33,7 @@ from cnnlib.solver.progress import Progress
 from cnnlib.solver.random_streams import put_back, set_random_state
 from cnnlib.solver.record import Record
 from cnnlib.solver.run_file import save_run
-from cnnlib.solver.targets import chosen_loss, chosen_metrics, takes_loss
+from cnnlib.solver.targets import chosen_loss, chosen_metrics, outputs_of, takes_loss
 from cnnlib.solver.update import Updater, checked_gradients
 from cnnlib.solver.worker import Worker
 
@@ -58,7 +59,8 @@ class TrainingLoop(Options):
         self.model: Any = model
         labels = settings["loss"] is settings["metrics"] is getattr(model, "criterion", None) is None
         labels = labels and getattr(model, "head", "classes") == "classes"
-        self.X_train, self.y_train, self.X_val, self.y_val = checked_data(data, labels)
+        splits = checked_data(data, labels, outputs_of(model))
+        self.X_train, self.y_train, self.X_val, self.y_val = splits
         if settings["preprocess"] is None or isinstance(settings["preprocess"], Normalization):
             check_sample_shapes(model, X_train=self.X_train, X_val=self.X_val)
         vars(self).update(settings)  # each under its own name
@@ -126,7 +128,8 @@ class TrainingLoop(Options):
             if option.saved is not None and name not in _EACH_RANKS_OWN
         }
         names = ("X_train", "y_train", "X_val", "y_val")
-        return facts | data_facts({name: getattr(self, name) for name in names})
+        arrays = [pair for name in names for pair in named_arrays(name, getattr(self, name))]
+        return facts | data_facts(dict(arrays))
 
     # The run ----------------------------------------------------------------------------------------------
 
@@ -164,7 +167,8 @@ class TrainingLoop(Options):
             functools.partial(self._minibatch, batch, len(losses) + i)
             for i, batch in enumerate(reversed(self._pending))
         ]
-        mapped = any(isinstance(part, (np.memmap, ShardedArray)) for part in (self.X_train, self.y_train))
+        arrays = [self.X_train, *(array for _, array in named_arrays("y_train", self.y_train))]
+        mapped = any(isinstance(array, (np.memmap, ShardedArray)) for array in arrays)
         ahead = self.prefetch if self.augment is not None or mapped else 0
         started = time.perf_counter()
         try:

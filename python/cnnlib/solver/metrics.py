@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "Accuracy",
     "IoU",
     "Metric",
+    "OfOutput",
     "OwnMetric",
     "TopFive",
     "build_metrics",
@@ -46,6 +47,23 @@ class OwnMetric(Metric):
         return float(self.function(scores, targets))
 
 
+class OfOutput(Metric):
+    """A metric of one of several outputs, called ``output/metric``."""
+
+    def __init__(self, output: str, metric: Metric) -> None:
+        self.output, self.metric = output, metric
+        self.name, self.more_is_better = f"{output}/{metric.name}", metric.more_is_better
+
+    def look(self, scores: Any, y: Any) -> Any:
+        return self.metric.look(scores[self.output], y[self.output])
+
+    def merge(self, first: Any, second: Any) -> Any:
+        return self.metric.merge(first, second)
+
+    def value(self, kept: Any) -> float:
+        return self.metric.value(kept)
+
+
 METRICS = Registry(
     "metric",
     {
@@ -63,7 +81,15 @@ _TAKEN = ("loss", "val_loss", "learning_rate", "epoch_seconds", "val_acc")
 
 
 def build_metrics(name: str, value: Any) -> tuple[Metric, ...]:
-    """What the Solver's option means: a name, a dict with 'name', a callable, or a list of these."""
+    """What the Solver's option means: a name, a dict with 'name', a callable, or a list of these; for several
+    outputs a dict of these by the outputs' names.
+    """
+    if isinstance(value, Mapping) and "name" not in value:
+        return tuple(
+            OfOutput(output, metric)
+            for output, own in value.items()
+            for metric in build_metrics(f"{name}[{output!r}]", own)
+        )
     items = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     built = []
     for item in items:
@@ -76,8 +102,15 @@ def build_metrics(name: str, value: Any) -> tuple[Metric, ...]:
     return tuple(built)
 
 
-def describe_metrics(metrics: Sequence[Metric] | None) -> list[Any] | None:
+def describe_metrics(metrics: Sequence[Metric] | None) -> Any:
     """The inverse, in plain values; `OWN` for a function of the user's own."""
     if metrics is None:
         return None
+    named: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        if isinstance(metric, OfOutput):
+            named.setdefault(metric.output, []).append(metric.metric)
+    if named:
+        described = {output: describe_metrics(own) for output, own in named.items()}
+        return OWN if any(OWN in own for own in described.values()) else described
     return [OWN if isinstance(metric, OwnMetric) else METRICS.describe(metric) for metric in metrics]

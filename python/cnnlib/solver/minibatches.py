@@ -8,6 +8,7 @@ import numpy as np
 
 from cnnlib._params import type_name
 from cnnlib.data.shards import ShardedArray
+from cnnlib.data.targets import Targets, named_arrays
 
 __all__ = [
     "checked_data",
@@ -21,10 +22,11 @@ __all__ = [
 _KEYS = ("X_train", "y_train", "X_val", "y_val")
 
 
-def checked_data(data, labels=True):
+def checked_data(data, labels=True, outputs=()):
     """X_train, y_train, X_val, y_val of the dict `data`, none of them copied.
 
-    `labels`: the targets must be labels of classes, one for each sample.
+    `labels`: the targets must be labels of classes, one for each sample. `outputs`: the names of several that
+    have targets each.
 
     Raises
     ------
@@ -40,9 +42,17 @@ def checked_data(data, labels=True):
         raise ValueError(
             f"Solver: data lacks {', '.join(missing)}; it has {', '.join(map(str, data.keys()))}"
         )
-    splits = [(f"X_{part}", f"y_{part}") for part in ("train", "val")]
-    pairs = [checked_split("Solver", data[X], data[y], X, y, labels) for X, y in splits]
-    return [array for pair in pairs for array in pair]
+    found = []
+    for X_name, y_name in (("X_train", "y_train"), ("X_val", "y_val")):
+        X, y = data[X_name], data[y_name]
+        if outputs:
+            y = Targets.of(f"Solver: {y_name}", y, outputs)
+            for name, array in named_arrays(y_name, y):
+                X, _ = checked_split("Solver", X, array, X_name, name, labels=False)
+        else:
+            X, y = checked_split("Solver", X, y, X_name, y_name, labels)
+        found += [X, y]
+    return found
 
 
 def checked_split(where, X, y, X_name="X", y_name="y", labels=True):

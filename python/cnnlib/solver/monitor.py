@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnlib._params import check_keys, choice
-from cnnlib.solver.metrics import Metric
+from cnnlib.solver.metrics import Metric, OfOutput
 
 __all__ = ["Monitor", "build_monitor", "checked_monitor"]
 
@@ -49,7 +49,8 @@ def checked_monitor(name: str, value: Any) -> str | dict[str, str]:
 def build_monitor(
     value: str | Mapping[str, str] | None, of_early_stopping: str | None, metrics: Sequence[Metric]
 ) -> Monitor:
-    """What epochs are compared by: `monitor`, else `early_stopping`'s, else the first of the metrics.
+    """What epochs are compared by: `monitor`, else `early_stopping`'s, else the first of the metrics; of a
+    network with several outputs the validation loss.
 
     Raises
     ------
@@ -61,7 +62,7 @@ def build_monitor(
     if value is None and of_early_stopping is not None:
         where, given = "early_stopping monitor", of_early_stopping
     if given is None:
-        given = metrics[0].name if metrics else "val_loss"
+        given = metrics[0].name if metrics and not isinstance(metrics[0], OfOutput) else "val_loss"
     name = given if isinstance(given, str) else given["name"]
     name = _ALIASES.get(name, name)
     known = {metric.name: metric.more_is_better for metric in metrics} | {"val_loss": False}

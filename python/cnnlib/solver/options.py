@@ -19,9 +19,9 @@ from cnnlib._params.registry import OWN
 from cnnlib.augment import build_augmentation, describe_augmentation
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.distributed.communicator import as_communicator
+from cnnlib.models.losses import build_loss, describe_loss
 from cnnlib.schedules import SCHEDULES
 from cnnlib.solver.early_stopping import EarlyStopping, build_early_stopping, describe_early_stopping
-from cnnlib.solver.losses import build_loss, describe_loss
 from cnnlib.solver.metrics import build_metrics, describe_metrics
 from cnnlib.solver.monitor import checked_monitor
 from cnnlib.solver.option import Flag, Option, at_least_0, config, count, count_or_0, one_of, or_none, share

@@ -16,6 +16,7 @@ from cnnlib.solver.options import OPTIONS, is_own
 from cnnlib.solver.random_streams import random_state, set_random_state
 from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_interrupted
 from cnnlib.solver.run_state import HISTORIES, check_state, histories_of, parts_of
+from cnnlib.solver.targets import outputs_of
 from cnnlib.typing import Augment, Schedule
 
 __all__ = ["ResumableRun"]
@@ -140,7 +141,7 @@ class ResumableRun(TrainingLoop):
         for name, value in settings.items():
             if is_own(value) and name not in given:
                 raise ValueError(f"{path}: the run's {name} was a function of its own; pass it as {name}")
-        num_train = len(checked_data(data, labels=False)[0])
+        num_train = len(checked_data(data, labels=False, outputs=outputs_of(model))[0])
         if num_train != state["num_train"]:
             raise ValueError(
                 f"{path}: the run had {state['num_train']} training samples, data has {num_train}"

@@ -15,6 +15,7 @@ from cnnlib.solver.metrics import Accuracy
 from cnnlib.solver.minibatches import checked_split, subsample
 from cnnlib.solver.options import check_options, refuse_unknown
 from cnnlib.solver.resuming import ResumableRun
+from cnnlib.solver.targets import outputs_of
 from cnnlib.typing import Augment, OptimConfig, Schedule
 
 __all__ = ["Solver"]
@@ -31,8 +32,9 @@ class Solver(ResumableRun):
     model : object with ``params`` and ``loss(X, y=None)``
     data : dict
         ``X_train`` (N, ...), ``y_train``, ``X_val``, ``y_val``. Targets are integer labels (N,), or with
-        `loss` or `metrics` what these take: labels of pixels, numbers (N, ...) of any shape. Never copied as
-        a whole: each minibatch is gathered by itself, so memory maps (``np.load(..., mmap_mode='r')``) work,
+        `loss` or `metrics` what these take: labels of pixels, numbers (N, ...) of any shape; for several
+        outputs a dict of targets by the outputs' names, or a tuple in their order. Never copied as a whole:
+        each minibatch is gathered by itself, so memory maps (``np.load(..., mmap_mode='r')``) work,
         and several of them as a :class:`cnnlib.data.ShardedArray`.
     update_rule : str or callable
         A name in :mod:`cnnlib.optim`, or any ``rule(w, dw, config) -> (next_w, config)``.
@@ -57,16 +59,18 @@ class Solver(ResumableRun):
         (``'mse'``), with settings (``{'name': 'huber', 'delta': 0.5}``), or any function ``loss(scores, y) ->
         (value, gradient of the scores)``. A model's own (its `criterion`, or all of its ``loss(X, y)`` where
         that takes no loss) wins; `loss` is then what validation samples are measured with.
+        Several outputs: a dict of these by the outputs' names, or a :class:`cnnlib.models.WeightedLosses`.
         None: the model's own, of the library's models the cross-entropy of labels.
     metrics : str, dict, callable, list of these, or None
         What is measured of training and validation samples before the first epoch and after each: by name
         'accuracy', 'top5', 'rmse', 'mae', 'r2', 'psnr' (``{'name': 'psnr', 'range': 255}``), 'iou', 'f1', see
         :mod:`cnnlib.solver.metrics`; or functions ``metric(scores, y) -> number``, which are given all
         scores at once. None: 'accuracy' of labels, 'f1' where the loss is 'bce' or 'dice', else 'rmse'.
+        Several outputs: a dict of these by the outputs' names; they are called ``output/metric``.
     monitor : str, dict or None
         The metric, or 'val_loss', by which epochs are compared, for `keep` and `early_stopping`. Its name
         says whether more or less of it is better; for a function of your own say ``{'name': 'mine',
-        'direction': 'min'}``. None: the first of the metrics.
+        'direction': 'min'}``. None: the first of the metrics; of several outputs 'val_loss'.
     label_smoothing : float or None
         Sets the model's ``label_smoothing``, in [0, 1); None leaves it alone.
     ema_decay : float or None
@@ -283,7 +287,16 @@ class Solver(ResumableRun):
         random subset of that size is looked at; `batch_size` bounds the memory in use. With `tta` the scores
         are averaged over several views of each image, see :func:`cnnlib.augment.averaged_scores`. With
         several ranks each may call this by itself: nothing is shared.
+
+        Raises
+        ------
+        ValueError
+            For samples and labels that do not fit, and for a model with several outputs.
         """
+        if outputs_of(self.model):
+            raise ValueError(
+                "check_accuracy: the model has several outputs; their metrics are in `histories`"
+            )
         images, labels = checked_split("check_accuracy", X, y)
         if num_samples is not None:
             num_samples = positive_int("check_accuracy", "num_samples", num_samples)

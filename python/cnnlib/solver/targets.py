@@ -8,10 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib.solver.losses import Loss, build_loss
-from cnnlib.solver.metrics import F1, RMSE, Accuracy, Metric
+from cnnlib._params import check_keys
+from cnnlib.models.common import Model
+from cnnlib.models.losses import Loss, WeightedLosses, build_loss
+from cnnlib.solver.metrics import F1, RMSE, Accuracy, Metric, OfOutput
 
-__all__ = ["are_labels", "chosen_loss", "chosen_metrics", "takes_loss"]
+__all__ = ["are_labels", "chosen_loss", "chosen_metrics", "outputs_of", "takes_loss"]
+
+
+def outputs_of(model: Any) -> tuple[str, ...]:
+    """The names of a network's several outputs; empty for one output."""
+    return model.outputs if isinstance(model, Model) else ()
 
 
 def are_labels(y: Any) -> bool:
@@ -27,28 +34,54 @@ def takes_loss(model: Any) -> bool:
         return False
 
 
-def chosen_loss(model: Any, loss: Loss | None, y: Any) -> Loss | None:
+def chosen_loss(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> Loss | WeightedLosses | None:
     """The loss of validation samples: the model's `criterion`, else the Solver's, else that of labels, or of
     numbers.
 
     None where a model of the user's own has a loss that nobody else knows.
     """
-    criterion = getattr(model, "criterion", None)
-    if criterion is not None:
-        return build_loss("criterion", criterion)
-    if loss is not None:
-        return loss
+    criterion, outputs = getattr(model, "criterion", None), outputs_of(model)
+    chosen = loss if criterion is None else build_loss("criterion", criterion)
+    if outputs:
+        if not isinstance(chosen, WeightedLosses):
+            names = ", ".join(f"{name!r}: ..." for name in outputs)
+            raise ValueError(f"Solver: the network has several outputs, it needs loss={{{names}}}")
+        check_keys("Solver", "loss", chosen.losses, outputs, outputs)
+    elif isinstance(chosen, WeightedLosses):
+        raise ValueError(f"Solver: loss is of outputs {', '.join(chosen.losses)}, the model has but one")
+    if chosen is not None:
+        return chosen
     with_head = getattr(model, "head", "classes") != "classes"  # one of ours
     if are_labels(y):
         return build_loss("loss", "softmax") if y.ndim == 1 or with_head else None
     return build_loss("loss", "mse") if with_head else None
 
 
-def chosen_metrics(metrics: Sequence[Metric] | None, loss: Loss | None, y: Any) -> Sequence[Metric]:
+def chosen_metrics(
+    metrics: Sequence[Metric] | None, loss: Loss | WeightedLosses | None, y: Any
+) -> Sequence[Metric]:
     """The Solver's metrics, or what fits: accuracy of labels, F1 of targets 0 and 1, else RMSE."""
+    losses = loss.losses if isinstance(loss, WeightedLosses) else {}
     if metrics is not None:
+        _check_outputs(metrics, list(losses))
         return metrics
+    if isinstance(loss, WeightedLosses):
+        return [
+            OfOutput(name, metric)
+            for name, each in losses.items()
+            for metric in chosen_metrics(None, each, y[name])
+        ]
     name, settings = (None, {}) if loss is None else (loss.name, loss.settings)
     if name in ("bce", "dice"):
         return (F1(),)
     return (Accuracy(settings.get("ignore")),) if are_labels(y) else (RMSE(),)
+
+
+def _check_outputs(metrics: Sequence[Metric], outputs: Sequence[str]) -> None:
+    """Refuse metrics of outputs that there are not; of several outputs, those that name none."""
+    for metric in metrics:
+        fits = metric.output in outputs if isinstance(metric, OfOutput) else not outputs
+        if not fits:
+            wanted = f"metrics={{{', '.join(f'{name!r}: ...' for name in outputs)}}}"
+            reason = f"several outputs want {wanted}" if outputs else "the one output has no name"
+            raise ValueError(f"Solver: metrics: {metric.name!r} does not fit; {reason}")

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from cnnlib.inference.scoring import BatchScorer
+from cnnlib.models.losses import Loss, WeightedLosses
 from cnnlib.solver.evaluation import look_at, values_of
 from cnnlib.solver.interrupts import Interrupts
-from cnnlib.solver.losses import Loss
 from cnnlib.solver.metrics import Metric
 from cnnlib.solver.random_streams import drawing_from
 
@@ -42,7 +42,9 @@ class Worker:
 
     main = True
 
-    def __init__(self, model: Any, loss: Loss | None, stream: Any, interrupts: Interrupts) -> None:
+    def __init__(
+        self, model: Any, loss: Loss | WeightedLosses | None, stream: Any, interrupts: Interrupts
+    ) -> None:
         self.model, self.stream, self.interrupts = model, stream, interrupts
         self._loss: dict[str, Any] = {} if loss is None else {"loss": loss}
 

@@ -82,7 +82,7 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     with _for_reading(module), torch.no_grad():
         exported = _exported(module, example)
     net = _Network(exported, example)
-    graph = net.graph(net.output)
+    graph = net.graph({"output": net.output})
     with _for_reading(module), torch.no_grad():
         fixed_by = size_fixed_by(module, example, graph.why_fixed())
     if not graph.why_fixed():

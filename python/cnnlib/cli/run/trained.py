@@ -212,6 +212,10 @@ def _input_dim(model):
 
 def _num_classes(path, model):
     """How many scores the model gives an image."""
+    if getattr(model, "outputs", ()):
+        raise ValueError(
+            f"{path}: the model has several outputs ({', '.join(model.outputs)}), not one of scores"
+        )
     if isinstance(model, inference.Predictor):
         count = model.output_shape[0] if len(model.output_shape) == 1 else None
     else:

@@ -159,9 +159,16 @@ class Builder:
         self.frozen.add(name)
         return self.emit(op, "conv", [feature.bare()], (name, None), ({"pad": feature.pad, "groups": C},))
 
-    def graph(self, output: Feature) -> Graph:
-        """The nodes that the output needs; parameters that these do not name are dropped."""
-        graph = Graph(self.nodes, self.input.name, fixed_by=self.fixed_by).cut(output.name)
+    def graph(self, outputs: Mapping[str, Feature]) -> Graph:
+        """The nodes that the outputs need; parameters that these do not name are dropped.
+
+        Several outputs get the names that they have here.
+        """
+        graph = Graph(self.nodes, self.input.name, fixed_by=self.fixed_by)
+        for name, value in outputs.items():
+            if len(outputs) > 1 and value.name != name:
+                graph.append(Node("scale", (value.name,), name, (), (1.0,), f"output {name}"))
+        graph = graph.cut(tuple(outputs) if len(outputs) > 1 else next(iter(outputs.values())).name)
         used = {name for node in graph for name in node.params}
         self.params = {name: array for name, array in self.params.items() if name in used}
         self.frozen &= used

@@ -54,8 +54,8 @@ class Network(FileBuilder):
         self._walk()
 
     def model(self) -> GraphNet | Predictor:
-        """The network with what its output needs, an eight-bit one as a predictor."""
-        graph = self.graph(self._output())
+        """The network with what its outputs need, an eight-bit one as a predictor."""
+        graph = self.graph(self._outputs())
         if any(node.output in self.codes for node in graph):
             return self._predictor(graph)
         return GraphNet(graph, self.params, self.input.shape, frozen=self.frozen, dtype=self.dtype)
@@ -64,6 +64,7 @@ class Network(FileBuilder):
         title = self.source.title
         if self.dtype != np.float32:
             raise ValueError(f"{title}: an eight-bit network takes and gives float32, not {self.dtype}")
+        graph.refuse_several(title)
         return quantized.predictor_of(title, graph, self.params, self.input.shape, self.quantized)
 
     def _read_input(self, graph, input_dim):
@@ -144,22 +145,22 @@ class Network(FileBuilder):
         if reshaped and self.follows(seen) and 1 in seen.shape[1:]:
             op.fix(f"{batch_of(seen.shape)} seen as {batch_of(seen.view)}")
 
-    def _output(self):
-        """The value that the file gives out, in the shape that it has there."""
-        outputs = self.source.model.graph.output
-        if len(outputs) != 1:
-            names = ", ".join(repr(value.name) for value in outputs)
-            raise ValueError(
-                f"{self.source.title}: a network has one output here, this one {len(outputs)}: {names}"
-            )
-        value = self._values.get(outputs[0].name)
-        if not isinstance(value, Feature):
-            name = outputs[0].name
-            raise ValueError(f"{self.source.title}: its output {name!r} does not depend on its input")
-        if value.name in self.codes:
-            raise ValueError(f"{self.source.title}: its output {outputs[0].name!r} is quantised")
-        proto = self.source.onnx.NodeProto(op_type="output", name=outputs[0].name, output=[outputs[0].name])
-        return self.as_viewed(Operator(self, 0, proto), value)
+    def _outputs(self):
+        """The values that the file gives out, by their names, in the shapes that they have there."""
+        found = {}
+        for output in self.source.model.graph.output:
+            value = self._values.get(output.name)
+            if not isinstance(value, Feature):
+                raise ValueError(
+                    f"{self.source.title}: its output {output.name!r} does not depend on its input"
+                )
+            if value.name in self.codes:
+                raise ValueError(f"{self.source.title}: its output {output.name!r} is quantised")
+            proto = self.source.onnx.NodeProto(op_type="output", name=output.name, output=[output.name])
+            found[output.name] = self.as_viewed(Operator(self, 0, proto), value)
+        if not found:
+            raise ValueError(f"{self.source.title}: the network has no output")
+        return found
 
 
 def _agree(shape, wanted):

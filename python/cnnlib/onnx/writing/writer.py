@@ -25,8 +25,6 @@ class Writer:
         The network's parameters.
     nodes : list of onnx.NodeProto
     tensors : list of onnx.TensorProto
-    output : str
-        What the graph's output is called in the file.
     shapes : dict
         Of one sample of each of the graph's values.
     fixed_by : str
@@ -52,9 +50,9 @@ class Writer:
         self._written: set[str] = set()
         self.fixed_by = graph.fixed_by
         self._following = graph.following()
-        self.output = self.fresh(output)
-        self._names = {name: self.fresh(name) for name in (graph.input, *(node.output for node in graph))}
-        self._names[graph.output] = self.output
+        own = {} if graph.outputs else {graph.output: self.fresh(output)}
+        names = (*graph.outputs, graph.input, *(node.output for node in graph))
+        self._names = {name: self.fresh(name) for name in dict.fromkeys(names)} | own
 
     def value(self, name: str) -> str:
         """What a value of the graph is called in the file."""

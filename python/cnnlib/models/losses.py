@@ -1,0 +1,197 @@
+"""What a network is trained with: losses of cnnlib.layers by name, functions of the user's own, or several
+of these for as many outputs.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnlib import layers
+from cnnlib._params import check_keys, number
+from cnnlib._params.registry import OWN
+from cnnlib.data.targets import Targets
+
+__all__ = ["LOSSES", "Loss", "WeightedLosses", "build_loss", "describe_loss"]
+
+_ENDING = "_loss"
+LOSSES: dict[str, Callable[..., Any]] = {
+    name.removesuffix(_ENDING): getattr(layers, name)
+    for name in layers.__all__
+    if name.endswith(_ENDING) or name == "cross_entropy"
+}
+
+
+class Loss:
+    """A loss ``(scores, y) -> (value, dscores)`` of a batch, which checks what a user's function returns.
+
+    Parameters
+    ----------
+    function : callable
+    name : str or None
+        Of one in `LOSSES`; None for a function of the user's own.
+    settings : dict
+        The function's keyword arguments.
+    title : str
+        What messages call it.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str | None = None,
+        settings: Mapping[str, Any] | None = None,
+        title: str = "Solver: loss",
+    ) -> None:
+        self.function, self.name, self.settings = function, name, dict(settings or {})
+        self.title = title
+
+    def __call__(self, scores: Any, y: Any) -> tuple[float, Any]:
+        if isinstance(scores, Mapping):
+            raise ValueError(
+                f"{self.title}: the network has several outputs ({', '.join(scores)}); give each a loss by "
+                f"its name: {{{next(iter(scores))!r}: ..., ...}}"
+            )
+        if self.name is not None:
+            return self.function(scores, y, **self.settings)
+        result = self.function(scores, y)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise TypeError(
+                f"{self.title} must return a pair (value, gradient of the scores), got {result!r}"
+            )
+        value, dscores = result
+        if np.shape(dscores) != np.shape(scores):
+            raise ValueError(
+                f"{self.title} gave a gradient of shape {np.shape(dscores)}, expected {np.shape(scores)}"
+            )
+        return float(value), np.asarray(dscores, dtype=scores.dtype)
+
+    def sums(self, scores: Any, y: Any) -> np.ndarray:
+        """Of a batch, what :meth:`mean` takes; the sum of several batches' is that of all their samples."""
+        weight = self._weight(y)
+        return np.array([weight, weight * self(scores, y)[0] if weight else 0.0])
+
+    def mean(self, sums: np.ndarray) -> float:
+        """The mean loss of all samples; NaN if none counts."""
+        total, loss = sums.tolist()
+        return loss / total if total else math.nan
+
+    def _weight(self, y: Any) -> float:
+        """By what a batch's mean counts among others: its samples, or the weights of labels that count."""
+        ignore, weights = self.settings.get("ignore"), self.settings.get("weights")
+        if ignore is None and weights is None:
+            return len(y)
+        y = np.asarray(y)
+        y = y if ignore is None else y[y != ignore]
+        return float(y.size if weights is None else np.asarray(weights, np.float64)[y].sum())
+
+
+class WeightedLosses:
+    """The loss of a network with several outputs: the sum of ``weight * loss`` over them.
+
+    Parameters
+    ----------
+    losses : dict of str to (str, dict or callable)
+        For each output, by its name: a loss of :mod:`cnnlib.layers` by its name without ending (``'mse'``),
+        with settings (``{'name': 'huber', 'delta': 0.5}``), or a function ``loss(scores, y) -> (value,
+        gradient of the scores)``.
+    weights : dict of str to float, or None
+        At least 0; 1 for outputs that are left out.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For unknown losses and settings, and weights of other outputs, or out of range.
+
+    Examples
+    --------
+    >>> criterion = WeightedLosses({"label": "softmax", "size": "mse"}, {"size": 0.5})
+    >>> outputs = {"label": np.zeros((1, 2)), "size": np.array([[3.0]])}
+    >>> loss, gradients = criterion(outputs, {"label": np.array([1]), "size": np.array([[1.0]])})
+    >>> bool(np.isclose(loss, np.log(2) + 0.5 * (3 - 1) ** 2)), gradients["size"]
+    (True, array([[2.]]))
+    """
+
+    def __init__(
+        self, losses: Mapping[str, Any], weights: Mapping[str, float] | None = None, *, where: str = "Solver"
+    ) -> None:
+        if not isinstance(losses, Mapping) or not losses:
+            raise TypeError(f"{where}: losses must be a dict with a loss for each output, got {losses!r}")
+        self.where = where
+        self.losses = {name: _build_one(f"losses[{name!r}]", loss, where) for name, loss in losses.items()}
+        check_keys(where, "loss_weights", weights or {}, list(losses))
+        given = {name: number(where, f"loss_weights[{name!r}]", w, 0) for name, w in (weights or {}).items()}
+        self.weights = {name: given.get(name, 1.0) for name in losses}
+
+    def __call__(self, outputs: Mapping[str, Any], y: Any) -> tuple[float, dict[str, Any]]:
+        """The loss of a batch, and its gradient by each output; y as in :meth:`GraphNet.loss`."""
+        targets, total, gradients = Targets.of(self.where, y, list(self.losses)), 0.0, {}
+        for name, loss in self.losses.items():
+            x, weight = outputs[name], self.weights[name]
+            try:
+                value, dx = loss(x, targets[name])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{self.where}: output {name!r}: {error}") from error
+            total += weight * value
+            gradients[name] = np.asarray(dx if weight == 1 else dx * dx.dtype.type(weight), x.dtype)
+        return total, gradients
+
+    def sums(self, outputs: Mapping[str, Any], y: Any) -> np.ndarray:
+        return np.array([loss.sums(outputs[name], y[name]) for name, loss in self.losses.items()])
+
+    def mean(self, sums: np.ndarray) -> float:
+        means = map(Loss.mean, self.losses.values(), sums)
+        return sum(weight * mean for weight, mean in zip(self.weights.values(), means, strict=True))
+
+
+def build_loss(name: str, value: Any, where: str = "Solver") -> Any:
+    """What an option means: a name, a dict with 'name' and settings, a callable; of several outputs a dict of
+    these by the outputs' names, or one of 'losses' and 'weights'.
+    """
+    if isinstance(value, WeightedLosses):
+        return value
+    if isinstance(value, Mapping) and value.keys() == {"losses", "weights"}:
+        return WeightedLosses(**value, where=where)
+    if isinstance(value, Mapping) and value and "name" not in value:
+        return WeightedLosses(value, where=where)
+    return _build_one(name, value, where)
+
+
+def _build_one(name: str, value: Any, where: str) -> Loss:
+    if isinstance(value, Loss):
+        return value
+    title = f"{where}: {name}"
+    if callable(value):
+        known = next((name for name, function in LOSSES.items() if function is value), None)
+        return Loss(value, known, title=title)
+    arguments = {"name": value} if isinstance(value, str) else value
+    if not isinstance(arguments, Mapping) or "name" not in arguments:
+        raise TypeError(f"{title} must be a name, a dict with a 'name', or a callable, got {value!r}")
+    wanted = str(arguments["name"]).removesuffix(_ENDING)
+    if wanted not in LOSSES:
+        near = difflib.get_close_matches(wanted, LOSSES, 1, 0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(LOSSES)}"
+        raise ValueError(f"{where}: unknown {name} {arguments['name']!r}; {hint}")
+    settings = {key: item for key, item in arguments.items() if key != "name"}
+    check_keys(where, name, settings, list(inspect.signature(LOSSES[wanted]).parameters)[2:])
+    return Loss(LOSSES[wanted], wanted, settings, title)
+
+
+def describe_loss(loss: Any) -> Any:
+    """The inverse, in plain values; `OWN` for what a function of the user's own is part of."""
+    if loss is None:
+        return None
+    if isinstance(loss, WeightedLosses):
+        losses = {name: describe_loss(each) for name, each in loss.losses.items()}
+        return OWN if OWN in losses.values() else {"losses": losses, "weights": dict(loss.weights)}
+    if loss.name is None:
+        return OWN
+    if not loss.settings:
+        return loss.name
+    plain = {key: np.asarray(item).tolist() if np.ndim(item) else item for key, item in loss.settings.items()}
+    return {"name": loss.name, **plain}
