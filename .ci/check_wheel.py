@@ -19,7 +19,7 @@ RUNS = 10
 
 
 def check_content(wheel):
-    """One compiled module, which it gives; no test; the licences; OpenMP's library if the wheel was repaired."""
+    """One compiled module, which it gives; no test; the licences; OpenMP's library if it was repaired."""
     size = wheel.stat().st_size
     assert size <= MOST_BYTES, f"{wheel.name} has {size} bytes, more than {MOST_BYTES}"
     names = zipfile.ZipFile(wheel).namelist()
