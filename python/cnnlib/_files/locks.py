@@ -13,8 +13,6 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["locked"]
-
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, wait: bool = False) -> Iterator[bool]:

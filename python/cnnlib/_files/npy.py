@@ -8,8 +8,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["mapped_array", "read_header"]
-
 _READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}  # little-endian, behind the version
 _MOST_HEADER = 1 << 16  # bytes; NumPy's own are about 100

@@ -13,8 +13,6 @@ from typing import BinaryIO
 
 from cnnlib._files.locks import locked
 
-__all__ = ["sync_folder", "written_whole"]
-
 _PATIENCE = 2.0  # seconds, on Windows
 
 

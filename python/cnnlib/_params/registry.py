@@ -9,8 +9,6 @@ from typing import Any
 
 from cnnlib._params import check_keys
 
-__all__ = ["OWN", "Registry"]
-
 OWN = "(a function of the user's own)"  # stands for what a checkpoint cannot hold
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["display_width", "padded", "printable", "shortened"]
-
 _JOINERS = "\u200c\u200d"  # parts of words and of emoji, although their category is that of controls
 _EMOJI_STYLE = "\ufe0f"  # makes the character before it two columns wide
 _UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")

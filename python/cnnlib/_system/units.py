@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["size_text"]
-
 
 def size_text(number: int) -> str:
     """A number of bytes as text, in the unit that suits it."""

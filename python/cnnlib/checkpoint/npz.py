@@ -25,8 +25,6 @@ from cnnlib._files import written_whole
 from cnnlib._files.npy import read_header
 from cnnlib._params import type_name
 
-__all__ = ["RESERVED_PREFIX", "load_checkpoint", "save_checkpoint"]
-
 RESERVED_PREFIX = "__cnnlib__/"
 _STATE = RESERVED_PREFIX + "state"
 _FORMAT, _VERSION = "cnnlib checkpoint", 1

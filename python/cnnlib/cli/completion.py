@@ -3,8 +3,6 @@
 import argparse
 import re
 
-__all__ = ["add_to", "run"]
-
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 _EPILOG = """\
 For good, in bash: cnnlib completion bash > ~/.local/share/bash-completion/completions/cnnlib

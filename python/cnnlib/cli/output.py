@@ -11,8 +11,6 @@ from typing import Any
 from cnnlib._system.text import printable
 from cnnlib.solver.progress import folded
 
-__all__ = ["at_its_cost", "complain", "json_text", "one_line", "say", "say_left_out"]
-
 
 def say(text: str, *, fold: bool = True) -> None:
     """Print a line of text, on a narrow terminal in several unless it may not be folded."""

@@ -14,8 +14,6 @@ from cnnlib.cli.output import json_text, say
 from cnnlib.cli.report.samples import colours
 from cnnlib.data.image_files import photo
 
-__all__ = ["predict"]
-
 _BATCH_VALUES = 2**22  # of images that are read together
 _OPACITY = 0.5  # of a mask over its photo
 

@@ -21,8 +21,6 @@ from cnnlib.pretrained.extraction import network_digest
 from cnnlib.pretrained.head import fine_tuned, fit_head, with_fitted_head
 from cnnlib.pretrained.trunk import NORMALIZATIONS, block_starts, open_trunk
 
-__all__ = ["add_from", "refuse_without", "run"]
-
 _OWN = ("cut", "views", "hidden", "fine_tune", "normalization", "mean", "std")
 _ALSO = ("data", "model", "out", "overwrite", "threads", "skip_unreadable", *IMAGE_SETTINGS)
 _FEW = 10  # photos of a class, below which its accuracy says little

@@ -12,8 +12,6 @@ import numpy as np
 from cnnlib._files.npy import mapped_array
 from cnnlib.data.shards import ShardedArray
 
-__all__ = ["load_array_folder"]
-
 _WHERE = "load_array_folder"
 _CLASSES = "classes.txt"
 

@@ -16,8 +16,6 @@ import numpy as np
 from cnnlib._params import integer
 from cnnlib.data.cifar10 import mapped_splits
 
-__all__ = ["map_CIFAR100"]
-
 _WHERE = "map_CIFAR100"
 _FOLDER = "cifar-100-binary"
 _IMAGES = {"train.bin": 50_000, "test.bin": 10_000}

@@ -4,8 +4,6 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["load_digits"]
-
 _DIGITS_VAL_SHARE, _DIGITS_TEST_SHARE = 0.10, 0.20
 
 

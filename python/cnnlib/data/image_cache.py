@@ -27,16 +27,6 @@ from cnnlib._files.locks import locked
 from cnnlib._files.npy import mapped_array
 from cnnlib.data.image_files import is_grey, photo
 
-__all__ = [
-    "CACHE_SUFFIX",
-    "Source",
-    "UnreadableImages",
-    "cache_root",
-    "cached_images",
-    "known_unreadable",
-    "note_unreadable",
-]
-
 CACHE_SUFFIX = ".cnnlib-cache"
 _FORMAT, _VERSION = "cnnlib image cache", 2  # the version tells how files are decoded
 _NEW, _BUILDING = ".new-", ".building-"  # a folder before it is locked, and while a cache is built in it

@@ -10,8 +10,6 @@ from typing import IO
 
 import numpy as np
 
-__all__ = ["IMAGE_SUFFIXES", "find_images", "is_grey", "needs_pillow", "open_image", "passed_over", "photo"]
-
 _BITS_PER_SAMPLE = 258  # a tag of TIFF files
 _TOLERANCE = 1 / 255  # by which floating-point pixels may miss [0, 1]: what resampling leaves
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")

@@ -22,8 +22,6 @@ from cnnlib.data.image_cache import (
 )
 from cnnlib.data.image_files import find_images, needs_pillow, passed_over
 
-__all__ = ["folder_digest", "image_size", "load_image_folder", "places", "splits"]
-
 _WHERE = "load_image_folder"
 _GOLDEN = 0.6180339887498949
 

@@ -11,8 +11,6 @@ from cnnlib._params import flag, number
 from cnnlib._params.registry import Registry
 from cnnlib.data.shards import ShardedArray
 
-__all__ = ["PREPROCESSING", "Normalization"]
-
 _NEARLY_ALL = 0.95
 _CHUNK_IMAGES, _CHUNK_VALUES = 1000, 2**22  # at a time: bounds the memory that wider copies take
 

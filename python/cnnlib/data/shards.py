@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["ShardedArray"]
-
 
 class ShardedArray:
     """The rows of several arrays, one after the other, without a copy of them.

@@ -16,8 +16,6 @@ from cnnlib.data.image_cache import Source, cached_images
 from cnnlib.data.image_files import find_images, needs_pillow
 from cnnlib.data.image_folder import image_size, places, splits
 
-__all__ = ["IGNORED", "load_target_folder"]
-
 _WHERE = "load_target_folder"
 IGNORED = 255  # a mask's value for pixels that have no label
 

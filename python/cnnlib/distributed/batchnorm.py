@@ -15,8 +15,6 @@ from cnnlib import _core, layers
 from cnnlib.layers.norm.batch import _batch_options, _moved, _running_statistics
 from cnnlib.models.program import Program, Step
 
-__all__ = ["SynchronizedNorm", "refuse_without_graph", "synchronized"]
-
 
 def refuse_without_graph(model: Any) -> None:
     """Refuse a model with batch norms that cannot be reached from here."""

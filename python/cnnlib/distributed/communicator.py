@@ -20,8 +20,6 @@ from cnnlib._params import number
 from cnnlib.distributed.failures import Watchdog, abort_on_uncaught, end_process, guarded, on_all_ranks
 from cnnlib.distributed.threads import affinity, share_cores
 
-__all__ = ["MPIComm", "SerialComm", "as_communicator", "world"]
-
 Report: TypeAlias = Callable[[BaseException], str]  # an exception in words
 
 _keyval = None  # under which a communicator of mpi4py remembers its wrapper

@@ -15,8 +15,6 @@ import time
 import traceback
 from typing import Any
 
-__all__ = ["OutOfStepError", "Watchdog", "abort_on_uncaught", "guarded", "is_on_all_ranks", "on_all_ranks"]
-
 
 class OutOfStepError(ValueError):
     """The ranks do not train the same model, with the same data and options; every rank raises it."""

@@ -7,8 +7,6 @@ from collections.abc import Hashable, Mapping
 
 import numpy as np
 
-__all__ = ["FlatBuffer"]
-
 
 class FlatBuffer:
     """Rows of one array, each holding arrays of the same names and shapes.

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["next_number", "own_stream"]
-
 
 def next_number(stream: Any) -> int:
     """What a RandomState, a Generator or ``np.random`` would draw next; it is left as it is.

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Piece", "ShareOfDraws", "pieces_of", "rows_of", "split"]
-
 Piece = tuple[int, slice]  # number of the piece, and its rows in the minibatch
 
 

@@ -12,8 +12,6 @@ import cnnlib
 from cnnlib import _core
 from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
 
-__all__ = ["checksum", "data_facts", "model_facts", "refuse_different", "version_facts"]
-
 _IMAGES, _LABELS = 256, 2**20  # of how many the checksums are
 _MODEL = ("frozen", "spec", "input_dim", "num_classes", "reg", "dropout", "use_batchnorm", "normalization")
 

@@ -6,8 +6,6 @@ import os
 
 import cnnlib
 
-__all__ = ["share_cores"]
-
 
 def share_cores(affinities, own, threads=None):
     """Limit this process's kernels to its share of the cores, or to `threads`; returns the number.

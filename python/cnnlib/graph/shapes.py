@@ -15,8 +15,6 @@ from cnnlib.layers.norm.batch import _batch_options
 from cnnlib.layers.norm.rows import KEYS
 from cnnlib.layers.resizing import _upsampling
 
-__all__ = ["batch_of", "shape_behind", "shapes"]
-
 Shape: TypeAlias = tuple[int, ...]  # of one sample
 _MOST = 2**55  # numbers: more than that is no size, and sums of their bytes might overflow
 _KINDS = {1: "(N, D)", 3: "images (N, C, H, W)"}

@@ -32,8 +32,6 @@ from cnnlib.inference.quantization.table import Quantization
 from cnnlib.layers.softmax import _softmax
 from cnnlib.models.common import refuse_uninitialized, warn_of_bytes
 
-__all__ = ["Predictor", "load", "prepare"]
-
 _MOST_SIZES = 8  # sizes of images whose weights stay packed
 
 

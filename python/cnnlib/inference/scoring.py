@@ -14,8 +14,6 @@ from cnnlib.inference.fusion import PREPARED_LAYERS
 from cnnlib.inference.predictor import Predictor, prepare
 from cnnlib.models.common import warn_of_bytes
 
-__all__ = ["BatchScorer", "scorer"]
-
 _BATCH, _BATCH_VALUES = 500, 2**21  # of images whose scores are computed together
 
 

@@ -12,8 +12,6 @@ from cnnlib import _core
 from cnnlib._system.units import size_text
 from cnnlib.typing import ConvParam
 
-__all__ = ["ConvExplanation", "PassPlan", "explain"]
-
 
 @dataclass(frozen=True)
 class PassPlan:

@@ -12,8 +12,6 @@ from cnnlib._params.arrays import prepare, prepare_out
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.typing import ConvParam
 
-__all__ = ["PreparedConv", "prepare_conv"]
-
 _LARGE = (1 << 20, 1 << 20)  # rows and columns, so that any kernel fits
 
 

@@ -19,8 +19,6 @@ from cnnlib.typing import BatchNormParam
 if TYPE_CHECKING:
     from cnnlib.models.graph_net import GraphNet
 
-__all__ = ["Adaptable"]
-
 _HEAD_SCALE = 0.01  # small, so that an untrained head's loss is that of guessing, log(num_classes)
 
 

@@ -10,18 +10,6 @@ from cnnlib._params import type_name
 from cnnlib.checkpoint.npz import check_name
 from cnnlib.models.common import Model
 
-__all__ = [
-    "average_into",
-    "check_model",
-    "check_sample_shapes",
-    "check_state_fits",
-    "restore",
-    "restore_statistics",
-    "set_label_smoothing",
-    "snapshot",
-    "statistics",
-]
-
 
 def check_model(where: str, model: Any) -> None:
     """Refuse an object that is no model."""

@@ -19,17 +19,6 @@ from cnnlib._typing import Array, ArrayLike
 from cnnlib.naive.windows import _conv_geometry, _output_size, _pool_geometry, _taps
 from cnnlib.typing import AvgPoolParam, ConvParam, MaxPoolParam
 
-__all__ = [
-    "add",
-    "add_to_sums",
-    "avg_pool",
-    "conv_sums",
-    "dequantize",
-    "max_pool",
-    "quantize",
-    "requantize",
-]
-
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 

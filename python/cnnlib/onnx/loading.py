@@ -13,8 +13,6 @@ from cnnlib.onnx.reading.network import Network
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["load"]
-
 
 def load(
     path_or_proto: str | os.PathLike[str] | ModelProto, *, input_dim: Sequence[int] | None = None

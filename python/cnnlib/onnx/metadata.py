@@ -13,8 +13,6 @@ from cnnlib._params.registry import OWN
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.inference.predictor import Predictor
 
-__all__ = ["FIXED_BY", "described", "restore"]
-
 _PREPROCESS, _CLASSES, FIXED_BY = "cnnlib.preprocess", "cnnlib.classes", "cnnlib.fixed_by"
 
 

@@ -22,8 +22,6 @@ from cnnlib.onnx.writing.writer import Writer
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-__all__ = ["OPSET", "save"]
-
 OPSET = 21  # of 2024: the first whose GroupNormalization has a scale for each channel
 _IR_VERSION = 10  # of the file format that came with it
 _LARGEST = 2**31 - 1  # bytes of a message in protocol buffers

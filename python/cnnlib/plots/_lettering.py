@@ -8,8 +8,6 @@ from typing import Any
 
 from cnnlib._system.text import printable
 
-__all__ = ["lettering"]
-
 _SIZE = 10.0  # points, at which a font must be able to draw: fonts of coloured bitmaps are not
 
 

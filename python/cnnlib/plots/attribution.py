@@ -18,8 +18,6 @@ from cnnlib.plots.images import GROUND, image_grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["plot_adversarial", "plot_attributions", "plot_patches"]
-
 _LONG_TITLE = 18  # columns of a name that fit above an image
 _PATCH = 48  # pixels of a drawn patch, at least
 _PALE = 0.85  # how much white is mixed into the image below a map

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_confusion_history", "plot_confusion_matrix", "plot_mistakes", "softmax"]
-
 _MOST_LABELS = 20  # classes whose names fit beside a small matrix
 _LONG_LABEL, _LONG_TITLE = 20, 14  # columns of a name that fit beside a matrix, above a small image
 

@@ -12,8 +12,6 @@ from cnnlib.plots._drawing import BLUE, ORANGE, count_in_integers, new_axes, ope
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_accuracy", "plot_loss", "plot_metric"]
-
 _GOOD = 95  # % of accuracy, above which a linear axis shows nothing
 _ACCURACIES = (0, 50, 80, 90, 95, 98, 99, 99.5, 100)
 _LEAST_ERRORS = 0.3  # %, added to the errors on a logarithmic axis: 100 % has a place there too

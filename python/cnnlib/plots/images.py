@@ -14,8 +14,6 @@ from cnnlib.plots._drawing import INK, new_axes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["image_grid", "plot_filters"]
-
 GROUND = 0.80, 0.87, 0.94  # a blue that is neither black, white nor grey: a filter's edge pixels stand out
 
 

@@ -14,8 +14,6 @@ from cnnlib.plots._lettering import lettering
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["plot_profile"]
-
 _LONG_LABEL = 40  # columns of a step's name that fit beside the bars
 
 

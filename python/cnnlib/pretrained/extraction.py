@@ -23,8 +23,6 @@ from cnnlib.inference.predictor import Predictor, prepare
 from cnnlib.pretrained.store import KEY_BYTES, Features, Store
 from cnnlib.solver.interrupts import Interrupts
 
-__all__ = ["features", "network_digest"]
-
 _BATCH, _BATCH_VALUES = 64, 2**22  # images that are computed, and kept, together
 _SHIFT = 8  # a view moves an image by up to an eighth of its sides
 _REPORT_SECONDS = 2.0

@@ -14,8 +14,6 @@ from cnnlib.graph.shapes import shapes
 from cnnlib.models import GraphNet
 from cnnlib.solver import Solver
 
-__all__ = ["Fit", "fine_tuned", "fit_head", "rest_behind", "with_fitted_head"]
-
 _RATES, _REGS, _TUNING_RATES = (1e-3, 1e-2), (1e-3, 1e-2, 1e-1), (1e-4, 1e-3)
 _EPOCHS, _PATIENCE, _TUNING_EPOCHS, _TUNING_PATIENCE = 60, 5, 15, 3
 _BATCHES = 20  # of an epoch, about, within these sizes

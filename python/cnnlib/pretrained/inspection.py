@@ -10,8 +10,6 @@ from cnnlib._typing import Array
 from cnnlib.layers.softmax import _softmax
 from cnnlib.pretrained.head import Fit, fit_head
 
-__all__ = ["by_count", "doubtful_labels", "near_duplicates", "nearest", "plane"]
-
 # Of the usual distance between two images: less, and they count as nearly the same. By a network trained on
 # half of CIFAR-10, 95 of 100 photos are nearer than 0.06 to their copies at JPEG's quality 85, and none of
 # 300 is nearer than 0.24 to another.

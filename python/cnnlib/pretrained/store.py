@@ -23,8 +23,6 @@ from cnnlib._files.locks import locked
 from cnnlib._typing import Array
 from cnnlib.data.shards import ShardedArray
 
-__all__ = ["KEY_BYTES", "Features", "Store"]
-
 KEY_BYTES = 20
 _FORMAT, _VERSION, _HEADER = "cnnlib features", 1, 4096
 

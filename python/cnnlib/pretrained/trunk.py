@@ -17,8 +17,6 @@ from cnnlib.models.state import check_state_fits
 from cnnlib.saved_model import load_model
 from cnnlib.saved_model.loading import kind_of
 
-__all__ = ["NORMALIZATIONS", "block_starts", "open_trunk"]
-
 # What networks of these families go through, of pixels 0 to 255.
 NORMALIZATIONS = {
     "torchvision": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),

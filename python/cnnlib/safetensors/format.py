@@ -21,8 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 from cnnlib._files import written_whole
 from cnnlib._params.arrays import as_array
 
-__all__ = ["load", "save"]
-
 _LENGTH = struct.Struct("<Q")
 _MOST_HEADER = 100_000_000  # bytes; what the format's own reader takes
 _METADATA = "__metadata__"  # the one name in a header that is no array

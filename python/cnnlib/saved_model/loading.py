@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.saved_model.model_file import is_model, load_model
 
-__all__ = ["Arrays", "kind_of", "load"]
-
 _ZIP, _ONNX = b"PK\x03\x04", b"\x08"  # an ONNX file begins with its version
 _KNOWN = (
     "a run's folder, files of save_model, Predictor.save, save_checkpoint and a Solver, safetensors and ONNX"

@@ -21,8 +21,6 @@ from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNe
 from cnnlib.models.common import refuse_uninitialized
 from cnnlib.models.state import check_state_fits, restore, snapshot
 
-__all__ = ["is_saved_model", "load_model", "save_model"]
-
 _Saved: TypeAlias = GraphNet | FullyConnectedNet | ThreeLayerConvNet
 _CLASSES: dict[str, type[_Saved]] = {
     **{

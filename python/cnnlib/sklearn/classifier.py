@@ -18,8 +18,6 @@ from cnnlib.plots import softmax
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
 
-__all__ = ["ConvNetClassifier"]
-
 _WHERE = "ConvNetClassifier"
 
 

@@ -19,8 +19,6 @@ from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
 from cnnlib.solver import Solver
 from cnnlib.solver.early_stopping import build_early_stopping
 
-__all__ = ["Estimator"]
-
 _SEEDS = 2**31
 
 

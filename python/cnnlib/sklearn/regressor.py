@@ -15,8 +15,6 @@ from cnnlib._params import flag, number, positive_int
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
 
-__all__ = ["ConvNetRegressor"]
-
 _WHERE = "ConvNetRegressor"
 
 

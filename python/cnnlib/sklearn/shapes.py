@@ -10,8 +10,6 @@ from typing import Any
 from cnnlib._params import integer
 from cnnlib.models.spec.reading import BRANCHING, resolve
 
-__all__ = ["resolved_image_shape", "signal_spec"]
-
 _WHERE = "ConvNetClassifier"
 _DEFAULT_WINDOWS = {"conv": 3, "conv_transpose": 3}  # where such a stage names no size
 # What an integer in a stage, or in an option of one, becomes across the row.

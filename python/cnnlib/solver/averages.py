@@ -9,8 +9,6 @@ import contextlib
 
 from cnnlib.models.state import average_into, restore, snapshot
 
-__all__ = ["Lookahead", "MovingAverage", "build_averages", "held"]
-
 
 class MovingAverage:
     """After iteration t ``state = d * state + (1 - d) * new``; ``d = min(decay, (1 + t) / (10 + t))``."""

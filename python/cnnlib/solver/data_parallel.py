@@ -29,8 +29,6 @@ from cnnlib.solver.metrics import Metric
 from cnnlib.solver.update import checked_gradients
 from cnnlib.solver.worker import Worker
 
-__all__ = ["DataParallel"]
-
 _LOSS = ("loss",)  # among the names of parameters, which are strings, and of statistics, which are pairs
 
 

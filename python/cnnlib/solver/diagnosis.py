@@ -8,8 +8,6 @@ import numpy as np
 
 from cnnlib.data.shards import ShardedArray
 
-__all__ = ["fault_of_images", "fault_of_params"]
-
 
 def fault_of_images(X: np.ndarray, X_train: np.ndarray | ShardedArray, rows: np.ndarray) -> str | None:
     """Why the images X that the model saw, made from X_train[rows], are not finite; None if they are."""

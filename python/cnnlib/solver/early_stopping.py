@@ -10,8 +10,6 @@ from typing import Any
 from cnnlib._params import check_keys, number, positive_int
 from cnnlib.solver.monitor import Monitor
 
-__all__ = ["EarlyStopping", "build_early_stopping", "describe_early_stopping"]
-
 
 @dataclass(frozen=True)
 class EarlyStopping:

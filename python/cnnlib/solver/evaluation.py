@@ -13,8 +13,6 @@ from cnnlib.data.shards import ShardedArray
 from cnnlib.models.losses import Loss, WeightedLosses
 from cnnlib.solver.metrics import Metric
 
-__all__ = ["ValidationLoss", "batches_of", "check_batch_size", "look_at", "sample_images", "values_of"]
-
 _BATCH_VALUES = 2**20  # of images that are looked at together
 _SAMPLE_VALUES = 2**24
 

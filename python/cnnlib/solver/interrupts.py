@@ -12,8 +12,6 @@ from typing import Any
 from cnnlib.models.state import restore_statistics, statistics
 from cnnlib.solver.random_streams import random_state, set_random_state
 
-__all__ = ["Interrupts", "undone"]
-
 
 class Interrupts:
     """Holds signals back outside of `allowed` blocks; use it as a context manager around a training.

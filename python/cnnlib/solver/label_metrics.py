@@ -10,8 +10,6 @@ import numpy as np
 
 from cnnlib.solver.metric import Metric
 
-__all__ = ["F1", "Accuracy", "IoU", "TopFive"]
-
 
 def _labels(where: str, scores: Any, y: Any, ignore: int | None) -> tuple[Any, Any]:
     """Scores (M, C) and labels (M,) of all samples, or pixels, whose label is not `ignore`."""

@@ -37,8 +37,6 @@ from cnnlib.solver.targets import chosen_loss, chosen_metrics, outputs_of, takes
 from cnnlib.solver.update import Updater, checked_gradients
 from cnnlib.solver.worker import Worker
 
-__all__ = ["TrainingLoop"]
-
 _UPDATE = (
     "update_rule",
     "optim_config",

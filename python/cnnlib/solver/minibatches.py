@@ -10,15 +10,6 @@ from cnnlib._params import type_name
 from cnnlib.data.shards import ShardedArray
 from cnnlib.data.targets import Targets, named_arrays
 
-__all__ = [
-    "checked_data",
-    "checked_split",
-    "epoch_batches",
-    "iterations_per_epoch",
-    "prefetched",
-    "subsample",
-]
-
 _KEYS = ("X_train", "y_train", "X_val", "y_val")
 
 

@@ -10,8 +10,6 @@ from typing import Any
 from cnnlib._params import check_keys, choice
 from cnnlib.solver.metrics import Metric, OfOutput
 
-__all__ = ["Monitor", "build_monitor", "checked_monitor"]
-
 _DIRECTIONS = ("max", "min")
 _ALIASES = {"val_acc": "accuracy"}  # as the histories of accuracies are called
 

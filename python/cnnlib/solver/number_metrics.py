@@ -11,8 +11,6 @@ import numpy as np
 from cnnlib._params import number
 from cnnlib.solver.metric import Metric
 
-__all__ = ["MAE", "PSNR", "R2", "RMSE"]
-
 
 def _errors(where: str, scores: Any, y: Any) -> Any:
     """Scores minus targets, (N, values of a sample), in float64."""

@@ -8,8 +8,6 @@ from typing import Any, Generic, TypeVar, overload
 
 from cnnlib._params import choice, integer, number, positive_int, probability
 
-__all__ = ["Flag", "Option", "at_least_0", "config", "count", "count_or_0", "one_of", "or_none", "share"]
-
 T = TypeVar("T")
 
 

@@ -26,8 +26,6 @@ from cnnlib.solver.metrics import build_metrics, describe_metrics
 from cnnlib.solver.monitor import checked_monitor
 from cnnlib.solver.option import Flag, Option, at_least_0, config, count, count_or_0, one_of, or_none, share
 
-__all__ = ["OPTIONS", "Options", "check_options", "is_own", "refuse_unknown", "rule_name"]
-
 _OF_RULES = {  # keys of optim_config
     **{name: name for name in ("learning_rate", "momentum", "decay_rate", "beta1", "beta2", "epsilon")},
     "lr": "learning_rate",

@@ -9,8 +9,6 @@ import time
 import warnings
 from typing import Any
 
-__all__ = ["Progress", "folded"]
-
 _NARROW = 72  # columns; below that a bar leaves out what matters least
 _INDENT = "    "  # of a line that goes on
 _NARROW_BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} {remaining}{postfix}"

@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["drawing_from", "put_back", "random_state", "set_random_state"]
-
 
 def random_state(stream: Any) -> Any:
     """State of a Generator, a RandomState or ``np.random``, as a dict; None for None."""

@@ -9,8 +9,6 @@ from cnnlib.solver.early_stopping import EarlyStopping
 from cnnlib.solver.metrics import Metric
 from cnnlib.solver.monitor import build_monitor
 
-__all__ = ["Record"]
-
 
 class Record:
     """The histories of a run, by their names.

@@ -19,8 +19,6 @@ from cnnlib.solver.run_state import HISTORIES, check_state, histories_of, parts_
 from cnnlib.solver.targets import outputs_of
 from cnnlib.typing import Augment, Schedule
 
-__all__ = ["ResumableRun"]
-
 Run = TypeVar("Run", bound="ResumableRun")
 
 

@@ -12,15 +12,6 @@ from cnnlib.models.state import check_model, restore
 from cnnlib.solver.options import OPTIONS, is_own
 from cnnlib.solver.run_state import check_state
 
-__all__ = [
-    "checkpoint_prefix",
-    "interrupted_path",
-    "load_weights",
-    "read_run",
-    "save_interrupted",
-    "save_run",
-]
-
 
 def save_run(checkpoint_name, epoch, settings, run):
     """Write the checkpoint of an epoch that is complete; one from within that epoch goes.

@@ -12,8 +12,6 @@ from cnnlib._params import type_name
 from cnnlib.models.state import check_state_fits
 from cnnlib.solver.random_streams import set_random_state
 
-__all__ = ["COUNTERS", "HISTORIES", "check_state", "histories_of", "parts_of"]
-
 COUNTERS = ("epoch", "best_val_acc", "best_epoch")
 HISTORIES = {  # as a state calls them; those of other metrics than the accuracy are in its dict `metrics`
     "loss_history": "loss",

@@ -18,8 +18,6 @@ from cnnlib.solver.resuming import ResumableRun
 from cnnlib.solver.targets import outputs_of
 from cnnlib.typing import Augment, OptimConfig, Schedule
 
-__all__ = ["Solver"]
-
 _Metric: TypeAlias = str | Mapping[str, Any] | Callable[..., Any]
 Metrics: TypeAlias = _Metric | Sequence[_Metric]
 

@@ -11,8 +11,6 @@ import numpy as np
 from cnnlib import _core
 from cnnlib.solver.options import rule_name
 
-__all__ = ["Updater", "checked_gradients"]
-
 
 class Updater:
     """The update rule with its state for each parameter, and all that bears on the learning rate.

@@ -18,8 +18,6 @@ from cnnlib.solver.interrupts import Interrupts
 from cnnlib.solver.metrics import Metric
 from cnnlib.solver.random_streams import drawing_from
 
-__all__ = ["Worker"]
-
 
 class Worker:
     """Computes by itself.

@@ -6,8 +6,6 @@ from typing import Any
 
 from cnnlib.torch.aten.call import title
 
-__all__ = ["refuse_changed_views"]
-
 _UNDECLARED = ("dropout", "feature_dropout")  # in eval mode they return their argument itself
 
 

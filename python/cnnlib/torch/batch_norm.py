@@ -7,8 +7,6 @@ import torch
 from cnnlib import _core
 from cnnlib.torch.tensors import as_array, from_array, prepare, torch_threads
 
-__all__ = ["batch_norm"]
-
 
 def batch_norm(
     x: torch.Tensor,

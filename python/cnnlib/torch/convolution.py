@@ -16,8 +16,6 @@ import torch
 from cnnlib.layers.conv import _conv, _conv_backward
 from cnnlib.torch.tensors import as_array, from_array, pair, prepare, torch_threads
 
-__all__ = ["conv2d"]
-
 _GEOMETRY = "int[] stride, int[] pad, int[] dilation, int groups"
 _NO_GRADIENTS = (None, None, None, None)  # of the geometry
 

@@ -26,8 +26,6 @@ from cnnlib.torch.modules import OWN
 from cnnlib.torch.sizes import size_fixed_by
 from cnnlib.torch.tensors import HALVES
 
-__all__ = ["load"]
-
 _EXAMPLES = 2  # the batch of the recorded run; one sample alone would be taken for a special case
 
 

@@ -12,8 +12,6 @@ from cnnlib.torch.batch_norm import batch_norm
 from cnnlib.torch.convolution import conv2d
 from cnnlib.torch.pooling import max_pool2d
 
-__all__ = ["BatchNorm2d", "Conv2d", "MaxPool2d", "convert"]
-
 
 class Conv2d(nn.Conv2d):
     """``torch.nn.Conv2d`` computed by :func:`cnnlib.torch.conv2d`; every `padding_mode` included.

@@ -11,8 +11,6 @@ from cnnlib import _core
 from cnnlib.layers.pool import _MAX_KEYS, _geometry
 from cnnlib.torch.tensors import as_array, from_array, pair, prepare, torch_threads
 
-__all__ = ["max_pool2d"]
-
 _GEOMETRY = "int[] kernel, int[] stride, int[] pad, int[] dilation, bool ceil_mode"
 _NO_GRADIENTS = (None, None, None, None, None)  # of the geometry
 _WIDE = 255  # positions of a window from which a winner takes 4 bytes

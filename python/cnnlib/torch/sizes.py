@@ -19,8 +19,6 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["size_fixed_by"]
-
 # Beginnings of names of calls whose numbers are not compared, but what they make of the argument's shape.
 _RESHAPING = ("view", "reshape", "flatten", "squeeze", "unsqueeze")
 _SPREADING = ("expand", "broadcast_to")

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from cnnlib import _core
 
-__all__ = ["HALVES", "as_array", "from_array", "pair", "prepare", "torch_threads"]
-
 HALVES = (torch.float16, torch.bfloat16)
 
 

@@ -11,8 +11,6 @@ from torch import nn
 
 from cnnlib.models.graph_net import GraphNet
 
-__all__ = ["copy_weights"]
-
 _STATISTICS = ("running_mean", "running_var")
 
 

@@ -6,20 +6,6 @@ import argparse
 
 from cnnlib.cli.options.settings import DATA_NAMES, OLD_NAMES, flag
 
-__all__ = [
-    "FORMS",
-    "add_data",
-    "add_debug",
-    "add_model",
-    "add_run",
-    "add_setting",
-    "add_skip_unreadable",
-    "add_threads",
-    "numbers",
-    "positive_int",
-    "positive_number",
-]
-
 
 def add_setting(parser, name, kind, help=None):
     """Add the option that gives the setting `name`; `kind` is a key of `FORMS`, or the choices there are."""

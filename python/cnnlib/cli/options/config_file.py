@@ -11,8 +11,6 @@ import sys
 from cnnlib.cli.options.help_tables import plain
 from cnnlib.cli.options.settings import OLD_NAMES, flag
 
-__all__ = ["arguments_in", "write_config_file"]
-
 _NEGATABLE = ("batchnorm",)
 
 

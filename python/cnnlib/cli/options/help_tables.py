@@ -12,8 +12,6 @@ from cnnlib.cli.options.settings import (
 )
 from cnnlib.cli.recipes import RECIPES
 
-__all__ = ["defaults_table", "plain", "recipe_table"]
-
 
 def recipe_table():
     return "\n".join(line for name, recipe in RECIPES.items() for line in _table(f"recipe {name}", recipe))

@@ -15,8 +15,6 @@ from cnnlib.cli.report.html_page import escape
 from cnnlib.data.image_files import open_image
 from cnnlib.plots import image_grid, softmax
 
-__all__ = ["Gallery", "in_a_gallery"]
-
 _SIDE = 180  # pixels of the longer side of a photograph on the page
 
 

@@ -6,21 +6,6 @@ import html
 from cnnlib._system.text import printable
 from cnnlib.cli.output import at_its_cost
 
-__all__ = [
-    "escape",
-    "folded",
-    "heading",
-    "key_figures",
-    "page",
-    "paragraph",
-    "parts_of",
-    "picture",
-    "preformatted",
-    "section",
-    "side_by_side",
-    "table",
-]
-
 _PHONE = 46  # characters of a line that a phone shows
 _STYLE = """
 :root { color-scheme: light; }

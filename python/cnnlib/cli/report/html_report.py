@@ -30,8 +30,6 @@ from cnnlib.cli.report.step_profile import profile_step
 from cnnlib.cli.run.folder import history_columns, history_rows
 from cnnlib.cli.run.log import metrics_of
 
-__all__ = ["best_value", "best_value_name", "environment", "network", "report", "settings"]
-
 _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
 _MISTAKES, _NEAR_MISSES, _TYPICAL = 24, 12, 4  # images: in all, in all, of each class

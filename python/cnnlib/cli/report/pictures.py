@@ -16,8 +16,6 @@ from cnnlib.cli.report.html_page import paragraph, picture
 from cnnlib.cli.run.folder import PICTURES
 from cnnlib.cli.run.log import metrics_of
 
-__all__ = ["Pictures", "drawn"]
-
 _DPI = 120
 
 

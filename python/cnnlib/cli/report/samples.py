@@ -15,8 +15,6 @@ from cnnlib.cli.run.folder import REPORT
 from cnnlib.cli.run.tasks import scores_of, values_of
 from cnnlib.data.target_folder import IGNORED
 
-__all__ = ["colours", "finish"]
-
 SAMPLES = "samples.png"
 _SHOWN = 4  # best samples, and as many worst ones
 _COLOURS = np.array(  # Okabe and Ito's, which the colour-blind tell apart; black is what stands for no label

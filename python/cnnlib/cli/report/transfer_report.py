@@ -26,8 +26,6 @@ from cnnlib.data.image_files import open_image
 from cnnlib.pretrained.head import Fit
 from cnnlib.pretrained.inspection import by_count, doubtful_labels, near_duplicates, nearest, plane
 
-__all__ = ["Transfer", "transfer_report"]
-
 _MISTAKES, _NEIGHBOURS, _DOUBTFUL, _DUPLICATES = 12, 3, 24, 24  # images that are shown
 _POINTS, _THUMBNAIL = 500, 32  # of the map: images, and their pixels
 _COLOURS = (

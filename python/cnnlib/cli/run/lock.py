@@ -4,8 +4,6 @@ import contextlib
 
 from cnnlib._files import locks as _locks
 
-__all__ = ["locked"]
-
 
 @contextlib.contextmanager
 def locked(folder):

@@ -5,17 +5,6 @@ import io
 import json
 import math
 
-__all__ = [
-    "LOG_FILES",
-    "LOG_KINDS",
-    "RunLog",
-    "check_kinds",
-    "epoch_row",
-    "log_columns",
-    "metrics_of",
-    "remove_event_files",
-]
-
 LOG_FILES = {"csv": "log.csv", "jsonl": "log.jsonl"}
 LOG_KINDS = (*LOG_FILES, "tensorboard")
 _EVENTS = "tensorboard"  # the folder

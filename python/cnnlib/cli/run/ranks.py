@@ -14,8 +14,6 @@ from cnnlib.cli.output import one_line
 from cnnlib.cli.run.folder import Run
 from cnnlib.distributed import SerialComm, world
 
-__all__ = ["add_distributed", "communicator", "complaint", "root_first", "shared_run", "silenced", "workers"]
-
 
 def add_distributed(parser):
     """Add the options."""

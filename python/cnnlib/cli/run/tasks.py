@@ -11,17 +11,6 @@ from cnnlib.data.target_folder import IGNORED
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.solver.metrics import build_metrics
 
-__all__ = [
-    "description",
-    "metrics_of",
-    "put_back",
-    "scores_of",
-    "solver_arguments",
-    "standardized",
-    "target_scale",
-    "values_of",
-]
-
 
 def solver_arguments(task: str, y: Any) -> dict[str, Any]:
     """Loss and metrics for targets y: labels of pixels, images, or numbers."""

@@ -20,8 +20,6 @@ from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
 from cnnlib.saved_model.loading import kind_of
 
-__all__ = ["Trained", "open_model", "open_trained"]
-
 _SHARES = {"validation": 0.1, "test": 0.1}  # load_image_folder's
 _WHITE = {"folder": 255.0, "cifar100": 255.0}  # arrays count as what the model was trained on
 

@@ -24,8 +24,6 @@ from cnnlib.cli.server.batching import Batcher
 from cnnlib.cli.server.limits import Budget, Limits, Refused
 from cnnlib.cli.server.uploads import read_body, uploads
 
-__all__ = ["Server"]
-
 _BODIES = 16  # of the largest size, that all requests together may hold
 _LINGER = 2.0  # seconds: what a refused client still sends is read, else it would not see the answer
 _PAGE = {"": "text/html", "page.css": "text/css", "page.js": "text/javascript"}

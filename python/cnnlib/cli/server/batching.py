@@ -11,8 +11,6 @@ import numpy as np
 
 from cnnlib.cli.server.limits import Refused
 
-__all__ = ["Batcher"]
-
 
 class Batcher:
     """

@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Budget", "Limits", "Refused"]
-
 
 @dataclass(frozen=True)
 class Limits:

@@ -13,8 +13,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cnnlib.cli.server.limits import Limits
 
-__all__ = ["bound_socket", "listen", "uvicorn_server"]
-
 _SLACK = 5.0  # seconds, beyond those of the limits, in which an answer must have left
 _TOO_MANY = (
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"

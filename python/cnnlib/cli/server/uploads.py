@@ -12,8 +12,6 @@ from starlette.requests import Request
 
 from cnnlib.cli.server.limits import Limits, Refused, Share
 
-__all__ = ["read_body", "uploads"]
-
 _MOST_FIELDS = 16  # of a form, beside its files: they are passed over
 
 

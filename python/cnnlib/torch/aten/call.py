@@ -11,8 +11,6 @@ from cnnlib._typing import Array
 from cnnlib.graph.importing import Feature, Operation
 from cnnlib.torch.aten.value import PLAIN, REFUSED, kind
 
-__all__ = ["Call", "result", "title", "two"]
-
 # Arguments that say how to compute or where, not what; `check_result` checks the dtype.
 _WITHOUT_EFFECT = (
     *("cudnn_enabled", "cudnn_enable", "memory_format", "non_blocking", "copy"),

@@ -9,8 +9,6 @@ from cnnlib.graph.importing import Feature
 from cnnlib.torch.aten.call import Call
 from cnnlib.torch.aten.value import CHANNELS_LAST, SPREAD
 
-__all__ = ["OPERATORS"]
-
 
 def _same(call: Call, layer: str, *args: Any) -> Feature:
     """A layer that goes element by element."""

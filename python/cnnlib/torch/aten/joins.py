@@ -8,8 +8,6 @@ from cnnlib.graph.importing import Feature
 from cnnlib.torch.aten.call import Call
 from cnnlib.torch.aten.value import CHANNELS_LAST, PLAIN, SPREAD, kind
 
-__all__ = ["OPERATORS"]
-
 
 def _number(call, which):
     """An argument that is a number, or a constant of one element; None for others."""

@@ -11,8 +11,6 @@ from cnnlib.graph.importing import Feature
 from cnnlib.torch.aten.call import Call, result, two
 from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED, PLAIN, SPREAD, kind
 
-__all__ = ["OPERATORS"]
-
 
 def _images(call):
     return call.value("self", ranks=(4,))

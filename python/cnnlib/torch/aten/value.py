@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from cnnlib.graph.importing import Feature
 
-__all__ = ["CHANNELS_LAST", "PADDED", "PLAIN", "REFUSED", "RETURNED", "SPREAD", "kind"]
-
 # What PyTorch's tensor is:
 PLAIN = "plain"  # the value itself
 CHANNELS_LAST = "channels last"  # (N, H, W, C) of a value (N, C, H, W)

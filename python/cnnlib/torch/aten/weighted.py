@@ -9,8 +9,6 @@ from cnnlib.graph.importing import Feature
 from cnnlib.torch.aten.call import Call, two
 from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED
 
-__all__ = ["OPERATORS"]
-
 
 def _conv(call: Call) -> Feature:
     value = call.value("input", PADDED, ranks=(4,))
