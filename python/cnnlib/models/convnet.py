@@ -17,7 +17,7 @@ from cnnlib.models.graph_net import GraphNet, checked_dim
 from cnnlib.models.spec.builder import Builder
 from cnnlib.models.spec.initialization import whitening_filters
 from cnnlib.models.spec.reading import resolve, split_head
-from cnnlib.models.summary import listed, table
+from cnnlib.models.summary import table
 
 _WHITENING_IMAGES = 5000
 _HEAD_SCALE = 0.01  # small, so that an untrained network's loss is that of guessing, log(num_classes)
@@ -203,10 +203,6 @@ class ConvNet(GraphNet):
             f"{shape} -> {self._size}{' a pixel' if self.head == 'pixels' else ''}",
             f"{depth} layers with weights" if depth > 1 else "1 layer with weights",
         )
-
-    @property
-    def multiply_adds(self) -> int:
-        return sum(stage.multiply_adds for _, stage in listed(self._stages))
 
     def initialize(self, X: Array, eps: float = 5e-4) -> None:
         """Set the weights that depend on training images X (N, C, H, W), where they have not been set yet.

@@ -1,25 +1,20 @@
-"""A line of a ConvNet's spec as it has been built."""
+"""A row of a network's summary: a line of a ConvNet's spec, or a node."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 
 @dataclass
 class Stage:
-    """One line of the spec.
+    """One row.
 
-    `layer`, `names` and `args` are those of its node in the graph; where branches meet, `layer` is the kind
-    of stage and `parts` has the branches' stages, each with what their lines in the summary begin with.
-    `shape` is that of one sample's output.
+    Where branches meet, `parts` has the branches' stages, each with what their rows begin with. `shape` is
+    that of one sample's output, `multiply_adds` are for one sample.
     """
 
-    layer: str
     label: str
     shape: tuple[int, ...]
-    names: tuple[str | None, ...] = ()
-    args: tuple[Any, ...] = ()
     num_params: int = 0
     multiply_adds: int = 0
     parts: list[tuple[str, list[Stage]]] = field(default_factory=list)

@@ -43,7 +43,7 @@ def stage_of(node: Node, params: Params, before: Sequence[int], after: tuple[int
     """A node, from samples of one shape to samples of another, as a stage."""
     num_params = sum(params[name].size for name in node.params if name is not None)
     cost = _multiply_adds(node, params, before, after)
-    return Stage(node.layer, node.label or node.layer, after, node.params, node.args, num_params, cost)
+    return Stage(node.label or node.layer, after, num_params, cost)
 
 
 def _multiply_adds(node: Node, params: Params, before: Sequence[int], after: Sequence[int]) -> int:

@@ -63,7 +63,7 @@ class Branches:
                 f"{where}: the body gives {shape_text(after)}, the shortcut {shape_text(self.shape)}"
             )
         self.append("add", "residual", (body_value, self.graph.output))
-        return Stage("residual", "residual", after, parts=[("", stages), ("shortcut: ", shortcut_stages)])
+        return Stage("residual", after, parts=[("", stages), ("shortcut: ", shortcut_stages)])
 
     def concat(self, where, place, branches, options):
         """The branches' channels one behind the other."""
@@ -72,7 +72,7 @@ class Branches:
             raise ValueError(f"{where}: the branches differ in size: {', '.join(map(shape_text, shapes))}")
         self.append("concat", "concat", tuple(values))
         shape = sum(shape[0] for shape in shapes), *shapes[0][1:]
-        return Stage("concat", "concat", shape, parts=parts)
+        return Stage("concat", shape, parts=parts)
 
     def add(self, where, place, branches, options, layer="add"):
         """The branches' sum; those behind the first may have a value for each of its channels."""
@@ -87,7 +87,7 @@ class Branches:
         total, *others = values
         for value in others:
             total = self.append(layer, layer, (total, value))
-        return Stage(layer, layer, first, parts=parts)
+        return Stage(layer, first, parts=parts)
 
     def multiply(self, where, place, branches, options):
         """The branches' product."""
@@ -110,10 +110,10 @@ class Branches:
             self.graph.output, self.shape = start
             if isinstance(branch, str):
                 self.go_to(where, branch)
-                stages = [Stage("", branch, self.shape)]
+                stages = [Stage(branch, self.shape)]
             else:
                 stages = self.walk(branch, f"{place}branch {number} stage")
-                stages = stages or [Stage("", "as it is", self.shape)]
+                stages = stages or [Stage("as it is", self.shape)]
             values.append(self.graph.output)
             shapes.append(self.shape)
             parts.append((f"{number}: ", stages))

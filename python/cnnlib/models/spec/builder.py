@@ -28,7 +28,7 @@ class Builder(Branches):
         The parameters that training leaves alone.
     whitening : str or None
         The name of the filters that are to whiten the images.
-    bn_params, dropout_params : list of dict
+    bn_params : list of dict
     """
 
     def __init__(self, input_dim, random, weight_scale, dtype):
@@ -41,7 +41,6 @@ class Builder(Branches):
         self.frozen = set()
         self.whitening = None
         self.bn_params = []
-        self.dropout_params = []
         self.weights = self.norms = 0
 
     def walk(self, spec, place="stage"):
@@ -203,9 +202,8 @@ class Builder(Branches):
         return self._stage("upsample", f"upsample {shape_text(scale)} {args[1]}", (), *args)
 
     def dropout(self, where, p, options):
-        dropout_param = {"p": probability(where, "dropout", p), "mode": "train"}
-        self.dropout_params.append(dropout_param)
-        return self._stage("dropout", f"dropout {p:g}", (), dropout_param)
+        p = probability(where, "dropout", p)
+        return self._stage("dropout", f"dropout {p:g}", (), {"p": p, "mode": "train"})
 
     # Their parts --------------------------------------------------------------------------------------
 
