@@ -131,15 +131,16 @@ def result(array, dtype):
 
 def labels(function, y, shape, classes=None):
     """
-    `y` as an array of integer labels of this shape, in [0, classes) if that is given.
+    `y` as int64 labels of this shape, in [0, classes) if that is given.
 
     A copy: what is checked is what is used, even where another thread writes to `y`.
     """
-    y = np.array(as_array(function, "y", y))
+    y = as_array(function, "y", y)
     if y.dtype.kind not in "iu":
         raise TypeError(f"{function}: y must hold integer labels, got dtype {y.dtype}")
     if y.shape != shape:
         raise ValueError(f"{function}: y must have shape {shape}, got {y.shape}")
-    if classes is not None and y.size and y.astype(np.uint64).max() >= classes:  # so are negative ones
+    copy = np.array(y, np.int64, order="C")
+    if classes is not None and y.size and copy.view(np.uint64).max() >= classes:  # so are negative ones
         raise ValueError(f"{function}: y must lie in [0, {classes}), got values from {y.min()} to {y.max()}")
-    return y
+    return copy

@@ -66,7 +66,6 @@ def softmax_loss(
     scores, dtype = _scores("softmax_loss", x)
     shape = (len(scores), *scores.shape[2:])
     right = labels("softmax_loss", y, shape, scores.shape[1] if ignore is None else None)
-    right = np.require(right, np.int64, ("C", "A"))
     none = -1 if ignore is None else _whole("softmax_loss", "ignore", ignore)
     return _softmax("softmax_loss", scores, right, weights, none, dtype)
 
