@@ -9,8 +9,6 @@ import numpy as np
 
 from cnnlib.data.shards import ShardedArray
 
-__all__ = ["Targets", "named_arrays"]
-
 
 class Targets:
     """Arrays (N, ...) by the names of outputs; indexed by such a name, or along all arrays' first axis.

@@ -11,10 +11,9 @@ import numpy as np
 
 from cnnlib._params.random import random_stream
 from cnnlib._typing import Params
-from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shapes
-from cnnlib.models.program import Program
-from cnnlib.typing import BatchNormParam
+from cnnlib.models.graph_model import GraphModel
 
 if TYPE_CHECKING:
     from cnnlib.models.graph_net import GraphNet
@@ -22,17 +21,11 @@ if TYPE_CHECKING:
 _HEAD_SCALE = 0.01  # small, so that an untrained head's loss is that of guessing, log(num_classes)
 
 
-class Adaptable:
+class Adaptable(GraphModel):
     """The methods of :class:`cnnlib.models.GraphNet` for networks that others trained."""
 
-    _graph: Graph
-    _program: Program
-    params: Params
     frozen: tuple[str, ...]
-    arguments: dict[str, Any]
     input_dim: tuple[int, ...]
-    dtype: np.dtype[Any]
-    seed: int | None
     preprocess: Any
 
     def cut(self, node: str | Sequence[str] | None = None) -> GraphNet:
@@ -159,14 +152,9 @@ class Adaptable:
                 raise ValueError(f"{where}: no parameter is called {pattern!r}; {known}")
             found.update(names)
         self.frozen = tuple(name for name in self.params if name in found)
-        self._program = Program(self._program.where, self._graph, frozenset(self.frozen))
+        self._build(self._graph, self.frozen)
         if "frozen" in self.arguments:
             self.arguments["frozen"] = self.frozen
-
-    def _resting(self) -> list[BatchNormParam]:
-        """The dicts of the batch norms that are frozen as a whole."""
-        norms = (node for node in self._graph if node.layer in BATCH_NORMS)
-        return [node.args[0] for node in norms if set(node.params) <= set(self.frozen)]
 
     def _with_graph(self, graph: Graph, new: Params, input_dim: tuple[int, ...] | None = None) -> GraphNet:
         """A network of this one's nodes and parameters, copied, and of new ones."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import overload
 
 from cnnlib._params.random import set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Params
-from cnnlib.graph.graph import Graph
+from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.models.common import Criterion, Model, add_l2, loss_of_scores, refuse_uninitialized, set_mode
 from cnnlib.models.program import Program
 from cnnlib.typing import BatchNormParam
@@ -34,6 +34,9 @@ class GraphModel(Model):
         """Take the graph, whose steps train what is not frozen."""
         self._graph, self._program = graph, Program(type(self).__name__, graph, frozenset(frozen))
         self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
+        norms = [node for node in graph if node.layer in BATCH_NORMS]
+        # Batch norms that are frozen as a whole keep their running statistics in training, too.
+        self._resting = [node.args[0] for node in norms if frozen and set(node.params) <= set(frozen)]
 
     def draws(self) -> bool:
         """Whether :meth:`loss` takes random numbers from a stream; of a user's own loss it is not known."""
@@ -71,7 +74,7 @@ class GraphModel(Model):
         X = self._samples(X)
         train = y is not None
         set_mode(self.bn_params, train)
-        set_mode(self._resting(), False)
+        set_mode(self._resting, False)
         set_mode(self._dropout_params, train)
         if not train:
             return self._program.scores(self.params, X)
@@ -87,7 +90,3 @@ class GraphModel(Model):
         samples = self._values(X)
         self.check_samples(type(self).__name__, "X", samples.shape)
         return samples
-
-    def _resting(self) -> Sequence[BatchNormParam]:
-        """The dicts of batch norms that keep their running statistics in training, too."""
-        return ()

@@ -21,14 +21,13 @@ from cnnlib.models.common import (
     real_dtype,
     with_statistics,
 )
-from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.losses import WeightedLosses, describe_loss
 from cnnlib.models.stage import Stage
 from cnnlib.models.summary import node_stages, table
 from cnnlib.typing import BatchNormParam
 
 
-class GraphNet(Adaptable, GraphModel):
+class GraphNet(Adaptable):
     """A network given as a graph of layers, with its parameters.
 
     Parameters

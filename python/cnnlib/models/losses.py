@@ -17,8 +17,6 @@ from cnnlib._params import check_keys, number
 from cnnlib._params.registry import OWN
 from cnnlib.data.targets import Targets
 
-__all__ = ["LOSSES", "Loss", "WeightedLosses", "build_loss", "describe_loss"]
-
 _ENDING = "_loss"
 LOSSES: dict[str, Callable[..., Any]] = {
     name.removesuffix(_ENDING): getattr(layers, name)

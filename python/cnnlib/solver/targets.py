@@ -13,8 +13,6 @@ from cnnlib.models.common import Model
 from cnnlib.models.losses import Loss, WeightedLosses, build_loss
 from cnnlib.solver.metrics import F1, RMSE, Accuracy, Metric, OfOutput
 
-__all__ = ["are_labels", "chosen_loss", "chosen_metrics", "outputs_of", "takes_loss"]
-
 
 def outputs_of(model: Any) -> tuple[str, ...]:
     """The names of a network's several outputs; empty for one output."""
