@@ -69,6 +69,17 @@ def test_a_saved_model(tmp_path, capsys):
     )
 
 
+def test_in_eight_bits(run, tmp_path, capsys):
+    path = tmp_path / "digits.onnx"
+    assert ", int8, " in lines(capsys, "export", run, path, "--int8")[0]
+    assert any(node.op_type == "QuantizeLinear" for node in onnx.load(path).graph.node)
+    own, other = (
+        lines(capsys, "eval", *arguments) for arguments in ((run, "--int8"), (path, "--data", "digits"))
+    )
+    assert other[-1].split()[-1] == own[-1].split()[-2]
+    assert "--data is for --int8" in refused(capsys, "export", run, path, "--data", "digits")
+
+
 def test_what_is_wrong_is_said_in_a_line(run, tmp_path, capsys):
     assert "ends in .onnx" in refused(capsys, "export", run, tmp_path / "net.npz")
     assert "must be a number of images" in refused(capsys, "export", run, tmp_path / "a.onnx", "--batch", "x")

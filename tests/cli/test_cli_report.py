@@ -177,6 +177,13 @@ class TestContent:
         best = re.search(r"^best validation accuracy: (\S+) (\(epoch \d\))", trained[1], re.MULTILINE)
         assert shown["best validation accuracy"] == f"{100 * float(best[1]):.2f} % {best[2]}"
 
+    def test_the_network_in_eight_bits(self, report):
+        shown = dict(zip(report.texts, report.texts[1:]))
+        names = ("test accuracy", "accuracy in eight bits", "beside float32")
+        right, right_too, points = (float(shown[name].split()[0]) for name in names)
+        assert right_too - right == pytest.approx(points, abs=0.011)
+        assert any(text.startswith("layer") and "SNR (dB)" in text for text in report.texts)
+
     def test_classes(self, report):
         rows = report.table("class", "right", "of", "share")
         assert [row[0] for row in rows] == list("0123456789")

@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+import warnings
 
 import byte_reference
 import cnnlib
@@ -252,8 +253,28 @@ def test_files_keep_the_bits_and_take_a_quarter_of_the_room(net, tmp_path):
     loaded, x = cnnlib.inference.load(tmp_path / "int8"), images(3, seed=5)
     np.testing.assert_array_equal(loaded(x), predictor(x))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(predictor))(x), predictor(x))
-    assert str(loaded.quantization()) == str(predictor.quantization())
+    assert str(loaded._quantization) == str(predictor._quantization)
     assert loaded.precision == "int8"
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("quantize", "scale", -0.1),
+        ("quantize", "scale", 0.0),
+        ("quantize", "zero", 256),
+        ("byte_conv", "scale", 0),
+        ("byte_conv", "numbers", (0, 9, 3, 0)),
+        ("byte_global_avg_pool", "ratio", float("inf")),
+    ],
+)
+def test_files_of_numbers_out_of_range_are_refused(tmp_path, kind, name, value):
+    net = trained_norms(ConvNet("resnet8", (3, 32, 32), 10, seed=0))
+    predictor = cnnlib.prepare(net, precision="int8", calibration=images(4))
+    next(node for node in predictor._graph if node.layer == kind).args[0][name] = value
+    predictor.save(tmp_path / "net")
+    with pytest.raises(ValueError, match=rf"net is damaged.* {kind} has {name} "):
+        cnnlib.inference.load(tmp_path / "net")
 
 
 def test_uint8_images_are_normalised_first():
@@ -345,8 +366,33 @@ def test_a_layer_of_one_value_is_told():
     for name, value in net.params.items():
         if value.ndim == 4:
             net.params[name] = np.zeros_like(value)
-    with pytest.warns(UserWarning, match="had the one value 0"):
+    with pytest.warns(UserWarning, match=r"conv 4 3x3 \+ relu had the one value 0"):
         cnnlib.prepare(net, precision="int8", calibration=images(4, shape=(3, 8, 8)))
+
+
+def test_a_layer_whose_range_one_image_makes_is_told():
+    net = ConvNet([{"conv": 4}, "relu", "global_avg_pool", {"affine": 3}], (3, 8, 8), 3, seed=0)
+    x = images(20, shape=(3, 8, 8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cnnlib.prepare(net, precision="int8", calibration=x)
+    x[3] *= 40
+    with pytest.warns(
+        UserWarning, match=r"affine 3 reaches 1[\d.]* in one image alone, in all others 0\.\d+ to"
+    ):
+        cnnlib.prepare(net, precision="int8", calibration=x)
+
+
+def test_the_table_has_shares_of_the_time(net):
+    predictor = cnnlib.prepare(net, precision="int8", calibration=images(16))
+    table = predictor.quantization()
+    shares = [row.share for row in table if row.share is not None]
+    assert len(shares) > len(table) / 2
+    assert all(share > 0 for share in shares)
+    assert sum(shares) <= 1.0001
+    assert sum(shares) > 0.5
+    assert str(table).splitlines()[0].endswith("time")
+    assert f"{100 * table[0].share:.1f} %" in str(table)
 
 
 def test_the_core_refuses_windows_beyond_the_border():

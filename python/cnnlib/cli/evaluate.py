@@ -7,9 +7,7 @@ from cnnlib._system.text import display_width, padded, printable
 from cnnlib.augment import TTA
 from cnnlib.cli.options.arguments import add_data, add_run, add_threads
 from cnnlib.cli.run.tasks import values_of
-from cnnlib.cli.run.trained import open_trained
-
-_CALIBRATION = 500  # images that calibrate eight bits
+from cnnlib.cli.run.trained import CALIBRATION, open_trained
 
 
 def add_to(commands):
@@ -33,7 +31,7 @@ def add_to(commands):
     evaluate.add_argument(
         "--int8",
         action="store_true",
-        help=f"the accuracy in eight bits too, calibrated by {_CALIBRATION} images of the training split",
+        help=f"the accuracy in eight bits too, calibrated by {CALIBRATION} images of the training split",
     )
     add_threads(evaluate)
 
@@ -69,10 +67,7 @@ def run(options):
 
 def _report_eight_bits(trained, options, pairs, white, tta, float_accuracy):
     """Print the accuracy of the same model in eight bits."""
-    training, training_white = trained.load(options.data, "all" if options.split == "all" else "train")
-    if not training:
-        raise ValueError("--int8: there is no training split to calibrate with")
-    twin = trained.eight_bits(training[0][0][:_CALIBRATION], training_white)
+    twin = trained.eight_bits(options.data, "all" if options.split == "all" else "train")
     right = np.concatenate([twin.scores(X, white, tta).argmax(axis=1) == y for X, y in pairs])
     difference = right.mean() - float_accuracy
     kept = [row.layer for row in twin.model.quantization() if row.precision == "float32"]

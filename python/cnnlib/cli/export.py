@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from cnnlib import onnx
+from cnnlib.cli.options.arguments import add_data
 from cnnlib.cli.output import say
-from cnnlib.cli.run.trained import open_trained
+from cnnlib.cli.run.trained import CALIBRATION, open_trained
 from cnnlib.onnx.package import require_onnx
 from cnnlib.onnx.saving import OPSET
 from cnnlib.saved_model import is_saved_model, load_model
@@ -27,13 +28,25 @@ def add_to(commands):
         "--batch", default="N", metavar="N", help="fix the number of images; by default it stays open"
     )
 
+    export.add_argument(
+        "--int8",
+        action="store_true",
+        help=f"with QuantizeLinear, calibrated by {CALIBRATION} images of the training split",
+    )
+    add_data(export, "the images of --int8, where the run's data set has moved or for a saved model")
+
 
 def run(options):
     """Run the subcommand; returns the exit status."""
     require_onnx("cnnlib export")
     if not options.file.endswith(".onnx"):
         raise ValueError(f"{options.file}: the name of an ONNX file ends in .onnx")
-    model = _model(options.run, options.which)
+    if options.data is not None and not options.int8:
+        raise ValueError("--data is for --int8")
+    if options.int8:
+        model = open_trained(options.run, options.which).eight_bits(options.data).model
+    else:
+        model = _model(options.run, options.which)
     batch = options.batch if options.batch == "N" else _number(options.batch)
     onnx.save(model, options.file, batch=batch)
     say(f"{options.file}: {model!r}, operators of version {OPSET}")

@@ -61,7 +61,8 @@ def load(path: str | os.PathLike[str]) -> Any:
     ================================================================  ==================================
     a file of :func:`save_model`                                      the model
     a file of ``Predictor.save``                                      a :class:`cnnlib.inference.Predictor`
-    a file of :func:`cnnlib.onnx.save`, or another program's ONNX     a :class:`cnnlib.models.GraphNet`
+    a file of :func:`cnnlib.onnx.save`, or another program's ONNX     a :class:`cnnlib.models.GraphNet`; of
+                                                                      a quantised one a Predictor
     the folder of a ``cnnlib train`` run, or a checkpoint in one      the run's model of its best epoch
     a Solver's checkpoint elsewhere, of :func:`save_checkpoint` or    :class:`Arrays`, the (best)
     ``FullyConnectedNet.save``                                        parameters

@@ -29,6 +29,9 @@ from cnnlib.cli.report.html_page import (
 from cnnlib.cli.report.step_profile import profile_step
 from cnnlib.cli.run.folder import history_columns, history_rows
 from cnnlib.cli.run.log import metrics_of
+from cnnlib.cli.run.trained import CALIBRATION
+from cnnlib.inference import prepare
+from cnnlib.inference.scoring import BatchScorer
 
 _PROFILE_SECONDS, _PROFILE_STEPS = 2.0, 20  # for where the time goes: at most about so long, and so many
 _SHOWN_CLASSES = 12  # more are folded away
@@ -64,6 +67,7 @@ def report(run, solver, data, part, scores, pictures):
         ),
         "the classes' images": lambda: _typical(gallery),
         "the filters": lambda: _filters(pictures),
+        "the eight bits": lambda: _eight_bits(run, solver, data, X, y, right),
         "the time by layer": lambda: _time_by_layer(solver),
         "the network": lambda: network(solver.model),
         "the settings": lambda: settings(run),
@@ -179,13 +183,40 @@ def _filters(pictures):
     return section("First layer", pictures.html("filters.png", "The first layer's filters", "png"))
 
 
+def _eight_bits(run, solver, data, X, y, right):
+    """What the network comes to in eight bits: its accuracy, and each layer's loss."""
+    if not len(data["X_train"]):
+        return ""
+    images = data["X_train"][:CALIBRATION]
+    try:
+        twin = prepare(solver.model, precision="int8", calibration=_preprocessed(solver, images))
+    except ValueError as error:  # a layer that prepared networks do not have
+        return section("In eight bits", paragraph(f"Not prepared: {error}"))
+    right_too = BatchScorer(twin, solver.preprocess, run.tta).all(X).argmax(axis=1) == y
+    rows_of_table = twin.quantization()
+    figures = [
+        ("accuracy in eight bits", f"{100 * right_too.mean():.2f} %"),
+        ("beside float32", f"{100 * (right_too.mean() - right.mean()):+.2f} points"),
+        (
+            "layers in eight bits",
+            f"{sum(r.precision == 'int8' for r in rows_of_table)} of {len(rows_of_table)}",
+        ),
+    ]
+    about = f"As cnnlib.prepare(precision='int8') makes it of {len(images)} training images."
+    listed = folded("Layer by layer", preformatted(str(rows_of_table)))
+    return section("In eight bits", key_figures(figures), paragraph(about), listed)
+
+
+def _preprocessed(solver, X):
+    return X if solver.preprocess is None else solver.preprocess(X)
+
+
 def _time_by_layer(solver):
     """Where a training step's time goes; measured on copies, so that the run is over as it is."""
     model, updater = copy.deepcopy((solver.model, solver._updater))
     images = min(-(-solver.batch_size // solver.comm.size), len(solver.X_train))
     X, y = solver.X_train[:images], solver.y_train[:images]
-    if solver.preprocess is not None:
-        X = solver.preprocess(X)
+    X = _preprocessed(solver, X)
     iterations = max(len(solver.loss_history), 1)
     seconds = max(sum(solver.epoch_seconds) / iterations, _PROFILE_SECONDS / _PROFILE_STEPS)
     steps = max(1, int(_PROFILE_SECONDS / seconds))

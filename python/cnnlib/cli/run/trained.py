@@ -20,6 +20,7 @@ from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
 from cnnlib.saved_model.loading import kind_of
 
+CALIBRATION = 500  # images that calibrate eight bits
 _SHARES = {"validation": 0.1, "test": 0.1}  # load_image_folder's
 _WHITE = {"folder": 255.0, "cifar100": 255.0}  # arrays count as what the model was trained on
 
@@ -80,13 +81,25 @@ class Trained:
 
         return BatchScorer(self._scores, preprocess, tta).all(X)
 
-    def eight_bits(self, X, white):
+    def eight_bits(self, data, split="train"):
+        """The same with its model prepared in eight bits, calibrated by images of a split.
+
+        `data` is what ``--data`` says, or None.
+        """
+        pairs, white = self.load(data, split)
+        if not pairs:
+            raise ValueError("--int8: there is no training split to calibrate with")
+        return self.calibrated(pairs[0][0][:CALIBRATION], white)
+
+    def calibrated(self, X, white):
         """The same with its model prepared in eight bits, calibrated by images X as they come."""
         if isinstance(self.model, inference.Predictor):
             raise ValueError("--int8: the file is a predictor, which is prepared already")
         factor = np.float32(self.normalization.white / white)
         images = self.normalization(X if factor == 1 else X * factor)
-        return replace(self, model=inference.prepare(self.model, precision="int8", calibration=images))
+        twin = inference.prepare(self.model, precision="int8", calibration=images)
+        twin.preprocess, twin.classes = self.normalization, self.classes
+        return replace(self, model=twin)
 
     def probabilities(self, X):
         """Probabilities (N, K), float64, of images as `cnnlib.cli.predict.read_image` makes them."""

@@ -16,6 +16,7 @@ from cnnlib.inference.quantization.rewriting import Rewriter, byte_operations
 from cnnlib.inference.quantization.table import Quantization, Row
 from cnnlib.inference.quantization.weights import byte_weights
 
+_MOST_TOLD = 5
 _LEAST_SNR = 12.0  # dB: a layer whose own error is a quarter of what it makes
 
 
@@ -45,23 +46,37 @@ def quantized(
     chosen -= {name for name, decibels in noise.items() if decibels < _LEAST_SNR}
     made, scales = _scales(ops, chosen, shapes, seen, method)
     rewritten, result = Rewriter(ops, output, shapes, made, scales).run()
-    rows = []
+    rows, guessed = [], []
     for op in ops:
         if op.kind == "flatten" or (op.kind not in WEIGHTED and op.output not in made):
             continue
         low, high = seen[op.output].low, seen[op.output].high
-        if op.output in made and low == high and op.kind in WEIGHTED:
-            warnings.warn(
-                f"prepare: {op.label} had the one value {low:g} for all calibration images: its range is a "
-                "guess",
-                UserWarning,
-                stacklevel=3,
-            )
+        if op.output in made and op.kind in WEIGHTED:
+            guessed += _doubts(op.label, seen[op.output])
         precision = "int8" if op.output in made else "float32"
         rows.append(
             Row(op.label, precision, (low, high), _covered(scales.get(op.output)), noise.get(op.output))
         )
+    if guessed:
+        more = f"; and {len(guessed) - _MOST_TOLD} layers more" if len(guessed) > _MOST_TOLD else ""
+        warnings.warn(
+            "prepare: calibration says little of the ranges of some layers, more images like those to come "
+            f"would: {'; '.join(guessed[:_MOST_TOLD])}{more}",
+            UserWarning,
+            stacklevel=4,
+        )
     return rewritten, result, Quantization(rows)
+
+
+def _doubts(label: str, seen: Observed) -> list[str]:
+    """Why a layer's range may not hold for other images."""
+    if seen.low == seen.high:
+        return [f"{label} had the one value {seen.low:g}"]
+    found = seen.outlier()
+    if found is None:
+        return []
+    (low, high), reached = found[1], found[0]
+    return [f"{label} reaches {reached:.3g} in one image alone, in all others {low:.3g} to {high:.3g}"]
 
 
 def _names(op: Op) -> tuple[str, ...]:

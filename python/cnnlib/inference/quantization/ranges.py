@@ -46,13 +46,31 @@ class Observed:
     low: float = np.inf
     high: float = -np.inf
     samples: list[Array] = field(default_factory=list)
+    lows: list[float] = field(default_factory=list)  # of single images the two least, and the two greatest
+    highs: list[float] = field(default_factory=list)
 
     def add(self, x: Array) -> None:
         """Take note of an array: its bounds, and every so many of its elements."""
-        flat = x.reshape(-1)
-        self.low, self.high = min(self.low, float(flat.min())), max(self.high, float(flat.max()))
+        flat, images = x.reshape(-1), x.reshape(len(x), -1)
+        self.lows = sorted([*self.lows, *images.min(axis=1).tolist()])[:2]
+        self.highs = sorted([*self.highs, *images.max(axis=1).tolist()])[-2:]
+        self.low, self.high = self.lows[0], self.highs[-1]
         step = flat.size // _SAMPLE | 1  # odd: of rows of even length, not always the same columns
         self.samples.append(flat[::step].astype(np.float32))
+
+    def outlier(self) -> tuple[float, tuple[float, float]] | None:
+        """What one image alone reaches, beyond the range of all others by more than its width; and the range.
+
+        Another image may then leave the range by as much.
+        """
+        if len(self.lows) < 2:
+            return None
+        others = self.lows[1], self.highs[0]
+        width = others[1] - others[0]
+        above, below = self.high - others[1], others[0] - self.low
+        if 0 < width < max(above, below):
+            return (self.high if above >= below else self.low), others
+        return None
 
     def range(self, method: str) -> tuple[float, float]:
         """[low, high] by one of METHODS."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class Row:
     snr : float or None
         The signal over the error that the layer's own quantisation makes, in dB; 6 dB a bit. None: no bytes
         are made, or nothing was calibrated.
+    share : float or None
+        Of the time that one sample takes; None: not measured, or part of the layer before.
     """
 
     layer: str
@@ -32,6 +34,7 @@ class Row:
     seen: tuple[float, float] | None
     covered: tuple[float, float] | None
     snr: float | None
+    share: float | None = None
 
 
 class Quantization(Sequence[Row]):
@@ -49,18 +52,33 @@ class Quantization(Sequence[Row]):
     def __getitem__(self, index: Any) -> Any:
         return self.rows[index]
 
+    def timed(self, steps: Sequence[tuple[str, float]]) -> Quantization:
+        """With each layer's share of the time of a network's steps, label and seconds, in their order."""
+        total, rest, rows = sum(seconds for _, seconds in steps), list(steps), []
+        for row in self.rows:
+            place = next(
+                (i for i, (label, _) in enumerate(rest) if f"{label} + ".startswith(f"{row.layer} + ")), None
+            )
+            if place is None:
+                rows.append(row)
+                continue
+            rows.append(replace(row, share=rest[place][1] / total if total else 0.0))
+            del rest[: place + 1]
+        return Quantization(rows)
+
     def __str__(self) -> str:
-        rows = [("layer", "precision", "seen", "covered", "SNR (dB)")]
+        timed = any(row.share is not None for row in self.rows)
+        texts = [("layer", "precision", "seen", "covered", "SNR (dB)", "time" if timed else "")]
         for row in self.rows:
             snr = "" if row.snr is None else f"{row.snr:.1f}"
-            rows.append((row.layer, row.precision, _range(row.seen), _range(row.covered), snr))
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        lines = [
-            "  ".join(
-                [*(f"{cell:{w}}" for cell, w in zip(row[:4], widths, strict=False)), f"{row[4]:>{widths[4]}}"]
-            )
-            for row in rows
-        ]
+            share = "" if row.share is None else f"{100 * row.share:.1f} %"
+            texts.append((row.layer, row.precision, _range(row.seen), _range(row.covered), snr, share))
+        widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+        lines = []
+        for cells in texts:
+            left = [f"{cell:{width}}" for cell, width in zip(cells[:4], widths, strict=False)]
+            right = [f"{cell:>{width}}" for cell, width in zip(cells[4:], widths[4:], strict=True)]
+            lines.append("  ".join([*left, *right]))
         return "\n".join(line.rstrip() for line in lines)
 
     def plot(self, ax: Any = None) -> Any:
