@@ -93,7 +93,7 @@ def test_eight_bit_networks_come_back_with_their_bits(net, tmp_path):
     assert np.abs(scores - predictor(x)).max() < 0.01 * np.abs(scores).max()
     read.save(tmp_path / "net")
     np.testing.assert_array_equal(cnnlib.load(tmp_path / "net")(x), predictor(x))
-    assert str(cnnlib.load(tmp_path / "net").quantization()) == str(read.quantization())
+    assert str(cnnlib.load(tmp_path / "net")._quantization) == str(read._quantization)
 
 
 def quantized_elsewhere(path, target, **options):
