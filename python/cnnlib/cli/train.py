@@ -3,11 +3,7 @@
 import argparse
 import contextlib
 import functools
-import platform
-import shlex
 from pathlib import Path
-
-import numpy as np
 
 import cnnlib
 from cnnlib.augment import TTA
@@ -44,7 +40,7 @@ from cnnlib.cli.recipes import RECIPES
 from cnnlib.cli.report.html_report import best_value, best_value_name
 from cnnlib.cli.report.writing import finish
 from cnnlib.cli.run import tasks
-from cnnlib.cli.run.folder import Run
+from cnnlib.cli.run.folder import Run, versions
 from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
 from cnnlib.cli.run.ranks import (
     add_distributed,
@@ -149,8 +145,9 @@ def add_to(commands):
 
 def run(options):
     """Run the subcommand; returns the exit status."""
-    if getattr(options, "from") is not None:
-        return transfer.run(options, _given(options))
+    begun = transfer.resumed(options, _given(options)) or options
+    if getattr(begun, "from") is not None:
+        return transfer.run(begun, _given(options))
     transfer.refuse_without(options)
     comm = communicator(options)
     try:
@@ -254,13 +251,7 @@ def _begin(options, comm, held):
         "training": {option: settings[option] for option in TRAINING},
         "ranks": comm.size,
         "threads": cnnlib.get_num_threads(),
-        "versions": {
-            "cnnlib": cnnlib.__version__,
-            "instruction set": cnnlib._core.active_isa(),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-        },
+        "versions": versions(),
     }
     comm.from_root(lambda: run.write_config(content))
     solver.checkpoint_name = run.checkpoint_name()
@@ -418,6 +409,5 @@ def _interrupted(run, solver, error):
     else:
         # The signal may have come between an epoch's checkpoint and what follows it.
         run.after_epoch(solver, keep_checkpoints=True)
-        command = f"cnnlib train --resume {shlex.quote(str(run.folder))}"
-        complain(f"{how}; {checkpoint} is kept, resume with: {command}")
+        complain(f"{how}; {checkpoint} is kept, resume with: {run.resume_command}")
     return status

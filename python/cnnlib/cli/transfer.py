@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import time
 from pathlib import Path
@@ -10,19 +11,21 @@ import numpy as np
 
 import cnnlib
 from cnnlib.cli.options.settings import IMAGE_SETTINGS, SPECS, defaults, flag, parse_data, pixels
-from cnnlib.cli.output import at_its_cost, say, say_left_out
+from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.report.transfer_report import Transfer, transfer_report
-from cnnlib.cli.run.folder import MODEL, REPORT, Run
+from cnnlib.cli.run.folder import MODEL, REPORT, Run, versions
+from cnnlib.cli.run.termination import Terminated
 from cnnlib.data import Normalization, load_image_folder
 from cnnlib.data.image_cache import cache_root
+from cnnlib.data.image_folder import folder_digest
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.pretrained import features
 from cnnlib.pretrained.extraction import network_digest
 from cnnlib.pretrained.head import fine_tuned, fit_head, with_fitted_head
 from cnnlib.pretrained.trunk import NORMALIZATIONS, block_starts, open_trunk
 
-_OWN = ("cut", "views", "hidden", "fine_tune", "normalization", "mean", "std")
-_ALSO = ("data", "model", "out", "overwrite", "threads", "skip_unreadable", *IMAGE_SETTINGS)
+_OWN = ("network", "cut", "views", "hidden", "fine_tune", "normalization", "mean", "std")
+_KEPT = ("skip_unreadable", *_OWN, *IMAGE_SETTINGS)  # what config.json says of a run's options
 _FEW = 10  # photos of a class, below which its accuracy says little
 
 
@@ -30,7 +33,13 @@ def add_from(train, count, numbers):
     """Add the options; `count` and `numbers` are the forms of their values."""
     group = train.add_argument_group("a network that others trained (--data folder:DIR)")
     group.add_argument(
-        "--from", metavar="FILE", help="ONNX, save_model, Predictor.save, or safetensors of the --model"
+        "--from", metavar="FILE", help="ONNX, save_model, Predictor.save, or safetensors of a --network"
+    )
+    group.add_argument(
+        "--network",
+        metavar="NAME",
+        help="of which safetensors are, unless the file's name says it: torchvision's resnet18 and other "
+        f"ResNets, mobilenet_v2, vgg16 and other VGGs; {', '.join(SPECS)}",
     )
     group.add_argument(
         "--cut", metavar="NODE", help="keep it up to this node; default: its last affine layer"
@@ -61,17 +70,38 @@ def refuse_without(options):
             raise ValueError(f"{flag(name)} belongs to --from FILE")
 
 
+def resumed(options, given):
+    """The options of the run that --resume names, if it began with --from; else None."""
+    if options.resume is None or not (Path(options.resume) / "config.json").is_file():
+        return None
+    run = Run.open(options.resume)
+    if run.began_with is None:
+        return None
+    named = [name for name in ("data", "out", "from", *_KEPT, *given) if getattr(options, name)]
+    if named:
+        raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(named[0])}")
+    again = {"resume": None, "out": str(run.folder), "overwrite": True}
+    return argparse.Namespace(**{**vars(options), **run.began_with, **again})
+
+
+def _refuse(options, given, what):
+    """Refuse options that are `given`, and others without a meaning where a network is there already."""
+    if options.distributed:
+        raise ValueError(f"--distributed means nothing to {what}: one process, of --threads, is at work")
+    others = ("recipe", "model", "keep_checkpoints", "save_config", "log", "summary")
+    refused = [name for name in (*given, *others) if getattr(options, name)]
+    if refused:
+        raise ValueError(f"{flag(refused[0])} means nothing to {what}: validation finds its settings")
+
+
 def run(options, given):
     """Run the subcommand; `given` are the settings of a training that the command line names."""
-    others = ("recipe", "resume", "keep_checkpoints", "save_config", "log", "distributed", "summary")
-    refused = [name for name in (*given, *others) if name not in _ALSO and getattr(options, name)]
-    if refused:
-        raise ValueError(f"{flag(refused[0])} means nothing to --from: validation finds its settings")
+    if options.resume is not None:
+        raise ValueError("--resume means nothing to --from: the run that it names knows its network")
+    _refuse(options, [name for name in given if name not in _KEPT], "--from")
     name, folder = parse_data(options.data or "digits")
     if name != "folder":
         raise ValueError(f"--from needs images in a folder for each class, --data folder:DIR, got {name}")
-    if options.model is not None and options.model not in SPECS:
-        raise ValueError(f"--model {options.model}: parameters in safetensors are of {', '.join(SPECS)}")
     if options.threads is not None:
         cnnlib.set_num_threads(options.threads)
     started = time.monotonic()
@@ -80,7 +110,7 @@ def run(options, given):
         options.cut,
         _normalization(options),
         None if options.image_size is None else pixels(options.image_size),
-        options.model,
+        options.network,
     )
     starts = block_starts(trunk.graph())
     if options.fine_tune is not None and options.fine_tune >= len(starts):
@@ -89,7 +119,11 @@ def run(options, given):
     with contextlib.ExitStack() as held:
         run = Run.create(options.out, options.overwrite, Path(folder).name, held)
         say(f"run folder: {run.folder}", fold=False)
-        _learn(options, run, trunk, starts, data, folder, started)
+        run.write_config(_config(options, trunk, data, folder))
+        try:
+            _learn(options, run, trunk, starts, data, folder, started)
+        except KeyboardInterrupt as error:
+            return _interrupted(run, error)
     say_left_out(data["unreadable"])
     return 0
 
@@ -121,6 +155,32 @@ def _learn(options, run, trunk, starts, data, folder, started):
     print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == data[f'y_{part}']):.4f}; {seconds:.1f} s")
 
 
+def _config(options, trunk, data, folder):
+    """What config.json says of the run."""
+    C, *size = trunk.input_dim
+    folder = str(Path(folder).resolve())
+    began = {name: getattr(options, name) for name in _KEPT}
+    began |= {"from": str(Path(getattr(options, "from")).resolve()), "data": f"folder:{folder}"}
+    skipped = {"skip_unreadable": True} if options.skip_unreadable else {}
+    images = {"size": size, "channels": C, **_shares(options), **skipped, "names": folder_digest(folder)}
+    return {
+        "data": {"name": "folder", "folder": folder, **images},
+        "preprocessing": {name: getattr(trunk.preprocess, name) for name in ("mean", "std", "white")},
+        "classes": data["classes"],
+        "model": {"file": MODEL},
+        "training": {},
+        "from": began,
+        "threads": cnnlib.get_num_threads(),
+        "versions": versions(),
+    }
+
+
+def _interrupted(run, error):
+    how, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+    complain(f"{how}; no feature is computed twice, go on with: {run.resume_command}")
+    return status
+
+
 def _normalization(options):
     if (options.mean is None) != (options.std is None):
         raise ValueError("--mean and --std go together")
@@ -133,9 +193,7 @@ def _normalization(options):
 
 def _images(options, folder, shape):
     """The folder's images at the trunk's size; a class that cannot be learned is named."""
-    usual = defaults("folder", "resnet8")
-    shares = {name: usual[name] for name in ("validation", "test")}
-    shares |= {name: value for name in shares if (value := getattr(options, name)) is not None}
+    shares = _shares(options)
     if shares["validation"] == 0:
         raise ValueError("--validation 0: the settings of the head are found by validation")
     C, *size = shape
@@ -162,6 +220,12 @@ def _images(options, folder, shape):
     dims, count = "x".join(map(str, shape)), len(data["classes"])
     say(f"{Path(folder).name}: {sizes} images of {dims} in {count} classes")
     return data
+
+
+def _shares(options):
+    usual = defaults("folder", "resnet8")
+    given = {name: getattr(options, name) for name in ("validation", "test")}
+    return {name: usual[name] if value is None else value for name, value in given.items()}
 
 
 def _features(trunk, data, folder, views):

@@ -2,5 +2,6 @@
 
 from cnnlib.pretrained.extraction import features
 from cnnlib.pretrained.store import Features
+from cnnlib.pretrained.torchvision import load_torchvision
 
-__all__ = ["Features", "features"]
+__all__ = ["Features", "features", "load_torchvision"]

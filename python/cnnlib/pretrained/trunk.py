@@ -13,13 +13,15 @@ from cnnlib.graph.shapes import shapes
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.predictor import load as load_predictor
 from cnnlib.models import ConvNet, GraphNet
+from cnnlib.models.spec.named import NAMED_SPECS
 from cnnlib.models.state import check_state_fits
+from cnnlib.pretrained.torchvision import TORCHVISION, load_torchvision
 from cnnlib.saved_model import load_model
 from cnnlib.saved_model.loading import kind_of
 
 # What networks of these families go through, of pixels 0 to 255.
 NORMALIZATIONS = {
-    "torchvision": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "torchvision": TORCHVISION,
     "half": Normalization(127.5, 127.5),
     "unit": Normalization(0.0, 255.0),
 }
@@ -47,7 +49,8 @@ def open_trunk(
     size : (int, int) or None
         Height and width of the images; None for the file's.
     network : str or None
-        Of which network of ``cnnlib.convnet.NAMED_SPECS`` parameters in safetensors are.
+        Of which network parameters in safetensors are: one of ``cnnlib.convnet.NAMED_SPECS``, or of those
+        that :func:`cnnlib.pretrained.load_torchvision` builds.
 
     Raises
     ------
@@ -65,6 +68,8 @@ def open_trunk(
     """
     name = os.fspath(path)
     net = _network(name, size, network)
+    if normalization is not None and kind_of(name) == "safetensors":
+        net.preprocess = None  # it was that of torchvision's weights; those of others may have another
     if net.preprocess is not None and normalization is not None:
         raise ValueError(f"{name} says itself how its images are normalised: give no normalisation")
     known = net.preprocess or normalization
@@ -131,7 +136,7 @@ def _dim(name, net, graph, size):
 def _network(name: str, size: tuple[int, int] | None, network: str | None) -> GraphNet:
     kind = kind_of(name)
     if network is not None and kind != "safetensors":
-        raise ValueError(f"{name} says itself of which network it is: give no name of one (--model)")
+        raise ValueError(f"{name} says itself of which network it is: give no name of one (--network)")
     if kind == "onnx":
         return _from_onnx(name, size)
     if kind == "predictor":
@@ -175,11 +180,14 @@ def _with_arrays(name: str, size: tuple[int, int] | None, network: str | None) -
     from cnnlib import safetensors
 
     arrays: dict[str, Any] = safetensors.load(name)
+    biases = [key for key in arrays if key[:1] == "b" and key[1:].isdigit()]
+    if not biases or network not in (None, *NAMED_SPECS):
+        return load_torchvision(name, network, size or 224)
     if network is None or size is None:
         raise ValueError(
-            f"{name} has arrays but no network: name it with --model, and its images' size with --image-size"
+            f"{name} has arrays but no network: name it (--network), and its images' size (--image-size)"
         )
-    last = max((key for key in arrays if key[:1] == "b" and key[1:].isdigit()), key=lambda key: int(key[1:]))
+    last = max(biases, key=lambda key: int(key[1:]))
     net = ConvNet(network, (3, *size), len(arrays[last]))
     names = {
         f"running_{what}{k}": (k - 1, what)

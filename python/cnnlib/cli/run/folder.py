@@ -3,11 +3,14 @@
 import contextlib
 import csv
 import json
+import platform
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 
+import cnnlib
 from cnnlib._files import written_whole
 from cnnlib.augment import TTA
 from cnnlib.cli.options import networks
@@ -18,6 +21,7 @@ from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_f
 from cnnlib.cli.run.tasks import put_back
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
+from cnnlib.saved_model import load_model
 from cnnlib.solver import load_weights
 from cnnlib.solver.run_file import interrupted_path
 
@@ -124,6 +128,15 @@ class Run:
         """How the run's model is to be tested, see cnnlib.augment.averaged_scores."""
         return self.config["training"].get("tta")
 
+    @property
+    def began_with(self):
+        """The options of a run that began with somebody's network (--from), by name; None of others."""
+        return self.config.get("from")
+
+    @property
+    def resume_command(self):
+        return f"cnnlib train --resume {shlex.quote(str(self.folder))}"
+
     def build_model(self):
         """The run's model, untrained."""
         try:
@@ -150,6 +163,11 @@ class Run:
         """The file `path` if it is one, else (the run's folder was named) the newest checkpoint."""
         if Path(path).is_file():
             return Path(path)
+        if self.began_with is not None:
+            raise ValueError(
+                f"{self.folder} began with --from and has no checkpoints; {self.resume_command} makes its "
+                "report anew, of the features that are kept"
+            )
         newest = self.newest_checkpoint()
         if newest is None:
             raise FileNotFoundError(f"{self.folder} holds no checkpoint: its first epoch was never completed")
@@ -157,6 +175,12 @@ class Run:
 
     def load_model(self, path, which):
         """The trained model: 'best' or 'last' of the checkpoint that `path` names."""
+        if self.began_with is not None:
+            if which != "best":
+                raise ValueError(f"--which {which}: {self.folder} began with --from, and keeps one model")
+            if not (self.folder / MODEL).is_file():
+                raise FileNotFoundError(f"{self.folder} holds no {MODEL}: go on with {self.resume_command}")
+            return load_model(self.folder / MODEL)
         model = self.build_model()
         load_weights(self.checkpoint(path), model, which)
         put_back(model, self.config.get("targets"))
@@ -238,6 +262,17 @@ class Run:
             file.write(text.encode("utf-8", "surrogateescape"))
 
 
+def versions():
+    """What config.json says of the software."""
+    return {
+        "cnnlib": cnnlib.__version__,
+        "instruction set": cnnlib._core.active_isa(),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+
+
 def history_columns(solver):
     """The columns of history.csv."""
     return (*log_columns(solver), "samples_per_second")
@@ -271,7 +306,8 @@ def _check_config(file, config):
     channels = config["data"]["channels"] if name in FOUND else DATA_SETS[name].shape[0]
     for key in ("mean", "std"):
         values = config["preprocessing"].get(key)
-        if not isinstance(values, list) or len(values) != channels or not all(map(_is_number, values)):
+        counts = (1, channels)  # a network that others trained may have one mean for all channels
+        if not isinstance(values, list) or len(values) not in counts or not all(map(_is_number, values)):
             raise ValueError(f"{file} is damaged: preprocessing has no {key} of {channels} numbers")
     if min(config["preprocessing"]["std"]) <= 0 or not _is_number(config["preprocessing"].get("white", 1)):
         raise ValueError(f"{file} is damaged: preprocessing's std and white must be numbers above 0")

@@ -1,0 +1,148 @@
+"""The folder that ``cnnlib train --from FILE`` leaves, from the command line as people use it."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib.cli.main import main
+from cnnlib.data import Normalization
+from cnnlib.models import ConvNet
+from image_folders import write_folder
+from mpi import mpiexec, needs_mpi
+
+COUNTS = {"cats": 30, "dogs": 26, "newts": 24}
+TRAIN = ("train", "--data", "folder:photos", "--from", "net.npz", "--normalization", "half", "--out", "run")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    pytest.importorskip("PIL")
+    write_folder(tmp_path / "photos", COUNTS, size=(20, 18), suffix="jpg")
+    net = ConvNet("resnet8", (3, 16, 16), 10, seed=0)
+    net.loss(np.random.default_rng(0).standard_normal((20, 3, 16, 16)), np.arange(20) % 10)
+    cnnlib.save_model(net, tmp_path / "net.npz")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("CNNLIB_CACHE", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def cnnlib_command(here):
+    """Runs the command in a process of its own; what it prints."""
+    path = os.pathsep.join([str(Path(cnnlib.__path__[0]).parent), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": path}
+
+    def run(*arguments, start=subprocess.run, **options):
+        command = [sys.executable, "-m", "cnnlib", *map(str, arguments)]
+        done = start(command, env=environment, cwd=here, text=True, stdout=subprocess.PIPE, **options)
+        if start is subprocess.run:
+            assert done.returncode == 0
+        return done.stdout if start is subprocess.run else done
+
+    return run
+
+
+def test_from_photos_to_a_service(here, cnnlib_command):
+    out = cnnlib_command(*TRAIN, "--test", "0.3", "--fine-tune", "1")
+    right = re.search(r"test accuracy: (\S+);", out)[1]
+    assert float(right) > 0.4
+    assert {path.name for path in Path("run").iterdir()} == {"config.json", "model.npz", "report.html"}
+    # The run knows its images and which of them it has not learned from.
+    evaluated = cnnlib_command("eval", "run")
+    assert f"test accuracy: {right}\n" in evaluated
+    assert sum(map(int, re.findall(r"of +(\d+)", evaluated))) == 24
+    files = sorted(map(str, Path("photos").rglob("*.jpg")))[:4]
+    rows = json.loads(cnnlib_command("predict", "run", *files, "--top", "3", "--json"))
+    assert [row["file"] for row in rows] == files
+    predicted = [{p["class"]: p["probability"] for p in row["predictions"]} for row in rows]
+
+    if importlib.util.find_spec("onnxruntime") is not None:
+        import onnxruntime
+
+        cnnlib_command("export", "run", "net.onnx")
+        session = onnxruntime.InferenceSession("net.onnx", providers=["CPUExecutionProvider"])
+        trained = cnnlib.load("run")
+        from cnnlib.data.image_files import photo
+
+        X = trained.preprocess(np.stack([photo(file, (16, 16), 3) for file in files]))
+        (scores,) = session.run(None, {session.get_inputs()[0].name: X.astype(np.float32)})
+        p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+        got = [[row[name] for name in trained.classes] for row in predicted]
+        np.testing.assert_allclose(got, p, atol=1e-5)
+
+    if all(map(importlib.util.find_spec, ("starlette", "uvicorn", "python_multipart"))):
+        server = cnnlib_command("serve", "run", "--port", 0, start=subprocess.Popen)
+        try:
+            assert server.stdout.readline() == "serving run: 3 classes, images of 3x16x16\n"
+            address = re.search(r"http://\S+", server.stdout.readline())[0]
+            request = urllib.request.Request(f"{address}predict", Path(files[0]).read_bytes())
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                served = json.loads(answer.read())
+        finally:
+            server.kill()
+            server.communicate()
+        assert f'"probability": {rows[0]["predictions"][0]["probability"]}' in json.dumps(served)
+
+
+def test_load_reads_the_run(here, capsys):
+    assert main([*TRAIN]) == 0
+    for path in ("run", "run/model.npz"):
+        model = cnnlib.load(path)
+        assert model.classes == tuple(COUNTS)
+        assert model.preprocess == Normalization(127.5, 127.5)
+    capsys.readouterr()
+    for arguments, text in (
+        (["eval", "run", "--which", "last"], "run began with --from, and keeps one model"),
+        (["report", "run"], "cnnlib train --resume run makes its report anew"),
+        (["train", "--resume", "run", "--views", "3"], "run's own settings; it does not take --views"),
+        (["train", "--resume", "run", "--from", "x"], "run's own settings; it does not take --from"),
+    ):
+        assert main(arguments) == 2
+        assert text in capsys.readouterr().err
+    (here / "photos/cats/0.jpg").unlink()
+    assert main(["eval", "run"]) == 2
+    assert "no longer holds the run's images" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_interrupted_and_resumed(here, capsys, monkeypatch, batch):
+    """The same bits as without the interrupt, and no image goes through the network twice."""
+    options = ["--fine-tune", "1", "--views", "4"]
+    assert main([*TRAIN, *options, "--out", "whole"]) == 0
+    for path in here.glob("photos.cnnlib-cache/features-*/features.bin"):
+        path.unlink()
+    compute, counts = cnnlib.pretrained.extraction._computed, []
+
+    def counted(*arguments):
+        for rows, made in compute(*arguments):
+            counts.append(len(rows))
+            if len(counts) == batch:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield rows, made
+
+    monkeypatch.setattr(cnnlib.pretrained.extraction, "_computed", counted)
+    assert main([*TRAIN, *options]) == 130
+    captured = capsys.readouterr()
+    assert "no feature is computed twice, go on with: cnnlib train --resume run" in captured.err
+    assert main(["eval", "run"]) == 2
+    assert "run holds no model.npz: go on with cnnlib train --resume run" in capsys.readouterr().err
+    assert main(["train", "--resume", "run"]) == 0
+    assert Path("run/model.npz").read_bytes() == Path("whole/model.npz").read_bytes()
+    assert sum(counts) == 2 * (4 * 63 + 9 + 8)  # through the trunk, and through what fine-tuning leaves
+
+
+@needs_mpi
+def test_several_ranks_are_refused(here):
+    result = mpiexec(2, "-m", "cnnlib", *TRAIN, "--distributed")
+    assert result.returncode == 2
+    assert result.stderr.count("--distributed means nothing to --from: one process") >= 1
+    assert not (here / "run").exists()
