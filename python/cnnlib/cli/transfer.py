@@ -84,21 +84,14 @@ def resumed(options, given):
     return argparse.Namespace(**{**vars(options), **run.began_with, **again})
 
 
-def _refuse(options, given, what):
-    """Refuse options that are `given`, and others without a meaning where a network is there already."""
-    if options.distributed:
-        raise ValueError(f"--distributed means nothing to {what}: one process, of --threads, is at work")
-    others = ("recipe", "model", "keep_checkpoints", "save_config", "log", "summary")
-    refused = [name for name in (*given, *others) if getattr(options, name)]
-    if refused:
-        raise ValueError(f"{flag(refused[0])} means nothing to {what}: validation finds its settings")
-
-
 def run(options, given):
     """Run the subcommand; `given` are the settings of a training that the command line names."""
-    if options.resume is not None:
-        raise ValueError("--resume means nothing to --from: the run that it names knows its network")
-    _refuse(options, [name for name in given if name not in _KEPT], "--from")
+    if options.distributed:
+        raise ValueError("--distributed means nothing to --from: one process, of --threads, is at work")
+    others = ("recipe", "model", "resume", "keep_checkpoints", "save_config", "log", "summary")
+    refused = [name for name in (*given, *others) if name not in _KEPT and getattr(options, name)]
+    if refused:
+        raise ValueError(f"{flag(refused[0])} means nothing to --from: validation finds its settings")
     name, folder = parse_data(options.data or "digits")
     if name != "folder":
         raise ValueError(f"--from needs images in a folder for each class, --data folder:DIR, got {name}")

@@ -145,12 +145,14 @@ class Program:
         """Run it; return the output, several by their names, and the caches that :meth:`backward` takes."""
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
+            xs = map(values.__getitem__, step.inputs)
             try:
-                out, cache = step.forward(params, *map(values.__getitem__, step.inputs))
+                # What is frozen keeps nothing: its batch norms rest, so `scores` has the same bits.
+                out, cache = step.forward(params, *xs) if step.active else (step.scores(params, *xs), None)
             except (KeyError, TypeError, ValueError) as error:
                 raise self._with_name(error, step) from error
             values[step.output] = out
-            caches.append(cache if step.active else None)
+            caches.append(cache)
             for name in done:
                 del values[name]
         return self._of(values), caches

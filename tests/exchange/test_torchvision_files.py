@@ -60,12 +60,13 @@ def test_scores_are_torchs(name, tmp_path, rng):
     safetensors.save(arrays_of(net), tmp_path / f"{name}-0123abcd.safetensors")
     loaded = load_torchvision(tmp_path / f"{name}-0123abcd.safetensors", size=64)
     assert loaded.preprocess == NORMALIZATIONS["torchvision"]
+    bound = 1e-3 if name == "mobilenet_v2" else 1e-5  # its norms here let rounding errors grow
     for size in ((64, 64), (75, 71)):
         X = rng.standard_normal((2, 3, *size)).astype(np.float32)
         with torch.no_grad():
             want = net(torch.tensor(X)).numpy()
         for model in (loaded.loss, cnnlib.prepare(loaded)):
-            assert np.abs(model(X) - want).max() < 1e-5 * np.abs(want).max(), size
+            assert np.abs(model(X) - want).max() < bound * np.abs(want).max(), size
 
 
 def test_training_drops_and_normalises_as_torch_does(tmp_path, rng):
