@@ -1,4 +1,4 @@
-"""612 photos of three classes through ResNet-18 and MobileNetV2: from the command to the report.
+"""612 photos of three classes (by default) through ResNet-18 and MobileNetV2: from the command to the report.
 
 The photos are drawn here (shapes on blurred grounds, twelve copies, one in the wrong folder), the weights are
 random: it is about time, not about accuracy. For each network: the seconds of ``cnnlib train --from`` in a
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,7 +25,7 @@ import numpy as np
 from cnnlib.pretrained import load_torchvision
 from PIL import Image
 
-_CLASSES, _OF_CLASS, _COPIES = ("circles", "stripes", "squares"), 200, 12
+_CLASSES, _COPIES = ("circles", "stripes", "squares"), 12
 _WIDTHS = (1280, 420)
 _HEADER, _KEY = 4096, 24  # of a file of features: bytes before the rows, and before each
 
@@ -37,30 +38,31 @@ def main():
     add = parser.add_argument
     add("--out", default="photos-bench", metavar="FOLDER", help="where everything goes")
     add("--networks", nargs="+", default=["resnet18", "mobilenet_v2"], metavar="NAME", help="torchvision's")
+    add("--of-class", type=int, default=200, metavar="N", help="photos drawn of each class")
     add("--threads", type=int, default=os.cpu_count(), metavar="N", help="of both sides")
     options = parser.parse_args()
     cnnlib.set_num_threads(options.threads)
     out = Path(options.out)
     if not (out / "photos").exists():
-        _draw(out / "photos")
+        _draw(out / "photos", options.of_class)
     for name in options.networks:
         module = _module(name)
         file = out / f"{name}.safetensors"
         arrays = {key: value.numpy() for key, value in module.state_dict().items()}
         cnnlib.safetensors.save(arrays, file)
         _compare(name, module, file, out, options.threads)
-        _train(out, name, options.threads)
-        _interrupt(out, name, options.threads)
+        wanted = _train(out, name, options.threads)
+        _interrupt(out, name, options.threads, wanted)
         _picture(out, name)
 
 
-def _draw(root):
+def _draw(root, count):
     """Photos in a folder for each class."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:256, :320]
     for kind, name in enumerate(_CLASSES):
         (root / name).mkdir(parents=True)
-        for n in range(_OF_CLASS):
+        for n in range(count):
             ground = Image.fromarray(rng.integers(40, 215, (8, 8, 3), dtype=np.uint8))
             pixels = np.asarray(ground.resize((320, 256), Image.Resampling.BICUBIC)).astype(int)
             x, y, r = rng.integers(80, 240), rng.integers(60, 190), rng.integers(25, 60)
@@ -142,17 +144,20 @@ def _features(out):
 
 
 def _train(out, name, threads):
+    """How many features the run needs: of each photo, and of a second view of those that it learns from."""
     for file in _features(out):
         file.unlink()
     start = time.perf_counter()
     command = _command(out, name, f"run-{name}", threads)
     printed = subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
     seconds = time.perf_counter() - start
-    done = next(line for line in printed.splitlines() if "features: 978 of 978" in line)
-    print(f"{name}: {seconds:.1f} s from the command to the end of its report ({done})", flush=True)
+    done = re.search(r"features: (\d+) of \1.*", printed)
+    print(f"{name}: {seconds:.1f} s from the command to the end of its report ({done[0]})", flush=True)
+    first = re.search(r"(\d+) training, (\d+) validation, (\d+) test", printed)
+    return 2 * int(first[1]) + int(first[2]) + int(first[3])
 
 
-def _interrupt(out, name, threads):
+def _interrupt(out, name, threads, wanted):
     for file in _features(out):
         file.unlink()
     process = subprocess.Popen(
@@ -169,7 +174,7 @@ def _interrupt(out, name, threads):
     files = [(out / f"{run}-{name}/model.npz").read_bytes() for run in ("run", "again")]
     print(
         f"{name}: interrupted with status {process.returncode} after {before} features, resumed: "
-        f"{_rows(out)} computed in all, of 612 photos and a second view of 489; model.npz is "
+        f"{_rows(out)} computed in all of {wanted} needed; model.npz is "
         f"{'the same' if files[0] == files[1] else 'ANOTHER'} bytes",
         flush=True,
     )

@@ -138,3 +138,25 @@ def test_other_networks_are_to_be_exported(name, tmp_path):
         ValueError, match=r"has not the arrays of a network that is built here.*torch\.onnx\.export"
     ):
         load_torchvision(tmp_path / "net.safetensors", name)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vgg11"])
+def test_altered_arrays_are_refused_in_words(name, monkeypatch, rng):
+    """An array that is missing or of another shape or kind: a ValueError, or a network all the same."""
+    original = arrays_of(module(name))
+    names = [key for key in original if not key.endswith("num_batches_tracked")]
+    said = []
+    for _ in range(100):
+        key = names[rng.integers(len(names))]
+        shape = [int(rng.choice([0, 1, 2, 3, n])) for n in original[key].shape][: rng.integers(5)]
+        changed = np.ones(shape, rng.choice(["f4", "f8", "i4", "?"])) if rng.random() < 0.8 else None
+        arrays = {**original, key: changed} if changed is not None else dict(original)
+        if changed is None:
+            del arrays[key]
+        monkeypatch.setattr(safetensors, "load", lambda path, arrays=arrays: arrays)
+        try:
+            load_torchvision(f"{name}.safetensors", size=64)
+        except ValueError as error:
+            said.append(str(error))
+    assert len(said) > 80
+    assert all(text.startswith(f"{name}.safetensors ") for text in said)

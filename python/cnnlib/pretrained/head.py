@@ -16,7 +16,6 @@ from cnnlib.solver import Solver
 
 _RATES, _REGS, _TUNING_RATES = (1e-3, 1e-2), (1e-3, 1e-2, 1e-1), (1e-4, 1e-3)
 _EPOCHS, _PATIENCE, _TUNING_EPOCHS, _TUNING_PATIENCE = 60, 5, 15, 3
-_TRIAL, _TUNING_TRIAL = 5, 2  # epochs, behind which the better half of the settings goes on
 _BATCHES = 20  # of an epoch, about, within these sizes
 _SMALLEST, _LARGEST = 16, 256
 
@@ -72,7 +71,7 @@ def fit_head(
             for pair in itertools.product(_RATES, _REGS)
         ]
     )
-    searched = []
+    fits = []
     for chosen in grid:
         model = GraphNet(Graph(), {}, X.shape[1]).with_head(num_classes, hidden, seed=0)
         model.reg = chosen["reg"]
@@ -91,8 +90,9 @@ def fit_head(
             verbose=False,
             seed=0,
         )
-        searched.append((solver, chosen))
-    best = _best_of(searched, _TRIAL)
+        solver.train()
+        fits.append(_fit(solver, chosen))
+    best = min(fits, key=lambda fit: fit.val_loss)
     _take_in(best.model.params, mean, std)
     best.model.reg = 0.0
     return best
@@ -132,10 +132,11 @@ def fine_tuned(model: GraphNet, start: str, data: dict[str, Any]) -> tuple[Fit, 
     before : float
         The validation loss before.
     """
-    searched = []
+    fits, before = [], np.inf
     for rate in _TUNING_RATES:
+        rest = rest_behind(model, start)
         solver = Solver(
-            rest_behind(model, start),
+            rest,
             data,
             update_rule="adam",
             optim_config={"learning_rate": rate},
@@ -147,30 +148,13 @@ def fine_tuned(model: GraphNet, start: str, data: dict[str, Any]) -> tuple[Fit, 
             verbose=False,
             seed=0,
         )
-        searched.append((solver, {"learning_rate": rate}))
-    best = _best_of(searched, _TUNING_TRIAL)
-    before = searched[0][0].val_loss_history[0]
+        solver.train()
+        before = solver.val_loss_history[0]
+        fits.append(_fit(solver, {"learning_rate": rate}))
+    best = min(fits, key=lambda fit: fit.val_loss)
     if best.val_loss < before:
         model.params.update(best.model.params)
     return best, before
-
-
-def _best_of(searched: list[tuple[Solver, dict[str, float]]], trial: int) -> Fit:
-    """Train all for `trial` epochs, the better half for as many more, and so on; the last one to its end.
-
-    That is successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943).
-    """
-    left, end, epochs = list(searched), searched[0][0].num_epochs, 0
-    while len(left) > 1 and epochs + trial < end:
-        epochs += trial
-        for solver, _ in left:
-            solver.num_epochs = epochs
-            solver.train()
-        left = sorted(left, key=lambda pair: min(pair[0].val_loss_history))[: (len(left) + 1) // 2]
-    for solver, _ in left:
-        solver.num_epochs = end
-        solver.train()
-    return min((_fit(solver, chosen) for solver, chosen in left), key=lambda fit: fit.val_loss)
 
 
 def _fit(solver: Solver, settings: dict[str, float]) -> Fit:
