@@ -16,8 +16,6 @@ from cnnlib.data.normalization import Normalization
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.models import GraphNet
 
-__all__ = ["TORCHVISION", "load_torchvision"]
-
 # What images of torchvision's networks go through, of pixels 0 to 255.
 TORCHVISION = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _HALVING = (2, 4, 7, 14)  # the blocks of MobileNetV2 with stride 2 (Sandler et al. 2018, arXiv:1801.04381)
