@@ -55,12 +55,20 @@ struct DepthwiseChannels {
   FilterVector numbers;
   const Epilogue& epilogue;
 
-  void store(Lanes::Sums sums, const std::uint8_t* other, std::uint8_t* y) const {
+  // call(a function that stores sums at y, with the bytes at other): what does not change stays in registers.
+  template <class Call>
+  [[gnu::always_inline]] void with_store(const Call& call) const {
     const Index count = c.y.channels() - channel;
+    const FilterVector n = numbers;
+    const Epilogue e = epilogue;
     if (c.epilogue.adds)
-      epilogue.store(sums, numbers, other, y, count);
+      call([&](Lanes::Sums sums, const std::uint8_t* other, std::uint8_t* y) {
+        e.store(sums, n, other, y, count);
+      });
+    else if (count >= Lanes::size)
+      call([&](Lanes::Sums sums, const std::uint8_t*, std::uint8_t* y) { e.store(sums, n, y, Lanes::size); });
     else
-      epilogue.store(sums, numbers, y, count);
+      call([&](Lanes::Sums sums, const std::uint8_t*, std::uint8_t* y) { e.store(sums, n, y, count); });
   }
 };
 
@@ -76,20 +84,23 @@ inline void column_rows(const DepthwiseChannels& d, const std::uint8_t* x, const
   };
   Lanes::Weights w[3 * rows];
   for (int k = 0; k < 3 * rows; ++k) w[k] = Lanes::load_weights(d.weights + k * Lanes::weight_bytes);
-  Lanes::Values left = column(0), middle = stride == 1 ? column(1) : left;
-  for (Index i = 0; i < c.shape.OW; ++i) {
-    if (stride == 2) middle = column(2 * i + 1);
-    const Lanes::Values right = column(stride * i + 2);
+  const Index other_pixel = c.other.channels(), other_row = c.other.row();
+  const Index y_pixel = c.y.channels(), y_row = c.y.row();
+  d.with_store([&](const auto& store) {
+    Lanes::Values left = column(0), middle = stride == 1 ? column(1) : left;
+    for (Index i = 0; i < c.shape.OW; ++i) {
+      if (stride == 2) middle = column(2 * i + 1);
+      const Lanes::Values right = column(stride * i + 2);
 #pragma GCC unroll 2
-    for (int r = 0; r < rows; ++r) {
-      Lanes::Sums sums = Lanes::dot(Lanes::zero(), left, w[3 * r]);
-      sums = Lanes::dot(Lanes::dot(sums, middle, w[3 * r + 1]), right, w[3 * r + 2]);
-      d.store(sums, other + r * c.other.row() + i * c.other.channels(),
-              y + r * c.y.row() + i * c.y.channels());
+      for (int r = 0; r < rows; ++r) {
+        Lanes::Sums sums = Lanes::dot(Lanes::zero(), left, w[3 * r]);
+        sums = Lanes::dot(Lanes::dot(sums, middle, w[3 * r + 1]), right, w[3 * r + 2]);
+        store(sums, other + r * other_row + i * other_pixel, y + r * y_row + i * y_pixel);
+      }
+      left = stride == 1 ? middle : right;
+      middle = right;
     }
-    left = stride == 1 ? middle : right;
-    middle = right;
-  }
+  });
 }
 
 // A row of outputs by any taps, whose places in the window are `offsets`.
@@ -97,15 +108,18 @@ inline void tap_row(const DepthwiseChannels& d, const std::uint8_t* x, const std
                     std::uint8_t* y, const Index* offsets) {
   const ByteConv& c = d.c;
   const Index steps = depthwise_steps(c);
-  for (Index i = 0; i < c.shape.OW; ++i, x += c.shape.stride_w * c.x.channels()) {
-    Lanes::Sums sums = Lanes::zero();
-    for (Index g = 0; g < steps; ++g) {
-      const Index* o = offsets + 4 * g;
-      sums = Lanes::dot(sums, Lanes::interleave(x + o[0], x + o[1], x + o[2], x + o[3]),
-                        Lanes::load_weights(d.weights + g * Lanes::weight_bytes));
+  d.with_store([&](const auto& store) {
+    for (Index i = 0; i < c.shape.OW; ++i) {
+      const std::uint8_t* const at = x + i * c.shape.stride_w * c.x.channels();
+      Lanes::Sums sums = Lanes::zero();
+      for (Index g = 0; g < steps; ++g) {
+        const Index* o = offsets + 4 * g;
+        sums = Lanes::dot(sums, Lanes::interleave(at + o[0], at + o[1], at + o[2], at + o[3]),
+                          Lanes::load_weights(d.weights + g * Lanes::weight_bytes));
+      }
+      store(sums, other + i * c.other.channels(), y + i * c.y.channels());
     }
-    d.store(sums, other + i * c.other.channels(), y + i * c.y.channels());
-  }
+  });
 }
 
 inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
