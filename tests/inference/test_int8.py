@@ -1,8 +1,10 @@
 """Eight-bit networks: the bits of cnnlib.naive on every instruction set, thread number and batch."""
 
 import contextlib
+import hashlib
 import pickle
 import warnings
+from pathlib import Path
 
 import byte_reference
 import cnnlib
@@ -235,6 +237,23 @@ def test_networks_have_the_reference_s_bits_everywhere(net):
                         np.testing.assert_array_equal(predictor(x[:N]), all_bits[:N])
                 finally:
                     cnnlib.set_num_threads(2)
+
+
+@everywhere
+def test_a_file_has_one_hash_of_scores_on_every_machine(isa, extension):
+    """Those of the processor that wrote it, and by kernels of other versions."""
+    predictor = cnnlib.inference.load(Path(__file__).parents[1] / "data" / "int8-1")
+    x = (np.random.default_rng(0).integers(-200, 200, (100, 3, 16, 16)) / 64).astype(np.float32)
+    with on(isa, extension):
+        for threads in (1, 2, 16):
+            cnnlib.set_num_threads(threads)
+            try:
+                for N in (1, 3, 100):
+                    scores = np.concatenate([predictor(part) for part in np.split(x, range(N, 100, N))])
+                    found = hashlib.sha256(scores.astype("<f4").tobytes()).hexdigest()
+                    assert found == "6b0f9adc09473c2214a4296c35d12da6a9c9568ed0e927c90a9db46252ba74db"
+            finally:
+                cnnlib.set_num_threads(2)
 
 
 def test_scores_are_near_those_of_float32(net):
