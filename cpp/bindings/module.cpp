@@ -59,9 +59,10 @@ void bind_memory(py::module_& m) {
 }  // namespace cnnlib
 
 // pybind11's own entry point, under another name: before it runs, it waits for a lock that a sub-interpreter
-// never gets (until Python 3.12).
+// never gets (until Python 3.12). A Python without the interpreter's lock may leave it off: what calls share
+// is constant, atomic or locked, since they ran without it in every other Python, too.
 #define PyInit__core initialise_core
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   using namespace cnnlib;
   m.doc() = "Compiled kernels behind cnnlib.layers and cnnlib.optim.";
   watch_for_fork();

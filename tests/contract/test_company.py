@@ -47,10 +47,9 @@ def test_beside_another_library_with_threads(other, first):
 
 
 @pytest.mark.skipif(not sysconfig.get_config_var("Py_GIL_DISABLED"), reason="this Python has the GIL")
-def test_a_free_threaded_python_gets_its_gil_back():
-    """The layers are not tested without it."""
-    code = "import warnings; warnings.simplefilter('ignore'); import cnnlib, sys; "
-    assert run_python(code + "print(sys._is_gil_enabled())") == "True"
+def test_a_free_threaded_python_keeps_its_gil_off():
+    code = "import cnnlib, sys; print(sys._is_gil_enabled())"
+    assert run_python(code) == "False"
 
 
 # What a sub-interpreter runs, and the main one around it.
@@ -141,7 +140,7 @@ def test_arrays_that_change_during_a_call():
     """
     printed = run_python(
         """
-        import threading
+        import sys, threading
         import numpy as np
         import cnnlib
         rng = np.random.default_rng(0)
@@ -151,6 +150,7 @@ def test_arrays_that_change_during_a_call():
         pool_param, conv_param = {"pool_height": 2, "pool_width": 2}, {"pad": 1}
         _, pool_cache = cnnlib.max_pool_forward(x, pool_param)
         _, relu_cache = cnnlib.conv_relu_forward(x, w, None, conv_param)
+        has_gil = getattr(sys, "_is_gil_enabled", lambda: True)()
         done = threading.Event()
         def change():
             noise = np.random.default_rng(1)
@@ -161,8 +161,9 @@ def test_arrays_that_change_during_a_call():
                 y[:] = 3
                 pool_cache.winners[1][...] = noise.integers(0, 256)
                 relu_cache[1][1][...] = noise.integers(0, 256)
-                scores.shape = (10, 5000)
-                scores.shape = (5000, 10)
+                if has_gil:  # NumPy itself reads a shape that another thread replaces
+                    scores.shape = (10, 5000)
+                    scores.shape = (5000, 10)
                 conv_param["pad"], pool_param["stride"] = int(noise.integers(0, 3)), int(noise.integers(1, 4))
         thread = threading.Thread(target=change)
         thread.start()

@@ -334,8 +334,8 @@ class Predictor:
         network = self._compiled.get(key)
         if network is None:
             network = Compiled(self._graph, self._params, shape, self.dtype)
-            while len(self._compiled) >= _MOST_SIZES:
-                self._compiled.pop(next(iter(self._compiled)), None)
+            for old in list(self._compiled)[::-1][_MOST_SIZES - 1 :]:  # other threads change it, too
+                self._compiled.pop(old, None)
             self._compiled[key] = network
         return network
 
