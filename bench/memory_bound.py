@@ -1,4 +1,4 @@
-"""Pools, norms, activations, affine layers, the loss and the updates: cnnlib beside PyTorch.
+"""Pools, norms, activations, affine layers, losses and updates: cnnlib beside PyTorch.
 
 Each result is checked against PyTorch's before it is timed; calls alternate. GB/s count what has to be read
 and written at least, and stand next to what a plain copy of as many bytes reaches here; affine layers are

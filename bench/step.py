@@ -22,7 +22,7 @@ def main():
     """Run the command line; returns the exit status."""
     parser = runner.parser(__doc__, ("torch",))
     add = parser.add_argument
-    names = own.NETWORKS
+    names = (*own.NETWORKS, *own.OF_PIXELS)
     add("--network", nargs="+", choices=names, metavar="NAME", default=list(names), help="only these")
     add("--batch", type=int, default=100, help="images in a minibatch")
     add("--rule", choices=own.RULES, default="sgd_nesterov_momentum", help="update rule")

@@ -13,7 +13,7 @@ import copy
 import sys
 
 from support import peers, runner
-from support.training import own, twin
+from support.training import own
 
 _CHECKED_STEPS = 3
 _TOLERANCE = {"float32": 1e-3, "float64": 1e-9}  # of the losses of so many steps, relative
@@ -62,12 +62,12 @@ def _measure(options, condition, threads):
 def _loops(torch, name, dtype, batch, dropout=True):
     """A training step by each side, from the same weights on the same minibatch."""
     import cnnlib.torch
+    from support.inference.networks import even_padding
+    from support.torch_module import TorchNet
 
     torch.manual_seed(0)
-    network = own.model(name, dtype, dropout)
-    module = twin.twin(torch, network.spec, own.INPUT_DIM, dropout).module
-    module = torch.nn.Sequential(module, *_classifier(torch, module, network.num_classes))
-    module = module.to(getattr(torch, dtype))
+    network = own.model(name, dtype, dropout, even_padding)
+    module = TorchNet(network).train()
     X, y = (torch.from_numpy(array) for array in own.minibatch(dtype, batch))
     last = torch.channels_last
     sides = {
@@ -76,13 +76,6 @@ def _loops(torch, name, dtype, batch, dropout=True):
         "channels-last": (copy.deepcopy(module).to(memory_format=last), X.to(memory_format=last)),
     }
     return {key: _loop(torch, net, images, y) for key, (net, images) in sides.items()}
-
-
-def _classifier(torch, module, classes):
-    """The last affine layer, which a spec leaves to the network."""
-    with torch.no_grad():
-        out = module(torch.zeros(2, *own.INPUT_DIM))
-    return [torch.nn.Flatten(), torch.nn.Linear(out[0].numel(), classes)]
 
 
 def _loop(torch, net, X, y):

@@ -20,7 +20,7 @@ def torch_call(net, path, x, threads, compiled=False):
     """PyTorch in inference mode, channels-last; with `compiled` through torch.compile."""
     import torch
 
-    from support.inference.torch_module import TorchNet
+    from support.torch_module import TorchNet
 
     torch.set_num_threads(threads)
     module = TorchNet(net).eval().to(memory_format=torch.channels_last)

@@ -87,13 +87,13 @@ NETWORKS = {
 }
 
 
-def _even_padding(spec):
+def even_padding(spec):
     """The spec with equal padding on all sides, which every engine has, where 'same' has more at the end."""
     padded = []
     for stage in spec:
         stage = dict(stage) if isinstance(stage, dict) else stage
         if "residual" in stage:
-            stage = {**stage, "residual": _even_padding(stage["residual"])}
+            stage = {**stage, "residual": even_padding(stage["residual"])}
         elif (
             isinstance(stage, dict)
             and stage.get("stride", 1) != 1
@@ -108,7 +108,7 @@ def _even_padding(spec):
 def build(name: str) -> ConvNet:
     """The network, with batch-norm statistics of a few batches of noise."""
     spec, size, classes, _ = NETWORKS[name]
-    spec = _even_padding(NAMED_SPECS[spec] if isinstance(spec, str) else spec())
+    spec = even_padding(NAMED_SPECS[spec] if isinstance(spec, str) else spec())
     net = ConvNet(spec, (3, size, size), classes, seed=0)
     rng = np.random.default_rng(0)
     for bn_param in net.bn_params:

@@ -8,27 +8,33 @@ from support import timing
 
 NETWORKS = ("three-layer", "vgg-small", "resnet20", "mobile-small")
 RULES = ("sgd_momentum", "sgd_nesterov_momentum", "adam")
+OF_PIXELS = ("unet",)  # what gives scores of pixels
 INPUT_DIM, CLASSES = (3, 32, 32), 10
 RATE = 1e-3
 
 
-def model(name, dtype, dropout=True):
-    """The network of NETWORKS, with the same weights at every call; without `dropout` also the same loss."""
+def model(name, dtype, dropout=True, explicit=list):
+    """A network of NETWORKS or OF_PIXELS, with the same weights at every call; without `dropout` also the
+    same loss. `explicit` changes its spec.
+    """
     import cnnlib.models
+    from cnnlib.convnet import NAMED_SPECS
 
     if name == "three-layer":
         return cnnlib.models.ThreeLayerConvNet(INPUT_DIM, weight_scale=1e-2, dtype=dtype, seed=0)
-    net = cnnlib.models.ConvNet(name, INPUT_DIM, CLASSES, dtype=dtype, seed=0)
-    if dropout:
-        return net
-    stages = [stage for stage in net.spec if not (isinstance(stage, dict) and "dropout" in stage)]
-    return cnnlib.models.ConvNet(stages, INPUT_DIM, CLASSES, dtype=dtype, seed=0)
+    stages = [
+        stage
+        for stage in NAMED_SPECS[name]
+        if dropout or not (isinstance(stage, dict) and "dropout" in stage)
+    ]
+    return cnnlib.models.ConvNet(explicit(stages), INPUT_DIM, CLASSES, dtype=dtype, seed=0)
 
 
-def minibatch(dtype, batch):
-    """Images (batch, 3, 32, 32) and their labels (batch,), the same at every call."""
+def minibatch(dtype, batch, name=""):
+    """Images (batch, 3, 32, 32) and labels (batch,), of pixels (batch, 32, 32), the same at every call."""
     (X,) = timing.Normals()(dtype, (batch, *INPUT_DIM))
-    return X, np.random.default_rng(0).integers(CLASSES, size=batch)
+    size = (batch, *INPUT_DIM[1:]) if name in OF_PIXELS else batch
+    return X, np.random.default_rng(0).integers(CLASSES, size=size)
 
 
 class OwnStep:

@@ -7,10 +7,11 @@ import resource
 import tempfile
 from pathlib import Path
 
-import cnnlib.convnet
-import cnnlib.models
+from cnnlib import _core
+from cnnlib.models.summary import node_stages
 
-from support.training import own, twin
+from support.inference.networks import even_padding
+from support.training import own
 
 _COUNTED_STEPS = 5
 
@@ -22,7 +23,7 @@ class Pair:
     ----------
     torch : module
     name : str
-        A key of cnnlib.convnet.NAMED_SPECS; 'three-layer' is cnnlib.models.ThreeLayerConvNet.
+        Of own.NETWORKS or own.OF_PIXELS.
     dtype : 'float32' or 'float64'
     batch : int
     rule : str
@@ -39,19 +40,15 @@ class Pair:
     """
 
     def __init__(self, torch, name, dtype, batch, rule, *, dropout=True, compiled=False):
-        spec = [*cnnlib.convnet.NAMED_SPECS[name], {"affine": own.CLASSES}]
-        other = twin.twin(torch, spec, own.INPUT_DIM, dropout)
-        sizes = own.INPUT_DIM, own.CLASSES
-        model = cnnlib.models.ConvNet(other.spec[:-1], *sizes, dtype=dtype, seed=0)
-        self.multiply_adds = model.multiply_adds
-        if name == "three-layer":
-            model = own.model(name, dtype)
-        other.module.to(getattr(torch, dtype))
-        other.load(model.params)
+        from support.torch_module import TorchNet
 
-        X, y = own.minibatch(dtype, batch)
+        model = own.model(name, dtype, dropout, even_padding)
+        module = TorchNet(model).train()
+        stages = node_stages(model.graph(), model.params, own.INPUT_DIM)
+        self.multiply_adds = sum(stage.multiply_adds for stage in stages)
+        X, y = own.minibatch(dtype, batch, name)
         self.own_step = own.OwnStep(model, X, y, rule)
-        self.torch_step = TorchStep(torch, other.module, X, y, rule, compiled)
+        self.torch_step = TorchStep(torch, module, X, y, rule, compiled)
 
 
 class TorchStep:
@@ -101,7 +98,7 @@ def torch_allocations(torch, step):
 
 def own_buffers(step):
     """Buffers that a step takes in the steady state, and those among them that the system had to give."""
-    return _counted(step, cnnlib._core.buffer_counts)
+    return _counted(step, _core.buffer_counts)
 
 
 def page_faults(step):

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 
 class TorchNet(nn.Module):
-    """The graph of a network of convolutions, batch norms, pools, sums and affine layers."""
+    """The graph of a network of convolutions, batch norms, pools, sums and affine layers, with copies of its
+    weights. What a ReLU reads is written over where nothing else does.
+    """
 
     def __init__(self, net):
         super().__init__()
         self.graph = net.graph()
         self.layers = nn.ModuleDict()
+        readers = self.graph.readers()
         for node in self.graph:
-            layer = self._layer(
-                node, [None if n is None else torch.from_numpy(net.params[n]) for n in node.params]
-            )
+            params = [None if n is None else torch.from_numpy(net.params[n].copy()) for n in node.params]
+            layer = self._layer(node, params, len(readers[node.inputs[0]]) == 1)
             if layer is not None:
                 self.layers[node.output] = layer
 
     @staticmethod
-    def _layer(node, params):
+    def _layer(node, params, alone):
+        if node.layer == "relu":
+            return nn.ReLU(inplace=alone)
+        if node.layer == "dropout":
+            return nn.Dropout(node.args[0]["p"])
+        if node.layer == "max_pool":
+            param = node.args[0]
+            size = param["pool_height"], param["pool_width"]
+            return nn.MaxPool2d(size, param.get("stride", size), param.get("pad", 0))
         if node.layer == "conv":
             (w, b), (conv_param,) = params, node.args
             F, C, KH, KW = w.shape
@@ -41,8 +52,8 @@ class TorchNet(nn.Module):
             (gamma, b), (bn_param,) = params, node.args
             layer = (nn.BatchNorm1d if node.layer == "batchnorm" else nn.BatchNorm2d)(len(gamma))
             layer.weight.data = gamma
-            layer.running_mean = torch.from_numpy(bn_param["running_mean"].copy())
-            layer.running_var = torch.from_numpy(bn_param["running_var"].copy())
+            layer.running_mean = torch.from_numpy(np.array(bn_param["running_mean"]))
+            layer.running_var = torch.from_numpy(np.array(bn_param["running_var"]))
         elif node.layer == "affine":
             w, b = params
             layer = nn.Linear(*w.shape, bias=b is not None)
@@ -75,13 +86,10 @@ def _pool(function):
 
 
 _FUNCTIONS = {
-    "relu": functional.relu,
     "relu6": functional.relu6,
     "add": torch.add,
     "concat": lambda *xs: torch.cat(xs, 1),
     "flatten": lambda x: torch.flatten(x, 1),
     "global_avg_pool": lambda x: x.mean((2, 3)),
-    "max_pool": _pool(functional.max_pool2d),
     "avg_pool": _pool(functional.avg_pool2d),
-    "dropout": lambda x, dropout_param: x,
 }
