@@ -11,7 +11,7 @@ import pytest
 from cnnlib.checkpoint import load_checkpoint
 from cnnlib.solver import Solver
 from helpers import FOLDER
-from kills import killed_run
+from kills import TASKS, killed_run
 from training import LinearModel, digits_like, interrupted
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="these are Linux's ways")
@@ -55,9 +55,11 @@ def assert_sound(folder, epochs):
 
 
 @linux_only
-def test_killed_at_random_moments(tmp_path):
+@pytest.mark.parametrize("task", TASKS)
+def test_killed_at_random_moments(task, tmp_path):
     """`python tests/kills.py --kills 100` does more."""
-    assert killed_run(tmp_path, kills=6, seed=5) >= 6
+    kills, epochs = (6, 6) if task == "classes" else (4, 1)
+    assert killed_run(tmp_path, kills=kills, seed=5, task=task) >= epochs
 
 
 @linux_only
