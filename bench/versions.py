@@ -1,7 +1,8 @@
-"""Two builds of cnnlib side by side: convolutions, forward and backward, or whole training steps.
+"""Two builds of cnnlib side by side: convolutions, forward and backward, or whole networks.
 
     python bench/versions.py --old DIR --new DIR --isa avx512 avx2
     python bench/versions.py --old DIR --new DIR --steps
+    python bench/versions.py --old DIR --new DIR --predictions --batch 1
 
 DIR is a folder that holds the package `cnnlib`. Each build lives in a process of its own; the two take turns
 on every cell, old, new, new, old and so on, and wait without using a processor in between. Results are
@@ -46,7 +47,7 @@ def main():
         sys.exit("no cell matches")
     runner.warn_of_load()
     settings = list(itertools.product(options.isa or [None], options.threads))
-    seconds = 2.5 * options.seconds * (_STEPS_TIMES if options.steps else 1)
+    seconds = 2.5 * options.seconds * (_STEPS_TIMES if options.steps or options.predictions else 1)
     minutes = len(cells) * sum(seconds + 0.05 + 0.14 * (threads > 1) for _, threads in settings) / 60
     print(f"{len(cells) * len(settings)} cells, some {minutes:.0f} minutes and more where calls are long")
     rows, about, complete = [], {}, True
@@ -84,17 +85,19 @@ def _options():
     add("--only", type=re.compile, metavar="RE", help="only the cells whose text matches")
     add("--seconds", type=float, default=0.06, help="of each build and cell (0.06; for steps tenfold)")
     add("--steps", action="store_true", help="training steps of four networks instead of convolutions")
-    add("--batch", type=int, default=100, help="images of a training step (100)")
+    add("--predictions", action="store_true", help="the same networks, prepared for inference")
+    add("--batch", type=int, default=100, help="images of a step or prediction (100)")
     add("--json", metavar="FILE", help="write all figures here (gzip where the name ends in .gz)")
     return parser.parse_args()
 
 
 def _cells(options):
     """What to open in both processes: (order, its arguments, the row's group and name)."""
-    if options.steps:
-        rest = {"batch": options.batch, "rule": "sgd_nesterov_momentum"}
+    if options.steps or options.predictions:
+        order = "open_step" if options.steps else "open_prediction"
+        rest = {"batch": options.batch} | ({"rule": "sgd_nesterov_momentum"} if options.steps else {})
         return [
-            ("open_step", {"network": name, "dtype": dtype} | rest)
+            (order, {"network": name, "dtype": dtype} | rest)
             for dtype in options.dtypes
             for name in own.NETWORKS
             if not options.only or options.only.search(name)
@@ -122,7 +125,7 @@ def _measure(options, cells, isa, threads, rows, about):
         running = {side.about["isa"] for side in sides.values()}
         if len(running) > 1:
             sys.exit(f"the builds run different instruction sets: {running}")
-        seconds = options.seconds * (_STEPS_TIMES if options.steps else 1)
+        seconds = options.seconds * (_STEPS_TIMES if options.steps or options.predictions else 1)
         base = {"isa": running.pop(), "threads": threads}
         print(f"\n{base['isa']}, threads {threads}; minima in ms, old / new by turns (of all minima)")
         suspects = []
@@ -153,10 +156,10 @@ def _shared_memory():
 
 
 def _row(cell):
-    _, arguments = cell
+    order, arguments = cell
     if "network" in arguments:
-        name = f"{arguments['network']} N={arguments['batch']}"
-        return {"group": "step", "name": name, "dtype": arguments["dtype"], "direction": "step"}
+        name, kind = f"{arguments['network']} N={arguments['batch']}", order.removeprefix("open_")
+        return {"group": kind, "name": name, "dtype": arguments["dtype"], "direction": kind}
     case = arguments["case"]
     case = shapes.ConvCase(**case)
     row = {"group": case.group, "name": f"{case.name} N={case.N}"}

@@ -170,6 +170,18 @@ class _Worker:
         self._call()
         return self._opened(time.perf_counter() - started) | {"difference": difference}
 
+    def open_prediction(self, network, dtype, batch, file, write):
+        """Prepare a network, the same in both builds, and compare scores."""
+        import cnnlib
+
+        X, predictor = minibatch(dtype, batch)[0], cnnlib.prepare(model(network, dtype))
+        self._call = lambda: predictor(X)
+        self._call()
+        started = time.perf_counter()
+        scores = self._call()
+        elapsed = time.perf_counter() - started
+        return self._opened(elapsed) | {"difference": _exchanged([scores], file, write)}
+
     def _opened(self, elapsed):
         gc.collect()
         self._samples, self._long = [], elapsed > _LONG
