@@ -513,7 +513,9 @@ REFUSED = {
         lambda x: functional.max_pool2d(x.permute(0, 2, 3, 1), 2)
     ),
     r"mul of Factors '0': a product of .* with a parameter": seq(lambda: Factors(8)),
-    r"the module must return one tensor": function(lambda x: (x, x)),
+    r"the module must return tensors computed from its input.*, got \(relu, relu\)": function(
+        lambda x: (x, 2 * (x.relu(),))
+    ),
     r"torch.export cannot record the module on samples \(4, 9, 8\)": seq(lambda: conv(5, 2)),
     r"relu_: it changes in place what is read under another name": function(
         lambda x: (x.flatten(1), x.relu_())[0]
@@ -525,6 +527,36 @@ REFUSED = {
 def test_what_has_no_counterpart_is_named(message):
     with pytest.raises(ValueError, match=f"load: .*{message}" if ":" in message else message):
         cnnlib.torch.load(REFUSED[message](), DIM)
+
+
+class Heads(nn.Module):
+    """Labels and masks from one layer, in the form that `returned` makes of them."""
+
+    def __init__(self, returned):
+        super().__init__()
+        self.trunk, self.label, self.mask = conv(4, 6), nn.Linear(6, 3), conv(6, 2)
+        self.returned = returned
+
+    def forward(self, x):
+        trunk = self.trunk(x).relu()
+        return self.returned(self.label(trunk.mean((2, 3))), self.mask(trunk))
+
+
+@pytest.mark.parametrize(
+    ("returned", "names"),
+    [
+        (lambda label, mask: {"label": label, "mask": mask}, ("label", "mask")),
+        (lambda label, mask: (label, mask), ("output0", "output1")),
+    ],
+)
+def test_several_outputs(returned, names):
+    module = Heads(returned)
+    net = cnnlib.torch.load(module, DIM)
+    x = torch.randn(3, DIM[0], 11, 10)
+    want, got = module(x), net.loss(x.numpy())
+    assert net.outputs == tuple(got) == names
+    for name, value in zip(names, want.values() if isinstance(want, dict) else want, strict=True):
+        np.testing.assert_allclose(got[name], value.detach().numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_wrong_arguments():

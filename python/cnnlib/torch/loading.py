@@ -36,7 +36,9 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     Parameters
     ----------
     module : torch.nn.Module
-        Takes one batch of samples and returns one tensor. It is run in eval mode, and not changed.
+        Takes one batch of samples and returns a tensor, or several: in a dict, whose keys become the names
+        of the network's outputs, or in a tuple (``output0 output1 ...``). It is run in eval mode, and not
+        changed.
     input_dim : int or sequence of int
         Shape of a sample: (C, H, W) of images, or (D,).
 
@@ -80,7 +82,7 @@ def load(module: nn.Module, input_dim: int | Sequence[int]) -> GraphNet:
     with _for_reading(module), torch.no_grad():
         exported = _exported(module, example)
     net = _Network(exported, example)
-    graph = net.graph({"output": net.output})
+    graph = net.graph(net.outputs)
     with _for_reading(module), torch.no_grad():
         fixed_by = size_fixed_by(module, example, graph.why_fixed())
     if not graph.why_fixed():
@@ -148,7 +150,7 @@ class _Network(Builder):
         Parameters, buffers and what is computed from them by their nodes, and what the module calls them.
     values : dict
         What the nodes stand for that are computed from the input.
-    output : Feature
+    outputs : dict of str to Feature
     """
 
     def __init__(self, exported: Any, example: torch.Tensor) -> None:
@@ -166,7 +168,8 @@ class _Network(Builder):
         for node in nodes:
             if node.op == "call_function":
                 self._read(node)
-        self.output = _output(nodes, self.values)
+        returned = exported.call_spec.out_spec.unflatten(nodes[-1].args[0])
+        self.outputs = {name: _output(node, self.values) for name, node in _named(returned).items()}
 
     def _read(self, node):
         call, inputs = Call(self, node), node.all_input_nodes
@@ -229,12 +232,21 @@ def _widened(tensor):
     return tensor.float() if getattr(tensor, "dtype", None) in HALVES else tensor
 
 
-def _output(nodes, values):
-    """The value that the module returns."""
-    (results,) = nodes[-1].args
-    if len(results) != 1 or results[0] not in values:
-        raise ValueError(f"load: the module must return one tensor computed from its input, got {results}")
-    value = values[results[0]]
-    if kind(value) != PLAIN:
-        raise ValueError(f"load: {results[0].name}, which the module returns, {RETURNED[kind(value)]}")
-    return value
+def _named(returned):
+    """What the module returns, a tensor or several, by the names of outputs."""
+    if isinstance(returned, Mapping):
+        return {str(name): node for name, node in returned.items()}
+    several = isinstance(returned, (tuple, list))
+    return {f"output{k}": node for k, node in enumerate(returned if several else [returned])}
+
+
+def _output(node, values):
+    """A value that the module returns."""
+    if not isinstance(node, torch.fx.Node) or node not in values:
+        raise ValueError(
+            "load: the module must return tensors computed from its input, one, or several in a tuple or a "
+            f"dict, got {node}"
+        )
+    if kind(values[node]) != PLAIN:
+        raise ValueError(f"load: {node.name}, which the module returns, {RETURNED[kind(values[node])]}")
+    return values[node]
