@@ -29,6 +29,18 @@ inline Index tap_of(const ByteConv& c, Index step, Index k) {
   return row >= 0 && row < 3 ? 3 * row + step % 3 : -1;
 }
 
+// How many vectors are parts of blocks, whose channels lie otherwise: by fours of each sixteen.
+inline Index block_vectors(const ByteConv& c) {
+  const bool blocks = Lanes::has_blocks && by_columns(c) && !c.epilogue.adds;
+  return blocks ? c.shape.C / (4 * Lanes::size) * 4 : 0;
+}
+
+// The channel of a vector's lane.
+inline Index channel_of(const ByteConv& c, Index vector, Index lane) {
+  if (vector >= block_vectors(c)) return vector * Lanes::size + lane;
+  return vector / 4 * 4 * Lanes::size + lane / 4 * 16 + vector % 4 * 4 + lane % 4;
+}
+
 // w (C, 1, KH, KW)
 inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers,
                            void* packed) {
@@ -38,13 +50,15 @@ inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const Filter
   for (Index v = 0; v < vectors; ++v)
     for (Index step = 0; step < steps; ++step, to += Lanes::weight_bytes) {
       std::int8_t four[4 * Lanes::size] = {};
-      for (Index i = 0; i < Lanes::size && v * Lanes::size + i < c.shape.C; ++i)
+      for (Index i = 0; i < Lanes::size && channel_of(c, v, i) < c.shape.C; ++i)
         for (Index k = 0; k < 4; ++k)
           if (const Index tap = tap_of(c, step, k); tap >= 0)
-            four[4 * i + k] = w[(v * Lanes::size + i) * taps + tap];
+            four[4 * i + k] = w[channel_of(c, v, i) * taps + tap];
       Lanes::pack_weights(four, to);
     }
-  pack_numbers(numbers, 0, c.shape.C, 0, vectors * Lanes::size, to);
+  for (Index v = 0; v < vectors; ++v)
+    for (Index i = 0; i < Lanes::size && channel_of(c, v, i) < c.shape.C; ++i)
+      pack_numbers(numbers, channel_of(c, v, i), 1, v * Lanes::size + i, vectors * Lanes::size, to);
 }
 
 // A vector of channels: its numbers, weights and what is stored where.
@@ -103,6 +117,61 @@ inline void column_rows(const DepthwiseChannels& d, const std::uint8_t* x, const
   });
 }
 
+// The same of a block of four vectors, from `vector` on.
+template <int rows, int stride, class L = Lanes>
+inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const FilterNumbers& numbers,
+                       Index vector, const std::uint8_t* x, std::uint8_t* y) {
+  if constexpr (L::has_blocks) {
+    const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
+    const Index y_pixel = c.y.channels(), y_row = c.y.row(), steps = depthwise_steps(c);
+    const typename L::Rounding rounding(c.epilogue.zero, c.epilogue.low, c.epilogue.high);
+    typename L::Values columns[3][4];
+    const auto load = [&](Index w, int to) {
+      const std::uint8_t* const p = x + w * pixel;
+      L::interleave_block({p, p + row, p + 2 * row, p + last}, columns[to]);
+    };
+    const auto store = [&](Index i, int left, int middle, int right) {
+#pragma GCC unroll 2
+      for (int r = 0; r < rows; ++r) {
+        typename L::Scales v[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+          const auto w = [&](int k) {
+            return L::load_weights(weights + ((vector + j) * steps + 3 * r + k) * L::weight_bytes);
+          };
+          typename L::Sums sums = L::load(numbers.bias + (vector + j) * L::size);
+          sums = L::dot(L::dot(sums, columns[left][j], w(0)), columns[middle][j], w(1));
+          sums = L::dot(sums, columns[right][j], w(2));
+          v[j] = L::scaled(sums, L::load_scales(numbers.multiplier + (vector + j) * L::size));
+        }
+        L::store_block(v, rounding, y + r * y_row + i * y_pixel);
+      }
+    };
+    load(0, 0);
+    if constexpr (stride == 2) {
+      for (Index i = 0; i < c.shape.OW; ++i) {
+        load(2 * i + 1, 1);
+        load(2 * i + 2, 2);
+        store(i, 0, 1, 2);
+        std::copy_n(columns[2], 4, columns[0]);
+      }
+    } else {
+      load(1, 1);
+      Index i = 0;
+      for (; i + 3 <= c.shape.OW; i += 3)  // the columns take turns
+#pragma GCC unroll 3
+        for (int k = 0; k < 3; ++k) {
+          load(i + k + 2, (k + 2) % 3);
+          store(i + k, k, (k + 1) % 3, (k + 2) % 3);
+        }
+      for (int k = 0; i < c.shape.OW; ++i, ++k) {
+        load(i + 2, (k + 2) % 3);
+        store(i, k, (k + 1) % 3, (k + 2) % 3);
+      }
+    }
+  }
+}
+
 // A row of outputs by any taps, whose places in the window are `offsets`.
 inline void tap_row(const DepthwiseChannels& d, const std::uint8_t* x, const std::uint8_t* other,
                     std::uint8_t* y, const Index* offsets) {
@@ -146,7 +215,14 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
     const Epilogue epilogue(c.epilogue);
     const Index h = task % tasks * most_rows;
     const Position at(c, (task / tasks * s.OH + h) * s.OW);
-    for (Index v = 0; v < vectors; ++v) {
+    const bool two_rows = most_rows == 2 && h + 1 < s.OH;
+    const Index blocks = block_vectors(c);
+    for (Index v = 0; v < blocks; v += 4)
+      (two_rows          ? block_rows<2, 1>
+       : s.stride_w == 1 ? block_rows<1, 1>
+                         : block_rows<1, 2>)(c, weights, numbers, v, x + at.x() + v * Lanes::size,
+                                             out + at.y() + v * Lanes::size);
+    for (Index v = blocks; v < vectors; ++v) {
       const Index channel = v * Lanes::size;
       const DepthwiseChannels d{c, channel, weights + v * steps * Lanes::weight_bytes,
                                 FilterVector(numbers, channel), epilogue};
@@ -155,7 +231,7 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
       std::uint8_t* const to = out + at.y() + channel;
       if (!columns)
         tap_row(d, from, term, to, offsets);
-      else if (most_rows == 2 && h + 1 < s.OH)
+      else if (two_rows)
         column_rows<2, 1>(d, from, term, to);
       else
         run(d, from, term, to);

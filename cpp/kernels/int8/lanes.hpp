@@ -18,6 +18,9 @@
 //   Pairs, load_pairs, broadcast_pair, dot_pairs: of two 16-bit numbers a lane
 //   multiplies_bytes        whether dot is one instruction
 //   dot(sums, values, weights), load_weights, pack_weights, weight_bytes (of a vector)
+//   has_blocks              whether there are: interleave_block, of four vectors of channels at once, and
+//                           store_block(floats, Rounding, y), their bytes: round(v) + zero, clamped; NaN
+//                           becomes low
 //   scaled(sums, scales)    as floats, of a float each
 //   rounded(floats, low, high)  clamped, then to the nearest integer, ties to even; NaN counts as low
 //   store_bytes(p, sums), store_floats(p, floats)

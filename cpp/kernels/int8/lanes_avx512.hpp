@@ -94,6 +94,36 @@ struct Lanes {
     return values(_mm512_shuffle_epi8(_mm512_permutexvar_epi32(blocks, v), inside));
   }
 
+  // Blocks of four vectors: of 64 channels, vector j has channels 4 j to 4 j + 3 of each sixteen.
+  static constexpr bool has_blocks = true;
+  static void interleave_block(const std::uint8_t* const (&rows)[4], Values (&out)[4]) {
+    __m512i r[4];
+    for (int i = 0; i < 4; ++i) r[i] = _mm512_loadu_si512(rows[i]);
+    const __m512i ab[2] = {_mm512_unpacklo_epi8(r[0], r[1]), _mm512_unpackhi_epi8(r[0], r[1])};
+    const __m512i cd[2] = {_mm512_unpacklo_epi8(r[2], r[3]), _mm512_unpackhi_epi8(r[2], r[3])};
+    for (int i = 0; i < 2; ++i) {
+      out[2 * i] = values(_mm512_unpacklo_epi16(ab[i], cd[i]));
+      out[2 * i + 1] = values(_mm512_unpackhi_epi16(ab[i], cd[i]));
+    }
+  }
+  struct Rounding {
+    __m512 most;  // saturates, and converts
+    __m512i zero, low, high;
+    Rounding(int zero_point, int low_byte, int high_byte)
+        : most(_mm512_set1_ps(1e6F)),
+          zero(_mm512_set1_epi16(short(zero_point))),
+          low(_mm512_set1_epi8(char(low_byte))),
+          high(_mm512_set1_epi8(char(high_byte))) {}
+  };
+  static void store_block(const Scales (&v)[4], const Rounding& r, std::uint8_t* y) {
+    const auto whole = [&](Scales x) { return _mm512_cvtps_epi32(_mm512_min_ps(r.most, x)); };
+    const auto words = [&](Scales a, Scales b) {
+      return _mm512_adds_epi16(_mm512_packs_epi32(whole(a), whole(b)), r.zero);
+    };
+    const __m512i bytes = _mm512_packus_epi16(words(v[0], v[1]), words(v[2], v[3]));
+    _mm512_storeu_si512(y, _mm512_min_epu8(_mm512_max_epu8(bytes, r.low), r.high));
+  }
+
  private:
   static __m128i half(const std::uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 };

@@ -11,6 +11,7 @@ struct Lanes {
   static constexpr int size = 4, registers = 32;
   static constexpr bool multiplies_bytes = false;
   static constexpr int tile_rows = 8;  // x 2 vectors of sums, 4 of weights, 2 of values, 1 of products
+  static constexpr bool has_blocks = false;
   using Sums = int32x4_t;
   using Scales = float32x4_t;
 
