@@ -304,7 +304,12 @@ class TestBytesWithoutPreprocess:
         net = ConvNet(["relu"], (1, 8, 8), 10, seed=0)
         if name == "predictor":
             return prepare(net)
-        return net if name == "ConvNet" else scorer(net)
+        return net if name == "ConvNet" else scorer(self.made("three-layer"))
+
+    def test_only_convolutions_are_worth_preparing(self):
+        dense, net = self.made("dense"), self.made("three-layer")
+        assert scorer(dense) == dense.loss
+        assert scorer(net) != net.loss
 
     @pytest.mark.parametrize("name", ["three-layer", "dense", "ConvNet", "predictor", "scorer"])
     def test_a_warning_says_so_once(self, name, images):

@@ -22,13 +22,14 @@ def scorer(model: Any) -> Callable[..., Array]:
     A function that gives the scores of samples by the model's parameters as they are now.
 
     It is the predictor of the library's own models, or the model itself where it is one, or such a function
-    already; `loss` of any other, or where the user has put another `loss` into the model, and of a graph with
-    layers that have no place in a prepared network.
+    already; `loss` of any other, or where the user has put another `loss` into the model, of a graph with
+    layers that have no place in a prepared network, and of one without a convolution, which gains nothing.
     """
     if isinstance(model, Predictor) or not hasattr(model, "loss"):
         return model
     own = type(model).__module__.partition(".")[0] == "cnnlib" and hasattr(model, "graph")
-    if own and "loss" not in vars(model) and all(node.layer in PREPARED_LAYERS for node in model.graph()):
+    kinds = {node.layer for node in model.graph()} if own and "loss" not in vars(model) else set()
+    if PREPARED_LAYERS.issuperset(kinds) and any(kind.startswith("conv") for kind in kinds):
         predictor = prepare(model)
         predictor.preprocess = None  # `loss` takes images as they are
         predictor._told_of_bytes = True
