@@ -571,6 +571,12 @@ REFUSED = {
         {},
         r"Einsum 'y'",
     ),
+    "a sum over channels that lie in one": (
+        "r = Reshape(x, row) p = GlobalAveragePool(x) c = Reshape(p, column) y = Add(r, c)",
+        {},
+        {"row": np.array([0, 1, 192]), "column": np.array([0, 3, 1])},
+        "Add 'y'.*are not joined",
+    ),
     "attribute value": (
         'y = Resize<mode="cubic">(x, , s)',
         {},

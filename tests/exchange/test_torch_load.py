@@ -414,6 +414,13 @@ def test_channels_last_are_concatenated_along_their_last_axis(rng):
     np.testing.assert_array_equal(cnnlib.torch.load(module, DIM).loss(X), np.concatenate([X, X], 1))
 
 
+def test_a_softmax_of_channels_that_come_last(rng):
+    module = Net(lambda m, x: x.permute(0, 2, 3, 1).softmax(-1).permute(0, 3, 1, 2))
+    X = rng.standard_normal((3, *DIM))
+    want = module(torch.tensor(X)).numpy()
+    np.testing.assert_allclose(cnnlib.torch.load(module, DIM).loss(X), want, rtol=1e-5, atol=1e-6)
+
+
 def test_what_leads_nowhere_is_left_out():
     module = Net(
         lambda m, x: (m.one(x), m.head(m.three(x)))[1],

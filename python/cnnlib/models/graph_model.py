@@ -38,7 +38,7 @@ class GraphModel(Model):
         # Batch norms that are frozen as a whole keep their running statistics in training, too.
         self._resting = [node.args[0] for node in norms if frozen and set(node.params) <= set(frozen)]
 
-    def draws(self) -> bool:
+    def _draws(self) -> bool:
         """Whether :meth:`loss` takes random numbers from a stream; of a user's own loss it is not known."""
         own = getattr(self.loss, "__func__", None) is GraphModel.loss and self.criterion is None
         return not own or (bool(self._dropout_params) and self.seed is None)

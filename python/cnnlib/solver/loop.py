@@ -225,7 +225,7 @@ class TrainingLoop(Options):
         losses, model = self.loss_history, self.model
         assert self._pending is not None
         newest = self._pending[-1]
-        draws = self.loss is not None or not isinstance(model, GraphModel) or model.draws()
+        draws = self.loss is not None or not isinstance(model, GraphModel) or model._draws()
         with undone(model, self._streams() if draws else ()):  # their states take longer than a small step
             loss, grads = self._worker.gradients(X, y, len(newest), len(losses))
         loss = float(loss)
