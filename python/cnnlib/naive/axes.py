@@ -5,35 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib.naive.dtypes import _float_dtype
-from cnnlib.naive.windows import _output_size, _refuse_empty, _taps, _taps_inside
-
-
-def _numbers(value, count):
-    """An int is meant for every axis."""
-    return (int(value),) * count if np.ndim(value) == 0 else tuple(value)
-
-
-def _pads(pad, sizes, spans, strides):
-    """Any form of `pad` as (before, after) for each axis; 'same' puts the odd value behind."""
-    if isinstance(pad, str):
-        if pad == "valid":
-            return ((0, 0),) * len(sizes)
-        totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sizes, spans, strides, strict=True)]
-        return tuple((total // 2, total - total // 2) for total in totals)
-    sides = pad if isinstance(pad, (tuple, list)) else (pad,) * len(sizes)
-    return tuple(_numbers(side, 2) for side in sides)
+from cnnlib.naive.windows import _geometry, _output_size, _refuse_empty, _taps, _taps_inside
 
 
 class _Windows:
     """Where the windows of `taps` stand along the axes of images of these sizes."""
 
     def __init__(self, function, param, sizes, taps, default_stride):
-        count = len(sizes)
         self.sizes = sizes
-        self.stride = _numbers(param.get("stride", default_stride), count)
-        self.dilation = _numbers(param.get("dilation", 1), count)
-        self.span = tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, taps, strict=True))
-        self.pads = _pads(param.get("pad", 0), sizes, self.span, self.stride)
+        self.stride, self.dilation, self.pads, self.span = _geometry(param, sizes, taps, default_stride)
         self.outputs = tuple(
             _output_size(function, *axis, param.get("ceil_mode", False))
             for axis in zip(sizes, self.pads, self.span, self.stride, strict=True)

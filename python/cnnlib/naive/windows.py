@@ -3,38 +3,37 @@
 import numpy as np
 
 
+def _numbers(value, count):
+    """An int is meant for each of `count` axes or sides; otherwise there are as many."""
+    return (int(value),) * count if np.ndim(value) == 0 else tuple(value)
+
+
 def _pair(value):
     """An int is meant for both directions; otherwise (vertical, horizontal)."""
-    return (int(value), int(value)) if np.ndim(value) == 0 else tuple(value)
+    return _numbers(value, 2)
 
 
-def _pads(pad, size, extent, stride):
-    """Spell any form of `pad` out as ((top, bottom), (left, right)).
+def _pads(pad, sizes, spans, strides):
+    """Spell any form of `pad` out as (before, after) for each axis: ((top, bottom), (left, right)) of images.
 
-    `size` is (H, W) and `extent` the rows and columns that a window spans. 'same' pads as little as
-    makes the output ceil(size / stride); of an odd number of rows or columns, the extra one goes below
-    or to the right.
+    `sizes` are H and W, `spans` the rows and columns that a window spans. 'same' pads as little as makes the
+    output ceil(size / stride); of an odd number of rows or columns, the extra one goes below or to the right.
     """
+    if pad == "valid":
+        return ((0, 0),) * len(sizes)
     if isinstance(pad, str):
-        if pad == "valid":
-            return (0, 0), (0, 0)
-        pads = []
-        for length, span, step in zip(size, extent, stride, strict=True):
-            windows = -(-length // step)
-            total = max((windows - 1) * step + span - length, 0)
-            pads.append((total // 2, total - total // 2))
-        return tuple(pads)
-    vertical, horizontal = pad if isinstance(pad, (tuple, list)) else _pair(pad)
-    return _pair(vertical), _pair(horizontal)
+        totals = [max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(sizes, spans, strides, strict=True)]
+        return tuple((total // 2, total - total // 2) for total in totals)
+    sides = pad if isinstance(pad, (tuple, list)) else (pad,) * len(sizes)
+    return tuple(map(_pair, sides))
 
 
-def _geometry(param, size, kernel, default_stride=1):
-    """Read stride, dilation and pads; return them with `extent`, what a window spans, in pairs."""
-    stride = _pair(param.get("stride", default_stride))
-    dilation = _pair(param.get("dilation", 1))
-    extent = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
-    pads = _pads(param.get("pad", 0), size, extent, stride)
-    return stride, dilation, pads, extent
+def _geometry(param, sizes, taps, default_stride=1):
+    """Read stride, dilation and pads; return them with the spans of a window, each with an entry an axis."""
+    stride = _numbers(param.get("stride", default_stride), len(sizes))
+    dilation = _numbers(param.get("dilation", 1), len(sizes))
+    spans = tuple(d * (k - 1) + 1 for d, k in zip(dilation, taps, strict=True))
+    return stride, dilation, _pads(param.get("pad", 0), sizes, spans, stride), spans
 
 
 def _refuse_empty(function, name, x):

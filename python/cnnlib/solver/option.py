@@ -67,6 +67,11 @@ def or_none(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
     return lambda name, value: None if value is None else check(name, value)
 
 
+def by_value(build: Callable[[Any], T]) -> Callable[[str, Any], T]:
+    """What needs no name for its messages."""
+    return lambda name, value: build(value)
+
+
 def at_least_0(name: str, value: Any) -> float:
     return number("Solver", name, value, 0)
 

@@ -21,10 +21,21 @@ from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.distributed.communicator import as_communicator
 from cnnlib.models.losses import build_loss, describe_loss
 from cnnlib.schedules import SCHEDULES
-from cnnlib.solver.early_stopping import EarlyStopping, build_early_stopping, describe_early_stopping
+from cnnlib.solver.early_stopping import build_early_stopping, describe_early_stopping
 from cnnlib.solver.metrics import build_metrics, describe_metrics
 from cnnlib.solver.monitor import checked_monitor
-from cnnlib.solver.option import Flag, Option, at_least_0, config, count, count_or_0, one_of, or_none, share
+from cnnlib.solver.option import (
+    Flag,
+    Option,
+    at_least_0,
+    by_value,
+    config,
+    count,
+    count_or_0,
+    one_of,
+    or_none,
+    share,
+)
 
 _OF_RULES = {  # keys of optim_config
     **{name: name for name in ("learning_rate", "momentum", "decay_rate", "beta1", "beta2", "epsilon")},
@@ -111,26 +122,6 @@ def _callable(name: str, value: Any) -> Callable[..., Any]:
     return value
 
 
-def _build_schedule(name: str, value: Any) -> Callable[..., Any]:
-    return SCHEDULES.build(value)
-
-
-def _build_preprocess(name: str, value: Any) -> Callable[..., Any]:
-    return PREPROCESSING.build(value)
-
-
-def _build_augment(name: str, value: Any) -> Callable[..., Any]:
-    return build_augmentation(value)
-
-
-def _build_early_stopping(name: str, value: Any) -> EarlyStopping | None:
-    return build_early_stopping(value, name)
-
-
-def _path(name: str, value: Any) -> str:
-    return os.fspath(value)
-
-
 # The table ------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +145,7 @@ class Options:
         flags=(Flag("lr_decay", "positive number", "factor on the learning rate after each epoch"),),
     )
     schedule = Option(
-        or_none(_build_schedule),
+        or_none(by_value(SCHEDULES.build)),
         saved=lambda schedule: None if schedule is None else SCHEDULES.describe(schedule),
         flags=(Flag("schedule", "named", f"{', '.join(SCHEDULES.classes)}, say cosine:warmup=2"),),
     )
@@ -198,11 +189,11 @@ class Options:
         ),
     )
     preprocess = Option(
-        or_none(_build_preprocess),
+        or_none(by_value(PREPROCESSING.build)),
         saved=lambda preprocess: None if preprocess is None else PREPROCESSING.describe(preprocess),
     )
     augment = Option(
-        or_none(_build_augment),
+        or_none(by_value(build_augmentation)),
         saved=describe_augmentation,
         flags=(
             Flag(
@@ -222,7 +213,7 @@ class Options:
         flags=(Flag("keep", ("best", "last"), "the epoch whose weights count; default: best"),),
     )
     early_stopping = Option(
-        _build_early_stopping,
+        lambda name, value: build_early_stopping(value, name),
         saved=describe_early_stopping,
         flags=(
             Flag(
@@ -235,7 +226,7 @@ class Options:
     )
     print_every = Option(count)
     verbose = Option(lambda name, value: bool(value))
-    checkpoint_name = Option(or_none(_path))
+    checkpoint_name = Option(or_none(by_value(os.fspath)))
     seed = Option(_seed, flags=(Flag("seed", "seed", "makes the run repeatable"),))
     sampling = Option(one_of("epoch", "replacement"))
     comm = Option(as_communicator, saved=None)
