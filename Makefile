@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores clean
+.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -40,7 +40,7 @@ help:
 	@echo 'make wheel     build the wheel into dist/'
 	@echo 'make portable-wheel  one that other Linux systems accept, with its OpenMP library inside'
 	@echo 'make windows-wheel  cross-build wheels for Windows (WINDOWS_PYTHONS="3.10 3.11 3.12 3.13"), with zig from PyPI'
-	@echo 'make macos-wheel  the same for macOS on Arm (MACOS_PYTHONS=...)'
+	@echo 'make macos-wheel  the same for macOS on Arm (MACOS_PYTHONS=...); `make aarch64-wheel` for Linux on Arm, by g++'
 	@echo 'make docs      build the documentation into build/site; `make linkcheck` asks the network for the links in it'
 	@echo 'make asan      run the kernels under the address and undefined-behaviour sanitizers (ISAS="base avx2 avx512")'
 	@echo 'make asan-smoke  the quickest of them with one set, as CI does'
@@ -197,28 +197,26 @@ build/virtual/.installed: $(SOURCES) | $(ENVIRONMENT)
 many-cores: build/virtual/.installed $(VENV)/.installed
 	PYTHONPATH=$(<D) $(BIN)/python bench/many_cores.py $(MANY_CORES_ARGS)
 
-# A core cross-built for 64-bit Arm, and an arm64 Python under qemu-user that runs the tests of the kernels with it.
+# A wheel for 64-bit Arm's Linux with Debian 12's headers, and its Python under qemu-user that runs the tests with it.
 AARCH64 := build/aarch64
-AARCH64_PYTHON := $(CURDIR)/$(AARCH64)/sysroot/python
+AARCH64_PYTHON := $(AARCH64)/sysroot/python
 AARCH64_TESTS ?= $(KERNEL_TESTS)
 $(AARCH64_PYTHON): cmake/aarch64/sysroot.sh pyproject.toml | $(ENVIRONMENT)
 	cmake/aarch64/sysroot.sh $(@D) $(PIP)
 	@touch $@
 
-$(AARCH64)/.installed: $(SOURCES) cmake/aarch64/toolchain.cmake $(AARCH64_PYTHON)
-	$(call need,command -v aarch64-linux-gnu-g++ >/dev/null,test-aarch64 needs a cross compiler: apt-get install g++-aarch64-linux-gnu)
-	$(call need,command -v cmake >/dev/null,test-aarch64 needs CMake: apt-get install cmake)
-	$(call need,command -v ninja >/dev/null,test-aarch64 needs ninja: apt-get install ninja-build)
-	cmake -S . -B $(AARCH64)/core -G Ninja -DCMAKE_TOOLCHAIN_FILE=$(CURDIR)/cmake/aarch64/toolchain.cmake \
-	  -DPython_EXECUTABLE=$(AARCH64_PYTHON) -DCNNLIB_WERROR=$(WERROR) \
-	  -DPython_INCLUDE_DIR="$$($(AARCH64_PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')"
-	cmake --build $(AARCH64)/core
-	@rm -rf $(AARCH64)/package && cp -r python $(AARCH64)/package && rm -f $(AARCH64)/package/cnnlib/*.so
-	cmake --install $(AARCH64)/core --prefix $(AARCH64)/package
+$(AARCH64)/.installed: $(SOURCES) cmake/aarch64/toolchain.cmake $(AARCH64_PYTHON) $(VENV)/.build $(VENV)/.cross
+	$(call need,command -v aarch64-linux-gnu-g++-12 >/dev/null,a wheel for aarch64 needs a cross compiler: apt-get install g++-12-aarch64-linux-gnu)
+	@rm -rf $(AARCH64)/*.whl $(AARCH64)/package
+	cmake/cross/wheel.sh aarch64 $(AARCH64) $(BIN)/python 3.11
+	$(BIN)/python -m zipfile -e $(AARCH64)/*.whl $(AARCH64)/package
 	@touch $@
 
+aarch64-wheel: $(AARCH64)/.installed
+	$(BIN)/python .ci/check_wheel.py --no-import $(AARCH64)/*.whl
+
 test-aarch64: $(AARCH64)/.installed
-	PYTHONPATH=$(CURDIR)/$(AARCH64)/package $(AARCH64_PYTHON) -m pytest -p no:cacheprovider $(AARCH64_TESTS) $(PYTEST_ARGS)
+	PYTHONPATH=$(CURDIR)/$(AARCH64)/package $(CURDIR)/$(AARCH64_PYTHON) -m pytest -p no:cacheprovider $(AARCH64_TESTS) $(PYTEST_ARGS)
 
 # Wheels for Windows and macOS, by zig's clang++. Whatever differs between versions of Python is compiled for each.
 WINDOWS_PYTHONS ?= 3.10 3.11 3.12 3.13

@@ -1,44 +1,21 @@
 #!/bin/sh
-# sysroot.sh FOLDER PIP...: makes FOLDER, in which an arm64 Python with its headers and the packages of the tests lie,
-# and FOLDER/python, which runs that Python under qemu-user. PIP... is the command of a pip of the host.
-#
-# The packages come from the host's Debian sources, by an apt with a state of its own: nothing of the host's is
-# touched, and nobody needs to be root.
+# sysroot.sh FOLDER PIP...: makes FOLDER, an arm64 Debian 12 of which the compiler takes headers and libraries, and
+# FOLDER/python, which runs its Python under qemu-user with the packages of the tests. PIP... is a pip of the host.
 set -eu
 sysroot=$1
 shift
 
 need() {
-  command -v "$1" >/dev/null || { echo "cnnlib: test-aarch64 needs '$1': apt-get install $2" >&2; exit 1; }
+  command -v "$1" >/dev/null || { echo "cnnlib: a build for aarch64 needs '$1': apt-get install $2" >&2; exit 1; }
 }
-need apt-get apt
-need dpkg-deb dpkg
+need mmdebstrap mmdebstrap
 need qemu-aarch64 qemu-user
 
 rm -rf "$sysroot"
-mkdir -p "$sysroot/usr/lib"
+mkdir -p "$(dirname "$sysroot")"
+mmdebstrap --quiet --architectures=arm64 --variant=extract \
+  --include=libc6-dev,libstdc++-12-dev,libgomp1,libpython3-dev,python3-minimal bookworm "$sysroot"
 sysroot=$(cd "$sysroot" && pwd)
-state=$sysroot/apt
-mkdir -p "$state/lists/partial" "$state/archives/partial"
-: >"$state/status"
-cat >"$state/apt.conf" <<END
-APT::Architecture "arm64";
-APT::Architectures { "arm64"; };
-APT::Sandbox::User "";
-Dir::State "$state";
-Dir::State::lists "$state/lists";
-Dir::State::status "$state/status";
-Dir::Cache "$state";
-Dir::Cache::archives "$state/archives";
-Debug::NoLocking "true";
-END
-export APT_CONFIG="$state/apt.conf"
-apt-get update -q
-apt-get install -y -q --no-install-recommends --download-only libpython3-dev python3-minimal libgomp1 libstdc++6
-
-ln -s usr/lib "$sysroot/lib" # as Debian's base-files has it; packages name both
-for package in "$state"/archives/*.deb; do dpkg-deb -x "$package" "$sysroot"; done
-rm -rf "$state"
 # Python's pyconfig.h names the one of the architecture by its path from usr/include, where this compiler does not look.
 for headers in "$sysroot"/usr/include/python3.*; do ln -s ../aarch64-linux-gnu "$headers/aarch64-linux-gnu"; done
 
@@ -51,6 +28,6 @@ PYTHONHOME='$sysroot/usr' exec qemu-aarch64 -cpu cortex-a53 -L '$sysroot' -0 "\$
 END
 chmod +x "$sysroot/python"
 
-"$@" install --quiet --disable-pip-version-check --group test pybind11 cmeel-eigen --only-binary :all: \
+"$@" install --quiet --disable-pip-version-check --group test --only-binary :all: \
   --python-version "${python##*python}" --platform manylinux_2_28_aarch64 --platform manylinux2014_aarch64 \
   --target "$("$sysroot/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
