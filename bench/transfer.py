@@ -10,6 +10,7 @@ of one run alone have a star. The trunk is trained first where its file is missi
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import time
 from pathlib import Path
@@ -22,7 +23,6 @@ from cnnlib.models import ConvNet
 from cnnlib.pretrained.head import fine_tuned, fit_head, with_fitted_head
 from cnnlib.pretrained.trunk import block_starts
 from cnnlib.solver import Solver
-from support.training.twin import twin
 
 _CLASSES, _TESTED = 5, 1000
 _SETTINGS = {"learning_rate": 1e-2, "reg": 1e-2}  # of the recipe of both sides
@@ -117,16 +117,15 @@ class _Task:
 
     def __init__(self, options, X, y, X_test, y_test):
         import torch
+        from support.torch_module import TorchNet
 
         self.options, self.torch = options, torch
         torch.set_num_threads(options.threads)
         self.X, self.y, self.X_test, self.y_test = X, y, X_test, y_test
-        net = cnnlib.load_model(options.trunk)
-        self.preprocess = net.preprocess
-        self.trunk = net.cut()
+        self.trunk = cnnlib.load_model(options.trunk).cut()
+        self.preprocess = self.trunk.preprocess
         self.predictor = cnnlib.prepare(self.trunk)
-        self.net = net
-        self.module = self._twin().eval()
+        self.module = TorchNet(self.trunk).eval()
         own, theirs = self.predictor(X_test[:64]), self._torch_features(X_test[:64]).numpy()
         difference = np.abs(own - theirs).max() / np.abs(theirs).max()
         print(f"features differ by {difference:.1e} of the largest; {options.threads} threads")
@@ -137,16 +136,6 @@ class _Task:
         start = clock()
         result = function()
         return result, clock() - start
-
-    def _twin(self):
-        """The trunk in PyTorch."""
-        torch, net = self.torch, self.net
-        made = twin(torch, [*_SPEC, {"affine": _CLASSES}], net.input_dim)
-        made.load(net.params)
-        for norm, bn_param in zip(made._norms, net.bn_params, strict=True):
-            norm.running_mean.copy_(torch.from_numpy(bn_param["running_mean"]))
-            norm.running_var.copy_(torch.from_numpy(bn_param["running_var"]))
-        return made.module[:-1]
 
     def run(self, count):
         self.A, self.a, self.V, self.v = self._split(count)
@@ -263,7 +252,8 @@ class _Task:
     def _torch_all(self):
         torch, loss_of = self.torch, self.torch.nn.functional.cross_entropy
         torch.manual_seed(0)
-        net = torch.nn.Sequential(self._twin(), torch.nn.Linear(self.trunk.num_classes, _CLASSES)).train()
+        head = torch.nn.Linear(self.trunk.num_classes, _CLASSES)
+        net = torch.nn.Sequential(copy.deepcopy(self.module), head).train()
         optimizer = torch.optim.Adam(net.parameters(), _ALL_RATE)
         images, labels = self.preprocess(self.A), torch.from_numpy(self.a)
         for _ in range(_ALL_EPOCHS):
