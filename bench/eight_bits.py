@@ -48,12 +48,12 @@ def main():
 def _rows(run, options):
     trained = open_trained(run)
     (calibrating, white), (testing, _) = (trained.load(options.data, split) for split in ("train", "test"))
-    X, y = (array[: options.images] for array in testing[0])
+    X, y = (np.asarray(array[: options.images]) for array in testing[0])
     factor = np.float32(trained.normalization.white / white)
-    prepared = [
-        trained.normalization(images if factor == 1 else images * factor) for images in (X, calibrating[0][0])
-    ]
-    x, images = prepared[0], prepared[1][:CALIBRATION]
+    x, images = (
+        trained.normalization(part if factor == 1 else part * factor)
+        for part in (X, np.asarray(calibrating[0][0][:CALIBRATION]))
+    )
     name = os.path.basename(os.path.normpath(run))
     wanted = None
     for program, precision, size, seconds, memory, scores in _programs(
