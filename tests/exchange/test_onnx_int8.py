@@ -14,9 +14,10 @@ import cnnlib.onnx
 import onnx
 import onnx.printer
 from cnnlib.data import Normalization
+from cnnlib.graph.graph import Graph, Node
 from cnnlib.inference import Predictor
 from cnnlib.inference.quantization.parts import BYTE_KINDS
-from cnnlib.models import ConvNet
+from cnnlib.models import ConvNet, GraphNet
 from cnnlib.onnx.saving import _model_proto
 from hypothesis import HealthCheck, given, settings
 from onnx.reference import ReferenceEvaluator
@@ -86,6 +87,8 @@ def test_eight_bit_networks_come_back_with_their_bits(net, tmp_path):
     onnx.checker.check_model(proto, full_check=True)
     read, x = cnnlib.load(tmp_path / "net.onnx"), images((3, 32, 32), 20, seed=1)
     np.testing.assert_array_equal(read(x), predictor(x))
+    for array, own in zip(read._params.values(), predictor._params.values(), strict=True):
+        np.testing.assert_array_equal(array, own)  # multipliers to the last bit
     assert (read.preprocess, read.classes) == (predictor.preprocess, predictor.classes)
     assert {row.precision for row in read.quantization()} == {"int8"}
     assert read.quantization()[0].covered == predictor.quantization()[0].covered
@@ -94,6 +97,29 @@ def test_eight_bit_networks_come_back_with_their_bits(net, tmp_path):
     read.save(tmp_path / "net")
     np.testing.assert_array_equal(cnnlib.load(tmp_path / "net")(x), predictor(x))
     assert str(cnnlib.load(tmp_path / "net")._quantization) == str(read._quantization)
+
+
+def test_a_bound_within_the_range_comes_back():
+    """That of a ReLU6 which shares its scale with larger values."""
+    rng = np.random.default_rng(0)
+    params = {name: rng.standard_normal((8, 3, 1, 1)) * size for name, size in (("w", 4), ("v", 20))}
+    params["u"] = rng.standard_normal((16, 5))
+    nodes = [
+        Node("conv", ("input",), "a", ("w", None), ({},)),
+        Node("relu6", ("a",), "b"),
+        Node("conv", ("input",), "c", ("v", None), ({},)),
+        Node("concat", ("b", "c"), "d"),
+        Node("global_avg_pool", ("d",), "e"),
+        Node("affine", ("e",), "f", ("u", None)),
+    ]
+    net = GraphNet(Graph(nodes, output="f"), params, (3, 6, 6), dtype=np.float32)
+    x = images((3, 6, 6), 30)
+    predictor = cnnlib.prepare(net, precision="int8", calibration=x)
+    numbers = [node.args[0]["numbers"] for node in predictor._graph if node.layer == "byte_conv"]
+    assert any(zero == low and high < 255 for zero, low, high, _ in numbers)
+    written = _model_proto("save", predictor, "N")
+    np.testing.assert_array_equal(cnnlib.onnx.load(written)(x), predictor(x))
+    assert any(node.op_type == "Clip" for node in written.graph.node)
 
 
 def quantized_elsewhere(path, target, **options):

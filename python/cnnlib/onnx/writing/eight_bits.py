@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._typing import Array
 from cnnlib.graph.graph import Graph, Node, positional
 from cnnlib.inference.quantization.parts import BYTE_KINDS
 from cnnlib.inference.quantization.ranges import Scale
@@ -102,8 +101,10 @@ class EightBits:
         node = replace(node, label=" + ".join(own[:-1] if own[-1].startswith("relu") else own))
         x, y = self._scales[node.inputs[0]].scale, options.get("scale", 1.0)
         w, b, multiplier = (writer.params[str(name)] for name in node.params[:3])
-        steps = _steps(multiplier, x, y, options["numbers"][3])
-        bias_steps = (x * steps.astype(np.float64) / 2.0 ** options["numbers"][3]).astype(np.float32)
+        unit = 2.0 ** options["numbers"][3]
+        # Rounded to float32, they give these multipliers again: the coarser of both grids decides.
+        steps = (multiplier.astype(np.float64) * y * unit / x).astype(np.float32)
+        bias_steps = (x * steps.astype(np.float64) / unit).astype(np.float32)
         axis = 1 if kind == "affine" else 0
         for name, array, scale, along in (
             (node.params[0], w, steps, axis),
@@ -143,13 +144,3 @@ class EightBits:
             writer.constant(node, "scale", s.scale, np.float32),
             writer.constant(node, "zero", s.zero, np.uint8),
         )
-
-
-def _steps(multiplier: Array, x: float, y: float, shift: int) -> Array:
-    """The weights' scales in float32: of those near, the one that gives each multiplier."""
-    near = (multiplier.astype(np.float64) * y * 2.0**shift / x).astype(np.float32)
-    best = near
-    for candidate in (np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(0))):
-        made = (x * best.astype(np.float64) / (y * 2.0**shift)).astype(np.float32)
-        best = np.where(made == multiplier, best, candidate)
-    return best
