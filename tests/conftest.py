@@ -1,3 +1,4 @@
+import zlib
 from pathlib import Path
 from sysconfig import get_config_var
 
@@ -24,6 +25,30 @@ def pytest_configure():
             f"two compiled modules, of which one is out of date: {', '.join(map(str, modules))}"
         )
     _core.notice_missing_cores(False)
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--every-set",
+        action="store_true",
+        help="run all tests with each instruction set, not the widest alone",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """The narrower instruction sets share the source of the widest: of its tests, each takes a third."""
+    sets = _core.available_isas()
+    if config.getoption("every_set") or len(sets) == 1:
+        return
+
+    def is_taken(item):
+        if "isa" not in getattr(item, "fixturenames", ()) or "extension" in item.fixturenames:
+            return True
+        isa = item.callspec.params["isa"]
+        return isa == sets[0] or zlib.crc32(item.nodeid.replace(isa, "").encode()) % 3 == sets.index(isa)
+
+    config.hook.pytest_deselected(items=[item for item in items if not is_taken(item)])
+    items[:] = [item for item in items if is_taken(item)]
 
 
 @pytest.fixture
