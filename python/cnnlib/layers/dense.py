@@ -110,7 +110,8 @@ def _affine_backward(function, dout, cache, needs):
     dx, dw, db = _core.affine_backward(
         function, dout, _rows(x), w, need_dx, need_dw, need_db and b is not None, transposed
     )
-    return result(dx if dx is None else dx.reshape(x.shape), dtype), result(dw, dtype), result(db, dtype)
+    dx = dx if dx is None or x.ndim == 2 else dx.reshape(x.shape)
+    return result(dx, dtype), result(dw, dtype), result(db, dtype)
 
 
 def relu_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:

@@ -48,11 +48,8 @@ class Step:
         self._choosy = bool(node.params) and node.layer.startswith(("conv", "affine"))
 
     def forward(self, params: Mapping[str, Array], *xs: Array) -> tuple[Array, Any]:
-        function = getattr(layers, self._forward)
-        if not self._names:
-            return function(*xs, *self._args)
         values = [None if name is None else params[name] for name in self._names]
-        return function(*xs, *values, *self._args)
+        return getattr(layers, self._forward)(*xs, *values, *self._args)
 
     def scores(self, params: Mapping[str, Array], *xs: Array) -> Array:
         """The output alone, in test mode."""
