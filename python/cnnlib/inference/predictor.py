@@ -32,6 +32,7 @@ from cnnlib.inference.quantization.table import Quantization
 from cnnlib.layers.softmax import _softmax
 from cnnlib.models.common import refuse_uninitialized, warn_of_bytes
 
+_BYTE = np.dtype(np.uint8)
 _MOST_SIZES = 8  # sizes of images whose weights stay packed
 
 
@@ -115,13 +116,13 @@ class Predictor:
             For what is no array of numbers.
         """
         samples: np.ndarray = as_array("Predictor", "X", X)
-        if self.preprocess is not None and samples.dtype == np.uint8:
+        if self.preprocess is not None and samples.dtype == _BYTE:
             if isinstance(self.preprocess, Normalization):
                 return self._of_bytes(samples, self.preprocess)
             samples = self.preprocess(samples)
         x = self._values("Predictor", samples)
         network = self._network(x.shape[1:])
-        if samples.dtype == np.uint8:
+        if samples.dtype == _BYTE:
             warn_of_bytes(self, "Predictor", samples)
         return network(x)
 
@@ -288,6 +289,8 @@ class Predictor:
 
     def _shaped(self, X: np.ndarray) -> np.ndarray:
         """X; its samples in the shape of `input_dim` where the network flattens them anyway."""
+        if X.shape[1:] == self.input_dim:  # most calls
+            return X
         if self._flattens and X.ndim > 1 and math.prod(X.shape[1:]) == math.prod(self.input_dim):
             refuse_channels_last("Predictor", X.shape, self.input_dim)
             return X.reshape(len(X), *self.input_dim)
