@@ -35,6 +35,13 @@ struct ConvPanels {
   Index of_group() const { return ceil_div(vectors, 2); }
   // Of the panel that a vector is in.
   int width_of(Index vector) const { return vector % 2 == 1 || vector + 1 < vectors ? 2 : 1; }
+  // Vectors whose filters lie in pairs: see Lanes::store_pairs.
+  Index paired = 0;
+  // The filter of a vector's lane, of its group.
+  Index filter(Index vector, Index lane) const {
+    return vector < paired ? vector / 2 * 2 * Lanes::size + lane / 4 * 8 + vector % 2 * 4 + lane % 4
+                           : vector * Lanes::size + lane;
+  }
   Index numbers() const { return groups * vectors * Lanes::size; }  // filters, padded
   Index weights() const { return groups * vectors * steps * Lanes::weight_bytes; }
   Index offset(Index group, Index vector) const {
@@ -73,7 +80,11 @@ inline void pack_numbers(const FilterNumbers& from, Index first, Index count, In
 // ... and those of all filters, each group's in whole vectors.
 inline void pack_all_numbers(const ConvPanels& p, const FilterNumbers& from, void* to) {
   for (Index g = 0; g < p.groups; ++g)
-    pack_numbers(from, g * p.filters, p.filters, g * p.vectors * Lanes::size, p.numbers(), to);
+    for (Index v = 0; v < p.vectors; ++v)
+      for (Index i = 0; i < Lanes::size; ++i)
+        if (p.filter(v, i) < p.filters)
+          pack_numbers(from, g * p.filters + p.filter(v, i), 1, (g * p.vectors + v) * Lanes::size + i,
+                       p.numbers(), to);
 }
 
 // Calls with (group, vector, step, four weights of each filter of the vector) for each step of the sums, in
@@ -87,9 +98,9 @@ void each_step(const ByteConv& c, const ConvPanels& p, const std::int8_t* w, con
       for (Index t = 0, step = 0; t < s.KH * s.KW; ++t)
         for (Index c0 = 0; c0 < padded; c0 += 4, ++step) {
           std::int8_t four[4 * Lanes::size] = {};
-          for (Index i = 0; i < Lanes::size && v * Lanes::size + i < p.filters; ++i)
+          for (Index i = 0; i < Lanes::size && p.filter(v, i) < p.filters; ++i)
             for (Index k = c0; k < std::min(c0 + 4, C); ++k)
-              four[4 * i + k - c0] = w[((g * p.filters + v * Lanes::size + i) * C + k) * s.KH * s.KW + t];
+              four[4 * i + k - c0] = w[((g * p.filters + p.filter(v, i)) * C + k) * s.KH * s.KW + t];
           call(g, v, step, four);
         }
 }

@@ -43,6 +43,13 @@ class Epilogue {
     store(Lanes::add(Lanes::shift_left(sums, shift_), Lanes::multiply(Lanes::bytes(other), n.factor)), n, y,
           count);
   }
+  // ... with the bytes of the other term, as sums.
+  static Lanes::Scales value(Lanes::Sums sums, const FilterVector& n) {
+    return Lanes::scaled(Lanes::add(sums, n.bias), n.multiplier);
+  }
+  Lanes::Scales value(Lanes::Sums sums, const FilterVector& n, Lanes::Sums other) const {
+    return value(Lanes::add(Lanes::shift_left(sums, shift_), Lanes::multiply(other, n.factor)), n);
+  }
   // As scores.
   static void store_scores(Lanes::Sums sums, const FilterVector& n, float* y, Index count) {
     float scores[Lanes::size];

@@ -115,13 +115,30 @@ struct Lanes {
           low(_mm512_set1_epi8(char(low_byte))),
           high(_mm512_set1_epi8(char(high_byte))) {}
   };
-  static void store_block(const Scales (&v)[4], const Rounding& r, std::uint8_t* y) {
+  static __m512i rounded_block(const Scales (&v)[4], const Rounding& r) {
     const auto whole = [&](Scales x) { return _mm512_cvtps_epi32(_mm512_min_ps(r.most, x)); };
     const auto words = [&](Scales a, Scales b) {
       return _mm512_adds_epi16(_mm512_packs_epi32(whole(a), whole(b)), r.zero);
     };
     const __m512i bytes = _mm512_packus_epi16(words(v[0], v[1]), words(v[2], v[3]));
-    _mm512_storeu_si512(y, _mm512_min_epu8(_mm512_max_epu8(bytes, r.low), r.high));
+    return _mm512_min_epu8(_mm512_max_epu8(bytes, r.low), r.high);
+  }
+  static void store_block(const Scales (&v)[4], const Rounding& r, std::uint8_t* y) {
+    _mm512_storeu_si512(y, rounded_block(v, r));
+  }
+  // Pairs of vectors, of 32 filters: vector j has filters 4 j to 4 j + 3 of each eight. The first two to y0,
+  // the others to y1.
+  static void store_pairs(const Scales (&v)[4], const Rounding& r, std::uint8_t* y0, std::uint8_t* y1) {
+    const __m512i bytes =
+        _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), rounded_block(v, r));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y0), _mm512_castsi512_si256(bytes));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(y1), _mm512_extracti64x4_epi64(bytes, 1));
+  }
+  static void load_pair(const std::uint8_t* p, Sums (&out)[2]) {
+    const __m256i v = _mm256_permutevar8x32_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+                                                  _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7));
+    out[0] = _mm512_cvtepu8_epi32(_mm256_castsi256_si128(v));
+    out[1] = _mm512_cvtepu8_epi32(_mm256_extracti128_si256(v, 1));
   }
 
  private:

@@ -22,7 +22,9 @@ struct TilePanels : ConvPanels {
   explicit TilePanels(const ByteConv& c)
       : ConvPanels(c),
         tiles_of_run(ceil_div(4 * terms_of(c).steps, tile_row_bytes)),
-        tiles(terms_of(c).rows * terms_of(c).runs * tiles_of_run) {}
+        tiles(terms_of(c).rows * terms_of(c).runs * tiles_of_run) {
+    paired = c.epilogue.scores ? 0 : filters / (2 * Lanes::size) * 2;
+  }
   Index weights() const { return groups * vectors * tiles * tile_bytes; }
   Index offset(Index group, Index vector) const { return (group * vectors + vector) * tiles * tile_bytes; }
 };
@@ -168,14 +170,52 @@ class PanelProduct {
     first_ = first;
   }
 
-  // Stores register i's of the sums at hand.
-  void store(int i) {
-    const Index tile = first_ + i / 2, v = i % 2;
-    if (first_ == none || tile >= end_ || v >= width_) return;
-    const Index repeated = lines_.repeated(tile);
-    const std::int32_t* const from = sums_[buffer_][i] + repeated * Lanes::size;
-    store_vector(c_, d_, epilogue_, p_, block_, group_, v0_ + v, at(tile), lines_.rows - repeated,
-                 [from](Index r) { return Lanes::load(from + r * Lanes::size); });
+  // Stores half the rows of a tile of the sums at hand.
+  void store(int part) {
+    const Index tile = first_ + part / 2;
+    if (first_ == none || tile >= end_) return;
+    const Index repeated = lines_.repeated(tile), half = tile_rows / 2;
+    const Index begin = std::max(repeated, part % 2 * half),
+                end = std::min(lines_.rows, (part % 2 + 1) * half);
+    const auto sums = [&, all = sums_[buffer_] + part / 2 * 2](Index v, Index r) {
+      return Lanes::load(all[v] + r * Lanes::size);
+    };
+    const Index position = at(tile) - repeated;
+    if (v0_ < p_.paired) return store_pairs(begin, end, position, sums);
+    for (Index v = 0; v < width_; ++v)
+      store_vector(c_, d_, epilogue_, p_, block_, group_, v0_ + v, position + begin, end - begin,
+                   [&](Index r) { return sums(v, begin + r); });
+  }
+
+  // Rows of a whole panel, two at a time.
+  template <class SumsOf>
+  [[gnu::always_inline]] void store_pairs(Index begin, Index end, Index position, const SumsOf& sums) {
+    const Index filter = (group_ * p_.vectors + v0_) * Lanes::size,
+                to = group_ * p_.filters + v0_ * Lanes::size;
+    const FilterVector n[2] = {FilterVector(d_.numbers, filter),
+                               FilterVector(d_.numbers, filter + Lanes::size)};
+    const Lanes::Rounding rounding(c_.epilogue.zero, c_.epilogue.low, c_.epilogue.high);
+    const Epilogue epilogue = epilogue_;
+    auto* const y = static_cast<std::uint8_t*>(d_.y) + to;
+    const auto rows = [&](const auto& values) {
+      for (Index r = begin; r < end; r += 2) {
+        const Index next = std::min(r + 1, end - 1);
+        Lanes::Scales v[4];
+        values(r, v);
+        values(next, v + 2);
+        Lanes::store_pairs(v, rounding, y + block_.y[position + r], y + block_.y[position + next]);
+      }
+    };
+    if (c_.epilogue.adds)
+      rows([&](Index r, Lanes::Scales* v) {
+        Lanes::Sums other[2];
+        Lanes::load_pair(d_.other + block_.other[position + r] + to, other);
+        for (int i = 0; i < 2; ++i) v[i] = epilogue.value(sums(i, r), n[i], other[i]);
+      });
+    else
+      rows([&](Index r, Lanes::Scales* v) {
+        for (int i = 0; i < 2; ++i) v[i] = Epilogue::value(sums(i, r), n[i]);
+      });
   }
 
   // The place of a tile's first own position in the block.
