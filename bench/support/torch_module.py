@@ -20,7 +20,8 @@ class TorchNet(nn.Module):
         readers = self.graph.readers()
         for node in self.graph:
             params = [None if n is None else torch.from_numpy(net.params[n].copy()) for n in node.params]
-            layer = self._layer(node, params, len(readers[node.inputs[0]]) == 1)
+            alone = len(readers[node.inputs[0]]) == 1 and node.inputs[0] != self.graph.input
+            layer = self._layer(node, params, alone)
             if layer is not None:
                 self.layers[node.output] = layer
 
