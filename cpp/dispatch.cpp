@@ -2,7 +2,9 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <iterator>
 #include <memory>
+#include <mutex>
 #include <stdexcept>
 
 #include "machine/instruction_sets.hpp"
@@ -122,15 +124,16 @@ std::atomic<int>& limit() {
   return limit;
 }
 
-// The products of the extension, made once; null where this processor lacks it.
+// The products of the extension, made when they are first wanted: registers that the system grants cost the
+// process something. Null where this processor lacks it.
 const ByteProducts* products_of(const Extension& extension) {
-  static const std::vector<std::unique_ptr<ByteProducts>> tables = [] {
-    std::vector<std::unique_ptr<ByteProducts>> made;
-    for (const Extension& e : extensions)
-      made.push_back(e.runs() ? std::make_unique<ByteProducts>(e.products()) : nullptr);
-    return made;
-  }();
-  return tables[std::size_t(&extension - extensions)].get();
+  static std::once_flag asked[std::size(extensions)];
+  static std::unique_ptr<ByteProducts> tables[std::size(extensions)];
+  const auto i = std::size_t(&extension - extensions);
+  std::call_once(asked[i], [&] {
+    if (extension.runs()) tables[i] = std::make_unique<ByteProducts>(extension.products());
+  });
+  return tables[i].get();
 }
 
 std::atomic<const Isa*>& active() {

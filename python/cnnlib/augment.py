@@ -281,10 +281,13 @@ def augmented(
 ) -> tuple[Any, Any]:
     """What `augmentation` makes of images and targets; it is given the samples if it wants to know them."""
     if isinstance(y, Targets) and hasattr(augmentation, "pair"):  # each moves by the same draws
-        start, moved = rng.bit_generator.state, {}
+        start, moved, images = rng.bit_generator.state, {}, None
         for name, array in y.arrays.items():
             rng.bit_generator.state = start
-            images, moved[name] = augmentation.pair(X, array, rng, samples)
+            made, moved[name] = augmentation.pair(X.copy(), array, rng, samples)
+            if images is not None and not np.array_equal(made, images, equal_nan=made.dtype.kind == "f"):
+                raise ValueError(f"{type(augmentation).__name__}.pair must draw from `rng` alone")
+            images = made
         return images, Targets(moved)
     if hasattr(augmentation, "pair"):
         return augmentation.pair(X, y, rng, samples)

@@ -113,6 +113,50 @@ def test_load_reads_the_run(here, capsys):
     assert "no longer holds the run's images" in capsys.readouterr().err
 
 
+def test_resuming_keeps_what_is_there(here, capsys, monkeypatch):
+    """Until it is written anew; and a split that is another one is refused."""
+    assert main([*TRAIN]) == 0
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+
+    def fail(*arguments):
+        raise MemoryError("no memory")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("cnnlib.cli.transfer._features", fail)
+        assert main(["train", "--resume", "run"]) != 0
+    after = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    assert after.keys() == before.keys()
+    assert after["model.npz"] == before["model.npz"]
+    capsys.readouterr()
+    assert main(["train", "--resume", "run", "--test", "0"]) == 2
+    assert "it does not take --test" in capsys.readouterr().err
+    (here / "photos/newts/1.jpg").unlink()
+    assert main(["train", "--resume", "run"]) == 2
+    assert "no longer holds the run's images" in capsys.readouterr().err
+    config = json.loads(Path("run/config.json").read_text())
+    for began in ("abc", {**config["from"], "image_size": [16, 16]}):
+        Path("run/config.json").write_text(json.dumps({**config, "from": began}))
+        assert main(["train", "--resume", "run"]) == 2
+        assert "it does not say how the run began" in capsys.readouterr().err
+
+
+def test_a_network_of_pixels_up_to_1(here, capsys):
+    net = ConvNet("resnet8", (3, 16, 16), 10, seed=0)
+    for name, normalization in (
+        ("of255", Normalization(127.5, 63.75)),
+        ("of1", Normalization(0.5, 0.25, white=1.0)),
+    ):
+        cnnlib.save_model(net, f"{name}.npz", preprocess=normalization)
+        assert main(["train", "--data", "folder:photos", "--from", f"{name}.npz", "--out", name]) == 0
+        capsys.readouterr()
+        assert main(["predict", name, "photos/cats/3.jpg", "--json"]) == 0
+        predicted = capsys.readouterr().out
+        assert cnnlib.load(name).preprocess.white == 255
+        if name == "of255":
+            want = predicted
+    assert predicted == want
+
+
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_interrupted_and_resumed(here, capsys, monkeypatch, batch):
     """The same bits as without the interrupt, and no image goes through the network twice."""

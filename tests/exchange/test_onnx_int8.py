@@ -278,3 +278,28 @@ def test_files_without_scales_are_not_written(tmp_path):
             del node.args[0]["scale"]
     with pytest.raises(ValueError, match=r"node 'relu\d \(int8\)' .* did not keep scales"):
         cnnlib.onnx.save(predictor, tmp_path / "net.onnx")
+
+
+def test_prepare_takes_what_load_returns(tmp_path):
+    net = ConvNet("resnet8", (3, 8, 8), 10, seed=0)
+    path = str(tmp_path / "int8.onnx")
+    cnnlib.onnx.save(cnnlib.prepare(net, precision="int8", calibration=images((3, 8, 8), 9)), path)
+    predictor = cnnlib.onnx.load(path)
+    assert cnnlib.prepare(predictor) is predictor
+    assert cnnlib.prepare(predictor, precision="int8") is predictor
+    for options in ({"precision": "float32"}, {"calibration": images((3, 8, 8))}, {"dtype": np.float64}):
+        with pytest.raises(ValueError, match="prepare: the model is a predictor of int8 already"):
+            cnnlib.prepare(predictor, **options)
+
+
+def test_a_bias_between_the_units_of_sums_keeps_its_layer_in_floats():
+    """Units of 1, and results in steps of 0.1: a bias of 0.37 is four of them."""
+    arrays = {"one": np.float32(1), "tenth": np.float32(0.1), "zero": np.uint8(0), "none": np.int8(0)}
+    arrays |= {"w": np.ones((1, 1, 1, 1), np.int8), "b": np.float32([0.37])}
+    text = (
+        "q = QuantizeLinear (x, one, zero) d = DequantizeLinear (q, one, zero) v = DequantizeLinear (w, one, none) "
+        "c = Conv (d, v, b) p = QuantizeLinear (c, tenth, zero) y = DequantizeLinear (p, tenth, zero)"
+    )
+    predictor = cnnlib.onnx.load(model(text, arrays, shape=("N", 1, 2, 2)))
+    got = predictor(np.full((1, 1, 2, 2), 3, np.float32))
+    np.testing.assert_allclose(got, np.full((1, 1, 2, 2), 3.4), rtol=1e-6)

@@ -554,6 +554,9 @@ class Heads(nn.Module):
     [
         (lambda label, mask: {"label": label, "mask": mask}, ("label", "mask")),
         (lambda label, mask: (label, mask), ("output0", "output1")),
+        # Names that values within the network have, too.
+        (lambda label, mask: {"mean": label, "input": mask}, ("mean", "input")),
+        (lambda label, mask: {"conv2d_1": label, "linear": mask}, ("conv2d_1", "linear")),
     ],
 )
 def test_several_outputs(returned, names):

@@ -102,6 +102,15 @@ class TestLoss:
         for other in (tuple(y.values()), dict(reversed(y.items())), {**y, "label": y["label"].tolist()}):
             assert_same_bits(several_outputs().loss(X, other), want)
 
+    def test_a_tuple_is_in_the_order_of_the_outputs_whatever_that_of_the_losses(self, batch):
+        X, y = batch
+        net, want = several_outputs(), several_outputs().loss(X, y)
+        net.criterion = WeightedLosses(dict(reversed(LOSSES.items())), WEIGHTS)
+        loss, grads = net.loss(X, tuple(y.values()))
+        assert loss == pytest.approx(want[0], rel=1e-12)
+        for name, grad in grads.items():
+            np.testing.assert_allclose(grad, want[1][name], rtol=1e-9, atol=1e-12)
+
     def test_losses_come_in_order_too(self, batch):
         net = several_outputs(losses=tuple(LOSSES.values()), loss_weights=WEIGHTS)
         assert_same_bits(net.loss(*batch), several_outputs().loss(*batch))
@@ -129,6 +138,10 @@ class TestLoss:
             error = scores - targets
             return np.mean(np.abs(error) ** 3), 3 * error * np.abs(error) / error.size
 
+        def mean(scores, targets):  # its gradient is no array of its own
+            return float((scores - targets).mean()), np.broadcast_to(1 / scores.size, scores.shape)
+
+        several_outputs(losses=named | {"size": mean}).loss(X, y)
         net = several_outputs(losses=named | {"size": cube})
         loss, grads = net.loss(X, y)
         numeric = eval_numerical_gradient(lambda _: net.loss(X, y)[0], net.params["W4"])
@@ -457,6 +470,22 @@ class TestSolver:
         np.testing.assert_array_equal(targets["two"], 2 * moved)
         np.testing.assert_array_equal(targets["label"], np.arange(20))
 
+    def test_pairs_by_a_stream_of_their_own_are_refused(self):
+        class Doubles:
+            def __init__(self):
+                self.own = np.random.default_rng(0)
+
+            def pair(self, X, y, rng, samples=None):
+                X *= self.own.uniform(1, 2)
+                return X, y
+
+        X, doubles = np.ones((3, 1, 2, 2)), Doubles()
+        with pytest.raises(ValueError, match=r"Doubles\.pair must draw from `rng` alone"):
+            augmented(doubles, X, Targets({"a": X, "b": X}), np.random.default_rng(0), None)
+        doubles.own = type("Fixed", (), {"uniform": staticmethod(lambda low, high: 2.0)})
+        moved, _ = augmented(doubles, X, Targets({"a": X, "b": X}), np.random.default_rng(0), None)
+        np.testing.assert_array_equal(moved, np.full_like(X, 2))
+
     def test_memory_maps_and_tuples(self, tmp_path):
         data = with_targets(digits_like())
         plain = quiet_solver(several_outputs(), data, **self.SETTINGS)
@@ -480,13 +509,18 @@ class TestSolver:
                 "does not fit; several outputs want metrics={'label'",
             ),
             ({"metrics": {"sizes": "mae"}}, ValueError, "'sizes/mae' does not fit"),
+            (
+                {"metrics": {"label": "rmse"}},
+                ValueError,
+                "Solver: output 'label': rmse: targets must be of the",
+            ),
             ({"monitor": "accuracy"}, ValueError, "monitor must be one of 'label/accuracy', 'size/rmse'"),
             ({"label_smoothing": 0.1}, ValueError, "label_smoothing is up to the model"),
         ],
     )
     def test_options_that_do_not_fit(self, options, error, message):
         with pytest.raises(error, match=message):
-            quiet_solver(several_outputs(), with_targets(digits_like()), **options)
+            quiet_solver(several_outputs(), with_targets(digits_like()), **options).train()
 
     @pytest.mark.parametrize(
         ("loss", "error", "message"),
@@ -528,6 +562,12 @@ class TestSolver:
         solver = quiet_solver(several_outputs(), with_targets(digits_like()))
         with pytest.raises(ValueError, match="check_accuracy: the model has several outputs"):
             solver.check_accuracy(batch[0], batch[1]["label"])
+
+    def test_a_criterion_without_losses_by_name_is_refused(self):
+        net = several_outputs()
+        net.criterion = by_hand
+        with pytest.raises(ValueError, match=r"model\.criterion must be WeightedLosses of label, size, mask"):
+            quiet_solver(net, with_targets(digits_like()))
 
     def test_a_networks_losses_win(self):
         net = several_outputs()

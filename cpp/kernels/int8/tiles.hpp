@@ -83,6 +83,10 @@ class TileRegisters {
       config.row_bytes[i] = tile_row_bytes;
       config.rows[i] = std::uint8_t(i < 6 ? rows : tile_rows);
     }
+    asm volatile(""
+                 :
+                 : "r"(&config)
+                 : "memory");  // older g++ takes it that the next line reads 8 bytes alone
     _tile_loadconfig(&config);
   }
   ~TileRegisters() { _tile_release(); }

@@ -77,11 +77,23 @@ def resumed(options, given):
     run = Run.open(options.resume)
     if run.began_with is None:
         return None
-    named = [name for name in ("data", "out", "from", *_KEPT, *given) if getattr(options, name)]
+    named = _named(options, ("data", "out", "from", *_KEPT, *given))
     if named:
         raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(named[0])}")
-    again = {"resume": None, "out": str(run.folder), "overwrite": True}
+    data = run.config["data"]
+    if data.get("names") != folder_digest(data["folder"]):
+        raise ValueError(
+            f"{data['folder']} no longer holds the run's images, so its split is another; begin a new run"
+        )
+    again = {"resume": None, "out": str(run.folder), "overwrite": True, "goes_on": True}
     return argparse.Namespace(**{**vars(options), **run.began_with, **again})
+
+
+def _named(options, names):
+    """Those of the options that the command line names; 0 is a value."""
+    return [
+        name for name in names if getattr(options, name) is not None and getattr(options, name) is not False
+    ]
 
 
 def run(options, given):
@@ -89,7 +101,7 @@ def run(options, given):
     if options.distributed:
         raise ValueError("--distributed means nothing to --from: one process, of --threads, is at work")
     others = ("recipe", "model", "resume", "keep_checkpoints", "save_config", "log", "summary")
-    refused = [name for name in (*given, *others) if name not in _KEPT and getattr(options, name)]
+    refused = _named(options, (name for name in (*given, *others) if name not in _KEPT))
     if refused:
         raise ValueError(f"{flag(refused[0])} means nothing to --from: validation finds its settings")
     name, folder = parse_data(options.data or "digits")
@@ -110,7 +122,8 @@ def run(options, given):
         raise ValueError(f"--fine-tune {options.fine_tune}: of {len(starts)} blocks the first one stays")
     data = _images(options, folder, trunk.input_dim)
     with contextlib.ExitStack() as held:
-        run = Run.create(options.out, options.overwrite, Path(folder).name, held)
+        goes_on = getattr(options, "goes_on", False)
+        run = Run.create(options.out, options.overwrite, Path(folder).name, held, goes_on)
         say(f"run folder: {run.folder}", fold=False)
         run.write_config(_config(options, trunk, data, folder))
         try:

@@ -410,6 +410,11 @@ def prepare(
     >>> predictor(np.zeros((5, 3, 32, 32))).shape
     (5, 10)
     """
+    if isinstance(model, Predictor):  # an eight-bit network of cnnlib.onnx.load
+        others = precision not in (None, model.precision) or dtype not in (None, model.dtype)
+        if others or calibration is not None or len(float32) or algorithm != "auto":
+            raise ValueError(f"prepare: the model is a predictor of {model.precision} already")
+        return model
     if not callable(getattr(model, "graph", None)):
         raise TypeError(
             f"prepare: model must be one of cnnlib.models, or from cnnlib.onnx, got {type_name(model)}"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._typing import Array, Gradients, Outputs, Params
+from cnnlib.data.targets import Targets
 from cnnlib.layers import mse_loss, softmax_loss
 from cnnlib.typing import BatchNormParam, DropoutParam
 
@@ -155,6 +156,8 @@ def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: Criterion | None) 
             if np.asarray(y).dtype.kind not in "iu" or np.shape(y) == scores.shape:
                 return mse_loss(scores, np.asarray(y, scores.dtype))
         return smoothed_softmax_loss(scores, y, model.label_smoothing)
+    if model.outputs and isinstance(y, tuple):  # in the order of the outputs, whatever that of the losses
+        y = Targets.of(type(model).__name__, y, list(model.outputs))
     return criterion(scores, y)
 
 

@@ -67,7 +67,7 @@ class Loss:
             raise ValueError(
                 f"{self.title} gave a gradient of shape {np.shape(dscores)}, expected {np.shape(scores)}"
             )
-        return float(value), np.asarray(dscores, dtype=scores.dtype)
+        return float(value), np.asarray(dscores, dtype=scores.dtype, order="C")
 
     def sums(self, scores: Any, y: Any) -> np.ndarray:
         """Of a batch, what :meth:`mean` takes; the sum of several batches' is that of all their samples."""

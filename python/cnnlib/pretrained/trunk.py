@@ -79,6 +79,9 @@ def open_trunk(
             "torchvision (networks of torchvision, and most of timm), half (pixels from -1 to 1), unit (from "
             "0 to 1), or numbers with --mean and --std, of pixels 0 to 255"
         )
+    if known.white != 255:  # pixels of files are bytes
+        by = 255 / known.white
+        known = Normalization([m * by for m in known.mean], [s * by for s in known.std], ink=known.ink)
     try:
         graph = net.graph().cut(cut)
     except ValueError as error:
@@ -138,7 +141,8 @@ def _network(name: str, size: tuple[int, int] | None, network: str | None) -> Gr
     if network is not None and kind != "safetensors":
         raise ValueError(f"{name} says itself of which network it is: give no name of one (--network)")
     if kind == "onnx":
-        return _from_onnx(name, size)
+        net = _from_onnx(name, size)
+        return _of_predictor(name, net) if isinstance(net, Predictor) else net
     if kind == "predictor":
         return _of_predictor(name, load_predictor(name))
     if kind == "npz":

@@ -55,7 +55,10 @@ class OfOutput(Metric):
         self.name, self.more_is_better = f"{output}/{metric.name}", metric.more_is_better
 
     def look(self, scores: Any, y: Any) -> Any:
-        return self.metric.look(scores[self.output], y[self.output])
+        try:
+            return self.metric.look(scores[self.output], y[self.output])
+        except ValueError as error:
+            raise ValueError(f"Solver: output {self.output!r}: {error}") from error
 
     def merge(self, first: Any, second: Any) -> Any:
         return self.metric.merge(first, second)

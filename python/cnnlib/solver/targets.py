@@ -42,6 +42,8 @@ def chosen_loss(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> Loss 
     chosen = loss if criterion is None else build_loss("criterion", criterion)
     if outputs:
         if not isinstance(chosen, WeightedLosses):
+            if criterion is not None:
+                raise ValueError(f"Solver: model.criterion must be WeightedLosses of {', '.join(outputs)}")
             names = ", ".join(f"{name!r}: ..." for name in outputs)
             raise ValueError(f"Solver: the network has several outputs, it needs loss={{{names}}}")
         check_keys("Solver", "loss", chosen.losses, outputs, outputs)

@@ -49,11 +49,12 @@ class Run:
         self._superfluous = None  # the checkpoint that the next one replaces
 
     @classmethod
-    def create(cls, out, overwrite, data_name, held):
+    def create(cls, out, overwrite, data_name, held, keep=False):
         """A new run in the folder `out`, or, if that is None, in the next free ``runs/<data>-<number>``.
 
         A folder that is not empty is refused; with `overwrite` the files of the earlier run in it go, and
-        no others. The folder is locked as long as `held`, a ``contextlib.ExitStack``, is open.
+        no others; with `keep` too they stay until they are written anew. The folder is locked as long as
+        `held`, a ``contextlib.ExitStack``, is open.
         """
         if out is None:
             run = cls(_next_free(Path("runs"), data_name))
@@ -67,7 +68,8 @@ class Run:
         if any(run.folder.iterdir()):
             if not overwrite:
                 raise ValueError(f"--out {out} exists and is not empty; --overwrite replaces the run in it")
-            run._remove_files()
+            if not keep:
+                run._remove_files()
         return run
 
     @classmethod
@@ -161,7 +163,7 @@ class Run:
 
     def checkpoint(self, path):
         """The file `path` if it is one, else (the run's folder was named) the newest checkpoint."""
-        if Path(path).is_file():
+        if Path(path).is_file() and self.began_with is None:
             return Path(path)
         if self.began_with is not None:
             raise ValueError(
@@ -311,6 +313,14 @@ def _check_config(file, config):
             raise ValueError(f"{file} is damaged: preprocessing has no {key} of {channels} numbers")
     if min(config["preprocessing"]["std"]) <= 0 or not _is_number(config["preprocessing"].get("white", 1)):
         raise ValueError(f"{file} is damaged: preprocessing's std and white must be numbers above 0")
+    began = config.get("from")
+    if began is not None:
+        texts = [began.get(key) for key in ("from", "data")] if isinstance(began, dict) else [None]
+        sizes = [began.get(key) for key in ("image_size", "colours")] if isinstance(began, dict) else []
+        if not all(isinstance(text, str) for text in texts) or not all(
+            size is None or isinstance(size, str) for size in sizes
+        ):
+            raise ValueError(f"{file} is damaged: it does not say how the run began (from)")
     tta = config["training"].get("tta")
     if tta is not None and tta not in TTA:
         raise ValueError(f"{file} is damaged: training's tta is {tta!r}, expected one of {', '.join(TTA)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, NoReturn, Protocol
 
 import numpy as np
@@ -164,10 +165,18 @@ class Builder:
 
         Several outputs get the names that they have here.
         """
-        graph = Graph(self.nodes, self.input.name, fixed_by=self.fixed_by)
+        several = len(outputs) > 1
+        taken = {name for name, value in outputs.items() if several and value.name != name} & {*self._shapes}
+        inner = {name: f"{name} (inner)" for name in taken}  # values within that an output is called by
+        nodes = [
+            replace(n, inputs=tuple(inner.get(i, i) for i in n.inputs), output=inner.get(n.output, n.output))
+            for n in self.nodes
+        ]
+        graph = Graph(nodes, inner.get(self.input.name, self.input.name), fixed_by=self.fixed_by)
         for name, value in outputs.items():
-            if len(outputs) > 1 and value.name != name:
-                graph.append(Node("scale", (value.name,), name, (), (1.0,), f"output {name}"))
+            of = inner.get(value.name, value.name)
+            if several and of != name:
+                graph.append(Node("scale", (of,), name, (), (1.0,), f"output {name}"))
         graph = graph.cut(tuple(outputs) if len(outputs) > 1 else next(iter(outputs.values())).name)
         used = {name for node in graph for name in node.params}
         self.params = {name: array for name, array in self.params.items() if name in used}

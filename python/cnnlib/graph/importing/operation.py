@@ -68,8 +68,8 @@ class Operation(ABC):
         return self.emit(layer, x, params=params, args=args).seen_like(x)
 
     def scaled(self, x: Feature, factor: float) -> Feature:
-        """x * factor; of a factor that is 1 but for its float32, x."""
-        return x if abs(factor - 1) < np.finfo(np.float32).eps else self.same("scale", x, factor)
+        """x * factor; x itself where the network's numbers do not tell the factor from 1."""
+        return x if abs(factor - 1) < np.finfo(self.net.dtype).eps else self.same("scale", x, factor)
 
     def averaged(self, x: Feature, *, keep: bool, images: bool = False) -> Feature:
         """The mean of each plane of images; with `keep` still (N, C, 1, 1), in the graph if `images`."""

@@ -72,11 +72,20 @@ def in_steps(
 def sums_fit(
     q: np.ndarray, scales: Array, bias: Array, axis: int, x: Scale, y_scale: float, other: Scale | None
 ) -> bool:
-    """Whether 32 bits hold the sums of such weights, and float32 what they are multiplied by."""
+    """Whether 32 bits hold the sums of such weights, and float32 what they are multiplied by.
+
+    And whether the units of sums hold biases in floats, and a term that is added, to half a step of y.
+    """
     units = x.scale * scales
     terms = np.abs(np.moveaxis(q, axis, 0).reshape(len(scales), -1).astype(np.float64)).sum(axis=1)
     largest = 255 * terms + np.abs(bias) / units + (0 if other is None else 255 * other.scale / units)
     multipliers = (units / (y_scale * 2.0**_MOST_SHIFT)).astype(np.float32)
+    steps = units / y_scale
+    lost = np.abs(bias / units - np.rint(bias / units)) * steps
+    if other is not None:
+        lost = lost + 255 * steps / 2.0 ** (_MOST_SHIFT + 1)
+    if (lost > 0.5).any():
+        return False
     return bool((largest < 2**31).all() and np.isfinite(multipliers).all() and (multipliers > 0).all())
 
 
