@@ -297,8 +297,9 @@ def test_a_bias_between_the_units_of_sums_keeps_its_layer_in_floats():
     arrays = {"one": np.float32(1), "tenth": np.float32(0.1), "zero": np.uint8(0), "none": np.int8(0)}
     arrays |= {"w": np.ones((1, 1, 1, 1), np.int8), "b": np.float32([0.37])}
     text = (
-        "q = QuantizeLinear (x, one, zero) d = DequantizeLinear (q, one, zero) v = DequantizeLinear (w, one, none) "
-        "c = Conv (d, v, b) p = QuantizeLinear (c, tenth, zero) y = DequantizeLinear (p, tenth, zero)"
+        "q = QuantizeLinear (x, one, zero) d = DequantizeLinear (q, one, zero) "
+        "v = DequantizeLinear (w, one, none) c = Conv (d, v, b) "
+        "p = QuantizeLinear (c, tenth, zero) y = DequantizeLinear (p, tenth, zero)"
     )
     predictor = cnnlib.onnx.load(model(text, arrays, shape=("N", 1, 2, 2)))
     got = predictor(np.full((1, 1, 2, 2), 3, np.float32))
