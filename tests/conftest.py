@@ -1,3 +1,4 @@
+import signal
 import zlib
 from pathlib import Path
 from sysconfig import get_config_var
@@ -25,6 +26,9 @@ def pytest_configure():
             f"two compiled modules, of which one is out of date: {', '.join(map(str, modules))}"
         )
     _core.notice_missing_cores(False)
+    # A shell starts what runs in its background with Ctrl-C ignored; some tests send it to themselves.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser):
