@@ -2,9 +2,7 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <iterator>
-#include <memory>
-#include <mutex>
+#include <cstring>
 #include <stdexcept>
 
 #include "machine/instruction_sets.hpp"
@@ -80,32 +78,12 @@ const Isa& initial() {
   }
 }
 
-// Instructions for products of bytes that a set may have, and the set. Their functions run on processors that
-// have them alone, those that make the tables too.
-struct Extension {
-  const char *name, *set;
-  bool (*runs)();
-  ByteProducts (*products)();
-};
-
-const Extension extensions[] = {
-// the fastest first
-#ifdef CNNLIB_HAVE_AVX512AMX
-    {"amx", "avx512", &runs_amx_int8, &avx512amx::byte_products},
-#endif
-#ifdef CNNLIB_HAVE_AVX512VNNI
-    {"vnni", "avx512", &runs_avx512_vnni, &avx512vnni::byte_products},
-#endif
-#ifdef CNNLIB_HAVE_AVX2VNNI
-    {"vnni", "avx2", &runs_avx_vnni, &avx2vnni::byte_products},
-#endif
-    {"none", "", [] { return false; }, nullptr},
-};
-
+// The most that products of bytes may use beside their set.
 constexpr const char* int8_limits[] = {"none", "vnni", "amx"};
+enum Int8Limit { no_extension, vnni, amx };
 
 int int8_limit_of(const std::string& name) {
-  for (int i = 0; i < 3; ++i)
+  for (int i = no_extension; i <= amx; ++i)
     if (name == int8_limits[i]) return i;
   throw std::invalid_argument("'" + name + "' is none of: none, vnni, amx");
 }
@@ -124,16 +102,38 @@ std::atomic<int>& limit() {
   return limit;
 }
 
-// The products of the extension, made when they are first wanted: registers that the system grants cost the
-// process something. Null where this processor lacks it.
-const ByteProducts* products_of(const Extension& extension) {
-  static std::once_flag asked[std::size(extensions)];
-  static std::unique_ptr<ByteProducts> tables[std::size(extensions)];
-  const auto i = std::size_t(&extension - extensions);
-  std::call_once(asked[i], [&] {
-    if (extension.runs()) tables[i] = std::make_unique<ByteProducts>(extension.products());
-  });
-  return tables[i].get();
+// An extension's products, or null where this processor lacks it. Made when they are first wanted: registers
+// that the system grants cost the process something. Its functions run where it does, the one that makes the
+// table too.
+template <bool (*runs)(), ByteProducts (*make)()>
+const ByteProducts* products_if() {
+  static const bool runs_here = runs();
+  if (!runs_here) return nullptr;
+  static const ByteProducts products = make();
+  return &products;
+}
+
+// Instructions for products of bytes that a set may have.
+struct Extension {
+  Int8Limit needs;
+  const char* set;
+  const ByteProducts* (*products)();
+};
+
+// The fastest first.
+const std::vector<Extension>& extensions() {
+  static const std::vector<Extension> known = {
+#ifdef CNNLIB_HAVE_AVX512AMX
+      {amx, "avx512", &products_if<runs_amx_int8, avx512amx::byte_products>},
+#endif
+#ifdef CNNLIB_HAVE_AVX512VNNI
+      {vnni, "avx512", &products_if<runs_avx512_vnni, avx512vnni::byte_products>},
+#endif
+#ifdef CNNLIB_HAVE_AVX2VNNI
+      {vnni, "avx2", &products_if<runs_avx_vnni, avx2vnni::byte_products>},
+#endif
+  };
+  return known;
 }
 
 std::atomic<const Isa*>& active() {
@@ -153,9 +153,9 @@ const Isa& active_isa() { return *active().load(std::memory_order_relaxed); }
 
 const ByteProducts& active_products() {
   const Isa& set = active_isa();
-  for (const Extension& extension : extensions)
-    if (extension.set == std::string(set.name) && int8_limit_of(extension.name) <= limit())
-      if (const ByteProducts* products = products_of(extension)) return *products;
+  for (const Extension& extension : extensions())
+    if (std::strcmp(extension.set, set.name) == 0 && extension.needs <= limit())
+      if (const ByteProducts* products = extension.products()) return *products;
   return set.products;
 }
 

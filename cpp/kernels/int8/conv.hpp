@@ -39,8 +39,7 @@ struct ConvPanels {
   Index paired = 0;
   // The filter of a vector's lane, of its group.
   Index filter(Index vector, Index lane) const {
-    return vector < paired ? vector / 2 * 2 * Lanes::size + lane / 4 * 8 + vector % 2 * 4 + lane % 4
-                           : vector * Lanes::size + lane;
+    return vector < paired ? by_fours(2, vector, lane) : vector * Lanes::size + lane;
   }
   Index numbers() const { return groups * vectors * Lanes::size; }  // filters, padded
   Index weights() const { return groups * vectors * steps * Lanes::weight_bytes; }
@@ -64,27 +63,29 @@ inline FilterNumbers numbers_at(const void* p, Index filters) {
   return {bias, multiplier, reinterpret_cast<const std::int32_t*>(multiplier + filters)};
 }
 
-// The numbers of `count` filters from `first` on, to places `at`, ...
-inline void pack_numbers(const FilterNumbers& from, Index first, Index count, Index at, Index filters,
-                         void* to) {
-  auto* bias = static_cast<std::int32_t*>(to);
-  auto* multiplier = reinterpret_cast<float*>(bias + filters);
-  auto* factor = reinterpret_cast<std::int32_t*>(multiplier + filters);
-  for (Index i = 0; i < count; ++i) {
-    bias[at + i] = from.bias[first + i];
-    multiplier[at + i] = from.multiplier[first + i];
-    factor[at + i] = from.factor == nullptr ? 0 : from.factor[first + i];
+// The numbers of the lanes of `vectors` vectors; filter_of(vector, lane) is -1 for those of no filter, which
+// stay 0.
+template <class FilterOf>
+void pack_numbers(const FilterNumbers& from, Index vectors, const FilterOf& filter_of, void* to) {
+  auto* const bias = static_cast<std::int32_t*>(to);
+  auto* const multiplier = reinterpret_cast<float*>(bias + vectors * Lanes::size);
+  auto* const factor = reinterpret_cast<std::int32_t*>(multiplier + vectors * Lanes::size);
+  for (Index at = 0; at < vectors * Lanes::size; ++at) {
+    const Index f = filter_of(at / Lanes::size, at % Lanes::size);
+    if (f < 0) continue;
+    bias[at] = from.bias[f];
+    multiplier[at] = from.multiplier[f];
+    factor[at] = from.factor == nullptr ? 0 : from.factor[f];
   }
 }
 
-// ... and those of all filters, each group's in whole vectors.
-inline void pack_all_numbers(const ConvPanels& p, const FilterNumbers& from, void* to) {
-  for (Index g = 0; g < p.groups; ++g)
-    for (Index v = 0; v < p.vectors; ++v)
-      for (Index i = 0; i < Lanes::size; ++i)
-        if (p.filter(v, i) < p.filters)
-          pack_numbers(from, g * p.filters + p.filter(v, i), 1, (g * p.vectors + v) * Lanes::size + i,
-                       p.numbers(), to);
+// ... of all groups.
+inline void pack_group_numbers(const ConvPanels& p, const FilterNumbers& from, void* to) {
+  const auto filter_of = [&](Index vector, Index lane) {
+    const Index f = p.filter(vector % p.vectors, lane);
+    return f < p.filters ? vector / p.vectors * p.filters + f : -1;
+  };
+  pack_numbers(from, p.groups * p.vectors, filter_of, to);
 }
 
 // Calls with (group, vector, step, four weights of each filter of the vector) for each step of the sums, in
@@ -111,12 +112,16 @@ inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbe
     auto* const weights = static_cast<std::int16_t*>(packed);
     pack_winograd(c, w, weights);
     std::memset(weights + panels.weights(), 0, std::size_t(12 * panels.numbers()));
-    return pack_numbers(numbers, 0, c.shape.F, 0, panels.numbers(), weights + panels.weights());
+    const auto filter_of = [&](Index vector, Index lane) {
+      const Index f = vector * Lanes::size + lane;
+      return f < c.shape.F ? f : -1;
+    };
+    return pack_numbers(numbers, panels.numbers() / Lanes::size, filter_of, weights + panels.weights());
   }
   const ConvPanels p(c);
   auto* const to = static_cast<std::uint8_t*>(packed);
   std::memset(packed, 0, std::size_t(conv_packed_bytes(c)));
-  pack_all_numbers(p, numbers, to + p.weights());
+  pack_group_numbers(p, numbers, to + p.weights());
   each_step(c, p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
     const Index at = step * p.width_of(vector) + vector % 2;
     Lanes::pack_weights(four, to + p.offset(group, vector / 2 * 2) + at * Lanes::weight_bytes);
@@ -330,22 +335,24 @@ inline void conv_panel(const ByteConv& c, const ConvData& d, const Epilogue& epi
   }
 }
 
-// How a convolution is cut: into blocks of positions, then of panels.
+// How a convolution is cut: into blocks of positions, or of tiles of them, then of panels.
 struct ConvGrid {
-  Index positions, panels;  // of a task
+  Index block, panels;  // of a task
 };
 
-inline ConvGrid conv_grid(const ByteConv& c, Index positions, Index panels, int threads) {
-  constexpr Index R = Lanes::tile_rows, most_bytes = 256 << 10, least_tiles = 4;
-  // A block's part of x stays in the second level while the panels pass.
-  const Index x_bytes = Lanes::multiplies_bytes ? std::max<Index>(1, c.x.bytes() / (c.shape.OH * c.shape.OW))
-                                                : 8 * terms_of(c).count();
-  Index block = std::clamp(most_bytes / x_bytes / R * R, R * least_tiles, PositionBlock::most / R * R);
+// Blocks of at most `most`, a multiple of `step` and at least `least`: as many as threads want, then parts of
+// the panels.
+inline ConvGrid conv_grid(Index count, Index panels, Index most, Index least, Index step, int threads) {
   const Index wanted = threads > 1 ? 4 * threads : 1;
-  block = std::min(block, std::max(R * least_tiles, round_up(ceil_div(positions, wanted), R)));
-  const Index blocks = ceil_div(positions, block);
-  const Index parts = std::min(panels, ceil_div(wanted, blocks));
-  return {block, ceil_div(panels, parts)};
+  const Index block = std::min(most, std::max(least, round_up(ceil_div(count, wanted), step)));
+  return {block, ceil_div(panels, std::min(panels, ceil_div(wanted, ceil_div(count, block))))};
+}
+
+// A block's part of x stays in the second level while the panels pass: so many positions, or tiles, of so
+// many bytes.
+inline Index cached_block(Index bytes, Index least, Index most, Index step) {
+  constexpr Index most_bytes = 256 << 10;
+  return std::clamp(most_bytes / std::max<Index>(1, bytes) / step * step, least, most / step * step);
 }
 
 inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
@@ -364,12 +371,15 @@ inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* o
   if (!c.epilogue.scores) fill_border(c.y, c.epilogue.zero, static_cast<std::uint8_t*>(y), images);
   const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 8);
-  const ConvGrid grid = conv_grid(c, positions, panels, threads);
-  const Index blocks = ceil_div(positions, grid.positions), parts = ceil_div(panels, grid.panels);
+  constexpr Index R = Lanes::tile_rows, least = 4 * R;
+  const Index x_bytes = Lanes::multiplies_bytes ? c.x.bytes() / (c.shape.OH * c.shape.OW) : 8 * p.steps;
+  const Index most = cached_block(x_bytes, least, PositionBlock::most, R);
+  const ConvGrid grid = conv_grid(positions, panels, most, least, R, threads);
+  const Index blocks = ceil_div(positions, grid.block), parts = ceil_div(panels, grid.panels);
   parallel_for(blocks * parts, threads, [&](Index task, int) {
     const Epilogue epilogue(c.epilogue);
-    const Index first = task / parts * grid.positions, part = task % parts * grid.panels;
-    const PositionBlock block(c, first, std::min(positions, first + grid.positions));
+    const Index first = task / parts * grid.block, part = task % parts * grid.panels;
+    const PositionBlock block(c, first, std::min(positions, first + grid.block));
     const Index end = std::min(panels, part + grid.panels);
     for (Index panel = part; panel < end;) {
       const Index group = panel / p.of_group(), group_end = std::min(end, (group + 1) * p.of_group());

@@ -35,10 +35,10 @@ inline Index block_vectors(const ByteConv& c) {
   return blocks ? c.shape.C / (4 * Lanes::size) * 4 : 0;
 }
 
-// The channel of a vector's lane.
+// The channel of a vector's lane; -1 where there is none.
 inline Index channel_of(const ByteConv& c, Index vector, Index lane) {
-  if (vector >= block_vectors(c)) return vector * Lanes::size + lane;
-  return vector / 4 * 4 * Lanes::size + lane / 4 * 16 + vector % 4 * 4 + lane % 4;
+  const Index channel = vector < block_vectors(c) ? by_fours(4, vector, lane) : vector * Lanes::size + lane;
+  return channel < c.shape.C ? channel : -1;
 }
 
 // w (C, 1, KH, KW)
@@ -50,15 +50,14 @@ inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const Filter
   for (Index v = 0; v < vectors; ++v)
     for (Index step = 0; step < steps; ++step, to += Lanes::weight_bytes) {
       std::int8_t four[4 * Lanes::size] = {};
-      for (Index i = 0; i < Lanes::size && channel_of(c, v, i) < c.shape.C; ++i)
-        for (Index k = 0; k < 4; ++k)
-          if (const Index tap = tap_of(c, step, k); tap >= 0)
-            four[4 * i + k] = w[channel_of(c, v, i) * taps + tap];
+      for (Index i = 0; i < Lanes::size; ++i)
+        for (Index k = 0; k < 4; ++k) {
+          const Index channel = channel_of(c, v, i), tap = tap_of(c, step, k);
+          if (channel >= 0 && tap >= 0) four[4 * i + k] = w[channel * taps + tap];
+        }
       Lanes::pack_weights(four, to);
     }
-  for (Index v = 0; v < vectors; ++v)
-    for (Index i = 0; i < Lanes::size && channel_of(c, v, i) < c.shape.C; ++i)
-      pack_numbers(numbers, channel_of(c, v, i), 1, v * Lanes::size + i, vectors * Lanes::size, to);
+  pack_numbers(numbers, vectors, [&](Index vector, Index lane) { return channel_of(c, vector, lane); }, to);
 }
 
 // A vector of channels: its numbers, weights and what is stored where.

@@ -19,6 +19,12 @@ struct FilterVector {
       : bias(Lanes::fill(all_bias)), factor(Lanes::zero()), multiplier(Lanes::fill_scales(all_multiplier)) {}
 };
 
+// Whose channel a lane is, where `vectors` vectors take turns by fours of them: what packing their bytes
+// undoes.
+inline Index by_fours(Index vectors, Index vector, Index lane) {
+  return vector / vectors * vectors * Lanes::size + (lane / 4 * vectors + vector % vectors) * 4 + lane % 4;
+}
+
 class Epilogue {
  public:
   explicit Epilogue(const ByteEpilogue& e)
@@ -27,37 +33,41 @@ class Epilogue {
         zero_(Lanes::fill(e.zero)),
         shift_(e.shift) {}
 
-  // The first `count` of a vector of filters to the bytes at y.
+  // What is rounded, of a vector of filters; ...
+  static Lanes::Scales value(Lanes::Sums sums, const FilterVector& n) {
+    return Lanes::scaled(Lanes::add(sums, n.bias), n.multiplier);
+  }
+  // ... with the other term.
+  Lanes::Scales value(Lanes::Sums sums, const FilterVector& n, Lanes::Sums other) const {
+    return value(Lanes::add(Lanes::shift_left(sums, shift_), Lanes::multiply(other, n.factor)), n);
+  }
+
+  // The first `count` of a vector of filters to the bytes at y; ...
   [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, std::uint8_t* y,
                                     Index count) const {
-    const Lanes::Scales v = Lanes::scaled(Lanes::add(sums, n.bias), n.multiplier);
+    store(value(sums, n), y, count);
+  }
+  // ... with the bytes of the other term; ...
+  [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, const std::uint8_t* other,
+                                    std::uint8_t* y, Index count) const {
+    store(value(sums, n, Lanes::bytes(other)), y, count);
+  }
+  // ... as scores.
+  static void store_scores(Lanes::Sums sums, const FilterVector& n, float* y, Index count) {
+    float scores[Lanes::size];
+    Lanes::store_floats(scores, value(sums, n));
+    for (Index i = 0; i < std::min<Index>(count, Lanes::size); ++i) y[i] = scores[i];
+  }
+
+ private:
+  [[gnu::always_inline]] void store(Lanes::Scales v, std::uint8_t* y, Index count) const {
     const Lanes::Sums q = Lanes::add(Lanes::rounded(v, low_, high_), zero_);
     if (count >= Lanes::size) return Lanes::store_bytes(y, q);
     std::uint8_t bytes[Lanes::size];
     Lanes::store_bytes(bytes, q);
     for (Index i = 0; i < count; ++i) y[i] = bytes[i];
   }
-  // With the bytes of the other term.
-  [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, const std::uint8_t* other,
-                                    std::uint8_t* y, Index count) const {
-    store(Lanes::add(Lanes::shift_left(sums, shift_), Lanes::multiply(Lanes::bytes(other), n.factor)), n, y,
-          count);
-  }
-  // ... with the bytes of the other term, as sums.
-  static Lanes::Scales value(Lanes::Sums sums, const FilterVector& n) {
-    return Lanes::scaled(Lanes::add(sums, n.bias), n.multiplier);
-  }
-  Lanes::Scales value(Lanes::Sums sums, const FilterVector& n, Lanes::Sums other) const {
-    return value(Lanes::add(Lanes::shift_left(sums, shift_), Lanes::multiply(other, n.factor)), n);
-  }
-  // As scores.
-  static void store_scores(Lanes::Sums sums, const FilterVector& n, float* y, Index count) {
-    float scores[Lanes::size];
-    Lanes::store_floats(scores, Lanes::scaled(Lanes::add(sums, n.bias), n.multiplier));
-    for (Index i = 0; i < std::min<Index>(count, Lanes::size); ++i) y[i] = scores[i];
-  }
 
- private:
   Lanes::Scales low_, high_;
   Lanes::Sums zero_;
   int shift_;

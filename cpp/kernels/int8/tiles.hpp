@@ -39,7 +39,7 @@ inline void pack_tiles(const ByteConv& c, const std::int8_t* w, const FilterNumb
   const Index steps = terms_of(c).steps, rows = p.tiles_of_run * tile_rows;  // of a run
   auto* const to = static_cast<std::uint8_t*>(packed);
   std::memset(packed, 0, std::size_t(tile_packed_bytes(c)));
-  pack_all_numbers(p, numbers, to + p.weights());
+  pack_group_numbers(p, numbers, to + p.weights());
   each_step(c, p, w, [&](Index group, Index vector, Index step, const std::int8_t* four) {
     const Index row = step / steps * rows + step % steps, pair = p.width_of(vector);
     std::memcpy(to + p.offset(group, vector / 2 * 2) + (row / tile_rows * pair + vector % 2) * tile_bytes +
@@ -83,10 +83,8 @@ class TileRegisters {
       config.row_bytes[i] = tile_row_bytes;
       config.rows[i] = std::uint8_t(i < 6 ? rows : tile_rows);
     }
-    asm volatile(""
-                 :
-                 : "r"(&config)
-                 : "memory");  // older g++ takes it that the next line reads 8 bytes alone
+    // Older g++ takes it that the next line reads 8 bytes alone.
+    asm volatile("" : : "r"(&config) : "memory");
     _tile_loadconfig(&config);
   }
   ~TileRegisters() { _tile_release(); }
@@ -132,6 +130,7 @@ class PanelProduct {
         d_(d),
         p_(p),
         lines_(lines),
+        terms_(terms_of(c)),
         begin_(begin),
         end_(end),
         first_position_(lines.position(begin)),
@@ -160,7 +159,7 @@ class PanelProduct {
     for (int t = 0; t < T; ++t)
       x[t] = d_.x + block_.x[at(first + t)] + group_ * (c_.shape.C / p_.groups) -
              lines_.repeated(first + t) * lines_.distance;
-    tile_sums<T, V>(terms_of(c_), p_.tiles_of_run, x, lines_.distance, d_.weights + p_.offset(group_, v0_));
+    tile_sums<T, V>(terms_, p_.tiles_of_run, x, lines_.distance, d_.weights + p_.offset(group_, v0_));
     std::int32_t (*const sums)[tile_numbers] = sums_[buffer_ ^ 1];
     store(0);
     _tile_stored(0, sums[0], tile_row_bytes);
@@ -229,6 +228,7 @@ class PanelProduct {
   const ConvData& d_;
   const TilePanels& p_;
   const TileLines& lines_;
+  const Terms terms_;
   const Index begin_, end_, first_position_;
   const PositionBlock block_;
   const Epilogue epilogue_;
@@ -237,16 +237,6 @@ class PanelProduct {
   int buffer_ = 0;
   alignas(64) std::int32_t sums_[2][4][tile_numbers];
 };
-
-// Tiles of a task, and panels.
-inline ConvGrid tile_grid(const ByteConv& c, const TileLines& lines, Index tiles, Index panels, int threads) {
-  constexpr Index most_bytes = 256 << 10, least = 2;
-  const Index x_bytes = std::max<Index>(1, c.x.bytes() * lines.rows / (c.shape.OH * c.shape.OW));
-  Index block = std::clamp(most_bytes / x_bytes, least, PositionBlock::most / lines.rows) / 2 * 2;
-  const Index wanted = threads > 1 ? 4 * threads : 1;
-  block = std::min(block, std::max(least, round_up(ceil_div(tiles, wanted), 2)));
-  return {block, ceil_div(panels, std::min(panels, ceil_div(wanted, ceil_div(tiles, block))))};
-}
 
 inline void conv_by_tiles(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other,
                           const void* packed, void* y, Index images) {
@@ -258,12 +248,14 @@ inline void conv_by_tiles(const ByteConv& c, const std::uint8_t* x, const std::u
   const Index positions = images * c.shape.OH * c.shape.OW, panels = p.groups * p.of_group();
   const Index tiles = positions / lines.length * lines.of_line;
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 32);
-  const ConvGrid grid = tile_grid(c, lines, tiles, panels, threads);
-  const Index blocks = ceil_div(tiles, grid.positions), parts = ceil_div(panels, grid.panels);
+  const Index x_bytes = c.x.bytes() * lines.rows / (c.shape.OH * c.shape.OW);
+  const Index most = cached_block(x_bytes, 2, PositionBlock::most / lines.rows, 2);
+  const ConvGrid grid = conv_grid(tiles, panels, most, 2, 2, threads);
+  const Index blocks = ceil_div(tiles, grid.block), parts = ceil_div(panels, grid.panels);
   parallel_for(blocks * parts, threads, [&](Index task, int) {
     const TileRegisters registers(lines.rows);
-    const Index begin = task / parts * grid.positions, part = task % parts * grid.panels;
-    PanelProduct product(c, d, p, lines, begin, std::min(tiles, begin + grid.positions));
+    const Index begin = task / parts * grid.block, part = task % parts * grid.panels;
+    PanelProduct product(c, d, p, lines, begin, std::min(tiles, begin + grid.block));
     for (Index panel = part; panel < std::min(panels, part + grid.panels); ++panel) product.run(panel);
   });
 }

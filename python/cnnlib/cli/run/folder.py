@@ -163,13 +163,13 @@ class Run:
 
     def checkpoint(self, path):
         """The file `path` if it is one, else (the run's folder was named) the newest checkpoint."""
-        if Path(path).is_file() and self.began_with is None:
-            return Path(path)
         if self.began_with is not None:
             raise ValueError(
                 f"{self.folder} began with --from and has no checkpoints; {self.resume_command} makes its "
                 "report anew, of the features that are kept"
             )
+        if Path(path).is_file():
+            return Path(path)
         newest = self.newest_checkpoint()
         if newest is None:
             raise FileNotFoundError(f"{self.folder} holds no checkpoint: its first epoch was never completed")
@@ -314,13 +314,12 @@ def _check_config(file, config):
     if min(config["preprocessing"]["std"]) <= 0 or not _is_number(config["preprocessing"].get("white", 1)):
         raise ValueError(f"{file} is damaged: preprocessing's std and white must be numbers above 0")
     began = config.get("from")
-    if began is not None:
-        texts = [began.get(key) for key in ("from", "data")] if isinstance(began, dict) else [None]
-        sizes = [began.get(key) for key in ("image_size", "colours")] if isinstance(began, dict) else []
-        if not all(isinstance(text, str) for text in texts) or not all(
-            size is None or isinstance(size, str) for size in sizes
-        ):
-            raise ValueError(f"{file} is damaged: it does not say how the run began (from)")
+    if began is not None and not (
+        isinstance(began, dict)
+        and all(isinstance(began.get(key), str) for key in ("from", "data"))
+        and all(isinstance(began.get(key), str | None) for key in ("image_size", "colours"))
+    ):
+        raise ValueError(f"{file} is damaged: it does not say how the run began (from)")
     tta = config["training"].get("tta")
     if tta is not None and tta not in TTA:
         raise ValueError(f"{file} is damaged: training's tta is {tta!r}, expected one of {', '.join(TTA)}")
