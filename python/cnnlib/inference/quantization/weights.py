@@ -77,8 +77,7 @@ def sums_fit(
     And whether the units of sums hold biases in floats, and a term that is added, to half a step of y.
     """
     units = x.scale * scales
-    terms = np.abs(np.moveaxis(q, axis, 0).reshape(len(scales), -1).astype(np.float64)).sum(axis=1)
-    largest = 255 * terms + np.abs(bias) / units + (0 if other is None else 255 * other.scale / units)
+    largest = _largest(np.moveaxis(q, axis, 0).reshape(len(scales), -1), bias, units, other)
     multipliers = (units / (y_scale * 2.0**_MOST_SHIFT)).astype(np.float32)
     steps = units / y_scale
     lost = np.abs(bias / units - np.rint(bias / units)) * steps
@@ -91,10 +90,13 @@ def sums_fit(
 
 def _shift(q: Array, bias: Array, units: Array, other: Scale) -> int:
     """The most bits by which no filter's sum overflows."""
-    largest = (
-        255 * np.abs(q.astype(np.float64)).sum(axis=1) + np.abs(bias) / units + 255 * other.scale / units
-    )
-    return max(0, min(_MOST_SHIFT, int(np.floor(30 - np.log2(largest.max())))))
+    return max(0, min(_MOST_SHIFT, int(np.floor(30 - np.log2(_largest(q, bias, units, other).max())))))
+
+
+def _largest(q: Array, bias: Array, units: Array, other: Scale | None) -> Array:
+    """What the sum of each filter, a row of q, is at most, in its units."""
+    products = 255 * np.abs(q.astype(np.float64)).sum(axis=1) + np.abs(bias) / units
+    return products if other is None else products + 255 * other.scale / units
 
 
 def _int32(values: Array) -> np.ndarray:
