@@ -1,5 +1,6 @@
 """What the training tests share: small data, a model that is not the library's, comparison of runs."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -89,8 +90,16 @@ def running_statistics(model):
     return [{name: value for name, value in p.items() if isinstance(value, np.ndarray)} for p in bn_params]
 
 
+def line(text):
+    """Write a line at once: a signal may interrupt `print` between the text and its end."""
+    os.write(sys.stdout.fileno(), f"{text}\n".encode())
+
+
 def interrupted(code, *arguments, delay):
-    """What a program printed last that got SIGINT `delay` seconds after its first line, ``epoch``."""
+    """What a program printed last that got SIGINT `delay` seconds after its first line, ``epoch``.
+
+    The program writes its lines with `line`.
+    """
     command = [sys.executable, "-c", textwrap.dedent(code), *arguments]
     with subprocess.Popen(
         command,
@@ -101,7 +110,7 @@ def interrupted(code, *arguments, delay):
         assert process.stdout.readline() == "epoch\n"
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=20)
+        out, _ = process.communicate(timeout=100)
     assert process.returncode == 0
     return out.splitlines()[-1]
 

@@ -112,18 +112,19 @@ def test_an_interrupt_is_answered_and_leaves_a_run(delay, tmp_path):
         import numpy as np
         from cnnlib.convnet import ConvNet
         from cnnlib.solver import Solver
+        from training import line
         rng = np.random.default_rng(0)
         data = {"X_train": rng.standard_normal((60, 3, 32, 32), np.float32), "y_train": np.arange(60) % 4}
         data |= {"X_val": data["X_train"][:20], "y_val": data["y_train"][:20]}
         model = ConvNet("resnet20", (3, 32, 32), 4, seed=0)
         settings = {"num_epochs": 10**6, "batch_size": 30, "num_train_samples": 20, "verbose": False}
         settings |= {"seed": 1, "checkpoint_name": sys.argv[1] + "/run"}
-        settings |= {"on_epoch": lambda solver: print("epoch", flush=True)}
+        settings |= {"on_epoch": lambda solver: line("epoch")}
         solver = Solver(model, data, **settings)
         try:
             solver.train()
         except KeyboardInterrupt:
-            print("interrupted", solver.epoch, flush=True)
+            line(f"interrupted {solver.epoch}")
     """
     last = interrupted(code, str(tmp_path), FOLDER, delay=delay)
     word, epoch = last.split()

@@ -211,14 +211,14 @@ TRAINING = """
     import sys
     sys.path.insert(0, sys.argv[1])
     from cnnlib.models import FullyConnectedNet
-    from training import digits_like, quiet_solver
+    from training import digits_like, line, quiet_solver
     model = FullyConnectedNet((500,), input_dim=36, num_classes=4, use_batchnorm=True, dropout=0.2, seed=0)
     settings = {"num_epochs": 10**6, "batch_size": 5, "update_rule": "adam", "seed": 1}
-    settings["on_epoch"] = lambda solver: print("epoch", flush=True)
+    settings["on_epoch"] = lambda solver: line("epoch")
     try:
         quiet_solver(model, digits_like(), checkpoint_name=sys.argv[2], **settings).train()
     except KeyboardInterrupt:
-        print("interrupted", flush=True)
+        line("interrupted")
 """
 
 
