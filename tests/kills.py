@@ -86,26 +86,29 @@ def train(folder, num_epochs, task="classes"):
     return solver
 
 
-def kill_one(folder, rng, task):
-    """A process that trains, until it is killed within a third of a second."""
+def kill_one(folder, seconds, task):
+    """A process that trains for so long, until it is killed."""
     command = [sys.executable, __file__, "--train", str(folder), "--task", task]
     own = {**os.environ, "OMP_NUM_THREADS": "1"}  # small networks, and a machine that may be busy
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own) as process:
         assert process.stdout.readline() == "training\n"
-        time.sleep(rng.random() / 3)
+        time.sleep(seconds)
         assert process.poll() is None, "it ended by itself"
         process.kill()
 
 
-def killed_run(folder, kills, seed, task="classes"):
-    """How many epochs survived."""
-    rng, before = random.Random(seed), 0
-    for _ in range(kills):
-        kill_one(folder, rng, task)
+def killed_run(folder, kills, seed, task="classes", least=1):
+    """How many epochs survived so many kills, or more of them until `least` did."""
+    rng, before, longest = random.Random(seed), 0, 1 / 3
+    while kills > 0 or before < least:
+        kills -= 1
+        kill_one(folder, longest * rng.random(), task)
         for path in folder.glob("run_epoch_*.npz"):
             load_checkpoint(path)
         epoch = newest(folder)
         assert epoch >= before, f"checkpoint {before} is lost"
+        if epoch == before:  # the machine is slow, or busy
+            longest *= 1.2
         before = epoch
     survived = train(folder, before + 1, task)
     remains = [path.name for path in folder.iterdir() if not path.name.startswith("run_epoch_")]

@@ -36,7 +36,7 @@ _ENVIRONMENT = {
 }
 
 
-def mpiexec(ranks, *arguments, timeout=60, **environment):
+def mpiexec(ranks, *arguments, timeout=300, **environment):
     """Run Python with `arguments` in so many ranks; more than `timeout` seconds fail the test.
 
     An `environment` variable that is None is left out.

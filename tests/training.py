@@ -110,7 +110,7 @@ def interrupted(code, *arguments, delay):
         assert process.stdout.readline() == "epoch\n"
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
-        out, _ = process.communicate(timeout=100)
+        out, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     return out.splitlines()[-1]
 

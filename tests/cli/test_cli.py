@@ -266,7 +266,7 @@ class TestResume:
         while not when() and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=300)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send to another process")
@@ -532,6 +532,6 @@ class TestInfo:
             "heavy = {'matplotlib', 'torch', 'PIL', 'pooch', 'requests', 'tqdm'} & set(sys.modules)\n"
             "assert not heavy, heavy\n"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith("usage: cnnlib")

@@ -24,7 +24,7 @@ def script(tmp_path_factory):
     pytest.importorskip("shtab", reason="it writes the scripts")
     path = tmp_path_factory.mktemp("completion") / "cnnlib.bash"
     command = [sys.executable, "-m", "cnnlib", "completion", "bash"]
-    path.write_text(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    path.write_text(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout)
     return path
 
 
@@ -32,7 +32,7 @@ def script(tmp_path_factory):
 class TestBash:
     def completions(self, script, *words, cwd=None):
         command = ["bash", "--norc", "-c", PRESS_TAB, "bash", str(script), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=cwd)
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, cwd=cwd)
         assert done.stderr == ""
         return set(done.stdout.split("\n")) - {""}
 

@@ -123,7 +123,7 @@ class TestLock:
             subprocess.Popen([*command, "--seed", str(seed), *TINY], stderr=subprocess.PIPE, text=True)
             for seed in (1, 2)
         ]
-        errors = [process.communicate(timeout=120)[1] for process in processes]
+        errors = [process.communicate(timeout=300)[1] for process in processes]
         assert sorted(process.returncode for process in processes) == [0, 2]
         (error,) = [error for error in errors if error]
         assert error.count("\n") == 1

@@ -85,7 +85,7 @@ def test_from_photos_to_a_service(here, cnnlib_command):
             assert server.stdout.readline() == "serving run: 3 classes, images of 3x16x16\n"
             address = re.search(r"http://\S+", server.stdout.readline())[0]
             request = urllib.request.Request(f"{address}predict", Path(files[0]).read_bytes())
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=300) as answer:
                 served = json.loads(answer.read())
         finally:
             server.kill()

@@ -29,7 +29,7 @@ TARGETS = [
 def test_nothing_is_found(target):
     """In a process of its own, which a crash would end."""
     command = [sys.executable, "-W", "ignore::RuntimeWarning", FUZZ, target, "--inputs", "300"]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stdout + process.stderr
     assert process.stdout == f"{target}: 300 inputs\n"
 

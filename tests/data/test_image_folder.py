@@ -393,18 +393,29 @@ class TestCache:
         """SIGTERM removes what was begun; after SIGKILL the next command does."""
         write_folder(root, {"a": 10, "b": 10})
         cache = root.with_name("photos.cnnlib-cache")
-        arguments = ["train", "--data", f"folder:{root}", "--image-size", "4000"]
+        slow = """
+import sys, time
+from cnnlib.cli.main import main
+from cnnlib.data import image_cache
+photo = image_cache.photo
+def slowly(*arguments):
+    time.sleep(1)
+    return photo(*arguments)
+image_cache.photo = slowly
+sys.exit(main(sys.argv[1:]))
+"""
+        arguments = ["train", "--data", f"folder:{root}", "--image-size", "20"]
         with subprocess.Popen(
-            [sys.executable, "-m", "cnnlib", *arguments, "--out", str(root.parent / "run")],
+            [sys.executable, "-c", slow, *arguments, "--out", str(root.parent / "run")],
             stderr=subprocess.PIPE,
             text=True,
         ) as process:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 300
             while not list(cache.glob(".building-*/images.npy")):
                 assert time.monotonic() < deadline
                 time.sleep(0.005)
             process.send_signal(number)
-            err = process.communicate(timeout=60)[1]
+            err = process.communicate(timeout=300)[1]
         if number == signal.SIGTERM:
             assert (process.returncode, err) == (143, "cnnlib: terminated\n")
         else:
@@ -450,7 +461,7 @@ print(sum(int(data[f"X_{{part}}"].astype(np.int64).sum()) for part in ("train", 
             subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
             for _ in range(4)
         ]
-        sums = {process.communicate(timeout=120)[0] for process in processes}
+        sums = {process.communicate(timeout=300)[0] for process in processes}
         assert [process.returncode for process in processes] == [0] * 4
         data = load(root, 32)
         assert sums == {f"{sum(int(data[f'X_{p}'].astype(np.int64).sum()) for p in PARTS)}\n"}
@@ -535,7 +546,7 @@ class TestErrors:
             "import sys; sys.modules['PIL'] = None\n"
             f"from cnnlib.data import load_image_folder\nload_image_folder({str(tmp_path)!r}, 8)"
         )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
         assert done.stderr.splitlines()[-1] == (
             "ImportError: load_image_folder needs Pillow: pip install cnnlib[images]"
         )

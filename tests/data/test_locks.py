@@ -70,6 +70,21 @@ def test_what_is_not_there(tmp_path):
         pass
 
 
+def test_what_a_killed_writer_left_goes_before_the_file_is_there(tmp_path, monkeypatch):
+    """Else nobody might remove it where the next writer, the last of this name, is killed soon after."""
+    replace = _files._replace
+
+    def alone(new, path):
+        assert os.listdir(tmp_path) == [os.path.basename(new)]
+        replace(new, path)
+
+    monkeypatch.setattr(_files, "_replace", alone)
+    (tmp_path / ".net.0123.tmp").touch()
+    with _files.written_whole(tmp_path / "net") as file:
+        file.write(b"new")
+    assert os.listdir(tmp_path) == ["net"]
+
+
 @pytest.mark.skipif(sys.platform != "win32", reason="other systems replace files that are open")
 def test_a_file_that_another_program_keeps_open(tmp_path, monkeypatch):
     monkeypatch.setattr(_files, "_PATIENCE", 0.1)

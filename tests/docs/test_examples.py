@@ -102,6 +102,6 @@ def test_jax_equals_its_own_convolution():
         """
     )
     result = subprocess.run(
-        [sys.executable, "-c", program], cwd=EXAMPLES, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", program], cwd=EXAMPLES, capture_output=True, text=True, timeout=300
     )
     assert result.stdout == "equal\n", result.stderr

@@ -23,7 +23,7 @@ def run_python(code, **environment):
     variables = {name: value for name, value in environment.items() if value is not None}
     inherited = {name: value for name, value in os.environ.items() if name not in environment}
     return subprocess.run(
-        [sys.executable, "-c", code], env=inherited | variables, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], env=inherited | variables, capture_output=True, text=True, timeout=300
     )
 
 

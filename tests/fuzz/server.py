@@ -52,7 +52,7 @@ def main():
         peak = memory_of(process.pid, "VmHWM") - memory
         alive = process.poll() is None
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=120)
+        _, log = process.communicate(timeout=300)
     answers = ", ".join(f"{answer}: {count}" for answer, count in sorted(counts.items()))
     print(f"{sum(counts.values())} malformed requests; answers {answers}")
     print(f"memory grew by {growth / 2**20:.1f} MiB, and by {peak / 2**20:.1f} MiB at its peak")
@@ -81,7 +81,9 @@ def running(model, *options):
 
 def predicted(port, image):
     """The server's answer to an image file."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/predict", image.read_bytes(), timeout=30) as answer:
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/predict", image.read_bytes(), timeout=300
+    ) as answer:
         return json.load(answer)
 
 
@@ -102,7 +104,7 @@ def _answer_to(port, content):
 
     A server that waits for more soon sees that nothing comes.
     """
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", port), timeout=300) as client:
         try:
             client.sendall(content)
             if not select.select([client], [], [], _PATIENCE)[0]:

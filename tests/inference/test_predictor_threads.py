@@ -66,7 +66,7 @@ def in_threads(count, work):
     failures, barrier = [], threading.Barrier(count)
 
     def run(k):
-        barrier.wait(timeout=60)
+        barrier.wait(timeout=300)
         try:
             work(k)
         except BaseException as error:

@@ -42,7 +42,7 @@ TRAINING = """
 def trained(folder, limit=0, prefix=(), suffix=()):
     """Run the training under `prefix`; returns what it printed."""
     command = [*prefix, sys.executable, "-c", textwrap.dedent(TRAINING), str(folder), str(limit), *suffix]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert process.returncode == 0, process.stderr
     return process.stdout.strip()
 
@@ -58,8 +58,8 @@ def assert_sound(folder, epochs):
 @pytest.mark.parametrize("task", TASKS)
 def test_killed_at_random_moments(task, tmp_path):
     """`python tests/kills.py --kills 100` does more."""
-    kills, epochs = (6, 6) if task == "classes" else (4, 1)
-    assert killed_run(tmp_path, kills=kills, seed=5, task=task) >= epochs
+    kills, least = (6, 6) if task == "classes" else (4, 1)
+    assert killed_run(tmp_path, kills, seed=5, task=task, least=least) >= least
 
 
 @linux_only

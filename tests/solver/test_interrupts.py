@@ -13,6 +13,8 @@ from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
 from cnnlib.solver.interrupts import Interrupts
 from helpers import FOLDER
+from kills import checkpoint
+from kills import newest as last_epoch
 from training import assert_same_run, digits_like, interrupted, quiet_solver
 
 SPEC = [{"conv": 4}, "batchnorm", "relu", {"dropout": 0.3}, {"max_pool": 2}]
@@ -229,7 +231,7 @@ def test_ctrl_c_at_any_moment(delay, tmp_path):
     assert interrupted(TRAINING, FOLDER, str(tmp_path / "run"), delay=delay) == "interrupted"
     newest = tmp_path / "run_interrupted.npz"
     if not newest.exists():  # it came between two epochs
-        newest = max(tmp_path.glob("run_epoch_*.npz"), key=lambda path: path.stat().st_mtime_ns)
+        newest = checkpoint(tmp_path, last_epoch(tmp_path))
     again = Solver.resume(newest, dense_net(), digits_like(), checkpoint_name=tmp_path / "again")
     again.num_epochs = again.epoch + 1
     again.train()

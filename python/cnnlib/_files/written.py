@@ -38,6 +38,8 @@ def written_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
                 os.fsync(file.fileno())
                 if sys.platform == "win32":
                     file.close()
+                # Now, since this may be the last writer of the name, and be killed behind the next line.
+                _remove_remains(folder, name, os.path.basename(file.name))
                 _replace(file.name, path)  # while it is locked: others remove what is not
         except BaseException as error:
             with contextlib.suppress(OSError):
@@ -45,7 +47,6 @@ def written_whole(path: str | os.PathLike) -> Iterator[BinaryIO]:
             if isinstance(error, OSError) and error.errno is not None and error.filename is None:
                 error.filename = path  # a full disk does not say which file it was
             raise
-    _remove_remains(folder, name)
     sync_folder(folder)
 
 
@@ -82,10 +83,10 @@ def _replace(new, path):
         time.sleep(0.01)
 
 
-def _remove_remains(folder, name):
-    """Remove the unfinished files that killed processes left of this one; what is being written is locked."""
+def _remove_remains(folder, name, own):
+    """Remove the unfinished files that killed processes left of `name`; what is being written is locked."""
     for entry in os.listdir(folder):
-        if entry.startswith(f".{name}.") and entry.endswith(".tmp"):
+        if entry.startswith(f".{name}.") and entry.endswith(".tmp") and entry != own:
             path = os.path.join(folder, entry)
             with contextlib.suppress(OSError), locked(path) as certain:
                 if certain:

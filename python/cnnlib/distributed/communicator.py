@@ -158,7 +158,7 @@ class MPIComm:
         """End all ranks at once, with a status that is not 0."""
         sys.stdout.flush()
         sys.stderr.flush()
-        time.sleep(0.2)  # until mpiexec has passed on what was printed
+        time.sleep(1)  # until mpiexec has passed on what was printed
         faulthandler.dump_traceback_later(10, exit=True, file=2)  # should MPI_Abort not return
         own_thread = threading.current_thread() is threading.main_thread()
         if own_thread or self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:

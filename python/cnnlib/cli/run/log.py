@@ -87,7 +87,10 @@ class RunLog:
         if self._writer is None:
             # What an older file says of later iterations, which the run takes again, does not count.
             purge = None if self._written < 0 else self._written * solver.iterations_per_epoch + 1
-            self._writer = _summary_writer()(str(self._run.folder / _EVENTS), purge_step=purge)
+            folder = self._run.folder / _EVENTS
+            # A name of their own even for runs that begin in one second.
+            number = f".{len(list(folder.glob('*')))}"
+            self._writer = _summary_writer()(str(folder), purge_step=purge, filename_suffix=number)
         for row in rows:
             if row["epoch"] > self._written:
                 for name, value in row.items():
