@@ -93,8 +93,6 @@ def _measure(options, condition, threads):
     cases = list(counts) or shapes.select(options.batches, options.group, options.only, options.quick)
     for case, dtype, arrays in shapes.with_arrays(memory.fitting(cases, options.dtypes), options.dtypes):
         for name in options.passes:
-            if name == "dx" and "dx" not in case.needs:
-                continue
             row = {"group": case.group, "name": case.name, "N": case.N, "dtype": dtype, "isa": isa}
             row |= {"pass": name, "threads": threads}
             if counts:

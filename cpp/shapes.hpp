@@ -39,8 +39,6 @@ enum class Method {
   gathered,
   col2im,
   dot_products,
-  tap_rows,
-  channel_lanes,
   shared_panels,
   count
 };
@@ -48,7 +46,7 @@ constexpr const char* method_names[] = {
     "auto",           "direct",          "winograd",           "winograd-rows",
     "matrix-product", "depthwise-rows",  "depthwise-channels", "pixel-lanes",
     "filter-lanes",   "position-panels", "gathered",           "col2im",
-    "dot-products",   "tap-rows",        "channel-lanes",      "shared-panels"};
+    "dot-products",   "shared-panels"};
 static_assert(sizeof(method_names) / sizeof(*method_names) == static_cast<int>(Method::count));
 
 // Functions of one element that one kernel serves.

@@ -11,7 +11,7 @@ from helpers import assert_close, cast, random_arrays
 PASSES = ("forward", "input_gradient", "weight_gradient")
 METHODS = _core.conv_methods[3:]  # behind the wishes 'auto' and 'direct', and 'winograd', which is one too
 
-WEIGHT_GRADIENTS = ("winograd", "winograd-rows", "dot-products", "tap-rows", "channel-lanes", "shared-panels")
+WEIGHT_GRADIENTS = ("winograd", "winograd-rows", "dot-products", "shared-panels")
 
 # Between them every method fits some shape, in every instruction set and dtype.
 CASES = {

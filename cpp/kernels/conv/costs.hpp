@@ -136,12 +136,12 @@ double cost_depthwise_channels(const ConvShape& s) {
 // 1x1 at a stride, as a convolution at stride 1 of the points that it reads.
 inline bool fits_gathered(const ConvShape& s) { return strided_points(s); }
 
-// Few channels share the work of a staged image, and there are enough taps and columns.
+// Few channels, and enough taps and columns, to share the work of an image's rows.
 template <class T>
-bool fits_first_layer(const ConvShape& s) {
-  constexpr Index most_channels = 6, longest_reach = 64;
+bool few_channels(const ConvShape& s) {
+  constexpr Index few = 6, longest_reach = 64;
   const Index C = s.C / s.groups;
-  return s.N > 0 && C <= most_channels && C * s.KH * s.KW >= max_rows / 2 && s.OW >= Simd<T>::size &&
+  return s.N > 0 && C <= few && C * s.KH * s.KW >= max_rows / 2 && s.OW >= Simd<T>::size &&
          s.OH * s.OW >= tile_lanes<T> && s.dilation_h * s.KH < longest_reach &&
          s.dilation_w * s.KW < longest_reach;
 }
@@ -162,7 +162,7 @@ bool fits_dot_products(const ConvShape& s) {
   constexpr Index most = 64, most_beside = 256, most_pairs = 4800, fewest_positions = 512;
   const Index C = s.C / s.groups, F = s.F / s.groups;
   const bool small = C <= most ? F <= most_beside : F <= most && C * F <= most_pairs;
-  return fits_first_layer<T>(s) ||
+  return few_channels<T>(s) ||
          (s.N > 0 && sizeof(T) == 4 && pointwise(s) && C > 1 && small && s.OH * s.OW >= fewest_positions);
 }
 template <class T>
@@ -179,42 +179,13 @@ double cost_dot_products(const ConvShape& s) {
                      (pointwise(s) ? 0 : Rates::stage * double(g.C * g.vectors(s.H * s.W))));
 }
 
-// With channels in the lanes, for which dout is packed so many times.
+// With channels in the lanes.
 template <class T>
-double cost_channels_last(const ConvShape& s, Index packings) {
+double cost_shared_panels(const ConvShape& s) {
   const GroupSizes<T> g(s);
   return g.groups * (double(g.F * g.taps * g.vectors(g.C)) * double(g.positions) +
                      Rates::stage_channels * double(g.vectors(g.C)) * double(s.H * s.W) +
-                     Rates::pack * double(g.F) * double(g.vectors(g.positions)) * double(packings));
-}
-template <class T>
-double cost_channel_lanes(const ConvShape& s) {
-  return cost_channels_last<T>(s, ceil_div(s.C / s.groups, tile_lanes<T>));
-}
-// Channels fill their vectors, channels and filters are enough to pay for packing dout, which other threads
-// read, and for staging, and the result is large enough to be worth a loop over the threads for every block.
-template <class T>
-bool fits_shared_panels(const ConvShape& s) {
-  constexpr Index lanes = tile_lanes<T>, fewest_products = 128, fewest_uses = 64, smallest_result = 4096;
-  const GroupSizes<T> g(s);
-  return s.N > 0 && g.C > lanes && 8 * g.C >= 7 * round_up(g.C, lanes) && g.C * g.taps >= fewest_products &&
-         g.F * g.taps >= fewest_uses && g.F * g.C * g.taps >= smallest_result;
-}
-template <class T>
-double cost_shared_panels(const ConvShape& s) {
-  return cost_channels_last<T>(s, 1);
-}
-// A kernel's rows are long enough to keep the arithmetic units busy, and filters fill their vectors.
-template <class T>
-bool fits_tap_rows(const ConvShape& s) {
-  const Index F = s.F / s.groups;
-  return s.N > 0 && s.KW >= 6 && s.dilation_w == 1 && 4 * F >= 3 * round_up(F, Simd<T>::size);
-}
-template <class T>
-double cost_tap_rows(const ConvShape& s) {
-  const GroupSizes<T> g(s);
-  return g.groups * (double(g.C * g.taps * g.vectors(g.F)) * double(g.positions) +
-                     Rates::pack * double(g.vectors(g.F)) * double(g.positions) / 2);
+                     Rates::pack * double(g.F) * double(g.vectors(g.positions)));
 }
 
 inline bool fits_winograd(const ConvShape& s) { return s.N > 0 && winograd_fits(s); }

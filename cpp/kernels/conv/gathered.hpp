@@ -24,10 +24,8 @@ inline ConvShape gathered(ConvShape s) {
 // points[n, c, i, j] = x[n, c](the position that output i, j reads), zero outside.
 template <class T>
 void gather_points(const T* x, const ConvShape& s, T* points) {
-  using S = Simd<T>;
   const Inside inside(-s.pad_left, s.stride_w, s.W, s.OW);
   const T* end = x + s.N * s.C * s.H * s.W;
-  const bool narrow = s.stride_w == 2 && s.OW <= S::size && s.pad_left == 0 && inside.last == s.OW;
   parallel_for(s.N * s.C, threads_for(3.0 * s.N * s.C * s.OH * s.OW), [&](Index plane, int) {
     T* to = points + plane * s.OH * s.OW;
     for (Index i = 0; i < s.OH; ++i, to += s.OW) {
@@ -37,15 +35,6 @@ void gather_points(const T* x, const ConvShape& s, T* points) {
         continue;
       }
       const T* row = x + (plane * s.H + line) * s.W;
-      if (narrow && row + 2 * S::size <= end) {
-        typename S::Packet even, odd;
-        S::load_pairs(row, even, odd);
-        if (i * s.OW + S::size <= s.OH * s.OW)  // what follows the row in this plane is written later
-          S::store(to, even);
-        else
-          S::store_lanes(to, even, 0, s.OW);
-        continue;
-      }
       std::fill_n(to, inside.first, T(0));
       copy_strided(row - s.pad_left + inside.first * s.stride_w, inside.last - inside.first, s.stride_w, end,
                    to + inside.first);

@@ -6,7 +6,6 @@
 #include "kernels/conv/costs.hpp"
 #include "kernels/conv/depthwise/depthwise.hpp"
 #include "kernels/conv/direct/direct.hpp"
-#include "kernels/conv/first_layer/first_layer.hpp"
 #include "kernels/conv/gathered.hpp"
 #include "kernels/conv/matrix.hpp"
 #include "kernels/conv/weight_gradient/weight_gradient.hpp"
@@ -56,7 +55,7 @@ inline constexpr CorrelationMethod<T> input_gradient_methods[] = {
      &describe_position_panels<T>, true, &pack_position_panels<T>, &run_position_panels<T>},
     {Method::gathered, &fits_gathered, &cost_gathered<T, Pass::input_gradient>, &describe_gathered<T>, false,
      &pack_gathered<T>, &run_gathered_input_gradient<T>},
-    {Method::col2im, &fits_first_layer<T>, &cost_col2im<T>, &describe_col2im<T>, false, &pack_col2im<T>,
+    {Method::col2im, &few_channels<T>, &cost_col2im<T>, &describe_col2im<T>, false, &pack_col2im<T>,
      &run_col2im<T>},
 };
 
@@ -74,10 +73,7 @@ inline constexpr WeightGradientMethod<T> weight_gradient_methods[] = {
      &describe_winograd_rows_gradient<T>, true, &run_winograd_rows_gradient<T>},
     {Method::dot_products, &fits_dot_products<T>, &cost_dot_products<T>, &describe_dot_products<T>, true,
      &run_dot_products<T>},
-    {Method::tap_rows, &fits_tap_rows<T>, &cost_tap_rows<T>, &describe_tap_rows<T>, true, &run_tap_rows<T>},
-    {Method::channel_lanes, &fits_any, &cost_channel_lanes<T>, &describe_channel_lanes<T>, false,
-     &run_channel_lanes<T>},
-    {Method::shared_panels, &fits_shared_panels<T>, &cost_shared_panels<T>, &describe_shared_panels<T>, false,
+    {Method::shared_panels, &fits_any, &cost_shared_panels<T>, &describe_shared_panels<T>, false,
      &run_shared_panels<T>},
 };
 

@@ -28,8 +28,6 @@ constexpr int tile_lanes = tile_vectors * Simd<T>::size;
 // The prefetch distance in packed b: 8 steps of the usual tile with AVX-512, in whose time the second-level
 // cache answers.
 constexpr Index prefetch_distance_bytes = 1024;
-// The same in panels of a.
-constexpr Index panel_distance_bytes = 1024;
 
 // A later call's b, prefetched into the second-level cache meanwhile: a row of it for every so many rows of
 // this one, since several calls may share the work.
@@ -44,11 +42,9 @@ struct Fetch {
 // What is prefetched, by the way b lies:
 //   none   nothing: b is in the first-level cache, or the processor's own prefetcher follows it
 //   run    b is packed, and comes from the second-level cache: prefetch_distance_bytes ahead
-//   next   b's rows are scattered: the vectors that follow in each row, for the next call
 //   fetch  as `run`, and a later call's b
 //   pack   b's rows are scattered: a later call's b, and this one is packed on the way
-//   panels b is in the first-level cache, and panels of a follow each other: panel_distance_bytes ahead
-enum class Ahead { none, run, next, fetch, pack, panels };
+enum class Ahead { none, run, fetch, pack };
 
 // Where a tile goes: vector v of row m to to[v] + m * step, added to what lies there (`add`), to `row` (V
 // vectors) in every row and to bias[m], as far as they are given, then through the activation.
@@ -152,7 +148,6 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
       bv[v] = S::load(base[v] + at);
       if constexpr (ahead == Ahead::run || ahead == Ahead::fetch)
         __builtin_prefetch(base[v] + at + prefetch_distance_bytes / Index(sizeof(T)));
-      if constexpr (ahead == Ahead::next) __builtin_prefetch(base[v] + at + V * S::size);
       if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv[v]);
     }
     const BroadcastValues<T, R> values{a_row};
@@ -166,9 +161,8 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
   };
   Index k = 0;
   constexpr bool room = BroadcastValues<T, R>::vectors <= 4;  // for the values of two steps, beside the sums
-  if constexpr (room && (ahead == Ahead::none || ahead == Ahead::run || ahead == Ahead::panels))
+  if constexpr (room && (ahead == Ahead::none || ahead == Ahead::run))
     for (; k + 2 <= K; k += 2, a += 2 * step) {  // two at a time: less to count
-      if constexpr (ahead == Ahead::panels) prefetch(a + panel_distance_bytes / Index(sizeof(T)), 2 * R);
       multiply(k, a);
       multiply(k + 1, a + step);
     }

@@ -1,5 +1,6 @@
 #include "kernels/conv/direct/direct.hpp"
 
+#include "kernels/conv/direct/col2im.hpp"
 #include "kernels/conv/direct/filter_lanes.hpp"
 #include "kernels/conv/direct/pixel_lanes.hpp"
 #include "kernels/conv/direct/position_panels.hpp"
@@ -47,16 +48,32 @@ void run_position_panels([[maybe_unused]] const ConvPlan& plan,
   if constexpr (InstructionSet::position_panels) run_correlations<T, PositionPanels>(plan, operands);
 }
 
-#define INSTANTIATE(T)                                                     \
-  template void describe_pixel_lanes<T>(ConvPlan&);                        \
-  template void pack_pixel_lanes(const ConvPlan&, const T*, T*);           \
-  template void run_pixel_lanes(const ConvPlan&, const ConvOperands<T>&);  \
-  template void describe_filter_lanes<T>(ConvPlan&);                       \
-  template void pack_filter_lanes(const ConvPlan&, const T*, T*);          \
-  template void run_filter_lanes(const ConvPlan&, const ConvOperands<T>&); \
-  template void describe_position_panels<T>(ConvPlan&);                    \
-  template void pack_position_panels(const ConvPlan&, const T*, T*);       \
-  template void run_position_panels(const ConvPlan&, const ConvOperands<T>&);
+template <class T>
+void describe_col2im(ConvPlan& plan) {
+  Col2im<T>(plan.shape).describe(plan);
+}
+template <class T>
+void pack_col2im(const ConvPlan& plan, const T* w, T* packed) {
+  Col2im<T>(plan.shape).pack(w, packed);
+}
+template <class T>
+void run_col2im(const ConvPlan& plan, const ConvOperands<T>& operands) {
+  Col2im<T>(plan.shape).run(operands);
+}
+
+#define INSTANTIATE(T)                                                        \
+  template void describe_pixel_lanes<T>(ConvPlan&);                           \
+  template void pack_pixel_lanes(const ConvPlan&, const T*, T*);              \
+  template void run_pixel_lanes(const ConvPlan&, const ConvOperands<T>&);     \
+  template void describe_filter_lanes<T>(ConvPlan&);                          \
+  template void pack_filter_lanes(const ConvPlan&, const T*, T*);             \
+  template void run_filter_lanes(const ConvPlan&, const ConvOperands<T>&);    \
+  template void describe_position_panels<T>(ConvPlan&);                       \
+  template void pack_position_panels(const ConvPlan&, const T*, T*);          \
+  template void run_position_panels(const ConvPlan&, const ConvOperands<T>&); \
+  template void describe_col2im<T>(ConvPlan&);                                \
+  template void pack_col2im(const ConvPlan&, const T*, T*);                   \
+  template void run_col2im(const ConvPlan&, const ConvOperands<T>&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -1,4 +1,4 @@
-// Implicit GEMM, compiled in a unit of its own.
+// Methods for every stride, padding, dilation and grouping, compiled in a unit of its own.
 #pragma once
 
 #include "kernels/conv/method.hpp"
@@ -27,5 +27,13 @@ template <class T>
 void pack_position_panels(const ConvPlan&, const T* w, T* packed);
 template <class T>
 void run_position_panels(const ConvPlan&, const ConvOperands<T>&);
+
+// dx of few channels (col2im.hpp).
+template <class T>
+void describe_col2im(ConvPlan&);
+template <class T>
+void pack_col2im(const ConvPlan&, const T* w, T* packed);
+template <class T>
+void run_col2im(const ConvPlan&, const ConvOperands<T>&);
 
 }  // namespace cnnlib::CNNLIB_ISA

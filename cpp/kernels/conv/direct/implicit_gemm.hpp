@@ -1,7 +1,7 @@
 // A convolution's forward pass and dx as correlations, for every stride, padding, dilation and grouping.
 #pragma once
 
-#include <utility>
+#include <algorithm>
 
 #include "kernels/conv/direct/correlation.hpp"
 #include "kernels/conv/method.hpp"
@@ -208,14 +208,18 @@ void run_correlations(const ConvPlan& plan, const ConvOperands<T>& operands) {
 template <class T, template <class> class Lanes>
 void describe_correlations(ConvPlan& plan) {
   Index packed = 0;
-  bool first = true;
+  std::size_t scratch = 0;
   each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
     if (p.taps() == 0) return;
     p.prepacked = plan.prepacked;
     const Lanes<T> lanes(p);
     packed += lanes.packed_size();
-    if (std::exchange(first, false)) lanes.describe(plan);  // the classes of dx are cut alike
+    ConvPlan own = plan;
+    lanes.describe(own);
+    if (scratch == 0) plan = own;  // the classes of dx are cut alike, and run one after the other
+    scratch = std::max(scratch, own.scratch_bytes);
   });
+  plan.scratch_bytes = scratch;
   plan.packed_bytes = packed * sizeof(T);
 }
 

@@ -11,7 +11,6 @@
 #pragma once
 
 #include "kernels/conv/direct/implicit_gemm.hpp"
-#include "kernels/conv/direct/single_position.hpp"
 #include "kernels/gemm/micro_kernel.hpp"
 #include "machine/processor.hpp"
 
@@ -48,7 +47,6 @@ struct PositionPanelCut {
 template <class T>
 class PositionPanels {
   static constexpr Index lanes = Simd<T>::size, width = tile_lanes<T>;
-  static constexpr Index most_single = 2;  // positions of a panel, for which a tile is not worth it
 
  public:
   explicit PositionPanels(const Correlation<T>& correlation) : p(correlation) { choose_blocks(); }
@@ -119,10 +117,6 @@ class PositionPanels {
     return tasks;
   }
 
-  // Whether nothing follows the panels before `last` in the memory of the weights.
-  bool packed_end(Index group, Index chunk, Index last) const {
-    return group == p.groups - 1 && chunk == chunks - 1 && last == panels.count;
-  }
   Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
   Index packed_at(Index group, Index chunk, Index panel) const {
     return (group * p.C + chunk * channels) * p.F + panels.first(panel) * channels_of(chunk);
@@ -254,13 +248,6 @@ class PositionPanels {
     const T* source[tile_vectors] = {positions, positions + lanes};
     const bool add = chunk > 0 || p.epilogue.add, whole = cut.is_whole(panel);
     T* out = p.out + group * p.F * p.out_plane;
-    if (cut.filled(panel) <= most_single) {
-      // The vectors of a single position reach behind the weights: not behind all of them.
-      const Index end = packed_end(group, chunk, last) ? last - 1 : last;
-      multiply_singly(group, chunk, panel, positions, first, end, weights, tile);
-      weights += (panels.first(end) - panels.first(first)) * count;
-      first = end;
-    }
     for (Index i = first; i < last; ++i) {
       const Index rows = panels.rows(i), f = panels.first(i);
       T* to = out + f * p.out_plane;
@@ -277,39 +264,10 @@ class PositionPanels {
       } else if (add) {
         copy_runs<false>(panel, rows, to, tile, target.step);
       }
-      const auto kernel =
-          vectors == 1 ? tile_kernel<T, 1>(rows) : tile_kernel<T, tile_vectors, Ahead::panels>(rows);
+      const auto kernel = vectors == 1 ? tile_kernel<T, 1>(rows) : tile_kernel<T>(rows);
       kernel(count, weights, rows, offset, source, target);
       if (!whole) copy_runs<true>(panel, rows, to, tile, target.step);
       weights += rows * count;
-    }
-  }
-
-  // Position by position.
-  void multiply_singly(Index group, Index chunk, Index panel, const T* positions, Index first, Index last,
-                       const T* weights, T* sum) const {
-    constexpr Index most = panels_at_once<T>, room = panel_vectors<T> * lanes;
-    const Index count = channels_of(chunk);
-    const bool add = chunk > 0 || p.epilogue.add;
-    const T* bias = chunk == 0 ? p.epilogue.from(group * p.F).bias : nullptr;
-    const auto activation = chunk == chunks - 1 ? p.epilogue.activation : Rectifier<T>{};
-    for (Index i = first, together; i < last; i += together) {
-      const Index rows = panels.rows(i), f = panels.first(i);
-      together = std::min(most, (rows > panels.height ? std::min(last, panels.longer) : last) - i);
-      cut.each_run(panel, [&](Index lane, Index run, Index image, Index position) {
-        for (Index j = 0; j < run; ++j) {
-          multiply_position(count, weights, rows, together, positions + lane + j, width, sum);
-          T* to = p.out + image * p.out_row + (group * p.F + f) * p.out_plane + position + j;
-          for (Index k = 0; k < together; ++k)
-            for (Index m = 0; m < rows; ++m, to += p.out_plane) {
-              T value = sum[k * room + m];
-              if (add) value += *to;
-              if (bias != nullptr) value += bias[f + k * rows + m];
-              *to = activation(value);
-            }
-        }
-      });
-      weights += together * rows * count;
     }
   }
 

@@ -46,12 +46,6 @@ struct PositionBlocks {
   // Part p has the blocks [first_block(p), first_block(p + 1)).
   Index first_block(Index part) const { return part * blocks / parts; }
 
-  // sums[i] += the sums of all other parts, i < n, which follow `step` values apart.
-  template <class T>
-  void add_parts(T* sums, Index step, Index n) const {
-    for (Index part = 1; part < parts; ++part) add_to(sums, sums + part * step, n);
-  }
-
   void describe(ConvPlan& plan) const {
     name_blocks(
         plan, {{"images", images}, {"output rows", rows}, {"output columns", cols}, {"partial sums", parts}});
@@ -96,6 +90,8 @@ struct WeightGradient {
     staging.set_block(blocks.rows, blocks.cols, align, room);
   }
 
+  // Channels of a block of lanes: one vector where it holds all of them.
+  Index channel_lanes() const { return C <= Simd<T>::size ? Index{Simd<T>::size} : Index{tile_lanes<T>}; }
   Index tap_offset(Index tap) const { return staging.tap_offset(tap / s.KW, tap % s.KW); }
 
   // Where the staged planes of a (channel, tap) pair begin.

@@ -1,5 +1,5 @@
-// dw of large layers, channels being the vector lanes and filters the rows: the panels of dout are packed
-// once for all channels, and every block of positions is added to the result itself:
+// dw whose vector lanes are channels and whose rows are filters: panels of dout are packed once for all
+// channels, and every block of positions is added to the result itself:
 //
 //   dw[f, c, a, b] += sum over positions p of a block of dout[f, p] * x[c, p shifted by tap (a, b)]
 //
@@ -31,7 +31,7 @@ struct WeightsPart {
 // dw of a part, by threads that share what they stage and pack.
 template <class T>
 class SharedPanelsPart {
-  static constexpr Index size = Simd<T>::size, lanes = tile_lanes<T>;
+  static constexpr Index size = Simd<T>::size;
   static constexpr Index most_columns = 288;                     // taps * lanes of a run of lane blocks,
   static constexpr Index most_staged = (512 << 10) / sizeof(T);  // and its staged values
   static constexpr Index tasks_of_thread = 8;
@@ -88,8 +88,8 @@ class SharedPanelsPart {
       packed = layout.array<T>(checked_product(g.s.F, g.positions.most_positions()));
       staged = layout.array<T>(checked_product(g.s.groups * m.lane_blocks, m.staged_size));
       offset = layout.array<Index>(g.positions.most_positions());
-      line = layout.per_thread<T>(m.threads, lanes * g.staging.pitch);
-      tile = layout.per_thread<T>(m.threads, (max_rows + 1) * m.row_size + lanes * size);
+      line = layout.per_thread<T>(m.threads, m.lanes * g.staging.pitch);
+      tile = layout.per_thread<T>(m.threads, (max_rows + 1) * m.row_size + m.lanes * size);
     }
     Work work(void* scratch, int slot) const {
       return {packed.in(scratch), staged.in(scratch), offset.in(scratch), line.of(scratch, slot),
@@ -142,21 +142,25 @@ class SharedPanelsPart {
     const Index rows = panels.rows(panel), f = group * g.F + panels.first(panel);
     const Index c0 = first_channel(lane_block), channels = std::min(lanes, g.C - c0);
     const T* staged = staged_block(work, group, lane_block);
-    const auto kernel = channel_kernel<T>(rows, channels <= size ? 1 : tile_vectors);
+    // A tile has the vectors of one tap or, where a vector holds all channels, one vector each of two taps.
+    const Index taps_of_tile = lanes == size ? tile_vectors : 1;
     const auto multiply = [&](Index tap, T* to, Index step, bool add_to_it) {
+      const Index vectors =
+          taps_of_tile > 1 ? std::min(taps_of_tile, g.taps - tap) : ceil_div(channels, size);
       const T* source[tile_vectors];
       Target<T> target;
-      for (int v = 0; v < tile_vectors; ++v) {
-        source[v] = staged + g.tap_offset(tap) * lanes + v * size;
+      for (Index v = 0; v < vectors; ++v) {
+        source[v] = staged +
+                    (taps_of_tile > 1 ? g.tap_offset(tap + v) * lanes : g.tap_offset(tap) * lanes + v * size);
         target.to[v] = to + v * size;
       }
       target.step = step;
       target.add = add_to_it;
-      kernel(K, work.packed + f * K, rows, work.offset, source, target);
+      channel_kernel<T>(rows, vectors)(K, work.packed + f * K, rows, work.offset, source, target);
     };
     T* to = dw + (f * g.C + c0) * g.taps;
     if (g.taps == 1 && channels == lanes) return multiply(0, to, g.C, add);
-    for (Index t = 0; t < g.taps; ++t) multiply(t, work.tile + t * lanes, row_size, false);
+    for (Index t = 0; t < g.taps; t += taps_of_tile) multiply(t, work.tile + t * lanes, row_size, false);
     for (Index m = 0; m < rows; ++m, to += g.C * g.taps)
       add_row(work.tile + m * row_size, channels, add, work.tile + max_rows * row_size, to);
   }
@@ -177,7 +181,7 @@ class SharedPanelsPart {
   WeightsPart part;
   int threads;
   Panels panels{g.F};
-  Index lane_blocks = part.lane_blocks();
+  Index lanes = g.channel_lanes(), lane_blocks = part.lane_blocks();
   Index staged_size = g.positions.images * g.staging.channel_size * lanes;  // of a lane block
   Index row_size = g.taps * lanes;  // of a filter's products with a lane block, [tap][lane]
   Index runs, filter_parts;
@@ -216,7 +220,7 @@ class SharedPanels {
 
   void describe(ConvPlan& plan) const {
     plan.tile_rows = panels.rows(0);
-    plan.tile_columns = tile_lanes<T>;
+    plan.tile_columns = g.channel_lanes();
     plan.threads = threads;
     g.positions.describe(plan);
     if (g.positions.parts > 1) {
@@ -268,7 +272,7 @@ class SharedPanels {
   int threads = threads_for(g.work());
   Index result_size = g.s.F * g.C * g.taps;
   Panels panels{g.F};
-  WeightsPart all{0, panels.count, 0, ceil_div(g.C, tile_lanes<T>)};
+  WeightsPart all{0, panels.count, 0, ceil_div(g.C, g.channel_lanes())};
   bool panels_suit, blocks_suit, by_filters;
 };
 

@@ -1,19 +1,9 @@
 #include "kernels/conv/weight_gradient/weight_gradient.hpp"
 
-#include "kernels/conv/weight_gradient/channel_lanes.hpp"
+#include "kernels/conv/weight_gradient/dot_products.hpp"
 #include "kernels/conv/weight_gradient/shared_panels.hpp"
-#include "kernels/conv/weight_gradient/tap_rows.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-template <class T>
-void describe_channel_lanes(ConvPlan& plan) {
-  ChannelLanes<T>(plan.shape).describe(plan);
-}
-template <class T>
-void run_channel_lanes(const ConvPlan& plan, const WeightGradientOperands<T>& operands) {
-  ChannelLanes<T>(plan.shape).run(operands);
-}
 
 template <class T>
 void describe_shared_panels(ConvPlan& plan) {
@@ -25,21 +15,19 @@ void run_shared_panels(const ConvPlan& plan, const WeightGradientOperands<T>& op
 }
 
 template <class T>
-void describe_tap_rows(ConvPlan& plan) {
-  TapRows<T>(plan.shape).describe(plan);
+void describe_dot_products(ConvPlan& plan) {
+  DotProducts<T>(plan.shape, true, true).describe(plan);
 }
 template <class T>
-void run_tap_rows(const ConvPlan& plan, const WeightGradientOperands<T>& operands) {
-  TapRows<T>(plan.shape).run(operands);
+void run_dot_products(const ConvPlan& plan, const WeightGradientOperands<T>& o) {
+  DotProducts<T>(plan.shape, o.dw != nullptr, o.db != nullptr).run(o);
 }
 
 #define INSTANTIATE(T)                                                                \
-  template void describe_channel_lanes<T>(ConvPlan&);                                 \
-  template void run_channel_lanes(const ConvPlan&, const WeightGradientOperands<T>&); \
   template void describe_shared_panels<T>(ConvPlan&);                                 \
   template void run_shared_panels(const ConvPlan&, const WeightGradientOperands<T>&); \
-  template void describe_tap_rows<T>(ConvPlan&);                                      \
-  template void run_tap_rows(const ConvPlan&, const WeightGradientOperands<T>&);
+  template void describe_dot_products<T>(ConvPlan&);                                  \
+  template void run_dot_products(const ConvPlan&, const WeightGradientOperands<T>&);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE
