@@ -51,7 +51,7 @@ from cnnlib._system.config import (
     show_config,
 )
 from cnnlib.cli import recipes
-from cnnlib.layers import *  # noqa: F403
+from cnnlib.layers import *
 
 if TYPE_CHECKING:
     from cnnlib import (

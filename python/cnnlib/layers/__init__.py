@@ -8,199 +8,39 @@ float32. Any strides, byte order and read-only memory are accepted; inputs are n
 loop versions of all of them, to read, are in `cnnlib.naive`.
 """
 
-from cnnlib.layers.activations import (
-    elu_backward,
-    elu_forward,
-    gelu_backward,
-    gelu_forward,
-    hard_sigmoid_backward,
-    hard_sigmoid_forward,
-    hard_swish_backward,
-    hard_swish_forward,
-    relu6_backward,
-    relu6_forward,
-    sigmoid_backward,
-    sigmoid_forward,
-    silu_backward,
-    silu_forward,
-    tanh_backward,
-    tanh_forward,
-)
-from cnnlib.layers.conv import (
-    conv_backward,
-    conv_forward,
-    conv_transpose_backward,
-    conv_transpose_forward,
-)
-from cnnlib.layers.dense import (
-    affine_backward,
-    affine_forward,
-    dropout_backward,
-    dropout_forward,
-    leaky_relu_backward,
-    leaky_relu_forward,
-    relu_backward,
-    relu_forward,
-)
-from cnnlib.layers.losses import (
-    bce_loss,
-    cross_entropy,
-    dice_loss,
-    huber_loss,
-    l1_loss,
-    mse_loss,
-    softmax_loss,
-    svm_loss,
-)
-from cnnlib.layers.norm import (
-    batchnorm_backward,
-    batchnorm_backward_alt,
-    batchnorm_forward,
-    layernorm_backward,
-    layernorm_forward,
-    spatial_batchnorm_backward,
-    spatial_batchnorm_forward,
-    spatial_groupnorm_backward,
-    spatial_groupnorm_forward,
-    spatial_instancenorm_backward,
-    spatial_instancenorm_forward,
-    spatial_layernorm_backward,
-    spatial_layernorm_forward,
-)
-from cnnlib.layers.pool import (
-    avg_pool_backward,
-    avg_pool_forward,
-    global_avg_pool_backward,
-    global_avg_pool_forward,
-    max_pool_backward,
-    max_pool_forward,
-)
-from cnnlib.layers.resizing import (
-    adaptive_avg_pool_backward,
-    adaptive_avg_pool_forward,
-    adaptive_max_pool_backward,
-    adaptive_max_pool_forward,
-    upsample_backward,
-    upsample_forward,
-)
-from cnnlib.layers.sandwiches import (
-    affine_bn_relu_backward,
-    affine_bn_relu_forward,
-    affine_relu_backward,
-    affine_relu_forward,
-    conv_bn_relu_backward,
-    conv_bn_relu_forward,
-    conv_bn_relu_pool_backward,
-    conv_bn_relu_pool_forward,
-    conv_relu_backward,
-    conv_relu_forward,
-    conv_relu_pool_backward,
-    conv_relu_pool_forward,
-)
-from cnnlib.layers.sequences import (
-    avg_pool1d_backward,
-    avg_pool1d_forward,
-    conv1d_backward,
-    conv1d_forward,
-    max_pool1d_backward,
-    max_pool1d_forward,
-)
-from cnnlib.layers.softmax import softmax_backward, softmax_forward
-from cnnlib.layers.volumes import (
-    avg_pool3d_backward,
-    avg_pool3d_forward,
-    conv3d_backward,
-    conv3d_forward,
-    max_pool3d_backward,
-    max_pool3d_forward,
-)
+from cnnlib.layers.activations import *
+from cnnlib.layers.conv import *
+from cnnlib.layers.dense import *
+from cnnlib.layers.losses import *
+from cnnlib.layers.norm.batch import *
+from cnnlib.layers.norm.pixels import *
+from cnnlib.layers.norm.rows import *
+from cnnlib.layers.pool import *
+from cnnlib.layers.resizing import *
+from cnnlib.layers.sandwiches import *
+from cnnlib.layers.sequences import *
+from cnnlib.layers.softmax import *
+from cnnlib.layers.volumes import *
 
-__all__ = [
-    "adaptive_avg_pool_backward",
-    "adaptive_avg_pool_forward",
-    "adaptive_max_pool_backward",
-    "adaptive_max_pool_forward",
-    "affine_backward",
-    "affine_bn_relu_backward",
-    "affine_bn_relu_forward",
-    "affine_forward",
-    "affine_relu_backward",
-    "affine_relu_forward",
-    "avg_pool1d_backward",
-    "avg_pool1d_forward",
-    "avg_pool3d_backward",
-    "avg_pool3d_forward",
-    "avg_pool_backward",
-    "avg_pool_forward",
-    "batchnorm_backward",
-    "batchnorm_backward_alt",
-    "batchnorm_forward",
-    "bce_loss",
-    "conv1d_backward",
-    "conv1d_forward",
-    "conv3d_backward",
-    "conv3d_forward",
-    "conv_backward",
-    "conv_bn_relu_backward",
-    "conv_bn_relu_forward",
-    "conv_bn_relu_pool_backward",
-    "conv_bn_relu_pool_forward",
-    "conv_forward",
-    "conv_relu_backward",
-    "conv_relu_forward",
-    "conv_relu_pool_backward",
-    "conv_relu_pool_forward",
-    "conv_transpose_backward",
-    "conv_transpose_forward",
-    "cross_entropy",
-    "dice_loss",
-    "dropout_backward",
-    "dropout_forward",
-    "elu_backward",
-    "elu_forward",
-    "gelu_backward",
-    "gelu_forward",
-    "global_avg_pool_backward",
-    "global_avg_pool_forward",
-    "hard_sigmoid_backward",
-    "hard_sigmoid_forward",
-    "hard_swish_backward",
-    "hard_swish_forward",
-    "huber_loss",
-    "l1_loss",
-    "layernorm_backward",
-    "layernorm_forward",
-    "leaky_relu_backward",
-    "leaky_relu_forward",
-    "max_pool1d_backward",
-    "max_pool1d_forward",
-    "max_pool3d_backward",
-    "max_pool3d_forward",
-    "max_pool_backward",
-    "max_pool_forward",
-    "mse_loss",
-    "relu6_backward",
-    "relu6_forward",
-    "relu_backward",
-    "relu_forward",
-    "sigmoid_backward",
-    "sigmoid_forward",
-    "silu_backward",
-    "silu_forward",
-    "softmax_backward",
-    "softmax_forward",
-    "softmax_loss",
-    "spatial_batchnorm_backward",
-    "spatial_batchnorm_forward",
-    "spatial_groupnorm_backward",
-    "spatial_groupnorm_forward",
-    "spatial_instancenorm_backward",
-    "spatial_instancenorm_forward",
-    "spatial_layernorm_backward",
-    "spatial_layernorm_forward",
-    "svm_loss",
-    "tanh_backward",
-    "tanh_forward",
-    "upsample_backward",
-    "upsample_forward",
-]
+__all__ = ["adaptive_avg_pool_backward", "adaptive_avg_pool_forward", "adaptive_max_pool_backward"]
+__all__ += ["adaptive_max_pool_forward", "affine_backward", "affine_bn_relu_backward"]
+__all__ += ["affine_bn_relu_forward", "affine_forward", "affine_relu_backward", "affine_relu_forward"]
+__all__ += ["avg_pool1d_backward", "avg_pool1d_forward", "avg_pool3d_backward", "avg_pool3d_forward"]
+__all__ += ["avg_pool_backward", "avg_pool_forward", "batchnorm_backward", "batchnorm_backward_alt"]
+__all__ += ["batchnorm_forward", "bce_loss", "conv1d_backward", "conv1d_forward", "conv3d_backward"]
+__all__ += ["conv3d_forward", "conv_backward", "conv_bn_relu_backward", "conv_bn_relu_forward"]
+__all__ += ["conv_bn_relu_pool_backward", "conv_bn_relu_pool_forward", "conv_forward", "conv_relu_backward"]
+__all__ += ["conv_relu_forward", "conv_relu_pool_backward", "conv_relu_pool_forward"]
+__all__ += ["conv_transpose_backward", "conv_transpose_forward", "cross_entropy", "dice_loss"]
+__all__ += ["dropout_backward", "dropout_forward", "elu_backward", "elu_forward", "gelu_backward"]
+__all__ += ["gelu_forward", "global_avg_pool_backward", "global_avg_pool_forward", "hard_sigmoid_backward"]
+__all__ += ["hard_sigmoid_forward", "hard_swish_backward", "hard_swish_forward", "huber_loss", "l1_loss"]
+__all__ += ["layernorm_backward", "layernorm_forward", "leaky_relu_backward", "leaky_relu_forward"]
+__all__ += ["max_pool1d_backward", "max_pool1d_forward", "max_pool3d_backward", "max_pool3d_forward"]
+__all__ += ["max_pool_backward", "max_pool_forward", "mse_loss", "relu6_backward", "relu6_forward"]
+__all__ += ["relu_backward", "relu_forward", "sigmoid_backward", "sigmoid_forward", "silu_backward"]
+__all__ += ["silu_forward", "softmax_backward", "softmax_forward", "softmax_loss"]
+__all__ += ["spatial_batchnorm_backward", "spatial_batchnorm_forward", "spatial_groupnorm_backward"]
+__all__ += ["spatial_groupnorm_forward", "spatial_instancenorm_backward", "spatial_instancenorm_forward"]
+__all__ += ["spatial_layernorm_backward", "spatial_layernorm_forward", "svm_loss", "tanh_backward"]
+__all__ += ["tanh_forward", "upsample_backward", "upsample_forward"]

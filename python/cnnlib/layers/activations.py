@@ -14,6 +14,11 @@ from cnnlib._params.arrays import prepare, prepare_backward, result
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import unpack
 
+__all__ = ["elu_backward", "elu_forward", "gelu_backward", "gelu_forward", "hard_sigmoid_backward"]
+__all__ += ["hard_sigmoid_forward", "hard_swish_backward", "hard_swish_forward", "relu6_backward"]
+__all__ += ["relu6_forward", "sigmoid_backward", "sigmoid_forward", "silu_backward", "silu_forward"]
+__all__ += ["tanh_backward", "tanh_forward"]
+
 _GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
 
 

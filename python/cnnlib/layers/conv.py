@@ -10,6 +10,8 @@ from cnnlib.layers.caches import unpack
 from cnnlib.layers.prepared_conv import PreparedConv
 from cnnlib.typing import ConvParam, ConvTransposeParam
 
+__all__ = ["conv_backward", "conv_forward", "conv_transpose_backward", "conv_transpose_forward"]
+
 _GRADIENTS = ("dx", "dw", "db")
 _CACHE = ("x", "w", "b", "conv_param")
 

@@ -14,6 +14,9 @@ from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.caches import unpack
 from cnnlib.typing import DropoutParam
 
+__all__ = ["affine_backward", "affine_forward", "dropout_backward", "dropout_forward", "leaky_relu_backward"]
+__all__ += ["leaky_relu_forward", "relu_backward", "relu_forward"]
+
 _GRADIENTS = ("dx", "dw", "db")
 _BYTE = np.dtype(np.uint8)
 

@@ -12,6 +12,9 @@ from cnnlib._params import number
 from cnnlib._params.arrays import as_array, labels, prepare, result
 from cnnlib._typing import Array, ArrayLike
 
+__all__ = ["bce_loss", "cross_entropy", "dice_loss", "huber_loss", "l1_loss", "mse_loss", "softmax_loss"]
+__all__ += ["svm_loss"]
+
 
 def softmax_loss(
     x: ArrayLike, y: ArrayLike, *, weights: ArrayLike | None = None, ignore: int | None = None

@@ -13,6 +13,9 @@ from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import unpack
 from cnnlib.typing import AvgPoolParam, MaxPoolParam
 
+__all__ = ["avg_pool_backward", "avg_pool_forward", "global_avg_pool_backward", "global_avg_pool_forward"]
+__all__ += ["max_pool_backward", "max_pool_forward"]
+
 _MAX_KEYS = ("pool_height", "pool_width", "stride", "pad", "dilation", "ceil_mode")
 _AVG_KEYS = ("pool_height", "pool_width", "stride", "pad", "ceil_mode", "count_include_pad")
 _CACHE = ("x", "pool_param")

@@ -13,6 +13,9 @@ from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result
 from cnnlib._typing import Array, ArrayLike, Cache
 from cnnlib.layers.caches import unpack
 
+__all__ = ["adaptive_avg_pool_backward", "adaptive_avg_pool_forward", "adaptive_max_pool_backward"]
+__all__ += ["adaptive_max_pool_forward", "upsample_backward", "upsample_forward"]
+
 _MODES = ("nearest", "bilinear")
 # Of an image's result: no array may claim more bytes than 2**63, even if its batch is empty.
 _MOST_VALUES = 2**56

@@ -19,6 +19,11 @@ from cnnlib.layers.pool import _max_pool, _max_pool_backward
 from cnnlib.layers.prepared_conv import PreparedConv
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
+__all__ = ["affine_bn_relu_backward", "affine_bn_relu_forward", "affine_relu_backward", "affine_relu_forward"]
+__all__ += ["conv_bn_relu_backward", "conv_bn_relu_forward", "conv_bn_relu_pool_backward"]
+__all__ += ["conv_bn_relu_pool_forward", "conv_relu_backward", "conv_relu_forward", "conv_relu_pool_backward"]
+__all__ += ["conv_relu_pool_forward"]
+
 _LAYER = ("x", "w", "b")
 _NORMED = ("x", "w", "b", "gamma", "beta")
 

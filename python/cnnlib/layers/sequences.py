@@ -11,6 +11,9 @@ from cnnlib.layers.caches import unpack
 from cnnlib.layers.pool import MaxPoolCache, remembered
 from cnnlib.typing import AvgPool1dParam, ConvParam, MaxPool1dParam
 
+__all__ = ["avg_pool1d_backward", "avg_pool1d_forward", "conv1d_backward", "conv1d_forward"]
+__all__ += ["max_pool1d_backward", "max_pool1d_forward"]
+
 _GRADIENTS = ("dx", "dw", "db")
 
 

@@ -6,6 +6,8 @@ from cnnlib import _core
 from cnnlib._params.arrays import prepare, prepare_backward, result
 from cnnlib._typing import Array, ArrayLike
 
+__all__ = ["softmax_backward", "softmax_forward"]
+
 
 def _softmax(x):
     """The result alone, of which no copy is kept."""

@@ -18,6 +18,9 @@ from cnnlib.layers.caches import unpack
 from cnnlib.layers.pool import MaxPoolCache, remembered
 from cnnlib.typing import AvgPool3dParam, ConvParam, MaxPool3dParam
 
+__all__ = ["avg_pool3d_backward", "avg_pool3d_forward", "conv3d_backward", "conv3d_forward"]
+__all__ += ["max_pool3d_backward", "max_pool3d_forward"]
+
 _GRADIENTS = ("dx", "dw", "db")
 _STACK_BYTES = 8 << 20  # of stacked planes at a time: they stay in most processors' last level
 

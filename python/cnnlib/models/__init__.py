@@ -29,7 +29,7 @@ gets from the course's modules of models.
 
 from cnnlib import layers
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.layers import *  # noqa: F403
+from cnnlib.layers import *
 from cnnlib.models.convnet import ConvNet
 from cnnlib.models.fully_connected import FullyConnectedNet, TwoLayerNet
 from cnnlib.models.graph_net import GraphNet

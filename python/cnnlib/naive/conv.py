@@ -9,6 +9,9 @@ from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _conv_geometry, _output_size, _pair, _taps
 from cnnlib.typing import ConvParam, ConvTransposeParam
 
+__all__ = ["conv_backward_naive", "conv_forward_naive", "conv_transpose_backward_naive"]
+__all__ += ["conv_transpose_forward_naive"]
+
 
 def conv_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
     """Slide the filters over the padded images (cross-correlation, as all neural networks mean it).

@@ -9,6 +9,10 @@ from cnnlib._typing import Array, Cache, Wanted
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.typing import DropoutParam
 
+__all__ = ["affine_backward_naive", "affine_forward_naive", "dropout_backward_naive", "dropout_forward_naive"]
+__all__ += ["leaky_relu_backward_naive", "leaky_relu_forward_naive", "relu_backward_naive"]
+__all__ += ["relu_forward_naive"]
+
 
 def affine_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
     """``out[n, m] = b[m] + sum over d of x[n, d] * w[d, m]``, x[n] laid out as one row.

@@ -11,6 +11,9 @@ from cnnlib._typing import Array
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _refuse_empty
 
+__all__ = ["bce_loss_naive", "cross_entropy_naive", "dice_loss_naive", "huber_loss_naive", "l1_loss_naive"]
+__all__ += ["mse_loss_naive", "softmax_loss_naive", "svm_loss_naive"]
+
 
 def softmax_loss_naive(
     x: Array,

@@ -16,6 +16,12 @@ from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _refuse_empty
 from cnnlib.typing import BatchNormParam, NormParam
 
+__all__ = ["batchnorm_backward_naive", "batchnorm_forward_naive", "layernorm_backward_naive"]
+__all__ += ["layernorm_forward_naive", "spatial_batchnorm_backward_naive", "spatial_batchnorm_forward_naive"]
+__all__ += ["spatial_groupnorm_backward_naive", "spatial_groupnorm_forward_naive"]
+__all__ += ["spatial_instancenorm_backward_naive", "spatial_instancenorm_forward_naive"]
+__all__ += ["spatial_layernorm_backward_naive", "spatial_layernorm_forward_naive"]
+
 
 def _statistics(values, eps):
     """Mean, (biased) variance and 1 / sqrt(var + eps) of a set of values of any shape."""

@@ -9,6 +9,9 @@ from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _pool_geometry, _refuse_empty, _taps_inside
 from cnnlib.typing import AvgPoolParam, MaxPoolParam
 
+__all__ = ["avg_pool_backward_naive", "avg_pool_forward_naive", "global_avg_pool_backward_naive"]
+__all__ += ["global_avg_pool_forward_naive", "max_pool_backward_naive", "max_pool_forward_naive"]
+
 
 def max_pool_forward_naive(x: Array, pool_param: MaxPoolParam) -> tuple[Array, Cache]:
     """The largest value of each window: ``out[n, c, i, j] = max of x[n, c, window(i, j)]``.

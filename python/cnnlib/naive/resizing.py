@@ -8,6 +8,10 @@ from cnnlib._typing import Array, Cache
 from cnnlib.naive.dtypes import _float_dtype
 from cnnlib.naive.windows import _pair, _refuse_empty
 
+__all__ = ["adaptive_avg_pool_backward_naive", "adaptive_avg_pool_forward_naive"]
+__all__ += ["adaptive_max_pool_backward_naive", "adaptive_max_pool_forward_naive", "upsample_backward_naive"]
+__all__ += ["upsample_forward_naive"]
+
 
 def _adaptive_windows(x, size):
     """Yield (n, c, i, j, rows, cols): output pixel (i, j) of each plane, and the slices that it sees.

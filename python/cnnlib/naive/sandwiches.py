@@ -29,6 +29,11 @@ from cnnlib.naive.pool import (
 )
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
+__all__ = ["affine_bn_relu_backward_naive", "affine_bn_relu_forward_naive", "affine_relu_backward_naive"]
+__all__ += ["affine_relu_forward_naive", "conv_bn_relu_backward_naive", "conv_bn_relu_forward_naive"]
+__all__ += ["conv_bn_relu_pool_backward_naive", "conv_bn_relu_pool_forward_naive", "conv_relu_backward_naive"]
+__all__ += ["conv_relu_forward_naive", "conv_relu_pool_backward_naive", "conv_relu_pool_forward_naive"]
+
 
 def affine_relu_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
     """relu(affine(x)); shapes as in :func:`affine_forward_naive`."""

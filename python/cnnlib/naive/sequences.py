@@ -13,6 +13,9 @@ from cnnlib.naive.axes import (
 )
 from cnnlib.typing import AvgPool1dParam, ConvParam, MaxPool1dParam
 
+__all__ = ["avg_pool1d_backward_naive", "avg_pool1d_forward_naive", "conv1d_backward_naive"]
+__all__ += ["conv1d_forward_naive", "max_pool1d_backward_naive", "max_pool1d_forward_naive"]
+
 
 def conv1d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
     """Convolve sequences: each output is the sum of a window of x times a filter, and a bias.

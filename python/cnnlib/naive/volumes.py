@@ -13,6 +13,9 @@ from cnnlib.naive.axes import (
 )
 from cnnlib.typing import AvgPool3dParam, ConvParam, MaxPool3dParam
 
+__all__ = ["avg_pool3d_backward_naive", "avg_pool3d_forward_naive", "conv3d_backward_naive"]
+__all__ += ["conv3d_forward_naive", "max_pool3d_backward_naive", "max_pool3d_forward_naive"]
+
 
 def conv3d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvParam) -> tuple[Array, Cache]:
     """Convolve volumes: each output is the sum of a window of x times a filter, and a bias.

@@ -12,6 +12,9 @@ from cnnlib.layers.caches import statistics, unpack
 from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
 from cnnlib.typing import BatchNormParam
 
+__all__ = ["batchnorm_backward", "batchnorm_backward_alt", "batchnorm_forward", "spatial_batchnorm_backward"]
+__all__ += ["spatial_batchnorm_forward"]
+
 _BATCH_KEYS = ("mode", "eps", "momentum", "running_mean", "running_var")
 _BATCH_CACHE = ("(x, gamma, beta)", "mean", "inv_std", "from_batch")
 

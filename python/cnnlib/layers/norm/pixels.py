@@ -13,6 +13,8 @@ from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
 from cnnlib.layers.norm.rows import CACHE, KEYS, check_counts, flat
 from cnnlib.typing import NormParam
 
+__all__ = ["spatial_layernorm_backward", "spatial_layernorm_forward"]
+
 
 def spatial_layernorm_forward(
     x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: NormParam, *, out: Array | None = None

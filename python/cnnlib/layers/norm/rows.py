@@ -10,6 +10,9 @@ from cnnlib.layers.caches import statistics, unpack
 from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
 from cnnlib.typing import NormParam
 
+__all__ = ["layernorm_backward", "layernorm_forward", "spatial_groupnorm_backward"]
+__all__ += ["spatial_groupnorm_forward", "spatial_instancenorm_backward", "spatial_instancenorm_forward"]
+
 CACHE = ("(x, gamma, beta)", "mean", "inv_std", "G")
 KEYS = ("eps", "mode")  # 'mode' is accepted, and has no meaning here
 
