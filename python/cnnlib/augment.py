@@ -234,7 +234,7 @@ def describe_augmentation(augmentation: Callable[..., Any] | None) -> Any:
     """The inverse of :func:`build_augmentation`, in plain values; None for None."""
     if isinstance(augmentation, Chain):
         return [AUGMENTATIONS.describe(item) for item in augmentation.augmentations]
-    return None if augmentation is None else AUGMENTATIONS.describe(augmentation)
+    return AUGMENTATIONS.describe(augmentation)
 
 
 def averaged_scores(

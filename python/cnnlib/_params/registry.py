@@ -46,8 +46,11 @@ class Registry:
             raise TypeError(f"{self.what} {name!r}: {error}") from error
 
     def describe(self, value: Any) -> Any:
-        """The inverse of :meth:`build`, in plain values; `OWN` for a callable that is not one of these."""
+        """
+        The inverse of :meth:`build`, in plain values; `OWN` for a callable that is not one of these, None for
+        None.
+        """
         for name, kind in self.classes.items():
             if type(value) is kind:
                 return {"name": name, **asdict(value)}
-        return OWN
+        return None if value is None else OWN

@@ -226,7 +226,7 @@ class Predictor:
         OSError
             If the file cannot be written; nothing is left behind then.
         """
-        described = None if self.preprocess is None else PREPROCESSING.describe(self.preprocess)
+        described = PREPROCESSING.describe(self.preprocess)
         if described == OWN:
             raise TypeError(
                 f"Predictor.save: preprocess must be a cnnlib.data.Normalization, got {self.preprocess!r}, "

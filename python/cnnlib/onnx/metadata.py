@@ -20,8 +20,9 @@ def described(model: Any, fixed_by: str) -> dict[str, str]:
     """The metadata of a model; a function of the user's own cannot be written."""
     function, classes = getattr(model, "preprocess", None), getattr(model, "classes", None)
     content = {}
-    if function is not None and PREPROCESSING.describe(function) != OWN:
-        content[_PREPROCESS] = json.dumps(PREPROCESSING.describe(function))
+    described = PREPROCESSING.describe(function)
+    if described not in (None, OWN):
+        content[_PREPROCESS] = json.dumps(described)
     if classes is not None:
         content[_CLASSES] = json.dumps(list(classes))
     if fixed_by:

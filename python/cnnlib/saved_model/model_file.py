@@ -80,7 +80,7 @@ def save_model(
         )
     refuse_uninitialized("save_model", model)
     function = model.preprocess if preprocess is None else PREPROCESSING.build(preprocess)
-    described = None if function is None else PREPROCESSING.describe(function)
+    described = PREPROCESSING.describe(function)
     if described == OWN:
         raise TypeError(
             f"save_model: preprocess must be a cnnlib.data.Normalization, got {function!r}, "

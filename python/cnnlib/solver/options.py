@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from cnnlib import optim
-from cnnlib._params import check_keys, number, positive_int
+from cnnlib._params import check_keys, choice, integer, number, positive_int, probability
 from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib.augment import build_augmentation, describe_augmentation
@@ -24,19 +24,9 @@ from cnnlib.schedules import SCHEDULES
 from cnnlib.solver.early_stopping import build_early_stopping, describe_early_stopping
 from cnnlib.solver.metrics import build_metrics, describe_metrics
 from cnnlib.solver.monitor import checked_monitor
-from cnnlib.solver.option import (
-    Flag,
-    Option,
-    at_least_0,
-    by_value,
-    config,
-    count,
-    count_or_0,
-    one_of,
-    or_none,
-    share,
-)
+from cnnlib.solver.option import Flag, Option
 
+T = TypeVar("T")
 _OF_RULES = {  # keys of optim_config
     **{name: name for name in ("learning_rate", "momentum", "decay_rate", "beta1", "beta2", "epsilon")},
     "lr": "learning_rate",
@@ -81,6 +71,48 @@ def rule_name(rule: Callable[..., Any]) -> str | None:
 
 
 # Checks ---------------------------------------------------------------------------------------------------
+
+
+def _or_none(check: Callable[[str, Any], T]) -> Callable[[str, Any], T | None]:
+    """The same check, which also takes None."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def _by_value(build: Callable[[Any], T]) -> Callable[[str, Any], T]:
+    """What needs no name for its messages."""
+    return lambda name, value: build(value)
+
+
+def _at_least_0(name: str, value: Any) -> float:
+    return number("Solver", name, value, 0)
+
+
+def _share(name: str, value: Any) -> float:
+    """In [0, 1)."""
+    return probability("Solver", name, value)
+
+
+def _count(name: str, value: Any) -> int:
+    """At least 1."""
+    return positive_int("Solver", name, value)
+
+
+def _count_or_0(name: str, value: Any) -> int:
+    value = integer("Solver", name, value)
+    if value < 0:
+        raise ValueError(f"Solver: {name} must be at least 0, got {value}")
+    return value
+
+
+def _one_of(*allowed: str) -> Callable[[str, Any], str]:
+    return lambda name, value: choice("Solver", name, value, allowed)
+
+
+def _config(name: str, value: Any) -> dict[str, Any]:
+    """A dict, or None for an empty one."""
+    if value is not None and not isinstance(value, Mapping):
+        raise TypeError(f"Solver: {name} must be a dict, got {value!r}")
+    return dict(value or {})
 
 
 def _update_rule(name: str, value: Any) -> Callable[..., Any]:
@@ -128,129 +160,75 @@ def _callable(name: str, value: Any) -> Callable[..., Any]:
 class Options:
     """The options; each is an attribute of the Solver, which keeps the checked value."""
 
-    update_rule = Option(
-        _update_rule,
-        saved=lambda rule: rule_name(rule) or OWN,
-        flags=(Flag("update_rule", tuple(_RULES)),),
-    )
+    update_rule = Option(_update_rule, tuple(_RULES), saved=lambda rule: rule_name(rule) or OWN)
     optim_config = Option(
-        config,
+        _config,
         flags=(
             Flag("learning_rate", "positive number"),
             Flag("momentum", "number", "of the momentum rules; default: 0.9"),
         ),
     )
-    lr_decay = Option(
-        at_least_0,
-        flags=(Flag("lr_decay", "positive number", "factor on the learning rate after each epoch"),),
-    )
+    lr_decay = Option(_at_least_0, "positive number", "factor on the learning rate after each epoch")
     schedule = Option(
-        or_none(by_value(SCHEDULES.build)),
-        saved=lambda schedule: None if schedule is None else SCHEDULES.describe(schedule),
-        flags=(Flag("schedule", "named", f"{', '.join(SCHEDULES.classes)}, say cosine:warmup=2"),),
+        _or_none(_by_value(SCHEDULES.build)),
+        "named",
+        f"{', '.join(SCHEDULES.classes)}, say cosine:warmup=2",
+        saved=SCHEDULES.describe,
     )
     rate_factors = Option(
-        or_none(_rate_factors),
-        flags=(
-            Flag(
-                "rate_factors",
-                "factors",
-                "factors on the learning rate of some parameters, say beta=64,W1=0.1; or none",
-            ),
-        ),
+        _or_none(_rate_factors),
+        "factors",
+        "factors on the learning rate of some parameters, say beta=64,W1=0.1; or none",
     )
-    weight_decay = Option(
-        or_none(at_least_0),
-        flags=(Flag("weight_decay", "number", "decoupled: w -= learning rate * X * w"),),
-    )
-    clip_norm = Option(
-        or_none(at_least_0),
-        flags=(Flag("clip_norm", "positive number", "largest norm of all gradients"),),
-    )
-    loss = Option(or_none(build_loss), saved=describe_loss)
-    metrics = Option(or_none(build_metrics), saved=describe_metrics)
-    monitor = Option(or_none(checked_monitor))
-    label_smoothing = Option(
-        or_none(share),
-        flags=(Flag("label_smoothing", "number", "share of a label spread evenly"),),
-    )
-    ema_decay = Option(
-        or_none(share),
-        flags=(Flag("ema_decay", "number", "average the weights over training"),),
-    )
+    weight_decay = Option(_or_none(_at_least_0), "number", "decoupled: w -= learning rate * X * w")
+    clip_norm = Option(_or_none(_at_least_0), "positive number", "largest norm of all gradients")
+    loss = Option(_or_none(build_loss), saved=describe_loss)
+    metrics = Option(_or_none(build_metrics), saved=describe_metrics)
+    monitor = Option(_or_none(checked_monitor))
+    label_smoothing = Option(_or_none(_share), "number", "share of a label spread evenly")
+    ema_decay = Option(_or_none(_share), "number", "average the weights over training")
     lookahead = Option(
-        or_none(_lookahead),
-        flags=(
-            Flag(
-                "lookahead",
-                "pairs",
-                "slow weights that the others return to, say steps=5:decay=0.95:power=3; or none",
-            ),
-        ),
+        _or_none(_lookahead),
+        "pairs",
+        "slow weights that the others return to, say steps=5:decay=0.95:power=3; or none",
     )
-    preprocess = Option(
-        or_none(by_value(PREPROCESSING.build)),
-        saved=lambda preprocess: None if preprocess is None else PREPROCESSING.describe(preprocess),
-    )
+    preprocess = Option(_or_none(_by_value(PREPROCESSING.build)), saved=PREPROCESSING.describe)
     augment = Option(
-        or_none(by_value(build_augmentation)),
+        _or_none(_by_value(build_augmentation)),
+        "list of named",
+        "flip, alternating-flip, crop, cutout, say flip,crop:pad=4; none for the images as they are",
         saved=describe_augmentation,
-        flags=(
-            Flag(
-                "augment",
-                "list of named",
-                "flip, alternating-flip, crop, cutout, say flip,crop:pad=4; none for the images as they are",
-            ),
-        ),
     )
-    prefetch = Option(count_or_0)
-    batch_size = Option(count, flags=(Flag("batch_size", "count"),))
-    num_epochs = Option(count_or_0, flags=(Flag("num_epochs", "count", "with --resume: the run's new end"),))
-    num_train_samples = Option(or_none(count))
-    num_val_samples = Option(or_none(count))
-    keep = Option(
-        one_of("best", "last"),
-        flags=(Flag("keep", ("best", "last"), "the epoch whose weights count; default: best"),),
-    )
+    prefetch = Option(_count_or_0)
+    batch_size = Option(_count, "count")
+    num_epochs = Option(_count_or_0, "count", "with --resume: the run's new end")
+    num_train_samples = Option(_or_none(_count))
+    num_val_samples = Option(_or_none(_count))
+    keep = Option(_one_of("best", "last"), ("best", "last"), "the epoch whose weights count; default: best")
     early_stopping = Option(
         lambda name, value: build_early_stopping(value, name),
+        "patience",
+        "end after N epochs without a better validation accuracy, or with monitor=val_loss a lower loss, say "
+        "5:monitor=val_loss:min_delta=0.001; or none",
         saved=describe_early_stopping,
-        flags=(
-            Flag(
-                "early_stopping",
-                "patience",
-                "end after N epochs without a better validation accuracy, or with monitor=val_loss a lower "
-                "loss, say 5:monitor=val_loss:min_delta=0.001; or none",
-            ),
-        ),
     )
-    print_every = Option(count)
+    print_every = Option(_count)
     verbose = Option(lambda name, value: bool(value))
-    checkpoint_name = Option(or_none(by_value(os.fspath)))
-    seed = Option(_seed, flags=(Flag("seed", "seed", "makes the run repeatable"),))
-    sampling = Option(one_of("epoch", "replacement"))
+    checkpoint_name = Option(_or_none(_by_value(os.fspath)))
+    seed = Option(_seed, "seed", "makes the run repeatable")
+    sampling = Option(_one_of("epoch", "replacement"))
     comm = Option(as_communicator, saved=None)
     micro_batches = Option(
-        or_none(count),
-        flags=(
-            Flag(
-                "micro_batches",
-                "count",
-                "cut each minibatch into N parts, whatever the number of ranks: the same bits on all",
-            ),
-        ),
+        _or_none(_count),
+        "count",
+        "cut each minibatch into N parts, whatever the number of ranks: the same bits on all",
     )
     batchnorm_statistics = Option(
-        one_of("local", "global"),
-        flags=(
-            Flag(
-                "batchnorm_statistics",
-                ("local", "global"),
-                "with --distributed: of each rank's share, or of the whole minibatch; default: local",
-            ),
-        ),
+        _one_of("local", "global"),
+        ("local", "global"),
+        "with --distributed: of each rank's share, or of the whole minibatch; default: local",
     )
-    on_epoch = Option(or_none(_callable), saved=None)
+    on_epoch = Option(_or_none(_callable), saved=None)
 
 
 OPTIONS: dict[str, Option[Any]] = {
