@@ -6,7 +6,7 @@ import numpy as np
 
 from cnnlib._typing import Array, Cache, Wanted
 from cnnlib.naive.dtypes import _float_dtype
-from cnnlib.naive.windows import _conv_geometry, _output_size, _pair, _taps
+from cnnlib.naive.windows import _conv_windows, _geometry, _pair, _refuse_empty, _taps
 from cnnlib.typing import ConvParam, ConvTransposeParam
 
 __all__ = ["conv_backward_naive", "conv_forward_naive", "conv_transpose_backward_naive"]
@@ -36,26 +36,25 @@ def conv_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvPara
     cache : tuple
         ``(x, w, b, conv_param)``
     """
-    N, _, H, W = x.shape
-    F, C_group, _, _ = w.shape
-    stride, dilation, pads, extent = _conv_geometry("conv_forward_naive", conv_param, x, w)
-    F_group = F // conv_param.get("groups", 1)
-    OH = _output_size("conv_forward_naive", H, pads[0], extent[0], stride[0])
-    OW = _output_size("conv_forward_naive", W, pads[1], extent[1], stride[1])
+    return _forward("conv_forward_naive", x, w, b, conv_param)
 
-    padded = np.pad(x, ((0, 0), (0, 0), *pads))
-    out = np.zeros((N, F, OH, OW), dtype=_float_dtype(x, w, b))
-    for n in range(N):
+
+def _forward(function, x, w, b, conv_param):
+    """In images, sequences and volumes: `place` is (i, j), (i,) or (h, i, j), `window` as many slices."""
+    windows = _conv_windows(function, conv_param, x, w)
+    F, C_group = w.shape[:2]
+    F_group = F // conv_param.get("groups", 1)
+
+    padded = np.pad(x, ((0, 0), (0, 0), *windows.pads))
+    out = np.zeros((len(x), F, *windows.outputs), dtype=_float_dtype(x, w, b))
+    for n in range(len(x)):
         for f in range(F):
             first = (f // F_group) * C_group
             channels = slice(first, first + C_group)
-            for i in range(OH):
-                rows = _taps(i * stride[0], extent[0], dilation[0])
-                for j in range(OW):
-                    cols = _taps(j * stride[1], extent[1], dilation[1])
-                    out[n, f, i, j] = np.sum(padded[n, channels, rows, cols] * w[f])
-                    if b is not None:
-                        out[n, f, i, j] += b[f]
+            for place, window in windows.in_padding:
+                out[(n, f, *place)] = np.sum(padded[(n, channels, *window)] * w[f])
+                if b is not None:
+                    out[(n, f, *place)] += b[f]
     return out, (x, w, b, conv_param)
 
 
@@ -76,33 +75,30 @@ def conv_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted
     dx, dw, db : ndarray
         In the shapes of x, w and b; ``db`` is None without a bias.
     """
-    x, w, b, conv_param = cache
-    N, _, H, W = x.shape
-    F, C_group, _, _ = w.shape
-    _, _, OH, OW = dout.shape
-    stride, dilation, pads, extent = _conv_geometry("conv_backward_naive", conv_param, x, w)
+    return _backward("conv_backward_naive", dout, *cache)
+
+
+def _backward(function, dout, x, w, b, conv_param):
+    windows = _conv_windows(function, conv_param, x, w)
+    F, C_group = w.shape[:2]
     F_group = F // conv_param.get("groups", 1)
 
     dtype = _float_dtype(x, w, b)
-    padded = np.pad(x, ((0, 0), (0, 0), *pads))
+    padded = np.pad(x, ((0, 0), (0, 0), *windows.pads))
     dpadded = np.zeros(padded.shape, dtype=dtype)
     dw = np.zeros(w.shape, dtype=dtype)
     db = None if b is None else np.zeros(b.shape, dtype=dtype)
-    for n in range(N):
+    for n in range(len(x)):
         for f in range(F):
             first = (f // F_group) * C_group
             channels = slice(first, first + C_group)
-            for i in range(OH):
-                rows = _taps(i * stride[0], extent[0], dilation[0])
-                for j in range(OW):
-                    cols = _taps(j * stride[1], extent[1], dilation[1])
-                    dpadded[n, channels, rows, cols] += dout[n, f, i, j] * w[f]
-                    dw[f] += dout[n, f, i, j] * padded[n, channels, rows, cols]
-                    if db is not None:
-                        db[f] += dout[n, f, i, j]
-    (top, _), (left, _) = pads
-    dx = dpadded[:, :, top : top + H, left : left + W].copy()
-    return dx, dw, db
+            for place, window in windows.in_padding:
+                dpadded[(n, channels, *window)] += dout[(n, f, *place)] * w[f]
+                dw[f] += dout[(n, f, *place)] * padded[(n, channels, *window)]
+                if db is not None:
+                    db[f] += dout[(n, f, *place)]
+    inside = (slice(before, before + size) for (before, _), size in zip(windows.pads, x.shape[2:]))
+    return dpadded[(slice(None), slice(None), *inside)].copy(), dw, db
 
 
 def conv_transpose_forward_naive(
@@ -132,7 +128,7 @@ def conv_transpose_forward_naive(
     """
     N, C, H, W = x.shape
     _, F_group, _, _ = w.shape
-    stride, dilation, pads, extent = _conv_geometry("conv_transpose_forward_naive", conv_param, x, w)
+    stride, dilation, pads, extent = _transposed("conv_transpose_forward_naive", conv_param, x, w)
     output_pad = _pair(conv_param.get("output_pad", 0))
     groups = conv_param.get("groups", 1)
     C_group, F = C // groups, F_group * groups
@@ -147,11 +143,9 @@ def conv_transpose_forward_naive(
         for c in range(C):
             first = (c // C_group) * F_group
             filters = slice(first, first + F_group)
-            for i in range(H):
-                rows = _taps(i * stride[0], extent[0], dilation[0])
-                for j in range(W):
-                    cols = _taps(j * stride[1], extent[1], dilation[1])
-                    canvas[n, filters, rows, cols] += x[n, c, i, j] * w[c]
+            for i, j in np.ndindex(H, W):
+                window = _taps((i, j), stride, extent, dilation)
+                canvas[(n, filters, *window)] += x[n, c, i, j] * w[c]
     out = canvas[:, :, top : canvas_height - bottom, left : canvas_width - right].copy()
     if b is not None:
         out += b.reshape(1, F, 1, 1)
@@ -178,7 +172,7 @@ def conv_transpose_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Arr
     x, w, b, conv_param = cache
     N, C, H, W = x.shape
     _, F_group, _, _ = w.shape
-    stride, dilation, pads, extent = _conv_geometry("conv_transpose_backward_naive", conv_param, x, w)
+    stride, dilation, pads, extent = _transposed("conv_transpose_backward_naive", conv_param, x, w)
     C_group = C // conv_param.get("groups", 1)
 
     dtype = _float_dtype(x, w, b)
@@ -189,12 +183,17 @@ def conv_transpose_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Arr
         for c in range(C):
             first = (c // C_group) * F_group
             filters = slice(first, first + F_group)
-            for i in range(H):
-                rows = _taps(i * stride[0], extent[0], dilation[0])
-                for j in range(W):
-                    cols = _taps(j * stride[1], extent[1], dilation[1])
-                    dwindow = dcanvas[n, filters, rows, cols]
-                    dx[n, c, i, j] = np.sum(dwindow * w[c])
-                    dw[c] += dwindow * x[n, c, i, j]
+            for i, j in np.ndindex(H, W):
+                dwindow = dcanvas[(n, filters, *_taps((i, j), stride, extent, dilation))]
+                dx[n, c, i, j] = np.sum(dwindow * w[c])
+                dw[c] += dwindow * x[n, c, i, j]
     db = None if b is None else np.sum(dout, axis=(0, 2, 3), dtype=dtype)
     return dx, dw, db
+
+
+def _transposed(function, conv_param, x, w):
+    """Stride, dilation, pads and extent: each pixel of x is spread over a window of the result."""
+    _refuse_empty(function, "x", x)
+    if 0 in w.shape:
+        raise ValueError(f"{function}: w has an empty dimension: its shape is {w.shape}")
+    return _geometry(conv_param, x.shape[2:], w.shape[2:])

@@ -6,7 +6,7 @@ import numpy as np
 
 from cnnlib._typing import Array, Cache
 from cnnlib.naive.dtypes import _float_dtype
-from cnnlib.naive.windows import _pool_geometry, _refuse_empty, _taps_inside
+from cnnlib.naive.windows import _pool_windows, _refuse_empty
 from cnnlib.typing import AvgPoolParam, MaxPoolParam
 
 __all__ = ["avg_pool_backward_naive", "avg_pool_forward_naive", "global_avg_pool_backward_naive"]
@@ -31,20 +31,18 @@ def max_pool_forward_naive(x: Array, pool_param: MaxPoolParam) -> tuple[Array, C
     cache : tuple
         ``(x, pool_param)``
     """
-    N, C, H, W = x.shape
-    stride, dilation, pads, extent, OH, OW = _pool_geometry("max_pool_forward_naive", pool_param, x)
-    (top, _), (left, _) = pads
+    return _max_forward("max_pool_forward_naive", x, pool_param)
 
-    out = np.zeros((N, C, OH, OW), dtype=_float_dtype(x))
-    for n in range(N):
-        for c in range(C):
-            for i in range(OH):
-                rows = _taps_inside(i * stride[0] - top, extent[0], dilation[0], H)
-                for j in range(OW):
-                    cols = _taps_inside(j * stride[1] - left, extent[1], dilation[1], W)
-                    window = x[n, c, rows, cols]
-                    # A dilated window may step over a small image and meet only padding.
-                    out[n, c, i, j] = np.max(window) if window.size else -np.inf
+
+def _max_forward(function, x, pool_param):
+    """In images, sequences and volumes: `place` is (i, j), (i,) or (h, i, j), `window` as many slices."""
+    windows = _pool_windows(function, pool_param, x)
+    out = np.zeros((*x.shape[:2], *windows.outputs), dtype=_float_dtype(x))
+    for n, c in np.ndindex(x.shape[:2]):
+        for place, window in windows.inside:
+            values = x[(n, c, *window)]
+            # A dilated window may step over a small image and meet only padding.
+            out[(n, c, *place)] = np.max(values) if values.size else -np.inf
     return out, (x, pool_param)
 
 
@@ -65,32 +63,19 @@ def max_pool_backward_naive(dout: Array, cache: Cache) -> Array:
     -------
     dx : ndarray (N, C, H, W)
     """
-    x, pool_param = cache
-    N, C, H, W = x.shape
-    stride, dilation, pads, extent, OH, OW = _pool_geometry("max_pool_backward_naive", pool_param, x)
-    (top, _), (left, _) = pads
+    return _max_backward("max_pool_backward_naive", dout, *cache)
 
+
+def _max_backward(function, dout, x, pool_param):
+    windows = _pool_windows(function, pool_param, x)
     dx = np.zeros(x.shape, dtype=_float_dtype(x))
-    for n in range(N):
-        for c in range(C):
-            for i in range(OH):
-                rows = _taps_inside(i * stride[0] - top, extent[0], dilation[0], H)
-                for j in range(OW):
-                    cols = _taps_inside(j * stride[1] - left, extent[1], dilation[1], W)
-                    window = x[n, c, rows, cols]
-                    if window.size:
-                        winner = np.unravel_index(np.argmax(window), window.shape)
-                        dx[n, c, rows, cols][winner] += dout[n, c, i, j]
+    for n, c in np.ndindex(x.shape[:2]):
+        for place, window in windows.inside:
+            values = x[(n, c, *window)]
+            if values.size:
+                winner = np.unravel_index(np.argmax(values), values.shape)
+                dx[(n, c, *window)][winner] += dout[(n, c, *place)]
     return dx
-
-
-def _divisor(start, span, length, pads, count_include_pad):
-    """How many rows (or columns) of a window from `start` on count in the mean.
-
-    Padding counts if asked for; what ceil_mode lets overhang the padding never does.
-    """
-    first, end = (-pads[0], length + pads[1]) if count_include_pad else (0, length)
-    return min(start + span, end) - max(start, first)
 
 
 def avg_pool_forward_naive(x: Array, pool_param: AvgPoolParam) -> tuple[Array, Cache]:
@@ -111,22 +96,15 @@ def avg_pool_forward_naive(x: Array, pool_param: AvgPoolParam) -> tuple[Array, C
     cache : tuple
         ``(x, pool_param)``
     """
-    N, C, H, W = x.shape
-    stride, _, pads, extent, OH, OW = _pool_geometry("avg_pool_forward_naive", pool_param, x)
-    count_include_pad = pool_param.get("count_include_pad", True)
+    return _avg_forward("avg_pool_forward_naive", x, pool_param)
 
-    out = np.zeros((N, C, OH, OW), dtype=_float_dtype(x))
-    for n in range(N):
-        for c in range(C):
-            for i in range(OH):
-                h = i * stride[0] - pads[0][0]
-                rows = _taps_inside(h, extent[0], 1, H)
-                height = _divisor(h, extent[0], H, pads[0], count_include_pad)
-                for j in range(OW):
-                    v = j * stride[1] - pads[1][0]
-                    cols = _taps_inside(v, extent[1], 1, W)
-                    width = _divisor(v, extent[1], W, pads[1], count_include_pad)
-                    out[n, c, i, j] = np.sum(x[n, c, rows, cols]) / (height * width)
+
+def _avg_forward(function, x, pool_param):
+    windows, counted = _pool_windows(function, pool_param, x), pool_param.get("count_include_pad", True)
+    out = np.zeros((*x.shape[:2], *windows.outputs), dtype=_float_dtype(x))
+    for n, c in np.ndindex(x.shape[:2]):
+        for place, window in windows.inside:
+            out[(n, c, *place)] = np.sum(x[(n, c, *window)]) / windows.divisor(place, counted)
     return out, (x, pool_param)
 
 
@@ -143,23 +121,15 @@ def avg_pool_backward_naive(dout: Array, cache: Cache) -> Array:
     -------
     dx : ndarray (N, C, H, W)
     """
-    x, pool_param = cache
-    N, C, H, W = x.shape
-    stride, _, pads, extent, OH, OW = _pool_geometry("avg_pool_backward_naive", pool_param, x)
-    count_include_pad = pool_param.get("count_include_pad", True)
+    return _avg_backward("avg_pool_backward_naive", dout, *cache)
 
+
+def _avg_backward(function, dout, x, pool_param):
+    windows, counted = _pool_windows(function, pool_param, x), pool_param.get("count_include_pad", True)
     dx = np.zeros(x.shape, dtype=_float_dtype(x))
-    for n in range(N):
-        for c in range(C):
-            for i in range(OH):
-                h = i * stride[0] - pads[0][0]
-                rows = _taps_inside(h, extent[0], 1, H)
-                height = _divisor(h, extent[0], H, pads[0], count_include_pad)
-                for j in range(OW):
-                    v = j * stride[1] - pads[1][0]
-                    cols = _taps_inside(v, extent[1], 1, W)
-                    width = _divisor(v, extent[1], W, pads[1], count_include_pad)
-                    dx[n, c, rows, cols] += dout[n, c, i, j] / (height * width)
+    for n, c in np.ndindex(x.shape[:2]):
+        for place, window in windows.inside:
+            dx[(n, c, *window)] += dout[(n, c, *place)] / windows.divisor(place, counted)
     return dx
 
 

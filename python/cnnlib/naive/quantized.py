@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Array, ArrayLike
-from cnnlib.naive.windows import _conv_geometry, _output_size, _pool_geometry, _taps
+from cnnlib.naive.conv import conv_forward_naive
+from cnnlib.naive.pool import max_pool_forward_naive
+from cnnlib.naive.windows import _pool_windows
 from cnnlib.typing import AvgPoolParam, ConvParam, MaxPoolParam
 
 Bytes = np.ndarray[Any, np.dtype[np.uint8]]
@@ -96,27 +98,8 @@ def conv_sums(
     conv_param : dict
         ``stride``, ``pad``, ``dilation``, ``groups``.
     """
-    function = "conv_sums"
-    N, _, H, W = x.shape
-    F, C_group, _, _ = w.shape
-    stride, dilation, pads, extent = _conv_geometry(function, conv_param, x, w)
-    F_group = F // conv_param.get("groups", 1)
-    OH = _output_size(function, H, pads[0], extent[0], stride[0])
-    OW = _output_size(function, W, pads[1], extent[1], stride[1])
-    padded = np.pad(x.astype(np.int32) - x_zero, ((0, 0), (0, 0), *pads))
-    sums = np.zeros((N, F, OH, OW), np.int32)
-    for n in range(N):
-        for f in range(F):
-            first = (f // F_group) * C_group
-            channels = slice(first, first + C_group)
-            for i in range(OH):
-                rows = _taps(i * stride[0], extent[0], dilation[0])
-                for j in range(OW):
-                    cols = _taps(j * stride[1], extent[1], dilation[1])
-                    sums[n, f, i, j] = np.sum(padded[n, channels, rows, cols] * w[f].astype(np.int32))
-                    if b is not None:
-                        sums[n, f, i, j] += b[f]
-    return sums
+    # float64 holds sums of integers exactly below 2**53.
+    return conv_forward_naive(x.astype(np.float64) - x_zero, w, b, conv_param)[0].astype(np.int32)
 
 
 def add_to_sums(
@@ -139,19 +122,7 @@ def add_to_sums(
 
 def max_pool(x: Bytes, pool_param: MaxPoolParam) -> Bytes:
     """The largest byte of each window: (N, C, OH, OW) in the scale of x. Padding never wins."""
-    stride, dilation, pads, extent, OH, OW = _pool_geometry("max_pool", pool_param, x)
-    (top, _), (left, _) = pads
-    H, W = x.shape[2:]
-    out = np.zeros((*x.shape[:2], OH, OW), np.uint8)
-    for i in range(OH):
-        rows = [
-            r for r in range(i * stride[0] - top, i * stride[0] - top + extent[0], dilation[0]) if 0 <= r < H
-        ]
-        for j in range(OW):
-            start = j * stride[1] - left
-            cols = [c for c in range(start, start + extent[1], dilation[1]) if 0 <= c < W]
-            out[:, :, i, j] = x[:, :, rows][..., cols].max(axis=(2, 3))
-    return out
+    return max_pool_forward_naive(x.astype(np.float32), pool_param)[0].astype(np.uint8)
 
 
 def avg_pool(x: Bytes, x_zero: int, ratio: float, zero: int, pool_param: AvgPoolParam) -> Bytes:
@@ -167,22 +138,12 @@ def avg_pool(x: Bytes, x_zero: int, ratio: float, zero: int, pool_param: AvgPool
     pool_param : dict
         As in :func:`cnnlib.naive.avg_pool_forward_naive`.
     """
-    stride, _, pads, extent, OH, OW = _pool_geometry("avg_pool", pool_param, x)
-    (top, bottom), (left, right) = pads
-    H, W = x.shape[2:]
-    out = np.zeros((*x.shape[:2], OH, OW), np.uint8)
-    for i in range(OH):
-        y = i * stride[0] - top
-        rows = slice(max(y, 0), min(y + extent[0], H))
-        for j in range(OW):
-            z = j * stride[1] - left
-            cols = slice(max(z, 0), min(z + extent[1], W))
-            window = x[:, :, rows, cols].astype(np.int32) - x_zero
-            count = window.shape[2] * window.shape[3]
-            if pool_param.get("count_include_pad", True):
-                count = (min(y + extent[0], H + bottom) - y) * (min(z + extent[1], W + right) - z)
-            multiplier = np.float32(ratio) / np.float32(count)
-            out[:, :, i, j] = requantize(window.sum(axis=(2, 3), dtype=np.int32), multiplier, zero)
+    windows, counted = _pool_windows("avg_pool", pool_param, x), pool_param.get("count_include_pad", True)
+    out = np.zeros((*x.shape[:2], *windows.outputs), np.uint8)
+    for place, window in windows.inside:
+        sums = (x[(..., *window)].astype(np.int32) - x_zero).sum(axis=(2, 3), dtype=np.int32)
+        multiplier = np.float32(ratio) / np.float32(windows.divisor(place, counted))
+        out[(..., *place)] = requantize(sums, multiplier, zero)
     return out
 
 

@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from cnnlib._typing import Array, Cache, Wanted
-from cnnlib.naive.axes import (
-    avg_pool_backward_any,
-    avg_pool_forward_any,
-    conv_backward_any,
-    conv_forward_any,
-    max_pool_backward_any,
-    max_pool_forward_any,
-)
+from cnnlib.naive import conv, pool
 from cnnlib.typing import AvgPool3dParam, ConvParam, MaxPool3dParam
 
 __all__ = ["avg_pool3d_backward_naive", "avg_pool3d_forward_naive", "conv3d_backward_naive"]
@@ -35,16 +28,12 @@ def conv3d_forward_naive(x: Array, w: Array, b: Array | None, conv_param: ConvPa
     cache : tuple
         ``(x, w, b, conv_param)``
     """
-    return conv_forward_any("conv3d_forward_naive", x, w, b, conv_param), (x, w, b, conv_param)
+    return conv._forward("conv3d_forward_naive", x, w, b, conv_param)
 
 
 def conv3d_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients of :func:`conv3d_forward_naive`: dx, dw and db, which is None without a bias."""
-    return conv_backward_any("conv3d_backward_naive", dout, *cache)
-
-
-def _taps(pool_param):
-    return (pool_param["pool_depth"], pool_param["pool_height"], pool_param["pool_width"])
+    return conv._backward("conv3d_backward_naive", dout, *cache)
 
 
 def max_pool3d_forward_naive(x: Array, pool_param: MaxPool3dParam) -> tuple[Array, Cache]:
@@ -65,14 +54,12 @@ def max_pool3d_forward_naive(x: Array, pool_param: MaxPool3dParam) -> tuple[Arra
     cache : tuple
         ``(x, pool_param)``
     """
-    out = max_pool_forward_any("max_pool3d_forward_naive", x, _taps(pool_param), pool_param)
-    return out, (x, pool_param)
+    return pool._max_forward("max_pool3d_forward_naive", x, pool_param)
 
 
 def max_pool3d_backward_naive(dout: Array, cache: Cache) -> Array:
     """Gradient of :func:`max_pool3d_forward_naive`: all to the first maximum (or NaN)."""
-    x, pool_param = cache
-    return max_pool_backward_any("max_pool3d_backward_naive", dout, x, _taps(pool_param), pool_param)
+    return pool._max_backward("max_pool3d_backward_naive", dout, *cache)
 
 
 def avg_pool3d_forward_naive(x: Array, pool_param: AvgPool3dParam) -> tuple[Array, Cache]:
@@ -93,11 +80,9 @@ def avg_pool3d_forward_naive(x: Array, pool_param: AvgPool3dParam) -> tuple[Arra
     cache : tuple
         ``(x, pool_param)``
     """
-    out = avg_pool_forward_any("avg_pool3d_forward_naive", x, _taps(pool_param), pool_param)
-    return out, (x, pool_param)
+    return pool._avg_forward("avg_pool3d_forward_naive", x, pool_param)
 
 
 def avg_pool3d_backward_naive(dout: Array, cache: Cache) -> Array:
     """Gradient of :func:`avg_pool3d_forward_naive`: equal shares to the values averaged."""
-    x, pool_param = cache
-    return avg_pool_backward_any("avg_pool3d_backward_naive", dout, x, _taps(pool_param), pool_param)
+    return pool._avg_backward("avg_pool3d_backward_naive", dout, *cache)

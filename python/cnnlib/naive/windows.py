@@ -1,5 +1,7 @@
 """Where the windows of convolution and pooling stand; shared by the plain-loop versions."""
 
+import functools
+
 import numpy as np
 
 
@@ -42,14 +44,6 @@ def _refuse_empty(function, name, x):
         raise ValueError(f"{function}: {name} has an empty dimension: its shape is {x.shape}")
 
 
-def _conv_geometry(function, conv_param, x, w):
-    """Stride, dilation, pads and extent."""
-    _refuse_empty(function, "x", x)
-    if 0 in w.shape:
-        raise ValueError(f"{function}: w has an empty dimension: its shape is {w.shape}")
-    return _geometry(conv_param, x.shape[2:], w.shape[2:])
-
-
 def _output_size(function, length, pads, span, step, ceil_mode=False):
     """1 + (length + pads - span) // step, or with ceil_mode the division rounded up.
 
@@ -68,24 +62,67 @@ def _output_size(function, length, pads, span, step, ceil_mode=False):
     return windows
 
 
-def _taps(start, span, dilation):
-    """Slice of the positions of a window that starts at `start`."""
-    return slice(start, start + span, dilation)
+def _taps(place, stride, spans, dilation):
+    """The slices of an output's taps, one an axis: (rows, columns) of the output (i, j) of images."""
+    axes = zip(place, stride, spans, dilation, strict=True)
+    return tuple(slice(i * s, i * s + span, d) for i, s, span, d in axes)
 
 
-def _taps_inside(start, span, dilation, length):
-    """The same, but only those of the positions that lie inside 0 .. length - 1."""
-    first = start if start >= 0 else start % dilation
-    return slice(first, min(max(start + span, 0), length), dilation)
+class _Windows:
+    """Where the windows of `taps` stand in x (N, C, ...): along the axes of sequences, images or volumes.
+
+    `outputs` are the sizes of the result, say (OH, OW), and a place is an index of it, say (i, j).
+    """
+
+    def __init__(self, function, param, x, taps, default_stride=1):
+        _refuse_empty(function, "x", x)
+        self.sizes = x.shape[2:]
+        self.stride, self.dilation, self.pads, self.span = _geometry(param, self.sizes, taps, default_stride)
+        self.outputs = tuple(
+            _output_size(function, *axis, param.get("ceil_mode", False))
+            for axis in zip(self.sizes, self.pads, self.span, self.stride, strict=True)
+        )
+
+    @functools.cached_property
+    def in_padding(self):
+        """Each place with the slices of its window in the padded image."""
+        places = np.ndindex(self.outputs)
+        return [(place, _taps(place, self.stride, self.span, self.dilation)) for place in places]
+
+    @functools.cached_property
+    def inside(self):
+        """Each place with the slices of what lies of its window inside the image."""
+        return [(place, self._inside(place)) for place in np.ndindex(self.outputs)]
+
+    def _inside(self, place):
+        slices = []
+        axes = zip(place, self.stride, self.pads, self.span, self.dilation, self.sizes, strict=True)
+        for i, stride, (before, _), span, dilation, length in axes:
+            start = i * stride - before
+            first = start if start >= 0 else start % dilation
+            slices.append(slice(first, min(max(start + span, 0), length), dilation))
+        return tuple(slices)
+
+    def divisor(self, place, count_include_pad):
+        """How many values a mean divides by: with the padding or without, never the overhang."""
+        count = 1
+        axes = zip(place, self.stride, self.pads, self.span, self.sizes, strict=True)
+        for i, stride, (before, after), span, length in axes:
+            start = i * stride - before
+            if count_include_pad:
+                count *= min(start + span, length + after) - start
+            else:
+                count *= max(min(start + span, length) - max(start, 0), 1)
+        return count
 
 
-def _pool_geometry(function, pool_param, x):
-    """Stride (by default the pool's size), dilation, pads, extent, OH and OW."""
-    _refuse_empty(function, "x", x)
-    H, W = x.shape[2:]
-    pool = pool_param["pool_height"], pool_param["pool_width"]
-    stride, dilation, pads, extent = _geometry(pool_param, (H, W), pool, default_stride=pool)
-    ceil_mode = pool_param.get("ceil_mode", False)
-    OH = _output_size(function, H, pads[0], extent[0], stride[0], ceil_mode)
-    OW = _output_size(function, W, pads[1], extent[1], stride[1], ceil_mode)
-    return stride, dilation, pads, extent, OH, OW
+def _conv_windows(function, conv_param, x, w):
+    if 0 in w.shape:
+        raise ValueError(f"{function}: w has an empty dimension: its shape is {w.shape}")
+    return _Windows(function, conv_param, x, w.shape[2:])
+
+
+def _pool_windows(function, pool_param, x):
+    names = ("pool_depth", "pool_height", "pool_width")[2 - x.ndim :]
+    pool = tuple(pool_param[name] for name in names)
+    return _Windows(function, pool_param, x, pool, default_stride=pool)
