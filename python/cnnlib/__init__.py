@@ -37,7 +37,7 @@ The command line does the same: `cnnlib train`, `cnnlib predict`.
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -78,29 +78,6 @@ if TYPE_CHECKING:
 __version__: str = _core.__version__
 sys.modules["cnnlib.recipes"] = recipes  # where they were before they joined the command that reads them
 
-# Imported when first asked for: the layers alone start faster.
-_SUBMODULES = (
-    "augment",
-    "checkpoint",
-    "convnet",
-    "course",
-    "data",
-    "distributed",
-    "fast_layers",
-    "gradient_check",
-    "inference",
-    "models",
-    "naive",
-    "onnx",
-    "optim",
-    "plots",
-    "pretrained",
-    "safetensors",
-    "schedules",
-    "solver",
-    "typing",
-)
-_EXTRAS = ("sklearn", "torch")  # likewise; they raise ImportError without their extra
 _LATER = {
     "explain": "layers.explanation",
     "features": "pretrained",
@@ -111,45 +88,20 @@ _LATER = {
     "save_model": "saved_model",
 }
 
-__all__ = [
-    "augment",
-    "checkpoint",
-    "convnet",
-    "course",
-    "data",
-    "explain",
-    "fast_layers",
-    "features",
-    "get_conv_algorithm",
-    "get_num_threads",
-    "gradient_check",
-    "inference",
-    "layers",
-    "load",
-    "load_model",
-    "models",
-    "naive",
-    "optim",
-    "plots",
-    "prepare",
-    "prepare_conv",
-    "recipes",
-    "release_buffers",
-    "save_model",
-    "schedules",
-    "set_conv_algorithm",
-    "set_num_threads",
-    "show_config",
-    "solver",
-]
+__all__ = ["augment", "checkpoint", "convnet", "course", "data", "explain", "fast_layers", "features"]
+__all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inference", "layers", "load"]
+__all__ += ["load_model", "models", "naive", "optim", "plots", "prepare", "prepare_conv", "recipes"]
+__all__ += ["release_buffers", "save_model", "schedules", "set_conv_algorithm", "set_num_threads"]
+__all__ += ["show_config", "solver"]
 __all__ += layers.__all__
 
 
 def __getattr__(name: str) -> Any:
-    if name in (*_SUBMODULES, *_EXTRAS):
-        return importlib.import_module(f"cnnlib.{name}")
+    """Modules and `_LATER`, imported when they are first asked for: the layers alone start faster."""
     if name in _LATER:
         return getattr(importlib.import_module(f"cnnlib.{_LATER[name]}"), name)
+    if name.isidentifier() and name[0] != "_" and importlib.util.find_spec(f"cnnlib.{name}") is not None:
+        return importlib.import_module(f"cnnlib.{name}")
     raise AttributeError(f"module 'cnnlib' has no attribute {name!r}")
 
 

@@ -8,17 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "Array",
-    "ArrayLike",
-    "Cache",
-    "Gradients",
-    "Needs",
-    "Outputs",
-    "Params",
-    "Trainable",
-    "Wanted",
-]
+__all__ = ["Array", "ArrayLike", "Cache", "Gradients", "Needs", "Outputs", "Params", "Trainable", "Wanted"]
 
 Array: TypeAlias = NDArray[np.floating[Any]]
 Cache: TypeAlias = tuple[Any, ...]

@@ -29,16 +29,8 @@ from cnnlib._params import choice, number, positive_int
 from cnnlib._params.registry import Registry
 from cnnlib.data.targets import Targets
 
-__all__ = [
-    "AUGMENTATIONS",
-    "TTA",
-    "AlternatingFlip",
-    "Cutout",
-    "HorizontalFlip",
-    "RandomCrop",
-    "Samples",
-    "averaged_scores",
-]
+__all__ = ["AUGMENTATIONS", "TTA", "AlternatingFlip", "Cutout", "HorizontalFlip", "RandomCrop", "Samples"]
+__all__ += ["averaged_scores"]
 
 TTA = ("mirror", "mirror-shift")
 

@@ -20,30 +20,11 @@ from typing import Any, Literal, TypeAlias, TypedDict
 
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "AlternatingFlipSettings",
-    "Augment",
-    "AvgPool1dParam",
-    "AvgPool3dParam",
-    "AvgPoolParam",
-    "BatchNormParam",
-    "ConvParam",
-    "ConvTransposeParam",
-    "CosineSettings",
-    "CropSettings",
-    "CutoutSettings",
-    "DropoutParam",
-    "FlipSettings",
-    "MaxPool1dParam",
-    "MaxPool3dParam",
-    "MaxPoolParam",
-    "NormParam",
-    "OneCycleSettings",
-    "OptimConfig",
-    "Schedule",
-    "StepSettings",
-    "TriangleSettings",
-]
+__all__ = ["AlternatingFlipSettings", "Augment", "AvgPool1dParam", "AvgPool3dParam", "AvgPoolParam"]
+__all__ += ["BatchNormParam", "ConvParam", "ConvTransposeParam", "CosineSettings", "CropSettings"]
+__all__ += ["CutoutSettings", "DropoutParam", "FlipSettings", "MaxPool1dParam", "MaxPool3dParam"]
+__all__ += ["MaxPoolParam", "NormParam", "OneCycleSettings", "OptimConfig", "Schedule", "StepSettings"]
+__all__ += ["TriangleSettings"]
 
 _ByAxis: TypeAlias = int | Sequence[int]
 _Pad: TypeAlias = int | Sequence[int | Sequence[int]] | Literal["same", "valid"]

@@ -10,11 +10,5 @@ from cnnlib.course.grid import visualize_grid
 from cnnlib.layers import affine_bn_relu_backward as affine_batchnorm_relu_backward
 from cnnlib.layers import affine_bn_relu_forward as affine_batchnorm_relu_forward
 
-__all__ = [
-    "affine_batchnorm_relu_backward",
-    "affine_batchnorm_relu_forward",
-    "eval_numerical_gradient_blobs",
-    "eval_numerical_gradient_net",
-    "keep_ratio",
-    "visualize_grid",
-]
+__all__ = ["affine_batchnorm_relu_backward", "affine_batchnorm_relu_forward", "eval_numerical_gradient_blobs"]
+__all__ += ["eval_numerical_gradient_net", "keep_ratio", "visualize_grid"]

@@ -22,18 +22,6 @@ from cnnlib.data.normalization import Normalization
 from cnnlib.data.shards import ShardedArray
 from cnnlib.data.target_folder import load_target_folder
 
-__all__ = [
-    "CIFAR10_CLASSES",
-    "Normalization",
-    "ShardedArray",
-    "default_data_dir",
-    "download_CIFAR10",
-    "get_CIFAR10_data",
-    "load_CIFAR10",
-    "load_array_folder",
-    "load_digits",
-    "load_image_folder",
-    "load_target_folder",
-    "map_CIFAR10",
-    "map_CIFAR100",
-]
+__all__ = ["CIFAR10_CLASSES", "Normalization", "ShardedArray", "default_data_dir", "download_CIFAR10"]
+__all__ += ["get_CIFAR10_data", "load_CIFAR10", "load_array_folder", "load_digits", "load_image_folder"]
+__all__ += ["load_target_folder", "map_CIFAR10", "map_CIFAR100"]

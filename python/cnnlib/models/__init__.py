@@ -36,14 +36,6 @@ from cnnlib.models.graph_net import GraphNet
 from cnnlib.models.losses import WeightedLosses
 from cnnlib.models.three_layer import ThreeLayerConvNet
 
-__all__ = [
-    "ConvNet",
-    "FullyConnectedNet",
-    "Graph",
-    "GraphNet",
-    "Node",
-    "ThreeLayerConvNet",
-    "TwoLayerNet",
-    "WeightedLosses",
-]
+__all__ = ["ConvNet", "FullyConnectedNet", "Graph", "GraphNet", "Node", "ThreeLayerConvNet", "TwoLayerNet"]
+__all__ += ["WeightedLosses"]
 __all__ += layers.__all__

@@ -11,17 +11,6 @@ from cnnlib.plots.history import plot_accuracy, plot_loss, plot_metric
 from cnnlib.plots.images import image_grid, plot_filters
 from cnnlib.plots.timing import plot_profile
 
-__all__ = [
-    "image_grid",
-    "plot_accuracy",
-    "plot_adversarial",
-    "plot_attributions",
-    "plot_confusion_history",
-    "plot_confusion_matrix",
-    "plot_filters",
-    "plot_loss",
-    "plot_metric",
-    "plot_mistakes",
-    "plot_patches",
-    "plot_profile",
-]
+__all__ = ["image_grid", "plot_accuracy", "plot_adversarial", "plot_attributions", "plot_confusion_history"]
+__all__ += ["plot_confusion_matrix", "plot_filters", "plot_loss", "plot_metric", "plot_mistakes"]
+__all__ += ["plot_patches", "plot_profile"]

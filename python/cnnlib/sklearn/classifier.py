@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
-from sklearn.model_selection import train_test_split
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
-from cnnlib._params import number, positive_int
+from cnnlib._params import positive_int
 from cnnlib.plots import softmax
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
@@ -133,24 +131,7 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
         dtype: str = "float32",
     ) -> None:
         # Only kept here: scikit-learn's clone and set_params expect the arguments as they came.
-        self.spec = spec
-        self.image_shape = image_shape
-        self.update_rule = update_rule
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.random_state = random_state
-        self.verbose = verbose
-        self.n_iter_no_change = n_iter_no_change
-        self.reg = reg
-        self.weight_decay = weight_decay
-        self.label_smoothing = label_smoothing
-        self.schedule = schedule
-        self.augment = augment
-        self.standardize = standardize
-        self.dtype = dtype
+        self._keep(locals())
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> ConvNetClassifier:
         """Train a new network on X (N, D) or (N, C, H, W) and labels y (N,), numbers or strings.
@@ -164,7 +145,8 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
         self._start_with_classes(images)
         rule = self._stopping_rule()
         if rule is not None:
-            self._train(self._with_validation(images, labels), epochs, rule)
+            data = self._with_validation(images, labels, len(self.classes_), labels)
+            self._train(data, epochs, rule)
         else:
             self._train({"X_train": images, "y_train": labels}, epochs)
         return self
@@ -220,16 +202,3 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
     def _start_with_classes(self, images):
         self._start(images, len(self.classes_))
         self.model_.classes = tuple(map(str, self.classes_))
-
-    def _with_validation(self, images, labels):
-        """The Solver's data, a share of it set aside."""
-        share = number(_WHERE, "validation_fraction", self.validation_fraction, 0, 1)
-        count = max(math.ceil(share * len(labels)), len(self.classes_))
-        if count >= len(labels):
-            raise ValueError(
-                f"{_WHERE}: early_stopping sets {count} samples aside, but X has n_samples={len(labels)}"
-            )
-        X_train, X_val, y_train, y_val = train_test_split(
-            images, labels, test_size=count, stratify=labels, random_state=self._random
-        )
-        return {"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val}

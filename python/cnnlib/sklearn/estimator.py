@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from cnnlib._params import flag, positive_int
+from cnnlib._params import flag, number, positive_int
 from cnnlib.data import Normalization
 from cnnlib.inference import prepare
 from cnnlib.inference.scoring import BatchScorer
@@ -43,6 +45,11 @@ class Estimator(BaseEstimator):
     @property
     def _where(self):
         return type(self).__name__
+
+    def _keep(self, arguments):
+        """Keep the arguments of a constructor as they are, which scikit-learn asks for."""
+        for name in self._get_param_names():
+            setattr(self, name, arguments[name])
 
     def _scores(self, X):
         check_is_fitted(self)
@@ -132,6 +139,19 @@ class Estimator(BaseEstimator):
         if early_stopping is not None:
             self.validation_scores_ = solver.histories[self._metric][1:]
             self.best_validation_score_ = max(self.validation_scores_)
+
+    def _with_validation(self, images, targets, least, stratify=None):
+        """Set a share of the samples aside, of at least so many."""
+        share = number(self._where, "validation_fraction", self.validation_fraction, 0, 1)
+        count = max(math.ceil(share * len(images)), least)
+        if count >= len(images):
+            raise ValueError(
+                f"{self._where}: early_stopping sets {count} samples aside, but X has n_samples={len(images)}"
+            )
+        parts = train_test_split(
+            images, targets, test_size=count, stratify=stratify, random_state=self._random
+        )
+        return dict(zip(("X_train", "X_val", "y_train", "y_val"), parts, strict=True))
 
     def _solver_loss(self):
         return None

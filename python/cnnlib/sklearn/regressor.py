@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
-from sklearn.model_selection import train_test_split
 
-from cnnlib._params import flag, number, positive_int
+from cnnlib._params import flag, positive_int
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
 
@@ -91,9 +89,7 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         dtype: str = "float32",
     ) -> None:
         # Only kept here: scikit-learn's clone and set_params expect the arguments as they came.
-        arguments = locals()
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
+        self._keep(locals())
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -118,7 +114,8 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         data = {"X_train": images, "y_train": ((values - mean) / scale).astype(self.dtype)}
         rule = self._stopping_rule()
         if rule is not None:
-            self._train(self._with_validation(*data.values()), epochs, rule)
+            data = self._with_validation(images, data["y_train"], 2)
+            self._train(data, epochs, rule)
         else:
             self._train(data, epochs)
         self._put_back(mean, scale)
@@ -139,14 +136,3 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         params[f"W{last}"] *= scale.astype(self.dtype)
         params[f"b{last}"][:] = params[f"b{last}"] * scale + mean
         self._ready()
-
-    def _with_validation(self, images, values):
-        """The Solver's data, a share of it set aside."""
-        share = number(_WHERE, "validation_fraction", self.validation_fraction, 0, 1)
-        count = max(math.ceil(share * len(values)), 2)
-        if count >= len(values):
-            raise ValueError(
-                f"{_WHERE}: early_stopping sets {count} samples aside, but X has n_samples={len(values)}"
-            )
-        parts = train_test_split(images, values, test_size=count, random_state=self._random)
-        return dict(zip(("X_train", "X_val", "y_train", "y_val"), parts, strict=True))

@@ -18,14 +18,5 @@ from cnnlib.torch.modules import BatchNorm2d, Conv2d, MaxPool2d, convert
 from cnnlib.torch.pooling import max_pool2d
 from cnnlib.torch.weights import copy_weights
 
-__all__ = [
-    "BatchNorm2d",
-    "Conv2d",
-    "MaxPool2d",
-    "batch_norm",
-    "conv2d",
-    "convert",
-    "copy_weights",
-    "load",
-    "max_pool2d",
-]
+__all__ = ["BatchNorm2d", "Conv2d", "MaxPool2d", "batch_norm", "conv2d", "convert", "copy_weights", "load"]
+__all__ += ["max_pool2d"]
