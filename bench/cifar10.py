@@ -187,9 +187,8 @@ def _solver(options, side, seed):
 
         torch.set_num_threads(options.threads)
     import cnnlib
-    from cnnlib.cli.options import networks
     from cnnlib.cli.options.datasets import DATA_SETS
-    from cnnlib.cli.options.settings import recipe_settings
+    from cnnlib.cli.options.settings import build_network, describe_network, recipe_settings
     from cnnlib.cli.recipes import RECIPES
     from cnnlib.cli.train import solver_arguments
     from cnnlib.data import Normalization
@@ -206,9 +205,7 @@ def _solver(options, side, seed):
     for part in ("train", "test"):
         data[f"X_{part}"] = normalize(data[f"X_{part}"])
     data = {**data, "X_val": data["X_test"], "y_val": data["y_test"]}
-    model = networks.build(
-        networks.describe(recipe["model"], settings, data_set.shape, len(data_set.classes))
-    )
+    model = build_network(describe_network(recipe["model"], settings, data_set.shape, len(data_set.classes)))
     model.initialize(data["X_train"])
     if side == "torch":
         from support.training import torch_net

@@ -4,7 +4,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
-from cnnlib.data import cifar10, cifar100
+from cnnlib.data import cifar10
 
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
 FOLDER = {"python": "cifar-10-batches-py", "binary": "cifar-10-batches-bin"}
@@ -82,12 +82,12 @@ def write_layout(root, layout):
 
 def write_cifar100(root, monkeypatch):
     """A small stand-in for CIFAR-100's binary files: 40 images for training, 12 for the test."""
-    monkeypatch.setattr(cifar100, "_IMAGES", {"train.bin": 40, "test.bin": 12})
+    monkeypatch.setattr(cifar10, "_IMAGES_100", {"train.bin": 40, "test.bin": 12})
     folder = root / "cifar-100-binary"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
     records = {
-        name: rng.integers(0, 100, (count, 3074), np.uint8) for name, count in cifar100._IMAGES.items()
+        name: rng.integers(0, 100, (count, 3074), np.uint8) for name, count in cifar10._IMAGES_100.items()
     }
     for name, rows in records.items():
         rows.tofile(folder / name)

@@ -64,7 +64,7 @@ def test_profile(tmp_path, capsys, network):
 
 def test_profile_leaves_the_layers_alone():
     from cnnlib import layers
-    from cnnlib.models import common
+    from cnnlib.models import graph_model as common
 
     before = [getattr(layers, name) for name in layers.__all__], common.softmax_loss
     assert main(["bench", "--profile", "--quick", "--network", "resnet8", "--batch-size", "2"]) == 0

@@ -7,7 +7,7 @@ import sys
 import pytest
 from cnnlib.__main__ import main
 from cnnlib.cli.completion import SHELLS
-from cnnlib.models.spec.named import NAMED_SPECS
+from cnnlib.models.spec.reading import NAMED_SPECS
 
 # What bash calls when the Tab key is pressed, with the words of the line.
 PRESS_TAB = """

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from cnnlib.__main__ import main
 from cnnlib.cli.report import html_page, html_report
-from cnnlib.cli.report.gallery import Gallery
+from cnnlib.cli.report.html_page import Gallery
 from cnnlib.cli.run.folder import PICTURES
 from cnnlib.convnet import ConvNet
 from cnnlib.data import load_digits

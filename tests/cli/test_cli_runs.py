@@ -13,7 +13,7 @@ import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.cli.main import main
 from cnnlib.cli.options.settings import TRAINING
-from cnnlib.cli.run.lock import locked
+from cnnlib.cli.run.folder import locked
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 

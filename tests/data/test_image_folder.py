@@ -12,7 +12,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from cnnlib._files.locks import locked
+from cnnlib._files.written import locked
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, image_cache, load_digits, load_image_folder
 from cnnlib.data.image_files import photo

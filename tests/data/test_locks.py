@@ -7,11 +7,11 @@ import textwrap
 
 import pytest
 from cnnlib._files import written as _files
-from cnnlib._files.locks import locked
+from cnnlib._files.written import locked
 
 HOLDER = """
     import sys
-    from cnnlib._files.locks import locked
+    from cnnlib._files.written import locked
     with locked(sys.argv[1]) as held:
         print(held, flush=True)
         sys.stdin.read()

@@ -10,11 +10,17 @@ import pytest
 from cnnlib.augment import build_augmentation
 from cnnlib.distributed import OutOfStepError, SerialComm
 from cnnlib.distributed.batchnorm import synchronized
-from cnnlib.distributed.flat_buffer import FlatBuffer
-from cnnlib.distributed.random_streams import next_number, own_stream
-from cnnlib.distributed.sharding import ShareOfDraws, pieces_of, rows_of, split
+from cnnlib.distributed.communicator import fair_share
+from cnnlib.distributed.sharding import (
+    FlatBuffer,
+    ShareOfDraws,
+    next_number,
+    own_stream,
+    pieces_of,
+    rows_of,
+    split,
+)
 from cnnlib.distributed.start_checks import data_facts, refuse_different
-from cnnlib.distributed.threads import fair_share
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet
 from cnnlib.solver import Solver
 from training import LinearModel, assert_same_bits, digits_like, quiet_solver

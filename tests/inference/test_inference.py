@@ -16,7 +16,7 @@ from cnnlib.inference import load, prepare
 from cnnlib.inference.memory import Block, place
 from cnnlib.inference.scoring import scorer
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
-from cnnlib.models.spec.named import NAMED_SPECS
+from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.solver import Solver
 from hypothesis import given
 from hypothesis import strategies as st

@@ -30,7 +30,7 @@ if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn
 
 from cnnlib.cli.run.trained import open_trained  # noqa: E402
 from cnnlib.cli.server.app import Server  # noqa: E402
-from cnnlib.cli.server.limits import Limits  # noqa: E402
+from cnnlib.cli.server.batching import Limits  # noqa: E402
 from cnnlib.cli.server.listening import bound_socket, uvicorn_server  # noqa: E402
 
 SMALL = Limits(body_bytes=200_000, pixels=100_000, images=3, seconds=100, waiting=64, batch=8)

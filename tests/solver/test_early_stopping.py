@@ -7,7 +7,7 @@ import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
-from cnnlib.solver.early_stopping import build_early_stopping
+from cnnlib.solver.record import build_early_stopping
 from training import LinearModel, assert_same_bits, assert_same_run, digits_like, quiet_solver
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from cnnlib.models import ConvNet
-from cnnlib.models.spec.named import NAMED_SPECS
+from cnnlib.models.spec.reading import NAMED_SPECS
 
 # Channels in a bottleneck, blocks, stride of the first (He et al. 2015, arXiv:1512.03385, table 1).
 _RESNET50 = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))

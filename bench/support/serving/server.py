@@ -12,7 +12,7 @@ from pathlib import Path
 import cnnlib
 from cnnlib.cli.run.trained import open_trained
 from cnnlib.cli.server.app import Server
-from cnnlib.cli.server.limits import Limits
+from cnnlib.cli.server.batching import Limits
 from cnnlib.cli.server.listening import bound_socket, listen, uvicorn_server
 
 

@@ -61,3 +61,10 @@ def _columns(character):
     if unicodedata.category(character) in ("Mn", "Me", "Cf") or "\U0001f3fb" <= character <= "\U0001f3ff":
         return 0  # the last are the colours of skin, which the emoji before takes on
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def size_text(number: int) -> str:
+    """A number of bytes as text, in the unit that suits it."""
+    if number >= 2**20:
+        return f"{number / 2**20:.1f} MB"
+    return f"{number / 2**10:.0f} KB" if number >= 2**10 else f"{number} B"

@@ -6,7 +6,7 @@ from cnnlib import onnx
 from cnnlib.cli.options.arguments import add_data
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import CALIBRATION, open_trained
-from cnnlib.onnx.package import require_onnx
+from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.saving import OPSET
 from cnnlib.saved_model import is_saved_model, load_model
 

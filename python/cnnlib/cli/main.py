@@ -12,7 +12,7 @@ from cnnlib.cli.options.arguments import add_debug
 from cnnlib.cli.options.config_file import arguments_in
 from cnnlib.cli.output import complain
 from cnnlib.cli.report import command as report
-from cnnlib.cli.run.termination import Terminated, terminable
+from cnnlib.cli.run.ranks import Terminated, terminable
 
 _COMMANDS = (train, evaluate, predict, report, serve, export, bench, info, completion)
 

@@ -10,7 +10,7 @@ import cnnlib
 from cnnlib.cli.options.arguments import add_model, add_threads, positive_int, positive_number
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_model
-from cnnlib.cli.server.limits import Limits
+from cnnlib.cli.server.batching import Limits
 
 _LIMITS = Limits()
 _PACKAGES = ("PIL", "python_multipart", "starlette", "uvicorn")

@@ -8,7 +8,6 @@ from pathlib import Path
 import cnnlib
 from cnnlib.augment import TTA
 from cnnlib.cli import transfer
-from cnnlib.cli.options import networks
 from cnnlib.cli.options.arguments import (
     add_data,
     add_setting,
@@ -17,9 +16,8 @@ from cnnlib.cli.options.arguments import (
     numbers,
     positive_int,
 )
-from cnnlib.cli.options.config_file import write_config_file
+from cnnlib.cli.options.config_file import defaults_table, recipe_table, write_config_file
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, data_folder, look_into
-from cnnlib.cli.options.help_tables import defaults_table, recipe_table
 from cnnlib.cli.options.settings import (
     IMAGE_SETTINGS,
     MODEL_OPTIONS,
@@ -28,8 +26,10 @@ from cnnlib.cli.options.settings import (
     SPECS,
     TASKS,
     TRAINING,
+    build_network,
     default_model,
     defaults,
+    describe_network,
     flag,
     parse_data,
     pixels,
@@ -37,12 +37,13 @@ from cnnlib.cli.options.settings import (
 )
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.recipes import RECIPES
+from cnnlib.cli.report.command import finish
 from cnnlib.cli.report.html_report import best_value, best_value_name
-from cnnlib.cli.report.writing import finish
 from cnnlib.cli.run import tasks
 from cnnlib.cli.run.folder import Run, versions
 from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
 from cnnlib.cli.run.ranks import (
+    Terminated,
     add_distributed,
     communicator,
     complaint,
@@ -51,7 +52,6 @@ from cnnlib.cli.run.ranks import (
     silenced,
     workers,
 )
-from cnnlib.cli.run.termination import Terminated
 from cnnlib.data import Normalization
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.solver import Solver
@@ -214,8 +214,8 @@ def _begin(options, comm, held):
         data_set = root_first(comm, look)
     else:
         data_set = DATA_SETS[name]
-    description = networks.describe(model_name, settings, data_set.shape, len(data_set.classes), task)
-    model = networks.build(description)
+    description = describe_network(model_name, settings, data_set.shape, len(data_set.classes), task)
+    model = build_network(description)
     if options.summary and not hasattr(model, "summary"):
         raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
     data = data_set.load(folder, _PARTS)

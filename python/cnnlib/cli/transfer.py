@@ -14,7 +14,7 @@ from cnnlib.cli.options.settings import IMAGE_SETTINGS, SPECS, defaults, flag, p
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.report.transfer_report import Transfer, transfer_report
 from cnnlib.cli.run.folder import MODEL, REPORT, Run, versions
-from cnnlib.cli.run.termination import Terminated
+from cnnlib.cli.run.ranks import Terminated
 from cnnlib.data import Normalization, load_image_folder
 from cnnlib.data.image_cache import cache_root
 from cnnlib.data.image_folder import folder_digest

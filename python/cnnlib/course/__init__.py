@@ -5,8 +5,7 @@ has the table. :mod:`cnnlib.course.keep_ratio` is for the years whose dropout pa
 """
 
 from cnnlib.course import keep_ratio
-from cnnlib.course.blobs import eval_numerical_gradient_blobs, eval_numerical_gradient_net
-from cnnlib.course.grid import visualize_grid
+from cnnlib.course.blobs import eval_numerical_gradient_blobs, eval_numerical_gradient_net, visualize_grid
 from cnnlib.layers import affine_bn_relu_backward as affine_batchnorm_relu_backward
 from cnnlib.layers import affine_bn_relu_forward as affine_batchnorm_relu_forward
 

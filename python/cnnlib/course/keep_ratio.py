@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from cnnlib import layers, models
 from cnnlib._params import check_keys, number
 from cnnlib._typing import Array, ArrayLike, Cache
-from cnnlib.models.common import keeps_arguments
+from cnnlib.models.graph_model import keeps_arguments
 from cnnlib.typing import DropoutParam
 
 __all__ = ["FullyConnectedNet", "dropout_forward"]

@@ -13,8 +13,8 @@ from cnnlib.data.cifar10 import (
     get_CIFAR10_data,
     load_CIFAR10,
     map_CIFAR10,
+    map_CIFAR100,
 )
-from cnnlib.data.cifar100 import map_CIFAR100
 from cnnlib.data.digits import load_digits
 from cnnlib.data.download import download_CIFAR10
 from cnnlib.data.image_folder import load_image_folder

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cnnlib._params import integer
 from cnnlib.data.shards import ShardedArray
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -393,3 +394,82 @@ class _BatchUnpickler(pickle.Unpickler):
             return _ADMITTED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+
+
+_WHERE_100 = "map_CIFAR100"
+_FOLDER_100 = "cifar-100-binary"
+_IMAGES_100 = {"train.bin": 50_000, "test.bin": 10_000}
+_NAMES = "fine_label_names.txt"
+_CLASSES = 100
+_LABELS = 2  # bytes of a record; the fine label is the second
+
+
+def map_CIFAR100(root: str | os.PathLike, num_validation: int = 1000) -> dict[str, Any]:
+    """Map CIFAR-100's images into memory where they lie in their files, as bytes; nothing is written.
+
+    The labels, of the 100 fine classes, stand between the images, so each file is read through once, and
+    nothing but its labels kept.
+
+    Parameters
+    ----------
+    root : path
+        The folder ``cifar-100-binary``, or the folder that holds it.
+    num_validation : int
+        The last `num_validation` of the 50,000 training images validate.
+
+    Returns
+    -------
+    dict
+        ``X_train``, ``X_val``, ``X_test``: uint8 memory maps (N, 3, 32, 32), read-only. ``y_train``,
+        ``y_val``, ``y_test``: int64 labels (N,). ``classes``: the names of the classes, a tuple.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such folder, or one of its files is missing.
+    ValueError
+        A file is short, damaged or something else; the message names it.
+
+    Examples
+    --------
+    >>> data = map_CIFAR100("data", num_validation=10)
+    >>> data["X_val"].shape, len(data["classes"])
+    ((10, 3, 32, 32), 100)
+    """
+    folder = _folder_100(Path(root))
+    total = _IMAGES_100["train.bin"]
+    num_validation = integer(_WHERE_100, "num_validation", num_validation)
+    if not 0 <= num_validation < total:
+        raise ValueError(f"{_WHERE_100}: num_validation must be in 0..{total - 1}, got {num_validation}")
+    classes = tuple((folder / _NAMES).read_text(encoding="utf-8").split())
+    if len(classes) != _CLASSES:
+        raise ValueError(f"{folder / _NAMES} has {len(classes)} names, expected {_CLASSES}")
+    counts = (total - num_validation, num_validation, _IMAGES_100["test.bin"])
+    data = mapped_splits([folder / "train.bin"], [folder / "test.bin"], counts, _map_100)
+    return {**data, "classes": classes}
+
+
+def _folder_100(root):
+    if not root.is_dir():
+        raise FileNotFoundError(f"{_WHERE_100}: there is no folder {root}")
+    folder = root / _FOLDER_100 if (root / _FOLDER_100).is_dir() else root
+    for name in (*_IMAGES_100, _NAMES):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{_WHERE_100}: {folder / name} is missing")
+    return folder
+
+
+def _map_100(path):
+    """The images of a file, mapped: uint8 (N, 3, 32, 32), and its fine labels (N,)."""
+    want, size = _IMAGES_100[path.name] * (_LABELS + _PIXELS), path.stat().st_size
+    if size != want:
+        raise ValueError(
+            f"{path} is not a binary file of CIFAR-100: it has {size} bytes, "
+            f"expected {want} ({_IMAGES_100[path.name]} records of {_LABELS} + {_PIXELS})"
+        )
+    # Not from the map, of which every page would stay in memory.
+    labels = np.fromfile(path, dtype=np.uint8).reshape(-1, _LABELS + _PIXELS)[:, 1].astype(np.int64)
+    if labels.max() >= _CLASSES:
+        raise ValueError(f"{path}: a label is {labels.max()}, expected 0..{_CLASSES - 1}")
+    records = np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, _LABELS + _PIXELS)
+    return records[:, _LABELS:].reshape(-1, 3, 32, 32), labels

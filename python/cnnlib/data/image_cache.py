@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from cnnlib._files import sync_folder, written_whole
-from cnnlib._files.locks import locked
 from cnnlib._files.npy import mapped_array
+from cnnlib._files.written import locked
 from cnnlib.data.image_files import is_grey, photo
 
 CACHE_SUFFIX = ".cnnlib-cache"

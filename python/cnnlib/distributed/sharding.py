@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import itertools
+import math
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import numpy as np
@@ -105,3 +109,79 @@ for _name, _place in (
     ("lognormal", 2),
 ):
     setattr(ShareOfDraws, _name, _shared(_name, _place))
+
+
+class FlatBuffer:
+    """Rows of one array, each holding arrays of the same names and shapes.
+
+    Parameters
+    ----------
+    shapes : dict
+        The shape under each name.
+    dtype : np.float32 or np.float64
+    rows : int
+
+    Attributes
+    ----------
+    data : ndarray (rows, sum of the sizes)
+    views : list of dict
+        For each row: name -> array, a view of that row.
+    """
+
+    def __init__(self, shapes: Mapping[Hashable, tuple[int, ...]], dtype: np.dtype, rows: int = 1) -> None:
+        sizes = {name: math.prod(shape) for name, shape in shapes.items()}
+        self.data = np.zeros((rows, sum(sizes.values())), dtype)
+        self.views = []
+        for row in self.data:
+            views, start = {}, 0
+            for name, shape in shapes.items():
+                views[name] = row[start : start + sizes[name]].reshape(shape)
+                start += sizes[name]
+            self.views.append(views)
+
+    def put(self, row: int, values: Mapping[Hashable, np.ndarray], weight: float) -> None:
+        """Fill a row with ``weight * value`` under each name."""
+        factor = self.data.dtype.type(weight)
+        for name, view in self.views[row].items():
+            np.multiply(values[name], factor, out=view, casting="same_kind")
+
+    def add(self, values: Mapping[Hashable, np.ndarray], weight: float) -> None:
+        """Add ``weight * value`` to the first row, by way of the last: the bits of :meth:`add_up`."""
+        self.put(-1, values, weight)
+        self.data[0] += self.data[-1]
+
+    def add_up(self, rows: int) -> Mapping[Hashable, np.ndarray]:
+        """The sum of the first `rows` rows, one after the other, as views of the first."""
+        for row in self.data[1:rows]:
+            self.data[0] += row
+        return self.views[0]
+
+
+def next_number(stream: Any) -> int:
+    """What a RandomState, a Generator or ``np.random`` would draw next; it is left as it is.
+
+    So the order of the data is that of a run that draws nothing else, at any number of ranks.
+    """
+    twin = copy.deepcopy(np.random.mtrand._rand if stream is np.random else stream)
+    return int((twin.integers if isinstance(twin, np.random.Generator) else twin.randint)(2**31))
+
+
+@contextlib.contextmanager
+def own_stream(model: Any, seed: list[int]):
+    """Let the model draw from a stream that belongs to `seed` alone.
+
+    That is its `rng`, if it has such an attribute, and ``np.random``; both are put back behind the block, so
+    the streams of all ranks stay the same however much the models have drawn.
+    """
+    outside = np.random.get_state(legacy=False)
+    rng = getattr(model, "rng", None)
+    own = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
+    np.random.set_state(own.get_state(legacy=False))
+    if hasattr(model, "rng"):
+        model.rng = np.random.default_rng(seed) if isinstance(rng, np.random.Generator) else own
+    try:
+        yield
+    finally:
+        np.random.set_state(outside)
+        if hasattr(model, "rng"):
+            model.rng = rng

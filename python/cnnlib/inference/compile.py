@@ -13,12 +13,10 @@ from cnnlib._typing import Array, Outputs
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import statistics
-from cnnlib.inference.fusion import ACTIVATIONS, RECTIFIED, fuse_sums, operations
-from cnnlib.inference.inverted_residual import fuse_inverted_residuals
-from cnnlib.inference.layout import Layout
+from cnnlib.inference.fusion import ACTIVATIONS, RECTIFIED, fuse_inverted_residuals, fuse_sums, operations
+from cnnlib.inference.memory import Layout
 from cnnlib.inference.ops import op_of
-from cnnlib.inference.quantization.images import BYTE_RULES, byte_images, floats_of
-from cnnlib.inference.quantization.steps import ByteSteps
+from cnnlib.inference.quantization.images import BYTE_RULES, ByteSteps, byte_images, floats_of
 from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 
 _EMITTED_BY = {

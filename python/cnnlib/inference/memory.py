@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from cnnlib.graph.graph import Node
+from cnnlib.inference.fusion import ACTIVATIONS
 
 ALIGNMENT = 16  # elements: the start of a cache line, whatever the dtype
 
@@ -43,3 +47,68 @@ def place(blocks: list[Block]) -> int:
         block.offset = at if best is None else best[1]
         placed.append(block)
     return max((block.offset + block.room for block in placed), default=0)
+
+
+# May write to their first input.
+_NORMS = ("batchnorm", "batchnorm_relu", "spatial_batchnorm", "spatial_batchnorm_relu")
+_JOINS = ("add", "add_relu", "multiply", "scale")
+_IN_PLACE = (*_NORMS, *_JOINS, "relu", "leaky_relu", "gelu", *ACTIVATIONS)
+_INPUT, _OUTPUT, _ARENA = range(3)  # the core's Value::Place
+
+
+class Layout:
+    """
+    Where the values lie: at the caller's input or output, or in an arena.
+
+    Attributes
+    ----------
+    values : list of (place, size, offset)
+        For the core: 0 for the input, 1 for the output, 2 for the arena; elements of one sample.
+    arena : int
+        Elements of one sample.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        sizes: Mapping[str, int],
+        input: str,
+        output: str,
+    ) -> None:
+        self._home, blocks = _homes(nodes, sizes, input, output)
+        inside = {name: block for name, block in blocks.items() if name not in (input, self._home[output])}
+        self.arena = place(list(inside.values()))
+        self.values: list[tuple[int, int, int]] = []
+        self._ids: dict[str, int] = {}
+        for name, block in blocks.items():
+            self._ids[name] = len(self.values)
+            where = _ARENA if name in inside else _INPUT if name == input else _OUTPUT
+            self.values.append((where, block.size, block.offset))
+
+    def id(self, name: str) -> int:
+        """The index in `values` of a value of the network."""
+        return self._ids[self._home[name]]
+
+
+def _homes(
+    nodes: Sequence[Node], sizes: Mapping[str, int], input: str, output: str
+) -> tuple[dict[str, str], dict[str, Block]]:
+    """Map each value to the value whose buffer it lies in, and list the buffers.
+
+    Operations in place reuse a dead input's; a convolution that adds to its second input has to.
+    """
+    last_read = {name: i for i, node in enumerate(nodes) for name in node.inputs}
+    last_read[output] = len(nodes)
+    home = {input: input}
+    blocks = {input: Block(sizes[input], 0, len(nodes))}
+    for i, node in enumerate(nodes):
+        adds = node.layer.startswith("conv") and len(node.inputs) == 2
+        source = home[node.inputs[1 if adds else 0]]
+        free = node.layer in _IN_PLACE and blocks[source].last <= i
+        if node.layer == "flatten" or adds or free:
+            home[node.output] = source
+            blocks[source].last = max(blocks[source].last, last_read[node.output])
+        else:
+            home[node.output] = node.output
+            blocks[node.output] = Block(sizes[node.output], i, last_read[node.output])
+    return home, blocks

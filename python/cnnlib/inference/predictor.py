@@ -14,12 +14,11 @@ from cnnlib import _core
 from cnnlib._params import choice, type_name
 from cnnlib._params.arrays import as_array
 from cnnlib._params.registry import OWN
-from cnnlib._system.units import size_text
+from cnnlib._system.text import size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
-from cnnlib.graph.samples import check_samples, refuse_channels_last
-from cnnlib.graph.shapes import shapes
+from cnnlib.graph.shapes import check_samples, refuse_channels_last, shapes
 from cnnlib.inference.compile import Compiled
 from cnnlib.inference.file import read_file, write_file
 from cnnlib.inference.fold import fold
@@ -27,10 +26,10 @@ from cnnlib.inference.fusion import operations
 from cnnlib.inference.ops import graph_of, ops_of, with_named_input
 from cnnlib.inference.quantization.calibration import batches_of
 from cnnlib.inference.quantization.preparing import quantized
-from cnnlib.inference.quantization.ranges import METHODS
 from cnnlib.inference.quantization.table import Quantization
-from cnnlib.layers.softmax import _softmax
-from cnnlib.models.common import refuse_uninitialized, warn_of_bytes
+from cnnlib.inference.quantization.weights import METHODS
+from cnnlib.layers.activations import _softmax
+from cnnlib.models.graph_model import refuse_uninitialized, warn_of_bytes
 
 _BYTE = np.dtype(np.uint8)
 _MOST_SIZES = 8  # sizes of images whose weights stay packed

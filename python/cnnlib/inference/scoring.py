@@ -12,7 +12,7 @@ from cnnlib._typing import Array
 from cnnlib.augment import averaged_scores
 from cnnlib.inference.fusion import PREPARED_LAYERS
 from cnnlib.inference.predictor import Predictor, prepare
-from cnnlib.models.common import warn_of_bytes
+from cnnlib.models.graph_model import warn_of_bytes
 
 _BATCH, _BATCH_VALUES = 500, 2**21  # of images whose scores are computed together
 

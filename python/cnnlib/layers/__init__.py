@@ -13,13 +13,10 @@ from cnnlib.layers.conv import *
 from cnnlib.layers.dense import *
 from cnnlib.layers.losses import *
 from cnnlib.layers.norm.batch import *
-from cnnlib.layers.norm.pixels import *
 from cnnlib.layers.norm.rows import *
 from cnnlib.layers.pool import *
 from cnnlib.layers.resizing import *
 from cnnlib.layers.sandwiches import *
-from cnnlib.layers.sequences import *
-from cnnlib.layers.softmax import *
 from cnnlib.layers.volumes import *
 
 __all__ = ["adaptive_avg_pool_backward", "adaptive_avg_pool_forward", "adaptive_max_pool_backward"]

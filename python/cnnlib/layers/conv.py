@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from cnnlib import _core
 from cnnlib._params import wanted
-from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result
+from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
-from cnnlib.layers.caches import unpack
 from cnnlib.layers.prepared_conv import PreparedConv
 from cnnlib.typing import ConvParam, ConvTransposeParam
 

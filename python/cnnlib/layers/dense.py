@@ -9,9 +9,8 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import check_keys, choice, integer, number, wanted
-from cnnlib._params.arrays import prepare, prepare_backward, result
+from cnnlib._params.arrays import prepare, prepare_backward, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
-from cnnlib.layers.caches import unpack
 from cnnlib.typing import DropoutParam
 
 __all__ = ["affine_backward", "affine_forward", "dropout_backward", "dropout_forward", "leaky_relu_backward"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib import _core
-from cnnlib._system.units import size_text
+from cnnlib._system.text import size_text
 from cnnlib.typing import ConvParam
 
 

@@ -8,9 +8,8 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import check_keys, flag, integer, pads, pair
-from cnnlib._params.arrays import prepare, prepare_backward, prepare_gradient, prepare_out, result
+from cnnlib._params.arrays import prepare, prepare_backward, prepare_gradient, prepare_out, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
-from cnnlib.layers.caches import unpack
 from cnnlib.typing import AvgPoolParam, MaxPoolParam
 
 __all__ = ["avg_pool_backward", "avg_pool_forward", "global_avg_pool_backward", "global_avg_pool_forward"]

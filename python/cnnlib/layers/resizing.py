@@ -9,9 +9,8 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import choice, flag, pair
-from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result
+from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
-from cnnlib.layers.caches import unpack
 
 __all__ = ["adaptive_avg_pool_backward", "adaptive_avg_pool_forward", "adaptive_max_pool_backward"]
 __all__ += ["adaptive_max_pool_forward", "upsample_backward", "upsample_forward"]

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from functools import partial
 
 from cnnlib._typing import Array
-from cnnlib.layers.activations import _forward
+from cnnlib.layers.activations import _forward, _softmax
 from cnnlib.layers.conv import _conv
 from cnnlib.layers.dense import _affine
 from cnnlib.layers.norm.batch import _batchnorm
 from cnnlib.layers.pool import _max_pool
-from cnnlib.layers.softmax import _softmax
 
 
 def _conv_relu(x, w, b, conv_param):

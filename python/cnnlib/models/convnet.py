@@ -12,10 +12,9 @@ from numpy.typing import DTypeLike
 from cnnlib._params import number, positive_int
 from cnnlib._params.random import random_stream
 from cnnlib._typing import Array
-from cnnlib.models.common import described, keeps_arguments, real_dtype
+from cnnlib.models.graph_model import described, keeps_arguments, real_dtype
 from cnnlib.models.graph_net import GraphNet, checked_dim
-from cnnlib.models.spec.builder import Builder
-from cnnlib.models.spec.initialization import whitening_filters
+from cnnlib.models.spec.builder import Builder, whitening_filters
 from cnnlib.models.spec.reading import resolve, split_head
 from cnnlib.models.summary import table
 

@@ -16,14 +16,14 @@ from cnnlib._params.random import random_stream
 from cnnlib._typing import Params
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.graph.graph import Graph
-from cnnlib.graph.samples import refuse_channels_last
-from cnnlib.models.common import (
+from cnnlib.graph.shapes import refuse_channels_last
+from cnnlib.models.graph_model import (
+    GraphModel,
     described,
     keeps_arguments,
     real_dtype,
     with_statistics,
 )
-from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import check_state_fits, restore, snapshot
 
 

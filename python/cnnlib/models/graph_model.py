@@ -2,15 +2,197 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import overload
+import copy
+import functools
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, ParamSpec, TypeAlias, overload
+
+import numpy as np
+from numpy.typing import DTypeLike
 
 from cnnlib._params.random import set_mask_seed
-from cnnlib._typing import Array, ArrayLike, Gradients, Params
+from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
+from cnnlib.data.shards import Targets
 from cnnlib.graph.graph import BATCH_NORMS, Graph
-from cnnlib.models.common import Criterion, Model, add_l2, loss_of_scores, refuse_uninitialized, set_mode
+from cnnlib.layers import mse_loss, softmax_loss
 from cnnlib.models.program import Program
-from cnnlib.typing import BatchNormParam
+from cnnlib.typing import BatchNormParam, DropoutParam
+
+_P = ParamSpec("_P")
+_BYTE = np.dtype(np.uint8)
+Criterion: TypeAlias = Callable[[Any, Any], tuple[float, Any]]
+
+
+class Model:
+    """Attributes of the library's models that :mod:`cnnlib.saved_model` keeps in files.
+
+    Attributes
+    ----------
+    arguments : dict
+        What the model was built with, defaults included.
+    preprocess : cnnlib.data.Normalization or None
+        What images go through before :meth:`loss`, where that is known (of a loaded model). `loss` does not
+        apply it.
+    classes : tuple of str or None
+        The names of the classes, where they are known.
+    criterion : callable or None
+        The loss that the network was made for, ``criterion(scores, y) -> (value, gradient of the scores)``.
+        None: that which :meth:`loss` is told, else the cross-entropy of labels.
+    outputs : tuple of str
+        The names of several outputs; empty for a network of one.
+    """
+
+    arguments: dict[str, Any]
+    dtype: np.dtype[Any]
+    preprocess: Callable[[np.ndarray], np.ndarray] | None = None
+    classes: tuple[str, ...] | None = None
+    criterion: Criterion | None = None
+    outputs: tuple[str, ...] = ()
+    _told_of_bytes = False  # see `warn_of_bytes`
+
+    def _values(self, X: Any) -> Array:
+        """X as an array of the model's dtype."""
+        warn_of_bytes(self, type(self).__name__, X)
+        return np.asarray(X, dtype=self.dtype)
+
+    def check_samples(self, where: str, name: str, shape: tuple[int, ...]) -> None:
+        """Refuse an array `name` of samples of this `shape`, if the model cannot take them.
+
+        Raises
+        ------
+        ValueError
+            It begins with `where`, and says what shape is expected.
+        """
+
+    def is_initialized(self) -> bool:
+        """Whether all weights are set: a ConvNet may have filters that wait for `initialize`."""
+        return True
+
+
+def refuse_uninitialized(where: str, model: Any) -> None:
+    """Raise a ValueError that begins with `where` if weights of the model are not set yet."""
+    if isinstance(model, Model) and not model.is_initialized():
+        raise ValueError(f"{where}: stage 1 waits for images to whiten: call initialize(X) first")
+
+
+def warn_of_bytes(owner: Any, where: str, X: Any) -> None:
+    """Warn, once for each owner, where images come as bytes and count as values of 0 to 255.
+
+    Where warnings are errors it raises at each call.
+    """
+    if owner._told_of_bytes or getattr(X, "dtype", None) != _BYTE or np.ndim(X) != 4:
+        return
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and frame.f_globals["__name__"].partition(".")[0] == "cnnlib":
+        level, frame = level + 1, frame.f_back
+    warnings.warn(
+        f"{where}: uint8 images count as values of 0 to 255, since no preprocess is applied here; "
+        "normalise them (cnnlib.data.Normalization), or give floats where that is meant",
+        stacklevel=level,
+    )
+    owner._told_of_bytes = True
+
+
+def keeps_arguments(init: Callable[_P, None]) -> Callable[_P, None]:
+    """Let ``__init__`` leave its arguments in ``self.arguments``."""
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        for name, value in bound.arguments.items():
+            if isinstance(value, Iterator):  # can be gone through once only
+                bound.arguments[name] = list(value)
+        model, *_ = bound.arguments.values()
+        arguments = {name: copy.deepcopy(value) for name, value in list(bound.arguments.items())[1:]}
+        init(*bound.args, **bound.kwargs)
+        model.arguments = arguments
+
+    return wrapper
+
+
+def add_l2(params: Params, grads: Gradients, reg: float) -> float:
+    """Add ``reg * W`` to the gradient of each ``W*`` in `grads`; return ``reg / 2 * sum(W**2)`` over them."""
+    if reg == 0:
+        return 0.0
+    total = 0.0
+    for name, w in params.items():
+        if name.startswith("W") and name in grads:
+            grads[name] = grads[name] + reg * w
+            total += float(np.sum(w * w, dtype=np.float64))
+    return 0.5 * reg * total
+
+
+def smoothed_softmax_loss(scores: Array, y: Any, label_smoothing: float) -> tuple[float, Array]:
+    """Softmax loss for targets ``1 - label_smoothing`` at the label plus ``label_smoothing / C`` everywhere.
+
+    -log p[c] is the same for all c but for the score x[c], so against the plain loss only ``label_smoothing *
+    (x[y] - mean(x))`` comes in (Szegedy et al. 2015, arXiv:1512.00567, section 7).
+    """
+    loss, dscores = softmax_loss(scores, y)
+    if label_smoothing:
+        labels = np.expand_dims(y, 1)
+        rest = np.take_along_axis(scores, labels, 1) - scores.mean(axis=1, keepdims=True)
+        loss += label_smoothing * float(np.mean(rest, dtype=np.float64))
+        right = np.take_along_axis(dscores, labels, 1) + scores.dtype.type(label_smoothing / labels.size)
+        np.put_along_axis(dscores, labels, right, 1)
+        dscores -= label_smoothing / scores.size
+    return loss, dscores
+
+
+def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: Criterion | None) -> tuple[float, Outputs]:
+    """The value of a model's loss and the gradient of its scores: by its criterion, else by `loss`, else the
+    cross-entropy of labels; where the head is not of classes, the mean squared error of other targets.
+    """
+    criterion = model.criterion or loss
+    if criterion is None:
+        if model.outputs:
+            raise ValueError(
+                f"{type(model).__name__}: the outputs {', '.join(model.outputs)} have no losses; build the "
+                "network with losses={...}, or say loss={...} to the Solver"
+            )
+        if getattr(model, "head", "classes") != "classes":
+            if np.asarray(y).dtype.kind not in "iu" or np.shape(y) == scores.shape:
+                return mse_loss(scores, np.asarray(y, scores.dtype))
+        return smoothed_softmax_loss(scores, y, model.label_smoothing)
+    if model.outputs and isinstance(y, tuple):  # in the order of the outputs, whatever that of the losses
+        y = Targets.of(type(model).__name__, y, list(model.outputs))
+    return criterion(scores, y)
+
+
+def described(model: Any, *parts: str | None) -> str:
+    """The text of a model's repr: its class, the parts that are not None, what all models have."""
+    count = sum(value.size for value in model.params.values())
+    reg = f"reg {model.reg:g}" if model.reg else None
+    shown = (*parts, reg, model.dtype.name, f"{count:,} parameters")
+    return f"{type(model).__name__}({', '.join(part for part in shown if part is not None)})"
+
+
+def with_statistics(bn_param: BatchNormParam, C: int, dtype: np.dtype[Any]) -> BatchNormParam:
+    """Set running mean 0 and variance 1 in a batch norm's dict of C channels that has none; return it."""
+    if bn_param.get("running_mean") is None:
+        bn_param["running_mean"] = np.zeros(C, dtype)
+    if bn_param.get("running_var") is None:
+        bn_param["running_var"] = np.ones(C, dtype)
+    return bn_param
+
+
+def set_mode(params: Iterable[BatchNormParam | DropoutParam], train: bool) -> None:
+    """Put every batch-norm (or dropout) dict into 'train' or 'test' mode."""
+    for param in params:
+        param["mode"] = "train" if train else "test"
+
+
+def real_dtype(where: str, dtype: DTypeLike) -> np.dtype[Any]:
+    """`dtype` as float32 or float64, the dtypes that training is meant for."""
+    dtype = np.dtype(dtype)
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise ValueError(f"{where}: dtype must be float32 or float64, got {dtype}")
+    return dtype
 
 
 class GraphModel(Model):

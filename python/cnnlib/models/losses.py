@@ -15,7 +15,7 @@ import numpy as np
 from cnnlib import layers
 from cnnlib._params import check_keys, number
 from cnnlib._params.registry import OWN
-from cnnlib.data.targets import Targets
+from cnnlib.data.shards import Targets
 
 _ENDING = "_loss"
 LOSSES: dict[str, Callable[..., Any]] = {

@@ -8,7 +8,7 @@ import numpy as np
 
 from cnnlib._params import type_name
 from cnnlib.checkpoint.npz import check_name
-from cnnlib.models.common import Model
+from cnnlib.models.graph_model import Model
 
 
 def check_model(where: str, model: Any) -> None:

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from cnnlib._typing import Params
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shapes
-from cnnlib.models.stage import Stage, shape_text
+
+
+@dataclass
+class Stage:
+    """One row.
+
+    Where branches meet, `parts` has the branches' stages, each with what their rows begin with. `shape` is
+    that of one sample's output, `multiply_adds` are for one sample.
+    """
+
+    label: str
+    shape: tuple[int, ...]
+    num_params: int = 0
+    multiply_adds: int = 0
+    parts: list[tuple[str, list[Stage]]] = field(default_factory=list)
+
+
+def shape_text(shape: object) -> str:
+    """A shape, or a number for both axes, as in '16x8x8'."""
+    return "x".join(map(str, shape)) if isinstance(shape, (tuple, list)) else str(shape)
 
 
 def table(stages: Iterable[Any], input_dim: Sequence[int], num_params: int, multiply_adds: int) -> str:

@@ -11,14 +11,14 @@ from cnnlib._params import number, positive_int
 from cnnlib._params.random import random_stream
 from cnnlib._typing import Params
 from cnnlib.graph.graph import Graph
-from cnnlib.graph.samples import check_samples
-from cnnlib.models.common import (
+from cnnlib.graph.shapes import check_samples
+from cnnlib.models.graph_model import (
+    GraphModel,
     described,
     keeps_arguments,
     real_dtype,
     with_statistics,
 )
-from cnnlib.models.graph_model import GraphModel
 from cnnlib.typing import ConvParam, MaxPoolParam
 
 

@@ -22,7 +22,6 @@ from cnnlib.naive.norm import *
 from cnnlib.naive.pool import *
 from cnnlib.naive.resizing import *
 from cnnlib.naive.sandwiches import *
-from cnnlib.naive.sequences import *
 from cnnlib.naive.volumes import *
 
 __all__ = ["adaptive_avg_pool_backward_naive", "adaptive_avg_pool_forward_naive"]

@@ -6,12 +6,29 @@ that it was made for, as text.
 
 from __future__ import annotations
 
+import importlib
 import json
 from typing import Any
 
 from cnnlib._params.registry import OWN
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.inference.predictor import Predictor
+
+
+def require_onnx(where: str) -> Any:
+    """The module `onnx`.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; the message names the extra.
+    """
+    try:
+        importlib.import_module("onnx.numpy_helper")  # numpy_helper and helper come with it
+        return importlib.import_module("onnx")
+    except ImportError as error:
+        raise ImportError(f"{where} needs the onnx package: pip install 'cnnlib[onnx]'") from error
+
 
 _PREPROCESS, _CLASSES, FIXED_BY = "cnnlib.preprocess", "cnnlib.classes", "cnnlib.fixed_by"
 

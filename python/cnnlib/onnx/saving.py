@@ -12,9 +12,9 @@ from cnnlib._files import written_whole
 from cnnlib._params import positive_int, type_name
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.quantization.parts import BYTE_KINDS
-from cnnlib.models.common import Model, refuse_uninitialized
+from cnnlib.models.graph_model import Model, refuse_uninitialized
 from cnnlib.onnx import metadata
-from cnnlib.onnx.package import require_onnx
+from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.writing.eight_bits import EightBits, scales_of
 from cnnlib.onnx.writing.operators import EMIT
 from cnnlib.onnx.writing.writer import Writer

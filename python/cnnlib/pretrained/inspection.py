@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Array
-from cnnlib.layers.softmax import _softmax
+from cnnlib.layers.activations import _softmax
 from cnnlib.pretrained.head import Fit, fit_head
 
 # Of the usual distance between two images: less, and they count as nearly the same. By a network trained on

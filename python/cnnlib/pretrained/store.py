@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnlib._files.locks import locked
+from cnnlib._files.written import locked
 from cnnlib._typing import Array
 from cnnlib.data.shards import ShardedArray
 

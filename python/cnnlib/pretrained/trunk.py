@@ -13,7 +13,7 @@ from cnnlib.graph.shapes import shapes
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.predictor import load as load_predictor
 from cnnlib.models import ConvNet, GraphNet
-from cnnlib.models.spec.named import NAMED_SPECS
+from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.models.state import check_state_fits
 from cnnlib.pretrained.torchvision import TORCHVISION, load_torchvision
 from cnnlib.saved_model import load_model

@@ -18,7 +18,7 @@ from cnnlib.course import keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.description import describe, described_graph
 from cnnlib.models import ConvNet, FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
-from cnnlib.models.common import refuse_uninitialized
+from cnnlib.models.graph_model import refuse_uninitialized
 from cnnlib.models.state import check_state_fits, restore, snapshot
 
 _Saved: TypeAlias = GraphNet | FullyConnectedNet | ThreeLayerConvNet

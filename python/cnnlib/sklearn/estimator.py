@@ -19,7 +19,7 @@ from cnnlib.models import ConvNet
 from cnnlib.models.spec.reading import resolve
 from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
 from cnnlib.solver import Solver
-from cnnlib.solver.early_stopping import build_early_stopping
+from cnnlib.solver.record import build_early_stopping
 
 _SEEDS = 2**31
 

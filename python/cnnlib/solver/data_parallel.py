@@ -16,9 +16,15 @@ import numpy as np
 from cnnlib.distributed.batchnorm import synchronized
 from cnnlib.distributed.communicator import MPIComm, SerialComm
 from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
-from cnnlib.distributed.flat_buffer import FlatBuffer
-from cnnlib.distributed.random_streams import next_number, own_stream
-from cnnlib.distributed.sharding import Piece, ShareOfDraws, pieces_of, rows_of
+from cnnlib.distributed.sharding import (
+    FlatBuffer,
+    Piece,
+    ShareOfDraws,
+    next_number,
+    own_stream,
+    pieces_of,
+    rows_of,
+)
 from cnnlib.distributed.start_checks import checksum, model_facts, refuse_different, version_facts
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models.losses import Loss, WeightedLosses

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
+from cnnlib._params import check_keys
 from cnnlib.data.shards import ShardedArray
-from cnnlib.models.losses import Loss, WeightedLosses
-from cnnlib.solver.metrics import Metric
+from cnnlib.models.graph_model import Model
+from cnnlib.models.losses import Loss, WeightedLosses, build_loss
+from cnnlib.solver.metrics import F1, RMSE, Accuracy, Metric, OfOutput
 
 _BATCH_VALUES = 2**20  # of images that are looked at together
 _SAMPLE_VALUES = 2**24
@@ -62,3 +65,76 @@ def check_batch_size(X: np.ndarray | ShardedArray, training: int) -> int:
 def sample_images(X: np.ndarray | ShardedArray, preprocess: Callable[..., Any] | None) -> np.ndarray:
     """Training images for a model's ``initialize``: all, or as many as may be preprocessed at once."""
     return X[:] if preprocess is None else preprocess(X[: max(1, _SAMPLE_VALUES // X[0].size)])
+
+
+def outputs_of(model: Any) -> tuple[str, ...]:
+    """The names of a network's several outputs; empty for one output."""
+    return model.outputs if isinstance(model, Model) else ()
+
+
+def are_labels(y: Any) -> bool:
+    """Whether targets are class labels, of samples or of pixels, rather than numbers."""
+    return np.dtype(y.dtype).kind in "iu"
+
+
+def takes_loss(model: Any) -> bool:
+    """Whether the model can be told a loss, as ``model.loss(X, y, loss=...)``; else it has its own."""
+    try:
+        return "loss" in inspect.signature(model.loss).parameters
+    except (TypeError, ValueError):  # a callable that does not tell
+        return False
+
+
+def chosen_loss(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> Loss | WeightedLosses | None:
+    """The loss of validation samples: the model's `criterion`, else the Solver's, else that of labels, or of
+    numbers.
+
+    None where a model of the user's own has a loss that nobody else knows.
+    """
+    criterion, outputs = getattr(model, "criterion", None), outputs_of(model)
+    chosen = loss if criterion is None else build_loss("criterion", criterion)
+    if outputs:
+        if not isinstance(chosen, WeightedLosses):
+            if criterion is not None:
+                raise ValueError(f"Solver: model.criterion must be WeightedLosses of {', '.join(outputs)}")
+            names = ", ".join(f"{name!r}: ..." for name in outputs)
+            raise ValueError(f"Solver: the network has several outputs, it needs loss={{{names}}}")
+        check_keys("Solver", "loss", chosen.losses, outputs, outputs)
+    elif isinstance(chosen, WeightedLosses):
+        raise ValueError(f"Solver: loss is of outputs {', '.join(chosen.losses)}, the model has but one")
+    if chosen is not None:
+        return chosen
+    with_head = getattr(model, "head", "classes") != "classes"  # one of ours
+    if are_labels(y):
+        return build_loss("loss", "softmax") if y.ndim == 1 or with_head else None
+    return build_loss("loss", "mse") if with_head else None
+
+
+def chosen_metrics(
+    metrics: Sequence[Metric] | None, loss: Loss | WeightedLosses | None, y: Any
+) -> Sequence[Metric]:
+    """The Solver's metrics, or what fits: accuracy of labels, F1 of targets 0 and 1, else RMSE."""
+    losses = loss.losses if isinstance(loss, WeightedLosses) else {}
+    if metrics is not None:
+        _check_outputs(metrics, list(losses))
+        return metrics
+    if isinstance(loss, WeightedLosses):
+        return [
+            OfOutput(name, metric)
+            for name, each in losses.items()
+            for metric in chosen_metrics(None, each, y[name])
+        ]
+    name, settings = (None, {}) if loss is None else (loss.name, loss.settings)
+    if name in ("bce", "dice"):
+        return (F1(),)
+    return (Accuracy(settings.get("ignore")),) if are_labels(y) else (RMSE(),)
+
+
+def _check_outputs(metrics: Sequence[Metric], outputs: Sequence[str]) -> None:
+    """Refuse metrics of outputs that there are not; of several outputs, those that name none."""
+    for metric in metrics:
+        fits = metric.output in outputs if isinstance(metric, OfOutput) else not outputs
+        if not fits:
+            wanted = f"metrics={{{', '.join(f'{name!r}: ...' for name in outputs)}}}"
+            reason = f"several outputs want {wanted}" if outputs else "the one output has no name"
+            raise ValueError(f"Solver: metrics: {metric.name!r} does not fit; {reason}")

@@ -15,8 +15,7 @@ from cnnlib._params.random import random_stream
 from cnnlib._typing import Trainable
 from cnnlib.augment import Samples, augmented
 from cnnlib.data.normalization import Normalization
-from cnnlib.data.shards import ShardedArray
-from cnnlib.data.targets import named_arrays
+from cnnlib.data.shards import ShardedArray, named_arrays
 from cnnlib.distributed.batchnorm import refuse_without_graph
 from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.distributed.start_checks import data_facts
@@ -24,17 +23,23 @@ from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
 from cnnlib.solver.averages import build_averages, held
 from cnnlib.solver.data_parallel import DataParallel
-from cnnlib.solver.diagnosis import fault_of_images, fault_of_params
-from cnnlib.solver.evaluation import ValidationLoss, batches_of, check_batch_size, sample_images
-from cnnlib.solver.interrupts import Interrupts, undone
+from cnnlib.solver.evaluation import (
+    ValidationLoss,
+    batches_of,
+    check_batch_size,
+    chosen_loss,
+    chosen_metrics,
+    outputs_of,
+    sample_images,
+    takes_loss,
+)
+from cnnlib.solver.interrupts import Interrupts, put_back, set_random_state, undone
 from cnnlib.solver.minibatches import checked_data, epoch_batches, iterations_per_epoch, prefetched, subsample
 from cnnlib.solver.options import OPTIONS, Options
 from cnnlib.solver.progress import Progress
-from cnnlib.solver.random_streams import put_back, set_random_state
 from cnnlib.solver.record import Record
 from cnnlib.solver.run_file import save_run
-from cnnlib.solver.targets import chosen_loss, chosen_metrics, outputs_of, takes_loss
-from cnnlib.solver.update import Updater, checked_gradients
+from cnnlib.solver.update import Updater, checked_gradients, fault_of_images, fault_of_params
 from cnnlib.solver.worker import Worker
 
 _UPDATE = (

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import type_name
-from cnnlib.data.shards import ShardedArray
-from cnnlib.data.targets import Targets, named_arrays
+from cnnlib.data.shards import ShardedArray, Targets, named_arrays
 
 _KEYS = ("X_train", "y_train", "X_val", "y_val")
 

@@ -10,13 +10,20 @@ from typing import Any, TypeVar
 from cnnlib._typing import Params, Trainable
 from cnnlib.distributed.communicator import as_communicator
 from cnnlib.models.state import restore, snapshot
+from cnnlib.solver.evaluation import outputs_of
+from cnnlib.solver.interrupts import random_state, set_random_state
 from cnnlib.solver.loop import TrainingLoop
 from cnnlib.solver.minibatches import checked_data
 from cnnlib.solver.options import OPTIONS, is_own
-from cnnlib.solver.random_streams import random_state, set_random_state
-from cnnlib.solver.run_file import checkpoint_prefix, read_run, save_interrupted
-from cnnlib.solver.run_state import HISTORIES, check_state, histories_of, parts_of
-from cnnlib.solver.targets import outputs_of
+from cnnlib.solver.run_file import (
+    HISTORIES,
+    check_state,
+    checkpoint_prefix,
+    histories_of,
+    parts_of,
+    read_run,
+    save_interrupted,
+)
 from cnnlib.typing import Augment, Schedule
 
 Run = TypeVar("Run", bound="ResumableRun")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import copy
 import difflib
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from cnnlib import _core
+from cnnlib.data.shards import ShardedArray
 from cnnlib.solver.options import rule_name
 
 
@@ -163,3 +165,26 @@ def _sum_of_squares(dw):
     dw = np.asarray(dw)
     dtype = dw.dtype if dw.dtype in (np.float32, np.float64) and dw.dtype.isnative else np.float64
     return _core.sum_of_squares(np.require(dw, dtype, ("C", "A")))
+
+
+def fault_of_images(X: np.ndarray, X_train: np.ndarray | ShardedArray, rows: np.ndarray) -> str | None:
+    """Why the images X that the model saw, made from X_train[rows], are not finite; None if they are."""
+    if _finite(X):
+        return None
+    for row in rows:
+        if not _finite(X_train[row]):
+            return f"X_train[{row}] holds NaN or infinity: the data are at fault, not the learning rate"
+    return "the images of X_train are finite, but preprocess or augment made NaN or infinity of them"
+
+
+def fault_of_params(params: Mapping[str, np.ndarray]) -> str | None:
+    """Which parameter is not finite; None if all are."""
+    for name, value in params.items():
+        if not _finite(value):
+            return f"the parameter {name} holds NaN or infinity; a lower learning rate may help"
+    return None
+
+
+def _finite(values):
+    values = np.asarray(values)
+    return values.dtype.kind not in "fc" or bool(np.isfinite(values).all())

@@ -14,9 +14,8 @@ import numpy as np
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models.losses import Loss, WeightedLosses
 from cnnlib.solver.evaluation import look_at, values_of
-from cnnlib.solver.interrupts import Interrupts
+from cnnlib.solver.interrupts import Interrupts, drawing_from
 from cnnlib.solver.metrics import Metric
-from cnnlib.solver.random_streams import drawing_from
 
 
 class Worker:

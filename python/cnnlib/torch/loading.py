@@ -14,17 +14,127 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from cnnlib._params import positive_int
 from cnnlib.graph.importing import Builder, Feature
 from cnnlib.models.graph_net import GraphNet
-from cnnlib.torch.aliases import refuse_changed_views
 from cnnlib.torch.aten import IGNORED, OPERATORS, Call
-from cnnlib.torch.aten.value import PLAIN, RETURNED, kind
+from cnnlib.torch.aten.call import PLAIN, RETURNED, kind, title
 from cnnlib.torch.modules import OWN
 from cnnlib.torch.sizes import size_fixed_by
 from cnnlib.torch.tensors import HALVES
+
+_STATISTICS = ("running_mean", "running_var")
+
+
+def copy_weights(net: GraphNet, module: nn.Module) -> None:
+    """
+    Write a model's parameters and running statistics into the module that it was loaded from.
+
+    ``module.state_dict()`` then has them under PyTorch's names, for ``torch.save`` or a safetensors file.
+    What the module has beyond the model stays: counters of batches, layers that do not lead to its output.
+
+    Parameters
+    ----------
+    net : GraphNet
+        What :func:`load` made of `module`, or of one like it.
+    module : torch.nn.Module
+
+    Raises
+    ------
+    ValueError
+        The module lacks one of the model's trained parameters (a parametrized weight, say), or has it in
+        another shape; nothing is written then.
+
+    Examples
+    --------
+    >>> from cnnlib.torch import load
+    >>> module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 10))
+    >>> net = load(module, input_dim=(3, 8, 8))
+    >>> net.params["0.bias"][:] = 7
+    >>> copy_weights(net, module)
+    >>> module[0].bias.data
+    tensor([7., 7., 7., 7.])
+    """
+    arrays, state = _under_torchs_names(net), module.state_dict()
+    for name, array in arrays.items():
+        if name in state:
+            arrays[name] = _in_shape(name, array, tuple(state[name].shape))
+        elif name not in net.frozen:  # else it is the constant scale or shift of a norm that has none
+            raise ValueError(f"copy_weights: the module has no {name!r}")
+    with torch.no_grad():
+        for name in arrays.keys() & state.keys():
+            state[name].copy_(torch.from_numpy(np.ascontiguousarray(arrays[name])))
+
+
+def _in_shape(name, array, shape):
+    """A parameter as the module has it: a Linear that is a convolution here lacks the axes of length 1."""
+    if [n for n in shape if n > 1] != [n for n in array.shape if n > 1]:
+        raise ValueError(
+            f"copy_weights: {name!r} has shape {shape} in the module, {array.shape} in the model"
+        )
+    return array.reshape(shape)
+
+
+def _under_torchs_names(net: GraphNet) -> dict[str, NDArray[Any]]:
+    """Parameters and running statistics by PyTorch's names, in its layout."""
+    arrays: dict[str, NDArray[Any]] = dict(net.params)
+    for node in net.graph():
+        if node.layer == "affine" and node.params[0] is not None:
+            arrays[node.params[0]] = net.params[node.params[0]].T
+        if node.layer in ("batchnorm", "spatial_batchnorm"):
+            layer = str(node.params[0]).rpartition(".")[0]
+            arrays |= {f"{layer}.{name}": node.args[0][name] for name in _STATISTICS}
+    return arrays
+
+
+_UNDECLARED = ("dropout", "feature_dropout")  # in eval mode they return their argument itself
+
+
+def refuse_changed_views(nodes: list[Any]) -> None:
+    """
+    Refuse a record in which a value changes in place and is then read under another name.
+
+    A value that is read under its own name is no trouble: recording makes that the new value.
+
+    Raises
+    ------
+    ValueError
+        There is such a value; the message names the operator.
+    """
+    place = {node: i for i, node in enumerate(nodes)}
+    root = {node: node for node in nodes}
+    for node in nodes:
+        if _shares_memory(node):
+            root[node] = root[node.args[0]]
+    for node in nodes:
+        if _operator(node).endswith("_"):
+            changed = node.args[0]
+            others = [
+                n for n in nodes if root[n] is root[changed] and place[n] < place[node] and n is not changed
+            ]
+            if any(place[user] > place[node] for other in others for user in other.users):
+                raise ValueError(
+                    f"load: {title(node)}: it changes in place what is read under another name later on"
+                )
+
+
+def _shares_memory(node):
+    """Whether the result is, or may be, a view of the first argument or that argument itself."""
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.returns:
+        return False
+    return schema.returns[0].alias_info is not None or _operator(node) in _UNDECLARED
+
+
+def _operator(node):
+    """The name of an ATen operator, '' for all else; in-place ones end with an underscore."""
+    schema = getattr(node.target, "_schema", None)
+    name = "" if schema is None else schema.name.removeprefix("aten::")
+    return "" if name.startswith("_") else name
+
 
 _EXAMPLES = 2  # the batch of the recorded run; one sample alone would be taken for a special case
 

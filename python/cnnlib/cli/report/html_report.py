@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from cnnlib._system.config import current_config
+from cnnlib.cli.options.config_file import plain
 from cnnlib.cli.options.datasets import FOUND
-from cnnlib.cli.options.help_tables import plain
 from cnnlib.cli.options.settings import defaults, has_defaults
-from cnnlib.cli.report.gallery import Gallery
 from cnnlib.cli.report.html_page import (
+    Gallery,
     folded,
     heading,
     key_figures,

@@ -10,7 +10,7 @@ from typing import Any
 
 from cnnlib import plots
 from cnnlib._files import written_whole
-from cnnlib.cli.options import networks
+from cnnlib.cli.options.settings import first_layer_images
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import paragraph, picture
 from cnnlib.cli.run.folder import PICTURES
@@ -103,7 +103,7 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
         accuracy(right)
 
     def filters(figure):
-        first = networks.first_layer_images(solver.model, run.data_set.shape)
+        first = first_layer_images(solver.model, run.data_set.shape)
         plots.plot_filters(first, ax=figure.subplots())
 
     def confusion(figure):

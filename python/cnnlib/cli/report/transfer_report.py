@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib.cli.report.gallery import Gallery, in_a_gallery
 from cnnlib.cli.report.html_page import (
+    Gallery,
     escape,
     heading,
+    in_a_gallery,
     key_figures,
     page,
     paragraph,

@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
+from cnnlib._files import written as _written
 from cnnlib._files import written_whole
 from cnnlib.augment import TTA
-from cnnlib.cli.options import networks
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
-from cnnlib.cli.options.settings import OLD_NAMES, TASKS, parse_data
-from cnnlib.cli.run.lock import locked
+from cnnlib.cli.options.settings import OLD_NAMES, TASKS, build_network, parse_data
 from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
 from cnnlib.cli.run.tasks import put_back
 from cnnlib.data import Normalization
@@ -24,6 +23,18 @@ from cnnlib.data.image_folder import folder_digest
 from cnnlib.saved_model import load_model
 from cnnlib.solver import load_weights
 from cnnlib.solver.run_file import interrupted_path
+
+
+@contextlib.contextmanager
+def locked(folder):
+    """Hold the lock of `folder`; ValueError where another process, or command in this one, holds it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(_written.locked(folder))
+        except BlockingIOError:
+            raise ValueError(f"{folder} is in use: another training is writing to it") from None
+        yield
+
 
 FORMAT = "cnnlib run"
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
@@ -142,7 +153,7 @@ class Run:
     def build_model(self):
         """The run's model, untrained."""
         try:
-            return networks.build(self.config["model"])
+            return build_network(self.config["model"])
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{self.folder / 'config.json'} does not describe a model: {error}") from error
 

@@ -4,15 +4,43 @@ Rank 0 alone uses the run's folder, so the others need no access to it. What it 
 ``comm.from_root``, which tells all ranks of an error.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
+from types import FrameType
 
 import cnnlib
 from cnnlib.cli.options.arguments import FORMS
 from cnnlib.cli.output import one_line
 from cnnlib.cli.run.folder import Run
 from cnnlib.distributed import SerialComm, world
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was told to end."""
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Let SIGTERM raise :class:`Terminated` in the block, unless somebody handles or ignores it already."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def add_distributed(parser):

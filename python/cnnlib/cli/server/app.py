@@ -20,8 +20,7 @@ from starlette.routing import Route
 import cnnlib
 from cnnlib.cli.predict import json_rows, likeliest, read_image
 from cnnlib.cli.run.trained import Trained
-from cnnlib.cli.server.batching import Batcher
-from cnnlib.cli.server.limits import Budget, Limits, Refused
+from cnnlib.cli.server.batching import Batcher, Budget, Limits, Refused
 from cnnlib.cli.server.uploads import read_body, uploads
 
 _BODIES = 16  # of the largest size, that all requests together may hold

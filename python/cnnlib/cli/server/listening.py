@@ -11,7 +11,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cnnlib.cli.server.limits import Limits
+from cnnlib.cli.server.batching import Limits
 
 _SLACK = 5.0  # seconds, beyond those of the limits, in which an answer must have left
 _TOO_MANY = (

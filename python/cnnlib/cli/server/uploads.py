@@ -10,7 +10,7 @@ from python_multipart.exceptions import FormParserError
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from cnnlib.cli.server.limits import Limits, Refused, Share
+from cnnlib.cli.server.batching import Limits, Refused, Share
 
 _MOST_FIELDS = 16  # of a form, beside its files: they are passed over
 

@@ -3,8 +3,7 @@
 A reader translates operators, nothing more: it makes an :class:`Operation` of each and calls its methods.
 """
 
-from cnnlib.graph.importing.builder import Builder
-from cnnlib.graph.importing.feature import Feature, Sides
+from cnnlib.graph.importing.builder import Builder, Feature, Sides
 from cnnlib.graph.importing.operation import Operation
 
 __all__ = ["Builder", "Feature", "Operation", "Sides"]

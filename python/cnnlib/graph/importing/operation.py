@@ -12,8 +12,7 @@ import numpy as np
 
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Node
-from cnnlib.graph.importing.builder import Builder
-from cnnlib.graph.importing.feature import Feature
+from cnnlib.graph.importing.builder import Builder, Feature
 from cnnlib.graph.shapes import batch_of
 
 _WITH_BIAS = {"conv": 0, "conv_transpose": 1, "affine": 1}  # the axis of w that the outputs are

@@ -10,8 +10,7 @@ import numpy as np
 
 from cnnlib.inference.ops import ACTIVATIONS, Op
 from cnnlib.inference.quantization.calibration import evaluate
-from cnnlib.inference.quantization.ranges import Scale
-from cnnlib.inference.quantization.weights import MOST_TERMS, ByteWeights
+from cnnlib.inference.quantization.weights import MOST_TERMS, ByteWeights, Scale
 
 WEIGHTED = ("conv", "affine")
 TABLES = ("relu", "leaky_relu", "scale", *ACTIVATIONS)

@@ -15,7 +15,7 @@ from cnnlib._typing import Array
 from cnnlib.graph import joins
 from cnnlib.graph.graph import parameters_of
 from cnnlib.inference.ops import Op
-from cnnlib.inference.quantization.ranges import Observed
+from cnnlib.inference.quantization.weights import Observed
 
 _BATCH = 16
 

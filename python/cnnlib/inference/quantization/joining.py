@@ -24,9 +24,8 @@ from cnnlib.inference.quantization.byte_ops import (
     unweighted,
     weighted,
 )
-from cnnlib.inference.quantization.ranges import Scale
 from cnnlib.inference.quantization.table import Quantization, Row
-from cnnlib.inference.quantization.weights import in_steps, sums_fit
+from cnnlib.inference.quantization.weights import Scale, in_steps, sums_fit
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import check_keys, choice, flag, number
-from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result
+from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, statistics, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
-from cnnlib.layers.caches import statistics, unpack
-from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
+from cnnlib.layers.norm.rows import NAMES, check_rank, refuse_empty
 from cnnlib.typing import BatchNormParam
 
 __all__ = ["batchnorm_backward", "batchnorm_backward_alt", "batchnorm_forward", "spatial_batchnorm_backward"]

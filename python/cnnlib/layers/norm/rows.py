@@ -2,63 +2,103 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cnnlib import _core
 from cnnlib._params import check_keys, integer, number
-from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result
+from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, statistics, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
-from cnnlib.layers.caches import statistics, unpack
-from cnnlib.layers.norm.arrays import NAMES, check_rank, refuse_empty
 from cnnlib.typing import NormParam
 
 __all__ = ["layernorm_backward", "layernorm_forward", "spatial_groupnorm_backward"]
 __all__ += ["spatial_groupnorm_forward", "spatial_instancenorm_backward", "spatial_instancenorm_forward"]
+__all__ += ["spatial_layernorm_backward", "spatial_layernorm_forward"]
 
-CACHE = ("(x, gamma, beta)", "mean", "inv_std", "G")
+NAMES = ("x", "gamma", "beta")
+_CACHE = ("(x, gamma, beta)", "mean", "inv_std", "G")
 KEYS = ("eps", "mode")  # 'mode' is accepted, and has no meaning here
 
 
-def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out):
-    """Without a number of groups each channel is one."""
+def refuse_empty(function, x):
+    """N = 0 has empty results; samples without values have no statistics."""
+    if 0 in x.shape[1:]:
+        raise ValueError(f"{function}: x has an empty dimension: its shape is {x.shape}")
+
+
+def check_rank(function, x, ndim):
+    """Before the running statistics are made to measure; the kernels' border checks all shapes again."""
+    if x.ndim != ndim:
+        axes = "2 dimensions (N, D)" if ndim == 2 else "4 dimensions (N, C, H, W)"
+        raise ValueError(f"{function}: x must have {axes}, got shape {x.shape}")
+
+
+def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out, by_pixel=False):
+    """Rows are samples' groups of channels; of each channel where `groups` is None; or a pixel's channels."""
     arrays = (x, gamma, beta)
     (x, gamma, beta), dtype = prepare(function, NAMES, *arrays)
+    if groups is None or by_pixel:
+        check_rank(function, x, ndim)
+        groups = 1 if by_pixel else x.shape[1]
     refuse_empty(function, x)
     check_keys(function, name, param, KEYS)
     eps = number(function, "eps", param.get("eps", 1e-5), 0)
     out = prepare_out(function, out, dtype, x, gamma, beta)
-    if groups is None:
-        check_rank(function, x, ndim)
-        groups = x.shape[1]
-    gamma, beta = flat(gamma, x), flat(beta, x)
-    out, mean, inv_std = _core.rownorm_forward(function, x, ndim, gamma, beta, groups, eps, out)
-    return result(out, dtype), (arrays, mean, inv_std, groups)
+    gamma, beta, rows, own = _flat(gamma, x), _flat(beta, x), _pixels(x) if by_pixel else x, out
+    if by_pixel:
+        ndim, own = 2, None
+    made, mean, inv_std = _core.rownorm_forward(function, rows, ndim, gamma, beta, groups, eps, own)
+    made = _images(made, x.shape, out, function) if by_pixel else made
+    return result(made, dtype), (arrays, mean, inv_std, groups)
 
 
-def flat(parameter, x):
-    """gamma or beta (1, C, 1, 1) as (C,); any other shape is left to the check against x."""
+def _flat(parameter, x):
     return parameter.reshape(-1) if x.ndim == 4 and parameter.shape == (1, x.shape[1], 1, 1) else parameter
 
 
-def _rownorm_backward(function, ndim, dout, cache):
-    arrays, mean, inv_std, groups = unpack(function, cache, *CACHE)
+def _rownorm_backward(function, ndim, dout, cache, by_pixel=False):
+    arrays, mean, inv_std, groups = unpack(function, cache, *_CACHE)
     unpack(function, arrays, *NAMES)
     mean, inv_std = statistics(function, mean, inv_std)
     groups = integer(function, "G in cache", groups)
+    if by_pixel and groups != 1:
+        raise ValueError(f"{function}: G in cache must be 1, got {groups}")
     (dout, x, gamma, beta), dtype = prepare_backward(function, dout, NAMES, *arrays)
+    if by_pixel:
+        check_rank(function, x, ndim)
+        if dout.shape != x.shape:
+            raise ValueError(f"{function}: dout must have shape {x.shape}, got {dout.shape}")
     refuse_empty(function, x)
     if x.ndim == ndim:
-        check_counts(function, mean, inv_std, len(x) * groups)
-    dx, dgamma, dbeta = _core.rownorm_backward(function, dout, x, ndim, mean, inv_std, flat(gamma, x), groups)
-    if flat(beta, x).shape != dbeta.shape:  # the kernel does not look at it
-        raise ValueError(f"{function}: beta in cache must have shape {dbeta.shape}, got {beta.shape}")
-    shaped = dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
+        _check_counts(function, mean, inv_std, x.size // x.shape[1] if by_pixel else len(x) * groups)
+    dy, rows, ndim = (_pixels(dout), _pixels(x), 2) if by_pixel else (dout, x, ndim)
+    dx, *grads = _core.rownorm_backward(function, dy, rows, ndim, mean, inv_std, _flat(gamma, x), groups)
+    dx = _images(dx, x.shape, None, function) if by_pixel else dx
+    if _flat(beta, x).shape != grads[1].shape:  # the kernel does not look at it
+        raise ValueError(f"{function}: beta in cache must have shape {grads[1].shape}, got {beta.shape}")
+    shaped = grads[0].reshape(gamma.shape), grads[1].reshape(beta.shape)
     return tuple(result(grad, dtype) for grad in (dx, *shaped))
 
 
-def check_counts(function, mean, inv_std, count):
-    """The statistics in a cache are as many as the sets of values that were normalised."""
+def _check_counts(function, mean, inv_std, count):
     for name, value in (("mean", mean), ("inv_std", inv_std)):
         if value.shape != (count,):
             raise ValueError(f"{function}: {name} in cache must have shape ({count},), got {value.shape}")
+
+
+def _pixels(x):
+    """Images as rows (N * H * W, C), in a new array."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).reshape(-1, x.shape[1])
+
+
+def _images(rows, shape, out, function):
+    """The inverse of `_pixels`, in `out` if that is given."""
+    N, C, H, W = shape
+    if out is None:
+        out = np.empty(shape, rows.dtype)
+    elif out.shape != shape:
+        raise ValueError(f"{function}: out must have shape {shape}, got {out.shape}")
+    out[...] = rows.reshape(N, H, W, C).transpose(0, 3, 1, 2)
+    return out
 
 
 def layernorm_forward(
@@ -279,3 +319,77 @@ def spatial_instancenorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array,
         `dout` of another shape than the output, or of an unsupported type.
     """
     return _rownorm_backward("spatial_instancenorm_backward", 4, dout, cache)
+
+
+def spatial_layernorm_forward(
+    x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param: NormParam, *, out: Array | None = None
+) -> tuple[Array, Cache]:
+    """
+    Normalise each pixel over its channels, as in ConvNeXt [1]_.
+
+    Parameters
+    ----------
+    x : array, (N, C, H, W)
+        Images.
+    gamma, beta : array, (C,) or (1, C, 1, 1)
+        Scale and shift of each channel.
+    ln_param : dict
+        `eps` (1e-5). `mode` is accepted and ignored.
+    out : array, (N, C, H, W), optional
+        C-contiguous buffer of the result's dtype to write the result to.
+
+    Returns
+    -------
+    out : array, (N, C, H, W)
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, 1), for `spatial_layernorm_backward`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit, values out of range, unknown keys.
+    TypeError
+        Arrays or parameters of an unsupported type.
+
+    References
+    ----------
+    .. [1] Z. Liu, H. Mao, C. Wu, C. Feichtenhofer, T. Darrell, S. Xie, "A ConvNet for the 2020s", 2022,
+       arXiv:2201.03545.
+
+    Examples
+    --------
+    >>> x = np.array([1.0, 2.0, 3.0, 5.0]).reshape(1, 2, 1, 2)
+    >>> out, cache = spatial_layernorm_forward(x, np.ones(2), np.zeros(2), {"eps": 0})
+    >>> out.reshape(2, 2)
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> dx, dgamma, dbeta = spatial_layernorm_backward(np.ones_like(x), cache)
+    >>> dgamma, dbeta
+    (array([-2.,  2.]), array([2., 2.]))
+    """
+    function = "spatial_layernorm_forward"
+    return _rownorm(function, 4, x, gamma, beta, 1, "ln_param", ln_param, out, by_pixel=True)
+
+
+def spatial_layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
+    """
+    Gradients of `spatial_layernorm_forward`.
+
+    Parameters
+    ----------
+    dout : array, (N, C, H, W)
+        Gradient of the loss with respect to the output.
+    cache : tuple
+        ((x, gamma, beta), mean, inv_std, 1), the statistics (N * H * W,) in float64.
+
+    Returns
+    -------
+    dx : array, (N, C, H, W)
+    dgamma, dbeta : arrays of the shape of gamma and beta
+
+    Raises
+    ------
+    ValueError, TypeError
+        `dout` of another shape than the output, or of an unsupported type.
+    """
+    return _rownorm_backward("spatial_layernorm_backward", 4, dout, cache, by_pixel=True)

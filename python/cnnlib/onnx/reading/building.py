@@ -9,8 +9,7 @@ from cnnlib.graph.importing import Builder, Feature
 from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.onnx import metadata
 from cnnlib.onnx.reading.files import Source
-from cnnlib.onnx.reading.symbols import Symbol
-from cnnlib.onnx.reading.values import Constant, Value
+from cnnlib.onnx.reading.symbols import Constant, Symbol, Value
 
 
 class FileBuilder(Builder):

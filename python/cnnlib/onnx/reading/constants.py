@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.symbols import Symbol, by_item, settled
-from cnnlib.onnx.reading.values import Constant
+from cnnlib.onnx.reading.symbols import Constant, Symbol, by_item, settled
 
 _MOST = 2**24  # values that all operators between constants may make
 _EACH = 16  # and as many times those that the file holds

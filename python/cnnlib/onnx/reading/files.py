@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib.onnx.package import require_onnx
-from cnnlib.onnx.reading.values import Constant
+from cnnlib.onnx.metadata import require_onnx
+from cnnlib.onnx.reading.symbols import Constant
 
 STANDARD = ("", "ai.onnx")  # two names of one set of operators
 OWN = "cnnlib"  # the domain of those that patterns of several are replaced by

@@ -18,11 +18,9 @@ from cnnlib.onnx.reading import norms, pointwise, products, quantized, resizing,
 from cnnlib.onnx.reading.building import FileBuilder
 from cnnlib.onnx.reading.constants import FOLDED, fold
 from cnnlib.onnx.reading.files import OWN, STANDARD, Source
-from cnnlib.onnx.reading.operator import Operator, Refused
+from cnnlib.onnx.reading.operator import Operator, Refused, check_version
 from cnnlib.onnx.reading.patterns import rewritten
-from cnnlib.onnx.reading.symbols import BATCH, Symbol, settled
-from cnnlib.onnx.reading.values import Value
-from cnnlib.onnx.reading.versions import check_version
+from cnnlib.onnx.reading.symbols import BATCH, Symbol, Value, settled
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {
     **windows.OPERATORS,

@@ -2,16 +2,95 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from cnnlib.graph.importing import Feature, Operation
 from cnnlib.graph.shapes import batch_of
-from cnnlib.onnx.reading.attributes import Attributes
 from cnnlib.onnx.reading.building import FileBuilder
-from cnnlib.onnx.reading.symbols import Symbol
-from cnnlib.onnx.reading.values import Constant, Value
+from cnnlib.onnx.reading.symbols import Constant, Symbol, Value
+
+_NOT_SET = object()
+
+
+class Attributes:
+    """Typed access to an operator's attributes; :meth:`finish` refuses those that nobody asked for.
+
+    Parameters
+    ----------
+    values : mapping
+        Their values by name, as ``onnx.helper.get_attribute_value`` gives them.
+    fail : callable
+        Raises the ValueError that names the operator, from a text.
+    """
+
+    def __init__(self, values: Mapping[str, Any], fail: Callable[[str], NoReturn]) -> None:
+        self._left = {
+            k: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for k, v in values.items()
+        }
+        self._fail = fail
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._left
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Any value: that of a tensor, say."""
+        return self._left.pop(name, default)
+
+    def peek(self, name: str, default: Any) -> Any:
+        """Any value, which is still to be taken."""
+        return self._left.get(name, default)
+
+    def integer(self, name: str, default: int) -> int:
+        return int(self._typed(name, default, int))
+
+    def number(self, name: str, default: float) -> float:
+        """A real number: of those that float32, which files hold, does not tell apart the shortest one."""
+        return float(str(np.float32(self._typed(name, default, (int, float)))))
+
+    def text(self, name: str, default: str, allowed: Sequence[str]) -> str:
+        value = self._typed(name, default, str)
+        if value not in allowed:
+            self._fail(f"attribute {name} is {value!r}, here only {', '.join(map(repr, allowed))}")
+        return value
+
+    def integers(self, name: str, default: Sequence[int] | None = None) -> list[int] | None:
+        value = self._left.pop(name, _NOT_SET)
+        if value is _NOT_SET:
+            return None if default is None else list(default)
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, int) for item in value):
+            self._fail(f"attribute {name} is {value!r}, expected integers")
+        return list(value)
+
+    def numbers(self, name: str, count: int, default: int) -> tuple[int, ...]:
+        """A number for each axis, or for each side of each axis."""
+        values = self.integers(name, [default] * count) or []
+        if len(values) != count:
+            self._fail(f"attribute {name} is {values}; {count} numbers belong to its input")
+        return tuple(values)
+
+    def expect(self, name: str, value: Any) -> None:
+        """Take an attribute that here can only have one value."""
+        came = self._left.pop(name, value)
+        if came != value:
+            self._fail(f"attribute {name} is {came!r}, here only {value!r}")
+
+    def ignore(self, *names: str) -> None:
+        """Take attributes that change nothing, whatever they are."""
+        for name in names:
+            self._left.pop(name, None)
+
+    def finish(self) -> None:
+        for name in self._left:
+            self._fail(f"attribute {name} has no counterpart here")
+
+    def _typed(self, name, default, kind):
+        value = self._left.pop(name, default)
+        if not isinstance(value, kind):
+            self._fail(f"attribute {name} is {value!r}")
+        return value
 
 
 class Refused(ValueError):
@@ -154,3 +233,20 @@ class Operator(Operation):
         if len(feature.view) != 1:
             self.fail(f"its input has the shape {batch_of(feature.view)}, expected (N, D)")
         return self.plain(feature)
+
+
+def check_version(op: Operator, proto: Any) -> None:
+    """Refuse an operator, an attribute or an input that the file's version of the operators does not have."""
+    onnx = op.net.source.onnx
+    try:
+        schema = onnx.defs.get_schema(op.kind, op.opset, "")
+    except onnx.defs.SchemaError:
+        op.fail(f"version {op.opset} of the standard operators has no {op.kind}")
+    for attribute in proto.attribute:
+        if attribute.name not in schema.attributes:
+            op.fail(f"attribute {attribute.name}, which version {op.opset} of {op.kind} does not have")
+    for name, attribute in schema.attributes.items():
+        if attribute.required and all(given.name != name for given in proto.attribute):
+            op.fail(f"attribute {name} is missing")
+    if len(op.names) > schema.max_input:
+        op.fail(f"{len(op.names)} inputs; version {op.opset} of {op.kind} has {schema.max_input} at most")

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnlib.onnx.reading.files import OWN, Source
-from cnnlib.onnx.reading.values import Constant
+from cnnlib.onnx.reading.symbols import Constant
 
 _CLOSE = 1e-3  # relative: factors come with the digits of float16, too
 

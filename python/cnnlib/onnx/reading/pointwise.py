@@ -10,7 +10,7 @@ import numpy as np
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import Constant
+from cnnlib.onnx.reading.symbols import Constant
 
 _Reader = Callable[[Operator], Feature]
 

@@ -7,7 +7,7 @@ import numpy as np
 from cnnlib.graph.importing import Feature
 from cnnlib.onnx.reading.operator import Operator
 from cnnlib.onnx.reading.quantized import check_weights
-from cnnlib.onnx.reading.values import Constant
+from cnnlib.onnx.reading.symbols import Constant
 
 _BLOCK = (
     256  # rows and columns: two blocks of float32 take half a megabyte, and stay in the second-level cache

@@ -23,7 +23,7 @@ from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.inference.quantization.joining import GivenWeights, Joiner
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.values import Constant
+from cnnlib.onnx.reading.symbols import Constant
 
 _BYTES = {2: np.uint8, 3: np.int8}  # of TensorProto.DataType
 _MIDDLE = {"uint8": 128, "int8": 0, "int32": 0}  # the zero point of symmetric numbers

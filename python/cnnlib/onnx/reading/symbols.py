@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cnnlib.graph.importing import Feature
 
 
 @dataclass(frozen=True)
@@ -105,3 +107,7 @@ def by_item(function: Callable[..., Any], *arrays: NDArray[Any]) -> NDArray[Any]
     return np.asarray(
         np.frompyfunc(function, len(arrays), 1)(*(array.astype(object) for array in arrays)), object
     )
+
+
+Constant: TypeAlias = NDArray[Any]  # numbers of any type; with Symbols in it an object array
+Value: TypeAlias = Feature | Constant

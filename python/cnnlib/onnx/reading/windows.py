@@ -12,7 +12,7 @@ from cnnlib.graph.importing import Feature, Sides
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
 from cnnlib.onnx.reading.quantized import check_weights
-from cnnlib.onnx.reading.values import Constant
+from cnnlib.onnx.reading.symbols import Constant
 
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 

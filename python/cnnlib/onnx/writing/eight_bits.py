@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnlib.graph.graph import Graph, Node, positional
 from cnnlib.inference.quantization.parts import BYTE_KINDS
-from cnnlib.inference.quantization.ranges import Scale
+from cnnlib.inference.quantization.weights import Scale
 from cnnlib.onnx.writing.writer import Writer
 
 _Emit = Callable[[Writer, Node, list[str], str], None]

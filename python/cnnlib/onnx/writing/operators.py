@@ -8,8 +8,15 @@ import numpy as np
 
 from cnnlib._params import pair
 from cnnlib.graph.graph import Node
-from cnnlib.onnx.writing.pooling import adaptive_avg_pool, adaptive_max_pool
-from cnnlib.onnx.writing.windows import avg_pool, conv, conv_transpose, global_avg_pool, max_pool
+from cnnlib.onnx.writing.windows import (
+    adaptive_avg_pool,
+    adaptive_max_pool,
+    avg_pool,
+    conv,
+    conv_transpose,
+    global_avg_pool,
+    max_pool,
+)
 from cnnlib.onnx.writing.writer import Writer
 
 _Emit = Callable[[Writer, Node, list[str], str], None]  # inputs and output by their names in the file

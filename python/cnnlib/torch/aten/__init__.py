@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnnlib.graph.importing import Feature
-from cnnlib.torch.aten import elementwise, joins, spatial, weighted
+from cnnlib.torch.aten import elementwise, spatial, weighted
 from cnnlib.torch.aten.call import Call
 
 __all__ = ["IGNORED", "OPERATORS", "Call"]
@@ -21,7 +21,7 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     **weighted.OPERATORS,
     **spatial.OPERATORS,
     **elementwise.OPERATORS,
-    **joins.OPERATORS,
+    **elementwise.JOINS,
     **dict.fromkeys(
         ("alias", "clone", "contiguous", "detach", "lift_fresh_copy", "to", "_to_copy"), _pass_on
     ),

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnlib.graph.importing import Feature
-from cnnlib.torch.aten.call import Call
-from cnnlib.torch.aten.value import CHANNELS_LAST, SPREAD
+from cnnlib.torch.aten.call import CHANNELS_LAST, PLAIN, SPREAD, Call, kind
 
 
 def _same(call: Call, layer: str, *args: Any) -> Feature:
@@ -72,4 +71,96 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     "softmax": _softmax,
     "dropout": _dropout,
     "feature_dropout": _channel_dropout,
+}
+
+
+def _number(call, which):
+    """An argument that is a number, or a constant of one element; None for others."""
+    given = call[which]
+    if isinstance(given, (int, float)):
+        return float(given)
+    constant = call.net.constants.get(given)
+    if constant is not None and constant.numel() == 1 and not constant.requires_grad:
+        return float(constant)
+    return None
+
+
+def _two_values(call):
+    if not (call.is_value("self") and call.is_value("other")):
+        call.fail("takes two values that are computed from the input")
+    values = [call.value(which, CHANNELS_LAST, SPREAD) for which in ("self", "other")]
+    if values[0].channels_last != values[1].channels_last:
+        call.fail("images with channels first and with channels last are not joined")
+    return values
+
+
+def _scale(call, which, factor):
+    return call.scaled(call.value(which, CHANNELS_LAST, SPREAD), factor)
+
+
+def _scale_channels(call, which, other):
+    """A product with a parameter that has a factor for each channel."""
+    value, factors = call.value(which, CHANNELS_LAST), call.shape(other)
+    wanted = [1, *(n if axis == value.channel_axis else 1 for axis, n in enumerate(value.view))]
+    if len(value.shape) != 3 or [*(1,) * (4 - len(factors)), *factors] != wanted:
+        shape = (call.net.batch, *value.view)
+        call.fail(f"a product of {shape} with a parameter of shape {factors} has no counterpart")
+    array, name = call.weights(other)
+    return call.one_by_one(value, array.ravel(), name=name)
+
+
+def _multiply(call: Call) -> Feature:
+    for which, other in (("other", "self"), ("self", "other")):
+        factor = _number(call, which)
+        if factor is not None:
+            return _scale(call, other, factor)
+        if call[which] in call.net.constants:
+            return _scale_channels(call, other, which)
+    return call.joined("multiply", *_two_values(call))
+
+
+def _divide(call: Call) -> Feature:
+    divisor = _number(call, "other")
+    if not divisor:
+        call.fail("values are divided by numbers other than 0 alone")
+    return _scale(call, "self", 1 / divisor)
+
+
+def _negative(call: Call) -> Feature:
+    return _scale(call, "self", -1.0)
+
+
+def _add(call: Call, sign: int = 1) -> Feature:
+    if _number(call, "other") == 0:
+        return call.any_value("self")
+    first, second = _two_values(call)
+    return call.joined("add", first, call.scaled(second, float(sign * call["alpha"])))
+
+
+def _subtract(call: Call) -> Feature:
+    return _add(call, -1)
+
+
+def _concat(call: Call) -> Feature:
+    """Along the channels, which may be last."""
+    tensors = call["tensors"]
+    if any(tensor not in call.net.values for tensor in tensors):
+        call.fail("takes values that are computed from the input")
+    values = [call.net.values[tensor] for tensor in tensors]
+    if len({kind(value) for value in values}) > 1 or kind(values[0]) not in (PLAIN, CHANNELS_LAST):
+        call.fail(
+            "images with channels first, with channels last, and values for each channel are not joined"
+        )
+    if call["dim"] % len(call.out_shape) != 1 + values[0].channel_axis:
+        call.fail(f"values are concatenated along their channels alone, got dim={call['dim']}")
+    return call.concatenated(values)
+
+
+JOINS: dict[str, Callable[[Call], Feature]] = {
+    "add": _add,
+    "sub": _subtract,
+    "mul": _multiply,
+    "div": _divide,
+    "neg": _negative,
+    "cat": _concat,
 }

@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from cnnlib.graph.importing import Feature
-from cnnlib.torch.aten.call import Call, result, two
-from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED, PLAIN, SPREAD, kind
+from cnnlib.torch.aten.call import CHANNELS_LAST, PADDED, PLAIN, SPREAD, Call, kind, result, two
 
 
 def _images(call):

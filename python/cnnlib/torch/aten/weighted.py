@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 from cnnlib._params import same_sides
 from cnnlib.graph.importing import Feature
-from cnnlib.torch.aten.call import Call, two
-from cnnlib.torch.aten.value import CHANNELS_LAST, PADDED
+from cnnlib.torch.aten.call import CHANNELS_LAST, PADDED, Call, two
 
 
 def _conv(call: Call) -> Feature:
