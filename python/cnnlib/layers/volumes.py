@@ -1,8 +1,8 @@
 """
 Convolution and pooling of sequences (N, C, L) and volumes (N, C, D, H, W) by the kernels for images.
 
-A sequence is an image of one row. A volume's output plane is an image's convolution of the KD input planes under
-its window, stacked as channels; a pool is one of planes and then one along the depth.
+A sequence is an image of one row. A volume's output plane is an image's convolution of the KD input planes
+under its window, stacked as channels; a pool is one of planes and then one along the depth.
 """
 
 from __future__ import annotations

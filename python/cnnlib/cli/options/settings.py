@@ -64,96 +64,45 @@ _COMMON = {
     "update_rule": "adam",
     "dtype": "float32",
 }
+_ONE_CYCLE, _FLIP, _CROP = {"name": "one-cycle"}, {"name": "flip"}, {"name": "crop", "pad": 4}
+_SHALLOW = {"learning_rate": 1e-3, "reg": 1e-3, "weight_scale": 1e-2, "batchnorm": True}
+_ON_DIGITS = {**_SHALLOW, "batch_size": 50, "lr_decay": 0.95, "reg": 1e-2}
+_ON_PHOTOS = {**_SHALLOW, "schedule": _ONE_CYCLE, "augment": [_FLIP]}
+_FILTERS = {"num_filters": 32, "filter_size": 5, "hidden_dim": [256]}
+_DEEP = {"learning_rate": 2e-3, "schedule": _ONE_CYCLE, "reg": 1e-4}
+_FOLDER = {"batch_size": 32, "augment": [_CROP], "num_epochs": 20}
+_SIZES = {"image_size": "64", "colours": None, "validation": 0.1, "test": 0.1}
 _DEFAULTS = {
     ("digits", "three-layer"): {
-        "batch_size": 50,
-        "learning_rate": 1e-3,
-        "lr_decay": 0.95,
+        **_ON_DIGITS,
         "num_epochs": 30,
-        "num_filters": 64,
-        "filter_size": 3,
-        "hidden_dim": [100],
-        "reg": 1e-2,
-        "weight_scale": 5e-2,
-        "batchnorm": True,
+        **{"num_filters": 64, "filter_size": 3, "hidden_dim": [100], "weight_scale": 5e-2},
     },
     ("digits", "fully-connected"): {
-        "batch_size": 50,
-        "learning_rate": 1e-3,
-        "lr_decay": 0.95,
-        "num_epochs": 40,
-        "hidden_dim": [200],
-        "reg": 1e-2,
-        "weight_scale": 1e-1,
-        "batchnorm": True,
+        **_ON_DIGITS,
+        **{"num_epochs": 40, "hidden_dim": [200], "weight_scale": 1e-1},
     },
-    ("cifar10", "three-layer"): {
-        "learning_rate": 3e-3,
-        "schedule": {"name": "one-cycle"},
-        "augment": [{"name": "flip"}],
-        "num_epochs": 8,
-        "num_filters": 32,
-        "filter_size": 5,
-        "hidden_dim": [256],
-        "reg": 1e-3,
-        "weight_scale": 1e-2,
-        "batchnorm": True,
-    },
-    ("cifar10", "fully-connected"): {
-        "learning_rate": 1e-3,
-        "schedule": {"name": "one-cycle"},
-        "augment": [{"name": "flip"}],
-        "num_epochs": 10,
-        "hidden_dim": [500, 200],
-        "reg": 1e-3,
-        "weight_scale": 1e-2,
-        "batchnorm": True,
-    },
+    ("cifar10", "three-layer"): {**_ON_PHOTOS, **_FILTERS, "learning_rate": 3e-3, "num_epochs": 8},
+    ("cifar10", "fully-connected"): {**_ON_PHOTOS, "hidden_dim": [500, 200], "num_epochs": 10},
+    ("folder", "three-layer"): {**_ON_PHOTOS, **_FILTERS, **_FOLDER},
+    ("folder", "fully-connected"): {**_ON_PHOTOS, "hidden_dim": [500, 200], **_FOLDER},
 }
-
-
 for _name in SPECS:
     if _name != "vgg-whitened":  # the digits are too small for it
-        _DEFAULTS["digits", _name] = {
-            "learning_rate": 2e-3,
-            "schedule": {"name": "one-cycle"},
-            "num_epochs": 12,
-            "reg": 1e-4,
-        }
+        _DEFAULTS["digits", _name] = {**_DEEP, "num_epochs": 12}
     _DEFAULTS["cifar10", _name] = {
         "update_rule": "sgd_nesterov_momentum",
-        "learning_rate": 0.1,
-        "schedule": {"name": "one-cycle"},
-        "augment": [{"name": "flip"}, {"name": "crop", "pad": 4}],
-        "num_epochs": 20,
-        "reg": 5e-4,
+        **{"learning_rate": 0.1, "schedule": _ONE_CYCLE, "augment": [_FLIP, _CROP]},
+        **{"num_epochs": 20, "reg": 5e-4},
     }
-    _DEFAULTS["folder", _name] = {
-        "batch_size": 32,
-        "learning_rate": 2e-3,
-        "schedule": {"name": "one-cycle"},
-        "augment": [{"name": "crop", "pad": 4}],
-        "num_epochs": 20,
-        "reg": 1e-4,
-    }
+    _DEFAULTS["folder", _name] = {**_DEEP, **_FOLDER}
 for _name in PIXEL_SPECS:  # masks move along with flips and crops
-    _DEFAULTS["folder", _name] = {**_DEFAULTS["folder", "resnet8"], "augment": [{"name": "flip"}]}
-_DEFAULTS["folder", "three-layer"] = {**_DEFAULTS["cifar10", "three-layer"], "learning_rate": 1e-3}
-_DEFAULTS["folder", "fully-connected"] = dict(_DEFAULTS["cifar10", "fully-connected"])
-for _model in ("three-layer", "fully-connected"):
-    _DEFAULTS["folder", _model] |= {
-        "batch_size": 32,
-        "augment": [{"name": "crop", "pad": 4}],
-        "num_epochs": 20,
-    }
+    _DEFAULTS["folder", _name] = {**_DEEP, **_FOLDER, "augment": [_FLIP]}
 for (_data, _model), _settings in list(_DEFAULTS.items()):
-    if _data == "cifar10":
-        _DEFAULTS["cifar100", _model] = dict(_settings)
-    elif _data == "folder":
-        _DEFAULTS["npy", _model] = dict(_settings)
-for _key in _DEFAULTS:
-    if _key[0] == "folder":
-        _DEFAULTS[_key] |= {"image_size": "64", "colours": None, "validation": 0.1, "test": 0.1}
+    if _data in ("cifar10", "folder"):
+        _DEFAULTS["cifar100" if _data == "cifar10" else "npy", _model] = dict(_settings)
+    if _data == "folder":
+        _settings |= _SIZES
 
 
 def default_model(data_name, task="classes"):

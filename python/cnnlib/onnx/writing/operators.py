@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from cnnlib._params import pair
 from cnnlib.graph.graph import Node
-from cnnlib.onnx.writing.windows import (
-    adaptive_avg_pool,
-    adaptive_max_pool,
-    avg_pool,
-    conv,
-    conv_transpose,
-    global_avg_pool,
-    max_pool,
-)
+from cnnlib.onnx.writing import windows
 from cnnlib.onnx.writing.writer import Writer
 
-_Emit = Callable[[Writer, Node, list[str], str], None]  # inputs and output by their names in the file
+_Emit = Callable[[Writer, Node, list[str], str], Any]  # inputs and output by their names in the file
 
 
 def upsample(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
@@ -48,10 +42,6 @@ def batch_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> No
     writer.operator("BatchNormalization", node, [*inputs, *names], output, **attributes)
 
 
-def layer_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    _norm("LayerNormalization", writer, node, inputs, output, axis=-1)
-
-
 def spatial_layer_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     """The operator normalises over the last axes."""
     last = writer.operator("Transpose", node, inputs, perm=[0, 2, 3, 1])
@@ -61,10 +51,6 @@ def spatial_layer_norm(writer: Writer, node: Node, inputs: list[str], output: st
 
 def group_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     _norm("GroupNormalization", writer, node, inputs, output, num_groups=int(node.args[0]))
-
-
-def instance_norm(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    _norm("InstanceNormalization", writer, node, inputs, output)
 
 
 def _norm(kind, writer, node, inputs, output, **attributes):
@@ -87,18 +73,6 @@ def affine(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     writer.operator("Gemm", node, [*inputs, *names], output)
 
 
-def leaky_relu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    writer.operator("LeakyRelu", node, inputs, output, alpha=float(node.arguments()["alpha"]))
-
-
-def elu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    writer.operator("Elu", node, inputs, output, alpha=float(node.arguments()["alpha"]))
-
-
-def gelu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    writer.operator("Gelu", node, inputs, output, approximate=node.arguments()["approximate"])
-
-
 def relu6(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     bounds = [writer.constant(node, "low", 0), writer.constant(node, "high", 6)]
     writer.operator("Clip", node, [*inputs, *bounds], output)
@@ -106,14 +80,6 @@ def relu6(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
 
 def silu(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     writer.operator("Mul", node, [*inputs, writer.operator("Sigmoid", node, inputs)], output)
-
-
-def hard_sigmoid(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    writer.operator("HardSigmoid", node, inputs, output, alpha=1 / 6, beta=0.5)
-
-
-def softmax(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    writer.operator("Softmax", node, inputs, output, axis=1)
 
 
 def dropout(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
@@ -124,14 +90,6 @@ def dropout(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
 
 def scale(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
     writer.operator("Mul", node, [*inputs, writer.constant(node, "factor", node.args[0])], output)
-
-
-def concat(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    writer.operator("Concat", node, inputs, output, axis=1)
-
-
-def flatten(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    writer.operator("Flatten", node, inputs, output, axis=1)
 
 
 def _joined(kind: str) -> _Emit:
@@ -145,44 +103,48 @@ def _joined(kind: str) -> _Emit:
     return emit
 
 
-def _plain(kind: str) -> _Emit:
+def _operator(kind: str, *named: str, **fixed: Any) -> _Emit:
+    """One operator with these attributes; those named are the layer's own arguments."""
+
     def emit(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-        writer.operator(kind, node, inputs, output)
+        given = {name: node.arguments()[name] for name in named}
+        own = {name: value if isinstance(value, str) else float(value) for name, value in given.items()}
+        writer.operator(kind, node, inputs, output, **own, **fixed)
 
     return emit
 
 
 EMIT: dict[str, _Emit] = {
-    **dict.fromkeys(("conv", "conv1d", "conv3d"), conv),
-    "conv_transpose": conv_transpose,
-    **dict.fromkeys(("max_pool", "max_pool1d", "max_pool3d"), max_pool),
-    **dict.fromkeys(("avg_pool", "avg_pool1d", "avg_pool3d"), avg_pool),
-    "global_avg_pool": global_avg_pool,
+    **dict.fromkeys(("conv", "conv1d", "conv3d"), windows.conv),
+    "conv_transpose": windows.conv_transpose,
+    **dict.fromkeys(("max_pool", "max_pool1d", "max_pool3d"), windows.max_pool),
+    **dict.fromkeys(("avg_pool", "avg_pool1d", "avg_pool3d"), windows.avg_pool),
+    "global_avg_pool": windows.global_avg_pool,
     "batchnorm": batch_norm,
     "spatial_batchnorm": batch_norm,
-    "layernorm": layer_norm,
+    "layernorm": functools.partial(_norm, "LayerNormalization", axis=-1),
     "spatial_layernorm": spatial_layer_norm,
     "spatial_groupnorm": group_norm,
     "affine": affine,
-    "spatial_instancenorm": instance_norm,
-    "adaptive_avg_pool": adaptive_avg_pool,
-    "adaptive_max_pool": adaptive_max_pool,
+    "spatial_instancenorm": functools.partial(_norm, "InstanceNormalization"),
+    "adaptive_avg_pool": windows.adaptive_avg_pool,
+    "adaptive_max_pool": windows.adaptive_max_pool,
     "upsample": upsample,
-    "relu": _plain("Relu"),
-    "leaky_relu": leaky_relu,
+    "relu": _operator("Relu"),
+    "leaky_relu": _operator("LeakyRelu", "alpha"),
     "relu6": relu6,
-    "sigmoid": _plain("Sigmoid"),
-    "tanh": _plain("Tanh"),
+    "sigmoid": _operator("Sigmoid"),
+    "tanh": _operator("Tanh"),
     "silu": silu,
-    "hard_sigmoid": hard_sigmoid,
-    "hard_swish": _plain("HardSwish"),
-    "gelu": gelu,
-    "elu": elu,
-    "softmax": softmax,
+    "hard_sigmoid": _operator("HardSigmoid", alpha=1 / 6, beta=0.5),
+    "hard_swish": _operator("HardSwish"),
+    "gelu": _operator("Gelu", "approximate"),
+    "elu": _operator("Elu", "alpha"),
+    "softmax": _operator("Softmax", axis=1),
     "dropout": dropout,
     "add": _joined("Add"),
     "multiply": _joined("Mul"),
     "scale": scale,
-    "concat": concat,
-    "flatten": flatten,
+    "concat": _operator("Concat", axis=1),
+    "flatten": _operator("Flatten", axis=1),
 }
