@@ -134,9 +134,21 @@ def folded(summary, part):
 
 def picture(data, description, form):
     """A picture, the bytes of an 'svg' or 'png' file, with its description for who cannot see it."""
-    kind = {"svg": "image/svg+xml", "png": "image/png"}[form]
-    source = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+    source = data_url("svg+xml" if form == "svg" else form, data)
     return f'<img alt="{escape(description)}" src="{source}">'
+
+
+def data_url(kind, data):
+    """The bytes of an image as what a page takes for its address."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def thumbnail(file, side, quality):
+    """An image file reduced to this longer side, as the bytes of a JPEG."""
+    image, stored = open_image(file, draft=2 * side).convert("RGB"), io.BytesIO()
+    image.thumbnail((side, side))
+    image.save(stored, "JPEG", quality=quality)
+    return stored.getvalue()
 
 
 def side_by_side(*parts):
@@ -240,7 +252,7 @@ class Gallery:
         if self.files is not None:
             lines.append(self.files[row].name)
         kind, style, data = self._picture(row)
-        source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+        source = data_url(kind, data)
         text = "<br>".join(map(escape, lines))
         alt = escape(f"image {row}: {', '.join(lines)}")
         return f'<figure><img{style} alt="{alt}" src="{source}"><figcaption>{text}</figcaption></figure>'
@@ -249,12 +261,9 @@ class Gallery:
         """Kind, style and bytes: of the file, reduced; else of the pixels, enlarged by the browser."""
         from PIL import Image
 
-        file = io.BytesIO()
         if self.files is not None:
-            image = open_image(self.files[row], draft=2 * _SIDE).convert("RGB")
-            image.thumbnail((_SIDE, _SIDE))
-            image.save(file, "JPEG", quality=80)
-            return "jpeg", "", file.getvalue()
+            return "jpeg", "", thumbnail(self.files[row], _SIDE, quality=80)
+        file = io.BytesIO()
         pixels = image_grid(self.X[row : row + 1], padding=0, layout="NCHW")
         Image.fromarray(np.uint8(255 * pixels + 0.5)).save(file, "PNG")
         return "png", ' class="pixels"', file.getvalue()

@@ -13,19 +13,7 @@ from cnnlib._system.config import current_config
 from cnnlib.cli.options.config_file import plain
 from cnnlib.cli.options.datasets import FOUND
 from cnnlib.cli.options.settings import defaults, has_defaults
-from cnnlib.cli.report.html_page import (
-    Gallery,
-    folded,
-    heading,
-    key_figures,
-    page,
-    paragraph,
-    parts_of,
-    preformatted,
-    section,
-    side_by_side,
-    table,
-)
+from cnnlib.cli.report import html_page as html
 from cnnlib.cli.report.step_profile import profile_step
 from cnnlib.cli.run.folder import history_columns, history_rows
 from cnnlib.cli.run.log import metrics_of
@@ -39,7 +27,7 @@ _MISTAKES, _NEAR_MISSES, _TYPICAL = 24, 12, 4  # images: in all, in all, of each
 
 
 def report(run, solver, data, part, scores, pictures):
-    """The page, a str.
+    """The html.page, a str.
 
     Parameters
     ----------
@@ -56,7 +44,7 @@ def report(run, solver, data, part, scores, pictures):
     X, y = data[f"X_{part}"], data[f"y_{part}"]
     right = scores.argmax(axis=1) == y
     files = data.get(f"files_{part}")
-    gallery = Gallery(X, y, scores, run.data_set.classes, files)
+    gallery = html.Gallery(X, y, scores, run.data_set.classes, files)
     makers = {
         "the result": lambda: _result(run, solver, part, right),
         "the curves": lambda: _curves(solver, pictures),
@@ -76,7 +64,7 @@ def report(run, solver, data, part, scores, pictures):
     about = run.config["data"]
     name = Path(about["folder"]).name if about["name"] == "folder" else about["name"]
     model = run.config["model"]["name"]
-    return page(f"{run.folder.resolve().name}: {model} on {name}", parts_of(makers))
+    return html.page(f"{run.folder.resolve().name}: {model} on {name}", html.parts_of(makers))
 
 
 def best_value_name(solver):
@@ -116,24 +104,24 @@ def _result(run, solver, part, right):
     about = f"{' and '.join(counts)} images of {size} in {len(run.data_set.classes)} classes"
     checkpoint = run.newest_checkpoint(solver.epoch)
     ended = time.strftime("%Y-%m-%d %H:%M %z", time.localtime(checkpoint and checkpoint.stat().st_mtime))
-    return "\n".join([paragraph(f"{about}; finished {ended}"), key_figures(figures)])
+    return "\n".join([html.paragraph(f"{about}; finished {ended}"), html.key_figures(figures)])
 
 
 def _curves(solver, pictures):
     parts = []
     if pictures is None:
-        parts.append(paragraph("Without matplotlib there are no curves: pip install cnnlib[plots]"))
+        parts.append(html.paragraph("Without matplotlib there are no curves: pip install cnnlib[plots]"))
     else:
         loss = pictures.html("loss", "Loss of training and validation by epoch", "svg")
         accuracy = pictures.html(
             "accuracy", f"{metrics_of(solver)[0].capitalize()} in training and validation by epoch", "svg"
         )
-        parts.append(side_by_side(loss, accuracy))
+        parts.append(html.side_by_side(loss, accuracy))
     rows = [[f"{value:.6g}" for value in row] for row in history_rows(solver)]
     if rows:
         columns = [(name.replace("_", " "), "number") for name in history_columns(solver)]
-        parts.append(folded("Epoch by epoch", table(columns, rows)))
-    return section("Training", *parts)
+        parts.append(html.folded("Epoch by epoch", html.table(columns, rows)))
+    return html.section("Training", *parts)
 
 
 def _classes(run, part, y, right, pictures):
@@ -145,18 +133,18 @@ def _classes(run, part, y, right, pictures):
         text = f"{100 * share:.1f} %" if len(of_class) else ""
         rows.append((name, f"{of_class.sum():,}", f"{len(of_class):,}", text, np.nan_to_num(share)))
     columns = [("class", "text"), ("right", "number"), ("of", "number"), ("share", "number"), ("", "bar")]
-    by_class = table(columns, rows)
+    by_class = html.table(columns, rows)
     if len(rows) > _SHOWN_CLASSES:
-        by_class = folded(f"{len(rows)} classes", by_class)
+        by_class = html.folded(f"{len(rows)} classes", by_class)
     what = "Test images" if part == "test" else "Validation images"
     if pictures is None:
-        return section(what, by_class)
+        return html.section(what, by_class)
     matrix = pictures.html("confusion.png", "How many images of each class were taken for each class", "svg")
-    return section(what, side_by_side(matrix, by_class))
+    return html.section(what, html.side_by_side(matrix, by_class))
 
 
 def _gallery(title, gallery, rows):
-    return section(title, gallery.html(rows)) if len(rows) and _has_pillow() else ""
+    return html.section(title, gallery.html(rows)) if len(rows) and _has_pillow() else ""
 
 
 def _typical(gallery):
@@ -167,10 +155,10 @@ def _typical(gallery):
     for label, name in enumerate(gallery.classes[:_SHOWN_CLASSES]):
         rows = gallery.typical(label, _TYPICAL)
         if len(rows):
-            parts += [heading(name), gallery.html(rows)]
+            parts += [html.heading(name), gallery.html(rows)]
     more = len(gallery.classes) - _SHOWN_CLASSES
     title = "What the classes look like" + (f" (the first {_SHOWN_CLASSES})" if more > 0 else "")
-    return section(title, *parts) if parts else ""
+    return html.section(title, *parts) if parts else ""
 
 
 def _has_pillow():
@@ -180,7 +168,7 @@ def _has_pillow():
 def _filters(pictures):
     if pictures is None:
         return ""
-    return section("First layer", pictures.html("filters.png", "The first layer's filters", "png"))
+    return html.section("First layer", pictures.html("filters.png", "The first layer's filters", "png"))
 
 
 def _eight_bits(run, solver, data, X, y, right):
@@ -191,7 +179,7 @@ def _eight_bits(run, solver, data, X, y, right):
     try:
         twin = prepare(solver.model, precision="int8", calibration=_preprocessed(solver, images))
     except ValueError as error:  # a layer that prepared networks do not have
-        return section("In eight bits", paragraph(f"Not prepared: {error}"))
+        return html.section("In eight bits", html.paragraph(f"Not prepared: {error}"))
     right_too = BatchScorer(twin, solver.preprocess, run.tta).all(X).argmax(axis=1) == y
     rows_of_table = twin.quantization()
     figures = [
@@ -203,8 +191,8 @@ def _eight_bits(run, solver, data, X, y, right):
         ),
     ]
     about = f"As cnnlib.prepare(precision='int8') makes it of {len(images)} training images."
-    listed = folded("Layer by layer", preformatted(str(rows_of_table)))
-    return section("In eight bits", key_figures(figures), paragraph(about), listed)
+    listed = html.folded("Layer by layer", html.preformatted(str(rows_of_table)))
+    return html.section("In eight bits", html.key_figures(figures), html.paragraph(about), listed)
 
 
 def _preprocessed(solver, X):
@@ -243,12 +231,14 @@ def _time_by_layer(solver):
         f"A step with {images} images takes {1e3 * profile.total:.3g} ms (mean of {steps}, measured after "
         "the training, without the preparation of images)."
     )
-    return section("Time by layer", paragraph(about), table(columns, cells))
+    return html.section("Time by layer", html.paragraph(about), html.table(columns, cells))
 
 
 def network(model):
     """The layers of a model."""
-    return section("Network", preformatted(model.summary() if hasattr(model, "summary") else repr(model)))
+    return html.section(
+        "Network", html.preformatted(model.summary() if hasattr(model, "summary") else repr(model))
+    )
 
 
 def settings(run):
@@ -271,9 +261,9 @@ def settings(run):
             changed = group in ("model", "training") and name in usual and usual[name] not in (value, [value])
             row = (f"{group} {name}".strip().replace("_", " "), _text(name, value))
             own.append((*row, _text(name, usual[name]))) if changed else others.append(row)
-    parts = [table([("setting", "text"), ("value", "text"), ("by default", "text")], own)] if own else []
-    rest = table([("setting", "text"), ("value", "text")], others)
-    return section("Settings", *parts, folded("All others" if own else "All by default", rest))
+    parts = [html.table([("setting", "text"), ("value", "text"), ("by default", "text")], own)] if own else []
+    rest = html.table([("setting", "text"), ("value", "text")], others)
+    return html.section("Settings", *parts, html.folded("All others" if own else "All by default", rest))
 
 
 def _usual(config):
@@ -286,7 +276,7 @@ def environment(run):
     """Versions and the machine's kind."""
     config = {**current_config(), "platform": platform.platform(), "ranks": run.config.get("ranks", 1)}
     rows = [(name, f"{value}") for name, value in config.items()]
-    return section("Environment", table([("what", "text"), ("value", "text")], rows))
+    return html.section("Environment", html.table([("what", "text"), ("value", "text")], rows))
 
 
 def _text(name, value):

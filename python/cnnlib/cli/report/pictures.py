@@ -74,17 +74,13 @@ class Pictures:
             yield
 
 
-def drawn(run, solver, X, y, scores) -> Pictures | None:
-    """The pictures of a run: those of the files `PICTURES`, and the two halves of the first alone.
-
-    `scores` (N, K) are those of the images X with the labels y. None: matplotlib is not installed.
-    """
+def with_curves(solver, names) -> Pictures | None:
+    """The curves of a run and each half of them; None, and said, where matplotlib, which `names` need, lacks."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        say(f"left out: {', '.join(PICTURES)} (they need matplotlib: pip install cnnlib[plots])")
+        say(f"left out: {', '.join(names)} (they need matplotlib: pip install cnnlib[plots])")
         return None
-    classes = run.data_set.classes
     steps, val_losses = solver.iterations_per_epoch, solver.val_loss_history
 
     def loss(ax):
@@ -102,6 +98,22 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
         loss(left)
         accuracy(right)
 
+    pictures = Pictures()
+    pictures.draw("curves.png", curves, (10, 4))
+    pictures.draw("loss", lambda figure: loss(figure.subplots()), (6, 4))
+    pictures.draw("accuracy", lambda figure: accuracy(figure.subplots()), (6, 4))
+    return pictures
+
+
+def drawn(run, solver, X, y, scores) -> Pictures | None:
+    """The pictures of a run: those of the files `PICTURES`, and the two halves of the first alone.
+
+    `scores` (N, K) are those of the images X with the labels y. None: matplotlib is not installed.
+    """
+    pictures, classes = with_curves(solver, PICTURES), run.data_set.classes
+    if pictures is None:
+        return None
+
     def filters(figure):
         first = first_layer_images(solver.model, run.data_set.shape)
         plots.plot_filters(first, ax=figure.subplots())
@@ -109,10 +121,6 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
     def confusion(figure):
         plots.plot_confusion_matrix(y, scores.argmax(axis=1), classes, ax=figure.subplots())
 
-    pictures = Pictures()
-    pictures.draw("curves.png", curves, (10, 4))
-    pictures.draw("loss", lambda figure: loss(figure.subplots()), (6, 4))
-    pictures.draw("accuracy", lambda figure: accuracy(figure.subplots()), (6, 4))
     pictures.draw("filters.png", filters, (5, 5.4))
     pictures.draw("confusion.png", confusion, (6, 6))
     pictures.draw("mistakes.png", lambda figure: plots.plot_mistakes(X, y, scores, classes, fig=figure))

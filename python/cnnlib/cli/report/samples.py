@@ -10,7 +10,7 @@ from cnnlib import plots
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import key_figures, page, paragraph, section
 from cnnlib.cli.report.html_report import environment, network, settings
-from cnnlib.cli.report.pictures import Pictures
+from cnnlib.cli.report.pictures import with_curves
 from cnnlib.cli.run.folder import REPORT
 from cnnlib.cli.run.tasks import scores_of, values_of
 from cnnlib.data.target_folder import IGNORED
@@ -62,28 +62,9 @@ def _report(run, solver, part, values, pictures):
 
 
 def _drawn(run, solver, X, y, scores):
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        say(f"left out: curves.png, {SAMPLES} (they need matplotlib: pip install cnnlib[plots])")
+    pictures = with_curves(solver, ("curves.png", SAMPLES))
+    if pictures is None:
         return None
-    pictures = Pictures()
-    metric = next(name for name in solver.histories if f"train_{name}" in solver.histories)
-
-    def curves(figure):
-        left, right = figure.subplots(1, 2)
-        plots.plot_loss(
-            solver.loss_history,
-            solver.iterations_per_epoch,
-            ax=left,
-            val_loss_history=solver.val_loss_history,
-        )
-        right.plot(solver.histories[f"train_{metric}"], label="training")
-        right.plot(solver.histories[metric], label="validation")
-        right.set(xlabel="epoch", title=metric)
-        right.legend()
-
-    pictures.draw("curves.png", curves, (10, 4))
     draw = _draw_values if run.data_set.task == "values" else _draw_maps
     pictures.draw(SAMPLES, lambda figure: draw(figure, run.data_set.classes, X, y, scores), (9, 6))
     saved = pictures.save(run.folder, ("curves.png", SAMPLES))

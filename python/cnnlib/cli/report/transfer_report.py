@@ -2,28 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import io
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cnnlib.cli.report.html_page import (
-    Gallery,
-    escape,
-    heading,
-    in_a_gallery,
-    key_figures,
-    page,
-    paragraph,
-    parts_of,
-    section,
-    side_by_side,
-    table,
-)
-from cnnlib.data.image_files import open_image
+from cnnlib.cli.report import html_page as html
 from cnnlib.pretrained.head import Fit
 from cnnlib.pretrained.inspection import by_count, doubtful_labels, near_duplicates, nearest, plane
 
@@ -55,11 +40,13 @@ class Transfer:
 
     def gallery(self, part, scores):
         files = self.data[f"files_{part}"]
-        return Gallery(self.data[f"X_{part}"], self.data[f"y_{part}"], scores, self.data["classes"], files)
+        return html.Gallery(
+            self.data[f"X_{part}"], self.data[f"y_{part}"], scores, self.data["classes"], files
+        )
 
 
 def transfer_report(about: Transfer) -> str:
-    """The page, a str."""
+    """The html.page, a str."""
     tested = about.gallery(about.part, about.scores)
     learned = about.gallery("train", about.fit.model.loss(about.rows))
     makers = {
@@ -71,7 +58,7 @@ def transfer_report(about: Transfer) -> str:
         "the doubtful labels": lambda: _doubtful(about),
         "the map": lambda: _map(about),
     }
-    return page(f"{about.name}: photos and a network that others trained", parts_of(makers))
+    return html.page(f"{about.name}: photos and a network that others trained", html.parts_of(makers))
 
 
 def _result(about):
@@ -88,7 +75,9 @@ def _result(about):
     if about.tuned is not None:
         figures.insert(3, ("validation accuracy, fine-tuned", f"{100 * about.tuned.val_accuracy:.2f} %"))
     settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in about.fit.settings.items())
-    return key_figures(figures) + paragraph(f"Settings of the head, found by validation: {settings}.")
+    return html.key_figures(figures) + html.paragraph(
+        f"Settings of the head, found by validation: {settings}."
+    )
 
 
 def _duplicates(about, tested, learned):
@@ -103,9 +92,12 @@ def _duplicates(about, tested, learned):
         f"says too much{rest}. Put copies into one place, or remove them."
     )
     shown = [
-        in_a_gallery(tested.figures([k]) + learned.figures([place])) for k, place, _ in pairs[:_DUPLICATES]
+        html.in_a_gallery(tested.figures([k]) + learned.figures([place]))
+        for k, place, _ in pairs[:_DUPLICATES]
     ]
-    return section("Near duplicates in training and test", paragraph(text), side_by_side(*shown))
+    return html.section(
+        "Near duplicates in training and test", html.paragraph(text), html.side_by_side(*shown)
+    )
 
 
 def _by_count(about):
@@ -115,7 +107,7 @@ def _by_count(about):
     gain = 100 * (found[-1][1] - found[-2][1])
     text = f"The last doubling brought {gain:+.1f} points; the next one rarely brings more."
     columns = [("photos a class", "number"), (f"{_word(about)} accuracy", "number"), ("", "bar")]
-    return section("Are more photos worth while?", table(columns, rows), paragraph(text))
+    return html.section("Are more photos worth while?", html.table(columns, rows), html.paragraph(text))
 
 
 def _classes(about):
@@ -129,7 +121,7 @@ def _classes(about):
         learned = int(np.sum(about.data["y_train"] == k))
         rows.append((name, f"{learned:,}", f"{np.sum(own == k)} of {len(own)}", share, taken))
     columns = [("class", "text"), ("learned from", "number"), ("right", "number"), ("", "bar")]
-    return section("Classes", table([*columns, ("mostly taken for", "text")], rows))
+    return html.section("Classes", html.table([*columns, ("mostly taken for", "text")], rows))
 
 
 def _mistakes(about, tested, learned):
@@ -141,9 +133,9 @@ def _mistakes(about, tested, learned):
     for number, near in zip(wrong, places, strict=True):
         name = about.data[f"files_{about.part}"][number].name
         own = ", ".join(about.data["classes"][k] for k in about.data["y_train"][near])
-        parts.append(heading(f"{name}, and the nearest photos that were learned from: {own}"))
-        parts.append(in_a_gallery(tested.figures([number]) + learned.figures(near)))
-    return section("Mistakes, the surest first", *parts)
+        parts.append(html.heading(f"{name}, and the nearest photos that were learned from: {own}"))
+        parts.append(html.in_a_gallery(tested.figures([number]) + learned.figures(near)))
+    return html.section("Mistakes, the surest first", *parts)
 
 
 def _doubtful(about):
@@ -160,7 +152,7 @@ def _doubtful(about):
         "the others alone; the most doubtful come first. Look whether they lie in the right folder."
     )
     gallery = about.gallery("train", np.log(np.maximum(p, 1e-12)))
-    return section("Doubtful labels", paragraph(text), gallery.html(rows[:_DOUBTFUL]))
+    return html.section("Doubtful labels", html.paragraph(text), gallery.html(rows[:_DOUBTFUL]))
 
 
 def _map(about):
@@ -169,13 +161,16 @@ def _map(about):
     X, y = about.rows[rows], about.data["y_train"][rows]
     if len(rows) < 5:
         return ""
-    names = [escape(name) for name in about.data["classes"]]
+    names = [html.escape(name) for name in about.data["classes"]]
     colours = [_COLOURS[k % len(_COLOURS)] for k in range(len(names))]
     legend = " ".join(
         f'<span style="border-left: .8rem solid {colour}; padding: 0 1rem 0 .3rem">{name}</span>'
         for name, colour in zip(names, colours, strict=True)
     )
-    images = [_thumbnail(about.data["files_train"][row]) for row in rows]
+    images = [
+        html.data_url("jpeg", html.thumbnail(about.data["files_train"][row], _THUMBNAIL, quality=70))
+        for row in rows
+    ]
     methods = ["PCA"] + (["t-SNE"] if importlib.util.find_spec("sklearn") else [])
     maps = []
     for method in methods:
@@ -187,16 +182,8 @@ def _map(about):
             for (x, z), k, image in zip(points, y, images, strict=True)
         ]
         svg = f'<svg viewBox="0 0 800 800" role="img" aria-label="map by {method}">{"".join(marks)}</svg>'
-        maps.append(heading(method) + svg)
-    return section("Map of the features", f"<p>{legend}</p>", side_by_side(*maps))
-
-
-def _thumbnail(file):
-    image = open_image(file, draft=2 * _THUMBNAIL).convert("RGB")
-    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    stored = io.BytesIO()
-    image.save(stored, "JPEG", quality=70)
-    return f"data:image/jpeg;base64,{base64.b64encode(stored.getvalue()).decode('ascii')}"
+        maps.append(html.heading(method) + svg)
+    return html.section("Map of the features", f"<p>{legend}</p>", html.side_by_side(*maps))
 
 
 def _word(about):
