@@ -75,7 +75,7 @@ class Pictures:
 
 
 def with_curves(solver, names) -> Pictures | None:
-    """The curves of a run and each half of them; None, and said, where matplotlib, which `names` need, lacks."""
+    """The curves of a run, and each half of them. None where matplotlib lacks, and then `names` are said."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
