@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import operator
 
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import number
+from cnnlib._params import integer, number
 from cnnlib._params.arrays import as_array, labels, prepare, result
 from cnnlib._typing import Array, ArrayLike
 
@@ -69,7 +68,7 @@ def softmax_loss(
     scores, dtype = _scores("softmax_loss", x)
     shape = (len(scores), *scores.shape[2:])
     right = labels("softmax_loss", y, shape, scores.shape[1] if ignore is None else None)
-    none = -1 if ignore is None else _whole("softmax_loss", "ignore", ignore)
+    none = -1 if ignore is None else integer("softmax_loss", "ignore", ignore)
     return _softmax("softmax_loss", scores, right, weights, none, dtype)
 
 
@@ -391,13 +390,6 @@ def _check_scores(function, x):
 def _same_shape(function, x, y):
     if x.shape != y.shape:
         raise ValueError(f"{function}: y must have the shape of x, {x.shape}, got {y.shape}")
-
-
-def _whole(function, name, value):
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{function}: {name} must be an integer, got {value!r}") from None
 
 
 def _weights(function, name, weights, x):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import choice, flag, pair
 from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
+from cnnlib.layers.pool import MaxPoolCache, remembered
 
 __all__ = ["adaptive_avg_pool_backward", "adaptive_avg_pool_forward", "adaptive_max_pool_backward"]
 __all__ += ["adaptive_max_pool_forward", "upsample_backward", "upsample_forward"]
@@ -26,12 +24,6 @@ def _pair(function, name, value, x, *sizes):
     if math.prod((*x.shape[1:2], *sizes, *numbers)) > _MOST_VALUES:
         raise ValueError(f"{function}: {name} {numbers} makes the result of x {x.shape} too large")
     return numbers
-
-
-class AdaptiveMaxPoolCache(tuple):
-    """(x, size), and in `winners` the size and where in its plane each window's maximum stands."""
-
-    winners: Any = None
 
 
 def adaptive_avg_pool_forward(
@@ -146,7 +138,7 @@ def adaptive_max_pool_forward(
     sizes = _pair(function, "size", size, array)
     buffer = prepare_out(function, out, dtype, array)
     y, argmax = _core.adaptive_max_pool_forward(function, array, sizes, buffer)
-    cache = AdaptiveMaxPoolCache((x, size))
+    cache = MaxPoolCache((x, size))
     cache.winners = sizes, argmax
     return result(y, dtype), cache
 
@@ -178,18 +170,10 @@ def adaptive_max_pool_backward(dout: ArrayLike, cache: Cache) -> Array:
     x, size = unpack(function, cache, "x", "size")
     (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
     sizes = pair(function, "size in cache", size)
-    argmax = _remembered(cache, sizes)
+    argmax = remembered(cache, sizes)
     if argmax is None:
         _, argmax = _core.adaptive_max_pool_forward(function, x, sizes)
     return result(_core.adaptive_max_pool_backward(function, dy, x, sizes, argmax), dtype)
-
-
-def _remembered(cache, sizes):
-    """Where each maximum stands; None for a plain tuple, where it has to be searched again."""
-    winners = getattr(cache, "winners", None)
-    if isinstance(winners, tuple) and len(winners) == 2 and winners[0] == sizes:
-        return winners[1] if isinstance(winners[1], np.ndarray) else None
-    return None
 
 
 def _upsampling(function, scale, mode, align_corners, where=""):

@@ -7,6 +7,8 @@ under its window, stacked as channels; a pool is one of planes and then one alon
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from cnnlib import _core
@@ -23,6 +25,7 @@ __all__ += ["avg_pool3d_backward", "avg_pool3d_forward", "conv3d_backward", "con
 __all__ += ["max_pool3d_backward", "max_pool3d_forward"]
 
 _GRADIENTS = ("dx", "dw", "db")
+_STACK_BYTES = 8 << 20  # of stacked planes at a time: they stay in most processors' last level
 
 
 def conv1d_forward(
@@ -114,6 +117,70 @@ def conv1d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
     return result(dx, dtype), result(dw, dtype), result(grads[2], dtype)
 
 
+class _Pool:
+    """
+    What a pool of sequences or volumes consists of, as pools of images: of rows, or of planes and then along
+    the depth.
+
+    `passes` has of each the shape of the images, the kernel's arguments, and the shape of the result.
+    """
+
+    def __init__(self, function, pool_param, x, count, kind):
+        axes, count_pad, ceil_mode = pool_axes(function, pool_param, x, count, kind)
+        options = (ceil_mode,) if kind == "max" else (ceil_mode, count_pad)
+        N, C, *sizes = x.shape
+        self.shape = (N, C, *(axis.outputs for axis in axes))
+        vertical, horizontal = (row_axis(), *axes)[-2:]
+        planes = N, C * (sizes[0] if count == 3 else 1)
+        made = (*planes, vertical.outputs, horizontal.outputs)
+        self.passes = [((*planes, *(1, *sizes)[-2:]), (pool_geometry(vertical, horizontal), *options), made)]
+        if count == 3:
+            pixels, by_depth = vertical.outputs * horizontal.outputs, pool_geometry(axes[0], row_axis())
+            columns = (N, C, sizes[0], pixels), (by_depth, *options), (N, C, axes[0].outputs, pixels)
+            self.passes.append(columns)
+        self.geometry = tuple(arguments for _, arguments, _ in self.passes)
+
+    def maxima(self, function, x):
+        """The result, and the winners of each pass."""
+        winners = []
+        for shape, arguments, _ in self.passes:
+            x, argmax = _core.max_pool_forward(function, x.reshape(shape), *arguments)
+            winners.append(argmax)
+        return x.reshape(self.shape), tuple(winners)
+
+    def means(self, function, x):
+        for shape, arguments, _ in self.passes:
+            x = _core.avg_pool_forward(function, x.reshape(shape), *arguments)
+        return x.reshape(self.shape)
+
+
+def _pooled(function, x, pool_param, count, kind):
+    (array,), dtype = prepare(function, ("x",), x)
+    pool = _Pool(function, pool_param, array, count, kind)
+    if kind == "avg":
+        return result(pool.means(function, array), dtype), (x, pool_param)
+    cache = MaxPoolCache((x, pool_param))
+    y, winners = pool.maxima(function, array)
+    cache.winners = pool.geometry, winners
+    return result(y, dtype), cache
+
+
+def _pool_gradient(function, dout, cache, count, kind):
+    x, pool_param = unpack(function, cache, "x", "pool_param")
+    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
+    pool = _Pool(function, pool_param, x, count, kind)
+    check_shape(function, "dout", dy, pool.shape)
+    known: list[tuple[Any, ...]] = [()] * len(pool.passes)
+    if kind == "max":
+        winners = remembered(cache, pool.geometry)
+        known = [(argmax,) for argmax in (pool.maxima(function, x)[1] if winners is None else winners)]
+    backward = _core.max_pool_backward if kind == "max" else _core.avg_pool_backward
+    for (shape, arguments, made), argmax in zip(pool.passes[::-1], known[::-1]):
+        # The kernels need the shape of x alone, as they are told the winners of a maximum.
+        dy = backward(function, dy.reshape(made), np.empty(shape, x.dtype), *arguments, *argmax)
+    return result(dy.reshape(x.shape), dtype)
+
+
 def max_pool1d_forward(x: ArrayLike, pool_param: MaxPool1dParam) -> tuple[Array, Cache]:
     """
     Take the maximum of each window of a sequence; NaN beats every number.
@@ -150,14 +217,7 @@ def max_pool1d_forward(x: ArrayLike, pool_param: MaxPool1dParam) -> tuple[Array,
     >>> out, max_pool1d_backward(np.array([[[10.0, 20.0]]]), cache)
     (array([[[3., 5.]]]), array([[[ 0., 10.,  0., 20.]]]))
     """
-    function = "max_pool1d_forward"
-    cache = MaxPoolCache((x, pool_param))
-    (array,), dtype = prepare(function, ("x",), x)
-    (axis,), _, ceil_mode = pool_axes(function, pool_param, array, 1, "max")
-    geometry = pool_geometry(row_axis(), axis), ceil_mode
-    y, argmax = _core.max_pool_forward(function, array[:, :, None], *geometry)
-    cache.winners = geometry, argmax
-    return result(y[:, :, 0], dtype), cache
+    return _pooled("max_pool1d_forward", x, pool_param, 1, "max")
 
 
 def max_pool1d_backward(dout: ArrayLike, cache: Cache) -> Array:
@@ -183,15 +243,7 @@ def max_pool1d_backward(dout: ArrayLike, cache: Cache) -> Array:
     ValueError, TypeError
         As in `max_pool1d_forward`, or `dout` of another shape than the output.
     """
-    function = "max_pool1d_backward"
-    x, pool_param = unpack(function, cache, "x", "pool_param")
-    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
-    (axis,), _, ceil_mode = pool_axes(function, pool_param, x, 1, "max")
-    check_shape(function, "dout", dy, (*x.shape[:2], axis.outputs))
-    geometry = pool_geometry(row_axis(), axis), ceil_mode
-    argmax = remembered(cache, geometry)
-    dx = _core.max_pool_backward(function, dy[:, :, None], x[:, :, None], *geometry, argmax)
-    return result(dx[:, :, 0], dtype)
+    return _pool_gradient("max_pool1d_backward", dout, cache, 1, "max")
 
 
 def avg_pool1d_forward(x: ArrayLike, pool_param: AvgPool1dParam) -> tuple[Array, Cache]:
@@ -224,11 +276,7 @@ def avg_pool1d_forward(x: ArrayLike, pool_param: AvgPool1dParam) -> tuple[Array,
     >>> out, avg_pool1d_backward(np.array([[[10.0, 20.0]]]), cache)
     (array([[[2. , 3.5]]]), array([[[ 5.,  5., 10., 10.]]]))
     """
-    function = "avg_pool1d_forward"
-    (array,), dtype = prepare(function, ("x",), x)
-    (axis,), count, ceil_mode = pool_axes(function, pool_param, array, 1, "avg")
-    y = _core.avg_pool_forward(function, array[:, :, None], pool_geometry(row_axis(), axis), ceil_mode, count)
-    return result(y[:, :, 0], dtype), (x, pool_param)
+    return _pooled("avg_pool1d_forward", x, pool_param, 1, "avg")
 
 
 def avg_pool1d_backward(dout: ArrayLike, cache: Cache) -> Array:
@@ -251,17 +299,7 @@ def avg_pool1d_backward(dout: ArrayLike, cache: Cache) -> Array:
     ValueError, TypeError
         As in `avg_pool1d_forward`, or `dout` of another shape than the output.
     """
-    function = "avg_pool1d_backward"
-    x, pool_param = unpack(function, cache, "x", "pool_param")
-    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
-    (axis,), count, ceil_mode = pool_axes(function, pool_param, x, 1, "avg")
-    check_shape(function, "dout", dy, (*x.shape[:2], axis.outputs))
-    geometry = pool_geometry(row_axis(), axis)
-    dx = _core.avg_pool_backward(function, dy[:, :, None], x[:, :, None], geometry, ceil_mode, count)
-    return result(dx[:, :, 0], dtype)
-
-
-_STACK_BYTES = 8 << 20  # of stacked planes at a time: they stay in most processors' last level
+    return _pool_gradient("avg_pool1d_backward", dout, cache, 1, "avg")
 
 
 class _Stacks:
@@ -442,23 +480,6 @@ def _conv3d_gradients(function, dout, x, w, axes, groups, conv_param, need):
     return dx, dw, db
 
 
-class _Pool:
-    """A pool of volumes in two: (N, C * D, H, W) by planes, and their results (N, C, D, OH * OW) by depth."""
-
-    def __init__(self, function, pool_param, x, kind):
-        axes, count_pad, ceil_mode = pool_axes(function, pool_param, x, 3, kind)
-        depth, vertical, horizontal = axes
-        options = (ceil_mode,) if kind == "max" else (ceil_mode, count_pad)
-        self.by_plane = pool_geometry(vertical, horizontal), *options
-        self.by_depth = pool_geometry(depth, row_axis()), *options
-        N, C, D, H, W = x.shape
-        self.planes = (N, C * D, H, W)
-        self.middle = (N, C * D, vertical.outputs, horizontal.outputs)
-        self.columns = (N, C, D, vertical.outputs * horizontal.outputs)
-        self.results = (N, C, depth.outputs, vertical.outputs * horizontal.outputs)
-        self.shape = (N, C, *(axis.outputs for axis in axes))
-
-
 def max_pool3d_forward(x: ArrayLike, pool_param: MaxPool3dParam) -> tuple[Array, Cache]:
     """
     Take the maximum of each window of a volume; NaN beats every number.
@@ -504,18 +525,7 @@ def max_pool3d_forward(x: ArrayLike, pool_param: MaxPool3dParam) -> tuple[Array,
            [0., 0., 0., 0.],
            [0., 1., 0., 1.]])
     """
-    function = "max_pool3d_forward"
-    cache = MaxPoolCache((x, pool_param))
-    (array,), dtype = prepare(function, ("x",), x)
-    y, cache.winners = _max_pool3d(function, array, _Pool(function, pool_param, array, "max"))
-    return result(y, dtype), cache
-
-
-def _max_pool3d(function, x, pool):
-    """The result, and what the backward pass may remember: both pools' geometry and winners."""
-    middle, by_plane = _core.max_pool_forward(function, x.reshape(pool.planes), *pool.by_plane)
-    y, by_depth = _core.max_pool_forward(function, middle.reshape(pool.columns), *pool.by_depth)
-    return y.reshape(pool.shape), ((pool.by_plane, pool.by_depth), (by_plane, by_depth))
+    return _pooled("max_pool3d_forward", x, pool_param, 3, "max")
 
 
 def max_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
@@ -541,28 +551,7 @@ def max_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
     ValueError, TypeError
         As in `max_pool3d_forward`, or `dout` of another shape than the output.
     """
-    function = "max_pool3d_backward"
-    x, pool_param = unpack(function, cache, "x", "pool_param")
-    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
-    pool = _Pool(function, pool_param, x, "max")
-    check_shape(function, "dout", dy, pool.shape)
-    argmax = remembered(cache, (pool.by_plane, pool.by_depth))
-    if argmax is None:
-        _, (_, argmax) = _max_pool3d(function, x, pool)
-    dx = _pool3d_backward(function, _core.max_pool_backward, dy, x, pool, *((part,) for part in argmax))
-    return result(dx, dtype)
-
-
-def _pool3d_backward(function, backward, dout, x, pool, plane_winners=(), depth_winners=()):
-    """
-    The gradient of both pools. Of the planes' results the kernel needs the shape alone, as it is told the
-    winners of a maximum.
-    """
-    columns = np.empty(pool.columns, x.dtype)
-    dmiddle = backward(function, dout.reshape(pool.results), columns, *pool.by_depth, *depth_winners)
-    planes = x.reshape(pool.planes)
-    dx = backward(function, dmiddle.reshape(pool.middle), planes, *pool.by_plane, *plane_winners)
-    return dx.reshape(x.shape)
+    return _pool_gradient("max_pool3d_backward", dout, cache, 3, "max")
 
 
 def avg_pool3d_forward(x: ArrayLike, pool_param: AvgPool3dParam) -> tuple[Array, Cache]:
@@ -599,15 +588,7 @@ def avg_pool3d_forward(x: ArrayLike, pool_param: AvgPool3dParam) -> tuple[Array,
     >>> avg_pool3d_backward(16 * np.ones_like(out), cache)[0, 0, 3, 0]
     array([1., 1., 1., 1.])
     """
-    function = "avg_pool3d_forward"
-    (array,), dtype = prepare(function, ("x",), x)
-    y = _avg_pool3d(function, array, _Pool(function, pool_param, array, "avg"))
-    return result(y, dtype), (x, pool_param)
-
-
-def _avg_pool3d(function, x, pool):
-    middle = _core.avg_pool_forward(function, x.reshape(pool.planes), *pool.by_plane)
-    return _core.avg_pool_forward(function, middle.reshape(pool.columns), *pool.by_depth).reshape(pool.shape)
+    return _pooled("avg_pool3d_forward", x, pool_param, 3, "avg")
 
 
 def avg_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
@@ -630,9 +611,4 @@ def avg_pool3d_backward(dout: ArrayLike, cache: Cache) -> Array:
     ValueError, TypeError
         As in `avg_pool3d_forward`, or `dout` of another shape than the output.
     """
-    function = "avg_pool3d_backward"
-    x, pool_param = unpack(function, cache, "x", "pool_param")
-    (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
-    pool = _Pool(function, pool_param, x, "avg")
-    check_shape(function, "dout", dy, pool.shape)
-    return result(_pool3d_backward(function, _core.avg_pool_backward, dy, x, pool), dtype)
+    return _pool_gradient("avg_pool3d_backward", dout, cache, 3, "avg")
