@@ -39,6 +39,18 @@ class Metric:
         raise NotImplementedError
 
 
+class _Mean(Metric):
+    """Keeps how many were counted, and a sum."""
+
+    def value(self, kept: Any) -> float:
+        total, amount = kept.tolist()
+        return self.of(amount / total) if total else math.nan
+
+    def of(self, mean: float) -> float:
+        """The metric, of the mean."""
+        return mean
+
+
 def _labels(where: str, scores: Any, y: Any, ignore: int | None) -> tuple[Any, Any]:
     """Scores (M, C) and labels (M,) of all samples, or pixels, whose label is not `ignore`."""
     if scores.ndim != np.ndim(y) + 1 or (len(scores), *scores.shape[2:]) != np.shape(y):
@@ -57,7 +69,7 @@ def _is_binary(scores: Any, y: Any) -> bool:
 
 
 @dataclass(frozen=True)
-class Accuracy(Metric):
+class Accuracy(_Mean):
     """Share of the labels (or pixels' labels) with the highest score; where the targets are of the scores'
     shape, share of the scores whose sign says whether the target is above 1/2.
 
@@ -79,13 +91,9 @@ class Accuracy(Metric):
         rows, labels = _labels("accuracy", scores, y, self.ignore)
         return np.array([labels.size, np.count_nonzero(np.argmax(rows, axis=1) == labels)])
 
-    def value(self, kept: Any) -> float:
-        total, right = kept.tolist()
-        return right / total if total else math.nan
-
 
 @dataclass(frozen=True)
-class TopFive(Metric):
+class TopFive(_Mean):
     """Share of the labels that fewer than five classes have a higher score than.
 
     Examples
@@ -103,10 +111,6 @@ class TopFive(Metric):
         own = rows[np.arange(len(labels)), labels][:, None]
         higher = np.count_nonzero(~(rows <= own), axis=1)  # NaN is higher than all, and no label's own
         return np.array([len(labels), np.count_nonzero(higher < 5)])
-
-    def value(self, kept: Any) -> float:
-        total, right = kept.tolist()
-        return right / total if total else math.nan
 
 
 @dataclass(frozen=True)
@@ -182,7 +186,7 @@ def _errors(where: str, scores: Any, y: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class RMSE(Metric):
+class RMSE(_Mean):
     """Root of the mean squared error over all values.
 
     Examples
@@ -198,13 +202,12 @@ class RMSE(Metric):
         errors = _errors(self.name, scores, y)
         return np.array([errors.size, np.vdot(errors, errors)])
 
-    def value(self, kept: Any) -> float:
-        total, squares = kept.tolist()
-        return math.sqrt(squares / total)
+    def of(self, mean: float) -> float:
+        return math.sqrt(mean)
 
 
 @dataclass(frozen=True)
-class MAE(Metric):
+class MAE(_Mean):
     """Mean absolute error over all values.
 
     Examples
@@ -219,10 +222,6 @@ class MAE(Metric):
     def look(self, scores: Any, y: Any) -> Any:
         errors = _errors(self.name, scores, y)
         return np.array([errors.size, np.abs(errors).sum()])
-
-    def value(self, kept: Any) -> float:
-        total, errors = kept.tolist()
-        return errors / total
 
 
 @dataclass(frozen=True)
@@ -262,7 +261,7 @@ class R2(Metric):
 
 
 @dataclass(frozen=True)
-class PSNR(Metric):
+class PSNR(_Mean):
     """Peak signal-to-noise ratio in dB, 10 log10(range**2 / mean squared error), the mean over the images.
 
     `range` is the difference between the largest and the smallest value that images can have.
@@ -285,10 +284,6 @@ class PSNR(Metric):
         squares = (_errors(self.name, scores, y) ** 2).mean(axis=1)
         with np.errstate(divide="ignore"):
             return np.array([len(squares), (10 * np.log10(self.range**2 / squares)).sum()])
-
-    def value(self, kept: Any) -> float:
-        total, ratios = kept.tolist()
-        return ratios / total
 
 
 __all__ = ["F1", "MAE", "METRICS", "PSNR", "R2", "RMSE", "Accuracy", "IoU", "Metric", "OfOutput", "OwnMetric"]
