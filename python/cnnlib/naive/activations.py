@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from cnnlib._typing import Array, ArrayLike, Cache
-from cnnlib.naive.dtypes import _float_dtype
+from cnnlib.naive.windows import _float_dtype
 
 __all__ = ["elu_backward_naive", "elu_forward_naive", "gelu_backward_naive", "gelu_forward_naive"]
 __all__ += ["hard_sigmoid_backward_naive", "hard_sigmoid_forward_naive", "hard_swish_backward_naive"]

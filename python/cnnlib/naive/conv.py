@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib._typing import Array, Cache, Wanted
-from cnnlib.naive.dtypes import _float_dtype
-from cnnlib.naive.windows import _conv_windows, _geometry, _pair, _refuse_empty, _taps
+from cnnlib.naive.windows import _conv_windows, _float_dtype, _geometry, _pair, _refuse_empty, _taps
 from cnnlib.typing import ConvParam, ConvTransposeParam
 
 __all__ = ["conv_backward_naive", "conv_forward_naive", "conv_transpose_backward_naive"]

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._typing import Array, Cache, Wanted
-from cnnlib.naive.dtypes import _float_dtype
+from cnnlib.naive.windows import _float_dtype
 from cnnlib.typing import DropoutParam
 
 __all__ = ["affine_backward_naive", "affine_forward_naive", "dropout_backward_naive", "dropout_forward_naive"]

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnlib._typing import Array
-from cnnlib.naive.dtypes import _float_dtype
-from cnnlib.naive.windows import _refuse_empty
+from cnnlib.naive.windows import _float_dtype, _refuse_empty
 
 __all__ = ["bce_loss_naive", "cross_entropy_naive", "dice_loss_naive", "huber_loss_naive", "l1_loss_naive"]
 __all__ += ["mse_loss_naive", "softmax_loss_naive", "svm_loss_naive"]

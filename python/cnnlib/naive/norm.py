@@ -12,8 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib._typing import Array, Cache
-from cnnlib.naive.dtypes import _float_dtype
-from cnnlib.naive.windows import _refuse_empty
+from cnnlib.naive.windows import _float_dtype, _refuse_empty
 from cnnlib.typing import BatchNormParam, NormParam
 
 __all__ = ["batchnorm_backward_naive", "batchnorm_forward_naive", "layernorm_backward_naive"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib._typing import Array, Cache
-from cnnlib.naive.dtypes import _float_dtype
-from cnnlib.naive.windows import _pool_windows, _refuse_empty
+from cnnlib.naive.windows import _float_dtype, _pool_windows, _refuse_empty
 from cnnlib.typing import AvgPoolParam, MaxPoolParam
 
 __all__ = ["avg_pool_backward_naive", "avg_pool_forward_naive", "global_avg_pool_backward_naive"]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnlib._typing import Array, Cache
-from cnnlib.naive.dtypes import _float_dtype
-from cnnlib.naive.windows import _pair, _refuse_empty
+from cnnlib.naive.windows import _float_dtype, _pair, _refuse_empty
 
 __all__ = ["adaptive_avg_pool_backward_naive", "adaptive_avg_pool_forward_naive"]
 __all__ += ["adaptive_max_pool_backward_naive", "adaptive_max_pool_forward_naive", "upsample_backward_naive"]

@@ -5,6 +5,12 @@ import functools
 import numpy as np
 
 
+def _float_dtype(*arrays):
+    """The dtype of a layer's results: that of its arrays together, and float64 for integers and bools."""
+    dtype = np.result_type(*(array for array in arrays if array is not None))
+    return np.dtype(np.float64) if dtype.kind in "iub" else dtype
+
+
 def _numbers(value, count):
     """An int is meant for each of `count` axes or sides; otherwise there are as many."""
     return (int(value),) * count if np.ndim(value) == 0 else tuple(value)

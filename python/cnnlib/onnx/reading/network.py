@@ -15,9 +15,8 @@ from cnnlib.graph.shapes import batch_of
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx.reading import norms, pointwise, products, quantized, resizing, views, windows
-from cnnlib.onnx.reading.building import FileBuilder
 from cnnlib.onnx.reading.constants import FOLDED, fold
-from cnnlib.onnx.reading.files import OWN, STANDARD, Source
+from cnnlib.onnx.reading.files import OWN, STANDARD, FileBuilder, Source
 from cnnlib.onnx.reading.operator import Operator, Refused, check_version
 from cnnlib.onnx.reading.patterns import rewritten
 from cnnlib.onnx.reading.symbols import BATCH, Symbol, Value, settled

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnlib.graph.importing import Feature, Operation
 from cnnlib.graph.shapes import batch_of
-from cnnlib.onnx.reading.building import FileBuilder
+from cnnlib.onnx.reading.files import FileBuilder
 from cnnlib.onnx.reading.symbols import Constant, Symbol, Value
 
 _NOT_SET = object()
