@@ -12,11 +12,11 @@ mkdir -p "$folder"
 
 CNNLIB_ZIG=$("$python" -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))')
 case $system in
-  windows) CNNLIB_TARGET=x86_64-windows-gnu _PYTHON_HOST_PLATFORM=win_amd64 ;;
-  macos) CNNLIB_TARGET=aarch64-macos.11.0 _PYTHON_HOST_PLATFORM=macosx-11.0-arm64 ;;
-  aarch64) CNNLIB_TARGET=none _PYTHON_HOST_PLATFORM=linux-aarch64 ;;
+  windows) _PYTHON_HOST_PLATFORM=win_amd64 ;;
+  macos) _PYTHON_HOST_PLATFORM=macosx-11.0-arm64 ;;
+  aarch64) _PYTHON_HOST_PLATFORM=linux-aarch64 ;;
 esac
-export CNNLIB_ZIG CNNLIB_TARGET _PYTHON_HOST_PLATFORM
+export CNNLIB_ZIG _PYTHON_HOST_PLATFORM
 
 # Sets `defines`: where CMake finds that system's Python, and what modules are called there.
 describe_python() {

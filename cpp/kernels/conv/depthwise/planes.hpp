@@ -71,7 +71,8 @@ template <class T, bool at_edge>
     __builtin_prefetch(row + next);
 #pragma GCC unroll 3
     for (int i = 0; i < 3; ++i)
-      grad[i] = at_edge ? vector[i].load(row, T(0)) : S::load(row + vector[i].first);
+      grad[i] = at_edge ? S::load_lanes(row + vector[i].first, vector[i].skipped, vector[i].count)
+                        : S::load(row + vector[i].first);
     const auto share = [&](int kh) __attribute__((always_inline)) {
       return S::fma(weight.tap[3 * kh + 2], grad[2],
                     S::fma(weight.tap[3 * kh + 1], grad[1], S::mul(weight.tap[3 * kh], grad[0])));

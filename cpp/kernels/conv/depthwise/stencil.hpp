@@ -71,14 +71,15 @@ void sum_taps(const TapSums<T>& p, Index blocks, const T* staged, T* out) {
   using S = Simd<T>;
   const auto start = S::load(p.start);
   const Index count = p.taps->count, *offset = p.taps->offset, step = p.step;
-  each_block<R>(p, blocks, staged, out, [&](const T* from, T* to) {
+  each_block<R>(p, blocks, staged, out, [&](const T* from, T* to) __attribute__((always_inline)) {
     typename S::Packet sum[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) sum[r] = start;
     for (Index t = 0; t < count; ++t) {
       const auto weight = S::load(p.weight + t * S::size);
+      const T* x = from + offset[t];
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) sum[r] = S::fma(weight, S::load(from + offset[t] + r * step), sum[r]);
+      for (int r = 0; r < R; ++r, x = next_row(x, step)) sum[r] = S::fma(weight, S::load(x), sum[r]);
     }
     finish_rows<T, R>(p.activation, p.out_step, sum, to);
   });
@@ -94,7 +95,7 @@ void sum_three_rows(const TapSums<T>& p, Index blocks, const T* staged, T* out) 
   const auto start = S::load(p.start);
   const Index offset[3] = {p.taps->offset[0], p.taps->offset[1], p.taps->offset[2]};
   const Index step = p.step;
-  each_block<R>(p, blocks, staged, out, [&](const T* from, T* to) {
+  each_block<R>(p, blocks, staged, out, [&](const T* from, T* to) __attribute__((always_inline)) {
     typename S::Packet sum[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) sum[r] = start;
