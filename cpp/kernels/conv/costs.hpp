@@ -155,28 +155,17 @@ double cost_col2im(const ConvShape& s) {
                      Rates::pack / Rates::reference_batch * pairs * double(g.vectors(g.F)));
 }
 
-// dw as a small matrix of long dot products. In double, memory is slower still beside the products, and 1x1
-// kernels gain nothing by it.
-template <class T>
-bool fits_dot_products(const ConvShape& s) {
-  constexpr Index most = 64, most_beside = 256, most_pairs = 4800, fewest_positions = 512;
-  const Index C = s.C / s.groups, F = s.F / s.groups;
-  const bool small = C <= most ? F <= most_beside : F <= most && C * F <= most_pairs;
-  return few_channels<T>(s) ||
-         (s.N > 0 && sizeof(T) == 4 && pointwise(s) && C > 1 && small && s.OH * s.OW >= fewest_positions);
-}
+// dw as a small matrix of long dot products.
 template <class T>
 double cost_dot_products(const ConvShape& s) {
   constexpr double block_positions = 1024;
   const GroupSizes<T> g(s);
   const double sums = double(g.F) * double(round_up(g.C * g.taps + 1, dot_block));
-  const Index row_vectors = pointwise(s) ? g.vectors(g.positions) : s.OH * g.vectors(s.OW);
   const double bytes = sums * sizeof(T) * Simd<T>::size;
   const double blocks = std::max(1.0, double(g.positions) / block_positions);
-  const bool far = pointwise(s) && double(g.C) * block_positions * sizeof(T) > Rates::streamed_bytes;
-  return g.groups * ((far ? Rates::l2_product : 1) * sums * double(row_vectors) +
+  return g.groups * (sums * double(s.OH * g.vectors(s.OW)) +
                      (bytes > Rates::near_bytes ? Rates::far_sum : Rates::sum) * sums * blocks +
-                     (pointwise(s) ? 0 : Rates::stage * double(g.C * g.vectors(s.H * s.W))));
+                     Rates::stage * double(g.C * g.vectors(s.H * s.W)));
 }
 
 // With channels in the lanes.

@@ -71,7 +71,7 @@ inline constexpr WeightGradientMethod<T> weight_gradient_methods[] = {
      &describe_winograd_weight_gradient<T>, false, &run_winograd_weight_gradient<T>},
     {Method::winograd_rows, &fits_winograd_rows_gradient<T>, &cost_winograd_rows_gradient<T>,
      &describe_winograd_rows_gradient<T>, true, &run_winograd_rows_gradient<T>},
-    {Method::dot_products, &fits_dot_products<T>, &cost_dot_products<T>, &describe_dot_products<T>, true,
+    {Method::dot_products, &few_channels<T>, &cost_dot_products<T>, &describe_dot_products<T>, true,
      &run_dot_products<T>},
     {Method::shared_panels, &fits_any, &cost_shared_panels<T>, &describe_shared_panels<T>, false,
      &run_shared_panels<T>},

@@ -35,9 +35,6 @@ struct Rates {
   // A vector of running sums read, added to and written, from the second-level cache or from beyond it.
   static constexpr double sum = 3, far_sum = 16;
   static constexpr double near_bytes = 512 << 10;
-  // A product beside others where an operand comes from the second-level cache for every few filters.
-  static constexpr double l2_product = 1.45;
-  static constexpr double streamed_bytes = 64 << 10;  // twice the first level: half of them are read once
   // A product of 1x1 kernels by pixels and by filters in the lanes, which read the image where it lies, and
   // by panels of positions. With AVX2 a tile has so few products for each line of the image that the second
   // level shows; with more registers panels win nothing (bench/NOTES.md).
