@@ -84,13 +84,13 @@ class Pool {
   // hold it; null where there is none.
   Header* take(std::size_t capacity) {
     auto best = free_.rend();
-    for (auto i = free_.rbegin(); i != free_.rend() && (best == free_.rend() || (*best)->capacity > capacity);
+    for (auto i = free_.rbegin(); i != free_.rend() && (best == free_.rend() || best->capacity > capacity);
          ++i)
-      if ((*i)->capacity >= capacity && (*i)->capacity <= capacity + capacity / 4 &&
-          (best == free_.rend() || (*i)->capacity < (*best)->capacity))
+      if (i->capacity >= capacity && i->capacity <= capacity + capacity / 4 &&
+          (best == free_.rend() || i->capacity < best->capacity))
         best = i;
     if (best == free_.rend()) return nullptr;
-    Header* header = *best;
+    Header* header = best->header;
     free_.erase(std::next(best).base());
     free_bytes_ -= header->capacity;
     return header;
@@ -108,7 +108,7 @@ class Pool {
 
   void keep(Header* header) noexcept {
     try {
-      free_.push_back(header);
+      free_.push_back({header->capacity, header});
       free_bytes_ += header->capacity;
     } catch (...) {
       destroy(header);
@@ -119,19 +119,24 @@ class Pool {
     const std::size_t most = most_free();
     std::size_t count = 0;
     while (free_bytes_ > most) {
-      free_bytes_ -= free_[count]->capacity;
-      destroy(free_[count++]);
+      free_bytes_ -= free_[count].capacity;
+      destroy(free_[count++].header);
     }
     free_.erase(free_.begin(), free_.begin() + static_cast<std::ptrdiff_t>(count));
   }
   void clear() noexcept {
-    for (Header* header : free_) destroy(header);
+    for (const Free& free : free_) destroy(free.header);
     free_.clear();
     free_bytes_ = 0;
   }
 
  private:
-  std::vector<Header*> free_;  // the most recently released last
+  // The capacities lie side by side: a search among headers would wait for memory at each.
+  struct Free {
+    std::size_t capacity;
+    Header* header;
+  };
+  std::vector<Free> free_;  // the most recently released last
   std::size_t free_bytes_ = 0, used_bytes_ = 0;
   std::size_t most_used_[2] = {0, 0};  // in this window and in the one before
   std::size_t acquired_in_window_ = 0;

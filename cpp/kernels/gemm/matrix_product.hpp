@@ -16,8 +16,7 @@ void matrix_product(const MatrixProduct<T>& p) {
   if (suits_low_rank_product(p)) return low_rank_product(p);
   if (suits_transposed_product(p)) return transposed_product(p);
   const bool small_result = p.M <= 2 * low && p.M * p.N <= p.depth / 2 * (p.M + p.N);
-  if (p.chunks() > 1 && small_result) return product_by_chunks(p);
-  if (p.M <= low && p.M < p.N) return product_by_column_panels(p);
+  if ((p.chunks() > 1 && small_result) || (p.M <= low && p.M < p.N)) return product_by_column_panels(p);
   product_by_row_blocks(p);
 }
 

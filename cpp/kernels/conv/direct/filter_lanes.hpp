@@ -150,16 +150,24 @@ class FilterLanes {
       Index& longer = rows > 1 ? rows : cols;
       longer = ceil_div(longer, 2);
     }
-    rows = even_part(p.OH, rows);
-    cols = even_part(p.OW, cols);
-    staging.set_block(rows, cols, 1, lanes);
-    row_blocks = ceil_div(p.OH, rows);
-    col_blocks = ceil_div(p.OW, cols);
     vectors = ceil_div(p.F, lanes);
     const auto panel_for = [&](Index columns) {
       return std::min(vectors, vectors_beside(widest_tile(p.OW, columns)));
     };
     const Index usual_panel = panel_for(even_part(p.OW, most_positions));
+    const auto panels_for = [&](Index columns) {
+      return Panels(vectors, p.prepacked ? usual_panel : panel_for(even_part(p.OW, columns))).count;
+    };
+    // Where even parts of one panel each are too few for the threads, blocks are smaller after all.
+    while (threads > 1 && count() * panels_for(cols) < threads && rows * cols >= 2 * max_rows) {
+      Index& longer = rows > 1 ? rows : cols;
+      longer = ceil_div(longer, 2);
+    }
+    rows = even_part(p.OH, rows);
+    cols = even_part(p.OW, cols);
+    staging.set_block(rows, cols, 1, lanes);
+    row_blocks = ceil_div(p.OH, rows);
+    col_blocks = ceil_div(p.OW, cols);
     panel_vectors = p.prepacked ? usual_panel : panel_for(cols);
     filter_parts = std::min(Panels(vectors, panel_vectors).count, ceil_div(wanted, count()));
     // At the end of a chunk of channels sums are rounded: it follows from the shape, not from the blocks.

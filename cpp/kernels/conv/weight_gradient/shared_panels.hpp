@@ -193,16 +193,25 @@ class SharedPanelsPart {
 // their own, so that no bit depends on them.
 template <class T>
 class SharedPanels {
-  static constexpr Index block_positions = 1024;  // all channels share their packed dout
-  static constexpr Index fewest_sums = 4, most_sums = 16, blocks_of_sum = 2;
+  static constexpr Index most_positions = 1024,
+                         fewest_positions = 256;  // whose packed dout all channels share
+  static constexpr Index fewest_sums = 4, most_sums = 16;
   static constexpr Index most_sum_bytes = 256 << 10;  // else adding the sums up takes too long
 
  public:
   explicit SharedPanels(const ConvShape& s) : g(s) {
-    g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, block_positions));
-    const Index sums = g.positions.blocks / blocks_of_sum;
-    if (sums >= fewest_sums && result_size * Index(sizeof(T)) <= most_sum_bytes)
-      g.positions.set_parts(std::min(most_sums, sums));
+    const auto cut = [&](Index most) { g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most)); };
+    cut(most_positions);
+    if (result_size * Index(sizeof(T)) <= most_sum_bytes) {
+      const Index blocks = g.positions.blocks;
+      if (blocks < most_sums)  // a few small images: smaller blocks, if they make enough sums
+        cut(std::clamp(s.N * g.OH * g.OW / most_sums, fewest_positions, most_positions));
+      if (g.positions.blocks >= fewest_sums)
+        g.positions.set_parts(g.positions.blocks <= most_sums ? g.positions.blocks
+                                                              : std::min(most_sums, blocks / 2));
+      else
+        cut(most_positions);
+    }
     const bool little_input = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
     panels_suit = keep_busy(all.panels(), threads);
     blocks_suit = keep_busy(all.lane_blocks(), threads);

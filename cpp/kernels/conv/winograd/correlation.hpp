@@ -80,18 +80,25 @@ class WinogradCorrelation {
     return ceil_div(count, blocks);
   }
 
-  // Tasks are panels of filters by groups of tiles and, where these are too few for the threads, of points.
+  // Tasks are panels of filters by groups of tiles, whose products are transformed where they are made, and
+  // of points, which part the panel that groups of tiles would each read whole.
   void cut_whole_input() {
     const int threads = sizes.threads;
     // Whoever has some of the tiles or points cannot pack for itself, and what others packed comes from far.
     const double gain = p.prepacked ? 1.05 : 1.15;
     const Index most_groups = std::max<Index>(1, sizes.grid.count / least_tiles);
     const Index most_point_groups = std::max<Index>(1, sizes.tile.points() / least_points);
-    const Index tiles = ceil_div(sizes.grid.count, pieces_for(sizes.panels, most_groups, threads, gain));
+    const Index wanted = pieces_for(sizes.panels, most_groups, threads, gain);
+    // Products are written and read again; of the filters every group but the first reads a copy.
+    const bool by_points = 2 * sizes.grid.count < (wanted - 1) * sizes.channels;
+    if (by_points) point_groups = pieces_for(sizes.panels, most_point_groups, threads, gain);
+    const Index tiles =
+        ceil_div(sizes.grid.count,
+                 by_points ? pieces_for(sizes.panels * point_groups, most_groups, threads, gain) : wanted);
     block = even_part(tiles, most_tiles);
     blocks_of_group = ceil_div(tiles, block);
     groups = ceil_div(blocks(), blocks_of_group);
-    point_groups = pieces_for(sizes.panels * groups, most_point_groups, threads, gain);
+    if (!by_points) point_groups = pieces_for(sizes.panels * groups, most_point_groups, threads, gain);
   }
 
   struct BlockMemory {
@@ -112,13 +119,14 @@ class WinogradCorrelation {
     Layout layout;
     const BlockMemory memory(*this, layout);
     const Scratch scratch(layout.bytes());
-    parallel_for(blocks(), sizes.threads, [&](Index task, int slot) {
-      const Index begin = task * block, end = std::min(sizes.grid.count, begin + block);
+    const Index count = blocks();
+    parallel_for(count, sizes.threads, [&](Index task, int slot) {
+      const Index begin = sizes.grid.count * task / count, end = sizes.grid.count * (task + 1) / count;
       T* values = memory.values.of(scratch.data(), slot);
       T* products = memory.products.of(scratch.data(), slot);
       for (Index q = 0; q < sizes.channel_blocks; ++q)
-        sizes.transform(p, begin, end, block, q, memory.staged.of(scratch.data(), slot), values, block,
-                        memory.places.of(scratch.data(), slot));
+        sizes.transform(p, begin, end, block, q, begin, end, memory.staged.of(scratch.data(), slot), values,
+                        block, memory.places.of(scratch.data(), slot));
       for (Index panel = 0; panel < sizes.panels; ++panel) {
         sizes.multiply(begin, end, 0, sizes.channel_blocks, sizes.all_points(), values, block,
                        packed + panel * panel_size, sizes.filter_stride, products, block);
@@ -192,15 +200,14 @@ class WinogradCorrelation {
     });
   }
 
-  // Blocks of channels by ranges of tiles: all of these where channels are enough for the threads.
+  // Blocks of channels and, where these are too few for the threads, ranges of tiles.
   void transform_input(const WholeMemory& memory, void* scratch) const {
     const Index count = sizes.grid.count;
-    const Index tiles = keep_busy(sizes.channel_blocks, sizes.threads) ? blocks() * block : block;
-    const Index ranges = ceil_div(count, tiles);
+    const Index ranges = pieces_for(sizes.channel_blocks, ceil_div(count, least_tiles), sizes.threads);
     parallel_for(sizes.channel_blocks * ranges, sizes.threads, [&](Index task, int slot) {
-      const Index begin = task % ranges * tiles, end = std::min(count, begin + tiles);
-      sizes.transform(p, begin, end, block, task / ranges, memory.staged.of(scratch, slot),
-                      memory.values.in(scratch) + begin * sizes.channels, count,
+      const Index range = task % ranges;
+      sizes.transform(p, 0, count, block, task / ranges, count * range / ranges, count * (range + 1) / ranges,
+                      memory.staged.of(scratch, slot), memory.values.in(scratch), count,
                       memory.places.of(scratch, slot));
     });
   }

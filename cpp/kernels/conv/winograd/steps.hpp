@@ -102,9 +102,9 @@ struct WinogradSizes {
 
   // values[point][panel of tiles][c block][tile][c] of tiles [begin, end) for one block of channels, with
   // room for `room` tiles. Blocks of `block` tiles are cut into panels, so that a product reads a panel in
-  // one run. `places` is scratch.
-  void transform(const TileProblem<T>& p, Index begin, Index end, Index block, Index q, T* staged, T* values,
-                 Index room, Index* places) const {
+  // one run. Tiles [first, last) alone are transformed. `places` is scratch.
+  void transform(const TileProblem<T>& p, Index begin, Index end, Index block, Index q, Index first,
+                 Index last, T* staged, T* values, Index room, Index* places) const {
     for (Index i = begin, n = 0; i < end; i += block) {
       const Panels tile_panels(std::min(block, end - i));
       for (Index panel = 0; panel < tile_panels.count; ++panel)
@@ -113,7 +113,8 @@ struct WinogradSizes {
               (i - begin + tile_panels.first(panel)) * channels + (q * tile_panels.rows(panel) + t) * lanes;
     }
     StagedRuns<T> runs(tile, grid, p, q, staged);
-    grid.each_run(begin, end, [&](Index image, Index row, Index col, Index tiles, Index at) {
+    places += first - begin;
+    grid.each_run(first, last, [&](Index image, Index row, Index col, Index tiles, Index at) {
       const T* rows = runs.stage(image, row, col, tiles);
       tile.transform_inputs(grid, col, tiles, rows, values, TilePlaces{0, places + at}, value_stride(room));
     });
