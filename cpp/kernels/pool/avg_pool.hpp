@@ -54,23 +54,30 @@ class SmallAverages {
 
   [[gnu::noinline]] void forward(const T* x, T* out) const {
     const T* const end = out + s.planes * s.OH * s.OW;
-    WindowWeights<T> weights;
-    for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
-      const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
-      weights.fill(columns, first_column + j, s.PH, mean);
+    each_walk<T, Stride>(s, [&](auto width, Index j, Index count) {
+      WindowTaps<T, PW, Stride> taps[width()];
+      WindowWeights<T> weights[width()];
+      for (Index v = 0; v < (width() == 1 ? 1 : count); ++v) {
+        taps[v] = {(j + v * S::size) * Stride - s.pad_left, s.W};
+        weights[v].fill(columns, first_column + j + v * S::size, s.PH, mean);
+      }
       for (Index plane = 0; plane < s.planes; ++plane) {
         const T* image = x + plane * s.H * s.W;
         T* to = out + plane * s.OH * s.OW;
-        slide_windows_down(
-            s, S::zero(),
-            [&](Index h) __attribute__((always_inline)) { return sum_of_line(taps, image + h * s.W); },
-            [&](Index oh, const Packet& first, const Packet& second, const Packet& third)
+        slide_windows_down<width()>(
+            s, count, S::zero(),
+            [&](Index v, Index h) __attribute__((always_inline)) {
+              if (width() == 1) taps[v].prefetch_next(image + h * s.W);
+              return sum_of_line(taps[v], image + h * s.W);
+            },
+            [&](Index v, Index oh, const Packet& first, const Packet& second, const Packet& third)
                 __attribute__((always_inline)) {
                   const auto sum = S::add(S::add(first, second), third);
-                  store_in_rows(to + oh * s.OW, s.OW, j, end, S::mul(sum, weights.of(averaged_rows(oh))));
+                  store_in_rows(to + oh * s.OW, s.OW, j + v * S::size, end,
+                                S::mul(sum, weights[v].of(averaged_rows(oh))));
                 });
       }
-    }
+    });
   }
 
   [[gnu::noinline]] void backward(const T* dout, T* dx) const {
@@ -106,7 +113,6 @@ class SmallAverages {
 
   [[gnu::always_inline]] static Packet sum_of_line(const WindowTaps<T, PW, Stride>& taps, const T* row) {
     Packet tap[PW];
-    taps.prefetch_next(row);
     taps.load(row, T(0), tap);
     auto sum = tap[0];
 #pragma GCC unroll 2

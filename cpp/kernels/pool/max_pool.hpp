@@ -1,5 +1,7 @@
-// Max pooling: out[oh, ow] = max of the window, and arg its tap kh * PW + kw. NaN is greater than every
-// number, and of equals the first stays. x (planes, H, W), out and arg (planes, OH, OW).
+// Max pooling: out[oh, ow] = max of the window, and arg its tap kh * PW + kw, or the type's largest number
+// for a window that holds padding alone. NaN is greater than every number, and of equals the first stays. x
+// (planes, H, W), out and arg (planes, OH, OW). Where `Places` is false nothing is written to arg: only a
+// gradient needs it.
 #pragma once
 
 #include <limits>
@@ -14,156 +16,244 @@ template <class T>
 bool greater_or_nan(T v, T best) {
   return !(v <= best) & (best == best);
 }
+// A vector of maxima and their taps.
+template <class T, bool Places>
+struct Maxima {
+  using S = Simd<T>;
+  typename S::Packet value, tap;
 
-// Row oh of outputs for any window, a pass for each tap.
-template <class T, class Arg>
-void max_pool_taps(const T* image, const PoolShape& s, Index oh, T* best, Arg* winner) {
-  constexpr Arg none = std::numeric_limits<Arg>::max();
-  std::fill_n(best, s.OW, -std::numeric_limits<T>::infinity());
-  std::fill_n(winner, s.OW, none);
-  for (Index kh = 0; kh < s.PH; ++kh) {
-    const Index line = oh * s.stride_h + kh * s.dilation_h - s.pad_top;
-    if (line < 0 || line >= s.H) continue;
-    for (Index kw = 0; kw < s.PW; ++kw) {
-      const Index offset = kw * s.dilation_w - s.pad_left;
-      const OutputRange range(offset, s.stride_w, s.W, s.OW);
-      const Arg tap = static_cast<Arg>(kh * s.PW + kw);
-      const T* row = image + line * s.W + offset;
-      for (Index ow = range.first; ow < range.last; ++ow) {
-        const T v = row[ow * s.stride_w], old = best[ow];
-        const bool wins = (winner[ow] == none) | greater_or_nan(v, old);
-        best[ow] = wins ? v : old;
-        winner[ow] = wins ? tap : winner[ow];
-      }
+  // Maxima of taps that come later, by `first_tap`.
+  [[gnu::always_inline]] void add(const Maxima& next, int first_tap) {
+    const auto wins = S::greater_or_nan(next.value, value);
+    value = S::select(wins, next.value, value);
+    tap = S::select(wins, S::add(next.tap, S::fill(T(first_tap))), tap);
+  }
+};
+template <class T>
+struct Maxima<T, false> {
+  typename Simd<T>::Packet value;
+
+  [[gnu::always_inline]] void add(const Maxima& next, int) { value = Simd<T>::max_or_nan(value, next.value); }
+};
+
+// `n` taps next to each other.
+template <int n, bool Places, class T>
+[[gnu::always_inline]] inline Maxima<T, Places> maxima_of(const typename Simd<T>::Packet* tap) {
+  using S = Simd<T>;
+  Maxima<T, Places> best{};
+  best.value = tap[0];
+#pragma GCC unroll 3
+  for (int k = 1; k < n; ++k) {
+    if constexpr (Places) {
+      const auto wins = S::greater_or_nan(tap[k], best.value);
+      best = {S::select(wins, tap[k], best.value), S::select(wins, S::fill(T(k)), best.tap)};
+    } else {
+      best.value = S::max_or_nan(best.value, tap[k]);
     }
   }
+  return best;
 }
 
+// arg = the first tap in the image for the windows [first, last) of row oh whose maximum is minus infinity:
+// they hold nothing else.
 template <class T, class Arg>
-void max_pool_any_windows(const T* x, T* out, Arg* arg, const PoolShape& s) {
-  for (Index row = 0; row < s.planes * s.OH; ++row)
-    max_pool_taps(x + row / s.OH * s.H * s.W, s, row % s.OH, out + row * s.OW, arg + row * s.OW);
+[[gnu::noinline]] void find_first_taps(const PoolShape& s, Index oh, Index first, Index last, const T* out,
+                                       Arg* arg) {
+  const Index top = oh * s.stride_h - s.pad_top, kh = std::max<Index>(0, ceil_div(-top, s.dilation_h));
+  for (Index ow = first; ow < last; ++ow) {
+    if (out[ow] != -std::numeric_limits<T>::infinity()) continue;
+    const Index left = ow * s.stride_w - s.pad_left, kw = std::max<Index>(0, ceil_div(-left, s.dilation_w));
+    const bool inside =
+        kh < s.PH && top + kh * s.dilation_h < s.H && kw < s.PW && left + kw * s.dilation_w < s.W;
+    arg[ow] = inside ? static_cast<Arg>(kh * s.PW + kw) : std::numeric_limits<Arg>::max();
+  }
 }
 
-// A vector of columns of small windows. Places outside the image count as minus infinity.
-template <class T, int PW, int Stride>
-class ColumnOfMaxima {
+// Rows of windows of any size.
+template <class T, class Arg, bool Places>
+class AnyMaxima {
   using S = Simd<T>;
-  using Packet = typename S::Packet;
   static constexpr T lowest = -std::numeric_limits<T>::infinity();
+  static constexpr Index most_taps = 1 << 20;  // that T can count
 
  public:
-  ColumnOfMaxima(const PoolShape& shape, Index first_window)
-      : s(shape), j(first_window), taps(j * Stride - s.pad_left, s.W), no_window(S::fill(lowest)) {
-    if (j + S::size <= s.OW) return;
-    T lanes[S::size];
-    for (Index l = 0; l < S::size; ++l) lanes[l] = j + l < s.OW ? lowest : T(0);
-    no_window = S::load(lanes);
+  explicit AnyMaxima(const PoolShape& shape) : s(shape) {
+    const Index reach = (s.PW - 1) * s.dilation_w;
+    const Index size =
+        std::max(s.pad_left + s.W, (round_up(s.OW, S::size) + 1) * s.stride_w + reach) + S::size;
+    line = layout.array<T>(size);
+    values = layout.array<T>(round_up(s.OW, S::size));
+    taps = layout.array<T>(round_up(s.OW, S::size));
+    padded_size = size;
   }
 
-  // The outputs of a plane at out and arg, whose arrays end `room` values further on. False if a maximum is
-  // minus infinity, which may have been found outside the image.
-  bool run(const T* image, T* out, std::uint8_t* arg, Index room) const {
-    const Maximum nothing{S::fill(lowest), S::zero()};
-    bool sure = true;
-    slide_windows_down(
-        s, nothing, [&](Index h) __attribute__((always_inline)) { return maximum_of_line(image + h * s.W); },
-        [&](Index oh, Maximum best, const Maximum& second, const Maximum& third)
-            __attribute__((always_inline)) {
-              const Index at = oh * s.OW;
-              best = larger(best, second, PW);
-              if (s.PH == 3) best = larger(best, third, 2 * PW);
-              store_in_rows(out + at, s.OW, j, out + room, best.value);
-              if (at + j + S::size <= room)
-                S::store_bytes(arg + at + j, best.tap);
-              else
-                S::store_bytes(arg + at + j, best.tap, std::min<Index>(S::size, s.OW - j));
-              sure = sure && !S::any(S::equal(S::max(best.value, no_window), nothing.value));
-            });
-    return sure;
+  // A line of a window at a time, or the maxima of all its lines where no place is wanted.
+  void run(const T* x, T* out, Arg* arg) const {
+    const Scratch scratch(layout.bytes());
+    T* const padded = line.in(scratch.data());
+    std::fill_n(padded, padded_size, lowest);
+    for (Index plane = 0; plane < s.planes; ++plane, x += s.H * s.W)
+      for (Index oh = 0; oh < s.OH; ++oh, out += s.OW, arg += Places ? s.OW : 0)
+        run_row(x, oh, padded, scratch.data(), out, arg);
   }
 
  private:
-  struct Maximum {
-    Packet value, tap;
-  };
-
-  [[gnu::always_inline]] Maximum maximum_of_line(const T* row) const {
-    Packet tap[PW];
-    taps.prefetch_next(row);
-    taps.load(row, lowest, tap);
-    Maximum best{tap[0], S::zero()};
-#pragma GCC unroll 2
-    for (int kw = 1; kw < PW; ++kw) {
-      const auto wins = S::greater_or_nan(tap[kw], best.value);
-      best = {S::select(wins, tap[kw], best.value), S::select(wins, S::fill(T(kw)), best.tap)};
+  void run_row(const T* image, Index oh, T* padded, void* scratch, T* out, Arg* arg) const {
+    std::fill_n(out, s.OW, lowest);
+    bool first = true;
+    for (Index kh = 0; kh < s.PH; ++kh) {
+      const Index h = oh * s.stride_h - s.pad_top + kh * s.dilation_h;
+      if (h < 0 || h >= s.H) continue;
+      T* const to = padded + s.pad_left;
+      const bool fresh = Places || first;
+      first = false;
+      write_vectors(to, s.W, false, [&](Index j, Index count) {
+        const auto v = load_first(image + h * s.W + j, count);
+        return fresh ? v : S::max_or_nan(load_first<T>(to + j, count), v);
+      });
+      if constexpr (Places)
+        for (Index kw = 0; kw < s.PW; kw += most_taps) take(padded, kw, kh * s.PW + kw, scratch, out, arg);
     }
-    return best;
+    if constexpr (Places)
+      find_first_taps(s, oh, 0, s.OW, out, arg);
+    else if (!first)
+      take(padded, 0, 0, scratch, out, arg);
   }
 
-  [[gnu::always_inline]] static Maximum larger(const Maximum& best, const Maximum& line, int first_tap) {
-    const auto wins = S::greater_or_nan(line.value, best.value);
-    return {S::select(wins, line.value, best.value),
-            S::select(wins, S::add(line.tap, S::fill(T(first_tap))), best.tap)};
+  // Taps of a line from kw on, of which the first is tap `place` of the windows.
+  void take(const T* padded, Index kw, Index place, void* scratch, T* out, Arg* arg) const {
+    T *value = values.in(scratch), *tap = taps.in(scratch);
+    const Index count = std::min(s.PW - kw, Places ? most_taps : s.PW);
+    for (Index j = 0; j < s.OW; j += S::size) {
+      const T* from = padded + j * s.stride_w + kw * s.dilation_w;
+      Maxima<T, Places> best{}, next{};
+      best.value = windows_at(from);
+      for (Index k = 1; k < count; ++k) {
+        next.value = windows_at(from + k * s.dilation_w);
+        best.add(next, int(k));
+      }
+      S::store(value + j, best.value);
+      if constexpr (Places) S::store(tap + j, best.tap);
+    }
+    for (Index ow = 0; ow < s.OW; ++ow) {
+      const bool wins = greater_or_nan(value[ow], out[ow]);
+      out[ow] = wins ? value[ow] : out[ow];
+      if constexpr (Places) arg[ow] = wins ? static_cast<Arg>(place + static_cast<Index>(tap[ow])) : arg[ow];
+    }
+  }
+  // The values of neighbouring windows.
+  typename S::Packet windows_at(const T* from) const {
+    if (s.stride_w == 1) return S::load(from);
+    T lanes[S::size];
+    for (Index l = 0; l < S::size; ++l) lanes[l] = from[l * s.stride_w];
+    return S::load(lanes);
   }
 
   PoolShape s;
-  Index j;
-  WindowTaps<T, PW, Stride> taps;
+  Layout layout;
+  Piece<T> line, values, taps;
+  Index padded_size;
+};
+
+// Small windows of Width vectors of columns at most. Places outside the image count as minus infinity.
+template <class T, int PW, int Stride, int Width, bool Places>
+class WalkingMaxima {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  using Line = Maxima<T, Places>;
+  static constexpr T lowest = -std::numeric_limits<T>::infinity();
+
+ public:
+  WalkingMaxima(const PoolShape& shape, Index first_window, Index vectors)
+      : s(shape), first(first_window), count(vectors) {
+    for (Index v = 0; v < count; ++v) taps[v] = {(first + v * S::size) * Stride - s.pad_left, s.W};
+    T lanes[S::size];
+    for (Index l = 0; l < S::size; ++l) lanes[l] = first + (count - 1) * S::size + l < s.OW ? lowest : T(0);
+    no_window = S::load(lanes);
+  }
+
+  // The outputs of a plane at out and arg, whose arrays end `room` values further on.
+  [[gnu::always_inline]] void run(const T* image, T* out, std::uint8_t* arg, Index room) const {
+    Line nothing{};
+    nothing.value = S::fill(lowest);
+    slide_windows_down<Width>(
+        s, count, nothing,
+        [&](Index v, Index h) __attribute__((always_inline)) {
+          Packet tap[PW];
+          if (Width == 1) taps[v].prefetch_next(image + h * s.W);
+          taps[v].load(image + h * s.W, lowest, tap);
+          return maxima_of<PW, Places, T>(tap);
+        },
+        [&](Index v, Index oh, Line best, const Line& second, const Line& third)
+            __attribute__((always_inline)) {
+              const Index j = first + v * S::size, at = oh * s.OW + j;
+              best.add(second, PW);
+              if (s.PH == 3) best.add(third, 2 * PW);
+              store_in_rows(out + oh * s.OW, s.OW, j, out + room, best.value);
+              if constexpr (Places) {
+                if (at + S::size <= room)
+                  S::store_bytes(arg + at, best.tap);
+                else
+                  S::store_bytes(arg + at, best.tap, std::min<Index>(S::size, s.OW - j));
+                const Packet least = v == count - 1 ? S::max(best.value, no_window) : best.value;
+                if (S::any(S::equal(least, nothing.value)))  // perhaps of places outside the image
+                  find_first_taps(s, oh, j, std::min(s.OW, j + S::size), out + oh * s.OW, arg + oh * s.OW);
+              }
+            });
+  }
+
+ private:
+  PoolShape s;
+  Index first, count;
+  WindowTaps<T, PW, Stride> taps[Width];
   Packet no_window;  // above minus infinity in lanes behind the last window
 };
 
-template <class T, int PW, int Stride>
+template <class T, int PW, int Stride, bool Places>
 [[gnu::noinline]] void max_pool_small_windows(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
   const Index size = s.H * s.W, outputs = s.OH * s.OW;
-  bool sure = true;
-  for (Index j = last_vector(s.OW, Simd<T>::size); j >= 0; j -= Simd<T>::size) {
-    const ColumnOfMaxima<T, PW, Stride> column(s, j);
+  each_walk<T, Stride>(s, [&](auto width, Index first, Index count) {
+    const WalkingMaxima<T, PW, Stride, width(), Places> walk(s, first, count);
     for (Index plane = 0; plane < s.planes; ++plane)
-      sure &= column.run(x + plane * size, out + plane * outputs, arg + plane * outputs,
-                         (s.planes - plane) * outputs);
-  }
-  if (!sure) max_pool_any_windows(x, out, arg, s);
+      walk.run(x + plane * size, out + plane * outputs, Places ? arg + plane * outputs : nullptr,
+               (s.planes - plane) * outputs);
+  });
 }
 
 // The maxima of tiles and their taps.
-template <class T>
+template <class T, bool Places>
 void max_pool_tiles(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
-  using S = Simd<T>;
-  using Packet = typename S::Packet;
-  const auto use = [=](const Packet* tap, Index at, Index count) {
-    Packet most = tap[0], place = S::zero();
-#pragma GCC unroll 3
-    for (int k = 1; k < 4; ++k) {
-      const auto wins = S::greater_or_nan(tap[k], most);
-      most = S::select(wins, tap[k], most);
-      place = S::select(wins, S::fill(T(k)), place);
-    }
-    store_first(out + at, count, most);
-    S::store_bytes(arg + at, place, count);
-  };
-  with_tiles<T>(s, [&](const auto& tiles) { tiles.gather(x, s.planes, use); });
+  with_tiles<T>(s, [&](const auto& tiles) {
+    tiles.gather(x, s.planes, [=](const typename Simd<T>::Packet* tap, Index at, Index count) {
+      const auto best = maxima_of<4, Places, T>(tap);
+      store_first(out + at, count, best.value);
+      if constexpr (Places) Simd<T>::store_bytes(arg + at, best.tap, count);
+    });
+  });
 }
 
-template <class T, class Arg>
+template <class T, class Arg, bool Places>
 void max_pool_band(const T* x, T* out, Arg* arg, const PoolShape& s) {
   if constexpr (sizeof(Arg) == 1) {
-    if (tiled_windows(s)) return max_pool_tiles(x, out, arg, s);
+    if (tiled_windows(s)) return max_pool_tiles<T, Places>(x, out, arg, s);
     if (small_windows(s))
-      return with_window(
-          s, [&](auto width, auto stride) { max_pool_small_windows<T, width(), stride()>(x, out, arg, s); });
+      return with_window(s, [&](auto width, auto stride) {
+        max_pool_small_windows<T, width(), stride(), Places>(x, out, arg, s);
+      });
   }
-  max_pool_any_windows(x, out, arg, s);
+  AnyMaxima<T, Arg, Places>(s).run(x, out, arg);
 }
 
-// out = max over the window; arg = the winning tap's index kh * PW + kw, or the type's largest number for a
-// window that holds padding alone.
-template <class T, class Arg>
+template <class T, class Arg, bool Places = true>
 void max_pool_forward(const T* x, T* out, Arg* arg, const PoolShape& s) {
   PoolBands(s, PoolBands::Of::outputs).each([&](const PoolBand& band, int) {
     const PoolShape own = band.shape;  // a copy that no store of a byte can change
-    max_pool_band(x + band.in, out + band.out, arg + band.out, own);
+    max_pool_band<T, Arg, Places>(x + band.in, out + band.out, Places ? arg + band.out : nullptr, own);
   });
+}
+template <class T>
+void max_pool_values(const T* x, T* out, const PoolShape& s) {
+  max_pool_forward<T, std::uint8_t, false>(x, out, nullptr, s);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -5,7 +5,6 @@
 #include "kernels/pool/avg_pool.hpp"
 #include "kernels/pool/max_pool.hpp"
 #include "kernels/pool/max_pool_gradient.hpp"
-#include "kernels/pool/max_values.hpp"
 #include "kernels/pool/upsample.hpp"
 
 namespace cnnlib::CNNLIB_ISA {

@@ -103,75 +103,6 @@ class TileRows {
   Index H, W, rows, cols;
 };
 
-// Images without anything left over whose rows of outputs fill half or a quarter of a vector: `Rows` of them
-// in a vector. What it covers in the upper rows of the pairs is two vectors, and in the lower ones.
-template <class T, int Rows>
-class MultiRowTiles {
-  using S = Simd<T>;
-  using Packet = typename S::Packet;
-  static constexpr Index cols = S::size / Rows;
-
- public:
-  explicit MultiRowTiles(const PoolShape& s) : rows(s.OH) {}
-
-  template <class Use>
-  [[gnu::noinline]] void gather(const T* x, Index planes, const Use& use) const {
-    each_vector(planes, [=](Index at, Index from) {
-      Packet tap[4];
-      for (int line = 0; line < 2; ++line) {
-        Packet low, high;
-        load(x + from + line * 2 * cols, low, high);
-        S::split_pairs(low, high, tap[2 * line], tap[2 * line + 1]);
-      }
-      use(tap, at, S::size);
-    });
-  }
-
-  template <class TapsOf>
-  [[gnu::noinline]] void spread(T* dx, Index planes, const TapsOf& taps_of) const {
-    each_vector(planes, [=](Index at, Index to) {
-      Packet tap[4];
-      taps_of(at, S::size, S::size, tap);
-      for (int line = 0; line < 2; ++line) {
-        Packet low, high;
-        S::join_pairs(tap[2 * line], tap[2 * line + 1], low, high);
-        store(dx + to + line * 2 * cols, low, high);
-      }
-    });
-  }
-
- private:
-  static constexpr Index step = 4 * cols;  // between the image's rows above
-
-  // vector(position in the outputs, in the images)
-  template <class Vector>
-  void each_vector(Index planes, const Vector& vector) const {
-    for (Index row = 0; row < planes * rows; row += Rows) vector(row * cols, row * step);
-  }
-
-  static void load(const T* row, Packet& low, Packet& high) {
-    if constexpr (Rows == 2) {
-      low = S::load(row);
-      high = S::load(row + step);
-    } else {
-      low = S::load_halves(row, row + step);
-      high = S::load_halves(row + 2 * step, row + 3 * step);
-    }
-  }
-
-  static void store(T* row, Packet low, Packet high) {
-    if constexpr (Rows == 2) {
-      S::store(row, low);
-      S::store(row + step, high);
-    } else {
-      S::store_halves(row, row + step, low);
-      S::store_halves(row + 2 * step, row + 3 * step, high);
-    }
-  }
-
-  Index rows;
-};
-
 // Whether 2x2 windows tile the images.
 inline bool tiled_windows(const PoolShape& s) {
   return s.PH == 2 && s.PW == 2 && s.stride_h == 2 && s.stride_w == 2 && s.dilation_h == 1 &&
@@ -181,13 +112,7 @@ inline bool tiled_windows(const PoolShape& s) {
 // Calls body with the tiles that suit such images.
 template <class T, class Body>
 void with_tiles(const PoolShape& s, const Body& body) {
-  constexpr Index n = Simd<T>::size;
-  const bool nothing_over = s.H == 2 * s.OH && s.W == 2 * s.OW;
-  if (nothing_over && s.OW * 2 == n && s.OH % 2 == 0)
-    body(MultiRowTiles<T, 2>(s));
-  else if (nothing_over && s.OW * 4 == n && s.OH % 4 == 0)
-    body(MultiRowTiles<T, 4>(s));
-  else if (s.OW < n)
+  if (s.OW < Simd<T>::size)
     body(TileRows<T, true>(s));
   else
     body(TileRows<T, false>(s));
