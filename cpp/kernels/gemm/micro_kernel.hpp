@@ -42,9 +42,10 @@ struct Fetch {
 // What is prefetched, by the way b lies:
 //   none   nothing: b is in the first-level cache, or the processor's own prefetcher follows it
 //   run    b is packed, and comes from the second-level cache: prefetch_distance_bytes ahead
+//   next   b's rows are scattered: the vectors that follow in each row, for the next call
 //   fetch  as `run`, and a later call's b
 //   pack   b's rows are scattered: a later call's b, and this one is packed on the way
-enum class Ahead { none, run, fetch, pack };
+enum class Ahead { none, run, next, fetch, pack };
 
 // Where a tile goes: vector v of row m to to[v] + m * step, added to what lies there (`add`), to `row` (V
 // vectors) in every row and to bias[m], as far as they are given, then through the activation.
@@ -148,6 +149,7 @@ void multiply_tile(Index K, const T* a, Index step, const Index* offset, const T
       bv[v] = S::load(base[v] + at);
       if constexpr (ahead == Ahead::run || ahead == Ahead::fetch)
         __builtin_prefetch(base[v] + at + prefetch_distance_bytes / Index(sizeof(T)));
+      if constexpr (ahead == Ahead::next) __builtin_prefetch(base[v] + at + V * S::size);
       if constexpr (ahead == Ahead::pack) S::store(fetch.packed + v * S::size, bv[v]);
     }
     const BroadcastValues<T, R> values{a_row};

@@ -25,14 +25,15 @@ class PixelLanes {
       : p(correlation), staging(staging_of(p, axis_piece.in(axis_scratch.data()))) {
     choose_blocks();
     // Rows of channels that lie apart in x are too far from each other for a processor to guess what comes
-    // next, and on more pages than it has addresses at hand. Where there are many, and no cache near the core
-    // holds them, the first panel of filters copies them for the others into one run, and all panels prefetch
-    // what the next block reads.
+    // next, and on more pages than it has addresses at hand. Tiles of the first panel of filters prefetch
+    // what the next ones read; but input of many channels that no cache near the core holds is copied for the
+    // other panels into one run, and all panels prefetch what the next block reads.
     constexpr Index many_channels = 48;
     constexpr double far_input_bytes = 4 << 20;
     const double input_bytes = double(p.N * p.OH * p.OW) * double(p.C * sizeof(T));
-    copies = in_place && vectors_for(panels.rows(panels.count - 1)) == tile_vectors && p.C >= many_channels &&
-             panels.count / filter_parts > 1 && input_bytes >= far_input_bytes;
+    scattered = in_place && vectors_for(panels.rows(panels.count - 1)) == tile_vectors;
+    copies = scattered && p.C >= many_channels && panels.count / filter_parts > 1 &&
+             input_bytes >= far_input_bytes;
   }
 
   Index packed_size() const { return checked_product(p.groups * p.F, p.C * taps); }
@@ -283,7 +284,9 @@ class PixelLanes {
       const Index rows = work.rows, wide = vectors_for(rows);
       const auto kernel = work.from_run ? tile_kernel<T, tile_vectors, Ahead::fetch>(rows)
                           : m.copies    ? tile_kernel<T, tile_vectors, Ahead::pack>(rows)
-                                        : wide_tile_kernel<T>(rows);
+                          : m.scattered && panel == first_panel
+                              ? tile_kernel<T, tile_vectors, Ahead::next>(rows)
+                              : wide_tile_kernel<T>(rows);
       for (Index v = 0; v < plan.vectors; v += wide) {
         if (wide == tile_vectors && v + 1 == plan.vectors)  // a last vector on its own
           return multiply_tile_at(tile_kernel<T, 1>(rows), work, v, 1);
@@ -362,7 +365,7 @@ class PixelLanes {
   Staging staging;
   Panels panels{p.F};
   Index taps = p.taps();
-  bool in_place = p.OW >= lanes && reads_in_place(p), copies;
+  bool in_place = p.OW >= lanes && reads_in_place(p), scattered, copies;
   Index channels, chunks;  // channels of a chunk
   Index row_blocks, col_blocks, filter_parts;
   int threads;
