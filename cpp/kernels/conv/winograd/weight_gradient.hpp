@@ -306,15 +306,14 @@ class WinogradWeightGradient {
   WinogradWeightGradient(const GradientTile<T>& tile, const TileGradient<T>& gradient)
       : s(gradient), plan(tile, s) {
     constexpr Index fewest_parts = 4, most_parts = 16, most_sums = 640 << 10, fewest_blocks = 8,
-                    most_values = 12 << 20, block_bytes = 512 << 10;
-    const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T)),
-                values = tiles * plan.tile_bytes();
+                    few_tiles = 96, block_bytes = 512 << 10;
+    const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T));
     const Index blocks = plan.panels * ceil_div(s.F, plan.filters_of_block(block_bytes));
     const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
     // An even number: two threads would wait for the odd one.
     parts = std::clamp(round_up(tiles / tiles_of_part, Index{2}), fewest_parts, most_parts);
     order = tiles >= tiles_of_part && tiles / plan.grid.cols >= parts && sums <= most_sums ? Order::parts
-            : values <= std::max(most_values, sums) && blocks >= fewest_blocks             ? Order::channels
+            : tiles < few_tiles && blocks >= fewest_blocks                                 ? Order::channels
                                                                                            : Order::points;
   }
 
