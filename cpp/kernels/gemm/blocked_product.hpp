@@ -72,14 +72,14 @@ void multiply_panel(const T* packed_a, Index rows, Index terms, const T* columns
 // Blocks for a product of many rows: a block of rows is a thread's task; a group of panels of b is packed for
 // all of them.
 template <class T>
-struct RowBlocks {
+struct ProductBlocks {
   Index rows, count;  // of a block; blocks
   Index group;        // panels
   // Multiply row panel by row panel instead of column panel by column panel: where the sums are short,
   // writing c is the work, and goes on along its rows.
   bool along_rows;
 
-  RowBlocks(const MatrixProduct<T>& p, int threads) {
+  ProductBlocks(const MatrixProduct<T>& p, int threads) {
     constexpr Index block_rows = 10 * max_rows;  // whose packed chunk stays in the second-level cache
     constexpr Index group_bytes = 4 << 20;       // of packed b, in the last-level cache
     constexpr Index smallest_group = 4;          // panels, for which a is packed again
@@ -99,7 +99,7 @@ struct RowBlocks {
 template <class T>
 void product_by_row_blocks(const MatrixProduct<T>& p) {
   const int threads = p.threads();
-  const RowBlocks<T> blocks(p, threads);
+  const ProductBlocks<T> blocks(p, threads);
   const Index chunks = p.chunks(), panel_size = p.most_terms() * p.lanes;
   Layout layout;
   const auto a_piece = layout.per_thread<T>(threads, p.packed_rows(blocks.rows));

@@ -231,12 +231,12 @@ struct ConvData {
 };
 
 // Where some positions lie: found once for all panels of filters.
-struct PositionBlock {
+struct ConvPositions {
   static constexpr Index most = 256;
   Index count;
   Index x[most], y[most], other[most];
 
-  PositionBlock(const ByteConv& c, Index first, Index last) : count(last - first) {
+  ConvPositions(const ByteConv& c, Index first, Index last) : count(last - first) {
     const Index x_step = c.shape.stride_w * c.x.channels(), y_step = c.epilogue.scores ? 0 : c.y.channels();
     const Index other_step = c.epilogue.adds ? c.other.channels() : 0;
     for (Index i = 0; i < count;) {  // a row, or what of it is left
@@ -258,7 +258,7 @@ struct PositionBlock {
 // alias.
 template <int R = 0, class SumsOf>
 [[gnu::always_inline]] inline void store_vector(const ByteConv& c, const ConvData& d, Epilogue epilogue,
-                                                const ConvPanels& p, const PositionBlock& block, Index group,
+                                                const ConvPanels& p, const ConvPositions& block, Index group,
                                                 Index vector, Index first, Index count, const SumsOf& sums) {
   // A last vector also writes the padding channels, which are in nobody's group.
   const Index filters = p.groups == 1 && !c.epilogue.scores ? c.y.channels() : p.filters;
@@ -282,10 +282,10 @@ template <int R = 0, class SumsOf>
 
 // Where the terms of a block's positions lie.
 struct BlockTerms {
-  const std::uint8_t* x[PositionBlock::most];
+  const std::uint8_t* x[ConvPositions::most];
   Terms terms;
 
-  BlockTerms(const ByteConv& c, const ConvData& d, const PositionBlock& block, Index channel)
+  BlockTerms(const ByteConv& c, const ConvData& d, const ConvPositions& block, Index channel)
       : terms(terms_of(c)) {
     for (Index i = 0; i < block.count; ++i) x[i] = d.x + block.x[i] + channel;
   }
@@ -303,7 +303,7 @@ struct BlockTerms {
 // Positions first, first + 1, ... of a block, of V vectors of filters from vector v0 of a group on.
 template <int V, int R>
 inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
-                      const PositionBlock& block, const BlockTerms& at, Index group, Index v0, Index first) {
+                      const ConvPositions& block, const BlockTerms& at, Index group, Index v0, Index first) {
   const Index count = std::min<Index>(R, block.count - first);
   const std::uint8_t* x[R];
   for (Index r = 0; r < R; ++r)
@@ -322,7 +322,7 @@ inline void conv_tile(const ByteConv& c, const ConvData& d, const Epilogue& epil
 
 // Panel `panel` of all groups' on a block of positions.
 inline void conv_panel(const ByteConv& c, const ConvData& d, const Epilogue& epilogue, const ConvPanels& p,
-                       const PositionBlock& block, const BlockTerms& at, Index panel) {
+                       const ConvPositions& block, const BlockTerms& at, Index panel) {
   constexpr int R = Lanes::tile_rows, few = R > 4 ? 4 : 1;
   const Index group = panel / p.of_group(), v0 = panel % p.of_group() * 2;
   const bool pair = p.width_of(v0) == 2;
@@ -373,13 +373,13 @@ inline void conv(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* o
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 8);
   constexpr Index R = Lanes::tile_rows, least = 4 * R;
   const Index x_bytes = Lanes::multiplies_bytes ? c.x.bytes() / (c.shape.OH * c.shape.OW) : 8 * p.steps;
-  const Index most = cached_block(x_bytes, least, PositionBlock::most, R);
+  const Index most = cached_block(x_bytes, least, ConvPositions::most, R);
   const ConvGrid grid = conv_grid(positions, panels, most, least, R, threads);
   const Index blocks = ceil_div(positions, grid.block), parts = ceil_div(panels, grid.panels);
   parallel_for(blocks * parts, threads, [&](Index task, int) {
     const Epilogue epilogue(c.epilogue);
     const Index first = task / parts * grid.block, part = task % parts * grid.panels;
-    const PositionBlock block(c, first, std::min(positions, first + grid.block));
+    const ConvPositions block(c, first, std::min(positions, first + grid.block));
     const Index end = std::min(panels, part + grid.panels);
     for (Index panel = part; panel < end;) {
       const Index group = panel / p.of_group(), group_end = std::min(end, (group + 1) * p.of_group());

@@ -230,7 +230,7 @@ class PanelProduct {
   const TileLines& lines_;
   const Terms terms_;
   const Index begin_, end_, first_position_;
-  const PositionBlock block_;
+  const ConvPositions block_;
   const Epilogue epilogue_;
   Index group_ = 0, v0_ = 0, width_ = 0;
   Index first_ = none;  // of the tiles whose sums are to be stored
@@ -249,7 +249,7 @@ inline void conv_by_tiles(const ByteConv& c, const std::uint8_t* x, const std::u
   const Index tiles = positions / lines.length * lines.of_line;
   const int threads = threads_for(double(positions) * double(c.shape.F) * double(p.steps) / 32);
   const Index x_bytes = c.x.bytes() * lines.rows / (c.shape.OH * c.shape.OW);
-  const Index most = cached_block(x_bytes, 2, PositionBlock::most / lines.rows, 2);
+  const Index most = cached_block(x_bytes, 2, ConvPositions::most / lines.rows, 2);
   const ConvGrid grid = conv_grid(tiles, panels, most, 2, 2, threads);
   const Index blocks = ceil_div(tiles, grid.block), parts = ceil_div(panels, grid.panels);
   parallel_for(blocks * parts, threads, [&](Index task, int) {
