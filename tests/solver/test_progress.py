@@ -2,7 +2,6 @@ import builtins
 import os
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -77,49 +76,16 @@ def test_the_solver_reports_epochs(capsys):
     )
 
 
-class TestSilence:
-    """Where there is no terminal a line comes at least every half minute, here every 0.2 s."""
-
-    @pytest.fixture(autouse=True)
-    def impatient(self, monkeypatch):
-        assert Progress.longest_silence <= 30
-        monkeypatch.setattr(Progress, "longest_silence", 0.2)
-
-    def until(self, line, capsys):
-        """What is printed until that line comes for the first time."""
-        lines, deadline = [], time.monotonic() + 300
-        while line not in lines:
-            assert time.monotonic() < deadline, lines
-            time.sleep(0.01)
-            lines += capsys.readouterr().out.splitlines()
-        return lines[: lines.index(line) + 1]
-
-    def test_iterations_between_the_lines_are_told(self, capsys):
-        with Progress(total=1000, print_every=500) as progress:
-            for number in (1, 2, 3):
-                progress.iteration(number, number / 8)
-            lines = self.until("(Iteration 3 / 1000) still running", capsys)
-        told = "(Iteration 3 / 1000) loss: 0.375000"
-        assert lines[0] == "(Iteration 1 / 1000) loss: 0.125000"
-        assert lines[-2:] == [told, lines[-1]]  # a busy machine may have said more before
-        assert lines.count(told) == 1
-
-    def test_before_the_first_iteration(self, capsys):
-        with Progress(total=10, done=4):
-            for _ in range(2):
-                line = "(Iteration 4 / 10) still running"
-                assert self.until(line, capsys) == [line]
-
-    def test_no_thread_stays(self, capsys):
-        before = set(threading.enumerate())  # of which some may end meanwhile
-        with Progress(total=10):
-            assert len(set(threading.enumerate()) - before) == 1
-        assert not set(threading.enumerate()) - before
-        with pytest.raises(KeyboardInterrupt), Progress(total=10):
-            raise KeyboardInterrupt
-        assert not set(threading.enumerate()) - before
-        with Progress(total=10, verbose=False):
-            assert not set(threading.enumerate()) - before
+@pytest.mark.parametrize(("silence", "told"), [(25.0, [1]), (0.0, [1, 2, 3])])
+def test_iterations_between_the_lines_are_told_after_a_silence(silence, told, capsys, monkeypatch):
+    assert Progress.longest_silence == 25
+    monkeypatch.setattr(Progress, "longest_silence", silence)
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    with Progress(total=1000, print_every=500) as progress:
+        for number in (1, 2, 3):
+            progress.iteration(number, number / 8)
+    lines = [f"(Iteration {number} / 1000) loss: {number / 8:.6f}" for number in told]
+    assert capsys.readouterr().out.splitlines() == lines
 
 
 def on_a_narrow_terminal(*command):

@@ -4,10 +4,8 @@ import functools
 import shutil
 import sys
 import textwrap
-import threading
 import time
 import warnings
-from typing import Any
 
 _NARROW = 72  # columns; below that a bar leaves out what matters least
 _INDENT = "    "  # of a line that goes on
@@ -31,48 +29,35 @@ class Progress:
         False: show nothing at all.
     """
 
-    longest_silence = 25.0  # seconds
+    longest_silence = 25.0  # seconds between two lines, unless one iteration takes longer
 
     def __init__(self, total, done=0, print_every=10, verbose=True):
-        self.total, self._done = total, done
-        self.print_every = print_every
-        self.verbose = verbose
-        self._bar = self._watch = None
-        # Number and loss of the newest iteration, and of the last line.
-        self._newest: Any = None
-        self._told: Any = None
-        self._printing = threading.Lock()
+        self.total, self.print_every, self.verbose = total, print_every, verbose
+        self._bar, self._last_line = None, time.monotonic()
         tqdm = _tqdm() if verbose else None
         if tqdm is not None:
             narrow = shutil.get_terminal_size().columns < _NARROW
             form = {"bar_format": _NARROW_BAR} if narrow else {}
             self._bar = tqdm(total=total, initial=done, unit="it", dynamic_ncols=True, **form)
-        elif verbose:
-            self._watch = _Watch(self)
 
     def __enter__(self):
-        if self._watch is not None:
-            self._watch.start()
         return self
 
     def __exit__(self, *exception):
         if self._bar is not None:
             self._bar.close()
-        if self._watch is not None:
-            self._watch.stop()
 
     def iteration(self, number, loss):
         """Report the loss of iteration `number` (1, 2, ...)."""
         if not self.verbose:
             return
-        self._newest = number, loss
         due = (number - 1) % self.print_every == 0 or number == self.total
         if self._bar is not None:
             if due:
                 self._bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
             self._bar.update()
-        elif due:
-            self._tell()
+        elif due or time.monotonic() - self._last_line >= self.longest_silence:
+            self._print(f"(Iteration {number} / {self.total}) loss: {loss:.6f}")
 
     def message(self, text):
         """Show a line of text, above the bar if there is one; on a narrow terminal it may become several."""
@@ -84,44 +69,9 @@ class Progress:
         else:
             self._print(text)
 
-    def still_running(self):
-        """Break a silence: with the newest iteration, or, where that has been told, with what is known."""
-        if self._newest == self._told:
-            number = self._newest[0] if self._newest else self._done
-            self._print(f"(Iteration {number} / {self.total}) still running")
-        else:
-            self._tell()
-
-    def _tell(self):
-        self._told = number, loss = self._newest
-        self._print(f"(Iteration {number} / {self.total}) loss: {loss:.6f}")
-
     def _print(self, text):
-        with self._printing:
-            print(text, flush=True)
-        if self._watch is not None:
-            self._watch.last_line = time.monotonic()
-
-
-class _Watch(threading.Thread):
-    """Asks for a line where none has come for a while: an iteration or an accuracy check may take long."""
-
-    def __init__(self, progress):
-        super().__init__(name="cnnlib-progress", daemon=True)
-        self.last_line = time.monotonic()
-        self._progress = progress
-        self._ended = threading.Event()
-
-    def run(self):
-        limit = self._progress.longest_silence
-        while not self._ended.wait(max(0.0, self.last_line + limit - time.monotonic())):
-            if time.monotonic() - self.last_line >= limit:
-                self._progress.still_running()
-
-    def stop(self):
-        """End the thread."""
-        self._ended.set()
-        self.join()
+        print(text, flush=True)
+        self._last_line = time.monotonic()
 
 
 def folded(text):
