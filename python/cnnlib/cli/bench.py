@@ -5,7 +5,6 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -108,45 +107,34 @@ def _profiled(options):
     return {"dtype": dtype, "images": images, "network": network, "profile": asdict(profile)}
 
 
-def _conv_arrays(images, dtype):
+def _arrays(dtype, *shapes):
     random = np.random.RandomState(0)
-    shapes = ((images, 3, 31, 31), (25, 3, 3, 3), (25,), (images, 25, 16, 16))
-    return [random.randn(*shape).astype(dtype) for shape in shapes], {"stride": 2, "pad": 1}
+    return [random.randn(*shape).astype(dtype) for shape in shapes]
+
+
+def _conv_arrays(images, dtype):
+    """x, w, b and dout."""
+    return _arrays(dtype, (images, 3, 31, 31), (25, 3, 3, 3), (25,), (images, 25, 16, 16))
 
 
 def _pool_arrays(images, dtype):
-    random = np.random.RandomState(0)
-    shapes = ((images, 3, 32, 32), (images, 3, 16, 16))
-    arrays = [random.randn(*shape).astype(dtype) for shape in shapes]
-    return arrays, {"pool_height": 2, "pool_width": 2, "stride": 2}
+    """x and dout."""
+    return _arrays(dtype, (images, 3, 32, 32), (images, 3, 16, 16))
 
 
 def _own_rows(images, dtype, budget):
-    (x, w, b, dout), conv_param = _conv_arrays(images, dtype)
-    conv = (x, w, b, conv_param)
-    (xp, doutp), pool_param = _pool_arrays(images, dtype)
-    pool = (xp, pool_param)
-    conv_cache, pool_cache = layers.conv_forward(*conv)[1], layers.max_pool_forward(*pool)[1]
-    cells: list[Any] = [
-        ("conv_forward", ("out",), naive.conv_forward_naive, layers.conv_forward, conv),
-        (
-            "conv_backward",
-            ("dx", "dw", "db"),
-            naive.conv_backward_naive,
-            layers.conv_backward,
-            (dout, conv_cache),
-        ),
-        ("max_pool_forward", ("out",), naive.max_pool_forward_naive, layers.max_pool_forward, pool),
-        (
-            "max_pool_backward",
-            ("dx",),
-            naive.max_pool_backward_naive,
-            layers.max_pool_backward,
-            (doutp, pool_cache),
-        ),
-    ]
+    *conv, dout = _conv_arrays(images, dtype)
+    x, doutp = _pool_arrays(images, dtype)
+    conv.append({"stride": 2, "pad": 1})
+    pool = x, {"pool_height": 2, "pool_width": 2, "stride": 2}
     rows = []
-    for name, results, slow, fast, arguments in cells:
+    for name, results, arguments in (
+        ("conv_forward", ("out",), conv),
+        ("conv_backward", ("dx", "dw", "db"), (dout, layers.conv_forward(*conv)[1])),
+        ("max_pool_forward", ("out",), pool),
+        ("max_pool_backward", ("dx",), (doutp, layers.max_pool_forward(*pool)[1])),
+    ):
+        slow, fast = getattr(naive, f"{name}_naive"), getattr(layers, name)
         started = time.perf_counter()
         want = slow(*arguments)
         naive_seconds = time.perf_counter() - started
@@ -156,15 +144,9 @@ def _own_rows(images, dtype, budget):
         elif len(results) == 1:
             want, got = (want,), (got,)
         seconds = _shortest(lambda fast=fast, arguments=arguments: fast(*arguments), budget)
-        rows.append(
-            {
-                "name": name,
-                "naive_s": naive_seconds,
-                "fast_s": seconds,
-                "speed_up": naive_seconds / seconds,
-                "difference": {r: float(rel_error(g, n)) for r, g, n in zip(results, got, want, strict=True)},
-            }
-        )
+        difference = {r: float(rel_error(g, n)) for r, g, n in zip(results, got, want, strict=True)}
+        row = {"name": name, "naive_s": naive_seconds, "fast_s": seconds}
+        rows.append({**row, "speed_up": naive_seconds / seconds, "difference": difference})
     return rows
 
 
@@ -174,9 +156,8 @@ def _add_torch(rows, images, dtype, budget):
     import torch.nn.functional as F
 
     torch.set_num_threads(cnnlib.get_num_threads())
-    (x, w, b, dout), _ = _conv_arrays(images, dtype)
-    (xp, doutp), _ = _pool_arrays(images, dtype)
-    x, w, b, dout, xp, doutp = map(torch.from_numpy, (x, w, b, dout, xp, doutp))
+    arrays = (*_conv_arrays(images, dtype), *_pool_arrays(images, dtype))
+    x, w, b, dout, xp, doutp = map(torch.from_numpy, arrays)
 
     def conv():
         return F.conv2d(x, w, b, stride=2, padding=1)
