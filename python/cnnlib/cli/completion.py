@@ -3,6 +3,8 @@
 import argparse
 import re
 
+from cnnlib.cli.main import build_parser
+
 SHELLS = ("bash", "zsh", "fish", "tcsh")
 _EPILOG = """\
 For good, in bash: cnnlib completion bash > ~/.local/share/bash-completion/completions/cnnlib
@@ -32,8 +34,6 @@ def run(options):
         import shtab
     except ImportError as error:
         raise ImportError("cnnlib completion needs shtab: pip install cnnlib[completion]") from error
-    from cnnlib.cli.main import build_parser  # which imports this module, to add the command
-
     parser = build_parser()
     for action in _actions(parser):
         if isinstance(action.metavar, str) and _NAMES_A_PATH.search(action.metavar):

@@ -2,21 +2,21 @@
 
 import argparse
 import contextlib
+import importlib
 import os
 import sys
 import traceback
 
 import cnnlib
-from cnnlib.cli import bench, completion, evaluate, export, info, predict, serve, train
 from cnnlib.cli.options.arguments import add_debug
 from cnnlib.cli.options.config_file import arguments_in
 from cnnlib.cli.output import complain
-from cnnlib.cli.report import command as report
 from cnnlib.cli.run.ranks import Terminated, terminable
 
-_COMMANDS = (train, evaluate, predict, report, serve, export, bench, info, completion)
-
-
+_COMMANDS = {  # and their modules
+    **{"train": "train", "eval": "evaluate", "predict": "predict", "report": "report.command"},
+    **{name: name for name in ("serve", "export", "bench", "info", "completion")},
+}
 _NOT_IN_FILES = ("command", "config", "debug", "execute", "save_config")
 
 
@@ -68,7 +68,7 @@ def _escape_what_cannot_be_encoded():
 
 def _options(arguments):
     """The options, with those of a --config file, which the command line overrides."""
-    parser = build_parser()
+    parser = build_parser(next((text for text in arguments if not text.startswith("-")), None))
     options = parser.parse_args(arguments)
     path = getattr(options, "config", None)
     if path is None:
@@ -82,16 +82,16 @@ def _options(arguments):
     return parser.parse_args([*arguments[:place], *from_file, *arguments[place:]])
 
 
-def build_parser():
-    """The parser of the whole command line."""
+def build_parser(command=None):
+    """The parser of the whole command line, or of one command, whose module alone is then imported."""
     parser = _Parser(
         prog="cnnlib", description="Convolutional networks on the CPU: train, evaluate, predict."
     )
     parser.add_argument("--version", action="version", version=f"cnnlib {cnnlib.__version__}")
     add_debug(parser)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    for command in _COMMANDS:
-        command.add_to(commands)
+    for name in [command] if command in _COMMANDS else _COMMANDS:
+        importlib.import_module(f"cnnlib.cli.{_COMMANDS[name]}").add_to(commands)
     for subparser in commands.choices.values():
         add_debug(subparser)
     return parser
