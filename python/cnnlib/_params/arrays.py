@@ -1,4 +1,4 @@
-"""The dtype rule: what the layers accept, compute in and return."""
+"""The dtype rule: what the layers accept, compute in and return; caches and what lies in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cnnlib predict``: the class of image files."""
+"""``cnnlib predict``: classes, numbers or masks of image files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numerical gradients of functions that read their arguments from blobs and write to one."""
+"""What notebooks of older courses call: numerical gradients of functions of blobs, grids of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 from its published files: the pickled batches of Python 2, or the binary records.
+"""CIFAR-10 and CIFAR-100 from their published files: pickled batches of Python 2, or binary records.
 
 A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Five training batches and a
 test batch of 10,000 images each; an image is 3,072 bytes, the planes red, green and blue of 32x32 pixels.

@@ -1,4 +1,4 @@
-"""One array out of several: data that lie in several files, each of them mapped into memory."""
+"""One array out of several files, each mapped into memory; targets of several outputs as one."""
 
 from __future__ import annotations
 

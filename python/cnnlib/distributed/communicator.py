@@ -1,4 +1,4 @@
-"""Communicators: what the Solver asks of one, for a single process and on top of mpi4py.
+"""Communicators: what the Solver asks of one, alone or on top of mpi4py; how ranks share cores.
 
 Every method is collective: all ranks call it, in the same order.
 """

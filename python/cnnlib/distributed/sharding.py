@@ -1,4 +1,4 @@
-"""Which part of a minibatch a rank trains on, and random numbers that any number of ranks shares alike."""
+"""A rank's part of a minibatch, of random numbers and of a buffer: alike for any number of ranks."""
 
 from __future__ import annotations
 

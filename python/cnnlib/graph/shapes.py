@@ -1,4 +1,4 @@
-"""The shape of every value of a graph: what its layers would make, by arithmetic alone."""
+"""The shape of every value of a graph, by arithmetic alone; what samples have to be."""
 
 from __future__ import annotations
 

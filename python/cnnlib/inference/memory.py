@@ -1,4 +1,4 @@
-"""Where the values of a network lie in an arena: those that are not needed at the same time share room."""
+"""Where the values of a network lie: those not needed at the same time, or written in place, share room."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Activations beside those of `cnnlib.layers.dense`, element by element.
+Activations beside those of `cnnlib.layers.dense`, element by element, and softmax.
 
 Gradients are computed from x; those of sigmoid and tanh from the result, which saves an exponential. The
 result is the caller's to change, so that their caches hold a copy of it. NaN stays NaN; an infinity has

@@ -1,4 +1,4 @@
-"""What every model that is a graph of layers does: scores, loss and gradients."""
+"""What every model is told and does: graphs of layers give scores, a loss and gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the windows of convolution and pooling stand; shared by the plain-loop versions."""
+"""Where the windows of convolution and pooling stand, and dtypes; shared by the plain-loop versions."""
 
 import functools
 

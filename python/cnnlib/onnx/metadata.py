@@ -1,4 +1,4 @@
-"""What belongs to a network but is no operator, in the model's metadata under the names below.
+"""The onnx package, and what belongs to a network but is no operator, in the model's metadata.
 
 How its images are normalised, and its classes' names, stand there as JSON; why images must have the size
 that it was made for, as text.

@@ -1,4 +1,4 @@
-"""Metrics and loss of a model in test mode."""
+"""Which losses and metrics suit the targets, and their values in test mode."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and other signals during a training: answered where the training can go on from."""
+"""Ctrl-C and other signals in a training, answered where it can go on from; states of random streams."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training has come to: histories, the best epoch with its parameters, whether it goes on."""
+"""What a training has come to: histories, the best epoch, what is monitored, whether it goes on."""
 
 from __future__ import annotations
 

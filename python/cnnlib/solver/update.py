@@ -1,4 +1,4 @@
-"""What a Solver does between the gradients and the new parameters."""
+"""What a Solver does between the gradients and the new parameters, and why a step failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`load`: a PyTorch module as a graph of cnnlib's layers.
+"""`load`: a PyTorch module as a graph of cnnlib's layers; `copy_weights`: the way back.
 
 The network is read from what ``torch.export`` records when the module runs in eval mode: one list of ATen
 operators, whether the module calls layers, functions or methods, and whatever Python decides on the way. The

@@ -1,4 +1,4 @@
-"""``cnnlib train --config`` and ``--save-config``: the command's options in a TOML file.
+"""Settings as text: in the tables of ``--help``, and in TOML files (``--config``, ``--save-config``).
 
 A file has a line for each option, by its long name: ``learning-rate = 1e-3``, ``model = "resnet8"``,
 ``augment = "flip,crop:pad=4"``. Values may also be TOML's own lists and tables.

@@ -1,4 +1,4 @@
-"""What ``cnnlib train`` can be told, and what it assumes.
+"""What ``cnnlib train`` can be told, what it assumes, and the models that it builds of it.
 
 `TRAINING` and each model's `MODEL_OPTIONS` are the settings that make up a run: they are recorded in its
 config.json, and fixed once it has begun. Those of the training are the Solver's options, see

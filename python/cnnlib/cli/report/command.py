@@ -1,4 +1,4 @@
-"""``cnnlib report``: the pictures and the page of a run, made afterwards."""
+"""``cnnlib report``, and what ``cnnlib train`` ends with: the pictures and the page of a run."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""A page of HTML that needs nothing beside it: style and pictures stand in it, and all text is escaped."""
+"""Pages of HTML that need nothing beside them: style and pictures stand in them, all text is escaped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``cnnlib train --distributed``: what the ranks of an MPI job do together, and what rank 0 does for all.
+"""What ranks of an MPI job do together in ``cnnlib train --distributed``; SIGTERM as an exception.
 
 Rank 0 alone uses the run's folder, so the others need no access to it. What it does there goes through
 ``comm.from_root``, which tells all ranks of an error.

@@ -1,4 +1,4 @@
-"""Images of concurrent requests, put together into one call of the predictor."""
+"""What a server takes on, and images of concurrent requests put together into one call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How values of bytes lie in memory: channels last, with a border for the windows of whoever reads them."""
+"""How values of bytes lie in memory, channels last and with a border, and the steps that read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights of eight bits: int8 with a scale for each filter, biases and factors of sums in their scale."""
+"""Numbers of eight bits: scales of values by what they range over, weights, biases, factors of sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading a ConvNet's spec: what kinds of stages there are, and which options each has."""
+"""Specs by name, and how one is read: what kinds of stages there are, and which options each has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a file to a checked ModelProto, and from its tensors to arrays."""
+"""From a file to a checked ModelProto, its arrays, and the builder that knows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One operator of a file with its inputs and attributes."""
+"""One operator of a file with its inputs and attributes, as its version has them."""
 
 from __future__ import annotations
 

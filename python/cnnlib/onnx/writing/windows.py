@@ -1,4 +1,4 @@
-"""Convolutions and pools of images, sequences and volumes.
+"""Convolutions and pools of images, sequences and volumes, adaptive pools among them.
 
 The layers have checked their parameters when the shapes behind them were found.
 """

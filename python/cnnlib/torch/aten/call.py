@@ -1,4 +1,4 @@
-"""A call of an operator in the record of a module: its arguments."""
+"""A call of an operator in the record of a module: its arguments, and the forms that values come in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activations and dropout."""
+"""Activations, dropout, and joins: sums, products and concatenations."""
 
 from __future__ import annotations
 
