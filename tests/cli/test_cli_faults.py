@@ -236,19 +236,19 @@ class TestPictures:
         assert mistakes.axes[0].get_title() == "seen: a{b}^2, 100 %\ntrue: $5_$"
 
     def test_fonts_are_looked_for_and_what_none_has_is_escaped(self, monkeypatch):
-        from cnnlib.plots import _lettering
+        from cnnlib.plots import _drawing
 
-        fonts = _lettering._fonts(tuple(matplotlib.rcParams["font.family"]))
-        monkeypatch.setattr(_lettering, "_fonts", lambda default: fonts[:1])  # DejaVu Sans alone
-        assert _lettering.lettering(["Zürich", "a猫b"])[0] == ["Zürich", "a\\u732bb"]
-        assert "fontfamily" not in _lettering.lettering(["Zürich", "a猫b"])[1]
-        drawn = _lettering._drawn
-        monkeypatch.setattr(_lettering, "_fonts", lambda default: [*fonts[:1], ("Made up", "font.ttf")])
+        fonts = _drawing._fonts(tuple(matplotlib.rcParams["font.family"]))
+        monkeypatch.setattr(_drawing, "_fonts", lambda default: fonts[:1])  # DejaVu Sans alone
+        assert _drawing.lettering(["Zürich", "a猫b"])[0] == ["Zürich", "a\\u732bb"]
+        assert "fontfamily" not in _drawing.lettering(["Zürich", "a猫b"])[1]
+        drawn = _drawing._drawn
+        monkeypatch.setattr(_drawing, "_fonts", lambda default: [*fonts[:1], ("Made up", "font.ttf")])
         monkeypatch.setattr(
             _lettering,
             "_drawn",
             lambda path, text: text & {"猫"} if path == "font.ttf" else drawn(path, text),
         )
-        names, properties = _lettering.lettering(["a猫b", "犬"])
+        names, properties = _drawing.lettering(["a猫b", "犬"])
         assert names == ["a猫b", "\\u72ac"]
         assert properties["fontfamily"] == [*matplotlib.rcParams["font.family"], "Made up"]

@@ -12,8 +12,16 @@ from cnnlib.cli.main import main
 from cnnlib.data import Normalization
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models import ConvNet
-from cnnlib.pretrained.head import fine_tuned, fit_head, rest_behind, with_fitted_head
-from cnnlib.pretrained.inspection import by_count, doubtful_labels, near_duplicates, plane
+from cnnlib.pretrained.head import (
+    by_count,
+    doubtful_labels,
+    fine_tuned,
+    fit_head,
+    near_duplicates,
+    plane,
+    rest_behind,
+    with_fitted_head,
+)
 from cnnlib.pretrained.trunk import NORMALIZATIONS, block_starts, open_trunk
 from image_folders import write_folder
 

@@ -14,7 +14,7 @@ import cnnlib
 import joblib
 from cnnlib.models import ConvNet
 from cnnlib.sklearn import ConvNetClassifier, ConvNetRegressor
-from cnnlib.sklearn.shapes import resolved_image_shape, signal_spec
+from cnnlib.sklearn.estimator import resolved_image_shape, signal_spec
 from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_digits

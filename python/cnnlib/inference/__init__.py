@@ -1,6 +1,6 @@
 """Networks and layers prepared for use: weights packed once, not at each call."""
 
 from cnnlib.inference.predictor import Predictor, load, prepare
-from cnnlib.layers.prepared_conv import PreparedConv, prepare_conv
+from cnnlib.layers.conv import PreparedConv, prepare_conv
 
 __all__ = ["Predictor", "PreparedConv", "load", "prepare", "prepare_conv"]

@@ -6,7 +6,7 @@ from cnnlib import _core
 from cnnlib._params import wanted
 from cnnlib._params.arrays import prepare, prepare_sandwich_backward, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
-from cnnlib.layers.conv import _CACHE, _GRADIENTS, _conv, _conv_backward
+from cnnlib.layers.conv import _CACHE, _GRADIENTS, PreparedConv, _conv, _conv_backward
 from cnnlib.layers.dense import (
     _affine,
     _affine_backward,
@@ -23,7 +23,6 @@ from cnnlib.layers.norm.batch import (
     _unpack_batchnorm,
 )
 from cnnlib.layers.pool import _max_pool, _max_pool_backward
-from cnnlib.layers.prepared_conv import PreparedConv
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
 

@@ -7,9 +7,8 @@ Each function draws into the axes or the figure that it is given, or else into a
 from cnnlib.plots.attribution import plot_adversarial, plot_attributions, plot_patches
 from cnnlib.plots.classification import plot_confusion_history, plot_confusion_matrix, plot_mistakes
 from cnnlib.plots.classification import softmax as softmax
-from cnnlib.plots.history import plot_accuracy, plot_loss, plot_metric
+from cnnlib.plots.history import plot_accuracy, plot_loss, plot_metric, plot_profile
 from cnnlib.plots.images import image_grid, plot_filters
-from cnnlib.plots.timing import plot_profile
 
 __all__ = ["image_grid", "plot_accuracy", "plot_adversarial", "plot_attributions", "plot_confusion_history"]
 __all__ += ["plot_confusion_matrix", "plot_filters", "plot_loss", "plot_metric", "plot_mistakes"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from cnnlib._system.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,3 +42,61 @@ def open_frame(ax: Axes) -> Axes:
     ax.grid(color="#dddddd", linewidth=0.6)
     ax.set_axisbelow(True)
     return ax
+
+
+_SIZE = 10.0  # points, at which a font must be able to draw: fonts of coloured bitmaps are not
+
+
+def lettering(names: Iterable[str]) -> tuple[list[str], dict[str, Any]]:
+    """Names that can be drawn, and the properties of matplotlib's texts that show them.
+
+    Nothing in a name counts as mathematics or TeX. What the default font lacks comes from another installed
+    font; a character that none of them has is escaped, as ``\\u732b``.
+    """
+    from matplotlib import rcParams
+
+    names = list(map(printable, names))
+    missing = {character for name in names for character in name if not character.isascii()}
+    families = []
+    for family, path in _fonts(tuple(rcParams["font.family"])):
+        if not missing:
+            break
+        drawn = _drawn(path, missing)
+        missing -= drawn
+        if drawn and family is not None:
+            families.append(family)
+    if missing:
+        escaped = {ord(character): ascii(character)[1:-1] for character in missing}
+        names = [name.translate(escaped) for name in names]
+    properties: dict[str, Any] = {"parse_math": False, "usetex": False}
+    if families:
+        properties["fontfamily"] = [*rcParams["font.family"], *families]
+    return names, properties
+
+
+@functools.lru_cache(maxsize=8)
+def _fonts(default):
+    """Families and their files: the default (under the family None), then the others, regular ones first."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager
+
+    regular: dict[str, str] = {}
+    for font in sorted(fontManager.ttflist, key=lambda font: (font.style != "normal", font.weight != 400)):
+        if not font.name.startswith("Last Resort"):  # it has a box for every character
+            regular.setdefault(font.name, font.fname)
+    return [(None, findfont(FontProperties(family=list(default)))), *sorted(regular.items())]
+
+
+def _drawn(path, characters):
+    """Those of the characters that a font has and can draw."""
+    from matplotlib.font_manager import get_font
+
+    try:
+        font = get_font(path)
+        charmap = font.get_charmap()
+        found = {character for character in characters if ord(character) in charmap}
+        font.set_size(_SIZE, 72)
+        for character in sorted(found)[:1]:
+            font.load_char(ord(character))
+    except (OSError, RuntimeError, ValueError):  # a font that is damaged, gone, or made of bitmaps
+        return set()
+    return found

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._system.text import shortened
-from cnnlib.plots._drawing import INK, pyplot
-from cnnlib.plots._lettering import lettering
+from cnnlib.plots._drawing import INK, lettering, pyplot
 from cnnlib.plots.classification import softmax
 from cnnlib.plots.images import GROUND, image_grid
 

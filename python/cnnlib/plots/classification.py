@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._system.text import display_width, shortened
-from cnnlib.plots._drawing import INK, new_axes, pyplot
-from cnnlib.plots._lettering import lettering
+from cnnlib.plots._drawing import INK, lettering, new_axes, pyplot
 from cnnlib.plots.images import image_grid
 
 if TYPE_CHECKING:

@@ -22,7 +22,6 @@ from cnnlib.distributed.start_checks import data_facts
 from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
 from cnnlib.solver.averages import build_averages, held
-from cnnlib.solver.data_parallel import DataParallel
 from cnnlib.solver.evaluation import (
     ValidationLoss,
     batches_of,
@@ -40,7 +39,7 @@ from cnnlib.solver.progress import Progress
 from cnnlib.solver.record import Record
 from cnnlib.solver.run_file import save_run
 from cnnlib.solver.update import Updater, checked_gradients, fault_of_images, fault_of_params
-from cnnlib.solver.worker import Worker
+from cnnlib.solver.worker import DataParallel, Worker
 
 _UPDATE = (
     "update_rule",

@@ -1,21 +1,34 @@
-"""What computes gradients and scores for the Solver: here in one process, minibatches as a whole.
-
-:class:`cnnlib.solver.data_parallel.DataParallel` is the other form, for several ranks or micro-batches.
-"""
+"""What computes gradients and measures for a Solver: in one process, or on the ranks of an MPI job."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from cnnlib.distributed.batchnorm import synchronized
+from cnnlib.distributed.communicator import MPIComm, SerialComm
+from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
+from cnnlib.distributed.sharding import (
+    FlatBuffer,
+    Piece,
+    ShareOfDraws,
+    next_number,
+    own_stream,
+    pieces_of,
+    rows_of,
+)
+from cnnlib.distributed.start_checks import checksum, model_facts, refuse_different, version_facts
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models.losses import Loss, WeightedLosses
+from cnnlib.models.state import restore_statistics, statistics
 from cnnlib.solver.evaluation import look_at, values_of
 from cnnlib.solver.interrupts import Interrupts, drawing_from
 from cnnlib.solver.metrics import Metric
+from cnnlib.solver.update import checked_gradients
 
 
 class Worker:
@@ -96,3 +109,180 @@ class Worker:
     def _scoring(self):
         with self._drawing(), self.interrupts.allowed():
             yield
+
+
+_LOSS = ("loss",)  # among the names of parameters, which are strings, and of statistics, which are pairs
+
+
+class DataParallel(Worker):
+    """Splits the work among the ranks of a communicator, and minibatches into micro-batches.
+
+    Parameters
+    ----------
+    model, loss, stream, interrupts
+        As of :class:`~cnnlib.solver.worker.Worker`.
+    random : RandomState or module
+        The Solver's stream: the streams of the pieces follow from what it would draw next.
+    comm : SerialComm or MPIComm
+    micro_batches : int or None
+    batchnorm_statistics : 'local' or 'global'
+    sizes : (int, int)
+        Samples in the smallest and the largest minibatch.
+
+    Raises
+    ------
+    ValueError
+        If a rank would have nothing to do.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        loss: Loss | WeightedLosses | None,
+        stream: Any,
+        interrupts: Interrupts,
+        *,
+        random: Any,
+        comm: SerialComm | MPIComm,
+        micro_batches: int | None,
+        batchnorm_statistics: str,
+        sizes: tuple[int, int],
+    ) -> None:
+        super().__init__(model, loss, stream, interrupts)
+        self.random, self.comm, self.micro_batches = random, comm, micro_batches
+        self.main = comm.rank == 0
+        self._global_norms = batchnorm_statistics == "global" and comm.size > 1
+        self._buffer: FlatBuffer | None = None  # made when the first gradients are known
+        smallest, largest = sizes
+        self._most_pieces = 1 if micro_batches is None else min(largest, micro_batches)
+        pieces = smallest if micro_batches is None else min(smallest, micro_batches)
+        if pieces < comm.size:
+            what = "samples in a minibatch" if pieces == smallest else "micro_batches"
+            raise ValueError(f"Solver: {pieces} {what} are too few for {comm.size} ranks")
+
+    # The start --------------------------------------------------------------------------------------------
+
+    def refuse_different(self, facts: Mapping[str, Any]) -> None:
+        """Refuse ranks with another model, version, or other facts; OutOfStepError on all of them."""
+        if self.comm.size > 1:
+            refuse_different("Solver", self.comm, version_facts() | model_facts(self.model) | dict(facts))
+
+    def batch_norms(self) -> contextlib.AbstractContextManager[Any]:
+        return synchronized(self.model, self.comm) if self._global_norms else contextlib.nullcontext()
+
+    # An iteration -----------------------------------------------------------------------------------------
+
+    def share(self, batch: Any) -> Any:
+        return batch[rows_of(self._pieces(len(batch)))]
+
+    def generator(self, seed: Sequence[int], total: int) -> np.random.Generator:
+        if self.comm.size == 1:
+            return np.random.default_rng(seed)
+        return ShareOfDraws(seed, total, rows_of(self._pieces(total)))
+
+    def gradients(self, X: Any, y: Any, total: int, iteration: int) -> tuple[float, Mapping[str, Any]]:
+        """The same. Each piece counts by its number of samples. The pieces' running statistics are averaged
+        in the same way, and travel in the same message.
+        """
+        model, frozen, pieces = self.model, getattr(self.model, "frozen", ()), self._pieces(total)
+        seed, before = self._seed(iteration, "train"), statistics(model)
+        rows = [0] if self.micro_batches is None else [number for number, _ in pieces]
+        start = pieces[0][1].start
+        for row, (number, run) in zip(rows, pieces, strict=True):
+            restore_statistics(model, before)
+            part = slice(run.start - start, run.stop - start)
+            with own_stream(model, [*seed, number]), self.interrupts.allowed():
+                loss, grads = model.loss(X[part], y[part], **self._loss)
+            values = {_LOSS: loss, **_flat(statistics(model))}
+            values |= checked_gradients(model.params, grads, frozen)
+            share = (run.stop - run.start) / total
+            buffer = self._buffer_for(values)
+            if self.comm.size == 1 and number > 0:
+                buffer.add(values, share)
+            else:
+                buffer.put(row, values, share)
+        joined = self._joined(total)
+        restore_statistics(model, _averaged(statistics(model), joined))
+        return float(joined[_LOSS]), {name: joined[name] for name in model.params if name not in frozen}
+
+    def _seed(self, iteration: int, purpose: str) -> list[int]:
+        """What the model's random numbers depend on beside the piece: their stream, and the time."""
+        own = getattr(self.model, "rng", None)
+        number = next_number(self.random if own is None else own)
+        return [number, iteration, ("train", "test").index(purpose)]
+
+    def _pieces(self, total: int) -> list[Piece]:
+        return pieces_of(total, self.comm.rank, self.comm.size, self.micro_batches)
+
+    def _buffer_for(self, values: Mapping[Any, Any]) -> FlatBuffer:
+        if self._buffer is None:
+            dtype = np.result_type(np.float32, *(value.dtype for value in self.model.params.values()))
+            if dtype not in (np.float32, np.float64):
+                raise TypeError(f"Solver: parameters of {dtype} cannot be trained on several ranks")
+            shapes = {name: np.shape(value) for name, value in values.items()}
+            rows = min(self._most_pieces, 2) if self.comm.size == 1 else self._most_pieces
+            self._buffer = FlatBuffer(shapes, dtype, rows)
+        return self._buffer
+
+    def _joined(self, total: int) -> Mapping[Any, np.ndarray]:
+        """The sum over all pieces of the minibatch."""
+        assert self._buffer is not None  # each rank has a piece
+        if self.comm.size == 1:
+            return self._buffer.views[0]  # added up piece by piece
+        if self.micro_batches is None:
+            self.comm.add(self._buffer.data)
+            return self._buffer.views[0]
+        ranks = (pieces_of(total, rank, self.comm.size, self.micro_batches) for rank in range(self.comm.size))
+        counts = [len(pieces) for pieces in ranks]
+        self.comm.gather_rows(self._buffer.data[: sum(counts)], counts)
+        return self._buffer.add_up(sum(counts))
+
+    # The end of an epoch ----------------------------------------------------------------------------------
+
+    def measure(
+        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, preprocess: Any, iteration: int
+    ) -> dict[str, float]:
+        """The same, as of one process; each rank looks at every size-th batch.
+
+        What the batches gave is joined in their order on every rank, so that the metrics are the same bits at
+        any number of ranks.
+        """
+        scores = BatchScorer(self.model, preprocess, None, self.interrupts.allowed)
+        seed, own = self._seed(iteration, "test"), []
+        for number in range(self.comm.rank, len(batches), self.comm.size):
+            with own_stream(self.model, [*seed, number]):
+                own.append(look_at(scores, metrics, X[batches[number]], y[batches[number]]))
+        ranks = itertools.cycle(map(iter, self.comm.allgather(own)))
+        return values_of(metrics, (next(results) for results, _ in zip(ranks, batches)))
+
+    def refuse_other_parameters(self, epoch: int) -> None:
+        """OutOfStepError on all ranks where the parameters have come to differ."""
+        if self.comm.size == 1:
+            return
+        sums = self.comm.allgather(checksum(self.model.params.values()))
+        rank = next((rank for rank, value in enumerate(sums) if value != sums[0]), None)
+        if rank is not None:
+            raise on_all_ranks(
+                OutOfStepError(
+                    f"Solver: the parameters of rank {rank} have come to differ from rank 0's in epoch "
+                    f"{epoch}; an update rule or a callback must do the same on all ranks"
+                )
+            )
+
+
+def _flat(statistics):
+    """The floating-point arrays among the running statistics, under pairs of names."""
+    return {
+        (key, name): value
+        for key, arrays in statistics.items()
+        for name, value in arrays.items()
+        if value.dtype.kind == "f"
+    }
+
+
+def _averaged(statistics, joined):
+    """Running statistics with the joined values in them, in the dtypes that the model has."""
+    return {
+        key: {name: joined.get((key, name), value).astype(value.dtype) for name, value in arrays.items()}
+        for key, arrays in statistics.items()
+    }

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib.cli.report import html_page as html
-from cnnlib.pretrained.head import Fit
-from cnnlib.pretrained.inspection import by_count, doubtful_labels, near_duplicates, nearest, plane
+from cnnlib.pretrained.head import Fit, by_count, doubtful_labels, near_duplicates, nearest, plane
 
 _MISTAKES, _NEIGHBOURS, _DOUBTFUL, _DUPLICATES = 12, 3, 24, 24  # images that are shown
 _POINTS, _THUMBNAIL = 500, 32  # of the map: images, and their pixels
