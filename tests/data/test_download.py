@@ -209,13 +209,20 @@ class TestUnpack:
         [
             ("../escaped", "outside the destination"),
             ("cifar-10-batches-bin/../../escaped", "outside the destination"),
+            ("/tmp/escaped", "is not in cifar-10-batches-bin"),
+            ("C:/escaped", "is not in cifar-10-batches-bin"),
+            ("other-folder/file", "is not in cifar-10-batches-bin"),
+            ("file", "is not in cifar-10-batches-bin"),
             (special("cifar-10-batches-bin/link", tarfile.SYMTYPE, "/etc"), "absolute path"),
+            (special("cifar-10-batches-bin/in", tarfile.SYMTYPE, "link"), "is a link or a special file"),
             (
                 special("cifar-10-batches-bin/hard", tarfile.LNKTYPE, "../../target"),
                 "outside the destination",
             ),
             (special("cifar-10-batches-bin/fifo", tarfile.FIFOTYPE), "is a special file"),
             (special("cifar-10-batches-bin/device", tarfile.CHRTYPE), "is a special file"),
+            (".", "is not in cifar-10-batches-bin"),
+            ("", "is not in cifar-10-batches-bin"),
             ("cifar-10-batches-bin", "directory"),
             (f"{WANTED[0]}/inside", "director|File exists"),
             ("cifar-10-batches-bin/" + 300 * "x", "too long"),
@@ -237,6 +244,11 @@ class TestUnpack:
             tar.fileobj.write(huge.tobuf())
         with pytest.raises(ValueError, match="unexpected end of data"):
             unpack(tmp_path / "a.tar.gz", dest, WANTED)
+
+    def test_too_many_members(self, tmp_path, dest):
+        archive = tar_of(tmp_path / "a.tar.gz", *[f"cifar-10-batches-bin/{i}" for i in range(200)])
+        with pytest.raises(ValueError, match="unpacks to more than CIFAR-10 holds"):
+            unpack(archive, dest, WANTED)
 
     def test_archive_without_a_batch(self, tmp_path, dest):
         with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
@@ -264,12 +276,15 @@ class TestUnpack:
         assert list(dest.iterdir()) == []
 
     def test_headers_that_lead_astray(self, tmp_path, dest):
-        """A pax header with a size that is no number, a chain of headers without an end."""
+        """A negative size, a pax header with a size that is no number, a chain of headers without an end."""
+        negative = tarfile.TarInfo("cifar-10-batches-bin/x")
+        negative.size = -1024
         text = b"16 size=unknown\n"
         pax = special("pax", tarfile.XHDTYPE)
         pax.size = len(text)
         link = special("longname", tarfile.GNUTYPE_LONGNAME)
         for headers in (
+            negative.tobuf(tarfile.GNU_FORMAT),
             pax.tobuf() + text.ljust(512, b"\0") + tarfile.TarInfo(WANTED[0]).tobuf(),
             5000 * link.tobuf(),
         ):
@@ -279,15 +294,17 @@ class TestUnpack:
                 unpack(path, dest, WANTED)
             assert list(dest.iterdir()) == []
 
-    @pytest.mark.parametrize("way", ["file", "dangling link"])
+    @pytest.mark.parametrize("way", ["file", "folder", "dangling link"])
     def test_what_is_in_the_way_is_named(self, tmp_path, dest, way):
         folder = dest / "cifar-10-batches-bin"
         if way == "file":
             folder.write_text("mine")
+        elif way == "folder":
+            (folder / "data_batch_3.bin").mkdir(parents=True)
         else:
             folder.symlink_to(tmp_path / "nowhere")
         before = sorted(dest.rglob("*"))
-        with pytest.raises(OSError, match="cifar-10-batches-bin"):
+        with pytest.raises(ValueError, match=r"a\.tar\.gz: .*cifar-10-batches-bin.* is in the way of"):
             unpack(tar_of(tmp_path / "a.tar.gz"), dest, WANTED)
         assert sorted(dest.rglob("*")) == before
 

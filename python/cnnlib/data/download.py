@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import os
 import sys
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,6 +22,8 @@ _ARCHIVES = {
     "python": ("cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a", "cifar-10-batches-py"),
     "binary": ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin"),
 }
+_MOST_BYTES, _MOST_MEMBERS = 400_000_000, 100  # the real archives hold 186 MB in eight files
+_MOST_HEADERS = 1 << 20  # bytes; the real archives have a few kilobytes of them
 _RETRIES = 2
 _DAMAGE = (
     EOFError,
@@ -142,9 +145,10 @@ class _ProgressLines:
 
 
 def unpack(archive: str | os.PathLike[str], dest: str | os.PathLike[str], wanted: Sequence[str]) -> None:
-    """Unpack a ``.tar.gz``, whose digest pooch has checked, below `dest`.
+    """Unpack a ``.tar.gz`` below `dest`, provided that it is harmless and holds the files `wanted`.
 
-    tarfile's data filter refuses places outside, devices and links that lead out.
+    Beside what tarfile's data filter refuses (places outside, devices, links that lead out) it may hold no
+    links at all, nothing outside the folder of `wanted`, and no more bytes than such a data set has.
 
     Parameters
     ----------
@@ -155,10 +159,8 @@ def unpack(archive: str | os.PathLike[str], dest: str | os.PathLike[str], wanted
     Raises
     ------
     ValueError
-        A damaged archive, a member that is refused, or a wanted file that is missing; then nothing is
-        unpacked.
-    OSError
-        Something below `dest` stands in a file's way.
+        A damaged archive, a member that is not admitted, a wanted file that is missing, or something below
+        `dest` that stands in a file's way; nothing is unpacked then.
     ImportError
         A Python without the data filter: before 3.10.12 and 3.11.4.
     """
@@ -167,17 +169,67 @@ def unpack(archive: str | os.PathLike[str], dest: str | os.PathLike[str], wanted
     folder = PurePosixPath(wanted[0]).parts[0]
     with tempfile.TemporaryDirectory(dir=dest, prefix=".unpacking-") as scratch:
         try:
-            with tarfile.open(archive, "r:gz") as tar:
-                tar.extractall(scratch, filter="data")
+            with _Unzipped(archive) as unzipped, tarfile.open(fileobj=unzipped, mode="r:") as tar:
+                tar.getmembers()  # by their headers alone
+                unzipped.left = None
+                tar.extractall(scratch, filter=_admitting(folder))
         except _DAMAGE as error:
             raise ValueError(f"{archive}: the archive is damaged: {error}") from error
         except OSError as error:
             if error.errno is not None:  # the disk's trouble, not the archive's
                 raise
             raise ValueError(f"{archive}: the archive is damaged: {error}") from error
-        missing = sorted(name for name in wanted if not Path(scratch, name).is_file())
+        files = [file.relative_to(scratch) for file in Path(scratch).rglob("*") if file.is_file()]
+        missing = sorted(set(wanted) - {file.as_posix() for file in files})
         if missing:
             raise ValueError(f"{archive}: the archive lacks {', '.join(missing)}")
-        Path(dest, folder).mkdir(parents=True, exist_ok=True)
-        for file in Path(scratch, folder).iterdir():  # whole files only, and only once all are there
-            os.replace(file, Path(dest, folder, file.name))
+        for place in {Path(dest, parent) for file in files for parent in file.parents}:
+            if os.path.lexists(place) and not place.is_dir():
+                raise ValueError(f"{archive}: {place} is in the way of its folder")
+        for file in files:
+            if Path(dest, file).is_dir():
+                raise ValueError(f"{archive}: {Path(dest, file)} is in the way of its file")
+        for file in files:  # whole files only, and only once all are there
+            Path(dest, file).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(Path(scratch, file), Path(dest, file))
+
+
+class _Unzipped(gzip.GzipFile):
+    """What a ``.tar.gz`` unzips to.
+
+    Attributes
+    ----------
+    left : int or None
+        Bytes that may still be read: a few kilobytes may unzip to gigabytes of headers, which are kept in
+        memory. None: as many as are asked for.
+    """
+
+    left: int | None = _MOST_HEADERS
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.left is not None:
+            if size is None or not 0 <= size <= self.left:
+                raise tarfile.ReadError(f"its headers take more than {_MOST_HEADERS} bytes")
+            self.left -= size
+        return super().read(size)
+
+
+def _admitting(folder: str) -> Callable[[tarfile.TarInfo, str], tarfile.TarInfo]:
+    """A filter for ``extractall``: tarfile's own for data, and what only an archive of CIFAR-10 may hold."""
+    count, total = 0, 0
+
+    def admitted(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
+        nonlocal count, total
+        safe = tarfile.data_filter(member, path)
+        count, total = count + 1, total + member.size
+        if count > _MOST_MEMBERS or total > _MOST_BYTES:
+            raise ValueError("it unpacks to more than CIFAR-10 holds")
+        if not (member.isfile() or member.isdir()):
+            raise ValueError(f"member {member.name!r} is a link or a special file")
+        if PurePosixPath(safe.name).parts[:1] != (folder,):
+            raise ValueError(f"member {member.name!r} is not in {folder}")
+        if member.size < 0:
+            raise ValueError(f"member {member.name!r} claims a size of {member.size} bytes")
+        return safe
+
+    return admitted
