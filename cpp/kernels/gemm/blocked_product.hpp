@@ -176,40 +176,50 @@ class ColumnPanels {
   Index *packed_offset = nullptr, *row_offset = nullptr;
 };
 
-// The threads pack all rows, then take panels of columns. Where these are too few, they take chunks of the
-// sums apart (split K), whose results are added up in their order.
+// Few rows: the threads pack all of them, then take panels of columns.
 template <class T>
 void product_by_column_panels(const MatrixProduct<T>& p) {
-  constexpr Index most_part_bytes = 8 << 20;
   const int threads = p.threads();
-  const Index chunks = p.chunks(), chunk_size = p.packed_rows(p.M), size = p.M * p.N;
-  const bool split =
-      chunks > 1 && !keep_busy(p.panels(), threads) && chunks * size * Index(sizeof(T)) <= most_part_bytes;
+  const Index chunk_size = p.packed_rows(p.M);
   Layout layout;
-  const auto a_piece = layout.array<T>(checked_product(chunks, chunk_size));
-  const auto part_piece = layout.array<T>(split ? chunks * size : 0);
+  const auto a_piece = layout.array<T>(checked_product(p.chunks(), chunk_size));
   ColumnPanels<T> columns(p, threads, layout);
   const Scratch scratch(layout.bytes());
   T* packed_a = a_piece.in(scratch.data());  // [chunk][panel][k][row]
-  T* parts = part_piece.in(scratch.data());  // [chunk][M][N]
   columns.place(scratch.data());
-  parallel_for(chunks, threads,
+  parallel_for(p.chunks(), threads,
                [&](Index chunk, int) { pack_a(p, 0, p.M, chunk, packed_a + chunk * chunk_size); });
-  const auto multiply = [&](Index chunk, Index n, const ProductTarget<T>& target, int slot) {
-    columns.multiply(packed_a + chunk * chunk_size, chunk, n, target, slot);
-  };
-  if (split) {
-    parallel_for(p.panels() * chunks, threads, [&](Index task, int slot) {
-      const Index chunk = task % chunks, n = task / chunks * p.lanes;
-      multiply(chunk, n, {parts + chunk * size + n, p.N, std::min(p.lanes, p.N - n), nullptr, false, {}},
-               slot);
-    });
-    return add_chunks(p, parts);
-  }
   parallel_for(p.panels(), threads, [&](Index panel, int slot) {
     const Index n = panel * p.lanes;
-    for (Index chunk = 0; chunk < chunks; ++chunk) multiply(chunk, n, target_in_c(p, 0, n, chunk), slot);
+    for (Index chunk = 0; chunk < p.chunks(); ++chunk)
+      columns.multiply(packed_a + chunk * chunk_size, chunk, n, target_in_c(p, 0, n, chunk), slot);
   });
+}
+
+// A small result of long sums (split K): the threads take chunks, and panels of columns where these are too
+// few; the chunks' results are added up in their order.
+template <class T>
+void product_by_chunks(const MatrixProduct<T>& p) {
+  const int threads = p.threads();
+  const Index size = p.M * p.N, groups = pieces_for(p.chunks(), p.panels(), threads);
+  Layout layout;
+  const auto part_piece = layout.array<T>(checked_product(p.chunks(), size));
+  const auto a_piece = layout.per_thread<T>(threads, p.packed_rows(p.M));
+  ColumnPanels<T> columns(p, threads, layout);
+  const Scratch scratch(layout.bytes());
+  T* parts = part_piece.in(scratch.data());  // [chunk][M][N]
+  columns.place(scratch.data());
+  parallel_for(p.chunks() * groups, threads, [&](Index task, int slot) {
+    const Index chunk = task / groups, group = task % groups;
+    T* packed_a = a_piece.of(scratch.data(), slot);
+    pack_a(p, 0, p.M, chunk, packed_a);
+    for (Index panel = p.panels() * group / groups; panel < p.panels() * (group + 1) / groups; ++panel) {
+      const Index n = panel * p.lanes;
+      columns.multiply(packed_a, chunk, n,
+                       {parts + chunk * size + n, p.N, std::min(p.lanes, p.N - n), nullptr, false, {}}, slot);
+    }
+  });
+  add_chunks(p, parts);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

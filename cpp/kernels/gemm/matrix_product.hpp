@@ -2,7 +2,6 @@
 #pragma once
 
 #include "kernels/gemm/blocked_product.hpp"
-#include "kernels/gemm/narrow_product.hpp"
 #include "kernels/gemm/skinny_product.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -11,12 +10,10 @@ template <class T>
 void matrix_product(const MatrixProduct<T>& p) {
   constexpr Index low = 12 * max_rows;  // rows of a which, packed for all threads, stay in the caches
   if (p.M == 0 || p.N == 0) return;
-  if (suits_dot_products(p)) return product_by_dot_products(p);
   if (suits_skinny_product(p)) return skinny_product(p);
-  if (suits_low_rank_product(p)) return low_rank_product(p);
-  if (suits_transposed_product(p)) return transposed_product(p);
   const bool small_result = p.M <= 2 * low && p.M * p.N <= p.depth / 2 * (p.M + p.N);
-  if ((p.chunks() > 1 && small_result) || (p.M <= low && p.M < p.N)) return product_by_column_panels(p);
+  if (p.chunks() > 1 && small_result) return product_by_chunks(p);
+  if (p.M <= low && p.M < p.N) return product_by_column_panels(p);
   product_by_row_blocks(p);
 }
 

@@ -163,42 +163,4 @@ void skinny_product(const MatrixProduct<T>& p) {
   }
 }
 
-// Rows [m, m + R) of c.
-template <class T, int R>
-void low_rank_rows(const MatrixProduct<T>& p, Index m) {
-  using S = Simd<T>;
-  const T* a = p.a.data + m * p.a.row;
-  for (Index n = 0; n < p.N; n += S::size) {
-    const Index count = std::min<Index>(S::size, p.N - n);
-    typename S::Packet sum[R];
-    for (int r = 0; r < R; ++r) sum[r] = S::zero();
-    for (Index k = 0; k < p.K; ++k) {
-      const auto bv = load_first(p.b.data + k * p.b.row + n, count);
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) sum[r] = S::fma(S::fill(a[r * p.a.row + k * p.a.col]), bv, sum[r]);
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-      store_first(p.c + (m + r) * p.N + n, count, p.finished(p.begun(sum[r], n, count)));
-  }
-}
-
-// c is far larger than a and b: it has a low rank.
-template <class T>
-bool suits_low_rank_product(const MatrixProduct<T>& p) {
-  constexpr Index most_terms = 4, fewest_vectors = 4;
-  constexpr Index large_result = 1 << 18;  // values: more than the second-level cache holds
-  return p.b.col == 1 && p.K <= most_terms && p.N >= fewest_vectors * Simd<T>::size &&
-         p.M * p.N >= large_result;
-}
-
-template <class T>
-void low_rank_product(const MatrixProduct<T>& p) {
-  constexpr Index block = 8;  // rows that share the loads of b
-  parallel_ranges(p.M, block, double(p.N) * double(p.K + 4) / 8, [&](Index begin, Index end) {
-    if (end - begin == block) return low_rank_rows<T, block>(p, begin);
-    for (Index m = begin; m < end; ++m) low_rank_rows<T, 1>(p, m);
-  });
-}
-
 }  // namespace cnnlib::CNNLIB_ISA
