@@ -44,9 +44,9 @@ class _Mean(Metric):
 
     def value(self, kept: Any) -> float:
         total, amount = kept.tolist()
-        return self.of(amount / total) if total else math.nan
+        return self._of(amount / total) if total else math.nan
 
-    def of(self, mean: float) -> float:
+    def _of(self, mean: float) -> float:
         """The metric, of the mean."""
         return mean
 
@@ -202,7 +202,7 @@ class RMSE(_Mean):
         errors = _errors(self.name, scores, y)
         return np.array([errors.size, np.vdot(errors, errors)])
 
-    def of(self, mean: float) -> float:
+    def _of(self, mean: float) -> float:
         return math.sqrt(mean)
 
 
