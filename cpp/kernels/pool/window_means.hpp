@@ -40,28 +40,24 @@ inline double window_sum(const double* p, Index n) {
   return total;
 }
 
-// out[oh, ow] = the mean of its window, for one task of a plane x with rows of W values; `sums` has room for
-// the columns that the task's windows span.
-template <class T, class Rows, class Columns>
-void window_means(const T* x, Index W, const Rows& rows, const Columns& columns, const PlaneTask& task,
-                  T* out, double* sums) {
-  const Index left = columns.begin(task.first_column), right = columns.end(task.last_column - 1);
-  for (Index oh = task.first_row; oh < task.last_row; ++oh) {
-    const Index bottom = rows.end(oh), tall = rows.averaged(oh);
-    std::fill_n(sums, right - left, 0.0);
-    for (Index h = rows.begin(oh); h < bottom; h += short_column)
-      add_rows(
-          x + h * W + left, std::min(short_column, bottom - h), W, right - left, [](Index) { return 1.0; },
-          sums);
-    for (Index ow = task.first_column; ow < task.last_column; ++ow) {
-      const Index begin = columns.begin(ow);
-      const double total = window_sum(sums + begin - left, columns.end(ow) - begin);
-      out[oh * columns.outputs + ow] = T(total / double(tall * columns.averaged(ow)));
-    }
+// The columns [begin, end) of a window, how many of them an average divides by, and 1 / that.
+struct WindowColumns {
+  Index begin, end;
+  double count, share;
+};
+// Those of windows [first, last), from column `left` on, of `width` columns: a task finds them once, since
+// windows that cover the axis evenly take divisions.
+template <class Columns>
+void list_columns(const Columns& columns, Index first, Index last, Index left, Index width,
+                  WindowColumns* list) {
+  for (Index ow = first; ow < last; ++ow) {
+    const double count = double(columns.averaged(ow));
+    *list++ = {std::max<Index>(0, columns.begin(ow) - left), std::min(columns.end(ow) - left, width), count,
+               1 / count};
   }
 }
 
-// The same for all planes.
+// out[oh, ow] = the mean of its window, for all planes of x (planes, H, W).
 template <class T, class Rows, class Columns>
 void window_means(const T* x, Index planes, Index H, Index W, const Rows& rows, const Columns& columns,
                   T* out) {
@@ -70,24 +66,40 @@ void window_means(const T* x, Index planes, Index H, Index W, const Rows& rows, 
       planes, rows.outputs, columns.outputs, H * W + outputs,
       double(planes) * double(rows.span(1) * rows.outputs * W + outputs * columns.span(1)) / 4);
   Layout layout;
-  const auto piece = layout.per_thread<double>(grid.threads, columns.span(grid.block));
+  const auto all_sums = layout.per_thread<double>(grid.threads, columns.span(grid.block));
+  const auto lists = layout.per_thread<WindowColumns>(grid.threads, grid.block);
   const Scratch scratch(layout.bytes());
   grid.each([&](const PlaneTask& task, int slot) {
-    for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
-      window_means(x + plane * H * W, W, rows, columns, task, out + plane * outputs,
-                   piece.of(scratch.data(), slot));
+    double* sums = all_sums.of(scratch.data(), slot);
+    WindowColumns* list = lists.of(scratch.data(), slot);
+    const Index left = columns.begin(task.first_column), width = columns.end(task.last_column - 1) - left;
+    list_columns(columns, task.first_column, task.last_column, left, width, list);
+    for (Index oh = task.first_row; oh < task.last_row; ++oh) {
+      const Index top = rows.begin(oh), bottom = rows.end(oh);
+      const double tall = double(rows.averaged(oh));
+      for (Index plane = task.first_plane; plane < task.last_plane; ++plane) {
+        std::fill_n(sums, width, 0.0);
+        for (Index h = top; h < bottom; h += short_column)
+          add_rows(
+              x + (plane * H + h) * W + left, std::min(short_column, bottom - h), W, width,
+              [](Index) { return 1.0; }, sums);
+        T* to = out + plane * outputs + oh * columns.outputs;
+        for (Index ow = task.first_column; ow < task.last_column; ++ow) {
+          const WindowColumns& at = list[ow - task.first_column];
+          to[ow] = T(window_sum(sums + at.begin, at.end - at.begin) / (tall * at.count));
+        }
+      }
+    }
   });
 }
 
 // dx[h, w] = the sum of dout / (size of the window) over the windows that hold it, for one task of a plane dx
-// with rows of W values. `narrow` (OW,) is 1 / what the windows are averaged over along a row; `shares` has
+// with rows of W values. `list` has the windows [first, last) that reach the task's columns; `shares` has
 // room for a row of outputs, and `spread` for a row of the task.
-template <class T, class Rows, class Columns>
-void window_shares(const T* dout, Index W, const Rows& rows, const Columns& columns, const PlaneTask& task,
-                   T* dx, double* shares, double* narrow, double* spread) {
-  const Index OW = columns.outputs, left = task.first_column, width = task.last_column - left;
-  const Index first = columns.first_reaching(left), last = columns.last_reaching(task.last_column - 1);
-  for (Index ow = first; ow < last; ++ow) narrow[ow - first] = 1 / double(columns.averaged(ow));
+template <class T, class Rows>
+void window_shares(const T* dout, Index W, Index OW, const Rows& rows, const PlaneTask& task, Index first,
+                   Index last, const WindowColumns* list, T* dx, double* shares, double* spread) {
+  const Index left = task.first_column, width = task.last_column - left, count = last - first;
   Index upper = -1, lower = -1;  // rows of windows that the row before lies in
   for (Index h = task.first_row; h < task.last_row; ++h) {
     const Index begin = rows.first_reaching(h), end = rows.last_reaching(h);
@@ -98,22 +110,18 @@ void window_shares(const T* dout, Index W, const Rows& rows, const Columns& colu
     }
     upper = begin;
     lower = end;
-    std::fill_n(shares, std::max<Index>(0, last - first), 0.0);
-    for (Index oh = begin, next; oh < end && first < last; oh = next) {
+    std::fill_n(shares, count, 0.0);
+    for (Index oh = begin, next; oh < end && count > 0; oh = next) {
       const Index tall = rows.averaged(oh);
       const double share = 1 / double(tall);
       for (next = oh + 1; next < std::min(end, oh + short_column) && rows.averaged(next) == tall;) ++next;
       add_rows(
-          dout + oh * OW + first, next - oh, OW, last - first, [&](Index j) { return share * narrow[j]; },
+          dout + oh * OW + first, next - oh, OW, count, [&](Index j) { return share * list[j].share; },
           shares);
     }
     std::fill_n(spread, width, 0.0);
-    for (Index ow = first; ow < last; ++ow) {
-      const Index begin_w = std::max(columns.begin(ow) - left, Index(0)),
-                  end_w = std::min(columns.end(ow) - left, width);
-      const double share = shares[ow - first];
-      for (Index w = begin_w; w < end_w; ++w) spread[w] += share;
-    }
+    for (Index j = 0; j < count; ++j)
+      for (Index w = list[j].begin; w < list[j].end; ++w) spread[w] += shares[j];
     for (Index w = 0; w < width; ++w) to[w] = T(spread[w]);
   }
 }
@@ -126,13 +134,18 @@ void window_shares(const T* dout, Index planes, Index H, Index W, const Rows& ro
                        double(planes) * double(rows.span(1) * outputs + H * W + H * columns.outputs) / 4);
   Layout layout;
   const Index most = columns.reaching(grid.block);
-  const auto piece = layout.per_thread<double>(grid.threads, 2 * most + grid.block);
+  const auto all_shares = layout.per_thread<double>(grid.threads, most + grid.block);
+  const auto lists = layout.per_thread<WindowColumns>(grid.threads, most);
   const Scratch scratch(layout.bytes());
   grid.each([&](const PlaneTask& task, int slot) {
-    double *shares = piece.of(scratch.data(), slot), *narrow = shares + most, *spread = narrow + most;
+    double *shares = all_shares.of(scratch.data(), slot), *spread = shares + most;
+    WindowColumns* list = lists.of(scratch.data(), slot);
+    const Index first = columns.first_reaching(task.first_column),
+                last = std::max(first, columns.last_reaching(task.last_column - 1));
+    list_columns(columns, first, last, task.first_column, task.last_column - task.first_column, list);
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
-      window_shares(dout + plane * outputs, W, rows, columns, task, dx + plane * H * W, shares, narrow,
-                    spread);
+      window_shares(dout + plane * outputs, W, columns.outputs, rows, task, first, last, list,
+                    dx + plane * H * W, shares, spread);
   });
 }
 

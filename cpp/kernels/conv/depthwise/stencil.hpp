@@ -129,7 +129,7 @@ typename Simd<T>::Packet add_products(const TapProducts<T>& p, Index rows, const
   using S = Simd<T>;
   typename S::Packet sum[V], total = S::zero();
   Index offset[V];
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int t = 0; t < V; ++t) {
     sum[t] = S::load(sums + (first + t) * S::size);
     offset[t] = p.taps->offset[first + t];
@@ -139,58 +139,23 @@ typename Simd<T>::Packet add_products(const TapProducts<T>& p, Index rows, const
       const auto g = S::load_once(grad + i * p.grad_step);
       const T* x = staged + i * p.step;
       total = S::add(total, g);
-#pragma GCC unroll 8
+#pragma GCC unroll 9
       for (int t = 0; t < V; ++t) sum[t] = S::fma(g, S::load(x + offset[t]), sum[t]);
     }
-#pragma GCC unroll 8
+#pragma GCC unroll 9
   for (int t = 0; t < V; ++t) S::store(sums + (first + t) * S::size, sum[t]);
   return total;
-}
-
-// The nine taps of a 3x3 kernel (TapList::three_rows), over `blocks` blocks of R rows in each line.
-template <class T, int R>
-void add_three_rows(const TapProducts<T>& p, Index blocks, const T* grad, const T* staged, T* sums) {
-  using S = Simd<T>;
-  typename S::Packet sum[9], total = S::load(sums + 9 * S::size);
-#pragma GCC unroll 9
-  for (int t = 0; t < 9; ++t) sum[t] = S::load(sums + t * S::size);
-  const Index offset[3] = {p.taps->offset[0], p.taps->offset[1], p.taps->offset[2]};
-  const Index step = p.step, grad_step = p.grad_step;
-  for (Index line = 0; line < p.lines; ++line, grad += p.grad_line, staged += p.line)
-    for (Index b = 0; b < blocks; ++b) {
-      const T *g_from = grad + b * R * grad_step, *x_from = staged + b * R * step;
-      typename S::Packet g[R];
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r, g_from = next_row(g_from, grad_step)) {
-        g[r] = S::load_once(g_from);
-        total = S::add(total, g[r]);
-      }
-#pragma GCC unroll 10
-      for (int h = 0; h < R + 2; ++h, x_from = next_row(x_from, step))
-#pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k) {
-          const auto x = S::load_once(x_from + offset[k]);
-#pragma GCC unroll 3
-          for (int a = 0; a < 3; ++a)
-            if (h - a >= 0 && h - a < R) sum[3 * a + k] = S::fma(g[h - a], x, sum[3 * a + k]);
-        }
-    }
-#pragma GCC unroll 9
-  for (int t = 0; t < 9; ++t) S::store(sums + t * S::size, sum[t]);
-  S::store(sums + 9 * S::size, total);
 }
 
 // The instances of a kernel for 1 to stencil_rows rows.
 template <class T>
 struct RowKernels {
   using Sum = void (*)(const TapSums<T>&, Index, const T*, T*);
-  using Add = void (*)(const TapProducts<T>&, Index, const T*, const T*, T*);
   std::array<Sum, stencil_rows> any, three;
-  std::array<Add, stencil_rows> add;
 
   template <int... R>
   static constexpr RowKernels make(std::integer_sequence<int, R...>) {
-    return {{&sum_taps<T, R + 1>...}, {&sum_three_rows<T, R + 1>...}, {&add_three_rows<T, R + 1>...}};
+    return {{&sum_taps<T, R + 1>...}, {&sum_three_rows<T, R + 1>...}};
   }
   static constexpr RowKernels make() { return make(std::make_integer_sequence<int, stencil_rows>()); }
 };
@@ -221,18 +186,9 @@ void sum_rows(const TapSums<T>& p, Index rows, const T* staged, T* out) {
 template <class T>
 void add_rows(const TapProducts<T>& p, Index rows, const T* grad, const T* staged, T* sums) {
   using S = Simd<T>;
-  if (p.taps->three_rows(p.step)) {
-    const RowBlocks blocks(rows);
-    const auto& kernel = row_kernels<T>.add;
-    kernel[blocks.height - 1](p, blocks.count, grad, staged, sums);
-    if (blocks.done < rows)
-      kernel[rows - blocks.done - 1](p, 1, grad + blocks.done * p.grad_step, staged + blocks.done * p.step,
-                                     sums);
-    return;
-  }
   typename S::Packet total = S::zero();
   Index t = 0;
-  for (; t + 8 <= p.taps->count; t += 8) total = add_products<T, 8>(p, rows, grad, staged, t, sums);
+  for (; t + 9 <= p.taps->count; t += 9) total = add_products<T, 9>(p, rows, grad, staged, t, sums);
   for (; t + 3 <= p.taps->count; t += 3) total = add_products<T, 3>(p, rows, grad, staged, t, sums);
   for (; t < p.taps->count; ++t) total = add_products<T, 1>(p, rows, grad, staged, t, sums);
   T* bias = sums + p.taps->count * S::size;

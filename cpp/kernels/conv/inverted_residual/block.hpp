@@ -1,10 +1,10 @@
-// The pass over an inverted residual. A task is a band of output rows of an image, or a slice of the hidden
+// The pass over an inverted residual. A task is a band of output rows of an image, or a part of the hidden
 // channels of one where there are fewer images than threads. For each chunk of hidden channels, whose vector
 // lanes are channels:
 //
 //   hidden  [vector][row of the band and its halo][column][lane]    1x1 of x
 //   middle  [vector][output of the band][lane]                      the stencil of hidden
-//   sums    [slice][output of the band][filter]                     += middle * project
+//   sums    [part][output of the band][filter]                     += middle * project
 #pragma once
 
 #include "kernels/conv/inverted_residual/weights.hpp"
@@ -59,7 +59,7 @@ class InvertedResidualPass {
     const auto pixels = layout.array<Index>(L::Staged::pixel_offsets(staged.rows, d.W));
     const auto hidden = layout.per_thread<T>(threads, W::chunk_vectors * staged.size());
     const auto middle = layout.per_thread<T>(threads, W::chunk_vectors * band_rows * d.OW * lanes);
-    const auto sums = layout.array<T>((shared ? s.N * bands : threads) * weights.slices * sums_size);
+    const auto sums = layout.array<T>((shared ? s.N * bands : threads) * weights.parts * sums_size);
     const auto tile = layout.per_thread<T>(threads, tile_size<T>);
     const FirstUse first_use(threads, layout);
     const Scratch scratch(layout.bytes());
@@ -68,7 +68,7 @@ class InvertedResidualPass {
       for (Index c = 0; c < s.C; ++c) offset[(v - 1) * s.C + c] = c * v * lanes;
     staged.set_pixel_offsets(pixels.in(scratch.data()));
     first_use.reset(scratch.data());
-    const auto sums_of = [&](Index i) { return sums.in(scratch.data()) + i * weights.slices * sums_size; };
+    const auto sums_of = [&](Index i) { return sums.in(scratch.data()) + i * weights.parts * sums_size; };
     const auto work_of = [&](int slot, Index i) {
       if (first_use(scratch.data(), slot))  // the halo stays zero
         std::fill_n(hidden.of(scratch.data(), slot), W::chunk_vectors * staged.size(), T(0));
@@ -84,16 +84,16 @@ class InvertedResidualPass {
         multiply(work_of(slot, slot), x, task, 0, weights.chunks);
         finish(packed + weights.project_bias(), sums_of(slot), task, 0, weights.filters, other, out);
       });
-    parallel_for(s.N * bands * weights.slices, threads, [&](Index task, int slot) {
-      const Index slice = task % weights.slices;
-      multiply(work_of(slot, task / weights.slices), x, task / weights.slices, weights.first_chunk(slice),
-               weights.first_chunk(slice + 1));
+    parallel_for(s.N * bands * weights.parts, threads, [&](Index task, int slot) {
+      const Index part = task % weights.parts;
+      multiply(work_of(slot, task / weights.parts), x, task / weights.parts, weights.first_chunk(part),
+               weights.first_chunk(part + 1));
     });
-    const Index pieces = std::min<Index>(weights.filters, threads);
-    parallel_for(s.N * bands * pieces, threads, [&](Index task, int) {
-      const Index piece = task % pieces;
-      finish(packed + weights.project_bias(), sums_of(task / pieces), task / pieces,
-             piece * weights.filters / pieces, (piece + 1) * weights.filters / pieces, other, out);
+    const Index shares = std::min<Index>(weights.filters, threads);
+    parallel_for(s.N * bands * shares, threads, [&](Index task, int) {
+      const Index share = task % shares;
+      finish(packed + weights.project_bias(), sums_of(task / shares), task / shares,
+             share * weights.filters / shares, (share + 1) * weights.filters / shares, other, out);
     });
   }
 
@@ -104,7 +104,7 @@ class InvertedResidualPass {
     const T* packed;
     const Index* offset;
     T *hidden, *middle, *sums, *tile;
-    PrefetchAhead ahead{};  // the next chunk's weights, a part with each tile
+    PrefetchAhead ahead{};  // the next chunk's weights, some with each tile
     Index tiles = 0;        // of this chunk, so far
   };
 
@@ -167,7 +167,7 @@ class InvertedResidualPass {
           S::store(staged_at(u, pixel + m), S::load(work.tile + (m * count + u) * lanes));
     }
   }
-  // The weights of the chunk after this one, in as many parts as a band of so many rows has tiles of this
+  // The weights of the chunk after this one, in as many shares as a band of so many rows has tiles of this
   // one.
   PrefetchAhead weights_after(const T* packed, Index chunk, Index rows) const {
     const Index tiles =
@@ -191,7 +191,7 @@ class InvertedResidualPass {
 
   void project(Work& work, Index chunk, Index outputs) const {
     const Index width = weights.filters * lanes, middle_size = band_rows * d.OW * lanes;
-    T* sums = work.sums + weights.slice_of(chunk) * sums_size;
+    T* sums = work.sums + weights.part_of(chunk) * sums_size;
     const Panels tiles(outputs);
     for (Index f = 0; f < weights.filters; f += tile_vectors) {
       const T* w = work.packed + weights.project(chunk, f);
@@ -201,7 +201,7 @@ class InvertedResidualPass {
         const auto kernel = f + tile_vectors <= weights.filters ? project_kernel<T, tile_vectors>(rows)
                                                                 : project_kernel<T, 1>(rows);
         kernel(weights.vectors_of(chunk), work.middle + m * lanes, middle_size, w,
-               sums + m * width + f * lanes, width, !weights.starts_slice(chunk));
+               sums + m * width + f * lanes, width, !weights.starts_part(chunk));
       }
     }
   }
@@ -222,7 +222,7 @@ class InvertedResidualPass {
         for (Index m = 0; m < lanes; ++m) {
           const T* from = sums + (i + std::min(m, rows - 1)) * width + f;
           auto sum = S::load(from);
-          if (weights.slices == 2) sum = S::add(sum, S::load(from + sums_size));
+          if (weights.parts == 2) sum = S::add(sum, S::load(from + sums_size));
           square[m] = S::add(sum, bias);
         }
         transpose_packets(square);
@@ -242,13 +242,13 @@ class InvertedResidualPass {
   Index choose_band() const {
     const double row = double(sizeof(T)) * double(lanes) *
                        (double(W::chunk_vectors) * double(d.stride_h * staged_pitch() / lanes + d.OW) +
-                        double(weights.slices * d.OW * weights.filters));
+                        double(weights.parts * d.OW * weights.filters));
     const double halo = double(sizeof(T)) * double(W::chunk_vectors * staged_pitch() * (d.KH - 1));
     const double room = 0.75 * double(l2_for_blocks()) - halo;
     const Index rows = std::clamp<Index>(static_cast<Index>(room / row), 1, d.OH);
     Index count = ceil_div(d.OH, rows);
     if (s.N % threads != 0)
-      count = std::min(round_up(count, shared ? ceil_div(threads, weights.slices) : threads), d.OH);
+      count = std::min(round_up(count, shared ? ceil_div(threads, weights.parts) : threads), d.OH);
     return ceil_div(d.OH, count);
   }
   Index staged_pitch() const { return L::pitch(stencil.x_width()); }
@@ -261,9 +261,9 @@ class InvertedResidualPass {
   int threads = threads_for(
       double(s.N) / 8 *
       (double(d.C) * double(s.C * d.H * d.W) + double(d.C * d.OH * d.OW) * double(weights.taps + s.F)));
-  bool shared = weights.slices > 1 && s.N < threads;  // threads take slices
+  bool shared = weights.parts > 1 && s.N < threads;  // threads take parts
   Index band_rows = choose_band(), bands = ceil_div(d.OH, band_rows);
-  Index sums_size = band_rows * d.OW * weights.filters * lanes;  // of a slice
+  Index sums_size = band_rows * d.OW * weights.filters * lanes;  // of a part
   typename L::Staged staged{stencil.x_shape(band_rows)};
 };
 

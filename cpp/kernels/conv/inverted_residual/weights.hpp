@@ -1,5 +1,5 @@
-// The packed weights of an inverted residual. A chunk is some vectors of hidden channels, whose part of
-// all three convolutions lies together; a slice is some chunks:
+// The packed weights of an inverted residual. A chunk is some vectors of hidden channels, whose share of
+// all three convolutions lies together; a part is some chunks:
 //
 //   chunk     [expand][its bias][depthwise][project]
 //   expand    [tile of the chunk's vectors][channel of x][vector of the tile][lane]
@@ -27,18 +27,18 @@ class InvertedResidualWeights {
 
   explicit InvertedResidualWeights(const InvertedResidualShape& shape) : s(shape) {}
 
-  // Planes of at most so many rows are summed in two slices of the hidden channels, so that two threads may
+  // Planes of at most so many rows are summed in two parts of the hidden channels, so that two threads may
   // share an image: cut in bands of rows they would compute much of the hidden rows between these twice.
-  static constexpr Index most_sliced_rows = 16;
+  static constexpr Index most_parted_rows = 16;
 
-  Index slice_of(Index chunk) const { return chunk / slice_chunks; }
-  Index first_chunk(Index slice) const { return std::min(slice * slice_chunks, chunks); }
-  bool starts_slice(Index chunk) const { return chunk % slice_chunks == 0; }
+  Index part_of(Index chunk) const { return chunk / part_chunks; }
+  Index first_chunk(Index part) const { return std::min(part * part_chunks, chunks); }
+  bool starts_part(Index chunk) const { return chunk % part_chunks == 0; }
   Index first_vector(Index chunk) const {
-    return std::min(slice_of(chunk) * slice_vectors + chunk % slice_chunks * chunk_vectors, hidden);
+    return std::min(part_of(chunk) * part_vectors + chunk % part_chunks * chunk_vectors, hidden);
   }
   Index vectors_of(Index chunk) const {
-    const Index end = std::min((slice_of(chunk) + 1) * slice_vectors, hidden);
+    const Index end = std::min((part_of(chunk) + 1) * part_vectors, hidden);
     return std::min(chunk_vectors, end - first_vector(chunk));
   }
   Index first_channel(Index chunk) const { return first_vector(chunk) * lanes; }
@@ -111,10 +111,10 @@ class InvertedResidualWeights {
  public:
   Index taps = s.depthwise.KH * s.depthwise.KW;
   Index hidden = ceil_div(s.depthwise.C, lanes), filters = ceil_div(s.F, lanes);  // vectors
-  Index slices = s.depthwise.H <= most_sliced_rows && hidden >= 2 * chunk_vectors ? 2 : 1;
-  Index slice_vectors = round_up(ceil_div(hidden, slices), tile_vectors);
-  Index slice_chunks = ceil_div(slice_vectors, chunk_vectors);
-  Index chunks = (slices - 1) * slice_chunks + ceil_div(hidden - (slices - 1) * slice_vectors, chunk_vectors);
+  Index parts = s.depthwise.H <= most_parted_rows && hidden >= 2 * chunk_vectors ? 2 : 1;
+  Index part_vectors = round_up(ceil_div(hidden, parts), tile_vectors);
+  Index part_chunks = ceil_div(part_vectors, chunk_vectors);
+  Index chunks = (parts - 1) * part_chunks + ceil_div(hidden - (parts - 1) * part_vectors, chunk_vectors);
 };
 
 }  // namespace cnnlib::CNNLIB_ISA
