@@ -33,7 +33,7 @@ unexport PYTHONPATH
 .NOTPARALLEL:
 
 help:
-	@echo 'make train     install cnnlib into .venv and train a CNN on handwritten digits (TRAIN_ARGS=...)'
+	@echo 'make train     compile cnnlib for this processor, install it into .venv and train on handwritten digits (TRAIN_ARGS=...)'
 	@echo 'make test      build the wheel, install it into .venv and run the tests (PEERS=1, PYTEST_ARGS=...)'
 	@echo 'make bench     time the layers against the plain NumPy ones, with PEERS=1 against torch too'
 	@echo 'make lint      check format, style and types; `make format` mends the first'
@@ -50,7 +50,7 @@ help:
 	@echo 'make test-windows  run tests and a training of the Windows wheel under wine (WINDOWS_TESTS=..., PYTEST_ARGS=...)'
 	@echo 'make clean     remove what the other targets made, .venv included'
 
-train: $(VENV)/.installed $(VENV)/.extras
+train: $(VENV)/.own
 	$(BIN)/cnnlib train $(TRAIN_ARGS)
 
 test: $(VENV)/.installed $(VENV)/.test $(PEER_STAMP)
@@ -108,17 +108,35 @@ $(ENVIRONMENT):
 	$(call need,$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))',Python 3.10 or later is needed; '$(PYTHON)' is $(VERSION))
 	$(call need,$(PYTHON) -c 'import ensurepip$(comma) venv' 2>/dev/null,'$(PYTHON)' has no venv module: apt-get install python3-venv)
 	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+# One that knows --group.
+$(VENV)/.pip: $(ENVIRONMENT)
 	$(PIP) install --quiet --upgrade 'pip>=25.1'
 	@touch $@
 
-$(WHEEL): $(SOURCES) | $(ENVIRONMENT)
+comma := ,
+define need_compiler
 	$(call need,command -v $(firstword $(CXX)) >/dev/null,no C++ compiler '$(firstword $(CXX))': apt-get install g++)
 	$(call need,test -f "$$($(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h",the headers of '$(PYTHON)' are missing: apt-get install python3-dev)
+endef
+DEFINE := --config-settings=cmake.define
+
+$(WHEEL): $(SOURCES) | $(ENVIRONMENT)
+	$(need_compiler)
 	@rm -rf dist && mkdir dist
-	$(PIP) wheel --no-deps --wheel-dir dist --config-settings=cmake.define.CNNLIB_WERROR=$(WERROR) .
+	$(PIP) wheel --no-deps --wheel-dir dist $(DEFINE).CNNLIB_WERROR=$(WERROR) $(DEFINE).CNNLIB_ISAS=all .
 	@touch $@
 
-comma := ,
+# For `make train`: the baseline and this processor's widest instruction set alone, unless there is a wheel with all.
+$(VENV)/.own: $(SOURCES) $(ENVIRONMENT)
+	$(need_compiler)
+	@if [ -e $(WHEEL) ] && [ -z "$$(find $(SOURCES) -newer $(WHEEL))" ]; then set -- dist/*.whl; else \
+	  echo 'Compiling for this processor alone (`make wheel`: for all) ...' && rm -f $(VENV)/.installed && \
+	  set -- $(DEFINE).CNNLIB_WERROR=$(WERROR) $(DEFINE).CNNLIB_ISAS=widest .; fi; \
+	  $(PIP) install --quiet --force-reinstall --no-deps "$$@"
+	$(PIP) install --quiet 'cnnlib[plots,progress]'
+	@touch $@
 
 $(VENV)/.installed: $(WHEEL) $(ENVIRONMENT)
 	$(PIP) install --quiet --force-reinstall --no-deps dist/*.whl
@@ -129,7 +147,7 @@ $(VENV)/.extras: $(VENV)/.installed
 	$(PIP) install --quiet "$$(echo dist/*.whl)[all]"
 	@touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks $(VENV)/.build $(VENV)/.wheels $(VENV)/.cross: $(VENV)/.%: pyproject.toml $(ENVIRONMENT)
+$(VENV)/.test $(VENV)/.lint $(VENV)/.peers $(VENV)/.docs $(VENV)/.notebooks $(VENV)/.build $(VENV)/.wheels $(VENV)/.cross: $(VENV)/.%: pyproject.toml $(VENV)/.pip
 	$(PIP) install --quiet --group $*
 	@touch $@
 

@@ -64,8 +64,11 @@ const Isa& named(const std::string& name) {
     if (name == set->name) return *set;
     known += known.empty() ? set->name : std::string(", ") + set->name;
   }
-  throw std::invalid_argument("instruction set '" + name +
-                              "' is not available here; choose one of: " + known);
+  const std::string left_out = std::string(", ") + isas_left_out() + ",";
+  const bool compiled = name.empty() || left_out.find(" " + name + ",") == std::string::npos;
+  throw std::invalid_argument("instruction set '" + name + "' is not available " +
+                              (compiled ? "here" : "in this build, but with CNNLIB_ISAS=all") +
+                              "; choose one of: " + known);
 }
 
 const Isa& initial() {
@@ -158,6 +161,8 @@ const ByteProducts& active_products() {
       if (const ByteProducts* products = extension.products()) return *products;
   return set.products;
 }
+
+const char* isas_left_out() { return CNNLIB_ISAS_LEFT_OUT; }
 
 std::string int8_limit() { return int8_limits[limit()]; }
 void limit_int8(const std::string& name) { limit() = int8_limit_of(name); }

@@ -11,6 +11,9 @@ namespace cnnlib {
 // Sets that were compiled and that this processor runs, the best one first.
 std::vector<std::string> available_isas();
 
+// Sets that were not compiled, with commas.
+const char* isas_left_out();
+
 // Switches to a set by name; std::invalid_argument for one that is unknown or cannot run here.
 void use_isa(const std::string& name);
 

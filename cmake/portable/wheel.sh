@@ -22,7 +22,7 @@ headers=$(dirname "$("$python" -c 'import sysconfig; print(sysconfig.get_path("i
 built=$(mktemp -d)
 trap 'rm -rf "$built"' EXIT
 CXX="${CXX:-g++} --sysroot=$sysroot -idirafter $headers" \
-  "$python" -m pip wheel --quiet --no-deps --wheel-dir "$built" "$@" .
+  "$python" -m pip wheel --quiet --no-deps --wheel-dir "$built" --config-settings=cmake.define.CNNLIB_ISAS=all "$@" .
 # auditwheel finds the libraries to copy as the dynamic linker does.
 PATH=$(dirname "$python"):$PATH LD_LIBRARY_PATH=$libraries \
   "$python" -m auditwheel repair --wheel-dir "$folder" "$built"/*.whl

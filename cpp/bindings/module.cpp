@@ -85,6 +85,7 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   m.attr("__version__") = CNNLIB_VERSION;
   m.attr("eigen_version") = CNNLIB_EIGEN_VERSION;
   m.attr("compiler") = __VERSION__;
+  m.attr("isas_left_out") = isas_left_out();
 }
 #undef PyInit__core
 

@@ -7,6 +7,7 @@ __version__: str
 compiler: str
 eigen_version: str
 has_openmp: bool
+isas_left_out: str
 
 # Each call takes arrays of one type, C-contiguous; both types are overloads of one function.
 _T = TypeVar("_T", np.float32, np.float64)

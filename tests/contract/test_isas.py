@@ -6,10 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from cnnlib import _core
 from helpers import FOLDER, run_python
+
+CPP = Path(__file__).parents[2] / "cpp"
+COMPILER = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 
 @pytest.mark.parametrize("name", _core.available_isas())
@@ -40,6 +44,44 @@ def test_layers_agree_with_the_loops(name, threads):
     printed, compared = run_python(code, CNNLIB_ISA=name, OMP_NUM_THREADS=threads).split()
     assert printed == name
     assert int(compared) > 100
+
+
+# A build with the baseline alone, but for its kernels; prints the error of CNNLIB_ISA.
+SMALL_BUILD = """
+#include "machine/instruction_sets.cpp"
+#include "dispatch.cpp"
+#include <cstdio>
+namespace cnnlib {
+bool may_use_tile_registers() { return false; }
+const Isa& base::isa() {
+  alignas(Isa) static unsigned char memory[sizeof(Isa)];
+  Isa& table = reinterpret_cast<Isa&>(memory);
+  table.name = "base";
+  return table;
+}
+}
+int main() try {
+  std::puts(cnnlib::active_isa().name);
+} catch (const std::exception& error) {
+  std::puts(error.what());
+}
+"""
+
+
+@pytest.mark.skipif(COMPILER is None or not CPP.is_dir(), reason="needs a C++ compiler and the sources")
+def test_a_set_that_the_build_left_out(tmp_path):
+    (tmp_path / "small.cpp").write_text(SMALL_BUILD)
+    options = ["-std=c++17", f"-I{CPP}", "-DCNNLIB_HAVE_BASE", '-DCNNLIB_ISAS_LEFT_OUT="avx2, avx512"']
+    program = str(tmp_path / "small")
+    subprocess.run([COMPILER, *options, str(tmp_path / "small.cpp"), "-o", program], check=True)
+    for name, printed in {
+        "base": "base",
+        "avx2": "CNNLIB_ISA: instruction set 'avx2' is not available in this build, but with "
+        "CNNLIB_ISAS=all; choose one of: base",
+        "avx": "CNNLIB_ISA: instruction set 'avx' is not available here; choose one of: base",
+    }.items():
+        run = subprocess.run([program], env={"CNNLIB_ISA": name}, capture_output=True, text=True)
+        assert run.stdout == f"{printed}\n"
 
 
 def every_layer(*before):

@@ -110,9 +110,10 @@ def show_config() -> dict[str, Any]:
     """
     Print versions, instruction sets, threads, cores and caches, and return them as a dict.
 
-    "cores" are those that this process may run on, "caches of a thread" its share of the three levels, which
-    blocks of work are cut for; `CNNLIB_CACHES=32K,512K,4M` in the environment says otherwise. No bit of a
-    result depends on either.
+    "available" are the instruction sets that were compiled and that this processor has; a build from source
+    leaves out the others, unless told by `CNNLIB_ISAS`. "cores" are those that this process may run on,
+    "caches of a thread" its share of the three levels, which blocks of work are cut for;
+    `CNNLIB_CACHES=32K,512K,4M` in the environment says otherwise. No bit of a result depends on either.
 
     Examples
     --------
@@ -134,6 +135,7 @@ def current_config() -> dict[str, Any]:
         "cnnlib": _core.__version__,
         "instruction set": _core.active_isa(),
         "available": ", ".join(_core.available_isas()),
+        "left out of the build": _core.isas_left_out or "none",
         "threads": get_num_threads(),
         "threads are": "OpenMP's" if _core.has_openmp else "cnnlib's own",
         "cores": _core.physical_cores(),
