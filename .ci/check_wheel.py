@@ -50,7 +50,12 @@ def seconds(code):
 
 
 def check_import():
-    """`import cnnlib` beside `import numpy`, each in fresh interpreters."""
+    """The module has all sets; `import cnnlib` beside `import numpy`, each in fresh interpreters."""
+    from cnnlib import _core
+
+    assert not _core.isas_left_out, (
+        f"the wheel lacks kernels for {_core.isas_left_out}: build it with CNNLIB_ISAS=all"
+    )
     extra = seconds("import cnnlib") - seconds("import numpy")
     assert extra <= MOST_IMPORT_SECONDS, f"import cnnlib takes {extra:.3f} s more than import numpy"
     print(f"import cnnlib takes {extra:.3f} s more than import numpy")
