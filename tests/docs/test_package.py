@@ -236,11 +236,15 @@ def test_public_names_exist():
     assert set(cnnlib.__all__) <= set(dir(cnnlib))
 
 
-PUBLIC_MODULES = [f"cnnlib.{name}" for name in cnnlib._SUBMODULES] + [
+PUBLIC_MODULES = [f"cnnlib.{name}" for name in cnnlib.__all__ if inspect.ismodule(getattr(cnnlib, name))] + [
     "cnnlib",
+    "cnnlib.distributed",
     "cnnlib.layers.explanation",
     "cnnlib.course.keep_ratio",
-    "cnnlib.layers",
+    "cnnlib.onnx",
+    "cnnlib.pretrained",
+    "cnnlib.safetensors",
+    "cnnlib.typing",
 ]
 
 
