@@ -24,6 +24,18 @@ def test_every_compiled_layer_has_a_twin_and_every_twin_a_layer():
     assert {name.removesuffix("_naive") for name in naive.__all__} == functions
 
 
+@pytest.mark.parametrize(
+    "name", ["conv", "conv1d", "conv3d", "max_pool", "avg_pool", "max_pool1d", "avg_pool3d"]
+)
+def test_a_sample_without_its_batch_is_refused_by_name(name):
+    """It would count as a batch of samples of one axis less."""
+    axes = {"1d": 1, "3d": 3}.get(name[-2:], 2)
+    size = {f"pool_{side}": 2 for side in ("depth", "height", "width")[3 - axes :]}
+    rest = (np.ones((1, 3, *(2,) * axes)), None, {}) if "conv" in name else (size,)
+    with pytest.raises(ValueError, match=rf"^{name}_forward_naive: x must be \(N, C, .*\), got shape \(3, 4"):
+        naive_pair(name)[0](np.ones((3, *(4,) * axes)), *rest)
+
+
 def integers(rng, low, high):
     """An int, or a pair of them."""
     return tuple(int(v) for v in rng.integers(low, high + 1, 2))

@@ -230,6 +230,18 @@ class TestShapes:
         assert net.score(X[300:], y[300:]) > 0.95
 
 
+@pytest.mark.parametrize("kind", [ConvNetClassifier, ConvNetRegressor])
+def test_a_class_of_the_users_own_may_have_other_arguments(kind):
+    class Own(kind):
+        def __init__(self, depth=1, learning_rate=1e-2):
+            super().__init__(image_shape=(1, 4, 4), learning_rate=learning_rate, max_epochs=3)
+            self.depth = depth
+
+    own = clone(Own(depth=2))
+    assert own.get_params() == {"depth": 2, "learning_rate": 1e-2}
+    assert (own.image_shape, own.max_epochs, own.batch_size) == ((1, 4, 4), 3, kind().batch_size)
+
+
 class TestFit:
     def test_it_learns(self, digits):
         X, y, X_test, y_test = digits

@@ -68,7 +68,7 @@ def softmax_loss(
     scores, dtype = _scores("softmax_loss", x)
     shape = (len(scores), *scores.shape[2:])
     right = labels("softmax_loss", y, shape, scores.shape[1] if ignore is None else None)
-    none = -1 if ignore is None else integer("softmax_loss", "ignore", ignore)
+    none = -1 if ignore is None else integer("softmax_loss", "ignore", ignore, 2**63)
     return _softmax("softmax_loss", scores, right, weights, none, dtype)
 
 

@@ -50,6 +50,13 @@ def _refuse_empty(function, name, x):
         raise ValueError(f"{function}: {name} has an empty dimension: its shape is {x.shape}")
 
 
+def _check_rank(function, x):
+    """A sample without its batch would count as a batch of samples of one axis less."""
+    axes = "N, C, L" if "1d" in function else "N, C, D, H, W" if "3d" in function else "N, C, H, W"
+    if x.ndim != 1 + axes.count(","):
+        raise ValueError(f"{function}: x must be ({axes}), got shape {x.shape}")
+
+
 def _output_size(function, length, pads, span, step, ceil_mode=False):
     """1 + (length + pads - span) // step, or with ceil_mode the division rounded up.
 
@@ -123,12 +130,14 @@ class _Windows:
 
 
 def _conv_windows(function, conv_param, x, w):
+    _check_rank(function, x)
     if 0 in w.shape:
         raise ValueError(f"{function}: w has an empty dimension: its shape is {w.shape}")
     return _Windows(function, conv_param, x, w.shape[2:])
 
 
 def _pool_windows(function, pool_param, x):
+    _check_rank(function, x)
     names = ("pool_depth", "pool_height", "pool_width")[2 - x.ndim :]
     pool = tuple(pool_param[name] for name in names)
     return _Windows(function, pool_param, x, pool, default_stride=pool)

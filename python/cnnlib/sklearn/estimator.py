@@ -124,8 +124,9 @@ class Estimator(BaseEstimator):
 
     def _keep(self, arguments):
         """Keep the arguments of a constructor as they are, which scikit-learn asks for."""
-        for name in self._get_param_names():
-            setattr(self, name, arguments[name])
+        for name, value in arguments.items():
+            if name not in ("self", "__class__"):
+                setattr(self, name, value)
 
     def _scores(self, X):
         check_is_fitted(self)

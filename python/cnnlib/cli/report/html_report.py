@@ -27,7 +27,7 @@ _MISTAKES, _NEAR_MISSES, _TYPICAL = 24, 12, 4  # images: in all, in all, of each
 
 
 def report(run, solver, data, part, scores, pictures):
-    """The html.page, a str.
+    """The page, a str.
 
     Parameters
     ----------

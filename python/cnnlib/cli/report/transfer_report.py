@@ -45,7 +45,7 @@ class Transfer:
 
 
 def transfer_report(about: Transfer) -> str:
-    """The html.page, a str."""
+    """The page, a str."""
     tested = about.gallery(about.part, about.scores)
     learned = about.gallery("train", about.fit.model.loss(about.rows))
     makers = {
