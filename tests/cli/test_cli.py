@@ -520,6 +520,13 @@ class TestInfo:
         assert stop.value.code == 0
         assert capsys.readouterr().out == f"cnnlib {cnnlib.__version__}\n"
 
+    def test_help_before_a_command_is_that_of_all_commands(self, capsys):
+        for arguments in (["--help"], ["--help", "train"]):
+            with pytest.raises(SystemExit) as stop:
+                main(arguments)
+            assert stop.value.code == 0
+            assert "completion" in capsys.readouterr().out
+
     @pytest.mark.parametrize(
         "command",
         [[], *([name] for name in ("train", "eval", "predict", "export", "bench", "info"))],

@@ -68,7 +68,7 @@ def _escape_what_cannot_be_encoded():
 
 def _options(arguments):
     """The options, with those of a --config file, which the command line overrides."""
-    parser = build_parser(next((text for text in arguments if not text.startswith("-")), None))
+    parser = build_parser(arguments[0] if arguments else None)
     options = parser.parse_args(arguments)
     path = getattr(options, "config", None)
     if path is None:
