@@ -75,61 +75,62 @@ class AnyMaxima {
   using S = Simd<T>;
   static constexpr T lowest = -std::numeric_limits<T>::infinity();
   static constexpr Index most_taps = 1 << 20;  // that T can count
+  static constexpr Index most_line = 4096;     // values of a padded line, beside those of four image rows
 
  public:
   explicit AnyMaxima(const PoolShape& shape) : s(shape) {
     const Index reach = (s.PW - 1) * s.dilation_w;
-    const Index size =
-        std::max(s.pad_left + s.W, (round_up(s.OW, S::size) + 1) * s.stride_w + reach) + S::size;
-    line = layout.array<T>(size);
+    line_size = std::max(s.pad_left + s.W, (round_up(s.OW, S::size) + 1) * s.stride_w + reach) + S::size;
+    padded = line_size <= 4 * s.W + most_line;
+    if (!padded) line_size = s.W;
+    line_piece = layout.array<T>(line_size);
     values = layout.array<T>(round_up(s.OW, S::size));
     taps = layout.array<T>(round_up(s.OW, S::size));
-    padded_size = size;
   }
 
   // A line of a window at a time, or the maxima of all its lines where no place is wanted.
   void run(const T* x, T* out, Arg* arg) const {
     const Scratch scratch(layout.bytes());
-    T* const padded = line.in(scratch.data());
-    std::fill_n(padded, padded_size, lowest);
+    T* const line = line_piece.in(scratch.data());
+    std::fill_n(line, line_size, lowest);
     for (Index plane = 0; plane < s.planes; ++plane, x += s.H * s.W)
       for (Index oh = 0; oh < s.OH; ++oh, out += s.OW, arg += Places ? s.OW : 0)
-        run_row(x, oh, padded, scratch.data(), out, arg);
+        run_row(x, oh, line + (padded ? s.pad_left : 0), scratch.data(), out, arg);
   }
 
  private:
-  void run_row(const T* image, Index oh, T* padded, void* scratch, T* out, Arg* arg) const {
+  // `line` has the columns of the image, where it is padded between those of the padding.
+  void run_row(const T* image, Index oh, T* line, void* scratch, T* out, Arg* arg) const {
     std::fill_n(out, s.OW, lowest);
     bool first = true;
     for (Index kh = 0; kh < s.PH; ++kh) {
       const Index h = oh * s.stride_h - s.pad_top + kh * s.dilation_h;
       if (h < 0 || h >= s.H) continue;
-      T* const to = padded + s.pad_left;
       const bool fresh = Places || first;
       first = false;
-      write_vectors(to, s.W, false, [&](Index j, Index count) {
+      write_vectors(line, s.W, false, [&](Index j, Index count) {
         const auto v = load_first(image + h * s.W + j, count);
-        return fresh ? v : S::max_or_nan(load_first<T>(to + j, count), v);
+        return fresh ? v : S::max_or_nan(load_first<T>(line + j, count), v);
       });
       if constexpr (Places)
-        for (Index kw = 0; kw < s.PW; kw += most_taps) take(padded, kw, kh * s.PW + kw, scratch, out, arg);
+        for (Index kw = 0; kw < s.PW; kw += most_taps) take(line, kw, kh * s.PW + kw, scratch, out, arg);
     }
     if constexpr (Places)
       find_first_taps(s, oh, 0, s.OW, out, arg);
     else if (!first)
-      take(padded, 0, 0, scratch, out, arg);
+      take(line, 0, 0, scratch, out, arg);
   }
 
   // Taps of a line from kw on, of which the first is tap `place` of the windows.
-  void take(const T* padded, Index kw, Index place, void* scratch, T* out, Arg* arg) const {
+  void take(const T* line, Index kw, Index place, void* scratch, T* out, Arg* arg) const {
     T *value = values.in(scratch), *tap = taps.in(scratch);
     const Index count = std::min(s.PW - kw, Places ? most_taps : s.PW);
     for (Index j = 0; j < s.OW; j += S::size) {
-      const T* from = padded + j * s.stride_w + kw * s.dilation_w;
+      const Index column = j * s.stride_w - s.pad_left + kw * s.dilation_w;
       Maxima<T, Places> best{}, next{};
-      best.value = windows_at(from);
+      best.value = windows_at(line, column);
       for (Index k = 1; k < count; ++k) {
-        next.value = windows_at(from + k * s.dilation_w);
+        next.value = windows_at(line, column + k * s.dilation_w);
         best.add(next, int(k));
       }
       S::store(value + j, best.value);
@@ -141,18 +142,22 @@ class AnyMaxima {
       if constexpr (Places) arg[ow] = wins ? static_cast<Arg>(place + static_cast<Index>(tap[ow])) : arg[ow];
     }
   }
-  // The values of neighbouring windows.
-  typename S::Packet windows_at(const T* from) const {
-    if (s.stride_w == 1) return S::load(from);
+  // The values of neighbouring windows, of the first at a column of the image.
+  typename S::Packet windows_at(const T* line, Index column) const {
+    if (padded && s.stride_w == 1) return S::load(line + column);
     T lanes[S::size];
-    for (Index l = 0; l < S::size; ++l) lanes[l] = from[l * s.stride_w];
+    for (Index l = 0; l < S::size; ++l) {
+      const Index at = column + l * s.stride_w;
+      lanes[l] = padded || (at >= 0 && at < s.W) ? line[at] : lowest;
+    }
     return S::load(lanes);
   }
 
   PoolShape s;
   Layout layout;
-  Piece<T> line, values, taps;
-  Index padded_size;
+  Piece<T> line_piece, values, taps;
+  Index line_size;
+  bool padded;  // else columns outside of the image are told by their number: strides or padding are long
 };
 
 // Small windows of Width vectors of columns at most. Places outside the image count as minus infinity.
