@@ -87,7 +87,7 @@ class RowTiles {
   // Between points, a cache line more than needed: a power of two apart they would share a set.
   Index point_step() const { return C * y_.count * s.stride_w * plane() + 2 * Simd<T>::size; }
   Index values() const { return checked_product(tile.points, point_step()); }
-  Index line() const { return 2 * parts_ * width_; }  // scratch of `transform`
+  Index line() const { return 2 * parts_ * width_ + Simd<T>::size; }  // scratch of `transform`
 
   // offset[term]: where its tiles begin in x'.
   void term_offsets(Index* offset) const {
@@ -99,6 +99,7 @@ class RowTiles {
 
   // x' of a band of an image (of one group).
   void transform(const T* image, Index band, T* line, T* values) const {
+    clear_behind(line, values);
     for (Index c = 0; c < C; ++c, image += s.H * s.W)
       for (Index y = 0; y < y_.count; ++y)
         for (Index h = 0; h < rows + y_.reach; ++h) {
@@ -109,6 +110,17 @@ class RowTiles {
   }
 
  private:
+  // Vectors read on behind a line and behind the rows of a plane, for lanes without a tile: whatever old bits
+  // lie there may be denormal, and slow.
+  void clear_behind(T* line, T* values) const {
+    std::fill_n(line + 2 * parts_ * width_, Simd<T>::size, T(0));
+    const Index planes = C * y_.count * s.stride_w;
+    for (Index p = 0; p < tile.points; ++p, values += point_step()) {
+      for (Index i = 1; i <= planes; ++i)
+        std::fill_n(values + i * plane() - Simd<T>::size, Simd<T>::size, T(0));
+      std::fill_n(values + planes * plane(), 2 * Simd<T>::size, T(0));
+    }
+  }
   // The rows of a phase, and room for what a last vector has too much.
   Index plane() const { return (rows + y_.reach) * cols + Simd<T>::size; }
   Index at(Index c, Index y, Index phase) const {
