@@ -236,20 +236,4 @@ void stage_plane(const T* plane, Index H, Index W, Index stride, const Staging& 
   });
 }
 
-// Copies rows [top, top + height) x columns [left, left + width) of a plane (H, W), zero outside the image.
-template <class T>
-void copy_region(const T* plane, Index H, Index W, Index top, Index left, Index height, Index width, T* to) {
-  const Inside inside(left, 1, W, width);
-  for (Index i = 0; i < height; ++i, to += width) {
-    const Index line = top + i;
-    if (line < 0 || line >= H || inside.first >= inside.last) {
-      std::fill_n(to, width, T(0));
-      continue;
-    }
-    std::fill_n(to, inside.first, T(0));
-    std::copy_n(plane + line * W + left + inside.first, inside.last - inside.first, to + inside.first);
-    std::fill_n(to + inside.last, width - inside.last, T(0));
-  }
-}
-
 }  // namespace cnnlib::CNNLIB_ISA

@@ -39,17 +39,13 @@ struct Maxima<T, false> {
 // `n` taps next to each other.
 template <int n, bool Places, class T>
 [[gnu::always_inline]] inline Maxima<T, Places> maxima_of(const typename Simd<T>::Packet* tap) {
-  using S = Simd<T>;
   Maxima<T, Places> best{};
   best.value = tap[0];
 #pragma GCC unroll 3
   for (int k = 1; k < n; ++k) {
-    if constexpr (Places) {
-      const auto wins = S::greater_or_nan(tap[k], best.value);
-      best = {S::select(wins, tap[k], best.value), S::select(wins, S::fill(T(k)), best.tap)};
-    } else {
-      best.value = S::max_or_nan(best.value, tap[k]);
-    }
+    Maxima<T, Places> next{};
+    next.value = tap[k];
+    best.add(next, k);
   }
   return best;
 }

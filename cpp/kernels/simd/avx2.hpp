@@ -119,15 +119,6 @@ inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packe
 }
 
 template <>
-inline Eigen::internal::Packet8f Simd<float>::shift_up(Packet before, Packet v) {
-  const __m256 middle = _mm256_permute2f128_ps(before, v, 0x21);
-  return _mm256_castsi256_ps(_mm256_alignr_epi8(_mm256_castps_si256(v), _mm256_castps_si256(middle), 12));
-}
-template <>
-inline Eigen::internal::Packet4d Simd<double>::shift_up(Packet before, Packet v) {
-  return _mm256_shuffle_pd(_mm256_permute2f128_pd(before, v, 0x21), v, 0b0101);
-}
-template <>
 inline Eigen::internal::Packet8f Simd<float>::shift_down(Packet v, Packet after) {
   const __m256 middle = _mm256_permute2f128_ps(v, after, 0x21);
   return _mm256_castsi256_ps(_mm256_alignr_epi8(_mm256_castps_si256(middle), _mm256_castps_si256(v), 4));

@@ -128,25 +128,6 @@ inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index co
 }
 
 template <>
-inline __m512 Simd<float>::load_halves(const float* low, const float* high) {
-  return _mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(low)), _mm256_loadu_ps(high), 1);
-}
-template <>
-inline __m512d Simd<double>::load_halves(const double* low, const double* high) {
-  return _mm512_insertf64x4(_mm512_castpd256_pd512(_mm256_loadu_pd(low)), _mm256_loadu_pd(high), 1);
-}
-template <>
-inline void Simd<float>::store_halves(float* low, float* high, Packet v) {
-  _mm256_storeu_ps(low, _mm512_castps512_ps256(v));
-  _mm256_storeu_ps(high, _mm512_extractf32x8_ps(v, 1));
-}
-template <>
-inline void Simd<double>::store_halves(double* low, double* high, Packet v) {
-  _mm256_storeu_pd(low, _mm512_castpd512_pd256(v));
-  _mm256_storeu_pd(high, _mm512_extractf64x4_pd(v, 1));
-}
-
-template <>
 inline __m512 Simd<float>::load_bytes(const std::uint8_t* p, Index first, Index count) {
   const auto mask = static_cast<__mmask16>(lane_mask(first, count));
   return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, p)));
@@ -155,11 +136,6 @@ template <>
 inline __m512d Simd<double>::load_bytes(const std::uint8_t* p, Index first, Index count) {
   const auto mask = static_cast<__mmask16>(lane_mask(first, count));
   return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, p)));
-}
-template <>
-inline __mmask16 Simd<float>::equal_bytes(const std::uint8_t* p, std::uint8_t value) {
-  return _mm_cmpeq_epi8_mask(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)),
-                             _mm_set1_epi8(static_cast<char>(value)));
 }
 template <>
 inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
@@ -199,14 +175,6 @@ inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packe
   high = _mm512_permutex2var_pd(even, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), odd);
 }
 
-template <>
-inline __m512 Simd<float>::shift_up(Packet before, Packet v) {
-  return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(v), _mm512_castps_si512(before), 15));
-}
-template <>
-inline __m512d Simd<double>::shift_up(Packet before, Packet v) {
-  return _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(v), _mm512_castpd_si512(before), 7));
-}
 template <>
 inline __m512 Simd<float>::shift_down(Packet v, Packet after) {
   return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(after), _mm512_castps_si512(v), 1));

@@ -107,25 +107,6 @@ inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index co
 }
 
 template <>
-inline float32x4_t Simd<float>::load_halves(const float* low, const float* high) {
-  return vcombine_f32(vld1_f32(low), vld1_f32(high));
-}
-template <>
-inline float64x2_t Simd<double>::load_halves(const double* low, const double* high) {
-  return vcombine_f64(vld1_f64(low), vld1_f64(high));
-}
-template <>
-inline void Simd<float>::store_halves(float* low, float* high, Packet v) {
-  vst1_f32(low, vget_low_f32(v));
-  vst1_f32(high, vget_high_f32(v));
-}
-template <>
-inline void Simd<double>::store_halves(double* low, double* high, Packet v) {
-  vst1_f64(low, vget_low_f64(v));
-  vst1_f64(high, vget_high_f64(v));
-}
-
-template <>
 inline bool Simd<float>::any(Mask mask) {
   return vmaxvq_u32(vreinterpretq_u32_f32(mask)) != 0;
 }
@@ -186,14 +167,6 @@ inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packe
   high = vzip2q_f64(even, odd);
 }
 
-template <>
-inline float32x4_t Simd<float>::shift_up(Packet before, Packet v) {
-  return vextq_f32(before, v, 3);
-}
-template <>
-inline float64x2_t Simd<double>::shift_up(Packet before, Packet v) {
-  return vextq_f64(before, v, 1);
-}
 template <>
 inline float32x4_t Simd<float>::shift_down(Packet v, Packet after) {
   return vextq_f32(v, after, 1);

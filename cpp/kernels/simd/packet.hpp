@@ -99,7 +99,6 @@ struct Simd {
   static Packet fma(Packet a, Packet b, Packet c) { return Eigen::internal::pmadd(a, b, c); }  // a * b + c
   static Packet max(Packet a, Packet b) { return Eigen::internal::pmax(a, b); }  // NaN where a is
   static Packet min(Packet a, Packet b) { return Eigen::internal::pmin(a, b); }  // NaN where a is
-  static Packet exp(Packet v) { return Eigen::internal::pexp(v); }               // finite v
   static Packet log(Packet v) { return Eigen::internal::plog(v); }
   // NaN where either is.
   static Packet max_or_nan(Packet a, Packet b) { return Eigen::internal::pmax<Eigen::PropagateNaN>(a, b); }
@@ -148,25 +147,9 @@ struct Simd {
   static Packet load_lanes(const T* p, Index first, Index count, T other);
   static void store_lanes(T* p, Packet v, Index first, Index count);
 
-  // row[start + i] for each lane i, and `padding` for what is not in [0, size of the row).
-  static Packet load_within(const T* row, Index row_size, Index start, T padding) {
-    if (start >= 0 && start + size <= row_size) return load(row + start);
-    const Index first = start < 0 ? std::min<Index>(-start, size) : 0;
-    const Index last = std::clamp<Index>(row_size - start, first, size);
-    return load_lanes(row + start, first, last - first, padding);
-  }
-
-  // The lower and the upper half of the lanes at addresses of their own.
-  static Packet load_halves(const T* low, const T* high);
-  static void store_halves(T* low, T* high, Packet v);
-
   // Whole numbers from 0 to 255, one byte for each of lanes [first, first + count); 0 in the other lanes.
   static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size);
   static void store_bytes(std::uint8_t* p, Packet v, Index count = size);
-  // Which of the bytes at p are `value`.
-  static Mask equal_bytes(const std::uint8_t* p, std::uint8_t value) {
-    return equal(load_bytes(p), fill(T(value)));
-  }
 
   // even[i] = p[2 * i] and odd[i] = p[2 * i + 1], where p is the lanes of `low`, then those of `high`.
   static void split_pairs(Packet low, Packet high, Packet& even, Packet& odd);
@@ -181,9 +164,7 @@ struct Simd {
     store(p + size, high);
   }
 
-  // The lanes of v a place further, behind the last one of `before`; and a place back, before the first one
-  // of `after`.
-  static Packet shift_up(Packet before, Packet v);
+  // The lanes of v a place back, before the first one of `after`.
   static Packet shift_down(Packet v, Packet after);
 };
 
@@ -240,20 +221,6 @@ void Simd<T>::store_lanes(T* p, Packet v, Index first, Index count) {
   for (Index l = first; l < first + count; ++l) p[l] = lanes[l];
 }
 template <class T>
-typename Simd<T>::Packet Simd<T>::load_halves(const T* low, const T* high) {
-  T lanes[size];
-  std::copy_n(low, size / 2, lanes);
-  std::copy_n(high, size / 2, lanes + size / 2);
-  return load(lanes);
-}
-template <class T>
-void Simd<T>::store_halves(T* low, T* high, Packet v) {
-  T lanes[size];
-  store(lanes, v);
-  std::copy_n(lanes, size / 2, low);
-  std::copy_n(lanes + size / 2, size / 2, high);
-}
-template <class T>
 typename Simd<T>::Packet Simd<T>::load_bytes(const std::uint8_t* p, Index first, Index count) {
   T lanes[size] = {};
   for (Index l = first; l < first + count; ++l) lanes[l] = static_cast<T>(static_cast<int>(p[l]));
@@ -288,13 +255,6 @@ void Simd<T>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
   }
   low = load(pairs);
   high = load(pairs + size);
-}
-template <class T>
-typename Simd<T>::Packet Simd<T>::shift_up(Packet before, Packet v) {
-  T lanes[2 * size];
-  store(lanes, before);
-  store(lanes + size, v);
-  return load(lanes + size - 1);
 }
 template <class T>
 typename Simd<T>::Packet Simd<T>::shift_down(Packet v, Packet after) {

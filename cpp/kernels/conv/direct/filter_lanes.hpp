@@ -141,25 +141,23 @@ class FilterLanes {
     };
     while (cols > max_rows && !fits(1, cols)) cols = even_part(p.OW, ceil_div(cols, 2));
     while (rows < p.OH && fits(std::min(2 * rows, p.OH), cols)) rows = std::min(2 * rows, p.OH);
-    // Enough work for every thread to have two pieces: parts of the filters, which read the same input, where
-    // the weights are the larger operand; else smaller blocks, as long as they are worth a panel's way to the
-    // cache.
-    const auto count = [&] { return p.N * p.groups * ceil_div(p.OW, cols) * ceil_div(p.OH, rows); };
-    const Index wanted = threads > 1 ? 2 * threads : 1;
-    while (count() < wanted && rows * cols >= 8 * max_rows && p.F * taps < p.N * p.OH * p.OW) {
-      Index& longer = rows > 1 ? rows : cols;
-      longer = ceil_div(longer, 2);
-    }
     vectors = ceil_div(p.F, lanes);
     const auto panel_for = [&](Index columns) {
       return std::min(vectors, vectors_beside(widest_tile(p.OW, columns)));
     };
     const Index usual_panel = panel_for(even_part(p.OW, most_positions));
-    const auto panels_for = [&](Index columns) {
-      return Panels(vectors, p.prepacked ? usual_panel : panel_for(even_part(p.OW, columns))).count;
+    const auto panel_now = [&] { return p.prepacked ? usual_panel : panel_for(even_part(p.OW, cols)); };
+    // Enough work for every thread to have two pieces: parts of the filters, which read the same input, where
+    // the weights are the larger operand; else, or where parts of one panel each are too few, smaller blocks,
+    // as long as they are worth a panel's way to the cache.
+    const auto count = [&] { return p.N * p.groups * ceil_div(p.OW, cols) * ceil_div(p.OH, rows); };
+    const Index wanted = threads > 1 ? 2 * threads : 1;
+    const auto too_few = [&] {
+      return (count() < wanted && rows * cols >= 8 * max_rows && p.F * taps < p.N * p.OH * p.OW) ||
+             (threads > 1 && count() * Panels(vectors, panel_now()).count < threads &&
+              rows * cols >= 2 * max_rows);
     };
-    // Where even parts of one panel each are too few for the threads, blocks are smaller after all.
-    while (threads > 1 && count() * panels_for(cols) < threads && rows * cols >= 2 * max_rows) {
+    while (too_few()) {
       Index& longer = rows > 1 ? rows : cols;
       longer = ceil_div(longer, 2);
     }
@@ -168,7 +166,7 @@ class FilterLanes {
     staging.set_block(rows, cols, 1, lanes);
     row_blocks = ceil_div(p.OH, rows);
     col_blocks = ceil_div(p.OW, cols);
-    panel_vectors = p.prepacked ? usual_panel : panel_for(cols);
+    panel_vectors = panel_now();
     filter_parts = std::min(Panels(vectors, panel_vectors).count, ceil_div(wanted, count()));
     // At the end of a chunk of channels sums are rounded: it follows from the shape, not from the blocks.
     const Index products = weight_bytes / (usual_panel * lanes * Index(sizeof(T)));

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/conv/direct/correlation.hpp"
 #include "kernels/conv/method.hpp"
@@ -209,6 +210,7 @@ template <class T, template <class> class Lanes>
 void describe_correlations(ConvPlan& plan) {
   Index packed = 0;
   std::size_t scratch = 0;
+  bool first = true;
   each_correlation<T>(plan.shape, plan.pass, [&](Correlation<T> p) {
     if (p.taps() == 0) return;
     p.prepacked = plan.prepacked;
@@ -216,8 +218,8 @@ void describe_correlations(ConvPlan& plan) {
     packed += lanes.packed_size();
     ConvPlan own = plan;
     lanes.describe(own);
-    if (scratch == 0) plan = own;  // the classes of dx are cut alike, and run one after the other
-    scratch = std::max(scratch, own.scratch_bytes);
+    scratch = std::max(scratch, own.scratch_bytes);  // the classes of dx run one after the other
+    if (std::exchange(first, false)) plan = own;     // and are cut alike
   });
   plan.scratch_bytes = scratch;
   plan.packed_bytes = packed * sizeof(T);

@@ -200,18 +200,18 @@ class SharedPanels {
 
  public:
   explicit SharedPanels(const ConvShape& s) : g(s) {
-    const auto cut = [&](Index most) { g.set_blocks(PositionBlocks::choose(s.N, g.OH, g.OW, most)); };
-    cut(most_positions);
-    if (result_size * Index(sizeof(T)) <= most_sum_bytes) {
-      const Index blocks = g.positions.blocks;
-      if (blocks < most_sums)  // a few small images: smaller blocks, if they make enough sums
-        cut(std::clamp(s.N * g.OH * g.OW / most_sums, fewest_positions, most_positions));
-      if (g.positions.blocks >= fewest_sums)
-        g.positions.set_parts(g.positions.blocks <= most_sums ? g.positions.blocks
-                                                              : std::min(most_sums, blocks / 2));
-      else
-        cut(most_positions);
+    const auto cut = [&](Index most) { return PositionBlocks::choose(s.N, g.OH, g.OW, most); };
+    const bool small_result = result_size * Index(sizeof(T)) <= most_sum_bytes;
+    PositionBlocks blocks = cut(most_positions);
+    if (small_result &&
+        blocks.blocks < most_sums) {  // a few small images: smaller blocks, if they are enough
+      const PositionBlocks smaller =
+          cut(std::clamp(s.N * g.OH * g.OW / most_sums, fewest_positions, most_positions));
+      if (smaller.blocks >= fewest_sums) blocks = smaller;
     }
+    if (small_result && blocks.blocks >= fewest_sums)
+      blocks.set_parts(blocks.blocks <= most_sums ? blocks.blocks : std::min(most_sums, blocks.blocks / 2));
+    g.set_blocks(blocks);
     const bool little_input = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
     panels_suit = keep_busy(all.panels(), threads);
     blocks_suit = keep_busy(all.lane_blocks(), threads);

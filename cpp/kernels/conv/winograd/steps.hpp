@@ -105,15 +105,15 @@ struct WinogradSizes {
   // one run. Tiles [first, last) alone are transformed. `places` is scratch.
   void transform(const TileProblem<T>& p, Index begin, Index end, Index block, Index q, Index first,
                  Index last, T* staged, T* values, Index room, Index* places) const {
-    for (Index i = begin, n = 0; i < end; i += block) {
+    for (Index i = begin + (first - begin) / block * block; i < last; i += block) {
       const Panels tile_panels(std::min(block, end - i));
       for (Index panel = 0; panel < tile_panels.count; ++panel)
         for (Index t = 0; t < tile_panels.rows(panel); ++t)
-          places[n++] =
-              (i - begin + tile_panels.first(panel)) * channels + (q * tile_panels.rows(panel) + t) * lanes;
+          if (const Index at = i + tile_panels.first(panel) + t; at >= first && at < last)
+            places[at - first] =
+                (i - begin + tile_panels.first(panel)) * channels + (q * tile_panels.rows(panel) + t) * lanes;
     }
     StagedRuns<T> runs(tile, grid, p, q, staged);
-    places += first - begin;
     grid.each_run(first, last, [&](Index image, Index row, Index col, Index tiles, Index at) {
       const T* rows = runs.stage(image, row, col, tiles);
       tile.transform_inputs(grid, col, tiles, rows, values, TilePlaces{0, places + at}, value_stride(room));

@@ -74,8 +74,8 @@ class Pictures:
             yield
 
 
-def with_curves(solver, names) -> Pictures | None:
-    """The curves of a run, and each half of them. None where matplotlib lacks, and then `names` are said."""
+def with_curves(solver, names, *, halves: bool = False) -> Pictures | None:
+    """The curves of a run, and with `halves` each alone. None without matplotlib: then `names` are said."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
@@ -100,8 +100,9 @@ def with_curves(solver, names) -> Pictures | None:
 
     pictures = Pictures()
     pictures.draw("curves.png", curves, (10, 4))
-    pictures.draw("loss", lambda figure: loss(figure.subplots()), (6, 4))
-    pictures.draw("accuracy", lambda figure: accuracy(figure.subplots()), (6, 4))
+    if halves:
+        pictures.draw("loss", lambda figure: loss(figure.subplots()), (6, 4))
+        pictures.draw("accuracy", lambda figure: accuracy(figure.subplots()), (6, 4))
     return pictures
 
 
@@ -110,7 +111,7 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
 
     `scores` (N, K) are those of the images X with the labels y. None: matplotlib is not installed.
     """
-    pictures, classes = with_curves(solver, PICTURES), run.data_set.classes
+    pictures, classes = with_curves(solver, PICTURES, halves=True), run.data_set.classes
     if pictures is None:
         return None
 
