@@ -1,9 +1,42 @@
 """Eight-bit networks by the definitions of cnnlib.naive, operation by operation, in NumPy."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
-from cnnlib.graph import joins
+from cnnlib.graph import Graph, Node, joins
+from cnnlib.inference.quantization.parts import roles_of
 from cnnlib.naive import quantized
 from numpy.lib.stride_tricks import sliding_window_view
+
+
+@dataclass
+class Op:
+    """An operation on bytes with its own arrays and options."""
+
+    kind: str
+    inputs: list
+    output: str
+    arrays: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
+
+
+def graph_of(ops, output):
+    """A graph of operations, and its arrays."""
+    graph, arrays = Graph(), {}
+    for op in ops:
+        names = [f"{op.output}.{role}" if role in op.arrays else None for role in roles_of(op.kind)]
+        arrays |= {f"{op.output}.{role}": array for role, array in op.arrays.items()}
+        graph.append(Node(op.kind, op.inputs, op.output, names, (op.options,)))
+    graph.output = output
+    return graph, arrays
+
+
+def ops_of(graph, arrays):
+    """The operations of a graph whose layers in floats have neither arrays nor options."""
+    for node in graph:
+        roles = roles_of(node.layer) if node.params else ()
+        own = {role: arrays[name] for role, name in zip(roles, node.params, strict=True) if name is not None}
+        yield Op(node.layer, node.inputs, node.output, own, *node.args)
 
 
 def conv_sums(x, x_zero, w, b, conv_param):

@@ -10,9 +10,9 @@ import byte_reference
 import cnnlib
 import numpy as np
 import pytest
+from byte_reference import Op, graph_of, ops_of
 from cnnlib import _core
 from cnnlib.data import Normalization
-from cnnlib.inference.ops import Op, graph_of, ops_of
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models import ConvNet
 from cnnlib.naive import quantized
@@ -63,7 +63,7 @@ def conv_op(rng, C, F, K, conv_param, other=False, low=0, scale=0.02):
 
 
 def same_bits(ops, output, x):
-    predictor = Predictor(*graph_of(ops, output, ""), x.shape[1:], FLOAT32)
+    predictor = Predictor(*graph_of(ops, output), x.shape[1:], FLOAT32)
     want = byte_reference.run(ops, output, x)[0]
     got = predictor(x)
     assert got.dtype == want.dtype
@@ -130,7 +130,7 @@ def test_dilated_and_padded(isa, extension):
     arrays, options = conv_op(rng, 5, 6, (3, 3), param)
     ops = [quantize("input", "x"), Op("byte_conv", ["x"], "y", arrays, options), dequantize("y", "out")]
     with on(isa, extension):
-        got = Predictor(*graph_of(ops, "out", ""), x.shape[1:], FLOAT32)(x)
+        got = Predictor(*graph_of(ops, "out"), x.shape[1:], FLOAT32)(x)
     want = byte_reference.run(ops, "out", x, quantized.conv_sums)[0]
     np.testing.assert_array_equal(got, want)
 
@@ -189,7 +189,7 @@ def test_quantize_rounds_ties_to_even_and_clips(isa, extension):
     x = np.tile(edges, 6)[None, :, None, None] * np.float32(0.25)
     ops = [Op("quantize", ["input"], "q", {}, {"scale": 0.25, "zero": 113}), dequantize("q", "out", 1.0, 0)]
     with on(isa, extension):
-        got = Predictor(*graph_of(ops, "out", ""), x.shape[1:], FLOAT32)(x)[0, :12, 0, 0]
+        got = Predictor(*graph_of(ops, "out"), x.shape[1:], FLOAT32)(x)[0, :12, 0, 0]
     np.testing.assert_array_equal(got, [113, 115, 113, 111, 115, 255, 0, 255, 0, 0, 253, 0])
     np.testing.assert_array_equal(quantized.quantize(x, 0.25, 113)[0, :12, 0, 0], got)
 
@@ -208,7 +208,7 @@ def test_largest_sums_do_not_saturate(isa, extension):
         dequantize("y", "out", 1.0, 0),
     ]
     with on(isa, extension):
-        got = Predictor(*graph_of(ops, "out", ""), x.shape[1:], FLOAT32)(x)[0, :, 0, 0]
+        got = Predictor(*graph_of(ops, "out"), x.shape[1:], FLOAT32)(x)[0, :, 0, 0]
     np.testing.assert_array_equal(got, [119] * 8 + [81] * 8)  # 255 * 127 * 576 * 1e-6 = 18.65
 
 

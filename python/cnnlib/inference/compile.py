@@ -13,9 +13,8 @@ from cnnlib._typing import Array, Outputs
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import statistics
-from cnnlib.inference.fusion import ACTIVATIONS, RECTIFIED, fuse_inverted_residuals, fuse_sums, operations
+from cnnlib.inference.fusion import ACTIVATIONS, fuse_inverted_residuals, fuse_sums, operations, rectified
 from cnnlib.inference.memory import Layout
-from cnnlib.inference.ops import op_of
 from cnnlib.inference.quantization.images import BYTE_RULES, ByteSteps, byte_images, floats_of
 from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 
@@ -58,8 +57,7 @@ class Compiled(ByteSteps):
             self.output_shape = (sum(size for (size,) in rows),)
         self.shapes.setdefault(nodes[-1].output, self.output_shape)
         nodes = fuse_inverted_residuals(fuse_sums(nodes, self.shapes, arrays, dtype), arrays)
-        byte_ops = {node.output: op_of(node, arrays) for node in nodes if node.layer in BYTE_RULES}
-        self._images = byte_images([*byte_ops.values()], self.shapes)
+        self._images = byte_images(nodes, arrays, self.shapes)
         room = {name: math.prod(shape) for name, shape in self.shapes.items()}
         room |= {name: floats_of(image) for name, image in self._images.items()}
         layout = Layout(nodes, room, graph.input, nodes[-1].output)
@@ -67,15 +65,10 @@ class Compiled(ByteSteps):
         sizes = math.prod(input_shape), math.prod(self.output_shape)
         self._core: Any = make(layout.values, *sizes, layout.arena)
         for node in nodes:
-            layer, bound = RECTIFIED.get(node.layer, (node.layer, None))
+            layer, bound = rectified(node)
             ids, out = [layout.id(name) for name in node.inputs], layout.id(node.output)
-            if node.output in byte_ops:
-                shape = self.shapes[node.inputs[0]]
-                getattr(self, f"_emit_{layer}")(byte_ops[node.output], ids, out, shape)
-                continue
-            getattr(self, _EMITTED_BY.get(layer, f"_{layer}"))(
-                node, ids, out, self.shapes[node.inputs[0]], bound
-            )
+            emit = getattr(self, _EMITTED_BY.get(layer, f"_{layer}"))
+            emit(node, ids, out, self.shapes[node.inputs[0]], bound)
         self.arena_bytes = layout.arena * dtype.itemsize
         self.packed_bytes: int = self._core.packed_bytes
         del self._arrays

@@ -32,6 +32,11 @@ PREPARED_LAYERS = _OPERATIONS | {"dropout"}  # of a model that can be prepared: 
 RECTIFIED = {name: (parts[0], math.inf if parts[1] == "relu" else 6.0) for parts, name in _TABLE.items()}
 
 
+def rectified(node: Node) -> tuple[str, float | None]:
+    """The layer of an operation, and the bound of the ReLU that it ends with; None for none."""
+    return RECTIFIED.get(node.layer, (node.layer, None))
+
+
 def operations(graph: Graph) -> list[Node]:
     """The graph's nodes with ReLUs in the layers before them; at least one makes the output.
 
@@ -90,7 +95,7 @@ def fuse_sums(
     return [node for node in made if node is not None]
 
 
-def readers_of(nodes):
+def readers_of(nodes: Sequence[Node]) -> Counter[str]:
     """How often each value is read; leaving the network counts."""
     return Counter([name for node in nodes for name in node.inputs] + [nodes[-1].output])
 
@@ -132,8 +137,7 @@ def fuse_inverted_residuals(nodes: Sequence[Node], arrays: Mapping[str, Array]) 
 
 def _filters(node: Node, arrays: Mapping[str, Array]) -> Array | None:
     """Those of a convolution by whatever method is best."""
-    layer, _ = RECTIFIED.get(node.layer, (node.layer, None))
-    plain = layer == "conv" and node.args[0].get("algorithm", "auto") == "auto"
+    plain = rectified(node)[0] == "conv" and node.args[0].get("algorithm", "auto") == "auto"
     return arrays[str(node.params[0])] if plain else None
 
 
@@ -152,7 +156,7 @@ def _written(between: Sequence[Node], expand: Node) -> bool:
 
 def _block(expand: Node, depthwise: Node, project: Node) -> Node:
     parts = expand, depthwise, project
-    bounds = tuple(RECTIFIED.get(part.layer, (part.layer, None))[1] for part in parts)
+    bounds = tuple(rectified(part)[1] for part in parts)
     return Node(
         "inverted_residual",
         (*expand.inputs, *project.inputs[1:]),

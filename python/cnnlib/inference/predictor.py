@@ -18,12 +18,11 @@ from cnnlib._system.text import size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
-from cnnlib.graph.shapes import check_samples, refuse_channels_last, shapes
+from cnnlib.graph.shapes import check_samples, refuse_channels_last
 from cnnlib.inference.compile import Compiled
 from cnnlib.inference.file import read_file, write_file
 from cnnlib.inference.fold import fold
 from cnnlib.inference.fusion import operations
-from cnnlib.inference.ops import graph_of, ops_of, with_named_input
 from cnnlib.inference.quantization.calibration import batches_of
 from cnnlib.inference.quantization.preparing import quantized
 from cnnlib.inference.quantization.table import Quantization
@@ -311,12 +310,9 @@ class Predictor:
     def _quantize(self, calibration: Any, kept: Sequence[str], ranges: str) -> None:
         """Make the operations those of an eight-bit network."""
         images = map(self._calibration, batches_of(calibration, self.input_dim))
-        graph = with_named_input(self._graph)
-        ops = ops_of(graph, self._params)
-        found = shapes(graph, self._params, self.input_dim, "prepare")
-        found.setdefault(ops[-1].output, found[graph.output])
-        made, output, self._quantization = quantized(ops, ops[-1].output, found, images, kept, ranges)
-        self._graph, self._params = graph_of(made, output, self._why_fixed)
+        self._graph, self._params, self._quantization = quantized(
+            self._graph, self._params, self.input_dim, images, kept, ranges
+        )
 
     def _calibration(self, samples: np.ndarray) -> Array:
         """Samples as the network takes them, as in a call."""

@@ -4,115 +4,154 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from cnnlib.inference.ops import ACTIVATIONS, Op
+from cnnlib._typing import Params
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.inference.fusion import ACTIVATIONS, rectified
 from cnnlib.inference.quantization.calibration import evaluate
+from cnnlib.inference.quantization.parts import roles_of
 from cnnlib.inference.quantization.weights import MOST_TERMS, ByteWeights, Scale
 
-WEIGHTED = ("conv", "affine")
 TABLES = ("relu", "leaky_relu", "scale", *ACTIVATIONS)
 POOLS = ("max_pool", "avg_pool", "global_avg_pool")
 Shapes = Mapping[str, tuple[int, ...]]
+Bytes = tuple[str, Scale]  # a value of bytes: its name, and what they stand for
 
 
-def can_be_bytes(op: Op, shapes: Shapes) -> bool:
-    """Whether there is an eight-bit layer for an operation with weights."""
-    if op.kind == "affine":
-        return len(op.arrays["w"]) <= MOST_TERMS
-    F, C_group, KH, KW = op.arrays["w"].shape
-    groups = op.options["conv_param"].get("groups", 1)
-    depthwise = C_group == 1 and groups == F == shapes[op.inputs[0]][0] and KH * KW <= 128
+def weighted_layer(node: Node) -> str:
+    """'conv' or 'affine', without the ReLU behind it; empty for other operations."""
+    layer = rectified(node)[0]
+    return layer if layer in ("conv", "affine") else ""
+
+
+def can_be_bytes(node: Node, w: np.ndarray, shapes: Shapes) -> bool:
+    """Whether there is an eight-bit layer for an operation with weights w."""
+    if weighted_layer(node) == "affine":
+        return len(w) <= MOST_TERMS
+    F, C_group, KH, KW = w.shape
+    groups = node.args[0].get("groups", 1)
+    depthwise = C_group == 1 and groups == F == shapes[node.inputs[0]][0] and KH * KW <= 128
     return C_group * KH * KW <= MOST_TERMS and (groups == 1 or depthwise or C_group % 4 == 0)
 
 
-def bytes_serve(op: Op, shapes: Shapes) -> bool:
+def bytes_serve(node: Node, shapes: Shapes) -> bool:
     """Whether there is an eight-bit layer for an operation without weights, views apart."""
-    if op.kind == "add":
-        return op.inputs[0] != op.inputs[1] and shapes[op.inputs[0]] == shapes[op.inputs[1]]
-    if op.kind in POOLS:
-        param = op.options.get("pool_param", {})
-        return len(shapes[op.inputs[0]]) == 3 and not (
-            op.kind == "avg_pool" and param.get("dilation", 1) not in (1, (1, 1))
-        )
-    return op.kind in TABLES or op.kind == "concat"
+    layer, x = rectified(node)[0], shapes[node.inputs[0]]
+    if layer == "add":
+        return node.inputs[0] != node.inputs[1] and x == shapes[node.inputs[1]]
+    if layer in POOLS:
+        dilated = layer == "avg_pool" and node.args[0].get("dilation", 1) not in (1, (1, 1))
+        return len(x) == 3 and not dilated
+    return layer in TABLES or layer == "concat"
 
 
-def gives_scores(op: Op, output: str, shapes: Shapes, readers: Counter[str]) -> bool:
+def gives_scores(node: Node, output: str, shapes: Shapes, readers: Counter[str]) -> bool:
     """Whether an operation with weights may write the network's output in float32."""
-    alone = op.output == output and readers[output] == 1 and op.most is None
+    alone = node.output == output and readers[output] == 1 and rectified(node)[1] is None
     return alone and int(np.prod(shapes[output][1:])) == 1
 
 
-def weighted(
-    op: Op,
-    inputs: Sequence[str],
-    output: str,
-    x: Scale,
-    y: Scale | None,
-    weights: ByteWeights,
-    total: Op | None = None,
-    other: Scale | None = None,
-) -> Op:
-    """A convolution or fully connected layer.
+class ByteGraph:
+    """A graph of operations on bytes in the making.
 
-    Parameters
+    Attributes
     ----------
-    inputs : sequence of str
-        The bytes that it reads: of the second, if there is one, it adds.
-    y : Scale or None
-        None for scores, which are float32.
-    total : Op or None
-        The sum that it makes at once, of its own result and `other`.
+    graph : Graph
+    arrays : dict
+        Those that its nodes name.
     """
-    label, most = (op.label, op.most) if total is None else (f"{op.label} + {total.label}", total.most)
-    to = y or Scale(1.0, 0)
-    low = to.zero if most is not None else 0
-    options: dict[str, Any] = {
-        **op.options,
-        "numbers": (to.zero, low, _high(most, to), weights.shift),
-        "x_zero": x.zero,
-        "scores": y is None,
-        "scale": to.scale,
-    }
-    arrays: dict[str, Any] = {"w": weights.w, "b": weights.b, "multiplier": weights.multiplier}
-    if other is not None:
-        arrays["factor"], options["other_zero"] = weights.factor, other.zero
-    return Op(f"byte_{op.kind}", list(inputs), output, arrays, options, None, label)
+
+    def __init__(self, graph: Graph, arrays: Params) -> None:
+        self.graph, self.arrays = graph, dict(arrays)
+
+    def keep(self, node: Node) -> None:
+        """Append an operation in floats, its ReLU as a node of its own."""
+        layer, bound = rectified(node)
+        made = node.output if bound is None else f"{node.output} (before its activation)"
+        self.graph.append(replace(node, layer=layer, output=made))
+        if bound is not None:
+            self.graph.append(Node("relu6" if bound == 6 else "relu", (made,), node.output))
+
+    def append(
+        self, layer: str, inputs: Sequence[str], output: str, label: str, options: Any, **arrays: Any
+    ) -> Node:
+        """Append an operation on bytes."""
+        names = {role: f"{output}.{role}" for role in arrays}
+        while not self.arrays.keys().isdisjoint(names.values()):
+            names = {role: f"{name}'" for role, name in names.items()}
+        self.arrays |= {names[role]: array for role, array in arrays.items()}
+        params = tuple(names.get(role) for role in roles_of(layer))
+        node = Node(layer, tuple(inputs), output, params, (options,), label)
+        self.graph.append(node)
+        return node
+
+    def weighted(
+        self,
+        node: Node,
+        xs: Sequence[Bytes],
+        output: str,
+        y: Scale | None,
+        weights: ByteWeights,
+        total: Node | None = None,
+    ) -> Node:
+        """Append a convolution or fully connected layer.
+
+        Of two `xs` it adds the second, as `total`, the sum behind it, does; y is None for scores, which are
+        float32.
+        """
+        label = node.label if total is None else f"{node.label} + {total.label}"
+        to, layer = y or Scale(1.0, 0), weighted_layer(node)
+        options: dict[str, Any] = {
+            **({"conv_param": node.args[0]} if layer == "conv" else {}),
+            "numbers": (*_bounds(total or node, to), weights.shift),
+            "x_zero": xs[0][1].zero,
+            "scores": y is None,
+            "scale": to.scale,
+        }
+        arrays: dict[str, Any] = {"w": weights.w, "b": weights.b, "multiplier": weights.multiplier}
+        if total is not None:
+            arrays["factor"], options["other_zero"] = weights.factor, xs[1][1].zero
+        return self.append(f"byte_{layer}", [name for name, _ in xs], output, label, options, **arrays)
+
+    def unweighted(self, node: Node, xs: Sequence[Bytes], output: str, y: Scale) -> Node:
+        """Append a sum, pool, concatenation or function of bytes; maxima and joins keep the scale."""
+        layer, x = rectified(node)[0], xs[0][1]
+        if layer in TABLES:
+            return self.table(node, xs[0], output, y)
+        options: dict[str, Any] = {"scale": y.scale}
+        if layer in ("max_pool", "avg_pool"):
+            options["pool_param"] = node.args[0]
+        if layer == "add":
+            options["factors"], options["multiplier"] = _factors([scale for _, scale in xs], y)
+            options["numbers"] = _bounds(node, y)
+        else:
+            options["zero"] = y.zero
+        if layer in ("avg_pool", "global_avg_pool"):
+            options["x_zero"], options["ratio"] = x.zero, float(np.float32(x.scale / y.scale))
+        return self.append(f"byte_{layer}", [name for name, _ in xs], output, node.label, options)
+
+    def table(self, node: Node | None, x: Bytes, output: str, y: Scale) -> Node:
+        """Append the byte that a function makes of each byte, by float64; None: in another scale."""
+        reals = (np.arange(256) - x[1].zero) * x[1].scale
+        options: dict[str, Any] = {"zero": y.zero, "scale": y.scale}
+        if node is not None:
+            reals = evaluate(node, {}, [reals.reshape(256, 1, 1, 1)]).reshape(256)
+            options["function"] = node.layer, node.arguments()
+        steps = np.clip(np.rint(reals / y.scale), -y.zero, 255 - y.zero) + y.zero
+        label = "requantize" if node is None else node.label
+        return self.append("byte_table", [x[0]], output, label, options, table=steps.astype(np.uint8))
 
 
-def unweighted(op: Op, inputs: Sequence[str], output: str, xs: Sequence[Scale], y: Scale) -> Op:
-    """A sum, pool, concatenation or function of bytes; maxima and concatenations keep their scale."""
-    if op.kind in TABLES:
-        return table(op, inputs[0], output, xs[0], y)
-    options: dict[str, Any] = {**op.options, "scale": y.scale}
-    if op.kind == "add":
-        options["factors"], options["multiplier"] = _factors(xs, y)
-        options["numbers"] = y.zero, y.zero if op.most is not None else 0, _high(op.most, y)
-    else:
-        options["zero"] = y.zero
-    if op.kind in ("avg_pool", "global_avg_pool"):
-        options["x_zero"], options["ratio"] = xs[0].zero, float(np.float32(xs[0].scale / y.scale))
-    return Op(f"byte_{op.kind}", list(inputs), output, {}, options, None, op.label)
-
-
-def table(op: Op | None, name: str, output: str, x: Scale, y: Scale) -> Op:
-    """The byte that a function makes of each byte, computed in float64; None: in another scale."""
-    reals = (np.arange(256) - x.zero) * x.scale
-    options: dict[str, Any] = {"zero": y.zero, "scale": y.scale}
-    if op is not None:
-        reals = evaluate(op, [reals.reshape(256, 1, 1, 1)]).reshape(256)
-        options["function"] = op.kind, op.options
-    steps = np.clip(np.rint(reals / y.scale), -y.zero, 255 - y.zero) + y.zero
-    label = "requantize" if op is None else op.label
-    return Op("byte_table", [name], output, {"table": steps.astype(np.uint8)}, options, None, label)
-
-
-def _high(most: float | None, y: Scale) -> int:
-    """The byte of an activation's largest value."""
-    return 255 if most is None or np.isinf(most) else min(255, y.zero + int(np.rint(most / y.scale)))
+def _bounds(node: Node, y: Scale) -> tuple[int, int, int]:
+    """The zero point, and the least and the largest byte behind the ReLU that an operation ends with."""
+    bound = rectified(node)[1]
+    if bound is None:
+        return y.zero, 0, 255
+    return y.zero, y.zero, 255 if np.isinf(bound) else min(255, y.zero + int(np.rint(bound / y.scale)))
 
 
 def _factors(xs: Sequence[Scale], y: Scale) -> tuple[tuple[int, int, int], float]:

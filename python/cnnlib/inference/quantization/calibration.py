@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,8 @@ from cnnlib._params import type_name
 from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array
 from cnnlib.graph import joins
-from cnnlib.graph.graph import parameters_of
-from cnnlib.inference.ops import Op
+from cnnlib.graph.graph import Node
+from cnnlib.inference.fusion import rectified
 from cnnlib.inference.quantization.weights import Observed
 
 _BATCH = 16
@@ -55,28 +55,35 @@ def _folder(path: str | os.PathLike[str], input_dim: tuple[int, ...]) -> np.ndar
     return load_image_folder(path, input_dim[1:], validation=0, test=0, channels=input_dim[0])["X_train"]
 
 
-def evaluate(op: Op, xs: list[Array]) -> Array:
+def evaluate(node: Node, arrays: Mapping[str, Array], xs: Sequence[Array]) -> Array:
     """What an operation in floats makes of its inputs."""
-    function: Any = joins.FORWARD.get(op.kind) or getattr(layers, f"{op.kind}_forward")
-    arrays = [op.arrays.get(role) for role in parameters_of(op.kind)]
-    out, _ = function(*xs, *arrays, **op.options)
-    return out if op.most is None else np.clip(out, 0, None if np.isinf(op.most) else op.most)
+    layer, bound = rectified(node)
+    function: Any = joins.FORWARD.get(layer) or getattr(layers, f"{layer}_forward")
+    params = [None if name is None else arrays[name] for name in node.params]
+    out, _ = function(*xs, *params, *node.args)
+    return out if bound is None else np.clip(out, 0, None if np.isinf(bound) else bound)
 
 
-def values_of(ops: Sequence[Op], output: str, x: Array) -> Iterator[tuple[Op, list[Array], Array]]:
-    """Run the operations on x: each with its inputs and its output."""
-    last = {name: i for i, op in enumerate(ops) for name in op.inputs}
-    values = {"input": x}
-    for i, op in enumerate(ops):
-        inputs = [values[name] for name in op.inputs]
-        values[op.output] = out = evaluate(op, inputs)
-        yield op, inputs, out
-        for name in op.inputs:
-            if last[name] == i and name != output:
+def values_of(
+    nodes: Sequence[Node], arrays: Mapping[str, Array], start: str, x: Array
+) -> Iterator[tuple[Node, list[Array], Array]]:
+    """Run the operations, whose input is `start`, on x: each with its inputs and its output."""
+    last = {name: i for i, node in enumerate(nodes) for name in node.inputs}
+    values = {start: x}
+    for i, node in enumerate(nodes):
+        inputs = [values[name] for name in node.inputs]
+        out = evaluate(node, arrays, inputs)
+        if node.output in last:
+            values[node.output] = out
+        yield node, inputs, out
+        for name in node.inputs:
+            if last[name] == i:
                 values.pop(name, None)
 
 
-def observe(ops: Sequence[Op], output: str, batches: Iterable[Array]) -> tuple[dict[str, Observed], Array]:
+def observe(
+    nodes: Sequence[Node], arrays: Mapping[str, Array], start: str, batches: Iterable[Array]
+) -> tuple[dict[str, Observed], Array]:
     """What the network's values are on calibration images; and the first batch of these.
 
     Raises
@@ -84,7 +91,7 @@ def observe(ops: Sequence[Op], output: str, batches: Iterable[Array]) -> tuple[d
     ValueError
         If there are no images, if one holds NaN or infinity, or if all are of one and the same value.
     """
-    seen: dict[str, Observed] = {"input": Observed()}
+    seen: dict[str, Observed] = {start: Observed()}
     first = None
     for x in batches:
         if not np.isfinite(x).all():
@@ -92,16 +99,16 @@ def observe(ops: Sequence[Op], output: str, batches: Iterable[Array]) -> tuple[d
         if not x.size:
             continue
         first = x if first is None else first
-        seen["input"].add(x)
-        for op, _, out in values_of(ops, output, x):
+        seen[start].add(x)
+        for node, _, out in values_of(nodes, arrays, start, x):
             if not np.isfinite(out).all():
                 raise ValueError(
-                    f"prepare: {op.label} makes NaN or infinite values of the calibration images"
+                    f"prepare: {node.label} makes NaN or infinite values of the calibration images"
                 )
-            seen.setdefault(op.output, Observed()).add(out)
+            seen.setdefault(node.output, Observed()).add(out)
     if first is None:
         raise ValueError("prepare: calibration has no images")
-    if seen["input"].low == seen["input"].high:
+    if seen[start].low == seen[start].high:
         raise ValueError(
             f"prepare: calibration has one value alone, {seen['input'].low:g}: it says nothing of the ranges"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,24 +13,26 @@ from cnnlib._params import pads, pair
 from cnnlib._typing import Array
 from cnnlib.graph import shapes
 from cnnlib.graph.graph import Node
-from cnnlib.inference.ops import Op
-from cnnlib.inference.quantization.parts import BYTE_KINDS
+from cnnlib.inference.quantization.parts import BYTE_KINDS, makes_bytes
 from cnnlib.inference.quantization.weights import folded_bias
 from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
+from cnnlib.typing import ConvParam
 
 ByteImage = tuple[int, int, int, int, int, int, int]
 """C, H, W, and pixels of border: top, bottom, left, right."""
 
 
-def byte_images(ops: Sequence[Op], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, ByteImage]:
+def byte_images(
+    nodes: Sequence[Node], arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, ByteImage]:
     """Of each value of bytes, how an image of it lies."""
     borders: dict[str, tuple[int, ...]] = {}
-    for op in ops:
-        if op.kind in BYTE_KINDS and op.kind != "dequantize" and not op.options.get("scores"):
-            borders[op.output] = (0, 0, 0, 0)
-        if op.kind == "byte_conv":
-            name = op.inputs[0]
-            need = _border(op, shapes[name], shapes[op.output])
+    for node in nodes:
+        if makes_bytes(node):
+            borders[node.output] = (0, 0, 0, 0)
+        if node.layer == "byte_conv":
+            name, kernel = node.inputs[0], arrays[str(node.params[0])].shape[2:]
+            need = _border(node.args[0]["conv_param"], kernel, shapes[name], shapes[node.output])
             borders[name] = tuple(map(max, borders[name], need))
     return {name: cast(ByteImage, (*_size(shapes[name]), *border)) for name, border in borders.items()}
 
@@ -39,9 +41,10 @@ def _size(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 3 else (math.prod(shape), 1, 1)
 
 
-def _border(op: Op, shape: tuple[int, ...], out: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _border(
+    param: ConvParam, kernel: tuple[int, ...], shape: tuple[int, ...], out: tuple[int, ...]
+) -> tuple[int, int, int, int]:
     """How far a convolution's windows reach beyond their image."""
-    kernel, param = op.arrays["w"].shape[2:], op.options["conv_param"]
     strides, dilations = (pair("prepare", name, param.get(name, 1)) for name in ("stride", "dilation"))
     windows = dilations[0] * (kernel[0] - 1) + 1, dilations[1] * (kernel[1] - 1) + 1
     top, _, left, _ = pads("prepare", param.get("pad", 0), (shape[1], shape[2]), windows, strides)
@@ -86,71 +89,72 @@ BYTE_RULES = dict.fromkeys(BYTE_KINDS, shape_behind)
 
 
 class ByteSteps:
-    """A method for each kind of operation on bytes; `Program` has the others."""
+    """A method for each kind of operation on bytes; :class:`Compiled` has the others."""
 
     _core: Any
     _images: Mapping[str, ByteImage]
+    _array: Callable[..., Any]
 
-    def _emit_quantize(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
-        self._core.quantize(
-            op.label, ids[0], out, self._images[op.output], op.options["scale"], op.options["zero"]
-        )
+    def _images_of(self, node):
+        return [self._images[name] for name in (*node.inputs, node.output)]
 
-    def _emit_dequantize(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
-        image = self._images[op.inputs[0]]
-        self._core.dequantize(op.label, ids[0], out, image, op.options["scale"], op.options["zero"])
+    def _quantize(self, node, ids, out, shape, bound):
+        options = node.args[0]
+        image = self._images[node.output]
+        self._core.quantize(node.label, ids[0], out, image, options["scale"], options["zero"])
 
-    def _emit_byte_conv(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
-        self._weighted(op, ids, out, op.arrays["w"], op.options["conv_param"])
+    def _dequantize(self, node, ids, out, shape, bound):
+        options = node.args[0]
+        image = self._images[node.inputs[0]]
+        self._core.dequantize(node.label, ids[0], out, image, options["scale"], options["zero"])
 
-    def _emit_byte_affine(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
-        C, H, W = self._images[op.inputs[0]][:3]
-        self._weighted(op, ids, out, np.ascontiguousarray(op.arrays["w"].T).reshape(-1, C, H, W), {})
+    def _byte_conv(self, node, ids, out, shape, bound):
+        w, b, multiplier, factor = map(self._array, node.params)
+        self._weighted(node, ids, out, w, b, multiplier, factor)
 
-    def _weighted(
-        self, op: Op, ids: list[int], out: int, w: np.ndarray, conv_param: Mapping[str, Any]
-    ) -> None:
-        factor, other = op.arrays.get("factor"), ids[1] if len(ids) == 2 else -1
-        term = None if factor is None else (factor, op.options["other_zero"])
-        numbers = op.options["numbers"]
-        bias = folded_bias(w, 0, op.arrays["b"], op.options["x_zero"], numbers[3], term)
-        x, y = self._images[op.inputs[0]], self._images.get(op.output)
-        other_image = self._images[op.inputs[-1]]
-        weights = w, bias, op.arrays["multiplier"], factor
-        self._core.byte_conv(
-            op.label, ids[0], other, out, x, other_image, y, *weights, numbers, dict(conv_param)
-        )
+    def _byte_affine(self, node, ids, out, shape, bound):
+        w, b, multiplier = map(self._array, node.params)
+        filters = np.ascontiguousarray(w.T).reshape(-1, *self._images[node.inputs[0]][:3])
+        self._weighted(node, ids, out, filters, b, multiplier)
 
-    def _emit_byte_max_pool(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
-        like = np.empty((0, *shape), np.float32)
-        geometry = _geometry("prepare", op.options["pool_param"], like, _MAX_KEYS)
-        images = self._images[op.inputs[0]], self._images[op.output]
-        self._core.byte_max_pool(op.label, ids[0], out, *images, op.options["zero"], *geometry)
+    def _weighted(self, node, ids, out, w, b, multiplier, factor=None):
+        options, other = node.args[0], ids[1] if len(ids) == 2 else -1
+        term = None if factor is None else (factor, options["other_zero"])
+        numbers = options["numbers"]
+        bias = folded_bias(w, 0, b, options["x_zero"], numbers[3], term)
+        images = (self._images.get(name) for name in (node.inputs[0], node.inputs[-1], node.output))
+        conv_param = dict(options.get("conv_param", {}))
+        weights = w, bias, multiplier, factor, numbers, conv_param
+        self._core.byte_conv(node.label, ids[0], other, out, *images, *weights)
 
-    def _emit_byte_avg_pool(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
-        like, param = np.empty((0, *shape), np.float32), op.options["pool_param"]
-        self._mean(
-            op, ids, out, _geometry("prepare", param, like, _AVG_KEYS), param.get("count_include_pad", True)
-        )
+    def _byte_max_pool(self, node, ids, out, shape, bound):
+        like, options = np.empty((0, *shape), np.float32), node.args[0]
+        geometry = _geometry("prepare", options["pool_param"], like, _MAX_KEYS)
+        images = self._images_of(node)
+        self._core.byte_max_pool(node.label, ids[0], out, *images, options["zero"], *geometry)
 
-    def _emit_byte_global_avg_pool(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
+    def _byte_avg_pool(self, node, ids, out, shape, bound):
+        like, param = np.empty((0, *shape), np.float32), node.args[0]["pool_param"]
+        geometry = _geometry("prepare", param, like, _AVG_KEYS)
+        self._mean(node, ids, out, geometry, param.get("count_include_pad", True))
+
+    def _byte_global_avg_pool(self, node, ids, out, shape, bound):
         H, W = shape[1:]
-        self._mean(op, ids, out, ((H, W, H, W, 0, 0, 0, 0, 1, 1), False), True)
+        self._mean(node, ids, out, ((H, W, H, W, 0, 0, 0, 0, 1, 1), False), True)
 
-    def _mean(self, op: Op, ids: list[int], out: int, geometry: Any, count_include_pad: bool) -> None:
-        images = self._images[op.inputs[0]], self._images[op.output]
-        numbers = (op.options[name] for name in ("x_zero", "ratio", "zero"))
-        self._core.byte_avg_pool(op.label, ids[0], out, *images, *numbers, *geometry, count_include_pad)
+    def _mean(self, node, ids, out, geometry, count_include_pad):
+        numbers = (node.args[0][name] for name in ("x_zero", "ratio", "zero"))
+        images = self._images_of(node)
+        self._core.byte_avg_pool(node.label, ids[0], out, *images, *numbers, *geometry, count_include_pad)
 
-    def _emit_byte_add(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
-        images = [self._images[name] for name in (*op.inputs, op.output)]
-        numbers = (op.options[name] for name in ("factors", "multiplier", "numbers"))
-        self._core.byte_add(op.label, *ids, out, *images, *numbers)
+    def _byte_add(self, node, ids, out, shape, bound):
+        numbers = (node.args[0][name] for name in ("factors", "multiplier", "numbers"))
+        self._core.byte_add(node.label, *ids, out, *self._images_of(node), *numbers)
 
-    def _emit_byte_table(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
-        images = self._images[op.inputs[0]], self._images[op.output]
-        self._core.byte_table(op.label, ids[0], out, *images, op.arrays["table"], op.options["zero"])
+    def _byte_table(self, node, ids, out, shape, bound):
+        table, zero = self._array(node.params[0]), node.args[0]["zero"]
+        self._core.byte_table(node.label, ids[0], out, *self._images_of(node), table, zero)
 
-    def _emit_byte_concat(self, op: Op, ids: list[int], out: int, shape: tuple[int, ...]) -> None:
-        images = [self._images[name] for name in op.inputs]
-        self._core.byte_concat(op.label, ids, out, images, self._images[op.output], op.options["zero"])
+    def _byte_concat(self, node, ids, out, shape, bound):
+        *images, image = self._images_of(node)
+        self._core.byte_concat(node.label, ids, out, images, image, node.args[0]["zero"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from cnnlib.graph.graph import Node
+
 _MEANS = "x_zero ratio zero"
 BYTE_PARTS: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("quantize", "dequantize"), ("", "scale zero")),
@@ -22,5 +24,16 @@ computes with them, files for other programs name them.
 
 BYTE_KINDS = frozenset(BYTE_PARTS)
 """Kinds of operations on bytes."""
+
+
+def roles_of(kind: str) -> list[str]:
+    """What the arrays of an operation on bytes are called, in the order of its node's `params`."""
+    return [role.strip("[]") for role in BYTE_PARTS[kind][0].split()]
+
+
+def makes_bytes(node: Node) -> bool:
+    """Whether what an operation makes consists of bytes."""
+    return node.layer in BYTE_KINDS and node.layer != "dequantize" and not node.args[0].get("scores")
+
 
 BYTE_DTYPES = {"w": "int8", "b": "int32", "multiplier": "float32", "factor": "int32", "table": "uint8"}

@@ -1,4 +1,4 @@
-"""A float network's operations to those of an eight-bit one, by what calibration images show."""
+"""A float network to one of eight bits, by what calibration images show."""
 
 from __future__ import annotations
 
@@ -6,68 +6,79 @@ import warnings
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from cnnlib._typing import Array
-from cnnlib.inference.ops import Op
+from cnnlib._typing import Array, Params
+from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.shapes import shapes as shapes_of
+from cnnlib.inference.fusion import operations, readers_of, rectified
 from cnnlib.inference.quantization.byte_ops import (
     POOLS,
     TABLES,
-    WEIGHTED,
     Shapes,
     bytes_serve,
     can_be_bytes,
     gives_scores,
-    unweighted,
-    weighted,
+    weighted_layer,
 )
 from cnnlib.inference.quantization.calibration import evaluate, observe, values_of
+from cnnlib.inference.quantization.joining import Joiner
 from cnnlib.inference.quantization.table import Quantization, Row
-from cnnlib.inference.quantization.weights import Observed, Scale, byte_weights, scale_of
+from cnnlib.inference.quantization.weights import (
+    GivenWeights,
+    Observed,
+    Scale,
+    in_steps,
+    rounded_weights,
+    scale_of,
+)
 
 _MOST_TOLD = 5
 _LEAST_SNR = 12.0  # dB: a layer whose own error is a quarter of what it makes
 
 
 def quantized(
-    ops: Sequence[Op],
-    output: str,
-    shapes: dict[str, tuple[int, ...]],
+    graph: Graph,
+    params: Params,
+    input_dim: tuple[int, ...],
     batches: Iterable[Array],
     kept: Collection[str],
     method: str,
-) -> tuple[list[Op], str, Quantization]:
-    """Operations on bytes, the name of their output, and what became of each layer.
+) -> tuple[Graph, Params, Quantization]:
+    """A graph of operations on bytes, its arrays, and what became of each layer.
 
     Layers that `kept` names stay in float32, and those whose own quantisation costs them too much.
     """
-    weighted = [op for op in ops if op.kind in WEIGHTED]
-    unknown = set(kept) - {name for op in weighted for name in _names(op)}
+    nodes = operations(graph)
+    output, shapes = nodes[-1].output, shapes_of(graph, params, input_dim, "prepare")
+    shapes.setdefault(output, shapes[graph.output])
+    weighted = [node for node in nodes if weighted_layer(node)]
+    unknown = set(kept) - {name for node in weighted for name in _names(node)}
     if unknown:
-        known = ", ".join(_names(op)[0] for op in weighted)
+        known = ", ".join(_names(node)[0] for node in weighted)
         raise ValueError(f"prepare: float32 names no layer {sorted(unknown)[0]!r}; there are: {known}")
     chosen = {
-        op.output for op in weighted if can_be_bytes(op, shapes) and not set(kept).intersection(_names(op))
+        node.output
+        for node in weighted
+        if can_be_bytes(node, params[str(node.params[0])], shapes)
+        and not set(kept).intersection(_names(node))
     }
-    seen, sample = observe(ops, output, batches)
-    scales = _scales(ops, chosen, shapes, seen, method)[1]
-    noise = _noise(ops, output, chosen, scales, sample)
+    seen, sample = observe(nodes, params, graph.input, batches)
+    scales = _scales(nodes, chosen, shapes, seen, method)[1]
+    noise = _noise(values_of(nodes, params, graph.input, sample), params, chosen, scales)
     chosen -= {name for name, decibels in noise.items() if decibels < _LEAST_SNR}
-    made, scales = _scales(ops, chosen, shapes, seen, method)
-    rewritten, result = Rewriter(ops, output, shapes, made, scales).run()
+    made, scales = _scales(nodes, chosen, shapes, seen, method)
     rows, guessed = [], []
-    for op in ops:
-        if op.kind == "flatten" or (op.kind not in WEIGHTED and op.output not in made):
+    for node in nodes:
+        if node.layer == "flatten" or (not weighted_layer(node) and node.output not in made):
             continue
-        low, high = seen[op.output].low, seen[op.output].high
-        if op.output in made and op.kind in WEIGHTED:
-            guessed += _doubts(op.label, seen[op.output])
-        precision = "int8" if op.output in made else "float32"
-        rows.append(
-            Row(op.label, precision, (low, high), _covered(scales.get(op.output)), noise.get(op.output))
-        )
+        low, high = seen[node.output].low, seen[node.output].high
+        if node.output in made and weighted_layer(node):
+            guessed += _doubts(node.label, seen[node.output])
+        precision = "int8" if node.output in made else "float32"
+        covered = scales[node.output].range if node.output in scales else None
+        rows.append(Row(node.label, precision, (low, high), covered, noise.get(node.output)))
     if guessed:
         more = f"; and {len(guessed) - _MOST_TOLD} layers more" if len(guessed) > _MOST_TOLD else ""
         warnings.warn(
@@ -76,7 +87,8 @@ def quantized(
             UserWarning,
             stacklevel=4,
         )
-    return rewritten, result, Quantization(rows)
+    joiner = with_roundings(graph, nodes, params, shapes, made, scales)
+    return *joiner.run(), Quantization(rows)
 
 
 def _doubts(label: str, seen: Observed) -> list[str]:
@@ -90,24 +102,20 @@ def _doubts(label: str, seen: Observed) -> list[str]:
     return [f"{label} reaches {reached:.3g} in one image alone, in all others {low:.3g} to {high:.3g}"]
 
 
-def _names(op: Op) -> tuple[str, ...]:
+def _names(node: Node) -> tuple[str, ...]:
     """What a layer may be called: its label, and its first part without the norm and activation behind it."""
-    return op.label, op.label.split(" + ")[0]
-
-
-def _covered(scale: Scale | None) -> tuple[float, float] | None:
-    return None if scale is None else scale.range
+    return node.label, node.label.split(" + ")[0]
 
 
 def _scales(
-    ops: Sequence[Op],
+    nodes: Sequence[Node],
     chosen: set[str],
-    shapes: dict[str, tuple[int, ...]],
+    shapes: Shapes,
     seen: dict[str, Observed],
     method: str,
 ) -> tuple[set[str], dict[str, Scale]]:
     """The outputs that bytes compute, and the scale of each value that has bytes."""
-    made, roots = byte_operations(ops, chosen, shapes)
+    made, roots = byte_operations(nodes, chosen, shapes)
     ranges: dict[str, tuple[float, float]] = {}
     for name, root in roots.items():
         low, high = seen[name].range(method)
@@ -117,24 +125,36 @@ def _scales(
 
 
 def _noise(
-    ops: Sequence[Op], output: str, chosen: set[str], scales: dict[str, Scale], x: Array
+    values: Iterable[tuple[Node, list[Array], Array]],
+    params: Params,
+    chosen: set[str],
+    scales: Mapping[str, Scale],
 ) -> dict[str, float]:
     """Of each layer the signal over the error that its own quantisation makes, in dB: images' median."""
     found = {}
-    for op, inputs, out in values_of(ops, output, x):
-        if op.output not in chosen:
+    for node, inputs, out in values:
+        if node.output not in chosen:
             continue
-        s, y = scales[op.inputs[0]], scales[op.output]
-        axis = 1 if op.kind == "affine" else 0
-        own = byte_weights(op.arrays["w"], op.arrays.get("b"), axis, s, y.scale)
+        s, y = scales[node.inputs[0]], scales[node.output]
+        w_name, (w, b), axis = str(node.params[0]), _weights(node, params), _axis(node)
+        own = in_steps(rounded_weights(w, b, axis, s), s, y.scale)
         steps = (own.multiplier * y.scale / s.scale).astype(np.float32)
-        w = own.w * (steps if axis == 1 else steps.reshape(-1, 1, 1, 1))
-        rough = Op(op.kind, op.inputs, op.output, {**op.arrays, "w": w}, op.options, op.most)
-        error = _rounded(evaluate(rough, [_rounded(inputs[0], s)]), y) - out
+        rough = own.w * (steps if axis == 1 else steps.reshape(-1, 1, 1, 1))
+        error = _rounded(evaluate(node, {**params, w_name: rough}, [_rounded(inputs[0], s)]), y) - out
         signal, lost = (np.square(v, dtype=np.float64).reshape(len(v), -1).sum(axis=1) for v in (out, error))
         decibels = 10 * np.log10(np.maximum(signal, 1e-300) / np.maximum(lost, 1e-300))
-        found[op.output] = float(np.median(np.where(lost == 0, np.inf, decibels)))
+        found[node.output] = float(np.median(np.where(lost == 0, np.inf, decibels)))
     return found
+
+
+def _axis(node: Node) -> int:
+    """That of the weights along which the filters lie."""
+    return 1 if weighted_layer(node) == "affine" else 0
+
+
+def _weights(node: Node, params: Params) -> tuple[Array, Array | None]:
+    w, b = node.params
+    return params[str(w)], None if b is None else params[b]
 
 
 def _rounded(x: Array, s: Scale) -> Array:
@@ -146,7 +166,9 @@ def _rounded(x: Array, s: Scale) -> Array:
 _GLUE = (*TABLES, *POOLS, "add", "concat", "flatten")
 
 
-def byte_operations(ops: Sequence[Op], chosen: set[str], shapes: Shapes) -> tuple[set[str], dict[str, str]]:
+def byte_operations(
+    nodes: Sequence[Node], chosen: set[str], shapes: Shapes
+) -> tuple[set[str], dict[str, str]]:
     """The outputs of the operations that bytes compute, where the weighted ones that are `chosen` do.
 
     Also, of each value that has bytes, the one whose scale it has: joined values have one, and maxima and
@@ -161,128 +183,98 @@ def byte_operations(ops: Sequence[Op], chosen: set[str], shapes: Shapes) -> tupl
             name = root[name]
         return name
 
-    readers = Counter(name for op in ops for name in op.inputs)
-    for op in ops:
-        if op.kind in WEIGHTED:
-            if op.output not in chosen:
+    readers = Counter(name for node in nodes for name in node.inputs)
+    for node in nodes:
+        if weighted_layer(node):
+            if node.output not in chosen:
                 continue
-        elif op.kind not in _GLUE or not valued.issuperset(op.inputs):
+        elif rectified(node)[0] not in _GLUE or not valued.issuperset(node.inputs):
             continue
-        elif not _serves(op, shapes, ops, chosen, readers):
+        elif not _serves(node, shapes, nodes, chosen, readers):
             continue
-        made.add(op.output)
-        valued.update((*op.inputs, op.output))
-        if op.kind in ("max_pool", "concat", "flatten"):
-            for name in op.inputs:
-                root[find(name)] = find(op.output)
+        made.add(node.output)
+        valued.update((*node.inputs, node.output))
+        if node.layer in ("max_pool", "concat", "flatten"):
+            for name in node.inputs:
+                root[find(name)] = find(node.output)
     return made, {name: find(name) for name in valued}
 
 
-def _serves(op, shapes, ops, chosen, readers):
+def _serves(node, shapes, nodes, chosen, readers):
     """Whether bytes serve an operation without weights."""
-    if op.kind != "flatten":
-        return bytes_serve(op, shapes)
+    if node.layer != "flatten":
+        return bytes_serve(node, shapes)
     # Bytes lie channels last: what reads them has its weights in that order.
-    own = sum(op.output in other.inputs and other.output in chosen for other in ops if other.kind == "affine")
-    return own == readers[op.output] > 0 and len(shapes[op.inputs[0]]) == 3
+    affine = [other for other in nodes if weighted_layer(other) == "affine" and other.output in chosen]
+    own = sum(node.output in other.inputs for other in affine)
+    return own == readers[node.output] > 0 and len(shapes[node.inputs[0]]) == 3
 
 
-class Rewriter:
-    """Puts the operations on bytes together.
+def with_roundings(
+    graph: Graph,
+    nodes: Sequence[Node],
+    params: Params,
+    shapes: Shapes,
+    made: set[str],
+    scales: Mapping[str, Scale],
+) -> Joiner:
+    """What joins the operations on bytes, with 'quantize' and 'dequantize' around them.
 
     Parameters
     ----------
     made : set of str
         The outputs of operations that bytes compute, of :func:`byte_operations`.
-    scales : dict
+    scales : mapping
         Of each value that has bytes.
     """
+    readers, shapes = readers_of(nodes), dict(shapes)
+    terms = _fused_sums(nodes, made, readers)
+    weights: dict[str, GivenWeights] = {}
+    names: dict[str, str] = {}  # what operations on bytes read in a value's place
+    rounded: list[Node] = []
 
-    def __init__(
-        self, ops: Sequence[Op], output: str, shapes: Shapes, made: set[str], scales: Mapping[str, Scale]
-    ) -> None:
-        self._ops, self._output, self._shapes, self._made, self.scales = ops, output, shapes, made, scales
-        self._readers = Counter([name for op in ops for name in op.inputs] + [output])
-        self._terms = self._fused_sums()
-        self.rewritten: list[Op] = []
-        self._bytes: dict[str, str] = {}  # the bytes of a value, where they are made
-        self._floats = {"input"}
+    def append_rounding(source: str, name: str, target: str) -> None:
+        bytes_, options = f"{name} (int8)", dict(vars(scales[name]))
+        shapes[bytes_] = shapes[target] = shapes[source]
+        rounded.append(Node("quantize", (source,), bytes_, (), (options,), "quantize"))
+        rounded.append(Node("dequantize", (bytes_,), target, (), (options,), "dequantize"))
 
-    def run(self) -> tuple[list[Op], str]:
-        """The operations, and the name of the output, in float32."""
-        sums = {total.output for total, _ in self._terms.values()}
-        for op in self._ops:
-            if op.output in sums:
-                continue  # its convolution makes it
-            if op.output not in self._made:
-                inputs = [self._float(name) for name in op.inputs]
-                self.rewritten.append(replace(op, inputs=inputs))
-                self._floats.add(op.output)
-            elif op.kind in WEIGHTED:
-                self._add_weighted(op)
-            else:
-                self._add_glue(op)
-        return self.rewritten, self._float(self._output)
+    for node in nodes:
+        if node.output not in made:
+            rounded.append(node)
+            continue
+        for name in node.inputs:
+            if name not in names:  # an operation in floats has made it
+                names[name] = f"{name} (rounded)"
+                append_rounding(name, name, names[name])
+        layer, name = weighted_layer(node), node.output
+        scores = layer and gives_scores(node, nodes[-1].output, shapes, readers)
+        whole = scores or node.layer == "flatten" or name in terms
+        exact = name if whole else f"{name} (exact)"
+        shapes[exact], names[name] = shapes[name], name
+        if layer:
+            other = scales[terms[name]] if name in terms else None
+            given = rounded_weights(*_weights(node, params), _axis(node), scales[node.inputs[0]], other)
+            weights[exact] = given
+        rounded.append(replace(node, inputs=tuple(names[i] for i in node.inputs), output=exact))
+        if not whole:
+            append_rounding(exact, name, name)
+    return Joiner(graph, rounded, params, shapes, weights)
 
-    def _fused_sums(self) -> dict[str, tuple[Op, str]]:
-        """Sums that a convolution makes: by its own output, the sum and the other term."""
-        makers = {op.output: i for i, op in enumerate(self._ops)}
-        terms: dict[str, tuple[Op, str]] = {}
-        for op in self._ops:
-            if op.kind != "add" or op.output not in self._made:
+
+def _fused_sums(nodes: Sequence[Node], made: set[str], readers: Counter[str]) -> dict[str, str]:
+    """Of convolutions that make a sum at once, by their own output, the other term."""
+    makers = {node.output: i for i, node in enumerate(nodes)}
+    terms: dict[str, str] = {}
+    for node in nodes:
+        if rectified(node)[0] != "add" or node.output not in made:
+            continue
+        pairs = (node.inputs, node.inputs[::-1])
+        for own, other in sorted(pairs, key=lambda pair: -makers.get(pair[0], -1)):
+            k = makers.get(own, -1)
+            if k < 0 or readers[own] > 1 or makers.get(other, -1) > k or own not in made:
                 continue
-            for own, other in sorted((op.inputs, op.inputs[::-1]), key=lambda pair: -makers.get(pair[0], -1)):
-                k = makers.get(own, -1)
-                if k < 0 or self._readers[own] > 1 or makers.get(other, -1) > k or own not in self._made:
-                    continue
-                if self._ops[k].kind == "conv" and self._ops[k].most is None:
-                    terms[own] = op, other
-                    break
-        return terms
-
-    def _float(self, name: str) -> str:
-        """The value in float32, made of its bytes where there is nothing else."""
-        if name not in self._floats:
-            self._append("dequantize", [self._bytes[name]], name, "dequantize", **vars(self.scales[name]))
-            self._floats.add(name)
-        return name
-
-    def _byte(self, name: str) -> str:
-        if name not in self._bytes:
-            self._bytes[name] = f"{name} (int8)"
-            self._append("quantize", [name], self._bytes[name], "quantize", **vars(self.scales[name]))
-        return self._bytes[name]
-
-    def _append(self, kind: str, inputs: list[str], output: str, label: str, /, **options: Any) -> Op:
-        self.rewritten.append(Op(kind, inputs, output, {}, options, None, label))
-        return self.rewritten[-1]
-
-    def _made_of(self, name: str) -> str:
-        """The name of the bytes of an operation's output."""
-        self._bytes[name] = f"{name} (int8)"
-        return self._bytes[name]
-
-    def _add_glue(self, op: Op) -> None:
-        inputs = [self._byte(name) for name in op.inputs]
-        if op.kind == "flatten":
-            self._bytes[op.output] = inputs[0]
-            return
-        xs, y = [self.scales[name] for name in op.inputs], self.scales[op.output]
-        self.rewritten.append(unweighted(op, inputs, self._made_of(op.output), xs, y))
-
-    def _add_weighted(self, op: Op) -> None:
-        total, term = self._terms.get(op.output, (None, ""))
-        x, output = self.scales[op.inputs[0]], op.output if total is None else total.output
-        inputs, other = [self._byte(op.inputs[0])], None
-        if total is not None:
-            inputs.append(self._byte(term))
-            other = self.scales[term]
-        scores = total is None and gives_scores(op, self._output, self._shapes, self._readers)
-        y = None if scores else self.scales[output]
-        axis = 1 if op.kind == "affine" else 0
-        w, b = op.arrays["w"], op.arrays.get("b")
-        made = byte_weights(w, b, axis, x, 1.0 if y is None else y.scale, other)
-        if scores:
-            self._floats.add(output)
-        name = output if scores else self._made_of(output)
-        self.rewritten.append(weighted(op, inputs, name, x, y, made, total, other))
+            if nodes[k].layer == "conv":
+                terms[own] = other
+                break
+    return terms

@@ -120,10 +120,36 @@ class ByteWeights:
     shift: int
 
 
-def byte_weights(
-    w: Array, b: Array | None, axis: int, x: Scale, y_scale: float, other: Scale | None = None
-) -> ByteWeights:
-    """Quantise weights whose filters lie along `axis`, for an input, an output and perhaps a term to add."""
+@dataclass(frozen=True)
+class GivenWeights:
+    """Weights that are quantised.
+
+    Attributes
+    ----------
+    q : ndarray of int8
+        In the shape of the float weights.
+    scales, bias : ndarray of float64 (F,)
+    axis : int
+        That of q along which the filters lie.
+    fit : bool
+        Whether their sums are known to fit into 32 bits.
+    """
+
+    q: np.ndarray
+    scales: Array
+    bias: Array
+    axis: int
+    fit: bool = False
+
+    def rows(self) -> np.ndarray:
+        """The filters as rows."""
+        return np.moveaxis(self.q, self.axis, 0).reshape(len(self.scales), -1)
+
+
+def rounded_weights(
+    w: Array, b: Array | None, axis: int, x: Scale, other: Scale | None = None
+) -> GivenWeights:
+    """Weights in steps whose sums fit, for an input of scale x and perhaps a term to add."""
     filters = np.moveaxis(np.asarray(w, np.float64), axis, 0)
     flat = filters.reshape(len(filters), -1)
     bias = np.zeros(len(filters)) if b is None else np.asarray(b, np.float64)
@@ -135,37 +161,32 @@ def byte_weights(
     scales = scales.astype(np.float32).astype(np.float64)  # as files have them
     scales[scales == 0] = 1 / 128
     q = np.clip(np.rint(flat / scales[:, None]), -127, 127).reshape(filters.shape)
-    return in_steps(np.moveaxis(q, 0, axis).astype(np.int8), scales, bias, axis, x, y_scale, other)
+    return GivenWeights(np.moveaxis(q, 0, axis).astype(np.int8), scales, bias, axis, fit=True)
 
 
-def in_steps(
-    q: np.ndarray, scales: Array, bias: Array, axis: int, x: Scale, y_scale: float, other: Scale | None
-) -> ByteWeights:
-    """The numbers of weights that are quantised, with a scale and a bias for each filter."""
-    flat = np.moveaxis(q, axis, 0).reshape(q.shape[axis], -1)
-    units = x.scale * scales  # of a sum
-    shift = 0 if other is None else _shift(flat, bias, units, other)
+def in_steps(given: GivenWeights, x: Scale, y_scale: float, other: Scale | None = None) -> ByteWeights:
+    """The numbers of weights between an input and an output of these scales."""
+    units = x.scale * given.scales  # of a sum
+    shift = 0 if other is None else _shift(given.rows(), given.bias, units, other)
     return ByteWeights(
-        np.ascontiguousarray(q),
-        _int32(bias / units * 2.0**shift),
+        np.ascontiguousarray(given.q),
+        _int32(given.bias / units * 2.0**shift),
         (units / (y_scale * 2.0**shift)).astype(np.float32),
         None if other is None else _int32(other.scale / units * 2.0**shift),
         shift,
     )
 
 
-def sums_fit(
-    q: np.ndarray, scales: Array, bias: Array, axis: int, x: Scale, y_scale: float, other: Scale | None
-) -> bool:
+def sums_fit(given: GivenWeights, x: Scale, y_scale: float, other: Scale | None) -> bool:
     """Whether 32 bits hold the sums of such weights, and float32 what they are multiplied by.
 
     And whether the units of sums hold biases in floats, and a term that is added, to half a step of y.
     """
-    units = x.scale * scales
-    largest = _largest(np.moveaxis(q, axis, 0).reshape(len(scales), -1), bias, units, other)
+    units = x.scale * given.scales
+    largest = _largest(given.rows(), given.bias, units, other)
     multipliers = (units / (y_scale * 2.0**_MOST_SHIFT)).astype(np.float32)
-    steps = units / y_scale
-    lost = np.abs(bias / units - np.rint(bias / units)) * steps
+    steps, biases = units / y_scale, given.bias / units
+    lost = np.abs(biases - np.rint(biases)) * steps
     if other is not None:
         lost = lost + 255 * steps / 2.0 ** (_MOST_SHIFT + 1)
     if (lost > 0.5).any():

@@ -18,10 +18,12 @@ from cnnlib.graph.importing import Feature
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import fold
 from cnnlib.inference.fusion import operations
-from cnnlib.inference.ops import graph_of, op_of, with_named_input
 from cnnlib.inference.predictor import Predictor
+from cnnlib.inference.quantization.byte_ops import weighted_layer
 from cnnlib.inference.quantization.images import BYTE_RULES
-from cnnlib.inference.quantization.joining import GivenWeights, Joiner
+from cnnlib.inference.quantization.joining import Joiner
+from cnnlib.inference.quantization.table import Quantization
+from cnnlib.inference.quantization.weights import GivenWeights
 from cnnlib.onnx.reading.operator import Operator
 from cnnlib.onnx.reading.symbols import Constant
 
@@ -210,15 +212,13 @@ def predictor_of(
     dtype = np.dtype(np.float32)
     try:
         graph, params = fold(graph, params, dtype)
-        graph = with_named_input(graph)
         nodes = operations(graph)
         found = shapes(graph, params, input_dim, "prepare", BYTE_RULES)
         found.setdefault(nodes[-1].output, found[graph.output])
         weights = {node.output: given for node in nodes if (given := _given(node, params, known))}
-        ops = [op_of(node, params) for node in nodes]
-        made, output, table = Joiner(ops, nodes[-1].output, found, weights).run()
-        made_graph, arrays = graph_of(made, output, graph.why_fixed())
-        predictor = Predictor(made_graph, arrays, input_dim, dtype, quantization=table)
+        joiner = Joiner(graph, nodes, params, found, weights)
+        made, arrays = joiner.run()
+        predictor = Predictor(made, arrays, input_dim, dtype, quantization=Quantization(joiner.rows))
         predictor._network(input_dim)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{title}: {error.args[0]}") from error
@@ -227,8 +227,8 @@ def predictor_of(
 
 def _given(node: Node, params: Params, known: Mapping[str, Quantized]) -> GivenWeights | None:
     """A layer's weights as integers, if they came as such and nothing has changed them."""
-    kind = node.layer.split("_")[0]
-    if kind not in ("conv", "affine") or node.layer.startswith("conv_transpose"):
+    kind = weighted_layer(node)
+    if not kind:
         return None
     w_name, b_name = node.params
     w, own = params[str(w_name)], known.get(str(w_name))
@@ -246,7 +246,7 @@ def _given(node: Node, params: Params, known: Mapping[str, Quantized]) -> GivenW
         -128 <= q.min(initial=0) <= q.max(initial=0) <= 127
     ):
         return None
-    return GivenWeights(q.astype(np.int8), scales.astype(np.float64), _bias(F, b_name, params, known))
+    return GivenWeights(q.astype(np.int8), scales.astype(np.float64), _bias(F, b_name, params, known), axis)
 
 
 def _bias(F: int, name: str | None, params: Params, known: Mapping[str, Quantized]) -> Array:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib.graph.graph import Graph, Node, positional
-from cnnlib.inference.quantization.parts import BYTE_KINDS
+from cnnlib.inference.quantization.parts import makes_bytes
 from cnnlib.inference.quantization.weights import Scale
 from cnnlib.onnx.writing.writer import Writer
 
@@ -30,7 +30,7 @@ def scales_of(where: str, graph: Graph) -> dict[str, Scale]:
     """
     scales = {}
     for node in graph:
-        if node.layer in BYTE_KINDS and node.layer != "dequantize" and not node.args[0].get("scores"):
+        if makes_bytes(node):
             options = node.args[0]
             if "scale" not in options:
                 raise ValueError(f"{where}: {node.title}: its file is of a version that did not keep scales")
