@@ -71,8 +71,7 @@ def record(call, threads, repeats):
             _core.record_loops(0)
         del result
         tasks = [np.maximum(np.array(seconds) - clock, 0) for *_, seconds in loops]
-        readings = sum(len(seconds) + 1 for seconds in tasks)
-        outside = min(outside, max(total - sum(s.sum() for s in tasks) - clock * readings, 0))
+        outside = min(outside, max(total - sum(loop[3] for loop in loops) - clock * (len(loops) + 1), 0))
         if shape is None:
             shape, least = loops, tasks
         elif [len(s) for s in tasks] != [len(s) for s in least]:
@@ -80,7 +79,7 @@ def record(call, threads, repeats):
         else:
             least = [np.minimum(a, b) for a, b in zip(least, tasks)]
     return Recording(
-        [Loop(_short(body), n, standing, s) for (body, n, standing, _), s in zip(shape, least)], outside
+        [Loop(_short(body), n, standing, s) for (body, n, standing, *_), s in zip(shape, least)], outside
     )
 
 

@@ -186,6 +186,8 @@ void bind_prepared_conv(py::module_& m, const char* name);
 template <class T>
 void bind_program(py::module_& m, const char* name);
 template <class T>
+void bind_training(py::module_& m, const char* name, const char* batch_name);
+template <class T>
 void bind_pool(py::module_& m);
 template <class T>
 void bind_resizing(py::module_& m);

@@ -78,6 +78,8 @@ PYBIND11_MODULE(_core, m, pybind11::mod_gil_not_used()) {
   bind_prepared_conv<double>(m, "PreparedConvDouble");
   bind_program<float>(m, "ProgramFloat");
   bind_program<double>(m, "ProgramDouble");
+  bind_training<float>(m, "TrainingFloat", "BatchFloat");
+  bind_training<double>(m, "TrainingDouble", "BatchDouble");
   bind_instruction_sets(m);
   bind_threads(m);
   bind_machine(m);

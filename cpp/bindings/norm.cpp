@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "arrays.hpp"
+#include "running_statistics.hpp"
 
 namespace cnnlib {
 namespace {
@@ -51,17 +51,10 @@ py::tuple batchnorm_train(const char* function, const Array<T>& x, int ndim, con
   return py::make_tuple(out, mean, var, inv_std);
 }
 
-// momentum * running + (1 - momentum) * statistic, each (C,).
 template <class T>
-py::array moved_statistic(const char* function, const Array<T>& running, const Stats& statistic,
-                          double momentum) {
+py::array moved(const char* function, const Array<T>& running, const Stats& statistic, double momentum) {
   require_shape(function, "statistic", statistic, shape_of(running));
-  Array<T> moved(shape_of(running));
-  const T* old = running.data();
-  const double* fresh = statistic.data();
-  T* to = moved.mutable_data();
-  for (Index c = 0; c < running.size(); ++c) to[c] = T(momentum * double(old[c]) + (1 - momentum) * fresh[c]);
-  return moved;
+  return moved_statistic<T>(running, statistic.data(), momentum);
 }
 
 template <class T>
@@ -158,7 +151,7 @@ void bind_norm(py::module_& m) {
   const auto out = py::arg("out").noconvert() = py::none();
   m.def("batchnorm_train", &batchnorm_train<T>, function, x, ndim, gamma, beta, py::arg("eps"),
         py::arg("relu") = false, out);
-  m.def("moved_statistic", &moved_statistic<T>, function, py::arg("running").noconvert(),
+  m.def("moved_statistic", &moved<T>, function, py::arg("running").noconvert(),
         py::arg("statistic").noconvert(), py::arg("momentum"));
   m.def("batchnorm_normalize", &batchnorm_normalize<T>, function, x, ndim, mean, inv_std, gamma, beta,
         py::arg("relu") = false, out);

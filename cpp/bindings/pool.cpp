@@ -62,24 +62,6 @@ PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometr
 
 namespace {
 
-bool wide_window(const PoolShape& s) { return s.PH * s.PW >= UINT8_MAX; }
-
-template <class T>
-void run_forward(const T* x, T* out, void* arg, const PoolShape& s) {
-  if (wide_window(s))
-    kernels<T>().max_pool_forward_wide(x, out, static_cast<std::uint32_t*>(arg), s);
-  else
-    kernels<T>().max_pool_forward(x, out, static_cast<std::uint8_t*>(arg), s);
-}
-
-template <class T>
-void run_backward(const T* dout, const void* arg, T* dx, const PoolShape& s) {
-  if (wide_window(s))
-    kernels<T>().max_pool_backward_wide(dout, static_cast<const std::uint32_t*>(arg), dx, s);
-  else
-    kernels<T>().max_pool_backward(dout, static_cast<const std::uint8_t*>(arg), dx, s);
-}
-
 // (out, argmax): the winner of each window as kh * PW + kw, the type's largest number where there is none.
 template <class T>
 py::tuple max_pool_forward(const char* function, const Array<T>& x, const PoolGeometry& g, bool ceil_mode,
@@ -89,12 +71,12 @@ py::tuple max_pool_forward(const char* function, const Array<T>& x, const PoolGe
   Array<T> out = result_array<T>(function, shape, out_buffer);
   T* y = out.mutable_data();
   py::array arg;
-  if (wide_window(s))
+  if (winner_bytes(s) == 4)
     arg = new_array<std::uint32_t>(function, shape);
   else
     arg = new_array<std::uint8_t>(function, shape);
   void* a = arg.mutable_data();
-  unlocked([&] { run_forward<T>(x.data(), y, a, s); });
+  unlocked([&] { run_max_pool<T>(x.data(), y, a, s); });
   return py::make_tuple(out, arg);
 }
 
@@ -106,19 +88,19 @@ py::array max_pool_backward(const char* function, const Array<T>& dout, const Ar
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
   if (argmax) {
     require_shape(function, "argmax", *argmax, shape_of(dout));
-    const bool right = wide_window(s) ? py::isinstance<Array<std::uint32_t>>(*argmax)
-                                      : py::isinstance<Array<std::uint8_t>>(*argmax);
+    const bool right = winner_bytes(s) == 4 ? py::isinstance<Array<std::uint32_t>>(*argmax)
+                                            : py::isinstance<Array<std::uint8_t>>(*argmax);
     require(right, [&] { return std::string(function) + ": argmax is not what the forward pass returned"; });
   }
   Array<T> dx = new_array<T>(function, shape_of(x));
   T* to = dx.mutable_data();
   const Index outputs = s.planes * s.OH * s.OW;
   unlocked([&] {
-    if (argmax) return run_backward<T>(dout.data(), argmax->data(), to, s);
-    const Scratch arg(static_cast<std::size_t>(outputs) * (wide_window(s) ? 4 : 1));
+    if (argmax) return run_max_pool_backward<T>(dout.data(), argmax->data(), to, s);
+    const Scratch arg(static_cast<std::size_t>(outputs * winner_bytes(s)));
     const Scratch out(static_cast<std::size_t>(outputs) * sizeof(T));
-    run_forward<T>(x.data(), static_cast<T*>(out.data()), arg.data(), s);
-    run_backward<T>(dout.data(), arg.data(), to, s);
+    run_max_pool<T>(x.data(), static_cast<T*>(out.data()), arg.data(), s);
+    run_max_pool_backward<T>(dout.data(), arg.data(), to, s);
   });
   return dx;
 }

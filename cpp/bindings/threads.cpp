@@ -52,7 +52,7 @@ void bind_threads(py::module_& m) {
   m.def("take_recorded_loops", [] {
     py::list loops;
     for (const RecordedLoop& loop : take_recorded_loops())
-      loops.append(py::make_tuple(loop.body, loop.threads, loop.standing, loop.seconds));
+      loops.append(py::make_tuple(loop.body, loop.threads, loop.standing, loop.caller_seconds, loop.seconds));
     return loops;
   });
 #endif

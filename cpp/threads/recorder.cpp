@@ -6,6 +6,8 @@
 
 #include <utility>
 
+#include "team.hpp"
+
 namespace cnnlib {
 namespace {
 
@@ -32,20 +34,28 @@ void name_next_loop(const char* body) { record.next = body; }
 
 void record_tasks(Index tasks, int threads, bool standing,
                   void (*run)(const void* data, Index task, int slot), const void* data) {
-  RecordedLoop loop{record.next, threads, standing, {}};
-  loop.seconds.reserve(static_cast<std::size_t>(tasks));
-  record.in_task = true;
-  const SingleThread scope;
-  double last = thread_seconds();
-  for (int slot = 0; slot < threads; ++slot) {
-    for (Index task = tasks * slot / threads; task < tasks * (slot + 1) / threads; ++task) {
-      run(data, task, slot);
-      const double now = thread_seconds();
-      loop.seconds.push_back(now - last);
-      last = now;
+  const double begin = thread_seconds();
+  RecordedLoop loop{record.next, threads, standing, 0, std::vector<double>(static_cast<std::size_t>(tasks))};
+  const auto run_slots = [&](int first_slot, int last_slot) {
+    const SingleThread scope;
+    double last = thread_seconds();
+    for (int slot = first_slot; slot < last_slot; ++slot) {
+      for (Index task = tasks * slot / threads; task < tasks * (slot + 1) / threads; ++task) {
+        run(data, task, slot);
+        const double now = thread_seconds();
+        loop.seconds[static_cast<std::size_t>(task)] = now - last;
+        last = now;
+      }
     }
-  }
+  };
+  record.in_task = true;
+  if (threads == 1)
+    run_slots(0, 1);
+  else
+    on_team(2,
+            [&](int slot, int team) { run_slots(slot == 0 ? 0 : 1, slot == 0 && team == 2 ? 1 : threads); });
   record.in_task = false;
+  loop.caller_seconds = thread_seconds() - begin;
   record.loops.push_back(std::move(loop));
 }
 

@@ -1,6 +1,7 @@
-// A record of loops for bench/many_cores.py, in builds with CNNLIB_VIRTUAL_CORES alone: the tasks of a loop
-// run one after the other on the calling thread, as many threads as asked for are pretended, and each task is
-// timed by the thread's own clock, which stands while other processes run.
+// A record of loops for bench/many_cores.py, in builds with CNNLIB_VIRTUAL_CORES alone. As many threads as
+// asked for are pretended: the calling thread runs its own range of a loop's tasks, one other thread the
+// ranges of all the rest, one after the other. So the caller's caches hold what they would hold between
+// loops. Each task is timed by its thread's own clock, which stands while other processes run.
 #pragma once
 
 #ifdef CNNLIB_VIRTUAL_CORES
@@ -15,7 +16,8 @@ namespace cnnlib {
 struct RecordedLoop {
   std::string body;  // the function that the loop stands in
   int threads;
-  bool standing;                // its threads wait for it
+  bool standing;          // its threads wait for it
+  double caller_seconds;  // that the calling thread spent in it, waiting and the record's own time included
   std::vector<double> seconds;  // of each task
 };
 

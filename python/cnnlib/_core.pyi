@@ -192,6 +192,73 @@ class _Program(Generic[_T]):
     @property
     def packed_bytes(self) -> int: ...
 
+class _Batch(Generic[_T]): ...
+
+class _Training(Generic[_T]):
+    def __init__(self, sizes: list[int], params: list[tuple[int, ...]], done: list[list[int]]) -> None: ...
+    def conv(
+        self,
+        x: int,
+        out: int,
+        like: NDArray[_T],
+        weights: NDArray[_T],
+        w: int,
+        b: int,
+        conv_param: object,
+        relu: bool,
+        need_dx: bool,
+    ) -> None: ...
+    def conv_bn_relu(
+        self,
+        x: int,
+        out: int,
+        like: NDArray[_T],
+        weights: NDArray[_T],
+        w: int,
+        b: int,
+        gamma: int,
+        beta: int,
+        norm: int,
+        conv_param: object,
+        need_dx: bool,
+    ) -> None: ...
+    def batchnorm(
+        self, x: int, out: int, C: int, S: int, gamma: int, beta: int, norm: int, relu: bool
+    ) -> None: ...
+    def affine(self, x: int, out: int, D: int, M: int, w: int, b: int, relu: bool, need_dx: bool) -> None: ...
+    def relu(self, x: int, out: int) -> None: ...
+    def activation(self, x: int, out: int, kind: str, alpha: float) -> None: ...
+    def dropout(self, x: int, out: int, mask: int) -> None: ...
+    def add(self, terms: tuple[int, int], out: int, relu: bool, needs: tuple[bool, bool]) -> None: ...
+    def max_pool(
+        self, x: int, out: int, like: NDArray[_T], geometry: _PoolNumbers, ceil_mode: bool
+    ) -> None: ...
+    def avg_pool(
+        self,
+        x: int,
+        out: int,
+        like: NDArray[_T],
+        geometry: _PoolNumbers,
+        ceil_mode: bool,
+        count_include_pad: bool,
+    ) -> None: ...
+    def global_avg_pool(self, x: int, out: int, C: int, S: int) -> None: ...
+    def flatten(self, x: int, out: int) -> None: ...
+    def forward(
+        self,
+        x: NDArray[_T],
+        params: list[NDArray[_T]],
+        norms: list[tuple[float, float, NDArray[_T], NDArray[_T]]],
+        masks: list[NDArray[_T]],
+        outputs: list[tuple[int, list[int]]],
+    ) -> tuple[_Batch[_T], list[NDArray[_T]], list[tuple[NDArray[_T], NDArray[_T]]]] | None: ...
+    def backward(self, batch: _Batch[_T], douts: list[tuple[int, NDArray[_T]]]) -> list[NDArray[_T]]: ...
+
+class BatchFloat(_Batch[np.float32], metaclass=_Bound): ...
+class BatchDouble(_Batch[np.float64], metaclass=_Bound): ...
+class TrainingFloat(_Training[np.float32], metaclass=_Bound): ...
+class TrainingDouble(_Training[np.float64], metaclass=_Bound): ...
+
 _ByteImage = tuple[int, int, int, int, int, int, int]
 _PoolNumbers = tuple[int, int, int, int, int, int, int, int, int, int]
 _Bytes = NDArray[np.uint8]

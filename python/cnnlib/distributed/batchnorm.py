@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core, layers
-from cnnlib.layers.norm.batch import _batch_options, _moved, _running_statistics
+from cnnlib.layers.norm.batch import _moved, batch_options, running_statistics
 from cnnlib.models.program import Program, Step
 
 
@@ -59,7 +59,7 @@ class SynchronizedNorm(Step):
         (x,) = xs
         gamma, beta = (params[name] for name in self.node.params)
         (bn_param,) = self.node.args
-        mode, eps, momentum = _batch_options(self.layer, bn_param)
+        mode, eps, momentum = batch_options(self.layer, bn_param)
         if mode == "test":
             return getattr(layers, f"{self.layer}_forward")(x, gamma, beta, bn_param)
         _, mean, var, _ = _core.batchnorm_train(self.layer, x, self.ndim, gamma, beta, eps)
@@ -67,7 +67,7 @@ class SynchronizedNorm(Step):
         mean, var = self._combined(count, mean, var)
         inv_std = 1 / np.sqrt(var + eps)
         out = _core.batchnorm_normalize(self.layer, x, self.ndim, mean, inv_std, gamma, beta)
-        running = _running_statistics(self.layer, bn_param, x.shape[1:2], x.dtype)
+        running = running_statistics(self.layer, bn_param, x.shape[1:2], x.dtype)
         moved = _moved(self.layer, running, (mean, var), momentum)
         bn_param["running_mean"], bn_param["running_var"] = moved
         return out, (x, gamma, mean, inv_std, count)

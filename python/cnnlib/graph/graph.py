@@ -18,6 +18,7 @@ from cnnlib.graph import joins
 JOINS: dict[str, int | None] = {"add": 2, "multiply": 2, "concat": None, "scale": 1, "flatten": 1}
 
 BATCH_NORMS = ("batchnorm", "spatial_batchnorm")
+ACTIVATIONS = ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "gelu", "elu")
 _VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
 OF_A_SIZE = ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")  # whatever that of their input
 
@@ -347,6 +348,12 @@ def _check_layer(where: str, node: Node) -> None:
         node.arguments()
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
+
+
+def activation_of(node: Node) -> tuple[str, float]:
+    """What the core calls the function of a node of ACTIVATIONS, and its alpha."""
+    kind = "gelu_tanh" if node.args[:1] == ("tanh",) else node.layer
+    return kind, float(node.args[0]) if kind == "elu" and node.args else 1.0
 
 
 def positional(layer: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from cnnlib._params import check_keys, choice, number, pair
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.layers.axes import check_shape, conv_axes, conv_transpose_sizes, pool_axes
-from cnnlib.layers.norm.batch import _batch_options
+from cnnlib.layers.norm.batch import batch_options
 from cnnlib.layers.norm.rows import KEYS
 from cnnlib.layers.resizing import _upsampling
 
@@ -162,7 +162,7 @@ def _affine(function, x, w, b):
 def _batchnorm(rank):
     def rule(function, x, gamma, beta, bn_param):
         _check_rank(function, x, rank)
-        _batch_options(function, bn_param)
+        batch_options(function, bn_param)
         for name, array in (("gamma", gamma), ("beta", beta)):
             check_shape(function, name, array, x[:1])
         for name in ("running_mean", "running_var"):

@@ -10,10 +10,10 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._typing import Array, Outputs
-from cnnlib.graph.graph import Graph
+from cnnlib.graph.graph import ACTIVATIONS, Graph, activation_of
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import statistics
-from cnnlib.inference.fusion import ACTIVATIONS, fuse_inverted_residuals, fuse_sums, operations, rectified
+from cnnlib.inference.fusion import fuse_inverted_residuals, fuse_sums, operations, rectified
 from cnnlib.inference.memory import Layout
 from cnnlib.inference.quantization.images import BYTE_RULES, ByteSteps, byte_images, floats_of
 from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
@@ -165,8 +165,7 @@ class Compiled(ByteSteps):
         self._core.pixel_norm(node.label, ids[0], out, S, eps, gamma, beta)
 
     def _activation(self, node, ids, out, shape, bound):
-        kind = "gelu_tanh" if node.args[:1] == ("tanh",) else node.layer
-        self._core.activation(node.label, ids[0], out, kind, node.args[0] if kind == "elu" else 1.0)
+        self._core.activation(node.label, ids[0], out, *activation_of(node))
 
     def _softmax(self, node, ids, out, shape, bound):
         self._core.softmax(node.label, ids[0], out, shape[0], math.prod(shape[1:]))

@@ -12,10 +12,9 @@ import numpy as np
 from cnnlib import _core
 from cnnlib._typing import Array
 from cnnlib.graph.fusion import Table, fused
-from cnnlib.graph.graph import BATCH_NORMS, JOINS, Graph, Node
+from cnnlib.graph.graph import ACTIVATIONS, BATCH_NORMS, JOINS, Graph, Node
 from cnnlib.inference.quantization.parts import BYTE_KINDS
 
-ACTIVATIONS = ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "gelu", "elu")
 _TABLE: Table = {
     **{(layer, "relu"): f"{layer}_relu" for layer in ("conv", "affine", "add", *BATCH_NORMS)},
     ("conv", "relu6"): "conv_relu6",

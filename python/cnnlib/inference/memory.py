@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cnnlib.graph.graph import Node
-from cnnlib.inference.fusion import ACTIVATIONS
+from cnnlib.graph.graph import ACTIVATIONS, Node
 
 ALIGNMENT = 16  # elements: the start of a cache line, whatever the dtype
 

@@ -293,15 +293,23 @@ def dropout_forward(x: ArrayLike, dropout_param: DropoutParam) -> tuple[Array, C
     """
     function = "dropout_forward"
     (array,), dtype = prepare(function, ("x",), x)
+    mask = dropout_mask(dropout_param, array.shape, array.dtype)
+    if mask is None:
+        return result(array.copy(), dtype), (dropout_param, None)
+    return result(_core.multiply(function, array, mask), dtype), (dropout_param, result(mask, dtype))
+
+
+def dropout_mask(dropout_param, shape, dtype):
+    """What to multiply values by, 0 or 1 / (1 - p); None in 'test' mode."""
+    function = "dropout_forward"
     check_keys(function, "dropout_param", dropout_param, ("p", "mode", "seed"), required=("p", "mode"))
     keep = 1 - number(function, "p", dropout_param["p"], 0, 1)
     if choice(function, "mode", dropout_param["mode"], ("train", "test")) == "test":
-        return result(array.copy(), dtype), (dropout_param, None)
-    draw = _uniform(function, dropout_param.get("seed"), array.shape)
-    mask = np.asarray(draw < keep).astype(array.dtype)
+        return None
+    mask = np.asarray(_uniform(function, dropout_param.get("seed"), shape) < keep).astype(dtype)
     if keep > 0:
-        mask /= array.dtype.type(keep)
-    return result(_core.multiply(function, array, mask), dtype), (dropout_param, result(mask, dtype))
+        mask /= dtype.type(keep)
+    return mask
 
 
 def _uniform(function, seed, shape):

@@ -15,12 +15,12 @@ from cnnlib.layers.dense import (
     _relu_mask,
 )
 from cnnlib.layers.norm.batch import (
-    _batch_options,
     _batchnorm,
     _batchnorm_backward,
     _moved,
-    _running_statistics,
     _unpack_batchnorm,
+    batch_options,
+    running_statistics,
 )
 from cnnlib.layers.pool import _max_pool, _max_pool_backward
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
@@ -28,13 +28,13 @@ from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
 def _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, bn_param):
     """`given` are the five arrays as the caller has them, the others those that `prepare` made of them."""
-    mode, eps, momentum = _batch_options(function, bn_param)
+    mode, eps, momentum = batch_options(function, bn_param)
     conv_cache = *given[:3], conv_param
     if mode == "test" or x.shape[:1] == (0,):
         a = _conv(function, x, w, b, conv_param)
         out, (_, *statistics) = _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
         return out, (conv_cache, ((a, *given[3:]), *statistics))
-    running = _running_statistics(function, bn_param, w.shape[:1], x.dtype)
+    running = running_statistics(function, bn_param, w.shape[:1], x.dtype)
     out, a, mean, var, inv_std = _core.conv_bn_relu_train(function, x, w, b, gamma, beta, eps, conv_param)
     bn_param["running_mean"], bn_param["running_var"] = _moved(function, running, (mean, var), momentum)
     return out, (conv_cache, ((a, *given[3:]), mean, inv_std, True))

@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from cnnlib import _core, layers
 from cnnlib._typing import Array, Gradients, Outputs, Wanted
 from cnnlib.graph import joins
 from cnnlib.graph.fusion import fused
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.layers.scoring import SCORING
+from cnnlib.models.training import CompiledTraining
 
 _HANDING_ON = ("add", "add_relu", "concat", "dropout", "flatten")
 
@@ -119,12 +122,17 @@ class Program:
         special = special or {}
         self.where, self.input, self._named = where, graph.input, bool(graph.outputs)
         self.outputs = graph.results()
+        self._graph = None if frozen or special else graph  # that the core may run by itself
+        self._compiled: dict[tuple[Any, ...], CompiledTraining | None] = {}
         self.steps = [special.get(node.layer, step_of)(node, frozen) for node in fused(graph, special)]
         reads = Counter(name for step in self.steps for name in step.inputs)
         reads.update(self.outputs)
         self._sums = {name for name, count in reads.items() if count > 1}  # gradients from several readers
         self._mark_active()
         self._done = self._last_reads()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_compiled": {}}
 
     def scores(self, params: Mapping[str, Array], x: Array) -> Outputs:
         """Run it in test mode: no more is kept of what the steps compute than later ones read."""
@@ -140,6 +148,11 @@ class Program:
 
     def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Outputs, list[Any]]:
         """Run it; return the output, several by their names, and the caches that :meth:`backward` takes."""
+        compiled = self._compiled_for(params, x)
+        run = compiled and compiled.forward(params, x)
+        if run:
+            batch, outputs = run
+            return self._of(dict(zip(self.outputs, outputs, strict=True))), [compiled, batch]
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
             xs = map(values.__getitem__, step.inputs)
@@ -160,6 +173,10 @@ class Program:
         Uses up `caches`, so that memory is free again as soon as possible.
         """
         douts: dict[str, Array] = dict(dout) if self._named else {self.outputs[0]: dout}
+        if caches and isinstance(caches[0], CompiledTraining):
+            compiled, batch = caches
+            compiled.backward(batch, [douts[name] for name in self.outputs], grads)
+            return
         own: set[str] = set()
         for step in reversed(self.steps):
             cache = caches.pop()
@@ -172,6 +189,18 @@ class Program:
                 else:
                     douts[name] = dx
             del dxs, dx  # what has been added to another array is of no more use
+
+    def _compiled_for(self, params, x):
+        """The core's form of it for samples like x, or None where there is none."""
+        if self._graph is None or not len(x) or x.dtype not in (np.float32, np.float64):
+            return None
+        key = x.shape[1:], x.dtype, _core.get_conv_algorithm()
+        if key not in self._compiled:
+            try:
+                self._compiled[key] = CompiledTraining(self._graph, params, *key[:2])
+            except (KeyError, LookupError, TypeError, ValueError):  # the layers say by name what is wrong
+                self._compiled[key] = None
+        return self._compiled[key]
 
     def _of(self, values: dict[str, Array]) -> Outputs:
         """What leaves the network."""

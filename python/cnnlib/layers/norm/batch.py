@@ -30,7 +30,7 @@ def _running(function, name, bn_param, shape, dtype):
     return np.ascontiguousarray(value, dtype)
 
 
-def _batch_options(function, bn_param):
+def batch_options(function, bn_param):
     """mode, eps and momentum."""
     check_keys(function, "bn_param", bn_param, _BATCH_KEYS, required=("mode",))
     mode = choice(function, "mode", bn_param["mode"], ("train", "test"))
@@ -38,7 +38,7 @@ def _batch_options(function, bn_param):
     return mode, eps, number(function, "momentum", bn_param.get("momentum", 0.9), 0, 1)
 
 
-def _running_statistics(function, bn_param, shape, dtype):
+def running_statistics(function, bn_param, shape, dtype):
     return [_running(function, name, bn_param, shape, dtype) for name in ("running_mean", "running_var")]
 
 
@@ -55,9 +55,9 @@ def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None, i
     (x, gamma, beta), dtype = prepare(function, NAMES, *arrays)
     check_rank(function, x, ndim)
     refuse_empty(function, x)
-    mode, eps, momentum = _batch_options(function, bn_param)
+    mode, eps, momentum = batch_options(function, bn_param)
     out = x if in_place else prepare_out(function, out, dtype, x, gamma, beta)
-    running = _running_statistics(function, bn_param, x.shape[1:2], x.dtype)
+    running = running_statistics(function, bn_param, x.shape[1:2], x.dtype)
     from_batch = mode == "train" and x.size > 0
     if from_batch:
         out, mean, var, inv_std = _core.batchnorm_train(function, x, ndim, gamma, beta, eps, relu, out)

@@ -1,0 +1,104 @@
+// A training program as Python sees it: layers are checked once, as they are added.
+#pragma once
+
+#include "../../training/program.hpp"
+#include "../running_statistics.hpp"
+
+namespace cnnlib {
+
+// What Python hands from a forward pass to its backward pass.
+template <class T>
+struct BoundBatch {
+  Batch<T> batch;
+  std::vector<Array<T>> kept;  // the arrays that the batch points into
+};
+
+// eps, and what a batch norm's statistics are to be mixed into: momentum, running mean and variance.
+template <class T>
+using NormState = std::tuple<double, double, Array<T>, Array<T>>;
+
+template <class T>
+class BoundTraining {
+ public:
+  // Sizes in elements of an image; the shapes of the parameters; what no layer after each one reads.
+  BoundTraining(std::vector<Index> sizes, std::vector<std::vector<Index>> params,
+                std::vector<std::vector<int>> done)
+      : sizes_(std::move(sizes)), params_(std::move(params)), program_(std::move(done)) {}
+
+  void add(int out, typename TrainingProgram<T>::Layer layer) { program_.add(out, std::move(layer)); }
+
+  // (batch, outputs, running statistics), or None where an array is not what the program is for. `outputs`
+  // are numbers of values with the shapes of an image's.
+  py::object forward(const Array<T>& x, const std::vector<py::array>& params,
+                     const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
+                     const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
+    auto bound = std::make_unique<BoundBatch<T>>(BoundBatch<T>{Batch<T>(x.shape(0), sizes_), {x}});
+    Batch<T>& batch = bound->batch;
+    if (params.size() != params_.size()) return py::none();
+    for (std::size_t i = 0; i < params.size(); ++i) {
+      const py::array& array = params[i];
+      const std::vector<Index>& shape = params_[i];
+      if (!py::isinstance<Array<T>>(array) || array.ndim() != static_cast<Index>(shape.size()) ||
+          !std::equal(shape.begin(), shape.end(), array.shape()))
+        return py::none();
+      bound->kept.push_back(py::reinterpret_borrow<Array<T>>(array));
+      batch.params.push_back(bound->kept.back().data());
+    }
+    for (const Array<T>& mask : masks) {
+      bound->kept.push_back(mask);
+      batch.masks.push_back(mask.data());
+    }
+    for (const NormState<T>& norm : norms) batch.eps.push_back(std::get<0>(norm));
+    batch.mean.resize(norms.size());
+    batch.var.resize(norms.size());
+    batch.values[0] = lent_memory(x.data());
+    unlocked([&] { program_.forward(batch); });
+    py::list results, statistics;
+    for (const auto& [value, shape] : outputs) results.append(array_of(batch, value, shape));
+    for (std::size_t i = 0; i < norms.size(); ++i) {
+      const auto& [eps, momentum, mean, var] = norms[i];
+      statistics.append(py::make_tuple(moved_statistic<T>(mean, batch.mean[i].get(), momentum),
+                                       moved_statistic<T>(var, batch.var[i].get(), momentum)));
+    }
+    batch.values.clear();
+    return py::make_tuple(std::move(bound), results, statistics);
+  }
+
+  // The gradients of the parameters. `batch` is used up.
+  py::list backward(BoundBatch<T>& bound, const std::vector<std::pair<int, Array<T>>>& douts) const {
+    Batch<T>& batch = bound.batch;
+    require(!batch.backward.empty(), [] { return std::string("loss: the batch was taken back before"); });
+    py::list gradients;
+    for (const std::vector<Index>& shape : params_) {
+      Array<T> gradient = new_array<T>("loss", shape);
+      batch.param_gradients.push_back(gradient.mutable_data());
+      gradients.append(std::move(gradient));
+    }
+    for (const auto& [value, dout] : douts) {
+      require(dout.size() == batch.elements(value),
+              [&] { return "loss: the gradient of the output has shape " + text(dout); });
+      batch.add_gradient(value, lent_memory(dout.data()));
+    }
+    unlocked([&] { program_.backward(batch); });
+    batch.gradients.clear();
+    return gradients;
+  }
+
+ private:
+  static py::array array_of(Batch<T>& batch, int value, std::vector<Index> shape) {
+    auto owner = std::make_unique<Memory<T>>(batch.value(value));
+    T* data = owner->get();
+    shape.insert(shape.begin(), batch.N);
+    py::capsule capsule(owner.release(), [](void* p) { delete static_cast<Memory<T>*>(p); });
+    return Array<T>(shape, data, capsule);
+  }
+
+  std::vector<Index> sizes_;
+  std::vector<std::vector<Index>> params_;
+  TrainingProgram<T> program_;
+};
+
+template <class T>
+void bind_training_layers(py::class_<BoundTraining<T>>& program);
+
+}  // namespace cnnlib

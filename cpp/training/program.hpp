@@ -1,0 +1,113 @@
+// Training steps of a network: forward through its layers, each of which says what its backward pass is to do
+// and keeps what that needs, and backward from the last layer to the first.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "../kernels.hpp"
+#include "../memory/buffers.hpp"
+
+namespace cnnlib {
+
+// Memory from the pool of buffers, released with its last owner. Memory without owners is the caller's.
+template <class T>
+using Memory = std::shared_ptr<T>;
+
+template <class T>
+Memory<T> new_memory(Index elements) {
+  const auto size = static_cast<std::size_t>(std::max<Index>(1, elements));
+  return Memory<T>(static_cast<T*>(acquire_buffer(checked_product(sizeof(T), size))), ReleaseBuffer{});
+}
+
+// The caller's memory, which nothing writes to.
+template <class T>
+Memory<T> lent_memory(const T* memory) {
+  return Memory<T>(Memory<T>(), const_cast<T*>(memory));
+}
+
+// A batch on its way through the network and back.
+template <class T>
+struct Batch {
+  using Backward = std::function<void(Batch&)>;
+
+  Batch(Index images, std::vector<Index> sizes_of_values)
+      : N(images), sizes(std::move(sizes_of_values)), values(sizes.size()), gradients(sizes.size()) {}
+
+  Index N;
+  std::vector<Index> sizes;  // of the values, in elements of an image
+  std::vector<const T*> params;
+  std::vector<T*> param_gradients;
+  std::vector<const T*> masks;               // of dropout layers
+  std::vector<double> eps;                   // of batch norms
+  std::vector<Memory<double>> mean, var;     // of batch norms, in this batch
+  std::vector<Memory<T>> values, gradients;  // of those values whose turn has come and not gone
+  std::vector<Backward> backward;            // of the layers so far
+
+  Index elements(int value) const { return N * sizes[static_cast<std::size_t>(value)]; }
+  Memory<T>& value(int i) { return values[static_cast<std::size_t>(i)]; }
+  const T* param(int i) const { return i < 0 ? nullptr : params[static_cast<std::size_t>(i)]; }
+  T* param_gradient(int i) const { return i < 0 ? nullptr : param_gradients[static_cast<std::size_t>(i)]; }
+
+  // Memory for a value that a layer is about to compute, or for the gradient of one.
+  T* make(int i) { return (value(i) = new_memory<T>(elements(i))).get(); }
+  Memory<T> like(int i) const { return new_memory<T>(elements(i)); }
+
+  // The gradient of a layer's output, for the layer to use up.
+  Memory<T> take_gradient(int i) { return std::move(gradients[static_cast<std::size_t>(i)]); }
+  // Adds to the gradient of a layer's input what came through the layer.
+  void add_gradient(int i, Memory<T> gradient) {
+    Memory<T>& total = gradients[static_cast<std::size_t>(i)];
+    if (total == nullptr) {
+      total = std::move(gradient);
+      return;
+    }
+    // Into that of the two that nobody else holds: a sum hands one gradient to both of its terms.
+    Memory<T> sum = total.use_count() == 1 ? total : gradient.use_count() == 1 ? gradient : like(i);
+    kernels<T>().add(total.get(), gradient.get(), sum.get(), elements(i));
+    total = std::move(sum);
+  }
+};
+
+template <class T>
+class TrainingProgram {
+ public:
+  using Layer = std::function<typename Batch<T>::Backward(Batch<T>&)>;
+
+  // For each layer the values that no later one reads.
+  explicit TrainingProgram(std::vector<std::vector<int>> done) : done_(std::move(done)) {}
+
+  // A layer that computes the value `out`.
+  void add(int out, Layer layer) { layers_.push_back({out, std::move(layer)}); }
+
+  void forward(Batch<T>& batch) const {
+    for (std::size_t i = 0; i < layers_.size(); ++i) {
+      batch.backward.push_back(layers_[i].forward(batch));
+      for (const int value : done_[i]) batch.value(value).reset();
+    }
+  }
+
+  // Releases what each layer kept as soon as its gradients are there. Where nothing asked for the gradient of
+  // a layer's output, nothing before it is trained.
+  void backward(Batch<T>& batch) const {
+    while (!batch.backward.empty()) {
+      const auto layer = std::move(batch.backward.back());
+      batch.backward.pop_back();
+      const int out = layers_[batch.backward.size()].out;
+      if (batch.gradients[static_cast<std::size_t>(out)] != nullptr) layer(batch);
+    }
+  }
+
+ private:
+  struct Entry {
+    int out;
+    Layer forward;
+  };
+  std::vector<std::vector<int>> done_;
+  std::vector<Entry> layers_;
+};
+
+}  // namespace cnnlib

@@ -1,0 +1,191 @@
+"""Training steps that the C++ core runs by itself, one call forward and one backward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnlib import _core
+from cnnlib._typing import Array, Gradients, Params
+from cnnlib.graph.fusion import SANDWICHES, fused
+from cnnlib.graph.graph import ACTIVATIONS, Graph, Node, activation_of
+from cnnlib.graph.shapes import shapes
+from cnnlib.layers.dense import dropout_mask
+from cnnlib.layers.norm.batch import batch_options, running_statistics
+from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
+
+_TABLE = {
+    **{chain: name for chain, name in SANDWICHES.items() if not {"max_pool", "batchnorm"} & {*chain}},
+    ("batchnorm", "relu"): "batchnorm_relu",
+}
+_EMITTED_BY = dict.fromkeys(ACTIVATIONS, "_activation")
+_WHERE = "loss"
+
+
+class CompiledTraining:
+    """
+    The forward and backward pass of a graph for samples of one shape, with the bits of its layers' functions.
+
+    Parameters
+    ----------
+    graph : Graph
+    params : dict
+        Arrays of the shapes and dtype that it is for.
+    shape : tuple of int
+        Of a sample.
+    dtype : numpy.dtype
+
+    Raises
+    ------
+    LookupError
+        If the graph has layers that only Python runs.
+    """
+
+    def __init__(
+        self, graph: Graph, params: Mapping[str, Array], shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
+        nodes = fused(graph, table=_TABLE)
+        self._names = [name for node in nodes for name in node.params if name]
+        if len(set(self._names)) < len(self._names) or not self._names:
+            raise LookupError("parameters of several layers")
+        self.dtype, self._params = dtype, params
+        self._shapes = shapes(graph, params, shape, _WHERE)
+        self._values = {graph.input: 0}
+        for node in nodes:
+            self._values[node.output] = len(self._values)
+        self._trained = {graph.input: False}
+        self._norms: list[tuple[str, Any, int]] = []
+        self._dropouts: list[tuple[Any, tuple[int, ...]]] = []
+        self.outputs = [(self._values[name], list(self._shapes[name])) for name in graph.results()]
+        make = _core.TrainingFloat if dtype == np.float32 else _core.TrainingDouble
+        sizes = [math.prod(self._shapes[name]) for name in self._values]
+        self._core: Any = make(sizes, [params[name].shape for name in self._names], self._done(nodes, graph))
+        for node in nodes:
+            emit = getattr(self, _EMITTED_BY.get(node.layer, f"_{node.layer}"), None)
+            if emit is None:
+                raise LookupError(f"{node.layer} runs in Python alone")
+            self._trained[node.output] = bool(node.params) or any(map(self._trained.get, node.inputs))
+            emit(node, self._values[node.inputs[0]], self._values[node.output])
+        del self._params
+
+    def _done(self, nodes: Sequence[Node], graph: Graph) -> list[list[int]]:
+        """For each node the values that no later one reads."""
+        seen, done = set(graph.results()), []
+        for node in reversed(nodes):
+            done.append([self._values[name] for name in {*node.inputs} - seen])
+            seen.update(node.inputs)
+        return done[::-1]
+
+    def forward(self, params: Params, x: Array) -> tuple[Any, list[Array]] | None:
+        """What :meth:`backward` takes, and the outputs; None if only Python can run it: arrays of other
+        shapes or dtypes, or norms that rest.
+        """
+        states = []
+        for function, bn_param, C in self._norms:
+            mode, eps, momentum = batch_options(function, bn_param)
+            if mode != "train":
+                return None
+            states.append((eps, momentum, *running_statistics(function, bn_param, (C,), self.dtype)))
+        masks = [dropout_mask(param, (len(x), *shape), self.dtype) for param, shape in self._dropouts]
+        x = np.require(x, self.dtype, ["C", "A"])
+        run = self._core.forward(x, [params[name] for name in self._names], states, masks, self.outputs)
+        if run is None:
+            return None
+        batch, outputs, moved = run
+        for (_, bn_param, _), statistics in zip(self._norms, moved, strict=True):
+            bn_param["running_mean"], bn_param["running_var"] = statistics
+        return batch, outputs
+
+    def backward(self, batch: Any, douts: Sequence[Array], grads: Gradients) -> None:
+        """Write the gradients of the parameters to `grads`. `batch` is used up."""
+        given = [
+            (value, np.require(dout, self.dtype, ["C", "A"]))
+            for (value, _), dout in zip(self.outputs, douts, strict=True)
+        ]
+        grads.update(zip(self._names, self._core.backward(batch, given), strict=True))
+
+    # A method for each layer. It takes the node and the numbers of its first input and of its output.
+
+    def _like(self, node: Node) -> Array:
+        return np.empty((0, *self._shapes[node.inputs[0]]), self.dtype)
+
+    def _numbers(self, *names: str | None) -> list[int]:
+        return [-1 if name is None else self._names.index(name) for name in names]
+
+    def _needs_dx(self, node: Node) -> bool:
+        return self._trained[node.inputs[0]]
+
+    def _norm(self, function, bn_param, C):
+        self._norms.append((function, bn_param, C))
+        return len(self._norms) - 1
+
+    def _conv(self, node, x, out, relu=False):
+        like, weights = self._like(node), self._params[node.params[0]]
+        self._core.conv(
+            x, out, like, weights, *self._numbers(*node.params), node.args[0], relu, self._needs_dx(node)
+        )
+
+    def _conv_relu(self, node, x, out):
+        self._conv(node, x, out, relu=True)
+
+    def _conv_bn_relu(self, node, x, out):
+        (conv_param, bn_param), weights = node.args, self._params[node.params[0]]
+        norm = self._norm("conv_bn_relu_forward", bn_param, len(weights))
+        numbers = *self._numbers(*node.params), norm
+        self._core.conv_bn_relu(x, out, self._like(node), weights, *numbers, conv_param, self._needs_dx(node))
+
+    def _spatial_batchnorm(self, node, x, out, function="spatial_batchnorm_forward", relu=False):
+        C, *plane = self._shapes[node.output]
+        norm = self._norm(function, node.args[-1], C)
+        self._core.batchnorm(x, out, C, math.prod(plane), *self._numbers(*node.params[-2:]), norm, relu)
+
+    def _batchnorm(self, node, x, out):
+        self._spatial_batchnorm(node, x, out, "batchnorm_forward")
+
+    def _batchnorm_relu(self, node, x, out):
+        self._spatial_batchnorm(node, x, out, "batchnorm_forward", relu=True)
+
+    def _affine(self, node, x, out, relu=False):
+        D, M = self._params[node.params[0]].shape
+        self._core.affine(x, out, D, M, *self._numbers(*node.params), relu, self._needs_dx(node))
+
+    def _affine_relu(self, node, x, out):
+        self._affine(node, x, out, relu=True)
+
+    def _relu(self, node, x, out):
+        self._core.relu(x, out)
+
+    def _activation(self, node, x, out):
+        self._core.activation(x, out, *activation_of(node))
+
+    def _dropout(self, node, x, out):
+        self._dropouts.append((node.args[0], self._shapes[node.output]))
+        self._core.dropout(x, out, len(self._dropouts) - 1)
+
+    def _add(self, node, x, out, relu=False):
+        if len({self._shapes[name] for name in node.inputs}) > 1:
+            raise LookupError("a sum over planes")
+        terms, needs = zip(*((self._values[name], self._trained[name]) for name in node.inputs))
+        self._core.add(terms, out, relu, needs)
+
+    def _add_relu(self, node, x, out):
+        self._add(node, x, out, relu=True)
+
+    def _max_pool(self, node, x, out):
+        like = self._like(node)
+        self._core.max_pool(x, out, like, *_geometry(_WHERE, node.args[0], like, _MAX_KEYS))
+
+    def _avg_pool(self, node, x, out):
+        like, pool_param = self._like(node), node.args[0]
+        geometry = _geometry(_WHERE, pool_param, like, _AVG_KEYS)
+        self._core.avg_pool(x, out, like, *geometry, pool_param.get("count_include_pad", True))
+
+    def _global_avg_pool(self, node, x, out):
+        C, *plane = self._shapes[node.inputs[0]]
+        self._core.global_avg_pool(x, out, C, math.prod(plane))
+
+    def _flatten(self, node, x, out):
+        self._core.flatten(x, out)

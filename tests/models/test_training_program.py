@@ -1,0 +1,258 @@
+"""Training steps that the core runs by itself have the bits of the layers' functions, one after the other."""
+
+import copy
+import threading
+
+import cnnlib
+import numpy as np
+import pytest
+from cnnlib.convnet import NAMED_SPECS, ConvNet
+from cnnlib.models import FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
+from hypothesis import given
+from hypothesis import strategies as st
+from random_networks import IMAGES
+
+STAGES = [
+    {"conv": 3},
+    {"conv": 4, "size": (1, 3), "stride": 2, "bias": False},
+    {"depthwise": 3},
+    "batchnorm",
+    {"batchnorm": None, "eps": 1e-3, "momentum": 0.5},
+    "relu",
+    "relu6",
+    "sigmoid",
+    {"elu": 0.5},
+    {"gelu": "tanh"},
+    {"max_pool": 2, "ceil_mode": True},
+    {"avg_pool": 3, "stride": 1, "pad": 1, "count_include_pad": False},
+    {"dropout": 0.3},
+    {"residual": [{"conv": 3}, "batchnorm", "relu"]},
+    {"residual": [{"conv": 3, "bias": False}, "batchnorm", "relu", {"conv": 3}, "batchnorm"]},
+    {"add": [["sigmoid"], [{"conv": 2, "size": 1}]]},
+]
+NETWORKS = {
+    "three layers": lambda dtype: ThreeLayerConvNet((3, 8, 8), 4, 3, 5, 10, dtype=dtype, seed=0),
+    "fully connected": lambda dtype: FullyConnectedNet(
+        [6, 5], (3, 8, 8), 10, 0.4, reg=0.1, dtype=dtype, seed=0, normalization="batchnorm"
+    ),
+    **{
+        name: lambda dtype, name=name: ConvNet(NAMED_SPECS[name], (3, 32, 32), 10, dtype=dtype, seed=0)
+        for name in ("vgg-small", "resnet20", "mobile-small")
+    },
+}
+
+
+def interpreted(model):
+    """A copy of the model whose layers run one by one."""
+    twin = copy.deepcopy(model)
+    twin._program._graph = None
+    return twin
+
+
+def compiled(model):
+    """Whether the core ran all of the model's last steps by itself."""
+    return bool(model._program._compiled) and None not in model._program._compiled.values()
+
+
+def bits(model, X, y):
+    """Of the loss, its gradients and the running statistics of two steps."""
+    found = []
+    for _ in range(2):
+        loss, grads = model.loss(X, y)
+        arrays = {"loss": np.float64(loss), **grads}
+        for i, bn_param in enumerate(model.bn_params):
+            arrays |= {f"{name} {i}": bn_param[name] for name in ("running_mean", "running_var")}
+        found.append({name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()})
+        for name, w in model.params.items():
+            model.params[name] = w - w.dtype.type(0.01) * grads[name]
+    return found
+
+
+def minibatch(model, N, rng):
+    X = rng.standard_normal((N, *np.atleast_1d(model.arguments["input_dim"]))).astype(model.dtype)
+    return X, rng.integers(model.loss(X).shape[1], size=N)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_named_networks(name, dtype, rng):
+    model = NETWORKS[name](dtype)
+    X, y = minibatch(model, 3, rng)
+    assert bits(model, X, y) == bits(interpreted(NETWORKS[name](dtype)), X, y)
+    assert compiled(model)
+
+
+@given(
+    st.lists(st.sampled_from(STAGES), max_size=5),
+    st.sampled_from([[], ["global_avg_pool"], [{"affine": 4}, "batchnorm", "relu"]]),
+    st.sampled_from(IMAGES),
+    st.sampled_from([np.float32, np.float64]),
+    st.integers(1, 4),
+)
+def test_random_networks(stages, end, shape, dtype, N):
+    try:
+        model = ConvNet(stages + end, shape, 3, dtype=dtype, seed=1)
+    except ValueError:  # layers that do not fit each other
+        return
+    X, y = minibatch(model, N, np.random.default_rng(N))
+    twin = interpreted(model)
+    assert bits(model, X, y) == bits(twin, X, y)
+    assert compiled(model)
+
+
+def chain(*nodes):
+    graph = Graph()
+    for layer, names, args in nodes:
+        graph.chain(layer, names, args)
+    return graph
+
+
+CONV = {"stride": 1, "pad": 1}
+
+
+def small_net(rng, dtype=np.float32):
+    graph = chain(
+        ("conv", ("W1", "b1"), (CONV,)),
+        ("spatial_batchnorm", ("gamma1", "beta1"), ({"mode": "train"},)),
+        ("relu", (), ()),
+        ("affine", ("W2", "b2"), ()),
+    )
+    shapes = {"W1": (4, 2, 3, 3), "b1": (4,), "gamma1": (4,), "beta1": (4,), "W2": (4 * 30, 3), "b2": (3,)}
+    params = {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
+    return GraphNet(graph, params, (2, 6, 5), dtype=dtype)
+
+
+def test_images_of_two_sizes(rng):
+    net = ConvNet([{"conv": 3}, "batchnorm", "relu", "global_avg_pool"], (2, 6, 5), 3, seed=0)
+    twin = interpreted(net)
+    for size in ((6, 5), (9, 11), (6, 5)):
+        X, y = rng.standard_normal((2, 2, *size)).astype(np.float32), np.array([0, 2])
+        assert bits(net, X, y) == bits(twin, X, y)
+    assert compiled(net)
+    assert len(net._program._compiled) == 2
+
+
+@pytest.mark.parametrize("change", ["strided", "dtype of a parameter", "norms that rest", "no images"])
+def test_what_the_core_does_not_run_the_layers_do(change, rng):
+    net = small_net(rng)
+    X, y = rng.standard_normal((4, 2, 6, 5)).astype(np.float32), np.array([0, 1, 2, 0])
+    net.loss(X, y)
+    twin = interpreted(net)
+    if change == "strided":
+        X, y = X[::-2], y[::-2]
+    elif change == "dtype of a parameter":
+        for model in (net, twin):
+            model.params["W2"] = model.params["W2"].astype(np.float64)
+    elif change == "no images":
+        X, y = X[:0], y[:0]
+    else:
+        for model in (net, twin):
+            model._program.steps[0].node.args[1]["mode"] = "test"
+            model._resting = model.bn_params
+    assert bits(net, X, y) == bits(twin, X, y)
+
+
+def test_frozen_and_shared_parameters_run_layer_by_layer(rng):
+    X, y = rng.standard_normal((4, 2, 6, 5)).astype(np.float32), np.array([0, 1, 2, 0])
+    net = small_net(rng)
+    net.freeze("W1")
+    net.loss(X, y)
+    assert not compiled(net)
+    graph = chain(
+        ("affine", ("W", "b"), ()), ("relu", (), ()), ("affine", ("W", "b"), ()), ("affine", ("W", None), ())
+    )
+    params = {"W": rng.standard_normal((3, 3)), "b": rng.standard_normal(3)}
+    shared = GraphNet(graph, params, (3,), dtype=np.float64)
+    shared.loss(X[:, 0, 0, :3].astype(np.float64), y)
+    assert not compiled(shared)
+
+
+def test_a_new_algorithm_of_convolution_counts_at_once(rng):
+    net = ConvNet([{"conv": 16}, {"conv": 16}], (3, 16, 16), 3, seed=0)
+    X, y = minibatch(net, 2, rng)
+    twin = interpreted(net)
+    for algorithm in ("winograd", "direct"):
+        cnnlib.set_conv_algorithm(algorithm)
+        try:
+            assert bits(net, X, y) == bits(twin, X, y)
+        finally:
+            cnnlib.set_conv_algorithm("auto")
+
+
+def sums_of_sums(rng, outputs):
+    """A net whose values are read again and again, sums of others among them."""
+    graph = Graph()
+    for layer, inputs, out in (
+        ("affine", ("input",), "a"),
+        ("sigmoid", ("a",), "b"),
+        ("add", ("a", "b"), "c"),
+        ("add", ("c", "a"), "d"),
+        ("add", ("d", "b"), "e"),
+        ("relu", ("e",), "f"),
+    ):
+        graph.append(Node(layer, inputs, out, ("W", "b") if layer == "affine" else ()))
+    graph.outputs = outputs
+    params = {"W": rng.standard_normal((4, 3)), "b": rng.standard_normal(3)}
+    return GraphNet(graph, params, (4,), dtype=np.float64, losses=dict.fromkeys(outputs, "mse"))
+
+
+@pytest.mark.parametrize("outputs", [("f",), ("a", "c", "f")], ids=len)
+def test_gradients_of_values_that_are_read_again(outputs, rng):
+    net = sums_of_sums(rng, outputs)
+    X, twin = rng.standard_normal((5, 4)), interpreted(net)
+    targets = {name: rng.standard_normal((5, 3)) for name in net.outputs}
+    assert bits(net, X, targets) == bits(twin, X, targets)
+    assert compiled(net)
+
+
+def test_given_gradients_stay_as_they_were(rng):
+    net = sums_of_sums(rng, ("a", "c", "f"))
+    outputs, caches = net._program.forward(net.params, rng.standard_normal((5, 4)))
+    douts = {name: np.ones_like(value) for name, value in outputs.items()}
+    net._program.backward(douts, caches, {})
+    for dout in douts.values():
+        np.testing.assert_array_equal(dout, 1)
+
+
+def test_a_batch_goes_back_once(rng):
+    net = small_net(rng)
+    X = rng.standard_normal((2, 2, 6, 5)).astype(np.float32)
+    scores, caches = net._program.forward(net.params, X)
+    net._program.backward(np.ones_like(scores), list(caches), {})
+    with pytest.raises(ValueError, match="loss: the batch was taken back before"):
+        net._program.backward(np.ones_like(scores), list(caches), {})
+    scores, caches = net._program.forward(net.params, X)
+    with pytest.raises(ValueError, match=r"loss: the gradient of the output has shape \(3, 3\)"):
+        net._program.backward(np.ones((3, 3), np.float32), list(caches), {})
+
+
+def test_scores_and_given_arrays_stay_as_they_were(rng):
+    net = small_net(rng)
+    X = rng.standard_normal((2, 2, 6, 5)).astype(np.float32)
+    scores, caches = net._program.forward(net.params, X)
+    dout = np.ones_like(scores)
+    before = [array.copy() for array in (scores, dout, X, *net.params.values())]
+    net._program.backward(dout, caches, {})
+    del caches
+    for array, copied in zip((scores, dout, X, *net.params.values()), before, strict=True):
+        np.testing.assert_array_equal(array, copied)
+
+
+def test_many_python_threads_on_one_model(rng):
+    net = ConvNet([{"conv": 4}, "relu", {"max_pool": 2}], (2, 8, 8), 3, seed=0)
+    batches = [minibatch(net, N, rng) for N in (1, 2, 3, 4)]
+    expected = [bits(interpreted(net), *batch)[:1] for batch in batches]
+    found = [None] * len(batches)
+
+    def work(i):
+        loss, grads = net.loss(*batches[i])
+        found[i] = [
+            {name: (a.dtype, a.shape, a.tobytes()) for name, a in {"loss": np.float64(loss), **grads}.items()}
+        ]
+
+    for _ in range(20):
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(len(batches))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == expected
