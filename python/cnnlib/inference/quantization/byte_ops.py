@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Params
-from cnnlib.graph.graph import Graph, Node
-from cnnlib.inference.fusion import ACTIVATIONS, rectified
+from cnnlib.graph.graph import ACTIVATIONS, Graph, Node
+from cnnlib.inference.fusion import rectified
 from cnnlib.inference.quantization.calibration import evaluate
 from cnnlib.inference.quantization.parts import roles_of
 from cnnlib.inference.quantization.weights import MOST_TERMS, ByteWeights, Scale
