@@ -165,11 +165,12 @@ ASAN_TESTS ?= $(filter-out tests/contract/test_machine.py,$(KERNEL_TESTS)) \
   safetensors fuzz) --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves
 # Every kernel on shapes that leave remainders, prepared networks, and files that lie: a minute.
 SMOKE_TESTS ?= $(call tests,conv_methods prepared_conv pool avg_pool norm layernorm_groupnorm dense \
-  sandwich resizing activations loss losses_of_values update int8 inverted_residual predictor_threads predictor_files caches) \
+  sandwich resizing activations loss losses_of_values update int8 inverted_residual training_program predictor_threads \
+  predictor_files caches) \
   tests/contract/test_fork_threads.py::test_the_number_of_threads_changes_during_calls \
   --deselect tests/inference/test_predictor_files.py::test_killed_while_it_saves
 # Those in which threads work at the same time, on arrays that nobody changes: a fork is more than ThreadSanitizer takes.
-TSAN_TESTS ?= $(call tests,determinism conv_methods prepared_conv predictor_threads predictor_graphs) \
+TSAN_TESTS ?= $(call tests,determinism conv_methods prepared_conv training_program predictor_threads predictor_graphs) \
   $(addprefix tests/inference/test_,inference.py::test_bits_depend_neither_on_the_batch_nor_on_the_threads \
   inference.py::test_many_threads_at_once_give_the_same_bits) \
   $(addprefix tests/contract/test_,fork_threads.py::test_the_number_of_threads_changes_during_calls \
