@@ -188,9 +188,10 @@ class SharedPanelsPart {
 };
 
 // A small result has sums of its own for each part of the positions, as many as the shape says, which threads
-// take whole. Else, where it is expensive to read what others packed, every thread packs and stages all that
-// its part of the result needs: all of the input, or all of dout where that is less. These parts are tiles of
-// their own, so that no bit depends on them.
+// take whole or, where these are too few for them, in pieces of the result. Else, where it is expensive to
+// read what others packed, every thread packs and stages all that its part of the result needs: all of the
+// input, or all of dout where that is less. These parts are tiles of their own, so that no bit depends on
+// them.
 template <class T>
 class SharedPanels {
   static constexpr Index most_positions = 1024,
@@ -215,7 +216,13 @@ class SharedPanels {
     const bool little_input = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
     panels_suit = keep_busy(all.panels(), threads);
     blocks_suit = keep_busy(all.lane_blocks(), threads);
-    by_filters = panels_suit && (little_input || !blocks_suit);
+    by_filters = g.positions.parts > 1 ? little_input : panels_suit && (little_input || !blocks_suit);
+    // Each piece of a part stages the input, or packs dout, anew.
+    constexpr double gain = 1.15;
+    pieces =
+        g.positions.parts == 1
+            ? 1
+            : pieces_for(g.positions.parts, by_filters ? all.panels() : all.lane_blocks(), threads, gain);
   }
 
   void run(const WeightGradientOperands<T>& o) const {
@@ -233,8 +240,11 @@ class SharedPanels {
     plan.threads = threads;
     g.positions.describe(plan);
     if (g.positions.parts > 1) {
-      const Index at_once = std::min<Index>(threads, g.positions.parts);
-      plan.scratch_bytes = at_once * SharedPanelsPart<T>(g, all, 1).scratch_bytes() + sum_layout().bytes();
+      const Index at_once = std::min<Index>(threads, g.positions.parts * pieces);
+      std::size_t most = 0;
+      for (Index i = 0; i < pieces; ++i)
+        most = std::max(most, SharedPanelsPart<T>(g, part(i, pieces), 1).scratch_bytes());
+      plan.scratch_bytes = at_once * most + sum_layout().bytes();
       return;
     }
     const Index parts = count_parts();
@@ -254,10 +264,12 @@ class SharedPanels {
     const PositionBlocks& positions = g.positions;
     const Scratch scratch(sum_layout().bytes());
     T* sums = static_cast<T*>(scratch.data());
-    each_on_its_own(positions.parts, threads, [&](Index i) {
+    each_on_its_own(positions.parts * pieces, threads, [&](Index task) {
+      const Index i = task / pieces;
       WeightGradientOperands<T> own = o;
       own.dw = sums + i * result_size;
-      SharedPanelsPart<T>(g, all, 1).run(own, positions.first_block(i), positions.first_block(i + 1));
+      SharedPanelsPart<T>(g, part(task % pieces, pieces), 1)
+          .run(own, positions.first_block(i), positions.first_block(i + 1));
     });
     sum_parts(sums, positions.parts, result_size, o.dw);
   }
@@ -283,6 +295,7 @@ class SharedPanels {
   Panels panels{g.F};
   WeightsPart all{0, panels.count, 0, ceil_div(g.C, g.channel_lanes())};
   bool panels_suit, blocks_suit, by_filters;
+  Index pieces;  // of the result, that a part of the positions is computed in
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

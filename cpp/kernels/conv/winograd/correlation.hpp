@@ -194,9 +194,13 @@ class WinogradCorrelation {
       }
     });
     if (point_groups == 1) return;
-    parallel_for(sizes.panels * blocks(), sizes.threads, [&](Index task, int) {
-      const Index panel = task / blocks(), b = task % blocks(), begin = b * block;
-      sizes.write(p, begin, std::min(sizes.grid.count, begin + block), panel, products_at(panel, b), block);
+    const Index ranges =
+        pieces_for(sizes.panels * blocks(), std::max<Index>(1, block / least_tiles), sizes.threads);
+    parallel_for(sizes.panels * blocks() * ranges, sizes.threads, [&](Index task, int) {
+      const Index range = task % ranges, b = task / ranges % blocks(), panel = task / ranges / blocks();
+      const Index begin = b * block, tiles = std::min(block, sizes.grid.count - begin);
+      const Index first = tiles * range / ranges, last = tiles * (range + 1) / ranges;
+      sizes.write(p, begin + first, begin + last, panel, products_at(panel, b) + first * sizes.width, block);
     });
   }
 
