@@ -77,15 +77,16 @@ class TrainingProgram {
  public:
   using Layer = std::function<typename Batch<T>::Backward(Batch<T>&)>;
 
-  // For each layer the values that no later one reads.
-  explicit TrainingProgram(std::vector<std::vector<int>> done) : done_(std::move(done)) {}
+  // For each layer the values that no later one reads, and whether it has a gradient; else it keeps nothing.
+  TrainingProgram(std::vector<std::vector<int>> done, std::vector<bool> active)
+      : done_(std::move(done)), active_(std::move(active)) {}
 
-  // A layer that computes the value `out`.
-  void add(int out, Layer layer) { layers_.push_back({out, std::move(layer)}); }
+  void add(Layer layer) { layers_.push_back(std::move(layer)); }
 
   void forward(Batch<T>& batch) const {
     for (std::size_t i = 0; i < layers_.size(); ++i) {
-      batch.backward.push_back(layers_[i].forward(batch));
+      auto backward = layers_[i](batch);
+      batch.backward.push_back(active_[i] ? std::move(backward) : nullptr);
       for (const int value : done_[i]) batch.value(value).reset();
     }
   }
@@ -96,18 +97,14 @@ class TrainingProgram {
     while (!batch.backward.empty()) {
       const auto layer = std::move(batch.backward.back());
       batch.backward.pop_back();
-      const int out = layers_[batch.backward.size()].out;
-      if (batch.gradients[static_cast<std::size_t>(out)] != nullptr) layer(batch);
+      if (layer) layer(batch);
     }
   }
 
  private:
-  struct Entry {
-    int out;
-    Layer forward;
-  };
   std::vector<std::vector<int>> done_;
-  std::vector<Entry> layers_;
+  std::vector<bool> active_;
+  std::vector<Layer> layers_;
 };
 
 }  // namespace cnnlib

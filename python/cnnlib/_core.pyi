@@ -195,7 +195,14 @@ class _Program(Generic[_T]):
 class _Batch(Generic[_T]): ...
 
 class _Training(Generic[_T]):
-    def __init__(self, sizes: list[int], params: list[tuple[int, ...]], done: list[list[int]]) -> None: ...
+    def __init__(
+        self,
+        sizes: list[int],
+        params: list[tuple[int, ...]],
+        trained: list[bool],
+        done: list[list[int]],
+        active: list[bool],
+    ) -> None: ...
     def conv(
         self,
         x: int,
@@ -206,6 +213,17 @@ class _Training(Generic[_T]):
         b: int,
         conv_param: object,
         relu: bool,
+        need_dx: bool,
+    ) -> None: ...
+    def conv_transpose(
+        self,
+        x: int,
+        out: int,
+        like: NDArray[_T],
+        weights: NDArray[_T],
+        w: int,
+        b: int,
+        conv_param: object,
         need_dx: bool,
     ) -> None: ...
     def conv_bn_relu(
@@ -225,11 +243,17 @@ class _Training(Generic[_T]):
     def batchnorm(
         self, x: int, out: int, C: int, S: int, gamma: int, beta: int, norm: int, relu: bool
     ) -> None: ...
+    def row_norm(
+        self, x: int, out: int, shape: tuple[int, int, int], gamma: int, beta: int, eps: float
+    ) -> None: ...
     def affine(self, x: int, out: int, D: int, M: int, w: int, b: int, relu: bool, need_dx: bool) -> None: ...
     def relu(self, x: int, out: int) -> None: ...
+    def scale(self, x: int, out: int, factor: float) -> None: ...
+    def leaky_relu(self, x: int, out: int, alpha: float) -> None: ...
     def activation(self, x: int, out: int, kind: str, alpha: float) -> None: ...
     def dropout(self, x: int, out: int, mask: int) -> None: ...
     def add(self, terms: tuple[int, int], out: int, relu: bool, needs: tuple[bool, bool]) -> None: ...
+    def concat(self, xs: list[int], out: int, needs: list[bool]) -> None: ...
     def max_pool(
         self, x: int, out: int, like: NDArray[_T], geometry: _PoolNumbers, ceil_mode: bool
     ) -> None: ...
@@ -241,6 +265,17 @@ class _Training(Generic[_T]):
         geometry: _PoolNumbers,
         ceil_mode: bool,
         count_include_pad: bool,
+    ) -> None: ...
+    def adaptive_pool(
+        self, x: int, out: int, shape: tuple[int, int, int, int, int], maximum: bool
+    ) -> None: ...
+    def upsample(
+        self,
+        x: int,
+        out: int,
+        shape: tuple[int, int, int, int, int],
+        bilinear: bool,
+        align_corners: bool,
     ) -> None: ...
     def global_avg_pool(self, x: int, out: int, C: int, S: int) -> None: ...
     def flatten(self, x: int, out: int) -> None: ...

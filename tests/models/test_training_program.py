@@ -1,16 +1,33 @@
-"""Training steps that the core runs by itself have the bits of the layers' functions, one after the other."""
+"""
+Training steps that the core runs by itself have the bits of the layers' functions, one after the other.
+
+The same networks in every run; with `HYPOTHESIS_EXAMPLES=2000` set it searches on.
+"""
 
 import copy
+import os
 import threading
 
 import cnnlib
 import numpy as np
 import pytest
 from cnnlib.convnet import NAMED_SPECS, ConvNet
+from cnnlib.layers import mse_loss
 from cnnlib.models import FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
-from hypothesis import given
+
+pytest.importorskip("hypothesis", reason="hypothesis is not installed")
+from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
-from random_networks import IMAGES
+from random_networks import IMAGES, graph_nets, outcome
+
+searched = "HYPOTHESIS_EXAMPLES" in os.environ
+prop = settings(
+    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 150)),
+    derandomize=not searched,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 STAGES = [
     {"conv": 3},
@@ -19,8 +36,17 @@ STAGES = [
     "batchnorm",
     {"batchnorm": None, "eps": 1e-3, "momentum": 0.5},
     "relu",
+    {"groupnorm": 1},
+    "instancenorm",
     "relu6",
     "sigmoid",
+    "leaky_relu",
+    {"scale": 0.3},
+    {"conv_transpose": 2, "size": 2, "stride": 2},
+    {"adaptive_max_pool": (2, 3)},
+    {"adaptive_avg_pool": 2},
+    {"upsample": 2, "mode": "bilinear"},
+    {"upsample": (1, 2)},
     {"elu": 0.5},
     {"gelu": "tanh"},
     {"max_pool": 2, "ceil_mode": True},
@@ -28,7 +54,9 @@ STAGES = [
     {"dropout": 0.3},
     {"residual": [{"conv": 3}, "batchnorm", "relu"]},
     {"residual": [{"conv": 3, "bias": False}, "batchnorm", "relu", {"conv": 3}, "batchnorm"]},
-    {"add": [["sigmoid"], [{"conv": 2, "size": 1}]]},
+    {"concat": [[], [{"conv": 2}, "tanh"]]},
+    {"conv": 3, "frozen": True},
+    {"conv": 3, "frozen": "filters"},
 ]
 NETWORKS = {
     "three layers": lambda dtype: ThreeLayerConvNet((3, 8, 8), 4, 3, 5, 10, dtype=dtype, seed=0),
@@ -37,7 +65,7 @@ NETWORKS = {
     ),
     **{
         name: lambda dtype, name=name: ConvNet(NAMED_SPECS[name], (3, 32, 32), 10, dtype=dtype, seed=0)
-        for name in ("vgg-small", "resnet20", "mobile-small")
+        for name in ("vgg-small", "resnet20", "mobile-small", "unet")
     },
 }
 
@@ -54,23 +82,25 @@ def compiled(model):
     return bool(model._program._compiled) and None not in model._program._compiled.values()
 
 
-def bits(model, X, y):
+def bits(model, X, y, **options):
     """Of the loss, its gradients and the running statistics of two steps."""
     found = []
+    np.random.seed(0)  # what dropout without a seed draws from
     for _ in range(2):
-        loss, grads = model.loss(X, y)
+        loss, grads = model.loss(X, y, **options)
         arrays = {"loss": np.float64(loss), **grads}
         for i, bn_param in enumerate(model.bn_params):
             arrays |= {f"{name} {i}": bn_param[name] for name in ("running_mean", "running_var")}
         found.append({name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()})
-        for name, w in model.params.items():
-            model.params[name] = w - w.dtype.type(0.01) * grads[name]
+        for name, grad in grads.items():
+            model.params[name] = model.params[name] - grad.dtype.type(0.01) * grad
     return found
 
 
 def minibatch(model, N, rng):
     X = rng.standard_normal((N, *np.atleast_1d(model.arguments["input_dim"]))).astype(model.dtype)
-    return X, rng.integers(model.loss(X).shape[1], size=N)
+    scores = model.loss(X)
+    return X, rng.integers(scores.shape[1], size=(N, *scores.shape[2:]))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -81,9 +111,12 @@ def test_named_networks(name, dtype, rng):
     assert compiled(model)
 
 
+@prop
 @given(
     st.lists(st.sampled_from(STAGES), max_size=5),
-    st.sampled_from([[], ["global_avg_pool"], [{"affine": 4}, "batchnorm", "relu"]]),
+    st.sampled_from(
+        [[], ["global_avg_pool"], [{"affine": 4}, "batchnorm", "relu"], [{"affine": 4}, "layernorm"]]
+    ),
     st.sampled_from(IMAGES),
     st.sampled_from([np.float32, np.float64]),
     st.integers(1, 4),
@@ -97,6 +130,18 @@ def test_random_networks(stages, end, shape, dtype, N):
     twin = interpreted(model)
     assert bits(model, X, y) == bits(twin, X, y)
     assert compiled(model)
+
+
+@prop
+@given(graph_nets(), st.integers(1, 3))
+def test_random_graphs(net, N):
+    rng = np.random.default_rng(N)
+    X = rng.standard_normal((N, *np.atleast_1d(net.arguments["input_dim"]))).astype(net.dtype)
+    targets = rng.standard_normal(net.loss(X).shape).astype(net.dtype)
+    twin, loss = interpreted(net), {"loss": mse_loss}
+    outcomes = [outcome(lambda X, model=model: bits(model, X, targets, **loss), X) for model in (net, twin)]
+    assert outcomes[0] == outcomes[1]
+    event(f"compiled: {compiled(net)}")
 
 
 def chain(*nodes):
@@ -151,12 +196,23 @@ def test_what_the_core_does_not_run_the_layers_do(change, rng):
     assert bits(net, X, y) == bits(twin, X, y)
 
 
-def test_frozen_and_shared_parameters_run_layer_by_layer(rng):
+@pytest.mark.parametrize("frozen", [("W1", "b1"), ("b1",), ("W1", "b1", "gamma1", "beta1"), ("W2", "b2")])
+def test_frozen_parameters(frozen, rng):
     X, y = rng.standard_normal((4, 2, 6, 5)).astype(np.float32), np.array([0, 1, 2, 0])
     net = small_net(rng)
-    net.freeze("W1")
-    net.loss(X, y)
-    assert not compiled(net)
+    net.freeze(*frozen)
+    twin = interpreted(net)
+    for _ in range(2):
+        (loss, grads), (expected_loss, expected) = net.loss(X, y), twin.loss(X, y)
+        assert loss == expected_loss
+        assert grads.keys() == expected.keys() == net.params.keys() - {*frozen}
+        for name, grad in grads.items():
+            np.testing.assert_array_equal(grad, expected[name])
+    assert compiled(net) == ("gamma1" not in frozen)
+
+
+def test_shared_parameters_run_layer_by_layer(rng):
+    X, y = rng.standard_normal((4, 2, 6, 5)).astype(np.float32), np.array([0, 1, 2, 0])
     graph = chain(
         ("affine", ("W", "b"), ()), ("relu", (), ()), ("affine", ("W", "b"), ()), ("affine", ("W", None), ())
     )

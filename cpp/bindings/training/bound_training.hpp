@@ -20,12 +20,16 @@ using NormState = std::tuple<double, double, Array<T>, Array<T>>;
 template <class T>
 class BoundTraining {
  public:
-  // Sizes in elements of an image; the shapes of the parameters; what no layer after each one reads.
-  BoundTraining(std::vector<Index> sizes, std::vector<std::vector<Index>> params,
-                std::vector<std::vector<int>> done)
-      : sizes_(std::move(sizes)), params_(std::move(params)), program_(std::move(done)) {}
+  // Sizes in elements of an image; of the parameters their shapes, and which are trained; what no layer after
+  // each one reads, and which layers have a gradient.
+  BoundTraining(std::vector<Index> sizes, std::vector<std::vector<Index>> params, std::vector<bool> trained,
+                std::vector<std::vector<int>> done, std::vector<bool> active)
+      : sizes_(std::move(sizes)),
+        params_(std::move(params)),
+        trained_(std::move(trained)),
+        program_(std::move(done), std::move(active)) {}
 
-  void add(int out, typename TrainingProgram<T>::Layer layer) { program_.add(out, std::move(layer)); }
+  void add(typename TrainingProgram<T>::Layer layer) { program_.add(std::move(layer)); }
 
   // (batch, outputs, running statistics), or None where an array is not what the program is for. `outputs`
   // are numbers of values with the shapes of an image's.
@@ -64,14 +68,16 @@ class BoundTraining {
     return py::make_tuple(std::move(bound), results, statistics);
   }
 
-  // The gradients of the parameters. `batch` is used up.
+  // The gradients of the parameters that are trained. `batch` is used up.
   py::list backward(BoundBatch<T>& bound, const std::vector<std::pair<int, Array<T>>>& douts) const {
     Batch<T>& batch = bound.batch;
     require(!batch.backward.empty(), [] { return std::string("loss: the batch was taken back before"); });
     py::list gradients;
-    for (const std::vector<Index>& shape : params_) {
-      Array<T> gradient = new_array<T>("loss", shape);
-      batch.param_gradients.push_back(gradient.mutable_data());
+    batch.param_gradients.resize(params_.size());
+    for (std::size_t i = 0; i < params_.size(); ++i) {
+      if (!trained_[i]) continue;
+      Array<T> gradient = new_array<T>("loss", params_[i]);
+      batch.param_gradients[i] = gradient.mutable_data();
       gradients.append(std::move(gradient));
     }
     for (const auto& [value, dout] : douts) {
@@ -95,10 +101,19 @@ class BoundTraining {
 
   std::vector<Index> sizes_;
   std::vector<std::vector<Index>> params_;
+  std::vector<bool> trained_;
   TrainingProgram<T> program_;
 };
 
 template <class T>
-void bind_training_layers(py::class_<BoundTraining<T>>& program);
+using BatchBackward = typename Batch<T>::Backward;
+
+// The layers by family.
+template <class T>
+void bind_weighted_layers(py::class_<BoundTraining<T>>& program);
+template <class T>
+void bind_plane_layers(py::class_<BoundTraining<T>>& program);
+template <class T>
+void bind_elementwise_layers(py::class_<BoundTraining<T>>& program);
 
 }  // namespace cnnlib

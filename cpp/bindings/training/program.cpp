@@ -9,12 +9,15 @@ void bind_training(py::module_& m, const char* name, const char* batch_name) {
   py::class_<BoundBatch<T>>(m, batch_name);
   py::class_<P> program(m, name);
   program
-      .def(py::init<std::vector<Index>, std::vector<std::vector<Index>>, std::vector<std::vector<int>>>(),
-           py::arg("sizes"), py::arg("params"), py::arg("done"))
+      .def(py::init<std::vector<Index>, std::vector<std::vector<Index>>, std::vector<bool>,
+                    std::vector<std::vector<int>>, std::vector<bool>>(),
+           py::arg("sizes"), py::arg("params"), py::arg("trained"), py::arg("done"), py::arg("active"))
       .def("forward", &P::forward, py::arg("x").noconvert(), py::arg("params"), py::arg("norms"),
            py::arg("masks"), py::arg("outputs"))
       .def("backward", &P::backward, py::arg("batch"), py::arg("douts"));
-  bind_training_layers<T>(program);
+  bind_weighted_layers<T>(program);
+  bind_plane_layers<T>(program);
+  bind_elementwise_layers<T>(program);
 }
 
 template void bind_training<float>(py::module_&, const char*, const char*);

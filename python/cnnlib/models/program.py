@@ -122,7 +122,8 @@ class Program:
         special = special or {}
         self.where, self.input, self._named = where, graph.input, bool(graph.outputs)
         self.outputs = graph.results()
-        self._graph = None if frozen or special else graph  # that the core may run by itself
+        self._graph = None if special else graph  # that the core may run by itself
+        self._frozen = frozen
         self._compiled: dict[tuple[Any, ...], CompiledTraining | None] = {}
         self.steps = [special.get(node.layer, step_of)(node, frozen) for node in fused(graph, special)]
         reads = Counter(name for step in self.steps for name in step.inputs)
@@ -197,7 +198,7 @@ class Program:
         key = x.shape[1:], x.dtype, _core.get_conv_algorithm()
         if key not in self._compiled:
             try:
-                self._compiled[key] = CompiledTraining(self._graph, params, *key[:2])
+                self._compiled[key] = CompiledTraining(self._graph, params, *key[:2], self._frozen)
             except (KeyError, LookupError, TypeError, ValueError):  # the layers say by name what is wrong
                 self._compiled[key] = None
         return self._compiled[key]

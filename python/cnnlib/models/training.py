@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cnnlib import _core
+from cnnlib._params import number
 from cnnlib._typing import Array, Gradients, Params
 from cnnlib.graph.fusion import SANDWICHES, fused
 from cnnlib.graph.graph import ACTIVATIONS, Graph, Node, activation_of
@@ -21,7 +22,11 @@ _TABLE = {
     **{chain: name for chain, name in SANDWICHES.items() if not {"max_pool", "batchnorm"} & {*chain}},
     ("batchnorm", "relu"): "batchnorm_relu",
 }
-_EMITTED_BY = dict.fromkeys(ACTIVATIONS, "_activation")
+_EMITTED_BY = {
+    **dict.fromkeys(ACTIVATIONS, "_activation"),
+    **dict.fromkeys(("layernorm", "spatial_groupnorm", "spatial_instancenorm"), "_row_norm"),
+    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), "_adaptive_pool"),
+}
 _WHERE = "loss"
 
 
@@ -37,6 +42,8 @@ class CompiledTraining:
     shape : tuple of int
         Of a sample.
     dtype : numpy.dtype
+    frozen : collection of str
+        Parameters without a gradient.
 
     Raises
     ------
@@ -45,29 +52,40 @@ class CompiledTraining:
     """
 
     def __init__(
-        self, graph: Graph, params: Mapping[str, Array], shape: tuple[int, ...], dtype: np.dtype[Any]
+        self,
+        graph: Graph,
+        params: Mapping[str, Array],
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        frozen: Collection[str] = (),
     ) -> None:
         nodes = fused(graph, table=_TABLE)
         self._names = [name for node in nodes for name in node.params if name]
-        if len(set(self._names)) < len(self._names) or not self._names:
+        if len(set(self._names)) < len(self._names):
             raise LookupError("parameters of several layers")
-        self.dtype, self._params = dtype, params
+        self.dtype, self._params, self._frozen = dtype, params, frozen
         self._shapes = shapes(graph, params, shape, _WHERE)
-        self._values = {graph.input: 0}
+        self._trained_names = [name for name in self._names if name not in frozen]
+        self._values, self._trained = {graph.input: 0}, {graph.input: False}
         for node in nodes:
             self._values[node.output] = len(self._values)
-        self._trained = {graph.input: False}
+            own = any(name and name not in frozen for name in node.params)
+            self._trained[node.output] = own or any(self._trained[name] for name in node.inputs)
         self._norms: list[tuple[str, Any, int]] = []
         self._dropouts: list[tuple[Any, tuple[int, ...]]] = []
         self.outputs = [(self._values[name], list(self._shapes[name])) for name in graph.results()]
         make = _core.TrainingFloat if dtype == np.float32 else _core.TrainingDouble
-        sizes = [math.prod(self._shapes[name]) for name in self._values]
-        self._core: Any = make(sizes, [params[name].shape for name in self._names], self._done(nodes, graph))
+        self._core: Any = make(
+            [math.prod(self._shapes[name]) for name in self._values],
+            [params[name].shape for name in self._names],
+            [name not in frozen for name in self._names],
+            self._done(nodes, graph),
+            [self._trained[node.output] for node in nodes],
+        )
         for node in nodes:
             emit = getattr(self, _EMITTED_BY.get(node.layer, f"_{node.layer}"), None)
             if emit is None:
                 raise LookupError(f"{node.layer} runs in Python alone")
-            self._trained[node.output] = bool(node.params) or any(map(self._trained.get, node.inputs))
             emit(node, self._values[node.inputs[0]], self._values[node.output])
         del self._params
 
@@ -100,12 +118,12 @@ class CompiledTraining:
         return batch, outputs
 
     def backward(self, batch: Any, douts: Sequence[Array], grads: Gradients) -> None:
-        """Write the gradients of the parameters to `grads`. `batch` is used up."""
+        """Write the gradients of the trained parameters to `grads`. `batch` is used up."""
         given = [
             (value, np.require(dout, self.dtype, ["C", "A"]))
             for (value, _), dout in zip(self.outputs, douts, strict=True)
         ]
-        grads.update(zip(self._names, self._core.backward(batch, given), strict=True))
+        grads.update(zip(self._trained_names, self._core.backward(batch, given), strict=True))
 
     # A method for each layer. It takes the node and the numbers of its first input and of its output.
 
@@ -118,7 +136,10 @@ class CompiledTraining:
     def _needs_dx(self, node: Node) -> bool:
         return self._trained[node.inputs[0]]
 
-    def _norm(self, function, bn_param, C):
+    def _norm(self, function, node, C):
+        bn_param = node.args[-1]
+        if any(name in self._frozen for name in node.params[-2:]):
+            raise LookupError("a norm that is frozen")
         self._norms.append((function, bn_param, C))
         return len(self._norms) - 1
 
@@ -128,18 +149,23 @@ class CompiledTraining:
             x, out, like, weights, *self._numbers(*node.params), node.args[0], relu, self._needs_dx(node)
         )
 
+    def _conv_transpose(self, node, x, out):
+        like, weights = self._like(node), self._params[node.params[0]]
+        numbers = self._numbers(*node.params)
+        self._core.conv_transpose(x, out, like, weights, *numbers, node.args[0], self._needs_dx(node))
+
     def _conv_relu(self, node, x, out):
         self._conv(node, x, out, relu=True)
 
     def _conv_bn_relu(self, node, x, out):
-        (conv_param, bn_param), weights = node.args, self._params[node.params[0]]
-        norm = self._norm("conv_bn_relu_forward", bn_param, len(weights))
+        conv_param, weights = node.args[0], self._params[node.params[0]]
+        norm = self._norm("conv_bn_relu_forward", node, len(weights))
         numbers = *self._numbers(*node.params), norm
         self._core.conv_bn_relu(x, out, self._like(node), weights, *numbers, conv_param, self._needs_dx(node))
 
     def _spatial_batchnorm(self, node, x, out, function="spatial_batchnorm_forward", relu=False):
         C, *plane = self._shapes[node.output]
-        norm = self._norm(function, node.args[-1], C)
+        norm = self._norm(function, node, C)
         self._core.batchnorm(x, out, C, math.prod(plane), *self._numbers(*node.params[-2:]), norm, relu)
 
     def _batchnorm(self, node, x, out):
@@ -147,6 +173,18 @@ class CompiledTraining:
 
     def _batchnorm_relu(self, node, x, out):
         self._spatial_batchnorm(node, x, out, "batchnorm_forward", relu=True)
+
+    def _row_norm(self, node, x, out):
+        C, *plane = self._shapes[node.output]
+        if node.layer == "spatial_groupnorm":
+            groups = node.args[0]
+        else:
+            groups = C if node.layer == "spatial_instancenorm" else 1
+        if any(name in self._frozen for name in node.params):
+            raise LookupError("a norm that is frozen")
+        eps = number(_WHERE, "eps", node.args[-1].get("eps", 1e-5), 0)
+        shape = groups, C, math.prod(plane)
+        self._core.row_norm(x, out, shape, *self._numbers(*node.params), eps)
 
     def _affine(self, node, x, out, relu=False):
         D, M = self._params[node.params[0]].shape
@@ -157,6 +195,12 @@ class CompiledTraining:
 
     def _relu(self, node, x, out):
         self._core.relu(x, out)
+
+    def _scale(self, node, x, out):
+        self._core.scale(x, out, node.args[0])
+
+    def _leaky_relu(self, node, x, out):
+        self._core.leaky_relu(x, out, node.args[0] if node.args else 0.01)
 
     def _activation(self, node, x, out):
         self._core.activation(x, out, *activation_of(node))
@@ -174,6 +218,10 @@ class CompiledTraining:
     def _add_relu(self, node, x, out):
         self._add(node, x, out, relu=True)
 
+    def _concat(self, node, x, out):
+        xs, needs = zip(*((self._values[name], self._trained[name]) for name in node.inputs), strict=True)
+        self._core.concat(xs, out, needs)
+
     def _max_pool(self, node, x, out):
         like = self._like(node)
         self._core.max_pool(x, out, like, *_geometry(_WHERE, node.args[0], like, _MAX_KEYS))
@@ -182,6 +230,16 @@ class CompiledTraining:
         like, pool_param = self._like(node), node.args[0]
         geometry = _geometry(_WHERE, pool_param, like, _AVG_KEYS)
         self._core.avg_pool(x, out, like, *geometry, pool_param.get("count_include_pad", True))
+
+    def _adaptive_pool(self, node, x, out):
+        shape = *self._shapes[node.inputs[0]], *self._shapes[node.output][1:]
+        self._core.adaptive_pool(x, out, shape, node.layer == "adaptive_max_pool")
+
+    def _upsample(self, node, x, out):
+        (C, H, W), (_, OH, OW) = self._shapes[node.inputs[0]], self._shapes[node.output]
+        arguments = node.arguments()
+        bilinear, corners = arguments["mode"] == "bilinear", bool(arguments["align_corners"])
+        self._core.upsample(x, out, (C, H, W, OH // H, OW // W), bilinear, corners)
 
     def _global_avg_pool(self, node, x, out):
         C, *plane = self._shapes[node.inputs[0]]

@@ -1,0 +1,158 @@
+// Layers of single elements, sums and rows of values joined, each as its layer of cnnlib.layers computes it.
+// `x` and `out` are numbers of values, `mask` of a dropout layer's mask.
+#include "../activation_names.hpp"
+#include "bound_training.hpp"
+
+namespace cnnlib {
+namespace {
+
+template <class T>
+void relu_layer(BoundTraining<T>& p, int x, int out) {
+  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
+    kernels<T>().relu_forward(batch.value(x).get(), batch.make(out), batch.elements(out));
+    return [=, kept = batch.value(x)](Batch<T>& taken) {
+      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
+      kernels<T>().relu_backward(dout.get(), kept.get(), dx.get(), taken.elements(x));
+      taken.add_gradient(x, dx);
+    };
+  });
+}
+
+template <class T>
+void scale_layer(BoundTraining<T>& p, int x, int out, double factor) {
+  const auto scaled = [a = static_cast<T>(factor)](const T* from, T* to, Index n) {
+    std::transform(from, from + n, to, [a](T value) { return a * value; });
+  };
+  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
+    scaled(batch.value(x).get(), batch.make(out), batch.elements(out));
+    return [=](Batch<T>& taken) {
+      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
+      scaled(dout.get(), dx.get(), taken.elements(x));
+      taken.add_gradient(x, dx);
+    };
+  });
+}
+
+template <class T>
+void leaky_relu_layer(BoundTraining<T>& p, int x, int out, double alpha) {
+  const T a = static_cast<T>(alpha);
+  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
+    kernels<T>().leaky_relu_forward(batch.value(x).get(), batch.make(out), a, batch.elements(out));
+    return [=, kept = batch.value(x)](Batch<T>& taken) {
+      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
+      kernels<T>().leaky_relu_backward(dout.get(), kept.get(), dx.get(), a, taken.elements(x));
+      taken.add_gradient(x, dx);
+    };
+  });
+}
+
+// Another function of each element; alpha is elu's.
+template <class T>
+void activation_layer(BoundTraining<T>& p, int x, int out, const std::string& name, double alpha) {
+  const Activation kind = activation_named("loss", name);
+  const bool from_result = kind == Activation::sigmoid || kind == Activation::tanh;
+  const T a = static_cast<T>(alpha);
+  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
+    kernels<T>().activation_forward(kind, batch.value(x).get(), batch.make(out), nullptr, a,
+                                    batch.elements(out));
+    return [=, kept = batch.value(from_result ? out : x)](Batch<T>& taken) {
+      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
+      kernels<T>().activation_backward(kind, dout.get(), kept.get(), dx.get(), a, taken.elements(x));
+      taken.add_gradient(x, dx);
+    };
+  });
+}
+
+template <class T>
+void dropout_layer(BoundTraining<T>& p, int x, int out, std::size_t mask) {
+  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
+    kernels<T>().multiply(batch.value(x).get(), batch.masks[mask], batch.make(out), batch.elements(out));
+    return [=](Batch<T>& taken) {
+      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
+      kernels<T>().multiply(dout.get(), taken.masks[mask], dx.get(), taken.elements(x));
+      taken.add_gradient(x, dx);
+    };
+  });
+}
+
+// The sum of two values of one shape.
+template <class T>
+void add_layer(BoundTraining<T>& p, const std::array<int, 2>& terms, int out, bool relu,
+               const std::array<bool, 2>& needs) {
+  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
+    const T *first = batch.value(terms[0]).get(), *second = batch.value(terms[1]).get();
+    T* y = batch.make(out);
+    (relu ? kernels<T>().add_relu : kernels<T>().add)(first, second, y, batch.elements(out));
+    return [=, kept = relu ? batch.value(out) : Memory<T>()](Batch<T>& taken) {
+      Memory<T> dout = taken.take_gradient(out);
+      if (relu) {
+        Memory<T> before = taken.like(out);
+        kernels<T>().relu_backward(dout.get(), kept.get(), before.get(), taken.elements(out));
+        dout = std::move(before);
+      }
+      for (int i = 0; i < 2; ++i)
+        if (needs[i]) taken.add_gradient(terms[i], dout);
+    };
+  });
+}
+
+// to[n] = from[n] for the rows of n images; each lies a step behind the one before.
+template <class T>
+void copy_rows(const T* from, Index from_step, T* to, Index to_step, Index row, Index N) {
+  for (Index n = 0; n < N; ++n) std::copy_n(from + n * from_step, row, to + n * to_step);
+}
+
+// Images one behind the other along their first axis.
+template <class T>
+void concat_layer(BoundTraining<T>& p, const std::vector<int>& xs, int out, const std::vector<bool>& needs) {
+  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
+    const Index whole = batch.sizes[static_cast<std::size_t>(out)];
+    T* y = batch.make(out);
+    for (const int x : xs) {
+      const Index row = batch.sizes[static_cast<std::size_t>(x)];
+      copy_rows<T>(batch.value(x).get(), row, y, whole, row, batch.N);
+      y += row;
+    }
+    return [=](Batch<T>& taken) {
+      const Memory<T> dout = taken.take_gradient(out);
+      const T* from = dout.get();
+      for (std::size_t i = 0; i < xs.size(); ++i) {
+        const Index row = taken.sizes[static_cast<std::size_t>(xs[i])];
+        if (needs[i]) {
+          const Memory<T> dx = taken.like(xs[i]);
+          copy_rows<T>(from, whole, dx.get(), row, row, taken.N);
+          taken.add_gradient(xs[i], dx);
+        }
+        from += row;
+      }
+    };
+  });
+}
+
+template <class T>
+void flatten_layer(BoundTraining<T>& p, int x, int out) {
+  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
+    batch.value(out) = batch.value(x);
+    return [=](Batch<T>& taken) { taken.add_gradient(x, taken.take_gradient(out)); };
+  });
+}
+
+}  // namespace
+
+template <class T>
+void bind_elementwise_layers(py::class_<BoundTraining<T>>& program) {
+  const auto x = py::arg("x"), out = py::arg("out"), alpha = py::arg("alpha"), needs = py::arg("needs");
+  program.def("relu", &relu_layer<T>, x, out)
+      .def("scale", &scale_layer<T>, x, out, py::arg("factor"))
+      .def("leaky_relu", &leaky_relu_layer<T>, x, out, alpha)
+      .def("activation", &activation_layer<T>, x, out, py::arg("kind"), alpha)
+      .def("dropout", &dropout_layer<T>, x, out, py::arg("mask"))
+      .def("add", &add_layer<T>, py::arg("terms"), out, py::arg("relu"), needs)
+      .def("concat", &concat_layer<T>, py::arg("xs"), out, needs)
+      .def("flatten", &flatten_layer<T>, x, out);
+}
+
+template void bind_elementwise_layers(py::class_<BoundTraining<float>>&);
+template void bind_elementwise_layers(py::class_<BoundTraining<double>>&);
+
+}  // namespace cnnlib
