@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <limits>
 
 #include "kernels/simd/backward_copy.hpp"
 #include "threads/parallel.hpp"
@@ -127,18 +128,28 @@ void multiply(const T* a, const T* b, T* out, Index n) {
   });
 }
 
+// The lanes above zero, of which NaN is none.
+template <class T>
+typename Simd<T>::Mask above_zero(typename Simd<T>::Packet v) {
+  return Simd<T>::less_equal(Simd<T>::fill(std::numeric_limits<T>::denorm_min()), v);
+}
+
 // out = x where x > 0, else alpha * x.
 template <class T>
 void leaky_relu_forward(const T* x, T* out, T alpha, Index n) {
-  parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) out[i] = x[i] > T(0) ? x[i] : alpha * x[i];
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    const auto v = load_first(x + i, count);
+    return S::select(above_zero<T>(v), v, S::mul(S::fill(alpha), v));
   });
 }
 
 template <class T>
 void leaky_relu_backward(const T* dout, const T* x, T* dx, T alpha, Index n) {
-  parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
-    for (Index i = begin; i < end; ++i) dx[i] = x[i] > T(0) ? dout[i] : alpha * dout[i];
+  using S = Simd<T>;
+  elementwise(dx, n, [=](Index i, Index count) {
+    const auto d = load_first(dout + i, count);
+    return S::select(above_zero<T>(load_first(x + i, count)), d, S::mul(S::fill(alpha), d));
   });
 }
 
