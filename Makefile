@@ -220,7 +220,7 @@ many-cores: build/virtual/.installed $(VENV)/.installed
 AARCH64 := build/aarch64
 AARCH64_PYTHON := $(AARCH64)/sysroot/python
 AARCH64_TESTS ?= $(KERNEL_TESTS)
-$(AARCH64_PYTHON): cmake/aarch64/sysroot.sh pyproject.toml | $(ENVIRONMENT)
+$(AARCH64_PYTHON): cmake/aarch64/sysroot.sh pyproject.toml | $(VENV)/.pip
 	cmake/aarch64/sysroot.sh $(@D) $(PIP)
 	@touch $@
 
