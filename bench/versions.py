@@ -1,15 +1,17 @@
-"""Two builds of cnnlib side by side: convolutions, forward and backward, or whole networks.
+"""Two builds of cnnlib side by side: convolutions, forward and backward, other layers, or whole networks.
 
     python bench/versions.py --old DIR --new DIR --isa avx512 avx2
     python bench/versions.py --old DIR --new DIR --steps
+    python bench/versions.py --old DIR --new build/windows/python --layers
     python bench/versions.py --old DIR --new DIR --predictions --batch 1
 
-DIR is a folder that holds the package `cnnlib`. Each build lives in a process of its own; the two take turns
-on every cell, old, new, new, old and so on, and wait without using a processor in between. Results are
-compared before they are timed. Each turn is set beside the other build's turn next to it, and the median of
-these ratios of minima is the cell's: a processor that changes its pace meets neighbours alike. A cell on
-which the new build has less than 0.93 of the old one's speed is measured once more at the end, for three
-times as long, and that counts. The exit status is 1 if a result differed or a cell failed.
+DIR is a folder that holds the package `cnnlib`, or a Python that has it, such as the one under wine that
+`make test-windows` leaves. Each build lives in a process of its own; the two take turns on every cell, old,
+new, new, old and so on, and wait without using a processor in between. Results are compared before they are
+timed. Each turn is set beside the other build's turn next to it, and the median of these ratios of minima is
+the cell's: a processor that changes its pace meets neighbours alike. A cell on which the new build has less
+than 0.93 of the old one's speed is measured once more at the end, for three times as long, and that counts.
+The exit status is 1 if a result differed or a cell failed.
 """
 
 from __future__ import annotations
@@ -75,7 +77,7 @@ def _options():
     )
     add = parser.add_argument
     for build in ("old", "new"):
-        add(f"--{build}", required=True, metavar="DIR", help=f"where the {build} build's package lies")
+        add(f"--{build}", required=True, metavar="DIR", help=f"folder or Python of the {build} build")
     add("--isa", nargs="+", metavar="NAME", help="instruction sets (the best of this processor)")
     add("--dtypes", nargs="+", choices=("float32", "float64"), default=["float32", "float64"])
     add("--threads", type=int, nargs="+", metavar="N", default=[1, 2])
@@ -84,6 +86,11 @@ def _options():
     add("--group", nargs="+", choices=shapes.GROUPS, metavar="NAME", help=f"of {', '.join(shapes.GROUPS)}")
     add("--only", type=re.compile, metavar="RE", help="only the cells whose text matches")
     add("--seconds", type=float, default=0.06, help="of each build and cell (0.06; for steps tenfold)")
+    add(
+        "--layers",
+        action="store_true",
+        help="all kinds of layers, as the tests' large ones, instead of these",
+    )
     add("--steps", action="store_true", help="training steps of four networks instead of convolutions")
     add("--predictions", action="store_true", help="the same networks, prepared for inference")
     add("--batch", type=int, default=100, help="images of a step or prediction (100)")
@@ -102,6 +109,14 @@ def _cells(options):
             for name in own.NETWORKS
             if not options.only or options.only.search(name)
         ]
+    if options.layers:
+        return [
+            ("open_layer", {"layer": name, "dtype": dtype, "direction": direction})
+            for dtype in options.dtypes
+            for name in build_side.large_layers()
+            for direction in options.directions
+            if not options.only or options.only.search(name)
+        ]
     cases = shapes.select(options.batches, options.group, options.only)
     cases = memory.fitting(cases, options.dtypes, processes=2)
     return [
@@ -118,8 +133,7 @@ def _measure(options, cells, isa, threads, rows, about):
         folder = stack.enter_context(tempfile.TemporaryDirectory(dir=_shared_memory()))
         sides = {}
         for name in ("old", "new"):
-            command = [sys.executable, __file__, "--child"]
-            sides[name] = build_side.Side(getattr(options, name), command, threads, isa)
+            sides[name] = build_side.Side(getattr(options, name), __file__, threads, isa)
             stack.callback(sides[name].close)
             about[name] = {key: value for key, value in sides[name].about.items() if key != "isa"}
         running = {side.about["isa"] for side in sides.values()}
@@ -160,6 +174,10 @@ def _row(cell):
     if "network" in arguments:
         name, kind = f"{arguments['network']} N={arguments['batch']}", order.removeprefix("open_")
         return {"group": kind, "name": name, "dtype": arguments["dtype"], "direction": kind}
+    if "layer" in arguments:
+        return {"group": "layer", "name": arguments["layer"]} | {
+            key: arguments[key] for key in ("dtype", "direction")
+        }
     case = arguments["case"]
     case = shapes.ConvCase(**case)
     row = {"group": case.group, "name": f"{case.name} N={case.N}"}

@@ -7,6 +7,7 @@ pipe, and spends no time on the processors that the other build's process uses.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -16,6 +17,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+import numpy as np
 
 from support import peers, shapes, timing
 from support.runner import environment_of
@@ -31,14 +34,14 @@ CHECKED_STEPS = 3
 
 
 class Side:
-    """The owner's end of a process with the build of cnnlib that lies in `folder`.
+    """The owner's end of a process with a build of cnnlib.
 
     Parameters
     ----------
-    folder : path
-        What goes to the front of PYTHONPATH.
-    command : list of str
-        Runs a script that calls `serve`.
+    place : path
+        A folder that holds the package, or a program: a Python, of this system or not, that has it.
+    script : path
+        Calls `serve`.
     threads : int
     isa : str or None
         CNNLIB_ISA; None leaves the choice to cnnlib.
@@ -54,27 +57,31 @@ class Side:
         If the process ended, an order failed, or cnnlib came from another folder.
     """
 
-    def __init__(self, folder, command, threads, isa):
-        folder = Path(folder).resolve()
-        environment = environment_of("installed", threads)
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, (str(folder), environment.get("PYTHONPATH")))
-        )
+    def __init__(self, place, script, threads, isa):
+        place = Path(place).resolve()
+        environment, python = environment_of("installed", threads), sys.executable
+        if place.is_dir():
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, (str(place), environment.get("PYTHONPATH")))
+            )
+        else:
+            python = str(place)
         if isa:
             environment["CNNLIB_ISA"] = isa
         self._process = subprocess.Popen(
-            command,
+            [python, script, "--child"],
             env=environment,
+            preexec_fn=_same_processors(threads),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,  # an interrupt is for the owner, who then closes the pipe
         )
         self.about = self.order("hello", threads=threads)
-        where = Path(self.about.pop("file")).resolve()
-        if folder not in where.parents:
+        where = self.about.pop("file")
+        if place.is_dir() and place not in Path(where).resolve().parents:
             self.close()
-            raise RuntimeError(f"cnnlib was to come from {folder}, but came from {where}")
+            raise RuntimeError(f"cnnlib was to come from {place}, but came from {where}")
 
     def order(self, name, **arguments):
         """Give an order and wait for its answer, a dict."""
@@ -96,6 +103,21 @@ class Side:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
+
+
+def _same_processors(threads):
+    """What a new process does first, where the system has it: one processor may have a busy neighbour."""
+    if hasattr(os, "sched_setaffinity"):
+        return lambda: os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    return None
+
+
+def large_layers():
+    """The tests' layers that are large enough for several threads, by their names."""
+    sys.path.append(str(Path(__file__).parents[2] / "tests"))
+    from large_layers import LARGE
+
+    return LARGE
 
 
 def serve():
@@ -121,9 +143,6 @@ class _Worker:
         self._normals, self._samples, self._long = timing.Normals(), [], False
 
     def hello(self, threads):
-        # On the same processors as the other side: one may have a busy neighbour that another has not.
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
         import cnnlib
 
         self._own, self._threads = peers.Cnnlib(threads), threads
@@ -144,6 +163,21 @@ class _Worker:
         elapsed = time.perf_counter() - started
         difference = _exchanged(self._own.arrays_of(result), file, write)
         return self._opened(elapsed) | {"difference": difference}
+
+    def open_layer(self, layer, dtype, direction, file, write):
+        """The same for one of the tests' large layers."""
+        layer, rng = large_layers()[layer], np.random.default_rng(0)
+        arrays = layer.arrays(rng, np.dtype(dtype))
+        forward = functools.partial(layer.forward, *arrays, *layer.rest())
+        out, cache = forward()
+        dout = rng.standard_normal(out.shape).astype(dtype)
+        backward = functools.partial(layer.backward, dout, cache)
+        self._call = forward if direction == "forward" else backward
+        started = time.perf_counter()
+        result = self._call()
+        elapsed = time.perf_counter() - started
+        results = [out] if direction == "forward" else self._own.arrays_of(result)
+        return self._opened(elapsed) | {"difference": _exchanged(results, file, write)}
 
     def open_step(self, network, dtype, batch, rule, file, write):
         """Make a network's training step; its first losses (without dropout) are checked like results.
