@@ -140,10 +140,13 @@ namespace cnnlib {
 bool run_openmp_team(int, TeamBody, const void*) { return false; }
 // Nobody changes it: what the environment says, as OpenMP reads it.
 int openmp_initial_threads() {
-  constexpr long most = 1024;
-  const char* text = std::getenv("OMP_NUM_THREADS");
-  const long threads = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
-  return threads > 0 ? static_cast<int>(threads < most ? threads : most) : static_cast<int>(most);
+  static const int threads = [] {  // a call asks often, and Windows is slow to say
+    constexpr long most = 1024;
+    const char* text = std::getenv("OMP_NUM_THREADS");
+    const long wanted = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
+    return static_cast<int>(wanted > 0 && wanted < most ? wanted : most);
+  }();
+  return threads;
 }
 int openmp_threads() { return openmp_initial_threads(); }
 void set_openmp_threads(int) {}
