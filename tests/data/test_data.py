@@ -280,7 +280,7 @@ class TestSplit:
                 ValueError,
                 "there are 20 test images",
             ),
-            ({"num_training": -1}, ValueError, "num_training must be 0 or more, got -1"),
+            ({"num_training": -1}, ValueError, "num_training must be at least 0, got -1"),
             ({"num_validation": 1.5}, TypeError, "num_validation must be an integer, got 1.5"),
             ({"num_training": 0, "num_validation": 5, "num_test": 5}, ValueError, "needs training images"),
         ],

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from cnnlib.checkpoint import load_checkpoint
-from cnnlib.data import cifar10, download
+from cnnlib.data import cifar_files, download
 from source import Source
 
 FOLDER = Path(tempfile.mkdtemp(prefix="cnnlib-fuzz-"))
@@ -70,7 +70,7 @@ def cifar_batch(data):
     path = FOLDER / "data_batch_1"
     path.write_bytes(data)
     try:
-        pixels, labels = cifar10._read_pickle(path)
+        pixels, labels = cifar_files.read_pickle(path, 10_000, 10)
     except (ValueError, OSError) as error:
         refused(path, error)
     else:

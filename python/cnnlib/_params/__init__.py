@@ -65,9 +65,14 @@ def integer(function: str, key: str, value: Any, limit: int = LIMIT) -> int:
 
 def positive_int(where: str, name: str, value: Any) -> int:
     """`value` as an int of at least 1."""
+    return at_least(1, where, name, value)
+
+
+def at_least(least: int, where: str, name: str, value: Any) -> int:
+    """`value` as an int of at least `least`."""
     value = integer(where, name, value)
-    if value < 1:
-        raise ValueError(f"{where}: {name} must be at least 1, got {value}")
+    if value < least:
+        raise ValueError(f"{where}: {name} must be at least {least}, got {value}")
     return value
 
 

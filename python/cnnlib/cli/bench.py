@@ -1,5 +1,6 @@
 """``cnnlib bench``: the kernels beside the loop versions; with --profile, a training step layer by layer."""
 
+import functools
 import importlib.util
 import json
 import time
@@ -11,7 +12,7 @@ import numpy as np
 
 import cnnlib
 from cnnlib import layers, naive, optim
-from cnnlib.cli.options.arguments import add_threads, positive_int
+from cnnlib.cli.options.arguments import add_setting, add_threads
 from cnnlib.cli.options.settings import SPECS
 from cnnlib.cli.report.step_profile import profile_step, table
 from cnnlib.convnet import ConvNet
@@ -33,7 +34,6 @@ def add_to(commands):
         "speed cells of the course notebook. The loops take half a minute. With --profile instead: where a "
         "training step of a network goes, on random images.",
     )
-    bench.set_defaults(execute=run)
     bench.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
     bench.add_argument(
         "--dtype", choices=("float32", "float64"), help="default: float64, with --profile float32"
@@ -47,16 +47,12 @@ def add_to(commands):
         help="time, share and page faults of a step's layers, loss and update",
     )
     bench.add_argument("--network", choices=SPECS, help="with --profile; default: vgg-small")
-    bench.add_argument(
-        "--batch-size", type=positive_int, metavar="N", help="with --profile: images; default: 64"
-    )
+    add_setting(bench, "batch_size", "count", "with --profile: images; default: 64")
     add_threads(bench)
 
 
 def run(options):
     """Run the subcommand; returns the exit status."""
-    if options.threads is not None:
-        cnnlib.set_num_threads(options.threads)
     if options.json is not None and not Path(options.json).resolve().parent.is_dir():
         raise FileNotFoundError(
             f"--json {options.json}: there is no such folder"
@@ -108,46 +104,38 @@ def _profiled(options):
     return {"dtype": dtype, "images": images, "network": network, "profile": asdict(profile)}
 
 
-def _arrays(dtype, *shapes):
+def _cells(images, dtype):
+    """The cells: a layer, the arrays that it takes, its parameters, the gradient behind it."""
     random = np.random.RandomState(0)
-    return [random.randn(*shape).astype(dtype) for shape in shapes]
 
+    def arrays(*shapes):
+        return [random.randn(*shape).astype(dtype) for shape in shapes]
 
-def _conv_arrays(images, dtype):
-    """x, w, b and dout."""
-    return _arrays(dtype, (images, 3, 31, 31), (25, 3, 3, 3), (25,), (images, 25, 16, 16))
-
-
-def _pool_arrays(images, dtype):
-    """x and dout."""
-    return _arrays(dtype, (images, 3, 32, 32), (images, 3, 16, 16))
+    x, w, b, dout = arrays((images, 3, 31, 31), (25, 3, 3, 3), (25,), (images, 25, 16, 16))
+    yield "conv", (x, w, b), {"stride": 2, "pad": 1}, dout
+    random.seed(0)
+    x, dout = arrays((images, 3, 32, 32), (images, 3, 16, 16))
+    yield "max_pool", (x,), {"pool_height": 2, "pool_width": 2, "stride": 2}, dout
 
 
 def _own_rows(images, dtype, budget):
-    *conv, dout = _conv_arrays(images, dtype)
-    x, doutp = _pool_arrays(images, dtype)
-    conv.append({"stride": 2, "pad": 1})
-    pool: Any = x, {"pool_height": 2, "pool_width": 2, "stride": 2}
     rows = []
-    for name, results, arguments in (
-        ("conv_forward", ("out",), conv),
-        ("conv_backward", ("dx", "dw", "db"), (dout, layers.conv_forward(*conv)[1])),
-        ("max_pool_forward", ("out",), pool),
-        ("max_pool_backward", ("dx",), (doutp, layers.max_pool_forward(*pool)[1])),
-    ):
-        slow, fast = getattr(naive, f"{name}_naive"), getattr(layers, name)
-        started = time.perf_counter()
-        want = slow(*arguments)
-        naive_seconds = time.perf_counter() - started
-        got = fast(*arguments)
-        if name.endswith("_forward"):
-            want, got = want[:1], got[:1]
-        elif len(results) == 1:
-            want, got = (want,), (got,)
-        seconds = _shortest(lambda fast=fast, arguments=arguments: fast(*arguments), budget)
-        difference = {r: float(rel_error(g, n)) for r, g, n in zip(results, got, want, strict=True)}
-        row = {"name": name, "naive_s": naive_seconds, "fast_s": seconds}
-        rows.append({**row, "speed_up": naive_seconds / seconds, "difference": difference})
+    for layer, arrays, param, dout in _cells(images, dtype):
+        forward = *arrays, param
+        backward = dout, getattr(layers, f"{layer}_forward")(*forward)[1]
+        for name, arguments in ((f"{layer}_forward", forward), (f"{layer}_backward", backward)):
+            slow, fast = getattr(naive, f"{name}_naive"), getattr(layers, name)
+            started = time.perf_counter()
+            want = slow(*arguments)
+            naive_seconds = time.perf_counter() - started
+            got = fast(*arguments)
+            names = ("out",) if arguments is forward else ("dx", "dw", "db")[: len(arrays)]
+            if arguments is not forward and len(arrays) == 1:
+                want, got = (want,), (got,)
+            seconds = _shortest(lambda fast=fast, arguments=arguments: fast(*arguments), budget)
+            difference = {r: float(rel_error(g, n)) for r, g, n in zip(names, got, want)}
+            row = {"name": name, "naive_s": naive_seconds, "fast_s": seconds}
+            rows.append({**row, "speed_up": naive_seconds / seconds, "difference": difference})
     return rows
 
 
@@ -157,37 +145,32 @@ def _add_torch(rows, images, dtype, budget):
     import torch.nn.functional as F
 
     torch.set_num_threads(cnnlib.get_num_threads())
-    arrays = (*_conv_arrays(images, dtype), *_pool_arrays(images, dtype))
-    x, w, b, dout, xp, doutp = map(torch.from_numpy, arrays)
-
-    def conv():
-        return F.conv2d(x, w, b, stride=2, padding=1)
-
-    def pool():
-        return F.max_pool2d(xp, 2, stride=2)
-
-    with torch.no_grad():
-        forward = _shortest(conv, budget), _shortest(pool, budget)
-    for leaf in (x, w, b, xp):
-        leaf.requires_grad_(True)
-    y, yp = conv(), pool()
-    backward = (
-        _shortest(lambda: torch.autograd.grad(y, (x, w, b), dout, retain_graph=True), budget),
-        _shortest(lambda: torch.autograd.grad(yp, xp, doutp, retain_graph=True), budget),
-    )
-    for row, seconds in zip(rows, (forward[0], backward[0], forward[1], backward[1]), strict=True):
-        row["torch_s"] = seconds
+    calls: dict[str, Any] = {
+        "conv": lambda x, w, b: F.conv2d(x, w, b, stride=2, padding=1),
+        "max_pool": lambda x: F.max_pool2d(x, 2, stride=2),
+    }
+    seconds = []
+    for layer, arrays, _, dout in _cells(images, dtype):
+        call, leaves, grad = calls[layer], list(map(torch.from_numpy, arrays)), torch.from_numpy(dout)
+        with torch.no_grad():
+            seconds.append(_shortest(lambda call=call, leaves=leaves: call(*leaves), budget))
+        for leaf in leaves:
+            leaf.requires_grad_(True)
+        arguments = call(*leaves), leaves, grad
+        back = functools.partial(torch.autograd.grad, *arguments, retain_graph=True)
+        seconds.append(_shortest(back, budget))
+    for row, value in zip(rows, seconds, strict=True):
+        row["torch_s"] = value
 
 
 def _shortest(call, budget):
     """The shortest of the runs in `budget` seconds (three at least): the work where nothing disturbs it."""
-    best, total, runs = float("inf"), 0.0, 0
-    while runs < 3 or total < budget:
+    times: list[float] = []
+    while len(times) < 3 or sum(times) < budget:
         started = time.perf_counter()
         call()
-        seconds = time.perf_counter() - started
-        best, total, runs = min(best, seconds), total + seconds, runs + 1
-    return best
+        times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def _print_table(rows):

@@ -25,7 +25,6 @@ def add_to(commands):
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     completion.add_argument("shell", choices=SHELLS)
-    completion.set_defaults(execute=run)
 
 
 def run(options):

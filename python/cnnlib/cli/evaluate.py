@@ -2,7 +2,6 @@
 
 import numpy as np
 
-import cnnlib
 from cnnlib._system.text import display_width, padded, printable
 from cnnlib.augment import TTA
 from cnnlib.cli.options.arguments import add_data, add_run, add_threads
@@ -13,7 +12,6 @@ from cnnlib.cli.run.trained import CALIBRATION, open_trained
 def add_to(commands):
     """Add the command and its options."""
     evaluate = commands.add_parser("eval", help="accuracy of a trained model")
-    evaluate.set_defaults(execute=run)
     add_run(evaluate)
     add_data(evaluate, "where the run's data set lies, if it has moved; needed for a saved model")
     evaluate.add_argument(
@@ -38,31 +36,33 @@ def add_to(commands):
 
 def run(options):
     """Run the subcommand; returns the exit status."""
-    if options.threads is not None:
-        cnnlib.set_num_threads(options.threads)
     trained = open_trained(options.run, options.which)
+    for name in ("tta", "int8"):
+        if getattr(options, name) and trained.task != "classes":
+            raise ValueError(f"--{name} means nothing to a model of {trained.task}")
     pairs, white = trained.load(options.data, options.split)
     if not pairs:
         raise ValueError(f"--split {options.split}: the run holds no images out for it")
-    if trained.task != "classes":
-        scores = np.concatenate([trained.scores(X, white, trained.tta) for X, _ in pairs])
-        y = np.concatenate([np.asarray(y) for _, y in pairs])
-        for name, value in values_of(trained.task, scores, y).items():
-            print(f"{options.split} {name}: {value:.4f}")
-        return 0
     tta = trained.tta if options.tta is None else None if options.tta == "none" else options.tta
-    right = np.concatenate([trained.scores(X, white, tta).argmax(axis=1) == y for X, y in pairs])
-    y = np.concatenate([y for _, y in pairs])
-    names = list(map(printable, trained.classes))
+    scores = np.concatenate([trained.scores(X, white, tta) for X, _ in pairs])
+    y = np.concatenate([np.asarray(y) for _, y in pairs])
+    if trained.task == "classes":
+        _print_classes(trained.classes, y, scores.argmax(axis=1) == y)
+    values = values_of(trained.task, scores, y)
+    for name, value in values.items():
+        print(f"{options.split} {name}: {value:.4f}")
+    if options.int8:
+        _report_eight_bits(trained, options, pairs, white, tta, values["accuracy"])
+    return 0
+
+
+def _print_classes(classes, y, right):
+    names = list(map(printable, classes))
     width = max(map(display_width, names))
     for k, name in enumerate(names):
         of_class = right[y == k]
         share = of_class.sum() / max(len(of_class), 1)
         print(f"{padded(name, width)}  {of_class.sum():5d} of {len(of_class):5d}  {share:.4f}")
-    print(f"{options.split} accuracy: {right.mean():.4f}")
-    if options.int8:
-        _report_eight_bits(trained, options, pairs, white, tta, right.mean())
-    return 0
 
 
 def _report_eight_bits(trained, options, pairs, white, tta, float_accuracy):

@@ -18,7 +18,6 @@ def add_to(commands):
         help="a trained model as an ONNX file",
         description="Write a trained model to an ONNX file, for ONNX Runtime and other programs.",
     )
-    export.set_defaults(execute=run)
     export.add_argument(
         "run", metavar="RUN|MODEL", help="a run's folder, a checkpoint in it, or a file of cnnlib.save_model"
     )
@@ -27,7 +26,6 @@ def add_to(commands):
     export.add_argument(
         "--batch", default="N", metavar="N", help="fix the number of images; by default it stays open"
     )
-
     export.add_argument(
         "--int8",
         action="store_true",

@@ -26,7 +26,6 @@ def add_to(commands):
         info.add_argument(f"--{name}", type=_number_or_name, metavar=value, help="of that convolution")
     info.add_argument("--algorithm", metavar="NAME", help="the method that it should take")
     info.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of its arrays")
-    info.set_defaults(execute=run)
 
 
 def run(options):

@@ -11,7 +11,7 @@ import cnnlib
 from cnnlib.cli.options.arguments import add_debug
 from cnnlib.cli.options.config_file import arguments_in
 from cnnlib.cli.output import complain
-from cnnlib.cli.run.ranks import Terminated, terminable
+from cnnlib.cli.run.ranks import how_it_ended, terminable
 
 _COMMANDS = {  # and their modules
     **{"train": "train", "eval": "evaluate", "predict": "predict", "report": "report.command"},
@@ -39,16 +39,16 @@ def main(arguments=None):
         options = _options(sys.argv[1:] if arguments is None else list(arguments))
         # mpiexec ends its ranks with SIGTERM, and they are not to take their time.
         alone = not getattr(options, "distributed", False)
+        if alone and getattr(options, "threads", None) is not None:
+            cnnlib.set_num_threads(options.threads)
         with terminable() if alone else contextlib.nullcontext():
             status = options.execute(options)
         sys.stdout.flush()
         return status
-    except Terminated:
-        complain("terminated")
-        return 143
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return 130
+    except KeyboardInterrupt as error:
+        how, status = how_it_ended(error)
+        complain(how)
+        return status
     except BrokenPipeError:  # whoever read our output has had enough of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -91,7 +91,8 @@ def build_parser(command=None):
     add_debug(parser)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     for name in [command] if command in _COMMANDS else _COMMANDS:
-        importlib.import_module(f"cnnlib.cli.{_COMMANDS[name]}").add_to(commands)
-    for subparser in commands.choices.values():
-        add_debug(subparser)
+        module = importlib.import_module(f"cnnlib.cli.{_COMMANDS[name]}")
+        module.add_to(commands)
+        commands.choices[name].set_defaults(execute=module.run)
+        add_debug(commands.choices[name])
     return parser

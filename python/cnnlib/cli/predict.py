@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-import cnnlib
 from cnnlib._system.text import display_width, padded, printable
-from cnnlib.cli.options.arguments import add_model, add_skip_unreadable, add_threads, positive_int
+from cnnlib.cli.options.arguments import add_model, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.options.settings import flag
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.samples import colours
@@ -46,9 +45,7 @@ def predict_targets(trained: Any, paths: Sequence[str], out: str | None, as_json
 def _images_and_scores(trained, paths):
     C, H, W = trained.shape
     images = np.stack([photo(path, (H, W), C) for path in paths])
-    step = max(1, _BATCH_VALUES // images[0].size)
-    parts = [trained.scores(images[k : k + step], 255.0, trained.tta) for k in range(0, len(images), step)]
-    return images, np.concatenate(parts)
+    return images, trained.scores(images, 255.0, trained.tta)
 
 
 def _print_numbers(trained, paths, as_json):
@@ -99,14 +96,11 @@ def add_to(commands):
         "its mask, and that over the photo. Photographs are cropped to the "
         "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
     )
-    predict.set_defaults(execute=run)
     add_model(predict)
     predict.add_argument(
         "images", nargs="+", metavar="FILE|DIR", help="PNG, JPEG or what else Pillow reads; folders of these"
     )
-    predict.add_argument(
-        "--top", type=positive_int, default=1, metavar="K", help="print the K likeliest classes"
-    )
+    add_setting(predict, "top", "count", "print the N likeliest classes", 1)
     predict.add_argument(
         "--out", metavar="FOLDER", help="where a model of pixels writes its images; default: predictions"
     )
@@ -117,8 +111,6 @@ def add_to(commands):
 
 def run(options):
     """Run the subcommand; returns the exit status."""
-    if options.threads is not None:
-        cnnlib.set_num_threads(options.threads)
     trained = open_model(options)
     needs_pillow("cnnlib predict")
     # All images first: a wrong name among many stops the command before it prints half of them.

@@ -1,13 +1,11 @@
 """``cnnlib serve``: a trained model behind HTTP."""
 
-import argparse
 import importlib.util
 import logging
 import warnings
 from pathlib import Path
 
-import cnnlib
-from cnnlib.cli.options.arguments import add_model, add_threads, positive_int, positive_number
+from cnnlib.cli.options.arguments import add_model, add_setting, add_threads, port, positive_number
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_model
 from cnnlib.cli.server.batching import Limits
@@ -25,28 +23,27 @@ def add_to(commands):
         "browser to drop images on a page. Images are treated as `cnnlib predict` does. Ctrl-C and SIGTERM "
         "stop the server when it has answered what it has begun.",
     )
-    serve.set_defaults(execute=run)
     add_model(serve)
     serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine alone")
     serve.add_argument(
-        "--port", type=_port, default=8000, metavar="N", help="default: 8000; 0 for one that is free"
-    )
-    serve.add_argument(
-        "--top", type=positive_int, default=5, metavar="K", help="classes in an answer; default: 5"
+        "--port", type=port, default=8000, metavar="N", help="default: 8000; 0 for one that is free"
     )
     for name, form, value, what in (
-        ("timeout", positive_number, _LIMITS.seconds, "seconds for a request to arrive, and for its answer"),
-        ("max-megabytes", positive_number, _LIMITS.body_bytes / 2**20, "of a request's body"),
-        ("max-megapixels", positive_number, _LIMITS.pixels / 1e6, "of an image"),
-        ("max-images", positive_int, _LIMITS.images, "of a request"),
-        ("max-connections", positive_int, _LIMITS.connections, "open at a time"),
-        ("queue", positive_int, _LIMITS.waiting, "images that may wait; more are refused with status 503"),
-        ("batch", positive_int, _LIMITS.batch, "images that the model looks at together"),
+        ("top", "count", 5, "classes in an answer"),
+        (
+            "timeout",
+            "positive number",
+            _LIMITS.seconds,
+            "seconds for a request to come, and for its answer",
+        ),
+        ("max_megabytes", "positive number", _LIMITS.body_bytes / 2**20, "of a request's body"),
+        ("max_megapixels", "positive number", _LIMITS.pixels / 1e6, "of an image"),
+        ("max_images", "count", _LIMITS.images, "of a request"),
+        ("max_connections", "count", _LIMITS.connections, "open at a time"),
+        ("queue", "count", _LIMITS.waiting, "images that may wait; more are refused with status 503"),
+        ("batch", "count", _LIMITS.batch, "images that the model looks at together"),
     ):
-        metavar = "N" if form is positive_int else "X"
-        serve.add_argument(
-            f"--{name}", type=form, default=value, metavar=metavar, help=f"{what}; default: {value:g}"
-        )
+        add_setting(serve, name, form, f"{what}; default: {value:g}", value)
     serve.add_argument(
         "--batch-wait",
         type=_milliseconds,
@@ -67,8 +64,6 @@ def run(options):
     from cnnlib.cli.server.app import Server
     from cnnlib.cli.server.listening import bound_socket, listen, uvicorn_server
 
-    if options.threads is not None:
-        cnnlib.set_num_threads(options.threads)
     trained = open_model(options)
     if trained.task != "classes":
         raise ValueError(f"cnnlib serve answers with classes; {options.run} is a model of {trained.task}")
@@ -97,12 +92,6 @@ def run(options):
         listen(uvicorn_server(server.app(), limits, options.log_requests), listener)
     say(f"stopped; requests answered: {server.answered}")
     return 0
-
-
-def _port(text):
-    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
-        raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
-    return int(text)
 
 
 def _milliseconds(text):

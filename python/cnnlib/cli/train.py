@@ -5,20 +5,13 @@ import contextlib
 import functools
 from pathlib import Path
 
-import cnnlib
 from cnnlib.augment import TTA
 from cnnlib.cli import transfer
-from cnnlib.cli.options.arguments import (
-    add_data,
-    add_setting,
-    add_skip_unreadable,
-    add_threads,
-    numbers,
-    positive_int,
-)
+from cnnlib.cli.options.arguments import add_data, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.options.config_file import defaults_table, recipe_table, write_config_file
-from cnnlib.cli.options.datasets import DATA_SETS, FOUND, data_folder, look_into
+from cnnlib.cli.options.datasets import DATA_SETS, FOUND, data_folder, describe_found, look_into
 from cnnlib.cli.options.settings import (
+    CHANNELS,
     IMAGE_SETTINGS,
     MODEL_OPTIONS,
     MODEL_SETTINGS,
@@ -40,20 +33,19 @@ from cnnlib.cli.recipes import RECIPES
 from cnnlib.cli.report.command import finish
 from cnnlib.cli.report.html_report import best_value, best_value_name
 from cnnlib.cli.run import tasks
-from cnnlib.cli.run.folder import Run, versions
+from cnnlib.cli.run.folder import Run
 from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
 from cnnlib.cli.run.ranks import (
-    Terminated,
     add_distributed,
     communicator,
     complaint,
+    how_it_ended,
     root_first,
     shared_run,
     silenced,
     workers,
 )
 from cnnlib.data import Normalization
-from cnnlib.data.image_folder import folder_digest
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 
@@ -90,7 +82,6 @@ def add_to(commands):
         epilog=_EPILOG + recipe_table() + "\n\ndefaults by data set and model:\n" + defaults_table(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    train.set_defaults(execute=run)
     where = "CIFAR-10 or CIFAR-100 from DIR ($CNNLIB_DATA or ./data), images in DIR by class (folder)"
     arrays = "arrays X_train.npy, y_train.npy, X_val.npy and so on in DIR (npy)"
     add_data(train, f"the embedded digits (the default), {where}, or {arrays}")
@@ -122,7 +113,7 @@ def add_to(commands):
     add_threads(train)
     add_distributed(train)
 
-    transfer.add_from(train, positive_int, numbers)
+    transfer.add_from(train)
     images = train.add_argument_group("images of a folder")
     for name, (kind, help) in IMAGE_SETTINGS.items():
         add_setting(images, name, kind, help)
@@ -131,15 +122,11 @@ def add_to(commands):
     for option in OPTIONS.values():
         for setting in option.flags:
             add_setting(how, setting.name, setting.kind, setting.help)
-    how.add_argument(
-        "--tta", choices=("none", *TTA), help="average the test images' scores over views, and eval's alike"
-    )
+    about = "average the test images' scores over views, and eval's alike"
+    add_setting(how, "tta", ("none", *TTA), about)
     what = train.add_argument_group("model")
-    for name, (form, about) in MODEL_SETTINGS.items():
-        if form == "flag":
-            what.add_argument(flag(name), action=argparse.BooleanOptionalAction, help=about)
-        else:
-            add_setting(what, name, form, about)
+    for name, (form, words) in MODEL_SETTINGS.items():
+        add_setting(what, name, form, words)
     what.add_argument("--summary", action="store_true", help="print shapes, parameters and multiply-adds")
 
 
@@ -206,19 +193,22 @@ def _begin(options, comm, held):
     name, folder, model_name, settings = _settings(options)
     if options.skip_unreadable and name != "folder":
         raise ValueError(f"--skip-unreadable means nothing to --data {name}")
-    folder, task = data_folder(name, folder), options.task or "classes"
+    place, task, shape, shares = data_folder(name, folder), options.task or "classes", None, None
     if task != "classes" and name not in ("folder", "npy"):
         raise ValueError(f"--task {task} takes --data folder:DIR or npy:DIR, not {name}")
+    if name == "folder":
+        shape = CHANNELS[settings["colours"]], *pixels(settings["image_size"])
+        shares = {share: settings[share] for share in ("validation", "test")}
+        shares["skip_unreadable"] = options.skip_unreadable
     if name in FOUND:
-        look = functools.partial(_look_into, name, folder, settings, options.skip_unreadable, task)
-        data_set = root_first(comm, look)
+        data_set = root_first(comm, lambda: look_into(name, place, shape, shares, task))
     else:
         data_set = DATA_SETS[name]
     description = describe_network(model_name, settings, data_set.shape, len(data_set.classes), task)
     model = build_network(description)
     if options.summary and not hasattr(model, "summary"):
         raise ValueError(f"--summary: a {model_name} model has none; {', '.join(SPECS)} do")
-    data = data_set.load(folder, _PARTS)
+    data = data_set.load(place, _PARTS)
     fitted = comm.from_root(lambda: Normalization.fit(data["X_train"]), patient=True)
     white = fitted.white if data_set.white is None else data_set.white
     normalization = Normalization(fitted.mean, fitted.std, white, data_set.ink)
@@ -229,31 +219,20 @@ def _begin(options, comm, held):
 
     if options.save_config is not None:
         comm.from_root(lambda: _save_config(options, model_name, settings))
-    label = Path(folder).name if name in ("folder", "npy") else name
+    label = Path(place or name).name if name in ("folder", "npy") else name
     run = shared_run(comm, lambda: Run.create(options.out, options.overwrite, label, held))
     log = _log(run, options, comm)
+    images = describe_found(place, data_set.shape, shares) if name in FOUND else {}
     content = {
-        "data": {
-            "name": name,
-            "folder": folder,
-            **_images(name, folder, data_set, settings, options.skip_unreadable),
-            **tasks.description(task, data["y_train"]),
-        },
+        "data": {"name": name, "folder": place, **images, **tasks.description(task, data["y_train"])},
         **({} if scale is None else {"targets": scale}),
-        "preprocessing": {
-            "mean": normalization.mean,
-            "std": normalization.std,
-            "white": normalization.white,
-        },
         "classes": data_set.classes,
         "model": description,
         "recipe": options.recipe,
         "training": {option: settings[option] for option in TRAINING},
         "ranks": comm.size,
-        "threads": cnnlib.get_num_threads(),
-        "versions": versions(),
     }
-    comm.from_root(lambda: run.write_config(content))
+    comm.from_root(lambda: run.begin(normalization=normalization, **content))
     solver.checkpoint_name = run.checkpoint_name()
     solver.on_epoch = _after_epoch(run, log, options, comm)
     size = sum(w.size for w in model.params.values())
@@ -267,27 +246,6 @@ def _begin(options, comm, held):
     if options.summary:
         print(model.summary())
     return run, log, solver, data
-
-
-def _look_into(name, folder, settings, skip_unreadable, task):
-    if name != "folder":
-        return look_into(name, folder, task=task)
-    channels = {None: None, "rgb": 3, "grey": 1}[settings["colours"]]
-    shares = {share: settings[share] for share in ("validation", "test")}
-    shares["skip_unreadable"] = skip_unreadable
-    return look_into(name, folder, pixels(settings["image_size"]), channels, shares, task)
-
-
-def _images(name, folder, data_set, settings, skip_unreadable):
-    """What config.json says of images that the files decide about, beside classes and normalisation."""
-    if name not in FOUND:
-        return {}
-    C, *size = data_set.shape
-    if name != "folder":
-        return {"size": size, "channels": C}
-    shares = {share: settings[share] for share in ("validation", "test")}
-    left_out = {"skip_unreadable": True} if skip_unreadable else {}
-    return {"size": size, "channels": C, **shares, **left_out, "names": folder_digest(folder)}
 
 
 def _save_config(options, model_name, settings):
@@ -403,7 +361,7 @@ def _log_kinds(text):
 
 def _interrupted(run, solver, error):
     checkpoint = run.newest_checkpoint(solver.epoch)
-    how, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+    how, status = how_it_ended(error)
     if checkpoint is None:
         complain(f"{how} before the training began: there is nothing to resume")
     else:

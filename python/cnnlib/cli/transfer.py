@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib.cli.options.settings import IMAGE_SETTINGS, SPECS, defaults, flag, parse_data, pixels
+from cnnlib.cli.options.arguments import add_setting
+from cnnlib.cli.options.datasets import describe_found
+from cnnlib.cli.options.settings import CHANNELS, IMAGE_SETTINGS, SPECS, defaults, flag, parse_data, pixels
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.report.transfer_report import Transfer, transfer_report
-from cnnlib.cli.run.folder import MODEL, REPORT, Run, versions
-from cnnlib.cli.run.ranks import Terminated
+from cnnlib.cli.run.folder import MODEL, REPORT, Run
+from cnnlib.cli.run.ranks import how_it_ended
 from cnnlib.data import Normalization, load_image_folder
 from cnnlib.data.image_cache import cache_root
 from cnnlib.data.image_folder import folder_digest
@@ -29,8 +31,8 @@ _KEPT = ("skip_unreadable", *_OWN, *IMAGE_SETTINGS)  # what config.json says of 
 _FEW = 10  # photos of a class, below which its accuracy says little
 
 
-def add_from(train, count, numbers):
-    """Add the options; `count` and `numbers` are the forms of their values."""
+def add_from(train):
+    """Add the options."""
     group = train.add_argument_group("a network that others trained (--data folder:DIR)")
     group.add_argument(
         "--from", metavar="FILE", help="ONNX, save_model, Predictor.save, or safetensors of a --network"
@@ -44,23 +46,15 @@ def add_from(train, count, numbers):
     group.add_argument(
         "--cut", metavar="NODE", help="keep it up to this node; default: its last affine layer"
     )
-    group.add_argument(
-        "--views",
-        type=count,
-        metavar="N",
-        help="learn from N views of each image, mirrored and moved; default: 2",
-    )
-    group.add_argument("--hidden", type=count, metavar="N", help="size of a hidden layer in the new head")
-    group.add_argument(
-        "--fine-tune", type=count, metavar="K", help="then train its last K blocks, with a small rate"
-    )
-    group.add_argument(
-        "--normalization", choices=NORMALIZATIONS, help="of its images, for a file that does not say it"
-    )
-    for name in ("mean", "std"):
-        group.add_argument(
-            f"--{name}", type=numbers, metavar="X[,X,X]", help="the same in numbers, of 0 to 255"
-        )
+    for name, kind, about in (
+        ("views", "count", "learn from N views of each image, mirrored and moved; default: 2"),
+        ("hidden", "count", "size of a hidden layer in the new head"),
+        ("fine_tune", "count", "then train its last N blocks, with a small rate"),
+        ("normalization", tuple(NORMALIZATIONS), "of its images, for a file that does not say it"),
+        ("mean", "numbers", "the same in numbers, of 0 to 255"),
+        ("std", "numbers", "the same in numbers, of 0 to 255"),
+    ):
+        add_setting(group, name, kind, about)
 
 
 def refuse_without(options):
@@ -107,8 +101,6 @@ def run(options, given):
     name, folder = parse_data(options.data or "digits")
     if name != "folder":
         raise ValueError(f"--from needs images in a folder for each class, --data folder:DIR, got {name}")
-    if options.threads is not None:
-        cnnlib.set_num_threads(options.threads)
     started = time.monotonic()
     trunk = open_trunk(
         getattr(options, "from"),
@@ -125,11 +117,13 @@ def run(options, given):
         goes_on = getattr(options, "goes_on", False)
         run = Run.create(options.out, options.overwrite, Path(folder).name, held, goes_on)
         say(f"run folder: {run.folder}", fold=False)
-        run.write_config(_config(options, trunk, data, folder))
+        run.begin(normalization=trunk.preprocess, **_about(options, trunk, data, folder))
         try:
             _learn(options, run, trunk, starts, data, folder, started)
         except KeyboardInterrupt as error:
-            return _interrupted(run, error)
+            how, status = how_it_ended(error)
+            complain(f"{how}; no feature is computed twice, go on with: {run.resume_command}")
+            return status
     say_left_out(data["unreadable"])
     return 0
 
@@ -161,30 +155,19 @@ def _learn(options, run, trunk, starts, data, folder, started):
     print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == data[f'y_{part}']):.4f}; {seconds:.1f} s")
 
 
-def _config(options, trunk, data, folder):
+def _about(options, trunk, data, folder):
     """What config.json says of the run."""
-    C, *size = trunk.input_dim
     folder = str(Path(folder).resolve())
     began = {name: getattr(options, name) for name in _KEPT}
     began |= {"from": str(Path(getattr(options, "from")).resolve()), "data": f"folder:{folder}"}
-    skipped = {"skip_unreadable": True} if options.skip_unreadable else {}
-    images = {"size": size, "channels": C, **_shares(options), **skipped, "names": folder_digest(folder)}
+    images = describe_found(folder, trunk.input_dim, _shares(options))
     return {
         "data": {"name": "folder", "folder": folder, **images},
-        "preprocessing": {name: getattr(trunk.preprocess, name) for name in ("mean", "std", "white")},
         "classes": data["classes"],
         "model": {"file": MODEL},
         "training": {},
         "from": began,
-        "threads": cnnlib.get_num_threads(),
-        "versions": versions(),
     }
-
-
-def _interrupted(run, error):
-    how, status = ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
-    complain(f"{how}; no feature is computed twice, go on with: {run.resume_command}")
-    return status
 
 
 def _normalization(options):
@@ -203,9 +186,9 @@ def _images(options, folder, shape):
     if shares["validation"] == 0:
         raise ValueError("--validation 0: the settings of the head are found by validation")
     C, *size = shape
-    if options.colours is not None and {"rgb": 3, "grey": 1}[options.colours] != C:
+    if CHANNELS[options.colours] not in (None, C):
         raise ValueError(f"--colours {options.colours}: the network takes images of {C} channels")
-    data = load_image_folder(folder, size, channels=C, skip_unreadable=options.skip_unreadable, **shares)
+    data = load_image_folder(folder, size, channels=C, **shares)
     counts = {
         p: np.bincount(data[f"y_{p}"], minlength=len(data["classes"])) for p in ("train", "val", "test")
     }
@@ -230,7 +213,7 @@ def _images(options, folder, shape):
 
 def _shares(options):
     usual = defaults("folder", "resnet8")
-    given = {name: getattr(options, name) for name in ("validation", "test")}
+    given = {name: getattr(options, name) for name in ("validation", "test", "skip_unreadable")}
     return {name: usual[name] if value is None else value for name, value in given.items()}
 
 

@@ -13,7 +13,7 @@ from cnnlib._files.npy import mapped_array
 from cnnlib.data.shards import ShardedArray
 
 _WHERE = "load_array_folder"
-_CLASSES = "classes.txt"
+CLASSES = "classes.txt"
 
 
 def load_array_folder(root: str | os.PathLike, *, task: str = "classes") -> dict[str, Any]:
@@ -108,12 +108,17 @@ def _names(root, data, task):
     else:
         highest = max(int(part[part != 255].max(initial=0)) for part in map(np.asarray, (y, data["y_val"])))
         count = highest + 1
-    names = tuple(map(str, range(count)))
-    if (root / _CLASSES).is_file():
-        names = tuple((root / _CLASSES).read_text(encoding="utf-8").splitlines())
+    names = class_names(root, count)
     if len(names) < count:
-        raise ValueError(f"{root}: {_CLASSES} has {len(names)} names, y_train needs {count}")
+        raise ValueError(f"{root}: {CLASSES} has {len(names)} names, y_train needs {count}")
     return names
+
+
+def class_names(root: Path, count: int) -> tuple[str, ...]:
+    """The lines of a folder's ``classes.txt``; without that file the numbers from 0 on, `count` of them."""
+    if not (root / CLASSES).is_file():
+        return tuple(map(str, range(count)))
+    return tuple((root / CLASSES).read_text(encoding="utf-8").removesuffix("\n").split("\n"))
 
 
 def _files(root, name):
@@ -165,10 +170,7 @@ def _check_images(root, data):
 
 def _classes(root, labels):
     low, high = int(labels.min()), int(labels.max())
-    names = tuple(map(str, range(high + 1)))
-    if (root / _CLASSES).is_file():
-        names = tuple((root / _CLASSES).read_text(encoding="utf-8").split("\n"))
-        names = names[:-1] if names[-1] == "" else names
+    names = class_names(root, high + 1)
     if low < 0 or high >= len(names):
         raise ValueError(f"{root}: a label is {low if low < 0 else high}, expected 0..{len(names) - 1}")
     return names

@@ -6,17 +6,15 @@ test batch of 10,000 images each; an image is 3,072 bytes, the planes red, green
 
 from __future__ import annotations
 
-import io
-import operator
+import functools
 import os
-import pickle
-import pickletools
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from cnnlib._params import integer
+from cnnlib._params import at_least
+from cnnlib.data.cifar_files import map_pickle, read_pickle, read_records
 from cnnlib.data.shards import ShardedArray
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -26,7 +24,6 @@ _TEST_BATCHES = ("test_batch",)
 _FOLDERS = {"binary": "cifar-10-batches-bin", "python": "cifar-10-batches-py"}  # in order of preference
 _SUFFIX = {"binary": ".bin", "python": ""}
 _IMAGES_PER_BATCH = 10_000
-_PIXELS = 3 * 32 * 32
 
 
 def default_data_dir() -> Path:
@@ -124,13 +121,10 @@ def get_CIFAR10_data(
         mean_image = X_train.mean(axis=0, dtype=np.float64).astype(np.float32)
         for images in (X_train, X_val, X_test):
             images -= mean_image
+    y_train, y_val = y[:num_training], y[num_training:]
     return {
-        "X_train": X_train,
-        "y_train": y[:num_training],
-        "X_val": X_val,
-        "y_val": y[num_training:],
-        "X_test": X_test,
-        "y_test": y_test,
+        **{"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val},
+        **{"X_test": X_test, "y_test": y_test},
     }
 
 
@@ -172,7 +166,9 @@ def map_CIFAR10(
     where = "map_CIFAR10"
     counts = _counts(where, num_training, num_validation, num_test)
     batches = _find_batches(default_data_dir() if cifar10_dir is None else cifar10_dir, where)
-    return mapped_splits(batches["train"], batches["test"], counts, _map_batch)
+    return mapped_splits(
+        batches["train"], batches["test"], counts, functools.partial(_read_batch, of_pickle=map_pickle)
+    )
 
 
 def mapped_splits(train, test, counts, map_file):
@@ -198,9 +194,8 @@ def mapped_splits(train, test, counts, map_file):
 
 def _counts(where, num_training, num_validation, num_test):
     """The three numbers of images, checked."""
-    num_training = _count(where, "num_training", num_training)
-    num_validation = _count(where, "num_validation", num_validation)
-    num_test = _count(where, "num_test", num_test)
+    given = {"num_training": num_training, "num_validation": num_validation, "num_test": num_test}
+    num_training, num_validation, num_test = (at_least(0, where, *item) for item in given.items())
     total = len(_TRAIN_BATCHES) * _IMAGES_PER_BATCH
     if num_training + num_validation > total:
         raise ValueError(
@@ -210,16 +205,6 @@ def _counts(where, num_training, num_validation, num_test):
     if num_test > _IMAGES_PER_BATCH:
         raise ValueError(f"{where}: num_test is {num_test}, but there are {_IMAGES_PER_BATCH} test images")
     return num_training, num_validation, num_test
-
-
-def _count(where, name, value):
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{where}: {name} must be an integer, got {value!r}") from None
-    if count < 0:
-        raise ValueError(f"{where}: {name} must be 0 or more, got {count}")
-    return count
 
 
 def batch_files(layout):
@@ -262,138 +247,12 @@ def _read_images(paths, count):
     return X, y
 
 
-def _map_batch(path):
-    """A batch's images, mapped: uint8 (N, 3, 32, 32), and its labels (N,)."""
-    pixels, labels = _read_batch(path)
+def _read_batch(path, of_pickle=read_pickle):
+    """Images of a file of either layout, as rows or (3, 32, 32) each, and their labels (N,)."""
+    classes = len(CIFAR10_CLASSES)
     if path.suffix == ".bin":
-        records = np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, 1 + _PIXELS)
-        return records[:, 1:].reshape(-1, 3, 32, 32), labels
-    # A pickle of Python 2 holds the array's bytes as they are, in the order that the array has.
-    order: Literal["C", "F"] = "C" if pixels.flags.c_contiguous else "F"
-    wanted, content = pixels.tobytes(order), path.read_bytes()
-    offset = content.find(wanted[:_PIXELS])  # to look for all of it takes seconds
-    if offset < 0 or content[offset : offset + len(wanted)] != wanted:
-        raise ValueError(f"{path}: its pixels do not lie in it as they are, so they cannot be mapped")
-    images = np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=pixels.shape, order=order)
-    return images.reshape(-1, 3, 32, 32), labels
-
-
-def _read_batch(path):
-    """A file of either layout: uint8 pixels (N, 3072) and labels (N,)."""
-    return _read_binary(path) if path.suffix == ".bin" else _read_pickle(path)
-
-
-def _read_binary(path):
-    """A file of records (label byte, 3072 pixel bytes): uint8 pixels (N, 3072) and labels (N,)."""
-    want, size = _IMAGES_PER_BATCH * (1 + _PIXELS), path.stat().st_size
-    if size != want:
-        raise ValueError(
-            f"{path} is not a binary batch of CIFAR-10: it has {size} bytes, "
-            f"expected {want} ({_IMAGES_PER_BATCH} records of 1 + {_PIXELS})"
-        )
-    records = np.fromfile(path, dtype=np.uint8).reshape(-1, 1 + _PIXELS)
-    return records[:, 1:], _checked_labels(path, records[:, 0])
-
-
-def _read_pickle(path):
-    """A batch pickled by Python 2: uint8 pixels (N, 3072) and labels (N,)."""
-    want, size = _IMAGES_PER_BATCH * _PIXELS, path.stat().st_size
-    if size > 2 * want:  # pixels, labels and file names need 1.01 times
-        raise ValueError(
-            f"{path} is not a pickled batch of CIFAR-10: it has {size} bytes, expected about {want}"
-        )
-    try:
-        content = path.read_bytes()
-        _check_sizes(content)
-        batch = _BatchUnpickler(io.BytesIO(content)).load()
-    except Exception as error:  # a damaged pickle can raise nearly anything
-        raise ValueError(f"{path} is not a pickled batch of CIFAR-10, or is damaged: {error}") from error
-    if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
-        raise ValueError(f"{path} is not a pickled batch of CIFAR-10: no dict with 'data' and 'labels'")
-    shape = (_IMAGES_PER_BATCH, _PIXELS)
-    pixels = batch[b"data"].value() if isinstance(batch[b"data"], _PickledArray) else None
-    if pixels is None or pixels.shape != shape:
-        raise ValueError(f"{path} is not a pickled batch of CIFAR-10: 'data' is not a uint8 array {shape}")
-    labels = batch[b"labels"]
-    if not isinstance(labels, list) or len(labels) != len(pixels) or {type(n) for n in labels} != {int}:
-        raise ValueError(f"{path}: 'labels' is not a list of {len(pixels)} integers")
-    return pixels, _checked_labels(path, labels)
-
-
-def _check_sizes(content):
-    """Refuse a pickle that names sizes beyond its own: the unpickler believes them, and takes the memory."""
-    for opcode, argument, _ in pickletools.genops(
-        content
-    ):  # strings: it finds those that are cut short itself
-        if "PUT" in opcode.name and int(argument or 0) > len(content):
-            raise ValueError(f"it numbers an object {argument}")
-
-
-def _checked_labels(path, labels):
-    low, high = min(labels), max(labels)
-    if low < 0 or high >= len(CIFAR10_CLASSES):
-        raise ValueError(
-            f"{path}: a label is {low if low < 0 else high}, expected 0..{len(CIFAR10_CLASSES) - 1}"
-        )
-    return np.asarray(labels, dtype=np.int64)
-
-
-class _PickledArray:
-    """Stands in for ``numpy.ndarray`` and for the function that makes an empty one.
-
-    It keeps the state that would fill the array, and builds nothing.
-    """
-
-    state: Any = None
-
-    def __init__(self, _array_type, _shape, _typecode):
-        """The arguments say nothing: the state repeats what counts."""
-
-    def __setstate__(self, state):
-        self.state = state
-
-    def value(self):
-        """The uint8 array that was pickled, or None if it was another kind of array."""
-        try:
-            _version, shape, dtype, is_fortran, content = self.state
-            if dtype.code != b"u1":
-                return None
-            return np.frombuffer(content, dtype=np.uint8).reshape(shape, order="F" if is_fortran else "C")
-        except (AttributeError, TypeError, ValueError):
-            return None
-
-
-class _PickledDtype:
-    """Stands in for ``numpy.dtype`` while unpickling."""
-
-    def __init__(self, code, _align=0, _copy=1):
-        self.code = code
-
-    def __setstate__(self, state):
-        """Byte order and flags: without meaning for single bytes."""
-
-
-_ADMITTED = {
-    ("numpy.core.multiarray", "_reconstruct"): _PickledArray,
-    ("numpy", "ndarray"): _PickledArray,
-    ("numpy", "dtype"): _PickledDtype,
-}
-
-
-class _BatchUnpickler(pickle.Unpickler):
-    """Reads what CIFAR-10's files contain, and cannot name any other function or class.
-
-    Not even NumPy's are called: a pickle may ask for arrays of any type and size.
-    """
-
-    def __init__(self, file):
-        super().__init__(file, encoding="bytes")
-
-    def find_class(self, module, name):
-        try:
-            return _ADMITTED[module, name]
-        except KeyError:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}") from None
+        return read_records(path, "batch of CIFAR-10", _IMAGES_PER_BATCH, 1, classes)
+    return of_pickle(path, _IMAGES_PER_BATCH, classes)
 
 
 _WHERE_100 = "map_CIFAR100"
@@ -401,7 +260,6 @@ _FOLDER_100 = "cifar-100-binary"
 _IMAGES_100 = {"train.bin": 50_000, "test.bin": 10_000}
 _NAMES = "fine_label_names.txt"
 _CLASSES = 100
-_LABELS = 2  # bytes of a record; the fine label is the second
 
 
 def map_CIFAR100(root: str | os.PathLike, num_validation: int = 1000) -> dict[str, Any]:
@@ -438,8 +296,7 @@ def map_CIFAR100(root: str | os.PathLike, num_validation: int = 1000) -> dict[st
     """
     folder = _folder_100(Path(root))
     total = _IMAGES_100["train.bin"]
-    num_validation = integer(_WHERE_100, "num_validation", num_validation)
-    if not 0 <= num_validation < total:
+    if at_least(0, _WHERE_100, "num_validation", num_validation) >= total:
         raise ValueError(f"{_WHERE_100}: num_validation must be in 0..{total - 1}, got {num_validation}")
     classes = tuple((folder / _NAMES).read_text(encoding="utf-8").split())
     if len(classes) != _CLASSES:
@@ -460,16 +317,5 @@ def _folder_100(root):
 
 
 def _map_100(path):
-    """The images of a file, mapped: uint8 (N, 3, 32, 32), and its fine labels (N,)."""
-    want, size = _IMAGES_100[path.name] * (_LABELS + _PIXELS), path.stat().st_size
-    if size != want:
-        raise ValueError(
-            f"{path} is not a binary file of CIFAR-100: it has {size} bytes, "
-            f"expected {want} ({_IMAGES_100[path.name]} records of {_LABELS} + {_PIXELS})"
-        )
-    # Not from the map, of which every page would stay in memory.
-    labels = np.fromfile(path, dtype=np.uint8).reshape(-1, _LABELS + _PIXELS)[:, 1].astype(np.int64)
-    if labels.max() >= _CLASSES:
-        raise ValueError(f"{path}: a label is {labels.max()}, expected 0..{_CLASSES - 1}")
-    records = np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, _LABELS + _PIXELS)
-    return records[:, _LABELS:].reshape(-1, 3, 32, 32), labels
+    """Images of a file, mapped, and their fine labels, which follow the coarse ones."""
+    return read_records(path, "file of CIFAR-100", _IMAGES_100[path.name], 2, _CLASSES)

@@ -12,6 +12,7 @@ import numpy as np
 
 from cnnlib._params import choice, probability
 from cnnlib._params.random import random_stream
+from cnnlib.data.array_files import CLASSES, class_names
 from cnnlib.data.image_cache import Source, cached_images
 from cnnlib.data.image_files import find_images, needs_pillow
 from cnnlib.data.image_folder import image_size, places, splits
@@ -114,17 +115,12 @@ def _masks(root, folder, files, size):
     masks = np.stack([_mask(found[stem], size) for stem in stems])
     values = np.unique(masks)
     if set(values.tolist()) <= {0, IGNORED}:
-        masks = (masks == IGNORED).astype(np.uint8)
-        highest = 1
+        masks, highest = (masks == IGNORED).astype(np.uint8), 1
     else:
         highest = int(values[values != IGNORED].max())
-    names = tuple(map(str, range(highest + 1)))
-    if (root / "classes.txt").is_file():
-        names = tuple((root / "classes.txt").read_text(encoding="utf-8").splitlines())
-        if len(names) <= highest:
-            raise ValueError(
-                f"{_WHERE}: {root / 'classes.txt'} names {len(names)} labels, masks have {highest}"
-            )
+    names = class_names(root, highest + 1)
+    if len(names) <= highest:
+        raise ValueError(f"{_WHERE}: {root / CLASSES} names {len(names)} labels, masks have {highest}")
     return masks, names
 
 

@@ -97,14 +97,9 @@ def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: 
     'accuracy (%)'
     """
     ax = new_axes(ax)
-    train = 100 * np.asarray(train_acc_history)
-    ax.plot(train, color=BLUE, marker=".", linewidth=1.5, label="training")
-    val = 100 * np.asarray(val_acc_history)
-    ax.plot(val, color=ORANGE, marker=".", linewidth=1.5, label="validation")
-    if len(val):
-        best = int(np.argmax(val))
-        label = f"best: {val[best]:.1f} % (epoch {best})"
-        ax.plot(best, val[best], "o", markersize=9, markerfacecolor="none", color=ORANGE, label=label)
+    train, val = 100 * np.asarray(train_acc_history), 100 * np.asarray(val_acc_history)
+    best = int(np.argmax(val)) if len(val) else None
+    _two_curves(ax, train, val, best, "best: {:.1f} %")
     if max(train.max(initial=0), val.max(initial=0)) >= _GOOD:
         ax.set_yscale("function", functions=(_place_of, _accuracy_at))
         ax.set_yticks(_ACCURACIES, [f"{accuracy:g}" for accuracy in _ACCURACIES])
@@ -114,7 +109,6 @@ def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: 
     else:
         ax.set_ylim(0, 102)
         ylabel = "accuracy (%)"
-    count_in_integers(ax)
     ax.legend(frameon=False, loc="lower right")
     ax.set(title="Accuracy", xlabel="epoch", ylabel=ylabel)
     return open_frame(ax)
@@ -149,18 +143,20 @@ def plot_metric(
     'rmse'
     """
     ax = new_axes(ax)
-    ax.plot(np.asarray(train_history), color=BLUE, marker=".", linewidth=1.5, label="training")
-    val = np.asarray(val_history)
-    ax.plot(val, color=ORANGE, marker=".", linewidth=1.5, label="validation")
-    if best_epoch is not None:
-        label = f"kept: {val[best_epoch]:.4g} (epoch {best_epoch})"
-        ax.plot(
-            best_epoch, val[best_epoch], "o", markersize=9, markerfacecolor="none", color=ORANGE, label=label
-        )
-    count_in_integers(ax)
+    _two_curves(ax, np.asarray(train_history), np.asarray(val_history), best_epoch, "kept: {:.4g}")
     ax.legend(frameon=False)
     ax.set(title=name, xlabel="epoch", ylabel=name)
     return open_frame(ax)
+
+
+def _two_curves(ax, train, val, marked, label):
+    """Draw training and validation by epoch, one of whose values is marked."""
+    for values, colour, name in ((train, BLUE, "training"), (val, ORANGE, "validation")):
+        ax.plot(values, color=colour, marker=".", linewidth=1.5, label=name)
+    if marked is not None:
+        text = f"{label.format(val[marked])} (epoch {marked})"
+        ax.plot(marked, val[marked], "o", markersize=9, markerfacecolor="none", color=ORANGE, label=text)
+    count_in_integers(ax)
 
 
 def _place_of(accuracy):
@@ -172,9 +168,6 @@ def _accuracy_at(place):
     """The inverse of :func:`_place_of`."""
     return 100 + _LEAST_ERRORS - 10.0 ** -np.asarray(place)
 
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 _LONG_LABEL = 40  # columns of a step's name that fit beside the bars
 

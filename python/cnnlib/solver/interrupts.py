@@ -34,12 +34,11 @@ def set_random_state(stream: Any, state: Any) -> None:
 @contextlib.contextmanager
 def put_back(streams: Sequence[Any]) -> Iterator[None]:
     """Behind the block the streams stand where they stood before it, whatever was drawn."""
-    states = [random_state(stream) for stream in streams]
+    states = list(map(random_state, streams))
     try:
         yield
     finally:
-        for stream, state in zip(streams, states, strict=True):
-            set_random_state(stream, state)
+        _set_all(streams, states)
 
 
 @contextlib.contextmanager
@@ -158,11 +157,15 @@ class _Allowed:
 @contextlib.contextmanager
 def undone(model: Any, streams: Sequence[Any]) -> Iterator[None]:
     """After a KeyboardInterrupt in the block, running statistics and random streams are what they were."""
-    running, states = statistics(model), [random_state(stream) for stream in streams]
+    running, states = statistics(model), list(map(random_state, streams))
     try:
         yield
     except KeyboardInterrupt:
         restore_statistics(model, running)
-        for stream, state in zip(streams, states, strict=True):
-            set_random_state(stream, state)
+        _set_all(streams, states)
         raise
+
+
+def _set_all(streams, states):
+    for stream, state in zip(streams, states, strict=True):
+        set_random_state(stream, state)

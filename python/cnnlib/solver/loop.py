@@ -11,80 +11,32 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._params.random import random_stream
 from cnnlib._typing import Trainable
 from cnnlib.augment import Samples, augmented
-from cnnlib.data.normalization import Normalization
 from cnnlib.data.shards import ShardedArray, named_arrays
 from cnnlib.distributed.batchnorm import refuse_without_graph
 from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.distributed.start_checks import data_facts
 from cnnlib.models.graph_model import GraphModel
-from cnnlib.models.state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
-from cnnlib.solver.averages import build_averages, held
-from cnnlib.solver.evaluation import (
-    ValidationLoss,
-    batches_of,
-    check_batch_size,
-    chosen_loss,
-    chosen_metrics,
-    outputs_of,
-    sample_images,
-    takes_loss,
-)
+from cnnlib.models.state import restore, snapshot
+from cnnlib.solver.averages import held
+from cnnlib.solver.evaluation import batches_of, check_batch_size, takes_loss
 from cnnlib.solver.interrupts import Interrupts, put_back, set_random_state, undone
-from cnnlib.solver.minibatches import checked_data, epoch_batches, iterations_per_epoch, prefetched, subsample
-from cnnlib.solver.options import OPTIONS, Options
+from cnnlib.solver.minibatches import epoch_batches, iterations_per_epoch, prefetched, subsample
 from cnnlib.solver.progress import Progress
-from cnnlib.solver.record import Record
-from cnnlib.solver.run_file import save_run
-from cnnlib.solver.update import Updater, checked_gradients, fault_of_images, fault_of_params
+from cnnlib.solver.resuming import ResumableRun
+from cnnlib.solver.run_file import save_interrupted, save_run
+from cnnlib.solver.update import checked_gradients, fault_of_images, fault_of_params
 from cnnlib.solver.worker import DataParallel, Worker
 
-_UPDATE = (
-    "update_rule",
-    "optim_config",
-    "lr_decay",
-    "schedule",
-    "weight_decay",
-    "clip_norm",
-    "rate_factors",
-)
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")
 
 
-class TrainingLoop(Options):
+class TrainingLoop(ResumableRun):
     """Trains a model on data with checked `settings`, one for each option."""
 
     def __init__(self, model: Trainable, data: Mapping[str, Any], **settings: Any) -> None:
-        check_model("Solver", model)
-        self.model: Any = model
-        labels = settings["loss"] is settings["metrics"] is getattr(model, "criterion", None) is None
-        labels = labels and getattr(model, "head", "classes") == "classes"
-        splits = checked_data(data, labels, outputs_of(model))
-        self.X_train, self.y_train, self.X_val, self.y_val = splits
-        if settings["preprocess"] is None or isinstance(settings["preprocess"], Normalization):
-            check_sample_shapes(model, X_train=self.X_train, X_val=self.X_val)
-        vars(self).update(settings)  # each under its own name
-        if hasattr(model, "initialize"):
-            model.initialize(sample_images(self.X_train, self.preprocess))
-        set_label_smoothing(model, self.label_smoothing)
-        self._frozen = tuple(getattr(model, "frozen", ()))
-        self._updater = Updater(
-            model.params, **{name: settings[name] for name in _UPDATE}, frozen=self._frozen
-        )
-        loss = chosen_loss(model, self.loss, self.y_train)
-        self._metrics = chosen_metrics(self.metrics, loss, self.y_train)
-        self._val_metrics = [*self._metrics, ValidationLoss(loss)]
-        self._record = Record(self._metrics, self.monitor, self.early_stopping)
-        self._averages = build_averages(model, self.ema_decay, self.lookahead)
-        self._last: Any = None  # a snapshot, set while the model holds the best parameters
-        self._random = random_stream(self.seed, "Solver")
-        self._augment_seed: int | None = None  # drawn when the training starts
-        self._resumed_random_state = None  # np.random's, to be put back when training goes on
-        self._pending: list[Any] | None = None  # minibatches left of the epoch that is under way
-        self._seconds = 0.0  # spent on that epoch so far
-        self._known_end = self.num_epochs  # of the training so far; a higher `num_epochs` has been raised
+        super().__init__(model, data, **settings)
         self._interrupts = Interrupts()
         self._worker = self._new_worker()
         self._worker.refuse_different(self._facts())
@@ -92,10 +44,6 @@ class TrainingLoop(Options):
     @property
     def iterations_per_epoch(self) -> int:
         return iterations_per_epoch(len(self.X_train), self.batch_size, self.sampling)
-
-    @property
-    def loss_history(self) -> list[float]:
-        return self._record.histories["loss"]
 
     def _new_worker(self) -> Worker:
         stream = None if self.seed is None else self._random
@@ -124,11 +72,8 @@ class TrainingLoop(Options):
         """What has to be the same on all ranks beside the model."""
         if self.comm.size == 1:
             return {}
-        facts = {
-            name: repr(option.saved(getattr(self, name)))
-            for name, option in OPTIONS.items()
-            if option.saved is not None and name not in _EACH_RANKS_OWN
-        }
+        settings = self._settings().items()
+        facts = {name: repr(value) for name, value in settings if name not in _EACH_RANKS_OWN}
         names = ("X_train", "y_train", "X_val", "y_val")
         arrays = [pair for name in names for pair in named_arrays(name, getattr(self, name))]
         return facts | data_facts(dict(arrays))
@@ -289,15 +234,19 @@ class TrainingLoop(Options):
             progress.message(f"(Epoch {self._record.epoch}) {text}")
         return stops
 
-    # See cnnlib.solver.resuming ---------------------------------------------------------------------------
+    # Before and after -----------------------------------------------------------------------------------
 
-    def state(self) -> dict[str, Any]:
-        raise NotImplementedError
+    def _save_interrupted(self) -> None:
+        """Write a checkpoint from within an epoch, unless the newest one says as much."""
+        begun = self._pending is not None and self._record.begun
+        if begun and self._interrupts.clean and self.checkpoint_name is not None:
+            save_interrupted(self.checkpoint_name, self._settings(), self.state())
 
-    def _settings(self) -> dict[str, Any]:
-        """What a checkpoint says of the options."""
-        return {
-            name: option.saved(getattr(self, name))
-            for name, option in OPTIONS.items()
-            if option.saved is not None
-        }
+    def _start(self) -> None:
+        """Let all ranks stand where rank 0 stands: parameters, optimizer state, random streams, histories."""
+        if self.comm.size == 1:
+            return
+        self._worker.refuse_different(self._facts())
+        state = self.comm.bcast(self.state() if self._worker.main else None)
+        if not self._worker.main:
+            self.load_state(state)

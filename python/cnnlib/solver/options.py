@@ -8,13 +8,14 @@ checks, attributes, checkpoints, resumption, the settings of a run and ``cnnlib 
 from __future__ import annotations
 
 import difflib
+import functools
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 from cnnlib import optim
-from cnnlib._params import check_keys, choice, integer, number, positive_int, probability
+from cnnlib._params import at_least, check_keys, choice, number, positive_int, probability
 from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib.augment import build_augmentation, describe_augmentation
@@ -119,9 +120,7 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
 
 def is_own(saved: Any) -> bool:
     """Whether a checkpoint's value stands for a function of the user's own."""
-    return any(
-        isinstance(item, str) and item == OWN for item in (saved if isinstance(saved, list) else [saved])
-    )
+    return any(type(item) is str and item == OWN for item in (saved if isinstance(saved, list) else [saved]))
 
 
 def rule_name(rule: Callable[..., Any]) -> str | None:
@@ -142,25 +141,9 @@ def _by_value(build: Callable[[Any], T]) -> Callable[[str, Any], T]:
     return lambda name, value: build(value)
 
 
-def _at_least_0(name: str, value: Any) -> float:
-    return number("Solver", name, value, 0)
-
-
-def _share(name: str, value: Any) -> float:
-    """In [0, 1)."""
-    return probability("Solver", name, value)
-
-
-def _count(name: str, value: Any) -> int:
-    """At least 1."""
-    return positive_int("Solver", name, value)
-
-
-def _count_or_0(name: str, value: Any) -> int:
-    value = integer("Solver", name, value)
-    if value < 0:
-        raise ValueError(f"Solver: {name} must be at least 0, got {value}")
-    return value
+_at_least_0 = functools.partial(number, "Solver", low=0)
+_share = functools.partial(probability, "Solver")  # in [0, 1)
+_count, _count_or_0 = (functools.partial(at_least, least, "Solver") for least in (1, 0))
 
 
 def _one_of(*allowed: str) -> Callable[[str, Any], str]:

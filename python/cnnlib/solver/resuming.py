@@ -7,58 +7,70 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from cnnlib._params.random import random_stream
 from cnnlib._typing import Params, Trainable
+from cnnlib.data.normalization import Normalization
 from cnnlib.distributed.communicator import as_communicator
-from cnnlib.models.state import restore, snapshot
-from cnnlib.solver.evaluation import outputs_of
+from cnnlib.models.state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
+from cnnlib.solver.averages import build_averages
+from cnnlib.solver.evaluation import ValidationLoss, chosen_loss, chosen_metrics, outputs_of, sample_images
 from cnnlib.solver.interrupts import random_state, set_random_state
-from cnnlib.solver.loop import TrainingLoop
 from cnnlib.solver.minibatches import checked_data
-from cnnlib.solver.options import OPTIONS, is_own
-from cnnlib.solver.run_file import (
-    HISTORIES,
-    check_state,
-    checkpoint_prefix,
-    histories_of,
-    parts_of,
-    read_run,
-    save_interrupted,
-)
+from cnnlib.solver.options import OPTIONS, Options, is_own
+from cnnlib.solver.record import Record
+from cnnlib.solver.run_file import HISTORIES, check_state, checkpoint_prefix, histories_of, parts_of, read_run
+from cnnlib.solver.update import Updater
 from cnnlib.typing import Augment, Schedule
 
 Run = TypeVar("Run", bound="ResumableRun")
+_UPDATE = ("update_rule", "optim_config", "lr_decay", "schedule", "weight_decay", "clip_norm", "rate_factors")
 
 
-class ResumableRun(TrainingLoop):
-    """A training loop whose state can be looked at, saved and restored."""
+class ResumableRun(Options):
+    """A model in training: its data, its options (checked `settings`), and how far it has come.
+
+    The state can be looked at, saved and restored.
+    """
+
+    def __init__(self, model: Trainable, data: Mapping[str, Any], **settings: Any) -> None:
+        check_model("Solver", model)
+        self.model: Any = model
+        labels = settings["loss"] is settings["metrics"] is getattr(model, "criterion", None) is None
+        labels = labels and getattr(model, "head", "classes") == "classes"
+        splits = checked_data(data, labels, outputs_of(model))
+        self.X_train, self.y_train, self.X_val, self.y_val = splits
+        if settings["preprocess"] is None or isinstance(settings["preprocess"], Normalization):
+            check_sample_shapes(model, X_train=self.X_train, X_val=self.X_val)
+        vars(self).update(settings)  # each under its own name
+        if hasattr(model, "initialize"):
+            model.initialize(sample_images(self.X_train, self.preprocess))
+        set_label_smoothing(model, self.label_smoothing)
+        self._frozen = tuple(getattr(model, "frozen", ()))
+        self._updater = Updater(
+            model.params, **{name: settings[name] for name in _UPDATE}, frozen=self._frozen
+        )
+        loss = chosen_loss(model, self.loss, self.y_train)
+        self._metrics = chosen_metrics(self.metrics, loss, self.y_train)
+        self._val_metrics = [*self._metrics, ValidationLoss(loss)]
+        self._record = Record(self._metrics, self.monitor, self.early_stopping)
+        histories = self._record.histories
+        self.histories, self.loss_history = histories, histories["loss"]
+        self.train_acc_history = histories.get("train_accuracy", [])
+        self.val_acc_history, self.val_loss_history = histories.get("accuracy", []), histories["val_loss"]
+        self.learning_rate_history = histories["learning_rate"]
+        self.epoch_seconds = histories["epoch_seconds"]
+        self._averages = build_averages(model, self.ema_decay, self.lookahead)
+        self._last: Any = None  # a snapshot, set while the model holds the best parameters
+        self._random = random_stream(self.seed, "Solver")
+        self._augment_seed: int | None = None  # drawn when the training starts
+        self._resumed_random_state = None  # np.random's, to be put back when training goes on
+        self._pending: list[Any] | None = None  # minibatches left of the epoch that is under way
+        self._seconds = 0.0  # spent on that epoch so far
+        self._known_end = self.num_epochs  # of the training so far; a higher `num_epochs` has been raised
 
     @property
     def monitored(self) -> str:
         return self._record.monitor.name
-
-    @property
-    def histories(self) -> dict[str, list[float]]:
-        return self._record.histories
-
-    @property
-    def train_acc_history(self) -> list[float]:
-        return self.histories.get("train_accuracy", [])
-
-    @property
-    def val_acc_history(self) -> list[float]:
-        return self.histories.get("accuracy", [])
-
-    @property
-    def val_loss_history(self) -> list[float]:
-        return self.histories["val_loss"]
-
-    @property
-    def learning_rate_history(self) -> list[float]:
-        return self.histories["learning_rate"]
-
-    @property
-    def epoch_seconds(self) -> list[float]:
-        return self.histories["epoch_seconds"]
 
     @property
     def epoch(self) -> int:
@@ -230,17 +242,10 @@ class ResumableRun(TrainingLoop):
         if state["model_random_state"] is not None:
             set_random_state(getattr(self.model, "rng", None), state["model_random_state"])
 
-    def _save_interrupted(self) -> None:
-        """Write a checkpoint from within an epoch, unless the newest one says as much."""
-        begun = self._pending is not None and self._record.begun
-        if begun and self._interrupts.clean and self.checkpoint_name is not None:
-            save_interrupted(self.checkpoint_name, self._settings(), self.state())
-
-    def _start(self) -> None:
-        """Let all ranks stand where rank 0 stands: parameters, optimizer state, random streams, histories."""
-        if self.comm.size == 1:
-            return
-        self._worker.refuse_different(self._facts())
-        state = self.comm.bcast(self.state() if self._worker.main else None)
-        if not self._worker.main:
-            self.load_state(state)
+    def _settings(self) -> dict[str, Any]:
+        """What a checkpoint says of the options."""
+        return {
+            name: option.saved(getattr(self, name))
+            for name, option in OPTIONS.items()
+            if option.saved is not None
+        }

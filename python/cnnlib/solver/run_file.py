@@ -68,41 +68,53 @@ def check_state(where, state, model):
     for name in ("best", "average"):
         if state[name] is not None:
             check_state_fits(where, model, state[name])
-    _check_numbers(where, state)
+    trained = [name for name in model.params if name not in getattr(model, "frozen", ())]
+    seed, pending, configs = state["augment_seed"], state.get("pending"), state["optim_configs"]
+    counts = ("epoch", "best_epoch", "num_train", "patience_from")  # the last is not in the first versions'
+    rules = {
+        **{name: (_is_count(state.get(name, 0)), "an integer of at least 0") for name in counts},
+        "augment_seed": (seed is None or _is_count(seed), "an integer of at least 0"),
+        **{name: (_is_real(state.get(name, 0.0)), "a number") for name in ("best_val_acc", "seconds")},
+        "pending": (pending is None or _is_list(pending, _is_batch), "a list of the indices of minibatches"),
+        "metrics": (isinstance(state.get("metrics", {}), dict), "a dict of histories"),
+        "optim_configs": (_are_dicts(configs, trained), f"a dict with {', '.join(trained)}, each a dict"),
+    }
+    for name, (fits, wanted) in rules.items():
+        if not fits:
+            raise ValueError(f"{where}: {name} must be {wanted}, got {state[name]!r:.200}")
+    if state["best_epoch"] > state["epoch"]:
+        raise ValueError(f"{where}: best_epoch is {state['best_epoch']} after {state['epoch']} epochs")
     _check_histories(where, state)
-    _check_configs(where, state["optim_configs"], model)
     _check_streams(where, state, model)
 
 
-def _check_numbers(where, state):
-    for name in ("epoch", "best_epoch", "num_train", "augment_seed", "patience_from"):
-        value = state.get(name, 0)  # the last is not in the first versions' checkpoints
-        if value is None and name == "augment_seed":
-            continue
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
-            raise ValueError(f"{where}: {name} must be an integer of at least 0, got {value!r}")
-    if state["best_epoch"] > state["epoch"]:
-        raise ValueError(f"{where}: best_epoch is {state['best_epoch']} after {state['epoch']} epochs")
-    for name in ("best_val_acc", "seconds"):
-        value = state.get(name, 0.0)
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise ValueError(f"{where}: {name} must be a number, got {value!r}")
-    pending = state.get("pending")
-    if pending is not None and not (isinstance(pending, list) and all(map(_is_batch, pending))):
-        raise ValueError(f"{where}: pending must be a list of the indices of minibatches")
+def _is_count(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 0
+
+
+def _is_real(value):
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_list(values, fits):
+    return isinstance(values, list) and all(map(fits, values))
 
 
 def _is_batch(rows):
     return isinstance(rows, np.ndarray) and rows.ndim == 1 and rows.dtype.kind in "iu"
 
 
+def _are_dicts(values, names):
+    if not isinstance(values, dict) or set(values) != set(names):
+        return False
+    return all(isinstance(value, dict) for value in values.values())
+
+
 def _check_histories(where, state):
     others = state.get("metrics", {})
-    if not isinstance(others, dict):
-        raise ValueError(f"{where}: metrics must be a dict of histories, got {type_name(others)}")
     histories = {name: state[name] for name in HISTORIES if name in state} | others
     for name, history in histories.items():
-        if not _is_list(history):
+        if not (isinstance(history, np.ndarray) and history.ndim == 1 and history.dtype == np.float64):
             raise ValueError(f"{where}: {name} must be a one-dimensional array of float64")
     epoch = state["epoch"]
     begun = any(len(histories[name]) for name in histories if name in _CHECKED or name in others)
@@ -119,19 +131,6 @@ def _check_histories(where, state):
 def _is_unused(name, history):
     """Whether it is the history of accuracies in a run that does not measure them."""
     return name in ("train_acc_history", "val_acc_history") and not len(history)
-
-
-def _is_list(history):
-    return isinstance(history, np.ndarray) and history.ndim == 1 and history.dtype == np.float64
-
-
-def _check_configs(where, configs, model):
-    trained = [name for name in model.params if name not in getattr(model, "frozen", ())]
-    if not isinstance(configs, dict) or set(configs) != set(trained):
-        raise ValueError(f"{where}: optim_configs must be a dict with {', '.join(trained)}")
-    for name, config in configs.items():
-        if not isinstance(config, dict):
-            raise ValueError(f"{where}: optim_configs[{name!r}] must be a dict, got {config!r}")
 
 
 def _check_streams(where, state, model):

@@ -11,17 +11,17 @@ from numpy.typing import ArrayLike
 from cnnlib._params import positive_int
 from cnnlib._typing import Trainable
 from cnnlib.solver.evaluation import batches_of, look_at, outputs_of, values_of
+from cnnlib.solver.loop import TrainingLoop
 from cnnlib.solver.metrics import Accuracy
 from cnnlib.solver.minibatches import checked_split, subsample
 from cnnlib.solver.options import check_options, refuse_unknown
-from cnnlib.solver.resuming import ResumableRun
 from cnnlib.typing import Augment, OptimConfig, Schedule
 
 _Metric: TypeAlias = str | Mapping[str, Any] | Callable[..., Any]
 Metrics: TypeAlias = _Metric | Sequence[_Metric]
 
 
-class Solver(ResumableRun):
+class Solver(TrainingLoop):
     """Trains a model (any object as in :mod:`cnnlib.models`) and records losses and metrics.
 
     Parameters

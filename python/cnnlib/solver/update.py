@@ -45,13 +45,10 @@ class Updater:
         self.rate_factors = rate_factors or {}
         _check_names(self.rate_factors, params)
         self.base_rate = _base_rate(self.rule, self.rule_name, optim_config)
-        for name, used in (
-            ("lr_decay", lr_decay != 1),
-            ("schedule", schedule is not None),
-            ("weight_decay", weight_decay is not None),
-            ("rate_factors", bool(rate_factors)),
-        ):
-            if used and self.base_rate is None:
+        used = {"lr_decay": lr_decay != 1, "schedule": schedule, "rate_factors": rate_factors}
+        used["weight_decay"] = weight_decay is not None
+        for name, is_used in used.items():
+            if is_used and self.base_rate is None:
                 raise ValueError(f"Solver: {name} needs a learning_rate in optim_config")
 
         self.configs = {name: copy.deepcopy(optim_config) for name in params if name not in frozen}

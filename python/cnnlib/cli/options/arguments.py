@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from cnnlib.cli.options.settings import DATA_NAMES, OLD_NAMES, flag
 
 
-def add_setting(parser, name, kind, help=None):
+def add_setting(parser, name, kind, help=None, default=None):
     """Add the option that gives the setting `name`; `kind` is a key of `FORMS`, or the choices there are."""
     names = [flag(name), *(flag(old) for old in OLD_NAMES.get(name, ()))]
-    if isinstance(kind, str):
-        form, metavar = FORMS[kind]
-        parser.add_argument(*names, type=form, metavar=metavar, help=help)
-    else:
-        parser.add_argument(*names, choices=kind, help=help)
+    how: dict[str, Any] = FORMS[kind] if isinstance(kind, str) else {"choices": kind}
+    parser.add_argument(*names, help=help, default=default, **how)
 
 
 def add_run(parser):
@@ -26,17 +24,10 @@ def add_model(parser):
     """Add what :func:`cnnlib.cli.run.trained.open_model` reads."""
     add_run(parser)
     for name, what in (("mean", "what is subtracted from"), ("std", "what then divides")):
-        parser.add_argument(
-            f"--{name}",
-            type=numbers,
-            metavar="X[,X,X]",
-            help=f"{what} the pixels (0 to 255) of each channel, for a file that does not say it",
-        )
-    parser.add_argument(
-        "--ink",
-        action=argparse.BooleanOptionalAction,
-        help="whether the images are scans of writing; default: as the model's training images were",
-    )
+        about = f"{what} the pixels (0 to 255) of each channel, for a file that does not say it"
+        add_setting(parser, name, "numbers", about)
+    about = "whether the images are scans of writing; default: as the model's training images were"
+    add_setting(parser, "ink", "flag", about)
     parser.add_argument(
         "--classes", metavar="FILE", help="the classes' names, one a line, for a file without them"
     )
@@ -62,28 +53,33 @@ def add_skip_unreadable(parser):
 
 
 def add_threads(parser):
-    parser.add_argument(
-        "--threads", type=positive_int, metavar="N", help="threads of the kernels; default: all cores"
-    )
+    add_setting(parser, "threads", "count", "threads of the kernels; default: all cores")
 
 
 def positive_int(text):
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected an integer above 0, got {text!r}")
-    return int(text)
+    return _digits(text, 1, None, "an integer above 0")
 
 
-def numbers(text):
+def _numbers(text):
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise argparse.ArgumentTypeError(f"expected numbers with commas between, got {text!r}") from None
 
 
+def port(text):
+    return _digits(text, 0, 2**16, "a port from 0 to 65535")
+
+
 def _seed(text):
-    if not text.isascii() or not text.isdigit() or int(text) >= 2**32:
-        raise argparse.ArgumentTypeError(f"expected an integer from 0 to 4294967295, got {text!r}")
-    return int(text)
+    return _digits(text, 0, 2**32, "an integer from 0 to 4294967295")
+
+
+def _digits(text, low, end, expected):
+    """An integer from `low` to below `end` (None: without an end)."""
+    if text.isascii() and text.isdigit() and low <= int(text) and (end is None or int(text) < end):
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
 
 
 def _image_size(text):
@@ -160,17 +156,19 @@ def positive_number(text):
     return value
 
 
-FORMS = {
-    "count": (positive_int, "N"),
-    "counts": (_sizes, "N[,N...]"),
-    "number": (_number, "X"),
-    "positive number": (positive_number, "X"),
-    "seed": (_seed, "N"),
-    "share": (_share, "X"),
-    "size": (_image_size, "N|HxW"),
-    "patience": (_patience_or_none, "N[:K=X...]"),
-    "factors": (_factors_or_none, "NAME=X[,...]"),
-    "pairs": (_pairs_or_none, "K=X[:K=X...]"),
-    "named": (_named, "NAME[:K=X...]"),
-    "list of named": (_named_list, "NAME[:K=X...][,...]"),
+FORMS: dict[str, dict[str, Any]] = {  # of an option's text, as argparse takes it
+    "count": {"type": positive_int, "metavar": "N"},
+    "counts": {"type": _sizes, "metavar": "N[,N...]"},
+    "number": {"type": _number, "metavar": "X"},
+    "numbers": {"type": _numbers, "metavar": "X[,X,X]"},
+    "positive number": {"type": positive_number, "metavar": "X"},
+    "seed": {"type": _seed, "metavar": "N"},
+    "share": {"type": _share, "metavar": "X"},
+    "size": {"type": _image_size, "metavar": "N|HxW"},
+    "patience": {"type": _patience_or_none, "metavar": "N[:K=X...]"},
+    "factors": {"type": _factors_or_none, "metavar": "NAME=X[,...]"},
+    "pairs": {"type": _pairs_or_none, "metavar": "K=X[:K=X...]"},
+    "named": {"type": _named, "metavar": "NAME[:K=X...]"},
+    "list of named": {"type": _named_list, "metavar": "NAME[:K=X...][,...]"},
+    "flag": {"action": argparse.BooleanOptionalAction},
 }

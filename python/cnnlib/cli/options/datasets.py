@@ -17,6 +17,7 @@ from cnnlib.data import (
     map_CIFAR10,
     map_CIFAR100,
 )
+from cnnlib.data.image_folder import folder_digest
 
 _CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
 
@@ -58,11 +59,7 @@ def _load_cifar10(folder, parts):
 
 
 def _load_photos(shape, shares, folder, task):
-    C, H, W = shape
-    return _read_photos(folder, (H, W), C, shares, task)
-
-
-def _read_photos(folder, size, channels, shares, task):
+    channels, *size = shape
     if task == "classes":
         return load_image_folder(folder, size, channels=channels, **shares)
     if shares.get("skip_unreadable"):
@@ -113,15 +110,23 @@ def found_data_set(name, classes, shape, white, shares, task="classes"):
     return DataSet(tuple(classes), tuple(shape), white, False, load, task)
 
 
-def look_into(name, folder, size=None, channels=None, shares=None, task="classes"):
-    """The same, with the classes, the shape and (for `channels` None) the colours that the files have."""
-    if name == "folder":
-        data = _read_photos(folder, size, channels, shares, task)
-    else:
-        data = _READERS[name](None, shares, folder, task)
-    X = data["X_train"]
+def look_into(name, folder, shape, shares, task):
+    """The same, with the classes and the shape that the files have.
+
+    `shape` is that which images of a folder get, its first number None for the colours that they have.
+    """
+    data = _READERS[name](shape, shares, folder, task)
     white = None if name == "npy" else 255.0
-    return found_data_set(name, data["classes"], X.shape[1:], white, shares, task)
+    return found_data_set(name, data["classes"], data["X_train"].shape[1:], white, shares, task)
+
+
+def describe_found(folder, shape, shares):
+    """What config.json says of images that the files decide about, beside classes and normalisation."""
+    about = {"size": list(shape[1:]), "channels": shape[0]}
+    if shares is not None:  # images of a folder
+        about |= {name: share for name, share in shares.items() if share is not False}
+        about["names"] = folder_digest(folder)
+    return about
 
 
 FOUND = tuple(_READERS)  # classes and shape are those of the files

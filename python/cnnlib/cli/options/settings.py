@@ -51,6 +51,8 @@ IMAGE_SETTINGS = {  # of a folder of images: the form of each, and help
     "test": ("share", "share of the images that are held out for the test"),
 }
 
+CHANNELS = {None: None, "rgb": 3, "grey": 1}  # of the setting `colours`
+
 # The Solver's own defaults, but for a seed and a rule that needs less tuning.
 _ARGUMENTS = inspect.signature(Solver).parameters
 _COMMON = {

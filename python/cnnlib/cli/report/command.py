@@ -4,45 +4,38 @@ import contextlib
 
 import numpy as np
 
-import cnnlib
 from cnnlib.cli.options.arguments import add_data, add_run, add_threads
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report import html_report, samples
 from cnnlib.cli.report.pictures import drawn
 from cnnlib.cli.run.folder import PICTURES, REPORT, Run, locked
-from cnnlib.cli.run.tasks import standardized
-from cnnlib.inference.scoring import BatchScorer
+from cnnlib.cli.run.tasks import scores_of, standardized, values_of
 from cnnlib.solver import Solver, load_weights
 
 
 def finish(run, solver, data):
-    """Test the model that the Solver holds, leave pictures and report, print the accuracy.
+    """Test the model that the Solver holds, leave pictures and report, print the metrics.
 
-    The split is that for tests, or where it is empty that for validation.
+    The split is that for tests, or where it is empty that for validation. What goes wrong with a picture or
+    the report costs that part alone.
     """
-    if run.data_set.task != "classes":
-        return samples.finish(run, solver, data)
-    part = "test" if len(data["X_test"]) else "val"
-    X, y = data[f"X_{part}"], data[f"y_{part}"]
-    scores = BatchScorer(solver.model, solver.preprocess, run.tta).all(X)
-    write_report(run, solver, data, part, scores)
-    print(f"{part} accuracy: {np.mean(scores.argmax(axis=1) == y):.4f}")
-
-
-def write_report(run, solver, data, part, scores):
-    """Draw a finished run's pictures and write its report; what goes wrong costs that part alone.
-
-    `scores` (N, K) are the model's of the split `part` of `data`, whose images are as they came.
-    """
-    X, y = data[f"X_{part}"], data[f"y_{part}"]
-    pictures = drawn(run, solver, X, y, scores)
-    if pictures is not None:
-        saved = pictures.save(run.folder, PICTURES)
-        if saved:
-            say(f"pictures: {', '.join(saved)}")
+    part, task = "test" if len(data["X_test"]) else "val", run.data_set.task
+    X, y = data[f"X_{part}"], np.asarray(data[f"y_{part}"])
+    scores = scores_of(run, solver, X)
+    values = values_of(task, scores, y)
+    draw, names = (drawn, PICTURES) if task == "classes" else (samples.drawn, samples.PICTURES)
+    pictures = draw(run, solver, X, y, scores)
+    saved = [] if pictures is None else pictures.save(run.folder, names)
+    if saved:
+        say(f"pictures: {', '.join(saved)}")
     with at_its_cost(REPORT):
-        run.write_file(REPORT, html_report.report(run, solver, data, part, scores, pictures))
+        if task == "classes":
+            page = html_report.report(run, solver, data, part, scores, pictures)
+        else:
+            page = samples.report(run, solver, part, values, pictures)
+        run.write_file(REPORT, page)
         say(f"report: {run.folder / REPORT}", fold=False)
+    print("; ".join(f"{part} {name}: {value:.4f}" for name, value in values.items()))
 
 
 def add_to(commands):
@@ -53,7 +46,6 @@ def add_to(commands):
         description="Write a run's report.html and pictures anew, of the newest checkpoint or that which is "
         "named, and print the test accuracy.",
     )
-    report.set_defaults(execute=run)
     add_run(report)
     add_data(report, "where the run's data set lies, if it has moved")
     add_threads(report)
@@ -61,8 +53,6 @@ def add_to(commands):
 
 def run(options):
     """Run the subcommand; returns the exit status."""
-    if options.threads is not None:
-        cnnlib.set_num_threads(options.threads)
     run = Run.open(options.run)
     checkpoint = run.checkpoint(options.run)
     with contextlib.ExitStack() as held:

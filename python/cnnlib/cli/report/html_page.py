@@ -7,7 +7,9 @@ import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import numpy as np
@@ -18,42 +20,6 @@ from cnnlib.data.image_files import open_image
 from cnnlib.plots import image_grid, softmax
 
 _PHONE = 46  # characters of a line that a phone shows
-_STYLE = """
-:root { color-scheme: light; }
-body { margin: 0 auto; padding: 0 1rem 3rem; max-width: 72rem; color: #222; background: #fff;
-  font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { margin: 1.5rem 0 0; font-size: 1.6rem; }
-h2 { margin: 2.5rem 0 .75rem; padding-bottom: .25rem; border-bottom: 1px solid #ccc; font-size: 1.2rem; }
-p { margin: .5rem 0; }
-dl { display: flex; flex-wrap: wrap; gap: .75rem 2.5rem; margin: 1.25rem 0; }
-dt { color: #555; font-size: .85rem; }
-dd { margin: 0; font-size: 1.35rem; font-weight: 600; }
-.side-by-side { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); }
-.wide { overflow-x: auto; }
-.many::before { display: none; content: "goes on to the right"; color: #555; font-size: .85rem; }
-@media (max-width: 45rem) { .many::before { display: block; position: sticky; left: 0; } }
-.gallery { display: grid; gap: 1rem .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
-figure { margin: 0; }
-figcaption { font-size: .8rem; line-height: 1.35; color: #444; overflow-wrap: anywhere; }
-.gallery img { width: 9rem; height: 9rem; object-fit: contain; background: #f4f4f4; }
-@media (max-width: 45rem) {
-  .gallery { gap: .75rem .5rem; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); }
-  .gallery img { width: 6.5rem; height: 6.5rem; }
-}
-.pixels { image-rendering: pixelated; }
-h3 { margin: 1.25rem 0 .5rem; font-size: 1rem; }
-img { display: block; max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: .9rem; }
-th, td { padding: .2rem .9rem .2rem 0; text-align: left; vertical-align: top; }
-th { border-bottom: 1px solid #ccc; font-weight: 600; }
-td { border-bottom: 1px solid #eee; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.bar { width: 8rem; min-width: 4rem; }
-.bar i { display: block; height: .8rem; margin-top: .3rem; background: #1f77b4; }
-pre { margin: .5rem 0; font-size: .85rem; line-height: 1.4; }
-summary { cursor: pointer; }
-"""
 
 
 def parts_of(makers):
@@ -67,24 +33,8 @@ def parts_of(makers):
 
 def page(title, parts):
     """The whole document, of parts that the other functions here make."""
-    return "\n".join(
-        [
-            "<!DOCTYPE html>",
-            '<html lang="en">',
-            "<head>",
-            '<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{escape(title)}</title>",
-            f"<style>{_STYLE}</style>",
-            "</head>",
-            "<body>",
-            f"<h1>{escape(title)}</h1>",
-            *parts,
-            "</body>",
-            "</html>",
-            "",
-        ]
-    )
+    document = files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+    return Template(document).substitute(title=escape(title), parts="\n".join(parts))
 
 
 def section(title, *parts):

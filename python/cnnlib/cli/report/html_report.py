@@ -210,16 +210,9 @@ def _time_by_layer(solver):
     steps = max(1, int(_PROFILE_SECONDS / seconds))
     course = len(solver.epoch_seconds), max(solver.num_epochs, 1)
     profile = profile_step(model, X, y, lambda grads: updater.step(model.params, grads, *course), steps)
-    rows = [
-        (f"{layer.name} {'x'.join(map(str, layer.shape))}", layer.forward, layer.backward)
-        for layer in profile.layers
-    ]
-    rows += [("loss", profile.loss, None), ("update", profile.update, None), ("rest", profile.rest, None)]
-    shares = [(forward + (backward or 0.0)) / profile.total for _, forward, backward in rows]
-    cells = []
-    for (name, forward, backward), share in zip(rows, shares, strict=True):
-        back = "" if backward is None else f"{1e3 * backward:.3f}"
-        cells.append((name, f"{100 * share:.1f} %", share / max(shares), f"{1e3 * forward:.3f}", back))
+    rows = profile.rows()
+    longest = max(share for _, share, *_ in rows)
+    cells = [(name, f"{100 * share:.1f} %", share / longest, *times) for name, share, *times in rows]
     columns = [
         ("layer, shape of its input", "text"),
         ("share", "number"),

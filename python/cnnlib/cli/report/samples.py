@@ -7,15 +7,12 @@ from typing import Any
 import numpy as np
 
 from cnnlib import plots
-from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import key_figures, page, paragraph, section
 from cnnlib.cli.report.html_report import environment, network, settings
-from cnnlib.cli.report.pictures import with_curves
-from cnnlib.cli.run.folder import REPORT
-from cnnlib.cli.run.tasks import scores_of, values_of
+from cnnlib.cli.report.pictures import Pictures, with_curves
 from cnnlib.data.target_folder import IGNORED
 
-SAMPLES = "samples.png"
+PICTURES = ("curves.png", "samples.png")
 _SHOWN = 4  # best samples, and as many worst ones
 _COLOURS = np.array(  # Okabe and Ito's, which the colour-blind tell apart; black is what stands for no label
     [[40, 40, 40], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0]],
@@ -30,20 +27,8 @@ def colours(labels: np.ndarray) -> np.ndarray:
     return picture
 
 
-def finish(run: Any, solver: Any, data: dict[str, Any]) -> None:
-    """Test the model that the Solver holds, in the targets' own units; leave pictures and a page."""
-    part = "test" if len(data["X_test"]) else "val"
-    X, y, task = data[f"X_{part}"], np.asarray(data[f"y_{part}"]), run.data_set.task
-    scores = scores_of(run, solver, X)
-    values = values_of(task, scores, y)
-    pictures = _drawn(run, solver, X, y, scores)
-    with at_its_cost(REPORT):
-        run.write_file(REPORT, _report(run, solver, part, values, pictures))
-        say(f"report: {run.folder / REPORT}", fold=False)
-    print("; ".join(f"{part} {name}: {value:.4f}" for name, value in values.items()))
-
-
-def _report(run, solver, part, values, pictures):
+def report(run: Any, solver: Any, part: str, values: dict[str, float], pictures: Pictures | None) -> str:
+    """The page, a str, about the metrics `values` of the split `part`."""
     figures = [
         (f"{'test' if part == 'test' else 'validation'} {name}", f"{value:.4g}")
         for name, value in values.items()
@@ -55,21 +40,19 @@ def _report(run, solver, part, values, pictures):
     else:
         parts.append(section("Training", pictures.html("curves.png", "Loss and metric by epoch", "svg")))
         about = "Above the best samples, below the worst: image, target, what the network gives"
-        parts.append(section("Samples", paragraph(about), pictures.html(SAMPLES, about, "png")))
+        parts.append(section("Samples", paragraph(about), pictures.html(PICTURES[1], about, "png")))
     parts += [network(solver.model), settings(run), environment(run)]
     name = run.config["model"]["name"]
     return page(f"{run.folder.resolve().name}: {name}, {run.data_set.task}", parts)
 
 
-def _drawn(run, solver, X, y, scores):
-    pictures = with_curves(solver, ("curves.png", SAMPLES))
+def drawn(run: Any, solver: Any, X: Any, y: Any, scores: Any) -> Pictures | None:
+    """The pictures of a run: those of the files `PICTURES`. None: matplotlib is not installed."""
+    pictures = with_curves(solver, PICTURES)
     if pictures is None:
         return None
     draw = _draw_values if run.data_set.task == "values" else _draw_maps
-    pictures.draw(SAMPLES, lambda figure: draw(figure, run.data_set.classes, X, y, scores), (9, 6))
-    saved = pictures.save(run.folder, ("curves.png", SAMPLES))
-    if saved:
-        say(f"pictures: {', '.join(saved)}")
+    pictures.draw(PICTURES[1], lambda figure: draw(figure, run.data_set.classes, X, y, scores), (9, 6))
     return pictures
 
 
@@ -96,14 +79,11 @@ def _draw_maps(figure, classes, X, y, scores):
     for ax, title in zip(axes[0], 2 * ("image", "target", "network"), strict=True):
         ax.set_title(title, fontsize=8)
     for place, k in enumerate(rows):
-        labels = scores.shape != y.shape
-        there = colours(y[k]) if labels else plots.image_grid(y[k : k + 1], padding=0, layout="NCHW")
-        found = scores[k : k + 1]
-        found = (
-            colours(found.argmax(axis=1)[0]) if labels else plots.image_grid(found, padding=0, layout="NCHW")
-        )
-        image = plots.image_grid(X[k : k + 1], padding=0, layout="NCHW")
-        for column, picture in enumerate((image, there, found)):
+        if scores.shape == y.shape:
+            target, found = _image(y, k), _image(scores, k)
+        else:
+            target, found = colours(y[k]), colours(scores[k].argmax(axis=0))
+        for column, picture in enumerate((_image(X, k), target, found)):
             axes[place // 2, 3 * (place % 2) + column].imshow(picture, interpolation="nearest")
 
 
@@ -118,6 +98,10 @@ def _draw_values(figure, classes, X, y, scores):
         ax.set(xlabel=f"{name}, target", ylabel="network")
     rows = np.concatenate(_order(y, scores))
     for ax, k in zip(np.atleast_1d(below.subplots(1, len(rows))), rows, strict=True):
-        ax.imshow(plots.image_grid(X[k : k + 1], padding=0, layout="NCHW"), interpolation="nearest")
+        ax.imshow(_image(X, k), interpolation="nearest")
         ax.set_title(f"{y[k, 0]:.3g}: {scores[k, 0]:.3g}", fontsize=7)
         ax.set_axis_off()
+
+
+def _image(X, k):
+    return plots.image_grid(X[k : k + 1], padding=0, layout="NCHW")

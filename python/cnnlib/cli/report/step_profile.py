@@ -42,10 +42,22 @@ class Profile:
     page_faults: float | None
     layers: list[LayerTime] = field(default_factory=list)
 
-    @property
-    def rest(self):
-        spent = sum(layer.forward + layer.backward for layer in self.layers)
-        return self.total - spent - self.loss - self.update
+    def rows(self) -> list[tuple[str, float, str, str]]:
+        """What a step is made of: name, share of its time, milliseconds forward and (or '') backward."""
+        rows = [
+            (f"{layer.name} {_text(layer.shape)}", layer.forward, layer.backward) for layer in self.layers
+        ]
+        rest = self.total - sum(forward + backward for _, forward, backward in rows) - self.loss - self.update
+        parts = [*rows, ("loss", self.loss, None), ("update", self.update, None), ("rest", rest, None)]
+        return [
+            (
+                name,
+                (forward + (backward or 0.0)) / self.total,
+                f"{1e3 * forward:.3f}",
+                "" if backward is None else f"{1e3 * backward:.3f}",
+            )
+            for name, forward, backward in parts
+        ]
 
 
 def profile_step(model, X, y, update, steps):
@@ -99,14 +111,10 @@ def profile_step(model, X, y, update, steps):
 
 def table(profile):
     """The profile as text: a line for each layer, then loss, update, rest and the counts of memory."""
-    rows = [(f"{layer.name} {_text(layer.shape)}", layer.forward, layer.backward) for layer in profile.layers]
-    rows += [("loss", profile.loss, None), ("update", profile.update, None), ("rest", profile.rest, None)]
-    width = max(len(name) for name, _, _ in rows)
+    rows = profile.rows()
+    width = max(len(name) for name, *_ in rows)
     lines = [f"{'':{width}}  forward ms  backward ms   share"]
-    for name, forward, backward in rows:
-        share = (forward + (backward or 0.0)) / profile.total
-        back = "" if backward is None else f"{1e3 * backward:.3f}"
-        lines.append(f"{name:{width}}  {1e3 * forward:10.3f}  {back:>11}  {share:6.1%}")
+    lines += [f"{name:{width}}  {fore:>10}  {back:>11}  {share:6.1%}" for name, share, fore, back in rows]
     lines.append(f"buffers per step: {profile.buffers:.0f}, from the system: {profile.fresh_buffers:.1f}")
     if profile.page_faults is not None:
         lines.append(f"page faults per step: {profile.page_faults:.1f}")

@@ -13,9 +13,9 @@ import numpy as np
 import cnnlib
 from cnnlib._files import written as _written
 from cnnlib._files import written_whole
-from cnnlib.augment import TTA
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
-from cnnlib.cli.options.settings import OLD_NAMES, TASKS, build_network, parse_data
+from cnnlib.cli.options.settings import OLD_NAMES, build_network, parse_data
+from cnnlib.cli.run.checks import check_config
 from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
 from cnnlib.cli.run.tasks import put_back
 from cnnlib.data import Normalization
@@ -99,7 +99,7 @@ class Run:
             raise ValueError(f"{file} is damaged: {error}") from error
         if not isinstance(config, dict) or config.get("format") != FORMAT:
             raise ValueError(f"{file} is not the config.json of a cnnlib run")
-        _check_config(file, config)
+        check_config(file, config)
         for name, old_names in OLD_NAMES.items():
             for old in old_names:
                 if old in config["training"]:
@@ -218,6 +218,12 @@ class Run:
             )
         return self.data_set.load(folder, parts)
 
+    def begin(self, *, normalization, **about):
+        """Write config.json: what the run is, how its images are normalised, with what software."""
+        numbers = {name: getattr(normalization, name) for name in ("mean", "std", "white")}
+        software = {"threads": cnnlib.get_num_threads(), "versions": versions()}
+        self.write_config({"preprocessing": numbers, **about, **software})
+
     def write_config(self, config):
         self.config = {"format": FORMAT, **config}
         self.write_file("config.json", json.dumps(self.config, indent=2) + "\n")
@@ -297,62 +303,6 @@ def history_rows(solver):
     for k in range(1, solver.epoch + 1):
         row = epoch_row(solver, k) | {"loss": np.mean(solver.loss_history[(k - 1) * steps : k * steps])}
         yield (*(row[name] for name in columns), len(solver.X_train) / max(row["seconds"], 1e-9))
-
-
-def _check_config(file, config):
-    """Refuse a config.json whose parts are not what the commands read from it."""
-    for key in ("data", "preprocessing", "model", "training"):
-        if not isinstance(config.get(key), dict):
-            came = f"is {json.dumps(config[key])[:40]}" if key in config else "is missing"
-            raise ValueError(f"{file} is damaged: {key} {came}, expected an object")
-    name, folder = config["data"].get("name"), config["data"].get("folder")
-    if not isinstance(name, str) or name not in (*DATA_SETS, *FOUND):
-        raise ValueError(f"{file} is damaged, or newer than this cnnlib: there is no data set {name!r}")
-    if not (folder is None or isinstance(folder, str)):
-        raise ValueError(f"{file} is damaged: the data's folder is {folder!r}")
-    if name in FOUND:
-        _check_found(file, config)
-    if config["data"].get("task", "classes") not in TASKS:
-        raise ValueError(
-            f"{file} is damaged, or newer than this cnnlib: the task is {config['data']['task']!r}"
-        )
-    channels = config["data"]["channels"] if name in FOUND else DATA_SETS[name].shape[0]
-    for key in ("mean", "std"):
-        values = config["preprocessing"].get(key)
-        counts = (1, channels)  # a network that others trained may have one mean for all channels
-        if not isinstance(values, list) or len(values) not in counts or not all(map(_is_number, values)):
-            raise ValueError(f"{file} is damaged: preprocessing has no {key} of {channels} numbers")
-    if min(config["preprocessing"]["std"]) <= 0 or not _is_number(config["preprocessing"].get("white", 1)):
-        raise ValueError(f"{file} is damaged: preprocessing's std and white must be numbers above 0")
-    began = config.get("from")
-    if began is not None and not (
-        isinstance(began, dict)
-        and all(isinstance(began.get(key), str) for key in ("from", "data"))
-        and all(isinstance(began.get(key), str | None) for key in ("image_size", "colours"))
-    ):
-        raise ValueError(f"{file} is damaged: it does not say how the run began (from)")
-    tta = config["training"].get("tta")
-    if tta is not None and tta not in TTA:
-        raise ValueError(f"{file} is damaged: training's tta is {tta!r}, expected one of {', '.join(TTA)}")
-
-
-def _check_found(file, config):
-    """Refuse a config.json that does not say what images the files have been found to hold."""
-    data, classes = config["data"], config.get("classes")
-    size = data.get("size")
-    if not (isinstance(size, list) and len(size) == 2 and all(type(n) is int and n > 0 for n in size)):
-        raise ValueError(f"{file} is damaged: the data's size is {size!r}")
-    if data.get("channels") not in (1, 3) or not isinstance(data.get("folder"), str):
-        raise ValueError(f"{file} is damaged: the data's channels or folder are missing, or nonsense")
-    shares = ("validation", "test") if data["name"] == "folder" else ()
-    if not all(_is_number(data.get(share)) for share in shares):
-        raise ValueError(f"{file} is damaged: the data's validation and test must be numbers")
-    if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
-        raise ValueError(f"{file} is damaged: classes is {classes!r}, expected a list of names")
-
-
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
 
 
 def _next_free(parent, name):

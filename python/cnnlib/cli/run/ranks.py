@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 import cnnlib
-from cnnlib.cli.options.arguments import FORMS
+from cnnlib.cli.options.arguments import add_setting
 from cnnlib.cli.output import one_line
 from cnnlib.cli.run.folder import Run
 from cnnlib.distributed import SerialComm, world
@@ -39,6 +39,11 @@ def terminable() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def how_it_ended(error: KeyboardInterrupt) -> tuple[str, int]:
+    """In words, and the exit status."""
+    return ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
+
+
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
@@ -52,12 +57,8 @@ def add_distributed(parser):
         help="data-parallel, as in: mpiexec -n 4 cnnlib train --distributed ...; --threads are each rank's, "
         "by default its share of the cores",
     )
-    group.add_argument(
-        "--comm-timeout",
-        type=FORMS["positive number"][0],
-        metavar="SECONDS",
-        help="that a rank waits for the others before it ends the job; default: 600",
-    )
+    about = "seconds that a rank waits for the others before it ends the job; default: 600"
+    add_setting(group, "comm_timeout", "positive number", about)
 
 
 def communicator(options):
@@ -67,8 +68,6 @@ def communicator(options):
         return world(**given, threads=options.threads)
     if options.comm_timeout is not None:
         raise ValueError("--comm-timeout means nothing without --distributed")
-    if options.threads is not None:
-        cnnlib.set_num_threads(options.threads)
     return SerialComm()
 
 

@@ -1,4 +1,4 @@
-"""What ``--task values`` and ``--task pixels`` are trained towards."""
+"""What the tasks of ``--task`` are trained towards, and what their models are judged by."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ def description(task: str, y: Any) -> dict[str, Any]:
 
 def metrics_of(task: str, y: Any) -> list[Any]:
     """What a model's outputs are judged by, in their own units."""
+    if task == "classes":
+        return ["accuracy"]
     if task == "values":
         return ["r2", "rmse", "mae"]
     if y.dtype.kind == "f":

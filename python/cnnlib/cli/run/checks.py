@@ -1,0 +1,65 @@
+"""What the commands read of a run's config.json: a file in which a value does not fit is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from cnnlib.augment import TTA
+from cnnlib.cli.options.datasets import DATA_SETS, FOUND
+from cnnlib.cli.options.settings import TASKS
+
+
+def check_config(file: Path, config: dict[str, Any]) -> None:
+    """Refuse a config.json that lacks a part, or has a value that the commands cannot read; ValueError."""
+    for part in ("data", "preprocessing", "model", "training"):
+        if not isinstance(config.get(part), dict):
+            _refuse(file, config, part)
+    data, preprocessing, began = config["data"], config["preprocessing"], config.get("from")
+    name = data.get("name") if isinstance(data.get("name"), str) else ""
+    found = name in FOUND  # so the file says what images there are
+    channels = DATA_SETS[name].shape[0] if name in DATA_SETS else data.get("channels")
+    counts = (1, channels)  # a network that others trained may have one mean for all channels
+    fits = {
+        "data name": name in (*DATA_SETS, *FOUND),
+        "data folder": isinstance(data.get("folder"), str if found else str | None),
+        "data task": data.get("task") in (None, *TASKS),
+        "data size": not found or _is_list(data.get("size"), (2,), lambda n: type(n) is int and n > 0),
+        "data channels": not found or data.get("channels") in (1, 3),
+        "data validation": name != "folder" or _is_number(data.get("validation")),
+        "data test": name != "folder" or _is_number(data.get("test")),
+        "classes": not found or _is_list(config.get("classes"), None, lambda name: isinstance(name, str)),
+        "preprocessing mean": _is_list(preprocessing.get("mean"), counts, _is_number),
+        "preprocessing std": _is_list(preprocessing.get("std"), counts, lambda x: _is_number(x) and x > 0),
+        "preprocessing white": _is_number(preprocessing.get("white", 1)),
+        "training tta": config["training"].get("tta") in (None, *TTA),
+        "from": began is None or (isinstance(began, dict) and _says_the_start(began)),
+    }
+    for place, is_right in fits.items():
+        if not is_right:
+            _refuse(file, config, *place.split())
+
+
+def _refuse(file, config, *place):
+    value = config
+    for key in place:
+        value = value.get(key)
+    what = f"{' '.join(place)} {json.dumps(value)[:60]}"
+    raise ValueError(f"{file} is damaged, or newer than this cnnlib: it cannot have {what}")
+
+
+def _says_the_start(began):
+    texts = all(isinstance(began.get(key), str) for key in ("from", "data"))
+    return texts and all(isinstance(began.get(key), str | None) for key in ("image_size", "colours"))
+
+
+def _is_list(values, counts, fits):
+    """Whether it is a list of fitting values, of one of these lengths; None: of any above 0."""
+    return (
+        isinstance(values, list) and (len(values) in counts if counts else values) and all(map(fits, values))
+    )
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e30
