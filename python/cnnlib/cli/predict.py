@@ -123,15 +123,13 @@ def run(options):
         return 0
     if options.out is not None:
         raise ValueError("--out is for models of pixels; classes are printed")
-    faults: dict[str, str] | None = {} if options.skip_unreadable else None
-    probabilities = _probabilities(trained, paths, faults)
-    paths = [path for path in paths if path not in (faults or ())]
+    paths, probabilities, faults = _probabilities(trained, paths, options.skip_unreadable)
     found = likeliest(probabilities, trained.classes, options.top)
     if options.json:
         print(json_text(json_rows(paths, found)))
     elif paths:
         _print_table(paths, found)
-    say_left_out(list((faults or {}).values()))
+    say_left_out(faults)
     return 0
 
 
@@ -165,11 +163,12 @@ def _files(names):
     return paths
 
 
-def _probabilities(trained, paths, faults):
-    """Of each image (rows) for each class; no more images are held than a batch needs.
+def _probabilities(trained, paths, skip):
+    """Images, for each (rows) the probabilities of the classes, and the faults of those left out with `skip`.
 
-    Images that cannot be read have no row, and their faults go into the dict `faults`; None: refuse them.
+    No more images are held than a batch needs.
     """
+    kept, faults = [], []
     step = max(1, _BATCH_VALUES // int(np.prod(trained.shape)))
     parts = [np.empty((0, len(trained.classes)))]
     for start in range(0, len(paths), step):
@@ -177,13 +176,14 @@ def _probabilities(trained, paths, faults):
         for path in paths[start : start + step]:
             try:
                 images.append(read_image(path, trained))
+                kept.append(path)
             except (OSError, ValueError) as error:
-                if faults is None:
+                if not skip:
                     raise
-                faults[path] = str(error)
+                faults.append(str(error))
         if images:
             parts.append(trained.probabilities(np.stack(images)))
-    return np.concatenate(parts)
+    return kept, np.concatenate(parts), faults
 
 
 def _print_table(paths, predictions):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from cnnlib.graph.shapes import shapes
 from cnnlib.layers.activations import _softmax
 from cnnlib.models import GraphNet
 from cnnlib.solver import Solver
+from cnnlib.typing import OptimConfig
 
 _RATES, _REGS, _TUNING_RATES = (1e-3, 1e-2), (1e-3, 1e-2, 1e-1), (1e-4, 1e-3)
 _EPOCHS, _PATIENCE, _TUNING_EPOCHS, _TUNING_PATIENCE = 60, 5, 15, 3
@@ -64,35 +64,22 @@ def fit_head(
     """
     X = data["X_train"]
     mean, std = _moments(X)
-    grid = (
-        [settings]
-        if settings
-        else [
-            dict(zip(("learning_rate", "reg"), pair, strict=True))
-            for pair in itertools.product(_RATES, _REGS)
-        ]
-    )
+    grid = [{"learning_rate": rate, "reg": reg} for rate in _RATES for reg in _REGS]
     fits = []
-    for chosen in grid:
+    for chosen in [settings] if settings else grid:
         model = GraphNet(Graph(), {}, X.shape[1]).with_head(num_classes, hidden, seed=0)
         model.reg = chosen["reg"]
-        solver = Solver(
+        fit, _ = _fit(
             model,
             data,
+            chosen,
             preprocess=lambda X: ((X - mean) / std).astype(np.float32),
-            update_rule="adam",
-            optim_config={"learning_rate": chosen["learning_rate"]},
             batch_size=_batch_size(len(X)),
             num_epochs=epochs or _EPOCHS,
             keep="last" if epochs else "best",
             early_stopping=None if epochs else _PATIENCE,
-            monitor="val_loss",
-            num_train_samples=100,
-            verbose=False,
-            seed=0,
         )
-        solver.train()
-        fits.append(_fit(solver, chosen))
+        fits.append(fit)
     best = min(fits, key=lambda fit: fit.val_loss)
     _take_in(best.model.params, mean, std)
     best.model.reg = 0.0
@@ -135,33 +122,31 @@ def fine_tuned(model: GraphNet, start: str, data: dict[str, Any]) -> tuple[Fit, 
     """
     fits, before = [], np.inf
     for rate in _TUNING_RATES:
-        rest = rest_behind(model, start)
-        solver = Solver(
-            rest,
+        fit, before = _fit(
+            rest_behind(model, start),
             data,
-            update_rule="adam",
-            optim_config={"learning_rate": rate},
+            {"learning_rate": rate},
             batch_size=min(_batch_size(len(data["X_train"])), 64),
             num_epochs=_TUNING_EPOCHS,
             early_stopping=_TUNING_PATIENCE,
-            monitor="val_loss",
-            num_train_samples=100,
-            verbose=False,
-            seed=0,
         )
-        solver.train()
-        before = solver.val_loss_history[0]
-        fits.append(_fit(solver, {"learning_rate": rate}))
+        fits.append(fit)
     best = min(fits, key=lambda fit: fit.val_loss)
     if best.val_loss < before:
         model.params.update(best.model.params)
     return best, before
 
 
-def _fit(solver: Solver, settings: dict[str, float]) -> Fit:
-    k = solver.best_epoch
-    accuracy = solver.val_acc_history[k]
-    return Fit(solver.model, settings, solver.val_loss_history[k], accuracy, k)
+def _fit(
+    model: GraphNet, data: dict[str, Any], settings: dict[str, float], **options: Any
+) -> tuple[Fit, float]:
+    """Train the model by Adam, judged by the validation loss; what came out, and that loss before."""
+    rate: OptimConfig = {"learning_rate": settings["learning_rate"]}
+    usual: dict[str, Any] = {"monitor": "val_loss", "num_train_samples": 100, "verbose": False, "seed": 0}
+    solver = Solver(model, data, update_rule="adam", optim_config=rate, **usual, **options)
+    solver.train()
+    k, losses = solver.best_epoch, solver.val_loss_history
+    return Fit(model, settings, losses[k], solver.val_acc_history[k], k), losses[0]
 
 
 def _moments(X: Any) -> tuple[Array, Array]:

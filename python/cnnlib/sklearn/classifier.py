@@ -11,7 +11,6 @@ from sklearn.base import ClassifierMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 
-from cnnlib._params import positive_int
 from cnnlib.plots import softmax
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
@@ -141,14 +140,8 @@ class ConvNetClassifier(ClassifierMixin, Estimator):
         images, y = self._checked(X, y, first=True)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
-        epochs = positive_int(_WHERE, "max_epochs", self.max_epochs)
         self._start_with_classes(images)
-        rule = self._stopping_rule()
-        if rule is not None:
-            data = self._with_validation(images, labels, len(self.classes_), labels)
-            self._train(data, epochs, rule)
-        else:
-            self._train({"X_train": images, "y_train": labels}, epochs)
+        self._fit(images, labels, len(self.classes_), labels)
         return self
 
     @available_if(_has_no_end)

@@ -180,6 +180,14 @@ class Estimator(BaseEstimator):
         rule = self.early_stopping
         return build_early_stopping(patience if isinstance(rule, (bool, np.bool_)) and rule else rule)
 
+    def _fit(self, images, targets, least, stratify=None):
+        """Train the new network; with `early_stopping` on what is left beside so many samples at least."""
+        epochs, rule = positive_int(self._where, "max_epochs", self.max_epochs), self._stopping_rule()
+        data = {"X_train": images, "y_train": targets}
+        if rule is not None:
+            data = self._with_validation(images, targets, least, stratify)
+        self._train(data, epochs, rule)
+
     def _train(self, data, epochs, early_stopping=None):
         """Train for so many epochs, with the optimizer's state of those before."""
         if early_stopping is None:

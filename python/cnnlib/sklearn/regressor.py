@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import RegressorMixin
 
-from cnnlib._params import flag, positive_int
+from cnnlib._params import flag
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
 
@@ -102,7 +102,6 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         Returns the regressor itself.
         """
         images, targets = self._checked(X, y, first=True)
-        epochs = positive_int(_WHERE, "max_epochs", self.max_epochs)
         self._is_flat = targets.ndim == 1
         values = np.asarray(targets.reshape(len(targets), -1), np.float64)
         self.n_outputs_ = values.shape[1]
@@ -111,13 +110,7 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
             mean, scale = values.mean(axis=0), values.std(axis=0)
             scale[scale == 0] = 1
         self._start(images, self.n_outputs_)
-        data = {"X_train": images, "y_train": ((values - mean) / scale).astype(self.dtype)}
-        rule = self._stopping_rule()
-        if rule is not None:
-            data = self._with_validation(images, data["y_train"], 2)
-            self._train(data, epochs, rule)
-        else:
-            self._train(data, epochs)
+        self._fit(images, ((values - mean) / scale).astype(self.dtype), 2)
         self._put_back(mean, scale)
         return self
 

@@ -104,12 +104,8 @@ def write_config_file(path, settings):
     for name, value in settings.items():
         if value is None:
             continue
-        if isinstance(value, bool):
-            text = "true" if value else "false"
-        elif isinstance(value, (int, float)):
-            text = repr(value)
-        else:
-            text = json.dumps(plain(name, value), ensure_ascii=False).replace("\x7f", "\\u007f")
+        value = value if isinstance(value, (bool, int, float)) else plain(name, value)
+        text = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
         lines.append(f"{name.replace('_', '-')} = {text}\n")
     with open(path, "w", encoding="utf-8") as file:
         file.write("# options of cnnlib train\n" + "".join(lines))

@@ -62,7 +62,7 @@ class Profile:
 
 def profile_step(model, X, y, update, steps):
     """
-    Make two steps to warm up and `steps` that are measured.
+    Make two steps to warm up and `steps` that are measured, in which the layers are called one by one.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def profile_step(model, X, y, update, steps):
         update(grads)
         return time.perf_counter() - started
 
-    with _watched(lambda *event: _note(calls, caches, *event)):
+    with _layer_by_layer(model), _watched(lambda *event: _note(calls, caches, *event)):
         for _ in range(2):
             step()
         calls.clear()
@@ -136,6 +136,20 @@ def _note(calls, caches, function, x, arguments, result, seconds):
     caches.append(result[1] if function.endswith("_forward") else None)
     name = function.removesuffix("_forward")
     calls.setdefault(k, LayerTime(name, np.shape(x))).forward += seconds
+
+
+@contextlib.contextmanager
+def _layer_by_layer(model):
+    """Let a network call its layers one by one, also where the core runs the whole step."""
+    program: Any = getattr(model, "_program", None)
+    whole = getattr(program, "_graph", None)
+    if whole is not None:
+        program._graph = None
+    try:
+        yield
+    finally:
+        if whole is not None:
+            program._graph = whole
 
 
 @contextlib.contextmanager

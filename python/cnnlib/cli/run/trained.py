@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,29 +57,27 @@ class Trained:
     task: str = "classes"
     gives_labels: bool = True
 
-    @cached_property
+    @functools.cached_property
     def _scores(self):
         return scorer(self.model)
 
-    @cached_property
+    @functools.cached_property
     def _gives_probabilities(self):
         """Whether a softmax ends the network, as networks from other programs may have one."""
         if isinstance(self.model, inference.Predictor):
             return self.model.gives_probabilities
-        if hasattr(self.model, "graph"):
-            graph = self.model.graph()
-        else:
+        if not hasattr(self.model, "graph"):
             return False
+        graph = self.model.graph()
         return any(node.output == graph.output and node.layer == "softmax" for node in graph)
 
     def scores(self, X, white, tta):
         """Scores (N, K) of images as they come, whose white pixels have that value."""
+        return BatchScorer(self._scores, functools.partial(self._normalized, white), tta).all(X)
+
+    def _normalized(self, white, X):
         factor = np.float32(self.normalization.white / white)
-
-        def preprocess(images):
-            return self.normalization(images if factor == 1 else images * factor)
-
-        return BatchScorer(self._scores, preprocess, tta).all(X)
+        return self.normalization(X if factor == 1 else X * factor)
 
     def eight_bits(self, data, split="train"):
         """The same with its model prepared in eight bits, calibrated by images of a split.
@@ -95,9 +93,7 @@ class Trained:
         """The same with its model prepared in eight bits, calibrated by images X as they come."""
         if isinstance(self.model, inference.Predictor):
             raise ValueError("--int8: the file is a predictor, which is prepared already")
-        factor = np.float32(self.normalization.white / white)
-        images = self.normalization(X if factor == 1 else X * factor)
-        twin = inference.prepare(self.model, precision="int8", calibration=images)
+        twin = inference.prepare(self.model, precision="int8", calibration=self._normalized(white, X))
         twin.preprocess, twin.classes = self.normalization, self.classes
         return replace(self, model=twin)
 

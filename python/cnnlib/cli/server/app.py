@@ -125,9 +125,9 @@ class Server:
     async def predict(self, request: Request) -> Response:
         """The likeliest classes of the images in the request, in the form of ``cnnlib predict --json``."""
         top = _number_of_classes(request.query_params.get("top"), self.top)
-        with self._budget.share() as share:
+        with self._budget.share() as take:
             try:
-                body = await read_body(request, self.limits, share)
+                body = await read_body(request, self.limits, take)
                 named = await uploads(request, body, self.limits)
             except ClientDisconnect:
                 return Response(status_code=400)  # for nobody

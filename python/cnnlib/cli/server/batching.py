@@ -70,37 +70,24 @@ class Budget:
         self._left = most
 
     @contextlib.contextmanager
-    def share(self) -> Iterator[Share]:
-        """The part of one request, which is given back at the end of the block."""
-        share = Share(self)
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """A function that takes so many bytes for a request, given back at the end of the block.
+
+        It raises Refused where there are not as many left.
+        """
+        taken = 0
+
+        def take(count: int) -> None:
+            nonlocal taken
+            if count > self._left:
+                text = "the server holds as many bytes of requests as it can: try again"
+                raise Refused(503, text, closes=True)
+            self._left, taken = self._left - count, taken + count
+
         try:
-            yield share
+            yield take
         finally:
-            self._left += share.taken
-
-    def take(self, count: int) -> None:
-        if count > self._left:
-            raise Refused(503, "the server holds as many bytes of requests as it can: try again", closes=True)
-        self._left -= count
-
-
-class Share:
-    """What one request has taken of a budget."""
-
-    def __init__(self, budget: Budget) -> None:
-        self._budget, self.taken = budget, 0
-
-    def take(self, count: int) -> None:
-        """
-        Take so many bytes.
-
-        Raises
-        ------
-        Refused
-            There are not as many left.
-        """
-        self._budget.take(count)
-        self.taken += count
+            self._left += taken
 
 
 class Batcher:

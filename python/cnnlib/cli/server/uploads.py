@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 
 from python_multipart.exceptions import FormParserError
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from cnnlib.cli.server.batching import Limits, Refused, Share
+from cnnlib.cli.server.batching import Limits, Refused
 
 _MOST_FIELDS = 16  # of a form, beside its files: they are passed over
 
 
-async def read_body(request: Request, limits: Limits, share: Share) -> bytes:
+async def read_body(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
     """
     The whole body of a request.
 
@@ -30,19 +30,19 @@ async def read_body(request: Request, limits: Limits, share: Share) -> bytes:
     if length is not None and int(length) > limits.body_bytes:
         raise _too_large(limits)
     try:
-        return await asyncio.wait_for(_collected(request, limits, share), limits.seconds)
+        return await asyncio.wait_for(_collected(request, limits, take), limits.seconds)
     except asyncio.TimeoutError:
         raise Refused(
             408, f"the request did not arrive whole within {limits.seconds:g} s", closes=True
         ) from None
 
 
-async def _collected(request: Request, limits: Limits, share: Share) -> bytes:
+async def _collected(request: Request, limits: Limits, take: Callable[[int], None]) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         if len(body) + len(chunk) > limits.body_bytes:
             raise _too_large(limits)
-        share.take(len(chunk))
+        take(len(chunk))
         body += chunk
     return bytes(body)
 
