@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from cnnlib.cli.options import datasets
 from cnnlib.data import cifar10
 
 BATCHES = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
@@ -96,8 +97,14 @@ def write_cifar100(root, monkeypatch):
     return folder, records, names
 
 
+def small_batches(monkeypatch):
+    """Let the readers, and the command, expect files of CIFAR-10 with so few images."""
+    monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", IMAGES)
+    monkeypatch.setattr(datasets, "_CIFAR10", {"train": 80, "val": 20, "test": 20})
+
+
 def fill_data_folder(root, monkeypatch):
     """Put small stand-ins for both data sets below `root`, and let the readers expect their sizes."""
-    monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", IMAGES)
+    small_batches(monkeypatch)
     write_layout(root, "binary")
     write_cifar100(root, monkeypatch)

@@ -233,10 +233,28 @@ def run_python(code, **environment):
     return process.stdout.strip()
 
 
+def cnnlib_command(*arguments, cwd=None):
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "cnnlib", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+
+
+def lines(capsys, *command):
+    """Run the command line in this process; return the lines that it prints."""
+    from cnnlib.cli.main import main  # not for those who need but the layers
+
+    capsys.readouterr()
+    status = main(list(map(str, command)))
+    out, err = capsys.readouterr()
+    assert status == 0, err
+    return out.splitlines()
+
+
 def refused(capsys, *command):
     """Run the command line, which is to refuse its arguments in a line; return that line."""
     from cnnlib.cli.main import main  # not for those who need but the layers
 
+    capsys.readouterr()
     assert main(list(map(str, command))) == 2
     err = capsys.readouterr().err
     assert err.startswith("cnnlib: error: ")

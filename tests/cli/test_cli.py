@@ -14,19 +14,14 @@ import cifar_files
 import numpy as np
 import pytest
 from cnnlib.__main__ import main
-from cnnlib.cli.options import datasets
 from cnnlib.data import cifar10, load_digits
+from helpers import cnnlib_command
 
 PICTURES = ["confusion.png", "curves.png", "filters.png", "mistakes.png"]
 TINY = ("--epochs", "2", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1")
 needs_pillow = pytest.mark.skipif(
     importlib.util.find_spec("PIL") is None, reason="cnnlib predict reads images with Pillow"
 )
-
-
-def cnnlib_command(*arguments, cwd=None):
-    command = [sys.executable, "-m", "cnnlib", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
 
 
 def last_line(done):
@@ -37,11 +32,6 @@ def last_line(done):
 def history(run):
     with open(run / "history.csv", newline="") as file:
         return list(csv.DictReader(file))
-
-
-@pytest.fixture(autouse=True)
-def threads_put_back(num_threads):
-    """Options of the command that run in this process must not reach the other tests."""
 
 
 @pytest.fixture(scope="module")
@@ -388,8 +378,7 @@ class TestCifar10:
     @pytest.fixture
     def folder(self, tmp_path, monkeypatch):
         """A folder with a data set in CIFAR-10's layout, smaller by a factor of 500."""
-        monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", cifar_files.IMAGES)
-        monkeypatch.setattr(datasets, "_CIFAR10", {"train": 80, "val": 20, "test": 20})
+        cifar_files.small_batches(monkeypatch)
         return cifar_files.write_layout(tmp_path / "data", "binary").parent
 
     def test_train_eval_predict(self, folder, tmp_path, capsys, monkeypatch):

@@ -7,11 +7,6 @@ import pytest
 from cnnlib.cli.main import main
 
 
-@pytest.fixture(autouse=True)
-def threads_put_back(num_threads):
-    """Options of the command that run in this process must not reach the other tests."""
-
-
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_speed_cells(tmp_path, capsys, dtype):
     file = tmp_path / "bench.json"

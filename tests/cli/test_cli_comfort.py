@@ -21,11 +21,6 @@ needs_toml = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def threads_put_back(num_threads):
-    """Options of the command that run in this process must not reach the other tests."""
-
-
 def train(capsys, *options):
     status = main(["train", *map(str, options)])
     out, err = capsys.readouterr()
@@ -112,11 +107,8 @@ class TestConfig:
 
     def test_recipes_with_parts_turned_off(self, tmp_path, capsys, monkeypatch):
         import cifar_files
-        from cnnlib.cli.options import datasets
-        from cnnlib.data import cifar10
 
-        monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", cifar_files.IMAGES)
-        monkeypatch.setattr(datasets, "_CIFAR10", {"train": 80, "val": 20, "test": 20})
+        cifar_files.small_batches(monkeypatch)
         data = f"cifar10:{cifar_files.write_layout(tmp_path / 'data', 'binary').parent}"
         file = tmp_path / "run.toml"
         off = ["--lookahead", "none", "--rate-factors", "none", "--tta", "none", "--augment", "none"]

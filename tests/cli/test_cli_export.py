@@ -13,12 +13,8 @@ import onnx
 from cnnlib.__main__ import main
 from cnnlib.data import Normalization, load_digits
 from cnnlib.models import ThreeLayerConvNet
+from helpers import lines, refused
 from onnx_nets import run_elsewhere
-
-
-@pytest.fixture(autouse=True)
-def threads_put_back(num_threads):
-    """Options of the command that run in this process must not reach the other tests."""
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +22,6 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "run"
     assert main(["train", "--out", str(folder), "--epochs", "1", "--threads", "1"]) == 0
     return folder
-
-
-def lines(capsys, *arguments):
-    capsys.readouterr()
-    assert main([str(argument) for argument in arguments]) == 0
-    return capsys.readouterr().out.splitlines()
-
-
-def refused(capsys, *arguments):
-    capsys.readouterr()
-    assert main([str(argument) for argument in arguments]) == 2
-    return capsys.readouterr().err
 
 
 def test_onnx_runtime_classifies_as_the_run_does(run, tmp_path, capsys):

@@ -43,11 +43,6 @@ NAMES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def threads_put_back(num_threads):
-    """Options of the command that run in this process must not reach the other tests."""
-
-
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("pictures") / "a\x1b[1mfolder"

@@ -17,16 +17,11 @@ from cnnlib.data import Normalization, load_digits, load_image_folder
 from cnnlib.data.image_files import find_images
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
-from helpers import refused
+from helpers import lines, refused
 from image_folders import write_folder
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 TINY = ("--image-size", "16", "--epochs", "3", "--threads", "1", "--model", "resnet8")
-
-
-@pytest.fixture(autouse=True)
-def threads_put_back(num_threads):
-    """Options of the command that run in this process must not reach the other tests."""
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +76,6 @@ def digits(tmp_path_factory):
         page[5:37, 50:82] = 250 - np.uint8(220 * ink)
         Image.fromarray(page).save(folder / f"{n}.png")
     return folder
-
-
-def lines(capsys, *command):
-    status = main(list(map(str, command)))
-    out, err = capsys.readouterr()
-    assert status == 0, err
-    return out.splitlines()
 
 
 class TestTrain:

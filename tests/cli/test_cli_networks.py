@@ -1,26 +1,18 @@
 """``cnnlib train --model`` with the named deep networks, and ``--recipe``."""
 
 import json
-import subprocess
-import sys
 
 import cifar_files
 import numpy as np
 import pytest
 from cnnlib.__main__ import main
-from cnnlib.cli.options import datasets
 from cnnlib.cli.recipes import RECIPES
 from cnnlib.cli.run.folder import Run
-from cnnlib.data import cifar10
 from cnnlib.inference import Predictor
 from cnnlib.solver import Solver
+from helpers import cnnlib_command
 
 PARTS = ("train", "val", "test")
-
-
-def cnnlib_command(*arguments):
-    command = [sys.executable, "-m", "cnnlib", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def test_named_networks_train_with_schedule_and_augmentation(tmp_path):
@@ -62,8 +54,7 @@ class TestRecipe:
 
     @pytest.fixture
     def data(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", cifar_files.IMAGES)
-        monkeypatch.setattr(datasets, "_CIFAR10", {"train": 80, "val": 20, "test": 20})
+        cifar_files.small_batches(monkeypatch)
         return f"cifar10:{cifar_files.write_layout(tmp_path / 'data', 'binary').parent}"
 
     def train(self, data, run, capsys, *options):

@@ -24,11 +24,6 @@ NETWORK = ("--model", "resnet8", "--augment", "crop:pad=1", "--schedule", "cosin
 VOID = ("br", "img", "meta")
 
 
-@pytest.fixture(autouse=True)
-def threads_put_back(num_threads):
-    """Options of the command that run in this process must not reach the other tests."""
-
-
 class Page(HTMLParser):
     """What a page holds; the tags must fit together."""
 

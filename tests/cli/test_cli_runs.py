@@ -20,11 +20,6 @@ from cnnlib.solver.options import OPTIONS
 TINY = ("--num-filters", "2", "--hidden-dim", "4", "--threads", "1", "--batch-size", "400")
 
 
-@pytest.fixture(autouse=True)
-def threads_put_back(num_threads):
-    """Options of the command that run in this process must not reach the other tests."""
-
-
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """A run of four epochs with all their checkpoints."""

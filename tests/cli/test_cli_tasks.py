@@ -16,11 +16,6 @@ Image = pytest.importorskip("PIL.Image", reason="Pillow reads image files")
 QUICK = ("--threads", "1", "--image-size", "16")
 
 
-@pytest.fixture(autouse=True)
-def threads_put_back(num_threads):
-    """Options of the command that run in this process must not reach the other tests."""
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Bright squares with their masks, and grey images with their brightness."""

@@ -8,14 +8,9 @@ import sys
 import cifar_files
 import numpy as np
 import pytest
-from cnnlib.data import cifar10, get_CIFAR10_data, load_CIFAR10, load_digits
+from cnnlib.data import get_CIFAR10_data, load_CIFAR10, load_digits
 
 TRAIN, TEST = cifar_files.BATCHES[:5], cifar_files.BATCHES[5]
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", cifar_files.IMAGES)
 
 
 @pytest.fixture(params=["python", "binary"])

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import cifar_files
 import numpy as np
 import pytest
-from cnnlib.data import cifar10, download_CIFAR10, load_CIFAR10
+from cnnlib.data import download_CIFAR10, load_CIFAR10
 from cnnlib.data.download import unpack
 
 WANTED = [f"cifar-10-batches-bin/{name}.bin" for name in cifar_files.BATCHES]
@@ -63,11 +63,6 @@ def server(monkeypatch):
     server = Server()
     yield server
     server.close()
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", cifar_files.IMAGES)
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,9 @@ import cifar_files
 import numpy as np
 import pytest
 from cnnlib.cli.main import main
-from cnnlib.cli.options import datasets
 from cnnlib.data import (
     Normalization,
     ShardedArray,
-    cifar10,
     get_CIFAR10_data,
     load_array_folder,
     map_CIFAR10,
@@ -22,12 +20,6 @@ from cnnlib.solver import Solver
 from training import assert_same_bits
 
 PARTS = ("train", "val", "test")
-
-
-@pytest.fixture(autouse=True)
-def small_batches(monkeypatch):
-    monkeypatch.setattr(cifar10, "_IMAGES_PER_BATCH", cifar_files.IMAGES)
-    monkeypatch.setattr(datasets, "_CIFAR10", {"train": 80, "val": 20, "test": 20})
 
 
 class TestShardedArray:
