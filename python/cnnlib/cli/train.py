@@ -85,15 +85,12 @@ def add_to(commands):
     where = "CIFAR-10 or CIFAR-100 from DIR ($CNNLIB_DATA or ./data), images in DIR by class (folder)"
     arrays = "arrays X_train.npy, y_train.npy, X_val.npy and so on in DIR (npy)"
     add_data(train, f"the embedded digits (the default), {where}, or {arrays}")
-    train.add_argument("--recipe", choices=RECIPES, help="settings that belong together, see below")
-    train.add_argument(
-        "--model", choices=MODEL_OPTIONS, help="default: three-layer, for a folder resnet8, or the recipe's"
-    )
-    train.add_argument(
-        "--task",
-        choices=TASKS,
-        help="classes of images (the default), numbers, or labels or images of pixels",
-    )
+    for name, choices, about in (
+        ("recipe", RECIPES, "settings that belong together, see below"),
+        ("model", MODEL_OPTIONS, "default: three-layer, for a folder resnet8, or the recipe's"),
+        ("task", TASKS, "classes of images (the default), numbers, or labels or images of pixels"),
+    ):
+        add_setting(train, name, choices, about)
     train.add_argument("--out", metavar="FOLDER", help="the run folder")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is in the --out folder")
     train.add_argument(

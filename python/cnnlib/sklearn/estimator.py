@@ -26,17 +26,9 @@ _WHERE = "ConvNetClassifier"
 _DEFAULT_WINDOWS = {"conv": 3, "conv_transpose": 3}  # where such a stage names no size
 # What an integer in a stage, or in an option of one, becomes across the row.
 _ACROSS = {
-    "size": 1,
-    "depthwise": 1,
-    "max_pool": 1,
-    "avg_pool": 1,
-    "adaptive_avg_pool": 1,
-    "adaptive_max_pool": 1,
-    "upsample": 1,
-    "stride": 1,
-    "dilation": 1,
-    "pad": 0,
-    "output_pad": 0,
+    **dict.fromkeys(("size", "depthwise", "max_pool", "avg_pool", "stride", "dilation", "upsample"), 1),
+    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), 1),
+    **dict.fromkeys(("pad", "output_pad"), 0),
 }
 
 

@@ -22,7 +22,7 @@ from cnnlib.models.state import restore, snapshot
 from cnnlib.solver.averages import held
 from cnnlib.solver.evaluation import batches_of, check_batch_size, takes_loss
 from cnnlib.solver.interrupts import Interrupts, put_back, set_random_state, undone
-from cnnlib.solver.minibatches import epoch_batches, iterations_per_epoch, prefetched, subsample
+from cnnlib.solver.minibatches import epoch_batches, prefetched, subsample
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.resuming import ResumableRun
 from cnnlib.solver.run_file import save_interrupted, save_run
@@ -40,10 +40,6 @@ class TrainingLoop(ResumableRun):
         self._interrupts = Interrupts()
         self._worker = self._new_worker()
         self._worker.refuse_different(self._facts())
-
-    @property
-    def iterations_per_epoch(self) -> int:
-        return iterations_per_epoch(len(self.X_train), self.batch_size, self.sampling)
 
     def _new_worker(self) -> Worker:
         stream = None if self.seed is None else self._random

@@ -11,7 +11,7 @@ import difflib
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, overload
 
 from cnnlib import optim
@@ -42,6 +42,7 @@ class Flag:
     help: str | None = None
 
 
+@dataclass
 class Option(Generic[T]):
     """A row of :class:`cnnlib.solver.options.Options`.
 
@@ -59,22 +60,17 @@ class Option(Generic[T]):
         How the command line gives it, if by other names.
     """
 
-    def __init__(
-        self,
-        check: Callable[[str, Any], T],
-        kind: str | tuple[str, ...] | None = None,
-        help: str | None = None,
-        *,
-        saved: Callable[[Any], Any] | None = lambda value: value,
-        flags: tuple[Flag, ...] = (),
-    ) -> None:
-        self.check, self.saved, self.flags = check, saved, flags
-        self.name, self._own = "", (kind, help)
+    check: Callable[[str, Any], T]
+    kind: str | tuple[str, ...] | None = None
+    help: str | None = None
+    saved: Callable[[Any], Any] | None = lambda value: value
+    flags: tuple[Flag, ...] = ()
+    name: str = field(init=False)
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.name, (kind, help) = name, self._own
-        if kind is not None:
-            self.flags = (Flag(name, kind, help),)
+        self.name = name
+        if self.kind is not None:
+            self.flags = (Flag(name, self.kind, self.help),)
 
     # Without a __set__ the value lies in the instance's own dict, where reading costs nothing.
     @overload

@@ -15,7 +15,7 @@ from cnnlib.models.state import check_model, check_sample_shapes, restore, set_l
 from cnnlib.solver.averages import build_averages
 from cnnlib.solver.evaluation import ValidationLoss, chosen_loss, chosen_metrics, outputs_of, sample_images
 from cnnlib.solver.interrupts import random_state, set_random_state
-from cnnlib.solver.minibatches import checked_data
+from cnnlib.solver.minibatches import checked_data, iterations_per_epoch
 from cnnlib.solver.options import OPTIONS, Options, is_own
 from cnnlib.solver.record import Record
 from cnnlib.solver.run_file import HISTORIES, check_state, checkpoint_prefix, histories_of, parts_of, read_run
@@ -66,6 +66,7 @@ class ResumableRun(Options):
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
         self._pending: list[Any] | None = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
+        self.iterations_per_epoch = iterations_per_epoch(len(self.X_train), self.batch_size, self.sampling)
         self._known_end = self.num_epochs  # of the training so far; a higher `num_epochs` has been raised
 
     @property

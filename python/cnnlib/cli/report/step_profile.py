@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import sys
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from cnnlib import _core, layers
-
-_LOSSES = ("softmax_loss", "svm_loss")
+from cnnlib import _core
 
 
 @dataclass
@@ -66,8 +61,7 @@ def profile_step(model, X, y, update, steps):
 
     Parameters
     ----------
-    model : object with ``loss(X, y)``
-        Anything that computes with the functions of cnnlib.layers.
+    model : a network of cnnlib.models
     X, y : arrays
         The minibatch.
     update : callable
@@ -79,34 +73,31 @@ def profile_step(model, X, y, update, steps):
     Profile
         Means over the steps.
     """
-    calls: dict[Any, Any] = {}
-    caches: list[Any] = []
+    with _timed(model._program) as layers:
 
-    def step():
-        """Make a step; return the seconds of its update."""
-        caches.clear()
-        _, grads = model.loss(X, y)
-        started = time.perf_counter()
-        update(grads)
-        return time.perf_counter() - started
+        def step():
+            """Make a step; return the seconds of its loss and of its update."""
+            _, grads = model.loss(X, y)
+            started = time.perf_counter()
+            update(grads)
+            return layers[-1].turned - layers[-1].ended, time.perf_counter() - started
 
-    with _layer_by_layer(model), _watched(lambda *event: _note(calls, caches, *event)):
         for _ in range(2):
             step()
-        calls.clear()
+        for layer in layers:
+            layer.time.forward = layer.time.backward = 0.0
         memory, started = _memory_counts(), time.perf_counter()
-        updating = sum(step() for _ in range(steps))
+        loss, updating = np.sum([step() for _ in range(steps)], axis=0).tolist()
         total = time.perf_counter() - started
         memory = [
             None if before is None else (after - before) / steps
             for before, after in zip(memory, _memory_counts(), strict=True)
         ]
-    for call in calls.values():
-        call.forward /= steps
-        call.backward /= steps
-    loss = sum(call.forward for call in calls.values() if call.name in _LOSSES)
-    shown = [call for call in calls.values() if call.name not in _LOSSES]
-    return Profile(*(total / steps, loss, updating / steps, *memory, shown))
+    times = [layer.time for layer in layers]
+    for layer in times:
+        layer.forward /= steps
+        layer.backward /= steps
+    return Profile(*(total / steps, loss / steps, updating / steps, *memory, times))
 
 
 def table(profile):
@@ -121,74 +112,39 @@ def table(profile):
     return "\n".join(lines)
 
 
-def _note(calls, caches, function, x, arguments, result, seconds):
-    """Add what a call took to its layer's: a backward call is known by the cache that it is given.
+class _TimedStep:
+    """A step of a network with the time of its calls; `ended` forward, `turned` to the way back."""
 
-    `caches` are those of this step's forward calls, None once they have served.
-    """
-    if function.endswith("_backward"):
-        k = next((k for k, cache in enumerate(caches) if cache is arguments[0]), None)
-        if k is not None:
-            calls[k].backward += seconds
-            caches[k] = None
-        return
-    k = len(caches)
-    caches.append(result[1] if function.endswith("_forward") else None)
-    name = function.removesuffix("_forward")
-    calls.setdefault(k, LayerTime(name, np.shape(x))).forward += seconds
+    def __init__(self, step):
+        self.step, self.time, self.ended, self.turned = step, LayerTime(step.node.layer, ()), 0.0, 0.0
 
+    def __getattr__(self, name):
+        return getattr(self.step, name)
 
-@contextlib.contextmanager
-def _layer_by_layer(model):
-    """Let a network call its layers one by one, also where the core runs the whole step."""
-    program: Any = getattr(model, "_program", None)
-    whole = getattr(program, "_graph", None)
-    if whole is not None:
-        program._graph = None
-    try:
-        yield
-    finally:
-        if whole is not None:
-            program._graph = whole
+    def forward(self, params, *xs):
+        started = time.perf_counter()
+        result = self.step.forward(params, *xs)
+        self.ended = self.turned = time.perf_counter()
+        self.time.forward += self.ended - started
+        self.time.shape = np.shape(xs[0])
+        return result
+
+    def backward(self, dout, cache, grads):
+        self.turned = time.perf_counter()
+        result = self.step.backward(dout, cache, grads)
+        self.time.backward += time.perf_counter() - self.turned
+        return result
 
 
 @contextlib.contextmanager
-def _watched(note):
-    """Replace the public layer functions, wherever cnnlib's modules hold them, by ones that report calls.
-
-    `note(name, first argument, the others, result, seconds)`; calls inside of calls are not reported.
-    """
-    inside = False
-
-    def watched(name, function):
-        @functools.wraps(function)
-        def wrapper(x, *arguments, **options):
-            nonlocal inside
-            if inside:
-                return function(x, *arguments, **options)
-            inside = True
-            try:
-                started = time.perf_counter()
-                result = function(x, *arguments, **options)
-                note(name, x, arguments, result, time.perf_counter() - started)
-            finally:
-                inside = False
-            return result
-
-        return wrapper
-
-    wrappers = {getattr(layers, name): watched(name, getattr(layers, name)) for name in layers.__all__}
-    replaced = []
-    for module in [m for name, m in sys.modules.items() if name.split(".")[0] == "cnnlib"]:
-        for name, value in list(vars(module).items()):
-            if callable(value) and not isinstance(value, type) and value in wrappers:
-                replaced.append((module, name, value))
-                setattr(module, name, wrappers[value])
+def _timed(program):
+    """Let the steps of a program be timed; the core, which would run all of them in one call, does not."""
+    steps, whole = program.steps, program._graph
+    program.steps, program._graph = list(map(_TimedStep, steps)), None
     try:
-        yield
+        yield program.steps
     finally:
-        for module, name, value in replaced:
-            setattr(module, name, value)
+        program.steps, program._graph = steps, whole
 
 
 def _memory_counts():
