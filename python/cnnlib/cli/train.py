@@ -188,19 +188,8 @@ def solver_arguments(settings):
 def _begin(options, comm, held):
     """A new run: its folder with config.json, a Solver, the data."""
     name, folder, model_name, settings = _settings(options)
-    if options.skip_unreadable and name != "folder":
-        raise ValueError(f"--skip-unreadable means nothing to --data {name}")
-    place, task, shape, shares = data_folder(name, folder), options.task or "classes", None, None
-    if task != "classes" and name not in ("folder", "npy"):
-        raise ValueError(f"--task {task} takes --data folder:DIR or npy:DIR, not {name}")
-    if name == "folder":
-        shape = CHANNELS[settings["colours"]], *pixels(settings["image_size"])
-        shares = {share: settings[share] for share in ("validation", "test")}
-        shares["skip_unreadable"] = options.skip_unreadable
-    if name in FOUND:
-        data_set = root_first(comm, lambda: look_into(name, place, shape, shares, task))
-    else:
-        data_set = DATA_SETS[name]
+    data_set, place, images = _data_set(options, name, folder, settings, comm)
+    task = data_set.task
     description = describe_network(model_name, settings, data_set.shape, len(data_set.classes), task)
     model = build_network(description)
     if options.summary and not hasattr(model, "summary"):
@@ -219,7 +208,6 @@ def _begin(options, comm, held):
     label = Path(place or name).name if name in ("folder", "npy") else name
     run = shared_run(comm, lambda: Run.create(options.out, options.overwrite, label, held))
     log = _log(run, options, comm)
-    images = describe_found(place, data_set.shape, shares) if name in FOUND else {}
     content = {
         "data": {"name": name, "folder": place, **images, **tasks.description(task, data["y_train"])},
         **({} if scale is None else {"targets": scale}),
@@ -243,6 +231,23 @@ def _begin(options, comm, held):
     if options.summary:
         print(model.summary())
     return run, log, solver, data
+
+
+def _data_set(options, name, folder, settings, comm):
+    """The data set, where it lies, and what config.json says of images that its files decide about."""
+    place, task, shape, shares = data_folder(name, folder), options.task or "classes", None, None
+    if options.skip_unreadable and name != "folder":
+        raise ValueError(f"--skip-unreadable means nothing to --data {name}")
+    if task != "classes" and name not in ("folder", "npy"):
+        raise ValueError(f"--task {task} takes --data folder:DIR or npy:DIR, not {name}")
+    if name not in FOUND:
+        return DATA_SETS[name], place, {}
+    if name == "folder":
+        shape = CHANNELS[settings["colours"]], *pixels(settings["image_size"])
+        shares = {share: settings[share] for share in ("validation", "test")}
+        shares["skip_unreadable"] = options.skip_unreadable
+    data_set = root_first(comm, lambda: look_into(name, place, shape, shares, task))
+    return data_set, place, describe_found(place, data_set.shape, shares)
 
 
 def _save_config(options, model_name, settings):
