@@ -89,11 +89,7 @@ def pair(function: str, key: str, value: Any) -> tuple[int, int]:
 
 
 def pads(
-    function: str,
-    value: Any,
-    size: tuple[int, int] | None,
-    window: tuple[int, int],
-    stride: tuple[int, int],
+    function: str, value: Any, size: tuple[int, int] | None, window: tuple[int, int], stride: tuple[int, int]
 ) -> tuple[int, int, int, int]:
     """
     Padding as (top, bottom, left, right).

@@ -31,9 +31,7 @@ _FORMAT, _VERSION = "cnnlib checkpoint", 1
 
 
 def save_checkpoint(
-    params: Mapping[str, NDArray[Any]],
-    path: str | os.PathLike[str],
-    state: Mapping[str, Any] | None = None,
+    params: Mapping[str, NDArray[Any]], path: str | os.PathLike[str], state: Mapping[str, Any] | None = None
 ) -> None:
     """Write `params` and `state` to `path`, completely or not at all.
 

@@ -67,13 +67,7 @@ class Layout:
         Elements of one sample.
     """
 
-    def __init__(
-        self,
-        nodes: Sequence[Node],
-        sizes: Mapping[str, int],
-        input: str,
-        output: str,
-    ) -> None:
+    def __init__(self, nodes: Sequence[Node], sizes: Mapping[str, int], input: str, output: str) -> None:
         self._home, blocks = _homes(nodes, sizes, input, output)
         inside = {name: block for name, block in blocks.items() if name not in (input, self._home[output])}
         self.arena = place(list(inside.values()))

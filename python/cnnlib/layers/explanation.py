@@ -68,7 +68,7 @@ class ConvExplanation:
         l1, l2, _ = _core.caches()
         lines = [
             f"x {self.x_shape}, w {self.w_shape}, {self.dtype}, {self.isa}, "
-            f"caches of {size_text(l1)} and {size_text(l2)}",
+            f"caches of {size_text(l1)} and {size_text(l2)}"
         ]
         passes = {"forward": self.forward, "dx": self.input_gradient, "dw": self.weight_gradient}
         for name, plan in passes.items():

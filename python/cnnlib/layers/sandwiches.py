@@ -7,13 +7,7 @@ from cnnlib._params import wanted
 from cnnlib._params.arrays import prepare, prepare_sandwich_backward, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.conv import _CACHE, _GRADIENTS, PreparedConv, _conv, _conv_backward
-from cnnlib.layers.dense import (
-    _affine,
-    _affine_backward,
-    _relu_backward,
-    _relu_backward_by_mask,
-    _relu_mask,
-)
+from cnnlib.layers.dense import _affine, _affine_backward, _relu_backward, _relu_backward_by_mask, _relu_mask
 from cnnlib.layers.norm.batch import (
     _batchnorm,
     _batchnorm_backward,

@@ -17,13 +17,7 @@ from cnnlib._typing import Params
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import refuse_channels_last
-from cnnlib.models.graph_model import (
-    GraphModel,
-    described,
-    keeps_arguments,
-    real_dtype,
-    with_statistics,
-)
+from cnnlib.models.graph_model import GraphModel, described, keeps_arguments, real_dtype, with_statistics
 from cnnlib.models.state import check_state_fits, restore, snapshot
 
 
@@ -232,13 +226,7 @@ class TwoLayerNet(FullyConnectedNet):
         seed: int | None = None,
     ) -> None:
         super().__init__(
-            [hidden_dim],
-            input_dim,
-            num_classes,
-            reg=reg,
-            weight_scale=weight_scale,
-            dtype=dtype,
-            seed=seed,
+            [hidden_dim], input_dim, num_classes, reg=reg, weight_scale=weight_scale, dtype=dtype, seed=seed
         )
 
 

@@ -16,12 +16,7 @@ from cnnlib._params.registry import OWN
 from cnnlib._typing import ArrayLike, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.shapes import batch_of, check_samples, shapes
-from cnnlib.models.graph_model import (
-    GraphModel,
-    described,
-    real_dtype,
-    with_statistics,
-)
+from cnnlib.models.graph_model import GraphModel, described, real_dtype, with_statistics
 from cnnlib.models.losses import WeightedLosses, describe_loss
 from cnnlib.models.summary import Stage, node_stages, table
 from cnnlib.typing import BatchNormParam

@@ -12,13 +12,7 @@ from cnnlib._params.random import random_stream
 from cnnlib._typing import Params
 from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import check_samples
-from cnnlib.models.graph_model import (
-    GraphModel,
-    described,
-    keeps_arguments,
-    real_dtype,
-    with_statistics,
-)
+from cnnlib.models.graph_model import GraphModel, described, keeps_arguments, real_dtype, with_statistics
 from cnnlib.typing import ConvParam, MaxPoolParam
 
 

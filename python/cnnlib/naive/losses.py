@@ -15,11 +15,7 @@ __all__ += ["mse_loss_naive", "softmax_loss_naive", "svm_loss_naive"]
 
 
 def softmax_loss_naive(
-    x: Array,
-    y: NDArray[np.integer[Any]],
-    *,
-    weights: Array | None = None,
-    ignore: int | None = None,
+    x: Array, y: NDArray[np.integer[Any]], *, weights: Array | None = None, ignore: int | None = None
 ) -> tuple[float, Array]:
     """Mean cross-entropy of the softmax probabilities, for samples or pixels with labels.
 

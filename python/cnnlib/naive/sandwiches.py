@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from cnnlib._typing import Array, Cache, Wanted
-from cnnlib.naive.conv import (
-    conv_backward_naive,
-    conv_forward_naive,
-)
+from cnnlib.naive.conv import conv_backward_naive, conv_forward_naive
 from cnnlib.naive.dense import (
     _relu_backward_by_mask,
     _relu_mask,
@@ -23,10 +20,7 @@ from cnnlib.naive.norm import (
     spatial_batchnorm_forward_naive,
     spatial_batchnorm_output,
 )
-from cnnlib.naive.pool import (
-    max_pool_backward_naive,
-    max_pool_forward_naive,
-)
+from cnnlib.naive.pool import max_pool_backward_naive, max_pool_forward_naive
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
 __all__ = ["affine_bn_relu_backward_naive", "affine_bn_relu_forward_naive", "affine_relu_backward_naive"]

@@ -45,11 +45,7 @@ class Operation(ABC):
         """Note why images must have the size that the network is loaded at."""
 
     def emit(
-        self,
-        layer: str,
-        *inputs: Feature,
-        params: tuple[str | None, ...] = (),
-        args: tuple[Any, ...] = (),
+        self, layer: str, *inputs: Feature, params: tuple[str | None, ...] = (), args: tuple[Any, ...] = ()
     ) -> Feature:
         """Put a node into the graph; return its value."""
         return self.net.emit(self, layer, inputs, params, args)

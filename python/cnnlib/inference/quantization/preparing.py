@@ -108,11 +108,7 @@ def _names(node: Node) -> tuple[str, ...]:
 
 
 def _scales(
-    nodes: Sequence[Node],
-    chosen: set[str],
-    shapes: Shapes,
-    seen: dict[str, Observed],
-    method: str,
+    nodes: Sequence[Node], chosen: set[str], shapes: Shapes, seen: dict[str, Observed], method: str
 ) -> tuple[set[str], dict[str, Scale]]:
     """The outputs that bytes compute, and the scale of each value that has bytes."""
     made, roots = byte_operations(nodes, chosen, shapes)
