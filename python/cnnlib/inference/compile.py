@@ -57,7 +57,8 @@ class Compiled(ByteSteps):
             self.output_shape = (sum(size for (size,) in rows),)
         self.shapes.setdefault(nodes[-1].output, self.output_shape)
         nodes = fuse_inverted_residuals(fuse_sums(nodes, self.shapes, arrays, dtype), arrays)
-        self._images = byte_images(nodes, arrays, self.shapes)
+        on_bytes = any(node.layer in BYTE_RULES for node in nodes)
+        self._images = byte_images(nodes, arrays, self.shapes) if on_bytes else {}
         room = {name: math.prod(shape) for name, shape in self.shapes.items()}
         room |= {name: floats_of(image) for name, image in self._images.items()}
         layout = Layout(nodes, room, graph.input, nodes[-1].output)

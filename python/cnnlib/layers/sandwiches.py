@@ -73,37 +73,15 @@ def _affine_relu(function, given, x, w, b):
     return out, (given, _relu_mask(function, out))
 
 
-def _affine_relu_backward(function, dout, cache, needs):
-    affine_cache, mask = unpack(function, cache, "affine's cache", "relu's mask")
-    return _affine_backward(function, _relu_backward_by_mask(function, dout, mask), affine_cache, needs)
-
-
 def _affine_bn_relu(function, given, x, w, b, gamma, beta, bn_param):
     a = _affine(function, x, w, b)
     out, (_, *statistics) = _batchnorm(function, 2, a, gamma, beta, bn_param, relu=True)
     return out, (given[:3], ((a, *given[3:]), *statistics))
 
 
-def _affine_bn_relu_backward(function, dout, cache, needs):
-    affine_cache, bn_cache = unpack(function, cache, "affine's cache", "batch norm's cache")
-    x, w, b = unpack(function, affine_cache, *_LAYER)
-    (a, gamma, beta), *statistics = _unpack_batchnorm(function, bn_cache)
-    arrays, dtype = prepare_sandwich_backward(function, dout, a, _NORMED, x, w, b, gamma, beta)
-    dout, a, x, w, b, gamma, beta = arrays
-    bn_cache = (a, gamma, beta), *statistics
-    da, dgamma, dbeta = _batchnorm_backward(function, 2, dout, bn_cache, relu=True)
-    grads = *_affine_backward(function, da, (x, w, b), needs), dgamma, dbeta
-    return tuple(result(grad, dtype) for grad in grads)
-
-
 def _conv_relu(function, given, x, w, b, conv_param):
     out = _conv(function, x, w, b, conv_param, relu=True)
     return out, ((*given, conv_param), _relu_mask(function, out))
-
-
-def _conv_relu_backward(function, dout, cache, needs):
-    conv_cache, mask = unpack(function, cache, "conv's cache", "relu's mask")
-    return _conv_backward(function, _relu_backward_by_mask(function, dout, mask), conv_cache, needs)
 
 
 def _conv_relu_pool(function, given, x, w, b, conv_param, pool_param):
@@ -112,22 +90,10 @@ def _conv_relu_pool(function, given, x, w, b, conv_param, pool_param):
     return out, ((*given, conv_param), pool_cache)
 
 
-def _conv_relu_pool_backward(function, dout, cache, needs):
-    conv_cache, pool_cache = unpack(function, cache, "conv's cache", "max_pool's cache")
-    a, _ = unpack(function, pool_cache, "x", "pool_param")
-    da = _max_pool_backward(function, dout, pool_cache)
-    return _conv_backward(function, _relu_backward(function, da, a), conv_cache, needs)
-
-
 def _conv_bn_relu_pool(function, given, x, w, b, gamma, beta, conv_param, bn_param, pool_param):
     a, conv_cache = _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, bn_param)
     out, pool_cache = _max_pool(function, a, pool_param)
     return out, (conv_cache, pool_cache)
-
-
-def _conv_bn_relu_pool_backward(function, dout, cache, needs):
-    conv_cache, pool_cache = unpack(function, cache, "conv_bn_relu's cache", "max_pool's cache")
-    return _conv_bn_relu_backward(function, _max_pool_backward(function, dout, pool_cache), conv_cache, needs)
 
 
 def affine_relu_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None) -> tuple[Array, Cache]:
@@ -190,7 +156,9 @@ def affine_relu_backward(
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _affine_relu_backward("affine_relu_backward", dout, cache, needs)
+    function = "affine_relu_backward"
+    affine_cache, mask = unpack(function, cache, "affine's cache", "relu's mask")
+    return _affine_backward(function, _relu_backward_by_mask(function, dout, mask), affine_cache, needs)
 
 
 def affine_bn_relu_forward(
@@ -271,7 +239,16 @@ def affine_bn_relu_backward(
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _affine_bn_relu_backward("affine_bn_relu_backward", dout, cache, needs)
+    function = "affine_bn_relu_backward"
+    affine_cache, bn_cache = unpack(function, cache, "affine's cache", "batch norm's cache")
+    x, w, b = unpack(function, affine_cache, *_LAYER)
+    (a, gamma, beta), *statistics = _unpack_batchnorm(function, bn_cache)
+    arrays, dtype = prepare_sandwich_backward(function, dout, a, _NORMED, x, w, b, gamma, beta)
+    dout, a, x, w, b, gamma, beta = arrays
+    bn_cache = (a, gamma, beta), *statistics
+    da, dgamma, dbeta = _batchnorm_backward(function, 2, dout, bn_cache, relu=True)
+    grads = *_affine_backward(function, da, (x, w, b), needs), dgamma, dbeta
+    return tuple(result(grad, dtype) for grad in grads)
 
 
 def conv_relu_forward(
@@ -342,7 +319,9 @@ def conv_relu_backward(
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _conv_relu_backward("conv_relu_backward", dout, cache, needs)
+    function = "conv_relu_backward"
+    conv_cache, mask = unpack(function, cache, "conv's cache", "relu's mask")
+    return _conv_backward(function, _relu_backward_by_mask(function, dout, mask), conv_cache, needs)
 
 
 def conv_bn_relu_forward(
@@ -503,7 +482,11 @@ def conv_relu_pool_backward(
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _conv_relu_pool_backward("conv_relu_pool_backward", dout, cache, needs)
+    function = "conv_relu_pool_backward"
+    conv_cache, pool_cache = unpack(function, cache, "conv's cache", "max_pool's cache")
+    a, _ = unpack(function, pool_cache, "x", "pool_param")
+    da = _max_pool_backward(function, dout, pool_cache)
+    return _conv_backward(function, _relu_backward(function, da, a), conv_cache, needs)
 
 
 def conv_bn_relu_pool_forward(
@@ -604,4 +587,6 @@ def conv_bn_relu_pool_backward(
     ValueError, TypeError
         `dout` of another shape than the output, or of an unsupported type.
     """
-    return _conv_bn_relu_pool_backward("conv_bn_relu_pool_backward", dout, cache, needs)
+    function = "conv_bn_relu_pool_backward"
+    conv_cache, pool_cache = unpack(function, cache, "conv_bn_relu's cache", "max_pool's cache")
+    return _conv_bn_relu_backward(function, _max_pool_backward(function, dout, pool_cache), conv_cache, needs)

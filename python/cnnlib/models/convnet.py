@@ -216,10 +216,6 @@ class ConvNet(GraphNet):
         X = self._samples(X[:_WHITENING_IMAGES])
         self.params[name] = whitening_filters(X, self.params[name], number("ConvNet", "eps", eps, 0))
 
-    def is_initialized(self) -> bool:
-        """Whether all filters are set: those with ``'init': 'whiten'`` are NaN before :meth:`initialize`."""
-        return self._whitening is None or not np.isnan(self.params[self._whitening]).any()
-
     def summary(self) -> str:
         """A table (str): for each stage the output's shape, parameters, and multiply-adds for one image."""
         return table(self._stages, self.input_dim, self.num_params, self.multiply_adds)

@@ -51,7 +51,9 @@ class Model:
     classes: tuple[str, ...] | None = None
     criterion: Criterion | None = None
     outputs: tuple[str, ...] = ()
+    params: Params
     _told_of_bytes = False  # see `warn_of_bytes`
+    _whitening: str | None = None  # of a ConvNet, the name of the filters that wait for images
 
     def _values(self, X: Any) -> Array:
         """X as an array of the model's dtype."""
@@ -68,8 +70,8 @@ class Model:
         """
 
     def is_initialized(self) -> bool:
-        """Whether all weights are set: a ConvNet may have filters that wait for `initialize`."""
-        return True
+        """Whether all filters are set: those with ``'init': 'whiten'`` are NaN before `initialize`."""
+        return self._whitening is None or not np.isnan(self.params[self._whitening]).any()
 
 
 def refuse_uninitialized(where: str, model: Any) -> None:
@@ -206,7 +208,6 @@ class GraphModel(Model):
         Of its batch norms.
     """
 
-    params: Params
     bn_params: list[BatchNormParam]
     reg: float
     seed: int | None
@@ -214,11 +215,18 @@ class GraphModel(Model):
 
     def _build(self, graph: Graph, frozen: Collection[str] = ()) -> None:
         """Take the graph, whose steps train what is not frozen."""
-        self._graph, self._program = graph, Program(type(self).__name__, graph, frozenset(frozen))
+        graph.check(type(self).__name__)
+        self._graph, self._frozen = graph, frozenset(frozen)
+        self.__dict__.pop("_program", None)
         self._dropout_params = [node.args[0] for node in graph if node.layer == "dropout"]
         norms = [node for node in graph if node.layer in BATCH_NORMS]
         # Batch norms that are frozen as a whole keep their running statistics in training, too.
         self._resting = [node.args[0] for node in norms if frozen and set(node.params) <= set(frozen)]
+
+    @functools.cached_property
+    def _program(self) -> Program:
+        """The steps, made when they first run: a model that is read only to be prepared has none."""
+        return Program(type(self).__name__, self._graph, self._frozen)
 
     def _draws(self) -> bool:
         """Whether :meth:`loss` takes random numbers from a stream; of a user's own loss it is not known."""

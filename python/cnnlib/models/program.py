@@ -104,6 +104,7 @@ class Program:
     where : str
         What messages begin with.
     graph : Graph
+        As its `check` passes it.
     frozen : collection of str
         Parameters that are not trained: they get no gradient, and what lies before the first trained ones is
         left out of the backward pass.
@@ -118,7 +119,6 @@ class Program:
         frozen: Collection[str] = (),
         special: Mapping[str, Callable[[Node, Collection[str]], Step]] | None = None,
     ) -> None:
-        graph.check(where)
         special = special or {}
         self.where, self.input, self._named = where, graph.input, bool(graph.outputs)
         self.outputs = graph.results()

@@ -243,15 +243,8 @@ def spatial_layernorm_forward_naive(
         ``((x, gamma, beta), mean, inv_std, 1)``: one group of values in a pixel.
     """
     _refuse_empty("spatial_layernorm_forward_naive", "x", x)
-    N, C, H, W = x.shape
-    eps = ln_param.get("eps", 1e-5)
-    out = np.zeros((N, C, H, W), dtype=_float_dtype(x, gamma, beta))
-    mean, inv_std = np.zeros((N, H, W)), np.zeros((N, H, W))
-    for n, h, w in np.ndindex(N, H, W):
-        mean[n, h, w], _, inv_std[n, h, w] = _statistics(x[n, :, h, w], eps)
-        x_hat = (x[n, :, h, w] - mean[n, h, w]) * inv_std[n, h, w]
-        out[n, :, h, w] = gamma.reshape(C) * x_hat + beta.reshape(C)
-    return out, ((x, gamma, beta), mean.ravel(), inv_std.ravel(), 1)
+    out, (_, *statistics) = layernorm_forward_naive(_samples(x), gamma.ravel(), beta.ravel(), ln_param)
+    return _images(out, x.shape), ((x, gamma, beta), *statistics)
 
 
 def spatial_layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
@@ -268,20 +261,10 @@ def spatial_layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, 
     dx : ndarray (N, C, H, W)
     dgamma, dbeta : ndarray, of the shape of gamma and beta
     """
-    (x, gamma, beta), mean, inv_std, _ = cache
-    N, C, H, W = x.shape
-    dtype = _float_dtype(x, gamma, beta)
-    mean, inv_std = mean.reshape(N, H, W), inv_std.reshape(N, H, W)
-    dx = np.zeros((N, C, H, W), dtype=dtype)
-    dgamma = np.zeros(C)
-    dbeta = np.zeros(C)
-    for n, h, w in np.ndindex(N, H, W):
-        dy = dout[n, :, h, w]
-        x_hat = (x[n, :, h, w] - mean[n, h, w]) * inv_std[n, h, w]
-        dbeta += dy
-        dgamma += dy * x_hat
-        dx[n, :, h, w] = _normalise_backward(dy * gamma.reshape(C), x_hat, inv_std[n, h, w])
-    return dx, dgamma.astype(dtype).reshape(gamma.shape), dbeta.astype(dtype).reshape(beta.shape)
+    (x, gamma, beta), *statistics = cache
+    cache = (_samples(x), gamma.ravel(), beta.ravel()), *statistics
+    dx, dgamma, dbeta = layernorm_backward_naive(_samples(dout), cache)
+    return _images(dx, x.shape), dgamma.reshape(gamma.shape), dbeta.reshape(beta.shape)
 
 
 def spatial_groupnorm_forward_naive(
