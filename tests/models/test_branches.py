@@ -255,9 +255,15 @@ def test_images_that_are_too_small():
             [{"concat": [[], ["relu", "rellu"]]}],
             "ConvNet: stage 1, branch 2 stage 2: unknown kind 'rellu'; did you mean 'relu'",
         ),
-        ([{"concat": [[], [{"max_pool": 2}]]}], "(concat): the branches differ in size: 2x6x4, 2x3x2"),
-        ([{"add": [[], [{"conv": 3}]]}], "for each of its channels: got 2x6x4, 3x6x4"),
-        ([{"multiply": [["global_avg_pool"], []]}], "for each of its channels: got 2, 2x6x4"),
+        (
+            [{"concat": [[], [{"max_pool": 2}]]}],
+            "differ in more than their channels: (N, 2, 6, 4), (N, 2, 3",
+        ),
+        ([{"add": [[], [{"conv": 3}]]}], "for each channel of the first: got (N, 2, 6, 4) and (N, 3, 6, 4)"),
+        (
+            [{"multiply": [["global_avg_pool"], []]}],
+            "each channel of the first: got (N, 2) and (N, 2, 6, 4)",
+        ),
         (["relu", {"conv": 2, "from": "input"}], "ConvNet: nothing reads what node 'relu1' (relu) makes"),
         ([{"conv": 2, "nam": "a"}], "unknown key 'nam' in conv; did you mean 'name'"),
         ([{"relu": 6}], "stage 1: relu takes no value, got 6: {'relu': None, ...}"),

@@ -13,119 +13,6 @@ from cnnlib.models.spec.reading import ACTIVATIONS, BRANCHING, KINDS, WITH_BIAS,
 from cnnlib.models.summary import Stage, shape_text, stage_of
 
 
-class Branches:
-    """The part of a Builder that keeps named values and walks branches.
-
-    Attributes
-    ----------
-    graph : Graph
-        Of the stages walked so far.
-    shape : tuple
-        Of one sample, behind them.
-    named : dict
-        The graph's value and the shape of a sample for each name in the spec; 'input' are the images.
-    """
-
-    def __init__(self, input_dim):
-        self.shape = input_dim
-        self.graph = Graph()
-        self.named = {"input": (self.graph.input, input_dim)}
-
-    def walk(self, spec, place="stage"):
-        raise NotImplementedError
-
-    def go_to(self, where, name):
-        """Let the next stage read the value of that name."""
-        if not isinstance(name, str):
-            raise TypeError(f"{where}: a value is read by its name, got {name!r}")
-        if name not in self.named:
-            raise ValueError(
-                f"{where}: no stage before has the name {name!r}; named: {', '.join(self.named)}"
-            )
-        self.graph.output, self.shape = self.named[name]
-
-    def keep(self, where, name):
-        """Give the value behind the stages so far a name."""
-        if not isinstance(name, str):
-            raise TypeError(f"{where}: name must be a string, got {name!r}")
-        if name in self.named or name in KINDS:
-            taken = "a kind of stage" if name in KINDS else "taken"
-            raise ValueError(f"{where}: the name {name!r} is {taken}")
-        self.named[name] = self.graph.output, self.shape
-
-    def residual(self, where, place, body, options):
-        """body(x) + shortcut(x); without a shortcut given, x itself or a 1x1 conv where shapes differ."""
-        start = self.graph.output, self.shape
-        stages = self.walk(body, f"{place}body stage")
-        body_value, after = self.graph.output, self.shape
-        self.graph.output, before = start
-        self.shape = before
-        shortcut = options.get("shortcut")
-        if shortcut is None:
-            shortcut = [] if after == before else _projection(where, before, after)
-        shortcut_stages = self.walk(shortcut, f"{place}shortcut stage")
-        if self.shape != after:
-            raise ValueError(
-                f"{where}: the body gives {shape_text(after)}, the shortcut {shape_text(self.shape)}"
-            )
-        self.append("add", "residual", (body_value, self.graph.output))
-        return Stage("residual", after, parts=[("", stages), ("shortcut: ", shortcut_stages)])
-
-    def concat(self, where, place, branches, options):
-        """The branches' channels one behind the other."""
-        values, shapes, parts = self._branches(where, place, branches)
-        if len({shape[1:] for shape in shapes}) > 1:
-            raise ValueError(f"{where}: the branches differ in size: {', '.join(map(shape_text, shapes))}")
-        self.append("concat", "concat", tuple(values))
-        shape = sum(shape[0] for shape in shapes), *shapes[0][1:]
-        return Stage("concat", shape, parts=parts)
-
-    def add(self, where, place, branches, options, layer="add"):
-        """The branches' sum; those behind the first may have a value for each of its channels."""
-        values, shapes, parts = self._branches(where, place, branches)
-        first, *others = shapes
-        for shape in others:
-            if shape not in (first, first[:1], (*first[:1], 1, 1)):
-                raise ValueError(
-                    f"{where}: the branches must have one shape, or those behind the first a value for each "
-                    f"of its channels: got {', '.join(map(shape_text, shapes))}"
-                )
-        total, *others = values
-        for value in others:
-            total = self.append(layer, layer, (total, value))
-        return Stage(layer, first, parts=parts)
-
-    def multiply(self, where, place, branches, options):
-        """The branches' product."""
-        return self.add(where, place, branches, options, "multiply")
-
-    def append(self, layer, label, inputs, names=(), args=()):
-        """Put a node into the graph, as its output."""
-        output = f"{layer}{len(self.graph.nodes) + 1}"
-        return self.graph.append(Node(layer, inputs, output, tuple(names), tuple(args), label))
-
-    def _branches(self, where, place, branches):
-        """The values and shapes that branches end with, and their stages; each begins where they part."""
-        if not isinstance(branches, (list, tuple)):
-            raise TypeError(f"{where}: needs a list of branches, got {branches!r}")
-        if len(branches) < 2:
-            raise ValueError(f"{where}: needs two branches or more, got {len(branches)}")
-        start = self.graph.output, self.shape
-        values, shapes, parts = [], [], []
-        for k, branch in enumerate(branches, start=1):
-            self.graph.output, self.shape = start
-            if isinstance(branch, str):
-                self.go_to(where, branch)
-                stages = [Stage(branch, self.shape)]
-            else:
-                stages = self.walk(branch, f"{place}branch {k} stage")
-                stages = stages or [Stage("as it is", self.shape)]
-            values.append(self.graph.output)
-            shapes.append(self.shape)
-            parts.append((f"{k}: ", stages))
-        return values, shapes, parts
-
-
 def _projection(where, before, after):
     """A shortcut that changes the shape: a strided 1x1 convolution, normalised (He et al. 2015, option B)."""
     if len(before) != 3 or len(after) != 3:
@@ -172,11 +59,13 @@ def whitening_filters(X, w, eps):
     return np.concatenate([filters, -filters]).reshape(w.shape).astype(w.dtype)
 
 
-class Builder(Branches):
+class Builder:
     """Walks a spec, collecting stages, parameters and the dicts that change from call to call.
 
     Attributes
     ----------
+    graph : Graph
+        Of the stages walked so far.
     params : dict
         Initial parameters, in `dtype`: weights normally distributed with the standard deviation
         ``sqrt(2 / fan_in)`` that keeps the variance through relu layers (He et al. 2015,
@@ -190,16 +79,17 @@ class Builder(Branches):
     """
 
     def __init__(self, input_dim, random, weight_scale, dtype):
-        super().__init__(tuple(input_dim))
-        self.random = random
-        self.weight_scale = weight_scale
-        self.dtype = dtype
-        self.input_dim = tuple(input_dim)
-        self.params = {}
-        self.frozen = set()
-        self.whitening = None
-        self.bn_params = []
+        self.random, self.weight_scale, self.dtype = random, weight_scale, dtype
+        self.graph, self.params, self.bn_params = Graph(), {}, []
+        self.frozen, self.whitening = set(), None
         self.weights = self.norms = 0
+        self._shapes = {self.graph.input: tuple(input_dim)}  # of one sample of each of the graph's values
+        self._named = {"input": self.graph.input}  # values by their names in the spec
+
+    @property
+    def shape(self):
+        """Of one sample, behind the stages so far."""
+        return self._shapes[self.graph.output]
 
     def walk(self, spec, place="stage"):
         """The stages of a spec."""
@@ -215,22 +105,93 @@ class Builder(Branches):
                 options.setdefault("bias", not before_norm)  # the norm would subtract it again
             try:
                 if source is not None:
-                    self.go_to(where, source)
+                    self._go_to(where, source)
                 if kind in ACTIVATIONS:
                     stage = self._stage(kind, kind)
                 elif kind in BRANCHING:
                     stage = getattr(self, kind)(where, f"{place} {i + 1}, ", value, options)
                 else:
                     stage = getattr(self, kind)(where, value, options)
-                self.shape = stage.shape
                 if name is not None:
-                    self.keep(where, name)
+                    self._keep(where, name)
             except (TypeError, ValueError) as error:
                 if str(error).startswith("ConvNet: "):
                     raise
                 raise type(error)(f"{where}: {error}") from error
             stages.append(stage)
         return stages
+
+    def _go_to(self, where, name):
+        """Let the next stage read the value of that name."""
+        if not isinstance(name, str):
+            raise TypeError(f"{where}: a value is read by its name, got {name!r}")
+        if name not in self._named:
+            known = ", ".join(self._named)
+            raise ValueError(f"{where}: no stage before has the name {name!r}; named: {known}")
+        self.graph.output = self._named[name]
+
+    def _keep(self, where, name):
+        """Give the value behind the stages so far a name."""
+        if not isinstance(name, str):
+            raise TypeError(f"{where}: name must be a string, got {name!r}")
+        if name in self._named or name in KINDS:
+            taken = "a kind of stage" if name in KINDS else "taken"
+            raise ValueError(f"{where}: the name {name!r} is {taken}")
+        self._named[name] = self.graph.output
+
+    # Where branches meet ------------------------------------------------------------------------------
+
+    def residual(self, where, place, body, options):
+        """body(x) + shortcut(x); without a shortcut given, x itself or a 1x1 conv where shapes differ."""
+        start, before = self.graph.output, self.shape
+        stages = self.walk(body, f"{place}body stage")
+        value, after = self.graph.output, self.shape
+        self.graph.output, shortcut = start, options.get("shortcut")
+        if shortcut is None:
+            shortcut = [] if after == before else _projection(where, before, after)
+        shortcut_stages = self.walk(shortcut, f"{place}shortcut stage")
+        if self.shape != after:
+            raise ValueError(
+                f"{where}: the body gives {shape_text(after)}, the shortcut {shape_text(self.shape)}"
+            )
+        parts = [("", stages), ("shortcut: ", shortcut_stages)]
+        return self._joined("add", "residual", (value, self.graph.output), parts)
+
+    def concat(self, where, place, branches, options):
+        """The branches' channels one behind the other."""
+        values, parts = self._branches(where, place, branches)
+        return self._joined("concat", "concat", tuple(values), parts)
+
+    def add(self, where, place, branches, options, layer="add"):
+        """The branches' sum; those behind the first may have a value for each of its channels."""
+        (total, *others), parts = self._branches(where, place, branches)
+        for value in others:
+            stage = self._joined(layer, layer, (total, value), parts)
+            total = self.graph.output
+        return stage
+
+    def multiply(self, where, place, branches, options):
+        """The branches' product."""
+        return self.add(where, place, branches, options, "multiply")
+
+    def _branches(self, where, place, branches):
+        """The values that branches end with, and their stages; each begins where they part."""
+        if not isinstance(branches, (list, tuple)):
+            raise TypeError(f"{where}: needs a list of branches, got {branches!r}")
+        if len(branches) < 2:
+            raise ValueError(f"{where}: needs two branches or more, got {len(branches)}")
+        start, values, parts = self.graph.output, [], []
+        for k, branch in enumerate(branches, start=1):
+            self.graph.output = start
+            if isinstance(branch, str):
+                self._go_to(where, branch)
+                stages = [Stage(branch, self.shape)]
+            else:
+                stages = self.walk(branch, f"{place}branch {k} stage")
+                stages = stages or [Stage("as it is", self.shape)]
+            values.append(self.graph.output)
+            parts.append((f"{k}: ", stages))
+        return values, parts
 
     # A method for each kind of stage ------------------------------------------------------------------
 
@@ -381,7 +342,7 @@ class Builder(Branches):
 
     def _whiten(self, where, name, C):
         """Note the filters `name` as those that :meth:`cnnlib.convnet.ConvNet.initialize` has to set."""
-        if self.weights > 1 or self.shape != self.input_dim or C != self.shape[0]:
+        if self.weights > 1 or self.shape != self._shapes[self.graph.input] or C != self.shape[0]:
             raise ValueError(f"{where}: only a first convolution, without groups, can whiten the images")
         F, *patch = self.params[name].shape
         if F % 2 or F > 2 * math.prod(patch):
@@ -401,11 +362,21 @@ class Builder(Branches):
 
     def _stage(self, layer, label, names=(), *args):
         """Put a layer into the graph."""
-        node = Node(layer, (self.graph.output,), f"{layer}{len(self.graph.nodes) + 1}", names, args, label)
+        before = self.shape
+        node = self._append(layer, (self.graph.output,), names, args, label)
+        return stage_of(node, self.params, before, self.shape)
+
+    def _joined(self, layer, label, inputs, parts):
+        """Put what joins branches into the graph."""
+        self._append(layer, inputs, (), (), label)
+        return Stage(label, self.shape, parts=parts)
+
+    def _append(self, layer, inputs, names, args, label):
+        node = Node(layer, inputs, f"{layer}{len(self.graph.nodes) + 1}", names, args, label)
         arrays = [None if name is None else self.params[name] for name in names]
-        shape = shape_behind(node, [self.shape], arrays)
-        self.graph.append(node)
-        return stage_of(node, self.params, self.shape, tuple(shape))
+        shape = tuple(shape_behind(node, [self._shapes[name] for name in inputs], arrays))
+        self._shapes[self.graph.append(node)] = shape
+        return node
 
 
 def _strided(conv_param):
