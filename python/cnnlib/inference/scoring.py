@@ -11,7 +11,8 @@ import numpy as np
 from cnnlib._typing import Array
 from cnnlib.augment import averaged_scores
 from cnnlib.inference.fusion import PREPARED_LAYERS
-from cnnlib.inference.predictor import Predictor, prepare
+from cnnlib.inference.predictor import Predictor
+from cnnlib.inference.preparation import prepare
 from cnnlib.models.graph_model import warn_of_bytes
 
 _BATCH, _BATCH_VALUES = 500, 2**21  # of images whose scores are computed together

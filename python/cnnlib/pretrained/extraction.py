@@ -19,7 +19,8 @@ from cnnlib._typing import Array
 from cnnlib.augment import HorizontalFlip, RandomCrop
 from cnnlib.data.image_files import photo
 from cnnlib.data.shards import ShardedArray
-from cnnlib.inference.predictor import Predictor, prepare
+from cnnlib.inference.predictor import Predictor
+from cnnlib.inference.preparation import prepare
 from cnnlib.pretrained.store import KEY_BYTES, Features, Store
 from cnnlib.solver.interrupts import Interrupts
 

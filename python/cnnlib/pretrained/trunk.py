@@ -11,7 +11,7 @@ from cnnlib.data.normalization import Normalization
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.predictor import Predictor
-from cnnlib.inference.predictor import load as load_predictor
+from cnnlib.inference.preparation import load as load_predictor
 from cnnlib.models import ConvNet, GraphNet
 from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.models.state import check_state_fits

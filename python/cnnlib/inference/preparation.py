@@ -1,0 +1,171 @@
+"""Predictors of models, in floats or eight bits, and of their files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from cnnlib._params import choice, type_name
+from cnnlib.data.normalization import PREPROCESSING
+from cnnlib.inference.file import read_file
+from cnnlib.inference.fold import fold
+from cnnlib.inference.predictor import Predictor
+from cnnlib.inference.quantization.calibration import batches_of
+from cnnlib.inference.quantization.preparing import quantized
+from cnnlib.inference.quantization.table import Quantization
+from cnnlib.inference.quantization.weights import METHODS
+from cnnlib.models.graph_model import refuse_uninitialized
+
+
+def prepare(
+    model: Any,
+    *,
+    dtype: DTypeLike | None = None,
+    algorithm: str = "auto",
+    precision: str | None = None,
+    calibration: Any = None,
+    float32: Sequence[str] = (),
+    ranges: str = "mse",
+) -> Predictor:
+    """
+    Prepare a model for inference, as it is now. The predictor is a copy: training the model on, or changing
+    its arrays and parameter dicts, does not change it.
+
+    With ``precision='int8'`` weights and values are bytes and sums exact integers: scores are the same bits
+    on every instruction set, number of threads and batch, where all layers are of eight bits.
+    :mod:`cnnlib.naive.quantized` defines them.
+
+    Parameters
+    ----------
+    model : model of cnnlib.models, or what cnnlib.onnx.load returns
+    dtype : np.float32, np.float64 or None
+        None: the model's.
+    algorithm : str
+        Of the convolutions that do not name their own, as in `conv_param`.
+    precision : 'int8', 'float32', 'float64' or None
+        The floating-point ones are another way to give `dtype`.
+    calibration : array (N, C, H, W) or (N, D), iterable of such batches, or path of a folder of images
+        For int8, a few hundred samples like those to come, uint8 or as the network takes them: they show
+        which range each value needs.
+    float32 : sequence of str
+        Layers that stay in float32, by the labels that `Predictor.quantization` shows. Those that lose too
+        much stay so by themselves.
+    ranges : 'mse', 'percentile' or 'minmax'
+        What a range covers: what makes the least mean squared error, all but a ten-thousandth of the values,
+        or all that calibration showed.
+
+    Returns
+    -------
+    Predictor
+
+    Raises
+    ------
+    TypeError
+        For what has no graph of layers, and for another dtype.
+    ValueError
+        For calibration that is empty, of another shape, not finite or of one value, or given for another
+        precision. For int8 of a network with several outputs.
+        For a layer that is not known here, an unknown algorithm, and a ConvNet whose filters wait for
+        `initialize`.
+
+    Examples
+    --------
+    >>> from cnnlib.models import ConvNet
+    >>> net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
+    >>> predictor = prepare(net)
+    >>> predictor
+    <Predictor 3x32x32, 14 operations, float32, 77,370 parameters>
+    >>> predictor(np.zeros((5, 3, 32, 32))).shape
+    (5, 10)
+    """
+    if isinstance(model, Predictor):  # an eight-bit network of cnnlib.onnx.load
+        others = precision not in (None, model.precision) or dtype not in (None, model.dtype)
+        if others or calibration is not None or len(float32) or algorithm != "auto":
+            raise ValueError(f"prepare: the model is a predictor of {model.precision} already")
+        return model
+    if not callable(getattr(model, "graph", None)):
+        raise TypeError(
+            f"prepare: model must be one of cnnlib.models, or from cnnlib.onnx, got {type_name(model)}"
+        )
+    refuse_uninitialized("prepare", model)
+    if precision is not None:
+        choice("prepare", "precision", precision, ("int8", "float32", "float64"))
+        if precision != "int8" and dtype is not None and np.dtype(dtype) != precision:
+            raise ValueError(f"prepare: precision {precision!r} contradicts dtype {np.dtype(dtype)}")
+        dtype = np.float32 if precision == "int8" else np.dtype(precision)
+    if precision != "int8" and (calibration is not None or len(float32)):
+        raise ValueError("prepare: calibration and float32 are for precision='int8'")
+    own = np.dtype(model.dtype if dtype is None else dtype)
+    if own not in (np.float32, np.float64):
+        raise TypeError(f"prepare: dtype must be float32 or float64, got {own}")
+    graph, params = fold(model.graph(), model.params, own, algorithm)
+    given = model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
+    classes = getattr(model, "classes", None)
+    predictor = Predictor(
+        graph,
+        params,
+        tuple(int(size) for size in np.atleast_1d(given)),
+        own,
+        getattr(model, "preprocess", None),
+        None if classes is None else tuple(classes),
+    )
+    if precision == "int8":
+        predictor = _of_eight_bits(predictor, calibration, float32, ranges)
+    predictor._network(predictor.input_dim)  # errors show now, and the first call is as fast as the others
+    return predictor
+
+
+def _of_eight_bits(predictor: Predictor, calibration: Any, kept: Sequence[str], ranges: str) -> Predictor:
+    """The predictor in eight bits, by what it makes of calibration samples."""
+    if calibration is None:
+        raise ValueError("prepare: precision='int8' needs calibration, some hundred samples of those to come")
+    choice("prepare", "ranges", ranges, METHODS)
+    graph, params = predictor.graph_and_params()
+    graph.refuse_several("prepare: precision='int8'")
+    images = map(predictor._calibration, batches_of(calibration, predictor.input_dim))
+    names = (kept,) if isinstance(kept, str) else tuple(kept)
+    graph, params, table = quantized(graph, params, predictor.input_dim, images, names, ranges)
+    described = predictor.input_dim, predictor.dtype, predictor.preprocess, predictor.classes
+    return Predictor(graph, params, *described, quantization=table)
+
+
+def load(path: str | os.PathLike[str]) -> Predictor:
+    """
+    Read a predictor that `Predictor.save` wrote.
+
+    The weights are mapped into memory, and their checksums compared, when samples come first. To save another
+    predictor under the file's name is safe. What writes into the file itself, as `cp` does, is noticed at the
+    next call, which compares the checksums again; but a file that is cut short during a call ends the process
+    with SIGBUS.
+
+    Raises
+    ------
+    ValueError
+        For a file that is no predictor, is incomplete, or was altered; the message names it. Of weights, the
+        predictor says so when it is called.
+    OSError
+        If it cannot be read.
+
+    Examples
+    --------
+    >>> from cnnlib.models import TwoLayerNet
+    >>> prepare(TwoLayerNet(4, 3, 2, seed=0)).save("net.cnnlib")
+    >>> load("net.cnnlib")
+    <Predictor 4, 2 operations, float64, 23 parameters>
+    """
+    about, graph, params, check = read_file(path)
+    described, rows = about["preprocess"], about.get("quantization")
+    return Predictor(
+        graph,
+        params,
+        tuple(about["input_dim"]),
+        np.dtype(about["dtype"]),
+        None if described is None else PREPROCESSING.build(described),
+        None if about["classes"] is None else tuple(about["classes"]),
+        check,
+        None if rows is None else Quantization(rows),
+    )
