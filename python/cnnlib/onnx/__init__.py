@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnlib.onnx.loading import load
+from cnnlib.onnx.reading.network import load
 from cnnlib.onnx.saving import save
 
 __all__ = ["load", "save"]

@@ -107,10 +107,6 @@ def _squeeze(op, x, *_):
     return np.squeeze(x, None if axes is None else tuple(axes))
 
 
-def _unsqueeze(op, x, *_):
-    return np.expand_dims(x, tuple(op.integers(1, "axes") or ()))
-
-
 def _reshape(op, x, *_):
     shape = op.integers(1, "shape") or []
     zero_is_zero = op.attributes.integer("allowzero", 0)
@@ -141,10 +137,6 @@ def _divide(op, x, y):
     if x.dtype.kind in "iu":
         return np.where((x % y != 0) & ((x < 0) != (y < 0)), x // y + 1, x // y).astype(x.dtype)
     return x / y
-
-
-def _transpose(op, x):
-    return np.transpose(x, op.attributes.integers("perm"))
 
 
 def _flatten(op, x):
@@ -237,11 +229,11 @@ FOLDED: dict[str, Callable[..., Any]] = {
     "Concat": _concat,
     "Slice": _slice,
     "Squeeze": _squeeze,
-    "Unsqueeze": _unsqueeze,
+    "Unsqueeze": lambda op, x, *_: np.expand_dims(x, tuple(op.integers(1, "axes") or ())),
     "Reshape": _reshape,
     "Cast": _cast,
     "Identity": lambda op, x: x,
-    "Transpose": _transpose,
+    "Transpose": lambda op, x, *_: np.transpose(x, op.attributes.integers("perm")),
     "Flatten": _flatten,
     "ReduceProd": _product,
     "Add": _together(_kept(np.add), operator.add),

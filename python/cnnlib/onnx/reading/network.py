@@ -1,11 +1,12 @@
-"""From the operators of a file to a graph of layers."""
+"""From the operators of a file to a graph of layers: :func:`load`."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,18 +15,21 @@ from cnnlib.graph.importing.builder import LARGEST_SAMPLE
 from cnnlib.graph.shapes import batch_of
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_net import GraphNet
-from cnnlib.onnx.reading import norms, pointwise, products, quantized, resizing, views, windows
+from cnnlib.onnx import metadata
+from cnnlib.onnx.reading import pointwise, quantized, resizing, views, weighted, windows
 from cnnlib.onnx.reading.constants import FOLDED, fold
 from cnnlib.onnx.reading.files import OWN, STANDARD, FileBuilder, Source
 from cnnlib.onnx.reading.operator import Operator, Refused, check_version
 from cnnlib.onnx.reading.patterns import rewritten
-from cnnlib.onnx.reading.symbols import BATCH, Symbol, Value, settled
+from cnnlib.onnx.reading.symbols import Value
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {
     **windows.OPERATORS,
     **resizing.OPERATORS,
-    **norms.OPERATORS,
-    **products.OPERATORS,
+    **weighted.OPERATORS,
     **pointwise.OPERATORS,
     **views.OPERATORS,
     **quantized.OPERATORS,
@@ -170,20 +174,63 @@ def _sizes(sizes):
     return f"(N, {', '.join('?' if size is None else str(size) for size in sizes[1:])})"
 
 
-def shape_of(op: Operator) -> Value:
-    """Shape of what depends on the images: the number of images stays open."""
-    feature = op.value(0)
-    assert isinstance(feature, Feature)  # else it has been folded
-    start, end = op.attributes.integer("start", 0), op.attributes.integer("end", len(feature.view) + 1)
-    sizes: list[Any] = list(feature.view)
-    if feature.view == feature.shape:
-        sizes = [op.net.size_of(feature, axis) for axis in range(len(sizes))]
-    elif op.net.follows(feature):
-        images = feature.channels_last or feature.pad is not None
-        for axis, size in enumerate(feature.view):
-            if not images or axis != feature.channel_axis:
-                sizes[axis] = Symbol(size)
-    return settled(np.array([BATCH, *sizes], dtype=object)[start:end])
+def load(
+    path_or_proto: str | os.PathLike[str] | ModelProto, *, input_dim: Sequence[int] | None = None
+) -> Any:
+    """Read a network from an ONNX model: its layers, branches and weights.
 
+    Each operator becomes the layer that computes the same; what only reshapes, and arithmetic between
+    constants, is worked out here. docs/exchange.md lists the operators. The network computes in float64 if
+    the model's input is float64, else in float32 (weights of float16 and bfloat16 become float32), for any
+    number of samples, even where the file is made for one, and for images of other sizes: an operator that
+    holds to the size that the network is loaded at has other sizes refused when they come. All weights are
+    trained by a Solver; a softmax at the end belongs to the output and is best left out of a model that is to
+    be trained.
 
-OPERATORS["Shape"] = shape_of
+    Parameters
+    ----------
+    path_or_proto : str, path or onnx.ModelProto
+        Weights in files of their own are read from the model's folder and those below it, nowhere else.
+    input_dim : sequence of int or None
+        (C, H, W) or (D,) of a sample, for a model that leaves sizes of its input open.
+
+    Returns
+    -------
+    GraphNet or Predictor
+        A model whose parameters, and outputs where they are several, have the names of the file. Of a file
+        with QuantizeLinear and DequantizeLinear an eight-bit :class:`cnnlib.inference.Predictor`: layers
+        between them whose weights are quantised, symmetric, for the whole tensor or for each filter, compute
+        in integers, and give what the file says to within a step of their output's scale. `preprocess` and
+        `classes` are those of the model that :func:`cnnlib.onnx.save` wrote.
+
+    Raises
+    ------
+    ValueError
+        For an operator, or an attribute of one, that has no counterpart here: the message names the file,
+        the operator and its name. For a file that is damaged or no ONNX model, weights that lie outside its
+        folder, more than one input. For quantised weights with zero points or scales along another axis than
+        the filters', other numbers than uint8, int8 and int32, the operator form (QLinearConv, ...), and an
+        eight-bit network with several outputs.
+    OSError
+        If the file cannot be read.
+    ImportError
+        Without the onnx package, the extra `onnx`.
+
+    Examples
+    --------
+    >>> import onnx.parser
+    >>> model = onnx.parser.parse_model('''
+    ...     <ir_version: 10, opset_import: ["": 21]>
+    ...     net (float[N, 3, 8, 8] images) => (float[N, 3] y) {
+    ...         a = Relu(images)
+    ...         p = GlobalAveragePool(a)
+    ...         y = Flatten(p)
+    ...     }''')
+    >>> load(model)
+    GraphNet(3x8x8 -> 3, 2 nodes, float32, 0 parameters)
+    """
+    source = Source(path_or_proto)
+    net = Network(source, input_dim).model()
+    content = {entry.key: entry.value for entry in source.model.metadata_props}
+    metadata.restore(source.title, net, content)
+    return net

@@ -177,6 +177,22 @@ class Operator(Operation):
             self.fail(f"{what} has type {value.dtype} and shape {value.shape}")
         return np.asarray(value, self.net.dtype)
 
+    def weights(self, axis: int, ndim: int | None = None) -> Constant:
+        """Input 1, filters along an axis; quantised ones have their scales along it, and no zero points."""
+        w, known = self.floats(1, "w", ndim), self.net.quantized.get(self.names[1])
+        if known is not None:
+            title = f"its weights {self.names[1]!r} of DequantizeLinear have"
+            if not known.symmetric:
+                self.fail(f"{title} a zero_point; here weights are symmetric (0 of int8, 128 of uint8)")
+            if known.axis not in (None, axis):
+                self.fail(f"{title} axis {known.axis}; here it is that of the filters, {axis}")
+        return w
+
+    def parameters(self, **arrays: Constant) -> tuple[str, ...]:
+        """Arrays by their roles as parameters with the names of the inputs from 1 on."""
+        names = [*self.names[1:], *[""] * len(arrays)]
+        return tuple(self.parameter(*item, name) for item, name in zip(arrays.items(), names))
+
     def integers(self, i: int, name: str) -> list[int] | None:
         """A list of numbers that older versions have as an attribute and newer ones as input `i`."""
         if not self.has(i):
@@ -225,13 +241,6 @@ class Operator(Operation):
         feature = self.feature(i)
         if len(feature.view) != 3:
             self.fail(f"its input has the shape {batch_of(feature.view)}; expected images (N, C, H, W)")
-        return self.plain(feature)
-
-    def flat(self, i: int = 0) -> Feature:
-        """An input as (N, D)."""
-        feature = self.feature(i)
-        if len(feature.view) != 1:
-            self.fail(f"its input has the shape {batch_of(feature.view)}, expected (N, D)")
         return self.plain(feature)
 
 

@@ -15,12 +15,9 @@ from cnnlib.onnx.reading.symbols import Constant
 _Reader = Callable[[Operator], Feature]
 
 
-def _plain(layer: str) -> _Reader:
-    return lambda op: op.same(layer, op.feature())
-
-
-def leaky_relu(op: Operator) -> Feature:
-    return op.same("leaky_relu", op.feature(), op.attributes.number("alpha", 0.01))
+def _plain(layer: str, **numbers: float) -> _Reader:
+    """A layer with these attributes, of which the defaults are given."""
+    return lambda op: op.same(layer, op.feature(), *(op.attributes.number(*item) for item in numbers.items()))
 
 
 def prelu(op: Operator) -> Feature:
@@ -36,10 +33,6 @@ def prelu(op: Operator) -> Feature:
     if slope.size != 1 and (slope != slope.flat[0]).any():
         op.fail("slope differs from channel to channel; a leaky ReLU has one here")
     return op.same("leaky_relu", x, float(slope.flat[0]))
-
-
-def elu(op: Operator) -> Feature:
-    return op.same("elu", op.feature(), op.attributes.number("alpha", 1.0))
 
 
 def celu(op: Operator) -> Feature:
@@ -112,15 +105,7 @@ def dropout(op: Operator) -> Feature:
 # Sums and products ------------------------------------------------------------------------------------
 
 
-def add(op: Operator) -> Feature:
-    return _sum(op, 1)
-
-
-def subtract(op: Operator) -> Feature:
-    return _sum(op, -1)
-
-
-def _sum(op, sign):
+def _sum(op: Operator, sign: int) -> Feature:
     """x + y, or x - y if the `sign` is -1; one of them may be constant."""
     first, second = op.value(0), op.value(1)
     if isinstance(first, Feature) and isinstance(second, Feature):
@@ -153,10 +138,6 @@ def total(op: Operator) -> Feature:
     for i in range(1, len(op.inputs)):
         result = op.joined("add", result, op.feature(i))
     return result
-
-
-def mean(op: Operator) -> Feature:
-    return op.scaled(total(op), 1 / len(op.inputs))
 
 
 def _by_channel(op: Operator, x: Feature, constant: Constant) -> Constant:
@@ -195,9 +176,9 @@ OPERATORS: dict[str, _Reader] = {
     "Tanh": _plain("tanh"),
     "HardSwish": _plain("hard_swish"),
     "HardSigmoid": hard_sigmoid,
-    "LeakyRelu": leaky_relu,
+    "LeakyRelu": _plain("leaky_relu", alpha=0.01),
     "PRelu": prelu,
-    "Elu": elu,
+    "Elu": _plain("elu", alpha=1.0),
     "Celu": celu,
     "Selu": selu,
     "Swish": swish,
@@ -205,10 +186,10 @@ OPERATORS: dict[str, _Reader] = {
     "Clip": clip,
     "Softmax": softmax,
     "Dropout": dropout,
-    "Add": add,
-    "Sub": subtract,
+    "Add": lambda op: _sum(op, 1),
+    "Sub": lambda op: _sum(op, -1),
     "Mul": multiply,
     "Div": divide,
     "Sum": total,
-    "Mean": mean,
+    "Mean": lambda op: op.scaled(total(op), 1 / len(op.inputs)),
 }

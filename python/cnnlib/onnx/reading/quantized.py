@@ -178,18 +178,6 @@ def _spread(
     return axis % x.ndim, steps.reshape(shape), zeros.reshape(shape if zeros.size > 1 else ())
 
 
-def check_weights(op: Operator, i: int, axis: int) -> None:
-    """Refuse quantised weights whose scales do not lie along their filters, or that have zero points."""
-    known = op.net.quantized.get(op.names[i])
-    if known is None:
-        return
-    title = f"its weights {op.names[i]!r} of DequantizeLinear have"
-    if not known.symmetric:
-        op.fail(f"{title} a zero_point; here weights are symmetric (0 of int8, 128 of uint8)")
-    if known.axis not in (None, axis):
-        op.fail(f"{title} axis {known.axis}; here it is that of the filters, {axis}")
-
-
 def refuse_operator_form(op: Operator) -> None:
     """Say of QLinearConv and the like which form is read."""
     if op.kind.startswith(_OPERATOR_FORM):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.symbols import BATCH, Symbol
+from cnnlib.onnx.reading.symbols import BATCH, Symbol, Value, settled
 
 _FLOATS = (1, 10, 11, 16)  # float32, float16, float64 and bfloat16 of TensorProto.DataType
 
@@ -145,6 +147,22 @@ def reduce_mean(op: Operator) -> Feature:
     return pooled.seen_as((1, 1, x.shape[0])) if keep else pooled
 
 
+def shape(op: Operator) -> Value:
+    """Shape of what depends on the images: the number of images stays open."""
+    feature = op.value(0)
+    assert isinstance(feature, Feature)  # else it has been folded
+    start, end = op.attributes.integer("start", 0), op.attributes.integer("end", len(feature.view) + 1)
+    sizes: list[Any] = list(feature.view)
+    if feature.view == feature.shape:
+        sizes = [op.net.size_of(feature, axis) for axis in range(len(sizes))]
+    elif op.net.follows(feature):
+        images = feature.channels_last or feature.pad is not None
+        for axis, size in enumerate(feature.view):
+            if not images or axis != feature.channel_axis:
+                sizes[axis] = Symbol(size)
+    return settled(np.array([BATCH, *sizes], dtype=object)[start:end])
+
+
 def _ordered(op):
     """The input, if its values lie in the file's order."""
     x = op.feature()
@@ -155,7 +173,7 @@ def _ordered(op):
     return x
 
 
-OPERATORS = {
+OPERATORS: dict[str, Callable[[Operator], Value]] = {
     "Identity": identity,
     "Cast": cast,
     "Flatten": flatten,
@@ -165,4 +183,5 @@ OPERATORS = {
     "Transpose": transpose,
     "Concat": concat,
     "ReduceMean": reduce_mean,
+    "Shape": shape,
 }

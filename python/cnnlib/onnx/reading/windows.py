@@ -11,15 +11,13 @@ from cnnlib._params import same_sides
 from cnnlib.graph.importing import Feature, Sides
 from cnnlib.graph.shapes import batch_of
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.quantized import check_weights
 from cnnlib.onnx.reading.symbols import Constant
 
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
 def _conv(op: Operator) -> Feature:
-    w = op.floats(1, "w")
-    check_weights(op, 1, 0)
+    w = op.weights(0)
     x = op.grid(padded_with=0.0)
     if w.ndim != len(x.view) + 1:
         op.fail(f"w has the shape {w.shape}, the input {batch_of(x.view)}")
@@ -31,8 +29,7 @@ def _conv(op: Operator) -> Feature:
 
 def _pooled_conv(op: Operator) -> Feature:
     """A 1x1 convolution of what a global pool made (N, C): an affine layer."""
-    x, w = op.feature(), op.floats(1, "w")
-    check_weights(op, 1, 0)
+    x, w = op.feature(), op.weights(0)
     if w.shape[2:] != (1, 1) or op.attributes.integer("group", 1) != 1:
         op.fail(f"behind a global pool only 1x1 filters without groups have a counterpart, got w {w.shape}")
     op.attributes.expect("kernel_shape", [1, 1])
@@ -134,8 +131,7 @@ def _bias(op):
 
 def _weights(op: Operator, w: Constant) -> tuple[str | None, ...]:
     b = _bias(op)
-    w_name = op.parameter("w", w, op.names[1])
-    return w_name, None if b is None else op.parameter("b", b, op.names[2])
+    return (*op.parameters(w=w), None) if b is None else op.parameters(w=w, b=b)
 
 
 def _pooled(op: Operator, padded_with: float) -> Feature:

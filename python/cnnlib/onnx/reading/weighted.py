@@ -1,4 +1,4 @@
-"""Normalisation."""
+"""Matrix products and norms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,47 @@ import numpy as np
 
 from cnnlib.graph.importing import Feature
 from cnnlib.onnx.reading.operator import Operator
+from cnnlib.onnx.reading.symbols import Constant
+
+_BLOCK = 256  # rows and columns: two blocks of float32, half a megabyte, stay in the second-level cache
+
+
+def gemm(op: Operator) -> Feature:
+    """``alpha * x @ w + beta * b``, with the factors taken into w and b."""
+    x = op.feature()
+    op.attributes.expect("transA", 0)
+    op.attributes.ignore("broadcast")  # before version 7; the shapes say it
+    if len(x.view) != 1:
+        op.fail(f"its input has the shape (N, {x.view}), expected (N, D)")
+    transposed = bool(op.attributes.integer("transB", 0))
+    w = op.weights(0 if transposed else 1, ndim=2)
+    w = _transposed(w) if transposed else w
+    alpha, beta = op.attributes.number("alpha", 1.0), op.attributes.number("beta", 1.0)
+    b = None
+    if op.has(2) and beta != 0:
+        b = op.floats(2, "b")
+        if b.ndim > 2 or (b.ndim == 2 and len(b) > 1):
+            op.fail(f"b has the shape {b.shape}; a bias for each sample has no counterpart here")
+        b = np.broadcast_to(b, (1, w.shape[1]))[0]
+        b = b * b.dtype.type(beta)
+    return op.product(x, w if alpha == 1 else w * w.dtype.type(alpha), b, op.names[1:])
+
+
+def _transposed(w: Constant) -> Constant:
+    """w.T in C order, block by block: one of (4096, 25088) takes NumPy at once more than twice as long."""
+    out = np.empty(w.shape[::-1], w.dtype)
+    for i in range(0, w.shape[0], _BLOCK):
+        for j in range(0, w.shape[1], _BLOCK):
+            out[j : j + _BLOCK, i : i + _BLOCK] = w[i : i + _BLOCK, j : j + _BLOCK].T
+    return out
+
+
+def matmul(op: Operator) -> Feature:
+    """(N, D) @ (D, M); of images with the channels last a 1x1 convolution."""
+    x, w = op.feature(), op.weights(1, ndim=2)
+    if len(x.view) != 1 and not x.channels_last and x.view[:-1] != (1, 1):  # of one pixel they are last, too
+        op.fail(f"its input has the shape (N, {x.view}), expected (N, D)")
+    return op.product(x, w, names=op.names[1:])
 
 
 def batch_norm(op: Operator) -> Feature:
@@ -17,7 +58,8 @@ def batch_norm(op: Operator) -> Feature:
     attributes.expect("spatial", 1)
     attributes.expect("training_mode", 0)
     C = x.view[x.channel_axis]
-    gamma, beta, mean, var = (op.floats(i, name, 1) for i, name in enumerate(_NORM_INPUTS, start=1))
+    names = ("scale", "bias", "mean", "var")
+    gamma, beta, mean, var = (op.floats(i, name, 1) for i, name in enumerate(names, start=1))
     if not all(array.shape == (C,) for array in (gamma, beta, mean, var)):
         op.fail(f"scale, bias, mean and var must have the shape ({C},)")
     bn_param = {
@@ -27,15 +69,11 @@ def batch_norm(op: Operator) -> Feature:
         "running_mean": mean.copy(),
         "running_var": var.copy(),
     }
-    params = op.parameter("gamma", gamma, op.names[1]), op.parameter("beta", beta, op.names[2])
     if len(x.view) == 1 or x.shape[0] != C:
         x = op.plain(x)
     layer = "spatial_batchnorm" if len(x.shape) == 3 else "batchnorm"
-    out = op.emit(layer, x, params=params, args=(bn_param,))
+    out = op.emit(layer, x, params=op.parameters(gamma=gamma, beta=beta), args=(bn_param,))
     return out.moved(x.view, x.channels_last)
-
-
-_NORM_INPUTS = ("scale", "bias", "mean", "var")
 
 
 def instance_norm(op: Operator) -> Feature:
@@ -49,7 +87,7 @@ def instance_norm(op: Operator) -> Feature:
     if C % G or gamma.shape != (G,) or beta.shape != (G,):
         op.fail(f"scale and bias have the shapes {gamma.shape} and {beta.shape}, the input has {G} channels")
     if G == C:
-        params = op.parameter("gamma", gamma, op.names[1]), op.parameter("beta", beta, op.names[2])
+        params = op.parameters(gamma=gamma, beta=beta)
         out = op.emit("spatial_instancenorm", x, params=params, args=({"eps": eps},))
     else:
         gamma, beta = np.repeat(gamma, C // G), np.repeat(beta, C // G)
@@ -67,9 +105,8 @@ def group_norm(op: Operator) -> Feature:
     gamma, beta = op.floats(1, "scale", 1), op.floats(2, "bias", 1)
     if len(gamma) == len(beta) == G:  # before version 21: a value for each group
         gamma, beta = np.repeat(gamma, C // G), np.repeat(beta, C // G)
-    params = op.parameter("gamma", gamma, op.names[1]), op.parameter("beta", beta, op.names[2])
-    eps = op.attributes.number("epsilon", 1e-5)
-    return op.emit("spatial_groupnorm", x, params=params, args=(G, {"eps": eps}))
+    args = (G, {"eps": op.attributes.number("epsilon", 1e-5)})
+    return op.emit("spatial_groupnorm", x, params=op.parameters(gamma=gamma, beta=beta), args=args)
 
 
 def layer_norm(op: Operator) -> Feature:
@@ -92,10 +129,7 @@ def layer_norm(op: Operator) -> Feature:
     D = x.shape[0] if by_pixel else math.prod(x.view)
     if gamma.size != D or beta.size != D:
         op.fail(f"scale and bias have the shapes {gamma.shape} and {beta.shape}, {D} values are normalised")
-    params = (
-        op.parameter("gamma", gamma.ravel(), op.names[1]),
-        op.parameter("beta", beta.ravel(), op.names[2] if op.has(2) else ""),
-    )
+    params = op.parameters(gamma=gamma.ravel(), beta=beta.ravel())
     if by_pixel:
         return op.same("spatial_layernorm", x, {"eps": eps}, params=params)
     flat = op.plain(x.seen_as((D,)))
@@ -103,6 +137,8 @@ def layer_norm(op: Operator) -> Feature:
 
 
 OPERATORS = {
+    "Gemm": gemm,
+    "MatMul": matmul,
     "BatchNormalization": batch_norm,
     "InstanceNormalization": instance_norm,
     "GroupNormalization": group_norm,
