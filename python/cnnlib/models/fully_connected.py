@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib._params import choice, number, positive_int, probability
 from cnnlib._params.random import random_stream
-from cnnlib._typing import Params
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import refuse_channels_last
-from cnnlib.models.graph_model import GraphModel, described, keeps_arguments, real_dtype, with_statistics
+from cnnlib.models.graph_model import GraphModel, described, keeps_arguments, real_dtype
+from cnnlib.models.spec.builder import Builder
 from cnnlib.models.state import check_state_fits, restore, snapshot
 
 
@@ -116,30 +113,13 @@ class FullyConnectedNet(GraphModel):
         sizes = [D, *hidden, positive_int(where, "num_classes", num_classes)]
         self.num_layers = len(sizes) - 1
 
-        self.params: Params = {}
-        for i, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
-            self.params[f"W{i}"] = scale * random.randn(fan_in, fan_out)
-            self.params[f"b{i}"] = np.zeros(fan_out)
-            if self.normalization is not None and i < self.num_layers:
-                self.params[f"gamma{i}"] = np.ones(fan_out)
-                self.params[f"beta{i}"] = np.zeros(fan_out)
-        self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
-        normed = hidden if self.use_batchnorm else ()
-        self.bn_params = [with_statistics({"mode": "train"}, D, self.dtype) for D in normed]
-        self._build(self._layers())
-
-    def _layers(self) -> Graph:
-        graph = Graph()
-        for i in range(1, self.num_layers):
-            graph.chain("affine", (f"W{i}", f"b{i}"))
-            if self.normalization is not None:
-                param: Mapping[str, Any] = self.bn_params[i - 1] if self.use_batchnorm else {}
-                graph.chain(self.normalization, (f"gamma{i}", f"beta{i}"), (param,))
-            graph.chain("relu")
-            if self.dropout > 0:
-                graph.chain("dropout", args=({"p": self.dropout, "mode": "test"},))
-        graph.chain("affine", (f"W{self.num_layers}", f"b{self.num_layers}"))
-        return graph
+        norm = [self.normalization] if self.normalization else []
+        drop = [{"dropout": self.dropout}] if self.dropout > 0 else []
+        builder = Builder((D,), random, scale, self.dtype)
+        for size in hidden:
+            builder.walk([{"affine": size, "bias": True}, *norm, "relu", *drop])
+        builder.walk([{"affine": sizes[-1]}])
+        self._take(builder)
 
     def __repr__(self) -> str:
         sizes = [self.params[f"W{i}"].shape[0] for i in range(1, self.num_layers + 1)]

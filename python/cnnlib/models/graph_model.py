@@ -19,6 +19,7 @@ from cnnlib.data.shards import Targets
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.layers import mse_loss, softmax_loss
 from cnnlib.models.program import Program
+from cnnlib.models.spec.builder import Builder
 from cnnlib.typing import BatchNormParam, DropoutParam
 
 _P = ParamSpec("_P")
@@ -222,6 +223,18 @@ class GraphModel(Model):
         norms = [node for node in graph if node.layer in BATCH_NORMS]
         # Batch norms that are frozen as a whole keep their running statistics in training, too.
         self._resting = [node.args[0] for node in norms if frozen and set(node.params) <= set(frozen)]
+
+    def _take(self, builder: Builder) -> None:
+        """Take what a spec's builder made."""
+        self.params, self.bn_params = builder.params, builder.bn_params
+        self._build(builder.graph)
+        self._begin_statistics()
+
+    def _begin_statistics(self) -> None:
+        """Give running statistics to the batch norms that have none."""
+        for node in self._graph:
+            if node.layer in BATCH_NORMS:
+                with_statistics(node.args[0], self.params[str(node.params[0])].size, self.dtype)
 
     @functools.cached_property
     def _program(self) -> Program:

@@ -16,7 +16,7 @@ from cnnlib._params.registry import OWN
 from cnnlib._typing import ArrayLike, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.shapes import batch_of, check_samples, shapes
-from cnnlib.models.graph_model import GraphModel, described, real_dtype, with_statistics
+from cnnlib.models.graph_model import GraphModel, described, real_dtype
 from cnnlib.models.losses import WeightedLosses, describe_loss
 from cnnlib.models.summary import Stage, node_stages, table
 from cnnlib.typing import BatchNormParam
@@ -141,9 +141,7 @@ class GraphNet(GraphModel):
         self.params: Params = _arrays(where, graph, params, self.dtype)
         self.frozen = _known_names(where, frozen, self.params)
         self.bn_params: list[BatchNormParam] = _batch_norms(where, graph, bn_params)
-        for node in graph:
-            if node.layer in BATCH_NORMS:
-                with_statistics(node.args[0], self.params[str(node.params[0])].size, self.dtype)
+        self._begin_statistics()
         self.num_classes = self._checked_classes(where, num_classes)
         self.arguments = {
             "input_dim": self.input_dim,

@@ -9,11 +9,9 @@ from numpy.typing import DTypeLike
 
 from cnnlib._params import number, positive_int
 from cnnlib._params.random import random_stream
-from cnnlib._typing import Params
-from cnnlib.graph.graph import Graph
 from cnnlib.graph.shapes import check_samples
-from cnnlib.models.graph_model import GraphModel, described, keeps_arguments, real_dtype, with_statistics
-from cnnlib.typing import ConvParam, MaxPoolParam
+from cnnlib.models.graph_model import GraphModel, described, keeps_arguments, real_dtype
+from cnnlib.models.spec.builder import Builder
 
 
 class ThreeLayerConvNet(GraphModel):
@@ -87,7 +85,7 @@ class ThreeLayerConvNet(GraphModel):
         self.use_batchnorm = bool(use_batchnorm)
         self.label_smoothing = 0.0
         self.rng = None  # nothing is drawn in training
-        self.input_dim = C, H, W = _image_size(where, input_dim)
+        self.input_dim = _image_size(where, input_dim)
         F = positive_int(where, "num_filters", num_filters)
         size = positive_int(where, "filter_size", filter_size)
         hidden = positive_int(where, "hidden_dim", hidden_dim)
@@ -95,37 +93,12 @@ class ThreeLayerConvNet(GraphModel):
         scale = number(where, "weight_scale", weight_scale, 0)
         random = random_stream(seed, where)
 
-        self.params: Params = {
-            "W1": scale * random.randn(F, C, size, size),
-            "b1": np.zeros(F),
-            "W2": scale * random.randn(F * (H // 2) * (W // 2), hidden),
-            "b2": np.zeros(hidden),
-            "W3": scale * random.randn(hidden, classes),
-            "b3": np.zeros(classes),
-        }
-        self.bn_params = []
-        if self.use_batchnorm:
-            self.params |= {"gamma1": np.ones(F), "beta1": np.zeros(F)}
-            self.params |= {"gamma2": np.ones(hidden), "beta2": np.zeros(hidden)}
-            self.bn_params = [with_statistics({"mode": "train"}, C, self.dtype) for C in (F, hidden)]
-        self.params = {name: value.astype(self.dtype) for name, value in self.params.items()}
-        self.conv_param: ConvParam = {"stride": 1, "pad": "same"}
-        self.pool_param: MaxPoolParam = {"pool_height": 2, "pool_width": 2, "stride": 2}
-        self._build(self._layers())
-
-    def _layers(self) -> Graph:
-        graph, norms = Graph(), iter(self.bn_params)
-        graph.chain("conv", ("W1", "b1"), (self.conv_param,))
-        if self.use_batchnorm:
-            graph.chain("spatial_batchnorm", ("gamma1", "beta1"), (next(norms),))
-        graph.chain("relu")
-        graph.chain("max_pool", args=(self.pool_param,))
-        graph.chain("affine", ("W2", "b2"))
-        if self.use_batchnorm:
-            graph.chain("batchnorm", ("gamma2", "beta2"), (next(norms),))
-        graph.chain("relu")
-        graph.chain("affine", ("W3", "b3"))
-        return graph
+        norm = ["batchnorm"] if self.use_batchnorm else []
+        pool = {"max_pool": 2, "stride": 2}
+        builder = Builder(self.input_dim, random, scale, self.dtype)
+        builder.walk([{"conv": F, "size": size, "bias": True}, *norm, "relu", pool])
+        builder.walk([{"affine": hidden, "bias": True}, *norm, "relu", {"affine": classes}])
+        self._take(builder)
 
     def __repr__(self) -> str:
         F, _, KH, KW = self.params["W1"].shape
