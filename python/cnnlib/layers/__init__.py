@@ -8,10 +8,22 @@ float32. Any strides, byte order and read-only memory are accepted; inputs are n
 loop versions of all of them, to read, are in `cnnlib.naive`.
 """
 
-from cnnlib.layers import activations, conv, dense, losses, pool, resizing, sandwiches, volumes
+from cnnlib.layers import (
+    activations,
+    conv,
+    dense,
+    dense_sandwiches,
+    losses,
+    pool,
+    resizing,
+    sandwiches,
+    volume_pools,
+    volumes,
+)
 from cnnlib.layers.activations import *
 from cnnlib.layers.conv import *
 from cnnlib.layers.dense import *
+from cnnlib.layers.dense_sandwiches import *
 from cnnlib.layers.losses import *
 from cnnlib.layers.norm import batch, rows
 from cnnlib.layers.norm.batch import *
@@ -19,6 +31,7 @@ from cnnlib.layers.norm.rows import *
 from cnnlib.layers.pool import *
 from cnnlib.layers.resizing import *
 from cnnlib.layers.sandwiches import *
+from cnnlib.layers.volume_pools import *
 from cnnlib.layers.volumes import *
 
 __all__: list[str] = []
@@ -30,5 +43,7 @@ __all__ += batch.__all__
 __all__ += rows.__all__
 __all__ += pool.__all__
 __all__ += resizing.__all__
+__all__ += dense_sandwiches.__all__
 __all__ += sandwiches.__all__
+__all__ += volume_pools.__all__
 __all__ += volumes.__all__
