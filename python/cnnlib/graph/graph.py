@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -354,6 +354,13 @@ def activation_of(node: Node) -> tuple[str, float]:
     """What the core calls the function of a node of ACTIVATIONS, and its alpha."""
     kind = "gelu_tanh" if node.args[:1] == ("tanh",) else node.layer
     return kind, float(node.args[0]) if kind == "elu" and node.args else 1.0
+
+
+def fresh(name: str, taken: Container[str], mark: str = "'") -> str:
+    """The name, made longer while it is taken."""
+    while name in taken:
+        name += mark
+    return name
 
 
 def positional(layer: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -21,6 +21,7 @@ from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 _EMITTED_BY = {
     **dict.fromkeys(ACTIVATIONS, "_activation"),
     **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), "_adaptive_pool"),
+    **dict.fromkeys(("layernorm", "spatial_instancenorm", "spatial_groupnorm"), "_row_norm"),
     "spatial_batchnorm": "_batchnorm",
 }
 
@@ -146,16 +147,8 @@ class Compiled(ByteSteps):
         arrays = np.zeros(C), np.ones(C), gamma, np.zeros(C, self.dtype)
         self._core.normalize(node.label, ids[0], out, math.prod(shape[1:]), *arrays, False)
 
-    def _layernorm(self, node, ids, out, shape, bound):
-        self._rows(node, ids, out, shape, 1)
-
-    def _spatial_instancenorm(self, node, ids, out, shape, bound):
-        self._rows(node, ids, out, shape, shape[0])
-
-    def _spatial_groupnorm(self, node, ids, out, shape, bound):
-        self._rows(node, ids, out, shape, node.args[0])
-
-    def _rows(self, node, ids, out, shape, groups):
+    def _row_norm(self, node, ids, out, shape, bound):
+        groups = {"layernorm": 1, "spatial_instancenorm": shape[0]}.get(node.layer) or node.args[0]
         gamma, beta = (self._arrays[name].reshape(-1) for name in node.params)
         rows = (groups, shape[0] // groups, math.prod(shape[1:]), shape[0])
         self._core.row_norm(node.label, ids[0], out, rows, node.args[-1].get("eps", 1e-5), gamma, beta)

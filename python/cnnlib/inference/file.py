@@ -15,7 +15,7 @@ import numpy as np
 from cnnlib._typing import Array, Params
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.graph.description import describe, described_graph
-from cnnlib.graph.graph import BATCH_NORMS, Graph
+from cnnlib.graph.graph import BATCH_NORMS, Graph, fresh
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference import old_file
 from cnnlib.inference.fusion import refuse_unprepared
@@ -49,7 +49,7 @@ def write_file(
     for place, (settings, bn_param) in enumerate(zip(described["bn_params"], bn_params, strict=True)):
         for key in _STATISTICS:
             if key in bn_param:
-                settings[key] = name = _fresh(f"{place}.{key}", arrays)
+                settings[key] = name = fresh(f"{place}.{key}", arrays)
                 arrays[name] = bn_param[key]
     sums = {name: _checksum(name, array) for name, array in arrays.items()}
     text = json.dumps({"about": about, "graph": described, "sums": sums})
@@ -140,12 +140,6 @@ def _checksum(name: str, array: Array) -> int:
     head = repr((name, array.dtype.name, array.shape)).encode() if name else b""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
     return zlib.crc32(little.data.cast("B") if little.size else b"", zlib.crc32(head))
-
-
-def _fresh(name: str, taken: Mapping[str, Any]) -> str:
-    while name in taken:
-        name += "'"
-    return name
 
 
 def _tuples(value: Any) -> Any:

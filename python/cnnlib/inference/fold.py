@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Array, Params
-from cnnlib.graph.graph import BATCH_NORMS, Graph, Node, positional
+from cnnlib.graph.graph import BATCH_NORMS, Graph, Node, fresh, positional
 from cnnlib.inference.fusion import refuse_unprepared
 from cnnlib.inference.quantization.checks import BYTE_CHECKS
 
@@ -135,16 +135,10 @@ def _rescaled(node: Node, by: Node, arrays: dict[str, Array]) -> Node:
         C, F, KH, KW = w.shape
         by_group = np.broadcast_to(scale, (groups * F,)).reshape(groups, 1, F, 1, 1)
         w = (w.reshape(groups, C // groups, F, KH, KW) * by_group).reshape(w.shape)
-    w_name = _fresh(f"{by.output}.w", arrays)
+    w_name = fresh(f"{by.output}.w", arrays)
     arrays[w_name] = w
     if b_name is not None or np.any(shift):
-        b_name = _fresh(f"{by.output}.b", arrays)
+        b_name = fresh(f"{by.output}.b", arrays)
         arrays[b_name] = b * scale + shift
     label = f"{node.label or node.layer} + {by.label or by.layer}"
     return replace(node, output=by.output, params=(w_name, b_name), label=label)
-
-
-def _fresh(name: str, taken: Mapping[str, Any]) -> str:
-    while name in taken:
-        name += "'"
-    return name

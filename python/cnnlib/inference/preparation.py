@@ -18,7 +18,7 @@ from cnnlib.inference.quantization.calibration import batches_of
 from cnnlib.inference.quantization.preparing import quantized
 from cnnlib.inference.quantization.table import Quantization
 from cnnlib.inference.quantization.weights import METHODS
-from cnnlib.models.graph_model import refuse_uninitialized
+from cnnlib.models.graph_model import input_dim_of, refuse_uninitialized
 
 
 def prepare(
@@ -103,12 +103,11 @@ def prepare(
     if own not in (np.float32, np.float64):
         raise TypeError(f"prepare: dtype must be float32 or float64, got {own}")
     graph, params = fold(model.graph(), model.params, own, algorithm)
-    given = model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
     classes = getattr(model, "classes", None)
     predictor = Predictor(
         graph,
         params,
-        tuple(int(size) for size in np.atleast_1d(given)),
+        input_dim_of(model),
         own,
         getattr(model, "preprocess", None),
         None if classes is None else tuple(classes),

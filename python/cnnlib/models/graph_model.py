@@ -81,6 +81,12 @@ def refuse_uninitialized(where: str, model: Any) -> None:
         raise ValueError(f"{where}: stage 1 waits for images to whiten: call initialize(X) first")
 
 
+def input_dim_of(model: Any) -> tuple[int, ...]:
+    """The shape of a sample; models of the course keep it among their arguments."""
+    given = model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
+    return tuple(int(size) for size in np.atleast_1d(given))
+
+
 def warn_of_bytes(owner: Any, where: str, X: Any) -> None:
     """Warn, once for each owner, where images come as bytes and count as values of 0 to 255.
 

@@ -12,7 +12,7 @@ from cnnlib._files import written_whole
 from cnnlib._params import positive_int, type_name
 from cnnlib.inference.predictor import Predictor
 from cnnlib.inference.quantization.parts import BYTE_KINDS
-from cnnlib.models.graph_model import Model, refuse_uninitialized
+from cnnlib.models.graph_model import Model, input_dim_of, refuse_uninitialized
 from cnnlib.onnx import metadata
 from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.writing.eight_bits import EightBits, scales_of
@@ -84,7 +84,7 @@ def _model_proto(where: str, model: Any, batch: str | int) -> ModelProto:
     graph, params = _content(where, model)
     if not isinstance(batch, str):
         batch = positive_int(where, "batch", batch)
-    shape = _input_shape(model)
+    shape = input_dim_of(model)
     writer = Writer(onnx, params, model.dtype, graph, shape, _OUTPUT)
     _write_nodes(where, writer, graph)
     kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(model.dtype))
@@ -128,9 +128,3 @@ def _write_nodes(where, writer, graph):
         if emit is None:
             raise ValueError(f"{where}: {node.title}: there is no operator for the layer {node.layer!r}")
         emit(writer, node, [writer.value(name) for name in node.inputs], writer.value(node.output))
-
-
-def _input_shape(model):
-    """Of one sample; models of the course keep it among their arguments."""
-    given = model.input_dim if hasattr(model, "input_dim") else model.arguments["input_dim"]
-    return tuple(np.atleast_1d(given).tolist())

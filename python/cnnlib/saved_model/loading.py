@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import struct
 from pathlib import Path
@@ -13,6 +14,7 @@ from cnnlib.checkpoint import load_checkpoint
 from cnnlib.saved_model.model_file import is_model, load_model
 
 _ZIP, _ONNX = b"PK\x03\x04", b"\x08"  # an ONNX file begins with its version
+_MODULES = {"predictor": "cnnlib.inference", "onnx": "cnnlib.onnx", "safetensors": "cnnlib.safetensors"}
 _KNOWN = (
     "a run's folder, files of save_model, Predictor.save, save_checkpoint and a Solver, safetensors and ONNX"
 )
@@ -95,18 +97,9 @@ def load(path: str | os.PathLike[str]) -> Any:
     kind = kind_of(path)
     if kind == "run":
         return _model_of_run(path)
-    if kind == "predictor":
-        from cnnlib import inference
-
-        return inference.load(path)
-    if kind == "onnx":
-        from cnnlib import onnx
-
-        return onnx.load(path)
-    if kind == "safetensors":
-        from cnnlib import safetensors
-
-        return Arrays(safetensors.load(path), "a safetensors file")
+    if kind in _MODULES:
+        read = importlib.import_module(_MODULES[kind]).load(path)
+        return Arrays(read, "a safetensors file") if kind == "safetensors" else read
     if kind == "npz":
         return _of_npz(path)
     raise ValueError(f"load: {os.fspath(path)} is none of what cnnlib reads: {_KNOWN}")

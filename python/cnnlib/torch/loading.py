@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cnnlib._params import positive_int
+from cnnlib.graph.graph import fresh
 from cnnlib.graph.importing import Builder, Feature
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.torch.aten import IGNORED, OPERATORS, Call
@@ -288,7 +289,7 @@ class _Network(Builder):
             if call.in_place and node.args[0].op == "placeholder":
                 call.fail(f"it changes {self.names[node.args[0]]!r} in eval mode too")
             self.constants[node] = _widened(node.target(*args, **kwargs))
-            self.names[node] = _free_name(node.name, self.names.values())
+            self.names[node] = fresh(node.name, self.names.values(), "_")
         elif call.operator in OPERATORS:
             if node.users or call.operator != "getitem":  # of a result that nothing reads
                 self.values[node] = call.check_result(OPERATORS[call.operator](call))
@@ -300,7 +301,7 @@ class _Network(Builder):
         """The name of a constant (size,) that the module lacks, which it has for no other."""
         key = (name, size, value)
         if key not in self._lacking:
-            self._lacking[key] = _free_name(name, (*self.names.values(), *self._lacking.values()))
+            self._lacking[key] = fresh(name, (*self.names.values(), *self._lacking.values()), "_")
         return self._lacking[key]
 
     def batch_norm(self, mean: Any, var: Any, eps: float, momentum: float) -> dict[str, Any]:
@@ -328,13 +329,6 @@ def _constants(exported):
             kept = exported.state_dict if names[node] in exported.state_dict else exported.constants
             tensors[node] = _widened(kept[names[node]])
     return tensors, names
-
-
-def _free_name(name, taken):
-    """The name, made longer while it is taken."""
-    while name in taken:
-        name += "_"
-    return name
 
 
 def _widened(tensor):

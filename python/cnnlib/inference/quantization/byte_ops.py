@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Params
-from cnnlib.graph.graph import ACTIVATIONS, Graph, Node
+from cnnlib.graph.graph import ACTIVATIONS, Graph, Node, fresh
 from cnnlib.inference.fusion import rectified
 from cnnlib.inference.quantization.calibration import evaluate
 from cnnlib.inference.quantization.parts import roles_of
@@ -80,9 +80,7 @@ class ByteGraph:
         self, layer: str, inputs: Sequence[str], output: str, label: str, options: Any, **arrays: Any
     ) -> Node:
         """Append an operation on bytes."""
-        names = {role: f"{output}.{role}" for role in arrays}
-        while not self.arrays.keys().isdisjoint(names.values()):
-            names = {role: f"{name}'" for role, name in names.items()}
+        names = {role: fresh(f"{output}.{role}", self.arrays) for role in arrays}
         self.arrays |= {names[role]: array for role, array in arrays.items()}
         params = tuple(names.get(role) for role in roles_of(layer))
         node = Node(layer, tuple(inputs), output, params, (options,), label)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cnnlib._typing import Params
-from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node, fresh
 from cnnlib.inference.fusion import readers_of, rectified
 from cnnlib.inference.quantization.byte_ops import (
     ByteGraph,
@@ -164,9 +164,7 @@ class Joiner:
         """Bytes in another scale."""
         if x[1] == y:
             return x
-        output, taken = f"{x[0]} (rescaled)", {node.output for node in self._made.graph}
-        while output in taken:
-            output += "'"
+        output = fresh(f"{x[0]} (rescaled)", {node.output for node in self._made.graph})
         return self._made.table(None, x, output, y).output, y
 
     def _wait(self, conv: Node) -> bool:

@@ -14,22 +14,15 @@ def _same(call: Call, layer: str, *args: Any) -> Feature:
     return call.same(layer, call.value(0, CHANNELS_LAST, SPREAD), *args)
 
 
-def _plain(layer: str) -> Callable[[Call], Feature]:
-    return lambda call: _same(call, layer)
-
-
-def _gelu(call: Call) -> Feature:
-    return _same(call, "gelu", call["approximate"])
+def _plain(layer: str, *options: str) -> Callable[[Call], Feature]:
+    """A layer with these arguments of the call."""
+    return lambda call: _same(call, layer, *(call[name] for name in options))
 
 
 def _elu(call: Call) -> Feature:
     if (call["scale"], call["input_scale"]) != (1, 1):
         call.fail("the scales of selu and celu have no counterpart")
     return _same(call, "elu", float(call["alpha"]))
-
-
-def _leaky_relu(call: Call) -> Feature:
-    return _same(call, "leaky_relu", float(call["negative_slope"]))
 
 
 def _clamp(low: str, high: str) -> Callable[[Call], Feature]:
@@ -63,9 +56,9 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     **{name: _plain(name) for name in ("relu", "relu6", "sigmoid", "tanh", "silu")},
     "hardsigmoid": _plain("hard_sigmoid"),
     "hardswish": _plain("hard_swish"),
-    "gelu": _gelu,
+    "gelu": _plain("gelu", "approximate"),
     "elu": _elu,
-    "leaky_relu": _leaky_relu,
+    "leaky_relu": _plain("leaky_relu", "negative_slope"),
     "hardtanh": _clamp("min_val", "max_val"),
     "clamp": _clamp("min", "max"),
     "softmax": _softmax,
@@ -126,19 +119,11 @@ def _divide(call: Call) -> Feature:
     return _scale(call, "self", 1 / divisor)
 
 
-def _negative(call: Call) -> Feature:
-    return _scale(call, "self", -1.0)
-
-
 def _add(call: Call, sign: int = 1) -> Feature:
     if _number(call, "other") == 0:
         return call.any_value("self")
     first, second = _two_values(call)
     return call.joined("add", first, call.scaled(second, float(sign * call["alpha"])))
-
-
-def _subtract(call: Call) -> Feature:
-    return _add(call, -1)
 
 
 def _concat(call: Call) -> Feature:
@@ -158,9 +143,9 @@ def _concat(call: Call) -> Feature:
 
 JOINS: dict[str, Callable[[Call], Feature]] = {
     "add": _add,
-    "sub": _subtract,
+    "sub": lambda call: _add(call, -1),
     "mul": _multiply,
     "div": _divide,
-    "neg": _negative,
+    "neg": lambda call: _scale(call, "self", -1.0),
     "cat": _concat,
 }

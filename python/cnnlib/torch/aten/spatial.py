@@ -42,10 +42,6 @@ def _adaptive_max_pool(call: Call) -> Feature:
     return call.emit("adaptive_max_pool", _images(call), args=(two(call["output_size"]),))
 
 
-def _adaptive_avg_pool(call: Call) -> Feature:
-    return _average(call, two(call["output_size"]))
-
-
 def _mean(call: Call) -> Feature:
     if len(call.shape("self")) != 4 or sorted(dim % 4 for dim in call["dim"] or ()) != [2, 3]:
         call.fail(f"a mean is taken over H and W of images alone, got dim={call['dim']}")
@@ -148,7 +144,7 @@ OPERATORS: dict[str, Callable[[Call], Feature]] = {
     "max_pool2d": _max_pool,
     "max_pool2d_with_indices": _max_pool,
     "avg_pool2d": _avg_pool,
-    "adaptive_avg_pool2d": _adaptive_avg_pool,
+    "adaptive_avg_pool2d": lambda call: _average(call, two(call["output_size"])),
     "adaptive_max_pool2d": _adaptive_max_pool,
     "mean": _mean,
     "pad": _pad,
