@@ -1,5 +1,6 @@
 """What the training tests share: small data, a model that is not the library's, comparison of runs."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -123,3 +124,10 @@ def trained_norms(net):
     for _ in range(3):
         net.loss(rng.standard_normal((4, *net.input_dim)).astype(np.float32), np.zeros(4, int))
     return net
+
+
+def interpreted(model):
+    """A copy of the model whose layers run one by one, not in the core."""
+    twin = copy.deepcopy(model)
+    twin._program._graph = None
+    return twin

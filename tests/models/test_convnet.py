@@ -10,7 +10,7 @@ from cnnlib.data import load_digits
 from cnnlib.gradient_check import eval_numerical_gradient
 from cnnlib.models import ThreeLayerConvNet
 from cnnlib.solver import Solver
-from training import assert_same_bits, assert_same_run, digits_like, quiet_solver
+from training import assert_same_bits, assert_same_run, digits_like, interpreted, quiet_solver
 
 BLOCK = {"residual": [{"conv": 4, "size": 3}, "batchnorm", "relu", {"conv": 4}, "batchnorm"]}
 
@@ -178,9 +178,7 @@ def test_frozen_parameters_stay_and_cost_nothing(monkeypatch):
         net = ConvNet(spec, (1, 6, 6), 4, reg=0.1, seed=0)
         before = {name: value.copy() for name, value in net.params.items()}
         called.clear()
-        watched = copy.deepcopy(net)
-        watched._program._graph = None  # layer by layer
-        watched.loss(digits_like()["X_train"], digits_like()["y_train"])
+        interpreted(net).loss(digits_like()["X_train"], digits_like()["y_train"])
         assert called == want
         solver = quiet_solver(net, digits_like(), update_rule="adam", weight_decay=0.1, seed=0)
         solver.train()

@@ -4,7 +4,6 @@ Training steps that the core runs by itself have the bits of the layers' functio
 The same networks in every run; with `HYPOTHESIS_EXAMPLES=2000` set it searches on.
 """
 
-import copy
 import os
 import threading
 
@@ -19,6 +18,7 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from random_networks import IMAGES, graph_nets, outcome
+from training import interpreted
 
 searched = "HYPOTHESIS_EXAMPLES" in os.environ
 prop = settings(
@@ -68,13 +68,6 @@ NETWORKS = {
         for name in ("vgg-small", "resnet20", "mobile-small", "unet")
     },
 }
-
-
-def interpreted(model):
-    """A copy of the model whose layers run one by one."""
-    twin = copy.deepcopy(model)
-    twin._program._graph = None
-    return twin
 
 
 def compiled(model):
