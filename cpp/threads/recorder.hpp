@@ -1,7 +1,8 @@
 // A record of loops for bench/many_cores.py, in builds with CNNLIB_VIRTUAL_CORES alone. As many threads as
 // asked for are pretended: the calling thread runs its own range of a loop's tasks, one other thread the
-// ranges of all the rest, one after the other. So the caller's caches hold what they would hold between
-// loops. Each task is timed by its thread's own clock, which stands while other processes run.
+// ranges of all the rest, one after the other, with one scratch. So caches hold what they would hold on so
+// many cores: the caller's what it needs between loops, the other's its scratch. Each task is timed by its
+// thread's own clock, which stands while other processes run.
 #pragma once
 
 #ifdef CNNLIB_VIRTUAL_CORES
