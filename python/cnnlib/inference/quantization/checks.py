@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cnnlib._typing import Array
@@ -60,22 +60,53 @@ def check_byte_graph(graph: Graph, arrays: Mapping[str, Array], dtype: str) -> N
         raise ValueError(f"the output {graph.output!r} is of bytes")
 
 
+def _is_byte(value: Any) -> bool:
+    return type(value) is int and 0 <= value <= 255
+
+
+def _is_positive(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
+
+
+def _is_rounding(value: Any) -> bool:
+    """Zero point, bounds and shift; a sum has no shift."""
+    bytes_ = isinstance(value, (list, tuple)) and len(value) in (3, 4) and all(map(_is_byte, value))
+    return bytes_ and value[1] <= value[2] and max(value[3:], default=0) <= 23
+
+
+def _are_factors(value: Any) -> bool:
+    integers = isinstance(value, (list, tuple)) and len(value) == 3 and all(type(n) is int for n in value)
+    return integers and max(map(abs, value[:2])) <= _FACTORS and abs(value[2]) <= 2**30
+
+
+_IN_RANGE: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("zero", "x_zero", "other_zero"), _is_byte),
+    **dict.fromkeys(("scale", "ratio", "multiplier"), _is_positive),
+    "numbers": _is_rounding,
+    "factors": _are_factors,
+    "scores": lambda value: type(value) is bool,
+}
+
+
 def _check_numbers(node: Node, arrays: Mapping[str, Array]) -> None:
-    """Raise a ValueError unless the numbers of an operation on bytes are in range."""
+    """Raise a ValueError unless the numbers of an operation on bytes are in range, and fit its arrays."""
     kind, options = node.layer, node.args[0]
-    for name in ("zero", "x_zero", "other_zero"):
-        if name in options and not _is_byte(options[name]):
-            raise ValueError(f"{kind} has {name} {options[name]!r}")
-    for name in ("scale", "ratio", "multiplier"):
-        value = options.get(name, 1.0)
-        if not (type(value) in (int, float) and math.isfinite(value) and value > 0):
-            raise ValueError(f"{kind} has {name} {value!r}, which is not positive")
-    if "numbers" in options:
-        _check_rounding(kind, options, arrays)
-    if kind == "byte_table":
-        _check_table(node, arrays["table"])
+    wrong = [name for name, value in options.items() if name in _IN_RANGE and not _IN_RANGE[name](value)]
+    if not wrong and "numbers" in options and len(options["numbers"]) != 3 + (kind != "byte_add"):
+        wrong.append("numbers")
+    if wrong:
+        raise ValueError(f"{kind} has {wrong[0]} {options[wrong[0]]!r}")
     if ("factor" in arrays) != ("other_zero" in options):
         raise ValueError(f"{kind} has a factor or the other term's zero point alone")
+    if "w" in arrays:
+        axis, w = (1 if kind == "byte_affine" else 0), arrays["w"]
+        if w.ndim != (2 if axis else 4):
+            raise ValueError(f"{kind} has w of shape {w.shape}")
+        for name, array in arrays.items():
+            if name != "w" and array.shape != (w.shape[axis],):
+                raise ValueError(f"{kind} of {w.shape[axis]} filters has {name} of shape {array.shape}")
+    if kind == "byte_table":
+        _check_table(node, arrays["table"])
 
 
 def _check_table(node: Node, table: Array) -> None:
@@ -87,36 +118,6 @@ def _check_table(node: Node, table: Array) -> None:
         if kind not in TABLES or parameters_of(kind):
             raise ValueError(f"a table of {kind!r}")
         Node(kind, node.inputs, node.output, (), positional(kind, options)).arguments()
-
-
-def _is_byte(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= 255
-
-
-def _check_rounding(kind: str, options: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
-    """Zero point, bounds and shift of a rounding; factors of a sum; a number for each filter."""
-    numbers = options["numbers"]
-    count = 3 if kind == "byte_add" else 4
-    good = isinstance(numbers, (list, tuple)) and len(numbers) == count and all(map(_is_byte, numbers))
-    if not good or numbers[1] > numbers[2] or (count == 4 and numbers[3] > 23):
-        raise ValueError(f"{kind} has numbers {numbers!r}")
-    if kind == "byte_add":
-        factors = options["factors"]
-        good = (
-            isinstance(factors, (list, tuple)) and len(factors) == 3 and all(type(n) is int for n in factors)
-        )
-        if not good or max(map(abs, factors[:2])) > _FACTORS or abs(factors[2]) > 2**30:
-            raise ValueError(f"{kind} has factors {factors!r}")
-        return
-    if type(options["scores"]) is not bool:
-        raise ValueError(f"{kind} has scores {options['scores']!r}")
-    w = arrays["w"]
-    if w.ndim != (2 if kind == "byte_affine" else 4):
-        raise ValueError(f"{kind} has w of shape {w.shape}")
-    F = w.shape[1 if kind == "byte_affine" else 0]
-    wrong = [name for name, array in arrays.items() if name != "w" and array.shape != (F,)]
-    if wrong:
-        raise ValueError(f"{kind} of {F} filters has {wrong[0]} of shape {arrays[wrong[0]].shape}")
 
 
 def row_of(row: Mapping[str, Any]) -> Row:
