@@ -282,7 +282,7 @@ class _Training(Generic[_T]):
     def forward(
         self,
         x: NDArray[_T],
-        params: list[NDArray[_T]],
+        params: tuple[NDArray[_T], ...],
         norms: list[tuple[float, float, NDArray[_T], NDArray[_T]]],
         masks: list[NDArray[_T]],
         outputs: list[tuple[int, list[int]]],

@@ -16,6 +16,7 @@ from cnnlib.graph.graph import Graph, Node
 from cnnlib.layers.scoring import SCORING
 from cnnlib.models.training import CompiledTraining
 
+_MOST_SIZES = 16  # of images, for which the core's form is kept
 _HANDING_ON = ("add", "add_relu", "concat", "dropout", "flatten")
 
 
@@ -197,9 +198,11 @@ class Program:
             return None
         key = x.shape[1:], x.dtype, _core.get_conv_algorithm()
         if key not in self._compiled:
+            if len(self._compiled) >= _MOST_SIZES:
+                self._compiled.clear()
             try:
                 self._compiled[key] = CompiledTraining(self._graph, params, *key[:2], self._frozen)
-            except (KeyError, LookupError, TypeError, ValueError):  # the layers say by name what is wrong
+            except (LookupError, TypeError, ValueError):  # the layers say by name what is wrong
                 self._compiled[key] = None
         return self._compiled[key]
 
