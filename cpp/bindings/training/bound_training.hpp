@@ -31,20 +31,27 @@ class BoundTraining {
 
   void add(typename TrainingProgram<T>::Layer layer) { program_.add(std::move(layer)); }
 
-  // (batch, outputs, running statistics), or None where an array is not what the program is for. `outputs`
-  // are numbers of values with the shapes of an image's.
-  py::object forward(const Array<T>& x, const std::vector<py::array>& params,
-                     const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
-                     const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
+  // Whether these are the arrays that the program is for.
+  bool fits(const std::vector<py::object>& params) const {
+    if (params.size() != params_.size()) return false;
+    for (std::size_t i = 0; i < params.size(); ++i) {
+      if (!py::isinstance<Array<T>>(params[i])) return false;
+      const auto array = py::reinterpret_borrow<Array<T>>(params[i]);
+      if (array.ndim() != static_cast<Index>(params_[i].size()) ||
+          !std::equal(params_[i].begin(), params_[i].end(), array.shape()))
+        return false;
+    }
+    return true;
+  }
+
+  // (batch, outputs, running statistics). `outputs` are numbers of values with the shapes of an image's.
+  py::tuple forward(const Array<T>& x, const std::vector<py::object>& params,
+                    const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
+                    const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
+    require(fits(params), [] { return std::string("loss: parameters of other shapes or dtypes"); });
     auto bound = std::make_unique<BoundBatch<T>>(BoundBatch<T>{Batch<T>(x.shape(0), sizes_), {x}});
     Batch<T>& batch = bound->batch;
-    if (params.size() != params_.size()) return py::none();
-    for (std::size_t i = 0; i < params.size(); ++i) {
-      const py::array& array = params[i];
-      const std::vector<Index>& shape = params_[i];
-      if (!py::isinstance<Array<T>>(array) || array.ndim() != static_cast<Index>(shape.size()) ||
-          !std::equal(shape.begin(), shape.end(), array.shape()))
-        return py::none();
+    for (const py::object& array : params) {
       bound->kept.push_back(py::reinterpret_borrow<Array<T>>(array));
       batch.params.push_back(bound->kept.back().data());
     }

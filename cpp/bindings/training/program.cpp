@@ -12,6 +12,7 @@ void bind_training(py::module_& m, const char* name, const char* batch_name) {
       .def(py::init<std::vector<Index>, std::vector<std::vector<Index>>, std::vector<bool>,
                     std::vector<std::vector<int>>, std::vector<bool>>(),
            py::arg("sizes"), py::arg("params"), py::arg("trained"), py::arg("done"), py::arg("active"))
+      .def("fits", &P::fits, py::arg("params"))
       .def("forward", &P::forward, py::arg("x").noconvert(), py::arg("params"), py::arg("norms"),
            py::arg("masks"), py::arg("outputs"))
       .def("backward", &P::backward, py::arg("batch"), py::arg("douts"));

@@ -60,7 +60,7 @@ class CompiledTraining:
         frozen: Collection[str] = (),
     ) -> None:
         nodes = fused(graph, table=_TABLE)
-        self._names = tuple(name for node in nodes for name in node.params if name)
+        self._names = [name for node in nodes for name in node.params if name]
         if len(set(self._names)) < len(self._names):
             raise LookupError("parameters of several layers")
         self.dtype, self._params, self._frozen = dtype, params, frozen
@@ -101,8 +101,8 @@ class CompiledTraining:
         """What :meth:`backward` takes, and the outputs; None if only Python can run it: arrays of other
         shapes or dtypes, or norms that rest.
         """
-        arrays = tuple(params[name] for name in self._names)
-        if arrays and _core.ready_dtype(self._names, arrays) != self.dtype:
+        arrays = [params[name] for name in self._names]
+        if not self._core.fits(arrays):
             return None
         states = []
         for function, bn_param, C in self._norms:
@@ -112,10 +112,7 @@ class CompiledTraining:
             states.append((eps, momentum, *running_statistics(function, bn_param, (C,), self.dtype)))
         masks = [dropout_mask(param, (len(x), *shape), self.dtype) for param, shape in self._dropouts]
         x = np.require(x, self.dtype, ["C", "A"])
-        run = self._core.forward(x, arrays, states, masks, self.outputs)
-        if run is None:
-            return None
-        batch, outputs, moved = run
+        batch, outputs, moved = self._core.forward(x, arrays, states, masks, self.outputs)
         for (_, bn_param, _), statistics in zip(self._norms, moved, strict=True):
             bn_param["running_mean"], bn_param["running_var"] = statistics
         return batch, outputs
