@@ -318,10 +318,5 @@ def _images(where, X):
 
 AUGMENTATIONS = Registry(
     "augmentation",
-    {
-        "flip": HorizontalFlip,
-        "alternating-flip": AlternatingFlip,
-        "crop": RandomCrop,
-        "cutout": Cutout,
-    },
+    {"flip": HorizontalFlip, "alternating-flip": AlternatingFlip, "crop": RandomCrop, "cutout": Cutout},
 )

@@ -8,6 +8,7 @@ import pytest
 from cnnlib.__main__ import main
 from cnnlib.cli.completion import SHELLS
 from cnnlib.models.spec.reading import NAMED_SPECS
+from helpers import refused
 
 # What bash calls when the Tab key is pressed, with the words of the line.
 PRESS_TAB = """
@@ -78,5 +79,4 @@ def test_without_shtab_the_error_names_the_extra(monkeypatch, capsys):
 
 
 def test_another_shell_is_refused(capsys):
-    assert main(["completion", "cmd"]) == 2
-    assert "invalid choice: 'cmd'" in capsys.readouterr().err
+    assert "invalid choice: 'cmd'" in refused(capsys, "completion", "cmd")

@@ -17,6 +17,7 @@ from cnnlib.data import (
 )
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver
+from helpers import refused
 from training import assert_same_bits
 
 PARTS = ("train", "val", "test")
@@ -306,8 +307,9 @@ class TestCommand:
         write_arrays(tmp_path / "data")
         for part, count in (("train", 40), ("val", 10), ("test", 8)):
             np.save(tmp_path / "data" / f"X_{part}.npy", np.zeros((count, 7)))
-        assert main(["train", "--data", f"npy:{tmp_path / 'data'}", "--out", str(tmp_path / "run")]) == 2
-        assert "X_train must be images (N, 1 or 3, H, W), got shape (40, 7)" in capsys.readouterr().err
+        assert "X_train must be images (N, 1 or 3, H, W), got shape (40, 7)" in refused(
+            capsys, "train", "--data", f"npy:{tmp_path / 'data'}", "--out", tmp_path / "run"
+        )
 
     def test_other_images_than_the_model_s(self, tmp_path, capsys):
         run = tmp_path / "run"
@@ -316,8 +318,9 @@ class TestCommand:
         for part, count in (("train", 40), ("val", 10), ("test", 8)):
             np.save(tmp_path / "other" / f"X_{part}.npy", np.zeros((count, 3, 8, 9), np.uint8))
         assert main(["train", "--data", f"npy:{tmp_path / 'data'}", "--out", str(run), *self.TINY]) == 0
-        assert main(["eval", str(run), "--data", f"npy:{tmp_path / 'other'}"]) == 2
-        assert "has images (3, 8, 9); the model's are (3, 8, 8)" in capsys.readouterr().err
+        assert "has images (3, 8, 9); the model's are (3, 8, 8)" in refused(
+            capsys, "eval", run, "--data", f"npy:{tmp_path / 'other'}"
+        )
 
     def test_cifar100(self, tmp_path, capsys, monkeypatch):
         cifar_files.write_cifar100(tmp_path / "data", monkeypatch)

@@ -30,12 +30,7 @@ def add_to(commands):
     )
     for name, form, value, what in (
         ("top", "count", 5, "classes in an answer"),
-        (
-            "timeout",
-            "positive number",
-            _LIMITS.seconds,
-            "seconds for a request to come, and for its answer",
-        ),
+        ("timeout", "positive number", _LIMITS.seconds, "seconds for a request to come, and for its answer"),
         ("max_megabytes", "positive number", _LIMITS.body_bytes / 2**20, "of a request's body"),
         ("max_megapixels", "positive number", _LIMITS.pixels / 1e6, "of an image"),
         ("max_images", "count", _LIMITS.images, "of a request"),

@@ -151,12 +151,7 @@ class Estimator(BaseEstimator):
             spec = [*resolve(spec), self._head]
         try:
             self.model_ = ConvNet(
-                spec,
-                self.image_shape_,
-                outputs,
-                reg=self.reg,
-                dtype=self.dtype,
-                seed=self._seed(),
+                spec, self.image_shape_, outputs, reg=self.reg, dtype=self.dtype, seed=self._seed()
             )
         except ValueError as error:
             raise ValueError(f"{error} (X: n_features={self.n_features_in_})") from error

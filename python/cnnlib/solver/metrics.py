@@ -327,19 +327,7 @@ class OfOutput(Metric):
         return self.metric.value(kept)
 
 
-METRICS = Registry(
-    "metric",
-    {
-        "accuracy": Accuracy,
-        "top5": TopFive,
-        "rmse": RMSE,
-        "mae": MAE,
-        "r2": R2,
-        "psnr": PSNR,
-        "iou": IoU,
-        "f1": F1,
-    },
-)
+METRICS = Registry("metric", {kind.name: kind for kind in (Accuracy, TopFive, RMSE, MAE, R2, PSNR, IoU, F1)})
 _TAKEN = ("loss", "val_loss", "learning_rate", "epoch_seconds", "val_acc")
 
 

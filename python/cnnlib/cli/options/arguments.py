@@ -99,8 +99,9 @@ def _named(text):
     return {"name": name, **_pairs(pairs, "NAME:KEY=VALUE", text)}
 
 
-def _pairs_or_none(text):
-    return text if text == "none" else _pairs(text.split(":"), "KEY=VALUE", text)
+def _pairs_or_none(separator, expected):
+    """The form of pairs with `separator` between them, or none."""
+    return lambda text: text if text == "none" else _pairs(text.split(separator), expected, text)
 
 
 def _patience_or_none(text):
@@ -109,10 +110,6 @@ def _patience_or_none(text):
     if first.isdigit():
         first = f"patience={first}"
     return text if text == "none" else _pairs([first, *rest], "N[:KEY=VALUE...]", text)
-
-
-def _factors_or_none(text):
-    return text if text == "none" else _pairs(text.split(","), "NAME=NUMBER", text)
 
 
 def _pairs(pairs, expected, text):
@@ -133,26 +130,24 @@ def _named_list(text):
 
 
 def _number(text):
+    return _real(text, lambda value: 0 <= value < float("inf"), "a number of at least 0")
+
+
+def positive_number(text):
+    return _real(text, lambda value: 0 < value < float("inf"), "a number above 0")
+
+
+def _share(text):
+    return _real(text, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
+
+
+def _real(text, fits, expected):
     try:
         value = float(text)
     except ValueError:
         value = float("nan")
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0, got {text!r}")
-    return value
-
-
-def _share(text):
-    value = _number(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"expected a number of at least 0 and below 1, got {text!r}")
-    return value
-
-
-def positive_number(text):
-    value = _number(text)
-    if value == 0:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    if not fits(value):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return value
 
 
@@ -166,8 +161,8 @@ FORMS: dict[str, dict[str, Any]] = {  # of an option's text, as argparse takes i
     "share": {"type": _share, "metavar": "X"},
     "size": {"type": _image_size, "metavar": "N|HxW"},
     "patience": {"type": _patience_or_none, "metavar": "N[:K=X...]"},
-    "factors": {"type": _factors_or_none, "metavar": "NAME=X[,...]"},
-    "pairs": {"type": _pairs_or_none, "metavar": "K=X[:K=X...]"},
+    "factors": {"type": _pairs_or_none(",", "NAME=NUMBER"), "metavar": "NAME=X[,...]"},
+    "pairs": {"type": _pairs_or_none(":", "KEY=VALUE"), "metavar": "K=X[:K=X...]"},
     "named": {"type": _named, "metavar": "NAME[:K=X...]"},
     "list of named": {"type": _named_list, "metavar": "NAME[:K=X...][,...]"},
     "flag": {"action": argparse.BooleanOptionalAction},
