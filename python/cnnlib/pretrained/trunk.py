@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib._typing import Params
 from cnnlib.data.normalization import Normalization
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shapes
@@ -142,16 +143,14 @@ def _network(name: str, size: tuple[int, int] | None, network: str | None) -> Gr
         raise ValueError(f"{name} says itself of which network it is: give no name of one (--network)")
     if kind == "onnx":
         net = _from_onnx(name, size)
-        return _of_predictor(name, net) if isinstance(net, Predictor) else net
+        return _of_predictor(net) if isinstance(net, Predictor) else net
     if kind == "predictor":
-        return _of_predictor(name, load_predictor(name))
+        return _of_predictor(load_predictor(name))
     if kind == "npz":
         model = load_model(name)
         if isinstance(model, GraphNet):
             return model
-        net = GraphNet(model.graph(), model.params, model.arguments["input_dim"], dtype=model.dtype)
-        net.preprocess = model.preprocess
-        return net
+        return _graph_net(model.graph(), model.params, model.arguments["input_dim"], model)
     if kind == "safetensors":
         return _with_arrays(name, size, network)
     raise ValueError(
@@ -172,10 +171,13 @@ def _from_onnx(name, size):
         return onnx.load(name, input_dim=(3, *size))
 
 
-def _of_predictor(name: str, predictor: Predictor) -> GraphNet:
-    graph, params = predictor.graph_and_params()
-    net = GraphNet(graph, params, predictor.input_dim, dtype=predictor.dtype)
-    net.preprocess = predictor.preprocess
+def _of_predictor(predictor: Predictor) -> GraphNet:
+    return _graph_net(*predictor.graph_and_params(), predictor.input_dim, predictor)
+
+
+def _graph_net(graph: Graph, params: Params, input_dim: Any, source: Any) -> GraphNet:
+    net = GraphNet(graph, params, input_dim, dtype=source.dtype)
+    net.preprocess = source.preprocess
     return net
 
 

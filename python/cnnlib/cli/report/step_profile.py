@@ -23,7 +23,7 @@ class LayerTime:
 
 @dataclass
 class Profile:
-    """Seconds that a step takes, and where: `rest` is Python, sums of branches, regularisation.
+    """Seconds that a step takes, and where: `rest` is Python and regularisation.
 
     Memory is counted for a step: the buffers that kernels and large results took, those among them that were
     not there yet from earlier steps, and page faults (None where the system does not count them).
