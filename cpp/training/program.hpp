@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -57,7 +58,11 @@ struct Batch {
   Memory<T> like(int i) const { return new_memory<T>(elements(i)); }
 
   // The gradient of a layer's output, for the layer to use up.
-  Memory<T> take_gradient(int i) { return std::move(gradients[static_cast<std::size_t>(i)]); }
+  Memory<T> take_gradient(int i) {
+    Memory<T> gradient = std::move(gradients[static_cast<std::size_t>(i)]);
+    if (gradient == nullptr) throw std::invalid_argument("loss: a layer without a gradient of its output");
+    return gradient;
+  }
   // Adds to the gradient of a layer's input what came through the layer.
   void add_gradient(int i, Memory<T> gradient) {
     Memory<T>& total = gradients[static_cast<std::size_t>(i)];
@@ -91,8 +96,7 @@ class TrainingProgram {
     }
   }
 
-  // Releases what each layer kept as soon as its gradients are there. Where nothing asked for the gradient of
-  // a layer's output, nothing before it is trained.
+  // Releases what each layer kept as soon as its gradients are there.
   void backward(Batch<T>& batch) const {
     while (!batch.backward.empty()) {
       const auto layer = std::move(batch.backward.back());
