@@ -2,10 +2,10 @@
 
     make many-cores VIRTUAL_ISAS="base;avx2;avx512" MANY_CORES_ARGS="--groups conv --batches 1 8"
 
-Each loop's tasks are timed by their thread's own clock, so that a busy machine spoils little: the caller runs its
-own share of T threads' tasks, one other thread the rest. They are then scheduled over T threads as the loops
-do it; what lies outside of loops stays as it is. Shared caches are not modelled; `--bandwidth` sets a floor
-under what memory has to move.
+Each loop's tasks are timed by their thread's own clock, so that a busy machine spoils little: the caller runs
+its own share of T threads' tasks, one other thread the rest. They are then scheduled over T threads as the
+loops do it; what lies outside of loops stays as it is. Shared caches are not modelled; `--bandwidth` sets a
+floor under what memory has to move.
 """
 
 from __future__ import annotations
