@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from cnnlib._params import check_keys, choice, number, pair
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Graph, Node
-from cnnlib.layers.axes import check_shape, conv_axes, conv_transpose_sizes, pool_axes
+from cnnlib.layers.axes import check_shape, conv_axes, conv_transpose_axes, pool_axes
 from cnnlib.layers.norm.batch import batch_options
 from cnnlib.layers.norm.rows import KEYS
 from cnnlib.layers.resizing import _upsampling
@@ -91,7 +91,7 @@ def _check_rank(function, x, *ranks):
         raise ValueError(f"{function}: x must be {kinds}, got {batch_of(x)}")
 
 
-def _samples(x):
+def samples_like(x: Shape) -> Any:
     """What stands for an array of samples where only its shape is asked for."""
     return SimpleNamespace(shape=(0, *x), ndim=1 + len(x))
 
@@ -139,7 +139,7 @@ def _flatten(function, x):
 
 def _conv(count):
     def rule(function, x, w, b, conv_param):
-        axes, _ = conv_axes(function, conv_param or {}, _samples(x), w, b, count)
+        axes, _ = conv_axes(function, conv_param or {}, samples_like(x), w, b, count)
         return (w.shape[0], *(axis.outputs for axis in axes))
 
     return rule
@@ -147,9 +147,10 @@ def _conv(count):
 
 def _conv_transpose(function, x, w, b, conv_param):
     _check_rank(function, x, 3)
-    F, H, W = conv_transpose_sizes(function, conv_param, _samples(x), w)
+    axes, _, groups = conv_transpose_axes(function, conv_param, samples_like(x), w)
+    F = w.shape[1] * groups
     check_shape(function, "b", b, (F,))
-    return F, H, W
+    return (F, *(axis.outputs for axis in axes))
 
 
 def _affine(function, x, w, b):
@@ -192,7 +193,7 @@ def _norm(rank, name):
 
 def _pool(count, kind):
     def rule(function, x, pool_param):
-        axes, *_ = pool_axes(function, pool_param, _samples(x), count, kind)
+        axes, *_ = pool_axes(function, pool_param, samples_like(x), count, kind)
         return (x[0], *(axis.outputs for axis in axes))
 
     return rule

@@ -36,6 +36,16 @@ class Axis:
     after: int
     outputs: int
 
+    @property
+    def span(self) -> int:
+        """From the first tap of a window to the last."""
+        return self.dilation * (self.taps - 1) + 1
+
+    @property
+    def reach(self) -> int:
+        """Where the last window ends behind the last pixel; below 0 where it leaves some over."""
+        return (self.outputs - 1) * self.stride + self.span - self.before - self.size
+
 
 def _numbers(function, key, value, count, least):
     """A number for each axis."""
@@ -138,8 +148,10 @@ def conv_axes(function, conv_param, x, w, b, count):
     return _axes(function, "the window of w", conv_param, x.shape[2:], w.shape[2:]), groups
 
 
-def conv_transpose_sizes(function, conv_param, x, w):
-    """The sizes (F, H, W) of a transposed convolution of x (N, C, H, W) with w (C, F / groups, KH, KW)."""
+def conv_transpose_axes(function, conv_param, x, w):
+    """The axes of a transposed convolution of x (N, C, H, W) with w (C, F / groups, KH, KW), output_pad and
+    groups.
+    """
     check_keys(function, "conv_param", conv_param, (*_CONV_KEYS, "output_pad"))
     check_rank(function, "w", w, ("C", "F / groups"), 2)
     groups = _numbers(function, "groups", conv_param.get("groups", 1), 1, 1)[0]
@@ -161,7 +173,8 @@ def conv_transpose_sizes(function, conv_param, x, w):
     made = [(n - 1) * s - sum(cut) + span + extra for n, s, cut, span, extra in axes]
     if min(made) < 1:
         raise ValueError(f"{function}: pad leaves no output: its sizes would be {tuple(made)}")
-    return (w.shape[1] * groups, *made)
+    parts = zip(sizes, w.shape[2:], strides, dilations, sides, made)
+    return [Axis(n, k, s, d, a, b, m) for n, k, s, d, (a, b), m in parts], extras, groups
 
 
 def pool_axes(function, pool_param, x, count, kind):
@@ -175,10 +188,9 @@ def pool_axes(function, pool_param, x, count, kind):
     param = {**pool_param, "stride": taps if stride is None else stride}
     axes = _axes(function, "the window", param, x.shape[2:], taps, ceil_mode)
     for axis in axes:
-        span = axis.dilation * (axis.taps - 1) + 1
-        if max(axis.before, axis.after) >= span:
+        if max(axis.before, axis.after) >= axis.span:
             pads = axis.before, axis.after
-            raise ValueError(f"{function}: pad must be smaller than the window ({span}), got {pads}")
+            raise ValueError(f"{function}: pad must be smaller than the window ({axis.span}), got {pads}")
     return axes, flag(function, "count_include_pad", pool_param.get("count_include_pad", True)), ceil_mode
 
 

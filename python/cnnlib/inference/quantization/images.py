@@ -9,21 +9,20 @@ from typing import Any, cast
 
 import numpy as np
 
-from cnnlib._params import pads, pair
 from cnnlib._typing import Array
 from cnnlib.graph import shapes
 from cnnlib.graph.graph import Node
 from cnnlib.inference.quantization.parts import BYTE_KINDS, makes_bytes
 from cnnlib.inference.quantization.weights import folded_bias
+from cnnlib.layers.axes import conv_axes
 from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
-from cnnlib.typing import ConvParam
 
 ByteImage = tuple[int, int, int, int, int, int, int]
 """C, H, W, and pixels of border: top, bottom, left, right."""
 
 
 def byte_images(
-    nodes: Sequence[Node], arrays: Mapping[str, Array], shapes: Mapping[str, tuple[int, ...]]
+    nodes: Sequence[Node], arrays: Mapping[str, Array], sizes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, ByteImage]:
     """Of each value of bytes, how an image of it lies."""
     borders: dict[str, tuple[int, ...]] = {}
@@ -31,30 +30,21 @@ def byte_images(
         if makes_bytes(node):
             borders[node.output] = (0, 0, 0, 0)
         if node.layer == "byte_conv":
-            name, kernel = node.inputs[0], arrays[str(node.params[0])].shape[2:]
-            need = _border(node.args[0]["conv_param"], kernel, shapes[name], shapes[node.output])
+            name = node.inputs[0]
+            need = _border(node, arrays[str(node.params[0])], sizes[name])
             borders[name] = tuple(map(max, borders[name], need))
-    return {name: cast(ByteImage, (*_size(shapes[name]), *border)) for name, border in borders.items()}
+    return {name: cast(ByteImage, (*_size(sizes[name]), *border)) for name, border in borders.items()}
 
 
 def _size(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 3 else (math.prod(shape), 1, 1)
 
 
-def _border(
-    param: ConvParam, kernel: tuple[int, ...], shape: tuple[int, ...], out: tuple[int, ...]
-) -> tuple[int, int, int, int]:
+def _border(node: Node, w: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
     """How far a convolution's windows reach beyond their image."""
-    strides, dilations = (pair("prepare", name, param.get(name, 1)) for name in ("stride", "dilation"))
-    windows = dilations[0] * (kernel[0] - 1) + 1, dilations[1] * (kernel[1] - 1) + 1
-    top, _, left, _ = pads("prepare", param.get("pad", 0), (shape[1], shape[2]), windows, strides)
-    ends = (
-        max(0, (outputs - 1) * step + window - first - size)
-        for outputs, step, window, first, size in zip(
-            out[1:], strides, windows, (top, left), shape[1:], strict=True
-        )
-    )
-    return top, next(ends), left, next(ends)
+    x = shapes.samples_like(shape)
+    axes, _ = conv_axes("prepare", node.args[0]["conv_param"], x, w, None, 2)
+    return tuple(side for axis in axes for side in (axis.before, max(0, axis.reach)))
 
 
 def floats_of(image: ByteImage) -> int:

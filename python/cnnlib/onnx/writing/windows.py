@@ -11,24 +11,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnlib._params import pair, same_sides
+from cnnlib._params import pair
 from cnnlib.graph.graph import Node
+from cnnlib.graph.shapes import samples_like
+from cnnlib.layers.axes import Axis, conv_axes, conv_transpose_axes, pool_axes
 from cnnlib.onnx.writing.writer import Writer
 
-_POOL_AXES = ("pool_depth", "pool_height", "pool_width")
+_WHERE = "cnnlib.onnx.save"
 
 
 def conv(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    param, w = node.args[0], writer.params[str(node.params[0])]
-    attributes = _windows(writer, node, param, w.shape[2:], 1)
-    _convolution("Conv", writer, node, inputs, output, group=param.get("groups", 1), **attributes)
+    x, w = _input(writer, node), writer.params[str(node.params[0])]
+    axes, groups = conv_axes(_WHERE, node.args[0], x, w, None, w.ndim - 2)
+    _convolution("Conv", writer, node, inputs, output, group=groups, **_windows(writer, node, axes))
 
 
 def conv_transpose(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    param, w = node.args[0], writer.params[str(node.params[0])]
-    attributes = _windows(writer, node, param, w.shape[2:], 1)
-    attributes["output_padding"] = _each(param.get("output_pad", 0), 2)
-    _convolution("ConvTranspose", writer, node, inputs, output, group=param.get("groups", 1), **attributes)
+    x, w = _input(writer, node), writer.params[str(node.params[0])]
+    axes, extras, groups = conv_transpose_axes(_WHERE, node.args[0], x, w)
+    attributes = {"group": groups, "output_padding": extras, **_windows(writer, node, axes)}
+    _convolution("ConvTranspose", writer, node, inputs, output, **attributes)
+
+
+def _input(writer, node):
+    return samples_like(writer.shapes[node.inputs[0]])
 
 
 def _convolution(kind, writer, node, inputs, output, **attributes):
@@ -37,12 +43,11 @@ def _convolution(kind, writer, node, inputs, output, **attributes):
 
 
 def max_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    writer.operator("MaxPool", node, inputs, output, **_pool(writer, node))
+    writer.operator("MaxPool", node, inputs, output, **_pool(writer, node, "max"))
 
 
 def avg_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
-    counted = bool(node.args[0].get("count_include_pad", True))
-    attributes = _pool(writer, node, counted)
+    attributes = _pool(writer, node, "avg")
     del attributes["dilations"]
     writer.operator("AveragePool", node, inputs, output, **attributes)
 
@@ -52,82 +57,51 @@ def global_avg_pool(writer: Writer, node: Node, inputs: list[str], output: str) 
     writer.operator("Flatten", node, [pooled], output, axis=1)
 
 
-def _pool(writer: Writer, node: Node, counted: bool | None = None) -> dict[str, Any]:
-    """The attributes of a pool; `counted` is count_include_pad of an average."""
-    param = node.args[0]
-    window = [param[axis] for axis in _POOL_AXES if axis in param]
-    attributes = {**_windows(writer, node, param, window, window), "kernel_shape": window}
-    if counted is not None:
+def _pool(writer: Writer, node: Node, kind: str) -> dict[str, Any]:
+    """The attributes of a pool."""
+    x = _input(writer, node)
+    axes, counted, ceil_mode = pool_axes(_WHERE, node.args[0], x, x.ndim - 2, kind)
+    attributes = {**_windows(writer, node, axes), "kernel_shape": [axis.taps for axis in axes]}
+    if kind == "avg":
         attributes["count_include_pad"] = int(counted)
-    return _with_ceil(writer, node, attributes) if param.get("ceil_mode", False) else attributes
+    return _with_ceil(writer, node, axes, attributes) if ceil_mode else attributes
 
 
-def _with_ceil(writer: Writer, node: Node, attributes: dict[str, Any]) -> dict[str, Any]:
+def _with_ceil(
+    writer: Writer, node: Node, axes: Sequence[Axis], attributes: dict[str, Any]
+) -> dict[str, Any]:
     """Windows that hang over the end as padding there.
 
     Programs differ in whether `ceil_mode` has a last window that starts in the padding, so it is written only
     where a mean counts padding and not what hangs over, or where so much padding is not admitted.
     """
-    strides, window, count = attributes["strides"], attributes["kernel_shape"], len(attributes["strides"])
-    sizes, outputs = (writer.shapes[name][1:] for name in (node.inputs[0], node.output))
-    before, behind = attributes["pads"][:count], attributes["pads"][count:]
-    if any(step > 1 for step in strides):
+    if any(axis.stride > 1 for axis in axes):
         writer.fix(node, "ceil_mode")
-    spans = [d * (k - 1) + 1 for d, k in zip(attributes["dilations"], window, strict=True)]
-    axes = zip(outputs, strides, spans, sizes, before, strict=True)
-    # Padding that the last window of each axis reaches; negative where it leaves pixels over.
-    reached = [(made - 1) * step + span - n - low for made, step, span, n, low in axes]
-    kept = [max(0, high) for high in reached]
-    over = any(high > own for high, own in zip(reached, behind, strict=True))
+    before, kept = [axis.before for axis in axes], [max(0, axis.reach) for axis in axes]
+    over = any(axis.reach > axis.after for axis in axes)
     apart = over and attributes.get("count_include_pad") and any(attributes["pads"])
-    if not apart and all(high < k for high, k in zip(kept, window, strict=True)):
+    if not apart and all(high < axis.taps for high, axis in zip(kept, axes, strict=True)):
         if over and "count_include_pad" in attributes:
             attributes["count_include_pad"] = 0
         return {**attributes, "pads": [*before, *kept]}
-    ends = [min(high, own) for high, own in zip(reached, behind, strict=True)]
+    ends = [min(axis.reach, axis.after) for axis in axes]
     if min(ends) < 0:
         raise ValueError(
-            f"cnnlib.onnx.save: {node.title}: ceil_mode, where windows of one axis hang over the end and "
+            f"{_WHERE}: {node.title}: ceil_mode, where windows of one axis hang over the end and "
             "those of another one leave pixels over, has no operator"
         )
     return {**attributes, "pads": [*before, *ends], "ceil_mode": 1}
 
 
-def _windows(
-    writer: Writer, node: Node, param: Any, window: Sequence[int], default_stride: int | Sequence[int]
-) -> dict[str, Any]:
+def _windows(writer: Writer, node: Node, axes: Sequence[Axis]) -> dict[str, Any]:
     """strides, dilations and pads; 'same' as what it is for images of this size, which fixes the size."""
-    count = len(window)
-    strides = _each(default_stride if param.get("stride") is None else param["stride"], count)
-    dilations = _each(param.get("dilation", 1), count)
-    spans = [d * (k - 1) + 1 for d, k in zip(dilations, window, strict=True)]
-    if param.get("pad") == "same" and any(k > 1 and s > 1 for k, s in zip(spans, strides, strict=True)):
+    if node.args[0].get("pad") == "same" and any(axis.span > 1 and axis.stride > 1 for axis in axes):
         writer.fix(node, "pad 'same' at a stride")
-    sides = _sides(param.get("pad", 0), writer.shapes[node.inputs[0]][1:], spans, strides)
     return {
-        "strides": strides,
-        "dilations": dilations,
-        "pads": [*(a for a, _ in sides), *(b for _, b in sides)],
+        "strides": [axis.stride for axis in axes],
+        "dilations": [axis.dilation for axis in axes],
+        "pads": [*(axis.before for axis in axes), *(axis.after for axis in axes)],
     }
-
-
-def _each(value: Any, count: int) -> list[Any]:
-    """A number for all axes, or one for each, as a list."""
-    return list(value) if isinstance(value, (tuple, list)) else [value] * count
-
-
-def _sides(
-    pad: Any, sizes: Sequence[int], spans: Sequence[int], strides: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Padding before and behind on each axis."""
-    if pad == "valid":
-        pad = 0
-    if pad == "same":
-        return [same_sides(*axis) for axis in zip(sizes, spans, strides, strict=True)]
-    return [
-        (side[0], side[1]) if isinstance(side, (tuple, list)) else (side, side)
-        for side in _each(pad, len(spans))
-    ]
 
 
 def adaptive_avg_pool(writer: Writer, node: Node, inputs: list[str], output: str) -> None:
