@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
-from cnnlib._params import pads, pair
+from cnnlib._params import pair
 from cnnlib._typing import Array, Params
 from cnnlib.graph.graph import OF_A_SIZE, Graph, Node
 from cnnlib.graph.shapes import batch_of, shape_behind
@@ -162,7 +162,7 @@ class Builder:
         self.nodes.append(node)
         following = [self._like[value] for value in node.inputs if value in self._like]
         if following and node.layer not in OF_A_SIZE:
-            self._like[name] = following[0] if _keeps_size(node, values) else name
+            self._like[name] = following[0] if _keeps_size(node, shapes[0], shape) else name
         self._shapes[name] = shape
         return Feature(name, shape, shape)
 
@@ -249,14 +249,10 @@ class Builder:
         return graph
 
 
-def _keeps_size(node: Node, params: Sequence[Array | None]) -> bool:
+def _keeps_size(node: Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
     """Whether what a node makes of images has their height and width, whatever these are."""
-    if node.layer == "conv" and params[0] is not None:
-        param = {"stride": 1, "dilation": 1, "pad": 0, **node.args[0]}
-        stride, dilation = (pair("conv", key, param[key]) for key in ("stride", "dilation"))
-        spans = tuple(d * (k - 1) for d, k in zip(dilation, params[0].shape[2:], strict=True))
-        top, bottom, left, right = pads("conv", param["pad"], (1, 1), (spans[0] + 1, spans[1] + 1), stride)
-        return stride == (1, 1) and (top + bottom, left + right) == spans
+    if node.layer == "conv":  # at stride 1 both differ by the same at any size
+        return pair("conv", "stride", node.args[0].get("stride", 1)) == (1, 1) and before[1:] == after[1:]
     return node.layer not in _RESIZING
 
 
