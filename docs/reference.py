@@ -40,6 +40,7 @@ OF_FILE = {
     "softmax": "activations",
     "losses": "losses",
     "sandwiches": "sandwiches",
+    "dense_sandwiches": "sandwiches",
 }
 # The other pages and the modules on each; a module that is not here gets a page of its own.
 SUBJECTS = {
