@@ -187,12 +187,9 @@ double cost_winograd(const ConvShape& s) {
   const Index narrow = pass == Pass::forward ? g.C : g.F, wide = pass == Pass::forward ? g.F : g.C;
   const double pairs = double(round_up(narrow, lanes)) *
                        double(round_up(wide, wide <= lanes ? lanes : Index{tile_lanes<T>})) / lanes;
-  double tiles = 0, points = 0, filters = 0;
-  with_tile<pass>(s, [&](auto tile) {
-    tiles = double(tile_shape<pass>(s).grid(tile.sizes).per_image);
-    points = double(tile.sizes.points());
-    filters = double(tile.sizes.filters());
-  });
+  const TileSizes tile = with_tile<pass>(s, [](auto chosen) { return chosen.sizes; });
+  const double tiles = double(tile_shape<pass>(s).grid(tile).per_image), points = double(tile.points()),
+               filters = double(tile.filters());
   const double point = s.KH == 1 || s.KW == 1 ? Rates::line_point : dw ? Rates::gradient_point : Rates::point;
   double product = sizeof(T) == 8 ? Rates::winograd_double_product : Rates::winograd_product;
   if (s.stride_h == 2 && dw) product *= Rates::strided_gradient_product;

@@ -20,10 +20,9 @@ inline double tile_products(const TileShape& s, const TileSizes& tile) {
   return 1.0 * s.grid(tile).per_image * tile.points();
 }
 
-// body(tile) with the tile of the kernel, if it has one. dx is a correlation with tiles of its own at
-// stride 2.
+// body(tile) with the tile of a kernel that has one. dx is a correlation with tiles of its own at stride 2.
 template <Pass pass, class Body>
-void with_tile(const ConvShape& s, const Body& body) {
+auto with_tile(const ConvShape& s, const Body& body) {
   constexpr bool dx = pass == Pass::input_gradient;
   if (s.stride_h == 2) return body(std::conditional_t<dx, StridedInputTile<4>, StridedTile<4>>());
   switch (10 * s.KH + s.KW) {
@@ -49,7 +48,7 @@ void with_tile(const ConvShape& s, const Body& body) {
       return body(Tile<5, 1, 4>());
     case 17:
       return body(Tile<1, 7, 4>());
-    case 71:
+    default:
       return body(Tile<7, 1, 4>());
   }
 }

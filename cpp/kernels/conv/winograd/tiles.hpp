@@ -58,15 +58,6 @@ struct TileProblem : TileInput<T> {
   Index out_image;
 };
 
-// body(step), where a step of 1 is known when the body is compiled. At larger strides there is no other.
-template <class K, class Body>
-void with_step(Index step, const Body& body) {
-  if (K::strided || step == 1)
-    body(std::integral_constant<Index, 1>());
-  else
-    body(step);
-}
-
 // Where the values of the tiles of a run go: to places of their own, or `stride` apart.
 struct TilePlaces {
   Index stride = 0;
@@ -83,16 +74,14 @@ template <class T, class K, class Transform>
                                                  const TilePlaces& places, Index point_stride,
                                                  const Transform& transform) {
   constexpr Index lanes = Simd<T>::size;
-  const Index width = grid.run_width(col, tiles, tile_step, extent);
-  with_step<K>(grid.dilation_w, [&](auto step) {
-    TileColumn column(grid, col, tile_step);
-    for (Index t = 0; t < tiles; ++t, ++column) {
-      const T* from = staged + *column * lanes;
-      T* to = values + places[t];
-      transform([&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
-                [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::points_w + j) * point_stride, v); });
-    }
-  });
+  const Index width = grid.run_width(col, tiles, tile_step, extent), step = grid.dilation_w;
+  TileColumn column(grid, col, tile_step);
+  for (Index t = 0; t < tiles; ++t, ++column) {
+    const T* from = staged + *column * lanes;
+    T* to = values + places[t];
+    transform([&](int i, int j) { return Simd<T>::load(from + (i * width + j * step) * lanes); },
+              [&](int i, int j, auto v) { Simd<T>::store(to + (i * K::points_w + j) * point_stride, v); });
+  }
 }
 
 // B' d B of the tiles of a run, for one vector of channels.
@@ -154,19 +143,37 @@ struct RowColumns {
   Index begin, end, apart;
 };
 
-// Adds rows of pixels, one for each filter, to what lies in the filters' planes.
+// Writes `span` pixels of a row, [pixel][filter], to the planes of the filters, or adds them there.
 template <class T>
-void add_rows(Rectifier<T> activation, const T* pixels, Index span, Index filters, RowColumns columns, T* to,
-              Index plane) {
+void write_row(const Epilogue<T>& epilogue, const T* pixels, Index span, Index filters,
+               const RowColumns& columns, T* to, Index plane) {
   using S = Simd<T>;
-  for (Index f = 0; f < filters; ++f, pixels += span, to += plane) {
-    Index j = columns.begin;
-    for (Index count; columns.apart == 1 && (count = std::min<Index>(S::size, columns.end - j)) > 0;
-         j += count)
-      S::store_lanes(to + j,
-                     activation(S::add(S::load_lanes(pixels + j, 0, count), S::load_lanes(to + j, 0, count))),
-                     0, count);
-    for (; j < columns.end; ++j) to[j * columns.apart] = activation(pixels[j] + to[j * columns.apart]);
+  constexpr Index lanes = S::size;
+  for (Index at = 0; at < columns.end; at += lanes, to += lanes * columns.apart) {
+    const Index begin = std::max<Index>(columns.begin - at, 0), end = std::min(lanes, columns.end - at);
+    const auto pixel = [&](Index i) { return pixels + std::min(at + i, span - 1) * lanes; };
+    if (end - begin == lanes && filters == lanes && columns.apart == 1 && !epilogue.add) {
+      transpose_square<T>(pixel, to, plane);
+      continue;
+    }
+    T turned[lanes * lanes];
+    transpose_square<T>(pixel, turned, lanes);
+    for (Index f = 0; f < filters; ++f) {
+      const T* from = turned + f * lanes;
+      T* row = to + f * plane;
+      if (columns.apart == 1) {
+        const auto v = S::load(from);
+        const auto sum = [&] {
+          return epilogue.activation(S::add(v, S::load_lanes(row, begin, end - begin)));
+        };
+        S::store_lanes(row, epilogue.add ? sum() : v, begin, end - begin);
+        continue;
+      }
+      for (Index j = begin; j < end; ++j) {
+        T& value = row[j * columns.apart];
+        value = epilogue.add ? epilogue.activation(from[j] + value) : from[j];
+      }
+    }
   }
 }
 
@@ -182,7 +189,6 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
   if (p.epilogue.bias != nullptr) std::copy_n(p.epilogue.bias + f0, filters, bias);
   const auto start = S::load(bias);
   T pixels[K::out_h * span * lanes];  // [row][pixel][filter]
-  T transposed[lanes * span];
   const Index top = grid.top(row) + p.origin_top;
   T* out = p.out + image * p.out_image + f0 * plane + top * p.OW;
   const Index rows = std::min<Index>(K::out_h, ceil_div(p.OH - top, p.dilation_h));
@@ -194,37 +200,23 @@ void write_outputs(const TileProblem<T>& p, const TileGrid& grid, const T* point
             : step == 1 ? std::min(most, tiles - t)
                         : std::min(most_interleaved, (tiles - t) / step * step);
     const Index inside = whole ? step : 1, outside = whole ? 1 : step;  // steps between a tile's columns
-    with_step<K>(inside, [&](auto apart) {
-      TileColumn column(grid, 0, K::out_w);
-      for (Index g = 0; g < group; ++g, ++column) {
-        const T* from = points + (t + g) * tile_stride;
-        T* to = pixels + *column * lanes;
-        TileTransforms<T, K>::output(
-            [&](int i, int j) { return S::load(from + (i * K::points_w + j) * point_stride); },
-            [&](int i, int j, auto v) {
-              v = S::add(v, start);
-              S::store(to + (i * span + j * apart) * lanes, p.epilogue.add ? v : p.epilogue.activation(v));
-            });
-      }
-    });
+    TileColumn column(grid, 0, K::out_w);
+    for (Index g = 0; g < group; ++g, ++column) {
+      const T* from = points + (t + g) * tile_stride;
+      T* to = pixels + *column * lanes;
+      TileTransforms<T, K>::output(
+          [&](int i, int j) { return S::load(from + (i * K::points_w + j) * point_stride); },
+          [&](int i, int j, auto v) {
+            v = S::add(v, start);
+            S::store(to + (i * span + j * inside) * lanes, p.epilogue.add ? v : p.epilogue.activation(v));
+          });
+    }
     const Index left = (step == 1 ? (col + t) * K::out_w : grid.left(col + t)) + p.origin_left;
     const Index width = std::min(group * K::out_w, ceil_div(p.OW - left, outside));
-    const Index begin = std::max<Index>(-left, 0);
-    for (Index r = std::max<Index>(-top, 0); r < rows; ++r) {
-      T* to = out + r * p.dilation_h * p.OW + left;
-      const T* from = pixels + r * span * lanes;
-      if (width == lanes && filters == lanes && outside == 1 && begin == 0 && !p.epilogue.add) {
-        transpose_square<T>([&](Index i) { return from + i * lanes; }, to, plane);
-        continue;
-      }
-      transpose(from, lanes, span, lanes, transposed, span);
-      if (p.epilogue.add) {
-        add_rows(p.epilogue.activation, transposed, span, filters, {begin, width, outside}, to, plane);
-        continue;
-      }
-      for (Index f = 0; f < filters; ++f)
-        for (Index j = begin; j < width; ++j) to[f * plane + j * outside] = transposed[f * span + j];
-    }
+    const RowColumns columns{std::max<Index>(-left, 0), width, outside};
+    for (Index r = std::max<Index>(-top, 0); r < rows; ++r)
+      write_row(p.epilogue, pixels + r * span * lanes, span, filters, columns,
+                out + r * p.dilation_h * p.OW + left, plane);
   }
 }
 

@@ -5,12 +5,19 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+namespace {
+
+template <class T>
+const GradientTile<T>& tile_of(const ConvShape& s) {
+  return *with_tile<Pass::weight_gradient>(s, [](auto tile) { return &gradient_tile<T, decltype(tile)>; });
+}
+
+}  // namespace
+
 template <class T>
 void describe_winograd_weight_gradient(ConvPlan& plan) {
-  with_tile<Pass::weight_gradient>(plan.shape, [&](auto tile) {
-    const TileGradient<T> gradient{{TileShape(plan.shape), nullptr, 0}, nullptr, 0, nullptr};
-    WinogradWeightGradient<T>(gradient_tile<T, decltype(tile)>, gradient).describe(plan);
-  });
+  const TileGradient<T> gradient{{TileShape(plan.shape), nullptr, 0}, nullptr, 0, nullptr};
+  WinogradWeightGradient<T>(tile_of<T>(plan.shape), gradient).describe(plan);
 }
 
 template <class T>
@@ -19,15 +26,13 @@ void run_winograd_weight_gradient(const ConvPlan& plan, const WeightGradientOper
   const ConvShape& s = plan.shape;
   const TileShape shape(s);
   const Index plane = s.H * s.W, out_plane = s.OH * s.OW;
-  with_tile<Pass::weight_gradient>(s, [&](auto tile) {
-    for (Index group = 0; group < s.groups; ++group) {
-      const TileGradient<T> gradient{{shape, o.x + group * shape.C * plane, s.C * plane},
-                                     o.dout + group * shape.F * out_plane,
-                                     s.F * out_plane,
-                                     o.dw + group * shape.F * shape.C * s.KH * s.KW};
-      WinogradWeightGradient<T>(gradient_tile<T, decltype(tile)>, gradient).run();
-    }
-  });
+  for (Index group = 0; group < s.groups; ++group) {
+    const TileGradient<T> gradient{{shape, o.x + group * shape.C * plane, s.C * plane},
+                                   o.dout + group * shape.F * out_plane,
+                                   s.F * out_plane,
+                                   o.dw + group * shape.F * shape.C * s.KH * s.KW};
+    WinogradWeightGradient<T>(tile_of<T>(s), gradient).run();
+  }
 }
 
 #define INSTANTIATE(T)                                           \

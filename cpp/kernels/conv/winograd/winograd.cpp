@@ -51,16 +51,13 @@ TileProblem<T> input_gradient_problem(const ConvShape& s, Index group, bool prep
 template <class T, class Body>
 void each_group(const ConvPlan& plan, const ConvOperands<T>& operands, const Body& body) {
   const ConvShape& s = plan.shape;
-  const auto groups = [&](const CorrelationTile<T>& tile, const auto& problem) {
-    for (Index group = 0; group < s.groups; ++group)
-      body(WinogradCorrelation<T>(tile, problem(s, group, plan.prepacked, operands)));
-  };
-  if (plan.pass == Pass::forward)
-    with_tile<Pass::forward>(
-        s, [&](auto tile) { groups(correlation_tile<T, decltype(tile)>, forward_problem<T>); });
-  else
-    with_tile<Pass::input_gradient>(
-        s, [&](auto tile) { groups(correlation_tile<T, decltype(tile)>, input_gradient_problem<T>); });
+  const bool forward = plan.pass == Pass::forward;
+  const auto transforms = [](auto tile) { return &correlation_tile<T, decltype(tile)>; };
+  const CorrelationTile<T>& tile =
+      *(forward ? with_tile<Pass::forward>(s, transforms) : with_tile<Pass::input_gradient>(s, transforms));
+  const auto problem = forward ? forward_problem<T> : input_gradient_problem<T>;
+  for (Index group = 0; group < s.groups; ++group)
+    body(WinogradCorrelation<T>(tile, problem(s, group, plan.prepacked, operands)));
 }
 
 }  // namespace
