@@ -53,8 +53,13 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
                const void* data) {
   threads = static_cast<int>(std::min<Index>(threads, tasks));
 #ifdef CNNLIB_VIRTUAL_CORES
-  if (recorded_threads() > 0) return record_tasks(tasks, threads, has_standing_team(), run, data);
+  if (tasks > 0 && recorded_threads() > 0)
+    return record_tasks(tasks, threads, has_standing_team(), run, data);
 #endif
+  if (threads <= 1) {
+    for (Index i = 0; i < tasks; ++i) run(data, order == Order::forward ? i : tasks - 1 - i, 0);
+    return;
+  }
   const Scratch scratch(checked_product(sizeof(TaskRange), static_cast<std::size_t>(threads)));
   auto* ranges = static_cast<TaskRange*>(scratch.data());
   const auto begin = Clock::now();

@@ -83,24 +83,18 @@ void with_standing_team(int threads, const Body& body) {
 }
 
 #ifdef CNNLIB_VIRTUAL_CORES
-int recorded_threads();
 void name_next_loop(const char* body);
 #endif
 
-// body(task, slot) for every task.
+// body(task, slot) for every task. Its code stands once in the module, since run_tasks alone calls it.
 template <class Body>
 void parallel_for(Index tasks, int threads, const Body& body, Order order = Order::forward) {
-  // Not inlined: the code of a body stands once in the module, not also for one thread.
-  const auto run = [](const void* data, Index task, int slot)
-                       __attribute__((noinline)) { (*static_cast<const Body*>(data))(task, slot); };
 #ifdef CNNLIB_VIRTUAL_CORES
   name_next_loop(__PRETTY_FUNCTION__);
-  if (tasks > 0 && recorded_threads() > 0) return run_tasks(tasks, threads, order, run, &body);
 #endif
-  if (threads <= 1 || tasks <= 1) {
-    for (Index i = 0; i < tasks; ++i) run(&body, order == Order::forward ? i : tasks - 1 - i, 0);
-    return;
-  }
+  const auto run = [](const void* data, Index task, int slot) {
+    (*static_cast<const Body*>(data))(task, slot);
+  };
   run_tasks(tasks, threads, order, run, &body);
 }
 
