@@ -8,7 +8,7 @@ namespace {
 // x (N, D), w (D, M), or (M, D) where it lies transposed.
 template <class T>
 DenseShape dense_shape(const char* function, const Array<T>& x, const Array<T>& w, bool transposed) {
-  std::vector<Index> shape = shape_of(w);
+  std::vector<Index> shape(shape_of(w).begin(), shape_of(w).end());
   if (transposed) std::reverse(shape.begin(), shape.end());
   require(x.ndim() == 2 && w.ndim() == 2 && x.shape(1) == shape[0], [&] {
     return std::string(function) + ": x with D = d1 * ... * dk values a row needs w (D, M); x as (N, D) is " +

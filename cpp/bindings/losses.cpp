@@ -23,7 +23,8 @@ py::tuple softmax_loss(const char* function, const Array<T>& x, SoftmaxTargets<T
   const ScoresShape s = scores_shape(function, x);
   targets.scale = divisor > 0 ? 1 / divisor : 0;  // nothing to average
   Array<T> dx = new_array<T>(function, shape_of(x));
-  Array<double> parts(s.N * ceil_div(s.inner, SoftmaxTargets<T>::least_pixels));
+  Array<double> parts =
+      new_array<double>(function, {s.N * ceil_div(s.inner, SoftmaxTargets<T>::least_pixels)});
   T* to = dx.mutable_data();
   double *sums = parts.mutable_data(), loss = 0;
   unlocked([&] { loss = kernels<T>().softmax_loss(x.data(), targets, to, sums, s.N, s.C, s.inner); });
@@ -41,7 +42,7 @@ template <class T>
 py::tuple softmax_loss_of_labels(const char* function, const Array<T>& x, const Array<std::int64_t>& y,
                                  const MaybeArray<T>& weights, std::int64_t ignore) {
   const ScoresShape s = scores_shape(function, x);
-  std::vector<Index> shape = shape_of(x);
+  std::vector<Index> shape(shape_of(x).begin(), shape_of(x).end());
   shape.erase(shape.begin() + 1);
   require_shape(function, "y", y, shape);
   const T* weight = class_weights(function, x, weights);
@@ -108,7 +109,7 @@ py::tuple dice_loss(const char* function, const Array<T>& x, const Array<T>& y, 
   require(maps > 0 && x.size() > 0 && x.size() % maps == 0,
           [&] { return std::string(function) + ": x is " + text(x) + ", maps " + std::to_string(maps); });
   Array<T> dx = new_array<T>(function, shape_of(x));
-  Array<double> parts(maps);
+  Array<double> parts = new_array<double>(function, {maps});
   T* to = dx.mutable_data();
   double *losses = parts.mutable_data(), loss = 0;
   const Index size = x.size() / maps;

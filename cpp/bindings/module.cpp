@@ -2,7 +2,9 @@
 #include "../machine/cgroup.hpp"
 #include "../machine/memory_limit.hpp"
 #include "../machine/processor.hpp"
+#include "../memory/buffers.hpp"
 #include "../memory/scratch.hpp"
+#include "../threads/parallel.hpp"
 #include "arrays.hpp"
 
 namespace cnnlib {

@@ -19,8 +19,8 @@ BatchNormShape batchnorm_shape(const char* function, const Array<T>& x, int ndim
 
 // What the gradient of a parameter (C,) is where nothing adds to it.
 template <class T>
-Array<T> zeros(Index C) {
-  Array<T> array({C});
+Array<T> zeros(const char* function, Index C) {
+  Array<T> array = new_array<T>(function, {C});
   std::fill_n(array.mutable_data(), C, T(0));
   return array;
 }
@@ -42,7 +42,8 @@ py::tuple batchnorm_train(const char* function, const Array<T>& x, int ndim, con
   require_shape(function, "gamma", gamma, {s.C});
   require_shape(function, "beta", beta, {s.C});
   Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
-  Stats mean(s.C), var(s.C), inv_std(s.C);
+  Stats mean = new_array<double>(function, {s.C}), var = new_array<double>(function, {s.C}),
+        inv_std = new_array<double>(function, {s.C});
   T* y = out.mutable_data();
   double *m = mean.mutable_data(), *v = var.mutable_data(), *i = inv_std.mutable_data();
   unless_empty(x, [&] {
@@ -85,7 +86,8 @@ py::tuple batchnorm_backward(const char* function, const Array<T>& dout, const A
   require_shape(function, "inv_std", inv_std, {s.C});
   require_shape(function, "gamma", gamma, {s.C});
   if (beta) require_shape(function, "beta", *beta, {s.C});
-  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma = zeros<T>(s.C), dbeta = zeros<T>(s.C);
+  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma = zeros<T>(function, s.C),
+           dbeta = zeros<T>(function, s.C);
   T *dx_data = dx.mutable_data(), *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
   unless_empty(x, [&] {
     kernels<T>().batchnorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(),
@@ -115,7 +117,7 @@ py::tuple rownorm_forward(const char* function, const Array<T>& x, int ndim, con
   require_shape(function, "gamma", gamma, {s.C});
   require_shape(function, "beta", beta, {s.C});
   Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
-  Stats mean(s.rows), inv_std(s.rows);
+  Stats mean = new_array<double>(function, {s.rows}), inv_std = new_array<double>(function, {s.rows});
   T* y = out.mutable_data();
   double *m = mean.mutable_data(), *i = inv_std.mutable_data();
   unless_empty(x,
@@ -131,7 +133,8 @@ py::tuple rownorm_backward(const char* function, const Array<T>& dout, const Arr
   require_shape(function, "mean", mean, {s.rows});
   require_shape(function, "inv_std", inv_std, {s.rows});
   require_shape(function, "gamma", gamma, {s.C});
-  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma = zeros<T>(s.C), dbeta = zeros<T>(s.C);
+  Array<T> dx = new_array<T>(function, shape_of(x)), dgamma = zeros<T>(function, s.C),
+           dbeta = zeros<T>(function, s.C);
   T *dx_data = dx.mutable_data(), *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
   unless_empty(x, [&] {
     kernels<T>().rownorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(), dx_data,

@@ -141,7 +141,7 @@ py::array global_avg_pool_forward(const Array<T>& x, const MaybeArray<T>& out_bu
 template <class T>
 py::array global_avg_pool_backward(const Array<T>& dout, const std::array<Index, 4>& shape) {
   require_shape("global_avg_pool_backward", "dout", dout, {shape[0], shape[1]});
-  Array<T> dx = new_array<T>("global_avg_pool_backward", {shape.begin(), shape.end()});
+  Array<T> dx = new_array<T>("global_avg_pool_backward", {shape.data(), 4});
   T* to = dx.mutable_data();
   unlocked([&] {
     kernels<T>().global_avg_pool_backward(dout.data(), to, shape[0] * shape[1], shape[2] * shape[3]);

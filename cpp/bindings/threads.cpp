@@ -1,19 +1,12 @@
 #include "../threads/missing_cores.hpp"
 #include "../threads/openmp_team.hpp"
+#include "../threads/parallel.hpp"
 #include "../threads/recorder.hpp"
 #include "../threads/sharing.hpp"
 #include "../threads/team.hpp"
 #include "arrays.hpp"
 
 namespace cnnlib {
-
-void warn_of_thread_shortage(int started) {
-  const std::string text = "cnnlib: the system refuses to start more threads; kernels go on with " +
-                           std::to_string(started) +
-                           ". A limit on processes (ulimit -u, a container's pids limit) "
-                           "is the usual reason";
-  if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 1) != 0) throw py::error_already_set();
-}
 
 namespace {
 

@@ -51,7 +51,8 @@ py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Arra
     return std::string(function) + ": mode 'train' needs at least one image, got shape " + text(x);
   });
   Array<T> a = new_array<T>(function, {s.N, s.F, s.OH, s.OW}), y = new_array<T>(function, shape_of(a));
-  Array<double> mean(s.F), var(s.F), inv_std(s.F);
+  Array<double> mean = new_array<double>(function, {s.F}), var = new_array<double>(function, {s.F}),
+                inv_std = new_array<double>(function, {s.F});
   const ConvNormTraining<T> training{
       x.data(),         w.data(),         data_or_null(b),     gamma.data(),       beta.data(),           eps,
       a.mutable_data(), y.mutable_data(), mean.mutable_data(), var.mutable_data(), inv_std.mutable_data()};
@@ -75,7 +76,7 @@ py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, cons
   require_shape(function, "beta", beta, {s.F});
   MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
                 dw = array_if<T>(need_dw, function, shape_of(w)), db = array_if<T>(need_db, function, {s.F});
-  Array<T> dgamma({s.F}), dbeta({s.F});
+  Array<T> dgamma = new_array<T>(function, {s.F}), dbeta = new_array<T>(function, {s.F});
   const ConvNormGradients<T> gradients{dout.data(),
                                        x.data(),
                                        w.data(),

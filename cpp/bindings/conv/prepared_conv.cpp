@@ -3,6 +3,7 @@
 #include <limits>
 #include <memory>
 
+#include "../../memory/buffers.hpp"
 #include "../../same_shape.hpp"
 #include "conv_shape.hpp"
 

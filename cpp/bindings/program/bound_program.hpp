@@ -24,14 +24,9 @@ class BoundProgram {
   Index size_of(int value) const { return cnnlib::size_of(program_.values(), value); }
 
   // The step that is being added reads and writes values of which an image has these shapes.
-  void reads(int input, const std::vector<Index>& shape) const {
-    check_read(program_.values(), input, shape);
-  }
-  void writes(int output, const std::vector<Index>& shape) const {
-    check_written(program_.values(), output, shape);
-  }
-  void reads_and_writes(int input, const std::vector<Index>& shape, int output,
-                        const std::vector<Index>& out_shape) const {
+  void reads(int input, const ShapeView& shape) const { check_read(program_.values(), input, shape); }
+  void writes(int output, const ShapeView& shape) const { check_written(program_.values(), output, shape); }
+  void reads_and_writes(int input, const ShapeView& shape, int output, const ShapeView& out_shape) const {
     reads(input, shape);
     writes(output, out_shape);
   }

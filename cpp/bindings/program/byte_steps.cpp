@@ -73,9 +73,9 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
                     const MaybeArray<std::int32_t>& factor, const std::array<int, 4>& numbers,
                     const py::object& conv_param) {
   const ByteImage in = image_of(x);
-  const Array<float> like = numpys_array<float>({0, in.C, in.H, in.W});
+  const Array<float> like = new_array<float>("prepare", {0, in.C, in.H, in.W});
   require_that(w.ndim() == 4, "w must have four axes");
-  const Array<float> w_like = numpys_array<float>(cnnlib::shape_of(w));
+  const Array<float> w_like = new_array<float>("prepare", cnnlib::shape_of(w));
   ConvShape s = conv_shape("prepare", like, w_like, conv_param);
   s.N = 1;
   require_shape("prepare", "b", bias, {s.F});
@@ -129,7 +129,7 @@ void byte_conv_step(P& p, const std::string& name, int input, int other, int out
 BytePool byte_pool(P& p, int input, int output, const Bytes& x, const Bytes& y, const PoolGeometry& geometry,
                    bool ceil_mode, bool count_include_pad) {
   const ByteImage in = image_of(x), out = image_of(y);
-  const Array<float> like = numpys_array<float>({0, in.C, in.H, in.W});
+  const Array<float> like = new_array<float>("prepare", {0, in.C, in.H, in.W});
   PoolShape s = pool_shape("prepare", like, geometry, ceil_mode, count_include_pad);
   s.planes = 1;
   require_that(same_size(out, {in.C, s.OH, s.OW, 0, 0, 0, 0}), "a pool's output has another shape");

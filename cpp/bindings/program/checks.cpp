@@ -6,7 +6,7 @@ namespace {
 constexpr Index most_elements = PTRDIFF_MAX / 256;  // sums and bytes of sizes up to this do not overflow
 
 // The elements of a shape; -1 where a size is below `least`, or no array could hold them.
-Index elements(const std::vector<Index>& shape, Index least) {
+Index elements(const ShapeView& shape, Index least) {
   Index size = 1;
   for (const Index n : shape)
     if (n < least || __builtin_mul_overflow(size, n, &size) || size > most_elements) return -1;
@@ -39,7 +39,7 @@ Index size_of(const std::vector<Value>& values, int value) {
   return values[static_cast<std::size_t>(value)].size;
 }
 
-void check_read(const std::vector<Value>& values, int value, const std::vector<Index>& shape) {
+void check_read(const std::vector<Value>& values, int value, const ShapeView& shape) {
   const Index size = size_of(values, value);
   require(size == elements(shape, 1), [&] {
     return "prepare: a step takes a value of " + std::to_string(size) + " elements for one of shape " +
@@ -47,19 +47,19 @@ void check_read(const std::vector<Value>& values, int value, const std::vector<I
   });
 }
 
-void check_written(const std::vector<Value>& values, int value, const std::vector<Index>& shape) {
+void check_written(const std::vector<Value>& values, int value, const ShapeView& shape) {
   check_read(values, value, shape);
   require_value(values[static_cast<std::size_t>(value)].place != Value::Place::input, value,
                 "is the caller's, and not written to");
 }
 
-void check_samples(const py::array& x, Index input_size, const std::vector<Index>& shape, Index output_size) {
+void check_samples(const py::array& x, Index input_size, const ShapeView& shape, Index output_size) {
   const Index N = x.ndim() > 0 ? x.shape(0) : -1;
   const bool samples =
       N >= 0 && N <= most_elements / std::max<Index>(1, input_size) && x.size() == N * input_size;
   require(samples, [&] { return "Predictor: x has shape " + text(x); });
-  const bool result =
-      !shape.empty() && shape[0] == N && elements({shape.begin() + 1, shape.end()}, 0) == output_size;
+  const bool result = shape.size() > 0 && *shape.begin() == N &&
+                      elements({shape.begin() + 1, shape.size() - 1}, 0) == output_size;
   require(result, [&] { return "Predictor: a result of shape " + text(shape) + " for x " + text(x); });
 }
 

@@ -15,10 +15,10 @@ void check_values(const std::vector<Value>& values, Index input_size, Index outp
 Index size_of(const std::vector<Value>& values, int value);
 
 // Steps read and write these, of which an image has the shape.
-void check_read(const std::vector<Value>& values, int value, const std::vector<Index>& shape);
-void check_written(const std::vector<Value>& values, int value, const std::vector<Index>& shape);
+void check_read(const std::vector<Value>& values, int value, const ShapeView& shape);
+void check_written(const std::vector<Value>& values, int value, const ShapeView& shape);
 
 // x holds the samples and `shape` is that of the result; a sample has so many elements.
-void check_samples(const py::array& x, Index input_size, const std::vector<Index>& shape, Index output_size);
+void check_samples(const py::array& x, Index input_size, const ShapeView& shape, Index output_size);
 
 }  // namespace cnnlib

@@ -20,7 +20,7 @@ InvertedResidualShape inverted_residual_shape(const Array<T>& like,
   const Array<T>& project = std::get<0>(layers[2]);
   for (const Array<T>* array : {&like, &expand, &depthwise, &project})
     require(array->ndim() == 4, [&] { return "prepare: 4 dimensions expected, got shape " + text(*array); });
-  const Array<T> hidden(std::vector<Index>{0, depthwise.shape(0), like.shape(2), like.shape(3)});
+  const Array<T> hidden = new_array<T>("prepare", {0, depthwise.shape(0), like.shape(2), like.shape(3)});
   InvertedResidualShape s{1, like.shape(1), project.shape(0),
                           conv_shape("prepare", hidden, depthwise, conv_param)};
   s.depthwise.N = 1;

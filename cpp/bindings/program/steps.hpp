@@ -6,14 +6,14 @@
 namespace cnnlib {
 
 template <class T>
-void bind_weighted_steps(py::class_<BoundProgram<T>>& program);
+[[gnu::cold]] void bind_weighted_steps(py::class_<BoundProgram<T>>& program);
 template <class T>
-void bind_norm_steps(py::class_<BoundProgram<T>>& program);
+[[gnu::cold]] void bind_norm_steps(py::class_<BoundProgram<T>>& program);
 template <class T>
-void bind_pool_steps(py::class_<BoundProgram<T>>& program);
+[[gnu::cold]] void bind_pool_steps(py::class_<BoundProgram<T>>& program);
 template <class T>
-void bind_elementwise_steps(py::class_<BoundProgram<T>>& program);
+[[gnu::cold]] void bind_elementwise_steps(py::class_<BoundProgram<T>>& program);
 // Eight-bit networks are programs in float32.
-void bind_byte_steps(py::class_<BoundProgram<float>>& program);
+[[gnu::cold]] void bind_byte_steps(py::class_<BoundProgram<float>>& program);
 
 }  // namespace cnnlib

@@ -1,0 +1,108 @@
+#include "arrays.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+
+#include "../memory/buffers.hpp"
+#include "../threads/parallel.hpp"
+#include "../threads/team.hpp"
+
+namespace cnnlib {
+namespace {
+
+// Bytes of a result.
+Index result_bytes(const char* function, const ShapeView& shape, Index item) {
+  constexpr Index most = PTRDIFF_MAX / 16;
+  Index bytes = item;
+  bool fits = true;
+  for (const Index n : shape) fits = fits && !__builtin_mul_overflow(bytes, n, &bytes);
+  require(fits && bytes <= most,
+          [&] { return std::string(function) + ": a result of shape " + text(shape) + " is too large"; });
+  return bytes;
+}
+
+// An array of NumPy's own memory. (pybind11's constructor copies the shape and works out strides, which in a
+// small convolution shows.)
+py::array numpys_array(const ShapeView& shape, py::dtype dtype) {
+  const auto& numpy = py::detail::npy_api::get();
+  PyObject* array =
+      numpy.PyArray_NewFromDescr_(numpy.PyArray_Type_, dtype.release().ptr(), static_cast<int>(shape.size()),
+                                  shape.begin(), nullptr, nullptr, 0, nullptr);
+  if (array == nullptr) throw py::error_already_set();
+  return py::reinterpret_steal<py::array>(array);
+}
+
+// The interpreter's lock is released while one exists. Where the interpreter ends meanwhile, taking the lock
+// again ends the thread, by unwinding its stack (until Python 3.13): through objects that must not be touched
+// without the lock, and destructors that must not be unwound. The thread stops here instead, for good, as
+// from Python 3.14 on.
+class Unlocked {
+ public:
+  Unlocked() : state_(PyEval_SaveThread()) {}
+  ~Unlocked() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {  // only the unwinding comes here, and may not be left
+      while (true) std::this_thread::sleep_for(std::chrono::hours(1));
+    }
+  }
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
+void warn_of_thread_shortage(int started) {
+  const std::string text = "cnnlib: the system refuses to start more threads; kernels go on with " +
+                           std::to_string(started) +
+                           ". A limit on processes (ulimit -u, a container's pids limit) "
+                           "is the usual reason";
+  if (PyErr_WarnEx(PyExc_RuntimeWarning, text.c_str(), 1) != 0) throw py::error_already_set();
+}
+
+}  // namespace
+
+std::string text(const ShapeView& shape) {
+  std::string s = "(";
+  for (const Index n : shape) s += (s.size() > 1 ? ", " : "") + std::to_string(n);
+  return s + (shape.size() == 1 ? ",)" : ")");
+}
+
+void require_shape(const char* function, const char* argument, const py::array& a, const ShapeView& shape) {
+  const ShapeView own = shape_of(a);
+  require(std::equal(own.begin(), own.end(), shape.begin(), shape.end()), [&] {
+    return std::string(function) + ": " + argument + " must have shape " + text(shape) + ", got " + text(a);
+  });
+}
+
+py::array new_array(const char* function, const ShapeView& shape, const py::dtype& dtype) {
+  constexpr Index recycled_bytes = 1 << 16;
+  const Index bytes = result_bytes(function, shape, dtype.itemsize());
+  if (bytes < recycled_bytes) return numpys_array(shape, dtype);
+  void* buffer = nullptr;
+  try {
+    buffer = acquire_buffer(static_cast<std::size_t>(bytes));
+  } catch (const std::bad_alloc&) {
+    PyErr_SetString(PyExc_MemoryError,
+                    (std::string(function) + ": no memory for a result of shape " + text(shape)).c_str());
+    throw py::error_already_set();
+  }
+  const py::capsule owner(buffer, [](void* p) { release_buffer(p); });
+  return {dtype, py::array::ShapeContainer(shape.begin(), shape.end()), buffer, owner};
+}
+
+void unlocked(void (*kernel)(const void* data), const void* data, double products) {
+  constexpr double few = 100e3;
+  std::optional<Unlocked> release;
+  if (products > few) release.emplace();
+  {
+    const CallThreads threads;
+    kernel(data);
+  }
+  release.reset();
+  if (const int started = take_thread_shortage(); started > 0) warn_of_thread_shortage(started);
+}
+
+}  // namespace cnnlib
