@@ -1,8 +1,11 @@
-// The matrix product of affine layers and of convolutions whose kernel covers the image.
+// The matrix product of affine layers and of convolutions whose kernel covers the image, and the
+// micro-kernels.
 #include "kernels/gemm/matrix_product.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
+TILE_KERNELS(float, template)
+TILE_KERNELS(double, template)
 template void matrix_product(const MatrixProduct<float>&);
 template void matrix_product(const MatrixProduct<double>&);
 

@@ -194,6 +194,18 @@ TileKernel<T> packed_tile_kernel(Index rows) {
   return tile_kernel<T, V, Ahead::run>(rows);
 }
 
+// Compiled once a set, in gemm.cpp.
+#define TILE_KERNELS(T, template_of)                                           \
+  template_of TileKernel<T> tile_kernel<T, 1, Ahead::none>(Index);             \
+  template_of TileKernel<T> tile_kernel<T, 1, Ahead::run>(Index);              \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::none>(Index);  \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::run>(Index);   \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::next>(Index);  \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::fetch>(Index); \
+  template_of TileKernel<T> tile_kernel<T, tile_vectors, Ahead::pack>(Index);
+TILE_KERNELS(float, extern template)
+TILE_KERNELS(double, extern template)
+
 // Tiles of 1 to 3 rows need more vectors to keep the arithmetic units busy, as far as there are registers for
 // the sums, b and a value of a.
 constexpr int vectors_of_three = 3 * 4 + 4 + 1 <= InstructionSet::registers ? 4 : 3;

@@ -1,5 +1,6 @@
-// The table's entries for batch, layer and group norm.
+// The table's entries for batch, layer and group norm, and for batch norm behind a convolution.
 #include "kernels.hpp"
+#include "kernels/conv/conv_norm.hpp"
 #include "kernels/families.hpp"
 #include "kernels/norm/batch_norm.hpp"
 #include "kernels/norm/pixel_norm.hpp"
@@ -20,5 +21,16 @@ NormKernels<T> norm_kernels() {
 }
 template NormKernels<float> norm_kernels();
 template NormKernels<double> norm_kernels();
+
+template <class T>
+ConvNormKernels<T> conv_norm_kernels() {
+  return {
+      .conv_bn_relu_train = &conv_bn_relu_train<T>,
+      .conv_bn_relu_backward = &conv_bn_relu_backward<T>,
+      .conv_bn_relu_scratch = &conv_bn_relu_scratch<T>,
+  };
+}
+template ConvNormKernels<float> conv_norm_kernels();
+template ConvNormKernels<double> conv_norm_kernels();
 
 }  // namespace cnnlib::CNNLIB_ISA
