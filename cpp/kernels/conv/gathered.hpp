@@ -4,6 +4,7 @@
 #include "kernels/conv/method.hpp"
 #include "kernels/conv/rates.hpp"
 #include "kernels/conv/staging.hpp"
+#include "kernels/simd/loops.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -55,7 +56,7 @@ void spread_points(const T* points, const T* bias, const ConvShape& s, T* x) {
     for (Index i = 0; i < s.H; ++i, to += s.W) {
       const Index out_row = (i + s.pad_top) / s.stride_h;
       if ((i + s.pad_top) % s.stride_h != 0 || out_row >= s.OH || inside.first >= inside.last) {
-        std::fill_n(to, s.W, background);
+        fill_vectors(to, s.W, background);
         continue;
       }
       const T* from = points + (plane * s.OH + out_row) * s.OW;

@@ -13,6 +13,7 @@ void normalize_bytes(const std::uint8_t* x, const T* mean, const T* std, T* out,
                      Index S) {
   for (Index k = 0; k < planes; ++k, x += S, out += S) {
     const T m = mean[k % C], s = std[k % C];
+#pragma omp simd
     for (Index i = 0; i < S; ++i) out[i] = (T(x[i]) - m) / s;
   }
 }

@@ -93,6 +93,7 @@ inline void max_pool(const BytePool& p, int zero, const std::uint8_t* x, std::ui
     for (Index h = first_inside(at.top, dh); h < bottom; h += dh)
       for (Index w = first_inside(at.left, dw); w < right; w += dw) {
         const std::uint8_t* const in = x + from + h * p.x.row() + w * channels;
+#pragma omp simd
         for (Index c = 0; c < channels; ++c) out[c] = std::max(out[c], in[c]);
       }
   });

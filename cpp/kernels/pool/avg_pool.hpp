@@ -216,8 +216,8 @@ template <class T>
 void global_avg_pool_backward(const T* dout, T* dx, Index planes, Index size) {
   PlaneGrid(planes, 1, size, size, double(planes) * double(size)).each([&](const PlaneTask& task, int) {
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
-      std::fill(dx + plane * size + task.first_column, dx + plane * size + task.last_column,
-                dout[plane] / T(size));
+      fill_vectors(dx + plane * size + task.first_column, task.last_column - task.first_column,
+                   dout[plane] / T(size));
   });
 }
 

@@ -88,7 +88,7 @@ class AnyMaxima {
   void run(const T* x, T* out, Arg* arg) const {
     const Scratch scratch(layout.bytes());
     T* const line = line_piece.in(scratch.data());
-    std::fill_n(line, line_size, lowest);
+    fill_vectors(line, line_size, lowest);
     for (Index plane = 0; plane < s.planes; ++plane, x += s.H * s.W)
       for (Index oh = 0; oh < s.OH; ++oh, out += s.OW, arg += Places ? s.OW : 0)
         run_row(x, oh, line + (padded ? s.pad_left : 0), scratch.data(), out, arg);
@@ -97,7 +97,7 @@ class AnyMaxima {
  private:
   // `line` has the columns of the image, where it is padded between those of the padding.
   void run_row(const T* image, Index oh, T* line, void* scratch, T* out, Arg* arg) const {
-    std::fill_n(out, s.OW, lowest);
+    fill_vectors(out, s.OW, lowest);
     bool first = true;
     for (Index kh = 0; kh < s.PH; ++kh) {
       const Index h = oh * s.stride_h - s.pad_top + kh * s.dilation_h;

@@ -122,6 +122,7 @@ void window_shares(const T* dout, Index W, Index OW, const Rows& rows, const Pla
     std::fill_n(spread, width, 0.0);
     for (Index j = 0; j < count; ++j)
       for (Index w = list[j].begin; w < list[j].end; ++w) spread[w] += shares[j];
+#pragma omp simd
     for (Index w = 0; w < width; ++w) to[w] = T(spread[w]);
   }
 }

@@ -44,4 +44,9 @@ template <class T, class Value>
   if (i < n) S::store_lanes(to + i, value(i, n - i), 0, n - i);
 }
 
+template <class T>
+void fill_vectors(T* to, Index n, T value) {
+  write_vectors(to, n, false, [v = Simd<T>::fill(value)](Index, Index) { return v; });
+}
+
 }  // namespace cnnlib::CNNLIB_ISA
