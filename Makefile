@@ -128,7 +128,7 @@ $(WHEEL): $(SOURCES) | $(ENVIRONMENT)
 	$(PIP) wheel --no-deps --wheel-dir dist $(DEFINE).CNNLIB_WERROR=$(WERROR) $(DEFINE).CNNLIB_ISAS=all .
 	@touch $@
 
-# For `make train`: the baseline and this processor's widest instruction set alone, unless there is a wheel with all.
+# For `make train`: this processor's widest instruction set alone, unless there is a wheel with all.
 $(VENV)/.own: $(SOURCES) $(ENVIRONMENT)
 	$(need_compiler)
 	@if [ -e $(WHEEL) ] && [ -z "$$(find $(SOURCES) -newer $(WHEEL))" ]; then set -- dist/*.whl; else \

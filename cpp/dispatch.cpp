@@ -54,7 +54,9 @@ std::vector<const Isa*> runnable() {
   sets.push_back(&base::isa());
 #endif
   if (sets.empty())
-    throw std::runtime_error("cnnlib was built for an instruction set that this processor does not have");
+    throw std::runtime_error(std::string("cnnlib was compiled without the instruction sets ") +
+                             isas_left_out() +
+                             ", and this processor has no other: build it with CNNLIB_ISAS=all");
   return sets;
 }
 
