@@ -1,6 +1,5 @@
 #include "../dispatch.hpp"
 #include "../machine/cgroup.hpp"
-#include "../machine/memory_limit.hpp"
 #include "../machine/processor.hpp"
 #include "../memory/buffers.hpp"
 #include "../memory/scratch.hpp"

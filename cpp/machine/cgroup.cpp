@@ -7,6 +7,8 @@
 #include <fstream>
 #include <limits>
 
+#include "system.hpp"
+
 namespace cnnlib {
 namespace {
 
@@ -68,6 +70,11 @@ int cgroup_cpus(const std::string& membership, const std::string& mount) {
     least = std::min(least, v2 ? share(quota, quota) : share(quota, period));
   });
   return least < std::numeric_limits<int>::max() ? static_cast<int>(std::ceil(least)) : 0;
+}
+
+std::size_t memory_limit() {
+  static const std::size_t fixed = std::min(system_memory(), cgroup_memory_limit(own_cgroups, cgroup_mount));
+  return std::min(fixed, address_space_limit());
 }
 
 }  // namespace cnnlib

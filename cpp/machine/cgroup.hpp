@@ -1,6 +1,4 @@
-// Limits of the control groups that a process is in, and of those around them.
-//
-// `membership` is a file like /proc/self/cgroup, `mount` a folder like /sys/fs/cgroup.
+// What this process may have: memory, and processors.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +6,12 @@
 
 namespace cnnlib {
 
+// The least of the machine's memory, the limits of this process's cgroup and of those around it, and
+// RLIMIT_AS.
+std::size_t memory_limit();
+
+// The limits of the control groups that a process is in, and of those around them, where `membership`
+// is a file like /proc/self/cgroup, `mount` a folder like /sys/fs/cgroup.
 constexpr const char* own_cgroups = "/proc/self/cgroup";
 constexpr const char* cgroup_mount = "/sys/fs/cgroup";
 

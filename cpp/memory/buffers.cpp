@@ -6,7 +6,7 @@
 #include <new>
 #include <vector>
 
-#include "../machine/memory_limit.hpp"
+#include "../machine/cgroup.hpp"
 #include "../machine/system.hpp"
 
 // Under AddressSanitizer nobody may touch free buffers, nor what a buffer has beyond the bytes asked for.

@@ -11,7 +11,7 @@
 #include "openmp_team.hpp"
 #include "parallel.hpp"
 #include "recorder.hpp"
-#include "running.hpp"
+#include "standing_team.hpp"
 
 namespace cnnlib {
 namespace {

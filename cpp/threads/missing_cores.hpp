@@ -57,4 +57,7 @@ class MissingCores {
   std::atomic<Clock::rep> until_{0};
 };
 
+// What all loops of the process note.
+MissingCores& missing_cores();
+
 }  // namespace cnnlib

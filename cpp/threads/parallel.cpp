@@ -7,8 +7,8 @@
 #include "../machine/processor.hpp"
 #include "../machine/system.hpp"
 #include "../memory/scratch.hpp"
+#include "missing_cores.hpp"
 #include "recorder.hpp"
-#include "running.hpp"
 #include "standing_team.hpp"
 #include "team.hpp"
 

@@ -4,7 +4,7 @@
 #include <atomic>
 
 #include "loop.hpp"
-#include "spin.hpp"
+#include "team.hpp"
 
 namespace cnnlib {
 
@@ -50,5 +50,8 @@ class StandingTeam {
   Loop loop_{};
   alignas(128) std::atomic<int> present_{0};  // threads that are at the loop, but for slot 0
 };
+
+// The threads of the team that the calling thread's loops find; 0 where there is none.
+int threads_of_standing_team();
 
 }  // namespace cnnlib

@@ -2,6 +2,8 @@
 // built in, in a forked child, and where the system refuses to start as many threads as OpenMP would.
 #pragma once
 
+#include <thread>
+
 namespace cnnlib {
 
 // body(data, slot, size): slot 0 is the caller, and size is how many threads may come.
@@ -23,6 +25,17 @@ void use_thread_pool(bool pool);
 
 // Forgets the threads that did not survive a fork. Called in the child.
 void forget_teams_after_fork();
+
+// One step of waiting for another thread. After some 50 us the processor is offered to others.
+inline void spin(int spins) {
+  constexpr int most_spins = 2000;
+  if (spins > most_spins) return std::this_thread::yield();
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
 
 // How many threads a team got when the system first refused more: once after that, otherwise 0.
 int take_thread_shortage();

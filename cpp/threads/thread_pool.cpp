@@ -8,7 +8,6 @@
 #include <thread>
 
 #include "parallel.hpp"
-#include "spin.hpp"
 
 namespace cnnlib {
 
