@@ -3,6 +3,7 @@
 #include <array>
 
 #include "../../dispatch.hpp"
+#include "../conv/conv_shape.hpp"
 #include "../pool_shape.hpp"
 #include "steps.hpp"
 

@@ -117,10 +117,10 @@ using BatchBackward = typename Batch<T>::Backward;
 
 // The layers by family.
 template <class T>
-void bind_weighted_layers(py::class_<BoundTraining<T>>& program);
+[[gnu::cold]] void bind_weighted_layers(py::class_<BoundTraining<T>>& program);
 template <class T>
-void bind_plane_layers(py::class_<BoundTraining<T>>& program);
+[[gnu::cold]] void bind_plane_layers(py::class_<BoundTraining<T>>& program);
 template <class T>
-void bind_elementwise_layers(py::class_<BoundTraining<T>>& program);
+[[gnu::cold]] void bind_elementwise_layers(py::class_<BoundTraining<T>>& program);
 
 }  // namespace cnnlib
