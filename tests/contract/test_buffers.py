@@ -105,7 +105,7 @@ def test_memory_does_not_grow_with_the_number_of_shapes():
         print(resident() - before)
         """,
         OMP_NUM_THREADS="1",
-        MALLOC_MMAP_THRESHOLD_="131072",  # glibc's heap would keep some of NumPy's own arrays, now more, now less
+        MALLOC_MMAP_THRESHOLD_="131072",  # or glibc keeps some of the arrays freed, now more, now less
     )
     grown, left = map(float, printed.split())
     assert grown < 48  # MB; what is kept by size alone takes 400
