@@ -14,7 +14,7 @@ from byte_reference import Op, graph_of, ops_of
 from cnnlib import _core
 from cnnlib.data import Normalization
 from cnnlib.inference.predictor import Predictor
-from cnnlib.models import ConvNet
+from cnnlib.models import ConvNet, Graph, GraphNet, Node
 from cnnlib.naive import quantized
 from training import trained_norms
 
@@ -219,6 +219,25 @@ def net(request):
 
 def images(N, seed=1, shape=(3, 32, 32)):
     return np.random.default_rng(seed).standard_normal((N, *shape)).astype(np.float32)
+
+
+def test_flattened_images_and_sums_stay_bytes():
+    rng = np.random.default_rng(0)
+    graph = Graph()
+    graph.chain("conv", ("W1", "b1"), ({"pad": 1},))
+    first = graph.chain("relu")
+    graph.chain("conv", ("W2", None), ({"pad": 1},))
+    graph.append(Node("add", (graph.output, first), "sum"))
+    graph.chain("flatten")
+    graph.chain("affine", ("W3", "b3"))
+    shapes = {"W1": (4, 3, 3, 3), "b1": 4, "W2": (4, 4, 3, 3), "W3": (64, 5), "b3": 5}
+    params = {name: rng.standard_normal(shape) for name, shape in shapes.items()}
+    predictor = cnnlib.prepare(
+        GraphNet(graph, params, (3, 4, 4)), precision="int8", calibration=images(20, shape=(3, 4, 4))
+    )
+    nodes = list(predictor.graph_and_params(eight_bits=True)[0])
+    assert [node.layer for node in nodes] == ["quantize", "byte_conv", "byte_conv", "byte_affine"]
+    assert len(nodes[2].inputs) == 2  # it adds the sum's other term
 
 
 def test_networks_have_the_reference_s_bits_everywhere(net):
