@@ -102,7 +102,7 @@ def all_subjects():
 def family_of(name):
     """The family of a public name of cnnlib.layers."""
     file = getattr(layers, name).__module__.split(".")[2]
-    if file in ("sequences", "volumes", "volume_pools"):
+    if file in ("volumes", "volume_pools"):
         return "convolution" if name.startswith("conv") else "pooling"
     return OF_FILE["activations" if "relu" in name and file == "dense" else file]
 
