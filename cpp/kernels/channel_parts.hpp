@@ -28,7 +28,7 @@ struct ChannelParts {
   template <class Sums, class Unit>
   void add_up(Sums* partial, const Unit& unit) const {
     const int threads = threads_for(2 * double(s.N * s.C) * double(s.S));
-    const Index wanted = ceil_div(PlaneGrid::tasks_per_thread * threads, parts);
+    const Index wanted = ceil_div(2 * PlaneGrid::tasks_per_thread * threads, parts);
     const Index most = std::max<Index>(1, s.N * s.C * s.S / (parts * task_values));
     const Index blocks = std::clamp<Index>(std::min(wanted, most), 1, s.C);
     parallel_for(parts * blocks, threads, [&](Index task, int) {
@@ -48,12 +48,14 @@ struct ChannelParts {
   // body(channel, sums of the channel)
   template <class Sums, class Body>
   void each_total(const Sums* partial, const Body& body) const {
-    parallel_ranges(s.C, 64, 4 * double(parts), [&](Index begin, Index end) {
-      for (Index c = begin; c < end; ++c) {
-        Sums total = partial[c];
-        for (Index part = 1; part < parts; ++part) total.add(partial[part * s.C + c]);
-        body(c, total);
-      }
+    constexpr Index grain = 16;
+    constexpr double work = 16;  // of a sum, in the unit of threads_for
+    parallel_ranges(s.C, grain, work * double(parts), [&](Index begin, Index end) {
+      Sums total[grain];
+      std::copy(partial + begin, partial + end, total);
+      for (Index part = 1; part < parts; ++part)
+        for (Index c = begin; c < end; ++c) total[c - begin].add(partial[part * s.C + c]);
+      for (Index c = begin; c < end; ++c) body(c, total[c - begin]);
     });
   }
 };

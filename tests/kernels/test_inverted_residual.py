@@ -29,7 +29,7 @@ SHAPES = {
     "one pixel": (20, 64, 40, (1, 1), 3, {"pad": 1}),
     "without padding": (4, 24, 6, (5, 30), 3, {}),
     "many filters": (30, 160, 150, (4, 5), 3, {"pad": 1}),
-    "slices, stride 2": (9, 300, 21, (14, 13), 3, {"pad": 1, "stride": 2}),
+    "many vectors, stride 2": (9, 300, 21, (14, 13), 3, {"pad": 1, "stride": 2}),
 }
 
 
@@ -98,17 +98,20 @@ def test_activations_and_the_shortcut(relu, last, isa, rng):
     assert want.max() <= 6 or last != "relu6"
 
 
-@pytest.mark.parametrize("hidden_size", [(96, (56, 40)), (200, (14, 14))], ids=["bands", "slices"])
-def test_bits_depend_neither_on_the_batch_nor_on_the_threads(hidden_size, isa, rng):
-    hidden, size = hidden_size
-    net = _net((16, hidden, 24, size, 3, {"pad": 1}), rng, dtype=np.float32)
+@pytest.mark.parametrize(
+    "sizes",
+    [(16, 96, 24, (56, 40)), (16, 200, 24, (14, 14)), (64, 384, 64, (14, 14))],
+    ids=["bands", "parts", "layer by layer"],
+)
+def test_bits_depend_neither_on_the_batch_nor_on_the_threads(sizes, isa, rng):
+    net = _net((*sizes, 3, {"pad": 1}), rng, dtype=np.float32)
     x = rng.standard_normal((5, *net.input_dim)).astype(np.float32)
     threads, predictor = cnnlib.get_num_threads(), prepare(net)
     assert _fused(predictor, x)
     try:
         cnnlib.set_num_threads(1)
         want = predictor(x)
-        for n in (1, 2, 3, 4, 8):
+        for n in (1, 2, 3, 4, 8, 33):
             cnnlib.set_num_threads(n)
             for start, stop in ((0, 5), (0, 1), (1, 3)):
                 np.testing.assert_array_equal(predictor(x[start:stop]), want[start:stop])

@@ -1,17 +1,22 @@
-// The pass over an inverted residual. A task is a band of output rows of an image, or a part of the hidden
-// channels of one where there are fewer images than threads. For each chunk of hidden channels, whose vector
-// lanes are channels:
+// The pass over an inverted residual. Vector lanes are channels, hidden ones in chunks (weights.hpp):
 //
-//   hidden  [vector][row of the band and its halo][column][lane]    1x1 of x
-//   middle  [vector][output of the band][lane]                      the stencil of hidden
-//   sums    [part][output of the band][filter]                     += middle * project
+//   hidden  [vector][row and its halo][column][lane]   1x1 of x
+//   middle  [vector][output][lane]                     the stencil of hidden
+//   sums    [part][output][filter]                     += middle * project, chunk by chunk
+//
+// Where there are images or rows enough for the threads, a task is a band of output rows of an image, or a
+// part of its hidden channels, which stay in the caches, chunk by chunk. Bands of few rows would compute most
+// of the hidden rows between them twice: there each of the three steps is a loop of its own over all chunks,
+// with the same sums.
 #pragma once
+
+#include <limits>
 
 #include "kernels/conv/inverted_residual/weights.hpp"
 #include "kernels/conv/prefetch_ahead.hpp"
 #include "kernels/gemm/broadcast_tile.hpp"
 #include "machine/processor.hpp"
-#include "threads/parallel.hpp"
+#include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -45,6 +50,7 @@ template <class T>
 class InvertedResidualPass {
   using S = Simd<T>;
   using L = ChannelLanes<T>;
+  using W = InvertedResidualWeights<T>;
   static constexpr Index lanes = S::size;
 
  public:
@@ -55,116 +61,202 @@ class InvertedResidualPass {
 
   void run(const T* packed, const T* x, const T* other, T* out) {
     Layout layout;
-    const auto offsets = layout.array<Index>(tile_vectors * s.C);
-    const auto pixels = layout.array<Index>(L::Staged::pixel_offsets(staged.rows, d.W));
-    const auto hidden = layout.per_thread<T>(threads, W::chunk_vectors * staged.size());
-    const auto middle = layout.per_thread<T>(threads, W::chunk_vectors * band_rows * d.OW * lanes);
-    const auto sums = layout.array<T>((shared ? s.N * bands : threads) * weights.parts * sums_size);
-    const auto tile = layout.per_thread<T>(threads, tile_size<T>);
-    const FirstUse first_use(threads, layout);
+    const Memory memory(*this, layout);
     const Scratch scratch(layout.bytes());
-    Index* offset = offsets.in(scratch.data());
+    Index* offset = memory.offsets.in(scratch.data());
     for (Index v = 1; v <= tile_vectors; ++v)
       for (Index c = 0; c < s.C; ++c) offset[(v - 1) * s.C + c] = c * v * lanes;
-    staged.set_pixel_offsets(pixels.in(scratch.data()));
-    first_use.reset(scratch.data());
-    const auto sums_of = [&](Index i) { return sums.in(scratch.data()) + i * weights.parts * sums_size; };
-    const auto work_of = [&](int slot, Index i) {
-      if (first_use(scratch.data(), slot))  // the halo stays zero
-        std::fill_n(hidden.of(scratch.data(), slot), W::chunk_vectors * staged.size(), T(0));
-      return Work{packed,
-                  offset,
-                  hidden.of(scratch.data(), slot),
-                  middle.of(scratch.data(), slot),
-                  sums_of(i),
-                  tile.of(scratch.data(), slot)};
-    };
-    if (!shared)
-      return parallel_for(s.N * bands, threads, [&](Index task, int slot) {
-        multiply(work_of(slot, slot), x, task, 0, weights.chunks);
-        finish(packed + weights.project_bias(), sums_of(slot), task, 0, weights.filters, other, out);
-      });
-    parallel_for(s.N * bands * weights.parts, threads, [&](Index task, int slot) {
-      const Index part = task % weights.parts;
-      multiply(work_of(slot, task / weights.parts), x, task / weights.parts, weights.first_chunk(part),
-               weights.first_chunk(part + 1));
-    });
-    const Index shares = std::min<Index>(weights.filters, threads);
-    parallel_for(s.N * bands * shares, threads, [&](Index task, int) {
-      const Index share = task % shares;
-      finish(packed + weights.project_bias(), sums_of(task / shares), task / shares,
-             share * weights.filters / shares, (share + 1) * weights.filters / shares, other, out);
-    });
+    const Operands all{packed, x, other, out, offset};
+    cut.by == By::layers ? run_layers(all, memory, scratch.data()) : run_bands(all, memory, scratch.data());
   }
 
  private:
-  using W = InvertedResidualWeights<T>;
-  // A thread's scratch.
-  struct Work {
-    const T* packed;
+  enum class By { bands, parts, layers };  // parts: of the hidden channels of a band
+  struct Cut {
+    By by;
+    Index bands;  // of an image
+  };
+  struct Operands {
+    const T *packed, *x, *other;
+    T* out;
     const Index* offset;
-    T *hidden, *middle, *sums, *tile;
+  };
+  struct Memory {
+    Piece<Index> offsets;
+    ThreadPiece<T> hidden, middle;  // of a thread, or of an image with all of its chunks
+    ThreadPiece<T> sums, tile;
+    Memory(const InvertedResidualPass& m, Layout& layout) {
+      const bool layers = m.cut.by == By::layers;
+      const int owners = layers ? int(m.images) : m.threads;
+      const Index vectors = layers ? m.weights.hidden : W::chunk_vectors;
+      offsets = layout.array<Index>(tile_vectors * m.s.C);
+      hidden = layout.per_thread<T>(owners, checked_product(vectors, m.staged.size()));
+      middle = layout.per_thread<T>(owners, checked_product(vectors, m.middle_size));
+      sums = layout.per_thread<T>(m.cut.by == By::parts ? int(m.s.N * m.bands) : m.threads,
+                                  checked_product(m.weights.parts, m.sums_size));
+      tile = layout.per_thread<T>(m.threads, tile_size<T>);
+    }
+  };
+  // What the tiles of a task share.
+  struct Work {
+    T* tile;
     PrefetchAhead ahead{};  // the next chunk's weights, some with each tile
     Index tiles = 0;        // of this chunk, so far
+  };
+  // Some outputs of an image, and some vectors of filters: [first, last).
+  struct Outputs {
+    Index image, first, last, first_filter, last_filter;
+    Index width() const { return (last_filter - first_filter) * lanes; }
   };
 
   static Rectifier<T> activation(const typename InvertedResidualLayers<T>::Layer& layer) {
     return {layer.epilogue.relu, layer.epilogue.most};
   }
-  Index rows_of(Index band) const { return std::min(band_rows, d.OH - band * band_rows); }
 
+  // All outputs of band number `band` of all images.
+  Outputs outputs_of(Index band) const {
+    const Index oh = band % bands * band_rows, rows = std::min(band_rows, d.OH - oh);
+    return {band / bands, oh * d.OW, (oh + rows) * d.OW, 0, weights.filters};
+  }
+  void run_bands(const Operands& o, const Memory& memory, void* scratch) const {
+    if (cut.by == By::bands)
+      return parallel_for(s.N * bands, threads, [&](Index task, int slot) {
+        T* sums = memory.sums.of(scratch, slot);
+        run_chunks(o, outputs_of(task), 0, weights.chunks, memory, scratch, slot, sums);
+        finish(o, outputs_of(task), sums);
+      });
+    parallel_for(s.N * bands * weights.parts, threads, [&](Index task, int slot) {
+      const Index band = task / weights.parts, part = task % weights.parts;
+      run_chunks(o, outputs_of(band), weights.first_chunk(part), weights.first_chunk(part + 1), memory,
+                 scratch, slot, memory.sums.of(scratch, int(band)));
+    });
+    const Index piece = round_up(ceil_div(band_rows * d.OW, threads), lanes),
+                pieces = ceil_div(band_rows * d.OW, piece);
+    parallel_for(s.N * bands * pieces, threads, [&](Index task, int) {
+      const Index band = task / pieces, from = task % pieces * piece;
+      Outputs some = outputs_of(band);
+      some.first += from;
+      some.last = std::min(some.last, some.first + piece);
+      finish(o, some, memory.sums.of(scratch, int(band)) + from * some.width());
+    });
+  }
   // The sums of a band over chunks [first, last).
-  void multiply(Work work, const T* x, Index task, Index first, Index last) const {
-    const Index band = task % bands, rows = rows_of(band);
+  void run_chunks(const Operands& o, const Outputs& outputs, Index first, Index last, const Memory& memory,
+                  void* scratch, int slot, T* sums) const {
+    T *hidden = memory.hidden.of(scratch, slot), *middle = memory.middle.of(scratch, slot);
+    Work work{memory.tile.of(scratch, slot)};
+    const Index oh = outputs.first / d.OW, rows = (outputs.last - outputs.first) / d.OW;
     for (Index chunk = first; chunk < last; ++chunk) {
-      work.ahead = chunk + 1 < last ? weights_after(work.packed, chunk, rows) : PrefetchAhead();
+      work.ahead = chunk + 1 < last ? weights_after(o.packed, chunk, rows) : PrefetchAhead();
       work.tiles = 0;
-      expand(work, x + task / bands * s.C * d.H * d.W, chunk, band * band_rows, rows);
-      filter(work, chunk, rows);
-      project(work, chunk, rows * d.OW);
+      for (Index v = 0; v < weights.vectors_of(chunk); v += tile_vectors)
+        expand(work, o, outputs.image, chunk, v, oh * d.stride_h - d.pad_top, 0, stencil.x_rows(rows),
+               hidden);
+      for (Index v = 0; v < weights.vectors_of(chunk); ++v)
+        filter(o.packed, chunk, v, rows, hidden + v * staged.size(), middle + v * middle_size);
+      project(work, o.packed, chunk, outputs, middle, sums);
     }
-  }
-  T* staged_vector(const Work& work, Index v) const {
-    return work.hidden + v * staged.size() + staged.margin;
   }
 
-  // The rows of the hidden image that `rows` outputs from oh on read, zero outside of it.
-  void expand(Work& work, const T* x, Index chunk, Index oh, Index rows) const {
-    const Index first = oh * d.stride_h - d.pad_top, count = stencil.x_rows(rows);
-    const Index above = std::clamp<Index>(-first, 0, count), below = std::clamp(d.H - first, above, count);
-    for (Index v = 0; v < weights.vectors_of(chunk); ++v) {
-      T* to = staged_vector(work, v);
-      std::fill_n(to, above * staged.pitch, T(0));
-      std::fill_n(to + below * staged.pitch, (count - below) * staged.pitch, T(0));
+  void run_layers(const Operands& o, const Memory& memory, void* scratch) const {
+    for (Index first = 0; first < s.N; first += images) {
+      const Index count = std::min(images, s.N - first);
+      expand_images(o, first, count, memory, scratch);
+      filter_images(o, count, memory, scratch);
+      project_images(o, first, count, memory, scratch);
     }
-    for (Index v = 0; v < weights.vectors_of(chunk); v += tile_vectors)
-      expand_vectors(work, x + (first + above) * d.W, chunk, v, above * staged.pitch, (below - above) * d.W);
   }
-  // `pixels` pixels of the vectors of a tile, to staged rows from `begin` on.
-  void expand_vectors(Work& work, const T* x, Index chunk, Index v, Index begin, Index pixels) const {
+  void expand_images(const Operands& o, Index first_image, Index count, const Memory& memory,
+                     void* scratch) const {
+    const Index pairs = ceil_div(weights.hidden, tile_vectors);
+    const Panels pieces(staged.rows, rows_of_piece(count * pairs, staged.rows));
+    parallel_for(count * pairs * pieces.count, threads, [&](Index task, int slot) {
+      Work work{memory.tile.of(scratch, slot)};
+      const Index band = task % pieces.count, pair = task / pieces.count % pairs,
+                  n = task / pieces.count / pairs, chunk = weights.chunk_of(pair * tile_vectors),
+                  v = weights.first_vector(chunk), top = pieces.first(band);
+      expand(work, o, first_image + n, chunk, pair * tile_vectors - v, -d.pad_top, top,
+             top + pieces.rows(band), memory.hidden.of(scratch, int(n)) + v * staged.size());
+    });
+  }
+  void filter_images(const Operands& o, Index count, const Memory& memory, void* scratch) const {
+    const Panels pieces(d.OH, rows_of_piece(count * weights.hidden, d.OH));
+    parallel_for(count * weights.hidden * pieces.count, threads, [&](Index task, int) {
+      const Index oh = pieces.first(task % pieces.count), v = task / pieces.count % weights.hidden,
+                  n = task / pieces.count / weights.hidden, chunk = weights.chunk_of(v);
+      filter(o.packed, chunk, v - weights.first_vector(chunk), pieces.rows(task % pieces.count),
+             memory.hidden.of(scratch, int(n)) + v * staged.size() + oh * d.stride_h * staged.pitch,
+             memory.middle.of(scratch, int(n)) + v * middle_size + oh * d.OW * lanes);
+    });
+  }
+  void project_images(const Operands& o, Index first_image, Index count, const Memory& memory,
+                      void* scratch) const {
+    const Index tiles = ceil_div(weights.filters, tile_vectors), all = d.OH * d.OW;
+    const Panels pieces(all, rows_of_piece(count * tiles, ceil_div(all, max_rows)) * max_rows);
+    parallel_for(count * tiles * pieces.count, threads, [&](Index task, int slot) {
+      Work work{memory.tile.of(scratch, slot)};
+      const Index first = pieces.first(task % pieces.count), f = task / pieces.count % tiles * tile_vectors,
+                  n = task / pieces.count / tiles;
+      const Outputs outputs{first_image + n, first, first + pieces.rows(task % pieces.count), f,
+                            std::min<Index>(f + tile_vectors, weights.filters)};
+      const T* middle = memory.middle.of(scratch, int(n)) + first * lanes;
+      T* sums = memory.sums.of(scratch, slot);
+      for (Index chunk = 0; chunk < weights.chunks; ++chunk)
+        project(work, o.packed, chunk, outputs, middle + weights.first_vector(chunk) * middle_size, sums);
+      finish(o, outputs, sums);
+    });
+  }
+  // Of the pieces into which each of `tasks` tasks of so many rows is cut. What it calls is inlined: it
+  // stands outside of the set's namespace.
+  [[gnu::flatten]] Index rows_of_piece(Index tasks, Index rows) const {
+    return rows / pieces_for(tasks, rows, threads);
+  }
+
+  // Rows [first, last) of staged hidden vectors with their halo, a tile of them from v of the chunk on, where
+  // row 0 is row `top` of the image: zero outside of it.
+  void expand(Work& work, const Operands& o, Index n, Index chunk, Index v, Index top, Index first,
+              Index last, T* hidden) const {
+    const Index begin = std::clamp(-top, first, last), end = std::clamp(d.H - top, begin, last);
+    const Index count = std::min<Index>(tile_vectors, weights.vectors_of(chunk) - v), pitch = staged.pitch;
+    for (Index u = v; u < v + count; ++u) {
+      T* rows = hidden + u * staged.size() + staged.margin;
+      if (first == 0) std::fill_n(rows - staged.margin, staged.margin, T(0));
+      std::fill_n(rows + first * pitch, (begin - first) * pitch, T(0));
+      for (Index r = begin; r < end; ++r)
+        std::fill_n(rows + r * pitch + d.W * lanes, pitch - d.W * lanes, T(0));
+      std::fill_n(rows + end * pitch, (last - end) * pitch, T(0));
+    }
+    expand_pixels(work, o, o.x + (n * s.C * d.H + top + begin) * d.W, chunk, v, (end - begin) * d.W,
+                  hidden + v * staged.size() + staged.margin + begin * pitch);
+  }
+  // `pixels` pixels of x from the beginning of a row on.
+  void expand_pixels(Work& work, const Operands& o, const T* x, Index chunk, Index v, Index pixels,
+                     T* to) const {
     const Index count = std::min<Index>(tile_vectors, weights.vectors_of(chunk) - v);
     const T* source[tile_vectors];
-    for (Index u = 0; u < count; ++u) source[u] = work.packed + weights.expand(chunk, v) + u * lanes;
+    for (Index u = 0; u < count; ++u) source[u] = o.packed + weights.expand(chunk, v) + u * lanes;
     Target<T> target;
-    target.row = work.packed + weights.expand_bias(chunk, v);
+    target.row = o.packed + weights.expand_bias(chunk, v);
     target.activation = activation(layers.expand);
-    const auto staged_at = [&](Index u, Index m) {
-      return staged_vector(work, v + u) + begin + staged.offset[m];
-    };
     const Panels tiles(pixels);
     for (Index i = 0; i < tiles.count; ++i) {
       work.ahead.part(work.tiles++);
-      const Index pixel = tiles.first(i), rows = tiles.rows(i), last = pixel + rows - 1;
-      const bool in_one_row = staged.offset[last] - staged.offset[pixel] == (rows - 1) * lanes;
+      const Index pixel = tiles.first(i), rows = tiles.rows(i), column = pixel % d.W;
+      T* at = to + pixel / d.W * staged.pitch + column * lanes;
+      const bool in_one_row = column + rows <= d.W;
       for (Index u = 0; u < count; ++u)
-        target.to[u] = in_one_row ? staged_at(u, pixel) : work.tile + u * lanes;
+        target.to[u] = in_one_row ? at + u * staged.size() : work.tile + u * lanes;
       target.step = (in_one_row ? 1 : count) * lanes;
       const auto kernel = count == tile_vectors ? tile_kernel<T>(rows) : tile_kernel<T, 1>(rows);
-      kernel(s.C, x + pixel, d.H * d.W, work.offset + (count - 1) * s.C, source, target);
+      kernel(s.C, x + pixel, d.H * d.W, o.offset + (count - 1) * s.C, source, target);
       if (in_one_row) continue;
-      for (Index u = 0; u < count; ++u)
-        for (Index m = 0; m < rows; ++m)
-          S::store(staged_at(u, pixel + m), S::load(work.tile + (m * count + u) * lanes));
+      for (Index m = 0, w = column; m < rows; ++m, at += lanes) {
+        for (Index u = 0; u < count; ++u)
+          S::store(at + u * staged.size(), S::load(work.tile + (m * count + u) * lanes));
+        if (++w < d.W) continue;
+        w = 0;
+        at += staged.pitch - d.W * lanes;
+      }
     }
   }
   // The weights of the chunk after this one, in as many shares as a band of so many rows has tiles of this
@@ -175,83 +267,107 @@ class InvertedResidualPass {
         ceil_div(rows * d.OW, max_rows) * ceil_div(weights.filters, tile_vectors);
     return {packed + weights.at(chunk + 1), 1, 0, weights.at(chunk + 2) - weights.at(chunk + 1), tiles};
   }
-  void filter(const Work& work, Index chunk, Index rows) const {
-    const Index middle_size = band_rows * d.OW * lanes;
-    for (Index v = 0; v < weights.vectors_of(chunk); ++v) {
-      const T* weight = work.packed + weights.depthwise(chunk, v);
-      T* to = work.middle + v * middle_size;
-      L::correlate(stencil.x_taps, weight, weight + weights.taps * lanes, activation(layers.depthwise), rows,
-                   d.OW, staged_vector(work, v), d.stride_h * staged.pitch, d.stride_w, to, d.OW * lanes, 1);
-      const Index channels = stencil.channels_of(weights.first_vector(chunk) + v);
-      if (channels == lanes) continue;
-      for (Index i = 0; i < rows * d.OW; ++i)  // zero times a weight of zero is zero: no NaN comes in
-        S::store(to + i * lanes, S::load_lanes(to + i * lanes, 0, channels));
-    }
+
+  // `rows` rows of vector v of the chunk, of which `hidden` has what the first one reads.
+  void filter(const T* packed, Index chunk, Index v, Index rows, const T* hidden, T* to) const {
+    const T* weight = packed + weights.depthwise(chunk, v);
+    L::correlate(stencil.x_taps, weight, weight + weights.taps * lanes, activation(layers.depthwise), rows,
+                 d.OW, hidden + staged.margin, d.stride_h * staged.pitch, d.stride_w, to, d.OW * lanes, 1);
+    const Index channels = stencil.channels_of(weights.first_vector(chunk) + v);
+    if (channels == lanes) return;
+    for (Index i = 0; i < rows * d.OW; ++i)  // zero times a weight of zero is zero: no NaN comes in
+      S::store(to + i * lanes, S::load_lanes(to + i * lanes, 0, channels));
   }
 
-  void project(Work& work, Index chunk, Index outputs) const {
-    const Index width = weights.filters * lanes, middle_size = band_rows * d.OW * lanes;
-    T* sums = work.sums + weights.part_of(chunk) * sums_size;
-    const Panels tiles(outputs);
-    for (Index f = 0; f < weights.filters; f += tile_vectors) {
-      const T* w = work.packed + weights.project(chunk, f);
+  // Adds the chunk's products, of `middle` from the first output on, to sums.
+  void project(Work& work, const T* packed, Index chunk, const Outputs& outputs, const T* middle,
+               T* sums) const {
+    const Panels tiles(outputs.last - outputs.first);
+    sums += weights.part_of(chunk) * sums_size;
+    for (Index f = outputs.first_filter; f < outputs.last_filter; f += tile_vectors) {
+      const T* w = packed + weights.project(chunk, f);
       for (Index i = 0; i < tiles.count; ++i) {
         const Index m = tiles.first(i), rows = tiles.rows(i);
         work.ahead.part(work.tiles++);
         const auto kernel = f + tile_vectors <= weights.filters ? project_kernel<T, tile_vectors>(rows)
                                                                 : project_kernel<T, 1>(rows);
-        kernel(weights.vectors_of(chunk), work.middle + m * lanes, middle_size, w,
-               sums + m * width + f * lanes, width, !weights.starts_part(chunk));
+        kernel(weights.vectors_of(chunk), middle + m * lanes, middle_size, w,
+               sums + m * outputs.width() + (f - outputs.first_filter) * lanes, outputs.width(),
+               !weights.starts_part(chunk));
       }
     }
   }
 
-  // The sums of vectors [first, last) of the filters, turned into planes.
-  void finish(const T* bias_of, const T* sums, Index task, Index first, Index last, const T* other,
-              T* out) const {
-    const Index width = weights.filters * lanes, plane = d.OH * d.OW, band = task % bands;
-    const Index outputs = rows_of(band) * d.OW, place = task / bands * s.F * plane + band * band_rows * d.OW;
+  // The sums, turned into planes.
+  void finish(const Operands& o, const Outputs& outputs, const T* sums) const {
+    const Index width = outputs.width(), plane = d.OH * d.OW, count = outputs.last - outputs.first;
     const auto activate = activation(layers.project);
-    for (Index f = first * lanes; f < std::min(s.F, last * lanes); f += lanes) {
-      const auto bias = S::load(bias_of + f);
-      const Index count = std::min(lanes, s.F - f);
-      for (Index i = 0; i < outputs; i += lanes) {
-        const Index rows = std::min(lanes, outputs - i);
+    for (Index f = outputs.first_filter * lanes; f < std::min(s.F, outputs.last_filter * lanes); f += lanes) {
+      const T* from = sums + f - outputs.first_filter * lanes;
+      const auto bias = S::load(o.packed + weights.project_bias() + f);
+      const Index filters = std::min(lanes, s.F - f);
+      for (Index i = 0; i < count; i += lanes) {
+        const Index rows = std::min(lanes, count - i);
         typename S::Packet square[lanes];
 #pragma GCC unroll 16
         for (Index m = 0; m < lanes; ++m) {
-          const T* from = sums + (i + std::min(m, rows - 1)) * width + f;
-          auto sum = S::load(from);
-          if (weights.parts == 2) sum = S::add(sum, S::load(from + sums_size));
+          const T* at = from + (i + std::min(m, rows - 1)) * width;
+          auto sum = S::load(at);
+          if (weights.parts == 2) sum = S::add(sum, S::load(at + sums_size));
           square[m] = S::add(sum, bias);
         }
         transpose_packets(square);
 #pragma GCC unroll 16
         for (Index k = 0; k < lanes; ++k) {
-          if (k >= count) break;
-          const Index at = place + (f + k) * plane + i;
-          const auto v = other != nullptr ? S::add(square[k], S::load_lanes(other + at, 0, rows)) : square[k];
-          S::store_lanes(out + at, activate(v), 0, rows);
+          if (k >= filters) break;
+          const Index at = (outputs.image * s.F + f + k) * plane + outputs.first + i;
+          const auto v =
+              o.other != nullptr ? S::add(square[k], S::load_lanes(o.other + at, 0, rows)) : square[k];
+          S::store_lanes(o.out + at, activate(v), 0, rows);
         }
       }
     }
   }
 
-  // Rows of a band: its hidden rows, middle and sums are to stay in most of the second-level cache, and where
-  // there are fewer images than threads every thread gets bands.
-  Index choose_band() const {
+  // What leaves least to the thread that has most, in products. Layer by layer the hidden channels have to
+  // stay in the threads' second-level caches.
+  Cut choose_cut() const {
+    const Index staged_columns = stencil.x_width();
     const double row = double(sizeof(T)) * double(lanes) *
-                       (double(W::chunk_vectors) * double(d.stride_h * staged_pitch() / lanes + d.OW) +
+                       (double(W::chunk_vectors) * double(d.stride_h * staged_columns + d.OW) +
                         double(weights.parts * d.OW * weights.filters));
-    const double halo = double(sizeof(T)) * double(W::chunk_vectors * staged_pitch() * (d.KH - 1));
+    const double halo = double(sizeof(T)) * double(W::chunk_vectors * L::pitch(staged_columns) * (d.KH - 1));
     const double room = 0.75 * double(l2_for_blocks()) - halo;
-    const Index rows = std::clamp<Index>(static_cast<Index>(room / row), 1, d.OH);
-    Index count = ceil_div(d.OH, rows);
-    if (s.N % threads != 0)
-      count = std::min(round_up(count, shared ? ceil_div(threads, weights.parts) : threads), d.OH);
-    return ceil_div(d.OH, count);
+    const Index fewest = ceil_div(d.OH, std::clamp<Index>(static_cast<Index>(room / row), 1, d.OH));
+    Cut best{By::bands, fewest};
+    if (threads == 1) return best;
+    const double hidden_row = double(s.C * d.W), output_row = double(d.OW * (weights.taps + s.F));
+    constexpr double between_layers = 1.4;  // values that move from core to core (bench/NOTES.md)
+    double least = std::numeric_limits<double>::infinity();
+    if (image_bytes() <= double(threads) * double(l2_for_blocks())) {
+      best = {By::layers, 1};
+      least = between_layers * double(s.N) / threads * (double(d.H) * hidden_row + double(d.OH) * output_row);
+    }
+    const auto consider = [&](By by, Index count, Index parts) {
+      const Index rows = ceil_div(d.OH, count), tasks = s.N * ceil_div(d.OH, rows) * parts;
+      const double task =
+                       double(std::min(d.H, stencil.x_rows(rows))) * hidden_row + double(rows) * output_row,
+                   most = double(ceil_div(tasks, threads)) * task / double(parts);
+      if (most >= least) return;
+      least = most;
+      best = {by, count};
+    };
+    for (Index count = fewest; count <= d.OH; ++count) consider(By::bands, count, 1);
+    // Sums of all bands are in memory at a time.
+    if (weights.parts > 1 && s.N < threads)
+      for (Index count = fewest; count <= d.OH; ++count) consider(By::parts, count, weights.parts);
+    return best;
   }
-  Index staged_pitch() const { return L::pitch(stencil.x_width()); }
+  // Of the hidden channels of an image before and behind the stencil.
+  double image_bytes() const {
+    return double(sizeof(T)) * double(weights.hidden * lanes) *
+           double(stencil.x_rows(d.OH) * stencil.x_width() + d.OH * d.OW);
+  }
 
   InvertedResidualShape s;
   ConvShape d;
@@ -261,9 +377,13 @@ class InvertedResidualPass {
   int threads = threads_for(
       double(s.N) / 8 *
       (double(d.C) * double(s.C * d.H * d.W) + double(d.C * d.OH * d.OW) * double(weights.taps + s.F)));
-  bool shared = weights.parts > 1 && s.N < threads;  // threads take parts
-  Index band_rows = choose_band(), bands = ceil_div(d.OH, band_rows);
-  Index sums_size = band_rows * d.OW * weights.filters * lanes;  // of a part
+  Cut cut = choose_cut();
+  Index band_rows = ceil_div(d.OH, cut.bands), bands = ceil_div(d.OH, band_rows);
+  Index middle_size = band_rows * d.OW * lanes;  // of a vector
+  Index sums_size =                              // of a part
+      middle_size * (cut.by == By::layers ? Index{tile_vectors} : weights.filters);
+  // At a time, layer by layer.
+  Index images = std::clamp<Index>(Index(double(threads) * double(l2_for_blocks()) / image_bytes()), 1, s.N);
   typename L::Staged staged{stencil.x_shape(band_rows)};
 };
 

@@ -32,6 +32,10 @@ class InvertedResidualWeights {
   static constexpr Index most_parted_rows = 16;
 
   Index part_of(Index chunk) const { return chunk / part_chunks; }
+  Index chunk_of(Index vector) const {
+    const Index part = vector / part_vectors;
+    return part * part_chunks + vector % part_vectors / chunk_vectors;
+  }
   Index first_chunk(Index part) const { return std::min(part * part_chunks, chunks); }
   bool starts_part(Index chunk) const { return chunk % part_chunks == 0; }
   Index first_vector(Index chunk) const {
