@@ -88,7 +88,13 @@ def md5(content):
     return hashlib.md5(content).hexdigest()
 
 
+needs_data_filter = pytest.mark.skipif(
+    not hasattr(tarfile, "data_filter"), reason="what this Python lacks, unpack needs"
+)
+
+
 class TestDownload:
+    @needs_data_filter
     @pytest.mark.parametrize("layout", ["python", "binary"])
     def test_whole_way(self, server, archive, tmp_path, layout):
         name = f"cifar-10-{layout}.tar.gz"
@@ -184,7 +190,7 @@ def special(name, kind, target=""):
     return info
 
 
-@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="what this Python lacks, unpack needs")
+@needs_data_filter
 class TestUnpack:
     @pytest.fixture
     def dest(self, tmp_path):
