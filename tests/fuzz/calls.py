@@ -365,6 +365,10 @@ SETTERS = {
     "PreparedConvDouble",
     "ProgramFloat",  # programs.py
     "ProgramDouble",
+    "TrainingFloat",  # tests/models/test_training_program.py
+    "TrainingDouble",
+    "BatchFloat",
+    "BatchDouble",
 }
 BINDINGS = sorted(name for name, value in vars(_core).items() if callable(value) and name not in SETTERS)
 

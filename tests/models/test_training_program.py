@@ -10,6 +10,7 @@ import threading
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib import _core
 from cnnlib.convnet import NAMED_SPECS, ConvNet
 from cnnlib.layers import mse_loss
 from cnnlib.models import FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
@@ -305,3 +306,73 @@ def test_many_python_threads_on_one_model(rng):
         for thread in threads:
             thread.join()
         assert found == expected
+
+
+X, PARAMS = np.ones((2, 4)), (np.ones((4, 4)), np.ones(4))
+LIKE, WEIGHTS = np.empty((0, 1, 2, 2)), np.ones((3, 1, 1, 1))
+NORM = 1e-5, 0.9, np.zeros(4), np.ones(4)
+
+
+def program(
+    sizes=(4, 4, 4), params=((4, 4), (4,)), done=((0,), ()), trained=(True, True), active=(True, True)
+):
+    return _core.TrainingDouble(sizes, params, trained, done, active)
+
+
+def run(core, x=X, params=PARAMS, norms=(), masks=(), outputs=((2, [4]),)):
+    core.forward(x, params, norms, masks, outputs)
+
+
+REFUSED = {
+    "another size": lambda: program((4, 5, 4)).relu(0, 1),
+    "no such value": lambda: program().relu(0, 3),
+    "a negative value": lambda: program().relu(-1, 1),
+    "a value before it is made": lambda: program().relu(1, 2),
+    "a value made again": lambda: program().relu(0, 0),
+    "a value that was released": lambda: (core := program()).relu(0, 1) or core.relu(0, 2),
+    "a layer too many": lambda: (core := program(done=[()])).relu(0, 1) or core.relu(1, 2),
+    "release of no value": lambda: program(done=[(9,)]),
+    "no values": lambda: program(()),
+    "which are trained": lambda: program(trained=[True]),
+    "which are active": lambda: program(active=[True]),
+    "weights of another size": lambda: program().affine(0, 1, 4, 4, 1, 1, False, True),
+    "no such parameter": lambda: program().affine(0, 1, 4, 4, 2, 1, False, True),
+    "no weights": lambda: program().affine(0, 1, 4, 4, -1, 1, False, True),
+    "a convolution's output": lambda: program().conv(0, 1, LIKE, WEIGHTS, 0, -1, {}, False, True),
+    "the second norm first": lambda: program().batchnorm(0, 1, 4, 1, 1, 1, 1, False),
+    "the second mask first": lambda: program().dropout(0, 1, 1),
+    "groups": lambda: program().row_norm(0, 1, (3, 4, 1), 1, 1, 1e-5),
+    "parts of another sum": lambda: program((4, 3, 4)).concat([0, 0], 1, [True, True]),
+    "layers missing": lambda: run(program()),
+    "an upsampling": lambda: program().upsample(0, 1, (1, 2, 2, 2**40, 1), False, False),
+}
+CALLS = {
+    "samples": {"x": np.ones((2, 5))},
+    "no samples": {"x": np.ones((0, 4))},
+    "parameters of another dtype": {"params": (np.ones((4, 4), np.float32), np.ones(4))},
+    "parameters of another shape": {"params": (np.ones((4, 3)), np.ones(4))},
+    "a parameter that is no array": {"params": (np.ones((4, 4)), 1.0)},
+    "no norms": {"norms": ()},
+    "norms of other channels": {"norms": [(1e-5, 0.9, np.zeros(3), np.ones(4))]},
+    "no masks": {"masks": ()},
+    "a mask of another size": {"masks": [np.ones((2, 3))]},
+    "an output that was released": {"outputs": [(0, [4])]},
+    "an output of another shape": {"outputs": [(2, [5])]},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_layers_that_do_not_fit_are_refused(name):
+    with pytest.raises(ValueError, match="loss"):
+        REFUSED[name]()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_calls_that_do_not_fit_are_refused(name):
+    core = program()
+    core.batchnorm(0, 1, 4, 1, 1, 1, 0, False)
+    core.dropout(1, 2, 0)
+    fitting = {"norms": [NORM], "masks": [np.ones((2, 4))]}
+    run(core, **fitting)
+    with pytest.raises(ValueError, match="loss"):
+        run(core, **fitting | CALLS[name])

@@ -5,19 +5,18 @@ namespace {
 
 constexpr Index most_elements = PTRDIFF_MAX / 256;  // sums and bytes of sizes up to this do not overflow
 
-// The elements of a shape; -1 where a size is below `least`, or no array could hold them.
-Index elements(const ShapeView& shape, Index least) {
-  Index size = 1;
-  for (const Index n : shape)
-    if (n < least || __builtin_mul_overflow(size, n, &size) || size > most_elements) return -1;
-  return size;
-}
-
 void require_value(bool condition, int value, const char* what) {
   require(condition, [&] { return "prepare: value " + std::to_string(value) + " " + what; });
 }
 
 }  // namespace
+
+Index elements_of(const ShapeView& shape, Index least) {
+  Index size = 1;
+  for (const Index n : shape)
+    if (n < least || __builtin_mul_overflow(size, n, &size) || size > most_elements) return -1;
+  return size;
+}
 
 void check_values(const std::vector<Value>& values, Index input_size, Index output_size, Index arena) {
   for (const Index size : {input_size, output_size, arena})
@@ -41,7 +40,7 @@ Index size_of(const std::vector<Value>& values, int value) {
 
 void check_read(const std::vector<Value>& values, int value, const ShapeView& shape) {
   const Index size = size_of(values, value);
-  require(size == elements(shape, 1), [&] {
+  require(size == elements_of(shape), [&] {
     return "prepare: a step takes a value of " + std::to_string(size) + " elements for one of shape " +
            text(shape);
   });
@@ -59,7 +58,7 @@ void check_samples(const py::array& x, Index input_size, const ShapeView& shape,
       N >= 0 && N <= most_elements / std::max<Index>(1, input_size) && x.size() == N * input_size;
   require(samples, [&] { return "Predictor: x has shape " + text(x); });
   const bool result = shape.size() > 0 && *shape.begin() == N &&
-                      elements({shape.begin() + 1, shape.size() - 1}, 0) == output_size;
+                      elements_of({shape.begin() + 1, shape.size() - 1}, 0) == output_size;
   require(result, [&] { return "Predictor: a result of shape " + text(shape) + " for x " + text(x); });
 }
 

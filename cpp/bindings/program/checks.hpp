@@ -8,6 +8,9 @@
 
 namespace cnnlib {
 
+// The elements of a shape whose sizes are at least `least`; -1 of another, or where no array could hold them.
+Index elements_of(const ShapeView& shape, Index least = 1);
+
 // Each lies inside of the caller's arrays or of the arena (sizes in elements of an image).
 void check_values(const std::vector<Value>& values, Index input_size, Index output_size, Index arena);
 

@@ -17,6 +17,28 @@ struct BoundBatch {
 template <class T>
 using NormState = std::tuple<double, double, Array<T>, Array<T>>;
 
+// The values of a network as layers are added to it: each is made once, read only after that and before it is
+// released, and has as many elements as the layer takes it to have.
+class TrainingValues {
+ public:
+  // Sizes in elements of an image; for each layer the values that no later one reads. The first is the input.
+  TrainingValues(std::vector<Index> sizes, std::vector<std::vector<int>> done, std::size_t layers);
+
+  void read(int value, const ShapeView& shape) const;
+  void make(int value, const ShapeView& shape);
+  void end_layer();
+
+  const std::vector<Index>& sizes() const { return sizes_; }
+  Index size(int value) const;
+  bool all_layers() const { return layers_ == done_.size(); }
+
+ private:
+  std::vector<Index> sizes_;
+  std::vector<std::vector<int>> done_;
+  std::vector<bool> alive_;
+  std::size_t layers_ = 0;
+};
+
 template <class T>
 class BoundTraining {
  public:
@@ -24,12 +46,32 @@ class BoundTraining {
   // each one reads, and which layers have a gradient.
   BoundTraining(std::vector<Index> sizes, std::vector<std::vector<Index>> params, std::vector<bool> trained,
                 std::vector<std::vector<int>> done, std::vector<bool> active)
-      : sizes_(std::move(sizes)),
+      : values_(std::move(sizes), done, active.size()),
         params_(std::move(params)),
         trained_(std::move(trained)),
-        program_(std::move(done), std::move(active)) {}
+        program_(std::move(done), std::move(active)) {
+    require(trained_.size() == params_.size(),
+            [] { return std::string("loss: which parameters are trained?"); });
+  }
 
-  void add(typename TrainingProgram<T>::Layer layer) { program_.add(std::move(layer)); }
+  // Of the layer that is being added: what it reads and makes, its parameters (-1: none), its batch norm of C
+  // channels, its mask.
+  void reads(int value, const ShapeView& shape) const { values_.read(value, shape); }
+  void makes(int value, const ShapeView& shape) { values_.make(value, shape); }
+  Index size_of(int value) const { return values_.size(value); }
+  void takes(int param, Index elements, bool optional = false) const;
+  void has_norm(std::size_t norm, Index C) {
+    require(norm == norms_.size(), [] { return std::string("loss: batch norms are numbered in order"); });
+    norms_.push_back(C);
+  }
+  void has_mask(std::size_t mask, Index elements) {
+    require(mask == masks_.size(), [] { return std::string("loss: masks are numbered in order"); });
+    masks_.push_back(elements);
+  }
+  void add(typename TrainingProgram<T>::Layer layer) {
+    values_.end_layer();
+    program_.add(std::move(layer));
+  }
 
   // Whether these are the arrays that the program is for.
   bool fits(const std::vector<py::object>& params) const {
@@ -48,8 +90,8 @@ class BoundTraining {
   py::tuple forward(const Array<T>& x, const std::vector<py::object>& params,
                     const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
                     const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
-    require(fits(params), [] { return std::string("loss: parameters of other shapes or dtypes"); });
-    auto bound = std::make_unique<BoundBatch<T>>(BoundBatch<T>{Batch<T>(x.shape(0), sizes_), {x}});
+    check_call(x, params, norms, masks, outputs);
+    auto bound = std::make_unique<BoundBatch<T>>(BoundBatch<T>{Batch<T>(x.shape(0), values_.sizes()), {x}});
     Batch<T>& batch = bound->batch;
     for (const py::object& array : params) {
       bound->kept.push_back(py::reinterpret_borrow<Array<T>>(array));
@@ -98,6 +140,10 @@ class BoundTraining {
   }
 
  private:
+  void check_call(const Array<T>& x, const std::vector<py::object>& params,
+                  const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
+                  const std::vector<std::pair<int, std::vector<Index>>>& outputs) const;
+
   static py::array array_of(Batch<T>& batch, int value, std::vector<Index> shape) {
     auto owner = std::make_unique<Memory<T>>(batch.value(value));
     T* data = owner->get();
@@ -106,9 +152,10 @@ class BoundTraining {
     return Array<T>(shape, data, capsule);
   }
 
-  std::vector<Index> sizes_;
+  TrainingValues values_;
   std::vector<std::vector<Index>> params_;
   std::vector<bool> trained_;
+  std::vector<Index> norms_, masks_;  // channels, and elements of an image
   TrainingProgram<T> program_;
 };
 

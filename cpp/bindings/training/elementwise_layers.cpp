@@ -7,7 +7,14 @@ namespace cnnlib {
 namespace {
 
 template <class T>
+void check_elements(BoundTraining<T>& p, int x, int out) {
+  p.reads(x, {p.size_of(x)});
+  p.makes(out, {p.size_of(x)});
+}
+
+template <class T>
 void relu_layer(BoundTraining<T>& p, int x, int out) {
+  check_elements(p, x, out);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     kernels<T>().relu_forward(batch.value(x).get(), batch.make(out), batch.elements(out));
     return [=, kept = batch.value(x)](Batch<T>& taken) {
@@ -20,6 +27,7 @@ void relu_layer(BoundTraining<T>& p, int x, int out) {
 
 template <class T>
 void scale_layer(BoundTraining<T>& p, int x, int out, double factor) {
+  check_elements(p, x, out);
   const auto scaled = [a = static_cast<T>(factor)](const T* from, T* to, Index n) {
     std::transform(from, from + n, to, [a](T value) { return a * value; });
   };
@@ -35,6 +43,7 @@ void scale_layer(BoundTraining<T>& p, int x, int out, double factor) {
 
 template <class T>
 void leaky_relu_layer(BoundTraining<T>& p, int x, int out, double alpha) {
+  check_elements(p, x, out);
   const T a = static_cast<T>(alpha);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     kernels<T>().leaky_relu_forward(batch.value(x).get(), batch.make(out), a, batch.elements(out));
@@ -49,6 +58,7 @@ void leaky_relu_layer(BoundTraining<T>& p, int x, int out, double alpha) {
 // Another function of each element; alpha is elu's.
 template <class T>
 void activation_layer(BoundTraining<T>& p, int x, int out, const std::string& name, double alpha) {
+  check_elements(p, x, out);
   const Activation kind = activation_named("loss", name);
   const bool from_result = kind == Activation::sigmoid || kind == Activation::tanh;
   const T a = static_cast<T>(alpha);
@@ -65,6 +75,8 @@ void activation_layer(BoundTraining<T>& p, int x, int out, const std::string& na
 
 template <class T>
 void dropout_layer(BoundTraining<T>& p, int x, int out, std::size_t mask) {
+  check_elements(p, x, out);
+  p.has_mask(mask, p.size_of(x));
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     kernels<T>().multiply(batch.value(x).get(), batch.masks[mask], batch.make(out), batch.elements(out));
     return [=](Batch<T>& taken) {
@@ -79,6 +91,9 @@ void dropout_layer(BoundTraining<T>& p, int x, int out, std::size_t mask) {
 template <class T>
 void add_layer(BoundTraining<T>& p, const std::array<int, 2>& terms, int out, bool relu,
                const std::array<bool, 2>& needs) {
+  const Index size = p.size_of(terms[0]);
+  for (const int x : terms) p.reads(x, {size});
+  p.makes(out, {size});
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     const T *first = batch.value(terms[0]).get(), *second = batch.value(terms[1]).get();
     T* y = batch.make(out);
@@ -105,6 +120,13 @@ void copy_rows(const T* from, Index from_step, T* to, Index to_step, Index row, 
 // Images one behind the other along their first axis.
 template <class T>
 void concat_layer(BoundTraining<T>& p, const std::vector<int>& xs, int out, const std::vector<bool>& needs) {
+  require(needs.size() == xs.size(), [] { return std::string("loss: which gradients are needed?"); });
+  Index all = 0;
+  for (const int x : xs) {
+    p.reads(x, {p.size_of(x)});
+    require(!__builtin_add_overflow(all, p.size_of(x), &all), [] { return std::string("loss: too large"); });
+  }
+  p.makes(out, {all});
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     const Index whole = batch.sizes[static_cast<std::size_t>(out)];
     T* y = batch.make(out);
@@ -131,6 +153,7 @@ void concat_layer(BoundTraining<T>& p, const std::vector<int>& xs, int out, cons
 
 template <class T>
 void flatten_layer(BoundTraining<T>& p, int x, int out) {
+  check_elements(p, x, out);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     batch.value(out) = batch.value(x);
     return [=](Batch<T>& taken) { taken.add_gradient(x, taken.take_gradient(out)); };

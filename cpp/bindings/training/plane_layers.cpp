@@ -6,11 +6,31 @@
 namespace cnnlib {
 namespace {
 
+template <class T>
+void check_planes(BoundTraining<T>& p, int x, int out, const PoolShape& s) {
+  p.reads(x, {s.planes, s.H, s.W});
+  p.makes(out, {s.planes, s.OH, s.OW});
+}
+template <class T>
+void check_planes(BoundTraining<T>& p, int x, int out, const AdaptivePoolShape& s) {
+  p.reads(x, {s.planes, s.H, s.W});
+  p.makes(out, {s.planes, s.OH, s.OW});
+}
+template <class T>
+void check_planes(BoundTraining<T>& p, int x, int out, const UpsampleShape& s) {
+  constexpr Index most = Index{1} << 31;
+  require(s.scale_h >= 1 && s.scale_w >= 1 && s.H <= most / s.scale_h && s.W <= most / s.scale_w,
+          [] { return std::string("loss: an upsampling beyond 2**31"); });
+  p.reads(x, {s.planes, s.H, s.W});
+  p.makes(out, {s.planes, s.H * s.scale_h, s.W * s.scale_w});
+}
+
 // A layer that keeps nothing: forward(x, out, shape) and backward(dout, dx, shape), planes of all images.
 template <class T, class Shape>
 void planes_layer(BoundTraining<T>& p, int x, int out, const Shape& image,
                   void (*PoolKernels<T>::*forward)(const T*, T*, const Shape&),
                   void (*PoolKernels<T>::*backward)(const T*, T*, const Shape&)) {
+  check_planes(p, x, out, image);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     Shape s = image;
     s.planes *= batch.N;
@@ -27,6 +47,7 @@ void planes_layer(BoundTraining<T>& p, int x, int out, const Shape& image,
 template <class T, class Shape, class Forward, class Gradient>
 void maxima_layer(BoundTraining<T>& p, int x, int out, const Shape& image, Index bytes,
                   const Forward& forward, const Gradient& backward) {
+  check_planes(p, x, out, image);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     Shape s = image;
     s.planes *= batch.N;
@@ -90,6 +111,8 @@ void upsample_layer(BoundTraining<T>& p, int x, int out, const std::array<Index,
 
 template <class T>
 void global_avg_pool_layer(BoundTraining<T>& p, int x, int out, Index C, Index S) {
+  p.reads(x, {C, S});
+  p.makes(out, {C});
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     kernels<T>().global_avg_pool_forward(batch.value(x).get(), batch.make(out), batch.N * C, S);
     return [=](Batch<T>& taken) {

@@ -1,7 +1,78 @@
 // Training steps without the interpreter between their layers: cnnlib.models.training puts them together.
 #include "bound_training.hpp"
 
+#include "../program/checks.hpp"
+
 namespace cnnlib {
+
+TrainingValues::TrainingValues(std::vector<Index> sizes, std::vector<std::vector<int>> done,
+                               std::size_t layers)
+    : sizes_(std::move(sizes)), done_(std::move(done)), alive_(sizes_.size()) {
+  require(!sizes_.empty() && done_.size() == layers,
+          [] { return std::string("loss: layers or values missing"); });
+  for (const std::vector<int>& values : done_)
+    for (const int value : values) size(value);
+  alive_[0] = true;
+}
+
+Index TrainingValues::size(int value) const {
+  require(value >= 0 && static_cast<std::size_t>(value) < sizes_.size(),
+          [&] { return "loss: there is no value " + std::to_string(value); });
+  return sizes_[static_cast<std::size_t>(value)];
+}
+
+void TrainingValues::read(int value, const ShapeView& shape) const {
+  const Index elements = size(value);
+  require(elements == elements_of(shape) && alive_[static_cast<std::size_t>(value)], [&] {
+    return "loss: a layer takes a value of " + std::to_string(elements) +
+           " elements, or none yet, for one of " + text(shape);
+  });
+}
+
+void TrainingValues::make(int value, const ShapeView& shape) {
+  const Index elements = size(value);
+  require(elements == elements_of(shape) && !alive_[static_cast<std::size_t>(value)], [&] {
+    return "loss: a layer makes a value of " + std::to_string(elements) + " elements, or again, of shape " +
+           text(shape);
+  });
+  alive_[static_cast<std::size_t>(value)] = true;
+}
+
+void TrainingValues::end_layer() {
+  require(!all_layers(), [] { return std::string("loss: a layer too many"); });
+  for (const int value : done_[layers_]) alive_[static_cast<std::size_t>(value)] = false;
+  ++layers_;
+}
+
+template <class T>
+void BoundTraining<T>::takes(int param, Index elements, bool optional) const {
+  if (optional && param == -1) return;
+  const bool right = param >= 0 && static_cast<std::size_t>(param) < params_.size() &&
+                     elements_of(params_[static_cast<std::size_t>(param)]) == elements;
+  require(right, [&] {
+    return "loss: parameter " + std::to_string(param) + " has not " + std::to_string(elements) + " elements";
+  });
+}
+
+template <class T>
+void BoundTraining<T>::check_call(const Array<T>& x, const std::vector<py::object>& params,
+                                  const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
+                                  const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
+  const auto refuse_unless = [](bool right, const char* what) {
+    require(right, [&] { return std::string("loss: ") + what; });
+  };
+  refuse_unless(fits(params), "parameters of other shapes or dtypes");
+  refuse_unless(values_.all_layers(), "layers are missing");
+  const Index N = x.ndim() > 0 ? x.shape(0) : 0;
+  refuse_unless(N > 0 && x.size() / N == values_.size(0) && x.size() % N == 0, "samples of another size");
+  refuse_unless(norms.size() == norms_.size() && masks.size() == masks_.size(), "other norms or masks");
+  for (std::size_t i = 0; i < norms.size(); ++i)
+    refuse_unless(std::get<2>(norms[i]).size() == norms_[i] && std::get<3>(norms[i]).size() == norms_[i],
+                  "running statistics of other channels");
+  for (std::size_t i = 0; i < masks.size(); ++i)
+    refuse_unless(masks[i].size() == N * masks_[i], "a mask of another size");
+  for (const auto& [value, shape] : outputs) values_.read(value, shape);
+}
 
 template <class T>
 void bind_training(py::module_& m, const char* name, const char* batch_name) {

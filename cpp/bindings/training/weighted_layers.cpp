@@ -1,6 +1,7 @@
 // Layers with weights and norms, each as its layer of cnnlib.layers computes it. `x`, `out` are numbers of
 // values, `w`, `b`, `gamma`, `beta` of parameters (-1: none), `norm` of batch norms.
 #include "../conv/conv_shape.hpp"
+#include "../program/checks.hpp"
 #include "bound_training.hpp"
 
 namespace cnnlib {
@@ -25,9 +26,25 @@ Memory<T> before_relu(Batch<T>& batch, int out, const Memory<std::uint8_t>& mask
 }
 
 template <class T>
+void check_conv(BoundTraining<T>& p, int x, int out, const ConvShape& s, const Array<T>& weights, int w,
+                int b) {
+  p.reads(x, {s.C, s.H, s.W});
+  p.makes(out, {s.F, s.OH, s.OW});
+  p.takes(w, weights.size());
+  p.takes(b, s.F, true);
+}
+
+template <class T>
+void check_norm(const BoundTraining<T>& p, int gamma, int beta, Index C) {
+  p.takes(gamma, C);
+  p.takes(beta, C);
+}
+
+template <class T>
 void conv_layer(BoundTraining<T>& p, int x, int out, const Array<T>& like, const Array<T>& weights, int w,
                 int b, const py::object& conv_param, bool relu, bool need_dx) {
   const ConvShape one = conv_shape("loss", like, weights, conv_param);
+  check_conv(p, x, out, one, weights, w, b);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     ConvShape s = one;
     s.N = batch.N;
@@ -48,6 +65,10 @@ template <class T>
 void conv_transpose_layer(BoundTraining<T>& p, int x, int out, const Array<T>& like, const Array<T>& weights,
                           int w, int b, const py::object& conv_param, bool need_dx) {
   const ConvShape one = conv_transpose_shape("loss", like, weights, conv_param);
+  p.reads(x, {one.F, one.OH, one.OW});
+  p.makes(out, {one.C, one.H, one.W});
+  p.takes(w, weights.size());
+  p.takes(b, one.C, true);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     ConvShape s = one;
     s.N = batch.N;
@@ -82,6 +103,9 @@ void conv_bn_relu_layer(BoundTraining<T>& p, int x, int out, const Array<T>& lik
                         int w, int b, int gamma, int beta, std::size_t norm, const py::object& conv_param,
                         bool need_dx) {
   const ConvShape one = conv_shape("loss", like, weights, conv_param);
+  check_conv(p, x, out, one, weights, w, b);
+  check_norm(p, gamma, beta, one.F);
+  p.has_norm(norm, one.F);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     ConvShape s = one;
     s.N = batch.N;
@@ -108,6 +132,10 @@ void conv_bn_relu_layer(BoundTraining<T>& p, int x, int out, const Array<T>& lik
 template <class T>
 void batchnorm_layer(BoundTraining<T>& p, int x, int out, Index C, Index S, int gamma, int beta,
                      std::size_t norm, bool relu) {
+  p.reads(x, {C, S});
+  p.makes(out, {C, S});
+  check_norm(p, gamma, beta, C);
+  p.has_norm(norm, C);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     const BatchNormShape s{batch.N, C, S};
     const Statistics own(C);
@@ -129,6 +157,10 @@ template <class T>
 void row_norm_layer(BoundTraining<T>& p, int x, int out, const std::array<Index, 3>& shape, int gamma,
                     int beta, double eps) {
   const auto [groups, C, S] = shape;
+  p.reads(x, {C, S});
+  p.makes(out, {C, S});
+  require(groups >= 1 && C % groups == 0, [] { return std::string("loss: groups that do not divide"); });
+  check_norm(p, gamma, beta, C);
   p.add([=, groups = groups, C = C, S = S](Batch<T>& batch) -> BatchBackward<T> {
     const RowNormShape s{batch.N * groups, C / groups, S, C};
     const auto mean = new_memory<double>(s.rows), inv_std = new_memory<double>(s.rows);
@@ -146,6 +178,11 @@ void row_norm_layer(BoundTraining<T>& p, int x, int out, const std::array<Index,
 template <class T>
 void affine_layer(BoundTraining<T>& p, int x, int out, Index D, Index M, int w, int b, bool relu,
                   bool need_dx) {
+  p.reads(x, {D});
+  p.makes(out, {M});
+  require(elements_of({D, M}) > 0, [] { return std::string("loss: weights without elements"); });
+  p.takes(w, D * M);
+  p.takes(b, M, true);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     const DenseShape s{batch.N, D, M, false};
     T* y = batch.make(out);
