@@ -6,6 +6,20 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// Adds up the parts' sums partial[part][channel], in their order: body(channel, its sums).
+template <class Sums, class Body>
+void add_parts_up(Index parts, Index C, const Sums* partial, const Body& body) {
+  constexpr Index grain = 16;
+  constexpr double work = 16;  // of a sum, in the unit of threads_for
+  parallel_ranges(C, grain, work * double(parts), [&](Index begin, Index end) {
+    Sums total[grain];
+    std::copy(partial + begin, partial + end, total);
+    for (Index part = 1; part < parts; ++part)
+      for (Index c = begin; c < end; ++c) total[c - begin].add(partial[part * C + c]);
+    for (Index c = begin; c < end; ++c) body(c, total[c - begin]);
+  });
+}
+
 // The sums of each channel over N and S: units of values that are read at a time, in at most most_parts
 // parts, whose sums are added up in their order. The shape alone decides.
 struct ChannelParts {
@@ -48,15 +62,7 @@ struct ChannelParts {
   // body(channel, sums of the channel)
   template <class Sums, class Body>
   void each_total(const Sums* partial, const Body& body) const {
-    constexpr Index grain = 16;
-    constexpr double work = 16;  // of a sum, in the unit of threads_for
-    parallel_ranges(s.C, grain, work * double(parts), [&](Index begin, Index end) {
-      Sums total[grain];
-      std::copy(partial + begin, partial + end, total);
-      for (Index part = 1; part < parts; ++part)
-        for (Index c = begin; c < end; ++c) total[c - begin].add(partial[part * s.C + c]);
-      for (Index c = begin; c < end; ++c) body(c, total[c - begin]);
-    });
+    add_parts_up(parts, s.C, partial, body);
   }
 };
 

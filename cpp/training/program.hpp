@@ -14,7 +14,7 @@
 
 namespace cnnlib {
 
-// Memory from the pool of buffers, released with its last owner. Memory without owners is the caller's.
+// Memory from the pool of buffers, released with its last owner.
 template <class T>
 using Memory = std::shared_ptr<T>;
 
@@ -24,7 +24,7 @@ Memory<T> new_memory(Index elements) {
   return Memory<T>(static_cast<T*>(acquire_buffer(checked_product(sizeof(T), size))), ReleaseBuffer{});
 }
 
-// The caller's memory, which nothing writes to.
+// The caller's memory: it has no owner (use_count() is 0), and is never released or written to.
 template <class T>
 Memory<T> lent_memory(const T* memory) {
   return Memory<T>(Memory<T>(), const_cast<T*>(memory));
@@ -45,7 +45,7 @@ struct Batch {
   std::vector<const T*> masks;               // of dropout layers
   std::vector<double> eps;                   // of batch norms
   std::vector<Memory<double>> mean, var;     // of batch norms, in this batch
-  std::vector<Memory<T>> values, gradients;  // of those values whose turn has come and not gone
+  std::vector<Memory<T>> values, gradients;  // of the live values
   std::vector<Backward> backward;            // of the layers so far
 
   Index elements(int value) const { return N * sizes[static_cast<std::size_t>(value)]; }
@@ -62,6 +62,14 @@ struct Batch {
     Memory<T> gradient = std::move(gradients[static_cast<std::size_t>(i)]);
     if (gradient == nullptr) throw std::invalid_argument("loss: a layer without a gradient of its output");
     return gradient;
+  }
+  // The gradient of a layer's input x: gradient(dout, dx).
+  template <class F>
+  void pass_back(int x, int out, const F& gradient) {
+    const Memory<T> dout = take_gradient(out);
+    Memory<T> dx = like(x);
+    gradient(dout.get(), dx.get());
+    add_gradient(x, std::move(dx));
   }
   // Adds to the gradient of a layer's input what came through the layer.
   void add_gradient(int i, Memory<T> gradient) {

@@ -20,6 +20,8 @@ SHAPES = {
     "groups": ((8, 64, 28, 28), (128, 16, 3, 3), {"pad": 1, "groups": 4}),
     "depthwise": ((8, 128, 28, 28), (128, 1, 3, 3), {"pad": 1, "groups": 128}),
     "dilated": ((4, 64, 28, 28), (64, 64, 3, 3), {"pad": 2, "dilation": 2}),
+    "small, at a stride": ((17, 62, 6, 8), (41, 62, 3, 3), {"stride": 2, "pad": ((1, 0), (0, 0))}),
+    "points at a stride": ((2, 62, 30, 30), (41, 62, 1, 1), {"stride": 2, "algorithm": "gathered"}),
 }
 
 

@@ -271,7 +271,9 @@ def test_a_batch_goes_back_once(rng):
     with pytest.raises(ValueError, match="loss: the batch was taken back before"):
         net._program.backward(np.ones_like(scores), list(caches), {})
     scores, caches = net._program.forward(net.params, X)
-    with pytest.raises(ValueError, match=r"loss: the gradient of the output has shape \(3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"loss: the gradient of the output must have shape \(2, 3\), got \(3, 3\)"
+    ):
         net._program.backward(np.ones((3, 3), np.float32), list(caches), {})
 
 
@@ -285,6 +287,151 @@ def test_scores_and_given_arrays_stay_as_they_were(rng):
     del caches
     for array, copied in zip((scores, dout, X, *net.params.values()), before, strict=True):
         np.testing.assert_array_equal(array, copied)
+
+
+@pytest.mark.parametrize("last", ["sigmoid", "tanh", "relu"])
+def test_a_criterion_may_write_to_the_scores(last, rng):
+    def in_place(scores, y):
+        value = float(np.mean(scores * y))
+        scores[...] = y
+        scores /= y.size
+        return value, scores
+
+    graph = chain(("affine", ("W", "b"), ()), (last, (), ()))
+    params = {"W": rng.standard_normal((5, 4)), "b": rng.standard_normal(4)}
+    net = GraphNet(graph, params, (5,), dtype=np.float64)
+    X, y = rng.standard_normal((3, 5)), rng.standard_normal((3, 4))
+    twin = interpreted(net)
+    assert bits(net, X, y, loss=in_place) == bits(twin, X, y, loss=in_place)
+
+
+def refusal(call):
+    try:
+        return repr(call())
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def without(name):
+    def change(net):
+        del net.params[name]
+
+    return change
+
+
+def norm_of(**options):
+    return lambda net: net.bn_params[0].update(options)
+
+
+FAULTS = {
+    "a deleted parameter": without("W2"),
+    "eps": norm_of(eps=-1.0),
+    "an unknown key": norm_of(epsilon=1.0),
+    "running_mean": norm_of(running_mean=np.zeros(3)),
+    "a list for running_mean": norm_of(running_mean=[0.0, 1.0, 2.0, 3.0]),
+    "a list for a parameter": lambda net: net.params.update(b2=[0.0, 1.0, 2.0]),
+}
+
+
+@pytest.mark.parametrize("after_a_step", [False, True])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_told_as_by_the_layers(fault, after_a_step, rng):
+    net = small_net(rng)
+    X, y = rng.standard_normal((4, 2, 6, 5)).astype(np.float32), np.array([0, 1, 2, 0])
+    if after_a_step:
+        net.loss(X, y)
+    twin = interpreted(net)
+    for model in (net, twin):
+        FAULTS[fault](model)
+    assert refusal(lambda: net.loss(X, y)) == refusal(lambda: twin.loss(X, y))
+
+
+@pytest.mark.parametrize(
+    ("dout", "message"),
+    [
+        (lambda scores: scores.T, r"must have shape \(2, 3\), got \(3, 2\)"),
+        (lambda scores: scores.ravel(), r"must have shape \(2, 3\), got \(6,\)"),
+        (lambda scores: None, "gradient of the output"),
+        (lambda scores: scores + 0j, "must be real"),
+        (lambda scores: [["a"] * 3] * 2, "gradient of the output"),
+    ],
+)
+def test_gradients_of_a_criterion_have_the_shape_of_the_scores(dout, message, rng):
+    net = small_net(rng)
+    X = rng.standard_normal((2, 2, 6, 5)).astype(np.float32)
+    with pytest.raises((TypeError, ValueError), match=message):
+        net.loss(X, X, loss=lambda scores, y: (1.0, dout(scores)))
+
+
+def test_an_output_without_a_gradient_of_its_own(rng):
+    net = sums_of_sums(rng, ("a", "c", "f"))
+    X = rng.standard_normal((5, 4))
+    for left_out in ("c", "a"):
+        found = []
+        for model in (net, interpreted(net)):
+            outputs, caches = model._program.forward(model.params, X)
+            douts = {name: np.ones_like(value) for name, value in outputs.items() if name != left_out}
+            grads = {}
+            model._program.backward(douts, caches, grads)
+            found.append({name: grad.tobytes() for name, grad in grads.items()})
+        assert found[0] == found[1]
+
+
+def test_arguments_that_change_count_at_once(rng):
+    X, y = rng.standard_normal((2, 2, 6, 5)).astype(np.float32), np.array([0, 1])
+    param = {"stride": 1, "pad": 1}
+    graph = chain(("conv", ("W", "b"), (param,)), ("global_avg_pool", (), ()))
+    params = {"W": rng.standard_normal((3, 2, 3, 3)).astype(np.float32), "b": np.zeros(3, np.float32)}
+    net = GraphNet(graph, params, (2, 6, 5))
+    before = net.loss(X, y)[0]
+    net.graph().nodes[0].args[0]["stride"] = 2
+    assert net.loss(X, y)[0] == interpreted(net).loss(X, y)[0] != before
+    assert compiled(net, X)
+
+
+def test_a_parameter_of_a_new_shape_makes_a_new_program(rng):
+    net = small_net(rng)
+    X, y = rng.standard_normal((2, 2, 6, 5)).astype(np.float32), np.array([0, 1])
+    net.loss(X, y)
+    net.params["W2"], net.params["b2"] = np.ones((120, 5), np.float32), np.zeros(5, np.float32)
+    assert net.loss(X, y)[1]["W2"].shape == (120, 5)
+    assert compiled(net, X)
+
+
+def test_as_many_programs_as_sizes_in_use(rng):
+    net = ConvNet([{"conv": 2}, "global_avg_pool"], (1, 6, 6), 3, seed=0)
+    for size in range(3, 30):
+        net.loss(np.ones((1, 1, size, size), np.float32), np.array([0]))
+    assert len(net._program._compiled) == 16
+
+
+def test_a_network_without_layers(rng):
+    net = GraphNet(Graph(), {}, (3,), dtype=np.float64)
+    value, grads = net.loss(np.ones((2, 3)), np.array([0, 2]))
+    assert value == pytest.approx(np.log(3))
+    assert grads == {}
+
+
+def test_outputs_outlive_the_batch_and_are_nobody_elses(rng):
+    graph = Graph()
+    graph.append(Node("affine", ("input",), "a", ("W", "b")))
+    graph.append(Node("flatten", ("input",), "f"))
+    graph.outputs = ("f", "a")
+    params = {"W": rng.standard_normal((4, 3)), "b": rng.standard_normal(3)}
+    net = GraphNet(graph, params, (4,), dtype=np.float64, losses=dict.fromkeys(graph.outputs, "mse"))
+    X = rng.standard_normal((5, 4))
+    outputs, caches = net._program.forward(net.params, X)
+    assert isinstance(caches[0], CompiledTraining)
+    assert not np.shares_memory(outputs["f"], X)
+    del caches
+    np.testing.assert_array_equal(outputs["f"], X)
+
+
+def test_results_beyond_any_array_are_refused():
+    core = _core.TrainingDouble([4, 2**54], [], [], [()], [True])
+    core.adaptive_pool(0, 1, (1, 2, 2, 2**27, 2**27), False)
+    with pytest.raises(ValueError, match="loss: a result that is too large"):
+        core.forward(np.ones((512, 4)), [], [], [], [])
 
 
 def test_many_python_threads_on_one_model(rng):

@@ -79,7 +79,8 @@ class BoundTraining {
     for (std::size_t i = 0; i < params.size(); ++i) {
       if (!py::isinstance<Array<T>>(params[i])) return false;
       const auto array = py::reinterpret_borrow<Array<T>>(params[i]);
-      if (array.ndim() != static_cast<Index>(params_[i].size()) ||
+      const bool aligned = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
+      if (!aligned || array.ndim() != static_cast<Index>(params_[i].size()) ||
           !std::equal(params_[i].begin(), params_[i].end(), array.shape()))
         return false;
     }
@@ -105,7 +106,7 @@ class BoundTraining {
     batch.mean.resize(norms.size());
     batch.var.resize(norms.size());
     batch.values[0] = lent_memory(x.data());
-    unlocked([&] { program_.forward(batch); });
+    run_unlocked(batch.N, [&] { program_.forward(batch); });
     py::list results, statistics;
     for (const auto& [value, shape] : outputs) results.append(array_of(batch, value, shape));
     for (std::size_t i = 0; i < norms.size(); ++i) {
@@ -119,8 +120,9 @@ class BoundTraining {
 
   // The gradients of the parameters that are trained. `batch` is used up.
   py::list backward(BoundBatch<T>& bound, const std::vector<std::pair<int, Array<T>>>& douts) const {
-    Batch<T>& batch = bound.batch;
-    require(!batch.backward.empty(), [] { return std::string("loss: the batch was taken back before"); });
+    require(!bound.batch.backward.empty(),
+            [] { return std::string("loss: the batch was taken back before"); });
+    Batch<T> batch = std::move(bound.batch);  // which another thread finds used up
     py::list gradients;
     batch.param_gradients.resize(params_.size());
     for (std::size_t i = 0; i < params_.size(); ++i) {
@@ -131,23 +133,39 @@ class BoundTraining {
     }
     for (const auto& [value, dout] : douts) {
       require(dout.size() == batch.elements(value),
-              [&] { return "loss: the gradient of the output has shape " + text(dout); });
+              [&array = dout] { return "loss: the gradient of the output has shape " + text(array); });
       batch.add_gradient(value, lent_memory(dout.data()));
     }
-    unlocked([&] { program_.backward(batch); });
-    batch.gradients.clear();
+    run_unlocked(batch.N, [&] { program_.backward(batch); });
     return gradients;
   }
 
  private:
+  template <class F>
+  static void run_unlocked(Index N, const F& pass) {
+    try {
+      unlocked(pass);
+    } catch (const std::bad_alloc&) {
+      PyErr_SetString(PyExc_MemoryError, ("loss: no memory for a batch of " + std::to_string(N)).c_str());
+      throw py::error_already_set();
+    }
+  }
+
   void check_call(const Array<T>& x, const std::vector<py::object>& params,
                   const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
                   const std::vector<std::pair<int, std::vector<Index>>>& outputs) const;
 
+  // A copy where the memory is the caller's, or a layer kept it, since who gets the array may write to it.
   static py::array array_of(Batch<T>& batch, int value, std::vector<Index> shape) {
-    auto owner = std::make_unique<Memory<T>>(batch.value(value));
-    T* data = owner->get();
+    Memory<T>& memory = batch.value(value);
     shape.insert(shape.begin(), batch.N);
+    if (memory.use_count() != 1) {
+      Array<T> copy = new_array<T>("loss", shape);
+      std::copy_n(memory.get(), batch.elements(value), copy.mutable_data());
+      return copy;
+    }
+    auto owner = std::make_unique<Memory<T>>(std::move(memory));
+    T* data = owner->get();
     py::capsule capsule(owner.release(), [](void* p) { delete static_cast<Memory<T>*>(p); });
     return Array<T>(shape, data, capsule);
   }

@@ -18,9 +18,9 @@ void relu_layer(BoundTraining<T>& p, int x, int out) {
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     kernels<T>().relu_forward(batch.value(x).get(), batch.make(out), batch.elements(out));
     return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      kernels<T>().relu_backward(dout.get(), kept.get(), dx.get(), taken.elements(x));
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) {
+        kernels<T>().relu_backward(dout, kept.get(), dx, taken.elements(x));
+      });
     };
   });
 }
@@ -34,9 +34,7 @@ void scale_layer(BoundTraining<T>& p, int x, int out, double factor) {
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     scaled(batch.value(x).get(), batch.make(out), batch.elements(out));
     return [=](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      scaled(dout.get(), dx.get(), taken.elements(x));
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) { scaled(dout, dx, taken.elements(x)); });
     };
   });
 }
@@ -48,9 +46,9 @@ void leaky_relu_layer(BoundTraining<T>& p, int x, int out, double alpha) {
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     kernels<T>().leaky_relu_forward(batch.value(x).get(), batch.make(out), a, batch.elements(out));
     return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      kernels<T>().leaky_relu_backward(dout.get(), kept.get(), dx.get(), a, taken.elements(x));
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) {
+        kernels<T>().leaky_relu_backward(dout, kept.get(), dx, a, taken.elements(x));
+      });
     };
   });
 }
@@ -66,9 +64,9 @@ void activation_layer(BoundTraining<T>& p, int x, int out, const std::string& na
     kernels<T>().activation_forward(kind, batch.value(x).get(), batch.make(out), nullptr, a,
                                     batch.elements(out));
     return [=, kept = batch.value(from_result ? out : x)](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      kernels<T>().activation_backward(kind, dout.get(), kept.get(), dx.get(), a, taken.elements(x));
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) {
+        kernels<T>().activation_backward(kind, dout, kept.get(), dx, a, taken.elements(x));
+      });
     };
   });
 }
@@ -80,9 +78,9 @@ void dropout_layer(BoundTraining<T>& p, int x, int out, std::size_t mask) {
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     kernels<T>().multiply(batch.value(x).get(), batch.masks[mask], batch.make(out), batch.elements(out));
     return [=](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      kernels<T>().multiply(dout.get(), taken.masks[mask], dx.get(), taken.elements(x));
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) {
+        kernels<T>().multiply(dout, taken.masks[mask], dx, taken.elements(x));
+      });
     };
   });
 }

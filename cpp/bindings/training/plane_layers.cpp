@@ -36,17 +36,15 @@ void planes_layer(BoundTraining<T>& p, int x, int out, const Shape& image,
     s.planes *= batch.N;
     (kernels<T>().*forward)(batch.value(x).get(), batch.make(out), s);
     return [=](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      (kernels<T>().*backward)(dout.get(), dx.get(), s);
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) { (kernels<T>().*backward)(dout, dx, s); });
     };
   });
 }
 
 // A layer that keeps where the maxima were: so many bytes for each output.
 template <class T, class Shape, class Forward, class Gradient>
-void maxima_layer(BoundTraining<T>& p, int x, int out, const Shape& image, Index bytes,
-                  const Forward& forward, const Gradient& backward) {
+void maxima_layer(BoundTraining<T>& p, int x, int out, const Shape& image, Index bytes, Forward forward,
+                  Gradient backward) {
   check_planes(p, x, out, image);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     Shape s = image;
@@ -54,9 +52,7 @@ void maxima_layer(BoundTraining<T>& p, int x, int out, const Shape& image, Index
     const auto winners = new_memory<std::uint8_t>(batch.elements(out) * bytes);
     forward(batch.value(x).get(), batch.make(out), winners.get(), s);
     return [=](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      backward(dout.get(), winners.get(), dx.get(), s);
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) { backward(dout, winners.get(), dx, s); });
     };
   });
 }
@@ -116,9 +112,9 @@ void global_avg_pool_layer(BoundTraining<T>& p, int x, int out, Index C, Index S
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
     kernels<T>().global_avg_pool_forward(batch.value(x).get(), batch.make(out), batch.N * C, S);
     return [=](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      kernels<T>().global_avg_pool_backward(dout.get(), dx.get(), taken.N * C, S);
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) {
+        kernels<T>().global_avg_pool_backward(dout, dx, taken.N * C, S);
+      });
     };
   });
 }

@@ -65,6 +65,8 @@ void BoundTraining<T>::check_call(const Array<T>& x, const std::vector<py::objec
   refuse_unless(values_.all_layers(), "layers are missing");
   const Index N = x.ndim() > 0 ? x.shape(0) : 0;
   refuse_unless(N > 0 && x.size() / N == values_.size(0) && x.size() % N == 0, "samples of another size");
+  for (const Index size : values_.sizes())
+    refuse_unless(elements_of({std::max<Index>(1, size), N}) > 0, "a result that is too large");
   refuse_unless(norms.size() == norms_.size() && masks.size() == masks_.size(), "other norms or masks");
   for (std::size_t i = 0; i < norms.size(); ++i)
     refuse_unless(std::get<2>(norms[i]).size() == norms_[i] && std::get<3>(norms[i]).size() == norms_[i],

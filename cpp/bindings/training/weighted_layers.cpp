@@ -53,10 +53,10 @@ void conv_layer(BoundTraining<T>& p, int x, int out, const Array<T>& like, const
     const auto mask = relu ? mask_of(y, batch.elements(out)) : Memory<std::uint8_t>();
     return [=, kept = batch.value(x)](Batch<T>& taken) {
       const Memory<T> dout = before_relu(taken, out, mask);
-      const Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
+      Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
       kernels<T>().conv_backward(kept.get(), taken.param(w), dout.get(), nullptr, dx.get(),
                                  taken.param_gradient(w), taken.param_gradient(b), s);
-      if (need_dx) taken.add_gradient(x, dx);
+      if (need_dx) taken.add_gradient(x, std::move(dx));
     };
   });
 }
@@ -76,12 +76,13 @@ void conv_transpose_layer(BoundTraining<T>& p, int x, int out, const Array<T>& l
                                nullptr, nullptr, s);
     return [=, kept = batch.value(x)](Batch<T>& taken) {
       const Kernels<T>& k = kernels<T>();
-      const Memory<T> dout = taken.take_gradient(out), dx = need_dx ? taken.like(x) : Memory<T>();
+      const Memory<T> dout = taken.take_gradient(out);
+      Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
       T *dw = taken.param_gradient(w), *db = taken.param_gradient(b);
       if (need_dx) k.conv_forward(dout.get(), taken.param(w), nullptr, dx.get(), s, false);
       if (dw != nullptr) k.conv_backward(dout.get(), nullptr, kept.get(), nullptr, nullptr, dw, nullptr, s);
       if (db != nullptr) k.bias_gradient(dout.get(), db, s.N, s.C, s.H * s.W);
-      if (need_dx) taken.add_gradient(x, dx);
+      if (need_dx) taken.add_gradient(x, std::move(dx));
     };
   });
 }
@@ -117,13 +118,14 @@ void conv_bn_relu_layer(BoundTraining<T>& p, int x, int out, const Array<T>& lik
         s);
     own.leave_in(batch, norm);
     return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = need_dx ? taken.like(x) : Memory<T>();
+      const Memory<T> dout = taken.take_gradient(out);
+      Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
       kernels<T>().conv_bn_relu_backward(
           {dout.get(), kept.get(), taken.param(w), a.get(), own.mean.get(), own.inv_std.get(),
            taken.param(gamma), taken.param(beta), true, dx.get(), taken.param_gradient(w),
            taken.param_gradient(b), taken.param_gradient(gamma), taken.param_gradient(beta)},
           s);
-      if (need_dx) taken.add_gradient(x, dx);
+      if (need_dx) taken.add_gradient(x, std::move(dx));
     };
   });
 }
@@ -143,11 +145,11 @@ void batchnorm_layer(BoundTraining<T>& p, int x, int out, Index C, Index S, int 
                                  batch.make(out), own.mean.get(), own.var.get(), own.inv_std.get(), s, relu);
     own.leave_in(batch, norm);
     return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      kernels<T>().batchnorm_backward(dout.get(), kept.get(), own.mean.get(), own.inv_std.get(),
-                                      taken.param(gamma), relu ? taken.param(beta) : nullptr, dx.get(),
-                                      taken.param_gradient(gamma), taken.param_gradient(beta), s, true);
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) {
+        kernels<T>().batchnorm_backward(dout, kept.get(), own.mean.get(), own.inv_std.get(),
+                                        taken.param(gamma), relu ? taken.param(beta) : nullptr, dx,
+                                        taken.param_gradient(gamma), taken.param_gradient(beta), s, true);
+      });
     };
   });
 }
@@ -167,10 +169,10 @@ void row_norm_layer(BoundTraining<T>& p, int x, int out, const std::array<Index,
     kernels<T>().rownorm_forward(batch.value(x).get(), batch.param(gamma), batch.param(beta), eps,
                                  batch.make(out), mean.get(), inv_std.get(), s);
     return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out), dx = taken.like(x);
-      kernels<T>().rownorm_backward(dout.get(), kept.get(), mean.get(), inv_std.get(), taken.param(gamma),
-                                    dx.get(), taken.param_gradient(gamma), taken.param_gradient(beta), s);
-      taken.add_gradient(x, dx);
+      taken.pass_back(x, out, [&](const T* dout, T* dx) {
+        kernels<T>().rownorm_backward(dout, kept.get(), mean.get(), inv_std.get(), taken.param(gamma), dx,
+                                      taken.param_gradient(gamma), taken.param_gradient(beta), s);
+      });
     };
   });
 }
@@ -190,10 +192,10 @@ void affine_layer(BoundTraining<T>& p, int x, int out, Index D, Index M, int w, 
     const auto mask = relu ? mask_of(y, batch.elements(out)) : Memory<std::uint8_t>();
     return [=, kept = batch.value(x)](Batch<T>& taken) {
       const Memory<T> dout = before_relu(taken, out, mask);
-      const Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
+      Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
       kernels<T>().affine_backward(dout.get(), kept.get(), taken.param(w), dx.get(), taken.param_gradient(w),
                                    taken.param_gradient(b), s);
-      if (need_dx) taken.add_gradient(x, dx);
+      if (need_dx) taken.add_gradient(x, std::move(dx));
     };
   });
 }

@@ -67,16 +67,10 @@ void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
     conv_forward<T>(c.x + first * s.C * s.H * s.W, c.w, c.b, a, images, false);
     add_deviations<T>(a, {images.N, n.C, n.S}, parts + part * s.F);
   });
-  constexpr Index filters_of_task = 8;
-  constexpr double work_of_part = 8;
-  parallel_ranges(s.F, filters_of_task, work_of_part * double(slices.parts), [=](Index begin, Index end) {
-    for (Index f = begin; f < end; ++f) {
-      Deviations total;
-      for (Index part = 0; part < slices.parts; ++part) total.add(parts[part * s.F + f]);
-      const Moments m = total.moments();
-      c.mean[f] = m.mean;
-      c.var[f] = m.var;
-    }
+  add_parts_up(slices.parts, s.F, parts, [=](Index f, const Deviations& total) {
+    const Moments m = total.moments();
+    c.mean[f] = m.mean;
+    c.var[f] = m.var;
   });
   normalize_batch<T>(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, n, true);
 }

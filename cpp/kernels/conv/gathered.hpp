@@ -117,10 +117,13 @@ ConvPlan plan_gathered(const ConvPlan& plan, const ConvShape& s) {
 template <class T>
 void describe_gathered(ConvPlan& plan) {
   const ConvShape& s = plan.shape;
-  plan.packed_bytes = describe_conv<T>(plan_gathered<T>(plan, s)).packed_bytes;
+  ConvShape some = s;  // at a time
+  some.N = images_at_once<T>(s);
+  const ConvPlan inner = describe_conv<T>(plan_gathered<T>(plan, some));
+  plan.packed_bytes = inner.packed_bytes;
   plan.threads = threads_for(2.0 / 16 * double(s.N * s.F) * double(points_of_image<T>(s) / s.groups));
-  plan.scratch_bytes = images_at_once<T>(s) * points_of_image<T>(s) * sizeof(T);
-  name_blocks(plan, {{"images", images_at_once<T>(s)}});
+  plan.scratch_bytes = some.N * points_of_image<T>(s) * sizeof(T) + inner.scratch_bytes;
+  name_blocks(plan, {{"images", some.N}});
 }
 
 // body(first image, shape of some images, room for their points)

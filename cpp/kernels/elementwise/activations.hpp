@@ -128,10 +128,13 @@ void multiply(const T* a, const T* b, T* out, Index n) {
   });
 }
 
-// The lanes above zero, of which NaN is none.
+// a where x > 0, else b, for NaN too. (Of two comparisons none is with a number that flushing to zero
+// changes.)
 template <class T>
-typename Simd<T>::Mask above_zero(typename Simd<T>::Packet v) {
-  return Simd<T>::less_equal(Simd<T>::fill(std::numeric_limits<T>::denorm_min()), v);
+typename Simd<T>::Packet where_above_zero(typename Simd<T>::Packet x, typename Simd<T>::Packet a,
+                                          typename Simd<T>::Packet b) {
+  using S = Simd<T>;
+  return S::select(S::less_equal(x, S::fill(T(0))), b, S::select(S::equal(x, x), a, b));
 }
 
 // out = x where x > 0, else alpha * x.
@@ -140,7 +143,7 @@ void leaky_relu_forward(const T* x, T* out, T alpha, Index n) {
   using S = Simd<T>;
   elementwise(out, n, [=](Index i, Index count) {
     const auto v = load_first(x + i, count);
-    return S::select(above_zero<T>(v), v, S::mul(S::fill(alpha), v));
+    return where_above_zero<T>(v, v, S::mul(S::fill(alpha), v));
   });
 }
 
@@ -149,7 +152,7 @@ void leaky_relu_backward(const T* dout, const T* x, T* dx, T alpha, Index n) {
   using S = Simd<T>;
   elementwise(dx, n, [=](Index i, Index count) {
     const auto d = load_first(dout + i, count);
-    return S::select(above_zero<T>(load_first(x + i, count)), d, S::mul(S::fill(alpha), d));
+    return where_above_zero<T>(load_first(x + i, count), d, S::mul(S::fill(alpha), d));
   });
 }
 

@@ -136,6 +136,9 @@ class Program:
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_compiled": {}}
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update({"_graph": None, "_frozen": (), "_compiled": {}} | state)  # of older pickles, too
+
     def scores(self, params: Mapping[str, Array], x: Array) -> Outputs:
         """Run it in test mode: no more is kept of what the steps compute than later ones read."""
         values = {self.input: x}
@@ -154,7 +157,7 @@ class Program:
         run = compiled and compiled.forward(params, x)
         if run:
             batch, outputs = run
-            return self._of(dict(zip(self.outputs, outputs, strict=True))), [compiled, batch]
+            return self._of(dict(zip(self.outputs, outputs, strict=True))), [compiled, batch, len(x)]
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
             xs = map(values.__getitem__, step.inputs)
@@ -176,9 +179,8 @@ class Program:
         """
         douts: dict[str, Array] = dict(dout) if self._named else {self.outputs[0]: dout}
         if caches and isinstance(caches[0], CompiledTraining):
-            compiled, batch = caches
-            compiled.backward(batch, [douts[name] for name in self.outputs], grads)
-            return
+            compiled, batch, N = caches
+            return compiled.backward(batch, N, [douts.get(name) for name in self.outputs], grads)
         own: set[str] = set()
         for step in reversed(self.steps):
             cache = caches.pop()
@@ -197,14 +199,20 @@ class Program:
         if self._graph is None or not len(x) or x.dtype not in (np.float32, np.float64):
             return None
         key = x.shape[1:], x.dtype, _core.get_conv_algorithm()
-        if key not in self._compiled:
-            if len(self._compiled) >= _MOST_SIZES:
-                self._compiled.clear()
-            try:
-                self._compiled[key] = CompiledTraining(self._graph, params, *key[:2], self._frozen)
-            except (LookupError, TypeError, ValueError):  # the layers say by name what is wrong
-                self._compiled[key] = None
-        return self._compiled[key]
+        if key in self._compiled:
+            compiled = self._compiled[key]
+            if compiled is None or compiled.fits(params):
+                return compiled
+        try:
+            compiled = CompiledTraining(self._graph, params, *key[:2], self._frozen)
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return None  # the layers say by name what is wrong, or go on
+        except LookupError:  # there are layers that only Python runs, which no later step changes
+            compiled = None
+        if len(self._compiled) >= _MOST_SIZES:
+            self._compiled.pop(next(iter(self._compiled)), None)
+        self._compiled[key] = compiled
+        return compiled if compiled is None or compiled.fits(params) else None
 
     def _of(self, values: dict[str, Array]) -> Outputs:
         """What leaves the network."""

@@ -10,7 +10,8 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import number
-from cnnlib._typing import Array, Gradients, Params
+from cnnlib._params.arrays import as_array
+from cnnlib._typing import Array, Gradients
 from cnnlib.graph.fusion import SANDWICHES, fused
 from cnnlib.graph.graph import ACTIVATIONS, Graph, Node, activation_of
 from cnnlib.graph.shapes import shapes
@@ -60,12 +61,16 @@ class CompiledTraining:
         frozen: Collection[str] = (),
     ) -> None:
         nodes = fused(graph, table=_TABLE)
+        if not nodes:
+            raise LookupError("no layers")
         self._names = [name for node in nodes for name in node.params if name]
         if len(set(self._names)) < len(self._names):
             raise LookupError("parameters of several layers")
         self.dtype, self._params, self._frozen = dtype, params, frozen
         self._shapes = shapes(graph, params, shape, _WHERE)
         self._trained_names = [name for name in self._names if name not in frozen]
+        backward = [name for node in reversed(nodes) for name in node.params]
+        self._backward_names = [name for name in backward if name in self._trained_names]
         self._values, self._trained = {graph.input: 0}, {graph.input: False}
         for node in nodes:
             self._values[node.output] = len(self._values)
@@ -88,6 +93,8 @@ class CompiledTraining:
                 raise LookupError(f"{node.layer} runs in Python alone")
             emit(node, self._values[node.inputs[0]], self._values[node.output])
         del self._params
+        held = [arg for node in nodes for arg in node.args if isinstance(arg, dict) and "mode" not in arg]
+        self._read = [(arg, dict(arg)) for arg in held]  # as they were when the layers were made
 
     def _done(self, nodes: Sequence[Node], graph: Graph) -> list[list[int]]:
         """For each node the values that no later one reads."""
@@ -97,33 +104,58 @@ class CompiledTraining:
             seen.update(node.inputs)
         return done[::-1]
 
-    def forward(self, params: Params, x: Array) -> tuple[Any, list[Array]] | None:
-        """What :meth:`backward` takes, and the outputs; None if only Python can run it: arrays of other
-        shapes or dtypes, or norms that rest.
+    def fits(self, params: Mapping[str, Array]) -> bool:
+        """Whether the arrays are those that it is for, and its layers' arguments as they were."""
+        try:
+            arrays = [params[name] for name in self._names]
+        except KeyError:
+            return False
+        return bool(self._core.fits(arrays)) and all(now == then for now, then in self._read)
+
+    def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Any, list[Array]] | None:
+        """What :meth:`backward` takes, and the outputs, of arrays that fit.
+
+        None where only the layers' functions can run it, or say what is wrong.
         """
-        arrays = [params[name] for name in self._names]
-        if not self._core.fits(arrays):
-            return None
         states = []
         for function, bn_param, C in self._norms:
-            mode, eps, momentum = batch_options(function, bn_param)
+            try:
+                mode, eps, momentum = batch_options(function, bn_param)
+                running = running_statistics(function, bn_param, (C,), self.dtype)
+            except (TypeError, ValueError):
+                return None
             if mode != "train":
                 return None
-            states.append((eps, momentum, *running_statistics(function, bn_param, (C,), self.dtype)))
+            states.append((eps, momentum, *running))
+        if any(param.get("mode") != "train" for param, _ in self._dropouts):
+            return None
         masks = [dropout_mask(param, (len(x), *shape), self.dtype) for param, shape in self._dropouts]
         x = np.require(x, self.dtype, ["C", "A"])
+        arrays = [params[name] for name in self._names]
         batch, outputs, moved = self._core.forward(x, arrays, states, masks, self.outputs)
         for (_, bn_param, _), statistics in zip(self._norms, moved, strict=True):
             bn_param["running_mean"], bn_param["running_var"] = statistics
         return batch, outputs
 
-    def backward(self, batch: Any, douts: Sequence[Array], grads: Gradients) -> None:
-        """Write the gradients of the trained parameters to `grads`. `batch` is used up."""
-        given = [
-            (value, np.require(dout, self.dtype, ["C", "A"]))
-            for (value, _), dout in zip(self.outputs, douts, strict=True)
-        ]
-        grads.update(zip(self._trained_names, self._core.backward(batch, given), strict=True))
+    def backward(self, batch: Any, N: int, douts: Sequence[Any], grads: Gradients) -> None:
+        """Write the gradients of the trained parameters to `grads`; `batch` is used up.
+
+        `douts` are those of the outputs of N samples, None where one of several has none.
+        """
+        given = []
+        for (value, shape), dout in zip(self.outputs, douts, strict=True):
+            if dout is None and len(self.outputs) > 1:
+                continue
+            dout = as_array(_WHERE, "the gradient of the output", dout)
+            if dout.dtype.kind not in "fiub":
+                raise TypeError(f"{_WHERE}: the gradient of the output must be real, got dtype {dout.dtype}")
+            if dout.shape != (N, *shape):
+                raise ValueError(
+                    f"{_WHERE}: the gradient of the output must have shape {(N, *shape)}, got {dout.shape}"
+                )
+            given.append((value, np.require(dout, self.dtype, ["C", "A"])))
+        values = dict(zip(self._trained_names, self._core.backward(batch, given), strict=True))
+        grads.update({name: values[name] for name in self._backward_names})
 
     # A method for each layer. It takes the node and the numbers of its first input and of its output.
 

@@ -66,8 +66,11 @@ class ResumableRun(Options):
         self._resumed_random_state = None  # np.random's, to be put back when training goes on
         self._pending: list[Any] | None = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
-        self.iterations_per_epoch = iterations_per_epoch(len(self.X_train), self.batch_size, self.sampling)
         self._known_end = self.num_epochs  # of the training so far; a higher `num_epochs` has been raised
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        return iterations_per_epoch(len(self.X_train), self.batch_size, self.sampling)
 
     @property
     def monitored(self) -> str:

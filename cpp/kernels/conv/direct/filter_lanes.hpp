@@ -125,7 +125,9 @@ class FilterLanes {
                        {"packed by panel", packs_by_panel}});
     Layout layout;
     packs_by_panel ? void(PanelMemory(*this, layout)) : void(BlockMemory(*this, layout));
-    plan.scratch_bytes = layout.bytes();
+    Layout packing;
+    if (!packs_by_panel) packing.per_thread<T>(threads, turned_size);
+    plan.scratch_bytes = std::max(layout.bytes(), packing.bytes());
   }
 
  private:

@@ -329,8 +329,8 @@ class InvertedResidualPass {
     }
   }
 
-  // What leaves least to the thread that has most, in products. Layer by layer the hidden channels have to
-  // stay in the threads' second-level caches.
+  // The cut with the smallest work, in products, of the thread that has most. Layer by layer the hidden
+  // channels have to stay in the threads' second-level caches.
   Cut choose_cut() const {
     const Index staged_columns = stencil.x_width();
     const double row = double(sizeof(T)) * double(lanes) *
@@ -382,7 +382,7 @@ class InvertedResidualPass {
   Index middle_size = band_rows * d.OW * lanes;  // of a vector
   Index sums_size =                              // of a part
       middle_size * (cut.by == By::layers ? Index{tile_vectors} : weights.filters);
-  // At a time, layer by layer.
+  // Images that are run layer by layer at a time.
   Index images = std::clamp<Index>(Index(double(threads) * double(l2_for_blocks()) / image_bytes()), 1, s.N);
   typename L::Staged staged{stencil.x_shape(band_rows)};
 };

@@ -20,7 +20,8 @@ inline double tile_products(const TileShape& s, const TileSizes& tile) {
   return 1.0 * s.grid(tile).per_image * tile.points();
 }
 
-// body(tile) with the tile of a kernel that has one. dx is a correlation with tiles of its own at stride 2.
+// body(tile) with the tile of a kernel that winograd_fits. dx is a correlation with tiles of its own at
+// stride 2.
 template <Pass pass, class Body>
 auto with_tile(const ConvShape& s, const Body& body) {
   constexpr bool dx = pass == Pass::input_gradient;

@@ -24,7 +24,7 @@ def check_config(file: Path, config: dict[str, Any]) -> None:
     fits = {
         "data name": name in (*DATA_SETS, *FOUND),
         "data folder": isinstance(data.get("folder"), str if found else str | None),
-        "data task": data.get("task") in (None, *TASKS),
+        "data task": "task" not in data or data["task"] in TASKS,
         "data size": not found or _is_list(data.get("size"), (2,), lambda n: type(n) is int and n > 0),
         "data channels": not found or data.get("channels") in (1, 3),
         "data validation": name != "folder" or _is_number(data.get("validation")),
