@@ -192,7 +192,8 @@ class _Program(Generic[_T]):
     @property
     def packed_bytes(self) -> int: ...
 
-class _Batch(Generic[_T]): ...
+class _Batch(Generic[_T]):
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
 
 class _Training(Generic[_T]):
     def __init__(
@@ -213,6 +214,7 @@ class _Training(Generic[_T]):
         b: int,
         conv_param: object,
         relu: bool,
+        by_mask: bool,
         need_dx: bool,
     ) -> None: ...
     def conv_transpose(

@@ -485,7 +485,7 @@ REFUSED = {
     "weights of another size": lambda: program().affine(0, 1, 4, 4, 1, 1, False, True),
     "no such parameter": lambda: program().affine(0, 1, 4, 4, 2, 1, False, True),
     "no weights": lambda: program().affine(0, 1, 4, 4, -1, 1, False, True),
-    "a convolution's output": lambda: program().conv(0, 1, LIKE, WEIGHTS, 0, -1, {}, False, True),
+    "a convolution's output": lambda: program().conv(0, 1, LIKE, WEIGHTS, 0, -1, {}, False, True, True),
     "the second norm first": lambda: program().batchnorm(0, 1, 4, 1, 1, 1, 1, False),
     "the second mask first": lambda: program().dropout(0, 1, 1),
     "groups": lambda: program().row_norm(0, 1, (3, 4, 1), 1, 1, 1e-5),

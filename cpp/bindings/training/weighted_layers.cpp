@@ -15,15 +15,29 @@ Memory<std::uint8_t> mask_of(const T* y, Index n) {
   return mask;
 }
 
-// The gradient before a layer's ReLU, from that of its output and the ReLU's mask (null: it has no ReLU).
+// What a layer with a ReLU keeps of its result y: the mask or, where another layer keeps y anyway, y.
 template <class T>
-Memory<T> before_relu(Batch<T>& batch, int out, const Memory<std::uint8_t>& mask) {
-  Memory<T> dout = batch.take_gradient(out);
-  if (mask == nullptr) return dout;
-  Memory<T> before = batch.like(out);
-  kernels<T>().relu_backward_by_mask(dout.get(), mask.get(), before.get(), batch.elements(out));
-  return before;
-}
+struct KeptRelu {
+  Memory<std::uint8_t> mask;
+  Memory<T> y;
+
+  KeptRelu(Batch<T>& batch, int out, bool relu, bool by_mask) {
+    if (relu && by_mask) mask = mask_of(batch.value(out).get(), batch.elements(out));
+    if (relu && !by_mask) y = batch.value(out);
+  }
+
+  // The gradient before the ReLU, or the output's, dout, where there is none.
+  Memory<T> before(Batch<T>& batch, int out, const Memory<T>& dout) const {
+    if (mask == nullptr && y == nullptr) return dout;
+    Memory<T> result = batch.like(out);
+    const Index n = batch.elements(out);
+    if (mask != nullptr)
+      kernels<T>().relu_backward_by_mask(dout.get(), mask.get(), result.get(), n);
+    else
+      kernels<T>().relu_backward(dout.get(), y.get(), result.get(), n);
+    return result;
+  }
+};
 
 template <class T>
 void check_conv(BoundTraining<T>& p, int x, int out, const ConvShape& s, const Array<T>& weights, int w,
@@ -42,7 +56,7 @@ void check_norm(const BoundTraining<T>& p, int gamma, int beta, Index C) {
 
 template <class T>
 void conv_layer(BoundTraining<T>& p, int x, int out, const Array<T>& like, const Array<T>& weights, int w,
-                int b, const py::object& conv_param, bool relu, bool need_dx) {
+                int b, const py::object& conv_param, bool relu, bool by_mask, bool need_dx) {
   const ConvShape one = conv_shape("loss", like, weights, conv_param);
   check_conv(p, x, out, one, weights, w, b);
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
@@ -50,9 +64,9 @@ void conv_layer(BoundTraining<T>& p, int x, int out, const Array<T>& like, const
     s.N = batch.N;
     T* y = batch.make(out);
     kernels<T>().conv_forward(batch.value(x).get(), batch.param(w), batch.param(b), y, s, relu);
-    const auto mask = relu ? mask_of(y, batch.elements(out)) : Memory<std::uint8_t>();
+    const KeptRelu<T> kept_relu(batch, out, relu, by_mask);
     return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> dout = before_relu(taken, out, mask);
+      const Memory<T> behind = taken.take_gradient(out), dout = kept_relu.before(taken, out, behind);
       Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
       kernels<T>().conv_backward(kept.get(), taken.param(w), dout.get(), nullptr, dx.get(),
                                  taken.param_gradient(w), taken.param_gradient(b), s);
@@ -189,9 +203,9 @@ void affine_layer(BoundTraining<T>& p, int x, int out, Index D, Index M, int w, 
     const DenseShape s{batch.N, D, M, false};
     T* y = batch.make(out);
     kernels<T>().affine_forward(batch.value(x).get(), batch.param(w), batch.param(b), y, s, relu);
-    const auto mask = relu ? mask_of(y, batch.elements(out)) : Memory<std::uint8_t>();
+    const KeptRelu<T> kept_relu(batch, out, relu, true);
     return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> dout = before_relu(taken, out, mask);
+      const Memory<T> behind = taken.take_gradient(out), dout = kept_relu.before(taken, out, behind);
       Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
       kernels<T>().affine_backward(dout.get(), kept.get(), taken.param(w), dx.get(), taken.param_gradient(w),
                                    taken.param_gradient(b), s);
@@ -208,7 +222,9 @@ void bind_weighted_layers(py::class_<BoundTraining<T>>& program) {
   const auto gamma = py::arg("gamma"), beta = py::arg("beta"), norm = py::arg("norm");
   const auto like = py::arg("like").noconvert(), weights = py::arg("weights").noconvert();
   const auto conv_param = py::arg("conv_param"), has_relu = py::arg("relu"), need_dx = py::arg("need_dx");
-  program.def("conv", &conv_layer<T>, x, out, like, weights, w, b, conv_param, has_relu, need_dx)
+  program
+      .def("conv", &conv_layer<T>, x, out, like, weights, w, b, conv_param, has_relu, py::arg("by_mask"),
+           need_dx)
       .def("conv_transpose", &conv_transpose_layer<T>, x, out, like, weights, w, b, conv_param, need_dx)
       .def("conv_bn_relu", &conv_bn_relu_layer<T>, x, out, like, weights, w, b, gamma, beta, norm, conv_param,
            need_dx)

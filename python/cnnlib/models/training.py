@@ -76,6 +76,8 @@ class CompiledTraining:
             self._values[node.output] = len(self._values)
             own = any(name and name not in frozen for name in node.params)
             self._trained[node.output] = own or any(self._trained[name] for name in node.inputs)
+        # Max pools leave a gradient at few places: their input is kept, and no mask of it made.
+        self._pooled = {node.inputs[0] for node in nodes if node.layer == "max_pool"}
         self._norms: list[tuple[str, Any, int]] = []
         self._dropouts: list[tuple[Any, tuple[int, ...]]] = []
         self.outputs = [(self._values[name], list(self._shapes[name])) for name in graph.results()]
@@ -178,7 +180,8 @@ class CompiledTraining:
     def _conv(self, node, x, out, relu=False):
         like, weights = self._like(node), self._params[node.params[0]]
         self._core.conv(
-            x, out, like, weights, *self._numbers(*node.params), node.args[0], relu, self._needs_dx(node)
+            *(x, out, like, weights, *self._numbers(*node.params), node.args[0]),
+            *(relu, node.output not in self._pooled, self._needs_dx(node)),
         )
 
     def _conv_transpose(self, node, x, out):
