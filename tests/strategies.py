@@ -1,9 +1,24 @@
 """Hypothesis strategies: arrays in every state that NumPy knows, and parameters that fit them or do not."""
 
+import os
+
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
+searched = "HYPOTHESIS_EXAMPLES" in os.environ
 ELEMENTS = 4096
+
+
+def examples(most):
+    """Settings of a test: the same examples in every run, or HYPOTHESIS_EXAMPLES new ones."""
+    return settings(
+        max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", most)),
+        derandomize=not searched,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 @st.composite

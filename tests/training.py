@@ -129,5 +129,5 @@ def trained_norms(net):
 def interpreted(model):
     """A copy of the model whose layers run one by one, not in the core."""
     twin = copy.deepcopy(model)
-    twin._program._graph = None
+    twin._program.in_core = False
     return twin

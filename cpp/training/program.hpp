@@ -63,13 +63,18 @@ struct Batch {
     if (gradient == nullptr) throw std::invalid_argument("loss: a layer without a gradient of its output");
     return gradient;
   }
-  // The gradient of a layer's input x: gradient(dout, dx).
+  // The gradient of a layer's input x, where it is needed: gradient(dx), of null where it is not.
+  template <class F>
+  void pass_to(int x, bool needed, const F& gradient) {
+    Memory<T> dx = needed ? like(x) : Memory<T>();
+    gradient(dx.get());
+    if (needed) add_gradient(x, std::move(dx));
+  }
+  // The same, from that of the layer's output: gradient(dout, dx).
   template <class F>
   void pass_back(int x, int out, const F& gradient) {
     const Memory<T> dout = take_gradient(out);
-    Memory<T> dx = like(x);
-    gradient(dout.get(), dx.get());
-    add_gradient(x, std::move(dx));
+    pass_to(x, true, [&](T* dx) { gradient(dout.get(), dx); });
   }
   // Adds to the gradient of a layer's input what came through the layer.
   void add_gradient(int i, Memory<T> gradient) {
@@ -90,17 +95,18 @@ class TrainingProgram {
  public:
   using Layer = std::function<typename Batch<T>::Backward(Batch<T>&)>;
 
-  // For each layer the values that no later one reads, and whether it has a gradient; else it keeps nothing.
-  TrainingProgram(std::vector<std::vector<int>> done, std::vector<bool> active)
-      : done_(std::move(done)), active_(std::move(active)) {}
-
-  void add(Layer layer) { layers_.push_back(std::move(layer)); }
+  // `done` are the values that no later layer reads. A layer without a gradient is not active and keeps
+  // nothing.
+  void add(Layer layer, std::vector<int> done, bool active) {
+    layers_.push_back({std::move(layer), std::move(done), active});
+  }
+  std::size_t layers() const { return layers_.size(); }
 
   void forward(Batch<T>& batch) const {
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      auto backward = layers_[i](batch);
-      batch.backward.push_back(active_[i] ? std::move(backward) : nullptr);
-      for (const int value : done_[i]) batch.value(value).reset();
+    for (const auto& [layer, done, active] : layers_) {
+      auto backward = layer(batch);
+      batch.backward.push_back(active ? std::move(backward) : nullptr);
+      for (const int value : done) batch.value(value).reset();
     }
   }
 
@@ -114,9 +120,12 @@ class TrainingProgram {
   }
 
  private:
-  std::vector<std::vector<int>> done_;
-  std::vector<bool> active_;
-  std::vector<Layer> layers_;
+  struct Entry {
+    Layer layer;
+    std::vector<int> done;
+    bool active;
+  };
+  std::vector<Entry> layers_;
 };
 
 }  // namespace cnnlib

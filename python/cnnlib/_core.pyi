@@ -194,6 +194,8 @@ class _Program(Generic[_T]):
 
 class _Batch(Generic[_T]):
     def __init__(self, *args: object, **kwargs: object) -> None: ...
+    @property
+    def N(self) -> int: ...
 
 class _Training(Generic[_T]):
     def __init__(

@@ -4,8 +4,6 @@ The compiled layers against the loops, for shapes, parameters and memory layouts
 The same examples in every run; with `HYPOTHESIS_EXAMPLES=2000` set it searches on.
 """
 
-import os
-
 import cnnlib
 import numpy as np
 import pytest
@@ -13,18 +11,11 @@ from cnnlib import _core, naive, optim
 from helpers import as_tuple
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from strategies import convolutions, memories, pools, views
+from strategies import convolutions, examples, memories, pools, views
 
-searched = "HYPOTHESIS_EXAMPLES" in os.environ
-prop = settings(
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 60)),
-    derandomize=not searched,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+prop = examples(60)
 DTYPES = st.sampled_from([np.float32, np.float64, np.float16])
 ISAS = st.sampled_from(_core.available_isas())
 # Largest error, relative to the sum of the magnitudes of what is added up.

@@ -1,7 +1,5 @@
 """Eight-bit networks in ONNX files: what is read and written, and what ONNX Runtime makes of them."""
 
-import os
-
 import cnnlib
 import numpy as np
 import pytest
@@ -19,20 +17,14 @@ from cnnlib.inference import Predictor
 from cnnlib.inference.quantization.parts import BYTE_KINDS
 from cnnlib.models import ConvNet, GraphNet
 from cnnlib.onnx.saving import _model_proto
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from onnx.reference import ReferenceEvaluator
 from onnx_nets import model, run_elsewhere
 from quantized_onnx import networks
+from strategies import examples
 from training import trained_norms
 
-searched = "HYPOTHESIS_EXAMPLES" in os.environ
-prop = settings(
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 200)),
-    derandomize=not searched,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+prop = examples(200)
 
 
 def images(shape, N=2, seed=0):

@@ -6,7 +6,6 @@ that name the operator. With `HYPOTHESIS_EXAMPLES=10000` set it searches on, and
 prints how many were refused, and why.
 """
 
-import os
 import re
 from collections import Counter
 
@@ -25,19 +24,13 @@ import onnxruntime as runtime
 from cnnlib.inference.fusion import PREPARED_LAYERS
 from cnnlib.onnx.saving import _model_proto
 from graph_models import nets
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 from onnx_models import models
+from strategies import examples
 
-searched = "HYPOTHESIS_EXAMPLES" in os.environ
-prop = settings(
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 300)),
-    derandomize=not searched,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+prop = examples(300)
 BOUND = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-5}  # ONNX keeps attributes in float32
 # Written as products with windows, and gathered ones, which are not read.
 NOT_READ = {"adaptive_avg_pool", "adaptive_max_pool"}

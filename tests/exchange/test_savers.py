@@ -8,7 +8,6 @@ The same models in every run; `HYPOTHESIS_EXAMPLES=2000 pytest tests/exchange/te
 import copy
 import importlib.util
 import json
-import os
 import pickle
 import re
 
@@ -21,18 +20,12 @@ from cnnlib.solver import Solver, load_weights
 from training import assert_same_bits, running_statistics
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
-from hypothesis import HealthCheck, assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 from random_networks import IMAGES, models, other_size, outcome, specs
+from strategies import examples
 
-searched = "HYPOTHESIS_EXAMPLES" in os.environ
-searching = settings(
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 60)),
-    derandomize=not searched,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+searching = examples(60)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ The same modules in every run; with `HYPOTHESIS_EXAMPLES=2000` set it searches o
 With `-s` it prints what came of them.
 """
 
-import os
 import re
 from collections import Counter
 
@@ -17,11 +16,11 @@ pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 torch = pytest.importorskip("torch", reason="torch is not installed")
 
 import cnnlib.torch  # noqa: E402
-from hypothesis import HealthCheck, given, note, settings  # noqa: E402
+from hypothesis import given, note  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from strategies import examples  # noqa: E402
 from torch_modules import modules  # noqa: E402
 
-searched = "HYPOTHESIS_EXAMPLES" in os.environ
 pytestmark = pytest.mark.filterwarnings("ignore")
 OUTCOMES = Counter()
 
@@ -37,13 +36,7 @@ def most_are_loaded():
     assert loaded > 0.6 * sum(OUTCOMES.values())
 
 
-@settings(
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 200)),
-    derandomize=not searched,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@examples(200)
 @given(modules(), st.tuples(st.integers(4, 20), st.integers(4, 20)), st.integers(0, 2**16))
 def test_modules_are_computed_right_or_refused(drawn, other, seed):
     module, sample = drawn

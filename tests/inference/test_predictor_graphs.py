@@ -5,8 +5,6 @@ The same graphs in every run; `HYPOTHESIS_EXAMPLES=2000 pytest tests/inference/t
 --hypothesis-show-statistics` searches on, and says how many were refused at a second size.
 """
 
-import os
-
 import cnnlib
 import numpy as np
 import pytest
@@ -16,11 +14,10 @@ from cnnlib.inference.fusion import PREPARED_LAYERS
 from cnnlib.models.graph_net import GraphNet
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 from random_networks import graph_nets, other_size, outcome
-
-searched = "HYPOTHESIS_EXAMPLES" in os.environ
+from strategies import examples
 
 C = 4
 RNG = np.random.default_rng(0)
@@ -106,13 +103,7 @@ def several_threads():
     cnnlib.set_num_threads(before)
 
 
-searching = settings(
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 150)),
-    derandomize=not searched,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+searching = examples(150)
 
 
 @searching

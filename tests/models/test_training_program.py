@@ -4,7 +4,6 @@ Training steps that the core runs by itself have the bits of the layers' functio
 The same networks in every run; with `HYPOTHESIS_EXAMPLES=2000` set it searches on.
 """
 
-import os
 import threading
 
 import cnnlib
@@ -17,19 +16,13 @@ from cnnlib.models import FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerCo
 
 pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 from cnnlib.models.training import CompiledTraining
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 from random_networks import IMAGES, graph_nets, outcome
+from strategies import examples
 from training import interpreted
 
-searched = "HYPOTHESIS_EXAMPLES" in os.environ
-prop = settings(
-    max_examples=int(os.environ.get("HYPOTHESIS_EXAMPLES", 150)),
-    derandomize=not searched,
-    database=None,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+prop = examples(150)
 
 STAGES = [
     {"conv": 3},

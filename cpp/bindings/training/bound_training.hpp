@@ -26,7 +26,8 @@ class TrainingValues {
 
   void read(int value, const ShapeView& shape) const;
   void make(int value, const ShapeView& shape);
-  void end_layer();
+  // What the layer releases.
+  const std::vector<int>& end_layer();
 
   const std::vector<Index>& sizes() const { return sizes_; }
   Index size(int value) const;
@@ -46,10 +47,10 @@ class BoundTraining {
   // each one reads, and which layers have a gradient.
   BoundTraining(std::vector<Index> sizes, std::vector<std::vector<Index>> params, std::vector<bool> trained,
                 std::vector<std::vector<int>> done, std::vector<bool> active)
-      : values_(std::move(sizes), done, active.size()),
+      : values_(std::move(sizes), std::move(done), active.size()),
         params_(std::move(params)),
         trained_(std::move(trained)),
-        program_(std::move(done), std::move(active)) {
+        active_(std::move(active)) {
     require(trained_.size() == params_.size(),
             [] { return std::string("loss: which parameters are trained?"); });
   }
@@ -69,8 +70,8 @@ class BoundTraining {
     masks_.push_back(elements);
   }
   void add(typename TrainingProgram<T>::Layer layer) {
-    values_.end_layer();
-    program_.add(std::move(layer));
+    const bool active = !values_.all_layers() && active_[program_.layers()];
+    program_.add(std::move(layer), values_.end_layer(), active);
   }
 
   // Whether these are the arrays that the program is for.
@@ -172,8 +173,8 @@ class BoundTraining {
 
   TrainingValues values_;
   std::vector<std::vector<Index>> params_;
-  std::vector<bool> trained_;
-  std::vector<Index> norms_, masks_;  // channels, and elements of an image
+  std::vector<bool> trained_, active_;  // of the parameters; of the layers
+  std::vector<Index> norms_, masks_;    // channels, and elements of an image
   TrainingProgram<T> program_;
 };
 

@@ -6,13 +6,8 @@
 namespace cnnlib {
 namespace {
 
-template <class T>
-void check_planes(BoundTraining<T>& p, int x, int out, const PoolShape& s) {
-  p.reads(x, {s.planes, s.H, s.W});
-  p.makes(out, {s.planes, s.OH, s.OW});
-}
-template <class T>
-void check_planes(BoundTraining<T>& p, int x, int out, const AdaptivePoolShape& s) {
+template <class T, class Shape>  // of a pool
+void check_planes(BoundTraining<T>& p, int x, int out, const Shape& s) {
   p.reads(x, {s.planes, s.H, s.W});
   p.makes(out, {s.planes, s.OH, s.OW});
 }

@@ -38,10 +38,10 @@ void TrainingValues::make(int value, const ShapeView& shape) {
   alive_[static_cast<std::size_t>(value)] = true;
 }
 
-void TrainingValues::end_layer() {
+const std::vector<int>& TrainingValues::end_layer() {
   require(!all_layers(), [] { return std::string("loss: a layer too many"); });
   for (const int value : done_[layers_]) alive_[static_cast<std::size_t>(value)] = false;
-  ++layers_;
+  return done_[layers_++];
 }
 
 template <class T>
@@ -79,7 +79,9 @@ void BoundTraining<T>::check_call(const Array<T>& x, const std::vector<py::objec
 template <class T>
 void bind_training(py::module_& m, const char* name, const char* batch_name) {
   using P = BoundTraining<T>;
-  py::class_<BoundBatch<T>>(m, batch_name);
+  py::class_<BoundBatch<T>>(m, batch_name).def_property_readonly("N", [](const BoundBatch<T>& bound) {
+    return bound.batch.N;
+  });
   py::class_<P> program(m, name);
   program
       .def(py::init<std::vector<Index>, std::vector<std::vector<Index>>, std::vector<bool>,

@@ -67,10 +67,10 @@ void conv_layer(BoundTraining<T>& p, int x, int out, const Array<T>& like, const
     const KeptRelu<T> kept_relu(batch, out, relu, by_mask);
     return [=, kept = batch.value(x)](Batch<T>& taken) {
       const Memory<T> behind = taken.take_gradient(out), dout = kept_relu.before(taken, out, behind);
-      Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
-      kernels<T>().conv_backward(kept.get(), taken.param(w), dout.get(), nullptr, dx.get(),
-                                 taken.param_gradient(w), taken.param_gradient(b), s);
-      if (need_dx) taken.add_gradient(x, std::move(dx));
+      taken.pass_to(x, need_dx, [&](T* dx) {
+        kernels<T>().conv_backward(kept.get(), taken.param(w), dout.get(), nullptr, dx,
+                                   taken.param_gradient(w), taken.param_gradient(b), s);
+      });
     };
   });
 }
@@ -91,12 +91,12 @@ void conv_transpose_layer(BoundTraining<T>& p, int x, int out, const Array<T>& l
     return [=, kept = batch.value(x)](Batch<T>& taken) {
       const Kernels<T>& k = kernels<T>();
       const Memory<T> dout = taken.take_gradient(out);
-      Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
-      T *dw = taken.param_gradient(w), *db = taken.param_gradient(b);
-      if (need_dx) k.conv_forward(dout.get(), taken.param(w), nullptr, dx.get(), s, false);
-      if (dw != nullptr) k.conv_backward(dout.get(), nullptr, kept.get(), nullptr, nullptr, dw, nullptr, s);
-      if (db != nullptr) k.bias_gradient(dout.get(), db, s.N, s.C, s.H * s.W);
-      if (need_dx) taken.add_gradient(x, std::move(dx));
+      taken.pass_to(x, need_dx, [&](T* dx) {
+        T *dw = taken.param_gradient(w), *db = taken.param_gradient(b);
+        if (dx != nullptr) k.conv_forward(dout.get(), taken.param(w), nullptr, dx, s, false);
+        if (dw != nullptr) k.conv_backward(dout.get(), nullptr, kept.get(), nullptr, nullptr, dw, nullptr, s);
+        if (db != nullptr) k.bias_gradient(dout.get(), db, s.N, s.C, s.H * s.W);
+      });
     };
   });
 }
@@ -133,13 +133,13 @@ void conv_bn_relu_layer(BoundTraining<T>& p, int x, int out, const Array<T>& lik
     own.leave_in(batch, norm);
     return [=, kept = batch.value(x)](Batch<T>& taken) {
       const Memory<T> dout = taken.take_gradient(out);
-      Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
-      kernels<T>().conv_bn_relu_backward(
-          {dout.get(), kept.get(), taken.param(w), a.get(), own.mean.get(), own.inv_std.get(),
-           taken.param(gamma), taken.param(beta), true, dx.get(), taken.param_gradient(w),
-           taken.param_gradient(b), taken.param_gradient(gamma), taken.param_gradient(beta)},
-          s);
-      if (need_dx) taken.add_gradient(x, std::move(dx));
+      taken.pass_to(x, need_dx, [&](T* dx) {
+        kernels<T>().conv_bn_relu_backward(
+            {dout.get(), kept.get(), taken.param(w), a.get(), own.mean.get(), own.inv_std.get(),
+             taken.param(gamma), taken.param(beta), true, dx, taken.param_gradient(w),
+             taken.param_gradient(b), taken.param_gradient(gamma), taken.param_gradient(beta)},
+            s);
+      });
     };
   });
 }
@@ -206,10 +206,10 @@ void affine_layer(BoundTraining<T>& p, int x, int out, Index D, Index M, int w, 
     const KeptRelu<T> kept_relu(batch, out, relu, true);
     return [=, kept = batch.value(x)](Batch<T>& taken) {
       const Memory<T> behind = taken.take_gradient(out), dout = kept_relu.before(taken, out, behind);
-      Memory<T> dx = need_dx ? taken.like(x) : Memory<T>();
-      kernels<T>().affine_backward(dout.get(), kept.get(), taken.param(w), dx.get(), taken.param_gradient(w),
-                                   taken.param_gradient(b), s);
-      if (need_dx) taken.add_gradient(x, std::move(dx));
+      taken.pass_to(x, need_dx, [&](T* dx) {
+        kernels<T>().affine_backward(dout.get(), kept.get(), taken.param(w), dx, taken.param_gradient(w),
+                                     taken.param_gradient(b), s);
+      });
     };
   });
 }

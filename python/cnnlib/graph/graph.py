@@ -6,7 +6,7 @@ import difflib
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -361,6 +361,31 @@ def fresh(name: str, taken: Container[str], mark: str = "'") -> str:
     while name in taken:
         name += mark
     return name
+
+
+def groups_of(node: Node, C: int) -> int:
+    """Into how many groups a norm of rows parts C channels."""
+    if node.layer == "spatial_groupnorm":
+        return int(node.args[0])
+    return C if node.layer == "spatial_instancenorm" else 1
+
+
+def last_reads(nodes: Sequence[Node], results: Iterable[str]) -> list[list[str]]:
+    """For each node the values that no later one reads, but for the results."""
+    seen, done = set(results), []
+    for node in reversed(nodes):
+        done.append([name for name in dict.fromkeys(node.inputs) if name not in seen])
+        seen.update(node.inputs)
+    return done[::-1]
+
+
+def trained_values(nodes: Iterable[Node], input: str, frozen: Collection[str]) -> dict[str, bool]:
+    """For each value whether a parameter is trained before it."""
+    trained = {input: False}
+    for node in nodes:
+        own = any(name and name not in frozen for name in node.params)
+        trained[node.output] = own or any(trained[name] for name in node.inputs)
+    return trained
 
 
 def positional(layer: str, arguments: Mapping[str, Any]) -> tuple[Any, ...]:

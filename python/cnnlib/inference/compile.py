@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._typing import Array, Outputs
-from cnnlib.graph.graph import ACTIVATIONS, Graph, activation_of
+from cnnlib.graph.graph import ACTIVATIONS, Graph, activation_of, groups_of
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import statistics
 from cnnlib.inference.fusion import fuse_inverted_residuals, fuse_sums, operations, rectified
@@ -148,7 +148,7 @@ class Compiled(ByteSteps):
         self._core.normalize(node.label, ids[0], out, math.prod(shape[1:]), *arrays, False)
 
     def _row_norm(self, node, ids, out, shape, bound):
-        groups = {"layernorm": 1, "spatial_instancenorm": shape[0]}.get(node.layer) or node.args[0]
+        groups = groups_of(node, shape[0])
         gamma, beta = (self._arrays[name].reshape(-1) for name in node.params)
         rows = (groups, shape[0] // groups, math.prod(shape[1:]), shape[0])
         self._core.row_norm(node.label, ids[0], out, rows, node.args[-1].get("eps", 1e-5), gamma, beta)

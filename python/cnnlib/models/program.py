@@ -12,7 +12,7 @@ from cnnlib import _core, layers
 from cnnlib._typing import Array, Gradients, Outputs, Wanted
 from cnnlib.graph import joins
 from cnnlib.graph.fusion import fused
-from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
 from cnnlib.layers.scoring import SCORING
 from cnnlib.models.training import CompiledTraining
 
@@ -25,8 +25,6 @@ class Step:
 
     Attributes
     ----------
-    trains : bool
-        Whether it has parameters that are trained.
     needs : tuple of bool
         For each input, whether its gradient is asked for.
     active : bool
@@ -38,7 +36,6 @@ class Step:
     def __init__(self, node: Node, frozen: Collection[str] = ()) -> None:
         self.node, self.frozen = node, frozen
         self.inputs, self.output = node.inputs, node.output
-        self.trains = any(name and name not in frozen for name in node.params)
         self.needs = (True,) * len(node.inputs)
         self.active = True
         self.hands_on = node.layer in _HANDING_ON
@@ -111,6 +108,11 @@ class Program:
         left out of the backward pass.
     special : dict of str to callable
         Makes the steps, from a node and `frozen`, for layers that are not to run as they are.
+
+    Attributes
+    ----------
+    in_core : bool
+        Whether the core may run forward and backward by itself; else the layers' functions run one by one.
     """
 
     def __init__(
@@ -123,7 +125,7 @@ class Program:
         special = special or {}
         self.where, self.input, self._named = where, graph.input, bool(graph.outputs)
         self.outputs = graph.results()
-        self._graph = None if special else graph  # that the core may run by itself
+        self._graph, self.in_core = graph, not special
         self._frozen = frozen
         self._compiled: dict[tuple[Any, ...], CompiledTraining | None] = {}
         self.steps = [special.get(node.layer, step_of)(node, frozen) for node in fused(graph, special)]
@@ -131,13 +133,13 @@ class Program:
         reads.update(self.outputs)
         self._sums = {name for name, count in reads.items() if count > 1}  # gradients from several readers
         self._mark_active()
-        self._done = self._last_reads()
+        self._done = last_reads([step.node for step in self.steps], self.outputs)
 
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"_compiled": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update({"_graph": None, "_frozen": (), "_compiled": {}} | state)  # of older pickles, too
+        vars(self).update({"in_core": False} | state)  # older pickles have no graph
 
     def scores(self, params: Mapping[str, Array], x: Array) -> Outputs:
         """Run it in test mode: no more is kept of what the steps compute than later ones read."""
@@ -157,7 +159,7 @@ class Program:
         run = compiled and compiled.forward(params, x)
         if run:
             batch, outputs = run
-            return self._of(dict(zip(self.outputs, outputs, strict=True))), [compiled, batch, len(x)]
+            return self._of(dict(zip(self.outputs, outputs, strict=True))), [compiled, batch]
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
             xs = map(values.__getitem__, step.inputs)
@@ -179,8 +181,8 @@ class Program:
         """
         douts: dict[str, Array] = dict(dout) if self._named else {self.outputs[0]: dout}
         if caches and isinstance(caches[0], CompiledTraining):
-            compiled, batch, N = caches
-            return compiled.backward(batch, N, [douts.get(name) for name in self.outputs], grads)
+            compiled, batch = caches
+            return compiled.backward(batch, [douts.get(name) for name in self.outputs], grads)
         own: set[str] = set()
         for step in reversed(self.steps):
             cache = caches.pop()
@@ -196,7 +198,7 @@ class Program:
 
     def _compiled_for(self, params, x):
         """The core's form of it for samples like x, or None where there is none."""
-        if self._graph is None or not len(x) or x.dtype not in (np.float32, np.float64):
+        if not self.in_core or not len(x) or x.dtype not in (np.float32, np.float64):
             return None
         key = x.shape[1:], x.dtype, _core.get_conv_algorithm()
         if key in self._compiled:
@@ -224,18 +226,10 @@ class Program:
 
     def _mark_active(self):
         """A value's gradient is asked for where something is trained before it."""
-        trained = {self.input: False}
+        trained = trained_values([step.node for step in self.steps], self.input, self._frozen)
         for step in self.steps:
             step.needs = tuple(trained[name] for name in step.inputs)
-            step.active = trained[step.output] = step.trains or any(step.needs)
-
-    def _last_reads(self):
-        """For each step, the values that no later one reads."""
-        seen, result = set(self.outputs), []
-        for step in reversed(self.steps):
-            result.append([name for name in dict.fromkeys(step.inputs) if name not in seen])
-            seen.update(step.inputs)
-        return result[::-1]
+            step.active = trained[step.output]
 
 
 def _add_to(douts, own, name, dx, shared):

@@ -13,7 +13,15 @@ from cnnlib._params import number
 from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array, Gradients
 from cnnlib.graph.fusion import SANDWICHES, fused
-from cnnlib.graph.graph import ACTIVATIONS, Graph, Node, activation_of
+from cnnlib.graph.graph import (
+    ACTIVATIONS,
+    Graph,
+    Node,
+    activation_of,
+    groups_of,
+    last_reads,
+    trained_values,
+)
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers.dense import dropout_mask
 from cnnlib.layers.norm.batch import batch_options, running_statistics
@@ -71,11 +79,8 @@ class CompiledTraining:
         self._trained_names = [name for name in self._names if name not in frozen]
         backward = [name for node in reversed(nodes) for name in node.params]
         self._backward_names = [name for name in backward if name in self._trained_names]
-        self._values, self._trained = {graph.input: 0}, {graph.input: False}
-        for node in nodes:
-            self._values[node.output] = len(self._values)
-            own = any(name and name not in frozen for name in node.params)
-            self._trained[node.output] = own or any(self._trained[name] for name in node.inputs)
+        self._trained = trained_values(nodes, graph.input, frozen)
+        self._values = {name: number for number, name in enumerate(self._trained)}
         # Max pools leave a gradient at few places: their input is kept, and no mask of it made.
         self._pooled = {node.inputs[0] for node in nodes if node.layer == "max_pool"}
         self._norms: list[tuple[str, Any, int]] = []
@@ -86,7 +91,7 @@ class CompiledTraining:
             [math.prod(self._shapes[name]) for name in self._values],
             [params[name].shape for name in self._names],
             [name not in frozen for name in self._names],
-            self._done(nodes, graph),
+            [[self._values[name] for name in names] for names in last_reads(nodes, graph.results())],
             [self._trained[node.output] for node in nodes],
         )
         for node in nodes:
@@ -95,16 +100,10 @@ class CompiledTraining:
                 raise LookupError(f"{node.layer} runs in Python alone")
             emit(node, self._values[node.inputs[0]], self._values[node.output])
         del self._params
-        held = [arg for node in nodes for arg in node.args if isinstance(arg, dict) and "mode" not in arg]
-        self._read = [(arg, dict(arg)) for arg in held]  # as they were when the layers were made
-
-    def _done(self, nodes: Sequence[Node], graph: Graph) -> list[list[int]]:
-        """For each node the values that no later one reads."""
-        seen, done = set(graph.results()), []
-        for node in reversed(nodes):
-            done.append([self._values[name] for name in {*node.inputs} - seen])
-            seen.update(node.inputs)
-        return done[::-1]
+        # As they were when the layers were made; what norms and dropout hold is read at each step.
+        later = [param for _, param, _ in self._norms] + [param for param, _ in self._dropouts]
+        held = [arg for node in nodes for arg in node.args if isinstance(arg, dict)]
+        self._read = [(arg, dict(arg)) for arg in held if not any(arg is param for param in later)]
 
     def fits(self, params: Mapping[str, Array]) -> bool:
         """Whether the arrays are those that it is for, and its layers' arguments as they were."""
@@ -139,12 +138,12 @@ class CompiledTraining:
             bn_param["running_mean"], bn_param["running_var"] = statistics
         return batch, outputs
 
-    def backward(self, batch: Any, N: int, douts: Sequence[Any], grads: Gradients) -> None:
+    def backward(self, batch: Any, douts: Sequence[Any], grads: Gradients) -> None:
         """Write the gradients of the trained parameters to `grads`; `batch` is used up.
 
-        `douts` are those of the outputs of N samples, None where one of several has none.
+        `douts` are those of the outputs, None where one of several has none.
         """
-        given = []
+        given, N = [], batch.N
         for (value, shape), dout in zip(self.outputs, douts, strict=True):
             if dout is None and len(self.outputs) > 1:
                 continue
@@ -211,14 +210,10 @@ class CompiledTraining:
 
     def _row_norm(self, node, x, out):
         C, *plane = self._shapes[node.output]
-        if node.layer == "spatial_groupnorm":
-            groups = node.args[0]
-        else:
-            groups = C if node.layer == "spatial_instancenorm" else 1
         if any(name in self._frozen for name in node.params):
             raise LookupError("a norm that is frozen")
         eps = number(_WHERE, "eps", node.args[-1].get("eps", 1e-5), 0)
-        shape = groups, C, math.prod(plane)
+        shape = groups_of(node, C), C, math.prod(plane)
         self._core.row_norm(x, out, shape, *self._numbers(*node.params), eps)
 
     def _affine(self, node, x, out, relu=False):

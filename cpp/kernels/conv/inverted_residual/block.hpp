@@ -67,7 +67,14 @@ class InvertedResidualPass {
     for (Index v = 1; v <= tile_vectors; ++v)
       for (Index c = 0; c < s.C; ++c) offset[(v - 1) * s.C + c] = c * v * lanes;
     const Operands all{packed, x, other, out, offset};
-    cut.by == By::layers ? run_layers(all, memory, scratch.data()) : run_bands(all, memory, scratch.data());
+    switch (cut.by) {
+      case By::bands:
+        return run_bands(all, memory, scratch.data());
+      case By::parts:
+        return run_parts(all, memory, scratch.data());
+      case By::layers:
+        return run_layers(all, memory, scratch.data());
+    }
   }
 
  private:
@@ -119,12 +126,14 @@ class InvertedResidualPass {
     return {band / bands, oh * d.OW, (oh + rows) * d.OW, 0, weights.filters};
   }
   void run_bands(const Operands& o, const Memory& memory, void* scratch) const {
-    if (cut.by == By::bands)
-      return parallel_for(s.N * bands, threads, [&](Index task, int slot) {
-        T* sums = memory.sums.of(scratch, slot);
-        run_chunks(o, outputs_of(task), 0, weights.chunks, memory, scratch, slot, sums);
-        finish(o, outputs_of(task), sums);
-      });
+    parallel_for(s.N * bands, threads, [&](Index task, int slot) {
+      T* sums = memory.sums.of(scratch, slot);
+      run_chunks(o, outputs_of(task), 0, weights.chunks, memory, scratch, slot, sums);
+      finish(o, outputs_of(task), sums);
+    });
+  }
+  // A task has a part of a band's hidden channels; then all threads add the parts up.
+  void run_parts(const Operands& o, const Memory& memory, void* scratch) const {
     parallel_for(s.N * bands * weights.parts, threads, [&](Index task, int slot) {
       const Index band = task / weights.parts, part = task % weights.parts;
       run_chunks(o, outputs_of(band), weights.first_chunk(part), weights.first_chunk(part + 1), memory,

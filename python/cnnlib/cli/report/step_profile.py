@@ -145,12 +145,12 @@ class _TimedStep:
 @contextlib.contextmanager
 def _timed(program):
     """Let the steps of a program be timed; the core, which would run all of them in one call, does not."""
-    steps, whole = program.steps, program._graph
-    program.steps, program._graph = list(map(_TimedStep, steps)), None
+    steps, in_core = program.steps, program.in_core
+    program.steps, program.in_core = list(map(_TimedStep, steps)), False
     try:
         yield program.steps
     finally:
-        program.steps, program._graph = steps, whole
+        program.steps, program.in_core = steps, in_core
 
 
 def _memory_counts():
