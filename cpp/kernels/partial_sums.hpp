@@ -9,7 +9,7 @@ namespace cnnlib::CNNLIB_ISA {
 // total = the sum of `count` parts of `size` values that lie one after the other, in this order.
 template <class T>
 void sum_parts(const T* parts, Index count, Index size, T* total) {
-  constexpr Index grain = 4096;
+  constexpr Index grain = 1024;
   parallel_ranges(size, grain, double(count), [=](Index begin, Index end) {
     std::copy(parts + begin, parts + end, total + begin);
     for (Index i = 1; i < count; ++i) add_to(total + begin, parts + i * size + begin, end - begin);

@@ -3,6 +3,7 @@ import copy
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib._params.random import mask_seed
 from cnnlib.course import keep_ratio
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
 from cnnlib.models import ConvNet, FullyConnectedNet, Graph, GraphNet, Node, ThreeLayerConvNet
@@ -232,6 +233,19 @@ def test_dropout_masks(rng):
     assert masks[0] != masks[1]
     np.random.seed(1)
     assert dropped(model, X[:1]) == masks[0]
+
+
+@pytest.mark.parametrize("shape", [(128, 28, 28), (100, 3, 32, 32), (64, 1, 1024), (1, 6)])
+def test_every_column_of_a_minibatch_tells_it_from_others(shape):
+    """Masks follow from the minibatch, of which a large one is not read whole."""
+    seeds = {mask_seed(5, np.zeros(shape), 1)}
+    columns = range(0, shape[-1], max(1, shape[-1] // 28))
+    for column in columns:
+        X = np.zeros(shape)
+        X[..., column] = 1
+        assert mask_seed(5, X, 1) == mask_seed(5, X.copy(), 1)
+        seeds.add(mask_seed(5, X, 1))
+    assert len(seeds) == 1 + len(columns)
 
 
 def test_dropout_is_the_probability_of_dropping(rng):

@@ -44,7 +44,9 @@ struct SharedTiles {
                  void* scratch) const {
     constexpr Index least_tiles = 8;
     const Index blocks = plan.x_blocks + plan.filter_blocks, count = end - begin;
-    const Index ranges = pieces_for(blocks, std::max<Index>(1, count / least_tiles), plan.threads);
+    // Blocks of channels and of filters take unlike times, so that a thread needs a few tasks.
+    const Index most = std::max<Index>(1, count / least_tiles),
+                ranges = pieces_for(blocks, most, 4 * plan.threads);
     parallel_for(blocks * ranges, plan.threads, [&](Index task, int slot) {
       const Index first = count * (task % ranges) / ranges, last = count * (task % ranges + 1) / ranges;
       plan.transform(task / ranges, begin + first, begin + last, staged.of(scratch, slot),
