@@ -42,6 +42,12 @@ PyObject* ready_dtype(const py::handle* arrays, Index count) {
 
 void bind_inputs(py::module_& m) {
   m.def("ready_dtype", &named_ready_dtype, py::arg("names"), py::arg("arrays"));
+  m.def(
+      "new_array",
+      [](const char* function, const std::vector<Index>& shape, const py::dtype& dtype) {
+        return new_array(function, shape, dtype);
+      },
+      py::arg("function"), py::arg("shape"), py::arg("dtype"));
 }
 
 }  // namespace cnnlib

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from cnnlib import _core
 from cnnlib._params.arrays import prepare, prepare_backward, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
@@ -81,7 +79,8 @@ def _pool_gradient(function, dout, cache, count, kind):
     backward = _core.max_pool_backward if kind == "max" else _core.avg_pool_backward
     for (shape, arguments, made), argmax in zip(pool.passes[::-1], known[::-1]):
         # The kernels need the shape of x alone, as they are told the winners of a maximum.
-        dy = backward(function, dy.reshape(made), np.empty(shape, x.dtype), *arguments, *argmax)
+        images = _core.new_array(function, shape, x.dtype)
+        dy = backward(function, dy.reshape(made), images, *arguments, *argmax)
     return result(dy.reshape(x.shape), dtype)
 
 

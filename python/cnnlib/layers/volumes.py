@@ -114,8 +114,9 @@ def conv1d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
 class _Stacks:
     """The input planes under each output plane's window, some output planes of all images at a time."""
 
-    def __init__(self, x, w, depth, groups):
+    def __init__(self, function, x, w, depth, groups):
         N, C, D, H, W = x.shape
+        self.function = function
         self.depth, self.taps = depth, depth.taps
         self.by_group = (N, groups, C // groups, D, H, W)
         self.channels = (groups, self.taps, C // groups, H, W)
@@ -151,7 +152,7 @@ class _Stacks:
 
     def gather(self, x, first, last):
         """Stacks (planes, C * KD, H, W), the taps of a group side by side."""
-        stacks = np.empty((last - first, *self.channels), x.dtype)
+        stacks = _core.new_array(self.function, (last - first, *self.channels), x.dtype)
         if self.depth.before or self.depth.after:
             stacks[...] = 0
         volumes = x.reshape(self.by_group)
@@ -221,9 +222,9 @@ def conv3d_forward(
     (x_, w_, b_), dtype = prepare(function, ("x", "w", "b"), x, w, b)
     (depth, vertical, horizontal), groups = conv_axes(function, conv_param, x_, w_, b_, 3)
     param = plane_param(vertical, horizontal, groups, conv_param)
-    stacks, filters = _Stacks(x_, w_, depth, groups), _stacked_filters(w_)
+    stacks, filters = _Stacks(function, x_, w_, depth, groups), _stacked_filters(w_)
     shape = (x_.shape[0], w_.shape[0], *(axis.outputs for axis in (depth, vertical, horizontal)))
-    out = np.empty(shape, x_.dtype)
+    out = _core.new_array(function, shape, x_.dtype)
     for first, last in stacks.ranges():
         planes = stacks.gather(x_, first, last)
         y = _core.conv_forward(function, planes, filters, b_, param, False, None)
@@ -269,11 +270,14 @@ def conv3d_backward(dout: ArrayLike, cache: Cache, *, needs: Needs = None) -> tu
 def _conv3d_gradients(function, dout, x, w, axes, groups, conv_param, need):
     depth, vertical, horizontal = axes
     param = plane_param(vertical, horizontal, groups, conv_param)
-    stacks, filters = _Stacks(x, w, depth, groups), _stacked_filters(w)
-    shapes = x.shape, filters.shape, w.shape[:1]
-    dx, dw, db = (np.zeros(shape, x.dtype) if needed else None for shape, needed in zip(shapes, need))
+    stacks, filters = _Stacks(function, x, w, depth, groups), _stacked_filters(w)
+    dx = _core.new_array(function, x.shape, x.dtype) if need[0] else None
+    if dx is not None:
+        dx.fill(0)
+    dw = np.zeros(filters.shape, x.dtype) if need[1] else None
+    db = np.zeros(len(w), x.dtype) if need[2] else None
     for first, last in stacks.ranges():
-        dy = np.empty((last - first, w.shape[0], *dout.shape[3:]), x.dtype)
+        dy = _core.new_array(function, (last - first, w.shape[0], *dout.shape[3:]), x.dtype)
         for n, depths, places in stacks.images(first, last):
             dy[places] = dout[n, :, depths].swapaxes(0, 1)
         planes = stacks.gather(x, first, last)

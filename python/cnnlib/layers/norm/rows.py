@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from cnnlib import _core
 from cnnlib._params import check_keys, integer, number
 from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, statistics, unpack
@@ -43,7 +41,7 @@ def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out, by_pixel=
     check_keys(function, name, param, KEYS)
     eps = number(function, "eps", param.get("eps", 1e-5), 0)
     out = prepare_out(function, out, dtype, x, gamma, beta)
-    gamma, beta, rows, own = _flat(gamma, x), _flat(beta, x), _pixels(x) if by_pixel else x, out
+    gamma, beta, rows, own = _flat(gamma, x), _flat(beta, x), _pixels(function, x) if by_pixel else x, out
     if by_pixel:
         ndim, own = 2, None
     made, mean, inv_std = _core.rownorm_forward(function, rows, ndim, gamma, beta, groups, eps, own)
@@ -70,7 +68,8 @@ def _rownorm_backward(function, ndim, dout, cache, by_pixel=False):
     refuse_empty(function, x)
     if x.ndim == ndim:
         _check_counts(function, mean, inv_std, x.size // x.shape[1] if by_pixel else len(x) * groups)
-    dy, rows, ndim = (_pixels(dout), _pixels(x), 2) if by_pixel else (dout, x, ndim)
+    dy, rows = (_pixels(function, images) if by_pixel else images for images in (dout, x))
+    ndim = 2 if by_pixel else ndim
     dx, *grads = _core.rownorm_backward(function, dy, rows, ndim, mean, inv_std, _flat(gamma, x), groups)
     dx = _images(dx, x.shape, None, function) if by_pixel else dx
     if _flat(beta, x).shape != grads[1].shape:  # the kernel does not look at it
@@ -85,16 +84,19 @@ def _check_counts(function, mean, inv_std, count):
             raise ValueError(f"{function}: {name} in cache must have shape ({count},), got {value.shape}")
 
 
-def _pixels(x):
+def _pixels(function, x):
     """Images as rows (N * H * W, C), in a new array."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)).reshape(-1, x.shape[1])
+    N, C, H, W = x.shape
+    rows = _core.new_array(function, (N, H, W, C), x.dtype)
+    rows[...] = x.transpose(0, 2, 3, 1)
+    return rows.reshape(-1, C)
 
 
 def _images(rows, shape, out, function):
     """The inverse of `_pixels`, in `out` if that is given."""
     N, C, H, W = shape
     if out is None:
-        out = np.empty(shape, rows.dtype)
+        out = _core.new_array(function, shape, rows.dtype)
     elif out.shape != shape:
         raise ValueError(f"{function}: out must have shape {shape}, got {out.shape}")
     out[...] = rows.reshape(N, H, W, C).transpose(0, 3, 1, 2)
