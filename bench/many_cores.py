@@ -50,10 +50,9 @@ def main():
             if options.only and not re.search(options.only, name):
                 continue
             seconds, where = _row(call, threads, costs, options, bytes_moved)
-            row = seconds[0] / seconds
-            rows.append(row)
+            rows.append(seconds)
             measured = f"{_measured(call, options.measure):15.2f}" if options.measure else ""
-            columns = "".join(f"{x:7.2f}" for x in row[1:])
+            columns = "".join(f"{x:7.2f}" for x in seconds[0] / seconds[1:])
             print(f"{name:44}{1e6 * seconds[0]:9.1f}{columns}{measured}   {where}", flush=True)
         if rows:
             failed |= _summary(group, np.array(rows), threads, options)
@@ -114,12 +113,15 @@ def _measured(call, seconds):
 
 
 def _summary(group, rows, threads, options):
-    """Print the efficiency, geometric mean and least; returns whether it is below the floor."""
-    efficiency = rows / np.array(threads)
-    means, least = np.exp(np.log(efficiency).mean(0)), efficiency.min(0)
-    print(f"{group + ': efficiency, mean':53}" + "".join(f"{x:7.2f}" for x in means[1:]))
-    print(f"{group + ': efficiency, least':53}" + "".join(f"{x:7.2f}" for x in least[1:]))
-    rises = (rows[:, :-1] > 1.05 * rows[:, 1:]).any(1).sum()
+    """Print the efficiency of rows of seconds: geometric mean, least, and of the sum of their times; returns
+    whether the mean is below the floor.
+    """
+    efficiency = rows[:, :1] / rows / threads
+    means = np.exp(np.log(efficiency).mean(0))
+    whole = rows[:, 0].sum() / rows.sum(0) / threads
+    for what, values in (("mean", means), ("least", efficiency.min(0)), ("of all time", whole)):
+        print(f"{f'{group}: efficiency, {what}':53}" + "".join(f"{x:7.2f}" for x in values[1:]))
+    rises = (rows[:, 1:] > 1.05 * rows[:, :-1]).any(1).sum()
     print(f"{group}: time rises by more than 5 % from one T to the next in {rises} of {len(rows)} rows\n")
     at = threads.index(16) if 16 in threads else -1
     return options.floor is not None and means[at] < options.floor
