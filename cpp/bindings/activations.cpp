@@ -34,7 +34,7 @@ py::array activation_forward(const char* function, const std::string& name, cons
 template <class T>
 py::tuple activation_forward_with_copy(const char* function, const std::string& name, const Array<T>& x) {
   const Activation kind = activation_named(function, name);
-  require(kind == Activation::sigmoid || kind == Activation::tanh, [&] {
+  require(from_result(kind), [&] {
     return std::string(function) + ": the gradient of " + name + " is not taken from its result";
   });
   MaybeArray<T> copy = new_array<T>(function, shape_of(x));
@@ -47,34 +47,15 @@ py::array activation_backward(const char* function, const std::string& name, con
                               const Array<T>& kept, double alpha) {
   const Activation kind = activation_named(function, name);
   require_shape(function, "dout", dout, shape_of(kept));
-  Array<T> dx = new_array<T>(function, shape_of(kept));
-  T* to = dx.mutable_data();
   const Index n = kept.size();
-  unlocked([&] {
+  return computed<T>(function, shape_of(kept), [&](T* to) {
     kernels<T>().activation_backward(kind, dout.data(), kept.data(), to, static_cast<T>(alpha), n);
   });
-  return dx;
-}
-
-// x (N, C, ...) as (N, C, inner).
-struct SoftmaxShape {
-  Index N, C, inner;
-};
-SoftmaxShape softmax_shape(const char* function, const char* argument, const py::array& x) {
-  const bool filled =
-      x.ndim() >= 2 && std::all_of(x.shape() + 1, x.shape() + x.ndim(), [](Index n) { return n > 0; });
-  require(filled, [&] {
-    return std::string(function) + ": " + argument +
-           " must be (N, C) or (N, C, H, W) with C, H, W >= 1, got shape " + text(x);
-  });
-  Index inner = 1;
-  for (Index axis = 2; axis < x.ndim(); ++axis) inner *= x.shape(axis);
-  return {x.shape(0), x.shape(1), inner};
 }
 
 template <class T>
 Array<T> softmax_result(const char* function, const Array<T>& x, MaybeArray<T>& copy) {
-  const SoftmaxShape s = softmax_shape(function, "x", x);
+  const ScoresShape s = scores_shape(function, "x", "(N, C) or (N, C, H, W) with C, H, W >= 1", x);
   Array<T> out = new_array<T>(function, shape_of(x));
   T *y = out.mutable_data(), *again = mutable_or_null(copy);
   unlocked([&] { kernels<T>().softmax_forward(x.data(), y, again, s.N, s.C, s.inner); });
@@ -98,11 +79,10 @@ py::tuple softmax_forward_with_copy(const char* function, const Array<T>& x) {
 template <class T>
 py::array softmax_backward(const char* function, const Array<T>& dout, const Array<T>& y) {
   require_shape(function, "dout", dout, shape_of(y));
-  const SoftmaxShape s = softmax_shape(function, "out in cache", y);
-  Array<T> dx = new_array<T>(function, shape_of(y));
-  T* to = dx.mutable_data();
-  unlocked([&] { kernels<T>().softmax_backward(dout.data(), y.data(), to, s.N, s.C, s.inner); });
-  return dx;
+  const ScoresShape s = scores_shape(function, "out in cache", "(N, C) or (N, C, H, W) with C, H, W >= 1", y);
+  return computed<T>(function, shape_of(y), [&](T* to) {
+    kernels<T>().softmax_backward(dout.data(), y.data(), to, s.N, s.C, s.inner);
+  });
 }
 
 }  // namespace

@@ -77,6 +77,21 @@ void require_shape(const char* function, const char* argument, const py::array& 
   });
 }
 
+ScoresShape scores_shape(const char* function, const char* argument, const char* wanted, const py::array& x) {
+  const bool filled =
+      x.ndim() >= 2 && std::all_of(x.shape() + 1, x.shape() + x.ndim(), [](Index n) { return n > 0; });
+  require(filled, [&] {
+    return std::string(function) + ": " + argument + " must be " + wanted + ", got shape " + text(x);
+  });
+  ScoresShape s{x.shape(0), x.shape(1), 1};
+  for (Index axis = 2; axis < x.ndim(); ++axis) s.inner *= x.shape(axis);
+  return s;
+}
+
+void require_channels(const char* function, Index C, std::initializer_list<NamedArray> arrays) {
+  for (const NamedArray& a : arrays) require_shape(function, a.name, a.array, {C});
+}
+
 py::array new_array(const char* function, const ShapeView& shape, const py::dtype& dtype) {
   constexpr Index recycled_bytes = 1 << 16;
   const Index bytes = result_bytes(function, shape, dtype.itemsize());

@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <array>
 #include <cmath>
 #include <initializer_list>
 #include <optional>
@@ -63,6 +64,18 @@ void require(bool condition, const Message& message) {
   if (!condition) refuse(message);
 }
 void require_shape(const char* function, const char* argument, const py::array& a, const ShapeView& shape);
+// x (N, C, ...) as (N, C, inner), none of them but N empty: what is `wanted` of an argument.
+struct ScoresShape {
+  Index N, C, inner;
+};
+ScoresShape scores_shape(const char* function, const char* argument, const char* wanted, const py::array& x);
+
+struct NamedArray {
+  const char* name;
+  const py::array& array;
+};
+// Of a value for each of C channels.
+void require_channels(const char* function, Index C, std::initializer_list<NamedArray> arrays);
 
 // A new array; from a few pages on its memory is recycled when it dies. A size that no array could hold is
 // refused.
@@ -96,6 +109,22 @@ MaybeArray<T> array_if(bool needed, const char* function, const ShapeView& shape
   return needed ? MaybeArray<T>(new_array<T>(function, shape)) : std::nullopt;
 }
 
+// The gradients of a layer's x, w and b, each none unless it is needed.
+template <class T>
+struct Gradients {
+  MaybeArray<T> dx, dw, db;
+  T *dx_data, *dw_data, *db_data;
+
+  Gradients(const char* function, const ShapeView& x, const ShapeView& w, Index b,
+            const std::array<bool, 3>& needed)
+      : dx(array_if<T>(needed[0], function, x)),
+        dw(array_if<T>(needed[1], function, w)),
+        db(array_if<T>(needed[2], function, {b})),
+        dx_data(mutable_or_null(dx)),
+        dw_data(mutable_or_null(dw)),
+        db_data(mutable_or_null(db)) {}
+};
+
 // Runs a kernel of so many products without the interpreter's lock, unless it ends before another thread
 // would have got far with it. Sizes are read before: another thread may meanwhile give an array another
 // shape. RuntimeWarning where the system started no more threads.
@@ -103,6 +132,21 @@ void unlocked(void (*kernel)(const void* data), const void* data, double product
 template <class F>
 void unlocked(const F& kernel, double products = HUGE_VAL) {
   unlocked([](const void* f) { (*static_cast<const F*>(f))(); }, &kernel, products);
+}
+
+// A new array, or the caller's buffer, that kernel(its memory) fills.
+template <class T, class Kernel>
+py::array computed(const char* function, const ShapeView& shape, const MaybeArray<T>& buffer,
+                   const Kernel& kernel, double products = HUGE_VAL) {
+  Array<T> out = result_array<T>(function, shape, buffer);
+  T* memory = out.mutable_data();
+  unlocked([&] { kernel(memory); }, products);
+  return out;
+}
+template <class T, class Kernel>
+py::array computed(const char* function, const ShapeView& shape, const Kernel& kernel,
+                   double products = HUGE_VAL) {
+  return computed<T>(function, shape, MaybeArray<T>(), kernel, products);
 }
 
 // The one dtype, float32 or float64, of `count` arrays that the kernels can take as they are; null where any

@@ -22,10 +22,9 @@ py::array affine_forward(const char* function, const Array<T>& x, const Array<T>
                          bool relu, bool transposed) {
   const DenseShape s = dense_shape(function, x, w, transposed);
   if (b) require_shape(function, "b", *b, {s.M});
-  Array<T> out = new_array<T>(function, {s.N, s.M});
-  T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().affine_forward(x.data(), w.data(), data_or_null(b), y, s, relu); });
-  return out;
+  return computed<T>(function, {s.N, s.M}, [&](T* y) {
+    kernels<T>().affine_forward(x.data(), w.data(), data_or_null(b), y, s, relu);
+  });
 }
 
 // (dx (N, D), dw, db), each None unless needed.
@@ -34,45 +33,33 @@ py::tuple affine_backward(const char* function, const Array<T>& dout, const Arra
                           bool need_dx, bool need_dw, bool need_db, bool transposed) {
   const DenseShape s = dense_shape(function, x, w, transposed);
   require_shape(function, "dout", dout, {s.N, s.M});
-  MaybeArray<T> dx, dw, db;
-  if (need_dx) dx = new_array<T>(function, {s.N, s.D});
-  if (need_dw) dw = new_array<T>(function, {s.D, s.M});
-  if (need_db) db = new_array<T>(function, {s.M});
-  T* dx_data = dx ? dx->mutable_data() : nullptr;
-  T* dw_data = dw ? dw->mutable_data() : nullptr;
-  T* db_data = db ? db->mutable_data() : nullptr;
-  unlocked(
-      [&] { kernels<T>().affine_backward(dout.data(), x.data(), w.data(), dx_data, dw_data, db_data, s); });
-  return py::make_tuple(dx, dw, db);
+  const Gradients<T> g(function, {s.N, s.D}, {s.D, s.M}, s.M, {need_dx, need_dw, need_db});
+  unlocked([&] {
+    kernels<T>().affine_backward(dout.data(), x.data(), w.data(), g.dx_data, g.dw_data, g.db_data, s);
+  });
+  return py::make_tuple(g.dx, g.dw, g.db);
 }
 
 template <class T>
 py::array relu_forward(const Array<T>& x) {
-  Array<T> out = new_array<T>("relu_forward", shape_of(x));
-  T* y = out.mutable_data();
   const Index n = x.size();
-  unlocked([&] { kernels<T>().relu_forward(x.data(), y, n); });
-  return out;
+  return computed<T>("relu_forward", shape_of(x), [&](T* y) { kernels<T>().relu_forward(x.data(), y, n); });
 }
 
 template <class T>
 py::array relu_backward(const char* function, const Array<T>& dout, const Array<T>& x) {
   require_shape(function, "dout", dout, shape_of(x));
-  Array<T> dx = new_array<T>(function, shape_of(x));
-  T* to = dx.mutable_data();
   const Index n = x.size();
-  unlocked([&] { kernels<T>().relu_backward(dout.data(), x.data(), to, n); });
-  return dx;
+  return computed<T>(function, shape_of(x),
+                     [&](T* to) { kernels<T>().relu_backward(dout.data(), x.data(), to, n); });
 }
 
 // The mask of a ReLU from its result x: a bit for each element, set where the gradient passes.
 template <class T>
 py::array relu_mask(const char* function, const Array<T>& x) {
   const Index n = x.size();
-  Array<std::uint8_t> mask = new_array<std::uint8_t>(function, {ceil_div(n, 8)});
-  std::uint8_t* bits = mask.mutable_data();
-  unlocked([&] { kernels<T>().relu_mask(x.data(), bits, n); });
-  return mask;
+  return computed<std::uint8_t>(function, {ceil_div(n, 8)},
+                                [&](std::uint8_t* bits) { kernels<T>().relu_mask(x.data(), bits, n); });
 }
 
 // The gradient of a ReLU whose result had the shape of dout and this mask.
@@ -80,10 +67,8 @@ template <class T>
 py::array relu_backward_by_mask(const char* function, const Array<T>& dout, const Array<std::uint8_t>& mask) {
   const Index n = dout.size();
   require_shape(function, "ReLU's mask in cache", mask, {ceil_div(n, 8)});
-  Array<T> dx = new_array<T>(function, shape_of(dout));
-  T* to = dx.mutable_data();
-  unlocked([&] { kernels<T>().relu_backward_by_mask(dout.data(), mask.data(), to, n); });
-  return dx;
+  return computed<T>(function, shape_of(dout),
+                     [&](T* to) { kernels<T>().relu_backward_by_mask(dout.data(), mask.data(), to, n); });
 }
 
 // out = a + b or a * b.
@@ -91,11 +76,9 @@ template <class T>
 py::array combined(const char* function, const Array<T>& a, const Array<T>& b,
                    void (*ElementwiseKernels<T>::*kernel)(const T*, const T*, T*, Index)) {
   require_shape(function, "b", b, shape_of(a));
-  Array<T> out = new_array<T>(function, shape_of(a));
-  T* to = out.mutable_data();
   const Index n = a.size();
-  unlocked([&] { (kernels<T>().*kernel)(a.data(), b.data(), to, n); });
-  return out;
+  return computed<T>(function, shape_of(a),
+                     [&](T* to) { (kernels<T>().*kernel)(a.data(), b.data(), to, n); });
 }
 
 template <class T>
@@ -124,21 +107,18 @@ py::array multiply(const char* function, const Array<T>& a, const Array<T>& b) {
 
 template <class T>
 py::array leaky_relu_forward(const Array<T>& x, double alpha) {
-  Array<T> out = new_array<T>("leaky_relu_forward", shape_of(x));
-  T* y = out.mutable_data();
   const Index n = x.size();
-  unlocked([&] { kernels<T>().leaky_relu_forward(x.data(), y, static_cast<T>(alpha), n); });
-  return out;
+  return computed<T>("leaky_relu_forward", shape_of(x),
+                     [&](T* y) { kernels<T>().leaky_relu_forward(x.data(), y, static_cast<T>(alpha), n); });
 }
 
 template <class T>
 py::array leaky_relu_backward(const Array<T>& dout, const Array<T>& x, double alpha) {
   require_shape("leaky_relu_backward", "dout", dout, shape_of(x));
-  Array<T> dx = new_array<T>("leaky_relu_backward", shape_of(x));
-  T* to = dx.mutable_data();
   const Index n = x.size();
-  unlocked([&] { kernels<T>().leaky_relu_backward(dout.data(), x.data(), to, static_cast<T>(alpha), n); });
-  return dx;
+  return computed<T>("leaky_relu_backward", shape_of(x), [&](T* to) {
+    kernels<T>().leaky_relu_backward(dout.data(), x.data(), to, static_cast<T>(alpha), n);
+  });
 }
 
 }  // namespace

@@ -5,22 +5,9 @@
 namespace cnnlib {
 namespace {
 
-// x (N, C, ...) as (N, C, inner).
-struct ScoresShape {
-  Index N, C, inner;
-};
-ScoresShape scores_shape(const char* function, const py::array& x) {
-  const bool filled =
-      x.ndim() >= 2 && std::all_of(x.shape() + 1, x.shape() + x.ndim(), [](Index n) { return n > 0; });
-  require(filled, [&] { return std::string(function) + ": x must be (N, C, ...), got shape " + text(x); });
-  ScoresShape s{x.shape(0), x.shape(1), 1};
-  for (Index axis = 2; axis < x.ndim(); ++axis) s.inner *= x.shape(axis);
-  return s;
-}
-
 template <class T>
 py::tuple softmax_loss(const char* function, const Array<T>& x, SoftmaxTargets<T> targets, double divisor) {
-  const ScoresShape s = scores_shape(function, x);
+  const ScoresShape s = scores_shape(function, "x", "(N, C, ...)", x);
   targets.scale = divisor > 0 ? 1 / divisor : 0;  // nothing to average
   Array<T> dx = new_array<T>(function, shape_of(x));
   Array<double> parts =
@@ -33,7 +20,8 @@ py::tuple softmax_loss(const char* function, const Array<T>& x, SoftmaxTargets<T
 
 template <class T>
 const T* class_weights(const char* function, const Array<T>& x, const MaybeArray<T>& weights) {
-  if (weights) require_shape(function, "weights", *weights, {scores_shape(function, x).C});
+  if (weights)
+    require_shape(function, "weights", *weights, {scores_shape(function, "x", "(N, C, ...)", x).C});
   return data_or_null(weights);
 }
 
@@ -41,7 +29,7 @@ const T* class_weights(const char* function, const Array<T>& x, const MaybeArray
 template <class T>
 py::tuple softmax_loss_of_labels(const char* function, const Array<T>& x, const Array<std::int64_t>& y,
                                  const MaybeArray<T>& weights, std::int64_t ignore) {
-  const ScoresShape s = scores_shape(function, x);
+  const ScoresShape s = scores_shape(function, "x", "(N, C, ...)", x);
   std::vector<Index> shape(shape_of(x).begin(), shape_of(x).end());
   shape.erase(shape.begin() + 1);
   require_shape(function, "y", y, shape);
@@ -72,7 +60,7 @@ template <class T>
 py::tuple softmax_loss_of_values(const char* function, const Array<T>& x, const Array<T>& y,
                                  const MaybeArray<T>& weights, std::int64_t) {
   require_shape(function, "y", y, shape_of(x));
-  const ScoresShape s = scores_shape(function, x);
+  const ScoresShape s = scores_shape(function, "x", "(N, C, ...)", x);
   return softmax_loss<T>(function, x, {nullptr, y.data(), class_weights(function, x, weights), -1, 0},
                          double(s.N * s.inner));
 }

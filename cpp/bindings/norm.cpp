@@ -39,8 +39,7 @@ py::tuple batchnorm_train(const char* function, const Array<T>& x, int ndim, con
   require(s.N * s.S > 0, [&] {
     return std::string(function) + ": mode 'train' needs at least one value a channel, got shape " + text(x);
   });
-  require_shape(function, "gamma", gamma, {s.C});
-  require_shape(function, "beta", beta, {s.C});
+  require_channels(function, s.C, {{"gamma", gamma}, {"beta", beta}});
   Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
   Stats mean = new_array<double>(function, {s.C}), var = new_array<double>(function, {s.C}),
         inv_std = new_array<double>(function, {s.C});
@@ -63,17 +62,13 @@ py::array batchnorm_normalize(const char* function, const Array<T>& x, int ndim,
                               const Stats& inv_std, const Array<T>& gamma, const Array<T>& beta, bool relu,
                               const MaybeArray<T>& out_buffer) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
-  require_shape(function, "gamma", gamma, {s.C});
-  require_shape(function, "beta", beta, {s.C});
-  require_shape(function, "mean", mean, {s.C});
-  require_shape(function, "inv_std", inv_std, {s.C});
-  Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
-  T* y = out.mutable_data();
-  unless_empty(x, [&] {
-    kernels<T>().batchnorm_normalize(x.data(), mean.data(), inv_std.data(), gamma.data(), beta.data(), y, s,
-                                     relu);
+  require_channels(function, s.C, {{"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"inv_std", inv_std}});
+  const bool filled = x.size() > 0;
+  return computed<T>(function, shape_of(x), out_buffer, [&](T* y) {
+    if (filled)
+      kernels<T>().batchnorm_normalize(x.data(), mean.data(), inv_std.data(), gamma.data(), beta.data(), y, s,
+                                       relu);
   });
-  return out;
 }
 
 template <class T>
@@ -82,9 +77,7 @@ py::tuple batchnorm_backward(const char* function, const Array<T>& dout, const A
                              const MaybeArray<T>& beta, bool from_batch) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
   require_shape(function, "dout", dout, shape_of(x));
-  require_shape(function, "mean", mean, {s.C});
-  require_shape(function, "inv_std", inv_std, {s.C});
-  require_shape(function, "gamma", gamma, {s.C});
+  require_channels(function, s.C, {{"mean", mean}, {"inv_std", inv_std}, {"gamma", gamma}});
   if (beta) require_shape(function, "beta", *beta, {s.C});
   Array<T> dx = new_array<T>(function, shape_of(x)), dgamma = zeros<T>(function, s.C),
            dbeta = zeros<T>(function, s.C);
@@ -114,8 +107,7 @@ template <class T>
 py::tuple rownorm_forward(const char* function, const Array<T>& x, int ndim, const Array<T>& gamma,
                           const Array<T>& beta, Index groups, double eps, const MaybeArray<T>& out_buffer) {
   const RowNormShape s = rownorm_shape(function, x, ndim, groups);
-  require_shape(function, "gamma", gamma, {s.C});
-  require_shape(function, "beta", beta, {s.C});
+  require_channels(function, s.C, {{"gamma", gamma}, {"beta", beta}});
   Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
   Stats mean = new_array<double>(function, {s.rows}), inv_std = new_array<double>(function, {s.rows});
   T* y = out.mutable_data();
@@ -130,8 +122,7 @@ py::tuple rownorm_backward(const char* function, const Array<T>& dout, const Arr
                            const Stats& mean, const Stats& inv_std, const Array<T>& gamma, Index groups) {
   const RowNormShape s = rownorm_shape(function, x, ndim, groups);
   require_shape(function, "dout", dout, shape_of(x));
-  require_shape(function, "mean", mean, {s.rows});
-  require_shape(function, "inv_std", inv_std, {s.rows});
+  require_channels(function, s.rows, {{"mean", mean}, {"inv_std", inv_std}});
   require_shape(function, "gamma", gamma, {s.C});
   Array<T> dx = new_array<T>(function, shape_of(x)), dgamma = zeros<T>(function, s.C),
            dbeta = zeros<T>(function, s.C);

@@ -76,7 +76,7 @@ py::tuple max_pool_forward(const char* function, const Array<T>& x, const PoolGe
   else
     arg = new_array<std::uint8_t>(function, shape);
   void* a = arg.mutable_data();
-  unlocked([&] { run_max_pool<T>(x.data(), y, a, s); });
+  unlocked([&] { run_max_pool(kernels<T>(), x.data(), y, a, s); });
   return py::make_tuple(out, arg);
 }
 
@@ -92,27 +92,22 @@ py::array max_pool_backward(const char* function, const Array<T>& dout, const Ar
                                             : py::isinstance<Array<std::uint8_t>>(*argmax);
     require(right, [&] { return std::string(function) + ": argmax is not what the forward pass returned"; });
   }
-  Array<T> dx = new_array<T>(function, shape_of(x));
-  T* to = dx.mutable_data();
   const Index outputs = s.planes * s.OH * s.OW;
-  unlocked([&] {
-    if (argmax) return run_max_pool_backward<T>(dout.data(), argmax->data(), to, s);
+  return computed<T>(function, shape_of(x), [&](T* to) {
+    if (argmax) return run_max_pool_backward(kernels<T>(), dout.data(), argmax->data(), to, s);
     const Scratch arg(static_cast<std::size_t>(outputs * winner_bytes(s)));
     const Scratch out(static_cast<std::size_t>(outputs) * sizeof(T));
-    run_max_pool<T>(x.data(), static_cast<T*>(out.data()), arg.data(), s);
-    run_max_pool_backward<T>(dout.data(), arg.data(), to, s);
+    run_max_pool(kernels<T>(), x.data(), static_cast<T*>(out.data()), arg.data(), s);
+    run_max_pool_backward(kernels<T>(), dout.data(), arg.data(), to, s);
   });
-  return dx;
 }
 
 template <class T>
 py::array avg_pool_forward(const char* function, const Array<T>& x, const PoolGeometry& g, bool ceil_mode,
                            bool count_include_pad, const MaybeArray<T>& out_buffer) {
   const PoolShape s = pool_shape(function, x, g, ceil_mode, count_include_pad);
-  Array<T> out = result_array<T>(function, {x.shape(0), x.shape(1), s.OH, s.OW}, out_buffer);
-  T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().avg_pool_forward(x.data(), y, s); });
-  return out;
+  return computed<T>(function, {x.shape(0), x.shape(1), s.OH, s.OW}, out_buffer,
+                     [&](T* y) { kernels<T>().avg_pool_forward(x.data(), y, s); });
 }
 
 template <class T>
@@ -120,10 +115,8 @@ py::array avg_pool_backward(const char* function, const Array<T>& dout, const Ar
                             const PoolGeometry& g, bool ceil_mode, bool count_include_pad) {
   const PoolShape s = pool_shape(function, x, g, ceil_mode, count_include_pad);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
-  Array<T> dx = new_array<T>(function, shape_of(x));
-  T* to = dx.mutable_data();
-  unlocked([&] { kernels<T>().avg_pool_backward(dout.data(), to, s); });
-  return dx;
+  return computed<T>(function, shape_of(x),
+                     [&](T* to) { kernels<T>().avg_pool_backward(dout.data(), to, s); });
 }
 
 template <class T>
@@ -131,22 +124,17 @@ py::array global_avg_pool_forward(const Array<T>& x, const MaybeArray<T>& out_bu
   require(x.ndim() == 4 && x.shape(2) >= 1 && x.shape(3) >= 1, [&] {
     return "global_avg_pool_forward: x must be (N, C, H, W) with H, W >= 1, got shape " + text(x);
   });
-  Array<T> out = result_array<T>("global_avg_pool_forward", {x.shape(0), x.shape(1)}, out_buffer);
-  T* y = out.mutable_data();
   const Index planes = x.shape(0) * x.shape(1), size = x.shape(2) * x.shape(3);
-  unlocked([&] { kernels<T>().global_avg_pool_forward(x.data(), y, planes, size); });
-  return out;
+  return computed<T>("global_avg_pool_forward", {x.shape(0), x.shape(1)}, out_buffer,
+                     [&](T* y) { kernels<T>().global_avg_pool_forward(x.data(), y, planes, size); });
 }
 
 template <class T>
 py::array global_avg_pool_backward(const Array<T>& dout, const std::array<Index, 4>& shape) {
   require_shape("global_avg_pool_backward", "dout", dout, {shape[0], shape[1]});
-  Array<T> dx = new_array<T>("global_avg_pool_backward", {shape.data(), 4});
-  T* to = dx.mutable_data();
-  unlocked([&] {
+  return computed<T>("global_avg_pool_backward", {shape.data(), 4}, [&](T* to) {
     kernels<T>().global_avg_pool_backward(dout.data(), to, shape[0] * shape[1], shape[2] * shape[3]);
   });
-  return dx;
 }
 
 }  // namespace

@@ -17,19 +17,20 @@ PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometr
 inline Index winner_bytes(const PoolShape& s) { return s.PH * s.PW >= UINT8_MAX ? 4 : 1; }
 
 template <class T>
-void run_max_pool(const T* x, T* out, void* winners, const PoolShape& s) {
+void run_max_pool(const Kernels<T>& k, const T* x, T* out, void* winners, const PoolShape& s) {
   if (winner_bytes(s) == 4)
-    kernels<T>().max_pool_forward_wide(x, out, static_cast<std::uint32_t*>(winners), s);
+    k.max_pool_forward_wide(x, out, static_cast<std::uint32_t*>(winners), s);
   else
-    kernels<T>().max_pool_forward(x, out, static_cast<std::uint8_t*>(winners), s);
+    k.max_pool_forward(x, out, static_cast<std::uint8_t*>(winners), s);
 }
 
 template <class T>
-void run_max_pool_backward(const T* dout, const void* winners, T* dx, const PoolShape& s) {
+void run_max_pool_backward(const Kernels<T>& k, const T* dout, const void* winners, T* dx,
+                           const PoolShape& s) {
   if (winner_bytes(s) == 4)
-    kernels<T>().max_pool_backward_wide(dout, static_cast<const std::uint32_t*>(winners), dx, s);
+    k.max_pool_backward_wide(dout, static_cast<const std::uint32_t*>(winners), dx, s);
   else
-    kernels<T>().max_pool_backward(dout, static_cast<const std::uint8_t*>(winners), dx, s);
+    k.max_pool_backward(dout, static_cast<const std::uint8_t*>(winners), dx, s);
 }
 
 }  // namespace cnnlib

@@ -32,10 +32,8 @@ template <class T>
 py::array adaptive_avg_pool_forward(const char* function, const Array<T>& x, const std::array<Index, 2>& size,
                                     const MaybeArray<T>& out_buffer) {
   const AdaptivePoolShape s = adaptive_shape(function, x, size);
-  Array<T> out = result_array<T>(function, {x.shape(0), x.shape(1), s.OH, s.OW}, out_buffer);
-  T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().adaptive_avg_pool_forward(x.data(), y, s); });
-  return out;
+  return computed<T>(function, {x.shape(0), x.shape(1), s.OH, s.OW}, out_buffer,
+                     [&](T* y) { kernels<T>().adaptive_avg_pool_forward(x.data(), y, s); });
 }
 
 template <class T>
@@ -43,10 +41,8 @@ py::array adaptive_avg_pool_backward(const char* function, const Array<T>& dout,
                                      const std::array<Index, 2>& size) {
   const AdaptivePoolShape s = adaptive_shape(function, x, size);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
-  Array<T> dx = new_array<T>(function, shape_of(x));
-  T* to = dx.mutable_data();
-  unlocked([&] { kernels<T>().adaptive_avg_pool_backward(dout.data(), to, s); });
-  return dx;
+  return computed<T>(function, shape_of(x),
+                     [&](T* to) { kernels<T>().adaptive_avg_pool_backward(dout.data(), to, s); });
 }
 
 // (out, argmax): where in its plane each window's maximum stands.
@@ -69,10 +65,9 @@ py::array adaptive_max_pool_backward(const char* function, const Array<T>& dout,
   const AdaptivePoolShape s = adaptive_shape(function, x, size);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
   require_shape(function, "argmax", argmax, shape_of(dout));
-  Array<T> dx = new_array<T>(function, shape_of(x));
-  T* to = dx.mutable_data();
-  unlocked([&] { kernels<T>().adaptive_max_pool_backward(dout.data(), argmax.data(), to, s); });
-  return dx;
+  return computed<T>(function, shape_of(x), [&](T* to) {
+    kernels<T>().adaptive_max_pool_backward(dout.data(), argmax.data(), to, s);
+  });
 }
 
 UpsampleShape upsample_shape(const char* function, const py::array& x, const std::array<Index, 2>& scale,
@@ -92,13 +87,10 @@ template <class T>
 py::array upsample_forward(const char* function, const Array<T>& x, const std::array<Index, 2>& scale,
                            bool bilinear, bool align_corners, const MaybeArray<T>& out_buffer) {
   const UpsampleShape s = upsample_shape(function, x, scale, align_corners);
-  Array<T> out =
-      result_array<T>(function, {x.shape(0), x.shape(1), s.H * s.scale_h, s.W * s.scale_w}, out_buffer);
-  T* y = out.mutable_data();
   const auto kernel =
       bilinear ? kernels<T>().upsample_bilinear_forward : kernels<T>().upsample_nearest_forward;
-  unlocked([&] { kernel(x.data(), y, s); });
-  return out;
+  return computed<T>(function, {x.shape(0), x.shape(1), s.H * s.scale_h, s.W * s.scale_w}, out_buffer,
+                     [&](T* y) { kernel(x.data(), y, s); });
 }
 
 template <class T>
@@ -106,12 +98,9 @@ py::array upsample_backward(const char* function, const Array<T>& dout, const Ar
                             const std::array<Index, 2>& scale, bool bilinear, bool align_corners) {
   const UpsampleShape s = upsample_shape(function, x, scale, align_corners);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.H * s.scale_h, s.W * s.scale_w});
-  Array<T> dx = new_array<T>(function, shape_of(x));
-  T* to = dx.mutable_data();
   const auto kernel =
       bilinear ? kernels<T>().upsample_bilinear_backward : kernels<T>().upsample_nearest_backward;
-  unlocked([&] { kernel(dout.data(), to, s); });
-  return dx;
+  return computed<T>(function, shape_of(x), [&](T* to) { kernel(dout.data(), to, s); });
 }
 
 }  // namespace

@@ -13,10 +13,9 @@ py::array conv_forward(const char* function, const Array<T>& x, const Array<T>& 
                        const py::object& conv_param, bool relu, const MaybeArray<T>& out_buffer) {
   const ConvShape s = conv_shape(function, x, w, conv_param);
   if (b) require_shape(function, "b", *b, {s.F});
-  Array<T> out = result_array<T>(function, {s.N, s.F, s.OH, s.OW}, out_buffer);
-  T* y = out.mutable_data();
-  unlocked([&] { kernels<T>().conv_forward(x.data(), w.data(), data_or_null(b), y, s, relu); }, products(s));
-  return out;
+  return computed<T>(
+      function, {s.N, s.F, s.OH, s.OW}, out_buffer,
+      [&](T* y) { kernels<T>().conv_forward(x.data(), w.data(), data_or_null(b), y, s, relu); }, products(s));
 }
 
 // (dx, dw, db), each None unless needed.
@@ -25,17 +24,14 @@ py::tuple conv_backward(const char* function, const Array<T>& dout, const Array<
                         const py::object& conv_param, bool need_dx, bool need_dw, bool need_db) {
   const ConvShape s = conv_shape(function, x, w, conv_param);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
-  MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
-                dw = array_if<T>(need_dw, function, shape_of(w)), db = array_if<T>(need_db, function, {s.F});
-  T* dx_data = mutable_or_null(dx);
-  T* dw_data = mutable_or_null(dw);
-  T* db_data = mutable_or_null(db);
+  const Gradients<T> g(function, shape_of(x), shape_of(w), s.F, {need_dx, need_dw, need_db});
   unlocked(
       [&] {
-        kernels<T>().conv_backward(x.data(), w.data(), dout.data(), nullptr, dx_data, dw_data, db_data, s);
+        kernels<T>().conv_backward(x.data(), w.data(), dout.data(), nullptr, g.dx_data, g.dw_data, g.db_data,
+                                   s);
       },
       2 * products(s));
-  return py::make_tuple(dx, dw, db);
+  return py::make_tuple(g.dx, g.dw, g.db);
 }
 
 // (y, a, mean, var, inv_std): the result, the convolution's output and its statistics.
@@ -45,8 +41,7 @@ py::tuple conv_bn_relu_train(const char* function, const Array<T>& x, const Arra
                              const py::object& conv_param) {
   const ConvShape s = conv_shape(function, x, w, conv_param);
   if (b) require_shape(function, "b", *b, {s.F});
-  require_shape(function, "gamma", gamma, {s.F});
-  require_shape(function, "beta", beta, {s.F});
+  require_channels(function, s.F, {{"gamma", gamma}, {"beta", beta}});
   require(s.N > 0, [&] {
     return std::string(function) + ": mode 'train' needs at least one image, got shape " + text(x);
   });
@@ -70,29 +65,15 @@ py::tuple conv_bn_relu_backward(const char* function, const Array<T>& dout, cons
   const ConvShape s = conv_shape(function, x, w, conv_param);
   require_shape(function, "dout", dout, {s.N, s.F, s.OH, s.OW});
   require_shape(function, "a", a, {s.N, s.F, s.OH, s.OW});
-  require_shape(function, "mean", mean, {s.F});
-  require_shape(function, "inv_std", inv_std, {s.F});
-  require_shape(function, "gamma", gamma, {s.F});
-  require_shape(function, "beta", beta, {s.F});
-  MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
-                dw = array_if<T>(need_dw, function, shape_of(w)), db = array_if<T>(need_db, function, {s.F});
+  require_channels(function, s.F, {{"mean", mean}, {"inv_std", inv_std}, {"gamma", gamma}, {"beta", beta}});
+  const Gradients<T> g(function, shape_of(x), shape_of(w), s.F, {need_dx, need_dw, need_db});
   Array<T> dgamma = new_array<T>(function, {s.F}), dbeta = new_array<T>(function, {s.F});
-  const ConvNormGradients<T> gradients{dout.data(),
-                                       x.data(),
-                                       w.data(),
-                                       a.data(),
-                                       mean.data(),
-                                       inv_std.data(),
-                                       gamma.data(),
-                                       beta.data(),
-                                       from_batch,
-                                       mutable_or_null(dx),
-                                       mutable_or_null(dw),
-                                       mutable_or_null(db),
-                                       dgamma.mutable_data(),
-                                       dbeta.mutable_data()};
+  T *to_gamma = dgamma.mutable_data(), *to_beta = dbeta.mutable_data();
+  const ConvNormGradients<T> gradients{dout.data(),    x.data(),     w.data(),    a.data(),   mean.data(),
+                                       inv_std.data(), gamma.data(), beta.data(), from_batch, g.dx_data,
+                                       g.dw_data,      g.db_data,    to_gamma,    to_beta};
   unlocked([&] { kernels<T>().conv_bn_relu_backward(gradients, s); });
-  return py::make_tuple(dx, dw, db, dgamma, dbeta);
+  return py::make_tuple(g.dx, g.dw, g.db, dgamma, dbeta);
 }
 
 template <class T>
@@ -100,32 +81,22 @@ py::array conv_transpose_forward(const Array<T>& x, const Array<T>& w, const May
                                  const py::object& conv_param, const MaybeArray<T>& out_buffer) {
   const ConvShape s = conv_transpose_shape("conv_transpose_forward", x, w, conv_param);
   if (b) require_shape("conv_transpose_forward", "b", *b, {s.C});
-  Array<T> out = result_array<T>("conv_transpose_forward", {s.N, s.C, s.H, s.W}, out_buffer);
-  T* y = out.mutable_data();
-  unlocked([&] {
+  return computed<T>("conv_transpose_forward", {s.N, s.C, s.H, s.W}, out_buffer, [&](T* y) {
     kernels<T>().conv_backward(nullptr, w.data(), x.data(), data_or_null(b), y, nullptr, nullptr, s);
   });
-  return out;
 }
 
 template <class T>
 py::tuple conv_transpose_backward(const Array<T>& dout, const Array<T>& x, const Array<T>& w,
                                   const py::object& conv_param, bool need_dx, bool need_dw, bool need_db) {
-  const ConvShape s = conv_transpose_shape("conv_transpose_backward", x, w, conv_param);
-  require_shape("conv_transpose_backward", "dout", dout, {s.N, s.C, s.H, s.W});
-  const char* function = "conv_transpose_backward";
-  MaybeArray<T> dx = array_if<T>(need_dx, function, shape_of(x)),
-                dw = array_if<T>(need_dw, function, shape_of(w)), db = array_if<T>(need_db, function, {s.C});
-  T* dx_data = mutable_or_null(dx);
-  T* dw_data = mutable_or_null(dw);
-  T* db_data = mutable_or_null(db);
+  constexpr const char* function = "conv_transpose_backward";
+  const ConvShape s = conv_transpose_shape(function, x, w, conv_param);
+  require_shape(function, "dout", dout, {s.N, s.C, s.H, s.W});
+  const Gradients<T> g(function, shape_of(x), shape_of(w), s.C, {need_dx, need_dw, need_db});
   unlocked([&] {
-    const Kernels<T>& k = kernels<T>();
-    if (dx_data) k.conv_forward(dout.data(), w.data(), nullptr, dx_data, s, false);
-    if (dw_data) k.conv_backward(dout.data(), nullptr, x.data(), nullptr, nullptr, dw_data, nullptr, s);
-    if (db_data) k.bias_gradient(dout.data(), db_data, s.N, s.C, s.H * s.W);
+    run_conv_transpose_backward(dout.data(), x.data(), w.data(), g.dx_data, g.dw_data, g.db_data, s);
   });
-  return py::make_tuple(dx, dw, db);
+  return py::make_tuple(g.dx, g.dw, g.db);
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../../inference/weight_memory.hpp"
+#include "../layers/image_layer.hpp"
 #include "checks.hpp"
 
 namespace cnnlib {
@@ -44,6 +45,13 @@ class BoundProgram {
                 std::size_t weight_bytes = 0) {
     program_.add({name, work, weight_bytes, std::move(run)});
     packed_bytes_ += weight_bytes;
+  }
+
+  void add_layer(const std::string& name, int input, int output, const ImageLayer<T>& layer) {
+    reads_and_writes(input, layer.x, output, layer.out);
+    add_step(name, layer.work, [=, &k = kernels_, forward = layer.forward](const Frame<T>& f) {
+      forward(k, f.read(input), f.write(output), nullptr, f.images);
+    });
   }
 
   py::array run(const Array<T>& x, const std::vector<Index>& shape) const {

@@ -1,44 +1,10 @@
-// Steps that keep the size of their values, and the concatenation of some.
+// Softmax, sums and products of values, and values joined.
 #include <numeric>
 
-#include "../activation_names.hpp"
 #include "steps.hpp"
 
 namespace cnnlib {
 namespace {
-
-// A step of scalar operations `per_element`; kernel(x, out, n) takes each of n elements by itself.
-template <class T, class Kernel>
-void elements_step(BoundProgram<T>& p, const std::string& name, double per_element, int input, int output,
-                   const Kernel& kernel) {
-  const Index size = p.size_of(output);
-  p.reads_and_writes(input, {size}, output, {size});
-  p.add_step(name, per_element * double(size),
-             [=](const Frame<T>& f) { kernel(f.read(input), f.write(output), size * f.images); });
-}
-
-template <class T>
-void relu_step(BoundProgram<T>& p, const std::string& name, int input, int output) {
-  elements_step(p, name, 0.25, input, output, p.kernels().relu_forward);
-}
-
-template <class T>
-void leaky_relu_step(BoundProgram<T>& p, const std::string& name, int input, int output, double alpha) {
-  const Kernels<T>& k = p.kernels();
-  elements_step(p, name, 0.25, input, output,
-                [&k, alpha](const T* x, T* out, Index n) { k.leaky_relu_forward(x, out, T(alpha), n); });
-}
-
-// alpha is elu's.
-template <class T>
-void activation_step(BoundProgram<T>& p, const std::string& name, int input, int output,
-                     const std::string& kind, double alpha) {
-  const Kernels<T>& k = p.kernels();
-  const Activation named = activation_named("prepare", kind);
-  elements_step(p, name, 1, input, output, [&k, named, alpha](const T* x, T* out, Index n) {
-    k.activation_forward(named, x, out, nullptr, T(alpha), n);
-  });
-}
 
 // Over the axis of C of images (C, S).
 template <class T>
@@ -106,11 +72,8 @@ void concat_step(BoundProgram<T>& p, const std::string& name, const std::vector<
 template <class T>
 void bind_elementwise_steps(py::class_<BoundProgram<T>>& program) {
   const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
-  const auto a = py::arg("a"), b = py::arg("b"), planes = py::arg("planes"), alpha = py::arg("alpha");
-  program.def("relu", &relu_step<T>, name, input, output)
-      .def("leaky_relu", &leaky_relu_step<T>, name, input, output, alpha)
-      .def("activation", &activation_step<T>, name, input, output, py::arg("kind"), alpha)
-      .def("softmax", &softmax_step<T>, name, input, output, py::arg("C"), py::arg("S"))
+  const auto a = py::arg("a"), b = py::arg("b"), planes = py::arg("planes");
+  program.def("softmax", &softmax_step<T>, name, input, output, py::arg("C"), py::arg("S"))
       .def("sum", &sum_step<T>, name, a, b, output, planes, py::arg("relu"))
       .def("product", &product_step<T>, name, a, b, output, planes)
       .def("concat", &concat_step<T>, name, py::arg("inputs"), output);

@@ -11,8 +11,7 @@ void normalize_step(BoundProgram<T>& p, const std::string& name, int input, int 
                     const Array<T>& beta, bool relu) {
   const Index C = gamma.size();
   p.reads_and_writes(input, {C, S}, output, {C, S});
-  for (const py::array& array : std::initializer_list<py::array>{mean, inv_std, gamma, beta})
-    require_shape("prepare", "an array of a norm", array, {C});
+  require_channels("prepare", C, {{"mean", mean}, {"inv_std", inv_std}, {"gamma", gamma}, {"beta", beta}});
   const double *m = mean.data(), *i = inv_std.data();
   const T *g = gamma.data(), *b = beta.data();
   p.keep(mean, inv_std, gamma, beta);
@@ -29,8 +28,7 @@ void row_norm_step(BoundProgram<T>& p, const std::string& name, int input, int o
   const auto [rows, channels, S, C] = shape;
   p.reads_and_writes(input, {rows, channels, S}, output, {rows, channels, S});
   require(C >= 1 && rows * channels % C == 0, [] { return "prepare: rows of other channels"; });
-  require_shape("prepare", "gamma", gamma, {C});
-  require_shape("prepare", "beta", beta, {C});
+  require_channels("prepare", C, {{"gamma", gamma}, {"beta", beta}});
   const T *g = gamma.data(), *b = beta.data();
   p.keep(gamma, beta);
   const Kernels<T>& k = p.kernels();
@@ -50,8 +48,7 @@ void pixel_norm_step(BoundProgram<T>& p, const std::string& name, int input, int
                      const Array<T>& gamma, const Array<T>& beta) {
   const Index C = gamma.size();
   p.reads_and_writes(input, {C, S}, output, {C, S});
-  require_shape("prepare", "gamma", gamma, {C});
-  require_shape("prepare", "beta", beta, {C});
+  require_channels("prepare", C, {{"gamma", gamma}, {"beta", beta}});
   const T *g = gamma.data(), *b = beta.data();
   p.keep(gamma, beta);
   const Kernels<T>& k = p.kernels();

@@ -1,5 +1,6 @@
 // Networks prepared for inference: cnnlib.inference puts a program's steps together, one call each.
 #include "../conv/conv_shape.hpp"
+#include "../layers/image_layers.hpp"
 #include "steps.hpp"
 
 namespace cnnlib {
@@ -30,7 +31,7 @@ void bind_program(py::module_& m, const char* name) {
       .def_property_readonly("packed_bytes", &P::packed_bytes);
   bind_weighted_steps<T>(program);
   bind_norm_steps<T>(program);
-  bind_pool_steps<T>(program);
+  bind_image_layers(program);
   bind_elementwise_steps<T>(program);
   if constexpr (std::is_same_v<T, float>) bind_byte_steps(program);
 }

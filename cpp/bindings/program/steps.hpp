@@ -10,8 +10,6 @@ template <class T>
 template <class T>
 [[gnu::cold]] void bind_norm_steps(py::class_<BoundProgram<T>>& program);
 template <class T>
-[[gnu::cold]] void bind_pool_steps(py::class_<BoundProgram<T>>& program);
-template <class T>
 [[gnu::cold]] void bind_elementwise_steps(py::class_<BoundProgram<T>>& program);
 // Eight-bit networks are programs in float32.
 [[gnu::cold]] void bind_byte_steps(py::class_<BoundProgram<float>>& program);

@@ -9,8 +9,7 @@ template <class T>
 void conv_step(BoundProgram<T>& p, const std::string& name, int input, int output, const Array<T>& like,
                const Array<T>& w, const MaybeArray<T>& b, const py::object& conv_param, bool add, bool relu,
                double most) {
-  ConvShape s = conv_shape("prepare", like, w, conv_param);
-  s.N = 1;
+  const ConvShape s = of_images(conv_shape("prepare", like, w, conv_param), 1);
   p.reads_and_writes(input, {s.C, s.H, s.W}, output, {s.F, s.OH, s.OW});
   if (b) require_shape("prepare", "b", *b, {s.F});
   const Kernels<T>& k = p.kernels();
@@ -73,12 +72,9 @@ void conv_transpose_step(BoundProgram<T>& p, const std::string& name, int input,
   const Kernels<T>& k = p.kernels();
   const T *weights = w.data(), *bias = data_or_null(b);
   p.keep(w, b);
-  ConvShape one = s;
-  one.N = 1;
-  p.add_step(name, products(one) / 8, [=, &k](const Frame<T>& f) {
-    ConvShape own = s;
-    own.N = f.images;
-    k.conv_backward(nullptr, weights, f.read(input), bias, f.write(output), nullptr, nullptr, own);
+  p.add_step(name, products(of_images(s, 1)) / 8, [=, &k](const Frame<T>& f) {
+    k.conv_backward(nullptr, weights, f.read(input), bias, f.write(output), nullptr, nullptr,
+                    of_images(s, f.images));
   });
 }
 

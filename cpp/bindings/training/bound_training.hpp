@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../../training/program.hpp"
+#include "../layers/image_layer.hpp"
 #include "../running_statistics.hpp"
 
 namespace cnnlib {
@@ -73,6 +74,7 @@ class BoundTraining {
     const bool active = !values_.all_layers() && active_[program_.layers()];
     program_.add(std::move(layer), values_.end_layer(), active);
   }
+  void add_layer(int x, int out, const ImageLayer<T>& layer);
 
   // Whether these are the arrays that the program is for.
   bool fits(const std::vector<py::object>& params) const {
@@ -184,8 +186,6 @@ using BatchBackward = typename Batch<T>::Backward;
 // The layers by family.
 template <class T>
 [[gnu::cold]] void bind_weighted_layers(py::class_<BoundTraining<T>>& program);
-template <class T>
-[[gnu::cold]] void bind_plane_layers(py::class_<BoundTraining<T>>& program);
 template <class T>
 [[gnu::cold]] void bind_elementwise_layers(py::class_<BoundTraining<T>>& program);
 

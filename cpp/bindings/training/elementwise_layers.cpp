@@ -1,6 +1,5 @@
-// Layers of single elements, sums and rows of values joined, each as its layer of cnnlib.layers computes it.
+// Dropout, scaling, sums and rows of values joined, each as its layer of cnnlib.layers computes it.
 // `x` and `out` are numbers of values, `mask` of a dropout layer's mask.
-#include "../activation_names.hpp"
 #include "bound_training.hpp"
 
 namespace cnnlib {
@@ -13,19 +12,6 @@ void check_elements(BoundTraining<T>& p, int x, int out) {
 }
 
 template <class T>
-void relu_layer(BoundTraining<T>& p, int x, int out) {
-  check_elements(p, x, out);
-  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
-    kernels<T>().relu_forward(batch.value(x).get(), batch.make(out), batch.elements(out));
-    return [=, kept = batch.value(x)](Batch<T>& taken) {
-      taken.pass_back(x, out, [&](const T* dout, T* dx) {
-        kernels<T>().relu_backward(dout, kept.get(), dx, taken.elements(x));
-      });
-    };
-  });
-}
-
-template <class T>
 void scale_layer(BoundTraining<T>& p, int x, int out, double factor) {
   check_elements(p, x, out);
   const auto scaled = [a = static_cast<T>(factor)](const T* from, T* to, Index n) {
@@ -35,38 +21,6 @@ void scale_layer(BoundTraining<T>& p, int x, int out, double factor) {
     scaled(batch.value(x).get(), batch.make(out), batch.elements(out));
     return [=](Batch<T>& taken) {
       taken.pass_back(x, out, [&](const T* dout, T* dx) { scaled(dout, dx, taken.elements(x)); });
-    };
-  });
-}
-
-template <class T>
-void leaky_relu_layer(BoundTraining<T>& p, int x, int out, double alpha) {
-  check_elements(p, x, out);
-  const T a = static_cast<T>(alpha);
-  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
-    kernels<T>().leaky_relu_forward(batch.value(x).get(), batch.make(out), a, batch.elements(out));
-    return [=, kept = batch.value(x)](Batch<T>& taken) {
-      taken.pass_back(x, out, [&](const T* dout, T* dx) {
-        kernels<T>().leaky_relu_backward(dout, kept.get(), dx, a, taken.elements(x));
-      });
-    };
-  });
-}
-
-// Another function of each element; alpha is elu's.
-template <class T>
-void activation_layer(BoundTraining<T>& p, int x, int out, const std::string& name, double alpha) {
-  check_elements(p, x, out);
-  const Activation kind = activation_named("loss", name);
-  const bool from_result = kind == Activation::sigmoid || kind == Activation::tanh;
-  const T a = static_cast<T>(alpha);
-  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
-    kernels<T>().activation_forward(kind, batch.value(x).get(), batch.make(out), nullptr, a,
-                                    batch.elements(out));
-    return [=, kept = batch.value(from_result ? out : x)](Batch<T>& taken) {
-      taken.pass_back(x, out, [&](const T* dout, T* dx) {
-        kernels<T>().activation_backward(kind, dout, kept.get(), dx, a, taken.elements(x));
-      });
     };
   });
 }
@@ -162,11 +116,8 @@ void flatten_layer(BoundTraining<T>& p, int x, int out) {
 
 template <class T>
 void bind_elementwise_layers(py::class_<BoundTraining<T>>& program) {
-  const auto x = py::arg("x"), out = py::arg("out"), alpha = py::arg("alpha"), needs = py::arg("needs");
-  program.def("relu", &relu_layer<T>, x, out)
-      .def("scale", &scale_layer<T>, x, out, py::arg("factor"))
-      .def("leaky_relu", &leaky_relu_layer<T>, x, out, alpha)
-      .def("activation", &activation_layer<T>, x, out, py::arg("kind"), alpha)
+  const auto x = py::arg("x"), out = py::arg("out"), needs = py::arg("needs");
+  program.def("scale", &scale_layer<T>, x, out, py::arg("factor"))
       .def("dropout", &dropout_layer<T>, x, out, py::arg("mask"))
       .def("add", &add_layer<T>, py::arg("terms"), out, py::arg("relu"), needs)
       .def("concat", &concat_layer<T>, py::arg("xs"), out, needs)

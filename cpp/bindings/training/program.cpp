@@ -1,6 +1,5 @@
 // Training steps without the interpreter between their layers: cnnlib.models.training puts them together.
-#include "bound_training.hpp"
-
+#include "../layers/image_layers.hpp"
 #include "../program/checks.hpp"
 
 namespace cnnlib {
@@ -77,6 +76,25 @@ void BoundTraining<T>::check_call(const Array<T>& x, const std::vector<py::objec
 }
 
 template <class T>
+void BoundTraining<T>::add_layer(int x, int out, const ImageLayer<T>& layer) {
+  using Keeps = typename ImageLayer<T>::Keeps;
+  reads(x, layer.x);
+  makes(out, layer.out);
+  add([=, layer = std::make_shared<const ImageLayer<T>>(layer)](Batch<T>& batch) -> BatchBackward<T> {
+    Memory<std::uint8_t> places;
+    if (layer->place_bytes > 0) places = new_memory<std::uint8_t>(batch.N * layer->place_bytes);
+    layer->forward(cnnlib::kernels<T>(), batch.value(x).get(), batch.make(out), places.get(), batch.N);
+    Memory<T> kept;
+    if (layer->keeps != Keeps::nothing) kept = batch.value(layer->keeps == Keeps::x ? x : out);
+    return [=](Batch<T>& taken) {
+      taken.pass_back(x, out, [&](const T* dout, T* dx) {
+        layer->backward(cnnlib::kernels<T>(), dout, kept.get(), places.get(), dx, taken.N);
+      });
+    };
+  });
+}
+
+template <class T>
 void bind_training(py::module_& m, const char* name, const char* batch_name) {
   using P = BoundTraining<T>;
   py::class_<BoundBatch<T>>(m, batch_name).def_property_readonly("N", [](const BoundBatch<T>& bound) {
@@ -92,7 +110,7 @@ void bind_training(py::module_& m, const char* name, const char* batch_name) {
            py::arg("masks"), py::arg("outputs"))
       .def("backward", &P::backward, py::arg("batch"), py::arg("douts"));
   bind_weighted_layers<T>(program);
-  bind_plane_layers<T>(program);
+  bind_image_layers(program);
   bind_elementwise_layers<T>(program);
 }
 

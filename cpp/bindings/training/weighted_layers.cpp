@@ -7,23 +7,21 @@
 namespace cnnlib {
 namespace {
 
-// The bits of a ReLU's result y of so many elements where the gradient passes.
-template <class T>
-Memory<std::uint8_t> mask_of(const T* y, Index n) {
-  auto mask = new_memory<std::uint8_t>(ceil_div(n, 8));
-  kernels<T>().relu_mask(y, mask.get(), n);
-  return mask;
-}
+// Whether a ReLU follows a layer, and what the layer keeps of its result for it: the bits where the gradient
+// passes or, where another layer keeps the result anyway, the result.
+enum class Relu { none, by_mask, by_result };
 
-// What a layer with a ReLU keeps of its result y: the mask or, where another layer keeps y anyway, y.
 template <class T>
 struct KeptRelu {
   Memory<std::uint8_t> mask;
   Memory<T> y;
 
-  KeptRelu(Batch<T>& batch, int out, bool relu, bool by_mask) {
-    if (relu && by_mask) mask = mask_of(batch.value(out).get(), batch.elements(out));
-    if (relu && !by_mask) y = batch.value(out);
+  KeptRelu(Batch<T>& batch, int out, Relu relu) {
+    const Index n = batch.elements(out);
+    if (relu == Relu::by_result) y = batch.value(out);
+    if (relu != Relu::by_mask) return;
+    mask = new_memory<std::uint8_t>(ceil_div(n, 8));
+    kernels<T>().relu_mask(batch.value(out).get(), mask.get(), n);
   }
 
   // The gradient before the ReLU, or the output's, dout, where there is none.
@@ -38,6 +36,24 @@ struct KeptRelu {
     return result;
   }
 };
+
+// A layer that keeps its input, and what forward(batch, x, out) returns, for backward(batch, kept, x, dout,
+// dx).
+template <class T, class Forward, class Backward>
+void add_layer(BoundTraining<T>& p, int x, int out, Relu relu, bool need_dx, const Forward& forward,
+               const Backward& backward) {
+  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
+    const Memory<T> input = batch.value(x);
+    const auto kept = forward(batch, input.get(), batch.make(out));
+    const KeptRelu<T> kept_relu(batch, out, relu);
+    return [=](Batch<T>& taken) {
+      const Memory<T> behind = taken.take_gradient(out), dout = kept_relu.before(taken, out, behind);
+      taken.pass_to(x, need_dx, [&](T* dx) { backward(taken, kept, input.get(), dout.get(), dx); });
+    };
+  });
+}
+
+struct Nothing {};
 
 template <class T>
 void check_conv(BoundTraining<T>& p, int x, int out, const ConvShape& s, const Array<T>& weights, int w,
@@ -57,91 +73,83 @@ void check_norm(const BoundTraining<T>& p, int gamma, int beta, Index C) {
 template <class T>
 void conv_layer(BoundTraining<T>& p, int x, int out, const Array<T>& like, const Array<T>& weights, int w,
                 int b, const py::object& conv_param, bool relu, bool by_mask, bool need_dx) {
-  const ConvShape one = conv_shape("loss", like, weights, conv_param);
-  check_conv(p, x, out, one, weights, w, b);
-  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
-    ConvShape s = one;
-    s.N = batch.N;
-    T* y = batch.make(out);
-    kernels<T>().conv_forward(batch.value(x).get(), batch.param(w), batch.param(b), y, s, relu);
-    const KeptRelu<T> kept_relu(batch, out, relu, by_mask);
-    return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> behind = taken.take_gradient(out), dout = kept_relu.before(taken, out, behind);
-      taken.pass_to(x, need_dx, [&](T* dx) {
-        kernels<T>().conv_backward(kept.get(), taken.param(w), dout.get(), nullptr, dx,
-                                   taken.param_gradient(w), taken.param_gradient(b), s);
+  const ConvShape s = conv_shape("loss", like, weights, conv_param);
+  check_conv(p, x, out, s, weights, w, b);
+  add_layer(
+      p, x, out,
+      !relu     ? Relu::none
+      : by_mask ? Relu::by_mask
+                : Relu::by_result,
+      need_dx,
+      [=](Batch<T>& batch, const T* in, T* y) {
+        kernels<T>().conv_forward(in, batch.param(w), batch.param(b), y, of_images(s, batch.N), relu);
+        return Nothing();
+      },
+      [=](Batch<T>& batch, Nothing, const T* in, const T* dout, T* dx) {
+        kernels<T>().conv_backward(in, batch.param(w), dout, nullptr, dx, batch.param_gradient(w),
+                                   batch.param_gradient(b), of_images(s, batch.N));
       });
-    };
-  });
 }
 
 template <class T>
 void conv_transpose_layer(BoundTraining<T>& p, int x, int out, const Array<T>& like, const Array<T>& weights,
                           int w, int b, const py::object& conv_param, bool need_dx) {
-  const ConvShape one = conv_transpose_shape("loss", like, weights, conv_param);
-  p.reads(x, {one.F, one.OH, one.OW});
-  p.makes(out, {one.C, one.H, one.W});
+  const ConvShape s = conv_transpose_shape("loss", like, weights, conv_param);
+  p.reads(x, {s.F, s.OH, s.OW});
+  p.makes(out, {s.C, s.H, s.W});
   p.takes(w, weights.size());
-  p.takes(b, one.C, true);
-  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
-    ConvShape s = one;
-    s.N = batch.N;
-    kernels<T>().conv_backward(nullptr, batch.param(w), batch.value(x).get(), batch.param(b), batch.make(out),
-                               nullptr, nullptr, s);
-    return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Kernels<T>& k = kernels<T>();
-      const Memory<T> dout = taken.take_gradient(out);
-      taken.pass_to(x, need_dx, [&](T* dx) {
-        T *dw = taken.param_gradient(w), *db = taken.param_gradient(b);
-        if (dx != nullptr) k.conv_forward(dout.get(), taken.param(w), nullptr, dx, s, false);
-        if (dw != nullptr) k.conv_backward(dout.get(), nullptr, kept.get(), nullptr, nullptr, dw, nullptr, s);
-        if (db != nullptr) k.bias_gradient(dout.get(), db, s.N, s.C, s.H * s.W);
+  p.takes(b, s.C, true);
+  add_layer(
+      p, x, out, Relu::none, need_dx,
+      [=](Batch<T>& batch, const T* in, T* y) {
+        kernels<T>().conv_backward(nullptr, batch.param(w), in, batch.param(b), y, nullptr, nullptr,
+                                   of_images(s, batch.N));
+        return Nothing();
+      },
+      [=](Batch<T>& batch, Nothing, const T* in, const T* dout, T* dx) {
+        run_conv_transpose_backward(dout, in, batch.param(w), dx, batch.param_gradient(w),
+                                    batch.param_gradient(b), of_images(s, batch.N));
       });
-    };
-  });
 }
 
-// Mean, variance and 1 / sqrt(variance + eps) of a batch norm's C channels.
+// Mean, variance and 1 / sqrt(variance + eps) of a batch norm's C channels, the first two left in the batch.
 struct Statistics {
   Memory<double> mean, var, inv_std;
-  explicit Statistics(Index C)
-      : mean(new_memory<double>(C)), var(new_memory<double>(C)), inv_std(new_memory<double>(C)) {}
+
   template <class T>
-  void leave_in(Batch<T>& batch, std::size_t norm) const {
-    batch.mean[norm] = mean;
-    batch.var[norm] = var;
-  }
+  Statistics(Batch<T>& batch, std::size_t norm, Index C)
+      : mean(batch.mean[norm] = new_memory<double>(C)),
+        var(batch.var[norm] = new_memory<double>(C)),
+        inv_std(new_memory<double>(C)) {}
 };
 
 template <class T>
 void conv_bn_relu_layer(BoundTraining<T>& p, int x, int out, const Array<T>& like, const Array<T>& weights,
                         int w, int b, int gamma, int beta, std::size_t norm, const py::object& conv_param,
                         bool need_dx) {
-  const ConvShape one = conv_shape("loss", like, weights, conv_param);
-  check_conv(p, x, out, one, weights, w, b);
-  check_norm(p, gamma, beta, one.F);
-  p.has_norm(norm, one.F);
-  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
-    ConvShape s = one;
-    s.N = batch.N;
-    const Statistics own(s.F);
-    const Memory<T> a = batch.like(out);
-    kernels<T>().conv_bn_relu_train(
-        {batch.value(x).get(), batch.param(w), batch.param(b), batch.param(gamma), batch.param(beta),
-         batch.eps[norm], a.get(), batch.make(out), own.mean.get(), own.var.get(), own.inv_std.get()},
-        s);
-    own.leave_in(batch, norm);
-    return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> dout = taken.take_gradient(out);
-      taken.pass_to(x, need_dx, [&](T* dx) {
+  const ConvShape s = conv_shape("loss", like, weights, conv_param);
+  check_conv(p, x, out, s, weights, w, b);
+  check_norm(p, gamma, beta, s.F);
+  p.has_norm(norm, s.F);
+  add_layer(
+      p, x, out, Relu::none, need_dx,  // the kernels have their own
+      [=](Batch<T>& batch, const T* in, T* y) {
+        const Statistics own(batch, norm, s.F);
+        const Memory<T> a = batch.like(out);
+        kernels<T>().conv_bn_relu_train(
+            {in, batch.param(w), batch.param(b), batch.param(gamma), batch.param(beta), batch.eps[norm],
+             a.get(), y, own.mean.get(), own.var.get(), own.inv_std.get()},
+            of_images(s, batch.N));
+        return std::pair(own, a);
+      },
+      [=](Batch<T>& batch, const std::pair<Statistics, Memory<T>>& kept, const T* in, const T* dout, T* dx) {
+        const auto& [own, a] = kept;
         kernels<T>().conv_bn_relu_backward(
-            {dout.get(), kept.get(), taken.param(w), a.get(), own.mean.get(), own.inv_std.get(),
-             taken.param(gamma), taken.param(beta), true, dx, taken.param_gradient(w),
-             taken.param_gradient(b), taken.param_gradient(gamma), taken.param_gradient(beta)},
-            s);
+            {dout, in, batch.param(w), a.get(), own.mean.get(), own.inv_std.get(), batch.param(gamma),
+             batch.param(beta), true, dx, batch.param_gradient(w), batch.param_gradient(b),
+             batch.param_gradient(gamma), batch.param_gradient(beta)},
+            of_images(s, batch.N));
       });
-    };
-  });
 }
 
 // Images (C, S), or features with an S of 1.
@@ -152,43 +160,45 @@ void batchnorm_layer(BoundTraining<T>& p, int x, int out, Index C, Index S, int 
   p.makes(out, {C, S});
   check_norm(p, gamma, beta, C);
   p.has_norm(norm, C);
-  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
-    const BatchNormShape s{batch.N, C, S};
-    const Statistics own(C);
-    kernels<T>().batchnorm_train(batch.value(x).get(), batch.param(gamma), batch.param(beta), batch.eps[norm],
-                                 batch.make(out), own.mean.get(), own.var.get(), own.inv_std.get(), s, relu);
-    own.leave_in(batch, norm);
-    return [=, kept = batch.value(x)](Batch<T>& taken) {
-      taken.pass_back(x, out, [&](const T* dout, T* dx) {
-        kernels<T>().batchnorm_backward(dout, kept.get(), own.mean.get(), own.inv_std.get(),
-                                        taken.param(gamma), relu ? taken.param(beta) : nullptr, dx,
-                                        taken.param_gradient(gamma), taken.param_gradient(beta), s, true);
+  add_layer(
+      p, x, out, Relu::none, true,  // the kernels have their own
+      [=](Batch<T>& batch, const T* in, T* y) {
+        const Statistics own(batch, norm, C);
+        kernels<T>().batchnorm_train(in, batch.param(gamma), batch.param(beta), batch.eps[norm], y,
+                                     own.mean.get(), own.var.get(), own.inv_std.get(), {batch.N, C, S}, relu);
+        return own;
+      },
+      [=](Batch<T>& batch, const Statistics& own, const T* in, const T* dout, T* dx) {
+        kernels<T>().batchnorm_backward(dout, in, own.mean.get(), own.inv_std.get(), batch.param(gamma),
+                                        relu ? batch.param(beta) : nullptr, dx, batch.param_gradient(gamma),
+                                        batch.param_gradient(beta), {batch.N, C, S}, true);
       });
-    };
-  });
 }
 
 // Each row by itself: so many groups of an image's C channels, of S values each.
 template <class T>
 void row_norm_layer(BoundTraining<T>& p, int x, int out, const std::array<Index, 3>& shape, int gamma,
                     int beta, double eps) {
-  const auto [groups, C, S] = shape;
+  const Index groups = shape[0], C = shape[1], S = shape[2];
   p.reads(x, {C, S});
   p.makes(out, {C, S});
   require(groups >= 1 && C % groups == 0, [] { return std::string("loss: groups that do not divide"); });
   check_norm(p, gamma, beta, C);
-  p.add([=, groups = groups, C = C, S = S](Batch<T>& batch) -> BatchBackward<T> {
-    const RowNormShape s{batch.N * groups, C / groups, S, C};
-    const auto mean = new_memory<double>(s.rows), inv_std = new_memory<double>(s.rows);
-    kernels<T>().rownorm_forward(batch.value(x).get(), batch.param(gamma), batch.param(beta), eps,
-                                 batch.make(out), mean.get(), inv_std.get(), s);
-    return [=, kept = batch.value(x)](Batch<T>& taken) {
-      taken.pass_back(x, out, [&](const T* dout, T* dx) {
-        kernels<T>().rownorm_backward(dout, kept.get(), mean.get(), inv_std.get(), taken.param(gamma), dx,
-                                      taken.param_gradient(gamma), taken.param_gradient(beta), s);
+  const auto rows = [=](Index N) { return RowNormShape{N * groups, C / groups, S, C}; };
+  using Kept = std::array<Memory<double>, 2>;  // mean and 1 / sqrt(variance + eps)
+  add_layer(
+      p, x, out, Relu::none, true,
+      [=](Batch<T>& batch, const T* in, T* y) {
+        const Index all = batch.N * groups;
+        const Kept kept{new_memory<double>(all), new_memory<double>(all)};
+        kernels<T>().rownorm_forward(in, batch.param(gamma), batch.param(beta), eps, y, kept[0].get(),
+                                     kept[1].get(), rows(batch.N));
+        return kept;
+      },
+      [=](Batch<T>& batch, const Kept& kept, const T* in, const T* dout, T* dx) {
+        kernels<T>().rownorm_backward(dout, in, kept[0].get(), kept[1].get(), batch.param(gamma), dx,
+                                      batch.param_gradient(gamma), batch.param_gradient(beta), rows(batch.N));
       });
-    };
-  });
 }
 
 template <class T>
@@ -199,19 +209,16 @@ void affine_layer(BoundTraining<T>& p, int x, int out, Index D, Index M, int w, 
   require(elements_of({D, M}) > 0, [] { return std::string("loss: weights without elements"); });
   p.takes(w, D * M);
   p.takes(b, M, true);
-  p.add([=](Batch<T>& batch) -> BatchBackward<T> {
-    const DenseShape s{batch.N, D, M, false};
-    T* y = batch.make(out);
-    kernels<T>().affine_forward(batch.value(x).get(), batch.param(w), batch.param(b), y, s, relu);
-    const KeptRelu<T> kept_relu(batch, out, relu, true);
-    return [=, kept = batch.value(x)](Batch<T>& taken) {
-      const Memory<T> behind = taken.take_gradient(out), dout = kept_relu.before(taken, out, behind);
-      taken.pass_to(x, need_dx, [&](T* dx) {
-        kernels<T>().affine_backward(dout.get(), kept.get(), taken.param(w), dx, taken.param_gradient(w),
-                                     taken.param_gradient(b), s);
+  add_layer(
+      p, x, out, relu ? Relu::by_mask : Relu::none, need_dx,
+      [=](Batch<T>& batch, const T* in, T* y) {
+        kernels<T>().affine_forward(in, batch.param(w), batch.param(b), y, {batch.N, D, M, false}, relu);
+        return Nothing();
+      },
+      [=](Batch<T>& batch, Nothing, const T* in, const T* dout, T* dx) {
+        kernels<T>().affine_backward(dout, in, batch.param(w), dx, batch.param_gradient(w),
+                                     batch.param_gradient(b), {batch.N, D, M, false});
       });
-    };
-  });
 }
 
 }  // namespace
