@@ -139,6 +139,8 @@ def explain(
 
 
 def _shape(name, shape):
+    if isinstance(shape, np.ndarray) and shape.ndim > 1:
+        raise ValueError(f"explain: {name} must be a shape, such as {shape.shape}, not the array itself")
     shape = tuple(shape)
     if len(shape) != 4 or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
         raise ValueError(f"explain: {name} must be four whole numbers, got {shape}")

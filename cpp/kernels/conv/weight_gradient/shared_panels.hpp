@@ -194,8 +194,8 @@ class SharedPanelsPart {
 // them.
 template <class T>
 class SharedPanels {
-  static constexpr Index most_positions = 1024,
-                         fewest_positions = 256;  // whose packed dout all channels share
+  // Of a block, whose packed dout all channels share.
+  static constexpr Index most_positions = (4 << 10) / sizeof(T), fewest_positions = 256;
   static constexpr Index fewest_sums = 4, most_sums = 16;
   static constexpr Index most_sum_bytes = 256 << 10;  // else adding the sums up takes too long
 
