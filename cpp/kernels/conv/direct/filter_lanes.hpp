@@ -84,6 +84,10 @@ class FilterLanes {
     blocks = row_blocks * col_blocks;
     turned_size = std::max(p.w_filter + lanes, channels * taps) * width;
     packs_by_panel = choose_packing();
+    const bool far_input = double(p.N * p.H * p.W) * double(p.C * sizeof(T)) > l2_for_blocks();
+    panels_at_once = far_input ? most_panels_at_once : 1;
+    while (panels_at_once > 1 && !keep_busy(p.groups * ceil_div(panels.count, panels_at_once), threads))
+      --panels_at_once;
   }
 
   // None where each panel is packed when its turn comes.
@@ -194,6 +198,8 @@ class FilterLanes {
   }
 
   Index channels_of(Index chunk) const { return std::min(channels, p.C - chunk * channels); }
+  Index weights_size() const { return channels * taps * width; }    // of a packed panel
+  Index sum_size() const { return positions * p.kinds() * width; }  // of a block and a panel
   Index packed_at(Index group, Index chunk, Index panel) const {
     return ((group * p.C + chunk * channels) * vectors + panels.first(panel) * channels_of(chunk)) * lanes *
            taps;
@@ -240,13 +246,13 @@ class FilterLanes {
     return block;
   }
 
-  // The weights before they are packed.
-  PrefetchAhead raw_weights(Index group, Index chunk, Index panel, Index tiles) const {
+  // The weights before they are packed, of the next chunk, or of the panel so many later.
+  PrefetchAhead raw_weights(Index group, Index chunk, Index panel, Index at_once, Index tiles) const {
     if (chunk == chunks) {
       chunk = 0;
-      ++panel;
+      panel += at_once;
     }
-    if (panel == panels.count) return {};
+    if (panel >= panels.count) return {};
     const Index first = panels.first(panel) * lanes,
                 filters = std::min(panels.rows(panel) * lanes, p.F - first);
     const T* w = p.w + group * p.w_group + first * p.w_filter + chunk * channels * p.w_channel;
@@ -345,15 +351,16 @@ class FilterLanes {
     Piece<Block> blocks;
     PanelMemory(const FilterLanes& m, Layout& layout) {
       const Index images = m.p.N * m.blocks;
-      weights = layout.per_thread<T>(m.threads, m.channels * m.taps * m.width);
+      weights = layout.per_thread<T>(m.threads, m.panels_at_once * m.weights_size());
       turned = layout.per_thread<T>(m.threads, m.turned_size);
       staged = layout.array<T>(checked_product(m.p.groups * images, m.input->size()));
-      sum = layout.per_thread<T>(m.threads, images * m.positions * m.p.kinds() * m.width);
+      sum = layout.per_thread<T>(m.threads, m.panels_at_once * images * m.sum_size());
       blocks = layout.array<Block>(m.p.groups * images);
     }
   };
 
-  // All input is staged, then every thread packs panels of filters, whose weights never leave its cache.
+  // All input is staged, then every thread packs panels of filters, whose weights never leave its cache: a
+  // few at once, so that input which no cache near the core holds is read less often.
   void run_by_panel(const Index* offset) const {
     const Index images = p.N * blocks;  // blocks of a group
     Layout layout;
@@ -363,19 +370,26 @@ class FilterLanes {
     parallel_for(p.groups * images, input->size() > 0 ? threads : 1, [&](Index task, int) {
       all[task] = block_at(task, memory.staged.in(scratch.data()) + task * input->size());
     });
-    parallel_for(p.groups * panels.count, threads, [&](Index task, int slot) {
-      const Index group = task / panels.count, panel = task % panels.count;
-      T* weights = memory.weights.of(scratch.data(), slot);
+    const Index tasks = ceil_div(panels.count, panels_at_once);
+    parallel_for(p.groups * tasks, threads, [&](Index task, int slot) {
+      const Index group = task / tasks, first = panels.count * (task % tasks) / tasks,
+                  count = panels.count * (task % tasks + 1) / tasks - first;
+      T *weights = memory.weights.of(scratch.data(), slot), *sum = memory.sum.of(scratch.data(), slot);
       Index tiles = 0;
       for (Index i = 0; i < images; ++i) tiles += all[group * images + i].tiles();
+      Step steps[most_panels_at_once];
       for (Index chunk = 0; chunk < chunks; ++chunk) {
-        pack_panel_of(group, chunk, panel, memory.turned.of(scratch.data(), slot), weights);
-        Step step{panel, chunk, weights, false, raw_weights(group, chunk + 1, panel, tiles)};
+        for (Index k = 0; k < count; ++k) {
+          T* to = weights + k * weights_size();
+          pack_panel_of(group, chunk, first + k, memory.turned.of(scratch.data(), slot), to);
+          steps[k] = {first + k, chunk, to, false, raw_weights(group, chunk + 1, first + k, count, tiles)};
+        }
         for (Index i = 0; i < images; ++i) {
           const Block& block = all[group * images + i];
-          multiply(block, step, offset,
-                   memory.sum.of(scratch.data(), slot) + i * positions * p.kinds() * width);
-          step.ahead = step.ahead.after(block.tiles());
+          for (Index k = 0; k < count; ++k) {
+            multiply(block, steps[k], offset, sum + (k * images + i) * sum_size());
+            steps[k].ahead = steps[k].ahead.after(block.tiles());
+          }
         }
       }
     });
@@ -394,6 +408,8 @@ class FilterLanes {
   Index channels, chunks;                              // channels of a chunk
   Index positions, turned_size;
   bool packs_by_panel;
+  static constexpr Index most_panels_at_once = 4;
+  Index panels_at_once;
   int threads;
 };
 
