@@ -39,6 +39,8 @@ LARGE = {
     "conv 1x1": Layer("conv", XWB, ((5, 70, 13, 11), (67, 70, 1, 1), (67,)), conv()),
     # Alone, an image has fewer positions than there are filters; the batch has more.
     "conv 1x1 small": Layer("conv", XWB, ((5, 300, 7, 7), (100, 300, 1, 1), (100,)), conv()),
+    # A few panels of filters are packed at once; how many follows from the threads.
+    "conv 1x1 far input": Layer("conv", XWB, ((8, 1100, 7, 7), (400, 1100, 1, 1), (400,)), conv()),
     "conv deep": Layer("conv", XWB, ((3, 150, 5, 5), (40, 150, 3, 3), (40,)), conv(pad=1)),
     "conv 5x5": Layer("conv", XWB, ((3, 48, 19, 18), (64, 48, 5, 5), (64,)), conv(pad=2)),
     "conv dilated": Layer("conv", XWB, ((3, 48, 19, 18), (33, 48, 3, 3), (33,)), conv(pad=2, dilation=2)),
