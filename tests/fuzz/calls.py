@@ -328,6 +328,7 @@ def fitting_call(source, name):
         "adam_step": (*update, A(n, dtype), A(n, dtype), 0.1, 0.9, 0.99, 1e-8, 0.1, 3),
         "sum_of_squares": (A(x, dtype),),
         "ready_dtype": (("x", "b"), (A(x, dtype), A(C, dtype))),
+        "new_array": ("f", x, np.dtype(dtype)),
     }
     return list(calls[name])
 

@@ -114,6 +114,26 @@ def test_the_first_of_equal_maxima_wins_a_wide_window(size, isa, dtype, rng):
     np.testing.assert_array_equal(cnnlib.adaptive_max_pool_backward(dout.astype(dtype), cache), want_dx)
 
 
+def test_the_first_of_equal_maxima_wins_a_window_of_very_many_rows(isa, dtype):
+    """More of them than float32 counts exactly with room to spare: 2^20 are taken at a time."""
+    rows, later = (1 << 20) + 9, (1 << 20) + 3
+    x = np.zeros((1, 1, rows, 2), dtype)
+    for places in (
+        [(later, 1)],
+        [(later, 1), (rows - 1, 0)],
+        [(5, 1), (later, 0)],
+        [(later - 4, 1), (later, 0)],
+    ):
+        for value in (1, np.nan):
+            x[...] = 0
+            for place in places:
+                x[0, 0][place] = value
+            out, cache = cnnlib.adaptive_max_pool_forward(x, 1)
+            np.testing.assert_array_equal(out[0, 0], [[value]])
+            dx = cnnlib.adaptive_max_pool_backward(np.ones_like(out), cache)
+            assert np.argwhere(dx[0, 0]).tolist() == [list(places[0])]
+
+
 def test_altered_winners_are_searched_again_or_take_no_gradient():
     x = np.arange(16.0).reshape(1, 1, 4, 4)
     dout = np.ones((1, 1, 2, 2))

@@ -38,27 +38,23 @@ void adaptive_avg_pool_backward(const T* dout, T* dx, const AdaptivePoolShape& s
   window_shares(dout, s.planes, s.H, s.W, row_windows(s), column_windows(s), dx);
 }
 
-// The largest of n values, at least a vector of them; NaN if one is.
+// The largest of n values; NaN if one is.
 template <class T>
 T largest_of(const T* p, Index n) {
   using S = Simd<T>;
-  auto a = S::load(p + n - S::size), b = a, c = a, d = a;  // the last vector may overlap the one before
-  Index i = 0;
-  for (; i + 4 * S::size <= n; i += 4 * S::size) {
-    a = S::max_or_nan(a, S::load(p + i));
-    b = S::max_or_nan(b, S::load(p + i + S::size));
-    c = S::max_or_nan(c, S::load(p + i + 2 * S::size));
-    d = S::max_or_nan(d, S::load(p + i + 3 * S::size));
+  T most = p[0], lanes[S::size];
+  if (n > 2 * S::size) {
+    auto a = S::load(p + n - S::size), b = S::load(p);  // the last vector may overlap the one before
+    for (Index i = S::size; i + S::size <= n; i += S::size) a = S::max_or_nan(a, S::load(p + i));
+    S::store(lanes, S::max_or_nan(a, b));
+    p = lanes;
+    n = S::size;
   }
-  for (; i + S::size <= n; i += S::size) a = S::max_or_nan(a, S::load(p + i));
-  T lanes[S::size];
-  S::store(lanes, S::max_or_nan(S::max_or_nan(a, b), S::max_or_nan(c, d)));
-  T most = lanes[0];
-  for (const T v : lanes) most = greater_or_nan(v, most) ? v : most;
+  for (Index i = 0; i < n; ++i) most = greater_or_nan(p[i], most) ? p[i] : most;
   return most;
 }
 
-// Where among n values v stands first; NaN where v is.
+// Where among n values v stands first, NaN where v is; n where it does not.
 template <class T>
 Index first_place(const T* p, Index n, T v) {
   using S = Simd<T>;
@@ -66,62 +62,58 @@ Index first_place(const T* p, Index n, T v) {
   Index i = 0;
   if (v == v)
     while (i + S::size <= n && !S::any(S::equal(S::load(p + i), wanted))) i += S::size;
-  while (p[i] != v && (v == v || p[i] == p[i])) ++i;
+  while (i < n && p[i] != v && (v == v || p[i] == p[i])) ++i;
   return i;
 }
-
-// The largest value of a window so far, and where in the plane it stands: the first in row-major order of
-// equal values, and of NaN, which beats every number.
-template <class T>
-struct FirstMaximum {
-  T value;
-  Index at;
-
-  // The next n values of the window, which begin at `begin`.
-  void take(const T* plane, Index begin, Index n) {
-    if (n < 2 * Simd<T>::size) {
-      for (Index i = begin; i < begin + n; ++i) take_if(greater_or_nan(plane[i], value), plane[i], i);
-    } else if (const T most = largest_of(plane + begin, n); greater_or_nan(most, value)) {
-      at = begin + first_place(plane + begin, n, most);
-      value = plane[at];
-    }
-  }
-  // Without a branch, which would be mispredicted for each new maximum.
-  void take_if(bool wins, T v, Index i) {
-    value = wins ? v : value;
-    at = wins ? i : at;
-  }
-};
 
 // What both passes take.
 inline double adaptive_work(const AdaptivePoolShape& s) {
   return double(s.planes) * double(s.H * s.W + s.OH * s.OW);
 }
 
-// out[oh, ow] = maximum of its window, and arg where in the plane it stands.
+// out[oh, ow] = maximum of its window, and arg where in the plane it stands: the first in row-major order of
+// equal values, and of NaN, which beats every number. The columns of a row of windows are gone down first, so
+// many rows at a time that T counts them.
 template <class T>
 void adaptive_max_pool_forward(const T* x, T* out, std::int64_t* arg, const AdaptivePoolShape& s) {
+  using S = Simd<T>;
+  constexpr Index most_rows = 1 << 20;
   const AdaptiveWindows rows = row_windows(s), columns = column_windows(s);
-  const auto find = [=](const T* plane, Index oh, Index ow) {
-    const Index left = columns.begin(ow), width = columns.end(ow) - left, top = rows.begin(oh);
-    const Index first = top * s.W + left;
-    FirstMaximum<T> maximum{plane[first], first};
-    if (s.OW == 1)  // its rows are one run
-      maximum.take(plane, first, (rows.end(oh) - top) * s.W);
-    else
-      for (Index h = top; h < rows.end(oh); ++h) maximum.take(plane, h * s.W + left, width);
-    return maximum;
+  const auto run_rows = [=](const T* plane, Index top, Index bottom, bool first, const PlaneTask& task,
+                            T* value, T* row, T* to, std::int64_t* place) {
+    const Index end = columns.end(task.last_column - 1);
+    for (Index w = columns.begin(task.first_column); w < end; w += S::size) {
+      const Index count = std::min<Index>(S::size, end - w);
+      Maxima<T, true> most{load_first(plane + top * s.W + w, count), S::zero()};
+      for (Index h = top + 1; h < bottom; ++h)
+        most.add({load_first(plane + h * s.W + w, count), S::zero()}, static_cast<int>(h - top));
+      S::store(value + w, most.value);
+      S::store(row + w, most.tap);
+    }
+    for (Index ow = task.first_column; ow < task.last_column; ++ow) {
+      const Index left = columns.begin(ow), right = columns.end(ow);
+      const T most = largest_of(value + left, right - left);
+      if (!first && !greater_or_nan(most, to[ow])) continue;
+      T first_row = T(most_rows);
+      Index at = left;
+      for (Index w = left; (w += first_place(value + w, right - w, most)) < right; ++w)
+        if (row[w] < first_row) first_row = row[at = w];
+      to[ow] = value[at];
+      place[ow] = (top + static_cast<Index>(first_row)) * s.W + at;
+    }
   };
   const PlaneGrid grid(s.planes, s.OH, s.OW, s.H * s.W + s.OH * s.OW, adaptive_work(s));
   grid.each([=](const PlaneTask& task, int) {
+    const Index line = s.W + S::size;
+    const Scratch lines(static_cast<std::size_t>(2 * line) * sizeof(T));
+    T *const value = static_cast<T*>(lines.data()), *const row = value + line;
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
-      for (Index oh = task.first_row; oh < task.last_row; ++oh)
-        for (Index ow = task.first_column; ow < task.last_column; ++ow) {
-          const FirstMaximum<T> maximum = find(x + plane * s.H * s.W, oh, ow);
-          const Index to = (plane * s.OH + oh) * s.OW + ow;
-          out[to] = maximum.value;
-          arg[to] = maximum.at;
-        }
+      for (Index oh = task.first_row; oh < task.last_row; ++oh) {
+        const Index top = rows.begin(oh), bottom = rows.end(oh), to = (plane * s.OH + oh) * s.OW;
+        for (Index h = top; h < bottom; h += most_rows)
+          run_rows(x + plane * s.H * s.W, h, std::min(bottom, h + most_rows), h == top, task, value, row,
+                   out + to, arg + to);
+      }
   });
 }
 
