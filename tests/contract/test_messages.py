@@ -5,6 +5,8 @@ import re
 import cnnlib
 import numpy as np
 import pytest
+from cnnlib import safetensors
+from cnnlib.cli.main import build_parser
 from cnnlib.convnet import ConvNet
 from cnnlib.data import Normalization, load_image_folder
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
@@ -129,7 +131,60 @@ def test_articles():
         Solver(MODELS["flat"](1), "data")
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: FullyConnectedNet(10),
+            "FullyConnectedNet: hidden_dims must be a list of integers, got an int",
+        ),
+        (
+            lambda: ThreeLayerConvNet(num_filter=3),
+            "ThreeLayerConvNet: got an unexpected keyword argument 'num",
+        ),
+        (lambda: cnnlib.prepare(TwoLayerNet), "prepare: model must be one of cnnlib.models, or from"),
+        (
+            lambda: safetensors.save(MODELS["flat"](1), "x"),
+            "save: x: params must be a dict of arrays, got a C",
+        ),
+    ],
+)
+def test_what_is_no_list_no_model_no_dict(call, message):
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}"):
+        call()
+
+
+@pytest.mark.parametrize("options", [{}, {"micro_batches": 2}], ids=["whole", "parts"])
+@pytest.mark.parametrize("returned", [2.5, (2.5, {}, {})], ids=["loss", "three"])
+def test_a_model_whose_loss_returns_no_gradients(options, returned):
+    class Model:
+        def __init__(self):
+            self.params = {"w": np.zeros(3)}
+
+        def loss(self, X, y=None):
+            return np.zeros((len(X), 10)) if y is None else returned
+
+    solver = Solver(Model(), data(3), num_epochs=1, verbose=False, **options)
+    with pytest.raises(
+        TypeError, match=r"Solver: the model's loss\(X, y\) must return \(loss, grads\), got a "
+    ):
+        solver.train()
+
+
+def test_dtypes_without_a_common_one():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    x = np.zeros((1, 1, 3, 3), np.float16)
+    with pytest.raises(
+        TypeError, match="conv_forward: the dtypes have none in common: x has float16, w has bfloat16"
+    ):
+        cnnlib.conv_forward(x, x.astype(ml_dtypes.bfloat16), None, {})
+
+
 class TestCommand:
+    def test_lr_is_not_short_for_lr_decay(self):
+        options = build_parser("train").parse_args(["train", "--lr", "0.25"])
+        assert (options.learning_rate, options.lr_decay) == (0.25, None)
+
     def test_a_folder_for_a_name(self, tmp_path, capsys, monkeypatch):
         monkeypatch.chdir(tmp_path)
         (tmp_path / "photos" / "cat").mkdir(parents=True)

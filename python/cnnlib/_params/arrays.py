@@ -30,7 +30,11 @@ def _compute_dtype(function, names, arrays):
                 f"{function}: {name} has dtype {array.dtype}; float32, float64, float16, bfloat16, integers "
                 "and booleans are supported"
             )
-    result = np.result_type(*(array.dtype for array in arrays)).newbyteorder("=")
+    try:
+        result = np.result_type(*(array.dtype for array in arrays)).newbyteorder("=")
+    except TypeError:  # float16 and bfloat16
+        given = ", ".join(f"{name} has {array.dtype}" for name, array in zip(names, arrays))
+        raise TypeError(f"{function}: the dtypes have none in common: {given}") from None
     if result.kind in "iub":
         result = np.dtype(np.float64)
     return result, np.dtype(np.float32) if result.name in _HALVES else result

@@ -87,7 +87,7 @@ def prepare(
         if others or calibration is not None or len(float32) or algorithm != "auto":
             raise ValueError(f"prepare: the model is a predictor of {model.precision} already")
         return model
-    if not callable(getattr(model, "graph", None)):
+    if isinstance(model, type) or not callable(getattr(model, "graph", None)):
         raise TypeError(
             f"prepare: model must be one of cnnlib.models, or from cnnlib.onnx, got {type_name(model)}"
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import choice, number, positive_int, probability
+from cnnlib._params import choice, number, positive_int, probability, type_name
 from cnnlib._params.random import random_stream
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.graph.shapes import refuse_channels_last
@@ -109,6 +109,8 @@ class FullyConnectedNet(GraphModel):
         input_shape = np.atleast_1d(np.asarray(input_dim, dtype=object))
         self._input_dim = tuple(positive_int(where, "input_dim", d) for d in input_shape)
         D = math.prod(self._input_dim)
+        if not isinstance(hidden_dims, Iterable):
+            raise TypeError(f"{where}: hidden_dims must be a list of integers, got {type_name(hidden_dims)}")
         hidden = [positive_int(where, "hidden_dims", d) for d in hidden_dims]
         sizes = [D, *hidden, positive_int(where, "num_classes", num_classes)]
         self.num_layers = len(sizes) - 1

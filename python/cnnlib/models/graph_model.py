@@ -111,7 +111,10 @@ def keeps_arguments(init: Callable[_P, None]) -> Callable[_P, None]:
 
     @functools.wraps(init)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> None:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{type(args[0]).__name__}: {error}") from None
         bound.apply_defaults()
         for name, value in bound.arguments.items():
             if isinstance(value, Iterator):  # can be gone through once only

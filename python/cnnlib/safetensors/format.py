@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._files import written_whole
+from cnnlib._params import type_name
 from cnnlib._params.arrays import as_array
 
 _LENGTH = struct.Struct("<Q")
@@ -59,7 +60,7 @@ def save(params: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
     ValueError
         A name that is reserved, or a dtype that the format does not have.
     TypeError
-        A name that is no string.
+        No dict, or a name that is no string.
     OSError
         The file cannot be written; nothing is left behind then.
 
@@ -70,6 +71,8 @@ def save(params: Mapping[str, ArrayLike], path: str | os.PathLike[str]) -> None:
     array([[1., 0.],
            [0., 1.]], dtype=float32)
     """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"save: {os.fspath(path)}: params must be a dict of arrays, got {type_name(params)}")
     write(path, {name: _checked(path, name, as_array("save", repr(name), params[name])) for name in params})
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnlib._params import type_name
 from cnnlib.distributed.batchnorm import synchronized
 from cnnlib.distributed.communicator import MPIComm, SerialComm
 from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
@@ -86,7 +87,15 @@ class Worker:
         The gradients are valid until the next call.
         """
         with self._drawing(), self.interrupts.allowed():
-            return self.model.loss(X, y, **self._loss)
+            return self._loss_of(X, y)
+
+    def _loss_of(self, X: Any, y: Any) -> tuple[float, Mapping[str, Any]]:
+        result = self.model.loss(X, y, **self._loss)
+        if not (isinstance(result, (tuple, list)) and len(result) == 2):
+            raise TypeError(
+                f"Solver: the model's loss(X, y) must return (loss, grads), got {type_name(result)}"
+            )
+        return result[0], result[1]
 
     # The end of an epoch ----------------------------------------------------------------------------------
 
@@ -192,7 +201,7 @@ class DataParallel(Worker):
             restore_statistics(model, before)
             part = slice(run.start - start, run.stop - start)
             with own_stream(model, [*seed, number]), self.interrupts.allowed():
-                loss, grads = model.loss(X[part], y[part], **self._loss)
+                loss, grads = self._loss_of(X[part], y[part])
             values = {_LOSS: loss, **_flat(statistics(model))}
             values |= checked_gradients(model.params, grads, frozen)
             share = (run.stop - run.start) / total

@@ -32,7 +32,8 @@ _INSIDE = {"folder": "images by class", "npy": "arrays"}
 DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
 MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
 
-OLD_NAMES = {"num_epochs": ("epochs",)}  # settings that were called otherwise, which is still understood
+# Other names that are understood: a former one, and what would count as short for lr_decay.
+OLD_NAMES = {"num_epochs": ("epochs",), "learning_rate": ("lr",)}
 
 MODEL_SETTINGS = {  # the form of each, and help
     "num_filters": ("count", None),
