@@ -229,7 +229,6 @@ class TestUnpack:
             (f"{WANTED[0]}/inside", "director|File exists"),
             ("cifar-10-batches-bin/" + 300 * "x", "too long"),
         ],
-        ids=str,
     )
     def test_harmful_member(self, tmp_path, dest, member, complaint):
         archive = tar_of(tmp_path / "a.tar.gz", member)

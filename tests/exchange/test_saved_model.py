@@ -296,7 +296,6 @@ class TestRefused:
             ({"classes": "abc"}, ValueError, "save_model of classes has 3 names, the model has 4 classes"),
             ({"classes": [1, 2, 3, 4]}, TypeError, "must hold names"),
         ],
-        ids=str,
     )
     def test_what_cannot_be_saved(self, tmp_path, options, error, message):
         with pytest.raises(error, match=message):

@@ -268,7 +268,7 @@ class TestImages:
             AlternatingFlip(),
             build_augmentation(["flip", "crop"]),
         ],
-        ids=str,
+        ids=lambda augmentation: type(augmentation).__name__,
     )
     def test_like_the_images(self, augmentation):
         samples = Samples(np.arange(2), 1, 5)
