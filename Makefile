@@ -27,7 +27,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The tests are to see the installed package alone.
 unexport PYTHONPATH
 
-.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores clean
+.PHONY: help train test test-aarch64 test-windows bench lint format wheel portable-wheel windows-wheel macos-wheel aarch64-wheel docs linkcheck pictures notebooks asan asan-smoke tsan many-cores ci-ready clean
 .DELETE_ON_ERROR:
 # One pip at a time in .venv; the compilation itself uses all cores.
 .NOTPARALLEL:
@@ -194,8 +194,9 @@ asan-%: build/asan-%/.installed $(VENV)/.installed $(VENV)/.test
 	  $(BIN)/pytest -p no:cacheprovider $(ASAN_TESTS) $(PYTEST_ARGS)
 
 # With the one set whose kernels compile fastest of those with intrinsics.
+SMOKE := asan-$(or $(filter avx2,$(ISAS)),base)
 asan-smoke: ASAN_TESTS := $(SMOKE_TESTS)
-asan-smoke: asan-$(or $(filter avx2,$(ISAS)),base)
+asan-smoke: $(SMOKE)
 
 # ThreadSanitizer needs the addresses where it expects them, so without their randomisation.
 tsan: $(foreach isa,$(ISAS),tsan-$(isa))
@@ -253,6 +254,9 @@ test-windows: $(VENV)/.build
 	cmake/cross/wine.sh build/windows $(BIN)/python $(WINDOWS_PYTHON)
 	build/windows/python -m pytest -p no:cacheprovider $(WINDOWS_TESTS) $(PYTEST_ARGS)
 	build/windows/python -m cnnlib train --out build/windows/run --overwrite $(TRAIN_ARGS)
+
+# All that the steps of .ci/run install and compile, so that they can run beside each other.
+ci-ready: $(VENV)/.installed $(VENV)/.lint $(VENV)/.docs $(VENV)/.test $(PEER_STAMP) build/$(SMOKE)/.installed build/virtual/.installed
 
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .mypy_cache
