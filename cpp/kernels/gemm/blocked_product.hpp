@@ -136,13 +136,17 @@ void product_by_row_blocks(const MatrixProduct<T>& p) {
 }
 
 // Multiplies packed rows by panels of b's columns, which the thread packs just before. For few rows, columns
-// that lie side by side are read in place instead: a copy would not be used often.
+// that lie side by side are read in place instead: a copy would not be used often. Two panels of rows read
+// them twice, which rows that lie whole pages apart do not stay in a cache for, as they share a few of its
+// sets.
 template <class T>
 class ColumnPanels {
+  static constexpr Index page_bytes = 4096;
+
  public:
   ColumnPanels(const MatrixProduct<T>& product, int threads, Layout& layout)
       : p(product),
-        in_place(p.b.col == 1 && p.M <= 2 * max_rows),
+        in_place(p.b.col == 1 && p.M <= (p.b.row * Index(sizeof(T)) % page_bytes == 0 ? 1 : 2) * max_rows),
         b_piece(layout.per_thread<T>(threads, p.lanes * p.most_terms())),
         tile_piece(layout.per_thread<T>(threads, tile_size<T>)),
         offset_piece(layout.array<Index>(2 * p.most_terms())) {}
