@@ -2,8 +2,8 @@
 
 Each ``<name>_naive`` has the signature, the result and the cache of its compiled twin in
 :mod:`cnnlib.layers`, so one can stand in for the other, and a cache of the one feeds the backward of
-the other. These versions are slow on purpose and mostly trust their input: use the compiled ones for work,
-and for error messages.
+the other. These versions are slow on purpose, take NumPy arrays alone (no lists, no tensors), and mostly
+trust their input: use the compiled ones for work, and for error messages.
 
 The files are named as those of :mod:`cnnlib.layers`; ``windows.py`` works out where the windows of
 convolution and pooling stand. ``quantized.py`` defines eight-bit networks.
