@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cnnlib import _core
-from cnnlib.torch.tensors import as_array, from_array, prepare, torch_threads
+from cnnlib.torch.tensors import as_array, from_array, operator, prepare, torch_threads
 
 
 def batch_norm(
@@ -97,12 +97,7 @@ def _given(name, running, C):
     return running.detach().double()
 
 
-@torch.library.custom_op(
-    "cnnlib::batch_norm_train",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor gamma, Tensor beta, float eps) -> (Tensor, Tensor, Tensor, Tensor)",
-)
+@operator("batch_norm_train", "Tensor x, Tensor gamma, Tensor beta, float eps", 4)
 def _train(x, gamma, beta, eps):
     """The result, and the batch's mean, biased variance and inverse deviation in float64."""
     with torch_threads():
@@ -112,12 +107,7 @@ def _train(x, gamma, beta, eps):
     return tuple(map(from_array, results))
 
 
-@torch.library.custom_op(
-    "cnnlib::batch_norm_normalize",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor x, Tensor gamma, Tensor beta, Tensor mean, Tensor inv_std) -> Tensor",
-)
+@operator("batch_norm_normalize", "Tensor x, Tensor gamma, Tensor beta, Tensor mean, Tensor inv_std")
 def _normalize(x, gamma, beta, mean, inv_std):
     images, centre, inverse, scale, shift = (as_array(tensor) for tensor in (x, mean, inv_std, gamma, beta))
     with torch_threads():
@@ -126,13 +116,10 @@ def _normalize(x, gamma, beta, mean, inv_std):
         )
 
 
-@torch.library.custom_op(
-    "cnnlib::batch_norm_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema="(Tensor dout, Tensor x, Tensor gamma, Tensor mean, Tensor inv_std, bool from_batch)"
-    " -> (Tensor, Tensor, Tensor)",
-)
+_ARGUMENTS = "Tensor dout, Tensor x, Tensor gamma, Tensor mean, Tensor inv_std, bool from_batch"
+
+
+@operator("batch_norm_backward", _ARGUMENTS, 3)
 def _backward(dout, x, gamma, mean, inv_std, from_batch):
     """dx, dgamma, dbeta."""
     tensors = dout.contiguous(), x, gamma, mean, inv_std

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from cnnlib.layers.conv import _conv, _conv_backward
-from cnnlib.torch.tensors import as_array, from_array, pair, prepare, torch_threads
+from cnnlib.torch.tensors import as_array, from_array, operator, pair, prepare, torch_threads
 
 _GEOMETRY = "int[] stride, int[] pad, int[] dilation, int groups"
 _NO_GRADIENTS = (None, None, None, None)  # of the geometry
@@ -100,24 +100,14 @@ def _conv_param(stride, pad, dilation, groups):
     return {"stride": tuple(stride), "pad": sides, "dilation": tuple(dilation), "groups": groups}
 
 
-@torch.library.custom_op(
-    "cnnlib::conv2d",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor x, Tensor w, Tensor? b, {_GEOMETRY}) -> Tensor",
-)
+@operator("conv2d", f"Tensor x, Tensor w, Tensor? b, {_GEOMETRY}")
 def _conv2d(x, w, b, *geometry):
     bias = None if b is None else as_array(b)
     with torch_threads():
         return from_array(_conv("conv2d", as_array(x), as_array(w), bias, _conv_param(*geometry)))
 
 
-@torch.library.custom_op(
-    "cnnlib::conv2d_input_gradient",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor dout, Tensor w, SymInt[] size, {_GEOMETRY}) -> Tensor",
-)
+@operator("conv2d_input_gradient", f"Tensor dout, Tensor w, SymInt[] size, {_GEOMETRY}")
 def _input_gradient(dout, w, size, *geometry):
     """`size` is (H, W)."""
     dy, filters, param = as_array(dout), as_array(w), _conv_param(*geometry)
@@ -127,12 +117,7 @@ def _input_gradient(dout, w, size, *geometry):
         return from_array(_conv_backward("conv2d", dy, (x, filters, None, param), ("dx",))[0])
 
 
-@torch.library.custom_op(
-    "cnnlib::conv2d_weight_gradient",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor dout, Tensor x, SymInt[] kernel, bool bias, {_GEOMETRY}) -> (Tensor, Tensor)",
-)
+@operator("conv2d_weight_gradient", f"Tensor dout, Tensor x, SymInt[] kernel, bool bias, {_GEOMETRY}", 2)
 def _weight_gradient(dout, x, kernel, bias, *geometry):
     """dw and, with `bias`, db, which is empty without; `kernel` is (KH, KW)."""
     dy, images, param = as_array(dout), as_array(x), _conv_param(*geometry)
@@ -147,11 +132,8 @@ def _weight_gradient(dout, x, kernel, bias, *geometry):
 
 @_conv2d.register_fake
 def _(x, w, b, stride, pad, dilation, groups):
-    size = [
-        1 + (n + before + after - d * (k - 1) - 1) // s
-        for n, before, after, d, k, s in zip(x.shape[2:], pad[::2], pad[1::2], dilation, w.shape[2:], stride)
-    ]
-    return x.new_empty((x.shape[0], w.shape[0], *size))
+    padded = torch.nn.functional.pad(x, [*pad[2:], *pad[:2]])
+    return x.new_empty(torch.nn.functional.conv2d(padded, w, b, stride, 0, dilation, groups).shape)
 
 
 @_input_gradient.register_fake

@@ -9,7 +9,7 @@ import torch
 
 from cnnlib import _core
 from cnnlib.layers.pool import _MAX_KEYS, _geometry
-from cnnlib.torch.tensors import as_array, from_array, pair, prepare, torch_threads
+from cnnlib.torch.tensors import as_array, from_array, operator, pair, prepare, torch_threads
 
 _GEOMETRY = "int[] kernel, int[] stride, int[] pad, int[] dilation, bool ceil_mode"
 _NO_GRADIENTS = (None, None, None, None, None)  # of the geometry
@@ -82,12 +82,7 @@ def _arguments(x, kernel, stride, pad, dilation, ceil_mode):
     return _geometry("max_pool2d", param, x, _MAX_KEYS)
 
 
-@torch.library.custom_op(
-    "cnnlib::max_pool2d",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor x, {_GEOMETRY}) -> (Tensor, Tensor)",
-)
+@operator("max_pool2d", f"Tensor x, {_GEOMETRY}", 2)
 def _max_pool2d(x, *geometry):
     """The maxima, and the position kh * KW + kw of each in its window (for none the largest number)."""
     images = as_array(x)
@@ -96,12 +91,7 @@ def _max_pool2d(x, *geometry):
     return from_array(out), from_array(winners)
 
 
-@torch.library.custom_op(
-    "cnnlib::max_pool2d_backward",
-    mutates_args=(),
-    device_types="cpu",
-    schema=f"(Tensor dout, Tensor winners, SymInt[] size, {_GEOMETRY}) -> Tensor",
-)
+@operator("max_pool2d_backward", f"Tensor dout, Tensor winners, SymInt[] size, {_GEOMETRY}")
 def _max_pool2d_backward(dout, winners, size, *geometry):
     """`size` is (H, W)."""
     dy, winning = as_array(dout.contiguous()), as_array(winners)
@@ -111,20 +101,10 @@ def _max_pool2d_backward(dout, winners, size, *geometry):
         return from_array(_core.max_pool_backward("max_pool2d", dy, x, windows, ceil_mode, winning))
 
 
-def _windows(size, before, window, stride, ceil_mode):
-    """How many windows one axis has."""
-    room = size + 2 * before - window
-    if not ceil_mode:
-        return room // stride + 1
-    count = (room + stride - 1) // stride + 1
-    return count - 1 if (count - 1) * stride >= size + before else count
-
-
 @_max_pool2d.register_fake
 def _(x, kernel, stride, pad, dilation, ceil_mode):
-    window = [d * (k - 1) + 1 for d, k in zip(dilation, kernel)]
-    size = [_windows(*axis, ceil_mode) for axis in zip(x.shape[2:], pad, window, stride)]
-    out = x.new_empty((*x.shape[:2], *size))
+    maxima = torch.nn.functional.max_pool2d(x, kernel, stride, pad, dilation, ceil_mode)
+    out = x.new_empty(maxima.shape)
     wide = kernel[0] * kernel[1] >= _WIDE
     return out, out.new_empty(out.shape, dtype=torch.uint32 if wide else torch.uint8)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -55,6 +55,13 @@ def _check(function, name, tensor):
             f"{function}: {name} has dtype {tensor.dtype}; float32, float64, float16 and bfloat16 are "
             "supported"
         )
+
+
+def operator(name: str, arguments: str, results: int = 1) -> Callable[..., Any]:
+    """Make a function PyTorch's operator ``cnnlib::name``, of CPU tensors, none of which it changes."""
+    returned = ", ".join(["Tensor"] * results)
+    schema = f"({arguments}) -> ({returned})"
+    return torch.library.custom_op(f"cnnlib::{name}", mutates_args=(), device_types="cpu", schema=schema)
 
 
 def as_array(tensor: torch.Tensor) -> NDArray[Any]:
