@@ -651,7 +651,7 @@ REFUSED = {
     ),
     "constant for each pixel": ("y = Add(x, k)", {"k": (3, 8, 8)}, {}, r"a constant of shape \(3, 8, 8\)"),
     "samples mixed": ("y = Reshape(x, s)", {}, {"s": np.array([-1, 3])}, "shape is"),
-    "samples transposed": ("y = Transpose<perm=[1,0,2,3]>(x)", {}, {}, "attribute perm"),
+    "samples transposed": ("y = Transpose<perm=[1,0,2,3]>(x)", {}, {}, r"the order \(1, 0, 2, 3\) of axes"),
     "constant blown up": (
         "k = ConstantOfShape(s) y = Add(x, k)",
         {},
@@ -662,7 +662,7 @@ REFUSED = {
         "n = Shape<end=1>(x) d = Mul(n, two) y = Reshape(x, d)",
         {},
         {"two": np.array([2])},
-        "the number of images",
+        "for 89 images",
     ),
     "output without the input": ("y = Add(k, k)", {"k": 3}, {}, "does not depend on its input"),
     "divides by zero": ("y = Div(x, k)", {}, {"k": np.zeros(1, np.float32)}, "divides by 0"),

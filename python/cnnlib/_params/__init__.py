@@ -30,10 +30,9 @@ def check_keys(
         raise TypeError(f"{function}: {name} must be a dict, got {type(params).__name__}")
     for key in params:
         if key not in known:
-            near = _meant(key, known) or difflib.get_close_matches(str(key), known, 1, 0.5)
-            meant = " and ".join(map(repr, near))
-            hint = f"did you mean {meant}?" if near else f"known keys: {', '.join(known)}"
-            raise ValueError(f"{function}: unknown key {key!r} in {name}; {hint}")
+            meant, keys = " and ".join(map(repr, _meant(key, known))), f"known keys: {', '.join(known)}"
+            advice = f"did you mean {meant}?" if meant else hint(key, known, keys)
+            raise ValueError(f"{function}: unknown key {key!r} in {name}; {advice}")
     missing = [key for key in required if key not in params]
     if missing:
         raise KeyError(f"{function}: {name} lacks {', '.join(map(repr, missing))}")
@@ -42,6 +41,12 @@ def check_keys(
 def _meant(key, known):
     """The known keys for what another library calls `key`; none where it has no such name."""
     return next((names for names in _ELSEWHERE.get(key, ()) if set(names) <= set(known)), ())
+
+
+def hint(name: object, known: Collection[str], otherwise: str = "") -> str:
+    """What to say of an unknown name: the nearest known one, else `otherwise` or all of them."""
+    near = difflib.get_close_matches(str(name), known, 1, 0.5)
+    return f"did you mean {near[0]!r}?" if near else otherwise or f"known: {', '.join(known)}"
 
 
 def type_name(value: object) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any
 
-from cnnlib._params import check_keys
+from cnnlib._params import check_keys, hint
 
 OWN = "(a function of the user's own)"  # stands for what a checkpoint cannot hold
 
@@ -35,9 +34,7 @@ class Registry:
             raise TypeError(f"{self.what} must be a name, a dict with a 'name', or a callable, got {value!r}")
         name = arguments["name"]
         if name not in self.classes:
-            near = difflib.get_close_matches(str(name), self.classes, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(self.classes)}"
-            raise ValueError(f"unknown {self.what} {name!r}; {hint}")
+            raise ValueError(f"unknown {self.what} {name!r}; {hint(name, self.classes)}")
         known = [field.name for field in fields(self.classes[name])]
         check_keys(self.what, name, arguments, ["name", *known])
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import itertools
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnlib import layers
-from cnnlib._params import positive_int
+from cnnlib._params import hint, positive_int
 from cnnlib.graph import joins
 
 # Of nodes that are no layers of cnnlib.layers: how many values each reads; None for two or more.
@@ -248,9 +247,8 @@ class Graph:
             return labelled[0]
         if labelled:
             raise ValueError(f"Graph.cut: {len(labelled)} nodes are called {name!r}: {', '.join(labelled)}")
-        near = difflib.get_close_matches(name, [node.output for node in self.nodes], 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"the last ones are {self._ends()}"
-        raise ValueError(f"Graph.cut: there is no node {name!r}; {hint}")
+        advice = hint(name, [node.output for node in self.nodes], f"the last ones are {self._ends()}")
+        raise ValueError(f"Graph.cut: there is no node {name!r}; {advice}")
 
     def _ends(self) -> str:
         return ", ".join(repr(node.output) for node in self.nodes[-5:])
@@ -327,9 +325,8 @@ class Graph:
 def _check_layer(where: str, node: Node) -> None:
     known = [name.removesuffix("_forward") for name in layers.__all__ if name.endswith("_forward")]
     if node.layer not in known and node.layer not in JOINS:
-        near = difflib.get_close_matches(node.layer, [*known, *JOINS], 1, 0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{where}: {node.title}: unknown layer {node.layer!r}{hint}")
+        advice = hint(node.layer, [*known, *JOINS], "see cnnlib.layers")
+        raise ValueError(f"{where}: {node.title}: unknown layer {node.layer!r}; {advice}")
     count = JOINS.get(node.layer, 1)
     if len(node.inputs) != count and (count is not None or len(node.inputs) < 2):
         wanted = "two or more" if count is None else count

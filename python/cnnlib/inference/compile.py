@@ -10,17 +10,15 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._typing import Array, Outputs
-from cnnlib.graph.graph import ACTIVATIONS, Graph, activation_of, groups_of
+from cnnlib.graph.graph import Graph, groups_of
+from cnnlib.graph.lowering import core_call
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import statistics
 from cnnlib.inference.fusion import fuse_inverted_residuals, fuse_sums, operations, rectified
 from cnnlib.inference.memory import Layout
 from cnnlib.inference.quantization.images import BYTE_RULES, ByteSteps, byte_images, floats_of
-from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 
 _EMITTED_BY = {
-    **dict.fromkeys(ACTIVATIONS, "_activation"),
-    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), "_adaptive_pool"),
     **dict.fromkeys(("layernorm", "spatial_instancenorm", "spatial_groupnorm"), "_row_norm"),
     "spatial_batchnorm": "_batchnorm",
 }
@@ -69,8 +67,14 @@ class Compiled(ByteSteps):
         for node in nodes:
             layer, bound = rectified(node)
             ids, out = [layout.id(name) for name in node.inputs], layout.id(node.output)
+            before, after = self.shapes[node.inputs[0]], self.shapes[node.output]
+            call = core_call("prepare", node, before, after, dtype)
+            if call is not None:
+                method, arguments = call
+                getattr(self._core, method)(node.label, ids[0], out, *arguments)
+                continue
             emit = getattr(self, _EMITTED_BY.get(layer, f"_{layer}"))
-            emit(node, ids, out, self.shapes[node.inputs[0]], bound)
+            emit(node, ids, out, before, bound)
         self.arena_bytes = layout.arena * dtype.itemsize
         self.packed_bytes: int = self._core.packed_bytes
         del self._arrays
@@ -122,21 +126,6 @@ class Compiled(ByteSteps):
     def _affine(self, node, ids, out, shape, bound):
         self._core.affine(node.label, ids[0], out, *map(self._array, node.params), bound is not None)
 
-    def _max_pool(self, node, ids, out, shape, bound):
-        like = np.empty((0, *shape), self.dtype)
-        self._core.max_pool(
-            node.label, ids[0], out, like, *_geometry("prepare", node.args[0], like, _MAX_KEYS)
-        )
-
-    def _avg_pool(self, node, ids, out, shape, bound):
-        like, pool_param = np.empty((0, *shape), self.dtype), node.args[0]
-        geometry = _geometry("prepare", pool_param, like, _AVG_KEYS)
-        counted = pool_param.get("count_include_pad", True)
-        self._core.avg_pool(node.label, ids[0], out, like, *geometry, counted)
-
-    def _global_avg_pool(self, node, ids, out, shape, bound):
-        self._core.global_avg_pool(node.label, ids[0], out, shape[0], math.prod(shape[1:]))
-
     def _batchnorm(self, node, ids, out, shape, bound):
         arrays = *statistics(node, shape[0]), *map(self._array, node.params)
         self._core.normalize(node.label, ids[0], out, math.prod(shape[1:]), *arrays, bound is not None)
@@ -158,33 +147,14 @@ class Compiled(ByteSteps):
         S, eps = math.prod(shape[1:]), node.args[0].get("eps", 1e-5)
         self._core.pixel_norm(node.label, ids[0], out, S, eps, gamma, beta)
 
-    def _activation(self, node, ids, out, shape, bound):
-        self._core.activation(node.label, ids[0], out, *activation_of(node))
-
     def _softmax(self, node, ids, out, shape, bound):
         self._core.softmax(node.label, ids[0], out, shape[0], math.prod(shape[1:]))
-
-    def _adaptive_pool(self, node, ids, out, shape, bound):
-        sizes = (*shape, *self.shapes[node.output][1:])
-        self._core.adaptive_pool(node.label, ids[0], out, sizes, node.layer == "adaptive_max_pool")
-
-    def _upsample(self, node, ids, out, shape, bound):
-        (C, H, W), (_, OH, OW) = shape, self.shapes[node.output]
-        _, mode, corners = node.args
-        factors = (C, H, W, OH // H, OW // W)
-        self._core.upsample(node.label, ids[0], out, factors, mode == "bilinear", bool(corners))
-
-    def _relu(self, node, ids, out, shape, bound):
-        self._core.relu(node.label, ids[0], out)
 
     def _add(self, node, ids, out, shape, bound):
         self._core.sum(node.label, *ids, out, shape[0], bound is not None)
 
     def _multiply(self, node, ids, out, shape, bound):
         self._core.product(node.label, *ids, out, shape[0])
-
-    def _leaky_relu(self, node, ids, out, shape, bound):
-        self._core.leaky_relu(node.label, ids[0], out, node.args[0])
 
     def _concat(self, node, ids, out, shape, bound):
         self._core.concat(node.label, ids, out)

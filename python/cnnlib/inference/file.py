@@ -19,8 +19,9 @@ from cnnlib.graph.graph import BATCH_NORMS, Graph, fresh
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference import old_file
 from cnnlib.inference.fusion import refuse_unprepared
-from cnnlib.inference.quantization.checks import BYTE_CHECKS, check_byte_graph, row_of
 from cnnlib.inference.quantization.images import BYTE_RULES
+from cnnlib.inference.quantization.parts import BYTE_CHECKS, check_byte_graph
+from cnnlib.inference.quantization.table import row_of
 from cnnlib.safetensors import format as safetensors
 
 _ENTRY, _CHECKSUM = "cnnlib", "cnnlib.crc32"  # of the metadata

@@ -12,7 +12,7 @@ import numpy as np
 from cnnlib._typing import Array, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node, fresh, positional
 from cnnlib.inference.fusion import refuse_unprepared
-from cnnlib.inference.quantization.checks import BYTE_CHECKS
+from cnnlib.inference.quantization.parts import BYTE_CHECKS
 
 _STATISTICS = ("eps", "running_mean", "running_var")
 _WEIGHTED = ("conv", "conv_transpose", "affine")

@@ -101,8 +101,7 @@ class FullyConnectedNet(GraphModel):
         self.dropout = _dropped(where, dropout, dropout_keep_ratio)
         self.normalization = _normalization(where, use_batchnorm, normalization)
         self.use_batchnorm = self.normalization == "batchnorm"
-        self.label_smoothing = 0.0
-        self.seed, self.rng = seed, None
+        self.seed = seed
         scale = number(where, "weight_scale", weight_scale, 0)
         random = random_stream(seed, where)
 

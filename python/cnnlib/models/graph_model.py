@@ -51,6 +51,8 @@ class Model:
     preprocess: Callable[[np.ndarray], np.ndarray] | None = None
     classes: tuple[str, ...] | None = None
     criterion: Criterion | None = None
+    label_smoothing: float = 0.0
+    rng: Any = None
     outputs: tuple[str, ...] = ()
     params: Params
     _told_of_bytes = False  # see `warn_of_bytes`

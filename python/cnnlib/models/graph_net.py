@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import check_keys, number, positive_int
+from cnnlib._params import check_keys, hint, number, positive_int
 from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib._typing import ArrayLike, Params
@@ -133,9 +132,8 @@ class GraphNet(GraphModel):
         self.input_dim = checked_dim(where, input_dim)
         self.reg = number(where, "reg", reg, 0)
         self.dtype = real_dtype(where, dtype)
-        self.label_smoothing = 0.0
         random_stream(seed, where)  # refuses what is no seed
-        self.seed, self.rng = seed, None
+        self.seed = seed
         self._build(graph, frozen)
         self._why_fixed = graph.why_fixed()
         self.params: Params = _arrays(where, graph, params, self.dtype)
@@ -303,8 +301,7 @@ class GraphNet(GraphModel):
                 raise TypeError(f"{where}: a pattern must be a str, got {pattern!r}")
             names = [name for name in self.params if name == pattern or fnmatch.fnmatchcase(name, pattern)]
             if not names:
-                near = difflib.get_close_matches(pattern, self.params, 1, 0.5)
-                known = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.params)}"
+                known = hint(pattern, self.params, f"there are {', '.join(self.params)}")
                 raise ValueError(f"{where}: no parameter is called {pattern!r}; {known}")
             found.update(names)
         self.frozen = tuple(name for name in self.params if name in found)

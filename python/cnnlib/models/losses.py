@@ -4,7 +4,6 @@ of these for as many outputs.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib import layers
-from cnnlib._params import check_keys, number
+from cnnlib._params import check_keys, hint, number
 from cnnlib._params.registry import OWN
 from cnnlib.data.shards import Targets
 
@@ -172,9 +171,7 @@ def _build_one(name: str, value: Any, where: str) -> Loss:
         raise TypeError(f"{title} must be a name, a dict with a 'name', or a callable, got {value!r}")
     wanted = str(arguments["name"]).removesuffix(_ENDING)
     if wanted not in LOSSES:
-        near = difflib.get_close_matches(wanted, LOSSES, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(LOSSES)}"
-        raise ValueError(f"{where}: unknown {name} {arguments['name']!r}; {hint}")
+        raise ValueError(f"{where}: unknown {name} {arguments['name']!r}; {hint(wanted, LOSSES)}")
     settings = {key: item for key, item in arguments.items() if key != "name"}
     check_keys(where, name, settings, list(inspect.signature(LOSSES[wanted]).parameters)[2:])
     return Loss(LOSSES[wanted], wanted, settings, title)

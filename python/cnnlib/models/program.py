@@ -143,15 +143,7 @@ class Program:
 
     def scores(self, params: Mapping[str, Array], x: Array) -> Outputs:
         """Run it in test mode: no more is kept of what the steps compute than later ones read."""
-        values = {self.input: x}
-        for step, done in zip(self.steps, self._done, strict=True):
-            try:
-                values[step.output] = step.scores(params, *map(values.__getitem__, step.inputs))
-            except (KeyError, TypeError, ValueError) as error:
-                raise self._with_name(error, step) from error
-            for name in done:
-                del values[name]
-        return self._of(values)
+        return self._run(params, x, train=False)[0]
 
     def forward(self, params: Mapping[str, Array], x: Array) -> tuple[Outputs, list[Any]]:
         """Run it; return the output, several by their names, and the caches that :meth:`backward` takes."""
@@ -160,14 +152,19 @@ class Program:
         if run:
             batch, outputs = run
             return self._of(dict(zip(self.outputs, outputs, strict=True))), [compiled, batch]
+        return self._run(params, x, train=True)
+
+    def _run(self, params, x, train):
+        """The steps one after the other: the output, and caches of those that are trained."""
         values, caches = {self.input: x}, []
         for step, done in zip(self.steps, self._done, strict=True):
             xs = map(values.__getitem__, step.inputs)
             try:
                 # What is frozen keeps nothing: its batch norms rest, so `scores` has the same bits.
-                out, cache = step.forward(params, *xs) if step.active else (step.scores(params, *xs), None)
+                keep = train and step.active
+                out, cache = step.forward(params, *xs) if keep else (step.scores(params, *xs), None)
             except (KeyError, TypeError, ValueError) as error:
-                raise self._with_name(error, step) from error
+                raise type(error)(f"{self.where}: {step.node.title}: {error.args[0]}") from error
             values[step.output] = out
             caches.append(cache)
             for name in done:
@@ -219,10 +216,6 @@ class Program:
     def _of(self, values: dict[str, Array]) -> Outputs:
         """What leaves the network."""
         return {name: values[name] for name in self.outputs} if self._named else values[self.outputs[0]]
-
-    def _with_name(self, error, step):
-        """The error with the step's name in its text."""
-        return type(error)(f"{self.where}: {step.node.title}: {error.args[0]}")
 
     def _mark_active(self):
         """A value's gradient is asked for where something is trained before it."""

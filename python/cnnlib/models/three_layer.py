@@ -83,8 +83,6 @@ class ThreeLayerConvNet(GraphModel):
         self.dtype = real_dtype(where, dtype)
         self.reg = number(where, "reg", reg, 0)
         self.use_batchnorm = bool(use_batchnorm)
-        self.label_smoothing = 0.0
-        self.rng = None  # nothing is drawn in training
         self.input_dim = _image_size(where, input_dim)
         F = positive_int(where, "num_filters", num_filters)
         size = positive_int(where, "filter_size", filter_size)

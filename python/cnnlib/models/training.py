@@ -13,28 +13,18 @@ from cnnlib._params import number
 from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array, Gradients
 from cnnlib.graph.fusion import SANDWICHES, fused
-from cnnlib.graph.graph import (
-    ACTIVATIONS,
-    Graph,
-    Node,
-    activation_of,
-    groups_of,
-    last_reads,
-    trained_values,
-)
+from cnnlib.graph.graph import Graph, Node, groups_of, last_reads, trained_values
+from cnnlib.graph.lowering import core_call
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers.dense import dropout_mask
 from cnnlib.layers.norm.batch import batch_options, running_statistics
-from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 
 _TABLE = {
     **{chain: name for chain, name in SANDWICHES.items() if not {"max_pool", "batchnorm"} & {*chain}},
     ("batchnorm", "relu"): "batchnorm_relu",
 }
 _EMITTED_BY = {
-    **dict.fromkeys(ACTIVATIONS, "_activation"),
     **dict.fromkeys(("layernorm", "spatial_groupnorm", "spatial_instancenorm"), "_row_norm"),
-    **dict.fromkeys(("adaptive_avg_pool", "adaptive_max_pool"), "_adaptive_pool"),
 }
 _WHERE = "loss"
 
@@ -95,10 +85,17 @@ class CompiledTraining:
             [self._trained[node.output] for node in nodes],
         )
         for node in nodes:
+            x, out = self._values[node.inputs[0]], self._values[node.output]
+            before, after = self._shapes[node.inputs[0]], self._shapes[node.output]
+            call = core_call(_WHERE, node, before, after, dtype)
             emit = getattr(self, _EMITTED_BY.get(node.layer, f"_{node.layer}"), None)
-            if emit is None:
+            if call is not None:
+                method, arguments = call
+                getattr(self._core, method)(x, out, *arguments)
+            elif emit is not None:
+                emit(node, x, out)
+            else:
                 raise LookupError(f"{node.layer} runs in Python alone")
-            emit(node, self._values[node.inputs[0]], self._values[node.output])
         del self._params
         # As they were when the layers were made; what norms and dropout hold is read at each step.
         later = [param for _, param, _ in self._norms] + [param for param, _ in self._dropouts]
@@ -223,17 +220,8 @@ class CompiledTraining:
     def _affine_relu(self, node, x, out):
         self._affine(node, x, out, relu=True)
 
-    def _relu(self, node, x, out):
-        self._core.relu(x, out)
-
     def _scale(self, node, x, out):
         self._core.scale(x, out, node.args[0])
-
-    def _leaky_relu(self, node, x, out):
-        self._core.leaky_relu(x, out, node.args[0] if node.args else 0.01)
-
-    def _activation(self, node, x, out):
-        self._core.activation(x, out, *activation_of(node))
 
     def _dropout(self, node, x, out):
         self._dropouts.append((node.args[0], self._shapes[node.output]))
@@ -251,29 +239,6 @@ class CompiledTraining:
     def _concat(self, node, x, out):
         xs, needs = zip(*((self._values[name], self._trained[name]) for name in node.inputs), strict=True)
         self._core.concat(xs, out, needs)
-
-    def _max_pool(self, node, x, out):
-        like = self._like(node)
-        self._core.max_pool(x, out, like, *_geometry(_WHERE, node.args[0], like, _MAX_KEYS))
-
-    def _avg_pool(self, node, x, out):
-        like, pool_param = self._like(node), node.args[0]
-        geometry = _geometry(_WHERE, pool_param, like, _AVG_KEYS)
-        self._core.avg_pool(x, out, like, *geometry, pool_param.get("count_include_pad", True))
-
-    def _adaptive_pool(self, node, x, out):
-        shape = *self._shapes[node.inputs[0]], *self._shapes[node.output][1:]
-        self._core.adaptive_pool(x, out, shape, node.layer == "adaptive_max_pool")
-
-    def _upsample(self, node, x, out):
-        (C, H, W), (_, OH, OW) = self._shapes[node.inputs[0]], self._shapes[node.output]
-        arguments = node.arguments()
-        bilinear, corners = arguments["mode"] == "bilinear", bool(arguments["align_corners"])
-        self._core.upsample(x, out, (C, H, W, OH // H, OW // W), bilinear, corners)
-
-    def _global_avg_pool(self, node, x, out):
-        C, *plane = self._shapes[node.inputs[0]]
-        self._core.global_avg_pool(x, out, C, math.prod(plane))
 
     def _flatten(self, node, x, out):
         self._core.flatten(x, out)

@@ -76,13 +76,15 @@ def conv2d(
             f"conv2d: w must have 4 dimensions (F, C / groups, KH, KW), got shape {tuple(w.shape)}"
         )
     steps, spread = pair("conv2d", "stride", stride), pair("conv2d", "dilation", dilation)
-    sides = _sides(padding, w.shape[2:], steps, spread)
+    around = sides(padding, w.shape[2:], steps, spread)
     images = x.unsqueeze(0) if x.dim() == 3 else x
-    out = _conv2d(images, w, b, steps, sides, spread, groups)
+    out = _conv2d(images, w, b, steps, around, spread, groups)
     return (out.squeeze(0) if x.dim() == 3 else out).to(dtype)
 
 
-def _sides(padding, kernel, stride, dilation):
+def sides(
+    padding: int | Sequence[int] | str, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> list[int]:
     """Padding as [top, bottom, left, right]."""
     if padding == "same":
         if list(stride) != [1, 1]:

@@ -22,7 +22,7 @@ from cnnlib.graph.graph import fresh
 from cnnlib.graph.importing import Builder, Feature
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.torch.aten import IGNORED, OPERATORS, Call
-from cnnlib.torch.aten.call import PLAIN, RETURNED, kind, title
+from cnnlib.torch.aten.call import title
 from cnnlib.torch.modules import OWN
 from cnnlib.torch.sizes import size_fixed_by
 from cnnlib.torch.tensors import HALVES
@@ -280,7 +280,7 @@ class _Network(Builder):
             if node.op == "call_function":
                 self._read(node)
         returned = exported.call_spec.out_spec.unflatten(nodes[-1].args[0])
-        self.outputs = {name: _output(node, self.values) for name, node in _named(returned).items()}
+        self.outputs = {name: self._output(node) for name, node in _named(returned).items()}
 
     def _read(self, node):
         call, inputs = Call(self, node), node.all_input_nodes
@@ -296,6 +296,16 @@ class _Network(Builder):
                 call.check_arguments()
         elif call.operator not in IGNORED:
             call.fail(f"the operator {node.target} has no counterpart")
+
+    def _output(self, node):
+        """A value that the module returns."""
+        if not isinstance(node, torch.fx.Node) or node not in self.values:
+            raise ValueError(
+                "load: the module must return tensors computed from its input, one, or several in a tuple or "
+                f"a dict, got {node}"
+            )
+        call = Call(self, node)
+        return call.plain(call.unpadded(self.values[node]))
 
     def free_name(self, name: str, size: int, value: float) -> str:
         """The name of a constant (size,) that the module lacks, which it has for no other."""
@@ -342,15 +352,3 @@ def _named(returned):
         return {str(name): node for name, node in returned.items()}
     several = isinstance(returned, (tuple, list))
     return {f"output{k}": node for k, node in enumerate(returned if several else [returned])}
-
-
-def _output(node, values):
-    """A value that the module returns."""
-    if not isinstance(node, torch.fx.Node) or node not in values:
-        raise ValueError(
-            "load: the module must return tensors computed from its input, one, or several in a tuple or a "
-            f"dict, got {node}"
-        )
-    if kind(values[node]) != PLAIN:
-        raise ValueError(f"load: {node.name}, which the module returns, {RETURNED[kind(values[node])]}")
-    return values[node]

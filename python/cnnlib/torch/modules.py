@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from cnnlib.torch.batch_norm import batch_norm
-from cnnlib.torch.convolution import conv2d
+from cnnlib.torch.convolution import conv2d, sides
 from cnnlib.torch.pooling import max_pool2d
 
 
@@ -27,18 +27,10 @@ class Conv2d(nn.Conv2d):
         """Convolve `input`, (N, C, H, W) or (C, H, W)."""
         padding = self.padding
         if self.padding_mode != "zeros":
-            input, padding = nn.functional.pad(input, self._around(), mode=self.padding_mode), 0
+            top, bottom, left, right = sides(padding, self.kernel_size, self.stride, self.dilation)
+            input = nn.functional.pad(input, [left, right, top, bottom], mode=self.padding_mode)
+            padding = 0
         return conv2d(input, self.weight, self.bias, self.stride, padding, self.dilation, self.groups)
-
-    def _around(self):
-        """Padding as [left, right, top, bottom]."""
-        if self.padding == "valid":
-            return [0, 0, 0, 0]
-        if self.padding == "same":
-            totals = [d * (k - 1) for d, k in zip(self.dilation[::-1], self.kernel_size[::-1])]
-            return [side for total in totals for side in (total // 2, total - total // 2)]
-        vertical, horizontal = self.padding
-        return [horizontal, horizontal, vertical, vertical]
 
 
 class MaxPool2d(nn.MaxPool2d):

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from cnnlib.graph.importing.sizes import other_sizes
+
 # Beginnings of names of calls whose numbers are not compared, but what they make of the argument's shape.
 _RESHAPING = ("view", "reshape", "flatten", "squeeze", "unsqueeze")
 _SPREADING = ("expand", "broadcast_to")
@@ -52,7 +54,7 @@ def size_fixed_by(module: nn.Module, example: torch.Tensor, known: str = "") -> 
 
 def _fixed_by(module, example, recorded):
     N, C, H, W = example.shape
-    refusals, sizes = [], _other_sizes(H, W)
+    refusals, sizes = [], other_sizes(H, W)
     for size in sizes:
         calls = _run(module, (N, C, *size), example.dtype)
         if isinstance(calls, str):  # nothing to compare with: PyTorch has no result
@@ -62,14 +64,6 @@ def _fixed_by(module, example, recorded):
         if why:
             return why
     return refusals[0] if len(refusals) == len(sizes) else ""
-
-
-def _other_sizes(H: int, W: int) -> list[tuple[int, int]]:
-    """Sizes with other remainders by all that strides come to, in both orders of height and width."""
-    return [
-        *((H + 1, W + 2), (H + 2, W + 1), (H + 3, W + 5), (H + 8, W + 16), (H + 32, W + 32)),
-        *((H + 64, W), (H, W + 64), (2 * H, 2 * W), (-(-H // 2), -(-W // 2))),
-    ]
 
 
 def _by(H: int, W: int) -> str:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias
 
 import numpy as np
 
-from cnnlib._params import pair
 from cnnlib._typing import Array, Params
 from cnnlib.graph.graph import OF_A_SIZE, Graph, Node
 from cnnlib.graph.shapes import batch_of, shape_behind
@@ -67,10 +66,6 @@ class Feature:
         """The graph's value as the source sees another one."""
         return replace(self, view=other.view, channels_last=other.channels_last)
 
-    def moved(self, view: tuple[int, ...], channels_last: bool) -> Feature:
-        """With the channels at another place; of one pixel they are at both."""
-        return replace(self, view=view, channels_last=channels_last and math.prod(view[:-1]) != 1)
-
     def padded(self, sides: Sides, value: float) -> Feature:
         """With constant pixels around the images of its view."""
         C, H, W = self.view
@@ -82,7 +77,6 @@ class Feature:
 
 
 LARGEST_SAMPLE = 2**31  # numbers of one sample's value: 8 GiB in float32
-_RESIZING = {"conv", "conv_transpose", "max_pool", "avg_pool", "upsample", "affine", "flatten"}
 
 
 class Caller(Protocol):
@@ -107,8 +101,8 @@ class Builder:
     params : dict
     frozen : set of str
         Parameters that are not to be trained.
-    fixed_by : str
-        Why images must have the size that the network is loaded at; empty where they may have another.
+    runs : bool
+        False where a layer refused the shapes of what it reads.
     rules : mapping
         What :func:`cnnlib.graph.shapes.shape_behind` is for other layers than those of `cnnlib.layers`.
     """
@@ -121,19 +115,18 @@ class Builder:
         self.nodes: list[Node] = []
         self.params: Params = {}
         self.frozen: set[str] = set()
-        self.fixed_by = ""
         self._places: dict[str, int] = {}  # of the node that makes a value
         self._variants: dict[str, dict[bytes, str]] = {}  # of parameters of one name, by their content
         self._shapes: dict[str, tuple[int, ...]] = {}
-        # Of the graph's values whose shape follows the size of the images, one of the same height and width.
-        self._like: dict[str, str] = {}
+        self._following: set[str] = set()  # values whose shape follows the size of the images
+        self.runs = True
 
     def begin(self, name: str, shape: tuple[int, ...]) -> Feature:
         """Name the input, and the shape of its samples."""
         self.input = Feature(name, shape, shape)
         self._shapes[name] = shape
         if len(shape) == 3:
-            self._like[name] = name
+            self._following.add(name)
         return self.input
 
     def emit(
@@ -155,14 +148,14 @@ class Builder:
         try:
             shape = self.rules.get(layer, shape_behind)(node, shapes, values)
         except (TypeError, ValueError) as error:
+            self.runs = False
             op.fail(str(error))
         if math.prod(shape) > LARGEST_SAMPLE:
             op.fail(f"makes {batch_of(shape)}, which no memory holds")
         self._places[name] = len(self.nodes)
         self.nodes.append(node)
-        following = [self._like[value] for value in node.inputs if value in self._like]
-        if following and node.layer not in OF_A_SIZE:
-            self._like[name] = following[0] if _keeps_size(node, shapes[0], shape) else name
+        if node.layer not in OF_A_SIZE and not self._following.isdisjoint(node.inputs):
+            self._following.add(name)
         self._shapes[name] = shape
         return Feature(name, shape, shape)
 
@@ -182,16 +175,7 @@ class Builder:
 
     def follows(self, feature: Feature) -> bool:
         """Whether the shape of a value follows the size of the images."""
-        return feature.name in self._like
-
-    def like(self, feature: Feature) -> str:
-        """A value of the same height and width, one for all that have these at any size of the images."""
-        return self._like[feature.name]
-
-    def fix(self, reason: str) -> None:
-        """Tie the network to the size of images that it is loaded at; the first reason stays."""
-        if len(self.input.shape) == 3:
-            self.fixed_by = self.fixed_by or reason
+        return feature.name in self._following
 
     def maker(self, feature: Feature) -> tuple[int, Node] | None:
         """The node that makes a value, and its place."""
@@ -237,7 +221,7 @@ class Builder:
             replace(n, inputs=tuple(inner.get(i, i) for i in n.inputs), output=inner.get(n.output, n.output))
             for n in self.nodes
         ]
-        graph = Graph(nodes, inner.get(self.input.name, self.input.name), fixed_by=self.fixed_by)
+        graph = Graph(nodes, inner.get(self.input.name, self.input.name))
         for name, value in outputs.items():
             of = inner.get(value.name, value.name)
             if several and of != name:
@@ -247,13 +231,6 @@ class Builder:
         self.params = {name: array for name, array in self.params.items() if name in used}
         self.frozen &= used
         return graph
-
-
-def _keeps_size(node: Node, before: tuple[int, ...], after: tuple[int, ...]) -> bool:
-    """Whether what a node makes of images has their height and width, whatever these are."""
-    if node.layer == "conv":  # at stride 1 both differ by the same at any size
-        return pair("conv", "stride", node.args[0].get("stride", 1)) == (1, 1) and before[1:] == after[1:]
-    return node.layer not in _RESIZING
 
 
 def _digest(array: Array) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 
 from cnnlib._typing import Array
 from cnnlib.graph.graph import Node
-from cnnlib.graph.importing.builder import Builder, Feature
+from cnnlib.graph.importing.builder import Builder, Feature, Sides
 from cnnlib.graph.shapes import batch_of
 
 _WITH_BIAS = {"conv": 0, "conv_transpose": 1, "affine": 1}  # the axis of w that the outputs are
@@ -40,10 +40,6 @@ class Operation(ABC):
     def fail(self, text: str) -> NoReturn:
         """Raise the ValueError that names the operator."""
 
-    @abstractmethod
-    def fix(self, text: str) -> None:
-        """Note why images must have the size that the network is loaded at."""
-
     def emit(
         self, layer: str, *inputs: Feature, params: tuple[str | None, ...] = (), args: tuple[Any, ...] = ()
     ) -> Feature:
@@ -52,11 +48,53 @@ class Operation(ABC):
 
     def parameter(self, role: str, array: Array, name: str = "") -> str:
         """A parameter of the network; called `name`, that of the source, or by the operator and `role`."""
-        return self.net.parameter(name or f"{self.label}.{role}", np.array(array, self.net.dtype, order="C"))
+        return self.net.parameter(name or f"{self.label}.{role}", np.require(array, self.net.dtype, "C"))
 
     def plain(self, x: Feature) -> Feature:
         """A value whose shape in the graph is that in the source."""
         return self.net.as_viewed(self, x)
+
+    def unpadded(self, x: Feature) -> Feature:
+        """A value with the pixels around it in the graph."""
+        return x if x.pad is None else self.net.padded(self, x)
+
+    def padded(self, x: Feature, sides: Sides, value: float = 0.0) -> Feature:
+        """Constant pixels around images, left to the layer behind them."""
+        if x.pad is not None and x.pad_value == value:
+            sides = tuple((a + c, b + d) for (a, b), (c, d) in zip(x.pad, sides, strict=True))
+            x = x.bare()
+        return self.as_images(x).padded(sides, value) if any(map(any, sides)) else x
+
+    def as_images(self, x: Feature) -> Feature:
+        """A value that is images (N, C, H, W)."""
+        x = self.unpadded(x)
+        if len(x.view) != 3:
+            self.fail(f"its input has the shape {batch_of(x.view)}; expected images (N, C, H, W)")
+        return self.plain(x)
+
+    def in_order(self, x: Feature) -> Feature:
+        """A value whose numbers lie as the source has them."""
+        if x.channels_last and x.shape[0] == 1:  # the same order
+            return x.seen_as(x.view)
+        if x.channels_last:
+            self.fail("reshapes images with the channels last, which has no counterpart here")
+        return x
+
+    def transposed(self, x: Feature, axes: Sequence[int]) -> Feature:
+        """The channels of images to the end or back, or axes of size 1."""
+        perm = list(axes)
+        if sorted(perm) != list(range(len(x.view) + 1)) or perm[0] != 0:
+            self.fail(f"the order {tuple(perm)} of axes, of {batch_of(x.view)}, has no counterpart")
+        view = tuple(x.view[axis - 1] for axis in perm[1:])
+        long = [axis for axis in perm[1:] if x.view[axis - 1] > 1]
+        if len(x.view) == 3 and x.shape == x.view and not x.channels_last and perm == [0, 2, 3, 1]:
+            both = math.prod(view[:-1]) == 1 and not self.net.follows(x)  # of one pixel they are first, too
+            return dataclasses.replace(x, view=view, channels_last=not both)
+        if perm == sorted(perm) or (long == sorted(long) and not x.channels_last):
+            return dataclasses.replace(x, view=view)
+        if x.channels_last and perm == [0, 3, 1, 2]:
+            return x.seen_as(view)
+        self.fail(f"the order {tuple(perm)} of axes, of {batch_of(x.view)}: here only the channels move")
 
     def same(self, layer: str, x: Feature, *args: Any, params: tuple[str | None, ...] = ()) -> Feature:
         """A layer whose output has the shape of its input, wherever the channels are."""
@@ -86,6 +124,11 @@ class Operation(ABC):
         out = self.emit("conv", x, params=params, args=({"stride": 1, "pad": 0},))
         return dataclasses.replace(out, view=view, channels_last=True)
 
+    def check_axis(self, x: Feature, axis: int) -> None:
+        """Refuse another axis of a value than that of its channels."""
+        if axis % (len(x.view) + 1) != x.channel_axis + 1:
+            self.fail(f"axis is {axis}; here it is that of the channels")
+
     def softmax(self, x: Feature) -> Feature:
         """Over the channels."""
         if x.channels_last:
@@ -93,9 +136,12 @@ class Operation(ABC):
         flat = x.seen_as(x.view[:1]) if x.one_pixel and x.shape != x.view else x
         return self.emit("softmax", self.plain(flat)).seen_as(x.view)
 
-    def concatenated(self, features: Sequence[Feature]) -> Feature:
-        """Along the channels, which all of them have at one place."""
+    def concatenated(self, features: Sequence[Feature], axis: int) -> Feature:
+        """Along the axis of the channels, which all of them have at one place."""
         first = features[0]
+        if any(len(x.view) != len(first.view) or x.channels_last != first.channels_last for x in features):
+            self.fail("its inputs have different numbers of axes, or their channels in different places")
+        self.check_axis(first, axis)
         if not first.channels_last and any(x.shape != x.view for x in features):
             flat = all(x.one_pixel for x in features)
             features = [self.plain(x.seen_as(x.view[:1]) if flat else x) for x in features]

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Params
-from cnnlib.graph.graph import ACTIVATIONS, Graph, Node, fresh
+from cnnlib.graph.graph import Graph, Node, fresh
 from cnnlib.inference.fusion import rectified
 from cnnlib.inference.quantization.calibration import evaluate
-from cnnlib.inference.quantization.parts import roles_of
+from cnnlib.inference.quantization.parts import TABLES, roles_of
 from cnnlib.inference.quantization.weights import MOST_TERMS, ByteWeights, Scale
 
-TABLES = ("relu", "leaky_relu", "scale", *ACTIVATIONS)
 POOLS = ("max_pool", "avg_pool", "global_avg_pool")
 Shapes = Mapping[str, tuple[int, ...]]
 Bytes = tuple[str, Scale]  # a value of bytes: its name, and what they stand for

@@ -12,10 +12,10 @@ import numpy as np
 from cnnlib._typing import Array
 from cnnlib.graph import shapes
 from cnnlib.graph.graph import Node
+from cnnlib.graph.lowering import pool_arguments
 from cnnlib.inference.quantization.parts import BYTE_KINDS, makes_bytes
 from cnnlib.inference.quantization.weights import folded_bias
 from cnnlib.layers.axes import conv_axes
-from cnnlib.layers.pool import _AVG_KEYS, _MAX_KEYS, _geometry
 
 ByteImage = tuple[int, int, int, int, int, int, int]
 """C, H, W, and pixels of border: top, bottom, left, right."""
@@ -119,23 +119,22 @@ class ByteSteps:
 
     def _byte_max_pool(self, node, ids, out, shape, bound):
         like, options = np.empty((0, *shape), np.float32), node.args[0]
-        geometry = _geometry("prepare", options["pool_param"], like, _MAX_KEYS)
+        geometry = pool_arguments("prepare", "max_pool", options["pool_param"], like)
         images = self._images_of(node)
         self._core.byte_max_pool(node.label, ids[0], out, *images, options["zero"], *geometry)
 
     def _byte_avg_pool(self, node, ids, out, shape, bound):
         like, param = np.empty((0, *shape), np.float32), node.args[0]["pool_param"]
-        geometry = _geometry("prepare", param, like, _AVG_KEYS)
-        self._mean(node, ids, out, geometry, param.get("count_include_pad", True))
+        self._mean(node, ids, out, *pool_arguments("prepare", "avg_pool", param, like))
 
     def _byte_global_avg_pool(self, node, ids, out, shape, bound):
         H, W = shape[1:]
-        self._mean(node, ids, out, ((H, W, H, W, 0, 0, 0, 0, 1, 1), False), True)
+        self._mean(node, ids, out, (H, W, H, W, 0, 0, 0, 0, 1, 1), False, True)
 
-    def _mean(self, node, ids, out, geometry, count_include_pad):
+    def _mean(self, node, ids, out, *windows):
         numbers = (node.args[0][name] for name in ("x_zero", "ratio", "zero"))
         images = self._images_of(node)
-        self._core.byte_avg_pool(node.label, ids[0], out, *images, *numbers, *geometry, count_include_pad)
+        self._core.byte_avg_pool(node.label, ids[0], out, *images, *numbers, *windows)
 
     def _byte_add(self, node, ids, out, shape, bound):
         numbers = (node.args[0][name] for name in ("factors", "multiplier", "numbers"))

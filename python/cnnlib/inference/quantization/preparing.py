@@ -15,7 +15,6 @@ from cnnlib.graph.shapes import shapes as shapes_of
 from cnnlib.inference.fusion import operations, readers_of, rectified
 from cnnlib.inference.quantization.byte_ops import (
     POOLS,
-    TABLES,
     Shapes,
     bytes_serve,
     can_be_bytes,
@@ -24,6 +23,7 @@ from cnnlib.inference.quantization.byte_ops import (
 )
 from cnnlib.inference.quantization.calibration import evaluate, observe, values_of
 from cnnlib.inference.quantization.joining import Joiner
+from cnnlib.inference.quantization.parts import TABLES
 from cnnlib.inference.quantization.table import Quantization, Row
 from cnnlib.inference.quantization.weights import (
     GivenWeights,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,3 +97,26 @@ class Quantization(Sequence[Row]):
 
 def _range(bounds: tuple[float, float] | None) -> str:
     return "" if bounds is None else f"{bounds[0]:.3g} to {bounds[1]:.3g}"
+
+
+def row_of(row: Mapping[str, Any]) -> Row:
+    """A row of a quantization's table."""
+    made = Row(**row)
+    texts = isinstance(made.layer, str) and made.precision in ("int8", "float32")
+    if not texts or not all(bounds is None or _is_range(bounds) for bounds in (made.seen, made.covered)):
+        raise ValueError(f"a layer is described by {dict(row)!r}")
+    if made.snr is not None and type(made.snr) not in (int, float):
+        raise ValueError(f"a layer has the signal to noise {made.snr!r}")
+    return Row(
+        made.layer,
+        made.precision,
+        None if made.seen is None else (made.seen[0], made.seen[1]),
+        None if made.covered is None else (made.covered[0], made.covered[1]),
+        made.snr,
+    )
+
+
+def _is_range(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple)) and len(value) == 2 and all(type(n) in (int, float) for n in value)
+    )

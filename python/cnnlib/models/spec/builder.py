@@ -196,12 +196,7 @@ class Builder:
     # A method for each kind of stage ------------------------------------------------------------------
 
     def conv(self, where, F, options, layer_name="conv"):
-        F = positive_int(where, "filters", F)
-        options = dict(options)
-        KH, KW = pair(where, "size", options.pop("size", 3))
-        KH, KW = positive_int(where, "size", KH), positive_int(where, "size", KW)
-        C, _, _ = self._image(where)
-        bias = flag(where, "bias", options.pop("bias"))
+        F, C, KH, KW, bias, options = self._filters(where, F, options)
         init = choice(where, "init", options.pop("init", "normal"), ("normal", "dirac", "whiten"))
         frozen = options.pop("frozen", False)
         frozen = frozen if frozen == "filters" else flag(where, "frozen", frozen)
@@ -224,12 +219,7 @@ class Builder:
         return self.conv(where, C * multiplier, {"size": size, "groups": C, **options}, "depthwise")
 
     def conv_transpose(self, where, F, options):
-        F = positive_int(where, "filters", F)
-        options = dict(options)
-        KH, KW = pair(where, "size", options.pop("size", 3))
-        KH, KW = positive_int(where, "size", KH), positive_int(where, "size", KW)
-        C, _, _ = self._image(where)
-        bias = flag(where, "bias", options.pop("bias"))
+        F, C, KH, KW, bias, options = self._filters(where, F, options)
         conv_param = {"stride": 1, "pad": 0, **options}
         SH, SW = pair(where, "stride", conv_param["stride"])
         F_group = F // positive_int(where, "groups", conv_param.get("groups", 1))
@@ -330,6 +320,13 @@ class Builder:
         if len(self.shape) != 3:
             raise ValueError(f"{where}: needs images (C, H, W), but here a sample has shape {self.shape}")
         return self.shape
+
+    def _filters(self, where, F, options):
+        """F, C, KH, KW and the bias of a convolution, and its other options."""
+        F, options = positive_int(where, "filters", F), dict(options)
+        KH, KW = (positive_int(where, "size", n) for n in pair(where, "size", options.pop("size", 3)))
+        C, _, _ = self._image(where)
+        return F, C, KH, KW, flag(where, "bias", options.pop("bias")), options
 
     def _weights(self, shape, fan_in, num_biases, bias, gain=2):
         self.weights += 1

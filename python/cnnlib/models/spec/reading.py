@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from cnnlib._params import check_keys
+from cnnlib._params import check_keys, hint
 
 
 def _three_layer() -> list[Any]:
@@ -147,9 +146,7 @@ def resolve(spec):
     if not isinstance(spec, str):
         return spec
     if spec not in NAMED_SPECS:
-        near = difflib.get_close_matches(spec, NAMED_SPECS, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(NAMED_SPECS)}"
-        raise ValueError(f"ConvNet: unknown spec {spec!r}; {hint}")
+        raise ValueError(f"ConvNet: unknown spec {spec!r}; {hint(spec, NAMED_SPECS)}")
     return NAMED_SPECS[spec]
 
 
@@ -178,9 +175,7 @@ def parse(place, entry):
     if kind in HEADS:
         raise ValueError(f"ConvNet: {place}: {kind} is a head, which comes last and takes its size alone")
     if kind not in KINDS:
-        near = difflib.get_close_matches(str(kind), KINDS, 1, 0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(KINDS)}"
-        raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {hint}")
+        raise ValueError(f"ConvNet: {place}: unknown kind {kind!r}; {hint(kind, KINDS)}")
     check_keys(f"ConvNet: {place}", kind, options, (*KINDS[kind], *_EVERYWHERE))
     if isinstance(value, Mapping):
         beside = "".join(f", {option!r}: ..." for option in KINDS[kind][:1])

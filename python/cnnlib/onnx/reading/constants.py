@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from cnnlib.onnx.reading.files import Constant
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.symbols import Constant, Symbol, by_item, settled
 
 _MOST = 2**24  # values that all operators between constants may make
 _EACH = 16  # and as many times those that the file holds
@@ -28,12 +28,9 @@ _CASTS = {
 
 def fold(op: Operator) -> Constant:
     """The value of an operator whose inputs are constants."""
-    inputs = list(op.inputs)
     _bounded(op, (0,))
-    if op.kind not in _OF_SYMBOLS:
-        inputs = [value if value is None else op.known(value, f"input {i}") for i, value in enumerate(inputs)]
     with np.errstate(all="ignore"):
-        made = settled(np.asarray(FOLDED[op.kind](op, *inputs)))
+        made = np.asarray(FOLDED[op.kind](op, *op.inputs))
     op.net.folded += made.size
     return made
 
@@ -82,7 +79,7 @@ def _range(op, start, limit, step):
 
 
 def _gather(op, x, indices):
-    axis, indices = op.attributes.integer("axis", 0), op.known(indices, "indices").astype(np.int64)
+    axis, indices = op.attributes.integer("axis", 0), indices.astype(np.int64)
     _bounded(op, (indices.size, x.size // max(x.shape[axis], 1)))
     return np.take(x, indices, axis=axis)
 
@@ -118,18 +115,7 @@ def _cast(op, x):
     kind = _CASTS.get(op.attributes.integer("to", 0))
     if kind is None:
         op.fail("casts to a type that has no use here")
-    if x.dtype != object:
-        return x.astype(kind)
-    if kind == np.bool_:
-        op.fail("makes truth values of the size of images")
-    return by_item(lambda item: _number(item, np.dtype(kind).kind == "f"), x)
-
-
-def _number(item, real):
-    """An entry of a shape as a float or an integer."""
-    if isinstance(item, Symbol):
-        return item.real() if real else item.rounded(math.trunc)
-    return float(item) if real else math.trunc(item)
+    return x.astype(kind)
 
 
 def _divide(op, x, y):
@@ -151,30 +137,22 @@ def _product(op, x, *_):
     return product if keep else product.squeeze(axis)
 
 
-def _alone(function: Callable[..., Any], of_item: Callable[..., Any] | None = None) -> Callable[..., Any]:
-    """A function of NumPy that keeps the dtype; of entries of shapes `of_item`."""
+def _alone(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of NumPy that keeps the dtype."""
 
     def folded(op: Operator, x: Constant) -> Constant:
         _bounded(op, x.shape)
-        return by_item(of_item, x) if of_item and x.dtype == object else np.asarray(function(x), x.dtype)
+        return np.asarray(function(x), x.dtype)
 
     return folded
 
 
-def _together(function: Callable[..., Any], of_items: Callable[..., Any] | None = None) -> Callable[..., Any]:
+def _together(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of two arrays that spread over each other, of any number of them one after the other."""
 
     def folded(op: Operator, *xs: Constant) -> Constant:
         _bounded(op, np.broadcast_shapes(*(x.shape for x in xs)))
-        total = xs[0]
-        for x in xs[1:]:
-            if object in (total.dtype, x.dtype):
-                if of_items is None:
-                    op.fail("computes with the number or the size of images")
-                total = by_item(of_items, total, x)
-            else:
-                total = np.asarray(function(op, total, x))
-        return total
+        return functools.reduce(functools.partial(function, op), xs)
 
     return folded
 
@@ -184,39 +162,9 @@ def _kept(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda op, x, y: np.asarray(function(x, y), x.dtype)
 
 
-def _quotient(a, b):
-    if isinstance(a, Symbol) or isinstance(b, Symbol) or float in (type(a), type(b)):
-        return a / b
-    return math.trunc(a / b)
-
-
-def _whole(item, function):
-    """Rounded, but still a float."""
-    return item.rounded(function).real() if isinstance(item, Symbol) else float(function(item))
-
-
-def _bound(function):
-    def bound(a, b):
-        symbol, other = (a, b) if isinstance(a, Symbol) else (b, a)
-        return symbol.bounded(function, other) if isinstance(symbol, Symbol) else function(a, b)
-
-    return bound
-
-
-def _equal(a, b):
-    """Of sizes, which are never negative."""
-    if not (isinstance(a, Symbol) or isinstance(b, Symbol)):
-        return a == b
-    if isinstance(a, Symbol) and isinstance(b, Symbol) and a.unit is not None and a == b:
-        return True
-    if any(not isinstance(item, Symbol) and item < 0 for item in (a, b)):
-        return False
-    raise ValueError("compares the number or the size of images")
-
-
 def _where(op, condition, x, y):
     _bounded(op, np.broadcast_shapes(condition.shape, x.shape, y.shape))
-    return np.where(op.known(condition, "the condition"), x, y)
+    return np.where(condition, x, y)
 
 
 FOLDED: dict[str, Callable[..., Any]] = {
@@ -236,23 +184,20 @@ FOLDED: dict[str, Callable[..., Any]] = {
     "Transpose": lambda op, x, *_: np.transpose(x, op.attributes.integers("perm")),
     "Flatten": _flatten,
     "ReduceProd": _product,
-    "Add": _together(_kept(np.add), operator.add),
-    "Sub": _together(_kept(np.subtract), operator.sub),
-    "Mul": _together(_kept(np.multiply), operator.mul),
-    "Div": _together(_divide, _quotient),
+    "Add": _together(_kept(np.add)),
+    "Sub": _together(_kept(np.subtract)),
+    "Mul": _together(_kept(np.multiply)),
+    "Div": _together(_divide),
     "Pow": _together(_kept(np.power)),
-    "Min": _together(_kept(np.minimum), _bound(min)),
-    "Max": _together(_kept(np.maximum), _bound(max)),
-    "Equal": _together(lambda op, x, y: np.equal(x, y), _equal),
+    "Min": _together(_kept(np.minimum)),
+    "Max": _together(_kept(np.maximum)),
+    "Equal": _together(lambda op, x, y: np.equal(x, y)),
     "Where": _where,
-    "Floor": _alone(np.floor, lambda item: _whole(item, math.floor)),
-    "Ceil": _alone(np.ceil, lambda item: _whole(item, math.ceil)),
-    "Neg": _alone(np.negative, operator.neg),
+    "Floor": _alone(np.floor),
+    "Ceil": _alone(np.ceil),
+    "Neg": _alone(np.negative),
     "Sqrt": _alone(np.sqrt),
     "Exp": _alone(np.exp),
     "Abs": _alone(np.abs),
     "Reciprocal": _alone(np.reciprocal),
 }
-_MOVED = ("Gather", "Concat", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Cast", "Identity", "Transpose")
-_COMPUTED = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Equal", "Where", "Floor", "Ceil", "Neg", "ReduceProd")
-_OF_SYMBOLS = (*_MOVED, *_COMPUTED)  # what may meet the number and the size of images as Symbols

@@ -6,16 +6,17 @@ import math
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cnnlib.graph.importing import Builder, Feature
 from cnnlib.inference.quantization.images import BYTE_RULES
-from cnnlib.onnx import metadata
 from cnnlib.onnx.metadata import require_onnx
-from cnnlib.onnx.reading.symbols import Constant, Symbol, Value
 
+Constant: TypeAlias = NDArray[Any]  # numbers of any type
+Value: TypeAlias = Feature | Constant
 STANDARD = ("", "ai.onnx")  # two names of one set of operators
 OWN = "cnnlib"  # the domain of those that patterns of several are replaced by
 NEWEST = 28  # the last version of the standard operators whose meaning is known here
@@ -59,7 +60,11 @@ class Source:
                 f"here, up to {NEWEST}"
             )
         self.model = self._inlined(model)
+        if self.model.graph.sparse_initializer:
+            raise ValueError(f"{self.title}: sparse tensors have no counterpart here")
         self.values = 0
+        self._tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
+        self._arrays: dict[str, Constant] = {}
 
     def _parsed(self):
         from google.protobuf.message import DecodeError
@@ -79,6 +84,21 @@ class Source:
             return inline_local_functions(model)
         except (RuntimeError, ValueError) as error:
             raise ValueError(f"{self.title}: its functions cannot be inlined: {error}") from error
+
+    def inputs(self) -> list[Any]:
+        """What the network reads and the file does not hold."""
+        return [value for value in self.model.graph.input if value.name not in self._tensors]
+
+    def sizes(self, value: Any) -> list[int | None]:
+        """The shape of an input; None for what the file leaves open."""
+        dims = value.type.tensor_type.shape.dim
+        return [dim.dim_value if dim.HasField("dim_value") else None for dim in dims]
+
+    def constant(self, name: str) -> Constant | None:
+        """The constant of that name that the file holds, if there is one."""
+        if name not in self._arrays and name in self._tensors:
+            self._arrays[name] = self.array(self._tensors[name])
+        return self._arrays.get(name)
 
     def array(self, tensor: Any) -> Constant:
         """The values of a TensorProto; float16 and bfloat16 as float32.
@@ -155,6 +175,10 @@ class FileBuilder(Builder):
     source : Source
     batch : int or None
         The number of images that the file is fixed to, if it is.
+    samples : int
+        The number of images in shapes that are computed while the file is read.
+    counts : list of int
+        Numbers of images that resizing was told.
     folded : int
         Values of all constants that have been computed from others.
     codes : dict
@@ -167,33 +191,22 @@ class FileBuilder(Builder):
         Whether a global pool has to give (N, C, 1, 1), since something behind it takes nothing but images.
     """
 
-    batch: int | None
     rules = BYTE_RULES
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, samples: int) -> None:
         super().__init__()
-        self.source = source
-        known = {entry.key: entry.value for entry in source.model.metadata_props}
-        self.fixed_by = str(known.get(metadata.FIXED_BY, ""))
-        self._tensors = {tensor.name: tensor for tensor in source.model.graph.initializer}
+        self.source, self.samples = source, samples
+        (given,) = source.inputs()
+        double = given.type.tensor_type.elem_type == source.onnx.TensorProto.DOUBLE
+        self.dtype = np.dtype(np.float64 if double else np.float32)
+        self.batch = next(iter(source.sizes(given)), None)
         self._values: dict[str, Value] = {}
         self.folded = 0
+        self.counts: list[int] = []
         self.codes: dict[str, str] = {}
         self.quantized: dict[str, Any] = {}
         self.readers: Counter[str] = Counter()
         self.pools_keep_images = False
 
-    def tensor(self, name: str) -> Constant | None:
-        """The constant of that name that the file holds, if there is one."""
-        return self.source.array(self._tensors[name]) if name in self._tensors else None
-
     def value(self, name: str) -> Value | None:
-        if name not in self._values and name in self._tensors:
-            self._values[name] = self.source.array(self._tensors[name])
-        return self._values.get(name)
-
-    def size_of(self, feature: Feature, axis: int) -> int | Symbol:
-        """A size of a sample of the graph's value."""
-        if axis == 0 or not self.follows(feature):
-            return feature.shape[axis]
-        return Symbol(feature.shape[axis], (self.like(feature), axis))
+        return self._values[name] if name in self._values else self.source.constant(name)

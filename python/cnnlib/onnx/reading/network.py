@@ -10,25 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnnlib.graph.graph import Graph
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.importing.builder import LARGEST_SAMPLE
-from cnnlib.graph.shapes import batch_of
+from cnnlib.graph.importing.sizes import difference, other_sizes
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx import metadata
-from cnnlib.onnx.reading import pointwise, quantized, resizing, views, weighted, windows
+from cnnlib.onnx.reading import pointwise, quantized, views, weighted, windows
 from cnnlib.onnx.reading.constants import FOLDED, fold
-from cnnlib.onnx.reading.files import OWN, STANDARD, FileBuilder, Source
+from cnnlib.onnx.reading.files import OWN, STANDARD, FileBuilder, Source, Value
 from cnnlib.onnx.reading.operator import Operator, Refused, check_version
 from cnnlib.onnx.reading.patterns import rewritten
-from cnnlib.onnx.reading.symbols import Value
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {
     **windows.OPERATORS,
-    **resizing.OPERATORS,
     **weighted.OPERATORS,
     **pointwise.OPERATORS,
     **views.OPERATORS,
@@ -36,72 +35,37 @@ OPERATORS: dict[str, Callable[[Operator], Value]] = {
 }
 FOLDED |= quantized.FOLDED
 _OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_SAMPLES, _MORE_SAMPLES = 89, 97  # numbers of images that shapes are computed with
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
 
 
 class Network(FileBuilder):
-    """A builder that reads a file."""
+    """A builder that reads a file for samples of one shape."""
 
-    def __init__(self, source: Source, input_dim: Sequence[int] | None = None) -> None:
-        super().__init__(source)
-        graph = source.model.graph
-        if graph.sparse_initializer:
-            raise ValueError(f"{source.title}: sparse tensors have no counterpart here")
-        self._read_input(graph, input_dim)
-        self.protos = self._patterns()
-        self.readers.update(name for proto in self.protos for name in proto.input)
-        self.readers.update(value.name for value in graph.output)
-        self.pools_keep_images = any(proto.op_type in _NEED_IMAGES for proto in self.protos)
+    def __init__(
+        self, source: Source, protos: Sequence[Any], name: str, shape: tuple[int, ...], samples: int
+    ) -> None:
+        super().__init__(source, samples)
+        self.protos = protos
+        self._values[name] = self.begin(name, shape)
+        self.readers.update(name for proto in protos for name in proto.input)
+        self.readers.update(value.name for value in source.model.graph.output)
+        self.pools_keep_images = any(proto.op_type in _NEED_IMAGES for proto in protos)
+
+    def read(self) -> Graph:
+        """The file's operators as far as its outputs need them."""
         self._walk()
+        return self.graph(self._outputs())
 
-    def model(self) -> GraphNet | Predictor:
-        """The network with what its outputs need, an eight-bit one as a predictor."""
-        graph = self.graph(self._outputs())
-        if any(node.output in self.codes for node in graph):
-            return self._predictor(graph)
-        return GraphNet(graph, self.params, self.input.shape, frozen=self.frozen, dtype=self.dtype)
-
-    def _predictor(self, graph):
+    def model(self, graph: Graph) -> GraphNet | Predictor:
+        """The network of what was read, an eight-bit one as a predictor."""
+        if not any(node.output in self.codes for node in graph):
+            return GraphNet(graph, self.params, self.input.shape, frozen=self.frozen, dtype=self.dtype)
         title = self.source.title
         if self.dtype != np.float32:
             raise ValueError(f"{title}: an eight-bit network takes and gives float32, not {self.dtype}")
         graph.refuse_several(title)
         return quantized.predictor_of(title, graph, self.params, self.input.shape, self.quantized)
-
-    def _read_input(self, graph, input_dim):
-        title = self.source.title
-        inputs = [value for value in graph.input if value.name not in self._tensors]
-        if len(inputs) != 1:
-            names = ", ".join(repr(value.name) for value in inputs)
-            raise ValueError(f"{title}: a network has one input here, this one {len(inputs)}: {names}")
-        tensor = inputs[0].type.tensor_type
-        double = tensor.elem_type == self.source.onnx.TensorProto.DOUBLE
-        self.dtype = np.dtype(np.float64 if double else np.float32)
-        sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in tensor.shape.dim]
-        self.batch = sizes[0] if sizes else None
-        if input_dim is not None:
-            wanted = [int(size) for size in input_dim]
-            if sizes and not _agree(sizes[1:], wanted):
-                raise ValueError(f"{title}: input_dim is {wanted}, the file's input {_sizes(sizes)}")
-            sizes = [None, *wanted]
-        shape = tuple(size for size in sizes[1:] if size)
-        if not shape or len(shape) != len(sizes) - 1:
-            raise ValueError(
-                f"{title}: input {inputs[0].name!r} has the shape {_sizes(sizes)}, whose sizes must be "
-                "known; those that the file leaves open are given with input_dim"
-            )
-        if math.prod(shape) > LARGEST_SAMPLE:
-            raise ValueError(f"{title}: a sample has the shape {shape}, which no memory holds")
-        self._values[inputs[0].name] = self.begin(inputs[0].name, shape)
-
-    def _patterns(self):
-        title = self.source.title
-        try:
-            return rewritten(self.source, self.tensor)
-        except _OF_A_DAMAGED_FILE as error:
-            if str(error).startswith(title):
-                raise
-            raise ValueError(f"{title} is damaged: {error}") from error
 
     def _walk(self):
         for number, proto in enumerate(self.protos, start=1):
@@ -135,16 +99,9 @@ class Network(FileBuilder):
         count = len(self.nodes)
         result = OPERATORS[op.kind](op)
         if isinstance(result, Feature) and len(self.nodes) == count:  # the same value, seen in another way
-            self._check_single_pixels(op, result)
             alone = all(op.alone(i) for i, value in enumerate(op.inputs) if isinstance(value, Feature))
             return dataclasses.replace(result, alone=alone)
         return result
-
-    def _check_single_pixels(self, op, seen):
-        """Fix the size of images of one row or column, which views take for axes that are always 1."""
-        reshaped = seen.pad is None and len(seen.view) > 1 and seen.view != seen.shape
-        if reshaped and self.follows(seen) and 1 in seen.shape[1:]:
-            op.fix(f"{batch_of(seen.shape)} seen as {batch_of(seen.view)}")
 
     def _outputs(self):
         """The values that the file gives out, by their names, in the shapes that they have there."""
@@ -164,6 +121,38 @@ class Network(FileBuilder):
         return found
 
 
+def _patterns(source):
+    try:
+        return rewritten(source)
+    except _OF_A_DAMAGED_FILE as error:
+        if str(error).startswith(source.title):
+            raise
+        raise ValueError(f"{source.title} is damaged: {error}") from error
+
+
+def _input(source, input_dim):
+    """The name of the file's input, and the shape of a sample."""
+    title, (given, *others) = source.title, source.inputs() or [None]
+    if given is None or others:
+        names = ", ".join(repr(value.name) for value in source.inputs())
+        raise ValueError(f"{title}: a network has one input here, this one {len(source.inputs())}: {names}")
+    sizes = source.sizes(given)
+    if input_dim is not None:
+        wanted = [int(size) for size in input_dim]
+        if sizes and not _agree(sizes[1:], wanted):
+            raise ValueError(f"{title}: input_dim is {wanted}, the file's input {_sizes(sizes)}")
+        sizes = [None, *wanted]
+    shape = tuple(size for size in sizes[1:] if size)
+    if not shape or len(shape) != len(sizes) - 1:
+        raise ValueError(
+            f"{title}: input {given.name!r} has the shape {_sizes(sizes)}, whose sizes must be "
+            "known; those that the file leaves open are given with input_dim"
+        )
+    if math.prod(shape) > LARGEST_SAMPLE:
+        raise ValueError(f"{title}: a sample has the shape {shape}, which no memory holds")
+    return given.name, shape
+
+
 def _agree(shape, wanted):
     """Whether sizes are those wanted, where they are known."""
     return len(shape) == len(wanted) and all(a in (None, b) for a, b in zip(shape, wanted, strict=True))
@@ -172,6 +161,41 @@ def _agree(shape, wanted):
 def _sizes(sizes):
     """The shape of a file's input, for messages."""
     return f"(N, {', '.join('?' if size is None else str(size) for size in sizes[1:])})"
+
+
+def _fixed_by(net, graph):
+    """Why images must have the size that a file was read for; empty if it gives the same layers for others.
+
+    Raises
+    ------
+    ValueError
+        If what it gives depends on the number of images.
+    """
+    shape, known = net.input.shape, graph.why_fixed()
+    more, same = _again(net, shape, _MORE_SAMPLES)
+    why = difference(graph, net.params, same, more.params, "other numbers of images")
+    counted = [(n, m) for n, m in zip(net.counts, more.counts, strict=True) if n != m]
+    if why or any(pair != (_SAMPLES, _MORE_SAMPLES) for pair in counted):
+        raise ValueError(f"{net.source.title}: the number of images is to stay open, but it decides {why}")
+    if known or len(shape) != 3:
+        return ""
+    for size in other_sizes(*shape[1:]):
+        other = None
+        try:
+            other, same = _again(net, (shape[0], *size), _SAMPLES)
+        except Refused as refused:
+            if refused.of_layer:  # which the layer does at a call, too
+                continue
+            return refused.reason
+        why = difference(graph, net.params, same, other.params, "{}x{} images".format(*size))
+        if why:
+            return why
+    return ""
+
+
+def _again(net, shape, samples):
+    other = Network(net.source, net.protos, net.input.name, shape, samples)
+    return other, other.read()
 
 
 def load(
@@ -230,7 +254,11 @@ def load(
     GraphNet(3x8x8 -> 3, 2 nodes, float32, 0 parameters)
     """
     source = Source(path_or_proto)
-    net = Network(source, input_dim).model()
+    name, shape = _input(source, input_dim)
+    net = Network(source, _patterns(source), name, shape, _SAMPLES)
+    graph = net.read()
     content = {entry.key: entry.value for entry in source.model.metadata_props}
-    metadata.restore(source.title, net, content)
-    return net
+    graph.fixed_by = content.get(metadata.FIXED_BY, "") or _fixed_by(net, graph)
+    model = net.model(graph)
+    metadata.restore(source.title, model, content)
+    return model

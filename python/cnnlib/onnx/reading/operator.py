@@ -9,8 +9,7 @@ import numpy as np
 
 from cnnlib.graph.importing import Feature, Operation
 from cnnlib.graph.shapes import batch_of
-from cnnlib.onnx.reading.files import FileBuilder
-from cnnlib.onnx.reading.symbols import Constant, Symbol, Value
+from cnnlib.onnx.reading.files import Constant, FileBuilder, Value
 
 _NOT_SET = object()
 
@@ -94,7 +93,12 @@ class Attributes:
 
 
 class Refused(ValueError):
-    """An operator that has no counterpart; the message names it."""
+    """An operator that has no counterpart; the message names it, and `reason` as a graph's messages do."""
+
+    def __init__(self, title: str, op: Operator, text: str) -> None:
+        super().__init__(f"{title}: {op.kind} {op.label!r}: {text}")
+        self.reason = f"node {op.label!r} ({op.kind}): {text}"
+        self.of_layer = not op.net.runs  # for shapes that the layer refuses
 
 
 class Operator(Operation):
@@ -127,10 +131,7 @@ class Operator(Operation):
         self.inputs = [self._value(name) for name in self.names]
 
     def fail(self, text: str) -> NoReturn:
-        raise Refused(f"{self.net.source.title}: {self.kind} {self.label!r}: {text}")
-
-    def fix(self, text: str) -> None:
-        self.net.fix(f"node {self.label!r} ({self.kind}): {text}")
+        raise Refused(self.net.source.title, self, text)
 
     def _value(self, name):
         if not name:
@@ -150,25 +151,11 @@ class Operator(Operation):
         return value
 
     def constant(self, i: int, what: str) -> Constant:
-        """An input that does not depend on the images; one that depends on their size fixes this."""
-        return self.known(self.symbols(i, what), what)
-
-    def symbols(self, i: int, what: str) -> Constant:
         """An input that does not depend on the images, but perhaps on their number and size."""
         value = self.value(i)
         if isinstance(value, Feature):
             self.fail(f"{what} is computed from the images; here it has to be constant")
         return value
-
-    def known(self, value: Constant, what: str) -> Constant:
-        """The numbers that a constant's Symbols stand for."""
-        if value.dtype != object:
-            return value
-        numbers = [item.value if isinstance(item, Symbol) else item for item in value.flat]
-        if None in numbers:
-            self.fail(f"{what} depends on the number of images, which is not known when a network is loaded")
-        self.fix(f"{what} {tuple(numbers)}, computed from the size of the images")
-        return np.array(numbers).reshape(value.shape)
 
     def floats(self, i: int, what: str, ndim: int | None = None) -> Constant:
         """A constant in the network's dtype."""
@@ -216,7 +203,7 @@ class Operator(Operation):
         value = self.value(i)
         if not isinstance(value, Feature):
             self.fail(f"input {i} is constant; here it has to be computed from the images")
-        return value if value.pad is None else self.net.padded(self, value)
+        return self.unpadded(value)
 
     def alone(self, i: int = 0) -> bool:
         """Whether nothing else reads the input, so that the layer that makes it may change."""
@@ -238,10 +225,7 @@ class Operator(Operation):
 
     def images(self, i: int = 0) -> Feature:
         """An input that is images (C, H, W)."""
-        feature = self.feature(i)
-        if len(feature.view) != 3:
-            self.fail(f"its input has the shape {batch_of(feature.view)}; expected images (N, C, H, W)")
-        return self.plain(feature)
+        return self.as_images(self.feature(i))
 
 
 def check_version(op: Operator, proto: Any) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 from cnnlib.onnx.reading.files import OWN, Source
-from cnnlib.onnx.reading.symbols import Constant
 
 _CLOSE = 1e-3  # relative: factors come with the digits of float16, too
 
@@ -20,10 +18,9 @@ _CLOSE = 1e-3  # relative: factors come with the digits of float16, too
 class _Chains:
     """The operators of a file by what they make and read."""
 
-    def __init__(self, source: Source, tensor: Callable[[str], Constant | None]) -> None:
+    def __init__(self, source: Source) -> None:
         graph = source.model.graph
         self.protos = list(graph.node)
-        self.tensor = tensor
         self.makers = {name: proto for proto in self.protos for name in proto.output}
         self.counts = Counter(name for proto in self.protos for name in proto.input)
         self.counts.update(value.name for value in graph.output)
@@ -32,7 +29,7 @@ class _Chains:
 
     def number(self, name: str) -> float | None:
         """The constant of that name, if it is one number."""
-        array = self.tensor(name)
+        array = self.source.constant(name)
         if array is None and name in self.makers and self.makers[name].op_type == "Constant":
             for attribute in self.makers[name].attribute:
                 if attribute.name == "value":
@@ -96,9 +93,9 @@ class _Chains:
         return name
 
 
-def rewritten(source: Source, tensor: Callable[[str], Constant | None]) -> list[Any]:
+def rewritten(source: Source) -> list[Any]:
     """The file's operators, in its order, with such chains replaced; what nothing reads any more is gone."""
-    chains = _Chains(source, tensor)
+    chains = _Chains(source)
     replaced = {}
     for proto in chains.protos:
         finder = _FINDERS.get(proto.op_type)

@@ -9,8 +9,8 @@ import numpy as np
 
 from cnnlib.graph.importing import Feature
 from cnnlib.graph.shapes import batch_of
+from cnnlib.onnx.reading.files import Constant
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.symbols import Constant
 
 _Reader = Callable[[Operator], Feature]
 
@@ -28,8 +28,6 @@ def prelu(op: Operator) -> Feature:
     shape = (1,) * (rank - slope.ndim) + slope.shape
     if len(shape) > rank or any(n not in (1, size) for n, size in zip(shape[1:], x.view, strict=True)):
         op.fail(f"slope has the shape {slope.shape}, its input {batch_of(x.view)}")
-    if op.net.follows(x) and any(n > 1 and axis != x.channel_axis for axis, n in enumerate(shape[1:])):
-        op.fix(f"slope of shape {slope.shape}")
     if slope.size != 1 and (slope != slope.flat[0]).any():
         op.fail("slope differs from channel to channel; a leaky ReLU has one here")
     return op.same("leaky_relu", x, float(slope.flat[0]))
@@ -81,10 +79,7 @@ def clip(op: Operator) -> Feature:
 
 def softmax(op: Operator) -> Feature:
     x = op.feature()
-    rank = len(x.view) + 1
-    axis = op.attributes.integer("axis", -1 if op.opset >= 13 else 1) % rank
-    if axis != x.channel_axis + 1:
-        op.fail(f"attribute axis is {axis}; here it is that of the channels")
+    op.check_axis(x, op.attributes.integer("axis", -1 if op.opset >= 13 else 1))
     if op.opset < 13 and not x.channels_last:  # all axes from that one on together
         flat = op.plain(x.seen_as((math.prod(x.view),)))
         return op.emit("softmax", flat).seen_as(x.view)

@@ -24,8 +24,8 @@ from cnnlib.inference.quantization.images import BYTE_RULES
 from cnnlib.inference.quantization.joining import Joiner
 from cnnlib.inference.quantization.table import Quantization
 from cnnlib.inference.quantization.weights import GivenWeights
+from cnnlib.onnx.reading.files import Constant
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.symbols import Constant
 
 _BYTES = {2: np.uint8, 3: np.int8}  # of TensorProto.DataType
 _MIDDLE = {"uint8": 128, "int8": 0, "int32": 0}  # the zero point of symmetric numbers

@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from cnnlib.graph.importing import Feature
+from cnnlib.onnx.reading.files import Constant
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.symbols import Constant
 
 _BLOCK = 256  # rows and columns: two blocks of float32, half a megabyte, stay in the second-level cache
 
@@ -73,7 +73,7 @@ def batch_norm(op: Operator) -> Feature:
         x = op.plain(x)
     layer = "spatial_batchnorm" if len(x.shape) == 3 else "batchnorm"
     out = op.emit(layer, x, params=op.parameters(gamma=gamma, beta=beta), args=(bn_param,))
-    return out.moved(x.view, x.channels_last)
+    return out.seen_like(x)
 
 
 def instance_norm(op: Operator) -> Feature:
@@ -117,8 +117,6 @@ def layer_norm(op: Operator) -> Feature:
     by_pixel = x.channels_last and place == 3
     if x.shape[1:] == (1, 1) and place > 0 and math.prod(x.view[: place - 1]) == 1:  # images of one pixel
         by_pixel = True
-        if op.net.follows(x):
-            op.fix(f"axis {axis} of images of one pixel")
     if not by_pixel and (x.channels_last or place == 0 or math.prod(x.view[: place - 1]) != 1):
         op.fail(
             f"attribute axis is {axis}; here all of a sample's values are normalised together, or the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import numpy as np
 from cnnlib._params import same_sides
 from cnnlib.graph.importing import Feature, Sides
 from cnnlib.graph.shapes import batch_of
+from cnnlib.onnx.reading.files import Constant
 from cnnlib.onnx.reading.operator import Operator
-from cnnlib.onnx.reading.symbols import Constant
 
+_POLICIES = ("stretch", "not_larger", "not_smaller")
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
@@ -57,8 +59,6 @@ def conv_transpose(op: Operator) -> Feature:
     auto = attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
     pad = _sides(op, attributes.numbers("pads", 4, 0))
     size = attributes.integers("output_shape")
-    if size is not None and op.net.follows(x):
-        op.fix(f"output_shape {tuple(size)}")
     if size is None and auto.startswith("SAME"):
         size = [n * s for n, s in zip(x.shape[1:], stride, strict=True)]
         spans = [d * (k - 1) + 1 for d, k in zip(dilation, w.shape[2:], strict=True)]
@@ -120,9 +120,75 @@ def pad(op: Operator) -> Feature:
     if any(before[:2]) or any(after[:2]) or min(*before, *after) < 0:
         op.fail(f"pads are {amounts}; here only height and width are padded, never cut")
     sides = ((before[2], after[2]), (before[3], after[3]))
-    if not any(map(sum, sides)):
+    return op.padded(x, sides, value)
+
+
+def resize(op: Operator) -> Feature:
+    """Resize (versions 10 to 19) and Upsample: enlarging by a whole factor."""
+    x, attributes = op.images(), op.attributes
+    scale = _factors(op, x)
+    mode = attributes.text("mode", "nearest", ("nearest", "linear", "bilinear"))
+    old = op.kind == "Upsample" or op.opset < 11
+    axes = attributes.text(
+        "coordinate_transformation_mode",
+        "asymmetric" if old else "half_pixel",
+        ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"),
+    )
+    rounding = attributes.text(
+        "nearest_mode",
+        "floor" if old else "round_prefer_floor",
+        ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil"),
+    )
+    attributes.ignore("cubic_coeff_a", "extrapolation_value")  # of ways that are refused
+    attributes.expect("exclude_outside", 0)
+    attributes.expect("antialias", 0)
+    if scale == (1, 1):
         return x
-    return x.padded(sides, value)
+    if mode == "nearest":
+        # At half pixels the nearest one is that in whose block of `scale` pixels the new one lies.
+        plain = axes == "asymmetric" and rounding == "floor"
+        if not plain and not (axes.endswith("half_pixel") and rounding.startswith("round")):
+            op.fail(f"nearest pixels by {axes} and {rounding} have no counterpart here")
+        return op.emit("upsample", x, args=(scale, "nearest", False))
+    if axes == "asymmetric":
+        op.fail("bilinear resizing with asymmetric coordinates has no counterpart here")
+    return op.emit("upsample", x, args=(scale, "bilinear", axes == "align_corners"))
+
+
+def _factors(op: Operator, x: Feature) -> tuple[int, int]:
+    """The factors of height and width, as whole numbers."""
+    rank = len(x.view) + 1
+    axes = [axis % rank for axis in op.attributes.integers("axes", range(rank)) or ()]
+    policy = op.attributes.text("keep_aspect_ratio_policy", "stretch", _POLICIES)
+    if op.kind == "Upsample" or op.opset < 11:
+        listed = op.floats(1, "scales") if op.has(1) else np.array(op.attributes.get("scales", ()))
+        sizes = np.empty(0)
+    else:
+        listed = op.floats(2, "scales") if op.has(2) else np.empty(0)
+        sizes = op.constant(3, "sizes") if op.has(3) and not listed.size else np.empty(0)
+    given = sizes if sizes.size else listed
+    if given.shape != (len(axes),) or len(set(axes)) != len(axes):
+        op.fail(f"scales or sizes are {given.tolist()}, for {len(axes)} axes")
+    known = dict(zip(axes, given.tolist(), strict=True))
+    factors = _of_sizes(op, x, known, policy) if sizes.size else known
+    if any(factors.get(axis, 1) != 1 for axis in (0, 1)):
+        op.fail(f"factors {factors}; here height and width grow, not the number of images and channels")
+    wanted = [float(factors.get(axis, 1)) for axis in (2, 3)]
+    if any(not math.isfinite(factor) or factor < 1 or factor != int(factor) for factor in wanted):
+        op.fail(f"factors {wanted}; here images grow by whole ones")
+    return int(wanted[0]), int(wanted[1])
+
+
+def _of_sizes(op: Operator, x: Feature, known: Mapping[int, int], policy: str) -> dict[int, float]:
+    """The factor of each axis that has a size."""
+    factors = {axis: size / x.view[axis - 1] for axis, size in known.items() if axis > 0}
+    if 0 in known:  # any number may be that which the file was made with
+        op.net.counts.append(known[0])
+        factors[0] = 1.0
+    if policy == "stretch":
+        return factors
+    factor = (min if policy == "not_larger" else max)(factors.values())
+    return dict.fromkeys(factors, factor)
 
 
 def _bias(op):
@@ -177,10 +243,7 @@ def _windows(op: Operator, x: Feature, kernel: tuple[int, ...]) -> dict[str, Any
     if auto == "SAME_UPPER" and x.pad is None:
         return {"stride": stride, "dilation": dilation, "pad": "same"}
     if auto.startswith("SAME"):
-        axes = list(zip(x.view[1:], window, stride, strict=True))
-        if op.net.follows(x) and any(k > 1 and s > 1 for _, k, s in axes):
-            op.fix(f"auto_pad {auto} at strides {stride}" + (" behind a Pad" if x.pad else ""))
-        sides = [same_sides(*axis) for axis in axes]
+        sides = [same_sides(*axis) for axis in zip(x.view[1:], window, stride, strict=True)]
         pads = tuple(side[::-1] if auto == "SAME_LOWER" else side for side in sides)
     elif auto == "VALID":
         pads = ((0, 0),) * count
@@ -209,4 +272,6 @@ OPERATORS = {
     "GlobalAveragePool": global_avg_pool,
     "GlobalMaxPool": global_max_pool,
     "Pad": pad,
+    "Resize": resize,
+    "Upsample": resize,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cnnlib.graph.importing import Feature
-from cnnlib.torch.aten import elementwise, spatial, weighted
+from cnnlib.torch.aten import elementwise, layers
 from cnnlib.torch.aten.call import Call
 
 __all__ = ["IGNORED", "OPERATORS", "Call"]
@@ -18,8 +18,7 @@ def _pass_on(call: Call) -> Feature:
 
 
 OPERATORS: dict[str, Callable[[Call], Feature]] = {
-    **weighted.OPERATORS,
-    **spatial.OPERATORS,
+    **layers.OPERATORS,
     **elementwise.OPERATORS,
     **elementwise.JOINS,
     **dict.fromkeys(

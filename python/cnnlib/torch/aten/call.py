@@ -10,35 +10,6 @@ import torch
 from cnnlib._typing import Array
 from cnnlib.graph.importing import Feature, Operation
 
-# What PyTorch's tensor is:
-PLAIN = "plain"  # the value itself
-CHANNELS_LAST = "channels last"  # (N, H, W, C) of a value (N, C, H, W)
-SPREAD = "spread"  # (N, C, 1), (N, C, 1, 1) or (N, C, H, W) of a value (N, C) or (N, C, 1, 1)
-PADDED = "padded"  # the value with zeros around its images
-
-# Why a layer does not take it.
-REFUSED = {
-    CHANNELS_LAST: "{} of images with channels last has no counterpart",
-    SPREAD: "{} of a value for each channel that stands for images has no counterpart",
-    PADDED: "padding before it is no part of this layer; it is of a convolution alone",
-}
-# Why no other is the output of a network.
-RETURNED = {
-    CHANNELS_LAST: "has channels last, which has no counterpart",
-    SPREAD: "is a value for each channel, spread over images, which has no counterpart",
-    PADDED: "is padded; padding is part of a convolution alone",
-}
-
-
-def kind(value: Feature) -> str:
-    """One of the four."""
-    if value.pad is not None:
-        return PADDED
-    if value.channels_last:
-        return CHANNELS_LAST
-    return PLAIN if value.view == value.shape else SPREAD
-
-
 # Arguments that say how to compute or where, not what; `check_result` checks the dtype.
 _WITHOUT_EFFECT = (
     *("cudnn_enabled", "cudnn_enable", "memory_format", "non_blocking", "copy"),
@@ -88,7 +59,11 @@ class Call(Operation):
     def __init__(self, net: Any, node: Any) -> None:
         self.net, self.node, self.output = net, node, node.name
         schema = getattr(node.target, "_schema", None)
-        name = node.target.__name__ if schema is None else schema.name.removeprefix("aten::")
+        name = (
+            str(getattr(node.target, "__name__", ""))
+            if schema is None
+            else schema.name.removeprefix("aten::")
+        )
         self.operator = name if name.startswith("_") else name.rstrip("_")
         self.in_place = schema is not None and schema.is_mutable
         arguments = [] if schema is None else schema.arguments
@@ -116,9 +91,6 @@ class Call(Operation):
     def fail(self, text: str) -> NoReturn:
         raise ValueError(f"load: {title(self.node)}: {text}")
 
-    def fix(self, text: str) -> None:
-        self.net.fix(f"{title(self.node)}: {text}")
-
     def argument(self, which: int | str) -> Any:
         return self[which if isinstance(which, str) else list(self._defaults)[which]]
 
@@ -133,15 +105,20 @@ class Call(Operation):
             self.fail(f"takes a value that is computed from the input, got {self.argument(which)}")
         return self.net.values[self.argument(which)]
 
-    def value(self, which: int | str, *kinds: str, ranks: tuple[int, ...] = ()) -> Feature:
-        """The value that an argument is: a plain one or of these kinds; (N, D) has rank 2, images have 4."""
-        value = self.any_value(which)
-        if kind(value) not in (PLAIN, *kinds):
-            self.fail(REFUSED[kind(value)].format(self.operator))
-        if ranks and 1 + len(value.shape) not in ranks:
-            wanted = " or ".join("(N, D)" if rank == 2 else "(N, C, H, W)" for rank in ranks)
-            self.fail(f"{self.operator} takes {wanted} here, got {('N', *value.shape)}")
-        return value
+    def value(self, which: int | str) -> Feature:
+        """The value that an argument is, with the pixels around it."""
+        return self.unpadded(self.any_value(which))
+
+    def images(self, which: int | str) -> Feature:
+        """An argument that is images (N, C, H, W)."""
+        return self.as_images(self.any_value(which))
+
+    def rows(self, which: int | str) -> Feature:
+        """An argument that is (N, D)."""
+        value = self.value(which)
+        if len(value.view) != 1:
+            self.fail(f"{self.operator} takes (N, D) here, got {('N', *value.view)}")
+        return self.plain(value)
 
     def shape(self, which: int | str) -> tuple[int, ...]:
         """PyTorch's shape of an argument."""
@@ -153,7 +130,7 @@ class Call(Operation):
         return tuple(result(self.node).shape)
 
     def parameter(self, role: str, array: Array, name: str = "") -> str:
-        made = super().parameter(role, array, name)
+        made = super().parameter(role, np.array(array), name)  # the module keeps its own
         if name not in ("", made):
             self.fail(f"{name!r} is a parameter of two kinds of layers")
         return made

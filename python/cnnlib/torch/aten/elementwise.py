@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from cnnlib.graph.importing import Feature
-from cnnlib.torch.aten.call import CHANNELS_LAST, PLAIN, SPREAD, Call, kind
+from cnnlib.torch.aten.call import Call
 
 
 def _same(call: Call, layer: str, *args: Any) -> Feature:
     """A layer that goes element by element."""
-    return call.same(layer, call.value(0, CHANNELS_LAST, SPREAD), *args)
+    return call.same(layer, call.value(0), *args)
 
 
 def _plain(layer: str, *options: str) -> Callable[[Call], Feature]:
@@ -36,9 +36,8 @@ def _clamp(low: str, high: str) -> Callable[[Call], Feature]:
 
 
 def _softmax(call: Call) -> Feature:
-    value = call.value("self", CHANNELS_LAST, ranks=(2, 4))
-    if call["dim"] % (1 + len(value.shape)) != 1 + value.channel_axis:
-        call.fail(f"softmax is over the channels alone, got dim={call['dim']}")
+    value = call.value("self")
+    call.check_axis(value, call["dim"])
     return call.softmax(value)
 
 
@@ -78,22 +77,13 @@ def _number(call, which):
     return None
 
 
-def _two_values(call):
-    if not (call.is_value("self") and call.is_value("other")):
-        call.fail("takes two values that are computed from the input")
-    values = [call.value(which, CHANNELS_LAST, SPREAD) for which in ("self", "other")]
-    if values[0].channels_last != values[1].channels_last:
-        call.fail("images with channels first and with channels last are not joined")
-    return values
-
-
 def _scale(call, which, factor):
-    return call.scaled(call.value(which, CHANNELS_LAST, SPREAD), factor)
+    return call.scaled(call.value(which), factor)
 
 
 def _scale_channels(call, which, other):
     """A product with a parameter that has a factor for each channel."""
-    value, factors = call.value(which, CHANNELS_LAST), call.shape(other)
+    value, factors = call.value(which), call.shape(other)
     wanted = [1, *(n if axis == value.channel_axis else 1 for axis, n in enumerate(value.view))]
     if len(value.shape) != 3 or [*(1,) * (4 - len(factors)), *factors] != wanted:
         shape = (call.net.batch, *value.view)
@@ -109,7 +99,7 @@ def _multiply(call: Call) -> Feature:
             return _scale(call, other, factor)
         if call[which] in call.net.constants:
             return _scale_channels(call, other, which)
-    return call.joined("multiply", *_two_values(call))
+    return call.joined("multiply", call.value("self"), call.value("other"))
 
 
 def _divide(call: Call) -> Feature:
@@ -122,23 +112,15 @@ def _divide(call: Call) -> Feature:
 def _add(call: Call, sign: int = 1) -> Feature:
     if _number(call, "other") == 0:
         return call.any_value("self")
-    first, second = _two_values(call)
-    return call.joined("add", first, call.scaled(second, float(sign * call["alpha"])))
+    second = call.scaled(call.value("other"), float(sign * call["alpha"]))
+    return call.joined("add", call.value("self"), second)
 
 
 def _concat(call: Call) -> Feature:
-    """Along the channels, which may be last."""
-    tensors = call["tensors"]
-    if any(tensor not in call.net.values for tensor in tensors):
+    values = call.net.values
+    if any(tensor not in values for tensor in call["tensors"]):
         call.fail("takes values that are computed from the input")
-    values = [call.net.values[tensor] for tensor in tensors]
-    if len({kind(value) for value in values}) > 1 or kind(values[0]) not in (PLAIN, CHANNELS_LAST):
-        call.fail(
-            "images with channels first, with channels last, and values for each channel are not joined"
-        )
-    if call["dim"] % len(call.out_shape) != 1 + values[0].channel_axis:
-        call.fail(f"values are concatenated along their channels alone, got dim={call['dim']}")
-    return call.concatenated(values)
+    return call.concatenated([call.unpadded(values[tensor]) for tensor in call["tensors"]], call["dim"])
 
 
 JOINS: dict[str, Callable[[Call], Feature]] = {

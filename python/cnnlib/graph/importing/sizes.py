@@ -1,0 +1,46 @@
+"""Whether what is read depends on the size of images: other sizes, and how what is read for them differs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cnnlib._typing import Array, Params
+from cnnlib.graph.graph import Graph, Node
+
+
+def other_sizes(H: int, W: int) -> list[tuple[int, int]]:
+    """Sizes with other remainders by all that strides come to, in both orders of height and width."""
+    return [
+        *((H + 1, W + 2), (H + 2, W + 1), (H + 3, W + 5), (H + 8, W + 16), (H + 32, W + 32)),
+        *((H + 64, W), (H, W + 64), (2 * H, 2 * W), (-(-H // 2), -(-W // 2))),
+    ]
+
+
+def difference(one: Graph, params: Params, other: Graph, others: Params, where: str) -> str:
+    """In words, where a graph and its parameters differ from those read for `where`; empty if they do not."""
+    for a, b in zip(one.nodes, other.nodes):
+        if (a.layer, a.inputs, a.params) != (b.layer, b.inputs, b.params):
+            return f"{a.title}, which is {b.title} for {where}"
+        settings = _settings(b)
+        for name, value in _settings(a).items():
+            if not np.array_equal(value, settings[name]):
+                return f"{a.title}: {name} is {value}, and {settings[name]} for {where}"
+        for key in a.params:
+            if key is not None and not _equal(params[key], others[key]):
+                return f"{a.title}: its parameter {key!r}, which is another for {where}"
+    more = [*one.nodes[len(other.nodes) :], *other.nodes[len(one.nodes) :]]
+    return f"{more[0].title}, which is not there for all sizes" if more else ""
+
+
+def _equal(one: Array, other: Array) -> bool:
+    return one is other or np.array_equal(one, other, equal_nan=True)
+
+
+def _settings(node: Node) -> dict[str, Any]:
+    """A node's arguments, those in dicts by their names."""
+    found: dict[str, Any] = {}
+    for place, arg in enumerate(node.args, start=1):
+        found |= arg if isinstance(arg, dict) else {f"argument {place}": arg}
+    return found
