@@ -128,20 +128,8 @@ inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbe
   });
 }
 
-// Four bytes of x for every lane, at offset k of a position's terms. Sets that multiply 16-bit numbers have
-// them widened.
-template <class L = Lanes>
-[[gnu::always_inline]] inline typename L::Values values_at(const std::uint8_t* x, Index k) {
-  if constexpr (L::multiplies_bytes) {
-    return L::broadcast(x + k);
-  } else {
-    const auto* const pairs = reinterpret_cast<const std::int16_t*>(x) + k;
-    return {L::broadcast_pair(pairs), L::broadcast_pair(pairs + 2)};
-  }
-}
-
-// The terms of a position one after the other: of each four bytes the pair at even places, then that at odd
-// ones.
+// The terms of a position one after the other, widened for sets that multiply 16-bit numbers: of each four
+// bytes the pair at even places, then that at odd ones.
 inline void widen(const Terms& t, const std::uint8_t* x, std::uint32_t* out) {
   constexpr std::uint32_t even = 0x00FF00FF;
   for (Index row = 0; row < t.rows; ++row)
@@ -169,7 +157,7 @@ template <int steps, int V, int R>
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
     for (int i = 0; i < steps; ++i) {
-      const Lanes::Values values = values_at(x[r], k + 4 * i);
+      const Lanes::Values values = Lanes::values_at(x[r], k + 4 * i);
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) sums[r][v] = Lanes::dot(sums[r][v], values, weights[i][v]);
     }

@@ -129,7 +129,7 @@ inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const Fil
       const std::uint8_t* const p = x + w * pixel;
       L::interleave_block({p, p + row, p + 2 * row, p + last}, columns[to]);
     };
-    const auto store = [&](Index i, int left, int middle, int right) {
+    const auto store = [&](Index i) {
 #pragma GCC unroll 2
       for (int r = 0; r < rows; ++r) {
         typename L::Scales v[4];
@@ -139,34 +139,21 @@ inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const Fil
             return L::load_weights(weights + ((vector + j) * steps + 3 * r + k) * L::weight_bytes);
           };
           typename L::Sums sums = L::load(numbers.bias + (vector + j) * L::size);
-          sums = L::dot(L::dot(sums, columns[left][j], w(0)), columns[middle][j], w(1));
-          sums = L::dot(sums, columns[right][j], w(2));
+#pragma GCC unroll 3
+          for (int k = 0; k < 3; ++k) sums = L::dot(sums, columns[k][j], w(k));
           v[j] = L::scaled(sums, L::load_scales(numbers.multiplier + (vector + j) * L::size));
         }
         L::store_block(v, rounding, y + r * y_row + i * y_pixel);
       }
     };
     load(0, 0);
-    if constexpr (stride == 2) {
-      for (Index i = 0; i < c.shape.OW; ++i) {
-        load(2 * i + 1, 1);
-        load(2 * i + 2, 2);
-        store(i, 0, 1, 2);
-        std::copy_n(columns[2], 4, columns[0]);
-      }
-    } else {
-      load(1, 1);
-      Index i = 0;
-      for (; i + 3 <= c.shape.OW; i += 3)  // the columns take turns
-#pragma GCC unroll 3
-        for (int k = 0; k < 3; ++k) {
-          load(i + k + 2, (k + 2) % 3);
-          store(i + k, k, (k + 1) % 3, (k + 2) % 3);
-        }
-      for (int k = 0; i < c.shape.OW; ++i, ++k) {
-        load(i + 2, (k + 2) % 3);
-        store(i, k, (k + 1) % 3, (k + 2) % 3);
-      }
+    if constexpr (stride == 1) load(1, 1);
+    for (Index i = 0; i < c.shape.OW; ++i) {
+      if constexpr (stride == 2) load(2 * i + 1, 1);
+      load(stride * i + 2, 2);
+      store(i);
+      if constexpr (stride == 1) std::copy_n(columns[1], 4, columns[0]);
+      std::copy_n(columns[2], 4, columns[2 - stride]);
     }
   }
 }

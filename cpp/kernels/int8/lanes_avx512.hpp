@@ -3,84 +3,31 @@
 
 #include <immintrin.h>
 
-#include "kernels/int8/pairs.hpp"
-
 namespace cnnlib::CNNLIB_ISA {
 
-struct Lanes {
-  static constexpr int size = 16, registers = 32;
+struct Avx512Lanes : GenericLanes<__m512i, __m512> {
+  static constexpr int registers = 32;
   static constexpr int tile_rows = 12;  // x 2 vectors of sums, 2 of weights (4 without VNNI), 1 of values (2)
-  using Sums = __m512i;
-  using Scales = __m512;
+  static __m128i half(const std::uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 
-  static Sums zero() { return _mm512_setzero_si512(); }
-  static Sums fill(int v) { return _mm512_set1_epi32(v); }
-  static Sums load(const std::int32_t* p) { return _mm512_loadu_si512(p); }
-  static Sums add(Sums a, Sums b) { return _mm512_add_epi32(a, b); }
-  static Sums subtract(Sums a, Sums b) { return _mm512_sub_epi32(a, b); }
-  static Sums quarter(Sums a) { return _mm512_srai_epi32(a, 2); }
-  static Sums multiply(Sums a, Sums b) { return _mm512_mullo_epi32(a, b); }
-  static Sums shift_left(Sums a, int bits) { return _mm512_sll_epi32(a, _mm_cvtsi32_si128(bits)); }
-  static Scales fill_scales(float v) { return _mm512_set1_ps(v); }
-  static Scales load_scales(const float* p) { return _mm512_loadu_ps(p); }
   static Sums bytes(const std::uint8_t* p) { return _mm512_cvtepu8_epi32(half(p)); }
-
-  static Scales scaled(Sums sums, Scales scales) { return _mm512_mul_ps(_mm512_cvtepi32_ps(sums), scales); }
-  static Scales divided(Scales a, Scales b) { return _mm512_div_ps(a, b); }
   static Sums rounded(Scales v, Scales low, Scales high) {
     return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, low), high));
   }
   static void store_bytes(std::uint8_t* p, Sums v) {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v));
   }
-  static void store_sums(std::int32_t* p, Sums v) { _mm512_storeu_si512(p, v); }
-  static void store_floats(float* p, Scales v) { _mm512_storeu_ps(p, v); }
-
-  using Pairs = __m512i;
-  static Pairs load_pairs(const std::int16_t* p) { return _mm512_loadu_si512(p); }
-  static Pairs broadcast_pair(const std::int16_t* p) {
-    int v;
-    std::memcpy(&v, p, 4);
-    return _mm512_set1_epi32(v);
-  }
-  static Sums dot_pairs(Sums sums, Pairs x, Pairs w) {
-    return _mm512_add_epi32(sums, _mm512_madd_epi16(x, w));
-  }
-
+  static Sums dot_pairs(Sums sums, Sums x, Sums w) { return _mm512_add_epi32(sums, _mm512_madd_epi16(x, w)); }
 #ifdef __AVX512VNNI__
-  static constexpr bool multiplies_bytes = true;
-  using Values = __m512i;
-  using Weights = __m512i;
-  static constexpr int weight_bytes = 64;
-  static Weights load_weights(const std::uint8_t* p) { return _mm512_loadu_si512(p); }
-  static void pack_weights(const std::int8_t* weights, void* packed) { std::memcpy(packed, weights, 64); }
-  static Values values(__m512i v) { return v; }
-  static Sums dot(Sums sums, Values x, Weights w) { return _mm512_dpbusd_epi32(sums, x, w); }
-  static Values broadcast(const std::uint8_t* p) {
-    int v;
-    std::memcpy(&v, p, 4);
-    return values(_mm512_set1_epi32(v));
-  }
+  static Sums dot(Sums sums, Sums x, Sums w) { return _mm512_dpbusd_epi32(sums, x, w); }
+};
+using Avx512Products = ByteLanes<Avx512Lanes>;
 #else
-  static constexpr bool multiplies_bytes = false;
-  struct Values {
-    __m512i even, odd;
-  };
-  using Weights = Values;
-  static constexpr int weight_bytes = 128;
-  static Weights load_weights(const std::uint8_t* p) {
-    return {_mm512_loadu_si512(p), _mm512_loadu_si512(p + 64)};
-  }
-  static void pack_weights(const std::int8_t* weights, void* packed) { pack_pairs(weights, size, packed); }
-  static Values values(__m512i v) {
-    return {_mm512_and_si512(v, _mm512_set1_epi16(255)), _mm512_srli_epi16(v, 8)};
-  }
-  static Sums dot(Sums sums, const Values& x, const Weights& w) {
-    sums = _mm512_add_epi32(sums, _mm512_madd_epi16(x.even, w.even));
-    return _mm512_add_epi32(sums, _mm512_madd_epi16(x.odd, w.odd));
-  }
+};
+using Avx512Products = PairLanes<Avx512Lanes>;
 #endif
 
+struct Lanes : Avx512Products {
   // A 16x4 transpose: of 4x4 blocks of channels by a permutation, then inside of each by a shuffle.
   static Values interleave(const std::uint8_t* a, const std::uint8_t* b, const std::uint8_t* c,
                            const std::uint8_t* d) {
@@ -140,9 +87,6 @@ struct Lanes {
     out[0] = _mm512_cvtepu8_epi32(_mm256_castsi256_si128(v));
     out[1] = _mm512_cvtepu8_epi32(_mm256_extracti128_si256(v, 1));
   }
-
- private:
-  static __m128i half(const std::uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

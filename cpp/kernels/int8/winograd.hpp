@@ -122,10 +122,10 @@ inline void winograd_product(const std::int16_t* v, Index v_step, const std::int
   Lanes::Sums s[R][2];
   for (auto& row : s) row[0] = row[1] = Lanes::zero();
   for (Index k = 0; k < channels; k += 2, w += 4 * Lanes::size) {
-    const Lanes::Pairs a = Lanes::load_pairs(w), b = Lanes::load_pairs(w + 2 * Lanes::size);
+    const Lanes::Sums a = Lanes::load(w), b = Lanes::load(w + 2 * Lanes::size);
 #pragma GCC unroll 12
     for (int r = 0; r < R; ++r) {
-      const Lanes::Pairs x = Lanes::broadcast_pair(v + r * v_step + k);
+      const Lanes::Sums x = Lanes::broadcast(v + r * v_step + k);
       s[r][0] = Lanes::dot_pairs(s[r][0], x, a);
       s[r][1] = Lanes::dot_pairs(s[r][1], x, b);
     }
