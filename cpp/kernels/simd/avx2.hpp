@@ -9,36 +9,7 @@ struct InstructionSet : SixteenRegisters {
   static constexpr bool position_panels = true;
 };
 
-template <>
-inline void Simd<float>::store_non_temporal(float* p, Packet v) {
-  _mm256_stream_ps(p, v);
-}
-template <>
-inline void Simd<double>::store_non_temporal(double* p, Packet v) {
-  _mm256_stream_pd(p, v);
-}
-
-template <>
-inline unsigned Simd<float>::bits(Mask mask) {
-  return static_cast<unsigned>(_mm256_movemask_ps(mask));
-}
-template <>
-inline unsigned Simd<double>::bits(Mask mask) {
-  return static_cast<unsigned>(_mm256_movemask_pd(mask));
-}
-// All ones where the lane's own bit of `lanes` is set.
-inline __m256i chosen_lanes(unsigned bits, __m256i lanes) {
-  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes);
-}
-template <>
-inline Eigen::internal::Packet8f Simd<float>::from_bits(unsigned bits) {
-  return _mm256_castsi256_ps(chosen_lanes(bits, _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128)));
-}
-template <>
-inline Eigen::internal::Packet4d Simd<double>::from_bits(unsigned bits) {
-  return _mm256_castsi256_pd(chosen_lanes(bits, _mm256_setr_epi32(1, 1, 2, 2, 4, 4, 8, 8)));
-}
-
+// All ones in lanes [first, first + count).
 template <class T>
 __m256i lane_mask(Index first, Index count) {
   const __m256i lanes =
@@ -47,85 +18,77 @@ __m256i lane_mask(Index first, Index count) {
   return _mm256_and_si256(_mm256_cmpgt_epi32(lanes, every(first - 1)),
                           _mm256_cmpgt_epi32(every(first + count), lanes));
 }
-template <>
-inline Eigen::internal::Packet8f Simd<float>::load_lanes(const float* p, Index first, Index count) {
-  return _mm256_maskload_ps(p, lane_mask<float>(first, count));
-}
-template <>
-inline Eigen::internal::Packet4d Simd<double>::load_lanes(const double* p, Index first, Index count) {
-  return _mm256_maskload_pd(p, lane_mask<double>(first, count));
-}
-template <>
-inline Eigen::internal::Packet8f Simd<float>::load_lanes(const float* p, Index first, Index count,
-                                                         float other) {
-  const __m256i mask = lane_mask<float>(first, count);
-  return _mm256_blendv_ps(fill(other), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
-}
-template <>
-inline Eigen::internal::Packet4d Simd<double>::load_lanes(const double* p, Index first, Index count,
-                                                          double other) {
-  const __m256i mask = lane_mask<double>(first, count);
-  return _mm256_blendv_pd(fill(other), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
-}
-template <>
-inline void Simd<float>::store_lanes(float* p, Packet v, Index first, Index count) {
-  _mm256_maskstore_ps(p, lane_mask<float>(first, count), v);
-}
-template <>
-inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index count) {
-  _mm256_maskstore_pd(p, lane_mask<double>(first, count), v);
+// All ones where the lane's own bit of `lanes` is set.
+inline __m256i chosen_lanes(unsigned bits, __m256i lanes) {
+  return _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(static_cast<int>(bits)), lanes), lanes);
 }
 
 template <>
-inline Eigen::internal::Packet8f Simd<float>::load_bytes(const std::uint8_t* p, Index first, Index count) {
-  std::uint8_t bytes[8] = {};
-  if (count < size) std::copy_n(p + first, count, bytes + first);
-  const auto* from = reinterpret_cast<const __m128i*>(count < size ? bytes : p);
-  return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from)));
-}
-template <>
-inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
-  const __m256i whole = _mm256_cvttps_epi32(v);
-  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
-  std::uint8_t bytes[16];
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm_packus_epi16(words, words));
-  count == size ? std::copy_n(bytes, size, p) : std::copy_n(bytes, count, p);
-}
+struct Simd<float> : GenericSimd<float> {
+  static void store_non_temporal(float* p, Packet v) { _mm256_stream_ps(p, v); }
+  static unsigned bits(Mask mask) { return static_cast<unsigned>(_mm256_movemask_ps(mask)); }
+  static Mask from_bits(unsigned bits) {
+    return _mm256_castsi256_ps(chosen_lanes(bits, _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128)));
+  }
+
+  static Packet load_lanes(const float* p, Index first, Index count) {
+    return _mm256_maskload_ps(p, lane_mask<float>(first, count));
+  }
+  static Packet load_lanes(const float* p, Index first, Index count, float other) {
+    const __m256i mask = lane_mask<float>(first, count);
+    return _mm256_blendv_ps(fill(other), _mm256_maskload_ps(p, mask), _mm256_castsi256_ps(mask));
+  }
+  static void store_lanes(float* p, Packet v, Index first, Index count) {
+    _mm256_maskstore_ps(p, lane_mask<float>(first, count), v);
+  }
+  static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size) {
+    std::uint8_t bytes[8] = {};
+    if (count < size) std::copy_n(p + first, count, bytes + first);
+    const auto* from = reinterpret_cast<const __m128i*>(count < size ? bytes : p);
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from)));
+  }
+  static void store_bytes(std::uint8_t* p, Packet v, Index count = size) {
+    const __m256i whole = _mm256_cvttps_epi32(v);
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1));
+    std::uint8_t bytes[16];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm_packus_epi16(words, words));
+    count == size ? std::copy_n(bytes, size, p) : std::copy_n(bytes, count, p);
+  }
+
+  // Two shuffles less than g++ takes for this one, and for joining doubles.
+  static void split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
+    const auto sorted = [](__m256 v) {
+      return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xD8));
+    };
+    even = sorted(_mm256_shuffle_ps(low, high, 0x88));
+    odd = sorted(_mm256_shuffle_ps(low, high, 0xDD));
+  }
+};
 
 template <>
-inline void Simd<float>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
-  const auto sorted = [](__m256 v) {
-    return _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(v), 0xD8));
-  };
-  even = sorted(_mm256_shuffle_ps(low, high, 0x88));
-  odd = sorted(_mm256_shuffle_ps(low, high, 0xDD));
-}
-template <>
-inline void Simd<double>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
-  even = _mm256_permute4x64_pd(_mm256_unpacklo_pd(low, high), 0xD8);
-  odd = _mm256_permute4x64_pd(_mm256_unpackhi_pd(low, high), 0xD8);
-}
-template <>
-inline void Simd<float>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
-  const Packet a = _mm256_unpacklo_ps(even, odd), b = _mm256_unpackhi_ps(even, odd);
-  low = _mm256_permute2f128_ps(a, b, 0x20);
-  high = _mm256_permute2f128_ps(a, b, 0x31);
-}
-template <>
-inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
-  const Packet a = _mm256_unpacklo_pd(even, odd), b = _mm256_unpackhi_pd(even, odd);
-  low = _mm256_permute2f128_pd(a, b, 0x20);
-  high = _mm256_permute2f128_pd(a, b, 0x31);
-}
+struct Simd<double> : GenericSimd<double> {
+  static void store_non_temporal(double* p, Packet v) { _mm256_stream_pd(p, v); }
+  static unsigned bits(Mask mask) { return static_cast<unsigned>(_mm256_movemask_pd(mask)); }
+  static Mask from_bits(unsigned bits) {
+    return _mm256_castsi256_pd(chosen_lanes(bits, _mm256_setr_epi32(1, 1, 2, 2, 4, 4, 8, 8)));
+  }
 
-template <>
-inline Eigen::internal::Packet8f Simd<float>::shift_down(Packet v, Packet after) {
-  const __m256 middle = _mm256_permute2f128_ps(v, after, 0x21);
-  return _mm256_castsi256_ps(_mm256_alignr_epi8(_mm256_castps_si256(middle), _mm256_castps_si256(v), 4));
-}
-template <>
-inline Eigen::internal::Packet4d Simd<double>::shift_down(Packet v, Packet after) {
-  return _mm256_shuffle_pd(v, _mm256_permute2f128_pd(v, after, 0x21), 0b0101);
-}
+  static Packet load_lanes(const double* p, Index first, Index count) {
+    return _mm256_maskload_pd(p, lane_mask<double>(first, count));
+  }
+  static Packet load_lanes(const double* p, Index first, Index count, double other) {
+    const __m256i mask = lane_mask<double>(first, count);
+    return _mm256_blendv_pd(fill(other), _mm256_maskload_pd(p, mask), _mm256_castsi256_pd(mask));
+  }
+  static void store_lanes(double* p, Packet v, Index first, Index count) {
+    _mm256_maskstore_pd(p, lane_mask<double>(first, count), v);
+  }
+
+  static void join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
+    const Packet a = _mm256_unpacklo_pd(even, odd), b = _mm256_unpackhi_pd(even, odd);
+    low = _mm256_permute2f128_pd(a, b, 0x20);
+    high = _mm256_permute2f128_pd(a, b, 0x31);
+  }
+};
 
 }  // namespace cnnlib::CNNLIB_ISA

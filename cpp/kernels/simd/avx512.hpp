@@ -17,172 +17,80 @@ struct InstructionSet {
   static constexpr bool rounds_once = true;
 };
 
-template <>
-struct MaskOf<__m512> {
-  using type = __mmask16;
+// Comparisons give masks in registers of their own.
+template <class T, class MaskRegister>
+struct MaskedSimd : GenericSimd<T> {
+  using Mask = MaskRegister;
+  static Mask lane_mask(Index first, Index count) { return static_cast<Mask>(((1u << count) - 1) << first); }
+  static bool any(Mask mask) { return mask != 0; }
+  static unsigned bits(Mask mask) { return mask; }
+  static Mask from_bits(unsigned bits) { return static_cast<Mask>(bits); }
+  static __m128i byte_lanes(const std::uint8_t* p, Index first, Index count) {
+    return _mm_maskz_loadu_epi8(static_cast<__mmask16>(lane_mask(first, count)), p);
+  }
 };
+
 template <>
-struct MaskOf<__m512d> {
-  using type = __mmask8;
+struct Simd<float> : MaskedSimd<float, __mmask16> {
+  static void store_non_temporal(float* p, Packet v) { _mm512_stream_ps(p, v); }
+
+  static Mask equal(Packet a, Packet b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+  static Mask less_equal(Packet a, Packet b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+  static Mask greater_or_nan(Packet v, Packet best) {
+    return _mm512_mask_cmp_ps_mask(equal(best, best), v, best, _CMP_NLE_UQ);
+  }
+  static Packet max_or_nan(Packet a, Packet b) {
+    return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
+  }
+  static Packet select(Mask mask, Packet yes, Packet no) { return _mm512_mask_blend_ps(mask, no, yes); }
+
+  static Packet load_lanes(const float* p, Index first, Index count) {
+    return _mm512_maskz_loadu_ps(lane_mask(first, count), p);
+  }
+  static Packet load_lanes(const float* p, Index first, Index count, float other) {
+    return _mm512_mask_loadu_ps(fill(other), lane_mask(first, count), p);
+  }
+  static void store_lanes(float* p, Packet v, Index first, Index count) {
+    _mm512_mask_storeu_ps(p, lane_mask(first, count), v);
+  }
+  static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(byte_lanes(p, first, count)));
+  }
+  static void store_bytes(std::uint8_t* p, Packet v, Index count = size) {
+    _mm_mask_storeu_epi8(p, lane_mask(0, count), _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v)));
+  }
 };
 
 template <>
-inline void Simd<float>::store_non_temporal(float* p, Packet v) {
-  _mm512_stream_ps(p, v);
-}
-template <>
-inline void Simd<double>::store_non_temporal(double* p, Packet v) {
-  _mm512_stream_pd(p, v);
-}
+struct Simd<double> : MaskedSimd<double, __mmask8> {
+  static void store_non_temporal(double* p, Packet v) { _mm512_stream_pd(p, v); }
 
-template <>
-inline __mmask16 Simd<float>::equal(Packet a, Packet b) {
-  return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ);
-}
-template <>
-inline __mmask8 Simd<double>::equal(Packet a, Packet b) {
-  return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ);
-}
-template <>
-inline __mmask16 Simd<float>::less_equal(Packet a, Packet b) {
-  return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ);
-}
-template <>
-inline __mmask8 Simd<double>::less_equal(Packet a, Packet b) {
-  return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ);
-}
-template <>
-inline __mmask16 Simd<float>::greater_or_nan(Packet v, Packet best) {
-  return _mm512_mask_cmp_ps_mask(equal(best, best), v, best, _CMP_NLE_UQ);
-}
-template <>
-inline __mmask8 Simd<double>::greater_or_nan(Packet v, Packet best) {
-  return _mm512_mask_cmp_pd_mask(equal(best, best), v, best, _CMP_NLE_UQ);
-}
-template <>
-inline __m512 Simd<float>::max_or_nan(Packet a, Packet b) {
-  return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
-}
-template <>
-inline __m512d Simd<double>::max_or_nan(Packet a, Packet b) {
-  return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a);
-}
-template <>
-inline __m512 Simd<float>::select(__mmask16 mask, Packet yes, Packet no) {
-  return _mm512_mask_blend_ps(mask, no, yes);
-}
-template <>
-inline __m512d Simd<double>::select(__mmask8 mask, Packet yes, Packet no) {
-  return _mm512_mask_blend_pd(mask, no, yes);
-}
-template <>
-inline bool Simd<float>::any(__mmask16 mask) {
-  return mask != 0;
-}
-template <>
-inline bool Simd<double>::any(__mmask8 mask) {
-  return mask != 0;
-}
+  static Mask equal(Packet a, Packet b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
+  static Mask less_equal(Packet a, Packet b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
+  static Mask greater_or_nan(Packet v, Packet best) {
+    return _mm512_mask_cmp_pd_mask(equal(best, best), v, best, _CMP_NLE_UQ);
+  }
+  static Packet max_or_nan(Packet a, Packet b) {
+    return _mm512_mask_mov_pd(_mm512_max_pd(a, b), _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q), a);
+  }
+  static Packet select(Mask mask, Packet yes, Packet no) { return _mm512_mask_blend_pd(mask, no, yes); }
 
-template <>
-inline unsigned Simd<float>::bits(__mmask16 mask) {
-  return mask;
-}
-template <>
-inline unsigned Simd<double>::bits(__mmask8 mask) {
-  return mask;
-}
-template <>
-inline __mmask16 Simd<float>::from_bits(unsigned bits) {
-  return static_cast<__mmask16>(bits);
-}
-template <>
-inline __mmask8 Simd<double>::from_bits(unsigned bits) {
-  return static_cast<__mmask8>(bits);
-}
-
-inline unsigned lane_mask(Index first, Index count) { return ((1u << count) - 1) << first; }
-template <>
-inline __m512 Simd<float>::load_lanes(const float* p, Index first, Index count) {
-  return _mm512_maskz_loadu_ps(static_cast<__mmask16>(lane_mask(first, count)), p);
-}
-template <>
-inline __m512d Simd<double>::load_lanes(const double* p, Index first, Index count) {
-  return _mm512_maskz_loadu_pd(static_cast<__mmask8>(lane_mask(first, count)), p);
-}
-template <>
-inline __m512 Simd<float>::load_lanes(const float* p, Index first, Index count, float other) {
-  return _mm512_mask_loadu_ps(fill(other), static_cast<__mmask16>(lane_mask(first, count)), p);
-}
-template <>
-inline __m512d Simd<double>::load_lanes(const double* p, Index first, Index count, double other) {
-  return _mm512_mask_loadu_pd(fill(other), static_cast<__mmask8>(lane_mask(first, count)), p);
-}
-template <>
-inline void Simd<float>::store_lanes(float* p, Packet v, Index first, Index count) {
-  _mm512_mask_storeu_ps(p, static_cast<__mmask16>(lane_mask(first, count)), v);
-}
-template <>
-inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index count) {
-  _mm512_mask_storeu_pd(p, static_cast<__mmask8>(lane_mask(first, count)), v);
-}
-
-template <>
-inline __m512 Simd<float>::load_bytes(const std::uint8_t* p, Index first, Index count) {
-  const auto mask = static_cast<__mmask16>(lane_mask(first, count));
-  return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, p)));
-}
-template <>
-inline __m512d Simd<double>::load_bytes(const std::uint8_t* p, Index first, Index count) {
-  const auto mask = static_cast<__mmask16>(lane_mask(first, count));
-  return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(_mm_maskz_loadu_epi8(mask, p)));
-}
-template <>
-inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
-  const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(v));
-  _mm_mask_storeu_epi8(p, static_cast<__mmask16>(lane_mask(0, count)), bytes);
-}
-template <>
-inline void Simd<double>::store_bytes(std::uint8_t* p, Packet v, Index count) {
-  const __m128i bytes = _mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(v));
-  _mm_mask_storeu_epi8(p, static_cast<__mmask16>(lane_mask(0, count)), bytes);
-}
-
-// first, first + jump, then both a step on, and so on: 16 lanes.
-inline __m512i pair_index(int first, int step, int jump) {
-  alignas(64) int lanes[16];
-  for (int i = 0; i < 16; ++i) lanes[i] = first + i / 2 * step + i % 2 * jump;
-  return _mm512_load_si512(lanes);
-}
-template <>
-inline void Simd<float>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
-  even = _mm512_permutex2var_ps(low, pair_index(0, 4, 2), high);
-  odd = _mm512_permutex2var_ps(low, pair_index(1, 4, 2), high);
-}
-template <>
-inline void Simd<double>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
-  even = _mm512_permutex2var_pd(low, _mm512_setr_epi64(0, 2, 4, 6, 8, 10, 12, 14), high);
-  odd = _mm512_permutex2var_pd(low, _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15), high);
-}
-template <>
-inline void Simd<float>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
-  low = _mm512_permutex2var_ps(even, pair_index(0, 1, 16), odd);
-  high = _mm512_permutex2var_ps(even, pair_index(8, 1, 16), odd);
-}
-template <>
-inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
-  low = _mm512_permutex2var_pd(even, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), odd);
-  high = _mm512_permutex2var_pd(even, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), odd);
-}
-
-template <>
-inline __m512 Simd<float>::shift_down(Packet v, Packet after) {
-  return _mm512_castsi512_ps(_mm512_alignr_epi32(_mm512_castps_si512(after), _mm512_castps_si512(v), 1));
-}
-template <>
-inline __m512d Simd<double>::shift_down(Packet v, Packet after) {
-  return _mm512_castsi512_pd(_mm512_alignr_epi64(_mm512_castpd_si512(after), _mm512_castpd_si512(v), 1));
-}
+  static Packet load_lanes(const double* p, Index first, Index count) {
+    return _mm512_maskz_loadu_pd(lane_mask(first, count), p);
+  }
+  static Packet load_lanes(const double* p, Index first, Index count, double other) {
+    return _mm512_mask_loadu_pd(fill(other), lane_mask(first, count), p);
+  }
+  static void store_lanes(double* p, Packet v, Index first, Index count) {
+    _mm512_mask_storeu_pd(p, lane_mask(first, count), v);
+  }
+  static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size) {
+    return _mm512_cvtepi32_pd(_mm256_cvtepu8_epi32(byte_lanes(p, first, count)));
+  }
+  static void store_bytes(std::uint8_t* p, Packet v, Index count = size) {
+    _mm_mask_storeu_epi8(p, lane_mask(0, count), _mm256_cvtepi32_epi8(_mm512_cvttpd_epi32(v)));
+  }
+};
 
 // row[k], row[step + k], ... <- the first quarters of the four, the second ones, ...
 template <int step, class Packet, class Even, class Odd>

@@ -66,114 +66,55 @@ struct Neon<double> {
 };
 
 template <class T>
-inline typename Neon<T>::Packet load_lanes_or(const T* p, Index first, Index count, T other) {
+struct NeonSimd : GenericSimd<T> {
   using N = Neon<T>;
-  constexpr Index half = Simd<T>::size / 2;
-  const Index last = first + count;
-  const auto rest = N::fill(other);
-  return N::join(N::load(p, first, last, rest), N::load(p + half, first - half, last - half, rest));
-}
-template <class T>
-inline void store_some_lanes(T* p, typename Neon<T>::Packet v, Index first, Index count) {
-  using N = Neon<T>;
-  constexpr Index half = Simd<T>::size / 2;
-  const Index last = first + count;
-  N::store(p, N::low(v), first, last);
-  N::store(p + half, N::high(v), first - half, last - half);
-}
-template <>
-inline float32x4_t Simd<float>::load_lanes(const float* p, Index first, Index count) {
-  return load_lanes_or(p, first, count, 0.0f);
-}
-template <>
-inline float64x2_t Simd<double>::load_lanes(const double* p, Index first, Index count) {
-  return load_lanes_or(p, first, count, 0.0);
-}
-template <>
-inline float32x4_t Simd<float>::load_lanes(const float* p, Index first, Index count, float other) {
-  return load_lanes_or(p, first, count, other);
-}
-template <>
-inline float64x2_t Simd<double>::load_lanes(const double* p, Index first, Index count, double other) {
-  return load_lanes_or(p, first, count, other);
-}
-template <>
-inline void Simd<float>::store_lanes(float* p, Packet v, Index first, Index count) {
-  store_some_lanes(p, v, first, count);
-}
-template <>
-inline void Simd<double>::store_lanes(double* p, Packet v, Index first, Index count) {
-  store_some_lanes(p, v, first, count);
-}
+  using typename GenericSimd<T>::Packet;
+  static constexpr Index half = GenericSimd<T>::size / 2;
+
+  static Packet load_lanes(const T* p, Index first, Index count) { return load_lanes(p, first, count, 0); }
+  static Packet load_lanes(const T* p, Index first, Index count, T other) {
+    const Index last = first + count;
+    const auto rest = N::fill(other);
+    return N::join(N::load(p, first, last, rest), N::load(p + half, first - half, last - half, rest));
+  }
+  static void store_lanes(T* p, Packet v, Index first, Index count) {
+    const Index last = first + count;
+    N::store(p, N::low(v), first, last);
+    N::store(p + half, N::high(v), first - half, last - half);
+  }
+};
 
 template <>
-inline bool Simd<float>::any(Mask mask) {
-  return vmaxvq_u32(vreinterpretq_u32_f32(mask)) != 0;
-}
-template <>
-inline bool Simd<double>::any(Mask mask) {
-  return vmaxvq_u32(vreinterpretq_u32_f64(mask)) != 0;
-}
+struct Simd<float> : NeonSimd<float> {
+  static bool any(Mask mask) { return vmaxvq_u32(vreinterpretq_u32_f32(mask)) != 0; }
+  static unsigned bits(Mask mask) {
+    return vaddvq_u32(vandq_u32(vreinterpretq_u32_f32(mask), uint32x4_t{1, 2, 4, 8}));
+  }
+  static Mask from_bits(unsigned bits) {
+    return vreinterpretq_f32_u32(vtstq_u32(vdupq_n_u32(bits), uint32x4_t{1, 2, 4, 8}));
+  }
+  static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size) {
+    std::uint8_t bytes[8] = {};
+    count == size ? std::memcpy(bytes, p, size) : std::copy_n(p + first, count, bytes + first);
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vld1_u8(bytes)))));
+  }
+  static void store_bytes(std::uint8_t* p, Packet v, Index count = size) {
+    const uint16x4_t words = vmovn_u32(vcvtq_u32_f32(v));
+    std::uint8_t bytes[8];
+    vst1_u8(bytes, vmovn_u16(vcombine_u16(words, words)));
+    count == size ? std::memcpy(p, bytes, size) : std::copy_n(bytes, count, p);
+  }
+};
 
 template <>
-inline unsigned Simd<float>::bits(Mask mask) {
-  return vaddvq_u32(vandq_u32(vreinterpretq_u32_f32(mask), uint32x4_t{1, 2, 4, 8}));
-}
-template <>
-inline unsigned Simd<double>::bits(Mask mask) {
-  return static_cast<unsigned>(vaddvq_u64(vandq_u64(vreinterpretq_u64_f64(mask), uint64x2_t{1, 2})));
-}
-template <>
-inline float32x4_t Simd<float>::from_bits(unsigned bits) {
-  return vreinterpretq_f32_u32(vtstq_u32(vdupq_n_u32(bits), uint32x4_t{1, 2, 4, 8}));
-}
-template <>
-inline float64x2_t Simd<double>::from_bits(unsigned bits) {
-  return vreinterpretq_f64_u64(vtstq_u64(vdupq_n_u64(bits), uint64x2_t{1, 2}));
-}
-
-template <>
-inline float32x4_t Simd<float>::load_bytes(const std::uint8_t* p, Index first, Index count) {
-  std::uint8_t bytes[8] = {};
-  count == size ? std::memcpy(bytes, p, size) : std::copy_n(p + first, count, bytes + first);
-  return vcvtq_f32_u32(vmovl_u16(vget_low_u16(vmovl_u8(vld1_u8(bytes)))));
-}
-template <>
-inline void Simd<float>::store_bytes(std::uint8_t* p, Packet v, Index count) {
-  const uint16x4_t words = vmovn_u32(vcvtq_u32_f32(v));
-  std::uint8_t bytes[8];
-  vst1_u8(bytes, vmovn_u16(vcombine_u16(words, words)));
-  count == size ? std::memcpy(p, bytes, size) : std::copy_n(bytes, count, p);
-}
-
-template <>
-inline void Simd<float>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
-  even = vuzp1q_f32(low, high);
-  odd = vuzp2q_f32(low, high);
-}
-template <>
-inline void Simd<double>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
-  even = vuzp1q_f64(low, high);
-  odd = vuzp2q_f64(low, high);
-}
-template <>
-inline void Simd<float>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
-  low = vzip1q_f32(even, odd);
-  high = vzip2q_f32(even, odd);
-}
-template <>
-inline void Simd<double>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
-  low = vzip1q_f64(even, odd);
-  high = vzip2q_f64(even, odd);
-}
-
-template <>
-inline float32x4_t Simd<float>::shift_down(Packet v, Packet after) {
-  return vextq_f32(v, after, 1);
-}
-template <>
-inline float64x2_t Simd<double>::shift_down(Packet v, Packet after) {
-  return vextq_f64(v, after, 1);
-}
+struct Simd<double> : NeonSimd<double> {
+  static bool any(Mask mask) { return vmaxvq_u32(vreinterpretq_u32_f64(mask)) != 0; }
+  static unsigned bits(Mask mask) {
+    return static_cast<unsigned>(vaddvq_u64(vandq_u64(vreinterpretq_u64_f64(mask), uint64x2_t{1, 2})));
+  }
+  static Mask from_bits(unsigned bits) {
+    return vreinterpretq_f64_u64(vtstq_u64(vdupq_n_u64(bits), uint64x2_t{1, 2}));
+  }
+};
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -1,16 +1,17 @@
-// Vectors of T in registers, for the instruction set that this file is compiled for: the interface, and the
-// versions that serve any set. What a set does its own way stands in avx512.hpp, avx2.hpp, sse.hpp and
-// neon.hpp, with its InstructionSet: the facts about its registers by which kernels cut their blocks. These
-// files alone name Eigen's packet operations and intrinsics.
+// Simd<T>: vectors of T in registers, for the instruction set that this file is compiled for. GenericSimd is
+// the interface, in versions that serve any set. What a set does its own way stands in avx512.hpp, avx2.hpp,
+// sse.hpp and neon.hpp, with its InstructionSet: the facts about its registers by which kernels cut their
+// blocks. These files alone name Eigen's packet operations and intrinsics.
 //
-// A new set: a file here with its InstructionSet, chosen at the end of this one; specializations of members
-// where the versions of this file are slow; its flags in CMakeLists.txt and its check in dispatch.cpp.
+// A new set: a file here with its InstructionSet and its Simd, which replaces what is slow in GenericSimd,
+// chosen at the end of this file; its flags in CMakeLists.txt and its check in dispatch.cpp.
 #pragma once
 
 #include <Eigen/Core>
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <utility>
 
 #include "kernels/simd/memory.hpp"
 #include "shapes.hpp"
@@ -55,11 +56,16 @@ template <class Vector>
   return v;
 }
 
-// What a comparison of packets gives: a packet of bits, or a register of a kind of its own.
-template <class Packet>
-struct MaskOf {
-  using type = Packet;
-};
+template <class To, class From>
+To bit_cast(From v) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &v, sizeof v);
+  return to;
+}
+
+template <class T>
+struct Simd;
 
 // A whole number of T's size, and where T keeps its exponent.
 template <class T>
@@ -75,10 +81,12 @@ struct Format<double> {
   static constexpr int fraction_bits = 52, exponent_bias = 1023;
 };
 
+// The version of each operation that serves any set. A set's own Simd hides those that it does its own way.
 template <class T>
-struct Simd {
+struct GenericSimd {
+  using S = Simd<T>;
   using Packet = typename Eigen::internal::packet_traits<T>::type;
-  using Mask = typename MaskOf<Packet>::type;
+  using Mask = Packet;  // what a comparison gives: all bits of a lane
   static constexpr int size = Eigen::internal::packet_traits<T>::size;  // lanes
   static constexpr int bytes = size * int(sizeof(T));
 
@@ -111,16 +119,8 @@ struct Simd {
   using Whole = typename Format<T>::Whole;
   using Bits [[gnu::vector_size(bytes)]] = Whole;
   static constexpr Whole sign_bit = Whole(1) << (8 * sizeof(T) - 1);
-  static Bits to_bits(Packet v) {
-    Bits bits;
-    std::memcpy(&bits, &v, sizeof v);
-    return bits;
-  }
-  static Packet of_bits(Bits bits) {
-    Packet v;
-    std::memcpy(&v, &bits, sizeof v);
-    return v;
-  }
+  static Bits to_bits(Packet v) { return bit_cast<Bits>(v); }
+  static Packet of_bits(Bits bits) { return bit_cast<Packet>(bits); }
   static Packet abs(Packet v) { return of_bits(to_bits(v) & ~sign_bit); }
   static Packet minus_abs(Packet v) { return of_bits(to_bits(v) | sign_bit); }
   static Packet with_sign_of(Packet sign, Packet v) {
@@ -131,138 +131,91 @@ struct Simd {
     return of_bits(to_bits(v) & ~((Whole(1) << (Format<T>::fraction_bits + 2) / 2) - 1));
   }
 
-  static Mask equal(Packet a, Packet b);
-  static Mask less_equal(Packet a, Packet b);  // false where one is NaN
+  static Mask equal(Packet a, Packet b) { return Eigen::internal::pcmp_eq(a, b); }
+  // False where one is NaN.
+  static Mask less_equal(Packet a, Packet b) { return Eigen::internal::pcmp_le(a, b); }
   // v is greater than best, or v is NaN and best is not.
-  static Mask greater_or_nan(Packet v, Packet best);
-  static Packet select(Mask mask, Packet yes, Packet no);
-  static bool any(Mask mask);
+  static Mask greater_or_nan(Packet v, Packet best) {
+    return Eigen::internal::pandnot(equal(best, best), less_equal(v, best));
+  }
+  static Packet select(Mask mask, Packet yes, Packet no) { return Eigen::internal::pselect(mask, yes, no); }
+  static bool any(Mask mask) { return Eigen::internal::predux_any(mask); }
   // A mask as a number, bit l for lane l, and back.
-  static unsigned bits(Mask mask);
-  static Mask from_bits(unsigned bits);
+  static unsigned bits(Mask mask) {
+    T lanes[size];
+    store(lanes, select(mask, fill(T(1)), zero()));
+    unsigned bits = 0;
+    for (int l = 0; l < size; ++l) bits |= unsigned(lanes[l] != T(0)) << l;
+    return bits;
+  }
+  static Mask from_bits(unsigned bits) {
+    T lanes[size];
+    for (int l = 0; l < size; ++l) lanes[l] = static_cast<T>(static_cast<int>(bits >> l & 1));
+    return equal(load(lanes), fill(T(1)));
+  }
 
   // Lanes [first, first + count) of the vector at p, and 0 or `other` in the other lanes, whose memory is not
   // touched.
-  static Packet load_lanes(const T* p, Index first, Index count);
-  static Packet load_lanes(const T* p, Index first, Index count, T other);
-  static void store_lanes(T* p, Packet v, Index first, Index count);
+  static Packet load_lanes(const T* p, Index first, Index count) { return S::load_lanes(p, first, count, 0); }
+  static Packet load_lanes(const T* p, Index first, Index count, T other) {
+    T lanes[size];
+    for (Index l = 0; l < size; ++l) lanes[l] = l >= first && l < first + count ? p[l] : other;
+    return load(lanes);
+  }
+  static void store_lanes(T* p, Packet v, Index first, Index count) {
+    T lanes[size];
+    store(lanes, v);
+    for (Index l = first; l < first + count; ++l) p[l] = lanes[l];
+  }
 
   // Whole numbers from 0 to 255, one byte for each of lanes [first, first + count); 0 in the other lanes.
-  static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size);
-  static void store_bytes(std::uint8_t* p, Packet v, Index count = size);
+  static Packet load_bytes(const std::uint8_t* p, Index first = 0, Index count = size) {
+    T lanes[size] = {};
+    for (Index l = first; l < first + count; ++l) lanes[l] = static_cast<T>(static_cast<int>(p[l]));
+    return load(lanes);
+  }
+  static void store_bytes(std::uint8_t* p, Packet v, Index count = size) {
+    T lanes[size];
+    store(lanes, v);
+    for (Index l = 0; l < count; ++l) p[l] = static_cast<std::uint8_t>(static_cast<int>(lanes[l]));
+  }
 
   // even[i] = p[2 * i] and odd[i] = p[2 * i + 1], where p is the lanes of `low`, then those of `high`.
-  static void split_pairs(Packet low, Packet high, Packet& even, Packet& odd);
-  static void join_pairs(Packet even, Packet odd, Packet& low, Packet& high);
+  static void split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
+    even = shuffled(low, high, [](int i) { return 2 * i; });
+    odd = shuffled(low, high, [](int i) { return 2 * i + 1; });
+  }
+  static void join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
+    low = shuffled(even, odd, [](int i) { return i / 2 + i % 2 * size; });
+    high = shuffled(even, odd, [](int i) { return (size + i) / 2 + (size + i) % 2 * size; });
+  }
   static void load_pairs(const T* p, Packet& even, Packet& odd) {
-    split_pairs(load(p), load(p + size), even, odd);
+    S::split_pairs(load(p), load(p + size), even, odd);
   }
   static void store_pairs(T* p, Packet even, Packet odd) {
     Packet low, high;
-    join_pairs(even, odd, low, high);
+    S::join_pairs(even, odd, low, high);
     store(p, low);
     store(p + size, high);
   }
 
   // The lanes of v a place back, before the first one of `after`.
-  static Packet shift_down(Packet v, Packet after);
-};
+  static Packet shift_down(Packet v, Packet after) {
+    return shuffled(v, after, [](int i) { return i + 1; });
+  }
 
-template <class T>
-typename Simd<T>::Mask Simd<T>::equal(Packet a, Packet b) {
-  return Eigen::internal::pcmp_eq(a, b);
-}
-template <class T>
-typename Simd<T>::Mask Simd<T>::less_equal(Packet a, Packet b) {
-  return Eigen::internal::pcmp_le(a, b);
-}
-template <class T>
-typename Simd<T>::Mask Simd<T>::greater_or_nan(Packet v, Packet best) {
-  return Eigen::internal::pandnot(equal(best, best), Eigen::internal::pcmp_le(v, best));
-}
-template <class T>
-typename Simd<T>::Packet Simd<T>::select(Mask mask, Packet yes, Packet no) {
-  return Eigen::internal::pselect(mask, yes, no);
-}
-template <class T>
-bool Simd<T>::any(Mask mask) {
-  return Eigen::internal::predux_any(mask);
-}
-template <class T>
-unsigned Simd<T>::bits(Mask mask) {
-  T lanes[size];
-  store(lanes, select(mask, fill(T(1)), zero()));
-  unsigned bits = 0;
-  for (int l = 0; l < size; ++l) bits |= unsigned(lanes[l] != T(0)) << l;
-  return bits;
-}
-template <class T>
-typename Simd<T>::Mask Simd<T>::from_bits(unsigned bits) {
-  T lanes[size];
-  for (int l = 0; l < size; ++l) lanes[l] = static_cast<T>(static_cast<int>(bits >> l & 1));
-  return equal(load(lanes), fill(T(1)));
-}
-template <class T>
-typename Simd<T>::Packet Simd<T>::load_lanes(const T* p, Index first, Index count) {
-  T lanes[size] = {};
-  for (Index l = first; l < first + count; ++l) lanes[l] = p[l];
-  return load(lanes);
-}
-template <class T>
-typename Simd<T>::Packet Simd<T>::load_lanes(const T* p, Index first, Index count, T other) {
-  T lanes[size];
-  for (Index l = 0; l < size; ++l) lanes[l] = l >= first && l < first + count ? p[l] : other;
-  return load(lanes);
-}
-template <class T>
-void Simd<T>::store_lanes(T* p, Packet v, Index first, Index count) {
-  T lanes[size];
-  store(lanes, v);
-  for (Index l = first; l < first + count; ++l) p[l] = lanes[l];
-}
-template <class T>
-typename Simd<T>::Packet Simd<T>::load_bytes(const std::uint8_t* p, Index first, Index count) {
-  T lanes[size] = {};
-  for (Index l = first; l < first + count; ++l) lanes[l] = static_cast<T>(static_cast<int>(p[l]));
-  return load(lanes);
-}
-template <class T>
-void Simd<T>::store_bytes(std::uint8_t* p, Packet v, Index count) {
-  T lanes[size];
-  store(lanes, v);
-  for (Index l = 0; l < count; ++l) p[l] = static_cast<std::uint8_t>(static_cast<int>(lanes[l]));
-}
-template <class T>
-void Simd<T>::split_pairs(Packet low, Packet high, Packet& even, Packet& odd) {
-  T pairs[2 * size], evens[size], odds[size];
-  store(pairs, low);
-  store(pairs + size, high);
-  for (int i = 0; i < size; ++i) {
-    evens[i] = pairs[2 * i];
-    odds[i] = pairs[2 * i + 1];
+ private:
+  // Lane i is lane from(i) of a, and behind them of b.
+  template <class From>
+  static Packet shuffled(Packet a, Packet b, const From& from) {
+    return shuffled(a, b, from, std::make_integer_sequence<int, size>());
   }
-  even = load(evens);
-  odd = load(odds);
-}
-template <class T>
-void Simd<T>::join_pairs(Packet even, Packet odd, Packet& low, Packet& high) {
-  T evens[size], odds[size], pairs[2 * size];
-  store(evens, even);
-  store(odds, odd);
-  for (int i = 0; i < size; ++i) {
-    pairs[2 * i] = evens[i];
-    pairs[2 * i + 1] = odds[i];
+  template <class From, int... i>
+  static Packet shuffled(Packet a, Packet b, From from, std::integer_sequence<int, i...>) {
+    using Lanes [[gnu::vector_size(bytes)]] = T;
+    return bit_cast<Packet>(__builtin_shufflevector(bit_cast<Lanes>(a), bit_cast<Lanes>(b), from(i)...));
   }
-  low = load(pairs);
-  high = load(pairs + size);
-}
-template <class T>
-typename Simd<T>::Packet Simd<T>::shift_down(Packet v, Packet after) {
-  T lanes[2 * size];
-  store(lanes, v);
-  store(lanes + size, after);
-  return load(lanes + 1);
-}
+};
 
 }  // namespace cnnlib::CNNLIB_ISA
 
@@ -279,5 +232,7 @@ namespace cnnlib::CNNLIB_ISA {
 struct InstructionSet : SixteenRegisters {
   static constexpr bool rounds_once = false;
 };
+template <class T>
+struct Simd : GenericSimd<T> {};
 }  // namespace cnnlib::CNNLIB_ISA
 #endif
