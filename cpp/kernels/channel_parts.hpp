@@ -6,18 +6,21 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Adds up the parts' sums partial[part][channel], in their order: body(channel, its sums).
-template <class Sums, class Body>
-void add_parts_up(Index parts, Index C, const Sums* partial, const Body& body) {
+// Adds the parts' sums partial[part][channel] to those of the first part, in their order.
+template <class Sums>
+void add_parts_up(Index parts, Index C, Sums* partial) {
   constexpr Index grain = 16;
   constexpr double work = 16;  // of a sum, in the unit of threads_for
-  parallel_ranges(C, grain, work * double(parts), [&](Index begin, Index end) {
-    Sums total[grain];
-    std::copy(partial + begin, partial + end, total);
+  parallel_ranges(C, grain, work * double(parts), [=](Index begin, Index end) {
     for (Index part = 1; part < parts; ++part)
-      for (Index c = begin; c < end; ++c) total[c - begin].add(partial[part * C + c]);
-    for (Index c = begin; c < end; ++c) body(c, total[c - begin]);
+      for (Index c = begin; c < end; ++c) partial[c].add(partial[part * C + c]);
   });
+}
+// Then body(channel, its sums).
+template <class Sums, class Body>
+void add_parts_up(Index parts, Index C, Sums* partial, const Body& body) {
+  add_parts_up(parts, C, partial);
+  for (Index c = 0; c < C; ++c) body(c, partial[c]);
 }
 
 // The sums of each channel over N and S: units of values that are read at a time, in at most most_parts
@@ -59,9 +62,9 @@ struct ChannelParts {
     });
   }
 
-  // body(channel, sums of the channel)
+  // body(channel, sums of the channel); changes those of the parts.
   template <class Sums, class Body>
-  void each_total(const Sums* partial, const Body& body) const {
+  void each_total(Sums* partial, const Body& body) const {
     add_parts_up(parts, s.C, partial, body);
   }
 };

@@ -67,11 +67,8 @@ void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
     conv_forward<T>(c.x + first * s.C * s.H * s.W, c.w, c.b, a, images, false);
     add_deviations<T>(a, {images.N, n.C, n.S}, parts + part * s.F);
   });
-  add_parts_up(slices.parts, s.F, parts, [=](Index f, const Deviations& total) {
-    const Moments m = total.moments();
-    c.mean[f] = m.mean;
-    c.var[f] = m.var;
-  });
+  add_parts_up(slices.parts, s.F, parts,
+               [=](Index f, const Deviations& total) { total.moments_to(c.mean + f, c.var + f); });
   normalize_batch<T>(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, n, true);
 }
 

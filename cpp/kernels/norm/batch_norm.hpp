@@ -31,9 +31,9 @@ bool use_non_temporal(const BatchNormShape& s) {
   return use_non_temporal<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
 }
 
-// add(channel, deviations of its values) once for each channel.
-template <class T, class Add>
-void each_deviations(const T* x, const BatchNormShape& s, const Add& add) {
+// Adds each channel's values to its total.
+template <class T>
+void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
   const ChannelParts parts(s);
   Layout layout;
   const auto piece = layout.array<Deviations>(parts.parts * s.C);
@@ -42,23 +42,19 @@ void each_deviations(const T* x, const BatchNormShape& s, const Add& add) {
   parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
     return deviations_of(x + at, planes, size, s.C * s.S);
   });
-  parts.each_total(partial, add);
-}
-
-// Adds each channel's values to its total.
-template <class T>
-void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
-  each_deviations(x, s, [=](Index c, const Deviations& sums) { total[c].add(sums); });
+  parts.each_total(partial, [=](Index c, const Deviations& sums) { total[c].add(sums); });
 }
 
 // mean and biased variance of each channel.
 template <class T>
 void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* var) {
-  each_deviations(x, s, [=](Index c, const Deviations& sums) {
-    const Moments m = sums.moments();
-    mean[c] = m.mean;
-    var[c] = m.var;
-  });
+  Layout layout;
+  const auto piece = layout.array<Deviations>(s.C);
+  const Scratch scratch(layout.bytes());
+  Deviations* total = piece.in(scratch.data());
+  std::fill_n(total, s.C, Deviations{});
+  add_deviations(x, s, total);
+  for (Index c = 0; c < s.C; ++c) total[c].moments_to(mean + c, var + c);
 }
 
 // dgamma and dbeta of a channel from the sums of dout and of dout * (x - mean), and what dx amounts to;
@@ -139,17 +135,28 @@ void plane_input_gradient(const T* dout, const T* x, const NormGradient<T>* grad
   });
 }
 
-// body(through): through(channel) for a batch norm whose y went through ReLU, if `beta` is given.
+// through(channel) for a batch norm whose y is the result, ...
+struct ThroughNothing {
+  Identity operator()(Index) const { return {}; }
+};
+// ... or goes through ReLU.
+template <class T>
+struct ThroughRelu {
+  const Affine<T>* affine;
+  ReluGradient<T> operator()(Index c) const { return ReluGradient<T>(affine[c]); }
+};
+
+// body(through), through ReLU if `beta` is given.
 template <class T, class Body>
 void with_through(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index C,
                   const Body& body) {
-  if (beta == nullptr) return body([](Index) { return Identity(); });
+  if (beta == nullptr) return body(ThroughNothing());
   Layout layout;
   const auto piece = layout.array<Affine<T>>(C);
   const Scratch scratch(layout.bytes());
   Affine<T>* affine = piece.in(scratch.data());
   for (Index c = 0; c < C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
-  body([&](Index c) { return ReluGradient<T>(affine[c]); });
+  body(ThroughRelu<T>{affine});
 }
 
 // `beta` where a ReLU followed, through which dout has to pass, else null.

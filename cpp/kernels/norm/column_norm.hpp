@@ -1,6 +1,7 @@
 // Batch norm of the columns of a matrix x (N, C), read row by row: mean and var (C,) over the rows.
 #pragma once
 
+#include "kernels/channel_parts.hpp"
 #include "kernels/norm/norm_sums.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -14,35 +15,21 @@ struct ColumnParts {
 
   ColumnParts(Index rows, Index columns)
       : N(rows), C(columns), runs(ceil_div(N, column_run)), count(std::min(runs, most_parts)) {}
-
-  // body(column, its two sums) for all columns.
-  template <class Body>
-  void each_total(const double* partial, const Body& body) const {
-    parallel_ranges(C, 64, 4 * double(count), [&](Index begin, Index end) {
-      for (Index c = begin; c < end; ++c) {
-        TwoSums total;
-        for (Index part = 0; part < count; ++part)
-          total.add({partial[2 * part * C + c], partial[(2 * part + 1) * C + c]});
-        body(c, total);
-      }
-    });
-  }
 };
 
 // Two sums down each column: row(first position of the column in a run of rows, position, lanes, column, a,
 // b) adds a row's share of a vector of columns, and run(first row, rows, column, sums of the run) says what
-// they add to the part's. partial (parts, 2, C).
+// they add to the part's. partial (parts, C).
 template <class T, class Row, class Run>
-void column_sums(const ColumnParts& parts, const Row& row, const Run& run, double* partial) {
+void column_sums(const ColumnParts& parts, const Row& row, const Run& run, TwoSums* partial) {
   using S = Simd<T>;
   constexpr int vectors = InstructionSet::registers / 4;  // two sums of each take half of the registers
   constexpr Index width = vectors * S::size;
   const Index C = parts.C, blocks = ceil_div(C, width);
   parallel_for(parts.count * blocks, threads_for(2.0 * double(parts.N) * double(C)), [&](Index task, int) {
     const Index part = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
-    double *total_a = partial + 2 * part * C + c, *total_b = total_a + C;
-    std::fill_n(total_a, count, 0.0);
-    std::fill_n(total_b, count, 0.0);
+    TwoSums* total = partial + part * C + c;
+    std::fill_n(total, count, TwoSums{});
     for (Index r = parts.runs * part / parts.count; r < parts.runs * (part + 1) / parts.count; ++r) {
       const Index top = r * column_run, bottom = std::min(parts.N, top + column_run);
       T sum_a[width], sum_b[width];
@@ -68,11 +55,8 @@ void column_sums(const ColumnParts& parts, const Row& row, const Run& run, doubl
           S::store(sum_b + j, b);
         }
       }
-      for (Index j = 0; j < count; ++j) {
-        const TwoSums sums = run(top, bottom - top, c + j, TwoSums{double(sum_a[j]), double(sum_b[j])});
-        total_a[j] += sums.a;
-        total_b[j] += sums.b;
-      }
+      for (Index j = 0; j < count; ++j)
+        total[j].add(run(top, bottom - top, c + j, TwoSums{double(sum_a[j]), double(sum_b[j])}));
     }
   });
 }
@@ -83,9 +67,9 @@ void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
   using S = Simd<T>;
   const ColumnParts parts(N, C);
   Layout layout;
-  const auto piece = layout.array<double>(checked_product(parts.count, 2 * C));
+  const auto piece = layout.array<TwoSums>(checked_product(parts.count, C));
   const Scratch scratch(layout.bytes());
-  double* partial = piece.in(scratch.data());
+  TwoSums* partial = piece.in(scratch.data());
   // Deviations from the first row of each run, then from the first row of all.
   column_sums<T>(
       parts,
@@ -99,47 +83,27 @@ void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
         return TwoSums{run.a + double(rows) * shift, run.b + shift * (2 * run.a + double(rows) * shift)};
       },
       partial);
-  parts.each_total(partial, [=](Index c, const TwoSums& total) {
+  add_parts_up(parts.count, C, partial, [=](Index c, const TwoSums& total) {
     const double shift = total.a / double(N), v = total.b / double(N) - shift * shift;
     mean[c] = double(x[c]) + shift;
     var[c] = v < 0 ? 0 : v;
   });
 }
 
-// body(first row, rows) for slices of all rows, the last ones first: those are still in the cache.
-template <class T, class Body>
-void each_slice_of_rows(Index N, Index C, const Body& body) {
+// to[r * C + j] = value(r * C + j, j, lanes) in all rows of N x C.
+template <class T, class Value>
+void write_matrix(T* to, Index N, Index C, const Value& value) {
+  const bool non_temporal = use_non_temporal<T>(N * C) && C % Simd<T>::size == 0;
+  // The last rows first: those are still in the cache.
   parallel_ranges(
       N, std::max<Index>(1, write_slice / std::max<Index>(1, C)), double(C),
-      [&](Index begin, Index end) {
-        body(begin, end - begin);
+      [=](Index begin, Index end) {
+        for (Index at = begin * C; at < end * C; at += C)
+          write_vectors(to + at, C, non_temporal,
+                        [=](Index j, Index count) { return value(at + j, j, count); });
         store_fence();
       },
       Order::backward);
-}
-
-// to[r * C + j] = value(factors(j, lanes), r * C + j, lanes) in `rows` rows of C columns. Blocks of rows
-// share the factors of a column, unless the stores are non-temporal.
-template <class T, class Factors, class Value>
-[[gnu::always_inline]] inline void write_rows(T* to, Index rows, Index C, bool non_temporal,
-                                              const Factors& factors, const Value& value) {
-  using S = Simd<T>;
-  constexpr Index block = 4;
-  Index r = 0;
-  for (; !non_temporal && r + block <= rows; r += block) {
-    const auto column = [&](Index j, Index count) {
-      const auto f = factors(j, count);
-#pragma GCC unroll 4
-      for (Index at = r * C + j, k = 0; k < block; ++k, at += C)
-        store_first(to + at, count, value(f, at, count));
-    };
-    Index j = 0;
-    for (; j + S::size <= C; j += S::size) column(j, S::size);
-    if (j < C) column(j, C - j);
-  }
-  for (; r < rows; ++r)
-    write_vectors(to + r * C, C, non_temporal,
-                  [&](Index j, Index count) { return value(factors(j, count), r * C + j, count); });
 }
 
 template <class T>
@@ -156,24 +120,14 @@ void column_normalize(const T* x, const double* mean, const double* inv_std, con
     scale[c] = a.scale;
     shift[c] = a.shift;
   }
-  const bool non_temporal = use_non_temporal<T>(N * C) && C % S::size == 0;
-  struct Factors {
-    typename S::Packet high, scale, shift;
+  const auto value = [=](Index at, Index j, Index count) {
+    const auto d = S::sub(load_first(x + at, count), load_first<T>(high + j, count));
+    return S::fma(d, load_first<T>(scale + j, count), load_first<T>(shift + j, count));
   };
-  each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
-    const T* from = x + n * C;
-    const auto factors = [=](Index j, Index count) {
-      return Factors{load_first(high + j, count), load_first(scale + j, count), load_first(shift + j, count)};
-    };
-    const auto value = [=](const Factors& f, Index at, Index count) {
-      return S::fma(S::sub(load_first(from + at, count), f.high), f.scale, f.shift);
-    };
-    if (relu)
-      write_rows(y + n * C, rows, C, non_temporal, factors,
-                 [=](const Factors& f, Index at, Index count) { return S::relu(value(f, at, count)); });
-    else
-      write_rows(y + n * C, rows, C, non_temporal, factors, value);
-  });
+  if (relu)
+    write_matrix(y, N, C, [=](Index at, Index j, Index count) { return S::relu(value(at, j, count)); });
+  else
+    write_matrix(y, N, C, value);
 }
 
 // The fields of NormGradient, (C,) each.
@@ -186,34 +140,17 @@ template <class T>
 void column_input_gradient(const T* dout, const T* x, const ColumnFactors<T>& columns, T* dx, Index N,
                            Index C) {
   using S = Simd<T>;
-  const bool non_temporal = use_non_temporal<T>(N * C) && C % S::size == 0;
   const T *high = columns.high, *by_dout = columns.by_dout, *by_x = columns.by_x,
           *constant = columns.constant;
   // Neither of both where the statistics did not come from the batch: x has no part in dx, nor has NaN in it.
   if (std::all_of(by_x, by_x + 2 * C, [](T factor) { return factor == 0; }))
-    return each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
-      write_rows(
-          dx + n * C, rows, C, non_temporal,
-          [=](Index j, Index count) { return load_first(by_dout + j, count); },
-          [=](const auto& by, Index at, Index count) {
-            return S::mul(load_first(dout + n * C + at, count), by);
-          });
+    return write_matrix(dx, N, C, [=](Index at, Index j, Index count) {
+      return S::mul(load_first(dout + at, count), load_first(by_dout + j, count));
     });
-  struct Factors {
-    typename S::Packet high, by_dout, by_x, constant;
-  };
-  each_slice_of_rows<T>(N, C, [=](Index n, Index rows) {
-    const T *grad = dout + n * C, *from = x + n * C;
-    write_rows(
-        dx + n * C, rows, C, non_temporal,
-        [=](Index j, Index count) {
-          return Factors{load_first(high + j, count), load_first(by_dout + j, count),
-                         load_first(by_x + j, count), load_first(constant + j, count)};
-        },
-        [=](const Factors& f, Index at, Index count) {
-          const auto d = S::sub(load_first(from + at, count), f.high);
-          return S::fma(load_first(grad + at, count), f.by_dout, S::fma(d, f.by_x, f.constant));
-        });
+  write_matrix(dx, N, C, [=](Index at, Index j, Index count) {
+    const auto d = S::sub(load_first(x + at, count), load_first(high + j, count));
+    return S::fma(load_first(dout + at, count), load_first(by_dout + j, count),
+                  S::fma(d, load_first(by_x + j, count), load_first(constant + j, count)));
   });
 }
 
@@ -224,10 +161,10 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
   using S = Simd<T>;
   const ColumnParts parts(N, C);
   Layout layout;
-  const auto partial_piece = layout.array<double>(checked_product(parts.count, 2 * C));
+  const auto partial_piece = layout.array<TwoSums>(checked_product(parts.count, C));
   const auto factor_piece = layout.array<T>(checked_product(4, C));
   const Scratch scratch(layout.bytes());
-  double* partial = partial_piece.in(scratch.data());
+  TwoSums* partial = partial_piece.in(scratch.data());
   T* high = factor_piece.in(scratch.data());
   const ColumnFactors<T> columns{high, high + C, high + 2 * C, high + 3 * C};
   for (Index c = 0; c < C; ++c) high[c] = T(mean[c]);
@@ -239,7 +176,7 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
         b = S::fma(g, S::sub(load_first(x + at, lanes), load_first(high + c, lanes)), b);
       },
       [](Index, Index, Index, const TwoSums& run) { return run; }, partial);
-  parts.each_total(partial, [&](Index c, const TwoSums& total) {
+  add_parts_up(parts.count, C, partial, [&](Index c, const TwoSums& total) {
     const NormGradient<T> g = gradient(c, TwoSums{total.a, total.b - low_part<T>(mean[c], total.a)});
     columns.by_dout[c] = g.by_dout;
     columns.by_x[c] = g.by_x;

@@ -26,12 +26,9 @@ class GroupGradient {
     std::fill_n(partial, parts * s.C, TwoSums{});
     tasks.cut ? run_cut(tasks, sums_piece.in(scratch.data()), gradient_piece.in(scratch.data()), partial)
               : run_rows(tasks, partial);
-    parallel_ranges(s.C, 64, 4 * double(parts), [=](Index begin, Index end) {
-      for (Index c = begin; c < end; ++c) {
-        const auto total = sum_of_parts<TwoSums>(parts, [=](Index part) { return partial[part * s.C + c]; });
-        dbeta[c] = T(total.a);
-        dgamma[c] = T(total.b);
-      }
+    add_parts_up(parts, s.C, partial, [=](Index c, const TwoSums& total) {
+      dbeta[c] = T(total.a);
+      dgamma[c] = T(total.b);
     });
   }
 

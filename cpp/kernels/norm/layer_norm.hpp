@@ -56,11 +56,11 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   const bool non_temporal = use_non_temporal<T>(N * D) && D % Simd<T>::size == 0;
   const bool prefetches = prefetches_rows<T>(D, N * D) && !cut;
   Layout layout;
-  const auto total_piece = layout.array<double>(checked_product(2 * parts, D));
+  const auto total_piece = layout.array<TwoSums>(checked_product(parts, D));
   const auto run_piece = layout.per_thread<T>(threads, checked_product(2, block));
   const auto row_piece = layout.array<TwoSums>(cut ? N * row_parts.count : 0);
   const Scratch scratch(layout.bytes());
-  double* totals = total_piece.in(scratch.data());  // [part][dgamma, dbeta][D]
+  TwoSums* totals = total_piece.in(scratch.data());  // [part][D]: dbeta and dgamma
   TwoSums* partial = row_piece.in(scratch.data());
   const auto sums_of = [=](Index n, Index i) {
     const Index at = row_parts.first(i);
@@ -72,9 +72,8 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   parallel_for(parts * blocks, threads, [&](Index task, int slot) {
     const Index part = task / blocks, j = task % blocks * block, width = std::min(block, D - j);
     T *run_gamma = run_piece.of(scratch.data(), slot), *run_beta = run_gamma + width;
-    double *total_gamma = totals + 2 * part * D + j, *total_beta = total_gamma + D;
-    std::fill_n(total_gamma, width, 0.0);
-    std::fill_n(total_beta, width, 0.0);
+    TwoSums* total = totals + part * D + j;
+    std::fill_n(total, width, TwoSums{});
     const Index last = (part + 1) * N / parts;
     for (Index first = part * N / parts; first < last; first += run) {
       std::fill_n(run_gamma, 2 * width, T(0));
@@ -91,21 +90,13 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
         layernorm_row_gradient(dout + at, x + at, gamma + j, normal, of, dx + at, run_gamma, run_beta, width,
                                non_temporal);
       }
-      for (Index i = 0; i < width; ++i) total_gamma[i] += double(run_gamma[i]);
-      for (Index i = 0; i < width; ++i) total_beta[i] += double(run_beta[i]);
+      for (Index i = 0; i < width; ++i) total[i].add({double(run_beta[i]), double(run_gamma[i])});
     }
     store_fence();
   });
-  parallel_ranges(D, 256, 4 * double(parts), [=](Index begin, Index end) {
-    for (Index j = begin; j < end; ++j) {
-      double sum_gamma = 0, sum_beta = 0;
-      for (Index part = 0; part < parts; ++part) {
-        sum_gamma += totals[2 * part * D + j];
-        sum_beta += totals[(2 * part + 1) * D + j];
-      }
-      dgamma[j] = T(sum_gamma);
-      dbeta[j] = T(sum_beta);
-    }
+  add_parts_up(parts, D, totals, [=](Index j, const TwoSums& total) {
+    dbeta[j] = T(total.a);
+    dgamma[j] = T(total.b);
   });
 }
 

@@ -55,10 +55,6 @@ template <class T, class Body>
           double(S::sum(S::add(S::add(b[0], b[1]), S::add(b[2], b[3]))))};
 }
 
-struct Moments {
-  double mean, var;
-};
-
 // How many values there are, and the sums of d = x - origin and of d * d. What makes and adds up sums of
 // parts is not inlined: which of its products become multiply-adds must not depend on who calls.
 struct Deviations {
@@ -71,9 +67,10 @@ struct Deviations {
     else
       shift_and_add(more);
   }
-  Moments moments() const {  // the variance is the biased one
-    const double shift = sums.a / count, var = sums.b / count - shift * shift;
-    return {origin + shift, var < 0 ? 0 : var};  // NaN stays NaN
+  void moments_to(double* mean, double* var) const {  // the variance is the biased one
+    const double shift = sums.a / count, square = sums.b / count - shift * shift;
+    *mean = origin + shift;
+    *var = square < 0 ? 0 : square;  // NaN stays NaN
   }
 
  private:

@@ -36,9 +36,9 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
     return deviations_of(x + r * size + parts.first(i), 1, parts.values(i), parts.values(i));
   };
   const auto finish = [=](Index r, const auto& part) {
-    const Moments m = sum_of_parts<Deviations>(parts.count, part).moments();
-    mean[r] = m.mean;
-    inv_std[r] = 1 / std::sqrt(m.var + eps);
+    double var;
+    sum_of_parts<Deviations>(parts.count, part).moments_to(mean + r, &var);
+    inv_std[r] = 1 / std::sqrt(var + eps);
   };
   const RowTasks tasks(s.rows, size, 2);
   if (!tasks.cut)

@@ -1,8 +1,8 @@
 // How the rows of layer and group norm are shared out among threads.
 #pragma once
 
+#include "kernels/channel_parts.hpp"
 #include "kernels/norm/norm_sums.hpp"
-#include "kernels/plane_grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
