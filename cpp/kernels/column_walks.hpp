@@ -14,8 +14,8 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // Calls walk(width, first window, vectors) for all vectors of a row of windows. `width` is the most vectors
-// of a walk, a compile-time constant.
-template <class T, int Stride, class Walk>
+// of a walk, a compile-time constant. Only 3x3 windows in float are met on planes that large.
+template <class T, int PW, int Stride, class Walk>
 void each_walk(const PoolShape& s, const Walk& walk) {
   const auto walks = [&](auto width) {
     const Index wide = width() * Simd<T>::size;
@@ -23,7 +23,7 @@ void each_walk(const PoolShape& s, const Walk& walk) {
       walk(width, first, std::min<Index>(width(), ceil_div(s.OW - first, Simd<T>::size)));
   };
   constexpr Index first_level_bytes = 32 << 10;
-  if constexpr (Stride == 2)
+  if constexpr (PW == 3 && Stride == 2 && sizeof(T) == sizeof(float))
     if (s.H * s.W * Index(sizeof(T)) > first_level_bytes && s.OW > Simd<T>::size)
       return walks(std::integral_constant<int, 16>());
   walks(std::integral_constant<int, 1>());

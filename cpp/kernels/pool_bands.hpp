@@ -7,14 +7,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// The outputs [first, last) for which position o * stride + offset lies in [0, size).
-struct OutputRange {
-  Index first, last;
-  OutputRange(Index offset, Index stride, Index size, Index outputs)
-      : first(offset >= 0 ? 0 : std::min(outputs, ceil_div(-offset, stride))),
-        last(offset >= size ? first : std::max(first, std::min(outputs, (size - 1 - offset) / stride + 1))) {}
-};
-
 // What a pass takes, cautiously: in the unit of threads_for.
 inline double pool_work(const PoolShape& s) {
   constexpr double lanes = 4;
@@ -67,23 +59,13 @@ class PoolBands {
 
   int threads() const { return grid.threads; }
 
-  // What no band is larger than along a row.
-  PoolShape largest() const {
-    PoolShape most = s;
-    if (!line || grid.band == rows) return most;
-    const Index reach = (s.PW - 1) * s.dilation_w + 1;
-    most.OW = of == Of::outputs ? grid.band : std::min(s.OW, (grid.band + reach) / s.stride_w + 2);
-    most.W = of == Of::outputs ? std::min(s.W, (grid.band - 1) * s.stride_w + reach) : grid.band;
-    return most;
-  }
-
   template <class Body>  // body(band, slot)
   void each(const Body& body) const {
     grid.each([&](const PlaneTask& task, int slot) { body(band_of(task), slot); });
   }
 
  private:
-  PoolBand band_of(const PlaneTask& task) const {
+  [[gnu::noinline]] PoolBand band_of(const PlaneTask& task) const {
     PoolBand band{s, task.first_plane * s.H * s.W, task.first_plane * s.OH * s.OW, 0, 0, task.first_plane};
     band.shape.planes = task.last_plane - task.first_plane;
     if (task.last_row - task.first_row == rows) return band;

@@ -12,16 +12,7 @@ inline AdaptiveWindows column_windows(const AdaptivePoolShape& s) { return {s.W,
 // Whether all windows have one size, and the pool of that size.
 inline bool even_windows(const AdaptivePoolShape& s) { return s.H % s.OH == 0 && s.W % s.OW == 0; }
 inline PoolShape pool_of_even_windows(const AdaptivePoolShape& s) {
-  PoolShape pool{};
-  pool.planes = s.planes;
-  pool.H = s.H;
-  pool.W = s.W;
-  pool.OH = s.OH;
-  pool.OW = s.OW;
-  pool.PH = pool.stride_h = s.H / s.OH;
-  pool.PW = pool.stride_w = s.W / s.OW;
-  pool.dilation_h = pool.dilation_w = 1;
-  return pool;
+  return even_pool(s.planes, s.OH, s.OW, s.H / s.OH, s.W / s.OW);
 }
 
 // out[oh, ow] = mean of its window.

@@ -54,7 +54,7 @@ class SmallAverages {
 
   [[gnu::noinline]] void forward(const T* x, T* out) const {
     const T* const end = out + s.planes * s.OH * s.OW;
-    each_walk<T, Stride>(s, [&](auto width, Index j, Index count) {
+    each_walk<T, PW, Stride>(s, [&](auto width, Index j, Index count) {
       WindowTaps<T, PW, Stride> taps[width()];
       WindowWeights<T> weights[width()];
       for (Index v = 0; v < (width() == 1 ? 1 : count); ++v) {
@@ -158,8 +158,8 @@ void spread_to_tiles(const T* dout, T* dx, const PoolShape& s, T by) {
 template <class T>
 void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true) {
   if (tiled_windows(s)) return sums_of_tiles(x, out, s, mean ? T(1) / T(4) : T(1));
-  with_window(s, [&](auto width, auto stride) {
-    PoolBands(s, PoolBands::Of::outputs).each([&](const PoolBand& band, int) {
+  PoolBands(s, PoolBands::Of::outputs).each([&](const PoolBand& band, int) {
+    with_window(s, [&](auto width, auto stride) {
       SmallAverages<T, width(), stride()>(s, band, mean).forward(x + band.in, out + band.out);
     });
   });
@@ -169,8 +169,8 @@ void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true
 template <class T>
 void small_window_shares(const T* dout, T* dx, const PoolShape& s) {
   if (tiled_windows(s)) return spread_to_tiles(dout, dx, s, T(1) / T(4));
-  with_window(s, [&](auto width, auto stride) {
-    PoolBands(s, PoolBands::Of::inputs).each([&](const PoolBand& band, int) {
+  PoolBands(s, PoolBands::Of::inputs).each([&](const PoolBand& band, int) {
+    with_window(s, [&](auto width, auto stride) {
       SmallAverages<T, width(), stride()>(s, band, true).backward(dout + band.out, dx + band.in);
     });
   });
@@ -182,33 +182,24 @@ constexpr Index global_pool_planes = 16;  // of a task: a cache line of results
 template <class T>
 void global_avg_pool_forward(const T* x, T* out, Index planes, Index size) {
   const SumParts parts(size);
-  const int threads = threads_for(double(planes) * double(size) / Simd<T>::size);
-  const auto each_plane = [=](const auto& sum_of_plane) {
-    parallel_for(ceil_div(planes, global_pool_planes), threads, [&](Index task, int) {
-      const Index first = task * global_pool_planes;
-      for (Index plane = first; plane < std::min(planes, first + global_pool_planes); ++plane)
-        out[plane] = T(sum_of_plane(plane) / double(size));
+  const double work = double(size) / Simd<T>::size, all = double(size);
+  if (parts.count == 1)
+    return parallel_ranges(planes, global_pool_planes, work, [=](Index begin, Index end) {
+      for (Index plane = begin; plane < end; ++plane) out[plane] = T(sum(x + plane * size, size) / all);
     });
-  };
-  if (parts.count == 1) return each_plane([=](Index plane) { return sum(x + plane * size, size); });
-  const auto sum_of = [=](Index plane, Index i) {
-    return sum(x + plane * size + parts.first(i), parts.values(i));
-  };
-  const auto total = [=](Index plane, const auto& part_sum) {
-    double all = 0;
-    for (Index i = 0; i < parts.count; ++i) all += part_sum(plane, i);
-    return all;
-  };
-  if (planes >= global_pool_planes * threads)
-    return each_plane([=](Index plane) { return total(plane, sum_of); });
   Layout layout;
   const auto piece = layout.array<double>(planes * parts.count);
   const Scratch scratch(layout.bytes());
-  double* sums = piece.in(scratch.data());
-  parallel_for(planes * parts.count, threads,
-               [=](Index k, int) { sums[k] = sum_of(k / parts.count, k % parts.count); });
-  each_plane(
-      [=](Index plane) { return total(plane, [=](Index k, Index i) { return sums[k * parts.count + i]; }); });
+  double* const sums = piece.in(scratch.data());
+  parallel_for(planes * parts.count, threads_for(work * double(planes)), [=](Index k, int) {
+    const Index plane = k / parts.count, i = k % parts.count;
+    sums[k] = sum(x + plane * size + parts.first(i), parts.values(i));
+  });
+  for (Index plane = 0; plane < planes; ++plane) {
+    double total = 0;
+    for (Index i = 0; i < parts.count; ++i) total += sums[plane * parts.count + i];
+    out[plane] = T(total / all);
+  }
 }
 
 // dx[plane, i] = dout[plane] / size.

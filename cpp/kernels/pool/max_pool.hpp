@@ -213,7 +213,7 @@ class WalkingMaxima {
 template <class T, int PW, int Stride, bool Places>
 [[gnu::noinline]] void max_pool_small_windows(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
   const Index size = s.H * s.W, outputs = s.OH * s.OW;
-  each_walk<T, Stride>(s, [&](auto width, Index first, Index count) {
+  each_walk<T, PW, Stride>(s, [&](auto width, Index first, Index count) {
     const WalkingMaxima<T, PW, Stride, width(), Places> walk(s, first, count);
     for (Index plane = 0; plane < s.planes; ++plane)
       walk.run(x + plane * size, out + plane * outputs, Places ? arg + plane * outputs : nullptr,

@@ -113,10 +113,10 @@ template <class T, class Arg>
 [[gnu::noinline]] void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s,
                                         const TapOffsets<Arg>& taps) {
   const auto inside = [](Index at, Index size) { return at >= 0 && at < size; };
-  const Index window = taps.count, right = taps.column(window - 1) - s.pad_left;
   // Windows [first, last) of a row lie inside the image.
-  const Index first = OutputRange(-s.pad_left, s.stride_w, s.W, s.OW).first,
-              last = std::max(first, OutputRange(right, s.stride_w, s.W, s.OW).last);
+  const Index window = taps.count, room = s.W - 1 - (taps.column(window - 1) - s.pad_left);
+  const Index first = std::min(s.OW, ceil_div(s.pad_left, s.stride_w)),
+              last = std::clamp(room < 0 ? 0 : room / s.stride_w + 1, first, s.OW);
   for (Index plane = 0; plane < s.planes; ++plane) {
     T* image = dx + plane * s.H * s.W;
     std::fill_n(image, s.H * s.W, T(0));

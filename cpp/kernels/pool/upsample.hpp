@@ -20,16 +20,7 @@ inline PlaneGrid enlarged_grid(const UpsampleShape& s, Index rows, double operat
 
 // The enlarged planes as the images of a pool whose windows are the repeated pixels.
 inline PoolShape repeated_pixels(const UpsampleShape& s) {
-  PoolShape pool{};
-  pool.planes = s.planes;
-  pool.H = s.H * s.scale_h;
-  pool.W = s.W * s.scale_w;
-  pool.OH = s.H;
-  pool.OW = s.W;
-  pool.PH = pool.stride_h = s.scale_h;
-  pool.PW = pool.stride_w = s.scale_w;
-  pool.dilation_h = pool.dilation_w = 1;
-  return pool;
+  return even_pool(s.planes, s.H, s.W, s.scale_h, s.scale_w);
 }
 
 // out[oh, ow] = x[oh / scale_h, ow / scale_w]
