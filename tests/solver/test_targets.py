@@ -371,3 +371,20 @@ def test_a_conv_net_takes_a_loss_too():
     )
     solver.train()
     assert solver.histories["rmse"][-1] < solver.histories["rmse"][0]
+
+
+@pytest.mark.parametrize("loss", [None, "mse", "l1", "huber"])
+@pytest.mark.parametrize("head", ["values", "pixels"])
+def test_whole_numbers_are_numbers(head, loss):
+    """Counts, or images of bytes, have the scores' shape, and no accuracy."""
+    shape, last = {"values": ((2,), {"values": 2}), "pixels": ((1, 6, 6), "pixels")}[head]
+    model = ConvNet([{"conv": 2}, "relu", last], (1, 6, 6), 1, seed=0)
+    data, random = digits_like(20, 10), np.random.RandomState(0)
+    data |= {
+        f"y_{part}": random.randint(9, size=(len(data[f"X_{part}"]), *shape)) for part in ("train", "val")
+    }
+    solver = quiet_solver(model, data, loss=loss, num_epochs=2)
+    solver.train()
+    assert solver.monitored == "rmse"
+    expected = getattr(layers, f"{loss or 'mse'}_loss")(model.loss(data["X_val"]), data["y_val"])[0]
+    assert solver.val_loss_history[solver.best_epoch] == pytest.approx(expected, rel=1e-5)

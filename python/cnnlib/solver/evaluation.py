@@ -104,16 +104,17 @@ def chosen_loss(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> Loss 
         raise ValueError(f"Solver: loss is of outputs {', '.join(chosen.losses)}, the model has but one")
     if chosen is not None:
         return chosen
-    with_head = getattr(model, "head", "classes") != "classes"  # one of ours
-    if are_labels(y):
-        return build_loss("loss", "softmax") if y.ndim == 1 or with_head else None
-    return build_loss("loss", "mse") if with_head else None
+    head = getattr(model, "head", "classes")
+    if head == "classes":
+        return build_loss("loss", "softmax") if are_labels(y) and y.ndim == 1 else None
+    numbers = not are_labels(y) or y.ndim == {"values": 2, "pixels": 4}[head]  # as the scores: counts, bytes
+    return build_loss("loss", "mse" if numbers else "softmax")
 
 
 def chosen_metrics(
     metrics: Sequence[Metric] | None, loss: Loss | WeightedLosses | None, y: Any
 ) -> Sequence[Metric]:
-    """The Solver's metrics, or what fits: accuracy of labels, F1 of targets 0 and 1, else RMSE."""
+    """The Solver's metrics, or what fits: F1 of targets 0 and 1, RMSE of numbers, accuracy of labels."""
     losses = loss.losses if isinstance(loss, WeightedLosses) else {}
     if metrics is not None:
         _check_outputs(metrics, list(losses))
@@ -127,7 +128,8 @@ def chosen_metrics(
     name, settings = (None, {}) if loss is None else (loss.name, loss.settings)
     if name in ("bce", "dice"):
         return (F1(),)
-    return (Accuracy(settings.get("ignore")),) if are_labels(y) else (RMSE(),)
+    numbers = name in ("mse", "l1", "huber") or not are_labels(y)
+    return (RMSE(),) if numbers else (Accuracy(settings.get("ignore")),)
 
 
 def _check_outputs(metrics: Sequence[Metric], outputs: Sequence[str]) -> None:
