@@ -10,6 +10,7 @@ from cnnlib._system.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE = "#1f77b4", "#d95f02"  # told apart by colour-blind readers too
 INK = "#333333"
@@ -27,6 +28,11 @@ def pyplot() -> Any:
 def new_axes(ax: Axes | None) -> Axes:
     """`ax`, or those of a new figure."""
     return pyplot().subplots(layout="constrained")[1] if ax is None else ax
+
+
+def new_figure(fig: Figure | None) -> Figure:
+    """`fig`, or a new figure."""
+    return pyplot().figure(layout="constrained") if fig is None else fig
 
 
 def count_in_integers(ax: Axes) -> None:

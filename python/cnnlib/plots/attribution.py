@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._system.text import shortened
-from cnnlib.plots._drawing import INK, lettering, pyplot
+from cnnlib.plots._drawing import INK, lettering, new_figure
 from cnnlib.plots.classification import softmax
 from cnnlib.plots.images import GROUND, image_grid
 
@@ -179,7 +179,7 @@ def plot_patches(
         raise ValueError(f"plot_patches: patches must be (units, count, C, h, w), got shape {pieces.shape}")
     units, count, _, h, w = pieces.shape
     names, properties = lettering((f"unit {n}" for n in range(units)) if labels is None else labels)
-    fig = pyplot().figure(layout="constrained") if fig is None else fig
+    fig = new_figure(fig)
     fig.set_size_inches(0.6 * count * w / h + 0.8, 0.62 * units + 0.2)
     axes = fig.subplots(units, 1, squeeze=False)[:, 0]
     scale = math.ceil(_PATCH / h)  # so that the gap is narrower than a pixel of a small patch
@@ -200,7 +200,7 @@ def plot_patches(
 
 def _rows(fig: Figure | None, rows: int, columns: int) -> tuple[Figure, NDArray[Any]]:
     """A figure with axes (rows, columns) without frames."""
-    fig = pyplot().figure(layout="constrained") if fig is None else fig
+    fig = new_figure(fig)
     fig.set_size_inches(max(1.15 * columns, 3), 1.15 * rows + 0.3)
     axes = fig.subplots(rows, columns, squeeze=False)
     for ax in axes.flat:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._system.text import display_width, shortened
-from cnnlib.plots._drawing import INK, lettering, new_axes, pyplot
+from cnnlib.plots._drawing import INK, lettering, new_axes, new_figure
 from cnnlib.plots.images import image_grid
 
 if TYPE_CHECKING:
@@ -58,9 +58,8 @@ def plot_confusion_matrix(
     names, properties = lettering(classes)
     names = [shortened(name, _LONG_LABEL) for name in names]
     slanted = max(map(display_width, names)) > 2
-    ax.set_xticks(
-        range(K), names, rotation=45 if slanted else 0, ha="right" if slanted else "center", **properties
-    )
+    place: dict[str, Any] = {"rotation": 45, "ha": "right"} if slanted else {}
+    ax.set_xticks(range(K), names, **place, **properties)
     ax.set_yticks(range(K), names, **properties)
     ax.tick_params(length=0)
     accuracy = np.trace(counts) / max(counts.sum(), 1)
@@ -120,7 +119,7 @@ def plot_confusion_history(
         raise ValueError(f"plot_confusion_history: {len(names)} titles for {len(seen)} times")
     K = 1 + int(max(y.max(initial=0), seen.max(initial=0))) if classes is None else len(classes)
     labels, of_labels = lettering(map(str, range(K)) if classes is None else classes)
-    fig = pyplot().figure(layout="constrained") if fig is None else fig
+    fig = new_figure(fig)
     columns = min(len(seen), 5)
     rows = math.ceil(len(seen) / columns)
     fig.set_size_inches(1.7 * columns + 0.5, 1.95 * rows + 0.2)
@@ -181,8 +180,7 @@ def plot_mistakes(
     sureness = probability[wrong, predicted[wrong]]
     worst = wrong[np.argsort(-sureness, kind="stable")][:max_images]
 
-    if fig is None:
-        fig = pyplot().figure(layout="constrained")
+    fig = new_figure(fig)
     columns = max(math.ceil(math.sqrt(len(worst))), 1)
     rows = max(math.ceil(len(worst) / columns), 1)
     fig.set_size_inches(max(1.5 * columns, 5), 1.75 * rows + 0.7)

@@ -208,18 +208,12 @@ def plot_profile(
     names, properties = lettering(steps)
     ax = new_axes(ax)
     places = np.arange(len(names))
-    ax.barh(places, [1e3 * value for value in seconds], height=0.7, color=BLUE)
-    for place, value, count in zip(places, seconds, operations):
+    bars = ax.barh(places, [1e3 * value for value in seconds], height=0.7, color=BLUE)
+    labels = []
+    for value, count in zip(seconds, operations):
         rate = f", {count / value / 1e9:.3g} Gop/s" if count and value else ""
-        ax.annotate(
-            f"{100 * value / total if total else 0:.0f} %{rate}",
-            (1e3 * value, place),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=7,
-            color=INK,
-        )
+        labels.append(f"{100 * value / total if total else 0:.0f} %{rate}")
+    ax.bar_label(bars, labels, padding=4, fontsize=7, color=INK)
     ax.set_yticks(places, [shortened(name, _LONG_LABEL) for name in names], fontsize=8, **properties)
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
