@@ -6,7 +6,6 @@ test batch of 10,000 images each; an image is 3,072 bytes, the planes red, green
 
 from __future__ import annotations
 
-import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,9 @@ def load_CIFAR10(root: str | os.PathLike) -> tuple[np.ndarray, np.ndarray, np.nd
     >>> X_train.shape[1:], X_train.dtype, CIFAR10_CLASSES[3]
     ((3, 32, 32), dtype('float32'), 'cat')
     """
-    batches = _find_batches(root, "load_CIFAR10")
-    X_train, y_train = _read_images(batches["train"], len(_TRAIN_BATCHES) * _IMAGES_PER_BATCH)
-    X_test, y_test = _read_images(batches["test"], _IMAGES_PER_BATCH)
-    return X_train, y_train, X_test, y_test
+    most = len(_TRAIN_BATCHES) * _IMAGES_PER_BATCH, 0, _IMAGES_PER_BATCH
+    data = _as_floats(_splits("load_CIFAR10", root, most, read_pickle))
+    return data["X_train"], data["y_train"], data["X_test"], data["y_test"]
 
 
 def get_CIFAR10_data(
@@ -109,23 +107,15 @@ def get_CIFAR10_data(
     {'X_train': (50, 3, 32, 32), 'X_val': (10, 3, 32, 32), 'X_test': (5, 3, 32, 32)}
     """
     where = "get_CIFAR10_data"
-    num_training, num_validation, num_test = _counts(where, num_training, num_validation, num_test)
-    if subtract_mean and num_training == 0:
+    counts = _counts(where, num_training, num_validation, num_test)
+    if subtract_mean and counts[0] == 0:
         raise ValueError(f"{where}: subtract_mean needs training images, and num_training is 0")
-
-    batches = _find_batches(default_data_dir() if cifar10_dir is None else cifar10_dir, where)
-    X, y = _read_images(batches["train"], num_training + num_validation)
-    X_test, y_test = _read_images(batches["test"], num_test)
-    X_train, X_val = X[:num_training], X[num_training:]  # disjoint views: no second copy of the images
+    data = _as_floats(_splits(where, cifar10_dir, counts, read_pickle))
     if subtract_mean:
-        mean_image = X_train.mean(axis=0, dtype=np.float64).astype(np.float32)
-        for images in (X_train, X_val, X_test):
-            images -= mean_image
-    y_train, y_val = y[:num_training], y[num_training:]
-    return {
-        **{"X_train": X_train, "y_train": y_train, "X_val": X_val, "y_val": y_val},
-        **{"X_test": X_test, "y_test": y_test},
-    }
+        mean_image = data["X_train"].mean(axis=0, dtype=np.float64).astype(np.float32)
+        for part in ("train", "val", "test"):
+            data[f"X_{part}"] -= mean_image
+    return data
 
 
 def map_CIFAR10(
@@ -164,11 +154,25 @@ def map_CIFAR10(
     ((50, 3, 32, 32), dtype('uint8'))
     """
     where = "map_CIFAR10"
-    counts = _counts(where, num_training, num_validation, num_test)
-    batches = _find_batches(default_data_dir() if cifar10_dir is None else cifar10_dir, where)
-    return mapped_splits(
-        batches["train"], batches["test"], counts, functools.partial(_read_batch, of_pickle=map_pickle)
-    )
+    return _splits(where, cifar10_dir, _counts(where, num_training, num_validation, num_test), map_pickle)
+
+
+def _splits(where, root, counts, of_pickle):
+    """The splits of CIFAR-10, images as bytes; ``of_pickle(path, count, classes)`` reads a pickled batch."""
+    batches = _find_batches(default_data_dir() if root is None else root, where)
+    classes = len(CIFAR10_CLASSES)
+
+    def batch(path):
+        if path.suffix == ".bin":
+            return read_records(path, "batch of CIFAR-10", _IMAGES_PER_BATCH, 1, classes)
+        pixels, labels = of_pickle(path, _IMAGES_PER_BATCH, classes)
+        return pixels.reshape(-1, 3, 32, 32), labels
+
+    return mapped_splits(batches["train"], batches["test"], counts, batch)
+
+
+def _as_floats(data):
+    return {name: np.array(array[:], np.float32) if name[0] == "X" else array for name, array in data.items()}
 
 
 def mapped_splits(train, test, counts, map_file):
@@ -231,30 +235,6 @@ def _find_batches(root, where):
     raise FileNotFoundError(f"{where}: {root} holds neither CIFAR-10's batches nor {folders}; {hint}")
 
 
-def _read_images(paths, count):
-    """The first `count` images of the batch files: float32 (count, 3, 32, 32), int64 labels (count,)."""
-    X = np.empty((count, 3, 32, 32), dtype=np.float32)
-    y = np.empty(count, dtype=np.int64)
-    start = 0
-    for path in paths:
-        if start >= count:
-            break
-        pixels, labels = _read_batch(path)
-        rows = min(len(labels), count - start)
-        X[start : start + rows] = pixels[:rows].reshape(rows, 3, 32, 32)
-        y[start : start + rows] = labels[:rows]
-        start += rows
-    return X, y
-
-
-def _read_batch(path, of_pickle=read_pickle):
-    """Images of a file of either layout, as rows or (3, 32, 32) each, and their labels (N,)."""
-    classes = len(CIFAR10_CLASSES)
-    if path.suffix == ".bin":
-        return read_records(path, "batch of CIFAR-10", _IMAGES_PER_BATCH, 1, classes)
-    return of_pickle(path, _IMAGES_PER_BATCH, classes)
-
-
 _WHERE_100 = "map_CIFAR100"
 _FOLDER_100 = "cifar-100-binary"
 _IMAGES_100 = {"train.bin": 50_000, "test.bin": 10_000}
@@ -302,7 +282,11 @@ def map_CIFAR100(root: str | os.PathLike, num_validation: int = 1000) -> dict[st
     if len(classes) != _CLASSES:
         raise ValueError(f"{folder / _NAMES} has {len(classes)} names, expected {_CLASSES}")
     counts = (total - num_validation, num_validation, _IMAGES_100["test.bin"])
-    data = mapped_splits([folder / "train.bin"], [folder / "test.bin"], counts, _map_100)
+
+    def images(path):  # the fine labels follow the coarse ones
+        return read_records(path, "file of CIFAR-100", _IMAGES_100[path.name], 2, _CLASSES)
+
+    data = mapped_splits([folder / "train.bin"], [folder / "test.bin"], counts, images)
     return {**data, "classes": classes}
 
 
@@ -314,8 +298,3 @@ def _folder_100(root):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{_WHERE_100}: {folder / name} is missing")
     return folder
-
-
-def _map_100(path):
-    """Images of a file, mapped, and their fine labels, which follow the coarse ones."""
-    return read_records(path, "file of CIFAR-100", _IMAGES_100[path.name], 2, _CLASSES)

@@ -36,23 +36,20 @@ def read_records(
 def read_pickle(path: Path, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """A pickled batch: uint8 pixels (count, 3072) and labels (count,), int64."""
     want, size = count * _PIXELS, path.stat().st_size
+    no_batch = f"{path} is not a pickled batch of CIFAR-10"
     if size > 2 * want:  # pixels, labels and file names need 1.01 times
-        raise ValueError(
-            f"{path} is not a pickled batch of CIFAR-10: it has {size} bytes, expected about {want}"
-        )
+        raise ValueError(f"{no_batch}: it has {size} bytes, expected about {want}")
     try:
         content = path.read_bytes()
         _check_sizes(content)
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise nearly anything
-        raise ValueError(f"{path} is not a pickled batch of CIFAR-10, or is damaged: {error}") from error
+        raise ValueError(f"{no_batch}, or is damaged: {error}") from error
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
-        raise ValueError(f"{path} is not a pickled batch of CIFAR-10: no dict with 'data' and 'labels'")
+        raise ValueError(f"{no_batch}: no dict with 'data' and 'labels'")
     pixels, labels = _bytes_of(batch[b"data"]), batch[b"labels"]
     if pixels is None or pixels.shape != (count, _PIXELS):
-        raise ValueError(
-            f"{path} is not a pickled batch of CIFAR-10: 'data' is not a uint8 array {(count, _PIXELS)}"
-        )
+        raise ValueError(f"{no_batch}: 'data' is not a uint8 array {(count, _PIXELS)}")
     if not isinstance(labels, list) or len(labels) != count or {type(n) for n in labels} != {int}:
         raise ValueError(f"{path}: 'labels' is not a list of {count} integers")
     return pixels, _checked_labels(path, labels, classes)
