@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -80,7 +82,7 @@ class Normalization:
         if X.dtype == np.uint8:
             mean, variance = _moments_of_bytes(X)
         else:
-            mean, variance = _moments(X)
+            mean, variance = moments(X)
         white = 255.0 if X.dtype.kind in "iu" or max(chunk.max() for chunk in _chunks(X)) > 1 else 1.0
         std = np.sqrt(variance)
         ink = _is_writing(X[:_CHUNK_IMAGES]) if ink is None else ink
@@ -120,12 +122,14 @@ def _is_writing(X):
     return bool(np.mean(np.median(border, axis=1) == 0) > _NEARLY_ALL)
 
 
-def _moments(X):
-    """Mean and variance of each channel, summed in float64."""
-    pixels = len(X) * X.shape[2] * X.shape[3]
-    mean = sum(chunk.sum(axis=(0, 2, 3), dtype=np.float64) for chunk in _chunks(X)) / pixels
-    deviations = (chunk - mean[:, None, None] for chunk in _chunks(X))
-    return mean, sum(np.square(chunk).sum(axis=(0, 2, 3)) for chunk in deviations) / pixels
+def moments(X: Any) -> tuple[Any, Any]:
+    """Mean and variance of each channel of images, or of each feature of X (N, D), summed in float64."""
+    axes = (0, *range(2, X.ndim))
+    count = math.prod(X.shape) // X.shape[1]
+    mean = sum(chunk.sum(axis=axes, dtype=np.float64) for chunk in _chunks(X)) / count
+    per_channel = mean.reshape(-1, *(1,) * (X.ndim - 2))
+    deviations = (chunk - per_channel for chunk in _chunks(X))
+    return mean, sum(np.square(chunk).sum(axis=axes) for chunk in deviations) / count
 
 
 def _moments_of_bytes(X):

@@ -102,7 +102,7 @@ def features(
         return out
     store = Store(cache, network_digest(predictor), repr(predictor), row.shape[1:], row.dtype)
     keys = [source.key(k) for k in range(source.count)]
-    wanted = [_key_of(key, view) for view in range(views) for key in keys]
+    wanted = [_digest(key, view.to_bytes(4, "little")) for view in range(views) for key in keys]
     places = store.places()
     if not all(key in places for key in wanted):
         with store.writing():
@@ -159,10 +159,6 @@ def _digest(*parts: bytes) -> bytes:
     for part in parts:
         digest.update(part)
     return digest.digest()
-
-
-def _key_of(key: bytes, view: int) -> bytes:
-    return _digest(key, view.to_bytes(4, "little"))
 
 
 def _computed(

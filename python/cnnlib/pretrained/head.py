@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._typing import Array, Params
+from cnnlib.data.normalization import moments
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers.activations import _softmax
@@ -63,7 +64,9 @@ def fit_head(
     (GraphNet(5 -> 2, 1 node, float32, 12 parameters), True)
     """
     X = data["X_train"]
-    mean, std = _moments(X)
+    mean, variance = moments(X)
+    # Those without contrast have 1.
+    std = np.where(variance > 1e-12 * (mean**2 + 1e-12), np.sqrt(variance), 1.0)
     grid = [{"learning_rate": rate, "reg": reg} for rate in _RATES for reg in _REGS]
     fits = []
     for chosen in [settings] if settings else grid:
@@ -147,14 +150,6 @@ def _fit(
     solver.train()
     k, losses = solver.best_epoch, solver.val_loss_history
     return Fit(model, settings, losses[k], solver.val_acc_history[k], k), losses[0]
-
-
-def _moments(X: Any) -> tuple[Array, Array]:
-    """Mean and standard deviation of each feature, read in parts; those without contrast have 1."""
-    parts = [(start, start + 1000) for start in range(0, len(X), 1000)]
-    mean = np.sum([np.sum(X[a:b], axis=0, dtype=np.float64) for a, b in parts], axis=0) / len(X)
-    var = np.sum([np.sum(np.square(X[a:b] - mean), axis=0) for a, b in parts], axis=0) / len(X)
-    return mean, np.where(var > 1e-12 * (mean**2 + 1e-12), np.sqrt(var), 1.0)
 
 
 def _take_in(params: Params, mean: Array, std: Array) -> None:

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib._typing import Params
 from cnnlib.data.normalization import Normalization
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.predictor import Predictor
-from cnnlib.inference.preparation import load as load_predictor
+from cnnlib.inference.preparation import load
 from cnnlib.models import ConvNet, GraphNet
 from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.models.state import check_state_fits
@@ -139,23 +138,25 @@ def _dim(name, net, graph, size):
 
 def _network(name: str, size: tuple[int, int] | None, network: str | None) -> GraphNet:
     kind = kind_of(name)
-    if network is not None and kind != "safetensors":
-        raise ValueError(f"{name} says itself of which network it is: give no name of one (--network)")
-    if kind == "onnx":
-        net = _from_onnx(name, size)
-        return _of_predictor(net) if isinstance(net, Predictor) else net
-    if kind == "predictor":
-        return _of_predictor(load_predictor(name))
-    if kind == "npz":
-        model = load_model(name)
-        if isinstance(model, GraphNet):
-            return model
-        return _graph_net(model.graph(), model.params, model.arguments["input_dim"], model)
     if kind == "safetensors":
         return _with_arrays(name, size, network)
-    raise ValueError(
-        f"{name} is no file of a network: expected ONNX, save_model, Predictor.save, safetensors"
+    if network is not None:
+        raise ValueError(f"{name} says itself of which network it is: give no name of one (--network)")
+    if kind not in ("onnx", "predictor", "npz"):
+        raise ValueError(
+            f"{name} is no file of a network: expected ONNX, save_model, Predictor.save, safetensors"
+        )
+    read: Any = (
+        _from_onnx(name, size) if kind == "onnx" else {"predictor": load, "npz": load_model}[kind](name)
     )
+    if isinstance(read, GraphNet):
+        return read
+    if isinstance(read, Predictor):
+        net = GraphNet(*read.graph_and_params(), read.input_dim, dtype=read.dtype)
+    else:
+        net = GraphNet(read.graph(), read.params, read.arguments["input_dim"], dtype=read.dtype)
+    net.preprocess = read.preprocess
+    return net
 
 
 def _from_onnx(name, size):
@@ -169,16 +170,6 @@ def _from_onnx(name, size):
         if size is None:
             raise
         return onnx.load(name, input_dim=(3, *size))
-
-
-def _of_predictor(predictor: Predictor) -> GraphNet:
-    return _graph_net(*predictor.graph_and_params(), predictor.input_dim, predictor)
-
-
-def _graph_net(graph: Graph, params: Params, input_dim: Any, source: Any) -> GraphNet:
-    net = GraphNet(graph, params, input_dim, dtype=source.dtype)
-    net.preprocess = source.preprocess
-    return net
 
 
 def _with_arrays(name: str, size: tuple[int, int] | None, network: str | None) -> GraphNet:
@@ -195,19 +186,17 @@ def _with_arrays(name: str, size: tuple[int, int] | None, network: str | None) -
         )
     last = max(biases, key=lambda key: int(key[1:]))
     net = ConvNet(network, (3, *size), len(arrays[last]))
-    names = {
-        f"running_{what}{k}": (k - 1, what)
-        for k in range(1, len(net.bn_params) + 1)
-        for what in ("mean", "var")
-    }
-    params = {key: np.asarray(array) for key, array in arrays.items() if key not in names}
-    statistics: dict[str, dict[str, Any]] = {str(k): {} for k in range(len(net.bn_params))}
-    for key, (k, what) in names.items():
-        if key not in arrays:
-            raise ValueError(f"{name} lacks {key}, of a batch norm of {network}; it has {', '.join(arrays)}")
-        statistics[str(k)][f"running_{what}"] = np.asarray(arrays[key])
+    params = {key: np.asarray(array) for key, array in arrays.items()}
+    statistics: dict[str, dict[str, Any]] = {}
+    for k in range(len(net.bn_params)):
+        of_norm = statistics[str(k)] = {}
+        for what in ("running_mean", "running_var"):
+            if f"{what}{k + 1}" not in params:
+                reason = f"lacks {what}{k + 1}, of a batch norm of {network}; it has {', '.join(arrays)}"
+                raise ValueError(f"{name} {reason}")
+            of_norm[what] = params.pop(f"{what}{k + 1}")
     check_state_fits(name, net, {"params": params, "bn_params": statistics})
     net.params.update(params)
-    for k, bn_param in enumerate(net.bn_params):
-        bn_param.update(statistics[str(k)])  # type: ignore[typeddict-item]
+    for bn_param, of_norm in zip(net.bn_params, statistics.values(), strict=True):
+        bn_param.update(of_norm)  # type: ignore[typeddict-item]
     return net
