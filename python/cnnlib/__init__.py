@@ -81,11 +81,8 @@ sys.modules["cnnlib.recipes"] = recipes  # where they were before they joined th
 _LATER = {
     "explain": "layers.explanation",
     "features": "pretrained",
-    "load": "saved_model",
-    "load_model": "saved_model",
-    "prepare": "inference",
-    "prepare_conv": "inference",
-    "save_model": "saved_model",
+    **dict.fromkeys(("load", "load_model", "save_model"), "saved_model"),
+    **dict.fromkeys(("prepare", "prepare_conv"), "inference"),
 }
 
 __all__ = ["augment", "checkpoint", "convnet", "course", "data", "explain", "fast_layers", "features"]

@@ -16,9 +16,8 @@ Piece = tuple[int, slice]  # number of the piece, and its rows in the minibatch
 
 def split(total: int, parts: int) -> list[slice]:
     """`total` rows in `parts` runs whose lengths differ by one at most, the longer ones first."""
-    bounds = [0]
-    for part in range(parts):
-        bounds.append(bounds[-1] + total // parts + (part < total % parts))
+    lengths = (total // parts + (part < total % parts) for part in range(parts))
+    bounds = itertools.accumulate(lengths, initial=0)
     return [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
 
 
@@ -92,23 +91,14 @@ def _shared(name, place):
     return draw
 
 
-for _name, _place in (
-    ("random", 0),
-    ("standard_normal", 0),
-    ("standard_exponential", 0),
-    ("choice", 1),
-    ("exponential", 1),
-    ("poisson", 1),
-    ("integers", 2),
-    ("normal", 2),
-    ("uniform", 2),
-    ("binomial", 2),
-    ("beta", 2),
-    ("gamma", 2),
-    ("laplace", 2),
-    ("lognormal", 2),
-):
-    setattr(ShareOfDraws, _name, _shared(_name, _place))
+_PLACES = {  # of the argument `size` of Generator's methods
+    0: ("random", "standard_exponential", "standard_normal"),
+    1: ("choice", "exponential", "poisson"),
+    2: ("beta", "binomial", "gamma", "integers", "laplace", "lognormal", "normal", "uniform"),
+}
+for _place, _names in _PLACES.items():
+    for _name in _names:
+        setattr(ShareOfDraws, _name, _shared(_name, _place))
 
 
 class FlatBuffer:

@@ -90,6 +90,8 @@ def _along_the_row(entry):
 
 
 _SEEDS = 2**31
+# Arguments that go on as they are.
+_OF_THE_SOLVER = ("update_rule", "schedule", "weight_decay", "label_smoothing", "augment", "batch_size")
 
 
 class Estimator(BaseEstimator):
@@ -183,16 +185,11 @@ class Estimator(BaseEstimator):
         solver = Solver(
             self.model_,
             data,
-            update_rule=self.update_rule,
+            **{name: getattr(self, name) for name in _OF_THE_SOLVER},
             optim_config={"learning_rate": self.learning_rate},
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-            label_smoothing=self.label_smoothing,
             loss=self._solver_loss(),
             metrics=self._metric,
             preprocess=self.model_.preprocess,
-            augment=self.augment,
-            batch_size=self.batch_size,
             num_epochs=epochs,
             num_train_samples=1,
             keep="last" if early_stopping is None else "best",
