@@ -188,7 +188,7 @@ def _solver(options, side, seed):
         torch.set_num_threads(options.threads)
     import cnnlib
     from cnnlib.cli.options.datasets import DATA_SETS
-    from cnnlib.cli.options.settings import build_network, describe_network, recipe_settings
+    from cnnlib.cli.options.settings import build_network, defaults, describe_network
     from cnnlib.cli.recipes import RECIPES
     from cnnlib.cli.train import solver_arguments
     from cnnlib.data import Normalization
@@ -196,7 +196,7 @@ def _solver(options, side, seed):
 
     cnnlib.set_num_threads(options.threads)
     recipe = RECIPES[options.recipe]
-    settings = recipe_settings(options.recipe, recipe["data"], recipe["model"]) | {"seed": seed}
+    settings = defaults(recipe["data"], recipe["model"]) | recipe | {"seed": seed}
     if options.epochs is not None:
         settings["num_epochs"] = options.epochs
     data_set = DATA_SETS[recipe["data"]]

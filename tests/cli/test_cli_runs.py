@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.cli.main import main
-from cnnlib.cli.options.settings import TRAINING
+from cnnlib.cli.options.settings import RULE_SETTINGS, TRAINING
 from cnnlib.cli.run.folder import locked
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
@@ -180,7 +180,7 @@ def test_every_flag_of_the_solvers_table_is_an_option(capsys):
     with contextlib.suppress(SystemExit):
         main(["train", "--help"])
     out = capsys.readouterr().out
-    settings = [setting.name for option in OPTIONS.values() for setting in option.flags]
+    settings = [*RULE_SETTINGS, *(name for name, option in OPTIONS.items() if option.kind is not None)]
     assert all(f"--{name.replace('_', '-')} " in out for name in settings)
     assert set(settings) | {"tta"} == set(TRAINING)
     assert set(OPTIONS) < set(inspect.signature(Solver).parameters)

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from cnnlib.cli.main import main
-from cnnlib.cli.report.samples import colours
+from cnnlib.cli.report.pictures import colours
 from cnnlib.data import load_array_folder, load_target_folder
 from cnnlib.onnx import load as load_onnx
 from helpers import refused

@@ -104,6 +104,7 @@ def test_load_reads_the_run(here, capsys):
     for arguments, text in (
         (["eval", "run", "--which", "last"], "run began with --from, and keeps one model"),
         (["report", "run"], "cnnlib train --resume run makes its report anew"),
+        ([*TRAIN, "--no-batchnorm"], "--batchnorm means nothing to --from: validation finds its settings"),
         (["train", "--resume", "run", "--views", "3"], "run's own settings; it does not take --views"),
         (["train", "--resume", "run", "--from", "x"], "run's own settings; it does not take --from"),
     ):

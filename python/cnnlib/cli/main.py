@@ -34,7 +34,9 @@ def main(arguments=None):
     """Run the command line `arguments` (by default the process's own); returns the exit status."""
     options = None
     if arguments is None:
-        _escape_what_cannot_be_encoded()
+        for stream in (sys.stdout, sys.stderr):  # in another encoding than UTF-8: escape what it lacks
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
     try:
         options = _options(sys.argv[1:] if arguments is None else list(arguments))
         # mpiexec ends its ranks with SIGTERM, and they are not to take their time.
@@ -57,13 +59,6 @@ def main(arguments=None):
             traceback.print_exc()
         complain(f"error: {str(error) or type(error).__name__}")
         return 2
-
-
-def _escape_what_cannot_be_encoded():
-    """Let output in another encoding than UTF-8 escape characters that it lacks, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 def _options(arguments):

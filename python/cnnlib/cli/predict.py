@@ -1,12 +1,8 @@
 """``cnnlib predict``: classes, numbers or masks of image files."""
 
-from __future__ import annotations
-
 import csv
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,22 +10,35 @@ from cnnlib._system.text import display_width, padded, printable
 from cnnlib.cli.options.arguments import add_model, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.options.settings import flag
 from cnnlib.cli.output import json_text, say, say_left_out
-from cnnlib.cli.report.samples import colours
+from cnnlib.cli.report.pictures import colours
 from cnnlib.cli.run.trained import open_model
 from cnnlib.data.image_files import find_images, needs_pillow, open_image, passed_over, photo
 
 _OPACITY = 0.5  # of a mask over its photo
+_INK = 51  # of 255: what counts as part of a digit
+_BATCH_VALUES = 2**22  # of images that are read together
 
 
-def predict_targets(trained: Any, paths: Sequence[str], out: str | None, as_json: bool) -> None:
-    """Print numbers, or write an image for each, and a mask over the photo too, to the folder `out`."""
-    if trained.task == "values":
-        if out is not None:
-            raise ValueError("--out means nothing to a model of numbers, which are printed")
-        return _print_numbers(trained, paths, as_json)
-    if as_json:
+def _predict_numbers(trained, paths, options):
+    """Print the numbers of each image."""
+    if options.out is not None:
+        raise ValueError("--out means nothing to a model of numbers, which are printed")
+    _, scores = _images_and_scores(trained, paths)
+    if options.json:
+        rows = [dict(zip(trained.classes, row.tolist(), strict=True)) for row in scores]
+        print(json_text([{"file": path, "values": row} for path, row in zip(paths, rows, strict=True)]))
+        return
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["file", *trained.classes])
+    for path, row in zip(paths, scores, strict=True):
+        writer.writerow([path, *(f"{value:.6g}" for value in row)])
+
+
+def _predict_pixels(trained, paths, options):
+    """Write an image for each, and a mask over the photo too, to the folder --out."""
+    if options.json:
         raise ValueError("--json means nothing to a model of pixels, which writes images")
-    folder = Path("predictions" if out is None else out)
+    folder = Path("predictions" if options.out is None else options.out)
     folder.mkdir(parents=True, exist_ok=True)
     names = [Path(path).stem for path in paths]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -37,9 +46,10 @@ def predict_targets(trained: Any, paths: Sequence[str], out: str | None, as_json
         raise ValueError(f"two images are called {twice}: their predictions would have one name")
     count = 0
     for name, image, scores in zip(names, *_images_and_scores(trained, paths), strict=True):
-        count += _write(folder, name, image, scores, trained.gives_labels)
+        for ending, picture in _pictures(image, scores, trained.gives_labels):
+            picture.save(folder / f"{name}{ending}.png")
+            count += 1
     say(f"{count} files in {folder}", fold=False)
-    return None
 
 
 def _images_and_scores(trained, paths):
@@ -48,43 +58,23 @@ def _images_and_scores(trained, paths):
     return images, trained.scores(images, 255.0, trained.tta)
 
 
-def _print_numbers(trained, paths, as_json):
-    _, scores = _images_and_scores(trained, paths)
-    if as_json:
-        rows = [dict(zip(trained.classes, row.tolist(), strict=True)) for row in scores]
-        print(json_text([{"file": path, "values": row} for path, row in zip(paths, rows, strict=True)]))
-        return
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["file", *trained.classes])
-    writer.writerows(
-        [path, *(f"{value:.6g}" for value in row)] for path, row in zip(paths, scores, strict=True)
-    )
-
-
-def _write(folder, name, image, scores, labels):
-    """A mask and the photo below it, or an image of values in [0, 1]; returns how many files."""
+def _pictures(image, scores, labels):
+    """A mask and the photo below it, or an image of values in [0, 1], each with its file's ending."""
     from PIL import Image
 
     if not labels:
         pixels = (255 * np.clip(scores, 0, 1) + 0.5).astype(np.uint8)
         if len(pixels) not in (1, 3):
             raise ValueError(f"an image has 1 or 3 channels, the model gives {len(pixels)}")
-        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(
-            folder / f"{name}.png"
-        )
-        return 1
+        yield "", Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        return
     mask = scores.argmax(axis=0).astype(np.uint8)
     picture = Image.fromarray(mask)
     picture.putpalette(colours(np.arange(256, dtype=np.uint8)[None])[0].tobytes())
-    picture.save(folder / f"{name}.png")
+    yield "", picture
     ground = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0)
     over = np.where(mask[..., None] > 0, (1 - _OPACITY) * ground + _OPACITY * colours(mask), ground)
-    Image.fromarray((over + 0.5).astype(np.uint8)).save(folder / f"{name}-over.png")
-    return 2
-
-
-_INK = 51  # of 255: what counts as part of a digit
-_BATCH_VALUES = 2**22  # of images that are read together
+    yield "-over", Image.fromarray((over + 0.5).astype(np.uint8))
 
 
 def add_to(commands):
@@ -115,12 +105,18 @@ def run(options):
     needs_pillow("cnnlib predict")
     # All images first: a wrong name among many stops the command before it prints half of them.
     paths = _files(options.images)
-    if trained.task != "classes":
-        for name in ("skip_unreadable", "top"):
-            if getattr(options, name) not in (None, False, 1):
-                raise ValueError(f"{flag(name)} means nothing to a model of {trained.task}")
-        predict_targets(trained, paths, options.out, options.json)
+    if trained.task == "classes":
+        _predict_classes(trained, paths, options)
         return 0
+    for name in ("skip_unreadable", "top"):
+        if getattr(options, name) not in (None, False, 1):
+            raise ValueError(f"{flag(name)} means nothing to a model of {trained.task}")
+    (_predict_numbers if trained.task == "values" else _predict_pixels)(trained, paths, options)
+    return 0
+
+
+def _predict_classes(trained, paths, options):
+    """Print the likeliest classes of each image."""
     if options.out is not None:
         raise ValueError("--out is for models of pixels; classes are printed")
     paths, probabilities, faults = _probabilities(trained, paths, options.skip_unreadable)
@@ -130,7 +126,6 @@ def run(options):
     elif paths:
         _print_table(paths, found)
     say_left_out(faults)
-    return 0
 
 
 def likeliest(probabilities, classes, top):

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib.cli.options.arguments import add_setting
-from cnnlib.cli.options.datasets import describe_found
-from cnnlib.cli.options.settings import CHANNELS, IMAGE_SETTINGS, SPECS, defaults, flag, parse_data, pixels
+from cnnlib.cli.options.arguments import add_setting, given_normalization
+from cnnlib.cli.options.datasets import PARTS, counted, describe_found
+from cnnlib.cli.options.settings import CHANNELS, IMAGE_SETTINGS, SPECS, defaults, parse_data, pixels, refuse
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.report.transfer_report import Transfer, transfer_report
 from cnnlib.cli.run.folder import MODEL, REPORT, Run
 from cnnlib.cli.run.ranks import how_it_ended
-from cnnlib.data import Normalization, load_image_folder
+from cnnlib.data import load_image_folder
 from cnnlib.data.image_cache import cache_root
 from cnnlib.data.image_folder import folder_digest
 from cnnlib.inference.scoring import BatchScorer
@@ -26,8 +26,9 @@ from cnnlib.pretrained.extraction import network_digest
 from cnnlib.pretrained.head import fine_tuned, fit_head, with_fitted_head
 from cnnlib.pretrained.trunk import NORMALIZATIONS, block_starts, open_trunk
 
-_OWN = ("network", "cut", "views", "hidden", "fine_tune", "normalization", "mean", "std")
-_KEPT = ("skip_unreadable", *_OWN, *IMAGE_SETTINGS)  # what config.json says of a run's options
+OWN = ("network", "cut", "views", "hidden", "fine_tune", "normalization", "mean", "std")
+_KEPT = ("skip_unreadable", *OWN, *IMAGE_SETTINGS)  # what config.json says of a run's options
+NOT_WITH_RESUME = "--resume goes on with the run's own settings; it does not take {}"
 _FEW = 10  # photos of a class, below which its accuracy says little
 
 
@@ -57,13 +58,6 @@ def add_from(train):
         add_setting(group, name, kind, about)
 
 
-def refuse_without(options):
-    """Refuse options that only have a meaning with --from."""
-    for name in _OWN:
-        if getattr(options, name) is not None:
-            raise ValueError(f"{flag(name)} belongs to --from FILE")
-
-
 def resumed(options, given):
     """The options of the run that --resume names, if it began with --from; else None."""
     if options.resume is None or not (Path(options.resume) / "config.json").is_file():
@@ -71,9 +65,7 @@ def resumed(options, given):
     run = Run.open(options.resume)
     if run.began_with is None:
         return None
-    named = _named(options, ("data", "out", "from", *_KEPT, *given))
-    if named:
-        raise ValueError(f"--resume goes on with the run's own settings; it does not take {flag(named[0])}")
+    refuse(options, ("data", "out", "from", *_KEPT, *given), NOT_WITH_RESUME)
     data = run.config["data"]
     if data.get("names") != folder_digest(data["folder"]):
         raise ValueError(
@@ -83,32 +75,19 @@ def resumed(options, given):
     return argparse.Namespace(**{**vars(options), **run.began_with, **again})
 
 
-def _named(options, names):
-    """Those of the options that the command line names; 0 is a value."""
-    return [
-        name for name in names if getattr(options, name) is not None and getattr(options, name) is not False
-    ]
-
-
 def run(options, given):
     """Run the subcommand; `given` are the settings of a training that the command line names."""
     if options.distributed:
         raise ValueError("--distributed means nothing to --from: one process, of --threads, is at work")
     others = ("recipe", "model", "resume", "keep_checkpoints", "save_config", "log", "summary")
-    refused = _named(options, (name for name in (*given, *others) if name not in _KEPT))
-    if refused:
-        raise ValueError(f"{flag(refused[0])} means nothing to --from: validation finds its settings")
+    meaningless = [name for name in (*given, *others) if name not in _KEPT]
+    refuse(options, meaningless, "{} means nothing to --from: validation finds its settings")
     name, folder = parse_data(options.data or "digits")
     if name != "folder":
         raise ValueError(f"--from needs images in a folder for each class, --data folder:DIR, got {name}")
     started = time.monotonic()
-    trunk = open_trunk(
-        getattr(options, "from"),
-        options.cut,
-        _normalization(options),
-        None if options.image_size is None else pixels(options.image_size),
-        options.network,
-    )
+    size = None if options.image_size is None else pixels(options.image_size)
+    trunk = open_trunk(getattr(options, "from"), options.cut, _normalization(options), size, options.network)
     starts = block_starts(trunk.graph())
     if options.fine_tune is not None and options.fine_tune >= len(starts):
         raise ValueError(f"--fine-tune {options.fine_tune}: of {len(starts)} blocks the first one stays")
@@ -171,13 +150,12 @@ def _about(options, trunk, data, folder):
 
 
 def _normalization(options):
-    if (options.mean is None) != (options.std is None):
-        raise ValueError("--mean and --std go together")
-    if options.normalization is not None:
-        if options.mean is not None:
-            raise ValueError("--normalization and --mean say the same: give one of them")
-        return NORMALIZATIONS[options.normalization]
-    return None if options.mean is None else Normalization(options.mean, options.std)
+    given = given_normalization(options)
+    if options.normalization is None:
+        return given
+    if given is not None:
+        raise ValueError("--normalization and --mean say the same: give one of them")
+    return NORMALIZATIONS[options.normalization]
 
 
 def _images(options, folder, shape):
@@ -189,12 +167,10 @@ def _images(options, folder, shape):
     if CHANNELS[options.colours] not in (None, C):
         raise ValueError(f"--colours {options.colours}: the network takes images of {C} channels")
     data = load_image_folder(folder, size, channels=C, **shares)
-    counts = {
-        p: np.bincount(data[f"y_{p}"], minlength=len(data["classes"])) for p in ("train", "val", "test")
-    }
-    total = np.sum(list(counts.values()), axis=0)
+    learned, *others = (np.bincount(data[f"y_{p}"], minlength=len(data["classes"])) for p in PARTS)
+    total = sum(others, learned)
     for k, name in enumerate(data["classes"]):
-        if counts["train"][k] == 0 or total[k] < 3:
+        if learned[k] == 0 or total[k] < 3:
             raise ValueError(
                 f"{Path(folder) / name} has {total[k]} photo{'s' if total[k] > 1 else ''}: a class needs at "
                 "least 3, to learn from, to validate and to test with"
@@ -202,12 +178,7 @@ def _images(options, folder, shape):
     few = [f"{name} ({count})" for name, count in zip(data["classes"], total, strict=True) if count < _FEW]
     if few:
         say(f"few photos, so that accuracies say little: {', '.join(few)}")
-    sizes = ", ".join(
-        f"{len(data[f'y_{p}'])} {n}"
-        for p, n in (("train", "training"), ("val", "validation"), ("test", "test"))
-    )
-    dims, count = "x".join(map(str, shape)), len(data["classes"])
-    say(f"{Path(folder).name}: {sizes} images of {dims} in {count} classes")
+    say(f"{counted(Path(folder).name, data, shape)} in {len(data['classes'])} classes")
     return data
 
 
@@ -222,7 +193,7 @@ def _features(trunk, data, folder, views):
     predictor = cnnlib.prepare(trunk)
     cache = cache_root(Path(folder)) / f"features-{network_digest(predictor)}"
     found = dict(data)
-    for part in ("train", "val", "test"):
+    for part in PARTS:
         count = views if part == "train" else 1
         if len(data[f"X_{part}"]):
             found[f"X_{part}"] = features(

@@ -19,14 +19,13 @@ from cnnlib.distributed.failures import on_all_ranks
 from cnnlib.distributed.start_checks import data_facts
 from cnnlib.models.graph_model import GraphModel
 from cnnlib.models.state import restore, snapshot
-from cnnlib.solver.averages import held
 from cnnlib.solver.evaluation import batches_of, check_batch_size, takes_loss
 from cnnlib.solver.interrupts import Interrupts, put_back, set_random_state, undone
-from cnnlib.solver.minibatches import epoch_batches, prefetched, subsample
+from cnnlib.solver.minibatches import prefetched, subsample
 from cnnlib.solver.progress import Progress
 from cnnlib.solver.resuming import ResumableRun
-from cnnlib.solver.run_file import save_interrupted, save_run
-from cnnlib.solver.update import checked_gradients, fault_of_images, fault_of_params
+from cnnlib.solver.run_file import save_run
+from cnnlib.solver.update import checked_gradients, fault_of_images, fault_of_params, held
 from cnnlib.solver.worker import DataParallel, Worker
 
 _EACH_RANKS_OWN = ("checkpoint_name", "prefetch", "print_every", "verbose")
@@ -46,23 +45,15 @@ class TrainingLoop(ResumableRun):
         loss = self.loss if takes_loss(self.model) else None
         if self.batchnorm_statistics == "global":
             refuse_without_graph(self.model)
+        shared = self.model, loss, stream, self._interrupts
         if self.comm.size == 1 and self.micro_batches is None:
-            return Worker(self.model, loss, stream, self._interrupts)
-        smallest = largest = self.batch_size
+            return Worker(*shared)
+        sizes = self.batch_size, self.batch_size
         if self.sampling == "epoch":
-            smallest = len(self.X_train) // self.iterations_per_epoch
-            largest = -(-len(self.X_train) // self.iterations_per_epoch)
-        return DataParallel(
-            self.model,
-            loss,
-            stream,
-            self._interrupts,
-            random=self._random,
-            comm=self.comm,
-            micro_batches=self.micro_batches,
-            batchnorm_statistics=self.batchnorm_statistics,
-            sizes=(smallest, largest),
-        )
+            count = self.iterations_per_epoch
+            sizes = len(self.X_train) // count, -(-len(self.X_train) // count)
+        norms = self.batchnorm_statistics
+        return DataParallel(*shared, self._random, self.comm, self.micro_batches, norms, sizes)
 
     def _facts(self) -> dict[str, Any]:
         """What has to be the same on all ranks beside the model."""
@@ -73,6 +64,13 @@ class TrainingLoop(ResumableRun):
         names = ("X_train", "y_train", "X_val", "y_val")
         arrays = [pair for name in names for pair in named_arrays(name, getattr(self, name))]
         return facts | data_facts(dict(arrays))
+
+    @property
+    def iterations_per_epoch(self) -> int:
+        samples = len(self.X_train)
+        if self.sampling == "epoch":  # no sample is missed
+            return -(-samples // self.batch_size)
+        return max(samples // self.batch_size, 1)
 
     # The run ----------------------------------------------------------------------------------------------
 
@@ -103,8 +101,7 @@ class TrainingLoop(ResumableRun):
     def _train_epoch(self, progress: Progress) -> bool:
         """An epoch, or what is left of it; return whether the training should end behind it."""
         if self._pending is None:
-            self._pending = epoch_batches(len(self.X_train), self.batch_size, self.sampling, self._random)
-            self._pending.reverse()  # popped from the end
+            self._pending = self._minibatches()[::-1]  # popped from the end
         losses = self.loss_history
         jobs = [
             functools.partial(self._minibatch, batch, len(losses) + i)
@@ -113,9 +110,10 @@ class TrainingLoop(ResumableRun):
         arrays = [self.X_train, *(array for _, array in named_arrays("y_train", self.y_train))]
         mapped = any(isinstance(array, (np.memmap, ShardedArray)) for array in arrays)
         ahead = self.prefetch if self.augment is not None or mapped else 0
+        minibatches = prefetched(jobs, ahead) if ahead else (job() for job in jobs)
         started = time.perf_counter()
         try:
-            with contextlib.closing(prefetched(jobs, ahead)) as minibatches:
+            with contextlib.closing(minibatches):
                 while self._pending:
                     with self._interrupts.allowed():
                         X, y = next(minibatches)
@@ -131,7 +129,7 @@ class TrainingLoop(ResumableRun):
 
     def _save(self) -> None:
         if self.checkpoint_name is not None:
-            save_run(self.checkpoint_name, self._record.epoch, self._settings(), self.state())
+            save_run(self.checkpoint_name, self._settings(), self.state())
 
     def _call_on_epoch(self) -> Any:
         """Call `on_epoch`, and put the random streams back behind it: the checkpoint was written before."""
@@ -144,6 +142,18 @@ class TrainingLoop(ResumableRun):
         return [self._random, getattr(self.model, "rng", None)]
 
     # An iteration -----------------------------------------------------------------------------------------
+
+    def _minibatches(self) -> list[Any]:
+        """Indices of an epoch's minibatches.
+
+        'epoch': a shuffled pass over all samples in minibatches whose sizes differ by one at most, so that
+        none is much smaller than `batch_size` (a last batch of one sample would upset batch norm).
+        'replacement': each minibatch draws `batch_size` samples independently, as the course does.
+        """
+        samples, count = len(self.X_train), self.iterations_per_epoch
+        if self.sampling == "epoch":
+            return np.array_split(self._random.permutation(samples), count)
+        return list(self._random.choice(samples, size=(count, self.batch_size)))
 
     def _minibatch(self, batch: Any, iteration: int) -> tuple[Any, Any]:
         """Images and targets of this rank's share of a minibatch.
@@ -236,7 +246,7 @@ class TrainingLoop(ResumableRun):
         """Write a checkpoint from within an epoch, unless the newest one says as much."""
         begun = self._pending is not None and self._record.begun
         if begun and self._interrupts.clean and self.checkpoint_name is not None:
-            save_interrupted(self.checkpoint_name, self._settings(), self.state())
+            save_run(self.checkpoint_name, self._settings(), self.state(), interrupted=True)
 
     def _start(self) -> None:
         """Let all ranks stand where rank 0 stands: parameters, optimizer state, random streams, histories."""

@@ -1,4 +1,4 @@
-"""A Solver's data: checks, and which samples make up which minibatch."""
+"""A Solver's data: checks, random subsets, and minibatches prepared ahead."""
 
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -61,26 +61,6 @@ def checked_split(where, X, y, X_name="X", y_name="y", labels=True):
     return X, y
 
 
-def iterations_per_epoch(num_samples, batch_size, sampling):
-    """Minibatches in an epoch: rounded up for 'epoch', so that no sample is missed, else down (but >= 1)."""
-    if sampling == "epoch":
-        return -(-num_samples // batch_size)
-    return max(num_samples // batch_size, 1)
-
-
-def epoch_batches(num_samples, batch_size, sampling, random):
-    """Indices of one epoch's minibatches, a list of arrays.
-
-    'epoch': a shuffled pass over all samples in minibatches whose sizes differ by one at most, so that
-    none is much smaller than `batch_size` (a last batch of one sample would upset batch norm).
-    'replacement': each minibatch draws `batch_size` samples independently, as the course does.
-    """
-    count = iterations_per_epoch(num_samples, batch_size, sampling)
-    if sampling == "epoch":
-        return np.array_split(random.permutation(num_samples), count)
-    return list(random.choice(num_samples, size=(count, batch_size)))
-
-
 def subsample(X, num_samples, random):
     """Sorted indices of `num_samples` different samples, or None for all of them."""
     if num_samples is None or num_samples >= len(X):
@@ -93,10 +73,6 @@ def prefetched(jobs, ahead):
 
     The thread ends when the generator does, or is closed.
     """
-    if ahead == 0:
-        for job in jobs:
-            yield job()
-        return
     pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cnnlib-prefetch")
     try:
         results: deque[Any] = deque()

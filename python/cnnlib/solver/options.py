@@ -11,8 +11,8 @@ import difflib
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, overload
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from cnnlib import optim
 from cnnlib._params import at_least, check_keys, choice, number, positive_int, probability
@@ -29,19 +29,6 @@ from cnnlib.solver.record import build_early_stopping, checked_monitor, describe
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Flag:
-    """An option of ``cnnlib train``.
-
-    `kind` is the form of its text, a key of :data:`cnnlib.cli.options.arguments.FORMS`, or the choices there
-    are.
-    """
-
-    name: str
-    kind: str | tuple[str, ...]
-    help: str | None = None
-
-
 @dataclass
 class Option(Generic[T]):
     """A row of :class:`cnnlib.solver.options.Options`.
@@ -52,34 +39,25 @@ class Option(Generic[T]):
         ``check(name, value)`` returns the value that the Solver keeps. Its type is that of the Solver's
         attribute.
     kind, help
-        Those of the option of the command line that has the same name, if there is one.
+        Of the option of ``cnnlib train`` that has the same name: the form of its text, a key of
+        :data:`cnnlib.cli.options.arguments.FORMS`, or the choices there are. None: there is no such option.
     saved : callable or None
         ``saved(value)`` is what a checkpoint holds of it: plain values, or `OWN` for a function of the user's
         own. None: nothing.
-    flags : tuple of Flag
-        How the command line gives it, if by other names.
     """
 
     check: Callable[[str, Any], T]
     kind: str | tuple[str, ...] | None = None
     help: str | None = None
     saved: Callable[[Any], Any] | None = lambda value: value
-    flags: tuple[Flag, ...] = ()
-    name: str = field(init=False)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
-        if self.kind is not None:
-            self.flags = (Flag(name, self.kind, self.help),)
 
     # Without a __set__ the value lies in the instance's own dict, where reading costs nothing.
-    @overload
-    def __get__(self, instance: None, owner: type) -> Option[T]: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> T: ...
-    def __get__(self, instance: object | None, owner: type) -> Option[T] | T:
+    def __get__(self, instance: object | None, owner: type) -> T:
         if instance is None:
-            return self
+            return self  # type: ignore[return-value]  # of the class, for who reads the table
         raise AttributeError(f"{owner.__name__}: {self.name} is not set yet")
 
 
@@ -199,13 +177,7 @@ class Options:
     """The options; each is an attribute of the Solver, which keeps the checked value."""
 
     update_rule = Option(_update_rule, tuple(_RULES), saved=lambda rule: rule_name(rule) or OWN)
-    optim_config = Option(
-        _config,
-        flags=(
-            Flag("learning_rate", "positive number"),
-            Flag("momentum", "number", "of the momentum rules; default: 0.9"),
-        ),
-    )
+    optim_config = Option(_config)
     lr_decay = Option(_at_least_0, "positive number", "factor on the learning rate after each epoch")
     schedule = Option(
         _or_none(_by_value(SCHEDULES.build)),

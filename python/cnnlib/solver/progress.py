@@ -1,6 +1,5 @@
 """Progress of a training run: a tqdm bar where one can be drawn, plain lines elsewhere."""
 
-import functools
 import shutil
 import sys
 import textwrap
@@ -90,13 +89,7 @@ def folded(text):
             lines.append(f"{_INDENT}{part}")
         else:
             lines[-1] += f"; {part}"
-    wrap = functools.partial(
-        textwrap.wrap,
-        width=columns,
-        subsequent_indent=_INDENT,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    wrap = textwrap.TextWrapper(columns, "", _INDENT, break_long_words=False, break_on_hyphens=False).wrap
     return "\n".join(piece for line in lines for piece in wrap(line) or [""])
 
 
@@ -107,9 +100,8 @@ def _tqdm():
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # in a notebook without ipywidgets tqdm warns, and draws with text
+            # In a notebook without ipywidgets tqdm warns, and draws with text.
+            warnings.simplefilter("ignore")
             if notebook:
                 from tqdm.auto import tqdm
             else:

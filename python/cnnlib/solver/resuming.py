@@ -12,14 +12,13 @@ from cnnlib._typing import Params, Trainable
 from cnnlib.data.normalization import Normalization
 from cnnlib.distributed.communicator import as_communicator
 from cnnlib.models.state import check_model, check_sample_shapes, restore, set_label_smoothing, snapshot
-from cnnlib.solver.averages import build_averages
 from cnnlib.solver.evaluation import ValidationLoss, chosen_loss, chosen_metrics, outputs_of, sample_images
 from cnnlib.solver.interrupts import random_state, set_random_state
-from cnnlib.solver.minibatches import checked_data, iterations_per_epoch
+from cnnlib.solver.minibatches import checked_data
 from cnnlib.solver.options import OPTIONS, Options, is_own
 from cnnlib.solver.record import Record
 from cnnlib.solver.run_file import HISTORIES, check_state, checkpoint_prefix, histories_of, parts_of, read_run
-from cnnlib.solver.update import Updater
+from cnnlib.solver.update import Updater, build_averages
 from cnnlib.typing import Augment, Schedule
 
 Run = TypeVar("Run", bound="ResumableRun")
@@ -67,10 +66,6 @@ class ResumableRun(Options):
         self._pending: list[Any] | None = None  # minibatches left of the epoch that is under way
         self._seconds = 0.0  # spent on that epoch so far
         self._known_end = self.num_epochs  # of the training so far; a higher `num_epochs` has been raised
-
-    @property
-    def iterations_per_epoch(self) -> int:
-        return iterations_per_epoch(len(self.X_train), self.batch_size, self.sampling)
 
     @property
     def monitored(self) -> str:

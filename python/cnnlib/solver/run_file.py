@@ -29,17 +29,8 @@ HISTORIES = {  # as a state calls them; those of other metrics than the accuracy
 }
 _CHECKED = ("train_acc_history", "val_acc_history", "val_loss_history")
 _LATER = ("val_loss_history",)  # not in the checkpoints of the first versions
-_OTHERS = (
-    "params",
-    "bn_params",
-    "num_train",
-    "best",
-    "average",
-    "augment_seed",
-    "optim_configs",
-    "random_state",
-    "model_random_state",
-)
+_SNAPSHOTS = ("best", "average")
+_OTHERS = ("num_train", "augment_seed", "optim_configs", "random_state", "model_random_state")
 
 
 def parts_of(histories):
@@ -61,11 +52,15 @@ def check_state(where, state, model):
     """Refuse a state that no Solver of such a model had; ValueError, whose message begins with `where`."""
     if not isinstance(state, dict):
         raise ValueError(f"{where}: the state must be a dict, got {type_name(state)}")
-    missing = [name for name in (*COUNTERS, *HISTORIES, *_OTHERS) if name not in (*state, *_LATER)]
+    missing = [
+        name
+        for name in ("params", "bn_params", *COUNTERS, *HISTORIES, *_SNAPSHOTS, *_OTHERS)
+        if name not in (*state, *_LATER)
+    ]
     if missing:
         raise ValueError(f"{where}: the state lacks {', '.join(missing)}")
     check_state_fits(where, model, {name: state[name] for name in ("params", "bn_params")})
-    for name in ("best", "average"):
+    for name in _SNAPSHOTS:
         if state[name] is not None:
             check_state_fits(where, model, state[name])
     trained = [name for name in model.params if name not in getattr(model, "frozen", ())]
@@ -75,7 +70,7 @@ def check_state(where, state, model):
         **{name: (_is_count(state.get(name, 0)), "an integer of at least 0") for name in counts},
         "augment_seed": (seed is None or _is_count(seed), "an integer of at least 0"),
         **{name: (_is_real(state.get(name, 0.0)), "a number") for name in ("best_val_acc", "seconds")},
-        "pending": (pending is None or _is_list(pending, _is_batch), "a list of the indices of minibatches"),
+        "pending": (pending is None or _are_batches(pending), "a list of the indices of minibatches"),
         "metrics": (isinstance(state.get("metrics", {}), dict), "a dict of histories"),
         "optim_configs": (_are_dicts(configs, trained), f"a dict with {', '.join(trained)}, each a dict"),
     }
@@ -96,12 +91,9 @@ def _is_real(value):
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_list(values, fits):
-    return isinstance(values, list) and all(map(fits, values))
-
-
-def _is_batch(rows):
-    return isinstance(rows, np.ndarray) and rows.ndim == 1 and rows.dtype.kind in "iu"
+def _are_batches(values):
+    arrays = isinstance(values, list) and all(isinstance(rows, np.ndarray) for rows in values)
+    return arrays and all(rows.ndim == 1 and rows.dtype.kind in "iu" for rows in values)
 
 
 def _are_dicts(values, names):
@@ -146,29 +138,23 @@ def _check_streams(where, state, model):
             raise ValueError(f"{where}: {name} is no state of such a stream: {error}") from error
 
 
-def save_run(checkpoint_name, epoch, settings, run):
-    """Write the checkpoint of an epoch that is complete; one from within that epoch goes.
+def save_run(checkpoint_name, settings, run, interrupted=False):
+    """Write the checkpoint of an epoch that is complete, and remove one from within it; or `interrupted` one.
 
     `settings` are the Solver's options as they are saved, `run` is its :meth:`~cnnlib.solver.Solver.state`.
     """
-    _write(f"{checkpoint_name}_epoch_{epoch}.npz", settings, run)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(interrupted_path(checkpoint_name))
-
-
-def save_interrupted(checkpoint_name, settings, run):
-    """Write a checkpoint from within an epoch."""
-    _write(interrupted_path(checkpoint_name), settings, run)
+    within = interrupted_path(checkpoint_name)
+    path = within if interrupted else f"{checkpoint_name}_epoch_{run['epoch']}.npz"
+    content = {"settings": settings, "run": {name: part for name, part in run.items() if name != "params"}}
+    save_checkpoint(run["params"], path, content)
+    if not interrupted:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(within)
 
 
 def interrupted_path(checkpoint_name):
     """The checkpoint that an interrupted training leaves: the newest, wherever there is one."""
     return f"{checkpoint_name}_interrupted.npz"
-
-
-def _write(path, settings, run):
-    content = {"settings": settings, "run": {name: part for name, part in run.items() if name != "params"}}
-    save_checkpoint(run["params"], path, content)
 
 
 def read_run(path, model):

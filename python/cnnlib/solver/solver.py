@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from cnnlib._params import positive_int
 from cnnlib._typing import Trainable
-from cnnlib.solver.evaluation import batches_of, look_at, outputs_of, values_of
+from cnnlib.solver.evaluation import batches_of, outputs_of
 from cnnlib.solver.loop import TrainingLoop
 from cnnlib.solver.metrics import Accuracy
 from cnnlib.solver.minibatches import checked_split, subsample
@@ -298,7 +298,6 @@ class Solver(TrainingLoop):
         if num_samples is not None:
             num_samples = positive_int("check_accuracy", "num_samples", num_samples)
         batch_size = positive_int("check_accuracy", "batch_size", batch_size)
-        scores, metrics = self._worker.scorer(self.preprocess, tta), [Accuracy()]
         batches = batches_of(images, subsample(images, num_samples, self._random), batch_size)
-        results = (look_at(scores, metrics, images[batch], labels[batch]) for batch in batches)
-        return values_of(metrics, results)["accuracy"]
+        measure = self._worker.measure_alone
+        return measure([Accuracy()], images, labels, batches, self.preprocess, tta)["accuracy"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from cnnlib.solver.metrics import Metric
 from cnnlib.solver.update import checked_gradients
 
 
+@dataclass
 class Worker:
     """Computes by itself.
 
@@ -51,13 +53,21 @@ class Worker:
         Whether this process shows progress and writes files.
     """
 
+    model: Any
+    loss: Loss | WeightedLosses | None
+    stream: Any
+    interrupts: Interrupts
+
     main = True
 
-    def __init__(
-        self, model: Any, loss: Loss | WeightedLosses | None, stream: Any, interrupts: Interrupts
-    ) -> None:
-        self.model, self.stream, self.interrupts = model, stream, interrupts
-        self._loss: dict[str, Any] = {} if loss is None else {"loss": loss}
+    def _loss(self, X: Any, y: Any) -> tuple[float, Mapping[str, Any]]:
+        given = {} if self.loss is None else {"loss": self.loss}
+        result = self.model.loss(X, y, **given)
+        if not (isinstance(result, (tuple, list)) and len(result) == 2):
+            raise TypeError(
+                f"Solver: the model's loss(X, y) must return (loss, grads), got {type_name(result)}"
+            )
+        return result[0], result[1]
 
     # The start --------------------------------------------------------------------------------------------
 
@@ -87,28 +97,22 @@ class Worker:
         The gradients are valid until the next call.
         """
         with self._drawing(), self.interrupts.allowed():
-            return self._loss_of(X, y)
-
-    def _loss_of(self, X: Any, y: Any) -> tuple[float, Mapping[str, Any]]:
-        result = self.model.loss(X, y, **self._loss)
-        if not (isinstance(result, (tuple, list)) and len(result) == 2):
-            raise TypeError(
-                f"Solver: the model's loss(X, y) must return (loss, grads), got {type_name(result)}"
-            )
-        return result[0], result[1]
+            return self._loss(X, y)
 
     # The end of an epoch ----------------------------------------------------------------------------------
 
     def measure(
         self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, preprocess: Any, iteration: int
     ) -> dict[str, float]:
-        """The metrics, by their names, of `batches` of X and y."""
-        scores = self.scorer(preprocess)
-        return values_of(metrics, (look_at(scores, metrics, X[batch], y[batch]) for batch in batches))
+        """The metrics, by their names, of `batches` of X and y; the ranks share the work."""
+        return self.measure_alone(metrics, X, y, batches, preprocess)
 
-    def scorer(self, preprocess: Any, tta: str | None = None) -> BatchScorer:
-        """Scores of the model as it is now; no other rank takes part."""
-        return BatchScorer(self.model, preprocess, tta, self._scoring)
+    def measure_alone(
+        self, metrics: Sequence[Metric], X: Any, y: Any, batches: Any, preprocess: Any, tta: str | None = None
+    ) -> dict[str, float]:
+        """The same, in which no other rank takes part."""
+        scores = BatchScorer(self.model, preprocess, tta, self._scoring)
+        return values_of(metrics, (look_at(scores, metrics, X[batch], y[batch]) for batch in batches))
 
     def _drawing(self) -> contextlib.AbstractContextManager[Any]:
         """Let the model draw from the Solver's own stream, where that has one."""
@@ -123,6 +127,7 @@ class Worker:
 _LOSS = ("loss",)  # among the names of parameters, which are strings, and of statistics, which are pairs
 
 
+@dataclass
 class DataParallel(Worker):
     """Splits the work among the ranks of a communicator, and minibatches into micro-batches.
 
@@ -144,30 +149,21 @@ class DataParallel(Worker):
         If a rank would have nothing to do.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        loss: Loss | WeightedLosses | None,
-        stream: Any,
-        interrupts: Interrupts,
-        *,
-        random: Any,
-        comm: SerialComm | MPIComm,
-        micro_batches: int | None,
-        batchnorm_statistics: str,
-        sizes: tuple[int, int],
-    ) -> None:
-        super().__init__(model, loss, stream, interrupts)
-        self.random, self.comm, self.micro_batches = random, comm, micro_batches
-        self.main = comm.rank == 0
-        self._global_norms = batchnorm_statistics == "global" and comm.size > 1
+    random: Any
+    comm: SerialComm | MPIComm
+    micro_batches: int | None
+    batchnorm_statistics: str
+    sizes: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        self.main = self.comm.rank == 0
         self._buffer: FlatBuffer | None = None  # made when the first gradients are known
-        smallest, largest = sizes
-        self._most_pieces = 1 if micro_batches is None else min(largest, micro_batches)
-        pieces = smallest if micro_batches is None else min(smallest, micro_batches)
-        if pieces < comm.size:
+        smallest, largest = self.sizes
+        pieces = smallest if self.micro_batches is None else min(smallest, self.micro_batches)
+        self._most_pieces = 1 if self.micro_batches is None else min(largest, self.micro_batches)
+        if pieces < self.comm.size:
             what = "samples in a minibatch" if pieces == smallest else "micro_batches"
-            raise ValueError(f"Solver: {pieces} {what} are too few for {comm.size} ranks")
+            raise ValueError(f"Solver: {pieces} {what} are too few for {self.comm.size} ranks")
 
     # The start --------------------------------------------------------------------------------------------
 
@@ -177,7 +173,9 @@ class DataParallel(Worker):
             refuse_different("Solver", self.comm, version_facts() | model_facts(self.model) | dict(facts))
 
     def batch_norms(self) -> contextlib.AbstractContextManager[Any]:
-        return synchronized(self.model, self.comm) if self._global_norms else contextlib.nullcontext()
+        if self.batchnorm_statistics == "global" and self.comm.size > 1:
+            return synchronized(self.model, self.comm)
+        return contextlib.nullcontext()
 
     # An iteration -----------------------------------------------------------------------------------------
 
@@ -201,7 +199,7 @@ class DataParallel(Worker):
             restore_statistics(model, before)
             part = slice(run.start - start, run.stop - start)
             with own_stream(model, [*seed, number]), self.interrupts.allowed():
-                loss, grads = self._loss_of(X[part], y[part])
+                loss, grads = self._loss(X[part], y[part])
             values = {_LOSS: loss, **_flat(statistics(model))}
             values |= checked_gradients(model.params, grads, frozen)
             share = (run.stop - run.start) / total

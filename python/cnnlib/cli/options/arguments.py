@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 from typing import Any
 
 from cnnlib.cli.options.settings import DATA_NAMES, OLD_NAMES, flag
+from cnnlib.data import Normalization
 
 
 def add_setting(parser, name, kind, help=None, default=None):
@@ -33,6 +36,13 @@ def add_model(parser):
     )
 
 
+def given_normalization(options):
+    """What --mean and --std say; None for neither."""
+    if (options.mean is None) != (options.std is None):
+        raise ValueError("--mean and --std go together")
+    return None if options.mean is None else Normalization(options.mean, options.std)
+
+
 def add_data(parser, help):
     parser.add_argument("--data", metavar=f"{'|'.join(DATA_NAMES)}[:DIR]", help=help)
 
@@ -56,8 +66,32 @@ def add_threads(parser):
     add_setting(parser, "threads", "count", "threads of the kernels; default: all cores")
 
 
-def positive_int(text):
-    return _digits(text, 1, None, "an integer above 0")
+def _digits(low, end, expected):
+    """The form of an integer from `low` to below `end`."""
+
+    def parsed(text):
+        if text.isascii() and text.isdigit() and low <= int(text) < end:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+
+    return parsed
+
+
+def _real(fits, expected):
+    """The form of a number that ``fits(number)``."""
+
+    def parsed(text):
+        with contextlib.suppress(ValueError):
+            if fits(value := float(text)):
+                return value
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+
+    return parsed
+
+
+positive_int = _digits(1, math.inf, "an integer above 0")
+port = _digits(0, 2**16, "a port from 0 to 65535")
+positive_number = _real(lambda value: 0 < value < math.inf, "a number above 0")
 
 
 def _numbers(text):
@@ -67,30 +101,11 @@ def _numbers(text):
         raise argparse.ArgumentTypeError(f"expected numbers with commas between, got {text!r}") from None
 
 
-def port(text):
-    return _digits(text, 0, 2**16, "a port from 0 to 65535")
-
-
-def _seed(text):
-    return _digits(text, 0, 2**32, "an integer from 0 to 4294967295")
-
-
-def _digits(text, low, end, expected):
-    """An integer from `low` to below `end` (None: without an end)."""
-    if text.isascii() and text.isdigit() and low <= int(text) and (end is None or int(text) < end):
-        return int(text)
-    raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-
-
 def _image_size(text):
     """``N`` or ``HxW``, as it stands."""
     if not 1 <= len([positive_int(part) for part in text.split("x")]) <= 2:
         raise argparse.ArgumentTypeError(f"expected N or HEIGHTxWIDTH, got {text!r}")
     return text
-
-
-def _sizes(text):
-    return [positive_int(part) for part in text.split(",")]
 
 
 def _named(text):
@@ -129,36 +144,17 @@ def _named_list(text):
     return [] if text == "none" else [_named(part) for part in text.split(",")]
 
 
-def _number(text):
-    return _real(text, lambda value: 0 <= value < float("inf"), "a number of at least 0")
-
-
-def positive_number(text):
-    return _real(text, lambda value: 0 < value < float("inf"), "a number above 0")
-
-
-def _share(text):
-    return _real(text, lambda value: 0 <= value < 1, "a number of at least 0 and below 1")
-
-
-def _real(text, fits, expected):
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if not fits(value):
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return value
-
-
 FORMS: dict[str, dict[str, Any]] = {  # of an option's text, as argparse takes it
     "count": {"type": positive_int, "metavar": "N"},
-    "counts": {"type": _sizes, "metavar": "N[,N...]"},
-    "number": {"type": _number, "metavar": "X"},
+    "counts": {"type": lambda text: list(map(positive_int, text.split(","))), "metavar": "N[,N...]"},
+    "number": {"type": _real(lambda value: 0 <= value < math.inf, "a number of at least 0"), "metavar": "X"},
     "numbers": {"type": _numbers, "metavar": "X[,X,X]"},
     "positive number": {"type": positive_number, "metavar": "X"},
-    "seed": {"type": _seed, "metavar": "N"},
-    "share": {"type": _share, "metavar": "X"},
+    "seed": {"type": _digits(0, 2**32, "an integer from 0 to 4294967295"), "metavar": "N"},
+    "share": {
+        "type": _real(lambda value: 0 <= value < 1, "a number of at least 0 and below 1"),
+        "metavar": "X",
+    },
     "size": {"type": _image_size, "metavar": "N|HxW"},
     "patience": {"type": _patience_or_none, "metavar": "N[:K=X...]"},
     "factors": {"type": _pairs_or_none(",", "NAME=NUMBER"), "metavar": "NAME=X[,...]"},

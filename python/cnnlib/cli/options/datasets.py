@@ -2,122 +2,95 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from cnnlib.data import (
-    CIFAR10_CLASSES,
-    default_data_dir,
-    load_array_folder,
-    load_digits,
-    load_image_folder,
-    load_target_folder,
-    map_CIFAR10,
-    map_CIFAR100,
-)
+from cnnlib import data
 from cnnlib.data.image_folder import folder_digest
 
 _CIFAR10 = {"train": 49000, "val": 1000, "test": 10000}
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
 class DataSet:
     """A data set: its classes, its image shape (C, H, W), and the value of a white (or fully inked) pixel.
 
-    `white` is None where that is what :meth:`cnnlib.data.Normalization.fit` finds.
-    `ink` says that an image is bright writing on a dark ground. `load(folder, parts)` reads the parts
-    'train', 'val', 'test' that are asked for.
-    """
-
-    classes: tuple[str, ...]
-    shape: tuple[int, int, int]
-    white: float | None
-    ink: bool
-    load: Callable
-    task: str = "classes"
-
-
-def _parts_of(data, parts):
-    return {
-        key: values for key, values in data.items() if key.partition("_")[2] in parts or key == "unreadable"
-    }
-
-
-def _load_digits(folder, parts):
-    return _parts_of(load_digits(), parts)
-
-
-def _load_cifar10(folder, parts):
-    counts = {
-        "num_training": _CIFAR10["train"] if {"train", "val"} & set(parts) else 0,
-        "num_validation": _CIFAR10["val"] if "val" in parts else 0,
-        "num_test": _CIFAR10["test"] if "test" in parts else 0,
-    }
-    return _parts_of(map_CIFAR10(folder, **counts), parts)
-
-
-def _load_photos(shape, shares, folder, task):
-    channels, *size = shape
-    if task == "classes":
-        return load_image_folder(folder, size, channels=channels, **shares)
-    if shares.get("skip_unreadable"):
-        raise ValueError(f"--skip-unreadable means nothing to --task {task}")
-    splits = {name: shares[name] for name in ("validation", "test")}
-    return load_target_folder(folder, size, task, channels=channels, **splits)
-
-
-def _load_arrays(shape, shares, folder, task):
-    data = load_array_folder(folder, task=task)
-    X = data["X_train"]
-    if X.ndim != 4 or X.shape[1] not in (1, 3):
-        raise ValueError(f"{folder}: X_train must be images (N, 1 or 3, H, W), got shape {X.shape}")
-    if shape is not None and X.shape[1:] != shape:
-        raise ValueError(f"{folder} has images {X.shape[1:]}; the model's are {shape}")
-    return data
-
-
-def _load_cifar100(shape, shares, folder, task):
-    return map_CIFAR100(folder)
-
-
-_READERS = {"folder": _load_photos, "npy": _load_arrays, "cifar100": _load_cifar100}
-
-
-def _load_found(name, classes, shape, shares, task, folder, parts):
-    data = _READERS[name](shape, shares, folder, task)
-    if data["classes"] != classes:
-        raise ValueError(
-            f"{folder} has the classes {', '.join(data['classes'])}; the model's are {', '.join(classes)}"
-        )
-    return _parts_of(data, parts)
-
-
-DATA_SETS = {
-    "digits": DataSet(tuple("0123456789"), (1, 8, 8), 1.0, True, _load_digits),
-    "cifar10": DataSet(CIFAR10_CLASSES, (3, 32, 32), 255.0, False, _load_cifar10),
-}
-
-
-def found_data_set(name, classes, shape, white, shares, task="classes"):
-    """A data set whose classes and shape are known from its files: one of `FOUND`.
-
-    `shares` are the options `validation`, `test` and `skip_unreadable` of
+    `white` is None where that is what :meth:`cnnlib.data.Normalization.fit` finds. `ink` says that an image
+    is bright writing on a dark ground. `shares` are the options `validation`, `test` and `skip_unreadable` of
     :func:`cnnlib.data.load_image_folder`; the others come with splits of their own.
     """
-    load = functools.partial(_load_found, name, tuple(classes), tuple(shape), shares, task)
-    return DataSet(tuple(classes), tuple(shape), white, False, load, task)
+
+    name: str
+    classes: tuple[str, ...]
+    shape: Any
+    white: float | None
+    shares: Mapping[str, Any] | None = None
+    task: str = "classes"
+    ink: bool = False
+
+    def load(self, folder, parts):
+        """Read the parts 'train', 'val', 'test' that are asked for; refuse files of other classes."""
+        read = _READERS[self.name](self, folder, parts)
+        found = read.get("classes", self.classes)
+        if found != self.classes:
+            raise ValueError(
+                f"{folder} has the classes {', '.join(found)}; the model's are {', '.join(self.classes)}"
+            )
+        names = ("unreadable", *(f"{kind}_{part}" for kind in ("X", "y", "files") for part in parts))
+        return {name: read[name] for name in names if name in read}
+
+
+def _read_cifar10(data_set, folder, parts):
+    num_training = _CIFAR10["train"] if {"train", "val"} & set(parts) else 0
+    others = (_CIFAR10[part] if part in parts else 0 for part in ("val", "test"))
+    return data.map_CIFAR10(folder, num_training, *others)
+
+
+def _read_folder(data_set, folder, parts):
+    channels, *size = data_set.shape
+    if data_set.task == "classes":
+        return data.load_image_folder(folder, size, channels=channels, **data_set.shares)
+    splits = dict(data_set.shares)
+    if splits.pop("skip_unreadable", False):
+        raise ValueError(f"--skip-unreadable means nothing to --task {data_set.task}")
+    return data.load_target_folder(folder, size, data_set.task, channels=channels, **splits)
+
+
+def _read_arrays(data_set, folder, parts):
+    read = data.load_array_folder(folder, task=data_set.task)
+    X = read["X_train"]
+    if X.ndim != 4 or X.shape[1] not in (1, 3):
+        raise ValueError(f"{folder}: X_train must be images (N, 1 or 3, H, W), got shape {X.shape}")
+    if data_set.shape is not None and X.shape[1:] != data_set.shape:
+        raise ValueError(f"{folder} has images {X.shape[1:]}; the model's are {data_set.shape}")
+    return read
+
+
+_READERS = {
+    "digits": lambda data_set, folder, parts: data.load_digits(),
+    "cifar10": _read_cifar10,
+    "cifar100": lambda data_set, folder, parts: data.map_CIFAR100(folder),
+    "folder": _read_folder,
+    "npy": _read_arrays,
+}
+DATA_SETS = {
+    "digits": DataSet("digits", tuple("0123456789"), (1, 8, 8), 1.0, ink=True),
+    "cifar10": DataSet("cifar10", data.CIFAR10_CLASSES, (3, 32, 32), 255.0),
+}
+FOUND = tuple(name for name in _READERS if name not in DATA_SETS)  # classes and shape are those of the files
 
 
 def look_into(name, folder, shape, shares, task):
-    """The same, with the classes and the shape that the files have.
+    """The data set of files that say their classes and shape: one of `FOUND`.
 
     `shape` is that which images of a folder get, its first number None for the colours that they have.
     """
-    data = _READERS[name](shape, shares, folder, task)
+    read = _READERS[name](DataSet(name, (), shape, None, shares, task), folder, PARTS)
     white = None if name == "npy" else 255.0
-    return found_data_set(name, data["classes"], data["X_train"].shape[1:], white, shares, task)
+    return DataSet(name, read["classes"], read["X_train"].shape[1:], white, shares, task)
 
 
 def describe_found(folder, shape, shares):
@@ -129,11 +102,15 @@ def describe_found(folder, shape, shares):
     return about
 
 
-FOUND = tuple(_READERS)  # classes and shape are those of the files
-
-
 def data_folder(name, folder):
     """The absolute folder that a data set is read from, as text; None for an embedded one."""
     if name == "digits":
         return None
-    return str(Path(folder or default_data_dir()).resolve())
+    return str(Path(folder or data.default_data_dir()).resolve())
+
+
+def counted(label, data, shape):
+    """A line's beginning: how many images the splits have, and their shape."""
+    words = ("training", "validation", "test")
+    counts = (f"{len(data[f'y_{part}'])} {word}" for part, word in zip(PARTS, words, strict=True))
+    return f"{label}: {', '.join(counts)} images of {'x'.join(map(str, shape))}"

@@ -7,11 +7,13 @@ config.json, and fixed once it has begun. Those of the training are the Solver's
 
 import glob
 import inspect
+import itertools
 import os
 from typing import Any
 
 import numpy as np
 
+from cnnlib.augment import TTA
 from cnnlib.cli.recipes import RECIPES
 from cnnlib.convnet import ConvNet
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
@@ -19,7 +21,16 @@ from cnnlib.models.spec.reading import resolve
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
 
-TRAINING = (*(setting.name for option in OPTIONS.values() for setting in option.flags), "tta")
+RULE_SETTINGS = {  # keys of the Solver's optim_config: the form of each, and help
+    "learning_rate": ("positive number", None),
+    "momentum": ("number", "of the momentum rules; default: 0.9"),
+}
+TRAINING: dict[str, Any] = {  # the same
+    "update_rule": (OPTIONS["update_rule"].kind, OPTIONS["update_rule"].help),
+    **RULE_SETTINGS,
+    **{name: (option.kind, option.help) for name, option in OPTIONS.items() if option.kind is not None},
+    "tta": (("none", *TTA), "average the test images' scores over views, and eval's alike"),
+}
 SPECS = ("vgg-small", "vgg-whitened", "resnet8", "resnet20", "mobile-small")  # of cnnlib.convnet.NAMED_SPECS
 TASKS = ("classes", "values", "pixels")
 PIXEL_SPECS = ("unet", "autoencoder")  # the same, for --task pixels
@@ -57,12 +68,7 @@ CHANNELS = {None: None, "rgb": 3, "grey": 1}  # of the setting `colours`
 # The Solver's own defaults, but for a seed and a rule that needs less tuning.
 _ARGUMENTS = inspect.signature(Solver).parameters
 _COMMON = {
-    **{
-        setting.name: _ARGUMENTS[name].default if name != "optim_config" else None
-        for name, option in OPTIONS.items()
-        for setting in option.flags
-    },
-    "tta": None,
+    **{name: _ARGUMENTS[name].default if name in _ARGUMENTS else None for name in TRAINING},
     "seed": 0,
     "update_rule": "adam",
     "dtype": "float32",
@@ -127,21 +133,49 @@ def defaults(data_name, model_name):
     return {**_COMMON, **_DEFAULTS[data_name, model_name]}
 
 
-def recipe_settings(name, data_name, model_name):
-    """The same as a recipe has it; `model_name` may be another than the recipe's, built alike."""
-    recipe: dict[str, Any] = RECIPES[name]
-    if data_name != recipe["data"]:
-        raise ValueError(f"--recipe {name} is for --data {recipe['data']}, not for {data_name}")
-    if MODEL_OPTIONS[model_name] != MODEL_OPTIONS[recipe["model"]]:
-        raise ValueError(f"--recipe {name} fits models such as {', '.join(SPECS)}, not {model_name}")
-    settings = {**defaults(data_name, model_name), **recipe}
-    del settings["data"], settings["model"]
-    return settings
-
-
 def flag(name):
     """The option of the command line that gives the setting `name`."""
     return "--" + name.replace("_", "-")
+
+
+def given(options):
+    """The settings that the command line names, of all that a run can have."""
+    names = dict.fromkeys((*TRAINING, *IMAGE_SETTINGS, *itertools.chain(*MODEL_OPTIONS.values())))
+    return [name for name in names if getattr(options, name) is not None]
+
+
+def refuse(options, names, why):
+    """Refuse options that the command line names, with the first of them in `why`; 0 is a value."""
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and (value is not False or name in MODEL_SETTINGS):  # --no-batchnorm
+            raise ValueError(why.format(flag(name)))
+
+
+def chosen_settings(options):
+    """Data set, its folder, model, and every setting: the recipe's or the defaults, overridden."""
+    recipe: dict[str, Any] = RECIPES.get(options.recipe, {"data": "digits"})
+    name, folder = parse_data(options.data or recipe["data"])
+    model_name = options.model or recipe.get("model") or default_model(name, options.task)
+    if options.recipe is not None:
+        if name != recipe["data"]:
+            raise ValueError(f"--recipe {options.recipe} is for --data {recipe['data']}, not for {name}")
+        if MODEL_OPTIONS[model_name] != MODEL_OPTIONS[recipe["model"]]:
+            fitting = ", ".join(SPECS)
+            raise ValueError(f"--recipe {options.recipe} fits models such as {fitting}, not {model_name}")
+    own = {key: value for key, value in recipe.items() if key not in ("data", "model")}
+    settings = defaults(name, model_name) | own
+    for option in given(options):
+        if option not in settings:
+            what = f"--data {name}" if option in IMAGE_SETTINGS else f"a {model_name} model"
+            raise ValueError(f"{flag(option)} means nothing to {what}")
+        value = getattr(options, option)
+        settings[option] = None if value == "none" else value
+    if settings["update_rule"] not in MOMENTUM_RULES:
+        if options.momentum is not None:
+            raise ValueError(f"--momentum means nothing to {settings['update_rule']}")
+        settings["momentum"] = None
+    return name, folder, model_name, settings
 
 
 def parse_data(text):
@@ -186,15 +220,8 @@ def describe_network(name, settings, shape, num_classes, task="classes"):
             arguments["hidden_dim"] = hidden[0]
         else:
             raise ValueError(f"--hidden-dim: a {name} model has one hidden layer, got {len(hidden)} sizes")
-    return {
-        "name": name,
-        "arguments": {
-            **arguments,
-            "input_dim": list(shape),
-            "num_classes": num_classes,
-            "seed": settings["seed"],
-        },
-    }
+    arguments |= {"input_dim": list(shape), "num_classes": num_classes, "seed": settings["seed"]}
+    return {"name": name, "arguments": arguments}
 
 
 def _check_task(name, task):

@@ -5,8 +5,9 @@ import contextlib
 import numpy as np
 
 from cnnlib.cli.options.arguments import add_data, add_run, add_threads
+from cnnlib.cli.options.datasets import PARTS
 from cnnlib.cli.output import at_its_cost, say
-from cnnlib.cli.report import html_report, samples
+from cnnlib.cli.report.html_report import report
 from cnnlib.cli.report.pictures import drawn
 from cnnlib.cli.run.folder import PICTURES, REPORT, Run, locked
 from cnnlib.cli.run.tasks import scores_of, standardized, values_of
@@ -23,32 +24,27 @@ def finish(run, solver, data):
     X, y = data[f"X_{part}"], np.asarray(data[f"y_{part}"])
     scores = scores_of(run, solver, X)
     values = values_of(task, scores, y)
-    draw, names = (drawn, PICTURES) if task == "classes" else (samples.drawn, samples.PICTURES)
-    pictures = draw(run, solver, X, y, scores)
-    saved = [] if pictures is None else pictures.save(run.folder, names)
+    pictures = drawn(run, solver, X, y, scores)
+    saved = [] if pictures is None else pictures.save(run.folder, PICTURES[task])
     if saved:
         say(f"pictures: {', '.join(saved)}")
     with at_its_cost(REPORT):
-        if task == "classes":
-            page = html_report.report(run, solver, data, part, scores, pictures)
-        else:
-            page = samples.report(run, solver, part, values, pictures)
-        run.write_file(REPORT, page)
+        run.write_file(REPORT, report(run, solver, data, part, scores, values, pictures))
         say(f"report: {run.folder / REPORT}", fold=False)
     print("; ".join(f"{part} {name}: {value:.4f}" for name, value in values.items()))
 
 
 def add_to(commands):
     """Add the command and its options."""
-    report = commands.add_parser(
+    parser = commands.add_parser(
         "report",
         help="draw the pictures of a run and write its page, afterwards",
         description="Write a run's report.html and pictures anew, of the newest checkpoint or that which is "
         "named, and print the test accuracy.",
     )
-    add_run(report)
-    add_data(report, "where the run's data set lies, if it has moved")
-    add_threads(report)
+    add_run(parser)
+    add_data(parser, "where the run's data set lies, if it has moved")
+    add_threads(parser)
 
 
 def run(options):
@@ -57,7 +53,7 @@ def run(options):
     checkpoint = run.checkpoint(options.run)
     with contextlib.ExitStack() as held:
         held.enter_context(locked(run.folder))
-        data = run.load_data(options.data, ("train", "val", "test"))
+        data = run.load_data(options.data, PARTS)
         scaled = standardized(data, run.config.get("targets"))
         solver = Solver.resume(
             checkpoint, run.build_model(), scaled, preprocess=run.normalization, verbose=False

@@ -22,12 +22,12 @@ from cnnlib.plots import image_grid, softmax
 _PHONE = 46  # characters of a line that a phone shows
 
 
-def parts_of(makers):
+def parts_of(makers, *about):
     """The parts of a page that functions make, without empty ones; one that fails costs its part alone."""
     parts = []
     for what, make in makers.items():
         with at_its_cost(f"{what} in the report"):
-            parts.append(make())
+            parts.append(make(*about))
     return [part for part in parts if part]
 
 

@@ -26,7 +26,7 @@ _SHOWN_CLASSES = 12  # more are folded away
 _MISTAKES, _NEAR_MISSES, _TYPICAL = 24, 12, 4  # images: in all, in all, of each class
 
 
-def report(run, solver, data, part, scores, pictures):
+def report(run, solver, data, part, scores, values, pictures):
     """The page, a str.
 
     Parameters
@@ -37,29 +37,36 @@ def report(run, solver, data, part, scores, pictures):
     data : dict
         The data set.
     part : str
-        The split, 'test' or 'val', of which `scores` (N, K) are.
+        The split, 'test' or 'val', of which `scores` (N, ...) are.
+    values : dict of str -> float
+        The metrics of these scores.
     pictures : Pictures or None
         None: matplotlib is not installed.
     """
-    X, y = data[f"X_{part}"], data[f"y_{part}"]
-    right = scores.argmax(axis=1) == y
-    files = data.get(f"files_{part}")
-    gallery = html.Gallery(X, y, scores, run.data_set.classes, files)
+    X, y, task = data[f"X_{part}"], data[f"y_{part}"], run.data_set.task
+    right = scores.argmax(axis=1) == y if task == "classes" else None
     makers = {
-        "the result": lambda: _result(run, solver, part, right),
+        "the result": lambda: _result(run, solver, part, values, right),
         "the curves": lambda: _curves(solver, pictures),
-        "the classes": lambda: _classes(run, part, y, right, pictures),
-        "the mistakes": lambda: _gallery("Mistakes, the surest first", gallery, gallery.mistakes(_MISTAKES)),
-        "the near misses": lambda: _gallery(
-            "Near misses: right, but only just", gallery, gallery.near_misses(_NEAR_MISSES)
-        ),
-        "the classes' images": lambda: _typical(gallery),
-        "the filters": lambda: _filters(pictures),
-        "the eight bits": lambda: _eight_bits(run, solver, data, X, y, right),
-        "the time by layer": lambda: _time_by_layer(solver),
-        "the network": lambda: network(solver.model),
-        "the settings": lambda: settings(run),
-        "the environment": lambda: environment(run),
+    }
+    if task == "classes":
+        gallery = html.Gallery(X, y, scores, run.data_set.classes, data.get(f"files_{part}"))
+        wrong, near = gallery.mistakes(_MISTAKES), gallery.near_misses(_NEAR_MISSES)
+        makers |= {
+            "the classes": lambda: _classes(run, part, y, right, pictures),
+            "the mistakes": lambda: _gallery("Mistakes, the surest first", gallery, wrong),
+            "the near misses": lambda: _gallery("Near misses: right, but only just", gallery, near),
+            "the classes' images": lambda: _typical(gallery),
+            "the filters": lambda: _filters(pictures),
+            "the eight bits": lambda: _eight_bits(run, solver, data, X, y, right),
+            "the time by layer": lambda: _time_by_layer(solver),
+        }
+    else:
+        makers["the samples"] = lambda: _samples(pictures)
+    makers |= {
+        "the network": lambda: _network(solver.model),
+        "the settings": lambda: _settings(run),
+        "the environment": lambda: _environment(run),
     }
     about = run.config["data"]
     name = Path(about["folder"]).name if about["name"] == "folder" else about["name"]
@@ -85,15 +92,18 @@ def best_value(solver, percent=False):
     return f"{100 * value:.2f} %" if percent and metric == "accuracy" else f"{value:.4f}"
 
 
-def _result(run, solver, part, right):
-    counts = [
-        f"{len(X):,} {what}" for X, what in ((solver.X_train, "training"), (solver.X_val, "validation"))
-    ]
+def _result(run, solver, part, values, right):
+    counts = f"{len(solver.X_train):,} training and {len(solver.X_val):,} validation images"
     size = "x".join(map(str, run.data_set.shape))
     seconds = sum(solver.epoch_seconds)
+    split = "test" if part == "test" else "validation"
     figures = [
-        (f"{'test' if part == 'test' else 'validation'} accuracy", f"{100 * right.mean():.2f} %"),
-        ("right", f"{right.sum():,} of {len(right):,}"),
+        (f"{split} {name}", f"{100 * value:.2f} %" if name == "accuracy" else f"{value:.4g}")
+        for name, value in values.items()
+    ]
+    if right is not None:
+        figures.append(("right", f"{right.sum():,} of {len(right):,}"))
+    figures += [
         (best_value_name(solver), f"{best_value(solver, percent=True)} (epoch {solver.best_epoch})"),
         ("epochs", f"{solver.epoch} of {solver.num_epochs}"),
         ("training time", f"{seconds:,.1f} s"),
@@ -101,7 +111,8 @@ def _result(run, solver, part, right):
     ]
     if seconds > 0:
         figures.append(("images a second", f"{len(solver.X_train) * solver.epoch / seconds:,.0f}"))
-    about = f"{' and '.join(counts)} images of {size} in {len(run.data_set.classes)} classes"
+    outputs = f"{len(run.data_set.classes)} {'classes' if run.data_set.task == 'classes' else 'outputs'}"
+    about = f"{counts} of {size} in {outputs}"
     checkpoint = run.newest_checkpoint(solver.epoch)
     ended = time.strftime("%Y-%m-%d %H:%M %z", time.localtime(checkpoint and checkpoint.stat().st_mtime))
     return "\n".join([html.paragraph(f"{about}; finished {ended}"), html.key_figures(figures)])
@@ -113,10 +124,8 @@ def _curves(solver, pictures):
         parts.append(html.paragraph("Without matplotlib there are no curves: pip install cnnlib[plots]"))
     else:
         loss = pictures.html("loss", "Loss of training and validation by epoch", "svg")
-        accuracy = pictures.html(
-            "accuracy", f"{metrics_of(solver)[0].capitalize()} in training and validation by epoch", "svg"
-        )
-        parts.append(html.side_by_side(loss, accuracy))
+        about = f"{metrics_of(solver)[0].capitalize()} in training and validation by epoch"
+        parts.append(html.side_by_side(loss, pictures.html("metric", about, "svg")))
     rows = [[f"{value:.6g}" for value in row] for row in history_rows(solver)]
     if rows:
         columns = [(name.replace("_", " "), "number") for name in history_columns(solver)]
@@ -171,6 +180,13 @@ def _filters(pictures):
     return html.section("First layer", pictures.html("filters.png", "The first layer's filters", "png"))
 
 
+def _samples(pictures):
+    if pictures is None:
+        return ""
+    about = "Above the best samples, below the worst: image, target, what the network gives"
+    return html.section("Samples", html.paragraph(about), pictures.html("samples.png", about, "png"))
+
+
 def _eight_bits(run, solver, data, X, y, right):
     """What the network comes to in eight bits: its accuracy, and each layer's loss."""
     if not len(data["X_train"]):
@@ -213,13 +229,8 @@ def _time_by_layer(solver):
     rows = profile.rows()
     longest = max(share for _, share, *_ in rows)
     cells = [(name, f"{100 * share:.1f} %", share / longest, *times) for name, share, *times in rows]
-    columns = [
-        ("layer, shape of its input", "text"),
-        ("share", "number"),
-        ("", "bar"),
-        ("forward, ms", "number"),
-        ("backward, ms", "number"),
-    ]
+    columns = [("layer, shape of its input", "text"), ("share", "number"), ("", "bar")]
+    columns += [("forward, ms", "number"), ("backward, ms", "number")]
     about = (
         f"A step with {images} images takes {1e3 * profile.total:.3g} ms (mean of {steps}, measured after "
         "the training, without the preparation of images)."
@@ -227,14 +238,14 @@ def _time_by_layer(solver):
     return html.section("Time by layer", html.paragraph(about), html.table(columns, cells))
 
 
-def network(model):
+def _network(model):
     """The layers of a model."""
     return html.section(
         "Network", html.preformatted(model.summary() if hasattr(model, "summary") else repr(model))
     )
 
 
-def settings(run):
+def _settings(run):
     """A run's settings, those first that differ from the defaults."""
     config = run.config
     data, arguments = config["data"], config["model"]["arguments"]
@@ -265,7 +276,7 @@ def _usual(config):
     return defaults(data, model) if has_defaults(data, model) else {}
 
 
-def environment(run):
+def _environment(run):
     """Versions and the machine's kind."""
     config = {**current_config(), "platform": platform.platform(), "ranks": run.config.get("ranks", 1)}
     rows = [(name, f"{value}") for name, value in config.items()]

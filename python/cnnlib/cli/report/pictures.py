@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cnnlib import plots
 from cnnlib._files import written_whole
 from cnnlib.cli.options.settings import first_layer_images
@@ -15,8 +17,14 @@ from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import paragraph, picture
 from cnnlib.cli.run.folder import PICTURES
 from cnnlib.cli.run.log import metrics_of
+from cnnlib.data.target_folder import IGNORED
 
 _DPI = 120
+_SHOWN = 4  # best samples, and as many worst ones
+_COLOURS = np.array(  # Okabe and Ito's, which the colour-blind tell apart; black is what stands for no label
+    [[40, 40, 40], [230, 159, 0], [86, 180, 233], [0, 158, 115], [240, 228, 66], [0, 114, 178], [213, 94, 0]],
+    np.uint8,
+)
 
 
 class Pictures:
@@ -74,19 +82,23 @@ class Pictures:
             yield
 
 
-def with_curves(solver, names, *, halves: bool = False) -> Pictures | None:
-    """The curves of a run, and with `halves` each alone. None without matplotlib: then `names` are said."""
+def drawn(run, solver, X, y, scores) -> Pictures | None:
+    """The pictures of a run: those of the files `PICTURES`, and the two halves of the first alone.
+
+    `scores` are those of the images X with the targets y. None: matplotlib is not installed.
+    """
+    task, classes = run.data_set.task, run.data_set.classes
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        say(f"left out: {', '.join(names)} (they need matplotlib: pip install cnnlib[plots])")
+        say(f"left out: {', '.join(PICTURES[task])} (they need matplotlib: pip install cnnlib[plots])")
         return None
-    steps, val_losses = solver.iterations_per_epoch, solver.val_loss_history
 
     def loss(ax):
-        plots.plot_loss(solver.loss_history, steps, ax=ax, val_loss_history=val_losses)
+        steps = solver.iterations_per_epoch
+        plots.plot_loss(solver.loss_history, steps, ax=ax, val_loss_history=solver.val_loss_history)
 
-    def accuracy(ax):
+    def metric(ax):
         (name, *_), histories = metrics_of(solver), solver.histories
         if name == "accuracy":
             plots.plot_accuracy(histories["train_accuracy"], histories[name], ax=ax)
@@ -96,24 +108,7 @@ def with_curves(solver, names, *, halves: bool = False) -> Pictures | None:
     def curves(figure):
         left, right = figure.subplots(1, 2)
         loss(left)
-        accuracy(right)
-
-    pictures = Pictures()
-    pictures.draw("curves.png", curves, (10, 4))
-    if halves:
-        pictures.draw("loss", lambda figure: loss(figure.subplots()), (6, 4))
-        pictures.draw("accuracy", lambda figure: accuracy(figure.subplots()), (6, 4))
-    return pictures
-
-
-def drawn(run, solver, X, y, scores) -> Pictures | None:
-    """The pictures of a run: those of the files `PICTURES`, and the two halves of the first alone.
-
-    `scores` (N, K) are those of the images X with the labels y. None: matplotlib is not installed.
-    """
-    pictures, classes = with_curves(solver, PICTURES, halves=True), run.data_set.classes
-    if pictures is None:
-        return None
+        metric(right)
 
     def filters(figure):
         first = first_layer_images(solver.model, run.data_set.shape)
@@ -122,7 +117,75 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
     def confusion(figure):
         plots.plot_confusion_matrix(y, scores.argmax(axis=1), classes, ax=figure.subplots())
 
+    def samples(figure):
+        (_draw_values if task == "values" else _draw_maps)(figure, classes, X, y, scores)
+
+    pictures = Pictures()
+    pictures.draw("curves.png", curves, (10, 4))
+    pictures.draw("loss", lambda figure: loss(figure.subplots()), (6, 4))
+    pictures.draw("metric", lambda figure: metric(figure.subplots()), (6, 4))
+    if task != "classes":
+        pictures.draw("samples.png", samples, (9, 6))
+        return pictures
     pictures.draw("filters.png", filters, (5, 5.4))
     pictures.draw("confusion.png", confusion, (6, 6))
     pictures.draw("mistakes.png", lambda figure: plots.plot_mistakes(X, y, scores, classes, fig=figure))
     return pictures
+
+
+def colours(labels: np.ndarray) -> np.ndarray:
+    """Labels (H, W) as colours (H, W, 3), uint8; those without a label are black."""
+    picture = _COLOURS[labels % len(_COLOURS)]
+    picture[labels == IGNORED] = 0
+    return picture
+
+
+def _errors(y, scores):
+    """How wrong each sample is: mean squared error, or the share of wrong pixels."""
+    if scores.shape == y.shape:
+        return ((scores - y) ** 2).reshape(len(y), -1).mean(axis=1)
+    wrong = (scores.argmax(axis=1) != y) & (y != IGNORED)
+    return wrong.reshape(len(y), -1).mean(axis=1)
+
+
+def _order(y, scores):
+    order = np.argsort(_errors(y, scores), kind="stable")
+    shown = min(_SHOWN, (len(order) + 1) // 2)
+    return order[:shown], order[len(order) - min(shown, len(order) - shown) :][::-1]
+
+
+def _draw_maps(figure, classes, X, y, scores):
+    """Image, target and output of the best and the worst samples, three panels each, two samples a row."""
+    rows = np.concatenate(_order(y, scores))
+    axes = np.atleast_2d(figure.subplots(-(-len(rows) // 2), 6, squeeze=False))
+    for ax in axes.flat:
+        ax.set_axis_off()
+    for ax, title in zip(axes[0], 2 * ("image", "target", "network"), strict=True):
+        ax.set_title(title, fontsize=8)
+    for place, k in enumerate(rows):
+        if scores.shape == y.shape:
+            target, found = _image(y, k), _image(scores, k)
+        else:
+            target, found = colours(y[k]), colours(scores[k].argmax(axis=0))
+        for column, panel in enumerate((_image(X, k), target, found)):
+            axes[place // 2, 3 * (place % 2) + column].imshow(panel, interpolation="nearest")
+
+
+def _draw_values(figure, classes, X, y, scores):
+    """Numbers against targets, above the best and the worst samples."""
+    above, below = figure.subfigures(2, 1, height_ratios=(2, 1))
+    for ax, name, there, found in zip(
+        np.atleast_1d(above.subplots(1, y.shape[1])), classes, y.T, scores.T, strict=True
+    ):
+        ax.scatter(there, found, s=6)
+        ax.plot([there.min(), there.max()], [there.min(), there.max()], color="grey", lw=0.8)
+        ax.set(xlabel=f"{name}, target", ylabel="network")
+    rows = np.concatenate(_order(y, scores))
+    for ax, k in zip(np.atleast_1d(below.subplots(1, len(rows))), rows, strict=True):
+        ax.imshow(_image(X, k), interpolation="nearest")
+        ax.set_title(f"{y[k, 0]:.3g}: {scores[k, 0]:.3g}", fontsize=7)
+        ax.set_axis_off()
+
+
+def _image(X, k):
+    return plots.image_grid(X[k : k + 1], padding=0, layout="NCHW")

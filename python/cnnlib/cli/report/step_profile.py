@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from dataclasses import dataclass, field
 
@@ -119,15 +120,11 @@ class _TimedStep:
         self.step, self.time, self.ended, self.turned = step, LayerTime(step.node.layer, ()), 0.0, 0.0
 
     def __getattr__(self, name):
-        return getattr(self.step, name)
+        value = getattr(self.step, name)
+        # `scores` is the way forward of what is frozen.
+        return functools.partial(self._timed, value) if name in ("forward", "scores") else value
 
-    def forward(self, params, *xs):
-        return self._timed_forward(self.step.forward, params, *xs)
-
-    def scores(self, params, *xs):  # of what is frozen
-        return self._timed_forward(self.step.scores, params, *xs)
-
-    def _timed_forward(self, call, params, *xs):
+    def _timed(self, call, params, *xs):
         started = time.perf_counter()
         result = call(params, *xs)
         self.ended = self.turned = time.perf_counter()

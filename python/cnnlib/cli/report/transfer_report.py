@@ -18,7 +18,7 @@ _COLOURS = (
 ).split()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Transfer:
     """All that is known of a run: images and their features by split, the head, the test's scores."""
 
@@ -32,39 +32,40 @@ class Transfer:
     options: Any
     seconds: float
 
-    @property
-    def rows(self):
-        """Features of the training images as they are, without their other views."""
-        return np.asarray(self.learned["X_train"][: len(self.data["y_train"])])
+    def __post_init__(self):
+        self.word = "test" if self.part == "test" else "validation"
+        self.classes, self.y = self.data["classes"], self.data[f"y_{self.part}"]
+        self.seen = self.scores.argmax(axis=1)
+        self.right = self.seen == self.y
+        # Features of the training images as they are, without their other views.
+        self.rows = np.asarray(self.learned["X_train"][: len(self.data["y_train"])])
+        self.tested = self.gallery(self.part, self.scores)
+        self.learned_from = self.gallery("train", self.fit.model.loss(self.rows))
 
     def gallery(self, part, scores):
-        files = self.data[f"files_{part}"]
-        return html.Gallery(
-            self.data[f"X_{part}"], self.data[f"y_{part}"], scores, self.data["classes"], files
-        )
+        X, y, files = (self.data[f"{name}_{part}"] for name in ("X", "y", "files"))
+        return html.Gallery(X, y, scores, self.data["classes"], files)
 
 
 def transfer_report(about: Transfer) -> str:
     """The page, a str."""
-    tested = about.gallery(about.part, about.scores)
-    learned = about.gallery("train", about.fit.model.loss(about.rows))
     makers = {
-        "the result": lambda: _result(about),
-        "the near duplicates": lambda: _duplicates(about, tested, learned),
-        "the number of photos": lambda: _by_count(about),
-        "the classes": lambda: _classes(about),
-        "the mistakes": lambda: _mistakes(about, tested, learned),
-        "the doubtful labels": lambda: _doubtful(about),
-        "the map": lambda: _map(about),
+        "the result": _result,
+        "the near duplicates": _duplicates,
+        "the number of photos": _by_count,
+        "the classes": _classes,
+        "the mistakes": _mistakes,
+        "the doubtful labels": _doubtful,
+        "the map": _map,
     }
-    return html.page(f"{about.name}: photos and a network that others trained", html.parts_of(makers))
+    title = f"{about.name}: photos and a network that others trained"
+    return html.page(title, html.parts_of(makers, about))
 
 
 def _result(about):
-    y = about.data[f"y_{about.part}"]
-    right = about.scores.argmax(axis=1) == y
+    right = about.right
     figures = [
-        (f"{_word(about)} accuracy", f"{100 * right.mean():.2f} %"),
+        (f"{about.word} accuracy", f"{100 * right.mean():.2f} %"),
         ("right", f"{right.sum():,} of {len(right):,}"),
         ("validation accuracy of the head", f"{100 * about.fit.val_accuracy:.2f} %"),
         ("training images", f"{len(about.data['y_train']):,}"),
@@ -79,19 +80,19 @@ def _result(about):
     )
 
 
-def _duplicates(about, tested, learned):
+def _duplicates(about):
     pairs = near_duplicates(np.asarray(about.learned[f"X_{about.part}"]), about.rows)
     if not pairs:
         return ""
-    right = about.scores.argmax(axis=1) == about.data[f"y_{about.part}"]
+    right = about.right
     others = np.setdiff1d(np.arange(len(right)), [k for k, _, _ in pairs])
     rest = f"; without them it is {100 * right[others].mean():.2f} %" if len(others) else ""
     text = (
-        f"{len(pairs)} of {len(right)} {_word(about)} images nearly equal a training image, so the accuracy "
+        f"{len(pairs)} of {len(right)} {about.word} images nearly equal a training image, so the accuracy "
         f"says too much{rest}. Put copies into one place, or remove them."
     )
     shown = [
-        html.in_a_gallery(tested.figures([k]) + learned.figures([place]))
+        html.in_a_gallery(about.tested.figures([k]) + about.learned_from.figures([place]))
         for k, place, _ in pairs[:_DUPLICATES]
     ]
     return html.section(
@@ -100,47 +101,46 @@ def _duplicates(about, tested, learned):
 
 
 def _by_count(about):
-    found = by_count(about.learned, about.part, len(about.data["classes"]), about.fit, about.options.hidden)
+    found = by_count(about.learned, about.part, len(about.classes), about.fit, about.options.hidden)
     views = len(about.learned["y_train"]) // len(about.data["y_train"])
     rows = [(f"{count / views:.0f}", f"{100 * share:.1f} %", share) for count, share in found]
     gain = 100 * (found[-1][1] - found[-2][1])
     text = f"The last doubling brought {gain:+.1f} points; the next one rarely brings more."
-    columns = [("photos a class", "number"), (f"{_word(about)} accuracy", "number"), ("", "bar")]
+    columns = [("photos a class", "number"), (f"{about.word} accuracy", "number"), ("", "bar")]
     return html.section("Are more photos worth while?", html.table(columns, rows), html.paragraph(text))
 
 
 def _classes(about):
-    y, seen = about.data[f"y_{about.part}"], about.scores.argmax(axis=1)
     rows = []
-    for k, name in enumerate(about.data["classes"]):
-        own = seen[y == k]
+    for k, name in enumerate(about.classes):
+        own = about.seen[about.y == k]
         share = float(np.mean(own == k)) if len(own) else 0.0
-        wrong = np.bincount(own[own != k], minlength=len(about.data["classes"]))
-        taken = about.data["classes"][wrong.argmax()] if wrong.any() else ""
+        wrong = np.bincount(own[own != k], minlength=len(about.classes))
+        taken = about.classes[wrong.argmax()] if wrong.any() else ""
         learned = int(np.sum(about.data["y_train"] == k))
         rows.append((name, f"{learned:,}", f"{np.sum(own == k)} of {len(own)}", share, taken))
     columns = [("class", "text"), ("learned from", "number"), ("right", "number"), ("", "bar")]
     return html.section("Classes", html.table([*columns, ("mostly taken for", "text")], rows))
 
 
-def _mistakes(about, tested, learned):
-    wrong = tested.mistakes(_MISTAKES)
+def _mistakes(about):
+    wrong = about.tested.mistakes(_MISTAKES)
     if not len(wrong):
         return ""
     places, _ = nearest(np.asarray(about.learned[f"X_{about.part}"])[wrong], about.rows, _NEIGHBOURS)
     parts = []
     for number, near in zip(wrong, places, strict=True):
         name = about.data[f"files_{about.part}"][number].name
-        own = ", ".join(about.data["classes"][k] for k in about.data["y_train"][near])
+        own = ", ".join(about.classes[k] for k in about.data["y_train"][near])
         parts.append(html.heading(f"{name}, and the nearest photos that were learned from: {own}"))
-        parts.append(html.in_a_gallery(tested.figures([number]) + learned.figures(near)))
+        parts.append(html.in_a_gallery(about.tested.figures([number]) + about.learned_from.figures(near)))
     return html.section("Mistakes, the surest first", *parts)
 
 
 def _doubtful(about):
     """Training photos whose label a head doubts that has not learned from them."""
     y = about.data["y_train"]
-    p = doubtful_labels(about.rows, y, len(about.data["classes"]), about.fit, about.options.hidden)
+    p = doubtful_labels(about.rows, y, len(about.classes), about.fit, about.options.hidden)
     own = p[np.arange(len(y)), y]
     rows = np.flatnonzero(p.argmax(axis=1) != y)
     rows = rows[np.argsort(own[rows], kind="stable")]
@@ -160,7 +160,7 @@ def _map(about):
     X, y = about.rows[rows], about.data["y_train"][rows]
     if len(rows) < 5:
         return ""
-    names = [html.escape(name) for name in about.data["classes"]]
+    names = [html.escape(name) for name in about.classes]
     colours = [_COLOURS[k % len(_COLOURS)] for k in range(len(names))]
     legend = " ".join(
         f'<span style="border-left: .8rem solid {colour}; padding: 0 1rem 0 .3rem">{name}</span>'
@@ -183,7 +183,3 @@ def _map(about):
         svg = f'<svg viewBox="0 0 800 800" role="img" aria-label="map by {method}">{"".join(marks)}</svg>'
         maps.append(html.heading(method) + svg)
     return html.section("Map of the features", f"<p>{legend}</p>", html.side_by_side(*maps))
-
-
-def _word(about):
-    return "test" if about.part == "test" else "validation"

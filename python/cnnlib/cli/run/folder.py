@@ -6,6 +6,7 @@ import json
 import platform
 import re
 import shlex
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 import cnnlib
 from cnnlib._files import written as _written
 from cnnlib._files import written_whole
-from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
+from cnnlib.cli.options.datasets import DATA_SETS, FOUND, DataSet
 from cnnlib.cli.options.settings import OLD_NAMES, build_network, parse_data
 from cnnlib.cli.run.checks import check_config
 from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
@@ -38,8 +39,10 @@ def locked(folder):
 
 FORMAT = "cnnlib run"
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
-PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
-_TASK_PICTURES = ("samples.png",)
+PICTURES = {  # by task
+    "classes": ("curves.png", "filters.png", "confusion.png", "mistakes.png"),
+    **dict.fromkeys(("values", "pixels"), ("curves.png", "samples.png")),
+}
 REPORT = "report.html"
 MODEL = "model.npz"  # of a run that began with somebody's network
 
@@ -129,7 +132,7 @@ class Run:
         shape = (data["channels"], *data["size"])
         white = self.config["preprocessing"].get("white", 255.0)
         task = data.get("task", "classes")
-        return found_data_set(data["name"], self.config["classes"], shape, white, shares, task)
+        return DataSet(data["name"], tuple(self.config["classes"]), shape, white, shares, task)
 
     @property
     def normalization(self):
@@ -268,11 +271,10 @@ class Run:
         return {int(match[1]): path for match, path in matches if match}
 
     def _remove_files(self):
-        pictures = (self.folder / name for name in (*PICTURES, *_TASK_PICTURES))
-        for path in (*self._checkpoints().values(), self._interrupted, *pictures):
+        names = ("config.json", "history.csv", REPORT, MODEL, *LOG_FILES.values(), *chain(*PICTURES.values()))
+        files = (self.folder / name for name in names)
+        for path in (*self._checkpoints().values(), self._interrupted, *files):
             path.unlink(missing_ok=True)
-        for name in ("config.json", "history.csv", REPORT, MODEL, *LOG_FILES.values()):
-            (self.folder / name).unlink(missing_ok=True)
         remove_event_files(self.folder)
 
     def write_file(self, name, text):

@@ -11,39 +11,36 @@ from cnnlib.data.target_folder import IGNORED
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.solver.metrics import build_metrics
 
+_LABELS: list[Any] = [{"name": name, "ignore": IGNORED} for name in ("iou", "accuracy")]
+_KINDS: dict[str, tuple[dict[str, Any], list[Any]]] = {  # loss and metrics; by what the end is judged
+    "classes": ({}, ["accuracy"]),
+    "values": ({"loss": "mse", "metrics": ["r2", "rmse"]}, ["r2", "rmse", "mae"]),
+    "images": ({"loss": "mse", "metrics": ["psnr"]}, ["psnr", "rmse"]),
+    "labels": ({"loss": {"name": "softmax", "ignore": IGNORED}, "metrics": _LABELS}, _LABELS),
+}
+
+
+def _kind(task, y):
+    """Of targets y: classes, values, or what pixels have, labels or images."""
+    if task != "pixels":
+        return task
+    return "images" if y.dtype.kind == "f" else "labels"
+
 
 def solver_arguments(task: str, y: Any) -> dict[str, Any]:
-    """Loss and metrics for targets y: labels of pixels, images, or numbers."""
-    if task == "classes":
-        return {}
-    if task == "values":
-        return {"loss": "mse", "metrics": ["r2", "rmse"]}
-    if y.dtype.kind == "f":
-        return {"loss": "mse", "metrics": ["psnr"]}
-    return {"loss": {"name": "softmax", "ignore": IGNORED}, "metrics": metrics_of(task, y)}
+    """Loss and metrics for targets y."""
+    return _KINDS[_kind(task, y)][0]
 
 
 def description(task: str, y: Any) -> dict[str, Any]:
     """What config.json says of the targets."""
-    if task == "classes":
-        return {}
-    return {"task": task, "labels": y.dtype.kind != "f"} if task == "pixels" else {"task": task}
-
-
-def metrics_of(task: str, y: Any) -> list[Any]:
-    """What a model's outputs are judged by, in their own units."""
-    if task == "classes":
-        return ["accuracy"]
-    if task == "values":
-        return ["r2", "rmse", "mae"]
-    if y.dtype.kind == "f":
-        return ["psnr", "rmse"]
-    return [{"name": name, "ignore": IGNORED} for name in ("iou", "accuracy")]
+    labels = {"labels": _kind(task, y) == "labels"} if task == "pixels" else {}
+    return {} if task == "classes" else {"task": task, **labels}
 
 
 def values_of(task: str, scores: np.ndarray, y: np.ndarray) -> dict[str, float]:
     """The metrics of scores against targets."""
-    metrics = build_metrics("metrics", metrics_of(task, y))
+    metrics = build_metrics("metrics", _KINDS[_kind(task, y)][1])
     return {metric.name: metric.value(metric.look(scores, y)) for metric in metrics}
 
 

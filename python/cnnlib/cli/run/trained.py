@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from cnnlib import inference, onnx
-from cnnlib.cli.options.datasets import DATA_SETS, FOUND, found_data_set
+from cnnlib.cli.options.arguments import given_normalization
+from cnnlib.cli.options.datasets import DATA_SETS, FOUND, PARTS, DataSet
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
 from cnnlib.data import Normalization
@@ -20,6 +21,7 @@ from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
 from cnnlib.saved_model.loading import kind_of
 
+_FILES = {"onnx": ("an ONNX file", onnx.load), "predictor": ("a predictor", inference.load)}
 CALIBRATION = 500  # images that calibrate eight bits
 _SHARES = {"validation": 0.1, "test": 0.1}  # load_image_folder's
 _WHITE = {"folder": 255.0, "cifar100": 255.0}  # arrays count as what the model was trained on
@@ -87,13 +89,10 @@ class Trained:
         pairs, white = self.load(data, split)
         if not pairs:
             raise ValueError("--int8: there is no training split to calibrate with")
-        return self.calibrated(pairs[0][0][:CALIBRATION], white)
-
-    def calibrated(self, X, white):
-        """The same with its model prepared in eight bits, calibrated by images X as they come."""
         if isinstance(self.model, inference.Predictor):
             raise ValueError("--int8: the file is a predictor, which is prepared already")
-        twin = inference.prepare(self.model, precision="int8", calibration=self._normalized(white, X))
+        images = self._normalized(white, pairs[0][0][:CALIBRATION])
+        twin = inference.prepare(self.model, precision="int8", calibration=images)
         twin.preprocess, twin.classes = self.normalization, self.classes
         return replace(self, model=twin)
 
@@ -105,9 +104,7 @@ class Trained:
 
 def open_model(options):
     """What the options of :func:`cnnlib.cli.options.arguments.add_model` name."""
-    if (options.mean is None) != (options.std is None):
-        raise ValueError("--mean and --std go together")
-    normalization = None if options.mean is None else Normalization(options.mean, options.std)
+    normalization = given_normalization(options)
     classes = None
     if options.classes is not None:
         lines = Path(options.classes).read_text(encoding="utf-8").splitlines()
@@ -130,12 +127,9 @@ def open_trained(path, which="best", normalization=None, classes=None):
     file = Path(path)
     if file.is_file():
         kind = kind_of(file)
-        if kind == "onnx":
-            return _of_file(path, which, "an ONNX file", onnx.load, normalization, classes)
-        if kind == "predictor":
-            return _of_file(path, which, "a predictor", inference.load, normalization, classes)
-        if is_saved_model(file) or not file.with_name("config.json").exists():
-            return _of_file(path, which, "a saved model", load_model, normalization, classes)
+        if kind in _FILES or is_saved_model(file) or not file.with_name("config.json").exists():
+            words, read = _FILES.get(kind, ("a saved model", load_model))
+            return _of_file(path, which, words, read, normalization, classes)
     _refuse_twice(path, "--mean and --std", "how its images are normalised", normalization)
     _refuse_twice(path, "--classes", "how its classes are called", classes)
     return _of_run(path, which)
@@ -148,22 +142,14 @@ def _refuse_twice(path, option, what, given):
 
 def _of_run(path, which):
     run = Run.open(path)
-    data_set = run.data_set
+    found = run.data_set
 
     def load(data, split):
-        parts = _parts(split)
-        return _pairs(run.load_data(data, parts, any_images=split == "all"), parts), data_set.white
+        any_images = split == "all"
+        return _pairs(lambda parts: run.load_data(data, parts, any_images), split), found.white
 
-    return Trained(
-        run.load_model(path, which),
-        run.normalization,
-        data_set.classes,
-        data_set.shape,
-        run.tta,
-        load,
-        data_set.task,
-        run.config["data"].get("labels", True),
-    )
+    model, labels = run.load_model(path, which), run.config["data"].get("labels", True)
+    return Trained(model, run.normalization, found.classes, found.shape, run.tta, load, found.task, labels)
 
 
 def _of_file(path, which, kind, read, normalization, classes):
@@ -197,7 +183,7 @@ def _of_file(path, which, kind, read, normalization, classes):
         name, folder = parse_data(data)
         if name in FOUND:
             white, task = _WHITE.get(name, normalization.white), getattr(model, "head", "classes")
-            data_set = found_data_set(name, classes, shape, white, _SHARES, task)
+            data_set = DataSet(name, classes, shape, white, _SHARES, task)
             if name == "folder" and split != "all":
                 print(f"{split} split as load_image_folder makes it by default: 0.1, 0.1, seed 0")
         else:
@@ -207,8 +193,7 @@ def _of_file(path, which, kind, read, normalization, classes):
                     f"{path}: the model takes images {shape} of {len(classes)} classes; "
                     f"those of {name} are {data_set.shape} of {len(data_set.classes)}"
                 )
-        parts = _parts(split)
-        return _pairs(data_set.load(folder, parts), parts), data_set.white
+        return _pairs(lambda parts: data_set.load(folder, parts), split), data_set.white
 
     return Trained(model, normalization, classes, shape, None, load, getattr(model, "head", "classes"))
 
@@ -232,10 +217,8 @@ def _num_classes(path, model):
     return count
 
 
-def _parts(split):
-    return ("train", "val", "test") if split == "all" else (split,)
-
-
-def _pairs(data, parts):
-    """The parts that have images."""
+def _pairs(load, split):
+    """Images and labels of a split, or of each part that has images; ``load(parts)`` reads these."""
+    parts = PARTS if split == "all" else (split,)
+    data = load(parts)
     return [(data[f"X_{part}"], data[f"y_{part}"]) for part in parts if len(data[f"X_{part}"])]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
+
+Waiting: TypeAlias = tuple[np.ndarray, asyncio.Future]  # an image, and what becomes of it
 
 
 @dataclass(frozen=True)
@@ -114,17 +116,16 @@ class Batcher:
         waiting: int = 256,
         batch_seconds: float = 0.0,
     ) -> None:
-        self._predict, self._batch, self._most = predict, batch, waiting
-        self._batch_seconds = batch_seconds
-        self._queue: deque[tuple[np.ndarray, asyncio.Future]] = deque()
-        self._some, self._enough = asyncio.Event(), asyncio.Event()
+        self._predict, self._batch, self._batch_seconds = predict, batch, batch_seconds
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue(waiting)
+        self._next: list[Waiting] = []  # what has left the queue for the next call
         self._thread = ThreadPoolExecutor(1, "predictor")
         self.calls = self.images = 0
 
     @property
     def waiting(self) -> int:
         """Images that wait."""
-        return len(self._queue)
+        return self._queue.qsize() + len(self._next)
 
     async def rows(self, images: Sequence[np.ndarray]) -> list[np.ndarray]:
         """
@@ -135,38 +136,39 @@ class Batcher:
         Refused
             There is no room for so many in the queue.
         """
-        if len(self._queue) + len(images) > self._most:
-            raise Refused(503, f"{len(self._queue)} images are waiting for the predictor: try again")
+        if self.waiting + len(images) > self._queue.maxsize:
+            raise Refused(503, f"{self.waiting} images are waiting for the predictor: try again")
         loop = asyncio.get_running_loop()
         futures = [loop.create_future() for _ in images]
-        self._queue.extend(zip(images, futures, strict=True))
-        self._mark()
+        for image, future in zip(images, futures, strict=True):
+            self._queue.put_nowait((image, future))
         return await asyncio.gather(*futures)
 
     async def run(self) -> None:
         """Call the predictor for what is waiting, until cancelled."""
         try:
             while True:
-                await self._some.wait()
-                if self._batch_seconds > 0 and not self._enough.is_set():
-                    await _at_most(self._batch_seconds, self._enough.wait())
-                await self._call(self._taken())
+                self._next.append(await self._queue.get())
+                while len(self._next) < self._batch and not self._queue.empty():
+                    self._next.append(self._queue.get_nowait())
+                if self._batch_seconds > 0:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(self._fill(), self._batch_seconds)
+                taken, self._next = self._next, []
+                await self._call([(image, future) for image, future in taken if not future.done()])
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
-            for _, future in self._queue:
+            while not self._queue.empty():
+                self._next.append(self._queue.get_nowait())
+            for _, future in self._next:
                 future.cancel()
 
-    def _taken(self) -> list[tuple[np.ndarray, asyncio.Future]]:
-        """The next images, without those that nobody waits for any more."""
-        taken: list[tuple[np.ndarray, asyncio.Future]] = []
-        while self._queue and len(taken) < self._batch:
-            image, future = self._queue.popleft()
-            if not future.done():
-                taken.append((image, future))
-        self._mark()
-        return taken
+    async def _fill(self) -> None:
+        """Take images until there are enough for a call."""
+        while len(self._next) < self._batch:
+            self._next.append(await self._queue.get())
 
-    async def _call(self, taken: list[tuple[np.ndarray, asyncio.Future]]) -> None:
+    async def _call(self, taken: list[Waiting]) -> None:
         if not taken:
             return
         images = np.stack([image for image, _ in taken])
@@ -183,17 +185,3 @@ class Batcher:
         for (_, future), row in zip(taken, rows, strict=True):
             if not future.done():
                 future.set_result(row)
-
-    def _mark(self) -> None:
-        for event, count in ((self._some, 1), (self._enough, self._batch)):
-            if len(self._queue) >= count:
-                event.set()
-            else:
-                event.clear()
-
-
-async def _at_most(seconds: float, awaitable) -> None:
-    try:
-        await asyncio.wait_for(awaitable, seconds)
-    except asyncio.TimeoutError:
-        pass
