@@ -9,7 +9,7 @@ from cnnlib.cli.options.datasets import PARTS
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_report import report
 from cnnlib.cli.report.pictures import drawn
-from cnnlib.cli.run.folder import PICTURES, REPORT, Run, locked
+from cnnlib.cli.run.folder import PICTURES_OF, REPORT, Run, locked
 from cnnlib.cli.run.tasks import scores_of, standardized, values_of
 from cnnlib.solver import Solver, load_weights
 
@@ -25,7 +25,7 @@ def finish(run, solver, data):
     scores = scores_of(run, solver, X)
     values = values_of(task, scores, y)
     pictures = drawn(run, solver, X, y, scores)
-    saved = [] if pictures is None else pictures.save(run.folder, PICTURES[task])
+    saved = [] if pictures is None else pictures.save(run.folder, PICTURES_OF[task])
     if saved:
         say(f"pictures: {', '.join(saved)}")
     with at_its_cost(REPORT):

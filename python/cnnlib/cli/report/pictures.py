@@ -15,7 +15,7 @@ from cnnlib._files import written_whole
 from cnnlib.cli.options.settings import first_layer_images
 from cnnlib.cli.output import at_its_cost, say
 from cnnlib.cli.report.html_page import paragraph, picture
-from cnnlib.cli.run.folder import PICTURES
+from cnnlib.cli.run.folder import PICTURES_OF
 from cnnlib.cli.run.log import metrics_of
 from cnnlib.data.target_folder import IGNORED
 
@@ -83,7 +83,7 @@ class Pictures:
 
 
 def drawn(run, solver, X, y, scores) -> Pictures | None:
-    """The pictures of a run: those of the files `PICTURES`, and the two halves of the first alone.
+    """The pictures of a run: the files of its task, and the two halves of the first alone.
 
     `scores` are those of the images X with the targets y. None: matplotlib is not installed.
     """
@@ -91,7 +91,7 @@ def drawn(run, solver, X, y, scores) -> Pictures | None:
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError:
-        say(f"left out: {', '.join(PICTURES[task])} (they need matplotlib: pip install cnnlib[plots])")
+        say(f"left out: {', '.join(PICTURES_OF[task])} (they need matplotlib: pip install cnnlib[plots])")
         return None
 
     def loss(ax):

@@ -39,10 +39,8 @@ def locked(folder):
 
 FORMAT = "cnnlib run"
 CHECKPOINT = "checkpoint"  # the Solver appends _epoch_K.npz, or _interrupted.npz
-PICTURES = {  # by task
-    "classes": ("curves.png", "filters.png", "confusion.png", "mistakes.png"),
-    **dict.fromkeys(("values", "pixels"), ("curves.png", "samples.png")),
-}
+PICTURES = ("curves.png", "filters.png", "confusion.png", "mistakes.png")
+PICTURES_OF = {"classes": PICTURES, **dict.fromkeys(("values", "pixels"), ("curves.png", "samples.png"))}
 REPORT = "report.html"
 MODEL = "model.npz"  # of a run that began with somebody's network
 
@@ -271,7 +269,14 @@ class Run:
         return {int(match[1]): path for match, path in matches if match}
 
     def _remove_files(self):
-        names = ("config.json", "history.csv", REPORT, MODEL, *LOG_FILES.values(), *chain(*PICTURES.values()))
+        names = (
+            "config.json",
+            "history.csv",
+            REPORT,
+            MODEL,
+            *LOG_FILES.values(),
+            *chain(*PICTURES_OF.values()),
+        )
         files = (self.folder / name for name in names)
         for path in (*self._checkpoints().values(), self._interrupted, *files):
             path.unlink(missing_ok=True)
