@@ -154,6 +154,18 @@ def test_what_is_no_list_no_model_no_dict(call, message):
         call()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"X_train": [np.zeros((1, 6, size)) for size in range(20)]}, "Solver: X_train is not an array: "),
+        ({"y_val": None}, "Solver: y_val must be an array, got None"),
+    ],
+)
+def test_the_solver_names_data_that_are_no_array(wrong, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        Solver(MODELS["flat"](1), data(1, 6, 8) | wrong)
+
+
 @pytest.mark.parametrize("options", [{}, {"micro_batches": 2}], ids=["whole", "parts"])
 @pytest.mark.parametrize("returned", [2.5, (2.5, {}, {})], ids=["loss", "three"])
 def test_a_model_whose_loss_returns_no_gradients(options, returned):

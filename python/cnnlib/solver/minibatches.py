@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import type_name
+from cnnlib._params.arrays import as_array
 from cnnlib.data.shards import ShardedArray, Targets, named_arrays
 
 _KEYS = ("X_train", "y_train", "X_val", "y_val")
@@ -47,7 +48,10 @@ def checked_data(data, labels=True, outputs=()):
 
 def checked_split(where, X, y, X_name="X", y_name="y", labels=True):
     """X and y as arrays with a target for each sample; arrays, memory maps and shards stay what they are."""
-    X, y = (part if isinstance(part, (np.ndarray, ShardedArray)) else np.asarray(part) for part in (X, y))
+    X, y = (
+        part if isinstance(part, (np.ndarray, ShardedArray)) else as_array(where, name, part)
+        for name, part in ((X_name, X), (y_name, y))
+    )
     if X.ndim == 0 or len(X) == 0:
         raise ValueError(f"{where}: {X_name} is empty (shape {X.shape})")
     if y.ndim == 0 or len(y) != len(X) or (labels and y.ndim != 1):
