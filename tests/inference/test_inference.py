@@ -13,7 +13,7 @@ from cnnlib import _core
 from cnnlib.data import Normalization
 from cnnlib.graph.graph import Node
 from cnnlib.inference import load, prepare
-from cnnlib.inference.memory import Block, place
+from cnnlib.inference.compile import Block, place
 from cnnlib.inference.scoring import scorer
 from cnnlib.models import ConvNet, FullyConnectedNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.spec.reading import NAMED_SPECS

@@ -12,8 +12,8 @@ import pytest
 from cnnlib import layers
 from cnnlib.convnet import NAMED_SPECS, ConvNet
 from cnnlib.gradient_check import eval_numerical_gradient
-from cnnlib.graph.fusion import SANDWICHES, fused
 from cnnlib.graph.graph import Graph, Node
+from cnnlib.graph.lowering import SANDWICHES, fused
 from cnnlib.layers.scoring import SCORING
 from cnnlib.models import FullyConnectedNet, GraphNet, ThreeLayerConvNet, TwoLayerNet
 from cnnlib.models.program import Program

@@ -51,3 +51,13 @@ class Registry:
             if type(value) is kind:
                 return {"name": name, **asdict(value)}
         return None if value is None else OWN
+
+    def stored(self, where: str, value: Any) -> Any:
+        """As :meth:`describe`; a TypeError that begins with `where` for a function of the user's own."""
+        described = self.describe(value)
+        if described == OWN:
+            raise TypeError(
+                f"{where}: preprocess must be a cnnlib.data.Normalization, got {value!r}, "
+                "which cannot be stored without pickle"
+            )
+        return described

@@ -11,8 +11,8 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._typing import Array
-from cnnlib.graph.fusion import Table, fused
 from cnnlib.graph.graph import ACTIVATIONS, BATCH_NORMS, JOINS, Graph, Node
+from cnnlib.graph.lowering import Table, fused
 from cnnlib.inference.quantization.parts import BYTE_KINDS
 
 _TABLE: Table = {

@@ -11,7 +11,6 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params.arrays import as_array
-from cnnlib._params.registry import OWN
 from cnnlib._system.text import size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization
@@ -219,16 +218,10 @@ class Predictor:
         OSError
             If the file cannot be written; nothing is left behind then.
         """
-        described = PREPROCESSING.describe(self.preprocess)
-        if described == OWN:
-            raise TypeError(
-                f"Predictor.save: preprocess must be a cnnlib.data.Normalization, got {self.preprocess!r}, "
-                "which cannot be stored without pickle"
-            )
         about = {
             "input_dim": self.input_dim,
             "dtype": self.dtype.name,
-            "preprocess": described,
+            "preprocess": PREPROCESSING.stored("Predictor.save", self.preprocess),
             "classes": self.classes,
         }
         if self._quantization is not None:

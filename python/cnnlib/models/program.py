@@ -11,8 +11,8 @@ import numpy as np
 from cnnlib import _core, layers
 from cnnlib._typing import Array, Gradients, Outputs, Wanted
 from cnnlib.graph import joins
-from cnnlib.graph.fusion import fused
 from cnnlib.graph.graph import Graph, Node, last_reads, trained_values
+from cnnlib.graph.lowering import fused
 from cnnlib.layers.scoring import SCORING
 from cnnlib.models.training import CompiledTraining
 

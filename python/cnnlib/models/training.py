@@ -12,9 +12,8 @@ from cnnlib import _core
 from cnnlib._params import number
 from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array, Gradients
-from cnnlib.graph.fusion import SANDWICHES, fused
 from cnnlib.graph.graph import Graph, Node, groups_of, last_reads, trained_values
-from cnnlib.graph.lowering import core_call
+from cnnlib.graph.lowering import SANDWICHES, core_call, fused
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers.dense import dropout_mask
 from cnnlib.layers.norm.batch import batch_options, running_statistics

@@ -12,7 +12,6 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from cnnlib._params import type_name
-from cnnlib._params.registry import OWN
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.course import keep_ratio
 from cnnlib.data.normalization import PREPROCESSING, Normalization
@@ -80,12 +79,7 @@ def save_model(
         )
     refuse_uninitialized("save_model", model)
     function = model.preprocess if preprocess is None else PREPROCESSING.build(preprocess)
-    described = PREPROCESSING.describe(function)
-    if described == OWN:
-        raise TypeError(
-            f"save_model: preprocess must be a cnnlib.data.Normalization, got {function!r}, "
-            "which cannot be stored without pickle"
-        )
+    described = PREPROCESSING.stored("save_model", function)
     arguments = {**model.arguments, "dtype": model.dtype.name, "reg": model.reg}
     if classes is None:
         classes = model.classes

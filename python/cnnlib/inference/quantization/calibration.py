@@ -13,7 +13,7 @@ from cnnlib._params import type_name
 from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array
 from cnnlib.graph import joins
-from cnnlib.graph.graph import Node
+from cnnlib.graph.graph import Node, last_reads
 from cnnlib.inference.fusion import rectified
 from cnnlib.inference.quantization.weights import Observed
 
@@ -68,17 +68,13 @@ def values_of(
     nodes: Sequence[Node], arrays: Mapping[str, Array], start: str, x: Array
 ) -> Iterator[tuple[Node, list[Array], Array]]:
     """Run the operations, whose input is `start`, on x: each with its inputs and its output."""
-    last = {name: i for i, node in enumerate(nodes) for name in node.inputs}
     values = {start: x}
-    for i, node in enumerate(nodes):
+    for node, done in zip(nodes, last_reads(nodes, ()), strict=True):
         inputs = [values[name] for name in node.inputs]
-        out = evaluate(node, arrays, inputs)
-        if node.output in last:
-            values[node.output] = out
+        values[node.output] = out = evaluate(node, arrays, inputs)
         yield node, inputs, out
-        for name in node.inputs:
-            if last[name] == i:
-                values.pop(name, None)
+        for name in done:
+            del values[name]
 
 
 def observe(
