@@ -664,6 +664,18 @@ REFUSED = {
         {"two": np.array([2])},
         "for 89 images",
     ),
+    "resized by the number of images": (
+        "s = Shape(x) t = Mul(s, k) y = Resize(x, , , t)",
+        {},
+        {"k": np.array([2, 1, 2, 2])},
+        "the number of images is to stay open, but it decides sizes",
+    ),
+    "scaled by the number of images": (
+        "s = Shape<end=1>(x) f = Cast<to=1>(s) y = Mul(x, f)",
+        {},
+        {},
+        "the number of images is to stay open, but it decides node 'y'",
+    ),
     "output without the input": ("y = Add(k, k)", {"k": 3}, {}, "does not depend on its input"),
     "divides by zero": ("y = Div(x, k)", {}, {"k": np.zeros(1, np.float32)}, "divides by 0"),
     "negative padding": (

@@ -132,11 +132,11 @@ def _patterns(source):
 
 def _input(source, input_dim):
     """The name of the file's input, and the shape of a sample."""
-    title, (given, *others) = source.title, source.inputs() or [None]
-    if given is None or others:
-        names = ", ".join(repr(value.name) for value in source.inputs())
-        raise ValueError(f"{title}: a network has one input here, this one {len(source.inputs())}: {names}")
-    sizes = source.sizes(given)
+    title, inputs = source.title, source.inputs()
+    if len(inputs) != 1:
+        names = ", ".join(repr(value.name) for value in inputs)
+        raise ValueError(f"{title}: a network has one input here, this one {len(inputs)}: {names}")
+    sizes = source.sizes(inputs[0])
     if input_dim is not None:
         wanted = [int(size) for size in input_dim]
         if sizes and not _agree(sizes[1:], wanted):
@@ -145,12 +145,12 @@ def _input(source, input_dim):
     shape = tuple(size for size in sizes[1:] if size)
     if not shape or len(shape) != len(sizes) - 1:
         raise ValueError(
-            f"{title}: input {given.name!r} has the shape {_sizes(sizes)}, whose sizes must be "
+            f"{title}: input {inputs[0].name!r} has the shape {_sizes(sizes)}, whose sizes must be "
             "known; those that the file leaves open are given with input_dim"
         )
     if math.prod(shape) > LARGEST_SAMPLE:
         raise ValueError(f"{title}: a sample has the shape {shape}, which no memory holds")
-    return given.name, shape
+    return inputs[0].name, shape
 
 
 def _agree(shape, wanted):
@@ -175,7 +175,9 @@ def _fixed_by(net, graph):
     more, same = _again(net, shape, _MORE_SAMPLES)
     why = difference(graph, net.params, same, more.params, "other numbers of images")
     counted = [(n, m) for n, m in zip(net.counts, more.counts, strict=True) if n != m]
-    if why or any(pair != (_SAMPLES, _MORE_SAMPLES) for pair in counted):
+    if any(pair != (_SAMPLES, _MORE_SAMPLES) for pair in counted):
+        why = why or "sizes that a Resize is told"
+    if why:
         raise ValueError(f"{net.source.title}: the number of images is to stay open, but it decides {why}")
     if known or len(shape) != 3:
         return ""
