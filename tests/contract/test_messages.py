@@ -59,6 +59,13 @@ class TestSamples:
         with pytest.raises(ValueError, match=r"X\[None\]|3x6x8 a sample, got shape \(3, 6, 8\)"):
             MODELS[model](3).loss(np.zeros((3, 6, 8)))
 
+    @pytest.mark.parametrize("dtype", [complex, str, object])
+    def test_what_is_no_number(self, model, dtype):
+        X, net = np.zeros((2, 3, 6, 8)).astype(dtype), MODELS[model](3)
+        for call in (net.loss, cnnlib.prepare(net)):
+            with pytest.raises(TypeError, match="X must be numbers, got dtype"):
+                call(X)
+
     def test_what_fits_is_taken(self, model):
         assert MODELS[model](3).loss(np.zeros((2, 3, 6, 8))).shape == (2, 10)
 

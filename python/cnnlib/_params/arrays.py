@@ -21,6 +21,12 @@ def as_array(function, name, value):
         raise ValueError(f"{function}: {name} is not an array: {error}") from None
 
 
+def check_numbers(where, X):
+    """TypeError for samples that are complex, text or objects, of which a conversion would make something."""
+    if X.dtype.kind not in "fiub" and X.dtype.name != "bfloat16":
+        raise TypeError(f"{where}: X must be numbers, got dtype {X.dtype}")
+
+
 def _compute_dtype(function, names, arrays):
     """The floating dtype of the result and the one to compute in (float32 for 16-bit floats)."""
     for name, array in zip(names, arrays):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params.arrays import as_array
+from cnnlib._params.arrays import as_array, check_numbers
 from cnnlib._system.text import size_text
 from cnnlib._typing import Array, ArrayLike, Outputs, Params
 from cnnlib.data.normalization import PREPROCESSING, Normalization
@@ -266,8 +266,7 @@ class Predictor:
 
     def _values(self, where: str, X: np.ndarray) -> Array:
         """X as the core takes it: in the predictor's dtype, C-contiguous and aligned."""
-        if X.dtype.kind not in "fiub" and X.dtype.name != "bfloat16":
-            raise TypeError(f"{where}: X must be numbers, got dtype {X.dtype}")
+        check_numbers(where, X)
         x = self._shaped(X)
         if x.dtype == self.dtype and x.flags.c_contiguous and x.flags.aligned:
             return x  # np.require would take 1 us to see it
