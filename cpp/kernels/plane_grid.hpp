@@ -24,8 +24,8 @@ struct PlaneGrid {
 
   // `values` is what a plane reads and writes, `work` what all of them take (threads_for). Bands are
   // multiples of row_unit. A pass that cannot cut rows has a single column.
-  PlaneGrid(Index plane_count, Index row_count, Index column_count, Index values, double work,
-            Index row_unit = 1)
+  [[gnu::noinline]] PlaneGrid(Index plane_count, Index row_count, Index column_count, Index values,
+                              double work, Index row_unit = 1)
       : planes(plane_count),
         rows(row_count),
         columns(column_count),

@@ -39,23 +39,26 @@ class Layout {
   template <class T>
   Piece<T> array(Index count) {
     const Piece<T> piece{bytes_};
-    const std::size_t bytes =
-        checked_product(static_cast<std::size_t>(count), sizeof(T)) + 2 * buffer_alignment;
-    bytes_ = checked_product(bytes_ + bytes / buffer_alignment * buffer_alignment, 1);
+    add(static_cast<std::size_t>(count), sizeof(T));
     return piece;
   }
   template <class T>
   ThreadPiece<T> per_thread(int threads, Index count) {
     const std::size_t start = bytes_;
-    array<T>(count);
-    if (threads > 1) bytes_ = checked_product(bytes_ + thread_gap, 1);
-    const std::size_t stride = bytes_ - start;
-    bytes_ = checked_product(start + checked_product(stride, static_cast<std::size_t>(threads)), 1);
-    return {start, stride};
+    return {start, add(static_cast<std::size_t>(count), sizeof(T), static_cast<std::size_t>(threads))};
   }
   std::size_t bytes() const { return bytes_; }
 
  private:
+  // Room for `count` values for each thread; returns how far apart the threads' are. Not inlined: it would
+  // take as much code as some kernels do.
+  [[gnu::noinline]] std::size_t add(std::size_t count, std::size_t size, std::size_t threads = 1) {
+    const std::size_t own = checked_product(count, size) + 2 * buffer_alignment;
+    const std::size_t stride = own / buffer_alignment * buffer_alignment + (threads > 1 ? thread_gap : 0);
+    bytes_ = checked_product(bytes_ + checked_product(stride, threads), 1);
+    return stride;
+  }
+
   std::size_t bytes_ = 0;
 };
 
