@@ -7,8 +7,8 @@
 
 namespace cnnlib {
 
-// A program as Python sees it. What adds a step to it, by family of layers, stands in *_steps.cpp; arrays
-// `like` of no images tell there what shape an image of the step's input has.
+// A program as Python sees it. What adds a step to it, by family of layers, stands in *_steps.cpp and in
+// layers/; arrays `like` of no images tell there what shape an image of the step's input has.
 template <class T>
 class BoundProgram {
  public:
