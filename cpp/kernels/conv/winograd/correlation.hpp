@@ -24,7 +24,10 @@ class WinogradCorrelation {
   WinogradCorrelation(const CorrelationTile<T>& method, const TileProblem<T>& problem)
       : p(problem), sizes(method, p), panel_size(method.filters() * sizes.filter_stride) {
     block = block_of_tiles();
-    whole = few_tiles(method, p) || (sizes.threads > 1 && !keep_busy(blocks(), sizes.threads));
+    // Small blocks read filters that no cache near the core holds too often.
+    const bool far_filters = sizes.panels * panel_size * Index(sizeof(T)) > l2_for_blocks();
+    whole = few_tiles(method, p) ||
+            (sizes.threads > 1 && ((far_filters && block < max_rows) || !keep_busy(blocks(), sizes.threads)));
     if (whole) cut_whole_input();
     packs_by_panel = whole && !p.prepacked && groups == 1 && point_groups == 1;
   }
@@ -84,8 +87,9 @@ class WinogradCorrelation {
   // of points, which part the panel that groups of tiles would each read whole.
   void cut_whole_input() {
     const int threads = sizes.threads;
-    // Whoever has some of the tiles or points cannot pack for itself, and what others packed comes from far.
-    const double gain = p.prepacked ? 1.05 : 1.15;
+    // Whoever has some of the tiles or points cannot pack for itself, and what others packed comes from far:
+    // it takes as long as its products with 8 tiles.
+    const double gain = p.prepacked ? 1.05 : std::min(2.1, 1.15 + 8.0 / double(sizes.grid.count));
     const Index most_groups = std::max<Index>(1, sizes.grid.count / least_tiles);
     const Index most_point_groups = std::max<Index>(1, sizes.tile.points() / least_points);
     const Index wanted = pieces_for(sizes.panels, most_groups, threads, gain);
