@@ -518,6 +518,13 @@ def test_a_residual_network_in_float64(rng):
     assert sorted(net.params) == ["b", "b4", "g", "w1", "w2", "w3", "w4"]
 
 
+def test_two_names_of_one_constant_are_two_parameters(rng):
+    proto = model("v = Identity(w) c = Conv(x, w) y = Conv(c, v)", weights(rng, np.float16, w=(3, 3, 1, 1)))
+    params = cnnlib.onnx.load(proto).params
+    assert set(params) == {"w", "v"}
+    assert not np.shares_memory(params["w"], params["v"])
+
+
 def test_a_loaded_network_trains(rng):
     net = cnnlib.onnx.load(resnet(rng, np.float64))
     x, y = rng.standard_normal((4, 3, 8, 8)), np.array([0, 4, 2, 1])

@@ -86,6 +86,12 @@ FIXED = {
     ),
     "own shape in numbers": ("r = Reshape(x, s) y = Relu(r)", {}, {"s": np.array([-1, 3, 8, 8])}, "shape"),
     "a slope for each column": ("y = PRelu(x, s)", {}, {"s": np.full(8, 0.5, np.float32)}, "slope"),
+    "channels last of one pixel": (
+        "a = AveragePool<kernel_shape=[8,8]>(x) t = Transpose<perm=[0,2,3,1]>(a) y = Squeeze(t, n)",
+        {},
+        {"n": np.array([1, 2])},
+        "makes rows of numbers",
+    ),
 }
 
 
@@ -123,3 +129,24 @@ def test_sizes_that_no_image_follows_fix_nothing(rng):
     proto = _open("p = GlobalAveragePool(x) y = Resize(p, , , s)", {"s": np.array([2, 3, 4, 4])})
     net = cnnlib.onnx.load(proto, input_dim=(3, 8, 8))
     assert net.loss(np.zeros((2, 3, 9, 7), np.float32)).shape == (2, 3, 4, 4)
+
+
+@pytest.mark.parametrize("join", ["Add", "Mul", "Concat<axis=1>"])
+def test_where_a_join_refuses_a_size_the_network_does(join, rng):
+    """A step of a feature pyramid: sizes that halving rounds do not fit what is joined."""
+    proto = _open(
+        f"d = Conv<strides=[2,2], pads=[1,1,1,1]>(x, w) u = Resize(d, , s) y = {join}(u, x)",
+        {**weights(rng, w=(3, 3, 3, 3)), "s": TWICE.astype(np.float32)},
+    )
+    net = cnnlib.onnx.load(proto, input_dim=(3, 8, 8))
+    for size in ((8, 8), (10, 14)):
+        x = rng.standard_normal((2, 3, *size)).astype(np.float32)
+        np.testing.assert_allclose(net.loss(x), run_elsewhere(proto, x), rtol=1e-4, atol=1e-5)
+    for scores in (net.loss, cnnlib.prepare(net)):
+        with pytest.raises(ValueError, match=r"node 'y'.*(must have one shape|differ in more)"):
+            scores(np.zeros((2, 3, 9, 8), np.float32))
+
+
+def test_sizes_that_no_memory_holds_fix_nothing(rng):
+    proto = _open("y = Conv(x, w)", weights(rng, w=(64, 3, 1, 1)))
+    assert cnnlib.onnx.load(proto, input_dim=(3, 4096, 4096)).graph().fixed_by == ""

@@ -100,6 +100,12 @@ def convnext(m, x):
     return m.head(m.layer_scale(z) + y)
 
 
+def one_pixel(m, x):
+    """The channels of what a global pool makes come last, with its one pixel kept or flattened."""
+    y = m.norm(functional.adaptive_avg_pool2d(m.conv(x), 1).permute(0, 2, 3, 1))
+    return m.first(y.permute(0, 3, 1, 2).flatten(1)) + m.last(y).flatten(1)
+
+
 def gated(m, x):
     """Squeeze and excitation by convolutions of images of one pixel."""
     y = m.conv(x)
@@ -234,6 +240,9 @@ NETS = {
         gamma=Factors(6),
         layer_scale=Factors(6, 1, 1),
         head=nn.Sequential(*HEAD, nn.LayerNorm(6), nn.Linear(6, 3)),
+    ),
+    "channels last of one pixel": lambda: Net(
+        one_pixel, conv=conv(4, 6), norm=nn.LayerNorm(6), first=nn.Linear(6, 3), last=nn.Linear(6, 3)
     ),
     "converted": lambda: cnnlib.torch.convert(
         nn.Sequential(conv(4, 3), nn.BatchNorm2d(3), nn.MaxPool2d(2), *HEAD)

@@ -102,7 +102,7 @@ class Builder:
     frozen : set of str
         Parameters that are not to be trained.
     runs : bool
-        False where a layer refused the shapes of what it reads.
+        False where a layer refused the shapes of what it reads, or no memory holds what it makes.
     rules : mapping
         What :func:`cnnlib.graph.shapes.shape_behind` is for other layers than those of `cnnlib.layers`.
     """
@@ -151,6 +151,7 @@ class Builder:
             self.runs = False
             op.fail(str(error))
         if math.prod(shape) > LARGEST_SAMPLE:
+            self.runs = False
             op.fail(f"makes {batch_of(shape)}, which no memory holds")
         self._places[name] = len(self.nodes)
         self.nodes.append(node)
@@ -205,7 +206,7 @@ class Builder:
         if feature.pad_value != 0 or feature.channels_last:
             op.fail(f"padding with {feature.pad_value} before it has no counterpart here")
         C = feature.shape[0]
-        name = self.parameter(f"{op.label}.pad", np.ones((C, 1, 1, 1), self.dtype))
+        name = self.parameter(f"{op.label or op.output}.pad", np.ones((C, 1, 1, 1), self.dtype))
         self.frozen.add(name)
         return self.emit(op, "conv", [feature.bare()], (name, None), ({"pad": feature.pad, "groups": C},))
 

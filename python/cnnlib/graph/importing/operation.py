@@ -74,7 +74,7 @@ class Operation(ABC):
 
     def in_order(self, x: Feature) -> Feature:
         """A value whose numbers lie as the source has them."""
-        if x.channels_last and x.shape[0] == 1:  # the same order
+        if x.channels_last and 1 in (x.shape[0], math.prod(x.shape[1:])):  # the same order
             return x.seen_as(x.view)
         if x.channels_last:
             self.fail("reshapes images with the channels last, which has no counterpart here")
@@ -88,8 +88,7 @@ class Operation(ABC):
         view = tuple(x.view[axis - 1] for axis in perm[1:])
         long = [axis for axis in perm[1:] if x.view[axis - 1] > 1]
         if len(x.view) == 3 and x.shape == x.view and not x.channels_last and perm == [0, 2, 3, 1]:
-            both = math.prod(view[:-1]) == 1 and not self.net.follows(x)  # of one pixel they are first, too
-            return dataclasses.replace(x, view=view, channels_last=not both)
+            return dataclasses.replace(x, view=view, channels_last=True)
         if perm == sorted(perm) or (long == sorted(long) and not x.channels_last):
             return dataclasses.replace(x, view=view)
         if x.channels_last and perm == [0, 3, 1, 2]:
@@ -169,6 +168,9 @@ class Operation(ABC):
         ):
             return self.emit(layer, x, y).seen_like(x)
         if not alike:
+            natural = all(v.channels_last or v.shape == v.view for v in (x, y))
+            if natural and x.channels_last == y.channels_last:
+                self.net.runs = False  # the layer refuses such sizes at a call, too
             self.fail(
                 f"values of shapes {batch_of(x.view)} and {batch_of(y.view)} are not joined; here they are "
                 "equal, or one has a value for each channel of the other"

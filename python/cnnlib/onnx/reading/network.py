@@ -37,6 +37,7 @@ FOLDED |= quantized.FOLDED
 _OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 _SAMPLES, _MORE_SAMPLES = 89, 97  # numbers of images that shapes are computed with
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
+_SEE_SAMPLES = ("Shape", "Reshape")  # alone: a large file without them is read once less
 
 
 class Network(FileBuilder):
@@ -60,7 +61,9 @@ class Network(FileBuilder):
     def model(self, graph: Graph) -> GraphNet | Predictor:
         """The network of what was read, an eight-bit one as a predictor."""
         if not any(node.output in self.codes for node in graph):
-            return GraphNet(graph, self.params, self.input.shape, frozen=self.frozen, dtype=self.dtype)
+            # What is trained shares no memory: two names may stand for one constant of the file.
+            own = {name: np.array(array, order="C") for name, array in self.params.items()}
+            return GraphNet(graph, own, self.input.shape, frozen=self.frozen, dtype=self.dtype)
         title = self.source.title
         if self.dtype != np.float32:
             raise ValueError(f"{title}: an eight-bit network takes and gives float32, not {self.dtype}")
@@ -163,23 +166,23 @@ def _sizes(sizes):
     return f"(N, {', '.join('?' if size is None else str(size) for size in sizes[1:])})"
 
 
-def _fixed_by(net, graph):
-    """Why images must have the size that a file was read for; empty if it gives the same layers for others.
-
-    Raises
-    ------
-    ValueError
-        If what it gives depends on the number of images.
-    """
-    shape, known = net.input.shape, graph.why_fixed()
-    more, same = _again(net, shape, _MORE_SAMPLES)
+def _refuse_counted(net, graph):
+    """Raise a ValueError if what a file gives depends on the number of images."""
+    if not any(proto.op_type in _SEE_SAMPLES for proto in net.protos):
+        return
+    more, same = _again(net, net.input.shape, _MORE_SAMPLES)
     why = difference(graph, net.params, same, more.params, "other numbers of images")
     counted = [(n, m) for n, m in zip(net.counts, more.counts, strict=True) if n != m]
     if any(pair != (_SAMPLES, _MORE_SAMPLES) for pair in counted):
         why = why or "sizes that a Resize is told"
     if why:
         raise ValueError(f"{net.source.title}: the number of images is to stay open, but it decides {why}")
-    if known or len(shape) != 3:
+
+
+def _fixed_by(net, graph):
+    """Why images must have the size that a file was read for; empty if others give the same layers."""
+    shape = net.input.shape
+    if graph.why_fixed() or len(shape) != 3:
         return ""
     for size in other_sizes(*shape[1:]):
         other = None
@@ -260,6 +263,7 @@ def load(
     net = Network(source, _patterns(source), name, shape, _SAMPLES)
     graph = net.read()
     content = {entry.key: entry.value for entry in source.model.metadata_props}
+    _refuse_counted(net, graph)
     graph.fixed_by = content.get(metadata.FIXED_BY, "") or _fixed_by(net, graph)
     model = net.model(graph)
     metadata.restore(source.title, model, content)

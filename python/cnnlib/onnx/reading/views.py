@@ -78,7 +78,9 @@ def unsqueeze(op: Operator) -> Feature:
 
 def transpose(op: Operator) -> Feature:
     x = op.feature()
-    return op.transposed(x, op.attributes.integers("perm") or range(len(x.view) + 1)[::-1])
+    moved = op.transposed(x, op.attributes.integers("perm") or range(len(x.view) + 1)[::-1])
+    both = math.prod(moved.view[:-1]) == 1 and not op.net.follows(x)  # of one pixel they are first, too
+    return moved.seen_as(moved.view) if moved.channels_last and both else moved
 
 
 def concat(op: Operator) -> Feature:
