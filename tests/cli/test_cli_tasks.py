@@ -86,7 +86,8 @@ class TestMasks:
         )
         page = (masks_run / "report.html").read_text()
         assert "test iou" in page
-        assert page.count("<img") + page.count("<svg") >= 2
+        assert page.count("<img") == 3
+        assert "left out" not in page
         assert {"curves.png", "samples.png"} <= {path.name for path in masks_run.iterdir()}
 
     def test_eval(self, masks_run, capsys):
@@ -119,6 +120,9 @@ class TestNumbers:
     def test_the_run(self, numbers_run, capsys):
         assert main(["report", str(numbers_run)]) == 0
         assert metrics(capsys.readouterr().out)["test r2"] > 0.8
+        page = (numbers_run / "report.html").read_text()
+        assert page.count("<img") == 3
+        assert "left out" not in page
 
     def test_predictions_are_in_the_targets_units(self, numbers_run, folders, capsys):
         images = [str(folders / f"grey/images/{k:02}.png") for k in range(40)]

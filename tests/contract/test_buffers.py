@@ -1,6 +1,7 @@
 """The pool of buffers: what a step has released serves the next one."""
 
 import os
+import sys
 
 import cnnlib
 import numpy as np
@@ -10,6 +11,10 @@ from cnnlib.convnet import NAMED_SPECS, ConvNet
 from helpers import FOLDER, run_python
 
 SIZES = 1 << 20, 3 << 20, 5 << 20  # bytes
+reads_proc = pytest.mark.skipif(
+    sys.platform == "win32" or not os.path.exists("/proc/self/statm"),
+    reason="no /proc of its own here; under wine it is the host's",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +87,7 @@ RESIDENT = """
 """
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc here")
+@reads_proc
 def test_memory_does_not_grow_with_the_number_of_shapes():
     printed = run_python(
         f"""
@@ -112,7 +117,7 @@ def test_memory_does_not_grow_with_the_number_of_shapes():
     assert left < 8
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc here")
+@reads_proc
 @pytest.mark.parametrize(("what", "most"), [("growth_over_shapes(200)", 32), ("growth_over_steps(2000)", 4)])
 def test_memory_does_not_grow_with_use(what, most):
     """Of all layers together, and of a training; `python tests/memory_growth.py` takes more of both."""
@@ -128,7 +133,7 @@ def test_memory_does_not_grow_with_use(what, most):
     assert float(printed) < most  # MB
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc here")
+@reads_proc
 def test_memory_error_only_where_the_pool_has_none_either():
     printed = run_python(
         """

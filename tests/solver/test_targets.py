@@ -388,3 +388,14 @@ def test_whole_numbers_are_numbers(head, loss):
     assert solver.monitored == "rmse"
     expected = getattr(layers, f"{loss or 'mse'}_loss")(model.loss(data["X_val"]), data["y_val"])[0]
     assert solver.val_loss_history[solver.best_epoch] == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("head", [object(), "linear"], ids=["object", "text"])
+def test_a_users_model_may_have_a_head_of_its_own(head):
+    plain, own = LinearModel(36, 4), LinearModel(36, 4)
+    own.head = head
+    runs = [quiet_solver(model, digits_like(20, 10), num_epochs=1, seed=0) for model in (plain, own)]
+    for solver in runs:
+        solver.train()
+    assert_same_run(*runs)
+    assert np.isfinite(runs[1].val_loss_history).all()

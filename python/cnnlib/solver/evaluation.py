@@ -105,9 +105,10 @@ def chosen_loss(model: Any, loss: Loss | WeightedLosses | None, y: Any) -> Loss 
     if chosen is not None:
         return chosen
     head = getattr(model, "head", "classes")
-    if head == "classes":
+    ndim = {"values": 2, "pixels": 4}.get(head) if isinstance(head, str) else None  # of scores
+    if ndim is None:  # classes, or a model of the user's own, whose `head` may be a layer
         return build_loss("loss", "softmax") if are_labels(y) and y.ndim == 1 else None
-    numbers = not are_labels(y) or y.ndim == {"values": 2, "pixels": 4}[head]  # as the scores: counts, bytes
+    numbers = not are_labels(y) or y.ndim == ndim  # counts, images of bytes
     return build_loss("loss", "mse" if numbers else "softmax")
 
 

@@ -62,8 +62,9 @@ class Solver(TrainingLoop):
         What is measured of training and validation samples before the first epoch and after each: by name
         'accuracy', 'top5', 'rmse', 'mae', 'r2', 'psnr' (``{'name': 'psnr', 'range': 255}``), 'iou', 'f1', see
         :mod:`cnnlib.solver.metrics`; or functions ``metric(scores, y) -> number``, which are given all
-        scores at once. None: 'accuracy' of labels, 'f1' where the loss is 'bce' or 'dice', else 'rmse'.
-        Several outputs: a dict of these by the outputs' names; they are called ``output/metric``.
+        scores at once. None: 'f1' where the loss is 'bce' or 'dice', 'rmse' where it is 'mse', 'l1' or
+        'huber', or where targets are numbers, else 'accuracy'. Several outputs: a dict of these by the
+        outputs' names; they are called ``output/metric``.
     monitor : str, dict or None
         The metric, or 'val_loss', by which epochs are compared, for `keep` and `early_stopping`. Its name
         says whether more or less of it is better; for a function of your own say ``{'name': 'mine',

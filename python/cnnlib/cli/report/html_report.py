@@ -51,11 +51,14 @@ def report(run, solver, data, part, scores, values, pictures):
     }
     if task == "classes":
         gallery = html.Gallery(X, y, scores, run.data_set.classes, data.get(f"files_{part}"))
-        wrong, near = gallery.mistakes(_MISTAKES), gallery.near_misses(_NEAR_MISSES)
         makers |= {
             "the classes": lambda: _classes(run, part, y, right, pictures),
-            "the mistakes": lambda: _gallery("Mistakes, the surest first", gallery, wrong),
-            "the near misses": lambda: _gallery("Near misses: right, but only just", gallery, near),
+            "the mistakes": lambda: _gallery(
+                "Mistakes, the surest first", gallery, gallery.mistakes(_MISTAKES)
+            ),
+            "the near misses": lambda: _gallery(
+                "Near misses: right, but only just", gallery, gallery.near_misses(_NEAR_MISSES)
+            ),
             "the classes' images": lambda: _typical(gallery),
             "the filters": lambda: _filters(pictures),
             "the eight bits": lambda: _eight_bits(run, solver, data, X, y, right),
