@@ -87,7 +87,7 @@ class TestMasks:
         page = (masks_run / "report.html").read_text()
         assert "test iou" in page
         assert page.count("<img") == 3
-        assert "left out" not in page
+        assert "left out (" not in page
         assert {"curves.png", "samples.png"} <= {path.name for path in masks_run.iterdir()}
 
     def test_eval(self, masks_run, capsys):
@@ -122,7 +122,7 @@ class TestNumbers:
         assert metrics(capsys.readouterr().out)["test r2"] > 0.8
         page = (numbers_run / "report.html").read_text()
         assert page.count("<img") == 3
-        assert "left out" not in page
+        assert "left out (" not in page
 
     def test_predictions_are_in_the_targets_units(self, numbers_run, folders, capsys):
         images = [str(folders / f"grey/images/{k:02}.png") for k in range(40)]

@@ -1,5 +1,6 @@
 """``cnnlib serve``: answers equal to those of ``cnnlib predict``, limits, concurrent requests, the stop."""
 
+import asyncio
 import concurrent.futures
 import contextlib
 import http.client
@@ -30,7 +31,7 @@ if any(importlib.util.find_spec(name) is None for name in ("starlette", "uvicorn
 
 from cnnlib.cli.run.trained import open_trained  # noqa: E402
 from cnnlib.cli.server.app import Server  # noqa: E402
-from cnnlib.cli.server.batching import Limits  # noqa: E402
+from cnnlib.cli.server.batching import Batcher, Limits  # noqa: E402
 from cnnlib.cli.server.listening import bound_socket, uvicorn_server  # noqa: E402
 
 SMALL = Limits(body_bytes=200_000, pixels=100_000, images=3, seconds=100, waiting=64, batch=8)
@@ -509,6 +510,36 @@ class TestCommand:
             with monkeypatch.context() as without:
                 without.setitem(sys.modules, package, None)
                 assert "pip install cnnlib[serve]" in refused(capsys, "serve", model)
+
+
+def test_no_image_is_left_without_an_answer():
+    """Where the predictor gives too few rows, and where the server ends while it computes."""
+    called, go = threading.Event(), threading.Event()
+
+    def held(images):
+        called.set()
+        assert go.wait(300)
+        return images[:1]
+
+    async def ask_and_end():
+        batcher = Batcher(held, batch=2)
+        worker = asyncio.create_task(batcher.run())
+        go.set()
+        rows = await asyncio.gather(
+            *(batcher.rows([np.full(1, k)]) for k in range(2)), return_exceptions=True
+        )
+        assert rows[0] == [0]
+        assert isinstance(rows[1], ValueError)
+        go.clear()
+        called.clear()
+        client = asyncio.create_task(batcher.rows([np.zeros(1)]))
+        await asyncio.get_running_loop().run_in_executor(None, called.wait)
+        worker.cancel()
+        await asyncio.wait([client], timeout=100)
+        go.set()
+        assert client.cancelled()
+
+    asyncio.run(ask_and_end())
 
 
 def test_malformed_requests_do_no_harm(folder):

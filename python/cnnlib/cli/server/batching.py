@@ -171,17 +171,19 @@ class Batcher:
     async def _call(self, taken: list[Waiting]) -> None:
         if not taken:
             return
-        images = np.stack([image for image, _ in taken])
         loop = asyncio.get_running_loop()
         try:
+            images = np.stack([image for image, _ in taken])
             rows = await loop.run_in_executor(self._thread, self._predict, images)
+            self.calls += 1
+            self.images += len(taken)
+            for (_, future), row in zip(taken, rows, strict=True):
+                if not future.done():
+                    future.set_result(row)
         except Exception as error:
             for _, future in taken:
                 if not future.done():
                     future.set_exception(error)
-            return
-        self.calls += 1
-        self.images += len(taken)
-        for (_, future), row in zip(taken, rows, strict=True):
-            if not future.done():
-                future.set_result(row)
+        finally:
+            for _, future in taken:
+                future.cancel()  # of those that have no answer, when the server ends
