@@ -23,13 +23,19 @@ struct Loop {
   Order order;
   void (*run)(const void* data, Index task, int slot);
   const void* data;
-  TaskRange* ranges;  // one for each thread
+  TaskRange* ranges;   // one for each thread
+  CaughtError* error;  // what a task throws
 
-  // The thread's own tasks, then those of whoever has most left.
+  // The thread's own tasks, then those of whoever has most left; no more of them where one throws. OpenMP
+  // would end the process, and a standing team lose its loop.
   void work(int slot) const {
-    bool found = take_all(ranges[slot], slot);
-    while (TaskRange* range = fullest()) found = take_all(*range, slot) || found;
-    if (found) ranges[slot].done = Clock::now();
+    try {
+      bool found = take_all(ranges[slot], slot);
+      while (TaskRange* range = fullest()) found = take_all(*range, slot) || found;
+      if (found) ranges[slot].done = Clock::now();
+    } catch (...) {
+      error->keep();
+    }
   }
 
  private:

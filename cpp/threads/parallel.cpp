@@ -64,11 +64,13 @@ void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* da
   auto* ranges = static_cast<TaskRange*>(scratch.data());
   const auto begin = Clock::now();
   for (Index t = 0; t < threads; ++t) ranges[t] = {tasks * t / threads, tasks * (t + 1) / threads, 0, begin};
-  const Loop loop{threads, order, run, data, ranges};
+  CaughtError error;
+  const Loop loop{threads, order, run, data, ranges, &error};
   if (standing_team != nullptr)
     standing_team->run(loop);
   else
     on_team(threads, [&](int slot, int) { loop.work(slot); });
+  error.rethrow();
   if (!noticing) return;
   // Of the threads that had work: who found none was done at once, and tells nothing about cores.
   auto first = Clock::time_point::max(), last = begin;

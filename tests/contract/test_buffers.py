@@ -159,3 +159,39 @@ def test_memory_error_only_where_the_pool_has_none_either():
         OMP_NUM_THREADS="1",
     )
     assert printed == "refused\n100.0"
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="no /proc here")
+@pytest.mark.parametrize(
+    "call",
+    [
+        "adaptive_max_pool_forward(x, (2, 3))",
+        "max_pool_forward(x, {'pool_height': 1, 'pool_width': 2, 'stride': (1, 1 << 18), 'dilation': 2})",
+    ],
+    ids=["adaptive", "dilated"],
+)
+@pytest.mark.parametrize("pool", [False, True], ids=["usual threads", "own threads"])
+def test_a_thread_that_finds_no_memory_ends_its_call_alone(call, pool):
+    """Tasks of these layers take lines as long as the image's, 4 MB each."""
+    printed = run_python(
+        f"""
+        import resource
+        import cnnlib
+        import numpy as np
+        from cnnlib import _core
+        _core.use_thread_pool({pool})
+        x = np.zeros((4, 1, 2, 1 << 20), np.float32)
+        cnnlib.relu_forward(np.ones(1 << 20, np.float32))  # starts the threads
+        cnnlib.release_buffers()
+        with open("/proc/self/statm") as file:
+            used = int(file.read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 20),) * 2)
+        try:
+            cnnlib.{call}
+        except MemoryError:
+            print("refused")
+        print(cnnlib.relu_forward(np.ones(100, np.float32))[0].sum())
+        """,
+        OMP_NUM_THREADS="2",
+    )
+    assert printed == "refused\n100.0"

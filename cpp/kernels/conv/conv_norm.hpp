@@ -116,7 +116,8 @@ ConvNormScratch conv_bn_relu_scratch(const ConvShape& s) {
   const NormGradientMemory<T> memory(slices, true, true);
   const auto sums = [](const ConvShape& shape) {
     Layout layout;
-    layout.array<Deviations>(ChannelParts({shape.N, shape.F, shape.OH * shape.OW}).parts * shape.F);
+    const ChannelParts norm({shape.N, shape.F, shape.OH * shape.OW});
+    layout.array<Deviations>((norm.parts + 1) * shape.F);  // and their totals
     return layout.bytes();
   };
   if (slices.count == 1) {
