@@ -84,6 +84,13 @@ FIXED = {
         {"two": np.array([2]), "n": np.array([7]), "z": np.array([0])},
         r"pad is \(\(1, 1\), \(0, 0\)\), and \(\(2, 2\), \(0, 0\)\) for 9x10 images",
     ),
+    "pads that smaller images alone get": (
+        "s = Shape(x) h = Gather(s, two) r = Sub(n, h) m = Max(r, z) "
+        "p = Concat<axis=0>(z, z, m, z, z, z, z, z) c = Pad(x, p) y = Relu(c)",
+        {},
+        {"two": np.array([2]), "n": np.array([3]), "z": np.array([0])},
+        "which compares what is computed",
+    ),
     "own shape in numbers": ("r = Reshape(x, s) y = Relu(r)", {}, {"s": np.array([-1, 3, 8, 8])}, "shape"),
     "a slope for each column": ("y = PRelu(x, s)", {}, {"s": np.full(8, 0.5, np.float32)}, "slope"),
     "channels last of one pixel": (

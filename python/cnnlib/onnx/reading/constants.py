@@ -29,6 +29,8 @@ _CASTS = {
 def fold(op: Operator) -> Constant:
     """The value of an operator whose inputs are constants."""
     _bounded(op, (0,))
+    if op.kind in ("Min", "Max") or (op.kind == "Equal" and not any((x < 0).all() for x in op.inputs)):
+        op.net.choices.append((f"node {op.label!r} ({op.kind})", op.inputs))
     with np.errstate(all="ignore"):
         made = np.asarray(FOLDED[op.kind](op, *op.inputs))
     op.net.folded += made.size

@@ -179,6 +179,9 @@ class FileBuilder(Builder):
         The number of images in shapes that are computed while the file is read.
     counts : list of int
         Numbers of images that resizing was told.
+    choices : list of (str, list of ndarray)
+        Operators between constants that another size may decide otherwise, and what they compare; no size is
+        negative.
     folded : int
         Values of all constants that have been computed from others.
     codes : dict
@@ -203,6 +206,7 @@ class FileBuilder(Builder):
         self._values: dict[str, Value] = {}
         self.folded = 0
         self.counts: list[int] = []
+        self.choices: list[tuple[str, list[Any]]] = []
         self.codes: dict[str, str] = {}
         self.quantized: dict[str, Any] = {}
         self.readers: Counter[str] = Counter()

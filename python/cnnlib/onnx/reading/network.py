@@ -193,6 +193,9 @@ def _fixed_by(net, graph):
                 continue
             return refused.reason
         why = difference(graph, net.params, same, other.params, "{}x{} images".format(*size))
+        for (node, one), (_, two) in zip(net.choices, other.choices, strict=False):
+            if not all(map(np.array_equal, one, two)):
+                why = why or f"{node}, which compares what is computed from the size of the images"
         if why:
             return why
     return ""
