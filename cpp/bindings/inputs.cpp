@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "arrays.hpp"
 
 namespace cnnlib {
@@ -45,6 +47,8 @@ void bind_inputs(py::module_& m) {
   m.def(
       "new_array",
       [](const char* function, const std::vector<Index>& shape, const py::dtype& dtype) {
+        if (std::strchr("fiub", dtype.kind()) == nullptr)  // what is not written would be no object
+          throw py::type_error(std::string(function) + ": expected a dtype of numbers");
         return new_array(function, shape, dtype);
       },
       py::arg("function"), py::arg("shape"), py::arg("dtype"));

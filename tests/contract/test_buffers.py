@@ -195,3 +195,10 @@ def test_a_thread_that_finds_no_memory_ends_its_call_alone(call, pool):
         OMP_NUM_THREADS="2",
     )
     assert printed == "refused\n100.0"
+
+
+def test_recycled_memory_holds_numbers_alone():
+    assert _core.new_array("f", (2, 3), np.dtype(np.float16)).shape == (2, 3)
+    for dtype in ("O", "U3", "M8[s]"):
+        with pytest.raises(TypeError, match=r"^f: expected a dtype of numbers$"):
+            _core.new_array("f", (2, 3), np.dtype(dtype))
