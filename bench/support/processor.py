@@ -39,4 +39,6 @@ def name():
     for known_vendor, known_family, models, text in _CLASSES:
         if (vendor, family) == (known_vendor, known_family) and model in models:
             return text
+    if "amx_tile" in found.get("flags", "").split():  # a virtual machine that hides the model
+        return "Xeon with AMX"
     return f"{vendor} family {family} model {model}"
