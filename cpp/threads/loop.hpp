@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <exception>
+#include <mutex>
 
 #include "parallel.hpp"
 
@@ -16,6 +18,19 @@ struct alignas(64) TaskRange {
   Clock::time_point done;  // the loop's begin where the thread found no task
 
   Index left() const { return last - first - __atomic_load_n(&taken, __ATOMIC_RELAXED); }
+};
+
+// Carries an exception from the threads of a loop to the one that started it.
+class CaughtError {
+ public:
+  CaughtError();
+  ~CaughtError();
+  void keep();     // the exception that is being handled
+  void rethrow();  // if there was one
+
+ private:
+  std::exception_ptr error_;
+  std::mutex access_;
 };
 
 struct Loop {

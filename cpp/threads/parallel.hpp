@@ -1,9 +1,6 @@
 // Threads: how many, who runs what, and what happens after fork. team.hpp has the threads themselves.
 #pragma once
 
-#include <exception>
-#include <mutex>
-
 #include "../shapes.hpp"
 
 namespace cnnlib {
@@ -38,19 +35,6 @@ class SingleThread {
   ~SingleThread();
   SingleThread(const SingleThread&) = delete;
   SingleThread& operator=(const SingleThread&) = delete;
-};
-
-// Carries an exception from the threads of a loop to the one that started it.
-class CaughtError {
- public:
-  CaughtError();
-  ~CaughtError();
-  void keep();     // the exception that is being handled
-  void rethrow();  // if there was one
-
- private:
-  std::exception_ptr error_;
-  std::mutex access_;
 };
 
 // Threads worth starting for `work`, counted in scalar operations (1 when it is small).
@@ -102,16 +86,10 @@ void parallel_for(Index tasks, int threads, const Body& body, Order order = Orde
 // memory.
 template <class Body>
 void each_on_its_own(Index tasks, int threads, const Body& body) {
-  CaughtError error;
   parallel_for(tasks, threads, [&](Index task, int) {
     const SingleThread scope;
-    try {
-      body(task);
-    } catch (...) {
-      error.keep();
-    }
+    body(task);
   });
-  error.rethrow();
 }
 
 #ifdef CNNLIB_ISA

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "loop.hpp"
 #include "team.hpp"
 
 namespace cnnlib {
@@ -49,13 +50,20 @@ void record_tasks(Index tasks, int threads, bool standing,
       }
     }
   };
+  CaughtError error;
   record.in_task = true;
   if (threads == 1)
     run_slots(0, 1);
   else
-    on_team(2,
-            [&](int slot, int team) { run_slots(slot == 0 ? 0 : 1, slot == 0 && team == 2 ? 1 : threads); });
+    on_team(2, [&](int slot, int team) {
+      try {
+        run_slots(slot == 0 ? 0 : 1, slot == 0 && team == 2 ? 1 : threads);
+      } catch (...) {
+        error.keep();
+      }
+    });
   record.in_task = false;
+  error.rethrow();
   loop.caller_seconds = thread_seconds() - begin;
   record.loops.push_back(std::move(loop));
 }

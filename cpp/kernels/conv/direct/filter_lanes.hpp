@@ -181,9 +181,9 @@ class FilterLanes {
   }
 
   // Whether the weights had better be packed panel by panel, each for all positions, than all beforehand: the
-  // sums of a panel stay in the second-level cache, the input need not be copied or is less than the weights,
-  // it stays there too, or is less than the weights or read less often for the panels than the weights would
-  // be for the blocks, and the panels keep every thread busy.
+  // sums of the panels at hand stay in the second-level cache, the input need not be copied or is less than
+  // the weights, it stays there too, or is less than the weights or read less often for the panels than the
+  // weights would be for the blocks, and the panels keep every thread busy.
   bool choose_packing() const {
     const Index all_positions = p.N * blocks * positions;
     constexpr Index most_positions = 2048, most_input = (1 << 20) / sizeof(T);
