@@ -49,7 +49,9 @@ def test_commands_print_what_it_shows(tmp_path, monkeypatch, capsys, num_threads
     assert line.split()[:2] == lines[0].split()[:2]  # the surest class; the others are far behind
 
 
-@pytest.mark.parametrize(("processor", "page"), [("AMD Zen 5", "zen5"), ("Intel Xeon with AMX", "xeonwithamx")])
+@pytest.mark.parametrize(
+    ("processor", "page"), [("AMD Zen 5", "zen5"), ("Intel Xeon with AMX", "xeonwithamx")]
+)
 def test_convolutions_are_those_of_the_results(processor, page):
     """The row "all" of the first table of a page, on two threads, forward and backward."""
     results = (ROOT / "bench" / f"RESULTS-{page}.md").read_text(encoding="utf-8")
