@@ -35,11 +35,10 @@ def main():
         sys.exit("many_cores: this build of cnnlib records no loops; `make many-cores` builds one that does")
     if options.isa:
         _core.use_isa(options.isa)
-    _core.assume_sharing(options.sharing == "expensive")
     _core.notice_missing_cores(False)
     costs = virtual_cores.Costs(team=options.team * 1e-6, standing=options.team * 0.5e-6)
     threads = sorted({1, *options.threads})
-    print(f"{_core.active_isa()}, {options.dtype}, sharing {options.sharing}, {options.team} us a loop")
+    print(f"{_core.active_isa()}, {options.dtype}, {options.team} us a loop")
     measured = "  measured at 2" if options.measure else ""
     columns = "".join(f"{t:>7}" for t in threads[1:])
     print(f"{'us on one thread; times as fast on T =':44}{1:>9}{columns}{measured}   bound at the last T")
@@ -68,7 +67,6 @@ def _parser():
     parser.add_argument("--only", metavar="RE", help="searched in a row's name")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--isa")
-    parser.add_argument("--sharing", choices=("cheap", "expensive"), default="cheap")
     parser.add_argument(
         "--team", type=float, default=0.5, metavar="US", help="a loop costs this times log2(T)"
     )

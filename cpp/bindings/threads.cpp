@@ -2,7 +2,6 @@
 #include "../threads/openmp_team.hpp"
 #include "../threads/parallel.hpp"
 #include "../threads/recorder.hpp"
-#include "../threads/sharing.hpp"
 #include "../threads/team.hpp"
 #include "arrays.hpp"
 
@@ -34,12 +33,10 @@ void bind_missing_cores(py::module_& m) {
 void bind_threads(py::module_& m) {
   m.def("get_num_threads", &num_threads);
   m.def("set_num_threads", &set_num_threads, py::arg("n"));
-  m.def("assume_sharing", &assume_sharing, py::arg("expensive").none(true));
   bind_missing_cores(m);
   m.def("notice_missing_cores", &notice_missing_cores, py::arg("notice"));
   m.attr("has_openmp") = has_openmp;
   m.def("use_thread_pool", &use_thread_pool, py::arg("pool"));
-  m.def("sharing_round_trip", &sharing_round_trip, py::arg("threads"));
 #ifdef CNNLIB_VIRTUAL_CORES
   m.def("record_loops", &record_loops, py::arg("threads"));
   m.def("take_recorded_loops", [] {

@@ -344,16 +344,3 @@ def test_the_interpreter_ends_while_daemon_threads_compute(run):
         """
     )
     assert printed == "end"
-
-
-@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no processor affinity here")
-def test_sharing_is_not_awaited_where_one_thread_runs_at_a_time():
-    printed = run_python(
-        """
-        import os
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        from cnnlib import _core
-        print(sum(_core.sharing_round_trip(2) is None for _ in range(20)))
-        """
-    )
-    assert int(printed) > 0  # it may happen that both run in turn within one measurement

@@ -3,7 +3,6 @@
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import _core
 from helpers import LAYERS, cast, random_arrays
 from large_layers import LARGE
 
@@ -25,19 +24,11 @@ def run(layer, dtype):
     return layer.run(arrays, dout), arrays, dout
 
 
-@pytest.fixture(params=[False, True], ids=["near cores", "far cores"])
-def sharing(request):
-    """Whether kernels take it that data of one thread is expensive for another."""
-    _core.assume_sharing(request.param)
-    yield request.param
-    _core.assume_sharing(None)
-
-
 @pytest.mark.parametrize("name", LARGE)
-def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads, sharing, thread_pool):
+def test_same_bits_for_any_number_of_threads(name, isa, dtype, num_threads, thread_pool):
     num_threads(1)
     want, arrays, dout = run(LARGE[name], dtype)
-    for threads in (3, 8, 17, 64) if sharing else (2, 5, 9, 16, 33):
+    for threads in (2, 3, 5, 8, 9, 16, 17, 33, 64):
         thread_pool(threads in (5, 17))
         num_threads(threads)
         assert bits(LARGE[name].run(arrays, dout)) == bits(want)
@@ -50,15 +41,11 @@ def test_more_threads_than_blocks_of_channels(isa, dtype, num_threads):
     assert cnnlib.explain(x_shape, w_shape, SHARED_PANELS, dtype).weight_gradient.method == "shared-panels"
     arrays = cast(random_arrays(np.random.default_rng(4), x_shape, w_shape, w_shape[:1]), dtype)
     found = set()
-    try:
-        for threads, far in [(1, False), (10, False), (10, True)]:
-            num_threads(threads)
-            assert cnnlib.explain(x_shape, w_shape, SHARED_PANELS, dtype).weight_gradient.threads == threads
-            _core.assume_sharing(far)
-            out, cache = cnnlib.conv_forward(*arrays, SHARED_PANELS)
-            found.add(cnnlib.conv_backward(out, cache)[1].tobytes())
-    finally:
-        _core.assume_sharing(None)
+    for threads in (1, 10):
+        num_threads(threads)
+        assert cnnlib.explain(x_shape, w_shape, SHARED_PANELS, dtype).weight_gradient.threads == threads
+        out, cache = cnnlib.conv_forward(*arrays, SHARED_PANELS)
+        found.add(cnnlib.conv_backward(out, cache)[1].tobytes())
     assert len(found) == 1
 
 

@@ -3,7 +3,6 @@
 import cnnlib
 import numpy as np
 import pytest
-from cnnlib import _core
 from helpers import scratch_of
 
 THREADS = 64
@@ -27,13 +26,6 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=[False, True], ids=["near cores", "far cores"])
-def sharing(request):
-    _core.assume_sharing(request.param)
-    yield
-    _core.assume_sharing(None)
-
-
 def arrays_of(name):
     x_shape, w_shape, param = SHAPES[name]
     rng = np.random.default_rng(1)
@@ -43,7 +35,7 @@ def arrays_of(name):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_plan_says_what_is_taken(name, isa, num_threads, sharing):
+def test_a_plan_says_what_is_taken(name, isa, num_threads):
     num_threads(THREADS)
     x, w, b, param = arrays_of(name)
     plans = cnnlib.explain(x.shape, w.shape, param)
@@ -62,7 +54,7 @@ def test_a_plan_says_what_is_taken(name, isa, num_threads, sharing):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_conv_bn_relu_takes_what_is_said(name, isa, num_threads, sharing):
+def test_conv_bn_relu_takes_what_is_said(name, isa, num_threads):
     num_threads(THREADS)
     x, w, b, param = arrays_of(name)
     said = cnnlib.explain(x.shape, w.shape, param).conv_bn_relu_scratch_bytes
@@ -90,24 +82,3 @@ def test_slices_of_a_batch_are_added_up_in_a_bounded_number_of_parts(isa, num_th
         _, backward = scratch_of(cnnlib.conv_bn_relu_backward, out, cache)
         found.append((forward, backward))
     assert max(a / b for a, b in zip(found[1], found[0], strict=True)) < 1.2
-
-
-@pytest.mark.parametrize(
-    "shape", [((32, 512, 14, 14), (1024, 512, 3, 3)), ((8, 256, 14, 14), (4096, 256, 3, 3))]
-)
-def test_copies_for_far_cores_have_a_bound(shape, isa, num_threads):
-    """Threads that each transform the input, or pack the weights, for themselves."""
-    num_threads(1)
-    one = cnnlib.explain(*shape, {"pad": 1})
-    num_threads(THREADS)
-    try:
-        plans = []
-        for far in (False, True):
-            _core.assume_sharing(far)
-            plans.append(cnnlib.explain(*shape, {"pad": 1}))
-    finally:
-        _core.assume_sharing(None)
-    near, far = plans
-    for name in ("forward", "input_gradient", "weight_gradient"):
-        more = [getattr(p, name).scratch_bytes + getattr(p, name).packed_bytes for p in (one, near, far)]
-        assert more[2] <= max(more[1], more[0]) + (128 << 20), name

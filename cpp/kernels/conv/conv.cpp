@@ -4,7 +4,6 @@
 #include "kernels.hpp"
 #include "kernels/conv/plan.hpp"
 #include "kernels/families.hpp"
-#include "threads/sharing.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -49,65 +48,10 @@ void run_weight_gradient(const ConvPlan& plan, const WeightGradientOperands<T>& 
 
 namespace {
 
-// Whether every thread had better pack all weights for itself, and take images of its own, than read what
-// others packed: the slices are large, the weights are not, nor do they outweigh the input. (Winograd's cost
-// a tile as much as eight of an image's filters.)
-template <class T>
-bool images_for_each_thread(const ConvPlan& plan, int threads) {
-  constexpr Index fewest_positions = 64;
-  constexpr double most_bytes = 8 << 20;
-  constexpr std::size_t most_copied_bytes = 64 << 20;  // of all threads' packed weights
-  const ConvShape& s = plan.shape;
-  const bool even = s.N % threads == 0 || s.N >= 8 * threads;
-  const double weights = double(s.F * (s.C / s.groups)) * double(s.KH * s.KW);
-  const Index in = plan.pass == Pass::forward ? s.H * s.W : s.OH * s.OW;
-  const Index out = plan.pass == Pass::forward ? s.F : s.C;
-  const bool outweighed = plan.method == Method::winograd
-                              ? out > 8 * s.N * ceil_div(s.OH, 4) * ceil_div(s.OW, 4)
-                              : s.groups == 1 && out >= threads * 8 * Simd<T>::size &&
-                                    double(out * s.KH * s.KW) > double(s.N * in);
-  return even && s.N / threads * s.OH * s.OW >= fewest_positions && weights * sizeof(T) <= most_bytes &&
-         !outweighed && describe_conv<T>(plan).packed_bytes * std::size_t(threads) <= most_copied_bytes;
-}
-
-// How many slices of the batch are packed for and computed by a thread each; 1 where all threads share.
-template <class T>
-int image_slices(const ConvPlan& plan) {
-  const int threads = threads_for(conv_work(plan.shape));
-  const bool apart = threads > 1 && images_for_each_thread<T>(plan, threads) && sharing_is_expensive(threads);
-  return apart ? threads : 1;
-}
-
-template <class T>
-void run_in_slices(const ConvPlan& plan, const ConvOperands<T>& operands) {
-  const ConvShape& s = plan.shape;
-  const int threads = image_slices<T>(plan);
-  if (threads == 1) return run_conv(plan, operands);
-  const bool forward = plan.pass == Pass::forward;
-  const Index x_image = s.C * s.H * s.W, out_image = s.F * s.OH * s.OW;
-  BatchSlices{s.N, threads}.each(s, conv_work(s), [&](Index, Index first, const ConvShape& part) {
-    ConvPlan own = plan;
-    own.shape = part;
-    ConvOperands<T> images = operands;
-    images.in += first * (forward ? x_image : out_image);
-    images.out += first * (forward ? out_image : x_image);
-    run_conv(own, images);
-  });
-}
-
-// The plan of a pass with its tile, blocks, threads, and the bytes that all threads take.
+// A plan of a pass with its tile, blocks, threads and bytes.
 template <class T>
 ConvPlan explained_plan(const ConvShape& s, Pass pass) {
-  ConvPlan plan = describe_conv<T>(plan_conv<T>(s, pass));
-  const int slices = pass == Pass::weight_gradient ? 1 : image_slices<T>(plan);
-  if (slices == 1) return plan;
-  const SingleThread scope;
-  ConvPlan own = plan;
-  own.shape.N = ceil_div(s.N, slices);
-  own = describe_conv<T>(own);
-  plan.scratch_bytes = own.scratch_bytes * std::size_t(slices);
-  plan.packed_bytes = own.packed_bytes * std::size_t(slices);
-  return plan;
+  return describe_conv<T>(plan_conv<T>(s, pass));
 }
 
 // Whether one pass makes dx and dw.
@@ -137,7 +81,7 @@ std::size_t gradient_scratch_bytes(const ConvShape& s) {
 template <class T>
 void conv_forward(const T* x, const T* w, const T* b, T* out, const ConvShape& s, bool relu) {
   if (s.N == 0) return;
-  run_in_slices<T>(plan_conv<T>(s, Pass::forward), {x, w, nullptr, {b, {relu}}, out});
+  run_conv<T>(plan_conv<T>(s, Pass::forward), {x, w, nullptr, {b, {relu}}, out});
 }
 
 template <class T>
@@ -153,7 +97,7 @@ void conv_backward(const T* x, const T* w, const T* dout, const T* b, T* dx, T* 
   const ConvPlan input = plan_of(Pass::input_gradient, dx != nullptr),
                  weight = plan_of(Pass::weight_gradient, weights);
   if (in_one_pass(input, weight)) return run_depthwise_backward<T>(input, {x, w, dout, b, dx, dw, db});
-  if (dx != nullptr) run_in_slices<T>(input, {dout, w, nullptr, {b}, dx});
+  if (dx != nullptr) run_conv<T>(input, {dout, w, nullptr, {b}, dx});
   if (weights) run_weight_gradient<T>(weight, {x, dout, dw, db});
 }
 

@@ -3,7 +3,6 @@
 //   out[n, f] = b[f] + sum over c, kh, kw of w[f, c, kh, kw] * x[n, c](stride * o + dilation * k - pad)
 #pragma once
 
-#include "kernels/conv/batch_slices.hpp"
 #include "kernels/conv/bias_gradient.hpp"
 #include "kernels/conv/method.hpp"
 

@@ -10,6 +10,11 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
+// Scalar multiply-adds of a pass, in the unit of threads_for.
+inline double conv_work(const ConvShape& s) {
+  return 2.0 / 16 * double(s.N * s.F) * double(s.C / s.groups * s.KH * s.KW) * double(s.OH * s.OW);
+}
+
 // A batch in slices that a thread takes through several steps, and these in parts, each of which adds up what
 // becomes of its slices, in their order. Both depend on the shape alone; a single slice where they do not
 // pay.

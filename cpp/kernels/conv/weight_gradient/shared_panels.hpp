@@ -16,7 +16,6 @@
 #include "kernels/conv/weight_gradient/channels_last.hpp"
 #include "kernels/partial_sums.hpp"
 #include "threads/grid.hpp"
-#include "threads/sharing.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -188,10 +187,7 @@ class SharedPanelsPart {
 };
 
 // A small result has sums of its own for each part of the positions, as many as the shape says, which threads
-// take whole or, where these are too few for them, in pieces of the result. Else, where it is expensive to
-// read what others packed, every thread packs and stages all that its part of the result needs: all of the
-// input, or all of dout where that is less. These parts are tiles of their own, so that no bit depends on
-// them.
+// take whole or, where these are too few for them, in pieces of the result.
 template <class T>
 class SharedPanels {
   // Of a block, whose packed dout all channels share.
@@ -214,9 +210,7 @@ class SharedPanels {
       blocks.set_parts(blocks.blocks <= most_sums ? blocks.blocks : std::min(most_sums, blocks.blocks / 2));
     g.set_blocks(blocks);
     const bool little_input = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
-    panels_suit = keep_busy(all.panels(), threads);
-    blocks_suit = keep_busy(all.lane_blocks(), threads);
-    by_filters = g.positions.parts > 1 ? little_input : panels_suit && (little_input || !blocks_suit);
+    by_filters = little_input;
     // Each piece of a part stages the input, or packs dout, anew.
     constexpr double gain = 1.15;
     pieces =
@@ -228,10 +222,7 @@ class SharedPanels {
   void run(const WeightGradientOperands<T>& o) const {
     if (o.dw == nullptr) return;
     if (g.positions.parts > 1) return run_in_parts(o);
-    const Index parts = count_parts(), blocks = g.positions.blocks;
-    if (parts == 1) return SharedPanelsPart<T>(g, all, threads).run(o, 0, blocks);
-    each_on_its_own(parts, threads,
-                    [&](Index i) { SharedPanelsPart<T>(g, part(i, parts), 1).run(o, 0, blocks); });
+    SharedPanelsPart<T>(g, all, threads).run(o, 0, g.positions.blocks);
   }
 
   void describe(ConvPlan& plan) const {
@@ -239,18 +230,15 @@ class SharedPanels {
     plan.tile_columns = g.channel_lanes();
     plan.threads = threads;
     g.positions.describe(plan);
-    if (g.positions.parts > 1) {
-      const Index at_once = std::min<Index>(threads, g.positions.parts * pieces);
-      std::size_t most = 0;
-      for (Index i = 0; i < pieces; ++i)
-        most = std::max(most, SharedPanelsPart<T>(g, part(i, pieces), 1).scratch_bytes());
-      plan.scratch_bytes = at_once * most + sum_layout().bytes();
+    if (g.positions.parts == 1) {
+      plan.scratch_bytes = SharedPanelsPart<T>(g, all, threads).scratch_bytes();
       return;
     }
-    const Index parts = count_parts();
-    plan.scratch_bytes = 0;
-    for (Index i = 0; i < parts; ++i)
-      plan.scratch_bytes += SharedPanelsPart<T>(g, part(i, parts), parts == 1 ? threads : 1).scratch_bytes();
+    const Index at_once = std::min<Index>(threads, g.positions.parts * pieces);
+    std::size_t most = 0;
+    for (Index i = 0; i < pieces; ++i)
+      most = std::max(most, SharedPanelsPart<T>(g, piece(i), 1).scratch_bytes());
+    plan.scratch_bytes = at_once * most + sum_layout().bytes();
   }
 
  private:
@@ -268,24 +256,19 @@ class SharedPanels {
       const Index i = task / pieces;
       WeightGradientOperands<T> own = o;
       own.dw = sums + i * result_size;
-      SharedPanelsPart<T>(g, part(task % pieces, pieces), 1)
+      SharedPanelsPart<T>(g, piece(task % pieces), 1)
           .run(own, positions.first_block(i), positions.first_block(i + 1));
     });
     sum_parts(sums, positions.parts, result_size, o.dw);
   }
 
-  // That threads compute on their own.
-  Index count_parts() const {
-    if (threads == 1 || !(panels_suit || blocks_suit) || !sharing_is_expensive(threads)) return 1;
-    return std::min<Index>(threads, by_filters ? all.panels() : all.lane_blocks());
-  }
-  WeightsPart part(Index i, Index parts) const {
+  WeightsPart piece(Index i) const {
     WeightsPart of = all;
     Index& first = by_filters ? of.first_panel : of.first_block;
     Index& last = by_filters ? of.last_panel : of.last_block;
     const Index count = last;
-    first = count * i / parts;
-    last = count * (i + 1) / parts;
+    first = count * i / pieces;
+    last = count * (i + 1) / pieces;
     return of;
   }
 
@@ -294,8 +277,8 @@ class SharedPanels {
   Index result_size = g.s.F * g.C * g.taps;
   Panels panels{g.F};
   WeightsPart all{0, panels.count, 0, ceil_div(g.C, g.channel_lanes())};
-  bool panels_suit, blocks_suit, by_filters;
-  Index pieces;  // of the result, that a part of the positions is computed in
+  bool by_filters;  // pieces of the result are panels of filters, not lane blocks
+  Index pieces;     // of the result, that a part of the positions is computed in
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

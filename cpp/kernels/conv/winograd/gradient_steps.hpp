@@ -12,16 +12,6 @@ struct TileGradient : TileInput<T> {
   const T* dout;
   Index dout_image;
   T* dw;
-
-  // The same with filters [begin, end) only; planning has no images.
-  TileGradient filters(Index begin, Index end, Index taps) const {
-    TileGradient some = *this;
-    some.F = end - begin;
-    if (dw == nullptr) return some;
-    some.dout += begin * this->OH * this->OW;
-    some.dw += begin * this->C * taps;
-    return some;
-  }
 };
 
 // Transformed tiles x and y, with room for so many.

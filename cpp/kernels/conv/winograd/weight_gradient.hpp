@@ -16,7 +16,6 @@
 #include "kernels/conv/winograd/gradient_steps.hpp"
 #include "machine/processor.hpp"
 #include "threads/grid.hpp"
-#include "threads/sharing.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -205,65 +204,14 @@ class GradientByParts {
 };
 
 // All threads transform all tiles, then each takes some channels and filters, whose sums stay in its cache.
-// Where it is expensive to read what others transformed, each transforms all tiles for some filters of its
-// own.
 template <class T>
 class GradientByChannels {
-  static constexpr Index lanes = Simd<T>::size, least_filters = 64;  // of a thread
+  static constexpr Index lanes = Simd<T>::size;
 
  public:
   explicit GradientByChannels(const TileGradientPlan<T>& tile_plan) : plan(tile_plan) {}
 
   void run() const {
-    if (!splits_filters()) return run_shared();
-    each_on_its_own(plan.threads, plan.threads, [&](Index part) {
-      with_part(part, [](const GradientByChannels& own) { own.run_shared(); });
-    });
-  }
-
-  std::size_t scratch_bytes() const {
-    std::size_t bytes = 0;
-    if (splits_filters()) {
-      const SingleThread scope;
-      for (Index part = 0; part < plan.threads; ++part)
-        with_part(part, [&](const GradientByChannels& own) { bytes += own.shared_bytes(); });
-      return bytes;
-    }
-    return shared_bytes();
-  }
-
- private:
-  struct Memory {
-    SharedTiles<T> shared;
-    ThreadPiece<T> sums;
-    Memory(const GradientByChannels& m, Layout& layout)
-        : shared(m.plan, m.plan.grid.count, layout),
-          sums(layout.per_thread<T>(m.plan.threads, m.plan.tile.filters() * m.filter_step)) {}
-  };
-
-  // The transforms of x that all threads but one make for themselves grow with the threads, so that they have
-  // a bound.
-  bool splits_filters() const {
-    constexpr Index most_copied_bytes = 32 << 20;
-    const Index copied = (plan.threads - 1) * plan.x_size(plan.grid.count) * Index(sizeof(T));
-    return plan.threads > 1 && plan.s.F >= least_filters * plan.threads && copied <= most_copied_bytes &&
-           sharing_is_expensive(plan.threads);
-  }
-  // body(method) for the filters of one thread, on which it is called.
-  template <class Body>
-  void with_part(Index part, const Body& body) const {
-    const Index F = plan.s.F, threads = plan.threads;
-    const auto some = plan.s.filters(F * part / threads, F * (part + 1) / threads, plan.tile.taps());
-    const TileGradientPlan<T> own(plan.tile, some);
-    body(GradientByChannels(own));
-  }
-
-  std::size_t shared_bytes() const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    return layout.bytes();
-  }
-  void run_shared() const {
     Layout layout;
     const Memory memory(*this, layout);
     const Scratch scratch(layout.bytes());
@@ -274,6 +222,21 @@ class GradientByChannels {
       write_block(tiles, task / row_blocks, task % row_blocks * rows, memory.sums.of(scratch.data(), slot));
     });
   }
+
+  std::size_t scratch_bytes() const {
+    Layout layout;
+    const Memory memory(*this, layout);
+    return layout.bytes();
+  }
+
+ private:
+  struct Memory {
+    SharedTiles<T> shared;
+    ThreadPiece<T> sums;
+    Memory(const GradientByChannels& m, Layout& layout)
+        : shared(m.plan, m.plan.grid.count, layout),
+          sums(layout.per_thread<T>(m.plan.threads, m.plan.tile.filters() * m.filter_step)) {}
+  };
 
   // dw of a panel of channels and a block of filters from `first` on.
   void write_block(const TransformedTiles<T>& tiles, Index panel, Index first, T* sums) const {
