@@ -1,6 +1,5 @@
-// Convolution, batch norm and ReLU in a row. The batch is cut into slices, each of which a thread takes
-// through the convolution and batch norm's sums, or through batch norm's gradient and the convolution's,
-// while it lies in that thread's cache.
+// Convolution, batch norm and ReLU in a row. In the backward pass the batch is cut into slices, each of which
+// a thread takes through batch norm's gradient and the convolution's while it lies in that thread's cache.
 #pragma once
 
 #include "kernels.hpp"
@@ -56,25 +55,8 @@ struct NormSlices {
 // With the batch's own statistics.
 template <class T>
 void conv_bn_relu_train(const ConvNormTraining<T>& c, const ConvShape& s) {
-  const NormSlices<T> slices(s);
-  const BatchNormShape n{s.N, s.F, s.OH * s.OW};
-  if (slices.count == 1) {
-    conv_forward<T>(c.x, c.w, c.b, c.a, s, false);
-    return batchnorm_train(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, n, true);
-  }
-  Layout layout;
-  const auto piece = layout.array<Deviations>(slices.parts * s.F);
-  const Scratch scratch(layout.bytes());
-  Deviations* parts = piece.in(scratch.data());
-  slices.each(conv_work(s), [&](Index part, Index first, const ConvShape& images, bool is_first) {
-    T* a = c.a + first * n.C * n.S;
-    if (is_first) std::fill_n(parts + part * s.F, s.F, Deviations{});
-    conv_forward<T>(c.x + first * s.C * s.H * s.W, c.w, c.b, a, images, false);
-    add_deviations<T>(a, {images.N, n.C, n.S}, parts + part * s.F);
-  });
-  add_parts_up(slices.parts, s.F, parts,
-               [=](Index f, const Deviations& total) { total.moments_to(c.mean + f, c.var + f); });
-  normalize_batch<T>(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, n, true);
+  conv_forward<T>(c.x, c.w, c.b, c.a, s, false);
+  batchnorm_train(c.a, c.gamma, c.beta, c.eps, c.y, c.mean, c.var, c.inv_std, {s.N, s.F, s.OH * s.OW}, true);
 }
 
 // A gradient of the weights or the bias: the sum of a part's slices, the first of which is computed in place,
@@ -115,30 +97,19 @@ struct NormGradientMemory {
 template <class T>
 ConvNormScratch conv_bn_relu_scratch(const ConvShape& s) {
   const NormSlices<T> slices(s);
-  const auto passes = [](const ConvShape& shape) {
-    return ConvNormScratch{conv_scratch_bytes<T>(shape, Pass::forward), gradient_scratch_bytes<T>(shape)};
-  };
   const NormGradientMemory<T> memory(slices, true, true);
-  const auto sums = [](const ConvShape& shape) {
-    Layout layout;
-    const ChannelParts norm({shape.N, shape.F, shape.OH * shape.OW});
-    layout.array<Deviations>((norm.parts + 1) * shape.F);  // and their totals
-    return layout.bytes();
-  };
-  if (slices.count == 1) {
-    const ConvNormScratch all = passes(s);
-    return {std::max(all.forward, sums(s)), memory.slice.bytes() + std::max(all.backward, sums(s))};
-  }
-  const std::size_t forward_threads = std::size_t(slices.threads(conv_work(s))),
-                    backward_threads = std::size_t(slices.threads(2 * conv_work(s)));
+  const ChannelParts norm({s.N, s.F, s.OH * s.OW});
+  Layout layout;
+  layout.array<Deviations>((norm.parts + 1) * s.F);  // and their totals
+  const std::size_t sums = layout.bytes(), forward = std::max(conv_scratch_bytes<T>(s, Pass::forward), sums);
+  if (slices.count == 1)
+    return {forward, memory.slice.bytes() + std::max(gradient_scratch_bytes<T>(s), sums)};
+  const auto threads = std::size_t(slices.threads(2 * conv_work(s)));
   const SingleThread scope;
   ConvShape images = s;
   images.N = slices.most_images();
-  const ConvNormScratch own = passes(images);
-  Layout parts;
-  parts.array<Deviations>(slices.parts * s.F);
-  return {parts.bytes() + forward_threads * std::max(own.forward, sums(images)),
-          memory.all.bytes() + std::max(sums(s), backward_threads * (memory.slice.bytes() + own.backward))};
+  const std::size_t slice = memory.slice.bytes() + gradient_scratch_bytes<T>(images);
+  return {forward, memory.all.bytes() + std::max(sums, threads * slice)};
 }
 
 // dx, dw and db may be null: not wanted. c.a is the convolution's output.
