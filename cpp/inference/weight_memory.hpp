@@ -9,7 +9,7 @@
 
 namespace cnnlib {
 
-// Pieces of blocks that are large enough for huge pages: processors prefetch as far as a page goes.
+// Parts of blocks that are large enough for huge pages: processors prefetch as far as a page goes.
 class WeightMemory {
  public:
   // `bytes` at a multiple of buffer_alignment, for as long as this lives.

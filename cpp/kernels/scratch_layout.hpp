@@ -8,7 +8,7 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Adds up what a kernel needs, then hands the pieces out in the same order:
+// Adds up what a kernel needs, then hands the arrays out:
 //   Layout layout;
 //   const auto panel = layout.array<T>(n);      // reserves, with room for a vector behind the last value
 //   const auto tile = layout.per_thread<T>(threads, n);
@@ -16,34 +16,39 @@ namespace cnnlib::CNNLIB_ISA {
 //   T* p = panel.in(scratch.data());
 //   T* q = tile.of(scratch.data(), slot);
 template <class T>
-struct Piece {
+struct Reserved {
   std::size_t offset;
   T* in(void* base) const { return reinterpret_cast<T*>(static_cast<char*>(base) + offset); }
 };
 
-// What prefetchers fetch behind one thread's piece must not be another's, or lines wander between their
+// What prefetchers fetch behind one thread's array must not be another's, or lines wander between their
 // caches: 8 KB apart that still shows, 16 KB apart it does not.
 constexpr std::size_t thread_gap = 16 << 10;
 
 // The same for every thread.
 template <class T>
-struct ThreadPiece {
+struct ThreadReserved {
   std::size_t offset, stride;
   T* of(void* base, int slot) const {
     return reinterpret_cast<T*>(static_cast<char*>(base) + offset + slot * stride);
   }
 };
 
+template <class T>
+using Piece = Reserved<T>;
+template <class T>
+using ThreadPiece = ThreadReserved<T>;
+
 class Layout {
  public:
   template <class T>
-  Piece<T> array(Index count) {
-    const Piece<T> piece{bytes_};
+  Reserved<T> array(Index count) {
+    const Reserved<T> place{bytes_};
     add(static_cast<std::size_t>(count), sizeof(T));
-    return piece;
+    return place;
   }
   template <class T>
-  ThreadPiece<T> per_thread(int threads, Index count) {
+  ThreadReserved<T> per_thread(int threads, Index count) {
     const std::size_t start = bytes_;
     return {start, add(static_cast<std::size_t>(count), sizeof(T), static_cast<std::size_t>(threads))};
   }
@@ -62,7 +67,28 @@ class Layout {
   std::size_t bytes_ = 0;
 };
 
-// Tells the threads of a loop whether their piece of scratch is new to them. Each clears its own: one thread
+// Bytes of the scratch that a method lays out as `Memory`.
+template <class Memory, class Method>
+std::size_t bytes_of(const Method& method) {
+  Layout layout;
+  const Memory memory(method, layout);
+  return layout.bytes();
+}
+
+// Scratch for one array.
+template <class T>
+class ScratchArray {
+ public:
+  explicit ScratchArray(Index count) : place_(layout_.array<T>(count)), scratch_(layout_.bytes()) {}
+  T* data() const { return place_.in(scratch_.data()); }
+
+ private:
+  Layout layout_;
+  Reserved<T> place_;
+  Scratch scratch_;
+};
+
+// Tells the threads of a loop whether their scratch is new to them. Each clears its own: one thread
 // that cleared them all would keep the others waiting, and its memory would hold the pages.
 class FirstUse {
  public:
@@ -80,7 +106,7 @@ class FirstUse {
 
  private:
   Index size_;
-  Piece<char> used_;  // a cache line for each thread
+  Reserved<char> used_;  // a cache line for each thread
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

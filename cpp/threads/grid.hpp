@@ -13,10 +13,10 @@ inline double busy_share(Index tasks, int threads) {
 // Whether that is nine tenths or more.
 inline bool keep_busy(Index tasks, int threads) { return busy_share(tasks, threads) >= 0.9; }
 
-// Into how many pieces each of `tasks` equal tasks had better be cut, from 1 to `most`, where cutting is
+// Into how many tasks each of `tasks` equal ones had better be split, from 1 to `most`, where a split is
 // worth a factor `gain` of the time: the fewest that keep the threads busy, or nearly the best of those that
 // give a thread up to four tasks.
-inline Index pieces_for(Index tasks, Index most, int threads, double gain = 1.05) {
+inline Index splits_for(Index tasks, Index most, int threads, double gain = 1.05) {
   constexpr Index tasks_of_thread = 4;
   Index best = 1;
   for (Index n = 2;

@@ -15,10 +15,8 @@ template <class T>
 void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
   if (N * plane == 0) return void(std::fill_n(db, F, T(0)));
   const ChannelParts parts({N, F, plane});
-  Layout layout;
-  const auto piece = layout.array<ChannelSum>(parts.parts * F);
-  const Scratch scratch(layout.bytes());
-  ChannelSum* partial = piece.in(scratch.data());
+  const ScratchArray<ChannelSum> memory(parts.parts * F);
+  ChannelSum* partial = memory.data();
   parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
     ChannelSum total;
     for (Index n = 0; n < planes; ++n) total.value += sum(dout + at + n * F * plane, size);

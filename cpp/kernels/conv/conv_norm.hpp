@@ -78,8 +78,8 @@ struct PartSums {
 template <class T>
 struct NormGradientMemory {
   Layout all, slice;
-  Piece<NormGradient<T>> gradient;
-  Piece<T> dw, db, da, own_dw, own_db;
+  Reserved<NormGradient<T>> gradient;
+  Reserved<T> dw, db, da, own_dw, own_db;
 
   NormGradientMemory(const NormSlices<T>& slices, bool want_dw, bool want_db) {
     const ConvShape& s = slices.s;

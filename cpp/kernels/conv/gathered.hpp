@@ -130,13 +130,11 @@ void describe_gathered(ConvPlan& plan) {
 template <class T, class Body>
 void each_gathered(const ConvShape& s, const Body& body) {
   const Index images = images_at_once<T>(s);
-  Layout layout;
-  const auto piece = layout.array<T>(checked_product(images, points_of_image<T>(s)));
-  const Scratch scratch(layout.bytes());
+  const ScratchArray<T> memory(checked_product(images, points_of_image<T>(s)));
   for (Index n = 0; n < s.N; n += images) {
     ConvShape part = s;
     part.N = std::min(images, s.N - n);
-    body(n, part, piece.in(scratch.data()));
+    body(n, part, memory.data());
   }
 }
 

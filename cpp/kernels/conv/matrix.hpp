@@ -31,10 +31,8 @@ template <class T>
 void run_matrix_input_gradient(const ConvPlan& plan, const ConvOperands<T>& o) {
   const ConvShape& s = plan.shape;
   const Index D = image_values(s);
-  Layout layout;
-  const auto piece = layout.array<T>(o.epilogue.bias != nullptr ? D : 0);
-  const Scratch scratch(layout.bytes());
-  T* bias = o.epilogue.bias != nullptr ? piece.in(scratch.data()) : nullptr;
+  const ScratchArray<T> memory(o.epilogue.bias != nullptr ? D : 0);
+  T* bias = o.epilogue.bias != nullptr ? memory.data() : nullptr;
   for (Index d = 0; bias != nullptr && d < D; ++d) bias[d] = o.epilogue.bias[d / (s.KH * s.KW)];
   matrix_product<T>({{o.in, s.F, 1}, {o.w, D, 1}, bias, o.epilogue.activation, o.out, s.N, D, s.F});
 }

@@ -53,10 +53,8 @@ struct WeightGradientMethod {
 // A run whose weights nobody has packed.
 template <class T, class Method>
 void pack_and_run(const Method& method) {
-  Layout layout;
-  const auto piece = layout.array<T>(method.packed_size());
-  const Scratch scratch(layout.bytes());
-  T* packed = piece.in(scratch.data());
+  const ScratchArray<T> memory(method.packed_size());
+  T* packed = memory.data();
   method.pack(packed);
   method.run(packed);
 }

@@ -1,4 +1,4 @@
-// Prefetches of what comes after the work at hand, in small parts between its pieces.
+// Prefetches of what comes after the work at hand, in small parts between its tiles.
 #pragma once
 
 #include <algorithm>

@@ -73,10 +73,8 @@ void skinny_product_by_rows(const MatrixProduct<T>& p) {
   const Index tasks = threads > 1 ? ceil_div(2 * threads, p.chunks()) : 1;
   const Index strips = std::min(std::max(ceil_div(p.N, most_columns), tasks), ceil_div(p.N, size));
   const Index columns = round_up(ceil_div(p.N, strips), size);
-  Layout layout;
-  const auto part_piece = layout.array<T>(checked_product(p.chunks(), M * p.N));
-  const Scratch scratch(layout.bytes());
-  T* parts = part_piece.in(scratch.data());
+  const ScratchArray<T> memory(checked_product(p.chunks(), M * p.N));
+  T* parts = memory.data();
   // Several short rows are one run of memory; long ones are as many as a processor prefetches well.
   constexpr Index short_row_bytes = 8 << 10;
   constexpr int few = 4, many = M == 1 ? 16 : few;

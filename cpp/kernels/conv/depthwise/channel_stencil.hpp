@@ -78,9 +78,9 @@ struct ChannelStencil {
   ConvShape s;
   Index taps = s.KH * s.KW, multiplier = s.F / s.C;
   Layout axes;
-  Piece<Index> tap_piece = axes.array<Index>(2 * taps);
+  Reserved<Index> tap_memory = axes.array<Index>(2 * taps);
   Scratch tap_scratch{axes.bytes()};
-  Index* indices = tap_piece.in(tap_scratch.data());
+  Index* indices = tap_memory.in(tap_scratch.data());
   TapList x_taps{0, indices, indices + taps};
   Index groups = ceil_div(s.C, L::channels);
   Index task_groups = choose_task_groups();

@@ -48,15 +48,13 @@ class DepthwiseForwardPass {
     plan.tile_columns = vector;
     plan.threads = threads;
     name_blocks(plan, {{"output rows", band_rows}, {"channels", L::channels}});
-    Layout layout;
-    const Memory memory(*this, layout);
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
   struct Memory {
-    Piece<Index> pixels;
-    ThreadPiece<T> staged, out, weights;
+    Reserved<Index> pixels;
+    ThreadReserved<T> staged, out, weights;
     FirstUse first_use;
     Memory(const DepthwiseForwardPass& m, Layout& layout) : first_use(m.threads, layout) {
       pixels = layout.array<Index>(L::Staged::pixel_offsets(m.staged.rows, m.s.W));

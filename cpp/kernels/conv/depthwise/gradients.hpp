@@ -26,7 +26,8 @@ class DepthwiseGradientPass {
   // `with_sums`: dw or db.
   DepthwiseGradientPass(const ConvShape& shape, bool dx, bool sums) : s(shape), with_dx(dx), with_sums(sums) {
     stencil.list_x_taps(x_staged.pitch);
-    if (with_dx) dx_taps.list<T>(s, dout_staged.pitch, dout_size, lists, index_piece.in(axis_scratch.data()));
+    if (with_dx)
+      dx_taps.list<T>(s, dout_staged.pitch, dout_size, lists, index_memory.in(axis_scratch.data()));
   }
 
   void run(const DepthwiseGradients<T>& o) {
@@ -52,16 +53,14 @@ class DepthwiseGradientPass {
     plan.tile_columns = vector;
     plan.threads = threads;
     name_blocks(plan, {{"output rows", most.out}, {"channels", L::channels}});
-    Layout layout;
-    const Memory memory(*this, layout);
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
   struct Memory {
-    Piece<Index> x_pixels, dout_pixels;
-    ThreadPiece<T> x, dout, dx, weights, sums;
-    Piece<double> totals;  // [part][filter][tap, then db]
+    Reserved<Index> x_pixels, dout_pixels;
+    ThreadReserved<T> x, dout, dx, weights, sums;
+    Reserved<double> totals;  // [part][filter][tap, then db]
     FirstUse first_use;
     Memory(const DepthwiseGradientPass& m, Layout& layout) : first_use(m.threads, layout) {
       const Index groups = m.stencil.task_groups, multiplier = m.stencil.multiplier;
@@ -214,10 +213,10 @@ class DepthwiseGradientPass {
   ChannelStencil<T> stencil{s};
   GradientTaps dx_taps{s};
   Layout axes;
-  Piece<Index> index_piece = axes.array<Index>(2 * stencil.multiplier * stencil.taps);
-  Piece<TapList> list_piece = axes.array<TapList>(dx_taps.lists());
+  Reserved<Index> index_memory = axes.array<Index>(2 * stencil.multiplier * stencil.taps);
+  Reserved<TapList> list_memory = axes.array<TapList>(dx_taps.lists());
   Scratch axis_scratch{axes.bytes()};
-  TapList* lists = list_piece.in(axis_scratch.data());  // [row phase][column phase] of dx
+  TapList* lists = list_memory.in(axis_scratch.data());  // [row phase][column phase] of dx
   Index dx_row = L::pitch(s.W);
   Index bands = plan_bands();
   BandRows most = BandRows::largest(s, bands, with_dx);

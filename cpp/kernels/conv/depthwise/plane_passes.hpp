@@ -83,15 +83,13 @@ class DepthwisePlaneGradients {
     plan.tile_columns = lanes;
     plan.threads = threads;
     name_blocks(plan, {{"channels", channels}, {"partial sums", parts}});
-    Layout layout;
-    const Memory memory(*this, layout);
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
   struct Memory {
-    ThreadPiece<T> sums;
-    Piece<double> totals;
+    ThreadReserved<T> sums;
+    Reserved<double> totals;
     Memory(const DepthwisePlaneGradients& m, Layout& layout) {
       sums = layout.per_thread<T>(m.threads, m.with_sums ? m.channels * sums_of_channel * lanes : 0);
       totals = layout.array<double>(m.with_sums ? m.parts * m.s.C * sums_of_channel : 0);

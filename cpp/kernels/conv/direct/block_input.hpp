@@ -48,10 +48,10 @@ class BlockInput {
   }
 
   // Where the block at (oh, ow) of an image x, of one group, lies: in `staged`, if it had to be copied.
-  const T* stage(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
+  const T* stage(const T* x, Index oh, Index ow, Index rows, const Panels& columns, T* staged) const {
     if (in_place) return x + (oh + p.rows.at[0]) * p.x_row + ow + p.cols.at[0];
     if (single)
-      stage_panels(x, oh, ow, rows, segments, staged);
+      stage_panels(x, oh, ow, rows, columns, staged);
     else
       stage_planes(x, oh, ow, staged);
     return staged;
@@ -70,32 +70,32 @@ class BlockInput {
     }
   }
 
-  void stage_panels(const T* x, Index oh, Index ow, Index rows, const Panels& segments, T* staged) const {
+  void stage_panels(const T* x, Index oh, Index ow, Index rows, const Panels& columns, T* staged) const {
     const Index start = ow * p.cols.stride + p.cols.at[0];
     const Index vectors = ceil_div(pitch, lanes), reach = vectors * lanes * p.cols.stride;
-    Index whole = 0;  // segments that can be read in whole vectors
+    Index whole = 0;  // tiles that can be read in whole vectors
     if (p.cols.stride <= 2 && start >= 0)
-      while (whole < segments.count && start + segments.first(whole) * p.cols.stride + reach <= p.W) ++whole;
+      while (whole < columns.count && start + columns.first(whole) * p.cols.stride + reach <= p.W) ++whole;
     for (Index c = 0; c < p.C; ++c)
       for (Index i = 0; i < rows; ++i) {
         const Index line = (oh + i) * p.rows.stride + p.rows.at[0];
         const T* row = line >= 0 && line < p.H ? x + c * p.x_plane + line * p.x_row : nullptr;
-        T* to = staged + i * segments.count * panel_size + c * pitch;
+        T* to = staged + i * columns.count * panel_size + c * pitch;
         const Index fast = row != nullptr ? whole : 0;
         if (p.cols.stride == 1)
-          copy_segments(segments, fast, vectors, [&](Index j) { return S::load(row + start + j); }, to);
+          copy_tiles(columns, fast, vectors, [&](Index j) { return S::load(row + start + j); }, to);
         else
-          copy_segments(
-              segments, fast, vectors,
+          copy_tiles(
+              columns, fast, vectors,
               [&](Index j) {
                 typename S::Packet even, odd;
                 S::load_pairs(row + start + 2 * j, even, odd);
                 return even;
               },
               to);
-        for (Index s = fast; s < segments.count; ++s)
-          for (Index j = 0; j < segments.rows(s); ++j) {
-            const Index column = start + (segments.first(s) + j) * p.cols.stride;
+        for (Index s = fast; s < columns.count; ++s)
+          for (Index j = 0; j < columns.rows(s); ++j) {
+            const Index column = start + (columns.first(s) + j) * p.cols.stride;
             to[s * panel_size + j] = row != nullptr && column >= 0 && column < p.W ? row[column] : T(0);
           }
       }
@@ -103,9 +103,9 @@ class BlockInput {
 
   // Whole vectors are written: what follows belongs to the next channel, which comes later, or to nobody.
   template <class Load>
-  void copy_segments(const Panels& segments, Index count, Index vectors, const Load& load, T* to) const {
+  void copy_tiles(const Panels& columns, Index count, Index vectors, const Load& load, T* to) const {
     for (Index s = 0; s < count; ++s, to += panel_size)
-      for (Index v = 0; v < vectors; ++v) S::store(to + v * lanes, load(segments.first(s) + v * lanes));
+      for (Index v = 0; v < vectors; ++v) S::store(to + v * lanes, load(columns.first(s) + v * lanes));
   }
 
   const Correlation<T>& p;

@@ -52,18 +52,16 @@ class Col2im {
     plan.threads = threads;
     plan.packed_bytes = packed_size() * sizeof(T);
     name_blocks(plan, {{"output rows", band}, {"held rows", held}});
-    Layout layout;
-    const Memory memory(*this, layout);
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
   struct Memory {
-    Piece<Index> offset;
+    Reserved<Index> offset;
     // For every column phase of dx the number of kernel columns that reach it, then their offsets.
-    Piece<Index> columns;
-    ThreadPiece<T> products, line;
-    ThreadPiece<Index> terms;
+    Reserved<Index> columns;
+    ThreadReserved<T> products, line;
+    ThreadReserved<Index> terms;
     Memory(const Col2im& m, Layout& layout) {
       offset = layout.array<Index>(m.F);
       columns = layout.array<Index>(m.s.stride_w * (m.s.KW + 1));
@@ -80,10 +78,8 @@ class Col2im {
   };
 
   void pack_and_run(ConvOperands<T> o) const {
-    Layout layout;
-    const auto piece = layout.array<T>(packed_size());
-    const Scratch scratch(layout.bytes());
-    T* packed = piece.in(scratch.data());
+    const ScratchArray<T> memory(packed_size());
+    T* packed = memory.data();
     pack(o.w, packed);
     o.packed = packed;
     run(o);

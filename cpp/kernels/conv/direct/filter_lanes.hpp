@@ -75,7 +75,7 @@ class FilterLanes {
 
  public:
   explicit FilterLanes(const Correlation<T>& correlation)
-      : p(correlation), staging(staging_of(p, axis_piece.in(axis_scratch.data()))) {
+      : p(correlation), staging(staging_of(p, axis_memory.in(axis_scratch.data()))) {
     choose_blocks();
     input.emplace(p, staging);
     panels = Panels(vectors, panel_vectors);
@@ -98,21 +98,19 @@ class FilterLanes {
   void pack(T* packed) const {
     if (packs_by_panel) return;
     Layout layout;
-    const auto turned_piece = layout.per_thread<T>(threads, turned_size);
+    const auto turned_memory = layout.per_thread<T>(threads, turned_size);
     const Scratch scratch(layout.bytes());
     parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int slot) {
       const Index chunk = task % chunks, panel = task / chunks % panels.count;  // a part's panels in a run
       const Index group = task / chunks / panels.count;
-      pack_panel_of(group, chunk, panel, turned_piece.of(scratch.data(), slot),
+      pack_panel_of(group, chunk, panel, turned_memory.of(scratch.data(), slot),
                     packed + packed_at(group, chunk, panel));
     });
   }
 
   void run(const T* packed) const {
-    Layout layout;
-    const auto offset_piece = layout.array<Index>(2 * channels * taps);
-    const Scratch scratch(layout.bytes());
-    Index* offset = offset_piece.in(scratch.data());
+    const ScratchArray<Index> memory(2 * channels * taps);
+    Index* offset = memory.data();
     fill_offsets(offset);
     packs_by_panel ? run_by_panel(offset) : run_by_block(offset, packed);
   }
@@ -153,7 +151,7 @@ class FilterLanes {
     };
     const Index usual_panel = panel_for(even_part(p.OW, most_positions));
     const auto panel_now = [&] { return p.prepacked ? usual_panel : panel_for(even_part(p.OW, cols)); };
-    // Enough work for every thread to have two pieces: parts of the filters, which read the same input, where
+    // Enough work for every thread to have two tasks: parts of the filters, which read the same input, where
     // the weights are the larger operand; else, or where parts of one panel each are too few, smaller blocks,
     // as long as they are worth a panel's way to the cache.
     const auto count = [&] { return p.N * p.groups * ceil_div(p.OW, cols) * ceil_div(p.OH, rows); };
@@ -223,11 +221,11 @@ class FilterLanes {
   // A block of output positions.
   struct Block {
     Index group, oh, ow, rows;
-    Panels segments;
-    const T* base;  // of its input
+    Panels columns;  // in tiles
+    const T* base;   // of its input
     T* out;
 
-    Index tiles() const { return rows * segments.count; }
+    Index tiles() const { return rows * columns.count; }
   };
 
   // Block number `task` of [group][image][block], its input in `staged` if it has to be copied.
@@ -242,7 +240,7 @@ class FilterLanes {
                 Panels(std::min(staging.cols, p.OW - ow)),
                 p.x + image * p.x_image + group * p.C * p.x_plane,
                 p.out + image * p.out_image + group * p.F * p.out_plane + oh * p.out_row + ow * p.out_col};
-    block.base = input->stage(block.base, oh, ow, block.rows, block.segments, staged);
+    block.base = input->stage(block.base, oh, ow, block.rows, block.columns, staged);
     return block;
   }
 
@@ -281,8 +279,8 @@ class FilterLanes {
     offset += last_chunk && chunks > 1 ? channels * taps : 0;
     for (Index i = 0, tile = 0; i < block.rows; ++i) {
       const RowsInside inside(p.rows, block.oh + i, p.H);
-      for (Index s = 0; s < block.segments.count; ++s, ++tile) {
-        const Index j = block.segments.first(s), rows = block.segments.rows(s);
+      for (Index s = 0; s < block.columns.count; ++s, ++tile) {
+        const Index j = block.columns.first(s), rows = block.columns.rows(s);
         const auto kernel = in_tiles    ? prefetching_position_kernel<T, Prefetch::run>(rows)
                             : scattered ? prefetching_position_kernel<T, Prefetch::next_positions>(rows)
                                         : position_kernel<T>(rows, panels.rows(step.panel));
@@ -311,7 +309,7 @@ class FilterLanes {
   }
 
   struct BlockMemory {
-    ThreadPiece<T> staged, sum;
+    ThreadReserved<T> staged, sum;
     BlockMemory(const FilterLanes& m, Layout& layout)
         : staged(layout.per_thread<T>(m.threads, m.input->size())),
           sum(layout.per_thread<T>(m.threads,
@@ -346,9 +344,9 @@ class FilterLanes {
   }
 
   struct PanelMemory {
-    ThreadPiece<T> weights, turned, sum;
-    Piece<T> staged;
-    Piece<Block> blocks;
+    ThreadReserved<T> weights, turned, sum;
+    Reserved<T> staged;
+    Reserved<Block> blocks;
     PanelMemory(const FilterLanes& m, Layout& layout) {
       const Index images = m.p.N * m.blocks;
       weights = layout.per_thread<T>(m.threads, m.panels_at_once * m.weights_size());
@@ -397,7 +395,7 @@ class FilterLanes {
 
   Correlation<T> p;
   Layout axes;
-  Piece<Index> axis_piece = axes.array<Index>(staging_indices(p));
+  Reserved<Index> axis_memory = axes.array<Index>(staging_indices(p));
   Scratch axis_scratch{axes.bytes()};
   Staging staging;
   std::optional<BlockInput<T>> input;

@@ -147,10 +147,8 @@ template <class T>
 template <class T>
 [[gnu::noinline]] void each_correlation(const ConvShape& s, Pass pass, const CorrelationBody<T>& body) {
   if (s.N == 0) return;
-  Layout layout;
-  const auto piece = layout.array<Index>(2 * (s.KH + s.KW));
-  const Scratch scratch(layout.bytes());
-  Index* at = piece.in(scratch.data());
+  const ScratchArray<Index> memory(2 * (s.KH + s.KW));
+  Index* at = memory.data();
   if (pass == Pass::forward) return body(forward_correlation<T>(s, at));
   each_input_gradient<T>(s, at, body);
 }

@@ -6,16 +6,16 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // A run of vector lanes and where its outputs go.
-struct Segment {
+struct LaneRange {
   Index lane, count, to;
 };
 
 // The vectors that cover a block of output positions: vector v reads the block's input from source[v] on; its
-// useful lanes are segments first[v] to first[v + 1].
+// useful lanes are ranges first[v] to first[v + 1].
 struct LanePlan {
   Index* source;
   Index* first;
-  Segment* segments;
+  LaneRange* ranges;
   Index rows = 0, cols = 0;  // of the block that the plan is for
   Index vectors = 0;
   bool all_whole = false;  // every vector useful in every lane, in one row
@@ -29,7 +29,7 @@ struct LanePlan {
     if (v + count > vectors) return false;
     if (all_whole) return true;
     for (Index u = v; u < v + count; ++u)
-      if (first[u + 1] != first[u] + 1 || segments[first[u]].count != lanes) return false;
+      if (first[u + 1] != first[u] + 1 || ranges[first[u]].count != lanes) return false;
     return true;
   }
 
@@ -57,8 +57,8 @@ struct LanePlan {
           const Index count = std::min(lanes, cols - j), earlier = inside || twice ? lanes - count : 0;
           source[vectors] = i * pitch + j - earlier;
           first[vectors++] = n;
-          segments[n++] = twice ? Segment{0, lanes, i * out_row + j - earlier}
-                                : Segment{earlier, count, i * out_row + j * out_col};
+          ranges[n++] = twice ? LaneRange{0, lanes, i * out_row + j - earlier}
+                              : LaneRange{earlier, count, i * out_row + j * out_col};
         }
     } else {
       for (Index v = 0; v < running; ++v) {
@@ -68,7 +68,7 @@ struct LanePlan {
           const Index i = (v * lanes + lane) / pitch, j = (v * lanes + lane) % pitch;
           if (i >= rows) break;
           const Index left = std::min(lanes - lane, pitch - j), useful = std::min(left, cols - j);
-          if (useful > 0) segments[n++] = {lane, useful, i * out_row + j * out_col};
+          if (useful > 0) ranges[n++] = {lane, useful, i * out_row + j * out_col};
           lane += left;
         }
       }
@@ -76,7 +76,7 @@ struct LanePlan {
     first[vectors] = n;
     all_whole = true;
     for (Index v = 0; v < vectors && all_whole; ++v)
-      all_whole = first[v + 1] == first[v] + 1 && segments[first[v]].count == lanes;
+      all_whole = first[v + 1] == first[v] + 1 && ranges[first[v]].count == lanes;
   }
 };
 
@@ -84,7 +84,7 @@ struct LanePlan {
 // added to.
 template <class T>
 void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Index rows, Index filter,
-                 const Segment& s, bool start, bool finish, T* out) {
+                 const LaneRange& s, bool start, bool finish, T* out) {
   using S = Simd<T>;
   const auto activation = finish ? p.epilogue.activation : Rectifier<T>{};
   const bool fresh = start && !p.epilogue.add;
@@ -109,11 +109,11 @@ void store_lanes(const Correlation<T>& p, const T* tile, Index tile_stride, Inde
   }
 }
 
-// The same for two tiles, of the even and of the odd columns, of which `columns` are left from the segment's
+// The same for two tiles, of the even and of the odd columns, of which `columns` are left from the range's
 // first on.
 template <class T>
 void store_pairs(const Correlation<T>& p, const T* even, const T* odd, Index tile_stride, Index rows,
-                 Index filter, const Segment& s, Index columns, bool start, bool finish, T* out) {
+                 Index filter, const LaneRange& s, Index columns, bool start, bool finish, T* out) {
   using S = Simd<T>;
   constexpr Index lanes = S::size;
   const auto activation = finish ? p.epilogue.activation : Rectifier<T>{};

@@ -22,7 +22,7 @@ class PixelLanes {
 
  public:
   explicit PixelLanes(const Correlation<T>& correlation)
-      : p(correlation), staging(staging_of(p, axis_piece.in(axis_scratch.data()))) {
+      : p(correlation), staging(staging_of(p, axis_memory.in(axis_scratch.data()))) {
     choose_blocks();
     // Rows of channels that lie apart in x are too far from each other for a processor to guess what comes
     // next, and on more pages than it has addresses at hand. Tiles of the first panel of filters prefetch
@@ -43,7 +43,7 @@ class PixelLanes {
     constexpr Index padded = round_up(max_rows, lanes);
     const bool turn = p.w_filter > 1 && !p.weights_in_order();
     Layout layout;
-    const auto turned_piece = layout.per_thread<T>(threads, turn ? (p.w_filter + lanes) * padded : 0);
+    const auto turned_memory = layout.per_thread<T>(threads, turn ? (p.w_filter + lanes) * padded : 0);
     const Scratch scratch(layout.bytes());
     parallel_for(p.groups * chunks * panels.count, threads, [&](Index task, int slot) {
       const Index chunk = task % chunks, panel = task / chunks % panels.count;  // a part's panels in a run
@@ -54,8 +54,8 @@ class PixelLanes {
       if (p.weights_in_order())
         pack_panel<T>([&](Index m) { return w + m * p.w_filter + c0 * taps; }, rows, count * taps, to);
       else
-        pack_by_tap(w + c0 * p.w_channel, rows, count, turn ? turned_piece.of(scratch.data(), slot) : nullptr,
-                    to);
+        pack_by_tap(w + c0 * p.w_channel, rows, count,
+                    turn ? turned_memory.of(scratch.data(), slot) : nullptr, to);
     });
   }
 
@@ -67,7 +67,7 @@ class PixelLanes {
     for (int slot = 0; slot < threads; ++slot)
       *memory.plan.of(scratch.data(), slot) = {memory.source.of(scratch.data(), slot),
                                                memory.first.of(scratch.data(), slot),
-                                               memory.segments.of(scratch.data(), slot)};
+                                               memory.ranges.of(scratch.data(), slot)};
     if (copies) fill_run_offsets(memory.run_offset.in(scratch.data()));
     const BlockOrder blocks{*this};
     parallel_for(blocks.count() * filter_parts, threads, [&](Index task, int slot) {
@@ -87,9 +87,7 @@ class PixelLanes {
                        {"channels", channels},
                        {"filters", panels.rows(0)},
                        {"parts of the filters", filter_parts}});
-    Layout layout;
-    const Memory memory(*this, layout);
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -170,11 +168,11 @@ class PixelLanes {
   };
 
   struct Memory {
-    Piece<Index> offset, run_offset;
-    ThreadPiece<T> staged, run, tile;
-    ThreadPiece<Index> source, first;
-    ThreadPiece<Segment> segments;
-    ThreadPiece<LanePlan> plan;
+    Reserved<Index> offset, run_offset;
+    ThreadReserved<T> staged, run, tile;
+    ThreadReserved<Index> source, first;
+    ThreadReserved<LaneRange> ranges;
+    ThreadReserved<LanePlan> plan;
 
     Memory(const PixelLanes& m, Layout& layout) {
       const Index vectors = LanePlan::most_vectors(m.staging.rows, m.staging.cols, m.staging.pitch, lanes);
@@ -186,7 +184,7 @@ class PixelLanes {
       tile = layout.per_thread<T>(m.threads, m.p.kinds() * tile_size<T>);
       source = layout.per_thread<Index>(m.threads, vectors);
       first = layout.per_thread<Index>(m.threads, vectors + 1);
-      segments = layout.per_thread<Segment>(m.threads, vectors * 2 + m.staging.rows);
+      ranges = layout.per_thread<LaneRange>(m.threads, vectors * 2 + m.staging.rows);
       plan = layout.per_thread<LanePlan>(m.threads, 1);
     }
   };
@@ -311,15 +309,15 @@ class PixelLanes {
       const Index K = channels * m.taps;
       if (p.out_col == 1 && plan.whole(v, count, lanes)) {
         T* to = out + work.filter * p.out_plane;
-        for (Index u = 0; u < count; ++u) work.whole.to[u] = to + plan.segments[plan.first[v + u]].to;
+        for (Index u = 0; u < count; ++u) work.whole.to[u] = to + plan.ranges[plan.first[v + u]].to;
         return kernel(K, work.filters, work.rows, at, source, work.whole);
       }
       auto target = Target<T>::rows(tile, count);
       target.fetch = fetch;
       if (p.kinds() == 2) return multiply_pairs(kernel, work, v, count, source, target);
       kernel(K, work.filters, work.rows, at, source, target);
-      each_segment(v, count, [&](Index u, const Segment& segment) {
-        store_lanes(p, tile + u * lanes, count * lanes, work.rows, group * p.F + work.filter, segment,
+      each_range(v, count, [&](Index u, const LaneRange& range) {
+        store_lanes(p, tile + u * lanes, count * lanes, work.rows, group * p.F + work.filter, range,
                     chunk == 0, chunk == m.chunks - 1, out + work.filter * p.out_plane);
       });
     }
@@ -333,17 +331,17 @@ class PixelLanes {
       for (Index u = 0; u < count; ++u) target.to[u] += tile_size<T>;
       kernel(channels * m.taps - even, work.filters + even * rows, rows,
              offset + m.channels * p.rows.count * p.even_taps, source, target);
-      each_segment(v, count, [&](Index u, const Segment& segment) {
+      each_range(v, count, [&](Index u, const LaneRange& range) {
         store_pairs(p, tile + u * lanes, tile + tile_size<T> + u * lanes, count * lanes, rows,
-                    group * p.F + f, segment, columns_left - segment.to % p.out_row, chunk == 0,
+                    group * p.F + f, range, columns_left - range.to % p.out_row, chunk == 0,
                     chunk == m.chunks - 1, out + f * p.out_plane);
       });
     }
 
     template <class Body>
-    void each_segment(Index v, Index count, const Body& body) const {
+    void each_range(Index v, Index count, const Body& body) const {
       for (Index u = 0; u < count && v + u < plan.vectors; ++u)
-        for (Index s = plan.first[v + u]; s < plan.first[v + u + 1]; ++s) body(u, plan.segments[s]);
+        for (Index s = plan.first[v + u]; s < plan.first[v + u + 1]; ++s) body(u, plan.ranges[s]);
     }
 
     const PixelLanes& m;
@@ -360,7 +358,7 @@ class PixelLanes {
 
   Correlation<T> p;
   Layout axes;
-  Piece<Index> axis_piece = axes.array<Index>(staging_indices(p));
+  Reserved<Index> axis_memory = axes.array<Index>(staging_indices(p));
   Scratch axis_scratch{axes.bytes()};
   Staging staging;
   Panels panels{p.F};

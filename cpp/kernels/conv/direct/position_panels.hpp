@@ -81,9 +81,7 @@ class PositionPanels {
                        {"channels", channels},
                        {"filters", std::min(p.F, filter_blocks.rows(0) * panels.rows(0))},
                        {"packed by block of filters", by_filters}});
-    Layout layout;
-    const Memory memory(*this, layout);
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
@@ -175,9 +173,9 @@ class PositionPanels {
   }
 
   struct Memory {
-    Piece<Index> offset;
-    Piece<T> positions;  // of all images
-    ThreadPiece<T> block, tile;
+    Reserved<Index> offset;
+    Reserved<T> positions;  // of all images
+    ThreadReserved<T> block, tile;
     Memory(const PositionPanels& m, Layout& layout) {
       offset = layout.array<Index>(m.channels);
       positions =

@@ -89,9 +89,9 @@ class InvertedResidualPass {
     const Index* offset;
   };
   struct Memory {
-    Piece<Index> offsets;
-    ThreadPiece<T> hidden, middle;  // of a thread, or of an image with all of its chunks
-    ThreadPiece<T> sums, tile;
+    Reserved<Index> offsets;
+    ThreadReserved<T> hidden, middle;  // of a thread, or of an image with all of its chunks
+    ThreadReserved<T> sums, tile;
     Memory(const InvertedResidualPass& m, Layout& layout) {
       const bool layers = m.cut.by == By::layers;
       const int owners = layers ? int(m.images) : m.threads;
@@ -139,13 +139,13 @@ class InvertedResidualPass {
       run_chunks(o, outputs_of(band), weights.first_chunk(part), weights.first_chunk(part + 1), memory,
                  scratch, slot, memory.sums.of(scratch, int(band)));
     });
-    const Index piece = round_up(ceil_div(band_rows * d.OW, threads), lanes),
-                pieces = ceil_div(band_rows * d.OW, piece);
-    parallel_for(s.N * bands * pieces, threads, [&](Index task, int) {
-      const Index band = task / pieces, from = task % pieces * piece;
+    const Index block = round_up(ceil_div(band_rows * d.OW, threads), lanes),
+                blocks = ceil_div(band_rows * d.OW, block);
+    parallel_for(s.N * bands * blocks, threads, [&](Index task, int) {
+      const Index band = task / blocks, from = task % blocks * block;
       Outputs some = outputs_of(band);
       some.first += from;
-      some.last = std::min(some.last, some.first + piece);
+      some.last = std::min(some.last, some.first + block);
       finish(o, some, memory.sums.of(scratch, int(band)) + from * some.width());
     });
   }
@@ -178,22 +178,22 @@ class InvertedResidualPass {
   void expand_images(const Operands& o, Index first_image, Index count, const Memory& memory,
                      void* scratch) const {
     const Index pairs = ceil_div(weights.hidden, tile_vectors);
-    const Panels pieces(staged.rows, rows_of_piece(count * pairs, staged.rows));
-    parallel_for(count * pairs * pieces.count, threads, [&](Index task, int slot) {
+    const Panels blocks(staged.rows, rows_of_block(count * pairs, staged.rows));
+    parallel_for(count * pairs * blocks.count, threads, [&](Index task, int slot) {
       Work work{memory.tile.of(scratch, slot)};
-      const Index band = task % pieces.count, pair = task / pieces.count % pairs,
-                  n = task / pieces.count / pairs, chunk = weights.chunk_of(pair * tile_vectors),
-                  v = weights.first_vector(chunk), top = pieces.first(band);
+      const Index band = task % blocks.count, pair = task / blocks.count % pairs,
+                  n = task / blocks.count / pairs, chunk = weights.chunk_of(pair * tile_vectors),
+                  v = weights.first_vector(chunk), top = blocks.first(band);
       expand(work, o, first_image + n, chunk, pair * tile_vectors - v, -d.pad_top, top,
-             top + pieces.rows(band), memory.hidden.of(scratch, int(n)) + v * staged.size());
+             top + blocks.rows(band), memory.hidden.of(scratch, int(n)) + v * staged.size());
     });
   }
   void filter_images(const Operands& o, Index count, const Memory& memory, void* scratch) const {
-    const Panels pieces(d.OH, rows_of_piece(count * weights.hidden, d.OH));
-    parallel_for(count * weights.hidden * pieces.count, threads, [&](Index task, int) {
-      const Index oh = pieces.first(task % pieces.count), v = task / pieces.count % weights.hidden,
-                  n = task / pieces.count / weights.hidden, chunk = weights.chunk_of(v);
-      filter(o.packed, chunk, v - weights.first_vector(chunk), pieces.rows(task % pieces.count),
+    const Panels blocks(d.OH, rows_of_block(count * weights.hidden, d.OH));
+    parallel_for(count * weights.hidden * blocks.count, threads, [&](Index task, int) {
+      const Index oh = blocks.first(task % blocks.count), v = task / blocks.count % weights.hidden,
+                  n = task / blocks.count / weights.hidden, chunk = weights.chunk_of(v);
+      filter(o.packed, chunk, v - weights.first_vector(chunk), blocks.rows(task % blocks.count),
              memory.hidden.of(scratch, int(n)) + v * staged.size() + oh * d.stride_h * staged.pitch,
              memory.middle.of(scratch, int(n)) + v * middle_size + oh * d.OW * lanes);
     });
@@ -201,12 +201,12 @@ class InvertedResidualPass {
   void project_images(const Operands& o, Index first_image, Index count, const Memory& memory,
                       void* scratch) const {
     const Index tiles = ceil_div(weights.filters, tile_vectors), all = d.OH * d.OW;
-    const Panels pieces(all, rows_of_piece(count * tiles, ceil_div(all, max_rows)) * max_rows);
-    parallel_for(count * tiles * pieces.count, threads, [&](Index task, int slot) {
+    const Panels blocks(all, rows_of_block(count * tiles, ceil_div(all, max_rows)) * max_rows);
+    parallel_for(count * tiles * blocks.count, threads, [&](Index task, int slot) {
       Work work{memory.tile.of(scratch, slot)};
-      const Index first = pieces.first(task % pieces.count), f = task / pieces.count % tiles * tile_vectors,
-                  n = task / pieces.count / tiles;
-      const Outputs outputs{first_image + n, first, first + pieces.rows(task % pieces.count), f,
+      const Index first = blocks.first(task % blocks.count), f = task / blocks.count % tiles * tile_vectors,
+                  n = task / blocks.count / tiles;
+      const Outputs outputs{first_image + n, first, first + blocks.rows(task % blocks.count), f,
                             std::min<Index>(f + tile_vectors, weights.filters)};
       const T* middle = memory.middle.of(scratch, int(n)) + first * lanes;
       T* sums = memory.sums.of(scratch, slot);
@@ -215,10 +215,10 @@ class InvertedResidualPass {
       finish(o, outputs, sums);
     });
   }
-  // Of the pieces into which each of `tasks` tasks of so many rows is cut. What it calls is inlined: it
+  // Of the blocks into which each of `tasks` tasks of so many rows is cut. What it calls is inlined: it
   // stands outside of the set's namespace.
-  [[gnu::flatten]] Index rows_of_piece(Index tasks, Index rows) const {
-    return rows / pieces_for(tasks, rows, threads);
+  [[gnu::flatten]] Index rows_of_block(Index tasks, Index rows) const {
+    return rows / splits_for(tasks, rows, threads);
   }
 
   // Rows [first, last) of staged hidden vectors with their halo, a tile of them from v of the chunk on, where

@@ -23,9 +23,9 @@ class DotProducts {
     g.set_blocks(PositionBlocks::choose(1, g.OH, g.OW, most_positions), S::size, S::size);
     pairs = with_dw ? g.C * g.taps : 0;
     pair_blocks = ceil_div(pairs + with_db, dot_block);
-    pieces = g.positions.row_blocks * g.positions.col_blocks;
+    image_blocks = g.positions.row_blocks * g.positions.col_blocks;
     // The parts depend on the shape alone.
-    parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * pieces);
+    parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * image_blocks);
     threads = threads_for(g.work() * (with_dw ? 1 : 1.0 / double(g.C * g.taps)));
     filters = Panels(g.F, dot_block);
     sum_count = g.F * pair_blocks * dot_block;
@@ -40,7 +40,7 @@ class DotProducts {
     Index* offset = memory.offset.in(scratch.data());
     T* sums = memory.sums.in(scratch.data());
     g.pair_offsets(offset);
-    const Index groups = g.s.groups, blocks = g.s.N * pieces;
+    const Index groups = g.s.groups, blocks = g.s.N * image_blocks;
     parallel_for(parts * groups, threads, [&](Index task, int slot) {
       const Index group = task % groups, part = task / groups;
       const Work work{memory.staged.of(scratch.data(), slot), memory.running.of(scratch.data(), slot),
@@ -62,17 +62,15 @@ class DotProducts {
     name_blocks(
         plan,
         {{"output rows", g.positions.rows}, {"output columns", g.positions.cols}, {"partial sums", parts}});
-    Layout layout;
-    const Memory memory(*this, layout);
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
   struct Memory {
-    ThreadPiece<T> staged, running;
-    ThreadPiece<VectorAt> vectors;
-    Piece<T> sums;
-    Piece<Index> offset;
+    ThreadReserved<T> staged, running;
+    ThreadReserved<VectorAt> vectors;
+    Reserved<T> sums;
+    Reserved<Index> offset;
     Memory(const DotProducts& m, Layout& layout) {
       const WeightGradient<T>& g = m.g;
       staged = layout.per_thread<T>(m.threads, m.ones_at + m.ones_size);
@@ -148,7 +146,7 @@ class DotProducts {
   }
 
   WeightGradient<T> g;
-  Index pairs, pair_blocks, pieces, parts;  // pieces of an image
+  Index pairs, pair_blocks, image_blocks, parts;
   int threads;
   Panels filters{0};
   Index sum_count;  // [block of filters][block of pairs][filter][pair]

@@ -66,11 +66,7 @@ class SharedPanelsPart {
     }
   }
 
-  std::size_t scratch_bytes() const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    return layout.bytes();
-  }
+  std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
 
  private:
   struct Work {  // of one thread
@@ -79,9 +75,9 @@ class SharedPanelsPart {
     T *line, *tile;
   };
   struct Memory {
-    Piece<T> packed, staged;
-    Piece<Index> offset;
-    ThreadPiece<T> line, tile;
+    Reserved<T> packed, staged;
+    Reserved<Index> offset;
+    ThreadReserved<T> line, tile;
     Memory(const SharedPanelsPart& m, Layout& layout) {
       const WeightGradient<T>& g = m.g;
       packed = layout.array<T>(checked_product(g.s.F, g.positions.most_positions()));
@@ -102,9 +98,9 @@ class SharedPanelsPart {
     const Index shared_blocks = filter_parts > 1 ? lane_blocks : 0;
     parallel_for(g.s.groups * (shared_blocks + part.panels()), threads, [&](Index task, int slot) {
       const Work work = memory.work(scratch, slot);
-      const Index group = task % g.s.groups, piece = task / g.s.groups;
-      if (piece < shared_blocks) return stage(work, block, group, piece, o.x);
-      const Index panel = part.first_panel + piece - shared_blocks, f = panels.first(panel);
+      const Index group = task % g.s.groups, at = task / g.s.groups;
+      if (at < shared_blocks) return stage(work, block, group, at, o.x);
+      const Index panel = part.first_panel + at - shared_blocks, f = panels.first(panel);
       pack_filters(g, block, group, f, panels.rows(panel), o.dout,
                    work.packed + (group * g.F + f) * block.positions());
     });
@@ -187,7 +183,7 @@ class SharedPanelsPart {
 };
 
 // A small result has sums of its own for each part of the positions, as many as the shape says, which threads
-// take whole or, where these are too few for them, in pieces of the result.
+// take whole or, where these are too few for them, a task for some rows or columns of the result.
 template <class T>
 class SharedPanels {
   // Of a block, whose packed dout all channels share.
@@ -211,12 +207,11 @@ class SharedPanels {
     g.set_blocks(blocks);
     const bool little_input = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
     by_filters = little_input;
-    // Each piece of a part stages the input, or packs dout, anew.
+    // Each task of a part stages the input, or packs dout, anew.
     constexpr double gain = 1.15;
-    pieces =
-        g.positions.parts == 1
-            ? 1
-            : pieces_for(g.positions.parts, by_filters ? all.panels() : all.lane_blocks(), threads, gain);
+    tasks = g.positions.parts == 1
+                ? 1
+                : splits_for(g.positions.parts, by_filters ? all.panels() : all.lane_blocks(), threads, gain);
   }
 
   void run(const WeightGradientOperands<T>& o) const {
@@ -234,10 +229,10 @@ class SharedPanels {
       plan.scratch_bytes = SharedPanelsPart<T>(g, all, threads).scratch_bytes();
       return;
     }
-    const Index at_once = std::min<Index>(threads, g.positions.parts * pieces);
+    const Index at_once = std::min<Index>(threads, g.positions.parts * tasks);
     std::size_t most = 0;
-    for (Index i = 0; i < pieces; ++i)
-      most = std::max(most, SharedPanelsPart<T>(g, piece(i), 1).scratch_bytes());
+    for (Index i = 0; i < tasks; ++i)
+      most = std::max(most, SharedPanelsPart<T>(g, weights_of(i), 1).scratch_bytes());
     plan.scratch_bytes = at_once * most + sum_layout().bytes();
   }
 
@@ -252,23 +247,23 @@ class SharedPanels {
     const PositionBlocks& positions = g.positions;
     const Scratch scratch(sum_layout().bytes());
     T* sums = static_cast<T*>(scratch.data());
-    each_on_its_own(positions.parts * pieces, threads, [&](Index task) {
-      const Index i = task / pieces;
+    each_on_its_own(positions.parts * tasks, threads, [&](Index task) {
+      const Index i = task / tasks;
       WeightGradientOperands<T> own = o;
       own.dw = sums + i * result_size;
-      SharedPanelsPart<T>(g, piece(task % pieces), 1)
+      SharedPanelsPart<T>(g, weights_of(task % tasks), 1)
           .run(own, positions.first_block(i), positions.first_block(i + 1));
     });
     sum_parts(sums, positions.parts, result_size, o.dw);
   }
 
-  WeightsPart piece(Index i) const {
+  WeightsPart weights_of(Index i) const {
     WeightsPart of = all;
     Index& first = by_filters ? of.first_panel : of.first_block;
     Index& last = by_filters ? of.last_panel : of.last_block;
     const Index count = last;
-    first = count * i / pieces;
-    last = count * (i + 1) / pieces;
+    first = count * i / tasks;
+    last = count * (i + 1) / tasks;
     return of;
   }
 
@@ -277,8 +272,8 @@ class SharedPanels {
   Index result_size = g.s.F * g.C * g.taps;
   Panels panels{g.F};
   WeightsPart all{0, panels.count, 0, ceil_div(g.C, g.channel_lanes())};
-  bool by_filters;  // pieces of the result are panels of filters, not lane blocks
-  Index pieces;     // of the result, that a part of the positions is computed in
+  bool by_filters;  // tasks of a part are panels of filters, not lane blocks
+  Index tasks;      // of a part of the positions
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -37,13 +37,13 @@ class WinogradCorrelation {
   void pack(T* packed) const {
     if (packs_by_panel) return;
     Layout layout;
-    const auto taps_piece = layout.per_thread<T>(sizes.threads, filter_taps<T>(sizes.tile.taps()));
+    const auto taps_memory = layout.per_thread<T>(sizes.threads, filter_taps<T>(sizes.tile.taps()));
     const Scratch scratch(layout.bytes());
     parallel_for(sizes.panels * sizes.vectors * sizes.channel_blocks, sizes.threads,
                  [&](Index task, int slot) {
                    const Index q = task % sizes.channel_blocks, part = task / sizes.channel_blocks;
                    sizes.tile.transform_filters(
-                       p, part * lanes, q * lanes, taps_piece.of(scratch.data(), slot),
+                       p, part * lanes, q * lanes, taps_memory.of(scratch.data(), slot),
                        packed + part / sizes.vectors * panel_size + part % sizes.vectors * lanes, sizes.width,
                        sizes.filter_stride);
                  });
@@ -92,22 +92,22 @@ class WinogradCorrelation {
     const double gain = p.prepacked ? 1.05 : std::min(2.1, 1.15 + 8.0 / double(sizes.grid.count));
     const Index most_groups = std::max<Index>(1, sizes.grid.count / least_tiles);
     const Index most_point_groups = std::max<Index>(1, sizes.tile.points() / least_points);
-    const Index wanted = pieces_for(sizes.panels, most_groups, threads, gain);
+    const Index wanted = splits_for(sizes.panels, most_groups, threads, gain);
     // Products are written and read again; of the filters every group but the first reads a copy.
     const bool by_points = 2 * sizes.grid.count < (wanted - 1) * sizes.channels;
-    if (by_points) point_groups = pieces_for(sizes.panels, most_point_groups, threads, gain);
+    if (by_points) point_groups = splits_for(sizes.panels, most_point_groups, threads, gain);
     const Index tiles =
         ceil_div(sizes.grid.count,
-                 by_points ? pieces_for(sizes.panels * point_groups, most_groups, threads, gain) : wanted);
+                 by_points ? splits_for(sizes.panels * point_groups, most_groups, threads, gain) : wanted);
     block = even_part(tiles, most_tiles);
     blocks_of_group = ceil_div(tiles, block);
     groups = ceil_div(blocks(), blocks_of_group);
-    if (!by_points) point_groups = pieces_for(sizes.panels * groups, most_point_groups, threads, gain);
+    if (!by_points) point_groups = splits_for(sizes.panels * groups, most_point_groups, threads, gain);
   }
 
   struct BlockMemory {
-    ThreadPiece<T> staged, values, products;
-    ThreadPiece<Index> places;
+    ThreadReserved<T> staged, values, products;
+    ThreadReserved<Index> places;
     BlockMemory(const WinogradCorrelation& m, Layout& layout) {
       const auto& s = m.sizes;
       staged = layout.per_thread<T>(s.threads, s.staged_size);
@@ -152,9 +152,9 @@ class WinogradCorrelation {
   Index product_size() const { return sizes.tile.points() * sizes.product_stride(block); }  // of a block
 
   struct WholeMemory {
-    ThreadPiece<T> filters, taps, staged, products;
-    Piece<T> values, all_products;
-    ThreadPiece<Index> places;
+    ThreadReserved<T> filters, taps, staged, products;
+    Reserved<T> values, all_products;
+    ThreadReserved<Index> places;
     WholeMemory(const WinogradCorrelation& m, Layout& layout) {
       const auto& s = m.sizes;
       const Index tiles = s.grid.count;
@@ -199,7 +199,7 @@ class WinogradCorrelation {
     });
     if (point_groups == 1) return;
     const Index ranges =
-        pieces_for(sizes.panels * blocks(), std::max<Index>(1, block / least_tiles), sizes.threads);
+        splits_for(sizes.panels * blocks(), std::max<Index>(1, block / least_tiles), sizes.threads);
     parallel_for(sizes.panels * blocks() * ranges, sizes.threads, [&](Index task, int) {
       const Index range = task % ranges, b = task / ranges % blocks(), panel = task / ranges / blocks();
       const Index begin = b * block, tiles = std::min(block, sizes.grid.count - begin);
@@ -211,7 +211,7 @@ class WinogradCorrelation {
   // Blocks of channels and, where these are too few for the threads, ranges of tiles.
   void transform_input(const WholeMemory& memory, void* scratch) const {
     const Index count = sizes.grid.count;
-    const Index ranges = pieces_for(sizes.channel_blocks, ceil_div(count, least_tiles), sizes.threads);
+    const Index ranges = splits_for(sizes.channel_blocks, ceil_div(count, least_tiles), sizes.threads);
     parallel_for(sizes.channel_blocks * ranges, sizes.threads, [&](Index task, int slot) {
       const Index range = task % ranges;
       sizes.transform(p, 0, count, block, task / ranges, count * range / ranges, count * (range + 1) / ranges,

@@ -67,7 +67,7 @@ Index panel_vectors(const CorrelationTile<T>& tile, const TileProblem<T>& p) {
   const Index panels = ceil_div(p.F, tile_vectors * lanes);
   if (p.prepacked || !few_tiles(tile, p)) return tile_vectors;
   const int threads = tile_threads(p.grid(tile).count * tile.points(), p.C, p.F);
-  return pieces_for(panels, tile_vectors, threads, gain) > 1 ? 1 : tile_vectors;
+  return splits_for(panels, tile_vectors, threads, gain) > 1 ? 1 : tile_vectors;
 }
 
 // The sizes of a correlation, and its steps.

@@ -22,9 +22,9 @@ namespace cnnlib::CNNLIB_ISA {
 // Transforms that all threads make and then read.
 template <class T>
 struct SharedTiles {
-  Piece<T> x, y;
-  ThreadPiece<T> staged;
-  Piece<Index> offset;
+  Reserved<T> x, y;
+  ThreadReserved<T> staged;
+  Reserved<Index> offset;
 
   SharedTiles(const TileGradientPlan<T>& plan, Index room, Layout& layout) {
     x = layout.array<T>(plan.x_size(room));
@@ -45,7 +45,7 @@ struct SharedTiles {
     const Index blocks = plan.x_blocks + plan.filter_blocks, count = end - begin;
     // Blocks of channels and of filters take unlike times, so that a thread needs a few tasks.
     const Index most = std::max<Index>(1, count / least_tiles),
-                ranges = pieces_for(blocks, most, 4 * plan.threads);
+                ranges = splits_for(blocks, most, 4 * plan.threads);
     parallel_for(blocks * ranges, plan.threads, [&](Index task, int slot) {
       const Index first = count * (task % ranges) / ranges, last = count * (task % ranges + 1) / ranges;
       plan.transform(task / ranges, begin + first, begin + last, staged.of(scratch, slot),
@@ -80,16 +80,12 @@ class GradientByPoints {
     plan.finish(sums, 1);
   }
 
-  std::size_t scratch_bytes() const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    return layout.bytes();
-  }
+  std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
 
  private:
   struct Memory {
     SharedTiles<T> shared;
-    Piece<T> sums;
+    Reserved<T> sums;
     Memory(const GradientByPoints& m, Layout& layout)
         : shared(m.plan, m.chunk, layout), sums(layout.array<T>(m.plan.sum_size())) {}
   };
@@ -129,8 +125,8 @@ class GradientByParts {
     chunk = cols <= most ? even_part(ceil_div(rows, parts), most / cols) * cols : most;
     // A task that shares its tiles with others transforms some of their values again.
     constexpr double gain = 1.25;
-    panel_parts = pieces_for(parts, plan.panels, plan.threads, gain);
-    filter_parts = pieces_for(parts * panel_parts, plan.filter_blocks, plan.threads, gain);
+    panel_parts = splits_for(parts, plan.panels, plan.threads, gain);
+    filter_parts = splits_for(parts * panel_parts, plan.filter_blocks, plan.threads, gain);
   }
 
   void run() const {
@@ -153,17 +149,13 @@ class GradientByParts {
     plan.finish(sums, parts);
   }
 
-  std::size_t scratch_bytes() const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    return layout.bytes();
-  }
+  std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
 
  private:
   struct Memory {
-    ThreadPiece<T> x, y, staged;
-    Piece<T> sums;
-    Piece<Index> offset;
+    ThreadReserved<T> x, y, staged;
+    Reserved<T> sums;
+    Reserved<Index> offset;
     Memory(const GradientByParts& m, Layout& layout) {
       x = layout.per_thread<T>(m.plan.threads, m.plan.x_size(m.chunk));
       y = layout.per_thread<T>(m.plan.threads, m.plan.y_size(m.chunk));
@@ -223,16 +215,12 @@ class GradientByChannels {
     });
   }
 
-  std::size_t scratch_bytes() const {
-    Layout layout;
-    const Memory memory(*this, layout);
-    return layout.bytes();
-  }
+  std::size_t scratch_bytes() const { return bytes_of<Memory>(*this); }
 
  private:
   struct Memory {
     SharedTiles<T> shared;
-    ThreadPiece<T> sums;
+    ThreadReserved<T> sums;
     Memory(const GradientByChannels& m, Layout& layout)
         : shared(m.plan, m.plan.grid.count, layout),
           sums(layout.per_thread<T>(m.plan.threads, m.plan.tile.filters() * m.filter_step)) {}
@@ -256,7 +244,7 @@ class GradientByChannels {
     constexpr Index least_rows = 4;
     const Index most = plan.filters_of_block(l2_for_blocks() / 2);
     const Index tasks = plan.panels * ceil_div(plan.s.F, most);
-    return ceil_div(most, pieces_for(tasks, std::max<Index>(1, most / least_rows), plan.threads));
+    return ceil_div(most, splits_for(tasks, std::max<Index>(1, most / least_rows), plan.threads));
   }
 
   const TileGradientPlan<T>& plan;

@@ -67,15 +67,13 @@ class RowCorrelation {
     plan.threads = threads;
     plan.packed_bytes = packed_size() * sizeof(T);
     name_blocks(plan, {{"output rows", tiles.rows}, {"terms", tiles.terms}, {"filters", panels.rows(0)}});
-    Layout layout;
-    const Memory memory(*this, layout);
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
   struct Memory {
-    Piece<Index> offset;
-    ThreadPiece<T> values, products, line;
+    Reserved<Index> offset;
+    ThreadReserved<T> values, products, line;
     Memory(const RowCorrelation& m, Layout& layout) {
       const RowTiles<T>& t = m.tiles;
       offset = layout.array<Index>(t.terms);

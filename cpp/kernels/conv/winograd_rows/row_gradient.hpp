@@ -31,7 +31,7 @@ class RowGradient {
     parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * tiles.bands);
     threads = threads_for(2.0 / 16 * double(s.N * s.F * s.OH * tiles.cols) *
                           double(with_dw ? tiles.terms * tiles.tile.points : row_outs));
-    filter_parts = pieces_for(parts * s.groups, filters.count, threads);
+    filter_parts = splits_for(parts * s.groups, filters.count, threads);
   }
 
   void run(const WeightGradientOperands<T>& o) const {
@@ -89,17 +89,15 @@ class RowGradient {
                        {"terms", tiles.terms},
                        {"partial sums", parts},
                        {"parts of the filters", filter_parts}});
-    Layout layout;
-    const Memory memory(*this, layout);
-    plan.scratch_bytes = layout.bytes();
+    plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
  private:
   struct Memory {
-    Piece<Index> offset;
-    Piece<VectorAt> vectors;
-    Piece<T> sums;
-    ThreadPiece<T> x, y, line, running;
+    Reserved<Index> offset;
+    Reserved<VectorAt> vectors;
+    Reserved<T> sums;
+    ThreadReserved<T> x, y, line, running;
     Memory(const RowGradient& m, Layout& layout) {
       const RowTiles<T>& t = m.tiles;
       const Index vectors_of_band = m.most_vectors_of_band();

@@ -71,7 +71,7 @@ class RowTiles {
         cols(ceil_div(s.OW, row_outs)),
         parts_(row_outs * s.stride_w),
         width_(round_up(cols + (tile.points * s.stride_w - 1) / parts_, Simd<T>::size)) {
-    Index* at = axis_piece_.in(axis_scratch_.data());
+    Index* at = axis_memory_.in(axis_scratch_.data());
     for (Index a = 0; a < s.KH; ++a) at[a] = a * s.dilation_h - s.pad_top;
     y_.assign(at + s.KH, s.KH);
     y_.plan({s.KH, s.stride_h, at, at});
@@ -153,7 +153,7 @@ class RowTiles {
   Index width_;  // of a phase
   AxisPhases y_;
   Layout axis_;
-  Piece<Index> axis_piece_ = axis_.array<Index>(4 * s.KH);
+  Reserved<Index> axis_memory_ = axis_.array<Index>(4 * s.KH);
   Scratch axis_scratch_{axis_.bytes()};
 };
 
