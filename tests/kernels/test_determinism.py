@@ -49,7 +49,7 @@ def test_more_threads_than_blocks_of_channels(isa, dtype, num_threads):
     assert len(found) == 1
 
 
-def test_same_bits_of_a_batch_cut_into_slices(isa, dtype, num_threads):
+def test_same_bits_of_a_batch_cut_into_blocks(isa, dtype, num_threads):
     rng = np.random.default_rng(3)
     N = 400 // np.dtype(dtype).itemsize
     arrays = cast(random_arrays(rng, (N, 5, 24, 24), (40, 5, 1, 1), (40,), (40,), (40,)), dtype)

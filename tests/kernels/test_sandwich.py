@@ -202,7 +202,7 @@ def test_empty_batch(dtype):
     ("F", "param"), [(41, {"stride": 1, "pad": 0}), (40, {"stride": 2, "pad": (1, 0), "groups": 5})], ids=str
 )
 def test_conv_bn_relu_of_a_large_batch(F, param, mode, needs, isa, dtype, rng):
-    """Large enough for the batch to be cut into slices."""
+    """Large enough for two blocks of images in the backward pass."""
     N = 400 // np.dtype(dtype).itemsize
     groups = param.get("groups", 1)
     size = 24 * param["stride"]

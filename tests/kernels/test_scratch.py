@@ -68,8 +68,8 @@ def test_conv_bn_relu_takes_what_is_said(name, isa, num_threads):
     assert backward <= said[1] + SMALL
 
 
-def test_slices_of_a_batch_are_added_up_in_a_bounded_number_of_parts(isa, num_threads):
-    """The sums of conv_bn_relu in slices: no more for more images."""
+def test_conv_bn_relu_takes_no_more_for_a_larger_batch(isa, num_threads):
+    """Its backward pass goes through the batch block by block."""
     num_threads(1)
     found = []
     for N in (256, 512):
