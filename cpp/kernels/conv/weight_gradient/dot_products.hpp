@@ -6,6 +6,7 @@
 #include "kernels/gemm/dot_product.hpp"
 #include "kernels/simd/loops.hpp"
 #include "kernels/simd/sums.hpp"
+#include "threads/grid.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -28,6 +29,9 @@ class DotProducts {
     parts = std::clamp<Index>(most_parts / s.groups, 1, s.N * image_blocks);
     threads = threads_for(g.work() * (with_dw ? 1 : 1.0 / double(g.C * g.taps)));
     filters = Panels(g.F, dot_block);
+    // Each of them stages the image anew.
+    constexpr double gain = 1.15;
+    filter_parts = splits_for(parts * s.groups, filters.count, threads, gain);
     sum_count = g.F * pair_blocks * dot_block;
     ones_at = g.C * g.staging.channel_size + S::size;
     ones_size = with_db ? g.positions.rows * g.staging.pitch + S::size : 0;
@@ -41,17 +45,20 @@ class DotProducts {
     T* sums = memory.sums.in(scratch.data());
     g.pair_offsets(offset);
     const Index groups = g.s.groups, blocks = g.s.N * image_blocks;
-    parallel_for(parts * groups, threads, [&](Index task, int slot) {
-      const Index group = task % groups, part = task / groups;
+    parallel_for(parts * groups * filter_parts, threads, [&](Index task, int slot) {
+      const Index at = task / filter_parts, group = at % groups, part = at / groups;
+      const Blocks some{task % filter_parts * filters.count / filter_parts,
+                        (task % filter_parts + 1) * filters.count / filter_parts};
       const Work work{memory.staged.of(scratch.data(), slot), memory.running.of(scratch.data(), slot),
                       memory.vectors.of(scratch.data(), slot), offset};
       std::fill_n(work.staged + ones_at, ones_size, T(1));
       const Index first = part * blocks / parts, last = (part + 1) * blocks / parts;
       for (Index i = first; i < last; ++i) {
         const PositionBlock block = g.block(i);  // of one image
-        add(work, block.first_image * groups + group, block, i == first, o);
+        add(work, block.first_image * groups + group, block, some, i == first, o);
       }
-      sum_each(work.running, sum_count, sums + task * sum_count);
+      const Index first_sum = sums_before(some.first);
+      sum_each(work.running, sums_before(some.last) - first_sum, sums + at * sum_count + first_sum);
     });
     finish(sums, o.dw, o.db);
   }
@@ -59,9 +66,10 @@ class DotProducts {
   void describe(ConvPlan& plan) const {
     plan.tile_rows = plan.tile_columns = dot_block;
     plan.threads = threads;
-    name_blocks(
-        plan,
-        {{"output rows", g.positions.rows}, {"output columns", g.positions.cols}, {"partial sums", parts}});
+    name_blocks(plan, {{"output rows", g.positions.rows},
+                       {"output columns", g.positions.cols},
+                       {"partial sums", parts},
+                       {"parts of the filters", filter_parts}});
     plan.scratch_bytes = bytes_of<Memory>(*this);
   }
 
@@ -85,9 +93,14 @@ class DotProducts {
     VectorAt* vectors;
     const Index* offset;
   };
+  struct Blocks {  // of filters
+    Index first, last;
+  };
+  Index sums_before(Index block) const { return filters.first(block) * pair_blocks * dot_block; }
 
-  // Adds one block of output positions of an image (of one group) to the running sums, or starts them.
-  void add(const Work& work, Index image, const PositionBlock& of, bool start,
+  // Adds one block of output positions of an image (of one group) to the running sums of some filters, or
+  // starts them.
+  void add(const Work& work, Index image, const PositionBlock& of, const Blocks& some, bool start,
            const WeightGradientOperands<T>& o) const {
     const Index rows = of.rows, cols = of.cols;
     for (Index c = 0; pairs > 0 && c < g.C; ++c)
@@ -101,7 +114,7 @@ class DotProducts {
     const Index positions = g.OH * g.OW;
     const T* grad = o.dout + image * g.F * positions + of.oh * g.OW + of.ow;
     T* sum = work.running;
-    for (Index block = 0; block < filters.count; ++block) {
+    for (Index block = some.first; block < some.last; ++block) {
       const Index f = filters.first(block), height = filters.rows(block);
       const auto kernel = dot_kernel<T>(height);
       for (Index k = 0; k < pair_blocks * dot_block; k += dot_block, sum += height * dot_block * S::size) {
@@ -129,24 +142,26 @@ class DotProducts {
   // dw and db, as far as they are wanted, from the sums of the parts.
   void finish(T* sums, T* dw, T* db) const {
     const Index groups = g.s.groups;
-    for (Index part = 1; part < parts; ++part)
-      add_to(sums, sums + part * groups * sum_count, groups * sum_count);
-    for (Index group = 0; group < groups; ++group)
-      for (Index block = 0; block < filters.count; ++block) {
-        const Index height = filters.rows(block);
-        const T* sum = sums + group * sum_count + filters.first(block) * pair_blocks * dot_block;
-        const auto total = [&](Index i, Index k) {
-          return sum[(k / dot_block * height + i) * dot_block + k % dot_block];
-        };
-        for (Index i = 0; i < height; ++i) {
-          for (Index k = 0; k < pairs; ++k) *dw++ = total(i, k);
-          if (db != nullptr) *db++ = total(i, pairs);
-        }
-      }
+    parallel_for(
+        groups * filters.count, threads_for(double(parts * groups * sum_count)), [&](Index task, int) {
+          const Index group = task / filters.count, block = task % filters.count,
+                      height = filters.rows(block);
+          T* sum = sums + group * sum_count + sums_before(block);
+          for (Index part = 1; part < parts; ++part)
+            add_to(sum, sum + part * groups * sum_count, sums_before(block + 1) - sums_before(block));
+          for (Index i = 0; i < height; ++i) {
+            const Index f = group * g.F + filters.first(block) + i;
+            const auto total = [&](Index k) {
+              return sum[(k / dot_block * height + i) * dot_block + k % dot_block];
+            };
+            for (Index k = 0; k < pairs; ++k) dw[f * pairs + k] = total(k);
+            if (db != nullptr) db[f] = total(pairs);
+          }
+        });
   }
 
   WeightGradient<T> g;
-  Index pairs, pair_blocks, image_blocks, parts;
+  Index pairs, pair_blocks, image_blocks, parts, filter_parts;
   int threads;
   Panels filters{0};
   Index sum_count;  // [block of filters][block of pairs][filter][pair]
