@@ -83,6 +83,14 @@ def num_threads():
     cnnlib.set_num_threads(previous)
 
 
+@pytest.fixture(scope="module")
+def without_pictures():
+    """`cnnlib train` here ends without pictures, which take ten times as long as a small training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cnnlib.cli.report.command.drawn", lambda *arguments: None)
+        yield
+
+
 @pytest.fixture
 def thread_pool():
     """Call it to run loops on threads of our own (True) or on OpenMP's, as after the test."""

@@ -233,10 +233,17 @@ def run_python(code, **environment):
     return process.stdout.strip()
 
 
-def cnnlib_command(*arguments, cwd=None):
+# Python's options for the command line without matplotlib, whose pictures take longer than a small training.
+WITHOUT_PICTURES = (
+    "-c",
+    "import sys; sys.modules['matplotlib'] = None; from cnnlib.__main__ import main; sys.exit(main())",
+)
+
+
+def cnnlib_command(*arguments, start=("-m", "cnnlib")):
     """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "cnnlib", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=cwd)
+    command = [sys.executable, *start, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def lines(capsys, *command):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from cnnlib.__main__ import main
 from cnnlib.data import cifar10, load_digits
-from helpers import cnnlib_command, refused
+from helpers import WITHOUT_PICTURES, cnnlib_command, lines, refused, run_python
 
 PICTURES = ["confusion.png", "curves.png", "filters.png", "mistakes.png"]
 TINY = ("--epochs", "2", "--num-filters", "4", "--hidden-dim", "16", "--threads", "1")
@@ -106,7 +106,7 @@ class TestTrain:
         assert config["threads"] == 1
         assert config["versions"]["numpy"] == np.__version__
 
-    def test_options_reach_model_and_solver(self, tmp_path):
+    def test_options_reach_model_and_solver(self, tmp_path, capsys):
         options = [
             "--model",
             "fully-connected",
@@ -137,8 +137,8 @@ class TestTrain:
             0.5,
             "--keep-checkpoints",
         ]
-        done = cnnlib_command("train", "--out", tmp_path, *options, "--threads", 1)
-        assert last_line(done).startswith("test accuracy: ")
+        printed = lines(capsys, "train", "--out", tmp_path, *options, "--threads", 1)
+        assert printed[-1].startswith("test accuracy: ")
         config = json.loads((tmp_path / "config.json").read_text())
         arguments = config["model"]["arguments"]
         assert arguments["hidden_dims"] == [20, 10]
@@ -164,10 +164,7 @@ class TestTrain:
         assert (weights("c", "6") != weights("d", "5")).any()
 
     def test_without_matplotlib_one_line_says_what_is_left_out(self, tmp_path):
-        arguments = ["train", "--out", str(tmp_path), *TINY]
-        code = "import sys; sys.modules['matplotlib'] = None\nfrom cnnlib.__main__ import main\n"
-        code += f"main({arguments})"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+        done = cnnlib_command("train", "--out", tmp_path, *TINY, start=WITHOUT_PICTURES)
         assert last_line(done).startswith("test accuracy: ")
         (line,) = [line for line in done.stdout.splitlines() if "they need matplotlib" in line]
         assert all(name in line for name in PICTURES)
@@ -176,10 +173,10 @@ class TestTrain:
 
 
 class TestRunFolder:
-    def test_default_is_a_numbered_folder(self, tmp_path):
+    def test_default_is_a_numbered_folder(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
         (tmp_path / "runs" / "digits-7").mkdir(parents=True)
-        done = cnnlib_command("train", *TINY, cwd=tmp_path)
-        assert "run folder: runs/digits-8" in done.stdout
+        assert "run folder: runs/digits-8" in "\n".join(lines(capsys, "train", *TINY))
         assert (tmp_path / "runs" / "digits-8" / "config.json").exists()
 
     def test_full_folder_is_left_alone_unless_told_otherwise(self, tmp_path, capsys):
@@ -204,7 +201,8 @@ class TestResume:
         whole, parts = tmp_path / "whole", tmp_path / "parts"
         assert main(["train", "--out", str(whole), *TINY, "--epochs", "4"]) == 0
         assert main(["train", "--out", str(parts), *TINY, "--epochs", "2"]) == 0
-        done = cnnlib_command("train", "--resume", parts, "--epochs", 4, "--threads", 1)
+        how = ("--epochs", 4, "--threads", 1)
+        done = cnnlib_command("train", "--resume", parts, *how, start=WITHOUT_PICTURES)
         assert "going on after epoch 2 of 4" in done.stdout
         assert last_line(done).startswith("test accuracy: ")
         with (
@@ -221,9 +219,8 @@ class TestResume:
         assert rows[0] == rows[1]
         assert json.loads((parts / "config.json").read_text())["training"]["num_epochs"] == 4
 
-    def test_finished_run_reports_again(self, trained):
-        again = cnnlib_command("train", "--resume", trained[0], "--threads", 1)
-        assert last_line(again) == last_line(trained[1])
+    def test_finished_run_reports_again(self, trained, capsys):
+        assert lines(capsys, "train", "--resume", trained[0], "--threads", 1)[-1] == last_line(trained[1])
 
     @pytest.mark.parametrize(
         ("extra", "complaint"),
@@ -275,7 +272,8 @@ class TestResume:
         assert line.endswith(f"cnnlib train --resume '{run}'")
         assert "Traceback" not in done.stderr
 
-        resumed = cnnlib_command("train", "--resume", run, "--epochs", epochs + 1, "--threads", 1)
+        how = ("--epochs", epochs + 1, "--threads", 1)
+        resumed = cnnlib_command("train", "--resume", run, *how, start=WITHOUT_PICTURES)
         where = f"after epoch {epochs}"
         if "interrupted" in files:  # which may hold no iteration of the new epoch yet
             where = rf"(?:{where}|after iteration \d+, in epoch {epochs + 1})"
@@ -452,8 +450,8 @@ class TestErrors:
         assert err.startswith("cnnlib: error: ")
         assert err.count("\n") == 1
 
-    def test_as_a_process(self, tmp_path):
-        done = cnnlib_command("train", "--data", "cifar10:nowhere", cwd=tmp_path)
+    def test_as_a_process(self):
+        done = cnnlib_command("train", "--data", "cifar10:no/such/folder")
         assert done.returncode == 2
         assert not done.stdout
         assert done.stderr.startswith("cnnlib: error: ")
@@ -509,18 +507,17 @@ class TestInfo:
             assert stop.value.code == 0
             assert "completion" in capsys.readouterr().out
 
-    @pytest.mark.parametrize(
-        "command",
-        [[], *([name] for name in ("train", "eval", "predict", "export", "bench", "info"))],
-        ids=str,
-    )
-    def test_help_imports_nothing_heavy(self, command):
-        code = (
-            "import sys\nfrom cnnlib.__main__ import main\n"
-            f"try:\n    main({[*command, '--help']})\nexcept SystemExit as stop:\n    assert stop.code == 0\n"
-            "heavy = {'matplotlib', 'torch', 'PIL', 'pooch', 'requests', 'tqdm'} & set(sys.modules)\n"
-            "assert not heavy, heavy\n"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.startswith("usage: cnnlib")
+    def test_help_imports_nothing_heavy(self):
+        printed = run_python("""
+            import sys
+            from cnnlib.__main__ import main
+
+            for command in ([], ["train"], ["eval"], ["predict"], ["export"], ["bench"], ["info"]):
+                try:
+                    main([*command, "--help"])
+                except SystemExit as stop:
+                    assert stop.code == 0
+                heavy = {"matplotlib", "torch", "PIL", "pooch", "requests", "tqdm"} & set(sys.modules)
+                assert not heavy, (command, heavy)
+        """)
+        assert len(re.findall("^usage: cnnlib", printed, re.MULTILINE)) == 7

@@ -44,6 +44,11 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
+def without_pictures():
+    """Pictures are what this looks at."""
+
+
+@pytest.fixture(scope="module")
 def photos(tmp_path_factory):
     root = tmp_path_factory.mktemp("pictures") / "a\x1b[1mfolder"
     write_folder(root, dict.fromkeys(NAMES, 12))

@@ -72,6 +72,11 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="module")
+def without_pictures():
+    """Pictures are what this looks at."""
+
+
+@pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run's folder, and what was printed."""
     pytest.importorskip("matplotlib", reason="it draws the pictures")

@@ -17,6 +17,11 @@ QUICK = ("--threads", "1", "--image-size", "16")
 
 
 @pytest.fixture(scope="module")
+def without_pictures():
+    """Pictures are what this looks at."""
+
+
+@pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Bright squares with their masks, and grey images with their brightness."""
     root, rng = tmp_path_factory.mktemp("tasks"), np.random.default_rng(0)

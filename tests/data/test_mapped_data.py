@@ -284,6 +284,7 @@ class TestArrayFolder:
             load_array_folder(tmp_path / "nowhere")
 
 
+@pytest.mark.usefixtures("without_pictures")
 class TestCommand:
     TINY = ("--epochs", "1", "--model", "fully-connected", "--hidden-dim", "4", "--threads", "1")
 

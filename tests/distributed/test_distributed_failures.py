@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from helpers import WITHOUT_PICTURES
 from mpi import mpiexec, needs_mpi, program, said, succeeded
 from training import assert_same_bits
 
@@ -130,7 +131,7 @@ class TestCommand:
 
     def test_a_damaged_checkpoint(self, tmp_path):
         run = tmp_path / "run"
-        train = ("-m", "cnnlib", "train", "--distributed")
+        train = (*WITHOUT_PICTURES, "train", "--distributed")
         tiny = ("--num-filters", "2", "--hidden-dim", "4", "--batch-size", "400", "--epochs", "1")
         succeeded(mpiexec(2, *train, "--out", run, *tiny))
         (run / "checkpoint_epoch_1.npz").write_bytes(b"nothing")

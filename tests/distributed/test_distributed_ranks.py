@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cnnlib.distributed import SerialComm
 from cnnlib.solver import Solver
+from helpers import WITHOUT_PICTURES
 from image_folders import write_folder
 from mpi import mpiexec, needs_mpi, program, said, succeeded
 from mpi_program import CASES, result_of, train_case
@@ -120,7 +121,7 @@ def test_communicators_of_mpi4py(tmp_path):
 class TestCommand:
     def test_a_run_that_goes_on_with_other_numbers_of_ranks(self, tmp_path):
         run = tmp_path / "run"
-        train = ("-m", "cnnlib", "train", "--distributed")
+        train = (*WITHOUT_PICTURES, "train", "--distributed")
         common = ("--epochs", "1", "--micro-batches", "4", *TINY)
         out = succeeded(mpiexec(2, *train, "--out", run, *common))
         assert "2 ranks with 1 threads each" in out
@@ -143,11 +144,12 @@ class TestCommand:
         pytest.importorskip("PIL")
         photos, run, config = tmp_path / "photos", tmp_path / "run", tmp_path / "run.toml"
         write_folder(photos, {"cat": 30, "dog": 30})
-        train = ("-m", "cnnlib", "train")
+        train = (*WITHOUT_PICTURES, "train")
         how = (*TINY, "--batch-size", "16", "--epochs", "2", "--model", "three-layer", "--image-size", "8")
         files = ("--log", "csv,jsonl", "--save-config", config, "--early-stopping", "5")
         data = ("--data", f"folder:{photos}")
-        out = succeeded(mpiexec(3, *train, "--distributed", *data, "--out", run, *how, *files))
+        first = ("-m", "cnnlib", "train", "--distributed")
+        out = succeeded(mpiexec(3, *first, *data, "--out", run, *how, *files))
         assert out.count("photos: 48 training, 6 validation, 6 test images of 3x8x8 in 2 classes") == 1
         assert "3 ranks with 1 threads each" in out
         assert (run / "log.csv").read_text().count("\n") == 1 + 3 + 2 * 3  # a header, epochs, iterations

@@ -68,6 +68,7 @@ def test_checkpoints_of_a_solver_give_the_best_parameters(tmp_path):
     assert loaded.kind == f"a Solver's checkpoint, epoch {solver.best_epoch}"
 
 
+@pytest.mark.usefixtures("without_pictures")
 def test_runs(tmp_path, capsys):
     out = tmp_path / "run"
     arguments = [
