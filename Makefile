@@ -65,7 +65,6 @@ lint: $(VENV)/.installed $(VENV)/.lint
 	$(BIN)/clang-format --dry-run -Werror $(CPP)
 	$(BIN)/stubtest cnnlib._core
 	$(BIN)/mypy
-	$(BIN)/mypy --strict --python-version 3.12 tests/user_scripts
 
 format: $(VENV)/.lint
 	$(BIN)/ruff check --fix .
@@ -178,8 +177,8 @@ TSAN_TESTS ?= $(call tests,determinism conv_methods prepared_conv training_progr
   company.py::test_threads_that_share_their_arrays company.py::test_release_of_buffers_during_calls)
 runtimes = $(foreach library,$(1),$(shell $(CXX) -print-file-name=lib$(library).so))
 
-$(foreach isa,base avx2 avx512,build/asan-$(isa)/.installed build/tsan-$(isa)/.installed): \
-build/%/.installed: $(SOURCES) CMakePresets.json | $(ENVIRONMENT)
+SANITIZED := $(foreach isa,base avx2 avx512,asan-$(isa) tsan-$(isa)) asan-smoke-base asan-smoke-avx2
+$(SANITIZED:%=build/%/.installed): build/%/.installed: $(SOURCES) CMakePresets.json | $(ENVIRONMENT)
 	@rm -rf $(@D)
 	$(PIP) install --quiet --no-deps --target $(@D) --config-settings=cmake.args=--preset=$* \
 	  --config-settings=cmake.build-type=RelWithDebInfo --config-settings=install.strip=false .
@@ -189,12 +188,13 @@ build/%/.installed: $(SOURCES) CMakePresets.json | $(ENVIRONMENT)
 # for vectors. Some tests ask for more memory than there is.
 asan: $(foreach isa,$(ISAS),asan-$(isa))
 asan-%: build/asan-%/.installed $(VENV)/.installed $(VENV)/.test
-	PYTHONPATH=$(<D) CNNLIB_ISA=$* PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
+	PYTHONPATH=$(<D) CNNLIB_ISA=$(*:smoke-%=%) PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	  ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:allocator_may_return_null=1 LD_PRELOAD="$(call runtimes,asan ubsan stdc++)" \
 	  $(BIN)/pytest -p no:cacheprovider $(ASAN_TESTS) $(PYTEST_ARGS)
 
-# With the one set whose kernels compile fastest of those with intrinsics.
-SMOKE := asan-$(or $(filter avx2,$(ISAS)),base)
+# With the one set whose kernels compile fastest of those with intrinsics; without checks of a pointer's alignment and
+# for null, a third of the compilation: the processor itself stops at vectors that do not lie right, and at address 0.
+SMOKE := asan-smoke-$(or $(filter avx2,$(ISAS)),base)
 asan-smoke: ASAN_TESTS := $(SMOKE_TESTS)
 asan-smoke: $(SMOKE)
 
@@ -255,8 +255,8 @@ test-windows: $(VENV)/.build
 	build/windows/python -m pytest -p no:cacheprovider $(WINDOWS_TESTS) $(PYTEST_ARGS)
 	build/windows/python -m cnnlib train --out build/windows/run --overwrite $(TRAIN_ARGS)
 
-# All that the steps of .ci/run install and compile, so that they can run beside each other.
-ci-ready: $(VENV)/.installed $(VENV)/.lint $(VENV)/.docs $(VENV)/.test $(PEER_STAMP) build/$(SMOKE)/.installed build/virtual/.installed
+# All that the parts of .ci/run install into .venv, so that they can run beside each other.
+ci-ready: $(VENV)/.installed $(VENV)/.lint $(VENV)/.docs $(VENV)/.test $(PEER_STAMP)
 
 clean:
 	rm -rf build dist $(VENV) .pytest_cache .ruff_cache .mypy_cache
