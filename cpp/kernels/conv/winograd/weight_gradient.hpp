@@ -263,8 +263,9 @@ class WinogradWeightGradient {
     const Index tiles = plan.grid.count, sums = plan.sum_size() * Index(sizeof(T));
     const Index blocks = plan.panels * ceil_div(s.F, plan.filters_of_block(block_bytes));
     const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
-    // An even number: two threads would wait for the odd one.
-    parts = std::clamp(round_up(tiles / tiles_of_part, Index{2}), fewest_parts, most_parts);
+    // A power of two: the usual numbers of threads share it evenly, and need not split parts.
+    parts = fewest_parts;
+    while (parts < most_parts && parts * tiles_of_part <= tiles) parts *= 2;
     order = tiles >= tiles_of_part && tiles / plan.grid.cols >= parts && sums <= most_sums ? Order::parts
             : tiles < few_tiles && blocks >= fewest_blocks                                 ? Order::channels
                                                                                            : Order::points;
