@@ -182,16 +182,16 @@ constexpr Index global_pool_planes = 16;  // of a task: a cache line of results
 template <class T>
 void global_avg_pool_forward(const T* x, T* out, Index planes, Index size) {
   const SumParts parts(size);
-  const double work = double(size) / Simd<T>::size, all = double(size);
+  const double all = double(size);
   if (parts.count == 1)
-    return parallel_ranges(planes, global_pool_planes, work, [=](Index begin, Index end) {
+    return parallel_ranges(planes, global_pool_planes, all, [=](Index begin, Index end) {
       for (Index plane = begin; plane < end; ++plane) out[plane] = T(sum(x + plane * size, size) / all);
     });
   Layout layout;
   const auto piece = layout.array<double>(planes * parts.count);
   const Scratch scratch(layout.bytes());
   double* const sums = piece.in(scratch.data());
-  parallel_for(planes * parts.count, threads_for(work * double(planes)), [=](Index k, int) {
+  parallel_for(planes * parts.count, threads_for(all * double(planes)), [=](Index k, int) {
     const Index plane = k / parts.count, i = k % parts.count;
     sums[k] = sum(x + plane * size + parts.first(i), parts.values(i));
   });
