@@ -483,6 +483,14 @@ class TestErrors:
         assert info.wait() == 141
         assert err == b""
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="has no sh")
+    @pytest.mark.parametrize(("closed", "what", "status"), [(1, "--help", 0), (2, "nothing-of-ours", 2)])
+    def test_streams_that_are_closed(self, closed, what, status):
+        """As in ``cnnlib info >&-``."""
+        command = f'"$0" -m cnnlib {what} {closed}>&-'
+        done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True)
+        assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")
+
 
 class TestInfo:
     def test_info(self, capsys):

@@ -34,8 +34,11 @@ def main(arguments=None):
     """Run the command line `arguments` (by default the process's own); returns the exit status."""
     options = None
     if arguments is None:
-        for stream in (sys.stdout, sys.stderr):  # in another encoding than UTF-8: escape what it lacks
-            if hasattr(stream, "reconfigure"):
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if stream is None:  # closed by whoever started us
+                setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+            elif hasattr(stream, "reconfigure"):  # in another encoding than UTF-8: escape what it lacks
                 stream.reconfigure(errors="backslashreplace")
     try:
         options = _options(sys.argv[1:] if arguments is None else list(arguments))
