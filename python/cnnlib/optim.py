@@ -3,8 +3,8 @@ First-order update rules: `rule(w, dw, config=None, *, scale=1.0) -> (next_w, co
 
 `config` holds hyper-parameters and state, is updated in place and returned; pass it to the next call.
 `w` is updated in place where its memory allows (floating, contiguous, writable), so go on with the
-returned `next_w`; `dw` is never written, and `scale` is a factor on it. All arithmetic is in w's dtype, in
-one pass over memory.
+returned `next_w`; `dw` is never written, and `scale` is a factor on it. All arithmetic is in w's dtype
+(that of 16-bit floats, and their state, in float32), in one pass over memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._params import check_keys, integer, number
-from cnnlib._params.arrays import as_array
+from cnnlib._params.arrays import as_array, in_dtype, prepare, result
 from cnnlib._typing import Array, ArrayLike
 from cnnlib.typing import OptimConfig
 
@@ -25,20 +25,14 @@ _BELOW_1 = float(np.nextafter(1, 0))
 
 
 def _weights(rule, w, dw):
-    """w ready to be written to and dw in its dtype."""
+    """w ready to be written to, dw in its dtype, and the dtype of next_w."""
     if _core.ready_dtype(("w", "dw"), (w, dw)) and w.shape == dw.shape and w.flags.writeable:  # most calls
-        return w, dw
-    w, dw = as_array(rule, "w", w), as_array(rule, "dw", dw)
-    if w.dtype.kind not in "fiub" or dw.dtype.kind not in "fiub":
-        raise TypeError(f"{rule}: w and dw must be real arrays, got {w.dtype} and {dw.dtype}")
+        return w, dw, w.dtype
+    (w,), dtype = prepare(rule, ("w",), w)
+    dw = in_dtype(rule, "dw", dw, w.dtype)
     if w.shape != dw.shape:
         raise ValueError(f"{rule}: dw must have w's shape {w.shape}, got {dw.shape}")
-    dtype = w.dtype.newbyteorder("=")
-    if dtype not in (np.float32, np.float64):
-        dtype = np.dtype(np.float64)
-    if not (dw.dtype == dtype and dw.flags.c_contiguous and dw.flags.aligned):
-        dw = np.require(dw, dtype, ("C", "A"))
-    return _writable(w, dtype), dw
+    return _writable(w, w.dtype), dw, dtype
 
 
 def _writable(array, dtype):
@@ -131,18 +125,18 @@ def sgd(
     (array([ 0.95, -1.05]), {'learning_rate': 0.1})
     """
     config = _config("sgd", config, (), learning_rate=1e-2)
-    next_w, gradient = _weights("sgd", w, dw)
+    next_w, gradient, dtype = _weights("sgd", w, dw)
     _core.sgd_step(next_w, gradient, _factor("sgd", scale), _rate("sgd", config))
-    return next_w, config
+    return result(next_w, dtype), config
 
 
 def _momentum(rule, w, dw, config, scale, nesterov):
     config = _config(rule, config, ("velocity",), learning_rate=1e-2, momentum=0.9)
-    w, dw = _weights(rule, w, dw)
+    w, dw, dtype = _weights(rule, w, dw)
     momentum = number(rule, "momentum", config["momentum"], 0, 1)
     velocity, rate = _state(rule, config, "velocity", w), _rate(rule, config)
     _core.momentum_step(w, dw, _factor(rule, scale), velocity, rate, momentum, nesterov)
-    return w, config
+    return result(w, dtype), config
 
 
 def sgd_momentum(
@@ -263,19 +257,19 @@ def rmsprop(
     """
     rule = "rmsprop"
     config = _config(rule, config, ("a", "cache"), learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
-    next_w, gradient = _weights(rule, w, dw)
+    next_w, gradient, dtype = _weights(rule, w, dw)
     decay_rate = number(rule, "decay_rate", config["decay_rate"], 0, 1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
     a, rate = _mean_square(rule, config, next_w), _rate(rule, config)
     _core.rmsprop_step(next_w, gradient, _factor(rule, scale), a, rate, decay_rate, epsilon)
-    return next_w, config
+    return result(next_w, dtype), config
 
 
 def _adam(rule, w, dw, config, scale, **decay):
     config = _config(
         rule, config, ("v", "a", "m", "t"), learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, **decay
     )
-    w, dw = _weights(rule, w, dw)
+    w, dw, dtype = _weights(rule, w, dw)
     beta1 = number(rule, "beta1", config["beta1"], 0, _BELOW_1)
     beta2 = number(rule, "beta2", config["beta2"], 0, _BELOW_1)
     epsilon = number(rule, "epsilon", config["epsilon"], 0)
@@ -287,7 +281,7 @@ def _adam(rule, w, dw, config, scale, **decay):
     factor = _factor(rule, scale)
     config["t"] = steps + 1
     _core.adam_step(w, dw, factor, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
-    return w, config
+    return result(w, dtype), config
 
 
 def adam(

@@ -259,6 +259,22 @@ def test_weights_of_another_byte_order_keep_their_dtype(name, dtype, rng):
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("name", optim.__all__)
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_weights_of_16_bits_keep_their_dtype(name, half, rng):
+    if half == "bfloat16":
+        half = pytest.importorskip("ml_dtypes", reason="ml_dtypes is not installed").bfloat16
+    w, dw = (array.astype(half) for array in random_arrays(rng, (3, 5), (3, 5)))
+    got, config, want, exact = w, None, w.astype(np.float32), None
+    for _ in range(3):
+        got, config = getattr(optim, name)(got, dw, config)
+        want, exact = getattr(optim, name)(want, dw.astype(np.float32), exact)
+        want = want.astype(half).astype(np.float32)
+        assert got.dtype == half
+        np.testing.assert_array_equal(got.astype(np.float32), want)
+    assert all(value.dtype == np.float32 for value in config.values() if isinstance(value, np.ndarray))
+
+
 @pytest.mark.parametrize("loss", [cnnlib.softmax_loss, cnnlib.svm_loss])
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
 def test_losses_take_any_form_of_array(loss, form, dtype, rng):

@@ -89,7 +89,7 @@ def prepare_backward(function, dout, names, *values):
     if dtype is not None:
         return (dout, *values), dtype
     values, dtype = _prepared(function, names, values, " in cache")
-    return (_in_dtype(function, "dout", dout, values[0].dtype), *values), dtype
+    return (in_dtype(function, "dout", dout, values[0].dtype), *values), dtype
 
 
 def prepare_sandwich_backward(function, dout, between, names, *values):
@@ -99,18 +99,19 @@ def prepare_sandwich_backward(function, dout, between, names, *values):
         return (dout, between, *values), dtype
     values, dtype = _prepared(function, names, values, " in cache")
     compute = values[0].dtype
-    between = _in_dtype(function, "the norm's x in cache", between, compute)
-    return (_in_dtype(function, "dout", dout, compute), between, *values), dtype
+    between = in_dtype(function, "the norm's x in cache", between, compute)
+    return (in_dtype(function, "dout", dout, compute), between, *values), dtype
 
 
 def prepare_gradient(function, dout, dtype):
     """`dout` in the dtype to compute in where the cache says that the result has this one."""
     if dtype.name not in (*_HALVES, "float32", "float64"):
         raise TypeError(f"{function}: dtype in cache must be that of a result, got {dtype}")
-    return _in_dtype(function, "dout", dout, np.dtype(np.float32) if dtype.name in _HALVES else dtype)
+    return in_dtype(function, "dout", dout, np.dtype(np.float32) if dtype.name in _HALVES else dtype)
 
 
-def _in_dtype(function, name, value, dtype):
+def in_dtype(function, name, value, dtype):
+    """`value`, contiguous, in a dtype that others decide."""
     (array,), _ = prepare(function, (name,), value)
     return _ready(function, name, array, dtype)
 
