@@ -477,6 +477,9 @@ def test_wrong_calls_name_what_is_wrong(net):
         prepare({})
     with pytest.raises(TypeError, match="prepare: dtype must be float32 or float64, got int32"):
         prepare(net, dtype=np.int32)
+    for settings in ({}, {"precision": "float32"}):
+        with pytest.raises(TypeError, match="prepare: dtype must be float32 or float64, got 'single-'"):
+            prepare(net, dtype="single-", **settings)
     with pytest.raises(ValueError, match="algorithm"):
         prepare(net, algorithm="fast")
     with pytest.raises(ValueError, match=r"Predictor: X must have shape \(N, 3, H, W\), got \(3, 32, 32\)"):

@@ -156,6 +156,7 @@ def test_many_threads_share_one():
         ((np.zeros((2, 3, 3, 3)), None, {"stride": 0}), ValueError, "prepare_conv: stride"),
         ((np.zeros((3, 3, 3, 3)), None, {"groups": 2}), ValueError, "prepare_conv: groups"),
         ((np.zeros((2, 3, 3, 3)), None, None, np.int32), TypeError, "prepare_conv: dtype must be float32"),
+        ((np.zeros((2, 3, 3, 3)), None, None, "half-"), TypeError, "prepare_conv: dtype .*, got 'half-'"),
         ((None,), TypeError, "prepare_conv: w must be an array, got None"),
     ],
 )

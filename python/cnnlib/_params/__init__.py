@@ -158,6 +158,17 @@ def flag(function: str, key: str, value: object) -> bool:
     raise TypeError(f"{function}: {key} must be True or False, got {value!r}")
 
 
+def real_dtype(where: str, dtype: Any, error: type[Exception] = ValueError) -> np.dtype[Any]:
+    """`dtype` as float32 or float64."""
+    try:
+        dtype = np.dtype(dtype)
+    except (TypeError, ValueError):  # it names none
+        dtype = repr(dtype)
+    if dtype not in ("float32", "float64"):
+        raise error(f"{where}: dtype must be float32 or float64, got {dtype}")
+    return dtype
+
+
 def choice(function: str, key: str, value: Any, allowed: Collection[str]) -> str:
     """One of a few strings."""
     if not isinstance(value, str):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import choice, type_name
+from cnnlib._params import choice, real_dtype, type_name
 from cnnlib.data.normalization import PREPROCESSING
 from cnnlib.inference.file import read_file
 from cnnlib.inference.fold import fold
@@ -94,14 +94,12 @@ def prepare(
     refuse_uninitialized("prepare", model)
     if precision is not None:
         choice("prepare", "precision", precision, ("int8", "float32", "float64"))
-        if precision != "int8" and dtype is not None and np.dtype(dtype) != precision:
+        if precision != "int8" and dtype is not None and real_dtype("prepare", dtype, TypeError) != precision:
             raise ValueError(f"prepare: precision {precision!r} contradicts dtype {np.dtype(dtype)}")
         dtype = np.float32 if precision == "int8" else np.dtype(precision)
     if precision != "int8" and (calibration is not None or len(float32)):
         raise ValueError("prepare: calibration and float32 are for precision='int8'")
-    own = np.dtype(model.dtype if dtype is None else dtype)
-    if own not in (np.float32, np.float64):
-        raise TypeError(f"prepare: dtype must be float32 or float64, got {own}")
+    own = real_dtype("prepare", model.dtype if dtype is None else dtype, TypeError)
     graph, params = fold(model.graph(), model.params, own, algorithm)
     classes = getattr(model, "classes", None)
     predictor = Predictor(

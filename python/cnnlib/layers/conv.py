@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib import _core
-from cnnlib._params import wanted
+from cnnlib._params import real_dtype, wanted
 from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, unpack
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.typing import ConvParam, ConvTransposeParam
@@ -50,9 +50,7 @@ class PreparedConv:
         dtype: DTypeLike | None = None,
     ) -> None:
         (w, b), own = prepare("prepare_conv", ("w", "b"), w, b)
-        own = np.dtype(own if dtype is None else dtype)
-        if own not in (np.float32, np.float64):
-            raise TypeError(f"prepare_conv: dtype must be float32 or float64, got {own}")
+        own = real_dtype("prepare_conv", own if dtype is None else dtype, TypeError)
         self.w, self.b = _frozen(w, own), _frozen(b, own)
         self.conv_param = {} if conv_param is None else dict(conv_param)
         # What is wrong with weights and parameters shows without images, but for an unfit algorithm.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cnnlib import _core
+from cnnlib._params import real_dtype
 from cnnlib._system.text import size_text
 from cnnlib.typing import ConvParam
 
@@ -119,11 +120,8 @@ def explain(
     >>> plans.weight_gradient.cost > 0, plans.forward.method in str(plans)
     (True, True)
     """
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"explain: dtype must be float32 or float64, got {dtype}")
-    # Arrays that nobody touches take no memory.
-    x, w = np.empty(_shape("x_shape", x_shape), dtype), np.empty(_shape("w_shape", w_shape), dtype)
+    dtype = real_dtype("explain", dtype, TypeError)
+    x, w = _untouched("x_shape", x_shape, dtype), _untouched("w_shape", w_shape, dtype)
     param = {} if conv_param is None else conv_param
     forward, dx, dw = (_pass_plan(*plan) for plan in _core.conv_plans(x, w, param))
     return ConvExplanation(
@@ -145,6 +143,15 @@ def _shape(name, shape):
     if len(shape) != 4 or not all(isinstance(n, (int, np.integer)) and n >= 0 for n in shape):
         raise ValueError(f"explain: {name} must be four whole numbers, got {shape}")
     return shape
+
+
+def _untouched(name, shape, dtype):
+    """An array that nobody touches, which takes no memory."""
+    shape = _shape(name, shape)
+    try:
+        return np.empty(shape, dtype)
+    except ValueError:
+        raise ValueError(f"explain: {name} {shape} is larger than any array") from None
 
 
 def _pass_plan(method, cost, tile, blocks, threads, scratch_bytes, packed_bytes, alternatives):

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import number, positive_int
+from cnnlib._params import number, positive_int, real_dtype
 from cnnlib._params.random import random_stream
 from cnnlib._typing import Array
-from cnnlib.models.graph_model import described, keeps_arguments, real_dtype
+from cnnlib.models.graph_model import described, keeps_arguments
 from cnnlib.models.graph_net import GraphNet, checked_dim
 from cnnlib.models.spec.builder import Builder, whitening_filters
 from cnnlib.models.spec.reading import resolve, split_head

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import choice, number, positive_int, probability, type_name
+from cnnlib._params import choice, number, positive_int, probability, real_dtype, type_name
 from cnnlib._params.random import random_stream
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.graph.shapes import refuse_channels_last
-from cnnlib.models.graph_model import GraphModel, described, keeps_arguments, real_dtype
+from cnnlib.models.graph_model import GraphModel, described, keeps_arguments
 from cnnlib.models.spec.builder import Builder
 from cnnlib.models.state import check_state_fits, restore, snapshot
 

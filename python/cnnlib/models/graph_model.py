@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, ParamSpec, TypeAlias, overload
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from cnnlib._params.arrays import as_array, check_numbers
 from cnnlib._params.random import set_mask_seed
@@ -203,14 +202,6 @@ def set_mode(params: Iterable[BatchNormParam | DropoutParam], train: bool) -> No
     """Put every batch-norm (or dropout) dict into 'train' or 'test' mode."""
     for param in params:
         param["mode"] = "train" if train else "test"
-
-
-def real_dtype(where: str, dtype: DTypeLike) -> np.dtype[Any]:
-    """`dtype` as float32 or float64, the dtypes that training is meant for."""
-    dtype = np.dtype(dtype)
-    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise ValueError(f"{where}: dtype must be float32 or float64, got {dtype}")
-    return dtype
 
 
 class GraphModel(Model):

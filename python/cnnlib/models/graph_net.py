@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import check_keys, hint, number, positive_int
+from cnnlib._params import check_keys, hint, number, positive_int, real_dtype
 from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib._typing import ArrayLike, Params
 from cnnlib.graph.graph import BATCH_NORMS, Graph, Node
 from cnnlib.graph.shapes import batch_of, check_samples, shapes
-from cnnlib.models.graph_model import GraphModel, described, real_dtype
+from cnnlib.models.graph_model import GraphModel, described
 from cnnlib.models.losses import WeightedLosses, describe_loss
 from cnnlib.models.summary import Stage, node_stages, table
 from cnnlib.typing import BatchNormParam

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from cnnlib._params import number, positive_int
+from cnnlib._params import number, positive_int, real_dtype
 from cnnlib._params.random import random_stream
 from cnnlib.graph.shapes import check_samples
-from cnnlib.models.graph_model import GraphModel, described, keeps_arguments, real_dtype
+from cnnlib.models.graph_model import GraphModel, described, keeps_arguments
 from cnnlib.models.spec.builder import Builder
 
 
