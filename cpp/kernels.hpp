@@ -136,8 +136,10 @@ struct NormKernels {
                              const T* gamma, const T* beta, T* dx, T* dgamma, T* dbeta, const BatchNormShape&,
                              bool from_batch);
   // Over the channels of each pixel of x (N, C, S).
-  void (*pixel_norm_forward)(const T* x, const T* gamma, const T* beta, double eps, T* y, Index N, Index C,
-                             Index S);
+  void (*pixel_norm_forward)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
+                             double* inv_std, Index N, Index C, Index S);
+  void (*pixel_norm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
+                              const T* gamma, T* dx, T* dgamma, T* dbeta, Index N, Index C, Index S);
   void (*rownorm_forward)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
                           double* inv_std, const RowNormShape&);
   void (*rownorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,

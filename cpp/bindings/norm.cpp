@@ -89,9 +89,9 @@ py::tuple batchnorm_backward(const char* function, const Array<T>& dout, const A
   return py::make_tuple(dx, dgamma, dbeta);
 }
 
-// x (N, D) in one group, or (N, C, H, W) in G groups of channels.
+// x (N, D) in one group, or (N, C, H, W) in G groups of channels, or each of its pixels a row.
 template <class T>
-RowNormShape rownorm_shape(const char* function, const Array<T>& x, int ndim, Index groups) {
+RowNormShape rownorm_shape(const char* function, const Array<T>& x, int ndim, Index groups, bool by_pixel) {
   const BatchNormShape s = batchnorm_shape(function, x, ndim);
   require(s.C >= 1 && s.S >= 1,
           [&] { return std::string(function) + ": x has an empty dimension: its shape is " + text(x); });
@@ -99,28 +99,35 @@ RowNormShape rownorm_shape(const char* function, const Array<T>& x, int ndim, In
     return std::string(function) + ": G must divide the channels: x is " + text(x) + ", G is " +
            std::to_string(groups);
   });
+  if (by_pixel) return {s.N * s.S, s.C, 1, s.C};
   return {s.N * groups, s.C / groups, s.S, s.C};
 }
 
 // (y, mean, inv_std), the latter two (N * G,) in double.
 template <class T>
 py::tuple rownorm_forward(const char* function, const Array<T>& x, int ndim, const Array<T>& gamma,
-                          const Array<T>& beta, Index groups, double eps, const MaybeArray<T>& out_buffer) {
-  const RowNormShape s = rownorm_shape(function, x, ndim, groups);
+                          const Array<T>& beta, Index groups, double eps, const MaybeArray<T>& out_buffer,
+                          bool by_pixel) {
+  const RowNormShape s = rownorm_shape(function, x, ndim, groups, by_pixel);
   require_channels(function, s.C, {{"gamma", gamma}, {"beta", beta}});
   Array<T> out = result_array<T>(function, shape_of(x), out_buffer);
   Stats mean = new_array<double>(function, {s.rows}), inv_std = new_array<double>(function, {s.rows});
   T* y = out.mutable_data();
   double *m = mean.mutable_data(), *i = inv_std.mutable_data();
-  unless_empty(x,
-               [&] { kernels<T>().rownorm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, s); });
+  unless_empty(x, [&] {
+    if (const Index N = x.shape(0); by_pixel && s.rows > N)
+      kernels<T>().pixel_norm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, N, s.C, s.rows / N);
+    else
+      kernels<T>().rownorm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, s);
+  });
   return py::make_tuple(out, mean, inv_std);
 }
 
 template <class T>
 py::tuple rownorm_backward(const char* function, const Array<T>& dout, const Array<T>& x, int ndim,
-                           const Stats& mean, const Stats& inv_std, const Array<T>& gamma, Index groups) {
-  const RowNormShape s = rownorm_shape(function, x, ndim, groups);
+                           const Stats& mean, const Stats& inv_std, const Array<T>& gamma, Index groups,
+                           bool by_pixel) {
+  const RowNormShape s = rownorm_shape(function, x, ndim, groups, by_pixel);
   require_shape(function, "dout", dout, shape_of(x));
   require_channels(function, s.rows, {{"mean", mean}, {"inv_std", inv_std}});
   require_shape(function, "gamma", gamma, {s.C});
@@ -128,8 +135,12 @@ py::tuple rownorm_backward(const char* function, const Array<T>& dout, const Arr
            dbeta = zeros<T>(function, s.C);
   T *dx_data = dx.mutable_data(), *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
   unless_empty(x, [&] {
-    kernels<T>().rownorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(), dx_data,
-                                  dgamma_data, dbeta_data, s);
+    if (const Index N = x.shape(0); by_pixel && s.rows > N)
+      kernels<T>().pixel_norm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(),
+                                       dx_data, dgamma_data, dbeta_data, N, s.C, s.rows / N);
+    else
+      kernels<T>().rownorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(), dx_data,
+                                    dgamma_data, dbeta_data, s);
   });
   return py::make_tuple(dx, dgamma, dbeta);
 }
@@ -152,9 +163,9 @@ void bind_norm(py::module_& m) {
   m.def("batchnorm_backward", &batchnorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma,
         py::arg("beta").noconvert().none(true), py::arg("from_batch"));
   m.def("rownorm_forward", &rownorm_forward<T>, function, x, ndim, gamma, beta, py::arg("groups"),
-        py::arg("eps"), out);
+        py::arg("eps"), out, py::arg("by_pixel") = false);
   m.def("rownorm_backward", &rownorm_backward<T>, function, dout, x, ndim, mean, inv_std, gamma,
-        py::arg("groups"));
+        py::arg("groups"), py::arg("by_pixel") = false);
 }
 
 template void bind_norm<float>(py::module_&);

@@ -553,6 +553,7 @@ def rownorm_forward(
     groups: int,
     eps: float,
     out: NDArray[_T] | None = None,
+    by_pixel: bool = False,
 ) -> tuple[NDArray[_T], _Stats, _Stats]: ...
 def rownorm_backward(
     function: str,
@@ -563,6 +564,7 @@ def rownorm_backward(
     inv_std: _Stats,
     gamma: NDArray[_T],
     groups: int,
+    by_pixel: bool = False,
 ) -> tuple[NDArray[_T], NDArray[_T], NDArray[_T]]: ...
 def affine_forward(
     function: str,

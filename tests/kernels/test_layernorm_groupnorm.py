@@ -93,7 +93,9 @@ def test_groupnorm_matches_naive(shape, G, gamma_shape, isa, dtype):
 
 @pytest.mark.parametrize("gamma_shape", ["C", "1C11"])
 @pytest.mark.parametrize(
-    "shape", [(2, 6, 4, 5), (1, 1, 1, 1), (3, 4, 1, 1), (0, 4, 3, 3), (1, 33, 3, 7)], ids=str
+    "shape",
+    [(2, 6, 4, 5), (1, 1, 1, 1), (3, 4, 1, 1), (0, 4, 3, 3), (1, 33, 3, 7), (2, 67, 24, 23)],
+    ids=str,
 )
 def test_spatial_layernorm_matches_naive(shape, gamma_shape, isa, dtype):
     x, gamma, beta, dout, _ = groupnorm_reference(shape, 1)
@@ -114,7 +116,7 @@ def test_spatial_layernorm_is_layernorm_of_each_pixel(isa, rng):
     x, gamma, beta = random_arrays(rng, (2, 6, 3, 4), (6,), (6,))
     out, _ = spatial_layernorm_forward(x, gamma, beta, {"eps": 0.1})
     want, _ = layernorm_forward(x[1, :, 2, 3][None], gamma, beta, {"eps": 0.1})
-    np.testing.assert_array_equal(out[1, :, 2, 3], want[0])
+    np.testing.assert_allclose(out[1, :, 2, 3], want[0], rtol=1e-13, atol=1e-13)
 
 
 def test_spatial_layernorm_gradients_are_numerical_gradients(isa):
@@ -199,11 +201,16 @@ def test_large_mean_costs_no_accuracy(offset, kind, isa, rng):
     assert_all_close(layernorm_backward(dout.astype(kind), cache), want_gradients, kind, tolerance)
 
     x, easy, dout = (a.reshape(4, 4, 10, 10) for a in (x, easy, dout))
-    want, want_cache = spatial_groupnorm_forward_naive(easy, gamma[:4], beta[:4], 2, {})
-    out, cache = spatial_groupnorm_forward(x, *cast((gamma[:4], beta[:4]), kind), 2, {})
-    assert_close(out, want, kind, tolerance)
-    want_gradients = spatial_groupnorm_backward_naive(dout, want_cache)
-    assert_all_close(spatial_groupnorm_backward(dout.astype(kind), cache), want_gradients, kind, tolerance)
+    groups = spatial_groupnorm_forward, spatial_groupnorm_backward
+    groups_naive = spatial_groupnorm_forward_naive, spatial_groupnorm_backward_naive
+    pixels = spatial_layernorm_forward, spatial_layernorm_backward
+    pixels_naive = spatial_layernorm_forward_naive, spatial_layernorm_backward_naive
+    for layer, naive, rest in ((groups, groups_naive, (2, {})), (pixels, pixels_naive, ({},))):
+        want, want_cache = naive[0](easy, gamma[:4], beta[:4], *rest)
+        out, cache = layer[0](x, *cast((gamma[:4], beta[:4]), kind), *rest)
+        assert_close(out, want, kind, tolerance)
+        want_gradients = naive[1](dout, want_cache)
+        assert_all_close(layer[1](dout.astype(kind), cache), want_gradients, kind, tolerance)
 
 
 def test_nan_spoils_its_own_set_alone(isa, dtype, rng):
@@ -216,3 +223,5 @@ def test_nan_spoils_its_own_set_alone(isa, dtype, rng):
     want = np.zeros((3, 4), bool)
     want[1, 2:] = True
     np.testing.assert_array_equal(np.isnan(out[:, :, 0, 0]), want)
+    out, _ = spatial_layernorm_forward(x.T.reshape(1, 4, 3, 1), gamma, beta, {})
+    np.testing.assert_array_equal(np.isnan(out[0, :, :, 0]), np.tile([False, True, False], (4, 1)))

@@ -53,7 +53,7 @@ void pixel_norm_step(BoundProgram<T>& p, const std::string& name, int input, int
   p.keep(gamma, beta);
   const Kernels<T>& k = p.kernels();
   p.add_step(name, double(C) * double(S) / 2, [=, &k](const Frame<T>& f) {
-    k.pixel_norm_forward(f.read(input), g, b, eps, f.write(output), f.images, C, S);
+    k.pixel_norm_forward(f.read(input), g, b, eps, f.write(output), nullptr, nullptr, f.images, C, S);
   });
 }
 

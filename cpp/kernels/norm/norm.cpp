@@ -15,6 +15,7 @@ NormKernels<T> norm_kernels() {
       .batchnorm_normalize = &batchnorm_normalize<T>,
       .batchnorm_backward = &batchnorm_backward<T>,
       .pixel_norm_forward = &pixel_norm_forward<T>,
+      .pixel_norm_backward = &pixel_norm_backward<T>,
       .rownorm_forward = &rownorm_forward<T>,
       .rownorm_backward = &rownorm_backward<T>,
   };

@@ -41,12 +41,9 @@ def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out, by_pixel=
     check_keys(function, name, param, KEYS)
     eps = number(function, "eps", param.get("eps", 1e-5), 0)
     out = prepare_out(function, out, dtype, x, gamma, beta)
-    gamma, beta, rows, own = _flat(gamma, x), _flat(beta, x), _pixels(function, x) if by_pixel else x, out
-    if by_pixel:
-        ndim, own = 2, None
-    made, mean, inv_std = _core.rownorm_forward(function, rows, ndim, gamma, beta, groups, eps, own)
-    made = _images(made, x.shape, out, function) if by_pixel else made
-    return result(made, dtype), (arrays, mean, inv_std, groups)
+    gamma, beta = _flat(gamma, x), _flat(beta, x)
+    out, mean, inv_std = _core.rownorm_forward(function, x, ndim, gamma, beta, groups, eps, out, by_pixel)
+    return result(out, dtype), (arrays, mean, inv_std, groups)
 
 
 def _flat(parameter, x):
@@ -61,17 +58,11 @@ def _rownorm_backward(function, ndim, dout, cache, by_pixel=False):
     if by_pixel and groups != 1:
         raise ValueError(f"{function}: G in cache must be 1, got {groups}")
     (dout, x, gamma, beta), dtype = prepare_backward(function, dout, NAMES, *arrays)
-    if by_pixel:
-        check_rank(function, x, ndim)
-        if dout.shape != x.shape:
-            raise ValueError(f"{function}: dout must have shape {x.shape}, got {dout.shape}")
     refuse_empty(function, x)
     if x.ndim == ndim:
         _check_counts(function, mean, inv_std, x.size // x.shape[1] if by_pixel else len(x) * groups)
-    dy, rows = (_pixels(function, images) if by_pixel else images for images in (dout, x))
-    ndim = 2 if by_pixel else ndim
-    dx, *grads = _core.rownorm_backward(function, dy, rows, ndim, mean, inv_std, _flat(gamma, x), groups)
-    dx = _images(dx, x.shape, None, function) if by_pixel else dx
+    gamma_ = _flat(gamma, x)
+    dx, *grads = _core.rownorm_backward(function, dout, x, ndim, mean, inv_std, gamma_, groups, by_pixel)
     if _flat(beta, x).shape != grads[1].shape:  # the kernel does not look at it
         raise ValueError(f"{function}: beta in cache must have shape {grads[1].shape}, got {beta.shape}")
     shaped = grads[0].reshape(gamma.shape), grads[1].reshape(beta.shape)
@@ -82,25 +73,6 @@ def _check_counts(function, mean, inv_std, count):
     for name, value in (("mean", mean), ("inv_std", inv_std)):
         if value.shape != (count,):
             raise ValueError(f"{function}: {name} in cache must have shape ({count},), got {value.shape}")
-
-
-def _pixels(function, x):
-    """Images as rows (N * H * W, C), in a new array."""
-    N, C, H, W = x.shape
-    rows = _core.new_array(function, (N, H, W, C), x.dtype)
-    rows[...] = x.transpose(0, 2, 3, 1)
-    return rows.reshape(-1, C)
-
-
-def _images(rows, shape, out, function):
-    """The inverse of `_pixels`, in `out` if that is given."""
-    N, C, H, W = shape
-    if out is None:
-        out = _core.new_array(function, shape, rows.dtype)
-    elif out.shape != shape:
-        raise ValueError(f"{function}: out must have shape {shape}, got {out.shape}")
-    out[...] = rows.reshape(N, H, W, C).transpose(0, 3, 1, 2)
-    return out
 
 
 def layernorm_forward(
