@@ -12,6 +12,7 @@ from typing import Any, ParamSpec, TypeAlias, overload
 
 import numpy as np
 
+from cnnlib import _core
 from cnnlib._params.arrays import as_array, check_numbers
 from cnnlib._params.random import set_mask_seed
 from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
@@ -139,8 +140,12 @@ def add_l2(params: Params, grads: Gradients, reg: float) -> float:
     total = 0.0
     for name, w in params.items():
         if name.startswith("W") and name in grads:
-            grads[name] = grads[name] + reg * w
-            total += float(np.sum(w * w, dtype=np.float64))
+            dw = grads[name]
+            if _core.ready_dtype(("dw", "w"), (dw, w)) is None or not dw.flags.writeable:
+                dw = grads[name] = np.array(dw, order="C")
+            w = np.require(w, dw.dtype, ("C", "A"))
+            _core.sgd_step(dw, w, 1, -reg)  # dw + reg * w
+            total += _core.sum_of_squares(w)
     return 0.5 * reg * total
 
 
