@@ -173,6 +173,15 @@ def test_no_byte_of_the_header_can_change_unseen(tmp_path, rng):
             assert all(np.isfinite(array.sum()) for array in loaded.values())
 
 
+@pytest.mark.parametrize("load", [cnnlib.load, cnnlib.safetensors.load])
+def test_the_number_of_an_open_file_is_no_path(load, tmp_path):
+    cnnlib.safetensors.save({"W": np.zeros(3)}, tmp_path / "x.safetensors")
+    with open(tmp_path / "x.safetensors", "rb") as file:
+        with pytest.raises(TypeError, match="not int"):
+            load(file.fileno())
+        assert len(file.read()) > 24  # it is still open
+
+
 def test_a_missing_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         cnnlib.safetensors.load(tmp_path / "nowhere")

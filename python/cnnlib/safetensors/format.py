@@ -140,8 +140,9 @@ def load(path: str | os.PathLike[str]) -> dict[str, NDArray[Any]]:
     >>> {name: (array.shape, array.dtype.name) for name, array in load("net.safetensors").items()}
     {'b1': ((16,), 'float64'), 'W1': ((16, 3, 3, 3), 'float32')}
     """
+    path = os.fspath(path)  # a number would be a file that is open, and be closed
     with open(path, "rb") as file:
-        return read(os.fspath(path), file)[0]
+        return read(path, file)[0]
 
 
 def read(

@@ -40,6 +40,7 @@ class Arrays(dict[str, NDArray[Any]]):
 
 def kind_of(path: str | os.PathLike[str]) -> str:
     """What a path holds by its first bytes: 'run', 'predictor', 'npz', 'safetensors', 'onnx' or 'unknown'."""
+    path = os.fspath(path)  # a number would be a file that is open, and be closed
     if os.path.isdir(path):
         return "run"
     from cnnlib.inference.file import is_predictor
