@@ -9,6 +9,8 @@ returned `next_w`; `dw` is never written, and `scale` is a factor on it. All ari
 
 from __future__ import annotations
 
+import functools
+import math
 import numbers
 
 import numpy as np
@@ -22,6 +24,7 @@ from cnnlib.typing import OptimConfig
 __all__ = ["adam", "adamw", "rmsprop", "sgd", "sgd_momentum", "sgd_nesterov_momentum"]
 
 _BELOW_1 = float(np.nextafter(1, 0))
+_MOST = {"momentum": 1, "decay_rate": 1, "beta1": _BELOW_1, "beta2": _BELOW_1}  # of the others: no bound
 
 
 def _weights(rule, w, dw):
@@ -42,13 +45,38 @@ def _writable(array, dtype):
     return np.require(array, dtype, ("C", "A", "W"))
 
 
-def _config(rule, config, state, **defaults):
-    """The caller's config (or a new one), with keys checked and defaults filled in."""
+def _updated(rule, step, w, dw, config, scale, states=(), of_course=(), counts=False, **defaults):
+    """Fill in the config, check it and take a step of the core, which has the config's numbers in this order.
+
+    The state is in `states`, or under the course's names where the config has the first of these; a rule that
+    `counts` its steps keeps their number as `t`.
+    """
     config = {} if config is None else config
-    check_keys(rule, "config", config, (*defaults, *state))
+    check_keys(rule, "config", config, (*defaults, *dict.fromkeys((*states, *of_course, *["t"] * counts))))
     for key, value in defaults.items():
         config.setdefault(key, value)
-    return config
+    next_w, gradient, dtype = _weights(rule, w, dw)
+    settings = [number(rule, key, config[key], 0, _MOST.get(key, math.inf)) for key in defaults]
+    if of_course and of_course[0] in config:
+        if "a" in config:
+            raise ValueError(
+                f"{rule}: config has 'a' and {of_course[0]!r}, of two ways to name one state; the state is "
+                f"{_listed(states)}, or {_listed(of_course)}"
+            )
+        states = of_course
+    arrays = [_state(rule, config, key, next_w) for key in states]
+    factor, number_of = _factor(rule, scale), {}
+    if counts:
+        steps = 0 if config.get("t") is None else integer(rule, "t", config["t"])
+        if steps < 0:
+            raise ValueError(f"{rule}: t must be at least 0, got {steps}")
+        config["t"] = number_of["t"] = steps + 1
+    step(next_w, gradient, factor, *arrays, *settings, **number_of)
+    return result(next_w, dtype), config
+
+
+def _listed(names):
+    return " and ".join(map(repr, names))
 
 
 def _state(rule, config, key, w):
@@ -65,33 +93,11 @@ def _state(rule, config, key, w):
     return value
 
 
-def _mean_square(rule, config, w):
-    """RMSProp's running mean: `a`, or `cache` where the config has that, as in the course."""
-    if "cache" not in config:
-        return _state(rule, config, "a", w)
-    if "a" in config:
-        raise ValueError(f"{rule}: config has 'a' and 'cache', two names of one state; give one of them")
-    return _state(rule, config, "cache", w)
-
-
-def _moments(rule, config, w):
-    """Adam's two running means: `v` and `a`, or, where the config has an `m`, the course's `m` and `v`."""
-    if "m" not in config:
-        return _state(rule, config, "v", w), _state(rule, config, "a", w)
-    if "a" in config:
-        raise ValueError(f"{rule}: config has 'm' and 'a'; the state is 'v' and 'a', or 'm' and 'v'")
-    return _state(rule, config, "m", w), _state(rule, config, "v", w)
-
-
 def _factor(rule, scale):
     """A real number; NaN and infinity are to show in the weights."""
     if type(scale) is not float and (not isinstance(scale, numbers.Real) or isinstance(scale, bool)):
         raise TypeError(f"{rule}: scale must be a number, got {scale!r}")
     return float(scale)
-
-
-def _rate(rule, config):
-    return number(rule, "learning_rate", config["learning_rate"], 0)
 
 
 def sgd(
@@ -124,19 +130,12 @@ def sgd(
     >>> sgd(np.array([1.0, -1.0]), np.array([0.5, 0.5]), {"learning_rate": 0.1})
     (array([ 0.95, -1.05]), {'learning_rate': 0.1})
     """
-    config = _config("sgd", config, (), learning_rate=1e-2)
-    next_w, gradient, dtype = _weights("sgd", w, dw)
-    _core.sgd_step(next_w, gradient, _factor("sgd", scale), _rate("sgd", config))
-    return result(next_w, dtype), config
+    return _updated("sgd", _core.sgd_step, w, dw, config, scale, learning_rate=1e-2)
 
 
 def _momentum(rule, w, dw, config, scale, nesterov):
-    config = _config(rule, config, ("velocity",), learning_rate=1e-2, momentum=0.9)
-    w, dw, dtype = _weights(rule, w, dw)
-    momentum = number(rule, "momentum", config["momentum"], 0, 1)
-    velocity, rate = _state(rule, config, "velocity", w), _rate(rule, config)
-    _core.momentum_step(w, dw, _factor(rule, scale), velocity, rate, momentum, nesterov)
-    return result(w, dtype), config
+    step = functools.partial(_core.momentum_step, nesterov=nesterov)
+    return _updated(rule, step, w, dw, config, scale, ("velocity",), learning_rate=1e-2, momentum=0.9)
 
 
 def sgd_momentum(
@@ -255,33 +254,13 @@ def rmsprop(
     >>> w.round(3)
     array([0.9, 0.9])
     """
-    rule = "rmsprop"
-    config = _config(rule, config, ("a", "cache"), learning_rate=1e-2, decay_rate=0.99, epsilon=1e-8)
-    next_w, gradient, dtype = _weights(rule, w, dw)
-    decay_rate = number(rule, "decay_rate", config["decay_rate"], 0, 1)
-    epsilon = number(rule, "epsilon", config["epsilon"], 0)
-    a, rate = _mean_square(rule, config, next_w), _rate(rule, config)
-    _core.rmsprop_step(next_w, gradient, _factor(rule, scale), a, rate, decay_rate, epsilon)
-    return result(next_w, dtype), config
+    decay = {"learning_rate": 1e-2, "decay_rate": 0.99, "epsilon": 1e-8}
+    return _updated("rmsprop", _core.rmsprop_step, w, dw, config, scale, ("a",), ("cache",), **decay)
 
 
-def _adam(rule, w, dw, config, scale, **decay):
-    config = _config(
-        rule, config, ("v", "a", "m", "t"), learning_rate=1e-3, beta1=0.9, beta2=0.999, epsilon=1e-8, **decay
-    )
-    w, dw, dtype = _weights(rule, w, dw)
-    beta1 = number(rule, "beta1", config["beta1"], 0, _BELOW_1)
-    beta2 = number(rule, "beta2", config["beta2"], 0, _BELOW_1)
-    epsilon = number(rule, "epsilon", config["epsilon"], 0)
-    weight_decay = number(rule, "weight_decay", config.get("weight_decay", 0.0), 0)
-    rate, (v, a) = _rate(rule, config), _moments(rule, config, w)
-    steps = 0 if config.get("t") is None else integer(rule, "t", config["t"])
-    if steps < 0:
-        raise ValueError(f"{rule}: t must be at least 0, got {steps}")
-    factor = _factor(rule, scale)
-    config["t"] = steps + 1
-    _core.adam_step(w, dw, factor, v, a, rate, beta1, beta2, epsilon, weight_decay, config["t"])
-    return result(w, dtype), config
+def _adam(rule, step, w, dw, config, scale, **decay):
+    usual = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, **decay}
+    return _updated(rule, step, w, dw, config, scale, ("v", "a"), ("m", "v"), True, **usual)
 
 
 def adam(
@@ -323,7 +302,8 @@ def adam(
     >>> w.round(3), sorted(config)
     (array([ 0.9, -1.1]), ['a', 'beta1', 'beta2', 'epsilon', 'learning_rate', 't', 'v'])
     """
-    return _adam("adam", w, dw, config, scale)
+    step = functools.partial(_core.adam_step, weight_decay=0.0)
+    return _adam("adam", step, w, dw, config, scale)
 
 
 def adamw(
@@ -361,4 +341,4 @@ def adamw(
     >>> w.round(3)
     array([0.89])
     """
-    return _adam("adamw", w, dw, config, scale, weight_decay=1e-2)
+    return _adam("adamw", _core.adam_step, w, dw, config, scale, weight_decay=1e-2)

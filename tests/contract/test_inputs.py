@@ -322,8 +322,9 @@ class Parameters(collections.abc.Mapping):
         ([2, np.int64(2)], [1, 1]),
         ((2, 2), ((1, 1), [1, np.int8(1)])),
         (np.array(2), np.array(1)),
+        (np.array([2, 2]), np.array([[1, 1], [1, 1]])),
     ],
-    ids=["numpy", "lists", "nested", "0-d"],
+    ids=["numpy", "lists", "nested", "0-d", "arrays"],
 )
 def test_conv_param_in_any_form(layer, kind, stride, pad, rng):
     x, w = random_arrays(rng, (2, 3, 7, 6), (3, 3, 3, 3))

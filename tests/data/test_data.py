@@ -158,6 +158,18 @@ class TestPickles:
         X, *_ = read(content.replace(b"\x89T", b"\x88T", 1))  # the flag before the array's content
         np.testing.assert_array_equal(X[40:60].reshape(20, 3072), pixels)
 
+    @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+    @pytest.mark.parametrize("encoding", ["bytes", "latin1"])
+    @pytest.mark.parametrize("order", ["C", "F"])
+    def test_pickled_anew_by_python_3(self, read, protocol, encoding, order):
+        """As students do who have read a batch with `pickle.load(file, encoding=...)`."""
+        pixels, labels = cifar_files.batch("data_batch_3")
+        keys = ("data", "labels") if encoding == "latin1" else (b"data", b"labels")
+        batch = dict(zip(keys, (np.array(pixels, order=order), labels.tolist()), strict=True))
+        X, y, *_ = read(pickle.dumps(batch, protocol=protocol))
+        np.testing.assert_array_equal(X, images_of(*TRAIN)[0])
+        np.testing.assert_array_equal(y[40:60], labels)
+
     @pytest.mark.parametrize("protocol", [0, 2, 4])
     def test_code_is_not_run(self, read, tmp_path, protocol):
         marker = tmp_path / "written"

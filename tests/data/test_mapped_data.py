@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 
 import cifar_files
 import numpy as np
@@ -136,6 +137,17 @@ class TestCifar10:
         path = folder / "data_batch_1"
         path.write_bytes(path.read_bytes().replace(b"\x89T", b"\x88T", 1))  # says that columns come first
         X = map_CIFAR10(folder, 20, 0, 0)["X_train"]
+        np.testing.assert_array_equal(X.reshape(20, 3072), pixels)
+
+    @pytest.mark.parametrize("protocol", [2, 4, 5])
+    def test_batches_pickled_anew(self, tmp_path, protocol):
+        """Protocol 2 of Python 3 escapes bytes, so these are read instead of mapped."""
+        folder = cifar_files.write_layout(tmp_path, "python")
+        pixels, labels = cifar_files.batch("data_batch_1")
+        batch = {"data": pixels, "labels": labels.tolist()}
+        (folder / "data_batch_1").write_bytes(pickle.dumps(batch, protocol=protocol))
+        X = map_CIFAR10(folder, 20, 0, 0)["X_train"]
+        assert isinstance(X, np.memmap) == (protocol > 2)
         np.testing.assert_array_equal(X.reshape(20, 3072), pixels)
 
     def test_damaged_files_are_refused(self, folder):

@@ -28,6 +28,34 @@ def close_figures():
     plt.close("all")
 
 
+@pytest.mark.parametrize(
+    ("call", "complaint"),
+    [
+        (lambda: plots.plot_loss(None), "loss_history must be numbers with 1 axis, got a NoneType"),
+        (lambda: plots.plot_loss([[1.0]]), r"loss_history must be numbers with 1 axis, got shape \(1, 1\)"),
+        (lambda: plots.plot_accuracy([0.1], "b"), "val_acc_history must be numbers with 1 axis, got a str"),
+        (lambda: plots.plot_metric([1], [2], "r2", 5), "best_epoch is 5, val_history has 1 epochs"),
+        (
+            lambda: plots.plot_filters(np.ones((3, 3))),
+            r"weights must be .* 4 axes, got shape \(3, 3\)",
+        ),
+        (lambda: plots.plot_confusion_matrix([0, 5], [1, 1], "ab"), "y_true must be integers from 0 to 1"),
+        (lambda: plots.plot_confusion_matrix([0, 1], [0.0, 1.0]), "y_pred must be integers .* got float64"),
+        (lambda: plots.plot_confusion_matrix([0, 1, 1], [1, 1]), "3 labels in y_true, 2 in y_pred"),
+        (
+            lambda: plots.plot_confusion_history([0, 1], [[1, 7]], classes="ab"),
+            "predictions must be integers",
+        ),
+        (lambda: plots.plot_mistakes(np.ones((2, 1, 4, 4)), [0, 1], [1, 1]), "scores must be .* 2 axes"),
+        (lambda: plots.plot_mistakes(np.ones((1, 1, 4, 4)), [0], np.eye(1, 3), "a"), "1 classes for scores"),
+        (lambda: plots.plot_mistakes(np.ones((2, 1, 4, 4)), [0], np.eye(1, 3)), "do not belong together"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(call, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        call()
+
+
 class TestCurves:
     def test_loss_in_epochs_with_centred_mean(self, ax):
         loss = [4.0, 3.0, 2.0, 1.0, 1.0, 1.0]

@@ -70,6 +70,13 @@ def test_relu_and_gradients():
         cnnlib.conv_relu_backward(out, cache), cnnlib.conv_relu_backward(want, want_cache), strict=True
     ):
         assert np.array_equal(got, expected)
+    pool_param = {"pool_height": 2, "pool_width": 2}
+    pooled, cache = cnnlib.conv_relu_pool_forward(x, prepared, None, None, pool_param)
+    want, want_cache = cnnlib.conv_relu_pool_forward(x, w, b, conv_param, pool_param)
+    assert np.array_equal(pooled, want)
+    backward = cnnlib.conv_relu_pool_backward
+    for got, expected in zip(backward(want, cache), backward(want, want_cache), strict=True):
+        assert np.array_equal(got, expected)
     out, cache = cnnlib.conv_forward(x, prepared, None, None)
     for got, expected in zip(
         cnnlib.conv_backward(out, cache),

@@ -61,7 +61,10 @@ Index read_integer(const char* function, const char* key, py::handle value) {
   return static_cast<Index>(read);
 }
 
-bool is_sequence(py::handle value) { return PyTuple_Check(value.ptr()) || PyList_Check(value.ptr()); }
+bool is_sequence(py::handle value) {
+  if (PyTuple_Check(value.ptr()) || PyList_Check(value.ptr())) return true;
+  return py::isinstance<py::array>(value) && py::reinterpret_borrow<py::array>(value).ndim() > 0;
+}
 
 // The two items of a tuple or a list, held while they are read: a list may change meanwhile. `key` must be
 // what is `expected`.

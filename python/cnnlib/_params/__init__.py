@@ -81,11 +81,16 @@ def at_least(least: int, where: str, name: str, value: Any) -> int:
     return value
 
 
+def is_sequence(value: object) -> bool:
+    """Whether a parameter is given for each axis: as a tuple, a list, or an array that is no number."""
+    return isinstance(value, (tuple, list)) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
 def pair(function: str, key: str, value: Any) -> tuple[int, int]:
     """An int for both axes, or (vertical, horizontal)."""
     if type(value) is int and -LIMIT < value < LIMIT:
         return value, value
-    if isinstance(value, (tuple, list)):
+    if is_sequence(value):
         if len(value) != 2:
             raise ValueError(f"{function}: {key} must be an integer or (vertical, horizontal), got {value!r}")
         return integer(function, key, value[0]), integer(function, key, value[1])
@@ -112,7 +117,7 @@ def pads(
             return top, bottom, left, right
         allowed = "'same' or 'valid'" if size is not None else "'valid' ('same' is not defined here)"
         raise ValueError(f"{function}: pad must be an integer, a pair, two pairs, {allowed}, got {value!r}")
-    if isinstance(value, (tuple, list)):
+    if is_sequence(value):
         if len(value) != 2:
             raise ValueError(
                 f"{function}: pad must be an integer, (vertical, horizontal) or "

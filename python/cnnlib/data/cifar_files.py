@@ -1,4 +1,4 @@
-"""The files of CIFAR-10 and CIFAR-100: binary records, or batches that Python 2 has pickled."""
+"""The files of CIFAR-10 and CIFAR-100: binary records, or pickled batches."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+
+from cnnlib._params import choice
 
 _PIXELS = 3 * 32 * 32
 
@@ -45,6 +47,8 @@ def read_pickle(path: Path, count: int, classes: int) -> tuple[np.ndarray, np.nd
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise ValueError(f"{no_batch}, or is damaged: {error}") from error
+    if isinstance(batch, dict):  # keys are strings in what Python 3 has pickled anew
+        batch = {key.encode() if isinstance(key, str) else key: value for key, value in batch.items()}
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
         raise ValueError(f"{no_batch}: no dict with 'data' and 'labels'")
     pixels, labels = _bytes_of(batch[b"data"]), batch[b"labels"]
@@ -58,12 +62,12 @@ def read_pickle(path: Path, count: int, classes: int) -> tuple[np.ndarray, np.nd
 def map_pickle(path: Path, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """A pickled batch: its images (count, 3, 32, 32), mapped where they lie in the file, and the labels."""
     pixels, labels = read_pickle(path, count, classes)
-    # A pickle of Python 2 holds the array's bytes as they are, in the order that the array has.
+    # Most pickles hold the array's bytes as they are, in the order that the array has.
     order: Literal["C", "F"] = "C" if pixels.flags.c_contiguous else "F"
     wanted, content = pixels.tobytes(order), path.read_bytes()
     offset = content.find(wanted[:_PIXELS])  # to look for all of it takes seconds
     if offset < 0 or content[offset : offset + len(wanted)] != wanted:
-        raise ValueError(f"{path}: its pixels do not lie in it as they are, so they cannot be mapped")
+        return pixels.reshape(-1, 3, 32, 32), labels  # protocol 2 of Python 3 escapes them
     images = np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=pixels.shape, order=order)
     return images.reshape(-1, 3, 32, 32), labels
 
@@ -94,21 +98,38 @@ class _Described:
         self.state = state
 
 
+_MAKERS = ("multiarray._reconstruct", "numeric._frombuffer")  # of arrays, before protocol 5 and from it on
+_DESCRIBED = ["numpy.ndarray", "numpy.dtype"]
+_DESCRIBED += [f"numpy.{core}.{maker}" for core in ("core", "_core") for maker in _MAKERS]
+
+
+def _encode(text: str, codec: str) -> bytes:
+    """How protocol 2 of Python 3 writes bytes."""
+    return text.encode(choice("_codecs.encode", "codec", codec, ("latin1",)))
+
+
 class _Unpickler(pickle.Unpickler):
-    """Reads what CIFAR-10's files contain, and calls no function, not even NumPy's."""
+    """Reads what CIFAR-10's files contain, of Python 2 or 3, and calls none of NumPy's functions."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" in ("numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"):
+        asked = f"{module}.{name}"
+        if asked in _DESCRIBED:
             return _Described
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        if asked == "_codecs.encode":
+            return _encode
+        raise pickle.UnpicklingError(f"it asks for {asked}")
 
 
 def _bytes_of(described: Any) -> np.ndarray | None:
     """The uint8 array that was pickled, or None if it was something else."""
     try:
-        _version, shape, dtype, is_fortran, content = described.state
-        if dtype.arguments[0] != b"u1":
+        if described.state is None:
+            content, dtype, shape, order = described.arguments
+        else:
+            _version, shape, dtype, is_fortran, content = described.state
+            order = "F" if is_fortran else "C"
+        if dtype.arguments[0] not in (b"u1", "u1"):
             return None
-        return np.frombuffer(content, dtype=np.uint8).reshape(shape, order="F" if is_fortran else "C")
+        return np.frombuffer(content, dtype=np.uint8).reshape(shape, order=order)
     except (AttributeError, IndexError, TypeError, ValueError):
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cnnlib._params import check_keys, flag, integer, same_sides
+from cnnlib._params import check_keys, flag, integer, is_sequence, same_sides
 from cnnlib.typing import ConvParam
 
 AXES = {1: ("L",), 2: ("H", "W"), 3: ("D", "H", "W")}
@@ -49,7 +49,7 @@ class Axis:
 
 def _numbers(function, key, value, count, least):
     """A number for each axis."""
-    if isinstance(value, (tuple, list)):
+    if is_sequence(value):
         if len(value) != count:
             raise ValueError(f"{function}: {key} must be {_NUMBERS[count]}, got {value!r}")
         numbers = [integer(function, key, v) for v in value]
@@ -63,7 +63,7 @@ def _numbers(function, key, value, count, least):
 
 def _sides(function, value):
     """Padding of one axis: an int, or (before, after)."""
-    if isinstance(value, (tuple, list)):
+    if is_sequence(value):
         if len(value) != 2:
             raise ValueError(
                 f"{function}: pad of an axis must be an integer or (before, after), got {value!r}"
@@ -81,7 +81,7 @@ def _pads(function, value, sizes, spans, strides):
         if value != "same":
             raise ValueError(f"{function}: pad must be numbers, 'same' or 'valid', got {value!r}")
         return [same_sides(*axis) for axis in zip(sizes, spans, strides)]
-    if not isinstance(value, (tuple, list)):
+    if not is_sequence(value):
         return [_sides(function, integer(function, "pad", value))] * count
     if len(value) != count:
         text = f"{_NUMBERS[count]}, with (before, after) for a number, 'same' or 'valid'"

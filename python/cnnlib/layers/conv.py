@@ -100,9 +100,9 @@ def prepare_conv(
     """
     Pack the filters of a convolution once, for many batches.
 
-    The result goes in place of `w` into `conv_forward` and `conv_relu_forward`, where `b` and
-    `conv_param` are None then; images are converted to its dtype. Results are the bits that unprepared
-    filters give.
+    The result goes in place of `w` into `conv_forward`, `conv_relu_forward` and `conv_relu_pool_forward`,
+    where `b` and `conv_param` are None then; images are converted to its dtype. Results are the bits that
+    unprepared filters give.
 
     Parameters
     ----------

@@ -108,10 +108,11 @@ def conv_relu_forward(
     >>> [grad.shape for grad in conv_relu_backward(out, cache)[:2]]
     [(1, 1, 3, 3), (2, 1, 3, 3)]
     """
+    function = "conv_relu_forward"
     if isinstance(w, PreparedConv):
-        out = w.forward("conv_relu_forward", x, b, conv_param, relu=True)
-        return out, (w.cache(x), _relu_mask("conv_relu_forward", out))
-    return _forward("conv_relu_forward", _LAYER, _conv_relu, x, w, b, conv_param)
+        out = w.forward(function, x, b, conv_param, relu=True)
+        return out, (w.cache(x), _relu_mask(function, out))
+    return _forward(function, _LAYER, _conv_relu, x, w, b, conv_param)
 
 
 def conv_relu_backward(
@@ -229,7 +230,11 @@ def conv_bn_relu_backward(
 
 
 def conv_relu_pool_forward(
-    x: ArrayLike, w: ArrayLike, b: ArrayLike | None, conv_param: ConvParam, pool_param: MaxPoolParam
+    x: ArrayLike,
+    w: ArrayLike | PreparedConv,
+    b: ArrayLike | None,
+    conv_param: ConvParam | None,
+    pool_param: MaxPoolParam,
 ) -> tuple[Array, Cache]:
     """
     Apply `conv_relu_forward`, then `max_pool_forward`.
@@ -274,7 +279,11 @@ def conv_relu_pool_forward(
     >>> [grad.shape for grad in conv_relu_pool_backward(out, cache)]
     [(2, 3, 8, 8), (4, 3, 3, 3), (4,)]
     """
-    return _forward("conv_relu_pool_forward", _LAYER, _conv_relu_pool, x, w, b, conv_param, pool_param)
+    function = "conv_relu_pool_forward"
+    if isinstance(w, PreparedConv):
+        out, pool_cache = _max_pool(function, w.forward(function, x, b, conv_param, relu=True), pool_param)
+        return out, (w.cache(x), pool_cache)
+    return _forward(function, _LAYER, _conv_relu_pool, x, w, b, conv_param, pool_param)
 
 
 def conv_relu_pool_backward(

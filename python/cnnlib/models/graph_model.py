@@ -19,6 +19,7 @@ from cnnlib._typing import Array, ArrayLike, Gradients, Outputs, Params
 from cnnlib.data.shards import Targets
 from cnnlib.graph.graph import BATCH_NORMS, Graph
 from cnnlib.layers import mse_loss, softmax_loss
+from cnnlib.models.losses import build_loss
 from cnnlib.models.program import Program
 from cnnlib.models.spec.builder import Builder
 from cnnlib.typing import BatchNormParam, DropoutParam
@@ -171,6 +172,8 @@ def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: Criterion | None) 
     cross-entropy of labels; where the head is not of classes, the mean squared error of other targets.
     """
     criterion = model.criterion or loss
+    if criterion is not None and not callable(criterion):
+        criterion = build_loss("loss", criterion, type(model).__name__)
     if criterion is None:
         if model.outputs:
             raise ValueError(

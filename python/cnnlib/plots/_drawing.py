@@ -6,6 +6,10 @@ import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnlib._params import type_name
 from cnnlib._system.text import printable
 
 if TYPE_CHECKING:
@@ -33,6 +37,36 @@ def new_axes(ax: Axes | None) -> Axes:
 def new_figure(fig: Figure | None) -> Figure:
     """`fig`, or a new figure."""
     return pyplot().figure(layout="constrained") if fig is None else fig
+
+
+def numbers_of(function: str, name: str, values: Any, ndim: int = 1) -> NDArray[Any]:
+    """What a picture is drawn of as an array of numbers with `ndim` axes; refuses anything else."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        array = np.empty((), object)
+    if array.dtype.kind not in "fiub" or array.ndim != ndim:
+        got = f"shape {array.shape}" if array.dtype.kind in "fiub" and array.ndim else type_name(values)
+        raise ValueError(
+            f"{function}: {name} must be numbers with {ndim} ax{'i' if ndim == 1 else 'e'}s, got {got}"
+        )
+    return array
+
+
+def labels_of(function: str, count: int, **labels: Any) -> list[NDArray[Any]]:
+    """Labels from 0 to `count` - 1, as many in each argument; refuses others."""
+    arrays = [numbers_of(function, name, values) for name, values in labels.items()]
+    for name, array in zip(labels, arrays):
+        if array.size and (array.dtype.kind not in "iu" or array.min() < 0 or array.max() >= count):
+            raise ValueError(
+                f"{function}: {name} must be integers from 0 to {count - 1}, got {array.dtype} "
+                f"from {array.min():g} to {array.max():g}"
+            )
+        if len(array) != len(arrays[0]):
+            raise ValueError(
+                f"{function}: {len(arrays[0])} labels in {next(iter(labels))}, {len(array)} in {name}"
+            )
+    return arrays
 
 
 def count_in_integers(ax: Axes) -> None:

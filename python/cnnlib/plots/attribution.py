@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._system.text import shortened
-from cnnlib.plots._drawing import INK, lettering, new_figure
+from cnnlib.plots._drawing import INK, lettering, new_figure, numbers_of
 from cnnlib.plots.classification import softmax
 from cnnlib.plots.images import GROUND, image_grid
 
@@ -222,7 +222,7 @@ def _head(axes, titles):
 
 def _seen(scores, classes):
     """The likeliest class of each, with its probability."""
-    probability = softmax(np.asarray(scores))
+    probability = softmax(numbers_of("plot_adversarial", "scores", scores, ndim=2))
     best = probability.argmax(axis=1)
     names = [str(k) if classes is None else classes[k] for k in best]
     return [

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._system.text import display_width, shortened
-from cnnlib.plots._drawing import INK, lettering, new_axes, new_figure
+from cnnlib.plots._drawing import INK, labels_of, lettering, new_axes, new_figure, numbers_of
 from cnnlib.plots.images import image_grid
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def plot_confusion_matrix(
     >>> plot_confusion_matrix([0, 0, 1, 1], [0, 1, 1, 1], classes=("cat", "dog")).get_title()
     '3 of 4 right (75.0 %)'
     """
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    y, seen = labels_of("plot_confusion_matrix", _count(classes), y_true=y_true, y_pred=y_pred)
     if classes is None:
-        classes = [str(k) for k in range(1 + max(y_true.max(initial=0), y_pred.max(initial=0)))]
+        classes = [str(k) for k in range(1 + max(y.max(initial=0), seen.max(initial=0)))]
     K = len(classes)
-    counts = _counts(y_true, y_pred, K)
+    counts = _counts(y, seen, K)
     ax = new_axes(ax)
     share = _draw_shares(ax, counts)
     size = 9 if K <= 12 else max(4, 100 // K)
@@ -109,11 +109,13 @@ def plot_confusion_history(
     >>> [ax.get_title() for ax in fig.axes]
     ['epoch 1: 50 %', 'epoch 2: 75 %']
     """
-    y, seen = np.asarray(y_true), np.asarray(predictions)
+    function = "plot_confusion_history"
+    (y,), seen = labels_of(function, _count(classes), y_true=y_true), np.asarray(predictions)
     if seen.ndim != 2 or len(seen) == 0 or seen.shape[1:] != y.shape:
         raise ValueError(
             f"plot_confusion_history: predictions must be (E, {y.size}) with E > 0, got shape {seen.shape}"
         )
+    labels_of(function, _count(classes), predictions=seen.ravel())
     names, properties = lettering(titles or [f"epoch {n}" for n in range(1, len(seen) + 1)])
     if len(names) != len(seen):
         raise ValueError(f"plot_confusion_history: {len(names)} titles for {len(seen)} times")
@@ -171,7 +173,14 @@ def plot_mistakes(
     >>> plot_mistakes(np.random.rand(3, 1, 8, 8), [0, 0, 0], scores).get_suptitle()
     '1 of 3 wrong, surest first'
     """
-    scores, y_true = np.asarray(scores), np.asarray(y_true)
+    function = "plot_mistakes"
+    scores = numbers_of(function, "scores", scores, ndim=2)
+    if classes is not None and len(classes) != scores.shape[1]:
+        raise ValueError(f"{function}: {len(classes)} classes for scores {scores.shape}")
+    (y_true,) = labels_of(function, scores.shape[1], y_true=y_true)
+    if not len(images) == len(scores) == len(y_true):
+        counts = f"{len(images)} images, {len(y_true)} labels in y_true and {len(scores)} scores"
+        raise ValueError(f"{function}: {counts} do not belong together")
     names, properties = lettering(map(str, range(scores.shape[1])) if classes is None else classes)
     names = [shortened(name, _LONG_TITLE) for name in names]
     probability = softmax(scores)
@@ -195,6 +204,11 @@ def plot_mistakes(
         ax.set_title(f"{seen}\ntrue: {names[y_true[n]]}", fontsize=7, color=INK, **properties)
         ax.set_axis_off()
     return fig
+
+
+def _count(classes):
+    """How many classes there may be; without names as many as any picture could show."""
+    return 2**16 if classes is None else len(classes)
 
 
 def _counts(y_true, y_pred, K):

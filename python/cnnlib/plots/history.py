@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from cnnlib._system.text import shortened
-from cnnlib.plots._drawing import BLUE, INK, ORANGE, count_in_integers, lettering, new_axes, open_frame
+from cnnlib.plots._drawing import (
+    BLUE,
+    INK,
+    ORANGE,
+    count_in_integers,
+    lettering,
+    new_axes,
+    numbers_of,
+    open_frame,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,8 +58,10 @@ def plot_loss(
     """
     if val_loss_history is not None and iterations_per_epoch is None:
         raise ValueError("plot_loss: val_loss_history needs iterations_per_epoch")
+    loss = numbers_of("plot_loss", "loss_history", loss_history).astype(np.float64)
+    if val_loss_history is not None:
+        val_loss_history = numbers_of("plot_loss", "val_loss_history", val_loss_history)
     ax = new_axes(ax)
-    loss = np.asarray(loss_history, dtype=np.float64)
     steps = np.arange(1, len(loss) + 1) / (iterations_per_epoch or 1)
     ax.plot(steps, loss, color=BLUE, alpha=0.35, linewidth=0.8, label="each minibatch")
     window = min(iterations_per_epoch or max(len(loss) // 50, 1), len(loss))
@@ -60,7 +71,7 @@ def plot_loss(
         middle = (steps[window - 1 :] + steps[: len(loss) - window + 1]) / 2
         ax.plot(middle, mean, color=BLUE, linewidth=1.8, label=f"running mean of {window}")
     if val_loss_history is not None:
-        val = np.asarray(val_loss_history)[1:]
+        val = val_loss_history[1:]
         epochs = np.arange(1, len(val) + 1)
         ax.plot(epochs, val, color=ORANGE, marker=".", linewidth=1.5, label="validation, unregularised")
     if window > 1 or val_loss_history is not None:
@@ -96,8 +107,9 @@ def plot_accuracy(train_acc_history: ArrayLike, val_acc_history: ArrayLike, ax: 
     >>> plot_accuracy([0.1, 0.6, 0.8], [0.1, 0.5, 0.7]).get_ylabel()
     'accuracy (%)'
     """
+    train = 100 * numbers_of("plot_accuracy", "train_acc_history", train_acc_history)
+    val = 100 * numbers_of("plot_accuracy", "val_acc_history", val_acc_history)
     ax = new_axes(ax)
-    train, val = 100 * np.asarray(train_acc_history), 100 * np.asarray(val_acc_history)
     best = int(np.argmax(val)) if len(val) else None
     _two_curves(ax, train, val, best, "best: {:.1f} %")
     if max(train.max(initial=0), val.max(initial=0)) >= _GOOD:
@@ -142,8 +154,12 @@ def plot_metric(
     >>> plot_metric([9.0, 2.0, 1.0], [9.1, 2.5, 2.7], "rmse", best_epoch=1).get_ylabel()
     'rmse'
     """
+    train = numbers_of("plot_metric", "train_history", train_history)
+    val = numbers_of("plot_metric", "val_history", val_history)
+    if best_epoch is not None and not 0 <= best_epoch < len(val):
+        raise ValueError(f"plot_metric: best_epoch is {best_epoch}, val_history has {len(val)} epochs")
     ax = new_axes(ax)
-    _two_curves(ax, np.asarray(train_history), np.asarray(val_history), best_epoch, "kept: {:.4g}")
+    _two_curves(ax, train, val, best_epoch, "kept: {:.4g}")
     ax.legend(frameon=False)
     ax.set(title=name, xlabel="epoch", ylabel=name)
     return open_frame(ax)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from cnnlib.plots._drawing import INK, new_axes
+from cnnlib.plots._drawing import INK, new_axes, numbers_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,8 +37,8 @@ def plot_filters(weights: ArrayLike, max_filters: int = 64, ax: Axes | None = No
     >>> plot_filters(np.random.randn(16, 3, 5, 5)).get_title()
     'First-layer filters (16)'
     """
+    weights = numbers_of("plot_filters", "weights", weights, ndim=4)
     ax = new_axes(ax)
-    weights = np.asarray(weights)
     shown = weights[:max_filters]
     ax.imshow(image_grid(shown, layout="NCHW", ground=GROUND), interpolation="nearest")
     _frame(ax, len(shown), *shown.shape[2:])

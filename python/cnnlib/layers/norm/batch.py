@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+
 import numpy as np
 
 from cnnlib import _core
@@ -34,6 +36,10 @@ def batch_options(function, bn_param):
     """mode, eps and momentum."""
     check_keys(function, "bn_param", bn_param, _BATCH_KEYS, required=("mode",))
     mode = choice(function, "mode", bn_param["mode"], ("train", "test"))
+    if mode == "train" and not isinstance(bn_param, (dict, MutableMapping)):
+        raise TypeError(
+            f"{function}: mode 'train' writes to bn_param, a {type(bn_param).__name__} is read-only"
+        )
     eps = number(function, "eps", bn_param.get("eps", 1e-5), 0)
     return mode, eps, number(function, "momentum", bn_param.get("momentum", 0.9), 0, 1)
 
