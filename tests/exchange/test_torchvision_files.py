@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from cnnlib import safetensors
 from cnnlib.data import Normalization
+from cnnlib.data.normalization import NORMALIZATIONS
 from cnnlib.pretrained import load_torchvision
-from cnnlib.pretrained.trunk import NORMALIZATIONS, open_trunk
+from cnnlib.pretrained.trunk import open_trunk
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 torchvision = pytest.importorskip("torchvision", reason="torchvision is not installed")

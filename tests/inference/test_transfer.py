@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from cnnlib.cli.main import main
 from cnnlib.data import Normalization
+from cnnlib.data.normalization import NORMALIZATIONS
 from cnnlib.inference.predictor import Predictor
 from cnnlib.models import ConvNet
 from cnnlib.pretrained.head import (
@@ -22,7 +23,7 @@ from cnnlib.pretrained.head import (
     rest_behind,
     with_fitted_head,
 )
-from cnnlib.pretrained.trunk import NORMALIZATIONS, block_starts, open_trunk
+from cnnlib.pretrained.trunk import block_starts, open_trunk
 from image_folders import write_folder
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "pretrained.md"

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 from cnnlib import optim
-from cnnlib.cli.run.ranks import Terminated, terminable
+from cnnlib.cli.run.signals import Terminated, terminable
 from cnnlib.convnet import ConvNet
 from cnnlib.models import FullyConnectedNet
 from cnnlib.solver import Solver

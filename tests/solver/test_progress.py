@@ -5,7 +5,8 @@ import sys
 import time
 
 import pytest
-from cnnlib.solver.progress import Progress, folded
+from cnnlib._system.text import folded
+from cnnlib.solver.progress import Progress
 from training import LinearModel, digits_like, quiet_solver
 
 

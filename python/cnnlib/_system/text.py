@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 import unicodedata
 
 _JOINERS = "\u200c\u200d"  # parts of words and of emoji, although their category is that of controls
 _EMOJI_STYLE = "\ufe0f"  # makes the character before it two columns wide
+_INDENT = "    "  # of a line that goes on
 _UNSEEN = ("Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp")
 
 
@@ -51,6 +55,26 @@ def shortened(text: str, width: int) -> str:
     while display_width(text) > width - 1:
         text = text[:-1]
     return f"{text.rstrip()}…"
+
+
+def folded(text):
+    """`text` in lines no longer than the terminal is wide; as it is where the standard output is none.
+
+    Broken behind semicolons, and what is too long even then between words.
+    """
+    if sys.stdout is None or not sys.stdout.isatty():
+        return text
+    columns = shutil.get_terminal_size().columns
+    lines = [""]
+    for part in text.split("; "):
+        if not lines[-1]:
+            lines[-1] = part
+        elif len(lines[-1]) + len(part) + 2 > columns:
+            lines.append(f"{_INDENT}{part}")
+        else:
+            lines[-1] += f"; {part}"
+    wrap = textwrap.TextWrapper(columns, "", _INDENT, break_long_words=False, break_on_hyphens=False).wrap
+    return "\n".join(piece for line in lines for piece in wrap(line) or [""])
 
 
 def _is_shown(character):

@@ -12,7 +12,7 @@ import numpy as np
 
 import cnnlib
 from cnnlib import layers, naive, optim
-from cnnlib.cli.options.arguments import add_setting, add_threads
+from cnnlib.cli.options.arguments import add, add_setting, add_threads
 from cnnlib.cli.options.settings import SPECS
 from cnnlib.cli.report.step_profile import profile_step, table
 from cnnlib.convnet import ConvNet
@@ -34,19 +34,11 @@ def add_to(commands):
         "speed cells of the course notebook. The loops take half a minute. With --profile instead: where a "
         "training step of a network goes, on random images.",
     )
-    bench.add_argument("--json", metavar="FILE", help="write the figures to FILE as well")
-    bench.add_argument(
-        "--dtype", choices=("float32", "float64"), help="default: float64, with --profile float32"
-    )
-    bench.add_argument(
-        "--quick", action="store_true", help="2 images instead of 100, 2 steps: a try, not a measurement"
-    )
-    bench.add_argument(
-        "--profile",
-        action="store_true",
-        help="time, share and page faults of a step's layers, loss and update",
-    )
-    bench.add_argument("--network", choices=SPECS, help="with --profile; default: vgg-small")
+    add(bench, "--json FILE", "write the figures to FILE as well")
+    add(bench, "--dtype float32|float64", "default: float64, with --profile float32")
+    add(bench, "--quick", "2 images instead of 100, 2 steps: a try, not a measurement")
+    add(bench, "--profile", "time, share and page faults of a step's layers, loss and update")
+    add(bench, "--network", "with --profile; default: vgg-small", choices=SPECS)
     add_setting(bench, "batch_size", "count", "with --profile: images; default: 64")
     add_threads(bench)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from cnnlib._system.text import display_width, padded, printable
 from cnnlib.augment import TTA
-from cnnlib.cli.options.arguments import add_data, add_run, add_threads
+from cnnlib.cli.options.arguments import add, add_data, add_run, add_threads, add_which
 from cnnlib.cli.run.tasks import values_of
 from cnnlib.cli.run.trained import CALIBRATION, open_trained
 
@@ -14,23 +14,13 @@ def add_to(commands):
     evaluate = commands.add_parser("eval", help="accuracy of a trained model")
     add_run(evaluate)
     add_data(evaluate, "where the run's data set lies, if it has moved; needed for a saved model")
-    evaluate.add_argument(
-        "--split",
-        choices=("train", "val", "test", "all"),
-        default="test",
-        help="default: test; all for a data set that the run has not seen",
-    )
-    evaluate.add_argument(
-        "--which", choices=("best", "last"), default="best", help="parameters; default: best"
-    )
-    evaluate.add_argument(
-        "--tta", choices=("none", *TTA), help="average the scores over views; default: as the run did"
-    )
-    evaluate.add_argument(
-        "--int8",
-        action="store_true",
-        help=f"the accuracy in eight bits too, calibrated by {CALIBRATION} images of the training split",
-    )
+    about = "default: test; all for a data set that the run has not seen"
+    add(evaluate, "--split train|val|test|all", about, "test")
+    add_which(evaluate)
+    about = "average the scores over views; default: as the run did"
+    add(evaluate, "--tta", about, choices=("none", *TTA))
+    calibrated = f"calibrated by {CALIBRATION} images of the training split"
+    add(evaluate, "--int8", f"the accuracy in eight bits too, {calibrated}")
     add_threads(evaluate)
 
 

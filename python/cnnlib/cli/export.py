@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cnnlib import onnx
-from cnnlib.cli.options.arguments import add_data
+from cnnlib.cli.options.arguments import add, add_data, add_which
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import CALIBRATION, open_trained
 from cnnlib.onnx.metadata import require_onnx
@@ -18,19 +18,12 @@ def add_to(commands):
         help="a trained model as an ONNX file",
         description="Write a trained model to an ONNX file, for ONNX Runtime and other programs.",
     )
-    export.add_argument(
-        "run", metavar="RUN|MODEL", help="a run's folder, a checkpoint in it, or a file of cnnlib.save_model"
-    )
-    export.add_argument("file", metavar="FILE.onnx", help="the file to write")
-    export.add_argument("--which", choices=("best", "last"), default="best", help="parameters; default: best")
-    export.add_argument(
-        "--batch", default="N", metavar="N", help="fix the number of images; by default it stays open"
-    )
-    export.add_argument(
-        "--int8",
-        action="store_true",
-        help=f"with QuantizeLinear, calibrated by {CALIBRATION} images of the training split",
-    )
+    add(export, "run RUN|MODEL", "a run's folder, a checkpoint in it, or a file of cnnlib.save_model")
+    add(export, "file FILE.onnx", "the file to write")
+    add_which(export)
+    add(export, "--batch N", "fix the number of images; by default it stays open", "N")
+    calibrated = f"calibrated by {CALIBRATION} images of the training split"
+    add(export, "--int8", f"with QuantizeLinear, {calibrated}")
     add_data(export, "the images of --int8, where the run's data set has moved or for a saved model")
 
 

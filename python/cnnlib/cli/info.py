@@ -4,6 +4,7 @@ import argparse
 from importlib.metadata import PackageNotFoundError, version
 
 import cnnlib
+from cnnlib.cli.options.arguments import add
 
 _OPTIONAL = ("matplotlib", "tqdm", "pooch", "Pillow", "tensorboardX")
 _PARAM = ("stride", "pad", "dilation", "groups", "algorithm")
@@ -14,18 +15,12 @@ def add_to(commands):
     info = commands.add_parser(
         "info", help="versions, instruction set, threads, optional packages; plans of a convolution"
     )
-    info.add_argument(
-        "--conv",
-        nargs=2,
-        type=_shape,
-        metavar=("N,C,H,W", "F,C,KH,KW"),
-        help="how a convolution of these shapes is computed: methods, costs, blocks, scratch, threads",
-    )
-    for name in _PARAM[:4]:
-        value = "N" if name != "pad" else "N|same"
-        info.add_argument(f"--{name}", type=_number_or_name, metavar=value, help="of that convolution")
-    info.add_argument("--algorithm", metavar="NAME", help="the method that it should take")
-    info.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="of its arrays")
+    about = "how a convolution of these shapes is computed: methods, costs, blocks, scratch, threads"
+    add(info, "--conv", about, nargs=2, type=_shape, metavar=("N,C,H,W", "F,C,KH,KW"))
+    for spec in ("--stride N", "--pad N|same", "--dilation N", "--groups N"):
+        add(info, spec, "of that convolution", type=_number_or_name)
+    add(info, "--algorithm NAME", "the method that it should take")
+    add(info, "--dtype float32|float64", "of its arrays", "float32")
 
 
 def run(options):

@@ -9,9 +9,8 @@ import traceback
 
 import cnnlib
 from cnnlib.cli.options.arguments import add_debug
-from cnnlib.cli.options.config_file import arguments_in
 from cnnlib.cli.output import complain
-from cnnlib.cli.run.ranks import how_it_ended, terminable
+from cnnlib.cli.run.signals import how_it_ended, terminable
 
 _COMMANDS = {  # and their modules
     **{"train": "train", "eval": "evaluate", "predict": "predict", "report": "report.command"},
@@ -71,6 +70,8 @@ def _options(arguments):
     path = getattr(options, "config", None)
     if path is None:
         return options
+    from cnnlib.cli.options.config_file import arguments_in  # which takes time, as the commands do
+
     from_file = arguments_in(path, vars(options).keys() - set(_NOT_IN_FILES))
     try:
         parser.parse_args([options.command, *from_file])
@@ -88,7 +89,8 @@ def build_parser(command=None):
     parser.add_argument("--version", action="version", version=f"cnnlib {cnnlib.__version__}")
     add_debug(parser)
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    for name in [command] if command in _COMMANDS else _COMMANDS:
+    shown = [command] if command in _COMMANDS else [] if command == "--version" else _COMMANDS
+    for name in shown:
         module = importlib.import_module(f"cnnlib.cli.{_COMMANDS[name]}")
         module.add_to(commands)
         commands.choices[name].set_defaults(execute=module.run)

@@ -8,8 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from cnnlib._system.text import printable
-from cnnlib.solver.progress import folded
+from cnnlib._system.text import folded, printable
 
 
 def say(text: str, *, fold: bool = True) -> None:

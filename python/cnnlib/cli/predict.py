@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from cnnlib._system.text import display_width, padded, printable
-from cnnlib.cli.options.arguments import add_model, add_setting, add_skip_unreadable, add_threads
-from cnnlib.cli.options.settings import flag
+from cnnlib.cli.options.arguments import add, add_model, add_setting, add_skip_unreadable, add_threads, flag
 from cnnlib.cli.output import json_text, say, say_left_out
 from cnnlib.cli.report.pictures import colours
 from cnnlib.cli.run.trained import open_model
@@ -87,15 +86,11 @@ def add_to(commands):
         "middle and scaled to the model's input; writing, dark on bright or bright on dark, to its ink.",
     )
     add_model(predict)
-    predict.add_argument(
-        "images", nargs="+", metavar="FILE|DIR", help="PNG, JPEG or what else Pillow reads; folders of these"
-    )
+    add(predict, "images FILE|DIR", "PNG, JPEG or what else Pillow reads; folders of these", nargs="+")
     add_setting(predict, "top", "count", "print the N likeliest classes", 1)
-    predict.add_argument(
-        "--out", metavar="FOLDER", help="where a model of pixels writes its images; default: predictions"
-    )
+    add(predict, "--out FOLDER", "where a model of pixels writes its images; default: predictions")
     add_skip_unreadable(predict)
-    predict.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add(predict, "--json", "print JSON instead of a table")
     add_threads(predict)
 
 

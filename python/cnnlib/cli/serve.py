@@ -5,7 +5,7 @@ import logging
 import warnings
 from pathlib import Path
 
-from cnnlib.cli.options.arguments import add_model, add_setting, add_threads, port, positive_number
+from cnnlib.cli.options.arguments import add, add_model, add_setting, add_threads, port, positive_number
 from cnnlib.cli.output import say
 from cnnlib.cli.run.trained import open_model
 from cnnlib.cli.server.batching import Limits
@@ -24,10 +24,8 @@ def add_to(commands):
         "stop the server when it has answered what it has begun.",
     )
     add_model(serve)
-    serve.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1, this machine alone")
-    serve.add_argument(
-        "--port", type=port, default=8000, metavar="N", help="default: 8000; 0 for one that is free"
-    )
+    add(serve, "--host HOST", "default: 127.0.0.1, this machine alone", "127.0.0.1")
+    add(serve, "--port N", "default: 8000; 0 for one that is free", 8000, type=port)
     for name, form, value, what in (
         ("top", "count", 5, "classes in an answer"),
         ("timeout", "positive number", _LIMITS.seconds, "seconds for a request to come, and for its answer"),
@@ -39,14 +37,9 @@ def add_to(commands):
         ("batch", "count", _LIMITS.batch, "images that the model looks at together"),
     ):
         add_setting(serve, name, form, f"{what}; default: {value:g}", value)
-    serve.add_argument(
-        "--batch-wait",
-        type=_milliseconds,
-        default=0.0,
-        metavar="MS",
-        help="how long an image waits for others while the model is idle; default: 0",
-    )
-    serve.add_argument("--log-requests", action="store_true", help="print a line for each request")
+    about = "how long an image waits for others while the model is idle; default: 0"
+    add(serve, "--batch-wait MS", about, 0.0, type=_milliseconds)
+    add(serve, "--log-requests", "print a line for each request")
     add_threads(serve)
 
 

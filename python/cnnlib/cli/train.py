@@ -5,9 +5,8 @@ import contextlib
 import functools
 from pathlib import Path
 
-from cnnlib.cli import transfer
-from cnnlib.cli.options import settings
-from cnnlib.cli.options.arguments import add_data, add_setting, add_skip_unreadable, add_threads
+from cnnlib.cli.options import settings, transfer
+from cnnlib.cli.options.arguments import add, add_data, add_setting, add_skip_unreadable, add_threads
 from cnnlib.cli.options.config_file import defaults_table, recipe_table, write_config_file
 from cnnlib.cli.options.datasets import (
     DATA_SETS,
@@ -20,11 +19,10 @@ from cnnlib.cli.options.datasets import (
 )
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.recipes import RECIPES
-from cnnlib.cli.report.command import finish
-from cnnlib.cli.report.html_report import best_value, best_value_name
 from cnnlib.cli.run import ranks, tasks
 from cnnlib.cli.run.folder import Run
 from cnnlib.cli.run.log import LOG_KINDS, RunLog, check_kinds
+from cnnlib.cli.run.signals import how_it_ended
 from cnnlib.data import Normalization
 from cnnlib.solver import Solver
 from cnnlib.solver.options import OPTIONS
@@ -70,22 +68,14 @@ def add_to(commands):
         ("task", settings.TASKS, "classes of images (the default), numbers, or labels or images of pixels"),
     ):
         add_setting(train, name, choices, about)
-    train.add_argument("--out", metavar="FOLDER", help="the run folder")
-    train.add_argument("--overwrite", action="store_true", help="replace the run that is in the --out folder")
-    train.add_argument(
-        "--resume", metavar="RUN|FILE", help="go on with the run in this folder, or from this checkpoint"
-    )
-    train.add_argument(
-        "--keep-checkpoints", action="store_true", help="keep every epoch's, not only the newest"
-    )
-    train.add_argument("--config", metavar="FILE", help="read options from a TOML file")
-    train.add_argument("--save-config", metavar="FILE", help="write all settings of the run to a TOML file")
-    train.add_argument(
-        "--log",
-        type=_log_kinds,
-        metavar="KIND[,KIND]",
-        help=f"losses and accuracies for other programs, in the run folder: {', '.join(LOG_KINDS)}",
-    )
+    add(train, "--out FOLDER", "the run folder")
+    add(train, "--overwrite", "replace the run that is in the --out folder")
+    add(train, "--resume RUN|FILE", "go on with the run in this folder, or from this checkpoint")
+    add(train, "--keep-checkpoints", "keep every epoch's, not only the newest")
+    add(train, "--config FILE", "read options from a TOML file")
+    add(train, "--save-config FILE", "write all settings of the run to a TOML file")
+    about = f"losses and accuracies for other programs, in the run folder: {', '.join(LOG_KINDS)}"
+    add(train, "--log KIND[,KIND]", about, type=_log_kinds)
     add_threads(train)
     ranks.add_distributed(train)
 
@@ -100,7 +90,7 @@ def add_to(commands):
     what = train.add_argument_group("model")
     for name, (form, words) in settings.MODEL_SETTINGS.items():
         add_setting(what, name, form, words)
-    what.add_argument("--summary", action="store_true", help="print shapes, parameters and multiply-adds")
+    add(what, "--summary", "print shapes, parameters and multiply-adds")
 
 
 def run(options):
@@ -108,7 +98,9 @@ def run(options):
     given = settings.given(options)
     begun = transfer.resumed(options, given) or options
     if getattr(begun, "from") is not None:
-        return transfer.run(begun, given)
+        from cnnlib.cli.transfer import run as run_transfer  # takes time, as what is imported after training
+
+        return run_transfer(begun, given)
     settings.refuse(options, transfer.OWN, "{} belongs to --from FILE")
     comm = ranks.communicator(options)
     try:
@@ -149,6 +141,9 @@ def _train(options, run, solver, data):
         log.close()
     if solver.comm.rank != 0:
         return 0
+    from cnnlib.cli.report.command import finish
+    from cnnlib.cli.report.html_report import best_value, best_value_name
+
     say(
         f"{best_value_name(solver)}: {best_value(solver)} (epoch {solver.best_epoch}); "
         f"{sum(solver.epoch_seconds):.1f} s of training"
@@ -279,7 +274,7 @@ def _log_kinds(text):
 
 def _interrupted(run, solver, error):
     checkpoint = run.newest_checkpoint(solver.epoch)
-    how, status = ranks.how_it_ended(error)
+    how, status = how_it_ended(error)
     if checkpoint is None:
         complain(f"{how} before the training began: there is nothing to resume")
     else:

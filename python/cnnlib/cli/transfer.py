@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import time
 from pathlib import Path
@@ -10,69 +9,24 @@ from pathlib import Path
 import numpy as np
 
 import cnnlib
-from cnnlib.cli.options.arguments import add_setting, given_normalization
 from cnnlib.cli.options.datasets import PARTS, counted, describe_found
-from cnnlib.cli.options.settings import CHANNELS, IMAGE_SETTINGS, SPECS, defaults, parse_data, pixels, refuse
+from cnnlib.cli.options.settings import CHANNELS, defaults, parse_data, pixels, refuse
+from cnnlib.cli.options.transfer import KEPT
 from cnnlib.cli.output import at_its_cost, complain, say, say_left_out
 from cnnlib.cli.report.transfer_report import Transfer, transfer_report
 from cnnlib.cli.run.folder import MODEL, REPORT, Run
-from cnnlib.cli.run.ranks import how_it_ended
+from cnnlib.cli.run.signals import how_it_ended
+from cnnlib.cli.run.trained import given_normalization
 from cnnlib.data import load_image_folder
 from cnnlib.data.image_cache import cache_root
-from cnnlib.data.image_folder import folder_digest
+from cnnlib.data.normalization import NORMALIZATIONS
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.pretrained import features
 from cnnlib.pretrained.extraction import network_digest
 from cnnlib.pretrained.head import fine_tuned, fit_head, with_fitted_head
-from cnnlib.pretrained.trunk import NORMALIZATIONS, block_starts, open_trunk
+from cnnlib.pretrained.trunk import block_starts, open_trunk
 
-OWN = ("network", "cut", "views", "hidden", "fine_tune", "normalization", "mean", "std")
-_KEPT = ("skip_unreadable", *OWN, *IMAGE_SETTINGS)  # what config.json says of a run's options
-NOT_WITH_RESUME = "--resume goes on with the run's own settings; it does not take {}"
 _FEW = 10  # photos of a class, below which its accuracy says little
-
-
-def add_from(train):
-    """Add the options."""
-    group = train.add_argument_group("a network that others trained (--data folder:DIR)")
-    group.add_argument(
-        "--from", metavar="FILE", help="ONNX, save_model, Predictor.save, or safetensors of a --network"
-    )
-    group.add_argument(
-        "--network",
-        metavar="NAME",
-        help="of which safetensors are, unless the file's name says it: torchvision's resnet18 and other "
-        f"ResNets, mobilenet_v2, vgg16 and other VGGs; {', '.join(SPECS)}",
-    )
-    group.add_argument(
-        "--cut", metavar="NODE", help="keep it up to this node; default: its last affine layer"
-    )
-    for name, kind, about in (
-        ("views", "count", "learn from N views of each image, mirrored and moved; default: 2"),
-        ("hidden", "count", "size of a hidden layer in the new head"),
-        ("fine_tune", "count", "then train its last N blocks, with a small rate"),
-        ("normalization", tuple(NORMALIZATIONS), "of its images, for a file that does not say it"),
-        ("mean", "numbers", "the same in numbers, of 0 to 255"),
-        ("std", "numbers", "the same in numbers, of 0 to 255"),
-    ):
-        add_setting(group, name, kind, about)
-
-
-def resumed(options, given):
-    """The options of the run that --resume names, if it began with --from; else None."""
-    if options.resume is None or not (Path(options.resume) / "config.json").is_file():
-        return None
-    run = Run.open(options.resume)
-    if run.began_with is None:
-        return None
-    refuse(options, ("data", "out", "from", *_KEPT, *given), NOT_WITH_RESUME)
-    data = run.config["data"]
-    if data.get("names") != folder_digest(data["folder"]):
-        raise ValueError(
-            f"{data['folder']} no longer holds the run's images, so its split is another; begin a new run"
-        )
-    again = {"resume": None, "out": str(run.folder), "overwrite": True, "goes_on": True}
-    return argparse.Namespace(**{**vars(options), **run.began_with, **again})
 
 
 def run(options, given):
@@ -80,7 +34,7 @@ def run(options, given):
     if options.distributed:
         raise ValueError("--distributed means nothing to --from: one process, of --threads, is at work")
     others = ("recipe", "model", "resume", "keep_checkpoints", "save_config", "log", "summary")
-    meaningless = [name for name in (*given, *others) if name not in _KEPT]
+    meaningless = [name for name in (*given, *others) if name not in KEPT]
     refuse(options, meaningless, "{} means nothing to --from: validation finds its settings")
     name, folder = parse_data(options.data or "digits")
     if name != "folder":
@@ -137,7 +91,7 @@ def _learn(options, run, trunk, starts, data, folder, started):
 def _about(options, trunk, data, folder):
     """What config.json says of the run."""
     folder = str(Path(folder).resolve())
-    began = {name: getattr(options, name) for name in _KEPT}
+    began = {name: getattr(options, name) for name in KEPT}
     began |= {"from": str(Path(getattr(options, "from")).resolve()), "data": f"folder:{folder}"}
     images = describe_found(folder, trunk.input_dim, _shares(options))
     return {

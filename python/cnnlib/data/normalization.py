@@ -143,4 +143,11 @@ def _moments_of_bytes(X):
     return mean, np.sum(shares * np.square(np.arange(256.0) - mean[:, None]), axis=1)
 
 
+# What networks of these families go through, of pixels 0 to 255.
+NORMALIZATIONS = {
+    "torchvision": Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "half": Normalization(127.5, 127.5),
+    "unit": Normalization(0.0, 255.0),
+}
+
 PREPROCESSING = Registry("preprocessing", {"normalization": Normalization})

@@ -12,12 +12,10 @@ import numpy as np
 from cnnlib import safetensors
 from cnnlib._params import positive_int
 from cnnlib._typing import Array, Params
-from cnnlib.data.normalization import Normalization
+from cnnlib.data.normalization import NORMALIZATIONS
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.models import GraphNet
 
-# What images of torchvision's networks go through, of pixels 0 to 255.
-TORCHVISION = Normalization((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 _HALVING = (2, 4, 7, 14)  # the blocks of MobileNetV2 with stride 2 (Sandler et al. 2018, arXiv:1801.04381)
 
 
@@ -85,7 +83,7 @@ def load_torchvision(
         raise ValueError(f"{name} has the arrays of {found}; if it is that network, name it (--network)")
     if network not in (None, found):
         raise ValueError(f"{name} has the arrays of {found}, not of {network}")
-    net.preprocess = TORCHVISION
+    net.preprocess = NORMALIZATIONS["torchvision"]
     return net
 
 

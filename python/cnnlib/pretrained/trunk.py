@@ -15,16 +15,10 @@ from cnnlib.inference.preparation import load
 from cnnlib.models import ConvNet, GraphNet
 from cnnlib.models.spec.reading import NAMED_SPECS
 from cnnlib.models.state import check_state_fits
-from cnnlib.pretrained.torchvision import TORCHVISION, load_torchvision
+from cnnlib.pretrained.torchvision import load_torchvision
 from cnnlib.saved_model import load_model
 from cnnlib.saved_model.loading import kind_of
 
-# What networks of these families go through, of pixels 0 to 255.
-NORMALIZATIONS = {
-    "torchvision": TORCHVISION,
-    "half": Normalization(127.5, 127.5),
-    "unit": Normalization(0.0, 255.0),
-}
 _WEIGHTS = ("conv", "conv_transpose", "affine")
 
 
@@ -62,6 +56,7 @@ def open_trunk(
     --------
     >>> import cnnlib
     >>> net = ConvNet("resnet8", (3, 32, 32), 10, seed=0)
+    >>> from cnnlib.data.normalization import NORMALIZATIONS
     >>> cnnlib.save_model(net, "net.npz", preprocess=NORMALIZATIONS["half"])
     >>> open_trunk("net.npz")
     GraphNet(3x32x32 -> 64, 29 nodes, float32, 77,392 parameters)

@@ -2,12 +2,12 @@
 
 import shutil
 import sys
-import textwrap
 import time
 import warnings
 
+from cnnlib._system.text import folded
+
 _NARROW = 72  # columns; below that a bar leaves out what matters least
-_INDENT = "    "  # of a line that goes on
 _NARROW_BAR = "{percentage:3.0f}% {n_fmt}/{total_fmt} {remaining}{postfix}"
 
 
@@ -71,26 +71,6 @@ class Progress:
     def _print(self, text):
         print(text, flush=True)
         self._last_line = time.monotonic()
-
-
-def folded(text):
-    """`text` in lines no longer than the terminal is wide; as it is where the standard output is none.
-
-    Broken behind semicolons, and what is too long even then between words.
-    """
-    if sys.stdout is None or not sys.stdout.isatty():
-        return text
-    columns = shutil.get_terminal_size().columns
-    lines = [""]
-    for part in text.split("; "):
-        if not lines[-1]:
-            lines[-1] = part
-        elif len(lines[-1]) + len(part) + 2 > columns:
-            lines.append(f"{_INDENT}{part}")
-        else:
-            lines[-1] += f"; {part}"
-    wrap = textwrap.TextWrapper(columns, "", _INDENT, break_long_words=False, break_on_hyphens=False).wrap
-    return "\n".join(piece for line in lines for piece in wrap(line) or [""])
 
 
 def _tqdm():

@@ -7,8 +7,29 @@ import contextlib
 import math
 from typing import Any
 
-from cnnlib.cli.options.settings import DATA_NAMES, OLD_NAMES, flag
-from cnnlib.data import Normalization
+DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
+# Other names that are understood: a former one, and what would count as short for lr_decay.
+OLD_NAMES = {"num_epochs": ("epochs",), "learning_rate": ("lr",)}
+
+
+def flag(name):
+    """The option of the command line that gives the setting `name`."""
+    return "--" + name.replace("_", "-")
+
+
+def add(parser, spec, help=None, default=None, **how):
+    """Add an option or argument as it is written on the command line, and `how` argparse reads it.
+
+    ``--out FOLDER`` takes a value, ``--which best|last`` one of these, ``--overwrite`` none.
+    """
+    name, _, value = spec.partition(" ")
+    if value.islower():
+        how["choices"] = value.split("|")
+    elif value:
+        how["metavar"] = value
+    elif not how:
+        how["action"], default = "store_true", False
+    parser.add_argument(name, help=help, default=default, **how)
 
 
 def add_setting(parser, name, kind, help=None, default=None):
@@ -20,7 +41,7 @@ def add_setting(parser, name, kind, help=None, default=None):
 
 def add_run(parser):
     what = "a run's folder, a checkpoint in it, or a file: of save_model, of Predictor.save, or ONNX"
-    parser.add_argument("run", metavar="RUN|FILE", help=what)
+    add(parser, "run RUN|FILE", what)
 
 
 def add_model(parser):
@@ -31,35 +52,24 @@ def add_model(parser):
         add_setting(parser, name, "numbers", about)
     about = "whether the images are scans of writing; default: as the model's training images were"
     add_setting(parser, "ink", "flag", about)
-    parser.add_argument(
-        "--classes", metavar="FILE", help="the classes' names, one a line, for a file without them"
-    )
-
-
-def given_normalization(options):
-    """What --mean and --std say; None for neither."""
-    if (options.mean is None) != (options.std is None):
-        raise ValueError("--mean and --std go together")
-    return None if options.mean is None else Normalization(options.mean, options.std)
+    add(parser, "--classes FILE", "the classes' names, one a line, for a file without them")
 
 
 def add_data(parser, help):
-    parser.add_argument("--data", metavar=f"{'|'.join(DATA_NAMES)}[:DIR]", help=help)
+    add(parser, f"--data {'|'.join(DATA_NAMES)}[:DIR]", help)
 
 
 def add_debug(parser):
     """`--debug`, before the command or behind it."""
-    parser.add_argument(
-        "--debug", action="store_true", default=argparse.SUPPRESS, help="print the traceback of an error"
-    )
+    add(parser, "--debug", "print the traceback of an error", argparse.SUPPRESS, action="store_true")
 
 
 def add_skip_unreadable(parser):
-    parser.add_argument(
-        "--skip-unreadable",
-        action="store_true",
-        help="leave out files that cannot be read, and list them at the end",
-    )
+    add(parser, "--skip-unreadable", "leave out files that cannot be read, and list them at the end")
+
+
+def add_which(parser):
+    add(parser, "--which best|last", "parameters; default: best", "best")
 
 
 def add_threads(parser):

@@ -9,14 +9,12 @@ import json
 import sys
 import textwrap
 
+from cnnlib.cli.options.arguments import DATA_NAMES, OLD_NAMES, flag
 from cnnlib.cli.options.settings import (
-    DATA_NAMES,
     MODEL_OPTIONS,
-    OLD_NAMES,
     PIXEL_SPECS,
     SPECS,
     defaults,
-    flag,
     has_defaults,
 )
 from cnnlib.cli.recipes import RECIPES

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnnlib.augment import TTA
+from cnnlib.cli.options.arguments import DATA_NAMES, flag
 from cnnlib.cli.recipes import RECIPES
 from cnnlib.convnet import ConvNet
 from cnnlib.models import FullyConnectedNet, ThreeLayerConvNet
@@ -40,11 +41,8 @@ MODEL_OPTIONS = {
     **dict.fromkeys((*SPECS, *PIXEL_SPECS), ("reg", "dtype")),
 }
 _INSIDE = {"folder": "images by class", "npy": "arrays"}
-DATA_NAMES = ("digits", "cifar10", "cifar100", "folder", "npy")
 MOMENTUM_RULES = ("sgd_momentum", "sgd_nesterov_momentum")
 
-# Other names that are understood: a former one, and what would count as short for lr_decay.
-OLD_NAMES = {"num_epochs": ("epochs",), "learning_rate": ("lr",)}
 
 MODEL_SETTINGS = {  # the form of each, and help
     "num_filters": ("count", None),
@@ -131,11 +129,6 @@ def defaults(data_name, model_name):
     if not has_defaults(data_name, model_name):
         raise ValueError(f"the images of {data_name} are too small for a {model_name} model")
     return {**_COMMON, **_DEFAULTS[data_name, model_name]}
-
-
-def flag(name):
-    """The option of the command line that gives the setting `name`."""
-    return "--" + name.replace("_", "-")
 
 
 def given(options):

@@ -14,8 +14,9 @@ import numpy as np
 import cnnlib
 from cnnlib._files import written as _written
 from cnnlib._files import written_whole
+from cnnlib.cli.options.arguments import OLD_NAMES
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, DataSet
-from cnnlib.cli.options.settings import OLD_NAMES, build_network, parse_data
+from cnnlib.cli.options.settings import build_network, parse_data
 from cnnlib.cli.run.checks import check_config
 from cnnlib.cli.run.log import LOG_FILES, epoch_row, log_columns, remove_event_files
 from cnnlib.cli.run.tasks import put_back

@@ -1,4 +1,4 @@
-"""What ranks of an MPI job do together in ``cnnlib train --distributed``; SIGTERM as an exception.
+"""What ranks of an MPI job do together in ``cnnlib train --distributed``.
 
 Rank 0 alone uses the run's folder, so the others need no access to it. What it does there goes through
 ``comm.from_root``, which tells all ranks of an error.
@@ -8,55 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 import traceback
-from collections.abc import Iterator
-from types import FrameType
 
 import cnnlib
-from cnnlib.cli.options.arguments import add_setting
+from cnnlib.cli.options.arguments import add, add_setting
 from cnnlib.cli.output import one_line
 from cnnlib.cli.run.folder import Run
 from cnnlib.distributed import SerialComm, world
 
 
-class Terminated(KeyboardInterrupt):
-    """The process was told to end."""
-
-
-@contextlib.contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM raise :class:`Terminated` in the block, unless somebody handles or ignores it already."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if not in_main_thread or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def how_it_ended(error: KeyboardInterrupt) -> tuple[str, int]:
-    """In words, and the exit status."""
-    return ("terminated", 143) if isinstance(error, Terminated) else ("interrupted", 130)
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
-
-
 def add_distributed(parser):
     """Add the options."""
     group = parser.add_argument_group("several processes")
-    group.add_argument(
-        "--distributed",
-        action="store_true",
-        help="data-parallel, as in: mpiexec -n 4 cnnlib train --distributed ...; --threads are each rank's, "
-        "by default its share of the cores",
-    )
+    about = "data-parallel, as in: mpiexec -n 4 cnnlib train --distributed ...; --threads are each rank's, "
+    add(group, "--distributed", about + "by default its share of the cores")
     about = "seconds that a rank waits for the others before it ends the job; default: 600"
     add_setting(group, "comm_timeout", "positive number", about)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnlib import inference, onnx
-from cnnlib.cli.options.arguments import given_normalization
+import cnnlib
+from cnnlib import inference
 from cnnlib.cli.options.datasets import DATA_SETS, FOUND, PARTS, DataSet
 from cnnlib.cli.options.settings import parse_data
 from cnnlib.cli.run.folder import Run
@@ -21,7 +21,10 @@ from cnnlib.plots import softmax
 from cnnlib.saved_model import is_saved_model, load_model
 from cnnlib.saved_model.loading import kind_of
 
-_FILES = {"onnx": ("an ONNX file", onnx.load), "predictor": ("a predictor", inference.load)}
+_FILES = {
+    "onnx": ("an ONNX file", lambda path: cnnlib.onnx.load(path)),
+    "predictor": ("a predictor", inference.load),
+}
 CALIBRATION = 500  # images that calibrate eight bits
 _SHARES = {"validation": 0.1, "test": 0.1}  # load_image_folder's
 _WHITE = {"folder": 255.0, "cifar100": 255.0}  # arrays count as what the model was trained on
@@ -100,6 +103,13 @@ class Trained:
         """Probabilities (N, K), float64, of images as `cnnlib.cli.predict.read_image` makes them."""
         scores = self.scores(X, 1.0 if self.normalization.ink else 255.0, self.tta)
         return np.asarray(scores, np.float64) if self._gives_probabilities else softmax(scores)
+
+
+def given_normalization(options):
+    """What --mean and --std say; None for neither."""
+    if (options.mean is None) != (options.std is None):
+        raise ValueError("--mean and --std go together")
+    return None if options.mean is None else Normalization(options.mean, options.std)
 
 
 def open_model(options):
