@@ -52,17 +52,6 @@ class TestUpdateRules:
         assert_same_bits(ours["v"], theirs["m"])
         assert_same_bits(ours["a"], theirs["v"])
 
-    @pytest.mark.parametrize("rule", optim.__all__)
-    def test_half_precision_steps_in_float32(self, rule):
-        w, dw = np.array([1.0, -2.0], np.float16), np.array([0.5, 0.25], np.float16)
-        config, want_config = {}, {}
-        for _ in range(2):
-            want, want_config = getattr(optim, rule)(w.astype(np.float32), dw.astype(np.float32), want_config)
-            w, config = getattr(optim, rule)(w, dw, config)
-            assert w.dtype == np.float16
-            assert_same_bits(w, want.astype(np.float16))
-        assert all(state.dtype == np.float32 for state in config.values() if isinstance(state, np.ndarray))
-
     def test_two_names_of_one_state_are_refused(self, arrays):
         w, dw, m, v = arrays
         with pytest.raises(ValueError, match="rmsprop: config has 'a' and 'cache'"):
