@@ -12,6 +12,7 @@ import cnnlib
 import cnnlib.onnx
 import onnx
 from cnnlib.gradient_check import eval_numerical_gradient, rel_error
+from cnnlib.onnx.reading import network
 from cnnlib.onnx.reading.constants import FOLDED
 from cnnlib.onnx.reading.network import OPERATORS as READERS
 from cnnlib.solver import Solver
@@ -404,6 +405,23 @@ def test_sequences_and_volumes(name, rng):
     proto = model(text, weights(rng, **shapes), ("N", *shape))
     x = rng.standard_normal((3, *shape)).astype(np.float32)
     np.testing.assert_allclose(cnnlib.onnx.load(proto).loss(x), run_elsewhere(proto, x), rtol=2e-5, atol=2e-5)
+
+
+def test_what_is_read_once_is_the_same_at_other_sizes(rng, monkeypatch):
+    """Operators of which channels alone are asked: no other size would show that they hold to this one."""
+    asked = []
+    for name, (text, shapes, constants) in OPERATORS.items():
+        proto = model(text, {**weights(rng, **shapes), **constants})
+        with monkeypatch.context() as patch:
+            patch.setattr(network, "_again", lambda *_, name=name: asked.append(name) or 1 / 0)
+            try:
+                cnnlib.onnx.load(proto)
+            except ZeroDivisionError:
+                continue
+        with monkeypatch.context() as patch:
+            patch.setattr(network, "_OF_CHANNELS", set())
+            assert cnnlib.onnx.load(proto).graph().fixed_by == "", name
+    assert 10 < len(asked) < len(OPERATORS) - 10
 
 
 WRITTEN_OUT = {"gelu": "gelu", "swish": "silu", "hard swish": "hard_swish"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+from cnnlib.graph.shapes import shapes
 from cnnlib.models import ConvNet
 
 from support.shapes import ConvCase
@@ -24,25 +25,16 @@ def cases(batch):
             F, _, K, _ = net.params["W1"].shape
             found[ConvCase(name, C, F, K, K, H, W, pad=(K // 2, K // 2), N=batch)] += 1
             continue
-        _walk(found, name, net, net._stages, own.INPUT_DIM, batch)
+        _count(found, name, net, batch)
     return found
 
 
-def _walk(found, name, net, stages, shape, batch):
-    for stage in stages:
-        if stage.layer == "conv":
-            F, _, KH, KW = net.params[stage.names[0]].shape
-            param = stage.args[0]
-            found[
-                ConvCase(
-                    name,
-                    *(shape[0], F, KH, KW, *shape[1:]),
-                    stride=param["stride"],
-                    pad=(KH // 2, KW // 2),
-                    groups=param.get("groups", 1),
-                    N=batch,
-                )
-            ] += 1
-        for _, part in stage.parts:  # body and shortcut of a residual block, both from its input
-            _walk(found, name, net, part, shape, batch)
-        shape = stage.shape
+def _count(found, name, net, batch):
+    sizes = shapes(net.graph(), net.params, own.INPUT_DIM)
+    for node in net.graph():
+        if node.layer == "conv":
+            F, _, KH, KW = net.params[node.params[0]].shape
+            C, H, W = sizes[node.inputs[0]]
+            param = node.args[0]
+            options = {"stride": param["stride"], "groups": param.get("groups", 1)}
+            found[ConvCase(name, C, F, KH, KW, H, W, pad=(KH // 2, KW // 2), N=batch, **options)] += 1

@@ -304,8 +304,7 @@ class _Network(Builder):
                 "load: the module must return tensors computed from its input, one, or several in a tuple or "
                 f"a dict, got {node}"
             )
-        call = Call(self, node)
-        return call.plain(call.unpadded(self.values[node]))
+        return Call(self, node).plain(self.values[node])
 
     def free_name(self, name: str, size: int, value: float) -> str:
         """The name of a constant (size,) that the module lacks, which it has for no other."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -79,16 +79,6 @@ class Feature:
 LARGEST_SAMPLE = 2**31  # numbers of one sample's value: 8 GiB in float32
 
 
-class Caller(Protocol):
-    """What a builder needs of the operator for which it makes a node."""
-
-    @property
-    def label(self) -> str: ...
-    @property
-    def output(self) -> str: ...
-    def fail(self, text: str) -> NoReturn: ...
-
-
 class Builder:
     """A graph in the making.
 
@@ -129,36 +119,31 @@ class Builder:
             self._following.add(name)
         return self.input
 
-    def emit(
-        self,
-        op: Caller,
-        layer: str,
-        inputs: Sequence[Feature],
-        params: tuple[str | None, ...] = (),
-        args: tuple[Any, ...] = (),
-    ) -> Feature:
-        """Put a node at the end."""
-        name, count = op.output, 1
-        while name in self._shapes:
-            count += 1
-            name = f"{op.output}.{count}"
-        node = Node(layer, tuple(feature.name for feature in inputs), name, params, args, op.label)
-        shapes = [self._shapes[feature.name] for feature in inputs]
-        values = [None if key is None else self.params[key] for key in params]
-        try:
-            shape = self.rules.get(layer, shape_behind)(node, shapes, values)
-        except (TypeError, ValueError) as error:
-            self.runs = False
-            op.fail(str(error))
+    def append(self, node: Node) -> Feature:
+        """Put a node at the end; a ValueError or TypeError says what its layer refuses."""
+        shapes = [self._shapes[name] for name in node.inputs]
+        values = [None if key is None else self.params[key] for key in node.params]
+        shape = self.rules.get(node.layer, shape_behind)(node, shapes, values)
         if math.prod(shape) > LARGEST_SAMPLE:
-            self.runs = False
-            op.fail(f"makes {batch_of(shape)}, which no memory holds")
-        self._places[name] = len(self.nodes)
+            raise ValueError(f"makes {batch_of(shape)}, which no memory holds")
+        self._places[node.output] = len(self.nodes)
         self.nodes.append(node)
         if node.layer not in OF_A_SIZE and not self._following.isdisjoint(node.inputs):
-            self._following.add(name)
-        self._shapes[name] = shape
-        return Feature(name, shape, shape)
+            self._following.add(node.output)
+        self._shapes[node.output] = shape
+        return self.value_of(node.output)
+
+    def value_of(self, name: str) -> Feature:
+        """A value as it is in the graph."""
+        return Feature(name, self._shapes[name], self._shapes[name])
+
+    def free_output(self, wanted: str) -> str:
+        """A name that no value has: the wanted one, or that with a number."""
+        name, count = wanted, 1
+        while name in self._shapes:
+            count += 1
+            name = f"{wanted}.{count}"
+        return name
 
     def parameter(self, name: str, array: Array) -> str:
         """Add a parameter; one that is there in another form stays, and the new one gets another name."""
@@ -182,33 +167,6 @@ class Builder:
         """The node that makes a value, and its place."""
         place = self._places.get(feature.name)
         return None if place is None else (place, self.nodes[place])
-
-    def as_viewed(self, op: Caller, feature: Feature) -> Feature:
-        """A value whose shape in the graph is that in the source."""
-        if feature.pad is not None:
-            feature = self.padded(op, feature)
-        if feature.channels_last:
-            op.fail("takes or gives images with the channels last, which has no counterpart here")
-        if feature.shape == feature.view:
-            return feature
-        found = self.maker(feature)
-        if len(feature.view) == 1 and math.prod(feature.shape) == feature.view[0]:
-            return self.emit(op, "flatten", [feature])
-        pooled = found is not None and found[1].layer == "global_avg_pool"
-        if found is not None and pooled and feature.view == (*feature.shape, 1, 1):
-            (name,) = found[1].inputs  # pooled once more, to images
-            images = Feature(name, self._shapes[name], self._shapes[name])
-            return self.emit(op, "adaptive_avg_pool", [images], args=(1,))
-        op.fail(f"{batch_of(feature.shape)} cannot become {batch_of(feature.view)} here")
-
-    def padded(self, op: Caller, feature: Feature) -> Feature:
-        """Padding that no layer takes in: a convolution of each channel with a single 1, which is frozen."""
-        if feature.pad_value != 0 or feature.channels_last:
-            op.fail(f"padding with {feature.pad_value} before it has no counterpart here")
-        C = feature.shape[0]
-        name = self.parameter(f"{op.label or op.output}.pad", np.ones((C, 1, 1, 1), self.dtype))
-        self.frozen.add(name)
-        return self.emit(op, "conv", [feature.bare()], (name, None), ({"pad": feature.pad, "groups": C},))
 
     def graph(self, outputs: Mapping[str, Feature]) -> Graph:
         """The nodes that the outputs need; parameters that these do not name are dropped.

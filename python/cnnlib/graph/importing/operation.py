@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -30,21 +30,61 @@ class Operation(ABC):
         Of its nodes.
     output : str
         The name of the value it makes.
+    arguments, defaults : mapping
+        Its arguments by name, ``op["stride"]``: what the source says, and what holds where it says nothing.
+        :meth:`check_arguments` refuses those that nobody has read.
     """
 
     net: Builder
     label: str
     output: str
+    word: ClassVar[str] = ""  # before the names of arguments, in messages
+
+    def __init__(self, given: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+        self.arguments, self.defaults = given, defaults
+        self._unread = set(given)
 
     @abstractmethod
     def fail(self, text: str) -> NoReturn:
         """Raise the ValueError that names the operator."""
 
+    def __getitem__(self, name: str) -> Any:
+        self._unread.discard(name)
+        return self.arguments.get(name, self.defaults.get(name))
+
+    def ignore(self, *names: str) -> None:
+        """These arguments, or all, say nothing that is not seen otherwise."""
+        self._unread -= set(names or self._unread)
+
+    def expect(self, name: str, value: Any) -> None:
+        """Refuse an argument that is given with another value."""
+        self._unread.discard(name)
+        if self.arguments.get(name, value) != value:
+            self.fail(f"{self.word}{name} is {self.arguments[name]!r}, here only {value!r}")
+
+    def choice(self, name: str, *allowed: Any) -> Any:
+        """An argument that is one of those allowed; the first where nothing says what it is."""
+        value = allowed[0] if self[name] is None else self[name]
+        if value not in allowed:
+            self.fail(f"{self.word}{name} is {value!r}, here only {', '.join(map(repr, allowed))}")
+        return value
+
+    def check_arguments(self) -> None:
+        """Refuse arguments that were not read and differ from their default."""
+        for name in sorted(self._unread):
+            if self.arguments[name] != self.defaults.get(name):
+                self.expect(name, self.defaults.get(name))
+
     def emit(
         self, layer: str, *inputs: Feature, params: tuple[str | None, ...] = (), args: tuple[Any, ...] = ()
     ) -> Feature:
         """Put a node into the graph; return its value."""
-        return self.net.emit(self, layer, inputs, params, args)
+        name = self.net.free_output(self.output)
+        try:
+            return self.net.append(Node(layer, tuple(x.name for x in inputs), name, params, args, self.label))
+        except (TypeError, ValueError) as error:
+            self.net.runs = False
+            self.fail(str(error))
 
     def parameter(self, role: str, array: Array, name: str = "") -> str:
         """A parameter of the network; called `name`, that of the source, or by the operator and `role`."""
@@ -52,11 +92,32 @@ class Operation(ABC):
 
     def plain(self, x: Feature) -> Feature:
         """A value whose shape in the graph is that in the source."""
-        return self.net.as_viewed(self, x)
+        x = self.unpadded(x)
+        if x.channels_last:
+            self.fail("takes or gives images with the channels last, which has no counterpart here")
+        if x.shape == x.view:
+            return x
+        if len(x.view) == 1 and math.prod(x.shape) == x.view[0]:
+            return self.emit("flatten", x)
+        found = self.net.maker(x)
+        if found is not None and found[1].layer == "global_avg_pool" and x.view == (*x.shape, 1, 1):
+            (name,) = found[1].inputs  # pooled once more, to images
+            return self.emit("adaptive_avg_pool", self.net.value_of(name), args=(1,))
+        self.fail(f"{batch_of(x.shape)} cannot become {batch_of(x.view)} here")
 
     def unpadded(self, x: Feature) -> Feature:
-        """A value with the pixels around it in the graph."""
-        return x if x.pad is None else self.net.padded(self, x)
+        """A value with the pixels around it in the graph.
+
+        Where no layer takes these in, by a convolution of each channel with a single 1, which is frozen.
+        """
+        if x.pad is None:
+            return x
+        if x.pad_value != 0 or x.channels_last:
+            self.fail(f"padding with {x.pad_value} before it has no counterpart here")
+        C = x.shape[0]
+        name = self.net.parameter(f"{self.label or self.output}.pad", np.ones((C, 1, 1, 1), self.net.dtype))
+        self.net.frozen.add(name)
+        return self.emit("conv", x.bare(), params=(name, None), args=({"pad": x.pad, "groups": C},))
 
     def padded(self, x: Feature, sides: Sides, value: float = 0.0) -> Feature:
         """Constant pixels around images, left to the layer behind them."""

@@ -35,6 +35,8 @@ class Source:
         Version of the standard operators.
     values : int
         How many numbers the tensors hold that have been read.
+    quantized : dict of Quantized
+        Constants made of integers, by the file's names.
     """
 
     def __init__(self, path_or_proto: Any) -> None:
@@ -63,6 +65,7 @@ class Source:
         if self.model.graph.sparse_initializer:
             raise ValueError(f"{self.title}: sparse tensors have no counterpart here")
         self.values = 0
+        self.quantized: dict[str, Any] = {}
         self._tensors = {tensor.name: tensor for tensor in self.model.graph.initializer}
         self._arrays: dict[str, Constant] = {}
 
@@ -186,8 +189,6 @@ class FileBuilder(Builder):
         Values of all constants that have been computed from others.
     codes : dict
         The type, 'uint8' or 'int8', of each of the graph's values that consists of bytes.
-    quantized : dict of Quantized
-        Constants made of integers, by the file's names.
     readers : Counter
         How often each of the file's values is read; the output counts as one.
     pools_keep_images : bool
@@ -208,7 +209,6 @@ class FileBuilder(Builder):
         self.counts: list[int] = []
         self.choices: list[tuple[str, list[Any]]] = []
         self.codes: dict[str, str] = {}
-        self.quantized: dict[str, Any] = {}
         self.readers: Counter[str] = Counter()
         self.pools_keep_images = False
 

@@ -18,9 +18,9 @@ from cnnlib.inference.predictor import Predictor
 from cnnlib.models.graph_net import GraphNet
 from cnnlib.onnx import metadata
 from cnnlib.onnx.reading import pointwise, quantized, views, weighted, windows
-from cnnlib.onnx.reading.constants import FOLDED, fold
+from cnnlib.onnx.reading.constants import BY_HAND, FOLDED, fold, whole
 from cnnlib.onnx.reading.files import OWN, STANDARD, FileBuilder, Source, Value
-from cnnlib.onnx.reading.operator import Operator, Refused, check_version
+from cnnlib.onnx.reading.operator import Operator, Record, Refused
 from cnnlib.onnx.reading.patterns import rewritten
 
 if TYPE_CHECKING:
@@ -33,10 +33,17 @@ OPERATORS: dict[str, Callable[[Operator], Value]] = {
     **views.OPERATORS,
     **quantized.OPERATORS,
 }
-FOLDED |= quantized.FOLDED
-_OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+BY_HAND |= quantized.FOLDED
+FOLDED |= dict.fromkeys(quantized.FOLDED, whole)
+_OF_A_DAMAGED_FILE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 _SAMPLES, _MORE_SAMPLES = 89, 97  # numbers of images that shapes are computed with
 _NEED_IMAGES = {"Resize", "Upsample", "ConvTranspose"}  # behind a global pool, too
+# What these become, but for SAME_LOWER, depends on the channels of what they read, not on its size.
+_OF_CHANNELS = {
+    *("Add", "BatchNormalization", "Clip", "Concat", "Constant", "Conv", "Dropout", "Elu", "Flatten", "Gemm"),
+    *("Gelu", "GlobalAveragePool", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "MaxPool", "Mul"),
+    *("Relu", "Sigmoid", "Swish", "Tanh"),
+}
 _SEE_SAMPLES = ("Shape", "Reshape")  # alone: a large file without them is read once less
 
 
@@ -44,14 +51,14 @@ class Network(FileBuilder):
     """A builder that reads a file for samples of one shape."""
 
     def __init__(
-        self, source: Source, protos: Sequence[Any], name: str, shape: tuple[int, ...], samples: int
+        self, source: Source, records: Sequence[Record], name: str, shape: tuple[int, ...], samples: int
     ) -> None:
         super().__init__(source, samples)
-        self.protos = protos
+        self.records = records
         self._values[name] = self.begin(name, shape)
-        self.readers.update(name for proto in protos for name in proto.input)
+        self.readers.update(name for record in records for name in record.names)
         self.readers.update(value.name for value in source.model.graph.output)
-        self.pools_keep_images = any(proto.op_type in _NEED_IMAGES for proto in protos)
+        self.pools_keep_images = any(record.kind in _NEED_IMAGES for record in records)
 
     def read(self) -> Graph:
         """The file's operators as far as its outputs need them."""
@@ -68,28 +75,28 @@ class Network(FileBuilder):
         if self.dtype != np.float32:
             raise ValueError(f"{title}: an eight-bit network takes and gives float32, not {self.dtype}")
         graph.refuse_several(title)
-        return quantized.predictor_of(title, graph, self.params, self.input.shape, self.quantized)
+        return quantized.predictor_of(title, graph, self.params, self.input.shape, self.source.quantized)
 
     def _walk(self):
-        for number, proto in enumerate(self.protos, start=1):
-            op = Operator(self, number, proto)
+        for record in self.records:
+            op = Operator(self, record)
             try:
-                result = self._result(op, proto)
-                op.attributes.finish()
+                result = self._result(op, record)
+                op.check_arguments()
             except Refused:
                 raise
             except _OF_A_DAMAGED_FILE as error:
                 op.fail(f"cannot be read: {error}")
             self._values[op.output] = result
-            for name in list(proto.output)[1:]:
+            for name in record.outputs[1:]:
                 if self.readers[name]:
                     op.fail(f"its output {name!r} has no counterpart here")
 
-    def _result(self, op, proto):
-        if proto.domain not in (*STANDARD, OWN):
-            op.fail(f"operators of {proto.domain} have no counterpart here")
-        if proto.domain != OWN and (op.kind in OPERATORS or op.kind in FOLDED):
-            check_version(op, proto)
+    def _result(self, op, record):
+        if record.domain not in (*STANDARD, OWN):
+            op.fail(f"operators of {record.domain} have no counterpart here")
+        if record.domain != OWN and (op.kind in OPERATORS or op.kind in FOLDED):
+            op.check_version()
         for value in op.inputs:
             if isinstance(value, Feature) and value.name in self.codes and op.kind not in quantized.OF_BYTES:
                 quantized.refuse_operator_form(op)
@@ -118,15 +125,15 @@ class Network(FileBuilder):
             if value.name in self.codes:
                 raise ValueError(f"{self.source.title}: its output {output.name!r} is quantised")
             proto = self.source.onnx.NodeProto(op_type="output", name=output.name, output=[output.name])
-            found[output.name] = self.as_viewed(Operator(self, 0, proto), value)
+            found[output.name] = Operator(self, Record(0, proto, self.source.opset)).plain(value)
         if not found:
             raise ValueError(f"{self.source.title}: the network has no output")
         return found
 
 
-def _patterns(source):
+def _records(source):
     try:
-        return rewritten(source)
+        return [Record(k, proto, source.opset) for k, proto in enumerate(rewritten(source), start=1)]
     except _OF_A_DAMAGED_FILE as error:
         if str(error).startswith(source.title):
             raise
@@ -168,7 +175,7 @@ def _sizes(sizes):
 
 def _refuse_counted(net, graph):
     """Raise a ValueError if what a file gives depends on the number of images."""
-    if not any(proto.op_type in _SEE_SAMPLES for proto in net.protos):
+    if not any(record.kind in _SEE_SAMPLES for record in net.records):
         return
     more, same = _again(net, net.input.shape, _MORE_SAMPLES)
     why = difference(graph, net.params, same, more.params, "other numbers of images")
@@ -182,7 +189,8 @@ def _refuse_counted(net, graph):
 def _fixed_by(net, graph):
     """Why images must have the size that a file was read for; empty if others give the same layers."""
     shape = net.input.shape
-    if graph.why_fixed() or len(shape) != 3:
+    alike = all(r.kind in _OF_CHANNELS and r.given.get("auto_pad") != "SAME_LOWER" for r in net.records)
+    if graph.why_fixed() or len(shape) != 3 or alike:
         return ""
     for size in other_sizes(*shape[1:]):
         other = None
@@ -202,7 +210,7 @@ def _fixed_by(net, graph):
 
 
 def _again(net, shape, samples):
-    other = Network(net.source, net.protos, net.input.name, shape, samples)
+    other = Network(net.source, net.records, net.input.name, shape, samples)
     return other, other.read()
 
 
@@ -263,7 +271,7 @@ def load(
     """
     source = Source(path_or_proto)
     name, shape = _input(source, input_dim)
-    net = Network(source, _patterns(source), name, shape, _SAMPLES)
+    net = Network(source, _records(source), name, shape, _SAMPLES)
     graph = net.read()
     content = {entry.key: entry.value for entry in source.model.metadata_props}
     _refuse_counted(net, graph)

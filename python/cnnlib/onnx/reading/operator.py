@@ -2,94 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
 from cnnlib.graph.importing import Feature, Operation
 from cnnlib.graph.shapes import batch_of
+from cnnlib.onnx.metadata import require_onnx
 from cnnlib.onnx.reading.files import Constant, FileBuilder, Value
 
-_NOT_SET = object()
+
+def _plain(entry: Any) -> Any:
+    """The value of an attribute; None where its schema says none.
+
+    Files hold numbers of float32: of those that it does not tell apart this is the shortest one.
+    """
+    if not entry.type:
+        return None
+    value = require_onnx("cnnlib.onnx.load").helper.get_attribute_value(entry)
+    if isinstance(value, float):
+        return float(str(np.float32(value)))
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-class Attributes:
-    """Typed access to an operator's attributes; :meth:`finish` refuses those that nobody asked for.
+@dataclass(frozen=True)
+class Schema:
+    """What a version of the standard operators has: attributes by name with their types and defaults."""
 
-    Parameters
+    types: dict[str, int]
+    defaults: dict[str, Any]
+    required: tuple[str, ...]
+    max_input: int
+
+
+@functools.cache
+def schema_of(kind: str, opset: int) -> Schema | None:
+    """Of an operator; None if there is none."""
+    defs = require_onnx("cnnlib.onnx.load").defs
+    try:
+        found = defs.get_schema(kind, opset, "")
+    except defs.SchemaError:
+        return None
+    entries = found.attributes
+    return Schema(
+        {name: int(entry.type.value) for name, entry in entries.items()},
+        {name: _plain(entry.default_value) for name, entry in entries.items()},
+        tuple(name for name, entry in entries.items() if entry.required),
+        found.max_input,
+    )
+
+
+class Record:
+    """An operator as it stands in a file, read once for all sizes of images.
+
+    Attributes
     ----------
-    values : mapping
-        Their values by name, as ``onnx.helper.get_attribute_value`` gives them.
-    fail : callable
-        Raises the ValueError that names the operator, from a text.
+    kind, domain, label : str
+        'Conv', and what messages and nodes call this one.
+    names, outputs : list of str
+    given : dict
+        Its attributes.
+    schema : Schema or None
     """
 
-    def __init__(self, values: Mapping[str, Any], fail: Callable[[str], NoReturn]) -> None:
-        self._left = {
-            k: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for k, v in values.items()
-        }
-        self._fail = fail
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._left
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """Any value: that of a tensor, say."""
-        return self._left.pop(name, default)
-
-    def peek(self, name: str, default: Any) -> Any:
-        """Any value, which is still to be taken."""
-        return self._left.get(name, default)
-
-    def integer(self, name: str, default: int) -> int:
-        return int(self._typed(name, default, int))
-
-    def number(self, name: str, default: float) -> float:
-        """A real number: of those that float32, which files hold, does not tell apart the shortest one."""
-        return float(str(np.float32(self._typed(name, default, (int, float)))))
-
-    def text(self, name: str, default: str, allowed: Sequence[str]) -> str:
-        value = self._typed(name, default, str)
-        if value not in allowed:
-            self._fail(f"attribute {name} is {value!r}, here only {', '.join(map(repr, allowed))}")
-        return value
-
-    def integers(self, name: str, default: Sequence[int] | None = None) -> list[int] | None:
-        value = self._left.pop(name, _NOT_SET)
-        if value is _NOT_SET:
-            return None if default is None else list(default)
-        if not isinstance(value, (list, tuple)) or not all(isinstance(item, int) for item in value):
-            self._fail(f"attribute {name} is {value!r}, expected integers")
-        return list(value)
-
-    def numbers(self, name: str, count: int, default: int) -> tuple[int, ...]:
-        """A number for each axis, or for each side of each axis."""
-        values = self.integers(name, [default] * count) or []
-        if len(values) != count:
-            self._fail(f"attribute {name} is {values}; {count} numbers belong to its input")
-        return tuple(values)
-
-    def expect(self, name: str, value: Any) -> None:
-        """Take an attribute that here can only have one value."""
-        came = self._left.pop(name, value)
-        if came != value:
-            self._fail(f"attribute {name} is {came!r}, here only {value!r}")
-
-    def ignore(self, *names: str) -> None:
-        """Take attributes that change nothing, whatever they are."""
-        for name in names:
-            self._left.pop(name, None)
-
-    def finish(self) -> None:
-        for name in self._left:
-            self._fail(f"attribute {name} has no counterpart here")
-
-    def _typed(self, name, default, kind):
-        value = self._left.pop(name, default)
-        if not isinstance(value, kind):
-            self._fail(f"attribute {name} is {value!r}")
-        return value
+    def __init__(self, number: int, proto: Any, opset: int) -> None:
+        self.proto, self.kind, self.domain = proto, proto.op_type, proto.domain
+        self.names, self.outputs = list(proto.input), list(proto.output)
+        self.output = self.outputs[0] if self.outputs else ""
+        self.label = proto.name or self.output or f"number {number}"
+        self.given = {entry.name: _plain(entry) for entry in proto.attribute}
+        self.schema, self.checked = schema_of(self.kind, opset), False
+        self.made: tuple[Sequence[Any], Any] | None = None  # what was computed last, and from what
 
 
 class Refused(ValueError):
@@ -116,22 +102,27 @@ class Operator(Operation):
         None for an optional input that is left out.
     names : list of str
         The inputs' names in the file.
-    attributes : Attributes
     """
 
     net: FileBuilder
+    word = "attribute "
 
-    def __init__(self, net: FileBuilder, number: int, proto: Any) -> None:
-        self.net, self.kind, self.opset = net, proto.op_type, net.source.opset
-        self.names = list(proto.input)
-        self.output = proto.output[0] if proto.output else ""
-        self.label = proto.name or self.output or f"number {number}"
-        get = net.source.onnx.helper.get_attribute_value
-        self.attributes = Attributes({entry.name: get(entry) for entry in proto.attribute}, self.fail)
+    def __init__(self, net: FileBuilder, record: Record) -> None:
+        super().__init__(record.given, record.schema.defaults if record.schema else {})
+        self.net, self.record, self.opset = net, record, net.source.opset
+        self.kind, self.label = record.kind, record.label
+        self.names, self.output = record.names, record.output
         self.inputs = [self._value(name) for name in self.names]
 
     def fail(self, text: str) -> NoReturn:
         raise Refused(self.net.source.title, self, text)
+
+    def once(self, function: Callable[..., Constant], *arrays: Constant | None) -> Constant:
+        """function(*arrays); at other sizes of images that of before, if it is of the very same arrays."""
+        made = self.record.made
+        if made is None or any(a is not b for a, b in zip(made[0], arrays, strict=True)):
+            made = self.record.made = arrays, function(*arrays)
+        return made[1]
 
     def _value(self, name):
         if not name:
@@ -166,7 +157,7 @@ class Operator(Operation):
 
     def weights(self, axis: int, ndim: int | None = None) -> Constant:
         """Input 1, filters along an axis; quantised ones have their scales along it, and no zero points."""
-        w, known = self.floats(1, "w", ndim), self.net.quantized.get(self.names[1])
+        w, known = self.floats(1, "w", ndim), self.net.source.quantized.get(self.names[1])
         if known is not None:
             title = f"its weights {self.names[1]!r} of DequantizeLinear have"
             if not known.symmetric:
@@ -183,16 +174,24 @@ class Operator(Operation):
     def integers(self, i: int, name: str) -> list[int] | None:
         """A list of numbers that older versions have as an attribute and newer ones as input `i`."""
         if not self.has(i):
-            return self.attributes.integers(name)
+            return self[name]
         value = self.constant(i, name)
         if value.ndim > 1 or value.dtype.kind not in "iu":
             self.fail(f"{name} has type {value.dtype} and shape {value.shape}, expected integers")
         return [int(item) for item in np.atleast_1d(value)]
 
+    def numbers(self, name: str, count: int, default: int) -> tuple[int, ...]:
+        """An attribute with a number for each axis, or for each side of each axis."""
+        values = [default] * count if self[name] is None else self[name]
+        if len(values) != count:
+            self.fail(f"attribute {name} is {values}; {count} numbers belong to its input")
+        return tuple(values)
+
     def scalar(self, i: int, name: str, default: float) -> float:
         """A number that older versions have as an attribute and newer ones as input `i`."""
         if not self.has(i):
-            return self.attributes.number(name, default)
+            self.ignore(name)
+            return self.arguments.get(name, default)
         value = self.constant(i, name)
         if value.size != 1 or value.dtype.kind not in "fiub":
             self.fail(f"{name} has shape {value.shape}, expected one number")
@@ -227,19 +226,21 @@ class Operator(Operation):
         """An input that is images (C, H, W)."""
         return self.as_images(self.feature(i))
 
-
-def check_version(op: Operator, proto: Any) -> None:
-    """Refuse an operator, an attribute or an input that the file's version of the operators does not have."""
-    onnx = op.net.source.onnx
-    try:
-        schema = onnx.defs.get_schema(op.kind, op.opset, "")
-    except onnx.defs.SchemaError:
-        op.fail(f"version {op.opset} of the standard operators has no {op.kind}")
-    for attribute in proto.attribute:
-        if attribute.name not in schema.attributes:
-            op.fail(f"attribute {attribute.name}, which version {op.opset} of {op.kind} does not have")
-    for name, attribute in schema.attributes.items():
-        if attribute.required and all(given.name != name for given in proto.attribute):
-            op.fail(f"attribute {name} is missing")
-    if len(op.names) > schema.max_input:
-        op.fail(f"{len(op.names)} inputs; version {op.opset} of {op.kind} has {schema.max_input} at most")
+    def check_version(self) -> None:
+        """Refuse what the file's version of the operators does not have: kinds, attributes, inputs."""
+        if self.record.checked:
+            return
+        schema, of = self.record.schema, f"version {self.opset} of {self.kind}"
+        if schema is None:
+            self.fail(f"version {self.opset} of the standard operators has no {self.kind}")
+        for entry in self.record.proto.attribute:
+            if entry.name not in schema.types:
+                self.fail(f"attribute {entry.name}, which {of} does not have")
+            if entry.type != schema.types[entry.name]:
+                self.fail(f"attribute {entry.name} is {self.arguments[entry.name]!r}, of another type")
+        for name in schema.required:
+            if name not in self.arguments:
+                self.fail(f"attribute {name} is missing")
+        if len(self.names) > schema.max_input:
+            self.fail(f"{len(self.names)} inputs; {of} has {schema.max_input} at most")
+        self.record.checked = True

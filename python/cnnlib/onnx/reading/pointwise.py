@@ -15,9 +15,9 @@ from cnnlib.onnx.reading.operator import Operator
 _Reader = Callable[[Operator], Feature]
 
 
-def _plain(layer: str, **numbers: float) -> _Reader:
-    """A layer with these attributes, of which the defaults are given."""
-    return lambda op: op.same(layer, op.feature(), *(op.attributes.number(*item) for item in numbers.items()))
+def _plain(layer: str, *names: str) -> _Reader:
+    """A layer with these attributes."""
+    return lambda op: op.same(layer, op.feature(), *(op[name] for name in names))
 
 
 def prelu(op: Operator) -> Feature:
@@ -35,33 +35,23 @@ def prelu(op: Operator) -> Feature:
 
 def celu(op: Operator) -> Feature:
     """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``, which is alpha * elu(x / alpha)."""
-    alpha = op.attributes.number("alpha", 1.0)
+    alpha = op["alpha"]
     return op.scaled(op.same("elu", op.scaled(op.feature(), 1 / alpha), 1.0), alpha)
 
 
 def selu(op: Operator) -> Feature:
     """``gamma * elu(x, alpha)``, with the constants of Klambauer et al. 2017 (arXiv:1706.02515)."""
-    alpha = op.attributes.number("alpha", 1.67326319217681884765625)
-    return op.scaled(
-        op.same("elu", op.feature(), alpha), op.attributes.number("gamma", 1.05070102214813232421875)
-    )
+    return op.scaled(op.same("elu", op.feature(), op["alpha"]), op["gamma"])
 
 
 def hard_sigmoid(op: Operator) -> Feature:
     """``clip(alpha * x + beta, 0, 1)``; the layer's alpha is 1/6 and its beta 1/2."""
-    alpha, beta = op.attributes.number("alpha", 0.2), op.attributes.number("beta", 0.5)
-    if beta != 0.5:
-        op.fail(f"attribute beta is {beta}, here only 0.5")
-    return op.same("hard_sigmoid", op.scaled(op.feature(), 6 * alpha))
-
-
-def swish(op: Operator) -> Feature:
-    op.attributes.expect("alpha", 1.0)
-    return op.same("silu", op.feature())
+    op.expect("beta", 0.5)
+    return op.same("hard_sigmoid", op.scaled(op.feature(), 6 * op["alpha"]))
 
 
 def gelu(op: Operator) -> Feature:
-    return op.same("gelu", op.feature(), op.attributes.text("approximate", "none", ("none", "tanh")))
+    return op.same("gelu", op.feature(), op.choice("approximate", "none", "tanh"))
 
 
 def clip(op: Operator) -> Feature:
@@ -79,7 +69,7 @@ def clip(op: Operator) -> Feature:
 
 def softmax(op: Operator) -> Feature:
     x = op.feature()
-    op.check_axis(x, op.attributes.integer("axis", -1 if op.opset >= 13 else 1))
+    op.check_axis(x, op["axis"])
     if op.opset < 13 and not x.channels_last:  # all axes from that one on together
         flat = op.plain(x.seen_as((math.prod(x.view),)))
         return op.emit("softmax", flat).seen_as(x.view)
@@ -88,8 +78,8 @@ def softmax(op: Operator) -> Feature:
 
 def dropout(op: Operator) -> Feature:
     x, p = op.feature(), op.scalar(1, "ratio", 0.5)
-    op.attributes.ignore("seed")
-    op.attributes.expect("is_test", 1)  # before version 7
+    op.ignore("seed")
+    op.expect("is_test", 1)  # before version 7
     if op.has(2) and bool(np.any(op.constant(2, "training_mode"))):
         op.fail("training_mode is on: a network is read as it infers")
     if not 0 <= p < 1:
@@ -138,8 +128,8 @@ def total(op: Operator) -> Feature:
 def _by_channel(op: Operator, x: Feature, constant: Constant) -> Constant:
     """A constant as one number for each channel of x (C,), or for all of them (1,)."""
     # Before version 7 an attribute said which axis of x a constant's first axis is.
-    op.attributes.ignore("broadcast")
-    axis = op.attributes.integer("axis", -1) if "axis" in op.attributes else len(x.view) + 1 - constant.ndim
+    op.ignore("broadcast")
+    axis = len(x.view) + 1 - constant.ndim if op["axis"] is None else op["axis"]
     if constant.ndim > len(x.view) + 1:
         op.fail(f"a constant of shape {constant.shape} gives {batch_of(x.view)} another axis in front")
     sizes = (1,) * axis + constant.shape + (1,) * (len(x.view) + 1 - constant.ndim - axis)
@@ -171,12 +161,12 @@ OPERATORS: dict[str, _Reader] = {
     "Tanh": _plain("tanh"),
     "HardSwish": _plain("hard_swish"),
     "HardSigmoid": hard_sigmoid,
-    "LeakyRelu": _plain("leaky_relu", alpha=0.01),
+    "LeakyRelu": _plain("leaky_relu", "alpha"),
     "PRelu": prelu,
-    "Elu": _plain("elu", alpha=1.0),
+    "Elu": _plain("elu", "alpha"),
     "Celu": celu,
     "Selu": selu,
-    "Swish": swish,
+    "Swish": _plain("silu"),
     "Gelu": gelu,
     "Clip": clip,
     "Softmax": softmax,

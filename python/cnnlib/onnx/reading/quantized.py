@@ -69,7 +69,7 @@ def quantize(op: Operator) -> Feature:
     x = op.feature()
     kind, zero = _zero_point(op, None)
     scale = _one_scale(op)
-    op.attributes.ignore("axis", "saturate")  # of single scales, and of floats of 8 bits
+    op.ignore("axis", "saturate")  # of single scales, and of floats of 8 bits
     out = op.emit("quantize", x, args=({"scale": scale, "zero": zero + 128 * (kind == "int8")},))
     op.net.codes[out.name] = kind
     return out.seen_like(x)
@@ -82,7 +82,7 @@ def dequantize(op: Operator) -> Feature:
         op.fail("its input has not been quantised by QuantizeLinear")
     _, zero = _zero_point(op, kind)
     scale = _one_scale(op)
-    op.attributes.ignore("axis")
+    op.ignore("axis")
     out = op.emit("dequantize", x, args=({"scale": scale, "zero": zero + 128 * (kind == "int8")},))
     return out.seen_like(x)
 
@@ -107,7 +107,7 @@ def _positive(op: Operator, scale: Constant) -> Constant:
 
 def _zero_point(op: Operator, kind: str | None) -> tuple[str, int]:
     """The type of the bytes, and their zero point."""
-    named = op.attributes.integer("output_dtype", 0) if op.kind == "QuantizeLinear" else 0
+    named = op["output_dtype"] if op.kind == "QuantizeLinear" else 0
     if named and named not in _BYTES:
         op.fail(f"attribute output_dtype is {named}; here only uint8 (2) and int8 (3)")
     own = np.dtype(_BYTES[named]).name if named else None
@@ -124,21 +124,19 @@ def _zero_point(op: Operator, kind: str | None) -> tuple[str, int]:
 
 
 def _plain_form(op: Operator) -> None:
-    """Refuse blocks, and other types of result than the scale's."""
-    op.attributes.expect("block_size", 0)
-    if op.attributes.integer("precision", 0) not in (0, 1):
-        op.fail("attribute precision: here only float32")
-    if op.kind == "DequantizeLinear" and op.attributes.integer("output_dtype", 0) not in (0, 1):
-        op.fail("attribute output_dtype: here only float32 (1)")
+    """Refuse other types of result than float32, the scale's."""
+    op.choice("precision", 0, 1)
+    if op.kind == "DequantizeLinear":
+        op.choice("output_dtype", 0, 1)
 
 
 def fold_quantize(op: Operator, x: Constant, scale: Constant, zero: Constant | None = None) -> Constant:
     """The integers of a constant."""
-    named = op.attributes.integer("output_dtype", 0)
+    named = op["output_dtype"]
     dtype = np.dtype(_BYTES.get(named, np.uint8)) if zero is None else zero.dtype
     if dtype.name not in ("uint8", "int8") or (named and named not in _BYTES):
         op.fail(f"makes numbers of {dtype if zero is not None else f'type {named}'}; only uint8 and int8")
-    op.attributes.ignore("saturate")
+    op.ignore("saturate")
     _, steps, zeros = _spread(op, x, scale, zero)
     bounds = np.iinfo(dtype)
     codes = np.rint(np.asarray(x, np.float32) / steps) + zeros
@@ -156,7 +154,7 @@ def fold_dequantize(op: Operator, x: Constant, scale: Constant, zero: Constant |
     symmetric = middle == 0 if zero is None else bool((zero == middle).all())
     codes = x.astype(np.int64) - zeros
     own = np.asarray(scale, np.float64).reshape(() if axis is None else -1)
-    op.net.quantized[op.output] = Quantized(codes, own, axis, symmetric)
+    op.net.source.quantized[op.output] = Quantized(codes, own, axis, symmetric)
     return (codes.astype(np.float32) * steps).astype(np.float32)
 
 
@@ -165,7 +163,7 @@ def _spread(
 ) -> tuple[int | None, Constant, Constant]:
     """The axis of the scales, scales and zero points as they spread over a constant."""
     _plain_form(op)
-    axis = op.attributes.integer("axis", 1)
+    axis = 1 if op["axis"] is None else op["axis"]
     steps, zeros = _positive(op, scale), np.zeros((), np.int64) if zero is None else zero.astype(np.int64)
     if zeros.size not in (1, steps.size):
         op.fail(f"zero_point has the shape {zeros.shape}, scale {steps.shape}")

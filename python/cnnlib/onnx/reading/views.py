@@ -21,15 +21,15 @@ def identity(op: Operator) -> Feature:
 
 def cast(op: Operator) -> Feature:
     """Between floats: all is computed in the network's dtype."""
-    to = op.attributes.integer("to", 0)
-    op.attributes.ignore("saturate", "round_mode")  # of floats of 8 bits
+    to = op["to"]
+    op.ignore("saturate", "round_mode")  # of floats of 8 bits
     if to not in _FLOATS or (to == 11 and op.net.dtype != np.float64):
         op.fail(f"attribute to is {to}; a network of {op.net.dtype} computes in nothing else")
     return op.feature()
 
 
 def flatten(op: Operator) -> Feature:
-    axis, x = op.attributes.integer("axis", 1), op.in_order(op.feature())
+    axis, x = op["axis"], op.in_order(op.feature())
     if axis % (len(x.view) + 1) != 1:
         op.fail(f"attribute axis is {axis}; here the samples stay apart")
     return x.seen_as((math.prod(x.view),))
@@ -40,7 +40,7 @@ def reshape(op: Operator) -> Feature:
     target = op.integers(1, "shape")
     if not target:
         op.fail("shape is missing")
-    kept = bool(op.attributes.integer("allowzero", 0))
+    kept = op["allowzero"]
     own = (op.net.samples, *x.view)
     N, *view = [own[i] if n == 0 and not kept and i < len(own) else n for i, n in enumerate(target)]
     if -1 in view and N not in (-1, op.net.samples, op.net.batch):
@@ -78,21 +78,21 @@ def unsqueeze(op: Operator) -> Feature:
 
 def transpose(op: Operator) -> Feature:
     x = op.feature()
-    moved = op.transposed(x, op.attributes.integers("perm") or range(len(x.view) + 1)[::-1])
+    moved = op.transposed(x, op["perm"] or range(len(x.view) + 1)[::-1])
     both = math.prod(moved.view[:-1]) == 1 and not op.net.follows(x)  # of one pixel they are first, too
     return moved.seen_as(moved.view) if moved.channels_last and both else moved
 
 
 def concat(op: Operator) -> Feature:
     features = [op.feature(i) for i in range(len(op.inputs))]
-    return op.concatenated(features, op.attributes.integer("axis", 1))
+    return op.concatenated(features, op["axis"])
 
 
 def reduce_mean(op: Operator) -> Feature:
     """Over height and width: a global average pool."""
     x = op.feature()
-    axes, keep = op.integers(1, "axes"), bool(op.attributes.integer("keepdims", 1))
-    if op.attributes.integer("noop_with_empty_axes", 0) and not axes:
+    axes, keep = op.integers(1, "axes"), bool(op["keepdims"])
+    if op["noop_with_empty_axes"] and not axes:
         return x
     rank = len(x.view) + 1
     places = {axis % rank for axis in axes or range(rank)}
@@ -109,8 +109,7 @@ def shape(op: Operator) -> Value:
     """Shape of what depends on the images: the number of images stays open."""
     feature = op.value(0)
     assert isinstance(feature, Feature)  # else it has been folded
-    start, end = op.attributes.integer("start", 0), op.attributes.integer("end", len(feature.view) + 1)
-    return np.array((op.net.samples, *feature.view)[start:end], np.int64)
+    return np.array((op.net.samples, *feature.view)[op["start"] : op["end"]], np.int64)
 
 
 OPERATORS: dict[str, Callable[[Operator], Value]] = {

@@ -16,14 +16,12 @@ _BLOCK = 256  # rows and columns: two blocks of float32, half a megabyte, stay i
 def gemm(op: Operator) -> Feature:
     """``alpha * x @ w + beta * b``, with the factors taken into w and b."""
     x = op.feature()
-    op.attributes.expect("transA", 0)
-    op.attributes.ignore("broadcast")  # before version 7; the shapes say it
+    op.ignore("broadcast")  # before version 7; the shapes say it
     if len(x.view) != 1:
         op.fail(f"its input has the shape (N, {x.view}), expected (N, D)")
-    transposed = bool(op.attributes.integer("transB", 0))
-    w = op.weights(0 if transposed else 1, ndim=2)
-    w = _transposed(w) if transposed else w
-    alpha, beta = op.attributes.number("alpha", 1.0), op.attributes.number("beta", 1.0)
+    w = op.weights(0 if op["transB"] else 1, ndim=2)
+    w = op.once(_transposed, w) if op["transB"] else w
+    alpha, beta = op["alpha"], op["beta"]
     b = None
     if op.has(2) and beta != 0:
         b = op.floats(2, "b")
@@ -52,11 +50,9 @@ def matmul(op: Operator) -> Feature:
 
 
 def batch_norm(op: Operator) -> Feature:
-    x, attributes = op.feature(), op.attributes
-    attributes.ignore("consumed_inputs")
-    attributes.expect("is_test", 1)  # before version 7
-    attributes.expect("spatial", 1)
-    attributes.expect("training_mode", 0)
+    x = op.feature()
+    op.ignore("consumed_inputs")
+    op.expect("is_test", 1)  # before version 7
     C = x.view[x.channel_axis]
     names = ("scale", "bias", "mean", "var")
     gamma, beta, mean, var = (op.floats(i, name, 1) for i, name in enumerate(names, start=1))
@@ -64,8 +60,8 @@ def batch_norm(op: Operator) -> Feature:
         op.fail(f"scale, bias, mean and var must have the shape ({C},)")
     bn_param = {
         "mode": "test",
-        "eps": attributes.number("epsilon", 1e-5),
-        "momentum": attributes.number("momentum", 0.9),  # both mean the share of the old statistics
+        "eps": op["epsilon"],
+        "momentum": op["momentum"],  # both mean the share of the old statistics
         "running_mean": mean.copy(),
         "running_var": var.copy(),
     }
@@ -80,7 +76,7 @@ def instance_norm(op: Operator) -> Feature:
     """Over each channel; over groups of them where a Reshape has put these in one."""
     x = op.feature()
     gamma, beta = op.floats(1, "scale", 1), op.floats(2, "bias", 1)
-    eps = op.attributes.number("epsilon", 1e-5)
+    eps = op["epsilon"]
     if len(x.shape) != 3 or x.channels_last or len(x.view) < 2:
         op.fail(f"its input has the shape (N, {x.view}), expected images")
     C, G = x.shape[0], x.view[0]
@@ -97,22 +93,20 @@ def instance_norm(op: Operator) -> Feature:
 
 
 def group_norm(op: Operator) -> Feature:
-    x, G = op.images(), op.attributes.integer("num_groups", 0)
-    op.attributes.expect("stash_type", 1)
+    x, G = op.images(), op["num_groups"]
     C = x.shape[0]
     if G < 1 or C % G:
         op.fail(f"attribute num_groups is {G}, with {C} channels")
     gamma, beta = op.floats(1, "scale", 1), op.floats(2, "bias", 1)
     if len(gamma) == len(beta) == G:  # before version 21: a value for each group
         gamma, beta = np.repeat(gamma, C // G), np.repeat(beta, C // G)
-    args = (G, {"eps": op.attributes.number("epsilon", 1e-5)})
+    args = (G, {"eps": op["epsilon"]})
     return op.emit("spatial_groupnorm", x, params=op.parameters(gamma=gamma, beta=beta), args=args)
 
 
 def layer_norm(op: Operator) -> Feature:
     x = op.feature()
-    axis, eps = op.attributes.integer("axis", -1), op.attributes.number("epsilon", 1e-5)
-    op.attributes.expect("stash_type", 1)
+    axis, eps = op["axis"], op["epsilon"]
     place = axis % (len(x.view) + 1)
     by_pixel = x.channels_last and place == 3
     if x.shape[1:] == (1, 1) and place > 0 and math.prod(x.view[: place - 1]) == 1:  # images of one pixel

@@ -15,6 +15,9 @@ from cnnlib.onnx.reading.files import Constant
 from cnnlib.onnx.reading.operator import Operator
 
 _POLICIES = ("stretch", "not_larger", "not_smaller")
+# Before version 11 there is the first of these alone.
+_COORDINATES = ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners")
+_ROUNDINGS = ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil")
 _AUTO_PADS = ("NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER")
 
 
@@ -23,21 +26,20 @@ def _conv(op: Operator) -> Feature:
     x = op.grid(padded_with=0.0)
     if w.ndim != len(x.view) + 1:
         op.fail(f"w has the shape {w.shape}, the input {batch_of(x.view)}")
-    groups = op.attributes.integer("group", 1)
-    op.attributes.expect("kernel_shape", list(w.shape[2:]))
-    param = _windows(op, x, w.shape[2:])
-    return op.emit(_layer("conv", x), x.bare(), params=_weights(op, w), args=({**param, "groups": groups},))
+    op.expect("kernel_shape", list(w.shape[2:]))
+    param = {**_windows(op, x, w.shape[2:]), "groups": op["group"]}
+    return op.emit(_layer("conv", x), x.bare(), params=_weights(op, w), args=(param,))
 
 
 def _pooled_conv(op: Operator) -> Feature:
     """A 1x1 convolution of what a global pool made (N, C): an affine layer."""
     x, w = op.feature(), op.weights(0)
-    if w.shape[2:] != (1, 1) or op.attributes.integer("group", 1) != 1:
+    if w.shape[2:] != (1, 1) or op["group"] != 1:
         op.fail(f"behind a global pool only 1x1 filters without groups have a counterpart, got w {w.shape}")
-    op.attributes.expect("kernel_shape", [1, 1])
-    op.attributes.ignore("strides", "dilations")
-    op.attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
-    op.attributes.expect("pads", [0] * 4)
+    op.expect("kernel_shape", [1, 1])
+    op.ignore("strides", "dilations")
+    op.choice("auto_pad", *_AUTO_PADS)
+    op.expect("pads", [0] * 4)
     return op.product(x, w[:, :, 0, 0].T, _bias(op), op.names[1:]).seen_as((len(w), 1, 1))
 
 
@@ -52,13 +54,11 @@ def conv_transpose(op: Operator) -> Feature:
     x, w = op.images(), op.floats(1, "w")
     if w.ndim != 4:
         op.fail(f"w has the shape {w.shape}, expected (C, F / groups, KH, KW)")
-    attributes = op.attributes
-    attributes.expect("kernel_shape", list(w.shape[2:]))
-    stride, dilation = attributes.numbers("strides", 2, 1), attributes.numbers("dilations", 2, 1)
-    output_pad = attributes.numbers("output_padding", 2, 0)
-    auto = attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
-    pad = _sides(op, attributes.numbers("pads", 4, 0))
-    size = attributes.integers("output_shape")
+    op.expect("kernel_shape", list(w.shape[2:]))
+    stride, dilation = op.numbers("strides", 2, 1), op.numbers("dilations", 2, 1)
+    output_pad = op.numbers("output_padding", 2, 0)
+    auto = op.choice("auto_pad", *_AUTO_PADS)
+    pad, size = _sides(op.numbers("pads", 4, 0)), op["output_shape"]
     if size is None and auto.startswith("SAME"):
         size = [n * s for n, s in zip(x.shape[1:], stride, strict=True)]
         spans = [d * (k - 1) + 1 for d, k in zip(dilation, w.shape[2:], strict=True)]
@@ -72,19 +72,18 @@ def conv_transpose(op: Operator) -> Feature:
         output_pad = (output_pad[0] + max(0, -cut[0]), output_pad[1] + max(0, -cut[1]))
         pad = _split(cut, lower=auto != "SAME_UPPER")
     param = {"stride": stride, "dilation": dilation, "pad": pad, "output_pad": output_pad}
-    groups = attributes.integer("group", 1)
-    return op.emit("conv_transpose", x, params=_weights(op, w), args=({**param, "groups": groups},))
+    return op.emit("conv_transpose", x, params=_weights(op, w), args=({**param, "groups": op["group"]},))
 
 
 def max_pool(op: Operator) -> Feature:
     x = _pooled(op, -np.inf)
-    op.attributes.ignore("storage_order")  # of the second output
+    op.ignore("storage_order")  # of the second output
     return op.emit(_layer("max_pool", x), x.bare(), args=(_pool_param(op, x),))
 
 
 def avg_pool(op: Operator) -> Feature:
     x = _pooled(op, 0.0)
-    counted = bool(op.attributes.integer("count_include_pad", 0))
+    counted = bool(op["count_include_pad"])
     param = _pool_param(op, x)
     if x.pad is not None and not counted and param["pad"] != x.pad:
         op.fail("padding that counts and padding that does not have no counterpart here together")
@@ -106,7 +105,6 @@ def global_max_pool(op: Operator) -> Feature:
 def pad(op: Operator) -> Feature:
     """Padding is left to the layer behind it."""
     x = op.images()
-    op.attributes.text("mode", "constant", ("constant",))
     amounts = op.integers(1, "pads")
     if amounts is None:
         op.fail("pads is missing")
@@ -125,23 +123,12 @@ def pad(op: Operator) -> Feature:
 
 def resize(op: Operator) -> Feature:
     """Resize (versions 10 to 19) and Upsample: enlarging by a whole factor."""
-    x, attributes = op.images(), op.attributes
+    x = op.images()
     scale = _factors(op, x)
-    mode = attributes.text("mode", "nearest", ("nearest", "linear", "bilinear"))
-    old = op.kind == "Upsample" or op.opset < 11
-    axes = attributes.text(
-        "coordinate_transformation_mode",
-        "asymmetric" if old else "half_pixel",
-        ("asymmetric", "half_pixel", "pytorch_half_pixel", "align_corners"),
-    )
-    rounding = attributes.text(
-        "nearest_mode",
-        "floor" if old else "round_prefer_floor",
-        ("floor", "round_prefer_floor", "round_prefer_ceil", "ceil"),
-    )
-    attributes.ignore("cubic_coeff_a", "extrapolation_value")  # of ways that are refused
-    attributes.expect("exclude_outside", 0)
-    attributes.expect("antialias", 0)
+    mode = op.choice("mode", "nearest", "linear", "bilinear")
+    axes = op.choice("coordinate_transformation_mode", *_COORDINATES)
+    rounding = op.choice("nearest_mode", *_ROUNDINGS)
+    op.ignore("cubic_coeff_a", "extrapolation_value")  # of ways that are refused
     if scale == (1, 1):
         return x
     if mode == "nearest":
@@ -158,10 +145,10 @@ def resize(op: Operator) -> Feature:
 def _factors(op: Operator, x: Feature) -> tuple[int, int]:
     """The factors of height and width, as whole numbers."""
     rank = len(x.view) + 1
-    axes = [axis % rank for axis in op.attributes.integers("axes", range(rank)) or ()]
-    policy = op.attributes.text("keep_aspect_ratio_policy", "stretch", _POLICIES)
+    axes = [axis % rank for axis in op["axes"] or range(rank)]
+    policy = op.choice("keep_aspect_ratio_policy", *_POLICIES)
     if op.kind == "Upsample" or op.opset < 11:
-        listed = op.floats(1, "scales") if op.has(1) else np.array(op.attributes.get("scales", ()))
+        listed = op.floats(1, "scales") if op.has(1) else np.array(op["scales"] or ())
         sizes = np.empty(0)
     else:
         listed = op.floats(2, "scales") if op.has(2) else np.empty(0)
@@ -207,10 +194,10 @@ def _pooled(op: Operator, padded_with: float) -> Feature:
     """
     x = op.inputs[0] if op.inputs else None
     if isinstance(x, Feature) and x.pad is not None:
-        own, kernel = op.attributes.peek("pads", [0] * 2 * len(x.pad)), op.attributes.peek("kernel_shape", [])
+        own, kernel = op["pads"] or [0] * 2 * len(x.pad), op["kernel_shape"] or []
         sides = [n for side in (0, 1) for n in [pair[side] for pair in x.pad]]
         wide = any(a + b >= k for a, b, k in zip(sides, own, [*kernel, *kernel], strict=False))
-        if wide or (op.attributes.peek("ceil_mode", 0) and any(behind for _, behind in x.pad)):
+        if wide or (op["ceil_mode"] and any(behind for _, behind in x.pad)):
             padded_with = math.nan
     return op.grid(padded_with=padded_with)
 
@@ -222,23 +209,19 @@ def _layer(name: str, x: Feature) -> str:
 
 def _pool_param(op: Operator, x: Feature) -> dict[str, Any]:
     count = len(x.view) - 1
-    kernel = op.attributes.numbers("kernel_shape", count, 1)
+    kernel = op.numbers("kernel_shape", count, 1)
     sizes = zip(("pool_depth", "pool_height", "pool_width")[-count:], kernel, strict=True)
-    ceil_mode = bool(op.attributes.integer("ceil_mode", 0))
-    return {**dict(sizes), **_windows(op, x, kernel), "ceil_mode": ceil_mode}
+    return {**dict(sizes), **_windows(op, x, kernel), "ceil_mode": bool(op["ceil_mode"])}
 
 
 def _windows(op: Operator, x: Feature, kernel: tuple[int, ...]) -> dict[str, Any]:
     """stride, dilation and pad, common to convolutions and pools; the padding of x is added."""
     count = len(x.view) - 1
-    stride, dilation = (
-        op.attributes.numbers("strides", count, 1),
-        op.attributes.numbers("dilations", count, 1),
-    )
+    stride, dilation = op.numbers("strides", count, 1), op.numbers("dilations", count, 1)
     if min(*stride, *dilation, 1) < 1:
         op.fail(f"strides are {stride}, dilations {dilation}")
-    auto = op.attributes.text("auto_pad", "NOTSET", _AUTO_PADS)
-    pads = _sides(op, op.attributes.numbers("pads", 2 * count, 0))
+    auto = op.choice("auto_pad", *_AUTO_PADS)
+    pads = _sides(op.numbers("pads", 2 * count, 0))
     window = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
     if auto == "SAME_UPPER" and x.pad is None:
         return {"stride": stride, "dilation": dilation, "pad": "same"}
@@ -252,7 +235,7 @@ def _windows(op: Operator, x: Feature, kernel: tuple[int, ...]) -> dict[str, Any
     return {"stride": stride, "dilation": dilation, "pad": pads}
 
 
-def _sides(op: Operator, values: tuple[int, ...]) -> Sides:
+def _sides(values: tuple[int, ...]) -> Sides:
     """Pads in ONNX's order, all begins before all ends."""
     half = len(values) // 2
     return tuple(zip(values[:half], values[half:], strict=True))

@@ -43,8 +43,7 @@ def result(node: Any) -> Any:
 class Call(Operation):
     """One recorded call.
 
-    Its arguments are read by name, `call["stride"]`, defaults included; :meth:`check_arguments` refuses those
-    that were not read. Values of the network are named as in the graph that is made.
+    Values of the network are named as in the graph that is made.
 
     Attributes
     ----------
@@ -59,40 +58,26 @@ class Call(Operation):
     def __init__(self, net: Any, node: Any) -> None:
         self.net, self.node, self.output = net, node, node.name
         schema = getattr(node.target, "_schema", None)
-        name = (
-            str(getattr(node.target, "__name__", ""))
-            if schema is None
-            else schema.name.removeprefix("aten::")
-        )
+        name = str(getattr(node.target, "__name__", "")) if schema is None else schema.name
+        name = name.removeprefix("aten::")
         self.operator = name if name.startswith("_") else name.rstrip("_")
         self.in_place = schema is not None and schema.is_mutable
         arguments = [] if schema is None else schema.arguments
-        self._given: dict[str, Any] = dict(zip((a.name for a in arguments), node.args)) | node.kwargs
-        self._defaults: dict[str, Any] = {a.name: a.default_value for a in arguments}
-        self._unread = set(self._given)
+        given = dict(zip((a.name for a in arguments), node.args)) | node.kwargs
+        super().__init__(given, {a.name: a.default_value for a in arguments})
+        self.ignore(*_WITHOUT_EFFECT)
         self.label, _ = _layer(node)
 
     def __getitem__(self, name: str) -> Any:
-        if name not in self._defaults:
+        if name not in self.defaults:
             self.fail(f"the operator {self.node.target} has no counterpart")
-        self._unread.discard(name)
-        return self._given.get(name, self._defaults[name])
-
-    def seen_in_shape(self, *names: str) -> None:
-        """These arguments, or all, say nothing beyond the shape of the result, which is read."""
-        self._unread -= set(names or self._unread)
-
-    def check_arguments(self) -> None:
-        """Refuse arguments that were not read and differ from their default."""
-        for name in sorted(self._unread.difference(_WITHOUT_EFFECT)):
-            if self._given[name] != self._defaults[name]:
-                self.fail(f"{name}={self._given[name]} has no counterpart")
+        return super().__getitem__(name)
 
     def fail(self, text: str) -> NoReturn:
         raise ValueError(f"load: {title(self.node)}: {text}")
 
     def argument(self, which: int | str) -> Any:
-        return self[which if isinstance(which, str) else list(self._defaults)[which]]
+        return self[which if isinstance(which, str) else list(self.defaults)[which]]
 
     def is_value(self, which: int | str) -> bool:
         """Whether an argument was computed from the network's input."""

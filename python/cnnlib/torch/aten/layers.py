@@ -108,7 +108,7 @@ def _adaptive_max_pool(call: Call) -> Feature:
 def _mean(call: Call) -> Feature:
     if len(call.shape("self")) != 4 or sorted(dim % 4 for dim in call["dim"] or ()) != [2, 3]:
         call.fail(f"a mean is taken over H and W of images alone, got dim={call['dim']}")
-    call.seen_in_shape("keepdim")
+    call.ignore("keepdim")
     return _average(call, (1, 1))
 
 
@@ -140,7 +140,7 @@ def _upsample(mode: str) -> Callable[[Call], Feature]:
         value = call.images("input")
         before, after = call.shape("input")[2:], call.out_shape[2:]
         scales = tuple(a // b for a, b in zip(after, before))
-        call.seen_in_shape("output_size")
+        call.ignore("output_size")
         given = call["scale_factors"] or scales
         if any(a % b for a, b in zip(after, before)) or tuple(given) != scales:
             call.fail(f"upsampling is by whole factors alone, got {before} to {after}")
@@ -153,7 +153,7 @@ def _upsample(mode: str) -> Callable[[Call], Feature]:
 
 def _reshape(call: Call) -> Feature:
     """The same numbers in another shape."""
-    call.seen_in_shape()
+    call.ignore()
     value, after = call.value(0), call.out_shape[1:]
     if after == value.view:
         return value
@@ -168,7 +168,7 @@ def _permute(call: Call) -> Feature:
 
 def _expand(call: Call) -> Feature:
     """A value for each channel, spread over images: products and sums do that themselves."""
-    call.seen_in_shape()
+    call.ignore()
     value, before, after = call.value(0), call.shape(0), call.out_shape
     if before == after:
         return value
