@@ -1,4 +1,5 @@
 import inspect
+import os
 import re
 
 import numpy as np
@@ -510,8 +511,20 @@ def test_refuses_bad_settings(settings, message):
         Solver(LinearModel(36, 4), digits_like(), **settings)
 
 
+def test_a_checkpoint_s_name_in_bytes(tmp_path):
+    solver = Solver(
+        LinearModel(36, 4),
+        digits_like(),
+        checkpoint_name=os.fsencode(tmp_path / "run"),
+        num_epochs=1,
+        verbose=False,
+    )
+    assert solver.checkpoint_name == str(tmp_path / "run")
+
+
 def test_refuses_wrong_types():
-    for settings in ({"update_rule": 3}, {"batch_size": 2.5}, {"on_epoch": 3}, {"learning_rate": 1e-3}):
+    names = {"update_rule": 3, "batch_size": 2.5, "on_epoch": 3, "learning_rate": 1e-3, "checkpoint_name": 3}
+    for settings in ({name: value} for name, value in names.items()):
         with pytest.raises(TypeError, match=next(iter(settings))):
             Solver(LinearModel(36, 4), digits_like(), **settings)
 

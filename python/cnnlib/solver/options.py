@@ -115,6 +115,12 @@ def _by_value(build: Callable[[Any], T]) -> Callable[[str, Any], T]:
     return lambda name, value: build(value)
 
 
+def _path(name: str, value: Any) -> str:
+    if not isinstance(value, (str, bytes, os.PathLike)):
+        raise TypeError(f"Solver: {name} must be a string or a path, got {value!r}")
+    return os.fsdecode(value)
+
+
 _at_least_0 = functools.partial(number, "Solver", low=0)
 _share = functools.partial(probability, "Solver")  # in [0, 1)
 _count, _count_or_0 = (functools.partial(at_least, least, "Solver") for least in (1, 0))
@@ -224,7 +230,7 @@ class Options:
     )
     print_every = Option(_count)
     verbose = Option(lambda name, value: bool(value))
-    checkpoint_name = Option(_or_none(_by_value(os.fspath)))
+    checkpoint_name = Option(_or_none(_path))
     seed = Option(_seed, "seed", "makes the run repeatable")
     sampling = Option(_one_of("epoch", "replacement"))
     comm = Option(as_communicator, saved=None)
