@@ -1,8 +1,6 @@
 // Passes over windows up to 3 rows high that are 1 or 2 apart along a row (pools, depthwise convolution), as
-// walks down an image with vectors of columns: each line is read once, and what overlapping windows share is
-// kept. A walk with one vector keeps it in registers. A wide walk takes many vectors side by side and keeps
-// it in the first-level cache: it reads large planes in the order of memory, which pays where windows are 2
-// apart (bench/NOTES.md).
+// walks down an image with a vector of columns: each line is read once, and what overlapping windows share
+// stays in registers.
 //
 // Vectors of columns are taken from right to left: lanes of the last one that lie beyond the row are stored
 // over the beginning of the row below, which is written later. Lambdas that are called twice are marked
@@ -12,22 +10,6 @@
 #include "kernels/simd/loops.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// Calls walk(width, first window, vectors) for all vectors of a row of windows. `width` is the most vectors
-// of a walk, a compile-time constant. Only 3x3 windows in float are met on planes that large.
-template <class T, int PW, int Stride, class Walk>
-void each_walk(const PoolShape& s, const Walk& walk) {
-  const auto walks = [&](auto width) {
-    const Index wide = width() * Simd<T>::size;
-    for (Index first = (s.OW - 1) / wide * wide; first >= 0; first -= wide)
-      walk(width, first, std::min<Index>(width(), ceil_div(s.OW - first, Simd<T>::size)));
-  };
-  constexpr Index first_level_bytes = 32 << 10;
-  if constexpr (PW == 3 && Stride == 2 && sizeof(T) == sizeof(float))
-    if (s.H * s.W * Index(sizeof(T)) > first_level_bytes && s.OW > Simd<T>::size)
-      return walks(std::integral_constant<int, 16>());
-  walks(std::integral_constant<int, 1>());
-}
 
 // Writes columns [at, at + lanes) of a row of W values. Lanes beyond the row go to the row below as far as
 // the array reaches, which ends at `end`.
@@ -96,29 +78,24 @@ class WindowTaps {
   bool has_after;
 };
 
-// window(v, oh, lines of the window) for all rows of windows of a plane and `count` <= Width vectors v of
-// them, where line_of(v, h) is made of line h of the image and `nothing` stands for lines outside of it.
-// Lines that the next row of windows shares are made once.
-template <int Width, class Line, class LineOf, class Window>
-[[gnu::always_inline]] inline void slide_windows_down(const PoolShape& s, Index count, const Line& nothing,
+// window(oh, lines of the window) for all rows of windows of a plane, where line_of(h) is made of line h of
+// the image and `nothing` stands for lines outside of it. Lines that the next row of windows shares are made
+// once.
+template <class Line, class LineOf, class Window>
+[[gnu::always_inline]] inline void slide_windows_down(const PoolShape& s, const Line& nothing,
                                                       const LineOf& line_of, const Window& window) {
-  const auto line_at = [&](Index v, Index top, Index k) __attribute__((always_inline)) {
-    return k < s.PH && top + k >= 0 && top + k < s.H ? line_of(v, top + k) : nothing;
+  const auto line_at = [&](Index top, Index k) __attribute__((always_inline)) {
+    return k < s.PH && top + k >= 0 && top + k < s.H ? line_of(top + k) : nothing;
   };
   const bool by_one = s.PH > 1 && s.stride_h == 1, by_two = s.PH == 3 && s.stride_h == 2;
-  Line seconds[Width], thirds[Width];  // of the row of windows before
-  for (Index v = 0; v < (Width == 1 ? 1 : count); ++v) seconds[v] = thirds[v] = nothing;
+  Line second = nothing, third = nothing;  // of the row of windows before
   Index top = -s.pad_top;
   for (Index oh = 0; oh < s.OH; ++oh, top += s.stride_h) {
     const bool again = oh > 0;
-    for (Index v = 0; v < (Width == 1 ? 1 : count); ++v) {
-      const Line first = again && by_one ? seconds[v] : again && by_two ? thirds[v] : line_at(v, top, 0);
-      const Line second = again && by_one && s.PH == 3 ? thirds[v] : line_at(v, top, 1);
-      const Line third = s.PH == 3 ? line_at(v, top, 2) : nothing;
-      seconds[v] = second;
-      thirds[v] = third;
-      window(v, oh, first, second, third);
-    }
+    const Line first = again && by_one ? second : again && by_two ? third : line_at(top, 0);
+    second = again && by_one && s.PH == 3 ? third : line_at(top, 1);
+    third = s.PH == 3 ? line_at(top, 2) : nothing;
+    window(oh, first, second, third);
   }
 }
 

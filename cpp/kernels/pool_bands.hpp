@@ -29,18 +29,17 @@ inline AxisBand band_of_inputs(Index from, Index last, Index stride, Index reach
   return {first, end - first, from, last - from, from + pad - first * stride};
 }
 
-// A task of a pool as a pool of its own, and where its first input and output stand. Its output (0, 0) is
-// output (first_row, first_column) of the planes.
+// A task of a pool as a pool of its own, and where its first input and output stand. Its first row of outputs
+// is row first_row of the planes.
 struct PoolBand {
   PoolShape shape;
   Index in, out;
-  Index first_row, first_column;
+  Index first_row;
   Index first_plane;
 };
 
-// The tasks of a pool: planes, bands of their output rows, or of their input rows for a gradient; of columns
-// where planes are a single row. A window's values and winner do not depend on its band, nor does the order
-// in which gradients are added.
+// The tasks of a pool: planes, or bands of their output rows, or of their input rows for a gradient. A
+// window's values and winner do not depend on its band, nor does the order in which gradients are added.
 class PoolBands {
  public:
   enum class Of { outputs, inputs };
@@ -48,14 +47,8 @@ class PoolBands {
   PoolBands(const PoolShape& shape, Of of_rows)
       : s(shape),
         of(of_rows),
-        line(s.H == 1 && s.OH == 1 && s.PH == 1),
-        rows(of == Of::outputs ? line ? s.OW : s.OH
-             : line            ? s.W
-                               : s.H),
-        grid(s.planes, rows, 1, s.H * s.W + s.OH * s.OW, pool_work(s),
-             of == Of::outputs ? 1
-             : line            ? s.stride_w
-                               : s.stride_h) {}
+        rows(of == Of::outputs ? s.OH : s.H),
+        grid(s.planes, rows, 1, s.H * s.W + s.OH * s.OW, pool_work(s), of == Of::outputs ? 1 : s.stride_h) {}
 
   int threads() const { return grid.threads; }
 
@@ -66,28 +59,24 @@ class PoolBands {
 
  private:
   [[gnu::noinline]] PoolBand band_of(const PlaneTask& task) const {
-    PoolBand band{s, task.first_plane * s.H * s.W, task.first_plane * s.OH * s.OW, 0, 0, task.first_plane};
+    PoolBand band{s, task.first_plane * s.H * s.W, task.first_plane * s.OH * s.OW, 0, task.first_plane};
     band.shape.planes = task.last_plane - task.first_plane;
     if (task.last_row - task.first_row == rows) return band;
-    const Index stride = line ? s.stride_w : s.stride_h, pad = line ? s.pad_left : s.pad_top;
-    const Index reach = line ? (s.PW - 1) * s.dilation_w + 1 : (s.PH - 1) * s.dilation_h + 1;
+    const Index reach = (s.PH - 1) * s.dilation_h + 1;
     const AxisBand axis =
-        of == Of::outputs
-            ? band_of_outputs(task.first_row, task.last_row, stride, reach, line ? s.W : s.H, pad)
-            : band_of_inputs(task.first_row, task.last_row, stride, reach, line ? s.OW : s.OH, pad);
-    PoolShape& b = band.shape;
-    (line ? b.W : b.H) = axis.size;
-    (line ? b.OW : b.OH) = axis.outputs;
-    (line ? b.pad_left : b.pad_top) = axis.pad;
-    band.in += axis.from * (line ? 1 : s.W);
-    band.out += axis.first * (line ? 1 : s.OW);
-    (line ? band.first_column : band.first_row) = axis.first;
+        of == Of::outputs ? band_of_outputs(task.first_row, task.last_row, s.stride_h, reach, s.H, s.pad_top)
+                          : band_of_inputs(task.first_row, task.last_row, s.stride_h, reach, s.OH, s.pad_top);
+    band.shape.H = axis.size;
+    band.shape.OH = axis.outputs;
+    band.shape.pad_top = axis.pad;
+    band.in += axis.from * s.W;
+    band.out += axis.first * s.OW;
+    band.first_row = axis.first;
     return band;
   }
 
   PoolShape s;
   Of of;
-  bool line;   // columns take the place of rows
   Index rows;  // that the tasks are cut from
   PlaneGrid grid;
 };

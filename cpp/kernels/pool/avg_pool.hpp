@@ -5,8 +5,8 @@
 #pragma once
 
 #include "kernels/pool/small_windows.hpp"
-#include "kernels/pool/tiles.hpp"
 #include "kernels/pool/window_means.hpp"
+#include "kernels/scratch_layout.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -49,35 +49,29 @@ class SmallAverages {
         rows(row_windows(whole)),
         columns(column_windows(whole)),
         first_row(band.first_row),
-        first_column(band.first_column),
         mean(of_means) {}
 
   [[gnu::noinline]] void forward(const T* x, T* out) const {
     const T* const end = out + s.planes * s.OH * s.OW;
-    each_walk<T, PW, Stride>(s, [&](auto width, Index j, Index count) {
-      WindowTaps<T, PW, Stride> taps[width()];
-      WindowWeights<T> weights[width()];
-      for (Index v = 0; v < (width() == 1 ? 1 : count); ++v) {
-        taps[v] = {(j + v * S::size) * Stride - s.pad_left, s.W};
-        weights[v].fill(columns, first_column + j + v * S::size, s.PH, mean);
-      }
+    WindowWeights<T> weights;
+    for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
+      const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
+      weights.fill(columns, j, s.PH, mean);
       for (Index plane = 0; plane < s.planes; ++plane) {
         const T* image = x + plane * s.H * s.W;
         T* to = out + plane * s.OH * s.OW;
-        slide_windows_down<width()>(
-            s, count, S::zero(),
-            [&](Index v, Index h) __attribute__((always_inline)) {
-              if (width() == 1) taps[v].prefetch_next(image + h * s.W);
-              return sum_of_line(taps[v], image + h * s.W);
-            },
-            [&](Index v, Index oh, const Packet& first, const Packet& second, const Packet& third)
-                __attribute__((always_inline)) {
-                  const auto sum = S::add(S::add(first, second), third);
-                  store_in_rows(to + oh * s.OW, s.OW, j + v * S::size, end,
-                                S::mul(sum, weights[v].of(averaged_rows(oh))));
-                });
+        const auto line_of = [&](Index h) __attribute__((always_inline)) {
+          taps.prefetch_next(image + h * s.W);
+          return sum_of_line(taps, image + h * s.W);
+        };
+        slide_windows_down(s, S::zero(), line_of,
+                           [&](Index oh, const Packet& first, const Packet& second, const Packet& third) {
+                             const auto sum = S::add(S::add(first, second), third);
+                             store_in_rows(to + oh * s.OW, s.OW, j, end,
+                                           S::mul(sum, weights.of(averaged_rows(oh))));
+                           });
       }
-    });
+    }
   }
 
   [[gnu::noinline]] void backward(const T* dout, T* dx) const {
@@ -87,7 +81,7 @@ class SmallAverages {
     for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
       const Windows windows(s, w);
       for (int i = 0; i < Windows::vectors; ++i)
-        weights[i].fill(columns, first_column + windows.vector[i].first, s.PH, mean);
+        weights[i].fill(columns, windows.vector[i].first, s.PH, mean);
       for (Index plane = 0; plane < s.planes; ++plane) {
         const T* from = dout + plane * s.OH * s.OW;
         gather_windows_down<T, PW, Stride>(
@@ -122,42 +116,13 @@ class SmallAverages {
 
   PoolShape s;
   SlidingWindows rows, columns;  // of whole planes
-  Index first_row, first_column;
+  Index first_row;
   bool mean;
 };
-
-// out = `by` times the sums of tiles.
-template <class T>
-void sums_of_tiles(const T* x, T* out, const PoolShape& s, T by) {
-  using S = Simd<T>;
-  PoolBands(s, PoolBands::Of::outputs).each([&](const PoolBand& band, int) {
-    T* to = out + band.out;
-    const auto use = [=](const typename S::Packet* tap, Index at, Index count) {
-      const auto sum = S::add(S::add(tap[0], tap[1]), S::add(tap[2], tap[3]));
-      store_first(to + at, count, S::mul(sum, S::fill(by)));
-    };
-    with_tiles<T>(band.shape, [&](const auto& tiles) { tiles.gather(x + band.in, band.shape.planes, use); });
-  });
-}
-
-// All four values of each tile of dx = `by` times its dout; what is left over is 0.
-template <class T>
-void spread_to_tiles(const T* dout, T* dx, const PoolShape& s, T by) {
-  using S = Simd<T>;
-  PoolBands(s, PoolBands::Of::inputs).each([&](const PoolBand& band, int) {
-    const T* from = dout + band.out;
-    const auto taps_of = [=](Index at, Index count, Index, typename S::Packet* tap) {
-      tap[0] = tap[1] = tap[2] = tap[3] = S::mul(load_first(from + at, count), S::fill(by));
-    };
-    with_tiles<T>(band.shape,
-                  [&](const auto& tiles) { tiles.spread(dx + band.in, band.shape.planes, taps_of); });
-  });
-}
 
 // out = the means of windows that small_windows() names, or their sums.
 template <class T>
 void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true) {
-  if (tiled_windows(s)) return sums_of_tiles(x, out, s, mean ? T(1) / T(4) : T(1));
   PoolBands(s, PoolBands::Of::outputs).each([&](const PoolBand& band, int) {
     with_window(s, [&](auto width, auto stride) {
       SmallAverages<T, width(), stride()>(s, band, mean).forward(x + band.in, out + band.out);
@@ -168,7 +133,6 @@ void small_window_means(const T* x, T* out, const PoolShape& s, bool mean = true
 // dx from dout for means of such windows.
 template <class T>
 void small_window_shares(const T* dout, T* dx, const PoolShape& s) {
-  if (tiled_windows(s)) return spread_to_tiles(dout, dx, s, T(1) / T(4));
   PoolBands(s, PoolBands::Of::inputs).each([&](const PoolBand& band, int) {
     with_window(s, [&](auto width, auto stride) {
       SmallAverages<T, width(), stride()>(s, band, true).backward(dout + band.out, dx + band.in);
@@ -187,10 +151,8 @@ void global_avg_pool_forward(const T* x, T* out, Index planes, Index size) {
     return parallel_ranges(planes, global_pool_planes, all, [=](Index begin, Index end) {
       for (Index plane = begin; plane < end; ++plane) out[plane] = T(sum(x + plane * size, size) / all);
     });
-  Layout layout;
-  const auto piece = layout.array<double>(planes * parts.count);
-  const Scratch scratch(layout.bytes());
-  double* const sums = piece.in(scratch.data());
+  const ScratchArray<double> scratch(planes * parts.count);
+  double* const sums = scratch.data();
   parallel_for(planes * parts.count, threads_for(all * double(planes)), [=](Index k, int) {
     const Index plane = k / parts.count, i = k % parts.count;
     sums[k] = sum(x + plane * size + parts.first(i), parts.values(i));
@@ -218,21 +180,9 @@ inline bool global_window(const PoolShape& s) {
          (!s.count_include_pad || s.pad_bottom + s.pad_right == 0);
 }
 
-// Whether windows are single values, and all of them are used.
-inline bool single_values(const PoolShape& s) {
-  return s.PH == 1 && s.PW == 1 && s.OH == s.H && s.OW == s.W && s.pad_top + s.pad_left == 0;
-}
-template <class T>
-void copy_planes(const T* from, T* to, const PoolShape& s) {
-  const Index values = s.planes * s.H * s.W;
-  parallel_ranges(values, PlaneGrid::least_values, 1,
-                  [=](Index begin, Index end) { std::copy(from + begin, from + end, to + begin); });
-}
-
 // out (planes, OH, OW) from x (planes, H, W).
 template <class T>
 void avg_pool_forward(const T* x, T* out, const PoolShape& s) {
-  if (single_values(s)) return copy_planes(x, out, s);
   if (global_window(s)) return global_avg_pool_forward(x, out, s.planes, s.H * s.W);
   if (!small_windows(s)) return window_means(x, s.planes, s.H, s.W, row_windows(s), column_windows(s), out);
   small_window_means(x, out, s);
@@ -241,7 +191,6 @@ void avg_pool_forward(const T* x, T* out, const PoolShape& s) {
 // dx (planes, H, W) from dout (planes, OH, OW).
 template <class T>
 void avg_pool_backward(const T* dout, T* dx, const PoolShape& s) {
-  if (single_values(s)) return copy_planes(dout, dx, s);
   if (global_window(s)) return global_avg_pool_backward(dout, dx, s.planes, s.H * s.W);
   if (!small_windows(s))
     return window_shares(dout, s.planes, s.H, s.W, row_windows(s), column_windows(s), dx);

@@ -7,7 +7,6 @@
 #include <limits>
 
 #include "kernels/pool/small_windows.hpp"
-#include "kernels/pool/tiles.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -65,62 +64,33 @@ template <class T, class Arg>
   }
 }
 
-// Rows of windows of any size.
+// Windows of any size: line by line, the maxima of a vector of windows at a time.
 template <class T, class Arg, bool Places>
 class AnyMaxima {
   using S = Simd<T>;
   static constexpr T lowest = -std::numeric_limits<T>::infinity();
   static constexpr Index most_taps = 1 << 20;  // that T can count
-  static constexpr Index most_line = 4096;     // values of a padded line, beside those of four image rows
 
  public:
-  explicit AnyMaxima(const PoolShape& shape) : s(shape) {
-    const Index reach = (s.PW - 1) * s.dilation_w;
-    line_size = std::max(s.pad_left + s.W, (round_up(s.OW, S::size) + 1) * s.stride_w + reach) + S::size;
-    padded = line_size <= 4 * s.W + most_line;
-    if (!padded) line_size = s.W;
-    line_piece = layout.array<T>(line_size);
-    values = layout.array<T>(round_up(s.OW, S::size));
-    taps = layout.array<T>(round_up(s.OW, S::size));
-  }
+  explicit AnyMaxima(const PoolShape& shape) : s(shape) {}
 
-  // A line of a window at a time, or the maxima of all its lines where no place is wanted.
   void run(const T* x, T* out, Arg* arg) const {
-    const Scratch scratch(layout.bytes());
-    T* const line = line_piece.in(scratch.data());
-    fill_vectors(line, line_size, lowest);
     for (Index plane = 0; plane < s.planes; ++plane, x += s.H * s.W)
-      for (Index oh = 0; oh < s.OH; ++oh, out += s.OW, arg += Places ? s.OW : 0)
-        run_row(x, oh, line + (padded ? s.pad_left : 0), scratch.data(), out, arg);
+      for (Index oh = 0; oh < s.OH; ++oh, out += s.OW, arg += Places ? s.OW : 0) {
+        fill_vectors(out, s.OW, lowest);
+        for (Index kh = 0; kh < s.PH; ++kh) {
+          const Index h = oh * s.stride_h - s.pad_top + kh * s.dilation_h;
+          if (h < 0 || h >= s.H) continue;
+          for (Index kw = 0; kw < s.PW; kw += most_taps) take(x + h * s.W, kh, kw, out, arg);
+        }
+        if constexpr (Places) find_first_taps(s, oh, 0, s.OW, out, arg);
+      }
   }
 
  private:
-  // `line` has the columns of the image, where it is padded between those of the padding.
-  void run_row(const T* image, Index oh, T* line, void* scratch, T* out, Arg* arg) const {
-    fill_vectors(out, s.OW, lowest);
-    bool first = true;
-    for (Index kh = 0; kh < s.PH; ++kh) {
-      const Index h = oh * s.stride_h - s.pad_top + kh * s.dilation_h;
-      if (h < 0 || h >= s.H) continue;
-      const bool fresh = Places || first;
-      first = false;
-      write_vectors(line, s.W, false, [&](Index j, Index count) {
-        const auto v = load_first(image + h * s.W + j, count);
-        return fresh ? v : S::max_or_nan(load_first<T>(line + j, count), v);
-      });
-      if constexpr (Places)
-        for (Index kw = 0; kw < s.PW; kw += most_taps) take(line, kw, kh * s.PW + kw, scratch, out, arg);
-    }
-    if constexpr (Places)
-      find_first_taps(s, oh, 0, s.OW, out, arg);
-    else if (!first)
-      take(line, 0, 0, scratch, out, arg);
-  }
-
-  // Taps of a line from kw on, of which the first is tap `place` of the windows.
-  void take(const T* line, Index kw, Index place, void* scratch, T* out, Arg* arg) const {
-    T *value = values.in(scratch), *tap = taps.in(scratch);
-    const Index count = std::min(s.PW - kw, Places ? most_taps : s.PW);
+  // Line kh of the windows, and taps from kw on.
+  void take(const T* line, Index kh, Index kw, T* out, Arg* arg) const {
+    const Index count = std::min(s.PW - kw, most_taps);
     for (Index j = 0; j < s.OW; j += S::size) {
       const Index column = j * s.stride_w - s.pad_left + kw * s.dilation_w;
       Maxima<T, Places> best{}, next{};
@@ -129,119 +99,77 @@ class AnyMaxima {
         next.value = windows_at(line, column + k * s.dilation_w);
         best.add(next, int(k));
       }
-      S::store(value + j, best.value);
-      if constexpr (Places) S::store(tap + j, best.tap);
-    }
-    for (Index ow = 0; ow < s.OW; ++ow) {
-      const bool wins = greater_or_nan(value[ow], out[ow]);
-      out[ow] = wins ? value[ow] : out[ow];
-      if constexpr (Places) arg[ow] = wins ? static_cast<Arg>(place + static_cast<Index>(tap[ow])) : arg[ow];
+      T value[S::size], tap[S::size];
+      S::store(value, best.value);
+      if constexpr (Places) S::store(tap, best.tap);
+      for (Index l = 0; l < std::min<Index>(S::size, s.OW - j); ++l) {
+        if (!greater_or_nan(value[l], out[j + l])) continue;
+        out[j + l] = value[l];
+        if constexpr (Places) arg[j + l] = static_cast<Arg>(kh * s.PW + kw + static_cast<Index>(tap[l]));
+      }
     }
   }
   // The values of neighbouring windows, of the first at a column of the image.
   typename S::Packet windows_at(const T* line, Index column) const {
-    if (padded && s.stride_w == 1) return S::load(line + column);
+    if (s.stride_w == 1) return ColumnVector<T>(column, s.W).load(line, lowest);
     T lanes[S::size];
-    for (Index l = 0; l < S::size; ++l) {
-      const Index at = column + l * s.stride_w;
-      lanes[l] = padded || (at >= 0 && at < s.W) ? line[at] : lowest;
-    }
+    for (Index l = 0; l < S::size; ++l, column += s.stride_w)
+      lanes[l] = column >= 0 && column < s.W ? line[column] : lowest;
     return S::load(lanes);
   }
 
   PoolShape s;
-  Layout layout;
-  Piece<T> line_piece, values, taps;
-  Index line_size;
-  bool padded;  // else columns outside of the image are told by their number: strides or padding are long
 };
 
-// Small windows of Width vectors of columns at most. Places outside the image count as minus infinity.
-template <class T, int PW, int Stride, int Width, bool Places>
-class WalkingMaxima {
+// Small windows, by walks down a vector of columns. Places outside the image count as minus infinity.
+template <class T, int PW, int Stride, bool Places>
+[[gnu::noinline]] void max_pool_small_windows(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   using Line = Maxima<T, Places>;
-  static constexpr T lowest = -std::numeric_limits<T>::infinity();
-
- public:
-  WalkingMaxima(const PoolShape& shape, Index first_window, Index vectors)
-      : s(shape), first(first_window), count(vectors) {
-    for (Index v = 0; v < count; ++v) taps[v] = {(first + v * S::size) * Stride - s.pad_left, s.W};
+  constexpr T lowest = -std::numeric_limits<T>::infinity();
+  const Index outputs = s.planes * s.OH * s.OW;
+  Line nothing{};
+  nothing.value = S::fill(lowest);
+  for (Index j = last_vector(s.OW, S::size); j >= 0; j -= S::size) {
+    const WindowTaps<T, PW, Stride> taps(j * Stride - s.pad_left, s.W);
     T lanes[S::size];
-    for (Index l = 0; l < S::size; ++l) lanes[l] = first + (count - 1) * S::size + l < s.OW ? lowest : T(0);
-    no_window = S::load(lanes);
+    for (Index l = 0; l < S::size; ++l) lanes[l] = j + l < s.OW ? lowest : T(0);
+    const Packet no_window = S::load(lanes);  // above minus infinity in lanes behind the last window
+    for (Index plane = 0; plane < s.planes; ++plane) {
+      const T* image = x + plane * s.H * s.W;
+      const auto line_of = [&](Index h) __attribute__((always_inline)) {
+        Packet tap[PW];
+        taps.prefetch_next(image + h * s.W);
+        taps.load(image + h * s.W, lowest, tap);
+        return maxima_of<PW, Places, T>(tap);
+      };
+      slide_windows_down(
+          s, nothing, line_of, [&](Index oh, Line best, const Line& second, const Line& third) {
+            const Index row = (plane * s.OH + oh) * s.OW;
+            best.add(second, PW);
+            if (s.PH == 3) best.add(third, 2 * PW);
+            store_in_rows(out + row, s.OW, j, out + outputs, best.value);
+            if constexpr (Places) {
+              const bool whole = row + j + S::size <= outputs;
+              S::store_bytes(arg + row + j, best.tap,
+                             whole ? Index(S::size) : std::min<Index>(S::size, s.OW - j));
+              if (S::any(
+                      S::equal(S::max(best.value, no_window), nothing.value)))  // perhaps of no place inside
+                find_first_taps(s, oh, j, std::min(s.OW, j + S::size), out + row, arg + row);
+            }
+          });
+    }
   }
-
-  // The outputs of a plane at out and arg, whose arrays end `room` values further on.
-  [[gnu::always_inline]] void run(const T* image, T* out, std::uint8_t* arg, Index room) const {
-    Line nothing{};
-    nothing.value = S::fill(lowest);
-    slide_windows_down<Width>(
-        s, count, nothing,
-        [&](Index v, Index h) __attribute__((always_inline)) {
-          Packet tap[PW];
-          if (Width == 1) taps[v].prefetch_next(image + h * s.W);
-          taps[v].load(image + h * s.W, lowest, tap);
-          return maxima_of<PW, Places, T>(tap);
-        },
-        [&](Index v, Index oh, Line best, const Line& second, const Line& third)
-            __attribute__((always_inline)) {
-              const Index j = first + v * S::size, at = oh * s.OW + j;
-              best.add(second, PW);
-              if (s.PH == 3) best.add(third, 2 * PW);
-              store_in_rows(out + oh * s.OW, s.OW, j, out + room, best.value);
-              if constexpr (Places) {
-                if (at + S::size <= room)
-                  S::store_bytes(arg + at, best.tap);
-                else
-                  S::store_bytes(arg + at, best.tap, std::min<Index>(S::size, s.OW - j));
-                const Packet least = v == count - 1 ? S::max(best.value, no_window) : best.value;
-                if (S::any(S::equal(least, nothing.value)))  // perhaps of places outside the image
-                  find_first_taps(s, oh, j, std::min(s.OW, j + S::size), out + oh * s.OW, arg + oh * s.OW);
-              }
-            });
-  }
-
- private:
-  PoolShape s;
-  Index first, count;
-  WindowTaps<T, PW, Stride> taps[Width];
-  Packet no_window;  // above minus infinity in lanes behind the last window
-};
-
-template <class T, int PW, int Stride, bool Places>
-[[gnu::noinline]] void max_pool_small_windows(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
-  const Index size = s.H * s.W, outputs = s.OH * s.OW;
-  each_walk<T, PW, Stride>(s, [&](auto width, Index first, Index count) {
-    const WalkingMaxima<T, PW, Stride, width(), Places> walk(s, first, count);
-    for (Index plane = 0; plane < s.planes; ++plane)
-      walk.run(x + plane * size, out + plane * outputs, Places ? arg + plane * outputs : nullptr,
-               (s.planes - plane) * outputs);
-  });
-}
-
-// The maxima of tiles and their taps.
-template <class T, bool Places>
-void max_pool_tiles(const T* x, T* out, std::uint8_t* arg, const PoolShape& s) {
-  with_tiles<T>(s, [&](const auto& tiles) {
-    tiles.gather(x, s.planes, [=](const typename Simd<T>::Packet* tap, Index at, Index count) {
-      const auto best = maxima_of<4, Places, T>(tap);
-      store_first(out + at, count, best.value);
-      if constexpr (Places) Simd<T>::store_bytes(arg + at, best.tap, count);
-    });
-  });
 }
 
 template <class T, class Arg, bool Places>
 void max_pool_band(const T* x, T* out, Arg* arg, const PoolShape& s) {
-  if constexpr (sizeof(Arg) == 1) {
-    if (tiled_windows(s)) return max_pool_tiles<T, Places>(x, out, arg, s);
+  if constexpr (sizeof(Arg) == 1)
     if (small_windows(s))
       return with_window(s, [&](auto width, auto stride) {
         max_pool_small_windows<T, width(), stride(), Places>(x, out, arg, s);
       });
-  }
   AnyMaxima<T, Arg, Places>(s).run(x, out, arg);
 }
 

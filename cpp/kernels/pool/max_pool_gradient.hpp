@@ -5,7 +5,6 @@
 #include <limits>
 
 #include "kernels/pool/small_windows.hpp"
-#include "kernels/pool/tiles.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -67,109 +66,34 @@ template <class T, int PW, int Stride>
   }
 }
 
-template <class T>
-void max_pool_backward_tiles(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape& s) {
-  using S = Simd<T>;
-  const auto taps_of = [=](Index at, Index count, Index room, typename S::Packet* tap) {
-    const auto grad = load_first(dout + at, count), place = S::load_bytes(arg + at, 0, room);
-#pragma GCC unroll 4
-    for (int k = 0; k < 4; ++k) tap[k] = S::select(S::equal(place, S::fill(T(k))), grad, S::zero());
-  };
-  with_tiles<T>(s, [&](const auto& tiles) { tiles.spread(dx, s.planes, taps_of); });
-}
-
-// Where tap k of a window lies, from the window's corner: a table, unless windows are large.
-template <class Arg>
-class TapOffsets {
-  static constexpr bool tabled = sizeof(Arg) == 1;
-
- public:
-  explicit TapOffsets(const PoolShape& s)
-      : count(s.PH * s.PW), PW_(s.PW), dilation_h_(s.dilation_h), dilation_w_(s.dilation_w), W_(s.W) {
-    if constexpr (tabled)
-      for (Index k = 0; k < count; ++k) table_[k] = {compute_line(k), compute_column(k), compute_offset(k)};
-  }
-  Index line(Index k) const { return tabled ? table_[k].line : compute_line(k); }
-  Index column(Index k) const { return tabled ? table_[k].column : compute_column(k); }
-  // In a plane with rows of W values.
-  Index offset(Index k) const { return tabled ? table_[k].offset : compute_offset(k); }
-
-  const Index count;
-
- private:
-  struct Tap {
-    Index line, column, offset;
-  };
-  Index compute_line(Index k) const { return k / PW_ * dilation_h_; }
-  Index compute_column(Index k) const { return k % PW_ * dilation_w_; }
-  Index compute_offset(Index k) const { return compute_line(k) * W_ + compute_column(k); }
-
-  Index PW_, dilation_h_, dilation_w_, W_;
-  Tap table_[tabled ? std::numeric_limits<Arg>::max() : 1];
-};
-
 // dx[winner of each window] += dout, window by window. A winner that lies outside the image adds to nothing.
 template <class T, class Arg>
-[[gnu::noinline]] void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s,
-                                        const TapOffsets<Arg>& taps) {
-  const auto inside = [](Index at, Index size) { return at >= 0 && at < size; };
-  // Windows [first, last) of a row lie inside the image.
-  const Index window = taps.count, room = s.W - 1 - (taps.column(window - 1) - s.pad_left);
-  const Index first = std::min(s.OW, ceil_div(s.pad_left, s.stride_w)),
-              last = std::clamp(room < 0 ? 0 : room / s.stride_w + 1, first, s.OW);
-  for (Index plane = 0; plane < s.planes; ++plane) {
-    T* image = dx + plane * s.H * s.W;
-    std::fill_n(image, s.H * s.W, T(0));
-    for (Index oh = 0; oh < s.OH; ++oh) {
-      const Index top = oh * s.stride_h - s.pad_top, at = (plane * s.OH + oh) * s.OW;
-      const auto checked = [&](Index begin, Index end) {
-        for (Index ow = begin; ow < end; ++ow) {
-          const auto winner = static_cast<Index>(arg[at + ow]);
-          if (winner >= window) continue;
-          const Index h = top + taps.line(winner), w = ow * s.stride_w - s.pad_left + taps.column(winner);
-          if (inside(h, s.H) && inside(w, s.W)) image[h * s.W + w] += dout[at + ow];
-        }
-      };
-      if (!inside(top, s.H) || !inside(top + taps.line(window - 1), s.H)) {
-        checked(0, s.OW);
-        continue;
+[[gnu::noinline]] void max_pool_scatter(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
+  const auto width = static_cast<std::uint32_t>(s.PW);
+  std::fill_n(dx, s.planes * s.H * s.W, T(0));
+  for (Index plane = 0; plane < s.planes; ++plane, dx += s.H * s.W)
+    for (Index oh = 0; oh < s.OH; ++oh)
+      for (Index ow = 0; ow < s.OW; ++ow, ++dout, ++arg) {
+        const std::uint32_t winner = *arg, kh = winner / width;
+        const Index h = oh * s.stride_h - s.pad_top + kh * s.dilation_h,
+                    w = ow * s.stride_w - s.pad_left + (winner - kh * width) * s.dilation_w;
+        if (kh < s.PH && h >= 0 && h < s.H && w >= 0 && w < s.W) dx[h * s.W + w] += *dout;
       }
-      checked(0, first);
-      T* corner = image + top * s.W + first * s.stride_w - s.pad_left;
-      for (Index ow = first; ow < last; ++ow, corner += s.stride_w) {
-        const auto winner = static_cast<Index>(arg[at + ow]);
-        if (winner < window) corner[taps.offset(winner)] += dout[at + ow];
-      }
-      checked(last, s.OW);
-    }
-  }
 }
 
-// A band of a pool `whole`, which alone decides how: the order in which a position's gradients are added must
-// not depend on the band.
-template <class T, class Arg>
-void max_pool_backward_band(const T* dout, const Arg* arg, T* dx, const PoolShape& s, const PoolShape& whole,
-                            const TapOffsets<Arg>& taps) {
-  if constexpr (sizeof(Arg) == 1) {
-    if (tiled_windows(whole)) return max_pool_backward_tiles(dout, arg, dx, s);
-    // Measured against the loop over windows: nine comparisons for each vector take long vectors to pay.
-    constexpr Index enough_lanes = 8, enough_bytes_for_nine = 64;
-    if constexpr (Simd<T>::size >= enough_lanes)
-      if (small_windows(whole) && (Simd<T>::bytes >= enough_bytes_for_nine || s.PW == 2 || s.stride_w == 2))
-        return with_window(s, [&](auto width, auto stride) {
-          max_pool_backward_small_windows<T, width(), stride()>(dout, arg, dx, s);
-        });
-  }
-  max_pool_scatter(dout, arg, dx, s, taps);
-}
-
-// dx from dout and the taps that forward left in arg.
+// dx from dout and the taps that forward left in arg. The whole pool decides how: the order in which a
+// position's gradients are added must not depend on its bands.
 template <class T, class Arg>
 void max_pool_backward(const T* dout, const Arg* arg, T* dx, const PoolShape& s) {
-  const PoolBands bands(s, PoolBands::Of::inputs);
-  const TapOffsets<Arg> taps(s);
-  bands.each([&](const PoolBand& band, int) {
-    max_pool_backward_band(dout + band.out, arg + band.out, dx + band.in, band.shape, s, taps);
+  PoolBands(s, PoolBands::Of::inputs).each([&](const PoolBand& band, int) {
+    const T* const from = dout + band.out;
+    const Arg* const winners = arg + band.out;
+    if constexpr (sizeof(Arg) == 1)
+      if (small_windows(s))
+        return with_window(s, [&](auto width, auto stride) {
+          max_pool_backward_small_windows<T, width(), stride()>(from, winners, dx + band.in, band.shape);
+        });
+    max_pool_scatter(from, winners, dx + band.in, band.shape);
   });
 }
 

@@ -7,7 +7,8 @@
 namespace cnnlib::CNNLIB_ISA {
 
 inline bool small_windows(const PoolShape& s) {
-  return s.dilation_h == 1 && s.dilation_w == 1 && s.PH <= 3 && (s.PW == 2 || s.PW == 3) && s.stride_w <= 2;
+  const bool sizes = (s.PW == 2 && s.stride_w == 2) || (s.PW == 3 && s.stride_w <= 2);
+  return sizes && s.dilation_h == 1 && s.dilation_w == 1 && s.PH <= 3;
 }
 
 // Calls body with PW and the horizontal stride as compile-time constants.
@@ -16,11 +17,8 @@ void with_window(const PoolShape& s, const Body& body) {
   using std::integral_constant;
   using Two = integral_constant<int, 2>;
   using Three = integral_constant<int, 3>;
-  using One = integral_constant<int, 1>;
-  if (s.PW == 2)
-    s.stride_w == 1 ? body(Two{}, One{}) : body(Two{}, Two{});
-  else
-    s.stride_w == 1 ? body(Three{}, One{}) : body(Three{}, Two{});
+  if (s.PW == 2) return body(Two{}, Two{});
+  s.stride_w == 1 ? body(Three{}, integral_constant<int, 1>{}) : body(Three{}, Two{});
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

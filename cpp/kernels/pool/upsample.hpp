@@ -27,12 +27,14 @@ inline PoolShape repeated_pixels(const UpsampleShape& s) {
 template <class T>
 void upsample_nearest_forward(const T* x, T* out, const UpsampleShape& s) {
   const PoolShape pool = repeated_pixels(s);
-  if (tiled_windows(pool)) return spread_to_tiles(x, out, pool, T(1));
   enlarged_grid(s, s.H, 1).each([=](const PlaneTask& task, int) {
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
       for (Index h = plane * s.H + task.first_row; h < plane * s.H + task.last_row; ++h) {
         T* to = out + h * s.scale_h * pool.W;
-        for (Index w = 0; w < s.W; ++w) std::fill_n(to + w * s.scale_w, s.scale_w, x[h * s.W + w]);
+        Index w = 0;
+        for (; s.scale_w == 2 && w + Simd<T>::size <= s.W; w += Simd<T>::size)
+          Simd<T>::store_pairs(to + 2 * w, Simd<T>::load(x + h * s.W + w), Simd<T>::load(x + h * s.W + w));
+        for (; w < s.W; ++w) std::fill_n(to + w * s.scale_w, s.scale_w, x[h * s.W + w]);
         for (Index copy = 1; copy < s.scale_h; ++copy) std::copy_n(to, pool.W, to + copy * pool.W);
       }
   });
@@ -68,7 +70,7 @@ void fill_between(Between<T>* between, Index size, Index scale, bool align_corne
   }
 }
 
-// The tables of both axes in one piece of scratch.
+// The tables of both axes in one allocation.
 template <class T>
 struct BetweenTables {
   Scratch scratch;
@@ -98,11 +100,11 @@ template <class T, class Body>
 void each_band_of_wide_rows(const UpsampleShape& s, Index rows, const Body& body) {
   const PlaneGrid grid = enlarged_grid(s, rows, 2);
   Layout layout;
-  const auto piece = layout.per_thread<T>(grid.threads, 2 * s.W * s.scale_w);
+  const auto lines = layout.per_thread<T>(grid.threads, 2 * s.W * s.scale_w);
   const Scratch scratch(layout.bytes());
   grid.each([&](const PlaneTask& task, int slot) {
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
-      body(plane, task.first_row, task.last_row, piece.of(scratch.data(), slot));
+      body(plane, task.first_row, task.last_row, lines.of(scratch.data(), slot));
   });
 }
 
