@@ -39,30 +39,10 @@
 namespace cnnlib {
 namespace {
 
-// How many threads OpenMP is asked for. libgomp ends the threads that a smaller team leaves over and starts
-// new ones for a larger team, which takes some 10 us each. So the team keeps its size over loops that need
-// fewer threads.
-class TeamSize {
- public:
-  int started() const { return started_; }
-
-  // For a loop of `threads`, in a call that may use `limit`.
-  int next(int threads, int limit) {
-    most_ = std::max(most_, threads);
-    if (threads > started_ || ++loops_ == loops_until_smaller) {
-      started_ = most_;
-      most_ = threads;
-      loops_ = 0;
-    }
-    started_ = std::max(threads, std::min(started_, limit));
-    return started_;
-  }
-
- private:
-  static constexpr int loops_until_smaller = 1000;
-  int started_ = 1, most_ = 0, loops_ = 0;
-};
-thread_local TeamSize team_size;
+// How many threads OpenMP was asked for last. libgomp ends the threads that a smaller team leaves over and
+// starts new ones for a larger team, which takes some 10 us each: a team keeps its size over loops that need
+// fewer.
+thread_local int team_size = 1;
 
 // Tries to start so many threads at a time, and ends them.
 bool can_start(int threads) {
@@ -107,9 +87,9 @@ CNNLIB_TEAM_UNCHECKED void run_parallel(int started, int threads, TeamBody body,
 }  // namespace
 
 bool run_openmp_team(int threads, TeamBody body, const void* data) {
-  const int before = team_size.started();
-  if (threads > before && !can_start(threads - before)) return false;
-  run_parallel(team_size.next(threads, num_threads()), threads, body, data);
+  if (threads > team_size && !can_start(threads - team_size)) return false;
+  team_size = std::max(threads, std::min(team_size, num_threads()));
+  run_parallel(team_size, threads, body, data);
   return true;
 }
 
