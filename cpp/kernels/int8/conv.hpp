@@ -1,6 +1,6 @@
 // Convolution of bytes as an implicit matrix product: lanes are filters, rows of the tile are positions, and
-// the terms of a sum are parts of neighbouring bytes of x, channels last. No columns are made: the border of
-// x holds its zero point.
+// the terms of a sum are runs of neighbouring bytes of x, channels last. No columns are made: the border of x
+// holds its zero point.
 #pragma once
 
 #include "kernels/int8/epilogue.hpp"
@@ -10,10 +10,10 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Where the terms of a position lie: `rows` x `parts` of 4 * `steps` bytes.
+// Where the terms of a position lie: `rows` x `runs` pieces of 4 * `steps` bytes.
 struct Terms {
-  Index rows, parts, steps, row_offset, part_offset;
-  Index count() const { return rows * parts * steps; }
+  Index rows, runs, steps, row_offset, run_offset;
+  Index count() const { return rows * runs * steps; }
 };
 
 inline Terms terms_of(const ByteConv& c) {
@@ -133,8 +133,8 @@ inline void pack_conv(const ByteConv& c, const std::int8_t* w, const FilterNumbe
 inline void widen(const Terms& t, const std::uint8_t* x, std::uint32_t* out) {
   constexpr std::uint32_t even = 0x00FF00FF;
   for (Index row = 0; row < t.rows; ++row)
-    for (Index part = 0; part < t.parts; ++part, out += 2 * t.steps) {
-      const std::uint8_t* const from = x + row * t.row_offset + part * t.part_offset;
+    for (Index run = 0; run < t.runs; ++run, out += 2 * t.steps) {
+      const std::uint8_t* const from = x + row * t.row_offset + run * t.run_offset;
       for (Index i = 0; i < t.steps; ++i) {
         std::uint32_t four;
         std::memcpy(&four, from + 4 * i, 4);
@@ -172,8 +172,8 @@ template <int V, int R>
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) sums[r][v] = Lanes::zero();
   for (Index row = 0; row < t.rows; ++row)
-    for (Index part = 0; part < t.parts; ++part) {
-      Index k = row * t.row_offset + part * t.part_offset;
+    for (Index run = 0; run < t.runs; ++run) {
+      Index k = row * t.row_offset + run * t.run_offset;
       const Index end = k + 4 * t.steps;
       for (; k + 4 * most <= end; k += 4 * most, w += most * V * Lanes::weight_bytes)
         product_steps<most, V, R>(x, k, w, sums);

@@ -1,5 +1,5 @@
-// Depthwise convolution of bytes: lanes are channels, four vectors of which are a block. Four taps make one
-// dot product: of a column of the window for 3x3, any four otherwise.
+// Depthwise convolution of bytes: lanes are channels. Four taps make one dot product: of a column of the
+// window for 3x3, any four otherwise.
 #pragma once
 
 #include "kernels/int8/conv.hpp"
@@ -12,11 +12,7 @@ inline bool by_columns(const ByteConv& c) {
          c.shape.stride_w <= 2;
 }
 
-constexpr Index block_vectors = 4, block_channels = block_vectors * Lanes::size;
-
-inline Index depthwise_vectors(const ByteConv& c) {
-  return ceil_div(c.shape.C, block_channels) * block_vectors;
-}
+inline Index depthwise_vectors(const ByteConv& c) { return ceil_div(c.shape.C, Lanes::size); }
 inline Index depthwise_steps(const ByteConv& c) {
   return by_columns(c) ? 6 : ceil_div(c.shape.KH * c.shape.KW, 4);
 }
@@ -33,9 +29,15 @@ inline Index tap_of(const ByteConv& c, Index step, Index k) {
   return row >= 0 && row < 3 ? 3 * row + step % 3 : -1;
 }
 
-// The channel of a vector's lane, by fours of each sixteen; -1 where there is none.
+// How many vectors are parts of blocks, whose channels lie otherwise: by fours of each sixteen.
+inline Index block_vectors(const ByteConv& c) {
+  const bool blocks = Lanes::has_blocks && by_columns(c) && !c.epilogue.adds;
+  return blocks ? c.shape.C / (4 * Lanes::size) * 4 : 0;
+}
+
+// The channel of a vector's lane; -1 where there is none.
 inline Index channel_of(const ByteConv& c, Index vector, Index lane) {
-  const Index channel = by_fours(block_vectors, vector, lane);
+  const Index channel = vector < block_vectors(c) ? by_fours(4, vector, lane) : vector * Lanes::size + lane;
   return channel < c.shape.C ? channel : -1;
 }
 
@@ -58,97 +60,121 @@ inline void pack_depthwise(const ByteConv& c, const std::int8_t* w, const Filter
   pack_numbers(numbers, vectors, [&](Index vector, Index lane) { return channel_of(c, vector, lane); }, to);
 }
 
-// A block of channels. Functions take a copy, which no store of bytes may alias.
-struct DepthwiseBlock {
+// A vector of channels: its numbers, weights and what is stored where.
+struct DepthwiseChannels {
   const ByteConv& c;
-  const std::uint8_t* weights;  // of its vectors
-  FilterNumbers numbers;        // the same
-  Epilogue epilogue;
-  Index channels, steps;  // channels that are stored
-  bool adds;
+  Index channel;
+  const std::uint8_t* weights;
+  FilterVector numbers;
+  const Epilogue& epilogue;
 
-  [[gnu::always_inline]] void add_step(Lanes::Sums* sums, const Lanes::Values* taps, Index step) const {
-#pragma GCC unroll 4
-    for (int j = 0; j < block_vectors; ++j)
-      sums[j] = Lanes::dot(sums[j], taps[j],
-                           Lanes::load_weights(weights + (j * steps + step) * Lanes::weight_bytes));
-  }
-  [[gnu::always_inline]] static void load(const std::uint8_t* const (&rows)[4], Lanes::Values* taps) {
-    Lanes::Sums bytes[block_vectors];
-    Lanes::interleave_rows(rows, bytes);
-#pragma GCC unroll 4
-    for (int j = 0; j < block_vectors; ++j) taps[j] = Lanes::values(bytes[j]);
-  }
-  [[gnu::always_inline]] void store(const Lanes::Sums* sums, const std::uint8_t* other,
-                                    std::uint8_t* y) const {
-    Lanes::Scales v[block_vectors];
-#pragma GCC unroll 4
-    for (int j = 0; j < block_vectors; ++j) {
-      const FilterVector n(numbers, j * Lanes::size);
-      v[j] = adds ? epilogue.value(sums[j], n, other_of(other, j)) : Epilogue::value(sums[j], n);
-    }
-    const Lanes::Sums bytes = epilogue.packed(v);
-    if (channels >= block_channels)
-      std::memcpy(y, &bytes, sizeof bytes);
+  // call(a function that stores sums at y, with the bytes at other): what does not change stays in registers.
+  template <class Call>
+  [[gnu::always_inline]] void with_store(const Call& call) const {
+    const Index count = c.y.channels() - channel;
+    const FilterVector n = numbers;
+    const Epilogue e = epilogue;
+    if (c.epilogue.adds)
+      call([&](Lanes::Sums sums, const std::uint8_t* other, std::uint8_t* y) {
+        e.store(sums, n, other, y, count);
+      });
+    else if (count >= Lanes::size)
+      call([&](Lanes::Sums sums, const std::uint8_t*, std::uint8_t* y) { e.store(sums, n, y, Lanes::size); });
     else
-      Lanes::store_words(y, bytes, channels / 4);
-  }
-  [[gnu::noinline]] Lanes::Sums other_of(const std::uint8_t* other, Index vector) const {
-    std::int32_t lanes[Lanes::size] = {};
-    for (Index i = 0; i < Lanes::size; ++i)
-      if (const Index channel = by_fours(block_vectors, vector, i); channel < channels)
-        lanes[i] = other[channel];
-    return Lanes::load(lanes);
+      call([&](Lanes::Sums sums, const std::uint8_t*, std::uint8_t* y) { e.store(sums, n, y, count); });
   }
 };
 
-// A row of outputs of 3x3 windows, or with `rows` two of them; x is the first window's place.
+// A row of outputs, or with `rows` two of them; x is the first window's place.
 template <int rows, int stride>
-void depthwise_columns(const DepthwiseBlock b, const std::uint8_t* x, const std::uint8_t* other,
-                       std::uint8_t* y) {
-  const ByteConv& c = b.c;
-  const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row, OW = c.shape.OW;
-  const Index y_pixel = c.y.channels(), y_row = c.y.row();
-  const Index other_pixel = c.other.channels(), other_row = c.other.row();
-  Lanes::Values columns[3][block_vectors];
-  const auto load = [&](Index w, int to) {
+inline void column_rows(const DepthwiseChannels& d, const std::uint8_t* x, const std::uint8_t* other,
+                        std::uint8_t* y) {
+  const ByteConv& c = d.c;
+  const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
+  const auto column = [&](Index w) {
     const std::uint8_t* const p = x + w * pixel;
-    b.load({p, p + row, p + 2 * row, p + last}, columns[to]);
+    return Lanes::interleave(p, p + row, p + 2 * row, p + last);
   };
-  load(0, 0);
-  if constexpr (stride == 1) load(1, 1);
-  for (Index i = 0; i < OW; ++i) {
-    if constexpr (stride == 2) load(2 * i + 1, 1);
-    load(stride * i + 2, 2);
+  Lanes::Weights w[3 * rows];
+  for (int k = 0; k < 3 * rows; ++k) w[k] = Lanes::load_weights(d.weights + k * Lanes::weight_bytes);
+  const Index other_pixel = c.other.channels(), other_row = c.other.row();
+  const Index y_pixel = c.y.channels(), y_row = c.y.row();
+  d.with_store([&](const auto& store) {
+    Lanes::Values left = column(0), middle = stride == 1 ? column(1) : left;
+    for (Index i = 0; i < c.shape.OW; ++i) {
+      if (stride == 2) middle = column(2 * i + 1);
+      const Lanes::Values right = column(stride * i + 2);
 #pragma GCC unroll 2
-    for (int r = 0; r < rows; ++r) {
-      Lanes::Sums sums[block_vectors];
-      for (auto& sum : sums) sum = Lanes::zero();
-#pragma GCC unroll 3
-      for (int k = 0; k < 3; ++k) b.add_step(sums, columns[k], 3 * r + k);
-      b.store(sums, other + r * other_row + i * other_pixel, y + r * y_row + i * y_pixel);
+      for (int r = 0; r < rows; ++r) {
+        Lanes::Sums sums = Lanes::dot(Lanes::zero(), left, w[3 * r]);
+        sums = Lanes::dot(Lanes::dot(sums, middle, w[3 * r + 1]), right, w[3 * r + 2]);
+        store(sums, other + r * other_row + i * other_pixel, y + r * y_row + i * y_pixel);
+      }
+      left = stride == 1 ? middle : right;
+      middle = right;
     }
-    if constexpr (stride == 1) std::copy_n(columns[1], block_vectors, columns[0]);
-    std::copy_n(columns[2], block_vectors, columns[2 - stride]);
+  });
+}
+
+// The same of a block of four vectors, from `vector` on.
+template <int rows, int stride, class L = Lanes>
+inline void block_rows(const ByteConv& c, const std::uint8_t* weights, const FilterNumbers& numbers,
+                       Index vector, const std::uint8_t* x, std::uint8_t* y) {
+  if constexpr (L::has_blocks) {
+    const Index pixel = c.x.channels(), row = c.x.row(), last = (rows == 2 ? 3 : 2) * row;
+    const Index y_pixel = c.y.channels(), y_row = c.y.row(), steps = depthwise_steps(c);
+    const typename L::Rounding rounding(c.epilogue.zero, c.epilogue.low, c.epilogue.high);
+    typename L::Values columns[3][4];
+    const auto load = [&](Index w, int to) {
+      const std::uint8_t* const p = x + w * pixel;
+      L::interleave_block({p, p + row, p + 2 * row, p + last}, columns[to]);
+    };
+    const auto store = [&](Index i) {
+#pragma GCC unroll 2
+      for (int r = 0; r < rows; ++r) {
+        typename L::Scales v[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; ++j) {
+          const auto w = [&](int k) {
+            return L::load_weights(weights + ((vector + j) * steps + 3 * r + k) * L::weight_bytes);
+          };
+          typename L::Sums sums = L::load(numbers.bias + (vector + j) * L::size);
+#pragma GCC unroll 3
+          for (int k = 0; k < 3; ++k) sums = L::dot(sums, columns[k][j], w(k));
+          v[j] = L::scaled(sums, L::load_scales(numbers.multiplier + (vector + j) * L::size));
+        }
+        L::store_block(v, rounding, y + r * y_row + i * y_pixel);
+      }
+    };
+    load(0, 0);
+    if constexpr (stride == 1) load(1, 1);
+    for (Index i = 0; i < c.shape.OW; ++i) {
+      if constexpr (stride == 2) load(2 * i + 1, 1);
+      load(stride * i + 2, 2);
+      store(i);
+      if constexpr (stride == 1) std::copy_n(columns[1], 4, columns[0]);
+      std::copy_n(columns[2], 4, columns[2 - stride]);
+    }
   }
 }
 
 // A row of outputs by any taps, whose places in the window are `offsets`.
-inline void depthwise_taps(const DepthwiseBlock b, const std::uint8_t* x, const std::uint8_t* other,
-                           std::uint8_t* y, const Index* offsets) {
-  const ByteConv& c = b.c;
-  for (Index i = 0; i < c.shape.OW; ++i) {
-    const std::uint8_t* const at = x + i * c.shape.stride_w * c.x.channels();
-    Lanes::Sums sums[block_vectors];
-    for (auto& sum : sums) sum = Lanes::zero();
-    for (Index step = 0; step < b.steps; ++step) {
-      const Index* const o = offsets + 4 * step;
-      Lanes::Values taps[block_vectors];
-      b.load({at + o[0], at + o[1], at + o[2], at + o[3]}, taps);
-      b.add_step(sums, taps, step);
+inline void tap_row(const DepthwiseChannels& d, const std::uint8_t* x, const std::uint8_t* other,
+                    std::uint8_t* y, const Index* offsets) {
+  const ByteConv& c = d.c;
+  const Index steps = depthwise_steps(c);
+  d.with_store([&](const auto& store) {
+    for (Index i = 0; i < c.shape.OW; ++i) {
+      const std::uint8_t* const at = x + i * c.shape.stride_w * c.x.channels();
+      Lanes::Sums sums = Lanes::zero();
+      for (Index g = 0; g < steps; ++g) {
+        const Index* o = offsets + 4 * g;
+        sums = Lanes::dot(sums, Lanes::interleave(at + o[0], at + o[1], at + o[2], at + o[3]),
+                          Lanes::load_weights(d.weights + g * Lanes::weight_bytes));
+      }
+      store(sums, other + i * c.other.channels(), y + i * c.y.channels());
     }
-    b.store(sums, other + i * c.other.channels(), y + i * c.y.channels());
-  }
+  });
 }
 
 inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8_t* other, const void* packed,
@@ -156,6 +182,7 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
   constexpr Index most_taps = 128;
   const ConvShape& s = c.shape;
   const Index taps = s.KH * s.KW, vectors = depthwise_vectors(c), steps = depthwise_steps(c);
+  const bool columns = by_columns(c);
   Index offsets[most_taps + 3];
   for (Index t = 0; t < ceil_div(taps, 4) * 4; ++t) {
     const Index tap = std::min(t, taps - 1);  // those beyond have no weight
@@ -166,33 +193,34 @@ inline void depthwise(const ByteConv& c, const std::uint8_t* x, const std::uint8
       numbers_at(weights + vectors * steps * Lanes::weight_bytes, vectors * Lanes::size);
   auto* out = static_cast<std::uint8_t*>(y);
   fill_border(c.y, c.epilogue.zero, out, images);
-  const bool columns = by_columns(c);
   const Index most_rows = columns && s.stride_h == 1 && s.stride_w == 1 ? 2 : 1,
               tasks = ceil_div(s.OH, most_rows);
+  const auto run = s.stride_w == 1 ? column_rows<1, 1> : column_rows<1, 2>;
   const double work = double(images * s.OH * s.OW) * double(vectors * Lanes::size * steps);
   parallel_for(images * tasks, threads_for(work), [&](Index task, int) {
+    const Epilogue epilogue(c.epilogue);
     const Index h = task % tasks * most_rows;
     const Position at(c, (task / tasks * s.OH + h) * s.OW);
-    const auto run = most_rows == 2 && h + 1 < s.OH ? depthwise_columns<2, 1>
-                     : s.stride_w == 1              ? depthwise_columns<1, 1>
-                                                    : depthwise_columns<1, 2>;
-    for (Index v = 0; v < vectors; v += block_vectors) {
+    const bool two_rows = most_rows == 2 && h + 1 < s.OH;
+    const Index blocks = block_vectors(c);
+    for (Index v = 0; v < blocks; v += 4)
+      (two_rows          ? block_rows<2, 1>
+       : s.stride_w == 1 ? block_rows<1, 1>
+                         : block_rows<1, 2>)(c, weights, numbers, v, x + at.x() + v * Lanes::size,
+                                             out + at.y() + v * Lanes::size);
+    for (Index v = blocks; v < vectors; ++v) {
       const Index channel = v * Lanes::size;
-      const DepthwiseBlock block{
-          c,
-          weights + v * steps * Lanes::weight_bytes,
-          FilterNumbers{numbers.bias + channel, numbers.multiplier + channel, numbers.factor + channel},
-          Epilogue(c.epilogue),
-          c.y.channels() - channel,
-          steps,
-          c.epilogue.adds};
+      const DepthwiseChannels d{c, channel, weights + v * steps * Lanes::weight_bytes,
+                                FilterVector(numbers, channel), epilogue};
       const std::uint8_t* const from = x + at.x() + channel;
       const std::uint8_t* const term = c.epilogue.adds ? other + at.other() + channel : from;
       std::uint8_t* const to = out + at.y() + channel;
-      if (columns)
-        run(block, from, term, to);
+      if (!columns)
+        tap_row(d, from, term, to, offsets);
+      else if (two_rows)
+        column_rows<2, 1>(d, from, term, to);
       else
-        depthwise_taps(block, from, term, to, offsets);
+        run(d, from, term, to);
     }
   });
 }

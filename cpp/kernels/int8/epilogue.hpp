@@ -42,15 +42,6 @@ class Epilogue {
     return value(Lanes::add(Lanes::shift_left(sums, shift_), Lanes::multiply(other, n.factor)), n);
   }
 
-  // The numbers of the bytes, from 0 to 255.
-  [[gnu::always_inline]] Lanes::Sums rounded(Lanes::Scales v) const {
-    return Lanes::add(Lanes::rounded(v, low_, high_), zero_);
-  }
-  // The bytes of four vectors, in the order of Lanes::packed.
-  [[gnu::always_inline]] Lanes::Sums packed(const Lanes::Scales (&v)[4]) const {
-    return Lanes::packed(rounded(v[0]), rounded(v[1]), rounded(v[2]), rounded(v[3]));
-  }
-
   // The first `count` of a vector of filters to the bytes at y; ...
   [[gnu::always_inline]] void store(Lanes::Sums sums, const FilterVector& n, std::uint8_t* y,
                                     Index count) const {
@@ -70,7 +61,7 @@ class Epilogue {
 
  private:
   [[gnu::always_inline]] void store(Lanes::Scales v, std::uint8_t* y, Index count) const {
-    const Lanes::Sums q = rounded(v);
+    const Lanes::Sums q = Lanes::add(Lanes::rounded(v, low_, high_), zero_);
     if (count >= Lanes::size) return Lanes::store_bytes(y, q);
     std::uint8_t bytes[Lanes::size];
     Lanes::store_bytes(bytes, q);

@@ -9,15 +9,17 @@
 // A set's Lanes adds to one of these:
 //   registers, tile_rows    vectors, and rows of the tile that fits them
 //   bytes(p)                Sums of the `size` bytes at p
+//   interleave(a, b, c, d)  lane i has the bytes a[i], b[i], c[i], d[i]
 //   dot_pairs(sums, a, b)   sums of products of two 16-bit numbers a lane
 //   rounded(floats, low, high)  clamped, then to the nearest integer, ties to even; NaN counts as low
 //   store_bytes(p, sums)
-//   packed(a, b, c, d)      the bytes of four vectors: of each, four lanes in turn
+//   has_blocks              whether there are: interleave_block, of four vectors of channels at once, and
+//                           store_block(floats, Rounding, y), their bytes: round(v) + zero, clamped; NaN
+//                           becomes low
 #pragma once
 
 #include <cstdint>
 #include <cstring>
-#include <utility>
 
 #include "shapes.hpp"
 
@@ -40,12 +42,6 @@ struct GenericLanes {
   static Sums load(const void* p) { return read<Sums>(p); }
   static Sums broadcast(const void* p) { return fill(read<int>(p)); }  // the four bytes at p in every lane
   static void store_sums(std::int32_t* p, Sums v) { std::memcpy(p, &v, sizeof v); }
-  // The first `words` fours of bytes.
-  static void store_words(std::uint8_t* p, Sums v, Index words) {
-    std::uint8_t bytes[sizeof v];
-    std::memcpy(bytes, &v, sizeof v);
-    for (Index i = 0; i < words; ++i) std::memcpy(p + 4 * i, bytes + 4 * i, 4);
-  }
   static Sums add(Sums a, Sums b) { return to<Sums>(to<Unsigned>(a) + to<Unsigned>(b)); }
   static Sums subtract(Sums a, Sums b) { return to<Sums>(to<Unsigned>(a) - to<Unsigned>(b)); }
   static Sums multiply(Sums a, Sums b) { return to<Sums>(to<Unsigned>(a) * to<Unsigned>(b)); }
@@ -56,18 +52,6 @@ struct GenericLanes {
   static Scales load_scales(const float* p) { return read<Scales>(p); }
   static void store_floats(float* p, Scales v) { std::memcpy(p, &v, sizeof v); }
   static Scales divided(Scales a, Scales b) { return to<Scales>(to<Floats>(a) / to<Floats>(b)); }
-  // The bytes of four rows of a block, in the order that `packed` undoes: lane i of out[j] has byte
-  // 16 * (i / 4) + 4 * j + i % 4 of each row.
-  static void interleave_rows(const std::uint8_t* const (&rows)[4], Sums (&out)[4]) {
-    const Sums a = load(rows[0]), b = load(rows[1]), c = load(rows[2]), d = load(rows[3]);
-    const Sums ab[2] = {interleaved<std::uint8_t, 0>(a, b), interleaved<std::uint8_t, 1>(a, b)};
-    const Sums cd[2] = {interleaved<std::uint8_t, 0>(c, d), interleaved<std::uint8_t, 1>(c, d)};
-    for (int k = 0; k < 2; ++k) {
-      out[2 * k] = interleaved<std::uint16_t, 0>(ab[k], cd[k]);
-      out[2 * k + 1] = interleaved<std::uint16_t, 1>(ab[k], cd[k]);
-    }
-  }
-
   // As floats, of a float each.
   static Scales scaled(Sums sums, Scales scales) {
     return to<Scales>(__builtin_convertvector(to<Signed>(sums), Floats) * to<Floats>(scales));
@@ -83,22 +67,6 @@ struct GenericLanes {
   static To to(From v) {
     static_assert(sizeof(To) == sizeof(From));
     return read<To>(&v);
-  }
-
- private:
-  // Numbers of a and b in turn, from the first or the second halves of each 16 bytes.
-  template <class Number, int half>
-  static Sums interleaved(Sums a, Sums b) {
-    return interleaved<Number, half>(
-        a, b, std::make_integer_sequence<int, bytes_of_vector / int(sizeof(Number))>());
-  }
-  template <class Number, int half, int... i>
-  static Sums interleaved(Sums a, Sums b, std::integer_sequence<int, i...>) {
-    using Numbers [[gnu::vector_size(bytes_of_vector)]] = Number;
-    constexpr int n = bytes_of_vector / int(sizeof(Number)), of_16 = 16 / int(sizeof(Number));
-    return to<Sums>(
-        __builtin_shufflevector(to<Numbers>(a), to<Numbers>(b),
-                                (i / of_16 * of_16 + half * of_16 / 2 + i % of_16 / 2 + i % 2 * n)...));
   }
 };
 

@@ -1,6 +1,6 @@
 // Convolution of bytes with AMX: a tile of 16 positions by 64 bytes of x, times a tile of 64 by 16 filters,
 // is one instruction. Rows of a tile are a constant distance apart, so they are positions of one line of y,
-// read where they lie. Terms of a sum are those of conv.hpp, in parts of whole tiles: what a part lacks meets
+// read where they lie. Terms of a sum are those of conv.hpp, in runs of whole tiles: what a run lacks meets
 // weights of 0.
 #pragma once
 
@@ -12,17 +12,17 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index tile_rows = 16, tile_row_bytes = 64, tile_bytes = tile_rows * tile_row_bytes;
 
-// Two steps of a part are no more work for vectors than a tile is.
+// Two steps of a run are no more work for vectors than a tile is.
 inline bool tiles_serve(const ByteConv& c) { return terms_of(c).steps > 2; }
 
 // Panels of two vectors of filters, the last of a group may be one: of each term, a tile of each vector.
 struct TilePanels : ConvPanels {
-  Index tiles_of_part, tiles;  // of a vector
+  Index tiles_of_run, tiles;  // of a vector
 
   explicit TilePanels(const ByteConv& c)
       : ConvPanels(c),
-        tiles_of_part(ceil_div(4 * terms_of(c).steps, tile_row_bytes)),
-        tiles(terms_of(c).rows * terms_of(c).parts * tiles_of_part) {
+        tiles_of_run(ceil_div(4 * terms_of(c).steps, tile_row_bytes)),
+        tiles(terms_of(c).rows * terms_of(c).runs * tiles_of_run) {
     paired = c.epilogue.scores ? 0 : filters / (2 * Lanes::size) * 2;
   }
   Index weights() const { return groups * vectors * tiles * tile_bytes; }
@@ -36,7 +36,7 @@ inline Index tile_packed_bytes(const ByteConv& c) {
 
 inline void pack_tiles(const ByteConv& c, const std::int8_t* w, const FilterNumbers& numbers, void* packed) {
   const TilePanels p(c);
-  const Index steps = terms_of(c).steps, rows = p.tiles_of_part * tile_rows;  // of a part
+  const Index steps = terms_of(c).steps, rows = p.tiles_of_run * tile_rows;  // of a run
   auto* const to = static_cast<std::uint8_t*>(packed);
   std::memset(packed, 0, std::size_t(tile_packed_bytes(c)));
   pack_group_numbers(p, numbers, to + p.weights());
@@ -94,7 +94,7 @@ class TileRegisters {
 
 // The sums of T tiles of positions, at x[t], by V vectors of filters, in registers 2 t + v.
 template <int T, int V>
-[[gnu::always_inline]] inline void tile_sums(const Terms& terms, Index tiles_of_part,
+[[gnu::always_inline]] inline void tile_sums(const Terms& terms, Index tiles_of_run,
                                              const std::uint8_t* const* x, Index distance,
                                              const std::uint8_t* w) {
   _tile_zero(0);
@@ -102,9 +102,9 @@ template <int T, int V>
   _tile_zero(2);
   _tile_zero(3);
   for (Index row = 0; row < terms.rows; ++row)
-    for (Index part = 0; part < terms.parts; ++part) {
-      Index k = row * terms.row_offset + part * terms.part_offset;
-      for (Index i = 0; i < tiles_of_part; ++i, k += tile_row_bytes, w += V * tile_bytes) {
+    for (Index run = 0; run < terms.runs; ++run) {
+      Index k = row * terms.row_offset + run * terms.run_offset;
+      for (Index i = 0; i < tiles_of_run; ++i, k += tile_row_bytes, w += V * tile_bytes) {
         _tile_loadd(6, w, tile_row_bytes);
         _tile_loadd(4, x[0] + k, distance);
         _tile_dpbusd(0, 4, 6);
@@ -159,7 +159,7 @@ class PanelProduct {
     for (int t = 0; t < T; ++t)
       x[t] = d_.x + block_.x[at(first + t)] + group_ * (c_.shape.C / p_.groups) -
              lines_.repeated(first + t) * lines_.distance;
-    tile_sums<T, V>(terms_, p_.tiles_of_part, x, lines_.distance, d_.weights + p_.offset(group_, v0_));
+    tile_sums<T, V>(terms_, p_.tiles_of_run, x, lines_.distance, d_.weights + p_.offset(group_, v0_));
     std::int32_t (*const sums)[tile_numbers] = sums_[buffer_ ^ 1];
     store(0);
     _tile_stored(0, sums[0], tile_row_bytes);
@@ -197,6 +197,7 @@ class PanelProduct {
                 to = group_ * p_.filters + v0_ * Lanes::size;
     const FilterVector n[2] = {FilterVector(d_.numbers, filter),
                                FilterVector(d_.numbers, filter + Lanes::size)};
+    const Lanes::Rounding rounding(c_.epilogue.zero, c_.epilogue.low, c_.epilogue.high);
     const Epilogue epilogue = epilogue_;
     auto* const y = static_cast<std::uint8_t*>(d_.y) + to;
     const auto rows = [&](const auto& values) {
@@ -205,7 +206,7 @@ class PanelProduct {
         Lanes::Scales v[4];
         values(r, v);
         values(next, v + 2);
-        Lanes::store_pairs(epilogue.packed(v), y + block_.y[position + r], y + block_.y[position + next]);
+        Lanes::store_pairs(v, rounding, y + block_.y[position + r], y + block_.y[position + next]);
       }
     };
     if (c_.epilogue.adds)
