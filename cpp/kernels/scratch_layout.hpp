@@ -34,11 +34,6 @@ struct ThreadReserved {
   }
 };
 
-template <class T>
-using Piece = Reserved<T>;
-template <class T>
-using ThreadPiece = ThreadReserved<T>;
-
 class Layout {
  public:
   template <class T>

@@ -95,18 +95,18 @@ void each_on_its_own(Index tasks, int threads, const Body& body) {
 #ifdef CNNLIB_ISA
 namespace CNNLIB_ISA {
 
-// body(begin, end) for slices of [0, n) whose bounds are multiples of `grain`. Each slice has a copy of the
+// body(begin, end) for ranges of [0, n) whose bounds are multiples of `grain`. Each range has a copy of the
 // body, which no store can change: what it captured by value stays in registers.
 template <class Body>
 void parallel_ranges(Index n, Index grain, double work_per_item, const Body& body,
                      Order order = Order::forward) {
-  const Index slices = (n + grain - 1) / grain;
-  const auto slice = [&](Index i, int) {
+  const Index ranges = (n + grain - 1) / grain;
+  const auto range = [&](Index i, int) {
     const Index begin = i * grain;
     const Body own = body;
     own(begin, begin + grain < n ? begin + grain : n);
   };
-  parallel_for(slices, threads_for(work_per_item * static_cast<double>(n)), slice, order);
+  parallel_for(ranges, threads_for(work_per_item * static_cast<double>(n)), range, order);
 }
 
 }  // namespace CNNLIB_ISA
