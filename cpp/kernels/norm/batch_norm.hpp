@@ -1,35 +1,14 @@
 // Batch norm of x (N, C, S): y = (x - mean) / sqrt(var + eps) * gamma + beta with statistics (C,) over N and
 // S, and dx = gamma / sqrt(var + eps) * (dout - mean of dout - xhat * mean of dout * xhat), where xhat is y
-// before gamma and beta. A plane of a channel is S values side by side. With S = 1 x is a matrix, whose
-// columns become the planes of one image.
+// before gamma and beta. A plane of a channel is S values side by side; with S = 1 x is a matrix, of which
+// column_norm.hpp takes the columns.
 #pragma once
 
 #include "kernels/channel_parts.hpp"
 #include "kernels/elementwise/activations.hpp"
-#include "kernels/norm/norm_sums.hpp"
-#include "kernels/simd/transpose.hpp"
+#include "kernels/norm/column_norm.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
-
-// to (columns, rows) = the transpose of x (rows, columns)
-template <class T>
-void transpose_matrix(const T* x, Index rows, Index columns, T* to) {
-  constexpr Index grain = 4 * Simd<T>::size;
-  parallel_ranges(columns, grain, double(rows), [=](Index begin, Index end) {
-    transpose(x + begin, columns, rows, end - begin, to + begin * rows, rows);
-  });
-}
-
-// body(planes, shape) with the columns of a matrix x (N, C) as planes (C, N), which become the columns of y.
-template <class T, class Body>
-void with_columns_as_planes(const T* x, T* y, const BatchNormShape& s, const Body& body) {
-  const ScratchArray<T> scratch(checked_product(s.N, s.C));
-  T* const planes = scratch.data();
-  transpose_matrix(x, s.N, s.C, planes);
-  body(planes, BatchNormShape{1, s.C, s.N});
-  transpose_matrix(planes, s.C, s.N, y);
-}
-inline bool is_matrix(const BatchNormShape& s) { return s.S == 1 && s.N > 1; }
 
 // body(channel, position, values) for all planes, the last ones first: those are still in the cache.
 template <class Body>
@@ -56,8 +35,10 @@ bool use_non_temporal(const BatchNormShape& s) {
 template <class T>
 void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
   const ChannelParts parts(s);
-  const ScratchArray<Deviations> scratch(parts.parts * s.C);
-  Deviations* partial = scratch.data();
+  Layout layout;
+  const auto piece = layout.array<Deviations>(parts.parts * s.C);
+  const Scratch scratch(layout.bytes());
+  Deviations* partial = piece.in(scratch.data());
   parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
     return deviations_of(x + at, planes, size, s.C * s.S);
   });
@@ -67,8 +48,10 @@ void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
 // mean and biased variance of each channel.
 template <class T>
 void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* var) {
-  const ScratchArray<Deviations> scratch(s.C);
-  Deviations* total = scratch.data();
+  Layout layout;
+  const auto piece = layout.array<Deviations>(s.C);
+  const Scratch scratch(layout.bytes());
+  Deviations* total = piece.in(scratch.data());
   std::fill_n(total, s.C, Deviations{});
   add_deviations(x, s, total);
   for (Index c = 0; c < s.C; ++c) total[c].moments_to(mean + c, var + c);
@@ -91,12 +74,11 @@ NormGradient<T> finish_sums(Index c, const TwoSums& sums, const double* mean, co
 template <class T>
 void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
                          T* y, const BatchNormShape& s, bool relu) {
-  if (is_matrix(s))
-    return with_columns_as_planes(x, y, s, [&](T* planes, const BatchNormShape& of) {
-      batchnorm_normalize<T>(planes, mean, inv_std, gamma, beta, planes, of, relu);
-    });
-  const ScratchArray<Affine<T>> scratch(s.C);
-  Affine<T>* affine = scratch.data();
+  if (s.S == 1) return column_normalize(x, mean, inv_std, gamma, beta, y, s.N, s.C, relu);
+  Layout layout;
+  const auto piece = layout.array<Affine<T>>(s.C);
+  const Scratch scratch(layout.bytes());
+  Affine<T>* affine = piece.in(scratch.data());
   for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
   const bool non_temporal = use_non_temporal<T>(s);
   each_plane(s, [&](Index c, Index at, Index size) {
@@ -117,11 +99,10 @@ void normalize_batch(const T* x, const T* gamma, const T* beta, double eps, T* y
 template <class T>
 void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean, double* var,
                      double* inv_std, const BatchNormShape& s, bool relu) {
-  if (is_matrix(s))
-    return with_columns_as_planes(x, y, s, [&](T* planes, const BatchNormShape& of) {
-      batchnorm_train<T>(planes, gamma, beta, eps, planes, mean, var, inv_std, of, relu);
-    });
-  plane_moments(x, s, mean, var);
+  if (s.S == 1)
+    column_moments(x, s.N, s.C, mean, var);
+  else
+    plane_moments(x, s, mean, var);
   normalize_batch(x, gamma, beta, eps, y, mean, var, inv_std, s, relu);
 }
 
@@ -133,8 +114,10 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
                 NormGradient<T>* gradient) {
   const double n_values = double(s.N) * s.S;
   const ChannelParts parts(s);
-  const ScratchArray<TwoSums> scratch(parts.parts * s.C);
-  TwoSums* partial = scratch.data();
+  Layout layout;
+  const auto piece = layout.array<TwoSums>(parts.parts * s.C);
+  const Scratch scratch(layout.bytes());
+  TwoSums* partial = piece.in(scratch.data());
   parts.add_up(partial, [&](Index c, Index at, Index planes, Index size) {
     return gradient_sums(dout + at, x + at, mean[c], planes, size, s.C * s.S, through(c));
   });
@@ -168,8 +151,10 @@ template <class T, class Body>
 void with_through(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index C,
                   const Body& body) {
   if (beta == nullptr) return body(ThroughNothing());
-  const ScratchArray<Affine<T>> scratch(C);
-  Affine<T>* affine = scratch.data();
+  Layout layout;
+  const auto piece = layout.array<Affine<T>>(C);
+  const Scratch scratch(layout.bytes());
+  Affine<T>* affine = piece.in(scratch.data());
   for (Index c = 0; c < C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
   body(ThroughRelu<T>{affine});
 }
@@ -178,16 +163,20 @@ void with_through(const double* mean, const double* inv_std, const T* gamma, con
 template <class T>
 void batchnorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
                         const T* beta, T* dx, T* dgamma, T* dbeta, const BatchNormShape& s, bool from_batch) {
-  if (is_matrix(s)) {
-    const ScratchArray<T> scratch(checked_product(s.N, s.C));
-    transpose_matrix(x, s.N, s.C, scratch.data());
-    return with_columns_as_planes(dout, dx, s, [&](T* planes, const BatchNormShape& of) {
-      batchnorm_backward<T>(planes, scratch.data(), mean, inv_std, gamma, beta, planes, dgamma, dbeta, of,
-                            from_batch);
+  if (s.S == 1) {
+    if (beta != nullptr) {  // dx holds what passed through ReLU in the meantime
+      column_normalize(x, mean, inv_std, gamma, beta, dx, s.N, s.C, true);
+      relu_backward(dout, dx, dx, s.N * s.C);
+      dout = dx;
+    }
+    return column_backward(dout, x, mean, dx, s.N, s.C, [&](Index c, const TwoSums& sums) {
+      return finish_sums(c, sums, mean, inv_std, gamma, dgamma, dbeta, from_batch ? double(s.N) : 0);
     });
   }
-  const ScratchArray<NormGradient<T>> scratch(s.C);
-  NormGradient<T>* gradient = scratch.data();
+  Layout layout;
+  const auto piece = layout.array<NormGradient<T>>(s.C);
+  const Scratch scratch(layout.bytes());
+  auto* gradient = piece.in(scratch.data());
   with_through(mean, inv_std, gamma, beta, s.C, [&](const auto& through) {
     plane_sums(dout, x, mean, inv_std, gamma, dgamma, dbeta, s, from_batch, through, gradient);
     plane_input_gradient(dout, x, gradient, dx, s, through);

@@ -18,13 +18,13 @@ class GroupGradient {
   void run(T* dgamma, T* dbeta) const {
     const RowTasks tasks(s.rows, s.channels * s.S, 3);
     Layout layout;
-    const auto array = layout.array<TwoSums>(parts * s.C);
-    const auto sums_array = layout.array<TwoSums>(tasks.cut ? N * s.C * plane_parts.count : 0);
-    const auto gradient_array = layout.array<NormGradient<T>>(tasks.cut ? s.rows : 0);
+    const auto piece = layout.array<TwoSums>(parts * s.C);
+    const auto sums_piece = layout.array<TwoSums>(tasks.cut ? N * s.C * plane_parts.count : 0);
+    const auto gradient_piece = layout.array<NormGradient<T>>(tasks.cut ? s.rows : 0);
     const Scratch scratch(layout.bytes());
-    TwoSums* partial = array.in(scratch.data());  // (parts, C)
+    TwoSums* partial = piece.in(scratch.data());  // (parts, C)
     std::fill_n(partial, parts * s.C, TwoSums{});
-    tasks.cut ? run_cut(tasks, sums_array.in(scratch.data()), gradient_array.in(scratch.data()), partial)
+    tasks.cut ? run_cut(tasks, sums_piece.in(scratch.data()), gradient_piece.in(scratch.data()), partial)
               : run_rows(tasks, partial);
     add_parts_up(parts, s.C, partial, [=](Index c, const TwoSums& total) {
       dbeta[c] = T(total.a);
@@ -37,7 +37,7 @@ class GroupGradient {
 
   void run_rows(const RowTasks& tasks, TwoSums* partial) const {
     const bool prefetches = prefetches_rows<T>(s.channels * s.S, s.rows * s.channels * s.S);
-    const Index grain = std::clamp<Index>(sum_task * parts / (N * s.channels * s.S), 1, groups);
+    const Index grain = std::clamp<Index>(sum_slice * parts / (N * s.channels * s.S), 1, groups);
     const Index blocks = ceil_div(groups, grain);
     parallel_for(parts * blocks, tasks.threads, [=](Index task, int) {
       const Index part = task / blocks, first = task % blocks * grain, last = std::min(groups, first + grain);
@@ -64,15 +64,15 @@ class GroupGradient {
   }
 
   void run_cut(const RowTasks& tasks, TwoSums* sums, NormGradient<T>* gradient, TwoSums* partial) const {
-    const Index count = plane_parts.count;
-    parallel_for(N * s.C * count, tasks.threads, [=](Index i, int) {
-      sums[i] = sums_of(i / count / s.channels, i / count % s.channels, i % count);
+    const Index pieces = plane_parts.count;
+    parallel_for(N * s.C * pieces, tasks.threads, [=](Index i, int) {
+      sums[i] = sums_of(i / pieces / s.channels, i / pieces % s.channels, i % pieces);
     });
     for (Index part = 0; part < parts; ++part)
       for (Index r = N * part / parts * groups; r < N * (part + 1) / parts * groups; ++r)
         gradient[r] = add_up(r, part, partial, [=](Index k) {
-          return sum_of_parts<TwoSums>(count,
-                                       [=](Index i) { return sums[(r * s.channels + k) * count + i]; });
+          return sum_of_parts<TwoSums>(pieces,
+                                       [=](Index i) { return sums[(r * s.channels + k) * pieces + i]; });
         });
     each_norm_block(s, false, [=](Index r, Index k, Index first, Index count) {
       write(gradient[r], r, k, gamma[r % groups * s.channels + k], first, count);

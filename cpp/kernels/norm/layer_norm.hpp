@@ -11,8 +11,8 @@ template <class T>
   using S = Simd<T>;
   const auto high = S::fill(T(mean));
   TwoSums sums;
-  each_short_sum(1, D, D, [&](Index at, Index, Index size) {
-    sums.add(short_sums<T>(1, size, size, [&](Index i, Index count, auto& a, auto& b) {
+  each_run(1, D, D, [&](Index at, Index, Index size) {
+    sums.add(run_sums<T>(1, size, size, [&](Index i, Index count, auto& a, auto& b) {
       const auto g = S::mul(load_first(dout + at + i, count), load_first(gamma + at + i, count));
       a = S::add(a, g);
       b = S::fma(g, S::sub(load_first(x + at + i, count), high), b);
@@ -22,10 +22,10 @@ template <class T>
   return sums;
 }
 
-// dx of D values of a row, whose shares of dgamma and dbeta are added to sum_gamma and sum_beta.
+// dx of D values of a row, whose shares of dgamma and dbeta are added to those of its run.
 template <class T>
 void layernorm_row_gradient(const T* dout, const T* x, const T* gamma, const Affine<T>& normal,
-                            const NormGradient<T>& gradient, T* dx, T* sum_gamma, T* sum_beta, Index D,
+                            const NormGradient<T>& gradient, T* dx, T* run_gamma, T* run_beta, Index D,
                             bool non_temporal) {
   using S = Simd<T>;
   const auto high = S::fill(normal.high), scale = S::fill(normal.scale), shift = S::fill(normal.shift);
@@ -33,19 +33,19 @@ void layernorm_row_gradient(const T* dout, const T* x, const T* gamma, const Aff
   const auto constant = S::fill(gradient.constant);
   write_vectors(dx, D, non_temporal, [&](Index j, Index count) {
     const auto g = load_first(dout + j, count), d = S::sub(load_first(x + j, count), high);
-    store_first(sum_beta + j, count, S::add(load_first(sum_beta + j, count), g));
-    store_first(sum_gamma + j, count, S::fma(g, S::fma(d, scale, shift), load_first(sum_gamma + j, count)));
+    store_first(run_beta + j, count, S::add(load_first(run_beta + j, count), g));
+    store_first(run_gamma + j, count, S::fma(g, S::fma(d, scale, shift), load_first(run_gamma + j, count)));
     return S::fma(S::mul(g, load_first(gamma + j, count)), by_dout, S::fma(d, by_x, constant));
   });
 }
 
 // Gradients of layer norm, x (N, D), where every column has its own gamma. The rows are cut into parts that
-// depend on the shape alone; each adds up dgamma and dbeta, a few rows in T and their sums in double.
+// depend on the shape alone; each adds up dgamma and dbeta, short runs of rows in T and these in double.
 template <class T>
 void layernorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
                         T* dx, T* dgamma, T* dbeta, Index N, Index D) {
-  constexpr Index few = 16, most_parts = 64;
-  const Index parts = std::clamp<Index>(N / few, 1, most_parts);
+  constexpr Index run = 16, most_parts = 64;
+  const Index parts = std::clamp<Index>(N / run, 1, most_parts);
   const SumParts row_parts(D);
   const int threads = threads_for(3.0 * double(N) * double(D));
   // Few parts are cut by columns, too, of which the rows' sums have to be known before.
@@ -56,12 +56,12 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   const bool non_temporal = use_non_temporal<T>(N * D) && D % Simd<T>::size == 0;
   const bool prefetches = prefetches_rows<T>(D, N * D) && !cut;
   Layout layout;
-  const auto total_array = layout.array<TwoSums>(checked_product(parts, D));
-  const auto sum_array = layout.per_thread<T>(threads, checked_product(2, block));
-  const auto row_array = layout.array<TwoSums>(cut ? N * row_parts.count : 0);
+  const auto total_piece = layout.array<TwoSums>(checked_product(parts, D));
+  const auto run_piece = layout.per_thread<T>(threads, checked_product(2, block));
+  const auto row_piece = layout.array<TwoSums>(cut ? N * row_parts.count : 0);
   const Scratch scratch(layout.bytes());
-  TwoSums* totals = total_array.in(scratch.data());  // [part][D]: dbeta and dgamma
-  TwoSums* partial = row_array.in(scratch.data());
+  TwoSums* totals = total_piece.in(scratch.data());  // [part][D]: dbeta and dgamma
+  TwoSums* partial = row_piece.in(scratch.data());
   const auto sums_of = [=](Index n, Index i) {
     const Index at = row_parts.first(i);
     return layernorm_sums(dout + n * D + at, x + n * D + at, gamma + at, mean[n], row_parts.values(i));
@@ -71,13 +71,13 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
                  [=](Index k, int) { partial[k] = sums_of(k / row_parts.count, k % row_parts.count); });
   parallel_for(parts * blocks, threads, [&](Index task, int slot) {
     const Index part = task / blocks, j = task % blocks * block, width = std::min(block, D - j);
-    T *sum_gamma = sum_array.of(scratch.data(), slot), *sum_beta = sum_gamma + width;
+    T *run_gamma = run_piece.of(scratch.data(), slot), *run_beta = run_gamma + width;
     TwoSums* total = totals + part * D + j;
     std::fill_n(total, width, TwoSums{});
     const Index last = (part + 1) * N / parts;
-    for (Index first = part * N / parts; first < last; first += few) {
-      std::fill_n(sum_gamma, 2 * width, T(0));
-      for (Index n = first; n < std::min(first + few, last); ++n) {
+    for (Index first = part * N / parts; first < last; first += run) {
+      std::fill_n(run_gamma, 2 * width, T(0));
+      for (Index n = first; n < std::min(first + run, last); ++n) {
         const Index at = n * D + j;
         const TwoSums sums = sum_of_parts<TwoSums>(
             row_parts.count, [&](Index i) { return cut ? partial[n * row_parts.count + i] : sums_of(n, i); });
@@ -87,10 +87,10 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
         }
         const Affine<T> normal(mean[n], inv_std[n], 0);
         const NormGradient<T> of(mean[n], inv_std[n], 1, sums.a / double(D), sums.b * inv_std[n] / double(D));
-        layernorm_row_gradient(dout + at, x + at, gamma + j, normal, of, dx + at, sum_gamma, sum_beta, width,
+        layernorm_row_gradient(dout + at, x + at, gamma + j, normal, of, dx + at, run_gamma, run_beta, width,
                                non_temporal);
       }
-      for (Index i = 0; i < width; ++i) total[i].add({double(sum_beta[i]), double(sum_gamma[i])});
+      for (Index i = 0; i < width; ++i) total[i].add({double(run_beta[i]), double(run_gamma[i])});
     }
     store_fence();
   });

@@ -1,7 +1,7 @@
 // What the norms share: y = (x - mean) / sqrt(var + eps) * gamma + beta.
 //
-// Statistics are double, from one pass over x: in short sums deviations from the first values and their
-// squares are added up in T, and these sums in double, which is as exact as the textbook's two
+// Statistics are double, from one pass over x: in short runs deviations from the run's first values and
+// their squares are added up in T, and the runs' sums in double, which is as exact as the textbook's two
 // passes. Means are split into a T and the rest, so that x - mean stays exact where x is large.
 #pragma once
 
@@ -15,7 +15,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // Values of a task: many times what starting it costs.
-constexpr Index sum_task = 8192;
+constexpr Index sum_slice = 8192, write_slice = 16384;
 
 struct TwoSums {
   double a = 0, b = 0;
@@ -29,16 +29,16 @@ struct TwoSums {
 // run(position, planes, size) for parts of at most short_run values of `planes` planes of `size` values that
 // lie `stride` apart.
 template <class Run>
-void each_short_sum(Index planes, Index size, Index stride, const Run& run) {
-  const Index some_planes = planes == 1 || size >= short_run ? 1 : short_run / std::max<Index>(1, size);
-  for (Index n = 0; n < planes; n += some_planes)
+void each_run(Index planes, Index size, Index stride, const Run& run) {
+  const Index run_planes = planes == 1 || size >= short_run ? 1 : short_run / std::max<Index>(1, size);
+  for (Index n = 0; n < planes; n += run_planes)
     for (Index i = 0; i < size; i += short_run)
-      run(n * stride + i, std::min(some_planes, planes - n), std::min(short_run, size - i));
+      run(n * stride + i, std::min(run_planes, planes - n), std::min(short_run, size - i));
 }
 
-// Two short sums: body(position, lanes, a, b) adds a vector's share to the packets a and b.
+// Two sums over a run: body(position, lanes, a, b) adds a vector's share to the packets a and b.
 template <class T, class Body>
-[[gnu::always_inline]] inline TwoSums short_sums(Index planes, Index size, Index stride, const Body& body) {
+[[gnu::always_inline]] inline TwoSums run_sums(Index planes, Index size, Index stride, const Body& body) {
   using S = Simd<T>;
   constexpr int chains = 4;  // of additions, which hide their latency
   typename S::Packet a[chains], b[chains];
@@ -86,21 +86,21 @@ template <class T>
 [[gnu::noinline]] Deviations deviations_of(const T* x, Index planes, Index size, Index stride) {
   using S = Simd<T>;
   Deviations total;
-  each_short_sum(planes, size, stride, [&](Index at, Index some_planes, Index some) {
+  each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
     const T* p = x + at;
-    const Index first = std::min<Index>(S::size, some);
+    const Index first = std::min<Index>(S::size, run_size);
     const T origin = S::sum(S::mul(load_first(p, first), S::fill(T(1) / T(first))));
     const auto middle = S::fill(origin);
-    const auto sums = short_sums<T>(some_planes, some, stride, [&](Index i, Index count, auto& a, auto& b) {
+    const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
       const auto d = S::sub(load_first(p + i, count, origin), middle);
       a = S::add(a, d);
       b = S::fma(d, d, b);
     });
-    Deviations part;
-    part.count = double(some_planes) * double(some);
-    part.origin = double(origin);
-    part.sums = sums;
-    total.add(part);
+    Deviations run;
+    run.count = double(run_planes) * double(run_size);
+    run.origin = double(origin);
+    run.sums = sums;
+    total.add(run);
   });
   return total;
 }
@@ -199,9 +199,9 @@ template <class T, class Through = Identity>
   const T high = T(mean);
   const auto middle = S::fill(high);
   TwoSums total;
-  each_short_sum(planes, size, stride, [&](Index at, Index some_planes, Index some) {
+  each_run(planes, size, stride, [&](Index at, Index run_planes, Index run_size) {
     const T *grad = dout + at, *from = x + at;
-    const auto sums = short_sums<T>(some_planes, some, stride, [&](Index i, Index count, auto& a, auto& b) {
+    const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
       const auto d = S::sub(load_first(from + i, count, high), middle);
       const auto g = through(load_first(grad + i, count), d);
       a = S::add(a, g);

@@ -1,0 +1,188 @@
+// Batch norm of the columns of a matrix x (N, C), read row by row: mean and var (C,) over the rows.
+#pragma once
+
+#include "kernels/channel_parts.hpp"
+#include "kernels/norm/norm_sums.hpp"
+
+namespace cnnlib::CNNLIB_ISA {
+
+constexpr Index column_run = 64;  // rows whose values are added up in T
+
+// Runs of rows, in parts whose sums are added up in their order. The shape alone decides.
+struct ColumnParts {
+  static constexpr Index most_parts = 64;
+  Index N, C, runs, count;
+
+  ColumnParts(Index rows, Index columns)
+      : N(rows), C(columns), runs(ceil_div(N, column_run)), count(std::min(runs, most_parts)) {}
+};
+
+// Two sums down each column: row(first position of the column in a run of rows, position, lanes, column, a,
+// b) adds a row's share of a vector of columns, and run(first row, rows, column, sums of the run) says what
+// they add to the part's. partial (parts, C).
+template <class T, class Row, class Run>
+void column_sums(const ColumnParts& parts, const Row& row, const Run& run, TwoSums* partial) {
+  using S = Simd<T>;
+  constexpr int vectors = InstructionSet::registers / 4;  // two sums of each take half of the registers
+  constexpr Index width = vectors * S::size;
+  const Index C = parts.C, blocks = ceil_div(C, width);
+  parallel_for(parts.count * blocks, threads_for(2.0 * double(parts.N) * double(C)), [&](Index task, int) {
+    const Index part = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
+    TwoSums* total = partial + part * C + c;
+    std::fill_n(total, count, TwoSums{});
+    for (Index r = parts.runs * part / parts.count; r < parts.runs * (part + 1) / parts.count; ++r) {
+      const Index top = r * column_run, bottom = std::min(parts.N, top + column_run);
+      T sum_a[width], sum_b[width];
+      if (count == width) {
+        typename S::Packet a[vectors], b[vectors];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) a[v] = b[v] = S::zero();
+        for (Index n = top; n < bottom; ++n)
+#pragma GCC unroll 8
+          for (int v = 0; v < vectors; ++v)
+            row(top * C + c + v * S::size, n * C + c + v * S::size, S::size, c + v * S::size, a[v], b[v]);
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; ++v) {
+          S::store(sum_a + v * S::size, a[v]);
+          S::store(sum_b + v * S::size, b[v]);
+        }
+      } else {
+        for (Index j = 0; j < count; j += S::size) {
+          const Index lanes = std::min<Index>(S::size, count - j);
+          auto a = S::zero(), b = S::zero();
+          for (Index n = top; n < bottom; ++n) row(top * C + c + j, n * C + c + j, lanes, c + j, a, b);
+          S::store(sum_a + j, a);
+          S::store(sum_b + j, b);
+        }
+      }
+      for (Index j = 0; j < count; ++j)
+        total[j].add(run(top, bottom - top, c + j, TwoSums{double(sum_a[j]), double(sum_b[j])}));
+    }
+  });
+}
+
+// mean and biased variance of each column.
+template <class T>
+void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
+  using S = Simd<T>;
+  const ColumnParts parts(N, C);
+  Layout layout;
+  const auto piece = layout.array<TwoSums>(checked_product(parts.count, C));
+  const Scratch scratch(layout.bytes());
+  TwoSums* partial = piece.in(scratch.data());
+  // Deviations from the first row of each run, then from the first row of all.
+  column_sums<T>(
+      parts,
+      [=](Index first, Index at, Index lanes, Index, auto& a, auto& b) {
+        const auto d = S::sub(load_first(x + at, lanes), load_first(x + first, lanes));
+        a = S::add(a, d);
+        b = S::fma(d, d, b);
+      },
+      [=](Index top, Index rows, Index c, const TwoSums& run) {
+        const double shift = double(x[top * C + c]) - double(x[c]);
+        return TwoSums{run.a + double(rows) * shift, run.b + shift * (2 * run.a + double(rows) * shift)};
+      },
+      partial);
+  add_parts_up(parts.count, C, partial, [=](Index c, const TwoSums& total) {
+    const double shift = total.a / double(N), v = total.b / double(N) - shift * shift;
+    mean[c] = double(x[c]) + shift;
+    var[c] = v < 0 ? 0 : v;
+  });
+}
+
+// to[r * C + j] = value(r * C + j, j, lanes) in all rows of N x C.
+template <class T, class Value>
+void write_matrix(T* to, Index N, Index C, const Value& value) {
+  const bool non_temporal = use_non_temporal<T>(N * C) && C % Simd<T>::size == 0;
+  // The last rows first: those are still in the cache.
+  parallel_ranges(
+      N, std::max<Index>(1, write_slice / std::max<Index>(1, C)), double(C),
+      [=](Index begin, Index end) {
+        for (Index at = begin * C; at < end * C; at += C)
+          write_vectors(to + at, C, non_temporal,
+                        [=](Index j, Index count) { return value(at + j, j, count); });
+        store_fence();
+      },
+      Order::backward);
+}
+
+template <class T>
+void column_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
+                      T* y, Index N, Index C, bool relu) {
+  using S = Simd<T>;
+  Layout layout;
+  const auto piece = layout.array<T>(checked_product(3, C));
+  const Scratch scratch(layout.bytes());
+  T *high = piece.in(scratch.data()), *scale = high + C, *shift = scale + C;
+  for (Index c = 0; c < C; ++c) {
+    const Affine<T> a = forward_affine(mean, inv_std, gamma, beta, c);
+    high[c] = a.high;
+    scale[c] = a.scale;
+    shift[c] = a.shift;
+  }
+  const auto value = [=](Index at, Index j, Index count) {
+    const auto d = S::sub(load_first(x + at, count), load_first<T>(high + j, count));
+    return S::fma(d, load_first<T>(scale + j, count), load_first<T>(shift + j, count));
+  };
+  if (relu)
+    write_matrix(y, N, C, [=](Index at, Index j, Index count) { return S::relu(value(at, j, count)); });
+  else
+    write_matrix(y, N, C, value);
+}
+
+// The fields of NormGradient, (C,) each.
+template <class T>
+struct ColumnFactors {
+  T *high, *by_dout, *by_x, *constant;
+};
+
+template <class T>
+void column_input_gradient(const T* dout, const T* x, const ColumnFactors<T>& columns, T* dx, Index N,
+                           Index C) {
+  using S = Simd<T>;
+  const T *high = columns.high, *by_dout = columns.by_dout, *by_x = columns.by_x,
+          *constant = columns.constant;
+  // Neither of both where the statistics did not come from the batch: x has no part in dx, nor has NaN in it.
+  if (std::all_of(by_x, by_x + 2 * C, [](T factor) { return factor == 0; }))
+    return write_matrix(dx, N, C, [=](Index at, Index j, Index count) {
+      return S::mul(load_first(dout + at, count), load_first(by_dout + j, count));
+    });
+  write_matrix(dx, N, C, [=](Index at, Index j, Index count) {
+    const auto d = S::sub(load_first(x + at, count), load_first(high + j, count));
+    return S::fma(load_first(dout + at, count), load_first(by_dout + j, count),
+                  S::fma(d, load_first(by_x + j, count), load_first(constant + j, count)));
+  });
+}
+
+// gradient(column, sums of dout and of dout * (x - mean)) completes a column and returns its NormGradient.
+template <class T, class Gradient>
+void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index N, Index C,
+                     const Gradient& gradient) {
+  using S = Simd<T>;
+  const ColumnParts parts(N, C);
+  Layout layout;
+  const auto partial_piece = layout.array<TwoSums>(checked_product(parts.count, C));
+  const auto factor_piece = layout.array<T>(checked_product(4, C));
+  const Scratch scratch(layout.bytes());
+  TwoSums* partial = partial_piece.in(scratch.data());
+  T* high = factor_piece.in(scratch.data());
+  const ColumnFactors<T> columns{high, high + C, high + 2 * C, high + 3 * C};
+  for (Index c = 0; c < C; ++c) high[c] = T(mean[c]);
+  column_sums<T>(
+      parts,
+      [=](Index, Index at, Index lanes, Index c, auto& a, auto& b) {
+        const auto g = load_first(dout + at, lanes);
+        a = S::add(a, g);
+        b = S::fma(g, S::sub(load_first(x + at, lanes), load_first(high + c, lanes)), b);
+      },
+      [](Index, Index, Index, const TwoSums& run) { return run; }, partial);
+  add_parts_up(parts.count, C, partial, [&](Index c, const TwoSums& total) {
+    const NormGradient<T> g = gradient(c, TwoSums{total.a, total.b - low_part<T>(mean[c], total.a)});
+    columns.by_dout[c] = g.by_dout;
+    columns.by_x[c] = g.by_x;
+    columns.constant[c] = g.constant;
+  });
+  column_input_gradient(dout, x, columns, dx, N, C);
+}
+
+}  // namespace cnnlib::CNNLIB_ISA
