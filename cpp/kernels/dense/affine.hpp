@@ -18,16 +18,16 @@ void affine_forward(const T* x, const T* w, const T* b, T* out, const DenseShape
   matrix_product<T>({{x, s.D, 1}, weights_view(w, s, false), b, {relu}, out, s.N, s.M, s.D});
 }
 
-// to[j] = sum over i of x[i, j], x (rows, columns): a few rows in T, their sums in double.
+// to[j] = sum over i of x[i, j], x (rows, columns): short runs of rows in T, their sums in double.
 template <class T>
 void column_sums(const T* x, Index rows, Index columns, T* to) {
   using S = Simd<T>;
-  constexpr Index few = 64;  // rows
+  constexpr Index run = 64;  // rows
   parallel_ranges(columns, S::size, double(rows) / 8, [&](Index begin, Index end) {
     double totals[S::size] = {};
-    for (Index first = 0; first < rows; first += few) {
+    for (Index first = 0; first < rows; first += run) {
       auto sum = S::zero();
-      for (Index i = first; i < std::min(rows, first + few); ++i)
+      for (Index i = first; i < std::min(rows, first + run); ++i)
         sum = S::add(sum, load_first(x + i * columns + begin, end - begin));
       T part[S::size];
       S::store(part, sum);

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/elementwise/activation_functions.hpp"
-#include "kernels/simd/loops.hpp"
+#include "kernels/simd/backward_copy.hpp"
 #include "kernels/simd/sums.hpp"
 #include "threads/parallel.hpp"
 
@@ -73,7 +73,7 @@ double sum_of_losses(const T* x, const T* y, T* dx, Index n, double scale, doubl
   const SumParts cut(n);
   double parts[SumParts::most_parts] = {};
   // Parts begin at whole vectors; where dx does not, sums would follow from its address.
-  const bool non_temporal = use_non_temporal<T>(n) && reinterpret_cast<std::uintptr_t>(dx) % S::bytes == 0;
+  const bool non_temporal = use_non_temporal<T>(n) && is_aligned(dx);
   parallel_for(cut.count, threads_for(work * double(n)), [&](Index part, int) {
     const Index last = cut.first(part) + cut.values(part);
     const auto factor = S::fill(T(scale));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/dense/softmax_rows.hpp"
+#include "kernels/simd/backward_copy.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -10,7 +11,7 @@ namespace cnnlib::CNNLIB_ISA {
 constexpr double softmax_work = 10;          // of a value, next to reading and writing it
 constexpr double softmax_gradient_work = 2;  // the same
 constexpr Index softmax_task = 2048;         // values worth a task
-constexpr Index softmax_channels = 64;       // channels whose sum is kept in T before it joins the whole
+constexpr Index softmax_run = 64;            // channels whose sum is kept in T before it joins the whole
 constexpr Index softmax_columns = 4;         // vectors of pixels that are computed side by side
 
 // Some pixels of an image, their C values `inner` apart: a lane for each pixel.
@@ -39,10 +40,10 @@ struct SoftmaxPixels {
   template <class Term>
   [[gnu::always_inline]] void sum(Packet* total, const Term& term) const {
     for (Index k = 0; k < softmax_columns; ++k) total[k] = S::zero();
-    for (Index begin = 0; begin < C; begin += softmax_channels) {
+    for (Index begin = 0; begin < C; begin += softmax_run) {
       Packet part[softmax_columns];
       for (auto& p : part) p = S::zero();
-      vectors(begin, std::min(C, begin + softmax_channels),
+      vectors(begin, std::min(C, begin + softmax_run),
               [&](Index k, Index from, Index lanes) { part[k] = S::add(part[k], term(k, from, lanes)); });
       for (Index k = 0; k < softmax_columns; ++k) total[k] = S::add(total[k], part[k]);
     }
@@ -61,28 +62,29 @@ struct SoftmaxPixels {
     });
   }
 
-  // `copy` gets y too, or is null.
-  void forward(const T* x, T* y, T* copy) const {
+  // `copy` gets y too, or is null; past the caches where it is `far`, whose vectors are then aligned.
+  void forward(const T* x, T* y, T* copy, bool far) const {
     Packet most[softmax_columns], total[softmax_columns];
     exponentials(x, y, most, total);
     for (auto& t : total) t = S::div(S::fill(T(1)), t);
     vectors(0, C, [&](Index k, Index from, Index lanes) {
       const auto value = S::mul(load_first<T>(y + from, lanes), total[k]);
       store_first(y + from, lanes, value);
-      if (copy != nullptr) store_first(copy + from, lanes, value);
+      if (copy != nullptr) store_copy(copy + from, lanes, value, far);
     });
   }
 };
 
-// The gradient over a block of pixels of an image, whose C values are `inner` apart. The block is read along
-// each channel in turn, as prefetchers like it, and once more from the second level.
+// The gradient over a run of pixels of an image, whose C values are `inner` apart. The run is read along each
+// channel in turn, as prefetchers like it, and once more from the second level.
 template <class T>
 struct SoftmaxPixelsGradient {
   using S = Simd<T>;
-  static constexpr Index least = softmax_columns * S::size, most = 512;  // pixels of a block
+  static constexpr Index least = softmax_columns * S::size, most = 512;  // pixels of a run
+  static constexpr Index channels = 4;  // at a time: lines of both operands for the 8 ways of a set
   Index C, inner, count;
 
-  // Pixels of a block: what is read of it takes up to half of the second level.
+  // Pixels of a run: what is read of it takes up to half of the second level.
   static Index width(Index C) {
     const Index fitting = l2_for_blocks() / 2 / (2 * Index(sizeof(T)) * C);
     return std::clamp<Index>(fitting / S::size * S::size, least, most);
@@ -93,16 +95,43 @@ struct SoftmaxPixelsGradient {
     SoftmaxRow<T>::vectors(0, count, body);
   }
 
+  // sum[i], or 0 if nothing is `added` yet, + sum over n channels of dout * y
+  template <int n>
+  void add_products(const T* dout, const T* y, T* sum, bool added) const {
+    vectors([=](Index i, Index lanes) {
+      auto part = added ? S::load(sum + i) : S::zero();
+#pragma GCC unroll 4
+      for (Index c = 0; c < n; ++c)
+        part = S::fma(load_first(dout + c * inner + i, lanes), load_first(y + c * inner + i, lanes), part);
+      S::store(sum + i, part);
+    });
+  }
+
+  // sum = sum over channels [begin, end) of dout * y
+  void find_sum(const T* dout, const T* y, T* sum, Index begin, Index end) const {
+    for (Index c = begin; c < end; c += channels) {
+      const T *d = dout + c * inner, *v = y + c * inner;
+      switch (std::min(channels, end - c)) {
+        case 1:
+          add_products<1>(d, v, sum, c > begin);
+          break;
+        case 2:
+          add_products<2>(d, v, sum, c > begin);
+          break;
+        case 3:
+          add_products<3>(d, v, sum, c > begin);
+          break;
+        case channels:
+          add_products<channels>(d, v, sum, c > begin);
+      }
+    }
+  }
+
   void find_mean(const T* dout, const T* y, T* mean) const {
     T part[most];
-    std::fill_n(mean, count, T(0));
-    for (Index begin = 0; begin < C; begin += softmax_channels) {
-      std::fill_n(part, most, T(0));
-      for (Index c = begin; c < std::min(C, begin + softmax_channels); ++c)
-        vectors([=, &part](Index i, Index lanes) {
-          const T *d = dout + c * inner, *v = y + c * inner;
-          S::store(part + i, S::fma(load_first(d + i, lanes), load_first(v + i, lanes), S::load(part + i)));
-        });
+    find_sum(dout, y, mean, 0, std::min(C, softmax_run));
+    for (Index begin = softmax_run; begin < C; begin += softmax_run) {
+      find_sum(dout, y, part, begin, std::min(C, begin + softmax_run));
       add_to(mean, part, count);
     }
   }
@@ -118,25 +147,24 @@ struct SoftmaxPixelsGradient {
   }
 };
 
-// body(offset) for N rows of C values; `value_work` is what a value takes.
+// body(offset, rows) for slices of N rows of C values; `value_work` is what a value takes.
 template <class Body>
-void each_softmax_row(Index N, Index C, double value_work, const Body& body) {
+void each_softmax_slice(Index N, Index C, double value_work, const Body& body) {
   parallel_ranges(N, std::max<Index>(1, softmax_task / C), value_work * double(C),
-                  [=](Index begin, Index end) {
-                    for (Index row = begin; row < end; ++row) body(row * C);
-                  });
+                  [=](Index begin, Index end) { body(begin * C, end - begin); });
 }
 
-// body(offset, count) for blocks of up to `width` of the `inner` pixels of N images.
+// body(offset, count) for runs of up to `width` of the `inner` pixels of N images.
 template <class Body>
-void each_softmax_task(Index N, Index C, Index inner, Index width, double value_work, const Body& body) {
-  const Index blocks = ceil_div(inner, width), values = C * std::min(inner, width);
-  parallel_ranges(N * blocks, std::max<Index>(1, softmax_task / values), value_work * double(values),
+void each_softmax_run(Index N, Index C, Index inner, Index width, double value_work, const Body& body) {
+  const Index runs = ceil_div(inner, width), values = C * std::min(inner, width);
+  parallel_ranges(N * runs, std::max<Index>(1, softmax_task / values), value_work * double(values),
                   [=](Index begin, Index end) {
                     for (Index r = begin; r < end; ++r) {
-                      const Index first = r % blocks * width;
-                      body(r / blocks * C * inner + first, std::min(width, inner - first));
+                      const Index first = r % runs * width;
+                      body(r / runs * C * inner + first, std::min(width, inner - first));
                     }
+                    store_fence();
                   });
 }
 
@@ -145,20 +173,25 @@ template <class T>
 void softmax_forward(const T* x, T* out, T* copy, Index N, Index C, Index inner) {
   const auto copy_at = [=](Index at) { return copy == nullptr ? nullptr : copy + at; };
   if (inner == 1)
-    return each_softmax_row(N, C, softmax_work,
-                            [=](Index at) { SoftmaxRow<T>::forward(x + at, out + at, copy_at(at), C); });
-  each_softmax_task(N, C, inner, SoftmaxPixels<T>::width, softmax_work, [=](Index at, Index count) {
-    SoftmaxPixels<T>{C, inner, count}.forward(x + at, out + at, copy_at(at));
+    return with_softmax_rows<T>(C, [=](auto rows) {
+      each_softmax_slice(N, C, softmax_work,
+                         [=](Index at, Index count) { rows.forward(x + at, out + at, copy_at(at), count); });
+    });
+  const bool aligned = copy_past_caches(copy, N * C * inner) && inner % Simd<T>::size == 0;
+  each_softmax_run(N, C, inner, SoftmaxPixels<T>::width, softmax_work, [=](Index at, Index count) {
+    SoftmaxPixels<T>{C, inner, count}.forward(x + at, out + at, copy_at(at), aligned);
   });
 }
 
 template <class T>
 void softmax_backward(const T* dout, const T* y, T* dx, Index N, Index C, Index inner) {
   if (inner == 1)
-    return each_softmax_row(N, C, softmax_gradient_work,
-                            [=](Index at) { SoftmaxRow<T>::backward(dout + at, y + at, dx + at, C); });
+    return with_softmax_rows<T>(C, [=](auto rows) {
+      each_softmax_slice(N, C, softmax_gradient_work,
+                         [=](Index at, Index count) { rows.backward(dout + at, y + at, dx + at, count); });
+    });
   const Index width = SoftmaxPixelsGradient<T>::width(C);
-  each_softmax_task(N, C, inner, width, softmax_gradient_work, [=](Index at, Index count) {
+  each_softmax_run(N, C, inner, width, softmax_gradient_work, [=](Index at, Index count) {
     SoftmaxPixelsGradient<T>{C, inner, count}.run(dout + at, y + at, dx + at);
   });
 }

@@ -123,17 +123,17 @@ struct SoftmaxLossPixels : SoftmaxPixels<T> {
   }
 };
 
-// `parts` has room for a sum each of N * ceil(inner / least_pixels) blocks; returns the sum of them.
+// `parts` has room for a sum each of N * ceil(inner / least_pixels) runs; returns the sum of them.
 template <class T>
 double softmax_loss(const T* x, const SoftmaxTargets<T>& to, T* dx, double* parts, Index N, Index C,
                     Index inner) {
   constexpr Index width = SoftmaxPixels<T>::width;
   static_assert(width >= SoftmaxTargets<T>::least_pixels);
-  const Index blocks = inner == 1 ? 1 : ceil_div(inner, width), values = C * std::min(inner, width);
-  parallel_ranges(N * blocks, std::max<Index>(1, softmax_task / values), 8.0 * double(values),
+  const Index runs = inner == 1 ? 1 : ceil_div(inner, width), values = C * std::min(inner, width);
+  parallel_ranges(N * runs, std::max<Index>(1, softmax_task / values), 8.0 * double(values),
                   [=, &to](Index begin, Index end) {
                     for (Index r = begin; r < end; ++r) {
-                      const Index n = r / blocks, first = r % blocks * width, at = n * C * inner + first;
+                      const Index n = r / runs, first = r % runs * width, at = n * C * inner + first;
                       if (inner == 1)
                         parts[r] = softmax_loss_of_row(x + at, to, n, dx + at, C);
                       else
@@ -142,7 +142,7 @@ double softmax_loss(const T* x, const SoftmaxTargets<T>& to, T* dx, double* part
                     }
                   });
   double total = 0;
-  for (Index r = 0; r < N * blocks; ++r) total += parts[r];
+  for (Index r = 0; r < N * runs; ++r) total += parts[r];
   return total;
 }
 

@@ -58,25 +58,21 @@ struct SoftmaxRow {
     return S::max_of_lanes(joined(part, S::max));
   }
 
-  // e = exp(x - most), whose sum is returned. Whole vectors are stored where e has room for them: a load of
-  // what was stored under a mask waits for the first level.
-  static double exponentials(const T* x, T most, T* e, Index C, bool has_room = false) {
+  // e = exp(x - most), whose sum is returned.
+  static double exponentials(const T* x, T most, T* e, Index C) {
     return sum<1>(C, [&](Index c, Index count) {
       const auto v = exp_of_negative<T>(
           S::sub(load_first(x + c, count, -std::numeric_limits<T>::infinity()), S::fill(most)));
-      store_first(e + c, has_room ? Index(S::size) : count, v);
+      store_first(e + c, count, v);
       return v;
     });
   }
 
   // `copy` gets y too, or is null.
   static void forward(const T* x, T* y, T* copy, Index C) {
-    T short_row[short_run];
-    const bool has_room = C <= short_run;
-    T* const e = has_room ? short_row : y;
-    const auto scale = S::fill(T(1 / exponentials(x, highest(x, C), e, C, has_room)));
+    const auto scale = S::fill(T(1 / exponentials(x, highest(x, C), y, C)));
     vectors(0, C, [&](Index c, Index count) {
-      const auto value = S::mul(load_first<T>(e + c, has_room ? Index(S::size) : count), scale);
+      const auto value = S::mul(load_first<T>(y + c, count), scale);
       store_first(y + c, count, value);
       if (copy != nullptr) store_first(copy + c, count, value);
     });
@@ -92,5 +88,93 @@ struct SoftmaxRow {
     });
   }
 };
+
+template <class T>
+struct SoftmaxRows {
+  Index C;
+  void forward(const T* x, T* y, T* copy, Index rows) const {
+    for (Index n = 0; n < rows; ++n)
+      SoftmaxRow<T>::forward(x + n * C, y + n * C, copy == nullptr ? nullptr : copy + n * C, C);
+  }
+  void backward(const T* dout, const T* y, T* dx, Index rows) const {
+    for (Index n = 0; n < rows; ++n) SoftmaxRow<T>::backward(dout + n * C, y + n * C, dx + n * C, C);
+  }
+};
+
+// Rows of C values that so many vectors hold: all in registers, from the first load to the last store.
+template <class T, int vectors>
+struct ShortSoftmaxRows {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  static constexpr Index before = (vectors - 1) * S::size;  // values before the last vector
+  Index C;
+  struct Row {
+    Packet v[vectors];
+  };
+
+  [[gnu::always_inline]] Row load(const T* p, T other) const {
+    Row row;
+    for (int k = 0; k + 1 < vectors; ++k) row.v[k] = S::load(p + k * S::size);
+    row.v[vectors - 1] = S::load_lanes(p + before, 0, C - before, other);
+    return row;
+  }
+  // The last vector spills over into the next row, which comes later, but not beyond `end`.
+  [[gnu::always_inline]] void store(T* p, const T* end, const Row& row) const {
+    for (int k = 0; k + 1 < vectors; ++k) S::store(p + k * S::size, row.v[k]);
+    if (p + before + S::size <= end)
+      S::store(p + before, row.v[vectors - 1]);
+    else
+      S::store_lanes(p + before, row.v[vectors - 1], 0, C - before);
+  }
+  template <class Join>
+  [[gnu::always_inline]] static Packet joined(const Row& row, const Join& join) {
+    return SoftmaxRow<T>::joined(row.v, join);
+  }
+
+  // `copy` gets y too, or is null.
+  void forward(const T* x, T* y, T* copy, Index rows) const {
+    const T *y_end = y + rows * C, *copy_end = copy + (copy == nullptr ? 0 : rows * C);
+    for (; y < y_end; x += C, y += C) {
+      Row row = load(x, -std::numeric_limits<T>::infinity());
+      const auto most = S::fill(S::max_of_lanes(joined(row, S::max)));
+      for (auto& v : row.v) v = exp_of_negative<T>(S::sub(v, most));
+      const auto scale = S::fill(T(1) / S::sum(joined(row, S::add)));
+      for (auto& v : row.v) v = S::mul(v, scale);
+      store(y, y_end, row);
+      if (copy != nullptr) {
+        store(copy, copy_end, row);
+        copy += C;
+      }
+    }
+  }
+
+  void backward(const T* dout, const T* y, T* dx, Index rows) const {
+    for (const T* end = dx + rows * C; dx < end; dout += C, y += C, dx += C) {
+      const Row d = load(dout, T(0)), v = load(y, T(0));
+      Row out;
+      for (int k = 0; k < vectors; ++k) out.v[k] = S::mul(d.v[k], v.v[k]);
+      const auto mean = S::fill(S::sum(joined(out, S::add)));
+      for (int k = 0; k < vectors; ++k) out.v[k] = S::mul(v.v[k], S::sub(d.v[k], mean));
+      store(dx, end, out);
+    }
+  }
+};
+
+// use(rows) with what computes rows of C values: forward(x, y, copy, rows), backward(dout, y, dx, rows).
+template <class T, class Use>
+void with_softmax_rows(Index C, const Use& use) {
+  switch (ceil_div(C, Simd<T>::size)) {
+    case 1:
+      return use(ShortSoftmaxRows<T, 1>{C});
+    case 2:
+      return use(ShortSoftmaxRows<T, 2>{C});
+    case 3:
+      return use(ShortSoftmaxRows<T, 3>{C});
+    case 4:
+      return use(ShortSoftmaxRows<T, 4>{C});
+    default:
+      return use(SoftmaxRows<T>{C});
+  }
+}
 
 }  // namespace cnnlib::CNNLIB_ISA

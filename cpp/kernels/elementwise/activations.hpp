@@ -4,18 +4,18 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/simd/loops.hpp"
+#include "kernels/simd/backward_copy.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr Index elementwise_task = 1 << 15;  // values of a task: many times what starting it costs
+constexpr Index elementwise_slice = 1 << 15;  // values of a task: many times what starting it costs
 
 // out[i] = value(i, lanes) for all vectors of [0, n), in parallel; `work` is what an element takes.
 template <class T, class Value>
 void elementwise(T* out, Index n, double work, const Value& value) {
   const bool non_temporal = use_non_temporal<T>(n);
-  parallel_ranges(n, elementwise_task, work, [=](Index begin, Index end) {
+  parallel_ranges(n, elementwise_slice, work, [=](Index begin, Index end) {
     write_vectors(out + begin, end - begin, non_temporal,
                   [&](Index i, Index count) { return value(begin + i, count); });
     store_fence();
@@ -31,10 +31,12 @@ void elementwise(T* out, Index n, const Value& value) {
 template <class T, class Value>
 void elementwise_with_copy(T* out, T* copy, Index n, double work, const Value& value) {
   const bool non_temporal = use_non_temporal<T>(n);
-  parallel_ranges(n, elementwise_task, work, [=](Index begin, Index end) {
+  // Its vectors begin where out's do.
+  const bool far = copy_past_caches(copy, n) && (!non_temporal || is_aligned(out));
+  parallel_ranges(n, elementwise_slice, work, [=](Index begin, Index end) {
     write_vectors(out + begin, end - begin, non_temporal, [=](Index i, Index count) {
       const auto v = value(begin + i, count);
-      store_first(copy + begin + i, count, v);
+      store_copy(copy + begin + i, count, v, far);
       return v;
     });
     store_fence();
@@ -64,12 +66,12 @@ template <class T>
 void relu_mask(const T* x, std::uint8_t* bits, Index n) {
   using S = Simd<T>;
   constexpr Index word = 64;
-  static_assert(elementwise_task % word == 0);
+  static_assert(elementwise_slice % word == 0);
   const auto passes = [=](Index i, Index count) {
     const unsigned all = (1u << count) - 1;
     return ~S::bits(S::less_equal(load_first(x + i, count), S::zero())) & all;
   };
-  parallel_ranges(n, elementwise_task, 1, [=](Index begin, Index end) {
+  parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
     for (Index i = begin; i < end; i += word) {
       const Index last = std::min(end, i + word);
       std::uint64_t part = 0;
@@ -89,7 +91,7 @@ void relu_backward_by_mask(const T* dout, const std::uint8_t* bits, T* dx, Index
   using S = Simd<T>;
   // write_vectors() then starts at multiples of a vector.
   const bool non_temporal = use_non_temporal<T>(n) && reinterpret_cast<std::uintptr_t>(dx) % S::bytes == 0;
-  parallel_ranges(n, elementwise_task, 1, [=](Index begin, Index end) {
+  parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
     write_vectors(dx + begin, end - begin, non_temporal, [=](Index from, Index count) {
       const Index i = begin + from;
       unsigned part = bits[i / 8] >> i % 8;
@@ -100,23 +102,30 @@ void relu_backward_by_mask(const T* dout, const std::uint8_t* bits, T* dx, Index
   });
 }
 
-// out = of(a, b), vector by vector.
-template <class T, class Of>
-void combine(const T* a, const T* b, T* out, Index n, const Of& of) {
-  elementwise(out, n,
-              [=](Index i, Index count) { return of(load_first(a + i, count), load_first(b + i, count)); });
-}
+// out = a + b
 template <class T>
 void add(const T* a, const T* b, T* out, Index n) {
-  combine(a, b, out, n, [](auto v, auto w) { return Simd<T>::add(v, w); });
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    return S::add(load_first(a + i, count), load_first(b + i, count));
+  });
 }
+
 template <class T>
 void add_relu(const T* a, const T* b, T* out, Index n) {
-  combine(a, b, out, n, [](auto v, auto w) { return Simd<T>::relu(Simd<T>::add(v, w)); });
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    return S::relu(S::add(load_first(a + i, count), load_first(b + i, count)));
+  });
 }
+
+// out = a * b, element by element.
 template <class T>
 void multiply(const T* a, const T* b, T* out, Index n) {
-  combine(a, b, out, n, [](auto v, auto w) { return Simd<T>::mul(v, w); });
+  using S = Simd<T>;
+  elementwise(out, n, [=](Index i, Index count) {
+    return S::mul(load_first(a + i, count), load_first(b + i, count));
+  });
 }
 
 // a where x > 0, else b, for NaN too. (Of two comparisons none is with a number that flushing to zero

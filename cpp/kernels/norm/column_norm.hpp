@@ -161,11 +161,11 @@ void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index
   using S = Simd<T>;
   const ColumnParts parts(N, C);
   Layout layout;
-  const auto partial_piece = layout.array<TwoSums>(checked_product(parts.count, C));
-  const auto factor_piece = layout.array<T>(checked_product(4, C));
+  const auto partial_memory = layout.array<TwoSums>(checked_product(parts.count, C));
+  const auto factor_memory = layout.array<T>(checked_product(4, C));
   const Scratch scratch(layout.bytes());
-  TwoSums* partial = partial_piece.in(scratch.data());
-  T* high = factor_piece.in(scratch.data());
+  TwoSums* partial = partial_memory.in(scratch.data());
+  T* high = factor_memory.in(scratch.data());
   const ColumnFactors<T> columns{high, high + C, high + 2 * C, high + 3 * C};
   for (Index c = 0; c < C; ++c) high[c] = T(mean[c]);
   column_sums<T>(

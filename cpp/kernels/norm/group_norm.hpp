@@ -19,12 +19,12 @@ class GroupGradient {
     const RowTasks tasks(s.rows, s.channels * s.S, 3);
     Layout layout;
     const auto piece = layout.array<TwoSums>(parts * s.C);
-    const auto sums_piece = layout.array<TwoSums>(tasks.cut ? N * s.C * plane_parts.count : 0);
-    const auto gradient_piece = layout.array<NormGradient<T>>(tasks.cut ? s.rows : 0);
+    const auto sums_memory = layout.array<TwoSums>(tasks.cut ? N * s.C * plane_parts.count : 0);
+    const auto gradient_memory = layout.array<NormGradient<T>>(tasks.cut ? s.rows : 0);
     const Scratch scratch(layout.bytes());
     TwoSums* partial = piece.in(scratch.data());  // (parts, C)
     std::fill_n(partial, parts * s.C, TwoSums{});
-    tasks.cut ? run_cut(tasks, sums_piece.in(scratch.data()), gradient_piece.in(scratch.data()), partial)
+    tasks.cut ? run_cut(tasks, sums_memory.in(scratch.data()), gradient_memory.in(scratch.data()), partial)
               : run_rows(tasks, partial);
     add_parts_up(parts, s.C, partial, [=](Index c, const TwoSums& total) {
       dbeta[c] = T(total.a);

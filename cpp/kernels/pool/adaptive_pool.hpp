@@ -29,18 +29,19 @@ void adaptive_avg_pool_backward(const T* dout, T* dx, const AdaptivePoolShape& s
   window_shares(dout, s.planes, s.H, s.W, row_windows(s), column_windows(s), dx);
 }
 
-// The largest of `lines` lines of n values that lie `pitch` apart; NaN if one is.
+// The largest of n values; NaN if one is.
 template <class T>
-T largest_of(const T* p, Index lines, Index n, Index pitch) {
+T largest_of(const T* p, Index n) {
   using S = Simd<T>;
-  auto lanes = S::fill(p[0]);
-  for (Index line = 0; line < lines; ++line)
-    for (Index i = 0; i < n; i += S::size)
-      lanes = S::max_or_nan(lanes, load_first(p + line * pitch + i, std::min<Index>(S::size, n - i), p[0]));
-  T value[S::size];
-  S::store(value, lanes);
-  T most = value[0];
-  for (const T v : value) most = greater_or_nan(v, most) ? v : most;
+  T most = p[0], lanes[S::size];
+  if (n > 2 * S::size) {
+    auto a = S::load(p + n - S::size), b = S::load(p);  // the last vector may overlap the one before
+    for (Index i = S::size; i + S::size <= n; i += S::size) a = S::max_or_nan(a, S::load(p + i));
+    S::store(lanes, S::max_or_nan(a, b));
+    p = lanes;
+    n = S::size;
+  }
+  for (Index i = 0; i < n; ++i) most = greater_or_nan(p[i], most) ? p[i] : most;
   return most;
 }
 
@@ -62,28 +63,48 @@ inline double adaptive_work(const AdaptivePoolShape& s) {
 }
 
 // out[oh, ow] = maximum of its window, and arg where in the plane it stands: the first in row-major order of
-// equal values, and of NaN, which beats every number.
+// equal values, and of NaN, which beats every number. The columns of a row of windows are gone down first, so
+// many rows at a time that T counts them.
 template <class T>
 void adaptive_max_pool_forward(const T* x, T* out, std::int64_t* arg, const AdaptivePoolShape& s) {
+  using S = Simd<T>;
+  constexpr Index most_rows = 1 << 20;
   const AdaptiveWindows rows = row_windows(s), columns = column_windows(s);
+  const auto run_rows = [=](const T* plane, Index top, Index bottom, bool first, const PlaneTask& task,
+                            T* value, T* row, T* to, std::int64_t* place) {
+    const Index end = columns.end(task.last_column - 1);
+    for (Index w = columns.begin(task.first_column); w < end; w += S::size) {
+      const Index count = std::min<Index>(S::size, end - w);
+      Maxima<T, true> most{load_first(plane + top * s.W + w, count), S::zero()};
+      for (Index h = top + 1; h < bottom; ++h)
+        most.add({load_first(plane + h * s.W + w, count), S::zero()}, static_cast<int>(h - top));
+      S::store(value + w, most.value);
+      S::store(row + w, most.tap);
+    }
+    for (Index ow = task.first_column; ow < task.last_column; ++ow) {
+      const Index left = columns.begin(ow), right = columns.end(ow);
+      const T most = largest_of(value + left, right - left);
+      if (!first && !greater_or_nan(most, to[ow])) continue;
+      T first_row = T(most_rows);
+      Index at = left;
+      for (Index w = left; (w += first_place(value + w, right - w, most)) < right; ++w)
+        if (row[w] < first_row) first_row = row[at = w];
+      to[ow] = value[at];
+      place[ow] = (top + static_cast<Index>(first_row)) * s.W + at;
+    }
+  };
   const PlaneGrid grid(s.planes, s.OH, s.OW, s.H * s.W + s.OH * s.OW, adaptive_work(s));
   grid.each([=](const PlaneTask& task, int) {
+    const Index line = s.W + S::size;
+    const Scratch lines(static_cast<std::size_t>(2 * line) * sizeof(T));
+    T *const value = static_cast<T*>(lines.data()), *const row = value + line;
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
-      for (Index oh = task.first_row; oh < task.last_row; ++oh)
-        for (Index ow = task.first_column; ow < task.last_column; ++ow) {
-          const T* const image = x + plane * s.H * s.W;
-          const Index left = columns.begin(ow), top = rows.begin(oh), height = rows.end(oh) - top;
-          const bool one_row = s.OW == 1;  // whole rows follow each other
-          const Index width = one_row ? height * s.W : columns.end(ow) - left;
-          const Index lines = one_row ? 1 : height, to = (plane * s.OH + oh) * s.OW + ow;
-          Index row = top * s.W + left;
-          const T most = largest_of(image + row, lines, width, s.W);
-          Index place = first_place(image + row, width, most);
-          for (Index line = 1; line < lines && place == width; ++line)
-            place = first_place(image + (row += s.W), width, most);
-          arg[to] = row + std::min(place, width - 1);  // should another thread write to x meanwhile
-          out[to] = image[arg[to]];
-        }
+      for (Index oh = task.first_row; oh < task.last_row; ++oh) {
+        const Index top = rows.begin(oh), bottom = rows.end(oh), to = (plane * s.OH + oh) * s.OW;
+        for (Index h = top; h < bottom; h += most_rows)
+          run_rows(x + plane * s.H * s.W, h, std::min(bottom, h + most_rows), h == top, task, value, row,
+                   out + to, arg + to);
+      }
   });
 }
 
