@@ -2,7 +2,7 @@
 First-order update rules: `rule(w, dw, config=None, *, scale=1.0) -> (next_w, config)`.
 
 `config` holds hyper-parameters and state, is updated in place and returned; pass it to the next call.
-`w` is updated in place where its memory allows (floating, contiguous, writable), so go on with the
+`w` is updated in place where its memory allows (float32 or float64, contiguous, writable), so go on with the
 returned `next_w`; `dw` is never written, and `scale` is a factor on it. All arithmetic is in w's dtype
 (that of 16-bit floats, and their state, in float32), in one pass over memory.
 """

@@ -349,6 +349,23 @@ OLD = {
     "pad": ("p = Pad<pads=[0,0,1,2,0,0,0,1]>(x) y = Relu(p)", {}, 10),
     "dropout": ("y = Dropout<ratio=0.4>(x)", {}, 10),
     "softmax": ("f = Flatten(x) y = Softmax(f)", {}, 11),
+    "size of a reshape": (
+        "n = Shape(x) k = Gather<axis=0>(n, i) u = Unsqueeze<axes=[0]>(k) s = Concat<axis=0>(u, m)"
+        "f = Reshape(x, s) y = Gemm(f, w)",
+        {"i": np.array(0), "m": np.array([-1]), "w": np.full((192, 2), 0.1, np.float32)},
+        11,
+    ),
+    "constants": (
+        "u = Unsqueeze<axes=[0,3]>(k) s = Squeeze<axes=[0]>(u) c = Slice<axes=[0], starts=[1], ends=[4]>(s)"
+        "y = Mul(x, c)",
+        {"k": np.arange(1, 6, dtype=np.float32).reshape(5, 1)},
+        9,
+    ),
+    "constants in axes from the end": (
+        "u = Unsqueeze<axes=[-2,-1]>(k) s = Squeeze<axes=[-4]>(u) y = Mul(x, s)",
+        {"k": np.arange(1, 4, dtype=np.float32).reshape(1, 3)},
+        11,
+    ),
     "group norm": (
         "y = GroupNormalization<num_groups=1>(x, g, b)",
         {"g": np.array([2], np.float32), "b": np.array([0.5], np.float32)},
@@ -747,6 +764,12 @@ def test_every_operator_refuses_an_attribute_that_it_does_not_have(kind):
         ("y = Squeeze<axes=[2]>(x)", 13, "Squeeze 'y': attribute axes, which version 13"),
         ("y = Dropout<ratio=0.5>(x)", 12, "Dropout 'y': attribute ratio, which version 12"),
         ("y = Add<axis=1, broadcast=1>(x, x)", 7, "Add 'y': attribute axis, which version 7"),
+        (
+            "k = Constant<value=float[2,2] {1,2,3,4}>() b = Constant<value=float[2] {1,2}>()"
+            "c = Add<axis=0, broadcast=1>(k, b) y = Mul(x, c)",
+            6,
+            "Add 'c': attribute axis is 0",
+        ),
         ("y = BatchNormalization<spatial=1>(x, x, x, x, x)", 9, "attribute spatial, which version 9"),
         ("y = MaxPool(x)", 21, "MaxPool 'y': attribute kernel_shape is missing"),
         ("y = Relu(x, x)", 21, "Relu 'y': 2 inputs"),
@@ -850,6 +873,14 @@ def test_another_domain_is_refused():
         cnnlib.onnx.load(proto)
 
 
+def test_both_names_of_the_standard_operators(rng):
+    proto = model("k = Neg(c) y = Mul(x, k)", {"c": np.full(1, 3, np.float32)})
+    for node in proto.graph.node:
+        node.domain = "ai.onnx"
+    x = rng.standard_normal((2, 3, 8, 8)).astype(np.float32)
+    np.testing.assert_allclose(cnnlib.onnx.load(proto).loss(x), -3 * x)
+
+
 def test_a_wrong_argument_is_a_type_error():
     with pytest.raises(TypeError, match=r"expected a path or an onnx\.ModelProto, got int"):
         cnnlib.onnx.load(3)
@@ -920,6 +951,25 @@ def test_external_data_in_place(tmp_path):
     assert not cnnlib.onnx.load(external(tmp_path, location="weights.bin")).params["w"].any()
 
 
+def test_external_data_of_an_attribute_are_the_files_own(tmp_path, monkeypatch):
+    """They are no other's that lies where the program was started."""
+    text = "s = ConstantOfShape<value=float[1] {2}>(n) y = Mul(x, s)"
+    proto = model(text, {"n": np.array([1, 3, 1, 1])})
+    tensor = proto.graph.node[0].attribute[0].t
+    tensor.ClearField("float_data")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="two.bin")
+    monkeypatch.chdir(tmp_path)
+    np.full(1, 2, np.float32).tofile("two.bin")
+    with pytest.raises(ValueError, match="give the model's path"):
+        cnnlib.onnx.load(proto)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "net.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(ValueError, match=r"its data 'two\.bin' are no file in the model's folder"):
+        cnnlib.onnx.load("models/net.onnx")
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"PK\x03\x04 not a model", b"\x80\x04\x95 pickled", bytes(100)], ids=repr
 )
@@ -981,6 +1031,10 @@ def test_constants_of_one_file_keep_to_one_limit():
     )
     proto = model(many + " y = Mul(x, s)", {"k": np.ones(2**20, np.float32)})
     with pytest.raises(ValueError, match=r"Neg 'c\d+': makes a constant .* the limit"):
+        cnnlib.onnx.load(proto)
+    ends = {"a": np.array(-(2**63)), "b": np.array(2**63 - 1), "d": np.array(2**38)}  # int64 wraps around
+    proto = model("r = Range(a, b, d) s = Cast<to=1>(r) y = Mul(x, s)", ends)
+    with pytest.raises(ValueError, match=r"Range 'r': makes a constant .* the limit"):
         cnnlib.onnx.load(proto)
 
 

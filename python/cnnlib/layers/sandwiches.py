@@ -243,7 +243,7 @@ def conv_relu_pool_forward(
     ----------
     x : array, (N, C, H, W)
         Images.
-    w : array, (F, C / groups, KH, KW)
+    w : array, (F, C / groups, KH, KW), or PreparedConv
         Filters.
     b : array, (F,), or None
         Biases.

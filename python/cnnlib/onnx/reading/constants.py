@@ -50,9 +50,14 @@ def _folded(op, *xs):
 def _evaluated(op, *xs):
     from onnx.reference import ReferenceEvaluator
 
-    op.ignore()
+    if FOLDED[op.kind] is not _spread:  # before version 7 attributes say how: these are left to be refused
+        op.ignore()
+    onnx = op.net.source.onnx
+    # A graph: of an operator alone the evaluator takes the newest version, whatever it is told.
+    graph = onnx.GraphProto(node=[op.record.proto], output=[onnx.ValueInfoProto(name=op.output)])
+    graph.node[0].domain = ""  # the one name of the standard operators that it knows
     given = {name: x for name, x in zip(op.names, xs, strict=True) if name}
-    (made,) = ReferenceEvaluator(op.record.proto, opsets={"": op.opset}).run(None, given)
+    (made,) = ReferenceEvaluator(graph, opsets={"": op.opset}).run(None, given)
     return made
 
 
@@ -65,11 +70,38 @@ def _constant(op):
     op.fail("has no value that is numbers")
 
 
-BY_HAND: dict[str, Callable[..., Any]] = {"Constant": _constant}
+def _filled(op, shape):
+    value = op["value"] if "value" in op.arguments else None
+    number = np.zeros(1, np.float32) if value is None else op.net.source.array(value)
+    return np.full(shape.tolist(), number.reshape(-1)[0], number.dtype)
+
+
+def _reshaped(op, x, *_):
+    shape, kept = op.integers(1, "shape") or [], op["allowzero"]
+    return x.reshape([x.shape[i] if n == 0 and not kept else n for i, n in enumerate(shape)])
+
+
+def _squeezed(op, x, *_):
+    axes = op.integers(1, "axes")
+    return np.squeeze(x, None if axes is None else tuple(axes))
+
+
+# What the evaluator gets wrong: tensors in files of their own, and lists that were attributes once.
+BY_HAND: dict[str, Callable[..., Any]] = {
+    "Constant": _constant,
+    "ConstantOfShape": _filled,
+    "Reshape": _reshaped,
+    "Squeeze": _squeezed,
+    "Unsqueeze": lambda op, x, *_: np.expand_dims(x, tuple(op.integers(1, "axes") or ())),
+}
 
 
 def _spread(*xs):
     return np.broadcast_shapes(*(x.shape for x in xs))
+
+
+def _range_size(start, limit, step):
+    return (max(0, math.ceil((limit - start) / step)),)
 
 
 def whole(*xs: Constant | None) -> Sequence[int]:
@@ -84,7 +116,8 @@ FOLDED: dict[str, _Rule] = {
     **dict.fromkeys(("Transpose", "Flatten", "ReduceProd"), whole),
     "ConstantOfShape": lambda shape: shape.reshape(-1),
     "Expand": lambda x, shape: np.broadcast_shapes(x.shape, tuple(shape.tolist())),
-    "Range": lambda start, limit, step: [max(0, math.ceil((limit - start) / step))],
+    # As Python's numbers: those of a file may be too far apart for their own type.
+    "Range": lambda *xs: _range_size(*(x.item() for x in xs)),
     "Gather": lambda x, indices: (indices.size, x.size),
 }
 """Of each operator, from its inputs, a shape that is at least as large as what it makes."""
