@@ -53,9 +53,9 @@ struct ChannelParts {
       const Index first = s.C * block / blocks, last = s.C * (block + 1) / blocks;
       Sums* to = partial + part * s.C;
       std::fill(to + first, to + last, Sums{});
-      const Index blocks = ceil_div(s.S, size);
+      const Index of_plane = ceil_div(s.S, size);  // units
       for (Index u = units * part / parts; u < units * (part + 1) / parts; ++u) {
-        const Index n = u / blocks * planes, at = u % blocks * size;
+        const Index n = u / of_plane * planes, at = u % of_plane * size;
         for (Index c = first; c < last; ++c)
           to[c].add(unit(c, (n * s.C + c) * s.S + at, std::min(planes, s.N - n), std::min(size, s.S - at)));
       }

@@ -66,7 +66,7 @@ bool is_sequence(py::handle value) {
   return py::isinstance<py::array>(value) && py::reinterpret_borrow<py::array>(value).ndim() > 0;
 }
 
-// The two items of a tuple or a list, held while they are read: a list may change meanwhile. `key` must be
+// The two items of a sequence, held while they are read: a list may change meanwhile. `key` must be
 // what is `expected`.
 std::array<py::object, 2> two_items(const char* function, const char* key, const char* expected,
                                     py::handle value) {

@@ -10,7 +10,7 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Where the terms of a position lie: `rows` x `runs` pieces of 4 * `steps` bytes.
+// Where the terms of a position lie: `rows` x `runs` runs of 4 * `steps` bytes.
 struct Terms {
   Index rows, runs, steps, row_offset, run_offset;
   Index count() const { return rows * runs * steps; }

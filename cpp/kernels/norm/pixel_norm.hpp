@@ -71,7 +71,7 @@ void pixel_norm(const T* x, const T* gamma, const T* beta, double eps, T* y, dou
   }
 }
 
-// body(first value, first pixel, pixels, slot) for the vectors [begin, end) of x, in which no vector reaches
+// body(first value, first pixel, pixels) for the vectors [begin, end) of x, in which no vector reaches
 // into a second image.
 template <class T, class Body>
 void each_pixel_vector(Index begin, Index end, Index C, Index S, const Body& body) {

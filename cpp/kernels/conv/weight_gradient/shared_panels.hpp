@@ -205,8 +205,7 @@ class SharedPanels {
     if (small_result && blocks.blocks >= fewest_sums)
       blocks.set_parts(blocks.blocks <= most_sums ? blocks.blocks : std::min(most_sums, blocks.blocks / 2));
     g.set_blocks(blocks);
-    const bool little_input = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
-    by_filters = little_input;
+    by_filters = g.C * g.staging.channel_size <= g.F * g.positions.rows * g.positions.cols;
     // Each task of a part stages the input, or packs dout, anew.
     constexpr double gain = 1.15;
     tasks = g.positions.parts == 1
