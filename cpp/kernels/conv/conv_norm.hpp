@@ -66,9 +66,11 @@ class ConvNormBackward {
 
   // What all threads take beside the arrays.
   std::size_t scratch_bytes() const {
-    ConvShape block = s;
+    ConvShape block = s, rest = s;  // which may be planned otherwise, and take more
     block.N = std::min(images, s.N);
-    return layout.bytes() + std::max(gradient_scratch_bytes<T>(block), sums_bytes(s));
+    rest.N = s.N > 0 ? s.N - (s.N - 1) / images * images : 0;
+    const std::size_t conv = std::max(gradient_scratch_bytes<T>(block), gradient_scratch_bytes<T>(rest));
+    return layout.bytes() + std::max(conv, sums_bytes(s));
   }
   // Of batch norm.
   static std::size_t sums_bytes(const ConvShape& s) {
