@@ -19,7 +19,7 @@ WHEEL := dist/.wheel-$(VERSION)
 PEER_STAMP := $(if $(PEERS),$(VENV)/.peers)
 
 CPP := $(shell find cpp -name '*.?pp')
-SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE $(CPP) $(wildcard cmake/*.* licenses/* packaging/*) \
+SOURCES := CMakeLists.txt pyproject.toml README.md LICENSE $(CPP) $(wildcard cmake/*.* licenses/* packaging/*.*) \
   $(shell find python -type f ! -name '*.so' ! -name '*.pyc')
 
 export CXX

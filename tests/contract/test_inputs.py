@@ -8,6 +8,7 @@ import cnnlib
 import numpy as np
 import pytest
 from cnnlib import optim
+from cnnlib.models import Graph, GraphNet, Node
 from helpers import LAYERS, TOLERANCE, as_tuple, cast, random_arrays
 
 every_layer = pytest.mark.parametrize("layer", LAYERS, ids=str)
@@ -335,6 +336,42 @@ def test_conv_param_in_any_form(layer, kind, stride, pad, rng):
             layer(x, w, None, kind(**param))
         return
     assert_same([layer(x, w, None, kind(**param))[0]], [want])
+
+
+@pytest.mark.parametrize("layer", ["conv", "conv_transpose"])
+def test_steps_as_arrays_in_a_network(layer, rng, tmp_path):
+    """Its shapes, files and a predictor take them, too."""
+    x, w = random_arrays(rng, (2, 3, 7, 6), (3, 3, 3, 3))
+    param = {"stride": np.array([2, 2]), "pad": np.array([[1, 1], [1, 1]])}
+    graph = Graph([Node(layer, ("input",), "a", ("W", None), (param,))], output="a")
+    net = GraphNet(graph, {"W": w}, (3, 7, 6))
+    want, _ = getattr(cnnlib, f"{layer}_forward")(x, w, None, {"stride": 2, "pad": 1})
+    np.testing.assert_allclose(net.loss(x), want, rtol=1e-5, atol=1e-5)
+    cnnlib.prepare(net).save(tmp_path / "net.cnnlib")
+    np.testing.assert_allclose(cnnlib.load(tmp_path / "net.cnnlib")(x), want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "layer", ["batchnorm", "spatial_batchnorm", "affine_bn_relu", "conv_bn_relu", "conv_bn_relu_pool"]
+)
+def test_bn_param_that_cannot_be_written_to(layer, rng):
+    """In training it takes the running statistics; to refuse it later would waste the work."""
+    (layer,) = [known for known in LAYERS if known.name == layer]
+    arrays = layer.arrays(rng)
+
+    def forward(kind, mode):
+        rest = [kind({**param, "mode": mode}) if "mode" in param else param for param in layer.rest()]
+        return layer.forward(*arrays, *rest)[0], rest
+
+    for kind in (types.MappingProxyType, lambda param: Parameters(**param)):
+        with pytest.raises(TypeError, match=rf"^{layer.name}_forward: .* bn_param, a \w+ is read-only$"):
+            forward(kind, "train")
+        assert_same([forward(kind, "test")[0]], [forward(dict, "test")[0]])
+    want, params = forward(dict, "train")
+    got, others = forward(collections.UserDict, "train")
+    assert_same([got], [want])
+    for other, param in zip(others, params, strict=True):
+        assert all(np.array_equal(other[key], param[key]) for key in param)
 
 
 @pytest.mark.parametrize("value", [True, np.True_, 1.0, None, "1", (1, True), [1, None]], ids=repr)

@@ -216,6 +216,12 @@ class TestPickles:
             b"]p33554431\n.",
             b"\x96\0\0\0\x10\0\0\0\0.",  # the length of a bytearray
             b"\x80\x04\x95\0\0\0\x10\0\0\0\0.",  # of a frame
+            pytest.param(
+                # One text again and again, in the way that Python 3 writes bytes.
+                b"\x80\x02c_codecs\nencode\nq\0X\x60\xea\0\0%bX\6\0\0\0latin1\x86q\1]%b."
+                % (60_000 * b"a", 9_000 * b"h\0h\1Ra"),
+                id="the same bytes",
+            ),
         ],
     )
     def test_sizes_are_not_believed(self, tmp_path, content):

@@ -82,6 +82,20 @@ def test_the_loss_of_a_head(head, loss, make, rng):
         assert rel_error(grads[name], numerical) < 1e-5
 
 
+@pytest.mark.parametrize("loss", ["svm", "svm_loss", {"name": "svm"}, layers.svm_loss], ids=str)
+def test_a_loss_by_name(loss, rng):
+    net = ConvNet(POOLED, (2, 8, 8), 3, dtype=np.float64, seed=0)
+    X, y = images(rng), rng.integers(0, 3, 6)
+    want, dscores = layers.svm_loss(net.loss(X), y)
+    value, grads = net.loss(X, y, loss)
+    assert value == want != net.loss(X, y)[0]
+    np.testing.assert_allclose(grads["b2"], dscores.sum(0), rtol=1e-12, atol=1e-15)
+    with pytest.raises(ValueError, match="ConvNet: unknown loss 'svn'; did you mean 'svm'"):
+        net.loss(X, y, "svn")
+    with pytest.raises(TypeError, match="ConvNet: loss must be a name, a dict with a 'name', or a callable"):
+        net.loss(X, y, 3)
+
+
 def test_smoothed_labels_of_pixels(rng):
     net = ConvNet([*SMALL, "pixels"], (2, 4, 4), 3, dtype=np.float64, seed=0)
     net.label_smoothing = 0.2

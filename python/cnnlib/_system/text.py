@@ -57,7 +57,7 @@ def shortened(text: str, width: int) -> str:
     return f"{text.rstrip()}…"
 
 
-def folded(text):
+def folded(text: str) -> str:
     """`text` in lines no longer than the terminal is wide; as it is where the standard output is none.
 
     Broken behind semicolons, and what is too long even then between words.

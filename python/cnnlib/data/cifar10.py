@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from their published files: pickled batches of Python 2, or binary records.
+"""CIFAR-10 and CIFAR-100 from their published files: pickled batches, or binary records.
 
 A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. Five training batches and a
 test batch of 10,000 images each; an image is 3,072 bytes, the planes red, green and blue of 32x32 pixels.
@@ -129,7 +129,7 @@ def map_CIFAR10(
     The labels stand between the images, so each file is read through once, and nothing but its labels kept.
     The same images as :func:`get_CIFAR10_data` with ``subtract_mean=False`` has, in a quarter of the memory,
     which the processes of a machine share. :class:`Normalization`, as the Solver's ``preprocess``, makes
-    float32 of a minibatch.
+    float32 of a minibatch. Batches that Python 3 has pickled anew by protocol 2 or below are read instead.
 
     Parameters
     ----------

@@ -44,11 +44,11 @@ def read_pickle(path: Path, count: int, classes: int) -> tuple[np.ndarray, np.nd
     try:
         content = path.read_bytes()
         _check_sizes(content)
-        batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = _Unpickler(content).load()
     except Exception as error:  # a damaged pickle can raise nearly anything
         raise ValueError(f"{no_batch}, or is damaged: {error}") from error
     if isinstance(batch, dict):  # keys are strings in what Python 3 has pickled anew
-        batch = {key.encode() if isinstance(key, str) else key: value for key, value in batch.items()}
+        batch = {key.encode(errors="replace") if isinstance(key, str) else key: batch[key] for key in batch}
     if not isinstance(batch, dict) or not {b"data", b"labels"} <= batch.keys():
         raise ValueError(f"{no_batch}: no dict with 'data' and 'labels'")
     pixels, labels = _bytes_of(batch[b"data"]), batch[b"labels"]
@@ -60,14 +60,14 @@ def read_pickle(path: Path, count: int, classes: int) -> tuple[np.ndarray, np.nd
 
 
 def map_pickle(path: Path, count: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """A pickled batch: its images (count, 3, 32, 32), mapped where they lie in the file, and the labels."""
+    """A pickled batch: its images (count, 3, 32, 32), mapped if they lie in the file, and the labels."""
     pixels, labels = read_pickle(path, count, classes)
     # Most pickles hold the array's bytes as they are, in the order that the array has.
     order: Literal["C", "F"] = "C" if pixels.flags.c_contiguous else "F"
     wanted, content = pixels.tobytes(order), path.read_bytes()
     offset = content.find(wanted[:_PIXELS])  # to look for all of it takes seconds
     if offset < 0 or content[offset : offset + len(wanted)] != wanted:
-        return pixels.reshape(-1, 3, 32, 32), labels  # protocol 2 of Python 3 escapes them
+        return pixels.reshape(-1, 3, 32, 32), labels  # Python 3 escapes them up to protocol 2
     images = np.memmap(path, dtype=np.uint8, mode="r", offset=offset, shape=pixels.shape, order=order)
     return images.reshape(-1, 3, 32, 32), labels
 
@@ -103,21 +103,27 @@ _DESCRIBED = ["numpy.ndarray", "numpy.dtype"]
 _DESCRIBED += [f"numpy.{core}.{maker}" for core in ("core", "_core") for maker in _MAKERS]
 
 
-def _encode(text: str, codec: str) -> bytes:
-    """How protocol 2 of Python 3 writes bytes."""
-    return text.encode(choice("_codecs.encode", "codec", codec, ("latin1",)))
-
-
 class _Unpickler(pickle.Unpickler):
     """Reads what CIFAR-10's files contain, of Python 2 or 3, and calls none of NumPy's functions."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self._left = len(content)  # of the bytes that the file may ask for
 
     def find_class(self, module: str, name: str) -> Any:
         asked = f"{module}.{name}"
         if asked in _DESCRIBED:
             return _Described
         if asked == "_codecs.encode":
-            return _encode
+            return self._encode
         raise pickle.UnpicklingError(f"it asks for {asked}")
+
+    def _encode(self, text: str, codec: str) -> bytes:
+        """How Python 3 writes bytes up to protocol 2: once each, or a small file could fill the memory."""
+        self._left -= len(text)
+        if self._left < 0:
+            raise pickle.UnpicklingError("it asks for more bytes than it has")
+        return text.encode(choice("_codecs.encode", "codec", codec, ("latin1",)))
 
 
 def _bytes_of(described: Any) -> np.ndarray | None:

@@ -93,9 +93,11 @@ def _arguments(node: Node, algorithm: str) -> tuple[Any, ...]:
 
 
 def _plain(value: Any) -> Any:
-    """A deep copy of a layer's arguments; NumPy's numbers become Python's, which files can hold."""
+    """A deep copy of a layer's arguments; NumPy's numbers and steps become Python's, which files can hold."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        steps = ("stride", "pad", "dilation", "output_pad")
+        listed = {key: np.asarray(value[key]).tolist() for key in steps if hasattr(value.get(key), "tolist")}
+        return {key: _plain(item) for key, item in {**value, **listed}.items()}
     if isinstance(value, (tuple, list)):
         return type(value)(map(_plain, value))
     return value.item() if isinstance(value, np.generic) else copy.deepcopy(value)

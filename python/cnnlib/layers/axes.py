@@ -163,7 +163,7 @@ def conv_transpose_axes(function, conv_param, x, w):
         for key, usual in (("stride", 1), ("dilation", 1), ("output_pad", 0))
     )
     pad = conv_param.get("pad", 0)
-    if pad == "same":
+    if isinstance(pad, str) and pad == "same":
         raise ValueError(f"{function}: pad must be numbers or 'valid' ('same' is not defined here)")
     sizes, spans = x.shape[2:], [d * (k - 1) + 1 for d, k in zip(dilations, w.shape[2:])]
     sides = _pads(function, pad, sizes, spans, strides)

@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, ParamSpec, TypeAlias, overload
 
 import numpy as np
@@ -27,6 +27,7 @@ from cnnlib.typing import BatchNormParam, DropoutParam
 _P = ParamSpec("_P")
 _BYTE = np.dtype(np.uint8)
 Criterion: TypeAlias = Callable[[Any, Any], tuple[float, Any]]
+LossLike: TypeAlias = Criterion | str | Mapping[str, Any]
 
 
 class Model:
@@ -167,7 +168,7 @@ def smoothed_softmax_loss(scores: Array, y: Any, label_smoothing: float) -> tupl
     return loss, dscores
 
 
-def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: Criterion | None) -> tuple[float, Outputs]:
+def loss_of_scores(model: Any, scores: Outputs, y: Any, loss: LossLike | None) -> tuple[float, Outputs]:
     """The value of a model's loss and the gradient of its scores: by its criterion, else by `loss`, else the
     cross-entropy of labels; where the head is not of classes, the mean squared error of other targets.
     """
@@ -265,16 +266,17 @@ class GraphModel(Model):
         return self._graph
 
     @overload
-    def loss(self, X: ArrayLike, y: None = None, loss: Criterion | None = None) -> Array: ...
+    def loss(self, X: ArrayLike, y: None = None, loss: LossLike | None = None) -> Array: ...
     @overload
-    def loss(self, X: ArrayLike, y: ArrayLike, loss: Criterion | None = None) -> tuple[float, Gradients]: ...
+    def loss(self, X: ArrayLike, y: ArrayLike, loss: LossLike | None = None) -> tuple[float, Gradients]: ...
     def loss(
-        self, X: ArrayLike, y: ArrayLike | None = None, loss: Criterion | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, loss: LossLike | None = None
     ) -> Array | tuple[float, Gradients]:
         """The output for samples X, or with targets y the loss and the gradients of the parameters.
 
         Labels (N,), or (N, H, W) of pixels, have the softmax loss and numbers of the scores' shape the mean
-        squared error, unless `loss` or the model's `criterion` is another.
+        squared error, unless the model's `criterion`, or `loss`, is another: a name, a dict or a function as
+        the Solver takes them.
 
         A network with several outputs takes a target of each: a dict by their names, or a tuple in their
         order.

@@ -66,7 +66,7 @@ def labels_of(function: str, count: int, **labels: Any) -> list[NDArray[Any]]:
             raise ValueError(
                 f"{function}: {len(arrays[0])} labels in {next(iter(labels))}, {len(array)} in {name}"
             )
-    return arrays
+    return [array.astype(np.intp) for array in arrays]  # which no count overflows
 
 
 def count_in_integers(ax: Axes) -> None:

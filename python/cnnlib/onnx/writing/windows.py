@@ -95,7 +95,8 @@ def _with_ceil(
 
 def _windows(writer: Writer, node: Node, axes: Sequence[Axis]) -> dict[str, Any]:
     """strides, dilations and pads; 'same' as what it is for images of this size, which fixes the size."""
-    if node.args[0].get("pad") == "same" and any(axis.span > 1 and axis.stride > 1 for axis in axes):
+    pad = node.args[0].get("pad")
+    if isinstance(pad, str) and pad == "same" and any(axis.span > 1 and axis.stride > 1 for axis in axes):
         writer.fix(node, "pad 'same' at a stride")
     return {
         "strides": [axis.stride for axis in axes],
