@@ -264,11 +264,12 @@ class WinogradWeightGradient {
     const Index blocks = plan.panels * ceil_div(s.F, plan.filters_of_block(block_bytes));
     const Index tiles_of_part = 32 + sums / 2560;  // which take several times as long as adding up their sums
     // A power of two: the usual numbers of threads share it evenly, and need not split parts.
+    const Index rows = tiles / plan.grid.cols;  // of tiles, of which a part has some
     parts = fewest_parts;
-    while (parts < most_parts && parts * tiles_of_part <= tiles) parts *= 2;
-    order = tiles >= tiles_of_part && tiles / plan.grid.cols >= parts && sums <= most_sums ? Order::parts
-            : tiles < few_tiles && blocks >= fewest_blocks                                 ? Order::channels
-                                                                                           : Order::points;
+    while (2 * parts <= std::min(most_parts, rows) && parts * tiles_of_part <= tiles) parts *= 2;
+    order = tiles >= tiles_of_part && rows >= parts && sums <= most_sums ? Order::parts
+            : tiles < few_tiles && blocks >= fewest_blocks               ? Order::channels
+                                                                         : Order::points;
   }
 
   void run() const {
