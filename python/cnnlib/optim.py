@@ -31,11 +31,12 @@ def _weights(rule, w, dw):
     """w ready to be written to, dw in its dtype, and the dtype of next_w."""
     if _core.ready_dtype(("w", "dw"), (w, dw)) and w.shape == dw.shape and w.flags.writeable:  # most calls
         return w, dw, w.dtype
-    (w,), dtype = prepare(rule, ("w",), w)
-    dw = in_dtype(rule, "dw", dw, w.dtype)
-    if w.shape != dw.shape:
-        raise ValueError(f"{rule}: dw must have w's shape {w.shape}, got {dw.shape}")
-    return _writable(w, w.dtype), dw, dtype
+    (ready,), dtype = prepare(rule, ("w",), w)
+    dw = in_dtype(rule, "dw", dw, ready.dtype)
+    if ready.shape != dw.shape:
+        raise ValueError(f"{rule}: dw must have w's shape {ready.shape}, got {dw.shape}")
+    # Of an array whose dtype is another object than NumPy's own `ready` is a view.
+    return _writable(w if type(w) is np.ndarray else ready, ready.dtype), dw, dtype
 
 
 def _writable(array, dtype):

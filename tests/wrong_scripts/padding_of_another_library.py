@@ -1,6 +1,6 @@
 """PyTorch says padding.
 
-mypy: Extra key "padding" for TypedDict "ConvParam"
+mypy: Argument 4 to "conv_relu_pool_forward" has incompatible type "dict[str, int]"; expected "ConvParam | None"
 """
 
 import cnnlib

@@ -124,8 +124,9 @@ def _zero_point(op: Operator, kind: str | None) -> tuple[str, int]:
 
 
 def _plain_form(op: Operator) -> None:
-    """Refuse other types of result than float32, the scale's."""
+    """Refuse scales of blocks, and other types of result than float32, the scale's."""
     op.choice("precision", 0, 1)
+    op.choice("block_size", 0)
     if op.kind == "DequantizeLinear":
         op.choice("output_dtype", 0, 1)
 
