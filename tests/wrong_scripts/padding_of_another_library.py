@@ -1,6 +1,6 @@
 """PyTorch says padding.
 
-mypy: Argument 4 to "conv_relu_pool_forward" has incompatible type "dict[str, int]"; expected "ConvParam | None"
+mypy: Argument 4 to "conv_relu_pool_forward" has incompatible type "dict[str, int]"
 """
 
 import cnnlib
