@@ -27,6 +27,7 @@ class ConvNormBackward {
     const Index weights = s.F * (s.C / s.groups) * s.KH * s.KW;
     const Index most = std::max(most_bytes / Index(sizeof(T)), most_weights * weights);
     const Index image = s.F * s.OH * s.OW;
+    // Gradients of images of one value, a column each, are made for the whole batch at once.
     if (s.N > 0 && image > s.F) images = even_part(s.N, std::max<Index>(1, most / image));
     const bool cut = images < s.N;
     dw_size = cut && want_dw ? weights : 0;

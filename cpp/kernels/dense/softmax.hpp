@@ -147,9 +147,9 @@ struct SoftmaxPixelsGradient {
   }
 };
 
-// body(offset, rows) for slices of N rows of C values; `value_work` is what a value takes.
+// body(offset, rows) for ranges of N rows of C values; `value_work` is what a value takes.
 template <class Body>
-void each_softmax_slice(Index N, Index C, double value_work, const Body& body) {
+void each_softmax_range(Index N, Index C, double value_work, const Body& body) {
   parallel_ranges(N, std::max<Index>(1, softmax_task / C), value_work * double(C),
                   [=](Index begin, Index end) { body(begin * C, end - begin); });
 }
@@ -174,7 +174,7 @@ void softmax_forward(const T* x, T* out, T* copy, Index N, Index C, Index inner)
   const auto copy_at = [=](Index at) { return copy == nullptr ? nullptr : copy + at; };
   if (inner == 1)
     return with_softmax_rows<T>(C, [=](auto rows) {
-      each_softmax_slice(N, C, softmax_work,
+      each_softmax_range(N, C, softmax_work,
                          [=](Index at, Index count) { rows.forward(x + at, out + at, copy_at(at), count); });
     });
   const bool aligned = copy_past_caches(copy, N * C * inner) && inner % Simd<T>::size == 0;
@@ -187,7 +187,7 @@ template <class T>
 void softmax_backward(const T* dout, const T* y, T* dx, Index N, Index C, Index inner) {
   if (inner == 1)
     return with_softmax_rows<T>(C, [=](auto rows) {
-      each_softmax_slice(N, C, softmax_gradient_work,
+      each_softmax_range(N, C, softmax_gradient_work,
                          [=](Index at, Index count) { rows.backward(dout + at, y + at, dx + at, count); });
     });
   const Index width = SoftmaxPixelsGradient<T>::width(C);

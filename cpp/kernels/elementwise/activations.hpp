@@ -9,13 +9,13 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-constexpr Index elementwise_slice = 1 << 15;  // values of a task: many times what starting it costs
+constexpr Index elementwise_grain = 1 << 15;  // values of a task: many times what starting it costs
 
 // out[i] = value(i, lanes) for all vectors of [0, n), in parallel; `work` is what an element takes.
 template <class T, class Value>
 void elementwise(T* out, Index n, double work, const Value& value) {
   const bool non_temporal = use_non_temporal<T>(n);
-  parallel_ranges(n, elementwise_slice, work, [=](Index begin, Index end) {
+  parallel_ranges(n, elementwise_grain, work, [=](Index begin, Index end) {
     write_vectors(out + begin, end - begin, non_temporal,
                   [&](Index i, Index count) { return value(begin + i, count); });
     store_fence();
@@ -33,7 +33,7 @@ void elementwise_with_copy(T* out, T* copy, Index n, double work, const Value& v
   const bool non_temporal = use_non_temporal<T>(n);
   // Its vectors begin where out's do.
   const bool far = copy_past_caches(copy, n) && (!non_temporal || is_aligned(out));
-  parallel_ranges(n, elementwise_slice, work, [=](Index begin, Index end) {
+  parallel_ranges(n, elementwise_grain, work, [=](Index begin, Index end) {
     write_vectors(out + begin, end - begin, non_temporal, [=](Index i, Index count) {
       const auto v = value(begin + i, count);
       store_copy(copy + begin + i, count, v, far);
@@ -66,12 +66,12 @@ template <class T>
 void relu_mask(const T* x, std::uint8_t* bits, Index n) {
   using S = Simd<T>;
   constexpr Index word = 64;
-  static_assert(elementwise_slice % word == 0);
+  static_assert(elementwise_grain % word == 0);
   const auto passes = [=](Index i, Index count) {
     const unsigned all = (1u << count) - 1;
     return ~S::bits(S::less_equal(load_first(x + i, count), S::zero())) & all;
   };
-  parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
+  parallel_ranges(n, elementwise_grain, 1, [=](Index begin, Index end) {
     for (Index i = begin; i < end; i += word) {
       const Index last = std::min(end, i + word);
       std::uint64_t part = 0;
@@ -91,7 +91,7 @@ void relu_backward_by_mask(const T* dout, const std::uint8_t* bits, T* dx, Index
   using S = Simd<T>;
   // write_vectors() then starts at multiples of a vector.
   const bool non_temporal = use_non_temporal<T>(n) && reinterpret_cast<std::uintptr_t>(dx) % S::bytes == 0;
-  parallel_ranges(n, elementwise_slice, 1, [=](Index begin, Index end) {
+  parallel_ranges(n, elementwise_grain, 1, [=](Index begin, Index end) {
     write_vectors(dx + begin, end - begin, non_temporal, [=](Index from, Index count) {
       const Index i = begin + from;
       unsigned part = bits[i / 8] >> i % 8;

@@ -9,8 +9,8 @@ namespace cnnlib::CNNLIB_ISA {
 // out[k][i] = combine(x[k][i], y[k]) for planes k of S values.
 template <class T, class Combine>
 void spread(const T* x, const T* y, T* out, Index planes, Index S, const Combine& combine) {
-  constexpr Index slice_values = 1 << 15;  // of a task: many times what starting it costs
-  parallel_ranges(planes, std::max<Index>(1, slice_values / std::max<Index>(1, S)), double(S),
+  constexpr Index grain_values = 1 << 15;  // of a task: many times what starting it costs
+  parallel_ranges(planes, std::max<Index>(1, grain_values / std::max<Index>(1, S)), double(S),
                   [=](Index begin, Index end) {
                     for (Index k = begin; k < end; ++k) {
                       const auto value = Simd<T>::fill(y[k]);

@@ -13,7 +13,7 @@ namespace cnnlib::CNNLIB_ISA {
 template <class T, class Step>
 void each_vector(Index n, double work_per_item, const Step& step) {
   using S = Simd<T>;
-  parallel_ranges(n, elementwise_slice, work_per_item, [=](Index begin, Index end) {
+  parallel_ranges(n, elementwise_grain, work_per_item, [=](Index begin, Index end) {
     Index i = begin;
     for (; i + S::size <= end; i += S::size) step(i, S::size);
     if (i < end) step(i, end - i);
@@ -87,16 +87,14 @@ void adam_step(T* w, const T* dw, double scale_, T* v, T* a, double rate_, doubl
   });
 }
 
-// The sum of the squares of x, in double; its slices' sums are added in their order.
+// The sum of the squares of x, in double; the sums of its ranges are added in their order.
 template <class T>
 double sum_of_squares(const T* x, Index n) {
   constexpr Index lanes = 32;
-  const Index slices = ceil_div(n, elementwise_slice);
-  Layout layout;
-  const auto piece = layout.array<double>(slices);
-  const Scratch scratch(layout.bytes());
-  double* sums = piece.in(scratch.data());
-  parallel_ranges(n, elementwise_slice, 1, [&](Index begin, Index end) {
+  const Index ranges = ceil_div(n, elementwise_grain);
+  const ScratchArray<double> memory(ranges);
+  double* sums = memory.data();
+  parallel_ranges(n, elementwise_grain, 1, [&](Index begin, Index end) {
     double part[lanes] = {};
     Index i = begin;
     for (; i + lanes <= end; i += lanes)
@@ -104,10 +102,10 @@ double sum_of_squares(const T* x, Index n) {
     for (Index k = 0; i + k < end; ++k) part[k] += double(x[i + k]) * double(x[i + k]);
     double sum = 0;
     for (const double p : part) sum += p;
-    sums[begin / elementwise_slice] = sum;
+    sums[begin / elementwise_grain] = sum;
   });
   double sum = 0;
-  for (Index k = 0; k < slices; ++k) sum += sums[k];
+  for (Index k = 0; k < ranges; ++k) sum += sums[k];
   return sum;
 }
 

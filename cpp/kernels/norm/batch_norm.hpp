@@ -35,10 +35,8 @@ bool use_non_temporal(const BatchNormShape& s) {
 template <class T>
 void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
   const ChannelParts parts(s);
-  Layout layout;
-  const auto piece = layout.array<Deviations>(parts.parts * s.C);
-  const Scratch scratch(layout.bytes());
-  Deviations* partial = piece.in(scratch.data());
+  const ScratchArray<Deviations> memory(parts.parts * s.C);
+  Deviations* partial = memory.data();
   parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
     return deviations_of(x + at, planes, size, s.C * s.S);
   });
@@ -48,10 +46,8 @@ void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
 // mean and biased variance of each channel.
 template <class T>
 void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* var) {
-  Layout layout;
-  const auto piece = layout.array<Deviations>(s.C);
-  const Scratch scratch(layout.bytes());
-  Deviations* total = piece.in(scratch.data());
+  const ScratchArray<Deviations> memory(s.C);
+  Deviations* total = memory.data();
   std::fill_n(total, s.C, Deviations{});
   add_deviations(x, s, total);
   for (Index c = 0; c < s.C; ++c) total[c].moments_to(mean + c, var + c);
@@ -75,10 +71,8 @@ template <class T>
 void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
                          T* y, const BatchNormShape& s, bool relu) {
   if (s.S == 1) return column_normalize(x, mean, inv_std, gamma, beta, y, s.N, s.C, relu);
-  Layout layout;
-  const auto piece = layout.array<Affine<T>>(s.C);
-  const Scratch scratch(layout.bytes());
-  Affine<T>* affine = piece.in(scratch.data());
+  const ScratchArray<Affine<T>> memory(s.C);
+  Affine<T>* affine = memory.data();
   for (Index c = 0; c < s.C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
   const bool non_temporal = use_non_temporal<T>(s);
   each_plane(s, [&](Index c, Index at, Index size) {
@@ -114,10 +108,8 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
                 NormGradient<T>* gradient) {
   const double n_values = double(s.N) * s.S;
   const ChannelParts parts(s);
-  Layout layout;
-  const auto piece = layout.array<TwoSums>(parts.parts * s.C);
-  const Scratch scratch(layout.bytes());
-  TwoSums* partial = piece.in(scratch.data());
+  const ScratchArray<TwoSums> memory(parts.parts * s.C);
+  TwoSums* partial = memory.data();
   parts.add_up(partial, [&](Index c, Index at, Index planes, Index size) {
     return gradient_sums(dout + at, x + at, mean[c], planes, size, s.C * s.S, through(c));
   });
@@ -151,10 +143,8 @@ template <class T, class Body>
 void with_through(const double* mean, const double* inv_std, const T* gamma, const T* beta, Index C,
                   const Body& body) {
   if (beta == nullptr) return body(ThroughNothing());
-  Layout layout;
-  const auto piece = layout.array<Affine<T>>(C);
-  const Scratch scratch(layout.bytes());
-  Affine<T>* affine = piece.in(scratch.data());
+  const ScratchArray<Affine<T>> memory(C);
+  Affine<T>* affine = memory.data();
   for (Index c = 0; c < C; ++c) affine[c] = forward_affine(mean, inv_std, gamma, beta, c);
   body(ThroughRelu<T>{affine});
 }
@@ -173,10 +163,8 @@ void batchnorm_backward(const T* dout, const T* x, const double* mean, const dou
       return finish_sums(c, sums, mean, inv_std, gamma, dgamma, dbeta, from_batch ? double(s.N) : 0);
     });
   }
-  Layout layout;
-  const auto piece = layout.array<NormGradient<T>>(s.C);
-  const Scratch scratch(layout.bytes());
-  auto* gradient = piece.in(scratch.data());
+  const ScratchArray<NormGradient<T>> memory(s.C);
+  auto* gradient = memory.data();
   with_through(mean, inv_std, gamma, beta, s.C, [&](const auto& through) {
     plane_sums(dout, x, mean, inv_std, gamma, dgamma, dbeta, s, from_batch, through, gradient);
     plane_input_gradient(dout, x, gradient, dx, s, through);

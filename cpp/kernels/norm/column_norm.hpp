@@ -66,10 +66,8 @@ template <class T>
 void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
   using S = Simd<T>;
   const ColumnParts parts(N, C);
-  Layout layout;
-  const auto piece = layout.array<TwoSums>(checked_product(parts.count, C));
-  const Scratch scratch(layout.bytes());
-  TwoSums* partial = piece.in(scratch.data());
+  const ScratchArray<TwoSums> memory(checked_product(parts.count, C));
+  TwoSums* partial = memory.data();
   // Deviations from the first row of each run, then from the first row of all.
   column_sums<T>(
       parts,
@@ -96,7 +94,7 @@ void write_matrix(T* to, Index N, Index C, const Value& value) {
   const bool non_temporal = use_non_temporal<T>(N * C) && C % Simd<T>::size == 0;
   // The last rows first: those are still in the cache.
   parallel_ranges(
-      N, std::max<Index>(1, write_slice / std::max<Index>(1, C)), double(C),
+      N, std::max<Index>(1, write_grain / std::max<Index>(1, C)), double(C),
       [=](Index begin, Index end) {
         for (Index at = begin * C; at < end * C; at += C)
           write_vectors(to + at, C, non_temporal,
@@ -110,10 +108,8 @@ template <class T>
 void column_normalize(const T* x, const double* mean, const double* inv_std, const T* gamma, const T* beta,
                       T* y, Index N, Index C, bool relu) {
   using S = Simd<T>;
-  Layout layout;
-  const auto piece = layout.array<T>(checked_product(3, C));
-  const Scratch scratch(layout.bytes());
-  T *high = piece.in(scratch.data()), *scale = high + C, *shift = scale + C;
+  const ScratchArray<T> memory(checked_product(3, C));
+  T *high = memory.data(), *scale = high + C, *shift = scale + C;
   for (Index c = 0; c < C; ++c) {
     const Affine<T> a = forward_affine(mean, inv_std, gamma, beta, c);
     high[c] = a.high;

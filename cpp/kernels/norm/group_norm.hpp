@@ -18,11 +18,11 @@ class GroupGradient {
   void run(T* dgamma, T* dbeta) const {
     const RowTasks tasks(s.rows, s.channels * s.S, 3);
     Layout layout;
-    const auto piece = layout.array<TwoSums>(parts * s.C);
+    const auto partial_memory = layout.array<TwoSums>(parts * s.C);
     const auto sums_memory = layout.array<TwoSums>(tasks.cut ? N * s.C * plane_parts.count : 0);
     const auto gradient_memory = layout.array<NormGradient<T>>(tasks.cut ? s.rows : 0);
     const Scratch scratch(layout.bytes());
-    TwoSums* partial = piece.in(scratch.data());  // (parts, C)
+    TwoSums* partial = partial_memory.in(scratch.data());  // (parts, C)
     std::fill_n(partial, parts * s.C, TwoSums{});
     tasks.cut ? run_cut(tasks, sums_memory.in(scratch.data()), gradient_memory.in(scratch.data()), partial)
               : run_rows(tasks, partial);
@@ -37,7 +37,7 @@ class GroupGradient {
 
   void run_rows(const RowTasks& tasks, TwoSums* partial) const {
     const bool prefetches = prefetches_rows<T>(s.channels * s.S, s.rows * s.channels * s.S);
-    const Index grain = std::clamp<Index>(sum_slice * parts / (N * s.channels * s.S), 1, groups);
+    const Index grain = std::clamp<Index>(sum_grain * parts / (N * s.channels * s.S), 1, groups);
     const Index blocks = ceil_div(groups, grain);
     parallel_for(parts * blocks, tasks.threads, [=](Index task, int) {
       const Index part = task / blocks, first = task % blocks * grain, last = std::min(groups, first + grain);
@@ -64,15 +64,15 @@ class GroupGradient {
   }
 
   void run_cut(const RowTasks& tasks, TwoSums* sums, NormGradient<T>* gradient, TwoSums* partial) const {
-    const Index pieces = plane_parts.count;
-    parallel_for(N * s.C * pieces, tasks.threads, [=](Index i, int) {
-      sums[i] = sums_of(i / pieces / s.channels, i / pieces % s.channels, i % pieces);
+    const Index blocks = plane_parts.count;
+    parallel_for(N * s.C * blocks, tasks.threads, [=](Index i, int) {
+      sums[i] = sums_of(i / blocks / s.channels, i / blocks % s.channels, i % blocks);
     });
     for (Index part = 0; part < parts; ++part)
       for (Index r = N * part / parts * groups; r < N * (part + 1) / parts * groups; ++r)
         gradient[r] = add_up(r, part, partial, [=](Index k) {
-          return sum_of_parts<TwoSums>(pieces,
-                                       [=](Index i) { return sums[(r * s.channels + k) * pieces + i]; });
+          return sum_of_parts<TwoSums>(blocks,
+                                       [=](Index i) { return sums[(r * s.channels + k) * blocks + i]; });
         });
     each_norm_block(s, false, [=](Index r, Index k, Index first, Index count) {
       write(gradient[r], r, k, gamma[r % groups * s.channels + k], first, count);

@@ -15,7 +15,7 @@
 namespace cnnlib::CNNLIB_ISA {
 
 // Values of a task: many times what starting it costs.
-constexpr Index sum_slice = 8192, write_slice = 16384;
+constexpr Index sum_grain = 8192, write_grain = 16384;
 
 struct TwoSums {
   double a = 0, b = 0;

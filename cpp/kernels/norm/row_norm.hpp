@@ -47,10 +47,8 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
       if (layer) return normalize(r, 0, 0, size);
       for (Index c = 0; c < s.channels; ++c) normalize(r, c, 0, s.S);
     });
-  Layout layout;
-  const auto piece = layout.array<Deviations>(s.rows * parts.count);
-  const Scratch scratch(layout.bytes());
-  Deviations* partial = piece.in(scratch.data());
+  const ScratchArray<Deviations> memory(s.rows * parts.count);
+  Deviations* partial = memory.data();
   parallel_for(s.rows * parts.count, tasks.threads,
                [=](Index k, int) { partial[k] = deviations(k / parts.count, k % parts.count); });
   for (Index r = 0; r < s.rows; ++r) finish(r, [=](Index i) { return partial[r * parts.count + i]; });

@@ -37,7 +37,7 @@ Sums sum_of_parts(Index count, const Part& part) {
 // body(row) for all rows of `size` values.
 template <class Body>
 void each_norm_row(const RowTasks& tasks, Index size, const Body& body) {
-  const Index grain = std::max<Index>(1, sum_slice / size);
+  const Index grain = std::max<Index>(1, sum_grain / size);
   parallel_for(ceil_div(tasks.rows, grain), tasks.threads, [&](Index task, int) {
     for (Index row = task * grain; row < std::min(tasks.rows, (task + 1) * grain); ++row) body(row);
     store_fence();

@@ -77,10 +77,8 @@ struct ChannelStencil {
 
   ConvShape s;
   Index taps = s.KH * s.KW, multiplier = s.F / s.C;
-  Layout axes;
-  Reserved<Index> tap_memory = axes.array<Index>(2 * taps);
-  Scratch tap_scratch{axes.bytes()};
-  Index* indices = tap_memory.in(tap_scratch.data());
+  ScratchArray<Index> tap_memory{2 * taps};
+  Index* indices = tap_memory.data();
   TapList x_taps{0, indices, indices + taps};
   Index groups = ceil_div(s.C, L::channels);
   Index task_groups = choose_task_groups();

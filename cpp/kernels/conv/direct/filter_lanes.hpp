@@ -75,7 +75,7 @@ class FilterLanes {
 
  public:
   explicit FilterLanes(const Correlation<T>& correlation)
-      : p(correlation), staging(staging_of(p, axis_memory.in(axis_scratch.data()))) {
+      : p(correlation), staging(staging_of(p, axis_memory.data())) {
     choose_blocks();
     input.emplace(p, staging);
     panels = Panels(vectors, panel_vectors);
@@ -394,9 +394,7 @@ class FilterLanes {
   }
 
   Correlation<T> p;
-  Layout axes;
-  Reserved<Index> axis_memory = axes.array<Index>(staging_indices(p));
-  Scratch axis_scratch{axes.bytes()};
+  ScratchArray<Index> axis_memory{staging_indices(p)};
   Staging staging;
   std::optional<BlockInput<T>> input;
   Panels panels{0};

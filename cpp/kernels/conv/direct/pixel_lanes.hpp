@@ -22,7 +22,7 @@ class PixelLanes {
 
  public:
   explicit PixelLanes(const Correlation<T>& correlation)
-      : p(correlation), staging(staging_of(p, axis_memory.in(axis_scratch.data()))) {
+      : p(correlation), staging(staging_of(p, axis_memory.data())) {
     choose_blocks();
     // Rows of channels that lie apart in x are too far from each other for a processor to guess what comes
     // next, and on more pages than it has addresses at hand. Tiles of the first panel of filters prefetch
@@ -357,9 +357,7 @@ class PixelLanes {
   };
 
   Correlation<T> p;
-  Layout axes;
-  Reserved<Index> axis_memory = axes.array<Index>(staging_indices(p));
-  Scratch axis_scratch{axes.bytes()};
+  ScratchArray<Index> axis_memory{staging_indices(p)};
   Staging staging;
   Panels panels{p.F};
   Index taps = p.taps();

@@ -76,7 +76,7 @@ struct WeightGradient {
     W = flat ? s.H * s.W : s.W;
     OH = flat ? 1 : s.OH;
     OW = flat ? s.H * s.W : s.OW;
-    Index *rows = axis_memory.in(axis_scratch.data()), *cols = rows + 5 * s.KH;
+    Index *rows = axis_memory.data(), *cols = rows + 5 * s.KH;
     staging.y.assign(rows + 2 * s.KH, s.KH);
     staging.x.assign(cols + 2 * s.KW, s.KW);
     staging.plan(forward_taps(s.KH, s.stride_h, s.dilation_h, s.pad_top, s.KW, rows, rows + s.KH),
@@ -116,9 +116,7 @@ struct WeightGradient {
   }
 
  private:
-  Layout axes;
-  Reserved<Index> axis_memory = axes.array<Index>(5 * (s.KH + s.KW));
-  Scratch axis_scratch{axes.bytes()};
+  ScratchArray<Index> axis_memory{5 * (s.KH + s.KW)};
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -71,7 +71,7 @@ class RowTiles {
         cols(ceil_div(s.OW, row_outs)),
         parts_(row_outs * s.stride_w),
         width_(round_up(cols + (tile.points * s.stride_w - 1) / parts_, Simd<T>::size)) {
-    Index* at = axis_memory_.in(axis_scratch_.data());
+    Index* at = axis_memory_.data();
     for (Index a = 0; a < s.KH; ++a) at[a] = a * s.dilation_h - s.pad_top;
     y_.assign(at + s.KH, s.KH);
     y_.plan({s.KH, s.stride_h, at, at});
@@ -152,9 +152,7 @@ class RowTiles {
   Index parts_;  // columns of a tile's step, each of which is a phase of a row
   Index width_;  // of a phase
   AxisPhases y_;
-  Layout axis_;
-  Reserved<Index> axis_memory_ = axis_.array<Index>(4 * s.KH);
-  Scratch axis_scratch_{axis_.bytes()};
+  ScratchArray<Index> axis_memory_{4 * s.KH};
 };
 
 }  // namespace cnnlib::CNNLIB_ISA
