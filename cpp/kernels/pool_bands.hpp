@@ -9,7 +9,7 @@ namespace cnnlib::CNNLIB_ISA {
 
 // What a pass takes, cautiously: in the unit of threads_for.
 inline double pool_work(const PoolShape& s) {
-  constexpr double lanes = 4;
+  constexpr double lanes = 2;
   return double(s.planes) * (double(s.H * s.W) + double(s.OH * s.OW) * double(s.PH * s.PW)) / lanes;
 }
 

@@ -62,7 +62,7 @@ class DepthwisePlaneGradients {
     channels = std::clamp<Index>(group_values / (s.H * s.W), 1, std::min(most_channels, s.C));
     groups = ceil_div(s.C, channels);
     parts = std::clamp<Index>(most_tasks / groups, 1, s.N);
-    threads = threads_for(2.0 / 16 * 9 * double(s.N * s.C * s.OH * s.OW) * (with_dx + with_sums));
+    threads = threads_for(depthwise_work(s) * (with_dx + with_sums));
   }
 
   void run(const DepthwiseGradients<T>& o) {

@@ -31,16 +31,15 @@ void stage_channels_last(const T* planes, Index channels, Index H, Index W, cons
   });
 }
 
-// Channels [c0, c0 + width) of a group, zero where there are none. `line_buffer` has room for a staged row.
+// Channels [c0, c0 + width) of a group of image i of a block, zero where there are none. `line_buffer` has
+// room for a staged row.
 template <class T>
-void stage_channels(const WeightGradient<T>& g, const PositionBlock& block, Index group, Index c0,
+void stage_channels(const WeightGradient<T>& g, const PositionBlock& block, Index i, Index group, Index c0,
                     Index width, const T* x, T* line_buffer, T* staged) {
-  for (Index i = 0; i < block.images; ++i) {
-    const Index image = block.first_image + i;
-    stage_channels_last(x + ((image * g.s.groups + group) * g.C + c0) * g.H * g.W, std::min(width, g.C - c0),
-                        g.H, g.W, g.staging, block.oh, block.ow, width, line_buffer,
-                        staged + i * g.staging.channel_size * width);
-  }
+  const Index image = block.first_image + i;
+  stage_channels_last(x + ((image * g.s.groups + group) * g.C + c0) * g.H * g.W, std::min(width, g.C - c0),
+                      g.H, g.W, g.staging, block.oh, block.ow, width, line_buffer,
+                      staged + i * g.staging.channel_size * width);
 }
 
 // Where the staged positions of a block begin, `width` values each.

@@ -95,12 +95,12 @@ class SharedPanelsPart {
   // Packs dout of a block of positions, and stages x where several tasks share it.
   void prepare(const Memory& memory, void* scratch, const PositionBlock& block,
                const WeightGradientOperands<T>& o) const {
-    const Index shared_blocks = filter_parts > 1 ? lane_blocks : 0;
-    parallel_for(g.s.groups * (shared_blocks + part.panels()), threads, [&](Index task, int slot) {
+    const Index shared = filter_parts > 1 ? lane_blocks * block.images : 0;
+    parallel_for(g.s.groups * (shared + part.panels()), threads, [&](Index task, int slot) {
       const Work work = memory.work(scratch, slot);
       const Index group = task % g.s.groups, at = task / g.s.groups;
-      if (at < shared_blocks) return stage(work, block, group, at, o.x);
-      const Index panel = part.first_panel + at - shared_blocks, f = panels.first(panel);
+      if (at < shared) return stage(work, block, at % block.images, group, at / block.images, o.x);
+      const Index panel = part.first_panel + at - shared, f = panels.first(panel);
       pack_filters(g, block, group, f, panels.rows(panel), o.dout,
                    work.packed + (group * g.F + f) * block.positions());
     });
@@ -110,8 +110,9 @@ class SharedPanelsPart {
   T* staged_block(const Work& work, Index group, Index lane_block) const {
     return work.staged + (group * lane_blocks + lane_block) * staged_size;
   }
-  void stage(const Work& work, const PositionBlock& block, Index group, Index lane_block, const T* x) const {
-    stage_channels(g, block, group, first_channel(lane_block), lanes, x, work.line,
+  void stage(const Work& work, const PositionBlock& block, Index image, Index group, Index lane_block,
+             const T* x) const {
+    stage_channels(g, block, image, group, first_channel(lane_block), lanes, x, work.line,
                    staged_block(work, group, lane_block));
   }
 
@@ -123,7 +124,8 @@ class SharedPanelsPart {
     const Index first_block = run * lane_blocks / runs, last_block = (run + 1) * lane_blocks / runs;
     if (filter_parts == 1)
       for (Index lane_block = first_block; lane_block < last_block; ++lane_block)
-        stage(work, block, group, lane_block, o.x);
+        for (Index image = 0; image < block.images; ++image)
+          stage(work, block, image, group, lane_block, o.x);
     const Index last_panel = part.first_panel + (filter_part + 1) * part.panels() / filter_parts;
     for (Index panel = part.first_panel + filter_part * part.panels() / filter_parts; panel < last_panel;
          ++panel)
