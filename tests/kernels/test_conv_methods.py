@@ -158,6 +158,14 @@ def test_a_plan_tells_the_memory_of_its_weights_gradient(isa, dtype, method, num
         assert (three.scratch_bytes > one.scratch_bytes) == (three.threads > one.threads), case
 
 
+@pytest.mark.parametrize("method", ["depthwise-rows", "depthwise-channels"])
+def test_depthwise_layers_take_more_threads_than_their_products_say(method, dtype, num_threads):
+    num_threads(16)
+    param = {"stride": 2, "pad": 1, "groups": 576, "algorithm": method}
+    plans = cnnlib.explain((8, 576, 14, 14), (576, 1, 3, 3), param, dtype)
+    assert [getattr(plans, name).threads for name in PASSES] == [16] * 3
+
+
 def test_plans_of_an_empty_batch(isa, dtype):
     for x_shape, w_shape, param in CASES.values():
         plans = cnnlib.explain((0, *x_shape[1:]), w_shape, param, dtype)
