@@ -13,15 +13,15 @@ import time
 import zipfile
 from pathlib import Path
 
-MOST_BYTES = 4_200_000  # packed: README says less than 4.1 megabytes, and OpenMP's library is 0.13 of them
+MOST_BYTES, MOST_BYTES_ON_WINDOWS = 3_500_000, 3_800_000  # packed, as README says
 MOST_IMPORT_SECONDS = 0.15  # more than `import numpy` takes; some milliseconds on an idle machine
 RUNS = 10
 
 
 def check_content(wheel):
     """One compiled module, which it gives; no test; the licences; OpenMP's library if it was repaired."""
-    size = wheel.stat().st_size
-    assert size <= MOST_BYTES, f"{wheel.name} has {size} bytes, more than {MOST_BYTES}"
+    size, most = wheel.stat().st_size, MOST_BYTES_ON_WINDOWS if "-win_" in wheel.name else MOST_BYTES
+    assert size <= most, f"{wheel.name} has {size} bytes, more than {most}"
     names = zipfile.ZipFile(wheel).namelist()
     modules = [name for name in names if re.search(r"\.(so|pyd)$", name) and name.startswith("cnnlib/")]
     assert len(modules) == 1, f"{wheel.name}: compiled modules {modules}"

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <vector>
 
 #include "system.hpp"
@@ -5,8 +6,6 @@
 
 namespace cnnlib {
 namespace {
-
-int count(KAFFINITY processors) { return __builtin_popcountll(processors); }
 
 // Calls visit(entry) for all that the system says of one kind: cores, or caches.
 template <class Visit>
@@ -34,27 +33,33 @@ bool is_allowed(const GROUP_AFFINITY& processors) {
   return processors.Group == group && (processors.Mask & own) != 0;
 }
 
+// The logical processors of each of the machine's cores.
+std::vector<GROUP_AFFINITY> all_cores() {
+  std::vector<GROUP_AFFINITY> cores;
+  for_each_entry(RelationProcessorCore,
+                 [&](const auto& entry) { cores.push_back(entry.Processor.GroupMask[0]); });
+  return cores;
+}
+
 }  // namespace
 
 Caches found_caches() {
-  int of_core = 1;
-  for_each_entry(RelationProcessorCore, [&](const auto& entry) {
-    if (is_allowed(entry.Processor.GroupMask[0])) of_core = count(entry.Processor.GroupMask[0].Mask);
-  });
+  const std::vector<GROUP_AFFINITY> cores = all_cores();  // not all of them have two hyper-threads
   LeastCaches least;
   for_each_entry(RelationCache, [&](const auto& entry) {
     const auto& cache = entry.Cache;
     if (cache.Type == CacheInstruction || !is_allowed(cache.GroupMask)) return;
-    least.add(cache.Level, cache.CacheSize, ceil_div(count(cache.GroupMask.Mask), of_core));
+    const auto serves = [&](const GROUP_AFFINITY& core) {
+      return core.Group == cache.GroupMask.Group && (core.Mask & cache.GroupMask.Mask) != 0;
+    };
+    least.add(cache.Level, cache.CacheSize, std::count_if(cores.begin(), cores.end(), serves));
   });
   return least.sizes();
 }
 
 int found_cores() {
-  int cores = 0;
-  for_each_entry(RelationProcessorCore,
-                 [&](const auto& entry) { cores += is_allowed(entry.Processor.GroupMask[0]); });
-  return cores;
+  const std::vector<GROUP_AFFINITY> cores = all_cores();
+  return static_cast<int>(std::count_if(cores.begin(), cores.end(), is_allowed));
 }
 
 }  // namespace cnnlib

@@ -23,10 +23,13 @@ struct alignas(64) TaskRange {
 // Carries an exception from the threads of a loop to the one that started it.
 class CaughtError {
  public:
-  CaughtError();
-  ~CaughtError();
-  void keep();     // the exception that is being handled
-  void rethrow();  // if there was one
+  void keep() {  // the exception that is being handled
+    const std::lock_guard<std::mutex> lock(access_);
+    error_ = std::current_exception();
+  }
+  void rethrow() const {  // if there was one
+    if (error_) std::rethrow_exception(error_);
+  }
 
  private:
   std::exception_ptr error_;

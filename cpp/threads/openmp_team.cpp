@@ -57,9 +57,7 @@ bool can_start(int threads) {
         std::unique_lock<std::mutex> lock(mutex);
         end.wait(lock, [&] { return ended; });
       });
-  } catch (const std::system_error&) {
-    started = false;
-  } catch (const std::bad_alloc&) {
+  } catch (const std::exception&) {  // no thread, or no memory for what starts it
     started = false;
   }
   {
@@ -113,18 +111,22 @@ void set_openmp_threads(int threads) { omp_set_num_threads(threads); }
 
 #else
 
+#include <algorithm>
 #include <cstdlib>
+#include <thread>
 
 namespace cnnlib {
 
 bool run_openmp_team(int, TeamBody, const void*) { return false; }
-// Nobody changes it: what the environment says, as OpenMP reads it.
+// Nobody changes it: what the environment says, as OpenMP reads it, which takes all processors where that is
+// no number.
 int openmp_initial_threads() {
   static const int threads = [] {  // a call asks often, and Windows is slow to say
     constexpr long most = 1024;
     const char* text = std::getenv("OMP_NUM_THREADS");
-    const long wanted = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
-    return static_cast<int>(wanted > 0 && wanted < most ? wanted : most);
+    const long asked = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
+    const long wanted = asked > 0 ? asked : static_cast<long>(std::thread::hardware_concurrency());
+    return static_cast<int>(std::clamp(wanted, 1L, most));
   }();
   return threads;
 }

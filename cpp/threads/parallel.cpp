@@ -39,16 +39,6 @@ void notice_missing_cores(bool notice) {
 bool has_standing_team() { return standing_team != nullptr; }
 int threads_of_standing_team() { return standing_team != nullptr ? standing_team->threads() : 0; }
 
-CaughtError::CaughtError() = default;
-CaughtError::~CaughtError() = default;
-void CaughtError::keep() {
-  const std::lock_guard<std::mutex> lock(access_);
-  error_ = std::current_exception();
-}
-void CaughtError::rethrow() {
-  if (error_) std::rethrow_exception(error_);
-}
-
 void run_tasks(Index tasks, int threads, Order order, void (*run)(const void* data, Index task, int slot),
                const void* data) {
   threads = static_cast<int>(std::min<Index>(threads, tasks));

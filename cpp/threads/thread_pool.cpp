@@ -1,7 +1,6 @@
 #include "thread_pool.hpp"
 
 #include <atomic>
-#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <system_error>
@@ -61,10 +60,8 @@ struct alignas(128) ThreadPool::Worker {
 };
 
 std::vector<ThreadPool::Worker*> ThreadPool::take(int threads) {
-  constexpr long long pause = 100'000'000;
-  const auto now = [] {
-    return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
-  };
+  constexpr auto pause = std::chrono::milliseconds(100);
+  const auto now = &std::chrono::steady_clock::now;
   const std::lock_guard<std::mutex> lock(access_);
   const auto wanted = static_cast<std::size_t>(threads - 1);
   free_.reserve(wanted);

@@ -1,6 +1,7 @@
 // A pool of threads of our own.
 #pragma once
 
+#include <chrono>
 #include <mutex>
 #include <vector>
 
@@ -25,8 +26,7 @@ class ThreadPool {
   std::mutex access_;
   std::vector<Worker*> free_;
   int count_ = 0;
-  long long start_again_at_ =
-      0;  // nanoseconds of the steady clock: no sooner after the system refused a thread
+  std::chrono::steady_clock::time_point start_again_at_{};  // no sooner after the system refused a thread
 };
 
 }  // namespace cnnlib

@@ -54,7 +54,8 @@ class TestConfig:
             augment = [{name = "crop", pad = 1}, "cutout:size=2"]
             early-stopping = {patience = 5, monitor = "val_loss"}
             clip-norm = 3
-            """
+            """,
+            encoding="utf-8-sig",  # with a byte order mark, as some editors on Windows save it
         )
         train(capsys, "--config", file, "--epochs", 1, "--out", tmp_path / "run")
         config = Run.open(tmp_path / "run").config

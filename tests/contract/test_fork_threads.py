@@ -292,6 +292,12 @@ def test_omp_num_threads_is_the_default():
     assert run_python("import cnnlib; print(cnnlib.get_num_threads())", OMP_NUM_THREADS="1") == "1"
 
 
+@pytest.mark.parametrize("text", ["0", "all"])
+def test_omp_num_threads_that_is_no_number_is_all_processors_at_most(text):
+    code = "import os, cnnlib; print(cnnlib.get_num_threads() <= os.cpu_count())"
+    assert run_python(code, OMP_NUM_THREADS=text) == "True"
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 def test_default_stays_within_the_cpus_that_the_process_may_use():
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import cnnlib; "

@@ -207,7 +207,7 @@ class TestAnswers:
         Image.new("RGB", (4, 4), (255, 0, 51)).save(tmp_path / "a.png")
         command = ["predict", tmp_path / "net.onnx", tmp_path / "a.png"]
         assert "give --mean and --std" in refused(capsys, *command)
-        (tmp_path / "names.txt").write_text("red\ngreen\nblue\n")
+        (tmp_path / "names.txt").write_text("red\ngreen\nblue\n", encoding="utf-8-sig")
         told = ["--mean", "0", "--std", "255", "--classes", tmp_path / "names.txt"]
         (row,) = command_line(capsys, tmp_path / "net.onnx", tmp_path / "a.png", *told, "--top", 3)
         powers = np.exp([1, 0.2, 0])

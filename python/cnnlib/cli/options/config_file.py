@@ -121,6 +121,6 @@ def _parsed(path):
             ) from error
     with open(path, "rb") as file:
         try:
-            return tomllib.load(file)
+            return tomllib.loads(file.read().decode("utf-8-sig"))  # Windows may write a byte order mark
         except (RecursionError, ValueError) as error:
             raise ValueError(f"{path} is no TOML file: {error}") from error

@@ -117,7 +117,7 @@ def open_model(options):
     normalization = given_normalization(options)
     classes = None
     if options.classes is not None:
-        lines = Path(options.classes).read_text(encoding="utf-8").splitlines()
+        lines = Path(options.classes).read_text(encoding="utf-8-sig").splitlines()
         classes = [line.strip() for line in lines if line.strip()]
     trained = open_trained(options.run, normalization=normalization, classes=classes)
     if options.ink is None:
