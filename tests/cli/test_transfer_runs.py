@@ -167,7 +167,7 @@ def test_interrupted_and_resumed(here, capsys, monkeypatch, batch):
         for rows, made in compute(*arguments):
             counts.append(len(rows))
             if len(counts) == batch:
-                os.kill(os.getpid(), signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
             yield rows, made
 
     monkeypatch.setattr(cnnlib.pretrained.extraction, "_computed", counted)

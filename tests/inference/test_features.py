@@ -1,6 +1,5 @@
 """Features: what a network makes of images, computed once and kept."""
 
-import os
 import signal
 
 import cnnlib
@@ -87,7 +86,7 @@ def test_an_interrupt_loses_nothing(tmp_path, monkeypatch, batch):
     def interrupted(self, images):
         counts.append(len(images))
         if len([count for count in counts if count]) == batch:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
         return call(self, images)
 
     monkeypatch.setattr(Predictor, "__call__", interrupted)
