@@ -105,25 +105,18 @@ struct InvertedResidualKernels {
 
 template <class T>
 struct PoolKernels {
-  // The argmax plane is bytes for windows of up to 255 positions, 32-bit numbers for larger ones.
-  void (*max_pool_forward)(const T* x, T* out, std::uint8_t* arg, const PoolShape&);
-  void (*max_pool_forward_wide)(const T* x, T* out, std::uint32_t* arg, const PoolShape&);
-  void (*max_pool_backward)(const T* dout, const std::uint8_t* arg, T* dx, const PoolShape&);
-  void (*max_pool_backward_wide)(const T* dout, const std::uint32_t* arg, T* dx, const PoolShape&);
-  void (*max_pool_values)(const T* x, T* out, const PoolShape&);
+  // The argmax plane is of whole numbers of PoolShape::winner_bytes; forward may get null.
+  void (*max_pool_forward)(const T* x, T* out, void* arg, const PoolShape&);
+  void (*max_pool_backward)(const T* dout, const void* arg, T* dx, const PoolShape&);
   void (*avg_pool_forward)(const T* x, T* out, const PoolShape&);
   void (*avg_pool_backward)(const T* dout, T* dx, const PoolShape&);
-  void (*global_avg_pool_forward)(const T* x, T* out, Index planes, Index size);
-  void (*global_avg_pool_backward)(const T* dout, T* dx, Index planes, Index size);
-  // The argmax is a position in the plane.
+  // The argmax is a position in the plane; forward may get null.
   void (*adaptive_max_pool_forward)(const T* x, T* out, std::int64_t* arg, const AdaptivePoolShape&);
   void (*adaptive_max_pool_backward)(const T* dout, const std::int64_t* arg, T* dx, const AdaptivePoolShape&);
   void (*adaptive_avg_pool_forward)(const T* x, T* out, const AdaptivePoolShape&);
   void (*adaptive_avg_pool_backward)(const T* dout, T* dx, const AdaptivePoolShape&);
-  void (*upsample_nearest_forward)(const T* x, T* out, const UpsampleShape&);
-  void (*upsample_nearest_backward)(const T* dout, T* dx, const UpsampleShape&);
-  void (*upsample_bilinear_forward)(const T* x, T* out, const UpsampleShape&);
-  void (*upsample_bilinear_backward)(const T* dout, T* dx, const UpsampleShape&);
+  void (*upsample_forward)(const T* x, T* out, const UpsampleShape&);
+  void (*upsample_backward)(const T* dout, T* dx, const UpsampleShape&);
 };
 
 template <class T>
@@ -135,11 +128,7 @@ struct NormKernels {
   void (*batchnorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
                              const T* gamma, const T* beta, T* dx, T* dgamma, T* dbeta, const BatchNormShape&,
                              bool from_batch);
-  // Over the channels of each pixel of x (N, C, S).
-  void (*pixel_norm_forward)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
-                             double* inv_std, Index N, Index C, Index S);
-  void (*pixel_norm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
-                              const T* gamma, T* dx, T* dgamma, T* dbeta, Index N, Index C, Index S);
+  // mean and inv_std (rows,) of the forward pass may both be null.
   void (*rownorm_forward)(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
                           double* inv_std, const RowNormShape&);
   void (*rownorm_backward)(const T* dout, const T* x, const double* mean, const double* inv_std,
@@ -175,14 +164,12 @@ struct ElementwiseKernels {
   void (*add_relu)(const T* a, const T* b, T* out, Index n);
   void (*multiply)(const T* a, const T* b, T* out, Index n);
   // y has a value for each plane of S values.
-  void (*spread_add)(const T* x, const T* y, T* out, Index planes, Index S);
-  void (*spread_multiply)(const T* x, const T* y, T* out, Index planes, Index S);
+  void (*broadcast_add)(const T* x, const T* y, T* out, Index planes, Index S);
+  void (*broadcast_multiply)(const T* x, const T* y, T* out, Index planes, Index S);
   void (*normalize_bytes)(const std::uint8_t* x, const T* mean, const T* std, T* out, Index planes, Index C,
                           Index S);
-  void (*leaky_relu_forward)(const T* x, T* out, T alpha, Index n);
-  void (*leaky_relu_backward)(const T* dout, const T* x, T* dx, T alpha, Index n);
-  // alpha is elu's. Where the gradient is taken from the result, copy gets it too, or is null; else it counts
-  // for nothing. What is kept is the result there, and x elsewhere.
+  // alpha is leaky_relu's and elu's. Where the gradient is taken from the result, copy gets it too, or is
+  // null; else it counts for nothing. What is kept is the result there, and x elsewhere.
   void (*activation_forward)(Activation, const T* x, T* out, T* copy, T alpha, Index n);
   void (*activation_backward)(Activation, const T* dout, const T* kept, T* dx, T alpha, Index n);
 

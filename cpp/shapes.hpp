@@ -50,10 +50,24 @@ constexpr const char* method_names[] = {
 static_assert(sizeof(method_names) / sizeof(*method_names) == static_cast<int>(Method::count));
 
 // Functions of one element that one kernel serves.
-enum class Activation { relu6, sigmoid, tanh, silu, hard_sigmoid, hard_swish, gelu, gelu_tanh, elu, count };
-constexpr const char* activation_names[] = {"relu6",      "sigmoid", "tanh",      "silu", "hard_sigmoid",
-                                            "hard_swish", "gelu",    "gelu_tanh", "elu"};
+enum class Activation {
+  leaky_relu,
+  relu6,
+  sigmoid,
+  tanh,
+  silu,
+  hard_sigmoid,
+  hard_swish,
+  gelu,
+  gelu_tanh,
+  elu,
+  count
+};
+constexpr const char* activation_names[] = {"leaky_relu",   "relu6",      "sigmoid", "tanh",      "silu",
+                                            "hard_sigmoid", "hard_swish", "gelu",    "gelu_tanh", "elu"};
 static_assert(sizeof(activation_names) / sizeof(*activation_names) == static_cast<int>(Activation::count));
+// Whether the gradient is taken from the result, not from x.
+inline bool from_result(Activation kind) { return kind == Activation::sigmoid || kind == Activation::tanh; }
 
 // Losses of values and targets of one shape.
 enum class PointwiseLoss { mse, l1, huber, bce };
@@ -102,7 +116,15 @@ struct PoolShape {
   Index pad_bottom, pad_right;
   Index dilation_h, dilation_w;
   bool count_include_pad;
+
+  // The bytes of a winner of max pooling: its position in the window, or the type's largest number.
+  Index winner_bytes() const { return PH * PW >= UINT8_MAX ? 4 : 1; }
 };
+
+// The pool whose OH x OW windows of PH x PW lie side by side.
+inline PoolShape even_pool(Index planes, Index OH, Index OW, Index PH, Index PW) {
+  return {planes, OH * PH, OW * PW, PH, PW, OH, OW, PH, PW, 0, 0, 0, 0, 1, 1, false};
+}
 
 // x (planes, H, W), whose windows cover it evenly: out (planes, OH, OW).
 struct AdaptivePoolShape {
@@ -112,6 +134,7 @@ struct AdaptivePoolShape {
 // x (planes, H, W), out (planes, H * scale_h, W * scale_w).
 struct UpsampleShape {
   Index planes, H, W, scale_h, scale_w;
+  bool bilinear;       // else pixels are repeated
   bool align_corners;  // of interpolation
 };
 
@@ -122,9 +145,11 @@ struct BatchNormShape {
 };
 
 // x seen as (rows, channels, S): statistics over each row's channels * S values (layer and group
-// norm); channel c of row r has the affine parameters (r * channels + c) % C.
+// norm); channel c of row r has the affine parameters (r * channels + c) % C. Where an image has several
+// `pixels`, each is a row of its C channels, and x is (rows / pixels, C, pixels).
 struct RowNormShape {
   Index rows, channels, S, C;
+  Index pixels = 1;
 };
 
 // out (N, M) = x (N, D) * w (D, M), which may lie transposed in memory, as (M, D).

@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "activation_names.hpp"
+#include "arrays.hpp"
 
 namespace cnnlib {
 
@@ -13,32 +13,17 @@ Activation activation_named(const char* function, const std::string& name) {
 
 namespace {
 
-// `copy` gets the result too, unless it is none.
+// The result, and, if it is wanted, the same once more for activation_backward: of functions whose gradient
+// is taken from it.
 template <class T>
-Array<T> activation_result(const char* function, Activation kind, const Array<T>& x, double alpha,
-                           MaybeArray<T>& copy) {
-  Array<T> out = new_array<T>(function, shape_of(x));
-  T *y = out.mutable_data(), *again = mutable_or_null(copy);
-  const Index n = x.size();
-  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, again, static_cast<T>(alpha), n); });
-  return out;
-}
-
-template <class T>
-py::array activation_forward(const char* function, const std::string& name, const Array<T>& x, double alpha) {
-  MaybeArray<T> none;
-  return activation_result(function, activation_named(function, name), x, alpha, none);
-}
-
-// For 'sigmoid' and 'tanh': the result, and the same once more, which activation_backward takes.
-template <class T>
-py::tuple activation_forward_with_copy(const char* function, const std::string& name, const Array<T>& x) {
+py::tuple activation_forward(const char* function, const std::string& name, const Array<T>& x, double alpha,
+                             bool want_copy) {
   const Activation kind = activation_named(function, name);
-  require(from_result(kind), [&] {
-    return std::string(function) + ": the gradient of " + name + " is not taken from its result";
-  });
-  MaybeArray<T> copy = new_array<T>(function, shape_of(x));
-  const Array<T> out = activation_result(function, kind, x, 0, copy);
+  Array<T> out = new_array<T>(function, shape_of(x));
+  MaybeArray<T> copy = array_if<T>(want_copy && from_result(kind), function, shape_of(x));
+  T *y = out.mutable_data(), *y_copy = mutable_or_null(copy);
+  const Index n = x.size();
+  unlocked([&] { kernels<T>().activation_forward(kind, x.data(), y, y_copy, static_cast<T>(alpha), n); });
   return py::make_tuple(out, copy);
 }
 
@@ -53,26 +38,14 @@ py::array activation_backward(const char* function, const std::string& name, con
   });
 }
 
+// The result, and, if it is wanted, the same once more for softmax_backward.
 template <class T>
-Array<T> softmax_result(const char* function, const Array<T>& x, MaybeArray<T>& copy) {
+py::tuple softmax_forward(const char* function, const Array<T>& x, bool want_copy) {
   const ScoresShape s = scores_shape(function, "x", "(N, C) or (N, C, H, W) with C, H, W >= 1", x);
   Array<T> out = new_array<T>(function, shape_of(x));
-  T *y = out.mutable_data(), *again = mutable_or_null(copy);
-  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, again, s.N, s.C, s.inner); });
-  return out;
-}
-
-template <class T>
-py::array softmax_forward(const char* function, const Array<T>& x) {
-  MaybeArray<T> none;
-  return softmax_result(function, x, none);
-}
-
-// The result, and the same once more, which softmax_backward takes.
-template <class T>
-py::tuple softmax_forward_with_copy(const char* function, const Array<T>& x) {
-  MaybeArray<T> copy = new_array<T>(function, shape_of(x));
-  const Array<T> out = softmax_result(function, x, copy);
+  MaybeArray<T> copy = array_if<T>(want_copy, function, shape_of(x));
+  T *y = out.mutable_data(), *y_copy = mutable_or_null(copy);
+  unlocked([&] { kernels<T>().softmax_forward(x.data(), y, y_copy, s.N, s.C, s.inner); });
   return py::make_tuple(out, copy);
 }
 
@@ -92,11 +65,10 @@ void bind_activations(py::module_& m) {
   const auto x = py::arg("x").noconvert(), dout = py::arg("dout").noconvert();
   const auto kept = py::arg("kept").noconvert(), y = py::arg("y").noconvert();
   const auto function = py::arg("function"), name = py::arg("name"), alpha = py::arg("alpha");
-  m.def("activation_forward", &activation_forward<T>, function, name, x, alpha);
-  m.def("activation_forward_with_copy", &activation_forward_with_copy<T>, function, name, x);
+  const auto want_copy = py::arg("want_copy") = false;
+  m.def("activation_forward", &activation_forward<T>, function, name, x, alpha, want_copy);
   m.def("activation_backward", &activation_backward<T>, function, name, dout, kept, alpha);
-  m.def("softmax_forward", &softmax_forward<T>, function, x);
-  m.def("softmax_forward_with_copy", &softmax_forward_with_copy<T>, function, x);
+  m.def("softmax_forward", &softmax_forward<T>, function, x, want_copy);
   m.def("softmax_backward", &softmax_backward<T>, function, dout, y);
 }
 

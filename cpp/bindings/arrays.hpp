@@ -77,6 +77,9 @@ struct NamedArray {
 // Of a value for each of C channels.
 void require_channels(const char* function, Index C, std::initializer_list<NamedArray> arrays);
 
+// An unknown name is an error that names `function`.
+Activation activation_named(const char* function, const std::string& name);
+
 // A new array; from a few pages on its memory is recycled when it dies. A size that no array could hold is
 // refused.
 py::array new_array(const char* function, const ShapeView& shape, const py::dtype& dtype);

@@ -71,19 +71,13 @@ py::array relu_backward_by_mask(const char* function, const Array<T>& dout, cons
                      [&](T* to) { kernels<T>().relu_backward_by_mask(dout.data(), mask.data(), to, n); });
 }
 
-// out = a + b or a * b.
-template <class T>
-py::array combined(const char* function, const Array<T>& a, const Array<T>& b,
-                   void (*ElementwiseKernels<T>::*kernel)(const T*, const T*, T*, Index)) {
+// out = kernel(a, b), a member of the table.
+template <class T, void (*ElementwiseKernels<T>::*kernel)(const T*, const T*, T*, Index)>
+py::array combined(const char* function, const Array<T>& a, const Array<T>& b) {
   require_shape(function, "b", b, shape_of(a));
   const Index n = a.size();
   return computed<T>(function, shape_of(a),
                      [&](T* to) { (kernels<T>().*kernel)(a.data(), b.data(), to, n); });
-}
-
-template <class T>
-py::array add(const char* function, const Array<T>& a, const Array<T>& b) {
-  return combined(function, a, b, &ElementwiseKernels<T>::add);
 }
 
 // a += b
@@ -93,32 +87,6 @@ void add_to(const char* function, Array<T>& a, const Array<T>& b) {
   T* to = a.mutable_data();
   const Index n = a.size();
   unlocked([&] { kernels<T>().add(to, b.data(), to, n); });
-}
-
-template <class T>
-py::array add_relu(const char* function, const Array<T>& a, const Array<T>& b) {
-  return combined(function, a, b, &ElementwiseKernels<T>::add_relu);
-}
-
-template <class T>
-py::array multiply(const char* function, const Array<T>& a, const Array<T>& b) {
-  return combined(function, a, b, &ElementwiseKernels<T>::multiply);
-}
-
-template <class T>
-py::array leaky_relu_forward(const Array<T>& x, double alpha) {
-  const Index n = x.size();
-  return computed<T>("leaky_relu_forward", shape_of(x),
-                     [&](T* y) { kernels<T>().leaky_relu_forward(x.data(), y, static_cast<T>(alpha), n); });
-}
-
-template <class T>
-py::array leaky_relu_backward(const Array<T>& dout, const Array<T>& x, double alpha) {
-  require_shape("leaky_relu_backward", "dout", dout, shape_of(x));
-  const Index n = x.size();
-  return computed<T>("leaky_relu_backward", shape_of(x), [&](T* to) {
-    kernels<T>().leaky_relu_backward(dout.data(), x.data(), to, static_cast<T>(alpha), n);
-  });
 }
 
 }  // namespace
@@ -137,12 +105,11 @@ void bind_dense(py::module_& m) {
   m.def("relu_mask", &relu_mask<T>, function, x);
   m.def("relu_backward_by_mask", &relu_backward_by_mask<T>, function, dout, py::arg("mask").noconvert());
   const auto a = py::arg("a").noconvert(), other = py::arg("b").noconvert();
-  m.def("add", &add<T>, function, a, other);
+  using K = ElementwiseKernels<T>;
+  m.def("add", &combined<T, &K::add>, function, a, other);
+  m.def("add_relu", &combined<T, &K::add_relu>, function, a, other);
+  m.def("multiply", &combined<T, &K::multiply>, function, a, other);
   m.def("add_to", &add_to<T>, function, a, other);
-  m.def("add_relu", &add_relu<T>, function, a, other);
-  m.def("multiply", &multiply<T>, function, a, other);
-  m.def("leaky_relu_forward", &leaky_relu_forward<T>, x, py::arg("alpha"));
-  m.def("leaky_relu_backward", &leaky_relu_backward<T>, dout, x, py::arg("alpha"));
 }
 
 template void bind_dense<float>(py::module_&);

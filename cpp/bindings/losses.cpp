@@ -6,8 +6,8 @@ namespace cnnlib {
 namespace {
 
 template <class T>
-py::tuple softmax_loss(const char* function, const Array<T>& x, SoftmaxTargets<T> targets, double divisor) {
-  const ScoresShape s = scores_shape(function, "x", "(N, C, ...)", x);
+py::tuple softmax_loss(const char* function, const Array<T>& x, const ScoresShape& s,
+                       SoftmaxTargets<T> targets, double divisor) {
   targets.scale = divisor > 0 ? 1 / divisor : 0;  // nothing to average
   Array<T> dx = new_array<T>(function, shape_of(x));
   Array<double> parts =
@@ -19,9 +19,8 @@ py::tuple softmax_loss(const char* function, const Array<T>& x, SoftmaxTargets<T
 }
 
 template <class T>
-const T* class_weights(const char* function, const Array<T>& x, const MaybeArray<T>& weights) {
-  if (weights)
-    require_shape(function, "weights", *weights, {scores_shape(function, "x", "(N, C, ...)", x).C});
+const T* class_weights(const char* function, const ScoresShape& s, const MaybeArray<T>& weights) {
+  if (weights) require_shape(function, "weights", *weights, {s.C});
   return data_or_null(weights);
 }
 
@@ -33,7 +32,7 @@ py::tuple softmax_loss_of_labels(const char* function, const Array<T>& x, const 
   std::vector<Index> shape(shape_of(x).begin(), shape_of(x).end());
   shape.erase(shape.begin() + 1);
   require_shape(function, "y", y, shape);
-  const T* weight = class_weights(function, x, weights);
+  const T* weight = class_weights(function, s, weights);
   const std::int64_t* labels = y.data();
   std::vector<Index> counts(static_cast<std::size_t>(s.C));
   Index counted = 0;
@@ -52,7 +51,7 @@ py::tuple softmax_loss_of_labels(const char* function, const Array<T>& x, const 
       divisor += double(counts[static_cast<std::size_t>(c)]) * double(weight[c]);
   else
     divisor = double(counted);
-  return softmax_loss<T>(function, x, {labels, nullptr, weight, ignore, 0}, divisor);
+  return softmax_loss<T>(function, x, s, {labels, nullptr, weight, ignore, 0}, divisor);
 }
 
 // For targets of x's shape: (loss, dx), averaged over all samples and pixels.
@@ -61,7 +60,7 @@ py::tuple softmax_loss_of_values(const char* function, const Array<T>& x, const 
                                  const MaybeArray<T>& weights, std::int64_t) {
   require_shape(function, "y", y, shape_of(x));
   const ScoresShape s = scores_shape(function, "x", "(N, C, ...)", x);
-  return softmax_loss<T>(function, x, {nullptr, y.data(), class_weights(function, x, weights), -1, 0},
+  return softmax_loss<T>(function, x, s, {nullptr, y.data(), class_weights(function, s, weights), -1, 0},
                          double(s.N * s.inner));
 }
 

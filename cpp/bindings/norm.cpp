@@ -99,7 +99,7 @@ RowNormShape rownorm_shape(const char* function, const Array<T>& x, int ndim, In
     return std::string(function) + ": G must divide the channels: x is " + text(x) + ", G is " +
            std::to_string(groups);
   });
-  if (by_pixel) return {s.N * s.S, s.C, 1, s.C};
+  if (by_pixel) return {s.N * s.S, s.C, 1, s.C, s.S};
   return {s.N * groups, s.C / groups, s.S, s.C};
 }
 
@@ -114,12 +114,8 @@ py::tuple rownorm_forward(const char* function, const Array<T>& x, int ndim, con
   Stats mean = new_array<double>(function, {s.rows}), inv_std = new_array<double>(function, {s.rows});
   T* y = out.mutable_data();
   double *m = mean.mutable_data(), *i = inv_std.mutable_data();
-  unless_empty(x, [&] {
-    if (const Index N = x.shape(0); by_pixel && s.rows > N)
-      kernels<T>().pixel_norm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, N, s.C, s.rows / N);
-    else
-      kernels<T>().rownorm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, s);
-  });
+  unless_empty(x,
+               [&] { kernels<T>().rownorm_forward(x.data(), gamma.data(), beta.data(), eps, y, m, i, s); });
   return py::make_tuple(out, mean, inv_std);
 }
 
@@ -135,12 +131,8 @@ py::tuple rownorm_backward(const char* function, const Array<T>& dout, const Arr
            dbeta = zeros<T>(function, s.C);
   T *dx_data = dx.mutable_data(), *dgamma_data = dgamma.mutable_data(), *dbeta_data = dbeta.mutable_data();
   unless_empty(x, [&] {
-    if (const Index N = x.shape(0); by_pixel && s.rows > N)
-      kernels<T>().pixel_norm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(),
-                                       dx_data, dgamma_data, dbeta_data, N, s.C, s.rows / N);
-    else
-      kernels<T>().rownorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(), dx_data,
-                                    dgamma_data, dbeta_data, s);
+    kernels<T>().rownorm_backward(dout.data(), x.data(), mean.data(), inv_std.data(), gamma.data(), dx_data,
+                                  dgamma_data, dbeta_data, s);
   });
   return py::make_tuple(dx, dgamma, dbeta);
 }

@@ -39,28 +39,20 @@ PoolShape pool_shape(const char* function, const py::array& x, const PoolGeometr
              std::to_string(g[i]);
     });
   }
-  PoolShape s{};
-  s.planes = x.shape(0) * x.shape(1);
-  s.H = x.shape(2);
-  s.W = x.shape(3);
-  s.PH = g[0];
-  s.PW = g[1];
-  s.stride_h = g[2];
-  s.stride_w = g[3];
-  s.pad_top = g[4];
-  s.pad_bottom = g[5];
-  s.pad_left = g[6];
-  s.pad_right = g[7];
-  s.dilation_h = g[8];
-  s.dilation_w = g[9];
-  s.count_include_pad = count_include_pad;
-  s.OH = windows(function, "H", s.H, (s.PH - 1) * s.dilation_h + 1, s.stride_h, g[4], g[5], ceil_mode);
-  s.OW = windows(function, "W", s.W, (s.PW - 1) * s.dilation_w + 1, s.stride_w, g[6], g[7], ceil_mode);
-  require(s.PH * s.PW < UINT32_MAX, [&] { return std::string(function) + ": the window is too large"; });
-  return s;
+  const auto [PH, PW, stride_h, stride_w, top, bottom, left, right, dilation_h, dilation_w] = g;
+  const Index N = x.shape(0), C = x.shape(1), H = x.shape(2), W = x.shape(3);
+  const Index OH = windows(function, "H", H, (PH - 1) * dilation_h + 1, stride_h, top, bottom, ceil_mode);
+  const Index OW = windows(function, "W", W, (PW - 1) * dilation_w + 1, stride_w, left, right, ceil_mode);
+  require(g[0] * g[1] < UINT32_MAX, [&] { return std::string(function) + ": the window is too large"; });
+  return {N * C,    H,   W,    PH,     PW,    OH,         OW,         stride_h,
+          stride_w, top, left, bottom, right, dilation_h, dilation_w, count_include_pad};
 }
 
 namespace {
+
+py::dtype winner_dtype(const PoolShape& s) {
+  return s.winner_bytes() == 1 ? py::dtype::of<std::uint8_t>() : py::dtype::of<std::uint32_t>();
+}
 
 // (out, argmax): the winner of each window as kh * PW + kw, the type's largest number where there is none.
 template <class T>
@@ -69,14 +61,10 @@ py::tuple max_pool_forward(const char* function, const Array<T>& x, const PoolGe
   const PoolShape s = pool_shape(function, x, g, ceil_mode, false);
   const std::vector<Index> shape = {x.shape(0), x.shape(1), s.OH, s.OW};
   Array<T> out = result_array<T>(function, shape, out_buffer);
+  py::array arg = new_array(function, shape, winner_dtype(s));
   T* y = out.mutable_data();
-  py::array arg;
-  if (winner_bytes(s) == 4)
-    arg = new_array<std::uint32_t>(function, shape);
-  else
-    arg = new_array<std::uint8_t>(function, shape);
   void* a = arg.mutable_data();
-  unlocked([&] { run_max_pool(kernels<T>(), x.data(), y, a, s); });
+  unlocked([&] { kernels<T>().max_pool_forward(x.data(), y, a, s); });
   return py::make_tuple(out, arg);
 }
 
@@ -88,17 +76,18 @@ py::array max_pool_backward(const char* function, const Array<T>& dout, const Ar
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.OH, s.OW});
   if (argmax) {
     require_shape(function, "argmax", *argmax, shape_of(dout));
-    const bool right = winner_bytes(s) == 4 ? py::isinstance<Array<std::uint32_t>>(*argmax)
-                                            : py::isinstance<Array<std::uint8_t>>(*argmax);
-    require(right, [&] { return std::string(function) + ": argmax is not what the forward pass returned"; });
+    const bool contiguous = (argmax->flags() & py::array::c_style) != 0;
+    require(contiguous && argmax->dtype().equal(winner_dtype(s)),
+            [&] { return std::string(function) + ": argmax is not what the forward pass returned"; });
   }
   const Index outputs = s.planes * s.OH * s.OW;
   return computed<T>(function, shape_of(x), [&](T* to) {
-    if (argmax) return run_max_pool_backward(kernels<T>(), dout.data(), argmax->data(), to, s);
-    const Scratch arg(static_cast<std::size_t>(outputs * winner_bytes(s)));
+    const Kernels<T>& k = kernels<T>();
+    if (argmax) return k.max_pool_backward(dout.data(), argmax->data(), to, s);
+    const Scratch arg(static_cast<std::size_t>(outputs * s.winner_bytes()));
     const Scratch out(static_cast<std::size_t>(outputs) * sizeof(T));
-    run_max_pool(kernels<T>(), x.data(), static_cast<T*>(out.data()), arg.data(), s);
-    run_max_pool_backward(kernels<T>(), dout.data(), arg.data(), to, s);
+    k.max_pool_forward(x.data(), static_cast<T*>(out.data()), arg.data(), s);
+    k.max_pool_backward(dout.data(), arg.data(), to, s);
   });
 }
 
@@ -124,17 +113,17 @@ py::array global_avg_pool_forward(const Array<T>& x, const MaybeArray<T>& out_bu
   require(x.ndim() == 4 && x.shape(2) >= 1 && x.shape(3) >= 1, [&] {
     return "global_avg_pool_forward: x must be (N, C, H, W) with H, W >= 1, got shape " + text(x);
   });
-  const Index planes = x.shape(0) * x.shape(1), size = x.shape(2) * x.shape(3);
+  const PoolShape s = even_pool(x.shape(0) * x.shape(1), 1, 1, x.shape(2), x.shape(3));
   return computed<T>("global_avg_pool_forward", {x.shape(0), x.shape(1)}, out_buffer,
-                     [&](T* y) { kernels<T>().global_avg_pool_forward(x.data(), y, planes, size); });
+                     [&](T* y) { kernels<T>().avg_pool_forward(x.data(), y, s); });
 }
 
 template <class T>
 py::array global_avg_pool_backward(const Array<T>& dout, const std::array<Index, 4>& shape) {
   require_shape("global_avg_pool_backward", "dout", dout, {shape[0], shape[1]});
-  return computed<T>("global_avg_pool_backward", {shape.data(), 4}, [&](T* to) {
-    kernels<T>().global_avg_pool_backward(dout.data(), to, shape[0] * shape[1], shape[2] * shape[3]);
-  });
+  const PoolShape s = even_pool(shape[0] * shape[1], 1, 1, shape[2], shape[3]);
+  return computed<T>("global_avg_pool_backward", {shape.data(), 4},
+                     [&](T* to) { kernels<T>().avg_pool_backward(dout.data(), to, s); });
 }
 
 }  // namespace

@@ -71,7 +71,7 @@ py::array adaptive_max_pool_backward(const char* function, const Array<T>& dout,
 }
 
 UpsampleShape upsample_shape(const char* function, const py::array& x, const std::array<Index, 2>& scale,
-                             bool align_corners) {
+                             bool bilinear, bool align_corners) {
   require_images(function, x);
   require_positive(function, "scale", scale);
   // Positions along an axis are kept as 32-bit numbers, and their products with sizes must be exact.
@@ -80,27 +80,24 @@ UpsampleShape upsample_shape(const char* function, const py::array& x, const std
       return std::string(function) + ": scale " + std::to_string(scale[axis]) + " makes x of shape " +
              text(x) + " too large";
     });
-  return {x.shape(0) * x.shape(1), x.shape(2), x.shape(3), scale[0], scale[1], align_corners};
+  return {x.shape(0) * x.shape(1), x.shape(2), x.shape(3), scale[0], scale[1], bilinear, align_corners};
 }
 
 template <class T>
 py::array upsample_forward(const char* function, const Array<T>& x, const std::array<Index, 2>& scale,
                            bool bilinear, bool align_corners, const MaybeArray<T>& out_buffer) {
-  const UpsampleShape s = upsample_shape(function, x, scale, align_corners);
-  const auto kernel =
-      bilinear ? kernels<T>().upsample_bilinear_forward : kernels<T>().upsample_nearest_forward;
+  const UpsampleShape s = upsample_shape(function, x, scale, bilinear, align_corners);
   return computed<T>(function, {x.shape(0), x.shape(1), s.H * s.scale_h, s.W * s.scale_w}, out_buffer,
-                     [&](T* y) { kernel(x.data(), y, s); });
+                     [&](T* y) { kernels<T>().upsample_forward(x.data(), y, s); });
 }
 
 template <class T>
 py::array upsample_backward(const char* function, const Array<T>& dout, const Array<T>& x,
                             const std::array<Index, 2>& scale, bool bilinear, bool align_corners) {
-  const UpsampleShape s = upsample_shape(function, x, scale, align_corners);
+  const UpsampleShape s = upsample_shape(function, x, scale, bilinear, align_corners);
   require_shape(function, "dout", dout, {x.shape(0), x.shape(1), s.H * s.scale_h, s.W * s.scale_w});
-  const auto kernel =
-      bilinear ? kernels<T>().upsample_bilinear_backward : kernels<T>().upsample_nearest_backward;
-  return computed<T>(function, shape_of(x), [&](T* to) { kernel(dout.data(), to, s); });
+  return computed<T>(function, shape_of(x),
+                     [&](T* to) { kernels<T>().upsample_backward(dout.data(), to, s); });
 }
 
 }  // namespace

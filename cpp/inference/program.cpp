@@ -39,13 +39,11 @@ void Program<T>::add(Step<T> step) {
 template <class T>
 void Program<T>::run_images(const Samples<T>& input, T* output, Index first, Index images) const {
   const Arena<T> arena(arena_ + (input.bytes != nullptr ? input_size_ : 0), images);
-  const T* values = input.values + first * input_size_;
-  if (input.bytes != nullptr) {
-    T* converted = arena.data() + arena_ * images;
+  T* const converted = arena.data() + arena_ * images;
+  if (input.bytes != nullptr)
     kernels_.normalize_bytes(input.bytes + first * input_size_, input.mean, input.std, converted,
                              input.C * images, input.C, input.S);
-    values = converted;
-  }
+  const T* const values = input.bytes != nullptr ? converted : input.values + first * input_size_;
   const Frame<T> frame{values_.data(), values, output + first * output_size_, arena.data(), images};
   for (const Step<T>& step : steps_) step.run(frame);
 }
@@ -92,9 +90,10 @@ std::vector<double> Program<T>::profile(const T* input, T* output, Index N, int 
   using Clock = std::chrono::steady_clock;
   const Arena<T> arena(arena_, N);
   const Frame<T> all{values_.data(), input, output, arena.data(), N};
+  if (N == 0) return std::vector<double>(steps_.size());  // steps expect images
   std::vector<double> least(steps_.size(), std::numeric_limits<double>::infinity());
   with_standing_team(threads_for(work_ * double(N)), [&] {
-    for (int i = 0; i < repeats; ++i)
+    for (int i = 0; i < std::max(1, repeats); ++i)
       for (std::size_t k = 0; k < steps_.size(); ++k) {
         const auto start = Clock::now();
         steps_[k].run(all);

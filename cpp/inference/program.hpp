@@ -75,7 +75,8 @@ class Program {
 
   // input (N, input_size), output (N, output_size).
   void run(const Samples<T>& input, T* output, Index N) const;
-  // The seconds of each step while all N images go through it, all threads on them: the least of the repeats.
+  // The seconds of each step while all N images go through it, all threads on them: the least of the repeats,
+  // of which there is at least one.
   std::vector<double> profile(const T* input, T* output, Index N, int repeats) const;
 
  private:

@@ -22,6 +22,14 @@ void add_parts_up(Index parts, Index C, Sums* partial, const Body& body) {
   add_parts_up(parts, C, partial);
   for (Index c = 0; c < C; ++c) body(c, partial[c]);
 }
+// dbeta and dgamma (C,) from the parts' sums of them.
+template <class T, class Sums>
+void add_parts_up(Index parts, Index C, Sums* partial, T* dgamma, T* dbeta) {
+  add_parts_up(parts, C, partial, [=](Index c, const Sums& total) {
+    dbeta[c] = T(total.a);
+    dgamma[c] = T(total.b);
+  });
+}
 
 // The sums of each channel over N and S: units of values that are read at a time, in at most most_parts
 // parts, whose sums are added up in their order. The shape alone decides.
@@ -60,12 +68,6 @@ struct ChannelParts {
           to[c].add(unit(c, (n * s.C + c) * s.S + at, std::min(planes, s.N - n), std::min(size, s.S - at)));
       }
     });
-  }
-
-  // body(channel, sums of the channel); changes those of the parts.
-  template <class Sums, class Body>
-  void each_total(Sums* partial, const Body& body) const {
-    add_parts_up(parts, s.C, partial, body);
   }
 };
 

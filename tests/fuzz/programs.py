@@ -5,7 +5,7 @@ from calls import REFUSALS, conv_param, geometry
 from cnnlib import _core
 from source import Source
 
-KINDS = ["relu6", "sigmoid", "silu", "gelu", "elu", "tanh"]
+KINDS = ["leaky_relu", "relu6", "sigmoid", "silu", "gelu", "elu", "tanh"]
 
 
 def steps(source, dtype, C, H, W):
@@ -25,9 +25,10 @@ def steps(source, dtype, C, H, W):
         "avg_pool": (like, pool, flag, not flag),
         "global_avg_pool": (C, S),
         "normalize": (S, A(C, "f8"), A(C, "f8"), A(C, dtype), A(C, dtype), flag),
-        "row_norm": ((source.choice([1, C]), source.choice([C, 1]), S, C), 1e-3, A(C, dtype), A(C, dtype)),
-        "pixel_norm": (S, 1e-3, A(C, dtype), A(C, dtype)),
-        "leaky_relu": (source.number(),),
+        "row_norm": (
+            source.choice([(1, C, S, C, 1), (C, 1, S, C, 1), (S, C, 1, C, S), (1, 1, S, C, 2)]),
+            *(1e-3, A(C, dtype), A(C, dtype)),
+        ),
         "relu": (),
         "activation": (source.choice([*KINDS, source.garbage()]), source.number()),
         "softmax": (C, S),

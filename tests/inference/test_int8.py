@@ -433,6 +433,13 @@ def test_the_table_has_shares_of_the_time(net):
     assert f"{100 * table[0].share:.1f} %" in str(table)
 
 
+def test_no_images_take_no_time(net):
+    predictor = cnnlib.prepare(net, precision="int8", calibration=images(16))
+    steps = predictor.profile(images(0))
+    assert len(steps) == len(predictor.profile(images(1), 1))
+    assert all(seconds == operations == 0 for _, seconds, operations in steps)
+
+
 def test_the_core_refuses_windows_beyond_the_border():
     image, out = (4, 6, 6, 0, 0, 0, 0), (8, 6, 6, 0, 0, 0, 0)
     program = _core.ProgramFloat([(0, 144, 0), (2, 64, 0), (1, 96, 0)], 144, 96, 64)

@@ -225,3 +225,35 @@ def test_nan_spoils_its_own_set_alone(isa, dtype, rng):
     np.testing.assert_array_equal(np.isnan(out[:, :, 0, 0]), want)
     out, _ = spatial_layernorm_forward(x.T.reshape(1, 4, 3, 1), gamma, beta, {})
     np.testing.assert_array_equal(np.isnan(out[0, :, :, 0]), np.tile([False, True, False], (4, 1)))
+
+
+BACKWARD = {
+    "layernorm": (layernorm_forward_naive, layernorm_backward_naive, layernorm_backward),
+    "spatial_layernorm": (
+        spatial_layernorm_forward_naive,
+        spatial_layernorm_backward_naive,
+        spatial_layernorm_backward,
+    ),
+    "spatial_groupnorm": (
+        spatial_groupnorm_forward_naive,
+        spatial_groupnorm_backward_naive,
+        spatial_groupnorm_backward,
+    ),
+}
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf], ids=str)
+@pytest.mark.parametrize("name", BACKWARD)
+def test_an_infinite_gradient_is_infinite_where_it_is_in_the_loops(name, value, isa, dtype, rng):
+    forward, naive, backward = BACKWARD[name]
+    shape = (2, 5) if name == "layernorm" else (2, 5, 6, 1)
+    x, dout, gamma = random_arrays(rng, shape, shape, shape[1:2])
+    dout[(1, 2, *[0] * (len(shape) - 2))] = value
+    _, cache = forward(x, gamma, gamma, *([1] if name == "spatial_groupnorm" else []), {})
+    with np.errstate(invalid="ignore"):
+        want = naive(dout, cache)[0]
+    arrays, *statistics = cache
+    dx = backward(dout.astype(dtype), (tuple(a.astype(dtype) for a in arrays), *statistics))[0]
+    infinite = np.isinf(want)
+    assert infinite.any()
+    np.testing.assert_array_equal(dx[infinite], want[infinite])

@@ -32,8 +32,10 @@ STAGES = [
     {"batchnorm": None, "eps": 1e-3, "momentum": 0.5},
     "relu",
     {"groupnorm": 1},
+    "layernorm",
     "instancenorm",
     "relu6",
+    "softmax",
     "sigmoid",
     "leaky_relu",
     {"scale": 0.3},
@@ -473,6 +475,7 @@ REFUSED = {
     "a layer too many": lambda: (core := program(done=[()])).relu(0, 1) or core.relu(1, 2),
     "release of no value": lambda: program(done=[(9,)]),
     "no values": lambda: program(()),
+    "a value of less than nothing": lambda: program((4, -1, 4)),
     "which are trained": lambda: program(trained=[True]),
     "which are active": lambda: program(active=[True]),
     "weights of another size": lambda: program().affine(0, 1, 4, 4, 1, 1, False, True),
@@ -481,7 +484,8 @@ REFUSED = {
     "a convolution's output": lambda: program().conv(0, 1, LIKE, WEIGHTS, 0, -1, {}, False, True, True),
     "the second norm first": lambda: program().batchnorm(0, 1, 4, 1, 1, 1, 1, False),
     "the second mask first": lambda: program().dropout(0, 1, 1),
-    "groups": lambda: program().row_norm(0, 1, (3, 4, 1), 1, 1, 1e-5),
+    "groups": lambda: program().row_norm(0, 1, (3, 1, 1, 4, 1), 1, 1, 1e-5),
+    "pixels": lambda: program().row_norm(0, 1, (4, 1, 1, 1, 2), 1, 1, 1e-5),
     "parts of another sum": lambda: program((4, 3, 4)).concat([0, 0], 1, [True, True]),
     "layers missing": lambda: run(program()),
     "an upsampling": lambda: program().upsample(0, 1, (1, 2, 2, 2**40, 1), False, False),
@@ -516,3 +520,33 @@ def test_calls_that_do_not_fit_are_refused(name):
     run(core, **fitting)
     with pytest.raises(ValueError, match="loss"):
         run(core, **fitting | CALLS[name])
+
+
+def one_layer():
+    core = program((4, 4), done=[()], active=[True])
+    core.relu(0, 1)
+    return core
+
+
+def test_one_value_as_two_outputs():
+    _, (first, second), _ = one_layer().forward(X, PARAMS, [], [], [(1, [4]), (1, [4])])
+    np.testing.assert_array_equal(first, X)
+    np.testing.assert_array_equal(second, X)
+    assert not np.shares_memory(first, second)
+
+
+@pytest.mark.parametrize(
+    "douts", [[(9, np.ones((2, 4)))], [(-1, np.ones((2, 4)))], [(1, np.ones((2, 3)))], []], ids=str
+)
+def test_gradients_that_do_not_fit_are_refused(douts):
+    core = one_layer()
+    batch, _, _ = core.forward(X, PARAMS, [], [], [(1, [4])])
+    with pytest.raises(ValueError, match="loss"):
+        core.backward(batch, douts)
+
+
+def test_a_batch_belongs_to_its_network():
+    core, other = one_layer(), one_layer()
+    batch, _, _ = core.forward(X, PARAMS, [], [], [(1, [4])])
+    with pytest.raises(ValueError, match="loss: a batch of another network"):
+        other.backward(batch, [(1, X)])

@@ -4,7 +4,7 @@
 #include <functional>
 #include <vector>
 
-#include "../../kernels.hpp"
+#include "../arrays.hpp"
 
 namespace cnnlib {
 
@@ -24,5 +24,9 @@ struct ImageLayer {
   Keeps keeps = Keeps::nothing;
   Index place_bytes = 0;
 };
+
+// Adds a method to the program, for prediction or for training, for each layer of images.
+template <class T, class Program>
+[[gnu::cold]] void bind_image_layers(py::class_<Program>& program);
 
 }  // namespace cnnlib

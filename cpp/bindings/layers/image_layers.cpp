@@ -1,10 +1,9 @@
 // The layers of images. What makes one takes the function that messages name, the size of the layer's input
 // in elements of an image, and the layer's own arguments; arrays `like` of no images tell what shape an image
 // has.
-#include "image_layers.hpp"
-
-#include "../activation_names.hpp"
 #include "../pool_shape.hpp"
+#include "../program/bound_program.hpp"
+#include "../training/bound_training.hpp"
 
 namespace cnnlib {
 namespace {
@@ -33,24 +32,14 @@ ImageLayer<T> relu(const char*, Index size) {
       });
 }
 
-template <class T>
-ImageLayer<T> leaky_relu(const char*, Index size, double alpha) {
-  const T a = static_cast<T>(alpha);
-  return elements_layer<T>(
-      size, 0.25, ImageLayer<T>::Keeps::x,
-      [a](const Kernels<T>& k, const T* x, T* out, Index n) { k.leaky_relu_forward(x, out, a, n); },
-      [a](const Kernels<T>& k, const T* dout, const T* x, T* dx, Index n) {
-        k.leaky_relu_backward(dout, x, dx, a, n);
-      });
-}
-
-// Another function of each element; alpha is elu's.
+// Another function of each element; alpha is leaky_relu's and elu's.
 template <class T>
 ImageLayer<T> activation(const char* function, Index size, const std::string& name, double alpha) {
   const Activation kind = activation_named(function, name);
   const T a = static_cast<T>(alpha);
   return elements_layer<T>(
-      size, 1, from_result(kind) ? ImageLayer<T>::Keeps::out : ImageLayer<T>::Keeps::x,
+      size, kind == Activation::leaky_relu ? 0.25 : 1,
+      from_result(kind) ? ImageLayer<T>::Keeps::out : ImageLayer<T>::Keeps::x,
       [=](const Kernels<T>& k, const T* x, T* out, Index n) {
         k.activation_forward(kind, x, out, nullptr, a, n);
       },
@@ -109,34 +98,30 @@ ImageLayer<T> max_pool(const char* function, Index, const Array<T>& like, const 
           {s.planes, s.OH, s.OW},
           pool_work(s),
           [=](const Kernels<T>& k, const T* x, T* out, void* winners, Index N) {
-            if (winners == nullptr) return k.max_pool_values(x, out, of_images(s, N));
-            run_max_pool(k, x, out, winners, of_images(s, N));
+            k.max_pool_forward(x, out, winners, of_images(s, N));
           },
           [=](const Kernels<T>& k, const T* dout, const T*, const void* winners, T* dx, Index N) {
-            run_max_pool_backward(k, dout, winners, dx, of_images(s, N));
+            k.max_pool_backward(dout, winners, dx, of_images(s, N));
           },
           ImageLayer<T>::Keeps::nothing,
-          elements_of({s.planes, s.OH, s.OW}) * winner_bytes(s)};
+          elements_of({s.planes, s.OH, s.OW}) * s.winner_bytes()};
 }
 
 // shape: C, H, W, OH, OW.
 template <class T>
 ImageLayer<T> adaptive_pool(const char*, Index, const std::array<Index, 5>& shape, bool maximum) {
   const AdaptivePoolShape s{shape[0], shape[1], shape[2], shape[3], shape[4]};
-  const Index outputs = elements_of({s.planes, s.OH, s.OW});
   ImageLayer<T> layer = planes_layer<T>(s, s.OH, s.OW, double(s.planes) * double(s.H) * double(s.W) / 4,
                                         &PoolKernels<T>::adaptive_avg_pool_forward,
                                         &PoolKernels<T>::adaptive_avg_pool_backward);
   if (!maximum) return layer;
   layer.forward = [=](const Kernels<T>& k, const T* x, T* out, void* winners, Index N) {
-    std::vector<std::int64_t> unused(static_cast<std::size_t>(winners == nullptr ? outputs * N : 0));
-    k.adaptive_max_pool_forward(
-        x, out, winners == nullptr ? unused.data() : static_cast<std::int64_t*>(winners), of_images(s, N));
+    k.adaptive_max_pool_forward(x, out, static_cast<std::int64_t*>(winners), of_images(s, N));
   };
   layer.backward = [=](const Kernels<T>& k, const T* dout, const T*, const void* winners, T* dx, Index N) {
     k.adaptive_max_pool_backward(dout, static_cast<const std::int64_t*>(winners), dx, of_images(s, N));
   };
-  layer.place_bytes = outputs * Index(sizeof(std::int64_t));
+  layer.place_bytes = elements_of({s.planes, s.OH, s.OW}) * Index(sizeof(std::int64_t));
   return layer;
 }
 
@@ -144,28 +129,34 @@ ImageLayer<T> adaptive_pool(const char*, Index, const std::array<Index, 5>& shap
 template <class T>
 ImageLayer<T> upsample(const char* function, Index, const std::array<Index, 5>& shape, bool bilinear,
                        bool align_corners) {
-  const UpsampleShape s{shape[0], shape[1], shape[2], shape[3], shape[4], align_corners};
+  const UpsampleShape s{shape[0], shape[1], shape[2], shape[3], shape[4], bilinear, align_corners};
   constexpr Index most = Index{1} << 31;
   require(s.scale_h >= 1 && s.scale_w >= 1 && s.H <= most / s.scale_h && s.W <= most / s.scale_w,
           [&] { return std::string(function) + ": an upsampling beyond 2**31"; });
   const Index OH = s.H * s.scale_h, OW = s.W * s.scale_w;
-  return planes_layer<T>(
-      s, OH, OW, double(s.planes) * double(OH) * double(OW) / 4,
-      bilinear ? &PoolKernels<T>::upsample_bilinear_forward : &PoolKernels<T>::upsample_nearest_forward,
-      bilinear ? &PoolKernels<T>::upsample_bilinear_backward : &PoolKernels<T>::upsample_nearest_backward);
+  return planes_layer<T>(s, OH, OW, double(s.planes) * double(OH) * double(OW) / 4,
+                         &PoolKernels<T>::upsample_forward, &PoolKernels<T>::upsample_backward);
+}
+
+// Over the axis of C of images (C, S).
+template <class T>
+ImageLayer<T> softmax(const char*, Index, Index C, Index S) {
+  return {{C, S},
+          {C, S},
+          double(C) * double(S),
+          [=](const Kernels<T>& k, const T* x, T* out, void*, Index N) {
+            k.softmax_forward(x, out, nullptr, N, C, S);
+          },
+          [=](const Kernels<T>& k, const T* dout, const T* y, const void*, T* dx, Index N) {
+            k.softmax_backward(dout, y, dx, N, C, S);
+          },
+          ImageLayer<T>::Keeps::out};
 }
 
 template <class T>
 ImageLayer<T> global_avg_pool(const char*, Index, Index C, Index S) {
-  return {{C, S},
-          {C},
-          double(C) * double(S) / 4,
-          [=](const Kernels<T>& k, const T* x, T* out, void*, Index N) {
-            k.global_avg_pool_forward(x, out, C * N, S);
-          },
-          [=](const Kernels<T>& k, const T* dout, const T*, const void*, T* dx, Index N) {
-            k.global_avg_pool_backward(dout, dx, C * N, S);
-          }};
+  return planes_layer<T>(even_pool(C, 1, 1, S, 1), 1, 1, double(C) * double(S) / 4,
+                         &PoolKernels<T>::avg_pool_forward, &PoolKernels<T>::avg_pool_backward);
 }
 
 template <class T, class... Args, class... Names>
@@ -190,34 +181,26 @@ void def(py::class_<BoundTraining<T>>& program, const char* layer,
       py::arg("x"), py::arg("out"), names...);
 }
 
+}  // namespace
+
 template <class T, class Program>
-void bind_all(Program& program) {
+void bind_image_layers(py::class_<Program>& program) {
   const auto alpha = py::arg("alpha"), shape = py::arg("shape"), ceil_mode = py::arg("ceil_mode");
   const auto like = py::arg("like").noconvert(), geometry = py::arg("geometry");
+  const auto C = py::arg("C"), S = py::arg("S");
   def(program, "relu", &relu<T>);
-  def(program, "leaky_relu", &leaky_relu<T>, alpha);
   def(program, "activation", &activation<T>, py::arg("kind"), alpha);
   def(program, "max_pool", &max_pool<T>, like, geometry, ceil_mode);
   def(program, "avg_pool", &avg_pool<T>, like, geometry, ceil_mode, py::arg("count_include_pad"));
-  def(program, "global_avg_pool", &global_avg_pool<T>, py::arg("C"), py::arg("S"));
+  def(program, "softmax", &softmax<T>, C, S);
+  def(program, "global_avg_pool", &global_avg_pool<T>, C, S);
   def(program, "adaptive_pool", &adaptive_pool<T>, shape, py::arg("maximum"));
   def(program, "upsample", &upsample<T>, shape, py::arg("bilinear"), py::arg("align_corners"));
 }
 
-}  // namespace
-
-template <class T>
-void bind_image_layers(py::class_<BoundProgram<T>>& program) {
-  bind_all<T>(program);
-}
-template <class T>
-void bind_image_layers(py::class_<BoundTraining<T>>& program) {
-  bind_all<T>(program);
-}
-
-template void bind_image_layers(py::class_<BoundProgram<float>>&);
-template void bind_image_layers(py::class_<BoundProgram<double>>&);
-template void bind_image_layers(py::class_<BoundTraining<float>>&);
-template void bind_image_layers(py::class_<BoundTraining<double>>&);
+template void bind_image_layers<float>(py::class_<BoundProgram<float>>&);
+template void bind_image_layers<double>(py::class_<BoundProgram<double>>&);
+template void bind_image_layers<float>(py::class_<BoundTraining<float>>&);
+template void bind_image_layers<double>(py::class_<BoundTraining<double>>&);
 
 }  // namespace cnnlib

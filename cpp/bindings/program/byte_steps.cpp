@@ -5,7 +5,7 @@
 #include "../../dispatch.hpp"
 #include "../conv/conv_shape.hpp"
 #include "../pool_shape.hpp"
-#include "steps.hpp"
+#include "bound_program.hpp"
 
 namespace cnnlib {
 namespace {

@@ -18,37 +18,51 @@ Index elements_of(const ShapeView& shape, Index least) {
   return size;
 }
 
-void check_values(const std::vector<Value>& values, Index input_size, Index output_size, Index arena) {
+RowNormShape row_norm_shape(const char* function, const std::array<Index, 5>& shape) {
+  const auto [rows, channels, S, C, pixels] = shape;
+  const RowNormShape s{rows, channels, S, C, pixels};
+  const bool right = elements_of({s.rows, s.channels, s.S}) > 0 && s.C > 0 &&
+                     s.rows * s.channels % s.C == 0 &&
+                     (s.pixels == 1 || (s.pixels == s.rows && s.channels == s.C && s.S == 1));
+  require(right, [&] {
+    return std::string(function) + ": rows of other channels: " + text(ShapeView(shape.data(), 5));
+  });
+  return s;
+}
+
+ProgramValues::ProgramValues(const std::vector<std::tuple<int, Index, Index>>& values, Index input_size,
+                             Index output_size, Index arena) {
   for (const Index size : {input_size, output_size, arena})
     require(size >= 0 && size <= most_elements,
             [&] { return "prepare: values of " + std::to_string(size) + " elements"; });
-  int number = 0;
-  for (const Value& v : values) {
-    const bool inside = v.place == Value::Place::arena
-                            ? v.size >= 0 && v.offset >= 0 && v.size <= arena && v.offset <= arena - v.size
-                        : v.place == Value::Place::input  ? v.size == input_size
-                        : v.place == Value::Place::output ? v.size == output_size
-                                                          : false;
-    require_value(inside, number++, "does not lie inside of its place");
+  for (const auto& [number, size, offset] : values) {
+    const auto place = static_cast<Value::Place>(number);
+    const bool inside = place == Value::Place::arena
+                            ? size >= 0 && offset >= 0 && size <= arena && offset <= arena - size
+                        : place == Value::Place::input  ? size == input_size
+                        : place == Value::Place::output ? size == output_size
+                                                        : false;
+    require_value(inside, static_cast<int>(values_.size()), "does not lie inside of its place");
+    values_.push_back({place, size, offset});
   }
 }
 
-Index size_of(const std::vector<Value>& values, int value) {
-  require_value(value >= 0 && static_cast<std::size_t>(value) < values.size(), value, "does not exist");
-  return values[static_cast<std::size_t>(value)].size;
+Index ProgramValues::size_of(int value) const {
+  require_value(value >= 0 && static_cast<std::size_t>(value) < values_.size(), value, "does not exist");
+  return values_[static_cast<std::size_t>(value)].size;
 }
 
-void check_read(const std::vector<Value>& values, int value, const ShapeView& shape) {
-  const Index size = size_of(values, value);
+void ProgramValues::reads(int input, const ShapeView& shape) const {
+  const Index size = size_of(input);
   require(size == elements_of(shape), [&] {
     return "prepare: a step takes a value of " + std::to_string(size) + " elements for one of shape " +
            text(shape);
   });
 }
 
-void check_written(const std::vector<Value>& values, int value, const ShapeView& shape) {
-  check_read(values, value, shape);
-  require_value(values[static_cast<std::size_t>(value)].place != Value::Place::input, value,
+void ProgramValues::writes(int output, const ShapeView& shape) const {
+  reads(output, shape);
+  require_value(values_[static_cast<std::size_t>(output)].place != Value::Place::input, output,
                 "is the caller's, and not written to");
 }
 

@@ -1,26 +1,16 @@
-// Softmax, sums and products of values, and values joined.
+// Sums and products of values, and values joined.
 #include <numeric>
 
-#include "steps.hpp"
+#include "bound_program.hpp"
 
 namespace cnnlib {
 namespace {
 
-// Over the axis of C of images (C, S).
-template <class T>
-void softmax_step(BoundProgram<T>& p, const std::string& name, int input, int output, Index C, Index S) {
-  p.reads_and_writes(input, {C, S}, output, {C, S});
-  const Kernels<T>& k = p.kernels();
-  p.add_step(name, double(C * S), [=, &k](const Frame<T>& f) {
-    k.softmax_forward(f.read(input), f.write(output), nullptr, f.images, C, S);
-  });
-}
-
-// b is as large as a: whole(a, b, out, n); or has a value for each of its `planes`: spread(a, b, out, planes,
-// elements of a plane).
-template <class T, class Whole, class Spread>
+// b is as large as a: whole(a, b, out, n); or has a value for each of its `planes`: broadcast(a, b, out,
+// planes, elements of a plane).
+template <class T, class Whole, class Broadcast>
 void pairs_step(BoundProgram<T>& p, const std::string& name, int a, int b, int output, Index planes,
-                const Whole& whole, const Spread& spread) {
+                const Whole& whole, const Broadcast& broadcast) {
   const Index size = p.size_of(output);
   p.reads_and_writes(a, {size}, output, {size});
   const double work = double(size) / 4;
@@ -31,7 +21,7 @@ void pairs_step(BoundProgram<T>& p, const std::string& name, int a, int b, int o
   p.reads(b, {planes});
   require(size % planes == 0, [] { return "prepare: planes that do not divide their value"; });
   p.add_step(name, work, [=](const Frame<T>& f) {
-    spread(f.read(a), f.read(b), f.write(output), planes * f.images, size / planes);
+    broadcast(f.read(a), f.read(b), f.write(output), planes * f.images, size / planes);
   });
 }
 
@@ -39,16 +29,16 @@ template <class T>
 void sum_step(BoundProgram<T>& p, const std::string& name, int a, int b, int output, Index planes,
               bool relu) {
   const Kernels<T>& k = p.kernels();
-  const auto spread = [&k, relu](const T* x, const T* y, T* out, Index n, Index S) {
-    k.spread_add(x, y, out, n, S);
+  const auto broadcast = [&k, relu](const T* x, const T* y, T* out, Index n, Index S) {
+    k.broadcast_add(x, y, out, n, S);
     if (relu) k.relu_forward(out, out, n * S);
   };
-  pairs_step(p, name, a, b, output, planes, relu ? k.add_relu : k.add, spread);
+  pairs_step(p, name, a, b, output, planes, relu ? k.add_relu : k.add, broadcast);
 }
 
 template <class T>
 void product_step(BoundProgram<T>& p, const std::string& name, int a, int b, int output, Index planes) {
-  pairs_step(p, name, a, b, output, planes, p.kernels().multiply, p.kernels().spread_multiply);
+  pairs_step(p, name, a, b, output, planes, p.kernels().multiply, p.kernels().broadcast_multiply);
 }
 
 template <class T>
@@ -71,10 +61,9 @@ void concat_step(BoundProgram<T>& p, const std::string& name, const std::vector<
 
 template <class T>
 void bind_elementwise_steps(py::class_<BoundProgram<T>>& program) {
-  const auto name = py::arg("name"), input = py::arg("input"), output = py::arg("output");
+  const auto name = py::arg("name"), output = py::arg("output");
   const auto a = py::arg("a"), b = py::arg("b"), planes = py::arg("planes");
-  program.def("softmax", &softmax_step<T>, name, input, output, py::arg("C"), py::arg("S"))
-      .def("sum", &sum_step<T>, name, a, b, output, planes, py::arg("relu"))
+  program.def("sum", &sum_step<T>, name, a, b, output, planes, py::arg("relu"))
       .def("product", &product_step<T>, name, a, b, output, planes)
       .def("concat", &concat_step<T>, name, py::arg("inputs"), output);
 }

@@ -1,5 +1,5 @@
 // Steps that normalize.
-#include "steps.hpp"
+#include "bound_program.hpp"
 
 namespace cnnlib {
 namespace {
@@ -23,37 +23,16 @@ void normalize_step(BoundProgram<T>& p, const std::string& name, int input, int 
 
 template <class T>
 void row_norm_step(BoundProgram<T>& p, const std::string& name, int input, int output,
-                   const std::array<Index, 4>& shape, double eps, const Array<T>& gamma,
+                   const std::array<Index, 5>& shape, double eps, const Array<T>& gamma,
                    const Array<T>& beta) {
-  const auto [rows, channels, S, C] = shape;
-  p.reads_and_writes(input, {rows, channels, S}, output, {rows, channels, S});
-  require(C >= 1 && rows * channels % C == 0, [] { return "prepare: rows of other channels"; });
-  require_channels("prepare", C, {{"gamma", gamma}, {"beta", beta}});
+  const RowNormShape s = row_norm_shape("prepare", shape);
+  p.reads_and_writes(input, {s.rows, s.channels, s.S}, output, {s.rows, s.channels, s.S});
+  require_channels("prepare", s.C, {{"gamma", gamma}, {"beta", beta}});
   const T *g = gamma.data(), *b = beta.data();
   p.keep(gamma, beta);
   const Kernels<T>& k = p.kernels();
-  const Index of_image = rows;
-  p.add_step(name, double(rows * channels) * double(S) / 2,
-             [=, &k, channels = channels, S = S, C = C](const Frame<T>& f) {
-               const Index all = of_image * f.images;
-               std::vector<double> statistics(static_cast<std::size_t>(2 * all));
-               k.rownorm_forward(f.read(input), g, b, eps, f.write(output), statistics.data(),
-                                 statistics.data() + all, {all, channels, S, C});
-             });
-}
-
-// Over the channels of each pixel of images (C, S).
-template <class T>
-void pixel_norm_step(BoundProgram<T>& p, const std::string& name, int input, int output, Index S, double eps,
-                     const Array<T>& gamma, const Array<T>& beta) {
-  const Index C = gamma.size();
-  p.reads_and_writes(input, {C, S}, output, {C, S});
-  require_channels("prepare", C, {{"gamma", gamma}, {"beta", beta}});
-  const T *g = gamma.data(), *b = beta.data();
-  p.keep(gamma, beta);
-  const Kernels<T>& k = p.kernels();
-  p.add_step(name, double(C) * double(S) / 2, [=, &k](const Frame<T>& f) {
-    k.pixel_norm_forward(f.read(input), g, b, eps, f.write(output), nullptr, nullptr, f.images, C, S);
+  p.add_step(name, double(s.rows * s.channels) * double(s.S) / 2, [=, &k](const Frame<T>& f) {
+    k.rownorm_forward(f.read(input), g, b, eps, f.write(output), nullptr, nullptr, of_images(s, f.images));
   });
 }
 
@@ -66,8 +45,7 @@ void bind_norm_steps(py::class_<BoundProgram<T>>& program) {
   program
       .def("normalize", &normalize_step<T>, name, input, output, py::arg("S"), py::arg("mean").noconvert(),
            py::arg("inv_std").noconvert(), gamma, beta, py::arg("relu"))
-      .def("row_norm", &row_norm_step<T>, name, input, output, py::arg("shape"), eps, gamma, beta)
-      .def("pixel_norm", &pixel_norm_step<T>, name, input, output, py::arg("S"), eps, gamma, beta);
+      .def("row_norm", &row_norm_step<T>, name, input, output, py::arg("shape"), eps, gamma, beta);
 }
 
 template void bind_norm_steps(py::class_<BoundProgram<float>>&);

@@ -1,7 +1,6 @@
 // Networks prepared for inference: cnnlib.inference puts a program's steps together, one call each.
 #include "../conv/conv_shape.hpp"
-#include "../layers/image_layers.hpp"
-#include "steps.hpp"
+#include "bound_program.hpp"
 
 namespace cnnlib {
 namespace {
@@ -31,7 +30,7 @@ void bind_program(py::module_& m, const char* name) {
       .def_property_readonly("packed_bytes", &P::packed_bytes);
   bind_weighted_steps<T>(program);
   bind_norm_steps<T>(program);
-  bind_image_layers(program);
+  bind_image_layers<T>(program);
   bind_elementwise_steps<T>(program);
   if constexpr (std::is_same_v<T, float>) bind_byte_steps(program);
 }

@@ -10,6 +10,7 @@ namespace cnnlib {
 // What Python hands from a forward pass to its backward pass.
 template <class T>
 struct BoundBatch {
+  const void* program;
   Batch<T> batch;
   std::vector<Array<T>> kept;  // the arrays that the batch points into
 };
@@ -25,13 +26,14 @@ class TrainingValues {
   // Sizes in elements of an image; for each layer the values that no later one reads. The first is the input.
   TrainingValues(std::vector<Index> sizes, std::vector<std::vector<int>> done, std::size_t layers);
 
-  void read(int value, const ShapeView& shape) const;
-  void make(int value, const ShapeView& shape);
+  // The layer that is being added reads and makes values of which an image has these shapes.
+  void reads(int value, const ShapeView& shape) const;
+  void makes(int value, const ShapeView& shape);
   // What the layer releases.
   const std::vector<int>& end_layer();
 
   const std::vector<Index>& sizes() const { return sizes_; }
-  Index size(int value) const;
+  Index size_of(int value) const;
   bool all_layers() const { return layers_ == done_.size(); }
 
  private:
@@ -42,13 +44,13 @@ class TrainingValues {
 };
 
 template <class T>
-class BoundTraining {
+class BoundTraining : public TrainingValues {
  public:
   // Sizes in elements of an image; of the parameters their shapes, and which are trained; what no layer after
   // each one reads, and which layers have a gradient.
   BoundTraining(std::vector<Index> sizes, std::vector<std::vector<Index>> params, std::vector<bool> trained,
                 std::vector<std::vector<int>> done, std::vector<bool> active)
-      : values_(std::move(sizes), std::move(done), active.size()),
+      : TrainingValues(std::move(sizes), std::move(done), active.size()),
         params_(std::move(params)),
         trained_(std::move(trained)),
         active_(std::move(active)) {
@@ -56,11 +58,7 @@ class BoundTraining {
             [] { return std::string("loss: which parameters are trained?"); });
   }
 
-  // Of the layer that is being added: what it reads and makes, its parameters (-1: none), its batch norm of C
-  // channels, its mask.
-  void reads(int value, const ShapeView& shape) const { values_.read(value, shape); }
-  void makes(int value, const ShapeView& shape) { values_.make(value, shape); }
-  Index size_of(int value) const { return values_.size(value); }
+  // Of the layer that is being added: its parameters (-1: none), its batch norm of C channels, its mask.
   void takes(int param, Index elements, bool optional = false) const;
   void has_norm(std::size_t norm, Index C) {
     require(norm == norms_.size(), [] { return std::string("loss: batch norms are numbered in order"); });
@@ -71,8 +69,8 @@ class BoundTraining {
     masks_.push_back(elements);
   }
   void add(typename TrainingProgram<T>::Layer layer) {
-    const bool active = !values_.all_layers() && active_[program_.layers()];
-    program_.add(std::move(layer), values_.end_layer(), active);
+    const bool active = !all_layers() && active_[program_.layers()];
+    program_.add(std::move(layer), end_layer(), active);
   }
   void add_layer(int x, int out, const ImageLayer<T>& layer);
 
@@ -83,8 +81,8 @@ class BoundTraining {
       if (!py::isinstance<Array<T>>(params[i])) return false;
       const auto array = py::reinterpret_borrow<Array<T>>(params[i]);
       const bool aligned = (array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_) != 0;
-      if (!aligned || array.ndim() != static_cast<Index>(params_[i].size()) ||
-          !std::equal(params_[i].begin(), params_[i].end(), array.shape()))
+      const ShapeView shape = shape_of(array);
+      if (!aligned || !std::equal(params_[i].begin(), params_[i].end(), shape.begin(), shape.end()))
         return false;
     }
     return true;
@@ -95,7 +93,7 @@ class BoundTraining {
                     const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
                     const std::vector<std::pair<int, std::vector<Index>>>& outputs) const {
     check_call(x, params, norms, masks, outputs);
-    auto bound = std::make_unique<BoundBatch<T>>(BoundBatch<T>{Batch<T>(x.shape(0), values_.sizes()), {x}});
+    auto bound = std::make_unique<BoundBatch<T>>(BoundBatch<T>{this, {x.shape(0), sizes()}, {x}});
     Batch<T>& batch = bound->batch;
     for (const py::object& array : params) {
       bound->kept.push_back(py::reinterpret_borrow<Array<T>>(array));
@@ -123,8 +121,12 @@ class BoundTraining {
 
   // The gradients of the parameters that are trained. `batch` is used up.
   py::list backward(BoundBatch<T>& bound, const std::vector<std::pair<int, Array<T>>>& douts) const {
+    require(bound.program == this, [] { return std::string("loss: a batch of another network"); });
     require(!bound.batch.backward.empty(),
             [] { return std::string("loss: the batch was taken back before"); });
+    for (const auto& [value, dout] : douts)
+      require(dout.size() == bound.batch.N * size_of(value),
+              [&array = dout] { return "loss: the gradient of the output has shape " + text(array); });
     Batch<T> batch = std::move(bound.batch);  // which another thread finds used up
     py::list gradients;
     batch.param_gradients.resize(params_.size());
@@ -134,11 +136,7 @@ class BoundTraining {
       batch.param_gradients[i] = gradient.mutable_data();
       gradients.append(std::move(gradient));
     }
-    for (const auto& [value, dout] : douts) {
-      require(dout.size() == batch.elements(value),
-              [&array = dout] { return "loss: the gradient of the output has shape " + text(array); });
-      batch.add_gradient(value, lent_memory(dout.data()));
-    }
+    for (const auto& [value, dout] : douts) batch.add_gradient(value, lent_memory(dout.data()));
     run_unlocked(batch.N, [&] { program_.backward(batch); });
     return gradients;
   }
@@ -158,7 +156,8 @@ class BoundTraining {
                   const std::vector<NormState<T>>& norms, const std::vector<Array<T>>& masks,
                   const std::vector<std::pair<int, std::vector<Index>>>& outputs) const;
 
-  // A copy where the memory is the caller's, or a layer kept it, since who gets the array may write to it.
+  // A copy where the memory is the caller's, another output's, or a layer's that kept it, since who gets the
+  // array may write to it.
   static py::array array_of(Batch<T>& batch, int value, std::vector<Index> shape) {
     Memory<T>& memory = batch.value(value);
     shape.insert(shape.begin(), batch.N);
@@ -167,13 +166,12 @@ class BoundTraining {
       std::copy_n(memory.get(), batch.elements(value), copy.mutable_data());
       return copy;
     }
-    auto owner = std::make_unique<Memory<T>>(std::move(memory));
+    auto owner = std::make_unique<Memory<T>>(memory);
     T* data = owner->get();
     py::capsule capsule(owner.release(), [](void* p) { delete static_cast<Memory<T>*>(p); });
     return Array<T>(shape, data, capsule);
   }
 
-  TrainingValues values_;
   std::vector<std::vector<Index>> params_;
   std::vector<bool> trained_, active_;  // of the parameters; of the layers
   std::vector<Index> norms_, masks_;    // channels, and elements of an image

@@ -73,32 +73,27 @@ void copy_rows(const T* from, Index from_step, T* to, Index to_step, Index row, 
 template <class T>
 void concat_layer(BoundTraining<T>& p, const std::vector<int>& xs, int out, const std::vector<bool>& needs) {
   require(needs.size() == xs.size(), [] { return std::string("loss: which gradients are needed?"); });
+  std::vector<Index> rows;  // elements of an image
   Index all = 0;
   for (const int x : xs) {
-    p.reads(x, {p.size_of(x)});
-    require(!__builtin_add_overflow(all, p.size_of(x), &all), [] { return std::string("loss: too large"); });
+    rows.push_back(p.size_of(x));
+    p.reads(x, {rows.back()});
+    require(!__builtin_add_overflow(all, rows.back(), &all), [] { return std::string("loss: too large"); });
   }
   p.makes(out, {all});
   p.add([=](Batch<T>& batch) -> BatchBackward<T> {
-    const Index whole = batch.sizes[static_cast<std::size_t>(out)];
     T* y = batch.make(out);
-    for (const int x : xs) {
-      const Index row = batch.sizes[static_cast<std::size_t>(x)];
-      copy_rows<T>(batch.value(x).get(), row, y, whole, row, batch.N);
-      y += row;
-    }
+    for (std::size_t i = 0; i < xs.size(); y += rows[i++])
+      copy_rows<T>(batch.value(xs[i]).get(), rows[i], y, all, rows[i], batch.N);
     return [=](Batch<T>& taken) {
       const Memory<T> dout = taken.take_gradient(out);
       const T* from = dout.get();
-      for (std::size_t i = 0; i < xs.size(); ++i) {
-        const Index row = taken.sizes[static_cast<std::size_t>(xs[i])];
+      for (std::size_t i = 0; i < xs.size(); from += rows[i++])
         if (needs[i]) {
           const Memory<T> dx = taken.like(xs[i]);
-          copy_rows<T>(from, whole, dx.get(), row, row, taken.N);
+          copy_rows<T>(from, all, dx.get(), rows[i], rows[i], taken.N);
           taken.add_gradient(xs[i], dx);
         }
-        from += row;
-      }
     };
   });
 }

@@ -1,6 +1,6 @@
 // Training steps without the interpreter between their layers: cnnlib.models.training puts them together.
-#include "../layers/image_layers.hpp"
 #include "../program/checks.hpp"
+#include "bound_training.hpp"
 
 namespace cnnlib {
 
@@ -9,27 +9,29 @@ TrainingValues::TrainingValues(std::vector<Index> sizes, std::vector<std::vector
     : sizes_(std::move(sizes)), done_(std::move(done)), alive_(sizes_.size()) {
   require(!sizes_.empty() && done_.size() == layers,
           [] { return std::string("loss: layers or values missing"); });
+  for (const Index size : sizes_)
+    require(size >= 0, [&] { return "loss: a value of " + std::to_string(size) + " elements"; });
   for (const std::vector<int>& values : done_)
-    for (const int value : values) size(value);
+    for (const int value : values) size_of(value);
   alive_[0] = true;
 }
 
-Index TrainingValues::size(int value) const {
+Index TrainingValues::size_of(int value) const {
   require(value >= 0 && static_cast<std::size_t>(value) < sizes_.size(),
           [&] { return "loss: there is no value " + std::to_string(value); });
   return sizes_[static_cast<std::size_t>(value)];
 }
 
-void TrainingValues::read(int value, const ShapeView& shape) const {
-  const Index elements = size(value);
+void TrainingValues::reads(int value, const ShapeView& shape) const {
+  const Index elements = size_of(value);
   require(elements == elements_of(shape) && alive_[static_cast<std::size_t>(value)], [&] {
     return "loss: a layer takes a value of " + std::to_string(elements) +
            " elements, or none yet, for one of " + text(shape);
   });
 }
 
-void TrainingValues::make(int value, const ShapeView& shape) {
-  const Index elements = size(value);
+void TrainingValues::makes(int value, const ShapeView& shape) {
+  const Index elements = size_of(value);
   require(elements == elements_of(shape) && !alive_[static_cast<std::size_t>(value)], [&] {
     return "loss: a layer makes a value of " + std::to_string(elements) + " elements, or again, of shape " +
            text(shape);
@@ -61,10 +63,10 @@ void BoundTraining<T>::check_call(const Array<T>& x, const std::vector<py::objec
     require(right, [&] { return std::string("loss: ") + what; });
   };
   refuse_unless(fits(params), "parameters of other shapes or dtypes");
-  refuse_unless(values_.all_layers(), "layers are missing");
+  refuse_unless(all_layers(), "layers are missing");
   const Index N = x.ndim() > 0 ? x.shape(0) : 0;
-  refuse_unless(N > 0 && x.size() / N == values_.size(0) && x.size() % N == 0, "samples of another size");
-  for (const Index size : values_.sizes())
+  refuse_unless(N > 0 && x.size() / N == size_of(0) && x.size() % N == 0, "samples of another size");
+  for (const Index size : sizes())
     refuse_unless(elements_of({std::max<Index>(1, size), N}) > 0, "a result that is too large");
   refuse_unless(norms.size() == norms_.size() && masks.size() == masks_.size(), "other norms or masks");
   for (std::size_t i = 0; i < norms.size(); ++i)
@@ -72,7 +74,7 @@ void BoundTraining<T>::check_call(const Array<T>& x, const std::vector<py::objec
                   "running statistics of other channels");
   for (std::size_t i = 0; i < masks.size(); ++i)
     refuse_unless(masks[i].size() == N * masks_[i], "a mask of another size");
-  for (const auto& [value, shape] : outputs) values_.read(value, shape);
+  for (const auto& [value, shape] : outputs) reads(value, shape);
 }
 
 template <class T>
@@ -110,7 +112,7 @@ void bind_training(py::module_& m, const char* name, const char* batch_name) {
            py::arg("masks"), py::arg("outputs"))
       .def("backward", &P::backward, py::arg("batch"), py::arg("douts"));
   bind_weighted_layers<T>(program);
-  bind_image_layers(program);
+  bind_image_layers<T>(program);
   bind_elementwise_layers<T>(program);
 }
 

@@ -47,7 +47,7 @@ void add_layer(BoundTraining<T>& p, int x, int out, Relu relu, bool need_dx, con
     const auto kept = forward(batch, input.get(), batch.make(out));
     const KeptRelu<T> kept_relu(batch, out, relu);
     return [=](Batch<T>& taken) {
-      const Memory<T> behind = taken.take_gradient(out), dout = kept_relu.before(taken, out, behind);
+      const Memory<T> of_out = taken.take_gradient(out), dout = kept_relu.before(taken, out, of_out);
       taken.pass_to(x, need_dx, [&](T* dx) { backward(taken, kept, input.get(), dout.get(), dx); });
     };
   });
@@ -175,29 +175,28 @@ void batchnorm_layer(BoundTraining<T>& p, int x, int out, Index C, Index S, int 
       });
 }
 
-// Each row by itself: so many groups of an image's C channels, of S values each.
+// Each row by itself.
 template <class T>
-void row_norm_layer(BoundTraining<T>& p, int x, int out, const std::array<Index, 3>& shape, int gamma,
+void row_norm_layer(BoundTraining<T>& p, int x, int out, const std::array<Index, 5>& shape, int gamma,
                     int beta, double eps) {
-  const Index groups = shape[0], C = shape[1], S = shape[2];
-  p.reads(x, {C, S});
-  p.makes(out, {C, S});
-  require(groups >= 1 && C % groups == 0, [] { return std::string("loss: groups that do not divide"); });
-  check_norm(p, gamma, beta, C);
-  const auto rows = [=](Index N) { return RowNormShape{N * groups, C / groups, S, C}; };
+  const RowNormShape s = row_norm_shape("loss", shape);
+  p.reads(x, {s.rows, s.channels, s.S});
+  p.makes(out, {s.rows, s.channels, s.S});
+  check_norm(p, gamma, beta, s.C);
   using Kept = std::array<Memory<double>, 2>;  // mean and 1 / sqrt(variance + eps)
   add_layer(
       p, x, out, Relu::none, true,
       [=](Batch<T>& batch, const T* in, T* y) {
-        const Index all = batch.N * groups;
-        const Kept kept{new_memory<double>(all), new_memory<double>(all)};
+        const RowNormShape images = of_images(s, batch.N);
+        const Kept kept{new_memory<double>(images.rows), new_memory<double>(images.rows)};
         kernels<T>().rownorm_forward(in, batch.param(gamma), batch.param(beta), eps, y, kept[0].get(),
-                                     kept[1].get(), rows(batch.N));
+                                     kept[1].get(), images);
         return kept;
       },
       [=](Batch<T>& batch, const Kept& kept, const T* in, const T* dout, T* dx) {
         kernels<T>().rownorm_backward(dout, in, kept[0].get(), kept[1].get(), batch.param(gamma), dx,
-                                      batch.param_gradient(gamma), batch.param_gradient(beta), rows(batch.N));
+                                      batch.param_gradient(gamma), batch.param_gradient(beta),
+                                      of_images(s, batch.N));
       });
 }
 

@@ -22,7 +22,7 @@ void bias_gradient(const T* dout, T* db, Index N, Index F, Index plane) {
     for (Index n = 0; n < planes; ++n) total.value += sum(dout + at + n * F * plane, size);
     return total;
   });
-  parts.each_total(partial, [=](Index f, const ChannelSum& total) { db[f] = T(total.value); });
+  add_parts_up(parts.parts, F, partial, [=](Index f, const ChannelSum& total) { db[f] = T(total.value); });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -77,7 +77,7 @@ class ConvNormBackward {
   static std::size_t sums_bytes(const ConvShape& s) {
     const ChannelParts norm(norm_shape(s));
     Layout layout;
-    layout.array<Deviations>((norm.parts + 1) * s.F);  // and their totals
+    layout.array<Deviations>(norm.parts * s.F);
     return layout.bytes();
   }
 

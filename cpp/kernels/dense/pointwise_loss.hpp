@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/elementwise/activation_functions.hpp"
-#include "kernels/simd/backward_copy.hpp"
+#include "kernels/simd/loops.hpp"
 #include "kernels/simd/sums.hpp"
 #include "threads/parallel.hpp"
 

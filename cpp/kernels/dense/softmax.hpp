@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kernels/dense/softmax_rows.hpp"
-#include "kernels/simd/backward_copy.hpp"
+#include "kernels/simd/loops.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -109,22 +109,10 @@ struct SoftmaxPixelsGradient {
 
   // sum = sum over channels [begin, end) of dout * y
   void find_sum(const T* dout, const T* y, T* sum, Index begin, Index end) const {
-    for (Index c = begin; c < end; c += channels) {
-      const T *d = dout + c * inner, *v = y + c * inner;
-      switch (std::min(channels, end - c)) {
-        case 1:
-          add_products<1>(d, v, sum, c > begin);
-          break;
-        case 2:
-          add_products<2>(d, v, sum, c > begin);
-          break;
-        case 3:
-          add_products<3>(d, v, sum, c > begin);
-          break;
-        case channels:
-          add_products<channels>(d, v, sum, c > begin);
-      }
-    }
+    Index c = begin;
+    for (; c + channels <= end; c += channels)
+      add_products<channels>(dout + c * inner, y + c * inner, sum, c > begin);
+    for (; c < end; ++c) add_products<1>(dout + c * inner, y + c * inner, sum, c > begin);
   }
 
   void find_mean(const T* dout, const T* y, T* mean) const {
@@ -154,7 +142,7 @@ void each_softmax_range(Index N, Index C, double value_work, const Body& body) {
                   [=](Index begin, Index end) { body(begin * C, end - begin); });
 }
 
-// body(offset, count) for runs of up to `width` of the `inner` pixels of N images.
+// body(offset, count, run) for runs of up to `width` of the `inner` pixels of N images.
 template <class Body>
 void each_softmax_run(Index N, Index C, Index inner, Index width, double value_work, const Body& body) {
   const Index runs = ceil_div(inner, width), values = C * std::min(inner, width);
@@ -162,7 +150,7 @@ void each_softmax_run(Index N, Index C, Index inner, Index width, double value_w
                   [=](Index begin, Index end) {
                     for (Index r = begin; r < end; ++r) {
                       const Index first = r % runs * width;
-                      body(r / runs * C * inner + first, std::min(width, inner - first));
+                      body(r / runs * C * inner + first, std::min(width, inner - first), r);
                     }
                     store_fence();
                   });
@@ -178,7 +166,7 @@ void softmax_forward(const T* x, T* out, T* copy, Index N, Index C, Index inner)
                          [=](Index at, Index count) { rows.forward(x + at, out + at, copy_at(at), count); });
     });
   const bool aligned = copy_past_caches(copy, N * C * inner) && inner % Simd<T>::size == 0;
-  each_softmax_run(N, C, inner, SoftmaxPixels<T>::width, softmax_work, [=](Index at, Index count) {
+  each_softmax_run(N, C, inner, SoftmaxPixels<T>::width, softmax_work, [=](Index at, Index count, Index) {
     SoftmaxPixels<T>{C, inner, count}.forward(x + at, out + at, copy_at(at), aligned);
   });
 }
@@ -191,7 +179,7 @@ void softmax_backward(const T* dout, const T* y, T* dx, Index N, Index C, Index 
                          [=](Index at, Index count) { rows.backward(dout + at, y + at, dx + at, count); });
     });
   const Index width = SoftmaxPixelsGradient<T>::width(C);
-  each_softmax_run(N, C, inner, width, softmax_gradient_work, [=](Index at, Index count) {
+  each_softmax_run(N, C, inner, width, softmax_gradient_work, [=](Index at, Index count, Index) {
     SoftmaxPixelsGradient<T>{C, inner, count}.run(dout + at, y + at, dx + at);
   });
 }

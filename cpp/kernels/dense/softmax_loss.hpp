@@ -129,18 +129,12 @@ double softmax_loss(const T* x, const SoftmaxTargets<T>& to, T* dx, double* part
                     Index inner) {
   constexpr Index width = SoftmaxPixels<T>::width;
   static_assert(width >= SoftmaxTargets<T>::least_pixels);
-  const Index runs = inner == 1 ? 1 : ceil_div(inner, width), values = C * std::min(inner, width);
-  parallel_ranges(N * runs, std::max<Index>(1, softmax_task / values), 8.0 * double(values),
-                  [=, &to](Index begin, Index end) {
-                    for (Index r = begin; r < end; ++r) {
-                      const Index n = r / runs, first = r % runs * width, at = n * C * inner + first;
-                      if (inner == 1)
-                        parts[r] = softmax_loss_of_row(x + at, to, n, dx + at, C);
-                      else
-                        parts[r] = SoftmaxLossPixels<T>{{C, inner, std::min(width, inner - first)}}.run(
-                            x + at, to, at, n * inner + first, dx + at);
-                    }
-                  });
+  const Index runs = ceil_div(inner, width);
+  each_softmax_run(N, C, inner, width, 8, [=, &to](Index at, Index count, Index r) {
+    const SoftmaxLossPixels<T> pixels{{C, inner, count}};
+    parts[r] = inner == 1 ? softmax_loss_of_row(x + at, to, r, dx + at, C)
+                          : pixels.run(x + at, to, at, r / runs * inner + r % runs * width, dx + at);
+  });
   double total = 0;
   for (Index r = 0; r < N * runs; ++r) total += parts[r];
   return total;

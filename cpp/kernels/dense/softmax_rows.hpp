@@ -67,37 +67,36 @@ struct SoftmaxRow {
       return v;
     });
   }
-
-  // `copy` gets y too, or is null.
-  static void forward(const T* x, T* y, T* copy, Index C) {
-    const auto scale = S::fill(T(1 / exponentials(x, highest(x, C), y, C)));
-    vectors(0, C, [&](Index c, Index count) {
-      const auto value = S::mul(load_first<T>(y + c, count), scale);
-      store_first(y + c, count, value);
-      if (copy != nullptr) store_first(copy + c, count, value);
-    });
-  }
-
-  static void backward(const T* dout, const T* y, T* dx, Index C) {
-    const auto mean = S::fill(T(sum<4>(C, [&](Index c, Index count) {
-      return S::mul(load_first(dout + c, count), load_first(y + c, count));
-    })));
-    vectors(0, C, [&](Index c, Index count) {
-      const auto centered = S::sub(load_first(dout + c, count), mean);
-      store_first(dx + c, count, S::mul(load_first(y + c, count), centered));
-    });
-  }
 };
 
 template <class T>
 struct SoftmaxRows {
+  using S = Simd<T>;
+  using Row = SoftmaxRow<T>;
   Index C;
+
+  // `copy` gets y too, or is null.
   void forward(const T* x, T* y, T* copy, Index rows) const {
-    for (Index n = 0; n < rows; ++n)
-      SoftmaxRow<T>::forward(x + n * C, y + n * C, copy == nullptr ? nullptr : copy + n * C, C);
+    for (const T* end = y + rows * C; y < end; x += C, y += C) {
+      const auto scale = S::fill(T(1 / Row::exponentials(x, Row::highest(x, C), y, C)));
+      Row::vectors(0, C, [=](Index c, Index count) {
+        const auto value = S::mul(load_first<T>(y + c, count), scale);
+        store_first(y + c, count, value);
+        if (copy != nullptr) store_first(copy + c, count, value);
+      });
+      if (copy != nullptr) copy += C;
+    }
   }
   void backward(const T* dout, const T* y, T* dx, Index rows) const {
-    for (Index n = 0; n < rows; ++n) SoftmaxRow<T>::backward(dout + n * C, y + n * C, dx + n * C, C);
+    for (const T* end = dx + rows * C; dx < end; dout += C, y += C, dx += C) {
+      const auto mean = S::fill(T(Row::template sum<4>(C, [=](Index c, Index count) {
+        return S::mul(load_first(dout + c, count), load_first(y + c, count));
+      })));
+      Row::vectors(0, C, [=](Index c, Index count) {
+        const auto centered = S::sub(load_first(dout + c, count), mean);
+        store_first(dx + c, count, S::mul(load_first(y + c, count), centered));
+      });
+    }
   }
 };
 

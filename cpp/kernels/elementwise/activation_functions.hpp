@@ -53,6 +53,21 @@ typename Simd<T>::Packet times_itself(typename Simd<T>::Packet x, typename Simd<
   return Simd<T>::fma(minus_abs, f, Simd<T>::max(x, Simd<T>::zero()));
 }
 
+// x where x > 0, else alpha * x.
+template <class T>
+struct LeakyRelu {
+  using S = Simd<T>;
+  using Packet = typename S::Packet;
+  static constexpr bool from_value = false;
+  T alpha;
+  Packet value(Packet x) const { return gradient(x, x); }
+  // Also of NaN. (Of two comparisons none is with a number that flushing to zero changes.)
+  Packet gradient(Packet dout, Packet x) const {
+    const auto below = S::mul(S::fill(alpha), dout);
+    return S::select(S::less_equal(x, S::zero()), below, S::select(S::equal(x, x), dout, below));
+  }
+};
+
 // min(max(x, 0), 6)
 template <class T>
 struct Relu6 {

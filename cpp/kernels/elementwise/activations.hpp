@@ -4,7 +4,7 @@
 #include <cstring>
 #include <limits>
 
-#include "kernels/simd/backward_copy.hpp"
+#include "kernels/simd/loops.hpp"
 #include "threads/parallel.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -125,34 +125,6 @@ void multiply(const T* a, const T* b, T* out, Index n) {
   using S = Simd<T>;
   elementwise(out, n, [=](Index i, Index count) {
     return S::mul(load_first(a + i, count), load_first(b + i, count));
-  });
-}
-
-// a where x > 0, else b, for NaN too. (Of two comparisons none is with a number that flushing to zero
-// changes.)
-template <class T>
-typename Simd<T>::Packet where_above_zero(typename Simd<T>::Packet x, typename Simd<T>::Packet a,
-                                          typename Simd<T>::Packet b) {
-  using S = Simd<T>;
-  return S::select(S::less_equal(x, S::fill(T(0))), b, S::select(S::equal(x, x), a, b));
-}
-
-// out = x where x > 0, else alpha * x.
-template <class T>
-void leaky_relu_forward(const T* x, T* out, T alpha, Index n) {
-  using S = Simd<T>;
-  elementwise(out, n, [=](Index i, Index count) {
-    const auto v = load_first(x + i, count);
-    return where_above_zero<T>(v, v, S::mul(S::fill(alpha), v));
-  });
-}
-
-template <class T>
-void leaky_relu_backward(const T* dout, const T* x, T* dx, T alpha, Index n) {
-  using S = Simd<T>;
-  elementwise(dx, n, [=](Index i, Index count) {
-    const auto d = load_first(dout + i, count);
-    return where_above_zero<T>(load_first(x + i, count), d, S::mul(S::fill(alpha), d));
   });
 }
 

@@ -2,8 +2,7 @@
 #include "kernels.hpp"
 #include "kernels/elementwise/activations.hpp"
 #include "kernels/elementwise/activations_by_name.hpp"
-#include "kernels/elementwise/images.hpp"
-#include "kernels/elementwise/spread.hpp"
+#include "kernels/elementwise/broadcast.hpp"
 #include "kernels/elementwise/update.hpp"
 #include "kernels/families.hpp"
 
@@ -19,11 +18,9 @@ ElementwiseKernels<T> elementwise_kernels() {
       .add = &add<T>,
       .add_relu = &add_relu<T>,
       .multiply = &multiply<T>,
-      .spread_add = &spread_add<T>,
-      .spread_multiply = &spread_multiply<T>,
+      .broadcast_add = &broadcast_add<T>,
+      .broadcast_multiply = &broadcast_multiply<T>,
       .normalize_bytes = &normalize_bytes<T>,
-      .leaky_relu_forward = &leaky_relu_forward<T>,
-      .leaky_relu_backward = &leaky_relu_backward<T>,
       .activation_forward = &activation_forward<T>,
       .activation_backward = &activation_backward<T>,
       .sgd_step = &sgd_step<T>,

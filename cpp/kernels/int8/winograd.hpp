@@ -76,21 +76,21 @@ struct WinogradTiles {
 // A tile of x, transformed: point q of channel k goes to out[q * step + k].
 inline void transform_bytes(const WinogradTiles& t, const std::uint8_t* x, Index tile, std::int16_t* out,
                             Index step) {
-  constexpr Index chunk = 64;
+  constexpr Index block = 64;
   const ByteImage& s = t.c.x;
   const ConvShape& shape = t.c.shape;
   const std::uint8_t* const image = x + tile / t.of_image() * s.bytes() + s.first() -
                                     shape.pad_top * s.row() - shape.pad_left * s.channels();
   const Index h = t.row(tile), w = t.column(tile);
-  std::int16_t lines[4][4][chunk];
-  for (Index k = 0; k < s.channels(); k += chunk) {
-    const Index count = std::min(chunk, s.channels() - k);
+  std::int16_t lines[4][4][block];
+  for (Index k = 0; k < s.channels(); k += block) {
+    const Index count = std::min(block, s.channels() - k);
     for (Index i = 0; i < 4; ++i) {
       const std::uint8_t* d[4];  // beyond the last window stands what no output takes
       for (Index j = 0; j < 4; ++j)
         d[j] = image + std::min(h + i, shape.OH + 1) * s.row() +
                std::min(w + j, shape.OW + 1) * s.channels() + k;
-      std::int16_t (&line)[4][chunk] = lines[i];
+      std::int16_t (&line)[4][block] = lines[i];
       for (Index n = 0; n < count; ++n) {
         const std::int16_t a = d[0][n], b = d[1][n], e = d[2][n], f = d[3][n];
         line[0][n] = std::int16_t(a - e);

@@ -31,26 +31,17 @@ bool use_non_temporal(const BatchNormShape& s) {
   return use_non_temporal<T>(s.N * s.C * s.S) && s.S % Simd<T>::size == 0;
 }
 
-// Adds each channel's values to its total.
+// mean and biased variance of each channel.
 template <class T>
-void add_deviations(const T* x, const BatchNormShape& s, Deviations* total) {
+void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* var) {
   const ChannelParts parts(s);
   const ScratchArray<Deviations> memory(parts.parts * s.C);
   Deviations* partial = memory.data();
   parts.add_up(partial, [=](Index, Index at, Index planes, Index size) {
     return deviations_of(x + at, planes, size, s.C * s.S);
   });
-  parts.each_total(partial, [=](Index c, const Deviations& sums) { total[c].add(sums); });
-}
-
-// mean and biased variance of each channel.
-template <class T>
-void plane_moments(const T* x, const BatchNormShape& s, double* mean, double* var) {
-  const ScratchArray<Deviations> memory(s.C);
-  Deviations* total = memory.data();
-  std::fill_n(total, s.C, Deviations{});
-  add_deviations(x, s, total);
-  for (Index c = 0; c < s.C; ++c) total[c].moments_to(mean + c, var + c);
+  add_parts_up(parts.parts, s.C, partial,
+               [=](Index c, const Deviations& total) { total.moments_to(mean + c, var + c); });
 }
 
 // dgamma and dbeta of a channel from the sums of dout and of dout * (x - mean), and what dx amounts to;
@@ -81,14 +72,6 @@ void batchnorm_normalize(const T* x, const double* mean, const double* inv_std, 
   });
 }
 
-// y from these moments; fills inv_std.
-template <class T>
-void normalize_batch(const T* x, const T* gamma, const T* beta, double eps, T* y, const double* mean,
-                     const double* var, double* inv_std, const BatchNormShape& s, bool relu) {
-  for (Index c = 0; c < s.C; ++c) inv_std[c] = 1 / std::sqrt(var[c] + eps);
-  batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
-}
-
 // y with the batch's own statistics; fills mean, var and inv_std (C,).
 template <class T>
 void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean, double* var,
@@ -97,7 +80,8 @@ void batchnorm_train(const T* x, const T* gamma, const T* beta, double eps, T* y
     column_moments(x, s.N, s.C, mean, var);
   else
     plane_moments(x, s, mean, var);
-  normalize_batch(x, gamma, beta, eps, y, mean, var, inv_std, s, relu);
+  for (Index c = 0; c < s.C; ++c) inv_std[c] = 1 / std::sqrt(var[c] + eps);
+  batchnorm_normalize(x, mean, inv_std, gamma, beta, y, s, relu);
 }
 
 // dgamma = sum dout * xhat, dbeta = sum dout, and what dx amounts to in each channel, with the statistics'
@@ -113,7 +97,7 @@ void plane_sums(const T* dout, const T* x, const double* mean, const double* inv
   parts.add_up(partial, [&](Index c, Index at, Index planes, Index size) {
     return gradient_sums(dout + at, x + at, mean[c], planes, size, s.C * s.S, through(c));
   });
-  parts.each_total(partial, [&](Index c, const TwoSums& total) {
+  add_parts_up(parts.parts, s.C, partial, [&](Index c, const TwoSums& total) {
     gradient[c] = finish_sums(c, total, mean, inv_std, gamma, dgamma, dbeta, from_batch ? n_values : 0);
   });
 }

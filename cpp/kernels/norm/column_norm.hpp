@@ -8,30 +8,27 @@ namespace cnnlib::CNNLIB_ISA {
 
 constexpr Index column_run = 64;  // rows whose values are added up in T
 
-// Runs of rows, in parts whose sums are added up in their order. The shape alone decides.
-struct ColumnParts {
-  static constexpr Index most_parts = 64;
-  Index N, C, runs, count;
-
-  ColumnParts(Index rows, Index columns)
-      : N(rows), C(columns), runs(ceil_div(N, column_run)), count(std::min(runs, most_parts)) {}
-};
+// How many parts the runs of N rows are cut into, whose sums are added up in their order. N alone decides.
+inline Index column_parts(Index N) {
+  constexpr Index most_parts = 64;
+  return std::min(ceil_div(N, column_run), most_parts);
+}
 
 // Two sums down each column: row(first position of the column in a run of rows, position, lanes, column, a,
 // b) adds a row's share of a vector of columns, and run(first row, rows, column, sums of the run) says what
 // they add to the part's. partial (parts, C).
 template <class T, class Row, class Run>
-void column_sums(const ColumnParts& parts, const Row& row, const Run& run, TwoSums* partial) {
+void column_sums(Index N, Index C, const Row& row, const Run& run, TwoSums* partial) {
   using S = Simd<T>;
   constexpr int vectors = InstructionSet::registers / 4;  // two sums of each take half of the registers
   constexpr Index width = vectors * S::size;
-  const Index C = parts.C, blocks = ceil_div(C, width);
-  parallel_for(parts.count * blocks, threads_for(2.0 * double(parts.N) * double(C)), [&](Index task, int) {
+  const Index parts = column_parts(N), runs = ceil_div(N, column_run), blocks = ceil_div(C, width);
+  parallel_for(parts * blocks, threads_for(2.0 * double(N) * double(C)), [&](Index task, int) {
     const Index part = task / blocks, c = task % blocks * width, count = std::min(width, C - c);
     TwoSums* total = partial + part * C + c;
     std::fill_n(total, count, TwoSums{});
-    for (Index r = parts.runs * part / parts.count; r < parts.runs * (part + 1) / parts.count; ++r) {
-      const Index top = r * column_run, bottom = std::min(parts.N, top + column_run);
+    for (Index r = runs * part / parts; r < runs * (part + 1) / parts; ++r) {
+      const Index top = r * column_run, bottom = std::min(N, top + column_run);
       T sum_a[width], sum_b[width];
       if (count == width) {
         typename S::Packet a[vectors], b[vectors];
@@ -65,12 +62,12 @@ void column_sums(const ColumnParts& parts, const Row& row, const Run& run, TwoSu
 template <class T>
 void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
   using S = Simd<T>;
-  const ColumnParts parts(N, C);
-  const ScratchArray<TwoSums> memory(checked_product(parts.count, C));
+  const Index parts = column_parts(N);
+  const ScratchArray<TwoSums> memory(checked_product(parts, C));
   TwoSums* partial = memory.data();
   // Deviations from the first row of each run, then from the first row of all.
   column_sums<T>(
-      parts,
+      N, C,
       [=](Index first, Index at, Index lanes, Index, auto& a, auto& b) {
         const auto d = S::sub(load_first(x + at, lanes), load_first(x + first, lanes));
         a = S::add(a, d);
@@ -81,7 +78,7 @@ void column_moments(const T* x, Index N, Index C, double* mean, double* var) {
         return TwoSums{run.a + double(rows) * shift, run.b + shift * (2 * run.a + double(rows) * shift)};
       },
       partial);
-  add_parts_up(parts.count, C, partial, [=](Index c, const TwoSums& total) {
+  add_parts_up(parts, C, partial, [=](Index c, const TwoSums& total) {
     const double shift = total.a / double(N), v = total.b / double(N) - shift * shift;
     mean[c] = double(x[c]) + shift;
     var[c] = v < 0 ? 0 : v;
@@ -126,59 +123,44 @@ void column_normalize(const T* x, const double* mean, const double* inv_std, con
     write_matrix(y, N, C, value);
 }
 
-// The fields of NormGradient, (C,) each.
-template <class T>
-struct ColumnFactors {
-  T *high, *by_dout, *by_x, *constant;
-};
-
-template <class T>
-void column_input_gradient(const T* dout, const T* x, const ColumnFactors<T>& columns, T* dx, Index N,
-                           Index C) {
-  using S = Simd<T>;
-  const T *high = columns.high, *by_dout = columns.by_dout, *by_x = columns.by_x,
-          *constant = columns.constant;
-  // Neither of both where the statistics did not come from the batch: x has no part in dx, nor has NaN in it.
-  if (std::all_of(by_x, by_x + 2 * C, [](T factor) { return factor == 0; }))
-    return write_matrix(dx, N, C, [=](Index at, Index j, Index count) {
-      return S::mul(load_first(dout + at, count), load_first(by_dout + j, count));
-    });
-  write_matrix(dx, N, C, [=](Index at, Index j, Index count) {
-    const auto d = S::sub(load_first(x + at, count), load_first(high + j, count));
-    return S::fma(load_first(dout + at, count), load_first(by_dout + j, count),
-                  S::fma(d, load_first(by_x + j, count), load_first(constant + j, count)));
-  });
-}
-
 // gradient(column, sums of dout and of dout * (x - mean)) completes a column and returns its NormGradient.
 template <class T, class Gradient>
 void column_backward(const T* dout, const T* x, const double* mean, T* dx, Index N, Index C,
                      const Gradient& gradient) {
   using S = Simd<T>;
-  const ColumnParts parts(N, C);
+  const Index parts = column_parts(N);
   Layout layout;
-  const auto partial_memory = layout.array<TwoSums>(checked_product(parts.count, C));
+  const auto partial_memory = layout.array<TwoSums>(checked_product(parts, C));
   const auto factor_memory = layout.array<T>(checked_product(4, C));
   const Scratch scratch(layout.bytes());
   TwoSums* partial = partial_memory.in(scratch.data());
-  T* high = factor_memory.in(scratch.data());
-  const ColumnFactors<T> columns{high, high + C, high + 2 * C, high + 3 * C};
+  T* high = factor_memory.in(scratch.data());  // and the other fields of NormGradient, (C,) each
+  T *by_dout = high + C, *by_x = by_dout + C, *constant = by_x + C;
   for (Index c = 0; c < C; ++c) high[c] = T(mean[c]);
   column_sums<T>(
-      parts,
+      N, C,
       [=](Index, Index at, Index lanes, Index c, auto& a, auto& b) {
         const auto g = load_first(dout + at, lanes);
         a = S::add(a, g);
         b = S::fma(g, S::sub(load_first(x + at, lanes), load_first(high + c, lanes)), b);
       },
       [](Index, Index, Index, const TwoSums& run) { return run; }, partial);
-  add_parts_up(parts.count, C, partial, [&](Index c, const TwoSums& total) {
+  add_parts_up(parts, C, partial, [&](Index c, const TwoSums& total) {
     const NormGradient<T> g = gradient(c, TwoSums{total.a, total.b - low_part<T>(mean[c], total.a)});
-    columns.by_dout[c] = g.by_dout;
-    columns.by_x[c] = g.by_x;
-    columns.constant[c] = g.constant;
+    by_dout[c] = g.by_dout;
+    by_x[c] = g.by_x;
+    constant[c] = g.constant;
   });
-  column_input_gradient(dout, x, columns, dx, N, C);
+  // Neither of both where the statistics did not come from the batch: x has no part in dx, nor has NaN in it.
+  if (std::all_of(by_x, by_x + 2 * C, [](T factor) { return factor == 0; }))
+    return write_matrix(dx, N, C, [=](Index at, Index j, Index count) {
+      return S::mul(load_first(dout + at, count), load_first<T>(by_dout + j, count));
+    });
+  write_matrix(dx, N, C, [=](Index at, Index j, Index count) {
+    const auto d = S::sub(load_first(x + at, count), load_first<T>(high + j, count));
+    return S::fma(load_first(dout + at, count), load_first<T>(by_dout + j, count),
+                  S::fma(d, load_first<T>(by_x + j, count), load_first<T>(constant + j, count)));
+  });
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -9,11 +9,16 @@ namespace cnnlib::CNNLIB_ISA {
 // of a part, in their order, and adds up dgamma and dbeta of its channels; how samples are cut into parts
 // depends on their number alone.
 template <class T>
-class GroupGradient {
- public:
-  GroupGradient(const T* dout_, const T* x_, const double* mean_, const double* inv_std_, const T* gamma_,
-                T* dx_, const RowNormShape& shape)
-      : dout(dout_), x(x_), mean(mean_), inv_std(inv_std_), gamma(gamma_), dx(dx_), s(shape) {}
+struct GroupGradient {
+  static constexpr Index most_parts = 64;
+  const T *dout, *x;
+  const double *mean, *inv_std;
+  const T* gamma;
+  T* dx;
+  RowNormShape s;
+  Index groups = s.C / s.channels, N = s.rows / groups, parts = std::min(N, most_parts);
+  SumParts plane_parts{s.S};
+  bool non_temporal = use_non_temporal<T>(N * s.C * s.S) && s.S % Simd<T>::size == 0;
 
   void run(T* dgamma, T* dbeta) const {
     const RowTasks tasks(s.rows, s.channels * s.S, 3);
@@ -26,14 +31,8 @@ class GroupGradient {
     std::fill_n(partial, parts * s.C, TwoSums{});
     tasks.cut ? run_cut(tasks, sums_memory.in(scratch.data()), gradient_memory.in(scratch.data()), partial)
               : run_rows(tasks, partial);
-    add_parts_up(parts, s.C, partial, [=](Index c, const TwoSums& total) {
-      dbeta[c] = T(total.a);
-      dgamma[c] = T(total.b);
-    });
+    add_parts_up(parts, s.C, partial, dgamma, dbeta);
   }
-
- private:
-  static constexpr Index most_parts = 64;
 
   void run_rows(const RowTasks& tasks, TwoSums* partial) const {
     const bool prefetches = prefetches_rows<T>(s.channels * s.S, s.rows * s.channels * s.S);
@@ -107,15 +106,6 @@ class GroupGradient {
     gradient.by_dout = T(inv_std[r] * double(channel_gamma));
     gradient.apply(dout + at, x + at, dx + at, count, non_temporal);
   }
-
-  const T *dout, *x;
-  const double *mean, *inv_std;
-  const T* gamma;
-  T* dx;
-  RowNormShape s;
-  Index groups = s.C / s.channels, N = s.rows / groups, parts = std::min(N, most_parts);
-  SumParts plane_parts{s.S};
-  bool non_temporal = use_non_temporal<T>(N * s.C * s.S) && s.S % Simd<T>::size == 0;
 };
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -5,22 +5,15 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// Sums of dout * gamma and of dout * gamma * (x - mean) over D values of a row of layer norm.
+// dout * gamma: the gradient of a row's x-hat, of which each value has its own gamma.
 template <class T>
-[[gnu::noinline]] TwoSums layernorm_sums(const T* dout, const T* x, const T* gamma, double mean, Index D) {
-  using S = Simd<T>;
-  const auto high = S::fill(T(mean));
-  TwoSums sums;
-  each_run(1, D, D, [&](Index at, Index, Index size) {
-    sums.add(run_sums<T>(1, size, size, [&](Index i, Index count, auto& a, auto& b) {
-      const auto g = S::mul(load_first(dout + at + i, count), load_first(gamma + at + i, count));
-      a = S::add(a, g);
-      b = S::fma(g, S::sub(load_first(x + at + i, count), high), b);
-    }));
-  });
-  sums.b -= sums.a * (mean - double(T(mean)));
-  return sums;
-}
+struct TimesGamma {
+  const T* gamma;
+  template <class Packet>
+  Packet operator()(Packet dout, Packet, Index i, Index count) const {
+    return Simd<T>::mul(dout, load_first(gamma + i, count));
+  }
+};
 
 // dx of D values of a row, whose shares of dgamma and dbeta are added to those of its run.
 template <class T>
@@ -63,8 +56,8 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
   TwoSums* totals = total_memory.in(scratch.data());  // [part][D]: dbeta and dgamma
   TwoSums* partial = row_memory.in(scratch.data());
   const auto sums_of = [=](Index n, Index i) {
-    const Index at = row_parts.first(i);
-    return layernorm_sums(dout + n * D + at, x + n * D + at, gamma + at, mean[n], row_parts.values(i));
+    const Index first = row_parts.first(i), at = n * D + first, count = row_parts.values(i);
+    return gradient_sums(dout + at, x + at, mean[n], 1, count, count, TimesGamma<T>{gamma + first});
   };
   if (cut)
     parallel_for(N * row_parts.count, threads,
@@ -94,10 +87,7 @@ void layernorm_backward(const T* dout, const T* x, const double* mean, const dou
     }
     store_fence();
   });
-  add_parts_up(parts, D, totals, [=](Index j, const TwoSums& total) {
-    dbeta[j] = T(total.a);
-    dgamma[j] = T(total.b);
-  });
+  add_parts_up(parts, D, totals, dgamma, dbeta);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

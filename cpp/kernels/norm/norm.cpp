@@ -3,7 +3,6 @@
 #include "kernels/conv/conv_norm.hpp"
 #include "kernels/families.hpp"
 #include "kernels/norm/batch_norm.hpp"
-#include "kernels/norm/pixel_norm.hpp"
 #include "kernels/norm/row_norm.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
@@ -14,8 +13,6 @@ NormKernels<T> norm_kernels() {
       .batchnorm_train = &batchnorm_train<T>,
       .batchnorm_normalize = &batchnorm_normalize<T>,
       .batchnorm_backward = &batchnorm_backward<T>,
-      .pixel_norm_forward = &pixel_norm_forward<T>,
-      .pixel_norm_backward = &pixel_norm_backward<T>,
       .rownorm_forward = &rownorm_forward<T>,
       .rownorm_backward = &rownorm_backward<T>,
   };

@@ -135,10 +135,11 @@ Affine<T> forward_affine(const double* mean, const double* inv_std, const T* gam
   return Affine<T>(mean[c], inv_std[c] * double(gamma[c]), double(beta[c]));
 }
 
-// The gradient of x-hat * gamma + beta from that of the result, where that is the result itself.
+// through(dout, x - high, position, lanes): the gradient of x-hat * gamma + beta from that of the result,
+// where that is the result itself.
 struct Identity {
   template <class Packet>
-  Packet operator()(Packet dout, Packet) const {
+  Packet operator()(Packet dout, Packet, Index, Index) const {
     return dout;
   }
 };
@@ -151,8 +152,7 @@ class ReluGradient {
 
  public:
   explicit ReluGradient(const Affine<T>& affine) : by(S::fill(affine.scale)), plus(S::fill(affine.shift)) {}
-  // `d` is x - high.
-  typename S::Packet operator()(typename S::Packet dout, typename S::Packet d) const {
+  typename S::Packet operator()(typename S::Packet dout, typename S::Packet d, Index, Index) const {
     return S::select(S::less_equal(S::fma(d, by, plus), S::zero()), S::zero(), dout);
   }
 
@@ -182,11 +182,11 @@ struct NormGradient {
     const auto from_mean = [&](Index i, Index count) { return S::sub(load_first(x + i, count), h); };
     if (by_x == 0)  // NaN in x has no part in dx
       return write_vectors(dx, n, non_temporal, [&](Index i, Index count) {
-        return S::fma(through(load_first(dout + i, count), from_mean(i, count)), bd, c);
+        return S::fma(through(load_first(dout + i, count), from_mean(i, count), i, count), bd, c);
       });
     write_vectors(dx, n, non_temporal, [&](Index i, Index count) {
       const auto d = from_mean(i, count);
-      return S::fma(through(load_first(dout + i, count), d), bd, S::fma(d, bx, c));
+      return S::fma(through(load_first(dout + i, count), d, i, count), bd, S::fma(d, bx, c));
     });
   }
 };
@@ -203,7 +203,7 @@ template <class T, class Through = Identity>
     const T *grad = dout + at, *from = x + at;
     const auto sums = run_sums<T>(run_planes, run_size, stride, [&](Index i, Index count, auto& a, auto& b) {
       const auto d = S::sub(load_first(from + i, count, high), middle);
-      const auto g = through(load_first(grad + i, count), d);
+      const auto g = through(load_first(grad + i, count), d, at + i, count);
       a = S::add(a, g);
       b = S::fma(g, d, b);
     });

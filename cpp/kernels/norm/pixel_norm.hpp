@@ -169,10 +169,7 @@ void pixel_norm_backward(const T* dout, const T* x, const double* mean, const do
                       double(V::sum(V::load(run_gamma + c * V::size)))});
     }
   });
-  add_parts_up(parts, C, totals, [=](Index c, const TwoSums& total) {
-    dbeta[c] = T(total.a);
-    dgamma[c] = T(total.b);
-  });
+  add_parts_up(parts, C, totals, dgamma, dbeta);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

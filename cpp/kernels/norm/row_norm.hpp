@@ -5,17 +5,25 @@
 
 #include "kernels/norm/group_norm.hpp"
 #include "kernels/norm/layer_norm.hpp"
+#include "kernels/norm/pixel_norm.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
-// mean and inv_std (rows,) are filled for the backward pass.
+// mean and inv_std (rows,) are for the backward pass, or null.
 template <class T>
 void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y, double* mean,
                      double* inv_std, const RowNormShape& s) {
   using S = Simd<T>;
-  const Index size = s.channels * s.S;
-  const bool layer = is_layer_norm(s), large = use_non_temporal<T>(s.rows * size);
-  const bool non_temporal = large && (layer ? size : s.S) % S::size == 0;
+  if (s.pixels > 1)
+    return pixel_norm_forward(x, gamma, beta, eps, y, mean, inv_std, s.rows / s.pixels, s.C, s.pixels);
+  const ScratchArray<double> own(mean == nullptr ? 2 * s.rows : 0);
+  if (mean == nullptr) {
+    mean = own.data();
+    inv_std = mean + s.rows;
+  }
+  const bool layer = is_layer_norm(s);  // whose row is a single channel
+  const Index size = s.channels * s.S, channels = layer ? 1 : s.channels, plane = size / channels;
+  const bool non_temporal = use_non_temporal<T>(s.rows * size) && plane % S::size == 0;
   const auto normalize = [=](Index r, Index c, Index first, Index count) {
     const Index at = r * size + c * s.S + first;
     if (!layer) {
@@ -41,11 +49,14 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
     inv_std[r] = 1 / std::sqrt(var + eps);
   };
   const RowTasks tasks(s.rows, size, 2);
+  const Index grain = std::max<Index>(1, sum_grain / size);
   if (!tasks.cut)
-    return each_norm_row(tasks, size, [&](Index r) {
-      finish(r, [&](Index i) { return deviations(r, i); });
-      if (layer) return normalize(r, 0, 0, size);
-      for (Index c = 0; c < s.channels; ++c) normalize(r, c, 0, s.S);
+    return parallel_for(ceil_div(s.rows, grain), tasks.threads, [&](Index task, int) {
+      for (Index r = task * grain; r < std::min(s.rows, (task + 1) * grain); ++r) {
+        finish(r, [&](Index i) { return deviations(r, i); });
+        for (Index c = 0; c < channels; ++c) normalize(r, c, 0, plane);
+      }
+      store_fence();
     });
   const ScratchArray<Deviations> memory(s.rows * parts.count);
   Deviations* partial = memory.data();
@@ -58,9 +69,12 @@ void rownorm_forward(const T* x, const T* gamma, const T* beta, double eps, T* y
 template <class T>
 void rownorm_backward(const T* dout, const T* x, const double* mean, const double* inv_std, const T* gamma,
                       T* dx, T* dgamma, T* dbeta, const RowNormShape& s) {
+  if (s.pixels > 1)
+    return pixel_norm_backward(dout, x, mean, inv_std, gamma, dx, dgamma, dbeta, s.rows / s.pixels, s.C,
+                               s.pixels);
   if (is_layer_norm(s))
     return layernorm_backward(dout, x, mean, inv_std, gamma, dx, dgamma, dbeta, s.rows, s.channels);
-  GroupGradient<T>(dout, x, mean, inv_std, gamma, dx, s).run(dgamma, dbeta);
+  GroupGradient<T>{dout, x, mean, inv_std, gamma, dx, s}.run(dgamma, dbeta);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

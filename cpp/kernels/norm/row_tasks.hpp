@@ -16,13 +16,11 @@ bool prefetches_rows(Index size, Index all) {
 // How rows are shared out: one by one, the sums of a row and what is made of them while it is in the cache;
 // or, where few long rows would keep few threads busy, the parts of all sums first. The sums are the same.
 struct RowTasks {
-  Index rows;
   int threads;
   bool cut;
 
-  RowTasks(Index row_count, Index size, double work)
-      : rows(row_count),
-        threads(threads_for(work * double(rows) * double(size))),
+  RowTasks(Index rows, Index size, double work)
+      : threads(threads_for(work * double(rows) * double(size))),
         cut(threads > 1 && size > SumParts::least_values && rows < PlaneGrid::tasks_per_thread * threads) {}
 };
 
@@ -32,16 +30,6 @@ Sums sum_of_parts(Index count, const Part& part) {
   Sums total = part(0);
   for (Index i = 1; i < count; ++i) total.add(part(i));
   return total;
-}
-
-// body(row) for all rows of `size` values.
-template <class Body>
-void each_norm_row(const RowTasks& tasks, Index size, const Body& body) {
-  const Index grain = std::max<Index>(1, sum_grain / size);
-  parallel_for(ceil_div(tasks.rows, grain), tasks.threads, [&](Index task, int) {
-    for (Index row = task * grain; row < std::min(tasks.rows, (task + 1) * grain); ++row) body(row);
-    store_fence();
-  });
 }
 
 // body(row, channel of the row, first value, values) for blocks of all channels of all rows; layer norm's row

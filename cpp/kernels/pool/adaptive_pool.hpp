@@ -62,9 +62,9 @@ inline double adaptive_work(const AdaptivePoolShape& s) {
   return double(s.planes) * double(s.H * s.W + s.OH * s.OW);
 }
 
-// out[oh, ow] = maximum of its window, and arg where in the plane it stands: the first in row-major order of
-// equal values, and of NaN, which beats every number. The columns of a row of windows are gone down first, so
-// many rows at a time that T counts them.
+// out[oh, ow] = maximum of its window, and arg, unless it is null, where in the plane it stands: the first in
+// row-major order of equal values, and of NaN, which beats every number. The columns of a row of windows are
+// gone down first, so many rows at a time that T counts them.
 template <class T>
 void adaptive_max_pool_forward(const T* x, T* out, std::int64_t* arg, const AdaptivePoolShape& s) {
   using S = Simd<T>;
@@ -90,7 +90,7 @@ void adaptive_max_pool_forward(const T* x, T* out, std::int64_t* arg, const Adap
       for (Index w = left; (w += first_place(value + w, right - w, most)) < right; ++w)
         if (row[w] < first_row) first_row = row[at = w];
       to[ow] = value[at];
-      place[ow] = (top + static_cast<Index>(first_row)) * s.W + at;
+      if (place != nullptr) place[ow] = (top + static_cast<Index>(first_row)) * s.W + at;
     }
   };
   const PlaneGrid grid(s.planes, s.OH, s.OW, s.H * s.W + s.OH * s.OW, adaptive_work(s));
@@ -103,7 +103,7 @@ void adaptive_max_pool_forward(const T* x, T* out, std::int64_t* arg, const Adap
         const Index top = rows.begin(oh), bottom = rows.end(oh), to = (plane * s.OH + oh) * s.OW;
         for (Index h = top; h < bottom; h += most_rows)
           run_rows(x + plane * s.H * s.W, h, std::min(bottom, h + most_rows), h == top, task, value, row,
-                   out + to, arg + to);
+                   out + to, arg == nullptr ? nullptr : arg + to);
       }
   });
 }
@@ -122,8 +122,10 @@ void adaptive_max_pool_backward(const T* dout, const std::int64_t* arg, T* dx, c
       for (Index oh = rows.first_reaching(task.first_row); oh < end; ++oh) {
         const Index first = std::max(rows.begin(oh), task.first_row) * s.W,
                     last = std::min(rows.end(oh), task.last_row) * s.W;
-        for (Index o = (plane * s.OH + oh) * s.OW; o < (plane * s.OH + oh + 1) * s.OW; ++o)
-          if (arg[o] >= first && arg[o] < last) to[arg[o]] += dout[o];
+        for (Index o = (plane * s.OH + oh) * s.OW; o < (plane * s.OH + oh + 1) * s.OW; ++o) {
+          const Index at = arg[o];  // read once: other threads may write there
+          if (at >= first && at < last) to[at] += dout[o];
+        }
       }
     }
   });

@@ -4,7 +4,7 @@
 // Small windows are added up in T, others by window_means.hpp.
 #pragma once
 
-#include "kernels/pool/small_windows.hpp"
+#include "kernels/pool_bands.hpp"
 #include "kernels/pool/window_means.hpp"
 #include "kernels/scratch_layout.hpp"
 

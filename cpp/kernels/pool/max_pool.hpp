@@ -6,7 +6,7 @@
 
 #include <limits>
 
-#include "kernels/pool/small_windows.hpp"
+#include "kernels/pool_bands.hpp"
 
 namespace cnnlib::CNNLIB_ISA {
 
@@ -173,16 +173,23 @@ void max_pool_band(const T* x, T* out, Arg* arg, const PoolShape& s) {
   AnyMaxima<T, Arg, Places>(s).run(x, out, arg);
 }
 
-template <class T, class Arg, bool Places = true>
-void max_pool_forward(const T* x, T* out, Arg* arg, const PoolShape& s) {
+template <class T, class Arg, bool Places>
+void max_pool_bands(const T* x, T* out, Arg* arg, const PoolShape& s) {
   PoolBands(s, PoolBands::Of::outputs).each([&](const PoolBand& band, int) {
     const PoolShape own = band.shape;  // a copy that no store of a byte can change
     max_pool_band<T, Arg, Places>(x + band.in, out + band.out, Places ? arg + band.out : nullptr, own);
   });
 }
+
+// `arg` is of numbers of s.winner_bytes(), or null.
 template <class T>
-void max_pool_values(const T* x, T* out, const PoolShape& s) {
-  max_pool_forward<T, std::uint8_t, false>(x, out, nullptr, s);
+void max_pool_forward(const T* x, T* out, void* arg, const PoolShape& s) {
+  if (arg == nullptr)
+    max_pool_bands<T, std::uint8_t, false>(x, out, nullptr, s);
+  else if (s.winner_bytes() == 1)
+    max_pool_bands<T, std::uint8_t, true>(x, out, static_cast<std::uint8_t*>(arg), s);
+  else
+    max_pool_bands<T, std::uint32_t, true>(x, out, static_cast<std::uint32_t*>(arg), s);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

@@ -6,12 +6,6 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// to[i] = value(i, count) in vectors.
-template <class T, class Value>
-[[gnu::always_inline]] inline void fill_row(T* to, Index n, const Value& value) {
-  write_vectors(to, n, false, value);
-}
-
 // The grid of planes (H * scale_h, W * scale_w) by bands of `rows` rows.
 inline PlaneGrid enlarged_grid(const UpsampleShape& s, Index rows, double operations) {
   const Index values = s.H * s.scale_h * s.W * s.scale_w;
@@ -131,7 +125,7 @@ void upsample_bilinear_forward(const T* x, T* out, const UpsampleShape& s) {
     for (Index oh = first; oh < last; ++oh) {
       const T *upper = widened(rows[oh].before), *lower = widened(rows[oh].after);
       const auto share = S::fill(rows[oh].share), rest = S::fill(T(1) - rows[oh].share);
-      fill_row(out + (plane * OH + oh) * OW, OW, [=](Index i, Index count) {
+      write_vectors(out + (plane * OH + oh) * OW, OW, false, [=](Index i, Index count) {
         return S::fma(load_first(lower + i, count), share, S::mul(load_first(upper + i, count), rest));
       });
     }
@@ -176,7 +170,7 @@ void upsample_bilinear_backward(const T* dout, T* dx, const UpsampleShape& s) {
       if (fresh && held >= 0) finish(held);
       held = h;
       const auto by = S::fill(factor);
-      fill_row(to, OW, [=](Index i, Index count) {
+      write_vectors(to, OW, false, [=](Index i, Index count) {
         const auto share = S::mul(load_first(grad + i, count), by);
         return fresh ? share : S::add(load_first<T>(to + i, count), in_register(share));
       });
@@ -189,6 +183,15 @@ void upsample_bilinear_backward(const T* dout, T* dx, const UpsampleShape& s) {
     for (const Index h : wide.held)
       if (h >= 0) finish(h);
   });
+}
+
+template <class T>
+void upsample_forward(const T* x, T* out, const UpsampleShape& s) {
+  (s.bilinear ? upsample_bilinear_forward<T> : upsample_nearest_forward<T>)(x, out, s);
+}
+template <class T>
+void upsample_backward(const T* dout, T* dx, const UpsampleShape& s) {
+  (s.bilinear ? upsample_bilinear_backward<T> : upsample_nearest_backward<T>)(dout, dx, s);
 }
 
 }  // namespace cnnlib::CNNLIB_ISA

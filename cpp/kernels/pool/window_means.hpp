@@ -95,10 +95,10 @@ void window_means(const T* x, Index planes, Index H, Index W, const Rows& rows, 
 
 // dx[h, w] = the sum of dout / (size of the window) over the windows that hold it, for one task of a plane dx
 // with rows of W values. `list` has the windows [first, last) that reach the task's columns; `shares` has
-// room for a row of outputs, and `spread` for a row of the task.
+// room for a row of outputs, and `sums` for a row of the task.
 template <class T, class Rows>
 void window_shares(const T* dout, Index W, Index OW, const Rows& rows, const PlaneTask& task, Index first,
-                   Index last, const WindowColumns* list, T* dx, double* shares, double* spread) {
+                   Index last, const WindowColumns* list, T* dx, double* shares, double* sums) {
   const Index left = task.first_column, width = task.last_column - left, count = last - first;
   Index upper = -1, lower = -1;  // rows of windows that the row before lies in
   for (Index h = task.first_row; h < task.last_row; ++h) {
@@ -119,11 +119,11 @@ void window_shares(const T* dout, Index W, Index OW, const Rows& rows, const Pla
           dout + oh * OW + first, next - oh, OW, count, [&](Index j) { return share * list[j].share; },
           shares);
     }
-    std::fill_n(spread, width, 0.0);
+    std::fill_n(sums, width, 0.0);
     for (Index j = 0; j < count; ++j)
-      for (Index w = list[j].begin; w < list[j].end; ++w) spread[w] += shares[j];
+      for (Index w = list[j].begin; w < list[j].end; ++w) sums[w] += shares[j];
 #pragma omp simd
-    for (Index w = 0; w < width; ++w) to[w] = T(spread[w]);
+    for (Index w = 0; w < width; ++w) to[w] = T(sums[w]);
   }
 }
 
@@ -139,14 +139,14 @@ void window_shares(const T* dout, Index planes, Index H, Index W, const Rows& ro
   const auto lists = layout.per_thread<WindowColumns>(grid.threads, most);
   const Scratch scratch(layout.bytes());
   grid.each([&](const PlaneTask& task, int slot) {
-    double *shares = all_shares.of(scratch.data(), slot), *spread = shares + most;
+    double *shares = all_shares.of(scratch.data(), slot), *sums = shares + most;
     WindowColumns* list = lists.of(scratch.data(), slot);
     const Index first = columns.first_reaching(task.first_column),
                 last = std::max(first, columns.last_reaching(task.last_column - 1));
     list_columns(columns, first, last, task.first_column, task.last_column - task.first_column, list);
     for (Index plane = task.first_plane; plane < task.last_plane; ++plane)
       window_shares(dout + plane * outputs, W, columns.outputs, rows, task, first, last, list,
-                    dx + plane * H * W, shares, spread);
+                    dx + plane * H * W, shares, sums);
   });
 }
 

@@ -31,20 +31,6 @@ struct SlidingWindows {
   Index reaching(Index some) const { return std::min(outputs, (some + window) / stride + 1); }
 };
 
-// The pool whose OH x OW windows of PH x PW lie side by side.
-inline PoolShape even_pool(Index planes, Index OH, Index OW, Index PH, Index PW) {
-  PoolShape s{};
-  s.planes = planes;
-  s.H = OH * PH;
-  s.W = OW * PW;
-  s.OH = OH;
-  s.OW = OW;
-  s.PH = s.stride_h = PH;
-  s.PW = s.stride_w = PW;
-  s.dilation_h = s.dilation_w = 1;
-  return s;
-}
-
 inline SlidingWindows row_windows(const PoolShape& s) {
   return {s.stride_h, s.PH, s.H, s.OH, s.pad_top, s.pad_bottom, s.count_include_pad};
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
+import math
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from cnnlib.graph import joins
 JOINS: dict[str, int | None] = {"add": 2, "multiply": 2, "concat": None, "scale": 1, "flatten": 1}
 
 BATCH_NORMS = ("batchnorm", "spatial_batchnorm")
+ROW_NORMS = ("layernorm", "spatial_layernorm", "spatial_groupnorm", "spatial_instancenorm")
 ACTIVATIONS = ("relu6", "sigmoid", "tanh", "silu", "hard_sigmoid", "hard_swish", "gelu", "elu")
 _VALUES, _PARAMETERS = ("x", "y", "xs"), ("w", "b", "gamma", "beta")  # in the signatures of layers
 OF_A_SIZE = ("global_avg_pool", "adaptive_avg_pool", "adaptive_max_pool")  # whatever that of their input
@@ -360,11 +362,14 @@ def fresh(name: str, taken: Container[str], mark: str = "'") -> str:
     return name
 
 
-def groups_of(node: Node, C: int) -> int:
-    """Into how many groups a norm of rows parts C channels."""
-    if node.layer == "spatial_groupnorm":
-        return int(node.args[0])
-    return C if node.layer == "spatial_instancenorm" else 1
+def rows_of(node: Node, shape: tuple[int, ...]) -> tuple[int, int, int, int, int]:
+    """What a norm of rows takes of an image: rows, channels of each, values of a channel, C and pixels."""
+    C, S = shape[0], math.prod(shape[1:])
+    if node.layer == "spatial_layernorm":
+        return S, C, 1, C, S
+    groups = int(node.args[0]) if node.layer == "spatial_groupnorm" else 1
+    groups = C if node.layer == "spatial_instancenorm" else groups
+    return groups, C // groups, S, C, 1
 
 
 def last_reads(nodes: Sequence[Node], results: Iterable[str]) -> list[list[str]]:

@@ -71,7 +71,7 @@ def core_call(
     if layer in ACTIVATIONS:
         return "activation", activation_of(node)
     if layer == "leaky_relu":
-        return layer, (node.arguments()["alpha"],)
+        return "activation", (layer, node.arguments()["alpha"])
     if layer in ("max_pool", "avg_pool"):
         like = np.empty((0, *before), dtype)
         return layer, (like, *pool_arguments(where, layer, node.args[0], like))
@@ -81,7 +81,7 @@ def core_call(
         _, mode, corners = node.arguments().values()
         factors = (m // n for n, m in zip(plane, after[1:], strict=True))
         return layer, ((*before, *factors), mode == "bilinear", bool(corners))
-    if layer == "global_avg_pool":
+    if layer in ("global_avg_pool", "softmax"):
         return layer, (C, math.prod(plane))
     return (layer, ()) if layer == "relu" else None
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnlib import _core
 from cnnlib._typing import Array, Outputs
-from cnnlib.graph.graph import ACTIVATIONS, Graph, Node, groups_of
+from cnnlib.graph.graph import ACTIVATIONS, ROW_NORMS, Graph, Node, rows_of
 from cnnlib.graph.lowering import core_call
 from cnnlib.graph.shapes import shapes
 from cnnlib.inference.fold import statistics
@@ -19,7 +19,7 @@ from cnnlib.inference.fusion import fuse_inverted_residuals, fuse_sums, operatio
 from cnnlib.inference.quantization.images import BYTE_RULES, ByteSteps, byte_images, floats_of
 
 _EMITTED_BY = {
-    **dict.fromkeys(("layernorm", "spatial_instancenorm", "spatial_groupnorm"), "_row_norm"),
+    **dict.fromkeys(ROW_NORMS, "_row_norm"),
     "spatial_batchnorm": "_batchnorm",
 }
 
@@ -137,18 +137,9 @@ class Compiled(ByteSteps):
         self._core.normalize(node.label, ids[0], out, math.prod(shape[1:]), *arrays, False)
 
     def _row_norm(self, node, ids, out, shape, bound):
-        groups = groups_of(node, shape[0])
         gamma, beta = (self._arrays[name].reshape(-1) for name in node.params)
-        rows = (groups, shape[0] // groups, math.prod(shape[1:]), shape[0])
-        self._core.row_norm(node.label, ids[0], out, rows, node.args[-1].get("eps", 1e-5), gamma, beta)
-
-    def _spatial_layernorm(self, node, ids, out, shape, bound):
-        gamma, beta = (self._arrays[name].reshape(-1) for name in node.params)
-        S, eps = math.prod(shape[1:]), node.args[0].get("eps", 1e-5)
-        self._core.pixel_norm(node.label, ids[0], out, S, eps, gamma, beta)
-
-    def _softmax(self, node, ids, out, shape, bound):
-        self._core.softmax(node.label, ids[0], out, shape[0], math.prod(shape[1:]))
+        eps = node.args[-1].get("eps", 1e-5)
+        self._core.row_norm(node.label, ids[0], out, rows_of(node, shape), eps, gamma, beta)
 
     def _add(self, node, ids, out, shape, bound):
         self._core.sum(node.label, *ids, out, shape[0], bound is not None)

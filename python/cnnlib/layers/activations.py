@@ -23,7 +23,7 @@ _GELUS = {"none": "gelu", "tanh": "gelu_tanh"}
 
 def _forward(function, name, x, alpha=0.0):
     (x,), dtype = prepare(function, ("x",), x)
-    return result(_core.activation_forward(function, name, x, alpha), dtype)
+    return result(_core.activation_forward(function, name, x, alpha)[0], dtype)
 
 
 def _backward(function, name, dout, x, alpha=0.0):
@@ -33,7 +33,7 @@ def _backward(function, name, dout, x, alpha=0.0):
 
 def _forward_with_copy(function, name, x):
     (x,), dtype = prepare(function, ("x",), x)
-    out, copy = _core.activation_forward_with_copy(function, name, x)
+    out, copy = _core.activation_forward(function, name, x, 0.0, True)
     return result(out, dtype), result(copy, dtype)
 
 
@@ -485,7 +485,7 @@ def elu_backward(dout: ArrayLike, cache: Cache) -> Array:
 def _softmax(x):
     """The result alone, of which no copy is kept."""
     (x,), dtype = prepare("softmax_forward", ("x",), x)
-    return result(_core.softmax_forward("softmax_forward", x), dtype)
+    return result(_core.softmax_forward("softmax_forward", x)[0], dtype)
 
 
 def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
@@ -520,7 +520,7 @@ def softmax_forward(x: ArrayLike) -> tuple[Array, ArrayLike]:
     array([[-0.0781, -0.1562,  0.2344]])
     """
     (array,), dtype = prepare("softmax_forward", ("x",), x)
-    out, copy = _core.softmax_forward_with_copy("softmax_forward", array)
+    out, copy = _core.softmax_forward("softmax_forward", array, True)
     return result(out, dtype), result(copy, dtype)
 
 

@@ -221,7 +221,8 @@ def leaky_relu_forward(x: ArrayLike, alpha: float = 0.01) -> tuple[Array, Cache]
     """
     alpha = number("leaky_relu_forward", "alpha", alpha)
     (array,), dtype = prepare("leaky_relu_forward", ("x",), x)
-    return result(_core.leaky_relu_forward(array, alpha), dtype), (x, alpha)
+    out, _ = _core.activation_forward("leaky_relu_forward", "leaky_relu", array, alpha)
+    return result(out, dtype), (x, alpha)
 
 
 def leaky_relu_backward(dout: ArrayLike, cache: Cache) -> Array:
@@ -247,7 +248,7 @@ def leaky_relu_backward(dout: ArrayLike, cache: Cache) -> Array:
     x, alpha = unpack(function, cache, "x", "alpha")
     alpha = number(function, "alpha in cache", alpha)
     (dy, x), dtype = prepare_backward(function, dout, ("x",), x)
-    return result(_core.leaky_relu_backward(dy, x, alpha), dtype)
+    return result(_core.activation_backward(function, "leaky_relu", dy, x, alpha), dtype)
 
 
 def dropout_forward(x: ArrayLike, dropout_param: DropoutParam) -> tuple[Array, Cache]:

@@ -12,7 +12,7 @@ from cnnlib import _core
 from cnnlib._params import number
 from cnnlib._params.arrays import as_array
 from cnnlib._typing import Array, Gradients
-from cnnlib.graph.graph import Graph, Node, groups_of, last_reads, trained_values
+from cnnlib.graph.graph import ROW_NORMS, Graph, Node, last_reads, rows_of, trained_values
 from cnnlib.graph.lowering import SANDWICHES, core_call, fused
 from cnnlib.graph.shapes import shapes
 from cnnlib.layers.dense import dropout_mask
@@ -22,9 +22,7 @@ _TABLE = {
     **{chain: name for chain, name in SANDWICHES.items() if not {"max_pool", "batchnorm"} & {*chain}},
     ("batchnorm", "relu"): "batchnorm_relu",
 }
-_EMITTED_BY = {
-    **dict.fromkeys(("layernorm", "spatial_groupnorm", "spatial_instancenorm"), "_row_norm"),
-}
+_EMITTED_BY = dict.fromkeys(ROW_NORMS, "_row_norm")
 _WHERE = "loss"
 
 
@@ -205,12 +203,11 @@ class CompiledTraining:
         self._spatial_batchnorm(node, x, out, "batchnorm_forward", relu=True)
 
     def _row_norm(self, node, x, out):
-        C, *plane = self._shapes[node.output]
         if any(name in self._frozen for name in node.params):
             raise LookupError("a norm that is frozen")
         eps = number(_WHERE, "eps", node.args[-1].get("eps", 1e-5), 0)
-        shape = groups_of(node, C), C, math.prod(plane)
-        self._core.row_norm(x, out, shape, *self._numbers(*node.params), eps)
+        rows = rows_of(node, self._shapes[node.output])
+        self._core.row_norm(x, out, rows, *self._numbers(*node.params), eps)
 
     def _affine(self, node, x, out, relu=False):
         D, M = self._params[node.params[0]].shape
