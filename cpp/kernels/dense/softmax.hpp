@@ -109,10 +109,22 @@ struct SoftmaxPixelsGradient {
 
   // sum = sum over channels [begin, end) of dout * y
   void find_sum(const T* dout, const T* y, T* sum, Index begin, Index end) const {
-    Index c = begin;
-    for (; c + channels <= end; c += channels)
-      add_products<channels>(dout + c * inner, y + c * inner, sum, c > begin);
-    for (; c < end; ++c) add_products<1>(dout + c * inner, y + c * inner, sum, c > begin);
+    for (Index c = begin; c < end; c += channels) {
+      const T *d = dout + c * inner, *v = y + c * inner;
+      switch (std::min(channels, end - c)) {
+        case 1:
+          add_products<1>(d, v, sum, c > begin);
+          break;
+        case 2:
+          add_products<2>(d, v, sum, c > begin);
+          break;
+        case 3:
+          add_products<3>(d, v, sum, c > begin);
+          break;
+        case channels:
+          add_products<channels>(d, v, sum, c > begin);
+      }
+    }
   }
 
   void find_mean(const T* dout, const T* y, T* mean) const {

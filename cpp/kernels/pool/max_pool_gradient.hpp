@@ -8,47 +8,61 @@
 
 namespace cnnlib::CNNLIB_ISA {
 
-// dx by walks down a vector of columns, or two that hold pairs.
+// A vector of columns of dx for small windows.
 template <class T, int PW, int Stride>
-[[gnu::noinline]] void max_pool_backward_small_windows(const T* dout, const std::uint8_t* arg, T* dx,
-                                                       const PoolShape& shape) {
-  const PoolShape s = shape;  // which no store can change
+class ColumnOfMaxGradients {
   using S = Simd<T>;
   using Packet = typename S::Packet;
   using Windows = ReachingWindows<T, PW, Stride>;
-  struct Row {
-    Packet dout[Windows::vectors], winner[Windows::vectors];
-  };
-  constexpr Index step = Stride * S::size;
-  const T* const end = dx + s.planes * s.H * s.W;
-  const std::uint8_t* const end_arg = arg + s.planes * s.OH * s.OW;
-  for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
-    const Windows windows(s, w);
-    for (Index plane = 0; plane < s.planes; ++plane) {
-      const T* from = dout + plane * s.OH * s.OW;
-      const std::uint8_t* winners = arg + plane * s.OH * s.OW;
-      gather_windows_down<T, PW, Stride>(
-          s, w, S::zero(), dx + plane * s.H * s.W, end,
-          [&](Index oh) {
-            Row row;
-            windows.vector[0].prefetch_next(from + oh * s.OW, 1);
-            windows.vector[0].prefetch_next(winners + oh * s.OW, 1);
+
+ public:
+  ColumnOfMaxGradients(const PoolShape& shape, Index first_column)
+      : s(shape), column(first_column), windows(s, column) {}
+
+  // A plane of dx, whose array ends at `end`; that of arg is [first_arg, end_arg).
+  void run(const T* dout, const std::uint8_t* arg, const std::uint8_t* first_arg, const std::uint8_t* end_arg,
+           T* dx, const T* end) const {
+    struct Row {
+      Packet dout[Windows::vectors], winner[Windows::vectors];
+    };
+    gather_windows_down<T, PW, Stride>(
+        s, column, S::zero(), dx, end,
+        [&](Index oh) {
+          Row row;
+          windows.vector[0].prefetch_next(dout + oh * s.OW, 1);
+          windows.vector[0].prefetch_next(arg + oh * s.OW, 1);
 #pragma GCC unroll 3
-            for (int i = 0; i < Windows::vectors; ++i) {
-              row.dout[i] = windows.vector[i].load(from + oh * s.OW, T(0));
-              row.winner[i] = windows.vector[i].load_bytes(winners + oh * s.OW, arg, end_arg);
-            }
-            return row;
-          },
-          [&](const Row& row, int kh) {
-            const auto share = [&](int i, int kw) {
-              return S::select(S::equal(row.winner[i], S::fill(T(kh * PW + kw))), row.dout[i], S::zero());
-            };
-            return windows.gather(share,
-                                  [&](Packet sum, int i, int kw) { return S::add(sum, share(i, kw)); });
-          },
-          [](Packet sum) { return sum; });
-    }
+          for (int i = 0; i < Windows::vectors; ++i) {
+            row.dout[i] = windows.vector[i].load(dout + oh * s.OW, T(0));
+            row.winner[i] = windows.vector[i].load_bytes(arg + oh * s.OW, first_arg, end_arg);
+          }
+          return row;
+        },
+        [&](const Row& row, int kh) {
+          const auto share = [&](int i, int kw) {
+            return S::select(S::equal(row.winner[i], S::fill(T(kh * PW + kw))), row.dout[i], S::zero());
+          };
+          return windows.gather(share, [&](Packet sum, int i, int kw) { return S::add(sum, share(i, kw)); });
+        },
+        [](Packet sum) { return sum; });
+  }
+
+ private:
+  PoolShape s;
+  Index column;
+  Windows windows;
+};
+
+template <class T, int PW, int Stride>
+[[gnu::noinline]] void max_pool_backward_small_windows(const T* dout, const std::uint8_t* arg, T* dx,
+                                                       const PoolShape& s) {
+  constexpr Index step = Stride * Simd<T>::size;
+  const Index size = s.H * s.W, outputs = s.OH * s.OW;
+  for (Index w = last_vector(s.W, step); w >= 0; w -= step) {
+    const ColumnOfMaxGradients<T, PW, Stride> column(s, w);
+    for (Index plane = 0; plane < s.planes; ++plane)
+      column.run(dout + plane * outputs, arg + plane * outputs, arg, arg + s.planes * outputs,
+                 dx + plane * size, dx + s.planes * size);
   }
 }
 
