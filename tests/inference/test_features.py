@@ -47,6 +47,11 @@ def test_features_are_what_the_predictor_computes(tmp_path):
     np.testing.assert_array_equal(kept.part(10, 20)[-1], plain[19])
 
 
+def test_rows_are_not_chosen_by_several_axes():
+    with pytest.raises(IndexError, match="got a tuple"):
+        Features(np.eye(3), np.arange(3))[0, 1]
+
+
 def test_nothing_is_computed_twice(tmp_path, computed):
     predictor = trunk()
     cnnlib.features(predictor, X[:100], cache=tmp_path)

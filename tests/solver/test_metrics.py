@@ -52,6 +52,19 @@ class TestLabels:
         )
         assert np.isnan(measured(ignoring, scores, np.full(60, 255)))
 
+    @pytest.mark.parametrize("name", ["accuracy", "top5", "f1", "iou"])
+    @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint64])
+    def test_integers_of_any_kind_are_labels(self, name, dtype):
+        scores, y = labelled(40)
+        assert measured(name, scores, y.astype(dtype)) == measured(name, scores, y)
+
+    @pytest.mark.parametrize("name", ["f1", "iou"])
+    def test_labels_of_no_class_are_refused(self, name):
+        scores, y = labelled(40)
+        for label, found in ((7, r"0\.\.7"), (-1, r"-1\.\.6")):
+            with pytest.raises(ValueError, match=rf"{name}: labels must be in 0\.\.6, got {found}"):
+                measured(name, scores, np.append(y[:-1], label), batch_size=40)
+
     def test_top5_of_few_classes_and_of_nan(self):
         scores, y = labelled(8, C=3)
         assert measured("top5", scores, y) == 1.0

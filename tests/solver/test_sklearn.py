@@ -118,6 +118,7 @@ class TestRegression:
                 "ConvNetRegressor: early_stopping",
             ),
             ({"max_epochs": 0}, ValueError, "ConvNetRegressor: max_epochs"),
+            ({"image_shape": (1, 8, 9)}, ValueError, "ConvNetRegressor: images of image_shape"),
         ],
     )
     def test_wrong_settings(self, ink, settings, error, text):
@@ -143,8 +144,8 @@ class TestShapes:
         assert small(random_state=0).fit(images, y).score(15 * X_test, y_test) > 0.8
 
     def test_one_size_follows_from_the_others(self):
-        assert resolved_image_shape((3, -1, 4), 24) == (3, 2, 4)
-        assert resolved_image_shape(None, 24) == (1, 1, 24)
+        assert resolved_image_shape("here", (3, -1, 4), 24) == (3, 2, 4)
+        assert resolved_image_shape("here", None, 24) == (1, 1, 24)
 
     @pytest.mark.parametrize(
         ("shape", "message"),

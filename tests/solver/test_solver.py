@@ -497,6 +497,7 @@ def test_refuses_what_is_no_data_or_no_model():
     ("settings", "message"),
     [
         ({"update_rule": "sgd_momentun"}, "unknown update_rule 'sgd_momentun'; did you mean 'sgd_momentum'"),
+        ({"update_rule": "zzz"}, "unknown update_rule 'zzz'; known: adam, adamw"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"num_epochs": -1}, "num_epochs must be at least 0"),
         ({"lr_decay": -0.1}, "lr_decay must be"),

@@ -6,6 +6,7 @@ import difflib
 import math
 import numbers
 import operator
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -181,6 +182,13 @@ def choice(function: str, key: str, value: Any, allowed: Collection[str]) -> str
     if value not in allowed:
         raise ValueError(f"{function}: {key} must be one of {', '.join(map(repr, allowed))}, got {value!r}")
     return value
+
+
+def path_text(where: str, name: str, value: Any) -> str:
+    """A path as text."""
+    if not isinstance(value, (str, bytes, os.PathLike)):  # a number would be a file that is open
+        raise TypeError(f"{where}: {name} must be a string or a path, got {value!r}")
+    return os.fsdecode(value)
 
 
 def wanted(function: str, needs: Collection[str] | None, names: Sequence[str]) -> list[bool]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import numbers
 import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnlib._params import integer
 from cnnlib.typing import DropoutParam
 
 _VALUES_THAT_TELL = 2**13  # of a minibatch, one from another
@@ -19,9 +19,10 @@ def random_stream(seed: int | None, where: str) -> Any:
     """``np.random`` itself for None, otherwise a stream of its own, which leaves the global one alone."""
     if seed is None:
         return np.random
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**32:
-        raise ValueError(f"{where}: seed must be None or an integer in 0 .. 2**32 - 1, got {seed!r}")
-    return np.random.RandomState(int(seed))
+    seed = integer(where, "seed", seed, 2**32)
+    if seed < 0:
+        raise ValueError(f"{where}: seed must be at least 0, got {seed}")
+    return np.random.RandomState(seed)
 
 
 def mask_seed(seed: int, X: NDArray[Any], layer: int) -> int:

@@ -29,12 +29,9 @@ def refuse_different(where: str, comm: Any, facts: Mapping[str, Any]) -> None:
         for name in dict.fromkeys([*first, *other]):
             ours, theirs = first.get(name, "missing"), other.get(name, "missing")
             if ours != theirs:
-                raise on_all_ranks(
-                    OutOfStepError(
-                        f"{where}: rank {rank} is out of step with rank 0: {name} is {theirs!r} there, "
-                        f"{ours!r} on rank 0"
-                    )
-                )
+                text = f"{where}: rank {rank} is out of step with rank 0"
+                fault = f"{name} is {theirs!r} there, {ours!r} on rank 0"
+                raise on_all_ranks(OutOfStepError(f"{text}: {fault}"))
 
 
 def version_facts() -> dict[str, str]:

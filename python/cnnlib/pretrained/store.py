@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cnnlib._files.written import locked
+from cnnlib._params import path_text
 from cnnlib._typing import Array
 from cnnlib.data.shards import ShardedArray
 
@@ -60,6 +61,8 @@ class Features(ShardedArray):
         return np.asarray(self[:], dtype=dtype)
 
     def __getitem__(self, rows: int | slice | ArrayLike) -> Any:
+        if isinstance(rows, tuple):
+            raise IndexError("Features: rows are chosen by integers or a slice, got a tuple")
         index = rows if isinstance(rows, slice) else np.asarray(rows)
         return np.array(self.shards[0][self._places[index]])
 
@@ -91,15 +94,9 @@ class Store:
     def __init__(
         self, folder: str | os.PathLike[str], network: str, title: str, shape: tuple[int, ...], dtype: Any
     ) -> None:
-        self.path = Path(folder) / "features.bin"
-        self._about = {
-            "format": _FORMAT,
-            "version": _VERSION,
-            "network": network,
-            "title": title,
-            "shape": list(shape),
-            "dtype": np.dtype(dtype).name,
-        }
+        self.path = Path(path_text("features", "cache", folder)) / "features.bin"
+        self._about = {"format": _FORMAT, "version": _VERSION, "network": network, "title": title}
+        self._about |= {"shape": list(shape), "dtype": np.dtype(dtype).name}
         row = (np.dtype(dtype).newbyteorder("<"), shape)
         self._record = np.dtype([("key", f"V{KEY_BYTES}"), ("crc", "<u4"), ("row", *row)])
         if self.path.exists():

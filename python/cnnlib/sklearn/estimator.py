@@ -22,7 +22,6 @@ from cnnlib.models.spec.reading import BRANCHING, resolve
 from cnnlib.solver import Solver
 from cnnlib.solver.record import build_early_stopping
 
-_WHERE = "ConvNetClassifier"
 _DEFAULT_WINDOWS = {"conv": 3, "conv_transpose": 3}  # where such a stage names no size
 # What an integer in a stage, or in an option of one, becomes across the row.
 _ACROSS = {
@@ -32,7 +31,9 @@ _ACROSS = {
 }
 
 
-def resolved_image_shape(image_shape: Sequence[int] | None, n_features: int) -> tuple[int, int, int]:
+def resolved_image_shape(
+    where: str, image_shape: Sequence[int] | None, n_features: int
+) -> tuple[int, int, int]:
     """(C, H, W) of rows with so many numbers; ``(1, 1, n_features)``, a signal, where nothing is known.
 
     Raises
@@ -43,18 +44,18 @@ def resolved_image_shape(image_shape: Sequence[int] | None, n_features: int) -> 
     if image_shape is None:
         return 1, 1, n_features
     if isinstance(image_shape, str) or not hasattr(image_shape, "__len__") or len(image_shape) != 3:
-        raise ValueError(f"{_WHERE}: image_shape must be (C, H, W), got {image_shape!r}")
-    sizes = [integer(_WHERE, "image_shape", size) for size in image_shape]
+        raise ValueError(f"{where}: image_shape must be (C, H, W), got {image_shape!r}")
+    sizes = [integer(where, "image_shape", size) for size in image_shape]
     if sizes.count(-1) > 1 or any(size < 1 and size != -1 for size in sizes):
         raise ValueError(
-            f"{_WHERE}: image_shape must hold sizes of at least 1, one of which may be -1 for what remains, "
+            f"{where}: image_shape must hold sizes of at least 1, one of which may be -1 for what remains, "
             f"got {image_shape!r}"
         )
     if -1 in sizes:
         sizes[sizes.index(-1)] = max(n_features // -math.prod(sizes), 1)
     if math.prod(sizes) != n_features:
         raise ValueError(
-            f"{_WHERE}: images of image_shape {tuple(image_shape)!r} do not have X's {n_features} features"
+            f"{where}: images of image_shape {tuple(image_shape)!r} do not have X's {n_features} features"
         )
     C, H, W = sizes
     return C, H, W
@@ -139,7 +140,7 @@ class Estimator(BaseEstimator):
         if first:
             self._is_signal = came is None and self.image_shape is None
             shape = came if self.image_shape is None else self.image_shape
-            self.image_shape_ = resolved_image_shape(shape, X.shape[1])
+            self.image_shape_ = resolved_image_shape(self._where, shape, X.shape[1])
         if came not in (None, self.image_shape_):
             raise ValueError(f"{self._where}: X must hold images of shape {self.image_shape_}, got {came}")
         images = X.reshape(len(X), *self.image_shape_)

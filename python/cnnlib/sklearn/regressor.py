@@ -13,8 +13,6 @@ from cnnlib._params import flag
 from cnnlib.sklearn.estimator import Estimator
 from cnnlib.typing import Augment, Schedule
 
-_WHERE = "ConvNetRegressor"
-
 
 class ConvNetRegressor(RegressorMixin, Estimator):
     """A :class:`cnnlib.convnet.ConvNet` that predicts numbers, trained by a Solver, for scikit-learn.
@@ -106,7 +104,7 @@ n_iter_no_change, reg, weight_decay, schedule, augment, dtype
         values = np.asarray(targets.reshape(len(targets), -1), np.float64)
         self.n_outputs_ = values.shape[1]
         mean, scale = np.zeros(self.n_outputs_), np.ones(self.n_outputs_)
-        if flag(_WHERE, "standardize", self.standardize):
+        if flag(self._where, "standardize", self.standardize):
             mean, scale = values.mean(axis=0), values.std(axis=0)
             scale[scale == 0] = 1
         self._start(images, self.n_outputs_)

@@ -129,10 +129,12 @@ class _Overlap(Metric):
             return np.array([np.atleast_1d(np.count_nonzero(part, axis=axes)) for part in parts])
         rows, labels = _labels(self.name, scores, y, self.ignore)
         C, guesses = rows.shape[1], np.argmax(rows, axis=1)
+        if labels.size and not 0 <= labels.min() <= labels.max() < C:
+            raise ValueError(f"{self.name}: labels must be in 0..{C - 1}, got {labels.min()}..{labels.max()}")
+        labels = labels.astype(np.intp, casting="same_kind")  # older NumPys' bincount takes no uint64
         hits = np.bincount(labels[guesses == labels], minlength=C)
-        return np.array(
-            [hits, np.bincount(guesses, minlength=C) - hits, np.bincount(labels, minlength=C) - hits]
-        )
+        guessed, wanted = np.bincount(guesses, minlength=C), np.bincount(labels, minlength=C)
+        return np.array([hits, guessed - hits, wanted - hits])
 
     def value(self, kept: Any) -> float:
         hits, false, missed = kept

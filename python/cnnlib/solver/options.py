@@ -7,15 +7,13 @@ checks, attributes, checkpoints, resumption, the settings of a run and ``cnnlib 
 
 from __future__ import annotations
 
-import difflib
 import functools
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cnnlib import optim
-from cnnlib._params import at_least, check_keys, choice, number, positive_int, probability
+from cnnlib._params import at_least, check_keys, choice, hint, number, path_text, positive_int, probability
 from cnnlib._params.random import random_stream
 from cnnlib._params.registry import OWN
 from cnnlib.augment import build_augmentation, describe_augmentation
@@ -85,11 +83,10 @@ def refuse_unknown(given: Mapping[str, Any]) -> None:
     """TypeError for keyword arguments that the Solver does not have, with what may be meant."""
     for name, value in given.items():
         if name in _OF_RULES:
-            hint = f"it is a setting of the update rule: optim_config={{{_OF_RULES[name]!r}: {value!r}}}"
+            advice = f"it is a setting of the update rule: optim_config={{{_OF_RULES[name]!r}: {value!r}}}"
         else:
-            near = difflib.get_close_matches(name, OPTIONS, 1, 0.5)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(OPTIONS)}"
-        raise TypeError(f"Solver: unknown argument {name}; {hint}")
+            advice = hint(name, OPTIONS)
+        raise TypeError(f"Solver: unknown argument {name}; {advice}")
 
 
 def is_own(saved: Any) -> bool:
@@ -115,12 +112,6 @@ def _by_value(build: Callable[[Any], T]) -> Callable[[str, Any], T]:
     return lambda name, value: build(value)
 
 
-def _path(name: str, value: Any) -> str:
-    if not isinstance(value, (str, bytes, os.PathLike)):
-        raise TypeError(f"Solver: {name} must be a string or a path, got {value!r}")
-    return os.fsdecode(value)
-
-
 _at_least_0 = functools.partial(number, "Solver", low=0)
 _share = functools.partial(probability, "Solver")  # in [0, 1)
 _count, _count_or_0 = (functools.partial(at_least, least, "Solver") for least in (1, 0))
@@ -140,8 +131,7 @@ def _config(name: str, value: Any) -> dict[str, Any]:
 def _update_rule(name: str, value: Any) -> Callable[..., Any]:
     if isinstance(value, str):
         if value not in _RULES:
-            near = difflib.get_close_matches(value, _RULES, n=1, cutoff=0)[0]
-            raise ValueError(f"Solver: unknown update_rule {value!r}; did you mean {near!r}?")
+            raise ValueError(f"Solver: unknown update_rule {value!r}; {hint(value, _RULES)}")
         return _RULES[value]
     if not callable(value):
         raise TypeError(f"Solver: update_rule must be a name in cnnlib.optim or callable, got {value!r}")
@@ -230,7 +220,7 @@ class Options:
     )
     print_every = Option(_count)
     verbose = Option(lambda name, value: bool(value))
-    checkpoint_name = Option(_or_none(_path))
+    checkpoint_name = Option(_or_none(functools.partial(path_text, "Solver")))
     seed = Option(_seed, "seed", "makes the run repeatable")
     sampling = Option(_one_of("epoch", "replacement"))
     comm = Option(as_communicator, saved=None)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from cnnlib._params import path_text
 from cnnlib._params.random import random_stream
 from cnnlib._typing import Params, Trainable
 from cnnlib.data.normalization import Normalization
@@ -45,9 +46,8 @@ class ResumableRun(Options):
             model.initialize(sample_images(self.X_train, self.preprocess))
         set_label_smoothing(model, self.label_smoothing)
         self._frozen = tuple(getattr(model, "frozen", ()))
-        self._updater = Updater(
-            model.params, **{name: settings[name] for name in _UPDATE}, frozen=self._frozen
-        )
+        of_updates = {name: settings[name] for name in _UPDATE}
+        self._updater = Updater(model.params, **of_updates, frozen=self._frozen)
         loss = chosen_loss(model, self.loss, self.y_train)
         self._metrics = chosen_metrics(self.metrics, loss, self.y_train)
         self._val_metrics = [*self._metrics, ValidationLoss(loss)]
@@ -151,7 +151,7 @@ class ResumableRun(Options):
             If it cannot be read.
         """
         given = {name: value for name, value in locals().items() if name in OPTIONS and value is not None}
-        path = os.fspath(path)
+        path = path_text("Solver.resume", "path", path)
         comm = given["comm"] = as_communicator("comm", comm)
         settings, state = comm.from_root(lambda: read_run(path, model))
         for name, value in settings.items():

@@ -11,7 +11,7 @@ import re
 
 import numpy as np
 
-from cnnlib._params import type_name
+from cnnlib._params import path_text, type_name
 from cnnlib._typing import Trainable
 from cnnlib.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.models.state import check_model, check_state_fits, restore
@@ -227,7 +227,7 @@ def load_weights(path: str | os.PathLike[str], model: Trainable, which: str = "b
     if which not in ("best", "last"):
         raise ValueError(f"load_weights: which must be 'best' or 'last', got {which!r}")
     check_model("load_weights", model)
-    _, state = read_run(os.fspath(path), model)
+    _, state = read_run(path_text("load_weights", "path", path), model)
     restore(model, state["best"] if which == "best" else state)
 
 

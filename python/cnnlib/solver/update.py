@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import difflib
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from cnnlib import _core
+from cnnlib._params import hint
 from cnnlib.data.shards import ShardedArray
 from cnnlib.models.state import average_into, restore, snapshot
 from cnnlib.solver.options import rule_name
@@ -135,12 +135,11 @@ def _kind(name):
 
 
 def _check_names(rate_factors, params):
-    known = {*params, *map(_kind, params)}
+    known = sorted({*params, *map(_kind, params)})
     for name in rate_factors:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"Solver: rate_factors: the model has no parameter {name!r}{hint}")
+            reason = f"the model has no parameter {name!r}; {hint(name, known)}"
+            raise ValueError(f"Solver: rate_factors: {reason}")
 
 
 def _decays(w):

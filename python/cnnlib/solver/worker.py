@@ -11,18 +11,10 @@ from typing import Any
 import numpy as np
 
 from cnnlib._params import type_name
+from cnnlib.distributed import sharding
 from cnnlib.distributed.batchnorm import synchronized
 from cnnlib.distributed.communicator import MPIComm, SerialComm
 from cnnlib.distributed.failures import OutOfStepError, on_all_ranks
-from cnnlib.distributed.sharding import (
-    FlatBuffer,
-    Piece,
-    ShareOfDraws,
-    next_number,
-    own_stream,
-    pieces_of,
-    rows_of,
-)
 from cnnlib.distributed.start_checks import checksum, model_facts, refuse_different, version_facts
 from cnnlib.inference.scoring import BatchScorer
 from cnnlib.models.losses import Loss, WeightedLosses
@@ -157,7 +149,7 @@ class DataParallel(Worker):
 
     def __post_init__(self) -> None:
         self.main = self.comm.rank == 0
-        self._buffer: FlatBuffer | None = None  # made when the first gradients are known
+        self._buffer: sharding.FlatBuffer | None = None  # made when the first gradients are known
         smallest, largest = self.sizes
         pieces = smallest if self.micro_batches is None else min(smallest, self.micro_batches)
         self._most_pieces = 1 if self.micro_batches is None else min(largest, self.micro_batches)
@@ -180,12 +172,12 @@ class DataParallel(Worker):
     # An iteration -----------------------------------------------------------------------------------------
 
     def share(self, batch: Any) -> Any:
-        return batch[rows_of(self._pieces(len(batch)))]
+        return batch[sharding.rows_of(self._pieces(len(batch)))]
 
     def generator(self, seed: Sequence[int], total: int) -> np.random.Generator:
         if self.comm.size == 1:
             return np.random.default_rng(seed)
-        return ShareOfDraws(seed, total, rows_of(self._pieces(total)))
+        return sharding.ShareOfDraws(seed, total, sharding.rows_of(self._pieces(total)))
 
     def gradients(self, X: Any, y: Any, total: int, iteration: int) -> tuple[float, Mapping[str, Any]]:
         """The same. Each piece counts by its number of samples. The pieces' running statistics are averaged
@@ -198,7 +190,7 @@ class DataParallel(Worker):
         for row, (number, run) in zip(rows, pieces, strict=True):
             restore_statistics(model, before)
             part = slice(run.start - start, run.stop - start)
-            with own_stream(model, [*seed, number]), self.interrupts.allowed():
+            with sharding.own_stream(model, [*seed, number]), self.interrupts.allowed():
                 loss, grads = self._loss(X[part], y[part])
             values = {_LOSS: loss, **_flat(statistics(model))}
             values |= checked_gradients(model.params, grads, frozen)
@@ -215,20 +207,20 @@ class DataParallel(Worker):
     def _seed(self, iteration: int, purpose: str) -> list[int]:
         """What the model's random numbers depend on beside the piece: their stream, and the time."""
         own = getattr(self.model, "rng", None)
-        number = next_number(self.random if own is None else own)
+        number = sharding.next_number(self.random if own is None else own)
         return [number, iteration, ("train", "test").index(purpose)]
 
-    def _pieces(self, total: int) -> list[Piece]:
-        return pieces_of(total, self.comm.rank, self.comm.size, self.micro_batches)
+    def _pieces(self, total: int) -> list[sharding.Piece]:
+        return sharding.pieces_of(total, self.comm.rank, self.comm.size, self.micro_batches)
 
-    def _buffer_for(self, values: Mapping[Any, Any]) -> FlatBuffer:
+    def _buffer_for(self, values: Mapping[Any, Any]) -> sharding.FlatBuffer:
         if self._buffer is None:
             dtype = np.result_type(np.float32, *(value.dtype for value in self.model.params.values()))
             if dtype not in (np.float32, np.float64):
                 raise TypeError(f"Solver: parameters of {dtype} cannot be trained on several ranks")
             shapes = {name: np.shape(value) for name, value in values.items()}
             rows = min(self._most_pieces, 2) if self.comm.size == 1 else self._most_pieces
-            self._buffer = FlatBuffer(shapes, dtype, rows)
+            self._buffer = sharding.FlatBuffer(shapes, dtype, rows)
         return self._buffer
 
     def _joined(self, total: int) -> Mapping[Any, np.ndarray]:
@@ -239,7 +231,8 @@ class DataParallel(Worker):
         if self.micro_batches is None:
             self.comm.add(self._buffer.data)
             return self._buffer.views[0]
-        ranks = (pieces_of(total, rank, self.comm.size, self.micro_batches) for rank in range(self.comm.size))
+        size = self.comm.size
+        ranks = (sharding.pieces_of(total, rank, size, self.micro_batches) for rank in range(size))
         counts = [len(pieces) for pieces in ranks]
         self.comm.gather_rows(self._buffer.data[: sum(counts)], counts)
         return self._buffer.add_up(sum(counts))
@@ -257,7 +250,7 @@ class DataParallel(Worker):
         scores = BatchScorer(self.model, preprocess, None, self.interrupts.allowed)
         seed, own = self._seed(iteration, "test"), []
         for number in range(self.comm.rank, len(batches), self.comm.size):
-            with own_stream(self.model, [*seed, number]):
+            with sharding.own_stream(self.model, [*seed, number]):
                 own.append(look_at(scores, metrics, X[batches[number]], y[batches[number]]))
         ranks = itertools.cycle(map(iter, self.comm.allgather(own)))
         return values_of(metrics, (next(results) for results, _ in zip(ranks, batches)))
@@ -269,12 +262,9 @@ class DataParallel(Worker):
         sums = self.comm.allgather(checksum(self.model.params.values()))
         rank = next((rank for rank, value in enumerate(sums) if value != sums[0]), None)
         if rank is not None:
-            raise on_all_ranks(
-                OutOfStepError(
-                    f"Solver: the parameters of rank {rank} have come to differ from rank 0's in epoch "
-                    f"{epoch}; an update rule or a callback must do the same on all ranks"
-                )
-            )
+            reason = f"the parameters of rank {rank} have come to differ from rank 0's in epoch {epoch}"
+            advice = "an update rule or a callback must do the same on all ranks"
+            raise on_all_ranks(OutOfStepError(f"Solver: {reason}; {advice}"))
 
 
 def _flat(statistics):
