@@ -90,7 +90,8 @@ __all__ += ["get_conv_algorithm", "get_num_threads", "gradient_check", "inferenc
 __all__ += ["load_model", "models", "naive", "optim", "plots", "prepare", "prepare_conv", "recipes"]
 __all__ += ["release_buffers", "save_model", "schedules", "set_conv_algorithm", "set_num_threads"]
 __all__ += ["show_config", "solver"]
-__all__ += layers.__all__
+if not TYPE_CHECKING:  # as in cnnlib.layers
+    __all__ += layers.__all__
 
 
 def __getattr__(name: str) -> Any:

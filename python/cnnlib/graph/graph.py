@@ -324,10 +324,12 @@ class Graph:
                 raise ValueError(f"{where}: nothing reads what {node.title} makes")
 
 
+_LAYERS = [name.removesuffix("_forward") for name in dir(layers) if name.endswith("_forward")]
+
+
 def _check_layer(where: str, node: Node) -> None:
-    known = [name.removesuffix("_forward") for name in layers.__all__ if name.endswith("_forward")]
-    if node.layer not in known and node.layer not in JOINS:
-        advice = hint(node.layer, [*known, *JOINS], "see cnnlib.layers")
+    if node.layer not in _LAYERS and node.layer not in JOINS:
+        advice = hint(node.layer, [*_LAYERS, *JOINS], "see cnnlib.layers")
         raise ValueError(f"{where}: {node.title}: unknown layer {node.layer!r}; {advice}")
     count = JOINS.get(node.layer, 1)
     if len(node.inputs) != count and (count is not None or len(node.inputs) < 2):

@@ -15,11 +15,7 @@ _NUMBERS = {
     3: "an integer or (depth, vertical, horizontal)",
 }
 _CONV_KEYS = ("stride", "pad", "dilation", "groups", "algorithm")
-_POOL_SIZES = {
-    1: ("pool_width",),
-    2: ("pool_height", "pool_width"),
-    3: ("pool_depth", "pool_height", "pool_width"),
-}
+_POOL_SIZES = ("pool_depth", "pool_height", "pool_width")
 _MAX_KEYS = ("stride", "pad", "dilation", "ceil_mode")
 _AVG_KEYS = ("stride", "pad", "ceil_mode", "count_include_pad")
 
@@ -105,19 +101,11 @@ def _axes(function, window, param, sizes, taps, ceil_mode=False):
     dilations = _numbers(function, "dilation", param.get("dilation", 1), count, 1)
     spans = [d * (k - 1) + 1 for d, k in zip(dilations, taps)]
     pads = _pads(function, param.get("pad", 0), sizes, spans, strides)
-    axes = zip(AXES[count], sizes, taps, spans, strides, dilations, pads)
-    return [
-        Axis(
-            n,
-            k,
-            s,
-            d,
-            before,
-            after,
-            _outputs(function, window, name, n, span, s, (before, after), ceil_mode),
-        )
-        for name, n, k, span, s, d, (before, after) in axes
-    ]
+    axes = []
+    for name, n, k, span, s, d, sides in zip(AXES[count], sizes, taps, spans, strides, dilations, pads):
+        outputs = _outputs(function, window, name, n, span, s, sides, ceil_mode)
+        axes.append(Axis(n, k, s, d, sides[0], sides[1], outputs))
+    return axes
 
 
 def check_rank(function, name, array, leading, count):
@@ -179,7 +167,7 @@ def conv_transpose_axes(function, conv_param, x, w):
 
 def pool_axes(function, pool_param, x, count, kind):
     """The axes of a pool of x (N, C, ...), count_include_pad (of a mean) and ceil_mode."""
-    names, options = _POOL_SIZES[count], _MAX_KEYS if kind == "max" else _AVG_KEYS
+    names, options = _POOL_SIZES[-count:], _MAX_KEYS if kind == "max" else _AVG_KEYS
     check_keys(function, "pool_param", pool_param, (*names, *options), names)
     check_rank(function, "x", x, ("N", "C"), count)
     taps = [_numbers(function, name, pool_param[name], 1, 1)[0] for name in names]

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from cnnlib import _core
-from cnnlib._params import check_keys, choice, integer, number, wanted
+from cnnlib._params import check_keys, choice, number, wanted
 from cnnlib._params.arrays import prepare, prepare_backward, result, unpack
+from cnnlib._params.random import random_stream
 from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.typing import DropoutParam
 
@@ -307,20 +308,11 @@ def dropout_mask(dropout_param, shape, dtype):
     keep = 1 - number(function, "p", dropout_param["p"], 0, 1)
     if choice(function, "mode", dropout_param["mode"], ("train", "test")) == "test":
         return None
-    mask = np.asarray(_uniform(function, dropout_param.get("seed"), shape) < keep).astype(dtype)
+    random = random_stream(dropout_param.get("seed"), function)
+    mask = np.asarray(random.rand(*shape) < keep).astype(dtype)
     if keep > 0:
         mask /= dtype.type(keep)
     return mask
-
-
-def _uniform(function, seed, shape):
-    """Numbers from 0 to 1, of a stream of their own if there is a seed."""
-    if seed is None:
-        return np.random.rand(*shape)
-    seed = integer(function, "seed", seed, 2**32)
-    if seed < 0:
-        raise ValueError(f"{function}: seed must be at least 0, got {seed}")
-    return np.random.RandomState(seed).rand(*shape)
 
 
 def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:

@@ -24,27 +24,27 @@ class PassPlan:
         The method's name, which `conv_param['algorithm']` takes.
     cost : float
         Estimated cycles of one image on a reference processor of the instruction set, on one thread.
-    alternatives : list of (str, float)
-        All methods that fit and their costs, the cheapest first.
     tile : (int, int)
         Outputs of the micro-kernel (rows, columns), or of a Winograd tile.
     blocks : dict of str to int
         The sizes that the work is cut by.
+    threads : int
+        For a batch of the shape's size.
     scratch_bytes, packed_bytes : int
         Memory of all threads, and of the packed weights (0 where they are read as they are or packed panel
         by panel).
-    threads : int
-        For a batch of the shape's size.
+    alternatives : list of (str, float)
+        All methods that fit and their costs, the cheapest first.
     """
 
     method: str
     cost: float
-    alternatives: list[tuple[str, float]]
     tile: tuple[int, int]
     blocks: dict[str, int]
+    threads: int
     scratch_bytes: int
     packed_bytes: int
-    threads: int
+    alternatives: list[tuple[str, float]]
 
 
 @dataclass(frozen=True)
@@ -123,17 +123,9 @@ def explain(
     dtype = real_dtype("explain", dtype, TypeError)
     x, w = _untouched("x_shape", x_shape, dtype), _untouched("w_shape", w_shape, dtype)
     param = {} if conv_param is None else conv_param
-    forward, dx, dw = (_pass_plan(*plan) for plan in _core.conv_plans(x, w, param))
-    return ConvExplanation(
-        tuple(x_shape),
-        tuple(w_shape),
-        dtype.name,
-        _core.active_isa(),
-        forward,
-        dx,
-        dw,
-        _core.conv_bn_relu_scratch(x, w, param),
-    )
+    forward, dx, dw = (PassPlan(*plan) for plan in _core.conv_plans(x, w, param))
+    scratch = _core.conv_bn_relu_scratch(x, w, param)
+    return ConvExplanation(x.shape, w.shape, dtype.name, _core.active_isa(), forward, dx, dw, scratch)
 
 
 def _shape(name, shape):
@@ -152,10 +144,6 @@ def _untouched(name, shape, dtype):
         return np.empty(shape, dtype)
     except ValueError:
         raise ValueError(f"explain: {name} {shape} is larger than any array") from None
-
-
-def _pass_plan(method, cost, tile, blocks, threads, scratch_bytes, packed_bytes, alternatives):
-    return PassPlan(method, cost, alternatives, tile, blocks, scratch_bytes, packed_bytes, threads)
 
 
 def _cycles(n):

@@ -9,13 +9,7 @@ from cnnlib._typing import Array, ArrayLike, Cache, Needs, Wanted
 from cnnlib.layers.conv import _CACHE, _GRADIENTS, PreparedConv, _conv, _conv_backward
 from cnnlib.layers.dense import _relu_backward, _relu_backward_by_mask, _relu_mask
 from cnnlib.layers.dense_sandwiches import _LAYER, _NORMED, _forward
-from cnnlib.layers.norm.batch import (
-    _batchnorm,
-    _moved,
-    _unpack_batchnorm,
-    batch_options,
-    running_statistics,
-)
+from cnnlib.layers.norm import batch
 from cnnlib.layers.pool import _max_pool, _max_pool_backward
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
@@ -26,22 +20,22 @@ __all__ += ["conv_relu_pool_forward"]
 
 def _conv_bn_relu(function, given, x, w, b, gamma, beta, conv_param, bn_param):
     """`given` are the five arrays as the caller has them, the others those that `prepare` made of them."""
-    mode, eps, momentum = batch_options(function, bn_param)
+    mode, eps, momentum = batch.batch_options(function, bn_param)
     conv_cache = *given[:3], conv_param
     if mode == "test" or x.shape[:1] == (0,):
         a = _conv(function, x, w, b, conv_param)
-        out, (_, *statistics) = _batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
+        out, (_, *statistics) = batch._batchnorm(function, 4, a, gamma, beta, bn_param, relu=True)
         return out, (conv_cache, ((a, *given[3:]), *statistics))
-    running = running_statistics(function, bn_param, w.shape[:1], x.dtype)
+    running = batch.running_statistics(function, bn_param, w.shape[:1], x.dtype)
     out, a, mean, var, inv_std = _core.conv_bn_relu_train(function, x, w, b, gamma, beta, eps, conv_param)
-    bn_param["running_mean"], bn_param["running_var"] = _moved(function, running, (mean, var), momentum)
+    bn_param["running_mean"], bn_param["running_var"] = batch._moved(function, running, (mean, var), momentum)
     return out, (conv_cache, ((a, *given[3:]), mean, inv_std, True))
 
 
 def _conv_bn_relu_backward(function, dout, cache, needs):
     conv_cache, bn_cache = unpack(function, cache, "conv's cache", "batch norm's cache")
     x, w, b, conv_param = unpack(function, conv_cache, *_CACHE)
-    (a, gamma, beta), mean, inv_std, from_batch = _unpack_batchnorm(function, bn_cache)
+    (a, gamma, beta), mean, inv_std, from_batch = batch._unpack_batchnorm(function, bn_cache)
     need_dx, need_dw, need_db = wanted(function, needs, _GRADIENTS)
     names = ("x", "w", "b", "gamma", "beta")
     arrays, dtype = prepare_sandwich_backward(function, dout, a, names, x, w, b, gamma, beta)
@@ -198,9 +192,8 @@ def conv_bn_relu_forward(
     >>> dgamma, dbeta
     (array([1.]), array([1.]))
     """
-    return _forward(
-        "conv_bn_relu_forward", _NORMED, _conv_bn_relu, x, w, b, gamma, beta, conv_param, bn_param
-    )
+    function, arrays = "conv_bn_relu_forward", (x, w, b, gamma, beta)
+    return _forward(function, _NORMED, _conv_bn_relu, *arrays, conv_param, bn_param)
 
 
 def conv_bn_relu_backward(
@@ -376,19 +369,8 @@ def conv_bn_relu_pool_forward(
     >>> dgamma, dbeta
     (array([1.]), array([1.]))
     """
-    return _forward(
-        "conv_bn_relu_pool_forward",
-        _NORMED,
-        _conv_bn_relu_pool,
-        x,
-        w,
-        b,
-        gamma,
-        beta,
-        conv_param,
-        bn_param,
-        pool_param,
-    )
+    function, arrays = "conv_bn_relu_pool_forward", (x, w, b, gamma, beta)
+    return _forward(function, _NORMED, _conv_bn_relu_pool, *arrays, conv_param, bn_param, pool_param)
 
 
 def conv_bn_relu_pool_backward(

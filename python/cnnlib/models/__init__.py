@@ -27,6 +27,8 @@ The names of :mod:`cnnlib.layers` are here as well: ``from cnnlib.models import 
 gets from the course's modules of models.
 """
 
+from typing import TYPE_CHECKING
+
 from cnnlib import layers
 from cnnlib.graph.graph import Graph, Node
 from cnnlib.layers import *
@@ -38,4 +40,5 @@ from cnnlib.models.three_layer import ThreeLayerConvNet
 
 __all__ = ["ConvNet", "FullyConnectedNet", "Graph", "GraphNet", "Node", "ThreeLayerConvNet", "TwoLayerNet"]
 __all__ += ["WeightedLosses"]
-__all__ += layers.__all__
+if not TYPE_CHECKING:  # as in cnnlib.layers
+    __all__ += layers.__all__

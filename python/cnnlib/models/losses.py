@@ -19,7 +19,7 @@ from cnnlib.data.shards import Targets
 _ENDING = "_loss"
 LOSSES: dict[str, Callable[..., Any]] = {
     name.removesuffix(_ENDING): getattr(layers, name)
-    for name in layers.__all__
+    for name in dir(layers)
     if name.endswith(_ENDING) or name == "cross_entropy"
 }
 

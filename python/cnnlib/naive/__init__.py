@@ -13,7 +13,8 @@ size, ``OH, OW`` the output's. ``dout`` is the gradient of the loss with respect
 ``dx``, ``dw``, ``db``.
 """
 
-from cnnlib.naive import activations, conv, dense, losses, norm, pool, resizing, sandwiches, volumes
+from typing import TYPE_CHECKING
+
 from cnnlib.naive import quantized as quantized
 from cnnlib.naive.activations import *
 from cnnlib.naive.conv import *
@@ -25,13 +26,5 @@ from cnnlib.naive.resizing import *
 from cnnlib.naive.sandwiches import *
 from cnnlib.naive.volumes import *
 
-__all__: list[str] = []
-__all__ += activations.__all__
-__all__ += conv.__all__
-__all__ += dense.__all__
-__all__ += losses.__all__
-__all__ += norm.__all__
-__all__ += pool.__all__
-__all__ += resizing.__all__
-__all__ += sandwiches.__all__
-__all__ += volumes.__all__
+if not TYPE_CHECKING:  # as in cnnlib.layers
+    __all__ = sorted(name for name, value in globals().items() if callable(value))

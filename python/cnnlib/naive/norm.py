@@ -186,14 +186,13 @@ def layernorm_forward_naive(x: Array, gamma: Array, beta: Array, ln_param: NormP
         ``((x, gamma, beta), mean, inv_std, 1)``: one group of values in a sample.
     """
     _refuse_empty("layernorm_forward_naive", "x", x)
-    N, D = x.shape
-    eps = ln_param.get("eps", 1e-5)
-    out = np.zeros((N, D), dtype=_float_dtype(x, gamma, beta))
-    mean, inv_std = np.zeros(N), np.zeros(N)
-    for n in range(N):
-        mean[n], _, inv_std[n] = _statistics(x[n], eps)
-        out[n] = gamma * ((x[n] - mean[n]) * inv_std[n]) + beta
-    return out, ((x, gamma, beta), mean, inv_std, 1)
+    out, (_, *statistics) = spatial_groupnorm_forward_naive(_pixels(x), gamma, beta, 1, ln_param)
+    return out[:, :, 0, 0], ((x, gamma, beta), *statistics)
+
+
+def _pixels(x):
+    """Samples (N, D) as images (N, D, 1, 1): their channels are one group."""
+    return x[:, :, None, None]
 
 
 def layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Array]:
@@ -210,18 +209,10 @@ def layernorm_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, A
     dx : ndarray (N, D)
     dgamma, dbeta : ndarray (D,)
     """
-    (x, gamma, beta), mean, inv_std, _ = cache
-    N, D = x.shape
-    dtype = _float_dtype(x, gamma, beta)
-    dx = np.zeros((N, D), dtype=dtype)
-    dgamma = np.zeros(D)
-    dbeta = np.zeros(D)
-    for n in range(N):
-        x_hat = (x[n] - mean[n]) * inv_std[n]
-        dbeta += dout[n]
-        dgamma += dout[n] * x_hat
-        dx[n] = _normalise_backward(dout[n] * gamma, x_hat, inv_std[n])
-    return dx, dgamma.astype(dtype), dbeta.astype(dtype)
+    (x, gamma, beta), *statistics = cache
+    cache = (_pixels(x), gamma, beta), *statistics
+    dx, dgamma, dbeta = spatial_groupnorm_backward_naive(_pixels(dout), cache)
+    return dx[:, :, 0, 0], dgamma, dbeta
 
 
 def spatial_layernorm_forward_naive(

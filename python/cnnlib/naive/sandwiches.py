@@ -3,24 +3,7 @@
 from __future__ import annotations
 
 from cnnlib._typing import Array, Cache, Wanted
-from cnnlib.naive.conv import conv_backward_naive, conv_forward_naive
-from cnnlib.naive.dense import (
-    _relu_backward_by_mask,
-    _relu_mask,
-    affine_backward_naive,
-    affine_forward_naive,
-    relu_backward_naive,
-    relu_forward_naive,
-)
-from cnnlib.naive.norm import (
-    batchnorm_backward_naive,
-    batchnorm_forward_naive,
-    batchnorm_output,
-    spatial_batchnorm_backward_naive,
-    spatial_batchnorm_forward_naive,
-    spatial_batchnorm_output,
-)
-from cnnlib.naive.pool import max_pool_backward_naive, max_pool_forward_naive
+from cnnlib.naive import conv, dense, norm, pool
 from cnnlib.typing import BatchNormParam, ConvParam, MaxPoolParam
 
 __all__ = ["affine_bn_relu_backward_naive", "affine_bn_relu_forward_naive", "affine_relu_backward_naive"]
@@ -31,33 +14,33 @@ __all__ += ["conv_relu_forward_naive", "conv_relu_pool_backward_naive", "conv_re
 
 def affine_relu_forward_naive(x: Array, w: Array, b: Array | None) -> tuple[Array, Cache]:
     """relu(affine(x)); shapes as in :func:`affine_forward_naive`."""
-    scores, affine_cache = affine_forward_naive(x, w, b)
-    out, _ = relu_forward_naive(scores)
-    return out, (affine_cache, _relu_mask(out))
+    scores, affine_cache = dense.affine_forward_naive(x, w, b)
+    out, _ = dense.relu_forward_naive(scores)
+    return out, (affine_cache, dense._relu_mask(out))
 
 
 def affine_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients dx, dw, db of :func:`affine_relu_forward_naive`."""
     affine_cache, mask = cache
-    return affine_backward_naive(_relu_backward_by_mask(dout, mask), affine_cache)
+    return dense.affine_backward_naive(dense._relu_backward_by_mask(dout, mask), affine_cache)
 
 
 def affine_bn_relu_forward_naive(
     x: Array, w: Array, b: Array | None, gamma: Array, beta: Array, bn_param: BatchNormParam
 ) -> tuple[Array, Cache]:
     """relu(batchnorm(affine(x))); gamma and beta (M,) for w (D, M)."""
-    scores, affine_cache = affine_forward_naive(x, w, b)
-    normed, bn_cache = batchnorm_forward_naive(scores, gamma, beta, bn_param)
-    out, _ = relu_forward_naive(normed)
+    scores, affine_cache = dense.affine_forward_naive(x, w, b)
+    normed, bn_cache = norm.batchnorm_forward_naive(scores, gamma, beta, bn_param)
+    out, _ = dense.relu_forward_naive(normed)
     return out, (affine_cache, bn_cache)
 
 
 def affine_bn_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted, Array, Array]:
     """Gradients dx, dw, db, dgamma, dbeta of :func:`affine_bn_relu_forward_naive`."""
     affine_cache, bn_cache = cache
-    dnormed = relu_backward_naive(dout, batchnorm_output(bn_cache))
-    dscores, dgamma, dbeta = batchnorm_backward_naive(dnormed, bn_cache)
-    dx, dw, db = affine_backward_naive(dscores, affine_cache)
+    dnormed = dense.relu_backward_naive(dout, norm.batchnorm_output(bn_cache))
+    dscores, dgamma, dbeta = norm.batchnorm_backward_naive(dnormed, bn_cache)
+    dx, dw, db = dense.affine_backward_naive(dscores, affine_cache)
     return dx, dw, db, dgamma, dbeta
 
 
@@ -65,15 +48,15 @@ def conv_relu_forward_naive(
     x: Array, w: Array, b: Array | None, conv_param: ConvParam
 ) -> tuple[Array, Cache]:
     """relu(conv(x)); shapes as in :func:`conv_forward_naive`."""
-    maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
-    out, _ = relu_forward_naive(maps)
-    return out, (conv_cache, _relu_mask(out))
+    maps, conv_cache = conv.conv_forward_naive(x, w, b, conv_param)
+    out, _ = dense.relu_forward_naive(maps)
+    return out, (conv_cache, dense._relu_mask(out))
 
 
 def conv_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted]:
     """Gradients dx, dw, db of :func:`conv_relu_forward_naive`."""
     conv_cache, mask = cache
-    return conv_backward_naive(_relu_backward_by_mask(dout, mask), conv_cache)
+    return conv.conv_backward_naive(dense._relu_backward_by_mask(dout, mask), conv_cache)
 
 
 def conv_bn_relu_forward_naive(
@@ -86,18 +69,18 @@ def conv_bn_relu_forward_naive(
     bn_param: BatchNormParam,
 ) -> tuple[Array, Cache]:
     """relu(spatial_batchnorm(conv(x))); gamma and beta (F,) for w (F, C // groups, KH, KW)."""
-    maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
-    normed, bn_cache = spatial_batchnorm_forward_naive(maps, gamma, beta, bn_param)
-    out, _ = relu_forward_naive(normed)
+    maps, conv_cache = conv.conv_forward_naive(x, w, b, conv_param)
+    normed, bn_cache = norm.spatial_batchnorm_forward_naive(maps, gamma, beta, bn_param)
+    out, _ = dense.relu_forward_naive(normed)
     return out, (conv_cache, bn_cache)
 
 
 def conv_bn_relu_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted, Array, Array]:
     """Gradients dx, dw, db, dgamma, dbeta of :func:`conv_bn_relu_forward_naive`."""
     conv_cache, bn_cache = cache
-    dnormed = relu_backward_naive(dout, spatial_batchnorm_output(bn_cache))
-    dmaps, dgamma, dbeta = spatial_batchnorm_backward_naive(dnormed, bn_cache)
-    dx, dw, db = conv_backward_naive(dmaps, conv_cache)
+    dnormed = dense.relu_backward_naive(dout, norm.spatial_batchnorm_output(bn_cache))
+    dmaps, dgamma, dbeta = norm.spatial_batchnorm_backward_naive(dnormed, bn_cache)
+    dx, dw, db = conv.conv_backward_naive(dmaps, conv_cache)
     return dx, dw, db, dgamma, dbeta
 
 
@@ -105,9 +88,9 @@ def conv_relu_pool_forward_naive(
     x: Array, w: Array, b: Array | None, conv_param: ConvParam, pool_param: MaxPoolParam
 ) -> tuple[Array, Cache]:
     """max_pool(relu(conv(x))); shapes as in the three layers."""
-    maps, conv_cache = conv_forward_naive(x, w, b, conv_param)
-    rectified, _ = relu_forward_naive(maps)
-    out, pool_cache = max_pool_forward_naive(rectified, pool_param)
+    maps, conv_cache = conv.conv_forward_naive(x, w, b, conv_param)
+    rectified, _ = dense.relu_forward_naive(maps)
+    out, pool_cache = pool.max_pool_forward_naive(rectified, pool_param)
     return out, (conv_cache, pool_cache)
 
 
@@ -115,8 +98,8 @@ def conv_relu_pool_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Arr
     """Gradients dx, dw, db of :func:`conv_relu_pool_forward_naive`."""
     conv_cache, pool_cache = cache
     rectified, _ = pool_cache
-    drectified = max_pool_backward_naive(dout, pool_cache)
-    return conv_backward_naive(relu_backward_naive(drectified, rectified), conv_cache)
+    drectified = pool.max_pool_backward_naive(dout, pool_cache)
+    return conv.conv_backward_naive(dense.relu_backward_naive(drectified, rectified), conv_cache)
 
 
 def conv_bn_relu_pool_forward_naive(
@@ -131,11 +114,11 @@ def conv_bn_relu_pool_forward_naive(
 ) -> tuple[Array, Cache]:
     """max_pool(relu(spatial_batchnorm(conv(x)))); shapes as in the four layers."""
     maps, conv_bn_relu_cache = conv_bn_relu_forward_naive(x, w, b, gamma, beta, conv_param, bn_param)
-    out, pool_cache = max_pool_forward_naive(maps, pool_param)
+    out, pool_cache = pool.max_pool_forward_naive(maps, pool_param)
     return out, (conv_bn_relu_cache, pool_cache)
 
 
 def conv_bn_relu_pool_backward_naive(dout: Array, cache: Cache) -> tuple[Array, Array, Wanted, Array, Array]:
     """Gradients dx, dw, db, dgamma, dbeta of :func:`conv_bn_relu_pool_forward_naive`."""
     conv_bn_relu_cache, pool_cache = cache
-    return conv_bn_relu_backward_naive(max_pool_backward_naive(dout, pool_cache), conv_bn_relu_cache)
+    return conv_bn_relu_backward_naive(pool.max_pool_backward_naive(dout, pool_cache), conv_bn_relu_cache)

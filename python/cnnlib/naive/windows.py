@@ -67,12 +67,8 @@ def _output_size(function, length, pads, span, step, ceil_mode=False):
         raise ValueError(
             f"{function}: the window is larger than the padded input: {span} > {length + sum(pads)}"
         )
-    if not ceil_mode:
-        return 1 + room // step
-    windows = 1 + -(-room // step)
-    if (windows - 1) * step >= length + pads[0]:
-        windows -= 1
-    return windows
+    windows = 1 + room // step
+    return windows + (ceil_mode and room % step > 0 and windows * step < length + pads[0])
 
 
 def _taps(place, stride, spans, dilation):

@@ -10,7 +10,7 @@ from cnnlib import _core
 from cnnlib._params import check_keys, choice, flag, number
 from cnnlib._params.arrays import prepare, prepare_backward, prepare_out, result, statistics, unpack
 from cnnlib._typing import Array, ArrayLike, Cache
-from cnnlib.layers.norm.rows import NAMES, check_rank, refuse_empty
+from cnnlib.layers.norm.rows import NAMES, check_rank
 from cnnlib.typing import BatchNormParam
 
 __all__ = ["batchnorm_backward", "batchnorm_backward_alt", "batchnorm_forward", "spatial_batchnorm_backward"]
@@ -18,6 +18,12 @@ __all__ += ["spatial_batchnorm_forward"]
 
 _BATCH_KEYS = ("mode", "eps", "momentum", "running_mean", "running_var")
 _BATCH_CACHE = ("(x, gamma, beta)", "mean", "inv_std", "from_batch")
+
+
+def _refuse_empty(function, x):
+    """N = 0 has empty results; samples without values have no statistics."""
+    if 0 in x.shape[1:]:
+        raise ValueError(f"{function}: x has an empty dimension: its shape is {x.shape}")
 
 
 def _running(function, name, bn_param, shape, dtype):
@@ -60,7 +66,7 @@ def _batchnorm(function, ndim, x, gamma, beta, bn_param, relu=False, out=None, i
     arrays = (x, gamma, beta)
     (x, gamma, beta), dtype = prepare(function, NAMES, *arrays)
     check_rank(function, x, ndim)
-    refuse_empty(function, x)
+    _refuse_empty(function, x)
     mode, eps, momentum = batch_options(function, bn_param)
     out = x if in_place else prepare_out(function, out, dtype, x, gamma, beta)
     running = running_statistics(function, bn_param, x.shape[1:2], x.dtype)
@@ -89,7 +95,7 @@ def _unpack_batchnorm(function, cache):
 def _batchnorm_backward(function, ndim, dout, cache, relu=False):
     arrays, mean, inv_std, from_batch = _unpack_batchnorm(function, cache)
     (dout, x, gamma, beta), dtype = prepare_backward(function, dout, NAMES, *arrays)
-    refuse_empty(function, x)
+    _refuse_empty(function, x)
     grads = _core.batchnorm_backward(
         function, dout, x, ndim, mean, inv_std, gamma, beta if relu else None, from_batch
     )

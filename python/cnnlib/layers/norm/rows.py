@@ -17,12 +17,6 @@ _CACHE = ("(x, gamma, beta)", "mean", "inv_std", "G")
 KEYS = ("eps", "mode")  # 'mode' is accepted, and has no meaning here
 
 
-def refuse_empty(function, x):
-    """N = 0 has empty results; samples without values have no statistics."""
-    if 0 in x.shape[1:]:
-        raise ValueError(f"{function}: x has an empty dimension: its shape is {x.shape}")
-
-
 def check_rank(function, x, ndim):
     """Before the running statistics are made to measure; the kernels' border checks all shapes again."""
     if x.ndim != ndim:
@@ -37,7 +31,6 @@ def _rownorm(function, ndim, x, gamma, beta, groups, name, param, out, by_pixel=
     if groups is None or by_pixel:
         check_rank(function, x, ndim)
         groups = 1 if by_pixel else x.shape[1]
-    refuse_empty(function, x)
     check_keys(function, name, param, KEYS)
     eps = number(function, "eps", param.get("eps", 1e-5), 0)
     out = prepare_out(function, out, dtype, x, gamma, beta)
@@ -58,21 +51,17 @@ def _rownorm_backward(function, ndim, dout, cache, by_pixel=False):
     if by_pixel and groups != 1:
         raise ValueError(f"{function}: G in cache must be 1, got {groups}")
     (dout, x, gamma, beta), dtype = prepare_backward(function, dout, NAMES, *arrays)
-    refuse_empty(function, x)
     if x.ndim == ndim:
-        _check_counts(function, mean, inv_std, x.size // x.shape[1] if by_pixel else len(x) * groups)
+        shape = (x.size // max(x.shape[1], 1) if by_pixel else len(x) * groups,)
+        for name, value in (("mean", mean), ("inv_std", inv_std)):
+            if value.shape != shape:
+                raise ValueError(f"{function}: {name} in cache must have shape {shape}, got {value.shape}")
     gamma_ = _flat(gamma, x)
     dx, *grads = _core.rownorm_backward(function, dout, x, ndim, mean, inv_std, gamma_, groups, by_pixel)
     if _flat(beta, x).shape != grads[1].shape:  # the kernel does not look at it
         raise ValueError(f"{function}: beta in cache must have shape {grads[1].shape}, got {beta.shape}")
     shaped = grads[0].reshape(gamma.shape), grads[1].reshape(beta.shape)
     return tuple(result(grad, dtype) for grad in (dx, *shaped))
-
-
-def _check_counts(function, mean, inv_std, count):
-    for name, value in (("mean", mean), ("inv_std", inv_std)):
-        if value.shape != (count,):
-            raise ValueError(f"{function}: {name} in cache must have shape ({count},), got {value.shape}")
 
 
 def layernorm_forward(
